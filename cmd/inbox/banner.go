@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// banner is for the person who started the program: where to click, and what
+// the browser will say.
+type banner struct {
+	scheme      string
+	addr        netip.AddrPort
+	network     []netip.Addr // this machine's addresses on its networks
+	fingerprint string       // of a self-signed certificate
+}
+
+func (b banner) String() string {
+	var s strings.Builder
+	s.WriteString("\ninbox is running. Open it in a browser:\n\n")
+	for _, line := range b.places() {
+		fmt.Fprintf(&s, "  %-24s %s\n", line[0], line[1])
+	}
+	if b.scheme == "http" {
+		s.WriteString("\nOver plain HTTP, browsers give a page the camera only on localhost.\n")
+	}
+	if b.fingerprint != "" {
+		fmt.Fprintf(&s, "\nThe certificate is self-signed, so browsers warn at the first visit. Go on\n"+
+			"(Advanced, then Proceed or Accept) if the certificate has this SHA-256 fingerprint:\n\n  %s\n", b.fingerprint)
+	}
+	s.WriteString("\nPress Ctrl+C to stop.\n\n")
+	return s.String()
+}
+
+// places are pairs of where one is and what to open there.
+func (b banner) places() [][2]string {
+	addr := b.addr.Addr()
+	if addr.IsLoopback() {
+		return [][2]string{{"On this machine:", b.url("localhost")}}
+	}
+	if !addr.IsUnspecified() {
+		return [][2]string{{"From anywhere:", b.url(addr.String())}}
+	}
+	places := [][2]string{{"On this machine:", b.url("localhost")}}
+	for _, a := range b.network {
+		if a.Is4() || addr.Is6() {
+			places = append(places, [2]string{"From another device:", b.url(a.String())})
+		}
+	}
+	return places
+}
+
+func (b banner) url(host string) string {
+	return b.scheme + "://" + net.JoinHostPort(host, fmt.Sprint(b.addr.Port()))
+}
+
+// networkAddrs are the addresses by which other devices reach this machine.
+// Link-local ones are left out: a browser cannot open them.
+func networkAddrs() []netip.Addr {
+	var found []netip.Addr
+	addrs, _ := net.InterfaceAddrs() // none, then
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err == nil && p.Addr().IsGlobalUnicast() {
+			found = append(found, p.Addr().Unmap())
+		}
+	}
+	return found
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"inbox/tlsmgr"
+)
+
+func Example_banner() {
+	fmt.Print(banner{
+		scheme:  "http",
+		addr:    netip.MustParseAddrPort("0.0.0.0:3000"),
+		network: []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")},
+	})
+	// Output:
+	// inbox is running. Open it in a browser:
+	//
+	//   On this machine:         http://localhost:3000
+	//   From another device:     http://192.0.2.7:3000
+	//
+	// Over plain HTTP, browsers give a page the camera only on localhost.
+	//
+	// Press Ctrl+C to stop.
+}
+
+func TestBannerNamesPlacesThatExist(t *testing.T) {
+	network := []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}
+	for _, tt := range []struct {
+		addr string
+		want []string
+	}{
+		{"127.0.0.1:3000", []string{"https://localhost:3000"}},
+		{"[::1]:3000", []string{"https://localhost:3000"}},
+		{"0.0.0.0:3000", []string{"https://localhost:3000", "https://192.0.2.7:3000"}},
+		{"[::]:3000", []string{"https://localhost:3000", "https://192.0.2.7:3000", "https://[2001:db8::7]:3000"}},
+		{"192.0.2.7:443", []string{"https://192.0.2.7:443"}},
+	} {
+		var got []string
+		for _, place := range (banner{scheme: "https", addr: netip.MustParseAddrPort(tt.addr), network: network}).places() {
+			got = append(got, place[1])
+		}
+		if fmt.Sprint(got) != fmt.Sprint(tt.want) {
+			t.Errorf("bound to %s: %v, want %v", tt.addr, got, tt.want)
+		}
+	}
+}
+
+func TestNetworkAddrsAreOfOtherDevices(t *testing.T) {
+	for _, a := range networkAddrs() {
+		if a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() {
+			t.Errorf("%v is no address that another device could use", a)
+		}
+	}
+}
+
+func TestBannerTellsTheFingerprintOfWhatIsServed(t *testing.T) {
+	p := start(t)
+	conn, err := p.client.Get(p.url + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Body.Close()
+	want := tlsmgr.Fingerprint(conn.TLS.PeerCertificates[0])
+	if !strings.Contains(p.log.String(), "\n  "+want+"\n") {
+		t.Errorf("the banner lacks the fingerprint %s:\n%s", want, p.log)
+	}
+}
+
+// A pair made by the program's own self-signed source stands for anybody's files.
+func TestCertificateFilesServe(t *testing.T) {
+	dir := t.TempDir()
+	start(t, "-state", dir).stop()
+	files := []string{"-server-cert", filepath.Join(dir, "selfsigned.pem"), "-server-key", filepath.Join(dir, "selfsigned.pem")}
+	p := start(t, files...)
+	p.claim("alice")
+	text := p.log.String()
+	if !strings.Contains(text, "source=file") || strings.Contains(text, "self-signed") {
+		t.Errorf("the files do not serve:\n%s", text)
+	}
+}
+
+func TestNamedFilesThatDoNotExistAreToldOf(t *testing.T) {
+	p := start(t, "-server-cert", filepath.Join(t.TempDir(), "none.crt"))
+	if !strings.Contains(p.log.String(), "level=WARN msg=\"the files of -server-cert") {
+		t.Errorf("no warning:\n%s", p.log)
+	}
+	plain := start(t)
+	if strings.Contains(plain.log.String(), "level=WARN") {
+		t.Errorf("a warning although no files were named:\n%s", plain.log)
+	}
+}
+
+func TestPlainHTTPOffLoopbackIsWarnedOf(t *testing.T) {
+	all := start(t, "-https=false", "-bind", "0.0.0.0:0")
+	if !strings.Contains(all.log.String(), "level=WARN msg=\"plain HTTP") {
+		t.Errorf("no warning on all addresses:\n%s", all.log)
+	}
+	loopback := start(t, "-https=false")
+	if strings.Contains(loopback.log.String(), "level=WARN") {
+		t.Errorf("a warning on loopback:\n%s", loopback.log)
+	}
+	if _, err := os.Stat("server.crt"); err == nil {
+		t.Error("the test's own directory holds a certificate")
+	}
+}

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"inbox/inbox"
+)
+
+// config is every option, as given, and what validate made of them.
+type config struct {
+	bind, public            string
+	https, cors             bool
+	corsOrigins, iceServers string
+	serverCert, serverKey   string
+	inboxTimeout            int64
+	inboxCapacity           int64
+	cleanupInterval         int64
+	longPolling             bool
+	pollTimeout             int64
+	maxBodySize             int64
+	maxHeaderSize           int64
+	maxInboxes              int64
+	maxInboxesPerIP         int64
+	maxQueuedBytes          int64
+	maxQueuedBytesPerIP     int64
+	maxMemory               int64
+	maxConns, maxConnsPerIP int64
+	connRate, rate, burst   int64
+	rateDryRun              bool
+	trustedProxies          string
+	clientHeader            string
+	proxyProtocol           bool
+	state, file             string
+	logFormat, logLevel     string
+	version                 bool
+
+	flags   *flag.FlagSet
+	from    map[string]string // option to where its value came from; absent: the default
+	unknown []string          // INBOX_ variables that are no option
+
+	origins []string
+	proxies []netip.Prefix
+	ice     []inbox.ICEServer
+	level   slog.Level
+	poll    time.Duration // how long an empty mailbox holds a GET; 0: not at all
+}
+
+// group is some options that belong together, under one heading in -h.
+type group struct {
+	title string
+	flags *flag.FlagSet
+}
+
+// groups is the one table of options: name, default, meaning, in the order of -h.
+// A word between back quotes in the meaning stands for the value.
+func (c *config) groups() []group {
+	return []group{
+		{"Where and what it serves", c.serving()},
+		{"Certificate", c.certificate()},
+		{"Mailboxes", c.mailboxes()},
+		{"Limits (0: none)", c.limits()},
+		{"Behind a proxy", c.proxied()},
+		{"Operation", c.operation()},
+	}
+}
+
+func (c *config) serving() *flag.FlagSet {
+	fs := newFlagSet()
+	fs.StringVar(&c.bind, "bind", "0.0.0.0:3000", "`address` and port to listen on, or unix:/path for a socket; port 0 takes any that is free")
+	fs.BoolVar(&c.https, "https", true, "serve HTTPS; -https=false serves plain HTTP, for a proxy in front or for development")
+	fs.StringVar(&c.public, "public", "public", "`directory` of the pages to serve; empty for the built-in pages, which also serve "+
+		"when the option is not given and the working directory has no such directory, or one with this program's own source in it (public.go)")
+	fs.BoolVar(&c.cors, "cors", false, "let the pages of every other site use the mailboxes")
+	fs.StringVar(&c.corsOrigins, "cors-origins", "", "let the pages of these other sites use the mailboxes: `origins` like https://example.org, apart by commas")
+	fs.StringVar(&c.iceServers, "ice-servers", "", "ICE `servers` that GET /ice hands to pages: stun: URLs apart by commas, "+
+		"or the path of a JSON file with an array of {urls, username, credential}, as turn: URLs need it")
+	return fs
+}
+
+func (c *config) certificate() *flag.FlagSet {
+	fs := newFlagSet()
+	fs.StringVar(&c.serverCert, "server-cert", "server.crt", "certificate `file` (PEM, the chain); when neither it nor -server-key exists, "+
+		"a self-signed certificate serves")
+	fs.StringVar(&c.serverKey, "server-key", "server.key", "private key `file` (PEM)")
+	return fs
+}
+
+func (c *config) mailboxes() *flag.FlagSet {
+	fs := newFlagSet()
+	whole(fs, &c.inboxTimeout, "inbox-timeout", 60, "`seconds` without a request of its owner after which an inbox is deleted and its name is free")
+	whole(fs, &c.inboxCapacity, "inbox-capacity", 100, "`number` of messages one inbox holds; 0 for no limit")
+	whole(fs, &c.cleanupInterval, "cleanup-interval", 1, "`seconds` between two times that the memory of deleted inboxes is freed")
+	fs.BoolVar(&c.longPolling, "long-polling", true, "hold a GET of an empty inbox until a message comes")
+	whole(fs, &c.pollTimeout, "poll-timeout", 25, "`seconds` that a GET of an empty inbox is held, and the most that ?wait= may ask for; "+
+		"when it is not given, at most half of -inbox-timeout")
+	return fs
+}
+
+func (c *config) limits() *flag.FlagSet {
+	fs := newFlagSet()
+	whole(fs, &c.maxBodySize, "max-body-size", 1<<20, "`bytes` of one message; at least 1")
+	whole(fs, &c.maxHeaderSize, "max-header-size", 64<<10, "`bytes` of one request's header; at least 1")
+	whole(fs, &c.maxInboxes, "max-inboxes", 100_000, "`number` of inboxes in all")
+	whole(fs, &c.maxInboxesPerIP, "max-inboxes-per-ip", 1000, "`number` of inboxes that one address (IPv4, or IPv6 /64) has claimed")
+	automatic(fs, &c.maxQueuedBytes, "max-queued-bytes", "`bytes` of unread messages in all; auto is 256 MiB, or a third of -max-memory if that is less")
+	whole(fs, &c.maxQueuedBytesPerIP, "max-queued-bytes-per-ip", 32<<20, "`bytes` of unread messages that one address (IPv4, or IPv6 /64) has sent; "+
+		"less as the server fills")
+	automatic(fs, &c.maxMemory, "max-memory", "`bytes` of memory that the server tries to stay below; auto is three quarters of the machine's or the container's")
+	automatic(fs, &c.maxConns, "max-conns", "`number` of connections at once in all; auto is what the limit of open files allows, or a third of -max-memory at 64 KiB each")
+	whole(fs, &c.maxConnsPerIP, "max-conns-per-ip", 256, "`number` of connections, and of held requests, at once of one address")
+	whole(fs, &c.connRate, "conn-rate", 50, "`number` of new connections a second of one address; five times as many at once")
+	whole(fs, &c.rate, "rate", 40, "`number` of requests a second of one address; 0 also lifts the limits on guessing")
+	whole(fs, &c.burst, "burst", 600, "`number` of requests of one address at once, before -rate counts")
+	fs.BoolVar(&c.rateDryRun, "rate-dry-run", false, "count what the limits per address would refuse, and refuse nothing")
+	return fs
+}
+
+func (c *config) proxied() *flag.FlagSet {
+	fs := newFlagSet()
+	fs.StringVar(&c.trustedProxies, "trusted-proxies", "", "`networks` of proxies in front, like 10.0.0.0/8 or 192.0.2.1, apart by commas: "+
+		"they are believed whom they ask for")
+	fs.StringVar(&c.clientHeader, "client-header", "X-Forwarded-For", "`field` in which a trusted proxy says so: this, Forwarded, or another with an address")
+	fs.BoolVar(&c.proxyProtocol, "proxy-protocol", false, "demand the PROXY protocol (version 1 or 2) of trusted proxies, and serve nobody else")
+	return fs
+}
+
+func (c *config) operation() *flag.FlagSet {
+	fs := newFlagSet()
+	fs.StringVar(&c.state, "state", "", "`directory` for what outlives a restart: the self-signed certificate and the secret of the password hashes; "+
+		"empty for $STATE_DIRECTORY, else the user's own state directory")
+	fs.StringVar(&c.file, "config", "", "`file` with one option a line, as «name value»; # begins a comment line")
+	fs.StringVar(&c.logFormat, "log-format", "text", "`format` of the log: text or json")
+	fs.StringVar(&c.logLevel, "log-level", "info", "least `level` that is logged: debug (each request), info, warn or error")
+	fs.BoolVar(&c.version, "version", false, "print the version and exit")
+	return fs
+}
+
+func newFlagSet() *flag.FlagSet {
+	fs := flag.NewFlagSet("inbox", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	return fs
+}
+
+// newConfig returns the defaults, with c.flags to change them.
+func newConfig() *config {
+	c := &config{flags: newFlagSet(), from: map[string]string{}}
+	for _, g := range c.groups() {
+		g.flags.VisitAll(func(f *flag.Flag) { c.flags.Var(f.Value, f.Name, f.Usage) })
+	}
+	return c
+}
+
+// wholeValue is a whole number; unlike the flag package's own it says so when it is not given one.
+type wholeValue int64
+
+func whole(fs *flag.FlagSet, p *int64, name string, value int64, usage string) {
+	*p = value
+	fs.Var((*wholeValue)(p), name, usage)
+}
+
+func (v *wholeValue) String() string { return strconv.FormatInt(int64(*v), 10) }
+
+func (v *wholeValue) Set(s string) error {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return fmt.Errorf("must be a whole number")
+	}
+	*v = wholeValue(n)
+	return nil
+}
+
+// automaticValue is a whole number, or auto: one that validate chooses.
+type automaticValue int64
+
+const auto = -1
+
+func automatic(fs *flag.FlagSet, p *int64, name, usage string) {
+	*p = auto
+	fs.Var((*automaticValue)(p), name, usage)
+}
+
+func (v *automaticValue) String() string {
+	if *v == auto {
+		return "auto"
+	}
+	return strconv.FormatInt(int64(*v), 10)
+}
+
+func (v *automaticValue) Set(s string) error {
+	if s == "auto" {
+		*v = auto
+		return nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 {
+		return fmt.Errorf("must be a whole number, not negative, or auto")
+	}
+	*v = automaticValue(n)
+	return nil
+}
+
+// usage is the text of -h.
+func usage() string {
+	var b strings.Builder
+	b.WriteString("Usage: inbox [options]\n       inbox version\n\n" +
+		"A WebRTC signaling server. Each option may also be given in the environment\n" +
+		"(-inbox-timeout as INBOX_INBOX_TIMEOUT) or in the file of -config.\n")
+	for _, g := range newConfig().groups() {
+		fmt.Fprintf(&b, "\n%s\n", g.title)
+		g.flags.VisitAll(func(f *flag.Flag) { describe(&b, f) })
+	}
+	return b.String()
+}
+
+func describe(b *strings.Builder, f *flag.Flag) {
+	value, meaning := flag.UnquoteUsage(f)
+	fmt.Fprintf(b, "  -%s", f.Name)
+	if value != "" {
+		fmt.Fprintf(b, " %s", value)
+	}
+	shown := f.DefValue
+	if shown == "" {
+		shown = "empty"
+	}
+	fmt.Fprintf(b, "\n%s\n", wrap(meaning+" (default "+shown+")", "        ", 80))
+}
+
+// wrap breaks text between words into lines of at most width, each indented.
+func wrap(text, indent string, width int) string {
+	var lines []string
+	line := indent
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case line == indent:
+			line += word
+		case len(line)+1+len(word) > width:
+			lines = append(lines, line)
+			line = indent + word
+		default:
+			line += " " + word
+		}
+	}
+	return strings.Join(append(lines, line), "\n")
+}

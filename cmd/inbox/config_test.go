@@ -1,0 +1,271 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// seedOptions are those of the program this one descends from. Their names and
+// defaults are a promise, apart from the one default that was a hole.
+var seedOptions = map[string]string{
+	"bind": "0.0.0.0:3000", "cleanup-interval": "1", "cors": "false", "https": "true",
+	"inbox-capacity": "100", "inbox-timeout": "60", "max-body-size": "1048576",
+	"max-header-size": "65536", "public": "public", "server-cert": "server.crt", "server-key": "server.key",
+}
+
+func TestSeedOptionsKeepTheirDefaults(t *testing.T) {
+	c := newConfig()
+	for name, want := range seedOptions {
+		f := c.flags.Lookup(name)
+		if f == nil {
+			t.Errorf("-%s is missing", name)
+		} else if f.DefValue != want {
+			t.Errorf("-%s has default %q, want %q", name, f.DefValue, want)
+		}
+	}
+}
+
+func TestSourcesHaveAnOrder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "inbox.conf")
+	text := "# mailboxes\n\ninbox-capacity 3\n  inbox-timeout\t33\ncors\nmax-inboxes 30\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	environ := []string{"INBOX_INBOX_CAPACITY=2", "INBOX_INBOX_TIMEOUT=22", "INBOX_PUBLIC=", "INBOX_PORT=tcp://10.0.0.1:80",
+		"INBOX_VERSION=1.2.3", "INBOX_CONFIG=" + file, "PATH=/bin"}
+	c, err := parse([]string{"--inbox-capacity=1"}, environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name        string
+		got, want   any
+		from, value string
+	}{
+		{"command line over all", c.inboxCapacity, int64(1), "inbox-capacity", "command line"},
+		{"environment over file", c.inboxTimeout, int64(22), "inbox-timeout", "INBOX_INBOX_TIMEOUT"},
+		{"file over default", c.maxInboxes, int64(30), "max-inboxes", file + ":6"},
+		{"a switch alone in a file", c.cors, true, "cors", file + ":5"},
+		{"default", c.bind, "0.0.0.0:3000", "bind", ""},
+		{"an empty variable is absent", c.public, "public", "public", ""},
+	} {
+		if tt.got != tt.want || c.from[tt.from] != tt.value {
+			t.Errorf("%s: got %v from %q, want %v from %q", tt.name, tt.got, c.from[tt.from], tt.want, tt.value)
+		}
+	}
+	if got := fmt.Sprint(c.unknown); got != "[INBOX_PORT INBOX_VERSION]" {
+		t.Errorf("unknown variables %s, want INBOX_PORT and INBOX_VERSION", got)
+	}
+}
+
+func TestEachOptionCanComeFromTheEnvironment(t *testing.T) {
+	given := map[string]string{"bind": ":1", "https": "false", "cors": "true", "long-polling": "false", "log-format": "json", "log-level": "warn",
+		"cors-origins": "https://a.example", "ice-servers": "stun:a.example", "config": "x", "version": "true",
+		"rate-dry-run": "true", "proxy-protocol": "true"}
+	newConfig().flags.VisitAll(func(f *flag.Flag) {
+		if !newConfig().settable(f.Name) {
+			return
+		}
+		value := given[f.Name]
+		if value == "" {
+			value = "7"
+		}
+		c := newConfig()
+		variable := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if err := c.parseEnviron([]string{variable + "=" + value}); err != nil {
+			t.Errorf("%s: %v", variable, err)
+		}
+		if got := c.flags.Lookup(f.Name).Value.String(); got != value {
+			t.Errorf("%s=%s: -%s is %q", variable, value, f.Name, got)
+		}
+	})
+}
+
+func TestNonsenseIsRefused(t *testing.T) {
+	for _, tt := range []struct {
+		args, want string
+	}{
+		{"-inbox-timeout 0", `-inbox-timeout "0" (from command line): must be from 1`},
+		{"-inbox-timeout -1", "-inbox-timeout"},
+		{"-inbox-timeout 1.5", "must be a whole number"},
+		{"-inbox-timeout 60s", "must be a whole number"},
+		{"-inbox-timeout 9999999999999", "must be from 1"},
+		{"-inbox-capacity -1", "-inbox-capacity"},
+		{"-cleanup-interval 0", "-cleanup-interval"},
+		{"-poll-timeout -1", "-poll-timeout"},
+		{"-poll-timeout 60", "must be less than -inbox-timeout, which is 60"},
+		{"-inbox-timeout 5 -poll-timeout 10", `-poll-timeout "10"`},
+		{"-max-body-size 0", "-max-body-size"},
+		{"-max-header-size 0", "-max-header-size"},
+		{"-max-inboxes -1", "-max-inboxes"},
+		{"-max-inboxes-per-ip -1", "-max-inboxes-per-ip"},
+		{"-max-queued-bytes -1", "-max-queued-bytes"},
+		{"-max-queued-bytes-per-ip -1", "-max-queued-bytes-per-ip"},
+		{"-bind 3000", "-bind"},
+		{"-bind localhost", "-bind"},
+		{"-bind 127.0.0.1:", "-bind"},
+		{"-bind :70000", "-bind"},
+		{"-bind :nosuchservice", "-bind"},
+		{"-cors -cors-origins https://a.example", "contradicts -cors"},
+		{"-cors-origins a.example", "is no origin"},
+		{"-cors-origins https://a.example/", "is no origin"},
+		{"-cors-origins https://a.example,", "is no origin"},
+		{"-ice-servers http://a.example", "-ice-servers"},
+		{"-ice-servers stun:", "-ice-servers"},
+		{"-ice-servers /no/such/file", "-ice-servers"},
+		{"-log-format xml", "-log-format"},
+		{"-log-level loud", "-log-level"},
+		{"-https=perhaps", "https"},
+		{"-config /no/such/file", "-config"},
+		{"-nonsense", "inbox -h"},
+		{"-cors false", `unexpected argument "false"`},
+		{"version now", "unexpected argument"},
+	} {
+		code, stdout, stderr := runOnce(t, nil, strings.Fields(tt.args)...)
+		if code != exitUsage || stdout != "" {
+			t.Errorf("%s: exit code %d and output %q, want 2 and none", tt.args, code, stdout)
+		}
+		if !strings.Contains(stderr, tt.want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s: got %q, want one line with %q", tt.args, stderr, tt.want)
+		}
+	}
+}
+
+func TestRefusalNamesWhereTheValueCameFrom(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "inbox.conf")
+	for _, tt := range []struct{ variable, text, want string }{
+		{"INBOX_CORS=maybe", "", `-cors "maybe" (from INBOX_CORS): must be true or false`},
+		{"INBOX_INBOX_TIMEOUT=0", "", `-inbox-timeout "0" (from INBOX_INBOX_TIMEOUT)`},
+		{"", "# first\ninbox-capacity many", `-inbox-capacity "many" (from ` + file + `:2): must be a whole number`},
+		{"", "inbox-capacity -4", `(from ` + file + `:1)`},
+		{"", "\n\nnonsense 1", file + `:3: unknown option "nonsense"`},
+		{"", "cors=true", file + `:1: unknown option "cors=true"; write «name value»`},
+		{"", "-cors true", file + `:1: unknown option "-cors"; write it without the dash`},
+		{"", "config other", file + `:1: a file cannot name another one`},
+		{"", "version", file + `:1: unknown option "version"`},
+		{"", "cors\ncors", file + `:2: cors was already set at ` + file + `:1`},
+	} {
+		if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, _, stderr := runOnce(t, []string{tt.variable}, "-config", file)
+		if code != exitUsage || !strings.Contains(stderr, tt.want) {
+			t.Errorf("%q %q: exit code %d, %q; want 2 and %q", tt.variable, tt.text, code, stderr, tt.want)
+		}
+	}
+}
+
+func TestICECredentialsAreNotRepeated(t *testing.T) {
+	code, _, stderr := runOnce(t, nil, "-ice-servers", `[{"urls":"turn:a.example","username":"u","credential":"geheim"}]`)
+	if code != exitUsage || strings.Contains(stderr, "geheim") {
+		t.Errorf("exit code %d, %q; want 2 without the credential", code, stderr)
+	}
+}
+
+func TestPollTimeoutFollowsInboxTimeout(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		want time.Duration
+	}{
+		{"", 25 * time.Second},
+		{"-inbox-timeout 10", 5 * time.Second},
+		{"-inbox-timeout 1", 500 * time.Millisecond},
+		{"-inbox-timeout 600", 25 * time.Second},
+		{"-poll-timeout 59", 59 * time.Second},
+		{"-poll-timeout 0", 0},
+		{"-long-polling=false", 0},
+		{"-long-polling=false -poll-timeout 10", 0},
+	} {
+		c, err := parse(strings.Fields(tt.args), nil)
+		if err != nil {
+			t.Errorf("%q: %v", tt.args, err)
+		} else if c.poll != tt.want {
+			t.Errorf("%q: polls are held %v, want %v", tt.args, c.poll, tt.want)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, arg := range []string{"-h", "--help"} {
+		code, stdout, stderr := runOnce(t, nil, arg)
+		if code != exitDone || stderr != "" {
+			t.Errorf("%s: exit code %d and errors %q, want 0 and none", arg, code, stderr)
+		}
+		checkHelp(t, stdout)
+	}
+}
+
+// checkHelp demands the groups in their order, and for each option a line of
+// its own and its default.
+func checkHelp(t *testing.T, help string) {
+	t.Helper()
+	rest := help
+	for _, g := range newConfig().groups() {
+		_, after, found := strings.Cut(rest, "\n"+g.title+"\n")
+		if !found {
+			t.Errorf("no group %q after the one before", g.title)
+			continue
+		}
+		rest = after
+		g.flags.VisitAll(func(f *flag.Flag) {
+			at := strings.Index(rest, "\n  -"+f.Name)
+			if strings.HasPrefix(rest, "  -"+f.Name) {
+				at = 0
+			}
+			if at < 0 {
+				t.Errorf("-%s has no line of its own in group %q", f.Name, g.title)
+				return
+			}
+			entry, _, _ := strings.Cut(rest[at+1:], "\n  -")
+			shown := f.DefValue
+			if shown == "" {
+				shown = "empty"
+			}
+			if !strings.Contains(strings.Join(strings.Fields(entry), " "), "(default "+shown+")") {
+				t.Errorf("-%s does not tell its default %q:\n%s", f.Name, shown, entry)
+			}
+		})
+	}
+	for line := range strings.Lines(help) {
+		if len(line) > 81 {
+			t.Errorf("line of %d bytes: %s", len(line), line)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for _, arg := range []string{"version", "-version"} {
+		code, stdout, stderr := runOnce(t, nil, arg)
+		if code != exitDone || stderr != "" || !strings.HasPrefix(stdout, "inbox ") || strings.Count(stdout, "\n") != 1 {
+			t.Errorf("%s: %d, %q, %q; want 0 and one line", arg, code, stdout, stderr)
+		}
+	}
+}
+
+// FuzzParseText holds that no file makes the parser panic, and that what it
+// accepts is made of known options.
+func FuzzParseText(f *testing.F) {
+	for _, seed := range []string{"", "# x", "cors", "bind :3000\r\ncors true\r\n", "bind", "inbox-timeout 5 6", "\ufeffcors", "cors\ncors",
+		"version", "config x", "\x00", " \t", "max-body-size 99999999999999999999"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c := newConfig()
+		if err := c.parseText("file", text); err != nil {
+			if !strings.Contains(err.Error(), "file:") {
+				t.Errorf("error %q does not say where", err)
+			}
+			return
+		}
+		for name, from := range c.from {
+			if !c.settable(name) || !strings.HasPrefix(from, "file:") {
+				t.Errorf("accepted %q from %q", name, from)
+			}
+		}
+	})
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"inbox/inbox"
+)
+
+// peer is what is known of a connection, so that its requests need not work
+// it out again.
+type peer struct {
+	raw syscall.RawConn // nil when the kernel cannot be asked
+
+	once  sync.Once // by the first request: with -proxy-protocol the address is known only then
+	proxy bool      // it speaks for others
+	addr  netip.Addr
+	payer inbox.Payer
+}
+
+type peerKey struct{}
+
+// withPeer is for http.Server.ConnContext.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, peerKey{}, &peer{raw: rawConn(c)})
+}
+
+// rawConn finds the socket under TLS.
+func rawConn(c net.Conn) syscall.RawConn {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = t.NetConn()
+	}
+	s, ok := c.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// alive is for inbox.Config: it asks the kernel, since the request's context
+// hears of a closed connection only some time after the kernel did.
+func alive(r *http.Request) bool {
+	p, ok := r.Context().Value(peerKey{}).(*peer)
+	if !ok || p.raw == nil {
+		return true
+	}
+	here := false
+	// Control and not Read: net/http has a Read of its own waiting on the
+	// socket, and another would queue behind it. An error: already closed.
+	err := p.raw.Control(func(fd uintptr) { here = socketAlive(fd) })
+	return err == nil && here
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"inbox/tlsmgr"
+)
+
+// socketPair returns both ends of a TCP connection.
+func socketPair(t *testing.T) (server, client *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(); c.Close() })
+	return s.(*net.TCPConn), c.(*net.TCPConn)
+}
+
+// requestOn is a request that came over the connection.
+func requestOn(c net.Conn) *http.Request {
+	ctx := withPeer(context.Background(), c)
+	return (&http.Request{}).WithContext(ctx)
+}
+
+// becomes waits for the kernel to have brought what the other end did.
+func becomes(t *testing.T, r *http.Request, want bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); alive(r) != want; {
+		if time.Now().After(deadline) {
+			t.Fatalf("alive is still %v, want %v", !want, want)
+		}
+	}
+}
+
+func TestAlive(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(client *net.TCPConn)
+		want bool
+	}{
+		{"nothing happened", func(*net.TCPConn) {}, true},
+		{"pipelined bytes", func(c *net.TCPConn) { c.Write([]byte("GET / HTTP/1.1\r\n")) }, true},
+		{"closed", func(c *net.TCPConn) { c.Close() }, false},
+		{"reset", func(c *net.TCPConn) { c.SetLinger(0); c.Close() }, false},
+		{"half closed, which looks the same", func(c *net.TCPConn) { c.CloseWrite() }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server, client := socketPair(t)
+			r := requestOn(server)
+			if !alive(r) {
+				t.Fatal("a fresh connection is not alive")
+			}
+			tt.do(client)
+			becomes(t, r, tt.want)
+		})
+	}
+}
+
+func TestAliveTakesNothing(t *testing.T) {
+	server, client := socketPair(t)
+	if _, err := client.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	r := requestOn(server)
+	for range 10 {
+		alive(r)
+	}
+	var got [5]byte
+	if _, err := io.ReadFull(server, got[:]); err != nil || string(got[:]) != "hello" {
+		t.Errorf("after alive the connection holds %q, %v; want hello", got, err)
+	}
+}
+
+// net/http waits in a Read of its own while a handler runs; alive must not
+// queue behind it.
+func TestAliveBesideAWaitingRead(t *testing.T) {
+	server, client := socketPair(t)
+	r := requestOn(server)
+	var reading, asking sync.WaitGroup
+	reading.Go(func() { server.Read(make([]byte, 1)) })
+	asking.Go(func() {
+		for range 2000 { // the Read has begun by the end of it
+			alive(r)
+			runtime.Gosched()
+		}
+	})
+	rescue := time.AfterFunc(10*time.Second, func() { client.Close() }) // lets a waiting Read go
+	asking.Wait()
+	if !rescue.Stop() {
+		t.Error("alive waited for the Read")
+	}
+	client.Close()
+	becomes(t, r, false)
+	reading.Wait()
+}
+
+func TestAliveAfterOurOwnClose(t *testing.T) {
+	server, _ := socketPair(t)
+	r := requestOn(server)
+	server.Close()
+	if alive(r) {
+		t.Error("a connection that we closed is alive")
+	}
+}
+
+func TestAliveWithoutASocket(t *testing.T) {
+	if !alive(&http.Request{}) {
+		t.Error("a request that came over no connection is not alive")
+	}
+	a, b := net.Pipe()
+	defer b.Close()
+	defer a.Close()
+	if !alive(requestOn(a)) {
+		t.Error("a connection that the kernel knows nothing of is not alive")
+	}
+}
+
+// tlsPair puts TLS over a pair, with nobody reading at the server's end afterwards.
+func tlsPair(t *testing.T, version uint16) (server *tls.Conn, client *tls.Conn, tcp *net.TCPConn) {
+	t.Helper()
+	source, err := tlsmgr.New(tlsmgr.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, c := socketPair(t)
+	server = tls.Server(s, source.TLSConfig())
+	client = tls.Client(c, &tls.Config{InsecureSkipVerify: true, MaxVersion: version})
+	failed := make(chan error, 1)
+	go func() { failed <- server.Handshake() }()
+	if err := client.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-failed; err != nil {
+		t.Fatal(err)
+	}
+	return server, client, c
+}
+
+func TestAliveOverTLS(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			server, client, _ := tlsPair(t, version)
+			r := requestOn(server)
+			becomes(t, r, true)
+			client.Write([]byte("pipelined"))
+			becomes(t, r, true)
+			client.Close() // leaves a close_notify unread before the end
+			becomes(t, r, false)
+		})
+	}
+}
+
+func TestAliveOverTLSReset(t *testing.T) {
+	server, _, tcp := tlsPair(t, tls.VersionTLS13)
+	r := requestOn(server)
+	tcp.SetLinger(0)
+	tcp.Close()
+	becomes(t, r, false)
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// lazyPipe is a lazy connection whose other side says nothing, with a count of
+// the deadlines that reach it.
+func lazyPipe(t *testing.T) (c *lazyConn, set *int) {
+	near, far := net.Pipe()
+	t.Cleanup(func() { near.Close(); far.Close() })
+	c, set = &lazyConn{Conn: near}, new(int)
+	count := func(f func(time.Time) error) func(time.Time) error {
+		return func(t time.Time) error { *set++; return f(t) }
+	}
+	c.read.set, c.write.set = count(near.SetReadDeadline), count(near.SetWriteDeadline)
+	return c, set
+}
+
+func TestLazyDeadlineEndsWhenWanted(t *testing.T) {
+	buf := make([]byte, 1)
+	for name, io := range map[string]struct {
+		move func(*lazyConn, time.Time) error
+		do   func(*lazyConn) (int, error)
+	}{
+		"read":  {(*lazyConn).SetReadDeadline, func(c *lazyConn) (int, error) { return c.Read(buf) }},
+		"write": {(*lazyConn).SetWriteDeadline, func(c *lazyConn) (int, error) { return c.Write(buf) }},
+		"both":  {(*lazyConn).SetDeadline, func(c *lazyConn) (int, error) { return c.Read(buf) }},
+	} {
+		for _, moves := range [][]time.Duration{
+			{5 * time.Second}, {time.Minute, 5 * time.Second}, {5 * time.Second, time.Minute},
+			{time.Second, time.Hour, 3 * time.Minute}, {-time.Hour, 20 * time.Second}, {time.Minute, -time.Hour},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				c, _ := lazyPipe(t)
+				began := time.Now()
+				for _, d := range moves {
+					io.move(c, began.Add(d))
+				}
+				_, err := io.do(c)
+				want := max(0, moves[len(moves)-1])
+				if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took != want {
+					t.Errorf("%s, moved to %v: got %v after %v, want a timeout after %v", name, moves, err, took, want)
+				}
+			})
+		}
+	}
+}
+
+// TestLazyDeadlineWakesAReader is what net/http does to take its background
+// read back, and then to read on without a deadline.
+func TestLazyDeadlineWakesAReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := lazyPipe(t)
+		c.SetReadDeadline(time.Now().Add(time.Minute))
+		read := make(chan error)
+		background := func() {
+			_, err := c.Read(make([]byte, 1))
+			read <- err
+		}
+		go background()
+		synctest.Wait()
+		c.SetReadDeadline(time.Unix(1, 0))
+		if err := <-read; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("got %v, want a timeout", err)
+		}
+		c.SetReadDeadline(time.Time{})
+		go background()
+		time.Sleep(time.Hour)
+		select {
+		case err := <-read:
+			t.Fatalf("got %v, want the read to go on without a deadline", err)
+		default:
+		}
+		c.Close()
+		<-read
+	})
+}
+
+// TestLazyDeadlineIsRarelySet: a thousand requests a second move it four times
+// each, and only those that come sooner are set.
+func TestLazyDeadlineIsRarelySet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, set := lazyPipe(t)
+		for range 1000 {
+			now := time.Now()
+			c.SetReadDeadline(now.Add(2 * time.Minute))
+			c.SetReadDeadline(time.Time{})
+			c.SetReadDeadline(now.Add(10 * time.Second))
+			c.SetReadDeadline(time.Time{})
+			c.SetWriteDeadline(now.Add(85 * time.Second))
+			time.Sleep(time.Millisecond)
+		}
+		if *set > 3 {
+			t.Errorf("got %d deadlines set for 5000 moves, want 3", *set)
+		}
+	})
+}

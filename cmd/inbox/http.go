@@ -1,0 +1,76 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
+// times are the patience the server has with one client, and with all of them at its end.
+type times struct {
+	header, body, idle, write time.Duration
+	stop                      time.Duration // for posts, once the server stops
+}
+
+func defaultTimes() times {
+	return times{
+		header: 10 * time.Second,
+		body:   30 * time.Second,
+		idle:   2 * time.Minute,
+		write:  30 * time.Second,
+		stop:   10 * time.Second,
+	}
+}
+
+// limitBody gives every body its time. net/http's ReadTimeout would bound the
+// header with it, and without any a slow body that no handler reads would hold
+// the connection for ever: net/http reads the rest of it first. Once the body
+// is complete net/http takes the deadline away, so that a wait may be longer.
+func limitBody(patience time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 { // -1 is a body of unknown length
+			// An error means a connection that knows no deadline, as in a test's recorder.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// limitHeader refuses headers of more than size bytes. net/http stops reading
+// at its own limit, which is 4096 bytes later over HTTP/1 and counts otherwise over HTTP/2.
+func limitHeader(size int64, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if headerSize(r) > size {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "the header of the request is too large", http.StatusRequestHeaderFieldsTooLarge)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// headerSize is what the header of a request takes on the wire of HTTP/1.1.
+func headerSize(r *http.Request) int64 {
+	const spaces, colon, end = 2, 2, 2 // «GET / HTTP/1.1», «Host: », «\r\n»
+	n := len(r.Method) + len(r.RequestURI) + len(r.Proto) + spaces + end
+	n += len("Host") + colon + len(r.Host) + end
+	for name, values := range r.Header {
+		for _, v := range values {
+			n += len(name) + colon + len(v) + end
+		}
+	}
+	return int64(n + end)
+}
+
+// healthz says that the server serves, and nothing more.
+func healthz(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET is for this path", http.StatusMethodNotAllowed)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	io.WriteString(w, "ok\n")
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"inbox/inbox"
+	"inbox/ratelimit"
+)
+
+// What nobody needs to change, with the reasons.
+const (
+	guessBurst   = 10  // a person mistypes, and a page retries
+	guessRate    = 0.1 // then one guess in 10 s: a four-letter word takes weeks
+	noveltyBurst = 60  // new names, and misses: an office that starts its day
+	noveltyRate  = 1
+	connBurst    = 5           // times -conn-rate: a page loads a dozen files, an office reconnects at once
+	refusalDelay = time.Second // of a request: a closed-loop flooder gets one answer in this time
+	maxDelayed   = 1024        // refusals held at once, a few KiB each
+	connHold     = time.Second // of a refused connection
+	maxHeldConns = 1024        // a file each
+	ownersKnown  = 100_000     // pairs of address and name, about 50 bytes each
+)
+
+// limits are the layers that look at addresses.
+type limits struct {
+	requests  *ratelimit.Requests
+	held      *ratelimit.Held
+	guard     *guard
+	conns     ratelimit.ConnLimits
+	clients   *ratelimit.Clients
+	listeners []*ratelimit.Listener
+}
+
+func newLimits(c *config, w *who) *limits {
+	budget := ratelimit.Budget{PerSecond: float64(c.rate), Burst: int(c.burst)}
+	return &limits{
+		requests: &ratelimit.Requests{
+			Limiter: ratelimit.NewLimiter(budget, 0), Addr: w.addr, Free: freeRequest(w),
+			Delay: refusalDelay, MaxDelayed: maxDelayed, DryRun: c.rateDryRun,
+		},
+		held: &ratelimit.Held{
+			Max: int(c.maxConnsPerIP), Addr: w.addr, Holds: mayBeHeld, DryRun: c.rateDryRun,
+		},
+		guard:   newGuard(c, w),
+		clients: w.clients,
+		conns: ratelimit.ConnLimits{
+			Max: int(c.maxConns), MaxPerAddr: int(c.maxConnsPerIP),
+			Rate: ratelimit.Budget{PerSecond: float64(c.connRate), Burst: connBurst * int(c.connRate)},
+			Hold: connHold, MaxHeld: maxHeldConns, DryRun: c.rateDryRun,
+		},
+	}
+}
+
+// sweep gives memory back after a flood.
+func (l *limits) sweep(now time.Time) {
+	l.requests.Limiter.Sweep(now)
+	l.guard.passwords.Sweep(now)
+	l.guard.names.Sweep(now)
+	l.guard.misses.Sweep(now)
+	for _, listener := range l.listeners {
+		listener.Sweep(now)
+	}
+}
+
+// freeRequest lets health checks of this machine through: a monitor must see
+// the server while somebody floods it from the same address.
+func freeRequest(w *who) func(*http.Request) bool {
+	return func(r *http.Request) bool {
+		return r.URL.Path == "/healthz" && w.addr(r).IsLoopback()
+	}
+}
+
+// mayBeHeld is true for what can wait for a message, or for a recipient.
+func mayBeHeld(r *http.Request) bool {
+	if r.URL.Path != "/inbox" {
+		return false
+	}
+	return r.Method == http.MethodGet || r.Method == http.MethodPost && strings.Contains(r.URL.RawQuery, "wait=")
+}
+
+// guard limits guesses, for inbox.Config.
+type guard struct {
+	addr          func(*http.Request) netip.Addr
+	passwords     *ratelimit.Passwords
+	names, misses *ratelimit.Limiter
+	dryRun        bool
+}
+
+// newGuard limits nothing when -rate is off.
+func newGuard(c *config, w *who) *guard {
+	guesses := ratelimit.Budget{PerSecond: guessRate, Burst: guessBurst}
+	novelties := ratelimit.Budget{PerSecond: noveltyRate, Burst: noveltyBurst}
+	if c.rate == 0 {
+		guesses, novelties = ratelimit.Budget{}, ratelimit.Budget{}
+	}
+	return &guard{
+		addr:      w.addr,
+		passwords: ratelimit.NewPasswords(guesses, seconds(c.inboxTimeout), ownersKnown),
+		names:     ratelimit.NewLimiter(novelties, 0),
+		misses:    ratelimit.NewLimiter(novelties, 0),
+		dryRun:    c.rateDryRun,
+	}
+}
+
+// May implements [inbox.Guard].
+func (g *guard) May(r *http.Request, a inbox.Attempt, name string) error {
+	now, addr := time.Now(), g.addr(r)
+	var res ratelimit.Result
+	refusal := &ratelimit.Refusal{}
+	switch a {
+	case inbox.WrongPassword:
+		res = g.passwords.May(addr, name, now)
+		refusal.Limit, refusal.Quota, refusal.Window = "passwords", guessBurst, guessBurst/guessRate*time.Second
+		refusal.Detail = "There were too many wrong passwords from your address, or for this name."
+	case inbox.NewName:
+		res = g.names.Ready(addr, now)
+		refusal.Limit, refusal.Quota, refusal.Window = "names", noveltyBurst, noveltyBurst/noveltyRate*time.Second
+		refusal.Detail = "Your address has claimed many names lately."
+	case inbox.MissedName:
+		res = g.misses.Ready(addr, now)
+		refusal.Limit, refusal.Quota, refusal.Window = "misses", noveltyBurst, noveltyBurst/noveltyRate*time.Second
+		refusal.Detail = "Your address has sent to many names that nobody has claimed."
+	}
+	if refusal.Wait = res.Wait; res.OK || g.dryRun {
+		return nil
+	}
+	return refusal
+}
+
+// Did implements [inbox.Guard].
+func (g *guard) Did(r *http.Request, a inbox.Attempt, name string) {
+	now, addr := time.Now(), g.addr(r)
+	switch a {
+	case inbox.WrongPassword:
+		g.passwords.Wrong(addr, name, now)
+	case inbox.RightPassword:
+		g.passwords.Right(addr, name, now)
+	case inbox.NewName:
+		g.names.Charge(addr, now)
+	case inbox.MissedName:
+		g.misses.Charge(addr, now)
+	}
+}

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// askAs sends a GET with any password and more header lines.
+func (p *program) askAs(name, password, path string, header ...string) answer {
+	p.t.Helper()
+	r, err := http.NewRequest("GET", p.url+path, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if name != "" {
+		r.SetBasicAuth(name, password)
+	}
+	for _, line := range header {
+		field, value, _ := strings.Cut(line, ": ")
+		r.Header.Set(field, value)
+	}
+	a, err := p.send(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return a
+}
+
+func TestRequestsAreLimited(t *testing.T) {
+	p := start(t, "-https=false", "-rate", "1", "-burst", "5", "-cors")
+	last := answer{}
+	for i := range 6 {
+		last = p.askAs("", "", "/ice", "Origin: https://site.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors")
+		if i < 5 && last.status != http.StatusOK {
+			t.Fatalf("request %d: got %d, want 200", i, last.status)
+		}
+	}
+	if last.status != http.StatusTooManyRequests || !strings.Contains(last.body, "rate-limited") {
+		t.Errorf("got %d %q, want 429 with a problem document", last.status, last.body)
+	}
+	for _, name := range []string{"Retry-After", "RateLimit", "RateLimit-Policy", "Access-Control-Allow-Origin"} {
+		if last.header.Get(name) == "" {
+			t.Errorf("got no %s in %v", name, last.header)
+		}
+	}
+	if a := p.ask("GET", "/healthz", "", ""); a.status != http.StatusOK {
+		t.Errorf("a health check of this machine got %d, want 200", a.status)
+	}
+}
+
+func TestPagesCostTokensToo(t *testing.T) {
+	p := start(t, "-https=false", "-rate", "1", "-burst", "2")
+	for _, want := range []int{200, 200, 429} {
+		if a := p.ask("GET", "/", "", ""); a.status != want {
+			t.Errorf("got %d, want %d", a.status, want)
+		}
+	}
+}
+
+func TestDryRunRefusesNothing(t *testing.T) {
+	p := start(t, "-https=false", "-rate", "1", "-burst", "1", "-conn-rate", "1", "-max-conns-per-ip", "1", "-rate-dry-run")
+	for range 20 {
+		if a := p.ask("GET", "/ice", "", ""); a.status != http.StatusOK {
+			t.Fatalf("got %d, want 200", a.status)
+		}
+	}
+}
+
+// TestGuessingIsLimited: from one address ten guesses are compared; the owner,
+// who has asked from another before, is not locked out.
+func TestGuessingIsLimited(t *testing.T) {
+	p := start(t, "-https=false", "-trusted-proxies", "127.0.0.1")
+	from := func(addr, password string) int {
+		return p.askAs("bob", password, "/inbox?wait=0", "X-Forwarded-For: "+addr).status
+	}
+	if got := from("192.0.2.1", "builder"); got != 204 {
+		t.Fatalf("the owner got %d, want 204", got)
+	}
+	for i := range 15 {
+		want := 401
+		if i >= guessBurst {
+			want = 429
+		}
+		if got := from("198.51.100.1", "guess"+strconv.Itoa(i)); got != want {
+			t.Errorf("guess %d: got %d, want %d", i, got, want)
+		}
+	}
+	for _, row := range []struct {
+		who, addr, password string
+		want                int
+	}{
+		{"the guesser with the right password", "198.51.100.1", "builder", 429},
+		{"another stranger", "198.51.100.2", "guess", 429},
+		{"the owner", "192.0.2.1", "builder", 204},
+	} {
+		if got := from(row.addr, row.password); got != row.want {
+			t.Errorf("%s: got %d, want %d", row.who, got, row.want)
+		}
+	}
+}
+
+func TestNewNamesAndMissesAreLimited(t *testing.T) {
+	p := start(t, "-https=false")
+	for i := range noveltyBurst + 1 {
+		want := 204
+		if i == noveltyBurst {
+			want = 429
+		}
+		if a := p.ask("GET", "/inbox?wait=0", fmt.Sprint("peer", i), ""); a.status != want {
+			t.Errorf("name %d: got %d, want %d", i, a.status, want)
+		}
+	}
+	if a := p.ask("GET", "/inbox?wait=0", "peer0", ""); a.status != 204 {
+		t.Errorf("a name it has: got %d, want 204", a.status)
+	}
+	for i := range noveltyBurst + 1 {
+		want := 404
+		if i == noveltyBurst {
+			want = 429
+		}
+		if a := p.ask("POST", "/inbox?to=nobody", "peer0", "hello"); a.status != want {
+			t.Errorf("miss %d: got %d, want %d", i, a.status, want)
+		}
+	}
+	if a := p.ask("POST", "/inbox?to=peer1", "peer0", "hello"); a.status != 429 {
+		t.Errorf("a hit after the misses: got %d, want 429, or it could be told from a miss", a.status)
+	}
+}
+
+func TestHeldPollsAreLimited(t *testing.T) {
+	p := start(t, "-https=false", "-max-conns-per-ip", "3")
+	var conns []net.Conn
+	for i := range 2 {
+		c := p.dial()
+		fmt.Fprintf(c, "GET /inbox HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n", "Basic "+base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "peer%d:x", i)))
+		conns = append(conns, c)
+	}
+	third := p.dial()
+	fmt.Fprint(third, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+	if line, _ := bufio.NewReader(third).ReadString('\n'); !strings.Contains(line, "200") {
+		t.Errorf("the third connection got %q, want 200", line)
+	}
+	fourth := p.dial()
+	fourth.SetDeadline(time.Now().Add(5 * time.Second))
+	if n, err := fourth.Read(make([]byte, 1)); err != io.EOF && n == 0 && !strings.Contains(fmt.Sprint(err), "reset") {
+		t.Errorf("the fourth connection got %v, want to be closed", err)
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+}
+
+func TestProxyProtocol(t *testing.T) {
+	p := start(t, "-https=false", "-proxy-protocol", "-trusted-proxies", "127.0.0.0/30", "-rate", "1", "-burst", "1")
+	ask := func(from, preamble string) string {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		c, err := d.Dial("tcp", p.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		fmt.Fprintf(c, "%sGET /ice HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", preamble)
+		line, _ := bufio.NewReader(c).ReadString('\n')
+		return strings.TrimSpace(line)
+	}
+	v1 := func(addr string) string { return "PROXY TCP4 " + addr + " 127.0.0.1 1234 3000\r\n" }
+	v2 := "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc6\x33\x64\x09\x7f\x00\x00\x01\x04\xd2\x0b\xb8" // 198.51.100.9
+	for _, row := range []struct{ name, from, preamble, want string }{
+		{"version 1", "127.0.0.1", v1("192.0.2.1"), "HTTP/1.1 200 OK"},
+		{"the same client again", "127.0.0.1", v1("192.0.2.1"), "HTTP/1.1 429 Too Many Requests"},
+		{"another client", "127.0.0.1", v1("192.0.2.2"), "HTTP/1.1 200 OK"},
+		{"version 2", "127.0.0.2", v2, "HTTP/1.1 200 OK"},
+		{"version 2 again", "127.0.0.2", v2, "HTTP/1.1 429 Too Many Requests"},
+		{"a proxy without the header", "127.0.0.1", "", ""},
+		{"a stranger with it", "127.0.0.9", v1("192.0.2.3"), ""},
+		{"a stranger without it", "127.0.0.9", "", ""},
+	} {
+		if got := ask(row.from, row.preamble); got != row.want && !(row.want == "" && !strings.Contains(got, "200")) {
+			t.Errorf("%s: got %q, want %q", row.name, got, row.want)
+		}
+	}
+}
+
+func TestUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.sock")
+	if l, err := net.Listen("unix", path); err != nil { // what a killed server leaves behind
+		t.Fatal(err)
+	} else {
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		l.Close()
+	}
+	start(t, "-bind", "unix:"+path, "-https=false", "-rate", "1", "-burst", "1")
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) },
+	}}
+	for _, row := range []struct {
+		client string
+		want   int
+	}{{"192.0.2.1", 200}, {"192.0.2.1", 429}, {"192.0.2.2", 200}} {
+		r, _ := http.NewRequest("GET", "http://inbox/ice", nil)
+		r.Header.Set("X-Forwarded-For", row.client)
+		a, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Body.Close()
+		if a.StatusCode != row.want {
+			t.Errorf("%s: got %d, want %d", row.client, a.StatusCode, row.want)
+		}
+	}
+}
+
+func TestSocketPathsThatCannotBeHad(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen("unix:" + file); err == nil || !strings.Contains(err.Error(), "is no socket") {
+		t.Errorf("a file: got %v", err)
+	}
+	l, err := listen("unix:" + filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := listen("unix:" + filepath.Join(dir, "s")); err == nil || !strings.Contains(err.Error(), "another program") {
+		t.Errorf("a socket in use: got %v", err)
+	}
+	if _, err := listen("unix:" + filepath.Join(dir, "no", "s")); err == nil {
+		t.Error("a path in no directory: got a socket")
+	}
+}
+
+func TestSizesAreChosen(t *testing.T) {
+	const gib = 1 << 30
+	for _, row := range []struct {
+		name                    string
+		args                    []string
+		memory, files           int64
+		maxMemory, queued, conn int64
+	}{
+		{"a VPS", nil, gib, 1 << 20, gib / 4 * 3, 256 << 20, 4096},
+		{"a small one", nil, gib / 2, 1 << 20, gib / 8 * 3, 128 << 20, 2048},
+		{"few files", nil, gib, 2048, gib / 4 * 3, 256 << 20, 2048 - 64 - maxHeldConns},
+		{"unknown", nil, 0, 0, 0, 256 << 20, 1 << 20},
+		{"given", []string{"-max-memory", "1000", "-max-conns", "7", "-max-queued-bytes", "0"}, gib, 1 << 20, 1000, 0, 7},
+		{"none", []string{"-max-memory", "0", "-max-conns", "0"}, gib, 1 << 20, 0, 256 << 20, 0},
+	} {
+		c, err := parse(row.args, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.settleSizes(row.memory, row.files)
+		if c.maxMemory != row.maxMemory || c.maxQueuedBytes != row.queued || c.maxConns != row.conn {
+			t.Errorf("%s: got %d, %d, %d, want %d, %d, %d", row.name, c.maxMemory, c.maxQueuedBytes, c.maxConns, row.maxMemory, row.queued, row.conn)
+		}
+	}
+}

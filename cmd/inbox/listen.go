@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"inbox/ratelimit"
+
+	"github.com/pires/go-proxyproto"
+)
+
+// proxyHeaderTime is how long a trusted proxy may take for the PROXY header.
+const proxyHeaderTime = 5 * time.Second
+
+// listen binds an address, or a Unix socket given as unix:/path.
+func listen(bind string) (net.Listener, error) {
+	path, isUnix := strings.CutPrefix(bind, "unix:")
+	if !isUnix {
+		l, err := net.Listen("tcp", bind)
+		if err != nil {
+			return nil, bindError(bind, err)
+		}
+		return l, nil
+	}
+	if err := removeSocket(path); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on the socket %s (-bind): %w", path, err)
+	}
+	return l, nil
+}
+
+// removeSocket removes what a killed server left behind, and nothing else.
+func removeSocket(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at the socket of -bind: %w", err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s is no socket; give -bind unix: another path", path)
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return fmt.Errorf("another program listens on the socket %s; stop it, or give -bind unix: another path", path)
+	}
+	return os.Remove(path)
+}
+
+// bindError says what to do about an address that cannot be had.
+func bindError(bind string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("another program listens on %s already; stop it, or choose another port with -bind", bind)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("no right to listen on %s; ports below 1024 need a privilege, choose a higher one with -bind", bind)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("this machine has no address %s; give one of its own with -bind, or 0.0.0.0 for all", bind)
+	}
+	return fmt.Errorf("listen on %s (-bind): %w", bind, err)
+}
+
+// limit puts the layers around a listener that come before TLS: who may
+// connect, then whom a proxy speaks for.
+func (h *house) limit(l net.Listener) net.Listener {
+	limited := ratelimit.NewListener(l, h.limits.conns, h.limits.clients)
+	h.limits.listeners = append(h.limits.listeners, limited)
+	if !h.cfg.proxyProtocol {
+		return lazyListener{limited}
+	}
+	// The header is read by the goroutine of the connection: Accept waits for
+	// nobody.
+	return lazyListener{&proxyproto.Listener{
+		Listener: limited, ReadHeaderTimeout: proxyHeaderTime, ConnPolicy: h.proxyPolicy,
+	}}
+}
+
+// proxyPolicy demands the header of trusted proxies and serves nobody else:
+// whoever reaches the port directly could say to be anyone.
+func (h *house) proxyPolicy(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+	if h.limits.clients.TrustsPeer(o.Upstream.String()) {
+		return proxyproto.REQUIRE, nil
+	}
+	return proxyproto.REJECT, proxyproto.ErrInvalidUpstream
+}

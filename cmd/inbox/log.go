@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+func newLogger(c *config, w io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: c.level}
+	if c.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// serverLog takes what net/http has to say. What any scanner can cause at will
+// is counted, and logged at debug only; addresses are masked in all of it.
+type serverLog struct {
+	log   *slog.Logger
+	noise atomic.Int64
+}
+
+func (s *serverLog) logger() *log.Logger { return log.New(s, "", 0) }
+
+func (s *serverLog) Write(line []byte) (int, error) {
+	text := maskAddresses(strings.TrimSpace(string(line)))
+	level := slog.LevelError
+	if isNoise(text) {
+		s.noise.Add(1)
+		level = slog.LevelDebug
+	}
+	s.log.Log(context.Background(), level, "net/http", "err", text)
+	return len(line), nil
+}
+
+// isNoise is true for what a stranger can cause with a few odd bytes. A panic
+// is always ours.
+func isNoise(text string) bool {
+	return strings.HasPrefix(text, "http: TLS handshake error") ||
+		strings.HasPrefix(text, "http: URL query contains semicolon") ||
+		strings.HasPrefix(text, "http2: ") && !strings.HasPrefix(text, "http2: panic")
+}
+
+// addressPattern finds what net/http prints for a peer: 192.0.2.1:443 or [2001:db8::1]:443.
+var addressPattern = regexp.MustCompile(`(\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]+(?:%[^\]]*)?\]):\d+`)
+
+func maskAddresses(text string) string { return addressPattern.ReplaceAllStringFunc(text, maskAddress) }
+
+// maskAddress keeps enough of an address to see where trouble comes from, and
+// too little to tell who it is: /24 for IPv4, /48 for IPv6.
+func maskAddress(hostport string) string {
+	ap, err := netip.ParseAddrPort(hostport)
+	if err != nil {
+		return "(address)"
+	}
+	return prefixOf(ap.Addr(), 24, 48).String()
+}
+
+// prefixOf is the network of an address. IPv4 that came over a socket for
+// both is IPv4: as IPv6 it would all be one network.
+func prefixOf(a netip.Addr, bits4, bits6 int) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	bits := bits6
+	if a.Is4() {
+		bits = bits4
+	}
+	p, _ := a.Prefix(bits) // an error only for bits beyond the address
+	return p
+}
+
+// logRequests logs each request when it is over. It costs something, so it is
+// put into the chain only when the level asks for it.
+func logRequests(log *slog.Logger, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		sw := &statusWriter{w, statusGone}
+		defer func() {
+			log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", sw.status,
+				"dur", time.Since(began), "addr", maskAddress(r.RemoteAddr))
+		}()
+		next.ServeHTTP(sw, r)
+		if sw.status == statusGone {
+			sw.status = http.StatusOK // nothing written is an empty 200
+		}
+	})
+}
+
+// statusGone is logged for a client that went away before its answer: the
+// handler then ends in a panic with http.ErrAbortHandler.
+const statusGone = 499
+
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == statusGone {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

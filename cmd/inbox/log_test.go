@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestMaskAddresses(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"http: TLS handshake error from 192.0.2.77:4711: EOF", "http: TLS handshake error from 192.0.2.0/24: EOF"},
+		{"from [2001:db8:1:2:3::9]:443: x", "from 2001:db8:1::/48: x"},
+		{"from [::ffff:192.0.2.77]:443: x", "from 192.0.2.0/24: x"},
+		{"from [fe80::1%eth0]:443: x", "from fe80::/48: x"},
+		{"from 999.0.2.77:4711: x", "from (address): x"},
+		{"nothing at 12:30:45 of it", "nothing at 12:30:45 of it"},
+	} {
+		if got := maskAddresses(tt.text); got != tt.want {
+			t.Errorf("maskAddresses(%q) = %q, want %q", tt.text, got, tt.want)
+		}
+	}
+}
+
+func TestServerLogTellsNoiseFromTrouble(t *testing.T) {
+	var out bytes.Buffer
+	s := &serverLog{log: slog.New(slog.NewTextHandler(&out, nil))} // at info
+	for _, tt := range []struct {
+		line  string
+		noise bool
+	}{
+		{"http: TLS handshake error from 192.0.2.1:1: EOF", true},
+		{"http2: server: error reading preface from client 192.0.2.1:1: EOF", true},
+		{"http2: panic serving 192.0.2.1:1: boom", false},
+		{"http: panic serving 192.0.2.1:1: boom", false},
+		{"http: Accept error: too many open files; retrying in 5ms", false},
+	} {
+		out.Reset()
+		before := s.noise.Load()
+		s.logger().Print(tt.line)
+		if counted := s.noise.Load() > before; counted != tt.noise {
+			t.Errorf("%q counted as noise: %v, want %v", tt.line, counted, tt.noise)
+		}
+		if logged := strings.Contains(out.String(), "level=ERROR"); logged == tt.noise {
+			t.Errorf("%q logged as an error: %v, want %v", tt.line, logged, !tt.noise)
+		}
+		if strings.Contains(out.String(), "192.0.2.1") {
+			t.Errorf("a whole address is in %s", out.String())
+		}
+	}
+}
+
+// Whoever reads the log learns neither who talks to whom nor what about.
+func TestLogKeepsSecrets(t *testing.T) {
+	p := start(t, "-log-level", "debug")
+	p.claim("alice-the-name")
+	p.want(http.StatusOK, "POST", "/inbox?to=alice-the-name", "bob-the-name", "the-body")
+	p.want(http.StatusOK, "GET", "/inbox", "alice-the-name", "")
+	client, err := net.Dial("tcp", p.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(client, "GET / HTTP/1.1\r\n\r\n") // not TLS
+	io.Copy(io.Discard, client)
+	client.Close()
+	p.stop()
+	text := p.log.String()
+	for _, secret := range []string{"the-name", "password of", "the-body", basic("alice-the-name"), "to=", client.LocalAddr().String()} {
+		if strings.Contains(text, secret) {
+			t.Errorf("the log holds %q:\n%s", secret, text)
+		}
+	}
+	for _, wanted := range []string{"method=POST path=/inbox status=200 dur=", "addr=127.0.0.0/24", "path=/inbox status=204", "TLS handshake error", "refusedHandshakes=1"} {
+		if !strings.Contains(text, wanted) {
+			t.Errorf("the log lacks %q:\n%s", wanted, text)
+		}
+	}
+}
+
+func TestRequestsAreLoggedOnlyAtDebug(t *testing.T) {
+	p := start(t)
+	p.claim("alice")
+	if strings.Contains(p.log.String(), "path=/inbox") {
+		t.Errorf("a request is in the log:\n%s", p.log)
+	}
+}
+
+func TestRequestLogKnowsWhoLeft(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	for _, tt := range []struct {
+		handler http.HandlerFunc
+		want    string
+	}{
+		{func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "status=499"},
+		{func(http.ResponseWriter, *http.Request) {}, "status=200"},
+		{func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "x") }, "status=200"},
+		{func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "status=404"},
+		{func(w http.ResponseWriter, _ *http.Request) { http.NewResponseController(w).Flush() }, "status=200"},
+	} {
+		out.Reset()
+		func() {
+			defer func() { recover() }() // net/http's part
+			logRequests(log, tt.handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		}()
+		if !strings.Contains(out.String(), tt.want) {
+			t.Errorf("logged %q, want %s", out.String(), tt.want)
+		}
+	}
+}
+
+func TestUnknownVariablesAreToldAtDebug(t *testing.T) {
+	c, err := parse([]string{"-https=false", "-log-level", "debug"}, []string{"INBOX_PORT=tcp://192.0.2.1:80"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if _, err := build(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: &out}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "INBOX_PORT") || strings.Contains(out.String(), "192.0.2.1") {
+		t.Errorf("want the variable's name and not its value:\n%s", out.String())
+	}
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bufio"
+	"math"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+)
+
+// gcPercent lets garbage grow to four times what lives before it is collected,
+// which is a tenth of the cost of a message. The limit of memory holds
+// nevertheless: near it Go collects more often.
+const gcPercent = 400
+
+// limitMemory tells the runtime how much memory to stay below, unless the
+// operator told it with Go's own variables.
+func limitMemory(limit int64) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit)
+	}
+}
+
+// machineMemory is what this process may use: the least of the machine's
+// memory and the control groups' limits; 0 when it cannot be told.
+func machineMemory() int64 {
+	least := int64(math.MaxInt64)
+	for _, read := range []func() int64{
+		totalMemory,
+		func() int64 { return numberIn("/sys/fs/cgroup/memory.max") },
+		func() int64 { return numberIn("/sys/fs/cgroup/memory/memory.limit_in_bytes") },
+	} {
+		if n := read(); n > 0 {
+			least = min(least, n)
+		}
+	}
+	if least == math.MaxInt64 {
+		return 0
+	}
+	return least
+}
+
+// numberIn reads a file with one number; 0 for none, as for "max".
+func numberIn(path string) int64 {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	return n
+}
+
+// totalMemory is MemTotal of /proc/meminfo, where there is one.
+func totalMemory() int64 {
+	f, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) >= 2 && fields[0] == "MemTotal:" {
+			n, _ := strconv.ParseInt(fields[1], 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// hasty is a server that waits for nobody, for tests of what it does then.
+func hasty() times {
+	return times{header: 200 * time.Millisecond, body: 200 * time.Millisecond, idle: 200 * time.Millisecond,
+		write: 5 * time.Second, stop: 5 * time.Second}
+}
+
+// basic is the header field of a user.
+func basic(name string) string {
+	r := http.Request{Header: http.Header{}}
+	r.SetBasicAuth(name, "password of "+name)
+	return "Authorization: " + r.Header.Get("Authorization") + "\r\n"
+}
+
+func TestSlowClientsAreLeft(t *testing.T) {
+	for _, tt := range []struct{ name, sends string }{
+		{"says nothing", ""},
+		{"half a header", "GET /inbox HTTP/1.1\r\nHost: x\r\nX-Slow: "},
+		{"idle after an answer", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"},
+		{"a body that no handler reads", "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"},
+		{"a body of a page", "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"},
+		{"an endless body", "GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			for _, scheme := range []string{"-https=true", "-https=false"} {
+				c := startWith(t, hasty(), scheme).dial()
+				if _, err := io.WriteString(c, tt.sends); err != nil {
+					t.Fatal(err)
+				}
+				c.SetDeadline(time.Now().Add(10 * time.Second))
+				_, err := io.Copy(io.Discard, c)
+				if e, ok := err.(net.Error); ok && e.Timeout() {
+					t.Errorf("%s: after ten seconds the connection is still open", scheme)
+				}
+			}
+		})
+	}
+}
+
+func TestSilentHandshakeIsLeft(t *testing.T) {
+	p := startWith(t, hasty())
+	c, err := net.Dial("tcp", p.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); err == nil || !isEnd(err) {
+		t.Errorf("a client that says nothing at all: %v, want the end of the connection", err)
+	}
+}
+
+func isEnd(err error) bool {
+	e, ok := err.(net.Error)
+	return !ok || !e.Timeout()
+}
+
+func TestSlowBodyIsAnswered(t *testing.T) {
+	p := startWith(t, hasty(), "-https=false")
+	p.claim("alice")
+	c := p.dial()
+	io.WriteString(c, "POST /inbox?to=alice HTTP/1.1\r\nHost: x\r\n"+basic("bob")+"Content-Length: 10\r\n\r\nabc")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestTimeout {
+		t.Errorf("status %d, want 408", resp.StatusCode)
+	}
+	p.want(http.StatusNoContent, "GET", "/inbox?wait=0", "alice", "")
+}
+
+// The patience for a body ends with the body: a post that waits for its
+// recipient, or a poll, may take longer than any body.
+func TestWaitingOutlivesThePatienceForABody(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []string{"-https=true", "-https=false"} {
+		patience := hasty()
+		patience.write = 200 * time.Millisecond // and that for an answer begins later
+		p := startWith(t, patience, scheme, "-poll-timeout", "1")
+		p.want(http.StatusNotFound, "POST", "/inbox?to=nobody&wait=1", "bob", "hello")
+		p.want(http.StatusNoContent, "GET", "/inbox", "bob", "")
+	}
+}
+
+func TestHeaderLimit(t *testing.T) {
+	for _, size := range []int{600, 5000, 20000} {
+		p := start(t, "-https=false", "-max-header-size", fmt.Sprint(size))
+		for _, tt := range []struct{ bytes, status int }{
+			{size, http.StatusOK},
+			{size + 1, http.StatusRequestHeaderFieldsTooLarge},
+			{size + 3000, http.StatusRequestHeaderFieldsTooLarge},
+			{size + 100_000, http.StatusRequestHeaderFieldsTooLarge},
+		} {
+			if got := statusOfHeader(t, p, tt.bytes); got != tt.status {
+				t.Errorf("limit %d: a header of %d bytes gets %d, want %d", size, tt.bytes, got, tt.status)
+			}
+		}
+	}
+}
+
+// statusOfHeader sends a request whose header has that many bytes.
+func statusOfHeader(t *testing.T, p *program, size int) int {
+	t.Helper()
+	const start, end = "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Filler: ", "\r\n\r\n"
+	c := p.dial()
+	// The server may close while the rest is on its way, so errors here are as good as its answer.
+	go io.WriteString(c, start+strings.Repeat("x", size-len(start)-len(end))+end)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatalf("a header of %d bytes: %v", size, err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+func TestHeaderLimitOverHTTP2(t *testing.T) {
+	p := start(t, "-max-header-size", "5000")
+	for size, want := range map[int]int{4000: http.StatusOK, 4950: http.StatusRequestHeaderFieldsTooLarge} {
+		r, _ := http.NewRequest("GET", p.url+"/healthz", nil)
+		r.Header.Set("X-Filler", strings.Repeat("x", size))
+		if a, err := p.send(r); err != nil || a.status != want || a.proto != "HTTP/2.0" {
+			t.Errorf("a field of %d bytes: %v, %s, status %d, want %d", size, err, a.proto, a.status, want)
+		}
+	}
+}
+
+// What the size of a header is, is held against the bytes that net/http writes.
+func TestHeaderSize(t *testing.T) {
+	r, _ := http.NewRequest("POST", "http://server.example/inbox?to=a", nil)
+	r.Header.Set("User-Agent", "test")
+	r.Header.Add("Accept", "a")
+	r.Header.Add("Accept", "b")
+	var wire bytes.Buffer
+	if err := r.Write(&wire); err != nil {
+		t.Fatal(err)
+	}
+	size := wire.Len()
+	got, err := http.ReadRequest(bufio.NewReader(&wire))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := headerSize(got); n != int64(size) {
+		t.Errorf("headerSize = %d, want %d", n, size)
+	}
+}
+
+func TestServerIsBounded(t *testing.T) {
+	c, err := parse([]string{"-https=false"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := build(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, times: defaultTimes()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := h.server
+	if s.ReadHeaderTimeout != 10*time.Second || s.IdleTimeout != 2*time.Minute {
+		t.Errorf("header %v, idle %v; want 10s, 2m", s.ReadHeaderTimeout, s.IdleTimeout)
+	}
+	if least := c.poll + 30*time.Second; s.WriteTimeout <= least {
+		t.Errorf("WriteTimeout %v would cut what a poll of %v answers", s.WriteTimeout, c.poll)
+	}
+	if s.HTTP2.MaxConcurrentStreams != 100 || s.HTTP2.SendPingTimeout == 0 || s.HTTP2.WriteByteTimeout == 0 {
+		t.Errorf("HTTP/2 is not bounded: %+v", s.HTTP2)
+	}
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+)
+
+// Exit codes.
+const (
+	exitDone    = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// process is what a running program is given by whoever started it.
+type process struct {
+	args           []string
+	environ        []string
+	stdout, stderr io.Writer
+	times          times
+}
+
+// run is the program; it returns the exit code. It ends with ctx.
+func run(ctx context.Context, p process) int {
+	cfg, err := parse(p.args, p.environ)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		io.WriteString(p.stdout, usage())
+		return exitDone
+	case err != nil:
+		fmt.Fprintf(p.stderr, "inbox: %v\n", err)
+		return exitUsage
+	case cfg.version:
+		fmt.Fprintln(p.stdout, version())
+		return exitDone
+	}
+	cfg.settleSizes(machineMemory(), maxFiles())
+	limitMemory(cfg.maxMemory)
+	if err := serve(ctx, cfg, p); err != nil {
+		fmt.Fprintf(p.stderr, "inbox: %v\n", err)
+		return exitFailure
+	}
+	return exitDone
+}
+
+// version describes the build from what the Go command recorded in it.
+func version() string {
+	v := "(unknown)"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v = info.Main.Version
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && v == "(devel)" {
+				v = s.Value
+			}
+		}
+	}
+	return fmt.Sprintf("inbox %s %s %s/%s", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}

@@ -1,0 +1,349 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestAMessageArrives(t *testing.T) {
+	for _, scheme := range []string{"-https=true", "-https=false"} {
+		p := start(t, scheme)
+		p.claim("alice")
+		p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
+		got := p.want(http.StatusOK, "GET", "/inbox", "alice", "")
+		if got.body != "hello" || got.header.Get("X-From") != "bob" {
+			t.Errorf("%s: got %q from %q, want hello from bob", scheme, got.body, got.header.Get("X-From"))
+		}
+		p.want(http.StatusNoContent, "GET", "/inbox?wait=0", "alice", "")
+	}
+}
+
+// curl -d names its own content type; the body arrives whatever it is called.
+func TestAFormIsAMessage(t *testing.T) {
+	p := start(t)
+	p.claim("alice")
+	r, _ := http.NewRequest("POST", p.url+"/inbox?to=alice", strings.NewReader("hello"))
+	r.SetBasicAuth("bob", "secret")
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if a, err := p.send(r); err != nil || a.status != http.StatusOK {
+		t.Fatalf("POST: %v, %v", a, err)
+	}
+	if got := p.ask("GET", "/inbox", "alice", ""); got.body != "hello" {
+		t.Errorf("got %q, want hello", got.body)
+	}
+}
+
+// Two concurrent first-time requests ended the original: concurrent map writes.
+func TestConcurrentFirstRequests(t *testing.T) {
+	p := start(t, "-https=false", "-rate", "0") // more new names than one address may claim at once
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			name := fmt.Sprintf("peer%d", i)
+			if a, err := p.try("GET", "/inbox?wait=0", name, ""); err != nil || a.status != http.StatusNoContent {
+				t.Errorf("%s: %v, %v", name, a.status, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestProtocols(t *testing.T) {
+	p := start(t)
+	if got := p.want(http.StatusOK, "GET", "/healthz", "", ""); got.proto != "HTTP/2.0" {
+		t.Errorf("a client that can speaks %s, want HTTP/2.0", got.proto)
+	}
+	plain := start(t, "-https=false")
+	if got := plain.want(http.StatusOK, "GET", "/healthz", "", ""); got.proto != "HTTP/1.1" || got.body != "ok\n" {
+		t.Errorf("plain HTTP: %s %q, want HTTP/1.1 and ok", got.proto, got.body)
+	}
+}
+
+func TestPages(t *testing.T) {
+	mine, source, empty := t.TempDir(), t.TempDir(), t.TempDir()
+	for _, dir := range []string{mine, source} {
+		if err := os.MkdirAll(filepath.Join(dir, "public"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(dir, "public", "index.html"), "my own page")
+	}
+	writeFile(t, filepath.Join(source, "public", "public.go"), "package public")
+	for _, tt := range []struct {
+		name, dir string
+		args      []string
+		own       bool
+	}{
+		{"no directory", empty, nil, false},
+		{"a directory of that name", mine, nil, true},
+		{"this program's source", source, nil, false},
+		{"this program's source, asked for", source, []string{"-public", "public"}, true},
+		{"built-in pages asked for", mine, []string{"-public="}, false},
+		{"another directory", empty, []string{"-public", filepath.Join(mine, "public")}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Chdir(tt.dir)
+			p := start(t, tt.args...)
+			got := p.want(http.StatusOK, "GET", "/", "", "")
+			if own := got.body == "my own page"; own != tt.own {
+				t.Errorf("serves its own pages: %v, want %v", own, tt.own)
+			}
+			if policy := got.header.Get("Content-Security-Policy"); (policy == "") != tt.own {
+				t.Errorf("policy %q on own pages %v", policy, tt.own)
+			}
+			if !strings.Contains(p.log.String(), "msg=pages") {
+				t.Errorf("the log does not say which pages:\n%s", p.log)
+			}
+		})
+	}
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStartFailuresSayWhatToDo(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "server.crt"), "not a certificate")
+	writeFile(t, filepath.Join(dir, "secret"), "short")
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"port taken", []string{"-bind", taken.Addr().String()}, "choose another port with -bind"},
+		{"no such address", []string{"-bind", "192.0.2.99:0"}, "no address 192.0.2.99:0"},
+		{"pages missing", []string{"-public", filepath.Join(dir, "none")}, "-public"},
+		{"unusable files", []string{"-server-cert", filepath.Join(dir, "server.crt")}, "mend the files"},
+		{"damaged secret", []string{"-state", dir}, "remove the file to have another made"},
+	} {
+		args := append([]string{"-bind", "127.0.0.1:0", "-state", t.TempDir()}, tt.args...)
+		code, _, stderr := runOnce(t, nil, args...)
+		if code != exitFailure || !strings.Contains(stderr, "inbox: ") || !strings.Contains(stderr, tt.want) {
+			t.Errorf("%s: exit code %d, want 1 and %q:\n%s", tt.name, code, tt.want, stderr)
+		}
+	}
+}
+
+func TestMailboxOptions(t *testing.T) {
+	t.Run("inbox-timeout", func(t *testing.T) {
+		t.Parallel()
+		p := start(t, "-inbox-timeout", "1")
+		p.claim("alice")
+		p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "x")
+		for deadline := time.Now().Add(10 * time.Second); p.ask("POST", "/inbox?to=alice", "bob", "x").status != http.StatusNotFound; {
+			if time.Now().After(deadline) {
+				t.Fatal("the inbox did not end")
+			}
+		}
+	})
+	t.Run("inbox-capacity", func(t *testing.T) {
+		p := start(t, "-inbox-capacity", "2")
+		p.claim("alice")
+		for _, status := range []int{200, 200, 503} {
+			p.want(status, "POST", "/inbox?to=alice", "bob", "x")
+		}
+	})
+	t.Run("long-polling", func(t *testing.T) {
+		t.Parallel()
+		p := start(t, "-long-polling=false")
+		began := time.Now()
+		p.want(http.StatusNoContent, "GET", "/inbox", "alice", "")
+		p.want(http.StatusNoContent, "GET", "/inbox?wait=20", "alice", "")
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("two empty polls took %v", took)
+		}
+	})
+	t.Run("poll-timeout", func(t *testing.T) {
+		t.Parallel()
+		p := start(t, "-poll-timeout", "1")
+		began := time.Now()
+		p.want(http.StatusNoContent, "GET", "/inbox", "alice", "")
+		if took := time.Since(began); took < time.Second || took > 20*time.Second {
+			t.Errorf("an empty poll took %v, want a second", took)
+		}
+	})
+}
+
+func TestCleanupFreesMemory(t *testing.T) {
+	t.Parallel()
+	c, err := parse([]string{"-inbox-timeout", "1", "-https=false"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := build(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: newOutput(), times: defaultTimes()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim, _ := http.NewRequest("GET", "/inbox?wait=0", nil)
+	claim.SetBasicAuth("alice", "secret")
+	h.handler.ServeHTTP(new(discard), claim)
+	if n := h.store.Stats().Inboxes; n != 1 {
+		t.Fatalf("%d inboxes after one claim", n)
+	}
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	sweeping.Go(func() { h.sweep(ctx) })
+	for deadline := time.Now().Add(10 * time.Second); h.store.Stats().Inboxes > 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("the inbox was not freed")
+		}
+	}
+}
+
+// discard is a response that nobody reads.
+type discard struct{ header http.Header }
+
+func (d *discard) Header() http.Header {
+	if d.header == nil {
+		d.header = http.Header{}
+	}
+	return d.header
+}
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discard) WriteHeader(int)             {}
+
+func TestLimitOptions(t *testing.T) {
+	big := strings.Repeat("x", 600)
+	for _, tt := range []struct {
+		option string
+		first  int // the answer to what is just allowed
+		then   int
+		kind   string
+		ask    func(p *program) (allowed, refused answer)
+	}{
+		{"-max-body-size=600", 200, 413, "body-too-large", func(p *program) (answer, answer) {
+			return p.ask("POST", "/inbox?to=alice", "bob", big), p.ask("POST", "/inbox?to=alice", "bob", big+"x")
+		}},
+		{"-max-inboxes=2", 204, 503, "too-many-inboxes", func(p *program) (answer, answer) {
+			return p.ask("GET", "/inbox?wait=0", "bob", ""), p.ask("GET", "/inbox?wait=0", "carol", "")
+		}},
+		{"-max-inboxes-per-ip=2", 204, 429, "payer-full", func(p *program) (answer, answer) {
+			return p.ask("GET", "/inbox?wait=0", "bob", ""), p.ask("GET", "/inbox?wait=0", "carol", "")
+		}},
+		{"-max-queued-bytes=1600", 200, 503, "server-full", func(p *program) (answer, answer) {
+			return p.ask("POST", "/inbox?to=alice", "bob", big), fill(p, big)
+		}},
+		{"-max-queued-bytes-per-ip=1600", 200, 429, "payer-full", func(p *program) (answer, answer) {
+			return p.ask("POST", "/inbox?to=alice", "bob", big), fill(p, big)
+		}},
+	} {
+		t.Run(tt.option, func(t *testing.T) {
+			p := start(t, tt.option)
+			p.claim("alice")
+			allowed, refused := tt.ask(p)
+			if allowed.status != tt.first || refused.status != tt.then {
+				t.Errorf("status %d, then %d; want %d, then %d", allowed.status, refused.status, tt.first, tt.then)
+			}
+			if want := "urn:inbox:problem:" + tt.kind; !strings.Contains(refused.body, want) {
+				t.Errorf("refused with %s, want %s", refused.body, want)
+			}
+		})
+	}
+}
+
+// fill posts until it is refused.
+func fill(p *program, body string) (a answer) {
+	for range 10 {
+		if a = p.ask("POST", "/inbox?to=alice", "bob", body); a.status != http.StatusOK {
+			return a
+		}
+	}
+	return a
+}
+
+func TestOtherSites(t *testing.T) {
+	for _, tt := range []struct {
+		args   []string
+		origin string
+		allow  string
+		status int
+	}{
+		{nil, "https://other.example", "", 403},
+		{[]string{"-cors"}, "https://other.example", "*", 204},
+		{[]string{"-cors-origins", "https://a.example, https://b.example"}, "https://b.example", "https://b.example", 204},
+		{[]string{"-cors-origins", "https://a.example,https://b.example"}, "https://other.example", "", 403},
+	} {
+		p := start(t, tt.args...)
+		r, _ := http.NewRequest("GET", p.url+"/inbox?wait=0", nil)
+		r.SetBasicAuth("alice", "secret")
+		r.Header.Set("Origin", tt.origin)
+		a, err := p.send(r)
+		if err != nil || a.status != tt.status || a.header.Get("Access-Control-Allow-Origin") != tt.allow {
+			t.Errorf("%v from %s: %v, status %d, allowed %q; want %d, %q", tt.args, tt.origin, err, a.status,
+				a.header.Get("Access-Control-Allow-Origin"), tt.status, tt.allow)
+		}
+	}
+}
+
+func TestICEServers(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ice.json")
+	writeFile(t, file, `[{"urls": "turn:turn.example", "username": "u", "credential": "c"}]`)
+	for _, tt := range []struct{ value, want string }{
+		{"", "[]"},
+		{"stun:stun.example, stun:stun.example:3479", "stun:stun.example:3479"},
+		{file, `"credential":"c"`},
+	} {
+		p := start(t, "-ice-servers", tt.value)
+		got := p.want(http.StatusOK, "GET", "/ice", "alice", "")
+		var any map[string]any
+		if err := json.Unmarshal([]byte(got.body), &any); err != nil || !strings.Contains(got.body, tt.want) {
+			t.Errorf("-ice-servers %q: GET /ice is %s (%v), want %s in it", tt.value, got.body, err, tt.want)
+		}
+	}
+}
+
+func TestConfigFileAndEnvironment(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "inbox.conf")
+	writeFile(t, file, "inbox-capacity 1\n")
+	p := start(t, "-config", file)
+	p.claim("alice")
+	p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "x")
+	p.want(http.StatusServiceUnavailable, "POST", "/inbox?to=alice", "bob", "x")
+}
+
+// The listening line is what programs that start this one wait for.
+func TestListeningLine(t *testing.T) {
+	text := start(t)
+	want := fmt.Sprintf("msg=listening addr=%s scheme=https\n", text.addr)
+	if !strings.Contains(text.log.String(), want) {
+		t.Errorf("no %q in:\n%s", want, text.log)
+	}
+	if !strings.Contains(text.log.String(), "https://localhost:"+portOf(text.url)) {
+		t.Errorf("the log does not say where to click:\n%s", text.log)
+	}
+	asJSON := start(t, "-log-format", "json")
+	asJSON.stop()
+	lines := bufio.NewScanner(strings.NewReader(asJSON.log.String()))
+	for lines.Scan() {
+		var line map[string]any
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			t.Errorf("-log-format json printed %q", lines.Text())
+		}
+	}
+}
+
+func portOf(address string) string {
+	u, _ := url.Parse(address)
+	return u.Port()
+}

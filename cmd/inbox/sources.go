@@ -1,0 +1,195 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+)
+
+// envPrefix begins the name of each variable that is an option.
+const envPrefix = "INBOX_"
+
+// parse makes the configuration of a command line, an environment and the
+// file they name. Every error is the user's to mend; flag.ErrHelp asks for help.
+func parse(args, environ []string) (*config, error) {
+	c := newConfig()
+	if len(args) == 1 && args[0] == "version" {
+		c.version = true
+		return c, nil
+	}
+	if err := c.parseArgs(args); err != nil || c.version {
+		return c, err
+	}
+	if err := c.parseEnviron(environ); err != nil {
+		return nil, err
+	}
+	if err := c.parseFile(); err != nil {
+		return nil, err
+	}
+	return c, c.validate()
+}
+
+func (c *config) parseArgs(args []string) error {
+	if err := c.flags.Parse(args); err != nil {
+		return fmt.Errorf("%w (inbox -h lists the options)", err)
+	}
+	if c.flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q; an option begins with a dash, and a switch is set as in -cors=false", c.flags.Arg(0))
+	}
+	c.flags.Visit(func(f *flag.Flag) { c.from[f.Name] = "command line" })
+	return nil
+}
+
+// parseEnviron sets the options that the command line left open. An empty
+// variable counts as absent. Container platforms inject variables that begin
+// alike, so one that is no option is only remembered.
+func (c *config) parseEnviron(environ []string) error {
+	for _, entry := range environ {
+		key, value, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(key, envPrefix) || value == "" {
+			continue
+		}
+		name := optionOf(key)
+		if !c.settable(name) {
+			c.unknown = append(c.unknown, key)
+			continue
+		}
+		if err := c.set(name, value, key); err != nil {
+			return err
+		}
+	}
+	slices.Sort(c.unknown)
+	return nil
+}
+
+// optionOf is the option of a variable: INBOX_MAX_BODY_SIZE is max-body-size.
+func optionOf(key string) string {
+	name := strings.TrimPrefix(key, envPrefix)
+	if name != strings.ToUpper(name) {
+		return ""
+	}
+	return strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+}
+
+// settable is false for what is no option, and for version, which is a
+// question rather than a setting (and INBOX_VERSION something that images like to set).
+func (c *config) settable(name string) bool {
+	return c.flags.Lookup(name) != nil && name != "version"
+}
+
+// set gives an option a value unless a stronger source already did.
+func (c *config) set(name, value, from string) error {
+	if c.from[name] != "" {
+		return nil
+	}
+	if err := c.flags.Set(name, value); err != nil {
+		return c.invalid(name, value, from, plain(err))
+	}
+	c.from[name] = from
+	return nil
+}
+
+// plain replaces what the flag package says of a switch.
+func plain(err error) error {
+	if err.Error() == "parse error" {
+		return errors.New("must be true or false")
+	}
+	return err
+}
+
+func (c *config) invalid(name, value, from string, err error) error {
+	return fmt.Errorf("-%s %q (from %s): %w", name, value, from, err)
+}
+
+// parseFile sets the options that command line and environment left open.
+func (c *config) parseFile() error {
+	if c.file == "" {
+		return nil
+	}
+	text, err := readSmall(c.file)
+	if err != nil {
+		return c.refuse("config", err)
+	}
+	return c.parseText(c.file, text)
+}
+
+// maxFile is far more than any file of options takes, and little enough to read.
+const maxFile = 1 << 20
+
+// readSmall reads a file that a person wrote; a device or a film given by
+// mistake does not fill the memory.
+func readSmall(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("has more than %d bytes, too many for a file of options", maxFile)
+	}
+	return string(text), err
+}
+
+// parseText reads the lines of a configuration file.
+func (c *config) parseText(file, text string) error {
+	lines := map[string]string{} // option to where it was set
+	n := 0
+	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
+		n++
+		where := fmt.Sprintf("%s:%d", file, n)
+		name, value, found := option(line)
+		if !found {
+			continue
+		}
+		if err := c.checkLine(name, lines[name]); err != nil {
+			return fmt.Errorf("%s: %w", where, err)
+		}
+		lines[name] = where
+		if err := c.set(name, c.fileValue(name, value), where); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// option splits a line into name and value; false for a comment or nothing.
+func option(line string) (name, value string, found bool) {
+	line = strings.TrimSpace(line)
+	if line == "" || line[0] == '#' {
+		return "", "", false
+	}
+	if i := strings.IndexAny(line, " \t"); i >= 0 {
+		return line[:i], strings.TrimSpace(line[i:]), true
+	}
+	return line, "", true
+}
+
+func (c *config) checkLine(name, before string) error {
+	switch {
+	case name == "config":
+		return errors.New("a file cannot name another one")
+	case before != "":
+		return fmt.Errorf("%s was already set at %s", name, before)
+	case c.settable(name):
+		return nil
+	case strings.Contains(name, "="):
+		return fmt.Errorf("unknown option %q; write «name value», without an equals sign", name)
+	case strings.HasPrefix(name, "-"):
+		return fmt.Errorf("unknown option %q; write it without the dash", name)
+	}
+	return fmt.Errorf("unknown option %q", name)
+}
+
+// fileValue lets a switch stand alone in a file, as it may on the command line.
+func (c *config) fileValue(name, value string) string {
+	b, ok := c.flags.Lookup(name).Value.(interface{ IsBoolFlag() bool })
+	if ok && b.IsBoolFlag() && value == "" {
+		return "true"
+	}
+	return value
+}

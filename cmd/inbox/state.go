@@ -1,0 +1,114 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+const (
+	secretFile = "secret"
+	secretSize = 32
+)
+
+// stateDir returns the directory for what outlives a restart, made if need be,
+// or "" and a warning when there is none that can be written to.
+func stateDir(c *config, environ []string, log *slog.Logger) string {
+	dir, err := chooseStateDir(c.state, environ)
+	if err == nil {
+		err = usable(dir)
+	}
+	if err != nil {
+		log.Warn("no state directory: each start makes another certificate and secret; -state names a directory", "err", err)
+		return ""
+	}
+	return dir
+}
+
+func chooseStateDir(given string, environ []string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	if first, _, _ := strings.Cut(variable(environ, "STATE_DIRECTORY"), ":"); first != "" {
+		return first, nil
+	}
+	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" {
+		dir, err := os.UserConfigDir()
+		return filepath.Join(dir, "inbox"), err
+	}
+	if dir := variable(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "inbox"), nil
+	}
+	if home := variable(environ, "HOME"); home != "" {
+		return filepath.Join(home, ".local", "state", "inbox"), nil
+	}
+	return "", errors.New("neither -state, $STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME is set")
+}
+
+// variable is the last value of that name, as in a shell.
+func variable(environ []string, name string) (value string) {
+	for _, entry := range environ {
+		if v, ok := strings.CutPrefix(entry, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+// usable makes the directory and tries to write there.
+func usable(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".try-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// secret returns what keys the hashes of passwords: that of the directory,
+// made if there is none yet, or one for this process alone.
+func secret(dir string) ([]byte, error) {
+	fresh := make([]byte, secretSize)
+	rand.Read(fresh)
+	if dir == "" {
+		return fresh, nil
+	}
+	path := filepath.Join(dir, secretFile)
+	if err := createOnce(path, fresh); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make the secret: %w", err)
+	}
+	kept, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the secret: %w", err)
+	}
+	if len(kept) != secretSize {
+		return nil, fmt.Errorf("the secret in %s has %d bytes instead of %d; remove the file to have another made", path, len(kept), secretSize)
+	}
+	return kept, nil
+}
+
+// createOnce writes a file that only its owner may read, whole or not at all,
+// unless it exists. Of several processes one wins, and all read the winner's.
+func createOnce(path string, data []byte) error {
+	if _, err := os.Stat(path); err == nil {
+		return fs.ErrExist
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // made with 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Link(tmp.Name(), path) // unlike Rename it replaces nothing
+}

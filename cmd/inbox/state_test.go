@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func TestChooseStateDir(t *testing.T) {
+	rows := []struct {
+		given   string
+		environ []string
+		want    string
+	}{
+		{"/given", []string{"STATE_DIRECTORY=/systemd"}, "/given"},
+		{"", []string{"STATE_DIRECTORY=/one:/two", "HOME=/home/me"}, "/one"},
+		{"", []string{"XDG_STATE_HOME=/xdg", "HOME=/home/me"}, "/xdg/inbox"},
+		{"", []string{"XDG_STATE_HOME=relative", "HOME=/home/me"}, "/home/me/.local/state/inbox"},
+		{"", []string{"HOME=/home/me"}, "/home/me/.local/state/inbox"},
+		{"", nil, ""},
+	}
+	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" {
+		rows = rows[:2] // the rest is what other systems do
+	}
+	for _, tt := range rows {
+		got, err := chooseStateDir(tt.given, tt.environ)
+		if got != tt.want || (err != nil) != (tt.want == "") {
+			t.Errorf("chooseStateDir(%q, %q) = %q, %v; want %q", tt.given, tt.environ, got, err, tt.want)
+		}
+	}
+}
+
+var fingerprintPattern = regexp.MustCompile(`(?:[0-9A-F]{2}:){31}[0-9A-F]{2}`)
+
+// What is in the state directory is used again, so that a browser asks once.
+func TestStateOutlivesARestart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "deep", "state")
+	var prints, secrets []string
+	for range 2 {
+		p := start(t, "-state", dir)
+		p.stop()
+		kept, err := os.ReadFile(filepath.Join(dir, secretFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		prints = append(prints, fingerprintPattern.FindString(p.log.String()))
+		secrets = append(secrets, string(kept))
+	}
+	if prints[0] == "" || prints[0] != prints[1] {
+		t.Errorf("fingerprints %q, want the same twice", prints)
+	}
+	if len(secrets[0]) != secretSize || secrets[0] != secrets[1] {
+		t.Error("the secret changed")
+	}
+	for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, secretFile): 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v; want %v", filepath.Base(path), info.Mode().Perm(), err, want)
+		}
+	}
+}
+
+func TestWithoutAStateDirectoryThereIsOneWarning(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	writeFile(t, file, "")
+	p := start(t, "-state", filepath.Join(file, "below"))
+	p.claim("alice")
+	if n := strings.Count(p.log.String(), "level=WARN"); n != 1 || !strings.Contains(p.log.String(), "-state") {
+		t.Errorf("%d warnings, want one that names -state:\n%s", n, p.log)
+	}
+}
+
+// Of several processes that start at once on one directory, all use one secret.
+func TestSecretIsMadeOnce(t *testing.T) {
+	dir := t.TempDir()
+	found := make([][]byte, 8)
+	var all sync.WaitGroup
+	for i := range found {
+		all.Go(func() { found[i], _ = secret(dir) })
+	}
+	all.Wait()
+	for _, s := range found {
+		if len(s) != secretSize || !bytes.Equal(s, found[0]) {
+			t.Fatal("two starts found different secrets")
+		}
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("%d files in the directory, want one", len(entries))
+	}
+}
+
+func TestSecretInMemoryIsNew(t *testing.T) {
+	a, err := secret("")
+	b, err2 := secret("")
+	if err != nil || err2 != nil || len(a) != secretSize || bytes.Equal(a, b) {
+		t.Errorf("two secrets in memory: %d and %d bytes, the same: %v", len(a), len(b), bytes.Equal(a, b))
+	}
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// child is the program in a process of its own, which can be sent signals.
+type child struct {
+	*program
+	cmd *exec.Cmd
+}
+
+func startChild(t *testing.T, args ...string) *child {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	args = append([]string{"-bind", "127.0.0.1:0", "-state", t.TempDir(), "-https=false"}, args...)
+	c := &child{&program{t: t, log: newOutput()}, exec.CommandContext(ctx, os.Args[0], args...)}
+	c.cmd.Env = append(os.Environ(), asProgram+"=1")
+	c.cmd.Stderr = c.log
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cancel(); c.cmd.Wait() })
+	select {
+	case c.addr = <-c.log.listening:
+	case <-ctx.Done():
+		t.Fatalf("the program does not listen:\n%s", c.log)
+	}
+	c.url, c.client = "http://"+c.addr, newClient(t)
+	return c
+}
+
+func (c *child) signal(s os.Signal) {
+	c.t.Helper()
+	if err := c.cmd.Process.Signal(s); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// request is one request on a connection of its own.
+type request struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (c *child) open(text string) request {
+	c.t.Helper()
+	conn := c.dial()
+	if _, err := io.WriteString(conn, text); err != nil {
+		c.t.Fatal(err)
+	}
+	return request{conn, bufio.NewReader(conn)}
+}
+
+// slowPost sends a post without its body, and returns when the server waits for that.
+func (c *child) slowPost(to, from string) request {
+	c.t.Helper()
+	r := c.open("POST /inbox?to=" + to + " HTTP/1.1\r\nHost: x\r\n" + basic(from) +
+		"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+	if line, err := r.r.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+		c.t.Fatalf("the server does not wait for the body: %q, %v", line, err)
+	}
+	r.r.ReadString('\n') // the empty line
+	return r
+}
+
+func (r request) answer(t *testing.T) *http.Response {
+	t.Helper()
+	resp, err := http.ReadResponse(r.r, nil)
+	if err != nil {
+		t.Fatalf("no answer: %v", err)
+	}
+	resp.Body.Close()
+	return resp
+}
+
+// A signal ends polls with 204 at once, lets a post finish, and the exit code is 0.
+func TestSignalEndsInOrder(t *testing.T) {
+	t.Parallel()
+	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		c := startChild(t)
+		polls := c.holdPoll("alice")
+		post := c.slowPost("alice", "bob")
+		began := time.Now()
+		c.signal(s)
+		answer := <-polls
+		if answer.StatusCode != http.StatusNoContent || answer.Header.Get("Retry-After") == "" {
+			t.Errorf("%v: the poll ended with %d and Retry-After %q, want 204 and some",
+				s, answer.StatusCode, answer.Header.Get("Retry-After"))
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%v: the poll ended after %v, want at once", s, took)
+		}
+		io.WriteString(post, "hello")
+		if got := post.answer(t).StatusCode; got != http.StatusOK {
+			t.Errorf("%v: the post under way got %d, want 200", s, got)
+		}
+		if err := c.cmd.Wait(); err != nil {
+			t.Errorf("%v: the program ended with %v, want exit code 0\n%s", s, err, c.log)
+		}
+		if _, err := net.Dial("tcp", c.addr); err == nil {
+			t.Errorf("%v: something still listens", s)
+		}
+	}
+}
+
+// holdPoll returns once a poll of the name is held for certain: when it has
+// ended another one. Its own answer comes over the channel.
+func (c *child) holdPoll(name string) <-chan *http.Response {
+	c.t.Helper()
+	answers := make(chan *http.Response, 2)
+	for range 2 {
+		poll := c.open("GET /inbox HTTP/1.1\r\nHost: x\r\n" + basic(name) + "\r\n")
+		go func() {
+			resp, err := http.ReadResponse(poll.r, nil)
+			if err != nil {
+				c.t.Errorf("a poll got no answer: %v", err)
+				resp = new(http.Response)
+			}
+			answers <- resp
+		}()
+	}
+	if ended := <-answers; ended.Header.Get("X-Poll-Ended") != "superseded" {
+		c.t.Fatalf("of two polls none was superseded: status %d", ended.StatusCode)
+	}
+	return answers
+}
+
+// A second signal does not wait for the posts.
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	c := startChild(t)
+	c.claim("alice")
+	c.slowPost("alice", "bob")
+	began := time.Now()
+	c.signal(syscall.SIGTERM)
+	for !strings.Contains(c.log.String(), "msg=stopping") {
+		if time.Since(began) > 10*time.Second {
+			t.Fatalf("the program does not stop:\n%s", c.log)
+		}
+	}
+	c.signal(syscall.SIGTERM)
+	err := c.cmd.Wait()
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the program ended after %v, want at once", took)
+	}
+	if code := c.cmd.ProcessState.ExitCode(); code != exitFailure {
+		t.Errorf("the program ended with %v, want exit code 1", err)
+	}
+}
+
+// A post that takes longer than the server waits is cut off, never answered 200.
+func TestPostsThatTakeTooLongAreCutOff(t *testing.T) {
+	patience := defaultTimes()
+	patience.stop = 100 * time.Millisecond
+	p := startWith(t, patience, "-https=false")
+	p.claim("alice")
+	c := &child{program: p}
+	post := c.slowPost("alice", "bob")
+	if code := p.stop(); code != exitDone {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	if resp, err := http.ReadResponse(post.r, nil); err == nil {
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			t.Error("a post that was not stored got 200")
+		}
+	}
+	if !strings.Contains(p.log.String(), "cut off") {
+		t.Errorf("the log does not tell:\n%s", p.log)
+	}
+}
+
+// A context that is over from the start ends the program, too.
+func TestRunEndsWhenItsContextIsOver(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	out := newOutput()
+	code := run(ctx, process{
+		args:   []string{"-bind", "127.0.0.1:0", "-state", t.TempDir()},
+		stdout: io.Discard, stderr: out, times: defaultTimes(),
+	})
+	if code != exitDone {
+		t.Errorf("exit code %d, want 0:\n%s", code, out)
+	}
+}

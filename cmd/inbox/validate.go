@@ -1,0 +1,221 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"inbox/inbox"
+)
+
+// maxSeconds is about thirty years: more is a slip, and could overflow a Duration.
+const maxSeconds = 1_000_000_000
+
+// validate refuses what makes no sense, with the option and where its value
+// came from, and settles what follows from the options.
+func (c *config) validate() error {
+	for _, check := range []func() error{
+		c.checkNumbers, c.checkPoll, c.checkBind, c.checkProxies, c.checkOrigins, c.checkICE, c.checkLog,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refuse names an option, its value and where that came from.
+func (c *config) refuse(name string, why error) error {
+	from := c.from[name]
+	if from == "" {
+		from = "default"
+	}
+	return c.invalid(name, c.flags.Lookup(name).Value.String(), from, why)
+}
+
+func (c *config) checkNumbers() error {
+	for _, n := range []struct {
+		name        string
+		value       int64
+		least, most int64
+	}{
+		{"inbox-timeout", c.inboxTimeout, 1, maxSeconds},
+		{"inbox-capacity", c.inboxCapacity, 0, math.MaxInt32},
+		{"cleanup-interval", c.cleanupInterval, 1, maxSeconds},
+		{"poll-timeout", c.pollTimeout, 0, maxSeconds},
+		{"max-body-size", c.maxBodySize, 1, math.MaxInt32},
+		{"max-header-size", c.maxHeaderSize, 1, 1 << 30},
+		{"max-inboxes", c.maxInboxes, 0, math.MaxInt32},
+		{"max-inboxes-per-ip", c.maxInboxesPerIP, 0, math.MaxInt32},
+		{"max-queued-bytes-per-ip", c.maxQueuedBytesPerIP, 0, math.MaxInt64},
+		{"max-conns-per-ip", c.maxConnsPerIP, 0, math.MaxInt32},
+		{"conn-rate", c.connRate, 0, math.MaxInt32},
+		{"rate", c.rate, 0, math.MaxInt32},
+		{"burst", c.burst, 1, math.MaxInt32},
+	} {
+		if n.value < n.least || n.value > n.most {
+			return c.refuse(n.name, fmt.Errorf("must be from %d to %d", n.least, n.most))
+		}
+	}
+	return nil
+}
+
+// checkPoll settles how long a poll is held. A poll must end well before its
+// inbox does, so only a wait that was asked for can contradict the timeout.
+func (c *config) checkPoll() error {
+	c.poll = seconds(c.pollTimeout)
+	if c.from["poll-timeout"] == "" {
+		c.poll = min(c.poll, seconds(c.inboxTimeout)/2)
+	}
+	if c.poll >= seconds(c.inboxTimeout) {
+		return c.refuse("poll-timeout", fmt.Errorf("must be less than -inbox-timeout, which is %d: "+
+			"an inbox must not end while its owner waits", c.inboxTimeout))
+	}
+	if !c.longPolling {
+		c.poll = 0
+	}
+	return nil
+}
+
+// checkProxies reads the networks; a single address is one.
+func (c *config) checkProxies() error {
+	if c.trustedProxies == "" {
+		if c.proxyProtocol {
+			return c.refuse("proxy-protocol", errors.New("needs -trusted-proxies: without it anyone could say to be anyone"))
+		}
+		return nil
+	}
+	for text := range strings.SplitSeq(c.trustedProxies, ",") {
+		text = strings.TrimSpace(text)
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			var addr netip.Addr
+			if addr, err = netip.ParseAddr(text); err == nil {
+				p, err = addr.Prefix(addr.BitLen())
+			}
+		}
+		if err != nil {
+			return c.refuse("trusted-proxies", fmt.Errorf("%q is no network; write an address like 192.0.2.1 or a network like 10.0.0.0/8", text))
+		}
+		c.proxies = append(c.proxies, p)
+	}
+	return nil
+}
+
+// settleSizes chooses what was left to the machine.
+func (c *config) settleSizes(memory, files int64) {
+	const (
+		queued  = 256 << 20
+		perConn = 64 << 10 // of a connection with TLS and HTTP/2, and what it holds
+		spare   = 64       // files for everything else
+		someMax = 1 << 20  // where neither memory nor files can be told
+	)
+	if c.maxMemory == auto {
+		c.maxMemory = memory / 4 * 3
+	}
+	if c.maxQueuedBytes == auto {
+		if c.maxQueuedBytes = queued; c.maxMemory > 0 {
+			c.maxQueuedBytes = min(queued, c.maxMemory/3)
+		}
+	}
+	if c.maxConns == auto {
+		if c.maxConns = someMax; c.maxMemory > 0 {
+			c.maxConns = max(1, min(c.maxConns, c.maxMemory/3/perConn))
+		}
+		if files > 0 {
+			c.maxConns = max(1, min(c.maxConns, files-spare-maxHeldConns))
+		}
+	}
+}
+
+func (c *config) checkBind() error {
+	if path, ok := strings.CutPrefix(c.bind, "unix:"); ok {
+		if path == "" {
+			return c.refuse("bind", errors.New("must name a path, like unix:/run/inbox.sock"))
+		}
+		return nil
+	}
+	_, port, err := net.SplitHostPort(c.bind)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil || port == "" {
+		return c.refuse("bind", errors.New("must be an address and a port, like 0.0.0.0:3000, [::1]:3000 or :3000"))
+	}
+	return nil
+}
+
+func (c *config) checkOrigins() error {
+	if c.corsOrigins == "" {
+		return nil
+	}
+	if c.cors {
+		return c.refuse("cors-origins", errors.New("contradicts -cors, which allows every origin; give one of the two"))
+	}
+	for origin := range strings.SplitSeq(c.corsOrigins, ",") {
+		origin = strings.TrimSpace(origin)
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+			return c.refuse("cors-origins", fmt.Errorf("%q is no origin; write scheme and host, like https://example.org, without a final slash", origin))
+		}
+		c.origins = append(c.origins, origin)
+	}
+	return nil
+}
+
+func (c *config) checkICE() error {
+	if strings.HasPrefix(strings.TrimSpace(c.iceServers), "[") {
+		// Not refuse: it would repeat the credentials.
+		return errors.New("-ice-servers: put the JSON into a file, and give its path")
+	}
+	text, err := iceText(c.iceServers)
+	if err == nil {
+		c.ice, err = inbox.ParseICEServers(text)
+	}
+	if err != nil {
+		return c.refuse("ice-servers", err)
+	}
+	return nil
+}
+
+// iceText takes what looks like URLs for URLs, and all else for a file's path.
+// Credentials belong into the file: others can read a command line.
+func iceText(value string) (string, error) {
+	for _, scheme := range []string{"stun:", "stuns:", "turn:", "turns:"} {
+		if strings.HasPrefix(strings.TrimSpace(value), scheme) {
+			return value, nil
+		}
+	}
+	if value == "" {
+		return "", nil
+	}
+	text, err := readSmall(value)
+	if err != nil {
+		return "", fmt.Errorf("neither stun: URLs nor a file that can be read: %w", err)
+	}
+	if !strings.HasPrefix(strings.TrimSpace(text), "[") {
+		return "", errors.New(`the file must hold a JSON array, like [{"urls": "stun:stun.example.org"}]`)
+	}
+	return text, nil
+}
+
+func (c *config) checkLog() error {
+	if c.logFormat != "text" && c.logFormat != "json" {
+		return c.refuse("log-format", errors.New("must be text or json"))
+	}
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	level, ok := levels[c.logLevel]
+	if !ok {
+		return c.refuse("log-level", errors.New("must be debug, info, warn or error"))
+	}
+	c.level = level
+	return nil
+}
+
+func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }

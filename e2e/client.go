@@ -1,0 +1,112 @@
+// Package e2e tests the server from outside: it starts the real binary and
+// talks to it as peers do. It is a module of its own, so that the libraries
+// which only tests need never become part of the server.
+//
+// Its [Client] is a small client of the mailbox protocol. It tries nothing
+// twice: in a test, each failure is to be seen.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// ErrSuperseded is returned by Receive when another receiver of the same name
+// has taken over. Whoever asks again would end that one, and so on for ever.
+var ErrSuperseded = errors.New("another receiver of this name has taken over")
+
+// Client is one peer of a mailbox server. Its fields are set before the first
+// call; then Send may be called concurrently, Receive by one goroutine.
+type Client struct {
+	// Server is the address, such as https://inbox.example.
+	Server         string
+	Name, Password string
+	HTTP           *http.Client
+
+	// after is the ID of the last message received.
+	after string
+}
+
+// Message is what another peer sent.
+type Message struct {
+	From string
+	ID   string
+	Type string
+	Body []byte
+}
+
+// Send leaves a message for another peer, and waits up to wait for it to come.
+func (c *Client) Send(ctx context.Context, to, contentType string, body []byte, wait time.Duration) error {
+	query := url.Values{"to": {to}}
+	if wait > 0 {
+		query.Set("wait", strconv.Itoa(int(wait.Seconds())))
+	}
+	answer, _, err := c.do(ctx, http.MethodPost, query, contentType, body)
+	if err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("send: got %s, want 200", answer.Status)
+	}
+	return nil
+}
+
+// Receive returns the next message, and tells the server with its next call
+// that this one has arrived.
+func (c *Client) Receive(ctx context.Context) (Message, error) {
+	for {
+		answer, body, err := c.do(ctx, http.MethodGet, url.Values{"after": {c.after}}, "", nil)
+		if err != nil {
+			return Message{}, fmt.Errorf("receive: %w", err)
+		}
+		switch {
+		case answer.StatusCode == http.StatusOK:
+			c.after = answer.Header.Get("X-Message-Id")
+			from, err := url.PathUnescape(answer.Header.Get("X-From"))
+			return Message{from, c.after, answer.Header.Get("Content-Type"), body}, err
+		case answer.StatusCode != http.StatusNoContent:
+			return Message{}, fmt.Errorf("receive: got %s, want 200 or 204", answer.Status)
+		case answer.Header.Get("X-Poll-Ended") == "superseded":
+			return Message{}, ErrSuperseded
+		case answer.Header.Get("Retry-After") != "":
+			return Message{}, errors.New("receive: the server is stopping")
+		}
+	}
+}
+
+// Close gives the name up.
+func (c *Client) Close(ctx context.Context) error {
+	answer, _, err := c.do(ctx, http.MethodDelete, nil, "", nil)
+	if err != nil {
+		return fmt.Errorf("give the name up: %w", err)
+	}
+	if answer.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("give the name up: got %s, want 204", answer.Status)
+	}
+	return nil
+}
+
+func (c *Client) do(ctx context.Context, method string, query url.Values, contentType string, body []byte) (*http.Response, []byte, error) {
+	ask, err := http.NewRequestWithContext(ctx, method, c.Server+"/inbox?"+query.Encode(), bytes.NewReader(body))
+	if err != nil {
+		return nil, nil, err
+	}
+	ask.SetBasicAuth(c.Name, c.Password)
+	if contentType != "" {
+		ask.Header.Set("Content-Type", contentType)
+	}
+	answer, err := c.HTTP.Do(ask)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer answer.Body.Close()
+	got, err := io.ReadAll(answer.Body)
+	return answer, got, err
+}

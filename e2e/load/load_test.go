@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"inbox/e2e"
+)
+
+// TestMain lets this program be the bare handler, as the load tool does when
+// it calls itself.
+func TestMain(m *testing.M) {
+	if slices.Contains(os.Args, "-bare") {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestRunMeasuresAll(t *testing.T) {
+	program, err := e2e.Build(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	args := []string{"-pairs", "3", "-count", "30", "-rounds", "2", "-after",
+		"-other", "again=" + program + " -bind {addr} -https={https} -state " + t.TempDir()}
+	if err := run(t.Context(), args, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"http, 3 pairs", "https, 3 pairs", "inbox ", "bare net/http", "again "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the report lacks %q:\n%s", want, out.String())
+		}
+	}
+}
+
+func TestRunFailsAboveRatio(t *testing.T) {
+	args := []string{"-pairs", "1", "-count", "10", "-rounds", "1", "-scheme", "http", "-max-ratio", "0.001"}
+	err := run(t.Context(), args, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "want at most 0.00") {
+		t.Errorf("got %v, want an error that names the limit", err)
+	}
+}
+
+func TestRunEndsWithItsDuration(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	args := []string{"-scheme", "http", "-duration", "1s", "-rounds", "1000", "-count", "1000000"}
+	err := run(ctx, args, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "-duration") {
+		t.Errorf("got %v, want an error that names -duration", err)
+	}
+	var out bytes.Buffer
+	args = []string{"-scheme", "http", "-duration", "2s", "-rounds", "1000", "-count", "100"}
+	if err := run(ctx, args, &out, io.Discard); err != nil || !strings.Contains(out.String(), "bare") {
+		t.Errorf("got %v and %q, want a report of the rounds that there were", err, out.String())
+	}
+	if ctx.Err() != nil {
+		t.Error("the run did not end by itself")
+	}
+}
+
+func TestRelayNoticesAnotherMessage(t *testing.T) {
+	bare, err := startBare("http")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bare.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	cfg, err := parse([]string{"-pairs", "1"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newPair(ctx, cfg, target{name: "bare", addr: bare.Addr}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	if err := p.relay(); err != nil {
+		t.Fatal(err)
+	}
+	p.body = bytes.Clone(p.body)
+	p.body[0] = 'x' // what is expected, while what is sent stays
+	if err := p.relay(); err == nil {
+		t.Error("the receiver took another message for the right one")
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for name, args := range map[string][]string{
+		"another machine":         {"-url", "http://192.0.2.1:3000"},
+		"a name, which may be it": {"-url", "http://example.org:80"},
+		"no port":                 {"-url", "http://127.0.0.1"},
+		"another scheme":          {"-url", "ftp://127.0.0.1:21"},
+		"url and other":           {"-url", "http://127.0.0.1:1", "-other", "x=x {addr}"},
+		"other without address":   {"-other", "x=x"},
+		"no pairs":                {"-pairs", "0"},
+		"too many rounds":         {"-rounds", "1000000"},
+		"less than a message":     {"-pairs", "10", "-count", "9"},
+		"unknown scheme":          {"-scheme", "gopher"},
+		"a stray word":            {"relay"},
+	} {
+		if _, err := parse(args, io.Discard); err == nil {
+			t.Errorf("%s: %q is taken, want an error", name, args)
+		}
+	}
+	if _, err := parse([]string{"-url", "https://127.8.0.1:3000"}, io.Discard); err != nil {
+		t.Errorf("a loopback address is refused: %v", err)
+	}
+}
+
+func TestCPUTimeCountsWork(t *testing.T) {
+	before, err := cpuTime(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for start := time.Now(); time.Since(start) < 20*time.Millisecond; {
+	}
+	after, err := cpuTime(os.Getpid())
+	if err != nil || after <= before {
+		t.Errorf("got %v and then %v (%v), want more", before, after, err)
+	}
+	ended := exec.Command("true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cpuTime(ended.Process.Pid); err == nil {
+		t.Error("a process that has ended has CPU time")
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	values := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}
+	for q, want := range map[float64]int{0: 1, 0.5: 6, 0.9: 10, 0.999: 11, 1: 11} {
+		if got := quantile(values, q); got != want {
+			t.Errorf("quantile %v of %v: got %d, want %d", q, values, got, want)
+		}
+	}
+	if got := quantile([]int{7}, 0.99); got != 7 {
+		t.Errorf("the quantile of one value: got %d, want 7", got)
+	}
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// line is one kept connection of one peer. It writes requests that are made
+// beforehand, so that the load tool leaves the cores to what it measures.
+type line struct {
+	conn   net.Conn
+	reader *bufio.Reader
+}
+
+// dial connects from the pair's own loopback address.
+func dial(ctx context.Context, t target, pair int) (*line, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: address(pair)}}
+	conn, err := d.DialContext(ctx, "tcp", t.addr)
+	if err != nil {
+		return nil, err
+	}
+	if t.https {
+		// Whoever serves was started here, on loopback, with a certificate
+		// that nobody signed; TLS is wanted for its cost.
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	}
+	return &line{conn, bufio.NewReader(conn)}, nil
+}
+
+// address is the pair's own, from 127.0.1.1 on.
+func address(pair int) net.IP { return net.IPv4(127, 0, byte(1+pair/250), byte(1+pair%250)) }
+
+// ask sends a request and reads the answer into body, which must be as long
+// as the answer's body is.
+func (l *line) ask(request, body []byte) (*http.Response, error) {
+	if _, err := l.conn.Write(request); err != nil {
+		return nil, err
+	}
+	answer, err := http.ReadResponse(l.reader, nil)
+	if err != nil {
+		return nil, err
+	}
+	if answer.StatusCode == http.StatusOK && len(body) > 0 {
+		_, err = io.ReadFull(answer.Body, body)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the answer's body: %w", err)
+	}
+	if rest, err := io.Copy(io.Discard, answer.Body); rest > 0 || err != nil {
+		return nil, fmt.Errorf("%s has %d bytes too many (%v)", answer.Status, rest, err)
+	}
+	return answer, nil
+}
+
+// pair is two peers: what the one leaves, the other takes.
+type pair struct {
+	sender, receiver *line
+	post, get, body  []byte
+	got              []byte
+	after            bool
+	lastID           string
+}
+
+// claimTimeout ends the run when a server holds the first GET, wait=0 or not.
+const claimTimeout = 5 * time.Second
+
+// newPair connects both peers and lets the receiver claim its name.
+func newPair(ctx context.Context, cfg config, t target, n int) (p *pair, err error) {
+	p = &pair{after: cfg.after, got: make([]byte, cfg.size)}
+	p.body = bytes.Repeat([]byte("v=0\r\n"), cfg.size/5+1)[:cfg.size]
+	to := "receiver-" + strconv.Itoa(n)
+	p.post = request("POST /inbox?to="+to, t.addr, "sender-"+strconv.Itoa(n), p.body)
+	p.get = request("GET /inbox", t.addr, to, nil)
+	if p.sender, err = dial(ctx, t, n); err != nil {
+		return nil, err
+	}
+	if p.receiver, err = dial(ctx, t, n); err != nil {
+		return nil, err
+	}
+	late := time.AfterFunc(claimTimeout, func() { _ = p.receiver.conn.Close() })
+	defer late.Stop()
+	answer, err := p.receiver.ask(request("GET /inbox?wait=0", t.addr, to, nil), nil)
+	if err != nil {
+		return nil, fmt.Errorf("claim a name (a server that holds GETs of empty inboxes must be told not to): %w", err)
+	}
+	if answer.StatusCode != http.StatusNoContent && answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("claim a name: %s", answer.Status)
+	}
+	return p, nil
+}
+
+func request(line, host, name string, body []byte) []byte {
+	head := line + " HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: load\r\nAuthorization: Basic " +
+		base64.StdEncoding.EncodeToString([]byte(name+":loads of it")) + "\r\n"
+	if body != nil {
+		head += "Content-Type: application/sdp\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n"
+	}
+	return append([]byte(head+"\r\n"), body...)
+}
+
+// relay passes one message from the one to the other, and makes sure that it
+// is the one.
+func (p *pair) relay() error {
+	answer, err := p.sender.ask(p.post, nil)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("leave a message: %v %w", status(answer), err)
+	}
+	get := p.get
+	if p.after {
+		get = bytes.Replace(get, []byte(" HTTP"), []byte("?after="+p.lastID+" HTTP"), 1)
+	}
+	answer, err = p.receiver.ask(get, p.got)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("take a message: %v %w", status(answer), err)
+	}
+	p.lastID = answer.Header.Get("X-Message-Id")
+	if !bytes.Equal(p.got, p.body) {
+		return fmt.Errorf("take a message: it is not the one that was left")
+	}
+	return nil
+}
+
+func status(answer *http.Response) string {
+	if answer == nil {
+		return "no answer:"
+	}
+	return answer.Status
+}
+
+func (p *pair) close() {
+	_ = p.sender.conn.Close()
+	_ = p.receiver.conn.Close()
+}

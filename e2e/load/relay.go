@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// round is what one target did in one round.
+type round struct {
+	took, cpu time.Duration // cpu: of the server's process, for one message
+	messages  int
+}
+
+// result is all that is known of one target.
+type result struct {
+	target
+	rounds    []round
+	latencies []time.Duration
+}
+
+// relay gives every target its pairs and one round to warm up, then lets the
+// targets take turns, in an order that turns around too.
+func relay(ctx context.Context, cfg config, targets []target) ([]result, error) {
+	results := make([]result, len(targets))
+	pairs := make([][]*pair, len(targets))
+	for i, t := range targets {
+		results[i].target = t
+		for n := range cfg.pairs {
+			p, err := newPair(ctx, cfg, t, n)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", t.name, err)
+			}
+			// Whatever waits for an answer ends with ctx.
+			defer context.AfterFunc(ctx, p.close)()
+			defer p.close()
+			pairs[i] = append(pairs[i], p)
+		}
+	}
+	for r := range cfg.rounds + 1 {
+		err := playRound(cfg, r, results, pairs)
+		switch {
+		case err == nil:
+		case ctx.Err() == nil:
+			return nil, err
+		case r < 2:
+			return nil, fmt.Errorf("not one round ended within -duration %v: %w", cfg.duration, err)
+		default:
+			return results, nil
+		}
+	}
+	return results, nil
+}
+
+// playRound gives every target its turn. The round r 0 warms up.
+func playRound(cfg config, r int, results []result, pairs [][]*pair) error {
+	for i := range results {
+		turn := (i + r) % len(results)
+		if err := results[turn].play(cfg, pairs[turn], r > 0); err != nil {
+			return fmt.Errorf("%s, round %d: %w", results[turn].name, r, err)
+		}
+	}
+	return nil
+}
+
+// play runs one round and, when it counts, adds what it measured.
+func (r *result) play(cfg config, pairs []*pair, counts bool) error {
+	before, err := r.cpuTime()
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	latencies, err := relayAll(pairs, cfg.count/len(pairs))
+	if err != nil {
+		return err
+	}
+	took := time.Since(start)
+	after, err := r.cpuTime()
+	if err != nil || !counts {
+		return err
+	}
+	n := len(latencies)
+	r.rounds = append(r.rounds, round{took, (after - before) / time.Duration(n), n})
+	r.latencies = append(r.latencies, latencies...)
+	return nil
+}
+
+func (t target) cpuTime() (time.Duration, error) {
+	if t.pid == 0 {
+		return 0, nil
+	}
+	return cpuTime(t.pid)
+}
+
+// relayAll lets every pair relay count messages, and returns how long each
+// took from leaving it to having it.
+func relayAll(pairs []*pair, count int) ([]time.Duration, error) {
+	latencies := make([][]time.Duration, len(pairs))
+	errs := make([]error, len(pairs))
+	var wg sync.WaitGroup
+	for i, p := range pairs {
+		wg.Go(func() {
+			latencies[i] = make([]time.Duration, count)
+			for n := range count {
+				start := time.Now()
+				if errs[i] = p.relay(); errs[i] != nil {
+					return
+				}
+				latencies[i][n] = time.Since(start)
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return slices.Concat(latencies...), nil
+}

@@ -1,0 +1,41 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+)
+
+// program is the server's binary, built once for all tests.
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "inbox-e2e-")
+	if err == nil {
+		program, err = Build(context.Background(), dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// startInbox starts the real server on a port of its own, and stops it when
+// the test ends.
+func startInbox(t *testing.T, args ...string) *Server {
+	t.Helper()
+	s, err := Start(program, append([]string{"-bind", "127.0.0.1:0", "-state", t.TempDir()}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}

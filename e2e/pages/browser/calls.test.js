@@ -1,0 +1,105 @@
+/** Whole calls, as two persons make them: who comes first, who reloads. */
+
+import assert from 'node:assert/strict';
+import {mkdtempSync, rmSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import {after, before, test} from 'node:test';
+import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
+import {Server} from '../lib/server.js';
+
+/** Nobody answers there; a call has to come about all the same. */
+const iceServers = [{urls: ['turn:127.0.0.1:9?transport=udp'], username: 'someone', credential: 'something'}];
+
+/** @type {string} */
+let directory;
+/** @type {Server} */
+let server;
+/** @type {import('../lib/browser.js').Browser} */
+let browser;
+
+before(async () => {
+  if (skip) return;
+  directory = mkdtempSync(join(tmpdir(), 'inbox-ice-'));
+  const file = join(directory, 'ice.json');
+  writeFileSync(file, JSON.stringify(iceServers));
+  server = new Server(['-ice-servers', file]);
+  await server.start();
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.remove();
+  if (directory) rmSync(directory, {recursive: true});
+});
+
+/** Two persons, each with a device of their own. */
+async function pair() {
+  return Promise.all([Device.make(browser, server.origin), Device.make(browser, server.origin)]);
+}
+
+test('the screen first, then the camera', {skip}, async () => {
+  const [ann, ben] = await pair();
+  const screen = await ann.open('/receive.html');
+  await waitForTitle(screen, 'Waiting for the camera');
+  const camera = await ben.open(await sharedLink(screen));
+  await waitForTitle(camera, 'The other screen is waiting');
+  await waitForTitle(screen, 'The camera’s page is open');
+  await pressStart(camera);
+  await waitForPicture(screen);
+  await waitForTitle(screen, 'Connected');
+  await waitForTitle(camera, 'Connected');
+  for (const page of [screen, camera]) {
+    const used = await page.evaluate(() => /** @type {any} */ (window).connections.at(-1).getConfiguration().iceServers);
+    assert.deepEqual(used, iceServers, 'what the server recommends is used');
+  }
+  await ann.close();
+  await waitForTitle(camera, 'Waiting for the other screen');
+  await ben.close();
+});
+
+test('the camera first, started before the screen is there', {skip}, async () => {
+  const [ann, ben] = await pair();
+  const camera = await ann.open('/send.html');
+  await pressStart(camera);
+  await waitForTitle(camera, 'Waiting for the other screen');
+  const screen = await ben.open(await sharedLink(camera));
+  await waitForPicture(screen);
+  await waitForTitle(camera, 'Connected');
+  await ann.close();
+  await waitForTitle(screen, 'Waiting for the camera');
+  await ben.close();
+});
+
+test('each side reloads during a call', {skip}, async () => {
+  const [ann, ben] = await pair();
+  const camera = await ann.open('/send.html');
+  await pressStart(camera);
+  const screen = await ben.open(await sharedLink(camera));
+  await waitForPicture(screen);
+
+  await screen.reload();
+  await waitForPicture(screen); // and nobody pressed anything
+
+  await camera.reload();
+  await waitForTitle(screen, 'The camera’s page is open');
+  await pressStart(camera);
+  await waitForPicture(screen);
+  await ann.close();
+  await ben.close();
+});
+
+test('five calls one after the other in one room', {skip}, async () => {
+  const [ann, ben] = await pair();
+  const screen = await ann.open('/receive.html');
+  const camera = await ben.open(await sharedLink(screen));
+  for (let call = 0; call < 5; call++) {
+    await pressStart(camera);
+    await waitForPicture(screen);
+    await camera.getByRole('button', {name: 'Stop'}).click();
+    await waitForTitle(screen, 'The camera’s page is open');
+  }
+  await ann.close();
+  await ben.close();
+});

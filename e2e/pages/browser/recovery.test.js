@@ -1,0 +1,161 @@
+/** What breaks and mends: the server restarts or is away, tabs are doubled, peers renegotiate. */
+
+import assert from 'node:assert/strict';
+import {after, afterEach, before, beforeEach, test} from 'node:test';
+import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
+import {Server} from '../lib/server.js';
+
+/** @type {Server} */
+let server;
+/** @type {import('../lib/browser.js').Browser} */
+let browser;
+/** @type {Device} */
+let ann;
+/** @type {Device} */
+let ben;
+
+/** What Chromium itself writes when a server is not there. */
+const away = /Failed to load resource: net::ERR_/;
+
+before(async () => {
+  if (skip) return;
+  server = new Server();
+  await server.start();
+  browser = await launch();
+});
+
+beforeEach(async () => {
+  if (skip) return;
+  ann = await Device.make(browser, server.origin);
+  ben = await Device.make(browser, server.origin);
+});
+
+afterEach(async () => {
+  await ann?.close();
+  await ben?.close();
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.remove();
+});
+
+/** A camera of Ann's on a screen of Ben's. */
+async function call() {
+  const camera = await ann.open('/send.html');
+  await pressStart(camera);
+  const screen = await ben.open(await sharedLink(camera));
+  await waitForPicture(screen);
+  await waitForTitle(camera, 'Connected');
+  return {camera, screen};
+}
+
+test('the server is killed during a call and forgets everything', {skip}, async () => {
+  ann.expect(away);
+  ben.expect(away);
+  const {camera, screen} = await call();
+  await server.stop('SIGKILL');
+  await waitForPicture(screen); // which needs no server
+  await waitForTitle(screen, 'Connected');
+  await server.start();
+  await screen.reload();
+  await waitForPicture(screen, 30_000);
+  await camera.reload();
+  await pressStart(camera);
+  await waitForPicture(screen, 30_000);
+});
+
+test('the server is away while the screen waits, and stops politely', {skip}, async () => {
+  ann.expect(away);
+  ann.expect(/status of 503/); // the stopping server's answer to a knock
+  const screen = await ann.open('/receive.html');
+  await waitForTitle(screen, 'Waiting for the camera');
+  await server.stop();
+  await waitForTitle(screen, 'The server cannot be reached');
+  await server.start();
+  await waitForTitle(screen, 'Waiting for the camera', 30_000);
+  const camera = await ben.open(await sharedLink(screen));
+  await pressStart(camera);
+  await waitForPicture(screen);
+});
+
+test('a device loses its network, while it waits and during a call', {skip}, async () => {
+  ann.expect(away);
+  const screen = await ann.open('/receive.html');
+  await waitForTitle(screen, 'Waiting for the camera');
+  await ann.context.setOffline(true);
+  await waitForTitle(screen, 'This device is offline');
+  await ann.context.setOffline(false);
+  await waitForTitle(screen, 'Waiting for the camera');
+  const camera = await ben.open(await sharedLink(screen));
+  await pressStart(camera);
+  await waitForPicture(screen);
+  await ann.context.setOffline(true);
+  await waitForPicture(screen); // which goes past the server
+  await ann.context.setOffline(false);
+  await waitForTitle(screen, 'Connected');
+});
+
+test('both peers restart ICE at the same time', {skip}, async () => {
+  const {camera, screen} = await call();
+  const first = await screen.evaluate(remoteFragment);
+  const restart = () => /** @type {any} */ (window).connections.at(-1).restartIce();
+  await Promise.all([camera.evaluate(restart), screen.evaluate(restart)]);
+  const deadline = Date.now() + 10_000;
+  while (await screen.evaluate(remoteFragment) === first) assert.ok(Date.now() < deadline, 'ICE was restarted');
+  await waitForPicture(screen);
+  for (const page of [camera, screen]) {
+    await page.waitForFunction(() => /** @type {any} */ (window).connections.at(-1).signalingState === 'stable');
+    assert.equal(await page.evaluate(() => /** @type {any} */ (window).connections.length), 1, 'peer connections made');
+  }
+});
+
+/** Runs in the page: what names the other side's generation of candidates. */
+function remoteFragment() {
+  const {sdp} = /** @type {any} */ (window).connections.at(-1).remoteDescription;
+  return /a=ice-ufrag:(.*)/.exec(sdp)?.[1];
+}
+
+test('another camera is chosen during a call', {skip}, async () => {
+  const {camera, screen} = await call();
+  await camera.getByLabel('Microphone', {exact: true}).selectOption('none');
+  await camera.getByLabel('Camera', {exact: true}).selectOption({index: 0});
+  await waitForPicture(screen);
+  await camera.getByLabel('Microphone', {exact: true}).selectOption({index: 0});
+  await waitForTitle(camera, 'Connected');
+});
+
+test('the same link in two tabs: the newest works, and nobody fights', {skip}, async () => {
+  const {camera, screen} = await call();
+  const second = await ben.open(screen.url());
+  await waitForTitle(screen, 'Opened in another tab');
+  await waitForPicture(second);
+  const asked = await countRequests(ben, 2_000);
+  assert.ok(asked < 10, `the two tabs made ${asked} requests in 2 s`);
+
+  await screen.getByRole('button', {name: 'Use this tab'}).click();
+  await waitForTitle(second, 'Opened in another tab');
+  await waitForPicture(screen);
+
+  const other = await ann.open(camera.url());
+  await waitForTitle(camera, 'Opened in another tab');
+  await waitForTitle(screen, 'The camera’s page is open');
+  await pressStart(other);
+  await waitForPicture(screen);
+  await pressStart(camera); // whoever presses start means this tab
+  await waitForTitle(other, 'Opened in another tab');
+  await waitForPicture(screen);
+});
+
+/**
+ * @param {Device} device
+ * @param {number} milliseconds
+ */
+async function countRequests(device, milliseconds) {
+  let count = 0;
+  const add = () => count++;
+  device.context.on('request', add);
+  await new Promise(resolve => setTimeout(resolve, milliseconds)); // an absence can only be waited for
+  device.context.off('request', add);
+  return count;
+}

@@ -1,0 +1,192 @@
+/** What goes wrong, and whether the person is told what to do about it. */
+
+import assert from 'node:assert/strict';
+import {after, before, test} from 'node:test';
+import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
+import {Server} from '../lib/server.js';
+
+/** @type {Server} */
+let server;
+/** @type {import('../lib/browser.js').Browser} */
+let browser;
+
+before(async () => {
+  if (skip) return;
+  server = new Server();
+  await server.start();
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.remove();
+});
+
+/**
+ * @param {(device: Device) => Promise<void>} use
+ * @param {string} [origin]
+ * @param {import('../lib/browser.js').Browser} [on]
+ */
+async function withDevice(use, origin = server.origin, on = browser) {
+  const device = await Device.make(on, origin);
+  await use(device);
+  await device.close();
+}
+
+/**
+ * The same in a browser of its own, started with other flags.
+ * @param {string[]} flags
+ * @param {(device: Device) => Promise<void>} use
+ * @param {string} [origin]
+ */
+async function withFlags(flags, use, origin) {
+  const special = await launch(flags);
+  try {
+    await withDevice(use, origin, special);
+  } finally {
+    await special.close();
+  }
+}
+
+test('the camera is refused', {skip}, () => withFlags(['--use-fake-ui-for-media-stream=deny'], async device => {
+  const camera = await device.open('/send.html');
+  await pressStart(camera);
+  await waitForTitle(camera, 'The camera was refused');
+  assert.ok(await camera.getByRole('button', {name: 'Start'}).isEnabled(), 'start can be pressed again');
+}));
+
+test('there is no camera', {skip}, () => withFlags(['--use-fake-device-for-media-stream=device-count=0'], async device => {
+  const camera = await device.open('/send.html');
+  await pressStart(camera);
+  await waitForTitle(camera, 'No camera was found');
+}));
+
+test('the camera is busy, and free again at the next press', {skip}, () => withDevice(async device => {
+  await device.context.addInitScript(() => {
+    const {mediaDevices} = navigator;
+    if (!mediaDevices) return; // about:blank
+    const original = mediaDevices.getUserMedia.bind(mediaDevices);
+    mediaDevices.getUserMedia = () => {
+      mediaDevices.getUserMedia = original;
+      return Promise.reject(new DOMException('', 'NotReadableError'));
+    };
+  });
+  const camera = await device.open('/send.html');
+  await pressStart(camera);
+  await waitForTitle(camera, 'The camera is in use by another program');
+  await pressStart(camera);
+  await waitForTitle(camera, 'Waiting for the other screen');
+}));
+
+test('the microphone is missing: a call without sound', {skip}, () => withDevice(async device => {
+  await device.context.addInitScript(() => {
+    const {mediaDevices} = navigator;
+    if (!mediaDevices) return; // about:blank
+    const original = mediaDevices.getUserMedia.bind(mediaDevices);
+    mediaDevices.getUserMedia = wishes =>
+      wishes?.audio ? Promise.reject(new DOMException('', 'NotFoundError')) : original(wishes);
+  });
+  const camera = await device.open('/send.html');
+  await pressStart(camera);
+  const screen = await device.open(await sharedLink(camera));
+  await waitForPicture(screen);
+  await camera.getByText('Without sound: no microphone was found.').waitFor();
+}));
+
+test('the camera is unplugged during a call', {skip}, () => withDevice(async device => {
+  const camera = await device.open('/send.html');
+  await pressStart(camera);
+  const screen = await device.open(await sharedLink(camera));
+  await waitForPicture(screen);
+  await camera.evaluate(() => {
+    const video = /** @type {HTMLVideoElement} */ (document.querySelector('#preview'));
+    const stream = /** @type {MediaStream} */ (video.srcObject);
+    stream.getTracks()[0].dispatchEvent(new Event('ended'));
+  });
+  await waitForTitle(camera, 'The camera has stopped');
+  await waitForTitle(screen, 'The camera’s page is open');
+  await pressStart(camera);
+  await waitForPicture(screen);
+}));
+
+test('a choice outlives a reload, and storage that is forbidden', {skip}, () => withDevice(async device => {
+  const camera = await device.open('/send.html');
+  const microphone = camera.getByLabel('Microphone', {exact: true});
+  await microphone.selectOption('none');
+  await camera.reload();
+  await waitForTitle(camera, 'Ready when you are');
+  assert.equal(await microphone.inputValue(), 'none');
+  await device.context.addInitScript(() => {
+    Object.defineProperty(window, 'sessionStorage', {get: () => { throw new DOMException('', 'SecurityError'); }});
+  });
+  await camera.reload();
+  await microphone.selectOption('none');
+  await pressStart(camera);
+  await waitForTitle(camera, 'Waiting for the other screen');
+}));
+
+test('a damaged link', {skip}, () => withDevice(async device => {
+  await waitForTitle(await device.open('/receive.html#torn'), 'This link is incomplete');
+}));
+
+test('the picture has sound once the person asks for it, and fills the screen', {skip}, () => withDevice(async device => {
+  const camera = await device.open('/send.html');
+  await pressStart(camera);
+  const screen = await device.open(await sharedLink(camera));
+  await waitForPicture(screen);
+  const muted = () => /** @type {HTMLVideoElement} */ (document.querySelector('#picture')).muted;
+  assert.ok(await screen.evaluate(muted), 'muted at first');
+  await screen.getByRole('button', {name: 'Unmute'}).click();
+  assert.ok(!(await screen.evaluate(muted)), 'audible once asked for');
+  await screen.getByRole('button', {name: 'Full screen'}).click();
+  await screen.waitForFunction(() => document.fullscreenElement);
+}));
+
+test('plain HTTP from another machine is no place for cameras', {skip}, async () => {
+  const plain = new Server(['-https=false']);
+  await plain.start();
+  const origin = plain.origin.replace('https://localhost', 'http://camera.test');
+  try {
+    await withFlags(['--host-resolver-rules=MAP camera.test 127.0.0.1'], async device => {
+      device.expect(/Cross-Origin-Opener-Policy header has been ignored/); // says Chromium, of the same trouble
+      await waitForTitle(await device.open('/send.html'), 'This page is not on a secure connection');
+      await waitForTitle(await device.open('/receive.html'), 'This page is not on a secure connection');
+    }, origin);
+  } finally {
+    await plain.remove();
+  }
+});
+
+for (const [limit, status, title] of /** @type {const} */ ([
+  ['-max-inboxes', 503, 'The server is full'],
+  ['-max-inboxes-per-ip', 429, 'Too many requests'],
+])) {
+  test(`${status}: the page counts down and goes on`, {skip}, async () => {
+    const small = new Server([limit, '1', '-inbox-timeout', '2']);
+    await small.start();
+    try {
+      await withDevice(device => waitOut(device, small, status, title), small.origin);
+    } finally {
+      await small.remove();
+    }
+  });
+}
+
+/**
+ * Somebody has taken the only mailbox, and lets it expire.
+ * @param {Device} device
+ * @param {Server} small
+ * @param {number} status
+ * @param {string} title
+ */
+async function waitOut(device, small, status, title) {
+  device.expect(new RegExp(`status of ${status}`));
+  device.expect(/status of 404/); // with a timeout this short the server ends knocks before the page does
+  const headers = {Authorization: `Basic ${btoa('somebody:else')}`};
+  const taken = await device.context.request.get(`${small.origin}/inbox?wait=0`, {headers});
+  assert.equal(taken.status(), 204);
+  const screen = await device.open('/receive.html');
+  await waitForTitle(screen, title);
+  assert.match(await screen.locator('.status-countdown').textContent() ?? '', /^Next try in \d+ s\.$/);
+  await waitForTitle(screen, 'Waiting for the camera', 20_000);
+}

@@ -1,0 +1,168 @@
+/**
+ * Chromium with a fake camera, and a guard that hears of every console error,
+ * refused policy and request to another host.
+ */
+
+import {existsSync} from 'node:fs';
+import assert from 'node:assert/strict';
+import {chromium} from 'playwright-core';
+
+const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
+
+const flags = [
+  '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync',
+  '--use-fake-device-for-media-stream=fps=20', '--use-fake-ui-for-media-stream',
+  // Where loopback is the only interface, ICE needs both of these.
+  '--allow-loopback-in-peer-connection', '--disable-features=WebRtcHideLocalIpsWithMdns',
+];
+
+/** Why browser tests cannot run here, or false. In CI they have to run. */
+export const skip = existsSync(executablePath) || process.env.CI ? false :
+  `there is no Chromium at ${executablePath}: install it, or set CHROMIUM`;
+
+/**
+ * @param {string[]} [changed] flags that replace those of the same name
+ */
+export function launch(changed = []) {
+  const name = (/** @type {string} */ flag) => flag.split('=')[0];
+  const kept = flags.filter(flag => !changed.some(other => name(other) === name(flag)));
+  return chromium.launch({executablePath, args: [...kept, ...changed]});
+}
+
+/**
+ * @typedef {import('playwright-core').Page} Page
+ * @typedef {import('playwright-core').Browser} Browser
+ */
+
+/** One person at one device: a browser profile of its own, watched. */
+export class Device {
+  /** @type {string[]} what must not happen */
+  faults = [];
+  /** @type {RegExp[]} */
+  #expected = [];
+  #origin;
+
+  /**
+   * @param {import('playwright-core').BrowserContext} context
+   * @param {string} origin
+   */
+  constructor(context, origin) {
+    this.context = context;
+    this.#origin = origin;
+    context.on('page', page => this.#watch(page));
+  }
+
+  /**
+   * @param {Browser} browser
+   * @param {string} origin
+   * @param {import('playwright-core').BrowserContextOptions} [options]
+   */
+  static async make(browser, origin, options = {}) {
+    // Small and still, because every frame is painted by the processor here.
+    const context = await browser.newContext({ignoreHTTPSErrors: true, viewport: {width: 640, height: 480}, reducedMotion: 'reduce', ...options});
+    await context.addInitScript(rememberConnections);
+    return new Device(context, origin);
+  }
+
+  /** Console errors that a test causes on purpose. @param {RegExp} pattern */
+  expect(pattern) {
+    this.#expected.push(pattern);
+  }
+
+  /** @param {string} path */
+  async open(path) {
+    const page = await this.context.newPage();
+    await page.goto(new URL(path, this.#origin).href);
+    return page;
+  }
+
+  async close() {
+    await this.context.close();
+    assert.deepEqual(this.faults, [], 'faults in the browser');
+  }
+
+  /** @param {Page} page */
+  #watch(page) {
+    page.on('pageerror', error => this.faults.push(`error: ${error.stack}`));
+    page.on('console', message => {
+      const text = `${message.type()}: ${message.text()} ${message.location().url.split('?')[0]}`;
+      if (!['error', 'warning'].includes(message.type())) return;
+      if (!this.#expected.some(pattern => pattern.test(text))) this.faults.push(text);
+    });
+    page.on('request', request => {
+      const url = new URL(request.url());
+      if (!['data:', 'blob:'].includes(url.protocol) && url.origin !== this.#origin) this.faults.push(`request to ${url.origin}`);
+    });
+  }
+}
+
+/** Runs in the page: keeps its peer connections where framesDecoded can ask them. */
+function rememberConnections() {
+  const w = /** @type {any} */ (window);
+  w.connections = [];
+  const Original = w.RTCPeerConnection;
+  w.RTCPeerConnection = class extends Original {
+    /** @param {any[]} args */
+    constructor(...args) {
+      super(...args);
+      w.connections.push(this);
+    }
+  };
+}
+
+/**
+ * The link that a page shares with the other device.
+ * @param {Page} page
+ */
+export async function sharedLink(page) {
+  await page.waitForFunction(() => /** @type {any} */ (document.querySelector('.share-link'))?.value);
+  return page.locator('.share-link').inputValue();
+}
+
+/** @param {Page} page */
+export async function pressStart(page) {
+  await page.getByRole('button', {name: 'Start'}).click();
+}
+
+/**
+ * Waits for the notice to begin so.
+ * @param {Page} page
+ * @param {string} title
+ */
+export async function waitForTitle(page, title, timeout = 15_000) {
+  await page.locator('.status-title', {hasText: title}).waitFor({timeout}).catch(async () => {
+    assert.fail(`the notice is «${await page.locator('.status-title').textContent()}», want «${title}»`);
+  });
+}
+
+/**
+ * Waits until the picture of a page's newest connection moves: frames are
+ * decoded, and more of them later.
+ * @param {Page} page
+ */
+export async function waitForPicture(page, timeout = 20_000) {
+  const end = Date.now() + timeout;
+  let first = NaN;
+  let last = {frames: 0, connection: ''};
+  while (Date.now() < end) {
+    last = await page.evaluate(decoded);
+    if (last.connection === 'connected' && Number.isNaN(first) && last.frames > 0) first = last.frames;
+    if (last.frames > first + 5) return last.frames;
+    await new Promise(resolve => setTimeout(resolve, 100));
+  }
+  const title = await page.locator('.status-title').textContent();
+  assert.fail(`no moving picture after ${timeout} ms: ${JSON.stringify(last)}, the notice is «${title}»`);
+}
+
+/** Runs in the page. */
+async function decoded() {
+  const connection = /** @type {any} */ (window).connections.at(-1);
+  if (!connection) return {frames: 0, connection: 'none'};
+  let frames = 0;
+  for (const entry of (await connection.getStats()).values()) {
+    if (entry.type === 'inbound-rtp' && entry.kind === 'video') frames = entry.framesDecoded;
+  }
+  const video = /** @type {HTMLVideoElement | null} */ (document.querySelector('#picture'));
+  return {frames: video && video.videoWidth > 0 ? frames : 0, connection: connection.connectionState};
+}

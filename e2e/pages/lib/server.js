@@ -1,0 +1,89 @@
+/**
+ * The real program, run on a free port of 127.0.0.1: what INBOX_BINARY names,
+ * else built from this checkout.
+ */
+
+import {execFileSync, spawn} from 'node:child_process';
+import {mkdtempSync, rmSync} from 'node:fs';
+import {createServer} from 'node:net';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+import {createInterface} from 'node:readline';
+import {fileURLToPath} from 'node:url';
+
+const checkout = fileURLToPath(new URL('../../..', import.meta.url));
+
+/** A server that can be stopped and started again at the same address. */
+export class Server {
+  /** @type {import('node:child_process').ChildProcess | undefined} */
+  #process;
+  #directory = mkdtempSync(join(tmpdir(), 'inbox-pages-'));
+  #port = 0;
+  #flags;
+  #binary;
+
+  /** @param {string[]} flags */
+  constructor(flags = []) {
+    this.#flags = flags;
+    this.#binary = process.env.INBOX_BINARY ?? join(this.#directory, 'inbox');
+    if (!process.env.INBOX_BINARY) {
+      execFileSync('go', ['build', '-o', this.#binary, './cmd/inbox'], {cwd: checkout, stdio: 'inherit'});
+    }
+  }
+
+  get origin() {
+    return `https://localhost:${this.#port}`;
+  }
+
+  async start() {
+    this.#port ||= await freePort();
+    const flags = ['-bind', `127.0.0.1:${this.#port}`, '-state', this.#directory, '-public', '', ...this.#flags];
+    // In its own directory, so that no certificate lying about is used.
+    this.#process = spawn(this.#binary, flags, {cwd: this.#directory, stdio: ['ignore', 'ignore', 'pipe']});
+    const running = this.#process;
+    process.once('exit', () => running.kill('SIGKILL')); // a test that ran out of time cleans nothing up
+    await listening(running);
+  }
+
+  /** @param {NodeJS.Signals} signal */
+  async stop(signal = 'SIGTERM') {
+    const running = this.#process;
+    if (!running || running.exitCode !== null) return;
+    const ended = new Promise(resolve => running.once('exit', resolve));
+    running.kill(signal);
+    await ended;
+  }
+
+  async remove() {
+    await this.stop('SIGKILL');
+    rmSync(this.#directory, {recursive: true});
+  }
+}
+
+/** @returns {Promise<number>} */
+function freePort() {
+  return new Promise((resolve, reject) => {
+    const probe = createServer().listen(0, '127.0.0.1', () => {
+      const address = probe.address();
+      probe.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
+    });
+    probe.once('error', reject);
+  });
+}
+
+/**
+ * @param {import('node:child_process').ChildProcess} running
+ * @returns {Promise<void>}
+ */
+function listening(running) {
+  return new Promise((resolve, reject) => {
+    /** @type {string[]} */
+    const lines = [];
+    const reader = createInterface({input: /** @type {import('node:stream').Readable} */ (running.stderr)});
+    reader.on('line', line => {
+      lines.push(line);
+      if (line.includes('msg=listening')) resolve();
+    });
+    running.once('exit', code => reject(new Error(`the server ended with ${code}:\n${lines.join('\n')}`)));
+  });
+}

@@ -1,0 +1,287 @@
+/** ends.js over a mailbox of arrays and peers that only keep books. */
+
+import assert from 'node:assert/strict';
+import {afterEach, beforeEach, mock, test} from 'node:test';
+import {ReceivingEnd, SendingEnd} from '../../../public/ends.js';
+
+const settle = () => new Promise(resolve => setImmediate(resolve));
+
+/** @type {SendingEnd[]} */
+let senders = [];
+beforeEach(() => mock.timers.enable({apis: ['setInterval', 'Date']}));
+afterEach(() => {
+  for (const sender of senders) sender.stop();
+  senders = [];
+  mock.timers.reset();
+});
+
+/** A server that holds what is sent to who is not there, as the real one does for a knock. */
+class Post {
+  /** @type {Map<string, FakeInbox>} */
+  readers = new Map();
+  /** @type {{from: string, to: string, data: any}[]} */
+  sent = [];
+  /** @type {{to: string, go: () => void}[]} */
+  #held = [];
+
+  /** @param {string} from @param {string} to @param {any} data */
+  async carry(from, to, data) {
+    if (!this.readers.has(to)) await new Promise(resolve => this.#held.push({to, go: () => resolve(undefined)}));
+    this.sent.push({from, to, data: structuredClone(data)});
+    this.readers.get(to)?.dispatchEvent(new CustomEvent('message', {detail: {from, data: structuredClone(data)}}));
+  }
+
+  /** @param {FakeInbox} inbox */
+  read(inbox) {
+    this.readers.set(inbox.name, inbox);
+    const due = this.#held.filter(({to}) => to === inbox.name);
+    this.#held = this.#held.filter(({to}) => to !== inbox.name);
+    for (const {go} of due) go();
+  }
+
+  /** @param {string} kind */
+  count(kind) {
+    return this.sent.filter(({data}) => data.kind === kind).length;
+  }
+}
+
+class FakeInbox extends EventTarget {
+  status = 'idle';
+  /** @param {Post} post @param {string} name */
+  constructor(post, name) {
+    super();
+    this.post = post;
+    this.name = name;
+  }
+  start() {
+    this.status = 'open';
+    this.post.read(this);
+  }
+  /** @param {string} to @param {any} data */
+  send(to, data) { return this.post.carry(this.name, to, data); }
+  /** @param {string} to @param {any} data */
+  sendLast(to, data) { void this.send(to, data); }
+}
+
+class FakePeer extends EventTarget {
+  state = 'connecting';
+  /** @type {any[]} */
+  got = [];
+  /** @type {Map<string, unknown>} */
+  tracks = new Map();
+  /** @param {any} options */
+  constructor(options) {
+    super();
+    this.options = options;
+    this.call = options.call;
+  }
+  /** @param {string} kind @param {unknown} track */
+  async setTrack(kind, track) {
+    if (this.tracks.size === 0) this.options.send({call: this.call, n: 1, description: {type: 'offer', sdp: ''}});
+    this.tracks.set(kind, track);
+  }
+  /** @param {any} signal */
+  async receive(signal) { this.got.push(signal); }
+  /** @param {string} state */
+  turn(state) {
+    this.state = state;
+    this.dispatchEvent(new CustomEvent('state', {detail: state}));
+  }
+  close() { this.turn('closed'); }
+}
+
+/**
+ * @template {typeof SendingEnd | typeof ReceivingEnd} T
+ * @param {T} Kind
+ * @param {Post} post
+ */
+function make(Kind, post) {
+  const [name, to] = Kind === SendingEnd ? ['s', 'r'] : ['r', 's'];
+  /** @type {FakePeer[]} */
+  const peers = [];
+  const options = /** @type {any} */ ({
+    inbox: new FakeInbox(post, name), to,
+    iceServers: async () => [{urls: 'stun:example.org'}],
+    makePeer: (/** @type {any} */ o) => { peers.push(new FakePeer(o)); return peers.at(-1); },
+  });
+  const end = new Kind(options);
+  if (end instanceof SendingEnd) senders.push(end);
+  return {end: /** @type {InstanceType<T>} */ (end), peers};
+}
+
+/** A camera that is live and a screen, in one room. */
+async function call() {
+  const post = new Post();
+  const camera = make(SendingEnd, post);
+  const screen = make(ReceivingEnd, post);
+  camera.end.open();
+  await camera.end.setTrack('video', null);
+  camera.end.start();
+  screen.end.open();
+  await settle();
+  return {post, camera, screen};
+}
+
+test('the camera first: one call, with ICE servers, to a polite screen', async () => {
+  const {camera, screen} = await call();
+  assert.equal(camera.peers.length, 1);
+  assert.equal(screen.peers.length, 1);
+  assert.equal(camera.peers[0].call, screen.peers[0].call);
+  assert.deepEqual([camera.peers[0].options.polite, screen.peers[0].options.polite], [false, true]);
+  assert.deepEqual(screen.peers[0].options.iceServers, [{urls: 'stun:example.org'}]);
+  assert.equal(screen.peers[0].got[0].description.type, 'offer');
+  assert.deepEqual([camera.end.state, screen.end.state], ['connecting', 'connecting']);
+});
+
+test('the screen first: both know of the other before start', async () => {
+  const post = new Post();
+  const screen = make(ReceivingEnd, post);
+  screen.end.open();
+  await settle();
+  assert.equal(screen.end.state, 'waiting');
+  const camera = make(SendingEnd, post);
+  camera.end.open();
+  await settle();
+  assert.deepEqual([camera.end.state, screen.end.state], ['here', 'here']);
+  await camera.end.setTrack('video', null);
+  camera.end.start();
+  await settle();
+  assert.equal(screen.peers.length, 1);
+});
+
+test('a reloaded screen is called anew, with another call', async () => {
+  const {post, camera} = await call();
+  const again = make(ReceivingEnd, post);
+  again.end.open();
+  await settle();
+  assert.equal(camera.peers.length, 2);
+  assert.equal(camera.peers[0].state, 'closed');
+  assert.notEqual(camera.peers[0].call, camera.peers[1].call);
+  assert.equal(again.peers[0].call, camera.peers[1].call);
+});
+
+test('what was meant for a page before its reload is dropped', async () => {
+  const {post} = await call();
+  const stale = post.sent.filter(({data}) => data.kind === 'signal');
+  post.readers.delete('s');
+  const again = make(ReceivingEnd, post);
+  again.end.open();
+  for (const {data} of stale) again.end.inbox.dispatchEvent(new CustomEvent('message', {detail: {from: 's', data}}));
+  await settle();
+  assert.equal(again.peers.length, 0);
+});
+
+test('a late candidate of an earlier call begins nothing', async () => {
+  const {screen, camera} = await call();
+  await screen.end.hear({kind: 'signal', page: camera.end.page, to: screen.end.page, signal: {call: 'earlier', n: 9, candidates: []}});
+  assert.equal(screen.peers.length, 1);
+  assert.equal(screen.peers[0].state, 'connecting');
+});
+
+test('strangers and nonsense are not heard', async () => {
+  const {screen} = await call();
+  for (const detail of [{from: 'x', data: {kind: 'bye', page: screen.end.other}}, {from: 's', data: null}, {from: 's', data: 'bye'}, {from: 's', data: {page: 1}}]) {
+    screen.end.inbox.dispatchEvent(new CustomEvent('message', {detail}));
+  }
+  await settle();
+  assert.equal(screen.end.state, 'connecting');
+});
+
+test('a reloaded camera ends the old picture and waits for start', async () => {
+  const {post, screen} = await call();
+  screen.peers[0].turn('connected');
+  const again = make(SendingEnd, post);
+  again.end.open();
+  await settle();
+  assert.equal(screen.end.state, 'here');
+  assert.equal(screen.peers[0].state, 'closed');
+  await again.end.setTrack('video', null);
+  again.end.start();
+  await settle();
+  assert.equal(screen.peers.length, 2);
+});
+
+test('stop ends the call, and the screen knows; a goodbye too', async () => {
+  const {camera, screen} = await call();
+  camera.end.stop();
+  await settle();
+  assert.deepEqual([camera.end.state, screen.end.state], ['here', 'here']);
+  camera.end.leave();
+  await settle();
+  assert.equal(screen.end.state, 'waiting');
+  screen.end.leave();
+  await settle();
+  assert.equal(camera.end.state, 'here', 'a screen that knows of nobody has nobody to tell');
+});
+
+test('a call that does not connect is replaced after its time, not before', async () => {
+  const {camera} = await call();
+  mock.timers.tick(9_000);
+  await settle();
+  assert.equal(camera.peers.length, 1);
+  mock.timers.tick(3_000);
+  await settle();
+  assert.equal(camera.peers.length, 2);
+});
+
+test('a connected call is left alone, a broken one gets time to mend', async () => {
+  const {camera, post} = await call();
+  camera.peers[0].turn('connected');
+  mock.timers.tick(60_000);
+  await settle();
+  camera.peers[0].turn('reconnecting');
+  assert.equal(camera.end.state, 'reconnecting');
+  mock.timers.tick(9_000);
+  await settle();
+  assert.equal(camera.peers.length, 1);
+  const hellos = post.count('hello');
+  mock.timers.tick(2_000);
+  await settle();
+  assert.equal(post.count('hello'), hellos + 2, 'asked and answered');
+  assert.equal(camera.peers.length, 2);
+});
+
+test('a screen that is gone is called out to, but not in a flood', async () => {
+  const {camera, post, screen} = await call();
+  screen.end.leave();
+  await settle();
+  assert.equal(camera.end.state, 'waiting');
+  post.readers.set('r', new FakeInbox(post, 'r')); // its mailbox outlives it
+  const hellos = post.count('hello');
+  for (let second = 0; second < 60; second++) {
+    mock.timers.tick(1_000);
+    await settle();
+  }
+  const more = post.count('hello') - hellos;
+  assert.ok(more >= 8 && more <= 12, `got ${more} hellos in a minute`);
+});
+
+test('a page that was superseded keeps quiet', async () => {
+  const {camera, post} = await call();
+  const before = post.sent.length;
+  Object.assign(camera.end.inbox, {status: 'superseded'});
+  camera.end.stop();
+  await settle();
+  assert.equal(post.sent.length, before);
+});
+
+test('a stop while the ICE servers are asked for leaves no call behind', async () => {
+  const {camera} = await call();
+  /** @type {(servers: RTCIceServer[]) => void} */
+  let answer = () => {};
+  camera.end.iceServers = () => new Promise(resolve => { answer = resolve; });
+  const heard = camera.end.hear({kind: 'hello', page: 'new'});
+  await settle();
+  camera.end.stop();
+  answer([]);
+  await heard;
+  assert.equal(camera.end.peer, null);
+  assert.equal(camera.peers.at(-1)?.state, 'closed');
+});
+
+test('another track goes into the call that is', async () => {
+  const {camera} = await call();
+  const track = /** @type {MediaStreamTrack} */ ({kind: 'audio'});
+  await camera.end.setTrack('audio', track);
+  assert.equal(camera.peers[0].tracks.get('audio'), track);
+});

@@ -1,0 +1,195 @@
+/** peer.js over a wire of arrays and a connection without a network. */
+
+import assert from 'node:assert/strict';
+import {test} from 'node:test';
+import {Peer} from '../../../public/peer.js';
+import {FakeConnection} from '../lib/fakeconnection.js';
+
+/** @typedef {import('../../../public/peer.js').Signal} Signal */
+
+/** Lets everything that waits on nothing but promises happen. */
+const settle = () => new Promise(resolve => setImmediate(resolve));
+
+/**
+ * @param {boolean} polite
+ * @param {string} [call]
+ */
+function make(polite, call = 'call 1') {
+  /** @type {Signal[]} */
+  const sent = [];
+  /** @type {FakeConnection[]} */
+  const connections = [];
+  /** @type {unknown[]} */
+  const errors = [];
+  const peer = new Peer({
+    call, polite, send: signal => sent.push(signal), iceServers: [{urls: 'stun:example.org'}],
+    connect: configuration => {
+      const connection = new FakeConnection(configuration);
+      connections.push(connection);
+      return /** @type {RTCPeerConnection} */ (/** @type {unknown} */ (connection));
+    },
+  });
+  peer.addEventListener('error', event => errors.push(/** @type {CustomEvent} */ (event).detail));
+  return {peer, sent, connection: connections[0], errors};
+}
+
+/** @typedef {ReturnType<typeof make>} Side */
+
+/**
+ * Carries signals until nobody has any left.
+ * @param {Side} a
+ * @param {Side} b
+ */
+async function carry(a, b) {
+  await settle();
+  while (a.sent.length + b.sent.length > 0) {
+    for (const signal of a.sent.splice(0)) await b.peer.receive(signal);
+    for (const signal of b.sent.splice(0)) await a.peer.receive(signal);
+    await settle();
+  }
+}
+
+/** @param {string} kind @returns {MediaStreamTrack} */
+const track = kind => /** @type {MediaStreamTrack} */ ({kind});
+
+test('an offer is answered', async () => {
+  const [a, b] = [make(false), make(true)];
+  assert.deepEqual(a.connection.configuration, {iceServers: [{urls: 'stun:example.org'}]});
+  await a.peer.setTrack('video', track('video'));
+  await a.peer.setTrack('audio', null);
+  await carry(a, b);
+  assert.equal(a.connection.remoteDescription?.sdp, `answer to ${a.connection.localDescription?.sdp}`);
+  assert.equal(a.connection.signalingState, 'stable');
+  assert.deepEqual([...a.errors, ...b.errors], []);
+});
+
+test('when both offer at once, the polite side gives way', async () => {
+  const [a, b] = [make(false), make(true)];
+  await a.peer.setTrack('video', track('video'));
+  await b.peer.setTrack('audio', track('audio'));
+  await settle();
+  assert.deepEqual([a.sent[0].description?.type, b.sent[0].description?.type], ['offer', 'offer']);
+  await carry(a, b);
+  assert.equal(b.connection.rollbacks, 1);
+  assert.equal(a.connection.rollbacks, 0);
+  assert.deepEqual([a.connection.signalingState, b.connection.signalingState], ['stable', 'stable']);
+  assert.equal(b.connection.localDescription?.type, 'offer', 'the polite side offers again afterwards');
+  assert.deepEqual([...a.errors, ...b.errors], []);
+});
+
+test('candidates wait for a description', async () => {
+  const b = make(true);
+  await b.peer.receive({call: 'call 1', n: 1, candidates: [{candidate: 'early'}]});
+  assert.deepEqual(b.connection.candidates, []);
+  await b.peer.receive({call: 'call 1', n: 2, description: {type: 'offer', sdp: 'x'}, candidates: [{candidate: 'late'}]});
+  assert.deepEqual(b.connection.candidates, [{candidate: 'early'}, {candidate: 'late'}]);
+  assert.deepEqual(b.errors, []);
+});
+
+test('candidates of an offer that was ignored are no error, others are', async () => {
+  const a = make(false);
+  await a.peer.setTrack('video', track('video'));
+  await settle();
+  await a.peer.receive({call: 'call 1', n: 1, description: {type: 'offer', sdp: 'in vain'}});
+  await a.peer.receive({call: 'call 1', n: 2, candidates: [{candidate: 'bad'}]});
+  assert.deepEqual(a.errors, []);
+  await a.peer.receive({call: 'call 1', n: 3, description: {type: 'answer', sdp: 'x'}});
+  await a.peer.receive({call: 'call 1', n: 4, candidates: [{candidate: 'bad'}, {candidate: 'good'}]});
+  assert.equal(a.errors.length, 1);
+  assert.deepEqual(a.connection.candidates, [{candidate: 'good'}]);
+});
+
+test('candidates are sent together, 100 ms after the first', async t => {
+  t.mock.timers.enable({apis: ['setTimeout']});
+  const a = make(false);
+  a.connection.find('one');
+  t.mock.timers.tick(60);
+  a.connection.find('two');
+  a.connection.find(''); // the end of gathering
+  t.mock.timers.tick(39);
+  assert.equal(a.sent.length, 0);
+  t.mock.timers.tick(1);
+  assert.deepEqual(a.sent, [{call: 'call 1', n: 1, candidates: [{candidate: 'one'}, {candidate: 'two'}]}]);
+  a.connection.find('three');
+  t.mock.timers.tick(100);
+  assert.deepEqual(a.sent[1], {call: 'call 1', n: 2, candidates: [{candidate: 'three'}]});
+});
+
+test('signals of another call are dropped', async () => {
+  const b = make(true, 'call 2');
+  await b.peer.receive({call: 'call 1', n: 1, description: {type: 'offer', sdp: 'stale'}});
+  assert.equal(b.connection.remoteDescription, null);
+  assert.equal(b.sent.length, 0);
+});
+
+test('signals that come twice, or late, are dropped', async () => {
+  const b = make(true);
+  const offer = {call: 'call 1', n: 2, description: {type: /** @type {const} */ ('offer'), sdp: 'x'}};
+  await b.peer.receive(offer);
+  await b.peer.receive(offer);
+  await b.peer.receive({...offer, n: 1});
+  assert.equal(b.sent.length, 1, 'answers');
+});
+
+test('an answer to an offer that was rolled back is dropped', async () => {
+  const a = make(false);
+  await a.peer.receive({call: 'call 1', n: 1, description: {type: 'answer', sdp: 'x'}});
+  assert.deepEqual(a.errors, []);
+});
+
+test('only the first track of a kind costs a negotiation', async () => {
+  const a = make(false);
+  await a.peer.setTrack('video', track('video'));
+  await settle();
+  const other = track('video');
+  await a.peer.setTrack('video', other);
+  await settle();
+  assert.equal(a.sent.length, 1);
+  assert.equal(a.connection.transceivers[0].track, other);
+});
+
+test('a broken connection gets time, a failed one restarts ICE at once', async t => {
+  t.mock.timers.enable({apis: ['setTimeout']});
+  const a = make(false);
+  /** @type {string[]} */
+  const states = [];
+  a.peer.addEventListener('state', event => states.push(/** @type {CustomEvent} */ (event).detail));
+  a.connection.turn('connected');
+  a.connection.turn('disconnected');
+  t.mock.timers.tick(1_999);
+  a.connection.turn('connected');
+  t.mock.timers.tick(10_000);
+  assert.equal(a.connection.restarts, 0, 'it mended by itself');
+  a.connection.turn('disconnected');
+  t.mock.timers.tick(2_000);
+  assert.equal(a.connection.restarts, 1);
+  a.connection.turn('failed');
+  t.mock.timers.tick(0);
+  assert.equal(a.connection.restarts, 2);
+  await settle();
+  assert.equal(a.sent.at(-1)?.description?.type, 'offer');
+  assert.deepEqual(states, ['connected', 'reconnecting', 'connected', 'reconnecting']);
+});
+
+test('a closed peer says nothing and takes nothing', async () => {
+  const a = make(false);
+  await a.peer.setTrack('video', track('video'));
+  a.connection.find('one');
+  a.peer.close();
+  await settle();
+  await a.peer.receive({call: 'call 1', n: 1, description: {type: 'offer', sdp: 'x'}});
+  await new Promise(resolve => setTimeout(resolve, 120)); // an absence can only be waited for
+  assert.equal(a.connection.closed, true);
+  assert.equal(a.peer.state, 'closed');
+  assert.equal(a.connection.remoteDescription, null);
+  assert.deepEqual(a.sent, []);
+});
+
+test('tracks of the other side are handed on', () => {
+  const b = make(true);
+  /** @type {any} */
+  let got;
+  b.peer.addEventListener('track', event => { got = /** @type {CustomEvent} */ (event).detail; });
+  b.connection.dispatchEvent(Object.assign(new Event('track'), {track: track('video'), streams: []}));
+  assert.deepEqual(got, {track: {kind: 'video'}, streams: []});
+});

@@ -1,0 +1,211 @@
+package e2e
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/ice/v4"
+	"github.com/pion/webrtc/v4"
+)
+
+// peer is one side of a call: a WebRTC connection and its mailbox.
+type peer struct {
+	client  *Client
+	other   string
+	pc      *webrtc.PeerConnection
+	out     chan signal
+	early   []webrtc.ICECandidateInit // came before the description
+	sent    atomic.Int32
+	cargo   []byte
+	receipt chan []byte // the hash of the cargo, from the other side
+}
+
+// signal is what peers send each other through the server.
+type signal struct {
+	Description *webrtc.SessionDescription `json:"description,omitempty"`
+	Candidate   *webrtc.ICECandidateInit   `json:"candidate,omitempty"`
+}
+
+func newPeer(server string, pair int, name, other string) (*peer, error) {
+	pc, err := newConnection()
+	if err != nil {
+		return nil, err
+	}
+	p := &peer{
+		client: &Client{
+			Server: server, HTTP: newHTTPClient(pair),
+			Name: fmt.Sprint(name, "-", pair), Password: fmt.Sprint("secret of ", name),
+		},
+		other:   fmt.Sprint(other, "-", pair),
+		pc:      pc,
+		out:     make(chan signal, 32),
+		receipt: make(chan []byte, 1),
+	}
+	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
+		if c != nil {
+			init := c.ToJSON()
+			p.out <- signal{Candidate: &init}
+		}
+	})
+	pc.OnDataChannel(p.unload)
+	return p, nil
+}
+
+// newConnection finds paths on loopback only.
+func newConnection() (*webrtc.PeerConnection, error) {
+	var s webrtc.SettingEngine
+	s.SetIncludeLoopbackCandidate(true)
+	s.SetInterfaceFilter(func(name string) bool { return name == "lo" })
+	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	return webrtc.NewAPI(webrtc.WithSettingEngine(s)).NewPeerConnection(webrtc.Configuration{})
+}
+
+// newHTTPClient connects from an address of its own for each pair, as users do.
+// The server's certificate is one it made itself a moment ago.
+func newHTTPClient(pair int) *http.Client {
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 2, byte(1+pair))}}
+	return &http.Client{Transport: &http.Transport{
+		DialContext:       from.DialContext,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+		ForceAttemptHTTP2: true,
+	}}
+}
+
+// offer begins the call.
+func (p *peer) offer() error {
+	channel, err := p.pc.CreateDataChannel("cargo", nil)
+	if err != nil {
+		return err
+	}
+	p.deliver(channel)
+	offer, err := p.pc.CreateOffer(nil)
+	if err != nil {
+		return err
+	}
+	return p.describe(offer)
+}
+
+// describe sends the description first and then lets the gathering begin.
+func (p *peer) describe(d webrtc.SessionDescription) error {
+	if strings.Contains(d.SDP, "a=candidate") {
+		return errors.New("the description has candidates in it, which ought to follow one by one")
+	}
+	p.out <- signal{Description: &d}
+	return p.pc.SetLocalDescription(d)
+}
+
+// signal passes signals both ways until ctx ends.
+func (p *peer) signal(ctx context.Context) error {
+	defer p.client.HTTP.CloseIdleConnections()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	done := make(chan struct{})
+	go func() { defer close(done); stop(p.send(ctx)) }()
+	err := p.receive(ctx)
+	stop(err)
+	<-done
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+func (p *peer) send(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case s := <-p.out:
+			text, err := json.Marshal(s)
+			if err != nil {
+				return err
+			}
+			// The other may not be there yet: knock.
+			if err := p.client.Send(ctx, p.other, "application/json", text, 20*time.Second); err != nil {
+				return err
+			}
+			p.sent.Add(1)
+		}
+	}
+}
+
+func (p *peer) receive(ctx context.Context) error {
+	for {
+		m, err := p.client.Receive(ctx)
+		if err != nil {
+			return err
+		}
+		if m.From != p.other || m.Type != "application/json" {
+			return fmt.Errorf("a message of type %s from %s, want application/json from %s", m.Type, m.From, p.other)
+		}
+		var s signal
+		if err := json.Unmarshal(m.Body, &s); err != nil {
+			return err
+		}
+		if err := p.handle(s); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *peer) handle(s signal) error {
+	switch {
+	case s.Candidate != nil && p.pc.RemoteDescription() == nil:
+		p.early = append(p.early, *s.Candidate)
+		return nil
+	case s.Candidate != nil:
+		return p.pc.AddICECandidate(*s.Candidate)
+	case s.Description == nil:
+		return errors.New("a signal with nothing in it")
+	}
+	if err := p.pc.SetRemoteDescription(*s.Description); err != nil {
+		return err
+	}
+	for _, c := range p.early {
+		if err := p.pc.AddICECandidate(c); err != nil {
+			return err
+		}
+	}
+	if s.Description.Type != webrtc.SDPTypeOffer {
+		return nil
+	}
+	answer, err := p.pc.CreateAnswer(nil)
+	if err != nil {
+		return err
+	}
+	return p.describe(answer)
+}
+
+// deliver sends the cargo once the channel is open, and takes the receipt.
+func (p *peer) deliver(channel *webrtc.DataChannel) {
+	const chunk = 16 << 10 // what every WebRTC implementation takes
+	channel.OnOpen(func() {
+		for rest := p.cargo; len(rest) > 0; rest = rest[chunk:] {
+			if channel.Send(rest[:chunk]) != nil {
+				return // no receipt comes then, and that is noticed
+			}
+		}
+	})
+	channel.OnMessage(func(m webrtc.DataChannelMessage) { p.receipt <- m.Data })
+}
+
+// unload takes the cargo, and sends its hash back as a receipt.
+func (p *peer) unload(channel *webrtc.DataChannel) {
+	hash, size := sha256.New(), 0
+	channel.OnMessage(func(m webrtc.DataChannelMessage) {
+		hash.Write(m.Data)
+		if size += len(m.Data); size >= cargoSize {
+			_ = channel.Send(hash.Sum(nil)) // as above
+		}
+	})
+}

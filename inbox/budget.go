@@ -1,0 +1,189 @@
+package inbox
+
+import (
+	"hash/maphash"
+	"sync"
+)
+
+// holding is what somebody holds of a store.
+type holding struct {
+	inboxes int
+	bytes   int64
+}
+
+// account is what one client holds; the lock of its part of the ledger guards
+// it.
+type account struct {
+	payer Payer
+	holding
+}
+
+// payers counts what each client and each network holds. Entries exist while
+// they hold something, so the store's own limits bound them.
+type payers struct {
+	seed     maphash.Seed
+	clients  [16]clientLedger
+	networks networkLedger
+}
+
+type clientLedger struct {
+	mu       sync.Mutex
+	accounts map[string]*account
+}
+
+// networkLedger has one lock for all: only IPv6 has networks.
+type networkLedger struct {
+	mu       sync.Mutex
+	holdings map[string]holding
+}
+
+func (p *payers) init() {
+	p.seed = maphash.MakeSeed()
+	for i := range p.clients {
+		p.clients[i].accounts = make(map[string]*account)
+	}
+	p.networks.holdings = make(map[string]holding)
+}
+
+func (p *payers) client(id string) *clientLedger {
+	return &p.clients[maphash.String(p.seed, id)%uint64(len(p.clients))]
+}
+
+// charge counts more against the payer, or nothing and ErrPayerFull. Queued is
+// what the whole store has queued. Nobody, the payer without a client, has no
+// account: nil.
+func (p *payers) charge(payer Payer, more holding, limits Limits, queued int64) (*account, error) {
+	if payer.Client == "" {
+		return nil, nil
+	}
+	l := p.client(payer.Client)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.accounts[payer.Client]
+	if a == nil {
+		a = &account{payer: payer}
+	}
+	if !limits.allow(a.holding, more, 1, queued) || !p.networks.charge(payer.Network, more, limits, queued) {
+		return nil, ErrPayerFull
+	}
+	a.add(more)
+	l.accounts[payer.Client] = a
+	return a, nil
+}
+
+func (p *payers) refund(a *account, less holding) {
+	if a == nil {
+		return
+	}
+	less = holding{-less.inboxes, -less.bytes}
+	l := p.client(a.payer.Client)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a.add(less); a.holding == (holding{}) {
+		delete(l.accounts, a.payer.Client)
+	}
+	p.networks.add(a.payer.Network, less)
+}
+
+func (l *networkLedger) charge(id string, more holding, limits Limits, queued int64) bool {
+	if id == "" {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.holdings[id]
+	if !limits.allow(h, more, NetworkFactor, queued) {
+		return false
+	}
+	h.add(more)
+	l.holdings[id] = h
+	return true
+}
+
+func (l *networkLedger) add(id string, more holding) {
+	if id == "" {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.holdings[id]
+	if h.add(more); h == (holding{}) {
+		delete(l.holdings, id)
+	} else {
+		l.holdings[id] = h
+	}
+}
+
+func (h *holding) add(more holding) {
+	h.inboxes += more.inboxes
+	h.bytes += more.bytes
+}
+
+// allow says whether somebody who holds h may hold more, with so many budgets.
+func (l Limits) allow(h, more holding, factor int, queued int64) bool {
+	if more.inboxes > 0 && l.MaxInboxesPerPayer > 0 && h.inboxes+more.inboxes > factor*l.MaxInboxesPerPayer {
+		return false
+	}
+	if more.bytes == 0 {
+		return true
+	}
+	after := h.bytes + more.bytes
+	return (l.MaxQueuedBytesPerPayer <= 0 || after <= int64(factor)*l.MaxQueuedBytesPerPayer) &&
+		(l.MaxQueuedBytes <= 0 || after <= l.share(queued, int64(factor)))
+}
+
+// share is what one payer may hold of a store that has so much queued. While
+// the store is less than half full, a quarter of what is free. Of the second
+// half a 240th of the whole, which is a little over 1 MiB of 256: after a
+// hundred hoarders a newcomer still gets it. The last sixteenth is for
+// those who hold next to nothing, so that they can call.
+func (l Limits) share(queued, factor int64) int64 {
+	const callBytes, leastBytes = 16 << 10, 64 << 10
+	free := l.MaxQueuedBytes - queued
+	switch {
+	case free > l.MaxQueuedBytes/2:
+		return max(free/4, leastBytes*factor)
+	case free > l.MaxQueuedBytes/16:
+		return max(l.MaxQueuedBytes/240, leastBytes) * factor
+	default:
+		return max(l.MaxQueuedBytes/4096, callBytes) * factor
+	}
+}
+
+// charge counts n's bytes against the store and its payer.
+func (m *Memory) charge(n *node) error {
+	a, err := m.payers.charge(n.Payer, holding{bytes: n.size()}, m.limits, m.bytes.Load())
+	if err != nil {
+		return err
+	}
+	if total := m.bytes.Add(n.size()); m.limits.MaxQueuedBytes > 0 && total > m.limits.MaxQueuedBytes {
+		m.bytes.Add(-n.size())
+		m.payers.refund(a, holding{bytes: n.size()})
+		return ErrStoreFull
+	}
+	n.payer = a
+	return nil
+}
+
+func (m *Memory) refund(n *node) {
+	m.bytes.Add(-n.size())
+	m.payers.refund(n.payer, holding{bytes: n.size()})
+}
+
+func (m *Memory) refundAll(n *node) {
+	for ; n != nil; n = n.next {
+		m.refund(n)
+	}
+}
+
+// settle gives back what a removed mailbox held. It takes no shard's lock, so
+// that a large mailbox keeps nobody waiting.
+func (m *Memory) settle(b *box) {
+	if b == nil {
+		return
+	}
+	m.inboxes.Add(-1)
+	m.payers.refund(b.payer, holding{inboxes: 1})
+	m.refundAll(b.first)
+	b.first, b.last = nil, nil
+}

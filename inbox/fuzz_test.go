@@ -1,0 +1,116 @@
+package inbox_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"inbox/inbox"
+)
+
+// FuzzAuthorization sends any Authorization field: it is refused, or claims a
+// name that another request then reaches, and comes back intact in X-From.
+func FuzzAuthorization(f *testing.F) {
+	for _, seed := range []string{"", "Basic", "Basic YTpi", "basic YTpi", "Basic OmI=", "Basic YTo=", "Basic w4Q6Yg==", "Basic JSAlOmI=", "Bearer x", "Basic /w==", "Basic AGE6Yg=="} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		s := newRig(t, nil)
+		s.do("receiver", "GET", "/inbox?wait=0", "")
+		r := httptest.NewRequest("POST", "/inbox?to=receiver", strings.NewReader("hello"))
+		r.Header["Authorization"] = []string{value}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		switch w.Code {
+		case 400, 401:
+			if s.store.Stats().Inboxes != 1 {
+				t.Errorf("%q: refused with %d, and yet a name was claimed", value, w.Code)
+			}
+			return
+		case 200:
+		default:
+			t.Fatalf("%q: got %d, want 200, 400 or 401", value, w.Code)
+		}
+		from := s.do("receiver", "GET", "/inbox", "").Header().Get("X-From")
+		name, err := url.PathUnescape(from)
+		if sent, _, _ := r.BasicAuth(); err != nil || name != sent || !utf8.ValidString(name) {
+			t.Errorf("%q: got X-From %q, want %q escaped", value, from, sent)
+		}
+		for _, c := range []byte(from) {
+			if c < 0x21 || c > 0x7e {
+				t.Errorf("%q: got X-From %q, want visible ASCII", value, from)
+			}
+		}
+	})
+}
+
+// FuzzQuery sends any query string with every method: no panic, no status that
+// the protocol does not have, and never a message to anyone but the recipient.
+func FuzzQuery(f *testing.F) {
+	for _, seed := range []string{"", "to=bob", "to=bob&to=bob", "to=%zz", "wait=0", "wait=-1", "after=", "after=1&wait=0", "to=bob&wait=1e9", "to=b;ob", "&&=&", "to=%E2%80%AE", "after=99999999999999999999999"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.PollTimeout = 0 })
+		for _, method := range []string{"GET", "POST", "DELETE", "GET"} {
+			r := request("bob", method, "/inbox", "hello")
+			r.URL.RawQuery = query
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, r)
+			switch w.Code {
+			case 200, 204, 400, 404:
+			default:
+				t.Errorf("%s %q: got %d", method, query, w.Code)
+			}
+			if w.Code == 200 && method == http.MethodGet && w.Body.String() != "hello" {
+				t.Errorf("%s %q: got %q, want hello", method, query, w.Body)
+			}
+		}
+	})
+}
+
+// FuzzContentType sends any Content-Type: what the receiver is told is one of
+// the few that a browser does not act on.
+func FuzzContentType(f *testing.F) {
+	for _, seed := range []string{"", "text/plain", "text/plain; charset=utf-8", "text/html", "application/json;x=\"y\"", "a/b;;", "text/plain;charset*=utf-8''%41"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, sent string) {
+		s := newRig(t, nil)
+		s.do("bob", "GET", "/inbox?wait=0", "")
+		r := request("alice", "POST", "/inbox?to=bob", "hello")
+		r.Header["Content-Type"] = []string{sent}
+		s.ServeHTTP(httptest.NewRecorder(), r)
+		got := s.do("bob", "GET", "/inbox", "").Header().Get("Content-Type")
+		base, _, _ := strings.Cut(got, ";")
+		switch base {
+		case "text/plain", "application/json", "application/sdp", "application/trickle-ice-sdpfrag", "application/octet-stream":
+		default:
+			t.Errorf("%q: got %q", sent, got)
+		}
+		if strings.ContainsAny(got, "\r\n\x00") {
+			t.Errorf("%q: got %q, want no control character", sent, got)
+		}
+	})
+}
+
+// FuzzICEServers parses any text that an operator could write.
+func FuzzICEServers(f *testing.F) {
+	for _, seed := range []string{"", "stun:a", "stun:a,stun:b:3478", "[]", `[{"urls":"stun:a"}]`, `[{"urls":["turn:a"],"username":"u","credential":"c"}]`, "turn:a", "[{}]"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, spec string) {
+		servers, err := inbox.ParseICEServers(spec)
+		if err != nil && servers != nil {
+			t.Errorf("%q: got %v and %v, want one of them", spec, servers, err)
+		}
+		for _, s := range servers {
+			if len(s.URLs) == 0 {
+				t.Errorf("%q: got a server without a URL", spec)
+			}
+		}
+	})
+}

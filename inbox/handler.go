@@ -1,0 +1,301 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Config says what a [Handler] serves and how. Store and Secret are required.
+type Config struct {
+	Store Store
+	// Secret keys the hashes of passwords. Handlers on one store share it.
+	Secret []byte
+	// PollTimeout is how long a GET of an empty mailbox is held, and the most
+	// that ?wait= can ask for. Zero switches long polling off. It must be well
+	// below the store's timeout.
+	PollTimeout time.Duration
+	// MaxBodyBytes bounds one message.
+	MaxBodyBytes int64
+	// AnyOrigin lets the pages of every site use the server; Origins lets
+	// those listed, as in "https://example.org". Neither: only its own pages.
+	AnyOrigin bool
+	Origins   []string
+	// ICEServers is what GET /ice hands to a page for its RTCConfiguration.
+	ICEServers []ICEServer
+	// Alive reports whether the request's connection is, as far as the kernel
+	// knows, still there. Nil trusts every connection.
+	Alive func(*http.Request) bool
+	// Payer names whose budget a request counts against, the same for the same
+	// client. Nil counts against nobody's.
+	Payer func(*http.Request) Payer
+	// Guard limits guessing. Nil limits nothing.
+	Guard Guard
+	// Logger gets what the operator should see: failures of the store. Nil
+	// discards them.
+	Logger *slog.Logger
+}
+
+// Handler speaks the mailbox protocol at /inbox, and /ice. Use [NewHandler].
+type Handler struct {
+	store    Store
+	keys     keyring
+	origins  origins
+	wait     time.Duration
+	maxBytes int64
+	ice      []byte
+	iceAuth  bool
+	alive    func(*http.Request) bool
+	payer    func(*http.Request) Payer
+	guard    Guard
+	log      *slog.Logger
+	polls    polls
+	stop     context.Context // ends when polls are to end
+	endPolls context.CancelCauseFunc
+}
+
+// Reasons for which a held request ends early.
+var (
+	errSuperseded = errors.New("a newer poll took over")
+	errStopping   = errors.New("the server is stopping")
+)
+
+// What every answer says: the mail is nobody else's, and inert in a browser.
+var (
+	noStore = []string{"no-store"}
+	nosniff = []string{"nosniff"}
+	inert   = []string{"default-src 'none'; frame-ancestors 'none'; sandbox"}
+)
+
+// NewHandler returns a handler over cfg.Store. It panics without a store or a
+// secret, which is a mistake of the program, not of its user.
+func NewHandler(cfg Config) *Handler {
+	if cfg.Store == nil || len(cfg.Secret) < 16 {
+		panic("inbox: NewHandler needs a Store and a Secret of 16 bytes or more")
+	}
+	h := &Handler{
+		store: cfg.Store, keys: newKeyring(cfg.Secret), origins: newOrigins(cfg.AnyOrigin, cfg.Origins),
+		wait: cfg.PollTimeout, maxBytes: cfg.MaxBodyBytes,
+		alive: cfg.Alive, payer: cfg.Payer, guard: cfg.Guard, log: cfg.Logger,
+	}
+	h.ice, h.iceAuth = encodeICE(cfg.ICEServers)
+	h.polls.turns = make(map[string]turn)
+	h.stop, h.endPolls = context.WithCancelCause(context.Background())
+	if h.alive == nil {
+		h.alive = func(*http.Request) bool { return true }
+	}
+	if h.payer == nil {
+		h.payer = func(*http.Request) Payer { return Payer{} }
+	}
+	if h.guard == nil {
+		h.guard = noGuard{}
+	}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	return h
+}
+
+// EndPolls ends the held polls, and those still to come, with 204 and
+// Retry-After. Posts go on. A server calls it when it begins to shut down.
+func (h *Handler) EndPolls() {
+	h.endPolls(errStopping)
+	h.polls.end()
+}
+
+// ServeHTTP answers one request. It panics with http.ErrAbortHandler when the
+// client is known to be gone, so that no answer is taken for a delivery.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header["Cache-Control"] = noStore
+	header["X-Content-Type-Options"] = nosniff
+	header["Content-Security-Policy"] = inert
+	if err := h.serve(w, r); err != nil {
+		h.refuse(w, r, err)
+	}
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
+	var allowed string
+	switch r.URL.Path {
+	case "/inbox":
+		allowed = "GET, POST, DELETE, OPTIONS"
+	case "/ice":
+		allowed = "GET, OPTIONS"
+	default:
+		return errNotFound
+	}
+	if err := h.origins.check(w, r); err != nil {
+		return err
+	}
+	switch r.URL.Path + r.Method {
+	case "/inbox" + http.MethodGet:
+		return h.get(w, r)
+	case "/inbox" + http.MethodPost:
+		return h.post(w, r)
+	case "/inbox" + http.MethodDelete:
+		return h.delete(w, r)
+	case "/ice" + http.MethodGet:
+		return h.getICE(w, r)
+	case r.URL.Path + http.MethodOptions:
+		h.origins.preflight(w, r, allowed)
+		return nil
+	}
+	// HEAD comes here too: a link preview must not take a message.
+	w.Header().Set("Allow", allowed)
+	return errMethod
+}
+
+// post leaves a message in somebody's mailbox.
+func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
+	from, err := h.open(r)
+	if err != nil {
+		return err
+	}
+	q, err := h.parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	if err := checkRecipient(q); err != nil {
+		return err
+	}
+	if err := h.guard.May(r, MissedName, q.to); err != nil {
+		return err
+	}
+	body, err := readBody(w, r, h.maxBytes)
+	if err != nil {
+		return err
+	}
+	m := Message{From: from.Name, ContentType: passedOn(r.Header.Get("Content-Type")), Body: body, Payer: h.payer(r)}
+	if q.wait > 0 {
+		err = h.knock(w, r, q, m)
+	} else {
+		err = h.store.Put(r.Context(), q.to, m, 0)
+	}
+	if errors.Is(err, ErrNoInbox) {
+		h.guard.Did(r, MissedName, q.to)
+	}
+	return err
+}
+
+// knock is a post that waits for its recipient to come.
+func (h *Handler) knock(w http.ResponseWriter, r *http.Request, q query, m Message) error {
+	// The body is here; its deadline must not end the wait.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(h.stop, func() { cancel(errStopping) })()
+	err := h.store.Put(ctx, q.to, m, q.wait)
+	if err != nil && context.Cause(ctx) == errStopping {
+		return errStopping
+	}
+	return err
+}
+
+// get hands out the oldest message, or waits for one.
+func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
+	claim, err := h.open(r)
+	if err != nil {
+		return err
+	}
+	q, err := h.parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	wait := h.wait
+	if q.hasWait {
+		wait = q.wait
+	}
+	// A client may be gone before its request is read. Such a poll must not
+	// end the one with which it came back.
+	if h.polls.polled(claim.Name) && !h.alive(r) {
+		panic(http.ErrAbortHandler)
+	}
+	p, err := h.polls.enter(r.Context(), claim.Name)
+	defer h.polls.leave(p)
+	if err != nil {
+		return endPoll(w, err)
+	}
+	m, err := h.next(r.Context(), p, claim, q.after, wait)
+	if err != nil {
+		return endPoll(w, err)
+	}
+	return h.deliver(w, r, claim, m, q.hasAfter)
+}
+
+// next is Store.Next for a poll: what ends the poll ends the wait.
+func (h *Handler) next(ctx context.Context, p *poll, c Claim, ack uint64, wait time.Duration) (Message, error) {
+	m, err := h.store.Next(ctx, c, ack, 0)
+	if wait > 0 && errors.Is(err, ErrEmpty) {
+		if ctx, err = h.polls.wait(ctx, p); err != nil {
+			return m, err
+		}
+		m, err = h.store.Next(ctx, c, 0, wait)
+	}
+	if why := h.polls.over(p); why != nil {
+		return m, why
+	}
+	return m, err
+}
+
+// endPoll answers a poll that brought no message, with the reason when there
+// is one to tell.
+func endPoll(w http.ResponseWriter, err error) error {
+	switch {
+	case errors.Is(err, ErrEmpty), errors.Is(err, ErrClaimOver):
+	case err == errSuperseded:
+		w.Header().Set("X-Poll-Ended", "superseded")
+	case err == errStopping:
+		w.Header().Set("Retry-After", "1")
+	default:
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// deliver writes m. A receiver that acknowledges messages gets it again if it
+// was lost on the way; for any other it is discarded here, once it was written
+// to a connection that is still there.
+func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, c Claim, m Message, acknowledged bool) error {
+	if !acknowledged && !h.alive(r) {
+		panic(http.ErrAbortHandler)
+	}
+	header := w.Header()
+	fields := [...]string{contentType(m.ContentType), strconv.Itoa(len(m.Body)), escapeName(m.From), strconv.FormatUint(m.ID, 10)}
+	header["Content-Type"] = fields[0:1:1] // four fields, one allocation
+	header["Content-Length"] = fields[1:2:2]
+	header["X-From"] = fields[2:3:3]
+	header["X-Message-Id"] = fields[3:4:4]
+	_, err := w.Write(m.Body)
+	if acknowledged {
+		return nil
+	}
+	if err == nil {
+		err = http.NewResponseController(w).Flush()
+	}
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	err = h.store.Discard(context.WithoutCancel(r.Context()), c, m.ID)
+	if err != nil && !errors.Is(err, ErrClaimOver) {
+		h.log.Error("discard a delivered message", "err", err)
+	}
+	return nil
+}
+
+// delete gives the name up.
+func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
+	claim, err := h.open(r)
+	if err != nil {
+		return err
+	}
+	if err := h.store.Close(r.Context(), claim); err != nil && !errors.Is(err, ErrClaimOver) {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,542 @@
+package inbox_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"inbox/inbox"
+)
+
+// rig is a handler under test, spoken to without a network.
+type rig struct {
+	*inbox.Handler
+	t     *testing.T
+	store *inbox.Memory
+	gone  bool // what the kernel says of every connection
+}
+
+func newRig(t *testing.T, change func(*inbox.Config, *inbox.Limits)) *rig {
+	s := &rig{t: t}
+	limits := inbox.Limits{Timeout: time.Minute, Capacity: 100}
+	cfg := inbox.Config{
+		Secret: []byte("a secret of the test"), PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20,
+		Alive: func(*http.Request) bool { return !s.gone },
+	}
+	if change != nil {
+		change(&cfg, &limits)
+	}
+	s.store = inbox.NewMemory(limits)
+	if cfg.Store == nil {
+		cfg.Store = s.store
+	}
+	s.Handler = inbox.NewHandler(cfg)
+	return s
+}
+
+// request makes a request of user, whose password follows from the name;
+// header lines are "Name: value".
+func request(user, method, target, body string, header ...string) *http.Request {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	if user != "" {
+		r.SetBasicAuth(user, "password of "+user)
+	}
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Add(name, value)
+	}
+	return r
+}
+
+func (s *rig) do(user, method, target, body string, header ...string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, request(user, method, target, body, header...))
+	return w
+}
+
+func (s *rig) want(w *httptest.ResponseRecorder, status int, body string) {
+	s.t.Helper()
+	if w.Code != status || body != "*" && w.Body.String() != body {
+		s.t.Fatalf("got %d %q, want %d %q", w.Code, w.Body, status, body)
+	}
+}
+
+// wantProblem checks a refusal and returns its detail.
+func (s *rig) wantProblem(w *httptest.ResponseRecorder, status int, kind string) string {
+	s.t.Helper()
+	var p struct {
+		Type, Title, Detail string
+		Status              int
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+		s.t.Fatalf("got %d %q, want a problem document: %v", w.Code, w.Body, err)
+	}
+	if w.Code != status || p.Status != status || p.Type != "urn:inbox:problem:"+kind {
+		s.t.Fatalf("got %d %+v, want %d %s", w.Code, p, status, kind)
+	}
+	if w.Header().Get("Content-Type") != "application/problem+json" || p.Title == "" || p.Detail == "" {
+		s.t.Errorf("%s: got type %q and %+v, want a problem that explains itself", kind, w.Header().Get("Content-Type"), p)
+	}
+	return p.Detail
+}
+
+func TestMessageGoesFromAliceToBob(t *testing.T) {
+	s := newRig(t, nil)
+	s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
+	s.want(s.do("älice %", "POST", "/inbox?to=bob", "an offer", "Content-Type: application/sdp"), 200, "")
+	w := s.do("bob", "GET", "/inbox", "")
+	s.want(w, 200, "an offer")
+	for name, want := range map[string]string{
+		"X-From": "%C3%A4lice%20%25", "Content-Type": "application/sdp", "Content-Length": "8",
+		"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+		"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+	} {
+		if got := w.Header().Get(name); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
+}
+
+func TestContentTypesPassedOn(t *testing.T) {
+	for sent, want := range map[string]string{
+		"":                                           "application/octet-stream",
+		"text/html":                                  "application/octet-stream",
+		"application/x-www-form-urlencoded":          "application/octet-stream",
+		"text/plain;charset=UTF-8":                   "text/plain;charset=UTF-8",
+		"Text/Plain; charset=ascii; x=y":             "text/plain; charset=ascii",
+		"text/plain; x=y":                            "text/plain",
+		"application/json; charset=utf-8":            "application/json",
+		"application/trickle-ice-sdpfrag":            "application/trickle-ice-sdpfrag",
+		"text/plain; charset=\"\r\n\"":               "application/octet-stream",
+		"image/svg+xml":                              "application/octet-stream",
+		"application/sdp" + strings.Repeat(" ", 300): "application/octet-stream",
+	} {
+		s := newRig(t, nil)
+		s.do("bob", "GET", "/inbox?wait=0", "")
+		s.want(s.do("alice", "POST", "/inbox?to=bob", "hello", "Content-Type: "+sent), 200, "")
+		if got := s.do("bob", "GET", "/inbox", "").Header().Get("Content-Type"); got != want {
+			t.Errorf("sent %q: got %q, want %q", sent, got, want)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	long := strings.Repeat("x", 257)
+	rows := []struct {
+		name, user, method, target string
+		status                     int
+		kind                       string
+	}{
+		{"no credentials come before no inbox", "", "POST", "/inbox?to=nobody", 401, "unauthorized"},
+		{"get without credentials", "", "GET", "/inbox", 401, "unauthorized"},
+		{"no inbox", "alice", "POST", "/inbox?to=nobody", 404, "no-inbox"},
+		{"to is missing", "alice", "POST", "/inbox", 400, "bad-request"},
+		{"to is empty", "alice", "POST", "/inbox?to=", 400, "bad-request"},
+		{"to is given twice", "alice", "POST", "/inbox?to=bob&to=bob", 400, "bad-request"},
+		{"to has a colon", "alice", "POST", "/inbox?to=a%3Ab", 400, "bad-request"},
+		{"to is not UTF-8", "alice", "POST", "/inbox?to=%ff", 400, "bad-request"},
+		{"to turns the writing around", "alice", "POST", "/inbox?to=a%E2%80%AEb", 400, "bad-request"},
+		{"to is long", "alice", "POST", "/inbox?to=" + long, 400, "bad-request"},
+		{"to is badly encoded", "alice", "POST", "/inbox?to=%zz", 400, "bad-request"},
+		{"the name has a control", "a\x07", "GET", "/inbox", 400, "bad-request"},
+		{"the name has a C1 control", "a\u0085", "GET", "/inbox", 400, "bad-request"},
+		{"the name is long", long, "GET", "/inbox", 400, "bad-request"},
+		{"wait is junk", "alice", "GET", "/inbox?wait=soon", 400, "bad-request"},
+		{"wait is negative", "alice", "GET", "/inbox?wait=-1", 400, "bad-request"},
+		{"wait is empty", "alice", "GET", "/inbox?wait=", 400, "bad-request"},
+		{"wait is a fraction", "alice", "POST", "/inbox?to=bob&wait=1.5", 400, "bad-request"},
+		{"wait is given twice", "alice", "GET", "/inbox?wait=1&wait=2", 400, "bad-request"},
+		{"after is junk", "alice", "GET", "/inbox?after=last", 400, "bad-request"},
+		{"after is given twice", "alice", "GET", "/inbox?after=1&after=", 400, "bad-request"},
+		{"HEAD takes no message", "alice", "HEAD", "/inbox", 405, "method-not-allowed"},
+		{"PUT", "alice", "PUT", "/inbox", 405, "method-not-allowed"},
+		{"POST /ice", "alice", "POST", "/ice", 405, "method-not-allowed"},
+		{"another path", "alice", "GET", "/inbox/", 404, "not-found"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			s := newRig(t, nil)
+			w := s.do(row.user, row.method, row.target, "hello")
+			s.wantProblem(w, row.status, row.kind)
+			switch row.status {
+			case 401:
+				if got := w.Header().Get("WWW-Authenticate"); got != `Basic realm="inbox", charset="UTF-8"` {
+					t.Errorf("got challenge %q", got)
+				}
+			case 405:
+				if !strings.Contains(w.Header().Get("Allow"), "GET") {
+					t.Errorf("got Allow %q", w.Header().Get("Allow"))
+				}
+			}
+		})
+	}
+}
+
+func TestUndecodableCredentialsAreNone(t *testing.T) {
+	s := newRig(t, nil)
+	for _, value := range []string{"Basic", "Basic !", "Basic YQ==", "Bearer abc", "Basic YTpi YTpi", "Basic  YTpi"} {
+		w := s.do("", "GET", "/inbox", "", "Authorization: "+value)
+		s.wantProblem(w, 401, "unauthorized")
+	}
+	s.wantProblem(s.do("", "GET", "/inbox", "", "Authorization: Basic YTo="), 400, "bad-request") // a:
+	s.want(s.do("", "GET", "/inbox?wait=0", "", "Authorization: basic YTpi"), 204, "")            // a:b
+}
+
+func TestWrongPassword(t *testing.T) {
+	s := newRig(t, nil)
+	s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
+	r := httptest.NewRequest("GET", "/inbox", nil)
+	r.SetBasicAuth("bob", "a guess")
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	s.wantProblem(w, 401, "unauthorized")
+}
+
+func TestFullAnswersSayWhenToComeBack(t *testing.T) {
+	payer := func(*http.Request) inbox.Payer { return inbox.Payer{Client: "payer"} }
+	rows := []struct {
+		kind   string
+		status int
+		change func(*inbox.Config, *inbox.Limits)
+	}{
+		{"inbox-full", 503, func(_ *inbox.Config, l *inbox.Limits) { l.Capacity = 1 }},
+		{"server-full", 503, func(_ *inbox.Config, l *inbox.Limits) { l.MaxQueuedBytes = 300 }},
+		{"payer-full", 429, func(c *inbox.Config, l *inbox.Limits) { c.Payer, l.MaxQueuedBytesPerPayer = payer, 300 }},
+		{"too-many-inboxes", 503, func(_ *inbox.Config, l *inbox.Limits) { l.MaxInboxes = 1 }},
+		{"payer-full", 429, func(c *inbox.Config, l *inbox.Limits) { c.Payer, l.MaxInboxesPerPayer = payer, 1 }},
+	}
+	for _, row := range rows {
+		s := newRig(t, row.change)
+		s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
+		var w *httptest.ResponseRecorder
+		for _, user := range []string{"bob", "bob", "alice"} {
+			if w = s.do(user, "POST", "/inbox?to=bob", "hello"); w.Code != 200 {
+				break
+			}
+		}
+		s.wantProblem(w, row.status, row.kind)
+		if after := w.Header().Get("Retry-After"); after < "1" || after > "5" {
+			t.Errorf("%s: got Retry-After %q, want 1 to 5", row.kind, after)
+		}
+	}
+}
+
+func TestBodyLimit(t *testing.T) {
+	const limit = 50 << 10
+	s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.MaxBodyBytes = limit })
+	s.do("bob", "GET", "/inbox?wait=0", "")
+	for _, size := range []int{0, 1, 16 << 10, 16<<10 + 1, 33 << 10, limit, limit + 1, 3 * limit} {
+		for _, chunked := range []bool{false, true} {
+			body := strings.Repeat("x", size)
+			r := request("alice", "POST", "/inbox?to=bob", body)
+			if chunked {
+				r.ContentLength = -1
+			}
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, r)
+			if size > limit {
+				if detail := s.wantProblem(w, 413, "body-too-large"); !strings.Contains(detail, "51200") {
+					t.Errorf("got %q, want the limit named", detail)
+				}
+				continue
+			}
+			s.want(w, 200, "")
+			s.want(s.do("bob", "GET", "/inbox", ""), 200, body)
+		}
+	}
+}
+
+// errorReader is a body that breaks off.
+type errorReader struct{ err error }
+
+func (e errorReader) Read([]byte) (int, error) { return 0, e.err }
+
+func TestBodyThatBreaksOffStoresNothing(t *testing.T) {
+	s := newRig(t, nil)
+	s.do("bob", "GET", "/inbox?wait=0", "")
+	slow := request("alice", "POST", "/inbox?to=bob", "")
+	slow.Body, slow.ContentLength = io.NopCloser(errorReader{fmt.Errorf("read: %w", os.ErrDeadlineExceeded)}), -1
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, slow)
+	s.wantProblem(w, 408, "body-too-slow")
+	broken := request("alice", "POST", "/inbox?to=bob", "")
+	broken.Body, broken.ContentLength = io.NopCloser(io.MultiReader(strings.NewReader("hel"), errorReader{io.ErrUnexpectedEOF})), 5
+	s.wantAborted(broken)
+	s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
+}
+
+// wantAborted checks that the request gets no answer.
+func (s *rig) wantAborted(r *http.Request) {
+	s.t.Helper()
+	defer func() {
+		if got := recover(); got != http.ErrAbortHandler {
+			s.t.Fatalf("got %v, want the connection to be dropped", got)
+		}
+	}()
+	s.ServeHTTP(httptest.NewRecorder(), r)
+}
+
+func TestPollWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, nil)
+		poll := s.start(request("bob", "GET", "/inbox", ""))
+		time.Sleep(3 * time.Second)
+		s.want(s.do("alice", "POST", "/inbox?to=bob", "hello"), 200, "")
+		s.want(<-poll, 200, "hello")
+	})
+}
+
+// start serves a request in the background of a bubble until it waits.
+func (s *rig) start(r *http.Request) <-chan *httptest.ResponseRecorder {
+	done := make(chan *httptest.ResponseRecorder, 1)
+	go func() {
+		defer func() {
+			if recover() != nil {
+				close(done) // aborted: no answer
+			}
+		}()
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		done <- w
+	}()
+	synctest.Wait()
+	return done
+}
+
+func TestPollWaitsAsLongAsAsked(t *testing.T) {
+	for target, want := range map[string]time.Duration{
+		"/inbox": 25 * time.Second, "/inbox?wait=7": 7 * time.Second, "/inbox?wait=0": 0,
+		"/inbox?wait=3600": 25 * time.Second, "/inbox?wait=99999999999999999999": 25 * time.Second,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newRig(t, nil)
+			began := time.Now()
+			s.want(s.do("bob", "GET", target, ""), 204, "")
+			if took := time.Since(began); took != want {
+				t.Errorf("%s: got 204 after %v, want %v", target, took, want)
+			}
+		})
+	}
+}
+
+func TestLongPollingOff(t *testing.T) {
+	s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.PollTimeout = 0 })
+	s.want(s.do("bob", "GET", "/inbox", ""), 204, "")
+	s.want(s.do("bob", "GET", "/inbox?wait=9", ""), 204, "")
+}
+
+func TestNewestPollWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, nil)
+		first := s.start(request("bob", "GET", "/inbox", ""))
+		second := s.start(request("bob", "GET", "/inbox", ""))
+		w := <-first
+		s.want(w, 204, "")
+		if got := w.Header().Get("X-Poll-Ended"); got != "superseded" {
+			t.Errorf("got X-Poll-Ended %q, want superseded", got)
+		}
+		s.do("alice", "POST", "/inbox?to=bob", "hello")
+		w = <-second
+		s.want(w, 200, "hello")
+		if got := w.Header().Get("X-Poll-Ended"); got != "" {
+			t.Errorf("got X-Poll-Ended %q, want none", got)
+		}
+	})
+}
+
+// TestGonePollSupersedesNobody: the request of a client that hung up is read
+// after the one with which it came back.
+func TestGonePollSupersedesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, nil)
+		poll := s.start(request("bob", "GET", "/inbox", ""))
+		s.gone = true
+		s.wantAborted(request("bob", "GET", "/inbox", ""))
+		s.gone = false
+		s.do("alice", "POST", "/inbox?to=bob", "hello")
+		s.want(<-poll, 200, "hello")
+	})
+}
+
+// slowWriter is a client whose answer takes its time, or breaks.
+type slowWriter struct {
+	*httptest.ResponseRecorder
+	flush chan error
+}
+
+func (w slowWriter) FlushError() error { return <-w.flush }
+
+// TestMessageIsReservedWhileItIsWritten: a poll that comes while the last one
+// is being answered gets the next message if that answer went out, the same
+// one if it did not.
+func TestMessageIsReservedWhileItIsWritten(t *testing.T) {
+	for _, row := range []struct {
+		err  error
+		want string
+	}{{nil, "two"}, {errors.New("connection reset"), "one"}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newRig(t, nil)
+			s.do("bob", "GET", "/inbox?wait=0", "")
+			s.do("alice", "POST", "/inbox?to=bob", "one")
+			s.do("alice", "POST", "/inbox?to=bob", "two")
+			w := slowWriter{httptest.NewRecorder(), make(chan error)}
+			go func() {
+				defer func() { _ = recover() }()
+				s.ServeHTTP(w, request("bob", "GET", "/inbox", ""))
+			}()
+			synctest.Wait()
+			second := s.start(request("bob", "GET", "/inbox", ""))
+			third := s.start(request("bob", "GET", "/inbox", ""))
+			s.want(<-second, 204, "")
+			w.flush <- row.err
+			s.want(<-third, 200, row.want)
+		})
+	}
+}
+
+func TestHangUpLosesNothing(t *testing.T) {
+	s := newRig(t, nil)
+	s.do("bob", "GET", "/inbox?wait=0", "")
+	s.do("alice", "POST", "/inbox?to=bob", "hello")
+	s.gone = true
+	s.wantAborted(request("bob", "GET", "/inbox", ""))
+	s.gone = false
+	s.want(s.do("bob", "GET", "/inbox", ""), 200, "hello")
+}
+
+func TestCancelledPollEatsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		poll := s.start(request("bob", "GET", "/inbox", "").WithContext(ctx))
+		cancel()
+		if w := <-poll; w != nil {
+			t.Errorf("got an answer %d, want none", w.Code)
+		}
+		s.do("alice", "POST", "/inbox?to=bob", "hello")
+		s.want(s.do("bob", "GET", "/inbox", ""), 200, "hello")
+	})
+}
+
+func TestAcknowledgedDelivery(t *testing.T) {
+	s := newRig(t, nil)
+	s.want(s.do("bob", "GET", "/inbox?after=&wait=0", ""), 204, "")
+	s.do("alice", "POST", "/inbox?to=bob", "one")
+	s.do("alice", "POST", "/inbox?to=bob", "two")
+	for _, after := range []string{"", "0", "", "99999999999999999", "99999999999999999999999"} {
+		s.want(s.do("bob", "GET", "/inbox?after="+after, ""), 200, "one")
+	}
+	one := s.do("bob", "GET", "/inbox?after=", "").Header().Get("X-Message-Id")
+	s.want(s.do("bob", "GET", "/inbox?after="+one, ""), 200, "two")
+	w := s.do("bob", "GET", "/inbox?after="+one, "")
+	s.want(w, 200, "two")
+	s.want(s.do("bob", "GET", "/inbox?wait=0&after="+w.Header().Get("X-Message-Id"), ""), 204, "")
+	s.want(s.do("bob", "GET", "/inbox?wait=0&after=", ""), 204, "")
+}
+
+func TestKnock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, nil)
+		began := time.Now()
+		s.wantProblem(s.do("alice", "POST", "/inbox?to=bob&wait=5", "hello"), 404, "no-inbox")
+		if took := time.Since(began); took != 5*time.Second {
+			t.Errorf("got 404 after %v, want 5s", took)
+		}
+		knock := s.start(request("alice", "POST", "/inbox?to=bob&wait=5", "hello"))
+		s.want(s.do("bob", "GET", "/inbox", ""), 200, "hello")
+		s.want(<-knock, 200, "")
+	})
+}
+
+func TestSenderKeepsItsName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, nil)
+		for range 5 {
+			time.Sleep(40 * time.Second)
+			s.do("bob", "GET", "/inbox?wait=0", "")
+			s.want(s.do("alice", "POST", "/inbox?to=bob", "hello"), 200, "")
+			r := httptest.NewRequest("GET", "/inbox", nil)
+			r.SetBasicAuth("alice", "another password")
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, r)
+			s.wantProblem(w, 401, "unauthorized")
+		}
+	})
+}
+
+func TestDeleteGivesTheNameUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, nil)
+		poll := s.start(request("bob", "GET", "/inbox", ""))
+		s.want(s.do("bob", "DELETE", "/inbox", ""), 204, "")
+		w := <-poll
+		s.want(w, 204, "")
+		if got := w.Header().Get("X-Poll-Ended"); got != "" {
+			t.Errorf("got X-Poll-Ended %q, want none", got)
+		}
+		s.wantProblem(s.do("alice", "POST", "/inbox?to=bob", "hello"), 404, "no-inbox")
+	})
+}
+
+func TestEndPolls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, nil)
+		poll := s.start(request("bob", "GET", "/inbox", ""))
+		knock := s.start(request("alice", "POST", "/inbox?to=carol&wait=9", "hello"))
+		began := time.Now()
+		s.EndPolls()
+		for _, w := range []*httptest.ResponseRecorder{<-poll, s.do("dave", "GET", "/inbox", "")} {
+			s.want(w, 204, "")
+			if w.Header().Get("Retry-After") == "" {
+				t.Error("got no Retry-After, want one")
+			}
+		}
+		s.wantProblem(<-knock, 503, "stopping")
+		s.wantProblem(s.do("alice", "POST", "/inbox?to=carol&wait=9", "hello"), 503, "stopping")
+		s.want(s.do("alice", "POST", "/inbox?to=bob", "hello"), 200, "")
+		if took := time.Since(began); took != 0 {
+			t.Errorf("took %v, want no wait", took)
+		}
+	})
+}
+
+// brokenStore fails at everything.
+type brokenStore struct{ inbox.Store }
+
+func (brokenStore) Open(context.Context, string, inbox.Key, *inbox.Payer) (inbox.Claim, error) {
+	return inbox.Claim{}, errors.New("the disk of the test is on fire")
+}
+
+func TestFailureIsLoggedNotSent(t *testing.T) {
+	var log bytes.Buffer
+	s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) {
+		c.Store, c.Logger = brokenStore{}, slog.New(slog.NewTextHandler(&log, nil))
+	})
+	w := s.do("bob", "GET", "/inbox", "")
+	s.wantProblem(w, 500, "internal")
+	if strings.Contains(w.Body.String(), "fire") || !strings.Contains(log.String(), "fire") {
+		t.Errorf("got answer %q and log %q, want the cause in the log alone", w.Body, log.String())
+	}
+}
+
+func TestICE(t *testing.T) {
+	s := newRig(t, nil)
+	s.want(s.do("", "GET", "/ice", ""), 200, `{"iceServers":[]}`)
+	s = newRig(t, func(c *inbox.Config, _ *inbox.Limits) {
+		c.ICEServers = []inbox.ICEServer{{URLs: []string{"turn:turn.example.org"}, Username: "u", Credential: "c"}}
+	})
+	s.wantProblem(s.do("", "GET", "/ice", ""), 401, "unauthorized")
+	s.want(s.do("bob", "GET", "/ice", ""), 200, `{"iceServers":[{"urls":["turn:turn.example.org"],"username":"u","credential":"c"}]}`)
+}

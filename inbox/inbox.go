@@ -1,0 +1,145 @@
+// Package inbox is the heart of the signaling server: named mailboxes in
+// which WebRTC peers leave each other offers, answers and ICE candidates.
+//
+// A mailbox belongs to whoever first used its name with a password, for as
+// long as the owner keeps asking. Anyone who knows the name, and has a name of
+// its own, may leave messages; only the owner reads them. [Handler] speaks the
+// HTTP protocol, a [Store] keeps the mailboxes, [Memory] is the engine that
+// needs nothing but memory.
+//
+// The package knows nothing of TLS, of limits per address or of pages. What a
+// caller must know: a message leaves its mailbox only when it is discarded,
+// never because it was read.
+package inbox
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Errors that a [Store] returns. They may be wrapped; test with errors.Is.
+var (
+	// ErrWrongKey is returned by Open: the name is claimed with another key.
+	ErrWrongKey = errors.New("the name is in use with another password")
+	// ErrTooManyInboxes is returned by Open: the store holds as many
+	// mailboxes as it may. It ends when some expire.
+	ErrTooManyInboxes = errors.New("the server holds as many inboxes as it may")
+	// ErrNoInbox is returned by Put, and by an Open that may not claim: nobody
+	// claims the name.
+	ErrNoInbox = errors.New("no such inbox")
+	// ErrInboxFull is returned by Put: the recipient has as many unread
+	// messages as one mailbox may hold.
+	ErrInboxFull = errors.New("the inbox is full")
+	// ErrStoreFull is returned by Put: the store holds as many bytes as it may.
+	ErrStoreFull = errors.New("the server holds as many messages as it may")
+	// ErrPayerFull is returned by Open and Put: the payer holds as many
+	// mailboxes, or queued bytes, as one payer may.
+	ErrPayerFull = errors.New("this address holds as much as one address may")
+	// ErrEmpty is returned by Next: no message came while it waited.
+	ErrEmpty = errors.New("the inbox is empty")
+	// ErrClaimOver is returned for a claim that was given up or expired,
+	// whether or not the name has been claimed anew since.
+	ErrClaimOver = errors.New("the claim is over")
+)
+
+// Key stands for a password: a keyed hash of it, so that no store ever holds
+// what a person typed. Keys are compared in constant time.
+type Key [32]byte
+
+// Claim is the right to read one mailbox, from the Open that made it until it
+// is given up or expires. It is a value; a stale one is harmless, every method
+// answers it with [ErrClaimOver].
+type Claim struct {
+	Name string
+	// Epoch tells this claim from earlier and later ones of the same name.
+	Epoch uint64
+	// Fresh is whether the Open that returned this value made the claim.
+	Fresh bool
+}
+
+// Message is what one peer left for another. Its Body belongs to the store
+// from Put on, and is shared with every reader: nobody may change it.
+type Message struct {
+	// ID orders the messages of a mailbox. The store assigns it at Put; it
+	// grows within a claim and never returns in a later one.
+	ID uint64
+	// From is the sender's name.
+	From string
+	// ContentType is one of the few media types that are handed on as sent,
+	// or empty for application/octet-stream.
+	ContentType string
+	Body        []byte
+	// Payer is whose budget the queued bytes count against.
+	Payer Payer
+}
+
+// Payer is whom mailboxes and queued bytes count against: a client, and the
+// network it is one of many in, if any, which has [NetworkFactor] budgets. Both
+// are opaque; an empty one counts against nobody's.
+type Payer struct{ Client, Network string }
+
+// NetworkFactor is how many budgets of a client a network has.
+const NetworkFactor = 16
+
+// Limits says when the mailboxes of a store expire and how much it may hold.
+// A limit of zero is no limit; Timeout must be above zero.
+type Limits struct {
+	// Timeout ends a claim that its owner did not use for so long.
+	Timeout time.Duration
+	// Capacity is how many unread messages one mailbox holds.
+	Capacity int
+	// MaxInboxes and MaxInboxesPerPayer bound the mailboxes.
+	MaxInboxes, MaxInboxesPerPayer int
+	// MaxQueuedBytes and MaxQueuedBytesPerPayer bound the messages: their
+	// texts and what the engine needs to keep them, also while a Put waits
+	// for its recipient. What one payer may hold shrinks as the store fills,
+	// so that those who hoard leave room for those who call.
+	MaxQueuedBytes, MaxQueuedBytesPerPayer int64
+}
+
+// Store keeps mailboxes. All methods may be called concurrently; what they do
+// to one mailbox happens in one order, seen by all.
+//
+// A claim ends when its timeout, a property of the store, has passed since the
+// owner's last Open or since its last Next returned. Expiry is exact: a claim that is over is never seen
+// again, whether or not its memory was freed.
+//
+// Any method may also return the context's error or one of the engine's own
+// (an engine over a network is sometimes away); an error always means that
+// nothing was changed, or, from an engine over a network, that it may not have been.
+type Store interface {
+	// Open claims the name with the key, or checks the key of the claim that
+	// exists, and restarts its timeout. A new mailbox counts against payer; nil
+	// is for a client that may not make one.
+	//
+	// Errors: ErrWrongKey, ErrTooManyInboxes, ErrPayerFull; without a payer
+	// ErrNoInbox.
+	Open(ctx context.Context, name string, key Key, payer *Payer) (Claim, error)
+
+	// Put appends m, whose ID it assigns, to the mailbox named to. When
+	// nobody claims the name, it waits up to wait for somebody to.
+	//
+	// Errors: ErrNoInbox, ErrInboxFull, ErrStoreFull, ErrPayerFull.
+	Put(ctx context.Context, to string, m Message, wait time.Duration) error
+
+	// Next forgets the messages up to and including the ID ack, unless ack
+	// is above every ID that this claim's messages were given, and returns
+	// the oldest that is left, without removing it. When none is left it
+	// waits up to wait for one. Callers that wait at the same time are all
+	// given the same message; whoever wants turns takes them above the store.
+	//
+	// Errors: ErrEmpty, ErrClaimOver. A Next that returns an error took no
+	// message; what ack acknowledged stays forgotten.
+	Next(ctx context.Context, c Claim, ack uint64, wait time.Duration) (Message, error)
+
+	// Discard forgets the messages up to and including the ID upTo.
+	//
+	// Errors: ErrClaimOver.
+	Discard(ctx context.Context, c Claim, upTo uint64) error
+
+	// Close gives the name up, and all its messages.
+	//
+	// Errors: ErrClaimOver.
+	Close(ctx context.Context, c Claim) error
+}

@@ -1,0 +1,365 @@
+package inbox
+
+import (
+	"context"
+	"crypto/subtle"
+	"hash/maphash"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// shardCount keeps peers that run at once out of each other's way; a power
+	// of two, so that picking one is a mask.
+	shardCount = 128
+	// sweepBatch mailboxes are freed in one hold of a shard's lock, so that no
+	// request waits for a large expiry.
+	sweepBatch = 32
+	// reclaimEvery bounds how often a full store looks for expired mailboxes
+	// on behalf of a request.
+	reclaimEvery = 100 * time.Millisecond
+)
+
+// Memory is the [Store] that needs nothing but memory: mailboxes are gone when
+// the process ends. An idle mailbox costs about 200 bytes; expiry costs what
+// expires, not what exists. Make one with [NewMemory].
+type Memory struct {
+	limits    Limits
+	start     time.Time // all times inside are offsets from it: monotonic, 8 bytes
+	seed      maphash.Seed
+	inboxes   atomic.Int64
+	bytes     atomic.Int64
+	payers    payers
+	reclaimed atomic.Int64 // when reclaim last ran
+	shards    [shardCount]shard
+}
+
+// NewMemory returns an empty store. It starts nothing: somebody has to call
+// [Memory.Sweep] now and then.
+func NewMemory(limits Limits) *Memory {
+	m := &Memory{limits: limits, start: time.Now(), seed: maphash.MakeSeed()}
+	m.payers.init()
+	for i := range m.shards {
+		m.shards[i].boxes = make(map[string]*box)
+		m.shards[i].knocks = make(map[string]*knock)
+	}
+	return m
+}
+
+// Stats is what a [Memory] holds at one moment, expired mailboxes that were
+// not freed yet included.
+type Stats struct {
+	Inboxes     int64
+	QueuedBytes int64
+}
+
+// Stats counts without locking anything.
+func (m *Memory) Stats() Stats {
+	return Stats{Inboxes: m.inboxes.Load(), QueuedBytes: m.bytes.Load()}
+}
+
+func (m *Memory) shard(name string) *shard {
+	return &m.shards[maphash.String(m.seed, name)&(shardCount-1)]
+}
+
+func (m *Memory) now() time.Duration { return time.Since(m.start) }
+
+// Open implements [Store].
+func (m *Memory) Open(_ context.Context, name string, key Key, payer *Payer) (Claim, error) {
+	c, err := m.open(name, key, payer)
+	if err == ErrTooManyInboxes || err == ErrPayerFull {
+		if m.reclaim() {
+			c, err = m.open(name, key, payer)
+		}
+	}
+	return c, err
+}
+
+func (m *Memory) open(name string, key Key, payer *Payer) (Claim, error) {
+	s := m.shard(name)
+	s.mu.Lock()
+	now := m.now()
+	b, expired := m.findLocked(s, name, now)
+	var fresh bool
+	var err error
+	switch {
+	case b == nil && payer == nil:
+		err = ErrNoInbox
+	case b == nil:
+		fresh = true
+		b, err = m.claimLocked(s, name, key, *payer, now)
+	case subtle.ConstantTimeCompare(b.key[:], key[:]) != 1:
+		err = ErrWrongKey
+	default:
+		s.useLocked(b, now)
+	}
+	var c Claim
+	if err == nil {
+		c = Claim{Name: b.name, Epoch: b.epoch, Fresh: fresh}
+	}
+	s.mu.Unlock()
+	m.settle(expired)
+	return c, err
+}
+
+// claimLocked makes the mailbox and tells the Puts that wait for it.
+func (m *Memory) claimLocked(s *shard, name string, key Key, payer Payer, now time.Duration) (*box, error) {
+	if n := m.inboxes.Add(1); m.limits.MaxInboxes > 0 && n > int64(m.limits.MaxInboxes) {
+		m.inboxes.Add(-1)
+		return nil, ErrTooManyInboxes
+	}
+	a, err := m.payers.charge(payer, holding{inboxes: 1}, m.limits, 0)
+	if err != nil {
+		m.inboxes.Add(-1)
+		return nil, err
+	}
+	// The name may be part of a longer string that also holds the password.
+	b := &box{name: strings.Clone(name), key: key, payer: a}
+	b.epoch = max(uint64(time.Now().UnixMicro()), s.lastID+1)
+	b.lastID = b.epoch - 1
+	s.lastID = b.epoch
+	s.boxes[b.name] = b
+	s.peak = max(s.peak, len(s.boxes))
+	s.useLocked(b, now)
+	if k := s.knocks[name]; k != nil {
+		close(k.claimed)
+		delete(s.knocks, name)
+	}
+	return b, nil
+}
+
+// Put implements [Store].
+func (m *Memory) Put(ctx context.Context, to string, msg Message, wait time.Duration) error {
+	n := &node{Message: msg}
+	err := m.put(ctx, to, n, wait)
+	if err == ErrStoreFull || err == ErrPayerFull {
+		if m.reclaim() {
+			err = m.put(ctx, to, n, wait)
+		}
+	}
+	return err
+}
+
+// put appends at once, or pays for the bytes and then waits: a body that waits
+// for its recipient takes the same memory as one in a mailbox.
+func (m *Memory) put(ctx context.Context, to string, n *node, wait time.Duration) error {
+	s := m.shard(to)
+	err := m.deliver(s, to, n, false)
+	if err != ErrNoInbox || wait <= 0 {
+		return err
+	}
+	if err := m.charge(n); err != nil {
+		return err
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for err == ErrNoInbox {
+		if err = s.awaitClaim(ctx, to, timer.C); err == nil {
+			err = m.deliver(s, to, n, true)
+		}
+	}
+	if err == errWaitOver {
+		err = m.deliver(s, to, n, true)
+	}
+	if err != nil {
+		m.refund(n)
+	}
+	return err
+}
+
+// deliver appends n to the mailbox if there is one; paid says whether its
+// bytes are counted already.
+func (m *Memory) deliver(s *shard, to string, n *node, paid bool) error {
+	s.mu.Lock()
+	b, expired := m.findLocked(s, to, m.now())
+	err := ErrNoInbox
+	if b != nil {
+		err = m.appendLocked(s, b, n, paid)
+	}
+	s.mu.Unlock()
+	m.settle(expired)
+	return err
+}
+
+func (m *Memory) appendLocked(s *shard, b *box, n *node, paid bool) error {
+	if m.limits.Capacity > 0 && b.count >= m.limits.Capacity {
+		return ErrInboxFull
+	}
+	if !paid {
+		if err := m.charge(n); err != nil {
+			return err
+		}
+	}
+	b.lastID++
+	s.lastID = max(s.lastID, b.lastID)
+	n.ID = b.lastID
+	if b.last == nil {
+		b.first = n
+	} else {
+		b.last.next = n
+	}
+	b.last = n
+	b.count++
+	b.bytes += n.size()
+	b.changed()
+	return nil
+}
+
+// Next implements [Store].
+func (m *Memory) Next(ctx context.Context, c Claim, ack uint64, wait time.Duration) (Message, error) {
+	s := m.shard(c.Name)
+	msg, arrived, left, err := m.look(s, c, ack, wait > 0)
+	if err != ErrEmpty || wait <= 0 {
+		return msg, err
+	}
+	deadline := m.now() + wait
+	timer := time.NewTimer(min(wait, left))
+	defer timer.Stop()
+	for {
+		select {
+		case <-arrived:
+		case <-timer.C:
+		case <-ctx.Done():
+			m.touch(s, c)
+			return Message{}, ctx.Err()
+		}
+		msg, arrived, left, err = m.look(s, c, 0, true)
+		rest := deadline - m.now()
+		if err != ErrEmpty || rest <= 0 {
+			return msg, err
+		}
+		timer.Reset(min(rest, left))
+	}
+}
+
+// look is one look into the mailbox. With ErrEmpty come what a waiter needs: a
+// channel closed at the next change, and how long the claim still lives.
+func (m *Memory) look(s *shard, c Claim, ack uint64, waiting bool) (Message, <-chan struct{}, time.Duration, error) {
+	s.mu.Lock()
+	now := m.now()
+	b, gone := m.ownLocked(s, c, now)
+	if b == nil {
+		s.mu.Unlock()
+		m.settle(gone)
+		return Message{}, nil, 0, ErrClaimOver
+	}
+	s.useLocked(b, now)
+	acked := b.takeLocked(ack)
+	var msg Message
+	var arrived chan struct{}
+	err := ErrEmpty
+	if b.first != nil {
+		msg, err = b.first.Message, nil
+	} else if waiting {
+		arrived = b.awaitLocked()
+	}
+	s.mu.Unlock()
+	m.refundAll(acked)
+	return msg, arrived, m.limits.Timeout, err
+}
+
+// touch restarts the claim's timeout after a wait that was given up.
+func (m *Memory) touch(s *shard, c Claim) {
+	s.mu.Lock()
+	now := m.now()
+	b, gone := m.ownLocked(s, c, now)
+	if b != nil {
+		s.useLocked(b, now)
+	}
+	s.mu.Unlock()
+	m.settle(gone)
+}
+
+// Discard implements [Store].
+func (m *Memory) Discard(_ context.Context, c Claim, upTo uint64) error {
+	s := m.shard(c.Name)
+	s.mu.Lock()
+	b, gone := m.ownLocked(s, c, m.now())
+	if b == nil {
+		s.mu.Unlock()
+		m.settle(gone)
+		return ErrClaimOver
+	}
+	taken := b.takeLocked(upTo)
+	s.mu.Unlock()
+	m.refundAll(taken)
+	return nil
+}
+
+// Close implements [Store].
+func (m *Memory) Close(_ context.Context, c Claim) error {
+	s := m.shard(c.Name)
+	s.mu.Lock()
+	b, gone := m.ownLocked(s, c, m.now())
+	err := ErrClaimOver
+	if b != nil {
+		s.removeLocked(b)
+		gone, err = b, nil
+	}
+	s.mu.Unlock()
+	m.settle(gone)
+	return err
+}
+
+// Sweep frees what has expired and returns how many mailboxes that were. It
+// never holds a lock for longer than a few of them take.
+func (m *Memory) Sweep() (removed int) {
+	for i := range m.shards {
+		for {
+			n := m.sweepSome(&m.shards[i])
+			removed += n
+			if n < sweepBatch {
+				break
+			}
+		}
+	}
+	return removed
+}
+
+func (m *Memory) sweepSome(s *shard) int {
+	var batch [sweepBatch]*box
+	n := 0
+	s.mu.Lock()
+	for now := m.now(); n < sweepBatch && s.oldest != nil && m.expired(s.oldest, now); n++ {
+		batch[n] = s.oldest
+		s.removeLocked(s.oldest)
+	}
+	s.mu.Unlock()
+	for _, b := range batch[:n] {
+		m.settle(b)
+	}
+	return n
+}
+
+// reclaim sweeps for a request that met a limit, unless that was just done: a
+// flood against a full store must not make it sweep all the time.
+func (m *Memory) reclaim() bool {
+	now, last := int64(m.now()), m.reclaimed.Load()
+	if now-last < int64(reclaimEvery) && last != 0 || !m.reclaimed.CompareAndSwap(last, now) {
+		return false
+	}
+	return m.Sweep() > 0
+}
+
+func (m *Memory) expired(b *box, now time.Duration) bool { return now-b.used >= m.limits.Timeout }
+
+// findLocked returns the live mailbox of that name. An expired one is taken
+// out and returned as well, to be settled once the lock is released.
+func (m *Memory) findLocked(s *shard, name string, now time.Duration) (live, expired *box) {
+	b := s.boxes[name]
+	if b == nil || !m.expired(b, now) {
+		return b, nil
+	}
+	s.removeLocked(b)
+	return nil, b
+}
+
+// ownLocked is findLocked for the owner: another epoch is not its mailbox.
+func (m *Memory) ownLocked(s *shard, c Claim, now time.Duration) (live, expired *box) {
+	b, expired := m.findLocked(s, c.Name, now)
+	if b != nil && b.epoch != c.Epoch {
+		return nil, expired
+	}
+	return b, expired
+}

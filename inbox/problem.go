@@ -1,0 +1,125 @@
+package inbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strconv"
+)
+
+// problem is an error as a client sees it: a problem document (RFC 9457).
+type problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+}
+
+func (p *problem) Error() string { return p.Title }
+
+func newProblem(status int, kind, title, detail string) *problem {
+	return &problem{Type: "urn:inbox:problem:" + kind, Title: title, Status: status, Detail: detail}
+}
+
+func badRequest(what string, err error) *problem {
+	return newProblem(http.StatusBadRequest, "bad-request", "The request is not valid", what+" "+err.Error())
+}
+
+// Refusals that no store makes.
+var (
+	errUnauthorized = errors.New("no credentials")
+	errCrossSite    = errors.New("another site's page")
+	errMethod       = errors.New("method not allowed")
+	errNotFound     = errors.New("no such path")
+)
+
+// answers is the one table from errors to what a client is told.
+var answers = []struct {
+	err     error
+	problem *problem
+}{
+	{errUnauthorized, newProblem(401, "unauthorized", "A name and a password are needed",
+		"Send them with HTTP Basic authentication. The first use of a name claims it with that password.")},
+	{ErrWrongKey, newProblem(401, "unauthorized", "The name is in use with another password",
+		"Use the password it was claimed with, or another name; a name is free again when its owner was silent for a while.")},
+	{errCrossSite, newProblem(403, "cross-site", "Pages of other sites may not use this server",
+		"Its operator can allow them with -cors or -cors-origins.")},
+	{ErrNoInbox, newProblem(404, "no-inbox", "Nobody has claimed that name",
+		"The recipient has to ask for its messages first. Add wait=SECONDS to wait for it.")},
+	{errNotFound, newProblem(404, "not-found", "There is nothing at this path",
+		"The mailbox is at /inbox, the ICE servers are at /ice.")},
+	{errMethod, newProblem(405, "method-not-allowed", "This method is not for this path",
+		"The Allow field lists those that are.")},
+	{os.ErrDeadlineExceeded, newProblem(408, "body-too-slow", "The body took too long",
+		"Send it faster, or in smaller messages.")},
+	{ErrPayerFull, newProblem(429, "payer-full", "Your address holds as much as one address may",
+		"It frees itself as messages are read and unused names expire.")},
+	{ErrInboxFull, newProblem(503, "inbox-full", "The inbox is full",
+		"Its owner has to read some messages first.")},
+	{ErrStoreFull, newProblem(503, "server-full", "The server holds as many messages as it may",
+		"It frees itself as messages are read and unused names expire.")},
+	{ErrTooManyInboxes, newProblem(503, "too-many-inboxes", "The server holds as many inboxes as it may",
+		"It frees itself as unused names expire.")},
+	{errStopping, newProblem(503, "stopping", "The server is stopping",
+		"Nothing was stored. Try again in a moment.")},
+}
+
+var internalProblem = newProblem(500, "internal", "Something went wrong in the server",
+	"It is not your fault. Its operator finds the cause in the log.")
+
+// problemOf finds the answer to an error; nil when nobody is there to read it.
+func problemOf(r *http.Request, err error) *problem {
+	var known *problem
+	if errors.As(err, &known) {
+		return known
+	}
+	for _, a := range answers {
+		if errors.Is(err, a.err) {
+			return a.problem
+		}
+	}
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return newProblem(413, "body-too-large", "The message is too large",
+			fmt.Sprintf("One message may have %d bytes.", tooLarge.Limit))
+	case r.Context().Err() != nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.Canceled):
+		return nil
+	}
+	return internalProblem
+}
+
+// refuse answers with the problem that err is.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var own interface{ Refuse(http.ResponseWriter) }
+	if errors.As(err, &own) {
+		own.Refuse(w)
+		return
+	}
+	p := problemOf(r, err)
+	if p == nil {
+		panic(http.ErrAbortHandler)
+	}
+	header := w.Header()
+	switch p.Status {
+	case http.StatusUnauthorized:
+		header.Set("WWW-Authenticate", `Basic realm="inbox", charset="UTF-8"`)
+	case http.StatusRequestTimeout:
+		header.Set("Connection", "close")
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		// Spread at random, so that those refused together do not return together.
+		header.Set("Retry-After", strconv.Itoa(1+rand.IntN(5)))
+	case http.StatusInternalServerError:
+		h.log.Error("answer a request", "method", r.Method, "path", r.URL.Path, "err", err)
+	}
+	body, _ := json.Marshal(p) // four plain fields: cannot fail
+	header["Content-Type"] = []string{"application/problem+json"}
+	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(p.Status)
+	w.Write(body)
+}

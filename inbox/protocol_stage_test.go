@@ -1,0 +1,243 @@
+package inbox_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"inbox/inbox"
+)
+
+// server is one handler behind an http.Server on pipes.
+type server struct {
+	handler *inbox.Handler
+	*pipes
+}
+
+func newServer(t *testing.T, set func(*inbox.Config, *inbox.Limits)) *server {
+	memory := inbox.Limits{Timeout: time.Minute, Capacity: 100}
+	config := inbox.Config{
+		Secret:       []byte("sixteen bytes or"),
+		PollTimeout:  25 * time.Second,
+		MaxBodyBytes: 1 << 20,
+	}
+	set(&config, &memory)
+	config.Store = inbox.NewMemory(memory)
+	s := &server{inbox.NewHandler(config), &pipes{make(chan net.Conn), make(chan struct{})}}
+	web := &http.Server{Handler: s.handler, ReadTimeout: 30 * time.Second}
+	go web.Serve(s)
+	t.Cleanup(func() { web.Close() })
+	return s
+}
+
+// pipes is a listener inside the process: only such connections let fake time
+// pass while somebody waits on them.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { close(p.closed); return nil }
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
+
+func (p *pipes) dial() net.Conn {
+	client, server := net.Pipe()
+	p.conns <- server
+	return client
+}
+
+// stage plays the document: its servers, the requests that are held, and what
+// its <placeholders> stand for so far.
+type stage struct {
+	servers map[string]*server
+	held    map[string]chan reply
+	values  map[string]string
+}
+
+func newStage(t *testing.T) *stage {
+	s := &stage{map[string]*server{}, map[string]chan reply{}, map[string]string{}}
+	for name, set := range servers {
+		s.servers[name] = newServer(t, set)
+	}
+	return s
+}
+
+func (s *stage) play(b block) error {
+	time.Sleep(b.later)
+	if b.event != "" {
+		events[b.event](s.servers[b.on].handler)
+	}
+	start := time.Now()
+	got, err := s.exchange(b)
+	if err != nil || b.answer == nil {
+		return err
+	}
+	if d := time.Since(start); d != b.took {
+		return fmt.Errorf("answered after %v, want %v", d, b.took)
+	}
+	return s.compare(got, b.answer)
+}
+
+// exchange gives the answer that the block shows. A held request has none
+// yet; its answer must be there by the time that the document shows it.
+func (s *stage) exchange(b block) (reply, error) {
+	if b.request == nil {
+		answers := s.held[b.held]
+		delete(s.held, b.held)
+		synctest.Wait()
+		select {
+		case got := <-answers:
+			return got, got.err
+		default:
+			return reply{}, fmt.Errorf("held=%s is not answered, or was never sent", b.held)
+		}
+	}
+	answers := make(chan reply, 1)
+	go func() { answers <- ask(s.servers[b.on].dial(), s.fill(b.request)) }()
+	if b.held == "" {
+		got := <-answers
+		return got, got.err
+	}
+	s.held[b.held] = answers
+	synctest.Wait()
+	if len(answers) > 0 {
+		return reply{}, fmt.Errorf("held=%s is answered at once", b.held)
+	}
+	return reply{}, nil
+}
+
+var placeholder = regexp.MustCompile(`<[a-z-]+>`)
+
+// fill puts the values learnt so far into a request.
+func (s *stage) fill(lines []string) []string {
+	text := strings.Join(lines, "\n")
+	text = placeholder.ReplaceAllStringFunc(text, func(name string) string {
+		if v, ok := s.values[name]; ok {
+			return v
+		}
+		return name
+	})
+	return strings.Split(text, "\n")
+}
+
+// match compares one text of the answer. A placeholder that is new stands for
+// a number, and for the same number from then on.
+func (s *stage) match(got, want string) error {
+	pattern, names := "", []string{}
+	for i, part := range placeholder.Split(want, -1) {
+		if i > 0 {
+			names = append(names, placeholder.FindAllString(want, -1)[i-1])
+			pattern += "([0-9]+)"
+		}
+		pattern += regexp.QuoteMeta(part)
+	}
+	found := regexp.MustCompile("^" + pattern + "$").FindStringSubmatch(got)
+	if found == nil {
+		return fmt.Errorf("got %q, want %q", got, want)
+	}
+	for i, name := range names {
+		if v, ok := s.values[name]; ok && v != found[i+1] {
+			return fmt.Errorf("got %q, want %q, where %s is %s", got, want, name, v)
+		}
+		s.values[name] = found[i+1]
+	}
+	return nil
+}
+
+// reply is what came back.
+type reply struct {
+	status string
+	header http.Header
+	body   string
+	err    error
+}
+
+// ask sends the request as it is written, with the Host and the
+// Content-Length that any client adds, and reads one answer.
+func ask(c net.Conn, lines []string) reply {
+	defer c.Close()
+	go c.Write(wire(lines))
+	method, _, _ := strings.Cut(lines[0], " ")
+	answer, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	if err != nil {
+		return reply{err: fmt.Errorf("read the answer: %w", err)}
+	}
+	body, err := io.ReadAll(answer.Body)
+	return reply{answer.Proto + " " + answer.Status, answer.Header, string(body), err}
+}
+
+func wire(lines []string) []byte {
+	head, body := splitBody(lines)
+	lower := strings.ToLower(strings.Join(head, "\n"))
+	if !strings.Contains(lower, "\nhost:") {
+		head = append(head, "Host: inbox.example")
+	}
+	if body != "" && !strings.Contains(lower, "\ncontent-length:") {
+		head = append(head, fmt.Sprint("Content-Length: ", len(body)))
+	}
+	return []byte(strings.Join(head, "\r\n") + "\r\n\r\n" + body)
+}
+
+func splitBody(lines []string) (head []string, body string) {
+	for i, line := range lines {
+		if line == "" {
+			return lines[:i:i], strings.Join(lines[i+1:], "\n")
+		}
+	}
+	return lines[:len(lines):len(lines)], ""
+}
+
+// compare holds the answer against the document: its status, each field that
+// is listed, and the body, which is empty when none is shown.
+func (s *stage) compare(got reply, want []string) error {
+	head, body := splitBody(want)
+	if got.status != head[0] {
+		return fmt.Errorf("got %s\n%s, want %s", got.status, got.body, head[0])
+	}
+	for _, line := range head[1:] {
+		name, value, ok := strings.Cut(line, ": ")
+		if !ok {
+			return fmt.Errorf("%q is no header field", line)
+		}
+		if err := s.match(strings.Join(got.header.Values(name), ", "), value); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if body != "" && strings.HasSuffix(got.header.Get("Content-Type"), "json") {
+		return compareJSON(got.body, body)
+	}
+	return s.match(got.body, body)
+}
+
+// compareJSON compares what two documents say, however they are laid out.
+func compareJSON(got, want string) error {
+	var g, w any
+	if err := json.Unmarshal([]byte(got), &g); err != nil {
+		return fmt.Errorf("read the answer's body: %w", err)
+	}
+	if err := json.Unmarshal([]byte(want), &w); err != nil || !reflect.DeepEqual(g, w) {
+		var pretty bytes.Buffer
+		_ = json.Indent(&pretty, []byte(got), "", "  ")
+		return fmt.Errorf("got body\n%s\nwant\n%s", pretty.String(), want)
+	}
+	return nil
+}

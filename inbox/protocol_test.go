@@ -1,0 +1,180 @@
+package inbox_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"inbox/inbox"
+)
+
+const protocolDocument = "../docs/protocol.md"
+
+// TestProtocolDocument holds every exchange of docs/protocol.md: each fenced
+// block is sent to a real handler as it is written, and answered as it says.
+// Time is fake, so what takes a minute in the document takes none here, and a
+// block that names no time must be answered in none.
+func TestProtocolDocument(t *testing.T) {
+	text, err := os.ReadFile(protocolDocument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := parseBlocks(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		for _, b := range blocks {
+			if err := s.play(b); err != nil {
+				t.Fatalf("docs/protocol.md:%d: %v", b.line, err)
+			}
+		}
+		for label := range s.held {
+			t.Errorf("docs/protocol.md: the answer to held=%s is never shown", label)
+		}
+	})
+}
+
+// TestProtocolBlocksAreUnderstood shows that a slip in the document fails the
+// test above, and does not drop out of it.
+func TestProtocolBlocksAreUnderstood(t *testing.T) {
+	for name, text := range map[string]string{
+		"no blocks":          "only prose\n",
+		"another language":   "```json\n{}\n```\n",
+		"no language":        "```\n> GET /inbox HTTP/1.1\n```\n",
+		"unknown word":       "```http when=now\n> GET /inbox HTTP/1.1\n< HTTP/1.1 200 OK\n```\n",
+		"unknown event":      "```http event=party\n> GET /inbox HTTP/1.1\n< HTTP/1.1 200 OK\n```\n",
+		"unknown server":     "```http on=moon\n> GET /inbox HTTP/1.1\n< HTTP/1.1 200 OK\n```\n",
+		"no such time":       "```http took=soon\n> GET /inbox HTTP/1.1\n< HTTP/1.1 200 OK\n```\n",
+		"neither > nor <":    "```http\nGET /inbox HTTP/1.1\n```\n",
+		"request after that": "```http\n> GET /a HTTP/1.1\n< HTTP/1.1 200 OK\n> GET /b HTTP/1.1\n```\n",
+		"no answer":          "```http\n> GET /inbox HTTP/1.1\n```\n",
+		"no request":         "```http\n< HTTP/1.1 200 OK\n```\n",
+		"never closed":       "```http\n> GET /inbox HTTP/1.1\n< HTTP/1.1 200 OK\n",
+	} {
+		if _, err := parseBlocks(text); err == nil {
+			t.Errorf("%s: parsed, want an error", name)
+		}
+	}
+}
+
+// block is one fenced exchange, or one half of it when the request is held.
+type block struct {
+	line            int
+	on, held, event string
+	later, took     time.Duration
+	request, answer []string
+}
+
+var events = map[string]func(*inbox.Handler){"stop": (*inbox.Handler).EndPolls}
+
+func parseBlocks(text string) (blocks []block, err error) {
+	open := false
+	for i, line := range strings.Split(text, "\n") {
+		info, fence := strings.CutPrefix(line, "```")
+		switch {
+		case fence && open:
+			open = false
+			err = blocks[len(blocks)-1].check()
+		case fence:
+			open = true
+			blocks = append(blocks, block{line: i + 1})
+			err = blocks[len(blocks)-1].parseInfo(info)
+		case open:
+			err = blocks[len(blocks)-1].parseLine(line)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", i+1, err)
+		}
+	}
+	if open || len(blocks) == 0 {
+		return nil, fmt.Errorf("%d blocks, one still open: %t", len(blocks), open)
+	}
+	return blocks, nil
+}
+
+func (b *block) parseInfo(info string) (err error) {
+	words := strings.Fields(info)
+	if len(words) == 0 || words[0] != "http" {
+		return fmt.Errorf("a block of %q, want http", info)
+	}
+	for _, word := range words[1:] {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "on":
+			b.on = value
+		case "held":
+			b.held = value
+		case "event":
+			b.event = value
+		case "later":
+			b.later, err = time.ParseDuration(value)
+		case "took":
+			b.took, err = time.ParseDuration(value)
+		default:
+			err = fmt.Errorf("unknown word %q", word)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *block) parseLine(line string) error {
+	mark, rest := line[:min(1, len(line))], strings.TrimPrefix(line[min(1, len(line)):], " ")
+	switch {
+	case mark == ">" && len(b.answer) == 0:
+		b.request = append(b.request, rest)
+	case mark == "<":
+		b.answer = append(b.answer, rest)
+	default:
+		return fmt.Errorf("%q is neither a line of the request nor of the answer after it", line)
+	}
+	return nil
+}
+
+func (b *block) check() error {
+	_, knownServer := servers[b.on]
+	_, knownEvent := events[b.event]
+	switch {
+	case !knownServer:
+		return fmt.Errorf("no server is called %q", b.on)
+	case b.event != "" && !knownEvent:
+		return fmt.Errorf("nothing is called %q", b.event)
+	case b.held == "" && (len(b.request) == 0 || len(b.answer) == 0):
+		return fmt.Errorf("want a request and an answer")
+	case b.held != "" && (len(b.request) == 0) == (len(b.answer) == 0):
+		return fmt.Errorf("held=%s wants either a request or an answer", b.held)
+	}
+	return nil
+}
+
+// servers are the set-ups that the document speaks of, by the name that on=
+// gives them; the empty name is the server with the defaults.
+var servers = map[string]func(*inbox.Config, *inbox.Limits){
+	"": func(*inbox.Config, *inbox.Limits) {},
+	"small": func(c *inbox.Config, m *inbox.Limits) {
+		c.MaxBodyBytes, m.Capacity, m.MaxInboxes = 20, 1, 2
+	},
+	"full": func(_ *inbox.Config, m *inbox.Limits) { m.MaxQueuedBytes = 1 },
+	"shared": func(c *inbox.Config, m *inbox.Limits) {
+		c.Payer = func(*http.Request) inbox.Payer { return inbox.Payer{Client: "one address"} }
+		m.MaxInboxesPerPayer = 1
+	},
+	"cors": func(c *inbox.Config, _ *inbox.Limits) { c.AnyOrigin = true },
+	"listed": func(c *inbox.Config, _ *inbox.Limits) {
+		c.Origins = []string{"https://pages.example"}
+	},
+	"turn": func(c *inbox.Config, _ *inbox.Limits) {
+		c.ICEServers = []inbox.ICEServer{
+			{URLs: []string{"stun:stun.example:3478"}},
+			{URLs: []string{"turn:turn.example:3478"}, Username: "guest", Credential: "visitor"},
+		}
+	},
+}

@@ -1,0 +1,266 @@
+package inbox
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+)
+
+// maxName bounds names and passwords, in bytes.
+const maxName = 256
+
+// bodyStart is how much of a body is allocated before any of it came, so that
+// a large Content-Length alone costs nothing.
+const bodyStart = 16 << 10
+
+// checkName says what is wrong with a name: it must be text that a person can
+// tell from another, and that fits into a header of Basic authentication.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("is empty")
+	case len(name) > maxName:
+		return fmt.Errorf("is longer than %d bytes", maxName)
+	case !utf8.ValidString(name):
+		return errors.New("is not UTF-8")
+	}
+	for _, c := range name {
+		if c == ':' || isControl(c) {
+			return errors.New("has a colon or a control character")
+		}
+	}
+	return nil
+}
+
+// isControl reports C0 and C1 controls, and those that turn the direction of
+// writing: with them two different names look alike.
+func isControl(c rune) bool {
+	switch {
+	case c < 0x20, 0x7f <= c && c <= 0x9f:
+		return true
+	case c == 0x061c, c == 0x200e, c == 0x200f:
+		return true
+	case 0x202a <= c && c <= 0x202e, 0x2066 <= c && c <= 0x2069:
+		return true
+	}
+	return false
+}
+
+func checkPassword(password string) error {
+	if password == "" || len(password) > maxName {
+		return fmt.Errorf("must have 1 to %d bytes", maxName)
+	}
+	return nil
+}
+
+// escapeName makes a name fit for a header: every byte that is not visible
+// ASCII, and the percent sign, is percent-encoded.
+func escapeName(name string) string {
+	n := 0
+	for i := range len(name) {
+		if mustEscape(name[i]) {
+			n++
+		}
+	}
+	if n == 0 {
+		return name
+	}
+	const digits = "0123456789ABCDEF"
+	var b strings.Builder
+	b.Grow(len(name) + 2*n)
+	for i := range len(name) {
+		if c := name[i]; mustEscape(c) {
+			b.Write([]byte{'%', digits[c>>4], digits[c&15]})
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func mustEscape(c byte) bool { return c < 0x21 || c > 0x7e || c == '%' }
+
+// keyring turns passwords into keys: HMAC-SHA256 (RFC 2104) under a secret,
+// so that a stolen store cannot be tried against a dictionary without it.
+type keyring struct{ scratches *sync.Pool }
+
+// scratch is the memory that one hash needs.
+type scratch struct {
+	mac      hash.Hash
+	password [maxName]byte
+	key      Key
+}
+
+func newKeyring(secret []byte) keyring {
+	return keyring{&sync.Pool{New: func() any { return &scratch{mac: hmac.New(sha256.New, secret)} }}}
+}
+
+// key hashes a password of at most maxName bytes.
+func (k keyring) key(password string) Key {
+	s := k.scratches.Get().(*scratch)
+	defer k.scratches.Put(s)
+	n := copy(s.password[:], password)
+	s.mac.Reset()
+	s.mac.Write(s.password[:n])
+	s.mac.Sum(s.key[:0])
+	clear(s.password[:n])
+	return s.key
+}
+
+// query is what a request's query string asks for.
+type query struct {
+	to                string
+	recipients        int // how often to was given
+	wait              time.Duration
+	after             uint64
+	hasWait, hasAfter bool
+}
+
+// parseQuery reads the parameters that the protocol knows; others are ignored.
+// Waits are cut to what the server grants.
+func (h *Handler) parseQuery(raw string) (query, error) {
+	var q query
+	for raw != "" {
+		var pair string
+		pair, raw, _ = strings.Cut(raw, "&")
+		key, value, _ := strings.Cut(pair, "=")
+		value, err := url.QueryUnescape(value)
+		if err != nil {
+			return q, badRequest("the query", errors.New("has a broken percent-encoding"))
+		}
+		if err := h.setParameter(&q, key, value); err != nil {
+			return q, err
+		}
+	}
+	return q, nil
+}
+
+func (h *Handler) setParameter(q *query, key, value string) error {
+	switch key {
+	case "to":
+		q.to = value
+		q.recipients++
+	case "wait":
+		seconds, err := parseDigits(value)
+		if err != nil || q.hasWait {
+			return badRequest("wait", errors.New("must be whole seconds, once"))
+		}
+		q.wait, q.hasWait = capWait(seconds, h.wait), true
+	case "after":
+		id, err := parseDigits(value)
+		if err != nil && value != "" || q.hasAfter {
+			return badRequest("after", errors.New("must be the ID of a message, or empty, once"))
+		}
+		q.after, q.hasAfter = id, true
+	}
+	return nil
+}
+
+func checkRecipient(q query) error {
+	if q.recipients != 1 {
+		return badRequest("to", errors.New("must be in the query once, as in POST /inbox?to=bob"))
+	}
+	if err := checkName(q.to); err != nil {
+		return badRequest("to", err)
+	}
+	return nil
+}
+
+// parseDigits reads a number without sign; one too large is the largest.
+func parseDigits(s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if errors.Is(err, strconv.ErrRange) {
+		return math.MaxUint64, nil
+	}
+	return n, err
+}
+
+func capWait(seconds uint64, limit time.Duration) time.Duration {
+	if seconds > uint64(limit/time.Second) {
+		return limit
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// passedOn returns the media type that a receiver is told, or "" for one that
+// a browser might act on.
+func passedOn(sent string) string {
+	switch sent {
+	case "application/json", "application/sdp", "application/trickle-ice-sdpfrag", "text/plain", "text/plain;charset=UTF-8":
+		return sent
+	}
+	base, params, err := mime.ParseMediaType(sent)
+	if err != nil || len(sent) > maxName {
+		return ""
+	}
+	switch base {
+	case "application/json", "application/sdp", "application/trickle-ice-sdpfrag":
+		return base
+	case "text/plain":
+		if charset := params["charset"]; charset != "" {
+			return mime.FormatMediaType(base, map[string]string{"charset": charset})
+		}
+		return base
+	}
+	return ""
+}
+
+func contentType(passedOn string) string {
+	if passedOn == "" {
+		return "application/octet-stream"
+	}
+	return passedOn
+}
+
+// readBody reads at most limit bytes, taking memory as they come.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	size := r.ContentLength
+	if size > limit {
+		return nil, &http.MaxBytesError{Limit: limit}
+	}
+	if 0 <= size && size <= bodyStart {
+		body := make([]byte, size)
+		_, err := io.ReadFull(r.Body, body)
+		return body, err
+	}
+	return readGrowing(http.MaxBytesReader(w, r.Body, limit), size)
+}
+
+// readGrowing reads to the end, doubling the memory as it fills but never past
+// the announced size (-1: none), and returns a slice without slack.
+func readGrowing(r io.Reader, size int64) ([]byte, error) {
+	body := make([]byte, 0, bodyStart)
+	for {
+		n, err := r.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if err == io.EOF {
+			return append(make([]byte, 0, len(body)), body...), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(body) == cap(body) {
+			body = grow(body, size)
+		}
+	}
+}
+
+func grow(body []byte, size int64) []byte {
+	n := 2 * cap(body)
+	if size > int64(cap(body)) {
+		n = min(n, int(size)+1) // one more, so that the end is seen without growing
+	}
+	return append(make([]byte, 0, n), body...)
+}

@@ -1,0 +1,182 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+)
+
+// errWaitOver says that a Put waited as long as it may.
+var errWaitOver = errors.New("wait over")
+
+const (
+	// shrinkBelow is the size under which a shard's map is not worth rebuilding.
+	shrinkBelow = 1024
+	// messageOverhead is what a queued message costs beyond its texts: its node
+	// and the rounding of its allocations, in bytes.
+	messageOverhead = 160
+)
+
+// shard is one part of the names. Its mailboxes form a list in the order of
+// last use: since all live equally long, the expired are always in front.
+type shard struct {
+	mu     sync.Mutex
+	boxes  map[string]*box
+	peak   int // most boxes since the map was made, to know when to shrink it
+	oldest *box
+	newest *box
+	lastID uint64            // the highest ID given to any claim here, so that none returns
+	knocks map[string]*knock // Puts that wait for a name to be claimed
+	_      [48]byte          // neighbours' locks on cache lines of their own
+}
+
+// box is one claimed mailbox. Its shard's lock guards it.
+type box struct {
+	name         string
+	key          Key
+	epoch        uint64
+	lastID       uint64
+	used         time.Duration
+	older, newer *box
+	first, last  *node
+	count        int
+	bytes        int64
+	payer        *account
+	arrived      chan struct{} // made by a waiting Next, closed by the next change
+}
+
+// node is one queued message.
+type node struct {
+	Message
+	payer *account
+	next  *node
+}
+
+// knock is one unclaimed name that Puts wait for.
+type knock struct {
+	claimed chan struct{}
+	waiting int
+}
+
+// useLocked marks b as used now, which makes it the last to expire.
+func (s *shard) useLocked(b *box, now time.Duration) {
+	b.used = now
+	if s.newest == b {
+		return
+	}
+	s.unlinkLocked(b)
+	b.older = s.newest
+	if s.newest != nil {
+		s.newest.newer = b
+	} else {
+		s.oldest = b
+	}
+	s.newest = b
+}
+
+// unlinkLocked takes b out of the list of use; one that is not in it may be
+// given too.
+func (s *shard) unlinkLocked(b *box) {
+	if b.older != nil {
+		b.older.newer = b.newer
+	} else if s.oldest == b {
+		s.oldest = b.newer
+	}
+	if b.newer != nil {
+		b.newer.older = b.older
+	} else if s.newest == b {
+		s.newest = b.older
+	}
+	b.older, b.newer = nil, nil
+}
+
+// removeLocked takes b out of the shard and wakes who waits for its messages.
+// Whoever calls it settles b after the lock is released.
+func (s *shard) removeLocked(b *box) {
+	s.unlinkLocked(b)
+	delete(s.boxes, b.name)
+	b.changed()
+	// A Go map never gives memory back: copy what is left once it is little.
+	if s.peak > shrinkBelow && len(s.boxes) < s.peak/4 {
+		boxes := make(map[string]*box, len(s.boxes))
+		maps.Copy(boxes, s.boxes)
+		s.boxes, s.peak = boxes, len(boxes)
+	}
+}
+
+// awaitClaim returns nil when somebody claims the name, else ErrNoInbox's
+// reason: the time is over or the context has ended.
+func (s *shard) awaitClaim(ctx context.Context, name string, over <-chan time.Time) error {
+	s.mu.Lock()
+	if s.boxes[name] != nil {
+		s.mu.Unlock()
+		return nil
+	}
+	k := s.knocks[name]
+	if k == nil {
+		k = &knock{claimed: make(chan struct{})}
+		s.knocks[name] = k
+	}
+	k.waiting++
+	s.mu.Unlock()
+	defer s.endKnock(name, k)
+	select {
+	case <-k.claimed:
+		return nil
+	case <-over:
+		return errWaitOver
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *shard) endKnock(name string, k *knock) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k.waiting--
+	if k.waiting == 0 && s.knocks[name] == k {
+		delete(s.knocks, name)
+	}
+}
+
+// changed wakes every Next that waits on b.
+func (b *box) changed() {
+	if b.arrived != nil {
+		close(b.arrived)
+		b.arrived = nil
+	}
+}
+
+func (b *box) awaitLocked() chan struct{} {
+	if b.arrived == nil {
+		b.arrived = make(chan struct{})
+	}
+	return b.arrived
+}
+
+// takeLocked cuts off the messages up to and including upTo and returns them
+// as a list. An ID that no message was given yet acknowledges nothing.
+func (b *box) takeLocked(upTo uint64) *node {
+	if b.first == nil || upTo < b.first.ID || upTo > b.lastID {
+		return nil
+	}
+	taken, last := b.first, (*node)(nil)
+	for n := b.first; n != nil && n.ID <= upTo; n = n.next {
+		b.count--
+		b.bytes -= n.size()
+		last = n
+	}
+	b.first = last.next
+	last.next = nil
+	if b.first == nil {
+		b.last = nil
+	}
+	return taken
+}
+
+// size is what n counts for in the budgets.
+func (n *node) size() int64 {
+	return int64(len(n.Body)+len(n.From)) + messageOverhead
+}

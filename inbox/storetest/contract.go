@@ -1,0 +1,514 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"inbox/inbox"
+)
+
+func keyIsChecked(r *rig) {
+	r.open("bob")
+	_, err := r.store.Open(r.Context(), "bob", key("another"), nobody)
+	r.want(err, inbox.ErrWrongKey, "open with another key")
+	r.open("bob")
+}
+
+func claimIsOneOfItsName(r *rig) {
+	first, second := r.open("bob"), r.open("bob")
+	if first.Epoch != second.Epoch || !first.Fresh || second.Fresh {
+		r.Fatalf("got claims %+v and %+v, want the same, the first one fresh", first, second)
+	}
+	if first.Name != "bob" {
+		r.Fatalf("got a claim of %q, want bob", first.Name)
+	}
+}
+
+func openWithoutPayerClaimsNothing(r *rig) {
+	_, err := r.store.Open(r.Context(), "bob", key("bob"), nil)
+	r.want(err, inbox.ErrNoInbox, "open without a payer")
+	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put")
+	r.open("bob")
+	_, err = r.store.Open(r.Context(), "bob", key("bob"), nil)
+	r.want(err, nil, "open of one's own without a payer")
+	_, err = r.store.Open(r.Context(), "bob", key("another"), nil)
+	r.want(err, inbox.ErrWrongKey, "open of another's")
+}
+
+func order(r *rig) {
+	bob := r.open("bob")
+	for i := range 20 {
+		r.put("bob", fmt.Sprint(i))
+	}
+	var last uint64
+	for i := range 20 {
+		m := r.next(bob, last)
+		r.wantBody(m, fmt.Sprint(i))
+		if m.ID <= last {
+			r.Fatalf("got ID %d after %d, want it to grow", m.ID, last)
+		}
+		last = m.ID
+	}
+}
+
+func nextDoesNotRemove(r *rig) {
+	bob := r.open("bob")
+	r.put("bob", "one")
+	first := r.next(bob, 0)
+	if again := r.next(bob, 0); again.ID != first.ID {
+		r.Fatalf("got message %d again, want %d", again.ID, first.ID)
+	}
+}
+
+func ackForgets(r *rig) {
+	bob := r.open("bob")
+	r.put("bob", "one")
+	r.put("bob", "two")
+	one := r.next(bob, 0)
+	two := r.next(bob, one.ID)
+	r.wantBody(two, "two")
+	r.wantBody(r.next(bob, one.ID), "two")
+	_, err := r.store.Next(r.Context(), bob, two.ID, 0)
+	r.want(err, inbox.ErrEmpty, "next after the last")
+	_, err = r.store.Next(r.Context(), bob, two.ID, 0)
+	r.want(err, inbox.ErrEmpty, "the same again")
+}
+
+func ackFromTheFutureForgetsNothing(r *rig) {
+	bob := r.open("bob")
+	r.put("bob", "one")
+	one := r.next(bob, 0)
+	r.wantBody(r.next(bob, one.ID+1), "one")
+	r.wantBody(r.next(bob, ^uint64(0)), "one")
+	r.want(r.store.Discard(r.Context(), bob, one.ID+1), nil, "discard")
+	r.wantBody(r.next(bob, 0), "one")
+}
+
+func discardForgets(r *rig) {
+	bob := r.open("bob")
+	for _, body := range []string{"one", "two", "three"} {
+		r.put("bob", body)
+	}
+	one := r.next(bob, 0)
+	r.want(r.store.Discard(r.Context(), bob, one.ID-1), nil, "discard nothing")
+	r.wantBody(r.next(bob, 0), "one")
+	r.want(r.store.Discard(r.Context(), bob, one.ID), nil, "discard")
+	two := r.next(bob, 0)
+	r.put("bob", "four")
+	r.want(r.store.Discard(r.Context(), bob, two.ID), nil, "discard")
+	r.wantBody(r.next(bob, 0), "three")
+}
+
+func messageIsWhole(r *rig) {
+	bob := r.open("bob")
+	body := bytes.Repeat([]byte{0, 0xff, '\n'}, 100)
+	sent := inbox.Message{From: "Älice %", ContentType: "application/sdp", Body: body}
+	r.want(r.store.Put(r.Context(), "bob", sent, 0), nil, "put")
+	r.put("bob", "")
+	m := r.next(bob, 0)
+	if m.From != sent.From || m.ContentType != sent.ContentType || !bytes.Equal(m.Body, body) {
+		r.Fatalf("got %+v, want %+v", m, sent)
+	}
+	r.wantBody(r.next(bob, m.ID), "")
+}
+
+func emptyAtOnce(r *rig) {
+	bob := r.open("bob")
+	r.empty(bob)
+}
+
+func nextWaits(r *rig) {
+	bob := r.open("bob")
+	got := r.startNext(r.Context(), bob, 10*r.tick)
+	r.put("bob", "hello")
+	res := <-got
+	r.want(res.err, nil, "next")
+	r.wantBody(res.Message, "hello")
+	r.about(res.took, r.tick)
+}
+
+func nextWaitsItsTime(r *rig) {
+	bob := r.open("bob")
+	res := <-r.startNext(r.Context(), bob, 4*r.tick)
+	r.want(res.err, inbox.ErrEmpty, "next")
+	r.about(res.took, 4*r.tick)
+}
+
+func cancelledNextEatsNothing(r *rig) {
+	bob := r.open("bob")
+	for i := range 10 {
+		ctx, cancel := context.WithCancel(r.Context())
+		got := r.startNext(ctx, bob, 10*r.tick)
+		cancel()
+		res := <-got
+		r.want(res.err, context.Canceled, "cancelled next")
+		r.put("bob", fmt.Sprint(i))
+		if body := r.take(bob); body != fmt.Sprint(i) {
+			r.Fatalf("got %q, want %d", body, i)
+		}
+	}
+}
+
+func noInbox(r *rig) {
+	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put to nobody")
+	bob := r.open("bob")
+	r.empty(bob)
+}
+
+func putKnocks(r *rig) {
+	put := r.startPut(r.Context(), "bob", "hello", 10*r.tick)
+	bob := r.open("bob")
+	res := <-put
+	r.want(res.err, nil, "put")
+	r.about(res.took, r.tick)
+	r.wantBody(r.next(bob, 0), "hello")
+}
+
+func putKnocksItsTime(r *rig) {
+	res := <-r.startPut(r.Context(), "bob", "hello", 4*r.tick)
+	r.want(res.err, inbox.ErrNoInbox, "put")
+	r.about(res.took, 4*r.tick)
+	r.empty(r.open("bob"))
+}
+
+func cancelledKnockPutsNothing(r *rig) {
+	ctx, cancel := context.WithCancel(r.Context())
+	put := r.startPut(ctx, "bob", "hello", 10*r.tick)
+	cancel()
+	res := <-put
+	r.want(res.err, context.Canceled, "cancelled put")
+	r.empty(r.open("bob"))
+}
+
+func closeEndsTheClaim(r *rig) {
+	bob := r.open("bob")
+	r.put("bob", "hello")
+	r.want(r.store.Close(r.Context(), bob), nil, "close")
+	r.want(r.store.Close(r.Context(), bob), inbox.ErrClaimOver, "close again")
+	r.want(r.store.Discard(r.Context(), bob, 1), inbox.ErrClaimOver, "discard")
+	_, err := r.store.Next(r.Context(), bob, 0, 0)
+	r.want(err, inbox.ErrClaimOver, "next")
+	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put")
+	c, err := r.store.Open(r.Context(), "bob", key("another"), nobody)
+	r.want(err, nil, "open by another")
+	r.empty(c)
+}
+
+func closeEndsAWait(r *rig) {
+	bob := r.open("bob")
+	got := r.startNext(r.Context(), bob, 10*r.tick)
+	r.want(r.store.Close(r.Context(), bob), nil, "close")
+	res := <-got
+	r.want(res.err, inbox.ErrClaimOver, "next")
+	r.about(res.took, r.tick)
+}
+
+func successorIsNotRead(r *rig) {
+	bob := r.open("bob")
+	got := r.startNext(r.Context(), bob, 10*r.tick)
+	r.want(r.store.Close(r.Context(), bob), nil, "close")
+	successor, err := r.store.Open(r.Context(), "bob", key("another"), nobody)
+	r.want(err, nil, "open by another")
+	r.put("bob", "for the successor")
+	r.want((<-got).err, inbox.ErrClaimOver, "next of the predecessor")
+	_, err = r.store.Next(r.Context(), bob, 0, 0)
+	r.want(err, inbox.ErrClaimOver, "next of the predecessor")
+	r.want(r.store.Discard(r.Context(), bob, ^uint64(0)), inbox.ErrClaimOver, "discard of the predecessor")
+	r.want(r.store.Close(r.Context(), bob), inbox.ErrClaimOver, "close of the predecessor")
+	r.wantBody(r.next(successor, 0), "for the successor")
+}
+
+func idsNeverReturn(r *rig) {
+	var last uint64
+	for range 20 {
+		bob := r.open("bob")
+		for range 5 {
+			r.put("bob", "hello")
+			m := r.next(bob, last)
+			if m.ID <= last {
+				r.Fatalf("got ID %d after %d, want it above", m.ID, last)
+			}
+			r.want(r.store.Discard(r.Context(), bob, m.ID), nil, "discard")
+			last = m.ID
+		}
+		r.want(r.store.Close(r.Context(), bob), nil, "close")
+	}
+}
+
+func expires(r *rig) {
+	bob := r.open("bob")
+	r.put("bob", "hello")
+	time.Sleep(22 * r.tick)
+	_, err := r.store.Next(r.Context(), bob, 0, 0)
+	r.want(err, inbox.ErrClaimOver, "next after the timeout")
+	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put after the timeout")
+	c, err := r.store.Open(r.Context(), "bob", key("another"), nobody)
+	r.want(err, nil, "open by another")
+	r.empty(c)
+}
+
+func openKeepsAlive(r *rig) {
+	bob := r.open("bob")
+	r.put("bob", "hello")
+	for range 4 {
+		time.Sleep(14 * r.tick)
+		r.open("bob")
+		_, err := r.store.Open(r.Context(), "bob", key("another"), nobody)
+		r.want(err, inbox.ErrWrongKey, "open with another key")
+	}
+	r.wantBody(r.next(bob, 0), "hello")
+}
+
+func endOfAWaitKeepsAlive(r *rig) {
+	bob := r.open("bob")
+	res := <-r.startNext(r.Context(), bob, 14*r.tick)
+	r.want(res.err, inbox.ErrEmpty, "next")
+	time.Sleep(14 * r.tick)
+	r.put("bob", "hello")
+	r.wantBody(r.next(bob, 0), "hello")
+}
+
+func expiryEndsAWait(r *rig) {
+	bob := r.open("bob")
+	res := <-r.startNext(r.Context(), bob, 60*r.tick)
+	r.want(res.err, inbox.ErrClaimOver, "next that outlives its claim")
+	r.about(res.took, 20*r.tick)
+}
+
+func inboxFull(r *rig) {
+	bob := r.open("bob")
+	r.put("bob", "one")
+	r.put("bob", "two")
+	r.want(r.store.Put(r.Context(), "bob", text("three"), 0), inbox.ErrInboxFull, "put")
+	r.open("carol")
+	r.put("carol", "hers is not")
+	if body := r.take(bob); body != "one" {
+		r.Fatalf("got %q, want one", body)
+	}
+	r.put("bob", "three")
+}
+
+func tooManyInboxes(r *rig) {
+	alice := r.open("alice")
+	r.open("bob")
+	_, err := r.store.Open(r.Context(), "carol", key("carol"), nobody)
+	r.want(err, inbox.ErrTooManyInboxes, "open a third")
+	r.open("bob")
+	r.want(r.store.Close(r.Context(), alice), nil, "close")
+	r.open("carol")
+	time.Sleep(22 * r.tick)
+	r.open("dave") // the expired ones leave room at once
+	r.open("erin")
+}
+
+// storeFull fills a store of 4000 bytes with messages of 1000.
+func storeFull(r *rig) {
+	r.open("alice")
+	bob := r.open("bob")
+	body := string(make([]byte, 1000))
+	for _, to := range []string{"alice", "alice", "bob"} {
+		r.put(to, body)
+	}
+	r.want(r.store.Put(r.Context(), "bob", text(body), 0), inbox.ErrStoreFull, "put")
+	r.take(bob)
+	r.put("bob", body)
+	time.Sleep(22 * r.tick)
+	r.open("carol") // the expired ones leave room at once
+	for range 3 {
+		r.put("carol", body)
+	}
+}
+
+func knocksAreCounted(r *rig) {
+	r.open("alice")
+	body := string(make([]byte, 1000))
+	var knocks [3]<-chan result
+	for i := range knocks {
+		knocks[i] = r.startPut(r.Context(), "bob", body, 5*r.tick)
+	}
+	r.want(r.store.Put(r.Context(), "alice", text(body), 0), inbox.ErrStoreFull, "put")
+	for _, k := range knocks {
+		r.want((<-k).err, inbox.ErrNoInbox, "knock")
+	}
+	r.put("alice", body)
+}
+
+func payerFull(r *rig) {
+	bob := r.open("bob")
+	m := text(string(make([]byte, 1000)))
+	m.Payer.Client = "payer"
+	for range 3 {
+		r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
+	}
+	r.want(r.store.Put(r.Context(), "bob", m, 0), inbox.ErrPayerFull, "put")
+	r.put("bob", "of another")
+	r.take(bob)
+	r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
+	r.want(r.store.Close(r.Context(), bob), nil, "close")
+	r.open("bob")
+	r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
+}
+
+func payerHasTooManyInboxes(r *rig) {
+	open := func(name, payer string) error {
+		_, err := r.store.Open(r.Context(), name, key(name), &inbox.Payer{Client: payer})
+		return err
+	}
+	r.want(open("alice", "payer"), nil, "open")
+	r.want(open("bob", "payer"), nil, "open")
+	r.want(open("carol", "payer"), inbox.ErrPayerFull, "open a third")
+	r.want(open("bob", "payer"), nil, "open one's own again")
+	r.want(open("carol", "another"), nil, "open")
+	time.Sleep(22 * r.tick)
+	r.want(open("dave", "payer"), nil, "open after the others expired")
+}
+
+// networkHasSixteenBudgets: clients of one network share sixteen of them.
+func networkHasSixteenBudgets(r *rig) {
+	bob := r.open("bob")
+	m := text(string(make([]byte, 1000)))
+	put := func(client int, network string) error {
+		m.Payer = inbox.Payer{Client: name(client), Network: network}
+		return r.store.Put(r.Context(), "bob", m, 0)
+	}
+	accepted := 0
+	for client := range 30 {
+		for range 3 {
+			if put(client, "network") == nil {
+				accepted++
+			}
+		}
+	}
+	if accepted < 45 || accepted > 64 {
+		r.Fatalf("got %d messages of a network accepted, want sixteen budgets of 3 to 4", accepted)
+	}
+	r.want(put(31, "network"), inbox.ErrPayerFull, "put")
+	r.want(put(32, "another"), nil, "put of another network")
+	opened := 0
+	for i := range 30 {
+		_, err := r.store.Open(r.Context(), name(i), key("k"), &inbox.Payer{Client: name(i), Network: "network"})
+		if err == nil {
+			opened++
+		}
+	}
+	if opened != 16 {
+		r.Fatalf("got %d mailboxes of a network, want 16", opened)
+	}
+	r.want(r.store.Close(r.Context(), bob), nil, "close")
+	r.open("bob")
+	r.want(put(31, "network"), nil, "put after all was freed")
+}
+
+// hoardersLeaveRoom has a hundred payers take all they can, in messages of the
+// largest size and of an offer's: a newcomer still queues 1 MiB.
+func hoardersLeaveRoom(r *rig) {
+	for _, size := range []int{1 << 20, 100 << 10} {
+		var claims []inbox.Claim
+		put := func(payer string, size int) error {
+			m := inbox.Message{From: "sender", Body: make([]byte, size), Payer: inbox.Payer{Client: payer}}
+			return r.store.Put(r.Context(), "to-"+payer, m, 0)
+		}
+		for i := range 101 {
+			claims = append(claims, r.open("to-"+name(i)))
+			for i < 100 && put(name(i), size) == nil {
+			}
+		}
+		for range 16 {
+			r.want(put(name(100), 64<<10-200), nil, "put of a newcomer")
+		}
+		for _, c := range claims {
+			r.want(r.store.Close(r.Context(), c), nil, "close")
+		}
+	}
+}
+
+// sendersShareAnInbox has thirty senders put at once: nothing is lost or
+// doubled, and each sender's messages keep their order.
+func sendersShareAnInbox(r *rig) {
+	bob := r.open("bob")
+	together(30, func(i int) {
+		for n := range 10 {
+			m := inbox.Message{From: name(i), Body: fmt.Append(nil, n)}
+			if err := r.store.Put(r.Context(), "bob", m, 0); err != nil {
+				r.Errorf("put: %v", err)
+			}
+		}
+	})
+	seen := map[string]int{}
+	for range 300 {
+		m := r.next(bob, 0)
+		if want := fmt.Sprint(seen[m.From]); string(m.Body) != want {
+			r.Fatalf("got message %q of %s, want %s", m.Body, m.From, want)
+		}
+		seen[m.From]++
+		r.want(r.store.Discard(r.Context(), bob, m.ID), nil, "discard")
+	}
+	r.empty(bob)
+}
+
+// receiversShareMessages has thirty receivers wait at once; between them they
+// see every message.
+func receiversShareMessages(r *rig) {
+	bob := r.open("bob")
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	go func() {
+		for i := range 30 {
+			if err := r.store.Put(r.Context(), "bob", text(fmt.Sprint(i)), 0); err != nil {
+				r.Errorf("put: %v", err)
+			}
+		}
+	}()
+	together(30, func(int) {
+		var ack uint64
+		for {
+			m, err := r.store.Next(r.Context(), bob, ack, 5*r.tick)
+			if errors.Is(err, inbox.ErrEmpty) {
+				return
+			} else if err != nil {
+				r.Errorf("next: %v", err)
+				return
+			}
+			mu.Lock()
+			seen[string(m.Body)] = true
+			mu.Unlock()
+			ack = m.ID
+		}
+	})
+	if len(seen) != 30 {
+		r.Fatalf("got %d different messages, want 30", len(seen))
+	}
+}
+
+// manyAtOnce does everything at once on few names. Its proof is the race
+// detector, that it ends, and that the store is empty and usable after.
+func manyAtOnce(r *rig) {
+	ctx, cancel := context.WithTimeout(r.Context(), 15*r.tick)
+	defer cancel()
+	together(20, func(i int) {
+		for n := range 30 {
+			k := (i + n) % 7
+			c, err := r.store.Open(ctx, name(k), key(name(k)), &inbox.Payer{Client: name(i), Network: "all"})
+			if err != nil {
+				continue
+			}
+			_ = r.store.Put(ctx, name((k+n)%9), text("hello"), time.Duration(n%2)*r.tick/10)
+			m, _ := r.store.Next(ctx, c, 0, time.Duration(n%3)*r.tick/10)
+			_ = r.store.Discard(ctx, c, m.ID)
+			if n%10 == 9 {
+				_ = r.store.Close(ctx, c)
+			}
+		}
+	})
+	for i := range 7 {
+		c := r.open(name(i))
+		r.want(r.store.Close(r.Context(), c), nil, "close")
+	}
+	bob := r.open("bob")
+	r.put("bob", "hello")
+	r.wantBody(r.next(bob, 0), "hello")
+}

@@ -1,0 +1,208 @@
+// Package storetest is the contract of inbox.Store as a test that every engine
+// passes. It says nothing of how an engine works, and sleeps only in the time
+// of the bubble that the engine's test provides.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"inbox/inbox"
+)
+
+// Engine is what a test of one engine hands to [Run].
+type Engine struct {
+	// New returns an empty store with these limits; it cleans up after itself.
+	New func(t *testing.T, limits inbox.Limits) inbox.Store
+	// Bubble runs a test in the engine's time: synctest.Test for one that lives
+	// in this process, a plain call for one on a server. Nil is a plain call.
+	Bubble func(t *testing.T, test func(*testing.T))
+	// Tick is the shortest time that the engine tells apart, with room for the
+	// noise of a busy machine.
+	Tick time.Duration
+}
+
+// Run runs every test of the contract as a subtest.
+func Run(t *testing.T, e Engine) {
+	if e.Bubble == nil {
+		e.Bubble = func(t *testing.T, test func(*testing.T)) { test(t) }
+	}
+	for _, c := range contract {
+		t.Run(c.name, func(t *testing.T) {
+			e.Bubble(t, func(t *testing.T) {
+				limits := c.limits
+				limits.Timeout = 20 * e.Tick
+				c.test(&rig{T: t, tick: e.Tick, store: e.New(t, limits)})
+			})
+		})
+	}
+}
+
+var contract = []struct {
+	name   string
+	limits inbox.Limits
+	test   func(*rig)
+}{
+	{"KeyIsChecked", inbox.Limits{}, keyIsChecked},
+	{"ClaimIsOneOfItsName", inbox.Limits{}, claimIsOneOfItsName},
+	{"OpenWithoutPayerClaimsNothing", inbox.Limits{}, openWithoutPayerClaimsNothing},
+	{"Order", inbox.Limits{}, order},
+	{"NextDoesNotRemove", inbox.Limits{}, nextDoesNotRemove},
+	{"AckForgets", inbox.Limits{}, ackForgets},
+	{"AckFromTheFutureForgetsNothing", inbox.Limits{}, ackFromTheFutureForgetsNothing},
+	{"DiscardForgets", inbox.Limits{}, discardForgets},
+	{"MessageIsWhole", inbox.Limits{}, messageIsWhole},
+	{"EmptyAtOnce", inbox.Limits{}, emptyAtOnce},
+	{"NextWaits", inbox.Limits{}, nextWaits},
+	{"NextWaitsItsTime", inbox.Limits{}, nextWaitsItsTime},
+	{"CancelledNextEatsNothing", inbox.Limits{}, cancelledNextEatsNothing},
+	{"NoInbox", inbox.Limits{}, noInbox},
+	{"PutKnocks", inbox.Limits{}, putKnocks},
+	{"PutKnocksItsTime", inbox.Limits{}, putKnocksItsTime},
+	{"CancelledKnockPutsNothing", inbox.Limits{}, cancelledKnockPutsNothing},
+	{"CloseEndsTheClaim", inbox.Limits{}, closeEndsTheClaim},
+	{"CloseEndsAWait", inbox.Limits{}, closeEndsAWait},
+	{"SuccessorIsNotRead", inbox.Limits{}, successorIsNotRead},
+	{"IDsNeverReturn", inbox.Limits{}, idsNeverReturn},
+	{"Expires", inbox.Limits{}, expires},
+	{"OpenKeepsAlive", inbox.Limits{}, openKeepsAlive},
+	{"EndOfAWaitKeepsAlive", inbox.Limits{}, endOfAWaitKeepsAlive},
+	{"ExpiryEndsAWait", inbox.Limits{}, expiryEndsAWait},
+	{"InboxFull", inbox.Limits{Capacity: 2}, inboxFull},
+	{"TooManyInboxes", inbox.Limits{MaxInboxes: 2}, tooManyInboxes},
+	{"StoreFull", inbox.Limits{MaxQueuedBytes: 4000}, storeFull},
+	{"KnocksAreCounted", inbox.Limits{MaxQueuedBytes: 4000}, knocksAreCounted},
+	{"PayerFull", inbox.Limits{MaxQueuedBytesPerPayer: 4000}, payerFull},
+	{"NetworkHasSixteenBudgets", inbox.Limits{MaxQueuedBytesPerPayer: 4000, MaxInboxesPerPayer: 1}, networkHasSixteenBudgets},
+	{"HoardersLeaveRoom", inbox.Limits{MaxQueuedBytes: 256 << 20, MaxQueuedBytesPerPayer: 32 << 20}, hoardersLeaveRoom},
+	{"PayerHasTooManyInboxes", inbox.Limits{MaxInboxesPerPayer: 2}, payerHasTooManyInboxes},
+	{"SendersShareAnInbox", inbox.Limits{}, sendersShareAnInbox},
+	{"ReceiversShareMessages", inbox.Limits{}, receiversShareMessages},
+	{"ManyAtOnce", inbox.Limits{Capacity: 10, MaxInboxes: 30}, manyAtOnce},
+}
+
+// rig is one store under test.
+type rig struct {
+	*testing.T
+	tick  time.Duration
+	store inbox.Store
+}
+
+// nobody is a payer without budgets.
+var nobody = &inbox.Payer{}
+
+func key(s string) (k inbox.Key) {
+	copy(k[:], s)
+	return k
+}
+
+func text(s string) inbox.Message { return inbox.Message{From: "sender", Body: []byte(s)} }
+
+// open claims the name with a key made of it.
+func (r *rig) open(name string) inbox.Claim {
+	r.Helper()
+	c, err := r.store.Open(r.Context(), name, key(name), nobody)
+	if err != nil {
+		r.Fatalf("open %q: got %v, want a claim", name, err)
+	}
+	return c
+}
+
+func (r *rig) put(to, body string) {
+	r.Helper()
+	r.want(r.store.Put(r.Context(), to, text(body), 0), nil, "put")
+}
+
+// next returns the message that is there at once.
+func (r *rig) next(c inbox.Claim, ack uint64) inbox.Message {
+	r.Helper()
+	m, err := r.store.Next(r.Context(), c, ack, 0)
+	if err != nil {
+		r.Fatalf("next: got %v, want a message", err)
+	}
+	return m
+}
+
+// take returns the body of the next message and discards it.
+func (r *rig) take(c inbox.Claim) string {
+	r.Helper()
+	m := r.next(c, 0)
+	r.want(r.store.Discard(r.Context(), c, m.ID), nil, "discard")
+	return string(m.Body)
+}
+
+// empty checks that there is no message.
+func (r *rig) empty(c inbox.Claim) {
+	r.Helper()
+	m, err := r.store.Next(r.Context(), c, 0, 0)
+	if !errors.Is(err, inbox.ErrEmpty) {
+		r.Fatalf("next: got %q, %v, want ErrEmpty", m.Body, err)
+	}
+}
+
+func (r *rig) want(err, want error, doing string) {
+	r.Helper()
+	if !errors.Is(err, want) {
+		r.Fatalf("%s: got %v, want %v", doing, err, want)
+	}
+}
+
+func (r *rig) wantBody(m inbox.Message, want string) {
+	r.Helper()
+	if string(m.Body) != want {
+		r.Fatalf("got message %q, want %q", m.Body, want)
+	}
+}
+
+// result is what a Next in the background returned, and after how long.
+type result struct {
+	inbox.Message
+	err  error
+	took time.Duration
+}
+
+// start runs f in the background, gives it a tick to begin, and returns where
+// its result will be.
+func (r *rig) start(f func() (inbox.Message, error)) <-chan result {
+	done := make(chan result, 1)
+	began := time.Now()
+	go func() {
+		m, err := f()
+		done <- result{m, err, time.Since(began)}
+	}()
+	time.Sleep(r.tick)
+	return done
+}
+
+func (r *rig) startNext(ctx context.Context, c inbox.Claim, wait time.Duration) <-chan result {
+	return r.start(func() (inbox.Message, error) { return r.store.Next(ctx, c, 0, wait) })
+}
+
+func (r *rig) startPut(ctx context.Context, to, body string, wait time.Duration) <-chan result {
+	return r.start(func() (inbox.Message, error) {
+		return inbox.Message{}, r.store.Put(ctx, to, text(body), wait)
+	})
+}
+
+// about checks that something took its time: not less, and not much more.
+func (r *rig) about(took, want time.Duration) {
+	r.Helper()
+	if took < want || took > want+5*r.tick {
+		r.Fatalf("took %v, want %v", took, want)
+	}
+}
+
+// together runs f n times at once.
+func together(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+	}
+	wg.Wait()
+}
+
+func name(i int) string { return fmt.Sprintf("peer-%d", i) }

@@ -1,0 +1,273 @@
+package public
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const pemKey = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n"
+
+// write makes files below a new directory, whose path it returns.
+func write(t testing.TB, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, body := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(body), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func openDir(t testing.TB, root string) http.Handler {
+	t.Helper()
+	h, err := Dir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.(dir).root.Close() })
+	return h
+}
+
+func TestDirServesFiles(t *testing.T) {
+	h := openDir(t, write(t, map[string]string{
+		"index.html":     "<h1>home</h1>",
+		"app.js":         "let a",
+		"App.MJS":        "let b",
+		"sub/index.html": "<h1>sub</h1>",
+		"sub/notes.txt":  "notes",
+		"odd name é":     "<p>odd",
+		"begin.txt":      "about -----BEGIN PRIVATE KEY-----",
+	}))
+	for _, tt := range []struct{ path, mediaType, body string }{
+		{"/", "text/html; charset=utf-8", "<h1>home</h1>"},
+		{"/index.html", "text/html; charset=utf-8", "<h1>home</h1>"},
+		{"/app.js", "text/javascript; charset=utf-8", "let a"},
+		{"/App.MJS", "text/javascript; charset=utf-8", "let b"},
+		{"/sub/", "text/html; charset=utf-8", "<h1>sub</h1>"},
+		{"/sub/notes.txt", "text/plain; charset=utf-8", "notes"},
+		{"/odd name é", "text/html; charset=utf-8", "<p>odd"},
+		{"/begin.txt", "text/plain; charset=utf-8", "about -----BEGIN PRIVATE KEY-----"},
+	} {
+		answer := do(h, "GET", tt.path)
+		if answer.StatusCode != http.StatusOK {
+			t.Errorf("%s: got status %d, want 200", tt.path, answer.StatusCode)
+			continue
+		}
+		if got := answer.Header.Get("Content-Type"); got != tt.mediaType {
+			t.Errorf("%s: got Content-Type %q, want %q", tt.path, got, tt.mediaType)
+		}
+		if got := bodyOf(t, answer); got != tt.body {
+			t.Errorf("%s: got %q, want %q", tt.path, got, tt.body)
+		}
+	}
+}
+
+func TestDirLeavesPolicyToItsOwner(t *testing.T) {
+	h := openDir(t, write(t, map[string]string{"index.html": "home"}))
+	for _, path := range []string{"/", "/nothing"} {
+		header := do(h, "GET", path).Header
+		if got := header.Get("X-Content-Type-Options"); got != "nosniff" {
+			t.Errorf("%s: got X-Content-Type-Options %q", path, got)
+		}
+		for _, name := range []string{"Content-Security-Policy", "Permissions-Policy", "Cross-Origin-Opener-Policy"} {
+			if got := header.Get(name); got != "" {
+				t.Errorf("%s: got %s %q, want none", path, name, got)
+			}
+		}
+	}
+	wantStatus(t, do(h, "POST", "/"), http.StatusMethodNotAllowed)
+}
+
+func TestDirHides(t *testing.T) {
+	hidden := map[string]string{
+		".env": "x", ".git/config": "x", "sub/.htpasswd": "x", ".well-known/x": "x",
+		"main.go": "package main", "Main.GO": "x",
+		"server.key": "x", "server.crt": "x", "chain.pem": "x", "store.P12": "x", "store.pfx": "x", "id.ppk": "x",
+		"backup.key.bak": pemKey, "id_ed25519": strings.ReplaceAll(pemKey, "PRIVATE", "OPENSSH PRIVATE"),
+		"blank": "\n \r\n\t" + pemKey, "bom": "\xef\xbb\xbf" + pemKey, "bag": "Bag Attributes\n" + pemKey,
+		"pgp.html": strings.ReplaceAll(pemKey, "PRIVATE KEY", "PGP PRIVATE KEY BLOCK"),
+	}
+	files := map[string]string{"empty/file.txt": "x"}
+	for name, body := range hidden {
+		files[name] = body
+	}
+	h := openDir(t, write(t, files))
+	paths := []string{
+		"/nothing", "/empty/", "/empty/file.txt/", "/empty/file.txt/x", "//empty/file.txt", "/empty//file.txt", "/./empty/file.txt",
+		"/empty/../empty/file.txt", "/../" + "etc/passwd", "/..", "/empty/..", "/\\..\\x", "/empty\\file.txt", "/C:/x", "/\x00", "/empty/file.txt\x00.html",
+		"/" + strings.Repeat("a", 5000), "", "x",
+	}
+	for name := range hidden {
+		paths = append(paths, "/"+name)
+	}
+	for _, path := range paths {
+		answer := do(h, "GET", path)
+		if answer.StatusCode != http.StatusNotFound {
+			t.Errorf("%.60q: got status %d, want 404", path, answer.StatusCode)
+		}
+		if body := bodyOf(t, answer); body != "there is no such page\n" {
+			t.Errorf("%.60q: got body %q", path, body)
+		}
+	}
+}
+
+func TestDirRedirectsToTheSlash(t *testing.T) {
+	h := openDir(t, write(t, map[string]string{"sub/index.html": "x", "a b?/index.html": "x", "evil.example/index.html": "x"}))
+	for path, want := range map[string]string{
+		"/sub":          "./sub/",
+		"/a b?":         "./a%20b%3F/",
+		"/evil.example": "./evil.example/",
+	} {
+		answer := do(h, "GET", path)
+		wantStatus(t, answer, http.StatusMovedPermanently)
+		if got := answer.Header.Get("Location"); got != want {
+			t.Errorf("%s: got Location %q, want %q", path, got, want)
+		}
+	}
+	wantStatus(t, do(h, "GET", "//evil.example"), http.StatusNotFound)
+}
+
+func TestDirAnswersFaviconAnyway(t *testing.T) {
+	bare := openDir(t, write(t, nil))
+	answer := do(bare, "GET", "/favicon.ico")
+	wantStatus(t, answer, http.StatusOK)
+	if got := answer.Header.Get("Content-Type"); got != "image/x-icon" {
+		t.Errorf("got Content-Type %q", got)
+	}
+	own := openDir(t, write(t, map[string]string{"favicon.ico": "own"}))
+	if got := bodyOf(t, do(own, "GET", "/favicon.ico")); got != "own" {
+		t.Errorf("got %q, want the directory's own", got)
+	}
+}
+
+func TestDirRefusesSymlinksOut(t *testing.T) {
+	outside := write(t, map[string]string{"secret.txt": "secret"})
+	root := write(t, map[string]string{"inside.txt": "inside"})
+	for name, target := range map[string]string{
+		"file.txt": filepath.Join(outside, "secret.txt"), "directory": outside, "up.txt": "../" + filepath.Base(outside) + "/secret.txt",
+		"near.txt": "inside.txt",
+	} {
+		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := openDir(t, root)
+	for _, path := range []string{"/file.txt", "/directory/secret.txt", "/up.txt", "/directory/", "/directory"} {
+		if got := do(h, "GET", path).StatusCode; got != http.StatusNotFound {
+			t.Errorf("%s: got status %d, want 404", path, got)
+		}
+	}
+	wantStatus(t, do(h, "GET", "/near.txt"), http.StatusOK)
+}
+
+// A directory that turns into a link to somewhere else, and back, while it is
+// asked for: what lies there must never be served.
+func TestDirSwappedForALink(t *testing.T) {
+	outside := write(t, map[string]string{"page.txt": "secret"})
+	root := write(t, map[string]string{"sub/page.txt": "public"})
+	h := openDir(t, root)
+	sub, away := filepath.Join(root, "sub"), filepath.Join(root, "away")
+	done := make(chan error)
+	go func() { done <- swap(sub, away, outside, 300) }()
+	served := 0
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			if wantStatus(t, do(h, "GET", "/sub/page.txt"), http.StatusOK); served == 0 {
+				t.Error("the page was never served while the directory was swapped")
+			}
+			return
+		default:
+		}
+		if body := bodyOf(t, do(h, "GET", "/sub/page.txt")); body == "public" {
+			served++
+		} else if body != "there is no such page\n" {
+			t.Fatalf("got %q", body)
+		}
+	}
+}
+
+func swap(sub, away, outside string, times int) error {
+	for range times {
+		steps := []func() error{
+			func() error { return os.Rename(sub, away) },
+			func() error { return os.Symlink(outside, sub) },
+			func() error { return os.Remove(sub) },
+			func() error { return os.Rename(away, sub) },
+		}
+		for _, step := range steps {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func TestDirNeedsADirectory(t *testing.T) {
+	file := filepath.Join(write(t, map[string]string{"file": "x"}), "file")
+	for _, name := range []string{file, filepath.Join(t.TempDir(), "missing")} {
+		if _, err := Dir(name); err == nil || !strings.HasPrefix(err.Error(), "open the directory of pages: ") {
+			t.Errorf("got error %v", err)
+		}
+	}
+}
+
+// FuzzDirPath holds that no path leads out of the directory, to what is
+// hidden, or to another answer than the few that there are.
+func FuzzDirPath(f *testing.F) {
+	for _, seed := range []string{"/", "/page.txt", "/sub", "/sub/", "/..", "/../secret", "//x", "/.hidden", "/a/./b", "/%2e%2e/", "/link/secret.txt", "/x.key", "/\\", "/sub/index.html/"} {
+		f.Add(seed)
+	}
+	outside := write(f, map[string]string{"secret.txt": "secret"})
+	root := write(f, map[string]string{"page.txt": "public", "sub/index.html": "public", ".hidden": "secret", "x.key": "secret", "sub/x.go": "secret", "key": pemKey})
+	if err := os.Symlink(outside, filepath.Join(root, "link")); err != nil {
+		f.Fatal(err)
+	}
+	h := openDir(f, root)
+	f.Fuzz(func(t *testing.T, path string) {
+		answer := do(h, "GET", path)
+		switch body := bodyOf(t, answer); answer.StatusCode {
+		case http.StatusOK:
+			if body != "public" && path != "/favicon.ico" {
+				t.Errorf("%q: got %q", path, body)
+			}
+		case http.StatusMovedPermanently:
+			if to := answer.Header.Get("Location"); !strings.HasPrefix(to, "./") || strings.HasPrefix(to, ".//") {
+				t.Errorf("%q: redirects to %q", path, to)
+			}
+		case http.StatusNotFound:
+		default:
+			t.Errorf("%q: got status %d", path, answer.StatusCode)
+		}
+	})
+}
+
+func ExampleDir() {
+	root, err := os.MkdirTemp("", "pages")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(root)
+	if err := os.WriteFile(filepath.Join(root, "index.html"), []byte("hello"), 0o644); err != nil {
+		panic(err)
+	}
+	h, err := Dir(root)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(do(h, "GET", "/").StatusCode, do(h, "GET", "/server.key").StatusCode)
+	// Output: 200 404
+}

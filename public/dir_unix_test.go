@@ -1,0 +1,53 @@
+//go:build unix
+
+package public
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A plain open of a FIFO waits for a writer, for ever; so does the request, and
+// whatever it holds.
+func TestDirRefusesWhatIsNoFile(t *testing.T) {
+	root := write(t, nil)
+	if err := syscall.Mkfifo(filepath.Join(root, "pipe"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	socket, err := net.Listen("unix", filepath.Join(root, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	h := openDir(t, root)
+	for _, path := range []string{"/pipe", "/socket"} {
+		answered := make(chan *http.Response, 1)
+		go func() { answered <- do(h, "GET", path) }()
+		select {
+		case answer := <-answered:
+			wantStatus(t, answer, http.StatusNotFound)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: no answer", path)
+		}
+	}
+}
+
+// A device cannot be made here without being root, so this asks below the path.
+func TestOnlyRegularRefusesDevices(t *testing.T) {
+	device, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := device.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := onlyRegular(device, info); err != errHidden {
+		t.Errorf("got error %v, want %v", err, errHidden)
+	}
+}

@@ -1,0 +1,26 @@
+/**
+ * Which STUN and TURN servers this inbox server recommends.
+ */
+
+/** Milliseconds; a call goes on without servers rather than late. */
+const LIMIT = 5_000;
+
+/**
+ * @param {string | URL} url the server's /ice
+ * @param {string} authorization servers with credentials are told to known users only
+ * @returns {Promise<RTCIceServer[]>} none when they cannot be had
+ */
+export async function iceServers(url, authorization) {
+  const abort = new AbortController();
+  const timer = setTimeout(() => abort.abort(), LIMIT);
+  try {
+    const headers = {Authorization: authorization};
+    const answer = await fetch(url, {headers, cache: 'no-store', credentials: 'omit', signal: abort.signal});
+    const {iceServers} = await answer.json();
+    return answer.ok && Array.isArray(iceServers) ? iceServers : [];
+  } catch {
+    return [];
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,151 @@
+// Package public serves web pages: those compiled into the program, which put
+// a camera on another screen, or the files of a directory that the operator
+// chose.
+//
+// It knows nothing of mailboxes. What a caller must know: the embedded pages
+// carry a policy so strict that nothing inline runs and no other host is
+// asked, while a directory belongs to its owner and is served without one.
+package public
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+)
+
+// The patterns name what a browser needs, so that types, tests and Go files
+// stay out of the binary.
+//
+//go:embed *.html *.css *.js *.svg *.ico *.txt third-party/*.js third-party/*.txt
+var files embed.FS
+
+const (
+	indexName    = "index.html"
+	notFoundName = "404.html"
+	iconName     = "favicon.ico"
+)
+
+// Embedded returns a handler of the pages compiled into the program.
+func Embedded() http.Handler {
+	return loadEmbedded()
+}
+
+// embedded holds every page in memory, by its path without the leading slash.
+type embedded map[string]page
+
+// page is one file, ready to be written.
+type page struct {
+	mediaType string
+	etag      string
+	plain     []byte
+	// zipped is plain in gzip, or nil where that saves nothing.
+	zipped []byte
+}
+
+// loadEmbedded panics on an error, which can only mean a program that was
+// built wrong; every test of this package would see it.
+func loadEmbedded() embedded {
+	e := embedded{}
+	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		body, err := files.ReadFile(name)
+		if err == nil {
+			e[name] = newPage(name, body)
+		}
+		return err
+	})
+	if err != nil {
+		panic(fmt.Sprintf("read the embedded pages: %v", err))
+	}
+	return e
+}
+
+func newPage(name string, body []byte) page {
+	sum := sha256.Sum256(body)
+	return page{
+		mediaType: mediaTypes[path.Ext(name)],
+		etag:      fmt.Sprintf("%x", sum[:12]),
+		plain:     body,
+		zipped:    zip(body),
+	}
+}
+
+func zip(body []byte) []byte {
+	var b bytes.Buffer
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // the level is a valid constant
+	w.Write(body)                                         // a bytes.Buffer takes everything
+	w.Close()
+	if b.Len() >= len(body) {
+		return nil
+	}
+	return b.Bytes()
+}
+
+func (e embedded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	protect(w.Header())
+	if !onlyReads(w, r) {
+		return
+	}
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	if name == "" {
+		name = indexName
+	}
+	p, ok := e[name]
+	if !ok || name == notFoundName {
+		e.notFound(w, r)
+		return
+	}
+	p.serve(w, r)
+}
+
+// serve lets net/http decide about conditions and ranges; the time is left
+// out because a binary's pages have none that means anything.
+func (p page) serve(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", p.mediaType)
+	h.Set("Vary", "Accept-Encoding")
+	body, etag := p.plain, p.etag
+	if p.zipped != nil && acceptsGzip(r) {
+		body, etag = p.zipped, p.etag+"-gzip"
+		h.Set("Content-Encoding", "gzip")
+	}
+	h.Set("Etag", `"`+etag+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}
+
+func (e embedded) notFound(w http.ResponseWriter, r *http.Request) {
+	p := e[notFoundName]
+	h := w.Header()
+	h.Set("Content-Type", p.mediaType)
+	h.Set("Content-Length", fmt.Sprint(len(p.plain)))
+	w.WriteHeader(http.StatusNotFound)
+	if r.Method != http.MethodHead {
+		w.Write(p.plain)
+	}
+}
+
+// acceptsGzip reports whether the request allows gzip. A range is of the plain
+// file: nobody asks for the middle of a compressed one.
+func acceptsGzip(r *http.Request) bool {
+	if r.Header.Get("Range") != "" {
+		return false
+	}
+	for coding := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
+		name, weight, _ := strings.Cut(coding, ";")
+		if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
+			continue
+		}
+		q, _ := strings.CutPrefix(strings.ReplaceAll(weight, " ", ""), "q=")
+		return strings.Trim(q, "0.") != "" || q == ""
+	}
+	return false
+}

@@ -1,0 +1,244 @@
+package public
+
+import (
+	"compress/gzip"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// do sends one request to h; more is pairs of header names and values.
+func do(h http.Handler, method, target string, more ...string) *http.Response {
+	r := httptest.NewRequest(method, "/", nil)
+	r.URL.Path = target
+	for i := 0; i < len(more); i += 2 {
+		r.Header.Add(more[i], more[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w.Result()
+}
+
+func bodyOf(t *testing.T, answer *http.Response) string {
+	t.Helper()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func wantStatus(t *testing.T, answer *http.Response, want int) {
+	t.Helper()
+	if answer.StatusCode != want {
+		t.Fatalf("got status %d, want %d", answer.StatusCode, want)
+	}
+}
+
+func TestEmbeddedPages(t *testing.T) {
+	pages := Embedded()
+	for _, tt := range []struct{ path, mediaType, holds string }{
+		{"/", "text/html; charset=utf-8", "Put a camera on another screen"},
+		{"/index.html", "text/html; charset=utf-8", "Put a camera on another screen"},
+		{"/send.html", "text/html; charset=utf-8", "microphone"},
+		{"/receive.html", "text/html; charset=utf-8", "Full screen"},
+		{"/inbox.js", "text/javascript; charset=utf-8", "export class Inbox"},
+		{"/peer.js", "text/javascript; charset=utf-8", "export class Peer"},
+		{"/style.css", "text/css; charset=utf-8", "--paper"},
+		{"/favicon.svg", "image/svg+xml", "<svg"},
+		{"/favicon.ico", "image/x-icon", "PNG"},
+		{"/robots.txt", "text/plain; charset=utf-8", "User-agent"},
+		{"/third-party/uqr.js", "text/javascript; charset=utf-8", "uqr"},
+		{"/third-party/uqr.LICENSE.txt", "text/plain; charset=utf-8", "MIT License"},
+	} {
+		t.Run(tt.path, func(t *testing.T) {
+			answer := do(pages, "GET", tt.path)
+			wantStatus(t, answer, http.StatusOK)
+			if got := answer.Header.Get("Content-Type"); got != tt.mediaType {
+				t.Errorf("got Content-Type %q, want %q", got, tt.mediaType)
+			}
+			if body := bodyOf(t, answer); !strings.Contains(body, tt.holds) {
+				t.Errorf("the body lacks %q", tt.holds)
+			}
+		})
+	}
+}
+
+func TestEmbeddedProtectsEveryAnswer(t *testing.T) {
+	pages := Embedded()
+	for _, request := range [][2]string{{"GET", "/"}, {"HEAD", "/send.html"}, {"GET", "/nothing"}, {"POST", "/"}} {
+		h := do(pages, request[0], request[1]).Header
+		for name, want := range map[string]string{
+			"Cache-Control":              "no-cache",
+			"Cross-Origin-Opener-Policy": "same-origin",
+			"Referrer-Policy":            "no-referrer",
+			"X-Content-Type-Options":     "nosniff",
+		} {
+			if got := h.Get(name); got != want {
+				t.Errorf("%v: got %s %q, want %q", request, name, got, want)
+			}
+		}
+		csp := h.Get("Content-Security-Policy")
+		if !strings.HasPrefix(csp, "default-src 'none'; script-src 'self';") || strings.Contains(csp, "unsafe") {
+			t.Errorf("%v: got Content-Security-Policy %q", request, csp)
+		}
+		if got := h.Get("Permissions-Policy"); !strings.Contains(got, "camera=(self), microphone=(self)") {
+			t.Errorf("%v: got Permissions-Policy %q", request, got)
+		}
+	}
+}
+
+func TestEmbeddedMethods(t *testing.T) {
+	for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS", "PATCH"} {
+		answer := do(Embedded(), method, "/")
+		wantStatus(t, answer, http.StatusMethodNotAllowed)
+		if got := answer.Header.Get("Allow"); got != "GET, HEAD" {
+			t.Errorf("%s: got Allow %q", method, got)
+		}
+	}
+	answer := do(Embedded(), "HEAD", "/")
+	wantStatus(t, answer, http.StatusOK)
+	if body := bodyOf(t, answer); body != "" || answer.ContentLength <= 0 {
+		t.Errorf("HEAD: got a body of %d bytes and length %d", len(body), answer.ContentLength)
+	}
+}
+
+func TestEmbeddedHidesWhatIsNoPage(t *testing.T) {
+	for _, path := range []string{
+		"/nothing", "/public.go", "/tsconfig.json", "/third-party/uqr.d.ts", "/404.html", "/third-party", "/third-party/",
+		"//index.html", "/./index.html", "/../public/index.html", "/send.html/", "/INDEX.HTML", "/\x00",
+	} {
+		answer := do(Embedded(), "GET", path)
+		if answer.StatusCode != http.StatusNotFound {
+			t.Errorf("%q: got status %d, want 404", path, answer.StatusCode)
+		}
+		if !strings.Contains(bodyOf(t, answer), "There is no such page") {
+			t.Errorf("%q: the body does not say so to a person", path)
+		}
+	}
+}
+
+func TestEmbeddedNotModified(t *testing.T) {
+	for _, coding := range []string{"", "gzip"} {
+		first := do(Embedded(), "GET", "/inbox.js", "Accept-Encoding", coding)
+		etag := first.Header.Get("Etag")
+		if !regexp.MustCompile(`^"[0-9a-f]{24}(-gzip)?"$`).MatchString(etag) {
+			t.Fatalf("got ETag %q", etag)
+		}
+		again := do(Embedded(), "GET", "/inbox.js", "Accept-Encoding", coding, "If-None-Match", etag)
+		wantStatus(t, again, http.StatusNotModified)
+		other := do(Embedded(), "GET", "/peer.js", "Accept-Encoding", coding, "If-None-Match", etag)
+		wantStatus(t, other, http.StatusOK)
+	}
+}
+
+func TestEmbeddedCompresses(t *testing.T) {
+	plain := bodyOf(t, do(Embedded(), "GET", "/inbox.js"))
+	for accept, want := range map[string]string{
+		"":                       "",
+		"br":                     "",
+		"gzip":                   "gzip",
+		"br, GZIP;q=0.5":         "gzip",
+		"gzip; q=0":              "",
+		"gzip;q=0.000, identity": "",
+		"x-gzip":                 "",
+	} {
+		answer := do(Embedded(), "GET", "/inbox.js", "Accept-Encoding", accept)
+		if got := answer.Header.Get("Content-Encoding"); got != want {
+			t.Errorf("Accept-Encoding %q: got %q, want %q", accept, got, want)
+		}
+		if answer.Header.Get("Vary") != "Accept-Encoding" {
+			t.Errorf("Accept-Encoding %q: got no Vary", accept)
+		}
+		if got := decoded(t, answer); got != plain {
+			t.Errorf("Accept-Encoding %q: another file arrived", accept)
+		}
+	}
+}
+
+func decoded(t *testing.T, answer *http.Response) string {
+	t.Helper()
+	body := bodyOf(t, answer)
+	if answer.Header.Get("Content-Encoding") == "" {
+		return body
+	}
+	r, err := gzip.NewReader(strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(plain)
+}
+
+func TestEmbeddedRangeIsOfThePlainFile(t *testing.T) {
+	answer := do(Embedded(), "GET", "/index.html", "Accept-Encoding", "gzip", "Range", "bytes=0-14")
+	wantStatus(t, answer, http.StatusPartialContent)
+	if got := bodyOf(t, answer); got != "<!doctype html>" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// The policy forbids inline code, so a page that has any is broken without a
+// sound; and everything that a page names must be among the embedded files.
+func TestPagesObeyTheirPolicy(t *testing.T) {
+	inline := regexp.MustCompile(`<script(?:[^>]*)>[^<]|<style|\sstyle=|\son[a-z]+=|javascript:`)
+	reference := regexp.MustCompile(`(?:src|href|from|import)[= ]["']([^"'#]+)["']`)
+	pages := loadEmbedded()
+	for name, p := range pages {
+		if !strings.HasSuffix(name, ".html") && !strings.HasSuffix(name, ".js") || strings.HasPrefix(name, "third-party/") {
+			continue
+		}
+		if found := inline.Find(p.plain); found != nil && strings.HasSuffix(name, ".html") {
+			t.Errorf("%s: inline code at %q", name, found)
+		}
+		for _, match := range reference.FindAllSubmatch(p.plain, -1) {
+			target := strings.TrimPrefix(strings.TrimPrefix(string(match[1]), "/"), "./")
+			if _, ok := pages[target]; !ok && target != "" {
+				t.Errorf("%s: refers to %q, which is not there", name, match[1])
+			}
+		}
+	}
+}
+
+// A file that somebody adds must be served, unless it is known not to be a page.
+func TestEmbeddedHoldsEveryPage(t *testing.T) {
+	private := regexp.MustCompile(`(\.go|\.d\.ts|tsconfig\.json|404\.html)$|^testdata`)
+	pages := loadEmbedded()
+	err := fs.WalkDir(os.DirFS("."), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || private.MatchString(name) {
+			return err
+		}
+		if p, ok := pages[name]; !ok || p.mediaType == "" {
+			t.Errorf("%s: not embedded, or of unknown type", name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func BenchmarkEmbedded(b *testing.B) {
+	pages := Embedded()
+	r := httptest.NewRequest("GET", "/send.html", nil)
+	r.Header.Set("Accept-Encoding", "gzip")
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		pages.ServeHTTP(w, r)
+	}
+}
+
+func ExampleEmbedded() {
+	answer := do(Embedded(), "GET", "/send.html")
+	fmt.Println(answer.StatusCode, answer.Header.Get("Content-Type"))
+	// Output: 200 text/html; charset=utf-8
+}

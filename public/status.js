@@ -1,0 +1,112 @@
+/**
+ * What a page tells its person: one sentence on how things are, one on what to
+ * do, and a countdown while the server asked for a pause.
+ */
+
+/**
+ * @typedef {import('./inbox.js').Inbox} Inbox
+ * @typedef {import('./inbox.js').InboxError} InboxError
+ * @typedef {'calm'|'busy'|'good'|'bad'} Tone
+ * @typedef {{tone: Tone, title: string, hint?: string}} Notice
+ */
+
+/** Troubles that both pages share, by a name of our own. @satisfies {Record<string, Notice>} */
+export const troubles = {
+  'bad-link': {tone: 'bad', title: 'This link is incomplete', hint: 'Copy the whole link again, or start over from the first page.'},
+  'insecure': {tone: 'bad', title: 'This page is not on a secure connection', hint: 'Browsers only share a camera over https. Open the same address with https:// in front.'},
+  'unsupported': {tone: 'bad', title: 'This browser cannot make video calls', hint: 'Use a current version of Firefox, Chrome, Edge or Safari.'},
+  'superseded': {tone: 'busy', title: 'Opened in another tab', hint: 'The newest tab with this link is the one that works.'},
+  'offline': {tone: 'bad', title: 'This device is offline', hint: 'It connects by itself when the network is back.'},
+  'unreachable': {tone: 'bad', title: 'The server cannot be reached', hint: 'Trying again by itself.'},
+  'limited': {tone: 'bad', title: 'Too many requests', hint: 'The server asked for a pause. Trying again by itself.'},
+  'full': {tone: 'bad', title: 'The server is full', hint: 'Trying again by itself.'},
+  'stopping': {tone: 'busy', title: 'The server is restarting', hint: 'Trying again by itself.'},
+  'locked': {tone: 'bad', title: 'This room is in use with another secret', hint: 'Copy the whole link again, or start over from the first page.'},
+  'unexpected': {tone: 'bad', title: 'The server gave an unexpected answer', hint: 'Trying again by itself.'},
+};
+
+/** @param {InboxError} error */
+export function troubleOf(error) {
+  if (error.code === 'network') return navigator.onLine ? troubles.unreachable : troubles.offline;
+  if (error.code === 'stopping') return troubles.stopping;
+  if (error.status === 429) return troubles.limited;
+  if (error.status === 503) return troubles.full;
+  if (error.status === 401) return troubles.locked;
+  return troubles.unexpected;
+}
+
+/** The notice on a page. Its text is read out; the ticking number beside it is not. */
+export class StatusView {
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #timer;
+  #root;
+
+  /** @param {HTMLElement} root */
+  constructor(root) {
+    this.#root = root;
+  }
+
+  /**
+   * @param {Notice} notice
+   * @param {number} [until] when the next attempt is made, as Date.now() tells time
+   */
+  show({tone, title, hint = ''}, until = 0) {
+    this.#root.dataset.tone = tone;
+    this.#write('.status-title', title);
+    this.#write('.status-hint', hint);
+    clearInterval(this.#timer);
+    this.#count(until);
+    if (until > Date.now()) this.#timer = setInterval(() => this.#count(until), 500);
+  }
+
+  /** @param {number} until */
+  #count(until) {
+    const seconds = Math.ceil((until - Date.now()) / 1000);
+    this.#write('.status-countdown', seconds > 0 ? `Next try in ${seconds} s.` : '');
+    if (seconds <= 0) clearInterval(this.#timer);
+  }
+
+  /**
+   * Writes only what changed, so that nothing is read out twice.
+   * @param {string} selector
+   * @param {string} text
+   */
+  #write(selector, text) {
+    const element = this.#root.querySelector(selector);
+    if (element && element.textContent !== text) element.textContent = text;
+  }
+}
+
+/** Follows an inbox: which trouble it has now, if any. */
+export class Troubles {
+  /** @type {Notice | null} */
+  notice = null;
+  until = 0;
+
+  /**
+   * @param {Inbox} inbox
+   * @param {() => void} changed
+   */
+  constructor(inbox, changed) {
+    inbox.addEventListener('error', event => {
+      const {detail} = /** @type {CustomEvent<InboxError>} */ (event);
+      if (!detail.retryIn) return;
+      this.#set(troubleOf(detail), detail.retryAfter ? Date.now() + detail.retryIn * 1000 : 0, changed);
+    });
+    inbox.addEventListener('status', () => {
+      if (inbox.status === 'superseded') this.#set(troubles.superseded, 0, changed);
+      if (inbox.status === 'open') this.#set(null, 0, changed);
+    });
+  }
+
+  /**
+   * @param {Notice | null} notice
+   * @param {number} until
+   * @param {() => void} changed
+   */
+  #set(notice, until, changed) {
+    this.notice = notice;
+    this.until = until;
+    changed();
+  }
+}

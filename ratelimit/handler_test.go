@@ -1,0 +1,169 @@
+package ratelimit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func ok(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ok") }
+
+func get(h http.Handler, path, peer string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("GET", path, nil)
+	r.RemoteAddr = peer + ":1234"
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// limited is Requests with a budget of 3 and one more every half second.
+func limited() *Requests {
+	return &Requests{
+		Limiter: NewLimiter(Budget{PerSecond: 2, Burst: 3}, 0), Addr: new(Clients).Addr,
+		Free: func(r *http.Request) bool { return r.URL.Path == "/healthz" },
+	}
+}
+
+func TestRequestsAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limited()
+		h := l.Handler(http.HandlerFunc(ok))
+		for i := range 5 {
+			w := get(h, "/", "192.0.2.1")
+			if want := []int{200, 200, 200, 429, 429}[i]; w.Code != want {
+				t.Errorf("request %d: got %d, want %d", i, w.Code, want)
+			}
+		}
+		if w := get(h, "/", "192.0.2.2"); w.Code != 200 {
+			t.Errorf("another address: got %d", w.Code)
+		}
+		if w := get(h, "/healthz", "192.0.2.1"); w.Code != 200 {
+			t.Errorf("a free request: got %d", w.Code)
+		}
+		time.Sleep(500 * time.Millisecond)
+		if w := get(h, "/", "192.0.2.1"); w.Code != 200 || l.Refused() != 2 {
+			t.Errorf("after a token came: got %d and %d refused, want 200 and 2", w.Code, l.Refused())
+		}
+	})
+}
+
+func TestRefusalExplainsItself(t *testing.T) {
+	l := limited()
+	l.Limiter = NewLimiter(Budget{PerSecond: 0.1, Burst: 1}, 0)
+	h := l.Handler(http.HandlerFunc(ok))
+	get(h, "/", "192.0.2.1")
+	w := get(h, "/", "192.0.2.1")
+	for name, want := range map[string]string{
+		"Retry-After": "10", "RateLimit": `"requests";r=0;t=10`, "RateLimit-Policy": `"requests";q=1;w=10`,
+		"Content-Type": "application/problem+json", "Cache-Control": "no-store", "Connection": "close",
+	} {
+		if got := w.Header().Get(name); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	var p struct{ Type, Title, Detail, Limit string }
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+		t.Fatal(err)
+	}
+	if p.Type != "urn:inbox:problem:rate-limited" || p.Limit != "requests" || p.Title == "" || !strings.Contains(p.Detail, "1 requests") {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func TestDryRunRefusesNothing(t *testing.T) {
+	l := limited()
+	l.DryRun = true
+	h := l.Handler(http.HandlerFunc(ok))
+	for range 5 {
+		if w := get(h, "/", "192.0.2.1"); w.Code != 200 {
+			t.Errorf("got %d, want 200", w.Code)
+		}
+	}
+	if l.Refused() != 2 {
+		t.Errorf("got %d counted, want 2", l.Refused())
+	}
+}
+
+// TestFloodIsSlowed: of a closed-loop flooder's requests each refused one takes
+// its time, unless the room for that is full; a client that leaves is let go.
+func TestFloodIsSlowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limited()
+		l.Delay, l.MaxDelayed = time.Second, 2
+		h := l.Handler(http.HandlerFunc(ok))
+		for range 3 {
+			get(h, "/", "192.0.2.1")
+		}
+		began := time.Now()
+		var mu sync.Mutex
+		var took []time.Duration
+		for range 4 {
+			go func() {
+				get(h, "/", "192.0.2.1")
+				mu.Lock()
+				took = append(took, time.Since(began))
+				mu.Unlock()
+			}()
+			synctest.Wait()
+		}
+		time.Sleep(2 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if want := []time.Duration{0, 0, 500 * time.Millisecond, 500 * time.Millisecond}; fmt.Sprint(took) != fmt.Sprint(want) {
+			t.Errorf("got refusals after %v, want %v", took, want)
+		}
+		for range 5 { // empty the bucket again
+			l.Limiter.Charge(netip.MustParseAddr("192.0.2.1"), time.Now())
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(10*time.Millisecond, cancel)
+		asked := time.Now()
+		r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+		r.RemoteAddr = "192.0.2.1:1"
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if got := time.Since(asked); got != 10*time.Millisecond {
+			t.Errorf("held a client that left for %v", got)
+		}
+		if l.delayed.Load() != 0 {
+			t.Errorf("got %d places in use, want none", l.delayed.Load())
+		}
+	})
+}
+
+func TestHeldRequestsAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		held := &Held{Max: 2, Addr: new(Clients).Addr, Holds: func(r *http.Request) bool { return r.URL.Path == "/inbox" }}
+		h := held.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/inbox" {
+				<-release
+			}
+		}))
+		for _, peer := range []string{"192.0.2.1", "192.0.2.1", "192.0.2.2"} {
+			go get(h, "/inbox", peer)
+		}
+		synctest.Wait()
+		if w := get(h, "/inbox", "192.0.2.1"); w.Code != 429 || w.Header().Get("RateLimit-Policy") != `"held";q=2` {
+			t.Errorf("the third: got %d %v, want 429", w.Code, w.Header())
+		}
+		if w := get(h, "/", "192.0.2.1"); w.Code != 200 {
+			t.Errorf("one that is not held: got %d", w.Code)
+		}
+		if held.Now() != 3 || held.Refused() != 1 {
+			t.Errorf("got %d held and %d refused, want 3 and 1", held.Now(), held.Refused())
+		}
+		close(release)
+		synctest.Wait()
+		if w := get(h, "/inbox", "192.0.2.1"); w.Code != 200 || held.Now() != 0 {
+			t.Errorf("after the others ended: got %d with %d held", w.Code, held.Now())
+		}
+	})
+}

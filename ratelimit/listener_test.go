@@ -1,0 +1,187 @@
+package ratelimit
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+)
+
+// listen starts a limited listener whose connections are handed to the test.
+func listen(t *testing.T, limits ConnLimits, clients *Clients) (*Listener, <-chan net.Conn) {
+	t.Helper()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if clients == nil {
+		clients = &Clients{}
+	}
+	l := NewListener(inner, limits, clients)
+	t.Cleanup(func() { l.Close() })
+	accepted := make(chan net.Conn, 100)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				close(accepted)
+				return
+			}
+			accepted <- c
+		}
+	}()
+	return l, accepted
+}
+
+// dialFrom connects from one of the loopback addresses.
+func dialFrom(t *testing.T, l net.Listener, from string) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	c, err := d.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// refused reports whether the server has closed the connection.
+func refused(t *testing.T, c net.Conn) bool {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	_, err := c.Read(make([]byte, 1))
+	return !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+func TestListenerRefusesByClosing(t *testing.T) {
+	l, accepted := listen(t, ConnLimits{MaxPerAddr: 2}, nil)
+	first, second := dialFrom(t, l, "127.0.0.2"), dialFrom(t, l, "127.0.0.2")
+	served := <-accepted
+	<-accepted
+	third := dialFrom(t, l, "127.0.0.2")
+	other := dialFrom(t, l, "127.0.0.3")
+	<-accepted // the other's: Accept went on
+	if refused(t, first) || refused(t, second) || !refused(t, third) || refused(t, other) {
+		t.Error("want the third connection of one address refused, and it alone")
+	}
+	served.Close()
+	served.Close() // gives its place back once
+	if c := dialFrom(t, l, "127.0.0.2"); refused(t, c) {
+		t.Error("refused after a place became free")
+	}
+	if c := dialFrom(t, l, "127.0.0.2"); !refused(t, c) {
+		t.Error("closing twice gave back two places")
+	}
+	if s := l.Stats(); s.Open != 3 || s.Accepted != 4 || s.RefusedAddr != 2 {
+		t.Errorf("got %+v, want 3 open, 4 accepted, 2 refused", s)
+	}
+}
+
+func TestListenerLimitsAllTogether(t *testing.T) {
+	l, accepted := listen(t, ConnLimits{Max: 2}, nil)
+	dialFrom(t, l, "127.0.0.2")
+	c := <-accepted
+	dialFrom(t, l, "127.0.0.3")
+	<-accepted
+	if !refused(t, dialFrom(t, l, "127.0.0.4")) {
+		t.Error("the third connection was not refused")
+	}
+	c.Close()
+	if refused(t, dialFrom(t, l, "127.0.0.4")) {
+		t.Error("refused after a place became free")
+	}
+}
+
+func TestListenerLimitsNewConnections(t *testing.T) {
+	l, _ := listen(t, ConnLimits{Rate: Budget{PerSecond: 0.001, Burst: 3}}, nil)
+	for i := range 6 {
+		if got, want := refused(t, dialFrom(t, l, "127.0.0.2")), i >= 3; got != want {
+			t.Errorf("connection %d: got refused %v, want %v", i, got, want)
+		}
+	}
+	if refused(t, dialFrom(t, l, "127.0.0.3")) {
+		t.Error("another address was refused")
+	}
+}
+
+func TestProxiesAndDryRunsAreNotRefused(t *testing.T) {
+	limits := ConnLimits{MaxPerAddr: 1, Rate: Budget{PerSecond: 0.001, Burst: 1}}
+	trusted := &Clients{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}}
+	dry := limits
+	dry.DryRun, dry.Max = true, 1
+	for name, row := range map[string]struct {
+		limits  ConnLimits
+		clients *Clients
+	}{"proxy": {limits, trusted}, "dry run": {dry, nil}} {
+		l, _ := listen(t, row.limits, row.clients)
+		for range 4 {
+			if refused(t, dialFrom(t, l, "127.0.0.2")) {
+				t.Errorf("%s: refused", name)
+			}
+		}
+		if s := l.Stats(); row.limits.DryRun != (s.RefusedAddr > 0 && s.RefusedRate > 0 && s.RefusedTotal > 0) {
+			t.Errorf("%s: got %+v", name, s)
+		}
+	}
+}
+
+func TestRefusedConnectionsAreHeldAWhile(t *testing.T) {
+	l, accepted := listen(t, ConnLimits{MaxPerAddr: 1, Hold: 300 * time.Millisecond, MaxHeld: 2}, nil)
+	dialFrom(t, l, "127.0.0.2")
+	<-accepted
+	began := time.Now()
+	held := []net.Conn{dialFrom(t, l, "127.0.0.2"), dialFrom(t, l, "127.0.0.2")}
+	beyond := dialFrom(t, l, "127.0.0.2")
+	if _, err := beyond.Read(make([]byte, 1)); err == nil || time.Since(began) > 250*time.Millisecond {
+		t.Errorf("got %v after %v, want the one beyond the room closed at once", err, time.Since(began))
+	}
+	for _, c := range held {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("a refused connection was served")
+		}
+	}
+	if took := time.Since(began); took < 300*time.Millisecond {
+		t.Errorf("closed after %v, want 300ms", took)
+	}
+}
+
+func TestUnixSocketPeersCountOnlyInAll(t *testing.T) {
+	inner, err := net.Listen("unix", t.TempDir()+"/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := NewListener(inner, ConnLimits{MaxPerAddr: 1, Max: 3, Rate: Budget{PerSecond: 0.01, Burst: 1}}, &Clients{})
+	defer l.Close()
+	go http.Serve(l, http.NotFoundHandler())
+	for i := range 4 {
+		c, err := net.Dial("unix", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if got, want := refused(t, c), i == 3; got != want {
+			t.Errorf("connection %d: got refused %v, want %v", i, got, want)
+		}
+	}
+}
+
+func TestAcceptedConnectionCanBeAskedAbout(t *testing.T) {
+	l, accepted := listen(t, ConnLimits{}, nil)
+	client := dialFrom(t, l, "127.0.0.2")
+	c := (<-accepted).(*conn)
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(uintptr) {}); err != nil {
+		t.Error(err)
+	}
+	go io.WriteString(client, "x")
+	if _, err := c.NetConn().Read(make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+}

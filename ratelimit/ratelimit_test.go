@@ -1,0 +1,286 @@
+package ratelimit
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func at(seconds float64) time.Time {
+	return epoch.Add(time.Duration(seconds * float64(time.Second)))
+}
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// ip4 and ip6 make different addresses; each ip6 is in a /48 of its own.
+func ip4(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
+
+func TestLimiterRefills(t *testing.T) {
+	l := NewLimiter(Budget{PerSecond: 2, Burst: 3}, 0)
+	for _, step := range []struct {
+		at   float64
+		ok   bool
+		wait time.Duration
+	}{
+		{0, true, 0}, {0, true, 0}, {0, true, 0}, {0, false, 500 * time.Millisecond},
+		{0.25, false, 250 * time.Millisecond}, {0.5, true, 0}, {0.5, false, 500 * time.Millisecond},
+		{100, true, 0}, {100, true, 0}, {100, true, 0}, {100, false, 500 * time.Millisecond},
+	} {
+		if got := l.Take(addr("192.0.2.1"), at(step.at)); got.OK != step.ok || got.Wait != step.wait {
+			t.Errorf("at %v: got %+v, want %v after %v", step.at, got, step.ok, step.wait)
+		}
+	}
+}
+
+func TestLimiterKnowsWhatOneClientIs(t *testing.T) {
+	for _, row := range []struct {
+		a, b string
+		same bool
+	}{
+		{"192.0.2.1", "192.0.2.1", true},
+		{"192.0.2.1", "192.0.2.2", false},
+		{"192.0.2.1", "::ffff:192.0.2.1", true},
+		{"::ffff:192.0.2.1", "::ffff:192.0.2.2", false},
+		{"2001:db8::1", "2001:db8::ffff:1", true},
+		{"2001:db8:0:1::1", "2001:db8:0:2::1", false},
+		{"192.0.2.1", "2001:db8::1", false},
+	} {
+		l := NewLimiter(Budget{PerSecond: 1, Burst: 1}, 0)
+		l.Take(addr(row.a), at(0))
+		if got := !l.Take(addr(row.b), at(0)).OK; got != row.same {
+			t.Errorf("%s and %s: got one client %v, want %v", row.a, row.b, got, row.same)
+		}
+	}
+}
+
+func TestNetworkHasSixteenBudgets(t *testing.T) {
+	l := NewLimiter(Budget{PerSecond: 1, Burst: 10}, 0)
+	granted := 0
+	for subnet := range 100 {
+		for range 10 {
+			a := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 0, 0, byte(subnet)})
+			if l.Take(a, at(0)).OK {
+				granted++
+			}
+		}
+	}
+	if granted != 160 {
+		t.Errorf("got %d requests of one /48 granted, want 160", granted)
+	}
+	if !l.Take(addr("2001:db8:1::"), at(0)).OK {
+		t.Error("another /48 was refused")
+	}
+}
+
+func TestZeroSwitchesOff(t *testing.T) {
+	l := NewLimiter(Budget{}, 0)
+	for range 1000 {
+		l.Charge(ip4(1), at(0))
+		if !l.Take(ip4(1), at(0)).OK || !l.Ready(ip4(1), at(0)).OK {
+			t.Fatal("refused by a limiter that is off")
+		}
+	}
+	if l.Len() != 0 {
+		t.Errorf("got %d entries, want none", l.Len())
+	}
+}
+
+func TestChargeGoesIntoDebt(t *testing.T) {
+	l := NewLimiter(Budget{PerSecond: 1, Burst: 2}, 0)
+	for range 5 {
+		l.Charge(ip4(1), at(0))
+	}
+	if got := l.Ready(ip4(1), at(0)); got.OK || got.Wait != 4*time.Second {
+		t.Errorf("got %+v, want a wait of 4s", got)
+	}
+	if !l.Ready(ip4(1), at(4)).OK || !l.Ready(ip4(2), at(0)).OK {
+		t.Error("refused one without debt")
+	}
+}
+
+func TestReadyTakesAndRemembersNothing(t *testing.T) {
+	l := NewLimiter(Budget{PerSecond: 1, Burst: 1}, 0)
+	for i := range 100 {
+		if !l.Ready(ip4(i%3), at(0)).OK {
+			t.Fatal("refused")
+		}
+	}
+	if l.Len() != 0 {
+		t.Errorf("got %d entries, want none", l.Len())
+	}
+}
+
+// TestFullBucketsAreForgotten: traffic that stays within its budget leaves a
+// table no larger than what is in debt.
+func TestFullBucketsAreForgotten(t *testing.T) {
+	l := NewLimiter(Budget{PerSecond: 100, Burst: 100}, 0)
+	for i := range 10000 {
+		l.Take(ip4(i), at(float64(i)/1000))
+	}
+	if n := l.Len(); n > 200 {
+		t.Errorf("got %d entries, want about the 10 that are in debt", n)
+	}
+	l.Sweep(at(100))
+	if n := l.Len(); n > limiterShards {
+		t.Errorf("got %d entries after a sweep, want one a shard", n)
+	}
+}
+
+// TestAttackerEvictsNobodysDebt fills the table with addresses in debt: the
+// table stays bounded, a debtor stays one, and newcomers share.
+func TestAttackerEvictsNobodysDebt(t *testing.T) {
+	const size = 1024
+	l := NewLimiter(Budget{PerSecond: 1, Burst: 5}, size)
+	debtor := addr("192.0.2.1")
+	for range 5 {
+		l.Take(debtor, at(0))
+	}
+	refused := 0
+	for i := range 100 * size {
+		if !l.Take(ip4(i), at(0)).OK {
+			refused++
+		}
+	}
+	if n := l.Len(); n > size {
+		t.Errorf("got %d entries, want at most %d", n, size)
+	}
+	if l.Take(debtor, at(0)).OK {
+		t.Error("the debtor's debt was forgotten")
+	}
+	if want := 100*size - size - 5*overflowBuckets; refused < want {
+		t.Errorf("got %d newcomers refused, want %d: they share what is left", refused, want)
+	}
+	if !l.Take(ip4(7_000_000), at(6)).OK {
+		t.Error("a newcomer was refused after the debts were paid")
+	}
+}
+
+// TestDebtorInFrontShieldsNobody: one in deep debt, unused for long, does not
+// keep the full buckets behind it in the table.
+func TestDebtorInFrontShieldsNobody(t *testing.T) {
+	l := NewLimiter(Budget{PerSecond: 1, Burst: 5}, limiterShards) // one entry a shard
+	for range 100 {
+		l.Charge(ip4(0), at(0))
+	}
+	for i := range 1000 {
+		if !l.Take(ip4(i+1), at(float64(10*i))).OK {
+			t.Fatalf("newcomer %d was refused", i)
+		}
+	}
+}
+
+func TestLimiterAtOnce(t *testing.T) {
+	l := NewLimiter(Budget{PerSecond: 1, Burst: 10}, 64)
+	done := make(chan int)
+	for range 8 {
+		go func() {
+			granted := 0
+			for range 1000 {
+				i := rand.IntN(100)
+				if l.Take(ip4(i), at(0)).OK {
+					granted++
+				}
+				l.Ready(ip4(i), at(0))
+				l.Sweep(at(0))
+			}
+			done <- granted
+		}()
+	}
+	granted := 0
+	for range 8 {
+		granted += <-done
+	}
+	if most := 10 * (100 + overflowBuckets); granted > most {
+		t.Errorf("got %d granted, want at most %d", granted, most)
+	}
+}
+
+func TestPasswords(t *testing.T) {
+	p := NewPasswords(Budget{PerSecond: 0.1, Burst: 10}, time.Minute, 100)
+	owner, stranger, other := ip4(1), ip4(2), ip4(3)
+	p.Right(owner, "bob", at(0))
+	for range 10 {
+		if !p.May(stranger, "bob", at(0)).OK {
+			t.Fatal("refused within the budget")
+		}
+		p.Wrong(stranger, "bob", at(0))
+	}
+	for _, row := range []struct {
+		what string
+		addr netip.Addr
+		name string
+		at   float64
+		want bool
+	}{
+		{"the stranger", stranger, "bob", 0, false},
+		{"the stranger at another name", stranger, "carol", 0, false},
+		{"another address at the name", other, "bob", 0, false},
+		{"another address at another name", other, "carol", 0, true},
+		{"the owner", owner, "bob", 0, true},
+		{"the owner, long after", owner, "bob", 61, true},
+		{"the stranger after a token came", stranger, "bob", 10, true},
+	} {
+		if got := p.May(row.addr, row.name, at(row.at)); got.OK != row.want {
+			t.Errorf("%s: got %+v, want %v", row.what, got, row.want)
+		}
+	}
+	if p.Refused() != 3 {
+		t.Errorf("got %d refused, want 3", p.Refused())
+	}
+}
+
+func TestOwnerIsForgotten(t *testing.T) {
+	p := NewPasswords(Budget{PerSecond: 0.0001, Burst: 1}, time.Minute, 100)
+	p.Right(ip4(1), "bob", at(0))
+	p.Wrong(ip4(2), "bob", at(0))
+	for _, row := range []struct {
+		at   float64
+		want bool
+	}{{59, true}, {60, false}, {1000, false}} {
+		if got := p.May(ip4(1), "bob", at(row.at)).OK; got != row.want {
+			t.Errorf("%v s after: got %v, want %v", row.at, got, row.want)
+		}
+	}
+	p.Right(ip4(1), "bob", at(100))
+	p.Right(ip4(1), "bob", at(161))
+	if !p.May(ip4(1), "bob", at(220)).OK {
+		t.Error("an owner that keeps coming was forgotten")
+	}
+}
+
+func TestOwnersAreBounded(t *testing.T) {
+	p := NewPasswords(Budget{PerSecond: 1, Burst: 1}, time.Minute, 100)
+	for i := range 10000 {
+		p.Right(ip4(i), fmt.Sprint(i), at(float64(i)/100))
+	}
+	if n := len(p.owners.young) + len(p.owners.old); n > 100 {
+		t.Errorf("got %d owners remembered, want at most 100", n)
+	}
+}
+
+func BenchmarkTake(b *testing.B) {
+	l := NewLimiter(Budget{PerSecond: 1e6, Burst: 1e6}, 0)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			l.Take(ip4(i&1023), time.Now())
+		}
+	})
+}
+
+// BenchmarkFullTable reports what one remembered address costs.
+func BenchmarkFullTable(b *testing.B) {
+	for b.Loop() {
+		before := heap()
+		l := NewLimiter(Budget{PerSecond: 1, Burst: 2}, 0)
+		for i := range 2 * DefaultTableSize {
+			l.Take(ip4(i), at(0))
+			l.Take(ip4(i), at(0))
+		}
+		b.ReportMetric(float64(heap()-before)/float64(l.Len()), "B/address")
+	}
+}

@@ -1,0 +1,34 @@
+package tlsmgr_test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+
+	"inbox/tlsmgr"
+)
+
+// A server shows whatever certificate its source has, and lets it run beside.
+func ExampleNew() {
+	source, err := tlsmgr.New(tlsmgr.Config{CertFile: "server.crt", KeyFile: "server.key"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go source.Run(ctx)
+
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{Handler: http.NotFoundHandler()}
+	defer server.Close()
+	go server.Serve(tls.NewListener(listener, source.TLSConfig()))
+
+	fmt.Println(source.State()[0].Name, "is served from a", source.State()[0].Source, "certificate")
+	// Output: localhost is served from a self-signed certificate
+}

@@ -1,0 +1,171 @@
+package tlsmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// checkFiles is how often the files are looked at. A look is two stat calls.
+const checkFiles = time.Second
+
+// settleTime is how old a file must be before its time stamp is trusted to
+// change with its content: file systems count in steps of up to two seconds.
+const settleTime = 2 * time.Second
+
+// files serves the pair in two files to every hello, and follows changes.
+type files struct {
+	certFile, keyFile string
+	log               *slog.Logger
+	interval          time.Duration
+	current           atomic.Pointer[tls.Certificate]
+
+	mu      sync.Mutex
+	seen    pairStamp // of the last reading
+	settled bool      // whether seen can be trusted
+	lastErr error     // of the last reading
+}
+
+func newFiles(c Config) (*files, error) {
+	f := &files{certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: checkFiles}
+	f.seen, f.settled = f.stamp()
+	cert, err := loadPair(f.certFile, f.keyFile, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("%w; mend the files, or move both away to be given a self-signed certificate", err)
+	}
+	f.current.Store(cert)
+	f.log.Info("certificate", "source", "file", "file", f.certFile, "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
+	return f, nil
+}
+
+func (f *files) TLSConfig() *tls.Config {
+	return serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.current.Load(), nil })
+}
+
+func (f *files) HTTPHandler(fallback http.Handler) http.Handler { return fallback }
+
+func (f *files) Run(ctx context.Context) error {
+	every(ctx, f.interval, f.check)
+	return nil
+}
+
+func (f *files) Reload() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen, f.settled = f.stamp()
+	f.readLocked(true)
+}
+
+func (f *files) State() []NameState {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return statesOf(f.current.Load().Leaf, "file", f.lastErr, time.Time{})
+}
+
+// check reads the files when they changed. A pair that was bad is read again
+// each time, since the writing of it may not have been over; it is spoken of
+// once.
+func (f *files) check() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	stamp, settled := f.stamp()
+	changed := stamp != f.seen
+	if !changed && f.settled && f.lastErr == nil {
+		return
+	}
+	f.seen, f.settled = stamp, settled
+	f.readLocked(changed)
+}
+
+// readLocked takes what the files hold now, if that is any good.
+func (f *files) readLocked(speak bool) {
+	cert, err := loadPair(f.certFile, f.keyFile, time.Now())
+	news := err != nil && (f.lastErr == nil || f.lastErr.Error() != err.Error())
+	f.lastErr = err
+	switch {
+	case err != nil && (speak || news):
+		f.log.Warn("the new certificate is not usable, the old one stays", "err", err)
+	case err == nil && !cert.Leaf.Equal(f.current.Load().Leaf):
+		f.current.Store(cert)
+		f.log.Info("certificate replaced", "source", "file", "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
+	}
+}
+
+// pairStamp changes when one of the two files does. Stat follows links, so a
+// link that is turned to another file changes it too.
+type pairStamp struct{ cert, key fileStamp }
+
+type fileStamp struct {
+	modified time.Time
+	size     int64
+	inode    uint64
+}
+
+// stamp also tells whether the stamp is old enough to be trusted.
+func (f *files) stamp() (stamp pairStamp, settled bool) {
+	stamp = pairStamp{stampOf(f.certFile), stampOf(f.keyFile)}
+	young := time.Now().Add(-settleTime)
+	return stamp, stamp.cert.modified.Before(young) && stamp.key.modified.Before(young)
+}
+
+func stampOf(path string) fileStamp {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fileStamp{}
+	}
+	// UTC drops the location, so that stamps compare with ==.
+	return fileStamp{info.ModTime().UTC().Round(0), info.Size(), inode(info)}
+}
+
+// loadPair reads a chain and its key, and returns them only when a client
+// could accept them now.
+func loadPair(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
+	chain, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate: %w", err)
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	cert, err := parsePair(chain, key, now)
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
+	}
+	return cert, nil
+}
+
+func parsePair(chain, key []byte, now time.Time) (*tls.Certificate, error) {
+	if encrypted(key) {
+		return nil, errors.New("the key is locked with a passphrase; unlock it with «openssl pkey -in KEY -out NEWKEY»")
+	}
+	cert, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return nil, err
+	}
+	return &cert, inTime(cert.Leaf, now)
+}
+
+func encrypted(key []byte) bool {
+	block, _ := pem.Decode(key)
+	return block != nil && (block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "")
+}
+
+func inTime(c *x509.Certificate, now time.Time) error {
+	switch {
+	case now.After(c.NotAfter):
+		return fmt.Errorf("it ended on %s", c.NotAfter.Format(time.RFC1123))
+	case now.Before(c.NotBefore):
+		return fmt.Errorf("it begins only on %s; is the clock right?", c.NotBefore.Format(time.RFC1123))
+	}
+	return nil
+}

@@ -1,0 +1,242 @@
+package tlsmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func startFiles(t *testing.T, p pairFiles) (*files, *logBuffer) {
+	t.Helper()
+	log, buf := newLog()
+	s, err := New(Config{CertFile: p.cert, KeyFile: p.key, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.(*files), buf
+}
+
+func TestFilesFollowChanges(t *testing.T) {
+	p := newPairFiles(t)
+	chain, key := goodPair(t, "one.example")
+	p.write(t, chain, key)
+	f, buf := startFiles(t, p)
+	if got := served(t, f); got != "one.example" {
+		t.Fatalf("served %q at first, want one.example", got)
+	}
+	chain, key = goodPair(t, "two.example")
+	p.write(t, chain, key)
+	f.check()
+	if got := served(t, f); got != "two.example" {
+		t.Errorf("served %q after the change, want two.example", got)
+	}
+	f.check()
+	if n := buf.count("certificate replaced"); n != 1 {
+		t.Errorf("the change was logged %d times, want once", n)
+	}
+}
+
+// A rewrite within one step of the file system's clock, in place and of the
+// same size, leaves the stamp as it was.
+func TestFilesDistrustYoungStamps(t *testing.T) {
+	p := newPairFiles(t)
+	one, oneKey := goodPair(t, "one.example")
+	two, twoKey := goodPair(t, "two.example")
+	for len(one) != len(two) { // the length of a signature varies
+		two, twoKey = goodPair(t, "two.example")
+	}
+	now := time.Now()
+	p.write(t, one, oneKey)
+	setTimes(t, now, p.cert, p.key)
+	f, _ := startFiles(t, p)
+	p.write(t, two, twoKey)
+	setTimes(t, now, p.cert, p.key)
+	f.check()
+	if got := served(t, f); got != "two.example" {
+		t.Errorf("served %q, want two.example", got)
+	}
+}
+
+func TestFilesLeftAloneWhenUnchanged(t *testing.T) {
+	p := newPairFiles(t)
+	chain, key := goodPair(t, "one.example")
+	p.write(t, chain, key)
+	setTimes(t, time.Now().Add(-time.Hour), p.cert, p.key)
+	f, _ := startFiles(t, p)
+	before := f.current.Load()
+	f.check()
+	f.Reload()
+	if f.current.Load() != before {
+		t.Error("the certificate was replaced although the files had not changed")
+	}
+}
+
+func setTimes(t *testing.T, at time.Time, paths ...string) {
+	t.Helper()
+	for _, path := range paths {
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestBadPairNeverReplacesAGoodOne(t *testing.T) {
+	chain, key := goodPair(t, "new.example")
+	_, otherKey := goodPair(t, "other.example")
+	past, pastKey := makePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	future, futureKey := makePair(t, "future.example", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
+	for _, tt := range []struct {
+		name       string
+		chain, key []byte
+	}{
+		{"half written", chain[:len(chain)/2], key},
+		{"empty", nil, key},
+		{"mismatched", chain, otherKey},
+		{"expired", past, pastKey},
+		{"not yet valid", future, futureKey},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPairFiles(t)
+			good, goodKey := goodPair(t, "good.example")
+			p.write(t, good, goodKey)
+			f, buf := startFiles(t, p)
+			p.write(t, tt.chain, tt.key)
+			for range 3 {
+				f.check()
+			}
+			if got := served(t, f); got != "good.example" {
+				t.Errorf("served %q, want good.example", got)
+			}
+			if n := buf.count("not usable"); n != 1 {
+				t.Errorf("logged %d times, want once:\n%s", n, buf)
+			}
+			if err := f.State()[0].LastError; err == nil {
+				t.Error("State has no LastError")
+			}
+			p.write(t, chain, key)
+			f.check()
+			if got := served(t, f); got != "new.example" {
+				t.Errorf("served %q once the files were whole, want new.example", got)
+			}
+			if err := f.State()[0].LastError; err != nil {
+				t.Errorf("State still has LastError %v", err)
+			}
+		})
+	}
+}
+
+func TestFilesSurviveTheirRemoval(t *testing.T) {
+	p := newPairFiles(t)
+	chain, key := goodPair(t, "one.example")
+	p.write(t, chain, key)
+	f, buf := startFiles(t, p)
+	os.Remove(p.key)
+	f.check()
+	if got := served(t, f); got != "one.example" {
+		t.Errorf("served %q, want one.example", got)
+	}
+	if buf.count("read key") != 1 {
+		t.Errorf("the log does not say that the key cannot be read:\n%s", buf)
+	}
+}
+
+func TestFilesFollowLinks(t *testing.T) {
+	p := newPairFiles(t)
+	dir := filepath.Dir(p.cert)
+	for _, name := range []string{"one", "two"} {
+		chain, key := goodPair(t, name+".example")
+		write(t, filepath.Join(dir, name+".crt"), chain)
+		write(t, filepath.Join(dir, name+".key"), key)
+	}
+	turn := func(name string) {
+		for path, ending := range map[string]string{p.cert: ".crt", p.key: ".key"} {
+			os.Remove(path)
+			if err := os.Symlink(name+ending, path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	turn("one")
+	f, _ := startFiles(t, p)
+	turn("two")
+	f.check()
+	if got := served(t, f); got != "two.example" {
+		t.Errorf("served %q after the link was turned, want two.example", got)
+	}
+}
+
+func TestUnusableFilesAreRefusedAtStart(t *testing.T) {
+	chain, key := goodPair(t, "one.example")
+	_, otherKey := goodPair(t, "two.example")
+	past, pastKey := makePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	locked := pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")})
+	for _, tt := range []struct {
+		name       string
+		chain, key []byte
+		want       string
+	}{
+		{"certificate missing", nil, key, "read certificate"},
+		{"key missing", chain, nil, "read key"},
+		{"not PEM", []byte("hello"), key, "server.crt"},
+		{"mismatched", chain, otherKey, "private key does not match"},
+		{"expired", past, pastKey, "it ended on"},
+		{"locked key", chain, locked, "passphrase"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPairFiles(t)
+			for path, data := range map[string][]byte{p.cert: tt.chain, p.key: tt.key} {
+				if data != nil {
+					write(t, path, data)
+				}
+			}
+			_, err := New(Config{CertFile: p.cert, KeyFile: p.key, StateDir: t.TempDir()})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("New: got error %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestFilesRunFollowsWhileServing(t *testing.T) {
+	p := newPairFiles(t)
+	chain, key := goodPair(t, "one.example")
+	p.write(t, chain, key)
+	f, _ := startFiles(t, p)
+	f.interval = time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	var background sync.WaitGroup
+	background.Go(func() { f.Run(ctx) })
+	defer background.Wait()
+	defer cancel()
+	chain, key = goodPair(t, "two.example")
+	p.write(t, chain, key)
+	for deadline := time.Now().Add(10 * time.Second); served(t, f) != "two.example"; {
+		if time.Now().After(deadline) {
+			t.Fatal("Run did not take the new files within ten seconds")
+		}
+	}
+}
+
+func TestFilesState(t *testing.T) {
+	p := newPairFiles(t)
+	chain, key := goodPair(t, "one.example")
+	p.write(t, chain, key)
+	f, _ := startFiles(t, p)
+	states := f.State()
+	if len(states) != 1 || states[0].Name != "one.example" || states[0].Source != "file" {
+		t.Errorf("State() = %+v, want one.example from a file", states)
+	}
+	seen, err := handshake(t, f, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := states[0].Fingerprint, Fingerprint(seen.PeerCertificates[0]); got != want {
+		t.Errorf("fingerprint %s, want that of the certificate served, %s", got, want)
+	}
+}

@@ -1,0 +1,124 @@
+package tlsmgr
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// logBuffer is a log that a test can read while it is written.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func (b *logBuffer) count(text string) int { return strings.Count(b.String(), text) }
+
+func newLog() (*slog.Logger, *logBuffer) {
+	b := new(logBuffer)
+	return slog.New(slog.NewTextHandler(b, nil)), b
+}
+
+// makePair returns PEM texts of a certificate for the name, and of its key.
+func makePair(t *testing.T, name string, from, to time.Time) (chain, key []byte) {
+	t.Helper()
+	template, err := selfSignedTemplate(names{dns: []string{name}}, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.NotBefore, template.NotAfter = from, to
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := encode(der, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(bundle, []byte("-----BEGIN PRIVATE KEY"))
+	return bundle[:at], bundle[at:]
+}
+
+// goodPair is a pair that is valid now.
+func goodPair(t *testing.T, name string) (chain, key []byte) {
+	t.Helper()
+	return makePair(t, name, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+}
+
+func write(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pairFiles are the two files of a test.
+type pairFiles struct{ cert, key string }
+
+func newPairFiles(t *testing.T) pairFiles {
+	dir := t.TempDir()
+	return pairFiles{filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")}
+}
+
+func (p pairFiles) write(t *testing.T, chain, key []byte) {
+	t.Helper()
+	write(t, p.cert, chain)
+	write(t, p.key, key)
+}
+
+// handshake connects the source to a client over real TLS and returns what the client saw.
+func handshake(t *testing.T, s Source, client *tls.Config) (tls.ConnectionState, error) {
+	t.Helper()
+	serverEnd, clientEnd := net.Pipe()
+	defer clientEnd.Close()
+	server := tls.Server(serverEnd, s.TLSConfig())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		server.Handshake() // what failed, the client hears too
+		server.Close()
+	}()
+	conn := tls.Client(clientEnd, client)
+	err := conn.Handshake()
+	state := conn.ConnectionState()
+	clientEnd.Close()
+	<-done
+	return state, err
+}
+
+// served is the name of the certificate that a client is shown.
+func served(t *testing.T, s Source) string {
+	t.Helper()
+	state, err := handshake(t, s, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatalf("handshake: %v", err)
+	}
+	return namesOf(state.PeerCertificates[0])[0]
+}

@@ -1,0 +1,312 @@
+package tlsmgr
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// selfSignedFile holds certificate and key together, so that one rename
+	// replaces both.
+	selfSignedFile = "selfsigned.pem"
+	// selfSignedLife is under the 398 and 825 days that browsers and Apple's
+	// systems accept, should somebody install the certificate.
+	selfSignedLife = 365 * 24 * time.Hour
+	// checkSelfSigned is how often its age is looked at.
+	checkSelfSigned = time.Hour
+	// maxNames bounds how many names of earlier networks are carried along.
+	maxNames = 64
+)
+
+// selfSigned serves a certificate that it made itself. A browser warns of it,
+// and remembers the answer for as long as the certificate stays the same:
+// hence it is kept and used again.
+type selfSigned struct {
+	path    string // empty: in memory
+	log     *slog.Logger
+	machine func() names
+	now     func() time.Time
+	current atomic.Pointer[tls.Certificate]
+
+	mu      sync.Mutex // one making at a time
+	lastErr error
+}
+
+func newSelfSigned(c Config) (*selfSigned, error) {
+	s := &selfSigned{log: c.Logger, machine: machineNames, now: time.Now}
+	if c.StateDir != "" {
+		s.path = filepath.Join(c.StateDir, selfSignedFile)
+	}
+	if err := s.start(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *selfSigned) start() error {
+	kept := s.load()
+	if kept != nil {
+		s.current.Store(kept)
+	}
+	if err := s.refresh(); err != nil {
+		return err
+	}
+	leaf := s.current.Load().Leaf
+	s.log.Info("certificate", "source", "self-signed", "fingerprint", Fingerprint(leaf), "notAfter", leaf.NotAfter)
+	return nil
+}
+
+func (s *selfSigned) TLSConfig() *tls.Config {
+	return serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.current.Load(), nil })
+}
+
+func (s *selfSigned) HTTPHandler(fallback http.Handler) http.Handler { return fallback }
+
+func (s *selfSigned) Run(ctx context.Context) error {
+	every(ctx, checkSelfSigned, s.Reload)
+	return nil
+}
+
+func (s *selfSigned) Reload() {
+	if err := s.refresh(); err != nil {
+		s.log.Error("make a self-signed certificate", "err", err)
+	}
+}
+
+func (s *selfSigned) State() []NameState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	leaf := s.current.Load().Leaf
+	return statesOf(leaf, "self-signed", s.lastErr, renewAt(leaf))
+}
+
+// refresh makes another certificate when there is a reason to.
+func (s *selfSigned) refresh() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	want := s.machine()
+	why := s.reasonLocked(want)
+	if why == "" {
+		return nil
+	}
+	cert, bundle, err := makeSelfSigned(want.with(s.namesLocked()), s.now())
+	if s.lastErr = err; err != nil {
+		return fmt.Errorf("make a self-signed certificate: %w", err)
+	}
+	s.current.Store(cert)
+	s.log.Info("made a self-signed certificate", "why", why)
+	s.keepLocked(bundle)
+	return nil
+}
+
+// reasonLocked is why another certificate is needed; empty when it is not.
+func (s *selfSigned) reasonLocked(want names) string {
+	cert := s.current.Load()
+	switch {
+	case cert == nil:
+		return "there was none"
+	case s.now().After(renewAt(cert.Leaf)):
+		return "the old one is near its end"
+	case !want.coveredBy(cert.Leaf):
+		return "this machine has a new name or address"
+	}
+	return ""
+}
+
+// namesLocked are the names of the certificate in use, carried along so that
+// a laptop that moves between two networks keeps one certificate.
+func (s *selfSigned) namesLocked() names {
+	cert := s.current.Load()
+	if cert == nil {
+		return names{}
+	}
+	return names{cert.Leaf.DNSNames, cert.Leaf.IPAddresses}
+}
+
+// keepLocked writes the certificate for the next start; without, it serves all the same.
+func (s *selfSigned) keepLocked(bundle []byte) {
+	if s.path == "" {
+		return
+	}
+	if err := writeFile(s.path, bundle); err != nil {
+		s.lastErr = err
+		s.log.Warn("the self-signed certificate cannot be kept, the next start makes another", "err", err)
+	}
+}
+
+// load returns the kept certificate, or nil when there is none that can be used.
+func (s *selfSigned) load() *tls.Certificate {
+	if s.path == "" {
+		return nil
+	}
+	bundle, err := os.ReadFile(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		var cert *tls.Certificate
+		if cert, err = parsePair(bundle, bundle, s.now()); err == nil {
+			return cert
+		}
+	}
+	s.log.Warn("the kept self-signed certificate cannot be used", "file", s.path, "err", err)
+	return nil
+}
+
+// renewAt is when a third of the certificate's life is left.
+func renewAt(c *x509.Certificate) time.Time {
+	return c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore) / 3)
+}
+
+func makeSelfSigned(n names, now time.Time) (*tls.Certificate, []byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	template, err := selfSignedTemplate(n, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, nil, err
+	}
+	bundle, err := encode(der, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	cert, err := parsePair(bundle, bundle, now)
+	return cert, bundle, err
+}
+
+func selfSignedTemplate(n names, now time.Time) (*x509.Certificate, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, err
+	}
+	return &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{CommonName: "inbox, self-signed"},
+		// An hour back: the clocks of two devices seldom agree.
+		NotBefore:             now.Add(-time.Hour),
+		NotAfter:              now.Add(selfSignedLife),
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+		DNSNames:              n.dns,
+		IPAddresses:           n.ips,
+	}, nil
+}
+
+func encode(der []byte, key *ecdsa.PrivateKey) ([]byte, error) {
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	b.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	b.Write(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
+	return b.Bytes(), nil
+}
+
+// writeFile replaces a file that only its owner may read, whole or not at all.
+func writeFile(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // made with 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+// names are what a certificate is for.
+type names struct {
+	dns []string
+	ips []net.IP
+}
+
+// machineNames are the names by which this machine is reached from itself and
+// from its networks. What cannot be found out is left out.
+func machineNames() names {
+	n := names{[]string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
+	if host, err := os.Hostname(); err == nil && validHost(host) {
+		n.add([]string{host}, nil)
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return n
+	}
+	for _, a := range addrs {
+		if p, ok := a.(*net.IPNet); ok && (p.IP.IsGlobalUnicast() || p.IP.IsLoopback()) {
+			n.add(nil, []net.IP{p.IP})
+		}
+	}
+	return n
+}
+
+// validHost keeps out of the certificate what x509 would refuse to encode.
+func validHost(host string) bool {
+	ascii := !slices.ContainsFunc([]byte(host), func(b byte) bool { return b <= ' ' || b >= 0x7f })
+	return host != "" && ascii
+}
+
+// with returns n and, as far as there is room, more.
+func (n names) with(more names) names {
+	sum := names{slices.Clone(n.dns), slices.Clone(n.ips)}
+	sum.add(more.dns, more.ips)
+	return sum
+}
+
+func (n *names) add(dns []string, ips []net.IP) {
+	for _, d := range dns {
+		if len(n.dns) < maxNames && !slices.Contains(n.dns, d) {
+			n.dns = append(n.dns, d)
+		}
+	}
+	for _, ip := range ips {
+		if len(n.ips) < maxNames && !slices.ContainsFunc(n.ips, ip.Equal) {
+			n.ips = append(n.ips, ip)
+		}
+	}
+}
+
+// coveredBy leaves global IPv6 addresses out: privacy extensions mint a new
+// one every day, and a new certificate means a new browser warning.
+func (n names) coveredBy(c *x509.Certificate) bool {
+	for _, d := range n.dns {
+		if !slices.Contains(c.DNSNames, d) {
+			return false
+		}
+	}
+	for _, ip := range n.ips {
+		stays := ip.To4() != nil || ip.IsLoopback()
+		if stays && !slices.ContainsFunc(c.IPAddresses, ip.Equal) {
+			return false
+		}
+	}
+	return true
+}

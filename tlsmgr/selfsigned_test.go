@@ -1,0 +1,186 @@
+package tlsmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// here are the names of an imagined machine.
+func here() names {
+	return names{[]string{"localhost", "box"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.ParseIP("192.0.2.7")}}
+}
+
+// startSelfSigned starts a source on the directory, on a machine and at a time.
+func startSelfSigned(t *testing.T, dir string, machine names, now time.Time) (*selfSigned, *logBuffer) {
+	t.Helper()
+	log, buf := newLog()
+	s := &selfSigned{log: log, machine: func() names { return machine }, now: func() time.Time { return now }}
+	if dir != "" {
+		s.path = filepath.Join(dir, selfSignedFile)
+	}
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+	return s, buf
+}
+
+func (s *selfSigned) fingerprint() string { return Fingerprint(s.current.Load().Leaf) }
+
+func TestSelfSignedCoversTheMachine(t *testing.T) {
+	s, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(s.(*selfSigned).current.Load().Leaf)
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"localhost", "127.0.0.1", "::1", host} {
+		if _, err := handshake(t, s, &tls.Config{RootCAs: roots, ServerName: name}); err != nil {
+			t.Errorf("a client that trusts the certificate and asks for %s: %v", name, err)
+		}
+	}
+}
+
+func TestSelfSignedIsKept(t *testing.T) {
+	dir := t.TempDir()
+	first, _ := startSelfSigned(t, dir, here(), time.Now())
+	info, err := os.Stat(first.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("the file has mode %v, want 0600", info.Mode().Perm())
+	}
+	second, buf := startSelfSigned(t, dir, here(), time.Now().Add(100*24*time.Hour))
+	if first.fingerprint() != second.fingerprint() {
+		t.Errorf("the second start made another certificate:\n%s", buf)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("the directory holds %v, want one file", entries)
+	}
+}
+
+func TestSelfSignedIsMadeAnew(t *testing.T) {
+	now := time.Now()
+	moved := here().with(names{ips: []net.IP{net.ParseIP("198.51.100.9")}})
+	renamed := here().with(names{dns: []string{"newbox"}})
+	ipv6 := here().with(names{ips: []net.IP{net.ParseIP("2001:db8::99")}})
+	for _, tt := range []struct {
+		name    string
+		machine names
+		now     time.Time
+		damage  bool
+		anew    bool
+		why     string
+	}{
+		{"same machine, next day", here(), now.Add(24 * time.Hour), false, false, ""},
+		{"over a third left", here(), now.Add(selfSignedLife*2/3 - 2*time.Hour), false, false, ""},
+		{"a third left", here(), now.Add(selfSignedLife*2/3 + time.Hour), false, true, "near its end"},
+		{"expired", here(), now.Add(selfSignedLife + time.Hour), false, true, "there was none"},
+		{"damaged", here(), now, true, true, "there was none"},
+		{"new IPv4 address", moved, now, false, true, "new name or address"},
+		{"new host name", renamed, now, false, true, "new name or address"},
+		{"new IPv6 address, as every day", ipv6, now, false, false, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			first, _ := startSelfSigned(t, dir, here(), now)
+			if tt.damage {
+				write(t, first.path, []byte("-----BEGIN CERT"))
+			}
+			second, buf := startSelfSigned(t, dir, tt.machine, tt.now)
+			if anew := first.fingerprint() != second.fingerprint(); anew != tt.anew {
+				t.Errorf("made anew: %v, want %v", anew, tt.anew)
+			}
+			if tt.anew && buf.count(tt.why) != 1 {
+				t.Errorf("the log does not say why (%q):\n%s", tt.why, buf)
+			}
+			third, _ := startSelfSigned(t, dir, tt.machine, tt.now)
+			if third.fingerprint() != second.fingerprint() {
+				t.Error("the start after that made another certificate again")
+			}
+		})
+	}
+}
+
+// A laptop that moves between two networks keeps one certificate.
+func TestSelfSignedRemembersEarlierNetworks(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	home := here()
+	work := here()
+	work.ips[2] = net.ParseIP("198.51.100.9")
+	startSelfSigned(t, dir, home, now)
+	atWork, _ := startSelfSigned(t, dir, work, now)
+	atHome, buf := startSelfSigned(t, dir, home, now)
+	if atWork.fingerprint() != atHome.fingerprint() {
+		t.Errorf("back at home another certificate was made:\n%s", buf)
+	}
+}
+
+func TestSelfSignedRenewsWhileItServes(t *testing.T) {
+	s, _ := startSelfSigned(t, t.TempDir(), here(), time.Now())
+	before := s.fingerprint()
+	at := s.State()[0].NextAttempt
+	s.now = func() time.Time { return at.Add(time.Second) }
+	s.Reload()
+	if s.fingerprint() == before {
+		t.Error("the certificate was not renewed when State said it would be")
+	}
+}
+
+func TestSelfSignedServesWithoutBeingKept(t *testing.T) {
+	notADirectory := filepath.Join(t.TempDir(), "file")
+	write(t, notADirectory, nil)
+	s, buf := startSelfSigned(t, notADirectory, here(), time.Now())
+	if got := served(t, s); got != "localhost" {
+		t.Errorf("served %q, want localhost", got)
+	}
+	if buf.count("cannot be kept") != 1 {
+		t.Errorf("want one warning that it is not kept:\n%s", buf)
+	}
+	if s.State()[0].LastError == nil {
+		t.Error("State has no LastError")
+	}
+}
+
+func TestSelfSignedHoldsBoundedNames(t *testing.T) {
+	many := here()
+	for i := range 200 {
+		many.add(nil, []net.IP{net.IPv4(10, 0, 0, byte(i))})
+	}
+	dir := t.TempDir()
+	first, _ := startSelfSigned(t, dir, many, time.Now())
+	if n := len(first.current.Load().Leaf.IPAddresses); n > maxNames {
+		t.Errorf("the certificate holds %d addresses, want at most %d", n, maxNames)
+	}
+	second, _ := startSelfSigned(t, dir, many, time.Now())
+	if first.fingerprint() != second.fingerprint() {
+		t.Error("a machine with many addresses gets a new certificate at each start")
+	}
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	s, _ := startSelfSigned(t, "", here(), time.Now())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Run(ctx); err != nil {
+		t.Errorf("Run = %v, want nil", err)
+	}
+}
+
+func TestValidHost(t *testing.T) {
+	for host, want := range map[string]bool{"box": true, "box.example.org": true, "": false, "bücher": false, "a b": false} {
+		if got := validHost(host); got != want {
+			t.Errorf("validHost(%q) = %v, want %v", host, got, want)
+		}
+	}
+}

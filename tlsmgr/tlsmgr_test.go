@@ -1,0 +1,122 @@
+package tlsmgr
+
+import (
+	"crypto/tls"
+	"net/http"
+	"regexp"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestTLSConfigIsStrict(t *testing.T) {
+	s, _ := startSelfSigned(t, "", here(), time.Now())
+	for _, tt := range []struct {
+		name   string
+		client *tls.Config
+		ok     bool
+	}{
+		{"TLS 1.3", &tls.Config{MinVersion: tls.VersionTLS13}, true},
+		{"TLS 1.2", &tls.Config{MaxVersion: tls.VersionTLS12}, true},
+		{"TLS 1.1", &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false},
+		{"a CBC suite", &tls.Config{MaxVersion: tls.VersionTLS12,
+			CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}}, false},
+		{"RSA key exchange", &tls.Config{MaxVersion: tls.VersionTLS12,
+			CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}}, false},
+		{"ChaCha20", &tls.Config{MaxVersion: tls.VersionTLS12,
+			CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256}}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.client.InsecureSkipVerify = true
+			if _, err := handshake(t, s, tt.client); (err == nil) != tt.ok {
+				t.Errorf("handshake: %v, want success %v", err, tt.ok)
+			}
+		})
+	}
+}
+
+func TestTLSConfigPrefersHTTP2AndPostQuantumGroups(t *testing.T) {
+	s, _ := startSelfSigned(t, "", here(), time.Now())
+	for _, protocol := range []string{"h2", "http/1.1"} {
+		state, err := handshake(t, s, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
+		if err != nil || state.NegotiatedProtocol != protocol {
+			t.Errorf("offered %s: got %q, %v", protocol, state.NegotiatedProtocol, err)
+		}
+		if state.CurveID != tls.X25519MLKEM768 {
+			t.Errorf("group %v, want X25519MLKEM768", state.CurveID)
+		}
+	}
+}
+
+func TestCallerOwnsTheConfig(t *testing.T) {
+	s, _ := startSelfSigned(t, "", here(), time.Now())
+	mine := s.TLSConfig()
+	mine.NextProtos[0], mine.CipherSuites[0] = "spoilt", 0
+	if other := s.TLSConfig(); other.NextProtos[0] != "h2" || other.CipherSuites[0] == 0 {
+		t.Error("a change to one configuration shows in the next")
+	}
+}
+
+// Handshakes read one atomic snapshot, whatever is being replaced meanwhile.
+func TestHandshakesDuringReplacement(t *testing.T) {
+	p := newPairFiles(t)
+	chain, key := goodPair(t, "one.example")
+	p.write(t, chain, key)
+	f, _ := startFiles(t, p)
+	var replacing sync.WaitGroup
+	replacing.Go(func() {
+		for range 20 {
+			chain, key := goodPair(t, "two.example")
+			write(t, p.cert, chain[:len(chain)/2])
+			f.check()
+			p.write(t, chain, key)
+			f.check()
+		}
+	})
+	for range 50 {
+		if got := served(t, f); got != "one.example" && got != "two.example" {
+			t.Errorf("served %q", got)
+		}
+	}
+	replacing.Wait()
+}
+
+func TestNewPrefersFiles(t *testing.T) {
+	p := newPairFiles(t)
+	s, err := New(Config{CertFile: p.cert, KeyFile: p.key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.State()[0].Source; got != "self-signed" {
+		t.Errorf("without files: source %q, want self-signed", got)
+	}
+	chain, key := goodPair(t, "one.example")
+	p.write(t, chain, key)
+	if s, err = New(Config{CertFile: p.cert, KeyFile: p.key}); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.State()[0].Source; got != "file" {
+		t.Errorf("with files: source %q, want file", got)
+	}
+}
+
+func TestHTTPHandlerHasNothingOfItsOwn(t *testing.T) {
+	p := newPairFiles(t)
+	chain, key := goodPair(t, "one.example")
+	p.write(t, chain, key)
+	f, _ := startFiles(t, p)
+	s, _ := startSelfSigned(t, "", here(), time.Now())
+	fallback := http.NewServeMux()
+	for _, source := range []Source{f, s} {
+		if source.HTTPHandler(fallback) != http.Handler(fallback) {
+			t.Errorf("%T put something before the fallback", source)
+		}
+	}
+}
+
+func TestFingerprintLooksLikeTheBrowsers(t *testing.T) {
+	s, _ := startSelfSigned(t, "", here(), time.Now())
+	if got := s.fingerprint(); !regexp.MustCompile(`^([0-9A-F]{2}:){31}[0-9A-F]{2}$`).MatchString(got) {
+		t.Errorf("fingerprint %q, want 32 pairs of capital digits between colons", got)
+	}
+}
