@@ -50,6 +50,9 @@ func (o origins) check(w http.ResponseWriter, r *http.Request) error {
 // every answer to an allowed origin. Credentials are never allowed: a client
 // sets the Authorization field itself.
 func (o origins) allow(w http.ResponseWriter, origin string) bool {
+	if !o.any && len(o.list) == 0 {
+		return false
+	}
 	header := w.Header()
 	if len(o.list) > 0 {
 		header.Set("Vary", "Origin")

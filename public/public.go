@@ -9,7 +9,6 @@ package public
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"fmt"
@@ -45,8 +44,6 @@ type page struct {
 	mediaType string
 	etag      string
 	plain     []byte
-	// zipped is plain in gzip, or nil where that saves nothing.
-	zipped []byte
 }
 
 // loadEmbedded panics on an error, which can only mean a program that was
@@ -75,19 +72,7 @@ func newPage(name string, body []byte) page {
 		mediaType: mediaTypes[path.Ext(name)],
 		etag:      fmt.Sprintf("%x", sum[:12]),
 		plain:     body,
-		zipped:    zip(body),
 	}
-}
-
-func zip(body []byte) []byte {
-	var b bytes.Buffer
-	w, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // the level is a valid constant
-	w.Write(body)                                         // a bytes.Buffer takes everything
-	w.Close()
-	if b.Len() >= len(body) {
-		return nil
-	}
-	return b.Bytes()
 }
 
 func (e embedded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -112,14 +97,8 @@ func (e embedded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p page) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", p.mediaType)
-	h.Set("Vary", "Accept-Encoding")
-	body, etag := p.plain, p.etag
-	if p.zipped != nil && acceptsGzip(r) {
-		body, etag = p.zipped, p.etag+"-gzip"
-		h.Set("Content-Encoding", "gzip")
-	}
-	h.Set("Etag", `"`+etag+`"`)
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	h.Set("Etag", `"`+p.etag+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(p.plain))
 }
 
 func (e embedded) notFound(w http.ResponseWriter, r *http.Request) {
@@ -131,21 +110,4 @@ func (e embedded) notFound(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodHead {
 		w.Write(p.plain)
 	}
-}
-
-// acceptsGzip reports whether the request allows gzip. A range is of the plain
-// file: nobody asks for the middle of a compressed one.
-func acceptsGzip(r *http.Request) bool {
-	if r.Header.Get("Range") != "" {
-		return false
-	}
-	for coding := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
-		name, weight, _ := strings.Cut(coding, ";")
-		if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
-			continue
-		}
-		q, _ := strings.CutPrefix(strings.ReplaceAll(weight, " ", ""), "q=")
-		return strings.Trim(q, "0.") != "" || q == ""
-	}
-	return false
 }

@@ -1,7 +1,6 @@
 package public
 
 import (
-	"compress/gzip"
 	"fmt"
 	"io"
 	"io/fs"
@@ -125,62 +124,26 @@ func TestEmbeddedHidesWhatIsNoPage(t *testing.T) {
 }
 
 func TestEmbeddedNotModified(t *testing.T) {
-	for _, coding := range []string{"", "gzip"} {
-		first := do(Embedded(), "GET", "/inbox.js", "Accept-Encoding", coding)
-		etag := first.Header.Get("Etag")
-		if !regexp.MustCompile(`^"[0-9a-f]{24}(-gzip)?"$`).MatchString(etag) {
-			t.Fatalf("got ETag %q", etag)
-		}
-		again := do(Embedded(), "GET", "/inbox.js", "Accept-Encoding", coding, "If-None-Match", etag)
-		wantStatus(t, again, http.StatusNotModified)
-		other := do(Embedded(), "GET", "/peer.js", "Accept-Encoding", coding, "If-None-Match", etag)
-		wantStatus(t, other, http.StatusOK)
+	first := do(Embedded(), "GET", "/inbox.js")
+	etag := first.Header.Get("Etag")
+	if !regexp.MustCompile(`^"[0-9a-f]{24}"$`).MatchString(etag) {
+		t.Fatalf("got ETag %q", etag)
+	}
+	wantStatus(t, do(Embedded(), "GET", "/inbox.js", "If-None-Match", etag), http.StatusNotModified)
+	wantStatus(t, do(Embedded(), "GET", "/peer.js", "If-None-Match", etag), http.StatusOK)
+}
+
+// Compression under TLS is what auditors look for (BREACH). The pages hold no
+// secret, but are small enough to do without.
+func TestPagesAreNotCompressed(t *testing.T) {
+	answer := do(Embedded(), "GET", "/inbox.js", "Accept-Encoding", "gzip, br")
+	if got := answer.Header.Get("Content-Encoding"); got != "" {
+		t.Errorf("got Content-Encoding %q, want none", got)
 	}
 }
 
-func TestEmbeddedCompresses(t *testing.T) {
-	plain := bodyOf(t, do(Embedded(), "GET", "/inbox.js"))
-	for accept, want := range map[string]string{
-		"":                       "",
-		"br":                     "",
-		"gzip":                   "gzip",
-		"br, GZIP;q=0.5":         "gzip",
-		"gzip; q=0":              "",
-		"gzip;q=0.000, identity": "",
-		"x-gzip":                 "",
-	} {
-		answer := do(Embedded(), "GET", "/inbox.js", "Accept-Encoding", accept)
-		if got := answer.Header.Get("Content-Encoding"); got != want {
-			t.Errorf("Accept-Encoding %q: got %q, want %q", accept, got, want)
-		}
-		if answer.Header.Get("Vary") != "Accept-Encoding" {
-			t.Errorf("Accept-Encoding %q: got no Vary", accept)
-		}
-		if got := decoded(t, answer); got != plain {
-			t.Errorf("Accept-Encoding %q: another file arrived", accept)
-		}
-	}
-}
-
-func decoded(t *testing.T, answer *http.Response) string {
-	t.Helper()
-	body := bodyOf(t, answer)
-	if answer.Header.Get("Content-Encoding") == "" {
-		return body
-	}
-	r, err := gzip.NewReader(strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	plain, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(plain)
-}
-
-func TestEmbeddedRangeIsOfThePlainFile(t *testing.T) {
-	answer := do(Embedded(), "GET", "/index.html", "Accept-Encoding", "gzip", "Range", "bytes=0-14")
+func TestEmbeddedRange(t *testing.T) {
+	answer := do(Embedded(), "GET", "/index.html", "Range", "bytes=0-14")
 	wantStatus(t, answer, http.StatusPartialContent)
 	if got := bodyOf(t, answer); got != "<!doctype html>" {
 		t.Errorf("got %q", got)

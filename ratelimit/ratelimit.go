@@ -16,6 +16,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -54,6 +55,7 @@ type Limiter struct {
 	budget Budget
 	seed   maphash.Seed
 	perMap int
+	known  atomic.Int64 // buckets in all shards: mostly none, which is quickly asked
 	shards [limiterShards]limiterShard
 }
 
@@ -125,34 +127,25 @@ func (l *Limiter) Charge(addr netip.Addr, now time.Time) {
 }
 
 // Len returns how many addresses the limiter remembers.
-func (l *Limiter) Len() int {
-	n := 0
-	for i := range l.shards {
-		s := &l.shards[i]
-		s.mu.Lock()
-		n += len(s.buckets)
-		s.mu.Unlock()
-	}
-	return n
-}
+func (l *Limiter) Len() int { return int(l.known.Load()) }
 
 // Sweep forgets buckets that are full again. Nothing depends on when it is
 // called; it gives memory back after a flood.
 func (l *Limiter) Sweep(now time.Time) {
 	for i := range l.shards {
-		for l.shards[i].sweepSome(now) {
+		for l.sweepSome(&l.shards[i], now) {
 		}
 	}
 }
 
 // sweepSome drops a few, so that no request waits long for the lock, and
 // reports whether there may be more.
-func (s *limiterShard) sweepSome(now time.Time) bool {
+func (l *Limiter) sweepSome(s *limiterShard, now time.Time) bool {
 	const batch = 64
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for range batch {
-		if s.oldest == nil || !s.dropIfFullLocked(s.oldest, now) {
+		if s.oldest == nil || !l.dropIfFullLocked(s, s.oldest, now) {
 			return false
 		}
 	}
@@ -175,7 +168,7 @@ func (l *Limiter) take(k key, now time.Time) Result {
 }
 
 func (l *Limiter) ready(k key, now time.Time) Result {
-	if l.budget.PerSecond <= 0 || k == (key{}) {
+	if l.known.Load() == 0 || k == (key{}) {
 		return Result{OK: true}
 	}
 	hash := k.hash(l.seed)
@@ -210,16 +203,17 @@ func (l *Limiter) charge(k key, now time.Time) {
 func (l *Limiter) bucketLocked(s *limiterShard, k key, hash uint64, now time.Time) *rate.Limiter {
 	b := s.buckets[k]
 	if b == nil {
-		if len(s.buckets) >= l.perMap && !s.evictLocked(now) {
+		if len(s.buckets) >= l.perMap && !l.evictLocked(s, now) {
 			return l.overflowLocked(s, hash)
 		}
 		b = &bucket{key: k, limiter: l.newBucket(k)}
 		s.buckets[k] = b
+		l.known.Add(1)
 	}
 	s.useLocked(b)
 	// Whoever made no debt lately makes room even while there is some, so that
 	// the table is as small as the traffic is.
-	s.dropIfFullLocked(s.oldest, now)
+	l.dropIfFullLocked(s, s.oldest, now)
 	return b.limiter
 }
 
@@ -240,14 +234,14 @@ func (l *Limiter) overflowLocked(s *limiterShard, hash uint64) *rate.Limiter {
 }
 
 // evictLocked drops one bucket that is full again, if it finds one.
-func (s *limiterShard) evictLocked(now time.Time) bool {
+func (l *Limiter) evictLocked(s *limiterShard, now time.Time) bool {
 	b := s.oldest
 	for range evictTries {
 		if b == nil {
 			return false
 		}
 		newer := b.newer
-		if s.dropIfFullLocked(b, now) {
+		if l.dropIfFullLocked(s, b, now) {
 			return true
 		}
 		b = newer
@@ -256,12 +250,13 @@ func (s *limiterShard) evictLocked(now time.Time) bool {
 }
 
 // dropIfFullLocked forgets a bucket other than the newest if it is full.
-func (s *limiterShard) dropIfFullLocked(b *bucket, now time.Time) bool {
+func (l *Limiter) dropIfFullLocked(s *limiterShard, b *bucket, now time.Time) bool {
 	if b == s.newest || b.limiter.TokensAt(now) < float64(b.limiter.Burst()) {
 		return false
 	}
 	s.unlinkLocked(b)
 	delete(s.buckets, b.key)
+	l.known.Add(-1)
 	return true
 }
 

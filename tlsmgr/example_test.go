@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 
 	"inbox/tlsmgr"
 )
@@ -31,4 +32,17 @@ func ExampleNew() {
 
 	fmt.Println(source.State()[0].Name, "is served from a", source.State()[0].Source, "certificate")
 	// Output: localhost is served from a self-signed certificate
+}
+
+// Port 80 sends readers to https, and keeps passwords off the line.
+func ExampleRedirect() {
+	port80 := tlsmgr.Redirect([]string{"example.org"}, 443)
+	for _, path := range []string{"/send.html", "/inbox"} {
+		answer := httptest.NewRecorder()
+		port80.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "http://example.org"+path, nil))
+		fmt.Println(answer.Code, answer.Header().Get("Location"))
+	}
+	// Output:
+	// 308 https://example.org/send.html
+	// 403
 }

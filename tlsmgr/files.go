@@ -27,6 +27,7 @@ type files struct {
 	certFile, keyFile string
 	log               *slog.Logger
 	interval          time.Duration
+	tickets           *Tickets
 	current           atomic.Pointer[tls.Certificate]
 
 	mu      sync.Mutex
@@ -36,25 +37,28 @@ type files struct {
 }
 
 func newFiles(c Config) (*files, error) {
-	f := &files{certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: checkFiles}
+	f := &files{certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: checkFiles, tickets: c.Tickets}
 	f.seen, f.settled = f.stamp()
 	cert, err := loadPair(f.certFile, f.keyFile, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("%w; mend the files, or move both away to be given a self-signed certificate", err)
 	}
 	f.current.Store(cert)
-	f.log.Info("certificate", "source", "file", "file", f.certFile, "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
+	f.log.Info("certificate", "source", "file", "why", "the files exist, and no domain is named", "file", f.certFile, "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
 	return f, nil
 }
 
 func (f *files) TLSConfig() *tls.Config {
-	return serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.current.Load(), nil })
+	return f.tickets.on(serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.current.Load(), nil }))
 }
 
 func (f *files) HTTPHandler(fallback http.Handler) http.Handler { return fallback }
 
 func (f *files) Run(ctx context.Context) error {
-	every(ctx, f.interval, f.check)
+	every(ctx, f.interval, func() {
+		f.check()
+		f.tickets.turn(time.Now())
+	})
 	return nil
 }
 
@@ -94,7 +98,7 @@ func (f *files) readLocked(speak bool) {
 	switch {
 	case err != nil && (speak || news):
 		f.log.Warn("the new certificate is not usable, the old one stays", "err", err)
-	case err == nil && !cert.Leaf.Equal(f.current.Load().Leaf):
+	case err == nil && !sameLeaf(cert, f.current.Load()):
 		f.current.Store(cert)
 		f.log.Info("certificate replaced", "source", "file", "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
 	}
@@ -126,8 +130,11 @@ func stampOf(path string) fileStamp {
 	return fileStamp{info.ModTime().UTC().Round(0), info.Size(), inode(info)}
 }
 
-// loadPair reads a chain and its key, and returns them only when a client
-// could accept them now.
+// sameLeaf is false for a certificate that replaces none.
+func sameLeaf(a, b *tls.Certificate) bool { return b != nil && a.Leaf.Equal(b.Leaf) }
+
+// loadPair reads a chain and its key. It returns an error unless a client
+// could accept them now; one that is whole, but not in time, comes with it.
 func loadPair(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
 	chain, err := os.ReadFile(certFile)
 	if err != nil {
@@ -139,7 +146,7 @@ func loadPair(certFile, keyFile string, now time.Time) (*tls.Certificate, error)
 	}
 	cert, err := parsePair(chain, key, now)
 	if err != nil {
-		return nil, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
+		return cert, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
 	}
 	return cert, nil
 }

@@ -46,6 +46,7 @@ type selfSigned struct {
 	log     *slog.Logger
 	machine func() names
 	now     func() time.Time
+	tickets *Tickets
 	current atomic.Pointer[tls.Certificate]
 
 	mu      sync.Mutex // one making at a time
@@ -53,7 +54,7 @@ type selfSigned struct {
 }
 
 func newSelfSigned(c Config) (*selfSigned, error) {
-	s := &selfSigned{log: c.Logger, machine: machineNames, now: time.Now}
+	s := &selfSigned{log: c.Logger, machine: machineNames, now: time.Now, tickets: c.Tickets}
 	if c.StateDir != "" {
 		s.path = filepath.Join(c.StateDir, selfSignedFile)
 	}
@@ -72,18 +73,21 @@ func (s *selfSigned) start() error {
 		return err
 	}
 	leaf := s.current.Load().Leaf
-	s.log.Info("certificate", "source", "self-signed", "fingerprint", Fingerprint(leaf), "notAfter", leaf.NotAfter)
+	s.log.Info("certificate", "source", "self-signed", "why", "no domain is named, and there are no files", "fingerprint", Fingerprint(leaf), "notAfter", leaf.NotAfter)
 	return nil
 }
 
 func (s *selfSigned) TLSConfig() *tls.Config {
-	return serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.current.Load(), nil })
+	return s.tickets.on(serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.current.Load(), nil }))
 }
 
 func (s *selfSigned) HTTPHandler(fallback http.Handler) http.Handler { return fallback }
 
 func (s *selfSigned) Run(ctx context.Context) error {
-	every(ctx, checkSelfSigned, s.Reload)
+	every(ctx, checkSelfSigned, func() {
+		s.Reload()
+		s.tickets.turn(time.Now())
+	})
 	return nil
 }
 

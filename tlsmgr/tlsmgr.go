@@ -1,13 +1,15 @@
 // Package tlsmgr finds the certificate that a TLS listener shows.
 //
-// A [Source] is built once, at start: from certificate files when they exist,
-// else from a self-signed certificate for development. Whoever serves asks it
-// for a tls.Config and runs it in the background; nobody else knows which kind
-// it is. The package neither listens nor serves.
+// A [Source] is built once, at start: from a certificate authority when domains
+// are named, else from certificate files when they exist, else from a
+// self-signed certificate for development. Whoever serves asks it for a
+// tls.Config and runs it in the background; nobody else knows which kind it
+// is. The package neither listens nor serves.
 //
 // What a caller must know: a handshake only ever reads memory. Files are read
-// again, and certificates made anew, by Run, so a source that is not running
-// still serves, but what it serves grows old.
+// again, and certificates obtained or made anew, by Run, so a source that is
+// not running still serves, but what it serves grows old. Run is called once
+// the listeners are bound, for an authority connects to them.
 package tlsmgr
 
 import (
@@ -47,9 +49,12 @@ type Source interface {
 // NameState is what a source knows of one name or address it has a certificate for.
 type NameState struct {
 	Name string
-	// Source is "file" or "self-signed".
-	Source   string
-	NotAfter time.Time
+	// Source is "acme", "file" or "self-signed": where the certificate in use
+	// comes from. Empty: there is none, and a client that asks for the name gets
+	// an alert.
+	Source    string
+	NotBefore time.Time
+	NotAfter  time.Time
 	// Fingerprint is the SHA-256 of the certificate, as [Fingerprint] writes it.
 	Fingerprint string
 	// LastError is why the last attempt to replace the certificate came to
@@ -57,6 +62,21 @@ type NameState struct {
 	LastError error
 	// NextAttempt is when the source looks again by itself; zero: all the time.
 	NextAttempt time.Time
+
+	// What follows is set for names that an authority certifies.
+
+	// Engine is "certmagic" or "autocert", and CA the directory URL.
+	Engine, CA string
+	// Status is what is being done for the name, in a few words.
+	Status string
+	// Issuer is who signed the certificate in use.
+	Issuer string
+	// RenewAt is when the certificate of the authority is due; zero without one.
+	RenewAt time.Time
+	// Failures counts the orders that failed since the last success.
+	Failures int
+	// Obtained counts the certificates obtained since the start.
+	Obtained int
 }
 
 // Config says where certificates come from and where they are kept.
@@ -64,18 +84,38 @@ type Config struct {
 	// CertFile and KeyFile hold a PEM chain and its key. When either exists
 	// both must be usable.
 	CertFile, KeyFile string
-	// StateDir is where a self-signed certificate is kept. Empty: in memory,
-	// so that each start makes another.
+	// StateDir is where certificates, accounts and the record of attempts are
+	// kept. Empty: a self-signed certificate is kept in memory, so that each
+	// start makes another, and nothing is ordered from an authority, whose
+	// limits cannot be kept without a record.
 	StateDir string
+	// Tickets encrypts session tickets; nil: with keys of the source's own,
+	// which Run replaces every day.
+	Tickets *Tickets
 	// Logger hears of changes and of what is wrong; nil: nobody.
 	Logger *slog.Logger
+
+	// Domains are the names to be certified by an authority. With any, no other
+	// name is ever answered, and the files stand in where a certificate is
+	// missing. A name may be an IP address of the server.
+	Domains []string
+	// ACME says by whom and how; it matters only with Domains.
+	ACME ACME
 }
 
 // New decides where the certificate comes from, and says so in one log line:
-// the files when either exists, which must then be usable, else a self-signed one.
+// from an authority when there are Domains; else from the files when either
+// exists, which must then be usable; else a self-signed one. What contradicts
+// itself is an [ErrUsage].
 func New(c Config) (Source, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Tickets == nil {
+		c.Tickets = newTickets()
+	}
+	if len(c.Domains) > 0 {
+		return newManaged(c)
 	}
 	if !exists(c.CertFile) && !exists(c.KeyFile) {
 		return newSelfSigned(c)
@@ -147,7 +187,7 @@ func statesOf(c *x509.Certificate, source string, last error, next time.Time) []
 	fingerprint := Fingerprint(c)
 	for _, name := range namesOf(c) {
 		states = append(states, NameState{
-			Name: name, Source: source, NotAfter: c.NotAfter,
+			Name: name, Source: source, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 			Fingerprint: fingerprint, LastError: last, NextAttempt: next,
 		})
 	}

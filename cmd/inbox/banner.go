@@ -12,6 +12,7 @@ import (
 type banner struct {
 	scheme      string
 	addr        netip.AddrPort
+	names       []string     // that were given with -domain
 	network     []netip.Addr // this machine's addresses on its networks
 	fingerprint string       // of a self-signed certificate
 }
@@ -36,6 +37,13 @@ func (b banner) String() string {
 // places are pairs of where one is and what to open there.
 func (b banner) places() [][2]string {
 	addr := b.addr.Addr()
+	if len(b.names) > 0 {
+		places := make([][2]string, len(b.names))
+		for i, name := range b.names {
+			places[i] = [2]string{"From anywhere:", b.url(name)}
+		}
+		return places
+	}
 	if addr.IsLoopback() {
 		return [][2]string{{"On this machine:", b.url("localhost")}}
 	}
@@ -52,6 +60,12 @@ func (b banner) places() [][2]string {
 }
 
 func (b banner) url(host string) string {
+	if b.scheme == "https" && b.addr.Port() == 443 {
+		if strings.Contains(host, ":") {
+			host = "[" + host + "]"
+		}
+		return b.scheme + "://" + host
+	}
 	return b.scheme + "://" + net.JoinHostPort(host, fmt.Sprint(b.addr.Port()))
 }
 

@@ -38,7 +38,7 @@ func TestBannerNamesPlacesThatExist(t *testing.T) {
 		{"[::1]:3000", []string{"https://localhost:3000"}},
 		{"0.0.0.0:3000", []string{"https://localhost:3000", "https://192.0.2.7:3000"}},
 		{"[::]:3000", []string{"https://localhost:3000", "https://192.0.2.7:3000", "https://[2001:db8::7]:3000"}},
-		{"192.0.2.7:443", []string{"https://192.0.2.7:443"}},
+		{"192.0.2.7:443", []string{"https://192.0.2.7"}},
 	} {
 		var got []string
 		for _, place := range (banner{scheme: "https", addr: netip.MustParseAddrPort(tt.addr), network: network}).places() {

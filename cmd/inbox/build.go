@@ -26,12 +26,14 @@ type house struct {
 	who     *who
 	limits  *limits
 	source  tlsmgr.Source // nil over plain HTTP
+	doors   doors
 	server  *http.Server
+	plain   *http.Server // on port 80; nil without -domain
 }
 
 // build makes the rooms in order, from the innermost.
-func build(c *config, p process) (*house, error) {
-	h := &house{cfg: c, times: p.times, log: newLogger(c, p.stderr)}
+func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
+	h := &house{cfg: c, times: p.times, log: log, doors: d}
 	h.noise = &serverLog{log: h.log}
 	h.who = newWho(&ratelimit.Clients{Trusted: c.proxies, Header: c.clientHeader, Logger: h.log})
 	h.limits = newLimits(c, h.who)
@@ -50,6 +52,7 @@ func build(c *config, p process) (*house, error) {
 		return nil, err
 	}
 	h.buildServer(pages)
+	h.buildPlain()
 	return h, nil
 }
 
@@ -87,12 +90,30 @@ func (h *house) buildSource(dir string) (err error) {
 	if !h.cfg.https {
 		return nil
 	}
-	c := tlsmgr.Config{CertFile: h.cfg.serverCert, KeyFile: h.cfg.serverKey, StateDir: dir, Logger: h.log}
-	h.source, err = tlsmgr.New(c)
+	h.source, err = tlsmgr.New(tlsmgr.Config{
+		CertFile: h.cfg.serverCert, KeyFile: h.cfg.serverKey, StateDir: dir, Logger: h.log,
+		Domains: h.cfg.domains, ACME: h.acme(),
+	})
 	if err == nil && h.selfSigned() != "" && h.cfg.from["server-cert"]+h.cfg.from["server-key"] != "" {
 		h.log.Warn("the files of -server-cert and -server-key do not exist, so a self-signed certificate serves")
 	}
 	return err
+}
+
+// acme says how the authority reaches the doors that are open.
+func (h *house) acme() tlsmgr.ACME {
+	a, d := h.cfg.acme, h.doors
+	return tlsmgr.ACME{
+		Engine: a.engine, Email: h.cfg.email, Agreed: a.agree,
+		CA: a.ca.authority(), Second: a.second.authority(),
+		Staging: a.staging, StagingFirst: a.stagingFirst, Profile: a.profile, Preflight: a.preflight,
+		ListenHost: hostOf(d.main), TLSPort: portOf(d.main), HTTPPort: portOf(d.plain),
+		NoHTTP: d.plain == nil || a.challenge == "tls-alpn-01", NoTLS: a.challenge == "http-01",
+	}
+}
+
+func (o authorityOptions) authority() tlsmgr.Authority {
+	return tlsmgr.Authority{URL: o.url, RootsFile: o.root, KeyID: o.keyID, KeyFile: o.keyFile}
 }
 
 // selfSigned is the fingerprint of a self-signed certificate that serves, else empty.
@@ -101,7 +122,7 @@ func (h *house) selfSigned() string {
 		return ""
 	}
 	state := h.source.State()[0] // a certificate is for one name at least
-	if state.Source != "self-signed" {
+	if state.Source != "self-signed" || len(h.cfg.domains) > 0 {
 		return ""
 	}
 	return state.Fingerprint
@@ -161,6 +182,9 @@ func (h *house) readableElsewhere(next http.Handler) http.Handler {
 func (h *house) buildServer(pages http.Handler) {
 	chain := limitHeader(h.cfg.maxHeaderSize, h.limits.held.Handler(h.route(pages)))
 	chain = h.readableElsewhere(h.limits.requests.Handler(chain))
+	if len(h.cfg.domains) > 0 {
+		chain = tlsmgr.HSTS(h.source, tlsmgr.CheckHost(h.cfg.domains, isHealth, chain))
+	}
 	chain = limitBody(h.times.body, chain)
 	if h.log.Enabled(context.Background(), slog.LevelDebug) {
 		chain = logRequests(h.log, chain)
@@ -182,4 +206,25 @@ func (h *house) buildServer(pages http.Handler) {
 		},
 	}
 	h.server.RegisterOnShutdown(h.handler.EndPolls)
+}
+
+// isHealth exempts what asks for the server by its address.
+func isHealth(r *http.Request) bool { return r.URL.Path == "/healthz" }
+
+// buildPlain makes the server on port 80. The authority's challenges cost no
+// token; everything else does.
+func (h *house) buildPlain() {
+	if h.doors.plain == nil {
+		return
+	}
+	redirect := tlsmgr.Redirect(h.cfg.domains, portOf(h.doors.main))
+	h.plain = &http.Server{
+		Handler:           limitBody(h.times.body, h.source.HTTPHandler(h.limits.requests.Handler(redirect))),
+		ConnContext:       withPeer,
+		ErrorLog:          h.noise.logger(),
+		ReadHeaderTimeout: h.times.header,
+		IdleTimeout:       h.times.idle,
+		WriteTimeout:      h.times.body + h.times.write,
+		MaxHeaderBytes:    int(h.cfg.maxHeaderSize),
+	}
 }

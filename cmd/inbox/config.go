@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/tlsmgr"
 )
 
 // config is every option, as given, and what validate made of them.
@@ -19,6 +20,8 @@ type config struct {
 	https, cors             bool
 	corsOrigins, iceServers string
 	serverCert, serverKey   string
+	domain, email, httpBind string
+	acme                    acmeOptions
 	inboxTimeout            int64
 	inboxCapacity           int64
 	cleanupInterval         int64
@@ -46,6 +49,7 @@ type config struct {
 	unknown []string          // INBOX_ variables that are no option
 
 	origins []string
+	domains []string
 	proxies []netip.Prefix
 	ice     []inbox.ICEServer
 	level   slog.Level
@@ -64,6 +68,7 @@ func (c *config) groups() []group {
 	return []group{
 		{"Where and what it serves", c.serving()},
 		{"Certificate", c.certificate()},
+		{"Certificates from an authority", c.certificates()},
 		{"Mailboxes", c.mailboxes()},
 		{"Limits (0: none)", c.limits()},
 		{"Behind a proxy", c.proxied()},
@@ -73,7 +78,7 @@ func (c *config) groups() []group {
 
 func (c *config) serving() *flag.FlagSet {
 	fs := newFlagSet()
-	fs.StringVar(&c.bind, "bind", "0.0.0.0:3000", "`address` and port to listen on, or unix:/path for a socket; port 0 takes any that is free")
+	fs.StringVar(&c.bind, "bind", "0.0.0.0:3000", "`address` and port to listen on, or unix:/path for a socket; port 0 takes any that is free; :443 when -domain is given and this is not")
 	fs.BoolVar(&c.https, "https", true, "serve HTTPS; -https=false serves plain HTTP, for a proxy in front or for development")
 	fs.StringVar(&c.public, "public", "public", "`directory` of the pages to serve; empty for the built-in pages, which also serve "+
 		"when the option is not given and the working directory has no such directory, or one with this program's own source in it (public.go)")
@@ -87,8 +92,44 @@ func (c *config) serving() *flag.FlagSet {
 func (c *config) certificate() *flag.FlagSet {
 	fs := newFlagSet()
 	fs.StringVar(&c.serverCert, "server-cert", "server.crt", "certificate `file` (PEM, the chain); when neither it nor -server-key exists, "+
-		"a self-signed certificate serves")
+		"a self-signed certificate serves; with -domain they serve while there is none from the authority")
 	fs.StringVar(&c.serverKey, "server-key", "server.key", "private key `file` (PEM)")
+	return fs
+}
+
+// acmeOptions say which certificate authority is asked, and how.
+type acmeOptions struct {
+	engine, challenge, profile string
+	ca, second                 authorityOptions
+	agree, staging             bool
+	stagingFirst, preflight    bool
+}
+
+type authorityOptions struct{ url, root, keyID, keyFile string }
+
+func (c *config) certificates() *flag.FlagSet {
+	fs := newFlagSet()
+	a := &c.acme
+	fs.StringVar(&c.domain, "domain", "", "`names` of this server, apart by commas; certificates for them are obtained and renewed by themselves. "+
+		"A name may be an IP address")
+	fs.StringVar(&c.email, "email", "", "`address` that the authority may write to; giving it agrees to the authority's terms")
+	fs.StringVar(&c.httpBind, "http-bind", ":80", "`address` and port for plain HTTP, which answers the authority's challenges and leads everyone else "+
+		"to HTTPS; only with -domain; empty for none")
+	fs.StringVar(&a.engine, "acme", tlsmgr.CertMagic, "`engine` that talks to the authority: certmagic or autocert")
+	fs.BoolVar(&a.agree, "acme-agree", false, "agree to the authority's terms without giving an e-mail address")
+	fs.StringVar(&a.ca.url, "acme-ca", "", "`URL` of the authority's directory; empty for Let's Encrypt")
+	fs.StringVar(&a.ca.root, "acme-root", "", "`file` of PEM certificates that a private authority's own server is trusted by")
+	fs.StringVar(&a.ca.keyID, "acme-eab-kid", "", "`id` of the account at the authority (external account binding)")
+	fs.StringVar(&a.ca.keyFile, "acme-eab-key", "", "`file` with that account's MAC key, in base64url")
+	fs.StringVar(&a.second.url, "acme-ca2", "", "`URL` of the directory of a second authority, asked when the first fails")
+	fs.StringVar(&a.second.root, "acme-ca2-root", "", "`file` as -acme-root, for the second authority")
+	fs.StringVar(&a.second.keyID, "acme-ca2-eab-kid", "", "`id` as -acme-eab-kid, for the second authority")
+	fs.StringVar(&a.second.keyFile, "acme-ca2-eab-key", "", "`file` as -acme-eab-key, for the second authority")
+	fs.StringVar(&a.challenge, "acme-challenge", "both", "`kind` of challenge to use: http-01 (port 80), tls-alpn-01 (port 443), or both")
+	fs.StringVar(&a.profile, "acme-profile", "", "certificate `profile` to ask for; empty for the authority's default, and shortlived for IP addresses")
+	fs.BoolVar(&a.staging, "acme-staging", false, "ask Let's Encrypt's staging environment, whose certificates no browser trusts")
+	fs.BoolVar(&a.stagingFirst, "acme-staging-first", true, "try a first order at the staging environment, so that a closed port costs nothing")
+	fs.BoolVar(&a.preflight, "acme-preflight", true, "wait with the order for a name until the name has an address")
 	return fs
 }
 

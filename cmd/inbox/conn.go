@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"inbox/inbox"
 )
@@ -20,6 +22,15 @@ type peer struct {
 	proxy bool      // it speaks for others
 	addr  netip.Addr
 	payer inbox.Payer
+
+	owner atomic.Pointer[owner] // who was remembered last
+}
+
+// owner is a client that gave the right password of a name.
+type owner struct {
+	name string
+	addr netip.Addr
+	at   time.Time
 }
 
 type peerKey struct{}

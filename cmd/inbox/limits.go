@@ -86,6 +86,7 @@ type guard struct {
 	addr          func(*http.Request) netip.Addr
 	passwords     *ratelimit.Passwords
 	names, misses *ratelimit.Limiter
+	memory        time.Duration // how long an owner is remembered
 	dryRun        bool
 }
 
@@ -101,8 +102,24 @@ func newGuard(c *config, w *who) *guard {
 		passwords: ratelimit.NewPasswords(guesses, seconds(c.inboxTimeout), ownersKnown),
 		names:     ratelimit.NewLimiter(novelties, 0),
 		misses:    ratelimit.NewLimiter(novelties, 0),
+		memory:    seconds(c.inboxTimeout),
 		dryRun:    c.rateDryRun,
 	}
+}
+
+// isNews is false for an owner who was just remembered on this connection: one
+// that polls needs to be remembered now and then, not each time.
+func (g *guard) isNews(r *http.Request, name string, now time.Time) bool {
+	p, ok := r.Context().Value(peerKey{}).(*peer)
+	if !ok {
+		return true
+	}
+	last := p.owner.Load()
+	if last != nil && last.name == name && last.addr == g.addr(r) && now.Sub(last.at) < g.memory/8 {
+		return false
+	}
+	p.owner.Store(&owner{strings.Clone(name), g.addr(r), now})
+	return true
 }
 
 // May implements [inbox.Guard].
@@ -137,7 +154,9 @@ func (g *guard) Did(r *http.Request, a inbox.Attempt, name string) {
 	case inbox.WrongPassword:
 		g.passwords.Wrong(addr, name, now)
 	case inbox.RightPassword:
-		g.passwords.Right(addr, name, now)
+		if g.isNews(r, name, now) {
+			g.passwords.Right(addr, name, now)
+		}
 	case inbox.NewName:
 		g.names.Charge(addr, now)
 	case inbox.MissedName:

@@ -229,18 +229,18 @@ func TestSocketPathsThatCannotBeHad(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listen("unix:" + file); err == nil || !strings.Contains(err.Error(), "is no socket") {
+	if _, err := listen("bind", "unix:"+file); err == nil || !strings.Contains(err.Error(), "is no socket") {
 		t.Errorf("a file: got %v", err)
 	}
-	l, err := listen("unix:" + filepath.Join(dir, "s"))
+	l, err := listen("bind", "unix:"+filepath.Join(dir, "s"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if _, err := listen("unix:" + filepath.Join(dir, "s")); err == nil || !strings.Contains(err.Error(), "another program") {
+	if _, err := listen("bind", "unix:"+filepath.Join(dir, "s")); err == nil || !strings.Contains(err.Error(), "another program") {
 		t.Errorf("a socket in use: got %v", err)
 	}
-	if _, err := listen("unix:" + filepath.Join(dir, "no", "s")); err == nil {
+	if _, err := listen("bind", "unix:"+filepath.Join(dir, "no", "s")); err == nil {
 		t.Error("a path in no directory: got a socket")
 	}
 }

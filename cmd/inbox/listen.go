@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -18,13 +19,61 @@ import (
 // proxyHeaderTime is how long a trusted proxy may take for the PROXY header.
 const proxyHeaderTime = 5 * time.Second
 
-// listen binds an address, or a Unix socket given as unix:/path.
-func listen(bind string) (net.Listener, error) {
+// doors are the listeners: main serves, plain, which may be nil, answers
+// challenges and leads to main.
+type doors struct{ main, plain net.Listener }
+
+// openDoors binds what the options say, or nothing. Port 80 is done without
+// when another program has it and nobody asked for it by name: the other
+// challenge needs only port 443.
+func openDoors(c *config, log *slog.Logger) (d doors, err error) {
+	if d.main, err = listen("bind", c.bind); err != nil || c.httpBind == "" {
+		return d, err
+	}
+	d.plain, err = listen("http-bind", c.httpBind)
+	if err != nil && c.from["http-bind"] == "" {
+		log.Warn("no listener for plain HTTP: nobody is led to HTTPS, and certificates come through port 443 alone", "err", err)
+		return d, nil
+	}
+	if err != nil {
+		d.main.Close()
+	}
+	return d, err
+}
+
+func (d doors) close() {
+	d.main.Close()
+	if d.plain != nil {
+		d.plain.Close()
+	}
+}
+
+// portOf is zero for a socket without a port, and for none at all.
+func portOf(l net.Listener) int {
+	if l == nil {
+		return 0
+	}
+	if a, ok := l.Addr().(*net.TCPAddr); ok {
+		return a.Port
+	}
+	return 0
+}
+
+// hostOf is empty for a listener on all addresses.
+func hostOf(l net.Listener) string {
+	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsUnspecified() {
+		return a.IP.String()
+	}
+	return ""
+}
+
+// listen binds an address, or a Unix socket given as unix:/path; option is who named it.
+func listen(option, bind string) (net.Listener, error) {
 	path, isUnix := strings.CutPrefix(bind, "unix:")
 	if !isUnix {
 		l, err := net.Listen("tcp", bind)
 		if err != nil {
-			return nil, bindError(bind, err)
+			return nil, bindError(option, bind, err)
 		}
 		return l, nil
 	}
@@ -57,16 +106,16 @@ func removeSocket(path string) error {
 }
 
 // bindError says what to do about an address that cannot be had.
-func bindError(bind string, err error) error {
+func bindError(option, bind string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("another program listens on %s already; stop it, or choose another port with -bind", bind)
+		return fmt.Errorf("another program listens on %s already; stop it, or choose another port with -%s", bind, option)
 	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("no right to listen on %s; ports below 1024 need a privilege, choose a higher one with -bind", bind)
+		return fmt.Errorf("no right to listen on %s; ports below 1024 need a privilege, choose a higher one with -%s", bind, option)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("this machine has no address %s; give one of its own with -bind, or 0.0.0.0 for all", bind)
+		return fmt.Errorf("this machine has no address %s; give one of its own with -%s, or 0.0.0.0 for all", bind, option)
 	}
-	return fmt.Errorf("listen on %s (-bind): %w", bind, err)
+	return fmt.Errorf("listen on %s (-%s): %w", bind, option, err)
 }
 
 // limit puts the layers around a listener that come before TLS: who may

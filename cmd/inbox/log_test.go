@@ -119,7 +119,7 @@ func TestUnknownVariablesAreToldAtDebug(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if _, err := build(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: &out}); err != nil {
+	if _, err := buildShut(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: &out}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(out.String(), "INBOX_PORT") || strings.Contains(out.String(), "192.0.2.1") {

@@ -225,3 +225,8 @@ func runOnce(t *testing.T, environ []string, args ...string) (code int, stdout, 
 	}
 	return code, out.String(), errs.String()
 }
+
+// buildShut is build for a house without doors.
+func buildShut(c *config, p process) (*house, error) {
+	return build(c, p, doors{}, newLogger(c, p.stderr))
+}

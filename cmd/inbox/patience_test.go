@@ -165,7 +165,7 @@ func TestServerIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := build(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, times: defaultTimes()})
+	h, err := buildShut(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, times: defaultTimes()})
 	if err != nil {
 		t.Fatal(err)
 	}

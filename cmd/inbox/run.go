@@ -8,6 +8,8 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+
+	"inbox/tlsmgr"
 )
 
 // Exit codes.
@@ -41,7 +43,12 @@ func run(ctx context.Context, p process) int {
 	}
 	cfg.settleSizes(machineMemory(), maxFiles())
 	limitMemory(cfg.maxMemory)
-	if err := serve(ctx, cfg, p); err != nil {
+	err = serve(ctx, cfg, p)
+	switch {
+	case errors.Is(err, tlsmgr.ErrUsage):
+		fmt.Fprintf(p.stderr, "inbox: %v\n", err)
+		return exitUsage
+	case err != nil:
 		fmt.Fprintf(p.stderr, "inbox: %v\n", err)
 		return exitFailure
 	}

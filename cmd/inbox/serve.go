@@ -7,46 +7,80 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 )
 
-// serve builds the rooms, binds, and serves until ctx ends.
+// serve binds, builds the rooms, and serves until ctx ends. Binding comes
+// first: who asks for a certificate must know which doors are open.
 func serve(ctx context.Context, c *config, p process) error {
-	h, err := build(c, p)
+	log := newLogger(c, p.stderr)
+	d, err := openDoors(c, log)
 	if err != nil {
 		return err
 	}
-	listener, err := listen(c.bind)
+	h, err := build(c, p, d, log)
 	if err != nil {
+		d.close()
 		return err
 	}
-	h.announce(listener.Addr(), p.stderr)
-	return h.live(ctx, listener)
+	h.announce(d.main.Addr(), p.stderr)
+	return h.live(ctx)
 }
 
-// live serves until ctx ends or the server fails, then stops in order.
-func (h *house) live(ctx context.Context, l net.Listener) error {
+// live serves until ctx ends or a server fails, then stops in order.
+func (h *house) live(ctx context.Context) error {
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel()
 	background.Go(func() { h.sweep(inner) })
-	l = h.limit(l)
+	listener := h.limit(h.doors.main)
 	if h.source != nil {
 		background.Go(func() { h.source.Run(inner) })
-		l = tls.NewListener(l, h.source.TLSConfig())
+		background.Go(func() { h.reload(inner) })
+		listener = tls.NewListener(listener, h.source.TLSConfig())
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- h.server.Serve(l) }()
+	failed := make(chan error, 2)
+	background.Go(func() { failed <- h.server.Serve(listener) })
+	if h.plain != nil {
+		plain := h.limit(h.doors.plain)
+		background.Go(func() { failed <- h.plain.Serve(plain) })
+	}
 	select {
 	case err := <-failed:
+		h.server.Close()
+		h.closePlain()
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
 	h.stop()
-	<-failed
 	return nil
+}
+
+// reload looks for newer certificates at each SIGHUP.
+func (h *house) reload(ctx context.Context) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+			h.log.Info("reloading certificates")
+			h.source.Reload()
+		}
+	}
+}
+
+func (h *house) closePlain() {
+	if h.plain != nil {
+		h.plain.Close()
+	}
 }
 
 // stop ends the polls, which answer 204, and gives posts their time. The
@@ -55,6 +89,7 @@ func (h *house) stop() {
 	h.log.Info("stopping")
 	ctx, cancel := context.WithTimeout(context.Background(), h.times.stop)
 	defer cancel()
+	h.closePlain() // it has nothing that is worth waiting for
 	if err := h.server.Shutdown(ctx); err != nil {
 		h.log.Warn("some requests took too long and were cut off", "err", err)
 		h.server.Close()
@@ -78,7 +113,7 @@ func (h *house) sweep(ctx context.Context) {
 
 // announce tells a person where to click, and the log where the server listens.
 func (h *house) announce(addr net.Addr, stderr io.Writer) {
-	b := banner{scheme: "http", network: networkAddrs(), fingerprint: h.selfSigned()}
+	b := banner{scheme: "http", names: h.cfg.domains, network: networkAddrs(), fingerprint: h.selfSigned()}
 	if h.source != nil {
 		b.scheme = "https"
 	}

@@ -189,7 +189,7 @@ func TestCleanupFreesMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := build(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: newOutput(), times: defaultTimes()})
+	h, err := buildShut(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: newOutput(), times: defaultTimes()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +329,7 @@ func TestListeningLine(t *testing.T) {
 	if !strings.Contains(text.log.String(), want) {
 		t.Errorf("no %q in:\n%s", want, text.log)
 	}
-	if !strings.Contains(text.log.String(), "https://localhost:"+portOf(text.url)) {
+	if !strings.Contains(text.log.String(), "https://localhost:"+portIn(text.url)) {
 		t.Errorf("the log does not say where to click:\n%s", text.log)
 	}
 	asJSON := start(t, "-log-format", "json")
@@ -343,7 +343,7 @@ func TestListeningLine(t *testing.T) {
 	}
 }
 
-func portOf(address string) string {
+func portIn(address string) string {
 	u, _ := url.Parse(address)
 	return u.Port()
 }

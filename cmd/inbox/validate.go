@@ -21,7 +21,7 @@ const maxSeconds = 1_000_000_000
 // came from, and settles what follows from the options.
 func (c *config) validate() error {
 	for _, check := range []func() error{
-		c.checkNumbers, c.checkPoll, c.checkBind, c.checkProxies, c.checkOrigins, c.checkICE, c.checkLog,
+		c.checkNumbers, c.checkPoll, c.checkDomains, c.checkBind, c.checkProxies, c.checkOrigins, c.checkICE, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -83,6 +83,42 @@ func (c *config) checkPoll() error {
 	return nil
 }
 
+// checkDomains settles where a server with names listens. What the names and
+// the authority must be like, tlsmgr knows.
+func (c *config) checkDomains() error {
+	for name := range strings.SplitSeq(c.domain, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			c.domains = append(c.domains, name)
+		}
+	}
+	switch ch := c.acme.challenge; ch {
+	case "both", "http-01", "tls-alpn-01":
+	default:
+		return c.refuse("acme-challenge", errors.New("must be http-01, tls-alpn-01 or both"))
+	}
+	if len(c.domains) == 0 {
+		if c.from["http-bind"] != "" && c.httpBind != "" {
+			return c.refuse("http-bind", errors.New("needs -domain: without a name there is nowhere to lead to"))
+		}
+		c.httpBind = ""
+		return nil
+	}
+	if !c.https {
+		return c.refuse("domain", errors.New("contradicts -https=false: a certificate needs HTTPS; give one of the two"))
+	}
+	if c.email == "" && !c.acme.agree {
+		return c.refuse("domain", errors.New("needs -email ADDRESS, to which the certificate authority may write, or -acme-agree: "+
+			"either says that you agree to its terms"))
+	}
+	if c.from["bind"] == "" {
+		c.bind = ":443"
+	}
+	if c.httpBind == "" {
+		return nil
+	}
+	return c.checkAddress("http-bind", c.httpBind)
+}
+
 // checkProxies reads the networks; a single address is one.
 func (c *config) checkProxies() error {
 	if c.trustedProxies == "" {
@@ -141,12 +177,16 @@ func (c *config) checkBind() error {
 		}
 		return nil
 	}
-	_, port, err := net.SplitHostPort(c.bind)
+	return c.checkAddress("bind", c.bind)
+}
+
+func (c *config) checkAddress(name, address string) error {
+	_, port, err := net.SplitHostPort(address)
 	if err == nil {
 		_, err = net.LookupPort("tcp", port)
 	}
 	if err != nil || port == "" {
-		return c.refuse("bind", errors.New("must be an address and a port, like 0.0.0.0:3000, [::1]:3000 or :3000"))
+		return c.refuse(name, errors.New("must be an address and a port, like 0.0.0.0:3000, [::1]:3000 or :3000"))
 	}
 	return nil
 }

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"net"
+	"strings"
+	"testing"
+)
+
+func TestDomainsSettleThePorts(t *testing.T) {
+	for _, row := range []struct {
+		args       []string
+		bind, http string
+	}{
+		{nil, "0.0.0.0:3000", ""},
+		{[]string{"-domain", "a.example, b.example"}, ":443", ":80"},
+		{[]string{"-domain", "a.example", "-bind", ":8443"}, ":8443", ":80"},
+		{[]string{"-domain", "a.example", "-http-bind", ""}, ":443", ""},
+		{[]string{"-domain", "a.example", "-http-bind", "127.0.0.1:8080"}, ":443", "127.0.0.1:8080"},
+	} {
+		c, err := parse(append(row.args, "-acme-agree"), nil)
+		if err != nil {
+			t.Fatalf("%q: %v", row.args, err)
+		}
+		if c.bind != row.bind || c.httpBind != row.http {
+			t.Errorf("%q: got %q and %q, want %q and %q", row.args, c.bind, c.httpBind, row.bind, row.http)
+		}
+	}
+}
+
+func TestDomainNonsense(t *testing.T) {
+	for _, row := range []struct{ args, says string }{
+		{"-domain a.example", "-email"},
+		{"-domain a.example -acme-agree -https=false", "-https=false"},
+		{"-domain a.example -acme-agree -acme-challenge dns-01", "http-01"},
+		{"-domain a.example -acme-agree -http-bind 80", "like 0.0.0.0:3000"},
+		{"-http-bind :80", "-domain"},
+	} {
+		_, err := parse(strings.Fields(row.args), nil)
+		if err == nil || !strings.Contains(err.Error(), row.says) {
+			t.Errorf("%s: got %v, want an error with %q", row.args, err, row.says)
+		}
+	}
+}
+
+// TestPortEightyIsDoneWithout: another program has it, and nobody asked for it
+// by name.
+func TestPortEightyIsDoneWithout(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, asked := range []bool{false, true} {
+		var log bytes.Buffer
+		c, err := parse([]string{"-domain", "a.example", "-acme-agree", "-bind", "127.0.0.1:0", "-http-bind", taken.Addr().String()}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !asked {
+			delete(c.from, "http-bind") // as if it were the default
+		}
+		d, err := openDoors(c, newLogger(c, &log))
+		switch {
+		case asked && (err == nil || !strings.Contains(err.Error(), "-http-bind")):
+			t.Errorf("asked for: got %v, want an error that names the option", err)
+		case !asked && (err != nil || d.plain != nil || !strings.Contains(log.String(), "level=WARN")):
+			t.Errorf("not asked for: got %v and %q, want a warning", err, log.String())
+		}
+		if err == nil {
+			d.close()
+		}
+	}
+}

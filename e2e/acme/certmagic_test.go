@@ -1,0 +1,130 @@
+package acme
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"testing"
+	"time"
+
+	"inbox/tlsmgr"
+)
+
+// An address is certified over either door, with the short-lived profile that
+// the authority lists, and shown to a client that sends no name.
+func TestAddress(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, addr string
+		change     func(*tlsmgr.ACME)
+	}{
+		{"over TLS", "127.0.0.1", func(a *tlsmgr.ACME) { a.NoHTTP = true }},
+		{"over HTTP", "127.0.0.2", func(a *tlsmgr.ACME) { a.NoTLS = true; a.ListenHost = "" }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pebbleOptions{profiles: map[string]time.Duration{"classic": 48 * time.Hour, "shortlived": time.Hour}})
+			c := r.config(tt.addr)
+			tt.change(&c.ACME)
+			s := &site{t: t, rig: r, log: new(logBuffer), host: tt.addr}
+			s.serve(c)
+			eventually(t, patience, "the address is certified", func() bool { return s.state(tt.addr).Source == "acme" })
+			leaf := s.verified(tt.addr)
+			if life := leaf.NotAfter.Sub(leaf.NotBefore); life > 2*time.Hour {
+				t.Errorf("the certificate lives %v, want the short-lived profile", life)
+			}
+		})
+	}
+}
+
+// verified connects as to an address: without a name, checked against the root.
+func (s *site) verified(addr string) *x509.Certificate {
+	s.t.Helper()
+	conn, err := tls.Dial("tcp", s.addr(s.rig.tlsPort), &tls.Config{RootCAs: s.rig.ca.issued, ServerName: addr})
+	if err != nil {
+		s.t.Fatalf("connect to the address: %v", err)
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0]
+}
+
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{profiles: map[string]time.Duration{"classic": 48 * time.Hour, "other": 2 * time.Hour}})
+	name := newName()
+	c := r.config(name)
+	c.ACME.Profile = "other"
+	s := r.serve(c)
+	s.certified(patience, name)
+	leaf, err := s.shown(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if life := leaf.NotAfter.Sub(leaf.NotBefore); life > 3*time.Hour {
+		t.Errorf("the certificate lives %v, want the two hours of the profile", life)
+	}
+}
+
+// The second authority certifies when the first is silent, closed or refuses;
+// a silent one costs no more than ten seconds.
+func TestSecondAuthority(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(*rig){
+		"first closed":  func(r *rig) { r.ca.close() },
+		"first hanging": func(r *rig) { r.ca.mode.Store(hanging) },
+		"first refuses": func(r *rig) { r.ca.mode.Store(403) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pebbleOptions{})
+			second := newPebble(t, pebbleOptions{httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
+			name := newName()
+			c := r.config(name)
+			c.ACME.Second = tlsmgr.Authority{URL: second.url(), RootsFile: second.roots}
+			spoil(r)
+			s := r.serve(c)
+			eventually(t, patience, "the second authority certifies", func() bool { return s.state(name).Source == "acme" })
+			if second.orders() != 1 {
+				t.Errorf("%d orders at the second authority, want 1", second.orders())
+			}
+			s.stop()
+			again := r.serve(c)
+			if got := again.state(name); got.Source != "acme" {
+				t.Errorf("after a restart State = %+v, want the kept certificate", got)
+			}
+		})
+	}
+}
+
+// A certificate that the authority revokes is announced through its renewal
+// information, and replaced once that is asked for.
+func TestRevokedCertificateIsReplaced(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{validity: 48 * time.Hour})
+	name := newName()
+	s := r.serve(r.config(name))
+	s.certified(patience, name)
+	leaf, err := s.shown(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, patience, "the renewal information was asked for", func() bool { return s.state(name).RenewAt.After(time.Now()) })
+	r.ca.setRenewalWindow(leaf, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	s.source.Reload()
+	eventually(t, patience, "the certificate is replaced", func() bool {
+		now, err := s.shown(name)
+		return err == nil && !now.Equal(leaf)
+	})
+	if !s.log.has("wants the certificate replaced at once") {
+		t.Error("the log does not say why")
+	}
+	// The new one is not due, so nothing more is ordered.
+	s.source.Reload()
+	s.source.Reload()
+	eventually(t, patience, "the new one is not due", func() bool { return s.state(name).Status == "renewal is not due" })
+	if got := r.ca.orders(); got != 2 {
+		t.Errorf("%d orders, want 2", got)
+	}
+	if got := r.ca.counted("replaces"); got != 1 {
+		t.Errorf("%d orders say what they replace, want 1", got)
+	}
+}

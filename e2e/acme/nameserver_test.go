@@ -1,0 +1,66 @@
+package acme
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// nameserver answers every name with 127.0.0.1, but for those it does not know.
+type nameserver struct {
+	addr string
+
+	mu      sync.Mutex
+	unknown map[string]bool
+}
+
+func newNameserver(t *testing.T) *nameserver {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &nameserver{addr: l.Addr().String(), unknown: map[string]bool{}}
+	ready := make(chan struct{})
+	server := &dns.Server{Listener: l, Handler: n, NotifyStartedFunc: func() { close(ready) }}
+	go server.ActivateAndServe()
+	<-ready
+	t.Cleanup(func() { server.Shutdown() })
+	return n
+}
+
+func (n *nameserver) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	answer := new(dns.Msg)
+	answer.SetReply(q)
+	name, kind := q.Question[0].Name, q.Question[0].Qtype
+	switch {
+	case n.isUnknown(name):
+		answer.Rcode = dns.RcodeNameError
+	case kind == dns.TypeA:
+		header := dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: 1}
+		answer.Answer = []dns.RR{&dns.A{Hdr: header, A: net.IPv4(127, 0, 0, 1)}}
+	}
+	w.WriteMsg(answer)
+}
+
+func (n *nameserver) isUnknown(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.unknown[name]
+}
+
+func (n *nameserver) setUnknown(name string, unknown bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.unknown[dns.Fqdn(name)] = unknown
+}
+
+// resolver asks this server alone.
+func (n *nameserver) resolver() *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", n.addr)
+	}}
+}

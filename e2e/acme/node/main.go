@@ -1,0 +1,77 @@
+// Node serves one name with a certificate of an authority, as a process that
+// the tests can start twice, kill, and keep from writing.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"inbox/tlsmgr"
+)
+
+func main() {
+	c := tlsmgr.Config{Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	a := &c.ACME
+	name := flag.String("name", "", "the name to be certified")
+	full := flag.Bool("full", false, "write nothing, as on a full disk")
+	flag.StringVar(&c.StateDir, "state", "", "state directory")
+	flag.StringVar(&c.CertFile, "cert", "", "certificate file")
+	flag.StringVar(&c.KeyFile, "key", "", "key file")
+	flag.StringVar(&a.Engine, "engine", "", "certmagic or autocert")
+	flag.StringVar(&a.CA.URL, "ca", "", "directory of the authority")
+	flag.StringVar(&a.CA.RootsFile, "roots", "", "what the authority's server is trusted by")
+	flag.IntVar(&a.HTTPPort, "http", 0, "port for plain HTTP")
+	flag.IntVar(&a.TLSPort, "tls", 0, "port for TLS")
+	flag.Parse()
+	c.Domains = []string{*name}
+	a.Agreed, a.ListenHost = true, "127.0.0.1"
+	if err := run(c, *full); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(c tlsmgr.Config, full bool) error {
+	if full {
+		if err := fillDisk(); err != nil {
+			return err
+		}
+	}
+	source, err := tlsmgr.New(c)
+	if err != nil {
+		return err
+	}
+	plain, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", c.ACME.HTTPPort))
+	if err != nil {
+		return err
+	}
+	secure, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", c.ACME.TLSPort))
+	if err != nil {
+		return err
+	}
+	quiet := log.New(io.Discard, "", 0)
+	redirect := &http.Server{Handler: source.HTTPHandler(tlsmgr.Redirect(c.Domains, c.ACME.TLSPort)), ErrorLog: quiet}
+	page := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: quiet}
+	go redirect.Serve(plain)
+	go page.Serve(tls.NewListener(secure, source.TLSConfig()))
+	c.Logger.Info("listening", "addr", secure.Addr().String())
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	return source.Run(ctx)
+}
+
+// fillDisk makes every write to a file fail.
+func fillDisk() error {
+	signal.Ignore(syscall.SIGXFSZ)
+	return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{})
+}

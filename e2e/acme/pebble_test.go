@@ -1,0 +1,275 @@
+package acme
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/letsencrypt/pebble/v2/ca"
+	"github.com/letsencrypt/pebble/v2/db"
+	"github.com/letsencrypt/pebble/v2/va"
+	"github.com/letsencrypt/pebble/v2/wfe"
+)
+
+// What an authority does when it is asked.
+const (
+	up      = 0
+	hanging = -1 // any other number is the status it answers everything with
+)
+
+// pebble is a certificate authority for tests, in this process. Closing it keeps
+// its accounts and orders.
+type pebble struct {
+	t      *testing.T
+	addr   string
+	roots  string // a file, for its own server
+	issued *x509.CertPool
+
+	handler, management http.Handler
+	identity            tls.Certificate
+	mode                atomic.Int64
+	patience            atomic.Int64 // the seconds it asks for when it is not up
+	every               atomic.Int64 // each so manieth POST fails with 500; 0: none
+	ended               chan struct{}
+
+	mu     sync.Mutex
+	counts map[string]int
+	server *http.Server
+}
+
+// pebbleOptions say how an authority differs from one that issues for an hour.
+type pebbleOptions struct {
+	validity   time.Duration
+	profiles   map[string]time.Duration // instead of the validity
+	eab        map[string]string        // required when there is one
+	badNonces  string                   // percentage
+	httpPort   int
+	tlsPort    int
+	nameserver string
+}
+
+// building guards the environment, which Pebble reads as it is built.
+var building sync.Mutex
+
+func newPebble(t *testing.T, o pebbleOptions) *pebble {
+	t.Helper()
+	p := &pebble{t: t, counts: map[string]int{}, ended: make(chan struct{})}
+	p.build(o)
+	p.identify()
+	p.readIssuer()
+	p.open()
+	t.Cleanup(func() { close(p.ended); p.close() })
+	return p
+}
+
+func (p *pebble) build(o pebbleOptions) {
+	building.Lock()
+	defer building.Unlock()
+	if o.badNonces == "" {
+		o.badNonces = "0"
+	}
+	for name, value := range map[string]string{
+		"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0", "PEBBLE_WFE_NONCEREJECT": o.badNonces,
+	} {
+		os.Setenv(name, value)
+	}
+	quiet := log.New(io.Discard, "", 0)
+	store := db.NewMemoryStore()
+	for id, key := range o.eab {
+		if err := store.AddExternalAccountKeyByID(id, key); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	authority := ca.New(quiet, store, "", "ecdsa", 0, 1, o.profileTable())
+	validator := va.New(quiet, o.httpPort, o.tlsPort, false, o.nameserver, store)
+	front := wfe.New(quiet, store, validator, authority, []string{"ca.test"}, false, len(o.eab) > 0, 0, 0)
+	p.handler, p.management = front.Handler(), front.ManagementHandler()
+}
+
+// profileTable has one profile at least: without any, Pebble draws lots.
+func (o pebbleOptions) profileTable() map[string]ca.Profile {
+	if o.validity == 0 {
+		o.validity = time.Hour
+	}
+	if o.profiles == nil {
+		o.profiles = map[string]time.Duration{"default": o.validity}
+	}
+	table := map[string]ca.Profile{}
+	for name, validity := range o.profiles {
+		table[name] = ca.Profile{Description: name, ValidityPeriod: uint64(validity / time.Second)}
+	}
+	return table
+}
+
+// identify makes the certificate of the authority's own server, and the file by
+// which it is trusted.
+func (p *pebble) identify() {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "authority"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.identity = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	p.roots = filepath.Join(p.t.TempDir(), "roots.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if err := os.WriteFile(p.roots, text, 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// readIssuer learns the root of what the authority issues.
+func (p *pebble) readIssuer() {
+	answer := httptest.NewRecorder()
+	p.management.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/roots/0", nil))
+	p.issued = x509.NewCertPool()
+	if !p.issued.AppendCertsFromPEM(answer.Body.Bytes()) {
+		p.t.Fatalf("the authority has no root certificate: %s", answer.Body)
+	}
+}
+
+// open listens, on the same port each time.
+func (p *pebble) open() {
+	if p.addr == "" {
+		p.addr = addrOf(freePort(p.t))
+	}
+	var l net.Listener
+	eventually(p.t, patience, "the authority's port is free", func() (free bool) {
+		var err error
+		l, err = net.Listen("tcp", p.addr)
+		return err == nil
+	})
+	server := &http.Server{Handler: p, ErrorLog: log.New(io.Discard, "", 0)}
+	p.mu.Lock()
+	p.server = server
+	p.mu.Unlock()
+	go server.Serve(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{p.identity}, NextProtos: []string{"h2", "http/1.1"}}))
+}
+
+// close refuses connections from now on, and ends those there are.
+func (p *pebble) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.server.Close()
+}
+
+func (p *pebble) url() string { return "https://" + p.addr + wfe.DirectoryPath }
+
+func (p *pebble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	n := p.count(r)
+	switch mode := p.mode.Load(); {
+	case mode == hanging:
+		select {
+		case <-r.Context().Done():
+		case <-p.ended:
+		}
+	case mode != up:
+		w.Header().Set("Retry-After", strconv.FormatInt(p.patience.Load(), 10))
+		http.Error(w, "not now", int(mode))
+	case r.Method == http.MethodPost && p.every.Load() > 0 && n%int(p.every.Load()) == 0:
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusInternalServerError)
+		io.WriteString(w, `{"type":"urn:ietf:params:acme:error:serverInternal","detail":"a hiccup","status":500}`)
+	default:
+		p.handler.ServeHTTP(w, p.read(r))
+	}
+}
+
+// read counts the orders that say which certificate they replace.
+func (p *pebble) read(r *http.Request) *http.Request {
+	if r.URL.Path != "/order-plz" {
+		return r
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		p.t.Errorf("read an order: %v", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	var signed struct{ Payload string }
+	if err := json.Unmarshal(body, &signed); err != nil {
+		p.t.Errorf("read an order: %v", err)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(signed.Payload)
+	if err != nil {
+		p.t.Errorf("read an order: %v", err)
+	}
+	if bytes.Contains(payload, []byte(`"replaces"`)) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.counts["replaces"]++
+	}
+	return r
+}
+
+// count notes the first part of the path, and returns how many POSTs there were.
+func (p *pebble) count(r *http.Request) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	p.counts[first]++
+	if r.Method == http.MethodPost {
+		p.counts["POST"]++
+	}
+	return p.counts["POST"]
+}
+
+func (p *pebble) counted(first string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.counts[first]
+}
+
+// orders and validations are how many were asked for.
+func (p *pebble) orders() int      { return p.counted("order-plz") }
+func (p *pebble) validations() int { return p.counted("chalZ") }
+
+// setRenewalWindow makes the authority want a certificate replaced between two times.
+func (p *pebble) setRenewalWindow(leaf *x509.Certificate, from, to time.Time) {
+	p.t.Helper()
+	window, err := json.Marshal(map[string]any{"suggestedWindow": map[string]time.Time{"start": from, "end": to}})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	body, err := json.Marshal(map[string]string{
+		"certificate": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})),
+		"ariResponse": string(window),
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r := httptest.NewRequest(http.MethodPost, "/set-renewal-info/", bytes.NewReader(body))
+	r.Header.Set("User-Agent", "test") // Pebble insists
+	answer := httptest.NewRecorder()
+	p.management.ServeHTTP(answer, r)
+	if answer.Code != http.StatusOK {
+		p.t.Fatalf("set the renewal window: got %d %s", answer.Code, answer.Body)
+	}
+}

@@ -1,0 +1,236 @@
+package acme
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"inbox/e2e"
+)
+
+// program builds the server once for the tests that run it whole.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "inbox-program-")
+	if err != nil {
+		return "", err
+	}
+	return e2e.Build(context.Background(), dir)
+})
+
+// startProgram runs the server for a name that the rig's authority certifies.
+func (r *rig) startProgram(name string, more ...string) (stop func()) {
+	r.t.Helper()
+	path, err := program()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	server, err := e2e.Start(path, append([]string{
+		"-domain", name, "-email", "me@example.test", "-state", r.dir,
+		"-bind", addrOf(r.tlsPort), "-http-bind", addrOf(r.httpPort),
+		"-acme-ca", r.ca.url(), "-acme-root", r.ca.roots, "-acme-preflight=false",
+	}, more...)...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		if err := server.Stop(); err != nil {
+			r.t.Error(err)
+		}
+	})
+	r.t.Cleanup(stop)
+	return stop
+}
+
+// visitor trusts what the authority issues.
+func (r *rig) visitor() *http.Client { return (&site{t: r.t, rig: r}).client() }
+
+func (r *rig) eventuallyServes(name string) {
+	r.t.Helper()
+	client := r.visitor()
+	eventually(r.t, 60*time.Second, name+" is served with a certificate of the authority", func() bool {
+		answer, err := client.Get(fmt.Sprintf("https://%s:%d/healthz", name, r.tlsPort))
+		if err != nil {
+			return false
+		}
+		answer.Body.Close()
+		return answer.StatusCode == http.StatusOK
+	})
+}
+
+// TestProgramObtainsItsCertificate is the promise of the first page: a name and
+// an e-mail address, and there is a padlock.
+func TestProgramObtainsItsCertificate(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"certmagic", "autocert"} {
+		t.Run(engine, func(t *testing.T) {
+			r := newRig(t, pebbleOptions{})
+			name := newName()
+			r.startProgram(name, "-acme", engine)
+			r.eventuallyServes(name)
+			https, http := fmt.Sprintf("https://%s:%d", name, r.tlsPort), fmt.Sprintf("http://%s:%d", name, r.httpPort)
+			for _, row := range []struct {
+				url, host, user string
+				status          int
+				header, want    string
+			}{
+				{https + "/", "", "", 200, "Strict-Transport-Security", "max-age=86400"},
+				{https + "/inbox?wait=0", "", "bob", 204, "Cache-Control", "no-store"},
+				{https + "/", "other.test", "", 421, "", ""},
+				{https + "/healthz", "other.test", "", 200, "", ""},
+				{http + "/send.html?x=1", "", "", 308, "Location", https + "/send.html?x=1"},
+				{http + "/inbox", "", "bob", 403, "", ""},
+				{http + "/", "other.test", "", 421, "", ""},
+				{http + "/.well-known/acme-challenge/guess", "", "", 404, "", ""},
+			} {
+				r.wantAnswer(row.url, row.host, row.user, row.status, row.header, row.want)
+			}
+		})
+	}
+}
+
+func (r *rig) wantAnswer(url, host, user string, status int, header, want string) {
+	r.t.Helper()
+	q, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	q.Host = host
+	if user != "" {
+		q.SetBasicAuth(user, "password")
+	}
+	answer, err := r.visitor().Do(q)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	io.Copy(io.Discard, answer.Body)
+	if answer.StatusCode != status || header != "" && answer.Header.Get(header) != want {
+		r.t.Errorf("%s as host %q: got %d with %v; want %d and %s %q", url, host, answer.StatusCode, answer.Header, status, header, want)
+	}
+}
+
+// TestProgramThatCannotStart: what contradicts itself ends with 2, a port that
+// was asked for and is taken with 1.
+func TestProgramThatCannotStart(t *testing.T) {
+	t.Parallel()
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, row := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"-domain", "a.example.test"}, 2, "-email"},
+		{[]string{"-domain", "a.example.test", "-https=false", "-acme-agree"}, 2, "-https=false"},
+		{[]string{"-domain", "127.0.0.1", "-acme-agree", "-acme", "autocert"}, 2, "autocert cannot certify the IP address"},
+		{[]string{"-domain", "a.example.test", "-acme-agree", "-acme", "autocert", "-acme-profile", "x"}, 2, "profile"},
+		{[]string{"-domain", "a.example.test", "-acme-agree", "-acme", "autocert", "-acme-ca2", "https://ca.test/dir"}, 2, "second authority"},
+		{[]string{"-domain", "https://a.example.test/", "-acme-agree"}, 2, "host name"},
+		{[]string{"-http-bind", ":80"}, 2, "-domain"},
+		{[]string{"-domain", "a.example.test", "-acme-agree", "-http-bind", taken.Addr().String()}, 1, "-http-bind"},
+	} {
+		args := append([]string{"-state", t.TempDir(), "-bind", "127.0.0.1:0", "-http-bind", "127.0.0.1:0"}, row.args...)
+		if row.args[0] == "-http-bind" {
+			args = row.args
+		}
+		out, err := exec.Command(path, args...).CombinedOutput()
+		code := -1
+		if exit, ok := err.(*exec.ExitError); ok {
+			code = exit.ExitCode()
+		}
+		if code != row.code || !strings.Contains(string(out), row.says) {
+			t.Errorf("%q: got exit code %d and %q; want %d and %q", row.args, code, out, row.code, row.says)
+		}
+	}
+}
+
+// TestAuditor holds the running program against testssl.sh. What the
+// certificate says about revocation is the authority's to decide.
+func TestAuditor(t *testing.T) {
+	t.Parallel()
+	auditor, err := exec.LookPath("testssl")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("testssl is not installed (Debian: testssl.sh)")
+		}
+		t.Skip("needs testssl (Debian: testssl.sh)")
+	}
+	r := newRig(t, pebbleOptions{validity: 90 * 24 * time.Hour})
+	name := newName()
+	stop := r.startProgram(name)
+	r.eventuallyServes(name)
+	stop()
+	// For the first month the policy to come back over HTTPS alone is short, on purpose.
+	provenFor(t, r.dir, 60*24*time.Hour)
+	r.startProgram(name, "-rate", "0", "-conn-rate", "0", "-max-conns-per-ip", "0")
+	r.eventuallyServes(name)
+	roots := filepath.Join(t.TempDir(), "roots.pem")
+	issuer := httptest.NewRecorder()
+	r.ca.management.ServeHTTP(issuer, httptest.NewRequest("GET", "/roots/0", nil))
+	if err := os.WriteFile(roots, issuer.Body.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	report := filepath.Join(t.TempDir(), "report.json")
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, auditor, "--quiet", "--color", "0", "--warnings", "off", "--add-ca", roots,
+		"--ip", "127.0.0.1", "--jsonfile", report, fmt.Sprintf("%s:%d", name, r.tlsPort)).CombinedOutput()
+	findings := readFindings(t, report)
+	if len(findings) < 50 {
+		t.Fatalf("got %d findings, want a whole audit: %v\n%s", len(findings), err, out)
+	}
+	for _, f := range findings {
+		switch {
+		case f.Severity != "MEDIUM" && f.Severity != "HIGH" && f.Severity != "CRITICAL":
+		case f.ID == "cert_revocation":
+		default:
+			t.Errorf("%s, %s: %s", f.ID, f.Severity, f.Finding)
+		}
+	}
+}
+
+// provenFor makes the state directory remember that its name has been served
+// with valid certificates for so long.
+func provenFor(t *testing.T, dir string, long time.Duration) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "acme", "schedule", "*", "*.since.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("got files %v, %v; want one that says since when", files, err)
+	}
+	text := fmt.Sprintf(`{"Since":%q}`, time.Now().Add(-long).Format(time.RFC3339))
+	if err := os.WriteFile(files[0], []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+type finding struct{ ID, Severity, Finding string }
+
+func readFindings(t *testing.T, path string) (findings []finding) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(text, &findings)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return findings
+}

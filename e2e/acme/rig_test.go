@@ -1,0 +1,248 @@
+package acme
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"inbox/tlsmgr"
+)
+
+// rig is one authority, its name server, and the ports where it looks for the
+// site that a test starts.
+type rig struct {
+	t                 *testing.T
+	ca                *pebble
+	names             *nameserver
+	httpPort, tlsPort int
+	dir               string
+}
+
+func newRig(t *testing.T, o pebbleOptions) *rig {
+	t.Helper()
+	r := &rig{t: t, names: newNameserver(t), httpPort: freePort(t), tlsPort: freePort(t), dir: t.TempDir()}
+	if o.httpPort == 0 {
+		o.httpPort = r.httpPort
+	}
+	if o.tlsPort == 0 {
+		o.tlsPort = r.tlsPort
+	}
+	o.nameserver = r.names.addr
+	r.ca = newPebble(t, o)
+	return r
+}
+
+// lastPort counts the ports given out. They lie below those that the system
+// gives to outgoing connections, one of which could else take a port while a
+// test has it closed.
+var lastPort atomic.Int32
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	for range 1000 {
+		port := 20000 + int(lastPort.Add(1))%10000
+		if l, err := net.Listen("tcp", addrOf(port)); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+func addrOf(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+// certmagic has one table of challenges for the process, so no two tests may
+// use the same name.
+var lastName atomic.Int32
+
+func newName() string { return fmt.Sprintf("site%d.example.test", lastName.Add(1)) }
+
+// config orders for the names from the rig's authority.
+func (r *rig) config(names ...string) tlsmgr.Config {
+	return tlsmgr.Config{
+		Domains:  names,
+		StateDir: r.dir,
+		ACME: tlsmgr.ACME{
+			Email: "me@example.test", ListenHost: "127.0.0.1", HTTPPort: r.httpPort, TLSPort: r.tlsPort,
+			CA: tlsmgr.Authority{URL: r.ca.url(), RootsFile: r.ca.roots},
+		},
+	}
+}
+
+// site is a server, as the program builds one from a source.
+type site struct {
+	t      *testing.T
+	rig    *rig
+	host   string // where it listens
+	source tlsmgr.Source
+	log    *logBuffer
+	stop   func()
+}
+
+func (r *rig) serve(c tlsmgr.Config) *site {
+	r.t.Helper()
+	s := &site{t: r.t, rig: r, log: new(logBuffer), host: "127.0.0.1"}
+	s.serve(c)
+	return s
+}
+
+func (s *site) serve(c tlsmgr.Config) {
+	s.t.Helper()
+	c.Logger = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	source, err := tlsmgr.New(c)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.source = source
+	s.start(c)
+	s.t.Cleanup(func() {
+		s.stop()
+		if s.t.Failed() {
+			s.t.Logf("log:\n%s", s.log)
+		}
+	})
+}
+
+func (s *site) addr(port int) string { return net.JoinHostPort(s.host, strconv.Itoa(port)) }
+
+func (s *site) start(c tlsmgr.Config) {
+	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
+	secure := &http.Server{Handler: tlsmgr.HSTS(s.source, tlsmgr.CheckHost(c.Domains, nil, page)), ErrorLog: silent(), ReadHeaderTimeout: 10 * time.Second}
+	plain := &http.Server{Handler: s.source.HTTPHandler(tlsmgr.Redirect(c.Domains, c.ACME.TLSPort)), ErrorLog: silent()}
+	var background sync.WaitGroup
+	encrypted := tls.NewListener(s.listen(c.ACME.TLSPort), s.source.TLSConfig())
+	background.Go(func() { secure.Serve(encrypted) })
+	if !c.ACME.NoHTTP {
+		l := s.listen(c.ACME.HTTPPort)
+		background.Go(func() { plain.Serve(l) })
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	background.Go(func() { s.source.Run(ctx) })
+	s.stop = sync.OnceFunc(func() {
+		cancel()
+		secure.Close()
+		plain.Close()
+		background.Wait()
+	})
+}
+
+func silent() *log.Logger { return log.New(io.Discard, "", 0) }
+
+// listen tries again when the port is in use: a process that another test is
+// just starting holds all our sockets until it has become another program.
+func (s *site) listen(port int) (l net.Listener) {
+	s.t.Helper()
+	eventually(s.t, patience, "the port is free", func() bool {
+		var err error
+		l, err = net.Listen("tcp", s.addr(port))
+		return err == nil
+	})
+	return l
+}
+
+// shown is the certificate that a client is shown who asks for the name.
+func (s *site) shown(name string) (*x509.Certificate, error) {
+	conn, err := tls.Dial("tcp", s.addr(s.rig.tlsPort), &tls.Config{ServerName: name, InsecureSkipVerify: true})
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0], nil
+}
+
+// client trusts what the authority issues, and goes to the site for any host.
+func (s *site) client() *http.Client {
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		_, port, _ := net.SplitHostPort(addr)
+		return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
+	}
+	transport := &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: s.rig.ca.issued}, DisableKeepAlives: true}
+	return &http.Client{
+		Transport: transport, Timeout: 10 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// get asks for the page of a name over verified TLS.
+func (s *site) get(client *http.Client, name string) error {
+	answer, err := client.Get(fmt.Sprintf("https://%s/", net.JoinHostPort(name, fmt.Sprint(s.rig.tlsPort))))
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if body, err := io.ReadAll(answer.Body); err != nil || string(body) != "hello" {
+		return fmt.Errorf("got %s %q, %v; want hello", answer.Status, body, err)
+	}
+	return nil
+}
+
+// eventually waits for what the background brings.
+func eventually(t *testing.T, patience time.Duration, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// certified waits until a name has a certificate of the authority.
+func (s *site) certified(patience time.Duration, names ...string) {
+	s.t.Helper()
+	for _, name := range names {
+		eventually(s.t, patience, name+" is served with a certificate of the authority", func() bool {
+			return s.get(s.client(), name) == nil
+		})
+	}
+}
+
+func (s *site) state(name string) tlsmgr.NameState {
+	s.t.Helper()
+	for _, n := range s.source.State() {
+		if n.Name == name {
+			return n
+		}
+	}
+	s.t.Fatalf("State has no %s", name)
+	return tlsmgr.NameState{}
+}
+
+// logBuffer is a log that a test can read while it is written.
+type logBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+func (b *logBuffer) count(text string) int { return strings.Count(b.String(), text) }
+
+func (b *logBuffer) has(text string) bool { return b.count(text) > 0 }
+
+func statePath(r *rig, parts ...string) string {
+	return filepath.Join(append([]string{r.dir, "acme"}, parts...)...)
+}

@@ -1,0 +1,219 @@
+package tlsmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// attempt orders for a name, if no other process does and it is still to be
+// done, and returns when to look again.
+func (v *supervisor) attempt(ctx context.Context, t *task, urged bool) time.Duration {
+	unlock, free, err := v.records.lock(t.name)
+	if err != nil {
+		return v.blocked(t, err)
+	}
+	if !free {
+		t.set(func(st *taskState) {
+			st.status, st.next = "another process orders", time.Now().Add(lookAgain)
+		})
+		return lookAgain
+	}
+	defer unlock()
+	now := time.Now()
+	v.engine.mend(ctx, t.name)
+	if v.look(ctx, t) {
+		return v.blocked(t, fmt.Errorf("the stored certificate cannot be set aside: %w", errDamaged))
+	}
+	rec, err := v.records.read(t.name, now)
+	if err != nil {
+		return v.blocked(t, err)
+	}
+	if urged {
+		rec.urge(now)
+	}
+	if v.due(t).After(now) || rec.Next.After(now) {
+		return 0 // another process has done it
+	}
+	return v.orderRecorded(ctx, t, rec)
+}
+
+// orderRecorded makes the order, and writes down what came of it.
+func (v *supervisor) orderRecorded(ctx context.Context, t *task, rec *record) time.Duration {
+	t.set(func(st *taskState) { st.status, st.next = "ordering", time.Time{} })
+	err := v.orderFrom(ctx, t, rec)
+	now := time.Now()
+	switch {
+	case errors.Is(err, errUnrecorded):
+		return v.blocked(t, err)
+	case errors.Is(err, errFloor):
+		// Next is set; nothing was tried.
+	case err == nil:
+		v.obtained(ctx, t, rec, now)
+	case ctx.Err() != nil:
+		rec.Next, rec.Problem = now.Add(brokenOff), "the order was broken off by our own end"
+	default:
+		rec.failed(err, now)
+		v.complain(t, rec, err)
+	}
+	t.set(func(st *taskState) { st.problem, st.next, st.failures = err, rec.Next, rec.Failed })
+	if err := v.records.write(t.name, rec); err != nil {
+		return v.blocked(t, err)
+	}
+	return 0
+}
+
+// obtained takes up what the order brought.
+func (v *supervisor) obtained(ctx context.Context, t *task, rec *record, now time.Time) {
+	event := "certificate obtained"
+	if t.get().stored != nil {
+		event = "certificate renewed"
+	}
+	v.look(ctx, t)
+	life := time.Hour
+	attrs := []any{"name", t.name}
+	if s := t.get().stored; s != nil {
+		life = s.Leaf.NotAfter.Sub(s.Leaf.NotBefore)
+		attrs = append(attrs, "ca", s.ca.url, "notAfter", s.Leaf.NotAfter)
+	}
+	rec.succeeded(now, life)
+	t.set(func(st *taskState) { st.obtained++ })
+	v.log.Info(event, attrs...)
+}
+
+// complain says what went wrong, in the authority's words, and what to do.
+func (v *supervisor) complain(t *task, rec *record, err error) {
+	e := asOrderError(err)
+	s := t.get().stored
+	left := time.Duration(0)
+	if s != nil {
+		left = max(time.Until(s.Leaf.NotAfter), 0).Round(time.Second)
+	}
+	attrs := []any{"name", t.name, "err", err, "mend", mendOf(e.outcome), "next", rec.Next}
+	switch {
+	case s == nil:
+		v.log.Warn("no certificate yet", attrs...)
+	case left == 0:
+		v.log.Error("the certificate has ended and could not be renewed", attrs...)
+	default:
+		v.log.Warn("the certificate could not be renewed; the old one serves on", append(attrs, "left", left)...)
+	}
+}
+
+func mendOf(o outcome) string {
+	switch o {
+	case invalid:
+		return "make sure that the name's address is this server's, and that port 80 or 443 can be reached from outside"
+	case refused:
+		return "read what the authority says; a CAA record, the account or a rate limit may be in the way"
+	}
+	return "none needed if it passes; else make sure that this server can reach the authority, and that its clock is right"
+}
+
+var (
+	errUnrecorded = errors.New("the order cannot be recorded, so it is not made")
+	errFloor      = errors.New("too many validations have failed in the last hour; waiting, so that the authority does not lock the name out")
+)
+
+// orderFrom asks one authority after the other.
+func (v *supervisor) orderFrom(ctx context.Context, t *task, rec *record) error {
+	if err := v.room(ctx); err != nil {
+		return fmt.Errorf("%w: %w", errUnrecorded, err)
+	}
+	if err := v.tryOut(ctx, t, rec); err != nil {
+		return err
+	}
+	var worst error
+	for _, ca := range v.set.cas {
+		err := v.orderAt(ctx, t, rec, ca)
+		if err == nil || v.final(ctx, err) {
+			return err
+		}
+		if len(v.set.cas) > 1 {
+			v.log.Warn("an authority gave no certificate", "name", t.name, "ca", ca.url, "err", err)
+		}
+		worst = worse(worst, err)
+	}
+	return worst
+}
+
+// final errors leave nothing to try now.
+func (v *supervisor) final(ctx context.Context, err error) bool {
+	return errors.Is(err, errUnrecorded) || errors.Is(err, errFloor) || ctx.Err() != nil
+}
+
+// worse is the one of two errors that asks for the longer wait.
+func worse(a, b error) error {
+	if a == nil || asOrderError(b).outcome > asOrderError(a).outcome {
+		return b
+	}
+	return a
+}
+
+// tryOut makes a first order where a failure costs nothing. When that place
+// cannot be reached, the real order is made all the same.
+func (v *supervisor) tryOut(ctx context.Context, t *task, rec *record) error {
+	if v.set.trial == nil || rec.TrialPassed || t.get().stored != nil {
+		return nil
+	}
+	err := v.orderAt(ctx, t, rec, v.set.trial)
+	switch {
+	case err == nil:
+		rec.TrialPassed = true
+		v.log.Info("the trial order was successful", "name", t.name, "ca", v.set.trial.url)
+	case v.final(ctx, err):
+		return err
+	case asOrderError(err).outcome != notMade:
+		return fmt.Errorf("the trial order failed, so the real one is not made: %w", err)
+	default:
+		v.log.Warn("the trial order could not be made, so the real one is made without", "name", t.name, "err", err)
+	}
+	return nil
+}
+
+// orderAt tries one way after the other, each recorded first. Only a validation
+// that failed makes another way worth trying.
+func (v *supervisor) orderAt(ctx context.Context, t *task, rec *record, ca *authority) error {
+	var err error
+	for _, w := range v.engine.ways() {
+		now := time.Now()
+		if at := rec.room(w.validations, now); at.After(now) {
+			return v.floor(rec, at, err)
+		}
+		rec.begin(w, now)
+		if err := v.records.write(t.name, rec); err != nil {
+			return fmt.Errorf("%w: %w", errUnrecorded, err)
+		}
+		v.log.Debug("ordering", "name", t.name, "ca", ca.url, "over", w.name)
+		failed := 0
+		failed, err = v.engine.order(ctx, order{t.name, ca, w})
+		if ctx.Err() != nil && err != nil {
+			return err // how it went is unknown: the worst stays recorded
+		}
+		rec.settle(w, failed)
+		if err == nil || asOrderError(err).outcome != invalid {
+			return err
+		}
+	}
+	return err
+}
+
+// floor ends an attempt at the hard floor; what failed before it counts.
+func (v *supervisor) floor(rec *record, at time.Time, before error) error {
+	if before != nil {
+		return before
+	}
+	rec.Next = at
+	rec.Problem = errFloor.Error()
+	return errFloor
+}
+
+// room makes sure that the disk takes what an order brings.
+func (v *supervisor) room(ctx context.Context) error {
+	const probe = "room"
+	if err := v.keeper.Storage.Store(ctx, probe, make([]byte, 32<<10)); err != nil {
+		return err
+	}
+	return v.keeper.Storage.Delete(ctx, probe)
+}

@@ -1,0 +1,318 @@
+package tlsmgr
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+)
+
+// withAutocert is the engine that stands on autocert. A Manager orders when a
+// client connects, renews when it likes, and cannot be stopped. So each order
+// has a Manager of its own, which is asked by a client that does not exist, and
+// put out of action once it answered.
+type withAutocert struct {
+	set    *settings
+	keeper *keeper
+	mender mender
+
+	mu      sync.Mutex
+	running map[string]*manager // by name
+
+	registering sync.Mutex
+	registered  map[*authority]bool
+}
+
+// manager is a Manager during its one order.
+type manager struct {
+	*autocert.Manager
+	http http.Handler
+}
+
+func newAutocert(s *settings, k *keeper, dir string) *withAutocert {
+	return &withAutocert{set: s, keeper: k, mender: mender{dir, s.Logger}, running: map[string]*manager{}, registered: map[*authority]bool{}}
+}
+
+// ways is one: autocert tries TLS first and then, when it may, HTTP.
+func (e *withAutocert) ways() []way {
+	if e.set.ACME.NoHTTP {
+		return []way{{overTLS, 1}}
+	}
+	return []way{{overTLS + ", " + overHTTP, 2}}
+}
+
+func (e *withAutocert) key(ca *authority, name string) string {
+	return path.Join("autocert", ca.key, name)
+}
+
+func (e *withAutocert) load(ctx context.Context, name string) (*stored, error) {
+	ca := e.set.cas[0]
+	bundle, err := e.keeper.Load(ctx, e.key(ca, name))
+	if missing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the stored certificate: %w", err)
+	}
+	cert, err := tls.X509KeyPair(bundle, bundle)
+	if err != nil {
+		return nil, fmt.Errorf("the stored certificate of %s: %w: %w", name, errDamaged, err)
+	}
+	return &stored{&cert, ca}, nil
+}
+
+func (e *withAutocert) mend(ctx context.Context, name string) {
+	if _, err := e.load(ctx, name); errors.Is(err, errDamaged) {
+		e.mender.aside(filepath.Join(e.mender.dir, filepath.FromSlash(e.key(e.set.cas[0], name))))
+	}
+	e.mender.each("autocert/*/"+accountKey, isPEM)
+}
+
+func (e *withAutocert) renewal(context.Context, *stored) (renewal, error) {
+	return renewal{}, errNoRenewalInfo
+}
+
+func (e *withAutocert) order(ctx context.Context, o order) (failed int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, orderTime)
+	defer cancel()
+	if _, err := ready(ctx, o.ca); err != nil {
+		return 0, err
+	}
+	cache := &orderCache{engine: e, order: o}
+	seen := &observer{ctx: ctx, next: o.ca.client.Transport}
+	m := e.manager(o, cache, seen)
+	if err := e.register(ctx, o.ca, cache, m.Client); err != nil {
+		return 0, autocertError(err, seen)
+	}
+	e.start(o.name, m)
+	defer e.end(o.name)
+	defer cache.retired.Store(true)
+	_, err = m.GetCertificate(clientHello(o.name))
+	begun := int(cache.begun.Load())
+	if err == nil {
+		return max(begun-1, 0), nil // the last one was valid
+	}
+	return begun, autocertError(err, seen)
+}
+
+func (e *withAutocert) manager(o order, cache *orderCache, seen *observer) *manager {
+	m := &autocert.Manager{
+		Prompt: autocert.AcceptTOS, // checked already
+		Cache:  cache,
+		HostPolicy: func(_ context.Context, host string) error {
+			if hostOf(host) != o.name {
+				return errors.New("another name")
+			}
+			return nil
+		},
+		Email:  e.set.ACME.Email,
+		Client: &acme.Client{DirectoryURL: o.ca.url, HTTPClient: &http.Client{Transport: seen, Timeout: answerTime}, RetryBackoff: backoff},
+	}
+	if o.ca.keyID != "" {
+		m.ExternalAccountBinding = &acme.ExternalAccountBinding{KID: o.ca.keyID, Key: o.ca.macKey}
+	}
+	run := &manager{Manager: m}
+	if !e.set.ACME.NoHTTP {
+		run.http = m.HTTPHandler(http.NotFoundHandler()) // switches the challenge on, too
+	}
+	return run
+}
+
+// accountKey is where autocert keeps the account's key.
+const accountKey = "acme_account+key"
+
+// register makes the account before the first order. Managers that order at
+// once for several names would make one each.
+func (e *withAutocert) register(ctx context.Context, ca *authority, cache *orderCache, client *acme.Client) error {
+	e.registering.Lock()
+	defer e.registering.Unlock()
+	if e.registered[ca] {
+		return nil
+	}
+	key, err := e.accountKey(ctx, cache)
+	if err != nil {
+		return err
+	}
+	account := &acme.Account{}
+	if e.set.ACME.Email != "" {
+		account.Contact = []string{"mailto:" + e.set.ACME.Email}
+	}
+	if ca.keyID != "" {
+		account.ExternalAccountBinding = &acme.ExternalAccountBinding{KID: ca.keyID, Key: ca.macKey}
+	}
+	ours := &acme.Client{DirectoryURL: client.DirectoryURL, HTTPClient: client.HTTPClient, RetryBackoff: backoff, Key: key}
+	if _, err := ours.Register(ctx, account, autocert.AcceptTOS); err != nil && !errors.Is(err, acme.ErrAccountAlreadyExists) {
+		return err
+	}
+	e.registered[ca] = true
+	return nil
+}
+
+// accountKey returns the account's key, as autocert writes it.
+func (e *withAutocert) accountKey(ctx context.Context, cache *orderCache) (crypto.Signer, error) {
+	text, err := cache.Get(ctx, accountKey)
+	if err == nil {
+		block, _ := pem.Decode(text)
+		if block == nil {
+			return nil, fmt.Errorf("the account's key: %w", errDamaged)
+		}
+		return x509.ParseECPrivateKey(block.Bytes)
+	}
+	if !errors.Is(err, autocert.ErrCacheMiss) {
+		return nil, fmt.Errorf("read the account's key: %w", err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return key, cache.Put(ctx, accountKey, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
+}
+
+// backoff repeats what a nonce out of date or a hiccup spoilt; the rest is the
+// supervisor's to repeat.
+func backoff(n int, _ *http.Request, answer *http.Response) time.Duration {
+	if answer.StatusCode == http.StatusBadRequest && n <= 20 || answer.StatusCode >= 500 && n <= 3 {
+		return 100 * time.Millisecond
+	}
+	return -1
+}
+
+// clientHello is of a client that knows ECDSA; for others a second
+// certificate would be ordered.
+func clientHello(name string) *tls.ClientHelloInfo {
+	return &tls.ClientHelloInfo{
+		ServerName:       name,
+		CipherSuites:     []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
+		SupportedCurves:  []tls.CurveID{tls.CurveP256},
+		SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256},
+	}
+}
+
+func autocertError(err error, seen *observer) *orderError {
+	said, wait := seen.result()
+	status := 0
+	var problem *acme.Error
+	if errors.As(err, &problem) {
+		status = problem.StatusCode
+		err = fmt.Errorf("the authority says: %s: %s", path.Base(strings.ReplaceAll(problem.ProblemType, ":", "/")), problem.Detail)
+	}
+	if status == http.StatusBadRequest && strings.HasSuffix(problem.ProblemType, ":badNonce") {
+		status = http.StatusServiceUnavailable
+	}
+	e := judge(status, wait, err)
+	if len(said) > 0 {
+		e.outcome = invalid
+		e.err = fmt.Errorf("the authority says: %s", strings.Join(said, "; "))
+	}
+	return e
+}
+
+func (e *withAutocert) start(name string, m *manager) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.running[name] = m
+}
+
+func (e *withAutocert) end(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.running, name)
+}
+
+func (e *withAutocert) ordering(name string) *manager {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.running[name]
+}
+
+// elsewhere answers from the store alone, for another process that orders.
+func (e *withAutocert) elsewhere(name string) *manager {
+	o := order{name: name, ca: e.set.cas[0]}
+	return e.manager(o, &orderCache{engine: e, order: o}, &observer{ctx: context.Background(), next: refuseAll{}})
+}
+
+func (e *withAutocert) answerTLS(hello *tls.ClientHelloInfo, deep bool) (*tls.Certificate, error) {
+	name := strings.ToLower(hello.ServerName)
+	m := e.ordering(name)
+	if m == nil && !deep {
+		return nil, nil
+	}
+	if m == nil {
+		m = e.elsewhere(name)
+	}
+	// The hello has the challenge's protocol alone, so nothing can be ordered.
+	return m.GetCertificate(hello)
+}
+
+func (e *withAutocert) answerHTTP(w http.ResponseWriter, r *http.Request, deep bool) bool {
+	name := hostOf(r.Host)
+	m := e.ordering(name)
+	if m == nil && deep {
+		m = e.elsewhere(name)
+	}
+	if m == nil || m.http == nil {
+		return false
+	}
+	m.http.ServeHTTP(w, r)
+	return true
+}
+
+func (e *withAutocert) close() {}
+
+// orderCache is the cache of one Manager.
+type orderCache struct {
+	engine  *withAutocert
+	order   order
+	begun   atomic.Int32 // challenges laid out
+	asked   atomic.Bool  // for the certificate
+	retired atomic.Bool
+}
+
+// Get never finds the certificate, which is to be ordered anew. When it is asked
+// for a second time that is the Manager's timer for renewals: its goroutine
+// ends here, and with it the last that holds the Manager.
+func (c *orderCache) Get(ctx context.Context, key string) ([]byte, error) {
+	if key == c.order.name {
+		if c.asked.Swap(true) || c.retired.Load() {
+			runtime.Goexit()
+		}
+		return nil, autocert.ErrCacheMiss
+	}
+	value, err := c.engine.keeper.Load(ctx, c.engine.key(c.order.ca, key))
+	if missing(err) {
+		return nil, autocert.ErrCacheMiss
+	}
+	return value, err
+}
+
+func (c *orderCache) Put(ctx context.Context, key string, value []byte) error {
+	if strings.HasSuffix(key, "+token") || strings.HasSuffix(key, "+http-01") {
+		c.begun.Add(1)
+	}
+	return c.engine.keeper.Store(ctx, c.engine.key(c.order.ca, key), value)
+}
+
+func (c *orderCache) Delete(ctx context.Context, key string) error {
+	return c.engine.keeper.Delete(ctx, c.engine.key(c.order.ca, key))
+}

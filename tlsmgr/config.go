@@ -1,0 +1,314 @@
+package tlsmgr
+
+import (
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"golang.org/x/net/idna"
+)
+
+// ErrUsage is wrapped by each error of a configuration that contradicts itself
+// or asks for what an engine cannot do: the person who wrote it must choose.
+var ErrUsage = errors.New("cannot be configured like this")
+
+// The two engines.
+const (
+	CertMagic = "certmagic"
+	Autocert  = "autocert"
+)
+
+const (
+	// LetsEncrypt and LetsEncryptStaging are the directories of the authority
+	// that is asked unless another one is named, and of its place for tests.
+	LetsEncrypt        = certmagic.LetsEncryptProductionCA
+	LetsEncryptStaging = certmagic.LetsEncryptStagingCA
+)
+
+// ACME says which authority certifies the domains, and how it reaches us.
+type ACME struct {
+	// Engine is [CertMagic], also when empty, or [Autocert], which knows no IP
+	// addresses, no profiles, no second authority and no renewal information.
+	Engine string
+	// Email is the account's contact. Agreed or an e-mail is required: either
+	// says that the authority's terms were read and accepted.
+	Email  string
+	Agreed bool
+	// CA is asked first; without a URL it is Let's Encrypt. Second is asked
+	// when that one fails; without a URL there is none.
+	CA, Second Authority
+	// Staging asks Let's Encrypt's staging place instead, whose certificates no
+	// browser trusts.
+	Staging bool
+	// StagingFirst makes the first order for a name there, so that a firewall in
+	// the way costs none of the few failures that production allows. It matters
+	// only with Let's Encrypt, or when Trial is set.
+	StagingFirst bool
+	// Trial is where StagingFirst orders; without a URL, Let's Encrypt's staging.
+	Trial Authority
+	// Profile is asked for by name. Empty: the authority's default, and
+	// "shortlived" for IP addresses where the authority lists that.
+	Profile string
+	// Preflight waits with the order for a name until the name has an address.
+	// Resolver looks it up; nil: the system's.
+	Preflight bool
+	Resolver  *net.Resolver
+
+	// ListenHost is the address of our listeners, without a port; empty: all.
+	ListenHost string
+	// HTTPPort and TLSPort are where our listeners are; 0 is 80 and 443. The
+	// authority always connects to 80 and 443, so other ports need a forwarder.
+	HTTPPort, TLSPort int
+	// NoHTTP and NoTLS say that the authority cannot reach that listener. One
+	// of the two must be left.
+	NoHTTP, NoTLS bool
+}
+
+// Authority is a certificate authority that speaks ACME.
+type Authority struct {
+	// URL is its directory.
+	URL string
+	// RootsFile holds the PEM certificates that its own server is trusted by;
+	// empty: the system's.
+	RootsFile string
+	// KeyID and KeyFile bind our account to one that exists with it already;
+	// the file holds the MAC key in base64url.
+	KeyID, KeyFile string
+}
+
+// settings is a checked [Config].
+type settings struct {
+	Config
+	names  []string
+	cas    []*authority // in the order in which they are asked
+	trial  *authority   // nil: no order is tried elsewhere first
+	public bool         // certificates are meant to be trusted
+}
+
+func usage(format string, a ...any) error {
+	return fmt.Errorf("%w: %s", ErrUsage, fmt.Sprintf(format, a...))
+}
+
+func check(c Config) (*settings, error) {
+	s := &settings{Config: c, public: !c.ACME.Staging}
+	for _, step := range []func() error{s.checkEngine, s.checkConsent, s.checkDoors, s.checkAuthorities, s.checkNames} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *settings) checkEngine() error {
+	a := &s.ACME
+	switch {
+	case a.Engine == "":
+		a.Engine = CertMagic
+	case a.Engine != CertMagic && a.Engine != Autocert:
+		return usage("the engine %q is unknown; use %s or %s", a.Engine, CertMagic, Autocert)
+	case a.Engine == Autocert && a.Profile != "":
+		return usage("autocert cannot ask for a profile; use %s", CertMagic)
+	case a.Engine == Autocert && a.Second.URL != "":
+		return usage("autocert cannot ask a second authority; use %s", CertMagic)
+	}
+	return nil
+}
+
+func (s *settings) checkConsent() error {
+	if !s.ACME.Agreed && s.ACME.Email == "" {
+		return usage("the authority has terms to be agreed to; give your e-mail address, or say that you agree")
+	}
+	if strings.ContainsAny(s.ACME.Email, " ,<>:/") || s.ACME.Email != "" && !strings.Contains(s.ACME.Email, "@") {
+		return usage("%q is no e-mail address; write one, like me@example.org", s.ACME.Email)
+	}
+	return nil
+}
+
+// checkDoors settles where the authority may come in.
+func (s *settings) checkDoors() error {
+	a := &s.ACME
+	if a.NoHTTP && a.NoTLS {
+		return usage("the authority can reach neither port 80 nor port 443; open one")
+	}
+	if a.Engine == Autocert && a.NoTLS {
+		return usage("autocert always tries port 443 first, and each try that fails counts with the authority; use %s", CertMagic)
+	}
+	if a.HTTPPort == 0 {
+		a.HTTPPort = 80
+	}
+	if a.TLSPort == 0 {
+		a.TLSPort = 443
+	}
+	return nil
+}
+
+func (s *settings) checkAuthorities() error {
+	a := &s.ACME
+	if a.CA.URL != "" && a.Staging {
+		return usage("an authority is named, and Let's Encrypt's staging asked for; choose one")
+	}
+	if a.CA.URL == "" {
+		a.CA.URL = LetsEncrypt
+		if a.Staging {
+			a.CA.URL = LetsEncryptStaging
+		}
+	}
+	if a.Second.URL == a.CA.URL {
+		return usage("the second authority is the same as the first")
+	}
+	for _, described := range []Authority{a.CA, a.Second} {
+		if described.URL == "" {
+			continue
+		}
+		ca, err := newAuthority(described)
+		if err != nil {
+			return err
+		}
+		s.cas = append(s.cas, ca)
+	}
+	return s.checkTrial()
+}
+
+func (s *settings) checkTrial() (err error) {
+	trial := s.ACME.Trial
+	if trial.URL == "" && s.ACME.CA.URL == LetsEncrypt {
+		trial.URL = LetsEncryptStaging
+	}
+	if s.ACME.StagingFirst && trial.URL != "" {
+		s.trial, err = newAuthority(trial)
+	}
+	return err
+}
+
+func (s *settings) checkNames() error {
+	for _, given := range s.Domains {
+		name, err := canonical(given)
+		if err != nil {
+			return err
+		}
+		if err := s.certifiable(name); err != nil {
+			return err
+		}
+		if !slices.Contains(s.names, name) {
+			s.names = append(s.names, name)
+		}
+	}
+	return nil
+}
+
+// certifiable refuses what an authority would refuse, before it is asked.
+func (s *settings) certifiable(name string) error {
+	atLetsEncrypt := s.ACME.CA.URL == LetsEncrypt || s.ACME.CA.URL == LetsEncryptStaging
+	switch {
+	case isIP(name) && s.ACME.Engine == Autocert:
+		return usage("autocert cannot certify the IP address %s; use %s", name, CertMagic)
+	case s.ACME.Engine == Autocert && !strings.Contains(name, "."):
+		return usage("autocert cannot certify %s, which has no dot; use %s", name, CertMagic)
+	case atLetsEncrypt && (!certmagic.SubjectQualifiesForPublicCert(name) || privateIP(name)):
+		return usage("no public authority certifies %s; name your own authority", name)
+	}
+	return nil
+}
+
+func isIP(name string) bool {
+	_, err := netip.ParseAddr(name)
+	return err == nil
+}
+
+func privateIP(name string) bool {
+	ip, err := netip.ParseAddr(name)
+	return err == nil && (ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsUnspecified())
+}
+
+// canonical writes a name in the one way in which it is compared: an address
+// as netip writes it, all else in lower case, in ASCII, without a final dot.
+func canonical(given string) (string, error) {
+	name := strings.TrimSuffix(strings.TrimSpace(given), ".")
+	if ip, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil && ip.Zone() == "" {
+		return ip.Unmap().String(), nil
+	}
+	if strings.Contains(name, "*") {
+		return "", usage("%q has a wildcard, which authorities certify only over DNS; name each host", given)
+	}
+	ascii, err := idna.Lookup.ToASCII(name)
+	if err != nil || ascii == "" || strings.ContainsAny(ascii, ":/ ") || len(ascii) > 253 {
+		return "", usage("%q is no host name; write it like example.org, without https:// and port", given)
+	}
+	return ascii, nil
+}
+
+// authority is a checked [Authority].
+type authority struct {
+	url    string
+	key    string // the URL as a name of files
+	roots  *x509.CertPool
+	keyID  string
+	macKey []byte
+	client *http.Client
+}
+
+func newAuthority(a Authority) (*authority, error) {
+	u, err := url.Parse(a.URL)
+	if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && certmagic.SubjectIsInternal(u.Host)) {
+		return nil, usage("%q is no directory of an authority; write it like https://ca.example.org/directory", a.URL)
+	}
+	ca := &authority{url: a.URL, keyID: a.KeyID}
+	ca.key = certmagic.StorageKeys.Safe(strings.Trim(u.Host+"-"+strings.ReplaceAll(strings.Trim(u.Path, "/"), "/", "-"), "-"))
+	if (a.KeyID == "") != (a.KeyFile == "") {
+		return nil, usage("an account that exists already has a key id and a key; give both")
+	}
+	if ca.roots, err = readRoots(a.RootsFile); err != nil {
+		return nil, err
+	}
+	if ca.macKey, err = readMACKey(a.KeyFile); err != nil {
+		return nil, err
+	}
+	ca.client = newClient(ca.roots)
+	return ca, nil
+}
+
+func readRoots(path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the authority's root certificates: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("read the authority's root certificates: %s holds none in PEM format", path)
+	}
+	return roots, nil
+}
+
+func readMACKey(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the account's MAC key: %w", err)
+	}
+	key, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(string(text)), "="))
+	if err != nil || len(key) == 0 {
+		return nil, fmt.Errorf("read the account's MAC key: %s holds no key in base64url", path)
+	}
+	return key, nil
+}
+
+// shortLived is the profile of Let's Encrypt, and of Pebble, for IP addresses.
+const shortLived = "shortlived"
+
+// answerTime bounds one request to an authority.
+const answerTime = 10 * time.Second

@@ -1,0 +1,115 @@
+package tlsmgr
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// acmeConfig is a configuration that can be used.
+func acmeConfig(t *testing.T, names ...string) Config {
+	t.Helper()
+	return Config{
+		Domains: names, StateDir: t.TempDir(),
+		ACME: ACME{Email: "me@example.org", CA: Authority{URL: "https://ca.internal/directory"}},
+	}
+}
+
+func TestContradictionsAreUsageErrors(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*Config)
+		want   string
+	}{
+		{"unknown engine", func(c *Config) { c.ACME.Engine = "lego" }, "unknown"},
+		{"autocert with an address", func(c *Config) { c.ACME.Engine = Autocert; c.Domains = []string{"192.0.2.1"} }, "IP address"},
+		{"autocert without a dot", func(c *Config) { c.ACME.Engine = Autocert; c.Domains = []string{"box"} }, "no dot"},
+		{"autocert with a profile", func(c *Config) { c.ACME.Engine = Autocert; c.ACME.Profile = "shortlived" }, "profile"},
+		{"autocert with a second authority", func(c *Config) { c.ACME.Engine = Autocert; c.ACME.Second.URL = "https://b/" }, "second authority"},
+		{"autocert without port 443", func(c *Config) { c.ACME.Engine = Autocert; c.ACME.NoTLS = true }, "port 443"},
+		{"no consent", func(c *Config) { c.ACME.Email = "" }, "terms"},
+		{"no e-mail address", func(c *Config) { c.ACME.Email = "me" }, "e-mail"},
+		{"no door", func(c *Config) { c.ACME.NoTLS = true; c.ACME.NoHTTP = true }, "neither"},
+		{"staging of another authority", func(c *Config) { c.ACME.Staging = true }, "choose one"},
+		{"the same authority twice", func(c *Config) { c.ACME.Second.URL = c.ACME.CA.URL }, "same"},
+		{"no directory", func(c *Config) { c.ACME.CA.URL = "ca.example.org" }, "directory"},
+		{"a public directory in clear", func(c *Config) { c.ACME.CA.URL = "http://ca.example.org/directory" }, "directory"},
+		{"a key id without a key", func(c *Config) { c.ACME.CA.KeyID = "kid" }, "both"},
+		{"a wildcard", func(c *Config) { c.Domains = []string{"*.example.org"} }, "wildcard"},
+		{"a URL as name", func(c *Config) { c.Domains = []string{"https://example.org"} }, "host name"},
+		{"a port in the name", func(c *Config) { c.Domains = []string{"example.org:443"} }, "host name"},
+		{"an empty name", func(c *Config) { c.Domains = []string{""} }, "host name"},
+		{"a private name at Let's Encrypt", func(c *Config) { c.ACME.CA.URL = ""; c.Domains = []string{"box.local"} }, "public"},
+		{"a private address at Let's Encrypt", func(c *Config) { c.ACME.CA.URL = ""; c.Domains = []string{"192.168.0.1"} }, "public"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := acmeConfig(t, "one.example.org")
+			tt.change(&c)
+			_, err := New(c)
+			if !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("New: got %v, want one line of usage with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestUnreadableFilesAreNoUsageErrors(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty")
+	write(t, empty, nil)
+	for name, change := range map[string]func(*Config){
+		"roots missing":     func(c *Config) { c.ACME.CA.RootsFile = "nowhere" },
+		"roots without any": func(c *Config) { c.ACME.CA.RootsFile = empty },
+		"MAC key missing":   func(c *Config) { c.ACME.CA.KeyID, c.ACME.CA.KeyFile = "kid", "nowhere" },
+		"MAC key empty":     func(c *Config) { c.ACME.CA.KeyID, c.ACME.CA.KeyFile = "kid", empty },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := acmeConfig(t, "one.example.org")
+			change(&c)
+			if _, err := New(c); err == nil || errors.Is(err, ErrUsage) {
+				t.Errorf("New: got %v, want an error that is not of usage", err)
+			}
+		})
+	}
+}
+
+func TestNamesAreWrittenInOneWay(t *testing.T) {
+	c := acmeConfig(t, "One.Example.org.", "one.example.org", " two.example.org", "bücher.example", "[2001:DB8::0:1]", "::ffff:192.0.2.1")
+	s, err := check(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"one.example.org", "two.example.org", "xn--bcher-kva.example", "2001:db8::1", "192.0.2.1"}
+	if !slices.Equal(s.names, want) {
+		t.Errorf("names %q, want %q", s.names, want)
+	}
+}
+
+func TestAuthoritiesByDefault(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		acme  ACME
+		ca    string
+		trial string
+	}{
+		{"Let's Encrypt", ACME{Agreed: true, StagingFirst: true}, LetsEncrypt, LetsEncryptStaging},
+		{"without a trial", ACME{Agreed: true}, LetsEncrypt, ""},
+		{"its staging", ACME{Agreed: true, Staging: true, StagingFirst: true}, LetsEncryptStaging, ""},
+		{"another", ACME{Agreed: true, CA: Authority{URL: "https://ca.internal/"}, StagingFirst: true}, "https://ca.internal/", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := check(Config{Domains: []string{"one.example.org"}, ACME: tt.acme})
+			if err != nil {
+				t.Fatal(err)
+			}
+			trial := ""
+			if s.trial != nil {
+				trial = s.trial.url
+			}
+			if s.cas[0].url != tt.ca || trial != tt.trial {
+				t.Errorf("asks %s, tries at %q; want %s and %q", s.cas[0].url, trial, tt.ca, tt.trial)
+			}
+		})
+	}
+}

@@ -1,0 +1,133 @@
+package tlsmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// engine orders certificates through one of the libraries. It does one thing
+// at a time, when told to: when to order is the supervisor's alone, so an
+// engine has no schedule and repeats nothing.
+type engine interface {
+	// load returns the newest certificate in store for a name, or nil. The error
+	// wraps errDamaged when what is there is no certificate.
+	load(ctx context.Context, name string) (*stored, error)
+	// mend sets aside what the library would stumble over for ever. Nobody
+	// else orders for the name meanwhile.
+	mend(ctx context.Context, name string)
+	// ways are how an order can be tried, the best first.
+	ways() []way
+	// order obtains a certificate and stores it. Errors wrap an *orderError.
+	// With or without one, failed is how many validations may have failed.
+	order(ctx context.Context, o order) (failed int, err error)
+	// renewal asks the authority when to renew. It may be errNoRenewalInfo.
+	renewal(ctx context.Context, s *stored) (renewal, error)
+	// answerTLS returns the certificate that a challenge hello asks for.
+	// Unless deep, it looks into memory alone.
+	answerTLS(hello *tls.ClientHelloInfo, deep bool) (*tls.Certificate, error)
+	// answerHTTP answers a challenge request, or returns false.
+	answerHTTP(w http.ResponseWriter, r *http.Request, deep bool) bool
+	// close ends what runs in the background.
+	close()
+}
+
+// way is one challenge, or several that the library insists to try together.
+type way struct {
+	name string
+	// validations is how many can fail in one order.
+	validations int
+}
+
+// The ways of certmagic; autocert tries both.
+const (
+	overTLS  = "tls-alpn-01"
+	overHTTP = "http-01"
+)
+
+type order struct {
+	name string
+	ca   *authority
+	way  way
+}
+
+// stored is a certificate of an authority, with its key.
+type stored struct {
+	*tls.Certificate
+	ca *authority
+}
+
+// renewal is what an authority says of a certificate: when it should be
+// replaced (RFC 9773), and when to ask again.
+type renewal struct {
+	// Serial tells whose it is.
+	Serial string
+	// At was chosen at random between From and To, and is zero without them.
+	At, From, To time.Time
+	AskAgain     time.Time
+	// Why is a page that explains it; may be empty.
+	Why string
+}
+
+var (
+	errDamaged       = errors.New("it is damaged")
+	errNoRenewalInfo = errors.New("the authority has no renewal information")
+)
+
+// outcome tells orders that came to nothing apart.
+type outcome int
+
+const (
+	// notMade: the authority was not reached, or had no time for us.
+	notMade outcome = iota
+	// refused: the authority said no.
+	refused
+	// invalid: the authority could not validate that the name is ours.
+	invalid
+)
+
+// orderError is why an order came to nothing.
+type orderError struct {
+	outcome outcome
+	// retryAfter is the wait that the authority asked for; zero: none.
+	retryAfter time.Duration
+	err        error
+}
+
+func (e *orderError) Error() string { return e.err.Error() }
+func (e *orderError) Unwrap() error { return e.err }
+
+// judge tells by the status of a refusal whether it is final. Which validations
+// failed it cannot see.
+func judge(status int, retryAfter time.Duration, err error) *orderError {
+	e := &orderError{outcome: refused, retryAfter: retryAfter, err: err}
+	if status == 0 || status == http.StatusTooManyRequests || status >= 500 {
+		e.outcome = notMade
+	}
+	return e
+}
+
+// asOrderError makes every error an *orderError; an unknown one is of an order not made.
+func asOrderError(err error) *orderError {
+	var e *orderError
+	if errors.As(err, &e) {
+		return e
+	}
+	return &orderError{err: err}
+}
+
+// ready asks an authority for its directory before anything is ordered. A
+// silent one costs answerTime here; the libraries would wait for minutes.
+func ready(ctx context.Context, ca *authority) (*directory, error) {
+	d, err := ca.directory(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reach the authority: %w", err)
+	}
+	return d, nil
+}
+
+func serial(c *x509.Certificate) string { return c.SerialNumber.Text(16) }

@@ -1,0 +1,100 @@
+package tlsmgr
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// keeper is the store of both engines: files, and memory for what the disk does
+// not take. A certificate that was obtained while the disk was full is served
+// rather than ordered once more.
+type keeper struct {
+	certmagic.Storage
+	log *slog.Logger
+
+	mu   sync.Mutex
+	held map[string][]byte // what the disk did not take
+}
+
+func newKeeper(dir string, log *slog.Logger) *keeper {
+	return &keeper{Storage: &certmagic.FileStorage{Path: dir}, log: log, held: map[string][]byte{}}
+}
+
+func (k *keeper) Store(ctx context.Context, key string, value []byte) error {
+	err := k.Storage.Store(ctx, key, value)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err == nil {
+		delete(k.held, key)
+		return nil
+	}
+	if len(k.held) == 0 {
+		k.log.Error("the state directory takes no files; what is new is kept in memory until it does: "+
+			"free some space, or mend its permissions", "err", err)
+	}
+	k.held[key] = append([]byte(nil), value...)
+	return nil
+}
+
+func (k *keeper) Load(ctx context.Context, key string) ([]byte, error) {
+	if value, ok := k.inMemory(key); ok {
+		return value, nil
+	}
+	return k.Storage.Load(ctx, key)
+}
+
+func (k *keeper) Exists(ctx context.Context, key string) bool {
+	_, ok := k.inMemory(key)
+	return ok || k.Storage.Exists(ctx, key)
+}
+
+func (k *keeper) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
+	if value, ok := k.inMemory(key); ok {
+		return certmagic.KeyInfo{Key: key, Modified: time.Now(), Size: int64(len(value)), IsTerminal: true}, nil
+	}
+	return k.Storage.Stat(ctx, key)
+}
+
+func (k *keeper) Delete(ctx context.Context, key string) error {
+	k.mu.Lock()
+	delete(k.held, key)
+	k.mu.Unlock()
+	return k.Storage.Delete(ctx, key)
+}
+
+func (k *keeper) inMemory(key string) ([]byte, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	value, ok := k.held[key]
+	return append([]byte(nil), value...), ok
+}
+
+// flush tries to write down what is held.
+func (k *keeper) flush(ctx context.Context) {
+	k.mu.Lock()
+	held := make(map[string][]byte, len(k.held))
+	for key, value := range k.held {
+		held[key] = value
+	}
+	k.mu.Unlock()
+	for key, value := range held {
+		if k.Storage.Store(ctx, key, value) != nil {
+			return
+		}
+		k.mu.Lock()
+		delete(k.held, key)
+		k.mu.Unlock()
+	}
+	if len(held) > 0 {
+		k.log.Info("the state directory takes files again; all is written down")
+	}
+}
+
+// missing is true for what is simply not there.
+func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -1,0 +1,206 @@
+package tlsmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// managed serves the configured names with certificates of an authority, and
+// with the files where there is none.
+type managed struct {
+	set        *settings
+	chain      *chain
+	manual     *files
+	followed   atomic.Pointer[tls.Certificate] // the last one of the files that was looked at
+	engine     engine
+	challenges *challenges
+	supervisor *supervisor
+}
+
+// acmeDir is where all of it is kept, within the state directory.
+const acmeDir = "acme"
+
+func newManaged(c Config) (*managed, error) {
+	s, err := check(c)
+	if err != nil {
+		return nil, err
+	}
+	m := &managed{set: s, chain: newChain(s.names)}
+	dir, schedule := "", ""
+	if s.StateDir != "" {
+		dir = filepath.Join(s.StateDir, acmeDir)
+		schedule = filepath.Join(dir, "schedule", s.cas[0].key)
+	}
+	keep := newKeeper(dir, s.Logger)
+	if s.ACME.Engine == Autocert {
+		m.engine = newAutocert(s, keep, dir)
+	} else {
+		m.engine = newCertmagic(s, keep, dir)
+	}
+	recs := records{schedule, mender{schedule, s.Logger}}
+	m.supervisor = newSupervisor(s, m.engine, keep, recs, m.chain)
+	m.challenges = newChallenges(s.names, m.engine, recs.ordering)
+	m.manual = newManual(s)
+	m.follow()
+	m.loadStored()
+	m.announce()
+	return m, nil
+}
+
+// newManual reads the files, if there are any. They only stand in, so what is
+// wrong with them is a warning; and ones that have ended are better than none.
+func newManual(s *settings) *files {
+	f := &files{certFile: s.CertFile, keyFile: s.KeyFile, log: s.Logger, interval: checkFiles}
+	if !exists(s.CertFile) && !exists(s.KeyFile) {
+		return f
+	}
+	f.seen, f.settled = f.stamp()
+	now := time.Now()
+	cert, err := loadPair(f.certFile, f.keyFile, now)
+	if cert != nil && !now.Before(cert.Leaf.NotBefore) {
+		f.current.Store(cert)
+	}
+	if f.lastErr = err; err != nil {
+		f.log.Warn("the certificate files are of no use now", "err", err)
+	}
+	return f
+}
+
+// follow takes the files' certificate over when it has changed, unless it is
+// for other names.
+func (m *managed) follow() {
+	cert := m.manual.current.Load()
+	if cert == nil || m.followed.Swap(cert) == cert {
+		return
+	}
+	if !slices.ContainsFunc(m.set.names, func(name string) bool { return covers(cert.Leaf, name) }) {
+		m.set.Logger.Warn("the certificate files are for other names and are not used", "names", namesOf(cert.Leaf))
+		return
+	}
+	m.chain.setManual(cert)
+}
+
+// startTime bounds the wait for a slow disk at the start.
+const startTime = 2 * time.Second
+
+// loadStored takes up what is in store before the first handshake.
+func (m *managed) loadStored() {
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	loaded := make(chan struct{})
+	go func() {
+		defer close(loaded)
+		for _, t := range m.supervisor.tasks {
+			m.supervisor.look(ctx, t)
+			m.supervisor.serving(t, time.Now())
+		}
+	}()
+	select {
+	case <-loaded:
+	case <-ctx.Done():
+		m.set.Logger.Warn("the state directory is slow; starting without what is stored there")
+	}
+}
+
+// announce says which source serves each name, and why, in one line.
+func (m *managed) announce() {
+	now := time.Now()
+	var serves []string
+	for _, name := range m.set.names {
+		text := name + " by nothing yet"
+		switch cert, source := m.chain.pick(name, now); {
+		case source == "acme":
+			text = fmt.Sprintf("%s by its certificate, until %s", name, cert.Leaf.NotAfter.Format(time.DateTime))
+		case source == "file":
+			text = fmt.Sprintf("%s by the files, until there is a certificate", name)
+		}
+		serves = append(serves, text)
+	}
+	m.set.Logger.Info("certificate", "source", "acme", "why", "domains are named", "engine", m.set.ACME.Engine,
+		"ca", m.set.ACME.CA.URL, "served", strings.Join(serves, "; "))
+	if m.set.StateDir == "" {
+		m.set.Logger.Warn("no certificate will be ordered", "err", errNoState)
+	}
+}
+
+func (m *managed) TLSConfig() *tls.Config {
+	c := serverConfig(m.certificate)
+	c.NextProtos = append(c.NextProtos, acmeProtocol)
+	return m.set.Tickets.on(c)
+}
+
+// certificate reads memory, but for challenges while an order runs. (nil, nil)
+// makes crypto/tls send unrecognized_name.
+func (m *managed) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if isChallenge(hello) {
+		return m.challenges.tls(hello)
+	}
+	name := m.chain.named(hello)
+	if name == "" {
+		return nil, nil
+	}
+	cert, _ := m.chain.pick(name, time.Now())
+	return cert, nil
+}
+
+func (m *managed) HTTPHandler(fallback http.Handler) http.Handler {
+	if m.set.ACME.NoHTTP {
+		return fallback
+	}
+	return m.challenges.http(fallback)
+}
+
+func (m *managed) Run(ctx context.Context) error {
+	var background sync.WaitGroup
+	background.Go(func() { m.supervisor.run(ctx) })
+	every(ctx, checkFiles, func() {
+		if m.set.CertFile != "" {
+			m.manual.check()
+			m.follow()
+		}
+		m.set.Tickets.turn(time.Now())
+	})
+	background.Wait()
+	m.engine.close()
+	return nil
+}
+
+func (m *managed) Reload() {
+	if exists(m.set.CertFile) || exists(m.set.KeyFile) {
+		m.manual.Reload()
+		m.follow()
+	}
+	m.supervisor.urge()
+}
+
+func (m *managed) State() []NameState {
+	now := time.Now()
+	var states []NameState
+	for _, t := range m.supervisor.tasks {
+		states = append(states, m.stateOf(t, now))
+	}
+	return states
+}
+
+func (m *managed) stateOf(t *task, now time.Time) NameState {
+	st := t.get()
+	n := NameState{
+		Name: t.name, LastError: st.problem, NextAttempt: st.next,
+		Engine: m.set.ACME.Engine, CA: m.set.ACME.CA.URL, Status: st.status,
+		RenewAt: st.renewAt, Failures: st.failures, Obtained: st.obtained,
+	}
+	cert, source := m.chain.pick(t.name, now)
+	if cert != nil {
+		n.Source, n.Issuer = source, cert.Leaf.Issuer.CommonName
+		n.NotBefore, n.NotAfter, n.Fingerprint = cert.Leaf.NotBefore, cert.Leaf.NotAfter, Fingerprint(cert.Leaf)
+	}
+	return n
+}

@@ -1,0 +1,318 @@
+package tlsmgr
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func mustAddrPort(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }
+
+func newTestManaged(t *testing.T, c Config) (*managed, *logBuffer) {
+	t.Helper()
+	log, buf := newLog()
+	c.Logger = log
+	s, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := s.(*managed)
+	t.Cleanup(m.engine.close)
+	return m, buf
+}
+
+func TestOneLineSaysWhatServes(t *testing.T) {
+	p := newPairFiles(t)
+	chain, key := goodPair(t, "one.example.org")
+	p.write(t, chain, key)
+	c := acmeConfig(t, "one.example.org", "two.example.org")
+	c.CertFile, c.KeyFile = p.cert, p.key
+	_, buf := newTestManaged(t, c)
+	if n := buf.count("source=acme why="); n != 1 {
+		t.Errorf("said in %d lines, want one", n)
+	}
+	for _, part := range []string{"one.example.org by the files", "two.example.org by nothing yet", "ca.internal"} {
+		if buf.count(part) != 1 {
+			t.Errorf("the line lacks %q:\n%s", part, buf)
+		}
+	}
+}
+
+// Beside domains the files only stand in, so what is wrong with them stops nothing.
+func TestFilesStandIn(t *testing.T) {
+	good, goodKey := goodPair(t, "*.example.org")
+	other, otherKey := goodPair(t, "elsewhere.example")
+	past, pastKey := makePair(t, "one.example.org", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	future, futureKey := makePair(t, "one.example.org", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
+	for _, tt := range []struct {
+		name       string
+		chain, key []byte
+		source     string
+		warned     string
+	}{
+		{"a wildcard", good, goodKey, "file", ""},
+		{"ended", past, pastKey, "file", "of no use now"},
+		{"not begun", future, futureKey, "", "of no use now"},
+		{"for another name", other, otherKey, "", "for other names"},
+		{"half written", good[:50], goodKey, "", "of no use now"},
+		{"mismatched", good, otherKey, "", "of no use now"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPairFiles(t)
+			p.write(t, tt.chain, tt.key)
+			c := acmeConfig(t, "one.example.org")
+			c.CertFile, c.KeyFile = p.cert, p.key
+			m, buf := newTestManaged(t, c)
+			if got := m.State()[0].Source; got != tt.source {
+				t.Errorf("served from %q, want %q", got, tt.source)
+			}
+			if tt.warned != "" && buf.count(tt.warned) != 1 {
+				t.Errorf("no warning %q:\n%s", tt.warned, buf)
+			}
+		})
+	}
+}
+
+// Files that appear later are taken up, and a bad pair never replaces them.
+func TestFilesAppearLater(t *testing.T) {
+	p := newPairFiles(t)
+	c := acmeConfig(t, "one.example.org")
+	c.CertFile, c.KeyFile = p.cert, p.key
+	m, _ := newTestManaged(t, c)
+	chain, key := goodPair(t, "one.example.org")
+	p.write(t, chain, key)
+	m.manual.check()
+	m.follow()
+	before := m.State()[0]
+	if before.Source != "file" {
+		t.Fatalf("State = %+v, want the files", before)
+	}
+	other, otherKey := goodPair(t, "elsewhere.example")
+	for _, bad := range [][2][]byte{{chain[:50], key}, {other, otherKey}, {chain, otherKey}} {
+		p.write(t, bad[0], bad[1])
+		m.manual.check()
+		m.follow()
+		if got := m.State()[0]; got.Fingerprint != before.Fingerprint {
+			t.Errorf("State = %+v, want the certificate of before", got)
+		}
+	}
+}
+
+func TestReloadWithoutFiles(t *testing.T) {
+	m, buf := newTestManaged(t, acmeConfig(t, "one.example.org"))
+	m.Reload()
+	if buf.count("not usable") != 0 {
+		t.Errorf("a reload complains of files that nobody brought:\n%s", buf)
+	}
+}
+
+func TestWithoutAStateDirectoryNothingIsOrdered(t *testing.T) {
+	c := acmeConfig(t, "one.example.org")
+	c.StateDir = ""
+	_, buf := newTestManaged(t, c)
+	if buf.count("no certificate will be ordered") != 1 {
+		t.Errorf("want one warning:\n%s", buf)
+	}
+}
+
+func TestManagedOffersTheChallengeProtocol(t *testing.T) {
+	m, _ := newTestManaged(t, acmeConfig(t, "one.example.org"))
+	if got := m.TLSConfig().NextProtos; strings.Join(got, " ") != "h2 http/1.1 acme-tls/1" {
+		t.Errorf("protocols %v", got)
+	}
+}
+
+func TestUnknownNamesGetAnAlert(t *testing.T) {
+	p := newPairFiles(t)
+	chain, key := goodPair(t, "*.example.org")
+	p.write(t, chain, key)
+	c := acmeConfig(t, "one.example.org")
+	c.CertFile, c.KeyFile = p.cert, p.key
+	m, _ := newTestManaged(t, c)
+	for name, ok := range map[string]bool{"one.example.org": true, "two.example.org": false, "": false} {
+		_, err := handshake(t, m, &tls.Config{ServerName: name, InsecureSkipVerify: true})
+		if (err == nil) != ok {
+			t.Errorf("asked for %q: %v, want success %v", name, err, ok)
+		}
+		if err != nil && !strings.Contains(err.Error(), tls.AlertError(112).Error()) {
+			t.Errorf("asked for %q: %v, want the alert unrecognized_name", name, err)
+		}
+	}
+}
+
+// answering is an engine that only answers challenges, as slow as a disk that hangs.
+type answering struct {
+	scripted
+	hang chan struct{}
+	deep int
+}
+
+func (e *answering) answerTLS(_ *tls.ClientHelloInfo, deep bool) (*tls.Certificate, error) {
+	if deep {
+		<-e.hang
+	}
+	return nil, errors.New("none")
+}
+
+func (e *answering) answerHTTP(w http.ResponseWriter, r *http.Request, deep bool) bool {
+	if deep {
+		e.deep++
+		w.WriteHeader(http.StatusTeapot)
+	}
+	return deep
+}
+
+func TestChallengesAreBounded(t *testing.T) { synctest.Test(t, testChallengesAreBounded) }
+
+func testChallengesAreBounded(t *testing.T) {
+	e := &answering{hang: make(chan struct{})}
+	defer close(e.hang)
+	c := newChallenges([]string{"one.example"}, e, func(string) bool { return true })
+	hello := &tls.ClientHelloInfo{ServerName: "one.example", SupportedProtos: []string{acmeProtocol}}
+	var strangers sync.WaitGroup
+	began := time.Now()
+	for range deepLooks + 10 {
+		strangers.Go(func() {
+			if cert, err := c.tls(hello); cert != nil || err != nil {
+				t.Errorf("answered %v, %v; want nothing", cert, err)
+			}
+		})
+	}
+	strangers.Wait()
+	if took := time.Since(began); took != deepTime {
+		t.Errorf("the slowest waited %v, want %v", took, deepTime)
+	}
+	if got := len(c.slots); got != deepLooks {
+		t.Errorf("%d looks at once, want %d", got, deepLooks)
+	}
+	if got := httpStatus(c, "one.example"); got != http.StatusNotFound {
+		t.Errorf("with all places taken: got %d, want 404", got)
+	}
+}
+
+func httpStatus(c *challenges, host string) int {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "http://"+host+tokenPath+"token", nil)
+	c.http(http.NotFoundHandler()).ServeHTTP(w, r)
+	return w.Code
+}
+
+// Tokens are looked up for our names alone, and only while an order runs.
+func TestTokensWhileAnOrderRuns(t *testing.T) {
+	e := &answering{}
+	ordering := false
+	c := newChallenges([]string{"one.example"}, e, func(string) bool { return ordering })
+	for _, tt := range []struct {
+		host     string
+		ordering bool
+		want     int
+	}{
+		{"one.example", true, http.StatusTeapot},
+		{"one.example", false, http.StatusNotFound},
+		{"one.example", true, http.StatusTeapot},
+		{"ONE.example:80", true, http.StatusTeapot},
+		{"two.example", true, http.StatusNotFound},
+	} {
+		ordering = tt.ordering
+		clear(c.looked)
+		if got := httpStatus(c, tt.host); got != tt.want {
+			t.Errorf("%s, ordering %v: got %d, want %d", tt.host, tt.ordering, got, tt.want)
+		}
+	}
+	if e.deep != 3 {
+		t.Errorf("the store was asked %d times, want 3", e.deep)
+	}
+}
+
+// A stranger who asks without pause hardly touches the lock.
+func TestLockIsHardlyTouched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		touched := 0
+		c := newChallenges([]string{"one.example"}, &answering{}, func(string) bool { touched++; return false })
+		for range 1000 {
+			httpStatus(c, "one.example")
+			time.Sleep(time.Millisecond)
+		}
+		if touched > 11 {
+			t.Errorf("touched %d times in a second, want ten", touched)
+		}
+	})
+}
+
+func TestChallengedName(t *testing.T) {
+	for sni, want := range map[string]string{
+		"one.example":            "one.example",
+		"ONE.example.":           "one.example",
+		"1.2.0.192.in-addr.arpa": "192.0.2.1",
+		"1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa": "2001:db8::1",
+		"x.in-addr.arpa": "",
+	} {
+		if got := challengedName(sni); got != want {
+			t.Errorf("challengedName(%s) = %q, want %q", sni, got, want)
+		}
+	}
+}
+
+// What the disk does not take is held in memory, and written when it does.
+func TestKeeperHoldsWhatTheDiskRefuses(t *testing.T) {
+	log, buf := newLog()
+	dir := filepath.Join(t.TempDir(), "state")
+	write(t, dir, nil) // a file where the directory should be
+	k := newKeeper(dir, log)
+	ctx := t.Context()
+	for _, key := range []string{"a/one", "a/two"} {
+		if err := k.Store(ctx, key, []byte(key)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := k.Load(ctx, key); err != nil || string(got) != key || !k.Exists(ctx, key) {
+			t.Errorf("Load(%s) = %q, %v", key, got, err)
+		}
+	}
+	if buf.count("takes no files") != 1 {
+		t.Errorf("want one line:\n%s", buf)
+	}
+	k.flush(ctx) // still refused
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	k.flush(ctx)
+	got, err := os.ReadFile(filepath.Join(dir, "a", "one"))
+	if err != nil || string(got) != "a/one" || len(k.held) != 0 {
+		t.Errorf("after the flush: %q, %v, %d held; want it on the disk", got, err, len(k.held))
+	}
+	if err := k.Delete(ctx, "a/one"); err != nil || k.Exists(ctx, "a/one") {
+		t.Errorf("Delete: %v, still there: %v", err, k.Exists(ctx, "a/one"))
+	}
+}
+
+// A lock that is just being written is left alone.
+func TestMenderLeavesYoungLocksAlone(t *testing.T) {
+	log, buf := newLog()
+	dir := t.TempDir()
+	m := mender{dir, log}
+	locks := filepath.Join(dir, "locks")
+	if err := os.Mkdir(locks, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	lock := filepath.Join(locks, "issue_cert_one.lock")
+	write(t, lock, bytes.Repeat([]byte{0}, 100))
+	m.library("one")
+	if !exists(lock) {
+		t.Error("a lock written just now was set aside")
+	}
+	setTimes(t, time.Now().Add(-time.Minute), lock)
+	m.library("one")
+	if exists(lock) || buf.count("set aside") != 1 {
+		t.Errorf("an old lock of zeros was not set aside:\n%s", buf)
+	}
+}

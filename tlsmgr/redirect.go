@@ -1,0 +1,63 @@
+package tlsmgr
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Redirect is what port 80 serves besides challenges: it sends readers of a
+// configured host to https, and nobody else anywhere. The mailbox is refused
+// instead, for a client that follows would have sent its password in clear
+// each time; and so is a token that a [Source] did not answer. httpsPort is left out of the address when it is 443.
+func Redirect(domains []string, httpsPort int) http.Handler {
+	return CheckHost(domains, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		if strings.HasPrefix(r.URL.Path, tokenPath) {
+			http.Error(w, "no certificate is being ordered with this token", http.StatusNotFound)
+			return
+		}
+		reading := r.Method == http.MethodGet || r.Method == http.MethodHead
+		if !reading || r.URL.Path == "/inbox" || r.URL.Path == "/ice" {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "use https: over plain http a password can be read on the way", http.StatusForbidden)
+			return
+		}
+		w.Header().Del("Cache-Control")
+		// From the checked name and our own port, never from what the client wrote.
+		http.Redirect(w, r, "https://"+authorityOf(hostOf(r.Host), httpsPort)+r.URL.RequestURI(), http.StatusPermanentRedirect)
+	}))
+}
+
+// authorityOf writes host and port as a URL has them.
+func authorityOf(host string, port int) string {
+	if port != 443 {
+		return net.JoinHostPort(host, strconv.Itoa(port))
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is6() {
+		return "[" + host + "]"
+	}
+	return host
+}
+
+// CheckHost answers 421 to requests for other hosts than the domains, on
+// whatever port. Requests for which except is true pass; nil: none do.
+func CheckHost(domains []string, except func(*http.Request) bool, next http.Handler) http.Handler {
+	var names []string
+	for _, d := range domains {
+		if name, err := canonical(d); err == nil {
+			names = append(names, name)
+		}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !slices.Contains(names, hostOf(r.Host)) && (except == nil || !except(r)) {
+			w.Header().Set("Cache-Control", "no-store")
+			http.Error(w, "this server does not serve that host", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,144 @@
+package tlsmgr
+
+import (
+	"crypto/tls"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+)
+
+func TestRedirect(t *testing.T) {
+	for _, tt := range []struct {
+		name, method, host, target string
+		port                       int
+		status                     int
+		location                   string
+	}{
+		{"page", "GET", "one.example", "/receive.html?x=1&y=%20", 443, 308, "https://one.example/receive.html?x=1&y=%20"},
+		{"HEAD", "HEAD", "one.example", "/", 443, 308, "https://one.example/"},
+		{"own port", "GET", "one.example:8080", "/", 8443, 308, "https://one.example:8443/"},
+		{"capitals", "GET", "ONE.Example.", "/", 443, 308, "https://one.example/"},
+		{"IPv6", "GET", "[2001:db8:0::1]:80", "/", 443, 308, "https://[2001:db8::1]/"},
+		{"IPv6, own port", "GET", "[2001:db8::1]", "/", 8443, 308, "https://[2001:db8::1]:8443/"},
+		{"two slashes", "GET", "one.example", "//evil.example/", 443, 308, "https://one.example//evil.example/"},
+		{"mailbox", "GET", "one.example", "/inbox", 443, 403, ""},
+		{"mailbox, written otherwise", "GET", "one.example", "/%69nbox", 443, 403, ""},
+		{"message", "POST", "one.example", "/inbox?to=alice", 443, 403, ""},
+		{"servers", "GET", "one.example", "/ice", 443, 403, ""},
+		{"other method", "DELETE", "one.example", "/", 443, 403, ""},
+		{"other host", "GET", "evil.example", "/", 443, 421, ""},
+		{"no host", "GET", "", "/", 443, 421, ""},
+		{"other host's mailbox", "POST", "evil.example", "/inbox", 443, 421, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(tt.method, tt.target, nil)
+			r.Host = tt.host
+			Redirect([]string{"One.example", "2001:db8::1"}, tt.port).ServeHTTP(w, r)
+			if got := w.Header().Get("Location"); w.Code != tt.status || got != tt.location {
+				t.Errorf("got %d to %q, want %d to %q", w.Code, got, tt.status, tt.location)
+			}
+		})
+	}
+}
+
+func TestCheckHostLetsHealthPass(t *testing.T) {
+	ok := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	health := func(r *http.Request) bool { return r.URL.Path == "/healthz" }
+	for target, want := range map[string]int{
+		"https://one.example/":      http.StatusNoContent,
+		"https://10.0.0.1/healthz":  http.StatusNoContent,
+		"https://10.0.0.1/anything": http.StatusMisdirectedRequest,
+	} {
+		w := httptest.NewRecorder()
+		CheckHost([]string{"one.example"}, health, ok).ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil))
+		if w.Code != want {
+			t.Errorf("%s: got %d, want %d", target, w.Code, want)
+		}
+	}
+}
+
+// hstsOf is the field of an answer over TLS, or in clear.
+func hstsOf(s Source, host string, secure bool) string {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "http://"+host+"/", nil)
+	if secure {
+		r.TLS = new(tls.ConnectionState)
+	}
+	HSTS(s, http.NotFoundHandler()).ServeHTTP(w, r)
+	return w.Header().Get("Strict-Transport-Security")
+}
+
+func TestHSTS(t *testing.T) {
+	const name, day, year = "one.example.org", "max-age=86400", "max-age=31536000"
+	for _, tt := range []struct {
+		why     string
+		ends    time.Duration // of the certificate; 0: none
+		since   time.Duration
+		staging bool
+		host    string
+		secure  bool
+		want    string
+	}{
+		{"at first", time.Hour, time.Hour, false, name, true, day},
+		{"after thirty days", time.Hour, 31 * 24 * time.Hour, false, name, true, year},
+		{"in clear", time.Hour, 31 * 24 * time.Hour, false, name, false, ""},
+		{"ended", -time.Hour, 31 * 24 * time.Hour, false, name, true, ""},
+		{"no certificate", 0, 0, false, name, true, ""},
+		{"an address", time.Hour, time.Hour, false, "203.0.113.5", true, ""},
+		{"another host", time.Hour, time.Hour, false, "two.example.org", true, ""},
+		{"from staging", time.Hour, time.Hour, true, name, true, ""},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			c := acmeConfig(t, name, "203.0.113.5")
+			if c.ACME.Staging = tt.staging; tt.staging {
+				c.ACME.CA.URL = ""
+			}
+			m, _ := newTestManaged(t, c)
+			if tt.ends != 0 {
+				m.chain.setACME(name, certFor(t, name, tt.ends))
+				m.chain.setACME("203.0.113.5", certFor(t, "203.0.113.5", tt.ends))
+			}
+			m.chain.setSince(name, time.Now().Add(-tt.since))
+			if got := hstsOf(m, tt.host, tt.secure); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestHSTSNeedsDomains(t *testing.T) {
+	s, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := hstsOf(s, "localhost", true); got != "" {
+		t.Errorf("got %q on a self-signed certificate, want none", got)
+	}
+}
+
+// The thirty days go on over a restart, and begin anew after a certificate that ended.
+func TestHSTSCountsAcrossRestarts(t *testing.T) {
+	const name = "one.example.org"
+	c := acmeConfig(t, name)
+	m, _ := newTestManaged(t, c)
+	task := m.supervisor.tasks[0]
+	m.chain.setACME(name, certFor(t, name, 90*24*time.Hour))
+	start := time.Now()
+	m.supervisor.serving(task, start)
+	again, _ := newTestManaged(t, c)
+	again.chain.setACME(name, certFor(t, name, 90*24*time.Hour))
+	later := start.Add(40 * 24 * time.Hour)
+	again.supervisor.serving(again.supervisor.tasks[0], later)
+	if got := again.hsts(name, later); got != hstsProved {
+		t.Errorf("after forty days and a restart %v, want %v", got, hstsProved)
+	}
+	end := start.Add(91 * 24 * time.Hour)
+	again.supervisor.serving(again.supervisor.tasks[0], end)
+	again.chain.setACME(name, certFor(t, name, 200*24*time.Hour))
+	again.supervisor.serving(again.supervisor.tasks[0], end.Add(time.Hour))
+	if got := again.hsts(name, end.Add(2*time.Hour)); got != hstsFirst {
+		t.Errorf("after a certificate that ended %v, want %v", got, hstsFirst)
+	}
+}

@@ -1,0 +1,316 @@
+package tlsmgr
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestScheduleOfOrders(t *testing.T) {
+	oneDoor := []way{{overTLS, 1}}
+	for _, tt := range []struct {
+		name   string
+		answer func(order) (int, error)
+		doors  []way
+		run    time.Duration
+		want   []time.Duration
+	}{
+		{"not made: five seconds, doubling to five minutes", unreachable, oneDoor, 21 * time.Minute,
+			seconds(0, 5, 15, 35, 75, 155, 315, 615, 915, 1215)},
+		{"refused: a quarter of an hour, doubling to six hours", declined, oneDoor, 14 * time.Hour,
+			minutes(0, 15, 45, 105, 225, 465, 825)},
+		{"not validated: both doors, then the floor", unproved, []way{{overTLS, 1}, {overHTTP, 1}}, 119 * time.Minute,
+			minutes(0, 0, 15, 15, 60, 60)},
+		{"not validated over one door", unproved, oneDoor, 4 * time.Hour, minutes(0, 15, 45, 105, 225)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSupervised(t, dir, tt.answer)
+				s.engine.doors = tt.doors
+				start := time.Now()
+				s.runFor(t, tt.run)
+				if got := s.engine.since(start); !slices.Equal(got, tt.want) {
+					t.Errorf("orders at\n%v, want\n%v", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// However the answers come, however often a process is killed or urged: no
+// more than four validations fail in any hour.
+func TestHardFloor(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var failed []time.Time
+		answer := func(o order) (int, error) {
+			for range o.way.validations {
+				failed = append(failed, time.Now())
+			}
+			return unproved(o)
+		}
+		for range 400 {
+			s := newSupervised(t, dir, answer)
+			s.urge()
+			s.runFor(t, 50*time.Second)
+			s.urge()
+		}
+		if len(failed) < 8 {
+			t.Errorf("%d validations in five hours, want the name not to be given up", len(failed))
+		}
+		for i := floorValidations; i < len(failed); i++ {
+			if within := failed[i].Sub(failed[i-floorValidations]); within < floorTime {
+				t.Errorf("validations %d to %d failed within %v, want an hour", i-floorValidations, i, within)
+			}
+		}
+	})
+}
+
+// A process that dies in the middle of an order has recorded the worst.
+func TestCrashIsRecordedAsFailure(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var during record
+		s := newSupervised(t, dir, nil)
+		s.engine.set(func(o order) (int, error) {
+			rec, err := s.records.read(theName, time.Now())
+			if err != nil {
+				t.Error(err)
+			}
+			during = *rec
+			return 0, nil
+		})
+		start := time.Now()
+		s.runFor(t, time.Second)
+		if want := start.Add(failFirst); !during.Next.Equal(want) || len(during.Validations) != 1 {
+			t.Errorf("recorded during the order: %+v, want the next at %v and one validation", during, want)
+		}
+		rec, err := s.records.read(theName, time.Now())
+		if err != nil || len(rec.Validations) != 0 {
+			t.Errorf("recorded afterwards: %+v, %v; want no validation", rec, err)
+		}
+	})
+}
+
+func TestRestartTakesUpTheSchedule(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var all []time.Duration
+		for range 42 {
+			s := newSupervised(t, dir, declined)
+			s.runFor(t, 70*time.Second)
+			all = append(all, s.engine.since(start)...)
+		}
+		if want := minutes(0, 15, 45); !slices.Equal(all, want) {
+			t.Errorf("orders over 42 restarts at %v, want %v", all, want)
+		}
+	})
+}
+
+func TestRetryAfterIsTheLeast(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervised(t, dir, func(order) (int, error) {
+			return 0, &orderError{retryAfter: 20 * time.Minute, err: errors.New("429")}
+		})
+		start := time.Now()
+		s.runFor(t, 10*time.Minute)
+		s.urge()
+		s.runFor(t, 55*time.Minute)
+		if got, want := s.engine.since(start), minutes(0, 20, 40, 60); !slices.Equal(got, want) {
+			t.Errorf("orders at %v, want %v", got, want)
+		}
+	})
+}
+
+// A person who urges is heard, but not each second.
+func TestUrgedSooner(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervised(t, dir, declined)
+		start := time.Now()
+		var running sync.WaitGroup
+		running.Go(func() { s.runFor(t, 5*time.Minute) })
+		time.Sleep(10 * time.Second)
+		for range 20 {
+			s.urge()
+			time.Sleep(time.Second)
+		}
+		running.Wait()
+		if got, want := s.engine.since(start), minutes(0, 1); !slices.Equal(got, want) {
+			t.Errorf("orders at %v, want %v", got, want)
+		}
+	})
+}
+
+func TestRenewalTimes(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, tt := range []struct {
+		name string
+		life time.Duration
+		info func(*stored) (renewal, error)
+		want time.Duration
+	}{
+		{"90 days, without information", 90 * day, nil, 60 * day},
+		{"6 days", 6 * day, nil, 4 * day},
+		{"a minute", time.Minute, nil, 40 * time.Second},
+		{"the authority proposes earlier", 90 * day, window(10 * day), 10 * day},
+		{"the authority proposes later", 90 * day, window(70 * day), 70 * day},
+		{"the authority proposes too late", 90 * day, window(89 * day), 75 * day},
+		{"the authority is not reached", 90 * day, func(*stored) (renewal, error) { return renewal{}, errors.New("away") }, 60 * day},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSupervised(t, dir, granted)
+				s.engine.life, s.engine.info = tt.life, tt.info
+				start := time.Now()
+				s.runFor(t, tt.want+tt.life/10)
+				got := s.engine.since(start)
+				if len(got) != 2 || got[1] < tt.want-time.Second || got[1] > tt.want+s.interval(s.tasks[0]) {
+					t.Errorf("orders at %v, want one at 0 and one at %v", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// window is what an authority says that wants certificates renewed at an age.
+func window(age time.Duration) func(*stored) (renewal, error) {
+	return func(s *stored) (renewal, error) {
+		at := s.Leaf.NotBefore.Add(age)
+		return renewal{Serial: serial(s.Leaf), At: at, From: at, To: at, AskAgain: time.Now().Add(6 * time.Hour)}, nil
+	}
+}
+
+// An authority that always says «now» does not get an order at each look.
+func TestRenewNowForEver(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervised(t, dir, granted)
+		s.engine.info = window(-time.Hour)
+		start := time.Now()
+		s.runFor(t, 3*time.Hour+time.Minute)
+		if got, want := s.engine.since(start), minutes(0, 60, 120, 180); !slices.Equal(got, want) {
+			t.Errorf("orders at %v, want %v", got, want)
+		}
+	})
+}
+
+func TestSecondAuthorityIsAskedWhenTheFirstFails(t *testing.T) {
+	for name, answer := range map[string]func(order) (int, error){"unreachable": unreachable, "declined": declined, "unproved": unproved} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSupervised(t, dir, nil)
+				s.set.cas = append(s.set.cas, &authority{url: "second"})
+				s.engine.set(func(o order) (int, error) {
+					if o.ca.url == "second" {
+						return 0, nil
+					}
+					return answer(o)
+				})
+				s.runFor(t, time.Minute)
+				if got := s.engine.places; len(got) < 2 || got[len(got)-1] != "second" || slices.Index(got, "second") != len(got)-1 {
+					t.Errorf("asked %v, want the first and then, once, the second", got)
+				}
+			})
+		})
+	}
+}
+
+// Nothing is ordered that cannot be recorded.
+func TestNoRecordNoOrder(t *testing.T) {
+	file := t.TempDir() + "/file"
+	write(t, file, nil)
+	for name, dir := range map[string]string{"none": "", "unusable": file} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSupervised(t, dir, granted)
+				s.runFor(t, time.Hour)
+				if got := s.engine.since(time.Now()); len(got) != 0 {
+					t.Errorf("%d orders, want none", len(got))
+				}
+				if got := s.log.count("no certificate can be ordered"); got != 1 {
+					t.Errorf("logged %d times, want once:\n%s", got, s.log)
+				}
+				if s.tasks[0].get().problem == nil {
+					t.Error("State has no problem")
+				}
+			})
+		})
+	}
+}
+
+// A clock that was years ahead must not silence a name for years.
+func TestClockThatWasWrong(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervised(t, dir, granted)
+		future := time.Now().Add(5 * 365 * 24 * time.Hour)
+		err := s.records.write(theName, &record{Next: future, NotBefore: future, Validations: []time.Time{future, future, future, future}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.runFor(t, time.Minute)
+		if got := s.engine.since(time.Now()); len(got) != 1 {
+			t.Errorf("%d orders, want 1", len(got))
+		}
+	})
+}
+
+// Two supervisors on one directory order once; both take the certificate up.
+func TestTwoSupervisorsOrderOnce(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		one, two := newSupervised(t, dir, nil), newSupervised(t, dir, nil)
+		two.engine.store = one.engine.store
+		slow := func(order) (int, error) { time.Sleep(3 * time.Second); return 0, nil }
+		one.engine.set(slow)
+		two.engine.set(slow)
+		two.supervisor.engine = one.engine // the store is shared, and its lock
+		var both sync.WaitGroup
+		both.Go(func() { one.runFor(t, time.Minute) })
+		both.Go(func() { two.runFor(t, time.Minute) })
+		both.Wait()
+		if got := one.engine.since(time.Now()); len(got) != 1 {
+			t.Errorf("%d orders, want 1", len(got))
+		}
+		for _, s := range []*supervised{one, two} {
+			if cert, _ := s.chain.pick(theName, time.Now()); cert == nil {
+				t.Error("a supervisor did not take the certificate up")
+			}
+		}
+	})
+}
+
+// Between the reading of the record and the lock another process may have
+// ordered, and failed.
+func TestRecordIsReadAgainUnderTheLock(t *testing.T) {
+	s := newSupervised(t, t.TempDir(), granted)
+	if err := s.records.write(theName, &record{Next: time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	if wait := s.attempt(t.Context(), s.tasks[0], false); wait != 0 || len(s.engine.asked) != 0 {
+		t.Errorf("%d orders and a wait of %v, want none, and another look", len(s.engine.asked), wait)
+	}
+}
+
+func TestRunEndsWhileAnEngineHangs(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		let := make(chan struct{})
+		s := newSupervised(t, dir, func(order) (int, error) { <-let; return 0, nil })
+		start := time.Now()
+		s.runFor(t, time.Minute)
+		if took := time.Since(start); took > time.Minute+endTime {
+			t.Errorf("run ended after %v, want %v after its context", took, endTime)
+		}
+		close(let)
+	})
+}

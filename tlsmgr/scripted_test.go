@@ -1,0 +1,140 @@
+package tlsmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+)
+
+// scripted is an engine without an authority: it answers orders as told, and
+// notes when they came.
+type scripted struct {
+	mu     sync.Mutex
+	answer func(order) (failed int, err error)
+	life   time.Duration
+	asked  []time.Time
+	places []string // which authority was asked
+	store  map[string]*stored
+	info   func(*stored) (renewal, error)
+	doors  []way
+	make   func(name string, life time.Duration) *tls.Certificate
+}
+
+func (e *scripted) load(_ context.Context, name string) (*stored, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.store[name], nil
+}
+
+func (e *scripted) mend(context.Context, string) {}
+func (e *scripted) ways() []way                  { return e.doors }
+func (e *scripted) close()                       {}
+
+func (e *scripted) order(_ context.Context, o order) (int, error) {
+	e.mu.Lock()
+	e.asked = append(e.asked, time.Now())
+	e.places = append(e.places, o.ca.url)
+	answer := e.answer
+	e.mu.Unlock()
+	failed, err := answer(o) // may take its time
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil {
+		e.store[o.name] = &stored{e.make(o.name, e.life), o.ca}
+	}
+	return failed, err
+}
+
+func (e *scripted) renewal(_ context.Context, s *stored) (renewal, error) {
+	if e.info == nil {
+		return renewal{}, errNoRenewalInfo
+	}
+	return e.info(s)
+}
+
+func (e *scripted) answerTLS(*tls.ClientHelloInfo, bool) (*tls.Certificate, error) { return nil, nil }
+func (e *scripted) answerHTTP(http.ResponseWriter, *http.Request, bool) bool       { return false }
+
+// since are the times of the orders, counted from a start.
+func (e *scripted) since(start time.Time) []time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var all []time.Duration
+	for _, at := range e.asked {
+		all = append(all, at.Sub(start).Round(time.Second))
+	}
+	return all
+}
+
+func (e *scripted) set(answer func(order) (int, error)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.answer = answer
+}
+
+func granted(order) (int, error) { return 0, nil }
+
+func unreachable(order) (int, error) { return 0, errors.New("connection refused") }
+
+func declined(order) (int, error) {
+	return 0, &orderError{outcome: refused, err: errors.New("caa forbids it")}
+}
+
+func unproved(o order) (int, error) {
+	return o.way.validations, &orderError{outcome: invalid, err: errors.New("connection refused by the name")}
+}
+
+const theName = "one.example"
+
+// supervised is a supervisor with a scripted engine, on a disk of its own.
+type supervised struct {
+	*supervisor
+	engine *scripted
+	log    *logBuffer
+	dir    string
+}
+
+func newSupervised(t *testing.T, dir string, answer func(order) (int, error)) *supervised {
+	t.Helper()
+	log, buf := newLog()
+	first := &authority{url: "first", key: "first"}
+	s := &settings{names: []string{theName}, cas: []*authority{first}, Config: Config{Logger: log}}
+	e := &scripted{answer: answer, life: 90 * 24 * time.Hour, store: map[string]*stored{}, doors: []way{{overTLS, 1}, {overHTTP, 1}}}
+	e.make = func(name string, life time.Duration) *tls.Certificate {
+		chain, key := makePair(t, name, time.Now(), time.Now().Add(life))
+		cert, err := tls.X509KeyPair(chain, key)
+		if err != nil {
+			t.Error(err)
+		}
+		return &cert
+	}
+	recs := records{dir, mender{dir, log}}
+	return &supervised{newSupervisor(s, e, newKeeper(dir, log), recs, newChain(s.names)), e, buf, dir}
+}
+
+// runFor lets a supervisor work in a time that passes at once.
+func (s *supervised) runFor(t *testing.T, d time.Duration) {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	s.run(ctx)
+}
+
+func minutes(all ...float64) []time.Duration {
+	var ds []time.Duration
+	for _, m := range all {
+		ds = append(ds, time.Duration(m*float64(time.Minute)).Round(time.Second))
+	}
+	return ds
+}
+
+func seconds(all ...int) []time.Duration {
+	var ds []time.Duration
+	for _, n := range all {
+		ds = append(ds, time.Duration(n)*time.Second)
+	}
+	return ds
+}
