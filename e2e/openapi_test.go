@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/ratelimit"
 )
 
 // set changes a server's configuration for one exchange.
@@ -43,6 +44,7 @@ var exchanges = []exchange{
 	{"GET /inbox 401", with, []string{"GET /inbox"}},
 	{"GET /inbox 403", with, []string{"GET /inbox alice:rabbit" + foreign}},
 	{"GET /inbox 429", onePayer, []string{"GET /inbox?wait=0 alice:rabbit", "GET /inbox?wait=0 bob:builder"}},
+	{"GET /inbox 429", guarded, []string{"GET /inbox?wait=0 alice:rabbit"}},
 	{"GET /inbox 500", broken, []string{"GET /inbox alice:rabbit"}},
 	{"GET /inbox 503", small, []string{"GET /inbox?wait=0 alice:rabbit", "GET /inbox bob:builder"}},
 
@@ -98,6 +100,15 @@ func full(_ *inbox.Config, m *inbox.Limits) { m.MaxQueuedBytes = 1 }
 func onePayer(c *inbox.Config, m *inbox.Limits) {
 	c.Payer = func(*http.Request) inbox.Payer { return inbox.Payer{Client: "one address"} }
 	m.MaxInboxesPerPayer = 1
+}
+
+func guarded(c *inbox.Config, _ *inbox.Limits) { c.Guard = guard{} }
+
+// guard has had enough of everybody's guesses.
+type guard struct{ inbox.Guard }
+
+func (guard) May(*http.Request, inbox.Attempt, string) error {
+	return &ratelimit.Refusal{Limit: "passwords", Quota: 10, Window: 100 * time.Second, Wait: 10 * time.Second, Detail: "Enough."}
 }
 
 func broken(c *inbox.Config, _ *inbox.Limits) { c.Store = brokenStore{} }

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"hash/maphash"
+	"math"
 	"sync"
 )
 
@@ -63,8 +64,11 @@ func (p *payers) charge(payer Payer, more holding, limits Limits, queued int64) 
 	if a == nil {
 		a = &account{payer: payer}
 	}
-	if !limits.allow(a.holding, more, 1, queued) || !p.networks.charge(payer.Network, more, limits, queued) {
-		return nil, ErrPayerFull
+	if err := limits.allow(a.holding, more, 1, queued); err != nil {
+		return nil, err
+	}
+	if err := p.networks.charge(payer.Network, more, limits, queued); err != nil {
+		return nil, err
 	}
 	a.add(more)
 	l.accounts[payer.Client] = a
@@ -85,19 +89,19 @@ func (p *payers) refund(a *account, less holding) {
 	p.networks.add(a.payer.Network, less)
 }
 
-func (l *networkLedger) charge(id string, more holding, limits Limits, queued int64) bool {
+func (l *networkLedger) charge(id string, more holding, limits Limits, queued int64) error {
 	if id == "" {
-		return true
+		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.holdings[id]
-	if !limits.allow(h, more, NetworkFactor, queued) {
-		return false
+	if err := limits.allow(h, more, NetworkFactor, queued); err != nil {
+		return err
 	}
 	h.add(more)
 	l.holdings[id] = h
-	return true
+	return nil
 }
 
 func (l *networkLedger) add(id string, more holding) {
@@ -119,17 +123,28 @@ func (h *holding) add(more holding) {
 	h.bytes += more.bytes
 }
 
-// allow says whether somebody who holds h may hold more, with so many budgets.
-func (l Limits) allow(h, more holding, factor int, queued int64) bool {
-	if more.inboxes > 0 && l.MaxInboxesPerPayer > 0 && h.inboxes+more.inboxes > factor*l.MaxInboxesPerPayer {
-		return false
+// allow returns nil if somebody who holds h may hold more, with so many
+// budgets, else a PayerError.
+func (l Limits) allow(h, more holding, factor int, queued int64) error {
+	if quota := factor * l.MaxInboxesPerPayer; more.inboxes > 0 && quota > 0 && h.inboxes+more.inboxes > quota {
+		return &PayerError{"inboxes", int64(quota)}
 	}
-	if more.bytes == 0 {
-		return true
+	if quota := l.quotaBytes(int64(factor), queued); more.bytes > 0 && h.bytes+more.bytes > quota {
+		return &PayerError{"queued-bytes", quota}
 	}
-	after := h.bytes + more.bytes
-	return (l.MaxQueuedBytesPerPayer <= 0 || after <= int64(factor)*l.MaxQueuedBytesPerPayer) &&
-		(l.MaxQueuedBytes <= 0 || after <= l.share(queued, int64(factor)))
+	return nil
+}
+
+// quotaBytes is how many bytes one payer may have queued now.
+func (l Limits) quotaBytes(factor, queued int64) int64 {
+	quota := int64(math.MaxInt64)
+	if l.MaxQueuedBytesPerPayer > 0 {
+		quota = factor * l.MaxQueuedBytesPerPayer
+	}
+	if l.MaxQueuedBytes > 0 {
+		quota = min(quota, l.share(queued, factor))
+	}
+	return quota
 }
 
 // share is what one payer may hold of a store that has so much queued. While
@@ -161,7 +176,7 @@ func (m *Memory) charge(n *node) error {
 		m.payers.refund(a, holding{bytes: n.size()})
 		return ErrStoreFull
 	}
-	n.payer = a
+	n.payer, n.Payer = a, Payer{} // two strings less for as long as it is queued
 	return nil
 }
 

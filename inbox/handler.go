@@ -20,6 +20,13 @@ type Config struct {
 	PollTimeout time.Duration
 	// MaxBodyBytes bounds one message.
 	MaxBodyBytes int64
+	// MaxBytesInHand bounds the large bodies that are being read or written,
+	// in all; each payer has its share. Zero is no limit.
+	MaxBytesInHand int64
+	// WriteTimeout bounds the writing of one message to its receiver, during
+	// which a newer poll of a plain receiver has to wait. Zero leaves it to the
+	// server.
+	WriteTimeout time.Duration
 	// AnyOrigin lets the pages of every site use the server; Origins lets
 	// those listed, as in "https://example.org". Neither: only its own pages.
 	AnyOrigin bool
@@ -45,6 +52,7 @@ type Handler struct {
 	keys     keyring
 	origins  origins
 	wait     time.Duration
+	write    time.Duration
 	maxBytes int64
 	ice      []byte
 	iceAuth  bool
@@ -52,6 +60,7 @@ type Handler struct {
 	payer    func(*http.Request) Payer
 	guard    Guard
 	log      *slog.Logger
+	hands    hands
 	polls    polls
 	stop     context.Context // ends when polls are to end
 	endPolls context.CancelCauseFunc
@@ -78,10 +87,11 @@ func NewHandler(cfg Config) *Handler {
 	}
 	h := &Handler{
 		store: cfg.Store, keys: newKeyring(cfg.Secret), origins: newOrigins(cfg.AnyOrigin, cfg.Origins),
-		wait: cfg.PollTimeout, maxBytes: cfg.MaxBodyBytes,
+		wait: cfg.PollTimeout, write: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
 		alive: cfg.Alive, payer: cfg.Payer, guard: cfg.Guard, log: cfg.Logger,
 	}
 	h.ice, h.iceAuth = encodeICE(cfg.ICEServers)
+	h.hands.init(cfg.MaxBytesInHand)
 	h.polls.turns = make(map[string]turn)
 	h.stop, h.endPolls = context.WithCancelCause(context.Background())
 	if h.alive == nil {
@@ -165,7 +175,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	if err := h.guard.May(r, MissedName, q.to); err != nil {
 		return err
 	}
-	body, err := readBody(w, r, h.maxBytes)
+	body, err := h.readBody(w, r)
 	if err != nil {
 		return err
 	}
@@ -223,6 +233,11 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return endPoll(w, err)
 	}
+	if q.hasAfter {
+		// The store keeps the message: a newer poll need not wait until it is
+		// written, to a client that may have lost its network.
+		h.polls.leave(p)
+	}
 	return h.deliver(w, r, claim, m, q.hasAfter)
 }
 
@@ -263,6 +278,17 @@ func endPoll(w http.ResponseWriter, err error) error {
 func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, c Claim, m Message, acknowledged bool) error {
 	if !acknowledged && !h.alive(r) {
 		panic(http.ErrAbortHandler)
+	}
+	if len(m.Body) > bodyStart {
+		inHand := h.hands.hold(h.payer(r))
+		if err := inHand.take(int64(len(m.Body))); err != nil {
+			return err // the message stays
+		}
+		defer inHand.release()
+	}
+	if h.write > 0 {
+		// A connection that knows no deadline has the server's.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.write))
 	}
 	header := w.Header()
 	fields := [...]string{contentType(m.ContentType), strconv.Itoa(len(m.Body)), escapeName(m.From), strconv.FormatUint(m.ID, 10)}

@@ -30,6 +30,9 @@ func (s *ICEServer) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	s.Username, s.Credential = raw.Username, raw.Credential
+	if len(raw.URLs) == 0 {
+		return nil // check says so
+	}
 	var one string
 	if json.Unmarshal(raw.URLs, &one) == nil {
 		s.URLs = []string{one}

@@ -43,6 +43,20 @@ var (
 	ErrClaimOver = errors.New("the claim is over")
 )
 
+// PayerError is the [ErrPayerFull] of an engine that can tell which quota is
+// used up.
+type PayerError struct {
+	// Limit is "inboxes" or "queued-bytes", Quota how much the payer may hold
+	// of that now.
+	Limit string
+	Quota int64
+}
+
+func (e *PayerError) Error() string { return ErrPayerFull.Error() + ": " + e.Limit }
+
+// Is makes it an ErrPayerFull.
+func (e *PayerError) Is(target error) bool { return target == ErrPayerFull }
+
 // Key stands for a password: a keyed hash of it, so that no store ever holds
 // what a person typed. Keys are compared in constant time.
 type Key [32]byte

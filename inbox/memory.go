@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"hash/maphash"
 	"strings"
 	"sync/atomic"
@@ -68,7 +69,7 @@ func (m *Memory) now() time.Duration { return time.Since(m.start) }
 // Open implements [Store].
 func (m *Memory) Open(_ context.Context, name string, key Key, payer *Payer) (Claim, error) {
 	c, err := m.open(name, key, payer)
-	if err == ErrTooManyInboxes || err == ErrPayerFull {
+	if errors.Is(err, ErrTooManyInboxes) || errors.Is(err, ErrPayerFull) {
 		if m.reclaim() {
 			c, err = m.open(name, key, payer)
 		}
@@ -81,6 +82,12 @@ func (m *Memory) open(name string, key Key, payer *Payer) (Claim, error) {
 	s.mu.Lock()
 	now := m.now()
 	b, expired := m.findLocked(s, name, now)
+	if expired != nil {
+		// First it gives back what it held, which its successor may need.
+		s.mu.Unlock()
+		m.settle(expired)
+		return m.open(name, key, payer)
+	}
 	var fresh bool
 	var err error
 	switch {
@@ -99,7 +106,6 @@ func (m *Memory) open(name string, key Key, payer *Payer) (Claim, error) {
 		c = Claim{Name: b.name, Epoch: b.epoch, Fresh: fresh}
 	}
 	s.mu.Unlock()
-	m.settle(expired)
 	return c, err
 }
 
@@ -133,7 +139,7 @@ func (m *Memory) claimLocked(s *shard, name string, key Key, payer Payer, now ti
 func (m *Memory) Put(ctx context.Context, to string, msg Message, wait time.Duration) error {
 	n := &node{Message: msg}
 	err := m.put(ctx, to, n, wait)
-	if err == ErrStoreFull || err == ErrPayerFull {
+	if errors.Is(err, ErrStoreFull) || errors.Is(err, ErrPayerFull) {
 		if m.reclaim() {
 			err = m.put(ctx, to, n, wait)
 		}

@@ -17,8 +17,8 @@ type origins struct {
 // exposed are the response fields that a page of another origin may read.
 const exposed = "X-From, X-Message-Id, X-Poll-Ended, Retry-After, RateLimit, RateLimit-Policy"
 
-func newOrigins(any bool, list []string) origins {
-	o := origins{any: any, list: make(map[string]bool, len(list))}
+func newOrigins(anyone bool, list []string) origins {
+	o := origins{any: anyone, list: make(map[string]bool, len(list))}
 	for _, origin := range list {
 		o.list[strings.ToLower(origin)] = true
 	}

@@ -106,7 +106,7 @@ func (ps *polls) over(p *poll) error {
 	return p.over
 }
 
-// leave ends p and hands its turn on.
+// leave ends p and hands its turn on. Leaving twice does no harm.
 func (ps *polls) leave(p *poll) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -123,6 +123,8 @@ func (ps *polls) leave(p *poll) {
 		close(t.holder.turn)
 	case t.newest == p:
 		t.newest = t.holder
+	default:
+		return // superseded before its turn, or left already: the name may have no turn any more
 	}
 	ps.turns[p.name] = t
 }

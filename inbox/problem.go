@@ -106,14 +106,20 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		panic(http.ErrAbortHandler)
 	}
 	header := w.Header()
+	after := 1 + rand.IntN(5) // spread, so that those refused together do not return together
+	var quota *PayerError
+	if errors.As(err, &quota) {
+		// As in draft-ietf-httpapi-ratelimit-headers-10: what there is none left of.
+		header.Set("RateLimit", fmt.Sprintf("%q;r=0;t=%d", quota.Limit, after))
+		header.Set("RateLimit-Policy", fmt.Sprintf("%q;q=%d", quota.Limit, quota.Quota))
+	}
 	switch p.Status {
 	case http.StatusUnauthorized:
 		header.Set("WWW-Authenticate", `Basic realm="inbox", charset="UTF-8"`)
 	case http.StatusRequestTimeout:
 		header.Set("Connection", "close")
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		// Spread at random, so that those refused together do not return together.
-		header.Set("Retry-After", strconv.Itoa(1+rand.IntN(5)))
+		header.Set("Retry-After", strconv.Itoa(after))
 	case http.StatusInternalServerError:
 		h.log.Error("answer a request", "method", r.Method, "path", r.URL.Path, "err", err)
 	}

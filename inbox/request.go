@@ -21,6 +21,10 @@ import (
 // maxName bounds names and passwords, in bytes.
 const maxName = 256
 
+// maxCharset bounds the one parameter of a media type that is passed on; the
+// longest registered name of a charset has 45 bytes.
+const maxCharset = 45
+
 // bodyStart is how much of a body is allocated before any of it came, so that
 // a large Content-Length alone costs nothing.
 const bodyStart = 16 << 10
@@ -209,7 +213,7 @@ func passedOn(sent string) string {
 	case "application/json", "application/sdp", "application/trickle-ice-sdpfrag":
 		return base
 	case "text/plain":
-		if charset := params["charset"]; charset != "" {
+		if charset := params["charset"]; charset != "" && len(charset) <= maxCharset {
 			return mime.FormatMediaType(base, map[string]string{"charset": charset})
 		}
 		return base
@@ -224,23 +228,26 @@ func contentType(passedOn string) string {
 	return passedOn
 }
 
-// readBody reads at most limit bytes, taking memory as they come.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+// readBody reads at most maxBytes, taking memory as they come.
+func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	size := r.ContentLength
-	if size > limit {
-		return nil, &http.MaxBytesError{Limit: limit}
+	if size > h.maxBytes {
+		return nil, &http.MaxBytesError{Limit: h.maxBytes}
 	}
 	if 0 <= size && size <= bodyStart {
 		body := make([]byte, size)
 		_, err := io.ReadFull(r.Body, body)
 		return body, err
 	}
-	return readGrowing(http.MaxBytesReader(w, r.Body, limit), size)
+	inHand := h.hands.hold(h.payer(r))
+	defer inHand.release() // the store counts what it is given
+	return readGrowing(http.MaxBytesReader(w, r.Body, h.maxBytes), size, inHand.take)
 }
 
 // readGrowing reads to the end, doubling the memory as it fills but never past
-// the announced size (-1: none), and returns a slice without slack.
-func readGrowing(r io.Reader, size int64) ([]byte, error) {
+// the announced size (-1: none), and returns a slice without slack. It asks take
+// before it takes more memory than bodyStart.
+func readGrowing(r io.Reader, size int64, take func(int64) error) ([]byte, error) {
 	body := make([]byte, 0, bodyStart)
 	for {
 		n, err := r.Read(body[len(body):cap(body)])
@@ -252,15 +259,19 @@ func readGrowing(r io.Reader, size int64) ([]byte, error) {
 			return nil, err
 		}
 		if len(body) == cap(body) {
-			body = grow(body, size)
+			more := grown(cap(body), size)
+			if err := take(int64(more - cap(body))); err != nil {
+				return nil, err
+			}
+			body = append(make([]byte, 0, more), body...)
 		}
 	}
 }
 
-func grow(body []byte, size int64) []byte {
-	n := 2 * cap(body)
-	if size > int64(cap(body)) {
-		n = min(n, int(size)+1) // one more, so that the end is seen without growing
+// grown is the next size for memory of n bytes.
+func grown(n int, size int64) int {
+	if size > int64(n) {
+		return min(2*n, int(size)+1) // one more, so that the end is seen without growing
 	}
-	return append(make([]byte, 0, n), body...)
+	return 2 * n
 }

@@ -49,9 +49,9 @@ type box struct {
 
 // node is one queued message.
 type node struct {
-	Message
-	payer *account
-	next  *node
+	Message // its Payer is in the account alone
+	payer   *account
+	next    *node
 }
 
 // knock is one unclaimed name that Puts wait for.
@@ -178,5 +178,5 @@ func (b *box) takeLocked(upTo uint64) *node {
 
 // size is what n counts for in the budgets.
 func (n *node) size() int64 {
-	return int64(len(n.Body)+len(n.From)) + messageOverhead
+	return int64(len(n.Body)+len(n.From)+len(n.ContentType)) + messageOverhead
 }

@@ -100,6 +100,7 @@ func (m *managed) loadStored() {
 		defer close(loaded)
 		for _, t := range m.supervisor.tasks {
 			m.supervisor.look(ctx, t)
+			m.supervisor.recall(t)
 			m.supervisor.serving(t, time.Now())
 		}
 	}()
@@ -193,7 +194,7 @@ func (m *managed) State() []NameState {
 func (m *managed) stateOf(t *task, now time.Time) NameState {
 	st := t.get()
 	n := NameState{
-		Name: t.name, LastError: st.problem, NextAttempt: st.next,
+		Name: t.name, LastError: st.problem, LastAttempt: st.tried, NextAttempt: st.next,
 		Engine: m.set.ACME.Engine, CA: m.set.ACME.CA.URL, Status: st.status,
 		RenewAt: st.renewAt, Failures: st.failures, Obtained: st.obtained,
 	}

@@ -61,6 +61,7 @@ type taskState struct {
 	since    time.Time
 	renewAt  time.Time
 	next     time.Time
+	tried    time.Time
 	status   string
 	problem  error
 	failures int
@@ -239,10 +240,19 @@ func (v *supervisor) interval(t *task) time.Duration {
 	return min(max(life/looksPerLife, lookOften), lookBy)
 }
 
+// recall shows what an earlier run left on record. It changes nothing: what is
+// damaged is found, and mended, by the first step.
+func (v *supervisor) recall(t *task) {
+	var rec record
+	if err := v.records.readFile(t.name, ".json", &rec); err == nil && !rec.Next.IsZero() {
+		v.note(t, &rec, rec.Next)
+	}
+}
+
 // note shows what was decided while nothing is to be done.
 func (v *supervisor) note(t *task, rec *record, at time.Time) {
 	t.set(func(st *taskState) {
-		st.next, st.failures, st.status = at, rec.Failed, "renewal is not due"
+		st.next, st.tried, st.failures, st.status = at, rec.Tried, rec.Failed, "renewal is not due"
 		switch {
 		case rec.Problem != "":
 			st.problem, st.status = errors.New(rec.Problem), "waiting to try again"

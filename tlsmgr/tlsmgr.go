@@ -60,6 +60,8 @@ type NameState struct {
 	// LastError is why the last attempt to replace the certificate came to
 	// nothing; nil when it did not.
 	LastError error
+	// LastAttempt is when the last order was made; zero: none that is known.
+	LastAttempt time.Time
 	// NextAttempt is when the source looks again by itself; zero: all the time.
 	NextAttempt time.Time
 

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"time"
 
 	"inbox/inbox"
 	"inbox/public"
@@ -26,6 +25,7 @@ type house struct {
 	who     *who
 	limits  *limits
 	source  tlsmgr.Source // nil over plain HTTP
+	process process
 	doors   doors
 	server  *http.Server
 	plain   *http.Server // on port 80; nil without -domain
@@ -33,7 +33,7 @@ type house struct {
 
 // build makes the rooms in order, from the innermost.
 func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
-	h := &house{cfg: c, times: p.times, log: log, doors: d}
+	h := &house{cfg: c, times: p.times, log: log, process: p, doors: d}
 	h.noise = &serverLog{log: h.log}
 	h.who = newWho(&ratelimit.Clients{Trusted: c.proxies, Header: c.clientHeader, Logger: h.log})
 	h.limits = newLimits(c, h.who)
@@ -75,13 +75,17 @@ func (h *house) buildMailboxes(dir string) error {
 		Secret:       key,
 		PollTimeout:  c.poll,
 		MaxBodyBytes: c.maxBodySize,
-		AnyOrigin:    c.cors,
-		Origins:      c.origins,
-		ICEServers:   c.ice,
-		Alive:        alive,
-		Payer:        h.who.payer,
-		Guard:        h.limits.guard,
-		Logger:       h.log,
+		WriteTimeout: h.times.write,
+		// The queue, the bodies on their way and the connections may each take
+		// a third of the memory.
+		MaxBytesInHand: c.maxQueuedBytes,
+		AnyOrigin:      c.cors,
+		Origins:        c.origins,
+		ICEServers:     c.ice,
+		Alive:          alive,
+		Payer:          h.who.payer,
+		Guard:          h.limits.guard,
+		Logger:         h.log,
 	})
 	return nil
 }
@@ -90,25 +94,26 @@ func (h *house) buildSource(dir string) (err error) {
 	if !h.cfg.https {
 		return nil
 	}
-	h.source, err = tlsmgr.New(tlsmgr.Config{
-		CertFile: h.cfg.serverCert, KeyFile: h.cfg.serverKey, StateDir: dir, Logger: h.log,
-		Domains: h.cfg.domains, ACME: h.acme(),
-	})
+	h.source, err = tlsmgr.New(h.cfg.certificateSource(dir, h.doors, h.log))
 	if err == nil && h.selfSigned() != "" && h.cfg.from["server-cert"]+h.cfg.from["server-key"] != "" {
 		h.log.Warn("the files of -server-cert and -server-key do not exist, so a self-signed certificate serves")
 	}
 	return err
 }
 
-// acme says how the authority reaches the doors that are open.
-func (h *house) acme() tlsmgr.ACME {
-	a, d := h.cfg.acme, h.doors
-	return tlsmgr.ACME{
-		Engine: a.engine, Email: h.cfg.email, Agreed: a.agree,
-		CA: a.ca.authority(), Second: a.second.authority(),
-		Staging: a.staging, StagingFirst: a.stagingFirst, Profile: a.profile, Preflight: a.preflight,
-		ListenHost: hostOf(d.main), TLSPort: portOf(d.main), HTTPPort: portOf(d.plain),
-		NoHTTP: d.plain == nil || a.challenge == "tls-alpn-01", NoTLS: a.challenge == "http-01",
+// certificateSource says where certificates come from, and how an authority
+// reaches the doors that are open.
+func (c *config) certificateSource(dir string, d doors, log *slog.Logger) tlsmgr.Config {
+	a := c.acme
+	return tlsmgr.Config{
+		CertFile: c.serverCert, KeyFile: c.serverKey, StateDir: dir, Logger: log, Domains: c.domains,
+		ACME: tlsmgr.ACME{
+			Engine: a.engine, Email: c.email, Agreed: a.agree,
+			CA: a.ca.authority(), Second: a.second.authority(),
+			Staging: a.staging, StagingFirst: a.stagingFirst, Profile: a.profile, Preflight: a.preflight,
+			ListenHost: hostOf(d.main), TLSPort: portOf(d.main), HTTPPort: portOf(d.plain),
+			NoHTTP: d.plain == nil || a.challenge == "tls-alpn-01", NoTLS: a.challenge == "http-01",
+		},
 	}
 }
 
@@ -185,7 +190,7 @@ func (h *house) buildServer(pages http.Handler) {
 	if len(h.cfg.domains) > 0 {
 		chain = tlsmgr.HSTS(h.source, tlsmgr.CheckHost(h.cfg.domains, isHealth, chain))
 	}
-	chain = limitBody(h.times.body, chain)
+	chain = limitBody(h.times.body, h.limits.active.Handler(chain))
 	if h.log.Enabled(context.Background(), slog.LevelDebug) {
 		chain = logRequests(h.log, chain)
 	}
@@ -200,9 +205,13 @@ func (h *house) buildServer(pages http.Handler) {
 		MaxHeaderBytes: int(h.cfg.maxHeaderSize),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 100,
-			SendPingTimeout:      30 * time.Second, // finds those who left without a word
-			PingTimeout:          15 * time.Second,
-			WriteByteTimeout:     h.times.write,
+			// What a client may send before anybody reads it, as with a held
+			// poll: the default of 1 MiB for each connection is a hole.
+			MaxReceiveBufferPerConnection: 64 << 10,
+			MaxReceiveBufferPerStream:     64 << 10,
+			SendPingTimeout:               h.times.header, // finds those who left without a word, or send a header for ever
+			PingTimeout:                   h.times.header / 2,
+			WriteByteTimeout:              h.times.write,
 		},
 	}
 	h.server.RegisterOnShutdown(h.handler.EndPolls)

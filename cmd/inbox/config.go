@@ -43,6 +43,8 @@ type config struct {
 	state, file             string
 	logFormat, logLevel     string
 	version                 bool
+	doctor                  bool // «inbox doctor»
+	asJSON, renewTest       bool // for the doctor
 
 	flags   *flag.FlagSet
 	from    map[string]string // option to where its value came from; absent: the default
@@ -73,6 +75,7 @@ func (c *config) groups() []group {
 		{"Limits (0: none)", c.limits()},
 		{"Behind a proxy", c.proxied()},
 		{"Operation", c.operation()},
+		{"For inbox doctor", c.examining()},
 	}
 }
 
@@ -147,7 +150,7 @@ func (c *config) mailboxes() *flag.FlagSet {
 func (c *config) limits() *flag.FlagSet {
 	fs := newFlagSet()
 	whole(fs, &c.maxBodySize, "max-body-size", 1<<20, "`bytes` of one message; at least 1")
-	whole(fs, &c.maxHeaderSize, "max-header-size", 64<<10, "`bytes` of one request's header; at least 1")
+	whole(fs, &c.maxHeaderSize, "max-header-size", 16<<10, "`bytes` of one request's header; at least 1")
 	whole(fs, &c.maxInboxes, "max-inboxes", 100_000, "`number` of inboxes in all")
 	whole(fs, &c.maxInboxesPerIP, "max-inboxes-per-ip", 1000, "`number` of inboxes that one address (IPv4, or IPv6 /64) has claimed")
 	automatic(fs, &c.maxQueuedBytes, "max-queued-bytes", "`bytes` of unread messages in all; auto is 256 MiB, or a third of -max-memory if that is less")
@@ -180,6 +183,14 @@ func (c *config) operation() *flag.FlagSet {
 	fs.StringVar(&c.logFormat, "log-format", "text", "`format` of the log: text or json")
 	fs.StringVar(&c.logLevel, "log-level", "info", "least `level` that is logged: debug (each request), info, warn or error")
 	fs.BoolVar(&c.version, "version", false, "print the version and exit")
+	return fs
+}
+
+func (c *config) examining() *flag.FlagSet {
+	fs := newFlagSet()
+	fs.BoolVar(&c.asJSON, "json", false, "print what was found as JSON")
+	fs.BoolVar(&c.renewTest, "renew-test", false, "make a whole order, at the staging environment or at -acme-ca; nothing may listen on the ports meanwhile, "+
+		"and the certificate is thrown away")
 	return fs
 }
 
@@ -251,7 +262,8 @@ func (v *automaticValue) Set(s string) error {
 // usage is the text of -h.
 func usage() string {
 	var b strings.Builder
-	b.WriteString("Usage: inbox [options]\n       inbox version\n\n" +
+	b.WriteString("Usage: inbox [options]\n       inbox doctor [options]   (looks for what would keep it from working)\n" +
+		"       inbox version\n\n" +
 		"A WebRTC signaling server. Each option may also be given in the environment\n" +
 		"(-inbox-timeout as INBOX_INBOX_TIMEOUT) or in the file of -config.\n")
 	for _, g := range newConfig().groups() {

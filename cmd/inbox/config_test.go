@@ -15,7 +15,7 @@ import (
 var seedOptions = map[string]string{
 	"bind": "0.0.0.0:3000", "cleanup-interval": "1", "cors": "false", "https": "true",
 	"inbox-capacity": "100", "inbox-timeout": "60", "max-body-size": "1048576",
-	"max-header-size": "65536", "public": "public", "server-cert": "server.crt", "server-key": "server.key",
+	"max-header-size": "16384", "public": "public", "server-cert": "server.crt", "server-key": "server.key",
 }
 
 func TestSeedOptionsKeepTheirDefaults(t *testing.T) {

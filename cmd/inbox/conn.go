@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -23,11 +24,11 @@ type peer struct {
 	addr  netip.Addr
 	payer inbox.Payer
 
-	owner atomic.Pointer[owner] // who was remembered last
+	owner atomic.Pointer[ownerSeen] // who was remembered last
 }
 
-// owner is a client that gave the right password of a name.
-type owner struct {
+// ownerSeen is a client that gave the right password of a name.
+type ownerSeen struct {
 	name string
 	addr netip.Addr
 	at   time.Time
@@ -42,7 +43,7 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 
 // rawConn finds the socket under TLS.
 func rawConn(c net.Conn) syscall.RawConn {
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
 	s, ok := c.(syscall.Conn)

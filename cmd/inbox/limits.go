@@ -21,11 +21,13 @@ const (
 	maxDelayed   = 1024        // refusals held at once, a few KiB each
 	connHold     = time.Second // of a refused connection
 	maxHeldConns = 1024        // a file each
+	activeFactor = 2           // times -max-conns-per-ip over HTTP/2: as many refusals as polls
 	ownersKnown  = 100_000     // pairs of address and name, about 50 bytes each
 )
 
 // limits are the layers that look at addresses.
 type limits struct {
+	active    *ratelimit.Active
 	requests  *ratelimit.Requests
 	held      *ratelimit.Held
 	guard     *guard
@@ -37,6 +39,9 @@ type limits struct {
 func newLimits(c *config, w *who) *limits {
 	budget := ratelimit.Budget{PerSecond: float64(c.rate), Burst: int(c.burst)}
 	return &limits{
+		active: &ratelimit.Active{
+			Max: int(c.maxConns), MaxPerAddr: activeFactor * int(c.maxConnsPerIP), Addr: w.addr, DryRun: c.rateDryRun,
+		},
 		requests: &ratelimit.Requests{
 			Limiter: ratelimit.NewLimiter(budget, 0), Addr: w.addr, Free: freeRequest(w),
 			Delay: refusalDelay, MaxDelayed: maxDelayed, DryRun: c.rateDryRun,
@@ -118,7 +123,7 @@ func (g *guard) isNews(r *http.Request, name string, now time.Time) bool {
 	if last != nil && last.name == name && last.addr == g.addr(r) && now.Sub(last.at) < g.memory/8 {
 		return false
 	}
-	p.owner.Store(&owner{strings.Clone(name), g.addr(r), now})
+	p.owner.Store(&ownerSeen{strings.Clone(name), g.addr(r), now})
 	return true
 }
 

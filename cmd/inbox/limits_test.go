@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -14,6 +15,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"inbox/ratelimit"
+
+	"github.com/pires/go-proxyproto"
 )
 
 // askAs sends a GET with any password and more header lines.
@@ -189,6 +194,33 @@ func TestProxyProtocol(t *testing.T) {
 	} {
 		if got := ask(row.from, row.preamble); got != row.want && !(row.want == "" && !strings.Contains(got, "200")) {
 			t.Errorf("%s: got %q, want %q", row.name, got, row.want)
+		}
+	}
+}
+
+// TestKernelIsAskedUnderAProxyHeader: a receiver behind a proxy hangs up like
+// any other.
+func TestKernelIsAskedUnderAProxyHeader(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inner.Close()
+	limited := ratelimit.NewListener(inner, ratelimit.ConnLimits{}, &ratelimit.Clients{})
+	l := lazyListener{&proxyproto.Listener{Listener: limited}}
+	client, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, c := range []net.Conn{c, tls.Server(c, &tls.Config{})} {
+		if p := withPeer(t.Context(), c).Value(peerKey{}).(*peer); p.raw == nil {
+			t.Errorf("%T: the kernel cannot be asked", c)
 		}
 	}
 }

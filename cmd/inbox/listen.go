@@ -61,6 +61,9 @@ func portOf(l net.Listener) int {
 
 // hostOf is empty for a listener on all addresses.
 func hostOf(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
 	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsUnspecified() {
 		return a.IP.String()
 	}

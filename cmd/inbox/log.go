@@ -46,6 +46,7 @@ func (s *serverLog) Write(line []byte) (int, error) {
 func isNoise(text string) bool {
 	return strings.HasPrefix(text, "http: TLS handshake error") ||
 		strings.HasPrefix(text, "http: URL query contains semicolon") ||
+		strings.HasPrefix(text, "timeout waiting for ") || // a PING or SETTINGS of HTTP/2
 		strings.HasPrefix(text, "http2: ") && !strings.HasPrefix(text, "http2: panic")
 }
 

@@ -35,6 +35,7 @@ func TestServerLogTellsNoiseFromTrouble(t *testing.T) {
 	}{
 		{"http: TLS handshake error from 192.0.2.1:1: EOF", true},
 		{"http2: server: error reading preface from client 192.0.2.1:1: EOF", true},
+		{"timeout waiting for PING response from 192.0.2.1:1", true},
 		{"http2: panic serving 192.0.2.1:1: boom", false},
 		{"http: panic serving 192.0.2.1:1: boom", false},
 		{"http: Accept error: too many open files; retrying in 5ms", false},

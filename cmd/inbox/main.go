@@ -3,6 +3,7 @@
 // directly. It serves pages that put a camera on another screen, too.
 //
 //	inbox [options]
+//	inbox doctor [options]
 //	inbox version
 //
 // Started without options it listens on port 3000 of every address, over
@@ -24,6 +25,12 @@
 // The state directory is that of -state, else the first of $STATE_DIRECTORY
 // (which systemd sets), else the user's own. It holds the self-signed
 // certificate and the secret under which passwords are hashed.
+//
+// With -domain, certificates for these names are obtained from a certificate
+// authority and renewed; the server then listens on ports 443 and 80. SIGHUP
+// reads certificate files again, and orders sooner what is due. The doctor looks for
+// what would keep a server with the same options from working, and exits with
+// 1 when it found something.
 //
 // The log goes to standard error, and never holds names, passwords, messages
 // or whole addresses. In text format a few lines for a person precede it.

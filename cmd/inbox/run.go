@@ -41,6 +41,9 @@ func run(ctx context.Context, p process) int {
 		fmt.Fprintln(p.stdout, version())
 		return exitDone
 	}
+	if cfg.doctor {
+		return doctor(ctx, newCheckup(cfg, p), p.stdout)
+	}
 	cfg.settleSizes(machineMemory(), maxFiles())
 	limitMemory(cfg.maxMemory)
 	err = serve(ctx, cfg, p)

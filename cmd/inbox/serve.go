@@ -38,10 +38,12 @@ func (h *house) live(ctx context.Context) error {
 	defer background.Wait()
 	defer cancel()
 	background.Go(func() { h.sweep(inner) })
+	background.Go(func() { newTidier().run(inner) })
 	listener := h.limit(h.doors.main)
 	if h.source != nil {
 		background.Go(func() { h.source.Run(inner) })
 		background.Go(func() { h.reload(inner) })
+		background.Go(func() { h.lookFirst(inner) })
 		listener = tls.NewListener(listener, h.source.TLSConfig())
 	}
 	failed := make(chan error, 2)

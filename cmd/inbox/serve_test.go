@@ -329,7 +329,7 @@ func TestListeningLine(t *testing.T) {
 	if !strings.Contains(text.log.String(), want) {
 		t.Errorf("no %q in:\n%s", want, text.log)
 	}
-	if !strings.Contains(text.log.String(), "https://localhost:"+portIn(text.url)) {
+	if !strings.Contains(text.log.String(), "https://localhost:"+urlPort(text.url)) {
 		t.Errorf("the log does not say where to click:\n%s", text.log)
 	}
 	asJSON := start(t, "-log-format", "json")
@@ -343,7 +343,7 @@ func TestListeningLine(t *testing.T) {
 	}
 }
 
-func portIn(address string) string {
+func urlPort(address string) string {
 	u, _ := url.Parse(address)
 	return u.Port()
 }

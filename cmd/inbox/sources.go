@@ -21,6 +21,9 @@ func parse(args, environ []string) (*config, error) {
 		c.version = true
 		return c, nil
 	}
+	if len(args) > 0 && args[0] == "doctor" {
+		c.doctor, args = true, args[1:]
+	}
 	if err := c.parseArgs(args); err != nil || c.version {
 		return c, err
 	}

@@ -110,5 +110,9 @@ func createOnce(path string, data []byte) error {
 	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
-	return os.Link(tmp.Name(), path) // unlike Rename it replaces nothing
+	err = os.Link(tmp.Name(), path) // unlike Rename it replaces nothing
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
+		return os.Rename(tmp.Name(), path) // a file system without links: nobody shares it
+	}
+	return err
 }

@@ -21,10 +21,19 @@ const maxSeconds = 1_000_000_000
 // came from, and settles what follows from the options.
 func (c *config) validate() error {
 	for _, check := range []func() error{
-		c.checkNumbers, c.checkPoll, c.checkDomains, c.checkBind, c.checkProxies, c.checkOrigins, c.checkICE, c.checkLog,
+		c.checkDoctor, c.checkNumbers, c.checkPoll, c.checkDomains, c.checkBind, c.checkProxies, c.checkOrigins, c.checkICE, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+func (c *config) checkDoctor() error {
+	for name, given := range map[string]bool{"json": c.asJSON, "renew-test": c.renewTest} {
+		if given && !c.doctor {
+			return c.refuse(name, errors.New("is for the doctor: inbox doctor -"+name))
 		}
 	}
 	return nil
@@ -69,6 +78,10 @@ func (c *config) checkNumbers() error {
 // checkPoll settles how long a poll is held. A poll must end well before its
 // inbox does, so only a wait that was asked for can contradict the timeout.
 func (c *config) checkPoll() error {
+	if !c.longPolling {
+		c.poll = 0
+		return nil
+	}
 	c.poll = seconds(c.pollTimeout)
 	if c.from["poll-timeout"] == "" {
 		c.poll = min(c.poll, seconds(c.inboxTimeout)/2)
@@ -76,9 +89,6 @@ func (c *config) checkPoll() error {
 	if c.poll >= seconds(c.inboxTimeout) {
 		return c.refuse("poll-timeout", fmt.Errorf("must be less than -inbox-timeout, which is %d: "+
 			"an inbox must not end while its owner waits", c.inboxTimeout))
-	}
-	if !c.longPolling {
-		c.poll = 0
 	}
 	return nil
 }
@@ -201,12 +211,23 @@ func (c *config) checkOrigins() error {
 	for origin := range strings.SplitSeq(c.corsOrigins, ",") {
 		origin = strings.TrimSpace(origin)
 		u, err := url.Parse(origin)
-		if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
-			return c.refuse("cors-origins", fmt.Errorf("%q is no origin; write scheme and host, like https://example.org, without a final slash", origin))
+		if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin || !browserWrites(u) {
+			return c.refuse("cors-origins", fmt.Errorf("%q is no origin; write it as browsers do, like https://example.org: scheme and host, in ASCII, without wildcard, default port or final slash", origin))
 		}
 		c.origins = append(c.origins, origin)
 	}
 	return nil
+}
+
+// browserWrites is false for an origin that no browser sends, so that it would
+// never match: with a wildcard, a default port, or letters beyond ASCII.
+func browserWrites(u *url.URL) bool {
+	for _, c := range u.Host {
+		if c == '*' || c > 0x7e {
+			return false
+		}
+	}
+	return !(u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80")
 }
 
 func (c *config) checkICE() error {

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/mail"
+	"slices"
+	"strings"
+	"time"
+)
+
+// renewPatience is for a whole dry order, with the waits of a busy CA.
+const renewPatience = 5 * time.Minute
+
+// checkAccount looks at what the CA wants of a person: agreement and a mail address.
+func (e *examination) checkAccount(context.Context) []finding {
+	if e.Email == "" && !e.Agreed {
+		return []finding{failure("", "Nobody has agreed to the terms of the CA"+e.terms()+".",
+			"Read them, then give -email with an address for its warnings, or -acme-agree.")}
+	}
+	if e.Email == "" {
+		return []finding{good("", "The terms of the CA are agreed to; without -email it cannot warn you.")}
+	}
+	return []finding{checkEmail(e.Email, e.letsEncrypt())}
+}
+
+// terms is where the terms are to be read, if a CA says so.
+func (e *examination) terms() string {
+	for _, a := range e.authorities {
+		if a.Meta.TermsOfService != "" {
+			return " (" + a.Meta.TermsOfService + ")"
+		}
+	}
+	return ""
+}
+
+// checkEmail does not repeat the address: reports are pasted in public places.
+func checkEmail(email string, letsEncrypt bool) finding {
+	parsed, err := mail.ParseAddress(email)
+	_, domain, _ := strings.Cut(email, "@")
+	domain = strings.ToLower(domain)
+	switch {
+	case err != nil || parsed.Address != email:
+		return failure("-email", "This is no e-mail address.", "Write it plainly, like me@my-domain.net.")
+	case !strings.Contains(domain, "."):
+		return failure("-email", "The domain of the address has no dot, so no CA accepts it.", "Give an address that the internet can write to.")
+	case letsEncrypt && isExample(domain):
+		return failure("-email", "The address is that of an example, which Let's Encrypt refuses.", "Give an address of your own.")
+	}
+	return good("-email", "The terms of the CA are agreed to, and it has an address for its warnings.")
+}
+
+// isExample is whether nobody can have a mailbox in the domain (RFC 2606).
+func isExample(domain string) bool {
+	reserved := []string{"example.com", "example.net", "example.org", "example", "test", "invalid", "localhost"}
+	return slices.ContainsFunc(reserved, func(r string) bool { return domain == r || strings.HasSuffix(domain, "."+r) })
+}
+
+// checkNotes repeats what went wrong with the last orders.
+func (e *examination) checkNotes(context.Context) []finding {
+	var found []finding
+	for _, n := range e.notes() {
+		text := fmt.Sprintf("The attempt of %s failed: %s", n.At.Format(time.DateTime), n.Text)
+		mend := "Mend what the CA says."
+		if !n.Next.IsZero() {
+			mend += fmt.Sprintf(" The server tries again by itself at %s, or soon after a SIGHUP.", n.Next.Format(time.DateTime))
+		}
+		found = append(found, warning(n.Name, text, mend))
+	}
+	if found == nil {
+		return []finding{good("", "No failed order is on record.")}
+	}
+	return found
+}
+
+// checkRenewal makes a dry order.
+func (e *examination) checkRenewal(ctx context.Context) []finding {
+	if e.renewTest == nil || len(e.Domains) == 0 {
+		return []finding{failure("", "Without -domain there is nothing to order.", "Give -domain, or leave -renew-test out.")}
+	}
+	ctx, cancel := context.WithTimeout(ctx, renewPatience)
+	defer cancel()
+	if err := e.renewTest(ctx); err != nil {
+		return []finding{failure("", fmt.Sprintf("The dry order failed: %v.", err),
+			"Mend the failures and warnings above first; then see whether the CA reaches this machine on port 80 or 443.")}
+	}
+	return []finding{good("", "A dry order succeeded: the CA reaches this machine, and gives certificates for all names.")}
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const (
+	// No machine that runs this program lives before firstYear; lastYear is
+	// when somebody may doubt that.
+	firstYear, lastYear = 2026, 2100
+	// Certificates begin an hour early at most CAs, and some rules of theirs count in seconds.
+	clockWarning, clockFailure = 30 * time.Second, 5 * time.Minute
+)
+
+// checkClock compares the clock with the calendar and with the CA's.
+func (e *examination) checkClock(context.Context) []finding {
+	const mend = "Set it, and keep it right: timedatectl set-ntp true."
+	now := e.now().UTC()
+	if now.Year() < firstYear || now.Year() > lastYear {
+		return []finding{failure("", fmt.Sprintf("The clock says %s, which cannot be.", now.Format(time.DateTime)), mend)}
+	}
+	for _, a := range e.authorities {
+		if !a.timed {
+			continue
+		}
+		off := a.ahead.Abs().Round(time.Second)
+		text := fmt.Sprintf("The clock is %v %s that of the CA.", off, direction(a.ahead))
+		switch {
+		case off > clockFailure:
+			return []finding{failure("", text, mend)}
+		case off > clockWarning:
+			return []finding{warning("", text, mend)}
+		}
+		return []finding{good("", "The clock agrees with that of the CA.")}
+	}
+	return []finding{good("", fmt.Sprintf("The clock says %s UTC; nothing else was asked for the time.", now.Format(time.DateTime)))}
+}
+
+func direction(ahead time.Duration) string {
+	if ahead > 0 {
+		return "behind"
+	}
+	return "ahead of"
+}

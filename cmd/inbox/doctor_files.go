@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// checkFiles looks at the certificate that an operator keeps in files.
+func (e *examination) checkFiles(context.Context) []finding {
+	if !e.hasFiles() {
+		return []finding{good("", "There are none, and none are needed.")}
+	}
+	pair, err := readPair(e.CertFile, e.KeyFile)
+	if err != nil {
+		return []finding{failure(e.CertFile, fmt.Sprintf("The certificate cannot be used: %v.", err), mendPair(err))}
+	}
+	found := e.checkTerm(pair.Leaf)
+	found = append(found, e.checkCover(pair.Leaf)...)
+	found = append(found, e.checkTrust(pair)...)
+	found = append(found, checkKeyMode(e.KeyFile)...)
+	if len(found) == 0 {
+		found = []finding{good(e.CertFile, fmt.Sprintf("The certificate fits its key, and is good until %s.", pair.Leaf.NotAfter.Format(time.DateOnly)))}
+	}
+	return found
+}
+
+var errLocked = errors.New("the key is locked with a passphrase")
+
+func readPair(certFile, keyFile string) (*tls.Certificate, error) {
+	chain, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate: %w", err)
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the key: %w", err)
+	}
+	if block, _ := pem.Decode(key); block != nil && (block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "") {
+		return nil, errLocked
+	}
+	pair, err := tls.X509KeyPair(chain, key)
+	return &pair, err
+}
+
+func mendPair(err error) string {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "Name both files, with -server-cert and -server-key, or move the other one away too."
+	case errors.Is(err, os.ErrPermission):
+		return "Let the user that the server runs as read the files."
+	case errors.Is(err, errLocked):
+		return "Unlock it: openssl pkey -in KEY -out NEWKEY."
+	case strings.Contains(err.Error(), "does not match"): // crypto/tls has no value for it
+		return "The key is that of another certificate: name the two that were made together."
+	}
+	return "Both must be PEM: the certificate with its chain in -server-cert, the private key in -server-key."
+}
+
+// checkTerm is about the days of a certificate. How near an end is depends on
+// the life of it, since lives are getting shorter.
+func (e *examination) checkTerm(leaf *x509.Certificate) []finding {
+	now := e.now()
+	left, life := leaf.NotAfter.Sub(now), leaf.NotAfter.Sub(leaf.NotBefore)
+	switch {
+	case left < 0:
+		return []finding{failure(e.CertFile, fmt.Sprintf("The certificate ended on %s.", leaf.NotAfter.Format(time.DateOnly)),
+			"Renew it; the server takes the new files up by itself.")}
+	case now.Before(leaf.NotBefore):
+		return []finding{failure(e.CertFile, fmt.Sprintf("The certificate begins only on %s.", leaf.NotBefore.Format(time.DateTime)),
+			"See whether the clock is right; else wait until then.")}
+	case left < life/4:
+		return []finding{warning(e.CertFile, fmt.Sprintf("The certificate ends on %s, in %s.", leaf.NotAfter.Format(time.DateTime), coarse(left)),
+			"Renew it, and see what renews it by itself; the server takes the new files up.")}
+	}
+	return nil
+}
+
+// coarse is a time as a person says it.
+func coarse(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return plural(int(d/(24*time.Hour)), "day")
+	case d >= 2*time.Hour:
+		return plural(int(d/time.Hour), "hour")
+	}
+	return plural(int(d/time.Minute), "minute")
+}
+
+// checkCover finds the names for which the files cannot stand in.
+func (e *examination) checkCover(leaf *x509.Certificate) []finding {
+	var missing []string
+	for _, name := range e.Domains {
+		if !covers(leaf, name) {
+			missing = append(missing, name)
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	return []finding{warning(e.CertFile, fmt.Sprintf("The certificate is not for %s.", strings.Join(missing, ", ")),
+		"These names are served only once the CA has given a certificate. If the files are to stand in, have one made that lists them.")}
+}
+
+// covers follows the server: subject alternative names, and only without any
+// the common name.
+func covers(leaf *x509.Certificate, name string) bool {
+	if leaf.VerifyHostname(name) == nil {
+		return true
+	}
+	none := len(leaf.DNSNames)+len(leaf.IPAddresses) == 0
+	return none && strings.EqualFold(leaf.Subject.CommonName, name)
+}
+
+// checkTrust finds out whether a browser like this machine would accept it.
+func (e *examination) checkTrust(pair *tls.Certificate) []finding {
+	between := x509.NewCertPool()
+	for _, der := range pair.Certificate[1:] {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			between.AddCert(c)
+		}
+	}
+	for _, roots := range []*x509.CertPool{nil, e.Roots, e.SecondRoots} { // nil: those of the machine
+		// The term of it is somebody else's matter, so a moment within it is taken.
+		_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: pair.Leaf.NotBefore.Add(time.Second)})
+		if err == nil {
+			return nil
+		}
+	}
+	text, mend := "No root that this machine trusts stands behind the certificate.",
+		"If it is from a public CA, its chain is missing: use the full chain (fullchain.pem). A private CA's root must be installed wherever it is to be trusted."
+	if pair.Leaf.CheckSignature(pair.Leaf.SignatureAlgorithm, pair.Leaf.RawTBSCertificate, pair.Leaf.Signature) == nil {
+		text, mend = "The certificate is signed by itself, so browsers warn of it.", "For everyone to trust it, give -domain, or files from a CA."
+	}
+	return []finding{warning(e.CertFile, text, mend)}
+}
+
+// checkKeyMode warns of a key that everyone on the machine can read. A group
+// may: that is how a certificate client shares keys with servers.
+func checkKeyMode(file string) []finding {
+	info, err := os.Stat(file)
+	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o004 == 0 {
+		return nil
+	}
+	return []finding{warning(file, fmt.Sprintf("Every user of this machine can read the key (mode %04o).", info.Mode().Perm()), "chmod o-rwx "+file)}
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+func TestDoctorFindsInNames(t *testing.T) {
+	at := func(record string) func(*stage) {
+		return func(s *stage) { s.zone.forget(); s.zone.add(record) }
+	}
+	examineAll(t, []spoiled{
+		{"no address", func(s *stage) { s.zone.forget() },
+			expect{"names", failed, "no address in DNS", "the address of this machine (203.0.113.5)"}},
+		{"no address, behind NAT", func(s *stage) {
+			s.zone.forget()
+			s.localAddrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("10.0.0.2")}, nil }
+		}, expect{"names", failed, "no address in DNS", "the address of this machine where"}},
+		{"no such name", func(s *stage) { s.zone.rcode["A"], s.zone.rcode["AAAA"] = dns.RcodeNameError, dns.RcodeNameError },
+			expect{"names", failed, "no address in DNS", "A record"}},
+		{"DNS is ill", func(s *stage) { s.zone.rcode["AAAA"] = dns.RcodeServerFailure },
+			expect{"names", warned, "ask for AAAA records: the DNS server says SERVFAIL", "/etc/resolv.conf"}},
+		{"elsewhere", at("www.example.net. 60 IN A 198.51.100.1"),
+			expect{"names", warned, "198.51.100.1; no interface of this machine has", "NAT"}},
+		{"partly elsewhere", func(s *stage) { s.zone.add("www.example.net. 60 IN AAAA 2001:db8::1") },
+			expect{"names", warned, "2001:db8::1 is on no interface", "prefers IPv6"}},
+		{"private for Let's Encrypt", func(s *stage) { s.CAURL = ""; at("www.example.net. 60 IN A 192.168.1.2")(s) },
+			expect{"names", failed, "nobody reaches 192.168.1.2", "public address"}},
+		{"private for a CA here", func(s *stage) {
+			at("www.example.net. 60 IN A 127.0.0.1")(s)
+			s.localAddrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil }
+		}, expect{"names", fine, "127.0.0.1, on this machine", ""}},
+		{"addresses of the machine unknown", func(s *stage) {
+			s.localAddrs = func() ([]netip.Addr, error) { return nil, errors.New("no netlink") }
+		}, expect{"names", warned, "could not be listed: no netlink", "Compare"}},
+		{"IPv6 without a listener", func(s *stage) {
+			at("www.example.net. 60 IN AAAA 2001:db8::1")(s)
+			s.localAddrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("2001:db8::1")}, nil }
+			s.Bind = "0.0.0.0:443"
+		}, expect{"names", warned, "-bind 0.0.0.0:443 listens on IPv4 only", "AAAA record"}},
+		{"IPv4 with its listener", func(s *stage) { s.Bind = "0.0.0.0:443" }, expect{"names", fine, "on this machine", ""}},
+		{"a wildcard", func(s *stage) { s.Domains = []string{"*.example.net"} },
+			expect{"names", failed, "challenge in DNS", "each host"}},
+	})
+}
+
+// TestDoctorFollowsAliases: the address of an alias is that of its target.
+func TestDoctorFollowsAliases(t *testing.T) {
+	s := newStage(t)
+	s.zone.forget()
+	s.zone.add("www.example.net. 60 IN CNAME host.example.com.")
+	s.zone.add("host.example.com. 60 IN A 203.0.113.5")
+	s.zone.caa("host.example.com", 0, "issue", "ca.example")
+	s.find(expect{"names", fine, "203.0.113.5, on this machine", ""})
+	s.find(expect{"caa", fine, "permit ca.example", ""})
+}
+
+func TestDoctorFindsInAddresses(t *testing.T) {
+	named := func(addr string) func(*stage) { return func(s *stage) { s.Domains = []string{addr} } }
+	examineAll(t, []spoiled{
+		{"here", named("203.0.113.5"), expect{"names", fine, "on an interface", ""}},
+		{"IPv4 in IPv6", named("::ffff:203.0.113.5"), expect{"names", fine, "on an interface", ""}},
+		{"here, for Let's Encrypt", func(s *stage) { s.CAURL = ""; named("203.0.113.5")(s) }, expect{"names", fine, "on an interface", ""}},
+		{"elsewhere", named("203.0.113.6"), expect{"names", warned, "on no interface", "NAT"}},
+		{"autocert", func(s *stage) { s.Engine = "autocert"; named("203.0.113.5")(s) },
+			expect{"names", failed, "autocert has no certificates for IP addresses", "-acme certmagic"}},
+		{"private for Let's Encrypt", func(s *stage) { s.CAURL = ""; named("10.0.0.1")(s) },
+			expect{"names", failed, "nobody reaches this address", "public address"}},
+	})
+}
+
+func TestRouted(t *testing.T) {
+	for text, want := range map[string]bool{
+		"203.0.113.5": true, "2001:db8::1": true, "10.1.2.3": false, "100.64.0.1": false, "100.128.0.1": true,
+		"127.0.0.1": false, "169.254.1.1": false, "fe80::1": false, "fd00::1": false, "::1": false, "0.0.0.0": false,
+	} {
+		if got := routed(netip.MustParseAddr(text)); got != want {
+			t.Errorf("routed(%s) = %v, want %v", text, got, want)
+		}
+	}
+}
+
+func TestOnlyIPv4(t *testing.T) {
+	for bind, want := range map[string]bool{
+		"0.0.0.0:443": true, "192.0.2.1:443": true, ":443": false, "[::]:443": false, "unix:/run/inbox.sock": false, "localhost:443": false,
+	} {
+		e := &examination{checkup: checkup{Bind: bind}}
+		if got := e.onlyIPv4(); got != want {
+			t.Errorf("onlyIPv4 of %s = %v, want %v", bind, got, want)
+		}
+	}
+}
+
+func TestIsLetsEncrypt(t *testing.T) {
+	for url, want := range map[string]bool{
+		letsEncryptProduction: true, letsEncryptStaging: true,
+		"https://localhost/directory": false, "https://api.letsencrypt.org.example.net/directory": false, ":": false,
+	} {
+		if got := isLetsEncrypt(url); got != want {
+			t.Errorf("isLetsEncrypt(%s) = %v, want %v", url, got, want)
+		}
+	}
+}
+
+// TestLookupsGoOverTCP when an answer does not fit into a datagram.
+func TestLookupsGoOverTCP(t *testing.T) {
+	z := newZone(t)
+	z.add("www.example.net. 60 IN A 203.0.113.5")
+	z.cut = true
+	z.serve()
+	addrs, err := z.client().LookupNetIP(t.Context(), "ip", "www.example.net")
+	if err != nil || joinAddrs(addrs) != "203.0.113.5" {
+		t.Errorf("got %v, %v", addrs, err)
+	}
+}
+
+func TestLookupsThatStayCut(t *testing.T) {
+	z := newZone(t)
+	z.cut, z.cutTCP = true, true
+	z.serve()
+	if _, err := z.client().LookupCAA(t.Context(), "example.net"); err == nil || !strings.Contains(err.Error(), "over TCP too") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestLookupsAskTheNextServer when the first one is away.
+func TestLookupsAskTheNextServer(t *testing.T) {
+	z, away := newZone(t), newZone(t)
+	z.add("www.example.net. 60 IN AAAA 2001:db8::1")
+	z.serve()
+	away.servers[0].PacketConn.Close()
+	c := dnsClient{[]string{away.addr, z.addr}, time.Second}
+	addrs, err := c.LookupNetIP(t.Context(), "ip", "www.example.net")
+	if err != nil || joinAddrs(addrs) != "2001:db8::1" {
+		t.Errorf("got %v, %v", addrs, err)
+	}
+}
+
+// TestLookupsEnd: a server that says nothing costs its patience, no more.
+func TestLookupsEnd(t *testing.T) {
+	silent := newZone(t) // bound, and never read
+	c := dnsClient{[]string{silent.addr}, 20 * time.Millisecond}
+	began := time.Now()
+	if _, err := c.LookupCAA(t.Context(), "example.net"); err == nil {
+		t.Error("a silent server gave an answer")
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestSystemResolver(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(file, []byte("# comment\nnameserver 192.0.2.53\nnameserver 2001:db8::53\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, isClient := systemResolver(file).(dnsClient)
+	if !isClient || strings.Join(c.servers, " ") != "192.0.2.53:53 [2001:db8::53]:53" || c.patience != dnsPatience {
+		t.Errorf("got %+v", c)
+	}
+}
+
+// TestDoctorWithoutDNSServers: what cannot be looked up is a warning.
+func TestDoctorWithoutDNSServers(t *testing.T) {
+	s := newStage(t)
+	without := systemResolver(filepath.Join(t.TempDir(), "none"))
+	s.resolver = half{s.zone.client(), without}
+	s.find(expect{"caa", warned, "find a DNS server: /etc/resolv.conf names none", "refuses as long as"})
+}
+
+// half looks addresses up in one place and CAA records in another.
+type half struct {
+	dnsClient
+	caa resolver
+}
+
+func (h half) LookupCAA(ctx context.Context, name string) ([]caaRecord, error) {
+	return h.caa.LookupCAA(ctx, name)
+}

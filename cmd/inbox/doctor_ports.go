@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// askPatience is for a program on this machine to say who it is.
+	askPatience = 3 * time.Second
+	// maxSaid is enough for any problem document.
+	maxSaid = 64 << 10
+	// ownProblem begins the type of every refusal of an inbox, and of nobody else's.
+	ownProblem = "urn:inbox:problem:"
+	// unrecognizedName is how crypto/tls words the alert of a server without a
+	// certificate for the name; it has no value for it.
+	unrecognizedName = "unrecognized name"
+)
+
+// holder is a program that listens.
+type holder struct {
+	name string // of the program, as the kernel has it
+	pid  int
+}
+
+func (h holder) String() string { return fmt.Sprintf("%s (process %d)", h.name, h.pid) }
+
+// checkPorts finds out whether the server can listen, or does already.
+func (e *examination) checkPorts(ctx context.Context) []finding {
+	found := []finding{e.checkPort(ctx, "-bind", e.Bind, e.HTTPS)}
+	if e.HTTPBind != "" {
+		found = append(found, e.checkPort(ctx, "-http-bind", e.HTTPBind, false))
+	}
+	if len(e.Domains) > 0 && portIn(e.Bind) != "443" && portIn(e.HTTPBind) != "80" {
+		found = append(found, warning("", "A CA asks at port 443 or 80 only, and the server listens on neither.",
+			"Forward one of the two to it, or use -bind :443 with -http-bind :80."))
+	}
+	return found
+}
+
+// portIn is the number of the port in an address; empty for none.
+func portIn(bind string) string {
+	_, port, _ := net.SplitHostPort(bind)
+	if n, err := net.LookupPort("tcp", port); err == nil && port != "" {
+		return fmt.Sprint(n)
+	}
+	return ""
+}
+
+func (e *examination) checkPort(ctx context.Context, option, bind string, secure bool) finding {
+	name := option + " " + bind
+	if path, isUnix := strings.CutPrefix(bind, "unix:"); isUnix {
+		return e.checkSocket(ctx, name, path, secure)
+	}
+	l, err := e.listen("tcp", bind)
+	switch {
+	case err == nil:
+		l.Close()
+		return good(name, "It is free.")
+	case errors.Is(err, syscall.EADDRINUSE):
+		return e.checkHeld(ctx, name, bind, secure)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return failure(name, "This machine has no such address.", "Give one of its own, or only the port, like :443, for all of them.")
+	case errors.Is(err, fs.ErrPermission):
+		return e.checkForbidden(ctx, name, bind, secure)
+	}
+	return failure(name, fmt.Sprintf("Nobody can listen there: %v.", err), "Correct "+option+".")
+}
+
+// checkForbidden is for a port below 1024 without the right to it: the kernel
+// says so before it says whether the port is held.
+func (e *examination) checkForbidden(ctx context.Context, name, bind string, secure bool) finding {
+	for _, address := range nearby(bind) {
+		if c, err := e.dial(ctx, "tcp", address); err == nil {
+			c.Close()
+			return e.checkHeld(ctx, name, bind, secure)
+		}
+	}
+	return warning(name, "Nothing seems to listen there, and this user may not: ports below 1024 need a privilege.",
+		"Run the doctor as root. The server gets the right from its systemd unit, or by: setcap cap_net_bind_service=+ep on the program.")
+}
+
+// checkSocket is for a Unix socket. One that a killed server left behind is
+// removed at start.
+func (e *examination) checkSocket(ctx context.Context, name, path string, secure bool) finding {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return good(name, "It is free.")
+	case err != nil:
+		return failure(name, fmt.Sprintf("The socket cannot be looked at: %v.", err), "Give -bind unix: another path.")
+	case info.Mode().Type() != fs.ModeSocket:
+		return failure(name, "Something that is no socket is in its place.", "Move it away, or give -bind unix: another path.")
+	}
+	c, err := e.dial(ctx, "unix", path)
+	if err != nil {
+		return good(name, "It is free: nobody listens on the socket that is there.")
+	}
+	c.Close()
+	return e.judgeHolder(name, e.whoIs(ctx, "unix", path, secure), holder{})
+}
+
+// checkHeld finds out who listens on an address that is in use.
+func (e *examination) checkHeld(ctx context.Context, name, bind string, secure bool) finding {
+	said := reply{err: errors.New("nobody answers over loopback")}
+	for _, address := range nearby(bind) {
+		if said = e.whoIs(ctx, "tcp", address, secure); said.inbox {
+			break
+		}
+	}
+	h, _ := e.holder(portIn(bind))
+	return e.judgeHolder(name, said, h)
+}
+
+// judgeHolder weighs what the listener said, and what the kernel says of it.
+func (e *examination) judgeHolder(name string, said reply, h holder) finding {
+	who := "Another program"
+	if h.pid > 0 {
+		who = "The program " + h.String()
+	}
+	switch {
+	case said.inbox && said.well:
+		return good(name, "A running inbox listens there.")
+	case said.inbox:
+		return warning(name, "A running inbox listens there, but /healthz does not say that it is well.", "See its log.")
+	case said.err != nil && h.name == "inbox":
+		return good(name, fmt.Sprintf("A running inbox (process %d) listens there; it answers no stranger yet, as before its first certificate.", h.pid))
+	case said.err != nil && h.name == "systemd":
+		return warning(name, "systemd listens there for a service that does not answer.",
+			"If that is inbox.socket, start inbox.service and see its log; else stop that socket.")
+	case said.err != nil && strings.Contains(said.err.Error(), unrecognizedName) && h.pid == 0:
+		return warning(name,
+			"A program listens there that has no certificate for the name. An inbox before its first certificate does the same.",
+			"Run the doctor as root, to see which program it is.")
+	}
+	return failure(name, who+" listens there.", mendHeld(name))
+}
+
+// mendHeld is what to do about a port that somebody else has.
+func mendHeld(name string) string {
+	if strings.HasPrefix(name, "-http-bind ") {
+		return "Stop it. Or switch -http-bind off, and certificates are ordered through port 443 alone, but nobody is led from http to https."
+	}
+	return "Stop it, or choose another address with -bind. If it is a web server that is to stay in front, see -https=false and -trusted-proxies."
+}
+
+// nearby are the addresses on this machine under which a listener is reached.
+func nearby(bind string) []string {
+	host, _, err := net.SplitHostPort(bind)
+	addr, notIP := netip.ParseAddr(host)
+	port := portIn(bind)
+	switch {
+	case err != nil:
+		return nil
+	case notIP == nil && !addr.IsUnspecified(), notIP != nil && host != "":
+		return []string{net.JoinHostPort(host, port)}
+	case notIP == nil && addr.Is4():
+		return []string{net.JoinHostPort("127.0.0.1", port)}
+	}
+	return []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}
+}
+
+// reply is what a listener said when asked who it is.
+type reply struct {
+	inbox, well bool
+	err         error // no answer in HTTP
+}
+
+// whoIs asks a listener on this machine. Many programs say ok at /healthz, but
+// only an inbox refuses a stranger at /inbox in its own way. No certificate is
+// checked, and nothing secret is said.
+func (e *examination) whoIs(ctx context.Context, network, address string, secure bool) reply {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	client := e.localClient(network, address)
+	defer client.CloseIdleConnections()
+	status, text, err := e.get(ctx, client, secure, "/inbox")
+	if err != nil {
+		return reply{err: err}
+	}
+	if !refusesAsInbox(status, text) {
+		return reply{}
+	}
+	status, _, err = e.get(ctx, client, secure, "/healthz")
+	return reply{inbox: true, well: err == nil && status < 500} // on port 80 it redirects
+}
+
+// refusesAsInbox knows the answer at /inbox: a problem document of its own
+// kind, or what port 80 and hosts that are not served are told.
+func refusesAsInbox(status int, text []byte) bool {
+	switch status {
+	case http.StatusForbidden, http.StatusMisdirectedRequest:
+		for _, words := range []string{"use https: over plain http a password can be read", "this server does not serve that host"} {
+			if bytes.HasPrefix(text, []byte(words)) {
+				return true
+			}
+		}
+	}
+	var problem struct{ Type string }
+	// What is no JSON is no problem document either.
+	_ = json.Unmarshal(text, &problem)
+	return strings.HasPrefix(problem.Type, ownProblem)
+}
+
+// localClient connects to one listener, whatever the URL says.
+func (e *examination) localClient(network, address string) *http.Client {
+	return &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return e.dial(ctx, network, address) },
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // it is asked who it is, not believed
+		},
+	}
+}
+
+// get asks under the first name that is served: an inbox answers to no other.
+func (e *examination) get(ctx context.Context, client *http.Client, secure bool, path string) (int, []byte, error) {
+	url := "http://"
+	if secure {
+		url = "https://"
+	}
+	host := "localhost"
+	if len(e.Domains) > 0 {
+		host = e.Domains[0]
+	}
+	if addr, err := netip.ParseAddr(host); err == nil && addr.Is6() {
+		host = "[" + host + "]"
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+host+path, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	answer, err := client.Do(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxSaid))
+	return answer.StatusCode, text, err
+}

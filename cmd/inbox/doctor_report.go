@@ -1,0 +1,121 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// grade says how bad a finding is.
+type grade string
+
+const (
+	fine   grade = "ok"
+	warned grade = "warning" // it may well work; exit code 0
+	failed grade = "failure" // it will not; exit code 1
+)
+
+// finding is one line of the doctor, and with -json one object.
+type finding struct {
+	Check string `json:"check"`
+	Name  string `json:"name"` // what was looked at: a name, an address, a file; may be empty
+	Level grade  `json:"level"`
+	Text  string `json:"text"`
+	Mend  string `json:"mend"` // empty when there is nothing to do
+}
+
+func good(name, text string) finding { return finding{Name: name, Level: fine, Text: text} }
+
+func warning(name, text, mend string) finding {
+	return finding{Name: name, Level: warned, Text: text, Mend: mend}
+}
+
+func failure(name, text, mend string) finding {
+	return finding{Name: name, Level: failed, Text: text, Mend: mend}
+}
+
+func (f finding) in(check string) finding {
+	f.Check = check
+	return f
+}
+
+func tally(findings []finding, level grade) int {
+	n := 0
+	for _, f := range findings {
+		if f.Level == level {
+			n++
+		}
+	}
+	return n
+}
+
+// titleOf is what a person reads above the findings of a check.
+func titleOf(check string) string {
+	titles := map[string]string{
+		"source": "What serves", "clock": "Clock", "state": "State directory", "ports": "Ports", "files": "Certificate files",
+		"names": "Names in DNS", "ca": "Certificate authority", "caa": "CAA records", "account": "Account at the authority",
+		"supervisor": "Last orders", "renew-test": "Dry order",
+	}
+	return titles[check]
+}
+
+// Where the text of a finding begins, and where its lines end.
+const (
+	reportColumn = 11
+	reportWidth  = 96
+)
+
+// report is what a person reads.
+func report(findings []finding) string {
+	var b strings.Builder
+	last := ""
+	for _, f := range findings {
+		if f.Check != last {
+			fmt.Fprintf(&b, "%s\n", titleOf(f.Check))
+			last = f.Check
+		}
+		b.WriteString(f.String())
+	}
+	fmt.Fprintf(&b, "\n%s\n", verdict(findings))
+	return b.String()
+}
+
+// String is the finding in aligned lines: level, text, and below it the mend.
+func (f finding) String() string {
+	text := f.Text
+	if f.Name != "" {
+		text = f.Name + ": " + f.Text
+	}
+	indent := strings.Repeat(" ", reportColumn)
+	head := fmt.Sprintf("  %-*s", reportColumn-2, f.Level)
+	lines := head + strings.TrimPrefix(wrap(text, indent, reportWidth), indent) + "\n"
+	if f.Mend != "" {
+		lines += wrap(f.Mend, indent+"  ", reportWidth) + "\n"
+	}
+	return lines
+}
+
+// verdict sums up in one line.
+func verdict(findings []finding) string {
+	failures, warnings := plural(tally(findings, failed), "failure"), plural(tally(findings, warned), "warning")
+	switch {
+	case tally(findings, failed) > 0:
+		return fmt.Sprintf("%s, %s. Mend the failures first.", failures, warnings)
+	case tally(findings, warned) > 0:
+		return fmt.Sprintf("No failure, %s.", warnings)
+	}
+	return "All is well."
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// reportJSON is what a program reads: an array, in the order of the report.
+func reportJSON(findings []finding) string {
+	text, _ := json.MarshalIndent(findings, "", "  ") // plain strings: cannot fail
+	return string(text) + "\n"
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// checkSource says which certificate serves and why, by the rules that the
+// server itself follows.
+func (e *examination) checkSource(context.Context) []finding {
+	switch {
+	case !e.HTTPS:
+		return []finding{good("", "Plain HTTP, because of -https=false: "+
+			"browsers give a page the camera only on localhost or behind a proxy that speaks HTTPS.")}
+	case len(e.Domains) > 0:
+		text := fmt.Sprintf("Certificates from %s for %s, because of -domain.", strings.Join(e.caURLs(), ", else "), strings.Join(e.Domains, ", "))
+		if e.hasFiles() {
+			text += fmt.Sprintf(" Until there is one, %s serves the names that it covers.", e.CertFile)
+		}
+		return []finding{good("", text)}
+	case e.hasFiles():
+		return []finding{good("", fmt.Sprintf("The certificate in %s, because it exists and no -domain is given.", e.CertFile))}
+	}
+	const text = "A self-signed certificate for development, because there is neither -domain nor %s. Browsers warn of it."
+	return []finding{good("", fmt.Sprintf(text, e.CertFile))}
+}
+
+// hasFiles is whether one of the two files is there, even if it cannot be read.
+func (e *examination) hasFiles() bool { return isThere(e.CertFile) || isThere(e.KeyFile) }
+
+func isThere(path string) bool {
+	if path == "" {
+		return false
+	}
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}

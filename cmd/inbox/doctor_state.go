@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+)
+
+const (
+	// Enough for years of certificates; below it something else fills the disk.
+	lowBytes  = 64 << 20
+	lowInodes = 1000
+)
+
+// disk is what a file system says of itself.
+type disk struct {
+	passing               string // why its files do not stay, or empty
+	freeBytes             uint64
+	allInodes, freeInodes uint64 // allInodes is 0 where inodes are not counted
+}
+
+// checkState tries the state directory out, and leaves nothing behind.
+func (e *examination) checkState(context.Context) []finding {
+	if e.StateDir == "" {
+		return []finding{failure("", "There is no directory to keep certificates, keys and the secret in.",
+			"Name one with -state, or start under systemd with StateDirectory=inbox.")}
+	}
+	made, err := makeDir(e.StateDir)
+	defer removeDirs(made)
+	if err == nil {
+		err = tryDir(e.StateDir)
+	}
+	if err != nil {
+		return []finding{failure(e.StateDir, fmt.Sprintf("It cannot be used: %v.", err), mendWrite(err))}
+	}
+	found := append(e.checkDisk(), checkMode(e.StateDir)...)
+	if len(found) == 0 {
+		return []finding{good(e.StateDir, "It can be written to, and what it holds stays.")}
+	}
+	return found
+}
+
+// makeDir makes a directory and its parents, and returns those that were not
+// there before, outermost first.
+func makeDir(dir string) (made []string, err error) {
+	for missing := filepath.Clean(dir); !isThere(missing); missing = filepath.Dir(missing) {
+		made = append([]string{missing}, made...)
+	}
+	return made, os.MkdirAll(dir, 0o700)
+}
+
+// removeDirs removes them as long as they are empty. The server makes them
+// again, as the user that it runs as.
+func removeDirs(made []string) {
+	for i := len(made) - 1; i >= 0; i-- {
+		os.Remove(made[i])
+	}
+}
+
+// tryDir does what is done to keep a certificate: write, sync, rename; then it
+// reads the file back.
+func tryDir(dir string) error {
+	text := []byte(rand.Text())
+	f, err := os.CreateTemp(dir, ".doctor-*")
+	if err != nil {
+		return err
+	}
+	kept := f.Name() + "-kept"
+	defer os.Remove(kept)
+	defer os.Remove(f.Name())
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), kept); err != nil {
+		return err
+	}
+	read, err := os.ReadFile(kept)
+	if err == nil && !bytes.Equal(read, text) {
+		err = errors.New("a file that was just written reads otherwise")
+	}
+	return err
+}
+
+// mendWrite is what to do when a directory cannot be written to.
+func mendWrite(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "Give it to the user that the server runs as (chown), or name another directory with -state."
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "Free some space there, or name another directory with -state."
+	case errors.Is(err, syscall.EROFS):
+		return "It is read-only: mount it for writing, list it in ReadWritePaths= of the unit, or name another directory with -state."
+	case errors.Is(err, syscall.ENOTDIR):
+		return "A file is in its place: move the file away, or name another directory with -state."
+	}
+	return "Name another directory with -state."
+}
+
+// checkMode warns when other users can look into the directory.
+func checkMode(dir string) []finding {
+	info, err := os.Stat(dir)
+	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	return []finding{warning(dir, fmt.Sprintf("Other users may enter it (mode %04o); it holds private keys.", info.Mode().Perm()), "chmod 700 "+dir)}
+}
+
+// checkDisk looks at what lies below the directory.
+func (e *examination) checkDisk() []finding {
+	d, err := e.disk(e.StateDir)
+	if err != nil {
+		return []finding{warning(e.StateDir, fmt.Sprintf("Its file system could not be asked: %v.", err),
+			"See for yourself that there is space, and that files stay there over a restart.")}
+	}
+	var found []finding
+	if d.passing != "" {
+		found = append(found, warning(e.StateDir, "It "+d.passing+", so certificates are lost at a restart; who orders them too often is locked out by the CA.",
+			"Name a directory that stays with -state, like /var/lib/inbox; in a container, one on a volume."))
+	}
+	if d.freeBytes < lowBytes {
+		found = append(found, warning(e.StateDir, fmt.Sprintf("Only %d MiB are free there.", d.freeBytes>>20), "Free some space."))
+	}
+	if d.allInodes > 0 && d.freeInodes < lowInodes {
+		found = append(found, warning(e.StateDir, fmt.Sprintf("Only %d more files fit there (inodes).", d.freeInodes), "Remove small files that nobody needs."))
+	}
+	return found
+}
+
+// passingPlace says why files at a path go away, or nothing.
+func passingPlace(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	for _, place := range []string{"/tmp", "/var/tmp", "/run", "/var/run", "/dev/shm"} {
+		if path == place || strings.HasPrefix(path, place+"/") {
+			return "is below " + place + ", which is emptied"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,84 @@
+package inbox_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"inbox/inbox"
+)
+
+// handsRig has room for 4 MiB, of which one payer gets a quarter. The names
+// bob1 and bob2 are one payer's.
+func handsRig(t *testing.T) *rig {
+	return newRig(t, func(c *inbox.Config, _ *inbox.Limits) {
+		c.MaxBytesInHand = 4 << 20
+		c.Payer = func(r *http.Request) inbox.Payer {
+			name, _, _ := r.BasicAuth()
+			return inbox.Payer{Client: strings.TrimRight(name, "0123456789")}
+		}
+	})
+}
+
+// TestSlowBodiesAreCounted: what is being read is in no mailbox, and yet
+// nobody may have more of it than its share.
+func TestSlowBodiesAreCounted(t *testing.T) {
+	s := handsRig(t)
+	s.do("bob", "GET", "/inbox?wait=0", "")
+	body, slow := io.Pipe()
+	r := request("alice", "POST", "/inbox?to=bob", "")
+	r.Body, r.ContentLength = body, 700<<10
+	done := make(chan *httptest.ResponseRecorder, 1)
+	go func() {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		done <- w
+	}()
+	large := strings.Repeat("x", 700<<10)
+	io.WriteString(slow, large[1:])
+	s.wantProblem(s.do("alice", "POST", "/inbox?to=bob", large), 429, "payer-full")
+	s.want(s.do("alice", "POST", "/inbox?to=bob", "an offer"), 200, "")
+	s.want(s.do("carol", "POST", "/inbox?to=bob", large), 200, "")
+	io.WriteString(slow, "x")
+	slow.Close()
+	s.want(<-done, 200, "")
+	s.want(s.do("alice", "POST", "/inbox?to=bob", large), 200, "")
+}
+
+// slowReader is an answer that the client does not take.
+type slowReader struct {
+	*httptest.ResponseRecorder
+	writing, taken chan struct{}
+}
+
+func (w *slowReader) Write(p []byte) (int, error) {
+	close(w.writing)
+	<-w.taken
+	return w.ResponseRecorder.Write(p)
+}
+
+// TestSlowReadersAreCounted: a message that is being written stays in memory
+// when its mailbox is given up, so the reader pays for it.
+func TestSlowReadersAreCounted(t *testing.T) {
+	s := handsRig(t)
+	large := strings.Repeat("x", 700<<10)
+	leave := func(to string) {
+		s.do(to, "GET", "/inbox?wait=0", "")
+		s.want(s.do("alice", "POST", "/inbox?to="+to, large), 200, "")
+	}
+	leave("bob1")
+	w := &slowReader{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+	done := make(chan struct{})
+	go func() { defer close(done); s.ServeHTTP(w, request("bob1", "GET", "/inbox?after=", "")) }()
+	<-w.writing
+	s.want(s.do("bob1", "DELETE", "/inbox", ""), 204, "")
+	leave("bob2")
+	s.wantProblem(s.do("bob2", "GET", "/inbox", ""), 429, "payer-full")
+	close(w.taken)
+	<-done
+	if got := s.do("bob2", "GET", "/inbox", "").Body.Len(); got != len(large) {
+		t.Errorf("got %d bytes, want the message to have stayed", got)
+	}
+}

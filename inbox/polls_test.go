@@ -1,0 +1,62 @@
+package inbox
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestPollsForgetWhoLeft: in whatever order three polls of a name leave, no
+// turn is left over, and the end of all finds nothing.
+func TestPollsForgetWhoLeft(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		ps := polls{turns: map[string]turn{}}
+		three := []*poll{{name: "bob"}, {name: "bob"}, {name: "bob"}}
+		for _, p := range three {
+			ps.add(p)
+		}
+		for _, i := range order {
+			ps.leave(three[i])
+			ps.leave(three[i]) // twice does no harm
+		}
+		if len(ps.turns) != 0 {
+			t.Errorf("left as %v: got turns %v, want none", order, ps.turns)
+		}
+		ps.end()
+	}
+}
+
+// TestPollsInAStorm has polls come, go and wait at random: only one holds the
+// turn at a time, and in the end nothing is left.
+func TestPollsInAStorm(t *testing.T) {
+	ps := polls{turns: map[string]turn{}}
+	holders := map[string]*sync.Mutex{"bob": {}, "carol": {}}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 500 {
+				name := []string{"bob", "carol"}[rand.IntN(2)]
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(200))*time.Microsecond)
+				p, err := ps.enter(ctx, name)
+				if err == nil {
+					if !holders[name].TryLock() {
+						t.Error("two polls hold the turn")
+					} else {
+						if ctx, err := ps.wait(ctx, p); err == nil && rand.IntN(2) == 0 {
+							<-ctx.Done()
+						}
+						holders[name].Unlock()
+					}
+				}
+				ps.leave(p)
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	if len(ps.turns) != 0 {
+		t.Errorf("got turns %v left, want none", ps.turns)
+	}
+}

@@ -1,0 +1,164 @@
+package storetest
+
+import (
+	"time"
+
+	"inbox/inbox"
+)
+
+func inboxFull(r *rig) {
+	bob := r.open("bob")
+	r.put("bob", "one")
+	r.put("bob", "two")
+	r.want(r.store.Put(r.Context(), "bob", text("three"), 0), inbox.ErrInboxFull, "put")
+	r.open("carol")
+	r.put("carol", "hers is not")
+	if body := r.take(bob); body != "one" {
+		r.Fatalf("got %q, want one", body)
+	}
+	r.put("bob", "three")
+}
+
+func tooManyInboxes(r *rig) {
+	alice := r.open("alice")
+	r.open("bob")
+	_, err := r.store.Open(r.Context(), "carol", key("carol"), nobody)
+	r.want(err, inbox.ErrTooManyInboxes, "open a third")
+	r.open("bob")
+	r.want(r.store.Close(r.Context(), alice), nil, "close")
+	r.open("carol")
+	time.Sleep(22 * r.tick)
+	r.open("dave") // the expired ones leave room at once
+	r.open("erin")
+}
+
+// storeFull fills a store of 4000 bytes with messages of 1000.
+func storeFull(r *rig) {
+	r.open("alice")
+	bob := r.open("bob")
+	body := string(make([]byte, 1000))
+	for _, to := range []string{"alice", "alice", "bob"} {
+		r.put(to, body)
+	}
+	r.want(r.store.Put(r.Context(), "bob", text(body), 0), inbox.ErrStoreFull, "put")
+	r.take(bob)
+	r.put("bob", body)
+	time.Sleep(22 * r.tick)
+	r.open("carol") // the expired ones leave room at once
+	for range 3 {
+		r.put("carol", body)
+	}
+}
+
+func knocksAreCounted(r *rig) {
+	r.open("alice")
+	body := string(make([]byte, 1000))
+	var knocks [3]<-chan result
+	for i := range knocks {
+		knocks[i] = r.startPut(r.Context(), "bob", body, 5*r.tick)
+	}
+	r.want(r.store.Put(r.Context(), "alice", text(body), 0), inbox.ErrStoreFull, "put")
+	for _, k := range knocks {
+		r.want((<-k).err, inbox.ErrNoInbox, "knock")
+	}
+	r.put("alice", body)
+}
+
+func payerFull(r *rig) {
+	bob := r.open("bob")
+	m := text(string(make([]byte, 1000)))
+	m.Payer.Client = "payer"
+	for range 3 {
+		r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
+	}
+	r.want(r.store.Put(r.Context(), "bob", m, 0), inbox.ErrPayerFull, "put")
+	r.put("bob", "of another")
+	r.take(bob)
+	r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
+	r.want(r.store.Close(r.Context(), bob), nil, "close")
+	r.open("bob")
+	r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
+}
+
+func payerHasTooManyInboxes(r *rig) {
+	open := func(name, payer string) error {
+		_, err := r.store.Open(r.Context(), name, key(name), &inbox.Payer{Client: payer})
+		return err
+	}
+	r.want(open("alice", "payer"), nil, "open")
+	r.want(open("bob", "payer"), nil, "open")
+	r.want(open("carol", "payer"), inbox.ErrPayerFull, "open a third")
+	r.want(open("bob", "payer"), nil, "open one's own again")
+	r.want(open("carol", "another"), nil, "open")
+	time.Sleep(22 * r.tick)
+	r.want(open("dave", "payer"), nil, "open after the others expired")
+}
+
+// networkHasSixteenBudgets: clients of one network share sixteen of them.
+func networkHasSixteenBudgets(r *rig) {
+	bob := r.open("bob")
+	m := text(string(make([]byte, 1000)))
+	put := func(client int, network string) error {
+		m.Payer = inbox.Payer{Client: name(client), Network: network}
+		return r.store.Put(r.Context(), "bob", m, 0)
+	}
+	accepted := 0
+	for client := range 30 {
+		for range 3 {
+			if put(client, "network") == nil {
+				accepted++
+			}
+		}
+	}
+	if accepted < 45 || accepted > 64 {
+		r.Fatalf("got %d messages of a network accepted, want sixteen budgets of 3 to 4", accepted)
+	}
+	r.want(put(31, "network"), inbox.ErrPayerFull, "put")
+	r.want(put(32, "another"), nil, "put of another network")
+	opened := 0
+	for i := range 30 {
+		_, err := r.store.Open(r.Context(), name(i), key("k"), &inbox.Payer{Client: name(i), Network: "network"})
+		if err == nil {
+			opened++
+		}
+	}
+	if opened != 16 {
+		r.Fatalf("got %d mailboxes of a network, want 16", opened)
+	}
+	r.want(r.store.Close(r.Context(), bob), nil, "close")
+	r.open("bob")
+	r.want(put(31, "network"), nil, "put after all was freed")
+}
+
+// hoardersLeaveRoom has a hundred payers take all they can, in messages of the
+// largest size and of an offer's: a newcomer still queues 1 MiB.
+func hoardersLeaveRoom(r *rig) {
+	for _, size := range []int{1 << 20, 100 << 10} {
+		var claims []inbox.Claim
+		put := func(payer string, size int) error {
+			m := inbox.Message{From: "sender", Body: make([]byte, size), Payer: inbox.Payer{Client: payer}}
+			return r.store.Put(r.Context(), "to-"+payer, m, 0)
+		}
+		for i := range 101 {
+			claims = append(claims, r.open("to-"+name(i)))
+			for i < 100 && put(name(i), size) == nil {
+			}
+		}
+		for range 16 {
+			r.want(put(name(100), 64<<10-200), nil, "put of a newcomer")
+		}
+		for _, c := range claims {
+			r.want(r.store.Close(r.Context(), c), nil, "close")
+		}
+	}
+}
+
+// expiredInboxMakesRoomForItself: the only place is that of the name's own
+// claim, which is over.
+func expiredInboxMakesRoomForItself(r *rig) {
+	for range 3 {
+		_, err := r.store.Open(r.Context(), "bob", key("bob"), &inbox.Payer{Client: "payer"})
+		r.want(err, nil, "open")
+		time.Sleep(22 * r.tick)
+	}
+}

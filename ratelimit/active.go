@@ -1,0 +1,61 @@
+package ratelimit
+
+import (
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+)
+
+// Active bounds the requests of HTTP/2 that are under way, from their header
+// until the client has taken the last byte of the answer. Connections bound
+// those of HTTP/1 well enough; of HTTP/2 one carries a hundred, each with a header
+// and a goroutine, and a client that grants no window for answers keeps them
+// all. It refuses by resetting the stream: any answer would be kept too.
+type Active struct {
+	// Max and MaxPerAddr are how many may be under way; zero is no limit.
+	Max, MaxPerAddr int
+	// Addr says who asks.
+	Addr func(*http.Request) netip.Addr
+	// DryRun counts what would be refused and refuses nothing.
+	DryRun bool
+
+	open    counter
+	now     atomic.Int64
+	refused atomic.Int64
+}
+
+// Now returns how many requests are under way; Refused how many were not let.
+func (a *Active) Now() int64     { return a.now.Load() }
+func (a *Active) Refused() int64 { return a.refused.Load() }
+
+// Handler limits next. It is called once, and belongs around all that answers.
+func (a *Active) Handler(next http.Handler) http.Handler {
+	a.open = newCounter()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor < 2 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		defer a.now.Add(-1)
+		a.admit(over(int(a.now.Add(1)), a.Max))
+		if k := keysOf(a.Addr(r))[0]; k != (key{}) {
+			defer a.open.release(k)
+			a.admit(over(a.open.add(k), a.MaxPerAddr))
+		}
+		next.ServeHTTP(w, r)
+		// net/http writes what is left after this function, where it is no
+		// longer counted. An error means that the client is gone.
+		_ = http.NewResponseController(w).Flush()
+	})
+}
+
+// admit resets the stream of a request that is too many.
+func (a *Active) admit(tooMany bool) {
+	if !tooMany {
+		return
+	}
+	a.refused.Add(1)
+	if !a.DryRun {
+		panic(http.ErrAbortHandler)
+	}
+}

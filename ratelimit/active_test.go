@@ -1,0 +1,115 @@
+package ratelimit
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+)
+
+// activeServer serves HTTP/2 within limits; requests wait until release is
+// closed.
+func activeServer(t *testing.T, a *Active, next http.Handler) *httptest.Server {
+	t.Helper()
+	a.Addr = func(r *http.Request) netip.Addr { return ParseAddr(r.Header.Get("X-From")) }
+	s := httptest.NewUnstartedServer(a.Handler(next))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
+func getFrom(ctx context.Context, s *httptest.Server, from string) (string, error) {
+	r, _ := http.NewRequestWithContext(ctx, "GET", s.URL, nil)
+	r.Header.Set("X-From", from)
+	resp, err := s.Client().Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return string(body), err
+}
+
+func TestActiveBoundsRequestsUnderWay(t *testing.T) {
+	for _, row := range []struct {
+		name       string
+		limits     *Active
+		held, then string // the addresses that hold, and that ask then
+		refuses    bool
+	}{
+		{"below", &Active{Max: 3, MaxPerAddr: 3}, "192.0.2.1", "192.0.2.1", false},
+		{"in all", &Active{Max: 2}, "192.0.2.1", "192.0.2.2", true},
+		{"of an address", &Active{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.1", true},
+		{"of another", &Active{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.2", false},
+		{"no limit", &Active{}, "192.0.2.1", "192.0.2.1", false},
+		{"dry run", &Active{Max: 1, MaxPerAddr: 1, DryRun: true}, "192.0.2.1", "192.0.2.1", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			arrived, release := make(chan struct{}, 3), make(chan struct{})
+			a := row.limits
+			s := activeServer(t, a, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				arrived <- struct{}{}
+				<-release
+				io.WriteString(w, "served")
+			}))
+			answers := make(chan error, 3)
+			for range 2 {
+				go func() { _, err := getFrom(t.Context(), s, row.held); answers <- err }()
+				<-arrived
+			}
+			go func() { _, err := getFrom(t.Context(), s, row.then); answers <- err }()
+			if row.refuses {
+				if err := <-answers; err == nil {
+					t.Error("the third request was served, want its stream reset")
+				}
+				answers <- nil
+			} else {
+				<-arrived
+			}
+			close(release)
+			for range 3 {
+				if err := <-answers; err != nil {
+					t.Error(err)
+				}
+			}
+			if got := a.Refused() > 0; got != (row.refuses || a.DryRun) {
+				t.Errorf("counted a refusal: %v, want %v", got, row.refuses || a.DryRun)
+			}
+		})
+	}
+}
+
+// stuck is an answer that the client does not take.
+type stuck struct {
+	*httptest.ResponseRecorder
+	flushing, taken chan struct{}
+}
+
+func (s *stuck) Flush() {
+	close(s.flushing)
+	<-s.taken
+}
+
+// TestActiveCountsUnreadAnswers: an answer that the client does not take is
+// under way, though the handler has returned.
+func TestActiveCountsUnreadAnswers(t *testing.T) {
+	a := &Active{Max: 1, Addr: func(*http.Request) netip.Addr { return netip.Addr{} }}
+	h := a.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
+	w := &stuck{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.ProtoMajor = 2
+	done := make(chan struct{})
+	go func() { defer close(done); h.ServeHTTP(w, r) }()
+	<-w.flushing
+	if a.Now() != 1 {
+		t.Errorf("%d requests are under way while an answer is not taken, want 1", a.Now())
+	}
+	close(w.taken)
+	<-done
+	if a.Now() != 0 {
+		t.Errorf("%d requests are under way after all ended", a.Now())
+	}
+}
