@@ -62,6 +62,7 @@ type Handler struct {
 	log      *slog.Logger
 	hands    hands
 	polls    polls
+	refusals refusals
 	stop     context.Context // ends when polls are to end
 	endPolls context.CancelCauseFunc
 }
@@ -92,6 +93,7 @@ func NewHandler(cfg Config) *Handler {
 	}
 	h.ice, h.iceAuth = encodeICE(cfg.ICEServers)
 	h.hands.init(cfg.MaxBytesInHand)
+	h.refusals = newRefusals()
 	h.polls.turns = make(map[string]turn)
 	h.stop, h.endPolls = context.WithCancelCause(context.Background())
 	if h.alive == nil {
@@ -108,6 +110,10 @@ func NewHandler(cfg Config) *Handler {
 	}
 	return h
 }
+
+// Refusals returns how often requests were refused since the handler was made,
+// by the last part of the problem's type, as in "inbox-full".
+func (h *Handler) Refusals() map[string]int64 { return h.refusals.counts() }
 
 // EndPolls ends the held polls, and those still to come, with 204 and
 // Retry-After. Posts go on. A server calls it when it begins to shut down.

@@ -10,7 +10,12 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
+	"sync/atomic"
 )
+
+// typePrefix begins the type of every problem. Types are compared, not fetched.
+const typePrefix = "urn:inbox:problem:"
 
 // problem is an error as a client sees it: a problem document (RFC 9457).
 type problem struct {
@@ -23,7 +28,7 @@ type problem struct {
 func (p *problem) Error() string { return p.Title }
 
 func newProblem(status int, kind, title, detail string) *problem {
-	return &problem{Type: "urn:inbox:problem:" + kind, Title: title, Status: status, Detail: detail}
+	return &problem{Type: typePrefix + kind, Title: title, Status: status, Detail: detail}
 }
 
 func badRequest(what string, err error) *problem {
@@ -105,6 +110,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if p == nil {
 		panic(http.ErrAbortHandler)
 	}
+	h.refusals.add(p)
 	header := w.Header()
 	after := 1 + rand.IntN(5) // spread, so that those refused together do not return together
 	var quota *PayerError
@@ -128,4 +134,32 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(p.Status)
 	w.Write(body)
+}
+
+// refusals counts problems by their type. The map is made once.
+type refusals map[string]*atomic.Int64
+
+func newRefusals() refusals {
+	r := refusals{}
+	for _, kind := range []string{"bad-request", "body-too-large", "internal"} {
+		r[typePrefix+kind] = new(atomic.Int64)
+	}
+	for _, a := range answers {
+		r[a.problem.Type] = new(atomic.Int64)
+	}
+	return r
+}
+
+func (r refusals) add(p *problem) {
+	if n := r[p.Type]; n != nil {
+		n.Add(1)
+	}
+}
+
+func (r refusals) counts() map[string]int64 {
+	counts := make(map[string]int64, len(r))
+	for kind, n := range r {
+		counts[strings.TrimPrefix(kind, typePrefix)] = n.Load()
+	}
+	return counts
 }

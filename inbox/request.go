@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
@@ -9,8 +10,10 @@ import (
 	"io"
 	"math"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -241,7 +244,23 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 	}
 	inHand := h.hands.hold(h.payer(r))
 	defer inHand.release() // the store counts what it is given
-	return readGrowing(http.MaxBytesReader(w, r.Body, h.maxBytes), size, inHand.take)
+	return readGrowing(body{http.MaxBytesReader(w, r.Body, h.maxBytes)}, size, inHand.take)
+}
+
+// body is what a stranger sends: what net/http cannot read in it is his fault.
+type body struct{ io.Reader }
+
+func (b body) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil, err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.As(err, &tooLarge), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.As(err, new(net.Error)), errors.Is(err, net.ErrClosed):
+	default:
+		err = badRequest("the body", errors.New("cannot be read: its chunks are not well formed"))
+	}
+	return n, err
 }
 
 // readGrowing reads to the end, doubling the memory as it fills but never past

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"inbox/inbox"
 	"inbox/public"
@@ -28,7 +29,9 @@ type house struct {
 	process process
 	doors   doors
 	server  *http.Server
-	plain   *http.Server // on port 80; nil without -domain
+	// tooLarge counts headers beyond -max-header-size.
+	tooLarge atomic.Int64
+	plain    *http.Server // on port 80; nil without -domain
 }
 
 // build makes the rooms in order, from the innermost.
@@ -185,7 +188,7 @@ func (h *house) readableElsewhere(next http.Handler) http.Handler {
 }
 
 func (h *house) buildServer(pages http.Handler) {
-	chain := limitHeader(h.cfg.maxHeaderSize, h.limits.held.Handler(h.route(pages)))
+	chain := limitHeader(h.cfg.maxHeaderSize, &h.tooLarge, h.limits.held.Handler(h.route(pages)))
 	chain = h.readableElsewhere(h.limits.requests.Handler(chain))
 	if len(h.cfg.domains) > 0 {
 		chain = tlsmgr.HSTS(h.source, tlsmgr.CheckHost(h.cfg.domains, isHealth, chain))

@@ -33,7 +33,8 @@ func newCheckup(c *config, p process) checkup {
 		ExternalAccount: c.acme.ca.keyID != "", SecondAccount: c.acme.second.keyID != "",
 		JSON: c.asJSON, RenewTest: c.renewTest,
 		renewTest: func(ctx context.Context) error { return renewTest(ctx, c) },
-		notes:     func() []note { return recordedTrouble(c, dir) },
+		notes:     func() []note { return recordedTrouble(recorded(c, dir)) },
+		stored:    func() []stored { return storedCertificates(recorded(c, dir)) },
 	}
 }
 
@@ -51,21 +52,39 @@ func rootsIn(path string) *x509.CertPool {
 	return pool
 }
 
-// recordedTrouble is what the last orders came to nothing for.
-func recordedTrouble(c *config, dir string) (notes []note) {
+// recorded is the state in which a server would find its certificates.
+func recorded(c *config, dir string) []tlsmgr.NameState {
 	if len(c.domains) == 0 || dir == "" {
 		return nil
 	}
-	source, err := tlsmgr.New(c.certificateSource(dir, doors{}, slog.New(slog.DiscardHandler)))
+	config := c.certificateSource(dir, doors{}, slog.New(slog.DiscardHandler))
+	config.ACME.NoHTTP = false // nothing is opened, and nothing ordered
+	source, err := tlsmgr.New(config)
 	if err != nil {
-		return []note{{Text: err.Error()}}
+		return nil // what is wrong with the options, other checks say
 	}
-	for _, s := range source.State() {
+	return source.State()
+}
+
+// recordedTrouble is what the last orders came to nothing for.
+func recordedTrouble(states []tlsmgr.NameState) (notes []note) {
+	for _, s := range states {
 		if s.LastError != nil {
 			notes = append(notes, note{Name: s.Name, Text: s.LastError.Error(), At: s.LastAttempt, Next: s.NextAttempt})
 		}
 	}
 	return notes
+}
+
+func storedCertificates(states []tlsmgr.NameState) (all []stored) {
+	for _, s := range states {
+		one := stored{Name: s.Name}
+		if s.Source == "acme" {
+			one.Issuer, one.NotAfter = s.Issuer, s.NotAfter
+		}
+		all = append(all, one)
+	}
+	return all
 }
 
 // renewTestTime bounds a dry order: two challenges, a slow authority, and room.
@@ -137,7 +156,7 @@ func (h *house) lookFirst(ctx context.Context) {
 		return
 	}
 	c := newCheckup(h.cfg, h.process)
-	c.notes = nil
+	c.notes, c.stored = nil, nil
 	e := &examination{checkup: c.inTheWorld()}
 	for _, f := range e.examine(ctx) {
 		if f.Level != fine && ctx.Err() == nil {

@@ -42,6 +42,8 @@ type config struct {
 	proxyProtocol           bool
 	state, file             string
 	logFormat, logLevel     string
+	metricsBind             string
+	metricsHosts            string
 	version                 bool
 	doctor                  bool // «inbox doctor»
 	asJSON, renewTest       bool // for the doctor
@@ -52,10 +54,12 @@ type config struct {
 
 	origins []string
 	domains []string
-	proxies []netip.Prefix
-	ice     []inbox.ICEServer
-	level   slog.Level
-	poll    time.Duration // how long an empty mailbox holds a GET; 0: not at all
+
+	metricsNames []string // hosts that the metrics listener answers by name
+	proxies      []netip.Prefix
+	ice          []inbox.ICEServer
+	level        slog.Level
+	poll         time.Duration // how long an empty mailbox holds a GET; 0: not at all
 }
 
 // group is some options that belong together, under one heading in -h.
@@ -179,6 +183,8 @@ func (c *config) operation() *flag.FlagSet {
 	fs := newFlagSet()
 	fs.StringVar(&c.state, "state", "", "`directory` for what outlives a restart: the self-signed certificate and the secret of the password hashes; "+
 		"empty for $STATE_DIRECTORY, else the user's own state directory")
+	fs.StringVar(&c.metricsBind, "metrics-bind", "", "`address` and port for metrics (Prometheus), the state of certificates, and profiles; keep it from strangers; empty for none")
+	fs.StringVar(&c.metricsHosts, "metrics-hosts", "", "`names` by which the metrics may be asked for, apart by commas, beside addresses and localhost")
 	fs.StringVar(&c.file, "config", "", "`file` with one option a line, as «name value»; # begins a comment line")
 	fs.StringVar(&c.logFormat, "log-format", "text", "`format` of the log: text or json")
 	fs.StringVar(&c.logLevel, "log-level", "info", "least `level` that is logged: debug (each request), info, warn or error")

@@ -49,6 +49,14 @@ type checkup struct {
 	now        func() time.Time
 	renewTest  func(ctx context.Context) error // makes a dry order; nil: cannot
 	notes      func() []note                   // nil: none
+	stored     func() []stored                 // nil: none
+}
+
+// stored is the certificate that a server with these options would begin with.
+type stored struct {
+	Name     string
+	Issuer   string // empty: there is none
+	NotAfter time.Time
 }
 
 // note is the last thing that went wrong for a name, as the supervisor of
@@ -102,6 +110,9 @@ func (c checkup) inTheWorld() checkup {
 	}
 	if c.notes == nil {
 		c.notes = func() []note { return nil }
+	}
+	if c.stored == nil {
+		c.stored = func() []stored { return nil }
 	}
 	return c
 }
@@ -158,7 +169,7 @@ func (e *examination) checks() []check {
 	if len(e.Domains) > 0 {
 		checks = append(checks,
 			check{"names", e.checkNames}, check{"ca", e.checkAuthorities}, check{"caa", e.checkCAA},
-			check{"account", e.checkAccount}, check{"supervisor", e.checkNotes})
+			check{"account", e.checkAccount}, check{"certificates", e.checkStored}, check{"supervisor", e.checkNotes})
 	}
 	if e.RenewTest {
 		checks = append(checks, check{"renew-test", e.checkRenewal})

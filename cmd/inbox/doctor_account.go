@@ -56,6 +56,25 @@ func isExample(domain string) bool {
 	return slices.ContainsFunc(reserved, func(r string) bool { return domain == r || strings.HasSuffix(domain, "."+r) })
 }
 
+// checkStored tells which certificates of the authority are there already.
+func (e *examination) checkStored(context.Context) (found []finding) {
+	for _, s := range e.stored() {
+		switch {
+		case s.Issuer == "":
+			found = append(found, good(s.Name, "There is no certificate of the CA yet; the server orders it."))
+		case !e.now().Before(s.NotAfter):
+			found = append(found, warning(s.Name, fmt.Sprintf("Its certificate ended at %s.", s.NotAfter.Format(time.DateTime)),
+				"See why it was not renewed; the last order is told below."))
+		default:
+			found = append(found, good(s.Name, fmt.Sprintf("It has a certificate of %s until %s.", s.Issuer, s.NotAfter.Format(time.DateTime))))
+		}
+	}
+	if found == nil {
+		return []finding{good("", "Nothing is stored.")}
+	}
+	return found
+}
+
 // checkNotes repeats what went wrong with the last orders.
 func (e *examination) checkNotes(context.Context) []finding {
 	var found []finding

@@ -54,7 +54,7 @@ func titleOf(check string) string {
 	titles := map[string]string{
 		"source": "What serves", "clock": "Clock", "state": "State directory", "ports": "Ports", "files": "Certificate files",
 		"names": "Names in DNS", "ca": "Certificate authority", "caa": "CAA records", "account": "Account at the authority",
-		"supervisor": "Last orders", "renew-test": "Dry order",
+		"certificates": "Certificates", "supervisor": "Last orders", "renew-test": "Dry order",
 	}
 	return titles[check]
 }

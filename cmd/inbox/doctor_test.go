@@ -29,7 +29,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 			t.Errorf("got %+v in a healthy world", f)
 		}
 	}
-	want := []string{"source", "clock", "state", "ports", "files", "names", "ca", "caa", "account", "supervisor", "renew-test"}
+	want := []string{"source", "clock", "state", "ports", "files", "names", "ca", "caa", "account", "certificates", "supervisor", "renew-test"}
 	if got := slices.Compact(ids); !slices.Equal(got, want) {
 		t.Errorf("got the checks %v, want %v", got, want)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,9 +39,10 @@ func limitBody(patience time.Duration, next http.Handler) http.Handler {
 
 // limitHeader refuses headers of more than size bytes. net/http stops reading
 // at its own limit, which is 4096 bytes later over HTTP/1 and counts otherwise over HTTP/2.
-func limitHeader(size int64, next http.Handler) http.Handler {
+func limitHeader(size int64, refused *atomic.Int64, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if headerSize(r) > size {
+			refused.Add(1)
 			w.Header().Set("Connection", "close")
 			http.Error(w, "the header of the request is too large", http.StatusRequestHeaderFieldsTooLarge)
 			return

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"inbox/inbox"
@@ -91,7 +92,8 @@ type guard struct {
 	addr          func(*http.Request) netip.Addr
 	passwords     *ratelimit.Passwords
 	names, misses *ratelimit.Limiter
-	memory        time.Duration // how long an owner is remembered
+	refused       [inbox.MissedName + 1]atomic.Int64 // by the attempt
+	memory        time.Duration                      // how long an owner is remembered
 	dryRun        bool
 }
 
@@ -146,9 +148,14 @@ func (g *guard) May(r *http.Request, a inbox.Attempt, name string) error {
 		refusal.Limit, refusal.Quota, refusal.Window = "misses", noveltyBurst, noveltyBurst/noveltyRate*time.Second
 		refusal.Detail = "Your address has sent to many names that nobody has claimed."
 	}
-	if refusal.Wait = res.Wait; res.OK || g.dryRun {
+	if res.OK {
 		return nil
 	}
+	g.refused[a].Add(1)
+	if g.dryRun {
+		return nil
+	}
+	refusal.Wait = res.Wait
 	return refusal
 }
 

@@ -19,32 +19,48 @@ import (
 // proxyHeaderTime is how long a trusted proxy may take for the PROXY header.
 const proxyHeaderTime = 5 * time.Second
 
-// doors are the listeners: main serves, plain, which may be nil, answers
-// challenges and leads to main.
-type doors struct{ main, plain net.Listener }
+// doors are the listeners. Main serves; the others may be nil: plain answers
+// challenges and leads to main, metrics is for the operator.
+type doors struct{ main, plain, metrics net.Listener }
 
-// openDoors binds what the options say, or nothing. Port 80 is done without
-// when another program has it and nobody asked for it by name: the other
-// challenge needs only port 443.
+// openDoors binds what the options say, or nothing.
 func openDoors(c *config, log *slog.Logger) (d doors, err error) {
-	if d.main, err = listen("bind", c.bind); err != nil || c.httpBind == "" {
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if d.main, err = listen("bind", c.bind); err != nil {
 		return d, err
 	}
-	d.plain, err = listen("http-bind", c.httpBind)
-	if err != nil && c.from["http-bind"] == "" {
-		log.Warn("no listener for plain HTTP: nobody is led to HTTPS, and certificates come through port 443 alone", "err", err)
-		return d, nil
+	if c.metricsBind != "" {
+		if d.metrics, err = listen("metrics-bind", c.metricsBind); err != nil {
+			return d, err
+		}
 	}
-	if err != nil {
-		d.main.Close()
-	}
+	d.plain, err = openPlain(c, log)
 	return d, err
 }
 
+// openPlain opens port 80. It is done without when another program has it and
+// nobody asked for it by name: the other challenge needs only port 443.
+func openPlain(c *config, log *slog.Logger) (net.Listener, error) {
+	if c.httpBind == "" {
+		return nil, nil
+	}
+	l, err := listen("http-bind", c.httpBind)
+	if err != nil && c.from["http-bind"] == "" {
+		log.Warn("no listener for plain HTTP: nobody is led to HTTPS, and certificates come through port 443 alone", "err", err)
+		return nil, nil
+	}
+	return l, err
+}
+
 func (d doors) close() {
-	d.main.Close()
-	if d.plain != nil {
-		d.plain.Close()
+	for _, l := range []net.Listener{d.main, d.plain, d.metrics} {
+		if l != nil {
+			l.Close()
+		}
 	}
 }
 

@@ -46,6 +46,9 @@ func (h *house) live(ctx context.Context) error {
 		background.Go(func() { h.lookFirst(inner) })
 		listener = tls.NewListener(listener, h.source.TLSConfig())
 	}
+	if h.doors.metrics != nil {
+		background.Go(func() { h.serveMetrics(inner, h.doors.metrics) })
+	}
 	failed := make(chan error, 2)
 	background.Go(func() { failed <- h.server.Serve(listener) })
 	if h.plain != nil {
@@ -126,6 +129,9 @@ func (h *house) announce(addr net.Addr, stderr io.Writer) {
 		if h.cfg.logFormat == "text" {
 			io.WriteString(stderr, b.String())
 		}
+	}
+	if h.doors.metrics != nil {
+		h.log.Info("metrics", "addr", h.doors.metrics.Addr().String())
 	}
 	h.log.Info("listening", "addr", addr.String(), "scheme", b.scheme)
 }

@@ -21,7 +21,7 @@ const maxSeconds = 1_000_000_000
 // came from, and settles what follows from the options.
 func (c *config) validate() error {
 	for _, check := range []func() error{
-		c.checkDoctor, c.checkNumbers, c.checkPoll, c.checkDomains, c.checkBind, c.checkProxies, c.checkOrigins, c.checkICE, c.checkLog,
+		c.checkDoctor, c.checkNumbers, c.checkPoll, c.checkDomains, c.checkMetrics, c.checkBind, c.checkProxies, c.checkOrigins, c.checkICE, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -127,6 +127,18 @@ func (c *config) checkDomains() error {
 		return nil
 	}
 	return c.checkAddress("http-bind", c.httpBind)
+}
+
+func (c *config) checkMetrics() error {
+	for name := range strings.SplitSeq(c.metricsHosts, ",") {
+		if name = strings.ToLower(strings.TrimSpace(name)); name != "" {
+			c.metricsNames = append(c.metricsNames, name)
+		}
+	}
+	if c.metricsBind == "" {
+		return nil
+	}
+	return c.checkAddress("metrics-bind", c.metricsBind)
 }
 
 // checkProxies reads the networks; a single address is one.

@@ -51,6 +51,22 @@ func TestDoctorMakesADryOrder(t *testing.T) {
 	}
 }
 
+// TestDoctorTellsOfCertificates: those that are stored, and that there are none.
+func TestDoctorTellsOfCertificates(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{})
+	name := newName()
+	if d := r.doctor(name)["certificates"]; !strings.Contains(d.Text, "no certificate of the CA yet") {
+		t.Errorf("got %+v, want none", d)
+	}
+	stop := r.startProgram(name)
+	r.eventuallyServes(name)
+	stop()
+	if d := r.doctor(name)["certificates"]; d.Level != "ok" || !strings.Contains(d.Text, "until") {
+		t.Errorf("got %+v, want the certificate that was obtained", d)
+	}
+}
+
 // TestDoctorTellsOfFailedOrders: the authority cannot reach the site, whose
 // server records that; a dry order fails in the same way.
 func TestDoctorTellsOfFailedOrders(t *testing.T) {
