@@ -47,6 +47,8 @@ export async function capture(kind, choice) {
 export class DeviceList {
   #select;
   #kind;
+  /** @type {string | undefined} the last choice that came to something */
+  #settled;
 
   /**
    * @param {HTMLSelectElement} select
@@ -69,6 +71,15 @@ export class DeviceList {
     this.#select.replaceChildren(...options);
     const known = options.some(option => option.value === wanted);
     this.#select.value = known ? wanted : options[0].value;
+    this.#settled ??= this.choice;
+  }
+
+  /** Undoes a choice that came to nothing. */
+  back() {
+    const settled = this.#settled ?? '';
+    const known = [...this.#select.options].some(option => option.value === settled);
+    this.#select.value = known ? settled : this.#select.options[0].value;
+    remember(this.#kind, this.choice);
   }
 
   /**
@@ -78,6 +89,7 @@ export class DeviceList {
   settle(track) {
     const id = track?.getSettings().deviceId;
     if (id && [...this.#select.options].some(option => option.value === id)) this.#select.value = id;
+    this.#settled = this.choice;
     return this.choice;
   }
 

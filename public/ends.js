@@ -6,6 +6,7 @@
  * - hello {page, live, ask}: I am here; with ask: say hello back
  * - signal {page, to, signal}: a peer's signal, for that load of the other page only
  * - bye {page}: this page is being closed
+ * - refused {page, to, code, status}: the server does not carry my signals to that page, so there is no call
  *
  * The sending end makes calls, whenever it is live and a hello tells it of a
  * page that has none; and says hello itself while there is no picture.
@@ -24,12 +25,14 @@ const GREETING = 5_000;
  * @typedef {import('./inbox.js').Inbox} Inbox
  * @typedef {import('./peer.js').Signal} Signal
  * @typedef {'waiting'|'here'|'connecting'|'connected'|'reconnecting'} EndState
- * @typedef {{kind: 'hello'|'signal'|'bye', page: string, live?: boolean, ask?: boolean, to?: string, signal?: Signal}} Word
+ * @typedef {{code: string, status: number}} Refusal what an InboxError says of itself
+ * @typedef {{kind: 'hello'|'signal'|'bye'|'refused', page: string, live?: boolean, ask?: boolean, to?: string, signal?: Signal} & Partial<Refusal>} Word
  * @typedef {ConstructorParameters<typeof Peer>[0]} PeerOptions
  */
 
 /**
- * Events: state, with an {@link EndState}; track, as a Peer has it.
+ * Events: state, with an {@link EndState}; track, as a Peer has it; fault, when
+ * that has changed.
  */
 class End extends EventTarget {
   /** @type {Peer | null} */
@@ -37,6 +40,10 @@ class End extends EventTarget {
   /** The page at the other end, '' while none is known. */
   other = '';
   page = random();
+  /** @type {Refusal & {kind: 'hello'|'signal'} | null} what the server refused for good, and why */
+  fault = null;
+  /** Tells a call that is being prepared whether it is still wanted. */
+  #turn = 0;
   #greeting = false;
   #work = Promise.resolve();
   /** @type {EndState} */
@@ -58,6 +65,11 @@ class End extends EventTarget {
     inbox.addEventListener('message', event => {
       const {from, data} = /** @type {CustomEvent} */ (event).detail;
       if (from === to && data?.page) this.#work = this.#work.then(() => this.hear(data)).catch(() => {});
+    });
+    inbox.addEventListener('status', () => {
+      if (inbox.status !== 'open' || this.fault?.kind !== 'hello') return;
+      this.blame(null); // the trouble has passed
+      void this.greet();
     });
   }
 
@@ -83,6 +95,7 @@ class End extends EventTarget {
 
   /** Ends the call, if there is one. */
   hangUp() {
+    this.#turn++;
     this.peer?.close();
     this.peer = null;
     this.settle();
@@ -97,13 +110,47 @@ class End extends EventTarget {
   }
 
   /**
-   * An inbox that is closed, or a refusal for good, is told by the inbox's own
-   * events. A page that was superseded keeps quiet, or the other end would take it for the newest.
+   * A page that was superseded keeps quiet, or the other end would take it for the newest.
    * @param {Omit<Word, 'page'>} word
    */
   async say(word) {
     if (this.inbox.status === 'superseded') return;
-    await this.inbox.send(this.to, {...word, page: this.page}, {wait: Infinity}).catch(() => {});
+    try {
+      await this.inbox.send(this.to, {...word, page: this.page}, {wait: Infinity});
+      if (word.kind === 'hello' && this.fault?.kind === 'hello') this.blame(null);
+    } catch (error) {
+      const {code, status} = /** @type {import('./inbox.js').InboxError} */ (error);
+      if (status) this.#refused(word, {code, status}); // else the inbox was closed
+    }
+  }
+
+  /**
+   * The server does not carry a word, however often it is asked. A call cannot
+   * come about without its signals: it ends on both sides. One that is connected needs no more.
+   * @param {Omit<Word, 'page'>} word
+   * @param {Refusal} why
+   */
+  #refused({kind, signal}, why) {
+    if (kind === 'hello') this.blame({kind, ...why});
+    if (kind !== 'signal' || signal?.call !== this.peer?.call || this.peer?.state === 'connected') return;
+    void this.say({kind: 'refused', to: this.other, ...why});
+    this.fail(why);
+  }
+
+  /**
+   * Ends a call whose signals are refused.
+   * @param {Refusal} why
+   */
+  fail(why) {
+    this.blame({kind: 'signal', ...why});
+    this.hangUp();
+  }
+
+  /** @param {End['fault']} fault */
+  blame(fault) {
+    if (fault === this.fault) return;
+    this.fault = fault;
+    this.dispatchEvent(new CustomEvent('fault', {detail: fault}));
   }
 
   /**
@@ -113,8 +160,10 @@ class End extends EventTarget {
   async hear(word) {
     if (word.kind === 'hello') await this.hearHello(word);
     if (word.kind === 'signal' && word.signal) await this.hearSignal(word, word.signal);
+    if (word.kind === 'refused' && word.to === this.page) this.fail({code: word.code ?? '', status: word.status ?? 0});
     if (word.kind === 'bye' && word.page === this.other) {
       this.other = '';
+      this.blame(null);
       this.hangUp();
     }
     this.settle();
@@ -135,15 +184,19 @@ class End extends EventTarget {
   }
 
   /**
-   * Replaces the call by a new one.
+   * Replaces the call by a new one; by none when that was hung up before it began.
    * @param {string} call
    * @param {boolean} polite
    */
   async begin(call, polite) {
     this.peer?.close();
+    this.blame(null);
+    const turn = ++this.#turn;
+    const iceServers = await this.iceServers();
+    if (turn !== this.#turn) return null;
     const to = this.other;
     const send = (/** @type {Signal} */ signal) => void this.say({kind: 'signal', to, signal});
-    const peer = this.makePeer({call, polite, send, iceServers: await this.iceServers()});
+    const peer = this.makePeer({call, polite, send, iceServers});
     this.peer = peer;
     peer.addEventListener('state', () => peer === this.peer && this.settle());
     peer.addEventListener('track', event =>
@@ -184,6 +237,7 @@ export class SendingEnd extends End {
   /** Sends the tracks that were set, from now on, to whoever is or comes there. */
   start() {
     if (this.live) return;
+    this.blame(null);
     this.#timer = setInterval(() => this.#look(), LOOK);
     this.#callOut();
   }
@@ -195,6 +249,15 @@ export class SendingEnd extends End {
     this.#timer = undefined;
     this.hangUp();
     if (this.other) void this.say({kind: 'hello', live: false});
+  }
+
+  /**
+   * Another call would be refused as well: the person decides.
+   * @param {Refusal} why
+   */
+  fail(why) {
+    super.fail(why);
+    this.stop();
   }
 
   /**
@@ -227,13 +290,15 @@ export class SendingEnd extends End {
     this.#called = this.other;
     this.#since = Date.now();
     const peer = await this.begin(random(), false);
-    if (!this.live) return this.hangUp(); // stopped while the ICE servers were asked for
-    for (const [kind, track] of this.#tracks) await peer.setTrack(kind, track);
+    for (const [kind, track] of this.#tracks) await peer?.setTrack(kind, track);
   }
 
-  /** A broken connection gets its time to mend before a new call is made. */
+  /**
+   * A broken connection gets its time to mend before a new call is made. Its
+   * signals make no way while the server asks for pauses: a new call would only add to them.
+   */
   #look() {
-    if (this.peer?.state === 'connected') this.#since = Date.now();
+    if (this.peer?.state === 'connected' || this.inbox.status === 'retrying') this.#since = Date.now();
     const missing = !this.peer || this.#overdue;
     if (missing && Date.now() - this.#greeted > GREETING) this.#callOut();
   }

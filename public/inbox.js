@@ -19,6 +19,10 @@ export {InboxError};
 const HOLD = 25;
 /** Milliseconds a request may take beyond the time it asked to be held. */
 const SLACK = 10_000;
+/** Milliseconds by which a knock hangs up before the server would end it. */
+const EARLY = 1_000;
+/** The most milliseconds between two knocks at a server that does not hold them. */
+const RARELY = 15_000;
 /** Messages that may wait to be sent to one recipient. */
 const QUEUE = 200;
 
@@ -42,6 +46,10 @@ export class Inbox extends EventTarget {
   #status = 'idle';
   #closing = new AbortController();
   #last = '';
+  /** The polling; a new start comes after the end of the one before. */
+  #run = Promise.resolve();
+  /** Milliseconds that the server was seen to hold a knock. */
+  #holds = HOLD * 1000;
   #url;
   #authorization;
   #fetch;
@@ -71,7 +79,7 @@ export class Inbox extends EventTarget {
   start() {
     if (this.#status === 'idle' || this.#status === 'superseded') {
       this.#become('retrying');
-      void this.#pollOn();
+      this.#run = this.#run.then(() => this.#pollOn());
     }
   }
 
@@ -190,17 +198,17 @@ export class Inbox extends EventTarget {
    */
   async #deliver(to, message, wait) {
     const until = Date.now() + wait * 1000;
-    for (let failures = 0; ; ) {
+    for (let failures = 0, inVain = 0; ; ) {
       if (this.#status === 'closed') throw new InboxError('closed', 'the inbox was closed before the message was sent');
-      const left = Math.max(0, (until - Date.now()) / 1000);
+      const asked = Date.now();
       try {
-        await this.#knock(to, message, left);
+        await this.#knock(to, message, Math.max(0, until - asked));
         if (this.#status === 'retrying') this.#become('open');
         return;
       } catch (error) {
         const reason = asInboxError(error);
         const absent = reason.code === 'no-inbox' && until > Date.now();
-        if (absent) await this.#pause(2 * FIRST_PAUSE);
+        if (absent) await this.#restAfter(Date.now() - asked, inVain++, to, until);
         else if (reason.passing) await this.#pauseAfter(reason, failures++);
         else if (reason.code !== 'still-absent') throw this.#complain(reason);
       }
@@ -213,14 +221,29 @@ export class Inbox extends EventTarget {
    * moment before. A message that arrived in that moment arrives twice.
    * @param {string} to
    * @param {{body: BodyInit, type: string}} message
-   * @param {number} left seconds
+   * @param {number} left milliseconds
    */
   async #knock(to, message, left) {
-    const hold = Math.min(HOLD, Math.ceil(left));
-    const again = left > HOLD;
+    const hold = Math.min(HOLD, Math.ceil(left / 1000));
+    const again = left > this.#holds && this.#holds >= 2 * EARLY;
     /** @type {Record<string, string>} */
     const query = hold > 0 ? {to, wait: String(hold)} : {to};
-    await this.#ask(query, this.#options('POST', message), hold * 1000 + (again ? -1000 : SLACK), again);
+    await this.#ask(query, this.#options('POST', message), again ? this.#holds - EARLY : hold * 1000 + SLACK, again);
+  }
+
+  /**
+   * The server answered a knock before its time: it holds less than it was
+   * asked to, or nothing. In the latter case each knock ends in the console, so
+   * they become rare; a message of the recipient shows that it is there now.
+   * @param {number} held milliseconds
+   * @param {number} inVain how many knocks were before it
+   * @param {string} to
+   * @param {number} until when to give up
+   */
+  async #restAfter(held, inVain, to, until) {
+    this.#holds = Math.min(this.#holds, held);
+    const rest = this.#holds >= 2 * EARLY ? EARLY : Math.min(RARELY, 2 ** inVain * EARLY);
+    await this.#pause(Math.min(rest, until - Date.now()), to);
   }
 
   /**
@@ -288,17 +311,23 @@ export class Inbox extends EventTarget {
     await this.#pause(milliseconds);
   }
 
-  /** @param {number} milliseconds */
-  #pause(milliseconds) {
+  /**
+   * @param {number} milliseconds
+   * @param {string} [from] whose message ends the pause
+   */
+  #pause(milliseconds, from) {
     return new Promise(resolve => {
       if (this.#status === 'closed') return resolve(undefined);
       const done = () => {
         clearTimeout(timer);
         globalThis.removeEventListener?.('online', done);
         this.#closing.signal.removeEventListener('abort', done);
+        this.removeEventListener('message', heard);
         resolve(undefined);
       };
+      const heard = (/** @type {Event} */ event) => /** @type {CustomEvent} */ (event).detail.from === from && done();
       const timer = setTimeout(done, milliseconds);
+      this.addEventListener('message', heard);
       globalThis.addEventListener?.('online', done);
       this.#closing.signal.addEventListener('abort', done);
     });

@@ -6,7 +6,7 @@ import {iceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Room} from './room.js';
 import {fillShareBox} from './share.js';
-import {StatusView, Troubles, troubles} from './status.js';
+import {StatusView, Troubles, troubleOf, troubles} from './status.js';
 
 /**
  * @typedef {import('./room.js').Role} Role
@@ -67,29 +67,51 @@ export function report({inbox}, end, notice) {
   const refresh = () => {
     const superseded = inbox.status === 'superseded';
     document.body.dataset.state = superseded ? 'superseded' : end.state;
-    if (current.notice && (superseded || end.state !== 'connected')) view.show(current.notice, current.until);
+    const trouble = current.notice ?? (end.fault && troubleOf(end.fault));
+    if (trouble && (superseded || end.state !== 'connected')) view.show(trouble, current.until);
     else view.show(notice());
   };
   const current = new Troubles(inbox, refresh);
   end.addEventListener('state', refresh);
+  end.addEventListener('fault', refresh);
   addEventListener('pagehide', () => end.leave());
   return refresh;
 }
 
-/** Keeps the display awake while a picture is shown, where that can be asked for. */
+/**
+ * Keeps the display awake while a picture is shown, where that can be asked
+ * for. A browser takes the lock back from a page that is hidden.
+ */
 export class WakeLock {
   /** @type {WakeLockSentinel | null} */
   #lock = null;
+  #wanted = false;
+  /** One thing after the other, so that no lock is forgotten that was still being asked for. */
+  #work = Promise.resolve();
+
+  constructor() {
+    document.addEventListener('visibilitychange', () => this.set(this.#wanted));
+  }
 
   /** @param {boolean} wanted */
-  async set(wanted) {
-    if (wanted === Boolean(this.#lock) || !navigator.wakeLock) return;
-    if (!wanted) {
-      void this.#lock?.release();
-      this.#lock = null;
-      return;
-    }
-    this.#lock = await navigator.wakeLock.request('screen').catch(() => null); // low battery, or hidden
-    this.#lock?.addEventListener('release', () => (this.#lock = null));
+  set(wanted) {
+    this.#wanted = wanted;
+    this.#work = this.#work.then(() => this.#follow());
+    return this.#work;
+  }
+
+  async #follow() {
+    if (this.#wanted && !this.#lock && document.visibilityState === 'visible') await this.#take();
+    if (this.#wanted) return;
+    void this.#lock?.release();
+    this.#lock = null;
+  }
+
+  async #take() {
+    const lock = await navigator.wakeLock?.request('screen').catch(() => null); // low battery, or hidden by now
+    this.#lock = lock ?? null;
+    lock?.addEventListener('release', () => {
+      if (this.#lock === lock) this.#lock = null;
+    });
   }
 }

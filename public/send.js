@@ -2,7 +2,7 @@
  * The camera's page: choose, press start, be seen.
  */
 
-import {DeviceList, NONE, capture, refusal} from './devices.js';
+import {DeviceList, NONE, SCREEN, capture, refusal} from './devices.js';
 import {SendingEnd} from './ends.js';
 import {WakeLock, enter, find, report} from './page.js';
 
@@ -44,6 +44,8 @@ const wakeLock = new WakeLock();
 const taken = {video: undefined, audio: undefined};
 /** @type {Record<Kind, Notice | null>} why there is no picture or no sound, when the fault is here */
 const faults = {video: null, audio: null};
+/** A word on the side, until the camera is chosen or started again. */
+let aside = '';
 let taking = Promise.resolve(true);
 
 const ground = await enter('send');
@@ -52,10 +54,11 @@ if (ground) await run(ground);
 /** @param {import('./page.js').Ground} ground */
 async function run(ground) {
   const end = new SendingEnd(ground);
-  const refresh = report(ground, end, () => faults.video ?? withSound((end.live ? after : before)[end.state]));
+  const refresh = report(ground, end, () => faults.video ?? withAsides((end.live ? after : before)[end.state]));
   end.addEventListener('state', () => wakeLock.set(end.state === 'connected'));
   const stop = () => stopAll(end, refresh);
   ground.inbox.addEventListener('superseded', stop);
+  end.addEventListener('fault', () => end.fault?.kind === 'signal' && stop());
   startButton.addEventListener('click', () => start(end, refresh));
   stopButton.addEventListener('click', stop);
   takeOver.addEventListener('click', () => end.open());
@@ -71,11 +74,13 @@ async function run(ground) {
 }
 
 /**
- * A call without sound is still a call; the hint says why.
+ * What is no trouble, yet to be said, takes the place of the hint. A call
+ * without sound is still a call.
  * @param {Notice} notice
  * @returns {Notice}
  */
-function withSound(notice) {
+function withAsides(notice) {
+  if (aside) return {...notice, hint: aside};
   return faults.audio ? {...notice, hint: `Without sound: ${faults.audio.title.toLowerCase()}.`} : notice;
 }
 
@@ -90,7 +95,9 @@ async function fillLists() {
  * @param {() => void} refresh
  */
 async function start(end, refresh) {
+  const held = document.activeElement === startButton; // which it loses by being disabled
   startButton.disabled = true;
+  end.blame(null);
   if (superseded(end)) end.open(); // who presses start means this tab
   try {
     // The camera first: without it there is nothing to start.
@@ -100,7 +107,7 @@ async function start(end, refresh) {
     else end.start();
   } finally {
     startButton.disabled = false;
-    showLive(end, refresh);
+    showLive(end, refresh, held && document.activeElement === document.body);
   }
 }
 
@@ -117,6 +124,7 @@ function stopAll(end, refresh) {
   end.stop();
   drop('video');
   drop('audio');
+  aside = '';
   faults.video = faults.audio = null;
   showLive(end, refresh);
 }
@@ -153,14 +161,17 @@ function take(end, kind, refresh) {
  */
 async function takeNow(end, kind, refresh) {
   const {choice} = lists[kind];
+  if (kind === 'video') aside = '';
   if (choice === taken[kind] && (choice === NONE || tracks[kind]?.readyState === 'live')) return true;
-  drop(kind); // first: some cameras cannot be opened twice
+  if (choice !== SCREEN) drop(kind); // first: some cameras cannot be opened twice
   try {
     const track = await capture(kind, choice);
+    drop(kind);
     track?.addEventListener('ended', () => lose(end, kind, track, refresh));
     tracks[kind] = track;
     faults[kind] = null;
   } catch (error) {
+    if (choice === SCREEN) return keep();
     faults[kind] = refusal(error, kind);
   }
   await end.setTrack(kind, tracks[kind]);
@@ -168,6 +179,13 @@ async function takeNow(end, kind, refresh) {
   await fillLists(); // permission brings the labels
   taken[kind] = lists[kind].settle(tracks[kind]);
   return !faults[kind];
+}
+
+/** Most often the person thought better of showing the screen: all stays as it was. */
+function keep() {
+  lists.video.back();
+  aside = 'The screen was not shared.';
+  return false;
 }
 
 /** @param {Kind} kind */
@@ -187,17 +205,30 @@ function drop(kind) {
 function lose(end, kind, track, refresh) {
   if (tracks[kind] !== track) return;
   if (kind === 'video') stopAll(end, refresh);
-  const word = kind === 'video' ? 'camera' : 'microphone';
-  faults[kind] = {tone: 'bad', title: `The ${word} has stopped`, hint: 'Choose another in the list, or press start again.'};
+  faults[kind] = ended(kind);
   refresh();
+}
+
+/**
+ * @param {Kind} kind
+ * @returns {Notice}
+ */
+function ended(kind) {
+  const hint = 'Choose another in the list, or press start again.';
+  if (kind === 'video' && taken.video === SCREEN) return {tone: 'calm', title: 'The screen is not shared any more', hint};
+  return {tone: 'bad', title: `The ${kind === 'video' ? 'camera' : 'microphone'} has stopped`, hint};
+}
+
+/** Whether the keyboard is on one of the two buttons that take each other's place. */
+function buttonHeld() {
+  return document.activeElement === startButton || document.activeElement === stopButton;
 }
 
 /**
  * @param {SendingEnd} end
  * @param {() => void} refresh
  */
-function showLive(end, refresh) {
-  const held = document.activeElement === startButton || document.activeElement === stopButton;
+function showLive(end, refresh, held = buttonHeld()) {
   startButton.hidden = end.live;
   stopButton.hidden = !end.live;
   document.body.classList.toggle('live', end.live);

@@ -22,17 +22,22 @@ export const troubles = {
   'full': {tone: 'bad', title: 'The server is full', hint: 'Trying again by itself.'},
   'stopping': {tone: 'busy', title: 'The server is restarting', hint: 'Trying again by itself.'},
   'locked': {tone: 'bad', title: 'This room is in use with another secret', hint: 'Copy the whole link again, or start over from the first page.'},
+  'too-large': {tone: 'bad', title: 'This server takes only small messages', hint: 'A call cannot be set up through it. Its operator can allow larger ones with -max-body-size.'},
+  'forbidden': {tone: 'bad', title: 'The server does not take requests from this page', hint: 'Open the page at the server’s own address. Or its operator allows this address with -cors-origins.'},
+  'refused': {tone: 'bad', title: 'The server refused a request of this page', hint: 'Load the page again. If that does not help, tell the operator of the server.'},
   'unexpected': {tone: 'bad', title: 'The server gave an unexpected answer', hint: 'Trying again by itself.'},
 };
 
-/** @param {InboxError} error */
+/** @type {Map<number, Notice>} those of 400 to 499 that have a notice of their own; 408 passes */
+const refusals = new Map([[401, troubles.locked], [403, troubles.forbidden], [408, troubles.unexpected], [413, troubles['too-large']]]);
+
+/** @param {Pick<InboxError, 'code' | 'status'>} error */
 export function troubleOf(error) {
   if (error.code === 'network') return navigator.onLine ? troubles.unreachable : troubles.offline;
   if (error.code === 'stopping') return troubles.stopping;
   if (error.status === 429) return troubles.limited;
   if (error.status === 503) return troubles.full;
-  if (error.status === 401) return troubles.locked;
-  return troubles.unexpected;
+  return refusals.get(error.status) ?? (error.status >= 400 && error.status < 500 ? troubles.refused : troubles.unexpected);
 }
 
 /** The notice on a page. Its text is read out; the ticking number beside it is not. */
@@ -90,7 +95,7 @@ export class Troubles {
   constructor(inbox, changed) {
     inbox.addEventListener('error', event => {
       const {detail} = /** @type {CustomEvent<InboxError>} */ (event);
-      if (!detail.retryIn) return;
+      if (!detail.retryIn) return; // a message that was refused: whoever sent it knows what that means
       this.#set(troubleOf(detail), detail.retryAfter ? Date.now() + detail.retryIn * 1000 : 0, changed);
     });
     inbox.addEventListener('status', () => {

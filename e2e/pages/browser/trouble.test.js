@@ -109,6 +109,99 @@ test('the camera is unplugged during a call', {skip}, () => withDevice(async dev
   await waitForPicture(screen);
 }));
 
+test('the keyboard stays on the button, whichever it is', {skip}, () => withDevice(async device => {
+  const camera = await device.open('/send.html');
+  const held = () => camera.evaluate(() => document.activeElement?.id || document.activeElement?.tagName);
+  await camera.locator('#start:enabled').waitFor();
+  await camera.focus('#start');
+  await camera.keyboard.press('Enter');
+  await waitForTitle(camera, 'Waiting for the other screen');
+  await camera.waitForFunction(() => document.querySelector('#stop')?.checkVisibility());
+  assert.equal(await held(), 'stop');
+  await camera.keyboard.press('Enter');
+  await waitForTitle(camera, 'Ready when you are');
+  assert.equal(await held(), 'start');
+}));
+
+/** Runs in the page: a person who is asked for a screen and cancels. */
+function cancelScreens() {
+  const {mediaDevices} = navigator;
+  if (mediaDevices) mediaDevices.getDisplayMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'));
+}
+
+test('a screen that is not shared after all: everything stays as it was', {skip}, () => withDevice(async device => {
+  await device.context.addInitScript(cancelScreens);
+  const camera = await device.open('/send.html');
+  const list = camera.getByLabel('Camera', {exact: true});
+  await waitForTitle(camera, 'Ready when you are');
+  const before = await list.inputValue();
+  await list.selectOption('screen');
+  await camera.getByText('The screen was not shared.').waitFor();
+  await waitForTitle(camera, 'Ready when you are');
+  assert.equal(await list.inputValue(), before, 'the choice is back');
+
+  await pressStart(camera);
+  const screen = await device.open(await sharedLink(camera));
+  await waitForPicture(screen);
+  const during = await list.inputValue();
+  await list.selectOption('screen');
+  await camera.getByText('The screen was not shared.').waitFor();
+  await waitForTitle(camera, 'Connected');
+  assert.equal(await list.inputValue(), during, 'the choice is back');
+  await waitForPicture(screen); // of the camera that was
+}));
+
+test('start with a screen that is not shared after all', {skip}, () => withDevice(async device => {
+  await device.context.addInitScript(cancelScreens);
+  await device.context.addInitScript(() => globalThis.origin !== 'null' && sessionStorage.setItem('video', 'screen'));
+  const camera = await device.open('/send.html');
+  await pressStart(camera);
+  await camera.getByText('The screen was not shared.').waitFor();
+  await waitForTitle(camera, 'Ready when you are');
+  assert.ok(await camera.getByRole('button', {name: 'Start'}).isEnabled(), 'start can be pressed again');
+}));
+
+/** Runs in the page: counts wake locks, and hands the next one out when told to. */
+function fakeWakeLocks() {
+  const w = /** @type {any} */ (window);
+  w.locks = [];
+  w.granted = Promise.resolve();
+  const request = async () => {
+    await w.granted;
+    const lock = Object.assign(new EventTarget(), {released: false, release: async () => {
+      lock.released = true;
+      lock.dispatchEvent(new Event('release'));
+    }});
+    w.locks.push(lock);
+    return lock;
+  };
+  Object.defineProperty(navigator, 'wakeLock', {value: {request}});
+}
+
+test('the display is kept awake again after the page was hidden, and not after the call', {skip}, () => withDevice(async device => {
+  await device.context.addInitScript(fakeWakeLocks);
+  const screen = await device.open('/receive.html');
+  const camera = await device.open(await sharedLink(screen));
+  const locks = () => screen.evaluate(() => /** @type {any} */ (window).locks.map((/** @type {any} */ lock) => lock.released));
+  await pressStart(camera);
+  await screen.bringToFront();
+  await waitForTitle(screen, 'Connected');
+  await screen.waitForFunction(() => /** @type {any} */ (window).locks.length === 1);
+  // A browser releases the lock of a page that is hidden; then it is shown again.
+  await screen.evaluate(() => {
+    const w = /** @type {any} */ (window);
+    void w.locks[0].release();
+    w.granted = new Promise(resolve => { w.grant = resolve; });
+    document.dispatchEvent(new Event('visibilitychange'));
+  });
+  await camera.getByRole('button', {name: 'Stop'}).click();
+  await waitForTitle(screen, 'The camera’s page is open');
+  await screen.evaluate(() => /** @type {any} */ (window).grant());
+  await screen.waitForFunction(() => /** @type {any} */ (window).locks.length === 2);
+  await screen.waitForFunction(() => /** @type {any} */ (window).locks[1].released);
+  assert.deepEqual(await locks(), [true, true]);
+}));
+
 test('a choice outlives a reload, and storage that is forbidden', {skip}, () => withDevice(async device => {
   const camera = await device.open('/send.html');
   const microphone = camera.getByLabel('Microphone', {exact: true});
@@ -140,6 +233,16 @@ test('the picture has sound once the person asks for it, and fills the screen', 
   assert.ok(!(await screen.evaluate(muted)), 'audible once asked for');
   await screen.getByRole('button', {name: 'Full screen'}).click();
   await screen.waitForFunction(() => document.fullscreenElement);
+}));
+
+test('the server refuses what the page sends: that is told without a countdown', {skip}, () => withDevice(async device => {
+  device.expect(/status of 403/);
+  await device.context.route('**/inbox?to=*', route => route.fulfill({
+    status: 403, contentType: 'application/problem+json', body: '{"type":"urn:inbox:problem:cross-site","title":"t"}',
+  }));
+  const screen = await device.open('/receive.html');
+  await waitForTitle(screen, 'The server does not take requests from this page');
+  assert.equal(await screen.locator('.status-countdown').textContent(), '');
 }));
 
 test('plain HTTP from another machine is no place for cameras', {skip}, async () => {

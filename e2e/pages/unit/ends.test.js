@@ -47,6 +47,8 @@ class Post {
 
 class FakeInbox extends EventTarget {
   status = 'idle';
+  /** @type {{kind: string, status: number, code: string} | null} what the server does not carry */
+  refuses = null;
   /** @param {Post} post @param {string} name */
   constructor(post, name) {
     super();
@@ -57,8 +59,16 @@ class FakeInbox extends EventTarget {
     this.status = 'open';
     this.post.read(this);
   }
+  /** @param {string} status */
+  become(status) {
+    this.status = status;
+    this.dispatchEvent(new CustomEvent('status', {detail: status}));
+  }
   /** @param {string} to @param {any} data */
-  send(to, data) { return this.post.carry(this.name, to, data); }
+  async send(to, data) {
+    if (this.refuses?.kind === data.kind) throw Object.assign(new Error('refused'), this.refuses);
+    await this.post.carry(this.name, to, data);
+  }
   /** @param {string} to @param {any} data */
   sendLast(to, data) { void this.send(to, data); }
 }
@@ -106,14 +116,20 @@ function make(Kind, post) {
   });
   const end = new Kind(options);
   if (end instanceof SendingEnd) senders.push(end);
-  return {end: /** @type {InstanceType<T>} */ (end), peers};
+  return {end: /** @type {InstanceType<T>} */ (end), peers, inbox: /** @type {FakeInbox} */ (options.inbox)};
 }
 
-/** A camera that is live and a screen, in one room. */
-async function call() {
+const tooLarge = {kind: 'signal', status: 413, code: 'body-too-large'};
+
+/**
+ * A camera that is live and a screen, in one room.
+ * @param {typeof tooLarge | null} [refused] what the server does not carry for the camera
+ */
+async function call(refused = null) {
   const post = new Post();
   const camera = make(SendingEnd, post);
   const screen = make(ReceivingEnd, post);
+  camera.inbox.refuses = refused;
   camera.end.open();
   await camera.end.setTrack('video', null);
   camera.end.start();
@@ -277,6 +293,94 @@ test('a stop while the ICE servers are asked for leaves no call behind', async (
   await heard;
   assert.equal(camera.end.peer, null);
   assert.equal(camera.peers.at(-1)?.state, 'closed');
+});
+
+test('a screen that is superseded while the ICE servers are asked for makes no peer', async () => {
+  const {camera, screen} = await call();
+  /** @type {(servers: RTCIceServer[]) => void} */
+  let answer = () => {};
+  screen.end.iceServers = () => new Promise(resolve => { answer = resolve; });
+  const signal = /** @type {const} */ ({call: 'next', n: 1, description: {type: 'offer', sdp: ''}});
+  const heard = screen.end.hear({kind: 'signal', page: camera.end.page, to: screen.end.page, signal});
+  await settle();
+  screen.end.hangUp(); // as its page does then
+  answer([]);
+  await heard;
+  assert.equal(screen.peers.length, 1, 'peers made');
+  assert.equal(screen.end.peer, null);
+});
+
+test('an offer that the server refuses ends the call, and both sides know why', async () => {
+  const {post, camera, screen} = await call(tooLarge);
+  assert.deepEqual([camera.end.fault, screen.end.fault], [tooLarge, tooLarge]);
+  assert.deepEqual([camera.end.live, camera.end.state, screen.end.state], [false, 'here', 'here']);
+  mock.timers.tick(60_000);
+  await settle();
+  assert.equal(camera.peers.length, 1, 'no call is made that would be refused again');
+
+  camera.inbox.refuses = null;
+  camera.end.start();
+  await settle();
+  assert.deepEqual([camera.end.fault, screen.end.fault], [null, null]);
+  assert.equal(screen.peers.length, 1);
+  assert.equal(post.count('refused'), 1);
+});
+
+test('an answer that the server refuses ends the call on both sides as well', async () => {
+  const {camera, screen} = await call();
+  screen.inbox.refuses = tooLarge;
+  screen.peers[0].options.send({call: screen.peers[0].call, n: 1, description: {type: 'answer', sdp: ''}});
+  await settle();
+  assert.deepEqual([camera.end.fault, screen.end.fault], [tooLarge, tooLarge]);
+  assert.deepEqual([camera.end.live, camera.end.peer, screen.end.peer], [false, null, null]);
+});
+
+test('a late refusal of a call that was replaced is nothing to the next', async () => {
+  const {camera} = await call();
+  const late = camera.peers[0].options.send;
+  await camera.end.hear({kind: 'hello', page: 'new'});
+  camera.inbox.refuses = tooLarge;
+  late({call: camera.peers[0].call, n: 2, candidates: []});
+  await settle();
+  assert.deepEqual([camera.end.fault, camera.end.live], [null, true]);
+});
+
+test('a connected call outlives the refusal of a late signal', async () => {
+  const {camera, screen} = await call();
+  for (const {peers} of [camera, screen]) peers[0].turn('connected');
+  camera.inbox.refuses = tooLarge;
+  camera.peers[0].options.send({call: camera.peers[0].call, n: 2, candidates: []});
+  await settle();
+  assert.deepEqual([camera.end.state, screen.end.state], ['connected', 'connected']);
+});
+
+test('a hello that was refused is said again when the trouble has passed', async () => {
+  const post = new Post();
+  const screen = make(ReceivingEnd, post);
+  screen.inbox.refuses = {kind: 'hello', status: 401, code: 'unauthorized'};
+  screen.end.open();
+  await settle();
+  assert.deepEqual(screen.end.fault, screen.inbox.refuses);
+  screen.inbox.refuses = null;
+  screen.inbox.become('open');
+  await settle();
+  assert.equal(screen.end.fault, null, 'though nobody is there yet to hear it');
+  post.read(new FakeInbox(post, 's'));
+  await settle();
+  assert.equal(post.count('hello'), 1);
+});
+
+test('a call is not given up while the server asks for pauses', async () => {
+  const {camera} = await call();
+  camera.inbox.become('retrying');
+  mock.timers.tick(30_000);
+  camera.inbox.become('open');
+  mock.timers.tick(9_000);
+  await settle();
+  assert.equal(camera.peers.length, 1);
+  mock.timers.tick(3_000);
+  await settle();
+  assert.equal(camera.peers.length, 2);
 });
 
 test('another track goes into the call that is', async () => {

@@ -136,6 +136,22 @@ test('a superseded inbox stops, and start takes it back', async () => {
   assert.equal(await detailOf(inbox, 'status'), 'open');
 });
 
+test('start inside its own superseded listener makes no second loop', async () => {
+  let open = 0;
+  let most = 0;
+  const {url, asked} = await serve(({answer}) => {
+    most = Math.max(most, ++open);
+    // Slow enough not to be paced, as a held poll is.
+    setTimeout(() => { open--; say(answer, 204, asked.length === 1 ? {'X-Poll-Ended': 'superseded'} : {}); }, 510);
+  });
+  const inbox = new Inbox(url, {name: 'me', password: 'secret'});
+  cleanups.push(() => inbox.close());
+  inbox.addEventListener('superseded', () => inbox.start());
+  inbox.start();
+  while (asked.length < 4) await new Promise(resolve => setTimeout(resolve, 20));
+  assert.equal(most, 1, 'polls at once');
+});
+
 test('after a failure it pauses as long as the server asks, and goes on', async () => {
   let refusals = 1;
   const {url} = await serve(({answer}) => {
@@ -258,6 +274,72 @@ test('a long knock hangs up before the server would answer 404', async t => {
   assert.equal(errors, 0, 'that nobody is there yet is no error');
 });
 
+/**
+ * A server that ends knocks after so many milliseconds, and has counts the
+ * answers that a browser would write into its console.
+ * @param {import('node:test').TestContext} t
+ * @param {number} holds
+ */
+function shortServer(t, holds) {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  const seen = {knocks: 0, absent: 0, there: false, answer: (/** @type {Response} */ _response) => {}};
+  const problem = () => new globalThis.Response('{"type":"urn:inbox:problem:no-inbox","title":"t"}', {status: 404});
+  const inbox = open('http://localhost/inbox', {
+    fetch: (url, {method, signal} = {}) => new Promise((resolve, reject) => {
+      signal?.addEventListener('abort', () => reject(signal.reason));
+      if (String(url).endsWith('wait=0')) return resolve(new globalThis.Response(null, {status: 204}));
+      if (method === 'GET') return void (seen.answer = /** @type {any} */ (resolve));
+      seen.knocks++;
+      if (seen.there) return resolve(new globalThis.Response());
+      setTimeout(() => {
+        if (signal?.aborted) return;
+        seen.absent++;
+        resolve(problem());
+      }, holds);
+    }),
+  });
+  return {inbox, seen};
+}
+
+/** @param {import('node:test').TestContext} t @param {number} seconds */
+async function pass(t, seconds) {
+  for (let tenth = 0; tenth < seconds * 10; tenth++) {
+    t.mock.timers.tick(100);
+    await new Promise(resolve => setImmediate(resolve));
+  }
+}
+
+test('a server that holds knocks shorter than asked answers one 404, not one for each', async t => {
+  const {inbox, seen} = shortServer(t, 3_000);
+  const sent = inbox.send('bob', 'x', {wait: Infinity});
+  await pass(t, 60);
+  assert.equal(seen.absent, 1);
+  assert.ok(seen.knocks >= 28 && seen.knocks <= 31, `got ${seen.knocks} knocks in a minute`);
+  seen.there = true;
+  await pass(t, 3);
+  await sent;
+});
+
+test('a server that holds no knocks is asked rarely, and at once when the recipient is heard', async t => {
+  const {inbox, seen} = shortServer(t, 0);
+  inbox.start();
+  const sent = inbox.send('bob', 'x', {wait: Infinity});
+  await pass(t, 60);
+  assert.ok(seen.absent >= 5 && seen.absent <= 8, `got ${seen.absent} 404s in a minute`);
+  seen.there = true;
+  seen.answer(/** @type {any} */ (new globalThis.Response('x', {headers: {'X-From': 'bob', 'X-Message-Id': '1'}})));
+  await pass(t, 0.2);
+  await sent;
+});
+
+test('a knock at a server that holds none gives up in time', async t => {
+  const {inbox, seen} = shortServer(t, 0);
+  const failed = assert.rejects(inbox.send('bob', 'x', {wait: 9}), {code: 'no-inbox'});
+  await pass(t, 9.5);
+  await failed;
+  assert.equal(seen.absent, 5, 'after 0, 1, 3, 7 and 9 seconds');
+});
+
 test('a poll that is never answered is given up', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
   const inbox = open('http://localhost/inbox', {
@@ -266,6 +348,7 @@ test('a poll that is never answered is given up', async t => {
   });
   const failed = detailOf(inbox, 'error');
   inbox.start();
+  await new Promise(resolve => setImmediate(resolve)); // the poll is asked
   t.mock.timers.tick(10_000);
   assert.equal((await failed).code, 'network');
 });
