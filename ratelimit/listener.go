@@ -135,18 +135,32 @@ type conn struct {
 	listener *Listener
 	key      key
 	once     sync.Once
+	linger   atomic.Int64
 }
 
 // Close closes the connection and gives its place back, once.
 func (c *conn) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(func() {
-		c.listener.stats.open.Add(-1)
-		if c.key != (key{}) {
-			c.listener.open.release(c.key)
+		l, k := c.listener, c.key // and not c, which holds more memory
+		if linger := time.Duration(c.linger.Load()); linger > 0 {
+			time.AfterFunc(linger, func() { l.leave(k) })
+		} else {
+			l.leave(k)
 		}
 	})
 	return err
+}
+
+// Linger keeps the connection's place for so long after it is closed: for a
+// server that keeps its memory as long.
+func (c *conn) Linger(d time.Duration) { c.linger.Store(int64(d)) }
+
+func (l *Listener) leave(k key) {
+	l.stats.open.Add(-1)
+	if k != (key{}) {
+		l.open.release(k)
+	}
 }
 
 // NetConn returns the connection underneath, as tls.Conn does.

@@ -185,3 +185,40 @@ func TestAcceptedConnectionCanBeAskedAbout(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestListenerCountsWhatLingers(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inner.Close()
+	l := NewListener(inner, ConnLimits{}, &Clients{})
+	accept := func() net.Conn {
+		t.Helper()
+		client, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Close() })
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	const linger = 50 * time.Millisecond
+	stays, goes := accept(), accept()
+	stays.(interface{ Linger(time.Duration) }).Linger(linger)
+	began := time.Now()
+	stays.Close()
+	goes.Close()
+	if open := l.Stats().Open; open != 1 && time.Since(began) < linger {
+		t.Errorf("%d connections count after both were closed, want the one that lingers", open)
+	}
+	for l.Stats().Open > 0 {
+		if time.Since(began) > 5*time.Second {
+			t.Fatalf("%d connections count after %v", l.Stats().Open, time.Since(began))
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

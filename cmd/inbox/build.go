@@ -194,6 +194,11 @@ func (h *house) buildServer(pages http.Handler) {
 		chain = tlsmgr.HSTS(h.source, tlsmgr.CheckHost(h.cfg.domains, isHealth, chain))
 	}
 	chain = limitBody(h.times.body, h.limits.active.Handler(chain))
+	idle := h.times.idle
+	if h.source != nil { // a proxy, which keeps connections for longer, seldom speaks TLS to us
+		idle = min(idle, idleTLS)
+		chain = lingerHTTP2(idle, chain)
+	}
 	if h.log.Enabled(context.Background(), slog.LevelDebug) {
 		chain = logRequests(h.log, chain)
 	}
@@ -202,7 +207,7 @@ func (h *house) buildServer(pages http.Handler) {
 		ConnContext:       withPeer,
 		ErrorLog:          h.noise.logger(),
 		ReadHeaderTimeout: h.times.header, // and for the TLS handshake
-		IdleTimeout:       h.times.idle,
+		IdleTimeout:       idle,
 		// It counts from the end of the header: a body, then a wait, then the answer.
 		WriteTimeout:   h.times.body + h.cfg.poll + h.times.write,
 		MaxHeaderBytes: int(h.cfg.maxHeaderSize),

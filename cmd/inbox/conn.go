@@ -17,7 +17,8 @@ import (
 // peer is what is known of a connection, so that its requests need not work
 // it out again.
 type peer struct {
-	raw syscall.RawConn // nil when the kernel cannot be asked
+	raw   syscall.RawConn // nil when the kernel cannot be asked
+	place *lazyConn       // nil when nobody counts it
 
 	once  sync.Once // by the first request: with -proxy-protocol the address is known only then
 	proxy bool      // it speaks for others
@@ -38,7 +39,26 @@ type peerKey struct{}
 
 // withPeer is for http.Server.ConnContext.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, peerKey{}, &peer{raw: rawConn(c)})
+	p := &peer{raw: rawConn(c)}
+	if t, ok := c.(*tls.Conn); ok {
+		p.place, _ = t.NetConn().(*lazyConn)
+	}
+	return context.WithValue(ctx, peerKey{}, p)
+}
+
+// lingerHTTP2 counts a connection of HTTP/2 for so long after it is closed:
+// with streams open, net/http keeps all of its memory until it would have been
+// idle for too long, though the client is gone. Else one that comes and goes
+// would take any amount.
+func lingerHTTP2(d time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor >= 2 {
+			if p, ok := r.Context().Value(peerKey{}).(*peer); ok && p.place != nil {
+				p.place.Linger(d)
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // rawConn finds the socket under TLS.

@@ -66,14 +66,25 @@ func (c *lazyConn) NetConn() net.Conn { return c.Conn }
 
 // SyscallConn lets alive ask the kernel.
 func (c *lazyConn) SyscallConn() (syscall.RawConn, error) {
-	inner := c.Conn
-	if p, ok := inner.(interface{ Raw() net.Conn }); ok {
-		inner = p.Raw() // under a PROXY header
-	}
-	if s, ok := inner.(syscall.Conn); ok {
+	if s, ok := c.counted().(syscall.Conn); ok {
 		return s.SyscallConn()
 	}
 	return nil, syscall.ENOTSUP
+}
+
+// Linger keeps the connection's place after it is closed.
+func (c *lazyConn) Linger(d time.Duration) {
+	if l, ok := c.counted().(interface{ Linger(time.Duration) }); ok {
+		l.Linger(d)
+	}
+}
+
+// counted is the listener's connection.
+func (c *lazyConn) counted() net.Conn {
+	if p, ok := c.Conn.(interface{ Raw() net.Conn }); ok {
+		return p.Raw() // under a PROXY header
+	}
+	return c.Conn
 }
 
 // lazyDeadline is one direction's deadline: the one that is wanted, and the one

@@ -13,6 +13,10 @@ type times struct {
 	stop                      time.Duration // for posts, once the server stops
 }
 
+// idleTLS is the patience with an idle connection when we speak TLS. It is
+// also how long net/http keeps the memory of some connections that are gone.
+const idleTLS = 30 * time.Second
+
 func defaultTimes() times {
 	return times{
 		header: 10 * time.Second,

@@ -37,9 +37,12 @@ func (h *house) live(ctx context.Context) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel()
+	listener, plain := h.limit(h.doors.main), net.Listener(nil) // before the sweep, which reads them
+	if h.plain != nil {
+		plain = h.limit(h.doors.plain)
+	}
 	background.Go(func() { h.sweep(inner) })
 	background.Go(func() { newTidier().run(inner) })
-	listener := h.limit(h.doors.main)
 	if h.source != nil {
 		background.Go(func() { h.source.Run(inner) })
 		background.Go(func() { h.reload(inner) })
@@ -52,7 +55,6 @@ func (h *house) live(ctx context.Context) error {
 	failed := make(chan error, 2)
 	background.Go(func() { failed <- h.server.Serve(listener) })
 	if h.plain != nil {
-		plain := h.limit(h.doors.plain)
 		background.Go(func() { failed <- h.plain.Serve(plain) })
 	}
 	select {

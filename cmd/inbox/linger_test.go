@@ -1,0 +1,44 @@
+package main
+
+import (
+	"crypto/tls"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestClosedHTTP2StillCounts: net/http keeps the memory of such a connection,
+// so it keeps its place.
+func TestClosedHTTP2StillCounts(t *testing.T) {
+	patience := defaultTimes()
+	patience.idle = 300 * time.Millisecond
+	p := startWith(t, patience, "-max-conns-per-ip", "1")
+	ask := func(http2 bool) (int, error) {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: http2}
+		defer transport.CloseIdleConnections()
+		a, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Get(strings.TrimSuffix(p.url, "/") + "/healthz")
+		if err != nil {
+			return 0, err
+		}
+		a.Body.Close()
+		return a.ProtoMajor, nil
+	}
+	if major, err := ask(true); err != nil || major != 2 {
+		t.Fatalf("got HTTP/%d, %v", major, err)
+	}
+	began := time.Now()
+	for {
+		_, err := ask(false)
+		took := time.Since(began)
+		if err == nil {
+			if took < patience.idle {
+				t.Errorf("there was room again after %v, want it after %v", took, patience.idle)
+			}
+			return
+		}
+		if took > 10*time.Second {
+			t.Fatalf("no room after %v: %v", took, err)
+		}
+	}
+}
