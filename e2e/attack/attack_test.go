@@ -1,0 +1,117 @@
+package attack
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"sync"
+	"testing"
+
+	"inbox/e2e"
+)
+
+// program is the server's binary, built once for all attacks.
+var program string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "inbox-attack-")
+	if err == nil {
+		program, err = e2e.Build(context.Background(), dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// Two sizes of memory: what the server takes of a machine with 512 MiB, and of
+// one with 1 GiB.
+const (
+	smallMemory = 384 << 20
+	largeMemory = 768 << 20
+)
+
+func TestAttacks(t *testing.T) {
+	long := os.Getenv("ATTACK_LONG") != ""
+	wanted, err := regexp.Compile(os.Getenv("ATTACK"))
+	if err != nil {
+		t.Fatalf("ATTACK: %v", err)
+	}
+	planned := plan(attacks(long), wanted, long)
+	if len(planned) == 0 {
+		t.Fatalf("ATTACK=%s is the name of no attack", wanted)
+	}
+	outcomes, errs := runAll(t.Context(), planned, idleGoroutines(t))
+	for i, o := range outcomes {
+		t.Run(o.name, func(t *testing.T) {
+			if errs[i] != nil {
+				t.Fatal(errs[i])
+			}
+			for _, f := range o.failures {
+				t.Error(f)
+			}
+		})
+	}
+	printTable(os.Stdout, outcomes)
+}
+
+// plan gives each attack its memory.
+func plan(all []attack, wanted *regexp.Regexp, long bool) (planned []attack) {
+	for _, a := range all {
+		if !wanted.MatchString(a.name) {
+			continue
+		}
+		if a.memory != 0 {
+			planned = append(planned, a)
+			continue
+		}
+		a.memory = smallMemory
+		planned = append(planned, a)
+		if long {
+			a.name += ", 1 GiB machine"
+			a.memory = largeMemory
+			planned = append(planned, a)
+		}
+	}
+	return planned
+}
+
+// runAll runs attacks one after another, and those that are slow beside them.
+// While it is seen what is left of one, the next begins. Only the first has the
+// machine to itself: it measures times.
+func runAll(ctx context.Context, planned []attack, idle int) ([]outcome, []error) {
+	outcomes, errs := make([]outcome, len(planned)), make([]error, len(planned))
+	var wg sync.WaitGroup
+	attackOne := func(i int) {
+		over := make(chan struct{})
+		wg.Go(func() { outcomes[i], errs[i] = run(ctx, program, planned[i], idle, func() { close(over) }) })
+		<-over
+	}
+	attackOne(0)
+	for i, a := range planned {
+		if i > 0 && a.slow {
+			wg.Go(func() { attackOne(i) })
+		}
+	}
+	for i, a := range planned {
+		if i > 0 && !a.slow {
+			attackOne(i)
+		}
+	}
+	wg.Wait()
+	return outcomes, errs
+}
+
+// idleGoroutines is how many a server has that nobody attacked.
+func idleGoroutines(t *testing.T) int {
+	t.Helper()
+	o, err := run(t.Context(), program, attack{name: "none", memory: smallMemory}, 0, func() {})
+	if err != nil || len(o.failures) > 0 || o.goroutines == 0 {
+		t.Fatalf("a server that nobody attacked: %v, %v, %d goroutines", err, o.failures, o.goroutines)
+	}
+	return o.goroutines
+}

@@ -1,0 +1,133 @@
+package attack
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"inbox/e2e"
+
+	"github.com/pion/ice/v4"
+	"github.com/pion/webrtc/v4"
+)
+
+// callTime is how long a call may take to connect, on a busy machine too.
+const callTime = 30 * time.Second
+
+// call lets two peers find each other through the server and pass a word over
+// a data channel. The callee may come first or last.
+func (s *scene) call(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	caller, callee := s.peer("caller", callerAddr), s.peer("callee", calleeAddr)
+	defer caller.HTTP.CloseIdleConnections()
+	defer callee.HTTP.CloseIdleConnections()
+	heard := make(chan string, 1)
+	failed := make(chan error, 2)
+	for _, side := range []func() error{
+		func() error { return place(ctx, caller) },
+		func() error { return pickUp(ctx, callee, heard) },
+	} {
+		go func() {
+			if err := side(); err != nil {
+				failed <- err
+			}
+		}()
+	}
+	select {
+	case <-heard:
+		return nil
+	case err := <-failed:
+		return fmt.Errorf("a call after it: %w", err)
+	case <-ctx.Done():
+		return fmt.Errorf("a call after it did not connect in %v", callTime)
+	}
+}
+
+// place calls the callee and says a word.
+func place(ctx context.Context, c *e2e.Client) error {
+	pc, err := connection(ctx)
+	if err != nil {
+		return err
+	}
+	channel, err := pc.CreateDataChannel("words", nil)
+	if err != nil {
+		return err
+	}
+	channel.OnOpen(func() { _ = channel.SendText("hello") }) // not heard: the call times out
+	offer, err := pc.CreateOffer(nil)
+	if err != nil {
+		return err
+	}
+	if err := describe(ctx, c, pc, offer, "callee"); err != nil {
+		return err
+	}
+	_, err = await(ctx, c, pc)
+	return err
+}
+
+// pickUp answers a call and reports the word.
+func pickUp(ctx context.Context, c *e2e.Client, heard chan<- string) error {
+	pc, err := connection(ctx)
+	if err != nil {
+		return err
+	}
+	pc.OnDataChannel(func(channel *webrtc.DataChannel) {
+		channel.OnMessage(func(m webrtc.DataChannelMessage) { heard <- string(m.Data) })
+	})
+	from, err := await(ctx, c, pc)
+	if err != nil {
+		return err
+	}
+	answer, err := pc.CreateAnswer(nil)
+	if err != nil {
+		return err
+	}
+	return describe(ctx, c, pc, answer, from)
+}
+
+// connection finds paths on loopback only, and is closed with ctx.
+func connection(ctx context.Context) (*webrtc.PeerConnection, error) {
+	var set webrtc.SettingEngine
+	set.SetIncludeLoopbackCandidate(true)
+	set.SetInterfaceFilter(func(name string) bool { return name == "lo" })
+	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(set)).NewPeerConnection(webrtc.Configuration{})
+	if err == nil {
+		context.AfterFunc(ctx, func() { pc.Close() })
+	}
+	return pc, err
+}
+
+// describe sends a description with all its candidates.
+func describe(ctx context.Context, c *e2e.Client, pc *webrtc.PeerConnection, d webrtc.SessionDescription, to string) error {
+	gathered := webrtc.GatheringCompletePromise(pc)
+	if err := pc.SetLocalDescription(d); err != nil {
+		return err
+	}
+	select {
+	case <-gathered:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	text, err := json.Marshal(pc.LocalDescription())
+	if err != nil {
+		return err
+	}
+	return c.Send(ctx, to, "application/json", text, 20*time.Second)
+}
+
+// await takes the other side's description.
+func await(ctx context.Context, c *e2e.Client, pc *webrtc.PeerConnection) (from string, err error) {
+	m, err := c.Receive(ctx)
+	if err != nil {
+		return "", err
+	}
+	var d webrtc.SessionDescription
+	if err := json.Unmarshal(m.Body, &d); err != nil {
+		return "", err
+	}
+	return m.From, pc.SetRemoteDescription(d)
+}

@@ -1,0 +1,197 @@
+package attack
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"inbox/e2e"
+)
+
+const (
+	floodConns = 32
+	others     = 16 // good clients, each on an address of its own
+	phase      = 1000 * time.Millisecond
+	// mostSlower is a generous bound, for busy machines; the aim is 1.5.
+	mostSlower = 5
+	smallest   = 128 << 20 // of memory, for a server that is only there to be flooded
+)
+
+// requestFlood floods from one address on kept connections, and holds the
+// patience of others against quiet phases in between. Since the flooder is on
+// this machine too, it also floods another server for comparison.
+func requestFlood(rounds int) func(context.Context, *scene) {
+	return func(ctx context.Context, s *scene) {
+		elsewhere, err := start(s.cmd.Path, smallest, nil)
+		if err != nil {
+			s.fail("a second server: %v", err)
+			return
+		}
+		defer elsewhere.quit()
+		goods, leave := s.crowdOfGood(ctx, others)
+		defer leave()
+		var quiet, here, there phases
+		for range rounds {
+			quiet.add(during(ctx, goods, func() { pause(ctx, phase) }), 0, 0)
+			here.add(s.loud(ctx, s, goods))
+			there.add(s.loud(ctx, &scene{target: elsewhere}, goods))
+		}
+		s.note("%d answered, %d refused", here.answered, here.refused)
+		s.note("others' p50 / p99: quiet %s, flooded %s, while another server is flooded %s", &quiet, &here, &there)
+		s.note("p99 × %.2f of quiet, × %.2f of the other's flood", here.ratio(&quiet), here.ratio(&there))
+		if r := here.ratio(&quiet); r > mostSlower {
+			s.fail("others' p99 is %.1f times the quiet one, want at most %d", r, mostSlower)
+		}
+	}
+}
+
+// phases are what good clients saw in the phases of one kind.
+type phases struct {
+	p50, p99          []time.Duration
+	answered, refused int64
+}
+
+func (p *phases) add(times []time.Duration, answered, refused int64) {
+	p.p50 = append(p.p50, percentile(times, 0.5))
+	p.p99 = append(p.p99, percentile(times, 0.99))
+	p.answered += answered
+	p.refused += refused
+}
+
+// String is the middle phase's.
+func (p *phases) String() string {
+	return milliseconds(percentile(p.p50, 0.5)) + " / " + milliseconds(percentile(p.p99, 0.5))
+}
+
+// ratio is that of the middle phases' p99.
+func (p *phases) ratio(to *phases) float64 {
+	return float64(percentile(p.p99, 0.5)) / float64(max(percentile(to.p99, 0.5), 1))
+}
+
+// loud is a phase with a flood. It counts from when the flooder's connections
+// are made: their handshakes take this machine's cores on both sides.
+func (s *scene) loud(ctx context.Context, flooded *scene, goods []*good) (times []time.Duration, answered, refused int64) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		answered, refused = flooded.floodRequests(ctx)
+	}()
+	pause(ctx, 500*time.Millisecond)
+	times = during(ctx, goods, func() { pause(ctx, phase) })
+	stop()
+	<-done
+	return times, answered, refused
+}
+
+// crowdOfGood lets good clients live until leave is called.
+func (s *scene) crowdOfGood(ctx context.Context, n int) (goods []*good, leave func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for i := range n {
+		g := newGood(s, fmt.Sprint("other", i), fmt.Sprintf("127.201.0.%d", 1+i))
+		goods = append(goods, g)
+		wg.Go(func() { g.live(ctx) })
+	}
+	pause(ctx, phase) // connections are made
+	return goods, func() {
+		cancel()
+		wg.Wait()
+		for _, g := range goods {
+			if g.failed > 0 {
+				s.fail("%d messages of others failed: %v", g.failed, g.why)
+			}
+		}
+	}
+}
+
+// during returns how long the messages of good clients took while f ran.
+func during(ctx context.Context, goods []*good, f func()) (times []time.Duration) {
+	pause(ctx, 100*time.Millisecond) // what was under way before is of no interest
+	for _, g := range goods {
+		g.take()
+	}
+	f()
+	for _, g := range goods {
+		times = append(times, g.take()...)
+	}
+	return times
+}
+
+// floodRequests asks on many connections of one address, each as fast as it is
+// answered, until ctx ends.
+func (s *scene) floodRequests(ctx context.Context) (answered, refused int64) {
+	var ok, no atomic.Int64
+	request := head("GET", "/inbox?wait=0", "flooder") + "\r\n"
+	each(floodConns, floodConns, func(i int) {
+		for ctx.Err() == nil {
+			c, err := s.dial(ctx, stranger(0), "http/1.1")
+			if err != nil {
+				continue
+			}
+			l := newLine(c)
+			for goesOn := true; goesOn && ctx.Err() == nil; {
+				var status int
+				if status, goesOn, err = l.ask(request); err != nil {
+					break
+				}
+				if status == http.StatusTooManyRequests {
+					no.Add(1)
+				} else {
+					ok.Add(1)
+				}
+			}
+			c.Close()
+		}
+	})
+	return ok.Load(), no.Load()
+}
+
+// crowd is as many addresses as a botnet has, seen through a proxy: half of
+// them IPv6, each with a name of its own.
+func crowd(n int) func(context.Context, *scene) {
+	return func(ctx context.Context, s *scene) {
+		began := time.Now()
+		before := s.proc.cpu()
+		proxy := s.http("127.0.0.1")
+		defer proxy.CloseIdleConnections()
+		var statuses sync.Map
+		each(n, 16, func(i int) {
+			c := &e2e.Client{Server: s.url(), Name: fmt.Sprint("bot", i), Password: "x", HTTP: proxy}
+			for range 2 {
+				got, err := status(ctx, c, "GET", "?wait=0", nil, "X-Forwarded-For", forwarded(i))
+				if err != nil {
+					s.fail("address %d: %v", i, err)
+					return
+				}
+				count, _ := statuses.LoadOrStore(got, new(atomic.Int64))
+				count.(*atomic.Int64).Add(1)
+			}
+		})
+		s.note("%d addresses, %s in %.1f s, %d ms of CPU", n, counts(&statuses), time.Since(began).Seconds(), 10*(s.proc.cpu()-before))
+	}
+}
+
+// forwarded is an address of the world outside, every other one of IPv6 with a
+// /48 of its own.
+func forwarded(i int) string {
+	if i%2 == 0 {
+		return fmt.Sprintf("11.%d.%d.%d", i>>16&255, i>>8&255, i&255)
+	}
+	return fmt.Sprintf("2001:%x:%x::1", 0x1000+i>>16, i&0xffff)
+}
+
+// counts writes how often each status came.
+func counts(statuses *sync.Map) string {
+	text := ""
+	for status := range 600 {
+		if n, ok := statuses.Load(status); ok {
+			text += fmt.Sprintf("%d × %d ", n.(*atomic.Int64).Load(), status)
+		}
+	}
+	return text[:max(0, len(text)-1)]
+}

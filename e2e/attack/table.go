@@ -1,0 +1,24 @@
+package attack
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// printTable writes what all attacks did, as a table of Markdown.
+func printTable(w io.Writer, outcomes []outcome) {
+	fmt.Fprintln(w, "| attack | figures | good client p50 / p99 | RSS before, peak (limit), after | took | settled | threads | log |")
+	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- |")
+	for _, o := range outcomes {
+		fmt.Fprintf(w, "| %s | %s | %s / %s | %d, %d (%d), %d MiB | %.1f s | %.1f s | %d | %d KiB |\n",
+			o.name, strings.Join(o.figures, "; "),
+			milliseconds(percentile(o.good, 0.5)), milliseconds(percentile(o.good, 0.99)),
+			o.before>>20, o.peak>>20, o.memory>>20, o.after>>20, o.took.Seconds(), o.settled.Seconds(), o.threads, (o.logged+1023)>>10)
+	}
+}
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
+}

@@ -1,0 +1,49 @@
+/** What a call costs the server in requests: docs/security.md counts on it. */
+
+import assert from 'node:assert/strict';
+import {after, before, test} from 'node:test';
+import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
+import {Server} from '../lib/server.js';
+
+/** Of both sides together, with their pages, until a picture is seen. */
+const mostRequests = 80;
+
+/** @type {Server} */
+let server;
+/** @type {import('../lib/browser.js').Browser} */
+let browser;
+
+before(async () => {
+  if (skip) return;
+  server = new Server();
+  await server.start();
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.remove();
+});
+
+test('a call takes few requests', {skip}, async t => {
+  const [ann, ben] = await Promise.all([Device.make(browser, server.origin), Device.make(browser, server.origin)]);
+  /** @type {Record<string, number>} */
+  const counted = {pages: 0, messages: 0, polls: 0};
+  for (const device of [ann, ben]) {
+    device.context.on('request', request => {
+      const mailbox = new URL(request.url()).pathname === '/inbox';
+      counted[!mailbox ? 'pages' : request.method() === 'POST' ? 'messages' : 'polls']++;
+    });
+  }
+  const screen = await ann.open('/receive.html');
+  const camera = await ben.open(await sharedLink(screen));
+  await waitForTitle(camera, 'The other screen is waiting');
+  await pressStart(camera);
+  await waitForPicture(screen);
+  t.diagnostic(`requests of one call: ${JSON.stringify(counted)}`);
+  const all = Object.values(counted).reduce((a, b) => a + b);
+  assert.ok(counted.messages > 0 && counted.polls > 0, 'a call goes through the mailboxes');
+  assert.ok(all <= mostRequests, `a call takes ${all} requests, want at most ${mostRequests}`);
+  await ann.close();
+  await ben.close();
+});
