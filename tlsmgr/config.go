@@ -100,7 +100,7 @@ func usage(format string, a ...any) error {
 }
 
 func check(c Config) (*settings, error) {
-	s := &settings{Config: c, public: !c.ACME.Staging}
+	s := &settings{Config: c, public: !c.ACME.Staging && c.ACME.CA.URL != LetsEncryptStaging}
 	for _, step := range []func() error{s.checkEngine, s.checkConsent, s.checkDoors, s.checkAuthorities, s.checkNames} {
 		if err := step(); err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package tlsmgr
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,7 +100,7 @@ func (f *files) readLocked(speak bool) {
 	switch {
 	case err != nil && (speak || news):
 		f.log.Warn("the new certificate is not usable, the old one stays", "err", err)
-	case err == nil && !sameLeaf(cert, f.current.Load()):
+	case err == nil && !samePair(cert, f.current.Load()):
 		f.current.Store(cert)
 		f.log.Info("certificate replaced", "source", "file", "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
 	}
@@ -130,8 +132,11 @@ func stampOf(path string) fileStamp {
 	return fileStamp{info.ModTime().UTC().Round(0), info.Size(), inode(info)}
 }
 
-// sameLeaf is false for a certificate that replaces none.
-func sameLeaf(a, b *tls.Certificate) bool { return b != nil && a.Leaf.Equal(b.Leaf) }
+// samePair compares whole chains: a chain that was incomplete is mended by one
+// with the same leaf. It is false for a certificate that replaces none.
+func samePair(a, b *tls.Certificate) bool {
+	return b != nil && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
+}
 
 // loadPair reads a chain and its key. It returns an error unless a client
 // could accept them now; one that is whole, but not in time, comes with it.

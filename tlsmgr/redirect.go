@@ -20,6 +20,10 @@ func Redirect(domains []string, httpsPort int) http.Handler {
 			http.Error(w, "no certificate is being ordered with this token", http.StatusNotFound)
 			return
 		}
+		if r.URL.Opaque != "" || !strings.HasPrefix(r.URL.Path, "/") {
+			http.Error(w, "the request names no path of this host", http.StatusBadRequest)
+			return
+		}
 		reading := r.Method == http.MethodGet || r.Method == http.MethodHead
 		if !reading || r.URL.Path == "/inbox" || r.URL.Path == "/ice" {
 			w.Header().Set("Connection", "close")

@@ -175,12 +175,20 @@ func (t *task) set(do func(*taskState)) {
 func (v *supervisor) look(ctx context.Context, t *task) (damaged bool) {
 	s, err := v.engine.load(ctx, t.name)
 	v.unread(t, err)
-	if s != nil && !sameLeaf(s.Certificate, v.leafOf(t)) {
+	if s != nil && v.takesUp(t, s) {
 		t.set(func(st *taskState) { st.stored = s })
 		v.chain.setACME(t.name, s.Certificate)
 		v.log.Info("certificate taken up", "name", t.name, "issuer", s.Leaf.Issuer.CommonName, "notAfter", s.Leaf.NotAfter)
 	}
 	return errors.Is(err, errDamaged) && s == nil
+}
+
+// takesUp is whether what is stored should serve: not if it serves already, is
+// for another name, or has ended while what serves has not.
+func (v *supervisor) takesUp(t *task, s *stored) bool {
+	now, old := time.Now(), v.leafOf(t)
+	return !samePair(s.Certificate, old) && covers(s.Leaf, t.name) &&
+		(old == nil || inForce(s.Certificate, now) || !inForce(old, now))
 }
 
 // unread speaks once of a store that cannot be read.

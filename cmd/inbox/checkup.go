@@ -106,7 +106,10 @@ func renewTest(ctx context.Context, c *config) error {
 	}
 	defer d.close()
 	config := c.certificateSource(dir, d, quiet)
-	config.ACME.Staging = config.ACME.CA.URL == ""
+	config.ACME.Second = tlsmgr.Authority{} // an order there would be a real one
+	if url := config.ACME.CA.URL; url == "" || url == tlsmgr.LetsEncrypt {
+		config.ACME.CA, config.ACME.Staging = tlsmgr.Authority{}, true
+	}
 	config.ACME.StagingFirst = false
 	source, err := tlsmgr.New(config)
 	if err != nil {

@@ -42,7 +42,7 @@ func attacks(long bool) []attack {
 	// The first measures times. After it come those whose memory takes longest to
 	// come back.
 	return []attack{
-		{name: "request flood, one address", run: requestFlood(4 * int(seconds))},
+		{name: "request flood, one address", limit: 3 * time.Minute, run: requestFlood(4 * int(seconds))},
 		{name: "small answers never read", run: unreadAnswers},
 		{name: "bodies that nobody reads", run: unwantedBodies},
 		{name: "connections left with open requests", run: abandoned(5 * seconds * time.Second)},
