@@ -98,7 +98,7 @@ export class Device {
 }
 
 /** Runs in the page: keeps its peer connections where framesDecoded can ask them. */
-function rememberConnections() {
+export function rememberConnections() {
   const w = /** @type {any} */ (window);
   w.connections = [];
   const Original = w.RTCPeerConnection;
@@ -156,7 +156,7 @@ export async function waitForPicture(page, timeout = 20_000) {
 }
 
 /** Runs in the page. */
-async function decoded() {
+export async function decoded() {
   const connection = /** @type {any} */ (window).connections.at(-1);
   if (!connection) return {frames: 0, connection: 'none'};
   let frames = 0;

@@ -1,0 +1,76 @@
+/** The same calls in Firefox, and between Firefox and Chromium. */
+
+import assert from 'node:assert/strict';
+import {after, before, test} from 'node:test';
+import * as chromium from '../lib/browser.js';
+import * as firefox from '../lib/firefox.js';
+import {Server} from '../lib/server.js';
+
+const skip = firefox.skip || chromium.skip;
+
+/** @type {Server} */
+let server;
+/** @type {firefox.Browser} */
+let fox;
+/** @type {chromium.Browser} */
+let chrome;
+/** @type {string[]} what Firefox complains of */
+let faults = [];
+
+before(async () => {
+  if (skip) return;
+  server = new Server();
+  await server.start();
+  [fox, chrome] = await Promise.all([firefox.launch(), chromium.launch()]);
+});
+
+after(async () => {
+  await Promise.all([fox?.close(), chrome?.close()]);
+  await server?.remove();
+});
+
+test('a call in Firefox, and again after either page was reloaded', {skip}, async () => {
+  faults = [];
+  const camera = await firefox.open(fox, server.origin + '/send.html', faults);
+  const screen = await firefox.open(fox, await firefox.sharedLink(camera), faults);
+  await firefox.waitForTitle(screen, 'The camera’s page is open');
+  await firefox.pressStart(camera);
+  await firefox.waitForTitle(camera, 'Connected');
+  await firefox.waitForPicture(screen);
+  await screen.reload();
+  await firefox.waitForPicture(screen);
+  await camera.bringToFront();
+  await camera.reload();
+  await firefox.waitForTitle(screen, 'The camera’s page is open');
+  await firefox.pressStart(camera);
+  await firefox.waitForTitle(camera, 'Connected');
+  await firefox.waitForPicture(screen);
+  await Promise.all([camera.close(), screen.close()]);
+  assert.deepEqual(faults, []);
+});
+
+test('from Firefox to Chromium', {skip}, async () => {
+  faults = [];
+  const ann = await chromium.Device.make(chrome, server.origin);
+  const screen = await ann.open('/receive.html');
+  const camera = await firefox.open(fox, await chromium.sharedLink(screen), faults);
+  await firefox.waitForTitle(camera, 'The other screen is waiting');
+  await firefox.pressStart(camera);
+  await chromium.waitForPicture(screen);
+  await camera.close();
+  await ann.close();
+  assert.deepEqual(faults, []);
+});
+
+test('from Chromium to Firefox', {skip}, async () => {
+  faults = [];
+  const ann = await chromium.Device.make(chrome, server.origin);
+  const camera = await ann.open('/send.html');
+  const screen = await firefox.open(fox, await chromium.sharedLink(camera), faults);
+  await chromium.waitForTitle(camera, 'The other screen is waiting');
+  await chromium.pressStart(camera);
+  await firefox.waitForPicture(screen);
+  await screen.close();
+  await ann.close();
+  assert.deepEqual(faults, []);
+});

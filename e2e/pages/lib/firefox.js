@@ -1,0 +1,90 @@
+/**
+ * Firefox with a fake camera, driven over WebDriver BiDi, which Debian's own
+ * Firefox speaks; Playwright wants one that it has changed itself.
+ */
+
+import assert from 'node:assert/strict';
+import {existsSync} from 'node:fs';
+import puppeteer from 'puppeteer-core';
+import {decoded, rememberConnections} from './browser.js';
+
+const executablePath = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
+
+const extraPrefsFirefox = {
+  'media.navigator.streams.fake': true,
+  'media.navigator.permission.disabled': true,
+  'media.autoplay.default': 0,
+  // Where loopback is the only interface, ICE needs both of these.
+  'media.peerconnection.ice.loopback': true,
+  'media.peerconnection.ice.obfuscate_host_addresses': false,
+};
+
+/** Why tests in Firefox cannot run here, or false. In CI they have to run. */
+export const skip = existsSync(executablePath) || process.env.CI ? false :
+  `there is no Firefox at ${executablePath}: install it, or set FIREFOX`;
+
+export function launch() {
+  return puppeteer.launch({browser: 'firefox', executablePath, headless: true, acceptInsecureCerts: true, extraPrefsFirefox});
+}
+
+/**
+ * @typedef {import('puppeteer-core').Page} Page
+ * @typedef {import('puppeteer-core').Browser} Browser
+ */
+
+/**
+ * Opens a page; its errors are added to faults.
+ * @param {Browser} browser
+ * @param {string} url
+ * @param {string[]} faults
+ */
+export async function open(browser, url, faults) {
+  const page = await browser.newPage();
+  page.on('console', message => { if (message.type() === 'error') faults.push(message.text()); });
+  page.on('pageerror', error => faults.push(String(error)));
+  await page.evaluateOnNewDocument(rememberConnections);
+  await page.goto(url);
+  return page;
+}
+
+/** @param {Page} page */
+export async function sharedLink(page) {
+  const link = await page.waitForFunction(() => /** @type {any} */ (document.querySelector('.share-link'))?.value);
+  return /** @type {Promise<string>} */ (link.jsonValue());
+}
+
+/**
+ * Presses start. Firefox hands out no camera to a page in the background.
+ * @param {Page} page
+ */
+export async function pressStart(page) {
+  await page.bringToFront();
+  await page.locator('button ::-p-text(Start)').click();
+}
+
+/**
+ * @param {Page} page
+ * @param {string} title
+ */
+export async function waitForTitle(page, title) {
+  await page.waitForFunction(want => document.querySelector('.status-title')?.textContent?.includes(want), {timeout: 15_000}, title)
+    .catch(async () => assert.fail(`the notice is «${await page.$eval('.status-title', e => e.textContent)}», want «${title}»`));
+}
+
+/**
+ * Waits until the picture of a page's newest connection moves, as
+ * waitForPicture in browser.js does.
+ * @param {Page} page
+ */
+export async function waitForPicture(page) {
+  await page.bringToFront();
+  let first = NaN;
+  let last = {frames: 0, connection: ''};
+  for (const end = Date.now() + 30_000; Date.now() < end;) {
+    last = await page.evaluate(decoded);
+    if (last.connection === 'connected' && Number.isNaN(first) && last.frames > 0) first = last.frames;
+    if (last.frames > first + 5) return;
+    await new Promise(resolve => setTimeout(resolve, 100));
+  }
+  assert.fail(`no moving picture: ${JSON.stringify(last)}`);
+}
