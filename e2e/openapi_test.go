@@ -206,9 +206,14 @@ func provokeStopping(t *testing.T, doc *document) {
 // the handler sees the request.
 func provokeProgram(t *testing.T, doc *document) {
 	server := "http://" + startInbox(t, "-https=false", "-max-header-size", "4096").Addr
-	if got, want := doc.ask(t, server, "GET /healthz"), "GET /healthz 200"; got != want {
-		t.Errorf("got %s, want %s", got, want)
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if got, want := doc.ask(t, server, "GET "+path), "GET "+path+" 200"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
+	// Only a part that is away brings this about from outside: a server that
+	// stops takes no new request. The program's own test has it.
+	doc.see("GET /readyz 503")
 	for _, operation := range doc.operations() {
 		got := doc.ask(t, server, operation+"\nX-Large: "+strings.Repeat("x", 5000))
 		if want := operation + " 431"; got != want {

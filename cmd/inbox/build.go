@@ -32,6 +32,7 @@ type house struct {
 	// tooLarge counts headers beyond -max-header-size.
 	tooLarge atomic.Int64
 	plain    *http.Server // on port 80; nil without -domain
+	health   health
 }
 
 // build makes the rooms in order, from the innermost.
@@ -162,7 +163,7 @@ func isPages(dir string) bool {
 	return err != nil
 }
 
-// route finds the room for a path. There are three: a table would cost more.
+// route finds the room for a path. There are few: a table would cost more.
 func (h *house) route(pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -170,6 +171,8 @@ func (h *house) route(pages http.Handler) http.Handler {
 			h.handler.ServeHTTP(w, r)
 		case "/healthz":
 			healthz(w, r)
+		case "/readyz":
+			h.health.readyz(w, r)
 		default:
 			pages.ServeHTTP(w, r)
 		}
@@ -224,9 +227,6 @@ func (h *house) buildServer(pages http.Handler) {
 	}
 	h.server.RegisterOnShutdown(h.handler.EndPolls)
 }
-
-// isHealth exempts what asks for the server by its address.
-func isHealth(r *http.Request) bool { return r.URL.Path == "/healthz" }
 
 // buildPlain makes the server on port 80. The authority's challenges cost no
 // token; everything else does.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -66,17 +65,4 @@ func headerSize(r *http.Request) int64 {
 		}
 	}
 	return int64(n + end)
-}
-
-// healthz says that the server serves, and nothing more.
-func healthz(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET is for this path", http.StatusMethodNotAllowed)
-		return
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	io.WriteString(w, "ok\n")
 }

@@ -75,7 +75,7 @@ func (l *limits) sweep(now time.Time) {
 // the server while somebody floods it from the same address.
 func freeRequest(w *who) func(*http.Request) bool {
 	return func(r *http.Request) bool {
-		return r.URL.Path == "/healthz" && w.addr(r).IsLoopback()
+		return isHealth(r) && w.addr(r).IsLoopback()
 	}
 }
 

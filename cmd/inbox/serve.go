@@ -57,6 +57,7 @@ func (h *house) live(ctx context.Context) error {
 	if h.plain != nil {
 		background.Go(func() { failed <- h.plain.Serve(plain) })
 	}
+	h.health.serving.Store(true)
 	select {
 	case err := <-failed:
 		h.server.Close()
@@ -93,6 +94,7 @@ func (h *house) closePlain() {
 // stop ends the polls, which answer 204, and gives posts their time. The
 // context is a new one: the server's own is already over, and would wait for nobody.
 func (h *house) stop() {
+	h.health.serving.Store(false)
 	h.log.Info("stopping")
 	ctx, cancel := context.WithTimeout(context.Background(), h.times.stop)
 	defer cancel()
