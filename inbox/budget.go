@@ -176,12 +176,14 @@ func (m *Memory) charge(n *node) error {
 		m.payers.refund(a, holding{bytes: n.size()})
 		return ErrStoreFull
 	}
+	m.messages.Add(1)
 	n.payer, n.Payer = a, Payer{} // two strings less for as long as it is queued
 	return nil
 }
 
 func (m *Memory) refund(n *node) {
 	m.bytes.Add(-n.size())
+	m.messages.Add(-1)
 	m.payers.refund(n.payer, holding{bytes: n.size()})
 }
 

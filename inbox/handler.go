@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,6 +40,10 @@ type Config struct {
 	// Payer names whose budget a request counts against, the same for the same
 	// client. Nil counts against nobody's.
 	Payer func(*http.Request) Payer
+	// Held hears how long a request waited for a message or a recipient, with
+	// the writer that ServeHTTP was given, before its answer is written. Nil:
+	// nobody does.
+	Held func(http.ResponseWriter, time.Duration)
 	// Guard limits guessing. Nil limits nothing.
 	Guard Guard
 	// Logger gets what the operator should see: failures of the store. Nil
@@ -58,11 +63,13 @@ type Handler struct {
 	iceAuth  bool
 	alive    func(*http.Request) bool
 	payer    func(*http.Request) Payer
+	held     func(http.ResponseWriter, time.Duration)
 	guard    Guard
 	log      *slog.Logger
 	hands    hands
 	polls    polls
 	refusals refusals
+	done     struct{ plain, kept, putBack atomic.Int64 }
 	stop     context.Context // ends when polls are to end
 	endPolls context.CancelCauseFunc
 }
@@ -89,7 +96,7 @@ func NewHandler(cfg Config) *Handler {
 	h := &Handler{
 		store: cfg.Store, keys: newKeyring(cfg.Secret), origins: newOrigins(cfg.AnyOrigin, cfg.Origins),
 		wait: cfg.PollTimeout, write: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
-		alive: cfg.Alive, payer: cfg.Payer, guard: cfg.Guard, log: cfg.Logger,
+		alive: cfg.Alive, payer: cfg.Payer, held: cfg.Held, guard: cfg.Guard, log: cfg.Logger,
 	}
 	h.ice, h.iceAuth = encodeICE(cfg.ICEServers)
 	h.hands.init(cfg.MaxBytesInHand)
@@ -114,6 +121,22 @@ func NewHandler(cfg Config) *Handler {
 // Refusals returns how often requests were refused since the handler was made,
 // by the last part of the problem's type, as in "inbox-full".
 func (h *Handler) Refusals() map[string]int64 { return h.refusals.counts() }
+
+// Deliveries counts what became of messages that were handed out.
+type Deliveries struct {
+	// Plain were written to a receiver that was still there, and forgotten.
+	Plain int64
+	// Kept were written to a receiver that acknowledges, and are kept until it
+	// does. One that asks twice counts twice.
+	Kept int64
+	// PutBack were not written, for the receiver was gone, and are first again.
+	PutBack int64
+}
+
+// Deliveries returns the counts since the handler was made.
+func (h *Handler) Deliveries() Deliveries {
+	return Deliveries{h.done.plain.Load(), h.done.kept.Load(), h.done.putBack.Load()}
+}
 
 // EndPolls ends the held polls, and those still to come, with 204 and
 // Retry-After. Posts go on. A server calls it when it begins to shut down.
@@ -204,6 +227,7 @@ func (h *Handler) knock(w http.ResponseWriter, r *http.Request, q query, m Messa
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(h.stop, func() { cancel(errStopping) })()
+	defer h.hold(w)()
 	err := h.store.Put(ctx, q.to, m, q.wait)
 	if err != nil && context.Cause(ctx) == errStopping {
 		return errStopping
@@ -235,7 +259,7 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return endPoll(w, err)
 	}
-	m, err := h.next(r.Context(), p, claim, q.after, wait)
+	m, err := h.next(r.Context(), w, p, claim, q.after, wait)
 	if err != nil {
 		return endPoll(w, err)
 	}
@@ -248,18 +272,29 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 }
 
 // next is Store.Next for a poll: what ends the poll ends the wait.
-func (h *Handler) next(ctx context.Context, p *poll, c Claim, ack uint64, wait time.Duration) (Message, error) {
+func (h *Handler) next(ctx context.Context, w http.ResponseWriter, p *poll, c Claim, ack uint64, wait time.Duration) (Message, error) {
 	m, err := h.store.Next(ctx, c, ack, 0)
 	if wait > 0 && errors.Is(err, ErrEmpty) {
 		if ctx, err = h.polls.wait(ctx, p); err != nil {
 			return m, err
 		}
+		waited := h.hold(w)
 		m, err = h.store.Next(ctx, c, 0, wait)
+		waited()
 	}
 	if why := h.polls.over(p); why != nil {
 		return m, why
 	}
 	return m, err
+}
+
+// hold begins a wait, which the function that it returns ends.
+func (h *Handler) hold(w http.ResponseWriter) func() {
+	if h.held == nil {
+		return func() {}
+	}
+	began := time.Now()
+	return func() { h.held(w, time.Since(began)) }
 }
 
 // endPoll answers a poll that brought no message, with the reason when there
@@ -283,6 +318,7 @@ func endPoll(w http.ResponseWriter, err error) error {
 // to a connection that is still there.
 func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, c Claim, m Message, acknowledged bool) error {
 	if !acknowledged && !h.alive(r) {
+		h.done.putBack.Add(1)
 		panic(http.ErrAbortHandler)
 	}
 	if len(m.Body) > bodyStart {
@@ -304,14 +340,19 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, c Claim, m Mes
 	header["X-Message-Id"] = fields[3:4:4]
 	_, err := w.Write(m.Body)
 	if acknowledged {
+		if err == nil {
+			h.done.kept.Add(1)
+		}
 		return nil
 	}
 	if err == nil {
 		err = http.NewResponseController(w).Flush()
 	}
 	if err != nil {
+		h.done.putBack.Add(1)
 		panic(http.ErrAbortHandler)
 	}
+	h.done.plain.Add(1)
 	err = h.store.Discard(context.WithoutCancel(r.Context()), c, m.ID)
 	if err != nil && !errors.Is(err, ErrClaimOver) {
 		h.log.Error("discard a delivered message", "err", err)

@@ -31,6 +31,7 @@ type Memory struct {
 	seed      maphash.Seed
 	inboxes   atomic.Int64
 	bytes     atomic.Int64
+	messages  atomic.Int64
 	payers    payers
 	reclaimed atomic.Int64 // when reclaim last ran
 	shards    [shardCount]shard
@@ -51,13 +52,15 @@ func NewMemory(limits Limits) *Memory {
 // Stats is what a [Memory] holds at one moment, expired mailboxes that were
 // not freed yet included.
 type Stats struct {
-	Inboxes     int64
-	QueuedBytes int64
+	Inboxes int64
+	// Messages that wait to be read, or for their recipient, and what they
+	// count for in the budgets.
+	Queued, QueuedBytes int64
 }
 
 // Stats counts without locking anything.
 func (m *Memory) Stats() Stats {
-	return Stats{Inboxes: m.inboxes.Load(), QueuedBytes: m.bytes.Load()}
+	return Stats{Inboxes: m.inboxes.Load(), Queued: m.messages.Load(), QueuedBytes: m.bytes.Load()}
 }
 
 func (m *Memory) shard(name string) *shard {

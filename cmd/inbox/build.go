@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"inbox/inbox"
 	"inbox/public"
@@ -33,6 +34,9 @@ type house struct {
 	tooLarge atomic.Int64
 	plain    *http.Server // on port 80; nil without -domain
 	health   health
+	meter    *meter // nil when nobody reads it
+	// handshakes are those of the main listener.
+	handshakes handshakes
 }
 
 // build makes the rooms in order, from the innermost.
@@ -44,6 +48,7 @@ func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 	if len(c.unknown) > 0 {
 		h.log.Debug("variables that are no option", "names", c.unknown)
 	}
+	h.buildMeter()
 	dir := stateDir(c, p.environ, h.log)
 	if err := h.buildMailboxes(dir); err != nil {
 		return nil, err
@@ -60,6 +65,17 @@ func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 	return h, nil
 }
 
+// buildMeter makes the meter for whoever reads it: the metrics, or the log.
+func (h *house) buildMeter() {
+	var log *slog.Logger
+	if h.log.Enabled(context.Background(), slog.LevelDebug) {
+		log = h.log
+	}
+	if log != nil || h.doors.metrics != nil {
+		h.meter = newMeter(log, h.who.addr)
+	}
+}
+
 func (h *house) buildMailboxes(dir string) error {
 	key, err := secret(dir)
 	if err != nil {
@@ -74,7 +90,12 @@ func (h *house) buildMailboxes(dir string) error {
 		MaxInboxesPerPayer:     int(c.maxInboxesPerIP),
 		MaxQueuedBytesPerPayer: c.maxQueuedBytesPerIP,
 	})
+	var held func(http.ResponseWriter, time.Duration)
+	if h.meter != nil {
+		held = h.meter.held
+	}
 	h.handler = inbox.NewHandler(inbox.Config{
+		Held:         held,
 		Store:        h.store,
 		Secret:       key,
 		PollTimeout:  c.poll,
@@ -202,8 +223,8 @@ func (h *house) buildServer(pages http.Handler) {
 		idle = min(idle, idleTLS)
 		chain = lingerHTTP2(idle, chain)
 	}
-	if h.log.Enabled(context.Background(), slog.LevelDebug) {
-		chain = logRequests(h.log, chain)
+	if h.meter != nil {
+		chain = h.meter.handler(routeOf, chain)
 	}
 	h.server = &http.Server{
 		Handler:           chain,
@@ -235,8 +256,12 @@ func (h *house) buildPlain() {
 		return
 	}
 	redirect := tlsmgr.Redirect(h.cfg.domains, portOf(h.doors.main))
+	chain := limitBody(h.times.body, h.source.HTTPHandler(h.limits.requests.Handler(redirect)))
+	if h.meter != nil {
+		chain = h.meter.handler(func(*http.Request) route { return routePlain }, chain)
+	}
 	h.plain = &http.Server{
-		Handler:           limitBody(h.times.body, h.source.HTTPHandler(h.limits.requests.Handler(redirect))),
+		Handler:           chain,
 		ConnContext:       withPeer,
 		ErrorLog:          h.noise.logger(),
 		ReadHeaderTimeout: h.times.header,

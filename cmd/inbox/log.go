@@ -5,12 +5,10 @@ import (
 	"io"
 	"log"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"regexp"
 	"strings"
 	"sync/atomic"
-	"time"
 )
 
 func newLogger(c *config, w io.Writer) *slog.Logger {
@@ -26,6 +24,9 @@ func newLogger(c *config, w io.Writer) *slog.Logger {
 type serverLog struct {
 	log   *slog.Logger
 	noise atomic.Int64
+	// Of the noise, handshakes that failed, and all else.
+	failed [len(failures)]atomic.Int64
+	odd    atomic.Int64
 }
 
 func (s *serverLog) logger() *log.Logger { return log.New(s, "", 0) }
@@ -35,16 +36,24 @@ func (s *serverLog) Write(line []byte) (int, error) {
 	level := slog.LevelError
 	if isNoise(text) {
 		s.noise.Add(1)
+		if strings.HasPrefix(text, handshakeError) {
+			s.failed[failureOf(text)].Add(1)
+		} else {
+			s.odd.Add(1)
+		}
 		level = slog.LevelDebug
 	}
 	s.log.Log(context.Background(), level, "net/http", "err", text)
 	return len(line), nil
 }
 
+// handshakeError begins what net/http logs of a TLS handshake that failed.
+const handshakeError = "http: TLS handshake error"
+
 // isNoise is true for what a stranger can cause with a few odd bytes. A panic
 // is always ours.
 func isNoise(text string) bool {
-	return strings.HasPrefix(text, "http: TLS handshake error") ||
+	return strings.HasPrefix(text, handshakeError) ||
 		strings.HasPrefix(text, "http: URL query contains semicolon") ||
 		strings.HasPrefix(text, "timeout waiting for ") || // a PING or SETTINGS of HTTP/2
 		strings.HasPrefix(text, "http2: ") && !strings.HasPrefix(text, "http2: panic")
@@ -76,44 +85,3 @@ func prefixOf(a netip.Addr, bits4, bits6 int) netip.Prefix {
 	p, _ := a.Prefix(bits) // an error only for bits beyond the address
 	return p
 }
-
-// logRequests logs each request when it is over. It costs something, so it is
-// put into the chain only when the level asks for it.
-func logRequests(log *slog.Logger, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		began := time.Now()
-		sw := &statusWriter{w, statusGone}
-		defer func() {
-			log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", sw.status,
-				"dur", time.Since(began), "addr", maskAddress(r.RemoteAddr))
-		}()
-		next.ServeHTTP(sw, r)
-		if sw.status == statusGone {
-			sw.status = http.StatusOK // nothing written is an empty 200
-		}
-	})
-}
-
-// statusGone is logged for a client that went away before its answer: the
-// handler then ends in a panic with http.ErrAbortHandler.
-const statusGone = 499
-
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	w.status = status
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *statusWriter) Write(b []byte) (int, error) {
-	if w.status == statusGone {
-		w.status = http.StatusOK
-	}
-	return w.ResponseWriter.Write(b)
-}
-
-// Unwrap lets http.ResponseController reach the connection.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -75,41 +74,9 @@ func TestLogKeepsSecrets(t *testing.T) {
 			t.Errorf("the log holds %q:\n%s", secret, text)
 		}
 	}
-	for _, wanted := range []string{"method=POST path=/inbox status=200 dur=", "addr=127.0.0.0/24", "path=/inbox status=204", "TLS handshake error", "refusedHandshakes=1"} {
+	for _, wanted := range []string{"method=POST route=/inbox status=200 dur=", "addr=127.0.0.0/24", "route=/inbox status=204", "TLS handshake error", "refusedHandshakes=1"} {
 		if !strings.Contains(text, wanted) {
 			t.Errorf("the log lacks %q:\n%s", wanted, text)
-		}
-	}
-}
-
-func TestRequestsAreLoggedOnlyAtDebug(t *testing.T) {
-	p := start(t)
-	p.claim("alice")
-	if strings.Contains(p.log.String(), "path=/inbox") {
-		t.Errorf("a request is in the log:\n%s", p.log)
-	}
-}
-
-func TestRequestLogKnowsWhoLeft(t *testing.T) {
-	var out bytes.Buffer
-	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	for _, tt := range []struct {
-		handler http.HandlerFunc
-		want    string
-	}{
-		{func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "status=499"},
-		{func(http.ResponseWriter, *http.Request) {}, "status=200"},
-		{func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "x") }, "status=200"},
-		{func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "status=404"},
-		{func(w http.ResponseWriter, _ *http.Request) { http.NewResponseController(w).Flush() }, "status=200"},
-	} {
-		out.Reset()
-		func() {
-			defer func() { recover() }() // net/http's part
-			logRequests(log, tt.handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-		}()
-		if !strings.Contains(out.String(), tt.want) {
-			t.Errorf("logged %q, want %s", out.String(), tt.want)
 		}
 	}
 }

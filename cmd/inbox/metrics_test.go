@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -50,7 +52,7 @@ func TestMetrics(t *testing.T) {
 	for _, want := range []string{
 		"\ninbox_inboxes 2\n", "\ninbox_held_requests 0\n", "\ninbox_connections_accepted_total 1\n",
 		"\ninbox_refused_total{problem=\"no-inbox\"} 1\n", "\ninbox_refused_total{problem=\"unauthorized\"} 1\n",
-		"\ninbox_limited_total{limit=\"passwords\"} 0\n", "\ninbox_certificate_not_after_seconds{name=\"localhost\",source=\"self-signed\"} ",
+		"\ninbox_limited_total{limit=\"passwords\"} 0\n", "\ninbox_certificate_not_after_timestamp_seconds{name=\"localhost\",source=\"self-signed\"} ",
 		"\ngo_goroutines ", "\nprocess_resident_memory_bytes ",
 	} {
 		if !strings.Contains(text, want) {
@@ -70,7 +72,12 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := buildShut(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, times: defaultTimes()})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	h, err := build(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, times: defaultTimes()}, doors{metrics: listener}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,9 @@ func (h *house) live(ctx context.Context) error {
 		background.Go(func() { h.source.Run(inner) })
 		background.Go(func() { h.reload(inner) })
 		background.Go(func() { h.lookFirst(inner) })
-		listener = tls.NewListener(listener, h.source.TLSConfig())
+		config := h.source.TLSConfig()
+		config.VerifyConnection = h.handshakes.count
+		listener = tls.NewListener(listener, config)
 	}
 	if h.doors.metrics != nil {
 		background.Go(func() { h.serveMetrics(inner, h.doors.metrics) })

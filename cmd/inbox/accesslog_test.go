@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestRequestsAreLoggedOnlyAtDebug(t *testing.T) {
+	p := start(t)
+	p.claim("alice")
+	if strings.Contains(p.log.String(), "route=/inbox") {
+		t.Errorf("a request is in the log:\n%s", p.log)
+	}
+}
+
+func TestRequestLogKnowsHowItEnded(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		handler http.HandlerFunc
+		want    string
+	}{
+		{"a client that left", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "status=499"},
+		{"a client that left while it was written to", func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, "x")
+			panic(http.ErrAbortHandler)
+		}, "status=499"},
+		{"a mistake of ours", func(http.ResponseWriter, *http.Request) { panic("boom") }, "status=500"},
+		{"nothing", func(http.ResponseWriter, *http.Request) {}, "status=200"},
+		{"three bytes", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "xyz") }, "status=200 dur=[^ ]+ bytes=3"},
+		{"a file", func(w http.ResponseWriter, _ *http.Request) { io.Copy(w, strings.NewReader("xyz")) }, "status=200 dur=[^ ]+ bytes=3"},
+		{"not found", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "status=404"},
+		{"a hint first", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusEarlyHints)
+			w.WriteHeader(404)
+		}, "status=404"},
+		{"a flush", func(w http.ResponseWriter, _ *http.Request) { http.NewResponseController(w).Flush() }, "status=200"},
+	} {
+		var out bytes.Buffer
+		m := newMeter(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fromAddress("192.0.2.77"))
+		func() {
+			defer func() { recover() }() // net/http's part
+			m.handler(routeOf, tt.handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		}()
+		if !matches(tt.want, out.String()) {
+			t.Errorf("%s: logged %q, want %s", tt.name, out.String(), tt.want)
+		}
+	}
+}
+
+func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }
+
+func fromAddress(text string) func(*http.Request) netip.Addr {
+	addr, _ := netip.ParseAddr(text)
+	return func(*http.Request) netip.Addr { return addr }
+}
+
+// A line holds what was asked for by kind, and nothing that a stranger wrote.
+func TestRequestLogHoldsNothingOfAStranger(t *testing.T) {
+	for _, tt := range []struct{ method, target, addr, want string }{
+		{"GET", "/inbox?wait=secret", "192.0.2.77", "method=GET route=/inbox status=200 dur=DUR bytes=0 addr=192.0.2.0/24"},
+		{"PATCH", "/inbox", "2001:db8:1:2::3", "method=PATCH route=/inbox status=200 dur=DUR bytes=0 addr=2001:db8:1::/48"},
+		{"SECRET", "/secret", "", "method=other route=pages status=200 dur=DUR bytes=0 addr=unknown"},
+	} {
+		var out bytes.Buffer
+		m := newMeter(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fromAddress(tt.addr))
+		r := httptest.NewRequest(tt.method, tt.target, nil)
+		m.write(r, routeOf(r), http.StatusOK, time.Second, 0)
+		if want := strings.Replace(tt.want, "DUR", "1s", 1); !strings.Contains(out.String(), want) || strings.Contains(strings.ToLower(out.String()), "secret") {
+			t.Errorf("logged %q, want %q", out.String(), want)
+		}
+	}
+}
+
+func TestLogAsJSON(t *testing.T) {
+	p := start(t, "-log-format", "json", "-log-level", "debug", "-https=false")
+	p.want(http.StatusOK, "GET", "/healthz", "", "")
+	p.stop()
+	seen := map[string]int{}
+	for line := range strings.Lines(p.log.String()) {
+		var entry struct {
+			Level, Msg, Route string
+			Status            int
+		}
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		seen[entry.Level+" "+entry.Msg]++
+		if entry.Msg == "request" && (entry.Route != "/healthz" || entry.Status != 200) {
+			t.Errorf("got %q, want the request", line)
+		}
+	}
+	for _, once := range []string{"INFO listening", "DEBUG request", "INFO stopping", "INFO stopped"} {
+		if seen[once] != 1 {
+			t.Errorf("%s: got %d lines, want 1\n%s", once, seen[once], p.log)
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// value is a series as the metrics listener shows it; 0 when it does not.
+func (p *program) value(series string) float64 {
+	p.t.Helper()
+	_, text := p.metrics("/metrics", "")
+	for line := range strings.Lines(text) {
+		if rest, found := strings.CutPrefix(line, series+" "); found {
+			n, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			if err != nil {
+				p.t.Fatalf("%s: %v", line, err)
+			}
+			return n
+		}
+	}
+	return 0
+}
+
+func (p *program) wantValues(series map[string]float64) {
+	p.t.Helper()
+	for name, want := range series {
+		if got := p.value(name); got != want {
+			p.t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+}
+
+func TestRequestsAreCounted(t *testing.T) {
+	p := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false")
+	p.claim("alice")
+	p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
+	p.want(http.StatusNotFound, "POST", "/inbox?to=nobody", "bob", "hello")
+	p.want(http.StatusOK, "GET", "/", "", "")
+	p.want(http.StatusNotFound, "GET", "/some/stranger/s/path", "", "")
+	p.want(http.StatusMethodNotAllowed, "PUT", "/inbox", "", "")
+	p.want(http.StatusNoContent, "DELETE", "/inbox", "alice", "")
+	p.wantValues(map[string]float64{
+		`inbox_requests_total{code="204",route="GET /inbox"}`:            1,
+		`inbox_requests_total{code="200",route="POST /inbox"}`:           1,
+		`inbox_requests_total{code="404",route="POST /inbox"}`:           1,
+		`inbox_requests_total{code="404",route="pages"}`:                 1,
+		`inbox_requests_total{code="405",route="/inbox"}`:                1,
+		`inbox_requests_total{code="204",route="DELETE /inbox"}`:         1,
+		`inbox_requests_total{code="500",route="GET /inbox"}`:            0,
+		`inbox_request_duration_seconds_count{route="POST /inbox"}`:      2,
+		`inbox_request_duration_seconds_bucket{route="pages",le="+Inf"}`: 2,
+	})
+	if _, text := p.metrics("/metrics", ""); strings.Contains(text, "stranger") {
+		t.Error("a path is in the metrics")
+	}
+}
+
+// A poll that waits is no slow answer, nor is a knock.
+func TestLatencyLeavesOutTheWait(t *testing.T) {
+	p := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false")
+	for _, ask := range []func() answer{
+		func() answer { return p.ask("GET", "/inbox?wait=1", "alice", "") },
+		func() answer { return p.ask("POST", "/inbox?to=nobody&wait=1", "alice", "hello") },
+	} {
+		began := time.Now()
+		ask()
+		if took := time.Since(began); took < time.Second {
+			t.Fatalf("the request was held for %v, want a second", took)
+		}
+	}
+	for _, route := range []string{"GET /inbox", "POST /inbox"} {
+		if n := p.value(`inbox_request_duration_seconds_count{route="` + route + `"}`); n != 1 {
+			t.Errorf("%s: %v were timed, want 1", route, n)
+		}
+		if sum := p.value(`inbox_request_duration_seconds_sum{route="` + route + `"}`); sum <= 0 || sum > 0.5 {
+			t.Errorf("%s: it took %v s without the wait, want far less than the second", route, sum)
+		}
+	}
+}
+
+// A refusal is held back on purpose, and a client that left was not answered.
+func TestLatencyLeavesOutRefusals(t *testing.T) {
+	m := newMeter(nil, nil)
+	for _, handler := range []http.HandlerFunc{
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) },
+		func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) },
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(999) },
+	} {
+		func() {
+			defer func() { recover() }()
+			m.handler(routeOf, handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/ice", nil))
+		}()
+	}
+	text := exposition(prometheus.CollectorFunc(m.collect))
+	for _, want := range []string{
+		`inbox_requests_total{code="499",route="/ice"} 1`, `inbox_requests_total{code="429",route="/ice"} 1`,
+		`inbox_requests_total{code="599",route="/ice"} 1`, `inbox_request_duration_seconds_count{route="/ice"} 2`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+}
+
+// exposition is what a monitor would read.
+func exposition(c prometheus.Collector) string {
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(c)
+	w := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	return w.Body.String()
+}
+
+// BenchmarkMeter is what a request costs more while somebody reads the metrics.
+func BenchmarkMeter(b *testing.B) {
+	body := []byte("hello")
+	inner := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(body) })
+	for _, row := range []struct {
+		name    string
+		handler http.Handler
+	}{{"without", inner}, {"with", newMeter(nil, nil).handler(routeOf, inner)}} {
+		b.Run(row.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				r := httptest.NewRequest("GET", "/inbox", nil)
+				var w http.ResponseWriter = &discard{}
+				for pb.Next() {
+					row.handler.ServeHTTP(w, r)
+				}
+			})
+		})
+	}
+}
+
+var _ io.ReaderFrom = (*metered)(nil) // else a file is copied by hand

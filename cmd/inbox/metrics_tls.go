@@ -1,0 +1,81 @@
+package main
+
+import (
+	"crypto/tls"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var (
+	descHandshakes = desc("tls_handshakes_total", "TLS handshakes that succeeded; those of an authority's challenges are left out.", "version", "resumed")
+	descFailed     = desc("tls_handshake_errors_total", "TLS handshakes that failed, by a coarse reason. Scanners cause most of them.", "reason")
+	descNoise      = desc("protocol_errors_total", "What made no sense to net/http after the handshake. Scanners cause most of it.")
+)
+
+// handshakes counts those that succeeded: TLS 1.2 and 1.3, anew and resumed.
+type handshakes struct{ done [2][2]atomic.Int64 }
+
+// count is for tls.Config.VerifyConnection, which is called in each handshake,
+// just before it ends. It refuses nobody.
+func (h *handshakes) count(s tls.ConnectionState) error {
+	if s.NegotiatedProtocol == "acme-tls/1" {
+		return nil
+	}
+	version, resumed := 0, 0
+	if s.Version >= tls.VersionTLS13 {
+		version = 1
+	}
+	if s.DidResume {
+		resumed = 1
+	}
+	h.done[version][resumed].Add(1)
+	return nil
+}
+
+func (h *handshakes) collect(to chan<- prometheus.Metric) {
+	for version, name := range []string{"1.2", "1.3"} {
+		for resumed := range h.done[version] {
+			to <- count(descHandshakes, h.done[version][resumed].Load(), name, strconv.FormatBool(resumed == 1))
+		}
+	}
+}
+
+// failures tells the reasons of failed handshakes apart by what net/http logs:
+// it hands the errors to nobody. The first that fits counts. What a client
+// offered is quoted in the text of the first alone.
+var failures = [...]struct {
+	reason string
+	says   []string
+}{
+	{"no-protocol", []string{"unsupported application protocols", "did not request an application protocol"}},
+	{"version", []string{"unsupported versions", "legacy version field", "inappropriate protocol fallback"}},
+	{"no-cipher", []string{"no cipher suite supported", "no key exchanges supported", "peer doesn't support any of the certificate's signature algorithms"}},
+	{"no-certificate", []string{"no certificates configured"}}, // a name that is not ours
+	{"not-tls", []string{"does not look like a TLS handshake", "sent an HTTP request to an HTTPS server"}},
+	{"rejected", []string{"remote error: tls: "}}, // by the client, such as of a self-signed certificate
+	{"timeout", []string{"i/o timeout", "deadline exceeded"}},
+	{"closed", []string{"EOF", "connection reset", "broken pipe", "closed network connection"}},
+	{"other", []string{""}},
+}
+
+// failureOf is an index of failures.
+func failureOf(text string) int {
+	for i, f := range failures {
+		for _, says := range f.says {
+			if strings.Contains(text, says) {
+				return i
+			}
+		}
+	}
+	return len(failures) - 1
+}
+
+func (s *serverLog) collect(to chan<- prometheus.Metric) {
+	for i, f := range failures {
+		to <- count(descFailed, s.failed[i].Load(), f.reason)
+	}
+	to <- count(descNoise, s.odd.Load())
+}

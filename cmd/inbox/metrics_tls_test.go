@@ -1,0 +1,112 @@
+package main
+
+import (
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+)
+
+// shake makes one handshake, reads an answer so that tickets arrive, and returns its error.
+func (p *program) shake(c *tls.Config) error {
+	p.t.Helper()
+	c.InsecureSkipVerify = c.RootCAs == nil
+	conn, err := tls.Dial("tcp", p.addr, c)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	_, err = io.Copy(io.Discard, conn)
+	return err
+}
+
+func TestHandshakesAreCounted(t *testing.T) {
+	p := start(t, "-metrics-bind", "127.0.0.1:0")
+	sessions := tls.NewLRUClientSessionCache(4)
+	for _, c := range []*tls.Config{
+		{ClientSessionCache: sessions}, {ClientSessionCache: sessions}, {MaxVersion: tls.VersionTLS12},
+	} {
+		if err := p.shake(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.wantValues(map[string]float64{
+		`inbox_tls_handshakes_total{resumed="false",version="1.3"}`: 1,
+		`inbox_tls_handshakes_total{resumed="true",version="1.3"}`:  1,
+		`inbox_tls_handshakes_total{resumed="false",version="1.2"}`: 1,
+	})
+}
+
+// What real clients do wrong, as the real server tells it.
+func TestFailedHandshakesAreToldApart(t *testing.T) {
+	patience := defaultTimes()
+	patience.header = 200 * time.Millisecond // for the one that says nothing
+	p := startWith(t, patience, "-metrics-bind", "127.0.0.1:0", "-domain", "a.example", "-acme-agree", "-http-bind=",
+		"-acme-ca", "https://127.0.0.1:1/", "-acme-preflight=false")
+	raw := func(say string) {
+		c, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		io.WriteString(c, say)
+		if say != "" {
+			c.(*net.TCPConn).CloseWrite()
+		}
+		io.Copy(io.Discard, c)
+	}
+	for _, do := range []func(){
+		func() { p.shake(&tls.Config{ServerName: "b.example"}) },
+		func() {
+			p.shake(&tls.Config{ServerName: "a.example", MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10})
+		},
+		func() {
+			p.shake(&tls.Config{ServerName: "a.example", MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}})
+		},
+		func() { p.shake(&tls.Config{ServerName: "a.example", NextProtos: []string{"i/o timeout"}}) },
+		func() { raw("GET / HTTP/1.1\r\n\r\n") },
+		func() { raw("SSH-2.0-scanner\r\n") },
+		func() { raw("\x16\x03") },
+		func() { raw("") },
+	} {
+		do()
+	}
+	for began := time.Now(); p.value(`inbox_tls_handshake_errors_total{reason="timeout"}`) == 0 && time.Since(began) < 10*time.Second; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	p.wantValues(map[string]float64{
+		`inbox_tls_handshake_errors_total{reason="no-certificate"}`: 2, // of a name that is not ours, and of one that has none yet
+		`inbox_tls_handshake_errors_total{reason="version"}`:        1,
+		`inbox_tls_handshake_errors_total{reason="no-protocol"}`:    1,
+		`inbox_tls_handshake_errors_total{reason="not-tls"}`:        2,
+		`inbox_tls_handshake_errors_total{reason="closed"}`:         1,
+		`inbox_tls_handshake_errors_total{reason="timeout"}`:        1,
+		`inbox_tls_handshake_errors_total{reason="other"}`:          0,
+	})
+}
+
+func TestHandshakeReasons(t *testing.T) {
+	for text, want := range map[string]string{
+		"remote error: tls: unknown certificate":                              "rejected",
+		"tls: no cipher suite supported by both client and server":            "no-cipher",
+		"read tcp 192.0.2.0/24->192.0.2.0/24: read: connection reset by peer": "closed",
+		`tls: client requested unsupported application protocols (["EOF"])`:   "no-protocol",
+		"tls: something that a later version of Go says":                      "other",
+		"tls: client offered only unsupported versions: [302 301]":            "version",
+		"read tcp 127.0.0.0/24->127.0.0.0/24: i/o timeout":                    "timeout",
+		"tls: first record does not look like a TLS handshake":                "not-tls",
+		"client sent an HTTP request to an HTTPS server":                      "not-tls",
+	} {
+		if got := failures[failureOf(text)].reason; got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+	s := &serverLog{log: slog.New(slog.DiscardHandler)}
+	s.logger().Print("http2: server: error reading preface from client 192.0.2.1:1: EOF")
+	if s.odd.Load() != 1 || s.noise.Load() != 1 || s.failed[failureOf("EOF")].Load() != 0 {
+		t.Error("noise after the handshake counts as a handshake")
+	}
+}
