@@ -13,10 +13,14 @@ import (
 
 func newLogger(c *config, w io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: c.level}
+	var h slog.Handler = slog.NewTextHandler(w, opts)
 	if c.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
+		h = slog.NewJSONHandler(w, opts)
 	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	if j, ok := w.(*journal); ok {
+		h = journalHandler{h, j}
+	}
+	return slog.New(h)
 }
 
 // serverLog takes what net/http has to say. What any scanner can cause at will

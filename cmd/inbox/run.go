@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"runtime"
 	"runtime/debug"
 
@@ -35,7 +36,7 @@ func run(ctx context.Context, p process) int {
 		io.WriteString(p.stdout, usage())
 		return exitDone
 	case err != nil:
-		fmt.Fprintf(p.stderr, "inbox: %v\n", err)
+		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(slog.LevelError), err)
 		return exitUsage
 	case cfg.version:
 		fmt.Fprintln(p.stdout, version())
@@ -49,10 +50,10 @@ func run(ctx context.Context, p process) int {
 	err = serve(ctx, cfg, p)
 	switch {
 	case errors.Is(err, tlsmgr.ErrUsage):
-		fmt.Fprintf(p.stderr, "inbox: %v\n", err)
+		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(slog.LevelError), err)
 		return exitUsage
 	case err != nil:
-		fmt.Fprintf(p.stderr, "inbox: %v\n", err)
+		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(slog.LevelError), err)
 		return exitFailure
 	}
 	return exitDone

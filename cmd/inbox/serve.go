@@ -17,7 +17,7 @@ import (
 // serve binds, builds the rooms, and serves until ctx ends. Binding comes
 // first: who asks for a certificate must know which doors are open.
 func serve(ctx context.Context, c *config, p process) error {
-	log := newLogger(c, p.stderr)
+	log := newLogger(c, p.forJournal())
 	d, err := openDoors(c, log)
 	if err != nil {
 		return err

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// runToJournal runs the program to its end with stderr on a pipe, which JOURNAL_STREAM
+// names if so wanted, and returns the lines.
+func runToJournal(t *testing.T, named bool, args ...string) []string {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var s syscall.Stat_t
+	if err := syscall.Fstat(int(w.Fd()), &s); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), os.Args[0], append([]string{"-state", t.TempDir(), "-https=false"}, args...)...)
+	c.Env, c.Stderr = append(os.Environ(), asProgram+"=1"), w
+	if stream := fmt.Sprintf("%d:%d", s.Dev, s.Ino); named {
+		c.Env = append(c.Env, "JOURNAL_STREAM="+stream)
+	} else {
+		c.Env = append(c.Env, "JOURNAL_STREAM=1"+stream) // of something else
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	defer c.Wait()
+	var lines []string
+	for in := bufio.NewScanner(r); in.Scan(); {
+		lines = append(lines, in.Text())
+		if strings.Contains(in.Text(), "listening") {
+			c.Process.Signal(syscall.SIGTERM)
+		}
+	}
+	return lines
+}
+
+func TestJournalKnowsLevels(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		args := []string{"-bind", "0.0.0.0:0", "-log-level", "debug", "-log-format", format}
+		found := map[string]bool{}
+		for _, line := range runToJournal(t, true, args...) {
+			for mark, level := range map[string]string{"<7>": "DEBUG", "<6>": "INFO", "<4>": "WARN", "<3>": "ERROR"} {
+				if has := strings.Contains(line, level); has != strings.HasPrefix(line, mark) {
+					t.Errorf("%s: %q does not begin with its priority", format, line)
+				} else if has {
+					found[level] = true
+				}
+			}
+		}
+		if !found["INFO"] || !found["WARN"] { // plain HTTP is warned of
+			t.Errorf("%s: found only %v", format, found)
+		}
+		for _, line := range runToJournal(t, false, args...) {
+			if strings.HasPrefix(line, "<") {
+				t.Errorf("%s: not the journal, and %q", format, line)
+			}
+		}
+	}
+}
+
+func TestJournalKnowsAFailedStart(t *testing.T) {
+	for _, args := range [][]string{{"-bind", "192.0.2.1:1"}, {"-no-such-option"}} {
+		lines := runToJournal(t, true, args...)
+		if len(lines) == 0 || !strings.HasPrefix(lines[len(lines)-1], "<3>inbox: ") {
+			t.Errorf("%q: got %q, want an error", args, lines)
+		}
+		if lines := runToJournal(t, false, args...); !strings.HasPrefix(lines[len(lines)-1], "inbox: ") {
+			t.Errorf("%q: got %q without the journal", args, lines)
+		}
+	}
+}
+
+// What a logger was given stays with it.
+func TestJournalKeepsAttributes(t *testing.T) {
+	var out strings.Builder
+	j := &journal{out: &out}
+	log := newLogger(&config{logFormat: "text"}, j).With("a", 1).WithGroup("g")
+	log.Warn("text", "b", 2)
+	log.Log(t.Context(), slog.LevelError+1, "worse")
+	for _, want := range []string{"<4>time=", " a=1 g.b=2\n<3>"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("got %q, want %q in it", out.String(), want)
+		}
+	}
+}
