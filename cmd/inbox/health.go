@@ -36,7 +36,7 @@ func (s *health) away() []string {
 	s.mu.Lock()
 	parts := slices.Clone(s.parts)
 	s.mu.Unlock()
-	var names []string
+	names := []string{} // and not null for those who read JSON
 	if !s.serving.Load() {
 		names = append(names, "listeners")
 	}

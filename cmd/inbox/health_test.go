@@ -80,6 +80,21 @@ func TestNotReadyWhileStopping(t *testing.T) {
 	}
 }
 
+// The operator is told which part is away, on the metrics listener alone.
+func TestDetailedHealth(t *testing.T) {
+	h := &house{}
+	h.health.serving.Store(true)
+	var here atomic.Bool
+	h.health.need("store", here.Load)
+	for want, body := range map[int]string{503: `"Ready":false,"Away":["store"],`, 200: `"Ready":true,"Away":[],`} {
+		here.Store(want == http.StatusOK)
+		w := httptest.NewRecorder()
+		if h.serveHealth(w, nil); w.Code != want || !strings.Contains(w.Body.String(), body) {
+			t.Errorf("got %d %s, want %d with %s", w.Code, w.Body, want, body)
+		}
+	}
+}
+
 // A monitor on this machine sees the server while its address is refused, and
 // under whatever name; a stranger pays for its look.
 func TestHealthFromHereCostsNothing(t *testing.T) {

@@ -95,7 +95,7 @@ func TestMetricsListenerKnowsItsOwn(t *testing.T) {
 	}{
 		{"/metrics", "127.0.0.1", 200}, {"/metrics", "localhost:9", 200}, {"/metrics", "[::1]:9", 200},
 		{"/metrics", "monitor.example", 200}, {"/metrics", "evil.example", 421}, {"/debug/pprof/", "evil.example", 421},
-		{"/debug/pprof/goroutine", "127.0.0.1", 200}, {"/inbox", "127.0.0.1", 404},
+		{"/debug/pprof/goroutine", "127.0.0.1", 200}, {"/inbox", "127.0.0.1", 404}, {"/health", "127.0.0.1", 200}, {"/health", "evil.example", 421},
 	} {
 		if got, text := p.metrics(row.path, row.host); got != row.status {
 			t.Errorf("%s as %s: got %d %q, want %d", row.path, row.host, got, text, row.status)

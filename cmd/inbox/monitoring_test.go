@@ -1,0 +1,221 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// monitored is the text of /metrics of servers with every part that has
+// metrics, after something of each kind happened.
+func monitored(t *testing.T) string {
+	t.Helper()
+	p := start(t, "-metrics-bind", "127.0.0.1:0", "-domain", "localhost", "-acme-agree", "-http-bind=",
+		"-acme-ca", "https://127.0.0.1:1/", "-acme-preflight=false")
+	plain := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false")
+	plain.claim("alice")
+	plain.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
+	_, one := p.metrics("/metrics", "")
+	_, other := plain.metrics("/metrics", "")
+	return one + other
+}
+
+// known are the metrics in a text, with the labels of each.
+func known(text string) map[string][]string {
+	metrics := map[string][]string{"up": {"job", "instance"}} // of Prometheus itself
+	label := regexp.MustCompile(`([a-z_]+)="`)
+	for line := range strings.Lines(text) {
+		name := regexp.MustCompile(`^[a-z_]+`).FindString(line)
+		if name == "" {
+			continue
+		}
+		labels := append(metrics[name], "job", "instance") // which the monitor adds
+		for _, m := range label.FindAllStringSubmatch(line, -1) {
+			labels = append(labels, m[1])
+		}
+		slices.Sort(labels)
+		metrics[name] = slices.Compact(labels)
+	}
+	return metrics
+}
+
+var (
+	metricName = regexp.MustCompile(`\b(?:inbox|go|process)_[a-z_]+|\bup\b`)
+	selector   = regexp.MustCompile(`\b((?:inbox|go|process)_[a-z_]+|up)\{([^}]*)\}`)
+	grouping   = regexp.MustCompile(`\b(?:by|on) \(([a-z_, ]+)\)`)
+	matcher    = regexp.MustCompile(`([a-z_]+) *[=!]~?"`)
+)
+
+// checkQuery fails for a metric that the program does not have, or a label that
+// the metric does not have.
+func checkQuery(t *testing.T, where, query string, metrics map[string][]string) {
+	t.Helper()
+	names := metricName.FindAllString(query, -1)
+	if len(names) == 0 && query != "vector(1)" {
+		t.Errorf("%s: no metric in %q", where, query)
+	}
+	var all []string
+	for _, name := range names {
+		if metrics[name] == nil {
+			t.Errorf("%s: the program has no %s", where, name)
+		}
+		all = append(all, metrics[name]...)
+	}
+	for _, m := range selector.FindAllStringSubmatch(query, -1) {
+		for _, label := range matcher.FindAllStringSubmatch(m[2], -1) {
+			if !slices.Contains(metrics[m[1]], label[1]) {
+				t.Errorf("%s: %s has no label %s", where, m[1], label[1])
+			}
+		}
+	}
+	for _, m := range grouping.FindAllStringSubmatch(query, -1) {
+		for label := range strings.SplitSeq(m[1], ", ") {
+			if !slices.Contains(all, label) {
+				t.Errorf("%s: nothing in %q has the label %s", where, query, label)
+			}
+		}
+	}
+}
+
+// dashboard is the part of Grafana's format that matters here.
+type dashboard struct {
+	Panels []struct {
+		Title, Type, Description string
+		Targets                  []struct{ Expr string }
+	}
+}
+
+func readDashboard(t *testing.T) (d dashboard) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/grafana.json")
+	if err == nil {
+		err = json.Unmarshal(text, &d)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestMonitoringAsksForMetricsThatExist(t *testing.T) {
+	metrics := known(monitored(t))
+	queries := 0
+	for _, p := range readDashboard(t).Panels {
+		if p.Type != "row" && (len(p.Targets) == 0 || p.Description == "") {
+			t.Errorf("panel %q asks for nothing, or does not say what it shows", p.Title)
+		}
+		for _, target := range p.Targets {
+			checkQuery(t, "panel "+p.Title, target.Expr, metrics)
+			queries++
+		}
+	}
+	for name, query := range alerts(t) {
+		checkQuery(t, "alert "+name, query, metrics)
+		queries++
+	}
+	if queries < 40 {
+		t.Errorf("%d queries were found, there are more", queries)
+	}
+}
+
+// alerts finds the rules: «expr:» on one line, or on the deeper ones after it.
+func alerts(t *testing.T) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := map[string]string{}
+	rule := regexp.MustCompile(`(?m)^      - alert: (\w+)\n        expr: (.*\n(?:          .*\n)*)`)
+	for _, m := range rule.FindAllStringSubmatch(string(text), -1) {
+		rules[m[1]] = strings.TrimSpace(strings.TrimPrefix(m[2], "|"))
+	}
+	if n := strings.Count(string(text), "- alert:"); len(rules) != n || n == 0 {
+		t.Fatalf("%d of %d alerts were found", len(rules), n)
+	}
+	return rules
+}
+
+// docs/monitoring.md tells of every metric and alert that there is, and of no other.
+func TestMonitoringIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/monitoring.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics := known(monitored(t))
+	suffix := regexp.MustCompile(`_(bucket|sum|count)$`)
+	for name := range metrics {
+		if told := suffix.ReplaceAllString(name, ""); strings.HasPrefix(name, "inbox_") && !strings.Contains(string(text), "`"+told) {
+			t.Errorf("docs/monitoring.md does not tell of %s", told)
+		}
+	}
+	for _, name := range regexp.MustCompile("`(inbox_[a-z_]+)").FindAllStringSubmatch(string(text), -1) {
+		if metrics[name[1]] == nil && metrics[name[1]+"_count"] == nil {
+			t.Errorf("docs/monitoring.md tells of %s, which does not exist", name[1])
+		}
+	}
+	for name := range alerts(t) {
+		if !strings.Contains(string(text), "`"+name+"`") {
+			t.Errorf("docs/monitoring.md does not tell of the alert %s", name)
+		}
+	}
+	for _, f := range failures {
+		if !strings.Contains(string(text), "`"+f.reason+"`") {
+			t.Errorf("docs/monitoring.md does not tell of handshakes that fail for %s", f.reason)
+		}
+	}
+}
+
+// promtool runs Prometheus' own judgement.
+func promtool(t *testing.T, input string, args ...string) string {
+	t.Helper()
+	path, err := exec.LookPath("promtool")
+	if err != nil && os.Getenv("CI") == "" {
+		t.Skip("promtool is not installed; scripts/test install brings it")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), path, args...)
+	c.Stdin = strings.NewReader(input)
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// The format is right, and so are the names.
+func TestMetricsPleasePromtool(t *testing.T) {
+	for _, scheme := range []string{"-https=true", "-https=false"} {
+		p := start(t, scheme, "-metrics-bind", "127.0.0.1:0")
+		p.claim("alice")
+		_, text := p.metrics("/metrics", "")
+		if out := promtool(t, text, "check", "metrics"); out != "" {
+			t.Error(out)
+		}
+	}
+}
+
+// What the panels ask is written as Prometheus wants it.
+func TestMonitoringIsWrittenRight(t *testing.T) {
+	var rules []map[string]string
+	for _, p := range readDashboard(t).Panels {
+		for _, target := range p.Targets {
+			query := strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*").Replace(target.Expr)
+			rules = append(rules, map[string]string{"record": fmt.Sprintf("panel:%d", len(rules)), "expr": query})
+		}
+	}
+	// JSON is YAML.
+	text, _ := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "panels", "rules": rules}}})
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	writeFile(t, file, string(text))
+	promtool(t, "", "check", "rules", file)
+}
