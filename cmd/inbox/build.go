@@ -14,6 +14,8 @@ import (
 	"inbox/public"
 	"inbox/ratelimit"
 	"inbox/tlsmgr"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // house is the program, built but not yet serving.
@@ -35,6 +37,8 @@ type house struct {
 	plain    *http.Server // on port 80; nil without -domain
 	health   health
 	meter    *meter // nil when nobody reads it
+	// also is what other parts show in the metrics; added while building.
+	also []prometheus.Collector
 	// handshakes are those of the main listener.
 	handshakes handshakes
 }

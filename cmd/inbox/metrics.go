@@ -56,6 +56,9 @@ func (c collector) Collect(m chan<- prometheus.Metric) {
 	if c.meter != nil {
 		c.meter.collect(m)
 	}
+	for _, more := range c.also {
+		more.Collect(m)
+	}
 	c.collectConnections(m)
 	c.collectLimits(m)
 	c.collectCertificates(m)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -80,6 +81,12 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	h, err := build(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, times: defaultTimes()}, doors{metrics: listener}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
+	}
+	// A part that has metrics of its own adds them while the house is built.
+	part := prometheus.NewGauge(prometheus.GaugeOpts{Name: "inbox_part", Help: "Of another part."})
+	h.also = append(h.also, part)
+	if testutil.CollectAndCount(collector{h}, "inbox_part") != 1 {
+		t.Error("the metrics of another part are not there")
 	}
 	problems, err := testutil.CollectAndLint(collector{h})
 	if err != nil || len(problems) > 0 {
