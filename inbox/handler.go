@@ -352,11 +352,11 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, c Claim, m Mes
 		h.done.putBack.Add(1)
 		panic(http.ErrAbortHandler)
 	}
-	h.done.plain.Add(1)
 	err = h.store.Discard(context.WithoutCancel(r.Context()), c, m.ID)
 	if err != nil && !errors.Is(err, ErrClaimOver) {
 		h.log.Error("discard a delivered message", "err", err)
 	}
+	h.done.plain.Add(1)
 	return nil
 }
 

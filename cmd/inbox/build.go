@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"time"
 
 	"inbox/inbox"
 	"inbox/public"
@@ -32,15 +31,15 @@ type house struct {
 	process process
 	doors   doors
 	server  *http.Server
+
+	health     health
+	meter      *meter                 // nil when nobody reads it
+	handshakes handshakes             // of the main listener
+	also       []prometheus.Collector // what other parts show in the metrics; added while building
+
 	// tooLarge counts headers beyond -max-header-size.
 	tooLarge atomic.Int64
 	plain    *http.Server // on port 80; nil without -domain
-	health   health
-	meter    *meter // nil when nobody reads it
-	// also is what other parts show in the metrics; added while building.
-	also []prometheus.Collector
-	// handshakes are those of the main listener.
-	handshakes handshakes
 }
 
 // build makes the rooms in order, from the innermost.
@@ -94,12 +93,7 @@ func (h *house) buildMailboxes(dir string) error {
 		MaxInboxesPerPayer:     int(c.maxInboxesPerIP),
 		MaxQueuedBytesPerPayer: c.maxQueuedBytesPerIP,
 	})
-	var held func(http.ResponseWriter, time.Duration)
-	if h.meter != nil {
-		held = h.meter.held
-	}
 	h.handler = inbox.NewHandler(inbox.Config{
-		Held:         held,
 		Store:        h.store,
 		Secret:       key,
 		PollTimeout:  c.poll,
@@ -113,6 +107,7 @@ func (h *house) buildMailboxes(dir string) error {
 		ICEServers:     c.ice,
 		Alive:          alive,
 		Payer:          h.who.payer,
+		Held:           h.meter.hold(),
 		Guard:          h.limits.guard,
 		Logger:         h.log,
 	})
@@ -227,9 +222,7 @@ func (h *house) buildServer(pages http.Handler) {
 		idle = min(idle, idleTLS)
 		chain = lingerHTTP2(idle, chain)
 	}
-	if h.meter != nil {
-		chain = h.meter.handler(routeOf, chain)
-	}
+	chain = h.meter.handler(routeOf, chain)
 	h.server = &http.Server{
 		Handler:           chain,
 		ConnContext:       withPeer,
@@ -261,9 +254,7 @@ func (h *house) buildPlain() {
 	}
 	redirect := tlsmgr.Redirect(h.cfg.domains, portOf(h.doors.main))
 	chain := limitBody(h.times.body, h.source.HTTPHandler(h.limits.requests.Handler(redirect)))
-	if h.meter != nil {
-		chain = h.meter.handler(func(*http.Request) route { return routePlain }, chain)
-	}
+	chain = h.meter.handler(func(*http.Request) route { return routePlain }, chain)
 	h.plain = &http.Server{
 		Handler:           chain,
 		ConnContext:       withPeer,
