@@ -224,10 +224,10 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 func (h *Handler) knock(w http.ResponseWriter, r *http.Request, q query, m Message) error {
 	// The body is here; its deadline must not end the wait.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	defer h.hold(w)()
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(h.stop, func() { cancel(errStopping) })()
-	defer h.hold(w)()
 	err := h.store.Put(ctx, q.to, m, q.wait)
 	if err != nil && context.Cause(ctx) == errStopping {
 		return errStopping

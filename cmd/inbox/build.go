@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -48,10 +47,10 @@ func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 	h.noise = &serverLog{log: h.log}
 	h.who = newWho(&ratelimit.Clients{Trusted: c.proxies, Header: c.clientHeader, Logger: h.log})
 	h.limits = newLimits(c, h.who)
+	h.buildMeter()
 	if len(c.unknown) > 0 {
 		h.log.Debug("variables that are no option", "names", c.unknown)
 	}
-	h.buildMeter()
 	dir := stateDir(c, p.environ, h.log)
 	if err := h.buildMailboxes(dir); err != nil {
 		return nil, err
@@ -66,17 +65,6 @@ func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 	h.buildServer(pages)
 	h.buildPlain()
 	return h, nil
-}
-
-// buildMeter makes the meter for whoever reads it: the metrics, or the log.
-func (h *house) buildMeter() {
-	var log *slog.Logger
-	if h.log.Enabled(context.Background(), slog.LevelDebug) {
-		log = h.log
-	}
-	if log != nil || h.doors.metrics != nil {
-		h.meter = newMeter(log, h.who.addr)
-	}
 }
 
 func (h *house) buildMailboxes(dir string) error {

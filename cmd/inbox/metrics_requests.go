@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -78,6 +79,17 @@ type meter struct {
 	answers  sync.Pool // of *metered
 	log      *slog.Logger
 	addr     func(*http.Request) netip.Addr
+}
+
+// buildMeter makes the meter for whoever reads it: the metrics, or the log.
+func (h *house) buildMeter() {
+	var log *slog.Logger
+	if h.log.Enabled(context.Background(), slog.LevelDebug) {
+		log = h.log
+	}
+	if log != nil || h.doors.metrics != nil {
+		h.meter = newMeter(log, h.who.addr)
+	}
 }
 
 // newMeter logs to log, if that is not nil.
