@@ -60,7 +60,7 @@ func TestPortEightyIsDoneWithout(t *testing.T) {
 		if !asked {
 			delete(c.from, "http-bind") // as if it were the default
 		}
-		d, err := openDoors(c, newLogger(c, &log))
+		d, err := openDoors(c, nil, newLogger(c, &log))
 		switch {
 		case asked && (err == nil || !strings.Contains(err.Error(), "-http-bind")):
 			t.Errorf("asked for: got %v, want an error that names the option", err)

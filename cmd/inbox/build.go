@@ -39,12 +39,16 @@ type house struct {
 	// tooLarge counts headers beyond -max-header-size.
 	tooLarge atomic.Int64
 	plain    *http.Server // on port 80; nil without -domain
+	notify   *notifier
+	loops    []*acceptLoop // of the listeners, for the watchdog
+	stopping atomic.Bool
 }
 
 // build makes the rooms in order, from the innermost.
 func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 	h := &house{cfg: c, times: p.times, log: log, process: p, doors: d}
 	h.noise = &serverLog{log: h.log}
+	h.notify = newNotifier(p.environ, log)
 	h.who = newWho(&ratelimit.Clients{Trusted: c.proxies, Header: c.clientHeader, Logger: h.log})
 	h.limits = newLimits(c, h.who)
 	h.buildMeter()

@@ -100,7 +100,7 @@ func renewTest(ctx context.Context, c *config) error {
 	}
 	defer os.RemoveAll(dir)
 	quiet := slog.New(slog.DiscardHandler)
-	d, err := openDoors(c, quiet)
+	d, err := openDoors(c, nil, quiet)
 	if err != nil {
 		return fmt.Errorf("the test needs the ports; stop the server while it runs: %w", err)
 	}

@@ -21,22 +21,33 @@ const proxyHeaderTime = 5 * time.Second
 
 // doors are the listeners. Main serves; the others may be nil: plain answers
 // challenges and leads to main, metrics is for the operator.
-type doors struct{ main, plain, metrics net.Listener }
+type doors struct {
+	main, plain, metrics net.Listener
+	lent                 bool // main and plain are the service manager's, and outlive us
+}
 
-// openDoors binds what the options say, or nothing.
-func openDoors(c *config, log *slog.Logger) (d doors, err error) {
+// openDoors takes the sockets that were passed on, and binds what the options
+// say beside them; on an error, nothing stays open.
+func openDoors(c *config, sockets passed, log *slog.Logger) (d doors, err error) {
 	defer func() {
 		if err != nil {
 			d.close()
+			sockets.close()
 		}
 	}()
-	if d.main, err = listen("bind", c.bind); err != nil {
+	if d, err = sockets.doors(c, log); err != nil {
 		return d, err
 	}
-	if c.metricsBind != "" {
+	if c.metricsBind != "" && d.metrics == nil {
 		if d.metrics, err = listen("metrics-bind", c.metricsBind); err != nil {
 			return d, err
 		}
+	}
+	if d.main != nil {
+		return d, nil
+	}
+	if d.main, err = listen("bind", c.bind); err != nil {
+		return d, err
 	}
 	d.plain, err = openPlain(c, log)
 	return d, err
@@ -130,7 +141,7 @@ func bindError(option, bind string, err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("another program listens on %s already; stop it, or choose another port with -%s", bind, option)
 	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("no right to listen on %s; ports below 1024 need a privilege, choose a higher one with -%s", bind, option)
+		return fmt.Errorf("no right to listen on %s; ports below 1024 need a privilege, or inbox.socket of systemd; or choose a higher one with -%s", bind, option)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("this machine has no address %s; give one of its own with -%s, or 0.0.0.0 for all", bind, option)
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -31,7 +32,8 @@ func machineMemory() int64 {
 	least := int64(math.MaxInt64)
 	for _, read := range []func() int64{
 		totalMemory,
-		func() int64 { return numberIn("/sys/fs/cgroup/memory.max") },
+		systemMemory,
+		func() int64 { return groupMemory("/proc/self/cgroup", "/sys/fs/cgroup") },
 		func() int64 { return numberIn("/sys/fs/cgroup/memory/memory.limit_in_bytes") },
 	} {
 		if n := read(); n > 0 {
@@ -44,6 +46,28 @@ func machineMemory() int64 {
 	return least
 }
 
+// groupMemory is the least limit of the control group (version 2) that the
+// process is in and of those around it: a service sees the machine's tree, a
+// container its own.
+func groupMemory(membership, tree string) int64 {
+	text, _ := os.ReadFile(membership) // absent where there are no groups
+	group := "/"
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			group = path
+		}
+	}
+	var least int64
+	for group = filepath.Clean("/" + group); ; group = filepath.Dir(group) {
+		if n := numberIn(filepath.Join(tree, group, "memory.max")); n > 0 && (least == 0 || n < least) {
+			least = n
+		}
+		if group == "/" {
+			return least
+		}
+	}
+}
+
 // numberIn reads a file with one number; 0 for none, as for "max".
 func numberIn(path string) int64 {
 	text, err := os.ReadFile(path)
@@ -54,7 +78,8 @@ func numberIn(path string) int64 {
 	return n
 }
 
-// totalMemory is MemTotal of /proc/meminfo, where there is one.
+// totalMemory is MemTotal of /proc/meminfo, where there is one. A container may
+// show its own there, which systemMemory does not know.
 func totalMemory() int64 {
 	f, err := os.Open("/proc/meminfo")
 	if err != nil {

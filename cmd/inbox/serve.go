@@ -18,7 +18,11 @@ import (
 // first: who asks for a certificate must know which doors are open.
 func serve(ctx context.Context, c *config, p process) error {
 	log := newLogger(c, p.forJournal())
-	d, err := openDoors(c, log)
+	sockets, err := takePassed(p.environ)
+	if err != nil {
+		return err
+	}
+	d, err := openDoors(c, sockets, log)
 	if err != nil {
 		return err
 	}
@@ -37,15 +41,15 @@ func (h *house) live(ctx context.Context) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel()
-	listener, plain := h.limit(h.doors.main), net.Listener(nil) // before the sweep, which reads them
+	listener, plain := h.limit(h.watched(h.doors.main)), net.Listener(nil) // before the sweep, which reads them
 	if h.plain != nil {
-		plain = h.limit(h.doors.plain)
+		plain = h.limit(h.watched(h.doors.plain))
 	}
 	background.Go(func() { h.sweep(inner) })
 	background.Go(func() { newTidier().run(inner) })
+	background.Go(func() { h.reload(inner) })
 	if h.source != nil {
 		background.Go(func() { h.source.Run(inner) })
-		background.Go(func() { h.reload(inner) })
 		background.Go(func() { h.lookFirst(inner) })
 		config := h.source.TLSConfig()
 		config.VerifyConnection = h.handshakes.count
@@ -60,6 +64,8 @@ func (h *house) live(ctx context.Context) error {
 		background.Go(func() { failed <- h.plain.Serve(plain) })
 	}
 	h.health.serving.Store(true)
+	h.notify.ready(h.status())
+	background.Go(func() { h.watch(inner) })
 	select {
 	case err := <-failed:
 		h.server.Close()
@@ -71,7 +77,8 @@ func (h *house) live(ctx context.Context) error {
 	return nil
 }
 
-// reload looks for newer certificates at each SIGHUP.
+// reload looks for newer certificates at each SIGHUP, which would else end the
+// program.
 func (h *house) reload(ctx context.Context) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -81,8 +88,12 @@ func (h *house) reload(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-hangups:
-			h.log.Info("reloading certificates")
-			h.source.Reload()
+			h.notify.reloading()
+			if h.source != nil {
+				h.log.Info("reloading certificates")
+				h.source.Reload()
+			}
+			h.notify.ready(h.status())
 		}
 	}
 }
@@ -93,11 +104,17 @@ func (h *house) closePlain() {
 	}
 }
 
+// stopMargin is what the end takes beside the time for posts.
+const stopMargin = 10 * time.Second
+
 // stop ends the polls, which answer 204, and gives posts their time. The
 // context is a new one: the server's own is already over, and would wait for nobody.
 func (h *house) stop() {
 	h.health.serving.Store(false)
 	h.log.Info("stopping")
+	h.stopping.Store(true)
+	h.notify.stopping(h.times.stop + stopMargin)
+	h.leaveDoors()
 	ctx, cancel := context.WithTimeout(context.Background(), h.times.stop)
 	defer cancel()
 	h.closePlain() // it has nothing that is worth waiting for

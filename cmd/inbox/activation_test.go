@@ -1,0 +1,269 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// visits counts what clients met.
+type visits struct{ answered, refused, broken atomic.Int64 }
+
+// visit asks again and again, each time on a connection of its own, until ctx ends.
+func (n *visits) visit(ctx context.Context, network, address, url string) {
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+	}
+	client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
+	for ctx.Err() == nil {
+		resp, err := client.Get(url)
+		switch {
+		case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
+			n.refused.Add(1)
+		case err != nil:
+			n.broken.Add(1)
+		default:
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			n.answered.Add(1)
+		}
+	}
+}
+
+// The sockets outlive the program: while it restarts, connections wait in the
+// kernel, and none is refused or broken. Over TCP and over a Unix socket.
+func TestRestartsBehindPassedSockets(t *testing.T) {
+	t.Parallel()
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			address := "127.0.0.1:0"
+			if network == "unix" {
+				address = filepath.Join(t.TempDir(), "s")
+			}
+			m := newManager(t)
+			addr := m.hold(socketHTTP, network, address)
+			c := m.start("-https=false", "-conn-rate", "0", "-rate", "0", "-bind", "203.0.113.1:1")
+			m.await("READY=1")
+
+			var n visits
+			var visitors sync.WaitGroup
+			ctx, cancel := context.WithCancel(t.Context())
+			for range 4 {
+				visitors.Go(func() { n.visit(ctx, network, addr.String(), "http://inbox/healthz") })
+			}
+			const restarts = 5
+			for range restarts {
+				before := n.answered.Load()
+				m.stop(c)
+				c = m.start("-https=false", "-conn-rate", "0", "-rate", "0")
+				m.await("READY=1")
+				for n.answered.Load() < before+20 && n.broken.Load() == 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			cancel()
+			visitors.Wait()
+			t.Logf("%d restarts: %d answered, %d refused, %d broken", restarts, n.answered.Load(), n.refused.Load(), n.broken.Load())
+			if n.refused.Load() > 0 || n.broken.Load() > 0 {
+				t.Errorf("%d refused, %d broken; want none\n%s", n.refused.Load(), n.broken.Load(), c.log)
+			}
+			m.stop(c)
+		})
+	}
+}
+
+// Both sockets replace both options, and the metrics have one, too.
+func TestPassedSocketsReplaceOptions(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	metrics := m.hold(socketMetrics, "tcp", "127.0.0.1:0")
+	plain := m.hold(socketHTTP, "tcp", "127.0.0.1:0")
+	secure := m.hold(socketHTTPS, "tcp", "[::1]:0")
+	c := m.start("-domain", "a.example", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/", "-bind", "203.0.113.1:1")
+	m.await("READY=1")
+	for url, want := range map[string]int{
+		"http://" + metrics.String() + "/metrics": http.StatusOK,
+		"http://" + plain.String() + "/":          http.StatusMisdirectedRequest,
+	} {
+		resp, err := newClient(t).Get(url)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, c.log)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("GET %s: status %d, want %d", url, resp.StatusCode, want)
+		}
+	}
+	r, _ := http.NewRequest("GET", "http://"+plain.String()+"/x", nil)
+	r.Host = "a.example"
+	client := newClient(t)
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	resp, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	_, port, _ := net.SplitHostPort(secure.String())
+	if got, want := resp.Header.Get("Location"), "https://a.example:"+port+"/x"; got != want {
+		t.Errorf("the http socket leads to %q, want %q", got, want)
+	}
+	if !strings.Contains(c.log.String(), "-bind counts for nothing") {
+		t.Errorf("the log does not say that -bind was replaced:\n%s", c.log)
+	}
+	m.stop(c)
+}
+
+// The https socket alone suffices, with TLS on it.
+func TestPassedSocketAlone(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	addr := m.hold(socketHTTPS, "tcp", "127.0.0.1:0")
+	c := m.start()
+	m.await("READY=1")
+	resp, err := newClient(t).Get("https://" + addr.String() + "/healthz")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, c.log)
+	}
+	resp.Body.Close()
+	m.stop(c)
+}
+
+// What cannot be served ends the program with 1 and one line that says what to do.
+func TestPassedSocketsThatCannotServe(t *testing.T) {
+	t.Parallel()
+	null := func(t *testing.T, m *manager, name string) {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.pass(name, f)
+	}
+	for name, test := range map[string]struct {
+		pass func(*testing.T, *manager)
+		args []string
+		want string
+	}{
+		"no socket": {func(t *testing.T, m *manager) { null(t, m, socketHTTPS) }, nil, "descriptor 3 (https) from the service manager is no listening socket"},
+		"UDP": {func(t *testing.T, m *manager) {
+			c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := c.File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+			m.pass(socketHTTPS, f)
+		}, nil, "no listening socket"},
+		"a connection": {func(t *testing.T, m *manager) {
+			addr := m.hold(socketHTTP, "tcp", "127.0.0.1:0")
+			c, err := net.Dial("tcp", addr.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := c.(*net.TCPConn).File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+			m.pass(socketHTTPS, f)
+		}, nil, "descriptor 4 (https) from the service manager is no listening socket"},
+		"unknown name": {func(t *testing.T, m *manager) { null(t, m, "web") }, nil, `a socket named "web"; its unit must have FileDescriptorName=`},
+		"two of a name": {func(t *testing.T, m *manager) {
+			m.hold(socketHTTPS, "tcp", "127.0.0.1:0")
+			m.hold(socketHTTPS, "tcp", "127.0.0.1:0")
+		}, nil, "two sockets named https"},
+		"http alone with HTTPS": {func(t *testing.T, m *manager) { m.hold(socketHTTP, "tcp", "127.0.0.1:0") }, nil, "a socket named http alone, and the server speaks HTTPS"},
+		"https without HTTPS":   {func(t *testing.T, m *manager) { m.hold(socketHTTPS, "tcp", "127.0.0.1:0") }, []string{"-https=false"}, "a socket named https, but -https=false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newManager(t)
+			test.pass(t, m)
+			c := m.start(test.args...)
+			c.cmd.Wait()
+			if got := c.cmd.ProcessState.ExitCode(); got != exitFailure {
+				t.Errorf("exit code %d, want 1", got)
+			}
+			var last string
+			for line := range strings.Lines(c.log.String()) {
+				last = line
+			}
+			if !strings.HasPrefix(last, "inbox: ") || !strings.Contains(last, test.want) {
+				t.Errorf("got %q, want a line with %q", last, test.want)
+			}
+		})
+	}
+}
+
+// The environment counts for the process that it names, and only when it makes sense.
+func TestPassedNames(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		environ []string
+		names   string
+		fails   bool
+	}{
+		"nothing":          {nil, "", false},
+		"another process":  {[]string{"LISTEN_FDS=1", "LISTEN_PID=8", "LISTEN_FDNAMES=x"}, "", false},
+		"no process":       {[]string{"LISTEN_FDS=1", "LISTEN_FDNAMES=x"}, "", false},
+		"none":             {[]string{"LISTEN_FDS=0", "LISTEN_PID=7"}, "", false},
+		"two":              {[]string{"LISTEN_FDS=2", "LISTEN_PID=7", "LISTEN_FDNAMES=https:http"}, "https http", false},
+		"without names":    {[]string{"LISTEN_FDS=2", "LISTEN_PID=7"}, "", true},
+		"fewer names":      {[]string{"LISTEN_FDS=2", "LISTEN_PID=7", "LISTEN_FDNAMES=https"}, "", true},
+		"no number":        {[]string{"LISTEN_FDS=two", "LISTEN_PID=7"}, "", true},
+		"negative":         {[]string{"LISTEN_FDS=-1", "LISTEN_PID=7"}, "", true},
+		"more than can be": {[]string{"LISTEN_FDS=99999999999", "LISTEN_PID=7"}, "", true},
+	} {
+		names, err := passedNames(test.environ, 7)
+		if got := strings.Join(names, " "); got != test.names || (err != nil) != test.fails {
+			t.Errorf("%s: got %q, %v; want %q, failure %v", name, got, err, test.names, test.fails)
+		}
+	}
+}
+
+// Once taken over, neither the environment nor the descriptors reach a child.
+func TestPassedSocketsAreNotInherited(t *testing.T) {
+	const asked = "TEST_ASKED"
+	if os.Getenv(asked) == "" {
+		m := newManager(t)
+		m.hold(socketHTTP, "tcp", "127.0.0.1:0")
+		cmd := m.command(t.Context(), "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(cmd.Env, asked+"=1", asProgram+"=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	sockets, err := takePassed(os.Environ())
+	if err != nil || sockets[socketHTTP] == nil {
+		t.Fatalf("got %v, %v; want a socket", sockets, err)
+	}
+	defer sockets.close()
+	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
+		if value, ok := os.LookupEnv(name); ok {
+			t.Errorf("%s=%s is left in the environment", name, value)
+		}
+	}
+	out, err := inheritedSockets()
+	if err != nil || strings.Contains(out, "socket:") {
+		t.Errorf("a child inherits:\n%s%v", out, err)
+	}
+}

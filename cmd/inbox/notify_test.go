@@ -1,0 +1,241 @@
+//go:build unix
+
+package main
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// inheritedSockets lists what a child of this process has open.
+func inheritedSockets() (string, error) {
+	out, err := exec.Command("sh", "-c", "ls -l /proc/self/fd /proc/$$/fd").CombinedOutput()
+	return string(out), err
+}
+
+// The service manager hears of a whole life, in its own words.
+func TestNotices(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	addr := m.hold(socketHTTP, "tcp", "127.0.0.1:0")
+	c := m.start("-https=false")
+	ready := m.next(20 * time.Second)
+	if ready[0] != "READY=1" || len(ready) != 2 || !strings.HasPrefix(ready[1], "STATUS=Serves HTTP on "+addr.String()) {
+		t.Errorf("first notice %q, want READY=1 and a status", ready)
+	}
+	if resp, err := newClient(t).Get("http://" + addr.String() + "/healthz"); err != nil {
+		t.Errorf("it is ready, and does not answer: %v", err)
+	} else {
+		resp.Body.Close()
+	}
+	before := monotonic()
+	c.signal(syscall.SIGHUP)
+	reloading := m.next(20 * time.Second)
+	if reloading[0] != "RELOADING=1" {
+		t.Fatalf("after SIGHUP: %q, want RELOADING=1", reloading)
+	}
+	text, _ := strings.CutPrefix(reloading[1], "MONOTONIC_USEC=")
+	usec, err := strconv.ParseInt(text, 10, 64)
+	if at := time.Duration(usec) * time.Microsecond; err != nil || at < before.Truncate(time.Microsecond) || at > monotonic() {
+		t.Errorf("%q: want the time since %v", reloading[1], before)
+	}
+	if again := m.next(20 * time.Second); again[0] != "READY=1" {
+		t.Errorf("after RELOADING: %q, want READY=1", again)
+	}
+	c.signal(syscall.SIGTERM)
+	stopping := m.next(20 * time.Second)
+	if stopping[0] != "STOPPING=1" || stopping[len(stopping)-1] != "EXTEND_TIMEOUT_USEC=20000000" {
+		t.Errorf("after SIGTERM: %q, want STOPPING=1 and 20 s", stopping)
+	}
+	c.cmd.Wait()
+	if lines, more := m.poll(100 * time.Millisecond); more {
+		t.Errorf("without WATCHDOG_USEC came %q", lines)
+	}
+}
+
+// A name in the abstract namespace is understood, and nobody there harms nothing.
+func TestNotifierReachesAbstractSockets(t *testing.T) {
+	if _, err := os.Stat("/proc/net/unix"); err != nil {
+		t.Skip("abstract sockets are Linux's")
+	}
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "@inbox-test-" + filepath.Base(t.TempDir()) + strconv.Itoa(os.Getpid()), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	log := newOutput()
+	n := newNotifier([]string{"NOTIFY_SOCKET=" + c.LocalAddr().String()}, newLogger(newConfig(), log))
+	n.extend(3 * time.Second)
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	buf := make([]byte, 100)
+	if got, err := c.Read(buf); err != nil || string(buf[:got]) != "EXTEND_TIMEOUT_USEC=3000000" {
+		t.Errorf("got %q, %v", buf[:got], err)
+	}
+	c.Close()
+	n.ready("")
+	if !strings.Contains(log.String(), "service manager could not be told") {
+		t.Errorf("the log does not say that nobody listens:\n%s", log)
+	}
+	newNotifier(nil, nil).ready("") // no manager: nothing to do
+}
+
+// Signs of life come twice in the time granted, stop while the program hangs,
+// and come again. Nothing connects to it meanwhile but itself.
+func TestWatchdogStopsWhileTheProgramHangs(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	m.environ = append(m.environ, "WATCHDOG_USEC=2000000")
+	m.hold(socketHTTP, "tcp", "127.0.0.1:0")
+	c := m.start("-https=false", "-max-inboxes", "1", "-rate", "1", "-burst", "1", "-conn-rate", "1")
+	for range 4 {
+		m.await("WATCHDOG=1")
+	}
+	c.signal(syscall.SIGSTOP)
+	for { // what was said before
+		if _, more := m.poll(100 * time.Millisecond); !more {
+			break
+		}
+	}
+	if lines, more := m.poll(3 * time.Second); more {
+		t.Errorf("stopped, it says %q", lines)
+	}
+	c.signal(syscall.SIGCONT)
+	m.await("WATCHDOG=1")
+	if strings.Contains(c.log.String(), "level=ERROR") {
+		t.Errorf("the log complains:\n%s", c.log)
+	}
+	m.stop(c)
+}
+
+// Only the process that is meant is watched.
+func TestWatchTime(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		environ string
+		want    time.Duration
+	}{
+		{"", 0},
+		{"WATCHDOG_USEC=3000000", 3 * time.Second},
+		{"WATCHDOG_USEC=3000000 WATCHDOG_PID=7", 3 * time.Second},
+		{"WATCHDOG_USEC=3000000 WATCHDOG_PID=8", 0},
+		{"WATCHDOG_USEC=0", 0},
+		{"WATCHDOG_USEC=-5", 0},
+		{"WATCHDOG_USEC=soon", 0},
+		{"WATCHDOG_USEC=9223372036854775807", 0},
+	} {
+		if got := watchTime(strings.Fields(test.environ), 7); got != test.want {
+			t.Errorf("%q: got %v, want %v", test.environ, got, test.want)
+		}
+	}
+}
+
+// watchedHouse is a house whose door nobody accepts at.
+func watchedHouse(t *testing.T, args ...string) *house {
+	t.Helper()
+	c, err := parse(append([]string{"-https=false", "-state", t.TempDir()}, args...), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := buildShut(c, process{stderr: newOutput(), times: defaultTimes()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "[::]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	h.doors.main = h.watched(l)
+	return h
+}
+
+// accepting accepts all that comes until the test ends.
+func accepting(t *testing.T, l net.Listener) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+}
+
+func TestAliveFindsWhatHangs(t *testing.T) {
+	t.Parallel()
+	const patience = 300 * time.Millisecond
+	var asking sync.Mutex
+	over := func() { // the request under way
+		asking.Lock()
+		defer asking.Unlock()
+	}
+
+	h := watchedHouse(t)
+	if err := h.alive(t.Context(), &asking, patience); err == nil || !strings.Contains(err.Error(), "is not accepted") {
+		t.Errorf("nobody accepts: got %v", err)
+	}
+
+	h = watchedHouse(t)
+	accepting(t, h.doors.main)
+	for range 3 {
+		if err := h.alive(t.Context(), &asking, 10*time.Second); err != nil {
+			t.Errorf("all is well: got %v", err)
+		}
+	}
+	if got := h.store.Stats().Inboxes; got != 0 {
+		t.Errorf("the watchdog leaves %d mailboxes behind", got)
+	}
+
+	release, serve := make(chan struct{}), h.server.Handler
+	h.server.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release })
+	if err := h.alive(t.Context(), &asking, patience); err == nil || !strings.Contains(err.Error(), "was not answered") {
+		t.Errorf("the handler hangs: got %v", err)
+	}
+	if err := h.alive(t.Context(), &asking, patience); err == nil || !strings.Contains(err.Error(), "still not answered") {
+		t.Errorf("the handler hangs on: got %v", err)
+	}
+	close(release)
+	over()
+	h.server.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a bug") })
+	if err := h.alive(t.Context(), &asking, patience); err == nil || !strings.Contains(err.Error(), "a bug") {
+		t.Errorf("the handler panics: got %v", err)
+	}
+	over()
+	h.server.Handler = serve
+	if err := h.alive(t.Context(), &asking, 10*time.Second); err != nil {
+		t.Errorf("all is well again: got %v", err)
+	}
+}
+
+// The watchdog's requests go through every layer, and none refuses them, or
+// counts them against anyone: not under a name of the server, nor behind proxies.
+func TestWatchdogIsNotLimited(t *testing.T) {
+	t.Parallel()
+	h := watchedHouse(t, "-rate", "1", "-burst", "1", "-max-inboxes", "1", "-max-inboxes-per-ip", "1", "-max-conns-per-ip", "1", "-trusted-proxies", "10.0.0.0/8")
+	for range 200 {
+		if err := h.askMailbox(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := h.limits.requests.Refused() + h.limits.held.Refused(); n != 0 {
+		t.Errorf("%d of the watchdog's requests were refused", n)
+	}
+	for kind, n := range h.handler.Refusals() {
+		if n != 0 {
+			t.Errorf("%d of the watchdog's requests were refused: %s", n, kind)
+		}
+	}
+}

@@ -1,0 +1,126 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// manager plays the service manager with its real protocol: it holds sockets
+// across restarts of the program, and takes its notices.
+type manager struct {
+	t       *testing.T
+	names   []string
+	files   []*os.File
+	environ []string
+	notices *net.UnixConn
+}
+
+func newManager(t *testing.T) *manager {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify")
+	notices, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { notices.Close() })
+	return &manager{t: t, notices: notices, environ: []string{"NOTIFY_SOCKET=" + path}}
+}
+
+// hold opens a socket of TCP or Unix to be passed on under the name.
+func (m *manager) hold(name, network, address string) net.Addr {
+	m.t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	f, err := l.(interface{ File() (*os.File, error) }).File()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	l.Close()
+	m.pass(name, f)
+	return l.Addr()
+}
+
+// pass passes any file on under the name.
+func (m *manager) pass(name string, f *os.File) {
+	m.t.Cleanup(func() { f.Close() })
+	m.names, m.files = append(m.names, name), append(m.files, f)
+}
+
+// command is the program as a service manager starts it. A shell becomes the
+// program, for LISTEN_PID has to be known before.
+func (m *manager) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, os.Args[0]}, args...)...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Env = append(cmd.Env, m.environ...)
+	if len(m.files) > 0 {
+		cmd.Env = append(cmd.Env, "LISTEN_FDS="+strconv.Itoa(len(m.files)), "LISTEN_FDNAMES="+strings.Join(m.names, ":"))
+		cmd.ExtraFiles = m.files
+	}
+	return cmd
+}
+
+// start runs the program until the test ends, or stop.
+func (m *manager) start(args ...string) *child {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	c := &child{&program{t: m.t, log: newOutput()}, m.command(ctx, append([]string{"-state", m.t.TempDir()}, args...)...)}
+	c.cmd.Stderr = c.log
+	if err := c.cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { cancel(); c.cmd.Wait() })
+	return c
+}
+
+// next is the next notice, as lines; it fails the test when none comes in time.
+func (m *manager) next(within time.Duration) []string {
+	m.t.Helper()
+	lines, ok := m.poll(within)
+	if !ok {
+		m.t.Fatalf("no notice came in %v", within)
+	}
+	return lines
+}
+
+func (m *manager) poll(within time.Duration) ([]string, bool) {
+	m.notices.SetReadDeadline(time.Now().Add(within))
+	buf := make([]byte, 4096)
+	n, err := m.notices.Read(buf)
+	return strings.Split(string(buf[:n]), "\n"), err == nil
+}
+
+// await skips notices until one begins with the line, and returns it.
+func (m *manager) await(line string) []string {
+	m.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		if lines := m.next(time.Until(deadline)); lines[0] == line {
+			return lines
+		}
+	}
+	m.t.Fatalf("no notice %s came", line)
+	return nil
+}
+
+// stop ends the program as systemd does.
+func (m *manager) stop(c *child) {
+	m.t.Helper()
+	c.signal(syscall.SIGTERM)
+	if err := c.cmd.Wait(); err != nil {
+		m.t.Fatalf("the program ended with %v\n%s", err, c.log)
+	}
+}
