@@ -1,0 +1,104 @@
+package systemd
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// staged copies the units into a directory, with some drop-ins in their places
+// (as "inbox.service/bind"), for systemd-analyze to read.
+func staged(t *testing.T, dropIns ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		cannot(t, "systemd-analyze is missing; install systemd")
+	}
+	dir := t.TempDir()
+	install := func(from, to string) {
+		t.Helper()
+		data, err := os.ReadFile(filepath.Join(units, from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// It looks for the program, which is installed nowhere here.
+		text := strings.Replace(string(data), "ExecStart=inbox\n", "ExecStart="+program+"\n", 1)
+		if from == "inbox.service" && text == string(data) {
+			t.Fatal("inbox.service does not run inbox")
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, to)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, to), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, unit := range []string{"inbox.service", "inbox.socket", "inbox-http.socket"} {
+		install(unit, unit)
+	}
+	for _, d := range dropIns {
+		unit, name, _ := strings.Cut(d, "/")
+		install("drop-ins/"+name+".conf", unit+".d/"+name+".conf")
+	}
+	return dir
+}
+
+func analyze(dir string, args ...string) (string, error) {
+	cmd := exec.Command("systemd-analyze", append([]string{"--no-pager"}, args...)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":", "LC_ALL=C")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// systemd has nothing to say against the units, with any of the drop-ins.
+func TestUnitsVerify(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join(units, "drop-ins", "*.conf"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no drop-ins: %v", err)
+	}
+	sets := [][]string{nil}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unit := "inbox.service"
+		if strings.Contains(string(text), "\n[Socket]\n") {
+			unit = "inbox.socket"
+		}
+		sets = append(sets, []string{unit + "/" + strings.TrimSuffix(filepath.Base(file), ".conf")})
+	}
+	for _, set := range sets {
+		out, err := analyze(staged(t, set...), "verify", "./inbox.service", "./inbox.socket", "./inbox-http.socket")
+		if err != nil || out != "" {
+			t.Errorf("with %v: %v\n%s", set, err, out)
+		}
+	}
+}
+
+// The exposure that systemd finds, of 100: less is better.
+func TestUnitsAreHardened(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		dropIns []string
+		most    int
+	}{
+		{nil, 11},
+		{[]string{"inbox.service/credentials", "inbox.service/eab", "inbox.service/limits"}, 11},
+		{[]string{"inbox.service/bind"}, 14},
+	} {
+		dir := staged(t, test.dropIns...)
+		out, err := analyze(dir, "security", "--offline=true", fmt.Sprintf("--threshold=%d", test.most), "./inbox.service")
+		if err != nil {
+			t.Errorf("with %v, more than %d of 100: %v\n%s", test.dropIns, test.most, err, out)
+		}
+		// The threshold must be able to fail.
+		if out, err := analyze(dir, "security", "--offline=true", "--threshold=5", "./inbox.service"); err == nil {
+			t.Errorf("with %v, a threshold of 5 passes:\n%s", test.dropIns, out)
+		}
+	}
+}
