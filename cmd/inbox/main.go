@@ -32,6 +32,10 @@
 // what would keep a server with the same options from working, and exits with
 // 1 when it found something.
 //
+// Sockets that systemd passes replace -bind and -http-bind when they are named
+// https or http, and -metrics-bind when metrics; systemd also hears when the
+// server is ready, reloads and stops, and that it lives.
+//
 // The log goes to standard error, and never holds names, passwords, messages
 // or whole addresses. In text format a few lines for a person precede it.
 //

@@ -47,7 +47,10 @@ func (h *house) live(ctx context.Context) error {
 	}
 	background.Go(func() { h.sweep(inner) })
 	background.Go(func() { newTidier().run(inner) })
-	background.Go(func() { h.reload(inner) })
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // before it is ready: until then a hangup ends the program
+	defer signal.Stop(hangups)
+	background.Go(func() { h.reload(inner, hangups) })
 	if h.source != nil {
 		background.Go(func() { h.source.Run(inner) })
 		background.Go(func() { h.lookFirst(inner) })
@@ -77,12 +80,8 @@ func (h *house) live(ctx context.Context) error {
 	return nil
 }
 
-// reload looks for newer certificates at each SIGHUP, which would else end the
-// program.
-func (h *house) reload(ctx context.Context) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+// reload looks for newer certificates at each hangup.
+func (h *house) reload(ctx context.Context, hangups <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -38,6 +38,7 @@ func TestService(t *testing.T) {
 		{"watchdog", watchdog},
 		{"never gives up", neverGivesUp},
 		{"credentials", credentials},
+		{"port 80 taken", port80Taken},
 		{"proxy", proxy},
 		{"by itself", byItself},
 		{"uninstall", uninstall},
@@ -273,6 +274,22 @@ func certificate(t *testing.T) (cert, key string) {
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
 		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
+}
+
+// port80Taken starts the server where another program has port 80.
+func port80Taken(m *machine) {
+	const other = "/etc/systemd/system/other"
+	m.systemctl("stop", "inbox.socket", "inbox-http.socket", "inbox")
+	m.write(other+".socket", "[Socket]\nListenStream=80\n")
+	m.write(other+".service", "[Service]\nExecStart=sleep infinity\n")
+	m.systemctl("daemon-reload")
+	m.systemctl("start", "other.socket")
+	m.systemctl("start", "inbox")
+	m.want("200", "https://127.0.0.1/healthz")
+	if out, _ := m.try("systemctl", "is-active", "inbox-http.socket"); strings.TrimSpace(out) != "failed" {
+		m.t.Errorf("inbox-http.socket is %s; is the port taken at all?", out)
+	}
+	m.systemctl("stop", "other.socket", "other.service")
 }
 
 // proxy serves plain HTTP on a Unix socket that systemd holds.
