@@ -110,9 +110,6 @@ func TestWatchdogStopsWhileTheProgramHangs(t *testing.T) {
 	}
 	c.signal(syscall.SIGCONT)
 	m.await("WATCHDOG=1")
-	if strings.Contains(c.log.String(), "level=ERROR") {
-		t.Errorf("the log complains:\n%s", c.log)
-	}
 	m.stop(c)
 }
 

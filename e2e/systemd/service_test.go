@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
+	"io/fs"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -38,6 +40,7 @@ func TestService(t *testing.T) {
 		{"watchdog", watchdog},
 		{"never gives up", neverGivesUp},
 		{"credentials", credentials},
+		{"other drop-ins", otherDropIns},
 		{"port 80 taken", port80Taken},
 		{"proxy", proxy},
 		{"by itself", byItself},
@@ -52,12 +55,14 @@ func TestService(t *testing.T) {
 // install follows docs/deploy.md.
 func install(m *machine) {
 	m.copy(program, "/root/clone/inbox", 0o755)
-	files, err := filepath.Glob(filepath.Join(units, "*.*"))
+	err := filepath.WalkDir(units, func(file string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			m.copy(file, "/root/clone/systemd/"+strings.TrimPrefix(file, units), 0o644)
+		}
+		return err
+	})
 	if err != nil {
 		m.t.Fatal(err)
-	}
-	for _, file := range files {
-		m.copy(file, "/root/clone/systemd/"+filepath.Base(file), 0o644)
 	}
 	m.run("sh", "-euc", "cd /root/clone\n"+commands(m.t, "as root:"))
 	if out := m.run("grep", "^INBOX", options); out != "INBOX_DOMAIN=example.org\nINBOX_EMAIL=me@example.org\n" {
@@ -104,6 +109,28 @@ func commands(t *testing.T, after string) string {
 		t.Fatalf("docs/deploy.md has no commands after %q", after)
 	}
 	return strings.ReplaceAll(block, "\n    ", "\n")
+}
+
+// putInPlace runs the commands that a drop-in begins with.
+func putInPlace(m *machine, name string) error {
+	m.t.Helper()
+	text, err := os.ReadFile(filepath.Join(units, "drop-ins", name+".conf"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	var script strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if command, found := strings.CutPrefix(line, "#   "); found {
+			script.WriteString(command)
+		}
+	}
+	if script.Len() == 0 {
+		m.t.Fatalf("%s.conf does not say how it is put in place", name)
+	}
+	if out, err := m.try("sh", "-euc", "cd /root/clone/systemd/drop-ins\n"+script.String()); err != nil {
+		return fmt.Errorf("put %s.conf in place: %w\n%s", name, err, out)
+	}
+	return nil
 }
 
 // upgrade and uninstall follow docs/deploy.md, too.
@@ -187,11 +214,11 @@ func reload(m *machine) {
 
 // watchdog leaves an idle server alone, and kills one that hangs.
 func watchdog(m *machine) {
-	m.write(dropIns+"watchdog.conf", "[Service]\nWatchdogSec=2s\n")
+	m.write(dropIns+"watchdog.conf", "[Service]\nWatchdogSec=4s\n")
 	m.systemctl("daemon-reload")
 	m.systemctl("restart", "inbox")
 	pid, before := m.property("MainPID"), m.number("NRestarts")
-	time.Sleep(7 * time.Second) // three times as long as it is granted, with no visitor
+	time.Sleep(9 * time.Second) // twice as long as it is granted, with no visitor
 	if got := m.property("MainPID"); got != pid {
 		m.t.Fatalf("the idle server was killed\n%s", m.journal())
 	}
@@ -234,10 +261,8 @@ func neverGivesUp(m *machine) {
 
 // credentials are files that root alone may read; without one nothing starts.
 func credentials(m *machine) {
-	m.copy(filepath.Join(units, "drop-ins", "credentials.conf"), dropIns+"credentials.conf", 0o644)
-	m.systemctl("daemon-reload")
-	if out, err := m.try("systemctl", "restart", "inbox"); err == nil {
-		m.t.Errorf("it starts without its credentials: %s", out)
+	if err := putInPlace(m, "credentials"); err == nil {
+		m.t.Error("it starts without its credentials")
 	}
 	cert, key := certificate(m.t)
 	for name, text := range map[string]string{"server.crt": cert, "server.key": key} {
@@ -276,6 +301,26 @@ func certificate(t *testing.T) (cert, key string) {
 		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
 }
 
+// otherDropIns are put in place together, and taken away again.
+func otherDropIns(m *machine) {
+	if err := putInPlace(m, "eab"); err == nil {
+		m.t.Error("it starts without the account's key")
+	}
+	m.write("/etc/inbox/eab.key", "c2VjcmV0\n")
+	for _, name := range []string{"eab", "limits", "address"} {
+		if err := putInPlace(m, name); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	m.want("200", "https://127.0.0.1:8443/healthz")
+	m.want("000", "https://127.0.0.1:443/healthz")
+	if got := m.property("MemoryMax"); got != "1073741824" {
+		m.t.Errorf("the most memory is %s, want 1 GiB", got)
+	}
+	m.run("rm", dropIns+"eab.conf", dropIns+"limits.conf", "/etc/systemd/system/inbox.socket.d/address.conf")
+	m.systemctl("daemon-reload")
+}
+
 // port80Taken starts the server where another program has port 80.
 func port80Taken(m *machine) {
 	const other = "/etc/systemd/system/other"
@@ -294,26 +339,23 @@ func port80Taken(m *machine) {
 
 // proxy serves plain HTTP on a Unix socket that systemd holds.
 func proxy(m *machine) {
-	const dir = "/etc/systemd/system/inbox.socket.d/"
-	m.copy(filepath.Join(units, "drop-ins", "proxy.conf"), dir+"proxy.conf", 0o644)
 	m.write(options, "INBOX_HTTPS=false\n")
-	m.systemctl("mask", "--now", "inbox-http.socket")
-	m.systemctl("daemon-reload")
-	m.systemctl("stop", "inbox")
-	m.systemctl("restart", "inbox.socket")
+	if err := putInPlace(m, "proxy"); err != nil {
+		m.t.Fatal(err)
+	}
 	m.want("200", "--unix-socket", "/run/inbox.sock", "http://inbox/healthz") // which starts the service
 	m.systemctl("restart", "inbox")
 	m.want("200", "--unix-socket", "/run/inbox.sock", "http://inbox/healthz")
-	m.run("rm", dir+"proxy.conf")
+	m.run("rm", "/etc/systemd/system/inbox.socket.d/proxy.conf")
+	m.systemctl("unmask", "inbox-http.socket")
 }
 
 // byItself binds the port with its one capability, without sockets.
 func byItself(m *machine) {
-	m.copy(filepath.Join(units, "drop-ins", "bind.conf"), dropIns+"bind.conf", 0o644)
 	m.write(options, "INBOX_BIND=:443\n")
-	m.systemctl("mask", "--now", "inbox.socket", "inbox-http.socket")
-	m.systemctl("daemon-reload")
-	m.systemctl("restart", "inbox")
+	if err := putInPlace(m, "bind"); err != nil {
+		m.t.Fatal(err)
+	}
 	m.want("200", "https://127.0.0.1/healthz")
 	m.want("200", "https://[::1]/healthz")
 	wantUnprivileged(m, "0000000000000400")
