@@ -54,7 +54,10 @@ func TestMain(m *testing.M) {
 }
 
 // visits is what visitors met.
-type visits struct{ Answered, Refused, Broken int64 }
+type visits struct {
+	Answered, Refused, Broken int64
+	Longest                   time.Duration // that one waited for an answer
+}
 
 // visit connects again and again from four places until standard input ends,
 // and prints what it met.
@@ -65,6 +68,7 @@ func visit(url string) {
 		cancel()
 	}()
 	var v visits
+	var longest atomic.Int64
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -72,6 +76,7 @@ func visit(url string) {
 				DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 			}}
 			for ctx.Err() == nil {
+				began := time.Now()
 				resp, err := client.Get(url)
 				switch {
 				case errors.Is(err, syscall.ECONNREFUSED):
@@ -82,11 +87,15 @@ func visit(url string) {
 					io.Copy(io.Discard, resp.Body)
 					resp.Body.Close()
 					atomic.AddInt64(&v.Answered, 1)
+					for waited, most := int64(time.Since(began)), longest.Load(); waited > most && !longest.CompareAndSwap(most, waited); {
+						most = longest.Load()
+					}
 				}
 			}
 		})
 	}
 	all.Wait()
+	v.Longest = time.Duration(longest.Load())
 	json.NewEncoder(os.Stdout).Encode(v)
 }
 
