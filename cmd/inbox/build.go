@@ -41,7 +41,6 @@ type house struct {
 	plain    *http.Server // on port 80; nil without -domain
 	notify   *notifier
 	loops    []*acceptLoop // of the listeners, for the watchdog
-	stopping atomic.Bool
 }
 
 // build makes the rooms in order, from the innermost.

@@ -152,6 +152,7 @@ func watchedHouse(t *testing.T, args ...string) *house {
 	}
 	t.Cleanup(func() { l.Close() })
 	h.doors.main = h.watched(l)
+	h.health.serving.Store(true)
 	return h
 }
 

@@ -111,7 +111,6 @@ const stopMargin = 10 * time.Second
 func (h *house) stop() {
 	h.health.serving.Store(false)
 	h.log.Info("stopping")
-	h.stopping.Store(true)
 	h.notify.stopping(h.times.stop + stopMargin)
 	h.leaveDoors()
 	ctx, cancel := context.WithTimeout(context.Background(), h.times.stop)

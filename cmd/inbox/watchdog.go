@@ -59,7 +59,7 @@ func (h *house) watch(ctx context.Context) {
 // accepted. While the server stops nothing is accepted any more, and the time
 // for that is limited elsewhere. asking is held while a request is under way.
 func (h *house) alive(ctx context.Context, asking *sync.Mutex, patience time.Duration) error {
-	if h.stopping.Load() {
+	if !h.health.serving.Load() {
 		return nil
 	}
 	if !asking.TryLock() {
@@ -82,7 +82,7 @@ func (h *house) alive(ctx context.Context, asking *sync.Mutex, patience time.Dur
 		return fmt.Errorf("a request of the watchdog was not answered in %v", patience)
 	}
 	for _, l := range h.loops {
-		if err := l.accepts(ctx); err != nil && !h.stopping.Load() {
+		if err := l.accepts(ctx); err != nil && h.health.serving.Load() {
 			return err
 		}
 	}
