@@ -165,9 +165,10 @@ func (l Limits) share(queued, factor int64) int64 {
 	}
 }
 
-// charge counts n's bytes against the store and its payer.
-func (m *Memory) charge(n *node) error {
-	a, err := m.payers.charge(n.Payer, holding{bytes: n.size()}, m.limits, m.bytes.Load())
+// charge counts n's bytes against the store and its payer, whose share is that
+// of a store with so much queued.
+func (m *Memory) charge(n *node, queued int64) error {
+	a, err := m.payers.charge(n.Payer, holding{bytes: n.size()}, m.limits, queued)
 	if err != nil {
 		return err
 	}

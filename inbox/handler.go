@@ -74,11 +74,8 @@ type Handler struct {
 	endPolls context.CancelCauseFunc
 }
 
-// Reasons for which a held request ends early.
-var (
-	errSuperseded = errors.New("a newer poll took over")
-	errStopping   = errors.New("the server is stopping")
-)
+// errSuperseded ends a poll when there is a newer one.
+var errSuperseded = errors.New("a newer poll took over")
 
 // What every answer says: the mail is nobody else's, and inert in a browser.
 var (
@@ -141,7 +138,7 @@ func (h *Handler) Deliveries() Deliveries {
 // EndPolls ends the held polls, and those still to come, with 204 and
 // Retry-After. Posts go on. A server calls it when it begins to shut down.
 func (h *Handler) EndPolls() {
-	h.endPolls(errStopping)
+	h.endPolls(ErrStopping)
 	h.polls.end()
 }
 
@@ -227,10 +224,10 @@ func (h *Handler) knock(w http.ResponseWriter, r *http.Request, q query, m Messa
 	defer h.hold(w)()
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(h.stop, func() { cancel(errStopping) })()
+	defer context.AfterFunc(h.stop, func() { cancel(ErrStopping) })()
 	err := h.store.Put(ctx, q.to, m, q.wait)
-	if err != nil && context.Cause(ctx) == errStopping {
-		return errStopping
+	if err != nil && context.Cause(ctx) == ErrStopping {
+		return ErrStopping
 	}
 	return err
 }
@@ -304,7 +301,7 @@ func endPoll(w http.ResponseWriter, err error) error {
 	case errors.Is(err, ErrEmpty), errors.Is(err, ErrClaimOver):
 	case err == errSuperseded:
 		w.Header().Set("X-Poll-Ended", "superseded")
-	case err == errStopping:
+	case errors.Is(err, ErrStopping):
 		w.Header().Set("Retry-After", "1")
 	default:
 		return err
@@ -353,7 +350,7 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, c Claim, m Mes
 		panic(http.ErrAbortHandler)
 	}
 	err = h.store.Discard(context.WithoutCancel(r.Context()), c, m.ID)
-	if err != nil && !errors.Is(err, ErrClaimOver) {
+	if err != nil && !errors.Is(err, ErrClaimOver) && !errors.Is(err, ErrStopping) {
 		h.log.Error("discard a delivered message", "err", err)
 	}
 	h.done.plain.Add(1)

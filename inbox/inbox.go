@@ -41,6 +41,9 @@ var (
 	// ErrClaimOver is returned for a claim that was given up or expired,
 	// whether or not the name has been claimed anew since.
 	ErrClaimOver = errors.New("the claim is over")
+	// ErrStopping is returned by every method of a store that was closed to be
+	// saved, and ends what waits when a [Handler] is told to stop.
+	ErrStopping = errors.New("the server is stopping")
 )
 
 // PayerError is the [ErrPayerFull] of an engine that can tell which quota is

@@ -23,7 +23,7 @@ const (
 )
 
 // Memory is the [Store] that needs nothing but memory: mailboxes are gone when
-// the process ends. An idle mailbox costs about 200 bytes; expiry costs what
+// the process ends, unless they are saved. An idle mailbox costs about 200 bytes; expiry costs what
 // expires, not what exists. Make one with [NewMemory].
 type Memory struct {
 	limits    Limits
@@ -94,6 +94,8 @@ func (m *Memory) open(name string, key Key, payer *Payer) (Claim, error) {
 	var fresh bool
 	var err error
 	switch {
+	case s.frozen:
+		err = ErrStopping
 	case b == nil && payer == nil:
 		err = ErrNoInbox
 	case b == nil:
@@ -158,7 +160,7 @@ func (m *Memory) put(ctx context.Context, to string, n *node, wait time.Duration
 	if err != ErrNoInbox || wait <= 0 {
 		return err
 	}
-	if err := m.charge(n); err != nil {
+	if err := m.charge(n, m.bytes.Load()); err != nil {
 		return err
 	}
 	timer := time.NewTimer(wait)
@@ -182,7 +184,7 @@ func (m *Memory) put(ctx context.Context, to string, n *node, wait time.Duration
 func (m *Memory) deliver(s *shard, to string, n *node, paid bool) error {
 	s.mu.Lock()
 	b, expired := m.findLocked(s, to, m.now())
-	err := ErrNoInbox
+	err := s.absentLocked(ErrNoInbox)
 	if b != nil {
 		err = m.appendLocked(s, b, n, paid)
 	}
@@ -196,21 +198,14 @@ func (m *Memory) appendLocked(s *shard, b *box, n *node, paid bool) error {
 		return ErrInboxFull
 	}
 	if !paid {
-		if err := m.charge(n); err != nil {
+		if err := m.charge(n, m.bytes.Load()); err != nil {
 			return err
 		}
 	}
 	b.lastID++
 	s.lastID = max(s.lastID, b.lastID)
 	n.ID = b.lastID
-	if b.last == nil {
-		b.first = n
-	} else {
-		b.last.next = n
-	}
-	b.last = n
-	b.count++
-	b.bytes += n.size()
+	b.push(n)
 	b.changed()
 	return nil
 }
@@ -249,9 +244,10 @@ func (m *Memory) look(s *shard, c Claim, ack uint64, waiting bool) (Message, <-c
 	now := m.now()
 	b, gone := m.ownLocked(s, c, now)
 	if b == nil {
+		err := s.absentLocked(ErrClaimOver)
 		s.mu.Unlock()
 		m.settle(gone)
-		return Message{}, nil, 0, ErrClaimOver
+		return Message{}, nil, 0, err
 	}
 	s.useLocked(b, now)
 	acked := b.takeLocked(ack)
@@ -286,9 +282,10 @@ func (m *Memory) Discard(_ context.Context, c Claim, upTo uint64) error {
 	s.mu.Lock()
 	b, gone := m.ownLocked(s, c, m.now())
 	if b == nil {
+		err := s.absentLocked(ErrClaimOver)
 		s.mu.Unlock()
 		m.settle(gone)
-		return ErrClaimOver
+		return err
 	}
 	taken := b.takeLocked(upTo)
 	s.mu.Unlock()
@@ -301,7 +298,7 @@ func (m *Memory) Close(_ context.Context, c Claim) error {
 	s := m.shard(c.Name)
 	s.mu.Lock()
 	b, gone := m.ownLocked(s, c, m.now())
-	err := ErrClaimOver
+	err := s.absentLocked(ErrClaimOver)
 	if b != nil {
 		s.removeLocked(b)
 		gone, err = b, nil
@@ -330,7 +327,7 @@ func (m *Memory) sweepSome(s *shard) int {
 	var batch [sweepBatch]*box
 	n := 0
 	s.mu.Lock()
-	for now := m.now(); n < sweepBatch && s.oldest != nil && m.expired(s.oldest, now); n++ {
+	for now := m.now(); n < sweepBatch && !s.frozen && s.oldest != nil && m.expired(s.oldest, now); n++ {
 		batch[n] = s.oldest
 		s.removeLocked(s.oldest)
 	}
@@ -354,8 +351,12 @@ func (m *Memory) reclaim() bool {
 func (m *Memory) expired(b *box, now time.Duration) bool { return now-b.used >= m.limits.Timeout }
 
 // findLocked returns the live mailbox of that name. An expired one is taken
-// out and returned as well, to be settled once the lock is released.
+// out and returned as well, to be settled once the lock is released. A frozen
+// shard shows nobody anything: it stays as it is.
 func (m *Memory) findLocked(s *shard, name string, now time.Duration) (live, expired *box) {
+	if s.frozen {
+		return nil, nil
+	}
 	b := s.boxes[name]
 	if b == nil || !m.expired(b, now) {
 		return b, nil

@@ -64,7 +64,7 @@ func (ps *polls) add(p *poll) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if ps.ended {
-		p.over = errStopping
+		p.over = ErrStopping
 	}
 	t := ps.turns[p.name]
 	if t.holder == nil {
@@ -135,6 +135,6 @@ func (ps *polls) end() {
 	defer ps.mu.Unlock()
 	ps.ended = true
 	for _, t := range ps.turns {
-		t.newest.endLocked(errStopping)
+		t.newest.endLocked(ErrStopping)
 	}
 }

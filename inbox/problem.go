@@ -70,7 +70,7 @@ var answers = []struct {
 		"It frees itself as messages are read and unused names expire.")},
 	{ErrTooManyInboxes, newProblem(503, "too-many-inboxes", "The server holds as many inboxes as it may",
 		"It frees itself as unused names expire.")},
-	{errStopping, newProblem(503, "stopping", "The server is stopping",
+	{ErrStopping, newProblem(503, "stopping", "The server is stopping",
 		"Nothing was stored. Try again in a moment.")},
 }
 

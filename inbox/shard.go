@@ -29,7 +29,8 @@ type shard struct {
 	newest *box
 	lastID uint64            // the highest ID given to any claim here, so that none returns
 	knocks map[string]*knock // Puts that wait for a name to be claimed
-	_      [48]byte          // neighbours' locks on cache lines of their own
+	frozen bool              // it is being saved and changes no more
+	_      [40]byte          // neighbours' locks on cache lines of their own
 }
 
 // box is one claimed mailbox. Its shard's lock guards it.
@@ -106,11 +107,19 @@ func (s *shard) removeLocked(b *box) {
 	}
 }
 
-// awaitClaim returns nil when somebody claims the name, else ErrNoInbox's
-// reason: the time is over or the context has ended.
+// absentLocked is why something was not found: err, unless the shard is frozen.
+func (s *shard) absentLocked(err error) error {
+	if s.frozen {
+		return ErrStopping
+	}
+	return err
+}
+
+// awaitClaim returns nil when somebody claims the name or nobody can any more,
+// else why the wait is over: its time is, or the context has ended.
 func (s *shard) awaitClaim(ctx context.Context, name string, over <-chan time.Time) error {
 	s.mu.Lock()
-	if s.boxes[name] != nil {
+	if s.boxes[name] != nil || s.frozen {
 		s.mu.Unlock()
 		return nil
 	}
@@ -154,6 +163,18 @@ func (b *box) awaitLocked() chan struct{} {
 		b.arrived = make(chan struct{})
 	}
 	return b.arrived
+}
+
+// push appends n, which has its ID.
+func (b *box) push(n *node) {
+	if b.last == nil {
+		b.first = n
+	} else {
+		b.last.next = n
+	}
+	b.last = n
+	b.count++
+	b.bytes += n.size()
 }
 
 // takeLocked cuts off the messages up to and including upTo and returns them

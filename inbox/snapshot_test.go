@@ -1,0 +1,311 @@
+package inbox_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"inbox/inbox"
+)
+
+var (
+	snapshotKey = []byte("the key of these tests")
+	minute      = inbox.Limits{Timeout: time.Minute}
+)
+
+func keyOf(name string) (k inbox.Key) {
+	copy(k[:], name)
+	return k
+}
+
+func open(t *testing.T, m *inbox.Memory, name string, payer inbox.Payer) inbox.Claim {
+	t.Helper()
+	c, err := m.Open(t.Context(), name, keyOf(name), &payer)
+	if err != nil {
+		t.Fatalf("open %s: %v", name, err)
+	}
+	return c
+}
+
+func put(t *testing.T, m *inbox.Memory, to, body string) {
+	t.Helper()
+	if err := m.Put(t.Context(), to, inbox.Message{From: "sender", Body: []byte(body)}, 0); err != nil {
+		t.Fatalf("put %s to %s: %v", body, to, err)
+	}
+}
+
+// bodies takes all messages of a mailbox.
+func bodies(t *testing.T, m *inbox.Memory, c inbox.Claim) (all []string) {
+	t.Helper()
+	for ack := uint64(0); ; {
+		msg, err := m.Next(t.Context(), c, ack, 0)
+		if errors.Is(err, inbox.ErrEmpty) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all, ack = append(all, string(msg.Body)), msg.ID
+	}
+}
+
+func save(t testing.TB, m *inbox.Memory) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if _, err := m.Save(&b, snapshotKey); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func load(t testing.TB, limits inbox.Limits, snapshot []byte) (*inbox.Memory, inbox.SnapshotStats) {
+	t.Helper()
+	m, stats, err := inbox.LoadMemory(limits, bytes.NewReader(snapshot), snapshotKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, stats
+}
+
+func TestASnapshotHoldsAll(t *testing.T) {
+	m := inbox.NewMemory(minute)
+	bob, alice := open(t, m, "bob", inbox.Payer{Client: "a", Network: "n"}), open(t, m, "älice", inbox.Payer{})
+	large := strings.Repeat("x", 100<<10)
+	sent := inbox.Message{From: "älice", ContentType: "application/sdp", Body: []byte("v=0"), Payer: inbox.Payer{Client: "b"}}
+	if err := m.Put(t.Context(), "bob", sent, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []string{"", large, "last"} {
+		put(t, m, "bob", body)
+	}
+	one, _ := m.Next(t.Context(), bob, 0, 0)
+	two, _ := m.Next(t.Context(), bob, one.ID, 0) // handed out and not acknowledged
+
+	again, stats := load(t, minute, save(t, m))
+	if want := (inbox.SnapshotStats{Inboxes: 2, Messages: 3}); stats != want {
+		t.Errorf("got %+v, want %+v", stats, want)
+	}
+	if was, is := m.Stats(), again.Stats(); was != is {
+		t.Errorf("it counted %+v and counts %+v", was, is)
+	}
+	if _, err := again.Open(t.Context(), "bob", keyOf("another"), nil); !errors.Is(err, inbox.ErrWrongKey) {
+		t.Errorf("open with another key: got %v, want ErrWrongKey", err)
+	}
+	if c := open(t, again, "bob", inbox.Payer{}); c != (inbox.Claim{Name: "bob", Epoch: bob.Epoch}) {
+		t.Errorf("got claim %+v, want %+v", c, bob)
+	}
+	if got, err := again.Next(t.Context(), bob, one.ID, 0); err != nil || got.ID != two.ID {
+		t.Errorf("got message %d, %v, want %d again", got.ID, err, two.ID)
+	}
+	if got := bodies(t, again, bob); !slices.Equal(got, []string{"", large, "last"}) {
+		t.Errorf("got other messages than were left, %d of them", len(got))
+	}
+	if got := bodies(t, again, alice); len(got) > 0 {
+		t.Errorf("älice got %q, want nothing", got)
+	}
+}
+
+func TestASavedMessageIsWhole(t *testing.T) {
+	m := inbox.NewMemory(minute)
+	bob := open(t, m, "bob", inbox.Payer{})
+	sent := inbox.Message{From: "Älice %", ContentType: "application/sdp", Body: []byte{0, 0xff, '\n'}}
+	if err := m.Put(t.Context(), "bob", sent, 0); err != nil {
+		t.Fatal(err)
+	}
+	again, _ := load(t, minute, save(t, m))
+	got, err := again.Next(t.Context(), bob, 0, 0)
+	if err != nil || got.From != sent.From || got.ContentType != sent.ContentType || !bytes.Equal(got.Body, sent.Body) {
+		t.Errorf("got %+v, %v, want %+v", got, err, sent)
+	}
+}
+
+// IDs stay above all that were ever given, also of claims that are gone, and
+// though the clock goes back.
+func TestIDsDoNotReturnWithASnapshot(t *testing.T) {
+	var last uint64
+	var snapshot []byte
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Hour)
+		m := inbox.NewMemory(minute)
+		gone := open(t, m, "gone", inbox.Payer{})
+		put(t, m, "gone", "hello")
+		msg, err := m.Next(t.Context(), gone, 0, 0)
+		if err != nil || m.Close(t.Context(), gone) != nil {
+			t.Fatal(err)
+		}
+		last, snapshot = msg.ID, save(t, m)
+	})
+	synctest.Test(t, func(t *testing.T) { // an hour earlier
+		m, _ := load(t, minute, snapshot)
+		for _, name := range []string{"gone", "bob", "carol"} {
+			if c := open(t, m, name, inbox.Payer{}); c.Epoch <= last {
+				t.Errorf("%s: the first ID is %d, want it above %d", name, c.Epoch, last)
+			}
+		}
+	})
+}
+
+// The time without a server does not count, and nobody has less than half a
+// timeout to come back.
+func TestARestartEndsNoClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := inbox.NewMemory(minute)
+		over := open(t, m, "over", inbox.Payer{})
+		time.Sleep(time.Second)
+		late := open(t, m, "late", inbox.Payer{})
+		time.Sleep(39 * time.Second)
+		early := open(t, m, "early", inbox.Payer{})
+		time.Sleep(20 * time.Second)
+		snapshot := save(t, m)
+		time.Sleep(time.Hour)
+		m, stats := load(t, minute, snapshot)
+		if stats.Inboxes != 2 {
+			t.Errorf("got %d mailboxes, want 2 without the one that was over", stats.Inboxes)
+		}
+		lives := func(c inbox.Claim) bool { return m.Discard(t.Context(), c, 0) == nil }
+		want := func(when string, o, l, e bool) {
+			if lives(over) != o || lives(late) != l || lives(early) != e {
+				t.Errorf("%s: over, late, early live: %v, %v, %v, want %v, %v, %v", when, lives(over), lives(late), lives(early), o, l, e)
+			}
+		}
+		time.Sleep(30*time.Second - 1)
+		want("just before half a timeout", false, true, true)
+		time.Sleep(1)
+		want("after half a timeout", false, false, true)
+		time.Sleep(10*time.Second - 1)
+		want("just before its time", false, false, true)
+		time.Sleep(1)
+		want("after its time", false, false, false)
+		if m.Sweep(); m.Stats() != (inbox.Stats{}) {
+			t.Errorf("got %+v after all expired, want nothing", m.Stats())
+		}
+	})
+}
+
+// The list of use goes on where it was: those used since are the last to go.
+func TestLoadedMailboxesExpireInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := inbox.NewMemory(minute)
+		for i := range 1000 {
+			open(t, m, fmt.Sprint(i), inbox.Payer{})
+			time.Sleep(10 * time.Millisecond)
+		}
+		m, _ = load(t, minute, save(t, m))
+		for i := 0; i < 1000; i += 2 {
+			open(t, m, fmt.Sprint(i), inbox.Payer{})
+		}
+		time.Sleep(time.Minute - time.Millisecond)
+		if removed := m.Sweep(); removed != 500 {
+			t.Errorf("got %d swept, want the 500 that were not used again", removed)
+		}
+		time.Sleep(time.Millisecond)
+		if removed := m.Sweep(); removed != 500 {
+			t.Errorf("got %d swept, want the other 500", removed)
+		}
+	})
+}
+
+func TestSaveClosesTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := inbox.NewMemory(minute)
+		bob := open(t, m, "bob", inbox.Payer{})
+		put(t, m, "bob", "hello")
+		alice := open(t, m, "alice", inbox.Payer{})
+		held, knock := make(chan error), make(chan error)
+		go func() { _, err := m.Next(context.Background(), alice, 0, 20*time.Second); held <- err }()
+		go func() { knock <- m.Put(context.Background(), "nobody", inbox.Message{}, 20*time.Second) }()
+		synctest.Wait()
+		began := time.Now()
+		first := save(t, m)
+		for name, got := range map[string]error{
+			"held Next": <-held, "knock": <-knock,
+			"Put":             m.Put(t.Context(), "bob", inbox.Message{}, 0),
+			"Put to nobody":   m.Put(t.Context(), "carol", inbox.Message{}, 0),
+			"Put that knocks": m.Put(t.Context(), "carol", inbox.Message{}, 20*time.Second),
+			"Discard":         m.Discard(t.Context(), bob, 1<<60),
+			"Close":           m.Close(t.Context(), bob),
+			"Next":            errorOf(m.Next(t.Context(), bob, 0, 20*time.Second)),
+			"Open":            errorOf(m.Open(t.Context(), "bob", keyOf("bob"), nil)),
+			"Open of another": errorOf(m.Open(t.Context(), "carol", keyOf("carol"), new(inbox.Payer))),
+		} {
+			if !errors.Is(got, inbox.ErrStopping) {
+				t.Errorf("%s: got %v, want ErrStopping", name, got)
+			}
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it took %v, want no wait", took)
+		}
+		if again := save(t, m); !bytes.Equal(first, again) {
+			t.Error("a second Save wrote something else")
+		}
+	})
+}
+
+func errorOf[T any](_ T, err error) error { return err }
+
+// What was accepted while Save came is in the snapshot, and nothing else is.
+func TestWhatIsAcceptedIsSaved(t *testing.T) {
+	m := inbox.NewMemory(minute)
+	const peers = 32
+	var claims [peers]inbox.Claim
+	var accepted [peers][]string
+	for i := range peers {
+		claims[i] = open(t, m, fmt.Sprint(i), inbox.Payer{})
+	}
+	var wg sync.WaitGroup
+	started := make(chan struct{}, peers)
+	for i := range peers {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				body := fmt.Sprint(i, "-", n)
+				if err := m.Put(context.Background(), fmt.Sprint(i), inbox.Message{Body: []byte(body)}, 0); err != nil {
+					return
+				}
+				if accepted[i] = append(accepted[i], body); n == 10 {
+					started <- struct{}{}
+				}
+			}
+		})
+	}
+	for range peers {
+		<-started
+	}
+	snapshot := save(t, m)
+	wg.Wait()
+	again, _ := load(t, minute, snapshot)
+	for i, c := range claims {
+		if got := bodies(t, again, c); !slices.Equal(got, accepted[i]) {
+			t.Errorf("%d: %d messages were accepted and %d saved", i, len(accepted[i]), len(got))
+		}
+	}
+}
+
+// Whoever still comes to a store that was saved is told to come back.
+func TestASavedStoreSendsPeersAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, nil)
+		poll := s.start(request("bob", "GET", "/inbox", ""))
+		knock := s.start(request("alice", "POST", "/inbox?to=carol&wait=9", "hello"))
+		save(t, s.store)
+		w := <-poll
+		s.want(w, 204, "")
+		if w.Header().Get("Retry-After") == "" {
+			t.Error("the held poll got no Retry-After")
+		}
+		for _, w := range []*httptest.ResponseRecorder{
+			<-knock, s.do("bob", "GET", "/inbox", ""), s.do("alice", "POST", "/inbox?to=bob", "hello"), s.do("bob", "DELETE", "/inbox", ""),
+		} {
+			s.wantProblem(w, 503, "stopping")
+			if w.Header().Get("Retry-After") == "" {
+				t.Error("got no Retry-After, want one")
+			}
+		}
+	})
+}

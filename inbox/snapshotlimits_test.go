@@ -1,0 +1,114 @@
+package inbox_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"inbox/inbox"
+)
+
+func TestLoadHoldsTheLimits(t *testing.T) {
+	snapshot := fourMailboxes(t)
+	for _, tt := range []struct {
+		name   string
+		limits inbox.Limits
+		want   inbox.SnapshotStats
+		first  []string // what the one used last has
+	}{
+		{"none", inbox.Limits{}, inbox.SnapshotStats{Inboxes: 4, Messages: 12}, []string{"30", "31", "32"}},
+		{"inboxes", inbox.Limits{MaxInboxes: 3}, inbox.SnapshotStats{Inboxes: 3, Messages: 9, DroppedInboxes: 1, DroppedMessages: 3}, []string{"30", "31", "32"}},
+		{"inboxes of a payer", inbox.Limits{MaxInboxesPerPayer: 1}, inbox.SnapshotStats{Inboxes: 1, Messages: 3, DroppedInboxes: 3, DroppedMessages: 9}, []string{"30", "31", "32"}},
+		{"messages", inbox.Limits{Capacity: 2}, inbox.SnapshotStats{Inboxes: 4, Messages: 8, DroppedMessages: 4}, []string{"30", "31"}},
+		{"bytes", inbox.Limits{MaxQueuedBytes: 700}, inbox.SnapshotStats{Inboxes: 4, Messages: 4, DroppedMessages: 8}, []string{"30", "31", "32"}},
+		{"bytes of a payer", inbox.Limits{MaxQueuedBytesPerPayer: 400}, inbox.SnapshotStats{Inboxes: 4, Messages: 2, DroppedMessages: 10}, []string{"30", "31"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.limits.Timeout = time.Minute
+			m, stats := load(t, tt.limits, snapshot)
+			if stats != tt.want {
+				t.Errorf("got %+v, want %+v", stats, tt.want)
+			}
+			if got := m.Stats(); got.Inboxes != stats.Inboxes {
+				t.Errorf("it counts %d mailboxes, want %d", got.Inboxes, stats.Inboxes)
+			}
+			c := open(t, m, "3", inbox.Payer{})
+			if got := bodies(t, m, c); !slices.Equal(got, tt.first) {
+				t.Errorf("got %q, want %q", got, tt.first)
+			}
+		})
+	}
+}
+
+// fourMailboxes are those of 0 to 3, which was used last, each with three messages of one payer.
+func fourMailboxes(t testing.TB) (snapshot []byte) {
+	payer := inbox.Payer{Client: "payer", Network: "network"}
+	m := inbox.NewMemory(minute)
+	for i := range 4 {
+		name := fmt.Sprint(i)
+		if _, err := m.Open(t.Context(), name, keyOf(name), &payer); err != nil {
+			t.Fatal(err)
+		}
+		for n := range 3 {
+			msg := inbox.Message{Body: fmt.Append(nil, i*10+n)}
+			if i == 0 {
+				msg.Body = fmt.Append(nil, "0", n)
+			}
+			msg.Payer = payer
+			if err := m.Put(t.Context(), name, msg, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return save(t, m)
+}
+
+// Whatever order a store was filled in, under its own limits all of it comes
+// back, though a payer's share shrank meanwhile.
+func TestUnderTheSameLimitsNothingIsDropped(t *testing.T) {
+	limits := inbox.Limits{Timeout: time.Minute, Capacity: 50, MaxInboxes: 300, MaxInboxesPerPayer: 20,
+		MaxQueuedBytes: 8 << 20, MaxQueuedBytesPerPayer: 2 << 20}
+	m := inbox.NewMemory(limits)
+	for i := range 4000 {
+		payer := inbox.Payer{Client: fmt.Sprint(i / 80), Network: []string{"", "one", "two"}[i%3]}
+		name := fmt.Sprint(rand.IntN(400))
+		if _, err := m.Open(t.Context(), name, keyOf(name), &payer); err == nil {
+			_ = m.Put(t.Context(), name, inbox.Message{Body: make([]byte, rand.IntN(64<<10)), Payer: payer}, 0) // as far as it goes
+		}
+	}
+	was := m.Stats()
+	again, stats := load(t, limits, save(t, m))
+	if was.QueuedBytes < limits.MaxQueuedBytes*3/4 {
+		t.Fatalf("the store holds %d bytes, too little to be a proof", was.QueuedBytes)
+	}
+	if stats.DroppedInboxes+stats.DroppedMessages > 0 || again.Stats() != was {
+		t.Errorf("got %+v with %+v, want %+v", stats, again.Stats(), was)
+	}
+}
+
+// Loaded messages count against those who sent them, and are given back.
+func TestLoadedPayersAreCharged(t *testing.T) {
+	limits := inbox.Limits{Timeout: time.Minute, MaxQueuedBytesPerPayer: 1000, MaxInboxesPerPayer: 1}
+	payer := inbox.Payer{Client: "payer"}
+	m := inbox.NewMemory(limits)
+	open(t, m, "bob", payer)
+	msg := inbox.Message{Body: make([]byte, 800), Payer: payer}
+	if err := m.Put(t.Context(), "bob", msg, 0); err != nil {
+		t.Fatal(err)
+	}
+	m, _ = load(t, limits, save(t, m))
+	if err := m.Put(t.Context(), "bob", msg, 0); !errors.Is(err, inbox.ErrPayerFull) {
+		t.Errorf("put: got %v, want ErrPayerFull", err)
+	}
+	if _, err := m.Open(t.Context(), "carol", keyOf("carol"), &payer); !errors.Is(err, inbox.ErrPayerFull) {
+		t.Errorf("open: got %v, want ErrPayerFull", err)
+	}
+	bodies(t, m, open(t, m, "bob", payer))
+	if err := m.Put(t.Context(), "bob", msg, 0); err != nil {
+		t.Errorf("put after it was read: %v", err)
+	}
+}
