@@ -303,6 +303,7 @@ func endPoll(w http.ResponseWriter, err error) error {
 		w.Header().Set("X-Poll-Ended", "superseded")
 	case errors.Is(err, ErrStopping):
 		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Connection", "close")
 	default:
 		return err
 	}

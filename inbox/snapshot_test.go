@@ -175,13 +175,13 @@ func TestARestartEndsNoClaim(t *testing.T) {
 				t.Errorf("%s: over, late, early live: %v, %v, %v, want %v, %v, %v", when, lives(over), lives(late), lives(early), o, l, e)
 			}
 		}
-		time.Sleep(30*time.Second - 1)
+		time.Sleep(30*time.Second - time.Nanosecond)
 		want("just before half a timeout", false, true, true)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		want("after half a timeout", false, false, true)
-		time.Sleep(10*time.Second - 1)
+		time.Sleep(10*time.Second - time.Nanosecond)
 		want("just before its time", false, false, true)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		want("after its time", false, false, false)
 		if m.Sweep(); m.Stats() != (inbox.Stats{}) {
 			t.Errorf("got %+v after all expired, want nothing", m.Stats())

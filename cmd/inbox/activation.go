@@ -113,7 +113,6 @@ func (p passed) doors(c *config, log *slog.Logger) (d doors, err error) {
 			return d, errors.New("the service manager passed a socket named https, but -https=false: stop and mask that socket unit, or name it http (FileDescriptorName=http)")
 		}
 	}
-	d.lent = true
 	if d.main == nil {
 		return d, errors.New("the service manager passed a socket named http alone, and the server speaks HTTPS: " +
 			"pass one with FileDescriptorName=https, too, or give -https=false")

@@ -22,6 +22,7 @@ type house struct {
 	times   times
 	log     *slog.Logger
 	noise   *serverLog
+	archive *archive
 	store   *inbox.Memory
 	handler *inbox.Handler
 	who     *who
@@ -48,15 +49,16 @@ func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 	h := &house{cfg: c, times: p.times, log: log, process: p, doors: d}
 	h.noise = &serverLog{log: h.log}
 	h.notify = newNotifier(p.environ, log)
-	h.who = newWho(&ratelimit.Clients{Trusted: c.proxies, Header: c.clientHeader, Logger: h.log})
+	dir := stateDir(c, p.environ, h.log)
+	key, err := secret(dir)
+	if err != nil {
+		return nil, err
+	}
+	h.who = newWho(&ratelimit.Clients{Trusted: c.proxies, Header: c.clientHeader, Logger: h.log}, derive(key, "payers"))
 	h.limits = newLimits(c, h.who)
 	h.buildMeter()
 	if len(c.unknown) > 0 {
 		h.log.Debug("variables that are no option", "names", c.unknown)
-	}
-	dir := stateDir(c, p.environ, h.log)
-	if err := h.buildMailboxes(dir); err != nil {
-		return nil, err
 	}
 	if err := h.buildSource(dir); err != nil {
 		return nil, err
@@ -65,18 +67,17 @@ func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 	if err != nil {
 		return nil, err
 	}
+	// From here on nothing fails that would have to close the archive.
+	h.archive = openArchive(dir, derive(key, "snapshots"), h.times.stop+stopMargin, h.log)
+	h.buildMailboxes(key)
 	h.buildServer(pages)
 	h.buildPlain()
 	return h, nil
 }
 
-func (h *house) buildMailboxes(dir string) error {
-	key, err := secret(dir)
-	if err != nil {
-		return err
-	}
+func (h *house) buildMailboxes(key []byte) {
 	c := h.cfg
-	h.store = inbox.NewMemory(inbox.Limits{
+	h.store = h.archive.load(inbox.Limits{
 		Timeout:                seconds(c.inboxTimeout),
 		Capacity:               int(c.inboxCapacity),
 		MaxInboxes:             int(c.maxInboxes),
@@ -102,7 +103,6 @@ func (h *house) buildMailboxes(dir string) error {
 		Guard:          h.limits.guard,
 		Logger:         h.log,
 	})
-	return nil
 }
 
 func (h *house) buildSource(dir string) (err error) {
@@ -177,6 +177,9 @@ func isPages(dir string) bool {
 // route finds the room for a path. There are few: a table would cost more.
 func (h *house) route(pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !h.health.serving.Load() {
+			w.Header().Set("Connection", "close") // over HTTP/2, too, it means to go
+		}
 		switch r.URL.Path {
 		case "/inbox", "/ice":
 			h.handler.ServeHTTP(w, r)
@@ -234,7 +237,6 @@ func (h *house) buildServer(pages http.Handler) {
 			WriteByteTimeout:              h.times.write,
 		},
 	}
-	h.server.RegisterOnShutdown(h.handler.EndPolls)
 }
 
 // buildPlain makes the server on port 80. The authority's challenges cost no

@@ -181,7 +181,7 @@ func (c *config) proxied() *flag.FlagSet {
 
 func (c *config) operation() *flag.FlagSet {
 	fs := newFlagSet()
-	fs.StringVar(&c.state, "state", "", "`directory` for what outlives a restart: the self-signed certificate and the secret of the password hashes; "+
+	fs.StringVar(&c.state, "state", "", "`directory` for what outlives a restart: the self-signed certificate, the secret of the password hashes and, while no server runs, the mailboxes; "+
 		"empty for $STATE_DIRECTORY, else the user's own state directory")
 	fs.StringVar(&c.metricsBind, "metrics-bind", "", "`address` and port for metrics (Prometheus), the state of certificates, and profiles; keep it from strangers; empty for none")
 	fs.StringVar(&c.metricsHosts, "metrics-hosts", "", "`names` by which the metrics may be asked for, apart by commas, beside addresses and localhost")

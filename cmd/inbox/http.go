@@ -10,6 +10,7 @@ import (
 type times struct {
 	header, body, idle, write time.Duration
 	stop                      time.Duration // for posts, once the server stops
+	lastCall                  time.Duration // of it, for requests on their way
 }
 
 // idleTLS is the patience with an idle connection when we speak TLS. It is
@@ -23,6 +24,8 @@ func defaultTimes() times {
 		idle:   2 * time.Minute,
 		write:  30 * time.Second,
 		stop:   10 * time.Second,
+		// Twice the way to a far phone.
+		lastCall: 500 * time.Millisecond,
 	}
 }
 

@@ -21,10 +21,7 @@ const proxyHeaderTime = 5 * time.Second
 
 // doors are the listeners. Main serves; the others may be nil: plain answers
 // challenges and leads to main, metrics is for the operator.
-type doors struct {
-	main, plain, metrics net.Listener
-	lent                 bool // main and plain are the service manager's, and outlive us
-}
+type doors struct{ main, plain, metrics net.Listener }
 
 // openDoors takes the sockets that were passed on, and binds what the options
 // say beside them; on an error, nothing stays open.

@@ -24,7 +24,8 @@
 //
 // The state directory is that of -state, else the first of $STATE_DIRECTORY
 // (which systemd sets), else the user's own. It holds the self-signed
-// certificate and the secret under which passwords are hashed.
+// certificate, the secret under which passwords are hashed and, while no server
+// runs, the mailboxes.
 //
 // With -domain, certificates for these names are obtained from a certificate
 // authority and renewed; the server then listens on ports 443 and 80. SIGHUP
@@ -40,8 +41,9 @@
 // or whole addresses. In text format a few lines for a person precede it.
 //
 // On SIGTERM or SIGINT the server stops listening, answers held polls, gives
-// posts ten seconds and exits with 0; a second signal ends it at once, with 1. It
-// exits with 2 when an option is wrong, with 1 when it could not start or go on.
+// posts ten seconds, saves the mailboxes for the next start and exits with 0; a
+// second signal ends it at once, with 1. It exits with 2 when an option is wrong,
+// with 1 when it could not start, go on, or save.
 package main
 
 import (

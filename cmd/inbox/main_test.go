@@ -94,7 +94,9 @@ type program struct {
 // start runs the program on a free port, and stops it when the test ends.
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
-	return startWith(t, defaultTimes(), args...)
+	patience := defaultTimes()
+	patience.lastCall = 10 * time.Millisecond // there is nobody far away
+	return startWith(t, patience, args...)
 }
 
 func startWith(t *testing.T, patience times, args ...string) *program {

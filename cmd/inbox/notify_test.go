@@ -56,6 +56,9 @@ func TestNotices(t *testing.T) {
 	if stopping[0] != "STOPPING=1" || stopping[len(stopping)-1] != "EXTEND_TIMEOUT_USEC=20000000" {
 		t.Errorf("after SIGTERM: %q, want STOPPING=1 and 20 s", stopping)
 	}
+	if saving := m.next(20 * time.Second); saving[0] != "EXTEND_TIMEOUT_USEC=60000000" {
+		t.Errorf("before it saves: %q, want a minute more", saving)
+	}
 	c.cmd.Wait()
 	if lines, more := m.poll(100 * time.Millisecond); more {
 		t.Errorf("without WATCHDOG_USEC came %q", lines)

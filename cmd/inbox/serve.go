@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -28,6 +29,11 @@ func serve(ctx context.Context, c *config, p process) error {
 	}
 	h, err := build(c, p, d, log)
 	if err != nil {
+		d.close()
+		return err
+	}
+	defer h.archive.close()
+	if err := h.archive.begin(); err != nil {
 		d.close()
 		return err
 	}
@@ -73,11 +79,10 @@ func (h *house) live(ctx context.Context) error {
 	case err := <-failed:
 		h.server.Close()
 		h.closePlain()
-		return fmt.Errorf("serve: %w", err)
+		return errors.Join(fmt.Errorf("serve: %w", err), h.archive.save(h.store))
 	case <-ctx.Done():
 	}
-	h.stop()
-	return nil
+	return h.stop()
 }
 
 // reload looks for newer certificates at each hangup.
@@ -106,21 +111,40 @@ func (h *house) closePlain() {
 // stopMargin is what the end takes beside the time for posts.
 const stopMargin = 10 * time.Second
 
-// stop ends the polls, which answer 204, and gives posts their time. The
-// context is a new one: the server's own is already over, and would wait for nobody.
-func (h *house) stop() {
+// stop closes the listeners, ends the polls, which answer 204, gives posts
+// their time, closes the connections and saves the mailboxes: what was
+// answered is in the snapshot. The context is a new one: the server's own is
+// already over, and would wait for nobody.
+func (h *house) stop() error {
 	h.health.serving.Store(false)
 	h.log.Info("stopping")
 	h.notify.stopping(h.times.stop + stopMargin)
-	h.leaveDoors()
 	ctx, cancel := context.WithTimeout(context.Background(), h.times.stop)
 	defer cancel()
+	h.lastCall()
 	h.closePlain() // it has nothing that is worth waiting for
 	if err := h.server.Shutdown(ctx); err != nil {
 		h.log.Warn("some requests took too long and were cut off", "err", err)
 		h.server.Close()
 	}
+	h.notify.extend(saveTime)
+	err := h.archive.save(h.store)
 	h.log.Info("stopped", "refusedHandshakes", h.noise.noise.Load())
+	return err
+}
+
+// lastCall leaves the sockets, which may outlive us, and answers the last that
+// came in before the server shuts down: from Shutdown on net/http drops
+// requests that it has just read. Answers say that their connection ends.
+func (h *house) lastCall() {
+	// Metrics go on. Of sockets that were passed on these are copies: who
+	// connects now waits for the next process.
+	doors{main: h.doors.main, plain: h.doors.plain}.close()
+	if h.plain != nil {
+		h.plain.SetKeepAlivesEnabled(false)
+	}
+	h.handler.EndPolls()
+	time.Sleep(h.times.lastCall)
 }
 
 func (h *house) sweep(ctx context.Context) {

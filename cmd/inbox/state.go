@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,7 +27,7 @@ func stateDir(c *config, environ []string, log *slog.Logger) string {
 		err = usable(dir)
 	}
 	if err != nil {
-		log.Warn("no state directory: each start makes another certificate and secret; -state names a directory", "err", err)
+		log.Warn("no state directory: each start makes another certificate and secret, and has no mailboxes; -state names a directory", "err", err)
 		return ""
 	}
 	return dir
@@ -93,6 +95,15 @@ func secret(dir string) ([]byte, error) {
 		return nil, fmt.Errorf("the secret in %s has %d bytes instead of %d; remove the file to have another made", path, len(kept), secretSize)
 	}
 	return kept, nil
+}
+
+// derive makes a key for one purpose of the secret (HKDF, RFC 5869).
+func derive(secret []byte, purpose string) []byte {
+	key, err := hkdf.Key(sha256.New, secret, nil, purpose, secretSize)
+	if err != nil {
+		panic(err) // only for a key of more than 8160 bytes
+	}
+	return key
 }
 
 // createOnce writes a file that only its owner may read, whole or not at all,

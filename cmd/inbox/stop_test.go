@@ -114,6 +114,28 @@ func TestSignalEndsInOrder(t *testing.T) {
 	}
 }
 
+// A poll that comes while the server stops, over a connection that was there
+// before, is told to come back.
+func TestPollsDuringTheEndAreToldToComeBack(t *testing.T) {
+	t.Parallel()
+	c := startChild(t)
+	held := c.holdPoll("alice")
+	late := c.open("")
+	post := c.slowPost("alice", "bob") // holds the end up; late was accepted before it
+	c.signal(syscall.SIGTERM)
+	<-held
+	io.WriteString(late, "GET /inbox HTTP/1.1\r\nHost: x\r\n"+basic("alice")+"\r\n")
+	answer := late.answer(t)
+	if answer.StatusCode != http.StatusNoContent || answer.Header.Get("Retry-After") == "" {
+		t.Errorf("got %d and Retry-After %q, want 204 and some", answer.StatusCode, answer.Header.Get("Retry-After"))
+	}
+	io.WriteString(post, "hello")
+	post.answer(t)
+	if err := c.cmd.Wait(); err != nil {
+		t.Errorf("the program ended with %v, want exit code 0\n%s", err, c.log)
+	}
+}
+
 // holdPoll returns once a poll of the name is held for certain: when it has
 // ended another one. Its own answer comes over the channel.
 func (c *child) holdPoll(name string) <-chan *http.Response {
@@ -175,6 +197,9 @@ func TestPostsThatTakeTooLongAreCutOff(t *testing.T) {
 		if resp.StatusCode == http.StatusOK {
 			t.Error("a post that was not stored got 200")
 		}
+	}
+	if !strings.Contains(p.log.String(), "inboxes=2 messages=0") {
+		t.Errorf("the post that was cut off is in the snapshot, or names are not:\n%s", p.log)
 	}
 	if !strings.Contains(p.log.String(), "cut off") {
 		t.Errorf("the log does not tell:\n%s", p.log)

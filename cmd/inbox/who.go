@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"net/http"
 	"net/netip"
@@ -15,14 +14,10 @@ import (
 // that out once for a connection, unless that is a proxy's.
 type who struct {
 	clients *ratelimit.Clients
-	secret  [32]byte // keys the payers; new for each process
+	key     []byte // keys the payers, which are in snapshots, too
 }
 
-func newWho(clients *ratelimit.Clients) *who {
-	w := &who{clients: clients}
-	rand.Read(w.secret[:])
-	return w
-}
+func newWho(clients *ratelimit.Clients, key []byte) *who { return &who{clients, key} }
 
 // addr is the client's address, invalid behind a Unix socket that says nothing.
 func (w *who) addr(r *http.Request) netip.Addr {
@@ -70,7 +65,7 @@ func (w *who) payerOf(addr netip.Addr) inbox.Payer {
 
 // hash tells nobody which prefix it is of: HMAC-SHA256, of which half is plenty.
 func (w *who) hash(prefix netip.Prefix) string {
-	mac := hmac.New(sha256.New, w.secret[:])
+	mac := hmac.New(sha256.New, w.key)
 	b, _ := prefix.MarshalBinary() // of a valid prefix: cannot fail
 	mac.Write(b)
 	return string(mac.Sum(nil)[:16])

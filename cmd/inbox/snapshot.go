@@ -1,0 +1,175 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"inbox/inbox"
+)
+
+const (
+	// snapshotFile holds the mailboxes while no server runs.
+	snapshotFile = "mailboxes"
+	// keptAside is how many snapshots that could not be read are kept for a
+	// person to look at; each may be as large as the queue.
+	keptAside = 3
+	// lockPause is the time between two looks whether another server has ended.
+	lockPause = 20 * time.Millisecond
+	// saveTime is what a slow disk may take for a full queue.
+	saveTime = time.Minute
+)
+
+// errTaken says that another process has a lock.
+var errTaken = errors.New("another process has the lock")
+
+// archive keeps mailboxes in the state directory while no server runs. The
+// zero archive keeps nothing.
+type archive struct {
+	dir  string // empty: nothing is kept
+	key  []byte
+	log  *slog.Logger
+	lock *os.File // held to the end: nobody else loads or saves
+}
+
+// openArchive waits up to patience for another server on the directory, which
+// may be about to save. If it goes on, that one keeps its mailboxes and this
+// one does not.
+func openArchive(dir string, key []byte, patience time.Duration, log *slog.Logger) *archive {
+	if dir == "" {
+		return &archive{} // the log says so
+	}
+	lock, err := lockFile(filepath.Join(dir, snapshotFile+".lock"))
+	if errors.Is(err, errTaken) {
+		log.Info("another server uses the state directory: waiting for its end", "at most", patience)
+	}
+	for end := time.Now().Add(patience); errors.Is(err, errTaken) && time.Now().Before(end); {
+		time.Sleep(lockPause)
+		lock, err = lockFile(filepath.Join(dir, snapshotFile+".lock"))
+	}
+	if err != nil {
+		log.Warn("a restart will lose all mailboxes: the state directory is not this server's alone; give it one of its own with -state", "err", err)
+		return &archive{}
+	}
+	return &archive{dir: dir, key: key, log: log, lock: lock}
+}
+
+func (a *archive) path() string { return filepath.Join(a.dir, snapshotFile) }
+
+// load returns the mailboxes that were saved, or none. A snapshot that cannot
+// be read is set aside.
+func (a *archive) load(limits inbox.Limits) *inbox.Memory {
+	m, err := a.read(limits)
+	if err == nil {
+		return m
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		aside, moved := a.setAside()
+		a.log.Warn("the saved mailboxes cannot be read: the server begins without any", "err", err, "file", aside, "moved", moved)
+	}
+	return inbox.NewMemory(limits)
+}
+
+func (a *archive) read(limits inbox.Limits) (*inbox.Memory, error) {
+	if a.dir == "" {
+		return nil, fs.ErrNotExist
+	}
+	info, err := os.Lstat(a.path())
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is no regular file")
+	}
+	f, err := os.Open(a.path())
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	m, stats, err := inbox.LoadMemory(limits, f, a.key)
+	if err != nil {
+		return nil, err
+	}
+	a.log.Info("mailboxes taken up again", "inboxes", stats.Inboxes, "messages", stats.Messages)
+	if stats.DroppedInboxes+stats.DroppedMessages > 0 {
+		a.log.Warn("the limits are lower than before the restart: some mailboxes or messages were dropped",
+			"inboxes", stats.DroppedInboxes, "messages", stats.DroppedMessages)
+	}
+	return m, nil
+}
+
+// setAside renames the snapshot and removes the oldest of those set aside
+// before, when they are too many.
+func (a *archive) setAside() (name string, err error) {
+	prefix := snapshotFile + ".bad-"
+	name = prefix + time.Now().UTC().Format("20060102T150405.000000000")
+	if err := os.Rename(a.path(), filepath.Join(a.dir, name)); err != nil {
+		return "", err
+	}
+	aside, err := filepath.Glob(filepath.Join(a.dir, prefix+"*"))
+	slices.Sort(aside)
+	for _, old := range aside[:max(0, len(aside)-keptAside)] {
+		err = errors.Join(err, os.RemoveAll(old))
+	}
+	return name, err
+}
+
+// begin removes the snapshot, before the first request changes what it holds:
+// after a crash the next start must not find messages that were read.
+func (a *archive) begin() error {
+	if a.dir == "" {
+		return nil
+	}
+	for _, path := range []string{a.path(), a.path() + ".new"} {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("remove the saved mailboxes, which are in use from now on: %w", err)
+		}
+	}
+	return syncDir(a.dir)
+}
+
+// save closes the mailboxes and keeps them for the next start. What it leaves
+// is whole or not there.
+func (a *archive) save(m *inbox.Memory) error {
+	if a.dir == "" {
+		return nil
+	}
+	fresh := a.path() + ".new"
+	stats, err := a.write(m, fresh)
+	if err == nil {
+		err = os.Rename(fresh, a.path())
+	}
+	if err == nil {
+		err = syncDir(a.dir)
+	}
+	if err != nil {
+		os.Remove(fresh)
+		return fmt.Errorf("save the mailboxes for the next start, which will have none: %w", err)
+	}
+	a.log.Info("mailboxes saved", "inboxes", stats.Inboxes, "messages", stats.Messages)
+	return nil
+}
+
+func (a *archive) write(m *inbox.Memory, path string) (inbox.SnapshotStats, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return inbox.SnapshotStats{}, err
+	}
+	stats, err := m.Save(f, a.key)
+	if err == nil {
+		err = f.Sync()
+	}
+	return stats, errors.Join(err, f.Close())
+}
+
+// close lets another server have the directory.
+func (a *archive) close() {
+	if a.lock != nil {
+		a.lock.Close()
+	}
+}

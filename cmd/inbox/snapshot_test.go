@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"inbox/inbox"
+)
+
+// startIn runs the program on a state directory that it shares with others of the test.
+func startIn(t *testing.T, dir string, args ...string) *program {
+	t.Helper()
+	return start(t, append([]string{"-https=false", "-state", dir}, args...)...)
+}
+
+func (p *program) mustStop() {
+	p.t.Helper()
+	if code := p.stop(); code != exitDone {
+		p.t.Fatalf("exit code %d, want 0:\n%s", code, p.log)
+	}
+}
+
+func (p *program) logged(what string) {
+	p.t.Helper()
+	if !strings.Contains(p.log.String(), what) {
+		p.t.Errorf("the log does not say «%s»:\n%s", what, p.log)
+	}
+}
+
+// A restart keeps names, passwords, messages, their order and what is not acknowledged.
+func TestARestartLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	p := startIn(t, dir)
+	p.claim("alice")
+	for _, body := range []string{"one", "two", "three"} {
+		p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", body)
+	}
+	one := p.want(http.StatusOK, "GET", "/inbox?after=", "alice", "").header.Get("X-Message-Id")
+	two := p.want(http.StatusOK, "GET", "/inbox?after="+one, "alice", "") // not acknowledged
+	p.mustStop()
+	p.logged(`msg="mailboxes saved" inboxes=2 messages=2`)
+	wantMode(t, dir, snapshotFile, 0o600)
+
+	p = startIn(t, dir)
+	p.logged(`msg="mailboxes taken up again" inboxes=2 messages=2`)
+	wantNoFile(t, dir, snapshotFile) // nobody has asked for anything yet
+	if got := p.want(http.StatusOK, "GET", "/inbox?after="+one, "alice", ""); got.body != "two" || got.header.Get("X-Message-Id") != two.header.Get("X-Message-Id") {
+		t.Errorf("got %q with ID %s, want two with ID %s", got.body, got.header.Get("X-Message-Id"), two.header.Get("X-Message-Id"))
+	}
+	r, _ := http.NewRequest("GET", p.url+"/inbox", nil)
+	r.SetBasicAuth("alice", "another password")
+	if a, err := p.send(r); err != nil || a.status != http.StatusUnauthorized {
+		t.Errorf("another password: got %d, %v, want 401", a.status, err)
+	}
+	if got := p.want(http.StatusOK, "GET", "/inbox?after="+two.header.Get("X-Message-Id"), "alice", ""); got.body != "three" {
+		t.Errorf("got %q, want three", got.body)
+	}
+}
+
+func wantMode(t *testing.T, dir, name string, want os.FileMode) {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode() != want {
+		t.Errorf("%s has mode %v, want %v", name, info.Mode(), want)
+	}
+}
+
+func wantNoFile(t *testing.T, dir, name string) {
+	t.Helper()
+	if _, err := os.Lstat(filepath.Join(dir, name)); !os.IsNotExist(err) {
+		t.Errorf("%s is there (%v), want none", name, err)
+	}
+}
+
+// A password is in no snapshot, whatever the name and the message are.
+func TestASnapshotHoldsNoPassword(t *testing.T) {
+	dir := t.TempDir()
+	p := startIn(t, dir)
+	p.claim("alice")
+	p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
+	p.mustStop()
+	text, err := os.ReadFile(filepath.Join(dir, snapshotFile))
+	if err != nil || !strings.Contains(string(text), "hello") {
+		t.Fatalf("the message is not in the snapshot: %v", err)
+	}
+	if strings.Contains(string(text), "password of") || strings.Contains(string(text), "127.0.0.1") {
+		t.Error("a password or an address is in the snapshot")
+	}
+}
+
+// Limits by payer hold across a restart: the same address is the same payer.
+func TestPayersAreTheSameAfterARestart(t *testing.T) {
+	dir := t.TempDir()
+	limit := []string{"-max-inboxes-per-ip", "2"}
+	p := startIn(t, dir, limit...)
+	p.claim("alice")
+	p.claim("bob")
+	p.mustStop()
+	p = startIn(t, dir, limit...)
+	p.want(http.StatusTooManyRequests, "GET", "/inbox?wait=0", "carol", "")
+	p.claim("bob")
+}
+
+// What cannot be read is set aside, a few of them, and the server begins.
+func TestBadSnapshotsAreSetAside(t *testing.T) {
+	dir := t.TempDir()
+	p := startIn(t, dir)
+	p.claim("alice")
+	p.mustStop()
+	path := filepath.Join(dir, snapshotFile)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := append([]byte(nil), good...)
+	version[11] = 2
+	for name, text := range map[string]string{
+		"empty": "", "cut short": string(good[:len(good)-1]), "changed": strings.Replace(string(good), "alice", "malice", 1),
+		"another version": string(version), "another file": "hello",
+	} {
+		writeFile(t, path, text)
+		p := startIn(t, dir)
+		p.logged("level=WARN msg=\"the saved mailboxes cannot be read")
+		p.logged("file=mailboxes.bad-")
+		if name == "another version" {
+			p.logged("version 2")
+		}
+		p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "bob", "hello")
+		p.mustStop()
+		if err := os.Remove(path); err != nil {
+			t.Errorf("%s: the next snapshot: %v", name, err)
+		}
+	}
+	if aside, _ := filepath.Glob(path + ".bad-*"); len(aside) != keptAside {
+		t.Errorf("%d files were set aside, want %d", len(aside), keptAside)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p = startIn(t, dir)
+	p.logged("no regular file")
+	p.mustStop()
+	wantMode(t, dir, snapshotFile, 0o600)
+}
+
+// Under another secret all passwords would be wrong, and their owners locked out.
+func TestASnapshotOfAnotherSecretIsSetAside(t *testing.T) {
+	dir := t.TempDir()
+	p := startIn(t, dir)
+	p.claim("alice")
+	p.mustStop()
+	if err := os.Remove(filepath.Join(dir, secretFile)); err != nil {
+		t.Fatal(err)
+	}
+	p = startIn(t, dir)
+	p.logged("another secret")
+	p.claim("alice")
+}
+
+// Lower limits drop mailboxes and say how many.
+func TestLowerLimitsAreTold(t *testing.T) {
+	dir := t.TempDir()
+	p := startIn(t, dir)
+	for _, name := range []string{"alice", "bob", "carol"} {
+		p.claim(name)
+	}
+	p.mustStop()
+	p = startIn(t, dir, "-max-inboxes", "2")
+	p.logged("level=WARN msg=\"the limits are lower than before the restart")
+	p.logged("inboxes=1 messages=0")
+	p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "carol", "she was longest away")
+	p.want(http.StatusOK, "POST", "/inbox?to=bob", "carol", "hello")
+}
+
+// Who cannot save says so and exits with 1; what is left is no half of a file.
+func TestAFailedSaveIsAFailure(t *testing.T) {
+	dir := t.TempDir()
+	p := startIn(t, dir)
+	p.claim("alice")
+	if err := os.Mkdir(filepath.Join(dir, snapshotFile+".new"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.stop(); code != exitFailure {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	p.logged("inbox: save the mailboxes for the next start")
+	wantNoFile(t, dir, snapshotFile)
+	p = startIn(t, dir)
+	p.mustStop()
+	wantMode(t, dir, snapshotFile, 0o600)
+}
+
+// Without a state directory a restart loses all, and a warning says so.
+func TestWithoutAStateDirectoryNothingIsSaved(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	writeFile(t, file, "")
+	p := startIn(t, filepath.Join(file, "state"))
+	p.logged("has no mailboxes")
+	p.claim("alice")
+	p.mustStop()
+}
+
+// Of two servers on one directory the first keeps its mailboxes; the other
+// neither loads nor saves. One that comes while the first is about to end waits for it.
+func TestOneServerHasTheArchive(t *testing.T) {
+	dir, key := t.TempDir(), []byte("key")
+	out := newOutput()
+	log := slog.New(slog.NewTextHandler(out, nil))
+	limits := inbox.Limits{Timeout: time.Minute}
+	first := openArchive(dir, key, 0, log)
+	if err := first.save(inbox.NewMemory(limits)); err != nil {
+		t.Fatal(err)
+	}
+	second := openArchive(dir, key, 0, log)
+	second.load(limits)
+	if err := second.begin(); err != nil {
+		t.Fatal(err)
+	}
+	wantMode(t, dir, snapshotFile, 0o600)
+	if !strings.Contains(out.String(), "a restart will lose all mailboxes") {
+		t.Errorf("the log does not tell:\n%s", out)
+	}
+	waited := make(chan *archive)
+	go func() { waited <- openArchive(dir, key, time.Minute, log) }()
+	for !strings.Contains(out.String(), "waiting for its end") {
+		time.Sleep(time.Millisecond)
+	}
+	first.close()
+	third := <-waited
+	defer third.close()
+	if third.load(limits); !strings.Contains(out.String(), "taken up again") {
+		t.Errorf("whoever waited did not load:\n%s", out)
+	}
+}
+
+// A crash loses what was in memory and brings nothing old back.
+func TestACrashBringsNothingBack(t *testing.T) {
+	dir := t.TempDir()
+	p := startIn(t, dir)
+	p.claim("alice")
+	p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "read before the crash")
+	p.mustStop()
+	c := startChild(t, "-state", dir)
+	if got := c.want(http.StatusOK, "GET", "/inbox", "alice", ""); got.body != "read before the crash" {
+		t.Fatalf("got %q", got.body)
+	}
+	c.signal(os.Kill)
+	c.cmd.Wait()
+	p = startIn(t, dir)
+	p.want(http.StatusNoContent, "GET", "/inbox?wait=0", "alice", "")
+	if strings.Contains(p.log.String(), "taken up") || strings.Contains(p.log.String(), "WARN") {
+		t.Errorf("the start after a crash says more than a first one:\n%s", p.log)
+	}
+}
+
+// A post that was answered with 200 while the server stopped is saved.
+func TestAPostDuringTheEndIsSaved(t *testing.T) {
+	dir := t.TempDir()
+	c := startChild(t, "-state", dir)
+	polls := c.holdPoll("alice")
+	post := c.slowPost("alice", "bob")
+	c.signal(os.Interrupt)
+	<-polls
+	io.WriteString(post, "hello")
+	if got := post.answer(t).StatusCode; got != http.StatusOK {
+		t.Fatalf("the post got %d, want 200", got)
+	}
+	if err := c.cmd.Wait(); err != nil {
+		t.Fatalf("the program ended with %v:\n%s", err, c.log)
+	}
+	p := startIn(t, dir)
+	if got := p.want(http.StatusOK, "GET", "/inbox", "alice", ""); got.body != "hello" {
+		t.Errorf("got %q, want hello", got.body)
+	}
+}
+
+// A server whose listener fails saves, too.
+func TestAFailedServerSaves(t *testing.T) {
+	dir := t.TempDir()
+	c, err := parse([]string{"-bind", "127.0.0.1:0", "-https=false", "-state", dir}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := newLogger(c, io.Discard)
+	d, err := openDoors(c, nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := build(c, process{stderr: io.Discard, times: defaultTimes()}, d, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.archive.close()
+	d.close()
+	if err := h.live(context.Background()); err == nil {
+		t.Error("got no error from a closed listener")
+	}
+	wantMode(t, dir, snapshotFile, 0o600)
+}
