@@ -1,0 +1,149 @@
+// Package soak runs the server for a while as a service manager would: peers
+// come and go over TLS, the server is restarted among them, and what it holds
+// of the machine must not grow.
+package soak
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	startTime = 20 * time.Second // a self-signed key is made in it, on a busy machine too
+	stopTime  = 40 * time.Second // ten seconds for posts, five for silent connections, and a slow disk
+)
+
+// service is the server on one state directory and one address, across
+// restarts. The socket, if there is one, stays open between two processes, as that of a socket
+// unit, so that connections wait instead of being refused.
+type service struct {
+	program, state, addr string
+	socket               *os.File // nil: the server binds the address itself
+	cmd                  *exec.Cmd
+	metrics              string
+
+	mu       sync.Mutex
+	troubles []string // the first few lines of the log that nobody should see
+}
+
+// newService chooses a free address, and holds a socket there if held. The first start is the caller's.
+func newService(program, state string, held bool) (*service, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	s := &service{program: program, state: state, addr: l.Addr().String()}
+	if held {
+		s.socket, err = l.(*net.TCPListener).File() // a copy
+	}
+	return s, err
+}
+
+// pass sets what tells a process that the socket is its descriptor 3. It has
+// to know its own number, which only the shell that becomes it can tell.
+const pass = `export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=https; exec "$0" "$@"`
+
+// start returns once the server listens.
+func (s *service) start() error {
+	args := []string{"-state", s.state, "-public", "", "-metrics-bind", "127.0.0.1:0",
+		"-rate", "1000", "-burst", "2000", "-conn-rate", "500"}
+	if s.socket == nil {
+		s.cmd = exec.Command(s.program, append(args, "-bind", s.addr)...)
+	} else {
+		s.cmd = exec.Command("/bin/sh", append([]string{"-c", pass, s.program}, args...)...)
+		s.cmd.ExtraFiles = []*os.File{s.socket}
+	}
+	logs, err := s.cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return fmt.Errorf("start the server: %w", err)
+	}
+	listens := make(chan error, 1)
+	go s.read(logs, listens)
+	select {
+	case err = <-listens:
+	case <-time.After(startTime):
+		err = errors.New("the server does not log that it listens")
+	}
+	return err
+}
+
+var (
+	listening = regexp.MustCompile(`msg=listening\b`)
+	metrics   = regexp.MustCompile(`msg=metrics addr=(\S+)`)
+	trouble   = regexp.MustCompile(`^panic|^fatal error|level=(WARN|ERROR)|DATA RACE|^inbox: `)
+)
+
+// read reads a process's log to its end.
+func (s *service) read(logs io.Reader, listens chan<- error) {
+	lines, last := bufio.NewScanner(logs), ""
+	for lines.Scan() {
+		last = lines.Text()
+		s.note(last)
+		if listening.MatchString(last) {
+			listens <- nil
+		}
+	}
+	_, _ = io.Copy(io.Discard, logs) // after a line that is too long
+	select {
+	case listens <- errors.New("the server ended: " + last):
+	default:
+	}
+}
+
+func (s *service) note(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m := metrics.FindStringSubmatch(line); m != nil {
+		s.metrics = m[1]
+	}
+	if trouble.MatchString(line) && len(s.troubles) < 5 {
+		s.troubles = append(s.troubles, line)
+	}
+}
+
+// said returns what was logged and should not have been.
+func (s *service) said() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.troubles, "\n")
+}
+
+// stop ends the process as a service manager does; it must end with 0.
+func (s *service) stop() error {
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // gone already: Wait says so
+	kill := time.AfterFunc(stopTime, func() { _ = s.cmd.Process.Kill() })
+	defer kill.Stop()
+	if err := s.cmd.Wait(); err != nil {
+		return fmt.Errorf("stop the server: %w", err)
+	}
+	return nil
+}
+
+// restart returns how long no process listened.
+func (s *service) restart() (time.Duration, error) {
+	began := time.Now()
+	if err := s.stop(); err != nil {
+		return 0, err
+	}
+	return time.Since(began), s.start()
+}
+
+// crash ends the process without a word.
+func (s *service) crash() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait() // it says that it was killed
+}
