@@ -42,7 +42,8 @@ func (v *supervisor) attempt(ctx context.Context, t *task, urged bool) time.Dura
 // orderRecorded makes the order, and writes down what came of it.
 func (v *supervisor) orderRecorded(ctx context.Context, t *task, rec *record) time.Duration {
 	t.set(func(st *taskState) { st.status, st.next = "ordering", time.Time{} })
-	err := v.orderFrom(ctx, t, rec)
+	due := v.due(t)
+	ca, err := v.orderFrom(ctx, t, rec)
 	now := time.Now()
 	switch {
 	case errors.Is(err, errUnrecorded):
@@ -50,7 +51,7 @@ func (v *supervisor) orderRecorded(ctx context.Context, t *task, rec *record) ti
 	case errors.Is(err, errFloor):
 		// Next is set; nothing was tried.
 	case err == nil:
-		v.obtained(ctx, t, rec, now)
+		v.obtained(ctx, t, rec, ca, due)
 	case ctx.Err() != nil:
 		rec.Next, rec.Problem = now.Add(brokenOff), "the order was broken off by our own end"
 	default:
@@ -64,22 +65,31 @@ func (v *supervisor) orderRecorded(ctx context.Context, t *task, rec *record) ti
 	return 0
 }
 
-// obtained takes up what the order brought.
-func (v *supervisor) obtained(ctx context.Context, t *task, rec *record, now time.Time) {
+// unknownLife is assumed of a certificate that was obtained and cannot be found.
+const unknownLife = 90 * 24 * time.Hour
+
+// obtained takes up what the order brought from an authority. Due is since when
+// that was wanted.
+func (v *supervisor) obtained(ctx context.Context, t *task, rec *record, ca *authority, due time.Time) {
 	event := "certificate obtained"
 	if t.get().stored != nil {
 		event = "certificate renewed"
 	}
+	t.from = ca.url
 	v.look(ctx, t)
-	life := time.Hour
+	life := unknownLife
 	attrs := []any{"name", t.name}
 	if s := t.get().stored; s != nil {
 		life = s.Leaf.NotAfter.Sub(s.Leaf.NotBefore)
 		attrs = append(attrs, "ca", s.ca.url, "notAfter", s.Leaf.NotAfter)
 	}
-	rec.succeeded(now, life)
+	rec.succeeded(time.Now(), life, ca.url, due)
 	t.set(func(st *taskState) { st.obtained++ })
 	v.log.Info(event, attrs...)
+	if rec.Idle > 0 {
+		v.log.Warn("orders are successful, but the name is due again at once; it rests, so that the authority does not lock it out: "+
+			"make sure that the clock is right", "name", t.name, "orders", rec.Idle+1, "next", rec.Rest)
+	}
 }
 
 // complain says what went wrong, in the authority's words, and what to do.
@@ -116,26 +126,27 @@ var (
 	errFloor      = errors.New("too many validations have failed in the last hour; waiting, so that the authority does not lock the name out")
 )
 
-// orderFrom asks one authority after the other.
-func (v *supervisor) orderFrom(ctx context.Context, t *task, rec *record) error {
+// orderFrom asks one authority after the other, and returns the one that gave a
+// certificate.
+func (v *supervisor) orderFrom(ctx context.Context, t *task, rec *record) (*authority, error) {
 	if err := v.room(ctx); err != nil {
-		return fmt.Errorf("%w: %w", errUnrecorded, err)
+		return nil, fmt.Errorf("%w: %w", errUnrecorded, err)
 	}
 	if err := v.tryOut(ctx, t, rec); err != nil {
-		return err
+		return nil, err
 	}
 	var worst error
 	for _, ca := range v.set.cas {
 		err := v.orderAt(ctx, t, rec, ca)
 		if err == nil || v.final(ctx, err) {
-			return err
+			return ca, err
 		}
 		if len(v.set.cas) > 1 {
 			v.log.Warn("an authority gave no certificate", "name", t.name, "ca", ca.url, "err", err)
 		}
 		worst = worse(worst, err)
 	}
-	return worst
+	return nil, worst
 }
 
 // final errors leave nothing to try now.

@@ -62,7 +62,7 @@ func (e *withAutocert) key(ca *authority, name string) string {
 	return path.Join("autocert", ca.key, name)
 }
 
-func (e *withAutocert) load(ctx context.Context, name string) (*stored, error) {
+func (e *withAutocert) load(ctx context.Context, name string) ([]*stored, error) {
 	ca := e.set.cas[0]
 	bundle, err := e.keeper.Load(ctx, e.key(ca, name))
 	if missing(err) {
@@ -75,7 +75,7 @@ func (e *withAutocert) load(ctx context.Context, name string) (*stored, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the stored certificate of %s: %w: %w", name, errDamaged, err)
 	}
-	return &stored{&cert, ca}, nil
+	return []*stored{{&cert, ca}}, nil
 }
 
 func (e *withAutocert) mend(ctx context.Context, name string) {

@@ -102,19 +102,19 @@ func (e *withCertmagic) ways() []way {
 	return ways
 }
 
-func (e *withCertmagic) load(ctx context.Context, name string) (*stored, error) {
-	var best *stored
+func (e *withCertmagic) load(ctx context.Context, name string) ([]*stored, error) {
+	var all []*stored
 	var errs []error
 	for _, ca := range e.set.cas {
 		s, err := e.loadFrom(ctx, ca, name)
 		if err != nil {
 			errs = append(errs, err)
 		}
-		if s != nil && (best == nil || s.Leaf.NotAfter.After(best.Leaf.NotAfter)) {
-			best = s
+		if s != nil {
+			all = append(all, s)
 		}
 	}
-	return best, errors.Join(errs...)
+	return all, errors.Join(errs...)
 }
 
 func (e *withCertmagic) loadFrom(ctx context.Context, ca *authority, name string) (*stored, error) {

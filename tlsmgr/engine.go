@@ -14,9 +14,10 @@ import (
 // at a time, when told to: when to order is the supervisor's alone, so an
 // engine has no schedule and repeats nothing.
 type engine interface {
-	// load returns the newest certificate in store for a name, or nil. The error
-	// wraps errDamaged when what is there is no certificate.
-	load(ctx context.Context, name string) (*stored, error)
+	// load returns the certificates in store for a name, one of each authority at
+	// most. The error wraps errDamaged when what is there is no certificate; what
+	// could be read comes with it.
+	load(ctx context.Context, name string) ([]*stored, error)
 	// mend sets aside what the library would stumble over for ever. Nobody
 	// else orders for the name meanwhile.
 	mend(ctx context.Context, name string)
@@ -53,12 +54,6 @@ type order struct {
 	name string
 	ca   *authority
 	way  way
-}
-
-// stored is a certificate of an authority, with its key.
-type stored struct {
-	*tls.Certificate
-	ca *authority
 }
 
 // renewal is what an authority says of a certificate: when it should be

@@ -66,6 +66,17 @@ func makePair(t *testing.T, name string, from, to time.Time) (chain, key []byte)
 	return bundle[:at], bundle[at:]
 }
 
+// pairIn is makePair as TLS has it.
+func pairIn(t *testing.T, name string, from, to time.Time) *tls.Certificate {
+	t.Helper()
+	chain, key := makePair(t, name, from, to)
+	cert, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		t.Error(err)
+	}
+	return &cert
+}
+
 // goodPair is a pair that is valid now.
 func goodPair(t *testing.T, name string) (chain, key []byte) {
 	t.Helper()

@@ -37,7 +37,7 @@ func newManaged(c Config) (*managed, error) {
 	dir, schedule := "", ""
 	if s.StateDir != "" {
 		dir = filepath.Join(s.StateDir, acmeDir)
-		schedule = filepath.Join(dir, "schedule", s.cas[0].key)
+		schedule = filepath.Join(dir, "schedule")
 	}
 	keep := newKeeper(dir, s.Logger)
 	if s.ACME.Engine == Autocert {
@@ -45,7 +45,7 @@ func newManaged(c Config) (*managed, error) {
 	} else {
 		m.engine = newCertmagic(s, keep, dir)
 	}
-	recs := records{schedule, mender{schedule, s.Logger}}
+	recs := newRecords(schedule, s)
 	m.supervisor = newSupervisor(s, m.engine, keep, recs, m.chain)
 	m.challenges = newChallenges(s.names, m.engine, recs.ordering)
 	m.manual = newManual(s)
@@ -99,8 +99,8 @@ func (m *managed) loadStored() {
 	go func() {
 		defer close(loaded)
 		for _, t := range m.supervisor.tasks {
-			m.supervisor.look(ctx, t)
 			m.supervisor.recall(t)
+			m.supervisor.look(ctx, t)
 			m.supervisor.serving(t, time.Now())
 		}
 	}()

@@ -43,16 +43,27 @@ type record struct {
 	Validations []time.Time
 	// TrialPassed says that an order was successful at the place for trials.
 	TrialPassed bool
+	// From is the authority that gave the last certificate, and Rest until when
+	// the name rests after it.
+	From string
+	Rest time.Time
+	// Idle counts successful orders in a row that left the name due. From the
+	// second such order on nobody can end the rest.
+	Idle int
+	// Asked are the authorities that all of this is about, sorted.
+	Asked []string
 	// Problem is what the last order came to nothing for.
 	Problem string
 }
 
 // room is when so many more validations may fail without going through the floor.
 func (r *record) room(n int, now time.Time) time.Time {
-	r.Validations = slices.DeleteFunc(r.Validations, func(at time.Time) bool {
-		// One in the future is the doing of a clock that was wrong.
-		return now.Sub(at) >= floorTime || at.Sub(now) > floorTime
-	})
+	r.Validations = slices.DeleteFunc(r.Validations, func(at time.Time) bool { return now.Sub(at) >= floorTime })
+	for i, at := range r.Validations {
+		if at.After(now) { // by a clock that was ahead; it may have been just now
+			r.Validations[i] = now
+		}
+	}
 	slices.SortFunc(r.Validations, time.Time.Compare)
 	over := len(r.Validations) + n - floorValidations
 	if over <= 0 {
@@ -76,10 +87,30 @@ func (r *record) settle(w way, failed int) {
 	r.Validations = r.Validations[:max(keep, 0)]
 }
 
-// succeeded leaves a gap to the next order: an authority that always says
-// «renew now» is not to be obeyed for ever.
-func (r *record) succeeded(now time.Time, life time.Duration) {
-	*r = record{Tried: now, Next: now.Add(min(life/10, time.Hour)), Validations: r.Validations, TrialPassed: r.TrialPassed}
+// succeeded leaves a gap to the next order. An authority that always says
+// «renew now» is not to be obeyed for ever, nor is one whose certificates are,
+// for whatever reason, not taken up. A name that was due already while it
+// rested has gained nothing by the order before this one.
+func (r *record) succeeded(now time.Time, life time.Duration, from string, due time.Time) {
+	idle := 0
+	if due.Before(r.Rest) {
+		idle = r.Idle + 1
+	}
+	rest := now.Add(gap(idle, life))
+	*r = record{Tried: now, Next: rest, Rest: rest, Idle: idle, From: from,
+		Validations: r.Validations, TrialPassed: r.TrialPassed, Asked: r.Asked}
+}
+
+// gap is how long a name rests after an order that was successful: an hour, and
+// six times as long each time that the last one was for nothing. Let's Encrypt
+// gives five equal certificates a week; this way four are ordered in the first
+// one, and then one in many days. Shorter lives have shorter rests.
+func gap(idle int, life time.Duration) time.Duration {
+	rest, most := min(life/10, time.Hour), life/2
+	for ; idle > 0 && rest < most; idle-- {
+		rest *= 6
+	}
+	return min(rest, most)
 }
 
 // failed sets when to try again.
@@ -101,27 +132,56 @@ func (r *record) failed(err error, now time.Time) {
 
 // urge brings the next order forward because a person asked for it.
 func (r *record) urge(now time.Time) {
-	at := now
-	if r.Failed > 0 {
-		at = r.Tried.Add(urgedAgain)
+	at := later(now, r.NotBefore)
+	if r.Idle > 0 {
+		at = later(at, r.Rest)
 	}
-	if r.NotBefore.After(at) {
-		at = r.NotBefore
+	if r.Failed > 0 {
+		at = later(at, r.Tried.Add(urgedAgain))
 	}
 	if at.Before(r.Next) {
 		r.Next = at
 	}
 }
 
-// sane forgets times that only a wrong clock can have written.
-func (r *record) sane(now time.Time) {
-	latest := now.Add(maxRetryAfter)
-	if r.Next.After(latest) {
-		r.Next = now
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
-	if r.NotBefore.After(latest) {
-		r.NotBefore = now
+	return b
+}
+
+// backToNow mends what a clock wrote that was ahead by more than two machines
+// differ, and tells whether it did: what the record holds is taken for just
+// happened, so that waits neither grow nor end by it.
+func (r *record) backToNow(now time.Time) bool {
+	ahead := r.Tried.Sub(now)
+	if ahead <= floorTime {
+		return false
 	}
+	for _, at := range []*time.Time{&r.Tried, &r.Next, &r.NotBefore, &r.Rest} {
+		if !at.IsZero() {
+			*at = at.Add(-ahead)
+		}
+	}
+	for i := range r.Validations {
+		r.Validations[i] = r.Validations[i].Add(-ahead)
+	}
+	return true
+}
+
+// suit begins a new schedule when other authorities are asked than before. What
+// protects the name stays: the validations, and the rest after a certificate of
+// an authority that is still asked.
+func (r *record) suit(asked []string) {
+	if r.Asked != nil && !slices.Equal(r.Asked, asked) {
+		fresh := record{Tried: r.Tried, Validations: r.Validations}
+		if slices.Contains(asked, r.From) {
+			fresh.From, fresh.Rest, fresh.Next, fresh.Idle = r.From, r.Rest, r.Rest, r.Idle
+		}
+		*r = fresh
+	}
+	r.Asked = asked
 }
 
 // doubling is the nth wait: the first, twice that, and so on up to the most.
@@ -138,6 +198,16 @@ func doubling(first, most time.Duration, n int) time.Duration {
 type records struct {
 	dir    string
 	mender mender
+	asked  []string // the URLs of the authorities, sorted
+}
+
+func newRecords(dir string, s *settings) records {
+	r := records{dir: dir, mender: mender{dir, s.Logger}}
+	for _, ca := range s.cas {
+		r.asked = append(r.asked, ca.url)
+	}
+	slices.Sort(r.asked)
+	return r
 }
 
 var errNoState = errors.New("there is no state directory, and without a record of the orders an authority's limits " +
@@ -154,12 +224,15 @@ func (r records) read(name string, now time.Time) (*record, error) {
 	switch err := r.readFile(name, ".json", rec); {
 	case errors.Is(err, errDamaged):
 		r.mender.aside(r.path(name, ".json"))
-		rec = &record{Next: now.Add(failFirst), Problem: "the record of orders was damaged; a new one is kept"}
+		rec = &record{Tried: now, Next: now.Add(failFirst), Asked: r.asked, Problem: "the record of orders was damaged; a new one is kept"}
 		return rec, r.write(name, rec)
 	case err != nil:
 		return nil, fmt.Errorf("read the record of orders: %w", err)
 	}
-	rec.sane(now)
+	rec.suit(r.asked)
+	if rec.backToNow(now) {
+		return rec, r.write(name, rec)
+	}
 	return rec, nil
 }
 

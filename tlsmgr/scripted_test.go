@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,13 +22,20 @@ type scripted struct {
 	store  map[string]*stored
 	info   func(*stored) (renewal, error)
 	doors  []way
+	unread error // of what else is in store
 	make   func(name string, life time.Duration) *tls.Certificate
 }
 
-func (e *scripted) load(_ context.Context, name string) (*stored, error) {
+func (e *scripted) load(_ context.Context, name string) ([]*stored, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.store[name], nil
+	var all []*stored
+	for key, s := range e.store {
+		if key == name || strings.HasPrefix(key, name+" of ") {
+			all = append(all, s)
+		}
+	}
+	return all, e.unread
 }
 
 func (e *scripted) mend(context.Context, string) {}
@@ -44,7 +52,11 @@ func (e *scripted) order(_ context.Context, o order) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err == nil {
-		e.store[o.name] = &stored{e.make(o.name, e.life), o.ca}
+		key := o.name
+		if o.ca.url != "first" {
+			key += " of " + o.ca.url
+		}
+		e.store[key] = &stored{e.make(o.name, e.life), o.ca}
 	}
 	return failed, err
 }
@@ -105,14 +117,9 @@ func newSupervised(t *testing.T, dir string, answer func(order) (int, error)) *s
 	s := &settings{names: []string{theName}, cas: []*authority{first}, Config: Config{Logger: log}}
 	e := &scripted{answer: answer, life: 90 * 24 * time.Hour, store: map[string]*stored{}, doors: []way{{overTLS, 1}, {overHTTP, 1}}}
 	e.make = func(name string, life time.Duration) *tls.Certificate {
-		chain, key := makePair(t, name, time.Now(), time.Now().Add(life))
-		cert, err := tls.X509KeyPair(chain, key)
-		if err != nil {
-			t.Error(err)
-		}
-		return &cert
+		return pairIn(t, name, time.Now(), time.Now().Add(life))
 	}
-	recs := records{dir, mender{dir, log}}
+	recs := newRecords(dir, s)
 	return &supervised{newSupervisor(s, e, newKeeper(dir, log), recs, newChain(s.names)), e, buf, dir}
 }
 

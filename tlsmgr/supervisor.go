@@ -2,7 +2,6 @@ package tlsmgr
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -53,6 +52,7 @@ type task struct {
 	urged   bool   // a person asked for it
 	unasked int    // look-ups without an address in a row
 	unread  string // what was wrong with the store at the last look
+	from    string // the authority that gave the last certificate, as recorded
 }
 
 type taskState struct {
@@ -121,14 +121,17 @@ func (v *supervisor) watch(ctx context.Context, t *task) {
 // step does what is due for a name, and returns when to look again.
 func (v *supervisor) step(ctx context.Context, t *task) time.Duration {
 	now := time.Now()
+	rec, unrecorded := v.records.read(t.name, now)
+	if unrecorded == nil {
+		t.from = rec.From
+	}
 	damaged := v.look(ctx, t)
 	v.keeper.flush(ctx)
 	v.serving(t, now)
 	urged := t.takeUrge()
 	v.askRenewal(ctx, t, urged, now)
-	rec, err := v.records.read(t.name, now)
-	if err != nil {
-		return v.blocked(t, err)
+	if unrecorded != nil {
+		return v.blocked(t, unrecorded)
 	}
 	if urged {
 		rec.urge(now)
@@ -173,22 +176,17 @@ func (t *task) set(do func(*taskState)) {
 // look takes up what is in store, and tells whether that is damaged. What
 // cannot be read stays as it was.
 func (v *supervisor) look(ctx context.Context, t *task) (damaged bool) {
-	s, err := v.engine.load(ctx, t.name)
+	all, err := v.engine.load(ctx, t.name)
 	v.unread(t, err)
-	if s != nil && v.takesUp(t, s) {
+	old := t.get().stored
+	// What serves stands among the others: it may be better than all of them.
+	s := newest(append([]*stored{old}, all...), t.name, t.from, time.Now())
+	if s != nil && (old == nil || !samePair(s.Certificate, old.Certificate)) {
 		t.set(func(st *taskState) { st.stored = s })
 		v.chain.setACME(t.name, s.Certificate)
 		v.log.Info("certificate taken up", "name", t.name, "issuer", s.Leaf.Issuer.CommonName, "notAfter", s.Leaf.NotAfter)
 	}
-	return errors.Is(err, errDamaged) && s == nil
-}
-
-// takesUp is whether what is stored should serve: not if it serves already, is
-// for another name, or has ended while what serves has not.
-func (v *supervisor) takesUp(t *task, s *stored) bool {
-	now, old := time.Now(), v.leafOf(t)
-	return !samePair(s.Certificate, old) && covers(s.Leaf, t.name) &&
-		(old == nil || inForce(s.Certificate, now) || !inForce(old, now))
+	return errors.Is(err, errDamaged) && len(all) == 0
 }
 
 // unread speaks once of a store that cannot be read.
@@ -207,13 +205,6 @@ func (v *supervisor) unread(t *task, err error) {
 	if err != nil && news {
 		v.log.Warn("look for the stored certificate", "name", t.name, "err", err)
 	}
-}
-
-func (v *supervisor) leafOf(t *task) *tls.Certificate {
-	if s := t.get().stored; s != nil {
-		return s.Certificate
-	}
-	return nil
 }
 
 // due is when the name should have another certificate; the zero time is now.
@@ -252,7 +243,11 @@ func (v *supervisor) interval(t *task) time.Duration {
 // damaged is found, and mended, by the first step.
 func (v *supervisor) recall(t *task) {
 	var rec record
-	if err := v.records.readFile(t.name, ".json", &rec); err == nil && !rec.Next.IsZero() {
+	if err := v.records.readFile(t.name, ".json", &rec); err != nil {
+		return
+	}
+	rec.suit(v.records.asked)
+	if t.from = rec.From; !rec.Next.IsZero() {
 		v.note(t, &rec, rec.Next)
 	}
 }

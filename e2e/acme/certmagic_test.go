@@ -95,6 +95,85 @@ func TestSecondAuthority(t *testing.T) {
 	}
 }
 
+// The second authority gives two days while the first is away, and then wants
+// its certificate back. The first gives one that ends much sooner: it serves all
+// the same, and nothing is ordered but its renewals.
+func TestShorterLifeOfTheFirstAuthority(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{validity: 24 * time.Second})
+	second := newPebble(t, pebbleOptions{validity: 48 * time.Hour, httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
+	name := newName()
+	c := r.config(name)
+	c.ACME.Second = tlsmgr.Authority{URL: second.url(), RootsFile: second.roots}
+	r.ca.close()
+	s := r.serve(c)
+	eventually(t, patience, "the second authority certifies", func() bool { return s.state(name).Source == "acme" })
+	old, err := s.shown(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ca.open()
+	second.setRenewalWindow(old, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	s.source.Reload()
+	s.certified(patience, name) // by the first
+	eventually(t, 2*patience, "the first authority's certificate is renewed twice", func() bool { return s.state(name).Obtained == 4 })
+	for range 5 {
+		s.source.Reload()
+		time.Sleep(time.Second) // the interval of looks, so that a wrong one would order
+	}
+	// One may be under way.
+	if got, obtained := r.ca.orders()+second.orders(), s.state(name).Obtained; obtained > 5 || got > obtained+1 {
+		t.Errorf("%d orders for %d certificates, want 4, and one more at most", got, obtained)
+	}
+	if got := second.orders(); got != 1 {
+		t.Errorf("%d orders at the second authority, want 1", got)
+	}
+	s.stop()
+	s.serve(c)
+	s.certified(patience, name) // and not by what the second gave, which is in force still
+}
+
+// Each certificate is wanted back as soon as it is there. However often the name
+// is looked at, and the program told to reload or started anew, the authority
+// sees two orders.
+func TestOrdersThatChangeNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{validity: 48 * time.Hour})
+	name := newName()
+	s := r.serve(r.config(name))
+	s.certified(patience, name)
+	due := func(n int) {
+		t.Helper()
+		eventually(t, patience, "the renewal information was asked for", func() bool { return s.state(name).RenewAt.After(time.Now()) })
+		leaf, err := s.shown(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ca.setRenewalWindow(leaf, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+		s.source.Reload()
+		eventually(t, patience, "the authority's wish is known", func() bool {
+			return s.state(name).RenewAt.Before(time.Now()) || r.ca.orders() == n
+		})
+	}
+	due(2)
+	eventually(t, patience, "it is replaced once", func() bool { return s.state(name).Obtained == 2 })
+	due(3)
+	for range 3 {
+		s.stop()
+		s = r.serve(r.config(name))
+		for range 3 {
+			s.source.Reload()
+			time.Sleep(300 * time.Millisecond) // so that a wrong one would have the time to order
+		}
+	}
+	if got := r.ca.orders(); got != 2 {
+		t.Errorf("%d orders, want 2", got)
+	}
+	if got := s.state(name); got.RenewAt.After(time.Now()) || time.Until(got.NextAttempt) < 4*time.Hour {
+		t.Errorf("State = %+v, want a name that is due, and a rest of hours", got)
+	}
+}
+
 // A certificate that the authority revokes is announced through its renewal
 // information, and replaced once that is asked for.
 func TestRevokedCertificateIsReplaced(t *testing.T) {

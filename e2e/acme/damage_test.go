@@ -106,7 +106,7 @@ func TestDamagedRecord(t *testing.T) {
 	s := r.serve(r.config(name))
 	s.certified(patience, name)
 	s.stop()
-	found, err := filepath.Glob(statePath(r, "schedule", "*", name+".json"))
+	found, err := filepath.Glob(statePath(r, "schedule", name+".json"))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("records: %v, %v; want one", found, err)
 	}

@@ -1,0 +1,191 @@
+package tlsmgr
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestNewest(t *testing.T) {
+	const hour = time.Hour
+	first, second := &authority{url: "first"}, &authority{url: "second"}
+	type term struct{ from, to time.Duration }
+	for _, tt := range []struct {
+		why         string
+		first, last term
+		from        string
+		want        *authority
+	}{
+		{"the one issued last, however short", term{-2 * hour, 2000 * hour}, term{-hour, 5 * hour}, "", second},
+		{"of the same hour, the one that ends last", term{-hour, 6 * hour}, term{-hour, 5 * hour}, "", first},
+		{"not one that has ended", term{-9 * hour, hour}, term{-2 * hour, -hour}, "second", first},
+		{"both ended: the one that ended last", term{-3 * hour, -hour}, term{-2 * hour, -2 * hour}, "second", first},
+		{"one dated back further, when its authority was the last to give one", term{-hour, 9 * hour}, term{-14 * hour, 9 * hour}, "second", second},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			all := []*stored{nil, pairOf(t, first, theName, tt.first.from, tt.first.to), pairOf(t, second, theName, tt.last.from, tt.last.to),
+				pairOf(t, second, "other.example", 0, 9*hour)}
+			for range 2 {
+				if got := newest(all, theName, tt.from, time.Now()); got == nil || got.ca != tt.want {
+					t.Errorf("got %v, want that of the %s", got, tt.want.url)
+				}
+				slices.Reverse(all)
+			}
+		})
+	}
+	if got := newest([]*stored{nil}, theName, "", time.Now()); got != nil {
+		t.Errorf("got %v of none", got)
+	}
+}
+
+// pairOf is a certificate of an authority, with its term counted from now.
+func pairOf(t *testing.T, ca *authority, name string, from, to time.Duration) *stored {
+	t.Helper()
+	return &stored{pairIn(t, name, time.Now().Add(from), time.Now().Add(to)), ca}
+}
+
+// withSecond is a supervisor with two authorities; the second gives
+// certificates, and the first has been asked in vain.
+func withSecond(t *testing.T, dir string) *supervised {
+	t.Helper()
+	s := newSupervised(t, dir, func(o order) (int, error) {
+		if o.ca.url == "first" {
+			return unreachable(o)
+		}
+		return 0, nil
+	})
+	s.set.cas = append(s.set.cas, &authority{url: "second"})
+	s.records = newRecords(dir, s.set)
+	return s
+}
+
+// The second authority gave ninety days and wants them back; the first gives
+// six. That is ordered once, and serves.
+func TestShorterLivedCertificateIsTakenUp(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := withSecond(t, dir)
+		s.runFor(t, time.Minute)
+		if s.tasks[0].get().stored.ca.url != "second" {
+			t.Fatal("want the certificate of the second authority at first")
+		}
+		time.Sleep(3 * time.Hour)
+		revoked := serial(s.tasks[0].get().stored.Leaf)
+		s.engine.info = func(c *stored) (renewal, error) {
+			if serial(c.Leaf) != revoked {
+				return renewal{}, errNoRenewalInfo
+			}
+			return window(time.Hour)(c)
+		}
+		s.engine.set(granted)
+		s.engine.life = 6 * 24 * time.Hour
+		s.urge()
+		start, before := time.Now(), len(s.engine.places)
+		s.runFor(t, 3*24*time.Hour)
+		if got := s.engine.places[before:]; len(got) != 1 {
+			t.Errorf("%d orders in three days, at %v, want 1", len(got), s.engine.since(start)[before:])
+		}
+		if got := s.tasks[0].get().stored; got.ca.url != "first" {
+			t.Errorf("serves the certificate of the %s until %v, want that of the first", got.ca.url, got.Leaf.NotAfter)
+		}
+	})
+}
+
+// Orders that succeed and change nothing: the authority wants each certificate
+// replaced at once. Neither a person nor a restart gets more orders than the
+// five a week that Let's Encrypt allows.
+func TestBrakeIsNotLifted(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var all []time.Duration
+		for range 12 * 12 {
+			s := newSupervised(t, dir, granted)
+			s.engine.info = window(-time.Hour)
+			s.urge()
+			s.runFor(t, time.Hour)
+			s.urge()
+			s.runFor(t, time.Hour)
+			all = append(all, s.engine.since(start)...)
+		}
+		if want := minutes(0, 60, 7*60, 43*60, 259*60); !slices.Equal(all, want) {
+			t.Errorf("orders over 144 restarts and 288 urges at %v, want %v", all, want)
+		}
+	})
+}
+
+// A short life has short rests, so that it is renewed in time.
+func TestGap(t *testing.T) {
+	for _, tt := range []struct {
+		idle int
+		life time.Duration
+		want time.Duration
+	}{
+		{0, 90 * 24 * time.Hour, time.Hour}, {1, 90 * 24 * time.Hour, 6 * time.Hour}, {90, 90 * 24 * time.Hour, 45 * 24 * time.Hour},
+		{0, time.Minute, 6 * time.Second}, {1, time.Minute, 30 * time.Second}, {0, 0, 0}, {3, 0, 0},
+	} {
+		if got := gap(tt.idle, tt.life); got != tt.want {
+			t.Errorf("gap(%d, %v) = %v, want %v", tt.idle, tt.life, got, tt.want)
+		}
+	}
+}
+
+// What cannot be read of the store leaves the better certificate in place.
+func TestUnreadStoreLeavesTheBetterOne(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := withSecond(t, dir)
+		old, fresh := pairOf(t, s.set.cas[1], theName, -48*time.Hour, time.Hour), pairOf(t, s.set.cas[0], theName, -time.Hour, time.Hour)
+		s.engine.store[theName] = fresh
+		s.look(t.Context(), s.tasks[0])
+		s.engine.store[theName], s.engine.unread = old, errors.New("the disk is away")
+		s.look(t.Context(), s.tasks[0])
+		if got := s.tasks[0].get().stored; got != fresh {
+			t.Errorf("took the older certificate of the %s up", got.ca.url)
+		}
+	})
+}
+
+// Authorities that change places are the same ones: what failed stays on record.
+// With others a new schedule begins, and what failed stays counted.
+func TestRecordWhenAuthoritiesChange(t *testing.T) {
+	now := time.Now().Round(0)
+	before := record{Tried: now, Next: now.Add(3 * time.Hour), Rest: now.Add(time.Hour), From: "a", Idle: 2, Failed: 3, Problem: "no",
+		Validations: []time.Time{now, now}}
+	for _, tt := range []struct {
+		why   string
+		asked []string
+		check func(*record) bool
+	}{
+		{"none before", nil, func(r *record) bool { return r.Failed == 3 }},
+		{"the same", []string{"a", "b"}, func(r *record) bool { return r.Failed == 3 && r.Next.Equal(before.Next) }},
+		{"another second", []string{"a", "c"}, func(r *record) bool { return r.Failed == 0 && r.Next.Equal(before.Rest) && r.Idle == 2 }},
+		{"all others", []string{"x"}, func(r *record) bool { return r.Next.IsZero() && r.Rest.IsZero() && r.Problem == "" }},
+	} {
+		dir := t.TempDir()
+		log, _ := newLog()
+		s := &settings{Config: Config{Logger: log}}
+		for _, url := range []string{"b", "a"} {
+			s.cas = append(s.cas, &authority{url: url})
+		}
+		rec := before
+		if recs := newRecords(dir, s); tt.asked != nil {
+			rec.Asked = recs.asked
+			recs.asked = tt.asked
+			if err := recs.write(theName, &rec); err != nil {
+				t.Fatal(err)
+			}
+			got, err := recs.read(theName, now)
+			if err != nil || !tt.check(got) || len(got.Validations) != 2 {
+				t.Errorf("%s: read %+v, %v", tt.why, got, err)
+			}
+			continue
+		}
+		rec.suit([]string{"a"})
+		if !tt.check(&rec) {
+			t.Errorf("%s: %+v", tt.why, rec)
+		}
+	}
+}

@@ -1,0 +1,43 @@
+package tlsmgr
+
+import (
+	"cmp"
+	"crypto/tls"
+	"time"
+)
+
+// stored is a certificate of an authority, with its key.
+type stored struct {
+	*tls.Certificate
+	ca *authority
+}
+
+// newest is the certificate to serve for a name: the one issued last of those
+// that have not ended, however long the others last. Authorities date their
+// certificates back by an hour or to midnight, so that of the authority which
+// was the last to give one comes first. Of equals the later in the list wins;
+// nil is left out.
+func newest(all []*stored, name, from string, now time.Time) *stored {
+	var best *stored
+	for _, s := range all {
+		if s != nil && covers(s.Leaf, name) && (best == nil || s.compare(best, from, now) >= 0) {
+			best = s
+		}
+	}
+	return best
+}
+
+// compare is positive when s should rather serve than other. Of two that have
+// ended, the one that ended last should.
+func (s *stored) compare(other *stored, from string, now time.Time) int {
+	if serves := inForce(s.Certificate, now); serves != inForce(other.Certificate, now) || !serves {
+		return s.Leaf.NotAfter.Compare(other.Leaf.NotAfter)
+	}
+	if last := s.ca.url == from; last != (other.ca.url == from) {
+		if last {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Or(s.Leaf.NotBefore.Compare(other.Leaf.NotBefore), s.Leaf.NotAfter.Compare(other.Leaf.NotAfter))
+}
