@@ -271,12 +271,5 @@ func (e *withCertmagic) answerHTTP(w http.ResponseWriter, r *http.Request, deep 
 
 // close gives certmagic's loop a moment to end: with a slow disk it takes minutes.
 func (e *withCertmagic) close() {
-	e.once.Do(func() {
-		stopped := make(chan struct{})
-		go func() { e.cache.Stop(); close(stopped) }()
-		select {
-		case <-stopped:
-		case <-time.After(time.Second):
-		}
-	})
+	e.once.Do(func() { doneIn(time.Second, e.cache.Stop) })
 }

@@ -17,7 +17,7 @@ import (
 type snapshot struct {
 	acme   map[string]*tls.Certificate
 	manual map[string]*tls.Certificate
-	since  map[string]time.Time // since when a valid one has been served
+	proved map[string]bool // for how long valid ones have been served is proof enough
 }
 
 // chain decides which certificate a name is served with: that of the authority
@@ -31,7 +31,7 @@ type chain struct {
 
 func newChain(names []string) *chain {
 	c := &chain{names: names}
-	c.current.Store(&snapshot{acme: map[string]*tls.Certificate{}, manual: map[string]*tls.Certificate{}, since: map[string]time.Time{}})
+	c.current.Store(&snapshot{acme: map[string]*tls.Certificate{}, manual: map[string]*tls.Certificate{}, proved: map[string]bool{}})
 	return c
 }
 
@@ -40,7 +40,7 @@ func (c *chain) change(do func(*snapshot)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.current.Load()
-	fresh := &snapshot{maps.Clone(old.acme), maps.Clone(old.manual), maps.Clone(old.since)}
+	fresh := &snapshot{maps.Clone(old.acme), maps.Clone(old.manual), maps.Clone(old.proved)}
 	do(fresh)
 	c.current.Store(fresh)
 }
@@ -49,10 +49,11 @@ func (c *chain) setACME(name string, cert *tls.Certificate) {
 	c.change(func(s *snapshot) { s.acme[name] = cert })
 }
 
-// setManual takes the files' certificate for each name that it covers.
+// setManual takes the files' certificate for each name that it covers. The
+// others keep what the files held for them before: it is still good, or at least
+// better than none.
 func (c *chain) setManual(cert *tls.Certificate) {
 	c.change(func(s *snapshot) {
-		clear(s.manual)
 		for _, name := range c.names {
 			if covers(cert.Leaf, name) {
 				s.manual[name] = cert
@@ -61,8 +62,10 @@ func (c *chain) setManual(cert *tls.Certificate) {
 	})
 }
 
-func (c *chain) setSince(name string, since time.Time) {
-	c.change(func(s *snapshot) { s.since[name] = since })
+func (c *chain) setProved(name string, proved bool) {
+	if c.current.Load().proved[name] != proved {
+		c.change(func(s *snapshot) { s.proved[name] = proved })
+	}
 }
 
 // pick returns the certificate for a name, and where it comes from.

@@ -115,3 +115,16 @@ func TestWhichNameIsMeant(t *testing.T) {
 		})
 	}
 }
+
+// New files for fewer names leave the others what they had.
+func TestFilesForFewerNames(t *testing.T) {
+	c := newChain([]string{"one.example", "two.example"})
+	both, one := certFor(t, "*.example", time.Hour), certFor(t, "one.example", 2*time.Hour)
+	c.setManual(both)
+	c.setManual(one)
+	for name, want := range map[string]*tls.Certificate{"one.example": one, "two.example": both} {
+		if got, source := c.pick(name, time.Now()); got != want || source != "file" {
+			t.Errorf("%s: served from %q, want the certificate for %v", name, source, namesOf(want.Leaf))
+		}
+	}
+}

@@ -40,44 +40,66 @@ func (m *managed) hsts(name string, now time.Time) time.Duration {
 	if isIP(name) || !m.set.public || !inForce(cert, now) {
 		return 0
 	}
-	since := m.chain.current.Load().since[name]
-	if since.IsZero() || now.Sub(since) < hstsTrust {
-		return hstsFirst
+	if m.chain.current.Load().proved[name] {
+		return hstsProved
 	}
-	return hstsProved
+	return hstsFirst
 }
 
-// sinceFile remembers since when a name is served with valid certificates.
-type sinceFile struct{ Since time.Time }
+// keepServed is how much served time may be lost by a crash.
+const keepServed = 10 * time.Minute
 
-// serving keeps count of how long valid certificates have been served.
+// servedTime is for how long a name has been served with valid certificates, by
+// programs that ran: what was not served proves nothing.
+type servedTime struct {
+	Seconds int64
+	counted time.Time // up to when; zero: not in this run
+	kept    int64     // the seconds that are on the disk
+}
+
+// serving counts on. A certificate that ends begins the count anew.
 func (v *supervisor) serving(t *task, now time.Time) {
 	cert, _ := v.chain.pick(t.name, now)
-	since := t.get().since
-	switch valid := inForce(cert, now); {
-	case valid && since.IsZero():
-		v.setSince(t, v.rememberedSince(t, now))
-	case !valid && !since.IsZero():
-		v.setSince(t, time.Time{})
+	s := &t.served
+	switch {
+	case !v.set.public:
+		return
+	case !inForce(cert, now):
+		*s = servedTime{kept: s.kept}
+	case s.counted.IsZero():
+		s.counted = now
+	case s.Seconds < int64(hstsTrust/time.Second):
+		whole := now.Sub(s.counted).Truncate(time.Second)
+		s.Seconds += int64(whole / time.Second)
+		s.counted = s.counted.Add(whole)
 	}
+	v.chain.setProved(t.name, time.Duration(s.Seconds)*time.Second >= hstsTrust)
+	v.keepServed(t)
 }
 
-// rememberedSince is from before the last restart, if that is known.
-func (v *supervisor) rememberedSince(t *task, now time.Time) time.Time {
-	var f sinceFile
-	if err := v.records.readFile(t.name, ".since.json", &f); err != nil && !errors.Is(err, errNoState) {
-		v.log.Debug("read since when the name is served", "name", t.name, "err", err)
+// keepServed writes the count down now and then, and when it has begun anew.
+func (v *supervisor) keepServed(t *task) {
+	s := &t.served
+	news := time.Duration(s.Seconds-s.kept) * time.Second
+	if done := s.Seconds >= int64(hstsTrust/time.Second); news == 0 || news > 0 && news < keepServed && !done {
+		return
 	}
-	if f.Since.IsZero() || f.Since.After(now) {
-		return now
+	if err := v.records.writeFile(t.name, servedEnding, s); err != nil {
+		v.log.Debug("remember for how long the name is served", "name", t.name, "err", err)
+		return
 	}
-	return f.Since
+	s.kept = s.Seconds
 }
 
-func (v *supervisor) setSince(t *task, since time.Time) {
-	t.set(func(st *taskState) { st.since = since })
-	v.chain.setSince(t.name, since)
-	if err := v.records.writeFile(t.name, ".since.json", sinceFile{since}); err != nil {
-		v.log.Debug("remember since when the name is served", "name", t.name, "err", err)
+const servedEnding = ".served.json"
+
+// recallServed takes up the count of earlier runs. It writes nothing.
+func (v *supervisor) recallServed(t *task, now time.Time) {
+	if err := v.records.readFile(t.name, servedEnding, &t.served); err != nil && !errors.Is(err, errNoState) {
+		v.log.Debug("read for how long the name was served", "name", t.name, "err", err)
 	}
+	t.served.Seconds = max(t.served.Seconds, 0)
+	t.served.kept = t.served.Seconds
+	cert, _ := v.chain.pick(t.name, now)
+	v.chain.setProved(t.name, inForce(cert, now) && time.Duration(t.served.Seconds)*time.Second >= hstsTrust)
 }

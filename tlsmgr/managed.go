@@ -95,19 +95,32 @@ const startTime = 2 * time.Second
 func (m *managed) loadStored() {
 	ctx, cancel := context.WithTimeout(context.Background(), startTime)
 	defer cancel()
-	loaded := make(chan struct{})
-	go func() {
-		defer close(loaded)
-		for _, t := range m.supervisor.tasks {
+	var all sync.WaitGroup
+	for _, t := range m.supervisor.tasks {
+		t.working.Lock()
+		all.Go(func() {
+			defer t.working.Unlock()
 			m.supervisor.recall(t)
 			m.supervisor.look(ctx, t)
-			m.supervisor.serving(t, time.Now())
-		}
-	}()
-	select {
-	case <-loaded:
-	case <-ctx.Done():
+			m.supervisor.recallServed(t, time.Now())
+		})
+	}
+	if !doneIn(startTime, all.Wait) {
 		m.set.Logger.Warn("the state directory is slow; starting without what is stored there")
+	}
+}
+
+// doneIn waits for what may hang in a disk or a library, and tells whether it ended.
+func doneIn(limit time.Duration, do func()) bool {
+	done := make(chan struct{})
+	go func() { defer close(done); do() }()
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case <-done:
+		return true
+	case <-late.C:
+		return false
 	}
 }
 

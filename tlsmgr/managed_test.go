@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -315,4 +316,54 @@ func TestMenderLeavesYoungLocksAlone(t *testing.T) {
 	if exists(lock) || buf.count("set aside") != 1 {
 		t.Errorf("an old lock of zeros was not set aside:\n%s", buf)
 	}
+}
+
+// New only looks: what is in store, and what is not, stays as it was.
+func TestNewWritesNothing(t *testing.T) {
+	p := newPairFiles(t)
+	chain, key := goodPair(t, "one.example.org")
+	p.write(t, chain, key)
+	c := acmeConfig(t, "one.example.org")
+	c.CertFile, c.KeyFile = p.cert, p.key
+	state := c.StateDir
+	damaged := filepath.Join(state, "acme", "schedule", "one.example.org.json")
+	if err := os.MkdirAll(filepath.Dir(damaged), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, damaged, []byte("{"))
+	for _, engine := range []string{CertMagic, Autocert} {
+		c.ACME.Engine = engine
+		before := listing(t, state)
+		m, _ := newTestManaged(t, c)
+		m.State()
+		if after := listing(t, state); after != before {
+			t.Errorf("%s: New changed the state directory from\n%sto\n%s", engine, before, after)
+		}
+		c.StateDir = filepath.Join(t.TempDir(), "none")
+		newTestManaged(t, c)
+		if exists(c.StateDir) {
+			t.Errorf("%s: New made a state directory", engine)
+		}
+		c.StateDir = state
+	}
+}
+
+// listing is all that is below a directory, with times and sizes.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	var all strings.Builder
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			fmt.Fprintln(&all, path, info.Mode(), info.Size(), info.ModTime())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all.String()
 }

@@ -75,7 +75,7 @@ func TestHSTS(t *testing.T) {
 	for _, tt := range []struct {
 		why     string
 		ends    time.Duration // of the certificate; 0: none
-		since   time.Duration
+		served  time.Duration
 		staging bool
 		host    string
 		secure  bool
@@ -100,7 +100,8 @@ func TestHSTS(t *testing.T) {
 				m.chain.setACME(name, certFor(t, name, tt.ends))
 				m.chain.setACME("203.0.113.5", certFor(t, "203.0.113.5", tt.ends))
 			}
-			m.chain.setSince(name, time.Now().Add(-tt.since))
+			m.supervisor.tasks[0].served.Seconds = int64(tt.served / time.Second)
+			m.supervisor.serving(m.supervisor.tasks[0], time.Now())
 			if got := hstsOf(m, tt.host, tt.secure); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
@@ -118,27 +119,66 @@ func TestHSTSNeedsDomains(t *testing.T) {
 	}
 }
 
-// The thirty days go on over a restart, and begin anew after a certificate that ended.
-func TestHSTSCountsAcrossRestarts(t *testing.T) {
-	const name = "one.example.org"
-	c := acmeConfig(t, name)
+const hstsDay = 24 * time.Hour
+
+// servingFor is a source that serves the name for so long from a time on, as one
+// run of a program does, and the HSTS at the end.
+func servingFor(t *testing.T, c Config, from time.Time, days int) time.Duration {
+	t.Helper()
 	m, _ := newTestManaged(t, c)
 	task := m.supervisor.tasks[0]
-	m.chain.setACME(name, certFor(t, name, 90*24*time.Hour))
-	start := time.Now()
-	m.supervisor.serving(task, start)
-	again, _ := newTestManaged(t, c)
-	again.chain.setACME(name, certFor(t, name, 90*24*time.Hour))
-	later := start.Add(40 * 24 * time.Hour)
-	again.supervisor.serving(again.supervisor.tasks[0], later)
-	if got := again.hsts(name, later); got != hstsProved {
-		t.Errorf("after forty days and a restart %v, want %v", got, hstsProved)
+	m.chain.setACME(task.name, certFor(t, task.name, 365*hstsDay))
+	m.supervisor.recallServed(task, from)
+	for h := range days*24 + 1 {
+		m.supervisor.serving(task, from.Add(time.Duration(h)*time.Hour))
 	}
-	end := start.Add(91 * 24 * time.Hour)
-	again.supervisor.serving(again.supervisor.tasks[0], end)
-	again.chain.setACME(name, certFor(t, name, 200*24*time.Hour))
-	again.supervisor.serving(again.supervisor.tasks[0], end.Add(time.Hour))
-	if got := again.hsts(name, end.Add(2*time.Hour)); got != hstsFirst {
-		t.Errorf("after a certificate that ended %v, want %v", got, hstsFirst)
+	return m.hsts(task.name, from.Add(time.Duration(days)*hstsDay))
+}
+
+// Days in which nothing was served prove nothing; those before a pause still do.
+func TestHSTSCountsDaysServed(t *testing.T) {
+	c, start := acmeConfig(t, "one.example.org"), time.Now()
+	for _, tt := range []struct {
+		why  string
+		day  int
+		days int
+		want time.Duration
+	}{
+		{"the first day", 0, 1, hstsFirst},
+		{"after a pause of two months", 60, 1, hstsFirst},
+		{"two weeks later", 62, 14, hstsFirst},
+		{"and two weeks more", 77, 14, hstsProved},
+		{"after a restart at once", 91, 0, hstsProved},
+	} {
+		if got := servingFor(t, c, start.Add(time.Duration(tt.day)*hstsDay), tt.days); got != tt.want {
+			t.Errorf("%s: got %v, want %v", tt.why, got, tt.want)
+		}
+	}
+}
+
+// A certificate that ended begins the count anew, on the disk too.
+func TestHSTSBeginsAnew(t *testing.T) {
+	c, start := acmeConfig(t, "one.example.org"), time.Now()
+	if got := servingFor(t, c, start, 31); got != hstsProved {
+		t.Fatalf("after 31 days: %v, want %v", got, hstsProved)
+	}
+	m, _ := newTestManaged(t, c)
+	task := m.supervisor.tasks[0]
+	m.chain.setACME(task.name, certFor(t, task.name, -time.Hour))
+	m.supervisor.serving(task, time.Now())
+	if got := servingFor(t, c, start, 1); got != hstsFirst {
+		t.Errorf("after a certificate that ended: %v, want %v", got, hstsFirst)
+	}
+}
+
+// The place for trials neither counts nor takes away what was counted.
+func TestHSTSFromStagingCountsNothing(t *testing.T) {
+	c, start := acmeConfig(t, "one.example.org"), time.Now()
+	servingFor(t, c, start, 31)
+	trial := c
+	trial.ACME.CA, trial.ACME.Staging = Authority{}, true
+	servingFor(t, trial, start, 31)
+	if got := servingFor(t, c, start, 0); got != hstsProved {
+		t.Errorf("after a run at staging: %v, want %v", got, hstsProved)
 	}
 }

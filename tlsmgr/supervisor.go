@@ -42,23 +42,25 @@ type supervisor struct {
 	tasks   []*task
 }
 
-// task is the work for one name. Only its goroutine writes, with mu held.
+// task is the work for one name.
 type task struct {
 	name string
 	wake chan struct{}
 
-	mu      sync.Mutex
-	state   taskState
-	urged   bool   // a person asked for it
-	unasked int    // look-ups without an address in a row
-	unread  string // what was wrong with the store at the last look
-	from    string // the authority that gave the last certificate, as recorded
+	working sync.Mutex // held by whoever works for the name: it may hang in a disk
+	unasked int        // look-ups without an address in a row
+	from    string     // the authority that gave the last certificate, as recorded
+	served  servedTime
+
+	mu     sync.Mutex
+	state  taskState
+	urged  bool   // a person asked for it
+	unread string // what was wrong with the store at the last look
 }
 
 type taskState struct {
 	stored   *stored
 	renewal  renewal
-	since    time.Time
 	renewAt  time.Time
 	next     time.Time
 	tried    time.Time
@@ -85,12 +87,7 @@ func (v *supervisor) run(ctx context.Context) {
 		tasks.Go(func() { v.watch(ctx, t) })
 	}
 	<-ctx.Done()
-	ended := make(chan struct{})
-	go func() { tasks.Wait(); close(ended) }()
-	select {
-	case <-ended:
-	case <-time.After(endTime):
-	}
+	doneIn(endTime, tasks.Wait)
 }
 
 // urge has every name looked at now, and its order made sooner.
@@ -120,6 +117,8 @@ func (v *supervisor) watch(ctx context.Context, t *task) {
 
 // step does what is due for a name, and returns when to look again.
 func (v *supervisor) step(ctx context.Context, t *task) time.Duration {
+	t.working.Lock()
+	defer t.working.Unlock()
 	now := time.Now()
 	rec, unrecorded := v.records.read(t.name, now)
 	if unrecorded == nil {

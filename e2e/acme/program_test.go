@@ -177,10 +177,9 @@ func TestAuditor(t *testing.T) {
 	name := newName()
 	stop := r.startProgram(name)
 	r.eventuallyServes(name)
-	eventually(t, 30*time.Second, "it is remembered since when", func() bool { return len(sinceFiles(r.dir)) == 1 })
 	stop()
 	// For the first month the policy to come back over HTTPS alone is short, on purpose.
-	provenFor(t, r.dir, 60*24*time.Hour)
+	provenFor(t, r.dir, name, 60*24*time.Hour)
 	r.startProgram(name, "-rate", "0", "-conn-rate", "0", "-max-conns-per-ip", "0")
 	r.eventuallyServes(name)
 	roots := filepath.Join(t.TempDir(), "roots.pem")
@@ -208,23 +207,14 @@ func TestAuditor(t *testing.T) {
 	}
 }
 
-// provenFor makes the state directory remember that its name has been served
+// provenFor makes the state directory remember that the name has been served
 // with valid certificates for so long.
-func provenFor(t *testing.T, dir string, long time.Duration) {
+func provenFor(t *testing.T, dir, name string, long time.Duration) {
 	t.Helper()
-	files := sinceFiles(dir)
-	if len(files) != 1 {
-		t.Fatalf("got files %v, want one that says since when", files)
-	}
-	text := fmt.Sprintf(`{"Since":%q}`, time.Now().Add(-long).Format(time.RFC3339))
-	if err := os.WriteFile(files[0], []byte(text), 0o600); err != nil {
+	text := fmt.Sprintf(`{"Seconds":%d}`, long/time.Second)
+	if err := os.WriteFile(filepath.Join(dir, "acme", "schedule", name+".served.json"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func sinceFiles(dir string) []string {
-	files, _ := filepath.Glob(filepath.Join(dir, "acme", "schedule", "*", "*.since.json")) // the pattern is valid
-	return files
 }
 
 type finding struct{ ID, Severity, Finding string }
