@@ -14,10 +14,8 @@ import (
 	"net/http"
 	"path"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -34,20 +32,14 @@ type withAutocert struct {
 	mender mender
 
 	mu      sync.Mutex
-	running map[string]*manager // by name
+	running map[string]*orderCache // by name
 
 	registering sync.Mutex
 	registered  map[*authority]bool
 }
 
-// manager is a Manager during its one order.
-type manager struct {
-	*autocert.Manager
-	http http.Handler
-}
-
 func newAutocert(s *settings, k *keeper, dir string) *withAutocert {
-	return &withAutocert{set: s, keeper: k, mender: mender{dir, s.Logger}, running: map[string]*manager{}, registered: map[*authority]bool{}}
+	return &withAutocert{set: s, keeper: k, mender: mender{dir, s.Logger}, running: map[string]*orderCache{}, registered: map[*authority]bool{}}
 }
 
 // ways is one: autocert tries TLS first and then, when it may, HTTP.
@@ -101,7 +93,7 @@ func (e *withAutocert) order(ctx context.Context, o order) (failed int, err erro
 	if err := e.register(ctx, o.ca, cache, m.Client); err != nil {
 		return 0, autocertError(err, seen)
 	}
-	e.start(o.name, m)
+	e.start(o.name, cache)
 	defer e.end(o.name)
 	defer cache.retired.Store(true)
 	_, err = m.GetCertificate(clientHello(o.name))
@@ -112,7 +104,7 @@ func (e *withAutocert) order(ctx context.Context, o order) (failed int, err erro
 	return begun, autocertError(err, seen)
 }
 
-func (e *withAutocert) manager(o order, cache *orderCache, seen *observer) *manager {
+func (e *withAutocert) manager(o order, cache *orderCache, seen *observer) *autocert.Manager {
 	m := &autocert.Manager{
 		Prompt: autocert.AcceptTOS, // checked already
 		Cache:  cache,
@@ -128,11 +120,10 @@ func (e *withAutocert) manager(o order, cache *orderCache, seen *observer) *mana
 	if o.ca.keyID != "" {
 		m.ExternalAccountBinding = &acme.ExternalAccountBinding{KID: o.ca.keyID, Key: o.ca.macKey}
 	}
-	run := &manager{Manager: m}
 	if !e.set.ACME.NoHTTP {
-		run.http = m.HTTPHandler(http.NotFoundHandler()) // switches the challenge on, too
+		m.HTTPHandler(nil) // switches the challenge on; we answer it ourselves
 	}
-	return run
+	return m
 }
 
 // accountKey is where autocert keeps the account's key.
@@ -228,91 +219,4 @@ func autocertError(err error, seen *observer) *orderError {
 	return e
 }
 
-func (e *withAutocert) start(name string, m *manager) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.running[name] = m
-}
-
-func (e *withAutocert) end(name string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.running, name)
-}
-
-func (e *withAutocert) ordering(name string) *manager {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.running[name]
-}
-
-// elsewhere answers from the store alone, for another process that orders.
-func (e *withAutocert) elsewhere(name string) *manager {
-	o := order{name: name, ca: e.set.cas[0]}
-	return e.manager(o, &orderCache{engine: e, order: o}, &observer{ctx: context.Background(), next: refuseAll{}})
-}
-
-func (e *withAutocert) answerTLS(hello *tls.ClientHelloInfo, deep bool) (*tls.Certificate, error) {
-	name := strings.ToLower(hello.ServerName)
-	m := e.ordering(name)
-	if m == nil && !deep {
-		return nil, nil
-	}
-	if m == nil {
-		m = e.elsewhere(name)
-	}
-	// The hello has the challenge's protocol alone, so nothing can be ordered.
-	return m.GetCertificate(hello)
-}
-
-func (e *withAutocert) answerHTTP(w http.ResponseWriter, r *http.Request, deep bool) bool {
-	name := hostOf(r.Host)
-	m := e.ordering(name)
-	if m == nil && deep {
-		m = e.elsewhere(name)
-	}
-	if m == nil || m.http == nil {
-		return false
-	}
-	m.http.ServeHTTP(w, r)
-	return true
-}
-
 func (e *withAutocert) close() {}
-
-// orderCache is the cache of one Manager.
-type orderCache struct {
-	engine  *withAutocert
-	order   order
-	begun   atomic.Int32 // challenges laid out
-	asked   atomic.Bool  // for the certificate
-	retired atomic.Bool
-}
-
-// Get never finds the certificate, which is to be ordered anew. When it is asked
-// for a second time that is the Manager's timer for renewals: its goroutine
-// ends here, and with it the last that holds the Manager.
-func (c *orderCache) Get(ctx context.Context, key string) ([]byte, error) {
-	if key == c.order.name {
-		if c.asked.Swap(true) || c.retired.Load() {
-			runtime.Goexit()
-		}
-		return nil, autocert.ErrCacheMiss
-	}
-	value, err := c.engine.keeper.Load(ctx, c.engine.key(c.order.ca, key))
-	if missing(err) {
-		return nil, autocert.ErrCacheMiss
-	}
-	return value, err
-}
-
-func (c *orderCache) Put(ctx context.Context, key string, value []byte) error {
-	if strings.HasSuffix(key, "+token") || strings.HasSuffix(key, "+http-01") {
-		c.begun.Add(1)
-	}
-	return c.engine.keeper.Store(ctx, c.engine.key(c.order.ca, key), value)
-}
-
-func (c *orderCache) Delete(ctx context.Context, key string) error {
-	return c.engine.keeper.Delete(ctx, c.engine.key(c.order.ca, key))
-}

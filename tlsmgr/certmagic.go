@@ -1,6 +1,7 @@
 package tlsmgr
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -47,19 +48,11 @@ func newCertmagic(s *settings, k *keeper, dir string) *withCertmagic {
 		Logger:           zap.NewNop(),
 	})
 	e.answers = e.config(k, zap.NewNop())
-	for _, ca := range e.authorities() {
+	for _, ca := range s.answered() {
 		e.issuers[ca] = certmagic.NewACMEIssuer(e.answers, e.template(ca, zap.NewNop()))
 		e.answers.Issuers = append(e.answers.Issuers, e.issuers[ca])
 	}
 	return e
-}
-
-// authorities are all that may be asked, those of the certificates first.
-func (e *withCertmagic) authorities() []*authority {
-	if e.set.trial == nil {
-		return e.set.cas
-	}
-	return append(e.set.cas[:len(e.set.cas):len(e.set.cas)], e.set.trial)
 }
 
 func (e *withCertmagic) config(store certmagic.Storage, log *zap.Logger) *certmagic.Config {
@@ -261,13 +254,23 @@ func (e *withCertmagic) answerTLS(hello *tls.ClientHelloInfo, deep bool) (*tls.C
 	return e.answers.GetCertificate(hello)
 }
 
-func (e *withCertmagic) answerHTTP(w http.ResponseWriter, r *http.Request, deep bool) bool {
+func (e *withCertmagic) answerHTTP(r *http.Request, deep bool) []byte {
 	if _, ours := certmagic.GetACMEChallenge(r.Host); !ours && !deep {
-		return false
+		return nil
 	}
-	// All issuers' challenges are found by any of them.
-	return e.issuers[e.set.cas[0]].HandleHTTPChallenge(w, r)
+	// All issuers' challenges are found by any of them. The request is changed.
+	var text heard
+	if !e.issuers[e.set.cas[0]].HandleHTTPChallenge(&text, r.Clone(r.Context())) {
+		return nil
+	}
+	return text.Bytes()
 }
+
+// heard takes what the library answers, a few hundred bytes at most.
+type heard struct{ bytes.Buffer }
+
+func (*heard) Header() http.Header { return http.Header{} }
+func (*heard) WriteHeader(int)     {}
 
 // close gives certmagic's loop a moment to end: with a slow disk it takes minutes.
 func (e *withCertmagic) close() {

@@ -1,6 +1,7 @@
 package tlsmgr
 
 import (
+	"context"
 	"crypto/tls"
 	"net/http"
 	"net/netip"
@@ -74,36 +75,40 @@ func (c *challenges) tls(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if cert, err := c.engine.answerTLS(hello, false); cert != nil && err == nil {
 		return cert, nil
 	}
-	return c.deep(hello, name), nil
+	return deep(c, name, func(context.Context) *tls.Certificate {
+		cert, _ := c.engine.answerTLS(hello, true)
+		return cert
+	}), nil
 }
 
 // deep looks on the disk, in the background, for the disk may hang. Whoever
-// hears nothing learns just as much as one who is told that there is nothing.
-func (c *challenges) deep(hello *tls.ClientHelloInfo, name string) *tls.Certificate {
+// hears nothing in time learns just as much as one who is told that there is
+// nothing.
+func deep[T any](c *challenges, name string, look func(context.Context) T) (none T) {
 	if !c.enter() {
-		return nil
+		return none
 	}
-	answer := make(chan *tls.Certificate, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), deepTime)
+	answer := make(chan T, 1)
 	go func() {
 		defer c.leave()
-		var cert *tls.Certificate
+		defer cancel()
+		found := none
 		if c.ordering(name) {
-			cert, _ = c.engine.answerTLS(hello, true)
+			found = look(ctx)
 		}
-		answer <- cert
+		answer <- found
 	}()
-	return inTimeFor(answer)
-}
-
-// inTimeFor waits no longer than a client may.
-func inTimeFor(answer <-chan *tls.Certificate) *tls.Certificate {
-	late := time.NewTimer(deepTime)
-	defer late.Stop()
 	select {
-	case cert := <-answer:
-		return cert
-	case <-late.C:
-		return nil
+	case found := <-answer:
+		return found
+	case <-ctx.Done():
+	}
+	select { // what was found ended the waiting, too
+	case found := <-answer:
+		return found
+	default:
+		return none
 	}
 }
 
@@ -167,14 +172,17 @@ func (c *challenges) answered(w http.ResponseWriter, r *http.Request) bool {
 	if !slices.Contains(c.names, name) {
 		return false
 	}
-	if c.engine.answerHTTP(w, r, false) {
-		return true
+	text := c.engine.answerHTTP(r, false)
+	if text == nil {
+		text = deep(c, name, func(ctx context.Context) []byte { return c.engine.answerHTTP(r.Clone(ctx), true) })
 	}
-	if !c.enter() {
+	if text == nil {
 		return false
 	}
-	defer c.leave()
-	return c.ordering(name) && c.engine.answerHTTP(w, r, true)
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Write(text)
+	return true
 }
 
 // hostOf is the name in a Host header, without its port, as canonical writes it.

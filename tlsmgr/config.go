@@ -190,6 +190,15 @@ func (s *settings) checkTrial() (err error) {
 	return err
 }
 
+// answered are the authorities whose challenges are answered: all that may be
+// asked, here or by another process, those of the certificates first.
+func (s *settings) answered() []*authority {
+	if s.trial == nil {
+		return s.cas
+	}
+	return append(s.cas[:len(s.cas):len(s.cas)], s.trial)
+}
+
 func (s *settings) checkNames() error {
 	for _, given := range s.Domains {
 		name, err := canonical(given)

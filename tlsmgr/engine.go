@@ -31,8 +31,9 @@ type engine interface {
 	// answerTLS returns the certificate that a challenge hello asks for.
 	// Unless deep, it looks into memory alone.
 	answerTLS(hello *tls.ClientHelloInfo, deep bool) (*tls.Certificate, error)
-	// answerHTTP answers a challenge request, or returns false.
-	answerHTTP(w http.ResponseWriter, r *http.Request, deep bool) bool
+	// answerHTTP returns the text that a challenge request asks for, or nil.
+	// Unless deep, it looks into memory alone.
+	answerHTTP(r *http.Request, deep bool) []byte
 	// close ends what runs in the background.
 	close()
 }

@@ -3,17 +3,12 @@ package tlsmgr
 import (
 	"bytes"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
@@ -147,119 +142,6 @@ func TestUnknownNamesGetAnAlert(t *testing.T) {
 		}
 		if err != nil && !strings.Contains(err.Error(), tls.AlertError(112).Error()) {
 			t.Errorf("asked for %q: %v, want the alert unrecognized_name", name, err)
-		}
-	}
-}
-
-// answering is an engine that only answers challenges, as slow as a disk that hangs.
-type answering struct {
-	scripted
-	hang chan struct{}
-	deep int
-}
-
-func (e *answering) answerTLS(_ *tls.ClientHelloInfo, deep bool) (*tls.Certificate, error) {
-	if deep {
-		<-e.hang
-	}
-	return nil, errors.New("none")
-}
-
-func (e *answering) answerHTTP(w http.ResponseWriter, r *http.Request, deep bool) bool {
-	if deep {
-		e.deep++
-		w.WriteHeader(http.StatusTeapot)
-	}
-	return deep
-}
-
-func TestChallengesAreBounded(t *testing.T) { synctest.Test(t, testChallengesAreBounded) }
-
-func testChallengesAreBounded(t *testing.T) {
-	e := &answering{hang: make(chan struct{})}
-	defer close(e.hang)
-	c := newChallenges([]string{"one.example"}, e, func(string) bool { return true })
-	hello := &tls.ClientHelloInfo{ServerName: "one.example", SupportedProtos: []string{acmeProtocol}}
-	var strangers sync.WaitGroup
-	began := time.Now()
-	for range deepLooks + 10 {
-		strangers.Go(func() {
-			if cert, err := c.tls(hello); cert != nil || err != nil {
-				t.Errorf("answered %v, %v; want nothing", cert, err)
-			}
-		})
-	}
-	strangers.Wait()
-	if took := time.Since(began); took != deepTime {
-		t.Errorf("the slowest waited %v, want %v", took, deepTime)
-	}
-	if got := len(c.slots); got != deepLooks {
-		t.Errorf("%d looks at once, want %d", got, deepLooks)
-	}
-	if got := httpStatus(c, "one.example"); got != http.StatusNotFound {
-		t.Errorf("with all places taken: got %d, want 404", got)
-	}
-}
-
-func httpStatus(c *challenges, host string) int {
-	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodGet, "http://"+host+tokenPath+"token", nil)
-	c.http(http.NotFoundHandler()).ServeHTTP(w, r)
-	return w.Code
-}
-
-// Tokens are looked up for our names alone, and only while an order runs.
-func TestTokensWhileAnOrderRuns(t *testing.T) {
-	e := &answering{}
-	ordering := false
-	c := newChallenges([]string{"one.example"}, e, func(string) bool { return ordering })
-	for _, tt := range []struct {
-		host     string
-		ordering bool
-		want     int
-	}{
-		{"one.example", true, http.StatusTeapot},
-		{"one.example", false, http.StatusNotFound},
-		{"one.example", true, http.StatusTeapot},
-		{"ONE.example:80", true, http.StatusTeapot},
-		{"two.example", true, http.StatusNotFound},
-	} {
-		ordering = tt.ordering
-		clear(c.looked)
-		if got := httpStatus(c, tt.host); got != tt.want {
-			t.Errorf("%s, ordering %v: got %d, want %d", tt.host, tt.ordering, got, tt.want)
-		}
-	}
-	if e.deep != 3 {
-		t.Errorf("the store was asked %d times, want 3", e.deep)
-	}
-}
-
-// A stranger who asks without pause hardly touches the lock.
-func TestLockIsHardlyTouched(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		touched := 0
-		c := newChallenges([]string{"one.example"}, &answering{}, func(string) bool { touched++; return false })
-		for range 1000 {
-			httpStatus(c, "one.example")
-			time.Sleep(time.Millisecond)
-		}
-		if touched > 11 {
-			t.Errorf("touched %d times in a second, want ten", touched)
-		}
-	})
-}
-
-func TestChallengedName(t *testing.T) {
-	for sni, want := range map[string]string{
-		"one.example":            "one.example",
-		"ONE.example.":           "one.example",
-		"1.2.0.192.in-addr.arpa": "192.0.2.1",
-		"1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa": "2001:db8::1",
-		"x.in-addr.arpa": "",
-	} {
-		if got := challengedName(sni); got != want {
-			t.Errorf("challengedName(%s) = %q, want %q", sni, got, want)
 		}
 	}
 }

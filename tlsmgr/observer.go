@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -85,11 +84,4 @@ func (o *observer) result() (said []string, wait time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return slices.Clone(o.said), o.wait
-}
-
-// refuseAll is the way to an authority for those who must not order.
-type refuseAll struct{}
-
-func (refuseAll) RoundTrip(*http.Request) (*http.Response, error) {
-	return nil, errors.New("nothing may be ordered here")
 }

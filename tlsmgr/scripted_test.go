@@ -69,7 +69,7 @@ func (e *scripted) renewal(_ context.Context, s *stored) (renewal, error) {
 }
 
 func (e *scripted) answerTLS(*tls.ClientHelloInfo, bool) (*tls.Certificate, error) { return nil, nil }
-func (e *scripted) answerHTTP(http.ResponseWriter, *http.Request, bool) bool       { return false }
+func (e *scripted) answerHTTP(*http.Request, bool) []byte                          { return nil }
 
 // since are the times of the orders, counted from a start.
 func (e *scripted) since(start time.Time) []time.Duration {

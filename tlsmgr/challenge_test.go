@@ -1,0 +1,210 @@
+package tlsmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// answering is an engine that only answers challenges, as slow as a disk that hangs.
+type answering struct {
+	scripted
+	hang chan struct{}
+	deep int
+}
+
+func (e *answering) answerTLS(_ *tls.ClientHelloInfo, deep bool) (*tls.Certificate, error) {
+	if deep {
+		<-e.hang
+	}
+	return nil, errors.New("none")
+}
+
+func (e *answering) answerHTTP(_ *http.Request, deep bool) []byte {
+	if !deep {
+		return nil
+	}
+	if e.hang != nil {
+		<-e.hang
+	}
+	e.deep++
+	return []byte("found")
+}
+
+func TestChallengesAreBounded(t *testing.T) { synctest.Test(t, testChallengesAreBounded) }
+
+func testChallengesAreBounded(t *testing.T) {
+	e := &answering{hang: make(chan struct{})}
+	defer close(e.hang)
+	c := newChallenges([]string{"one.example"}, e, func(string) bool { return true })
+	hello := &tls.ClientHelloInfo{ServerName: "one.example", SupportedProtos: []string{acmeProtocol}}
+	var strangers sync.WaitGroup
+	began := time.Now()
+	for range deepLooks + 10 {
+		strangers.Go(func() {
+			if cert, err := c.tls(hello); cert != nil || err != nil {
+				t.Errorf("answered %v, %v; want nothing", cert, err)
+			}
+		})
+	}
+	strangers.Wait()
+	if took := time.Since(began); took != deepTime {
+		t.Errorf("the slowest waited %v, want %v", took, deepTime)
+	}
+	if got := len(c.slots); got != deepLooks {
+		t.Errorf("%d looks at once, want %d", got, deepLooks)
+	}
+	if got := httpStatus(c, "one.example"); got != http.StatusNotFound {
+		t.Errorf("with all places taken: got %d, want 404", got)
+	}
+}
+
+// A disk that hangs is not waited for on port 80 either.
+func TestDeepLookOverHTTPIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &answering{hang: make(chan struct{})}
+		defer close(e.hang)
+		c := newChallenges([]string{"one.example"}, e, func(string) bool { return true })
+		began := time.Now()
+		if got := httpStatus(c, "one.example"); got != http.StatusNotFound {
+			t.Errorf("got %d, want what comes behind", got)
+		}
+		if took := time.Since(began); took != deepTime {
+			t.Errorf("took %v, want %v", took, deepTime)
+		}
+	})
+}
+
+func httpStatus(c *challenges, host string) int {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "http://"+host+tokenPath+"token", nil)
+	c.http(http.NotFoundHandler()).ServeHTTP(w, r)
+	return w.Code
+}
+
+// Tokens are looked up for our names alone, and only while an order runs.
+func TestTokensWhileAnOrderRuns(t *testing.T) {
+	e := &answering{}
+	ordering := false
+	c := newChallenges([]string{"one.example"}, e, func(string) bool { return ordering })
+	for _, tt := range []struct {
+		host     string
+		ordering bool
+		want     int
+	}{
+		{"one.example", true, http.StatusOK},
+		{"one.example", false, http.StatusNotFound},
+		{"one.example", true, http.StatusOK},
+		{"ONE.example:80", true, http.StatusOK},
+		{"two.example", true, http.StatusNotFound},
+	} {
+		ordering = tt.ordering
+		clear(c.looked)
+		if got := httpStatus(c, tt.host); got != tt.want {
+			t.Errorf("%s, ordering %v: got %d, want %d", tt.host, tt.ordering, got, tt.want)
+		}
+	}
+	if e.deep != 3 {
+		t.Errorf("the store was asked %d times, want 3", e.deep)
+	}
+}
+
+// A stranger who asks without pause hardly touches the lock.
+func TestLockIsHardlyTouched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		touched := 0
+		c := newChallenges([]string{"one.example"}, &answering{}, func(string) bool { touched++; return false })
+		for range 1000 {
+			httpStatus(c, "one.example")
+			time.Sleep(time.Millisecond)
+		}
+		if touched > 11 {
+			t.Errorf("touched %d times in a second, want ten", touched)
+		}
+	})
+}
+
+func TestChallengedName(t *testing.T) {
+	for sni, want := range map[string]string{
+		"one.example":            "one.example",
+		"ONE.example.":           "one.example",
+		"1.2.0.192.in-addr.arpa": "192.0.2.1",
+		"1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa": "2001:db8::1",
+		"x.in-addr.arpa": "",
+	} {
+		if got := challengedName(sni); got != want {
+			t.Errorf("challengedName(%s) = %q, want %q", sni, got, want)
+		}
+	}
+}
+
+// hanging is a disk that answers nobody until it is let.
+type hanging struct {
+	certmagic.Storage
+	let chan struct{}
+}
+
+func (h hanging) Load(ctx context.Context, key string) ([]byte, error) {
+	<-h.let
+	return h.Storage.Load(ctx, key)
+}
+
+// While autocert orders, its own challenges are answered from memory; what else
+// strangers ask for waits for the disk no longer than anybody, and is left to
+// what comes behind, which counts it.
+func TestAutocertAnswersWhileItOrders(t *testing.T) {
+	log, _ := newLog()
+	chain, key := goodPair(t, "one.example")
+	bundle := string(chain) + string(key)
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		keep := newKeeper(dir, log)
+		ca := &authority{key: "ca"}
+		e := newAutocert(&settings{cas: []*authority{ca}, Config: Config{Logger: log}}, keep, dir)
+		cache := &orderCache{engine: e, order: order{name: "one.example", ca: ca}}
+		for key, text := range map[string]string{"one.example" + tokenTLS: bundle, "mine" + tokenHTTP: "mine.thumb"} {
+			if err := cache.Put(t.Context(), key, []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e.start("one.example", cache)
+		slow := hanging{keep.Storage, make(chan struct{})}
+		defer close(slow.let)
+		keep.Storage = slow
+		c := newChallenges([]string{"one.example", "two.example"}, e, func(string) bool { return true })
+		for _, tt := range []struct {
+			host, token string
+			want        int
+			took        time.Duration
+		}{
+			{"one.example", "mine", http.StatusOK, 0},
+			{"one.example", "other", http.StatusTeapot, deepTime},
+			{"one.example", "..%2Fmine", http.StatusTeapot, 0},
+			{"one.example", "", http.StatusTeapot, 0},
+			{"two.example", "other", http.StatusTeapot, deepTime},
+		} {
+			began := time.Now()
+			w := httptest.NewRecorder()
+			c.http(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })).
+				ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://"+tt.host+tokenPath+tt.token, nil))
+			if took := time.Since(began); w.Code != tt.want || took != tt.took {
+				t.Errorf("%s at %s: got %d after %v, want %d after %v", tt.token, tt.host, w.Code, took, tt.want, tt.took)
+			}
+		}
+		for name, took := range map[string]time.Duration{"one.example": 0, "two.example": deepTime} {
+			began := time.Now()
+			cert, err := c.tls(&tls.ClientHelloInfo{ServerName: name, SupportedProtos: []string{acmeProtocol}})
+			if (cert != nil) != (took == 0) || err != nil || time.Since(began) != took {
+				t.Errorf("hello for %s: got %v, %v after %v, want it after %v", name, cert, err, time.Since(began), took)
+			}
+		}
+	})
+}
