@@ -12,13 +12,16 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // checkFiles is how often the files are looked at. A look is two stat calls.
 const checkFiles = time.Second
+
+// diskTime is how long anybody waits for the disk that the files are on. One that
+// hangs keeps the old certificate in use, and nobody from stopping.
+const diskTime = 2 * time.Second
 
 // settleTime is how old a file must be before its time stamp is trusted to
 // change with its content: file systems count in steps of up to two seconds.
@@ -32,14 +35,44 @@ type files struct {
 	tickets           *Tickets
 	current           atomic.Pointer[tls.Certificate]
 
-	mu      sync.Mutex
+	// turn holds a token while somebody reads, which may take for ever; only they
+	// use what stands below.
+	turn    chan struct{}
 	seen    pairStamp // of the last reading
 	settled bool      // whether seen can be trusted
 	lastErr error     // of the last reading
+	problem atomic.Pointer[error]
+}
+
+func newPair(c Config) *files {
+	return &files{certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: checkFiles, tickets: c.Tickets, turn: make(chan struct{}, 1)}
+}
+
+// atDisk does one thing with the files in the background, when nobody else
+// does, and waits for diskTime at most. While one thing hangs no other is begun.
+func (f *files) atDisk(do func()) (done bool) {
+	late := time.NewTimer(diskTime)
+	defer late.Stop()
+	select {
+	case f.turn <- struct{}{}:
+	case <-late.C:
+		return false
+	}
+	return doneIn(diskTime, func() {
+		defer func() { <-f.turn }()
+		do()
+	})
+}
+
+// stuck is for a disk that did not answer in time.
+func (f *files) stuck() {
+	err := fmt.Errorf("the disk of %s does not answer; the certificate in use stays", f.certFile)
+	f.problem.Store(&err)
+	f.log.Warn("read the certificate files", "err", err)
 }
 
 func newFiles(c Config) (*files, error) {
-	f := &files{certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: checkFiles, tickets: c.Tickets}
+	f := newPair(c)
 	f.seen, f.settled = f.stamp()
 	cert, err := loadPair(f.certFile, f.keyFile, time.Now())
 	if err != nil {
@@ -58,45 +91,55 @@ func (f *files) HTTPHandler(fallback http.Handler) http.Handler { return fallbac
 
 func (f *files) Run(ctx context.Context) error {
 	every(ctx, f.interval, func() {
-		f.check()
+		f.atDisk(f.check)
 		f.tickets.turn(time.Now())
 	})
 	return nil
 }
 
 func (f *files) Reload() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	if !f.atDisk(f.reread) {
+		f.stuck()
+	}
+}
+
+// reread reads the files, changed or not. The caller is at the disk.
+func (f *files) reread() {
 	f.seen, f.settled = f.stamp()
-	f.readLocked(true)
+	f.read(true)
 }
 
 func (f *files) State() []NameState {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return statesOf(f.current.Load().Leaf, "file", f.lastErr, time.Time{})
+	return statesOf(f.current.Load().Leaf, "file", f.lastProblem(), time.Time{})
+}
+
+func (f *files) lastProblem() error {
+	if p := f.problem.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 // check reads the files when they changed. A pair that was bad is read again
 // each time, since the writing of it may not have been over; it is spoken of
-// once.
+// once. The caller is at the disk.
 func (f *files) check() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	stamp, settled := f.stamp()
 	changed := stamp != f.seen
 	if !changed && f.settled && f.lastErr == nil {
+		f.problem.Store(nil) // the disk answers
 		return
 	}
 	f.seen, f.settled = stamp, settled
-	f.readLocked(changed)
+	f.read(changed)
 }
 
-// readLocked takes what the files hold now, if that is any good.
-func (f *files) readLocked(speak bool) {
+// read takes what the files hold now, if that is any good.
+func (f *files) read(speak bool) {
 	cert, err := loadPair(f.certFile, f.keyFile, time.Now())
 	news := err != nil && (f.lastErr == nil || f.lastErr.Error() != err.Error())
 	f.lastErr = err
+	f.problem.Store(&err)
 	switch {
 	case err != nil && (speak || news):
 		f.log.Warn("the new certificate is not usable, the old one stays", "err", err)

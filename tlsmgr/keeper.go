@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +20,11 @@ type keeper struct {
 	certmagic.Storage
 	log *slog.Logger
 
-	mu   sync.Mutex
+	// writing is held while the disk is written to, so that what was held back
+	// never comes after what is newer.
+	writing sync.Mutex
+
+	mu   sync.Mutex        // never held at the disk
 	held map[string][]byte // what the disk did not take
 }
 
@@ -27,6 +33,8 @@ func newKeeper(dir string, log *slog.Logger) *keeper {
 }
 
 func (k *keeper) Store(ctx context.Context, key string, value []byte) error {
+	k.writing.Lock()
+	defer k.writing.Unlock()
 	err := k.Storage.Store(ctx, key, value)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -62,6 +70,8 @@ func (k *keeper) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error
 }
 
 func (k *keeper) Delete(ctx context.Context, key string) error {
+	k.writing.Lock()
+	defer k.writing.Unlock()
 	k.mu.Lock()
 	delete(k.held, key)
 	k.mu.Unlock()
@@ -78,22 +88,33 @@ func (k *keeper) inMemory(key string) ([]byte, bool) {
 // flush tries to write down what is held.
 func (k *keeper) flush(ctx context.Context) {
 	k.mu.Lock()
-	held := make(map[string][]byte, len(k.held))
-	for key, value := range k.held {
-		held[key] = value
-	}
+	keys := slices.Collect(maps.Keys(k.held))
 	k.mu.Unlock()
-	for key, value := range held {
-		if k.Storage.Store(ctx, key, value) != nil {
+	for _, key := range keys {
+		if k.flushOne(ctx, key) != nil {
 			return
 		}
-		k.mu.Lock()
-		delete(k.held, key)
-		k.mu.Unlock()
 	}
-	if len(held) > 0 {
+	if len(keys) > 0 {
 		k.log.Info("the state directory takes files again; all is written down")
 	}
+}
+
+// flushOne writes what is held now: it may have been replaced, or deleted.
+func (k *keeper) flushOne(ctx context.Context, key string) error {
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	value, ok := k.inMemory(key)
+	if !ok {
+		return nil
+	}
+	if err := k.Storage.Store(ctx, key, value); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.held, key)
+	return nil
 }
 
 // missing is true for what is simply not there.

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -19,7 +18,7 @@ type managed struct {
 	set        *settings
 	chain      *chain
 	manual     *files
-	followed   atomic.Pointer[tls.Certificate] // the last one of the files that was looked at
+	followed   *tls.Certificate // the last one of the files that was looked at
 	engine     engine
 	challenges *challenges
 	supervisor *supervisor
@@ -48,19 +47,30 @@ func newManaged(c Config) (*managed, error) {
 	recs := newRecords(schedule, s)
 	m.supervisor = newSupervisor(s, m.engine, keep, recs, m.chain)
 	m.challenges = newChallenges(s.names, m.engine, recs.ordering)
-	m.manual = newManual(s)
-	m.follow()
+	m.startManual()
 	m.loadStored()
 	m.announce()
 	return m, nil
 }
 
-// newManual reads the files, if there are any. They only stand in, so what is
-// wrong with them is a warning; and ones that have ended are better than none.
-func newManual(s *settings) *files {
-	f := &files{certFile: s.CertFile, keyFile: s.KeyFile, log: s.Logger, interval: checkFiles}
-	if !exists(s.CertFile) && !exists(s.KeyFile) {
-		return f
+// startManual reads the files, if there are any. They only stand in, so what is
+// wrong with them, or with their disk, is a warning.
+func (m *managed) startManual() {
+	f := newPair(m.set.Config)
+	m.manual = f
+	if f.certFile == "" && f.keyFile == "" {
+		return
+	}
+	if !f.atDisk(func() { f.begin(); m.follow() }) {
+		f.stuck()
+	}
+}
+
+// begin reads files that only stand in; ones that have ended are better than
+// none. The caller is at the disk.
+func (f *files) begin() {
+	if !exists(f.certFile) && !exists(f.keyFile) {
+		return
 	}
 	f.seen, f.settled = f.stamp()
 	now := time.Now()
@@ -71,16 +81,16 @@ func newManual(s *settings) *files {
 	if f.lastErr = err; err != nil {
 		f.log.Warn("the certificate files are of no use now", "err", err)
 	}
-	return f
 }
 
 // follow takes the files' certificate over when it has changed, unless it is
-// for other names.
+// for other names. The caller is at the disk, so that of two the newer is last.
 func (m *managed) follow() {
 	cert := m.manual.current.Load()
-	if cert == nil || m.followed.Swap(cert) == cert {
+	if cert == nil || m.followed == cert {
 		return
 	}
+	m.followed = cert
 	if !slices.ContainsFunc(m.set.names, func(name string) bool { return covers(cert.Leaf, name) }) {
 		m.set.Logger.Warn("the certificate files are for other names and are not used", "names", namesOf(cert.Leaf))
 		return
@@ -177,8 +187,7 @@ func (m *managed) Run(ctx context.Context) error {
 	background.Go(func() { m.supervisor.run(ctx) })
 	every(ctx, checkFiles, func() {
 		if m.set.CertFile != "" {
-			m.manual.check()
-			m.follow()
+			m.manual.atDisk(func() { m.manual.check(); m.follow() })
 		}
 		m.set.Tickets.turn(time.Now())
 	})
@@ -188,11 +197,17 @@ func (m *managed) Run(ctx context.Context) error {
 }
 
 func (m *managed) Reload() {
+	m.supervisor.urge()
+	if m.set.CertFile != "" && !m.manual.atDisk(m.reread) {
+		m.manual.stuck()
+	}
+}
+
+func (m *managed) reread() {
 	if exists(m.set.CertFile) || exists(m.set.KeyFile) {
-		m.manual.Reload()
+		m.manual.reread()
 		m.follow()
 	}
-	m.supervisor.urge()
 }
 
 func (m *managed) State() []NameState {

@@ -119,10 +119,23 @@ func New(c Config) (Source, error) {
 	if len(c.Domains) > 0 {
 		return newManaged(c)
 	}
-	if !exists(c.CertFile) && !exists(c.KeyFile) {
-		return newSelfSigned(c)
+	var f *files
+	var err error
+	// The pair is all there is to serve with, so it is waited for longer.
+	answers := doneIn(5*diskTime, func() {
+		if exists(c.CertFile) || exists(c.KeyFile) {
+			f, err = newFiles(c)
+		}
+	})
+	switch {
+	case !answers:
+		return nil, fmt.Errorf("the disk of %s does not answer; mend it, or name other files", c.CertFile)
+	case err != nil:
+		return nil, err
+	case f != nil:
+		return f, nil
 	}
-	return newFiles(c)
+	return newSelfSigned(c)
 }
 
 // exists is true for a file that cannot be looked at, too: it is there, and
