@@ -165,7 +165,7 @@ func worse(a, b error) error {
 // tryOut makes a first order where a failure costs nothing. When that place
 // cannot be reached, the real order is made all the same.
 func (v *supervisor) tryOut(ctx context.Context, t *task, rec *record) error {
-	if v.set.trial == nil || rec.TrialPassed || t.get().stored != nil {
+	if !v.set.ACME.StagingFirst || v.set.trial == nil || rec.TrialPassed || t.get().stored != nil {
 		return nil
 	}
 	err := v.orderAt(ctx, t, rec, v.set.trial)

@@ -217,6 +217,9 @@ func words(p acme.Problem) error {
 	return fmt.Errorf("the authority says: %s", text)
 }
 
+// challengeTokens is in the keys of challenges that certmagic lays out.
+const challengeTokens = "/challenge_tokens/"
+
 // watchedStore notes when a challenge is laid out: from then on the authority
 // may validate, and count.
 type watchedStore struct {
@@ -225,7 +228,7 @@ type watchedStore struct {
 }
 
 func (w *watchedStore) Store(ctx context.Context, key string, value []byte) error {
-	if strings.Contains(key, "/challenge_tokens/") {
+	if strings.Contains(key, challengeTokens) {
 		w.begun.Store(1)
 	}
 	return w.keeper.Store(ctx, key, value)

@@ -91,7 +91,7 @@ type settings struct {
 	Config
 	names  []string
 	cas    []*authority // in the order in which they are asked
-	trial  *authority   // nil: no order is tried elsewhere first
+	trial  *authority   // where orders are tried out; nil: nowhere
 	public bool         // certificates are meant to be trusted
 }
 
@@ -184,7 +184,7 @@ func (s *settings) checkTrial() (err error) {
 	if trial.URL == "" && s.ACME.CA.URL == LetsEncrypt {
 		trial.URL = LetsEncryptStaging
 	}
-	if s.ACME.StagingFirst && trial.URL != "" {
+	if trial.URL != "" {
 		s.trial, err = newAuthority(trial)
 	}
 	return err
@@ -197,6 +197,15 @@ func (s *settings) answered() []*authority {
 		return s.cas
 	}
 	return append(s.cas[:len(s.cas):len(s.cas)], s.trial)
+}
+
+// dryAt is where an order is made that is to bring nothing: at the place for
+// trials when there is one, else at the authority itself.
+func (s *settings) dryAt() *authority {
+	if s.trial != nil {
+		return s.trial
+	}
+	return s.cas[0]
 }
 
 func (s *settings) checkNames() error {

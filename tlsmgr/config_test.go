@@ -94,7 +94,7 @@ func TestAuthoritiesByDefault(t *testing.T) {
 		trial string
 	}{
 		{"Let's Encrypt", ACME{Agreed: true, StagingFirst: true}, LetsEncrypt, LetsEncryptStaging},
-		{"without a trial", ACME{Agreed: true}, LetsEncrypt, ""},
+		{"for dry orders alone", ACME{Agreed: true}, LetsEncrypt, LetsEncryptStaging},
 		{"its staging", ACME{Agreed: true, Staging: true, StagingFirst: true}, LetsEncryptStaging, ""},
 		{"another", ACME{Agreed: true, CA: Authority{URL: "https://ca.internal/"}, StagingFirst: true}, "https://ca.internal/", ""},
 	} {

@@ -5,8 +5,41 @@ package tlsmgr
 import (
 	"errors"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 )
+
+// held tells whether somebody holds a lock alone. It makes no file.
+func held(path string) bool { return taken(path, syscall.LOCK_SH) }
+
+// attended tells whether anybody holds a lock, alone or with others.
+func attended(path string) bool { return taken(path, syscall.LOCK_EX) }
+
+func taken(path string, how int) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+}
+
+// giveTo makes a file, and what lies between it and the directory, belong to
+// whom the directory belongs to. Only root can, and needs to: it may examine
+// what a service works with.
+func giveTo(dir, path string) {
+	info, err := os.Stat(dir)
+	if err != nil || os.Geteuid() != 0 {
+		return
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	for ; len(path) > len(dir) && strings.HasPrefix(path, dir); path = filepath.Dir(path) {
+		if l, err := os.Lstat(path); err == nil && l.Sys().(*syscall.Stat_t).Uid == 0 {
+			_ = os.Lchown(path, int(owner.Uid), int(owner.Gid)) // whoever cannot use it then says so
+		}
+	}
+}
 
 // lockFile tries to lock a file, alone or together with others that do not
 // want it alone. It never waits.

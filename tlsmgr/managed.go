@@ -27,6 +27,9 @@ type managed struct {
 // acmeDir is where all of it is kept, within the state directory.
 const acmeDir = "acme"
 
+// scheduleDir is where the records are, within that.
+const scheduleDir = "schedule"
+
 func newManaged(c Config) (*managed, error) {
 	s, err := check(c)
 	if err != nil {
@@ -36,7 +39,7 @@ func newManaged(c Config) (*managed, error) {
 	dir, schedule := "", ""
 	if s.StateDir != "" {
 		dir = filepath.Join(s.StateDir, acmeDir)
-		schedule = filepath.Join(dir, "schedule")
+		schedule = filepath.Join(dir, scheduleDir)
 	}
 	keep := newKeeper(dir, s.Logger)
 	if s.ACME.Engine == Autocert {
@@ -185,6 +188,9 @@ func (m *managed) HTTPHandler(fallback http.Handler) http.Handler {
 func (m *managed) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { m.supervisor.run(ctx) })
+	leave := func() {}
+	doneIn(diskTime, func() { leave = m.supervisor.records.attend() })
+	defer leave()
 	every(ctx, checkFiles, func() {
 		if m.set.CertFile != "" {
 			m.manual.atDisk(func() { m.manual.check(); m.follow() })

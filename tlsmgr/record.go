@@ -76,6 +76,11 @@ func (r *record) room(n int, now time.Time) time.Time {
 func (r *record) begin(w way, now time.Time) {
 	r.Tried = now
 	r.Next = now.Add(failFirst)
+	r.count(w, now)
+}
+
+// count assumes that all validations of an order fail.
+func (r *record) count(w way, now time.Time) {
 	for range w.validations {
 		r.Validations = append(r.Validations, now)
 	}
@@ -289,15 +294,23 @@ func (r records) lock(name string) (unlock func(), free bool, err error) {
 
 // ordering tells whether anybody holds the lock.
 func (r records) ordering(name string) bool {
-	if r.dir == "" {
-		return false
+	return r.dir != "" && held(r.path(name, ".lock"))
+}
+
+// servedLock is held, together with others, by each program that answers
+// challenges out of the state directory.
+const servedLock = "serving.lock"
+
+// attend holds that lock, if there is a directory.
+func (r records) attend() (leave func()) {
+	if r.dir == "" || os.MkdirAll(r.dir, 0o700) != nil {
+		return func() {}
 	}
-	unlock, free, err := lockFile(r.path(name, ".lock"), false)
-	if err != nil {
-		return false
+	for range 10 { // whoever asks whether it is held holds it for a moment
+		if leave, free, err := lockFile(filepath.Join(r.dir, servedLock), false); err == nil && free {
+			return leave
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	if free {
-		unlock()
-	}
-	return !free
+	return func() {}
 }

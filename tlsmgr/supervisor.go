@@ -281,18 +281,7 @@ func (v *supervisor) blocked(t *task, err error) time.Duration {
 // zero when it has an address, or when that cannot be found out: then the
 // authority will say.
 func (v *supervisor) awaitAddress(ctx context.Context, t *task) time.Duration {
-	if !v.set.ACME.Preflight || isIP(t.name) {
-		return 0
-	}
-	resolver := v.set.ACME.Resolver
-	if resolver == nil {
-		resolver = net.DefaultResolver
-	}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	_, err := resolver.LookupNetIP(ctx, "ip", t.name)
-	var unknown *net.DNSError
-	if !errors.As(err, &unknown) || !unknown.IsNotFound {
+	if !v.set.homeless(ctx, t.name) {
 		t.unasked = 0
 		return 0
 	}
@@ -302,10 +291,27 @@ func (v *supervisor) awaitAddress(ctx context.Context, t *task) time.Duration {
 		v.log.Warn("waiting with the order: the name has no address; add an A or AAAA record that points here", "name", t.name)
 	}
 	t.set(func(st *taskState) {
-		st.problem = errors.New("the name has no address; add an A or AAAA record that points here")
-		st.status, st.next = "waiting for an address", time.Now().Add(wait)
+		st.problem, st.status, st.next = errHomeless, "waiting for an address", time.Now().Add(wait)
 	})
 	return wait
+}
+
+var errHomeless = errors.New("the name has no address; add an A or AAAA record that points here")
+
+// homeless is true for a name of which it is certain that it has no address.
+func (s *settings) homeless(ctx context.Context, name string) bool {
+	if !s.ACME.Preflight || isIP(name) {
+		return false
+	}
+	resolver := s.ACME.Resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	_, err := resolver.LookupNetIP(ctx, "ip", name)
+	var unknown *net.DNSError
+	return errors.As(err, &unknown) && unknown.IsNotFound
 }
 
 // askRenewal keeps the authority's renewal information fresh.

@@ -195,7 +195,7 @@ func (c *config) operation() *flag.FlagSet {
 func (c *config) examining() *flag.FlagSet {
 	fs := newFlagSet()
 	fs.BoolVar(&c.asJSON, "json", false, "print what was found as JSON")
-	fs.BoolVar(&c.renewTest, "renew-test", false, "make a whole order, at the staging environment or at -acme-ca; nothing may listen on the ports meanwhile, "+
+	fs.BoolVar(&c.renewTest, "renew-test", false, "make a whole order, at the staging environment or at -acme-ca; a server that runs on the same state directory goes on meanwhile, "+
 		"and the certificate is thrown away")
 	return fs
 }

@@ -3,8 +3,13 @@ package acme
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -82,5 +87,188 @@ func TestDoctorTellsOfFailedOrders(t *testing.T) {
 	}
 	if d := got["renew-test"]; d.Level != "failure" {
 		t.Errorf("got %+v, want a failure", d)
+	}
+}
+
+// everything lists what is below the state directory, but for the directories'
+// own times.
+func (r *rig) everything() string {
+	r.t.Helper()
+	var all strings.Builder
+	err := filepath.WalkDir(r.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			fmt.Fprintln(&all, path, info.Size(), info.ModTime())
+		}
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return all.String()
+}
+
+// TestDoctorLeavesNothing: an examination of a fresh directory, and of one with
+// certificates, leaves both as they were.
+func TestDoctorLeavesNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{})
+	name := newName()
+	r.doctor(name)
+	if got := r.everything(); got != "" {
+		t.Errorf("a fresh directory holds afterwards:\n%s", got)
+	}
+	stop := r.startProgram(name)
+	r.eventuallyServes(name)
+	stop()
+	before := r.everything()
+	r.doctor(name)
+	if got := r.everything(); got != before {
+		t.Errorf("the directory held\n%sand holds afterwards\n%s", before, got)
+	}
+}
+
+// TestDoctorOrdersWhileTheServerRuns: the server answers for the doctor, whose
+// order brings it nothing.
+func TestDoctorOrdersWhileTheServerRuns(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, engine, challenge string }{
+		{"certmagic over TLS", "certmagic", "tls-alpn-01"},
+		{"certmagic over HTTP", "certmagic", "http-01"},
+		{"autocert", "autocert", "both"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pebbleOptions{})
+			name := newName()
+			more := []string{"-acme", tt.engine, "-acme-challenge", tt.challenge}
+			r.startProgram(name, more...)
+			r.eventuallyServes(name)
+			before := r.serial(name)
+			got := r.doctor(name, append(more, "-renew-test", "-acme-preflight=false")...)
+			if d := got["renew-test"]; d.Level != "ok" || r.ca.orders() != 2 {
+				t.Errorf("got %+v and %d orders, want one beside the server's", d, r.ca.orders())
+			}
+			time.Sleep(2 * time.Second) // for a server that would take it up
+			if r.serial(name) != before {
+				t.Error("the server took the dry order's certificate up")
+			}
+			if left := r.challenges(); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+// serial is that of the certificate that a running program shows.
+func (r *rig) serial(name string) string {
+	r.t.Helper()
+	leaf, err := (&site{t: r.t, rig: r, host: "127.0.0.1"}).shown(name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return leaf.SerialNumber.String()
+}
+
+// challenges are the answers that are laid out in the state directory.
+func (r *rig) challenges() (left []string) {
+	for _, pattern := range []string{"acme/*/challenge_tokens/*.json", "autocert/*/*+token", "autocert/*/*+http-01"} {
+		found, err := filepath.Glob(statePath(r, pattern))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		left = append(left, found...)
+	}
+	return left
+}
+
+// TestDryOrdersAreCounted: at an authority of the server's own, validations that
+// fail in dry orders count with the server's, and the fifth is not made.
+func TestDryOrdersAreCounted(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"certmagic", "autocert"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
+			name := newName()
+			stop := r.startProgram(name, "-acme", engine)
+			eventually(t, 30*time.Second, "a failed order is on record", func() bool { return r.doctor(name)["supervisor"].Level == "warning" })
+			stop()
+			before := r.ca.validations()
+			for n := 1; n <= 3; n++ {
+				d := r.doctor(name, "-acme", engine, "-renew-test", "-acme-preflight=false")["renew-test"]
+				if floor := strings.Contains(d.Text, "too many validations"); d.Level != "failure" || floor != (n > 1) {
+					t.Errorf("dry order %d: got %+v", n, d)
+				}
+			}
+			if got := r.ca.validations(); before != 2 || got != 4 {
+				t.Errorf("%d validations by the server, and %d in all; want 2 and 4", before, got)
+			}
+		})
+	}
+}
+
+// TestDryOrderNeedsARecord: without a state directory an authority of one's own
+// is not asked.
+func TestDryOrderNeedsARecord(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{})
+	r.dir = filepath.Join(r.dir, "none")
+	d := r.doctor(newName(), "-renew-test", "-acme-preflight=false")["renew-test"]
+	if d.Level != "failure" || !strings.Contains(d.Text, "no state directory yet") || r.ca.orders() != 0 {
+		t.Errorf("got %+v and %d orders, want none", d, r.ca.orders())
+	}
+}
+
+// TestDryOrderBesideAnotherDirectory: a server has the ports, but looks for
+// challenges elsewhere.
+func TestDryOrderBesideAnotherDirectory(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{})
+	name := newName()
+	r.startProgram(name)
+	r.eventuallyServes(name)
+	r.dir = t.TempDir()
+	d := r.doctor(name, "-renew-test", "-acme-preflight=false")["renew-test"]
+	if d.Level != "failure" || !strings.Contains(d.Text, "-state") || r.ca.orders() != 1 {
+		t.Errorf("got %+v and %d orders, want a word on the state directory and no order", d, r.ca.orders())
+	}
+}
+
+// TestRootLeavesTheServiceItsFiles: what root's dry order makes belongs to the
+// user that the service runs as.
+func TestRootLeavesTheServiceItsFiles(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+	const service = 65534
+	r := newRig(t, pebbleOptions{})
+	if err := os.Chown(r.dir, service, service); err != nil {
+		t.Fatal(err)
+	}
+	if d := r.doctor(newName(), "-renew-test", "-acme-preflight=false")["renew-test"]; d.Level != "ok" {
+		t.Fatalf("got %+v, want an order that went well", d)
+	}
+	files := 0
+	err := filepath.WalkDir(r.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		files++
+		info, err := d.Info()
+		if err == nil && info.Sys().(*syscall.Stat_t).Uid != service {
+			t.Errorf("%s belongs to user %d", path, info.Sys().(*syscall.Stat_t).Uid)
+		}
+		return err
+	})
+	if err != nil || files < 3 {
+		t.Errorf("%d files and directories, %v; want a record", files, err)
 	}
 }
