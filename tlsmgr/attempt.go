@@ -109,6 +109,26 @@ func (v *supervisor) complain(t *task, rec *record, err error) {
 	default:
 		v.log.Warn("the certificate could not be renewed; the old one serves on", append(attrs, "left", left)...)
 	}
+	t.reminded = time.Now()
+}
+
+// remind speaks again, each day or thirtieth part of the life, of a certificate
+// that should be another by now: whatever keeps it so was perhaps told a month ago.
+func (v *supervisor) remind(t *task, now time.Time) {
+	st := t.get()
+	if st.stored == nil || st.problem == nil || now.Before(renewAt(st.stored.Leaf)) {
+		return
+	}
+	leaf := st.stored.Leaf
+	if now.Sub(t.reminded) < min(leaf.NotAfter.Sub(leaf.NotBefore)/30, 24*time.Hour) {
+		return
+	}
+	t.reminded = now
+	if left := leaf.NotAfter.Sub(now).Round(time.Second); left > 0 {
+		v.log.Warn("the certificate is not renewed yet; the old one serves on", "name", t.name, "left", left, "err", st.problem)
+		return
+	}
+	v.log.Error("the certificate has ended and is not renewed", "name", t.name, "err", st.problem)
 }
 
 func mendOf(o outcome) string {

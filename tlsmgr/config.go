@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -100,6 +101,9 @@ func usage(format string, a ...any) error {
 }
 
 func check(c Config) (*settings, error) {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
 	s := &settings{Config: c, public: !c.ACME.Staging && c.ACME.CA.URL != LetsEncryptStaging}
 	for _, step := range []func() error{s.checkEngine, s.checkConsent, s.checkDoors, s.checkAuthorities, s.checkNames} {
 		if err := step(); err != nil {

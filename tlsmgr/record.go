@@ -236,6 +236,7 @@ func (r records) read(name string, now time.Time) (*record, error) {
 	}
 	rec.suit(r.asked)
 	if rec.backToNow(now) {
+		r.mender.log.Warn("the clock was ahead when the last order was recorded, or is behind now; what is recorded is taken for just happened", "name", name)
 		return rec, r.write(name, rec)
 	}
 	return rec, nil

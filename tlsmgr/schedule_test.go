@@ -2,6 +2,7 @@ package tlsmgr
 
 import (
 	"errors"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -265,6 +266,9 @@ func TestClockThatWasWrong(t *testing.T) {
 			if got := s.engine.since(start); !slices.Equal(got, minutes(60)) {
 				t.Errorf("%v ahead: orders at %v, want one after the hour of the floor", ahead, got)
 			}
+			if n := s.log.count("the clock was ahead"); n != 1 {
+				t.Errorf("%v ahead: logged %d times, want once:\n%s", ahead, n, s.log)
+			}
 		})
 	}
 }
@@ -317,5 +321,29 @@ func TestRunEndsWhileAnEngineHangs(t *testing.T) {
 			t.Errorf("run ended after %v, want %v after its context", took, endTime)
 		}
 		close(let)
+	})
+}
+
+// A directory that takes no records keeps a name from being renewed. That is
+// said when it begins, and over the last third of the certificate's life.
+func TestRemindsOfWhatIsNotRenewed(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	write(t, file, nil)
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervised(t, file, granted)
+		s.engine.store[theName] = &stored{s.engine.make(theName, 3*time.Hour), s.set.cas[0]}
+		s.runFor(t, 119*time.Minute)
+		if n := s.log.count("not renewed"); n != 0 {
+			t.Errorf("%d reminders while nothing is due:\n%s", n, s.log)
+		}
+		s.runFor(t, 60*time.Minute)
+		if n := s.log.count("not renewed yet"); n < 9 || n > 11 {
+			t.Errorf("%d reminders in the last third, want one in each thirtieth", n)
+		}
+		s.runFor(t, 30*time.Minute)
+		if n := s.log.count("has ended and is not renewed"); n < 4 || n > 6 {
+			t.Errorf("%d reminders after the end", n)
+		}
 	})
 }

@@ -47,10 +47,11 @@ type task struct {
 	name string
 	wake chan struct{}
 
-	working sync.Mutex // held by whoever works for the name: it may hang in a disk
-	unasked int        // look-ups without an address in a row
-	from    string     // the authority that gave the last certificate, as recorded
-	served  servedTime
+	working  sync.Mutex // held by whoever works for the name: it may hang in a disk
+	unasked  int        // look-ups without an address in a row
+	from     string     // the authority that gave the last certificate, as recorded
+	served   servedTime
+	reminded time.Time // when the log last spoke of a certificate that is not renewed
 
 	mu     sync.Mutex
 	state  taskState
@@ -127,6 +128,7 @@ func (v *supervisor) step(ctx context.Context, t *task) time.Duration {
 	damaged := v.look(ctx, t)
 	v.keeper.flush(ctx)
 	v.serving(t, now)
+	v.remind(t, now)
 	urged := t.takeUrge()
 	v.askRenewal(ctx, t, urged, now)
 	if unrecorded != nil {
