@@ -189,3 +189,40 @@ func TestRecordWhenAuthoritiesChange(t *testing.T) {
 		}
 	}
 }
+
+// A clock that is set forward makes what is recorded look old. The floor holds
+// all the same, in true time.
+func TestFloorWhenTheClockIsSetForward(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervised(t, dir, unproved)
+		start := time.Now()
+		for range 6 {
+			s.runFor(t, 9*time.Minute)
+			rec, err := s.records.read(theName, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, at := range append([]*time.Time{&rec.Next, &rec.Tried}, pointers(rec.Validations)...) {
+				*at = at.Add(-5 * time.Hour)
+			}
+			if err := s.records.write(theName, rec); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := s.engine.since(start); len(got) != floorValidations {
+			t.Errorf("orders within the hour at %v, want %d", got, floorValidations)
+		}
+		s.runFor(t, 20*time.Minute)
+		if got := s.engine.since(start); len(got) != floorValidations+2 || got[floorValidations] < time.Hour {
+			t.Errorf("orders at %v, want two more once the hour is over", got)
+		}
+	})
+}
+
+func pointers(times []time.Time) (all []*time.Time) {
+	for i := range times {
+		all = append(all, &times[i])
+	}
+	return all
+}

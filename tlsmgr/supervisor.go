@@ -53,6 +53,8 @@ type task struct {
 	served   servedTime
 	reminded time.Time // when the log last spoke of a certificate that is not renewed
 
+	ran record // the validations of this run
+
 	mu     sync.Mutex
 	state  taskState
 	urged  bool   // a person asked for it
