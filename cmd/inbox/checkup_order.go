@@ -23,6 +23,7 @@ const renewTestTime = 3 * time.Minute
 // answers the authority for us; without one they are opened here.
 func renewTest(ctx context.Context, c *config, dir string) error {
 	quiet := slog.New(slog.DiscardHandler)
+	log.SetOutput(io.Discard) // certmagic tells there of ports that a server has
 	d, err := testDoors(c, dir, quiet)
 	if err != nil {
 		return err

@@ -54,11 +54,20 @@ func (s *serverLog) Write(line []byte) (int, error) {
 // handshakeError begins what net/http logs of a TLS handshake that failed.
 const handshakeError = "http: TLS handshake error"
 
+// takeStandardLog leads what libraries write to the standard log through the
+// filter: certmagic does so of ports that are taken, and its own listeners of
+// strangers, with their addresses.
+func (s *serverLog) takeStandardLog() {
+	log.SetFlags(0)
+	log.SetOutput(s)
+}
+
 // isNoise is true for what a stranger can cause with a few odd bytes. A panic
 // is always ours.
 func isNoise(text string) bool {
 	return strings.HasPrefix(text, handshakeError) ||
 		strings.HasPrefix(text, "http: URL query contains semicolon") ||
+		strings.HasPrefix(text, "[") || // certmagic, of one attempt, of which the supervisor tells what matters
 		strings.HasPrefix(text, "timeout waiting for ") || // a PING or SETTINGS of HTTP/2
 		strings.HasPrefix(text, "http2: ") && !strings.HasPrefix(text, "http2: panic")
 }

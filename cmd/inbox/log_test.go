@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -92,5 +93,23 @@ func TestUnknownVariablesAreToldAtDebug(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "INBOX_PORT") || strings.Contains(out.String(), "192.0.2.1") {
 		t.Errorf("want the variable's name and not its value:\n%s", out.String())
+	}
+}
+
+// TestStandardLogIsFiltered: what certmagic writes there is noise, with the
+// addresses of strangers in it; a panic is not.
+func TestStandardLogIsFiltered(t *testing.T) {
+	defer log.SetOutput(log.Writer())
+	var out bytes.Buffer
+	s := &serverLog{log: slog.New(slog.NewTextHandler(&out, nil))}
+	s.takeStandardLog()
+	log.Print("[ERROR] TLS-ALPN challenge server: accept 192.0.2.77:4711: reset")
+	log.Print("http: TLS handshake error from 192.0.2.77:4711: EOF")
+	if out.Len() > 0 || s.noise.Load() != 2 {
+		t.Errorf("logged %q, and %d lines were noise; want nothing, and 2", out.String(), s.noise.Load())
+	}
+	log.Print("panic: certificate worker for 192.0.2.77:4711")
+	if got := out.String(); strings.Count(got, "level=ERROR") != 1 || strings.Contains(got, "192.0.2.77") {
+		t.Errorf("logged %q, want the panic, without the address", got)
 	}
 }

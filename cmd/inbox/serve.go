@@ -37,6 +37,7 @@ func serve(ctx context.Context, c *config, p process) error {
 		d.close()
 		return err
 	}
+	(&serverLog{log: log}).takeStandardLog() // of its own: it is no client of ours that the meter counts
 	h.announce(d.main.Addr(), p.stderr)
 	return h.live(ctx)
 }
