@@ -239,15 +239,6 @@ func checkHelp(t *testing.T, help string) {
 	}
 }
 
-func TestVersion(t *testing.T) {
-	for _, arg := range []string{"version", "-version"} {
-		code, stdout, stderr := runOnce(t, nil, arg)
-		if code != exitDone || stderr != "" || !strings.HasPrefix(stdout, "inbox ") || strings.Count(stdout, "\n") != 1 {
-			t.Errorf("%s: %d, %q, %q; want 0 and one line", arg, code, stdout, stderr)
-		}
-	}
-}
-
 // FuzzParseText holds that no file makes the parser panic, and that what it
 // accepts is made of known options.
 func FuzzParseText(f *testing.F) {

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime"
-	"runtime/debug"
 
 	"inbox/tlsmgr"
 )
@@ -57,18 +55,4 @@ func run(ctx context.Context, p process) int {
 		return exitFailure
 	}
 	return exitDone
-}
-
-// version describes the build from what the Go command recorded in it.
-func version() string {
-	v := "(unknown)"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		v = info.Main.Version
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" && v == "(devel)" {
-				v = s.Value
-			}
-		}
-	}
-	return fmt.Sprintf("inbox %s %s %s/%s", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"testing"
+)
+
+func TestReadBuild(t *testing.T) {
+	clone := []debug.BuildSetting{
+		{Key: "vcs.revision", Value: "758435bcc51b28f2a0ce4b5a06a7f9e3a4d1c0de"},
+		{Key: "vcs.time", Value: "2026-11-22T16:30:29Z"},
+		{Key: "vcs.modified", Value: "false"},
+	}
+	changed := append(clone[:2:2], debug.BuildSetting{Key: "vcs.modified", Value: "true"})
+	tests := []struct {
+		name, version string
+		settings      []debug.BuildSetting
+		want          made
+	}{
+		{"a tag in a clone", "v1.2.3", clone, made{"v1.2.3", "758435bcc51b", "2026-11-22T16:30:29Z"}},
+		{"a clone with changes", "v1.2.3+dirty", changed, made{"v1.2.3+dirty", "758435bcc51b with changes", "2026-11-22T16:30:29Z"}},
+		{"a tag, installed", "v1.2.3", nil, made{"v1.2.3", "unknown", "unknown time"}},
+		{"a commit, installed", "v0.0.0-20261122163029-758435bcc51b", nil,
+			made{"v0.0.0-20261122163029-758435bcc51b", "758435bcc51b", "2026-11-22T16:30:29Z"}},
+		{"a commit after a tag, installed", "v1.2.4-0.20261122163029-758435bcc51b", nil,
+			made{"v1.2.4-0.20261122163029-758435bcc51b", "758435bcc51b", "2026-11-22T16:30:29Z"}},
+		{"no repository", "(devel)", nil, made{"(devel)", "unknown", "unknown time"}},
+		{"nothing recorded", "", nil, made{"(unknown)", "unknown", "unknown time"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			info := &debug.BuildInfo{Main: debug.Module{Version: test.version}, Settings: test.settings}
+			if got := readBuild(info); got != test.want {
+				t.Errorf("got %+v, want %+v", got, test.want)
+			}
+		})
+	}
+}
+
+// The command and the option print the same line, which also a script can read.
+func TestVersionIsOneLine(t *testing.T) {
+	line := regexp.MustCompile(`^inbox \S+ \(commit .+ of .+, ` + regexp.QuoteMeta(runtime.Version()+", "+runtime.GOOS+"/"+runtime.GOARCH) + `\)\n$`)
+	for _, arg := range []string{"version", "-version"} {
+		code, stdout, stderr := runOnce(t, nil, arg)
+		if code != exitDone || stderr != "" || !line.MatchString(stdout) {
+			t.Errorf("%s: %d, %q, %q; want 0 and one line like %s", arg, code, stdout, stderr, line)
+		}
+	}
+}
