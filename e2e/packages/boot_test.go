@@ -1,0 +1,99 @@
+package packages
+
+import (
+	"context"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// aLife runs in a Debian that systemd has started, with no network but
+// loopback. Each step leaves a line that begins with «=»; the end is «= over».
+const aLife = `#!/bin/bash
+exec >/root/life 2>&1
+trap 'echo "= failed: $BASH_COMMAND"; systemctl status inbox; journalctl -u inbox | tail -50; systemctl poweroff; exit' ERR
+set -Ee
+export DEBIAN_FRONTEND=noninteractive
+
+version() { "/proc/$(systemctl show -P MainPID inbox)/exe" version; }
+knock() { (exec 3<>/dev/tcp/127.0.0.1/443) 2>/dev/null; }
+
+mkdir -p /etc/inbox && printf 'INBOX_DOMAIN=inbox.test\nINBOX_EMAIL=me@inbox.test\n' >/etc/inbox/inbox.env
+apt-get -yq --no-install-recommends install /root/first.deb
+systemctl is-active inbox && echo "= runs once it is installed"
+knock && echo "= is reached on port 443"
+[ "$(version)" = "$(inbox version)" ]
+secret=$(cat /var/lib/inbox/secret | sha256sum)
+tar -C / -czf /root/inbox-backup.tar.gz etc/inbox var/lib/private/inbox
+
+while :; do if knock; then echo ok; else echo refused; fi; done >/root/knocks &
+knocking=$!
+before=$(version)
+apt-get -yq --no-install-recommends install /root/second.deb
+for i in $(seq 50); do [ "$(version)" != "$(inbox version)" ] || break; sleep 0.1; done
+[ "$(version)" = "$(inbox version)" ] && [ "$(version)" != "$before" ]
+kill "$knocking"
+echo "= upgrade: $(grep -c ok /root/knocks) knocks, $(grep -c refused /root/knocks || true) refused"
+
+apt-get -yq remove inbox
+! systemctl is-active inbox.socket && ! knock && echo "= removal frees the port"
+apt-get -yq --no-install-recommends install /root/second.deb
+systemctl is-active inbox && echo "= runs again once it is back"
+systemctl stop inbox.service inbox.socket inbox-http.socket && systemctl disable inbox
+apt-get -yq --no-install-recommends reinstall /root/second.deb
+! systemctl is-active inbox && echo "= what is disabled stays off"
+apt-get -yq purge inbox
+[ "$(cat /var/lib/private/inbox/secret | sha256sum)" = "$secret" ] && echo "= state outlives the purge"
+rm -rf /var/lib/inbox /var/lib/private/inbox
+tar -C / -xzf /root/inbox-backup.tar.gz
+apt-get -yq --no-install-recommends install /root/second.deb
+systemctl enable --now inbox && [ "$(cat /var/lib/inbox/secret | sha256sum)" = "$secret" ] && echo "= a backup is taken up"
+echo "= over"
+systemctl poweroff
+`
+
+const aLifeUnit = `[Unit]
+After=multi-user.target
+
+[Service]
+ExecStart=/bin/bash /root/life.sh
+
+[Install]
+WantedBy=default.target
+`
+
+// The package's scripts with a real systemd. It is not registered with the
+// host's, so nothing of the host's is touched.
+func TestDebUnderSystemd(t *testing.T) {
+	needs(t, "root", "systemd-nspawn")
+	releases, r := built(t), debian(t)
+	output(t, "cp", releases.here.file(t, "*.deb"), r.path("/root/first.deb"))
+	output(t, "cp", releases.newer.file(t, "*.deb"), r.path("/root/second.deb"))
+	r.write("/root/life.sh", aLife)
+	r.write("/etc/systemd/system/life.service", aLifeUnit)
+	r.run("systemctl", "enable", "life.service")
+
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "systemd-nspawn", "--quiet", "--directory", r.dir, "--private-network",
+		"--register=no", "--keep-unit", "--console=pipe", "--boot").CombinedOutput()
+	if !r.has("/root/life") {
+		t.Fatalf("systemd did not start: %v\n%s", err, out)
+	}
+	life := r.read("/root/life")
+	for _, want := range []string{"runs once it is installed", "is reached on port 443", " 0 refused", "removal frees the port",
+		"runs again once it is back", "what is disabled stays off", "state outlives the purge", "a backup is taken up", "over"} {
+		if !strings.Contains(life, want+"\n") {
+			t.Errorf("not reached: %s", want)
+		}
+	}
+	for line := range strings.Lines(life) {
+		if strings.HasPrefix(line, "= ") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+	if t.Failed() {
+		t.Log(life)
+	}
+}

@@ -1,0 +1,208 @@
+// Package packages builds what is released with scripts/package, and lives
+// with it as an operator does: installs, starts, upgrades, removes, purges.
+package packages
+
+import (
+	"context"
+	"debug/elf"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// scratch is where packages are built, by the first test that needs them.
+var scratch string
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "inbox-packages-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(scratch)
+	os.Exit(code)
+}
+
+// release is a directory that scripts/package filled.
+type release string
+
+// releases are this source built here, and in a copy under other
+// circumstances, and a newer commit of it.
+type releases struct{ here, elsewhere, newer release }
+
+var build = sync.OnceValues(func() (r releases, err error) {
+	source, err := filepath.Abs("../..")
+	if err != nil {
+		return r, err
+	}
+	copied := filepath.Join(scratch, "a longer name for a copy of the source")
+	r = releases{release(scratch + "/here"), release(scratch + "/elsewhere"), release(scratch + "/newer")}
+	return r, errors.Join(
+		shell(`cd "$1" && umask 022 && scripts/package "$2" linux/amd64`, source, string(r.here)),
+		shell(`umask 077 && git clone -q "$1" "$2" && cd "$1" &&
+			git ls-files -zco --exclude-standard | tar -c --null -T - --ignore-failed-read | tar -xC "$2"`, source, copied),
+		shell(`umask 077 && cd "$1" && TZ=Asia/Tokyo LC_ALL=C.UTF-8 scripts/package "$2" linux/amd64`, copied, string(r.elsewhere)),
+		shell(`cd "$1" && git add -A && git -c user.name=test -c user.email=test@example.org commit -q --allow-empty -m newer --date=now &&
+			scripts/package "$2" linux/amd64`, copied, string(r.newer)),
+	)
+})
+
+// shell runs a script with arguments, within the time that a cold build takes.
+func shell(script string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, "bash", append([]string{"-euc", "set -o pipefail; " + script, "bash"}, args...)...)
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+func built(t *testing.T) releases {
+	t.Helper()
+	needs(t, "git")
+	r, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// file is the one file of the release that matches.
+func (r release) file(t *testing.T, pattern string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(string(r), pattern))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%s in %s: found %q, want one file (%v)", pattern, r, found, err)
+	}
+	return found[0]
+}
+
+// needs skips a test where something is missing, but not in CI.
+func needs(t *testing.T, programs ...string) {
+	t.Helper()
+	var missing []string
+	for _, p := range programs {
+		if p == "root" && os.Getuid() != 0 {
+			missing = append(missing, p)
+		} else if _, err := exec.LookPath(p); p != "root" && err != nil {
+			missing = append(missing, p)
+		}
+	}
+	switch {
+	case len(missing) == 0:
+	case os.Getenv("CI") != "":
+		t.Fatalf("missing: %s (scripts/test install brings it)", strings.Join(missing, ", "))
+	default:
+		t.Skipf("missing: %s", strings.Join(missing, ", "))
+	}
+}
+
+// output runs a program for at most a minute and returns what it says.
+func output(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, name, args...)
+	c.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func TestTwoBuildsGiveTheSameBytes(t *testing.T) {
+	r := built(t)
+	sums := func(r release) string {
+		text, err := os.ReadFile(r.file(t, "SHA256SUMS"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	if here, elsewhere := sums(r.here), sums(r.elsewhere); here != elsewhere {
+		t.Errorf("here:\n%selsewhere:\n%s", here, elsewhere)
+	}
+}
+
+func TestChecksumsNameEveryFile(t *testing.T) {
+	r := built(t)
+	checked := output(t, "sh", "-c", `cd "$0" && sha256sum -c SHA256SUMS`, string(r.here))
+	entries, err := os.ReadDir(string(r.here))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() && e.Name() != "SHA256SUMS" && !strings.Contains(checked, e.Name()+": OK\n") {
+			t.Errorf("no checksum of %s in\n%s", e.Name(), checked)
+		}
+	}
+}
+
+func TestBinaryNeedsNoLibraries(t *testing.T) {
+	f, err := elf.Open(built(t).here.file(t, "inbox-linux-amd64"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+			t.Errorf("the binary has a segment %v: it is not static", p.Type)
+		}
+	}
+}
+
+func TestBinaryKnowsItsCommit(t *testing.T) {
+	said := output(t, built(t).newer.file(t, "inbox-linux-amd64"), "version")
+	fields := strings.Fields(said)
+	if len(fields) != 8 || strings.Contains(said, "unknown") || len(fields[3]) != 12 || fields[7] != "linux/amd64)" {
+		t.Errorf("inbox version says %q", said)
+	}
+}
+
+func TestBillOfMaterialsListsTheModules(t *testing.T) {
+	r := built(t)
+	text, err := os.ReadFile(r.here.file(t, "sbom-linux-amd64.cdx.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sbom struct {
+		BomFormat  string
+		Components []struct{ Name, Version string }
+	}
+	if err := json.Unmarshal(text, &sbom); err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]string{}
+	for _, c := range sbom.Components {
+		listed[c.Name] = c.Version
+	}
+	modules := 0
+	for line := range strings.Lines(output(t, "go", "version", "-m", r.here.file(t, "inbox-linux-amd64"))) {
+		if f := strings.Fields(line); f[0] == "dep" {
+			modules++
+			if listed[f[1]] != f[2] {
+				t.Errorf("%s %s is compiled in, the list says %q", f[1], f[2], listed[f[1]])
+			}
+		}
+	}
+	if modules == 0 || sbom.BomFormat != "CycloneDX" || len(listed) != modules+1 { // and the standard library
+		t.Errorf("%d modules, %d listed, format %q", modules, len(listed), sbom.BomFormat)
+	}
+}
+
+func TestLintianHasNoComplaint(t *testing.T) {
+	needs(t, "lintian")
+	if said := output(t, "lintian", "--allow-root", "--fail-on", "error,warning", built(t).here.file(t, "*.deb")); strings.TrimSpace(said) != "" {
+		t.Error(said)
+	}
+}
