@@ -29,7 +29,7 @@ type made struct {
 var invented = regexp.MustCompile(`[-.](\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)-([0-9a-f]{12})(?:\+|$)`)
 
 // readBuild reads the repository's state, which only builds inside of a clone
-// know, or else the version, which is all that «go install …@version» knows.
+// know, or else the version, which is all that a build of a fetched module knows.
 func readBuild(info *debug.BuildInfo) made {
 	m := made{version: cmp.Or(info.Main.Version, "(unknown)")}
 	changed := ""
