@@ -1,0 +1,139 @@
+package redisstorage
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// pollLock is how often a lock that is taken is tried again.
+const pollLock = 500 * time.Millisecond
+
+// margin is how long before its lock runs out a holder stops, for clocks that
+// walk at different speeds and for what it is in the middle of.
+const margin = 2 * time.Second
+
+// Only the holder may renew or free a lock: one that was too late finds
+// another's token.
+const (
+	renewScript = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0`
+	freeScript  = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`
+)
+
+// lease is a lock that is held, and renewed until it is freed or lost.
+type lease struct {
+	context.Context // ends when the lock is freed or lost
+	cancel          context.CancelFunc
+	key, token      string
+	renewing        chan struct{} // closed when nobody renews it any more
+}
+
+// TryLock takes a lock unless somebody has it. The context it returns ends with
+// ctx, or when the lock is lost, which is shortly before [Lease] has passed since
+// the store was last reached; what needs the lock must stop then. Free must be called once, and may block for
+// [CallTime].
+func (s *Storage) TryLock(ctx context.Context, name string) (held context.Context, free func(), taken bool, err error) {
+	l, err := s.take(ctx, name)
+	if l == nil || err != nil {
+		return nil, nil, false, err
+	}
+	return l, func() { s.free(l) }, true, nil
+}
+
+// take returns nil for a lock that somebody has.
+func (s *Storage) take(ctx context.Context, name string) (*lease, error) {
+	l := &lease{key: s.locks + name, token: rand.Text(), renewing: make(chan struct{})}
+	began := time.Now()
+	answer, err := s.do(ctx, "SET", l.key, l.token, "NX", "PX", milliseconds(Lease))
+	if err != nil {
+		// It may have been taken all the same.
+		s.release(l)
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	if answer == nil {
+		return nil, nil
+	}
+	l.Context, l.cancel = context.WithCancel(ctx)
+	go s.renew(l, began)
+	return l, nil
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// renew keeps a lock alive until its context ends, and ends that before the
+// lock can be another's. Its own clock decides: the store may not be reached.
+func (s *Storage) renew(l *lease, began time.Time) {
+	defer close(l.renewing)
+	defer l.cancel()
+	over := time.AfterFunc(time.Until(began.Add(Lease-margin)), l.cancel)
+	defer over.Stop()
+	ticker := time.NewTicker(Lease / 5)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-l.Done():
+			return
+		case <-ticker.C:
+		}
+		asked := time.Now()
+		kept, err := s.do(l, "EVAL", renewScript, "1", l.key, l.token, milliseconds(Lease))
+		if err == nil && kept != int64(1) {
+			return // it ran out, and may be somebody else's
+		}
+		if err == nil && !over.Reset(time.Until(asked.Add(Lease-margin))) {
+			return // too late: the context has ended
+		}
+	}
+}
+
+// free ends a lease and gives the lock to the next.
+func (s *Storage) free(l *lease) {
+	l.cancel()
+	<-l.renewing
+	s.release(l)
+}
+
+// release makes one try; a lock that it cannot free runs out by itself.
+func (s *Storage) release(l *lease) {
+	_, _ = s.do(context.Background(), "EVAL", freeScript, "1", l.key, l.token)
+}
+
+// Locked is whether anybody holds a lock.
+func (s *Storage) Locked(ctx context.Context, name string) (bool, error) {
+	n, err := s.do(ctx, "EXISTS", s.locks+name)
+	return n == int64(1), err
+}
+
+// Lock waits for a lock, for as long as ctx lives. It is held until [Storage.Unlock].
+func (s *Storage) Lock(ctx context.Context, name string) error {
+	for {
+		l, err := s.take(context.WithoutCancel(ctx), name)
+		if l != nil {
+			s.mu.Lock()
+			s.held[name] = l
+			s.mu.Unlock()
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the lock of %s: %w", name, errors.Join(ctx.Err(), err))
+		case <-time.After(pollLock):
+		}
+	}
+}
+
+// Unlock frees a lock that Lock took. One that is not held is an error.
+func (s *Storage) Unlock(_ context.Context, name string) error {
+	s.mu.Lock()
+	l := s.held[name]
+	delete(s.held, name)
+	s.mu.Unlock()
+	if l == nil {
+		return fmt.Errorf("unlock %s: it is not held", name)
+	}
+	s.free(l)
+	return nil
+}

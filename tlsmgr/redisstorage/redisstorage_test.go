@@ -1,0 +1,260 @@
+//go:build unix
+
+package redisstorage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// goRedis is a Client over go-redis.
+type goRedis struct{ *redis.Client }
+
+func (g goRedis) Do(ctx context.Context, command ...string) (any, error) {
+	args := make([]any, len(command))
+	for i, c := range command {
+		args[i] = c
+	}
+	answer, err := g.Client.Do(ctx, args...).Result()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	return answer, err
+}
+
+// startRedis starts a server of the test's own on a Unix socket.
+func startRedis(t *testing.T) (goRedis, *exec.Cmd) {
+	t.Helper()
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("redis-server is missing: apt-get install redis-server")
+		}
+		t.Skip("needs redis-server: apt-get install redis-server")
+	}
+	socket := filepath.Join(t.TempDir(), "s")
+	server := exec.Command(program, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", filepath.Dir(socket))
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+	client := redis.NewClient(&redis.Options{Network: "unix", Addr: socket, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = client.Close() })
+	for began := time.Now(); client.Ping(t.Context()).Err() != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("redis-server does not answer")
+		}
+	}
+	return goRedis{client}, server
+}
+
+func newStorage(t *testing.T, c Client) *Storage {
+	t.Helper()
+	s, err := New(c, "test:", bytes.Repeat([]byte{7}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestStorage(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	s, ctx := newStorage(t, client), t.Context()
+	if _, err := s.Load(ctx, "a/b"); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("load what is not there: got %v, want fs.ErrNotExist", err)
+	}
+	for _, key := range []string{"a/b/c", "a/b/d", "a/e", "ab"} {
+		if err := s.Store(ctx, key, []byte("value of "+key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if value, err := s.Load(ctx, "a/b/c"); err != nil || string(value) != "value of a/b/c" {
+		t.Errorf("got %q and %v", value, err)
+	}
+	info, err := s.Stat(ctx, "a/b/c")
+	if err != nil || info.Size != 14 || !info.IsTerminal || time.Since(info.Modified) > time.Minute {
+		t.Errorf("stat: got %+v and %v", info, err)
+	}
+	if info, err := s.Stat(ctx, "a/b"); err != nil || info.IsTerminal {
+		t.Errorf("stat of a path: got %+v and %v", info, err)
+	}
+	all, err := s.List(ctx, "a", true)
+	if want := []string{"a/b/c", "a/b/d", "a/e"}; err != nil || !slices.Equal(all, want) {
+		t.Errorf("list all: got %v and %v, want %v", all, err, want)
+	}
+	next, err := s.List(ctx, "a", false)
+	if want := []string{"a/b", "a/e"}; err != nil || !slices.Equal(next, want) {
+		t.Errorf("list: got %v and %v, want %v", next, err, want)
+	}
+	if err := s.Delete(ctx, "a/b"); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]bool{"a/b/c": false, "a/b": false, "a": true, "a/e": true, "ab": true} {
+		if got := s.Exists(ctx, key); got != want {
+			t.Errorf("exists %s: got %v, want %v", key, got, want)
+		}
+	}
+	if err := s.Delete(ctx, "a/b"); err != nil {
+		t.Errorf("delete what is gone: %v", err)
+	}
+}
+
+func TestValuesAreSealedAndBoundToTheirName(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	s, ctx := newStorage(t, client), t.Context()
+	if err := s.Store(ctx, "key", []byte("PRIVATE KEY")); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := client.HGet(ctx, s.values, "key").Result()
+	if err != nil || strings.Contains(raw, "PRIVATE") {
+		t.Fatalf("the store holds the value in clear (%v)", err)
+	}
+	client.HSet(ctx, s.values, "other", raw, "short", "x")
+	other, err := New(client, "test:", bytes.Repeat([]byte{8}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, load := range map[string]func() ([]byte, error){
+		"under another name": func() ([]byte, error) { return s.Load(ctx, "other") },
+		"too short":          func() ([]byte, error) { return s.Load(ctx, "short") },
+		"under another key":  func() ([]byte, error) { return other.Load(ctx, "key") },
+	} {
+		if value, err := load(); !errors.Is(err, ErrForeign) || value != nil {
+			t.Errorf("%s: got %q and %v, want ErrForeign", name, value, err)
+		}
+	}
+	if _, err := New(client, "test:", []byte("short")); err == nil {
+		t.Error("a short key is taken")
+	}
+	if err := s.Store(ctx, "big", make([]byte, maxValueBytes+1)); err == nil {
+		t.Error("a value without end is taken")
+	}
+}
+
+func TestLockIsHeldByOne(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	a, b := newStorage(t, client), newStorage(t, client)
+	var mu sync.Mutex
+	inside, most := 0, 0
+	var all sync.WaitGroup
+	for _, s := range []*Storage{a, b, a, b} {
+		all.Go(func() {
+			for range 3 {
+				if err := s.Lock(t.Context(), "name"); err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				inside++
+				most = max(most, inside)
+				mu.Unlock()
+				mu.Lock()
+				inside--
+				mu.Unlock()
+				if err := s.Unlock(t.Context(), "name"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if most != 1 {
+		t.Errorf("%d held the lock at once", most)
+	}
+	if err := a.Unlock(t.Context(), "name"); err == nil {
+		t.Error("a lock that nobody holds is unlocked")
+	}
+}
+
+func TestLockWaitsNoLongerThanItsContext(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	a, b := newStorage(t, client), newStorage(t, client)
+	_, free, taken, err := a.TryLock(t.Context(), "name")
+	if err != nil || !taken {
+		t.Fatalf("got %v, %v", taken, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := b.Lock(ctx, "name"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the deadline", err)
+	}
+	if _, _, taken, err := b.TryLock(t.Context(), "name"); taken || err != nil {
+		t.Errorf("a lock that is held was taken (%v, %v)", taken, err)
+	}
+	free()
+	if held, err := b.Locked(t.Context(), "name"); held || err != nil {
+		t.Errorf("a freed lock is held (%v)", err)
+	}
+}
+
+// A holder whose lock ran out and went to another must notice, and must not
+// free what is the other's.
+func TestLostLockEndsItsContext(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	s, ctx := newStorage(t, client), t.Context()
+	held, free, taken, err := s.TryLock(ctx, "name")
+	if err != nil || !taken {
+		t.Fatalf("got %v, %v", taken, err)
+	}
+	client.Set(ctx, s.locks+"name", "another's token", 0)
+	select {
+	case <-held.Done():
+	case <-time.After(Lease):
+		t.Error("the lock was lost and its context lives on")
+	}
+	free()
+	if token := client.Get(ctx, s.locks+"name").Val(); token != "another's token" {
+		t.Errorf("the lock of another was freed: %q", token)
+	}
+}
+
+// A lock whose store went away is over before it can be another's.
+func TestLockEndsWithoutItsStore(t *testing.T) {
+	t.Parallel()
+	client, server := startRedis(t)
+	held, free, taken, err := newStorage(t, client).TryLock(t.Context(), "name")
+	if err != nil || !taken {
+		t.Fatalf("got %v, %v", taken, err)
+	}
+	_ = server.Process.Kill()
+	began := time.Now()
+	select {
+	case <-held.Done():
+	case <-time.After(Lease + time.Second):
+	}
+	if took := time.Since(began); took > Lease-margin+500*time.Millisecond {
+		t.Errorf("the lock was held for %v without its store, longer than its lease of %v", took, Lease)
+	}
+	free()
+}
+
+func TestCallsEndThoughTheStoreHangs(t *testing.T) {
+	t.Parallel()
+	client, server := startRedis(t)
+	s := newStorage(t, client)
+	stop(t, server)
+	began := time.Now()
+	if _, err := s.Load(context.Background(), "key"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want an error of the store", err)
+	}
+	if took := time.Since(began); took > CallTime+time.Second {
+		t.Errorf("the call took %v", took)
+	}
+}
