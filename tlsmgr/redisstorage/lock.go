@@ -47,7 +47,7 @@ func (s *Storage) TryLock(ctx context.Context, name string) (held context.Contex
 func (s *Storage) take(ctx context.Context, name string) (*lease, error) {
 	l := &lease{key: s.locks + name, token: rand.Text(), renewing: make(chan struct{})}
 	began := time.Now()
-	answer, err := s.do(ctx, "SET", l.key, l.token, "NX", "PX", milliseconds(Lease))
+	answer, err := s.do(ctx, []string{"SET"}, l.key, l.token, "NX", "PX", milliseconds(Lease))
 	if err != nil {
 		// It may have been taken all the same.
 		s.release(l)
@@ -79,7 +79,7 @@ func (s *Storage) renew(l *lease, began time.Time) {
 		case <-ticker.C:
 		}
 		asked := time.Now()
-		kept, err := s.do(l, "EVAL", renewScript, "1", l.key, l.token, milliseconds(Lease))
+		kept, err := s.do(l, []string{"EVAL", renewScript, "1"}, l.key, l.token, milliseconds(Lease))
 		if err == nil && kept != int64(1) {
 			return // it ran out, and may be somebody else's
 		}
@@ -98,12 +98,12 @@ func (s *Storage) free(l *lease) {
 
 // release makes one try; a lock that it cannot free runs out by itself.
 func (s *Storage) release(l *lease) {
-	_, _ = s.do(context.Background(), "EVAL", freeScript, "1", l.key, l.token)
+	_, _ = s.do(context.Background(), []string{"EVAL", freeScript, "1"}, l.key, l.token)
 }
 
 // Locked is whether anybody holds a lock.
 func (s *Storage) Locked(ctx context.Context, name string) (bool, error) {
-	n, err := s.do(ctx, "EXISTS", s.locks+name)
+	n, err := s.do(ctx, []string{"EXISTS"}, s.locks+name)
 	return n == int64(1), err
 }
 

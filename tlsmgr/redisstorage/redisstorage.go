@@ -37,7 +37,8 @@ const (
 // Client runs one command, for no longer than its context allows, and is safe
 // for concurrent use. Answers are as in Redis: nil for what is not there, string, int64, or a list of answers.
 type Client interface {
-	Do(ctx context.Context, command ...string) (any, error)
+	// Do sends the words of a command, one key and what follows it.
+	Do(ctx context.Context, command []string, key string, args ...string) (any, error)
 }
 
 // Storage is a certmagic.Storage. Its methods may be called concurrently.
@@ -62,10 +63,10 @@ func New(client Client, prefix string, key []byte) (*Storage, error) {
 	return &Storage{client: client, values: tag + "values", locks: tag + "lock:", seal: seal, held: map[string]*lease{}}, nil
 }
 
-func (s *Storage) do(ctx context.Context, command ...string) (any, error) {
+func (s *Storage) do(ctx context.Context, command []string, key string, args ...string) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, CallTime)
 	defer cancel()
-	return s.client.Do(ctx, command...)
+	return s.client.Do(ctx, command, key, args...)
 }
 
 // Store keeps a value, in place of the one there may be. A value over 1 MiB is
@@ -74,7 +75,7 @@ func (s *Storage) Store(ctx context.Context, key string, value []byte) error {
 	if len(value) > maxValueBytes {
 		return fmt.Errorf("store %s: %d bytes are more than a certificate has", key, len(value))
 	}
-	if _, err := s.do(ctx, "HSET", s.values, key, s.seal.seal(key, value, time.Now())); err != nil {
+	if _, err := s.do(ctx, []string{"HSET"}, s.values, key, s.seal.seal(key, value, time.Now())); err != nil {
 		return fmt.Errorf("store %s: %w", key, err)
 	}
 	return nil
@@ -88,7 +89,7 @@ func (s *Storage) Load(ctx context.Context, key string) ([]byte, error) {
 }
 
 func (s *Storage) open(ctx context.Context, key string) (value []byte, modified time.Time, err error) {
-	answer, err := s.do(ctx, "HGET", s.values, key)
+	answer, err := s.do(ctx, []string{"HGET"}, s.values, key)
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("load %s: %w", key, err)
 	}
@@ -108,7 +109,7 @@ func (s *Storage) Delete(ctx context.Context, key string) error {
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
-	if _, err := s.do(ctx, slices.Concat([]string{"HDEL", s.values, key}, below)...); err != nil {
+	if _, err := s.do(ctx, []string{"HDEL"}, s.values, append(below, key)...); err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	return nil
@@ -116,7 +117,7 @@ func (s *Storage) Delete(ctx context.Context, key string) error {
 
 // Exists is whether there is a value, or any below it, and no error.
 func (s *Storage) Exists(ctx context.Context, key string) bool {
-	if there, err := s.do(ctx, "HEXISTS", s.values, key); err == nil && there == int64(1) {
+	if there, err := s.do(ctx, []string{"HEXISTS"}, s.values, key); err == nil && there == int64(1) {
 		return true
 	}
 	below, err := s.below(ctx, key)
@@ -145,7 +146,7 @@ func (s *Storage) List(ctx context.Context, path string, recursive bool) ([]stri
 // below lists the values under a path. There are a handful for each name that
 // is served, so all are listed.
 func (s *Storage) below(ctx context.Context, path string) ([]string, error) {
-	answer, err := s.do(ctx, "HKEYS", s.values)
+	answer, err := s.do(ctx, []string{"HKEYS"}, s.values)
 	if err != nil {
 		return nil, err
 	}

@@ -5,8 +5,10 @@ package redisstorage
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,26 +18,32 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/redis/rueidis"
 )
 
-// goRedis is a Client over go-redis.
-type goRedis struct{ *redis.Client }
+// node is a Client over rueidis.
+type node struct{ rueidis.Client }
 
-func (g goRedis) Do(ctx context.Context, command ...string) (any, error) {
-	args := make([]any, len(command))
-	for i, c := range command {
-		args[i] = c
-	}
-	answer, err := g.Client.Do(ctx, args...).Result()
-	if errors.Is(err, redis.Nil) {
+func (n node) Do(ctx context.Context, command []string, key string, args ...string) (any, error) {
+	answer, err := n.Client.Do(ctx, n.B().Arbitrary(command...).Keys(key).Args(args...).Build()).ToAny()
+	if rueidis.IsRedisNil(err) {
 		return nil, nil
 	}
 	return answer, err
 }
 
+func (n node) ask(t *testing.T, command ...string) string {
+	t.Helper()
+	answer, err := n.Do(t.Context(), command[:1], command[1], command[2:]...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := answer.(string)
+	return text
+}
+
 // startRedis starts a server of the test's own on a Unix socket.
-func startRedis(t *testing.T) (goRedis, *exec.Cmd) {
+func startRedis(t *testing.T) (node, *exec.Cmd) {
 	t.Helper()
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -50,14 +58,17 @@ func startRedis(t *testing.T) (goRedis, *exec.Cmd) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
-	client := redis.NewClient(&redis.Options{Network: "unix", Addr: socket, ContextTimeoutEnabled: true})
-	t.Cleanup(func() { _ = client.Close() })
-	for began := time.Now(); client.Ping(t.Context()).Err() != nil; time.Sleep(10 * time.Millisecond) {
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{socket}, DisableCache: true, ForceSingleClient: true,
+			DialCtxFn: func(ctx context.Context, _ string, d *net.Dialer, _ *tls.Config) (net.Conn, error) { return d.DialContext(ctx, "unix", socket) }})
+		if err == nil {
+			t.Cleanup(client.Close)
+			return node{client}, server
+		}
 		if time.Since(began) > 10*time.Second {
-			t.Fatal("redis-server does not answer")
+			t.Fatalf("redis-server does not answer: %v", err)
 		}
 	}
-	return goRedis{client}, server
 }
 
 func newStorage(t *testing.T, c Client) *Storage {
@@ -119,11 +130,11 @@ func TestValuesAreSealedAndBoundToTheirName(t *testing.T) {
 	if err := s.Store(ctx, "key", []byte("PRIVATE KEY")); err != nil {
 		t.Fatal(err)
 	}
-	raw, err := client.HGet(ctx, s.values, "key").Result()
-	if err != nil || strings.Contains(raw, "PRIVATE") {
-		t.Fatalf("the store holds the value in clear (%v)", err)
+	raw := client.ask(t, "HGET", s.values, "key")
+	if raw == "" || strings.Contains(raw, "PRIVATE") {
+		t.Fatalf("the store holds the value in clear: %q", raw)
 	}
-	client.HSet(ctx, s.values, "other", raw, "short", "x")
+	client.ask(t, "HSET", s.values, "other", raw, "short", "x")
 	other, err := New(client, "test:", bytes.Repeat([]byte{8}, 32))
 	if err != nil {
 		t.Fatal(err)
@@ -213,14 +224,14 @@ func TestLostLockEndsItsContext(t *testing.T) {
 	if err != nil || !taken {
 		t.Fatalf("got %v, %v", taken, err)
 	}
-	client.Set(ctx, s.locks+"name", "another's token", 0)
+	client.ask(t, "SET", s.locks+"name", "another's token")
 	select {
 	case <-held.Done():
 	case <-time.After(Lease):
 		t.Error("the lock was lost and its context lives on")
 	}
 	free()
-	if token := client.Get(ctx, s.locks+"name").Val(); token != "another's token" {
+	if token := client.ask(t, "GET", s.locks+"name"); token != "another's token" {
 		t.Errorf("the lock of another was freed: %q", token)
 	}
 }
