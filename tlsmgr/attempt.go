@@ -1,6 +1,7 @@
 package tlsmgr
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,17 +11,17 @@ import (
 // attempt orders for a name, if no other process does and it is still to be
 // done, and returns when to look again.
 func (v *supervisor) attempt(ctx context.Context, t *task, urged bool) time.Duration {
-	unlock, free, err := v.records.lock(t.name)
+	held, free, taken, err := v.records.lock(ctx, t.name)
 	if err != nil {
 		return v.blocked(t, err)
 	}
-	if !free {
+	if !taken {
 		t.set(func(st *taskState) {
 			st.status, st.next = "another process orders", time.Now().Add(lookAgain)
 		})
 		return lookAgain
 	}
-	defer unlock()
+	defer free()
 	now := time.Now()
 	v.engine.mend(ctx, t.name)
 	if v.look(ctx, t) {
@@ -33,17 +34,26 @@ func (v *supervisor) attempt(ctx context.Context, t *task, urged bool) time.Dura
 	if urged {
 		rec.urge(now)
 	}
+	rec.Missed = max(rec.Missed, t.own.missed)
 	if v.due(t).After(now) || rec.Next.After(now) {
 		return 0 // another process has done it
 	}
-	return v.orderRecorded(ctx, t, rec)
+	due := v.due(t)
+	ca, err := v.orderUnder(held, t, rec)
+	if held.Err() != nil && ctx.Err() == nil {
+		return v.blocked(t, fmt.Errorf("the lock was lost while ordering; what another node does is waited for: %w", cmp.Or(err, held.Err())))
+	}
+	return v.record(ctx, t, rec, ca, due, err)
 }
 
-// orderRecorded makes the order, and writes down what came of it.
-func (v *supervisor) orderRecorded(ctx context.Context, t *task, rec *record) time.Duration {
+// orderUnder makes the order under the lock.
+func (v *supervisor) orderUnder(held context.Context, t *task, rec *record) (*authority, error) {
 	t.set(func(st *taskState) { st.status, st.next = "ordering", time.Time{} })
-	due := v.due(t)
-	ca, err := v.orderFrom(ctx, t, rec)
+	return v.orderFrom(held, t, rec)
+}
+
+// record writes down what came of an order.
+func (v *supervisor) record(ctx context.Context, t *task, rec *record, ca *authority, due time.Time, err error) time.Duration {
 	now := time.Now()
 	switch {
 	case errors.Is(err, errUnrecorded):
@@ -57,6 +67,10 @@ func (v *supervisor) orderRecorded(ctx context.Context, t *task, rec *record) ti
 	default:
 		rec.failed(err, now)
 		v.complain(t, rec, err)
+		if v.records.shared() && asOrderError(err).othersMayTry() {
+			t.own = ownMiss{rec.Missed, rec.Next, rec.Problem}
+			rec.Missed, rec.Next, rec.Problem = 0, now, ""
+		}
 	}
 	t.set(func(st *taskState) { st.problem, st.next, st.failures = err, rec.Next, rec.Failed })
 	if err := v.records.write(t.name, rec); err != nil {

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"net/http"
 	"path"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +28,7 @@ import (
 type withAutocert struct {
 	set    *settings
 	keeper *keeper
+	place  place
 	mender mender
 
 	mu      sync.Mutex
@@ -38,8 +38,8 @@ type withAutocert struct {
 	registered  map[*authority]bool
 }
 
-func newAutocert(s *settings, k *keeper, dir string) *withAutocert {
-	return &withAutocert{set: s, keeper: k, mender: mender{dir, s.Logger}, running: map[string]*orderCache{}, registered: map[*authority]bool{}}
+func newAutocert(s *settings, k *keeper, p place) *withAutocert {
+	return &withAutocert{set: s, keeper: k, place: p, mender: menderOf(p), running: map[string]*orderCache{}, registered: map[*authority]bool{}}
 }
 
 // ways is one: autocert tries TLS first and then, when it may, HTTP.
@@ -72,7 +72,7 @@ func (e *withAutocert) load(ctx context.Context, name string) ([]*stored, error)
 
 func (e *withAutocert) mend(ctx context.Context, name string) {
 	if _, err := e.load(ctx, name); errors.Is(err, errDamaged) {
-		e.mender.aside(filepath.Join(e.mender.dir, filepath.FromSlash(e.key(e.set.cas[0], name))))
+		e.place.aside(e.key(e.set.cas[0], name))
 	}
 	e.mender.each("autocert/*/"+accountKey, isPEM)
 }

@@ -16,7 +16,7 @@ import (
 // it wants to renew by itself, and the goroutine that does ends.
 func TestManagersTimerEnds(t *testing.T) {
 	log, _ := newLog()
-	e := newAutocert(&settings{Config: Config{Logger: log}}, newKeeper(t.TempDir(), log), "")
+	e := newAutocert(&settings{Config: Config{Logger: log}}, newKeeper(storageOf(disk{t.TempDir(), log}), log), nowhere{})
 	c := &orderCache{engine: e, order: order{name: "one.example", ca: &authority{key: "ca"}}}
 	if _, err := c.Get(t.Context(), "one.example"); !errors.Is(err, autocert.ErrCacheMiss) {
 		t.Fatalf("first asked: %v, want a miss", err)

@@ -57,7 +57,7 @@ func withSecond(t *testing.T, dir string) *supervised {
 		return 0, nil
 	})
 	s.set.cas = append(s.set.cas, &authority{url: "second"})
-	s.records = newRecords(dir, s.set)
+	s.records = newRecords(disk{dir, s.set.Logger}, s.set)
 	return s
 }
 
@@ -171,7 +171,7 @@ func TestRecordWhenAuthoritiesChange(t *testing.T) {
 			s.cas = append(s.cas, &authority{url: url})
 		}
 		rec := before
-		if recs := newRecords(dir, s); tt.asked != nil {
+		if recs := newRecords(disk{dir, s.Logger}, s); tt.asked != nil {
 			rec.Asked = recs.asked
 			recs.asked = tt.asked
 			if err := recs.write(theName, &rec); err != nil {

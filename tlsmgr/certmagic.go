@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,6 +31,7 @@ const orderTime = 3 * time.Minute
 type withCertmagic struct {
 	set     *settings
 	keeper  *keeper
+	place   place
 	mender  mender
 	log     *slog.Logger
 	cache   *certmagic.Cache
@@ -40,8 +40,8 @@ type withCertmagic struct {
 	once    sync.Once
 }
 
-func newCertmagic(s *settings, k *keeper, dir string) *withCertmagic {
-	e := &withCertmagic{set: s, keeper: k, mender: mender{dir, s.Logger}, log: s.Logger,
+func newCertmagic(s *settings, k *keeper, p place) *withCertmagic {
+	e := &withCertmagic{set: s, keeper: k, place: p, mender: menderOf(p), log: s.Logger,
 		issuers: map[*authority]*certmagic.ACMEIssuer{}}
 	e.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return e.answers, nil },
@@ -138,8 +138,7 @@ func (e *withCertmagic) mend(ctx context.Context, name string) {
 	e.mender.library(certmagic.StorageKeys.Safe(name))
 	for _, ca := range e.set.cas {
 		if _, err := e.loadFrom(ctx, ca, name); errors.Is(err, errDamaged) {
-			site := certmagic.StorageKeys.CertsSitePrefix(e.issuers[ca].IssuerKey(), name)
-			e.mender.aside(filepath.Join(e.mender.dir, filepath.FromSlash(site)))
+			e.place.aside(certmagic.StorageKeys.CertsSitePrefix(e.issuers[ca].IssuerKey(), name))
 		}
 	}
 }

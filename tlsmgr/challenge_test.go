@@ -166,9 +166,9 @@ func TestAutocertAnswersWhileItOrders(t *testing.T) {
 	bundle := string(chain) + string(key)
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		keep := newKeeper(dir, log)
+		keep := newKeeper(storageOf(disk{dir, log}), log)
 		ca := &authority{key: "ca"}
-		e := newAutocert(&settings{cas: []*authority{ca}, Config: Config{Logger: log}}, keep, dir)
+		e := newAutocert(&settings{cas: []*authority{ca}, Config: Config{Logger: log}}, keep, disk{dir, log})
 		cache := &orderCache{engine: e, order: order{name: "one.example", ca: ca}}
 		for key, text := range map[string]string{"one.example" + tokenTLS: bundle, "mine" + tokenHTTP: "mine.thumb"} {
 			if err := cache.Put(t.Context(), key, []byte(text)); err != nil {

@@ -45,9 +45,11 @@ func NewDry(c Config) (*Dry, error) {
 		return nil, err
 	}
 	d := &Dry{set: s, ca: s.dryAt(), counted: s.dryAt() == s.cas[0]}
-	if s.StateDir != "" && exists(s.StateDir) {
-		d.records = newRecords(filepath.Join(s.StateDir, acmeDir, scheduleDir), s)
-	} else if d.counted {
+	if s.Shared == nil && !exists(s.StateDir) {
+		s.StateDir = ""
+	}
+	d.records = newRecords(newPlace(s.Config), s)
+	if d.counted && d.nowhere() {
 		return nil, errors.New("there is no state directory yet, and validations that fail at an authority must be recorded; " +
 			"start the server once, or make the directory that -state names for the user it runs as")
 	}
@@ -59,18 +61,21 @@ func NewDry(c Config) (*Dry, error) {
 }
 
 func (d *Dry) build() {
-	keep := newKeeper(d.scratch, d.set.Logger)
-	if d.records.dir != "" {
-		shared := filepath.Join(d.set.StateDir, acmeDir)
-		keep.Storage = laidOut{keep.Storage, &certmagic.FileStorage{Path: shared}, d.set.StateDir, shared}
+	scratch := disk{d.scratch, d.set.Logger}
+	keep := newKeeper(storageOf(scratch), d.set.Logger)
+	if !d.nowhere() {
+		keep.Storage = laidOut{keep.Storage, storageOf(d.records.place), d.give}
 	}
 	if d.set.ACME.Engine == Autocert {
-		d.engine = newAutocert(d.set, keep, d.scratch)
+		d.engine = newAutocert(d.set, keep, scratch)
 	} else {
-		d.engine = newCertmagic(d.set, keep, d.scratch)
+		d.engine = newCertmagic(d.set, keep, scratch)
 	}
 	d.challenges = newChallenges(d.set.names, d.engine, func(string) bool { return false })
 }
+
+// nowhere is whether there is nothing that a server keeps.
+func (d *Dry) nowhere() bool { return d.records.place == nowhere{} }
 
 // TLSConfig answers challenges and nobody else.
 func (d *Dry) TLSConfig() *tls.Config {
@@ -110,34 +115,34 @@ func (d *Dry) orderName(ctx context.Context, name string) error {
 	if d.set.homeless(ctx, name) {
 		return errHomeless
 	}
-	if d.records.dir == "" {
+	if d.nowhere() {
 		return d.tryWays(ctx, name, new(record))
 	}
-	unlock, err := d.lock(ctx, name)
+	held, free, err := d.lock(ctx, name)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer free()
 	rec, err := d.records.read(name, time.Now())
-	if d.give(name, ".json"); err != nil {
+	if d.give(d.records.key(name, ".json")); err != nil {
 		return err
 	}
-	return d.tryWays(ctx, name, rec)
+	return d.tryWays(held, name, rec)
 }
 
 // lock keeps the server from ordering for the name, and has it answer for us.
-func (d *Dry) lock(ctx context.Context, name string) (unlock func(), err error) {
+func (d *Dry) lock(ctx context.Context, name string) (held context.Context, free func(), err error) {
 	for deadline := time.Now().Add(lockTime); ; {
-		unlock, free, err := d.records.lock(name)
-		d.give(name, ".lock")
+		held, free, taken, err := d.records.lock(ctx, name)
+		d.give(d.records.key(name, ".lock"))
 		if err != nil {
-			return nil, fmt.Errorf("lock the name's orders: %w", err)
+			return nil, nil, fmt.Errorf("lock the name's orders: %w", err)
 		}
-		if free {
-			return unlock, nil
+		if taken {
+			return held, free, nil
 		}
 		if time.Now().After(deadline) || ctx.Err() != nil {
-			return nil, errors.New("another process orders for the name just now; try again in a minute")
+			return nil, nil, errors.New("another process orders for the name just now; try again in a minute")
 		}
 		time.Sleep(lookedAt)
 	}
@@ -179,12 +184,15 @@ func (d *Dry) keep(name string, rec *record) error {
 	if !d.counted {
 		return nil
 	}
-	defer d.give(name, ".json")
+	defer d.give(d.records.key(name, ".json"))
 	return d.records.write(name, rec)
 }
 
-func (d *Dry) give(name, ending string) {
-	giveTo(d.set.StateDir, d.records.path(name, ending))
+// give makes a file the server's, when it is one.
+func (d *Dry) give(key string) {
+	if where, ok := d.records.place.(disk); ok {
+		giveTo(d.set.StateDir, where.path(key))
+	}
 }
 
 // laidOut keeps the answers to challenges where a server that runs finds them,
@@ -192,8 +200,7 @@ func (d *Dry) give(name, ending string) {
 type laidOut struct {
 	certmagic.Storage
 	shared certmagic.Storage
-	owner  string // the directory whose owner must be able to read them
-	dir    string // of shared
+	give   func(key string) // what the server must be able to read
 }
 
 func forAll(key string) bool {
@@ -210,7 +217,7 @@ func (l laidOut) at(key string) certmagic.Storage {
 func (l laidOut) Store(ctx context.Context, key string, value []byte) error {
 	err := l.at(key).Store(ctx, key, value)
 	if forAll(key) {
-		giveTo(l.owner, filepath.Join(l.dir, filepath.FromSlash(key)))
+		l.give(key)
 	}
 	return err
 }

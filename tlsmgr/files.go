@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -32,7 +33,7 @@ type files struct {
 	certFile, keyFile string
 	log               *slog.Logger
 	interval          time.Duration
-	tickets           *Tickets
+	tickets           *tickets
 	current           atomic.Pointer[tls.Certificate]
 
 	// turn holds a token while somebody reads, which may take for ever; only they
@@ -45,7 +46,7 @@ type files struct {
 }
 
 func newPair(c Config) *files {
-	return &files{certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: checkFiles, tickets: c.Tickets, turn: make(chan struct{}, 1)}
+	return &files{certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: checkFiles, tickets: c.tickets, turn: make(chan struct{}, 1)}
 }
 
 // atDisk does one thing with the files in the background, when nobody else
@@ -90,10 +91,10 @@ func (f *files) TLSConfig() *tls.Config {
 func (f *files) HTTPHandler(fallback http.Handler) http.Handler { return fallback }
 
 func (f *files) Run(ctx context.Context) error {
-	every(ctx, f.interval, func() {
-		f.atDisk(f.check)
-		f.tickets.turn(time.Now())
-	})
+	var background sync.WaitGroup
+	background.Go(func() { f.tickets.run(ctx) })
+	every(ctx, f.interval, func() { f.atDisk(f.check) })
+	background.Wait()
 	return nil
 }
 

@@ -123,7 +123,7 @@ func (s stalling) Store(ctx context.Context, key string, value []byte) error {
 func TestFlushNeverUndoesANewerStore(t *testing.T) {
 	log, _ := newLog()
 	dir := t.TempDir()
-	k := newKeeper(dir, log)
+	k := newKeeper(storageOf(disk{dir, log}), log)
 	slow := stalling{k.Storage, make(chan struct{}), make(chan struct{})}
 	k.Storage = slow
 	k.held["a"] = []byte("old")

@@ -28,8 +28,16 @@ type keeper struct {
 	held map[string][]byte // what the disk did not take
 }
 
-func newKeeper(dir string, log *slog.Logger) *keeper {
-	return &keeper{Storage: &certmagic.FileStorage{Path: dir}, log: log, held: map[string][]byte{}}
+func newKeeper(s certmagic.Storage, log *slog.Logger) *keeper {
+	return &keeper{Storage: s, log: log, held: map[string][]byte{}}
+}
+
+// storageOf is a place as the libraries want it.
+func storageOf(p place) certmagic.Storage {
+	if s, ok := p.(sharedPlace); ok {
+		return s.store
+	}
+	return &certmagic.FileStorage{Path: menderOf(p).dir}
 }
 
 func (k *keeper) Store(ctx context.Context, key string, value []byte) error {

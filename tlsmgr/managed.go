@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -36,18 +35,14 @@ func newManaged(c Config) (*managed, error) {
 		return nil, err
 	}
 	m := &managed{set: s, chain: newChain(s.names)}
-	dir, schedule := "", ""
-	if s.StateDir != "" {
-		dir = filepath.Join(s.StateDir, acmeDir)
-		schedule = filepath.Join(dir, scheduleDir)
-	}
-	keep := newKeeper(dir, s.Logger)
+	where := newPlace(s.Config)
+	keep := newKeeper(storageOf(where), s.Logger)
 	if s.ACME.Engine == Autocert {
-		m.engine = newAutocert(s, keep, dir)
+		m.engine = newAutocert(s, keep, where)
 	} else {
-		m.engine = newCertmagic(s, keep, dir)
+		m.engine = newCertmagic(s, keep, where)
 	}
-	recs := newRecords(schedule, s)
+	recs := newRecords(where, s)
 	m.supervisor = newSupervisor(s, m.engine, keep, recs, m.chain)
 	m.challenges = newChallenges(s.names, m.engine, recs.ordering)
 	m.startManual()
@@ -153,7 +148,7 @@ func (m *managed) announce() {
 	}
 	m.set.Logger.Info("certificate", "source", "acme", "why", "domains are named", "engine", m.set.ACME.Engine,
 		"ca", m.set.ACME.CA.URL, "served", strings.Join(serves, "; "))
-	if m.set.StateDir == "" {
+	if where := m.supervisor.records.place; where == (nowhere{}) {
 		m.set.Logger.Warn("no certificate will be ordered", "err", errNoState)
 	}
 }
@@ -161,7 +156,7 @@ func (m *managed) announce() {
 func (m *managed) TLSConfig() *tls.Config {
 	c := serverConfig(m.certificate)
 	c.NextProtos = append(c.NextProtos, acmeProtocol)
-	return m.set.Tickets.on(c)
+	return m.set.tickets.on(c)
 }
 
 // certificate reads memory, but for challenges while an order runs. (nil, nil)
@@ -191,11 +186,11 @@ func (m *managed) Run(ctx context.Context) error {
 	leave := func() {}
 	doneIn(diskTime, func() { leave = m.supervisor.records.attend() })
 	defer leave()
+	background.Go(func() { m.set.tickets.run(ctx) })
 	every(ctx, checkFiles, func() {
 		if m.set.CertFile != "" {
 			m.manual.atDisk(func() { m.manual.check(); m.follow() })
 		}
-		m.set.Tickets.turn(time.Now())
 	})
 	background.Wait()
 	m.engine.close()

@@ -151,7 +151,7 @@ func TestKeeperHoldsWhatTheDiskRefuses(t *testing.T) {
 	log, buf := newLog()
 	dir := filepath.Join(t.TempDir(), "state")
 	write(t, dir, nil) // a file where the directory should be
-	k := newKeeper(dir, log)
+	k := newKeeper(storageOf(disk{dir, log}), log)
 	ctx := t.Context()
 	for _, key := range []string{"a/one", "a/two"} {
 		if err := k.Store(ctx, key, []byte(key)); err != nil {

@@ -18,10 +18,16 @@ import (
 const lockAge = 10 * time.Second
 
 // mender sets aside files that a loss of power left behind half written.
-// certmagic stops at each of them for good.
+// certmagic stops at each of them for good. Without a directory there is
+// nothing to mend.
 type mender struct {
 	dir string
 	log *slog.Logger
+}
+
+func menderOf(p place) mender {
+	d, _ := p.(disk)
+	return mender(d)
 }
 
 // library mends what certmagic reads before it orders for a name: its locks,
@@ -44,6 +50,9 @@ func isPEM(_ string, text []byte) bool {
 
 // each sets aside the files of a pattern that are not well.
 func (m mender) each(pattern string, well func(path string, text []byte) bool) {
+	if m.dir == "" {
+		return
+	}
 	paths, err := filepath.Glob(filepath.Join(m.dir, pattern))
 	if err != nil {
 		m.log.Debug("look for damaged files", "err", err)

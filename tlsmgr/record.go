@@ -1,12 +1,13 @@
 package tlsmgr
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -198,16 +199,16 @@ func doubling(first, most time.Duration, n int) time.Duration {
 	return min(wait, most)
 }
 
-// records are the files of all names. What concerns orders is written by the
-// holder of the name's lock alone.
+// records are what is remembered of all names. What concerns orders is written
+// by the holder of the name's lock alone.
 type records struct {
-	dir    string
-	mender mender
-	asked  []string // the URLs of the authorities, sorted
+	place
+	asked []string // the URLs of the authorities, sorted
+	log   *slog.Logger
 }
 
-func newRecords(dir string, s *settings) records {
-	r := records{dir: dir, mender: mender{dir, s.Logger}}
+func newRecords(p place, s *settings) records {
+	r := records{place: p, log: s.Logger}
 	for _, ca := range s.cas {
 		r.asked = append(r.asked, ca.url)
 	}
@@ -215,11 +216,8 @@ func newRecords(dir string, s *settings) records {
 	return r
 }
 
-var errNoState = errors.New("there is no state directory, and without a record of the orders an authority's limits " +
-	"cannot be kept; name a directory that can be written to with -state")
-
-func (r records) path(name, ending string) string {
-	return filepath.Join(r.dir, certmagic.StorageKeys.Safe(name)+ending)
+func (r records) key(name, ending string) string {
+	return scheduleDir + "/" + certmagic.StorageKeys.Safe(name) + ending
 }
 
 // read returns the record of a name. One that is damaged is assumed to tell of
@@ -228,7 +226,7 @@ func (r records) read(name string, now time.Time) (*record, error) {
 	rec := new(record)
 	switch err := r.readFile(name, ".json", rec); {
 	case errors.Is(err, errDamaged):
-		r.mender.aside(r.path(name, ".json"))
+		r.aside(r.key(name, ".json"))
 		rec = &record{Tried: now, Next: now.Add(failFirst), Asked: r.asked, Problem: "the record of orders was damaged; a new one is kept"}
 		return rec, r.write(name, rec)
 	case err != nil:
@@ -236,7 +234,7 @@ func (r records) read(name string, now time.Time) (*record, error) {
 	}
 	rec.suit(r.asked)
 	if rec.backToNow(now) {
-		r.mender.log.Warn("the clock was ahead when the last order was recorded, or is behind now; what is recorded is taken for just happened", "name", name)
+		r.log.Warn("the clock was ahead when the last order was recorded, or is behind now; what is recorded is taken for just happened", "name", name)
 		return rec, r.write(name, rec)
 	}
 	return rec, nil
@@ -249,12 +247,9 @@ func (r records) write(name string, rec *record) error {
 	return nil
 }
 
-// readFile leaves into as it is when there is no file.
+// readFile leaves into as it is when there is none.
 func (r records) readFile(name, ending string, into any) error {
-	if r.dir == "" {
-		return errNoState
-	}
-	text, err := os.ReadFile(r.path(name, ending))
+	text, err := r.place.read(r.key(name, ending))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -268,35 +263,20 @@ func (r records) readFile(name, ending string, into any) error {
 }
 
 func (r records) writeFile(name, ending string, value any) error {
-	if r.dir == "" {
-		return errNoState
-	}
 	text, err := json.MarshalIndent(value, "", "\t")
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
-		return err
-	}
-	return writeFile(r.path(name, ending), append(text, '\n'))
+	return r.place.write(r.key(name, ending), append(text, '\n'))
 }
 
-// lock is held while somebody orders for a name. The system frees it when its
-// holder dies.
-func (r records) lock(name string) (unlock func(), free bool, err error) {
-	if r.dir == "" {
-		return nil, false, errNoState
-	}
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
-		return nil, false, err
-	}
-	return lockFile(r.path(name, ".lock"), true)
+// lock is held while somebody orders for a name.
+func (r records) lock(ctx context.Context, name string) (held context.Context, free func(), taken bool, err error) {
+	return r.place.lock(ctx, r.key(name, ".lock"))
 }
 
-// ordering tells whether anybody holds the lock.
-func (r records) ordering(name string) bool {
-	return r.dir != "" && held(r.path(name, ".lock"))
-}
+// ordering tells whether anybody orders for a name.
+func (r records) ordering(name string) bool { return r.locked(r.key(name, ".lock")) }
 
 // servedLock is held, together with others, by each program that answers
 // challenges out of the state directory.
@@ -304,11 +284,12 @@ const servedLock = "serving.lock"
 
 // attend holds that lock, if there is a directory.
 func (r records) attend() (leave func()) {
-	if r.dir == "" || os.MkdirAll(r.dir, 0o700) != nil {
+	d, ok := r.place.(disk)
+	if !ok || os.MkdirAll(d.path(scheduleDir), 0o700) != nil {
 		return func() {}
 	}
 	for range 10 { // whoever asks whether it is held holds it for a moment
-		if leave, free, err := lockFile(filepath.Join(r.dir, servedLock), false); err == nil && free {
+		if leave, free, err := lockFile(d.path(scheduleDir+"/"+servedLock), false); err == nil && free {
 			return leave
 		}
 		time.Sleep(10 * time.Millisecond)

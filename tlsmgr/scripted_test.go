@@ -119,8 +119,16 @@ func newSupervised(t *testing.T, dir string, answer func(order) (int, error)) *s
 	e.make = func(name string, life time.Duration) *tls.Certificate {
 		return pairIn(t, name, time.Now(), time.Now().Add(life))
 	}
-	recs := newRecords(dir, s)
-	return &supervised{newSupervisor(s, e, newKeeper(dir, log), recs, newChain(s.names)), e, buf, dir}
+	var where place = nowhere{}
+	if dir != "" {
+		where = disk{dir, log}
+	}
+	return superviseIn(where, s, e, buf, dir)
+}
+
+func superviseIn(p place, s *settings, e *scripted, buf *logBuffer, dir string) *supervised {
+	keep := newKeeper(storageOf(p), s.Logger)
+	return &supervised{newSupervisor(s, e, keep, newRecords(p, s), newChain(s.names)), e, buf, dir}
 }
 
 // runFor lets a supervisor work in a time that passes at once.

@@ -46,7 +46,7 @@ type selfSigned struct {
 	log     *slog.Logger
 	machine func() names
 	now     func() time.Time
-	tickets *Tickets
+	tickets *tickets
 	current atomic.Pointer[tls.Certificate]
 
 	mu      sync.Mutex // one making at a time
@@ -54,7 +54,7 @@ type selfSigned struct {
 }
 
 func newSelfSigned(c Config) (*selfSigned, error) {
-	s := &selfSigned{log: c.Logger, machine: machineNames, now: time.Now, tickets: c.Tickets}
+	s := &selfSigned{log: c.Logger, machine: machineNames, now: time.Now, tickets: c.tickets}
 	if c.StateDir != "" {
 		s.path = filepath.Join(c.StateDir, selfSignedFile)
 	}
@@ -84,10 +84,10 @@ func (s *selfSigned) TLSConfig() *tls.Config {
 func (s *selfSigned) HTTPHandler(fallback http.Handler) http.Handler { return fallback }
 
 func (s *selfSigned) Run(ctx context.Context) error {
-	every(ctx, checkSelfSigned, func() {
-		s.Reload()
-		s.tickets.turn(time.Now())
-	})
+	var background sync.WaitGroup
+	background.Go(func() { s.tickets.run(ctx) })
+	every(ctx, checkSelfSigned, s.Reload)
+	background.Wait()
 	return nil
 }
 

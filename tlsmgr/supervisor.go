@@ -51,6 +51,7 @@ type task struct {
 	unasked  int        // look-ups without an address in a row
 	from     string     // the authority that gave the last certificate, as recorded
 	served   servedTime
+	own      ownMiss
 	reminded time.Time // when the log last spoke of a certificate that is not renewed
 
 	ran record // the validations of this run
@@ -136,10 +137,14 @@ func (v *supervisor) step(ctx context.Context, t *task) time.Duration {
 	if unrecorded != nil {
 		return v.blocked(t, unrecorded)
 	}
+	at := v.due(t)
+	if urged || at.After(now) {
+		t.own = ownMiss{}
+	}
 	if urged {
 		rec.urge(now)
 	}
-	at := v.due(t)
+	t.own.onto(rec)
 	if rec.Next.After(at) {
 		at = rec.Next
 	}
@@ -238,8 +243,12 @@ func (v *supervisor) interval(t *task) time.Duration {
 	if s == nil {
 		return lookWithout
 	}
+	often := lookBy
+	if v.records.shared() {
+		often = lookShared
+	}
 	life := s.Leaf.NotAfter.Sub(s.Leaf.NotBefore)
-	return min(max(life/looksPerLife, lookOften), lookBy)
+	return min(max(life/looksPerLife, lookOften), often)
 }
 
 // recall shows what an earlier run left on record. It changes nothing: what is

@@ -1,8 +1,15 @@
 package tlsmgr
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,48 +19,41 @@ const (
 	ticketLife = 24 * time.Hour
 	// ticketKeys is how many keys decrypt: a ticket is good for seven days.
 	ticketKeys = 8
+	// ticketsRead is how often nodes read the keys they share, and ticketsAhead
+	// how long a new one is known before it encrypts, so that all can decrypt.
+	ticketsRead  = 20 * time.Second
+	ticketsAhead = 3 * ticketsRead
+	// ticketsKey is where nodes share them.
+	ticketsKey = "tickets/keys.json"
 )
 
-// Tickets encrypts the session tickets of every configuration of a source. The
-// keys can be replaced while servers use them, which is why it exists: a
+// tickets encrypts the session tickets of every configuration of a source. The
+// keys are replaced while servers use them, which is why it exists: a
 // tls.Config that a server already has ignores new ones.
-type Tickets struct {
-	box *tls.Config // seals and opens, and serves nobody
+type tickets struct {
+	box    *tls.Config // seals and opens, and serves nobody
+	shared Shared      // nil: the keys are this process's own
+	log    *slog.Logger
 
-	mu     sync.Mutex
-	keys   [][32]byte // the newest first
-	since  time.Time  // of the newest
-	shared bool       // the keys are somebody else's to replace
+	mu   sync.Mutex
+	keys []ticketKey // the newest first
+	away bool        // the store could not be reached the last time
 }
 
-// NewTickets returns tickets under the given keys. The first encrypts, all
-// decrypt. Somebody else replaces them with [Tickets.Set], as several
-// nodes that share their keys must.
-func NewTickets(keys [][32]byte) *Tickets {
-	t := &Tickets{box: new(tls.Config)}
-	t.Set(keys)
-	return t
+// ticketKey encrypts from a time on.
+type ticketKey struct {
+	Key  []byte // 32 bytes
+	From time.Time
 }
 
-// newTickets has keys of its own.
-func newTickets() *Tickets {
-	t := &Tickets{box: new(tls.Config)}
+func newTickets(shared Shared, log *slog.Logger) *tickets {
+	t := &tickets{box: new(tls.Config), shared: shared, log: log}
 	t.turn(time.Now())
 	return t
 }
 
-// Set replaces the keys, of which there must be one at least. Sessions under
-// keys that are left out begin anew.
-func (t *Tickets) Set(keys [][32]byte) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.shared = true
-	t.keys = append([][32]byte(nil), keys...)
-	t.box.SetSessionTicketKeys(t.keys)
-}
-
 // on makes a configuration use the tickets; nil leaves it to crypto/tls.
-func (t *Tickets) on(c *tls.Config) *tls.Config {
+func (t *tickets) on(c *tls.Config) *tls.Config {
 	if t == nil {
 		return c
 	}
@@ -62,20 +62,124 @@ func (t *Tickets) on(c *tls.Config) *tls.Config {
 	return c
 }
 
-// turn puts a new key in front when the newest has served its day.
-func (t *Tickets) turn(now time.Time) {
+// run replaces keys until ctx ends. With a store it begins with that one's.
+func (t *tickets) run(ctx context.Context) {
 	if t == nil {
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.shared || len(t.keys) > 0 && now.Sub(t.since) < ticketLife {
+	if t.shared == nil {
+		every(ctx, time.Minute, func() { t.turn(time.Now()) })
 		return
 	}
-	var fresh [32]byte
-	rand.Read(fresh[:])
-	t.keys = append([][32]byte{fresh}, t.keys...)
-	t.keys = t.keys[:min(len(t.keys), ticketKeys)]
-	t.since = now
-	t.box.SetSessionTicketKeys(t.keys)
+	t.follow(ctx)
+	every(ctx, ticketsRead, func() { t.follow(ctx) })
+}
+
+// turn puts a new key in front when the newest has served its day.
+func (t *tickets) turn(now time.Time) {
+	t.mu.Lock()
+	keys, _ := turned(t.keys, now, now)
+	t.mu.Unlock()
+	t.set(keys, now)
+}
+
+// turned are the keys with one more, which encrypts from a time on, when the
+// newest has served its day.
+func turned(keys []ticketKey, now, from time.Time) (_ []ticketKey, news bool) {
+	if len(keys) > 0 && now.Sub(keys[0].From) < ticketLife {
+		return keys, false
+	}
+	fresh := make([]byte, 32)
+	rand.Read(fresh)
+	keys = slices.Insert(slices.Clone(keys), 0, ticketKey{fresh, from})
+	return keys[:min(len(keys), ticketKeys)], true
+}
+
+// set uses keys from now on. The newest whose time has come encrypts.
+func (t *tickets) set(keys []ticketKey, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.keys = keys
+	var order [][32]byte
+	for _, k := range keys {
+		order = append(order, [32]byte(k.Key))
+	}
+	if len(order) > 1 && keys[0].From.After(now) {
+		order[0], order[1] = order[1], order[0]
+	}
+	t.box.SetSessionTicketKeys(order)
+}
+
+// follow takes up the keys that nodes share, and makes one when it is time.
+// Without the store, tickets go on under the keys there are.
+func (t *tickets) follow(ctx context.Context) {
+	err := t.followShared(ctx, time.Now())
+	t.mu.Lock()
+	news := (err != nil) != t.away
+	t.away = err != nil
+	t.mu.Unlock()
+	switch {
+	case err != nil && news && ctx.Err() == nil:
+		t.log.Warn("the keys of session tickets cannot be shared; sessions of other nodes begin anew", "err", err)
+	case err == nil && news:
+		t.log.Info("the keys of session tickets are shared again")
+	}
+}
+
+func (t *tickets) followShared(ctx context.Context, now time.Time) error {
+	keys, err := t.load(ctx)
+	if err != nil {
+		return err
+	}
+	if _, due := turned(keys, now, now); due {
+		if keys, err = t.make(ctx, now); err != nil || keys == nil {
+			return err
+		}
+	}
+	t.set(keys, now)
+	return nil
+}
+
+// make adds a key for all, unless another node does; then nil is returned. The
+// first of all encrypts at once.
+func (t *tickets) make(ctx context.Context, now time.Time) ([]ticketKey, error) {
+	held, free, taken, err := t.shared.TryLock(ctx, ticketsKey)
+	if err != nil || !taken {
+		return nil, err
+	}
+	defer free()
+	keys, err := t.load(held)
+	if err != nil {
+		return nil, err
+	}
+	from := now.Add(ticketsAhead)
+	if len(keys) == 0 {
+		from = now
+	}
+	keys, news := turned(keys, now, from)
+	if !news {
+		return keys, nil
+	}
+	text, err := json.Marshal(keys)
+	if err != nil {
+		return nil, err
+	}
+	return keys, t.shared.Store(held, ticketsKey, text)
+}
+
+// load reads the keys of all; what is no list of keys counts as none.
+func (t *tickets) load(ctx context.Context) ([]ticketKey, error) {
+	text, err := t.shared.Load(ctx, ticketsKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the keys of session tickets: %w", err)
+	}
+	var keys []ticketKey
+	bad := func(k ticketKey) bool { return len(k.Key) != 32 }
+	if json.Unmarshal(text, &keys) != nil || slices.ContainsFunc(keys, bad) {
+		return nil, nil
+	}
+	return keys[:min(len(keys), ticketKeys)], nil
 }

@@ -1,6 +1,7 @@
 package tlsmgr
 
 import (
+	"bytes"
 	"crypto/tls"
 	"io"
 	"net"
@@ -43,7 +44,7 @@ func resumes(t *testing.T, addr string, sessions tls.ClientSessionCache) bool {
 
 func TestTicketKeysTurnWhileServing(t *testing.T) {
 	s, _ := startSelfSigned(t, "", here(), time.Now())
-	s.tickets = newTickets()
+	s.tickets = newTickets(nil, s.log)
 	addr := ticketServer(t, s.TLSConfig())
 	sessions := tls.NewLRUClientSessionCache(1)
 	now := time.Now()
@@ -65,40 +66,74 @@ func TestTicketKeysTurnWhileServing(t *testing.T) {
 }
 
 func TestTicketKeysTurnDaily(t *testing.T) {
-	tickets := newTickets()
-	now := tickets.since
+	log, _ := newLog()
+	tickets := newTickets(nil, log)
 	first := tickets.keys[0]
+	now := first.From
 	tickets.turn(now.Add(ticketLife - time.Second))
-	if tickets.keys[0] != first {
+	if !bytes.Equal(tickets.keys[0].Key, first.Key) {
 		t.Error("the key was replaced before its day was over")
 	}
 	for day := range 20 {
 		tickets.turn(now.Add(time.Duration(day+1) * ticketLife))
 	}
-	if tickets.keys[0] == first || len(tickets.keys) != ticketKeys {
+	if bytes.Equal(tickets.keys[0].Key, first.Key) || len(tickets.keys) != ticketKeys {
 		t.Errorf("%d keys, want %d with a new one in front", len(tickets.keys), ticketKeys)
 	}
 }
 
-// Two nodes with the same keys take up each other's sessions, and neither
-// replaces the keys by itself.
+// Nodes that share a store take up each other's sessions, also while a new key
+// goes round, and one that has lost the store serves on.
 func TestTicketKeysShared(t *testing.T) {
-	keys := [][32]byte{{1}, {2}}
+	store := newFileShared(t)
+	log, buf := newLog()
 	one, _ := startSelfSigned(t, "", here(), time.Now())
 	two, _ := startSelfSigned(t, "", here(), time.Now())
-	one.tickets, two.tickets = NewTickets(keys), NewTickets(keys)
+	one.tickets, two.tickets = newTickets(store, log), newTickets(store, log)
+	now := time.Now()
+	at := func(later time.Duration, nodes ...*tickets) {
+		t.Helper()
+		for _, node := range nodes {
+			if err := node.followShared(t.Context(), now.Add(later)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	at(0, one.tickets, two.tickets)
 	sessions := tls.NewLRUClientSessionCache(1)
-	resumes(t, ticketServer(t, one.TLSConfig()), sessions)
-	second := ticketServer(t, two.TLSConfig())
+	first, second := ticketServer(t, one.TLSConfig()), ticketServer(t, two.TLSConfig())
+	resumes(t, first, sessions)
 	if !resumes(t, second, sessions) {
 		t.Error("the second node did not take up the session")
 	}
-	two.tickets.turn(time.Now().Add(10 * ticketLife))
-	if !resumes(t, second, sessions) {
-		t.Error("a node replaced keys that are shared")
+	at(ticketLife, two.tickets) // makes a key that the first has not seen
+	if len(two.tickets.keys) != 2 || !resumes(t, second, sessions) || !resumes(t, first, sessions) {
+		t.Errorf("with %d keys a session of one node ahead was not taken up", len(two.tickets.keys))
 	}
-	two.tickets.Set([][32]byte{{3}, keys[0]})
-	if !resumes(t, second, sessions) {
-		t.Error("a node one key ahead did not take up the session")
+	at(ticketLife+ticketsRead, one.tickets, two.tickets)
+	at(ticketLife+ticketsAhead, two.tickets)
+	if !resumes(t, second, sessions) || !resumes(t, first, sessions) {
+		t.Error("a session under the new key was not taken up by the other node")
+	}
+	store.away.Store(true)
+	one.tickets.follow(t.Context())
+	one.tickets.follow(t.Context())
+	if !resumes(t, first, sessions) || buf.count("cannot be shared") != 1 {
+		t.Errorf("without the store sessions begin anew, or too much is said:\n%s", buf)
+	}
+}
+
+// What somebody has spoilt in the store counts as no keys, and is replaced.
+func TestTicketKeysSpoilt(t *testing.T) {
+	for name, text := range map[string]string{"no list": "x", "short": `[{"Key":"AAAA"}]`, "empty": `[]`} {
+		store := newFileShared(t)
+		log, _ := newLog()
+		if err := store.Store(t.Context(), ticketsKey, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		tickets := newTickets(store, log)
+		if err := tickets.followShared(t.Context(), time.Now()); err != nil || len(tickets.keys) != 1 {
+			t.Errorf("%s: got %v and %d keys, want a new one", name, err, len(tickets.keys))
+		}
 	}
 }

@@ -91,9 +91,9 @@ type Config struct {
 	// start makes another, and nothing is ordered from an authority, whose
 	// limits cannot be kept without a record.
 	StateDir string
-	// Tickets encrypts session tickets; nil: with keys of the source's own,
-	// which Run replaces every day.
-	Tickets *Tickets
+	// Shared is what several nodes keep certificates in, instead of StateDir;
+	// they share the keys of session tickets in it, too. Nil: this is the only one.
+	Shared Shared
 	// Logger hears of changes and of what is wrong; nil: nobody.
 	Logger *slog.Logger
 
@@ -103,6 +103,8 @@ type Config struct {
 	Domains []string
 	// ACME says by whom and how; it matters only with Domains.
 	ACME ACME
+
+	tickets *tickets
 }
 
 // New decides where the certificate comes from, and says so in one log line:
@@ -113,9 +115,7 @@ func New(c Config) (Source, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	if c.Tickets == nil {
-		c.Tickets = newTickets()
-	}
+	c.tickets = newTickets(c.Shared, c.Logger)
 	if len(c.Domains) > 0 {
 		return newManaged(c)
 	}

@@ -60,7 +60,9 @@ func startRedis(t *testing.T) (node, *exec.Cmd) {
 	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
 	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{socket}, DisableCache: true, ForceSingleClient: true,
-			DialCtxFn: func(ctx context.Context, _ string, d *net.Dialer, _ *tls.Config) (net.Conn, error) { return d.DialContext(ctx, "unix", socket) }})
+			DialCtxFn: func(ctx context.Context, _ string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+				return d.DialContext(ctx, "unix", socket)
+			}})
 		if err == nil {
 			t.Cleanup(client.Close)
 			return node{client}, server

@@ -1,0 +1,181 @@
+package tlsmgr
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// fileShared is a store of several nodes in one directory of one machine.
+type fileShared struct {
+	*certmagic.FileStorage
+	away atomic.Bool
+	lose atomic.Pointer[context.CancelFunc] // ends the context of the last lock
+}
+
+var errAway = errors.New("the store is away")
+
+func newFileShared(t *testing.T) *fileShared {
+	return &fileShared{FileStorage: &certmagic.FileStorage{Path: t.TempDir()}}
+}
+
+func (f *fileShared) Load(ctx context.Context, key string) ([]byte, error) {
+	if f.away.Load() {
+		return nil, errAway
+	}
+	return f.FileStorage.Load(ctx, key)
+}
+
+func (f *fileShared) Store(ctx context.Context, key string, value []byte) error {
+	if f.away.Load() {
+		return errAway
+	}
+	return f.FileStorage.Store(ctx, key, value)
+}
+
+func (f *fileShared) TryLock(ctx context.Context, name string) (context.Context, func(), bool, error) {
+	if f.away.Load() {
+		return nil, nil, false, errAway
+	}
+	free, taken, err := lockFile(filepath.Join(f.Path, certmagic.StorageKeys.Safe(name)), true)
+	if err != nil || !taken {
+		return nil, nil, false, err
+	}
+	held, cancel := context.WithCancel(ctx)
+	f.lose.Store(&cancel)
+	return held, func() { cancel(); free() }, true, nil
+}
+
+func (f *fileShared) Locked(_ context.Context, name string) (bool, error) {
+	free, taken, err := lockFile(filepath.Join(f.Path, certmagic.StorageKeys.Safe(name)), false)
+	if taken {
+		free()
+	}
+	return !taken, err
+}
+
+// node is one of several servers on a store. Their engines keep what they
+// obtain in one map, as certmagic does in the store.
+func node(t *testing.T, store *fileShared, certificates map[string]*stored, answer func(order) (int, error)) *supervised {
+	t.Helper()
+	s := newSupervised(t, "", answer)
+	s.engine.store = certificates
+	return superviseIn(sharedPlace{store, s.supervisor.log}, s.set, s.engine, s.log, "")
+}
+
+// runAll lets nodes work, one after the other in small steps, in a time that
+// passes at once: the map of certificates is no store.
+func runAll(t *testing.T, d time.Duration, nodes ...*supervised) {
+	t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
+		for _, n := range nodes {
+			n.step(t.Context(), n.tasks[0])
+		}
+	}
+}
+
+func TestNodesOrderOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, certificates := newFileShared(t), map[string]*stored{}
+		one, two := node(t, store, certificates, granted), node(t, store, certificates, granted)
+		runAll(t, time.Minute, two, one)
+		if n := len(one.engine.asked) + len(two.engine.asked); n != 1 {
+			t.Errorf("%d orders, want 1", n)
+		}
+		for _, n := range []*supervised{one, two} {
+			if cert, _ := n.chain.pick(theName, time.Now()); cert == nil {
+				t.Error("a node does not serve what the other obtained")
+			}
+		}
+	})
+}
+
+// A node that cannot reach the authority keeps that to itself: the other orders
+// at once, though the first keeps trying.
+func TestNodeWithoutTheAuthorityHindersNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, certificates := newFileShared(t), map[string]*stored{}
+		cut := node(t, store, certificates, unreachable)
+		runAll(t, 10*time.Minute, cut)
+		if n := len(cut.engine.asked); n < 3 || n > 12 {
+			t.Errorf("%d tries in ten minutes, want the waits to double up to five minutes", n)
+		}
+		well := node(t, store, certificates, granted)
+		runAll(t, 2*time.Second, well)
+		if len(well.engine.asked) != 1 {
+			t.Fatalf("the other node made %d orders, want 1 at once", len(well.engine.asked))
+		}
+		runAll(t, 10*time.Second, cut)
+		if cert, _ := cut.chain.pick(theName, time.Now()); cert == nil || cut.tasks[0].get().problem != nil {
+			t.Errorf("the first node serves %v, its problem is %v", cert, cut.tasks[0].get().problem)
+		}
+	})
+}
+
+// Failed validations count for all nodes together.
+func TestNodesShareTheFloor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, certificates := newFileShared(t), map[string]*stored{}
+		validations := 0
+		fails := func(o order) (int, error) { validations++; return unproved(o) }
+		nodes := []*supervised{node(t, store, certificates, fails), node(t, store, certificates, fails), node(t, store, certificates, fails)}
+		for range 58 {
+			runAll(t, time.Minute, nodes...)
+			for _, n := range nodes {
+				n.urge()
+			}
+		}
+		if validations > floorValidations {
+			t.Errorf("%d validations failed within the hour, want %d at most", validations, floorValidations)
+		}
+	})
+}
+
+// Whoever loses the lock while ordering leaves the record to the next.
+func TestLostLockLeavesTheRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, certificates := newFileShared(t), map[string]*stored{}
+		n := node(t, store, certificates, func(order) (int, error) {
+			(*store.lose.Load())()
+			return 0, errors.New("connection lost")
+		})
+		runAll(t, time.Second, n)
+		rec, err := n.records.read(theName, time.Now())
+		if err != nil || rec.Next.Sub(rec.Tried) != failFirst || rec.Failed+rec.Missed != 0 {
+			t.Errorf("the record is %+v (%v), want it as it was when the order began", rec, err)
+		}
+		if n.log.count("the lock was lost") != 1 {
+			t.Errorf("nothing is said of it:\n%s", n.log)
+		}
+	})
+}
+
+// Without the store nothing is ordered, and what is served stays.
+func TestNodeWithoutItsStoreServesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, certificates := newFileShared(t), map[string]*stored{}
+		n := node(t, store, certificates, granted)
+		runAll(t, time.Minute, n)
+		store.away.Store(true)
+		n.engine.unread = errAway
+		runAll(t, time.Hour, n)
+		if cert, source := n.chain.pick(theName, time.Now()); cert == nil || source != "acme" {
+			t.Error("the certificate is served no more")
+		}
+		if len(n.engine.asked) != 1 {
+			t.Errorf("%d orders, want 1", len(n.engine.asked))
+		}
+		store.away.Store(false)
+		n.engine.unread = nil
+		runAll(t, time.Minute, n)
+		if problem := n.tasks[0].get().problem; problem != nil {
+			t.Errorf("the store is back, and the problem is %v", problem)
+		}
+	})
+}
