@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -22,20 +23,34 @@ func (l lazyListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	lazy := &lazyConn{Conn: c}
-	lazy.read.set, lazy.write.set = c.SetReadDeadline, c.SetWriteDeadline
-	return lazy, nil
+	return newLazyConn(c), nil
 }
 
 // lazyConn is a connection whose deadlines are moved several times a request,
 // as net/http does, at hardly any cost: only one that comes sooner reaches the
 // runtime's timers. One that fires too early is set anew, unseen.
+//
+// net/http also begins a read in the background for each request, and takes it
+// back with a deadline in the past. Mostly that read has not come to the runtime
+// yet, and never does.
 type lazyConn struct {
 	net.Conn
 	read, write lazyDeadline
 }
 
+func newLazyConn(c net.Conn) *lazyConn {
+	now := time.Now()
+	lazy := &lazyConn{Conn: c}
+	lazy.read.set, lazy.read.began = c.SetReadDeadline, now
+	lazy.write.set, lazy.write.began = c.SetWriteDeadline, now
+	return lazy
+}
+
 func (c *lazyConn) Read(p []byte) (int, error) {
+	if !c.read.begin() {
+		return 0, os.ErrDeadlineExceeded
+	}
+	defer c.read.end()
 	for {
 		n, err := c.Conn.Read(p)
 		if n > 0 || err == nil || !c.read.early(err) {
@@ -45,6 +60,10 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 }
 
 func (c *lazyConn) Write(p []byte) (n int, err error) {
+	if !c.write.begin() {
+		return 0, os.ErrDeadlineExceeded
+	}
+	defer c.write.end()
 	for {
 		m, err := c.Conn.Write(p[n:])
 		n += m
@@ -88,22 +107,63 @@ func (c *lazyConn) counted() net.Conn {
 }
 
 // lazyDeadline is one direction's deadline: the one that is wanted, and the one
-// that is set, which is never the later. Zero is none.
+// that is set, which is never the later. Both are times since the connection
+// came; zero is none, less than that is over for sure. Each is written before
+// the other is read, so that of two who meet one sees what the other did.
 type lazyDeadline struct {
-	set func(time.Time) error
+	set   func(time.Time) error
+	began time.Time
 
-	mu          sync.Mutex
-	wanted, has time.Time
+	wanted, has atomic.Int64
+	busy        atomic.Int32 // calls that only the runtime can end
+
+	mu sync.Mutex // held to set
 }
 
+// begin reports whether there is any time left for a call. One that began has
+// to end.
+func (d *lazyDeadline) begin() bool {
+	d.busy.Add(1)
+	if d.wanted.Load() < 0 {
+		d.end()
+		return false
+	}
+	return true
+}
+
+func (d *lazyDeadline) end() { d.busy.Add(-1) }
+
 func (d *lazyDeadline) move(t time.Time) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.wanted = t
-	if t.IsZero() || !d.has.IsZero() && !t.Before(d.has) {
+	wanted := int64(0)
+	if !t.IsZero() {
+		wanted = int64(t.Sub(d.began))
+		if wanted <= 0 {
+			wanted = -1
+		}
+	}
+	d.wanted.Store(wanted)
+	if wanted < 0 && d.busy.Load() == 0 || !d.late() {
 		return nil
 	}
-	return d.setLocked(t)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.hastenLocked()
+}
+
+// late reports whether what is set comes later than what is wanted.
+func (d *lazyDeadline) late() bool {
+	wanted, has := d.wanted.Load(), d.has.Load()
+	return wanted != 0 && (has == 0 || wanted < has)
+}
+
+// hastenLocked sets what is wanted if that comes sooner.
+func (d *lazyDeadline) hastenLocked() error {
+	for d.late() {
+		if err := d.setLocked(d.wanted.Load()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // early reports whether err is a deadline that has passed before the wanted
@@ -114,21 +174,24 @@ func (d *lazyDeadline) early(err error) bool {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
-	if d.wanted.IsZero() {
-		return d.setLocked(time.Time{}) == nil
-	}
-	if !now.Before(d.wanted) {
+	now, wanted := int64(time.Since(d.began)), d.wanted.Load()
+	if wanted != 0 && now >= wanted {
 		return false
 	}
-	next := now.Add(deadlineTick)
-	if d.wanted.Before(next) {
-		next = d.wanted
+	next := wanted
+	if wanted != 0 {
+		next = min(wanted, now+int64(deadlineTick))
 	}
-	return d.setLocked(next) == nil
+	if d.setLocked(next) != nil {
+		return false
+	}
+	return d.hastenLocked() == nil
 }
 
-func (d *lazyDeadline) setLocked(t time.Time) error {
-	d.has = t
-	return d.set(t)
+func (d *lazyDeadline) setLocked(since int64) error {
+	d.has.Store(since)
+	if since == 0 {
+		return d.set(time.Time{})
+	}
+	return d.set(d.began.Add(time.Duration(since)))
 }

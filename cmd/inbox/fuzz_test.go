@@ -27,7 +27,7 @@ func FuzzProxyHeader(f *testing.F) {
 			client.Close()
 		}()
 		inner := proxyproto.NewConn(server, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(time.Second))
-		c := &lazyConn{Conn: inner}
+		c := newLazyConn(inner)
 		got, err := io.ReadAll(c)
 		isHeader := bytes.HasPrefix(sent, []byte("PROXY ")) || bytes.HasPrefix(sent, []byte(v2))
 		if len(got) > 0 && (!isHeader || !bytes.HasSuffix(sent, got) || len(got) == len(sent)) {
