@@ -22,7 +22,8 @@ const (
 
 // Guard limits attempts. All methods may be called concurrently.
 type Guard interface {
-	// May is asked before an attempt could turn out as a, and returns an error
+	// May is asked before an attempt could turn out as a, of a new name when
+	// there is none such yet, and returns an error
 	// to refuse it. An error with a method Refuse(http.ResponseWriter) writes
 	// its own answer.
 	May(r *http.Request, a Attempt, name string) error
@@ -37,42 +38,35 @@ func (noGuard) Did(*http.Request, Attempt, string)       {}
 
 // open reads the credentials and claims their name, or checks the claim.
 func (h *Handler) open(r *http.Request) (Claim, error) {
-	name, password, ok := r.BasicAuth()
-	if !ok {
-		return Claim{}, errUnauthorized
-	}
-	if err := checkName(name); err != nil {
-		return Claim{}, badRequest("the user name", err)
-	}
-	if err := checkPassword(password); err != nil {
-		return Claim{}, badRequest("the password", err)
+	name, key, err := h.keys.credentials(r)
+	if err != nil {
+		return Claim{}, err
 	}
 	if err := h.guard.May(r, WrongPassword, name); err != nil {
 		return Claim{}, err
 	}
-	return h.claim(r, name, h.keys.key(password))
-}
-
-// claim opens the mailbox and tells the guard what it was.
-func (h *Handler) claim(r *http.Request, name string, key Key) (Claim, error) {
-	payer := new(Payer)
-	refusal := h.guard.May(r, NewName, name)
-	if refusal == nil {
-		*payer = h.payer(r)
-	} else {
-		payer = nil
+	c, err := h.store.Open(r.Context(), name, key, nil)
+	if errors.Is(err, ErrNoInbox) {
+		c, err = h.claim(r, name, key)
 	}
-	c, err := h.store.Open(r.Context(), name, key, payer)
 	switch {
-	case err == nil && c.Fresh:
-		h.guard.Did(r, NewName, name)
-		h.guard.Did(r, RightPassword, name)
 	case err == nil:
 		h.guard.Did(r, RightPassword, name)
 	case errors.Is(err, ErrWrongKey):
 		h.guard.Did(r, WrongPassword, name)
-	case errors.Is(err, ErrNoInbox):
-		return c, refusal
+	}
+	return c, err
+}
+
+// claim makes the mailbox, unless somebody else just did.
+func (h *Handler) claim(r *http.Request, name string, key Key) (Claim, error) {
+	if err := h.guard.May(r, NewName, name); err != nil {
+		return Claim{}, err
+	}
+	payer := h.payer(r)
+	c, err := h.store.Open(r.Context(), name, key, &payer)
+	if c.Fresh {
+		h.guard.Did(r, NewName, name)
 	}
 	return c, err
 }

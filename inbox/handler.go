@@ -205,7 +205,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	m := Message{From: from.Name, ContentType: passedOn(r.Header.Get("Content-Type")), Body: body, Payer: h.payer(r)}
+	m := Message{From: from.Name, ContentType: passedOn(first(r.Header, "Content-Type")), Body: body, Payer: h.payer(r)}
 	if q.wait > 0 {
 		err = h.knock(w, r, q, m)
 	} else {
@@ -326,9 +326,10 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, c Claim, m Mes
 		}
 		defer inHand.release()
 	}
+	control := http.NewResponseController(w)
 	if h.write > 0 {
 		// A connection that knows no deadline has the server's.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.write))
+		_ = control.SetWriteDeadline(time.Now().Add(h.write))
 	}
 	header := w.Header()
 	fields := [...]string{contentType(m.ContentType), strconv.Itoa(len(m.Body)), escapeName(m.From), strconv.FormatUint(m.ID, 10)}
@@ -344,13 +345,14 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, c Claim, m Mes
 		return nil
 	}
 	if err == nil {
-		err = http.NewResponseController(w).Flush()
+		err = control.Flush()
 	}
 	if err != nil {
 		h.done.putBack.Add(1)
 		panic(http.ErrAbortHandler)
 	}
-	err = h.store.Discard(context.WithoutCancel(r.Context()), c, m.ID)
+	// He has it, even if he hangs up now.
+	err = h.store.Discard(context.Background(), c, m.ID)
 	if err != nil && !errors.Is(err, ErrClaimOver) && !errors.Is(err, ErrStopping) {
 		h.log.Error("discard a delivered message", "err", err)
 	}

@@ -28,15 +28,14 @@ func newOrigins(anyone bool, list []string) origins {
 // check sets the CORS fields for an origin that is allowed and returns
 // errCrossSite for a page that may not ask.
 func (o origins) check(w http.ResponseWriter, r *http.Request) error {
-	origin := r.Header.Get("Origin")
-	allowed := o.allow(w, origin)
-	if !foreign(r, origin) {
+	allowed := o.allow(w, r)
+	if !foreign(r) {
 		return nil
 	}
 	// Without CORS a browser neither asks nor lets the page read, yet the
 	// message would be gone: an image, a form or a link is never the mailbox's
 	// client.
-	switch r.Header.Get("Sec-Fetch-Mode") {
+	switch first(r.Header, "Sec-Fetch-Mode") {
 	case "no-cors", "navigate":
 		return errCrossSite
 	}
@@ -49,11 +48,11 @@ func (o origins) check(w http.ResponseWriter, r *http.Request) error {
 // allow sets the fields of the CORS protocol (Fetch Standard) that belong on
 // every answer to an allowed origin. Credentials are never allowed: a client
 // sets the Authorization field itself.
-func (o origins) allow(w http.ResponseWriter, origin string) bool {
+func (o origins) allow(w http.ResponseWriter, r *http.Request) bool {
 	if !o.any && len(o.list) == 0 {
 		return false
 	}
-	header := w.Header()
+	header, origin := w.Header(), first(r.Header, "Origin")
 	if len(o.list) > 0 {
 		header.Set("Vary", "Origin")
 	}
@@ -72,17 +71,18 @@ func (o origins) allow(w http.ResponseWriter, origin string) bool {
 // AllowOrigin sets the fields that let pages of an allowed origin read an
 // answer. The handler does it by itself; it is for refusals that come before.
 func (h *Handler) AllowOrigin(w http.ResponseWriter, r *http.Request) {
-	h.origins.allow(w, r.Header.Get("Origin"))
+	h.origins.allow(w, r)
 }
 
 // foreign reports whether another site's page caused the request. The browser
 // says so in Sec-Fetch-Site; where it does not (plain HTTP, old browsers), the
 // origin's host has to be ours.
-func foreign(r *http.Request, origin string) bool {
-	switch r.Header.Get("Sec-Fetch-Site") {
+func foreign(r *http.Request) bool {
+	switch first(r.Header, "Sec-Fetch-Site") {
 	case "same-origin", "none":
 		return false
 	case "":
+		origin := first(r.Header, "Origin")
 		if origin == "" {
 			return false
 		}

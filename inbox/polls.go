@@ -45,22 +45,24 @@ func (p *poll) endLocked(why error) {
 // it returns, the poll has to leave.
 func (ps *polls) enter(ctx context.Context, name string) (*poll, error) {
 	p := &poll{name: name}
-	if ps.add(p) {
-		ctx, err := ps.wait(ctx, p)
-		if err != nil {
-			return p, err
-		}
-		select {
-		case <-p.turn:
-		case <-ctx.Done():
-			return p, context.Cause(ctx)
-		}
+	if err := ps.add(p); err != nil || p.turn == nil {
+		return p, err
 	}
-	return p, ps.over(p)
+	ctx, err := ps.wait(ctx, p)
+	if err != nil {
+		return p, err
+	}
+	select {
+	case <-p.turn:
+		return p, ps.over(p)
+	case <-ctx.Done():
+		return p, context.Cause(ctx)
+	}
 }
 
-// add reports whether another poll holds the turn.
-func (ps *polls) add(p *poll) bool {
+// add lines p up; it has a turn to wait for if another poll holds that. The
+// error is why it has to end already.
+func (ps *polls) add(p *poll) error {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if ps.ended {
@@ -75,7 +77,7 @@ func (ps *polls) add(p *poll) bool {
 	}
 	t.newest = p
 	ps.turns[p.name] = t
-	return p.turn != nil
+	return p.over
 }
 
 // polled reports whether a poll of that name is under way.

@@ -2,11 +2,8 @@ package inbox
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"math"
 	"mime"
@@ -16,7 +13,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -65,13 +61,6 @@ func isControl(c rune) bool {
 	return false
 }
 
-func checkPassword(password string) error {
-	if password == "" || len(password) > maxName {
-		return fmt.Errorf("must have 1 to %d bytes", maxName)
-	}
-	return nil
-}
-
 // escapeName makes a name fit for a header: every byte that is not visible
 // ASCII, and the percent sign, is percent-encoded.
 func escapeName(name string) string {
@@ -98,33 +87,6 @@ func escapeName(name string) string {
 }
 
 func mustEscape(c byte) bool { return c < 0x21 || c > 0x7e || c == '%' }
-
-// keyring turns passwords into keys: HMAC-SHA256 (RFC 2104) under a secret,
-// so that a stolen store cannot be tried against a dictionary without it.
-type keyring struct{ scratches *sync.Pool }
-
-// scratch is the memory that one hash needs.
-type scratch struct {
-	mac      hash.Hash
-	password [maxName]byte
-	key      Key
-}
-
-func newKeyring(secret []byte) keyring {
-	return keyring{&sync.Pool{New: func() any { return &scratch{mac: hmac.New(sha256.New, secret)} }}}
-}
-
-// key hashes a password of at most maxName bytes.
-func (k keyring) key(password string) Key {
-	s := k.scratches.Get().(*scratch)
-	defer k.scratches.Put(s)
-	n := copy(s.password[:], password)
-	s.mac.Reset()
-	s.mac.Write(s.password[:n])
-	s.mac.Sum(s.key[:0])
-	clear(s.password[:n])
-	return s.key
-}
 
 // query is what a request's query string asks for.
 type query struct {

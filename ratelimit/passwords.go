@@ -32,6 +32,9 @@ func NewPasswords(budget Budget, memory time.Duration, size int) *Passwords {
 // Refused returns how many attempts were not even compared.
 func (p *Passwords) Refused() int64 { return p.refused.Load() }
 
+// Len returns how many addresses and names had a wrong password lately.
+func (p *Passwords) Len() int { return p.addrs.Len() + p.names.Len() }
+
 // May says whether a password of that name may be compared.
 func (p *Passwords) May(addr netip.Addr, name string, now time.Time) Result {
 	res := p.addrs.Ready(addr, now)

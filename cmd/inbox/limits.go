@@ -114,40 +114,27 @@ func newGuard(c *config, w *who) *guard {
 	}
 }
 
-// isNews is false for an owner who was just remembered on this connection: one
-// that polls needs to be remembered now and then, not each time.
-func (g *guard) isNews(r *http.Request, name string, now time.Time) bool {
+// isNews is false for an owner who was remembered on this connection within
+// that time: one that polls needs to be remembered now and then, not each time.
+func isNews(r *http.Request, addr netip.Addr, name string, now time.Time, within time.Duration) bool {
 	p, ok := r.Context().Value(peerKey{}).(*peer)
 	if !ok {
 		return true
 	}
 	last := p.owner.Load()
-	if last != nil && last.name == name && last.addr == g.addr(r) && now.Sub(last.at) < g.memory/8 {
+	if last != nil && last.name == name && last.addr == addr && now.Sub(last.at) < within {
 		return false
 	}
-	p.owner.Store(&ownerSeen{strings.Clone(name), g.addr(r), now})
+	p.owner.Store(&ownerSeen{name, addr, now})
 	return true
 }
 
 // May implements [inbox.Guard].
 func (g *guard) May(r *http.Request, a inbox.Attempt, name string) error {
-	now, addr := time.Now(), g.addr(r)
-	var res ratelimit.Result
-	refusal := &ratelimit.Refusal{}
-	switch a {
-	case inbox.WrongPassword:
-		res = g.passwords.May(addr, name, now)
-		refusal.Limit, refusal.Quota, refusal.Window = "passwords", guessBurst, guessBurst/guessRate*time.Second
-		refusal.Detail = "There were too many wrong passwords from your address, or for this name."
-	case inbox.NewName:
-		res = g.names.Ready(addr, now)
-		refusal.Limit, refusal.Quota, refusal.Window = "names", noveltyBurst, noveltyBurst/noveltyRate*time.Second
-		refusal.Detail = "Your address has claimed many names lately."
-	case inbox.MissedName:
-		res = g.misses.Ready(addr, now)
-		refusal.Limit, refusal.Quota, refusal.Window = "misses", noveltyBurst, noveltyBurst/noveltyRate*time.Second
-		refusal.Detail = "Your address has sent to many names that nobody has claimed."
+	if g.idle(a) {
+		return nil
 	}
+	res := g.ask(g.addr(r), a, name)
 	if res.OK {
 		return nil
 	}
@@ -155,8 +142,47 @@ func (g *guard) May(r *http.Request, a inbox.Attempt, name string) error {
 	if g.dryRun {
 		return nil
 	}
-	refusal.Wait = res.Wait
-	return refusal
+	return refusalOf(a, res.Wait)
+}
+
+// idle is true while nobody has lately done what a limits: mostly, and then
+// neither the clock nor the address matters.
+func (g *guard) idle(a inbox.Attempt) bool {
+	switch a {
+	case inbox.WrongPassword:
+		return g.passwords.Len() == 0
+	case inbox.NewName:
+		return g.names.Len() == 0
+	default:
+		return g.misses.Len() == 0
+	}
+}
+
+func (g *guard) ask(addr netip.Addr, a inbox.Attempt, name string) ratelimit.Result {
+	switch a {
+	case inbox.WrongPassword:
+		return g.passwords.May(addr, name, time.Now())
+	case inbox.NewName:
+		return g.names.Ready(addr, time.Now())
+	default:
+		return g.misses.Ready(addr, time.Now())
+	}
+}
+
+func refusalOf(a inbox.Attempt, wait time.Duration) *ratelimit.Refusal {
+	novelty := ratelimit.Refusal{Quota: noveltyBurst, Window: noveltyBurst / noveltyRate * time.Second, Wait: wait}
+	switch a {
+	case inbox.WrongPassword:
+		return &ratelimit.Refusal{
+			Limit: "passwords", Quota: guessBurst, Window: guessBurst / guessRate * time.Second, Wait: wait,
+			Detail: "There were too many wrong passwords from your address, or for this name.",
+		}
+	case inbox.NewName:
+		novelty.Limit, novelty.Detail = "names", "Your address has claimed many names lately."
+	default:
+		novelty.Limit, novelty.Detail = "misses", "Your address has sent to many names that nobody has claimed."
+	}
+	return &novelty
 }
 
 // Did implements [inbox.Guard].
@@ -166,7 +192,7 @@ func (g *guard) Did(r *http.Request, a inbox.Attempt, name string) {
 	case inbox.WrongPassword:
 		g.passwords.Wrong(addr, name, now)
 	case inbox.RightPassword:
-		if g.isNews(r, name, now) {
+		if isNews(r, addr, name, now, g.memory/8) {
 			g.passwords.Right(addr, name, now)
 		}
 	case inbox.NewName:

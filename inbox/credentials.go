@@ -1,0 +1,71 @@
+package inbox
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"hash"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// keyring turns passwords into keys: HMAC-SHA256 (RFC 2104) under a secret,
+// so that a stolen store cannot be tried against a dictionary without it.
+type keyring struct{ scratches *sync.Pool }
+
+// scratch is the memory that reading one request's credentials needs.
+type scratch struct {
+	mac   hash.Hash
+	plain [2*maxName + 8]byte // what base64 hides; longer ones are on the heap, and refused
+	key   Key
+}
+
+func newKeyring(secret []byte) keyring {
+	return keyring{&sync.Pool{New: func() any { return &scratch{mac: hmac.New(sha256.New, secret)} }}}
+}
+
+// credentials reads the name of a request and the key that its password makes.
+// The password itself is in no string, and gone when this returns.
+func (k keyring) credentials(r *http.Request) (name string, key Key, err error) {
+	s := k.scratches.Get().(*scratch)
+	defer k.scratches.Put(s)
+	defer clear(s.plain[:])
+	pair, ok := decodeBasic(s.plain[:0], first(r.Header, "Authorization"))
+	before, password, found := bytes.Cut(pair, []byte(":"))
+	if !ok || !found {
+		return "", Key{}, errUnauthorized
+	}
+	name = string(before)
+	if err := checkName(name); err != nil {
+		return "", Key{}, badRequest("the user name", err)
+	}
+	if len(password) == 0 || len(password) > maxName {
+		return "", Key{}, badRequest("the password", fmt.Errorf("must have 1 to %d bytes", maxName))
+	}
+	s.mac.Reset()
+	s.mac.Write(password)
+	s.mac.Sum(s.key[:0])
+	return name, s.key, nil
+}
+
+// decodeBasic appends to plain what a field of HTTP Basic authentication (RFC 7617)
+// hides.
+func decodeBasic(plain []byte, field string) ([]byte, bool) {
+	const scheme = "Basic "
+	if len(field) < len(scheme) || !strings.EqualFold(field[:len(scheme)], scheme) {
+		return nil, false
+	}
+	plain, err := base64.StdEncoding.AppendDecode(plain, []byte(field[len(scheme):]))
+	return plain, err == nil
+}
+
+// first is Header.Get for a name that is canonical already.
+func first(h http.Header, name string) string {
+	if values := h[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
