@@ -123,7 +123,9 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case http.StatusUnauthorized:
 		header.Set("WWW-Authenticate", `Basic realm="inbox", charset="UTF-8"`)
 	case http.StatusRequestTimeout:
-		header.Set("Connection", "close")
+		if r.ProtoMajor < 2 { // over HTTP/2 it would end the other requests' connection
+			header.Set("Connection", "close")
+		}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		header.Set("Retry-After", strconv.Itoa(after))
 	case http.StatusInternalServerError:

@@ -56,10 +56,15 @@ func (l *Requests) refuse(w http.ResponseWriter, r *http.Request, res Result) {
 	// A flooder opens its next connection through the Listener, which counts.
 	w.Header().Set("Connection", "close")
 	budget := l.Limiter.Budget()
-	(&Refusal{
+	refusal := &Refusal{
 		Limit: "requests", Quota: budget.Burst, Window: budget.window(), Wait: res.Wait,
 		Detail: fmt.Sprintf("Your address may make %d requests at once and %g a second after that.", budget.Burst, budget.PerSecond),
-	}).Refuse(w)
+	}
+	if navigates(r) {
+		refusal.refusePage(w)
+		return
+	}
+	refusal.Refuse(w)
 }
 
 // hold keeps a refusal back, unless the client leaves or too many are held.
@@ -154,12 +159,21 @@ func (r *Refusal) Error() string { return "limit of " + r.Limit + " met" }
 // Refuse answers 429 with a problem document (RFC 9457), Retry-After (RFC
 // 9110), and the RateLimit fields of draft-ietf-httpapi-ratelimit-headers-10.
 func (r *Refusal) Refuse(w http.ResponseWriter) {
-	seconds := int(math.Ceil(max(r.Wait.Seconds(), 1)))
+	h := w.Header()
+	r.setFields(h)
 	body, _ := json.Marshal(map[string]any{ // plain values: cannot fail
 		"type": "urn:inbox:problem:rate-limited", "title": "Too many requests from your address",
 		"status": http.StatusTooManyRequests, "detail": r.Detail, "limit": r.Limit,
 	})
-	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusTooManyRequests)
+	w.Write(body)
+}
+
+// setFields says when to come back, in whole seconds, which it returns.
+func (r *Refusal) setFields(h http.Header) int {
+	seconds := int(math.Ceil(max(r.Wait.Seconds(), 1)))
 	h.Set("Retry-After", strconv.Itoa(seconds))
 	h.Set("RateLimit", fmt.Sprintf("%q;r=0;t=%d", r.Limit, seconds))
 	policy := fmt.Sprintf("%q;q=%d", r.Limit, r.Quota)
@@ -169,8 +183,5 @@ func (r *Refusal) Refuse(w http.ResponseWriter) {
 	h.Set("RateLimit-Policy", policy)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Type", "application/problem+json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(http.StatusTooManyRequests)
-	w.Write(body)
+	return seconds
 }

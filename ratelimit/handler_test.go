@@ -78,6 +78,37 @@ func TestRefusalExplainsItself(t *testing.T) {
 	}
 }
 
+// TestRefusedPageComesBack: a person who opens a page gets one, which a browser
+// loads again after the wait; what scripts ask for stays a problem document.
+func TestRefusedPageComesBack(t *testing.T) {
+	for name, row := range map[string]struct {
+		method, field, value string
+		page                 bool
+	}{
+		"a navigation":         {"GET", "Sec-Fetch-Mode", "navigate", true},
+		"an old browser's":     {"GET", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8", true},
+		"a fetch":              {"GET", "Sec-Fetch-Mode", "cors", false},
+		"a program":            {"GET", "Accept", "*/*", false},
+		"a form, not repeated": {"POST", "Sec-Fetch-Mode", "navigate", false},
+	} {
+		l := limited()
+		l.Limiter = NewLimiter(Budget{PerSecond: 0.1, Burst: 1}, 0)
+		h := l.Handler(http.HandlerFunc(ok))
+		get(h, "/", "192.0.2.1")
+		r := httptest.NewRequest(row.method, "/", nil)
+		r.Header.Set(row.field, row.value)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		refresh, kind := w.Header().Get("Refresh"), w.Header().Get("Content-Type")
+		if w.Code != 429 || w.Header().Get("Retry-After") != "10" {
+			t.Errorf("%s: got %d, Retry-After %q, want 429 and 10", name, w.Code, w.Header().Get("Retry-After"))
+		}
+		if isPage := kind == "text/html; charset=utf-8" && refresh == "10" && strings.Contains(w.Body.String(), "1 requests at once"); isPage != row.page {
+			t.Errorf("%s: got %s with Refresh %q:\n%s", name, kind, refresh, w.Body)
+		}
+	}
+}
+
 func TestDryRunRefusesNothing(t *testing.T) {
 	l := limited()
 	l.DryRun = true

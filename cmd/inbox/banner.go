@@ -17,6 +17,9 @@ type banner struct {
 	fingerprint string       // of a self-signed certificate
 }
 
+// carrierNAT are addresses that are nobody's on the internet (RFC 6598).
+var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
+
 func (b banner) String() string {
 	var s strings.Builder
 	s.WriteString("\ninbox is running. Open it in a browser:\n\n")
@@ -48,7 +51,11 @@ func (b banner) places() [][2]string {
 		return [][2]string{{"On this machine:", b.url("localhost")}}
 	}
 	if !addr.IsUnspecified() {
-		return [][2]string{{"From anywhere:", b.url(addr.String())}}
+		from := "From anywhere:"
+		if addr.IsPrivate() || addr.IsLinkLocalUnicast() || carrierNAT.Contains(addr) {
+			from = "From another device:" // of the same network
+		}
+		return [][2]string{{from, b.url(addr.String())}}
 	}
 	places := [][2]string{{"On this machine:", b.url("localhost")}}
 	for _, a := range b.network {

@@ -50,6 +50,21 @@ func TestBannerNamesPlacesThatExist(t *testing.T) {
 	}
 }
 
+// TestBannerSaysFromWhere: an address that is not of the internet is reached
+// from its own network alone.
+func TestBannerSaysFromWhere(t *testing.T) {
+	for addr, want := range map[string]string{
+		"127.0.0.1": "On this machine:", "8.8.8.8": "From anywhere:", "2001:4860:4860::8888": "From anywhere:",
+		"10.1.2.3": "From another device:", "192.168.1.2": "From another device:", "172.31.0.1": "From another device:",
+		"100.64.0.1": "From another device:", "fd00::1": "From another device:", "169.254.1.1": "From another device:",
+	} {
+		places := banner{scheme: "https", addr: netip.AddrPortFrom(netip.MustParseAddr(addr), 3000)}.places()
+		if got := places[0][0]; len(places) != 1 || got != want {
+			t.Errorf("bound to %s: got %q, want %q", addr, got, want)
+		}
+	}
+}
+
 func TestNetworkAddrsAreOfOtherDevices(t *testing.T) {
 	for _, a := range networkAddrs() {
 		if a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() {

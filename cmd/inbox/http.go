@@ -49,7 +49,9 @@ func limitHeader(size int64, refused *atomic.Int64, next http.Handler) http.Hand
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if headerSize(r) > size {
 			refused.Add(1)
-			w.Header().Set("Connection", "close")
+			if r.ProtoMajor < 2 { // over HTTP/2 it would end the other requests' connection
+				w.Header().Set("Connection", "close")
+			}
 			http.Error(w, "the header of the request is too large", http.StatusRequestHeaderFieldsTooLarge)
 			return
 		}

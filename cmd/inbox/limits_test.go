@@ -73,6 +73,20 @@ func TestPagesCostTokensToo(t *testing.T) {
 	}
 }
 
+func TestASmallBurstIsWarnedOf(t *testing.T) {
+	for _, row := range []struct {
+		args string
+		want bool
+	}{
+		{"-burst 23", true}, {"-burst 24", false}, {"-burst 1 -rate 0", false}, {"-burst 1 -rate-dry-run", false},
+	} {
+		p := start(t, strings.Fields("-https=false "+row.args)...)
+		if got := strings.Contains(p.log.String(), "level=WARN msg=\"-burst is too small"); got != row.want {
+			t.Errorf("%s: a warning %t, want %t:\n%s", row.args, got, row.want, p.log)
+		}
+	}
+}
+
 func TestDryRunRefusesNothing(t *testing.T) {
 	p := start(t, "-https=false", "-rate", "1", "-burst", "1", "-conn-rate", "1", "-max-conns-per-ip", "1", "-rate-dry-run")
 	for range 20 {

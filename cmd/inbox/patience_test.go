@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"time"
@@ -178,5 +179,38 @@ func TestServerIsBounded(t *testing.T) {
 	}
 	if s.HTTP2.MaxConcurrentStreams != 100 || s.HTTP2.SendPingTimeout == 0 || s.HTTP2.WriteByteTimeout == 0 {
 		t.Errorf("HTTP/2 is not bounded: %+v", s.HTTP2)
+	}
+}
+
+// TestRefusalsLeaveHTTP2Open: a request that is too slow or too large ends
+// alone, not with all that share its connection.
+func TestRefusalsLeaveHTTP2Open(t *testing.T) {
+	p := startWith(t, hasty(), "-max-header-size", "600")
+	p.claim("alice")
+	stalled, stall := io.Pipe()
+	defer stall.Close()
+	for _, row := range []struct {
+		method, path, field string
+		body                io.Reader
+		want                int
+	}{
+		{"GET", "/healthz", "", nil, http.StatusOK},
+		{"GET", "/healthz", strings.Repeat("x", 480), nil, http.StatusRequestHeaderFieldsTooLarge}, // net/http itself counts more over HTTP/2
+		{"POST", "/inbox?to=alice", "", stalled, http.StatusRequestTimeout},
+		{"GET", "/healthz", "", nil, http.StatusOK},
+	} {
+		r, err := http.NewRequest(row.method, p.url+row.path, row.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("bob", "builder")
+		r.Header.Set("X-Field", row.field)
+		reused := false
+		trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }}
+		a, err := p.send(r.WithContext(httptrace.WithClientTrace(t.Context(), trace)))
+		if err != nil || a.status != row.want || a.proto != "HTTP/2.0" || !reused {
+			t.Errorf("%s %s: got %d over %s, connection kept %t (%v), want %d over HTTP/2 on the first connection",
+				row.method, row.path, a.status, a.proto, reused, err, row.want)
+		}
 	}
 }

@@ -176,6 +176,7 @@ func (h *house) announce(addr net.Addr, stderr io.Writer) {
 			io.WriteString(stderr, b.String())
 		}
 	}
+	h.warnBurst()
 	if h.doors.metrics != nil {
 		h.log.Info("metrics", "addr", h.doors.metrics.Addr().String())
 	}
@@ -186,5 +187,17 @@ func (h *house) announce(addr net.Addr, stderr io.Writer) {
 func (h *house) warnPlain(addr netip.Addr) {
 	if h.source == nil && !addr.IsLoopback() && len(h.cfg.proxies) == 0 {
 		h.log.Warn("plain HTTP: passwords and messages can be read on the way, unless a proxy in front speaks HTTPS; -trusted-proxies says which")
+	}
+}
+
+// pageBurst is what a browser asks for to show a page, its modules and its
+// first poll, and some to spare.
+const pageBurst = 24
+
+// warnBurst warns of a burst with which no page loads at once.
+func (h *house) warnBurst() {
+	if h.cfg.rate > 0 && h.cfg.burst < pageBurst && !h.cfg.rateDryRun {
+		h.log.Warn("-burst is too small for a page: a browser's first visit is refused and tried again; give more, or -rate 0 for no limit",
+			"burst", h.cfg.burst, "atLeast", pageBurst)
 	}
 }

@@ -241,15 +241,15 @@ func TestLimitOptions(t *testing.T) {
 		{"-max-inboxes-per-ip=2", 204, 429, "payer-full", func(p *program) (answer, answer) {
 			return p.ask("GET", "/inbox?wait=0", "bob", ""), p.ask("GET", "/inbox?wait=0", "carol", "")
 		}},
-		{"-max-queued-bytes=1600", 200, 503, "server-full", func(p *program) (answer, answer) {
+		{"-max-queued-bytes=1600 -max-body-size=600", 200, 503, "server-full", func(p *program) (answer, answer) {
 			return p.ask("POST", "/inbox?to=alice", "bob", big), fill(p, big)
 		}},
-		{"-max-queued-bytes-per-ip=1600", 200, 429, "payer-full", func(p *program) (answer, answer) {
+		{"-max-queued-bytes-per-ip=1600 -max-body-size=600", 200, 429, "payer-full", func(p *program) (answer, answer) {
 			return p.ask("POST", "/inbox?to=alice", "bob", big), fill(p, big)
 		}},
 	} {
 		t.Run(tt.option, func(t *testing.T) {
-			p := start(t, tt.option)
+			p := start(t, strings.Fields(tt.option)...)
 			p.claim("alice")
 			allowed, refused := tt.ask(p)
 			if allowed.status != tt.first || refused.status != tt.then {

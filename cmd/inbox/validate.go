@@ -21,7 +21,7 @@ const maxSeconds = 1_000_000_000
 // came from, and settles what follows from the options.
 func (c *config) validate() error {
 	for _, check := range []func() error{
-		c.checkDoctor, c.checkNumbers, c.checkPoll, c.checkDomains, c.checkMetrics, c.checkBind, c.checkProxies, c.checkOrigins, c.checkICE, c.checkLog,
+		c.checkDoctor, c.checkNumbers, c.checkQueue, c.checkPoll, c.checkDomains, c.checkMetrics, c.checkBind, c.checkProxies, c.checkOrigins, c.checkICE, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -70,6 +70,16 @@ func (c *config) checkNumbers() error {
 	} {
 		if n.value < n.least || n.value > n.most {
 			return c.refuse(n.name, fmt.Errorf("must be from %d to %d", n.least, n.most))
+		}
+	}
+	return nil
+}
+
+// checkQueue refuses a queue that never takes the largest message.
+func (c *config) checkQueue() error {
+	for name, size := range map[string]int64{"max-queued-bytes": c.maxQueuedBytes, "max-queued-bytes-per-ip": c.maxQueuedBytesPerIP} {
+		if c.from[name] != "" && 0 < size && size < c.maxBodySize {
+			return c.refuse(name, fmt.Errorf("must be 0, or at least -max-body-size, which is %d: the largest message would never fit", c.maxBodySize))
 		}
 	}
 	return nil

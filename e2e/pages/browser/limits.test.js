@@ -129,6 +129,19 @@ test('requests are used up while a page waits: it counts down and goes on', {ski
     await waitForTitle(screen, 'Waiting for the camera');
   }));
 
+test('requests are used up when a page is opened: it loads itself later', {skip}, () =>
+  meet(['-rate', '1', '-burst', '24'], async (ann, _ben, server) => {
+    ann.expect(/status of 429|Refused to apply style|net::ERR_ABORTED/);
+    const page = await ann.context.newPage();
+    let answer;
+    do answer = await page.goto(`${server.origin}/receive.html`, {waitUntil: 'commit'}); while (answer?.ok());
+    assert.equal(answer?.status(), 429);
+    const again = page.waitForResponse(response => response.request().isNavigationRequest() && response.ok());
+    await page.getByText('This page tries again by itself').waitFor();
+    await again;
+    await page.getByRole('heading', {name: 'Too many requests'}).waitFor({state: 'detached'});
+  }));
+
 /** @param {Page} page */
 async function waitForCountdown(page) {
   await page.locator('.status-countdown', {hasText: /^Next try in \d+ s\.$/}).waitFor();
