@@ -36,9 +36,11 @@ func (l *Requests) Refused() int64 { return l.refused.Load() }
 
 // Handler limits next.
 func (l *Requests) Handler(next http.Handler) http.Handler {
+	began := time.Now()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if l.Free == nil || !l.Free(r) {
-			res := l.Limiter.Take(l.Addr(r), time.Now())
+			// By the monotonic clock alone, which takes half as long to read as both do.
+			res := l.Limiter.Take(l.Addr(r), began.Add(time.Since(began)))
 			if !res.OK {
 				l.refused.Add(1)
 				if !l.DryRun {
