@@ -1,7 +1,7 @@
 // Package ratelimit limits what one network address can ask of a server:
 // connections at once and per second before a TLS handshake ([Listener]),
 // requests per second ([Limiter], [Requests]), requests held open at once
-// ([Held]) and guesses at passwords ([Passwords]). [Clients] says which
+// ([Held]), frames and records that ask for nothing ([Pieces]) and guesses at passwords ([Passwords]). [Clients] says which
 // address asks, also behind proxies.
 //
 // An address is a /32 of IPv4 or a /64 of IPv6; the /48 around the latter has
@@ -126,6 +126,20 @@ func (l *Limiter) Charge(addr netip.Addr, now time.Time) {
 	}
 }
 
+// spend takes n tokens even if there are none, and returns how long until they
+// are there. An address that already owes more than most owes no more by it.
+func (l *Limiter) spend(addr netip.Addr, n int, most time.Duration, now time.Time) (wait time.Duration) {
+	if l.budget.PerSecond <= 0 || n <= 0 {
+		return 0
+	}
+	for _, k := range keysOf(addr) {
+		if k != (key{}) {
+			wait = max(wait, l.spendOne(k, n, most, now))
+		}
+	}
+	return wait
+}
+
 // Len returns how many addresses the limiter remembers.
 func (l *Limiter) Len() int { return int(l.known.Load()) }
 
@@ -164,7 +178,7 @@ func (l *Limiter) take(k key, now time.Time) Result {
 	if b.AllowN(now, 1) {
 		return Result{OK: true}
 	}
-	return Result{Wait: waitFor(b, now)}
+	return Result{Wait: waitFor(b, 1, now)}
 }
 
 func (l *Limiter) ready(k key, now time.Time) Result {
@@ -184,7 +198,7 @@ func (l *Limiter) ready(k key, now time.Time) Result {
 	if b == nil || b.TokensAt(now) >= 1 {
 		return Result{OK: true}
 	}
-	return Result{Wait: waitFor(b, now)}
+	return Result{Wait: waitFor(b, 1, now)}
 }
 
 func (l *Limiter) charge(k key, now time.Time) {
@@ -196,6 +210,19 @@ func (l *Limiter) charge(k key, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.bucketLocked(s, k, hash, now).ReserveN(now, 1)
+}
+
+func (l *Limiter) spendOne(k key, n int, most time.Duration, now time.Time) time.Duration {
+	hash := k.hash(l.seed)
+	s := &l.shards[hash%limiterShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := l.bucketLocked(s, k, hash, now)
+	if owed := waitFor(b, 0, now); owed > most {
+		return owed
+	}
+	b.ReserveN(now, min(n, b.Burst()))
+	return waitFor(b, 0, now)
 }
 
 // bucketLocked returns the bucket of k, made if there is room for it, else one
@@ -288,8 +315,8 @@ func (s *limiterShard) unlinkLocked(b *bucket) {
 	b.older, b.newer = nil, nil
 }
 
-// waitFor is how long until b has a whole token.
-func waitFor(b *rate.Limiter, now time.Time) time.Duration {
-	missing := 1 - b.TokensAt(now)
+// waitFor is how long until b has so many tokens.
+func waitFor(b *rate.Limiter, tokens float64, now time.Time) time.Duration {
+	missing := tokens - b.TokensAt(now)
 	return time.Duration(missing / float64(b.Limit()) * float64(time.Second))
 }

@@ -71,6 +71,9 @@ func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 	h.archive = openArchive(dir, derive(key, "snapshots"), h.times.stop+stopMargin, h.log)
 	h.buildMailboxes(key)
 	h.buildServer(pages)
+	if err := countFrames(h.server, h.limits.pieces); err != nil {
+		return nil, err
+	}
 	h.buildPlain()
 	return h, nil
 }

@@ -100,10 +100,14 @@ func (c *lazyConn) Linger(d time.Duration) {
 
 // counted is the listener's connection.
 func (c *lazyConn) counted() net.Conn {
-	if p, ok := c.Conn.(interface{ Raw() net.Conn }); ok {
-		return p.Raw() // under a PROXY header
+	counted := c.Conn
+	for {
+		p, ok := counted.(interface{ Raw() net.Conn })
+		if !ok {
+			return counted
+		}
+		counted = p.Raw() // under a PROXY header, or what counts records
 	}
-	return c.Conn
 }
 
 // lazyDeadline is one direction's deadline: the one that is wanted, and the one

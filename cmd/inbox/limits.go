@@ -23,6 +23,7 @@ const (
 	connHold     = time.Second // of a refused connection
 	maxHeldConns = 1024        // a file each
 	activeFactor = 2           // times -max-conns-per-ip over HTTP/2: as many refusals as polls
+	piecesFactor = 10          // times -rate and -burst: frames and small records; a request is about four
 	ownersKnown  = 100_000     // pairs of address and name, about 50 bytes each
 )
 
@@ -31,6 +32,7 @@ type limits struct {
 	active    *ratelimit.Active
 	requests  *ratelimit.Requests
 	held      *ratelimit.Held
+	pieces    *ratelimit.Pieces
 	guard     *guard
 	conns     ratelimit.ConnLimits
 	clients   *ratelimit.Clients
@@ -50,6 +52,12 @@ func newLimits(c *config, w *who) *limits {
 		held: &ratelimit.Held{
 			Max: int(c.maxConnsPerIP), Addr: w.addr, Holds: mayBeHeld, DryRun: c.rateDryRun,
 		},
+		pieces: &ratelimit.Pieces{
+			Limiter: ratelimit.NewLimiter(ratelimit.Budget{
+				PerSecond: piecesFactor * budget.PerSecond, Burst: piecesFactor * budget.Burst,
+			}, 0),
+			Clients: w.clients, DryRun: c.rateDryRun,
+		},
 		guard:   newGuard(c, w),
 		clients: w.clients,
 		conns: ratelimit.ConnLimits{
@@ -63,6 +71,7 @@ func newLimits(c *config, w *who) *limits {
 // sweep gives memory back after a flood.
 func (l *limits) sweep(now time.Time) {
 	l.requests.Limiter.Sweep(now)
+	l.pieces.Limiter.Sweep(now)
 	l.guard.passwords.Sweep(now)
 	l.guard.names.Sweep(now)
 	l.guard.misses.Sweep(now)

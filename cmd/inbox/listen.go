@@ -146,18 +146,21 @@ func bindError(option, bind string, err error) error {
 }
 
 // limit puts the layers around a listener that come before TLS: who may
-// connect, then whom a proxy speaks for.
+// connect, then whom a proxy speaks for, then what the client sends without asking.
 func (h *house) limit(l net.Listener) net.Listener {
+	overTLS := h.source != nil && l == h.doors.main
 	limited := ratelimit.NewListener(l, h.limits.conns, h.limits.clients)
 	h.limits.listeners = append(h.limits.listeners, limited)
-	if !h.cfg.proxyProtocol {
-		return lazyListener{limited}
+	l = limited
+	if h.cfg.proxyProtocol {
+		// The header is read by the goroutine of the connection: Accept waits
+		// for nobody.
+		l = &proxyproto.Listener{Listener: limited, ReadHeaderTimeout: proxyHeaderTime, ConnPolicy: h.proxyPolicy}
 	}
-	// The header is read by the goroutine of the connection: Accept waits for
-	// nobody.
-	return lazyListener{&proxyproto.Listener{
-		Listener: limited, ReadHeaderTimeout: proxyHeaderTime, ConnPolicy: h.proxyPolicy,
-	}}
+	if overTLS {
+		l = h.limits.pieces.Records(l)
+	}
+	return lazyListener{l}
 }
 
 // proxyPolicy demands the header of trusted proxies and serves nobody else:

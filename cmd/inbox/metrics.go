@@ -106,7 +106,7 @@ func (c collector) collectLimits(m chan<- prometheus.Metric) {
 	for limit, n := range map[string]int64{
 		"connections": total, "connections-per-address": addr, "connection-rate": rate,
 		"requests": c.limits.requests.Refused(), "held": c.limits.held.Refused(), "active": c.limits.active.Refused(),
-		"header":    c.tooLarge.Load(),
+		"pieces": c.limits.pieces.Slowed(), "header": c.tooLarge.Load(),
 		"passwords": g.refused[inbox.WrongPassword].Load(),
 		"names":     g.refused[inbox.NewName].Load(),
 		"misses":    g.refused[inbox.MissedName].Load(),

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"crypto/tls"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// dialTLS connects with one protocol.
+func (p *program) dialTLS(protocol string) *tls.Conn {
+	p.t.Helper()
+	c, err := tls.Dial("tcp", p.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c
+}
+
+// pings sends PINGs on a connection of its own and counts what is answered in
+// a while.
+func (p *program) pings(n int, d time.Duration) (answered int) {
+	p.t.Helper()
+	c := p.dialTLS("h2")
+	f := http2.NewFramer(c, c)
+	io.WriteString(c, http2.ClientPreface)
+	f.WriteSettings()
+	for range n {
+		if err := f.WritePing(false, [8]byte{}); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	c.SetReadDeadline(time.Now().Add(d))
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			return answered
+		}
+		if ping, ok := frame.(*http2.PingFrame); ok && ping.IsAck() {
+			answered++
+		}
+	}
+}
+
+// TestFramesOfHTTP2AreLimited: they cost no request, but a bucket of their own.
+func TestFramesOfHTTP2AreLimited(t *testing.T) {
+	p := start(t, "-rate", "1", "-burst", "1") // 10 frames a second
+	if got := p.pings(500, time.Second); got == 0 || got > 60 {
+		t.Errorf("got %d of 500 PINGs answered in a second, want those of the burst and a few", got)
+	}
+	if got := start(t).pings(500, 5*time.Second); got != 500 {
+		t.Errorf("by default: got %d of 500 PINGs answered, want all", got)
+	}
+	if got := start(t, "-rate", "0").pings(20_000, 10*time.Second); got != 20_000 {
+		t.Errorf("without a limit: got %d of 20000 PINGs answered, want all", got)
+	}
+}
+
+// TestTinyRecordsAreLimited: a header of which each byte is a record of TLS
+// costs more than a request does.
+func TestTinyRecordsAreLimited(t *testing.T) {
+	p := start(t, "-rate", "1", "-burst", "1")
+	c := p.dialTLS("http/1.1")
+	began := time.Now()
+	for _, b := range []byte("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") {
+		if _, err := c.Write([]byte{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answer, err := io.ReadAll(c)
+	if took := time.Since(began); !strings.Contains(string(answer), "200 OK") || took < time.Second {
+		t.Errorf("got %.20q, %v after %v; want an answer after more than a second", answer, err, took)
+	}
+}
+
+// TestUsersOfHTTP2AreNotSlowed: who sends and reads large messages stays below
+// what frames may cost.
+func TestUsersOfHTTP2AreNotSlowed(t *testing.T) {
+	p := start(t, "-metrics-bind", "127.0.0.1:0")
+	p.claim("bob")
+	body := strings.Repeat("x", 1<<20)
+	for range 24 {
+		if a := p.ask("POST", "/inbox?to=bob", "bob", body); a.status != 200 {
+			t.Fatalf("send: got %d", a.status)
+		}
+		if a := p.ask("GET", "/inbox?wait=0", "bob", ""); len(a.body) != len(body) {
+			t.Fatalf("read: got %d bytes", len(a.body))
+		}
+	}
+	if _, text := p.metrics("/metrics", ""); !strings.Contains(text, "inbox_limited_total{limit=\"pieces\"} 0\n") {
+		t.Error("it had to wait, want that it never has to")
+	}
+}

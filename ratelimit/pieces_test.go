@@ -1,0 +1,207 @@
+package ratelimit
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// script is a connection that brings what it was given, some bytes at a time.
+type script struct {
+	net.Conn // nil: what is not overridden is not called
+	from     string
+	in       *bytes.Reader
+	step     int
+}
+
+func (s *script) Read(p []byte) (int, error)  { return s.in.Read(p[:min(len(p), s.step)]) }
+func (s *script) Write(p []byte) (int, error) { return len(p), nil }
+func (s *script) Close() error                { return nil }
+func (s *script) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr(s.from), 1234))
+}
+
+func record(payload int) []byte {
+	b := make([]byte, recordHead+payload)
+	b[0], b[1], b[2] = 23, 3, 3
+	binary.BigEndian.PutUint16(b[3:], uint16(payload))
+	return b
+}
+
+func frame(kind byte, payload int) []byte {
+	b := make([]byte, frameHead+payload)
+	b[0], b[1], b[2], b[3] = byte(payload>>16), byte(payload>>8), byte(payload), kind
+	return b
+}
+
+func repeat(n int, piece []byte) []byte { return bytes.Repeat(piece, n) }
+
+// TestPiecesAreCounted: whatever the sizes in which the stream is read.
+func TestPiecesAreCounted(t *testing.T) {
+	const ping = 6
+	preface := make([]byte, prefaceBytes)
+	records := splitter{head: recordHead, measure: measureRecord}
+	frames := splitter{head: frameHead, measure: measureFrame, skip: prefaceBytes}
+	for _, row := range []struct {
+		name   string
+		stream []byte
+		in     splitter
+		want   int
+	}{
+		{"changes of keys", repeat(7, record(22)), records, 7},
+		{"records of one byte", repeat(5, record(18)), records, 5},
+		{"empty records", repeat(5, record(0)), records, 5},
+		{"requests", repeat(9, record(400)), records, 0},
+		{"both", append(repeat(3, record(16<<10)), record(30)...), records, 1},
+		{"PINGs", append(preface, repeat(11, frame(ping, 8))...), frames, 11},
+		{"SETTINGS without any", append(preface, repeat(3, frame(4, 0))...), frames, 3},
+		{"a body", append(preface, repeat(4, frame(frameData, 16<<10))...), frames, 0},
+		{"a body byte by byte", append(preface, repeat(4, frame(frameData, 1))...), frames, 4},
+		{"a frame of 16 MiB", append(preface, 255, 255, 255, 1, 0, 0, 0, 0, 0), frames, 1},
+	} {
+		for _, step := range []int{1, 3, 8, 9, 100, 1 << 20} {
+			in, got := row.in, 0
+			for rest := row.stream; len(rest) > 0; rest = rest[min(step, len(rest)):] {
+				got += in.count(rest[:min(step, len(rest))])
+			}
+			if got != row.want {
+				t.Errorf("%s in steps of %d: got %d pieces, want %d", row.name, step, got, row.want)
+			}
+		}
+	}
+}
+
+func newPieces(perSecond float64, burst int) *Pieces {
+	return &Pieces{
+		Limiter: NewLimiter(Budget{PerSecond: perSecond, Burst: burst}, 0),
+		Clients: &Clients{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.9/32")}},
+	}
+}
+
+// under puts a connection that brings these bytes under a counter of records.
+func (p *Pieces) under(from string, stream []byte) net.Conn {
+	return &piecesConn{
+		Conn:   &script{from: from, in: bytes.NewReader(stream), step: 100},
+		pieces: p, in: splitter{head: recordHead, measure: measureRecord},
+	}
+}
+
+// TestPiecesSlowAFlood: a connection reads as fast as the bucket fills, others
+// as fast as they like.
+func TestPiecesSlowAFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPieces(100, 200)
+		flood := repeat(1200, record(18))
+		for _, row := range []struct {
+			who, from   string
+			stream      []byte
+			least, most time.Duration
+		}{
+			{"a flooder", "192.0.2.1", flood, 9 * time.Second, 10 * time.Second},
+			{"another who asks", "192.0.2.2", repeat(1200, record(400)), 0, 0},
+			{"the flooder who asks", "192.0.2.1", repeat(1200, record(400)), 0, 0},
+			{"a trusted proxy", "127.0.0.9", flood, 0, 0},
+		} {
+			began := time.Now()
+			n, err := io.Copy(io.Discard, p.under(row.from, row.stream))
+			took := time.Since(began)
+			if err != nil || n != int64(len(row.stream)) || took < row.least || took > row.most {
+				t.Errorf("%s: got %d bytes of %d in %v and %v, want %v to %v", row.who, n, len(row.stream), took, err, row.least, row.most)
+			}
+		}
+		if p.Slowed() == 0 || p.Ended() != 0 {
+			t.Errorf("got %d slowed and %d ended, want some and none", p.Slowed(), p.Ended())
+		}
+	})
+}
+
+// TestPiecesEndAFloodOfManyConnections: who owes more than a pause is worth is
+// left, and owes no more by it.
+func TestPiecesEndAFloodOfManyConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPieces(100, 200)
+		errs := make(chan error)
+		for range 100 {
+			go func() {
+				_, err := io.Copy(io.Discard, p.under("192.0.2.1", repeat(600, record(18))))
+				errs <- err
+			}()
+		}
+		ended := 0
+		for range 100 {
+			if err := <-errs; errors.Is(err, errTooManyPieces) {
+				ended++
+			}
+		}
+		if ended < 90 || p.Ended() != int64(ended) {
+			t.Errorf("got %d of 100 ended and %d counted, want most", ended, p.Ended())
+		}
+		if wait := p.Limiter.spend(addr("192.0.2.1"), 1, longestPause, time.Now()); wait > longestPause+time.Second {
+			t.Errorf("the address has to wait %v, want about %v", wait, longestPause)
+		}
+	})
+}
+
+func TestPiecesDryRunAndOff(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		pieces *Pieces
+		slowed bool
+	}{{"dry run", newPieces(1, 1), true}, {"off", newPieces(0, 10), false}} {
+		row.pieces.DryRun = row.name == "dry run"
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			_, err := io.Copy(io.Discard, row.pieces.under("192.0.2.1", repeat(500, record(18))))
+			if err != nil || time.Since(began) > 0 || row.pieces.Slowed() > 0 != row.slowed {
+				t.Errorf("%s: got %v after %v, %d counted", row.name, err, time.Since(began), row.pieces.Slowed())
+			}
+		})
+	}
+}
+
+// TestReadersOfMuchMayGrantWindows: frames are free in proportion to what the
+// server writes.
+func TestReadersOfMuchMayGrantWindows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPieces(1, 20)
+		c := p.under("192.0.2.1", repeat(500, record(18)))
+		if _, err := c.Write(make([]byte, 500*bytesForFrame)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, c); err != nil || p.Slowed() > 0 {
+			t.Errorf("got %v and %d pauses, want none", err, p.Slowed())
+		}
+	})
+}
+
+func TestCloseWakesAReaderThatPays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newPieces(10, 20).under("192.0.2.1", repeat(36, record(18)))
+		began := time.Now()
+		time.AfterFunc(time.Millisecond, func() { c.Close() })
+		io.Copy(io.Discard, c)
+		if took := time.Since(began); took != time.Millisecond {
+			t.Errorf("it read for %v, want it woken by Close", took)
+		}
+		began = time.Now()
+		c.(*piecesConn).pause(time.Hour)
+		if took := time.Since(began); took != 0 {
+			t.Errorf("closed, it still waits for %v", took)
+		}
+	})
+}
+
+// TestFramesTellOfTLS: HTTP/2 refuses a connection whose TLS it cannot see.
+func TestFramesTellOfTLS(t *testing.T) {
+	c := newPieces(1, 1).Frames(tls.Server(&script{from: "192.0.2.1", in: bytes.NewReader(nil), step: 1}, &tls.Config{}))
+	if _, ok := c.(interface{ ConnectionState() tls.ConnectionState }); !ok {
+		t.Error("it has no ConnectionState")
+	}
+}
