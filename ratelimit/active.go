@@ -12,7 +12,8 @@ import (
 // and a goroutine, and a client that grants no window for answers keeps them
 // all. It refuses by resetting the stream: any answer would be kept too.
 type Active struct {
-	// Max and MaxPerAddr are how many may be under way; zero is no limit.
+	// Max and MaxPerAddr are how many may be under way, and sixteen times
+	// the latter of a /48; zero is no limit.
 	Max, MaxPerAddr int
 	// Addr says who asks.
 	Addr func(*http.Request) netip.Addr
@@ -38,9 +39,9 @@ func (a *Active) Handler(next http.Handler) http.Handler {
 		}
 		defer a.now.Add(-1)
 		a.admit(over(int(a.now.Add(1)), a.Max))
-		if k := keysOf(a.Addr(r))[0]; k != (key{}) {
-			defer a.open.release(k)
-			a.admit(over(a.open.add(k), a.MaxPerAddr))
+		if keys := keysOf(a.Addr(r)); keys[0] != (key{}) {
+			defer a.open.leave(keys)
+			a.admit(a.open.enter(keys, a.MaxPerAddr))
 		}
 		next.ServeHTTP(w, r)
 		// net/http writes what is left after this function, where it is no

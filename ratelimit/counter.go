@@ -11,18 +11,35 @@ type counter struct {
 
 func newCounter() counter { return counter{new(sync.Mutex), make(map[key]int)} }
 
-// add counts one more and returns how many it is now.
-func (c counter) add(k key) int {
+// enter counts one more for an address and its network, and reports whether
+// the address has more than limit now, or the network more than its share; zero
+// is no limit.
+func (c counter) enter(keys [2]key, limit int) (tooMany bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.count[k]++
-	return c.count[k]
+	for _, k := range keys {
+		if k == (key{}) {
+			continue
+		}
+		most := limit
+		if k.isNetwork() {
+			most *= networkFactor
+		}
+		c.count[k]++
+		tooMany = tooMany || over(c.count[k], most)
+	}
+	return tooMany
 }
 
-func (c counter) release(k key) {
+func (c counter) leave(keys [2]key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.count[k]--; c.count[k] <= 0 {
-		delete(c.count, k)
+	for _, k := range keys {
+		if k == (key{}) {
+			continue
+		}
+		if c.count[k]--; c.count[k] <= 0 {
+			delete(c.count, k)
+		}
 	}
 }

@@ -97,7 +97,7 @@ func (b Budget) window() time.Duration {
 // Held limits how many requests of an address may be held open at once.
 // Connections do not bound them: HTTP/2 carries many on one.
 type Held struct {
-	// Max is how many; zero is no limit.
+	// Max is how many, and sixteen times as many of a /48; zero is no limit.
 	Max int
 	// Addr says who asks.
 	Addr func(*http.Request) netip.Addr
@@ -125,9 +125,9 @@ func (h *Held) Handler(next http.Handler) http.Handler {
 		}
 		h.now.Add(1)
 		defer h.now.Add(-1)
-		if k := keysOf(h.Addr(r))[0]; k != (key{}) {
-			defer h.open.release(k)
-			if over(h.open.add(k), h.Max) && h.refuse(w) {
+		if keys := keysOf(h.Addr(r)); keys[0] != (key{}) {
+			defer h.open.leave(keys)
+			if h.open.enter(keys, h.Max) && h.refuse(w) {
 				return
 			}
 		}

@@ -10,7 +10,8 @@ import (
 
 // ConnLimits bounds the connections of a [Listener]. Zero is no limit.
 type ConnLimits struct {
-	// Max and MaxPerAddr are how many may be open at once.
+	// Max and MaxPerAddr are how many may be open at once; a /48 may have
+	// sixteen times the latter.
 	Max, MaxPerAddr int
 	// Rate is how many an address may open.
 	Rate Budget
@@ -93,13 +94,13 @@ func (l *Listener) admit(c net.Conn) net.Conn {
 	if trusted {
 		return counted
 	}
-	counted.key = keysOf(addr)[0]
+	counted.keys = keysOf(addr)
 	if !l.rate.Take(addr, time.Now()).OK && !l.dry(&l.stats.rate) {
 		l.stats.open.Add(-1)
 		return nil
 	}
-	if over(l.open.add(counted.key), l.limits.MaxPerAddr) && !l.dry(&l.stats.addr) {
-		l.open.release(counted.key)
+	if l.open.enter(counted.keys, l.limits.MaxPerAddr) && !l.dry(&l.stats.addr) {
+		l.open.leave(counted.keys)
 		l.stats.open.Add(-1)
 		return nil
 	}
@@ -133,7 +134,7 @@ func (l *Listener) refuse(c net.Conn) {
 type conn struct {
 	net.Conn
 	listener *Listener
-	key      key
+	keys     [2]key // none: counted in all alone
 	once     sync.Once
 	linger   atomic.Int64
 }
@@ -142,11 +143,11 @@ type conn struct {
 func (c *conn) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(func() {
-		l, k := c.listener, c.key // and not c, which holds more memory
+		l, keys := c.listener, c.keys // and not c, which holds more memory
 		if linger := time.Duration(c.linger.Load()); linger > 0 {
-			time.AfterFunc(linger, func() { l.leave(k) })
+			time.AfterFunc(linger, func() { l.leave(keys) })
 		} else {
-			l.leave(k)
+			l.leave(keys)
 		}
 	})
 	return err
@@ -156,10 +157,10 @@ func (c *conn) Close() error {
 // server that keeps its memory as long.
 func (c *conn) Linger(d time.Duration) { c.linger.Store(int64(d)) }
 
-func (l *Listener) leave(k key) {
+func (l *Listener) leave(keys [2]key) {
 	l.stats.open.Add(-1)
-	if k != (key{}) {
-		l.open.release(k)
+	if keys[0] != (key{}) {
+		l.open.leave(keys)
 	}
 }
 

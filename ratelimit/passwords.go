@@ -82,7 +82,8 @@ func (p *Passwords) pair(addr netip.Addr, name string) uint64 {
 
 // owners remembers pairs of address and name for a while. What it learnt in
 // one such while is dropped as a whole when two have passed, so it never
-// searches. When it is full it learns no new ones until then.
+// searches. When it is full it learns no new ones until then; those it knows
+// have a place of their own, so that strangers with many names cannot push them out.
 type owners struct {
 	memory     time.Duration
 	size       int
@@ -103,7 +104,11 @@ func (o *owners) remember(pair uint64, now time.Time) {
 	if now.Sub(o.began) >= o.memory {
 		o.began, o.young, o.old = now, make(map[uint64]time.Time), o.young
 	}
-	if _, known := o.young[pair]; known || len(o.young) < o.size/2 {
+	room := max(1, o.size/4)
+	if o.old[pair].After(now) {
+		room *= 2
+	}
+	if _, known := o.young[pair]; known || len(o.young) < room {
 		o.young[pair] = now.Add(o.memory)
 	}
 }

@@ -262,6 +262,27 @@ func TestOwnersAreBounded(t *testing.T) {
 	}
 }
 
+// TestStrangersPushNoOwnerOut: whoever fills the table with names of his own keeps
+// nobody from being known on.
+func TestStrangersPushNoOwnerOut(t *testing.T) {
+	p := NewPasswords(Budget{PerSecond: 0.0001, Burst: 1}, time.Minute, 100)
+	p.Right(ip4(1), "bob", at(0))
+	p.Wrong(ip4(2), "bob", at(0))
+	for step := range 20 {
+		now := float64(20 * step)
+		for i := range 1000 {
+			p.Right(ip4(3), fmt.Sprint(step, "-", i), at(now))
+		}
+		p.Right(ip4(1), "bob", at(now+1))
+		if !p.May(ip4(1), "bob", at(now+2)).OK {
+			t.Fatalf("after %d s the owner is locked out", 20*step)
+		}
+	}
+	if n := len(p.owners.young) + len(p.owners.old); n > 100 {
+		t.Errorf("got %d owners remembered, want at most 100", n)
+	}
+}
+
 func BenchmarkTake(b *testing.B) {
 	l := NewLimiter(Budget{PerSecond: 1e6, Burst: 1e6}, 0)
 	b.ReportAllocs()
