@@ -211,7 +211,8 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	} else {
 		err = h.store.Put(r.Context(), q.to, m, 0)
 	}
-	if errors.Is(err, ErrNoInbox) {
+	// Who hangs up has been told as well: nobody is there.
+	if errors.Is(err, ErrNoInbox) || errors.Is(err, context.Canceled) {
 		h.guard.Did(r, MissedName, q.to)
 	}
 	return err

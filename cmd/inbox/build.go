@@ -209,9 +209,12 @@ func (h *house) readableElsewhere(next http.Handler) http.Handler {
 
 func (h *house) buildServer(pages http.Handler) {
 	chain := limitHeader(h.cfg.maxHeaderSize, &h.tooLarge, h.limits.held.Handler(h.route(pages)))
+	if len(h.cfg.domains) > 0 {
+		chain = tlsmgr.CheckHost(h.cfg.domains, isHealth, chain)
+	}
 	chain = h.readableElsewhere(h.limits.requests.Handler(chain))
 	if len(h.cfg.domains) > 0 {
-		chain = tlsmgr.HSTS(h.source, tlsmgr.CheckHost(h.cfg.domains, isHealth, chain))
+		chain = tlsmgr.HSTS(h.source, chain)
 	}
 	chain = limitBody(h.times.body, h.limits.active.Handler(chain))
 	idle := h.times.idle
@@ -240,6 +243,8 @@ func (h *house) buildServer(pages http.Handler) {
 			WriteByteTimeout:              h.times.write,
 		},
 	}
+	// Else net/http answers OPTIONS * itself, which costs no token.
+	h.server.DisableGeneralOptionsHandler = true
 }
 
 // buildPlain makes the server on port 80. The authority's challenges cost no
@@ -260,4 +265,5 @@ func (h *house) buildPlain() {
 		WriteTimeout:      h.times.body + h.times.write,
 		MaxHeaderBytes:    int(h.cfg.maxHeaderSize),
 	}
+	h.plain.DisableGeneralOptionsHandler = true
 }

@@ -7,8 +7,10 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -315,4 +317,94 @@ func TestSizesAreChosen(t *testing.T) {
 			t.Errorf("%s: got %d, %d, %d, want %d, %d, %d", row.name, c.maxMemory, c.maxQueuedBytes, c.maxConns, row.maxMemory, row.queued, row.conn)
 		}
 	}
+}
+
+// TestEveryAnswerCostsAToken: also those that come before any page or mailbox.
+func TestEveryAnswerCostsAToken(t *testing.T) {
+	c, err := parse([]string{
+		"-domain", "a.example", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/directory", "-bind", "127.0.0.1:0", "-http-bind", "127.0.0.1:0",
+		"-state", t.TempDir(), "-rate", "1", "-burst", "2",
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	d, err := openDoors(c, nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	patience := defaultTimes()
+	h, err := build(c, process{stderr: io.Discard, times: patience}, d, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, row := range []struct {
+		name    string
+		handler http.Handler
+		request string
+		status  int
+	}{
+		{"another host", h.server.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
+		{"another host on port 80", h.plain.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
+		{"the way to https", h.plain.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 308},
+		{"an unknown token", h.plain.Handler, "GET /.well-known/acme-challenge/x HTTP/1.1\r\nHost: a.example\r\n\r\n", 404},
+		{"a large header", h.server.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\nX: " + strings.Repeat("x", 17<<10) + "\r\n\r\n", 431},
+		{"health for a stranger", h.server.Handler, "GET /healthz HTTP/1.1\r\nHost: a.example\r\n\r\n", 200},
+		{"a method that is none", h.server.Handler, "BREW /inbox HTTP/1.1\r\nHost: a.example\r\n\r\n", 405},
+	} {
+		for _, want := range []int{row.status, row.status, 429} {
+			r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(row.request)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", i)
+			w := httptest.NewRecorder()
+			row.handler.ServeHTTP(w, r)
+			if w.Code != want {
+				t.Errorf("%s: got %d, want %d", row.name, w.Code, want)
+			}
+		}
+	}
+}
+
+// TestServerWideOptionsCostToo: net/http would answer OPTIONS * by itself.
+func TestServerWideOptionsCostToo(t *testing.T) {
+	p := start(t, "-https=false", "-rate", "1", "-burst", "2")
+	c := p.dial()
+	answers := bufio.NewReader(c)
+	last := 0
+	for range 3 {
+		io.WriteString(c, "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
+		a, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, a.Body)
+		last = a.StatusCode
+	}
+	if last != http.StatusTooManyRequests {
+		t.Errorf("the third got %d, want 429", last)
+	}
+}
+
+// TestAbandonedKnocksAreMisses: who hangs up at once has learnt as much as who
+// waits for the 404.
+func TestAbandonedKnocksAreMisses(t *testing.T) {
+	p := start(t, "-https=false")
+	p.claim("peer")
+	for i := range noveltyBurst {
+		c := p.dial()
+		fmt.Fprintf(c, "POST /inbox?to=nobody%d&wait=20 HTTP/1.1\r\nHost: x\r\n%sContent-Length: 0\r\n\r\n", i, basic("peer"))
+		time.Sleep(5 * time.Millisecond) // so that it is asked before it is given up
+		c.Close()
+	}
+	for range 20 {
+		a := p.ask("POST", "/inbox?to=nobody", "peer", "hello")
+		if a.status == http.StatusTooManyRequests && strings.Contains(a.body, `"misses"`) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond) // until the server knows that the last has left
+	}
+	t.Error("names can be tried without end by knocks that are given up")
 }
