@@ -147,19 +147,23 @@ func (l Limits) quotaBytes(factor, queued int64) int64 {
 	return quota
 }
 
-// share is what one payer may hold of a store that has so much queued. While
-// the store is less than half full, a quarter of what is free. Of the second
-// half a 240th of the whole, which is a little over 1 MiB of 256: after a
-// hundred hoarders a newcomer still gets it. The last sixteenth is for
-// those who hold next to nothing, so that they can call.
+// hoarders is how many payers the room is kept for that share speaks of.
+const hoarders = 102
+
+// share is what one payer may hold of a store that has so much queued. What is
+// kept back is for a hundred hoarders and a newcomer after them, each with a
+// little over 1 MiB where the store is large enough for that. Of the rest
+// anybody may take a quarter of what is free. The last sixteenth is for those who
+// hold next to nothing, so that they can call.
 func (l Limits) share(queued, factor int64) int64 {
-	const callBytes, leastBytes = 16 << 10, 64 << 10
-	free := l.MaxQueuedBytes - queued
+	const callBytes, leastBytes, enough = 16 << 10, 64 << 10, 1<<20 + 1<<16
+	free, last := l.MaxQueuedBytes-queued, l.MaxQueuedBytes/16
+	each := max(l.MaxQueuedBytes/240, min(enough, l.MaxQueuedBytes/120), leastBytes)
 	switch {
-	case free > l.MaxQueuedBytes/2:
-		return max(free/4, leastBytes*factor)
-	case free > l.MaxQueuedBytes/16:
-		return max(l.MaxQueuedBytes/240, leastBytes) * factor
+	case free > last+hoarders*each:
+		return max(free/4, each*factor)
+	case free > last:
+		return each * factor
 	default:
 		return max(l.MaxQueuedBytes/4096, callBytes) * factor
 	}

@@ -51,7 +51,7 @@ func attacks(long bool) []attack {
 		{name: "TLS handshake flood", run: handshakeFlood(2 * seconds * time.Second)},
 		{name: "hoarding, one address", flags: forgetful, run: hoardAlone},
 		{name: "hoarding, 100 addresses, 1 GiB machine", flags: forgetful, memory: 768 << 20, run: hoardTogether(1 << 20)},
-		{name: "hoarding, 100 addresses", flags: forgetful, run: hoardTogether(512 << 10)},
+		{name: "hoarding, 100 addresses", flags: forgetful, run: hoardTogether(1 << 20)},
 		{name: "half-sent bodies of 1 MiB", run: halfBodies},
 		{name: "many header fields", run: manyFields},
 		{name: "polls at once", run: manyPolls},

@@ -79,6 +79,7 @@ var contract = []struct {
 	{"PayerFull", inbox.Limits{MaxQueuedBytesPerPayer: 4000}, payerFull},
 	{"NetworkHasSixteenBudgets", inbox.Limits{MaxQueuedBytesPerPayer: 4000, MaxInboxesPerPayer: 1}, networkHasSixteenBudgets},
 	{"HoardersLeaveRoom", inbox.Limits{MaxQueuedBytes: 256 << 20, MaxQueuedBytesPerPayer: 32 << 20}, hoardersLeaveRoom},
+	{"HoardersLeaveRoomInLess", inbox.Limits{MaxQueuedBytes: 128 << 20, MaxQueuedBytesPerPayer: 32 << 20}, hoardersLeaveRoom},
 	{"ExpiredInboxMakesRoomForItself", inbox.Limits{MaxInboxes: 1, MaxInboxesPerPayer: 1}, expiredInboxMakesRoomForItself},
 	{"PayerHasTooManyInboxes", inbox.Limits{MaxInboxesPerPayer: 2}, payerHasTooManyInboxes},
 	{"SendersShareAnInbox", inbox.Limits{}, sendersShareAnInbox},
