@@ -38,6 +38,9 @@ const (
 	smallRecord = 128
 	// smallData is the bytes below which a frame of a body counts.
 	smallData = 1 << 10
+	// denseBytes are read at once where there are many pieces, so that nobody
+	// owes seconds for what one read brought.
+	denseBytes = 512
 	// bytesForFrame is what the server writes for each frame that is free: who
 	// reads much has to grant windows for it.
 	bytesForFrame = 1 << 10
@@ -86,7 +89,8 @@ type piecesConn struct {
 	net.Conn
 	pieces  *Pieces
 	in      splitter
-	due     int // pieces not yet paid for
+	due     int  // pieces not yet paid for
+	dense   bool // whether what was read last was little else
 	written atomic.Int64
 
 	once sync.Once // by the first that pays: under a PROXY header the address is known only then
@@ -106,8 +110,13 @@ func (c *piecesConn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+	if c.dense {
+		p = p[:min(len(p), denseBytes)]
+	}
 	n, err := c.Conn.Read(p)
-	c.due += c.in.count(p[:n])
+	pieces := c.in.count(p[:n])
+	c.due += pieces
+	c.dense = pieces*smallRecord > n
 	return n, err
 }
 

@@ -15,6 +15,13 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
+	if flood := os.Getenv(flooderEnv); flood != "" {
+		if err := floodApart(flood); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	dir, err := os.MkdirTemp("", "inbox-attack-")
 	if err == nil {
 		program, err = e2e.Build(context.Background(), dir)

@@ -15,6 +15,8 @@ const (
 	floodConns = 32
 	others     = 16 // good clients, each on an address of its own
 	phase      = 1000 * time.Millisecond
+	// firstMoment is when the flooder connects.
+	firstMoment = 500 * time.Millisecond
 	// mostSlower is a generous bound, for busy machines; the aim is 1.5.
 	mostSlower = 5
 	smallest   = 128 << 20 // of memory, for a server that is only there to be flooded
@@ -22,7 +24,8 @@ const (
 
 // requestFlood floods from one address on kept connections, and holds the
 // patience of others against quiet phases in between. Since the flooder is on
-// this machine too, it also floods another server for comparison.
+// this machine too, if only as a process that waits for all others, it also
+// floods another server for comparison.
 func requestFlood(rounds int) func(context.Context, *scene) {
 	return func(ctx context.Context, s *scene) {
 		elsewhere, err := start(s.cmd.Path, smallest, nil)
@@ -33,15 +36,26 @@ func requestFlood(rounds int) func(context.Context, *scene) {
 		defer elsewhere.quit()
 		goods, leave := s.crowdOfGood(ctx, others)
 		defer leave()
-		var quiet, here, there phases
+		var quiet, here, there, hereFirst, thereFirst phases
+		var answered, refused int64
 		for range rounds {
-			quiet.add(during(ctx, goods, func() { pause(ctx, phase) }), 0, 0)
-			here.add(s.loud(ctx, s, goods))
-			there.add(s.loud(ctx, &scene{target: elsewhere}, goods))
+			quietly := during(ctx, goods, func() { pause(ctx, phase) })
+			ours, theirs := s.loud(ctx, s, goods), s.loud(ctx, &scene{target: elsewhere}, goods)
+			if ctx.Err() != nil {
+				s.fail("cut off after %d of %d rounds", len(here.p99), rounds)
+				break // the last is not whole
+			}
+			quiet.add(quietly)
+			here.add(ours.later)
+			there.add(theirs.later)
+			hereFirst.add(ours.first)
+			thereFirst.add(theirs.first)
+			answered, refused = answered+ours.answered, refused+ours.refused
 		}
-		s.note("%d answered, %d refused", here.answered, here.refused)
+		s.note("%d rounds, %d answered, %d refused", len(here.p99), answered, refused)
 		s.note("others' p50 / p99: quiet %s, flooded %s, while another server is flooded %s", &quiet, &here, &there)
 		s.note("p99 × %.2f of quiet, × %.2f of the other's flood", here.ratio(&quiet), here.ratio(&there))
+		s.note("in the first %v: %s, × %.2f of quiet, × %.2f of the other's", firstMoment, &hereFirst, hereFirst.ratio(&quiet), hereFirst.ratio(&thereFirst))
 		if r := here.ratio(&quiet); r > mostSlower {
 			s.fail("others' p99 is %.1f times the quiet one, want at most %d", r, mostSlower)
 		}
@@ -49,16 +63,11 @@ func requestFlood(rounds int) func(context.Context, *scene) {
 }
 
 // phases are what good clients saw in the phases of one kind.
-type phases struct {
-	p50, p99          []time.Duration
-	answered, refused int64
-}
+type phases struct{ p50, p99 []time.Duration }
 
-func (p *phases) add(times []time.Duration, answered, refused int64) {
+func (p *phases) add(times []time.Duration) {
 	p.p50 = append(p.p50, percentile(times, 0.5))
 	p.p99 = append(p.p99, percentile(times, 0.99))
-	p.answered += answered
-	p.refused += refused
 }
 
 // String is the middle phase's.
@@ -71,21 +80,29 @@ func (p *phases) ratio(to *phases) float64 {
 	return float64(percentile(p.p99, 0.5)) / float64(max(percentile(to.p99, 0.5), 1))
 }
 
-// loud is a phase with a flood. It counts from when the flooder's connections
+// flooded is what good clients saw of a flood, and how it went.
+type flooded struct {
+	first, later      []time.Duration
+	answered, refused int64
+}
+
+// loud is a phase with a flood. In its first moment the flooder's connections
 // are made: their handshakes take this machine's cores on both sides.
-func (s *scene) loud(ctx context.Context, flooded *scene, goods []*good) (times []time.Duration, answered, refused int64) {
+func (s *scene) loud(ctx context.Context, target *scene, goods []*good) (f flooded) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan struct{})
+	takeAll(goods)
 	go func() {
 		defer close(done)
-		answered, refused = flooded.floodRequests(ctx)
+		f.answered, f.refused = target.apart(ctx, "requests")
 	}()
-	pause(ctx, 500*time.Millisecond)
-	times = during(ctx, goods, func() { pause(ctx, phase) })
+	pause(ctx, firstMoment)
+	f.first = takeAll(goods)
+	f.later = during(ctx, goods, func() { pause(ctx, phase) })
 	stop()
 	<-done
-	return times, answered, refused
+	return f
 }
 
 // crowdOfGood lets good clients live until leave is called.
@@ -112,10 +129,13 @@ func (s *scene) crowdOfGood(ctx context.Context, n int) (goods []*good, leave fu
 // during returns how long the messages of good clients took while f ran.
 func during(ctx context.Context, goods []*good, f func()) (times []time.Duration) {
 	pause(ctx, 100*time.Millisecond) // what was under way before is of no interest
-	for _, g := range goods {
-		g.take()
-	}
+	takeAll(goods)
 	f()
+	return takeAll(goods)
+}
+
+// takeAll takes the times of all.
+func takeAll(goods []*good) (times []time.Duration) {
 	for _, g := range goods {
 		times = append(times, g.take()...)
 	}

@@ -3,7 +3,8 @@ package attack
 import (
 	"context"
 	"fmt"
-	"sync"
+	"io"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -14,68 +15,103 @@ import (
 // more than it may use.
 const flooders = 8
 
-// flood lets some connections of HTTP/2 write what they like until d is over
-// or the server hangs up, and returns how many writes there were.
-func (s *scene) flood(ctx context.Context, d time.Duration, write func(f *frames, i int) error) (writes int64, hungUp int64) {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
+// flood lets some connections of HTTP/2 write what they like until ctx ends or
+// the server hangs up, and returns how many writes there were, and how often it
+// did.
+func (s *scene) flood(ctx context.Context, write func(f *frames, i int) error) (writes int64, hungUp int64) {
 	var n, gone atomic.Int64
-	var wg sync.WaitGroup
-	for i := range flooders {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				f, err := s.dialHTTP2(ctx, stranger(i/4))
-				if err != nil {
-					pause(ctx, 50*time.Millisecond)
-					continue
-				}
-				go f.count()
-				for k := 0; err == nil && ctx.Err() == nil; k++ {
-					if err = write(f, k); err == nil {
-						n.Add(1)
-					}
-				}
-				if ctx.Err() == nil {
-					gone.Add(1)
-				}
-				f.Close()
+	each(flooders, flooders, func(i int) {
+		for ctx.Err() == nil {
+			f, err := s.dialHTTP2(ctx, stranger(i/4))
+			if err != nil {
+				pause(ctx, 50*time.Millisecond)
+				continue
 			}
-		})
-	}
-	wg.Wait()
+			go f.count()
+			for k := 0; err == nil && ctx.Err() == nil; k++ {
+				if err = write(f, k); err == nil {
+					n.Add(1)
+				}
+			}
+			if ctx.Err() == nil {
+				gone.Add(1)
+			}
+			f.Close()
+		}
+	})
 	return n.Load(), gone.Load()
 }
 
-// rapidReset opens streams and resets them at once, CVE-2023-44487.
-func rapidReset(d time.Duration) func(context.Context, *scene) {
-	return func(ctx context.Context, s *scene) {
-		before := s.proc.cpu()
-		streams, hungUp := s.flood(ctx, d, func(f *frames, i int) error {
-			id, err := f.open("GET", "/inbox", fmt.Sprint("reset", i%50), true)
+// floodResets opens streams and resets them at once, CVE-2023-44487.
+func (s *scene) floodResets(ctx context.Context) (streams, hungUp int64) {
+	return s.flood(ctx, func(f *frames, i int) error {
+		id, err := f.open("GET", "/inbox", fmt.Sprint("reset", i%50), true)
+		if err != nil {
+			return err
+		}
+		return f.WriteRSTStream(id, http2.ErrCodeCancel)
+	})
+}
+
+// floodPings asks for answers to PING and reads them.
+func (s *scene) floodPings(ctx context.Context) (pings, hungUp int64) {
+	return s.flood(ctx, func(f *frames, i int) error { return f.WritePing(false, [8]byte{byte(i)}) })
+}
+
+// floodSettings changes the settings again and again.
+func (s *scene) floodSettings(ctx context.Context) (settings, hungUp int64) {
+	return s.flood(ctx, func(f *frames, i int) error {
+		return f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(i)})
+	})
+}
+
+// floodRecords sends headers of which each byte is a record of TLS.
+func (s *scene) floodRecords(ctx context.Context) (records, hungUp int64) {
+	var n, gone atomic.Int64
+	request := head("GET", "/inbox?wait=0", "tiny") + "X-Filler: " + strings.Repeat("x", 12<<10) + "\r\n\r\n"
+	each(flooders, flooders, func(i int) {
+		for ctx.Err() == nil {
+			c, err := s.dial(ctx, stranger(i/4), "http/1.1")
 			if err != nil {
-				return err
+				pause(ctx, 50*time.Millisecond)
+				continue
 			}
-			return f.WriteRSTStream(id, http2.ErrCodeCancel)
-		})
-		s.note("%d streams opened and reset in %v; hung up %d times; %d ms of CPU", streams, d, hungUp, 10*(s.proc.cpu()-before))
-	}
+			for k := 0; err == nil && k < len(request); k++ {
+				if _, err = io.WriteString(c, request[k:k+1]); err == nil {
+					n.Add(1)
+				}
+			}
+			if err != nil && ctx.Err() == nil {
+				gone.Add(1)
+			}
+			c.Close()
+		}
+	})
+	return n.Load(), gone.Load()
 }
 
-// pingFlood asks for answers to PING and reads them.
-func pingFlood(d time.Duration) func(context.Context, *scene) {
+// withoutRequests measures how others fare while that flood goes on, and what it costs.
+func withoutRequests(flood string, d time.Duration) func(context.Context, *scene) {
 	return func(ctx context.Context, s *scene) {
-		n, hungUp := s.flood(ctx, d, func(f *frames, i int) error { return f.WritePing(false, [8]byte{byte(i)}) })
-		s.note("%d PINGs in %v; hung up %d times", n, d, hungUp)
-	}
-}
-
-// settingsFlood changes the settings again and again.
-func settingsFlood(d time.Duration) func(context.Context, *scene) {
-	return func(ctx context.Context, s *scene) {
-		n, hungUp := s.flood(ctx, d, func(f *frames, i int) error {
-			return f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(i)})
-		})
-		s.note("%d SETTINGS in %v; hung up %d times", n, d, hungUp)
+		goods, leave := s.crowdOfGood(ctx, others)
+		defer leave()
+		var quiet, loud phases
+		quiet.add(during(ctx, goods, func() { pause(ctx, d) }))
+		idle := s.proc.cpu()
+		var writes, hungUp int64
+		pause(ctx, d)
+		before := s.proc.cpu()
+		loud.add(during(ctx, goods, func() {
+			flooding, stop := context.WithTimeout(ctx, d)
+			defer stop()
+			writes, hungUp = s.apart(flooding, flood)
+		}))
+		busy := 10 * (s.proc.cpu() - before - (before - idle))
+		s.note("%d written in %v, hung up on %d times, %d ms of CPU", writes, d, hungUp, busy)
+		s.note("others' p50 / p99: quiet %s, flooded %s", &quiet, &loud)
+		if most := 500 * d.Seconds(); float64(busy) > most {
+			s.fail("it cost %d ms of CPU in %v, want at most %.0f", busy, d, most)
+		}
 	}
 }
 
