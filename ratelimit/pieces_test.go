@@ -205,3 +205,22 @@ func TestFramesTellOfTLS(t *testing.T) {
 		t.Error("it has no ConnectionState")
 	}
 }
+
+// FuzzPieces: a stream has as many pieces however it is cut.
+func FuzzPieces(f *testing.F) {
+	f.Add(repeat(3, record(22)), 7)
+	f.Add(append(make([]byte, prefaceBytes), repeat(3, frame(6, 8))...), 9)
+	f.Fuzz(func(t *testing.T, stream []byte, step int) {
+		step = 1 + int(uint(step)%100)
+		for _, in := range []splitter{{head: recordHead, measure: measureRecord}, {head: frameHead, measure: measureFrame, skip: prefaceBytes}} {
+			whole, cut, got := in, in, 0
+			want := whole.count(stream)
+			for rest := stream; len(rest) > 0; rest = rest[min(step, len(rest)):] {
+				got += cut.count(rest[:min(step, len(rest))])
+			}
+			if got != want || got > len(stream)/in.head {
+				t.Errorf("got %d pieces in steps of %d, %d at once, of %d bytes", got, step, want, len(stream))
+			}
+		}
+	})
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -95,6 +96,41 @@ func TestDryRunRefusesNothing(t *testing.T) {
 		if a := p.ask("GET", "/ice", "", ""); a.status != http.StatusOK {
 			t.Fatalf("got %d, want 200", a.status)
 		}
+	}
+	for began := time.Now(); !strings.Contains(p.log.String(), "a dry run\" requests="); time.Sleep(20 * time.Millisecond) {
+		if time.Since(began) > 10*time.Second {
+			t.Fatalf("the log does not say what would have been refused:\n%s", p.log)
+		}
+	}
+}
+
+// TestDryRunReports: once a minute, and only what grew.
+func TestDryRunReports(t *testing.T) {
+	var log bytes.Buffer
+	c := &config{rateDryRun: true, rate: 1, burst: 1}
+	h := &house{cfg: c, log: slog.New(slog.NewTextHandler(&log, nil)), limits: newLimits(c, newWho(&ratelimit.Clients{}, nil))}
+	var report dryRunReport
+	now := time.Now()
+	tell := func(after time.Duration) string {
+		log.Reset()
+		report.tell(h, now.Add(after))
+		return log.String()
+	}
+	h.tooLarge.Store(3)
+	for _, row := range []struct {
+		after time.Duration
+		grows int64
+		want  string
+	}{{0, 0, "header=3"}, {59 * time.Second, 4, ""}, {time.Minute, 0, "header=4"}, {2 * time.Minute, 0, ""}} {
+		h.tooLarge.Add(row.grows)
+		if got := tell(row.after); got == "" != (row.want == "") || !strings.Contains(got, row.want) {
+			t.Errorf("after %v: got %q, want %q", row.after, got, row.want)
+		}
+	}
+	c.rateDryRun = false
+	h.tooLarge.Add(1)
+	if got := tell(time.Hour); got != "" {
+		t.Errorf("without a dry run: got %q", got)
 	}
 }
 

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"inbox/inbox"
-
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -82,14 +80,10 @@ func (c collector) collectMailboxes(m chan<- prometheus.Metric) {
 }
 
 func (c collector) collectConnections(m chan<- prometheus.Metric) {
-	var open, accepted int64
-	for _, l := range c.limits.listeners {
-		s := l.Stats()
-		open, accepted = open+s.Open, accepted+s.Accepted
-	}
-	m <- gauge(descOpen, open)
+	conns := c.connStats()
+	m <- gauge(descOpen, conns.Open)
 	limit(m, descMaxOpen, c.cfg.maxConns)
-	m <- count(descAccepted, accepted)
+	m <- count(descAccepted, conns.Accepted)
 	c.noise.collect(m)
 	if c.source != nil {
 		c.handshakes.collect(m)
@@ -97,20 +91,7 @@ func (c collector) collectConnections(m chan<- prometheus.Metric) {
 }
 
 func (c collector) collectLimits(m chan<- prometheus.Metric) {
-	var total, addr, rate int64
-	for _, l := range c.limits.listeners {
-		s := l.Stats()
-		total, addr, rate = total+s.RefusedTotal, addr+s.RefusedAddr, rate+s.RefusedRate
-	}
-	g := c.limits.guard
-	for limit, n := range map[string]int64{
-		"connections": total, "connections-per-address": addr, "connection-rate": rate,
-		"requests": c.limits.requests.Refused(), "held": c.limits.held.Refused(), "active": c.limits.active.Refused(),
-		"pieces": c.limits.pieces.Slowed(), "header": c.tooLarge.Load(),
-		"passwords": g.refused[inbox.WrongPassword].Load(),
-		"names":     g.refused[inbox.NewName].Load(),
-		"misses":    g.refused[inbox.MissedName].Load(),
-	} {
+	for limit, n := range c.limited() {
 		m <- count(descLimited, n, limit)
 	}
 }

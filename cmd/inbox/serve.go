@@ -151,6 +151,7 @@ func (h *house) lastCall() {
 func (h *house) sweep(ctx context.Context) {
 	ticker := time.NewTicker(seconds(h.cfg.cleanupInterval))
 	defer ticker.Stop()
+	var report dryRunReport
 	for {
 		select {
 		case <-ctx.Done():
@@ -158,6 +159,7 @@ func (h *house) sweep(ctx context.Context) {
 		case <-ticker.C:
 			h.store.Sweep()
 			h.limits.sweep(time.Now())
+			report.tell(h, time.Now())
 		}
 	}
 }
