@@ -147,21 +147,22 @@ func (l Limits) quotaBytes(factor, queued int64) int64 {
 	return quota
 }
 
-// hoarders is how many payers the room is kept for that share speaks of.
-const hoarders = 102
-
-// share is what one payer may hold of a store that has so much queued. What is
-// kept back is for a hundred hoarders and a newcomer after them, each with a
-// little over 1 MiB where the store is large enough for that. Of the rest
-// anybody may take a quarter of what is free. The last sixteenth is for those who
-// hold next to nothing, so that they can call.
+// share is what one payer may hold of a store that has so much queued. Half of
+// it is kept back, or more where a hundred hoarders and a newcomer after them had
+// less than 1 MiB each otherwise; a store for which that is too much gives them
+// a 240th. Of the rest anybody may take a quarter of what is free. The last
+// sixteenth is for those who hold next to nothing, so that they can call.
 func (l Limits) share(queued, factor int64) int64 {
-	const callBytes, leastBytes, enough = 16 << 10, 64 << 10, 1<<20 + 1<<16
+	const callBytes, leastBytes = 16 << 10, 64 << 10
+	const hoarders, enough = 102, 1<<20 + 1<<16
 	free, last := l.MaxQueuedBytes-queued, l.MaxQueuedBytes/16
-	each := max(l.MaxQueuedBytes/240, min(enough, l.MaxQueuedBytes/120), leastBytes)
+	each, kept := max(l.MaxQueuedBytes/240, leastBytes), l.MaxQueuedBytes/2
+	if need := last + hoarders*enough; need < l.MaxQueuedBytes {
+		each, kept = max(each, enough), max(kept, need)
+	}
 	switch {
-	case free > last+hoarders*each:
-		return max(free/4, each*factor)
+	case free > kept:
+		return max(free/4, leastBytes*factor)
 	case free > last:
 		return each * factor
 	default:

@@ -70,8 +70,8 @@ func attacks(long bool) []attack {
 		{name: "half-closed connections", slow: true, run: halfClosed},
 		{name: "slow headers", slow: true, run: slowHeaders},
 		{name: "slow bodies", slow: true, run: slowBodies},
-		{name: "large answers never read", slow: true, flags: largeMessages, run: slowReaders},
-		{name: "mailboxes deleted while read", flags: largeMessages, run: deletedWhileRead},
+		{name: "large answers never read", slow: true, flags: largeMessages, memory: 768 << 20, run: slowReaders},
+		{name: "mailboxes deleted while read", flags: largeMessages, memory: 768 << 20, run: deletedWhileRead},
 	}
 }
 
