@@ -96,17 +96,16 @@ func withoutRequests(flood string, d time.Duration) func(context.Context, *scene
 		goods, leave := s.crowdOfGood(ctx, others)
 		defer leave()
 		var quiet, loud phases
+		began := s.proc.cpu()
 		quiet.add(during(ctx, goods, func() { pause(ctx, d) }))
-		idle := s.proc.cpu()
-		var writes, hungUp int64
-		pause(ctx, d)
 		before := s.proc.cpu()
+		var writes, hungUp int64
 		loud.add(during(ctx, goods, func() {
 			flooding, stop := context.WithTimeout(ctx, d)
 			defer stop()
 			writes, hungUp = s.apart(flooding, flood)
 		}))
-		busy := 10 * (s.proc.cpu() - before - (before - idle))
+		busy := 10 * (s.proc.cpu() - before - (before - began)) // what the good ones cost left out
 		s.note("%d written in %v, hung up on %d times, %d ms of CPU", writes, d, hungUp, busy)
 		s.note("others' p50 / p99: quiet %s, flooded %s", &quiet, &loud)
 		if most := 500 * d.Seconds(); float64(busy) > most {
