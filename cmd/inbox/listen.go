@@ -147,8 +147,7 @@ func bindError(option, bind string, err error) error {
 
 // limit puts the layers around a listener that come before TLS: who may
 // connect, then whom a proxy speaks for, then what the client sends without asking.
-func (h *house) limit(l net.Listener) net.Listener {
-	overTLS := h.source != nil && l == h.doors.main
+func (h *house) limit(l net.Listener, overTLS bool) net.Listener {
 	limited := ratelimit.NewListener(l, h.limits.conns, h.limits.clients)
 	h.limits.listeners = append(h.limits.listeners, limited)
 	l = limited

@@ -48,9 +48,9 @@ func (h *house) live(ctx context.Context) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel()
-	listener, plain := h.limit(h.watched(h.doors.main)), net.Listener(nil) // before the sweep, which reads them
+	listener, plain := h.limit(h.watched(h.doors.main), h.source != nil), net.Listener(nil) // before the sweep, which reads them
 	if h.plain != nil {
-		plain = h.limit(h.watched(h.doors.plain))
+		plain = h.limit(h.watched(h.doors.plain), false)
 	}
 	background.Go(func() { h.sweep(inner) })
 	background.Go(func() { newTidier().run(inner) })
