@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"inbox/e2e"
+	"inbox/e2e/talk"
 )
 
 // program is the server's binary, built once for all tests.
@@ -52,29 +53,15 @@ func startService(t *testing.T, held bool) *service {
 
 // traffic lets pairs talk until the returned function is called, which waits
 // for the last message.
-func traffic(s *service, pairs int, t *tally) (all []*pair, end func()) {
+func traffic(s *service, pairs int, t *talk.Tally) (all []*talk.Pair, end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for i := range pairs {
-		p := newPair("https://"+s.addr, fmt.Sprint("pair-", i), i, t)
+		p := talk.NewPair(talk.Server{URL: "https://" + s.addr}, fmt.Sprint("pair-", i), i, t)
 		all = append(all, p)
-		wg.Go(func() { p.run(ctx) })
+		wg.Go(func() { p.Run(ctx) })
 	}
 	return all, func() { cancel(); wg.Wait() }
-}
-
-func wantNothingLost(t *testing.T, total *tally) {
-	t.Helper()
-	t.Log(total)
-	if total.lost > 0 || total.accepted == 0 || total.delivered < total.accepted {
-		t.Errorf("lost %d of %d messages, want none of many", total.lost, total.accepted)
-	}
-	if total.duplicated > total.broken {
-		t.Errorf("%d messages came twice, and only %d requests had no answer", total.duplicated, total.broken)
-	}
-	if total.unexpected > 0 {
-		t.Errorf("%d answers that nobody expects, such as %q", total.unexpected, total.first)
-	}
 }
 
 const (
@@ -86,26 +73,26 @@ const (
 // Behind a socket that stays open, restarts under load lose no message and
 // refuse no connection.
 func TestRestartsBehindASocket(t *testing.T) {
-	s, total := startService(t, true), &tally{}
+	s, total := startService(t, true), &talk.Tally{}
 	_, end := traffic(s, pairCount, total)
 	away := restartOften(t, s)
 	end()
 	t.Logf("%d restarts, of %v together", restartCount, away)
-	wantNothingLost(t, total)
-	if total.refused > 0 {
-		t.Errorf("%d connections were refused, want none", total.refused)
+	total.NothingLost(t)
+	if total.Figures().Refused > 0 {
+		t.Errorf("%d connections were refused, want none", total.Figures().Refused)
 	}
 }
 
 // A server that binds by itself refuses connections while it is away, and
 // loses no message either.
 func TestRestartsLoseNothing(t *testing.T) {
-	s, total := startService(t, false), &tally{}
+	s, total := startService(t, false), &talk.Tally{}
 	_, end := traffic(s, pairCount, total)
 	away := restartOften(t, s)
 	end()
 	t.Logf("%d restarts, of %v together", restartCount, away)
-	wantNothingLost(t, total)
+	total.NothingLost(t)
 }
 
 func restartOften(t *testing.T, s *service) (away time.Duration) {
@@ -124,7 +111,7 @@ func restartOften(t *testing.T, s *service) (away time.Duration) {
 // A crash loses what was in memory. What is accepted after it arrives, and the
 // peers need nobody's hand.
 func TestACrashLosesOnlyMemory(t *testing.T) {
-	s, total := startService(t, false), &tally{}
+	s, total := startService(t, false), &talk.Tally{}
 	pairs, end := traffic(s, pairCount, total)
 	time.Sleep(betweenThem)
 	s.crash()
@@ -132,17 +119,18 @@ func TestACrashLosesOnlyMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range pairs {
-		p.forget()
+		p.Forget()
 	}
 	time.Sleep(3 * time.Second)
 	end()
-	t.Log(total)
+	f := total.Figures()
+	t.Log(f)
 	after := 0
 	for _, p := range pairs {
-		after += len(p.accepted)
+		after += p.Accepted()
 	}
-	if after == 0 || total.lost > 0 || total.unexpected > 0 {
-		t.Errorf("after the crash: accepted %d, lost %d, unexpected %d %q", after, total.lost, total.unexpected, total.first)
+	if after == 0 || f.Lost > 0 || f.Unexpected > 0 {
+		t.Errorf("after the crash: accepted %d, lost %d, unexpected %d %q", after, f.Lost, f.Unexpected, f.First)
 	}
 }
 
@@ -159,7 +147,7 @@ func TestSoak(t *testing.T) {
 			t.Fatalf("SOAK=%s: want a duration of 20s or more", text)
 		}
 	}
-	s, total, guests := startService(t, true), &tally{}, &tally{}
+	s, total, guests := startService(t, true), &talk.Tally{}, &talk.Tally{}
 	_, end := traffic(s, pairCount, total)
 	stopChurn := churn(s, guests)
 	var all []life
@@ -173,9 +161,9 @@ func TestSoak(t *testing.T) {
 	}
 	stopChurn()
 	end()
-	wantNothingLost(t, total)
-	wantNothingLost(t, guests)
-	if refused := total.refused + guests.refused; refused > 0 {
+	total.NothingLost(t)
+	guests.NothingLost(t)
+	if refused := total.Figures().Refused + guests.Figures().Refused; refused > 0 {
 		t.Errorf("%d connections were refused, want none", refused)
 	}
 	for i, l := range all {
@@ -205,19 +193,18 @@ func live(t *testing.T, s *service, long time.Duration) (l life) {
 
 // churn lets pairs come, talk for a moment and leave, under new names and from
 // other addresses, until the returned function is called.
-func churn(s *service, t *tally) (stop func()) {
+func churn(s *service, t *talk.Tally) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for lane := range 4 {
 		wg.Go(func() {
 			for n := lane; ctx.Err() == nil; n += 4 {
-				p := newPair("https://"+s.addr, fmt.Sprint("guest-", n), 1000+n%60000, t)
+				p := talk.NewPair(talk.Server{URL: "https://" + s.addr}, fmt.Sprint("guest-", n), 1000+n%60000, t)
 				talk, hangUp := context.WithTimeout(ctx, 200*time.Millisecond)
-				p.run(talk)
+				p.Run(talk)
 				hangUp()
 				if n%8 < 4 { // the others leave without a word
-					_, _, _ = p.receiver.ask(context.Background(), "DELETE", nil, "") // as far as it goes
-					p.receiver.http.CloseIdleConnections()
+					p.Leave()
 				}
 			}
 		})
