@@ -74,9 +74,6 @@ type Handler struct {
 	endPolls context.CancelCauseFunc
 }
 
-// errSuperseded ends a poll when there is a newer one.
-var errSuperseded = errors.New("a newer poll took over")
-
 // What every answer says: the mail is nobody else's, and inert in a browser.
 var (
 	noStore = []string{"no-store"}
@@ -300,7 +297,7 @@ func (h *Handler) hold(w http.ResponseWriter) func() {
 func endPoll(w http.ResponseWriter, err error) error {
 	switch {
 	case errors.Is(err, ErrEmpty), errors.Is(err, ErrClaimOver):
-	case err == errSuperseded:
+	case errors.Is(err, ErrSuperseded):
 		w.Header().Set("X-Poll-Ended", "superseded")
 	case errors.Is(err, ErrStopping):
 		w.Header().Set("Retry-After", "1")

@@ -44,6 +44,13 @@ var (
 	// ErrStopping is returned by every method of a store that was closed to be
 	// saved, and ends what waits when a [Handler] is told to stop.
 	ErrStopping = errors.New("the server is stopping")
+	// ErrSuperseded is returned by the Next of an engine that several
+	// processes share: somebody waits for the same mailbox in another one, and
+	// came later.
+	ErrSuperseded = errors.New("a newer poll took over")
+	// ErrStoreAway is returned by every method of an engine over a network
+	// that cannot be reached now. It may or may not have done what was asked.
+	ErrStoreAway = errors.New("the store cannot be reached")
 )
 
 // PayerError is the [ErrPayerFull] of an engine that can tell which quota is

@@ -72,7 +72,7 @@ func (ps *polls) add(p *poll) error {
 	if t.holder == nil {
 		t.holder = p
 	} else {
-		t.newest.endLocked(errSuperseded)
+		t.newest.endLocked(ErrSuperseded)
 		p.turn = make(chan struct{})
 	}
 	t.newest = p

@@ -70,6 +70,8 @@ var answers = []struct {
 		"It frees itself as messages are read and unused names expire.")},
 	{ErrTooManyInboxes, newProblem(503, "too-many-inboxes", "The server holds as many inboxes as it may",
 		"It frees itself as unused names expire.")},
+	{ErrStoreAway, newProblem(503, "store-away", "The server cannot reach its store",
+		"It may not have been stored. Try again in a moment.")},
 	{ErrStopping, newProblem(503, "stopping", "The server is stopping",
 		"Nothing was stored. Try again in a moment.")},
 }

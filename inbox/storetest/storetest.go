@@ -35,7 +35,9 @@ func Run(t *testing.T, e Engine) {
 		t.Run(c.name, func(t *testing.T) {
 			e.Bubble(t, func(t *testing.T) {
 				limits := c.limits
-				limits.Timeout = 20 * e.Tick
+				if limits.Timeout == 0 {
+					limits.Timeout = 20 * e.Tick
+				}
 				c.test(&rig{T: t, tick: e.Tick, store: e.New(t, limits)})
 			})
 		})
@@ -78,8 +80,8 @@ var contract = []struct {
 	{"KnocksAreCounted", inbox.Limits{MaxQueuedBytes: 4000}, knocksAreCounted},
 	{"PayerFull", inbox.Limits{MaxQueuedBytesPerPayer: 4000}, payerFull},
 	{"NetworkHasSixteenBudgets", inbox.Limits{MaxQueuedBytesPerPayer: 4000, MaxInboxesPerPayer: 1}, networkHasSixteenBudgets},
-	{"HoardersLeaveRoom", inbox.Limits{MaxQueuedBytes: 256 << 20, MaxQueuedBytesPerPayer: 32 << 20}, hoardersLeaveRoom},
-	{"HoardersLeaveRoomInLess", inbox.Limits{MaxQueuedBytes: 128 << 20, MaxQueuedBytesPerPayer: 32 << 20}, hoardersLeaveRoom},
+	{"HoardersLeaveRoom", inbox.Limits{Timeout: time.Hour, MaxQueuedBytes: 256 << 20, MaxQueuedBytesPerPayer: 32 << 20}, hoardersLeaveRoom},
+	{"HoardersLeaveRoomInLess", inbox.Limits{Timeout: time.Hour, MaxQueuedBytes: 128 << 20, MaxQueuedBytesPerPayer: 32 << 20}, hoardersLeaveRoom},
 	{"ExpiredInboxMakesRoomForItself", inbox.Limits{MaxInboxes: 1, MaxInboxesPerPayer: 1}, expiredInboxMakesRoomForItself},
 	{"PayerHasTooManyInboxes", inbox.Limits{MaxInboxesPerPayer: 2}, payerHasTooManyInboxes},
 	{"SendersShareAnInbox", inbox.Limits{}, sendersShareAnInbox},
