@@ -36,16 +36,27 @@ type noGuard struct{}
 func (noGuard) May(*http.Request, Attempt, string) error { return nil }
 func (noGuard) Did(*http.Request, Attempt, string)       {}
 
+// credentials reads who asks, unless it may not try another password now.
+func (h *Handler) credentials(r *http.Request) (name string, key Key, err error) {
+	if name, key, err = h.keys.credentials(r); err == nil {
+		err = h.guard.May(r, WrongPassword, name)
+	}
+	return name, key, err
+}
+
 // open reads the credentials and claims their name, or checks the claim.
 func (h *Handler) open(r *http.Request) (Claim, error) {
-	name, key, err := h.keys.credentials(r)
+	name, key, err := h.credentials(r)
 	if err != nil {
 		return Claim{}, err
 	}
-	if err := h.guard.May(r, WrongPassword, name); err != nil {
-		return Claim{}, err
-	}
 	c, err := h.store.Open(r.Context(), name, key, nil)
+	return h.opened(r, name, key, c, err)
+}
+
+// opened makes the mailbox that an Open without a payer did not find, and tells
+// the guard what the password turned out as.
+func (h *Handler) opened(r *http.Request, name string, key Key, c Claim, err error) (Claim, error) {
 	if errors.Is(err, ErrNoInbox) {
 		c, err = h.claim(r, name, key)
 	}

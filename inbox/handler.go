@@ -54,6 +54,7 @@ type Config struct {
 // Handler speaks the mailbox protocol at /inbox, and /ice. Use [NewHandler].
 type Handler struct {
 	store    Store
+	far      Distant // the store, if it is one
 	keys     keyring
 	origins  origins
 	wait     time.Duration
@@ -92,6 +93,7 @@ func NewHandler(cfg Config) *Handler {
 		wait: cfg.PollTimeout, write: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
 		alive: cfg.Alive, payer: cfg.Payer, held: cfg.Held, guard: cfg.Guard, log: cfg.Logger,
 	}
+	h.far, _ = cfg.Store.(Distant)
 	h.ice, h.iceAuth = encodeICE(cfg.ICEServers)
 	h.hands.init(cfg.MaxBytesInHand)
 	h.refusals = newRefusals()
@@ -184,6 +186,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 
 // post leaves a message in somebody's mailbox.
 func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
+	if h.far != nil {
+		return h.postFar(w, r)
+	}
 	from, err := h.open(r)
 	if err != nil {
 		return err
@@ -202,7 +207,15 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	m := Message{From: from.Name, ContentType: passedOn(first(r.Header, "Content-Type")), Body: body, Payer: h.payer(r)}
+	return h.put(w, r, q, h.message(r, from.Name, body))
+}
+
+func (h *Handler) message(r *http.Request, from string, body []byte) Message {
+	return Message{From: from, ContentType: passedOn(first(r.Header, "Content-Type")), Body: body, Payer: h.payer(r)}
+}
+
+// put leaves m, at once or when its recipient comes.
+func (h *Handler) put(w http.ResponseWriter, r *http.Request, q query, m Message) (err error) {
 	if q.wait > 0 {
 		err = h.knock(w, r, q, m)
 	} else {
@@ -232,6 +245,11 @@ func (h *Handler) knock(w http.ResponseWriter, r *http.Request, q query, m Messa
 
 // get hands out the oldest message, or waits for one.
 func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
+	if h.far != nil {
+		if done, err := h.getFar(w, r); done {
+			return err
+		}
+	}
 	claim, err := h.open(r)
 	if err != nil {
 		return err
@@ -239,10 +257,6 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 	q, err := h.parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return err
-	}
-	wait := h.wait
-	if q.hasWait {
-		wait = q.wait
 	}
 	// A client may be gone before its request is read. Such a poll must not
 	// end the one with which it came back.
@@ -254,8 +268,17 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return endPoll(w, err)
 	}
-	m, err := h.next(r.Context(), w, p, claim, q.after, wait)
-	if err != nil {
+	m, err := h.store.Next(r.Context(), claim, q.after, 0)
+	return h.hand(w, r, p, claim, q, m, err)
+}
+
+// hand hands out the message that a first look found, or waits for one.
+func (h *Handler) hand(w http.ResponseWriter, r *http.Request, p *poll, claim Claim, q query, m Message, err error) error {
+	wait := h.wait
+	if q.hasWait {
+		wait = q.wait
+	}
+	if m, err = h.next(r.Context(), w, p, claim, wait, m, err); err != nil {
 		return endPoll(w, err)
 	}
 	if q.hasAfter {
@@ -266,9 +289,9 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 	return h.deliver(w, r, claim, m, q.hasAfter)
 }
 
-// next is Store.Next for a poll: what ends the poll ends the wait.
-func (h *Handler) next(ctx context.Context, w http.ResponseWriter, p *poll, c Claim, ack uint64, wait time.Duration) (Message, error) {
-	m, err := h.store.Next(ctx, c, ack, 0)
+// next waits if a poll's first look found nothing: what ends the poll ends the
+// wait.
+func (h *Handler) next(ctx context.Context, w http.ResponseWriter, p *poll, c Claim, wait time.Duration, m Message, err error) (Message, error) {
 	if wait > 0 && errors.Is(err, ErrEmpty) {
 		if ctx, err = h.polls.wait(ctx, p); err != nil {
 			return m, err

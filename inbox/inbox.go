@@ -167,3 +167,16 @@ type Store interface {
 	// Errors: ErrClaimOver.
 	Close(ctx context.Context, c Claim) error
 }
+
+// Distant is a [Store] to which each call is a journey, and that can take two
+// steps in one. A [Handler] uses them where it can.
+type Distant interface {
+	Store
+
+	// OpenPut is Open, of a client that may not make a mailbox, and then Put
+	// without a wait. The claim is the zero one when it was Open that failed.
+	OpenPut(ctx context.Context, name string, key Key, to string, m Message) (Claim, error)
+
+	// OpenNext is Open, likewise, and then Next without a wait.
+	OpenNext(ctx context.Context, name string, key Key, ack uint64) (Claim, Message, error)
+}

@@ -60,6 +60,18 @@ func (ps *polls) enter(ctx context.Context, name string) (*poll, error) {
 	}
 }
 
+// first returns a poll that has its turn, unless there is another of that name.
+func (ps *polls) first(name string) *poll {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.ended || ps.turns[name].holder != nil {
+		return nil
+	}
+	p := &poll{name: name}
+	ps.turns[name] = turn{holder: p, newest: p}
+	return p
+}
+
 // add lines p up; it has a turn to wait for if another poll holds that. The
 // error is why it has to end already.
 func (ps *polls) add(p *poll) error {

@@ -24,7 +24,7 @@ type server struct {
 	*pipes
 }
 
-func newServer(t *testing.T, set func(*inbox.Config, *inbox.Limits)) *server {
+func newServer(t *testing.T, engine func(inbox.Limits) inbox.Store, set func(*inbox.Config, *inbox.Limits)) *server {
 	memory := inbox.Limits{Timeout: time.Minute, Capacity: 100}
 	config := inbox.Config{
 		Secret:       []byte("sixteen bytes or"),
@@ -32,7 +32,7 @@ func newServer(t *testing.T, set func(*inbox.Config, *inbox.Limits)) *server {
 		MaxBodyBytes: 1 << 20,
 	}
 	set(&config, &memory)
-	config.Store = inbox.NewMemory(memory)
+	config.Store = engine(memory)
 	s := &server{inbox.NewHandler(config), &pipes{make(chan net.Conn), make(chan struct{})}}
 	web := &http.Server{Handler: s.handler, ReadTimeout: 30 * time.Second}
 	go web.Serve(s)
@@ -73,10 +73,10 @@ type stage struct {
 	values  map[string]string
 }
 
-func newStage(t *testing.T) *stage {
+func newStage(t *testing.T, engine func(inbox.Limits) inbox.Store) *stage {
 	s := &stage{map[string]*server{}, map[string]chan reply{}, map[string]string{}}
 	for name, set := range servers {
-		s.servers[name] = newServer(t, set)
+		s.servers[name] = newServer(t, engine, set)
 	}
 	return s
 }

@@ -17,8 +17,18 @@ const protocolDocument = "../docs/protocol.md"
 // TestProtocolDocument holds every exchange of docs/protocol.md: each fenced
 // block is sent to a real handler as it is written, and answered as it says.
 // Time is fake, so what takes a minute in the document takes none here, and a
-// block that names no time must be answered in none.
+// block that names no time must be answered in none. A store that is far away
+// answers the same.
 func TestProtocolDocument(t *testing.T) {
+	t.Run("near", func(t *testing.T) {
+		playProtocol(t, func(l inbox.Limits) inbox.Store { return inbox.NewMemory(l) })
+	})
+	t.Run("far", func(t *testing.T) {
+		playProtocol(t, func(l inbox.Limits) inbox.Store { return far{inbox.NewMemory(l)} })
+	})
+}
+
+func playProtocol(t *testing.T, engine func(inbox.Limits) inbox.Store) {
 	text, err := os.ReadFile(protocolDocument)
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +38,7 @@ func TestProtocolDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t)
+		s := newStage(t, engine)
 		for _, b := range blocks {
 			if err := s.play(b); err != nil {
 				t.Fatalf("docs/protocol.md:%d: %v", b.line, err)

@@ -1,0 +1,286 @@
+//go:build linux
+
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"inbox/inbox"
+)
+
+// wantAway holds every method to ErrStoreAway within two seconds.
+func wantAway(t *testing.T, s *Store, c inbox.Claim) {
+	t.Helper()
+	calls := map[string]func() error{
+		"open":    func() error { _, err := s.Open(t.Context(), "bob", bobsKey, &inbox.Payer{}); return err },
+		"put":     func() error { return s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0) },
+		"next":    func() error { _, err := s.Next(t.Context(), c, 0, 0); return err },
+		"discard": func() error { return s.Discard(t.Context(), c, 1) },
+		"close":   func() error { return s.Close(t.Context(), c) },
+	}
+	for name, call := range calls {
+		began := time.Now()
+		if err := call(); !errors.Is(err, inbox.ErrStoreAway) {
+			t.Errorf("%s: got %v, want ErrStoreAway", name, err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("%s: took %v, want two seconds at most", name, took)
+		}
+	}
+}
+
+func TestStoreThatIsAbsentAtStart(t *testing.T) {
+	needRedis(t)
+	port := freePort(t)
+	s := startStore(t, fmt.Sprintf("redis://127.0.0.1:%d", port), Config{})
+	wantAway(t, s, inbox.Claim{Name: "bob", Epoch: 1})
+	if s.Ready() == nil {
+		t.Error("got ready, want it not to be")
+	}
+	redis := &server{t: t, port: port, dir: t.TempDir()}
+	redis.start()
+	t.Cleanup(redis.kill)
+	eventually(t, "the store was found", func() bool { return s.Ready() == nil })
+	open(t, s, "bob")
+}
+
+// A store that was killed and restarted with its append-only file has
+// everything that was acknowledged, and polls that waited go on.
+func TestKilledRedisLosesNothing(t *testing.T) {
+	redis := startServer(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := newStore(t, "redis://"+redis.addr(), Config{})
+	bob, carol := open(t, s, "bob"), open(t, s, "carol")
+	sent := 0
+	process := redis.cmd.Process
+	stop := time.AfterFunc(150*time.Millisecond, func() { process.Kill() })
+	defer stop.Stop()
+	for {
+		err := s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: fmt.Append(nil, sent)}, 0)
+		if errors.Is(err, inbox.ErrStoreAway) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		sent++
+	}
+	redis.kill()
+	if sent == 0 {
+		t.Fatal("got no message accepted before the kill")
+	}
+	waiting := waitFor(t, s, carol, 15*time.Second) // refused: the store is away
+	wantAway(t, s, bob)
+	if res := <-waiting; !errors.Is(res.err, inbox.ErrStoreAway) {
+		t.Fatalf("got %v, want ErrStoreAway", res.err)
+	}
+	redis.start()
+	eventually(t, "the store is back", func() bool { return s.Ready() == nil })
+	var last uint64
+	for i := range sent {
+		last = wantNext(t, s, bob, last, fmt.Sprint(i)).ID
+	}
+	// One more may have been taken whose answer was lost.
+	if m, err := s.Next(t.Context(), bob, last, 0); err == nil && string(m.Body) != fmt.Sprint(sent) {
+		t.Fatalf("got %q after the last", m.Body)
+	}
+	t.Logf("%d messages acknowledged before the kill, none lost", sent)
+}
+
+func TestWaitingPollsOutliveARestart(t *testing.T) {
+	redis := startServer(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := newStore(t, "redis://"+redis.addr(), Config{})
+	bob := open(t, s, "bob")
+	waiting := waitFor(t, s, bob, 30*time.Second)
+	redis.kill()
+	time.Sleep(time.Second)
+	redis.start()
+	eventually(t, "the store is back", func() bool { return s.Ready() == nil })
+	put(t, s, "bob", "hello")
+	if res := <-waiting; res.err != nil || string(res.Body) != "hello" || res.took > 8*time.Second {
+		t.Fatalf("got %q, %v after %v, want hello soon", res.Body, res.err, res.took)
+	}
+}
+
+// A message that came while the node could not hear is found when it can.
+func TestDeafNodeMissesNothing(t *testing.T) {
+	redis := startServer(t)
+	s := newStore(t, "redis://"+redis.addr(), Config{})
+	bob := open(t, s, "bob")
+	waiting := waitFor(t, s, bob, 30*time.Second)
+	for range 5 {
+		redis.do("CLIENT", "KILL", "TYPE", "pubsub")
+		redis.do("HDEL", bucketKey(s.link.Load().place("bob").bucket)+":d:"+s.link.Load().place("bob").tag, "w")
+	}
+	put(t, s, "bob", "hello") // nobody is told
+	if res := <-waiting; res.err != nil || string(res.Body) != "hello" || res.took > 8*time.Second {
+		t.Fatalf("got %q, %v after %v, want hello before the next look", res.Body, res.err, res.took)
+	}
+}
+
+// A store that answers nothing at all is the worst kind of away.
+func TestHungRedis(t *testing.T) {
+	redis := startServer(t)
+	s := newStore(t, "redis://"+redis.addr(), Config{})
+	bob := open(t, s, "bob")
+	redis.signal(syscall.SIGSTOP)
+	wantAway(t, s, bob)
+	redis.signal(syscall.SIGCONT)
+	eventually(t, "the store is back", func() bool { return s.Ready() == nil })
+	carol := open(t, s, "carol") // what was asked of bob's mailbox may have been done since
+	put(t, s, "carol", "hello")
+	wantNext(t, s, carol, 0, "hello")
+}
+
+func TestFlushedStoreEndsPolls(t *testing.T) {
+	redis := startServer(t)
+	s := newStore(t, "redis://"+redis.addr(), Config{})
+	bob := open(t, s, "bob")
+	waiting := waitFor(t, s, bob, 2*time.Second)
+	redis.do("FLUSHALL")
+	if res := <-waiting; !errors.Is(res.err, inbox.ErrClaimOver) || res.took > 4*time.Second {
+		t.Fatalf("got %v after %v, want ErrClaimOver when the wait ends", res.err, res.took)
+	}
+	again := open(t, s, "bob")
+	put(t, s, "bob", "hello")
+	wantNext(t, s, again, 0, "hello")
+	eventually(t, "the sums are right again", func() bool { return s.Stats().Inboxes == 1 })
+	other := newStore(t, "redis://"+redis.addr(), Config{}) // it finds the same secret
+	if c := open(t, other, "bob"); c.Epoch != again.Epoch {
+		t.Fatalf("got claim %+v at a new node, want %+v", c, again)
+	}
+}
+
+func TestForgottenScriptIsSentAgain(t *testing.T) {
+	redis := startServer(t)
+	s := newStore(t, "redis://"+redis.addr(), Config{})
+	for i := range 20 {
+		redis.do("SCRIPT", "FLUSH")
+		c := open(t, s, "bob")
+		redis.do("SCRIPT", "FLUSH")
+		put(t, s, "bob", fmt.Sprint(i))
+		redis.do("SCRIPT", "FLUSH")
+		m := wantNext(t, s, c, 0, fmt.Sprint(i))
+		if err := s.Discard(t.Context(), c, m.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestFullRedisRefusesMessages(t *testing.T) {
+	redis := startServer(t, "--maxmemory", "4mb", "--maxmemory-policy", "noeviction")
+	s := newStore(t, "redis://"+redis.addr(), Config{})
+	c := open(t, s, "bob")
+	var err error
+	for i := 0; err == nil && i < 1000; i++ {
+		err = s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: make([]byte, 64<<10)}, 0)
+	}
+	if !errors.Is(err, inbox.ErrStoreFull) {
+		t.Fatalf("got %v, want ErrStoreFull", err)
+	}
+	if s.Ready() != nil {
+		t.Fatalf("got %v, want a full store to be ready", s.Ready())
+	}
+	_ = c
+}
+
+// A cluster's master dies: its replica takes over, and everything goes on.
+func TestClusterFailover(t *testing.T) {
+	redis := startCluster(t, 1)
+	s := newStore(t, redis.url(), Config{})
+	claims := map[string]inbox.Claim{}
+	for i := range 30 {
+		name := fmt.Sprint("peer", i)
+		claims[name] = open(t, s, name)
+		put(t, s, name, "hello")
+	}
+	time.Sleep(500 * time.Millisecond) // replication is not part of an answer
+	waiting := waitFor(t, s, open(t, s, "waiting"), 40*time.Second)
+	var victim *server
+	for _, one := range redis {
+		if strings.Contains(one.do("CLUSTER", "NODES"), "myself,master") {
+			victim = one
+			break
+		}
+	}
+	victim.kill()
+	began := time.Now()
+	eventually(t, "all mailboxes are there again", func() bool {
+		for _, c := range claims {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			m, err := s.Next(ctx, c, 0, 0)
+			cancel()
+			if err != nil || string(m.Body) != "hello" {
+				return false
+			}
+		}
+		return true
+	})
+	eventually(t, "the store is ready again", func() bool { return s.Ready() == nil })
+	t.Logf("the failover took %v", time.Since(began).Round(time.Millisecond))
+	put(t, s, "waiting", "hello")
+	if res := <-waiting; res.err != nil || string(res.Body) != "hello" {
+		t.Fatalf("got %q, %v, want hello", res.Body, res.err)
+	}
+}
+
+// Sentinel says who the master is, also after it died.
+func TestSentinelFailover(t *testing.T) {
+	master := startServer(t)
+	replica := startServer(t, "--replicaof", "127.0.0.1", fmt.Sprint(master.port))
+	replica.until("follows", func() bool { return strings.Contains(replica.try("INFO", "replication"), "master_link_status:up") })
+	sentinel := startSentinel(t, master)
+	s := newStore(t, "redis-sentinel://"+sentinel+"/mymaster", Config{})
+	c := open(t, s, "bob")
+	put(t, s, "bob", "hello")
+	time.Sleep(500 * time.Millisecond)
+	master.kill()
+	began := time.Now()
+	eventually(t, "the message is at the new master", func() bool {
+		m, err := s.Next(t.Context(), c, 0, 0)
+		return err == nil && string(m.Body) == "hello"
+	})
+	t.Logf("the failover took %v", time.Since(began).Round(time.Millisecond))
+	eventually(t, "the store is ready", func() bool { return s.Ready() == nil })
+	waiting := waitFor(t, s, open(t, s, "carol"), 9*time.Second)
+	put(t, s, "carol", "hello")
+	if res := <-waiting; res.err != nil {
+		t.Fatal(res.err)
+	}
+}
+
+// startSentinel returns the address of one that watches master alone.
+func startSentinel(t *testing.T, master *server) string {
+	t.Helper()
+	port := freePort(t)
+	config := fmt.Sprintf("port %d\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 %d 1\nsentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 3000\n", port, master.port)
+	path := writeFile(t, "sentinel.conf", config)
+	cmd := exec.Command("redis-server", path, "--sentinel")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	eventually(t, "sentinel sees the replica", func() bool {
+		out, _ := exec.Command("redis-cli", "-p", fmt.Sprint(port), "SENTINEL", "replicas", "mymaster").CombinedOutput()
+		return strings.Contains(string(out), "flags\nslave")
+	})
+	return addr
+}
+
+func TestStoreThatEvictsIsWarnedOf(t *testing.T) {
+	redis := startServer(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+	var log strings.Builder
+	s := newStore(t, "redis://"+redis.addr(), Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	s.Quit()
+	if !strings.Contains(log.String(), "maxmemory-policy noeviction") {
+		t.Errorf("got log %q, want a warning", log.String())
+	}
+}

@@ -1,0 +1,146 @@
+//go:build linux
+
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"inbox/inbox"
+)
+
+// BenchmarkRelay is a message from one peer to another, acknowledged with the
+// next request, as a handler asks for it: beside the memory engine, and for
+// one to three nodes.
+func BenchmarkRelay(b *testing.B) {
+	b.Run("memory", func(b *testing.B) { relay(b, inbox.NewMemory(limits)) })
+	b.Run("redis", func(b *testing.B) { relayNodes(b, cluster{startServer(b)}, Config{}) })
+	b.Run("sealed", func(b *testing.B) { relayNodes(b, cluster{startServer(b)}, Config{Key: nodesKey}) })
+	b.Run("always", func(b *testing.B) {
+		relayNodes(b, cluster{startServer(b, "--appendonly", "yes", "--appendfsync", "always")}, Config{})
+	})
+	b.Run("cluster", func(b *testing.B) { relayNodes(b, startCluster(b, 0), Config{}) })
+}
+
+// cpu is how long a process of the store, and this one, ran on any core.
+func (c cluster) cpu(b *testing.B) (store, own time.Duration) {
+	for _, s := range c {
+		for _, found := range cpuFields.FindAllStringSubmatch(s.do("INFO", "cpu"), -1) {
+			seconds, err := strconv.ParseFloat(found[1], 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			store += time.Duration(seconds * 1e9)
+		}
+	}
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return store, time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+var cpuFields = regexp.MustCompile(`used_cpu_(?:user|sys):([0-9.]+)`)
+
+var limits = inbox.Limits{Timeout: 3600e9, Capacity: 100, MaxInboxes: 100_000, MaxQueuedBytes: 256 << 20, MaxQueuedBytesPerPayer: 32 << 20}
+
+func relayNodes(b *testing.B, redis cluster, cfg Config) {
+	for n := 1; n <= 3; n++ {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			cfg.Limits = limits
+			var stores []inbox.Store
+			for range n {
+				stores = append(stores, newStore(b, redis.url(), cfg))
+			}
+			store, own := redis.cpu(b)
+			relay(b, stores...)
+			storeAfter, ownAfter := redis.cpu(b)
+			b.ReportMetric(float64(storeAfter-store)/1e3/float64(b.N), "store-µs/message")
+			b.ReportMetric(float64(ownAfter-own)/1e3/float64(b.N), "nodes-µs/message")
+		})
+	}
+}
+
+var pairs atomic.Int64
+
+// relay has 32 pairs of peers, each on some node. Its time is that of a whole
+// message, four steps of a store.
+func relay(b *testing.B, stores ...inbox.Store) {
+	b.SetParallelism(16)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		n := pairs.Add(1)
+		alice, bob := fmt.Sprint("alice", n), fmt.Sprint("bob", n)
+		from, to := stores[int(n)%len(stores)], stores[int(n+1)%len(stores)]
+		payer := inbox.Payer{Client: alice}
+		for _, name := range []string{alice, bob} {
+			if _, err := from.Open(context.Background(), name, bobsKey, &payer); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+		m, last := inbox.Message{From: alice, Body: make([]byte, 1500), Payer: payer}, uint64(0)
+		for pb.Next() {
+			var err error
+			if err = send(from, alice, bob, m); err == nil {
+				last, err = receive(to, bob, last)
+			}
+			if err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+}
+
+func send(s inbox.Store, from, to string, m inbox.Message) error {
+	if d, ok := s.(inbox.Distant); ok {
+		_, err := d.OpenPut(context.Background(), from, bobsKey, to, m)
+		return err
+	}
+	if _, err := s.Open(context.Background(), from, bobsKey, nil); err != nil {
+		return err
+	}
+	return s.Put(context.Background(), to, m, 0)
+}
+
+func receive(s inbox.Store, name string, ack uint64) (uint64, error) {
+	if d, ok := s.(inbox.Distant); ok {
+		_, m, err := d.OpenNext(context.Background(), name, bobsKey, ack)
+		return m.ID, err
+	}
+	c, err := s.Open(context.Background(), name, bobsKey, nil)
+	if err != nil {
+		return 0, err
+	}
+	m, err := s.Next(context.Background(), c, ack, 0)
+	return m.ID, err
+}
+
+// BenchmarkWake is the way of a message to a peer that waits at another node.
+func BenchmarkWake(b *testing.B) {
+	url := "redis://" + startServer(b).addr()
+	from, to := newStore(b, url, Config{Limits: limits}), newStore(b, url, Config{Limits: limits})
+	c := open(b, to, "bob")
+	var last uint64
+	for b.Loop() {
+		got := make(chan error, 1)
+		go func() {
+			m, err := to.Next(context.Background(), c, last, 20e9)
+			last = m.ID
+			got <- err
+		}()
+		err := from.Put(context.Background(), "bob", inbox.Message{From: "alice", Body: make([]byte, 1500)}, 0)
+		if err = errors.Join(err, <-got); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

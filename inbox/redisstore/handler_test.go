@@ -1,0 +1,109 @@
+//go:build linux
+
+package redisstore
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"inbox/inbox"
+)
+
+// node is one process of a server, spoken to without a network.
+type node struct {
+	*inbox.Handler
+	store *Store
+}
+
+func newNode(t *testing.T, url string) node {
+	s := newStore(t, url, Config{})
+	return node{inbox.NewHandler(inbox.Config{
+		Store: s, Secret: []byte("that which all nodes have"), PollTimeout: 20 * time.Second, MaxBodyBytes: 1 << 20,
+	}), s}
+}
+
+func (n node) do(user, method, target, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	r.SetBasicAuth(user, "password of "+user)
+	w := httptest.NewRecorder()
+	n.ServeHTTP(w, r)
+	return w
+}
+
+func want(t testing.TB, w *httptest.ResponseRecorder, status int, body string) {
+	t.Helper()
+	if w.Code != status || body != "*" && w.Body.String() != body {
+		t.Fatalf("got %d %q, want %d %q", w.Code, w.Body, status, body)
+	}
+}
+
+// A call between peers at different nodes, as a client sees it.
+func TestPeersAtTwoNodes(t *testing.T) {
+	onBoth(t, func(t *testing.T, url string) {
+		a, b := newNode(t, url), newNode(t, url)
+		want(t, a.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
+		want(t, b.do("alice", "POST", "/inbox?to=bob", "offer"), 200, "")
+		w := a.do("bob", "GET", "/inbox?after=", "")
+		want(t, w, 200, "offer")
+		if from := w.Header().Get("X-From"); from != "alice" {
+			t.Errorf("got X-From %q, want alice", from)
+		}
+		id := w.Header().Get("X-Message-Id")
+		want(t, b.do("bob", "GET", "/inbox?after=", ""), 200, "offer") // it was not acknowledged
+		want(t, b.do("bob", "GET", "/inbox?wait=0&after="+id, ""), 204, "")
+		want(t, a.do("bob", "DELETE", "/inbox", ""), 204, "")
+		want(t, b.do("alice", "POST", "/inbox?to=bob", "offer"), 404, "*")
+	})
+}
+
+func TestNewestPollIsToldAcrossNodes(t *testing.T) {
+	url := "redis://" + startServer(t).addr()
+	a, b := newNode(t, url), newNode(t, url)
+	older, newer := make(chan *httptest.ResponseRecorder, 1), make(chan *httptest.ResponseRecorder, 1)
+	go func() { older <- a.do("bob", "GET", "/inbox", "") }()
+	time.Sleep(500 * time.Millisecond)
+	go func() { newer <- b.do("bob", "GET", "/inbox", "") }()
+	w := <-older
+	want(t, w, 204, "")
+	if why := w.Header().Get("X-Poll-Ended"); why != "superseded" {
+		t.Errorf("got X-Poll-Ended %q, want superseded", why)
+	}
+	want(t, a.do("alice", "POST", "/inbox?to=bob", "offer"), 200, "")
+	want(t, <-newer, 200, "offer")
+}
+
+func TestStoreThatIsAwayIsSaid(t *testing.T) {
+	redis := startServer(t)
+	n := newNode(t, "redis://"+redis.addr())
+	want(t, n.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
+	redis.kill()
+	for _, c := range [][2]string{{"GET", "/inbox"}, {"POST", "/inbox?to=bob"}, {"DELETE", "/inbox"}} {
+		began := time.Now()
+		w := n.do("bob", c[0], c[1], "offer")
+		want(t, w, 503, "*")
+		if !strings.Contains(w.Body.String(), "urn:inbox:problem:store-away") || w.Header().Get("Retry-After") == "" {
+			t.Errorf("%s: got %q, Retry-After %q, want store-away and when to come back", c[0], w.Body, w.Header().Get("Retry-After"))
+		}
+		if strings.Contains(w.Body.String(), "127.0.0.1") {
+			t.Errorf("%s: the answer %q tells where the store is", c[0], w.Body)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("%s: took %v, want two seconds at most", c[0], took)
+		}
+	}
+}
+
+func TestRoundTripsOfRequests(t *testing.T) {
+	redis := startServer(t)
+	n := newNode(t, "redis://"+redis.addr())
+	want(t, n.do("alice", "GET", "/inbox?wait=0", ""), 204, "")
+	want(t, n.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
+	if got := trips(t, n.store, redis, func() { want(t, n.do("alice", "POST", "/inbox?to=bob", "offer"), 200, "") }); got != 1 {
+		t.Errorf("got %d round trips for a POST, want 1", got)
+	}
+	if got := trips(t, n.store, redis, func() { want(t, n.do("bob", "GET", "/inbox?after=0", ""), 200, "offer") }); got != 1 {
+		t.Errorf("got %d round trips for a GET of a waiting message, want 1", got)
+	}
+}

@@ -1,0 +1,108 @@
+//go:build linux
+
+package redisstore
+
+import (
+	"errors"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"inbox/inbox"
+)
+
+var _ inbox.Distant = (*Store)(nil)
+
+func TestTwoStepsInOne(t *testing.T) {
+	onBoth(t, func(t *testing.T, url string) {
+		s := newStore(t, url, Config{Limits: inbox.Limits{Timeout: 60e9, MaxQueuedBytesPerPayer: 4000}})
+		hello := inbox.Message{From: "alice", Body: []byte("hello")}
+		openPut := func(name string, key inbox.Key, to string) (inbox.Claim, error) {
+			return s.OpenPut(t.Context(), name, key, to, hello)
+		}
+		openNext := func(name string, key inbox.Key, ack uint64) (inbox.Claim, inbox.Message, error) {
+			return s.OpenNext(t.Context(), name, key, ack)
+		}
+		if c, err := openPut("alice", bobsKey, "bob"); !errors.Is(err, inbox.ErrNoInbox) || c.Name != "" {
+			t.Fatalf("of an unclaimed name: got %+v, %v, want no claim and ErrNoInbox", c, err)
+		}
+		alice, bob := open(t, s, "alice"), open(t, s, "bob")
+		if c, err := openPut("alice", inbox.Key{9}, "bob"); !errors.Is(err, inbox.ErrWrongKey) || c.Name != "" {
+			t.Fatalf("with a wrong key: got %+v, %v, want no claim and ErrWrongKey", c, err)
+		}
+		if c, err := openPut("alice", bobsKey, "carol"); !errors.Is(err, inbox.ErrNoInbox) || c != (inbox.Claim{Name: "alice", Epoch: alice.Epoch}) {
+			t.Fatalf("to nobody: got %+v, %v, want alice's claim and ErrNoInbox", c, err)
+		}
+		if _, _, err := openNext("bob", bobsKey, 0); !errors.Is(err, inbox.ErrEmpty) {
+			t.Fatalf("next: got %v, want ErrEmpty", err)
+		}
+		if _, err := openPut("alice", bobsKey, "bob"); err != nil {
+			t.Fatal(err)
+		}
+		c, m, err := openNext("bob", bobsKey, 0)
+		if err != nil || string(m.Body) != "hello" || m.From != "alice" || c.Epoch != bob.Epoch {
+			t.Fatalf("next: got %+v of %+v, %v", m, c, err)
+		}
+		if _, _, err := openNext("bob", inbox.Key{9}, m.ID); !errors.Is(err, inbox.ErrWrongKey) {
+			t.Fatalf("next with a wrong key: got %v, want ErrWrongKey", err)
+		}
+		wantNext(t, s, bob, 0, "hello") // it acknowledged nothing
+		if _, _, err := openNext("bob", bobsKey, m.ID); !errors.Is(err, inbox.ErrEmpty) {
+			t.Fatalf("next after the last: got %v, want ErrEmpty", err)
+		}
+		hello.Body, hello.Payer = make([]byte, 3000), inbox.Payer{Client: "one"}
+		if _, err := openPut("alice", bobsKey, "bob"); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := openPut("alice", bobsKey, "bob"); !errors.Is(err, inbox.ErrPayerFull) || c.Name != "alice" {
+			t.Fatalf("of a payer that is full: got %+v, %v, want alice's claim and ErrPayerFull", c, err)
+		}
+		if _, err := openPut("alice", inbox.Key{9}, "bob"); !errors.Is(err, inbox.ErrWrongKey) {
+			t.Fatalf("of one with a wrong key: got %v, want ErrWrongKey", err)
+		}
+	})
+}
+
+var evaluations = regexp.MustCompile(`cmdstat_evalsha:calls=(\d+)`)
+
+// trips counts the scripts that redis ran. Nobody sweeps meanwhile.
+func trips(t testing.TB, s *Store, redis *server, f func()) int {
+	s.books.mu.Lock()
+	defer s.books.mu.Unlock()
+	count := func() int {
+		found := evaluations.FindStringSubmatch(redis.do("INFO", "commandstats"))
+		n, err := strconv.Atoi(found[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := count()
+	f()
+	return count() - before
+}
+
+// What a POST and a GET cost the store: one round trip each.
+func TestRoundTrips(t *testing.T) {
+	redis := startServer(t)
+	s := newStore(t, "redis://"+redis.addr(), Config{})
+	open(t, s, "alice")
+	bob := open(t, s, "bob")
+	if n := trips(t, s, redis, func() {
+		if _, err := s.OpenPut(t.Context(), "alice", bobsKey, "bob", inbox.Message{From: "alice"}); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 1 {
+		t.Errorf("got %d round trips for a message, want 1", n)
+	}
+	if n := trips(t, s, redis, func() {
+		if _, _, err := s.OpenNext(t.Context(), "bob", bobsKey, 0); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 1 {
+		t.Errorf("got %d round trips for a message that waits, want 1", n)
+	}
+	if n := trips(t, s, redis, func() { wantNext(t, s, bob, 0, "") }); n != 1 {
+		t.Errorf("got %d round trips for next, want 1", n)
+	}
+}

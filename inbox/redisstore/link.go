@@ -1,0 +1,383 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"inbox/inbox"
+
+	"github.com/redis/rueidis"
+)
+
+const (
+	// secretKey is where the nodes find what they share.
+	secretKey = "inbox:secret"
+	// refreshEvery is how often a node asks what the others did, and how long
+	// a store that was away may be back unnoticed.
+	refreshEvery = time.Second
+	retryEvery   = 250 * time.Millisecond
+	// refreshShare bounds the time that refreshing a large store takes to a
+	// twentieth.
+	refreshShare = 20
+	// reclaimEvery bounds how often a full store is swept for a request.
+	reclaimEvery = 100 * time.Millisecond
+	// sweepBatch mailboxes are ended in one script.
+	sweepBatch = 20
+	// deaf is how long a subscription may be silent; it hears this node each second.
+	deaf = 4 * time.Second
+)
+
+// classify tells whether an error means that the store is away, or full. What
+// is neither is a store that does not do what it is told.
+func classify(err error) (away, full bool) {
+	answer, ok := rueidis.IsRedisErr(err)
+	if !ok {
+		return !rueidis.IsParseErr(err), false
+	}
+	word, _, _ := strings.Cut(strings.TrimPrefix(answer.Error(), "ERR "), " ")
+	switch word {
+	case "OOM":
+		return false, true
+	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY", "MOVED", "ASK", "NOREPLICAS", "MISCONF", "NOAUTH", "WRONGPASS", "max":
+		return true, false
+	}
+	return false, false
+}
+
+// run finds the store, and keeps in touch with it until ctx ends.
+func (s *Store) run(ctx context.Context) {
+	l := s.connect(ctx)
+	if l == nil {
+		return
+	}
+	defer l.Close()
+	s.link.Store(l)
+	s.warnOfEviction(ctx, l)
+	s.log.Info("the store is here", "store", s.address, "kind", string(l.Mode()), "sealed", l.messages != nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.listen(ctx, l) })
+	s.keepBooks(ctx, l)
+}
+
+// warnOfEviction warns of a store that drops what it holds when it is full.
+func (s *Store) warnOfEviction(ctx context.Context, l *link) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	info, err := l.Do(ctx, l.B().Info().Section("memory").Build()).ToString()
+	if err == nil && !strings.Contains(info, "maxmemory_policy:noeviction") && !strings.Contains(info, "maxmemory:0\r") {
+		s.log.Warn("the store drops mailboxes when its memory is full; set maxmemory-policy noeviction", "store", s.address)
+	}
+}
+
+// connect tries until it succeeds, or ctx ends.
+func (s *Store) connect(ctx context.Context) *link {
+	said := ""
+	for ctx.Err() == nil {
+		l, err := s.dial(ctx)
+		if err == nil {
+			return l
+		}
+		if why := err.Error(); why != said { // each reason once
+			said = why
+			s.log.Warn("waiting for the store", "store", s.address, "err", err)
+		}
+		pause(ctx, retryEvery)
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (s *Store) dial(ctx context.Context) (*link, error) {
+	client, err := rueidis.NewClient(s.client)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	l := &link{Client: client, cluster: client.Mode() == rueidis.ClientModeCluster}
+	secret, err := s.secret(ctx, l)
+	if err == nil {
+		l.vault = newVault(secret, s.key != nil)
+		err = s.firstBooks(ctx, l)
+	}
+	if err != nil {
+		client.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// errOtherSecret says that the nodes of a store do not agree.
+var errOtherSecret = errors.New("its nodes do not share one key: give all the same -store-key-file, or none")
+
+// secret returns what keys this store's hashes: our own key, or a secret that
+// the first node put into the store. With a key of our own the store holds
+// something to tell by whether all nodes have the same.
+func (s *Store) secret(ctx context.Context, l *link) ([]byte, error) {
+	kind, own := "secret ", random(keySize)
+	if s.key != nil {
+		kind, own = "sealed ", derive(s.key, "check")
+	}
+	kept, err := s.keepSecret(ctx, l, kind+hex.EncodeToString(own))
+	if err != nil {
+		return nil, err
+	}
+	text, ok := strings.CutPrefix(kept, kind)
+	if !ok {
+		return nil, errOtherSecret
+	}
+	secret, err := hex.DecodeString(text)
+	if err != nil || len(secret) != keySize {
+		return nil, fmt.Errorf("%s in the store is damaged; when no node runs, delete it", secretKey)
+	}
+	if s.key == nil {
+		l.identity = kept
+		return secret, nil
+	}
+	if subtle.ConstantTimeCompare(secret, own) != 1 {
+		return nil, errOtherSecret
+	}
+	l.identity = kept
+	return s.key, nil
+}
+
+// keepSecret stores text unless there is one, and returns what is there.
+func (s *Store) keepSecret(ctx context.Context, l *link, text string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := l.Do(ctx, l.B().Set().Key(secretKey).Value(text).Nx().Build()).Error()
+	if err != nil && !rueidis.IsRedisNil(err) {
+		return "", fmt.Errorf("store the secret: %w", err)
+	}
+	kept, err := l.Do(ctx, l.B().Get().Key(secretKey).Build()).ToString()
+	if err != nil {
+		return "", fmt.Errorf("read the secret: %w", err)
+	}
+	return kept, nil
+}
+
+// listen hears what happens to mailboxes that somebody waits for here. After
+// each time that it was deaf everybody looks again, so nothing is missed.
+func (s *Store) listen(ctx context.Context, l *link) {
+	for ctx.Err() == nil {
+		if err := s.subscribe(ctx, l); err != nil && ctx.Err() == nil {
+			s.log.Debug("the subscription ended", "err", err)
+		}
+		pause(ctx, retryEvery)
+	}
+}
+
+func (s *Store) subscribe(ctx context.Context, l *link) error {
+	c, release := l.Dedicate()
+	defer release()
+	begun := make(chan struct{}, 1)
+	ended := c.SetPubSubHooks(rueidis.PubSubHooks{
+		OnMessage:      func(m rueidis.PubSubMessage) { s.hear(m.Message) },
+		OnSubscription: func(rueidis.PubSubSubscription) { notify(begun) },
+	})
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := c.Do(asking, c.B().Subscribe().Channel("inbox:n:"+s.node).Build()).Error(); err != nil {
+		return err
+	}
+	silence, speak := time.NewTimer(deaf), time.NewTicker(refreshEvery)
+	defer silence.Stop()
+	defer speak.Stop()
+	for {
+		select {
+		case <-begun:
+			s.done.Go(func() { s.waiters.wakeAll(ctx) })
+		case <-speak.C:
+			s.speak(ctx, l)
+		case <-s.heard:
+			silence.Reset(deaf)
+		case err := <-ended:
+			return err
+		case <-silence.C:
+			return errors.New("it is silent")
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// speak lets this node hear itself, over the whole way that a wake-up takes.
+func (s *Store) speak(ctx context.Context, l *link) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_ = l.Do(ctx, l.B().Publish().Channel("inbox:n:"+s.node).Message("!").Build()).Error()
+}
+
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// hear takes one message of the channel: "wTAG" to wake, "sSEQ TAG" to
+// supersede, "!" is this node's own. Anything else is nothing of ours.
+func (s *Store) hear(text string) {
+	if text == "" {
+		return
+	}
+	switch rest := text[1:]; text[0] {
+	case 'w':
+		s.waiters.wake(rest)
+	case 's':
+		number, tag, _ := strings.Cut(rest, " ")
+		if seq, err := strconv.ParseUint(number, 10, 64); err == nil {
+			s.waiters.supersede(tag, seq)
+		}
+	case '!':
+		notify(s.heard)
+	}
+}
+
+// books is what the store said of its sums when it was last asked.
+type books struct {
+	mu    sync.Mutex // held while it is asked
+	last  [buckets]sums
+	ended time.Time
+}
+
+// keepBooks asks the store again and again, and notes which of it is there.
+func (s *Store) keepBooks(ctx context.Context, l *link) {
+	wasAway, took := false, time.Duration(0)
+	for ctx.Err() == nil {
+		away := s.Ready() != nil
+		switch {
+		case away && !wasAway:
+			s.log.Warn("the store, or a part of it, is away", "store", s.address)
+		case !away && wasAway:
+			s.log.Info("the store is back", "store", s.address)
+			s.done.Go(func() { s.waiters.wakeAll(ctx) })
+		}
+		wasAway = away
+		if away {
+			pause(ctx, retryEvery)
+		} else {
+			pause(ctx, max(refreshEvery, refreshShare*took))
+		}
+		s.books.mu.Lock()
+		took = s.readBooks(ctx, l)
+		s.books.mu.Unlock()
+		s.checkIdentity(ctx, l)
+	}
+}
+
+// checkIdentity puts the secret back that a FLUSHALL took.
+func (s *Store) checkIdentity(ctx context.Context, l *link) {
+	kept, err := s.keepSecret(ctx, l, l.identity)
+	if err == nil && kept != l.identity && !l.strange {
+		l.strange = true // said once
+		s.log.Error("the store was given another secret: restart this server", "store", s.address)
+	}
+}
+
+func (s *Store) firstBooks(ctx context.Context, l *link) error {
+	s.books.mu.Lock()
+	defer s.books.mu.Unlock()
+	s.readBooks(ctx, l)
+	return s.partsAway()
+}
+
+// partsAway is Ready, of a store that was found.
+func (s *Store) partsAway() error {
+	for i := range s.away {
+		if s.away[i].Load() {
+			return fmt.Errorf("%w: a part of %s", inbox.ErrStoreAway, s.address)
+		}
+	}
+	return nil
+}
+
+// reclaim sweeps for a request that met a limit, unless that was just done.
+func (s *Store) reclaim(ctx context.Context) {
+	l := s.link.Load()
+	s.books.mu.Lock()
+	defer s.books.mu.Unlock()
+	if time.Since(s.books.ended) >= reclaimEvery {
+		s.readBooks(ctx, l)
+	}
+}
+
+// readBooks sweeps every bucket and takes in its sums. A bucket that does not
+// answer is away, and counts with what it last said. It returns what it took.
+func (s *Store) readBooks(ctx context.Context, l *link) time.Duration {
+	began := time.Now()
+	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	s.ledger.begin()
+	var wanted []int
+	for i := range buckets {
+		wanted = append(wanted, i)
+	}
+	for len(wanted) > 0 && asking.Err() == nil {
+		wanted = s.sweep(asking, l, wanted)
+	}
+	s.ledger.replace(&s.books.last)
+	s.books.ended = time.Now()
+	return s.books.ended.Sub(began)
+}
+
+// sweep asks some buckets and returns those that have more to sweep.
+func (s *Store) sweep(ctx context.Context, l *link, wanted []int) (more []int) {
+	commands := make(rueidis.Commands, len(wanted))
+	for i, bucket := range wanted {
+		commands[i] = l.B().Evalsha().Sha1(scriptSHA).Numkeys(1).Key(bucketKey(bucket)).
+			Arg("sweep", strconv.FormatInt(s.limits.Timeout.Milliseconds(), 10), s.node, strconv.Itoa(sweepBatch)).Build()
+	}
+	for i, result := range l.DoMulti(ctx, commands...) {
+		bucket := wanted[i]
+		if answer, ok := rueidis.IsRedisErr(result.Error()); ok && answer.IsNoScript() {
+			result = s.script.Exec(ctx, l, []string{bucketKey(bucket)},
+				[]string{"sweep", strconv.FormatInt(s.limits.Timeout.Milliseconds(), 10), s.node, strconv.Itoa(sweepBatch)})
+		}
+		n, err := s.swept(bucket, result)
+		if err != nil {
+			s.log.Debug("sweep", "bucket", bucket, "err", err)
+		} else if n == sweepBatch {
+			more = append(more, bucket)
+		}
+	}
+	return more
+}
+
+// swept takes in what one bucket answered, and returns how many mailboxes were
+// looked at in it.
+func (s *Store) swept(bucket int, result rueidis.RedisResult) (int64, error) {
+	answer, err := result.ToArray()
+	if err != nil {
+		away, _ := classify(err)
+		s.away[bucket].Store(away)
+		return 0, err
+	}
+	s.away[bucket].Store(false)
+	if len(answer) != 2 {
+		return 0, errGarbage
+	}
+	n, err := answer[0].AsInt64()
+	if err != nil {
+		return 0, errGarbage
+	}
+	held, err := readSums(answer[1])
+	if err == nil {
+		s.books.last[bucket] = held
+	}
+	return n, err
+}

@@ -1,0 +1,266 @@
+//go:build linux
+
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"inbox/inbox"
+)
+
+var bobsKey = inbox.Key{1, 2, 3}
+
+func open(t testing.TB, s inbox.Store, name string) inbox.Claim {
+	t.Helper()
+	c, err := s.Open(t.Context(), name, bobsKey, &inbox.Payer{})
+	if err != nil {
+		t.Fatalf("open %q: %v", name, err)
+	}
+	return c
+}
+
+func put(t testing.TB, s inbox.Store, to, body string) {
+	t.Helper()
+	if err := s.Put(t.Context(), to, inbox.Message{From: "alice", Body: []byte(body)}, 0); err != nil {
+		t.Fatalf("put to %q: %v", to, err)
+	}
+}
+
+func wantNext(t testing.TB, s inbox.Store, c inbox.Claim, ack uint64, want string) inbox.Message {
+	t.Helper()
+	m, err := s.Next(t.Context(), c, ack, 0)
+	if err != nil || string(m.Body) != want {
+		t.Fatalf("next: got %q, %v, want %q", m.Body, err, want)
+	}
+	return m
+}
+
+type outcome struct {
+	inbox.Message
+	err  error
+	took time.Duration
+}
+
+// waitFor begins a Next that waits, and returns once it is registered.
+func waitFor(t testing.TB, s *Store, c inbox.Claim, wait time.Duration) <-chan outcome {
+	done := make(chan outcome, 1)
+	began := time.Now()
+	go func() {
+		m, err := s.Next(context.WithoutCancel(t.Context()), c, 0, wait)
+		done <- outcome{m, err, time.Since(began)}
+	}()
+	time.Sleep(300 * time.Millisecond)
+	return done
+}
+
+// onBoth runs a test of several nodes on one Redis and on a cluster.
+func onBoth(t *testing.T, test func(t *testing.T, url string)) {
+	t.Run("one", func(t *testing.T) { test(t, "redis://"+startServer(t).addr()) })
+	t.Run("cluster", func(t *testing.T) { test(t, startCluster(t, 0).url()) })
+}
+
+func TestMessageWakesAnotherNode(t *testing.T) {
+	onBoth(t, func(t *testing.T, url string) {
+		a, b := newStore(t, url, Config{}), newStore(t, url, Config{})
+		for i := range 6 {
+			name := fmt.Sprint("bob", i)
+			c := open(t, a, name)
+			if other := open(t, b, name); other.Epoch != c.Epoch {
+				t.Fatalf("got claim %+v at the other node, want %+v", other, c)
+			}
+			got := waitFor(t, a, c, 9*time.Second)
+			put(t, b, name, "hello")
+			if res := <-got; res.err != nil || string(res.Body) != "hello" || res.took > 3*time.Second {
+				t.Fatalf("got %q, %v after %v, want hello soon", res.Body, res.err, res.took)
+			}
+		}
+	})
+}
+
+func TestKnockIsHeardAtAnotherNode(t *testing.T) {
+	onBoth(t, func(t *testing.T, url string) {
+		a, b := newStore(t, url, Config{}), newStore(t, url, Config{})
+		done := make(chan error, 1)
+		began := time.Now()
+		go func() {
+			done <- a.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("hello")}, 9*time.Second)
+		}()
+		time.Sleep(300 * time.Millisecond)
+		c := open(t, b, "bob")
+		if err := <-done; err != nil || time.Since(began) > 5*time.Second {
+			t.Fatalf("knock: got %v after %v", err, time.Since(began))
+		}
+		wantNext(t, b, c, 0, "hello")
+	})
+}
+
+func TestNewestPollWinsAcrossNodes(t *testing.T) {
+	onBoth(t, func(t *testing.T, url string) {
+		a, b := newStore(t, url, Config{}), newStore(t, url, Config{})
+		c := open(t, a, "bob")
+		older := waitFor(t, a, c, 9*time.Second)
+		newer := waitFor(t, b, c, 9*time.Second)
+		if res := <-older; !errors.Is(res.err, inbox.ErrSuperseded) || res.took > 5*time.Second {
+			t.Fatalf("older poll: got %v after %v, want ErrSuperseded at once", res.err, res.took)
+		}
+		put(t, a, "bob", "hello")
+		if res := <-newer; res.err != nil || string(res.Body) != "hello" {
+			t.Fatalf("newer poll: got %q, %v, want hello", res.Body, res.err)
+		}
+	})
+}
+
+// A poll that comes back to its first node must not be ended by news of the
+// poll that it was before.
+func TestLateNewsSupersedesNothingNewer(t *testing.T) {
+	url := "redis://" + startServer(t).addr()
+	a := newStore(t, url, Config{})
+	c := open(t, a, "bob")
+	l := a.link.Load()
+	older := waitFor(t, a, c, 400*time.Millisecond)
+	<-older
+	newer := waitFor(t, a, c, 9*time.Second)
+	a.hear("s1 " + l.place("bob").tag) // the older one registered as 1
+	put(t, a, "bob", "hello")
+	if res := <-newer; res.err != nil || string(res.Body) != "hello" {
+		t.Fatalf("got %q, %v, want hello", res.Body, res.err)
+	}
+}
+
+// A node that dies with a message in hand has not discarded it.
+func TestDeadNodesMessageGoesToTheNext(t *testing.T) {
+	url := "redis://" + startServer(t).addr()
+	a, b := newStore(t, url, Config{}), newStore(t, url, Config{})
+	c := open(t, a, "bob")
+	put(t, b, "bob", "hello")
+	wantNext(t, a, c, 0, "hello")
+	a.Quit()
+	m := wantNext(t, b, c, 0, "hello")
+	if err := b.Discard(t.Context(), c, m.ID); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestIDsStayAboveOnesGivenUnderAnotherClock(t *testing.T) {
+	redis := startServer(t)
+	s := newStore(t, "redis://"+redis.addr(), Config{})
+	c := open(t, s, "bob")
+	bucket := bucketKey(s.link.Load().place("bob").bucket)
+	// As if the server's clock had been an hour ahead until now.
+	ahead := uint64(time.Now().Add(time.Hour).UnixMicro())
+	redis.do("HSET", bucket+":s", "L", fmt.Sprint(ahead))
+	if err := s.Close(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	c = open(t, s, "bob")
+	put(t, s, "bob", "hello")
+	if m := wantNext(t, s, c, 0, "hello"); m.ID <= ahead {
+		t.Fatalf("got ID %d, want it above %d", m.ID, ahead)
+	}
+}
+
+// Two nodes each know within a second what the other accepted: together they
+// exceed a quota by what one accepts in that time, and not for ever.
+func TestQuotasHoldAcrossNodes(t *testing.T) {
+	onBoth(t, func(t *testing.T, url string) {
+		limits := inbox.Limits{Timeout: time.Minute, MaxInboxes: 10, MaxQueuedBytesPerPayer: 40_000}
+		a, b := newStore(t, url, Config{Limits: limits}), newStore(t, url, Config{Limits: limits})
+		for i := range 10 {
+			open(t, a, fmt.Sprint("peer", i))
+		}
+		eventually(t, "the other node refuses an eleventh", func() bool {
+			_, err := b.Open(t.Context(), "another", bobsKey, &inbox.Payer{})
+			if err == nil {
+				c := open(t, b, "another")
+				b.Close(t.Context(), c)
+			}
+			return errors.Is(err, inbox.ErrTooManyInboxes)
+		})
+		m := inbox.Message{From: "alice", Body: make([]byte, 9000), Payer: inbox.Payer{Client: "one"}}
+		for range 4 {
+			if err := a.Put(t.Context(), "peer1", m, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		accepted := 0
+		eventually(t, "the other node refuses the payer", func() bool {
+			err := b.Put(t.Context(), "peer2", m, 0)
+			if err == nil {
+				accepted++
+			}
+			return errors.Is(err, inbox.ErrPayerFull)
+		})
+		if accepted > 4 {
+			t.Fatalf("got %d messages accepted beyond the quota, want at most another node's quota", accepted)
+		}
+		for _, name := range []string{"peer1", "peer2"} {
+			if err := a.Close(t.Context(), open(t, a, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, "what one node freed is free at the other", func() bool { return b.Put(t.Context(), "peer3", m, 0) == nil })
+	})
+}
+
+func TestSumsAreZeroWhenAllIsGone(t *testing.T) {
+	redis := startServer(t)
+	limits := inbox.Limits{Timeout: 1500 * time.Millisecond}
+	a := newStore(t, "redis://"+redis.addr(), Config{Limits: limits})
+	payer := inbox.Payer{Client: "one", Network: "net"}
+	for i := range 50 {
+		name := fmt.Sprint("peer", i)
+		if _, err := a.Open(t.Context(), name, bobsKey, &payer); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Put(t.Context(), name, inbox.Message{From: "alice", Body: []byte("hello"), Payer: payer}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := a.Stats(); got.Inboxes != 50 || got.QueuedBytes != 50*(5+5+messageOverhead) {
+		t.Fatalf("got %+v, want 50 inboxes with a message each", got)
+	}
+	eventually(t, "all expired", func() bool { return a.Stats() == inbox.Stats{} })
+	for _, key := range strings.Fields(redis.do("KEYS", "*")) {
+		if strings.Contains(key, ":d:") || strings.Contains(key, ":x") || strings.Contains(key, ":k:") {
+			t.Errorf("got key %s left, want only sums", key)
+		}
+	}
+}
+
+// The longest that one script holds up everybody else: it forgets the fullest
+// mailbox there can be.
+func TestFullestMailboxIsForgottenQuickly(t *testing.T) {
+	redis := startServer(t)
+	s := newStore(t, "redis://"+redis.addr(), Config{Limits: inbox.Limits{Timeout: time.Hour}})
+	c := open(t, s, "bob")
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() {
+			for range maxCapacity / 100 {
+				if err := s.Put(t.Context(), "bob", inbox.Message{From: "alice", Payer: inbox.Payer{Client: "one"}}, 0); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0); !errors.Is(err, inbox.ErrInboxFull) {
+		t.Fatalf("got %v, want ErrInboxFull", err)
+	}
+	redis.do("CONFIG", "SET", "slowlog-log-slower-than", "200000")
+	if err := s.Close(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if slow := redis.do("SLOWLOG", "LEN"); !strings.HasSuffix(slow, "0") {
+		t.Errorf("got %s scripts that took longer than 200 ms, want none", slow)
+	}
+	if got := s.Stats(); got.QueuedBytes != 0 {
+		t.Errorf("got %d bytes left, want none", got.QueuedBytes)
+	}
+}

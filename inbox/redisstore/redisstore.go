@@ -1,0 +1,220 @@
+// Package redisstore keeps mailboxes in Redis or Valkey, so that any number of
+// processes are one server: a peer may ask any of them.
+//
+// Every step on a mailbox is one Lua script (mailbox.lua), so it is atomic and
+// takes one round trip. A process has one connection on which it hears that a
+// message came for somebody who waits in it, however many wait. Names are
+// keyed hashes to the store, passwords too, and with [Config].Key the messages
+// are sealed, so that the store sees neither.
+//
+// What a caller must know: an error may mean that the store did what was asked
+// and its answer was lost. A message is never put twice by this package itself.
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha1"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"inbox/inbox"
+
+	"github.com/redis/rueidis"
+)
+
+const (
+	// buckets is how many parts the mailboxes are in, each with sums of its
+	// own in one slot of a cluster; also the most nodes of a cluster that are
+	// of use. Changing it loses the mailboxes of a running store.
+	buckets = 128
+	// maxCapacity bounds a mailbox where Limits do not, and with it the time
+	// that a script takes to forget one.
+	maxCapacity = 10_000
+	// patience is how long one call waits for the store. Whoever waited so long
+	// in vain marks the bucket as away, and the calls after it do not wait: a
+	// request is answered within two seconds.
+	patience = 1200 * time.Millisecond
+	// recheck is how often a waiting Next looks by itself, should a message on
+	// the way to this process have been lost.
+	recheck = 10 * time.Second
+	// messageOverhead is what a message costs the store beyond its texts.
+	messageOverhead = 256
+)
+
+//go:embed mailbox.lua
+var mailboxScript string
+
+var scriptSHA = func() string {
+	sum := sha1.Sum([]byte(mailboxScript)) // by which Redis knows a script
+	return hex.EncodeToString(sum[:])
+}()
+
+// Config says which store, and what it may hold. Address and Limits.Timeout
+// are required.
+type Config struct {
+	// Address is as in [ParseAddress].
+	Address Address
+	// Key seals messages and hashes names and passwords; 32 bytes that all
+	// nodes share and the store never sees. Without it messages are stored as
+	// they are, and the hashes are keyed by a secret kept in the store.
+	Key []byte
+	// Limits are the same for all nodes. A mailbox holds 10000 messages at
+	// most. Quotas are exact with one node; with more, each may exceed them by
+	// what it accepts within a second, because it learns only then what the
+	// others did.
+	Limits inbox.Limits
+	// MaxBodyBytes is the largest message that is read back; 0 for 1 MiB.
+	MaxBodyBytes int64
+	// Logger gets what an operator should see. Nil discards it.
+	Logger *slog.Logger
+}
+
+// Store is an inbox.Store in Redis. Make one with [New].
+type Store struct {
+	limits  inbox.Limits
+	client  rueidis.ClientOption
+	address string // without its secrets, for people
+	key     []byte
+	most    int64 // bytes of a record
+	node    string
+	script  *rueidis.Lua
+	log     *slog.Logger
+	ledger  ledger
+	waiters waiters
+	link    atomic.Pointer[link]
+	away    [buckets]atomic.Bool
+	books   books
+	heard   chan struct{} // this node's own voice, from its subscription
+	quit    context.CancelFunc
+	done    sync.WaitGroup
+}
+
+// link is a store that was found, with the keys that its nodes share.
+type link struct {
+	rueidis.Client
+	vault
+	cluster  bool
+	identity string // what secretKey held
+	strange  bool   // it holds something else since
+}
+
+// New returns a store that connects by itself, in the background, now and
+// whenever the connection was lost. Until then its methods return
+// inbox.ErrStoreAway. It runs until [Store.Quit]. It panics without a timeout
+// or with a key of another size: mistakes of the program, not of its user.
+func New(cfg Config) *Store {
+	if cfg.Limits.Timeout <= 0 || len(cfg.Key) != 0 && len(cfg.Key) != keySize {
+		panic("redisstore: New needs a timeout above zero, and a key of 32 bytes or none")
+	}
+	s := &Store{limits: cfg.Limits, key: cfg.Key, log: cfg.Logger, address: cfg.Address.String()}
+	if s.limits.Capacity <= 0 || s.limits.Capacity > maxCapacity {
+		s.limits.Capacity = maxCapacity
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.most = cfg.MaxBodyBytes; s.most == 0 {
+		s.most = 1 << 20
+	}
+	s.most += recordOverhead
+	s.client = cfg.Address.option()
+	s.script = rueidis.NewLuaScript(mailboxScript)
+	s.node = hex.EncodeToString(random(8))
+	s.ledger.init(s.limits)
+	s.waiters.init()
+	s.heard = make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.quit = cancel
+	s.done.Go(func() { s.run(ctx) })
+	return s
+}
+
+// Quit disconnects and returns once nothing of the store runs any more. Nobody
+// may use it afterwards.
+func (s *Store) Quit() {
+	s.quit()
+	s.done.Wait()
+}
+
+// Ready returns nil when the whole store is there, else an error that says
+// what is missing.
+func (s *Store) Ready() error {
+	if s.link.Load() == nil {
+		return fmt.Errorf("%w: %s", inbox.ErrStoreAway, s.address)
+	}
+	return s.partsAway()
+}
+
+// Stats is what all nodes together hold, as of the last second.
+func (s *Store) Stats() inbox.Stats { return s.ledger.stats() }
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+// place is where a mailbox is.
+type place struct {
+	bucket int
+	tag    string
+}
+
+func bucketKey(i int) string { return "inbox:{" + strconv.Itoa(i) + "}" }
+
+// do runs one step and returns its answer, after the sums were told what it
+// changed. Whatever goes wrong with the store is ErrStoreAway, except that it
+// is full.
+func (s *Store) do(ctx context.Context, l *link, op string, places []place, bill bill, args ...string) ([]rueidis.RedisMessage, error) {
+	defer s.ledger.release(bill)
+	keys := make([]string, len(places))
+	for i, p := range places {
+		if s.away[p.bucket].Load() {
+			return nil, fmt.Errorf("%w: %s", inbox.ErrStoreAway, s.address)
+		}
+		keys[i] = bucketKey(p.bucket)
+	}
+	argv := make([]string, 0, 3+len(args))
+	argv = append(argv, op, strconv.FormatInt(s.limits.Timeout.Milliseconds(), 10), s.node)
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	result := s.script.Exec(asking, l, keys, append(argv, args...))
+	answer, err := result.ToArray()
+	if err != nil {
+		return nil, s.failed(ctx, places, err)
+	}
+	if len(answer) < 2 {
+		return nil, errGarbage
+	}
+	if err := s.ledger.apply(answer[0]); err != nil {
+		return nil, err
+	}
+	return answer[1:], nil
+}
+
+// errGarbage is a store that answers what no script of ours says.
+var errGarbage = errors.New("redisstore: the store answered something that no inbox wrote")
+
+// failed turns a client's error into ours, and notes that the bucket is away.
+func (s *Store) failed(ctx context.Context, places []place, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if away, full := classify(err); full {
+		return fmt.Errorf("%w: its memory is used up", inbox.ErrStoreFull)
+	} else if !away {
+		return fmt.Errorf("redisstore: %w", err)
+	}
+	for _, p := range places {
+		s.away[p.bucket].Store(true)
+	}
+	return fmt.Errorf("%w: %s: %w", inbox.ErrStoreAway, s.address, err)
+}

@@ -1,0 +1,187 @@
+//go:build linux
+
+package redisstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"inbox/inbox"
+)
+
+var nodesKey = []byte("a key of the nodes, of 32 bytes.")
+
+func TestSealedMessageOpensOnlyInItsMailbox(t *testing.T) {
+	v := newVault(nodesKey, true)
+	m := inbox.Message{From: "Älice", ContentType: "application/sdp", Body: []byte("hello")}
+	record := v.seal("bob", &m)
+	got, err := v.open("bob", record)
+	if err != nil || got.From != m.From || got.ContentType != m.ContentType || !bytes.Equal(got.Body, m.Body) {
+		t.Fatalf("got %+v, %v, want %+v", got, err, m)
+	}
+	other, plain := newVault(bytes.Repeat([]byte{1}, keySize), true), newVault(nodesKey, false)
+	for what, err := range map[string]error{
+		"of another mailbox":    second(v.open("carol", record)),
+		"with another key":      second(other.open("bob", record)),
+		"without a key":         second(plain.open("bob", record)),
+		"that is not sealed":    second(v.open("bob", plain.seal("bob", &m))),
+		"that was cut":          second(v.open("bob", record[:len(record)-1])),
+		"that was cut to a bit": second(v.open("bob", record[:5])),
+	} {
+		if !errors.Is(err, errDamaged) {
+			t.Errorf("record %s: got %v, want errDamaged", what, err)
+		}
+	}
+	if v.seal("bob", &m) == record {
+		t.Error("got the same record twice, want another nonce")
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestPasswordFitsItsNameAlone(t *testing.T) {
+	v := newVault(nodesKey, true)
+	if v.password("bob", bobsKey) == v.password("carol", bobsKey) {
+		t.Error("got one hash for two names with the same password")
+	}
+}
+
+// What reaches the store's disk shows neither names nor messages nor keys.
+func TestSealedStoreSeesNothing(t *testing.T) {
+	redis := startServer(t, "--appendonly", "yes", "--aof-use-rdb-preamble", "no")
+	s := newStore(t, "redis://"+redis.addr(), Config{Key: nodesKey})
+	payer := inbox.Payer{Client: "the-payers-address", Network: "the-payers-network"}
+	key := inbox.Key([]byte("the key that stands for the pass"))
+	c, err := s.Open(t.Context(), "the-name-of-bob", key, &payer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := inbox.Message{From: "the-name-of-alice", ContentType: "application/sdp", Body: []byte("what alice says"), Payer: payer}
+	if err := s.Put(t.Context(), "the-name-of-bob", m, 0); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Next(t.Context(), c, 0, 0); err != nil || got.From != m.From || string(got.Body) != string(m.Body) {
+		t.Fatalf("got %+v, %v, want %+v", got, err, m)
+	}
+	redis.kill()
+	var kept []byte
+	err = filepath.WalkDir(redis.dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		kept = append(kept, text...)
+		return err
+	})
+	if err != nil || !bytes.Contains(kept, []byte(s.link.Load().place("the-name-of-bob").tag)) {
+		t.Fatalf("the store's files hold no mailbox (%v): the test looks at the wrong place", err)
+	}
+	for _, secret := range []string{"the-name-of", "what alice says", "application/sdp", "the-payers", "the key that", string(nodesKey)} {
+		if bytes.Contains(kept, []byte(secret)) {
+			t.Errorf("the store saw %q", secret)
+		}
+	}
+}
+
+// Nodes that do not share a key must not share a store.
+func TestNodesWithDifferentKeysAreKeptApart(t *testing.T) {
+	redis := startServer(t)
+	url := "redis://" + redis.addr()
+	newStore(t, url, Config{Key: nodesKey})
+	other := startStore(t, url, Config{Key: bytes.Repeat([]byte{1}, keySize)})
+	none := startStore(t, url, Config{})
+	time.Sleep(time.Second)
+	if other.Ready() == nil || none.Ready() == nil {
+		t.Fatal("got a node with another key, or none, ready")
+	}
+	same := newStore(t, url, Config{Key: nodesKey})
+	open(t, same, "bob")
+}
+
+// Whatever a stranger writes into the store is an error, and nothing worse.
+func TestGarbageInTheStoreIsAnError(t *testing.T) {
+	redis := startServer(t)
+	s := newStore(t, "redis://"+redis.addr(), Config{MaxBodyBytes: 1000})
+	for i, spoil := range []func(bucket, box string){
+		func(_, box string) { redis.do("SET", box, "text") },
+		func(_, box string) { redis.do("HSET", box, "x", "soon") },
+		func(_, box string) { redis.do("HSET", box, "f", "-1", "l", "one") },
+		func(_, box string) { redis.do("HSET", box, "e", "epoch") },
+		func(_, box string) { redis.do("HSET", box, "w", "nonsense") },
+		func(_, box string) { redis.do("HSET", box, "k", "") },
+		func(bucket, _ string) { redis.do("SET", bucket+":s", "text") },
+		func(bucket, _ string) { redis.do("HSET", bucket+":s", "n", "many") },
+		func(bucket, _ string) { redis.do("HSET", bucket+":s", "v", "9223372036854775807") },
+		func(bucket, _ string) { redis.do("HSET", bucket+":s", "L", "last") },
+		func(bucket, _ string) { redis.do("SET", bucket+":x", "text") },
+	} {
+		name := fmt.Sprint("bob", i)
+		c := open(t, s, name)
+		put(t, s, name, "hello")
+		p := s.link.Load().place(name)
+		bucket := bucketKey(p.bucket)
+		spoil(bucket, bucket+":d:"+p.tag)
+		_, _ = s.Open(t.Context(), name, bobsKey, &inbox.Payer{})
+		_, _ = s.Open(t.Context(), name, inbox.Key{9}, &inbox.Payer{})
+		_ = s.Put(t.Context(), name, inbox.Message{From: "alice", Body: []byte("hello")}, 0)
+		_, _ = s.Next(t.Context(), c, 0, 100*time.Millisecond)
+		_ = s.Discard(t.Context(), c, 1<<62)
+		_ = s.Close(t.Context(), c)
+		redis.do("FLUSHALL")
+		eventually(t, "the store is usable again", func() bool {
+			_, err := s.Open(t.Context(), "carol", bobsKey, &inbox.Payer{})
+			return err == nil
+		})
+	}
+}
+
+func TestGarbageMessagesAreErrors(t *testing.T) {
+	redis := startServer(t)
+	s := newStore(t, "redis://"+redis.addr(), Config{MaxBodyBytes: 1000})
+	c := open(t, s, "bob")
+	put(t, s, "bob", "hello")
+	m := wantNext(t, s, c, 0, "hello")
+	p := s.link.Load().place("bob")
+	box, field := bucketKey(p.bucket)+":d:"+p.tag, fmt.Sprint("m", m.ID)
+	for what, record := range map[string]string{
+		"empty": "", "cut": "p\x10a", "of another kind": "?hello", "too large": "p\x01a\x01b" + strings.Repeat("x", 4000),
+	} {
+		redis.do("HSET", box, field, record)
+		if _, err := s.Next(t.Context(), c, 0, 0); !errors.Is(err, errDamaged) {
+			t.Errorf("record that is %s: got %v, want errDamaged", what, err)
+		}
+	}
+	redis.do("HDEL", box, field)
+	if _, err := s.Next(t.Context(), c, 0, 0); err == nil {
+		t.Error("record that is missing: got no error")
+	}
+	if err := s.Discard(t.Context(), c, m.ID); err != nil {
+		t.Errorf("discard of a damaged message: %v", err)
+	}
+	put(t, s, "bob", "hello again")
+	wantNext(t, s, c, 0, "hello again")
+}
+
+func FuzzOpenRecord(f *testing.F) {
+	plain, sealed := newVault(nodesKey, false), newVault(nodesKey, true)
+	m := inbox.Message{From: "alice", ContentType: "text/plain", Body: []byte("hello")}
+	f.Add("bob", plain.seal("bob", &m))
+	f.Add("bob", sealed.seal("bob", &m))
+	f.Add("", "p\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")
+	f.Fuzz(func(t *testing.T, tag, record string) {
+		if m, err := plain.open(tag, record); err == nil {
+			if again, err := plain.open(tag, plain.seal(tag, &m)); err != nil || again.From != m.From || !bytes.Equal(again.Body, m.Body) {
+				t.Errorf("got %+v, %v of what was read and written again, want %+v", again, err, m)
+			}
+		}
+		if _, err := sealed.open(tag+"?", record); err == nil {
+			t.Error("a record that nobody sealed for that mailbox was opened")
+		}
+	})
+}

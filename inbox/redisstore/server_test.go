@@ -1,0 +1,185 @@
+//go:build linux
+
+package redisstore
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// server is a real redis-server of this test's own, on loopback. It ends with the
+// test by a means that Linux alone has, hence the build constraint.
+type server struct {
+	t    testing.TB
+	port int
+	dir  string
+	args []string
+	cmd  *exec.Cmd
+}
+
+// needRedis skips the test where there is no redis-server, which never happens
+// in CI: scripts/test installs it.
+func needRedis(t testing.TB) {
+	t.Helper()
+	for _, program := range []string{"redis-server", "redis-cli"} {
+		if _, err := exec.LookPath(program); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatalf("%s is missing: apt install redis-server", program)
+			}
+			t.Skipf("%s is missing: apt install redis-server", program)
+		}
+	}
+}
+
+// freePort finds one whose cluster bus port, 10000 above, is one too.
+func freePort(t testing.TB) int {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		l.Close()
+		if port < 50000 {
+			return port
+		}
+	}
+	t.Fatal("no free port below 50000")
+	return 0
+}
+
+func startServer(t testing.TB, args ...string) *server {
+	t.Helper()
+	needRedis(t)
+	s := &server{t: t, port: freePort(t), dir: t.TempDir(), args: args}
+	s.start()
+	t.Cleanup(s.kill)
+	return s
+}
+
+func (s *server) start() {
+	s.t.Helper()
+	args := append([]string{"--port", fmt.Sprint(s.port), "--bind", "127.0.0.1", "--save", "", "--dir", s.dir, "--daemonize", "no"}, s.args...)
+	s.cmd = exec.Command("redis-server", args...)
+	log, err := os.Create(filepath.Join(s.dir, "log"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer log.Close()
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.until("answers", func() bool {
+		return strings.ContainsAny(s.try("PING"), "PN") && !strings.Contains(s.try("PING"), "Could not")
+	})
+}
+
+// kill is kill -9.
+func (s *server) kill() {
+	if s.cmd != nil {
+		s.cmd.Process.Kill()
+		s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+func (s *server) signal(sig os.Signal) { s.cmd.Process.Signal(sig) }
+
+func (s *server) until(what string, ok func() bool) {
+	s.t.Helper()
+	eventually(s.t, fmt.Sprintf("redis-server %s", what), ok)
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("waited 20 s in vain: %s", what)
+}
+
+// try runs one command and returns what it says, errors too.
+func (s *server) try(args ...string) string {
+	out, _ := exec.Command("redis-cli", append([]string{"-p", fmt.Sprint(s.port)}, args...)...).CombinedOutput()
+	return strings.TrimSpace(string(out))
+}
+
+func (s *server) do(args ...string) string {
+	s.t.Helper()
+	for _, arg := range args {
+		if strings.ContainsRune(arg, 0) {
+			s.t.Fatalf("redis-cli cannot be given %q", arg)
+		}
+	}
+	out := s.try(args...)
+	if strings.HasPrefix(out, "ERR") || strings.HasPrefix(out, "Could not") {
+		s.t.Fatalf("redis-cli %v: %s", args, out)
+	}
+	return out
+}
+
+func (s *server) addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+
+// cluster is some servers that are one Redis Cluster.
+type cluster []*server
+
+func startCluster(t testing.TB, replicas int) cluster {
+	t.Helper()
+	var c cluster
+	args := []string{"--cluster", "create"}
+	masters := 3
+	for range masters * (1 + replicas) {
+		s := startServer(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")
+		c = append(c, s)
+		args = append(args, s.addr())
+	}
+	args = append(args, "--cluster-replicas", fmt.Sprint(replicas), "--cluster-yes")
+	if out, err := exec.Command("redis-cli", args...).CombinedOutput(); err != nil {
+		t.Fatalf("redis-cli %v: %v\n%s", args, err, out)
+	}
+	for _, s := range c {
+		s.until("knows who follows whom", func() bool { return strings.Count(s.try("CLUSTER", "NODES"), "master") == masters })
+		s.until("is in the cluster", func() bool { return strings.Contains(s.try("CLUSTER", "INFO"), "cluster_state:ok") })
+		s.until("follows its master, if it has one", func() bool {
+			info := s.try("INFO", "replication")
+			return strings.Contains(info, "role:master") || strings.Contains(info, "master_link_status:up")
+		})
+	}
+	return c
+}
+
+func (c cluster) url() string {
+	var hosts []string
+	for _, s := range c {
+		hosts = append(hosts, s.addr())
+	}
+	return "redis://" + strings.Join(hosts, ",")
+}
+
+// flush empties all masters; a replica refuses.
+func (c cluster) flush() {
+	for _, s := range c {
+		s.try("FLUSHALL")
+	}
+}
+
+func writeFile(t testing.TB, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
