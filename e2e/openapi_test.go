@@ -206,6 +206,10 @@ func provokeStopping(t *testing.T, doc *document) {
 // the handler sees the request.
 func provokeProgram(t *testing.T, doc *document) {
 	server := "http://" + startInbox(t, "-https=false", "-max-header-size", "4096").Addr
+	alone := "http://" + startInbox(t, "-https=false", "-store", "redis://127.0.0.1:1").Addr // nobody is there
+	if got, want := doc.ask(t, alone, "GET /inbox alice:rabbit"), "GET /inbox 503"; got != want {
+		t.Errorf("without its store: got %s, want %s", got, want)
+	}
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if got, want := doc.ask(t, server, "GET "+path), "GET "+path+" 200"; got != want {
 			t.Errorf("got %s, want %s", got, want)

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"inbox/inbox"
+	"inbox/inbox/redisstore"
 	"inbox/public"
 	"inbox/ratelimit"
 	"inbox/tlsmgr"
@@ -24,6 +25,7 @@ type house struct {
 	noise   *serverLog
 	archive *archive
 	store   *inbox.Memory
+	shared  *redisstore.Store // instead of it; nil without -store
 	handler *inbox.Handler
 	who     *who
 	limits  *limits
@@ -50,7 +52,7 @@ func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 	h.noise = &serverLog{log: h.log}
 	h.notify = newNotifier(p.environ, log)
 	dir := stateDir(c, p.environ, h.log)
-	key, err := secret(dir)
+	key, err := c.secret(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +70,9 @@ func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 		return nil, err
 	}
 	// From here on nothing fails that would have to close the archive.
+	if c.store.shared() {
+		dir = "" // what this server holds in memory is nothing
+	}
 	h.archive = openArchive(dir, derive(key, "snapshots"), h.times.stop+stopMargin, h.log)
 	h.buildMailboxes(key)
 	h.buildServer(pages)
@@ -80,16 +85,21 @@ func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 
 func (h *house) buildMailboxes(key []byte) {
 	c := h.cfg
-	h.store = h.archive.load(inbox.Limits{
+	limits := inbox.Limits{
 		Timeout:                seconds(c.inboxTimeout),
 		Capacity:               int(c.inboxCapacity),
 		MaxInboxes:             int(c.maxInboxes),
 		MaxQueuedBytes:         c.maxQueuedBytes,
 		MaxInboxesPerPayer:     int(c.maxInboxesPerIP),
 		MaxQueuedBytesPerPayer: c.maxQueuedBytesPerIP,
-	})
+	}
+	h.store = h.archive.load(limits)
+	store := inbox.Store(h.store)
+	if c.store.shared() {
+		store = h.openStore(limits)
+	}
 	h.handler = inbox.NewHandler(inbox.Config{
-		Store:        h.store,
+		Store:        store,
 		Secret:       key,
 		PollTimeout:  c.poll,
 		MaxBodyBytes: c.maxBodySize,

@@ -22,6 +22,7 @@ type config struct {
 	serverCert, serverKey   string
 	domain, email, httpBind string
 	acme                    acmeOptions
+	store                   storeOptions
 	inboxTimeout            int64
 	inboxCapacity           int64
 	cleanupInterval         int64
@@ -148,6 +149,12 @@ func (c *config) mailboxes() *flag.FlagSet {
 	fs.BoolVar(&c.longPolling, "long-polling", true, "hold a GET of an empty inbox until a message comes")
 	whole(fs, &c.pollTimeout, "poll-timeout", 25, "`seconds` that a GET of an empty inbox is held, and the most that ?wait= may ask for; "+
 		"when it is not given, at most half of -inbox-timeout")
+	fs.StringVar(&c.store.given, "store", "", "`address` of a Redis or Valkey that several servers share: redis://host:6379, rediss:// for TLS, "+
+		"redis-sentinel://host,host/master; several hosts, apart by commas, are a cluster; empty for this server's own memory")
+	fs.StringVar(&c.store.file, "store-file", "", "`file` with that address, which is better when it holds a password")
+	fs.StringVar(&c.store.ca, "store-ca", "", "`file` of PEM certificates that the store's own is trusted by; empty for the system's")
+	fs.StringVar(&c.store.keyFile, "store-key-file", "", "`file` with 32 random bytes in base64, the same for all servers, which seal "+
+		"names and messages before the store sees them; empty for messages that it can read")
 	return fs
 }
 

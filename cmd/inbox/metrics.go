@@ -63,7 +63,7 @@ func (c collector) Collect(m chan<- prometheus.Metric) {
 }
 
 func (c collector) collectMailboxes(m chan<- prometheus.Metric) {
-	stats := c.store.Stats()
+	stats := c.stats()
 	m <- gauge(descInboxes, stats.Inboxes)
 	limit(m, descMaxInboxes, c.cfg.maxInboxes)
 	m <- gauge(descMessages, stats.Queued)

@@ -33,6 +33,7 @@ func serve(ctx context.Context, c *config, p process) error {
 		return err
 	}
 	defer h.archive.close()
+	defer h.quitStore()
 	if err := h.archive.begin(); err != nil {
 		d.close()
 		return err

@@ -21,7 +21,7 @@ const maxSeconds = 1_000_000_000
 // came from, and settles what follows from the options.
 func (c *config) validate() error {
 	for _, check := range []func() error{
-		c.checkDoctor, c.checkNumbers, c.checkQueue, c.checkPoll, c.checkDomains, c.checkMetrics, c.checkBind, c.checkProxies, c.checkOrigins, c.checkICE, c.checkLog,
+		c.checkDoctor, c.checkNumbers, c.checkQueue, c.checkPoll, c.checkDomains, c.checkMetrics, c.checkBind, c.checkProxies, c.checkOrigins, c.checkICE, c.checkStore, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"inbox/inbox"
+	"inbox/inbox/redisstore"
+)
+
+// storeOptions say where mailboxes are that several processes share.
+type storeOptions struct {
+	given, file, ca, keyFile string
+
+	address redisstore.Address
+	key     []byte // seals messages; nil: nothing does
+}
+
+// storeCapacity is the most messages of one inbox in a store: what a script
+// forgets at once.
+const storeCapacity = 10_000
+
+func (o *storeOptions) shared() bool { return o.given != "" || o.file != "" }
+
+// checkStore reads the address and what belongs to it. No error repeats the
+// address, for it may hold a password.
+func (c *config) checkStore() (err error) {
+	o := &c.store
+	if !o.shared() {
+		for name, value := range map[string]string{"store-ca": o.ca, "store-key-file": o.keyFile} {
+			if value != "" {
+				return c.refuse(name, errors.New("needs -store or -store-file"))
+			}
+		}
+		return nil
+	}
+	if o.given != "" && o.file != "" {
+		return c.refuse("store-file", errors.New("contradicts -store; give one of the two"))
+	}
+	text, from := o.given, "-store"
+	if o.file != "" {
+		if text, err = readSmall(o.file); err != nil {
+			return c.refuse("store-file", err)
+		}
+		from = "the address in -store-file"
+	}
+	if o.address, err = redisstore.ParseAddress(strings.TrimSpace(text)); err != nil {
+		return fmt.Errorf("%s %w", from, err)
+	}
+	if c.inboxCapacity < 1 || c.inboxCapacity > storeCapacity {
+		return c.refuse("inbox-capacity", fmt.Errorf("must be from 1 to %d with -store", storeCapacity))
+	}
+	return c.checkStoreFiles()
+}
+
+func (c *config) checkStoreFiles() error {
+	o := &c.store
+	if o.ca != "" {
+		if !o.address.TLS() {
+			return c.refuse("store-ca", errors.New("needs a store over TLS, as in rediss://host"))
+		}
+		text, err := readSmall(o.ca)
+		if err != nil {
+			return c.refuse("store-ca", err)
+		}
+		if !o.address.Trust([]byte(text)) {
+			return c.refuse("store-ca", errors.New("the file holds no certificate in PEM"))
+		}
+	}
+	if o.keyFile == "" {
+		return nil
+	}
+	text, err := readSmall(o.keyFile)
+	if err == nil {
+		o.key, err = readKey(strings.TrimSpace(text))
+	}
+	if err != nil {
+		return c.refuse("store-key-file", err)
+	}
+	return nil
+}
+
+// readKey reads 32 bytes in base64 or hexadecimal.
+func readKey(text string) ([]byte, error) {
+	key, err := hex.DecodeString(text)
+	if err != nil {
+		key, err = base64.StdEncoding.DecodeString(text)
+	}
+	if err != nil || len(key) != sha256.Size {
+		return nil, errors.New("the file must hold 32 random bytes in base64; make it with: openssl rand -base64 32")
+	}
+	return key, nil
+}
+
+// secret keys the hashes of passwords and payers. Nodes of one store have to
+// hash alike, before the store's own secret hashes it once more; theirs leaves
+// the process in no other way.
+func (c *config) secret(dir string) ([]byte, error) {
+	if c.store.shared() {
+		shared := sha256.Sum256([]byte("inbox: nodes of one store"))
+		return shared[:], nil
+	}
+	return secret(dir)
+}
+
+// openStore connects to the store in the background. The server listens
+// meanwhile, and says that it is not ready.
+func (h *house) openStore(limits inbox.Limits) inbox.Store {
+	o := &h.cfg.store
+	h.shared = redisstore.New(redisstore.Config{
+		Address: o.address, Key: o.key, Limits: limits, MaxBodyBytes: h.cfg.maxBodySize, Logger: h.log,
+	})
+	h.health.need("store", func() bool { return h.shared.Ready() == nil })
+	return h.shared
+}
+
+func (h *house) quitStore() {
+	if h.shared != nil {
+		h.shared.Quit()
+	}
+}
+
+// stats is what is held here, or in the store that is shared.
+func (h *house) stats() inbox.Stats {
+	if h.shared != nil {
+		return h.shared.Stats()
+	}
+	return h.store.Stats()
+}

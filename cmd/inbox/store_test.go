@@ -1,0 +1,137 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// redisPort finds a free one.
+func redisPort(t *testing.T) int {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("redis-server is missing: apt install redis-server")
+		}
+		t.Skip("redis-server is missing: apt install redis-server")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// startRedis starts a real redis-server, which wants a password.
+func startRedis(t *testing.T, port int, password string) (stop func()) {
+	t.Helper()
+	cmd := exec.Command("redis-server", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir(), "--requirepass", password)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = func() { cmd.Process.Kill(); cmd.Wait() }
+	t.Cleanup(stop)
+	return stop
+}
+
+func (p *program) wantReady(status int) {
+	p.t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if a, err := p.try("GET", "/readyz", "", ""); err == nil && a.status == status {
+			return
+		}
+	}
+	p.t.Fatalf("waited 15 s in vain for /readyz to answer %d", status)
+}
+
+// Two programs and a store that comes late, is one server, goes, and comes back.
+func TestTwoServersAreOne(t *testing.T) {
+	port, dir := redisPort(t), t.TempDir()
+	file, key := filepath.Join(dir, "address"), filepath.Join(dir, "key")
+	writeFile(t, file, fmt.Sprintf("redis://:geheim@127.0.0.1:%d\n", port))
+	writeFile(t, key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
+	a := start(t, "-https=false", "-store-file", file, "-store-key-file", key)
+	b := start(t, "-https=false", "-store-file", file, "-store-key-file", key)
+	a.wantReady(http.StatusServiceUnavailable)
+	if refused := a.want(http.StatusServiceUnavailable, "GET", "/inbox", "bob", ""); refused.header.Get("Retry-After") == "" {
+		t.Error("got no Retry-After from a server whose store is away")
+	}
+	stop := startRedis(t, port, "geheim")
+	a.wantReady(http.StatusOK)
+	b.wantReady(http.StatusOK)
+	a.claim("bob")
+	b.want(http.StatusOK, "POST", "/inbox?to=bob", "alice", "hello")
+	if got := a.want(http.StatusOK, "GET", "/inbox", "bob", ""); got.body != "hello" {
+		t.Errorf("got %q, want hello", got.body)
+	}
+	stop()
+	b.want(http.StatusServiceUnavailable, "POST", "/inbox?to=bob", "alice", "hello")
+	b.wantReady(http.StatusServiceUnavailable)
+	b.want(http.StatusOK, "GET", "/healthz", "", "")
+	startRedis(t, port, "geheim")
+	b.wantReady(http.StatusOK)
+	b.claim("bob")
+	for _, p := range []*program{a, b} {
+		if code := p.stop(); code != exitDone {
+			t.Errorf("got exit code %d", code)
+		}
+		if log := p.log.String(); strings.Contains(log, "geheim") {
+			t.Errorf("the log tells the password:\n%s", log)
+		}
+	}
+}
+
+// An address pays with the same budget at every server.
+func TestQuotaOfAnAddressHoldsAtBothServers(t *testing.T) {
+	port := redisPort(t)
+	startRedis(t, port, "geheim")
+	args := []string{"-https=false", "-max-inboxes-per-ip", "2", "-store", fmt.Sprintf("redis://:geheim@127.0.0.1:%d", port)}
+	a, b := start(t, args...), start(t, args...)
+	a.wantReady(http.StatusOK)
+	b.wantReady(http.StatusOK)
+	a.claim("alice")
+	a.claim("bob")
+	time.Sleep(1500 * time.Millisecond) // b asks once a second
+	b.want(http.StatusTooManyRequests, "GET", "/inbox?wait=0", "carol", "")
+	b.claim("bob")
+}
+
+func TestStoreOptionsThatMakeNoSense(t *testing.T) {
+	dir := t.TempDir()
+	short := filepath.Join(dir, "short")
+	writeFile(t, short, "MDEyMw==\n")
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"-store must begin with redis://", []string{"-store", "http://:geheim@host"}},
+		{"HOST:PORT", []string{"-store", "redis://:geheim@host:port"}},
+		{"contradicts -store", []string{"-store", "redis://host", "-store-file", short}},
+		{"no such file", []string{"-store-file", filepath.Join(dir, "none")}},
+		{"the address in -store-file must begin with", []string{"-store-file", short}},
+		{"needs -store", []string{"-store-key-file", short}},
+		{"openssl rand", []string{"-store", "redis://host", "-store-key-file", short}},
+		{"needs a store over TLS", []string{"-store", "redis://host", "-store-ca", short}},
+		{"no certificate in PEM", []string{"-store", "rediss://host", "-store-ca", short}},
+		{"from 1 to 10000 with -store", []string{"-store", "redis://host", "-inbox-capacity", "0"}},
+	} {
+		code, _, stderr := runOnce(t, nil, c.args...)
+		if code != exitUsage || !strings.Contains(stderr, c.want) {
+			t.Errorf("%q: got exit code %d, %q, want %q", c.args, code, stderr, c.want)
+		}
+		if strings.Contains(stderr, "geheim") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%q: got %q, want one line that tells no password", c.args, stderr)
+		}
+	}
+}
