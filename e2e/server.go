@@ -116,3 +116,6 @@ func (s *Server) Stop() error {
 	}
 	return nil
 }
+
+// Signal sends the program a signal.
+func (s *Server) Signal(sig syscall.Signal) error { return s.cmd.Process.Signal(sig) }

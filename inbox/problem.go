@@ -115,6 +115,9 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	h.refusals.add(p)
 	header := w.Header()
 	after := 1 + rand.IntN(5) // spread, so that those refused together do not return together
+	if errors.Is(err, ErrStoreAway) || errors.Is(err, ErrStopping) {
+		after = 1 + rand.IntN(2) // a restart takes a second, a failover a few
+	}
 	var quota *PayerError
 	if errors.As(err, &quota) {
 		// As in draft-ietf-httpapi-ratelimit-headers-10: what there is none left of.

@@ -67,10 +67,10 @@ func (m *managed) startManual() {
 // begin reads files that only stand in; ones that have ended are better than
 // none. The caller is at the disk.
 func (f *files) begin() {
+	f.seen, f.settled = f.stamp()
 	if !exists(f.certFile) && !exists(f.keyFile) {
 		return
 	}
-	f.seen, f.settled = f.stamp()
 	now := time.Now()
 	cert, err := loadPair(f.certFile, f.keyFile, now)
 	if cert != nil && !now.Before(cert.Leaf.NotBefore) {

@@ -249,3 +249,21 @@ func listing(t *testing.T, dir string) string {
 	}
 	return all.String()
 }
+
+// Files that were never there are no fault beside an authority; files that go away are.
+func TestNothingIsSaidOfFilesThatNeverWere(t *testing.T) {
+	log, buf := newLog()
+	pair := newPairFiles(t)
+	f := newPair(Config{CertFile: pair.cert, KeyFile: pair.key, Logger: log})
+	f.begin()
+	f.check()
+	f.check()
+	if buf.String() != "" {
+		t.Errorf("said of files that never were:\n%s", buf)
+	}
+	pair.write(t, []byte("x"), []byte("x"))
+	f.check()
+	if buf.count("not usable") != 1 {
+		t.Errorf("nothing is said of files that came and are none:\n%s", buf)
+	}
+}

@@ -49,12 +49,21 @@ type house struct {
 // build makes the rooms in order, from the innermost.
 func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 	h := &house{cfg: c, times: p.times, log: log, process: p, doors: d}
+	if err := h.furnish(); err != nil {
+		h.quitStore()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *house) furnish() error {
+	c := h.cfg
 	h.noise = &serverLog{log: h.log}
-	h.notify = newNotifier(p.environ, log)
-	dir := stateDir(c, p.environ, h.log)
+	h.notify = newNotifier(h.process.environ, h.log)
+	dir := stateDir(c, h.process.environ, h.log)
 	key, err := c.secret(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	h.who = newWho(&ratelimit.Clients{Trusted: c.proxies, Header: c.clientHeader, Logger: h.log}, derive(key, "payers"))
 	h.limits = newLimits(c, h.who)
@@ -62,12 +71,13 @@ func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 	if len(c.unknown) > 0 {
 		h.log.Debug("variables that are no option", "names", c.unknown)
 	}
+	h.openStore()
 	if err := h.buildSource(dir); err != nil {
-		return nil, err
+		return err
 	}
 	pages, err := h.pages()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// From here on nothing fails that would have to close the archive.
 	if c.store.shared() {
@@ -77,26 +87,18 @@ func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 	h.buildMailboxes(key)
 	h.buildServer(pages)
 	if err := countFrames(h.server, h.limits.pieces); err != nil {
-		return nil, err
+		return err
 	}
 	h.buildPlain()
-	return h, nil
+	return nil
 }
 
 func (h *house) buildMailboxes(key []byte) {
 	c := h.cfg
-	limits := inbox.Limits{
-		Timeout:                seconds(c.inboxTimeout),
-		Capacity:               int(c.inboxCapacity),
-		MaxInboxes:             int(c.maxInboxes),
-		MaxQueuedBytes:         c.maxQueuedBytes,
-		MaxInboxesPerPayer:     int(c.maxInboxesPerIP),
-		MaxQueuedBytesPerPayer: c.maxQueuedBytesPerIP,
-	}
-	h.store = h.archive.load(limits)
+	h.store = h.archive.load(c.mailboxLimits())
 	store := inbox.Store(h.store)
-	if c.store.shared() {
-		store = h.openStore(limits)
+	if h.shared != nil {
+		store = h.shared
 	}
 	h.handler = inbox.NewHandler(inbox.Config{
 		Store:        store,
@@ -118,11 +120,26 @@ func (h *house) buildMailboxes(key []byte) {
 	})
 }
 
+func (c *config) mailboxLimits() inbox.Limits {
+	return inbox.Limits{
+		Timeout:                seconds(c.inboxTimeout),
+		Capacity:               int(c.inboxCapacity),
+		MaxInboxes:             int(c.maxInboxes),
+		MaxQueuedBytes:         c.maxQueuedBytes,
+		MaxInboxesPerPayer:     int(c.maxInboxesPerIP),
+		MaxQueuedBytesPerPayer: c.maxQueuedBytesPerIP,
+	}
+}
+
 func (h *house) buildSource(dir string) (err error) {
 	if !h.cfg.https {
 		return nil
 	}
-	h.source, err = tlsmgr.New(h.cfg.certificateSource(dir, h.doors, h.log))
+	config := h.cfg.certificateSource(dir, h.doors, h.log)
+	if config.Shared = h.cfg.sharedCertificates(h.shared); config.Shared != nil {
+		h.awaitStore()
+	}
+	h.source, err = tlsmgr.New(config)
 	if err == nil && h.selfSigned() != "" && h.cfg.from["server-cert"]+h.cfg.from["server-key"] != "" {
 		h.log.Warn("the files of -server-cert and -server-key do not exist, so a self-signed certificate serves")
 	}

@@ -154,7 +154,7 @@ func (c *config) mailboxes() *flag.FlagSet {
 	fs.StringVar(&c.store.file, "store-file", "", "`file` with that address, which is better when it holds a password")
 	fs.StringVar(&c.store.ca, "store-ca", "", "`file` of PEM certificates that the store's own is trusted by; empty for the system's")
 	fs.StringVar(&c.store.keyFile, "store-key-file", "", "`file` with 32 random bytes in base64, the same for all servers, which seal "+
-		"names and messages before the store sees them; empty for messages that it can read")
+		"names, messages and certificates before the store sees them; empty for messages that it can read, and not with -domain")
 	return fs
 }
 

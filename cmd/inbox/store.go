@@ -1,15 +1,19 @@
 package main
 
 import (
+	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
+	"inbox/tlsmgr"
+	"inbox/tlsmgr/redisstorage"
 )
 
 // storeOptions say where mailboxes are that several processes share.
@@ -71,6 +75,10 @@ func (c *config) checkStoreFiles() error {
 			return c.refuse("store-ca", errors.New("the file holds no certificate in PEM"))
 		}
 	}
+	if o.keyFile == "" && strings.Trim(c.domain, ", ") != "" {
+		return c.refuse("store-key-file", errors.New("is needed when -domain is shared over a store, for the keys of certificates are sealed there; "+
+			"make it with: openssl rand -base64 32"))
+	}
 	if o.keyFile == "" {
 		return nil
 	}
@@ -107,15 +115,45 @@ func (c *config) secret(dir string) ([]byte, error) {
 	return secret(dir)
 }
 
-// openStore connects to the store in the background. The server listens
-// meanwhile, and says that it is not ready.
-func (h *house) openStore(limits inbox.Limits) inbox.Store {
-	o := &h.cfg.store
+// openStore connects to the store, if there is one, in the background. The
+// server listens meanwhile, and says that it is not ready.
+func (h *house) openStore() {
+	c := h.cfg
+	if !c.store.shared() {
+		return
+	}
 	h.shared = redisstore.New(redisstore.Config{
-		Address: o.address, Key: o.key, Limits: limits, MaxBodyBytes: h.cfg.maxBodySize, Logger: h.log,
+		Address: c.store.address, Key: c.store.key, Limits: c.mailboxLimits(), MaxBodyBytes: c.maxBodySize, Logger: h.log,
 	})
 	h.health.need("store", func() bool { return h.shared.Ready() == nil })
-	return h.shared
+}
+
+// sharedCertificates is where nodes have certificates and the keys of session
+// tickets in common; nil where they do not. What is kept there is sealed, so
+// there must be a key.
+func (c *config) sharedCertificates(s *redisstore.Store) tlsmgr.Shared {
+	if s == nil || c.store.key == nil {
+		return nil
+	}
+	key, err := hkdf.Key(sha256.New, c.store.key, nil, "inbox certificates", sha256.Size)
+	if err != nil {
+		panic(err) // only for a length that no hash has
+	}
+	shared, err := redisstorage.New(s, redisstore.Prefix, key)
+	if err != nil {
+		panic(err) // only for a key of another length
+	}
+	return shared
+}
+
+// storeTime is how long a start waits for the store to have certificates from
+// the first handshake on. Without it they come when the store does.
+const storeTime = 2 * time.Second
+
+func (h *house) awaitStore() {
+	for end := time.Now().Add(storeTime); h.shared.Ready() != nil && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 func (h *house) quitStore() {

@@ -122,6 +122,7 @@ func TestStoreOptionsThatMakeNoSense(t *testing.T) {
 		{"the address in -store-file must begin with", []string{"-store-file", short}},
 		{"needs -store", []string{"-store-key-file", short}},
 		{"openssl rand", []string{"-store", "redis://host", "-store-key-file", short}},
+		{"is needed when -domain", []string{"-store", "redis://host", "-domain", "inbox.example", "-email", "me@inbox.example"}},
 		{"needs a store over TLS", []string{"-store", "redis://host", "-store-ca", short}},
 		{"no certificate in PEM", []string{"-store", "rediss://host", "-store-ca", short}},
 		{"from 1 to 10000 with -store", []string{"-store", "redis://host", "-inbox-capacity", "0"}},

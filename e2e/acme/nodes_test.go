@@ -1,0 +1,168 @@
+package acme
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"inbox/e2e"
+)
+
+// cluster is two programs on machines of their own, as far as their state
+// goes, which share a store. The authority only ever sees the first.
+type cluster struct {
+	*rig
+	name     string
+	key      string
+	redis    *e2e.Server
+	programs [2]*e2e.Server
+	ports    [2][2]int // of http and TLS
+	dirs     [2]string
+}
+
+func newCluster(t *testing.T, o pebbleOptions) *cluster {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("redis-server is missing: apt-get install redis-server")
+		}
+		t.Skip("needs redis-server: apt-get install redis-server")
+	}
+	c := &cluster{rig: newRig(t, o), name: newName()}
+	c.ports = [2][2]int{{c.httpPort, c.tlsPort}, {freePort(t), freePort(t)}}
+	c.dirs = [2]string{t.TempDir(), t.TempDir()}
+	c.key = filepath.Join(t.TempDir(), "store.key")
+	random := make([]byte, 32)
+	rand.Read(random)
+	write(t, c.key, []byte(base64.StdEncoding.EncodeToString(random)))
+	port := freePort(t)
+	var err error
+	c.redis, err = e2e.StartCommand(addrOf(port), "redis-server", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.redis.Stop() }) // a test may have stopped it
+	return c
+}
+
+// run starts one of the two programs.
+func (c *cluster) run(i int) {
+	c.t.Helper()
+	path, err := program()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.programs[i], err = e2e.Start(path, "-domain", c.name, "-email", "me@example.test", "-state", c.dirs[i],
+		"-bind", addrOf(c.ports[i][1]), "-http-bind", addrOf(c.ports[i][0]), "-public", "",
+		"-acme-ca", c.ca.url(), "-acme-root", c.ca.roots, "-acme-preflight=false",
+		"-store", "redis://"+c.redis.Addr, "-store-key-file", c.key)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = c.programs[i].Stop() }) // a test may have killed it
+}
+
+// shows is what one of the programs shows, or nil.
+func (c *cluster) shows(i int) *x509.Certificate {
+	leaf, err := (&site{t: c.t, rig: &rig{tlsPort: c.ports[i][1]}, host: "127.0.0.1"}).shown(c.name)
+	if err != nil {
+		return nil
+	}
+	return leaf
+}
+
+func (c *cluster) bothShow(patience time.Duration, what string, is func(*x509.Certificate) bool) {
+	c.t.Helper()
+	for i := range c.programs {
+		eventually(c.t, patience, fmt.Sprintf("program %d shows %s", i+1, what), func() bool {
+			leaf := c.shows(i)
+			return leaf != nil && is(leaf)
+		})
+	}
+}
+
+// resumes connects to one of the programs and tells whether it took up a session.
+func (c *cluster) resumes(i int, sessions tls.ClientSessionCache) bool {
+	c.t.Helper()
+	conn, err := tls.Dial("tcp", addrOf(c.ports[i][1]), &tls.Config{ServerName: c.name, InsecureSkipVerify: true, ClientSessionCache: sessions,
+		NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", c.name)
+	_, _ = io.Copy(io.Discard, conn) // the ticket comes with the answer
+	return conn.ConnectionState().DidResume
+}
+
+// The first node does not reach the authority, and still does not hinder the
+// second, for which it answers the challenge. There is one order; both serve what
+// it brought, take up each other's sessions, and serve on without the store.
+func TestNodesShareAStore(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, pebbleOptions{})
+	c.ca.mode.Store(503)
+	c.run(0)
+	eventually(t, patience, "the first node has asked the authority in vain", func() bool { return c.ca.counted("dir") > 0 })
+	_ = c.programs[0].Signal(syscall.SIGSTOP)
+	c.ca.mode.Store(up)
+	c.run(1)
+	eventually(t, patience, "the second node orders", func() bool { return c.ca.orders() > 0 })
+	_ = c.programs[0].Signal(syscall.SIGCONT)
+	var serial string
+	c.bothShow(patience, "the same certificate", func(leaf *x509.Certificate) bool {
+		if serial == "" {
+			serial = leaf.SerialNumber.String()
+		}
+		return leaf.SerialNumber.String() == serial
+	})
+	if got := c.ca.orders(); got != 1 {
+		t.Errorf("%d orders, want 1", got)
+	}
+	sessions := tls.NewLRUClientSessionCache(1)
+	c.resumes(0, sessions)
+	eventually(t, 2*time.Minute, "the second node takes up a session of the first", func() bool { return c.resumes(1, sessions) })
+	if err := c.redis.Stop(); err != nil {
+		t.Log(err)
+	}
+	time.Sleep(time.Second)
+	c.bothShow(patience, "its certificate without the store", func(leaf *x509.Certificate) bool { return leaf.SerialNumber.String() == serial })
+}
+
+// One of two renews, both show it within seconds; when one dies, the other
+// goes on alone.
+func TestNodesRenewOnce(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, pebbleOptions{validity: 24 * time.Second})
+	c.run(0)
+	c.run(1)
+	seen := map[string]bool{}
+	fresh := func(leaf *x509.Certificate) bool { return !seen[leaf.SerialNumber.String()] }
+	for range 2 {
+		var now string
+		c.bothShow(50*time.Second, "a new certificate", func(leaf *x509.Certificate) bool {
+			if now == "" && fresh(leaf) {
+				now = leaf.SerialNumber.String()
+			}
+			return leaf.SerialNumber.String() == now
+		})
+		seen[now] = true
+		if got := c.ca.orders(); got > len(seen)+1 {
+			t.Errorf("%d orders for %d certificates", got, len(seen))
+		}
+	}
+	_ = c.programs[1].Signal(syscall.SIGKILL)
+	eventually(t, 50*time.Second, "the node that is left renews", func() bool {
+		leaf := c.shows(0)
+		return leaf != nil && fresh(leaf)
+	})
+}

@@ -1,0 +1,282 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"inbox/e2e"
+	"inbox/e2e/talk"
+)
+
+// The test's own process is the host on which the peers are. It runs itself
+// once more in that host's namespace.
+const (
+	inside   = "INBOX_CLUSTER_NETWORK" // the network's name, for the inner process
+	binary   = "INBOX_CLUSTER_PROGRAM"
+	peers    = "peers"
+	storeURL = "redis://10.99.0.2:6379"
+)
+
+var (
+	nodeNames = []string{"node1", "node2", "node3"}
+	allHosts  = append([]string{peers, "store"}, nodeNames...)
+)
+
+func nodeAddr(i int) string { return fmt.Sprintf("10.99.0.%d", 11+i) }
+
+func TestMain(m *testing.M) {
+	if os.Getenv(inside) != "" {
+		os.Exit(m.Run())
+	}
+	code, err := outside()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// missing is what this machine lacks, or "".
+func missing() string {
+	if os.Geteuid() != 0 {
+		return "needs root, for network namespaces"
+	}
+	for _, program := range []string{"ip", "redis-server"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return "needs " + program + ": apt-get install iproute2 redis-server"
+		}
+	}
+	return ""
+}
+
+// outside makes the network and runs the tests on one of its hosts.
+func outside() (code int, err error) {
+	if why := missing(); why != "" {
+		if os.Getenv("CI") != "" {
+			return 1, fmt.Errorf("cluster: %s", why)
+		}
+		fmt.Println("cluster: skipped:", why)
+		return 0, nil
+	}
+	dir, err := os.MkdirTemp("", "inbox-cluster-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	program, err := e2e.Build(context.Background(), dir)
+	if err != nil {
+		return 1, err
+	}
+	n, err := newNetwork()
+	defer n.remove(allHosts...)
+	if err != nil {
+		return 1, err
+	}
+	for i, host := range allHosts {
+		addr := fmt.Sprintf("10.99.0.%d", i+1) // peers 1, store 2
+		if i > 1 {
+			addr = nodeAddr(i - 2)
+		}
+		if err := n.add(host, addr); err != nil {
+			return 1, err
+		}
+	}
+	if err := n.crowd(peers); err != nil {
+		return 1, err
+	}
+	self := n.command(peers, os.Args[0], os.Args[1:]...)
+	self.Env = append(os.Environ(), inside+"="+n.name, binary+"="+program)
+	self.Stdout, self.Stderr = os.Stdout, os.Stderr
+	err = self.Run()
+	if self.ProcessState == nil {
+		return 1, err
+	}
+	return self.ProcessState.ExitCode(), nil
+}
+
+// site is all hosts with what runs on them.
+type site struct {
+	network
+	dir   string
+	store *process
+	nodes []*process
+}
+
+var (
+	nodeReady  = regexp.MustCompile(`msg=listening\b`)
+	storeReady = regexp.MustCompile(`Ready to accept connections`)
+)
+
+func startSite(t *testing.T) *site {
+	t.Helper()
+	s := &site{network: network{os.Getenv(inside)}, dir: t.TempDir()}
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	s.write(t, "store.key", base64.StdEncoding.EncodeToString(secret))
+	s.store = s.process("store", storeReady, "redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "",
+		"--appendonly", "yes", "--appendfsync", "always", "--maxmemory", "200mb", "--maxmemory-policy", "noeviction", "--dir", s.dir)
+	must(t, s.store.start())
+	for i, host := range nodeNames {
+		p := s.process(host, nodeReady, os.Getenv(binary), "-bind", nodeAddr(i)+":443", "-store", storeURL,
+			"-store-key-file", s.path("store.key"), "-state", s.path(host), "-public", "", "-inbox-timeout", "60",
+			"-rate", "1000", "-burst", "2000", "-conn-rate", "500")
+		s.nodes = append(s.nodes, p)
+		must(t, p.start())
+	}
+	t.Cleanup(func() { s.end(t) })
+	s.ready(t)
+	return s
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *site) write(t *testing.T, name, text string) {
+	t.Helper()
+	must(t, os.WriteFile(s.path(name), []byte(text), 0o600))
+}
+
+func (s *site) process(host string, ready *regexp.Regexp, program string, args ...string) *process {
+	command := func() *exec.Cmd { return s.command(host, program, args...) }
+	return &process{command: command, ready: ready, log: s.path(host + ".log")}
+}
+
+// ready waits until every node says that it wants requests.
+func (s *site) ready(t *testing.T) {
+	t.Helper()
+	for i := range s.nodes {
+		began := time.Now()
+		for !answersReady(nodeAddr(i)) {
+			if time.Since(began) > startTime {
+				t.Fatalf("%s is not ready in %v", nodeNames[i], startTime)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
+func (s *site) end(t *testing.T) {
+	for _, p := range append(s.nodes, s.store) {
+		if err := p.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, p := range s.nodes {
+		if said := p.said(); said != "" {
+			t.Errorf("%s logged:\n%s", filepath.Base(p.log), said)
+		}
+	}
+	if t.Failed() && os.Getenv("KEEP") != "" {
+		out, _ := exec.Command("cp", "-r", s.dir, os.Getenv("KEEP")).CombinedOutput()
+		t.Logf("logs are in %s %s", os.Getenv("KEEP"), out)
+	}
+}
+
+// dialer connects pair i to the node that it likes, and to another when that
+// one does not answer, as with several addresses in the DNS. Each pair has an
+// address of its own.
+func dialer(i int) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	liked := 0
+	var mu sync.Mutex
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		mu.Lock()
+		liked++ // the sender and the receiver of a pair like different nodes
+		first := i + liked
+		mu.Unlock()
+		var err error
+		for n := range nodeNames {
+			dial := net.Dialer{Timeout: 700 * time.Millisecond,
+				LocalAddr: &net.TCPAddr{IP: net.IPv4(10, 99, 128+byte(i>>8), 1+byte(i))}}
+			var c net.Conn
+			if c, err = dial.DialContext(ctx, network, nodeAddr((first+n)%len(nodeNames))+":443"); err == nil {
+				return c, nil
+			}
+		}
+		return nil, err
+	}
+}
+
+const pairCount = 12
+
+// A node is killed, one is cut off, the store is restarted and killed, all
+// nodes are replaced one after another: what was accepted arrives, once unless
+// somebody had no answer.
+func TestPeersLoseNothing(t *testing.T) {
+	s, total := startSite(t), new(talk.Tally)
+	where := talk.Server{URL: "https://inbox.test", Dial: dialer, RequestLimit: 8 * time.Second}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var talking sync.WaitGroup
+	for i := range pairCount {
+		p := talk.NewPair(where, fmt.Sprint("pair-", i), i, total)
+		talking.Go(func() { p.Run(ctx) })
+	}
+	phase := func(name string, do func()) {
+		before := total.Figures()
+		total.TakeGap()
+		do()
+		after := total.Figures()
+		t.Logf("%-40s accepted %5d, refused %4d, without an answer %3d, told to come back %4d, longest gap %v", name, after.Accepted-before.Accepted,
+			after.Refused-before.Refused, after.Broken-before.Broken, after.Told-before.Told, total.TakeGap().Round(10*time.Millisecond))
+	}
+	phase("quiet", func() { time.Sleep(3 * time.Second) })
+	phase("a node is killed, and starts again", func() {
+		s.nodes[0].kill()
+		time.Sleep(3 * time.Second)
+		must(t, s.nodes[0].start())
+		s.ready(t)
+	})
+	phase("a node is cut off for 6 s", func() {
+		must(t, s.cut("node2"))
+		time.Sleep(6 * time.Second)
+		must(t, s.mend("node2"))
+		s.ready(t)
+	})
+	phase("the store is restarted", func() {
+		must(t, s.store.stop())
+		must(t, s.store.start())
+		s.ready(t)
+		time.Sleep(2 * time.Second)
+	})
+	phase("the store is killed, and away for 3 s", func() {
+		s.store.kill()
+		time.Sleep(3 * time.Second)
+		must(t, s.store.start())
+		s.ready(t)
+		time.Sleep(2 * time.Second)
+	})
+	phase("all nodes, one after another", func() {
+		for _, n := range s.nodes {
+			must(t, n.stop())
+			must(t, n.start())
+			s.ready(t)
+		}
+	})
+	phase("quiet again", func() { time.Sleep(3 * time.Second) })
+	cancel()
+	talking.Wait()
+	total.NothingLost(t, true)
+}
+
+// answersReady asks /readyz.
+func answersReady(addr string) bool {
+	out, err := exec.Command("curl", "-sk", "--max-time", "2", "-o", "/dev/null", "-w", "%{http_code}", "https://"+addr+"/readyz").Output()
+	return err == nil && strings.TrimSpace(string(out)) == "200"
+}

@@ -1,0 +1,32 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+
+	"inbox/inbox"
+
+	"github.com/redis/rueidis"
+)
+
+// Do runs one command for others who keep something beside the mailboxes: its
+// words, a key, and what follows. Their keys begin with [Prefix] and no
+// mailbox's. The answer is nil, a string, an int64 or a list of these. It waits
+// as long as ctx allows; without the store it is [inbox.ErrStoreAway] at once.
+func (s *Store) Do(ctx context.Context, command []string, key string, args ...string) (any, error) {
+	l, err := s.reach()
+	if err != nil {
+		return nil, err
+	}
+	answer, err := l.Do(ctx, l.B().Arbitrary(command...).Keys(key).Args(args...).Build()).ToAny()
+	if rueidis.IsRedisNil(err) {
+		return nil, nil
+	}
+	if away, _ := classify(err); err != nil && away {
+		return nil, fmt.Errorf("%w: %w", inbox.ErrStoreAway, err)
+	}
+	return answer, err
+}
+
+// Prefix is what all keys of this project begin with.
+const Prefix = "inbox:"
