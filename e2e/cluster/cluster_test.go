@@ -224,14 +224,17 @@ func TestPeersLoseNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var talking sync.WaitGroup
+	var pairs []*talk.Pair
 	for i := range pairCount {
 		p := talk.NewPair(where, fmt.Sprint("pair-", i), i, total)
+		pairs = append(pairs, p)
 		talking.Go(func() { p.Run(ctx) })
 	}
 	phase := func(name string, do func()) {
 		before := total.Figures()
 		total.TakeGap()
 		do()
+		settle(t, pairs)
 		after := total.Figures()
 		t.Logf("%-40s accepted %5d, refused %4d, without an answer %3d, told to come back %4d, longest gap %v", name, after.Accepted-before.Accepted,
 			after.Refused-before.Refused, after.Broken-before.Broken, after.Told-before.Told, total.TakeGap().Round(10*time.Millisecond))
@@ -273,6 +276,20 @@ func TestPeersLoseNothing(t *testing.T) {
 	cancel()
 	talking.Wait()
 	total.NothingLost(t, true)
+}
+
+// settle waits until each pair talks again, so that what it waited for counts
+// where it came from.
+func settle(t *testing.T, pairs []*talk.Pair) {
+	t.Helper()
+	began := time.Now()
+	for _, p := range pairs {
+		for before := p.Arrived(); p.Arrived() == before; time.Sleep(20 * time.Millisecond) {
+			if time.Since(began) > 30*time.Second {
+				t.Fatal("a pair does not talk any more")
+			}
+		}
+	}
 }
 
 // answersReady asks /readyz.

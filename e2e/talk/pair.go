@@ -134,6 +134,13 @@ func (p *Pair) Accepted() int {
 	return len(p.accepted)
 }
 
+// Arrived is how many different messages have arrived.
+func (p *Pair) Arrived() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.seen)
+}
+
 // Leave gives the receiver's name up, as far as that goes, and hangs up.
 func (p *Pair) Leave() {
 	_, _, _ = p.receiver.ask(context.Background(), "DELETE", nil, "")
