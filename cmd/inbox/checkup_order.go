@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"inbox/cmd/inbox/binding"
 	"inbox/tlsmgr"
 )
 
@@ -71,8 +72,8 @@ func (c *config) drySource(dir string, d doors, log *slog.Logger) tlsmgr.Config 
 	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
 		a.ListenHost = host
 	}
-	a.TLSPort, _ = strconv.Atoi(portIn(c.bind))
-	a.HTTPPort, _ = strconv.Atoi(portIn(c.httpBind))
+	a.TLSPort, _ = strconv.Atoi(binding.Port(c.bind))
+	a.HTTPPort, _ = strconv.Atoi(binding.Port(c.httpBind))
 	a.NoHTTP = c.httpBind == "" || c.acme.challenge == "tls-alpn-01"
 	return config
 }

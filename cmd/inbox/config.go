@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"inbox/cmd/inbox/text"
 	"inbox/inbox"
 	"inbox/tlsmgr"
 )
@@ -296,23 +297,5 @@ func describe(b *strings.Builder, f *flag.Flag) {
 	if shown == "" {
 		shown = "empty"
 	}
-	fmt.Fprintf(b, "\n%s\n", wrap(meaning+" (default "+shown+")", "        ", 80))
-}
-
-// wrap breaks text between words into lines of at most width, each indented.
-func wrap(text, indent string, width int) string {
-	var lines []string
-	line := indent
-	for word := range strings.FieldsSeq(text) {
-		switch {
-		case line == indent:
-			line += word
-		case len(line)+1+len(word) > width:
-			lines = append(lines, line)
-			line = indent + word
-		default:
-			line += " " + word
-		}
-	}
-	return strings.Join(append(lines, line), "\n")
+	fmt.Fprintf(b, "\n%s\n", text.Wrap(meaning+" (default "+shown+")", "        ", 80))
 }

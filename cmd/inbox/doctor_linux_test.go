@@ -4,6 +4,8 @@ import (
 	"net"
 	"os"
 	"testing"
+
+	"inbox/cmd/inbox/binding"
 )
 
 func TestDiskOf(t *testing.T) {
@@ -41,7 +43,7 @@ func TestPortHolder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		port := portIn(l.Addr().String())
+		port := binding.Port(l.Addr().String())
 		if h, found := portHolder(port); !found || h.pid != os.Getpid() || h.name == "" {
 			t.Errorf("got %v, %v; want process %d", h, found, os.Getpid())
 		}

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"inbox/cmd/inbox/binding"
 )
 
 const (
@@ -44,20 +46,11 @@ func (e *examination) checkPorts(ctx context.Context) []finding {
 	if e.HTTPBind != "" {
 		found = append(found, e.checkPort(ctx, "-http-bind", e.HTTPBind, false))
 	}
-	if len(e.Domains) > 0 && portIn(e.Bind) != "443" && portIn(e.HTTPBind) != "80" {
+	if len(e.Domains) > 0 && binding.Port(e.Bind) != "443" && binding.Port(e.HTTPBind) != "80" {
 		found = append(found, warning("", "A CA asks at port 443 or 80 only, and the server listens on neither.",
 			"Forward one of the two to it, or use -bind :443 with -http-bind :80."))
 	}
 	return found
-}
-
-// portIn is the number of the port in an address; empty for none.
-func portIn(bind string) string {
-	_, port, _ := net.SplitHostPort(bind)
-	if n, err := net.LookupPort("tcp", port); err == nil && port != "" {
-		return fmt.Sprint(n)
-	}
-	return ""
 }
 
 func (e *examination) checkPort(ctx context.Context, option, bind string, secure bool) finding {
@@ -83,7 +76,7 @@ func (e *examination) checkPort(ctx context.Context, option, bind string, secure
 // checkForbidden is for a port below 1024 without the right to it: the kernel
 // says so before it says whether the port is held.
 func (e *examination) checkForbidden(ctx context.Context, name, bind string, secure bool) finding {
-	for _, address := range nearby(bind) {
+	for _, address := range binding.Nearby(bind) {
 		if c, err := e.dial(ctx, "tcp", address); err == nil {
 			c.Close()
 			return e.checkHeld(ctx, name, bind, secure)
@@ -116,12 +109,12 @@ func (e *examination) checkSocket(ctx context.Context, name, path string, secure
 // checkHeld finds out who listens on an address that is in use.
 func (e *examination) checkHeld(ctx context.Context, name, bind string, secure bool) finding {
 	said := reply{err: errors.New("nobody answers over loopback")}
-	for _, address := range nearby(bind) {
+	for _, address := range binding.Nearby(bind) {
 		if said = e.whoIs(ctx, "tcp", address, secure); said.inbox {
 			break
 		}
 	}
-	h, _ := e.holder(portIn(bind))
+	h, _ := e.holder(binding.Port(bind))
 	return e.judgeHolder(name, said, h)
 }
 
@@ -155,22 +148,6 @@ func mendHeld(name string) string {
 		return "Stop it. Or switch -http-bind off, and certificates are ordered through port 443 alone, but nobody is led from http to https."
 	}
 	return "Stop it, or choose another address with -bind. If it is a web server that is to stay in front, see -https=false and -trusted-proxies."
-}
-
-// nearby are the addresses on this machine under which a listener is reached.
-func nearby(bind string) []string {
-	host, _, err := net.SplitHostPort(bind)
-	addr, notIP := netip.ParseAddr(host)
-	port := portIn(bind)
-	switch {
-	case err != nil:
-		return nil
-	case notIP == nil && !addr.IsUnspecified(), notIP != nil && host != "":
-		return []string{net.JoinHostPort(host, port)}
-	case notIP == nil && addr.Is4():
-		return []string{net.JoinHostPort("127.0.0.1", port)}
-	}
-	return []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}
 }
 
 // reply is what a listener said when asked who it is.

@@ -223,32 +223,6 @@ func freePort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func TestNearby(t *testing.T) {
-	for bind, want := range map[string][]string{
-		":443":            {"127.0.0.1:443", "[::1]:443"},
-		"[::]:443":        {"127.0.0.1:443", "[::1]:443"},
-		"0.0.0.0:https":   {"127.0.0.1:443"},
-		"192.0.2.1:443":   {"192.0.2.1:443"},
-		"localhost:443":   {"localhost:443"},
-		"[2001:db8::1]:1": {"[2001:db8::1]:1"},
-		"no port":         nil,
-	} {
-		if got := nearby(bind); !slices.Equal(got, want) {
-			t.Errorf("nearby(%q) = %q, want %q", bind, got, want)
-		}
-	}
-}
-
-func TestPortIn(t *testing.T) {
-	for bind, want := range map[string]string{
-		":443": "443", ":https": "443", "[::]:80": "80", "127.0.0.1:": "", "": "", "no port": "", "unix:/run/inbox.sock": "", ":99999": "",
-	} {
-		if got := portIn(bind); got != want {
-			t.Errorf("portIn(%q) = %q, want %q", bind, got, want)
-		}
-	}
-}
-
 // TestDoctorAsksUnderItsName: an inbox answers to no other, and an address has no SNI.
 func TestDoctorAsksUnderItsName(t *testing.T) {
 	for domain, want := range map[string]string{"www.example.net": "www.example.net", "2001:db8::1": "[2001:db8::1]", "": "localhost"} {

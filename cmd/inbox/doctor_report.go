@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"inbox/cmd/inbox/text"
 )
 
 // grade says how bad a finding is.
@@ -82,15 +84,15 @@ func report(findings []finding) string {
 
 // String is the finding in aligned lines: level, text, and below it the mend.
 func (f finding) String() string {
-	text := f.Text
+	words := f.Text
 	if f.Name != "" {
-		text = f.Name + ": " + f.Text
+		words = f.Name + ": " + f.Text
 	}
 	indent := strings.Repeat(" ", reportColumn)
 	head := fmt.Sprintf("  %-*s", reportColumn-2, f.Level)
-	lines := head + strings.TrimPrefix(wrap(text, indent, reportWidth), indent) + "\n"
+	lines := head + strings.TrimPrefix(text.Wrap(words, indent, reportWidth), indent) + "\n"
 	if f.Mend != "" {
-		lines += wrap(f.Mend, indent+"  ", reportWidth) + "\n"
+		lines += text.Wrap(f.Mend, indent+"  ", reportWidth) + "\n"
 	}
 	return lines
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"inbox/cmd/inbox/binding"
 )
 
 // The watchdog tells the service manager that the server still serves, and
@@ -202,7 +204,7 @@ func (l *acceptLoop) accepts(ctx context.Context) error {
 
 // knock connects to the listener from this machine.
 func (l *acceptLoop) knock(ctx context.Context) (c net.Conn, err error) {
-	addresses := nearby(l.Addr().String())
+	addresses := binding.Nearby(l.Addr().String())
 	if l.Addr().Network() == "unix" {
 		addresses = []string{l.Addr().String()}
 	}
