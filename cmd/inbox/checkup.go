@@ -7,16 +7,17 @@ import (
 	"os"
 	"slices"
 
+	"inbox/cmd/inbox/doctor"
 	"inbox/tlsmgr"
 )
 
 // newCheckup is what the doctor examines for a server with these options.
-func newCheckup(c *config, p process) checkup {
+func newCheckup(c *config, p process) doctor.Checkup {
 	dir, err := chooseStateDir(c.state, p.environ)
 	if err != nil {
 		dir = ""
 	}
-	return checkup{
+	return doctor.Checkup{
 		Domains: c.domains, Email: c.email, Agreed: c.acme.agree,
 		Bind: c.bind, HTTPBind: c.httpBind, HTTPS: c.https,
 		CertFile: c.serverCert, KeyFile: c.serverKey, StateDir: dir,
@@ -25,9 +26,8 @@ func newCheckup(c *config, p process) checkup {
 		Staging: c.acme.staging, Engine: c.acme.engine, Profile: c.acme.profile,
 		ExternalAccount: c.acme.ca.keyID != "", SecondAccount: c.acme.second.keyID != "",
 		JSON: c.asJSON, RenewTest: c.renewTest,
-		renewTest: func(ctx context.Context) error { return renewTest(ctx, c, dir) },
-		notes:     func() []note { return recordedTrouble(recorded(c, dir)) },
-		stored:    func() []stored { return storedCertificates(recorded(c, dir)) },
+		Order:  func(ctx context.Context) error { return renewTest(ctx, c, dir) },
+		States: func() []tlsmgr.NameState { return recorded(c, dir) },
 	}
 }
 
@@ -59,27 +59,6 @@ func recorded(c *config, dir string) []tlsmgr.NameState {
 	return source.State()
 }
 
-// recordedTrouble is what the last orders came to nothing for.
-func recordedTrouble(states []tlsmgr.NameState) (notes []note) {
-	for _, s := range states {
-		if s.LastError != nil {
-			notes = append(notes, note{Name: s.Name, Text: s.LastError.Error(), At: s.LastAttempt, Next: s.NextAttempt})
-		}
-	}
-	return notes
-}
-
-func storedCertificates(states []tlsmgr.NameState) (all []stored) {
-	for _, s := range states {
-		one := stored{Name: s.Name}
-		if s.Source == "acme" {
-			one.Issuer, one.NotAfter = s.Issuer, s.NotAfter
-		}
-		all = append(all, one)
-	}
-	return all
-}
-
 // lookFirst lets the doctor look before the first order, and logs what it
 // finds. Nothing waits for it.
 func (h *house) lookFirst(ctx context.Context) {
@@ -88,10 +67,9 @@ func (h *house) lookFirst(ctx context.Context) {
 		return
 	}
 	c := newCheckup(h.cfg, h.process)
-	c.notes, c.stored = nil, nil
-	e := &examination{checkup: c.inTheWorld()}
-	for _, f := range e.examine(ctx) {
-		if f.Level != fine && ctx.Err() == nil {
+	c.States = nil // the log has them already
+	for _, f := range c.Examine(ctx) {
+		if f.Level != doctor.Fine && ctx.Err() == nil {
 			h.log.Warn("the doctor: "+f.Text, "check", f.Check, "name", f.Name, "mend", f.Mend)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 
+	"inbox/cmd/inbox/doctor"
 	"inbox/tlsmgr"
 )
 
@@ -41,7 +42,10 @@ func run(ctx context.Context, p process) int {
 		return exitDone
 	}
 	if cfg.doctor {
-		return doctor(ctx, newCheckup(cfg, p), p.stdout)
+		if !doctor.Run(ctx, newCheckup(cfg, p), p.stdout) {
+			return exitFailure
+		}
+		return exitDone
 	}
 	cfg.settleSizes(machineMemory(), maxFiles())
 	limitMemory(cfg.maxMemory)

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -14,20 +14,20 @@ import (
 )
 
 // checkFiles looks at the certificate that an operator keeps in files.
-func (e *examination) checkFiles(context.Context) []finding {
+func (e *examination) checkFiles(context.Context) []Finding {
 	if !e.hasFiles() {
-		return []finding{good("", "There are none, and none are needed.")}
+		return []Finding{good("", "There are none, and none are needed.")}
 	}
 	pair, err := readPair(e.CertFile, e.KeyFile)
 	if err != nil {
-		return []finding{failure(e.CertFile, fmt.Sprintf("The certificate cannot be used: %v.", err), mendPair(err))}
+		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate cannot be used: %v.", err), mendPair(err))}
 	}
 	found := e.checkTerm(pair.Leaf)
 	found = append(found, e.checkCover(pair.Leaf)...)
 	found = append(found, e.checkTrust(pair)...)
 	found = append(found, checkKeyMode(e.KeyFile)...)
 	if len(found) == 0 {
-		found = []finding{good(e.CertFile, fmt.Sprintf("The certificate fits its key, and is good until %s.", pair.Leaf.NotAfter.Format(time.DateOnly)))}
+		found = []Finding{good(e.CertFile, fmt.Sprintf("The certificate fits its key, and is good until %s.", pair.Leaf.NotAfter.Format(time.DateOnly)))}
 	}
 	return found
 }
@@ -66,18 +66,18 @@ func mendPair(err error) string {
 
 // checkTerm is about the days of a certificate. How near an end is depends on
 // the life of it, since lives are getting shorter.
-func (e *examination) checkTerm(leaf *x509.Certificate) []finding {
+func (e *examination) checkTerm(leaf *x509.Certificate) []Finding {
 	now := e.now()
 	left, life := leaf.NotAfter.Sub(now), leaf.NotAfter.Sub(leaf.NotBefore)
 	switch {
 	case left < 0:
-		return []finding{failure(e.CertFile, fmt.Sprintf("The certificate ended on %s.", leaf.NotAfter.Format(time.DateOnly)),
+		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate ended on %s.", leaf.NotAfter.Format(time.DateOnly)),
 			"Renew it; the server takes the new files up by itself.")}
 	case now.Before(leaf.NotBefore):
-		return []finding{failure(e.CertFile, fmt.Sprintf("The certificate begins only on %s.", leaf.NotBefore.Format(time.DateTime)),
+		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate begins only on %s.", leaf.NotBefore.Format(time.DateTime)),
 			"See whether the clock is right; else wait until then.")}
 	case left < life/4:
-		return []finding{warning(e.CertFile, fmt.Sprintf("The certificate ends on %s, in %s.", leaf.NotAfter.Format(time.DateTime), coarse(left)),
+		return []Finding{warning(e.CertFile, fmt.Sprintf("The certificate ends on %s, in %s.", leaf.NotAfter.Format(time.DateTime), coarse(left)),
 			"Renew it, and see what renews it by itself; the server takes the new files up.")}
 	}
 	return nil
@@ -95,7 +95,7 @@ func coarse(d time.Duration) string {
 }
 
 // checkCover finds the names for which the files cannot stand in.
-func (e *examination) checkCover(leaf *x509.Certificate) []finding {
+func (e *examination) checkCover(leaf *x509.Certificate) []Finding {
 	var missing []string
 	for _, name := range e.Domains {
 		if !covers(leaf, name) {
@@ -105,7 +105,7 @@ func (e *examination) checkCover(leaf *x509.Certificate) []finding {
 	if missing == nil {
 		return nil
 	}
-	return []finding{warning(e.CertFile, fmt.Sprintf("The certificate is not for %s.", strings.Join(missing, ", ")),
+	return []Finding{warning(e.CertFile, fmt.Sprintf("The certificate is not for %s.", strings.Join(missing, ", ")),
 		"These names are served only once the CA has given a certificate. If the files are to stand in, have one made that lists them.")}
 }
 
@@ -120,7 +120,7 @@ func covers(leaf *x509.Certificate, name string) bool {
 }
 
 // checkTrust finds out whether a browser like this machine would accept it.
-func (e *examination) checkTrust(pair *tls.Certificate) []finding {
+func (e *examination) checkTrust(pair *tls.Certificate) []Finding {
 	between := x509.NewCertPool()
 	for _, der := range pair.Certificate[1:] {
 		if c, err := x509.ParseCertificate(der); err == nil {
@@ -139,15 +139,15 @@ func (e *examination) checkTrust(pair *tls.Certificate) []finding {
 	if pair.Leaf.CheckSignature(pair.Leaf.SignatureAlgorithm, pair.Leaf.RawTBSCertificate, pair.Leaf.Signature) == nil {
 		text, mend = "The certificate is signed by itself, so browsers warn of it.", "For everyone to trust it, give -domain, or files from a CA."
 	}
-	return []finding{warning(e.CertFile, text, mend)}
+	return []Finding{warning(e.CertFile, text, mend)}
 }
 
 // checkKeyMode warns of a key that everyone on the machine can read. A group
 // may: that is how a certificate client shares keys with servers.
-func checkKeyMode(file string) []finding {
+func checkKeyMode(file string) []Finding {
 	info, err := os.Stat(file)
 	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o004 == 0 {
 		return nil
 	}
-	return []finding{warning(file, fmt.Sprintf("Every user of this machine can read the key (mode %04o).", info.Mode().Perm()), "chmod o-rwx "+file)}
+	return []Finding{warning(file, fmt.Sprintf("Every user of this machine can read the key (mode %04o).", info.Mode().Perm()), "chmod o-rwx "+file)}
 }

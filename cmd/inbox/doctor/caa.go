@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -9,8 +9,8 @@ import (
 
 // checkCAA finds out whether DNS lets the CAs give certificates for the names
 // (RFC 8659). One CA that may is enough.
-func (e *examination) checkCAA(ctx context.Context) []finding {
-	return forEach(e.Domains, func(name string) []finding {
+func (e *examination) checkCAA(ctx context.Context) []Finding {
+	return forEach(e.Domains, func(name string) []Finding {
 		if isAddress(name) {
 			return nil // an address has no CAA records
 		}
@@ -19,14 +19,14 @@ func (e *examination) checkCAA(ctx context.Context) []finding {
 		at, records, err := climb(ctx, e.resolver, name)
 		switch {
 		case err != nil:
-			return []finding{warning(name, fmt.Sprintf("The CAA records could not be looked up: %v.", err),
+			return []Finding{warning(name, fmt.Sprintf("The CAA records could not be looked up: %v.", err),
 				"A CA refuses as long as it gets no answer: if the DNS servers of the domain are at fault, have them mended.")}
 		case len(records) == 0:
-			return []finding{good(name, "There is no CAA record, so every CA may.")}
+			return []Finding{good(name, "There is no CAA record, so every CA may.")}
 		}
-		var found [][]finding
+		var found [][]Finding
 		for _, a := range e.authorities {
-			found = append(found, []finding{judgeCAA(name, at, records, a)})
+			found = append(found, []Finding{judgeCAA(name, at, records, a)})
 		}
 		return oneIsEnough(found)
 	})
@@ -47,7 +47,7 @@ func climb(ctx context.Context, r resolver, name string) (at string, records []c
 }
 
 // judgeCAA holds the records that count for a name against one CA.
-func judgeCAA(name, at string, records []caaRecord, a authority) finding {
+func judgeCAA(name, at string, records []caaRecord, a authority) Finding {
 	if tag := unknownCritical(records); tag != "" {
 		return failure(name, fmt.Sprintf("A critical CAA record of %s has the tag %q, which CAs do not know.", at, tag),
 			"Correct or remove that record.")
@@ -64,7 +64,7 @@ func judgeCAA(name, at string, records []caaRecord, a authority) finding {
 	return judgeIssuers(name, at, issuers, identities)
 }
 
-func judgeIssuers(name, at string, issuers []issuer, identities []string) finding {
+func judgeIssuers(name, at string, issuers []issuer, identities []string) Finding {
 	permits := slices.DeleteFunc(slices.Clone(issuers), func(i issuer) bool { return !slices.Contains(identities, i.domain) })
 	mend := fmt.Sprintf("Add to %s the record: CAA 0 %s %q.", at, issuers[0].tag, identities[0])
 	if len(permits) == 0 {

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"bytes"
@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// stage is a healthy world for a checkup: a DNS server and a CA on loopback,
+// stage is a healthy world for a Checkup: a DNS server and a CA on loopback,
 // a state directory, free ports. Each test spoils something in it.
 type stage struct {
-	checkup
+	Checkup
 	t    *testing.T
 	zone *zone
 	ca   *fakeCA
@@ -36,7 +36,7 @@ func newStage(t *testing.T) *stage {
 	s := &stage{t: t, zone: newZone(t), root: issue(t, nil, term{}, "root")}
 	s.ca = newFakeCA(t, s.root.sign(t, term{}, "localhost", "acme-v02.api.letsencrypt.org", "acme-staging-v02.api.letsencrypt.org"))
 	s.zone.add("www.example.net. 60 IN A 203.0.113.5")
-	s.checkup = checkup{
+	s.Checkup = Checkup{
 		Domains: []string{"www.example.net"}, Email: "me@my-domain.net", Engine: "certmagic", HTTPS: true, JSON: true,
 		Bind: ":443", HTTPBind: ":80", StateDir: privateDir(t), CAURL: "https://localhost/directory", Roots: s.root.pool(), SecondRoots: s.root.pool(),
 		resolver: s.zone.client(), dial: s.dialLoopback, now: time.Now,
@@ -81,45 +81,41 @@ func (s *stage) open() {
 	})
 }
 
-// run examines, and returns the findings and the exit code.
-func (s *stage) run() ([]finding, int) {
+// run examines, and returns the findings and whether all is well.
+func (s *stage) run() ([]Finding, bool) {
 	s.t.Helper()
 	s.open()
 	var out bytes.Buffer
-	code := doctor(s.t.Context(), s.checkup, &out)
-	var found []finding
+	well := Run(s.t.Context(), s.Checkup, &out)
+	var found []Finding
 	if err := json.Unmarshal(out.Bytes(), &found); err != nil {
 		s.t.Fatalf("%v in:\n%s", err, out.String())
 	}
-	return found, code
+	return found, well
 }
 
 // expect is what a check is to find: its worst finding, and words of it.
 type expect struct {
 	check      string
-	level      grade
+	level      Grade
 	text, mend string
 }
 
 // find runs the doctor and holds what it found against what was expected:
-// the finding, nothing worse anywhere, and the exit code that follows.
+// the finding, nothing worse anywhere, and the verdict that follows.
 func (s *stage) find(want expect) {
 	s.t.Helper()
-	found, code := s.run()
-	wantCode := exitDone
-	if want.level == failed {
-		wantCode = exitFailure
-	}
-	if code != wantCode {
-		s.t.Errorf("exit code %d, want %d", code, wantCode)
+	found, well := s.run()
+	if wantWell := want.level != Failed; well != wantWell {
+		s.t.Errorf("all is well: %v, want %v", well, wantWell)
 	}
 	met := false
 	for _, f := range found {
 		met = met || want.meets(f)
-		if f.Level != fine && f.Check != want.check {
+		if f.Level != Fine && f.Check != want.check {
 			s.t.Errorf("the check %q also found: %+v", f.Check, f)
 		}
-		if f.Text == "" || f.Level != fine && f.Mend == "" {
+		if f.Text == "" || f.Level != Fine && f.Mend == "" {
 			s.t.Errorf("a finding without words: %+v", f)
 		}
 	}
@@ -132,12 +128,12 @@ func (s *stage) find(want expect) {
 func (s *stage) show(check, text string) {
 	s.t.Helper()
 	found, _ := s.run()
-	if !slices.ContainsFunc(found, expect{check, fine, text, ""}.meets) {
+	if !slices.ContainsFunc(found, expect{check, Fine, text, ""}.meets) {
 		s.t.Errorf("got\n%s\nwant %q of %s", report(found), text, check)
 	}
 }
 
-func (want expect) meets(f finding) bool {
+func (want expect) meets(f Finding) bool {
 	return f.Check == want.check && f.Level == want.level && strings.Contains(f.Text, want.text) && strings.Contains(f.Mend, want.mend)
 }
 

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"encoding/json"
@@ -8,40 +8,42 @@ import (
 	"inbox/cmd/inbox/text"
 )
 
-// grade says how bad a finding is.
-type grade string
+// Grade says how bad a finding is.
+type Grade string
 
+// The grades, as -json writes them.
 const (
-	fine   grade = "ok"
-	warned grade = "warning" // it may well work; exit code 0
-	failed grade = "failure" // it will not; exit code 1
+	Fine   Grade = "ok"
+	Warned Grade = "warning" // it may well work; exit code 0
+	Failed Grade = "failure" // it will not; exit code 1
 )
 
-// finding is one line of the doctor, and with -json one object.
-type finding struct {
+// Finding is one line of the doctor, and with -json one object, whose names are
+// promised.
+type Finding struct {
 	Check string `json:"check"`
 	Name  string `json:"name"` // what was looked at: a name, an address, a file; may be empty
-	Level grade  `json:"level"`
+	Level Grade  `json:"level"`
 	Text  string `json:"text"`
 	Mend  string `json:"mend"` // empty when there is nothing to do
 }
 
-func good(name, text string) finding { return finding{Name: name, Level: fine, Text: text} }
+func good(name, text string) Finding { return Finding{Name: name, Level: Fine, Text: text} }
 
-func warning(name, text, mend string) finding {
-	return finding{Name: name, Level: warned, Text: text, Mend: mend}
+func warning(name, text, mend string) Finding {
+	return Finding{Name: name, Level: Warned, Text: text, Mend: mend}
 }
 
-func failure(name, text, mend string) finding {
-	return finding{Name: name, Level: failed, Text: text, Mend: mend}
+func failure(name, text, mend string) Finding {
+	return Finding{Name: name, Level: Failed, Text: text, Mend: mend}
 }
 
-func (f finding) in(check string) finding {
+func (f Finding) in(check string) Finding {
 	f.Check = check
 	return f
 }
 
-func tally(findings []finding, level grade) int {
+func tally(findings []Finding, level Grade) int {
 	n := 0
 	for _, f := range findings {
 		if f.Level == level {
@@ -68,7 +70,7 @@ const (
 )
 
 // report is what a person reads.
-func report(findings []finding) string {
+func report(findings []Finding) string {
 	var b strings.Builder
 	last := ""
 	for _, f := range findings {
@@ -83,7 +85,7 @@ func report(findings []finding) string {
 }
 
 // String is the finding in aligned lines: level, text, and below it the mend.
-func (f finding) String() string {
+func (f Finding) String() string {
 	words := f.Text
 	if f.Name != "" {
 		words = f.Name + ": " + f.Text
@@ -98,12 +100,12 @@ func (f finding) String() string {
 }
 
 // verdict sums up in one line.
-func verdict(findings []finding) string {
-	failures, warnings := plural(tally(findings, failed), "failure"), plural(tally(findings, warned), "warning")
+func verdict(findings []Finding) string {
+	failures, warnings := plural(tally(findings, Failed), "failure"), plural(tally(findings, Warned), "warning")
 	switch {
-	case tally(findings, failed) > 0:
+	case tally(findings, Failed) > 0:
 		return fmt.Sprintf("%s, %s. Mend the failures first.", failures, warnings)
-	case tally(findings, warned) > 0:
+	case tally(findings, Warned) > 0:
 		return fmt.Sprintf("No failure, %s.", warnings)
 	}
 	return "All is well."
@@ -117,7 +119,7 @@ func plural(n int, noun string) string {
 }
 
 // reportJSON is what a program reads: an array, in the order of the report.
-func reportJSON(findings []finding) string {
+func reportJSON(findings []Finding) string {
 	text, _ := json.MarshalIndent(findings, "", "  ") // plain strings: cannot fail
 	return string(text) + "\n"
 }

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"bytes"
@@ -41,8 +41,8 @@ type holder struct {
 func (h holder) String() string { return fmt.Sprintf("%s (process %d)", h.name, h.pid) }
 
 // checkPorts finds out whether the server can listen, or does already.
-func (e *examination) checkPorts(ctx context.Context) []finding {
-	found := []finding{e.checkPort(ctx, "-bind", e.Bind, e.HTTPS)}
+func (e *examination) checkPorts(ctx context.Context) []Finding {
+	found := []Finding{e.checkPort(ctx, "-bind", e.Bind, e.HTTPS)}
 	if e.HTTPBind != "" {
 		found = append(found, e.checkPort(ctx, "-http-bind", e.HTTPBind, false))
 	}
@@ -53,7 +53,7 @@ func (e *examination) checkPorts(ctx context.Context) []finding {
 	return found
 }
 
-func (e *examination) checkPort(ctx context.Context, option, bind string, secure bool) finding {
+func (e *examination) checkPort(ctx context.Context, option, bind string, secure bool) Finding {
 	name := option + " " + bind
 	if path, isUnix := strings.CutPrefix(bind, "unix:"); isUnix {
 		return e.checkSocket(ctx, name, path, secure)
@@ -75,7 +75,7 @@ func (e *examination) checkPort(ctx context.Context, option, bind string, secure
 
 // checkForbidden is for a port below 1024 without the right to it: the kernel
 // says so before it says whether the port is held.
-func (e *examination) checkForbidden(ctx context.Context, name, bind string, secure bool) finding {
+func (e *examination) checkForbidden(ctx context.Context, name, bind string, secure bool) Finding {
 	for _, address := range binding.Nearby(bind) {
 		if c, err := e.dial(ctx, "tcp", address); err == nil {
 			c.Close()
@@ -88,7 +88,7 @@ func (e *examination) checkForbidden(ctx context.Context, name, bind string, sec
 
 // checkSocket is for a Unix socket. One that a killed server left behind is
 // removed at start.
-func (e *examination) checkSocket(ctx context.Context, name, path string, secure bool) finding {
+func (e *examination) checkSocket(ctx context.Context, name, path string, secure bool) Finding {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -107,7 +107,7 @@ func (e *examination) checkSocket(ctx context.Context, name, path string, secure
 }
 
 // checkHeld finds out who listens on an address that is in use.
-func (e *examination) checkHeld(ctx context.Context, name, bind string, secure bool) finding {
+func (e *examination) checkHeld(ctx context.Context, name, bind string, secure bool) Finding {
 	said := reply{err: errors.New("nobody answers over loopback")}
 	for _, address := range binding.Nearby(bind) {
 		if said = e.whoIs(ctx, "tcp", address, secure); said.inbox {
@@ -119,7 +119,7 @@ func (e *examination) checkHeld(ctx context.Context, name, bind string, secure b
 }
 
 // judgeHolder weighs what the listener said, and what the kernel says of it.
-func (e *examination) judgeHolder(name string, said reply, h holder) finding {
+func (e *examination) judgeHolder(name string, said reply, h holder) Finding {
 	who := "Another program"
 	if h.pid > 0 {
 		who = "The program " + h.String()

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -15,11 +15,11 @@ const (
 )
 
 // checkClock compares the clock with the calendar and with the CA's.
-func (e *examination) checkClock(context.Context) []finding {
+func (e *examination) checkClock(context.Context) []Finding {
 	const mend = "Set it, and keep it right: timedatectl set-ntp true."
 	now := e.now().UTC()
 	if now.Year() < firstYear || now.Year() > lastYear {
-		return []finding{failure("", fmt.Sprintf("The clock says %s, which cannot be.", now.Format(time.DateTime)), mend)}
+		return []Finding{failure("", fmt.Sprintf("The clock says %s, which cannot be.", now.Format(time.DateTime)), mend)}
 	}
 	for _, a := range e.authorities {
 		if !a.timed {
@@ -29,13 +29,13 @@ func (e *examination) checkClock(context.Context) []finding {
 		text := fmt.Sprintf("The clock is %v %s that of the CA.", off, direction(a.ahead))
 		switch {
 		case off > clockFailure:
-			return []finding{failure("", text, mend)}
+			return []Finding{failure("", text, mend)}
 		case off > clockWarning:
-			return []finding{warning("", text, mend)}
+			return []Finding{warning("", text, mend)}
 		}
-		return []finding{good("", "The clock agrees with that of the CA.")}
+		return []Finding{good("", "The clock agrees with that of the CA.")}
 	}
-	return []finding{good("", fmt.Sprintf("The clock says %s UTC; nothing else was asked for the time.", now.Format(time.DateTime)))}
+	return []Finding{good("", fmt.Sprintf("The clock says %s UTC; nothing else was asked for the time.", now.Format(time.DateTime)))}
 }
 
 func direction(ahead time.Duration) string {

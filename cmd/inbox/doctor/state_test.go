@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"fmt"
@@ -21,22 +21,22 @@ func TestDoctorFindsInState(t *testing.T) {
 	crowded.freeInodes = 7
 	uncounted.allInodes, uncounted.freeInodes = 0, 0
 	examineAll(t, []spoiled{
-		{"good", func(*stage) {}, expect{"state", fine, "what it holds stays", ""}},
-		{"none", func(s *stage) { s.StateDir = "" }, expect{"state", failed, "no directory to keep", "-state"}},
+		{"good", func(*stage) {}, expect{"state", Fine, "what it holds stays", ""}},
+		{"none", func(s *stage) { s.StateDir = "" }, expect{"state", Failed, "no directory to keep", "-state"}},
 		{"a file in its place", func(s *stage) {
 			s.StateDir += "/file"
 			os.WriteFile(s.StateDir, nil, 0o600)
-		}, expect{"state", failed, "not a directory", "A file is in its place"}},
+		}, expect{"state", Failed, "not a directory", "A file is in its place"}},
 		{"a file among its parents", func(s *stage) {
 			os.WriteFile(s.StateDir+"/file", nil, 0o600)
 			s.StateDir += "/file/state"
-		}, expect{"state", failed, "not a directory", "A file is in its place"}},
-		{"open to others", func(s *stage) { os.Chmod(s.StateDir, 0o755) }, expect{"state", warned, "(mode 0755)", "chmod 700"}},
-		{"passing", with(passing, nil), expect{"state", warned, "It is in memory only, so certificates are lost", "/var/lib/inbox"}},
-		{"full", with(full, nil), expect{"state", warned, "Only 3 MiB are free", "Free some space"}},
-		{"full of files", with(crowded, nil), expect{"state", warned, "Only 7 more files", "small files"}},
-		{"no inodes counted", with(uncounted, nil), expect{"state", fine, "what it holds stays", ""}},
-		{"silent", with(disk{}, errNoDisk), expect{"state", warned, "could not be asked: no such file system", "for yourself"}},
+		}, expect{"state", Failed, "not a directory", "A file is in its place"}},
+		{"open to others", func(s *stage) { os.Chmod(s.StateDir, 0o755) }, expect{"state", Warned, "(mode 0755)", "chmod 700"}},
+		{"passing", with(passing, nil), expect{"state", Warned, "It is in memory only, so certificates are lost", "/var/lib/inbox"}},
+		{"full", with(full, nil), expect{"state", Warned, "Only 3 MiB are free", "Free some space"}},
+		{"full of files", with(crowded, nil), expect{"state", Warned, "Only 7 more files", "small files"}},
+		{"no inodes counted", with(uncounted, nil), expect{"state", Fine, "what it holds stays", ""}},
+		{"silent", with(disk{}, errNoDisk), expect{"state", Warned, "could not be asked: no such file system", "for yourself"}},
 	})
 }
 
@@ -46,12 +46,12 @@ func TestDoctorLeavesNothingBehind(t *testing.T) {
 	s := newStage(t)
 	parent := s.StateDir
 	s.StateDir = filepath.Join(parent, "not", "there")
-	s.find(expect{"state", fine, "can be written to", ""})
+	s.find(expect{"state", Fine, "can be written to", ""})
 	if left, err := os.ReadDir(parent); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 	s.StateDir = parent
-	s.find(expect{"state", fine, "can be written to", ""})
+	s.find(expect{"state", Fine, "can be written to", ""})
 	if left, err := os.ReadDir(parent); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -11,22 +11,22 @@ import (
 
 // checkSource says which certificate serves and why, by the rules that the
 // server itself follows.
-func (e *examination) checkSource(context.Context) []finding {
+func (e *examination) checkSource(context.Context) []Finding {
 	switch {
 	case !e.HTTPS:
-		return []finding{good("", "Plain HTTP, because of -https=false: "+
+		return []Finding{good("", "Plain HTTP, because of -https=false: "+
 			"browsers give a page the camera only on localhost or behind a proxy that speaks HTTPS.")}
 	case len(e.Domains) > 0:
 		text := fmt.Sprintf("Certificates from %s for %s, because of -domain.", strings.Join(e.caURLs(), ", else "), strings.Join(e.Domains, ", "))
 		if e.hasFiles() {
 			text += fmt.Sprintf(" Until there is one, %s serves the names that it covers.", e.CertFile)
 		}
-		return []finding{good("", text)}
+		return []Finding{good("", text)}
 	case e.hasFiles():
-		return []finding{good("", fmt.Sprintf("The certificate in %s, because it exists and no -domain is given.", e.CertFile))}
+		return []Finding{good("", fmt.Sprintf("The certificate in %s, because it exists and no -domain is given.", e.CertFile))}
 	}
 	const text = "A self-signed certificate for development, because there is neither -domain nor %s. Browsers warn of it."
-	return []finding{good("", fmt.Sprintf(text, e.CertFile))}
+	return []Finding{good("", fmt.Sprintf(text, e.CertFile))}
 }
 
 // hasFiles is whether one of the two files is there, even if it cannot be read.

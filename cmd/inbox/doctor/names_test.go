@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -19,36 +19,36 @@ func TestDoctorFindsInNames(t *testing.T) {
 	}
 	examineAll(t, []spoiled{
 		{"no address", func(s *stage) { s.zone.forget() },
-			expect{"names", failed, "no address in DNS", "the address of this machine (203.0.113.5)"}},
+			expect{"names", Failed, "no address in DNS", "the address of this machine (203.0.113.5)"}},
 		{"no address, behind NAT", func(s *stage) {
 			s.zone.forget()
 			s.localAddrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("10.0.0.2")}, nil }
-		}, expect{"names", failed, "no address in DNS", "the address of this machine where"}},
+		}, expect{"names", Failed, "no address in DNS", "the address of this machine where"}},
 		{"no such name", func(s *stage) { s.zone.rcode["A"], s.zone.rcode["AAAA"] = dns.RcodeNameError, dns.RcodeNameError },
-			expect{"names", failed, "no address in DNS", "A record"}},
+			expect{"names", Failed, "no address in DNS", "A record"}},
 		{"DNS is ill", func(s *stage) { s.zone.rcode["AAAA"] = dns.RcodeServerFailure },
-			expect{"names", warned, "ask for AAAA records: the DNS server says SERVFAIL", "/etc/resolv.conf"}},
+			expect{"names", Warned, "ask for AAAA records: the DNS server says SERVFAIL", "/etc/resolv.conf"}},
 		{"elsewhere", at("www.example.net. 60 IN A 198.51.100.1"),
-			expect{"names", warned, "198.51.100.1; no interface of this machine has", "NAT"}},
+			expect{"names", Warned, "198.51.100.1; no interface of this machine has", "NAT"}},
 		{"partly elsewhere", func(s *stage) { s.zone.add("www.example.net. 60 IN AAAA 2001:db8::1") },
-			expect{"names", warned, "2001:db8::1 is on no interface", "prefers IPv6"}},
+			expect{"names", Warned, "2001:db8::1 is on no interface", "prefers IPv6"}},
 		{"private for Let's Encrypt", func(s *stage) { s.CAURL = ""; at("www.example.net. 60 IN A 192.168.1.2")(s) },
-			expect{"names", failed, "nobody reaches 192.168.1.2", "public address"}},
+			expect{"names", Failed, "nobody reaches 192.168.1.2", "public address"}},
 		{"private for a CA here", func(s *stage) {
 			at("www.example.net. 60 IN A 127.0.0.1")(s)
 			s.localAddrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil }
-		}, expect{"names", fine, "127.0.0.1, on this machine", ""}},
+		}, expect{"names", Fine, "127.0.0.1, on this machine", ""}},
 		{"addresses of the machine unknown", func(s *stage) {
 			s.localAddrs = func() ([]netip.Addr, error) { return nil, errors.New("no netlink") }
-		}, expect{"names", warned, "could not be listed: no netlink", "Compare"}},
+		}, expect{"names", Warned, "could not be listed: no netlink", "Compare"}},
 		{"IPv6 without a listener", func(s *stage) {
 			at("www.example.net. 60 IN AAAA 2001:db8::1")(s)
 			s.localAddrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("2001:db8::1")}, nil }
 			s.Bind = "0.0.0.0:443"
-		}, expect{"names", warned, "-bind 0.0.0.0:443 listens on IPv4 only", "AAAA record"}},
-		{"IPv4 with its listener", func(s *stage) { s.Bind = "0.0.0.0:443" }, expect{"names", fine, "on this machine", ""}},
+		}, expect{"names", Warned, "-bind 0.0.0.0:443 listens on IPv4 only", "AAAA record"}},
+		{"IPv4 with its listener", func(s *stage) { s.Bind = "0.0.0.0:443" }, expect{"names", Fine, "on this machine", ""}},
 		{"a wildcard", func(s *stage) { s.Domains = []string{"*.example.net"} },
-			expect{"names", failed, "challenge in DNS", "each host"}},
+			expect{"names", Failed, "challenge in DNS", "each host"}},
 	})
 }
 
@@ -59,21 +59,21 @@ func TestDoctorFollowsAliases(t *testing.T) {
 	s.zone.add("www.example.net. 60 IN CNAME host.example.com.")
 	s.zone.add("host.example.com. 60 IN A 203.0.113.5")
 	s.zone.caa("host.example.com", 0, "issue", "ca.example")
-	s.find(expect{"names", fine, "203.0.113.5, on this machine", ""})
-	s.find(expect{"caa", fine, "permit ca.example", ""})
+	s.find(expect{"names", Fine, "203.0.113.5, on this machine", ""})
+	s.find(expect{"caa", Fine, "permit ca.example", ""})
 }
 
 func TestDoctorFindsInAddresses(t *testing.T) {
 	named := func(addr string) func(*stage) { return func(s *stage) { s.Domains = []string{addr} } }
 	examineAll(t, []spoiled{
-		{"here", named("203.0.113.5"), expect{"names", fine, "on an interface", ""}},
-		{"IPv4 in IPv6", named("::ffff:203.0.113.5"), expect{"names", fine, "on an interface", ""}},
-		{"here, for Let's Encrypt", func(s *stage) { s.CAURL = ""; named("203.0.113.5")(s) }, expect{"names", fine, "on an interface", ""}},
-		{"elsewhere", named("203.0.113.6"), expect{"names", warned, "on no interface", "NAT"}},
+		{"here", named("203.0.113.5"), expect{"names", Fine, "on an interface", ""}},
+		{"IPv4 in IPv6", named("::ffff:203.0.113.5"), expect{"names", Fine, "on an interface", ""}},
+		{"here, for Let's Encrypt", func(s *stage) { s.CAURL = ""; named("203.0.113.5")(s) }, expect{"names", Fine, "on an interface", ""}},
+		{"elsewhere", named("203.0.113.6"), expect{"names", Warned, "on no interface", "NAT"}},
 		{"autocert", func(s *stage) { s.Engine = "autocert"; named("203.0.113.5")(s) },
-			expect{"names", failed, "autocert has no certificates for IP addresses", "-acme certmagic"}},
+			expect{"names", Failed, "autocert has no certificates for IP addresses", "-acme certmagic"}},
 		{"private for Let's Encrypt", func(s *stage) { s.CAURL = ""; named("10.0.0.1")(s) },
-			expect{"names", failed, "nobody reaches this address", "public address"}},
+			expect{"names", Failed, "nobody reaches this address", "public address"}},
 	})
 }
 
@@ -92,7 +92,7 @@ func TestOnlyIPv4(t *testing.T) {
 	for bind, want := range map[string]bool{
 		"0.0.0.0:443": true, "192.0.2.1:443": true, ":443": false, "[::]:443": false, "unix:/run/inbox.sock": false, "localhost:443": false,
 	} {
-		e := &examination{checkup: checkup{Bind: bind}}
+		e := &examination{Checkup: Checkup{Bind: bind}}
 		if got := e.onlyIPv4(); got != want {
 			t.Errorf("onlyIPv4 of %s = %v, want %v", bind, got, want)
 		}
@@ -173,7 +173,7 @@ func TestDoctorWithoutDNSServers(t *testing.T) {
 	s := newStage(t)
 	without := systemResolver(filepath.Join(t.TempDir(), "none"))
 	s.resolver = half{s.zone.client(), without}
-	s.find(expect{"caa", warned, "find a DNS server: /etc/resolv.conf names none", "refuses as long as"})
+	s.find(expect{"caa", Warned, "find a DNS server: /etc/resolv.conf names none", "refuses as long as"})
 }
 
 // half looks addresses up in one place and CAA records in another.

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -14,24 +14,24 @@ func TestDoctorFindsInAuthorities(t *testing.T) {
 	past := term{time.Now().Add(-48 * time.Hour), time.Now().Add(-24 * time.Hour)}
 	says := func(body string) func(*stage) { return func(s *stage) { s.ca.body = body } }
 	examineAll(t, []spoiled{
-		{"away", func(s *stage) { s.ca.down = true }, expect{"ca", failed, "connection refused", "whether this machine reaches it"}},
-		{"ill", func(s *stage) { s.ca.status = http.StatusServiceUnavailable }, expect{"ca", failed, "status 503", "-acme-ca"}},
-		{"no directory", says("<html>"), expect{"ca", failed, "no ACME directory", "-acme-ca"}},
-		{"no orders", says(`{"newNonce":"https://a","newAccount":"https://b"}`), expect{"ca", failed, "newOrder is missing", "-acme-ca"}},
-		{"no accounts", says(`{"newNonce":"https://a","newOrder":"https://b"}`), expect{"ca", failed, "newAccount or newOrder is missing", "-acme-ca"}},
-		{"a private root", func(s *stage) { s.Roots = stranger.pool() }, expect{"ca", failed, "unknown authority", "-acme-root FILE"}},
-		{"expired", func(s *stage) { s.ca.own = s.root.sign(t, past, "localhost") }, expect{"ca", failed, "expired", "clock of this machine"}},
-		{"another host", func(s *stage) { s.ca.own = s.root.sign(t, term{}, "ca.example") }, expect{"ca", failed, "not localhost", "correct the host"}},
-		{"no TLS", func(s *stage) { s.ca.plain = true }, expect{"ca", failed, "server gave HTTP response to HTTPS client", "does not speak HTTPS"}},
-		{"no URL", func(s *stage) { s.CAURL = "https://[" }, expect{"ca", failed, "missing ']'", "-acme-ca"}},
-		{"wants an account", func(s *stage) { s.ca.Meta.ExternalAccountRequired = true }, expect{"ca", failed, "external account binding", "-acme-eab-kid"}},
-		{"gets an account", func(s *stage) { s.ca.Meta.ExternalAccountRequired, s.ExternalAccount = true, true }, expect{"ca", fine, "The CA answers", ""}},
+		{"away", func(s *stage) { s.ca.down = true }, expect{"ca", Failed, "connection refused", "whether this machine reaches it"}},
+		{"ill", func(s *stage) { s.ca.status = http.StatusServiceUnavailable }, expect{"ca", Failed, "status 503", "-acme-ca"}},
+		{"no directory", says("<html>"), expect{"ca", Failed, "no ACME directory", "-acme-ca"}},
+		{"no orders", says(`{"newNonce":"https://a","newAccount":"https://b"}`), expect{"ca", Failed, "newOrder is missing", "-acme-ca"}},
+		{"no accounts", says(`{"newNonce":"https://a","newOrder":"https://b"}`), expect{"ca", Failed, "newAccount or newOrder is missing", "-acme-ca"}},
+		{"a private root", func(s *stage) { s.Roots = stranger.pool() }, expect{"ca", Failed, "unknown authority", "-acme-root FILE"}},
+		{"expired", func(s *stage) { s.ca.own = s.root.sign(t, past, "localhost") }, expect{"ca", Failed, "expired", "clock of this machine"}},
+		{"another host", func(s *stage) { s.ca.own = s.root.sign(t, term{}, "ca.example") }, expect{"ca", Failed, "not localhost", "correct the host"}},
+		{"no TLS", func(s *stage) { s.ca.plain = true }, expect{"ca", Failed, "server gave HTTP response to HTTPS client", "does not speak HTTPS"}},
+		{"no URL", func(s *stage) { s.CAURL = "https://[" }, expect{"ca", Failed, "missing ']'", "-acme-ca"}},
+		{"wants an account", func(s *stage) { s.ca.Meta.ExternalAccountRequired = true }, expect{"ca", Failed, "external account binding", "-acme-eab-kid"}},
+		{"gets an account", func(s *stage) { s.ca.Meta.ExternalAccountRequired, s.ExternalAccount = true, true }, expect{"ca", Fine, "The CA answers", ""}},
 		{"has no such profile", func(s *stage) {
 			s.Profile, s.ca.Meta.Profiles = "short", map[string]string{"classic": "", "long": ""}
-		}, expect{"ca", failed, `no profile "short"; it has "classic", "long"`, "-acme-profile"}},
-		{"has no profiles", func(s *stage) { s.Profile = "short" }, expect{"ca", failed, "it has none", "-acme-profile"}},
+		}, expect{"ca", Failed, `no profile "short"; it has "classic", "long"`, "-acme-profile"}},
+		{"has no profiles", func(s *stage) { s.Profile = "short" }, expect{"ca", Failed, "it has none", "-acme-profile"}},
 		{"has the profile", func(s *stage) { s.Profile, s.ca.Meta.Profiles = "short", map[string]string{"short": ""} },
-			expect{"ca", fine, "The CA answers", ""}},
+			expect{"ca", Fine, "The CA answers", ""}},
 	})
 }
 
@@ -39,7 +39,7 @@ func TestDoctorFindsInAuthorities(t *testing.T) {
 func TestDoctorWithTwoAuthorities(t *testing.T) {
 	s := newStage(t)
 	s.CAURL, s.SecondCAURL = "https://elsewhere.example/directory", "https://localhost/directory"
-	s.find(expect{"ca", warned, "not elsewhere.example", "correct the host"})
+	s.find(expect{"ca", Warned, "not elsewhere.example", "correct the host"})
 	s.show("ca", "The CA answers")
 	s.show("source", "from https://elsewhere.example/directory, else https://localhost/directory")
 }
@@ -48,11 +48,11 @@ func TestDoctorWithTwoAuthorities(t *testing.T) {
 func TestDoctorTellsAuthoritiesApart(t *testing.T) {
 	s := newStage(t)
 	s.SecondCAURL, s.SecondRoots = "https://localhost/second", issue(t, nil, term{}, "stranger").pool()
-	s.find(expect{"ca", warned, "unknown authority", "-acme-root"})
+	s.find(expect{"ca", Warned, "unknown authority", "-acme-root"})
 	s.show("ca", "The CA answers")
 	s = newStage(t)
 	s.SecondCAURL, s.SecondAccount, s.ca.Meta.ExternalAccountRequired = "https://localhost/second", true, true
-	s.find(expect{"ca", warned, "external account binding", "-acme-eab-key"})
+	s.find(expect{"ca", Warned, "external account binding", "-acme-eab-key"})
 }
 
 // TestDoctorWaitsForAuthorities only for so long.
@@ -64,12 +64,12 @@ func TestDoctorWaitsForAuthorities(t *testing.T) {
 	defer silent.Close()
 	s := newStage(t)
 	s.CAURL = "https://" + silent.Addr().String()
-	e := &examination{checkup: s.inTheWorld()}
+	e := &examination{Checkup: s.inTheWorld()}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	e.authorities = e.askAuthorities(ctx)
 	found := e.checkAuthorities(ctx)
-	if len(found) != 1 || !(expect{"", failed, "deadline exceeded", "did not answer within 10 seconds"}).meets(found[0]) {
+	if len(found) != 1 || !(expect{"", Failed, "deadline exceeded", "did not answer within 10 seconds"}).meets(found[0]) {
 		t.Errorf("got %+v", found)
 	}
 }
@@ -88,7 +88,7 @@ func TestMendCAWithoutTLS(t *testing.T) {
 	}()
 	s := newStage(t)
 	s.CAURL = "https://" + smtp.Addr().String()
-	s.find(expect{"ca", failed, "does not look like a TLS handshake", "does not speak HTTPS"})
+	s.find(expect{"ca", Failed, "does not look like a TLS handshake", "does not speak HTTPS"})
 }
 
 func TestDoctorFindsInProfilesForAddresses(t *testing.T) {
@@ -102,18 +102,18 @@ func TestDoctorFindsInProfilesForAddresses(t *testing.T) {
 		}
 	}
 	examineAll(t, []spoiled{
-		{"the usual", offers("classic", "shortlived"), expect{"ca", fine, `with its profile "shortlived"`, ""}},
-		{"none", offers(), expect{"ca", fine, "ordered without one", ""}},
-		{"others", offers("classic"), expect{"ca", warned, `no profile "shortlived"`, "-acme-profile"}},
+		{"the usual", offers("classic", "shortlived"), expect{"ca", Fine, `with its profile "shortlived"`, ""}},
+		{"none", offers(), expect{"ca", Fine, "ordered without one", ""}},
+		{"others", offers("classic"), expect{"ca", Warned, `no profile "shortlived"`, "-acme-profile"}},
 	})
 }
 
 // TestCAURLs: production unless something else was asked for.
 func TestCAURLs(t *testing.T) {
-	for want, c := range map[string]checkup{
+	for want, c := range map[string]Checkup{
 		letsEncryptProduction: {}, letsEncryptStaging: {Staging: true}, "https://ca": {CAURL: "https://ca", Staging: true},
 	} {
-		e := &examination{checkup: c}
+		e := &examination{Checkup: c}
 		if got := e.caURLs(); len(got) != 1 || got[0] != want {
 			t.Errorf("got %v, want %s", got, want)
 		}
@@ -128,13 +128,13 @@ func TestDoctorFindsInClocks(t *testing.T) {
 		return func(s *stage) { s.now = func() time.Time { return time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC) } }
 	}
 	examineAll(t, []spoiled{
-		{"never set", year(1970), expect{"clock", failed, "1970-01-01 00:00:00, which cannot be", "timedatectl"}},
-		{"far future", year(2107), expect{"clock", failed, "2107-01-01", "timedatectl"}},
-		{"ten minutes behind", off(10 * time.Minute), expect{"clock", failed, "behind that of the CA", "timedatectl"}},
-		{"ten minutes ahead", off(-10 * time.Minute), expect{"clock", failed, "ahead of that of the CA", "timedatectl"}},
-		{"a minute", off(time.Minute), expect{"clock", warned, "1m0s behind", "timedatectl"}},
-		{"ten seconds", off(10 * time.Second), expect{"clock", fine, "agrees", ""}},
-		{"no date", func(s *stage) { s.ca.date = nil }, expect{"clock", fine, "nothing else was asked", ""}},
+		{"never set", year(1970), expect{"clock", Failed, "1970-01-01 00:00:00, which cannot be", "timedatectl"}},
+		{"far future", year(2107), expect{"clock", Failed, "2107-01-01", "timedatectl"}},
+		{"ten minutes behind", off(10 * time.Minute), expect{"clock", Failed, "behind that of the CA", "timedatectl"}},
+		{"ten minutes ahead", off(-10 * time.Minute), expect{"clock", Failed, "ahead of that of the CA", "timedatectl"}},
+		{"a minute", off(time.Minute), expect{"clock", Warned, "1m0s behind", "timedatectl"}},
+		{"ten seconds", off(10 * time.Second), expect{"clock", Fine, "agrees", ""}},
+		{"no date", func(s *stage) { s.ca.date = nil }, expect{"clock", Fine, "nothing else was asked", ""}},
 	})
 }
 

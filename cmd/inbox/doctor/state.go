@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"bytes"
@@ -28,9 +28,9 @@ type disk struct {
 }
 
 // checkState tries the state directory out, and leaves nothing behind.
-func (e *examination) checkState(context.Context) []finding {
+func (e *examination) checkState(context.Context) []Finding {
 	if e.StateDir == "" {
-		return []finding{failure("", "There is no directory to keep certificates, keys and the secret in.",
+		return []Finding{failure("", "There is no directory to keep certificates, keys and the secret in.",
 			"Name one with -state, or start under systemd with StateDirectory=inbox.")}
 	}
 	made, err := makeDir(e.StateDir)
@@ -39,11 +39,11 @@ func (e *examination) checkState(context.Context) []finding {
 		err = tryDir(e.StateDir)
 	}
 	if err != nil {
-		return []finding{failure(e.StateDir, fmt.Sprintf("It cannot be used: %v.", err), mendWrite(err))}
+		return []Finding{failure(e.StateDir, fmt.Sprintf("It cannot be used: %v.", err), mendWrite(err))}
 	}
 	found := append(e.checkDisk(), checkMode(e.StateDir)...)
 	if len(found) == 0 {
-		return []finding{good(e.StateDir, "It can be written to, and what it holds stays.")}
+		return []Finding{good(e.StateDir, "It can be written to, and what it holds stays.")}
 	}
 	return found
 }
@@ -106,22 +106,22 @@ func mendWrite(err error) string {
 }
 
 // checkMode warns when other users can look into the directory.
-func checkMode(dir string) []finding {
+func checkMode(dir string) []Finding {
 	info, err := os.Stat(dir)
 	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 {
 		return nil
 	}
-	return []finding{warning(dir, fmt.Sprintf("Other users may enter it (mode %04o); it holds private keys.", info.Mode().Perm()), "chmod 700 "+dir)}
+	return []Finding{warning(dir, fmt.Sprintf("Other users may enter it (mode %04o); it holds private keys.", info.Mode().Perm()), "chmod 700 "+dir)}
 }
 
 // checkDisk looks at what lies below the directory.
-func (e *examination) checkDisk() []finding {
+func (e *examination) checkDisk() []Finding {
 	d, err := e.disk(e.StateDir)
 	if err != nil {
-		return []finding{warning(e.StateDir, fmt.Sprintf("Its file system could not be asked: %v.", err),
+		return []Finding{warning(e.StateDir, fmt.Sprintf("Its file system could not be asked: %v.", err),
 			"See for yourself that there is space, and that files stay there over a restart.")}
 	}
-	var found []finding
+	var found []Finding
 	if d.passing != "" {
 		found = append(found, warning(e.StateDir, "It "+d.passing+", so certificates are lost at a restart; who orders them too often is locked out by the CA.",
 			"Name a directory that stays with -state, like /var/lib/inbox; in a container, one on a volume."))

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -129,27 +129,27 @@ func (a *authority) compareClocks(date string, sent, received time.Time) {
 }
 
 // checkAuthorities says which CA can be used.
-func (e *examination) checkAuthorities(context.Context) []finding {
-	var found [][]finding
+func (e *examination) checkAuthorities(context.Context) []Finding {
+	var found [][]Finding
 	for _, a := range e.authorities {
 		if a.err != nil {
-			found = append(found, []finding{failure(a.url, fmt.Sprintf("The CA cannot be used: %v.", a.err), mendCA(a.err))})
+			found = append(found, []Finding{failure(a.url, fmt.Sprintf("The CA cannot be used: %v.", a.err), mendCA(a.err))})
 			continue
 		}
-		found = append(found, append([]finding{good(a.url, "The CA answers.")}, e.checkOffers(a)...))
+		found = append(found, append([]Finding{good(a.url, "The CA answers.")}, e.checkOffers(a)...))
 	}
 	return oneIsEnough(found)
 }
 
 // oneIsEnough takes what was found about each CA. When nothing stands between
 // one of them and a certificate, what is wrong with the others is a warning.
-func oneIsEnough(groups [][]finding) []finding {
-	usable := func(some []finding) bool { return tally(some, failed) == 0 }
+func oneIsEnough(groups [][]Finding) []Finding {
+	usable := func(some []Finding) bool { return tally(some, Failed) == 0 }
 	enough := slices.ContainsFunc(groups, usable)
 	found := slices.Concat(groups...)
 	for i := range found {
-		if enough && found[i].Level == failed {
-			found[i].Level = warned
+		if enough && found[i].Level == Failed {
+			found[i].Level = Warned
 		}
 	}
 	return found
@@ -178,8 +178,8 @@ func mendCA(err error) string {
 }
 
 // checkOffers looks for what the options need and the CA does not have.
-func (e *examination) checkOffers(a authority) []finding {
-	var found []finding
+func (e *examination) checkOffers(a authority) []Finding {
+	var found []Finding
 	if a.Meta.ExternalAccountRequired && !a.account {
 		found = append(found, failure(a.url, "The CA wants credentials of an account there (external account binding), and none are given.",
 			"Get a key ID and a MAC key from the CA; give the one with -acme-eab-kid, and put the other into a file for -acme-eab-key."))
@@ -196,7 +196,7 @@ func (e *examination) checkOffers(a authority) []finding {
 }
 
 // checkAddressProfile is for a CA that is to give a certificate for an IP address.
-func checkAddressProfile(a authority) finding {
+func checkAddressProfile(a authority) Finding {
 	_, has := a.Meta.Profiles[profileForAddresses]
 	switch {
 	case has:

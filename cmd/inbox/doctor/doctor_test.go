@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"bytes"
@@ -11,21 +11,23 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"inbox/tlsmgr"
 )
 
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 
 func TestDoctorFindsNothing(t *testing.T) {
 	s := newStage(t)
-	s.RenewTest, s.renewTest = true, func(context.Context) error { return nil }
-	found, code := s.run()
-	if code != exitDone {
-		t.Errorf("exit code %d", code)
+	s.RenewTest, s.Order = true, func(context.Context) error { return nil }
+	found, well := s.run()
+	if !well {
+		t.Error("a failure in a healthy world")
 	}
 	var ids []string
 	for _, f := range found {
 		ids = append(ids, f.Check)
-		if f.Level != fine || f.Mend != "" {
+		if f.Level != Fine || f.Mend != "" {
 			t.Errorf("got %+v in a healthy world", f)
 		}
 	}
@@ -37,7 +39,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 
 // TestDoctorReport is what a person reads, and the order in which.
 func TestDoctorReport(t *testing.T) {
-	findings := []finding{
+	findings := []Finding{
 		good("", "All that is fine.").in("source"),
 		failure("www.example.net", "It has no address in DNS.", "Add a record.").in("names"),
 		warning("www.example.org", strings.Repeat("word ", 20)+"end.", "Wait.").in("names"),
@@ -59,7 +61,7 @@ Names in DNS
 }
 
 func TestDoctorReportEnds(t *testing.T) {
-	for want, findings := range map[string][]finding{
+	for want, findings := range map[string][]Finding{
 		"All is well.":                               {good("", "fine")},
 		"No failure, 2 warnings.":                    {warning("", "a", "b"), warning("", "a", "b")},
 		"2 failures, 0 warnings. Mend the failures ": {failure("", "a", "b"), failure("", "a", "b")},
@@ -77,8 +79,8 @@ func TestDoctorPrintsForPeople(t *testing.T) {
 	s.zone.forget()
 	s.open()
 	var out bytes.Buffer
-	if code := doctor(t.Context(), s.checkup, &out); code != exitFailure {
-		t.Errorf("exit code %d, want %d", code, exitFailure)
+	if Run(t.Context(), s.Checkup, &out) {
+		t.Error("all is well, want a failure")
 	}
 	for _, want := range []string{"\nNames in DNS\n  failure  www.example.net: ", "(203.0.113.5)", "\n1 failure, 0 warnings. "} {
 		if !strings.Contains(out.String(), want) {
@@ -89,7 +91,7 @@ func TestDoctorPrintsForPeople(t *testing.T) {
 
 // TestDoctorTitles: every check has a line above its findings.
 func TestDoctorTitles(t *testing.T) {
-	e := &examination{checkup: checkup{HTTPS: true, RenewTest: true, Domains: []string{"www.example.net"}}}
+	e := &examination{Checkup: Checkup{HTTPS: true, RenewTest: true, Domains: []string{"www.example.net"}}}
 	for _, c := range e.checks() {
 		if titleOf(c.id) == "" {
 			t.Errorf("no title for %q", c.id)
@@ -102,9 +104,9 @@ func TestDoctorWithoutDomains(t *testing.T) {
 	s := newStage(t)
 	s.Domains, s.Email, s.HTTPBind, s.CertFile = nil, "", "", "server.crt"
 	s.ca.down = true
-	s.find(expect{"source", fine, "A self-signed certificate for development, because there is neither -domain nor server.crt", ""})
+	s.find(expect{"source", Fine, "A self-signed certificate for development, because there is neither -domain nor server.crt", ""})
 	s.HTTPS = false
-	s.find(expect{"source", fine, "Plain HTTP, because of -https=false", ""})
+	s.find(expect{"source", Fine, "Plain HTTP, because of -https=false", ""})
 }
 
 func TestDoctorIsInterrupted(t *testing.T) {
@@ -113,8 +115,8 @@ func TestDoctorIsInterrupted(t *testing.T) {
 	cancel()
 	s.open()
 	var out bytes.Buffer
-	if code := doctor(ctx, s.checkup, &out); code != exitFailure || !strings.Contains(out.String(), "was interrupted") {
-		t.Errorf("exit code %d and\n%s", code, out.String())
+	if well := Run(ctx, s.Checkup, &out); well || !strings.Contains(out.String(), "was interrupted") {
+		t.Errorf("well: %v, and\n%s", well, out.String())
 	}
 }
 
@@ -126,8 +128,8 @@ func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 func TestDoctorCannotPrint(t *testing.T) {
 	s := newStage(t)
 	s.open()
-	if code := doctor(t.Context(), s.checkup, broken{}); code != exitFailure {
-		t.Errorf("exit code %d, want %d", code, exitFailure)
+	if Run(t.Context(), s.Checkup, broken{}) {
+		t.Error("all is well with a report that nobody read")
 	}
 }
 
@@ -138,7 +140,7 @@ func TestDoctorKeepsSecrets(t *testing.T) {
 		s.Email = email
 		s.open()
 		var out bytes.Buffer
-		doctor(t.Context(), s.checkup, &out)
+		Run(t.Context(), s.Checkup, &out)
 		if strings.Contains(out.String(), "anna") {
 			t.Errorf("the report repeats the mail address:\n%s", out.String())
 		}
@@ -147,9 +149,9 @@ func TestDoctorKeepsSecrets(t *testing.T) {
 
 // TestInTheWorld: nothing is left nil but what may be.
 func TestInTheWorld(t *testing.T) {
-	c := checkup{}.inTheWorld()
+	c := Checkup{}.inTheWorld()
 	if c.resolver == nil || c.localAddrs == nil || c.listen == nil || c.dial == nil || c.proxy == nil ||
-		c.holder == nil || c.disk == nil || c.now == nil || c.notes == nil {
+		c.holder == nil || c.disk == nil || c.now == nil || c.States == nil {
 		t.Errorf("got %+v", c)
 	}
 	addrs, err := c.localAddrs()
@@ -163,7 +165,7 @@ func TestForEachKeepsTheOrder(t *testing.T) {
 	for range 100 {
 		names = append(names, time.Now().String())
 	}
-	found := forEach(names, func(name string) []finding { return []finding{good(name, "a"), good(name, "b")} })
+	found := forEach(names, func(name string) []Finding { return []Finding{good(name, "a"), good(name, "b")} })
 	for i, f := range found {
 		if f.Name != names[i/2] {
 			t.Fatalf("finding %d is about %q, want %q", i, f.Name, names[i/2])
@@ -177,17 +179,17 @@ func TestForEachKeepsTheOrder(t *testing.T) {
 func TestDoctorFindsInAccounts(t *testing.T) {
 	examineAll(t, []spoiled{
 		{"nobody agreed", func(s *stage) { s.Email = "" },
-			expect{"account", failed, "Nobody has agreed to the terms of the CA.", "-acme-agree"}},
+			expect{"account", Failed, "Nobody has agreed to the terms of the CA.", "-acme-agree"}},
 		{"terms to read", func(s *stage) { s.Email, s.ca.Meta.TermsOfService = "", "https://ca.example/terms" },
-			expect{"account", failed, "(https://ca.example/terms)", "-email"}},
+			expect{"account", Failed, "(https://ca.example/terms)", "-email"}},
 		{"agreed without mail", func(s *stage) { s.Email, s.Agreed = "", true },
-			expect{"account", fine, "without -email it cannot warn you", ""}},
-		{"no address", func(s *stage) { s.Email = "me" }, expect{"account", failed, "no e-mail address", "plainly"}},
-		{"with a name", func(s *stage) { s.Email = "Me <me@my-domain.net>" }, expect{"account", failed, "no e-mail address", "plainly"}},
-		{"no dot", func(s *stage) { s.Email = "me@localhost" }, expect{"account", failed, "has no dot", "internet"}},
+			expect{"account", Fine, "without -email it cannot warn you", ""}},
+		{"no address", func(s *stage) { s.Email = "me" }, expect{"account", Failed, "no e-mail address", "plainly"}},
+		{"with a name", func(s *stage) { s.Email = "Me <me@my-domain.net>" }, expect{"account", Failed, "no e-mail address", "plainly"}},
+		{"no dot", func(s *stage) { s.Email = "me@localhost" }, expect{"account", Failed, "has no dot", "internet"}},
 		{"example at Let's Encrypt", func(s *stage) { s.Email, s.CAURL = "me@mail.example.org", "" },
-			expect{"account", failed, "Let's Encrypt refuses", "of your own"}},
-		{"example elsewhere", func(s *stage) { s.Email = "me@example.org" }, expect{"account", fine, "has an address", ""}},
+			expect{"account", Failed, "Let's Encrypt refuses", "of your own"}},
+		{"example elsewhere", func(s *stage) { s.Email = "me@example.org" }, expect{"account", Fine, "has an address", ""}},
 	})
 }
 
@@ -195,20 +197,22 @@ func TestDoctorFindsInNotes(t *testing.T) {
 	at := time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC)
 	noted := func(next time.Time) func(*stage) {
 		return func(s *stage) {
-			s.notes = func() []note { return []note{{"www.example.net", "connection refused", at, next}} }
+			s.States = func() []tlsmgr.NameState {
+				return []tlsmgr.NameState{{Name: "www.example.net", LastError: errors.New("connection refused"), LastAttempt: at, NextAttempt: next}}
+			}
 		}
 	}
 	examineAll(t, []spoiled{
-		{"with a next attempt", noted(at.Add(time.Hour)), expect{"supervisor", warned, "2026-11-01 10:00:00 failed: connection refused", "at 2026-11-01 11:00:00"}},
-		{"without", noted(time.Time{}), expect{"supervisor", warned, "connection refused", "Mend what the CA says."}},
+		{"with a next attempt", noted(at.Add(time.Hour)), expect{"supervisor", Warned, "2026-11-01 10:00:00 failed: connection refused", "at 2026-11-01 11:00:00"}},
+		{"without", noted(time.Time{}), expect{"supervisor", Warned, "connection refused", "Mend what the CA says."}},
 	})
 }
 
 func TestDoctorFindsInDryOrders(t *testing.T) {
 	examineAll(t, []spoiled{
 		{"refused", func(s *stage) {
-			s.RenewTest, s.renewTest = true, func(context.Context) error { return errors.New("no way through") }
-		}, expect{"renew-test", failed, "failed: no way through", "port 80 or 443"}},
-		{"cannot", func(s *stage) { s.RenewTest = true }, expect{"renew-test", failed, "Without -domain", "-renew-test"}},
+			s.RenewTest, s.Order = true, func(context.Context) error { return errors.New("no way through") }
+		}, expect{"renew-test", Failed, "failed: no way through", "port 80 or 443"}},
+		{"cannot", func(s *stage) { s.RenewTest = true }, expect{"renew-test", Failed, "Without -domain", "-renew-test"}},
 	})
 }

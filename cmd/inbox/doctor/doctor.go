@@ -1,4 +1,9 @@
-package main
+// Package doctor looks for what would keep a server from working, and says how
+// to mend it: the clock, the state directory, ports, certificate files, names
+// in DNS, the certificate authority. It changes nothing that outlives it, and
+// asks strangers no more than a first order would. It knows nothing of options
+// and their sources: the command fills in a [Checkup].
+package doctor
 
 import (
 	"context"
@@ -11,12 +16,13 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"inbox/tlsmgr"
 )
 
-// checkup is what «inbox doctor» examines: what the options say, and the world
-// they are held against. It changes nothing that outlives it, and asks
-// strangers no more than a first order would.
-type checkup struct {
+// Checkup is what «inbox doctor» examines: what the options say, and the world
+// they are held against. It is a value, and may be used concurrently.
+type Checkup struct {
 	Domains         []string
 	Email           string
 	Agreed          bool
@@ -38,6 +44,12 @@ type checkup struct {
 	JSON            bool
 	RenewTest       bool
 
+	// Order makes a dry order for all names; nil: cannot.
+	Order func(ctx context.Context) error
+	// States are the certificates that a server with these options would begin
+	// with, and what became of its last orders; nil: nothing is known of them.
+	States func() []tlsmgr.NameState
+
 	// The world; nil is the real one.
 	resolver   resolver
 	localAddrs func() ([]netip.Addr, error)
@@ -47,43 +59,29 @@ type checkup struct {
 	holder     func(port string) (holder, bool)      // which program listens there, if that can be told
 	disk       func(dir string) (disk, error)
 	now        func() time.Time
-	renewTest  func(ctx context.Context) error // makes a dry order; nil: cannot
-	notes      func() []note                   // nil: none
-	stored     func() []stored                 // nil: none
 }
 
-// stored is the certificate that a server with these options would begin with.
-type stored struct {
-	Name     string
-	Issuer   string // empty: there is none
-	NotAfter time.Time
-}
-
-// note is the last thing that went wrong for a name, as the supervisor of
-// certificates recorded it.
-type note struct {
-	Name, Text string
-	At, Next   time.Time // Next is when the name is tried again; zero: unknown
-}
-
-// doctor examines, prints what it found, and returns the exit code: a failure
-// when anything found is one.
-func doctor(ctx context.Context, c checkup, stdout io.Writer) int {
-	e := &examination{checkup: c.inTheWorld()}
-	findings := e.examine(ctx)
+// Run examines and prints what it found. All is well when nothing found is a
+// failure and the report could be written. It ends soon after ctx.
+func Run(ctx context.Context, c Checkup, stdout io.Writer) (well bool) {
+	findings := c.Examine(ctx)
 	render := report
 	if c.JSON {
 		render = reportJSON
 	}
 	_, err := io.WriteString(stdout, render(findings))
-	if err != nil || tally(findings, failed) > 0 {
-		return exitFailure
-	}
-	return exitDone
+	return err == nil && tally(findings, Failed) == 0
+}
+
+// Examine looks at everything, in the order in which a person would mend it.
+// Each wait is bounded; when ctx ends, the last finding says so.
+func (c Checkup) Examine(ctx context.Context) []Finding {
+	e := &examination{Checkup: c.inTheWorld()}
+	return e.examine(ctx)
 }
 
 // inTheWorld fills in what was left out.
-func (c checkup) inTheWorld() checkup {
+func (c Checkup) inTheWorld() Checkup {
 	if c.resolver == nil {
 		c.resolver = systemResolver(resolvConf)
 	}
@@ -108,11 +106,8 @@ func (c checkup) inTheWorld() checkup {
 	if c.now == nil {
 		c.now = time.Now
 	}
-	if c.notes == nil {
-		c.notes = func() []note { return nil }
-	}
-	if c.stored == nil {
-		c.stored = func() []stored { return nil }
+	if c.States == nil {
+		c.States = func() []tlsmgr.NameState { return nil }
 	}
 	return c
 }
@@ -131,22 +126,22 @@ func interfaceAddrs() ([]netip.Addr, error) {
 
 // examination is a checkup under way.
 type examination struct {
-	checkup
+	Checkup
 	authorities []authority // asked once, before the checks
 }
 
 // check is one thing that is looked at. Its id is part of what -json promises.
 type check struct {
 	id   string
-	look func(context.Context) []finding
+	look func(context.Context) []Finding
 }
 
-// examine runs the checks, in the order in which a person would mend things.
-func (e *examination) examine(ctx context.Context) []finding {
+// examine runs the checks one after the other.
+func (e *examination) examine(ctx context.Context) []Finding {
 	if len(e.Domains) > 0 {
 		e.authorities = e.askAuthorities(ctx)
 	}
-	var all []finding
+	var all []Finding
 	for _, c := range e.checks() {
 		for _, f := range c.look(ctx) {
 			f.Check = c.id
@@ -179,8 +174,8 @@ func (e *examination) checks() []check {
 
 // forEach looks at several names at once, since a resolver that is away makes
 // each of them wait; what it found keeps their order.
-func forEach(names []string, look func(name string) []finding) []finding {
-	found := make([][]finding, len(names))
+func forEach(names []string, look func(name string) []Finding) []Finding {
+	found := make([][]Finding, len(names))
 	var all sync.WaitGroup
 	turns := make(chan struct{}, 2*runtime.NumCPU())
 	for i, name := range names {
@@ -191,7 +186,7 @@ func forEach(names []string, look func(name string) []finding) []finding {
 		})
 	}
 	all.Wait()
-	var flat []finding
+	var flat []Finding
 	for _, some := range found {
 		flat = append(flat, some...)
 	}

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"net"
@@ -34,7 +34,7 @@ func TestPassingKind(t *testing.T) {
 func TestDoctorWritesToState(t *testing.T) {
 	s := newStage(t)
 	s.StateDir = "/proc/self"
-	s.find(expect{"state", failed, "cannot be used: open /proc/self/.doctor-", "another directory"})
+	s.find(expect{"state", Failed, "cannot be used: open /proc/self/.doctor-", "another directory"})
 }
 
 func TestPortHolder(t *testing.T) {

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -16,12 +16,12 @@ import (
 const lookupPatience = 15 * time.Second
 
 // checkNames finds out whether the CA will reach this machine by its names.
-func (e *examination) checkNames(ctx context.Context) []finding {
+func (e *examination) checkNames(ctx context.Context) []Finding {
 	local, err := e.localAddrs()
 	if err != nil {
 		local = nil // then every address is somebody else's, with a warning below
 	}
-	found := forEach(e.Domains, func(name string) []finding {
+	found := forEach(e.Domains, func(name string) []Finding {
 		if addr, err := netip.ParseAddr(name); err == nil {
 			return e.checkAddressName(addr.Unmap(), local)
 		}
@@ -34,9 +34,9 @@ func (e *examination) checkNames(ctx context.Context) []finding {
 	return found
 }
 
-func (e *examination) checkName(ctx context.Context, name string, local []netip.Addr) []finding {
+func (e *examination) checkName(ctx context.Context, name string, local []netip.Addr) []Finding {
 	if strings.HasPrefix(name, "*.") {
-		return []finding{failure(name, "A wildcard needs a challenge in DNS, which inbox does not speak.",
+		return []Finding{failure(name, "A wildcard needs a challenge in DNS, which inbox does not speak.",
 			"Name each host with -domain, or give a wildcard certificate with -server-cert and -server-key instead.")}
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupPatience)
@@ -45,10 +45,10 @@ func (e *examination) checkName(ctx context.Context, name string, local []netip.
 	var missing *net.DNSError
 	switch {
 	case errors.As(err, &missing) && missing.IsNotFound:
-		return []finding{failure(name, "It has no address in DNS.", "Add an A record (IPv4) or an AAAA record (IPv6) with the address of this machine"+
+		return []Finding{failure(name, "It has no address in DNS.", "Add an A record (IPv4) or an AAAA record (IPv6) with the address of this machine"+
 			suggest(local)+" where the domain is registered. It can take some minutes to be seen.")}
 	case err != nil:
-		return []finding{warning(name, fmt.Sprintf("It could not be looked up: %v.", err),
+		return []Finding{warning(name, fmt.Sprintf("It could not be looked up: %v.", err),
 			"See whether /etc/resolv.conf names a DNS server that answers, and run the doctor again.")}
 	}
 	return e.judge(name, addrs, local)
@@ -56,7 +56,7 @@ func (e *examination) checkName(ctx context.Context, name string, local []netip.
 
 // judge compares what DNS says with this machine. Order matters: the first
 // thing wrong is the one to mend.
-func (e *examination) judge(name string, addrs, local []netip.Addr) []finding {
+func (e *examination) judge(name string, addrs, local []netip.Addr) []Finding {
 	for i := range addrs {
 		addrs[i] = addrs[i].Unmap()
 	}
@@ -65,36 +65,36 @@ func (e *examination) judge(name string, addrs, local []netip.Addr) []finding {
 	text := "It leads to " + joinAddrs(addrs)
 	switch {
 	case len(private) == len(addrs) && e.letsEncrypt():
-		return []finding{failure(name, fmt.Sprintf("%s; from the internet nobody reaches %s.", text, joinAddrs(private)),
+		return []Finding{failure(name, fmt.Sprintf("%s; from the internet nobody reaches %s.", text, joinAddrs(private)),
 			"Put this machine's public address into DNS, or use a CA of your own with -acme-ca.")}
 	case len(elsewhere) == len(addrs):
-		return []finding{warning(name, fmt.Sprintf("%s; no interface of this machine has such an address.", text),
+		return []Finding{warning(name, fmt.Sprintf("%s; no interface of this machine has such an address.", text),
 			"That is right behind NAT or a load balancer, if it forwards ports 80 and 443 to here; else correct the records in DNS.")}
 	case len(elsewhere) > 0:
-		return []finding{warning(name, fmt.Sprintf("%s; %s is on no interface of this machine.", text, joinAddrs(elsewhere)),
+		return []Finding{warning(name, fmt.Sprintf("%s; %s is on no interface of this machine.", text, joinAddrs(elsewhere)),
 			"A CA may ask at any of them, and prefers IPv6: remove the records that do not lead here.")}
 	case slices.ContainsFunc(addrs, netip.Addr.Is6) && e.onlyIPv4():
-		return []finding{warning(name, fmt.Sprintf("%s, but -bind %s listens on IPv4 only.", text, e.Bind),
+		return []Finding{warning(name, fmt.Sprintf("%s, but -bind %s listens on IPv4 only.", text, e.Bind),
 			"Listen on all addresses, as -bind :443 does, or remove the AAAA record.")}
 	}
-	return []finding{good(name, text+", on this machine.")}
+	return []Finding{good(name, text+", on this machine.")}
 }
 
 // checkAddressName is for an IP address that a certificate is wanted for.
-func (e *examination) checkAddressName(addr netip.Addr, local []netip.Addr) []finding {
+func (e *examination) checkAddressName(addr netip.Addr, local []netip.Addr) []Finding {
 	name := addr.String()
 	switch {
 	case e.Engine == "autocert":
-		return []finding{failure(name, "The engine autocert has no certificates for IP addresses.",
+		return []Finding{failure(name, "The engine autocert has no certificates for IP addresses.",
 			"Use -acme certmagic, or a name instead of the address.")}
 	case e.letsEncrypt() && !routed(addr):
-		return []finding{failure(name, "From the internet nobody reaches this address, so Let's Encrypt gives no certificate for it.",
+		return []Finding{failure(name, "From the internet nobody reaches this address, so Let's Encrypt gives no certificate for it.",
 			"Use the public address, or a CA of your own with -acme-ca.")}
 	case !slices.Contains(local, addr):
-		return []finding{warning(name, "The address is on no interface of this machine.",
+		return []Finding{warning(name, "The address is on no interface of this machine.",
 			"That is right behind NAT, if it forwards ports 80 and 443 to here; else use an address of this machine.")}
 	}
-	return []finding{good(name, "The address is on an interface of this machine.")}
+	return []Finding{good(name, "The address is on an interface of this machine.")}
 }
 
 // letsEncrypt is whether the only CA is Let's Encrypt, whose servers ask over

@@ -1,6 +1,7 @@
-package main
+package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/mail"
@@ -13,15 +14,15 @@ import (
 const renewPatience = 5 * time.Minute
 
 // checkAccount looks at what the CA wants of a person: agreement and a mail address.
-func (e *examination) checkAccount(context.Context) []finding {
+func (e *examination) checkAccount(context.Context) []Finding {
 	if e.Email == "" && !e.Agreed {
-		return []finding{failure("", "Nobody has agreed to the terms of the CA"+e.terms()+".",
+		return []Finding{failure("", "Nobody has agreed to the terms of the CA"+e.terms()+".",
 			"Read them, then give -email with an address for its warnings, or -acme-agree.")}
 	}
 	if e.Email == "" {
-		return []finding{good("", "The terms of the CA are agreed to; without -email it cannot warn you.")}
+		return []Finding{good("", "The terms of the CA are agreed to; without -email it cannot warn you.")}
 	}
-	return []finding{checkEmail(e.Email, e.letsEncrypt())}
+	return []Finding{checkEmail(e.Email, e.letsEncrypt())}
 }
 
 // terms is where the terms are to be read, if a CA says so.
@@ -35,7 +36,7 @@ func (e *examination) terms() string {
 }
 
 // checkEmail does not repeat the address: reports are pasted in public places.
-func checkEmail(email string, letsEncrypt bool) finding {
+func checkEmail(email string, letsEncrypt bool) Finding {
 	parsed, err := mail.ParseAddress(email)
 	_, domain, _ := strings.Cut(email, "@")
 	domain = strings.ToLower(domain)
@@ -57,51 +58,54 @@ func isExample(domain string) bool {
 }
 
 // checkStored tells which certificates of the authority are there already.
-func (e *examination) checkStored(context.Context) (found []finding) {
-	for _, s := range e.stored() {
+func (e *examination) checkStored(context.Context) (found []Finding) {
+	for _, s := range e.States() {
 		switch {
-		case s.Issuer == "":
+		case s.Source != "acme":
 			found = append(found, good(s.Name, "There is no certificate of the CA yet; the server orders it."))
 		case !e.now().Before(s.NotAfter):
 			found = append(found, warning(s.Name, fmt.Sprintf("Its certificate ended at %s.", s.NotAfter.Format(time.DateTime)),
 				"See why it was not renewed; the last order is told below."))
 		default:
-			found = append(found, good(s.Name, fmt.Sprintf("It has a certificate of %s until %s.", s.Issuer, s.NotAfter.Format(time.DateTime))))
+			found = append(found, good(s.Name, fmt.Sprintf("It has a certificate of %s until %s.", cmp.Or(s.Issuer, "the CA"), s.NotAfter.Format(time.DateTime))))
 		}
 	}
 	if found == nil {
-		return []finding{good("", "Nothing is stored.")}
+		return []Finding{good("", "Nothing is stored.")}
 	}
 	return found
 }
 
 // checkNotes repeats what went wrong with the last orders.
-func (e *examination) checkNotes(context.Context) []finding {
-	var found []finding
-	for _, n := range e.notes() {
-		text := fmt.Sprintf("The attempt of %s failed: %s", n.At.Format(time.DateTime), n.Text)
-		mend := "Mend what the CA says."
-		if !n.Next.IsZero() {
-			mend += fmt.Sprintf(" The server tries again by itself at %s, or soon after a SIGHUP.", n.Next.Format(time.DateTime))
+func (e *examination) checkNotes(context.Context) []Finding {
+	var found []Finding
+	for _, s := range e.States() {
+		if s.LastError == nil {
+			continue
 		}
-		found = append(found, warning(n.Name, text, mend))
+		text := fmt.Sprintf("The attempt of %s failed: %v", s.LastAttempt.Format(time.DateTime), s.LastError)
+		mend := "Mend what the CA says."
+		if !s.NextAttempt.IsZero() {
+			mend += fmt.Sprintf(" The server tries again by itself at %s, or soon after a SIGHUP.", s.NextAttempt.Format(time.DateTime))
+		}
+		found = append(found, warning(s.Name, text, mend))
 	}
 	if found == nil {
-		return []finding{good("", "No failed order is on record.")}
+		return []Finding{good("", "No failed order is on record.")}
 	}
 	return found
 }
 
 // checkRenewal makes a dry order.
-func (e *examination) checkRenewal(ctx context.Context) []finding {
-	if e.renewTest == nil || len(e.Domains) == 0 {
-		return []finding{failure("", "Without -domain there is nothing to order.", "Give -domain, or leave -renew-test out.")}
+func (e *examination) checkRenewal(ctx context.Context) []Finding {
+	if e.Order == nil || len(e.Domains) == 0 {
+		return []Finding{failure("", "Without -domain there is nothing to order.", "Give -domain, or leave -renew-test out.")}
 	}
 	ctx, cancel := context.WithTimeout(ctx, renewPatience)
 	defer cancel()
-	if err := e.renewTest(ctx); err != nil {
-		return []finding{failure("", fmt.Sprintf("The dry order failed: %v.", err),
+	if err := e.Order(ctx); err != nil {
+		return []Finding{failure("", fmt.Sprintf("The dry order failed: %v.", err),
 			"Mend the failures and warnings above first; then see whether the CA reaches this machine on port 80 or 443.")}
 	}
-	return []finding{good("", "A dry order succeeded: the CA reaches this machine, and gives certificates for all names.")}
+	return []Finding{good("", "A dry order succeeded: the CA reaches this machine, and gives certificates for all names.")}
 }

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -85,34 +84,22 @@ func nameless(s *stage) {
 func TestDoctorFindsInHeldPorts(t *testing.T) {
 	fineEverywhere := says(http.StatusOK, "ok\n")
 	examineAll(t, []spoiled{
-		{"another program", held(false, fineEverywhere), expect{"ports", failed, "Another program listens there", "-bind"}},
-		{"over TLS", held(true, fineEverywhere), expect{"ports", failed, "Another program listens there", "-bind"}},
-		{"with a name", knownAs("nginx", held(false, fineEverywhere)), expect{"ports", failed, "The program nginx (process 812)", "Stop it"}},
-		{"that is called inbox", knownAs("inbox", held(false, fineEverywhere)), expect{"ports", failed, "The program inbox", "Stop it"}},
-		{"with problems of its own", held(false, says(401, `{"type":"about:blank"}`)), expect{"ports", failed, "Another program", "Stop it"}},
-		{"that forbids", held(false, says(403, "no entry")), expect{"ports", failed, "Another program", "Stop it"}},
+		{"another program", held(false, fineEverywhere), expect{"ports", Failed, "Another program listens there", "-bind"}},
+		{"over TLS", held(true, fineEverywhere), expect{"ports", Failed, "Another program listens there", "-bind"}},
+		{"with a name", knownAs("nginx", held(false, fineEverywhere)), expect{"ports", Failed, "The program nginx (process 812)", "Stop it"}},
+		{"that is called inbox", knownAs("inbox", held(false, fineEverywhere)), expect{"ports", Failed, "The program inbox", "Stop it"}},
+		{"with problems of its own", held(false, says(401, `{"type":"about:blank"}`)), expect{"ports", Failed, "Another program", "Stop it"}},
+		{"that forbids", held(false, says(403, "no entry")), expect{"ports", Failed, "Another program", "Stop it"}},
 		{"plain where TLS should be", func(s *stage) { held(false, fineEverywhere)(s); s.HTTPS = true },
-			expect{"ports", failed, "Another program", "Stop it"}},
-		{"a well inbox", held(true, likeInbox(http.StatusOK)), expect{"ports", fine, "A running inbox", ""}},
-		{"an inbox that redirects", held(false, likeInbox(http.StatusPermanentRedirect)), expect{"ports", fine, "A running inbox", ""}},
-		{"an ill inbox", held(true, likeInbox(http.StatusServiceUnavailable)), expect{"ports", warned, "/healthz", "See its log"}},
-		{"no certificate yet", nameless, expect{"ports", warned, "no certificate for the name", "as root"}},
-		{"an inbox without one", knownAs("inbox", nameless), expect{"ports", fine, "A running inbox (process 812)", ""}},
-		{"a socket unit", knownAs("systemd", nameless), expect{"ports", warned, "systemd listens", "inbox.socket"}},
-		{"a web server without one", knownAs("nginx", nameless), expect{"ports", failed, "nginx (process 812)", "Stop it"}},
+			expect{"ports", Failed, "Another program", "Stop it"}},
+		{"a well inbox", held(true, likeInbox(http.StatusOK)), expect{"ports", Fine, "A running inbox", ""}},
+		{"an inbox that redirects", held(false, likeInbox(http.StatusPermanentRedirect)), expect{"ports", Fine, "A running inbox", ""}},
+		{"an ill inbox", held(true, likeInbox(http.StatusServiceUnavailable)), expect{"ports", Warned, "/healthz", "See its log"}},
+		{"no certificate yet", nameless, expect{"ports", Warned, "no certificate for the name", "as root"}},
+		{"an inbox without one", knownAs("inbox", nameless), expect{"ports", Fine, "A running inbox (process 812)", ""}},
+		{"a socket unit", knownAs("systemd", nameless), expect{"ports", Warned, "systemd listens", "inbox.socket"}},
+		{"a web server without one", knownAs("nginx", nameless), expect{"ports", Failed, "nginx (process 812)", "Stop it"}},
 	})
-}
-
-// TestDoctorKnowsTheRunningServer in each of the ways it can listen.
-func TestDoctorKnowsTheRunningServer(t *testing.T) {
-	for _, args := range [][]string{nil, {"-https=false"}, {"-rate", "1", "-burst", "1"}} {
-		p := start(t, args...)
-		s := newStage(t)
-		withoutCA(s)
-		s.HTTPS = !slices.Contains(args, "-https=false")
-		s.HTTPBind, s.Bind, s.listen = "", p.addr, net.Listen
-		s.find(expect{"ports", fine, "A running inbox listens there", ""})
-	}
 }
 
 // TestDoctorKnowsPort80 of the running server, under its name and under another.
@@ -122,8 +109,8 @@ func TestDoctorKnowsPort80(t *testing.T) {
 		port80 := httptest.NewServer(tlsmgr.Redirect([]string{served}, 443))
 		t.Cleanup(port80.Close)
 		s.listen = net.Listen
-		e := &examination{checkup: s.checkup}
-		if f := e.checkPort(t.Context(), "-http-bind", port80.Listener.Addr().String(), false); f.Level != fine || f.Text != "A running inbox listens there." {
+		e := &examination{Checkup: s.Checkup}
+		if f := e.checkPort(t.Context(), "-http-bind", port80.Listener.Addr().String(), false); f.Level != Fine || f.Text != "A running inbox listens there." {
 			t.Errorf("serving %s: got %+v", served, f)
 		}
 	}
@@ -139,20 +126,20 @@ func TestDoctorFindsInPorts(t *testing.T) {
 		}
 	}
 	examineAll(t, []spoiled{
-		{"free", func(*stage) {}, expect{"ports", fine, "It is free", ""}},
-		{"held in silence", refused(syscall.EADDRINUSE), expect{"ports", failed, "Another program", "Stop it"}},
-		{"no right, and nobody there", refused(syscall.EACCES), expect{"ports", warned, "need a privilege", "cap_net_bind_service"}},
+		{"free", func(*stage) {}, expect{"ports", Fine, "It is free", ""}},
+		{"held in silence", refused(syscall.EADDRINUSE), expect{"ports", Failed, "Another program", "Stop it"}},
+		{"no right, and nobody there", refused(syscall.EACCES), expect{"ports", Warned, "need a privilege", "cap_net_bind_service"}},
 		{"no right, and somebody there", func(s *stage) {
 			held(false, says(http.StatusOK, "ok\n"))(s)
 			s.listen = func(string, string) (net.Listener, error) { return nil, syscall.EACCES }
-		}, expect{"ports", failed, "Another program", "Stop it"}},
+		}, expect{"ports", Failed, "Another program", "Stop it"}},
 		{"no such address", func(s *stage) { withoutCA(s); s.listen, s.Bind, s.HTTPBind = net.Listen, "203.0.113.77:0", "" },
-			expect{"ports", failed, "no such address", "only the port"}},
+			expect{"ports", Failed, "no such address", "only the port"}},
 		{"no such port", func(s *stage) { withoutCA(s); s.listen, s.Bind, s.HTTPBind = net.Listen, "127.0.0.1:99999", "" },
-			expect{"ports", failed, "invalid port", "Correct -bind"}},
+			expect{"ports", Failed, "invalid port", "Correct -bind"}},
 		{"ports that no CA asks at", func(s *stage) { s.Bind, s.HTTPBind = ":8443", ":8080" },
-			expect{"ports", warned, "port 443 or 80 only", "Forward"}},
-		{"one that it asks at", func(s *stage) { s.Bind, s.HTTPBind = ":8443", ":http" }, expect{"ports", fine, "It is free", ""}},
+			expect{"ports", Warned, "port 443 or 80 only", "Forward"}},
+		{"one that it asks at", func(s *stage) { s.Bind, s.HTTPBind = ":8443", ":http" }, expect{"ports", Fine, "It is free", ""}},
 	})
 }
 
@@ -168,7 +155,7 @@ func TestDoctorLooksAtBothPorts(t *testing.T) {
 		}
 		return net.Listen(network, address)
 	}
-	s.find(expect{"ports", failed, "Another program", "switch -http-bind off"})
+	s.find(expect{"ports", Failed, "Another program", "switch -http-bind off"})
 	s.show("ports", "It is free")
 }
 
@@ -182,23 +169,23 @@ func TestDoctorFindsInSockets(t *testing.T) {
 		}
 	}
 	examineAll(t, []spoiled{
-		{"free", at(func(*testing.T, string) {}), expect{"ports", fine, "It is free.", ""}},
-		{"a file", at(func(t *testing.T, path string) { os.WriteFile(path, nil, 0o600) }), expect{"ports", failed, "no socket", "Move it away"}},
+		{"free", at(func(*testing.T, string) {}), expect{"ports", Fine, "It is free.", ""}},
+		{"a file", at(func(t *testing.T, path string) { os.WriteFile(path, nil, 0o600) }), expect{"ports", Failed, "no socket", "Move it away"}},
 		{"below a file", func(s *stage) {
 			at(func(t *testing.T, path string) { os.WriteFile(path, nil, 0o600) })(s)
 			s.Bind += "/socket"
-		}, expect{"ports", failed, "cannot be looked at", "another path"}},
+		}, expect{"ports", Failed, "cannot be looked at", "another path"}},
 		{"left behind", at(func(t *testing.T, path string) {
 			l := listenUnix(t, path)
 			l.SetUnlinkOnClose(false)
 			l.Close()
-		}), expect{"ports", fine, "nobody listens", ""}},
+		}), expect{"ports", Fine, "nobody listens", ""}},
 		{"another program", at(func(t *testing.T, path string) {
 			go http.Serve(listenUnix(t, path), says(http.StatusOK, "ok\n"))
-		}), expect{"ports", failed, "Another program", "-bind"}},
+		}), expect{"ports", Failed, "Another program", "-bind"}},
 		{"a running inbox", at(func(t *testing.T, path string) {
 			go http.Serve(listenUnix(t, path), likeInbox(http.StatusOK))
-		}), expect{"ports", fine, "A running inbox", ""}},
+		}), expect{"ports", Fine, "A running inbox", ""}},
 	})
 }
 
@@ -235,8 +222,8 @@ func TestDoctorAsksUnderItsName(t *testing.T) {
 		if domain != "" {
 			s.Domains = []string{domain}
 		}
-		e := &examination{checkup: s.checkup}
-		if f := e.checkPorts(t.Context())[0]; f.Level != fine {
+		e := &examination{Checkup: s.Checkup}
+		if f := e.checkPorts(t.Context())[0]; f.Level != Fine {
 			t.Errorf("%s: got %+v", domain, f)
 		}
 		if got := <-asked; got != want {
@@ -253,7 +240,7 @@ func TestDoctorLeavesSilentPrograms(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	e := &examination{checkup: checkup{}.inTheWorld()}
+	e := &examination{Checkup: Checkup{}.inTheWorld()}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if said := e.whoIs(ctx, "tcp", silent.Addr().String(), true); said.inbox || !errors.Is(said.err, context.DeadlineExceeded) {

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -13,41 +13,41 @@ func TestDoctorFindsInCAA(t *testing.T) {
 		return func(s *stage) { s.zone.caa(at, flag, tag, value) }
 	}
 	examineAll(t, []spoiled{
-		{"none", func(*stage) {}, expect{"caa", fine, "no CAA record", ""}},
-		{"permits", record("www.example.net", 0, "issue", "ca.example"), expect{"caa", fine, "permit ca.example.", ""}},
-		{"permits in capitals", record("www.example.net", 0, "ISSUE", " CA.Example ; x=y"), expect{"caa", fine, "permit ca.example.", ""}},
+		{"none", func(*stage) {}, expect{"caa", Fine, "no CAA record", ""}},
+		{"permits", record("www.example.net", 0, "issue", "ca.example"), expect{"caa", Fine, "permit ca.example.", ""}},
+		{"permits in capitals", record("www.example.net", 0, "ISSUE", " CA.Example ; x=y"), expect{"caa", Fine, "permit ca.example.", ""}},
 		{"another CA", record("www.example.net", 0, "issue", "other.example"),
-			expect{"caa", failed, "of www.example.net do not permit ca.example", `CAA 0 issue "ca.example"`}},
+			expect{"caa", Failed, "of www.example.net do not permit ca.example", `CAA 0 issue "ca.example"`}},
 		{"another CA for the parent", record("example.net", 0, "issue", "other.example"),
-			expect{"caa", failed, "of example.net do not permit ca.example", "Add to example.net"}},
-		{"another CA for the top", record("net", 0, "issue", "other.example"), expect{"caa", failed, "of net do not permit", "Add to net"}},
+			expect{"caa", Failed, "of example.net do not permit ca.example", "Add to example.net"}},
+		{"another CA for the top", record("net", 0, "issue", "other.example"), expect{"caa", Failed, "of net do not permit", "Add to net"}},
 		{"the child counts", func(s *stage) {
 			record("example.net", 0, "issue", "other.example")(s)
 			record("www.example.net", 0, "issue", "ca.example")(s)
-		}, expect{"caa", fine, "of www.example.net permit", ""}},
-		{"nobody", record("example.net", 0, "issue", ";"), expect{"caa", failed, "do not permit", "Add to"}},
-		{"reports only", record("example.net", 0, "iodef", "mailto:me@example.net"), expect{"caa", fine, "restrict no CA", ""}},
-		{"wildcards only", record("example.net", 0, "issuewild", ";"), expect{"caa", fine, "restrict no CA", ""}},
-		{"critical and unknown", record("example.net", 128, "future", "x"), expect{"caa", failed, `the tag "future"`, "remove"}},
-		{"critical and known", record("example.net", 128, "issue", "ca.example"), expect{"caa", fine, "permit ca.example", ""}},
-		{"one account", record("example.net", 0, "issue", "ca.example; accounturi=https://ca.example/1"), expect{"caa", fine, "not checked", ""}},
+		}, expect{"caa", Fine, "of www.example.net permit", ""}},
+		{"nobody", record("example.net", 0, "issue", ";"), expect{"caa", Failed, "do not permit", "Add to"}},
+		{"reports only", record("example.net", 0, "iodef", "mailto:me@example.net"), expect{"caa", Fine, "restrict no CA", ""}},
+		{"wildcards only", record("example.net", 0, "issuewild", ";"), expect{"caa", Fine, "restrict no CA", ""}},
+		{"critical and unknown", record("example.net", 128, "future", "x"), expect{"caa", Failed, `the tag "future"`, "remove"}},
+		{"critical and known", record("example.net", 128, "issue", "ca.example"), expect{"caa", Fine, "permit ca.example", ""}},
+		{"one account", record("example.net", 0, "issue", "ca.example; accounturi=https://ca.example/1"), expect{"caa", Fine, "not checked", ""}},
 		{"other challenges", record("example.net", 0, "issue", "ca.example; validationmethods=dns-01"),
-			expect{"caa", failed, "for other challenges", "CAA 0 issue"}},
-		{"our challenge too", record("example.net", 0, "issue", "ca.example; validationmethods=dns-01,http-01"), expect{"caa", fine, "permit", ""}},
+			expect{"caa", Failed, "for other challenges", "CAA 0 issue"}},
+		{"our challenge too", record("example.net", 0, "issue", "ca.example; validationmethods=dns-01,http-01"), expect{"caa", Fine, "permit", ""}},
 		{"DNS is ill", func(s *stage) { s.zone.rcode["CAA"] = dns.RcodeServerFailure },
-			expect{"caa", warned, "SERVFAIL", "A CA refuses as long as"}},
+			expect{"caa", Warned, "SERVFAIL", "A CA refuses as long as"}},
 		{"a CA without a name", func(s *stage) {
 			record("example.net", 0, "issue", "other.example")(s)
 			s.ca.Meta.CAAIdentities = nil
-		}, expect{"caa", warned, "does not say by which name", "documentation"}},
+		}, expect{"caa", Warned, "does not say by which name", "documentation"}},
 		{"Let's Encrypt has one", func(s *stage) {
 			record("example.net", 0, "issue", "letsencrypt.org")(s)
 			s.ca.Meta.CAAIdentities, s.CAURL = nil, ""
-		}, expect{"caa", fine, "permit letsencrypt.org", ""}},
+		}, expect{"caa", Fine, "permit letsencrypt.org", ""}},
 		{"addresses have none", func(s *stage) {
 			record("5", 0, "issue", "other.example")(s)
 			s.Domains = []string{"203.0.113.5"}
-		}, expect{"names", fine, "", ""}},
+		}, expect{"names", Fine, "", ""}},
 	})
 }
 
@@ -57,7 +57,7 @@ func TestDoctorCAAOfTwoAuthorities(t *testing.T) {
 	s.CAURL, s.SecondCAURL = letsEncryptStaging, "https://localhost/directory"
 	s.ca.second = []string{"second.example"}
 	s.zone.caa("example.net", 0, "issue", "second.example")
-	s.find(expect{"caa", warned, "do not permit ca.example", "Add to"})
+	s.find(expect{"caa", Warned, "do not permit ca.example", "Add to"})
 	s.show("caa", "permit second.example")
 }
 

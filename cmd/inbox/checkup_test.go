@@ -1,0 +1,35 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"slices"
+	"testing"
+
+	"inbox/cmd/inbox/doctor"
+)
+
+// TestDoctorKnowsTheRunningServer in each of the ways it can listen.
+func TestDoctorKnowsTheRunningServer(t *testing.T) {
+	for _, args := range [][]string{nil, {"-https=false"}, {"-rate", "1", "-burst", "1"}} {
+		p := start(t, args...)
+		c := doctor.Checkup{HTTPS: !slices.Contains(args, "-https=false"), Bind: p.addr, StateDir: t.TempDir()}
+		found := c.Examine(t.Context())
+		i := slices.IndexFunc(found, func(f doctor.Finding) bool { return f.Check == "ports" })
+		want := doctor.Finding{Check: "ports", Name: "-bind " + p.addr, Level: doctor.Fine, Text: "A running inbox listens there."}
+		if i < 0 || found[i] != want {
+			t.Errorf("%v: got %+v, want %+v", args, found, want)
+		}
+	}
+}
+
+// TestDoctorExitCodes: they tell a script whether anything is to be mended.
+func TestDoctorExitCodes(t *testing.T) {
+	for bind, want := range map[string]int{"127.0.0.1:0": exitDone, "192.0.2.1:3000": exitFailure} {
+		var out bytes.Buffer
+		args := []string{"doctor", "-https=false", "-bind", bind, "-state", t.TempDir()}
+		if code := run(t.Context(), process{args: args, stdout: &out, stderr: io.Discard}); code != want {
+			t.Errorf("-bind %s: exit code %d, want %d, after\n%s", bind, code, want, out.String())
+		}
+	}
+}
