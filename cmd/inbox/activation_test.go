@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"inbox/cmd/inbox/systemd"
 )
 
 // visits counts what clients met.
@@ -58,7 +60,7 @@ func TestRestartsBehindPassedSockets(t *testing.T) {
 				address = filepath.Join(t.TempDir(), "s")
 			}
 			m := newManager(t)
-			addr := m.hold(socketHTTP, network, address)
+			addr := m.hold(systemd.HTTP, network, address)
 			c := m.start("-https=false", "-conn-rate", "0", "-rate", "0", "-bind", "203.0.113.1:1")
 			m.await("READY=1")
 
@@ -93,9 +95,9 @@ func TestRestartsBehindPassedSockets(t *testing.T) {
 func TestPassedSocketsReplaceOptions(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
-	metrics := m.hold(socketMetrics, "tcp", "127.0.0.1:0")
-	plain := m.hold(socketHTTP, "tcp", "127.0.0.1:0")
-	secure := m.hold(socketHTTPS, "tcp", "[::1]:0")
+	metrics := m.hold(systemd.Metrics, "tcp", "127.0.0.1:0")
+	plain := m.hold(systemd.HTTP, "tcp", "127.0.0.1:0")
+	secure := m.hold(systemd.HTTPS, "tcp", "[::1]:0")
 	c := m.start("-domain", "a.example", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/", "-bind", "203.0.113.1:1")
 	m.await("READY=1")
 	for url, want := range map[string]int{
@@ -134,7 +136,7 @@ func TestPassedSocketsReplaceOptions(t *testing.T) {
 func TestPassedSocketAlone(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
-	addr := m.hold(socketHTTPS, "tcp", "127.0.0.1:0")
+	addr := m.hold(systemd.HTTPS, "tcp", "127.0.0.1:0")
 	c := m.start()
 	m.await("READY=1")
 	resp, err := newClient(t).Get("https://" + addr.String() + "/healthz")
@@ -160,7 +162,7 @@ func TestPassedSocketsThatCannotServe(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no socket": {func(t *testing.T, m *manager) { null(t, m, socketHTTPS) }, nil, "descriptor 3 (https) from the service manager is no listening socket"},
+		"no socket": {func(t *testing.T, m *manager) { null(t, m, systemd.HTTPS) }, nil, "descriptor 3 (https) from the service manager is no listening socket"},
 		"UDP": {func(t *testing.T, m *manager) {
 			c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 			if err != nil {
@@ -171,10 +173,10 @@ func TestPassedSocketsThatCannotServe(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.Close()
-			m.pass(socketHTTPS, f)
+			m.pass(systemd.HTTPS, f)
 		}, nil, "no listening socket"},
 		"a connection": {func(t *testing.T, m *manager) {
-			addr := m.hold(socketHTTP, "tcp", "127.0.0.1:0")
+			addr := m.hold(systemd.HTTP, "tcp", "127.0.0.1:0")
 			c, err := net.Dial("tcp", addr.String())
 			if err != nil {
 				t.Fatal(err)
@@ -184,15 +186,15 @@ func TestPassedSocketsThatCannotServe(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.Close()
-			m.pass(socketHTTPS, f)
+			m.pass(systemd.HTTPS, f)
 		}, nil, "descriptor 4 (https) from the service manager is no listening socket"},
 		"unknown name": {func(t *testing.T, m *manager) { null(t, m, "web") }, nil, `a socket named "web"; its unit must have FileDescriptorName=`},
 		"two of a name": {func(t *testing.T, m *manager) {
-			m.hold(socketHTTPS, "tcp", "127.0.0.1:0")
-			m.hold(socketHTTPS, "tcp", "127.0.0.1:0")
+			m.hold(systemd.HTTPS, "tcp", "127.0.0.1:0")
+			m.hold(systemd.HTTPS, "tcp", "127.0.0.1:0")
 		}, nil, "two sockets named https"},
-		"http alone with HTTPS": {func(t *testing.T, m *manager) { m.hold(socketHTTP, "tcp", "127.0.0.1:0") }, nil, "a socket named http alone, and the server speaks HTTPS"},
-		"https without HTTPS":   {func(t *testing.T, m *manager) { m.hold(socketHTTPS, "tcp", "127.0.0.1:0") }, []string{"-https=false"}, "a socket named https, but -https=false"},
+		"http alone with HTTPS": {func(t *testing.T, m *manager) { m.hold(systemd.HTTP, "tcp", "127.0.0.1:0") }, nil, "a socket named http alone, and the server speaks HTTPS"},
+		"https without HTTPS":   {func(t *testing.T, m *manager) { m.hold(systemd.HTTPS, "tcp", "127.0.0.1:0") }, []string{"-https=false"}, "a socket named https, but -https=false"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -214,32 +216,6 @@ func TestPassedSocketsThatCannotServe(t *testing.T) {
 	}
 }
 
-// The environment counts for the process that it names, and only when it makes sense.
-func TestPassedNames(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		environ []string
-		names   string
-		fails   bool
-	}{
-		"nothing":          {nil, "", false},
-		"another process":  {[]string{"LISTEN_FDS=1", "LISTEN_PID=8", "LISTEN_FDNAMES=x"}, "", false},
-		"no process":       {[]string{"LISTEN_FDS=1", "LISTEN_FDNAMES=x"}, "", false},
-		"none":             {[]string{"LISTEN_FDS=0", "LISTEN_PID=7"}, "", false},
-		"two":              {[]string{"LISTEN_FDS=2", "LISTEN_PID=7", "LISTEN_FDNAMES=https:http"}, "https http", false},
-		"without names":    {[]string{"LISTEN_FDS=2", "LISTEN_PID=7"}, "", true},
-		"fewer names":      {[]string{"LISTEN_FDS=2", "LISTEN_PID=7", "LISTEN_FDNAMES=https"}, "", true},
-		"no number":        {[]string{"LISTEN_FDS=two", "LISTEN_PID=7"}, "", true},
-		"negative":         {[]string{"LISTEN_FDS=-1", "LISTEN_PID=7"}, "", true},
-		"more than can be": {[]string{"LISTEN_FDS=99999999999", "LISTEN_PID=7"}, "", true},
-	} {
-		names, err := passedNames(test.environ, 7)
-		if got := strings.Join(names, " "); got != test.names || (err != nil) != test.fails {
-			t.Errorf("%s: got %q, %v; want %q, failure %v", name, got, err, test.names, test.fails)
-		}
-	}
-}
-
 // Once taken over, neither the environment nor the descriptors reach a child.
 func TestPassedSocketsAreNotInherited(t *testing.T) {
 	if runtime.GOOS != "linux" {
@@ -248,7 +224,7 @@ func TestPassedSocketsAreNotInherited(t *testing.T) {
 	const asked = "TEST_ASKED"
 	if os.Getenv(asked) == "" {
 		m := newManager(t)
-		m.hold(socketHTTP, "tcp", "127.0.0.1:0")
+		m.hold(systemd.HTTP, "tcp", "127.0.0.1:0")
 		cmd := m.command(t.Context(), "-test.run=^"+t.Name()+"$")
 		cmd.Env = append(cmd.Env, asked+"=1", asProgram+"=")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -256,11 +232,11 @@ func TestPassedSocketsAreNotInherited(t *testing.T) {
 		}
 		return
 	}
-	sockets, err := takePassed(os.Environ())
-	if err != nil || sockets[socketHTTP] == nil {
+	sockets, err := systemd.TakeSockets(os.Getenv)
+	if err != nil || sockets[systemd.HTTP] == nil {
 		t.Fatalf("got %v, %v; want a socket", sockets, err)
 	}
-	defer sockets.close()
+	defer sockets.Close()
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		if value, ok := os.LookupEnv(name); ok {
 			t.Errorf("%s=%s is left in the environment", name, value)

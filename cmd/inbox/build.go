@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	"inbox/cmd/inbox/systemd"
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
 	"inbox/public"
@@ -42,7 +43,7 @@ type house struct {
 	// tooLarge counts headers beyond -max-header-size.
 	tooLarge atomic.Int64
 	plain    *http.Server // on port 80; nil without -domain
-	notify   *notifier
+	notify   *systemd.Notifier
 	loops    []*acceptLoop // of the listeners, for the watchdog
 }
 
@@ -59,7 +60,7 @@ func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
 func (h *house) furnish() error {
 	c := h.cfg
 	h.noise = &serverLog{log: h.log}
-	h.notify = newNotifier(h.process.environ, h.log)
+	h.notify = systemd.NewNotifier(h.process.getenv, h.log)
 	dir := stateDir(c, h.process.environ, h.log)
 	key, err := c.secret(dir)
 	if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"strings"
@@ -78,20 +77,6 @@ func TestJournalKnowsAFailedStart(t *testing.T) {
 		}
 		if lines := runToJournal(t, false, args...); !strings.HasPrefix(lines[len(lines)-1], "inbox: ") {
 			t.Errorf("%q: got %q without the journal", args, lines)
-		}
-	}
-}
-
-// What a logger was given stays with it.
-func TestJournalKeepsAttributes(t *testing.T) {
-	var out strings.Builder
-	j := &journal{out: &out}
-	log := newLogger(&config{logFormat: "text"}, j).With("a", 1).WithGroup("g")
-	log.Warn("text", "b", 2)
-	log.Log(t.Context(), slog.LevelError+1, "worse")
-	for _, want := range []string{"<4>time=", " a=1 g.b=2\n<3>"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("got %q, want %q in it", out.String(), want)
 		}
 	}
 }

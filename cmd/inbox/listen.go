@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"inbox/cmd/inbox/systemd"
 	"inbox/ratelimit"
 
 	"github.com/pires/go-proxyproto"
@@ -25,14 +26,14 @@ type doors struct{ main, plain, metrics net.Listener }
 
 // openDoors takes the sockets that were passed on, and binds what the options
 // say beside them; on an error, nothing stays open.
-func openDoors(c *config, sockets passed, log *slog.Logger) (d doors, err error) {
+func openDoors(c *config, sockets systemd.Sockets, log *slog.Logger) (d doors, err error) {
 	defer func() {
 		if err != nil {
 			d.close()
-			sockets.close()
+			sockets.Close()
 		}
 	}()
-	if d, err = sockets.doors(c, log); err != nil {
+	if d, err = passedDoors(sockets, c, log); err != nil {
 		return d, err
 	}
 	if c.metricsBind != "" && d.metrics == nil {
@@ -48,6 +49,34 @@ func openDoors(c *config, sockets passed, log *slog.Logger) (d doors, err error)
 	}
 	d.plain, err = openPlain(c, log)
 	return d, err
+}
+
+// passedDoors sorts the sockets of the service manager into doors. What listens instead of -bind is found
+// by what it speaks: plain HTTP never goes out through a socket named https.
+func passedDoors(p systemd.Sockets, c *config, log *slog.Logger) (d doors, err error) {
+	d.metrics = p[systemd.Metrics]
+	if p[systemd.HTTPS] == nil && p[systemd.HTTP] == nil {
+		return d, nil
+	}
+	if d.main, d.plain = p[systemd.HTTPS], p[systemd.HTTP]; !c.https {
+		d.main, d.plain = p[systemd.HTTP], nil
+		if p[systemd.HTTPS] != nil {
+			return d, errors.New("the service manager passed a socket named https, but -https=false: stop and mask that socket unit, or name it http (FileDescriptorName=http)")
+		}
+	}
+	if d.main == nil {
+		return d, errors.New("the service manager passed a socket named http alone, and the server speaks HTTPS: " +
+			"pass one with FileDescriptorName=https, too, or give -https=false")
+	}
+	if d.plain != nil && len(c.domains) == 0 {
+		log.Warn("without -domain the http socket leads nobody to HTTPS: all requests there are refused")
+	}
+	for _, option := range []string{"bind", "http-bind"} {
+		if c.from[option] != "" {
+			log.Warn("sockets of the service manager serve, so -"+option+" counts for nothing", "from", c.from[option])
+		}
+	}
+	return d, nil
 }
 
 // openPlain opens port 80. It is done without when another program has it and

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"sync/atomic"
+
+	"inbox/cmd/inbox/systemd"
 )
 
 func newLogger(c *config, w io.Writer) *slog.Logger {
@@ -17,10 +19,7 @@ func newLogger(c *config, w io.Writer) *slog.Logger {
 	if c.logFormat == "json" {
 		h = slog.NewJSONHandler(w, opts)
 	}
-	if j, ok := w.(*journal); ok {
-		h = journalHandler{h, j}
-	}
-	return slog.New(h)
+	return slog.New(systemd.Handler(w, h))
 }
 
 // serverLog takes what net/http has to say. What any scanner can cause at will

@@ -5,15 +5,14 @@ package main
 import (
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"inbox/cmd/inbox/systemd"
 )
 
 // inheritedSockets lists what a child of this process has open.
@@ -26,7 +25,7 @@ func inheritedSockets() (string, error) {
 func TestNotices(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
-	addr := m.hold(socketHTTP, "tcp", "127.0.0.1:0")
+	addr := m.hold(systemd.HTTP, "tcp", "127.0.0.1:0")
 	c := m.start("-https=false")
 	ready := m.next(20 * time.Second)
 	if ready[0] != "READY=1" || len(ready) != 2 || !strings.HasPrefix(ready[1], "STATUS=Serves HTTP on "+addr.String()) {
@@ -37,16 +36,10 @@ func TestNotices(t *testing.T) {
 	} else {
 		resp.Body.Close()
 	}
-	before := monotonic()
 	c.signal(syscall.SIGHUP)
 	reloading := m.next(20 * time.Second)
 	if reloading[0] != "RELOADING=1" {
 		t.Fatalf("after SIGHUP: %q, want RELOADING=1", reloading)
-	}
-	text, _ := strings.CutPrefix(reloading[1], "MONOTONIC_USEC=")
-	usec, err := strconv.ParseInt(text, 10, 64)
-	if at := time.Duration(usec) * time.Microsecond; err != nil || at < before.Truncate(time.Microsecond) || at > monotonic() {
-		t.Errorf("%q: want the time since %v", reloading[1], before)
 	}
 	if again := m.next(20 * time.Second); again[0] != "READY=1" {
 		t.Errorf("after RELOADING: %q, want READY=1", again)
@@ -65,39 +58,13 @@ func TestNotices(t *testing.T) {
 	}
 }
 
-// A name in the abstract namespace is understood, and nobody there harms nothing.
-func TestNotifierReachesAbstractSockets(t *testing.T) {
-	if _, err := os.Stat("/proc/net/unix"); err != nil {
-		t.Skip("abstract sockets are Linux's")
-	}
-	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "@inbox-test-" + filepath.Base(t.TempDir()) + strconv.Itoa(os.Getpid()), Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	log := newOutput()
-	n := newNotifier([]string{"NOTIFY_SOCKET=" + c.LocalAddr().String()}, newLogger(newConfig(), log))
-	n.extend(3 * time.Second)
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
-	buf := make([]byte, 100)
-	if got, err := c.Read(buf); err != nil || string(buf[:got]) != "EXTEND_TIMEOUT_USEC=3000000" {
-		t.Errorf("got %q, %v", buf[:got], err)
-	}
-	c.Close()
-	n.ready("")
-	if !strings.Contains(log.String(), "service manager could not be told") {
-		t.Errorf("the log does not say that nobody listens:\n%s", log)
-	}
-	newNotifier(nil, nil).ready("") // no manager: nothing to do
-}
-
 // Signs of life come twice in the time granted, stop while the program hangs,
 // and come again. Nothing connects to it meanwhile but itself.
 func TestWatchdogStopsWhileTheProgramHangs(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	m.environ = append(m.environ, "WATCHDOG_USEC=2000000")
-	m.hold(socketHTTP, "tcp", "127.0.0.1:0")
+	m.hold(systemd.HTTP, "tcp", "127.0.0.1:0")
 	c := m.start("-https=false", "-max-inboxes", "1", "-rate", "1", "-burst", "1", "-conn-rate", "1")
 	for range 4 {
 		m.await("WATCHDOG=1")
@@ -114,28 +81,6 @@ func TestWatchdogStopsWhileTheProgramHangs(t *testing.T) {
 	c.signal(syscall.SIGCONT)
 	m.await("WATCHDOG=1")
 	m.stop(c)
-}
-
-// Only the process that is meant is watched.
-func TestWatchTime(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		environ string
-		want    time.Duration
-	}{
-		{"", 0},
-		{"WATCHDOG_USEC=3000000", 3 * time.Second},
-		{"WATCHDOG_USEC=3000000 WATCHDOG_PID=7", 3 * time.Second},
-		{"WATCHDOG_USEC=3000000 WATCHDOG_PID=8", 0},
-		{"WATCHDOG_USEC=0", 0},
-		{"WATCHDOG_USEC=-5", 0},
-		{"WATCHDOG_USEC=soon", 0},
-		{"WATCHDOG_USEC=9223372036854775807", 0},
-	} {
-		if got := watchTime(strings.Fields(test.environ), 7); got != test.want {
-			t.Errorf("%q: got %v, want %v", test.environ, got, test.want)
-		}
-	}
 }
 
 // watchedHouse is a house whose door nobody accepts at.

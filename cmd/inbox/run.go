@@ -9,6 +9,7 @@ import (
 	"log/slog"
 
 	"inbox/cmd/inbox/doctor"
+	"inbox/cmd/inbox/systemd"
 	"inbox/tlsmgr"
 )
 
@@ -35,7 +36,7 @@ func run(ctx context.Context, p process) int {
 		io.WriteString(p.stdout, usage())
 		return exitDone
 	case err != nil:
-		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(slog.LevelError), err)
+		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(), err)
 		return exitUsage
 	case cfg.version:
 		fmt.Fprintln(p.stdout, version())
@@ -52,11 +53,20 @@ func run(ctx context.Context, p process) int {
 	err = serve(ctx, cfg, p)
 	switch {
 	case errors.Is(err, tlsmgr.ErrUsage):
-		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(slog.LevelError), err)
+		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(), err)
 		return exitUsage
 	case err != nil:
-		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(slog.LevelError), err)
+		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(), err)
 		return exitFailure
 	}
 	return exitDone
 }
+
+// getenv is the variable of that name, or empty.
+func (p process) getenv(name string) string { return variable(p.environ, name) }
+
+// forJournal is stderr, as the log is to write to it.
+func (p process) forJournal() io.Writer { return systemd.ForJournal(p.stderr, p.getenv) }
+
+// mark begins the line that says why the program cannot start.
+func (p process) mark() string { return systemd.Mark(p.forJournal(), slog.LevelError) }

@@ -13,13 +13,15 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"inbox/cmd/inbox/systemd"
 )
 
 // serve binds, builds the rooms, and serves until ctx ends. Binding comes
 // first: who asks for a certificate must know which doors are open.
 func serve(ctx context.Context, c *config, p process) error {
 	log := newLogger(c, p.forJournal())
-	sockets, err := takePassed(p.environ)
+	sockets, err := systemd.TakeSockets(p.getenv)
 	if err != nil {
 		return err
 	}
@@ -75,7 +77,7 @@ func (h *house) live(ctx context.Context) error {
 		background.Go(func() { failed <- h.plain.Serve(plain) })
 	}
 	h.health.serving.Store(true)
-	h.notify.ready(h.status())
+	h.notify.Ready(h.status())
 	background.Go(func() { h.watch(inner) })
 	select {
 	case err := <-failed:
@@ -94,12 +96,12 @@ func (h *house) reload(ctx context.Context, hangups <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hangups:
-			h.notify.reloading()
+			h.notify.Reloading()
 			if h.source != nil {
 				h.log.Info("reloading certificates")
 				h.source.Reload()
 			}
-			h.notify.ready(h.status())
+			h.notify.Ready(h.status())
 		}
 	}
 }
@@ -120,7 +122,7 @@ const stopMargin = 10 * time.Second
 func (h *house) stop() error {
 	h.health.serving.Store(false)
 	h.log.Info("stopping")
-	h.notify.stopping(h.times.stop + stopMargin)
+	h.notify.Stopping(h.times.stop + stopMargin)
 	ctx, cancel := context.WithTimeout(context.Background(), h.times.stop)
 	defer cancel()
 	h.lastCall()
@@ -129,7 +131,7 @@ func (h *house) stop() error {
 		h.log.Warn("some requests took too long and were cut off", "err", err)
 		h.server.Close()
 	}
-	h.notify.extend(saveTime)
+	h.notify.Extend(saveTime)
 	err := h.archive.save(h.store)
 	h.log.Info("stopped", "refusedHandshakes", h.noise.noise.Load())
 	return err

@@ -8,34 +8,21 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"inbox/cmd/inbox/binding"
+	"inbox/cmd/inbox/systemd"
 )
 
 // The watchdog tells the service manager that the server still serves, and
 // says nothing when it does not: it is killed then and started again.
 
-// watchTime is how often the service manager wants a sign of life at least;
-// zero when it wants none, or from another process.
-func watchTime(environ []string, pid int) time.Duration {
-	if p := variable(environ, "WATCHDOG_PID"); p != "" && p != strconv.Itoa(pid) {
-		return 0
-	}
-	usec, err := strconv.ParseInt(variable(environ, "WATCHDOG_USEC"), 10, 64)
-	if err != nil || usec <= 0 || usec > maxSeconds*1_000_000 {
-		return 0
-	}
-	return time.Duration(usec) * time.Microsecond
-}
-
 // watch looks twice in the time that the service manager grants, and gives up
 // after half of that, so that a slow answer still counts.
 func (h *house) watch(ctx context.Context) {
-	granted := watchTime(h.process.environ, os.Getpid())
+	granted := systemd.WatchTime(h.process.getenv, os.Getpid())
 	if granted == 0 {
 		return
 	}
@@ -47,7 +34,7 @@ func (h *house) watch(ctx context.Context) {
 		if err := h.alive(ctx, &asking, granted/4); err != nil {
 			h.log.Error("no sign of life is sent to the service manager", "err", err)
 		} else if ctx.Err() == nil {
-			h.notify.say("WATCHDOG=1", "STATUS="+h.status())
+			h.notify.Alive(h.status())
 		}
 		select {
 		case <-ctx.Done():

@@ -1,4 +1,4 @@
-package main
+package systemd
 
 import (
 	"bytes"
@@ -9,14 +9,31 @@ import (
 	"sync"
 )
 
-// forJournal is stderr, or one that marks lines with their priority when the
+// ForJournal is stderr, or one that marks lines with their priority when the
 // journal of systemd reads it (sd-daemon(3)): «journalctl -p warning» then finds
-// the warnings.
-func (p process) forJournal() io.Writer {
-	if f, ok := p.stderr.(*os.File); ok && isJournal(f, variable(p.environ, "JOURNAL_STREAM")) {
+// the warnings. What a logger writes there has to go through [Handler].
+func ForJournal(stderr io.Writer, getenv func(name string) string) io.Writer {
+	if f, ok := stderr.(*os.File); ok && isJournal(f, getenv("JOURNAL_STREAM")) {
 		return &journal{out: f}
 	}
-	return p.stderr
+	return stderr
+}
+
+// Handler is next, which writes to w, and tells w of levels if it is a journal.
+func Handler(w io.Writer, next slog.Handler) slog.Handler {
+	if j, ok := w.(*journal); ok {
+		return journalHandler{next, j}
+	}
+	return next
+}
+
+// Mark begins a line that is written past the log, such as why the program
+// cannot start; empty where the journal does not read w.
+func Mark(w io.Writer, l slog.Level) string {
+	if _, ok := w.(*journal); ok {
+		return priority(l)
+	}
+	return ""
 }
 
 // journal marks each line with the priority of the record that is being written.
@@ -70,13 +87,4 @@ func priority(l slog.Level) string {
 		return "<6>"
 	}
 	return "<7>"
-}
-
-// mark begins a line that is written past the log, such as why the program
-// cannot start.
-func (p process) mark(l slog.Level) string {
-	if _, ok := p.forJournal().(*journal); ok {
-		return priority(l)
-	}
-	return ""
 }

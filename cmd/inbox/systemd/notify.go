@@ -1,0 +1,92 @@
+package systemd
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// notifyTime bounds one notice: a service manager that does not read must not
+// hold the server up.
+const notifyTime = time.Second
+
+// Notifier tells the service manager how the server is, in systemd's protocol
+// (sd_notify). Without one every call does nothing. A notice takes a second at
+// the most; one that does not arrive is logged. It may be used by several
+// goroutines at once.
+type Notifier struct {
+	socket string // a path, or a name after @; empty for none
+	log    *slog.Logger
+}
+
+// NewNotifier finds the socket for notices in the environment.
+func NewNotifier(getenv func(name string) string, log *slog.Logger) *Notifier {
+	return &Notifier{getenv("NOTIFY_SOCKET"), log}
+}
+
+// say sends assignments in one datagram, so that they count together.
+func (n *Notifier) say(assignments ...string) {
+	if n.socket == "" {
+		return
+	}
+	if err := n.send(strings.Join(assignments, "\n")); err != nil {
+		n.log.Warn("the service manager could not be told how the server is", "err", err)
+	}
+}
+
+func (n *Notifier) send(text string) error {
+	c, err := net.Dial("unixgram", n.socket)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetWriteDeadline(time.Now().Add(notifyTime)); err != nil {
+		return err
+	}
+	_, err = c.Write([]byte(text))
+	return err
+}
+
+// Ready says that everything listens; status is for a person, without names of peers.
+func (n *Notifier) Ready(status string) { n.say("READY=1", "STATUS="+status) }
+
+// Reloading begins what the next Ready ends. systemd compares the time with
+// that of its own request.
+func (n *Notifier) Reloading() {
+	n.say("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", monotonic().Microseconds()), "STATUS=Reads certificates again.")
+}
+
+// Alive is the sign of life that the watchdog waits for, with a status as of Ready.
+func (n *Notifier) Alive(status string) { n.say("WATCHDOG=1", "STATUS="+status) }
+
+// Stopping says that the end has begun and takes up to d.
+func (n *Notifier) Stopping(d time.Duration) {
+	n.say("STOPPING=1", "STATUS=Stops: answers who waits, lets posts finish.", extension(d))
+}
+
+// Extend asks for so much time from now on, when a start or an end takes
+// longer than usual. It has to be said before the time granted is over.
+func (n *Notifier) Extend(d time.Duration) { n.say(extension(d)) }
+
+func extension(d time.Duration) string {
+	return fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds())
+}
+
+// maxWatch is about thirty years: more is a slip, and could overflow a Duration.
+const maxWatch = 1_000_000_000 * time.Second
+
+// WatchTime is how often the service manager wants a sign of life at least;
+// zero when it wants none, or from another process than pid.
+func WatchTime(getenv func(name string) string, pid int) time.Duration {
+	if p := getenv("WATCHDOG_PID"); p != "" && p != strconv.Itoa(pid) {
+		return 0
+	}
+	usec, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64)
+	if err != nil || usec <= 0 || usec > maxWatch.Microseconds() {
+		return 0
+	}
+	return time.Duration(usec) * time.Microsecond
+}
