@@ -1,12 +1,12 @@
 package e2e
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -19,15 +19,19 @@ import (
 // key is made within it, on a busy machine too.
 const startTimeout = 20 * time.Second
 
-// stopTimeout is more than the ten seconds that the server gives to posts.
-const stopTimeout = 20 * time.Second
+// stopTimeout is more than the server takes: ten seconds for posts, five for
+// silent connections, and a slow disk.
+const stopTimeout = 40 * time.Second
 
 // Server is a program of this repository, or another mailbox server, that
 // runs as a process of its own.
 type Server struct {
 	// Addr is where it listens, host and port.
 	Addr string
-	cmd  *exec.Cmd
+
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when it has; then err says how
+	err   error
 }
 
 // Build compiles the server into a directory and returns the program's path.
@@ -46,76 +50,138 @@ func Build(ctx context.Context, into string) (string, error) {
 	return program, nil
 }
 
-var listening = regexp.MustCompile(`msg=listening\b.*\baddr=(\S+)`)
+// Main builds the server, runs the tests of a package and ends the process:
+// all that a TestMain has to do. The program is removed at the end.
+func Main(m interface{ Run() int }, program *string) {
+	dir, err := os.MkdirTemp("", "inbox-e2e-")
+	if err == nil {
+		*program, err = Build(context.Background(), dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
 
 // Start runs a program that logs msg=listening addr=HOST:PORT to its standard
 // error, and returns once it did.
 func Start(program string, args ...string) (*Server, error) {
-	s := &Server{cmd: exec.Command(program, args...)}
-	logs, err := s.cmd.StderrPipe()
+	return StartWith(exec.Command(program, args...), nil)
+}
+
+// StartWith is [Start] for a command that was prepared otherwise, such as with
+// files of its own. Each line of its standard error is handed to note, if it is not
+// nil, one after the other; once the server was stopped, all of them were.
+func StartWith(cmd *exec.Cmd, note func(line string)) (*Server, error) {
+	log := &logLines{note: note, addr: make(chan string, 1)}
+	cmd.Stderr = log
+	s, err := launch(cmd)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", filepath.Base(program), err)
-	}
-	found := make(chan string, 1)
-	last := make(chan string, 1)
-	go watch(logs, found, last)
 	select {
-	case s.Addr = <-found:
+	case s.Addr = <-log.addr:
 		return s, nil
-	case line := <-last:
-		return nil, errors.Join(fmt.Errorf("%s ended with: %s", filepath.Base(program), line), s.cmd.Wait())
+	case <-s.ended:
+		return nil, errors.Join(fmt.Errorf("%s ended with: %s", s.name(), log.last), s.err)
 	case <-time.After(startTimeout):
-		return nil, errors.Join(fmt.Errorf("%s does not log that it listens", filepath.Base(program)), s.Stop())
+		return nil, errors.Join(fmt.Errorf("%s does not log that it listens", s.name()), s.Stop())
 	}
-}
-
-// watch reads a program's log to its end, for a full pipe would stop the
-// program. It sends the first address that the log names, and the last line.
-func watch(logs io.Reader, found, last chan<- string) {
-	lines, line := bufio.NewScanner(logs), ""
-	for sent := false; lines.Scan(); {
-		line = lines.Text()
-		if m := listening.FindStringSubmatch(line); m != nil && !sent {
-			found <- m[1]
-			sent = true
-		}
-	}
-	_, _ = io.Copy(io.Discard, logs)
-	last <- line
 }
 
 // StartCommand runs a program that logs nothing of the kind. Its arguments
 // name the address where it will listen; it has started once it accepts there.
 func StartCommand(addr, program string, args ...string) (*Server, error) {
-	s := &Server{Addr: addr, cmd: exec.Command(program, args...)}
-	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", filepath.Base(program), err)
+	s, err := launch(exec.Command(program, args...))
+	if err != nil {
+		return nil, err
 	}
+	s.Addr = addr
 	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if c, err := net.Dial("tcp", addr); err == nil {
 			return s, c.Close()
 		}
 	}
-	return nil, errors.Join(fmt.Errorf("%s does not listen on %s", filepath.Base(program), addr), s.Stop())
+	return nil, errors.Join(fmt.Errorf("%s does not listen on %s", s.name(), addr), s.Stop())
 }
+
+func launch(cmd *exec.Cmd) (*Server, error) {
+	s := &Server{cmd: cmd, ended: make(chan struct{})}
+	cmd.WaitDelay = 10 * time.Second // for a child that keeps the log open
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", s.name(), err)
+	}
+	go func() {
+		s.err = cmd.Wait()
+		close(s.ended)
+	}()
+	return s, nil
+}
+
+func (s *Server) name() string { return filepath.Base(s.cmd.Path) }
 
 // PID is the process, for those who measure it.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
 // Stop asks the program to stop, as a service manager would, and waits until
-// it has. Whoever does not stop within stopTimeout is killed.
+// it has. It must end with exit code 0.
 func (s *Server) Stop() error {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	kill := time.AfterFunc(stopTimeout, func() { _ = s.cmd.Process.Kill() })
-	defer kill.Stop()
-	if err := s.cmd.Wait(); err != nil {
-		return fmt.Errorf("stop %s: %w", filepath.Base(s.cmd.Path), err)
+	if err := s.End(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop %s: %w", s.name(), err)
 	}
 	return nil
 }
 
 // Signal sends the program a signal.
 func (s *Server) Signal(sig syscall.Signal) error { return s.cmd.Process.Signal(sig) }
+
+// End sends a signal that ends the program, and returns how it ended, as
+// [exec.Cmd.Wait] tells it. Whoever does not end within stopTimeout is killed.
+func (s *Server) End(by os.Signal) error {
+	_ = s.cmd.Process.Signal(by) // gone already: err says how
+	kill := time.AfterFunc(stopTimeout, func() { _ = s.cmd.Process.Kill() })
+	defer kill.Stop()
+	<-s.ended
+	return s.err
+}
+
+var listening = regexp.MustCompile(`msg=listening\b.*\baddr=(\S+)`)
+
+// maxLine is more than any line of a log has.
+const maxLine = 64 << 10
+
+// logLines reads a log as it is written, by one goroutine.
+type logLines struct {
+	note func(line string)
+	addr chan string // gets the address of the first line that names one
+	rest []byte      // of a line that is not whole
+	last string
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.rest = append(l.rest, p...)
+	for {
+		line, rest, whole := bytes.Cut(l.rest, []byte("\n"))
+		if !whole && len(line) < maxLine {
+			return len(p), nil
+		}
+		l.take(string(line))
+		l.rest = rest
+	}
+}
+
+func (l *logLines) take(line string) {
+	l.last = line
+	if l.note != nil {
+		l.note(line)
+	}
+	if m := listening.FindStringSubmatch(line); m != nil {
+		select {
+		case l.addr <- m[1]:
+		default: // it listens twice
+		}
+	}
+}

@@ -18,13 +18,13 @@ import (
 	"inbox/tlsmgr"
 )
 
-// nodeDir is where the node is built, by the first test that needs it.
-var nodeDir string
+// buildDir is where programs are built, by the first test that needs them.
+var buildDir string
 
 var nodeBinary = sync.OnceValues(func() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	program := filepath.Join(nodeDir, "node")
+	program := filepath.Join(buildDir, "node")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "./node").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the node: %w\n%s", err, out)
 	}
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) { os.Exit(runTests(m)) }
 func runTests(m *testing.M) int {
 	flag.Parse()
 	var err error
-	if nodeDir, err = os.MkdirTemp("", "acme-node-"); err == nil {
+	if buildDir, err = os.MkdirTemp("", "inbox-acme-"); err == nil {
 		// The tests mostly wait, so more of them fit than there are processors.
 		err = flag.Set("test.parallel", "12")
 	}
@@ -44,7 +44,7 @@ func runTests(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(nodeDir)
+	defer os.RemoveAll(buildDir)
 	log.SetOutput(tlsmgr.StdLog{Log: slog.New(slog.DiscardHandler)})
 	return m.Run()
 }

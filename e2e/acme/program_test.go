@@ -21,11 +21,7 @@ import (
 
 // program builds the server once for the tests that run it whole.
 var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "inbox-program-")
-	if err != nil {
-		return "", err
-	}
-	return e2e.Build(context.Background(), dir)
+	return e2e.Build(context.Background(), buildDir)
 })
 
 // startProgram runs the server for a name that the rig's authority certifies.

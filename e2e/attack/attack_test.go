@@ -22,17 +22,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	dir, err := os.MkdirTemp("", "inbox-attack-")
-	if err == nil {
-		program, err = e2e.Build(context.Background(), dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	e2e.Main(m, &program)
 }
 
 // Two sizes of memory: what the server takes of a machine with 512 MiB, and of

@@ -69,9 +69,9 @@ func isTimeout(err error) bool {
 func handshakeFlood(d time.Duration) func(context.Context, *scene) {
 	return func(ctx context.Context, s *scene) {
 		for _, addrs := range []int{1, 50} {
-			before := s.proc.cpu()
+			before := s.cpu()
 			done, refused := s.handshakes(ctx, d, addrs)
-			s.note("%s: %d handshakes and %d refusals in %v, %d ms of CPU", addresses(addrs), done, refused, d, 10*(s.proc.cpu()-before))
+			s.note("%s: %d handshakes and %d refusals in %v, %d ms of CPU", addresses(addrs), done, refused, d, (s.cpu() - before).Milliseconds())
 			// 50 a second and five times as many at once.
 			if most := int64(addrs) * (250 + 50*int64(d/time.Second+1)); done > most {
 				s.fail("%s: %d handshakes, want at most %d", addresses(addrs), done, most)

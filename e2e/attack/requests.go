@@ -28,7 +28,7 @@ const (
 // floods another server for comparison.
 func requestFlood(rounds int) func(context.Context, *scene) {
 	return func(ctx context.Context, s *scene) {
-		elsewhere, err := start(s.cmd.Path, smallest, nil)
+		elsewhere, err := start(s.program, smallest, nil)
 		if err != nil {
 			s.fail("a second server: %v", err)
 			return
@@ -176,7 +176,7 @@ func (s *scene) floodRequests(ctx context.Context) (answered, refused int64) {
 func crowd(n int) func(context.Context, *scene) {
 	return func(ctx context.Context, s *scene) {
 		began := time.Now()
-		before := s.proc.cpu()
+		before := s.cpu()
 		proxy := s.http("127.0.0.1")
 		defer proxy.CloseIdleConnections()
 		var statuses sync.Map
@@ -192,7 +192,7 @@ func crowd(n int) func(context.Context, *scene) {
 				count.(*atomic.Int64).Add(1)
 			}
 		})
-		s.note("%d addresses, %s in %.1f s, %d ms of CPU", n, counts(&statuses), time.Since(began).Seconds(), 10*(s.proc.cpu()-before))
+		s.note("%d addresses, %s in %.1f s, %d ms of CPU", n, counts(&statuses), time.Since(began).Seconds(), (s.cpu() - before).Milliseconds())
 	}
 }
 

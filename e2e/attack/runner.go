@@ -71,8 +71,8 @@ func (o *outcome) watch(ctx context.Context, s *scene, a attack, over func()) er
 	}
 	g.peer.HTTP.CloseIdleConnections()
 	pause(ctx, 100*time.Millisecond)
-	o.before = s.proc.rss()
-	own, files := s.proc.own(), s.proc.files()
+	o.before = s.proc.RSS()
+	own, files := s.proc.Own(), s.proc.Files()
 	if a.run != nil {
 		o.attack(ctx, s, a, g)
 	}
@@ -86,8 +86,8 @@ func (o *outcome) watch(ctx context.Context, s *scene, a attack, over func()) er
 	for _, line := range troubles {
 		o.fail("the server logged: %s", line)
 	}
-	o.threads = s.proc.threads()
-	for i := 0; i < 50 && s.proc.files() > files; i++ {
+	o.threads = s.proc.Threads()
+	for i := 0; i < 50 && s.proc.Files() > files; i++ {
 		pause(ctx, 100*time.Millisecond)
 	}
 	pause(ctx, 300*time.Millisecond) // the callers' connections are closed; their goroutines need a moment
@@ -113,7 +113,7 @@ func (o *outcome) attack(ctx context.Context, s *scene, a attack, g *good) {
 	end()
 	leave()
 	<-left
-	o.good, o.peak = g.take(), s.proc.peak()
+	o.good, o.peak = g.take(), s.proc.Peak()
 	if g.failed > 0 {
 		o.fail("%d of %d messages of a good client failed, one with: %v", g.failed, len(o.good), g.why)
 	}
@@ -126,8 +126,8 @@ func (o *outcome) attack(ctx context.Context, s *scene, a attack, g *good) {
 func (o *outcome) settle(ctx context.Context, s *scene, own int64, files int) {
 	began := time.Now()
 	for {
-		o.settled, o.after = time.Since(began), s.proc.rss()
-		left, open := s.proc.own(), s.proc.files()
+		o.settled, o.after = time.Since(began), s.proc.RSS()
+		left, open := s.proc.Own(), s.proc.Files()
 		if left <= own+ownSlack && open <= files+fileSlack {
 			return
 		}

@@ -1,7 +1,6 @@
 package attack
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -12,21 +11,21 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"inbox/e2e"
+	"inbox/e2e/proc"
 )
 
 // target is a server under attack, a process of its own.
 type target struct {
-	addr  string
-	plain bool
-	proc  process
-	cmd   *exec.Cmd
-	log   *journal
+	*e2e.Server
+	program string
+	addr    string
+	plain   bool
+	proc    proc.ID
+	state   string
+	log     *journal
 }
-
-const (
-	startTime = 20 * time.Second // a self-signed key is made in it, on a busy machine too
-	stopTime  = 20 * time.Second
-)
 
 // start runs the program and returns once it listens.
 func start(program string, memory int64, flags []string) (*target, error) {
@@ -35,71 +34,47 @@ func start(program string, memory int64, flags []string) (*target, error) {
 		return nil, err
 	}
 	args := []string{"-bind", "127.0.0.1:0", "-state", state, "-public", "", "-max-memory", fmt.Sprint(memory)}
-	t := &target{
-		plain: slices.Contains(flags, "-https=false"),
-		cmd:   exec.Command(program, append(args, flags...)...),
-		log:   &journal{listening: make(chan string, 1)},
+	t := &target{program: program, plain: slices.Contains(flags, "-https=false"), state: state, log: &journal{}}
+	t.Server, err = e2e.StartWith(exec.Command(program, append(args, flags...)...), t.log.read)
+	if err != nil {
+		os.RemoveAll(state)
+		return nil, err
 	}
-	t.cmd.Stderr = t.log
-	if err := t.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the server: %w", err)
-	}
-	defer time.AfterFunc(stopTime, func() { os.RemoveAll(state) })
-	t.proc = process(t.cmd.Process.Pid)
-	select {
-	case t.addr = <-t.log.listening:
-		return t, nil
-	case <-time.After(startTime):
-		_, err := t.quit()
-		return nil, errors.Join(errors.New("the server does not log that it listens"), err)
-	}
+	t.addr, t.proc = t.Addr, proc.ID(t.PID())
+	return t, nil
 }
 
 // quit ends the server with SIGQUIT, upon which Go prints every goroutine. It
 // returns a line for each of the program's own.
 func (t *target) quit() (goroutines []string, err error) {
-	_ = t.cmd.Process.Signal(syscall.SIGQUIT) // gone already: Wait says so
-	kill := time.AfterFunc(stopTime, func() { _ = t.cmd.Process.Kill() })
-	defer kill.Stop()
-	err = t.cmd.Wait()
+	defer os.RemoveAll(t.state)
+	err = t.End(syscall.SIGQUIT)
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 2 {
 		return nil, fmt.Errorf("the server ended with %v before it was told to", err)
 	}
 	return t.log.goroutines, nil
 }
 
+// cpu is how long it has run; 0 when it is gone, which other measures tell.
+func (t *target) cpu() time.Duration {
+	d, _ := t.proc.CPU()
+	return d
+}
+
 // journal reads the server's log and keeps of it what counts.
 type journal struct {
-	listening chan string
-
 	mu         sync.Mutex
-	rest       []byte // a line that is not complete
 	bytes      int
 	troubles   []string // the first few
 	goroutines []string // what each does, once the server was told to say so
 	quitting   bool
 }
 
-var (
-	listening = regexp.MustCompile(`msg=listening\b.*\baddr=(\S+)`)
-	trouble   = regexp.MustCompile(`^panic|^fatal error|level=ERROR|http: panic|DATA RACE`)
-)
+var trouble = regexp.MustCompile(`^panic|^fatal error|level=ERROR|http: panic|DATA RACE`)
 
-func (j *journal) Write(p []byte) (int, error) {
+func (j *journal) read(line string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.rest = append(j.rest, p...)
-	for {
-		line, rest, whole := bytes.Cut(j.rest, []byte("\n"))
-		if !whole {
-			return len(p), nil
-		}
-		j.readLocked(string(line))
-		j.rest = rest
-	}
-}
-
-func (j *journal) readLocked(line string) {
 	if strings.HasPrefix(line, "SIGQUIT") {
 		j.quitting = true
 	}
@@ -108,9 +83,6 @@ func (j *journal) readLocked(line string) {
 		return
 	}
 	j.bytes += len(line) + 1
-	if m := listening.FindStringSubmatch(line); m != nil {
-		j.listening <- m[1]
-	}
 	if trouble.MatchString(line) && len(j.troubles) < 5 {
 		j.troubles = append(j.troubles, line)
 	}

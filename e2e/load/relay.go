@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"inbox/e2e/proc"
 )
 
 // round is what one target did in one round.
@@ -91,7 +93,7 @@ func (t target) cpuTime() (time.Duration, error) {
 	if t.pid == 0 {
 		return 0, nil
 	}
-	return cpuTime(t.pid)
+	return proc.ID(t.pid).CPU()
 }
 
 // relayAll lets every pair relay count messages, and returns how long each

@@ -1,15 +1,16 @@
 package soak
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
+
+	"inbox/e2e/proc"
 )
 
 // sample is what a server holds of the machine at one moment.
@@ -20,27 +21,13 @@ var goroutines = regexp.MustCompile(`(?m)^go_goroutines (\d+)`)
 // measure asks the kernel for memory and open files, and the server for the
 // rest. Memory is that of the process alone, without the program's file.
 func (s *service) measure() (sample, error) {
-	var got sample
-	pid := s.cmd.Process.Pid
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return got, err
+	pid := proc.ID(s.process.PID())
+	memory, files := pid.Own(), pid.Files()
+	if memory < 0 || files < 0 {
+		return sample{}, errors.New("measure the server: it is gone")
 	}
-	_, after, _ := strings.Cut(string(status), "RssAnon:")
-	if words := strings.Fields(after); len(words) > 0 {
-		kib, err := strconv.ParseFloat(words[0], 64)
-		if err != nil {
-			return got, err
-		}
-		got.memory = kib * 1024
-	}
-	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		return got, err
-	}
-	got.files = float64(len(files))
-	got.goroutines, err = s.askGoroutines()
-	return got, err
+	goroutines, err := s.askGoroutines()
+	return sample{float64(memory), goroutines, float64(files)}, err
 }
 
 func (s *service) askGoroutines() (float64, error) {

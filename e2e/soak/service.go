@@ -4,23 +4,15 @@
 package soak
 
 import (
-	"bufio"
-	"errors"
-	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"regexp"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
-)
 
-const (
-	startTime = 20 * time.Second // a self-signed key is made in it, on a busy machine too
-	stopTime  = 40 * time.Second // ten seconds for posts, five for silent connections, and a slow disk
+	"inbox/e2e"
 )
 
 // service is the server on one state directory and one address, across
@@ -29,10 +21,10 @@ const (
 type service struct {
 	program, state, addr string
 	socket               *os.File // nil: the server binds the address itself
-	cmd                  *exec.Cmd
-	metrics              string
+	process              *e2e.Server
 
 	mu       sync.Mutex
+	metrics  string
 	troubles []string // the first few lines of the log that nobody should see
 }
 
@@ -58,51 +50,24 @@ const pass = `export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=https; exec "$0" 
 func (s *service) start() error {
 	args := []string{"-state", s.state, "-public", "", "-metrics-bind", "127.0.0.1:0",
 		"-rate", "1000", "-burst", "2000", "-conn-rate", "500"}
+	var cmd *exec.Cmd
 	if s.socket == nil {
-		s.cmd = exec.Command(s.program, append(args, "-bind", s.addr)...)
+		cmd = exec.Command(s.program, append(args, "-bind", s.addr)...)
 	} else {
-		s.cmd = exec.Command("/bin/sh", append([]string{"-c", pass, s.program}, args...)...)
-		s.cmd.ExtraFiles = []*os.File{s.socket}
+		cmd = exec.Command("/bin/sh", append([]string{"-c", pass, s.program}, args...)...)
+		cmd.ExtraFiles = []*os.File{s.socket}
 	}
-	logs, err := s.cmd.StderrPipe()
-	if err != nil {
-		return err
-	}
-	if err := s.cmd.Start(); err != nil {
-		return fmt.Errorf("start the server: %w", err)
-	}
-	listens := make(chan error, 1)
-	go s.read(logs, listens)
-	select {
-	case err = <-listens:
-	case <-time.After(startTime):
-		err = errors.New("the server does not log that it listens")
+	process, err := e2e.StartWith(cmd, s.note)
+	if err == nil {
+		s.process = process
 	}
 	return err
 }
 
 var (
-	listening = regexp.MustCompile(`msg=listening\b`)
-	metrics   = regexp.MustCompile(`msg=metrics addr=(\S+)`)
-	trouble   = regexp.MustCompile(`^panic|^fatal error|level=(WARN|ERROR)|DATA RACE|^inbox: `)
+	metrics = regexp.MustCompile(`msg=metrics addr=(\S+)`)
+	trouble = regexp.MustCompile(`^panic|^fatal error|level=(WARN|ERROR)|DATA RACE|^inbox: `)
 )
-
-// read reads a process's log to its end.
-func (s *service) read(logs io.Reader, listens chan<- error) {
-	lines, last := bufio.NewScanner(logs), ""
-	for lines.Scan() {
-		last = lines.Text()
-		s.note(last)
-		if listening.MatchString(last) {
-			listens <- nil
-		}
-	}
-	_, _ = io.Copy(io.Discard, logs) // after a line that is too long
-	select {
-	case listens <- errors.New("the server ended: " + last):
-	default:
-	}
-}
 
 func (s *service) note(line string) {
 	s.mu.Lock()
@@ -123,15 +88,7 @@ func (s *service) said() string {
 }
 
 // stop ends the process as a service manager does; it must end with 0.
-func (s *service) stop() error {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM) // gone already: Wait says so
-	kill := time.AfterFunc(stopTime, func() { _ = s.cmd.Process.Kill() })
-	defer kill.Stop()
-	if err := s.cmd.Wait(); err != nil {
-		return fmt.Errorf("stop the server: %w", err)
-	}
-	return nil
-}
+func (s *service) stop() error { return s.process.Stop() }
 
 // restart returns how long no process listened.
 func (s *service) restart() (time.Duration, error) {
@@ -143,7 +100,4 @@ func (s *service) restart() (time.Duration, error) {
 }
 
 // crash ends the process without a word.
-func (s *service) crash() {
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait() // it says that it was killed
-}
+func (s *service) crash() { _ = s.process.End(os.Kill) } // it says that it was killed

@@ -40,17 +40,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Setenv("CGO_ENABLED", "0") // it has to run on any Debian
-	dir, err := os.MkdirTemp("", "inbox-systemd-")
-	if err == nil {
-		program, err = e2e.Build(context.Background(), dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	e2e.Main(m, &program)
 }
 
 // visits is what visitors met.

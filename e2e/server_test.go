@@ -1,0 +1,63 @@
+package e2e
+
+import (
+	"errors"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// script is a program in a few words, which logs as the server does.
+func script(text string) *exec.Cmd { return exec.Command("sh", "-c", text) }
+
+// TestServerHandsOnItsLog: whole lines, the last ones too.
+func TestServerHandsOnItsLog(t *testing.T) {
+	var lines []string
+	s, err := StartWith(script(`trap 'echo bye >&2; exit 0' TERM
+		printf 'first\nmsg=list' >&2; echo 'ening addr=127.0.0.1:1' >&2
+		while :; do sleep 0.01; done`), func(line string) { lines = append(lines, line) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"first", "msg=listening addr=127.0.0.1:1", "bye"}; s.Addr != "127.0.0.1:1" || !slices.Equal(lines, want) {
+		t.Errorf("got %q at %s, want %q", lines, s.Addr, want)
+	}
+}
+
+// TestServerThatCannotStart: the error has the last line, which says why.
+func TestServerThatCannotStart(t *testing.T) {
+	_, err := StartWith(script("echo first >&2; echo the port is taken >&2; exit 1"), nil)
+	if err == nil || !strings.Contains(err.Error(), "sh ended with: the port is taken") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestServerEndsAsItIsTold: how it ended is not hidden.
+func TestServerEndsAsItIsTold(t *testing.T) {
+	s, err := StartWith(script("echo msg=listening addr=127.0.0.1:1 >&2; exec sleep 60"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.End(syscall.SIGKILL)
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("got %v, want it killed", err)
+	}
+}
+
+// TestLogLinesAreBounded: a program that never ends its line does not fill the memory.
+func TestLogLinesAreBounded(t *testing.T) {
+	var got int
+	l := &logLines{note: func(line string) { got += len(line) }, addr: make(chan string, 1)}
+	part := []byte(strings.Repeat("x", 1000))
+	for range 1000 {
+		l.Write(part)
+	}
+	if len(l.rest) >= maxLine || got+len(l.rest) != 1_000_000 {
+		t.Errorf("handed on %d bytes, kept %d", got, len(l.rest))
+	}
+}
