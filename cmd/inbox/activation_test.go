@@ -147,48 +147,56 @@ func TestPassedSocketAlone(t *testing.T) {
 	m.stop(c)
 }
 
+// passNull passes on what is no socket.
+func passNull(t *testing.T, m *manager, name string) {
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.pass(name, f)
+}
+
+// passUDP passes on a socket on which nobody can listen.
+func passUDP(t *testing.T, m *manager) {
+	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	f, err := c.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.pass(systemd.HTTPS, f)
+}
+
+// passConnection passes on a listener, and a connection to it as another.
+func passConnection(t *testing.T, m *manager) {
+	addr := m.hold(systemd.HTTP, "tcp", "127.0.0.1:0")
+	c, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	f, err := c.(*net.TCPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.pass(systemd.HTTPS, f)
+}
+
 // What cannot be served ends the program with 1 and one line that says what to do.
 func TestPassedSocketsThatCannotServe(t *testing.T) {
 	t.Parallel()
-	null := func(t *testing.T, m *manager, name string) {
-		f, err := os.Open(os.DevNull)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.pass(name, f)
-	}
 	for name, test := range map[string]struct {
 		pass func(*testing.T, *manager)
 		args []string
 		want string
 	}{
-		"no socket": {func(t *testing.T, m *manager) { null(t, m, systemd.HTTPS) }, nil, "descriptor 3 (https) from the service manager is no listening socket"},
-		"UDP": {func(t *testing.T, m *manager) {
-			c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			f, err := c.File()
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.Close()
-			m.pass(systemd.HTTPS, f)
-		}, nil, "no listening socket"},
-		"a connection": {func(t *testing.T, m *manager) {
-			addr := m.hold(systemd.HTTP, "tcp", "127.0.0.1:0")
-			c, err := net.Dial("tcp", addr.String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			f, err := c.(*net.TCPConn).File()
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.Close()
-			m.pass(systemd.HTTPS, f)
-		}, nil, "descriptor 4 (https) from the service manager is no listening socket"},
-		"unknown name": {func(t *testing.T, m *manager) { null(t, m, "web") }, nil, `a socket named "web"; its unit must have FileDescriptorName=`},
+		"no socket":    {func(t *testing.T, m *manager) { passNull(t, m, systemd.HTTPS) }, nil, "descriptor 3 (https) from the service manager is no listening socket"},
+		"UDP":          {passUDP, nil, "no listening socket"},
+		"a connection": {passConnection, nil, "descriptor 4 (https) from the service manager is no listening socket"},
+		"unknown name": {func(t *testing.T, m *manager) { passNull(t, m, "web") }, nil, `a socket named "web"; its unit must have FileDescriptorName=`},
 		"two of a name": {func(t *testing.T, m *manager) {
 			m.hold(systemd.HTTPS, "tcp", "127.0.0.1:0")
 			m.hold(systemd.HTTPS, "tcp", "127.0.0.1:0")

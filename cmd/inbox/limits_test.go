@@ -3,8 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -12,16 +10,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"inbox/ratelimit"
-
-	"github.com/pires/go-proxyproto"
 )
 
 // askAs sends a GET with any password and more header lines.
@@ -215,117 +209,6 @@ func TestHeldPollsAreLimited(t *testing.T) {
 	}
 	for _, c := range conns {
 		c.Close()
-	}
-}
-
-func TestProxyProtocol(t *testing.T) {
-	p := start(t, "-https=false", "-proxy-protocol", "-trusted-proxies", "127.0.0.0/30", "-rate", "1", "-burst", "1")
-	ask := func(from, preamble string) string {
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-		c, err := d.Dial("tcp", p.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
-		fmt.Fprintf(c, "%sGET /ice HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", preamble)
-		line, _ := bufio.NewReader(c).ReadString('\n')
-		return strings.TrimSpace(line)
-	}
-	v1 := func(addr string) string { return "PROXY TCP4 " + addr + " 127.0.0.1 1234 3000\r\n" }
-	v2 := "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc6\x33\x64\x09\x7f\x00\x00\x01\x04\xd2\x0b\xb8" // 198.51.100.9
-	for _, row := range []struct{ name, from, preamble, want string }{
-		{"version 1", "127.0.0.1", v1("192.0.2.1"), "HTTP/1.1 200 OK"},
-		{"the same client again", "127.0.0.1", v1("192.0.2.1"), "HTTP/1.1 429 Too Many Requests"},
-		{"another client", "127.0.0.1", v1("192.0.2.2"), "HTTP/1.1 200 OK"},
-		{"version 2", "127.0.0.2", v2, "HTTP/1.1 200 OK"},
-		{"version 2 again", "127.0.0.2", v2, "HTTP/1.1 429 Too Many Requests"},
-		{"a proxy without the header", "127.0.0.1", "", ""},
-		{"a stranger with it", "127.0.0.9", v1("192.0.2.3"), ""},
-		{"a stranger without it", "127.0.0.9", "", ""},
-	} {
-		if got := ask(row.from, row.preamble); got != row.want && !(row.want == "" && !strings.Contains(got, "200")) {
-			t.Errorf("%s: got %q, want %q", row.name, got, row.want)
-		}
-	}
-}
-
-// TestKernelIsAskedUnderAProxyHeader: a receiver behind a proxy hangs up like
-// any other.
-func TestKernelIsAskedUnderAProxyHeader(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer inner.Close()
-	limited := ratelimit.NewListener(inner, ratelimit.ConnLimits{}, &ratelimit.Clients{})
-	l := lazyListener{&proxyproto.Listener{Listener: limited}}
-	client, err := net.Dial("tcp", inner.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	c, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	for _, c := range []net.Conn{c, tls.Server(c, &tls.Config{})} {
-		if p := withPeer(t.Context(), c).Value(peerKey{}).(*peer); p.raw == nil {
-			t.Errorf("%T: the kernel cannot be asked", c)
-		}
-	}
-}
-
-func TestUnixSocket(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "inbox.sock")
-	if l, err := net.Listen("unix", path); err != nil { // what a killed server leaves behind
-		t.Fatal(err)
-	} else {
-		l.(*net.UnixListener).SetUnlinkOnClose(false)
-		l.Close()
-	}
-	start(t, "-bind", "unix:"+path, "-https=false", "-rate", "1", "-burst", "1")
-	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) },
-	}}
-	for _, row := range []struct {
-		client string
-		want   int
-	}{{"192.0.2.1", 200}, {"192.0.2.1", 429}, {"192.0.2.2", 200}} {
-		r, _ := http.NewRequest("GET", "http://inbox/ice", nil)
-		r.Header.Set("X-Forwarded-For", row.client)
-		a, err := client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a.Body.Close()
-		if a.StatusCode != row.want {
-			t.Errorf("%s: got %d, want %d", row.client, a.StatusCode, row.want)
-		}
-	}
-}
-
-func TestSocketPathsThatCannotBeHad(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := listen("bind", "unix:"+file); err == nil || !strings.Contains(err.Error(), "is no socket") {
-		t.Errorf("a file: got %v", err)
-	}
-	l, err := listen("bind", "unix:"+filepath.Join(dir, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if _, err := listen("bind", "unix:"+filepath.Join(dir, "s")); err == nil || !strings.Contains(err.Error(), "another program") {
-		t.Errorf("a socket in use: got %v", err)
-	}
-	if _, err := listen("bind", "unix:"+filepath.Join(dir, "no", "s")); err == nil {
-		t.Error("a path in no directory: got a socket")
 	}
 }
 

@@ -14,11 +14,11 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"inbox/tlsmgr"
 )
 
 const (
-	letsEncryptProduction = "https://acme-v02.api.letsencrypt.org/directory"
-	letsEncryptStaging    = "https://acme-staging-v02.api.letsencrypt.org/directory"
 	// caPatience is for a CA's directory, the handshake included.
 	caPatience = 10 * time.Second
 	// maxDirectory is far more than any directory has.
@@ -56,8 +56,8 @@ type authority struct {
 func (e *examination) caURLs() []string {
 	first := e.CAURL
 	if first == "" {
-		if first = letsEncryptProduction; e.Staging {
-			first = letsEncryptStaging
+		if first = tlsmgr.LetsEncrypt; e.Staging {
+			first = tlsmgr.LetsEncryptStaging
 		}
 	}
 	if e.SecondCAURL == "" {

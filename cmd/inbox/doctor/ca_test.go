@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"inbox/tlsmgr"
 )
 
 func TestDoctorFindsInAuthorities(t *testing.T) {
@@ -111,7 +113,7 @@ func TestDoctorFindsInProfilesForAddresses(t *testing.T) {
 // TestCAURLs: production unless something else was asked for.
 func TestCAURLs(t *testing.T) {
 	for want, c := range map[string]Checkup{
-		letsEncryptProduction: {}, letsEncryptStaging: {Staging: true}, "https://ca": {CAURL: "https://ca", Staging: true},
+		tlsmgr.LetsEncrypt: {}, tlsmgr.LetsEncryptStaging: {Staging: true}, "https://ca": {CAURL: "https://ca", Staging: true},
 	} {
 		e := &examination{Checkup: c}
 		if got := e.caURLs(); len(got) != 1 || got[0] != want {

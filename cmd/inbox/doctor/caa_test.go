@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"inbox/tlsmgr"
 )
 
 func TestDoctorFindsInCAA(t *testing.T) {
@@ -54,7 +56,7 @@ func TestDoctorFindsInCAA(t *testing.T) {
 // TestDoctorCAAOfTwoAuthorities: one that may is enough.
 func TestDoctorCAAOfTwoAuthorities(t *testing.T) {
 	s := newStage(t)
-	s.CAURL, s.SecondCAURL = letsEncryptStaging, "https://localhost/directory"
+	s.CAURL, s.SecondCAURL = tlsmgr.LetsEncryptStaging, "https://localhost/directory"
 	s.ca.second = []string{"second.example"}
 	s.zone.caa("example.net", 0, "issue", "second.example")
 	s.find(expect{"caa", Warned, "do not permit ca.example", "Add to"})

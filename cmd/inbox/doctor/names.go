@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"inbox/tlsmgr"
 )
 
 // lookupPatience is for all that is asked of DNS about one name.
@@ -84,7 +86,7 @@ func (e *examination) judge(name string, addrs, local []netip.Addr) []Finding {
 func (e *examination) checkAddressName(addr netip.Addr, local []netip.Addr) []Finding {
 	name := addr.String()
 	switch {
-	case e.Engine == "autocert":
+	case e.Engine == tlsmgr.Autocert:
 		return []Finding{failure(name, "The engine autocert has no certificates for IP addresses.",
 			"Use -acme certmagic, or a name instead of the address.")}
 	case e.letsEncrypt() && !routed(addr):

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"inbox/tlsmgr"
 )
 
 func TestDoctorFindsInNames(t *testing.T) {
@@ -101,7 +103,7 @@ func TestOnlyIPv4(t *testing.T) {
 
 func TestIsLetsEncrypt(t *testing.T) {
 	for url, want := range map[string]bool{
-		letsEncryptProduction: true, letsEncryptStaging: true,
+		tlsmgr.LetsEncrypt: true, tlsmgr.LetsEncryptStaging: true,
 		"https://localhost/directory": false, "https://api.letsencrypt.org.example.net/directory": false, ":": false,
 	} {
 		if got := isLetsEncrypt(url); got != want {
