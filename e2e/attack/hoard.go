@@ -192,14 +192,7 @@ func manyPolls(ctx context.Context, s *scene) {
 		}
 	})
 	pause(ctx, 3*time.Second)
-	var answers, resets int64
-	for _, f := range lines {
-		if f != nil {
-			answers += f.answers.Load()
-			resets += f.resets.Load()
-			f.Close()
-		}
-	}
+	answers, resets := hangUp(lines[:])
 	asked := int64(len(lines) * polls)
 	s.note("%d addresses ask %d times: %d held, %d answered, %d reset", addrs, asked, asked-answers-resets, answers, resets)
 	if held := asked - answers - resets; held > addrs*256 {

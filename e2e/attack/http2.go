@@ -105,6 +105,19 @@ func (f *frames) open(method, path, name string, ends bool, more ...hpack.Header
 	return id, err
 }
 
+// hangUp closes connections, of which some may never have been made, and sums
+// up what came back.
+func hangUp(lines []*frames) (answers, resets int64) {
+	for _, f := range lines {
+		if f != nil {
+			answers += f.answers.Load()
+			resets += f.resets.Load()
+			f.Close()
+		}
+	}
+	return answers, resets
+}
+
 // filler is header fields of about that many bytes as HTTP/2 counts them,
 // each stored by the server, none compressed.
 func filler(size int) []hpack.HeaderField {

@@ -193,14 +193,7 @@ func unreadAnswers(ctx context.Context, s *scene) {
 		}
 	})
 	pause(ctx, 3*time.Second)
-	var answers, resets int64
-	for _, f := range lines {
-		if f != nil {
-			answers += f.answers.Load()
-			resets += f.resets.Load()
-			f.Close()
-		}
-	}
+	answers, resets := hangUp(lines[:])
 	s.note("%d connections of 5 addresses, %d requests with headers of 14 KiB: %d answers unread, %d refused", conns, opened.Load(), answers, resets)
 }
 
