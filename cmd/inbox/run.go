@@ -9,6 +9,7 @@ import (
 	"log/slog"
 
 	"inbox/cmd/inbox/doctor"
+	"inbox/cmd/inbox/machine"
 	"inbox/cmd/inbox/systemd"
 	"inbox/tlsmgr"
 )
@@ -48,8 +49,8 @@ func run(ctx context.Context, p process) int {
 		}
 		return exitDone
 	}
-	cfg.settleSizes(machineMemory(), maxFiles())
-	limitMemory(cfg.maxMemory)
+	cfg.settleSizes(machine.Memory(), machine.Files())
+	machine.LimitMemory(cfg.maxMemory)
 	err = serve(ctx, cfg, p)
 	switch {
 	case errors.Is(err, tlsmgr.ErrUsage):

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"inbox/cmd/inbox/machine"
 	"inbox/cmd/inbox/systemd"
 )
 
@@ -56,7 +57,7 @@ func (h *house) live(ctx context.Context) error {
 		plain = h.limit(h.watched(h.doors.plain), false)
 	}
 	background.Go(func() { h.sweep(inner) })
-	background.Go(func() { newTidier().run(inner) })
+	background.Go(func() { machine.NewTidier().Run(inner) })
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // before it is ready: until then a hangup ends the program
 	defer signal.Stop(hangups)

@@ -1,4 +1,6 @@
-package main
+// Package machine tells what this process may take of the machine that it runs
+// on, keeps its memory below a limit, and gives back what it no longer needs.
+package machine
 
 import (
 	"bufio"
@@ -15,9 +17,9 @@ import (
 // nevertheless: near it Go collects more often.
 const gcPercent = 400
 
-// limitMemory tells the runtime how much memory to stay below, unless the
-// operator told it with Go's own variables.
-func limitMemory(limit int64) {
+// LimitMemory tells the runtime how many bytes to stay below, 0 for no limit,
+// unless the operator told it with Go's own variables.
+func LimitMemory(limit int64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -26,9 +28,9 @@ func limitMemory(limit int64) {
 	}
 }
 
-// machineMemory is what this process may use: the least of the machine's
+// Memory is how many bytes this process may use: the least of the machine's
 // memory and the control groups' limits; 0 when it cannot be told.
-func machineMemory() int64 {
+func Memory() int64 {
 	least := int64(math.MaxInt64)
 	for _, read := range []func() int64{
 		totalMemory,

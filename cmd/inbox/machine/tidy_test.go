@@ -1,4 +1,4 @@
-package main
+package machine
 
 import (
 	"runtime"
@@ -9,7 +9,7 @@ func TestTidierWaitsForQuiet(t *testing.T) {
 	const mib = 1 << 20
 	var held, allocated, used int64 = 20 * mib, 0, 20
 	freed := 0
-	tidy := &tidier{atStart: held, read: func() (int64, int64) { return held, allocated }}
+	tidy := &Tidier{atStart: held, read: func() (int64, int64) { return held, allocated }}
 	tidy.free = func() { freed++; held = used * mib }
 	for i, step := range []struct {
 		what            string
@@ -40,7 +40,7 @@ func TestTidierWaitsForQuiet(t *testing.T) {
 // every time.
 func TestTidierIsRareWhenMemoryIsUsed(t *testing.T) {
 	freed := 0
-	tidy := &tidier{read: func() (int64, int64) { return 1 << 30, 0 }, free: func() { freed++ }}
+	tidy := &Tidier{read: func() (int64, int64) { return 1 << 30, 0 }, free: func() { freed++ }}
 	for range 1 + 2 + 4 + 8 + 8 {
 		tidy.look()
 	}
@@ -50,7 +50,7 @@ func TestTidierIsRareWhenMemoryIsUsed(t *testing.T) {
 }
 
 func TestTidierGivesMemoryBack(t *testing.T) {
-	tidy := newTidier()
+	tidy := NewTidier()
 	const size = 64 << 20
 	flood := make([]byte, size)
 	for i := range flood {

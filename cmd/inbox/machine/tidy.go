@@ -1,4 +1,4 @@
-package main
+package machine
 
 import (
 	"context"
@@ -17,11 +17,11 @@ const (
 	maxIdleLooks = 7
 )
 
-// tidier gives memory back to the system once a flood is over. Go collects
+// Tidier gives memory back to the system once a flood is over. Go collects
 // garbage as it allocates, else every two minutes, and keeps for itself what a
 // busy server would need: one that was attacked and is idle now would look as
 // large as at the worst moment.
-type tidier struct {
+type Tidier struct {
 	read      func() (held, allocated int64)
 	free      func()
 	allocated int64 // in all, when it was last looked at
@@ -30,15 +30,16 @@ type tidier struct {
 	pause     int   // looks that were left out last time
 }
 
-func newTidier() *tidier {
-	t := &tidier{read: readMemory, free: debug.FreeOSMemory}
+// NewTidier takes what is held now for what the program needs.
+func NewTidier() *Tidier {
+	t := &Tidier{read: readMemory, free: debug.FreeOSMemory}
 	t.atStart, t.allocated = t.read()
 	return t
 }
 
 // look gives memory back if there is more than there was, and the server is
 // too idle to need it soon.
-func (t *tidier) look() {
+func (t *Tidier) look() {
 	held, allocated := t.read()
 	fresh := allocated - t.allocated
 	t.allocated = allocated
@@ -57,7 +58,8 @@ func (t *tidier) look() {
 	t.skip = t.pause
 }
 
-func (t *tidier) run(ctx context.Context) {
+// Run looks every five seconds until ctx ends.
+func (t *Tidier) Run(ctx context.Context) {
 	ticker := time.NewTicker(tidyInterval)
 	defer ticker.Stop()
 	for {

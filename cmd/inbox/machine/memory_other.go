@@ -1,6 +1,6 @@
 //go:build !linux
 
-package main
+package machine
 
 // systemMemory is unknown here.
 func systemMemory() int64 { return 0 }

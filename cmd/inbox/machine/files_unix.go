@@ -1,12 +1,12 @@
 //go:build unix
 
-package main
+package machine
 
 import "syscall"
 
-// maxFiles is how many files the process may have open; 0 when unknown. Go
+// Files is how many files the process may have open; 0 when unknown. Go
 // has raised the soft limit to the hard one already.
-func maxFiles() int64 {
+func Files() int64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0
