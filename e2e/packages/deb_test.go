@@ -32,6 +32,9 @@ func TestDebInstallsUpgradesAndLeaves(t *testing.T) {
 	r.run("systemctl", "enable", "inbox.service")
 	r.apt("install", second)
 	ask(t, running) // the old program serves until it is restarted
+	if err := running.Stop(); err != nil { // else the new one waits for the state
+		t.Error(err)
+	}
 	if r.run("inbox", "version") == old || r.read(options) != edited || r.read(secret) != kept || !r.enabled() {
 		t.Error("the upgrade changed the options, the state or the units, or not the program")
 	}
