@@ -44,6 +44,7 @@ type house struct {
 	tooLarge atomic.Int64
 	plain    *http.Server // on port 80; nil without -domain
 	notify   *systemd.Notifier
+	hangups  <-chan os.Signal
 	loops    []*acceptLoop // of the listeners, for the watchdog
 }
 
@@ -84,7 +85,7 @@ func (h *house) furnish() error {
 	if c.store.shared() {
 		dir = "" // what this server holds in memory is nothing
 	}
-	h.archive = openArchive(dir, derive(key, "snapshots"), h.times.stop+stopMargin, h.log)
+	h.archive = openArchive(dir, derive(key, "snapshots"), h.times.stop+stopMargin, h.process.ended, h.log)
 	h.buildMailboxes(key)
 	h.buildServer(pages)
 	if err := countFrames(h.server, h.limits.pieces); err != nil {

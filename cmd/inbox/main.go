@@ -41,9 +41,10 @@
 // or whole addresses. In text format a few lines for a person precede it.
 //
 // On SIGTERM or SIGINT the server stops listening, answers held polls, gives
-// posts ten seconds, saves the mailboxes for the next start and exits with 0; a
-// second signal ends it at once, with 1. It exits with 2 when an option is wrong,
-// with 1 when it could not start, go on, or save.
+// posts ten seconds, saves the mailboxes for the next start and exits with 0. A
+// second signal cuts the posts short, and saves; a third ends it at once, with 1.
+// It exits with 2 when an option is wrong, with 1 when it could not start, go on,
+// or save.
 package main
 
 import (
@@ -54,20 +55,17 @@ import (
 )
 
 func main() {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
+	ctx, end := context.WithCancel(context.Background())
+	hurry := make(chan struct{})
+	signals := make(chan os.Signal, 3)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		cancel()
-		<-signals // somebody has no patience
-		os.Exit(exitFailure)
-	}()
+	go obey(signals, end, func() { close(hurry) }, func() { os.Exit(exitFailure) })
 	os.Exit(run(ctx, process{
 		args:    os.Args[1:],
 		environ: os.Environ(),
 		stdout:  os.Stdout,
 		stderr:  os.Stderr,
 		times:   defaultTimes(),
+		hurry:   hurry,
 	}))
 }

@@ -3,11 +3,14 @@
 package main
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -46,6 +49,7 @@ func TestNotices(t *testing.T) {
 	}
 	c.signal(syscall.SIGTERM)
 	stopping := m.next(20 * time.Second)
+	c.signal(syscall.SIGHUP) // of which nobody hears any more
 	if stopping[0] != "STOPPING=1" || stopping[len(stopping)-1] != "EXTEND_TIMEOUT_USEC=20000000" {
 		t.Errorf("after SIGTERM: %q, want STOPPING=1 and 20 s", stopping)
 	}
@@ -81,6 +85,45 @@ func TestWatchdogStopsWhileTheProgramHangs(t *testing.T) {
 	c.signal(syscall.SIGCONT)
 	m.await("WATCHDOG=1")
 	m.stop(c)
+}
+
+// A server that is busy for longer than a look waits is looked at again in
+// time: it is not killed.
+func TestWatchdogLooksAgain(t *testing.T) {
+	t.Parallel()
+	const granted, busy = 4 * time.Second, 1300 * time.Millisecond
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "n"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	h := watchedHouse(t)
+	accepting(t, h.doors.main)
+	h.process.environ = []string{"WATCHDOG_USEC=4000000", "NOTIFY_SOCKET=" + socket.LocalAddr().String()}
+	h.notify = systemd.NewNotifier(h.process.getenv, h.log)
+	var asked atomic.Int64
+	serve := h.server.Handler
+	h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 3 { // of the second look; each asks twice
+			time.Sleep(busy)
+		}
+		serve.ServeHTTP(w, r)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); h.watch(ctx) }()
+	defer func() { cancel(); <-ended }()
+	var last time.Time
+	for range 3 {
+		socket.SetReadDeadline(time.Now().Add(2 * granted))
+		if _, err := socket.Read(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if gap := time.Since(last); !last.IsZero() && gap > granted-granted/20 {
+			t.Errorf("no sign of life for %v, want one well within %v", gap, granted)
+		}
+		last = time.Now()
+	}
 }
 
 // watchedHouse is a house whose door nobody accepts at.

@@ -27,6 +27,9 @@ type process struct {
 	environ        []string
 	stdout, stderr io.Writer
 	times          times
+	hurry          <-chan struct{} // closed when the end must not wait for posts; nil: never
+
+	ended <-chan struct{} // closed when the program is to end; for starts that wait
 }
 
 // run is the program; it returns the exit code. It ends with ctx.
@@ -49,6 +52,7 @@ func run(ctx context.Context, p process) int {
 		}
 		return exitDone
 	}
+	p.ended = ctx.Done()
 	cfg.settleSizes(machine.Memory(), machine.Files())
 	machine.LimitMemory(cfg.maxMemory)
 	err = serve(ctx, cfg, p)

@@ -22,6 +22,9 @@ import (
 // first: who asks for a certificate must know which doors are open.
 func serve(ctx context.Context, c *config, p process) error {
 	log := newLogger(c, p.forJournal())
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // from the start: a hangup must not end a program that has taken up mailboxes
+	defer signal.Stop(hangups)
 	sockets, err := systemd.TakeSockets(p.getenv)
 	if err != nil {
 		return err
@@ -35,8 +38,14 @@ func serve(ctx context.Context, c *config, p process) error {
 		d.close()
 		return err
 	}
+	h.hangups = hangups
 	defer h.archive.close()
 	defer h.quitStore()
+	if ctx.Err() != nil {
+		log.Info("stopped before it began: what was saved stays saved")
+		d.close()
+		return nil
+	}
 	if err := h.archive.begin(); err != nil {
 		d.close()
 		return err
@@ -58,10 +67,6 @@ func (h *house) live(ctx context.Context) error {
 	}
 	background.Go(func() { h.sweep(inner) })
 	background.Go(func() { machine.NewTidier().Run(inner) })
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP) // before it is ready: until then a hangup ends the program
-	defer signal.Stop(hangups)
-	background.Go(func() { h.reload(inner, hangups) })
 	if h.source != nil {
 		background.Go(func() { h.source.Run(inner) })
 		background.Go(func() { h.lookFirst(inner) })
@@ -79,6 +84,7 @@ func (h *house) live(ctx context.Context) error {
 	}
 	h.health.serving.Store(true)
 	h.notify.Ready(h.status())
+	background.Go(func() { h.reload(inner) })
 	background.Go(func() { h.watch(inner) })
 	select {
 	case err := <-failed:
@@ -90,13 +96,17 @@ func (h *house) live(ctx context.Context) error {
 	return h.stop()
 }
 
-// reload looks for newer certificates at each hangup.
-func (h *house) reload(ctx context.Context, hangups <-chan os.Signal) {
+// reload looks for newer certificates at each hangup, until the server stops:
+// then nobody must hear that it is ready.
+func (h *house) reload(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hangups:
+		case <-h.hangups:
+			if !h.health.serving.Load() {
+				continue
+			}
 			h.notify.Reloading()
 			if h.source != nil {
 				h.log.Info("reloading certificates")
@@ -126,7 +136,8 @@ func (h *house) stop() error {
 	h.notify.Stopping(h.times.stop + stopMargin)
 	ctx, cancel := context.WithTimeout(context.Background(), h.times.stop)
 	defer cancel()
-	h.lastCall()
+	go h.hasten(ctx, cancel)
+	h.lastCall(ctx)
 	h.closePlain() // it has nothing that is worth waiting for
 	if err := h.server.Shutdown(ctx); err != nil {
 		h.log.Warn("some requests took too long and were cut off", "err", err)
@@ -141,7 +152,7 @@ func (h *house) stop() error {
 // lastCall leaves the sockets, which may outlive us, and answers the last that
 // came in before the server shuts down: from Shutdown on net/http drops
 // requests that it has just read. Answers say that their connection ends.
-func (h *house) lastCall() {
+func (h *house) lastCall(ctx context.Context) {
 	// Metrics go on. Of sockets that were passed on these are copies: who
 	// connects now waits for the next process.
 	doors{main: h.doors.main, plain: h.doors.plain}.close()
@@ -149,7 +160,19 @@ func (h *house) lastCall() {
 		h.plain.SetKeepAlivesEnabled(false)
 	}
 	h.handler.EndPolls()
-	time.Sleep(h.times.lastCall)
+	select {
+	case <-ctx.Done():
+	case <-time.After(h.times.lastCall):
+	}
+}
+
+// hasten ends the time for posts when somebody has no patience.
+func (h *house) hasten(ctx context.Context, cancel context.CancelFunc) {
+	select {
+	case <-ctx.Done():
+	case <-h.process.hurry:
+		cancel()
+	}
 }
 
 func (h *house) sweep(ctx context.Context) {

@@ -38,25 +38,36 @@ type archive struct {
 }
 
 // openArchive waits up to patience for another server on the directory, which
-// may be about to save. If it goes on, that one keeps its mailboxes and this
-// one does not.
-func openArchive(dir string, key []byte, patience time.Duration, log *slog.Logger) *archive {
+// may be about to save, and no longer than until ended. If the other goes on,
+// that one keeps its mailboxes and this one does not.
+func openArchive(dir string, key []byte, patience time.Duration, ended <-chan struct{}, log *slog.Logger) *archive {
 	if dir == "" {
 		return &archive{} // the log says so
 	}
-	lock, err := lockFile(filepath.Join(dir, snapshotFile+".lock"))
+	path := filepath.Join(dir, snapshotFile+".lock")
+	lock, err := lockFile(path)
 	if errors.Is(err, errTaken) {
 		log.Info("another server uses the state directory: waiting for its end", "at most", patience)
-	}
-	for end := time.Now().Add(patience); errors.Is(err, errTaken) && time.Now().Before(end); {
-		time.Sleep(lockPause)
-		lock, err = lockFile(filepath.Join(dir, snapshotFile+".lock"))
+		lock, err = awaitLock(path, time.Now().Add(patience), ended)
 	}
 	if err != nil {
 		log.Warn("a restart will lose all mailboxes: the state directory is not this server's alone; give it one of its own with -state", "err", err)
 		return &archive{}
 	}
 	return &archive{dir: dir, key: key, log: log, lock: lock}
+}
+
+// awaitLock tries again until somebody has given the lock up.
+func awaitLock(path string, end time.Time, ended <-chan struct{}) (lock *os.File, err error) {
+	for err = errTaken; errors.Is(err, errTaken) && time.Now().Before(end); {
+		select {
+		case <-ended:
+			return nil, err
+		case <-time.After(lockPause):
+			lock, err = lockFile(path)
+		}
+	}
+	return lock, err
 }
 
 func (a *archive) path() string { return filepath.Join(a.dir, snapshotFile) }
@@ -125,7 +136,8 @@ func (a *archive) begin() error {
 	if a.dir == "" {
 		return nil
 	}
-	for _, path := range []string{a.path(), a.path() + ".new"} {
+	// The snapshot last: as long as this fails, it is there for another start.
+	for _, path := range []string{a.path() + ".new", a.path()} {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("remove the saved mailboxes, which are in use from now on: %w", err)
 		}

@@ -217,11 +217,11 @@ func TestOneServerHasTheArchive(t *testing.T) {
 	out := newOutput()
 	log := slog.New(slog.NewTextHandler(out, nil))
 	limits := inbox.Limits{Timeout: time.Minute}
-	first := openArchive(dir, key, 0, log)
+	first := openArchive(dir, key, 0, nil, log)
 	if err := first.save(inbox.NewMemory(limits)); err != nil {
 		t.Fatal(err)
 	}
-	second := openArchive(dir, key, 0, log)
+	second := openArchive(dir, key, 0, nil, log)
 	second.load(limits)
 	if err := second.begin(); err != nil {
 		t.Fatal(err)
@@ -231,7 +231,7 @@ func TestOneServerHasTheArchive(t *testing.T) {
 		t.Errorf("the log does not tell:\n%s", out)
 	}
 	waited := make(chan *archive)
-	go func() { waited <- openArchive(dir, key, time.Minute, log) }()
+	go func() { waited <- openArchive(dir, key, time.Minute, nil, log) }()
 	for !strings.Contains(out.String(), "waiting for its end") {
 		time.Sleep(time.Millisecond)
 	}

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,6 +24,19 @@ type child struct {
 
 func startChild(t *testing.T, args ...string) *child {
 	t.Helper()
+	c := spawn(t, args...)
+	select {
+	case c.addr = <-c.log.listening:
+	case <-time.After(time.Minute):
+		t.Fatalf("the program does not listen:\n%s", c.log)
+	}
+	c.url, c.client = "http://"+c.addr, newClient(t)
+	return c
+}
+
+// spawn does not wait until it listens.
+func spawn(t *testing.T, args ...string) *child {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	args = append([]string{"-bind", "127.0.0.1:0", "-state", t.TempDir(), "-https=false"}, args...)
 	c := &child{&program{t: t, log: newOutput()}, exec.CommandContext(ctx, os.Args[0], args...)}
@@ -31,12 +46,6 @@ func startChild(t *testing.T, args ...string) *child {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cancel(); c.cmd.Wait() })
-	select {
-	case c.addr = <-c.log.listening:
-	case <-ctx.Done():
-		t.Fatalf("the program does not listen:\n%s", c.log)
-	}
-	c.url, c.client = "http://"+c.addr, newClient(t)
 	return c
 }
 
@@ -158,26 +167,69 @@ func (c *child) holdPoll(name string) <-chan *http.Response {
 	return answers
 }
 
-// A second signal does not wait for the posts.
-func TestSecondSignalEndsAtOnce(t *testing.T) {
+// Another signal in the same moment changes nothing. A later one waits for no
+// post; what was answered is saved all the same.
+func TestSecondSignalSaves(t *testing.T) {
 	t.Parallel()
-	c := startChild(t)
-	c.claim("alice")
-	c.slowPost("alice", "bob")
-	began := time.Now()
-	c.signal(syscall.SIGTERM)
-	for !strings.Contains(c.log.String(), "msg=stopping") {
-		if time.Since(began) > 10*time.Second {
-			t.Fatalf("the program does not stop:\n%s", c.log)
+	for _, test := range []struct {
+		name  string
+		after time.Duration
+		want  bool // the post that is under way is answered
+	}{
+		{"in the same moment", 10 * time.Millisecond, true},
+		{"later", oneWish + 100*time.Millisecond, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			c := startChild(t, "-state", dir)
+			c.claim("alice")
+			c.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
+			post := c.slowPost("alice", "bob")
+			began := time.Now()
+			c.signal(syscall.SIGTERM)
+			time.Sleep(test.after)
+			c.signal(syscall.SIGTERM)
+			if test.want {
+				io.WriteString(post, "hello")
+				post.answer(t)
+			}
+			if err := c.cmd.Wait(); err != nil {
+				t.Errorf("the program ended with %v, want exit code 0\n%s", err, c.log)
+			}
+			if took := time.Since(began); took > 8*time.Second {
+				t.Errorf("the program ended after %v, want sooner than the ten seconds of a post", took)
+			}
+			want := map[bool]string{true: "inboxes=2 messages=2", false: "inboxes=2 messages=1"}[test.want]
+			c.logged(`msg="mailboxes saved" ` + want)
+			wantMode(t, dir, snapshotFile, 0o600)
+		})
+	}
+}
+
+// While a start waits for another server a hangup does not end it, and a
+// signal ends it at once; the mailboxes stay where they are.
+func TestAStartThatWaitsCanBeEnded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, snapshotFile), "of the other server")
+	other := openArchive(dir, nil, 0, nil, slog.New(slog.DiscardHandler))
+	defer other.close()
+	c := spawn(t, "-state", dir)
+	for began := time.Now(); !strings.Contains(c.log.String(), "waiting for its end"); time.Sleep(time.Millisecond) {
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("the program does not wait:\n%s", c.log)
 		}
 	}
+	c.signal(syscall.SIGHUP)
+	time.Sleep(100 * time.Millisecond)
+	began := time.Now()
 	c.signal(syscall.SIGTERM)
-	err := c.cmd.Wait()
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("the program ended after %v, want at once", took)
+	if err := c.cmd.Wait(); err != nil || time.Since(began) > 5*time.Second {
+		t.Errorf("the program ended with %v after %v, want exit code 0 at once\n%s", err, time.Since(began), c.log)
 	}
-	if code := c.cmd.ProcessState.ExitCode(); code != exitFailure {
-		t.Errorf("the program ended with %v, want exit code 1", err)
+	if text, err := os.ReadFile(filepath.Join(dir, snapshotFile)); string(text) != "of the other server" {
+		t.Errorf("the other server's mailboxes: %q, %v", text, err)
 	}
 }
 

@@ -20,7 +20,8 @@ import (
 // says nothing when it does not: it is killed then and started again.
 
 // watch looks twice in the time that the service manager grants, and gives up
-// after half of that, so that a slow answer still counts.
+// after half of that. Then it looks again and again for as long as is left: a
+// server that starved for a moment is busy, and does not hang.
 func (h *house) watch(ctx context.Context) {
 	granted := systemd.WatchTime(h.process.getenv, os.Getpid())
 	if granted == 0 {
@@ -31,8 +32,10 @@ func (h *house) watch(ctx context.Context) {
 	defer ticker.Stop()
 	var asking sync.Mutex
 	for {
+		var again <-chan time.Time
 		if err := h.alive(ctx, &asking, granted/4); err != nil {
 			h.log.Error("no sign of life is sent to the service manager", "err", err)
+			again = time.After(granted / 16)
 		} else if ctx.Err() == nil {
 			h.notify.Alive(h.status())
 		}
@@ -40,6 +43,7 @@ func (h *house) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-again:
 		}
 	}
 }
@@ -172,7 +176,7 @@ func (l *acceptLoop) accepts(ctx context.Context) error {
 	switch {
 	case err == nil:
 		defer c.Close()
-	case l.waiting.Load():
+	case l.waiting.Load(), l.accepted.Load() != l.seen: // the latter while it tried
 		return nil
 	default:
 		return fmt.Errorf("nobody accepts at %s, and the watchdog cannot connect: %w", l.Addr(), err)
@@ -207,6 +211,9 @@ func (l *acceptLoop) knock(ctx context.Context) (c net.Conn, err error) {
 // status is a line about the server for a person: where it listens, and how
 // much there is to do.
 func (h *house) status() string {
+	if !h.health.serving.Load() {
+		return systemd.Stops
+	}
 	scheme := "HTTP"
 	if h.source != nil {
 		scheme = "HTTPS"

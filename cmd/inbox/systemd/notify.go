@@ -62,9 +62,12 @@ func (n *Notifier) Reloading() {
 // Alive is the sign of life that the watchdog waits for, with a status as of Ready.
 func (n *Notifier) Alive(status string) { n.say("WATCHDOG=1", "STATUS="+status) }
 
+// Stops is the status of a server that stops.
+const Stops = "Stops: answers who waits, lets posts finish."
+
 // Stopping says that the end has begun and takes up to d.
 func (n *Notifier) Stopping(d time.Duration) {
-	n.say("STOPPING=1", "STATUS=Stops: answers who waits, lets posts finish.", extension(d))
+	n.say("STOPPING=1", "STATUS="+Stops, extension(d))
 }
 
 // Extend asks for so much time from now on, when a start or an end takes

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"os"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Signals within a second are one wish, also many.
+func TestSignalsThatComeTogetherAreOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		signals, taken := make(chan os.Signal, 3), 0
+		step := func() { taken++ }
+		go obey(signals, step, step, step)
+		for _, test := range []struct {
+			after time.Duration
+			want  int
+		}{
+			{0, 1}, {0, 1}, {oneWish / 2, 1}, {oneWish/2 - 1, 1}, {1, 2}, {oneWish / 2, 2}, {oneWish, 3},
+		} {
+			time.Sleep(test.after)
+			signals <- syscall.SIGTERM
+			synctest.Wait()
+			if taken != test.want {
+				t.Errorf("%v later: %d steps, want %d", test.after, taken, test.want)
+			}
+		}
+	})
+}
