@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -14,17 +15,20 @@ import (
 const notifyTime = time.Second
 
 // Notifier tells the service manager how the server is, in systemd's protocol
-// (sd_notify). Without one every call does nothing. A notice takes a second at
-// the most; one that does not arrive is logged. It may be used by several
+// (sd_notify). Without one every call does nothing. A notice takes two seconds
+// at the most; one that does not arrive is logged. It may be used by several
 // goroutines at once.
 type Notifier struct {
 	socket string // a path, or a name after @; empty for none
 	log    *slog.Logger
+
+	mu   sync.Mutex
+	conn net.Conn // kept: a server that is out of files can still say that it lives
 }
 
 // NewNotifier finds the socket for notices in the environment.
 func NewNotifier(getenv func(name string) string, log *slog.Logger) *Notifier {
-	return &Notifier{getenv("NOTIFY_SOCKET"), log}
+	return &Notifier{socket: getenv("NOTIFY_SOCKET"), log: log}
 }
 
 // say sends assignments in one datagram, so that they count together.
@@ -38,15 +42,28 @@ func (n *Notifier) say(assignments ...string) {
 }
 
 func (n *Notifier) send(text string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.conn != nil {
+		if n.write(text) == nil {
+			return nil
+		}
+		n.conn.Close() // the service manager may have made its socket anew
+		n.conn = nil
+	}
 	c, err := net.Dial("unixgram", n.socket)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	if err := c.SetWriteDeadline(time.Now().Add(notifyTime)); err != nil {
+	n.conn = c
+	return n.write(text)
+}
+
+func (n *Notifier) write(text string) error {
+	if err := n.conn.SetWriteDeadline(time.Now().Add(notifyTime)); err != nil {
 		return err
 	}
-	_, err = c.Write([]byte(text))
+	_, err := n.conn.Write([]byte(text))
 	return err
 }
 

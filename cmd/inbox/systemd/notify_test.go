@@ -88,3 +88,37 @@ func TestWatchTime(t *testing.T) {
 		}
 	}
 }
+
+// The socket is opened once, for a server that is out of files must not be
+// killed for it, and anew when the service manager made another.
+func TestNotifierKeepsItsSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "n")
+	listen := func() *net.UnixConn {
+		c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		return c
+	}
+	first := listen()
+	n := NewNotifier(environment("NOTIFY_SOCKET="+path), slog.New(slog.DiscardHandler))
+	n.Ready("")
+	if err := os.Rename(path, path+".away"); err != nil { // nobody can connect any more
+		t.Fatal(err)
+	}
+	n.Extend(time.Second)
+	for _, want := range []string{"READY=1\nSTATUS=", "EXTEND_TIMEOUT_USEC=1000000"} {
+		buf := make([]byte, 100)
+		if got, err := first.Read(buf); err != nil || string(buf[:got]) != want {
+			t.Errorf("got %q, %v, want %q", buf[:got], err, want)
+		}
+	}
+	first.Close()
+	second := listen()
+	defer second.Close()
+	n.Extend(time.Second)
+	if _, err := second.Read(make([]byte, 100)); err != nil {
+		t.Errorf("the second socket: %v", err)
+	}
+}
