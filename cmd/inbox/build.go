@@ -86,6 +86,7 @@ func (h *house) furnish() error {
 		dir = "" // what this server holds in memory is nothing
 	}
 	h.archive = openArchive(dir, derive(key, "snapshots"), h.times.stop+stopMargin, h.process.ended, h.log)
+	h.also = append(h.also, h.archive)
 	h.buildMailboxes(key)
 	h.buildServer(pages)
 	if err := countFrames(h.server, h.limits.pieces); err != nil {

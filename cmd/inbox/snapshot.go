@@ -34,8 +34,20 @@ type archive struct {
 	dir  string // empty: nothing is kept
 	key  []byte
 	log  *slog.Logger
-	lock *os.File // held to the end: nobody else loads or saves
+	lock *os.File // held to the end: nobody else loads or saves; not empty while mailboxes are in use
+
+	restored inbox.SnapshotStats // at the start
+	lost     loss
 }
+
+// loss is why the start found no mailboxes where there should have been some.
+type loss string
+
+const (
+	lostNothing    loss = ""
+	lostUnreadable loss = "unreadable" // the snapshot was set aside
+	lostUnsaved    loss = "unsaved"    // the server before ended without one
+)
 
 // openArchive waits up to patience for another server on the directory, which
 // may be about to save, and no longer than until ended. If the other goes on,
@@ -79,7 +91,12 @@ func (a *archive) load(limits inbox.Limits) *inbox.Memory {
 	if err == nil {
 		return m
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	switch missing := errors.Is(err, fs.ErrNotExist); {
+	case missing && a.wasInUse():
+		a.lost = lostUnsaved
+		a.log.Warn("the server before this one ended without saving its mailboxes, so they are lost: it crashed, was killed, or could not save")
+	case !missing:
+		a.lost = lostUnreadable
 		aside, moved := a.setAside()
 		a.log.Warn("the saved mailboxes cannot be read: the server begins without any", "err", err, "file", aside, "moved", moved)
 	}
@@ -106,6 +123,7 @@ func (a *archive) read(limits inbox.Limits) (*inbox.Memory, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.restored = stats
 	a.log.Info("mailboxes taken up again", "inboxes", stats.Inboxes, "messages", stats.Messages)
 	if stats.DroppedInboxes+stats.DroppedMessages > 0 {
 		a.log.Warn("the limits are lower than before the restart: some mailboxes or messages were dropped",
@@ -142,7 +160,20 @@ func (a *archive) begin() error {
 			return fmt.Errorf("remove the saved mailboxes, which are in use from now on: %w", err)
 		}
 	}
-	return syncDir(a.dir)
+	// A size takes no block of the disk, so it works on a full one, too.
+	if err := errors.Join(a.lock.Truncate(1), a.lock.Sync(), syncDir(a.dir)); err != nil {
+		return fmt.Errorf("note that the mailboxes are in use: %w", err)
+	}
+	return nil
+}
+
+// wasInUse is true when no save came after the last begin.
+func (a *archive) wasInUse() bool {
+	if a.lock == nil {
+		return false
+	}
+	info, err := a.lock.Stat()
+	return err == nil && info.Size() > 0
 }
 
 // save closes the mailboxes and keeps them for the next start. What it leaves
@@ -163,6 +194,7 @@ func (a *archive) save(m *inbox.Memory) error {
 		os.Remove(fresh)
 		return fmt.Errorf("save the mailboxes for the next start, which will have none: %w", err)
 	}
+	a.lock.Truncate(0) // else the next start finds the snapshot all the same
 	a.log.Info("mailboxes saved", "inboxes", stats.Inboxes, "messages", stats.Messages)
 	return nil
 }

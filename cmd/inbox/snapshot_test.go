@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -258,9 +259,55 @@ func TestACrashBringsNothingBack(t *testing.T) {
 	c.cmd.Wait()
 	p = startIn(t, dir)
 	p.want(http.StatusNoContent, "GET", "/inbox?wait=0", "alice", "")
-	if strings.Contains(p.log.String(), "taken up") || strings.Contains(p.log.String(), "WARN") {
-		t.Errorf("the start after a crash says more than a first one:\n%s", p.log)
+	if strings.Contains(p.log.String(), "taken up") {
+		t.Errorf("the start after a crash takes something up:\n%s", p.log)
 	}
+}
+
+// What a restart kept and lost is in the metrics of the next server, and a
+// loss in its log; a restart in order, and a first start, lose nothing.
+func TestRestartsAreMeasured(t *testing.T) {
+	dir := t.TempDir()
+	next := func(inboxes, messages, droppedInboxes, droppedMessages, unsaved, unreadable int, args ...string) *program {
+		t.Helper()
+		p := startIn(t, dir, append(args, "-metrics-bind", "127.0.0.1:0")...)
+		_, text := p.metrics("/metrics", "")
+		for name, want := range map[string]int{
+			"inbox_restored_inboxes": inboxes, "inbox_restored_messages": messages,
+			"inbox_restore_dropped_inboxes": droppedInboxes, "inbox_restore_dropped_messages": droppedMessages,
+			`inbox_restore_failed{reason="unsaved"}`: unsaved, `inbox_restore_failed{reason="unreadable"}`: unreadable,
+		} {
+			if line := fmt.Sprintf("\n%s %d\n", name, want); !strings.Contains(text, line) {
+				t.Errorf("the metrics do not say %q", line)
+			}
+		}
+		if told := strings.Contains(p.log.String(), "ended without saving"); told != (unsaved > 0) {
+			t.Errorf("a loss is logged: %v, want %v", told, unsaved > 0)
+		}
+		return p
+	}
+	p := next(0, 0, 0, 0, 0, 0)
+	p.claim("alice")
+	for range 3 {
+		p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
+	}
+	p.mustStop()
+	p = next(2, 2, 0, 1, 0, 0, "-inbox-capacity", "2")
+	p.mustStop()
+	p = next(1, 0, 1, 2, 0, 0, "-max-inboxes", "1")
+	if err := os.Mkdir(filepath.Join(dir, snapshotFile+".new"), 0o700); err != nil { // it cannot save
+		t.Fatal(err)
+	}
+	p.stop()
+	p = next(0, 0, 0, 0, 1, 0)
+	p.mustStop()
+	next(0, 0, 0, 0, 0, 0).mustStop()
+	writeFile(t, filepath.Join(dir, snapshotFile), "nonsense")
+	next(0, 0, 0, 0, 0, 1).mustStop()
+	c := startChild(t, "-state", dir)
+	c.signal(os.Kill)
+	c.cmd.Wait()
+	next(0, 0, 0, 0, 1, 0).mustStop()
 }
 
 // A post that was answered with 200 while the server stopped is saved.

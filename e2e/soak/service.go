@@ -25,6 +25,7 @@ type service struct {
 
 	mu       sync.Mutex
 	metrics  string
+	crashed  bool
 	troubles []string // the first few lines of the log that nobody should see
 }
 
@@ -75,6 +76,9 @@ func (s *service) note(line string) {
 	if m := metrics.FindStringSubmatch(line); m != nil {
 		s.metrics = m[1]
 	}
+	if s.crashed && strings.Contains(line, "ended without saving") {
+		return // as it should
+	}
 	if trouble.MatchString(line) && len(s.troubles) < 5 {
 		s.troubles = append(s.troubles, line)
 	}
@@ -100,4 +104,9 @@ func (s *service) restart() (time.Duration, error) {
 }
 
 // crash ends the process without a word.
-func (s *service) crash() { _ = s.process.End(os.Kill) } // it says that it was killed
+func (s *service) crash() {
+	s.mu.Lock()
+	s.crashed = true
+	s.mu.Unlock()
+	_ = s.process.End(os.Kill) // it says that it was killed
+}
