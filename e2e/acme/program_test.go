@@ -95,6 +95,18 @@ func TestProgramObtainsItsCertificate(t *testing.T) {
 	}
 }
 
+// TestProgramWithoutAName is the promise for those who have an address alone.
+func TestProgramWithoutAName(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{profiles: map[string]time.Duration{"shortlived": time.Hour}})
+	r.startProgram("127.0.0.1")
+	r.eventuallyServes("127.0.0.1")
+	https, http := fmt.Sprintf("https://127.0.0.1:%d", r.tlsPort), fmt.Sprintf("http://127.0.0.1:%d", r.httpPort)
+	r.wantAnswer(https+"/send.html", "", "", 200, "Strict-Transport-Security", "")
+	r.wantAnswer(https+"/inbox?wait=0", "", "bob", 204, "Cache-Control", "no-store")
+	r.wantAnswer(http+"/send.html", "", "", 308, "Location", https+"/send.html")
+}
+
 func (r *rig) wantAnswer(url, host, user string, status int, header, want string) {
 	r.t.Helper()
 	q, err := http.NewRequest("GET", url, nil)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -53,7 +54,7 @@ var lastPort atomic.Int32
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 1000 {
-		port := 20000 + int(lastPort.Add(1))%10000
+		port := 20000 + (97*os.Getpid()+int(lastPort.Add(1)))%10000 // away from another run's
 		if l, err := net.Listen("tcp", addrOf(port)); err == nil {
 			l.Close()
 			return port

@@ -1,0 +1,294 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// proxies are those of docs/deploy.md. Each makes of the block that the page
+// shows a configuration that listens at an address, in a directory of its own,
+// and returns its command.
+var proxies = []struct {
+	name    string
+	command func(t *testing.T, dir, documented, addr string) []string
+}{
+	{"nginx", func(t *testing.T, dir, documented, addr string) []string {
+		certificateIn(t, dir)
+		writeIn(t, dir, "nginx.conf", fmt.Sprintf(`
+daemon off;
+user root;
+pid %[1]s/pid;
+events {}
+http {
+	access_log off;
+	client_body_temp_path %[1]s/body;
+	proxy_temp_path %[1]s/proxy;
+	fastcgi_temp_path %[1]s/fastcgi;
+	uwsgi_temp_path %[1]s/uwsgi;
+	scgi_temp_path %[1]s/scgi;
+	server {
+		listen %[2]s ssl http2;
+		ssl_certificate %[1]s/crt;
+		ssl_certificate_key %[1]s/key;
+		%[3]s
+	}
+}
+`, dir, addr, documented))
+		return []string{"nginx", "-e", dir + "/error.log", "-p", dir, "-c", dir + "/nginx.conf"}
+	}},
+	{"Caddy", func(t *testing.T, dir, documented, addr string) []string {
+		site := strings.Replace(documented, "example.org {", "https://"+addr+" {\n\ttls internal", 1)
+		writeIn(t, dir, "Caddyfile", "{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n}\n"+site)
+		return []string{"caddy", "run", "--adapter", "caddyfile", "--config", dir + "/Caddyfile"}
+	}},
+}
+
+// TestBehindProxies runs the server behind proxies, with the lines of docs/deploy.md.
+func TestBehindProxies(t *testing.T) {
+	for _, proxy := range proxies {
+		t.Run(proxy.name, func(t *testing.T) {
+			t.Parallel()
+			args := strings.Fields(documented(t, "know it, or all clients count as one:"))
+			if len(args) < 2 || args[0] != "inbox" {
+				t.Fatalf("docs/deploy.md runs %q", args)
+			}
+			args = append(args[1:], "-bind", "127.0.0.1:0", "-rate", "1", "-burst", "40") // the later -bind counts
+			server := startInbox(t, args...)
+			dir, addr := t.TempDir(), freeAddr(t)
+			block := strings.ReplaceAll(documented(t, proxy.name+":"), "127.0.0.1:3000", server.Addr)
+			startProxy(t, dir, addr, proxy.command(t, dir, block, addr))
+			url := "https://" + addr
+
+			callThrough(t, url)
+			holdThrough(t, url)
+			t.Run("a page of the same site", func(t *testing.T) {
+				ask := newRequest(t, "GET", url+"/inbox?wait=0", "page", "")
+				ask.Header.Set("Origin", url)
+				wantStatus(t, 10, ask, http.StatusNoContent)
+				ask = newRequest(t, "GET", url+"/inbox?wait=0", "page", "")
+				ask.Header.Set("Origin", "https://elsewhere.example")
+				wantStatus(t, 10, ask, http.StatusForbidden)
+			})
+			limitThrough(t, url)
+		})
+	}
+}
+
+// callThrough makes two peers connect.
+func callThrough(t *testing.T, url string) {
+	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
+	defer cancel()
+	cargo := make([]byte, cargoSize)
+	rand.Read(cargo)
+	if err := call(ctx, url, 20, cargo); err != nil {
+		t.Errorf("a call: %v", err)
+	}
+}
+
+// holdThrough holds a poll until a message comes, until its time is over, and
+// until its client is gone, of which the server has to hear.
+func holdThrough(t *testing.T, url string) {
+	alice := newHTTPClient(30)
+	defer alice.CloseIdleConnections()
+	began := time.Now()
+	wantStatus(t, 30, newRequest(t, "GET", url+"/inbox?wait=2", "alice", ""), http.StatusNoContent)
+	if took := time.Since(began); took < 1900*time.Millisecond {
+		t.Errorf("a poll of 2 s was held for %v", took)
+	}
+	got := make(chan string, 1)
+	go func() {
+		answer, err := alice.Do(newRequest(t, "GET", url+"/inbox", "alice", ""))
+		if err != nil {
+			got <- err.Error()
+			return
+		}
+		defer answer.Body.Close()
+		text, _ := io.ReadAll(answer.Body)
+		got <- string(text)
+	}()
+	time.Sleep(300 * time.Millisecond) // until it is held; sooner, it tests less
+	sent := time.Now()
+	wantStatus(t, 31, newRequest(t, "POST", url+"/inbox?to=alice", "bob", "hello"), http.StatusOK)
+	if text := <-got; text != "hello" || time.Since(sent) > 2*time.Second {
+		t.Errorf("the held poll got %q after %v, want hello at once", text, time.Since(sent))
+	}
+
+	ctx, hangUp := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer hangUp()
+	if answer, err := alice.Do(newRequest(t, "GET", url+"/inbox", "alice", "").WithContext(ctx)); err == nil {
+		answer.Body.Close()
+		t.Errorf("a poll that nobody answers got %s", answer.Status)
+	}
+	time.Sleep(300 * time.Millisecond) // the proxy tells the server
+	wantStatus(t, 31, newRequest(t, "POST", url+"/inbox?to=alice", "bob", "later"), http.StatusOK)
+	if text := wantStatus(t, 30, newRequest(t, "GET", url+"/inbox", "alice", ""), http.StatusOK); text != "later" {
+		t.Errorf("after a poll that was given up: got %q, want later", text)
+	}
+}
+
+// limitThrough lets one client use its budget up. Others have theirs, and it
+// gets no other one by saying that it is somebody else.
+func limitThrough(t *testing.T, url string) {
+	client := newHTTPClient(40)
+	defer client.CloseIdleConnections()
+	refused := false
+	for i := 0; i < 60 && !refused; i++ {
+		ask := newRequest(t, "GET", url+"/robots.txt", "", "")
+		ask.Header.Set("X-Forwarded-For", fmt.Sprintf("198.51.100.%d", i))
+		answer, err := client.Do(ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		refused = answer.StatusCode == http.StatusTooManyRequests
+	}
+	if !refused {
+		t.Error("a client of the proxy that asks 60 times is never refused: its address is not known, or believed")
+	}
+	for range 10 { // more than a budget that was used up regains meanwhile
+		wantStatus(t, 41, newRequest(t, "GET", url+"/robots.txt", "", ""), http.StatusOK)
+	}
+}
+
+// newRequest is as a peer sends it; a name has its password.
+func newRequest(t *testing.T, method, url, name, body string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name != "" {
+		r.SetBasicAuth(name, "secret of "+name)
+	}
+	return r
+}
+
+// wantStatus asks from an address of its own and returns the body.
+func wantStatus(t *testing.T, from int, r *http.Request, want int) string {
+	t.Helper()
+	client := newHTTPClient(from)
+	defer client.CloseIdleConnections()
+	answer, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != want {
+		t.Errorf("%s %s: got %s (%s), %v; want %d", r.Method, r.URL.Path, answer.Status, text, err, want)
+	}
+	return string(text)
+}
+
+// documented is the block of docs/deploy.md that follows a line with this end.
+func documented(t *testing.T, after string) string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/deploy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), after+"\n\n    ")
+	block, _, _ := strings.Cut(rest, "\n\n")
+	if !found {
+		t.Fatalf("docs/deploy.md has nothing after %q", after)
+	}
+	return strings.ReplaceAll(block, "\n    ", "\n") + "\n"
+}
+
+// startProxy returns once the proxy listens, and ends it with the test.
+func startProxy(t *testing.T, dir, addr string, command []string) {
+	t.Helper()
+	path, err := exec.LookPath(command[0])
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skipf("%s is not installed; scripts/test install brings it", command[0])
+	}
+	var said bytes.Buffer
+	cmd := exec.Command(path, command[1:]...)
+	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		<-ended
+		if t.Failed() {
+			t.Logf("%s said:\n%s", command[0], said.String())
+		}
+	})
+	for deadline := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
+		// A whole handshake: Caddy makes its certificate after it listens.
+		if c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}); err == nil {
+			c.Close()
+			return
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("%s ended: %v\n%s", command[0], err, said.String())
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not listen", command[0])
+		}
+	}
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func writeIn(t *testing.T, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// certificateIn writes a pair, crt and key, that nobody has to trust.
+func certificateIn(t *testing.T, dir string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"inbox.test"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeIn(t, dir, "crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	writeIn(t, dir, "key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
+}
