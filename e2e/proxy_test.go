@@ -197,19 +197,13 @@ func wantStatus(t *testing.T, from int, r *http.Request, want int) string {
 	return string(text)
 }
 
-// documented is the block of docs/deploy.md that follows a line with this end.
 func documented(t *testing.T, after string) string {
 	t.Helper()
-	text, err := os.ReadFile("../docs/deploy.md")
+	block, err := Documented("../docs/deploy.md", after)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, found := strings.Cut(string(text), after+"\n\n    ")
-	block, _, _ := strings.Cut(rest, "\n\n")
-	if !found {
-		t.Fatalf("docs/deploy.md has nothing after %q", after)
-	}
-	return strings.ReplaceAll(block, "\n    ", "\n") + "\n"
+	return block
 }
 
 // startProxy returns once the proxy listens, and ends it with the test.

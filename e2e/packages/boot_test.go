@@ -6,10 +6,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"inbox/e2e"
 )
 
 // aLife runs in a Debian that systemd has started, with no network but
 // loopback. Each step leaves a line that begins with «=»; the end is «= over».
+// What docs/deploy.md says stands in for the words in braces.
 const aLife = `#!/bin/bash
 exec >/root/life 2>&1
 trap 'echo "= failed: $BASH_COMMAND"; systemctl status inbox; journalctl -u inbox | tail -50; systemctl poweroff; exit' ERR
@@ -19,13 +22,20 @@ export DEBIAN_FRONTEND=noninteractive
 version() { "/proc/$(systemctl show -P MainPID inbox)/exe" version; }
 knock() { (exec 3<>/dev/tcp/127.0.0.1/443) 2>/dev/null; }
 
+{install}
+systemctl is-active inbox inbox.socket inbox-http.socket && knock && echo "= the first page's commands start it"
+{stop}
+! systemctl is-active inbox.socket && ! knock && [ ! -e /etc/systemd/system/sockets.target.wants/inbox.socket ] && echo "= stops"
+yes | {forget}
+[ ! -e /etc/inbox/inbox.env ] && [ ! -e /var/lib/inbox ] && [ ! -e /var/lib/private/inbox ] && echo "= forgets it all"
+
 mkdir -p /etc/inbox && printf 'INBOX_DOMAIN=inbox.test\nINBOX_EMAIL=me@inbox.test\n' >/etc/inbox/inbox.env
 apt-get -yq --no-install-recommends install /root/first.deb
 systemctl is-active inbox && echo "= runs once it is installed"
 knock && echo "= is reached on port 443"
 [ "$(version)" = "$(inbox version)" ]
 secret=$(cat /var/lib/inbox/secret | sha256sum)
-tar -C / -czf /root/inbox-backup.tar.gz etc/inbox var/lib/private/inbox
+(cd /root; {backup})
 
 while :; do if knock; then echo ok; else echo refused; fi; done >/root/knocks &
 knocking=$!
@@ -46,9 +56,9 @@ apt-get -yq --no-install-recommends reinstall /root/second.deb
 apt-get -yq purge inbox
 [ "$(cat /var/lib/private/inbox/secret | sha256sum)" = "$secret" ] && echo "= state outlives the purge"
 rm -rf /var/lib/inbox /var/lib/private/inbox
-tar -C / -xzf /root/inbox-backup.tar.gz
 apt-get -yq --no-install-recommends install /root/second.deb
-systemctl enable --now inbox && [ "$(cat /var/lib/inbox/secret | sha256sum)" = "$secret" ] && echo "= a backup is taken up"
+(cd /root; {restore})
+systemctl is-active inbox && [ "$(stat -c %a /root/inbox-backup.tar.gz)" = 600 ] && [ "$(cat /var/lib/inbox/secret | sha256sum)" = "$secret" ] && echo "= a backup is taken up"
 echo "= over"
 systemctl poweroff
 `
@@ -63,6 +73,24 @@ ExecStart=/bin/bash /root/life.sh
 WantedBy=default.target
 `
 
+// documented puts the commands of docs/deploy.md where the script names them,
+// for a package that lies elsewhere and with nobody there to answer.
+func documented(t *testing.T, script string) string {
+	t.Helper()
+	for name, after := range map[string]string{
+		"{install}": "with your own name and address:", "{stop}": "after the next boot, too:", "{forget}": "To forget it all:",
+		"{backup}": "With the server stopped or running:", "{restore}": "unpack the archive, and start:",
+	} {
+		block, err := e2e.Documented("../../docs/deploy.md", after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block = strings.NewReplacer("./inbox_1.0.0_amd64.deb", "-y --no-install-recommends /root/first.deb").Replace(block)
+		script = strings.ReplaceAll(script, name, strings.TrimSpace(block))
+	}
+	return script
+}
+
 // The package's scripts with a real systemd. It is not registered with the
 // host's, so nothing of the host's is touched.
 func TestDebUnderSystemd(t *testing.T) {
@@ -70,7 +98,7 @@ func TestDebUnderSystemd(t *testing.T) {
 	releases, r := built(t), debian(t)
 	output(t, "cp", releases.here.file(t, "*.deb"), r.path("/root/first.deb"))
 	output(t, "cp", releases.newer.file(t, "*.deb"), r.path("/root/second.deb"))
-	r.write("/root/life.sh", aLife)
+	r.write("/root/life.sh", documented(t, aLife))
 	r.write("/etc/systemd/system/life.service", aLifeUnit)
 	r.run("systemctl", "enable", "life.service")
 
@@ -82,7 +110,7 @@ func TestDebUnderSystemd(t *testing.T) {
 		t.Fatalf("systemd did not start: %v\n%s", err, out)
 	}
 	life := r.read("/root/life")
-	for _, want := range []string{"runs once it is installed", "is reached on port 443", " 0 refused", "removal frees the port",
+	for _, want := range []string{"the first page's commands start it", "stops", "forgets it all", "runs once it is installed", "is reached on port 443", " 0 refused", "removal frees the port",
 		"runs again once it is back", "what is disabled stays off", "state outlives the purge", "a backup is taken up", "over"} {
 		if !strings.Contains(life, want+"\n") {
 			t.Errorf("not reached: %s", want)

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"inbox/e2e"
 )
 
 const (
@@ -99,16 +101,11 @@ func install(m *machine) {
 // commands is the block of docs/deploy.md that follows a line with this end.
 func commands(t *testing.T, after string) string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/deploy.md")
+	block, err := e2e.Documented("../../docs/deploy.md", after)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, found := strings.Cut(string(text), after+"\n\n    ")
-	block, _, _ := strings.Cut(rest, "\n\n")
-	if !found {
-		t.Fatalf("docs/deploy.md has no commands after %q", after)
-	}
-	return strings.ReplaceAll(block, "\n    ", "\n")
+	return block
 }
 
 // putInPlace runs the commands that a drop-in begins with.
@@ -136,7 +133,7 @@ func putInPlace(m *machine, name string) error {
 // upgrade and uninstall follow docs/deploy.md, too.
 func upgrade(m *machine) {
 	pid := m.property("MainPID")
-	m.run("sh", "-euc", "cd /root/clone\n"+commands(m.t, "A new version:"))
+	m.run("sh", "-euc", "cd /root/clone\n"+commands(m.t, "but for a new version:"))
 	if got := m.property("MainPID"); got == pid || got == "0" {
 		m.t.Errorf("process %s became %s", pid, got)
 	}
