@@ -122,13 +122,15 @@ func TestNonsenseIsRefused(t *testing.T) {
 		{"-ice-servers http://a.example", "-ice-servers"},
 		{"-ice-servers stun:", "-ice-servers"},
 		{"-ice-servers /no/such/file", "-ice-servers"},
+		{"-metrics-hosts https://monitor.example", "must be a name alone"},
+		{"-metrics-hosts monitor.example:9090", "must be a name alone"},
 		{"-log-format xml", "-log-format"},
 		{"-log-level loud", "-log-level"},
 		{"-https=perhaps", "https"},
 		{"-config /no/such/file", "-config"},
 		{"-nonsense", "inbox -h"},
 		{"-cors false", `unexpected argument "false"`},
-		{"version now", "unexpected argument"},
+		{"version now", `unexpected argument "now"`},
 	} {
 		code, stdout, stderr := runOnce(t, nil, strings.Fields(tt.args)...)
 		if code != exitUsage || stdout != "" {

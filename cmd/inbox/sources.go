@@ -17,12 +17,8 @@ const envPrefix = "INBOX_"
 // file they name. Every error is the user's to mend; flag.ErrHelp asks for help.
 func parse(args, environ []string) (*config, error) {
 	c := newConfig()
-	if len(args) == 1 && args[0] == "version" {
-		c.version = true
-		return c, nil
-	}
-	if len(args) > 0 && args[0] == "doctor" {
-		c.doctor, args = true, args[1:]
+	if len(args) > 0 && (args[0] == "version" || args[0] == "doctor") {
+		c.version, c.doctor, args = args[0] == "version", args[0] == "doctor", args[1:]
 	}
 	if err := c.parseArgs(args); err != nil || c.version {
 		return c, err

@@ -141,7 +141,11 @@ func (c *config) checkDomains() error {
 
 func (c *config) checkMetrics() error {
 	for name := range strings.SplitSeq(c.metricsHosts, ",") {
-		if name = strings.ToLower(strings.TrimSpace(name)); name != "" {
+		name = strings.ToLower(strings.TrimSpace(name))
+		if strings.ContainsAny(name, "/: \t") {
+			return c.refuse("metrics-hosts", fmt.Errorf("%q must be a name alone, like monitor.example.org", name))
+		}
+		if name != "" {
 			c.metricsNames = append(c.metricsNames, name)
 		}
 	}

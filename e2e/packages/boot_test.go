@@ -37,7 +37,7 @@ knock && echo "= is reached on port 443"
 secret=$(cat /var/lib/inbox/secret | sha256sum)
 (cd /root; {backup})
 
-while :; do if knock; then echo ok; else echo refused; fi; done >/root/knocks &
+while :; do if knock; then echo ok; else echo refused; fi; sleep 0.01; done >/root/knocks &
 knocking=$!
 before=$(version)
 apt-get -yq --no-install-recommends install /root/second.deb
