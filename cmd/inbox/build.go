@@ -45,6 +45,7 @@ type house struct {
 	plain    *http.Server // on port 80; nil without -domain
 	notify   *systemd.Notifier
 	hangups  <-chan os.Signal
+	fresh    fresh         // of the main listener
 	loops    []*acceptLoop // of the listeners, for the watchdog
 }
 
@@ -256,6 +257,7 @@ func (h *house) buildServer(pages http.Handler) {
 	h.server = &http.Server{
 		Handler:           chain,
 		ConnContext:       withPeer,
+		ConnState:         h.fresh.note,
 		ErrorLog:          h.noise.logger(),
 		ReadHeaderTimeout: h.times.header, // and for the TLS handshake
 		IdleTimeout:       idle,

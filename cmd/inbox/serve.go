@@ -138,6 +138,7 @@ func (h *house) stop() error {
 	defer cancel()
 	go h.hasten(ctx, cancel)
 	h.lastCall(ctx)
+	h.fresh.close()
 	h.closePlain() // it has nothing that is worth waiting for
 	if err := h.server.Shutdown(ctx); err != nil {
 		h.log.Warn("some requests took too long and were cut off", "err", err)

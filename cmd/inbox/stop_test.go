@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -142,6 +143,39 @@ func TestPollsDuringTheEndAreToldToComeBack(t *testing.T) {
 	post.answer(t)
 	if err := c.cmd.Wait(); err != nil {
 		t.Errorf("the program ended with %v, want exit code 0\n%s", err, c.log)
+	}
+}
+
+// Connections that nobody asked anything on, as browsers open them ahead, do not
+// hold the end up.
+func TestSilentConnectionsDoNotHoldTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []string{"-https=false", "-https=true"} {
+		c := startChild(t, scheme)
+		for range 20 {
+			conn, err := net.Dial("tcp", c.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+		}
+		if scheme == "-https=true" { // one after its handshake, too
+			conn, err := tls.Dial("tcp", c.addr, &tls.Config{InsecureSkipVerify: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+		} else {
+			c.claim("alice") // the server has accepted all that came before
+		}
+		began := time.Now()
+		c.signal(syscall.SIGTERM)
+		if err := c.cmd.Wait(); err != nil {
+			t.Errorf("%s: the program ended with %v\n%s", scheme, err, c.log)
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("%s: the end took %v, want about the half second of the last calls", scheme, took)
+		}
 	}
 }
 
