@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -61,7 +62,9 @@ func (v *supervisor) record(ctx context.Context, t *task, rec *record, ca *autho
 	case errors.Is(err, errFloor):
 		// Next is set; nothing was tried.
 	case err == nil:
-		v.obtained(ctx, t, rec, ca, due)
+		if err = v.obtained(ctx, t, rec, ca, due); err != nil {
+			rec.Problem = err.Error()
+		}
 	case ctx.Err() != nil:
 		rec.Next, rec.Problem = now.Add(brokenOff), "the order was broken off by our own end"
 	default:
@@ -83,8 +86,9 @@ func (v *supervisor) record(ctx context.Context, t *task, rec *record, ca *autho
 const unknownLife = 90 * 24 * time.Hour
 
 // obtained takes up what the order brought from an authority. Due is since when
-// that was wanted.
-func (v *supervisor) obtained(ctx context.Context, t *task, rec *record, ca *authority, due time.Time) {
+// that was wanted. The error is why it is of no use, if it is of none; it counts
+// as an order that was successful all the same.
+func (v *supervisor) obtained(ctx context.Context, t *task, rec *record, ca *authority, due time.Time) error {
 	event := "certificate obtained"
 	if t.get().stored != nil {
 		event = "certificate renewed"
@@ -104,6 +108,29 @@ func (v *supervisor) obtained(ctx context.Context, t *task, rec *record, ca *aut
 		v.log.Warn("orders are successful, but the name is due again at once; it rests, so that the authority does not lock it out: "+
 			"make sure that the clock is right", "name", t.name, "orders", rec.Idle+1, "next", rec.Rest)
 	}
+	err := v.useless(ctx, t, ca)
+	if err != nil {
+		v.log.Error("the authority gave a certificate that is of no use", "name", t.name, "ca", ca.url, "err", err, "next", rec.Rest)
+	}
+	return err
+}
+
+// useless is why no client accepts what an authority gave; nil when one may.
+func (v *supervisor) useless(ctx context.Context, t *task, ca *authority) error {
+	all, err := v.engine.load(ctx, t.name)
+	if errors.Is(err, errDamaged) {
+		return err
+	}
+	for _, s := range all {
+		if s.ca != ca {
+			continue
+		}
+		if !covers(s.Leaf, t.name) {
+			return fmt.Errorf("it is for other names: %s", clip(strings.Join(namesOf(s.Leaf), ", ")))
+		}
+		return inTime(s.Leaf, time.Now())
+	}
+	return nil
 }
 
 // complain says what went wrong, in the authority's words, and what to do.

@@ -129,7 +129,7 @@ func TestGap(t *testing.T) {
 		want time.Duration
 	}{
 		{0, 90 * 24 * time.Hour, time.Hour}, {1, 90 * 24 * time.Hour, 6 * time.Hour}, {90, 90 * 24 * time.Hour, 45 * 24 * time.Hour},
-		{0, time.Minute, 6 * time.Second}, {1, time.Minute, 30 * time.Second}, {0, 0, 0}, {3, 0, 0},
+		{0, time.Minute, 6 * time.Second}, {1, time.Minute, 30 * time.Second}, {0, 0, time.Hour}, {3, -time.Hour, 216 * time.Hour}, {2, time.Millisecond, time.Second},
 	} {
 		if got := gap(tt.idle, tt.life); got != tt.want {
 			t.Errorf("gap(%d, %v) = %v, want %v", tt.idle, tt.life, got, tt.want)

@@ -241,7 +241,7 @@ func (e *withCertmagic) renewal(ctx context.Context, s *stored) (renewal, error)
 	if err != nil {
 		return renewal{}, fmt.Errorf("ask the authority when to renew: %w", err)
 	}
-	r := renewal{Serial: serial(s.Leaf), At: info.SelectedTime, Why: info.ExplanationURL,
+	r := renewal{Serial: serial(s.Leaf), At: info.SelectedTime, Why: clip(info.ExplanationURL),
 		From: info.SuggestedWindow.Start, To: info.SuggestedWindow.End}
 	if info.RetryAfter != nil {
 		r.AskAgain = *info.RetryAfter

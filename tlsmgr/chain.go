@@ -21,7 +21,7 @@ type snapshot struct {
 }
 
 // chain decides which certificate a name is served with: that of the authority
-// while it is valid; else that of the files while it is; else the one that ended
+// while it is valid; else that of the files while it is; else the one that ends
 // last, for a warning in the browser is more than no connection; else none.
 type chain struct {
 	names   []string
@@ -86,7 +86,7 @@ func (c *chain) pick(name string, now time.Time) (cert *tls.Certificate, source 
 }
 
 func inForce(c *tls.Certificate, now time.Time) bool {
-	return c != nil && !now.After(c.Leaf.NotAfter)
+	return c != nil && !now.Before(c.Leaf.NotBefore) && !now.After(c.Leaf.NotAfter)
 }
 
 // named is the configured name that a client asks for, or "".

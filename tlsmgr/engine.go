@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // engine orders certificates through one of the libraries. It does one thing
@@ -94,7 +96,24 @@ type orderError struct {
 	err        error
 }
 
-func (e *orderError) Error() string { return e.err.Error() }
+// Error is bounded, and one line: an authority, or who stands in its way, wrote
+// most of it, and it goes to the log, the record and a person's terminal.
+func (e *orderError) Error() string { return clip(e.err.Error()) }
+
+// clipBytes is more than any explanation needs.
+const clipBytes = 2000
+
+func clip(text string) string {
+	if len(text) > clipBytes {
+		text = text[:clipBytes] + " …"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, " "))
+}
 func (e *orderError) Unwrap() error { return e.err }
 
 // judge tells by the status of a refusal whether it is final. Which validations

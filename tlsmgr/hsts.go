@@ -64,8 +64,10 @@ func (v *supervisor) serving(t *task, now time.Time) {
 	switch {
 	case !v.set.public:
 		return
-	case !inForce(cert, now):
+	case cert == nil || now.After(cert.Leaf.NotAfter):
 		*s = servedTime{kept: s.kept}
+	case !inForce(cert, now):
+		s.counted = time.Time{} // not begun: the clock may just not be set yet
 	case s.counted.IsZero():
 		s.counted = now
 	case s.Seconds < int64(hstsTrust/time.Second):

@@ -110,9 +110,13 @@ func (r *record) succeeded(now time.Time, life time.Duration, from string, due t
 // gap is how long a name rests after an order that was successful: an hour, and
 // six times as long each time that the last one was for nothing. Let's Encrypt
 // gives five equal certificates a week; this way four are ordered in the first
-// one, and then one in many days. Shorter lives have shorter rests.
+// one, and then one in many days. Shorter lives have shorter rests, but what
+// ends before it begins is nonsense, and no reason to order without a pause.
 func gap(idle int, life time.Duration) time.Duration {
-	rest, most := min(life/10, time.Hour), life/2
+	if life <= 0 {
+		life = unknownLife
+	}
+	rest, most := max(min(life/10, time.Hour), time.Second), max(life/2, time.Second)
 	for ; idle > 0 && rest < most; idle-- {
 		rest *= 6
 	}

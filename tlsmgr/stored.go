@@ -16,7 +16,7 @@ type stored struct {
 // that have not ended, however long the others last. Authorities date their
 // certificates back by an hour or to midnight, so that of the authority which
 // was the last to give one comes first. Of equals the later in the list wins;
-// nil is left out.
+// nil is left out, and so is what is for other names.
 func newest(all []*stored, name, from string, now time.Time) *stored {
 	var best *stored
 	for _, s := range all {
@@ -27,10 +27,17 @@ func newest(all []*stored, name, from string, now time.Time) *stored {
 	return best
 }
 
-// compare is positive when s should rather serve than other. Of two that have
-// ended, the one that ended last should.
+// compare is positive when s should rather serve than other: one that is valid
+// rather than one that has ended or not begun, and of two that are not the one
+// that ends last.
 func (s *stored) compare(other *stored, from string, now time.Time) int {
-	if serves := inForce(s.Certificate, now); serves != inForce(other.Certificate, now) || !serves {
+	serves, otherServes := inForce(s.Certificate, now), inForce(other.Certificate, now)
+	switch {
+	case serves && !otherServes:
+		return 1
+	case !serves && otherServes:
+		return -1
+	case !serves:
 		return s.Leaf.NotAfter.Compare(other.Leaf.NotAfter)
 	}
 	if last := s.ca.url == from; last != (other.ca.url == from) {

@@ -59,6 +59,7 @@ type task struct {
 	mu     sync.Mutex
 	state  taskState
 	urged  bool   // a person asked for it
+	heard  bool   // and the authority has been asked since
 	unread string // what was wrong with the store at the last look
 }
 
@@ -98,7 +99,7 @@ func (v *supervisor) run(ctx context.Context) {
 func (v *supervisor) urge() {
 	for _, t := range v.tasks {
 		t.mu.Lock()
-		t.urged = true
+		t.urged, t.heard = true, false
 		t.mu.Unlock()
 		select {
 		case t.wake <- struct{}{}:
@@ -132,8 +133,8 @@ func (v *supervisor) step(ctx context.Context, t *task) time.Duration {
 	v.keeper.flush(ctx)
 	v.serving(t, now)
 	v.remind(t, now)
-	urged := t.takeUrge()
-	v.askRenewal(ctx, t, urged, now)
+	urged, news := t.takeUrge()
+	v.askRenewal(ctx, t, news, now)
 	if unrecorded != nil {
 		return v.blocked(t, unrecorded)
 	}
@@ -161,12 +162,14 @@ func (v *supervisor) step(ctx context.Context, t *task) time.Duration {
 	return v.attempt(ctx, t, urged)
 }
 
-func (t *task) takeUrge() bool {
+// takeUrge tells whether a person asked for an order, and whether that is news:
+// an urge that has to wait is kept, and not heard twice.
+func (t *task) takeUrge() (urged, news bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	urged := t.urged
-	t.urged = false
-	return urged
+	urged, news = t.urged, t.urged && !t.heard
+	t.urged, t.heard = false, true
+	return urged, news
 }
 
 func (t *task) get() taskState {
@@ -268,8 +271,11 @@ func (v *supervisor) recall(t *task) {
 func (v *supervisor) note(t *task, rec *record, at time.Time) {
 	t.set(func(st *taskState) {
 		st.next, st.tried, st.failures, st.status = at, rec.Tried, rec.Failed, "renewal is not due"
+		// What was in the way is no problem any more once the name has what it needs.
+		now := time.Now()
+		over := rec.Failed+rec.Missed == 0 && st.stored != nil && inForce(st.stored.Certificate, now) && st.renewAt.After(now)
 		switch {
-		case rec.Problem != "":
+		case rec.Problem != "" && !over:
 			st.problem, st.status = errors.New(rec.Problem), "waiting to try again"
 		case rec.Failed+rec.Missed == 0 && st.stored != nil:
 			st.problem = nil
