@@ -24,11 +24,11 @@ func (v *supervisor) attempt(ctx context.Context, t *task, urged bool) time.Dura
 	}
 	defer free()
 	now := time.Now()
-	v.engine.mend(ctx, t.name)
+	v.engine.mend(held, t.name)
 	if v.look(ctx, t) {
 		return v.blocked(t, fmt.Errorf("the stored certificate cannot be set aside: %w", errDamaged))
 	}
-	rec, err := v.records.read(t.name, now)
+	rec, err := v.records.readLocked(held, t.name, now)
 	if err != nil {
 		return v.blocked(t, err)
 	}
@@ -44,7 +44,7 @@ func (v *supervisor) attempt(ctx context.Context, t *task, urged bool) time.Dura
 	if held.Err() != nil && ctx.Err() == nil {
 		return v.blocked(t, fmt.Errorf("the lock was lost while ordering; what another node does is waited for: %w", cmp.Or(err, held.Err())))
 	}
-	return v.record(ctx, t, rec, ca, due, err)
+	return v.record(held, t, rec, ca, due, err)
 }
 
 // orderUnder makes the order under the lock.
@@ -53,7 +53,8 @@ func (v *supervisor) orderUnder(held context.Context, t *task, rec *record) (*au
 	return v.orderFrom(held, t, rec)
 }
 
-// record writes down what came of an order.
+// record writes down what came of an order, while the lock is held, or ends
+// because all does.
 func (v *supervisor) record(ctx context.Context, t *task, rec *record, ca *authority, due time.Time, err error) time.Duration {
 	now := time.Now()
 	switch {
@@ -76,7 +77,7 @@ func (v *supervisor) record(ctx context.Context, t *task, rec *record, ca *autho
 		}
 	}
 	t.set(func(st *taskState) { st.problem, st.next, st.failures = err, rec.Next, rec.Failed })
-	if err := v.records.write(t.name, rec); err != nil {
+	if err := v.records.write(context.WithoutCancel(ctx), t.name, rec); err != nil {
 		return v.blocked(t, err)
 	}
 	return 0
@@ -257,7 +258,7 @@ func (v *supervisor) orderAt(ctx context.Context, t *task, rec *record, ca *auth
 		}
 		t.ran.count(w, now)
 		rec.begin(w, now)
-		if err := v.records.write(t.name, rec); err != nil {
+		if err := v.records.write(ctx, t.name, rec); err != nil {
 			return fmt.Errorf("%w: %w", errUnrecorded, err)
 		}
 		v.log.Debug("ordering", "name", t.name, "ca", ca.url, "over", w.name)

@@ -72,7 +72,7 @@ func (e *withAutocert) load(ctx context.Context, name string) ([]*stored, error)
 
 func (e *withAutocert) mend(ctx context.Context, name string) {
 	if _, err := e.load(ctx, name); errors.Is(err, errDamaged) {
-		e.place.aside(e.key(e.set.cas[0], name))
+		e.place.aside(ctx, e.key(e.set.cas[0], name))
 	}
 	e.mender.each("autocert/*/"+accountKey, isPEM)
 }

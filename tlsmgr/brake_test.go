@@ -179,7 +179,7 @@ func TestRecordWhenAuthoritiesChange(t *testing.T) {
 		if recs := newRecords(disk{dir, s.Logger}, s); tt.asked != nil {
 			rec.Asked = recs.asked
 			recs.asked = tt.asked
-			if err := recs.write(theName, &rec); err != nil {
+			if err := recs.write(t.Context(), theName, &rec); err != nil {
 				t.Fatal(err)
 			}
 			got, err := recs.read(theName, now)
@@ -211,7 +211,7 @@ func TestFloorWhenTheClockIsSetForward(t *testing.T) {
 			for _, at := range append([]*time.Time{&rec.Next, &rec.Tried}, pointers(rec.Validations)...) {
 				*at = at.Add(-5 * time.Hour)
 			}
-			if err := s.records.write(theName, rec); err != nil {
+			if err := s.records.write(t.Context(), theName, rec); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -138,7 +138,7 @@ func (e *withCertmagic) mend(ctx context.Context, name string) {
 	e.mender.library(certmagic.StorageKeys.Safe(name))
 	for _, ca := range e.set.cas {
 		if _, err := e.loadFrom(ctx, ca, name); errors.Is(err, errDamaged) {
-			e.place.aside(certmagic.StorageKeys.CertsSitePrefix(e.issuers[ca].IssuerKey(), name))
+			e.place.aside(ctx, certmagic.StorageKeys.CertsSitePrefix(e.issuers[ca].IssuerKey(), name))
 		}
 	}
 }

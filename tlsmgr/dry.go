@@ -123,7 +123,7 @@ func (d *Dry) orderName(ctx context.Context, name string) error {
 		return err
 	}
 	defer free()
-	rec, err := d.records.read(name, time.Now())
+	rec, err := d.records.readLocked(held, name, time.Now())
 	if d.give(d.records.key(name, ".json")); err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (d *Dry) tryWays(ctx context.Context, name string, rec *record) error {
 		}
 		failed := 0
 		rec.count(w, now)
-		if err := d.keep(name, rec); err != nil {
+		if err := d.keep(ctx, name, rec); err != nil {
 			return err
 		}
 		failed, err = d.engine.order(ctx, order{name, d.ca, w})
@@ -169,7 +169,7 @@ func (d *Dry) tryWays(ctx context.Context, name string, rec *record) error {
 			return err // how it went is unknown: the worst stays recorded
 		}
 		rec.settle(w, failed)
-		if err := d.keep(name, rec); err != nil {
+		if err := d.keep(ctx, name, rec); err != nil {
 			return err
 		}
 		if err == nil || asOrderError(err).outcome != invalid {
@@ -180,12 +180,12 @@ func (d *Dry) tryWays(ctx context.Context, name string, rec *record) error {
 }
 
 // keep writes what counts, and nothing else of the server's record is changed.
-func (d *Dry) keep(name string, rec *record) error {
+func (d *Dry) keep(ctx context.Context, name string, rec *record) error {
 	if !d.counted {
 		return nil
 	}
 	defer d.give(d.records.key(name, ".json"))
-	return d.records.write(name, rec)
+	return d.records.write(context.WithoutCancel(ctx), name, rec)
 }
 
 // give makes a file the server's, when it is one.

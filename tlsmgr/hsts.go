@@ -1,6 +1,7 @@
 package tlsmgr
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -58,7 +59,7 @@ type servedTime struct {
 }
 
 // serving counts on. A certificate that ends begins the count anew.
-func (v *supervisor) serving(t *task, now time.Time) {
+func (v *supervisor) serving(ctx context.Context, t *task, now time.Time) {
 	cert, _ := v.chain.pick(t.name, now)
 	s := &t.served
 	switch {
@@ -76,17 +77,17 @@ func (v *supervisor) serving(t *task, now time.Time) {
 		s.counted = s.counted.Add(whole)
 	}
 	v.chain.setProved(t.name, time.Duration(s.Seconds)*time.Second >= hstsTrust)
-	v.keepServed(t)
+	v.keepServed(ctx, t)
 }
 
 // keepServed writes the count down now and then, and when it has begun anew.
-func (v *supervisor) keepServed(t *task) {
+func (v *supervisor) keepServed(ctx context.Context, t *task) {
 	s := &t.served
 	news := time.Duration(s.Seconds-s.kept) * time.Second
 	if done := s.Seconds >= int64(hstsTrust/time.Second); news == 0 || news > 0 && news < keepServed && !done {
 		return
 	}
-	if err := v.records.writeFile(t.name, servedEnding, s); err != nil {
+	if err := v.records.writeFile(ctx, t.name, servedEnding, s); err != nil {
 		v.log.Debug("remember for how long the name is served", "name", t.name, "err", err)
 		return
 	}

@@ -50,6 +50,9 @@ func (k *keeper) Store(ctx context.Context, key string, value []byte) error {
 		delete(k.held, key)
 		return nil
 	}
+	if ctx.Err() != nil {
+		return err // the end, or the lock was lost: what comes too late is not kept for later
+	}
 	if len(k.held) == 0 {
 		k.log.Error("the state directory takes no files; what is new is kept in memory until it does: "+
 			"free some space, or mend its permissions", "err", err)

@@ -15,7 +15,9 @@ import (
 // Shared is a store that several nodes have in common. They share accounts,
 // certificates, challenges, the record of orders and the keys of session
 // tickets in it. Values written under a key are whole or absent; each call has
-// a limit of time of its own.
+// a limit of time of its own. Store and Delete with the context of a lock do nothing, and
+// are an error, when another has the lock meanwhile: a node that was paused must
+// not undo what the next one did.
 type Shared interface {
 	certmagic.Storage
 	// TryLock takes a lock unless somebody has it. The context ends when the
@@ -31,14 +33,15 @@ type Shared interface {
 type place interface {
 	// read returns fs.ErrNotExist for what is not there.
 	read(key string) ([]byte, error)
-	write(key string, value []byte) error
+	// write refuses under a lock that is not held any more, if the place can tell.
+	write(ctx context.Context, key string, value []byte) error
 	// lock is held while somebody orders. It never waits; it is free again when
 	// its holder dies. Work under it stops when held ends.
 	lock(ctx context.Context, key string) (held context.Context, free func(), taken bool, err error)
 	// locked is whether anybody holds a lock.
 	locked(key string) bool
 	// aside puts what is damaged, a value or all below a path, out of the way.
-	aside(key string)
+	aside(ctx context.Context, key string)
 	// shared is whether other machines order from here, too.
 	shared() bool
 }
@@ -59,11 +62,11 @@ var errNoState = errors.New("there is no state directory, and without a record o
 // nowhere is for a server without a state directory: nothing may be ordered.
 type nowhere struct{}
 
-func (nowhere) read(string) ([]byte, error) { return nil, errNoState }
-func (nowhere) write(string, []byte) error  { return errNoState }
-func (nowhere) locked(string) bool          { return false }
-func (nowhere) aside(string)                {}
-func (nowhere) shared() bool                { return false }
+func (nowhere) read(string) ([]byte, error)                 { return nil, errNoState }
+func (nowhere) locked(string) bool                          { return false }
+func (nowhere) shared() bool                                { return false }
+func (nowhere) aside(context.Context, string)               {}
+func (nowhere) write(context.Context, string, []byte) error { return errNoState }
 func (nowhere) lock(context.Context, string) (context.Context, func(), bool, error) {
 	return nil, nil, false, errNoState
 }
@@ -76,11 +79,12 @@ type disk struct {
 
 func (d disk) path(key string) string { return filepath.Join(d.dir, filepath.FromSlash(key)) }
 func (d disk) shared() bool           { return false }
-func (d disk) aside(key string)       { mender(d).aside(d.path(key)) }
+
+func (d disk) aside(_ context.Context, key string) { mender(d).aside(d.path(key)) }
 
 func (d disk) read(key string) ([]byte, error) { return os.ReadFile(d.path(key)) }
 
-func (d disk) write(key string, value []byte) error {
+func (d disk) write(_ context.Context, key string, value []byte) error {
 	path := d.path(key)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -111,8 +115,8 @@ func (p sharedPlace) read(key string) ([]byte, error) {
 	return p.store.Load(context.Background(), key)
 }
 
-func (p sharedPlace) write(key string, value []byte) error {
-	return p.store.Store(context.Background(), key, value)
+func (p sharedPlace) write(ctx context.Context, key string, value []byte) error {
+	return p.store.Store(ctx, key, value)
 }
 
 func (p sharedPlace) lock(ctx context.Context, key string) (context.Context, func(), bool, error) {
@@ -126,8 +130,8 @@ func (p sharedPlace) locked(key string) bool {
 
 // aside removes what is damaged: the store cannot rename, and two nodes that
 // wrote at the same moment left nothing that could tell more.
-func (p sharedPlace) aside(key string) {
-	if err := p.store.Delete(context.Background(), key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (p sharedPlace) aside(ctx context.Context, key string) {
+	if err := p.store.Delete(ctx, key); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		p.log.Error("what is damaged cannot be removed from the store", "key", key, "err", err)
 		return
 	}

@@ -55,7 +55,24 @@ type record struct {
 	Asked []string
 	// Problem is what the last order came to nothing for.
 	Problem string
+	// Shelf holds the schedules of other authorities that were asked, the last one
+	// first: nodes that are not configured alike take turns.
+	Shelf []record `json:",omitempty"`
+
+	wrong wrong
 }
+
+// wrong is what was mended in a record that was read.
+type wrong int
+
+const (
+	recordWell wrong = iota
+	recordDamaged
+	recordAhead
+)
+
+// maxShelf is how many schedules are remembered besides the one that is in use.
+const maxShelf = 3
 
 // room is when so many more validations may fail without going through the floor.
 func (r *record) room(n int, now time.Time) time.Time {
@@ -104,7 +121,7 @@ func (r *record) succeeded(now time.Time, life time.Duration, from string, due t
 	}
 	rest := now.Add(gap(idle, life))
 	*r = record{Tried: now, Next: rest, Rest: rest, Idle: idle, From: from,
-		Validations: r.Validations, TrialPassed: r.TrialPassed, Asked: r.Asked}
+		Validations: r.Validations, TrialPassed: r.TrialPassed, Asked: r.Asked, Shelf: r.Shelf}
 }
 
 // gap is how long a name rests after an order that was successful: an hour, and
@@ -177,21 +194,34 @@ func (r *record) backToNow(now time.Time) bool {
 	for i := range r.Validations {
 		r.Validations[i] = r.Validations[i].Add(-ahead)
 	}
+	for i := range r.Shelf {
+		r.Shelf[i].backToNow(now)
+	}
 	return true
 }
 
-// suit begins a new schedule when other authorities are asked than before. What
+// suit takes up the schedule of the authorities that are asked when they are
+// others than before: the one that was in use the last time, else a new one. What
 // protects the name stays: the validations, and the rest after a certificate of
 // an authority that is still asked.
 func (r *record) suit(asked []string) {
-	if r.Asked != nil && !slices.Equal(r.Asked, asked) {
-		fresh := record{Tried: r.Tried, Validations: r.Validations}
-		if slices.Contains(asked, r.From) {
-			fresh.From, fresh.Rest, fresh.Next, fresh.Idle = r.From, r.Rest, r.Rest, r.Idle
-		}
-		*r = fresh
+	if r.Asked == nil || slices.Equal(r.Asked, asked) {
+		r.Asked = asked
+		return
 	}
-	r.Asked = asked
+	fresh := record{Tried: r.Tried}
+	left, shelf := *r, r.Shelf
+	if i := slices.IndexFunc(shelf, func(s record) bool { return slices.Equal(s.Asked, asked) }); i >= 0 {
+		fresh = shelf[i]
+		shelf = slices.Delete(slices.Clone(shelf), i, i+1)
+	}
+	if slices.Contains(asked, r.From) {
+		fresh.From, fresh.Rest, fresh.Next, fresh.Idle = r.From, r.Rest, later(fresh.Next, r.Rest), r.Idle
+	}
+	left.Shelf, left.Validations = nil, nil
+	shelf = slices.Insert(slices.Clone(shelf), 0, left)
+	fresh.Asked, fresh.Validations, fresh.Shelf = asked, r.Validations, shelf[:min(len(shelf), maxShelf)]
+	*r = fresh
 }
 
 // doubling is the nth wait: the first, twice that, and so on up to the most.
@@ -224,28 +254,53 @@ func (r records) key(name, ending string) string {
 	return scheduleDir + "/" + certmagic.StorageKeys.Safe(name) + ending
 }
 
-// read returns the record of a name. One that is damaged is assumed to tell of
-// an order that failed just now.
+// read returns the record of a name, as it is to be understood now. One that is
+// damaged is assumed to tell of an order that failed just now. What is mended so
+// is not written: that is for the holder of the lock.
 func (r records) read(name string, now time.Time) (*record, error) {
 	rec := new(record)
 	switch err := r.readFile(name, ".json", rec); {
 	case errors.Is(err, errDamaged):
-		r.aside(r.key(name, ".json"))
-		rec = &record{Tried: now, Next: now.Add(failFirst), Asked: r.asked, Problem: "the record of orders was damaged; a new one is kept"}
-		return rec, r.write(name, rec)
+		return &record{Tried: now, Next: now.Add(failFirst), Asked: r.asked, Problem: "the record of orders was damaged; a new one is kept", wrong: recordDamaged}, nil
 	case err != nil:
 		return nil, fmt.Errorf("read the record of orders: %w", err)
 	}
 	rec.suit(r.asked)
 	if rec.backToNow(now) {
-		r.log.Warn("the clock was ahead when the last order was recorded, or is behind now; what is recorded is taken for just happened", "name", name)
-		return rec, r.write(name, rec)
+		rec.wrong = recordAhead
 	}
 	return rec, nil
 }
 
-func (r records) write(name string, rec *record) error {
-	if err := r.writeFile(name, ".json", rec); err != nil {
+// readLocked is read for the holder of the lock. It writes down what it mends.
+func (r records) readLocked(held context.Context, name string, now time.Time) (*record, error) {
+	rec, err := r.read(name, now)
+	if err != nil || rec.wrong == recordWell {
+		return rec, err
+	}
+	if rec.wrong == recordDamaged {
+		r.aside(held, r.key(name, ".json"))
+	} else {
+		r.log.Warn("the clock was ahead when the last order was recorded, or is behind now; what is recorded is taken for just happened", "name", name)
+	}
+	rec.wrong = recordWell
+	return rec, r.write(held, name, rec)
+}
+
+// mend writes down what is wrong with a record, unless somebody orders just now,
+// who will.
+func (r records) mend(ctx context.Context, name string, now time.Time) error {
+	held, free, taken, err := r.lock(ctx, name)
+	if err != nil || !taken {
+		return err
+	}
+	defer free()
+	_, err = r.readLocked(held, name, now)
+	return err
+}
+
+func (r records) write(ctx context.Context, name string, rec *record) error {
+	if err := r.writeFile(ctx, name, ".json", rec); err != nil {
 		return fmt.Errorf("write the record of orders: %w", err)
 	}
 	return nil
@@ -266,12 +321,12 @@ func (r records) readFile(name, ending string, into any) error {
 	return nil
 }
 
-func (r records) writeFile(name, ending string, value any) error {
+func (r records) writeFile(ctx context.Context, name, ending string, value any) error {
 	text, err := json.MarshalIndent(value, "", "\t")
 	if err != nil {
 		return err
 	}
-	return r.place.write(r.key(name, ending), append(text, '\n'))
+	return r.place.write(ctx, r.key(name, ending), append(text, '\n'))
 }
 
 // lock is held while somebody orders for a name.

@@ -101,7 +101,7 @@ func TestHSTS(t *testing.T) {
 				m.chain.setACME("203.0.113.5", certFor(t, "203.0.113.5", tt.ends))
 			}
 			m.supervisor.tasks[0].served.Seconds = int64(tt.served / time.Second)
-			m.supervisor.serving(m.supervisor.tasks[0], time.Now())
+			m.supervisor.serving(t.Context(), m.supervisor.tasks[0], time.Now())
 			if got := hstsOf(m, tt.host, tt.secure); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
@@ -130,7 +130,7 @@ func servingFor(t *testing.T, c Config, from time.Time, days int) time.Duration 
 	m.chain.setACME(task.name, certFor(t, task.name, 365*hstsDay))
 	m.supervisor.recallServed(task, from)
 	for h := range days*24 + 1 {
-		m.supervisor.serving(task, from.Add(time.Duration(h)*time.Hour))
+		m.supervisor.serving(t.Context(), task, from.Add(time.Duration(h)*time.Hour))
 	}
 	return m.hsts(task.name, from.Add(time.Duration(days)*hstsDay))
 }
@@ -165,7 +165,7 @@ func TestHSTSBeginsAnew(t *testing.T) {
 	m, _ := newTestManaged(t, c)
 	task := m.supervisor.tasks[0]
 	m.chain.setACME(task.name, certFor(t, task.name, -time.Hour))
-	m.supervisor.serving(task, time.Now())
+	m.supervisor.serving(t.Context(), task, time.Now())
 	if got := servingFor(t, c, start, 1); got != hstsFirst {
 		t.Errorf("after a certificate that ended: %v, want %v", got, hstsFirst)
 	}

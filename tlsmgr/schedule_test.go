@@ -256,7 +256,7 @@ func TestClockThatWasWrong(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSupervised(t, dir, granted)
 			future := time.Now().Add(ahead)
-			err := s.records.write(theName, &record{Tried: future, Next: future.Add(failFirst), NotBefore: future,
+			err := s.records.write(t.Context(), theName, &record{Tried: future, Next: future.Add(failFirst), NotBefore: future,
 				Validations: []time.Time{future, future, future, future}})
 			if err != nil {
 				t.Fatal(err)
@@ -302,7 +302,7 @@ func TestTwoSupervisorsOrderOnce(t *testing.T) {
 // ordered, and failed.
 func TestRecordIsReadAgainUnderTheLock(t *testing.T) {
 	s := newSupervised(t, t.TempDir(), granted)
-	if err := s.records.write(theName, &record{Next: time.Now().Add(time.Hour)}); err != nil {
+	if err := s.records.write(t.Context(), theName, &record{Next: time.Now().Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
 	if wait := s.attempt(t.Context(), s.tasks[0], false); wait != 0 || len(s.engine.asked) != 0 {

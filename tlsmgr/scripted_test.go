@@ -22,7 +22,8 @@ type scripted struct {
 	store  map[string]*stored
 	info   func(*stored) (renewal, error)
 	doors  []way
-	unread error // of what else is in store
+	unread error  // of what else is in store
+	wake   func() // what happens between the lock and the order
 	make   func(name string, life time.Duration) *tls.Certificate
 }
 
@@ -38,9 +39,13 @@ func (e *scripted) load(_ context.Context, name string) ([]*stored, error) {
 	return all, e.unread
 }
 
-func (e *scripted) mend(context.Context, string) {}
-func (e *scripted) ways() []way                  { return e.doors }
-func (e *scripted) close()                       {}
+func (e *scripted) mend(context.Context, string) {
+	if e.wake != nil {
+		e.wake()
+	}
+}
+func (e *scripted) ways() []way { return e.doors }
+func (e *scripted) close()      {}
 
 func (e *scripted) order(_ context.Context, o order) (int, error) {
 	e.mu.Lock()

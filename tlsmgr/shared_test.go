@@ -19,6 +19,9 @@ type fileShared struct {
 	lose atomic.Pointer[context.CancelFunc] // ends the context of the last lock
 }
 
+// heldKey finds in a context the lock that it came with.
+type heldKey struct{}
+
 var errAway = errors.New("the store is away")
 
 func newFileShared(t *testing.T) *fileShared {
@@ -36,6 +39,9 @@ func (f *fileShared) Store(ctx context.Context, key string, value []byte) error 
 	if f.away.Load() {
 		return errAway
 	}
+	if held, ok := ctx.Value(heldKey{}).(context.Context); ok && held.Err() != nil {
+		return errors.New("the lock was lost")
+	}
 	return f.FileStorage.Store(ctx, key, value)
 }
 
@@ -49,6 +55,7 @@ func (f *fileShared) TryLock(ctx context.Context, name string) (context.Context,
 	}
 	held, cancel := context.WithCancel(ctx)
 	f.lose.Store(&cancel)
+	held = context.WithValue(held, heldKey{}, held)
 	return held, func() { cancel(); free() }, true, nil
 }
 
@@ -154,6 +161,67 @@ func TestLostLockLeavesTheRecord(t *testing.T) {
 			t.Errorf("nothing is said of it:\n%s", n.log)
 		}
 	})
+}
+
+// Nodes that ask different authorities keep a schedule each, though they share
+// the record: none begins anew because the other had its turn.
+func TestNodesOfDifferentAuthorities(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, certificates := newFileShared(t), map[string]*stored{}
+		one, two := node(t, store, certificates, declined), node(t, store, certificates, declined)
+		two.set.cas = []*authority{{url: "other"}}
+		two.records = newRecords(sharedPlace{store, two.supervisor.log}, two.set)
+		runAll(t, time.Hour, one, two)
+		for _, n := range []*supervised{one, two} {
+			if got := len(n.engine.asked); got != 3 {
+				t.Errorf("%d orders at the %s in an hour, want 3, as alone", got, n.set.cas[0].url)
+			}
+		}
+	})
+}
+
+// A node that was paused after it had the lock, until another had ordered, does
+// not write over what that one recorded.
+func TestPausedNodeLeavesTheRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, certificates := newFileShared(t), map[string]*stored{}
+		n := node(t, store, certificates, granted)
+		n.engine.wake = func() { (*store.lose.Load())() } // as after a pause, before the order
+		runAll(t, time.Second, n)
+		if len(n.engine.asked) != 0 {
+			t.Errorf("%d orders without the lock", len(n.engine.asked))
+		}
+		if _, err := store.Load(t.Context(), n.records.key(theName, ".json")); err == nil {
+			t.Error("a record was written without the lock")
+		}
+	})
+}
+
+// A record that must be mended is mended by the holder of the lock alone.
+func TestRecordIsMendedUnderTheLock(t *testing.T) {
+	for why, text := range map[string]string{"damaged": "{", "ahead": `{"Tried": "2999-01-01T00:00:00Z"}`} {
+		synctest.Test(t, func(t *testing.T) {
+			store, certificates := newFileShared(t), map[string]*stored{}
+			n := node(t, store, certificates, granted)
+			key := n.records.key(theName, ".json")
+			if err := store.Store(t.Context(), key, []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			_, free, _, err := n.records.lock(t.Context(), theName)
+			if err != nil {
+				t.Fatal(err)
+			}
+			runAll(t, time.Minute, n)
+			if now, _ := store.Load(t.Context(), key); string(now) != text || len(n.engine.asked) != 0 {
+				t.Errorf("%s: %d orders, and the record that another works on is %s", why, len(n.engine.asked), now)
+			}
+			free()
+			runAll(t, 20*time.Minute, n)
+			if now, _ := store.Load(t.Context(), key); string(now) == text || len(n.engine.asked) != 1 {
+				t.Errorf("%s: %d orders, and the record is %s", why, len(n.engine.asked), now)
+			}
+		})
+	}
 }
 
 // Without the store nothing is ordered, and what is served stays.

@@ -128,10 +128,13 @@ func (v *supervisor) step(ctx context.Context, t *task) time.Duration {
 	rec, unrecorded := v.records.read(t.name, now)
 	if unrecorded == nil {
 		t.from = rec.From
+		if rec.wrong != recordWell {
+			unrecorded = v.records.mend(ctx, t.name, now)
+		}
 	}
 	damaged := v.look(ctx, t)
 	v.keeper.flush(ctx)
-	v.serving(t, now)
+	v.serving(ctx, t, now)
 	v.remind(t, now)
 	urged, news := t.takeUrge()
 	v.askRenewal(ctx, t, news, now)
@@ -363,12 +366,12 @@ func (v *supervisor) askRenewal(ctx context.Context, t *task, urged bool, now ti
 			fresh.At, fresh.From, fresh.To, fresh.Why = known.At, known.From, known.To, known.Why
 		}
 	}
-	v.keepRenewal(t, known, fresh, now)
+	v.keepRenewal(ctx, t, known, fresh, now)
 }
 
 // keepRenewal keeps what the authority said. While its window stays the same so
 // does the time chosen within it.
-func (v *supervisor) keepRenewal(t *task, known, fresh renewal, now time.Time) {
+func (v *supervisor) keepRenewal(ctx context.Context, t *task, known, fresh renewal, now time.Time) {
 	if known.Serial == fresh.Serial && known.From.Equal(fresh.From) && known.To.Equal(fresh.To) {
 		fresh.At = known.At
 	}
@@ -382,7 +385,7 @@ func (v *supervisor) keepRenewal(t *task, known, fresh renewal, now time.Time) {
 		v.log.Warn("the authority wants the certificate replaced at once", "name", t.name, "explanation", fresh.Why)
 	}
 	t.set(func(st *taskState) { st.renewal = fresh })
-	if err := v.records.writeFile(t.name, ".renewal.json", fresh); err != nil {
+	if err := v.records.writeFile(ctx, t.name, ".renewal.json", fresh); err != nil {
 		v.log.Debug("keep the renewal information", "name", t.name, "err", err)
 	}
 }

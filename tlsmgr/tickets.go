@@ -84,15 +84,28 @@ func (t *tickets) turn(now time.Time) {
 }
 
 // turned are the keys with one more, which encrypts from a time on, when the
-// newest has served its day.
+// newest has served its day. A key that begins later than a new one would was
+// made by a clock that was ahead: it decrypts, and keeps nobody from making
+// another.
 func turned(keys []ticketKey, now, from time.Time) (_ []ticketKey, news bool) {
-	if len(keys) > 0 && now.Sub(keys[0].From) < ticketLife {
+	at := begun(keys, now.Add(ticketsAhead))
+	if at < len(keys) && now.Sub(keys[at].From) < ticketLife {
 		return keys, false
 	}
 	fresh := make([]byte, 32)
 	rand.Read(fresh)
-	keys = slices.Insert(slices.Clone(keys), 0, ticketKey{fresh, from})
+	// Of those ahead the newest alone, lest there be no room.
+	keys = slices.Concat(keys[:min(at, ticketKeys/2)], []ticketKey{{fresh, from}}, keys[at:])
 	return keys[:min(len(keys), ticketKeys)], true
+}
+
+// begun is which of the keys is the newest whose time has come.
+func begun(keys []ticketKey, now time.Time) int {
+	at := slices.IndexFunc(keys, func(k ticketKey) bool { return !k.From.After(now) })
+	if at < 0 {
+		return len(keys)
+	}
+	return at
 }
 
 // set uses keys from now on. The newest whose time has come encrypts.
@@ -104,8 +117,8 @@ func (t *tickets) set(keys []ticketKey, now time.Time) {
 	for _, k := range keys {
 		order = append(order, [32]byte(k.Key))
 	}
-	if len(order) > 1 && keys[0].From.After(now) {
-		order[0], order[1] = order[1], order[0]
+	if at := begun(keys, now); at < len(order) {
+		order[0], order[at] = order[at], order[0]
 	}
 	t.box.SetSessionTicketKeys(order)
 }
@@ -181,5 +194,6 @@ func (t *tickets) load(ctx context.Context) ([]ticketKey, error) {
 	if json.Unmarshal(text, &keys) != nil || slices.ContainsFunc(keys, bad) {
 		return nil, nil
 	}
+	slices.SortFunc(keys, func(a, b ticketKey) int { return b.From.Compare(a.From) })
 	return keys[:min(len(keys), ticketKeys)], nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"slices"
 	"testing"
 	"time"
 )
@@ -120,6 +121,43 @@ func TestTicketKeysShared(t *testing.T) {
 	one.tickets.follow(t.Context())
 	if !resumes(t, first, sessions) || buf.count("cannot be shared") != 1 {
 		t.Errorf("without the store sessions begin anew, or too much is said:\n%s", buf)
+	}
+}
+
+// A node whose clock is ahead makes keys that begin in a year. The others neither
+// wait for that nor forget what it seals.
+func TestTicketKeysOfAClockAhead(t *testing.T) {
+	store := newFileShared(t)
+	log, _ := newLog()
+	const year = 365 * ticketLife
+	ahead, right := newTickets(store, log), newTickets(store, log)
+	now := time.Now()
+	for day := range 30 {
+		for _, node := range []struct {
+			keys  *tickets
+			clock time.Duration
+		}{{ahead, year}, {right, 0}, {ahead, year}} {
+			for range 3 {
+				if err := node.keys.followShared(t.Context(), now.Add(time.Duration(day)*ticketLife+node.clock)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		at := now.Add(time.Duration(day) * ticketLife)
+		of := begun(right.keys, at.Add(ticketsAhead))
+		if of == len(right.keys) || at.Sub(right.keys[of].From) >= ticketLife {
+			t.Fatalf("day %d: of %d keys none is of that day", day, len(right.keys))
+		}
+		sealed := ahead.keys[begun(ahead.keys, at.Add(year))].Key
+		if !slices.ContainsFunc(right.keys, func(k ticketKey) bool { return bytes.Equal(k.Key, sealed) }) && day > 0 {
+			right.follow(t.Context())
+			if !slices.ContainsFunc(right.keys, func(k ticketKey) bool { return bytes.Equal(k.Key, sealed) }) {
+				t.Fatalf("day %d: what the node ahead seals cannot be opened", day)
+			}
+		}
+	}
+	if len(right.keys) > ticketKeys {
+		t.Errorf("%d keys, want %d at most", len(right.keys), ticketKeys)
 	}
 }
 

@@ -21,14 +21,48 @@ const margin = 2 * time.Second
 const (
 	renewScript = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0`
 	freeScript  = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`
+	// changeScript changes values while the lock is still its holder's. Whoever was
+	// paused, and does not know yet for how long, changes nothing.
+	changeScript = `if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end return redis.call(ARGV[2], KEYS[2], unpack(ARGV, 3))`
 )
+
+// ErrLockLost is wrapped by what Store and Delete return for the context of a
+// lock that is not held any more.
+var ErrLockLost = errors.New("the lock was lost, and may be another node's")
+
+// leaseKey finds in a context the lock that it came with.
+type leaseKey struct{ storage *Storage }
 
 // lease is a lock that is held, and renewed until it is freed or lost.
 type lease struct {
 	context.Context // ends when the lock is freed or lost
 	cancel          context.CancelFunc
+	storage         *Storage
 	key, token      string
 	renewing        chan struct{} // closed when nobody renews it any more
+}
+
+func (l *lease) Value(key any) any {
+	if key == (leaseKey{l.storage}) {
+		return l
+	}
+	return l.Context.Value(key)
+}
+
+// change runs a command on the values. In the context of a lock it does so only
+// while that is held.
+func (s *Storage) change(ctx context.Context, command string, args ...string) error {
+	l, locked := ctx.Value(leaseKey{s}).(*lease)
+	if !locked {
+		_, err := s.do(ctx, []string{command}, s.values, args...)
+		return err
+	}
+	done, err := s.do(ctx, []string{"EVAL", changeScript, "2"}, l.key, append([]string{s.values, l.token, command}, args...)...)
+	if err == nil && done == int64(-1) {
+		l.cancel()
+		return ErrLockLost
+	}
+	return err
 }
 
 // TryLock takes a lock unless somebody has it. The context it returns ends with
@@ -45,7 +79,7 @@ func (s *Storage) TryLock(ctx context.Context, name string) (held context.Contex
 
 // take returns nil for a lock that somebody has.
 func (s *Storage) take(ctx context.Context, name string) (*lease, error) {
-	l := &lease{key: s.locks + name, token: rand.Text(), renewing: make(chan struct{})}
+	l := &lease{key: s.locks + name, token: rand.Text(), renewing: make(chan struct{}), storage: s}
 	began := time.Now()
 	answer, err := s.do(ctx, []string{"SET"}, l.key, l.token, "NX", "PX", milliseconds(Lease))
 	if err != nil {

@@ -70,12 +70,12 @@ func (s *Storage) do(ctx context.Context, command []string, key string, args ...
 }
 
 // Store keeps a value, in place of the one there may be. A value over 1 MiB is
-// an error.
+// an error, and so is the context of a lock that was lost: [ErrLockLost].
 func (s *Storage) Store(ctx context.Context, key string, value []byte) error {
 	if len(value) > maxValueBytes {
 		return fmt.Errorf("store %s: %d bytes are more than a certificate has", key, len(value))
 	}
-	if _, err := s.do(ctx, []string{"HSET"}, s.values, key, s.seal.seal(key, value, time.Now())); err != nil {
+	if err := s.change(ctx, "HSET", key, s.seal.seal(key, value, time.Now())); err != nil {
 		return fmt.Errorf("store %s: %w", key, err)
 	}
 	return nil
@@ -103,13 +103,14 @@ func (s *Storage) open(ctx context.Context, key string) (value []byte, modified 
 	return value, modified, nil
 }
 
-// Delete forgets a value and all below it. It is no error when there is none.
+// Delete forgets a value and all below it. It is no error when there is none; the
+// context of a lock that was lost is [ErrLockLost].
 func (s *Storage) Delete(ctx context.Context, key string) error {
 	below, err := s.below(ctx, key)
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
-	if _, err := s.do(ctx, []string{"HDEL"}, s.values, append(below, key)...); err != nil {
+	if err := s.change(ctx, "HDEL", append(below, key)...); err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	return nil

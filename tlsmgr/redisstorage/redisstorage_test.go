@@ -238,6 +238,38 @@ func TestLostLockEndsItsContext(t *testing.T) {
 	}
 }
 
+// A node that was paused past its lease does not know it yet: what it writes in
+// the name of the lock is refused, and it learns of it.
+func TestLateWriterChangesNothing(t *testing.T) {
+	t.Parallel()
+	client, _ := startRedis(t)
+	s := newStorage(t, client)
+	for name, late := range map[string]func(context.Context) error{
+		"store":  func(held context.Context) error { return s.Store(held, "a/key", []byte("old")) },
+		"delete": func(held context.Context) error { return s.Delete(held, "a") },
+	} {
+		held, free, taken, err := s.TryLock(t.Context(), name)
+		if err != nil || !taken {
+			t.Fatalf("got %v, %v", taken, err)
+		}
+		inside := context.WithoutCancel(context.WithValue(held, node{}, "as an order has it"))
+		if err := s.Store(inside, "a/key", []byte("mine")); err != nil {
+			t.Fatalf("store while the lock is held: %v", err)
+		}
+		client.ask(t, "SET", s.locks+name, "another's token")
+		if err := s.Store(t.Context(), "a/key", []byte("of the next")); err != nil {
+			t.Fatal(err)
+		}
+		if err := late(inside); !errors.Is(err, ErrLockLost) || held.Err() == nil {
+			t.Errorf("%s: got %v, and the lock's context says %v; want ErrLockLost and its end", name, err, held.Err())
+		}
+		if value, err := s.Load(t.Context(), "a/key"); err != nil || string(value) != "of the next" {
+			t.Errorf("%s: the value is %q (%v), want that of the next holder", name, value, err)
+		}
+		free()
+	}
+}
+
 // A lock whose store went away is over before it can be another's.
 func TestLockEndsWithoutItsStore(t *testing.T) {
 	t.Parallel()
