@@ -263,10 +263,20 @@ func canonical(given string) (string, error) {
 		return "", usage("%q has a wildcard, which authorities certify only over DNS; name each host", given)
 	}
 	ascii, err := idna.Lookup.ToASCII(name)
-	if err != nil || ascii == "" || strings.ContainsAny(ascii, ":/ ") || len(ascii) > 253 {
+	if err != nil || !isHostName(ascii) {
 		return "", usage("%q is no host name; write it like example.org, without https:// and port", given)
 	}
 	return ascii, nil
+}
+
+// isHostName is true for labels between dots, as the DNS has them. One that ends
+// in a number is taken for an address by browsers (WHATWG URL, host parsing), and
+// was meant to be one.
+func isHostName(ascii string) bool {
+	labels := strings.Split(ascii, ".")
+	wrong := func(l string) bool { return l == "" || len(l) > 63 || strings.ContainsAny(l, ":/ ") }
+	last := labels[len(labels)-1]
+	return len(ascii) <= 253 && !slices.ContainsFunc(labels, wrong) && strings.Trim(last, "0123456789") != ""
 }
 
 // authority is a checked [Authority].
@@ -281,6 +291,9 @@ type authority struct {
 
 func newAuthority(a Authority) (*authority, error) {
 	u, err := url.Parse(a.URL)
+	if err == nil && u.User != nil { // it would stand in logs and in names of files
+		return nil, usage("the directory of the authority %s has a name or password in it; authorities know accounts by their keys", u.Host)
+	}
 	if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && certmagic.SubjectIsInternal(u.Host)) {
 		return nil, usage("%q is no directory of an authority; write it like https://ca.example.org/directory", a.URL)
 	}

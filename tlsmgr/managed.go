@@ -183,9 +183,9 @@ func (m *managed) HTTPHandler(fallback http.Handler) http.Handler {
 func (m *managed) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { m.supervisor.run(ctx) })
-	leave := func() {}
-	doneIn(diskTime, func() { leave = m.supervisor.records.attend() })
-	defer leave()
+	attending := make(chan func(), 1) // of its own: the disk may hang
+	go func() { attending <- m.supervisor.records.attend() }()
+	defer doneIn(endTime, func() { (<-attending)() })
 	background.Go(func() { m.set.tickets.run(ctx) })
 	every(ctx, checkFiles, func() {
 		if m.set.CertFile != "" {
