@@ -32,6 +32,7 @@ func (v *supervisor) attempt(ctx context.Context, t *task, urged bool) time.Dura
 	if err != nil {
 		return v.blocked(t, err)
 	}
+	t.recollect(rec)
 	if urged {
 		rec.urge(now)
 	}
@@ -77,10 +78,31 @@ func (v *supervisor) record(ctx context.Context, t *task, rec *record, ca *autho
 		}
 	}
 	t.set(func(st *taskState) { st.problem, st.next, st.failures = err, rec.Next, rec.Failed })
-	if err := v.records.write(context.WithoutCancel(ctx), t.name, rec); err != nil {
+	if err := v.write(context.WithoutCancel(ctx), t, rec); err != nil {
 		return v.blocked(t, err)
 	}
 	return 0
+}
+
+// write keeps a record, in memory too.
+func (v *supervisor) write(ctx context.Context, t *task, rec *record) error {
+	t.wrote = *rec
+	return v.records.write(ctx, t.name, rec)
+}
+
+// recollect puts into a record what this run knows better: a replica of a store,
+// a backup that was restored, or a directory that was emptied, tells of less than
+// was recorded, and must not bring orders forward.
+func (t *task) recollect(rec *record) {
+	own := &t.wrote
+	if !own.Tried.After(rec.Tried) {
+		return
+	}
+	rec.Tried, rec.Next = own.Tried, later(rec.Next, own.Next)
+	rec.NotBefore, rec.Rest = later(rec.NotBefore, own.NotBefore), later(rec.Rest, own.Rest)
+	rec.Failed, rec.Missed, rec.Idle = max(rec.Failed, own.Failed), max(rec.Missed, own.Missed), max(rec.Idle, own.Idle)
+	rec.TrialPassed = rec.TrialPassed || own.TrialPassed
+	rec.From, rec.Problem = cmp.Or(rec.From, own.From), cmp.Or(rec.Problem, own.Problem)
 }
 
 // unknownLife is assumed of a certificate that was obtained and cannot be found.
@@ -258,7 +280,7 @@ func (v *supervisor) orderAt(ctx context.Context, t *task, rec *record, ca *auth
 		}
 		t.ran.count(w, now)
 		rec.begin(w, now)
-		if err := v.records.write(ctx, t.name, rec); err != nil {
+		if err := v.write(ctx, t, rec); err != nil {
 			return fmt.Errorf("%w: %w", errUnrecorded, err)
 		}
 		v.log.Debug("ordering", "name", t.name, "ca", ca.url, "over", w.name)

@@ -3,6 +3,8 @@ package tlsmgr
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -16,6 +18,7 @@ import (
 type fileShared struct {
 	*certmagic.FileStorage
 	away atomic.Bool
+	past atomic.Bool                        // it answers as before anything was written, as a replica may
 	lose atomic.Pointer[context.CancelFunc] // ends the context of the last lock
 }
 
@@ -31,6 +34,9 @@ func newFileShared(t *testing.T) *fileShared {
 func (f *fileShared) Load(ctx context.Context, key string) ([]byte, error) {
 	if f.away.Load() {
 		return nil, errAway
+	}
+	if f.past.Load() {
+		return nil, fs.ErrNotExist
 	}
 	return f.FileStorage.Load(ctx, key)
 }
@@ -220,6 +226,30 @@ func TestRecordIsMendedUnderTheLock(t *testing.T) {
 			if now, _ := store.Load(t.Context(), key); string(now) == text || len(n.engine.asked) != 1 {
 				t.Errorf("%s: %d orders, and the record is %s", why, len(n.engine.asked), now)
 			}
+		})
+	}
+}
+
+// A store that answers with old data, or forgets all of it, brings no order
+// forward: a node remembers what it recorded itself.
+func TestForgetfulStore(t *testing.T) {
+	for why, forget := range map[string]func(*fileShared){
+		"old data": func(f *fileShared) { f.past.Store(true) },
+		"emptied":  func(f *fileShared) { _ = os.RemoveAll(f.Path) },
+	} {
+		t.Run(why, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newFileShared(t)
+				n := node(t, store, map[string]*stored{}, declined)
+				for range 60 {
+					runAll(t, time.Minute, n)
+					forget(store)
+					_ = os.MkdirAll(store.Path, 0o700)
+				}
+				if got := len(n.engine.asked); got != 3 {
+					t.Errorf("%d orders in an hour, want 3", got)
+				}
+			})
 		})
 	}
 }

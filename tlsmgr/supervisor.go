@@ -54,7 +54,8 @@ type task struct {
 	own      ownMiss
 	reminded time.Time // when the log last spoke of a certificate that is not renewed
 
-	ran record // the validations of this run
+	ran   record // the validations of this run
+	wrote record // what this run recorded last
 
 	mu     sync.Mutex
 	state  taskState
@@ -127,6 +128,7 @@ func (v *supervisor) step(ctx context.Context, t *task) time.Duration {
 	now := time.Now()
 	rec, unrecorded := v.records.read(t.name, now)
 	if unrecorded == nil {
+		t.recollect(rec)
 		t.from = rec.From
 		if rec.wrong != recordWell {
 			unrecorded = v.records.mend(ctx, t.name, now)
