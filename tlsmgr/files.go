@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -182,14 +183,31 @@ func samePair(a, b *tls.Certificate) bool {
 	return b != nil && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 }
 
+// maxFileBytes is more than any chain, key or list of roots has.
+const maxFileBytes = 4 << 20
+
+// readFile is os.ReadFile with a bound, for a path that leads to a device.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	if err == nil && len(text) > maxFileBytes {
+		return nil, fmt.Errorf("%s has more than %d MiB; name another file", path, maxFileBytes>>20)
+	}
+	return text, err
+}
+
 // loadPair reads a chain and its key. It returns an error unless a client
 // could accept them now; one that is whole, but not in time, comes with it.
 func loadPair(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
-	chain, err := os.ReadFile(certFile)
+	chain, err := readFile(certFile)
 	if err != nil {
 		return nil, fmt.Errorf("read certificate: %w", err)
 	}
-	key, err := os.ReadFile(keyFile)
+	key, err := readFile(keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}

@@ -1,6 +1,7 @@
 package tlsmgr
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/pem"
@@ -184,6 +185,7 @@ func TestUnusableFilesAreRefusedAtStart(t *testing.T) {
 		{"certificate missing", nil, key, "read certificate"},
 		{"key missing", chain, nil, "read key"},
 		{"not PEM", []byte("hello"), key, "server.crt"},
+		{"endless", bytes.Repeat([]byte("x"), maxFileBytes+1), key, "4 MiB"},
 		{"mismatched", chain, otherKey, "private key does not match"},
 		{"expired", past, pastKey, "it ended on"},
 		{"locked key", chain, locked, "passphrase"},

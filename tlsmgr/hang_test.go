@@ -39,9 +39,26 @@ func bounded(t *testing.T, limit time.Duration, what string, do func()) {
 	}
 }
 
+// A self-signed certificate serves, though the state directory's disk hangs.
+func TestSelfSignedStartsWhileTheDiskHangs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, selfSignedFile), nil)
+	hang(t, filepath.Join(dir, selfSignedFile))
+	bounded(t, 2*diskTime, "the start", func() {
+		s, err := New(Config{StateDir: dir})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		served(t, s)
+	})
+}
+
 // A disk that hangs under the files is felt by nobody who starts, asks, reloads
 // or stops; the certificate in use stays.
 func TestHangingFilesHoldUpNobody(t *testing.T) {
+	t.Parallel()
 	for name, domains := range map[string][]string{"files alone": nil, "beside domains": {"one.example.org"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -59,7 +59,7 @@ func (m mender) each(pattern string, well func(path string, text []byte) bool) {
 		return
 	}
 	for _, path := range paths {
-		text, err := os.ReadFile(path)
+		text, err := readFile(path)
 		if err == nil && !well(path, text) {
 			m.aside(path)
 		}

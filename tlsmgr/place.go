@@ -82,7 +82,7 @@ func (d disk) shared() bool           { return false }
 
 func (d disk) aside(_ context.Context, key string) { mender(d).aside(d.path(key)) }
 
-func (d disk) read(key string) ([]byte, error) { return os.ReadFile(d.path(key)) }
+func (d disk) read(key string) ([]byte, error) { return readFile(d.path(key)) }
 
 func (d disk) write(_ context.Context, key string, value []byte) error {
 	path := d.path(key)

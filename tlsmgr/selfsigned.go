@@ -152,7 +152,8 @@ func (s *selfSigned) keepLocked(bundle []byte) {
 	if s.path == "" {
 		return
 	}
-	if err := writeFile(s.path, bundle); err != nil {
+	_, err := patiently(func() (none struct{}, err error) { return none, writeFile(s.path, bundle) })
+	if err != nil {
 		s.lastErr = err
 		s.log.Warn("the self-signed certificate cannot be kept, the next start makes another", "err", err)
 	}
@@ -163,7 +164,7 @@ func (s *selfSigned) load() *tls.Certificate {
 	if s.path == "" {
 		return nil
 	}
-	bundle, err := os.ReadFile(s.path)
+	bundle, err := patiently(func() ([]byte, error) { return readFile(s.path) })
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -175,6 +176,28 @@ func (s *selfSigned) load() *tls.Certificate {
 	}
 	s.log.Warn("the kept self-signed certificate cannot be used", "file", s.path, "err", err)
 	return nil
+}
+
+// patiently waits for the disk, which may hang, for diskTime at most.
+func patiently[T any](do func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := do()
+		done <- result{value, err}
+	}()
+	late := time.NewTimer(diskTime)
+	defer late.Stop()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-late.C:
+		var none T
+		return none, errors.New("the disk of the state directory does not answer")
+	}
 }
 
 // renewAt is when a third of the certificate's life is left.

@@ -50,9 +50,9 @@ func testUseless(t *testing.T, dir string, useless func(*testing.T) *tls.Certifi
 		s.engine.store[theName] = &stored{good, s.set.cas[0]}
 	}
 	s.engine.make = func(string, time.Duration) *tls.Certificate { return useless(t) }
-	s.runFor(t, 20*time.Hour)
+	s.runFor(t, 3*time.Hour)
 	if n := len(s.engine.asked); n < 1 || n > 4 {
-		t.Errorf("%d orders in twenty hours, want few", n)
+		t.Errorf("%d orders in three hours, want few", n)
 	}
 	if s.log.count("of no use") == 0 || s.log.count(say) == 0 {
 		t.Errorf("the log does not say %q:\n%s", say, s.log)

@@ -1,0 +1,50 @@
+//go:build unix
+
+package tlsmgr
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// Root gives files of the state directory to the service, and nothing that the
+// service has put a link to.
+func TestGiveToStaysInTheDirectory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root, to give files to another user")
+		}
+		t.Skip("needs root, to give files to another user")
+	}
+	const service = 65534
+	dir, outside := t.TempDir(), t.TempDir()
+	inside := filepath.Join(dir, "acme", "schedule", "one.json")
+	if err := os.MkdirAll(filepath.Dir(inside), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, inside, nil)
+	write(t, filepath.Join(outside, "one.json"), nil)
+	if err := os.Symlink(outside, filepath.Join(dir, "acme", "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(dir, service, service); err != nil {
+		t.Fatal(err)
+	}
+	giveTo(dir, inside)
+	giveTo(dir, filepath.Join(dir, "acme", "link", "one.json"))
+	giveTo(dir, filepath.Join(outside, "one.json"))
+	for path, want := range map[string]uint32{
+		inside: service, filepath.Dir(inside): service, filepath.Join(dir, "acme"): service,
+		outside: 0, filepath.Join(outside, "one.json"): 0,
+	} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Sys().(*syscall.Stat_t).Uid; got != want {
+			t.Errorf("%s belongs to %d, want %d", path, got, want)
+		}
+	}
+}
