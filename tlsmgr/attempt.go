@@ -43,7 +43,8 @@ func (v *supervisor) attempt(ctx context.Context, t *task, urged bool) time.Dura
 	due := v.due(t)
 	ca, err := v.orderUnder(held, t, rec)
 	if held.Err() != nil && ctx.Err() == nil {
-		return v.blocked(t, fmt.Errorf("the lock was lost while ordering; what another node does is waited for: %w", cmp.Or(err, held.Err())))
+		v.blocked(t, fmt.Errorf("the lock was lost while ordering; what another node does is waited for: %w", cmp.Or(err, held.Err())))
+		return lookAgain
 	}
 	return v.record(held, t, rec, ca, due, err)
 }

@@ -10,11 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"inbox/e2e"
+	"inbox/tlsmgr/redisstorage"
 )
 
 // cluster is two programs on machines of their own, as far as their state
@@ -165,4 +167,41 @@ func TestNodesRenewOnce(t *testing.T) {
 		leaf := c.shows(0)
 		return leaf != nil && fresh(leaf)
 	})
+}
+
+// A node is paused in the middle of its order, for longer than its lock lasts.
+// Another orders when a person asks for it, and what the first does when it wakes
+// changes nothing of that.
+func TestPausedNodeChangesNothing(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, pebbleOptions{})
+	c.run(1)
+	eventually(t, patience, "the node orders", func() bool { return c.ca.orders() > 0 })
+	_ = c.programs[1].Signal(syscall.SIGSTOP)
+	time.Sleep(redisstorage.Lease + time.Second)
+	c.run(0)
+	eventually(t, patience, "the other node answers, and hears hangups", func() bool {
+		_, err := tls.Dial("tcp", addrOf(c.ports[0][1]), &tls.Config{ServerName: c.name, InsecureSkipVerify: true})
+		return err != nil && strings.Contains(err.Error(), "unrecognized name")
+	})
+	eventually(t, patience, "the other node orders", func() bool {
+		_ = c.programs[0].Signal(syscall.SIGHUP)
+		return c.ca.orders() > 1
+	})
+	var serial string
+	eventually(t, patience, "the other node shows its certificate", func() bool {
+		leaf := c.shows(0)
+		if leaf != nil {
+			serial = leaf.SerialNumber.String()
+		}
+		return leaf != nil
+	})
+	_ = c.programs[1].Signal(syscall.SIGCONT)
+	for range 5 {
+		time.Sleep(time.Second)
+		c.bothShow(patience, "that certificate", func(leaf *x509.Certificate) bool { return leaf.SerialNumber.String() == serial })
+	}
+	if got := c.ca.orders(); got != 2 {
+		t.Errorf("%d orders, want 2", got)
+	}
 }
