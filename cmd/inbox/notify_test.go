@@ -228,3 +228,12 @@ func TestWatchdogIsNotLimited(t *testing.T) {
 		}
 	}
 }
+
+// Names may be written in many ways; the watchdog asks by the one that is served.
+func TestWatchdogComesToTheMailboxes(t *testing.T) {
+	t.Parallel()
+	h := watchedHouse(t, "-domain", "Bücher.example.", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/dir", "-http-bind", "127.0.0.1:0", "-https=true")
+	if err := h.askMailbox(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -100,12 +100,13 @@ func (h *house) askMailbox(ctx context.Context) (err error) {
 		}
 		r.RequestURI, r.RemoteAddr, r.Host = ask[1], "@", "localhost"
 		if len(h.cfg.domains) > 0 {
-			r.Host = h.cfg.domains[0]
+			r.Host = h.source.State()[0].Name // as CheckHost has it: not every way to write it
 		}
 		r.SetBasicAuth(name, password)
 		answer := &quietWriter{header: http.Header{}}
 		h.server.Handler.ServeHTTP(answer, r)
-		if answer.status == 0 || answer.status == http.StatusInternalServerError {
+		switch answer.status { // a host that is not ours never came to the mailboxes
+		case 0, http.StatusInternalServerError, http.StatusMisdirectedRequest:
 			return fmt.Errorf("a request of the watchdog was answered with status %d", answer.status)
 		}
 	}
