@@ -218,6 +218,9 @@ func every(ctx context.Context, interval time.Duration, do func()) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			if ctx.Err() != nil {
+				return // both were ready: what takes as long as the interval would go on by chance
+			}
 			do()
 		}
 	}

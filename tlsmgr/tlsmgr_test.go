@@ -1,11 +1,13 @@
 package tlsmgr
 
 import (
+	"context"
 	"crypto/tls"
 	"net/http"
 	"regexp"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -119,4 +121,22 @@ func TestFingerprintLooksLikeTheBrowsers(t *testing.T) {
 	if got := s.fingerprint(); !regexp.MustCompile(`^([0-9A-F]{2}:){31}[0-9A-F]{2}$`).MatchString(got) {
 		t.Errorf("fingerprint %q, want 32 pairs of capital digits between colons", got)
 	}
+}
+
+// What takes longer than its interval is not begun again once its context ended.
+func TestEveryEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 100 { // chance would decide between an end and a tick that are both there
+			ctx, cancel := context.WithCancel(t.Context())
+			began := 0
+			every(ctx, time.Second, func() {
+				began++
+				cancel()
+				time.Sleep(3 * time.Second)
+			})
+			if began != 1 {
+				t.Fatalf("begun %d times, want once", began)
+			}
+		}
+	})
 }
