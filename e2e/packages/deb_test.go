@@ -31,7 +31,7 @@ func TestDebInstallsUpgradesAndLeaves(t *testing.T) {
 	r.write(options, edited)
 	r.run("systemctl", "enable", "inbox.service")
 	r.apt("install", second)
-	ask(t, running) // the old program serves until it is restarted
+	ask(t, running)                        // the old program serves until it is restarted
 	if err := running.Stop(); err != nil { // else the new one waits for the state
 		t.Error(err)
 	}
