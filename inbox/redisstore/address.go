@@ -58,6 +58,9 @@ func ParseAddress(text string) (a Address, err error) {
 	}
 	a.tls = strings.HasPrefix(scheme, "rediss")
 	authority, path, _ := strings.Cut(rest, "/")
+	if strings.Contains(path, "@") { // or a part of the password would be taken for a host, and shown
+		return a, errors.New("has an @ behind the first slash; in a password write %2F for a slash")
+	}
 	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
 		if a.user, err = userinfo(authority[:at]); err != nil {
 			return a, err

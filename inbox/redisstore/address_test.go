@@ -34,6 +34,7 @@ func TestParseAddressRefuses(t *testing.T) {
 	for _, text := range []string{
 		"", "localhost:6379", "http://localhost", "redis://", "redis://host:0", "redis://host:port", "redis://a,,b",
 		"redis://host/one", "redis://a,b/1", "redis-sentinel://host", "redis://top secret@host", "redis://host?db=1",
+		"redis://:secret/word@host", "redis-sentinel://secret:1234/word@host", "redis-sentinel://secret:1234/word@host/mymaster",
 		"redis://" + strings.Repeat("a,", 64) + "a",
 	} {
 		if a, err := ParseAddress(text); err == nil {
@@ -54,4 +55,22 @@ func FuzzParseAddress(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Redis 6 and 7 tell what went wrong inside a script each in its way.
+func TestErrorsOfScripts(t *testing.T) {
+	const six = "ERR Error running script (call to f_0123456789012345678901234567890123456789): @user_script:12: @user_script: 12: -"
+	for text, want := range map[string]struct{ away, full bool }{
+		"OOM command not allowed when used memory > 'maxmemory'.":        {full: true},
+		six + "OOM command not allowed when used memory > 'maxmemory'. ": {full: true},
+		"READONLY You can't write against a read only replica.":          {away: true},
+		six + "READONLY You can't write against a read only replica. ":   {away: true},
+		six + "NOREPLICAS Not enough good replicas to write. ":           {away: true},
+		"ERR max number of clients reached":                              {away: true},
+		"ERR wrong number of arguments":                                  {},
+	} {
+		if away, full := classifyText(text); away != want.away || full != want.full {
+			t.Errorf("%q: got away %v, full %v, want %+v", text, away, full, want)
+		}
+	}
 }

@@ -38,6 +38,7 @@ func wantAway(t *testing.T, s *Store, c inbox.Claim) {
 }
 
 func TestStoreThatIsAbsentAtStart(t *testing.T) {
+	t.Parallel()
 	needRedis(t)
 	port := freePort(t)
 	s := startStore(t, fmt.Sprintf("redis://127.0.0.1:%d", port), Config{})
@@ -55,6 +56,7 @@ func TestStoreThatIsAbsentAtStart(t *testing.T) {
 // A store that was killed and restarted with its append-only file has
 // everything that was acknowledged, and polls that waited go on.
 func TestKilledRedisLosesNothing(t *testing.T) {
+	t.Parallel()
 	redis := startServer(t, "--appendonly", "yes", "--appendfsync", "always")
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	bob, carol := open(t, s, "bob"), open(t, s, "carol")
@@ -94,6 +96,7 @@ func TestKilledRedisLosesNothing(t *testing.T) {
 }
 
 func TestWaitingPollsOutliveARestart(t *testing.T) {
+	t.Parallel()
 	redis := startServer(t, "--appendonly", "yes", "--appendfsync", "always")
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	bob := open(t, s, "bob")
@@ -110,6 +113,7 @@ func TestWaitingPollsOutliveARestart(t *testing.T) {
 
 // A message that came while the node could not hear is found when it can.
 func TestDeafNodeMissesNothing(t *testing.T) {
+	t.Parallel()
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	bob := open(t, s, "bob")
@@ -126,6 +130,7 @@ func TestDeafNodeMissesNothing(t *testing.T) {
 
 // A store that answers nothing at all is the worst kind of away.
 func TestHungRedis(t *testing.T) {
+	t.Parallel()
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	bob := open(t, s, "bob")
@@ -139,6 +144,7 @@ func TestHungRedis(t *testing.T) {
 }
 
 func TestFlushedStoreEndsPolls(t *testing.T) {
+	t.Parallel()
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	bob := open(t, s, "bob")
@@ -158,6 +164,7 @@ func TestFlushedStoreEndsPolls(t *testing.T) {
 }
 
 func TestForgottenScriptIsSentAgain(t *testing.T) {
+	t.Parallel()
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	for i := range 20 {
@@ -174,6 +181,7 @@ func TestForgottenScriptIsSentAgain(t *testing.T) {
 }
 
 func TestFullRedisRefusesMessages(t *testing.T) {
+	t.Parallel()
 	redis := startServer(t, "--maxmemory", "4mb", "--maxmemory-policy", "noeviction")
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	c := open(t, s, "bob")
@@ -192,6 +200,7 @@ func TestFullRedisRefusesMessages(t *testing.T) {
 
 // A cluster's master dies: its replica takes over, and everything goes on.
 func TestClusterFailover(t *testing.T) {
+	t.Parallel()
 	redis := startCluster(t, 1)
 	s := newStore(t, redis.url(), Config{})
 	claims := map[string]inbox.Claim{}
@@ -232,6 +241,7 @@ func TestClusterFailover(t *testing.T) {
 
 // Sentinel says who the master is, also after it died.
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
 	master := startServer(t)
 	replica := startServer(t, "--replicaof", "127.0.0.1", fmt.Sprint(master.port))
 	replica.until("follows", func() bool { return strings.Contains(replica.try("INFO", "replication"), "master_link_status:up") })
@@ -276,6 +286,7 @@ func startSentinel(t *testing.T, master *server) string {
 }
 
 func TestStoreThatEvictsIsWarnedOf(t *testing.T) {
+	t.Parallel()
 	redis := startServer(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
 	var log strings.Builder
 	s := newStore(t, "redis://"+redis.addr(), Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})

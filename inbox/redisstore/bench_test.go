@@ -30,7 +30,7 @@ func BenchmarkRelay(b *testing.B) {
 }
 
 // cpu is how long a process of the store, and this one, ran on any core.
-func (c cluster) cpu(b *testing.B) (store, own time.Duration) {
+func (c cluster) cpu(b testing.TB) (store, own time.Duration) {
 	for _, s := range c {
 		for _, found := range cpuFields.FindAllStringSubmatch(s.do("INFO", "cpu"), -1) {
 			seconds, err := strconv.ParseFloat(found[1], 64)

@@ -41,6 +41,7 @@ func want(t testing.TB, w *httptest.ResponseRecorder, status int, body string) {
 
 // A call between peers at different nodes, as a client sees it.
 func TestPeersAtTwoNodes(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, url string) {
 		a, b := newNode(t, url), newNode(t, url)
 		want(t, a.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
@@ -59,6 +60,7 @@ func TestPeersAtTwoNodes(t *testing.T) {
 }
 
 func TestNewestPollIsToldAcrossNodes(t *testing.T) {
+	t.Parallel()
 	url := "redis://" + startServer(t).addr()
 	a, b := newNode(t, url), newNode(t, url)
 	older, newer := make(chan *httptest.ResponseRecorder, 1), make(chan *httptest.ResponseRecorder, 1)
@@ -75,6 +77,7 @@ func TestNewestPollIsToldAcrossNodes(t *testing.T) {
 }
 
 func TestStoreThatIsAwayIsSaid(t *testing.T) {
+	t.Parallel()
 	redis := startServer(t)
 	n := newNode(t, "redis://"+redis.addr())
 	want(t, n.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
@@ -96,6 +99,7 @@ func TestStoreThatIsAwayIsSaid(t *testing.T) {
 }
 
 func TestRoundTripsOfRequests(t *testing.T) {
+	t.Parallel()
 	redis := startServer(t)
 	n := newNode(t, "redis://"+redis.addr())
 	want(t, n.do("alice", "GET", "/inbox?wait=0", ""), 204, "")

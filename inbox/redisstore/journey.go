@@ -70,6 +70,8 @@ func (s *Store) OpenNext(ctx context.Context, name string, key inbox.Key, ack ui
 	if len(rest) == 0 {
 		return c, m, errGarbage
 	}
-	m, _, err = l.looked(o.place, rest)
+	if m, _, err = l.looked(o.place, rest); err == errDamaged {
+		m, _, err = s.look(ctx, l, o.place, c, s.passOver(m), lookFirst, 0)
+	}
 	return c, m, err
 }

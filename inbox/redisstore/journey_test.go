@@ -14,6 +14,7 @@ import (
 var _ inbox.Distant = (*Store)(nil)
 
 func TestTwoStepsInOne(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, url string) {
 		s := newStore(t, url, Config{Limits: inbox.Limits{Timeout: 60e9, MaxQueuedBytesPerPayer: 4000}})
 		hello := inbox.Message{From: "alice", Body: []byte("hello")}
@@ -84,6 +85,7 @@ func trips(t testing.TB, s *Store, redis *server, f func()) int {
 
 // What a POST and a GET cost the store: one round trip each.
 func TestRoundTrips(t *testing.T) {
+	t.Parallel()
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	open(t, s, "alice")

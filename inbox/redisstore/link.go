@@ -26,6 +26,8 @@ const (
 	// refreshShare bounds the time that refreshing a large store takes to a
 	// twentieth.
 	refreshShare = 20
+	// refreshLatest is the longest that a node knows nothing of what others do.
+	refreshLatest = 10 * time.Second
 	// reclaimEvery bounds how often a full store is swept for a request.
 	reclaimEvery = 100 * time.Millisecond
 	// sweepBatch mailboxes are ended in one script.
@@ -41,7 +43,16 @@ func classify(err error) (away, full bool) {
 	if !ok {
 		return !rueidis.IsParseErr(err), false
 	}
-	word, _, _ := strings.Cut(strings.TrimPrefix(answer.Error(), "ERR "), " ")
+	return classifyText(answer.Error())
+}
+
+// classifyText reads what Redis says. Version 6 tells what a command within a
+// script said behind the script's own error.
+func classifyText(text string) (away, full bool) {
+	if at := strings.LastIndex(text, ": -"); at >= 0 && strings.HasPrefix(text, "ERR Error running script") {
+		text = text[at+len(": -"):]
+	}
+	word, _, _ := strings.Cut(strings.TrimPrefix(text, "ERR "), " ")
 	switch word {
 	case "OOM":
 		return false, true
@@ -51,20 +62,28 @@ func classify(err error) (away, full bool) {
 	return false, false
 }
 
-// run finds the store, and keeps in touch with it until ctx ends.
+// run finds the store, and keeps in touch with it until ctx ends, or until it
+// turns out to be another one.
 func (s *Store) run(ctx context.Context) {
-	l := s.connect(ctx)
-	if l == nil {
-		return
+	for ctx.Err() == nil {
+		if l := s.connect(ctx); l != nil {
+			s.serve(ctx, l)
+		}
 	}
+}
+
+func (s *Store) serve(ctx context.Context, l *link) {
 	defer l.Close()
+	ctx, cancel := context.WithCancel(ctx)
 	s.link.Store(l)
 	s.warnOfEviction(ctx, l)
 	s.log.Info("the store is here", "store", s.address, "kind", string(l.Mode()), "sealed", l.messages != nil)
 	var wg sync.WaitGroup
-	defer wg.Wait()
 	wg.Go(func() { s.listen(ctx, l) })
 	s.keepBooks(ctx, l)
+	s.link.Store(nil)
+	cancel()
+	wg.Wait()
 }
 
 // warnOfEviction warns of a store that drops what it holds when it is full.
@@ -113,6 +132,9 @@ func (s *Store) dial(ctx context.Context) (*link, error) {
 	if err == nil {
 		l.vault = newVault(secret, s.key != nil)
 		err = s.firstBooks(ctx, l)
+	}
+	if err == nil {
+		err = s.speak(ctx, l)
 	}
 	if err != nil {
 		client.Close()
@@ -174,7 +196,11 @@ func (s *Store) keepSecret(ctx context.Context, l *link, text string) (string, e
 // each time that it was deaf everybody looks again, so nothing is missed.
 func (s *Store) listen(ctx context.Context, l *link) {
 	for ctx.Err() == nil {
-		if err := s.subscribe(ctx, l); err != nil && ctx.Err() == nil {
+		err := s.subscribe(ctx, l)
+		if _, refused := rueidis.IsRedisErr(err); refused {
+			s.log.Warn("the store does not tell this server of messages, so they come late", "store", s.address, "err", err)
+			pause(ctx, recheck)
+		} else if err != nil && ctx.Err() == nil {
 			s.log.Debug("the subscription ended", "err", err)
 		}
 		pause(ctx, retryEvery)
@@ -202,7 +228,7 @@ func (s *Store) subscribe(ctx context.Context, l *link) error {
 		case <-begun:
 			s.done.Go(func() { s.waiters.wakeAll(ctx) })
 		case <-speak.C:
-			s.speak(ctx, l)
+			_ = s.speak(ctx, l) // if it is not heard, silence tells
 		case <-s.heard:
 			silence.Reset(deaf)
 		case err := <-ended:
@@ -216,10 +242,13 @@ func (s *Store) subscribe(ctx context.Context, l *link) error {
 }
 
 // speak lets this node hear itself, over the whole way that a wake-up takes.
-func (s *Store) speak(ctx context.Context, l *link) {
+func (s *Store) speak(ctx context.Context, l *link) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	_ = l.Do(ctx, l.B().Publish().Channel("inbox:n:"+s.node).Message("!").Build()).Error()
+	if err := l.Do(ctx, l.B().Publish().Channel("inbox:n:"+s.node).Message("!").Build()).Error(); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	return nil
 }
 
 func notify(c chan struct{}) {
@@ -253,47 +282,67 @@ type books struct {
 	mu    sync.Mutex // held while it is asked
 	last  [buckets]sums
 	ended time.Time
+	why   error // that some of them did not answer
 }
 
-// keepBooks asks the store again and again, and notes which of it is there.
+// keepBooks asks the store again and again, and notes which of it is there. It
+// returns when ctx ends, or the store has another secret.
 func (s *Store) keepBooks(ctx context.Context, l *link) {
 	wasAway, took := false, time.Duration(0)
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && s.checkIdentity(ctx, l) {
 		away := s.Ready() != nil
 		switch {
 		case away && !wasAway:
-			s.log.Warn("the store, or a part of it, is away", "store", s.address)
+			s.log.Warn("the store, or a part of it, is away", "store", s.address, "err", s.whyAway())
 		case !away && wasAway:
 			s.log.Info("the store is back", "store", s.address)
 			s.done.Go(func() { s.waiters.wakeAll(ctx) })
 		}
 		wasAway = away
-		if away {
-			pause(ctx, retryEvery)
-		} else {
-			pause(ctx, max(refreshEvery, refreshShare*took))
-		}
+		s.rest(ctx, max(refreshEvery, refreshShare*took))
 		s.books.mu.Lock()
 		took = s.readBooks(ctx, l)
 		s.books.mu.Unlock()
-		s.checkIdentity(ctx, l)
 	}
 }
 
-// checkIdentity puts the secret back that a FLUSHALL took.
-func (s *Store) checkIdentity(ctx context.Context, l *link) {
+// rest pauses, but not for long once a request found the store away: whether it
+// is back is only found out by asking.
+func (s *Store) rest(ctx context.Context, d time.Duration) {
+	for end := time.Now().Add(min(d, refreshLatest)); ctx.Err() == nil && time.Now().Before(end); {
+		pause(ctx, min(retryEvery, time.Until(end)))
+		if s.Ready() != nil {
+			return
+		}
+	}
+}
+
+// checkIdentity puts the secret back that a FLUSHALL took. It is false when
+// somebody was faster, with another one: then all hashes are different.
+func (s *Store) checkIdentity(ctx context.Context, l *link) bool {
 	kept, err := s.keepSecret(ctx, l, l.identity)
-	if err == nil && kept != l.identity && !l.strange {
-		l.strange = true // said once
-		s.log.Error("the store was given another secret: restart this server", "store", s.address)
+	if err != nil || kept == l.identity {
+		return true
 	}
+	s.log.Warn("the store was emptied and given another secret; connecting anew", "store", s.address)
+	return false
 }
 
+// firstBooks is nil when every part of the store does what it is told.
 func (s *Store) firstBooks(ctx context.Context, l *link) error {
 	s.books.mu.Lock()
 	defer s.books.mu.Unlock()
 	s.readBooks(ctx, l)
-	return s.partsAway()
+	if s.books.why != nil {
+		return fmt.Errorf("ask for its sums: %w", s.books.why)
+	}
+	return nil
+}
+
+func (s *Store) whyAway() error {
+	s.books.mu.Lock()
+	defer s.books.mu.Unlock()
+	return s.books.why
 }
 
 // partsAway is Ready, of a store that was found.
@@ -309,6 +358,9 @@ func (s *Store) partsAway() error {
 // reclaim sweeps for a request that met a limit, unless that was just done.
 func (s *Store) reclaim(ctx context.Context) {
 	l := s.link.Load()
+	if l == nil {
+		return
+	}
 	s.books.mu.Lock()
 	defer s.books.mu.Unlock()
 	if time.Since(s.books.ended) >= reclaimEvery {
@@ -323,6 +375,7 @@ func (s *Store) readBooks(ctx context.Context, l *link) time.Duration {
 	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	s.ledger.begin()
+	s.books.why = nil
 	var wanted []int
 	for i := range buckets {
 		wanted = append(wanted, i)
@@ -350,7 +403,7 @@ func (s *Store) sweep(ctx context.Context, l *link, wanted []int) (more []int) {
 		}
 		n, err := s.swept(bucket, result)
 		if err != nil {
-			s.log.Debug("sweep", "bucket", bucket, "err", err)
+			s.books.why = err
 		} else if n == sweepBatch {
 			more = append(more, bucket)
 		}
@@ -359,25 +412,28 @@ func (s *Store) sweep(ctx context.Context, l *link, wanted []int) (more []int) {
 }
 
 // swept takes in what one bucket answered, and returns how many mailboxes were
-// looked at in it.
+// looked at in it. One that does anything else than what it is asked is away, as
+// far as requests are concerned.
 func (s *Store) swept(bucket int, result rueidis.RedisResult) (int64, error) {
-	answer, err := result.ToArray()
-	if err != nil {
-		away, _ := classify(err)
-		s.away[bucket].Store(away)
-		return 0, err
-	}
-	s.away[bucket].Store(false)
-	if len(answer) != 2 {
-		return 0, errGarbage
-	}
-	n, err := answer[0].AsInt64()
-	if err != nil {
-		return 0, errGarbage
-	}
-	held, err := readSums(answer[1])
+	n, held, err := readSweep(result)
+	s.away[bucket].Store(err != nil)
 	if err == nil {
 		s.books.last[bucket] = held
 	}
 	return n, err
+}
+
+func readSweep(result rueidis.RedisResult) (n int64, held sums, err error) {
+	answer, err := result.ToArray()
+	if err != nil {
+		return 0, held, err
+	}
+	if len(answer) != 2 {
+		return 0, held, errGarbage
+	}
+	if n, err = answer[0].AsInt64(); err != nil {
+		return 0, held, errGarbage
+	}
+	held, err = readSums(answer[1])
+	return n, held, err
 }

@@ -250,6 +250,9 @@ func (s *Store) Next(ctx context.Context, c inbox.Claim, ack uint64, wait time.D
 			return m, err
 		}
 		m, left, err = s.look(ctx, l, p, c, 0, lookAgain, w.seq)
+		if now := s.link.Load(); now != nil && now != l {
+			return m, inbox.ErrClaimOver // of a store that was emptied
+		}
 		if errors.Is(err, inbox.ErrStoreAway) {
 			// The poll is held: what comes wakes it when the store is back.
 			err, left = inbox.ErrEmpty, wait
@@ -272,15 +275,28 @@ func (s *Store) touch(ctx context.Context, l *link, p place, c inbox.Claim) {
 	_, _, _ = s.look(context.WithoutCancel(ctx), l, p, c, 0, touchOnly, 0)
 }
 
-// look is one look into a mailbox. With ErrEmpty comes how long the claim still
+// look is one look into a mailbox, past what is damaged there. With ErrEmpty comes how long the claim still
 // lives. A seq that is not 0 is told of what comes later.
 func (s *Store) look(ctx context.Context, l *link, p place, c inbox.Claim, ack uint64, mode string, seq uint64) (inbox.Message, time.Duration, error) {
-	answer, err := s.do(ctx, l, "next", []place{p}, nil, p.tag, strconv.FormatUint(c.Epoch, 10),
-		strconv.FormatUint(ack, 10), mode, strconv.FormatUint(seq, 10), strconv.FormatInt(s.most, 10))
-	if err != nil {
-		return inbox.Message{}, 0, err
+	for {
+		answer, err := s.do(ctx, l, "next", []place{p}, nil, p.tag, strconv.FormatUint(c.Epoch, 10),
+			strconv.FormatUint(ack, 10), mode, strconv.FormatUint(seq, 10), strconv.FormatInt(s.most, 10))
+		if err != nil {
+			return inbox.Message{}, 0, err
+		}
+		m, left, err := l.looked(p, answer)
+		if err != errDamaged {
+			return m, left, err
+		}
+		ack = s.passOver(m)
 	}
-	return l.looked(p, answer)
+}
+
+// passOver says that a message is lost, and returns what forgets it: it would
+// keep back all that came after it.
+func (s *Store) passOver(m inbox.Message) (ack uint64) {
+	s.log.Error("dropped a message that is damaged, or that another key sealed", "store", s.address)
+	return m.ID
 }
 
 func (v *vault) looked(p place, answer []rueidis.RedisMessage) (m inbox.Message, left time.Duration, err error) {
@@ -289,8 +305,6 @@ func (v *vault) looked(p place, answer []rueidis.RedisMessage) (m inbox.Message,
 	case err != nil:
 	case status == "over":
 		return m, 0, inbox.ErrClaimOver
-	case status == "damaged":
-		return m, 0, errDamaged
 	case status == "empty" && len(answer) == 2:
 		ms, err := answer[1].AsInt64()
 		if err != nil {

@@ -56,47 +56,67 @@ end
 
 local function publish(to, text) call('PUBLISH', 'inbox:n:' .. to, text) end
 local function wake(m, waiting)
-	if waiting then publish(string.match(waiting, '^%S+'), 'w' .. m.tag) end
+	if waiting then publish(string.match(waiting, '^%S*'), 'w' .. m.tag) end
 end
 
-local worked = 0 -- messages that were refunded: what takes the time of a script
+-- obey makes the rest of this script run in a store whose memory is used up:
+-- Redis refuses what may need memory only until the first write. What takes from
+-- a store must never be refused, or it would stay full.
+local function obey(bucket) call('DEL', bucket .. ':') end
 
--- refund gives back what the messages from one ID to another cost.
+local worked = 0 -- messages that were refunded: what takes the time of a script
+local batch = 500 -- fields that one command reads or deletes; Lua's stack holds 8000 words
+
+local function fields(prefix, from, to)
+	local names = {}
+	for id = from, to do names[#names + 1] = prefix .. digits(id) end
+	return names
+end
+
+-- refund gives back what the messages from one ID to another cost. One whose
+-- cost is missing, or no cost, was touched by somebody else, and gives nothing.
 local function refund(m, from, to)
 	local costs = {}
-	for id = from, to do
-		local q = call('HGET', m.data, 'q' .. digits(id))
-		worked = worked + 1
-		local size, who = string.match(q, '^(%d+) (.*)$')
-		costs[who] = (costs[who] or 0) + size
+	for first = from, to, batch do
+		for _, q in ipairs(call('HMGET', m.data, unpack(fields('q', first, math.min(first + batch - 1, to))))) do
+			local size, who = string.match(q or '', '^(%d+) (%S* %S*)$')
+			if size then costs[who] = (costs[who] or 0) + size end
+		end
 	end
+	worked = worked + to - from + 1
 	for who, size in pairs(costs) do
 		local client, network = string.match(who, '^(%S*) (%S*)$')
 		charge(m.bucket, 't', 'b:', 'B:', client, network, -size)
 	end
 end
 
+-- sane is whether first and last ID, and expiry, can be those of a mailbox.
+local function sane(first, last, expires)
+	return first and last and expires and first > 0 and last < 2^53 and last - first < 20000
+end
+
 -- settle ends a mailbox. IDs of its successor begin above its own.
 local function settle(m)
-	local h = call('HMGET', m.data, 'f', 'l', 'c', 'n', 'w')
+	local h = call('HMGET', m.data, 'f', 'l', 'x', 'c', 'n', 'w')
 	local counted = call('ZREM', m.bucket .. ':x', m.tag) == 1
-	if not h[1] then return end
-	local last = tonumber(call('HGET', m.bucket .. ':s', 'L') or 0)
-	if tonumber(h[2]) > last then call('HSET', m.bucket .. ':s', 'L', h[2]) end
-	if counted then
-		charge(m.bucket, 'n', 'i:', 'I:', h[3], h[4], -1)
-		refund(m, tonumber(h[1]), tonumber(h[2]))
+	local first, last = tonumber(h[1]), tonumber(h[2])
+	if sane(first, last, tonumber(h[3])) then
+		if last > tonumber(call('HGET', m.bucket .. ':s', 'L') or 0) then call('HSET', m.bucket .. ':s', 'L', h[2]) end
+		if counted then refund(m, first, last) end
 	end
-	wake(m, h[5])
+	if counted and h[4] and h[5] then charge(m.bucket, 'n', 'i:', 'I:', h[4], h[5], -1) end
+	wake(m, h[6])
 	call('UNLINK', m.data)
 end
 
--- live returns the mailbox, unless there is none or it has expired just now.
+-- live returns the mailbox, unless there is none or it has expired just now. One
+-- that somebody else wrote into, so that it is none any more, ends.
 local function live(m)
 	local h = call('HMGET', m.data, 'k', 'e', 'x', 'f', 'l', 'w')
 	if not h[1] then return nil end
-	if tonumber(h[3]) <= ms then settle(m); return nil end
-	return {key = h[1], epoch = h[2], expires = tonumber(h[3]), first = tonumber(h[4]), last = tonumber(h[5]), waiting = h[6]}
+	local first, last, expires = tonumber(h[4]), tonumber(h[5]), tonumber(h[3])
+	if not sane(first, last, expires) or expires <= ms then settle(m); return nil end
+	return {key = h[1], epoch = h[2], expires = expires, first = first, last = last, waiting = h[6]}
 end
 local function touch(m) call('HSET', m.data, 'x', digits(ms + timeout)) end
 local function keep(m) call('PEXPIRE', m.data, digits(7 * day + 2 * timeout)) end
@@ -117,16 +137,14 @@ local function claim(m, key, client, network)
 	return digits(epoch)
 end
 
--- open returns what it came to, the epoch, and whether the claim is fresh.
+-- open returns what it came to, the epoch, whether the claim is fresh, and the
+-- mailbox when it is not: whoever opens it has to touch it, too.
 -- What it compares is a keyed hash: how long that takes tells nothing.
 local function open(m)
 	local key, pays, client, network = arg(), arg(), arg(), arg()
 	local h = live(m)
 	if h and h.key ~= key then return 'wrong' end
-	if h then
-		touch(m)
-		return 'ok', h.epoch, 0
-	end
+	if h then return 'ok', h.epoch, 0, h end
 	if pays ~= '1' then return 'none' end
 	return 'ok', claim(m, key, client, network), 1
 end
@@ -157,19 +175,34 @@ end
 local function forget(m, h, upTo)
 	if upTo < h.first or upTo > h.last then return end
 	refund(m, h.first, upTo)
-	for id = h.first, upTo do call('HDEL', m.data, 'm' .. digits(id), 'q' .. digits(id)) end
+	for first = h.first, upTo, batch do
+		local last = math.min(first + batch - 1, upTo)
+		call('HDEL', m.data, unpack(fields('m', first, last)))
+		call('HDEL', m.data, unpack(fields('q', first, last)))
+	end
 	h.first = upTo + 1
 	call('HSET', m.data, 'f', digits(h.first))
+end
+
+-- oldest returns ID and record of the oldest message. One that was taken out
+-- behind our back is skipped.
+local function oldest(m, h)
+	while h.first <= h.last do
+		local id = digits(h.first)
+		local record = call('HGET', m.data, 'm' .. id)
+		if record then return id, record end
+		forget(m, h, h.first)
+	end
 end
 
 -- look returns the oldest message, or how long the claim still lives. In the
 -- midst of a wait ("again") finding nothing keeps nothing alive.
 local function look(m, h, mode, seq, most)
-	if h.first <= h.last and mode ~= 'touch' then
-		local id = digits(h.first)
-		if call('HSTRLEN', m.data, 'm' .. id) > most then return 'damaged' end
-		touch(m)
-		return 'ok', id, call('HGET', m.data, 'm' .. id)
+	if mode ~= 'touch' then
+		local id, record = oldest(m, h)
+		if id then touch(m) end
+		if id and #record > most then return 'ok', id, '' end -- none that we wrote
+		if id then return 'ok', id, record end
 	end
 	if mode ~= 'again' then
 		touch(m)
@@ -185,6 +218,7 @@ end
 
 local function own()
 	local m, epoch = nextBox(), arg()
+	obey(m.bucket)
 	local h = live(m)
 	if h and h.epoch ~= epoch then h = nil end
 	return m, h
@@ -214,6 +248,7 @@ end
 local function sweep()
 	local bucket, most = KEYS[1], arg()
 	local sums, due = bucket .. ':s', bucket .. ':x'
+	obey(bucket)
 	local tags = call('ZRANGEBYSCORE', due, '-inf', ms, 'LIMIT', 0, most)
 	for _, tag in ipairs(tags) do
 		if worked > 2000 then break end -- the rest at the next look, which is soon
@@ -226,34 +261,47 @@ local function sweep()
 			settle(m)
 		end
 	end
-	local version = call('HINCRBY', sums, 'v', next(changed) and 1 or 0)
+	local version -- nothing is written when nothing changed: this runs each second
+	if next(changed) then version = call('HINCRBY', sums, 'v', 1) else version = tonumber(call('HGET', sums, 'v') or 0) end
 	if call('EXISTS', due) == 0 and call('HLEN', sums) > 2 then
 		-- No mailbox: whatever is still counted was deleted behind our back.
 		local last = call('HGET', sums, 'L') or 0
 		call('DEL', sums)
 		call('HSET', sums, 'L', last, 'v', version + 1)
 	end
-	call('PEXPIRE', sums, 6 * day)
-	call('PEXPIRE', due, 6 * day)
+	for _, key in ipairs({sums, due}) do
+		local left = call('PTTL', key)
+		if left ~= -2 and left < 5 * day then call('PEXPIRE', key, 6 * day) end
+	end
 	return {#tags, call('HGETALL', sums)}
 end
 
 if op == 'sweep' then return sweep() end
-if op == 'open' then return reply(open(nextBox())) end
+if op == 'open' then
+	local m = nextBox()
+	local opened, epoch, fresh, h = open(m)
+	if h then
+		obey(m.bucket)
+		touch(m)
+	end
+	return reply(opened, epoch, fresh)
+end
 if op == 'put' then return reply(put()) end
 if op == 'next' then return reply(nextMessage()) end
 if op == 'discard' then return reply(discard()) end
 if op == 'close' then return reply(close()) end
 if op == 'open put' then
-	local opened, epoch, fresh = open(nextBox())
+	local m = nextBox()
+	local opened, epoch, fresh, h = open(m)
+	if h then touch(m) end
 	if opened ~= 'ok' then return reply(opened) end
 	return reply(opened, epoch, fresh, (put()))
 end
 if op == 'open next' then
 	local m = nextBox()
-	local opened, epoch, fresh = open(m)
+	local opened, epoch, fresh, h = open(m)
 	if opened ~= 'ok' then return reply(opened) end
-	local h = live(m)
+	obey(m.bucket)
 	forget(m, h, tonumber(arg()))
 	return reply(opened, epoch, fresh, look(m, h, 'first', '0', tonumber(arg())))
 end

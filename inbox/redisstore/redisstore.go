@@ -45,6 +45,8 @@ const (
 	// recheck is how often a waiting Next looks by itself, should a message on
 	// the way to this process have been lost.
 	recheck = 10 * time.Second
+	// mostRead is the largest body that is read back whatever this node accepts.
+	mostRead = 64 << 20
 	// messageOverhead is what a message costs the store beyond its texts.
 	messageOverhead = 256
 )
@@ -71,7 +73,8 @@ type Config struct {
 	// what it accepts within a second, because it learns only then what the
 	// others did.
 	Limits inbox.Limits
-	// MaxBodyBytes is the largest message that is read back; 0 for 1 MiB.
+	// MaxBodyBytes is the largest message that is put here. Up to 64 MiB are read
+	// back whatever it is: another node may allow more.
 	MaxBodyBytes int64
 	// Logger gets what an operator should see. Nil discards it.
 	Logger *slog.Logger
@@ -103,7 +106,6 @@ type link struct {
 	vault
 	cluster  bool
 	identity string // what secretKey held
-	strange  bool   // it holds something else since
 }
 
 // New returns a store that connects by itself, in the background, now and
@@ -121,10 +123,7 @@ func New(cfg Config) *Store {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	if s.most = cfg.MaxBodyBytes; s.most == 0 {
-		s.most = 1 << 20
-	}
-	s.most += recordOverhead
+	s.most = max(cfg.MaxBodyBytes, mostRead) + recordOverhead
 	s.client = cfg.Address.option()
 	s.script = rueidis.NewLuaScript(mailboxScript)
 	s.node = hex.EncodeToString(random(8))
@@ -175,6 +174,9 @@ func bucketKey(i int) string { return "inbox:{" + strconv.Itoa(i) + "}" }
 // is full.
 func (s *Store) do(ctx context.Context, l *link, op string, places []place, bill bill, args ...string) ([]rueidis.RedisMessage, error) {
 	defer s.ledger.release(bill)
+	if s.link.Load() != l { // it was given up for another
+		return nil, fmt.Errorf("%w: %s", inbox.ErrStoreAway, s.address)
+	}
 	keys := make([]string, len(places))
 	for i, p := range places {
 		if s.away[p.bucket].Load() {
@@ -189,7 +191,7 @@ func (s *Store) do(ctx context.Context, l *link, op string, places []place, bill
 	result := s.script.Exec(asking, l, keys, append(argv, args...))
 	answer, err := result.ToArray()
 	if err != nil {
-		return nil, s.failed(ctx, places, err)
+		return nil, s.failed(ctx, l, places, err)
 	}
 	if len(answer) < 2 {
 		return nil, errGarbage
@@ -204,7 +206,7 @@ func (s *Store) do(ctx context.Context, l *link, op string, places []place, bill
 var errGarbage = errors.New("redisstore: the store answered something that no inbox wrote")
 
 // failed turns a client's error into ours, and notes that the bucket is away.
-func (s *Store) failed(ctx context.Context, places []place, err error) error {
+func (s *Store) failed(ctx context.Context, l *link, places []place, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -214,7 +216,7 @@ func (s *Store) failed(ctx context.Context, places []place, err error) error {
 		return fmt.Errorf("redisstore: %w", err)
 	}
 	for _, p := range places {
-		s.away[p.bucket].Store(true)
+		s.away[p.bucket].Store(s.link.Load() == l)
 	}
 	return fmt.Errorf("%w: %s: %w", inbox.ErrStoreAway, s.address, err)
 }

@@ -3,6 +3,7 @@
 package redisstore
 
 import (
+	"flag"
 	"testing"
 	"time"
 
@@ -14,6 +15,11 @@ import (
 
 // The client of the store sleeps a while here and there after its end.
 func TestMain(m *testing.M) {
+	// Tests wait more than they work, each for servers of its own.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"),
 		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
@@ -24,18 +30,29 @@ func TestMain(m *testing.M) {
 const tick = 60 * time.Millisecond
 
 func TestRedisKeepsTheContract(t *testing.T) {
-	redis := startServer(t)
-	storetest.Run(t, storetest.Engine{Tick: tick, New: func(t *testing.T, limits inbox.Limits) inbox.Store {
-		redis.do("FLUSHALL")
-		return newStore(t, "redis://"+redis.addr(), Config{Limits: limits})
-	}})
+	t.Parallel()
+	keepsTheContract(t, Config{}, func() cluster { return cluster{startServer(t)} })
 }
 
 func TestClusterKeepsTheContract(t *testing.T) {
-	redis := startCluster(t, 0)
-	storetest.Run(t, storetest.Engine{Tick: tick, New: func(t *testing.T, limits inbox.Limits) inbox.Store {
+	t.Parallel()
+	keepsTheContract(t, Config{Key: []byte("a key of the nodes, of 32 bytes.")}, func() cluster { return startCluster(t, 0) })
+}
+
+// keepsTheContract runs each test on one of a few stores, which it has to itself.
+func keepsTheContract(t *testing.T, cfg Config, start func() cluster) {
+	const few = 3
+	free := make(chan cluster, few)
+	for range few {
+		free <- start()
+	}
+	storetest.Run(t, storetest.Engine{Tick: tick, Parallel: true, New: func(t *testing.T, limits inbox.Limits) inbox.Store {
+		redis := <-free
+		t.Cleanup(func() { free <- redis })
 		redis.flush()
-		return newStore(t, redis.url(), Config{Limits: limits, Key: []byte("a key of the nodes, of 32 bytes.")})
+		cfg := cfg
+		cfg.Limits = limits
+		return newStore(t, redis.url(), cfg)
 	}})
 }
 

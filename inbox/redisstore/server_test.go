@@ -4,11 +4,13 @@ package redisstore
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -38,22 +40,30 @@ func needRedis(t testing.TB) {
 	}
 }
 
-// freePort finds one whose cluster bus port, 10000 above, is one too.
+// given are the ports of this run, which tests take at once.
+var given sync.Map
+
+// freePort finds one whose cluster bus port, 10000 above, is one too. Neither is
+// one that the kernel gives to connections, which begin at 32768.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if port < 50000 {
+	for range 1000 {
+		port := 20000 + rand.IntN(2700)
+		if _, taken := given.LoadOrStore(port, true); !taken && isFree(port) && isFree(port+10000) {
 			return port
 		}
 	}
-	t.Fatal("no free port below 50000")
+	t.Fatal("no free port from 20000 to 22700")
 	return 0
+}
+
+func isFree(port int) bool {
+	l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
 }
 
 func startServer(t testing.TB, args ...string) *server {

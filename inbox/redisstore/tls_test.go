@@ -41,6 +41,7 @@ func certificate(t *testing.T) (cert, key string) {
 }
 
 func TestStoreOverTLS(t *testing.T) {
+	t.Parallel()
 	cert, key := certificate(t)
 	port := freePort(t)
 	startServer(t, "--tls-port", fmt.Sprint(port), "--tls-cert-file", writeFile(t, "cert", cert),

@@ -21,6 +21,9 @@ type Engine struct {
 	// Bubble runs a test in the engine's time: synctest.Test for one that lives
 	// in this process, a plain call for one on a server. Nil is a plain call.
 	Bubble func(t *testing.T, test func(*testing.T))
+	// Parallel is whether tests may run at once: whatever New returns shares
+	// nothing with another.
+	Parallel bool
 	// Tick is the shortest time that the engine tells apart, with room for the
 	// noise of a busy machine.
 	Tick time.Duration
@@ -33,6 +36,9 @@ func Run(t *testing.T, e Engine) {
 	}
 	for _, c := range contract {
 		t.Run(c.name, func(t *testing.T) {
+			if e.Parallel {
+				t.Parallel()
+			}
 			e.Bubble(t, func(t *testing.T) {
 				limits := c.limits
 				if limits.Timeout == 0 {
