@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -88,16 +89,23 @@ func (v *supervisor) record(ctx context.Context, t *task, rec *record, ca *autho
 // write keeps a record, in memory too.
 func (v *supervisor) write(ctx context.Context, t *task, rec *record) error {
 	t.wrote = *rec
+	t.wrote.Validations = slices.Clone(rec.Validations)
 	return v.records.write(ctx, t.name, rec)
 }
 
 // recollect puts into a record what this run knows better: a replica of a store,
-// a backup that was restored, or a directory that was emptied, tells of less than
-// was recorded, and must not bring orders forward.
+// a backup that was restored, or a directory or store that was emptied, tells of
+// less than was recorded, here or by another node, and must not bring orders
+// forward.
 func (t *task) recollect(rec *record) {
 	own := &t.wrote
 	if !own.Tried.After(rec.Tried) {
+		t.wrote = *rec
+		t.wrote.Validations = slices.Clone(rec.Validations)
 		return
+	}
+	if rec.Tried.IsZero() { // nothing is left of it
+		rec.Validations = slices.Clone(own.Validations)
 	}
 	rec.Tried, rec.Next = own.Tried, later(rec.Next, own.Next)
 	rec.NotBefore, rec.Rest = later(rec.NotBefore, own.NotBefore), later(rec.Rest, own.Rest)

@@ -150,6 +150,31 @@ func TestNodesShareTheFloor(t *testing.T) {
 	})
 }
 
+// A store that was restarted empty has forgotten the record and the locks. The
+// authority has not.
+func TestFloorOutlivesTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, certificates := newFileShared(t), map[string]*stored{}
+		validations := 0
+		fails := func(o order) (int, error) { validations++; return unproved(o) }
+		nodes := []*supervised{node(t, store, certificates, fails), node(t, store, certificates, fails), node(t, store, certificates, fails)}
+		for minute := range 58 {
+			runAll(t, time.Minute, nodes...)
+			if minute%10 == 9 {
+				if err := store.Delete(t.Context(), scheduleDir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, n := range nodes {
+				n.urge()
+			}
+		}
+		if validations < 2 || validations > floorValidations {
+			t.Errorf("%d validations failed within the hour, want %d at most, and more than one", validations, floorValidations)
+		}
+	})
+}
+
 // Whoever loses the lock while ordering leaves the record to the next.
 func TestLostLockLeavesTheRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -65,11 +65,38 @@ func (s *Storage) change(ctx context.Context, command string, args ...string) er
 	return err
 }
 
-// TryLock takes a lock unless somebody has it. The context it returns ends with
+// maxSkew is how far the clocks of nodes may be apart: what they record of
+// orders are times.
+const maxSkew = time.Minute
+
+// checkClock holds this node's clock against the store's, which all have in common.
+func (s *Storage) checkClock(ctx context.Context) error {
+	asked := s.now()
+	answer, err := s.do(ctx, []string{"EVAL", "return redis.call('TIME')[1]", "1"}, s.values)
+	if err != nil {
+		return err
+	}
+	text, _ := answer.(string)
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return fmt.Errorf("the store tells the time as %T", answer)
+	}
+	if apart := time.Unix(seconds, 0).Sub(asked); apart.Abs() > maxSkew {
+		return fmt.Errorf("this server's clock and the store's are %v apart, and nothing is ordered by a clock that may be wrong; "+
+			"set both right (timedatectl set-ntp true)", apart.Abs().Round(time.Second))
+	}
+	return nil
+}
+
+// TryLock takes a lock unless somebody has it. A clock that is more than a minute
+// from the store's is an error. The context it returns ends with
 // ctx, or when the lock is lost, which is shortly before [Lease] has passed since
 // the store was last reached; what needs the lock must stop then. Free must be called once, and may block for
 // [CallTime].
 func (s *Storage) TryLock(ctx context.Context, name string) (held context.Context, free func(), taken bool, err error) {
+	if err := s.checkClock(ctx); err != nil {
+		return nil, nil, false, fmt.Errorf("lock %s: %w", name, err)
+	}
 	l, err := s.take(ctx, name)
 	if l == nil || err != nil {
 		return nil, nil, false, err

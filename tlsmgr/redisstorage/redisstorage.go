@@ -47,6 +47,7 @@ type Storage struct {
 	values string // the hash
 	locks  string // what keys of locks begin with
 	seal   *sealer
+	now    func() time.Time
 
 	mu   sync.Mutex
 	held map[string]*lease // locks that certmagic holds, by name
@@ -60,7 +61,7 @@ func New(client Client, prefix string, key []byte) (*Storage, error) {
 		return nil, err
 	}
 	tag := prefix + "{tls}:"
-	return &Storage{client: client, values: tag + "values", locks: tag + "lock:", seal: seal, held: map[string]*lease{}}, nil
+	return &Storage{client: client, values: tag + "values", locks: tag + "lock:", seal: seal, now: time.Now, held: map[string]*lease{}}, nil
 }
 
 func (s *Storage) do(ctx context.Context, command []string, key string, args ...string) (any, error) {

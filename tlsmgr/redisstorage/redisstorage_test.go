@@ -271,6 +271,24 @@ func TestLateWriterChangesNothing(t *testing.T) {
 }
 
 // A lock whose store went away is over before it can be another's.
+// Orders are recorded with times: by a wrong clock there are none.
+func TestLockNeedsARightClock(t *testing.T) {
+	redis, _ := startRedis(t)
+	s := newStorage(t, redis)
+	for _, off := range []time.Duration{time.Hour, -time.Hour, 2 * time.Minute} {
+		s.now = func() time.Time { return time.Now().Add(off) }
+		if _, _, taken, err := s.TryLock(t.Context(), "lock"); taken || err == nil || !strings.Contains(err.Error(), "clock") {
+			t.Errorf("%v apart: got taken %v, %v, want an error about the clock", off, taken, err)
+		}
+	}
+	s.now = func() time.Time { return time.Now().Add(10 * time.Second) }
+	_, free, taken, err := s.TryLock(t.Context(), "lock")
+	if err != nil || !taken {
+		t.Fatalf("seconds apart: got taken %v, %v", taken, err)
+	}
+	free()
+}
+
 func TestLockEndsWithoutItsStore(t *testing.T) {
 	t.Parallel()
 	client, server := startRedis(t)
