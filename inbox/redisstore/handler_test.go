@@ -104,10 +104,10 @@ func TestRoundTripsOfRequests(t *testing.T) {
 	n := newNode(t, "redis://"+redis.addr())
 	want(t, n.do("alice", "GET", "/inbox?wait=0", ""), 204, "")
 	want(t, n.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
-	if got := trips(t, n.store, redis, func() { want(t, n.do("alice", "POST", "/inbox?to=bob", "offer"), 200, "") }); got != 1 {
+	if got := trips(t, n.store, cluster{redis}, func() { want(t, n.do("alice", "POST", "/inbox?to=bob", "offer"), 200, "") }); got != 1 {
 		t.Errorf("got %d round trips for a POST, want 1", got)
 	}
-	if got := trips(t, n.store, redis, func() { want(t, n.do("bob", "GET", "/inbox?after=0", ""), 200, "offer") }); got != 1 {
+	if got := trips(t, n.store, cluster{redis}, func() { want(t, n.do("bob", "GET", "/inbox?after=0", ""), 200, "offer") }); got != 1 {
 		t.Errorf("got %d round trips for a GET of a waiting message, want 1", got)
 	}
 }

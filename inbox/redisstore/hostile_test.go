@@ -267,3 +267,23 @@ func TestIdleStoreWritesLittle(t *testing.T) {
 		t.Errorf("the append-only file grew by %d bytes in three idle seconds, want none", grew)
 	}
 }
+
+// The sums of so many payers do not come in the time that one call may take.
+// They come in parts.
+func TestSumsOfManyPayers(t *testing.T) {
+	t.Parallel()
+	const each = 2500 // in a bucket: 320,000 in all
+	redis := startServer(t)
+	for bucket := range buckets {
+		redis.do("EVAL", `for i = 1, ARGV[1] do
+			redis.call('HSET', KEYS[1] .. ':s', 'n', i, string.format('i:%016d', i), 1, string.format('I:%016d', i), 1)
+			redis.call('ZADD', KEYS[1] .. ':x', 9999999999999, i)
+		end`, "1", bucketKey(bucket), fmt.Sprint(each))
+	}
+	s := newStore(t, "redis://"+redis.addr(), Config{})
+	if n := s.Stats().Inboxes; n != each*buckets {
+		t.Errorf("got %d inboxes, want %d", n, each*buckets)
+	}
+	t.Logf("a look took %v", time.Duration(s.books.took.Load()))
+	open(t, s, "bob")
+}

@@ -4,9 +4,11 @@ package redisstore
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"strconv"
 	"testing"
+	"time"
 
 	"inbox/inbox"
 )
@@ -66,45 +68,77 @@ func TestTwoStepsInOne(t *testing.T) {
 
 var evaluations = regexp.MustCompile(`cmdstat_evalsha:calls=(\d+)`)
 
-// trips counts the scripts that redis ran. Nobody sweeps meanwhile.
-func trips(t testing.TB, s *Store, redis *server, f func()) int {
+// trips counts the scripts that the store ran. Nobody sweeps meanwhile.
+func trips(t testing.TB, s *Store, redis cluster, f func()) int {
 	s.books.mu.Lock()
 	defer s.books.mu.Unlock()
-	count := func() int {
-		found := evaluations.FindStringSubmatch(redis.do("INFO", "commandstats"))
-		n, err := strconv.Atoi(found[1])
-		if err != nil {
-			t.Fatal(err)
+	count := func() (all int) {
+		for _, one := range redis {
+			found := evaluations.FindStringSubmatch(one.do("INFO", "commandstats"))
+			n, err := strconv.Atoi(found[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			all += n
 		}
-		return n
+		return all
 	}
 	before := count()
 	f()
 	return count() - before
 }
 
-// What a POST and a GET cost the store: one round trip each.
+// What docs/scale.md says of round trips.
 func TestRoundTrips(t *testing.T) {
 	t.Parallel()
-	redis := startServer(t)
-	s := newStore(t, "redis://"+redis.addr(), Config{})
+	t.Run("one", func(t *testing.T) {
+		t.Parallel()
+		roundTrips(t, cluster{startServer(t)}, 1)
+	})
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		roundTrips(t, startCluster(t, 0), 2)
+	})
+}
+
+func roundTrips(t *testing.T, redis cluster, post int) {
+	s := newStore(t, redis.url(), Config{})
 	open(t, s, "alice")
 	bob := open(t, s, "bob")
-	if n := trips(t, s, redis, func() {
-		if _, err := s.OpenPut(t.Context(), "alice", bobsKey, "bob", inbox.Message{From: "alice"}); err != nil {
-			t.Fatal(err)
+	want := func(what string, want int, f func() error) {
+		t.Helper()
+		if n := trips(t, s, redis, func() {
+			if err := f(); err != nil {
+				t.Fatal(err)
+			}
+		}); n != want {
+			t.Errorf("%s: got %d round trips, want %d", what, n, want)
 		}
-	}); n != 1 {
-		t.Errorf("got %d round trips for a message, want 1", n)
 	}
-	if n := trips(t, s, redis, func() {
-		if _, _, err := s.OpenNext(t.Context(), "bob", bobsKey, 0); err != nil {
-			t.Fatal(err)
+	var m inbox.Message
+	send := func() error {
+		_, err := s.OpenPut(t.Context(), "alice", bobsKey, "bob", inbox.Message{From: "alice"})
+		return err
+	}
+	want("a message", post, send)
+	want("a message that waits", 1, func() (err error) {
+		_, m, err = s.OpenNext(t.Context(), "bob", bobsKey, 0)
+		return err
+	})
+	want("next", 1, func() error { _, err := s.Next(t.Context(), bob, 0, 0); return err })
+	if err := send(); err != nil {
+		t.Fatal(err)
+	}
+	want("an acknowledgement, and the message behind it", 1, func() (err error) {
+		_, m, err = s.OpenNext(t.Context(), "bob", bobsKey, m.ID)
+		return err
+	})
+	want("discard", 1, func() error { return s.Discard(t.Context(), bob, m.ID) })
+	want("a wait in vain", 2, func() error {
+		if _, err := s.Next(t.Context(), bob, 0, 200*time.Millisecond); !errors.Is(err, inbox.ErrEmpty) {
+			return fmt.Errorf("got %w, want ErrEmpty", err)
 		}
-	}); n != 1 {
-		t.Errorf("got %d round trips for a message that waits, want 1", n)
-	}
-	if n := trips(t, s, redis, func() { wantNext(t, s, bob, 0, "") }); n != 1 {
-		t.Errorf("got %d round trips for next, want 1", n)
-	}
+		return nil
+	})
+	want("a new name", 1, func() error { _, err := s.Open(t.Context(), "carol", bobsKey, &inbox.Payer{}); return err })
 }

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"inbox/inbox"
@@ -27,9 +29,15 @@ const (
 	// twentieth.
 	refreshShare = 20
 	// refreshLatest is the longest that a node knows nothing of what others do.
-	refreshLatest = 10 * time.Second
-	// reclaimEvery bounds how often a full store is swept for a request.
+	refreshLatest = time.Minute
+	// sweepAtOnce is how many buckets are asked in one pipeline.
+	sweepAtOnce = 16
+	// reclaimEvery and reclaimShare bound how often a full store is swept for a
+	// request: one who is refused may ask as often as he likes. Past reclaimMost
+	// a sweep takes longer than a request should.
 	reclaimEvery = 100 * time.Millisecond
+	reclaimShare = 5
+	reclaimMost  = 250 * time.Millisecond
 	// sweepBatch mailboxes are ended in one script.
 	sweepBatch = 20
 	// deaf is how long a subscription may be silent; it hears this node each second.
@@ -282,7 +290,8 @@ type books struct {
 	mu    sync.Mutex // held while it is asked
 	last  [buckets]sums
 	ended time.Time
-	why   error // that some of them did not answer
+	took  atomic.Int64 // nanoseconds
+	why   error        // that some of them did not answer
 }
 
 // keepBooks asks the store again and again, and notes which of it is there. It
@@ -355,15 +364,17 @@ func (s *Store) partsAway() error {
 	return nil
 }
 
-// reclaim sweeps for a request that met a limit, unless that was just done.
+// reclaim sweeps for a request that met a limit, unless that was just done, or
+// the store is so large that it waits for the next look.
 func (s *Store) reclaim(ctx context.Context) {
 	l := s.link.Load()
-	if l == nil {
+	took := time.Duration(s.books.took.Load())
+	if l == nil || took > reclaimMost {
 		return
 	}
 	s.books.mu.Lock()
 	defer s.books.mu.Unlock()
-	if time.Since(s.books.ended) >= reclaimEvery {
+	if time.Since(s.books.ended) >= max(reclaimEvery, reclaimShare*took) {
 		s.readBooks(ctx, l)
 	}
 }
@@ -372,24 +383,46 @@ func (s *Store) reclaim(ctx context.Context) {
 // answer is away, and counts with what it last said. It returns what it took.
 func (s *Store) readBooks(ctx context.Context, l *link) time.Duration {
 	began := time.Now()
-	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
 	s.ledger.begin()
-	s.books.why = nil
-	var wanted []int
-	for i := range buckets {
-		wanted = append(wanted, i)
+	var rest sync.WaitGroup
+	var parts [buckets / sweepAtOnce]error
+	late := false
+	for i := range parts {
+		part := func() { parts[i] = s.readPart(ctx, l, i*sweepAtOnce, began) }
+		if late { // not one time-out after the other
+			rest.Go(part)
+			continue
+		}
+		part()
+		late = parts[i] != nil
 	}
-	for len(wanted) > 0 && asking.Err() == nil {
-		wanted = s.sweep(asking, l, wanted)
-	}
+	rest.Wait()
+	s.books.why = cmp.Or(parts[:]...)
 	s.ledger.replace(&s.books.last)
 	s.books.ended = time.Now()
-	return s.books.ended.Sub(began)
+	took := s.books.ended.Sub(began)
+	s.books.took.Store(int64(took))
+	return took
 }
 
-// sweep asks some buckets and returns those that have more to sweep.
-func (s *Store) sweep(ctx context.Context, l *link, wanted []int) (more []int) {
+// readPart reads the books of some buckets. It is a part of them that has to
+// come in time: those of a million payers are 40 MB in all.
+func (s *Store) readPart(ctx context.Context, l *link, from int, began time.Time) (err error) {
+	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	var wanted []int
+	for i := range sweepAtOnce {
+		wanted = append(wanted, from+i)
+	}
+	for again := true; again; again = len(wanted) > 0 && err == nil && time.Since(began) < patience {
+		wanted, err = s.sweep(asking, l, wanted)
+	}
+	return err
+}
+
+// sweep asks some buckets and returns those that have more to sweep, and the
+// last error of those that did not answer.
+func (s *Store) sweep(ctx context.Context, l *link, wanted []int) (more []int, why error) {
 	commands := make(rueidis.Commands, len(wanted))
 	for i, bucket := range wanted {
 		commands[i] = l.B().Evalsha().Sha1(scriptSHA).Numkeys(1).Key(bucketKey(bucket)).
@@ -403,12 +436,12 @@ func (s *Store) sweep(ctx context.Context, l *link, wanted []int) (more []int) {
 		}
 		n, err := s.swept(bucket, result)
 		if err != nil {
-			s.books.why = err
+			why = err
 		} else if n == sweepBatch {
 			more = append(more, bucket)
 		}
 	}
-	return more
+	return more, why
 }
 
 // swept takes in what one bucket answered, and returns how many mailboxes were

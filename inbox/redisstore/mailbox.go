@@ -241,13 +241,12 @@ func (s *Store) Next(ctx context.Context, c inbox.Claim, ack uint64, wait time.D
 	deadline := time.Now().Add(wait)
 	m, left, err := s.look(ctx, l, p, c, ack, lookFirst, w.seq)
 	for err == inbox.ErrEmpty {
-		rest := time.Until(deadline)
-		if rest <= 0 {
-			return s.lastLook(ctx, l, p, c)
-		}
-		if err := w.wait(ctx, min(rest, left, recheck)); err != nil {
+		if err := w.wait(ctx, min(time.Until(deadline), left, recheck)); err != nil {
 			s.touch(ctx, l, p, c)
 			return m, err
+		}
+		if time.Until(deadline) <= 0 {
+			return s.lastLook(ctx, l, p, c)
 		}
 		m, left, err = s.look(ctx, l, p, c, 0, lookAgain, w.seq)
 		if now := s.link.Load(); now != nil && now != l {

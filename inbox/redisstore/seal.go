@@ -8,6 +8,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"hash"
+	"sync"
 
 	"inbox/inbox"
 
@@ -33,13 +35,13 @@ var errDamaged = errors.New("redisstore: a message in the store is damaged, or w
 // vault turns names, passwords and messages into what the store sees. It is
 // never changed and safe for concurrent use.
 type vault struct {
-	names, passwords, payers []byte
+	names, passwords, payers *hashes
 	messages                 cipher.AEAD // nil: they are stored as they are
 }
 
 // newVault derives everything from one secret that all nodes share.
 func newVault(secret []byte, sealed bool) (v vault) {
-	v.names, v.passwords, v.payers = derive(secret, "names"), derive(secret, "passwords"), derive(secret, "payers")
+	v.names, v.passwords, v.payers = newHashes(derive(secret, "names")), newHashes(derive(secret, "passwords")), newHashes(derive(secret, "payers"))
 	if sealed {
 		v.messages, _ = chacha20poly1305.NewX(derive(secret, "messages")) // of a key of the right size: cannot fail
 	}
@@ -54,8 +56,18 @@ func derive(secret []byte, purpose string) []byte {
 	return key
 }
 
-func keyed(key []byte, texts ...string) []byte {
-	mac := hmac.New(sha256.New, key)
+// hashes are HMACs under one key, used again: to key one costs as much as to
+// use it, and a message needs five.
+type hashes struct{ idle sync.Pool }
+
+func newHashes(key []byte) *hashes {
+	return &hashes{sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
+}
+
+func (h *hashes) of(texts ...string) []byte {
+	mac := h.idle.Get().(hash.Hash)
+	defer h.idle.Put(mac)
+	mac.Reset()
 	for _, text := range texts {
 		var size [8]byte
 		binary.BigEndian.PutUint64(size[:], uint64(len(text)))
@@ -69,13 +81,13 @@ var encoding = base64.RawURLEncoding
 
 // place is where the mailbox of that name is.
 func (v *vault) place(name string) place {
-	sum := keyed(v.names, name)
+	sum := v.names.of(name)
 	return place{int(sum[16]) % buckets, encoding.EncodeToString(sum[:16])}
 }
 
 // password is what the store keeps of a key: it fits that name alone.
 func (v *vault) password(name string, key inbox.Key) string {
-	return string(keyed(v.passwords, name, string(key[:])))
+	return string(v.passwords.of(name, string(key[:])))
 }
 
 // payer is a payer as the store sees it; nobody stays nobody.
@@ -83,7 +95,7 @@ func (v *vault) payer(id string) string {
 	if id == "" {
 		return ""
 	}
-	return encoding.EncodeToString(keyed(v.payers, id)[:12])
+	return encoding.EncodeToString(v.payers.of(id)[:12])
 }
 
 // seal makes a record of m for the mailbox tag. It is bound to the mailbox, and
