@@ -141,7 +141,7 @@ func (h *house) buildSource(dir string) (err error) {
 	}
 	config := h.cfg.certificateSource(dir, h.doors, h.log)
 	if config.Shared = h.cfg.sharedCertificates(h.shared); config.Shared != nil {
-		h.awaitStore()
+		awaitReady(h.shared)
 	}
 	h.source, err = tlsmgr.New(config)
 	if err == nil && h.selfSigned() != "" && h.cfg.from["server-cert"]+h.cfg.from["server-key"] != "" {

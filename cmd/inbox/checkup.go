@@ -26,6 +26,7 @@ func newCheckup(c *config, p process) doctor.Checkup {
 		Staging: c.acme.staging, Engine: c.acme.engine, Profile: c.acme.profile,
 		ExternalAccount: c.acme.ca.keyID != "", SecondAccount: c.acme.second.keyID != "",
 		JSON: c.asJSON, RenewTest: c.renewTest,
+		Store:  c.examineStore(),
 		Order:  func(ctx context.Context) error { return renewTest(ctx, c, dir) },
 		States: func() []tlsmgr.NameState { return recorded(c, dir) },
 	}
@@ -47,10 +48,18 @@ func rootsIn(path string) *x509.CertPool {
 
 // recorded is the state in which a server would find its certificates.
 func recorded(c *config, dir string) []tlsmgr.NameState {
-	if len(c.domains) == 0 || dir == "" {
+	if len(c.domains) == 0 || dir == "" && !c.store.shared() {
 		return nil
 	}
 	config := c.certificateSource(dir, doors{}, slog.New(slog.DiscardHandler))
+	if c.store.shared() {
+		store := c.storeInUse()
+		if store == nil {
+			return nil // why, the check of the store says
+		}
+		defer store.Quit()
+		config.Shared = c.sharedCertificates(store)
+	}
 	config.ACME.NoHTTP = false // nothing is opened, and nothing ordered
 	source, err := tlsmgr.New(config)
 	if err != nil {

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -122,10 +124,40 @@ func (h *house) openStore() {
 	if !c.store.shared() {
 		return
 	}
-	h.shared = redisstore.New(redisstore.Config{
-		Address: c.store.address, Key: c.store.key, Limits: c.mailboxLimits(), MaxBodyBytes: c.maxBodySize, Logger: h.log,
-	})
+	h.shared = redisstore.New(c.storeConfig(h.log))
 	h.health.need("store", func() bool { return h.shared.Ready() == nil })
+}
+
+// examineStore is how the doctor looks at the store; nil without one.
+func (c *config) examineStore() func(context.Context) (redisstore.Report, error) {
+	if !c.store.shared() {
+		return nil
+	}
+	return func(ctx context.Context) (redisstore.Report, error) {
+		return redisstore.Examine(ctx, c.storeConfig(nil))
+	}
+}
+
+// storeInUse connects to the store if servers with this key were there before,
+// or nothing may be left behind; else, and when it is away, it is nil.
+func (c *config) storeInUse() *redisstore.Store {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
+	defer cancel()
+	if r, err := redisstore.Examine(ctx, c.storeConfig(nil)); err != nil || r.Fresh || r.OtherKey {
+		return nil
+	}
+	store := redisstore.New(c.storeConfig(nil))
+	if awaitReady(store); store.Ready() != nil {
+		store.Quit()
+		return nil
+	}
+	return store
+}
+
+func (c *config) storeConfig(log *slog.Logger) redisstore.Config {
+	return redisstore.Config{
+		Address: c.store.address, Key: c.store.key, Limits: c.mailboxLimits(), MaxBodyBytes: c.maxBodySize, Logger: log,
+	}
 }
 
 // sharedCertificates is where nodes have certificates and the keys of session
@@ -150,8 +182,8 @@ func (c *config) sharedCertificates(s *redisstore.Store) tlsmgr.Shared {
 // the first handshake on. Without it they come when the store does.
 const storeTime = 2 * time.Second
 
-func (h *house) awaitStore() {
-	for end := time.Now().Add(storeTime); h.shared.Ready() != nil && time.Now().Before(end); {
+func awaitReady(s *redisstore.Store) {
+	for end := time.Now().Add(storeTime); s.Ready() != nil && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 }

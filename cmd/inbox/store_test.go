@@ -42,6 +42,12 @@ func startRedis(t *testing.T, port int, password string) (stop func()) {
 	}
 	stop = func() { cmd.Process.Kill(); cmd.Wait() }
 	t.Cleanup(stop)
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", port)); err == nil {
+			conn.Close()
+			break
+		}
+	}
 	return stop
 }
 
@@ -135,4 +141,33 @@ func TestStoreOptionsThatMakeNoSense(t *testing.T) {
 			t.Errorf("%q: got %q, want one line that tells no password", c.args, stderr)
 		}
 	}
+}
+
+// The doctor looks at a real store, leaves nothing there, and tells no secret.
+func TestDoctorLooksAtTheStore(t *testing.T) {
+	port, dir := redisPort(t), t.TempDir()
+	file, key := filepath.Join(dir, "address"), filepath.Join(dir, "key")
+	writeFile(t, file, fmt.Sprintf("redis://:geheim@127.0.0.1:%d\n", port))
+	writeFile(t, key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
+	look := func(want ...string) {
+		t.Helper()
+		var out strings.Builder
+		code := run(t.Context(), process{args: []string{"doctor", "-https=false", "-bind", "127.0.0.1:0", "-state", dir, "-store-file", file, "-store-key-file", key}, stdout: &out, stderr: &out})
+		for _, text := range want {
+			if !strings.Contains(strings.Join(strings.Fields(out.String()), " "), text) {
+				t.Errorf("got %v:\n%s\nwant %q", code, out.String(), text)
+			}
+		}
+		if strings.Contains(out.String(), "geheim") {
+			t.Errorf("got the password:\n%s", out.String())
+		}
+	}
+	look("The store cannot be used", "connect")
+	startRedis(t, port, "geheim")
+	look("No server has used it yet", "Its memory has no bound", "keeps no append-only file")
+	start(t, "-https=false", "-store-file", file, "-store-key-file", key).wantReady(http.StatusOK)
+	writeFile(t, key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDI=\n")
+	look("have another key")
+	writeFile(t, file, fmt.Sprintf("redis://:geheim-not@127.0.0.1:%d\n", port))
+	look("WRONGPASS")
 }

@@ -130,6 +130,10 @@ func TestNodesShareAStore(t *testing.T) {
 	if got := c.ca.orders(); got != 1 {
 		t.Errorf("%d orders, want 1", got)
 	}
+	found := c.doctor(c.name, "-state", t.TempDir(), "-store", "redis://"+c.redis.Addr, "-store-key-file", c.key)
+	if d := found["certificates"]; d.Level != "ok" || !strings.Contains(d.Text, "until") {
+		t.Errorf("the doctor says %+v of the certificate in the store", d)
+	}
 	sessions := tls.NewLRUClientSessionCache(1)
 	c.resumes(0, sessions)
 	eventually(t, 2*time.Minute, "the second node takes up a session of the first", func() bool { return c.resumes(1, sessions) })

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"inbox/inbox/redisstore"
 	"inbox/tlsmgr"
 )
 
@@ -44,6 +45,8 @@ type Checkup struct {
 	JSON            bool
 	RenewTest       bool
 
+	// Store looks at the store that servers share; nil: there is none.
+	Store func(ctx context.Context) (redisstore.Report, error)
 	// Order makes a dry order for all names; nil: cannot.
 	Order func(ctx context.Context) error
 	// States are the certificates that a server with these options would begin
@@ -158,6 +161,9 @@ func (e *examination) examine(ctx context.Context) []Finding {
 // for names only.
 func (e *examination) checks() []check {
 	checks := []check{{"source", e.checkSource}, {"clock", e.checkClock}, {"state", e.checkState}, {"ports", e.checkPorts}}
+	if e.Store != nil {
+		checks = append(checks, check{"store", e.checkStore})
+	}
 	if e.HTTPS {
 		checks = append(checks, check{"files", e.checkFiles})
 	}

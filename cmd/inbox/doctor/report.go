@@ -57,6 +57,7 @@ func tally(findings []Finding, level Grade) int {
 func titleOf(check string) string {
 	titles := map[string]string{
 		"source": "What serves", "clock": "Clock", "state": "State directory", "ports": "Ports", "files": "Certificate files",
+		"store": "Store",
 		"names": "Names in DNS", "ca": "Certificate authority", "caa": "CAA records", "account": "Account at the authority",
 		"certificates": "Certificates", "supervisor": "Last orders", "renew-test": "Dry order",
 	}

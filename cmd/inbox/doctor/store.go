@@ -1,0 +1,94 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"inbox/inbox/redisstore"
+)
+
+const (
+	// oldestRedis is the first with what the client speaks and asks.
+	oldestRedis = 6
+	// storeSkew is how far the store's clock may be off before a server with a
+	// name orders nothing.
+	storeSkew = time.Minute
+)
+
+// checkStore looks at the store that servers share.
+func (e *examination) checkStore(ctx context.Context) []Finding {
+	r, err := e.Store(ctx)
+	if err != nil {
+		return []Finding{failure(r.Address, fmt.Sprintf("The store cannot be used: %v.", err),
+			"Make sure that it runs, that this machine may connect to it, and that its user may do what docs/scale.md lists.")}
+	}
+	found := []Finding{good(r.Address, fmt.Sprintf("The store is there (%s), and scripts run in every part of it.", r.Kind))}
+	switch {
+	case r.OtherKey:
+		found = append(found, failure(r.Address, "The servers that use this store have another key.",
+			"Give all servers the same -store-key-file, or none of them one."))
+	case r.Fresh:
+		found = append(found, good(r.Address, "No server has used it yet."))
+	}
+	found = append(found, e.storeClock(r)...)
+	for _, s := range r.Servers {
+		found = append(found, checkStoreServer(s)...)
+	}
+	return found
+}
+
+// storeClock is strict where orders are recorded by it.
+func (e *examination) storeClock(r redisstore.Report) []Finding {
+	off := r.Ahead.Abs()
+	text := fmt.Sprintf("The clock here is %v %s that of the store.", off, direction(r.Ahead))
+	const mend = "Set both, and keep them right: timedatectl set-ntp true."
+	switch {
+	case off > storeSkew && len(e.Domains) > 0:
+		return []Finding{failure(r.Address, text+" So no certificate is ordered.", mend)}
+	case off > clockWarning:
+		return []Finding{warning(r.Address, text, mend)}
+	}
+	return nil
+}
+
+func checkStoreServer(s redisstore.ServerReport) (found []Finding) {
+	major, _, _ := strings.Cut(s.Version, ".")
+	if n, err := strconv.Atoi(major); err != nil || n < oldestRedis {
+		found = append(found, failure(s.Address, fmt.Sprintf("It is version %q.", s.Version), "Use Redis 6.0 or newer, or Valkey."))
+	}
+	found = append(found, checkStoreMemory(s)...)
+	found = append(found, checkStoreFile(s)...)
+	if len(found) == 0 {
+		found = []Finding{good(s.Address, fmt.Sprintf("Version %s; it refuses what its %d MiB do not hold, and keeps the rest in a file.", s.Version, s.MaxBytes>>20))}
+	}
+	return found
+}
+
+func checkStoreMemory(s redisstore.ServerReport) []Finding {
+	switch {
+	case s.MaxBytes == 0:
+		return []Finding{warning(s.Address, "Its memory has no bound, so the machine may kill it.", "Set maxmemory, and maxmemory-policy noeviction.")}
+	case s.Policy != "noeviction":
+		return []Finding{failure(s.Address, fmt.Sprintf("It drops mailboxes when its memory is full (maxmemory-policy %s).", s.Policy), "Set maxmemory-policy noeviction.")}
+	case s.UsedBytes > s.MaxBytes/10*9:
+		return []Finding{warning(s.Address, fmt.Sprintf("%d of its %d MiB are used; when it is full it takes no messages.", s.UsedBytes>>20, s.MaxBytes>>20), "Raise maxmemory.")}
+	}
+	return nil
+}
+
+func checkStoreFile(s redisstore.ServerReport) []Finding {
+	switch {
+	case !s.AppendOnly:
+		return []Finding{warning(s.Address, "It keeps no append-only file, so its restart loses all mailboxes, and the certificates that are shared.",
+			"Set appendonly yes and appendfsync always.")}
+	case s.WriteFailed:
+		return []Finding{failure(s.Address, "It cannot write its append-only file, and refuses to store anything.", "See its log; most often the disk is full.")}
+	case s.Fsync != "" && s.Fsync != "always":
+		return []Finding{warning(s.Address, fmt.Sprintf("A loss of power can lose messages that were acknowledged (appendfsync %s).", s.Fsync),
+			"Set appendfsync always, or accept that.")}
+	}
+	return nil
+}

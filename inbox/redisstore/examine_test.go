@@ -1,0 +1,84 @@
+//go:build linux
+
+package redisstore
+
+import (
+	"strings"
+	"testing"
+
+	"inbox/inbox"
+)
+
+func examine(t *testing.T, url string, key []byte) (Report, error) {
+	t.Helper()
+	a, err := ParseAddress(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Examine(t.Context(), Config{Address: a, Key: key, Limits: inbox.Limits{Timeout: 1}})
+}
+
+func TestExamineLeavesNothing(t *testing.T) {
+	t.Parallel()
+	redis := startServer(t, "--maxmemory", "100mb", "--appendonly", "yes", "--appendfsync", "always", "--requirepass", "secret-word")
+	r, err := examine(t, "redis://:secret-word@"+redis.addr(), nil)
+	if err != nil || len(r.Servers) != 1 {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+	s := r.Servers[0]
+	if s.MaxBytes != 100<<20 || s.UsedBytes == 0 || s.Policy != "noeviction" || !s.AppendOnly || s.WriteFailed || s.Fsync != "always" || !strings.HasPrefix(s.Version, "7.") {
+		t.Errorf("got %+v", s)
+	}
+	if !r.Fresh || r.OtherKey || r.Ahead.Abs() > 2e9 {
+		t.Errorf("got %+v, want a fresh store with our clock", r)
+	}
+	if n := redis.try("-a", "secret-word", "--no-auth-warning", "DBSIZE"); n != "0" {
+		t.Errorf("got %s keys, want none", n)
+	}
+}
+
+func TestExamineComparesKeys(t *testing.T) {
+	t.Parallel()
+	redis := startServer(t)
+	newStore(t, "redis://"+redis.addr(), Config{Key: nodesKey})
+	other := []byte("another key, also of 32 bytes...")
+	for _, c := range []struct {
+		key   []byte
+		other bool
+	}{{nodesKey, false}, {other, true}, {nil, true}} {
+		if r, err := examine(t, "redis://"+redis.addr(), c.key); err != nil || r.Fresh || r.OtherKey != c.other {
+			t.Errorf("key %q: got %+v, %v, want other key %v", c.key, r, err, c.other)
+		}
+	}
+}
+
+func TestExamineRefuses(t *testing.T) {
+	t.Parallel()
+	redis := startServer(t)
+	redis.do("ACL", "SETUSER", "mute", "on", ">secret-word", "~*", "resetchannels", "+@all")
+	redis.do("ACL", "SETUSER", "plain", "on", ">secret-word", "~*", "&*", "+@all", "-@scripting")
+	replica := startServer(t, "--replicaof", "127.0.0.1", "1")
+	for what, url := range map[string]string{
+		"can't publish":         "redis://mute:secret-word@" + redis.addr(),
+		"no permissions to run": "redis://plain:secret-word@" + redis.addr(),
+		"WRONGPASS":             "redis://mute:wrong-secret-word@" + redis.addr(),
+		"READONLY":              "redis://" + replica.addr(),
+		"refused":               "redis://127.0.0.1:1",
+	} {
+		_, err := examine(t, url, nil)
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: got %v, want %s", url, err, what)
+		} else if strings.Contains(err.Error(), "secret-word") {
+			t.Errorf("%s: the error tells the password: %v", url, err)
+		}
+	}
+}
+
+func TestExamineFindsAllMasters(t *testing.T) {
+	t.Parallel()
+	redis := startCluster(t, 1)
+	r, err := examine(t, "redis://"+redis[0].addr(), nil)
+	if err != nil || r.Kind != "cluster" || len(r.Servers) != 3 {
+		t.Errorf("got %+v, %v, want three masters", r, err)
+	}
+}
