@@ -153,6 +153,11 @@ func TestFlushedStoreEndsPolls(t *testing.T) {
 	if res := <-waiting; !errors.Is(res.err, inbox.ErrClaimOver) || res.took > 4*time.Second {
 		t.Fatalf("got %v after %v, want ErrClaimOver when the wait ends", res.err, res.took)
 	}
+	waiting = waitFor(t, s, open(t, s, "bob"), 20*time.Second)
+	redis.do("FLUSHALL")
+	if res := <-waiting; !errors.Is(res.err, inbox.ErrClaimOver) || res.took > 8*time.Second {
+		t.Fatalf("got %v after %v, want ErrClaimOver as soon as somebody sees it", res.err, res.took)
+	}
 	again := open(t, s, "bob")
 	put(t, s, "bob", "hello")
 	wantNext(t, s, again, 0, "hello")

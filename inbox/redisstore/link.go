@@ -135,7 +135,10 @@ func (s *Store) dial(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	l := &link{Client: client, cluster: client.Mode() == rueidis.ClientModeCluster}
+	l := &link{Client: client, cluster: client.Mode() == rueidis.ClientModeCluster, recheck: recheckAlone}
+	if l.cluster {
+		l.recheck = recheck
+	}
 	secret, err := s.secret(ctx, l)
 	if err == nil {
 		l.vault = newVault(secret, s.key != nil)
@@ -162,7 +165,7 @@ func (s *Store) secret(ctx context.Context, l *link) ([]byte, error) {
 	if s.key != nil {
 		kind, own = "sealed ", derive(s.key, "check")
 	}
-	kept, err := s.keepSecret(ctx, l, kind+hex.EncodeToString(own))
+	kept, _, err := s.keepSecret(ctx, l, kind+hex.EncodeToString(own))
 	if err != nil {
 		return nil, err
 	}
@@ -185,19 +188,20 @@ func (s *Store) secret(ctx context.Context, l *link) ([]byte, error) {
 	return s.key, nil
 }
 
-// keepSecret stores text unless there is one, and returns what is there.
-func (s *Store) keepSecret(ctx context.Context, l *link, text string) (string, error) {
+// keepSecret stores text unless there is one, and returns what is there, and
+// whether there was none.
+func (s *Store) keepSecret(ctx context.Context, l *link, text string) (kept string, fresh bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := l.Do(ctx, l.B().Set().Key(secretKey).Value(text).Nx().Build()).Error()
+	err = l.Do(ctx, l.B().Set().Key(secretKey).Value(text).Nx().Build()).Error()
 	if err != nil && !rueidis.IsRedisNil(err) {
-		return "", fmt.Errorf("store the secret: %w", err)
+		return "", false, fmt.Errorf("store the secret: %w", err)
 	}
-	kept, err := l.Do(ctx, l.B().Get().Key(secretKey).Build()).ToString()
-	if err != nil {
-		return "", fmt.Errorf("read the secret: %w", err)
+	fresh = err == nil
+	if kept, err = l.Do(ctx, l.B().Get().Key(secretKey).Build()).ToString(); err != nil {
+		return "", false, fmt.Errorf("read the secret: %w", err)
 	}
-	return kept, nil
+	return kept, fresh, nil
 }
 
 // listen hears what happens to mailboxes that somebody waits for here. After
@@ -329,7 +333,11 @@ func (s *Store) rest(ctx context.Context, d time.Duration) {
 // checkIdentity puts the secret back that a FLUSHALL took. It is false when
 // somebody was faster, with another one: then all hashes are different.
 func (s *Store) checkIdentity(ctx context.Context, l *link) bool {
-	kept, err := s.keepSecret(ctx, l, l.identity)
+	kept, emptied, err := s.keepSecret(ctx, l, l.identity)
+	if emptied {
+		s.log.Warn("the store was emptied; all mailboxes are gone", "store", s.address)
+		s.done.Go(func() { s.waiters.wakeAll(ctx) })
+	}
 	if err != nil || kept == l.identity {
 		return true
 	}

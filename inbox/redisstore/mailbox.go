@@ -203,7 +203,7 @@ func (s *Store) knock(ctx context.Context, l *link, t *letter, wait time.Duratio
 		if err != inbox.ErrNoInbox {
 			return err
 		}
-		if err := w.wait(ctx, min(time.Until(deadline), recheck)); err != nil {
+		if err := w.wait(ctx, min(time.Until(deadline), l.recheck)); err != nil {
 			return err
 		}
 	}
@@ -241,7 +241,7 @@ func (s *Store) Next(ctx context.Context, c inbox.Claim, ack uint64, wait time.D
 	deadline := time.Now().Add(wait)
 	m, left, err := s.look(ctx, l, p, c, ack, lookFirst, w.seq)
 	for err == inbox.ErrEmpty {
-		if err := w.wait(ctx, min(time.Until(deadline), left, recheck)); err != nil {
+		if err := w.wait(ctx, min(time.Until(deadline), left, l.recheck)); err != nil {
 			s.touch(ctx, l, p, c)
 			return m, err
 		}

@@ -42,9 +42,11 @@ const (
 	// in vain marks the bucket as away, and the calls after it do not wait: a
 	// request is answered within two seconds.
 	patience = 1200 * time.Millisecond
-	// recheck is how often a waiting Next looks by itself, should a message on
-	// the way to this process have been lost.
-	recheck = 10 * time.Second
+	// recheck is how often a waiting Next looks by itself in a cluster, whose
+	// servers may lose what one tells the other. One server loses nothing that
+	// its subscription, which is watched, does not end with; recheckAlone is for
+	// what nobody thought of.
+	recheck, recheckAlone = 10 * time.Second, time.Minute
 	// mostRead is the largest body that is read back whatever this node accepts.
 	mostRead = 64 << 20
 	// messageOverhead is what a message costs the store beyond its texts.
@@ -102,6 +104,7 @@ type Store struct {
 
 // link is a store that was found, with the keys that its nodes share.
 type link struct {
+	recheck time.Duration
 	rueidis.Client
 	vault
 	cluster  bool
