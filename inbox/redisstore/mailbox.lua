@@ -61,7 +61,8 @@ end
 
 -- obey makes the rest of this script run in a store whose memory is used up:
 -- Redis refuses what may need memory only until the first write. What takes from
--- a store must never be refused, or it would stay full.
+-- a store must never be refused, or it would stay full. A deletion that is
+-- needed anyway does as well.
 local function obey(bucket) call('DEL', bucket .. ':') end
 
 local worked = 0 -- messages that were refunded: what takes the time of a script
@@ -75,13 +76,15 @@ end
 
 -- refund gives back what the messages from one ID to another cost. One whose
 -- cost is missing, or no cost, was touched by somebody else, and gives nothing.
-local function refund(m, from, to)
+local function refund(m, from, to, delete)
 	local costs = {}
 	for first = from, to, batch do
-		for _, q in ipairs(call('HMGET', m.data, unpack(fields('q', first, math.min(first + batch - 1, to))))) do
+		local names = fields('q', first, math.min(first + batch - 1, to))
+		for _, q in ipairs(call('HMGET', m.data, unpack(names))) do
 			local size, who = string.match(q or '', '^(%d+) (%S* %S*)$')
 			if size then costs[who] = (costs[who] or 0) + size end
 		end
+		if delete then call('HDEL', m.data, unpack(names)) end
 	end
 	worked = worked + to - from + 1
 	for who, size in pairs(costs) do
@@ -119,6 +122,13 @@ local function live(m)
 	return {key = h[1], epoch = h[2], expires = expires, first = first, last = last, waiting = h[6]}
 end
 local function touch(m) call('HSET', m.data, 'x', digits(ms + timeout)) end
+local function touchAlways(m)
+	local done = redis.pcall('HSET', m.data, 'x', digits(ms + timeout))
+	if type(done) == 'table' and done.err then
+		obey(m.bucket)
+		touch(m)
+	end
+end
 local function keep(m) call('PEXPIRE', m.data, digits(7 * day + 2 * timeout)) end
 
 local function claim(m, key, client, network)
@@ -174,12 +184,11 @@ end
 
 local function forget(m, h, upTo)
 	if upTo < h.first or upTo > h.last then return end
-	refund(m, h.first, upTo)
-	for first = h.first, upTo, batch do
+	for first = h.first, upTo, batch do -- a deletion comes first: a full store allows it
 		local last = math.min(first + batch - 1, upTo)
 		call('HDEL', m.data, unpack(fields('m', first, last)))
-		call('HDEL', m.data, unpack(fields('q', first, last)))
 	end
+	refund(m, h.first, upTo, true)
 	h.first = upTo + 1
 	call('HSET', m.data, 'f', digits(h.first))
 end
@@ -200,17 +209,18 @@ end
 local function look(m, h, mode, seq, most)
 	if mode ~= 'touch' then
 		local id, record = oldest(m, h)
-		if id then touch(m) end
+		if id then touchAlways(m) end
 		if id and #record > most then return 'ok', id, '' end -- none that we wrote
 		if id then return 'ok', id, record end
 	end
 	if mode ~= 'again' then
-		touch(m)
+		touchAlways(m)
 		h.expires = ms + timeout
 	end
 	if seq ~= '0' then
 		local other, its = string.match(h.waiting or '', '^(%S+) (%d+)$')
 		if other and other ~= node then publish(other, 's' .. its .. ' ' .. m.tag) end
+		if mode == 'again' then obey(m.bucket) end
 		call('HSET', m.data, 'w', node .. ' ' .. seq)
 	end
 	return 'empty', h.expires - ms
@@ -218,7 +228,6 @@ end
 
 local function own()
 	local m, epoch = nextBox(), arg()
-	obey(m.bucket)
 	local h = live(m)
 	if h and h.epoch ~= epoch then h = nil end
 	return m, h
@@ -280,10 +289,7 @@ if op == 'sweep' then return sweep() end
 if op == 'open' then
 	local m = nextBox()
 	local opened, epoch, fresh, h = open(m)
-	if h then
-		obey(m.bucket)
-		touch(m)
-	end
+	if h then touchAlways(m) end
 	return reply(opened, epoch, fresh)
 end
 if op == 'put' then return reply(put()) end
@@ -301,7 +307,6 @@ if op == 'open next' then
 	local m = nextBox()
 	local opened, epoch, fresh, h = open(m)
 	if opened ~= 'ok' then return reply(opened) end
-	obey(m.bucket)
 	forget(m, h, tonumber(arg()))
 	return reply(opened, epoch, fresh, look(m, h, 'first', '0', tonumber(arg())))
 end
