@@ -284,6 +284,19 @@ func TestSumsOfManyPayers(t *testing.T) {
 	if n := s.Stats().Inboxes; n != each*buckets {
 		t.Errorf("got %d inboxes, want %d", n, each*buckets)
 	}
-	t.Logf("a look took %v", time.Duration(s.books.took.Load()))
 	open(t, s, "bob")
+	// One who is refused, again and again, does not have it all read for him.
+	s.ledger.mu.Lock()
+	s.ledger.limits.MaxInboxes = 1
+	s.ledger.mu.Unlock()
+	before, _ := cluster{redis}.cpu(t)
+	for range 20 {
+		if _, err := s.Open(t.Context(), "carol", bobsKey, &inbox.Payer{}); !errors.Is(err, inbox.ErrTooManyInboxes) {
+			t.Errorf("got %v, want ErrTooManyInboxes", err)
+		}
+		time.Sleep(reclaimEvery)
+	}
+	if after, _ := (cluster{redis}).cpu(t); after-before > time.Second {
+		t.Errorf("refusing for two seconds took the store %v, want a second at most", after-before)
+	}
 }

@@ -32,12 +32,11 @@ const (
 	refreshLatest = time.Minute
 	// sweepAtOnce is how many buckets are asked in one pipeline.
 	sweepAtOnce = 16
-	// reclaimEvery and reclaimShare bound how often a full store is swept for a
-	// request: one who is refused may ask as often as he likes. Past reclaimMost
-	// a sweep takes longer than a request should.
+	// reclaimEvery bounds how often a full store is swept for a request, for one
+	// who is refused may ask as often as he likes. With more than reclaimMost
+	// sums, of which most are payers', that would still be too much work.
 	reclaimEvery = 100 * time.Millisecond
-	reclaimShare = 5
-	reclaimMost  = 250 * time.Millisecond
+	reclaimMost  = 20_000
 	// sweepBatch mailboxes are ended in one script.
 	sweepBatch = 20
 	// deaf is how long a subscription may be silent; it hears this node each second.
@@ -294,7 +293,7 @@ type books struct {
 	mu    sync.Mutex // held while it is asked
 	last  [buckets]sums
 	ended time.Time
-	took  atomic.Int64 // nanoseconds
+	size  atomic.Int64 // sums of all buckets
 	why   error        // that some of them did not answer
 }
 
@@ -376,13 +375,12 @@ func (s *Store) partsAway() error {
 // the store is so large that it waits for the next look.
 func (s *Store) reclaim(ctx context.Context) {
 	l := s.link.Load()
-	took := time.Duration(s.books.took.Load())
-	if l == nil || took > reclaimMost {
+	if l == nil || s.books.size.Load() > reclaimMost {
 		return
 	}
 	s.books.mu.Lock()
 	defer s.books.mu.Unlock()
-	if time.Since(s.books.ended) >= max(reclaimEvery, reclaimShare*took) {
+	if time.Since(s.books.ended) >= reclaimEvery {
 		s.readBooks(ctx, l)
 	}
 }
@@ -407,10 +405,13 @@ func (s *Store) readBooks(ctx context.Context, l *link) time.Duration {
 	rest.Wait()
 	s.books.why = cmp.Or(parts[:]...)
 	s.ledger.replace(&s.books.last)
+	size := 0
+	for i := range s.books.last {
+		size += len(s.books.last[i].held)
+	}
+	s.books.size.Store(int64(size))
 	s.books.ended = time.Now()
-	took := s.books.ended.Sub(began)
-	s.books.took.Store(int64(took))
-	return took
+	return s.books.ended.Sub(began)
 }
 
 // readPart reads the books of some buckets. It is a part of them that has to
