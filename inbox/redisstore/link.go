@@ -63,7 +63,7 @@ func classifyText(text string) (away, full bool) {
 	switch word {
 	case "OOM":
 		return false, true
-	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY", "MOVED", "ASK", "NOREPLICAS", "MISCONF", "NOAUTH", "WRONGPASS", "max":
+	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY", "MOVED", "ASK", "NOREPLICAS", "MISCONF", "NOAUTH", "NOPERM", "WRONGPASS", "max":
 		return true, false
 	}
 	return false, false
