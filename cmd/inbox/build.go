@@ -70,6 +70,7 @@ func (h *house) furnish() error {
 	}
 	h.who = newWho(&ratelimit.Clients{Trusted: c.proxies, Header: c.clientHeader, Logger: h.log}, derive(key, "payers"))
 	h.limits = newLimits(c, h.who)
+	h.limits.turns.Patience = h.times.header
 	h.buildMeter()
 	if len(c.unknown) > 0 {
 		h.log.Debug("variables that are no option", "names", c.unknown)

@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,7 @@ type limits struct {
 	requests  *ratelimit.Requests
 	held      *ratelimit.Held
 	pieces    *ratelimit.Pieces
+	turns     *ratelimit.Turns
 	guard     *guard
 	conns     ratelimit.ConnLimits
 	clients   *ratelimit.Clients
@@ -58,6 +60,7 @@ func newLimits(c *config, w *who) *limits {
 			}, 0),
 			Clients: w.clients, DryRun: c.rateDryRun,
 		},
+		turns:   newTurns(c, w),
 		guard:   newGuard(c, w),
 		clients: w.clients,
 		conns: ratelimit.ConnLimits{
@@ -66,6 +69,15 @@ func newLimits(c *config, w *who) *limits {
 			Hold: connHold, MaxHeld: maxHeldConns, DryRun: c.rateDryRun,
 		},
 	}
+}
+
+// newTurns leaves an address half of the processors for its handshakes.
+func newTurns(c *config, w *who) *ratelimit.Turns {
+	t := &ratelimit.Turns{Clients: w.clients, DryRun: c.rateDryRun}
+	if c.maxConnsPerIP > 0 {
+		t.PerAddr = max(1, runtime.GOMAXPROCS(0)/2)
+	}
+	return t
 }
 
 // sweep gives memory back after a flood.

@@ -186,7 +186,7 @@ func (h *house) limit(l net.Listener, overTLS bool) net.Listener {
 		l = &proxyproto.Listener{Listener: limited, ReadHeaderTimeout: proxyHeaderTime, ConnPolicy: h.proxyPolicy}
 	}
 	if overTLS {
-		l = h.limits.pieces.Records(l)
+		l = h.limits.turns.Handshakes(h.limits.pieces.Records(l))
 	}
 	return lazyListener{l}
 }

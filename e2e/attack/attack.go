@@ -49,6 +49,7 @@ func attacks(long bool) []attack {
 		{name: "request flood, 10,000 addresses", flags: behindProxy, run: crowd(10_000)},
 		{name: "connection flood", run: connectionFlood(2 * seconds * time.Second)},
 		{name: "TLS handshake flood", run: handshakeFlood(2 * seconds * time.Second)},
+		{name: "recorded hellos, one address", run: recordedHellos(20 * int(seconds))},
 		{name: "hoarding, one address", flags: forgetful, run: hoardAlone},
 		{name: "hoarding, 100 addresses, 1 GiB machine", flags: forgetful, memory: 768 << 20, run: hoardTogether(1 << 20)},
 		{name: "hoarding, 100 addresses", flags: forgetful, run: hoardTogether(1 << 20)},

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"regexp"
+	"testing"
+	"time"
+)
+
+var handshakesWaited = regexp.MustCompile(`inbox_limited_total\{limit="handshakes"\} [1-9]`)
+
+// TestHandshakesTakeTurns, unless nobody wants connections to be counted.
+func TestHandshakesTakeTurns(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		args   []string
+		waited bool
+	}{
+		{"as it comes", nil, true},
+		{"without a limit", []string{"-max-conns-per-ip", "0"}, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			p := start(t, append(row.args, "-metrics-bind", "127.0.0.1:0", "-conn-rate", "0")...)
+			for try := 0; ; try++ { // all at once they meet, on a machine with one processor not each time
+				p.hellosAtOnce(32)
+				_, text := p.metrics("/metrics", "")
+				waited := handshakesWaited.MatchString(text)
+				if waited && !row.waited {
+					t.Fatal("handshakes had to wait, want that they never have to")
+				}
+				if waited || !row.waited && try == 2 {
+					return
+				}
+				if try == 20 {
+					t.Fatal("no handshake had to wait, want that they take turns")
+				}
+			}
+		})
+	}
+}
+
+// hellosAtOnce sends the beginning of so many handshakes, and waits for the answers.
+func (p *program) hellosAtOnce(n int) {
+	p.t.Helper()
+	r := new(helloRecorder)
+	tls.Client(r, &tls.Config{InsecureSkipVerify: true}).Handshake()
+	var conns []net.Conn
+	for range n {
+		c, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
+		c.Write(r.Bytes())
+	}
+	for _, c := range conns {
+		c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.ReadFull(c, make([]byte, 5)); err != nil {
+			p.t.Errorf("no answer to a hello: %v", err)
+		}
+	}
+}
+
+// helloRecorder is a connection that breaks once a hello was written.
+type helloRecorder struct {
+	net.Conn
+	bytes.Buffer
+}
+
+func (r *helloRecorder) Read([]byte) (int, error)    { return 0, io.EOF }
+func (r *helloRecorder) Write(p []byte) (int, error) { return r.Buffer.Write(p) }
+func (r *helloRecorder) Close() error                { return nil }
