@@ -1,0 +1,107 @@
+package tlsmgr
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// talker is an authority that says what it is told to where it is asked for
+// renewal information, and counts the questions.
+type talker struct {
+	*authority
+	questions atomic.Int64
+}
+
+func newTalker(t *testing.T, say http.HandlerFunc) *talker {
+	t.Helper()
+	a := new(talker)
+	mux := http.NewServeMux()
+	server := httptest.NewTLSServer(mux)
+	t.Cleanup(server.Close)
+	mux.HandleFunc("/directory", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"newNonce":"%[1]s/n","newAccount":"%[1]s/a","newOrder":"%[1]s/o","renewalInfo":"%[1]s/ari"}`, server.URL)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		a.questions.Add(1)
+		say(w, r)
+	})
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	a.authority = &authority{url: server.URL + "/directory", key: "talker", roots: roots, client: newClient(roots)}
+	return a
+}
+
+func inCircles(w http.ResponseWriter, r *http.Request) {
+	http.Redirect(w, r, r.URL.Path+"x", http.StatusFound)
+}
+
+// TestRenewalInformationIsNonsense: what makes no sense is an error, upon which
+// the name's own schedule holds, and never a time to renew at.
+func TestRenewalInformationIsNonsense(t *testing.T) {
+	says := func(text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprint(w, text)
+		}
+	}
+	window := func(from, to string) http.HandlerFunc {
+		return says(`{"suggestedWindow":{"start":"` + from + `","end":"` + to + `"}}`)
+	}
+	for _, tt := range []struct {
+		name string
+		say  http.HandlerFunc
+		want string // when to renew, empty for an error
+	}{
+		{"a window of the past", window("2001-01-01T00:00:00Z", "2001-01-02T00:00:00Z"), "2001-01-01"},
+		{"a window of the far future", window("9998-01-01T00:00:00Z", "9998-01-01T12:00:00Z"), "9998-01-01"},
+		{"an inverted window", window("2027-02-02T00:00:00Z", "2027-01-01T00:00:00Z"), ""},
+		{"an empty window", window("2027-02-02T00:00:00Z", "2027-02-02T00:00:00Z"), ""},
+		{"half a window", says(`{"suggestedWindow":{"start":"2027-02-02T00:00:00Z"}}`), ""},
+		{"no time", window("soon", "later"), ""},
+		{"no window", says(`{}`), ""},
+		{"no JSON", says(`<html>`), ""},
+		{"nothing", says(``), ""},
+		{"null", says(`null`), ""},
+		{"endless redirects", inCircles, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ca := newTalker(t, tt.say)
+			log, _ := newLog()
+			s := &settings{names: []string{theName}, cas: []*authority{ca.authority}, Config: Config{Logger: log}}
+			e := newCertmagic(s, newKeeper(storageOf(nowhere{}), log), nowhere{})
+			defer e.close()
+			ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond) // the library tries three times
+			defer cancel()
+			made := pairIn(t, theName, time.Now(), time.Now().Add(time.Hour))
+			made.Leaf.AuthorityKeyId = []byte{1} // ARI asks by it
+			r, err := e.renewal(ctx, &stored{made, ca.authority})
+			if (err == nil) != (tt.want != "") || err == nil && r.At.Format(time.DateOnly) != tt.want {
+				t.Errorf("got %v, %v; want %q", r.At, err, tt.want)
+			}
+			if n := ca.questions.Load(); n < 1 || n > 30 {
+				t.Errorf("%d questions, want few", n)
+			}
+		})
+	}
+}
+
+// TestDirectoryInCircles: an authority that only redirects is left soon.
+func TestDirectoryInCircles(t *testing.T) {
+	ca := newTalker(t, inCircles)
+	ca.url = strings.TrimSuffix(ca.url, "directory")
+	if _, err := ca.directory(t.Context()); err == nil || !strings.Contains(err.Error(), "redirects") {
+		t.Errorf("got %v, want an error that tells of redirects", err)
+	}
+	if n := ca.questions.Load(); n > 10 {
+		t.Errorf("%d questions, want ten at most", n)
+	}
+}
