@@ -212,6 +212,10 @@ func autocertError(err error, seen *observer) *orderError {
 		status = http.StatusServiceUnavailable
 	}
 	e := judge(status, wait, err)
+	if seen.issued() { // and autocert cannot use it: asking again soon would use up what the authority gives in a week
+		e.outcome = refused
+		e.err = fmt.Errorf("the authority gave a certificate that is of no use: %w", err)
+	}
 	if len(said) > 0 {
 		e.outcome = invalid
 		e.err = fmt.Errorf("the authority says: %s", strings.Join(said, "; "))

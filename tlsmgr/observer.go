@@ -21,6 +21,7 @@ type observer struct {
 	mu   sync.Mutex
 	said []string // why validations failed
 	wait time.Duration
+	gave bool // a certificate, which counts at the authority whatever is in it
 }
 
 func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -42,6 +43,9 @@ func (o *observer) note(answer *http.Response) {
 	if answer.StatusCode >= http.StatusBadRequest {
 		o.wait = retryAfter(answer.Header, time.Now())
 		return
+	}
+	if answer.Header.Get("Content-Type") == "application/pem-certificate-chain" {
+		o.gave = true
 	}
 	if answer.Header.Get("Content-Type") != "application/json" && answer.Header.Get("Content-Type") != "application/json; charset=utf-8" {
 		return
@@ -78,6 +82,13 @@ func (o *observer) readLocked(body []byte) {
 			o.said = append(o.said, text)
 		}
 	}
+}
+
+// issued reports whether the authority gave a certificate.
+func (o *observer) issued() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.gave
 }
 
 func (o *observer) result() (said []string, wait time.Duration) {
