@@ -40,9 +40,10 @@ func recordedHellos(rounds int) func(context.Context, *scene) {
 		s.note("others' p50 / p99: quiet %s / %s, after %d hellos at once %s / %s", milliseconds(percentile(quiet, 0.5)), milliseconds(percentile(quiet, 0.99)),
 			hellosAtOnce, milliseconds(percentile(loud, 0.5)), milliseconds(percentile(loud, 0.99)))
 		// The middle, for in these short moments the p99 is that of whatever else the
-		// machine does. Without turns it is three to five times the quiet one.
+		// machine does. Without turns it is three to five times the quiet one; that
+		// handshakes take turns is asserted where time does not count, in ratelimit.
 		before, after := percentile(quiet, 0.5), percentile(loud, 0.5)
-		if after > before*5/2+time.Millisecond {
+		if after > before*mostSlower+10*time.Millisecond {
 			s.fail("others' p50 is %v after hellos, %v without", after, before)
 		}
 	}
