@@ -131,7 +131,7 @@ test('requests are used up while a page waits: it counts down and goes on', {ski
 
 test('requests are used up when a page is opened: it loads itself later', {skip}, () =>
   meet(['-rate', '1', '-burst', '24'], async (ann, _ben, server) => {
-    ann.expect(/status of 429|Refused to apply style|net::ERR_ABORTED/);
+    ann.expect(/status of 429|Refused to (apply style|execute script)|net::ERR_ABORTED/);
     const page = await ann.context.newPage();
     let answer;
     do answer = await page.goto(`${server.origin}/receive.html`, {waitUntil: 'commit'}); while (answer?.ok());
@@ -140,6 +140,16 @@ test('requests are used up when a page is opened: it loads itself later', {skip}
     await page.getByText('This page tries again by itself').waitFor();
     await again;
     await page.getByRole('heading', {name: 'Too many requests'}).waitFor({state: 'detached'});
+  }));
+
+test('of a page nothing but the page itself has come: it says what to do, but not at once', {skip}, () =>
+  meet([], async ann => {
+    ann.expect(/status of 429|Refused to execute script/);
+    await ann.context.route('**/*.js', route => route.fulfill({status: 429, contentType: 'application/problem+json', body: '{}'}));
+    const page = await ann.open('/receive.html');
+    const hint = page.getByText('If this stays, load the page again.');
+    assert.equal(await hint.isVisible(), false);
+    await hint.waitFor({timeout: 15_000});
   }));
 
 /** @param {Page} page */
