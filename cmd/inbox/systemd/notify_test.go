@@ -43,7 +43,7 @@ func TestReloadingTellsTheTime(t *testing.T) {
 
 // A name in the abstract namespace is understood, and nobody there harms nothing.
 func TestNotifierReachesAbstractSockets(t *testing.T) {
-	if _, err := os.Stat("/proc/net/unix"); err != nil {
+	if runtime.GOOS != "linux" {
 		t.Skip("abstract sockets are Linux's")
 	}
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "@inbox-test-" + filepath.Base(t.TempDir()) + strconv.Itoa(os.Getpid()), Net: "unixgram"})
