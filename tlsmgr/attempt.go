@@ -24,45 +24,53 @@ func (v *supervisor) attempt(ctx context.Context, t *task, urged bool) time.Dura
 		return lookAgain
 	}
 	defer free()
+	err = v.attemptUnder(ctx, held, t, urged)
+	if held.Err() != nil && ctx.Err() == nil {
+		v.blocked(t, fmt.Errorf("the lock was lost while ordering; what another node does is waited for: %w", cmp.Or(err, held.Err())))
+		return lookAgain
+	}
+	if err != nil {
+		return v.blocked(t, err)
+	}
+	return 0
+}
+
+// attemptUnder is attempt under the lock, which ends with ctx or before. The
+// error is why nothing can be ordered or recorded.
+func (v *supervisor) attemptUnder(ctx, held context.Context, t *task, urged bool) error {
 	now := time.Now()
 	v.engine.mend(held, t.name)
 	if v.look(ctx, t) {
-		return v.blocked(t, fmt.Errorf("the stored certificate cannot be set aside: %w", errDamaged))
+		return fmt.Errorf("the stored certificate cannot be set aside: %w", errDamaged)
 	}
 	rec, err := v.records.readLocked(held, t.name, now)
 	if err != nil {
-		return v.blocked(t, err)
+		return err
 	}
 	t.recollect(rec)
 	if urged {
 		rec.urge(now)
 	}
 	rec.Missed = max(rec.Missed, t.own.missed)
-	if v.due(t).After(now) || rec.Next.After(now) {
-		return 0 // another process has done it
-	}
 	due := v.due(t)
-	ca, err := v.orderUnder(held, t, rec)
+	if due.After(now) || rec.Next.After(now) {
+		return nil // another process has done it
+	}
+	t.set(func(st *taskState) { st.status, st.next = "ordering", time.Time{} })
+	ca, err := v.orderFrom(held, t, rec)
 	if held.Err() != nil && ctx.Err() == nil {
-		v.blocked(t, fmt.Errorf("the lock was lost while ordering; what another node does is waited for: %w", cmp.Or(err, held.Err())))
-		return lookAgain
+		return err // what is recorded now is another's
 	}
 	return v.record(held, t, rec, ca, due, err)
 }
 
-// orderUnder makes the order under the lock.
-func (v *supervisor) orderUnder(held context.Context, t *task, rec *record) (*authority, error) {
-	t.set(func(st *taskState) { st.status, st.next = "ordering", time.Time{} })
-	return v.orderFrom(held, t, rec)
-}
-
 // record writes down what came of an order, while the lock is held, or ends
-// because all does.
-func (v *supervisor) record(ctx context.Context, t *task, rec *record, ca *authority, due time.Time, err error) time.Duration {
+// because all does. The error is why it could not.
+func (v *supervisor) record(ctx context.Context, t *task, rec *record, ca *authority, due time.Time, err error) error {
 	now := time.Now()
 	switch {
 	case errors.Is(err, errUnrecorded):
-		return v.blocked(t, err)
+		return err
 	case errors.Is(err, errFloor):
 		// Next is set; nothing was tried.
 	case err == nil:
@@ -80,10 +88,7 @@ func (v *supervisor) record(ctx context.Context, t *task, rec *record, ca *autho
 		}
 	}
 	t.set(func(st *taskState) { st.problem, st.next, st.failures = err, rec.Next, rec.Failed })
-	if err := v.write(context.WithoutCancel(ctx), t, rec); err != nil {
-		return v.blocked(t, err)
-	}
-	return 0
+	return v.write(context.WithoutCancel(ctx), t, rec)
 }
 
 // write keeps a record, in memory too.
@@ -276,45 +281,49 @@ func (v *supervisor) tryOut(ctx context.Context, t *task, rec *record) error {
 	return nil
 }
 
-// orderAt tries one way after the other, each recorded first. Only a validation
-// that failed makes another way worth trying.
-func (v *supervisor) orderAt(ctx context.Context, t *task, rec *record, ca *authority) error {
-	var err error
+// orderAt tries one way after the other. Only a validation that failed makes
+// another way worth trying.
+func (v *supervisor) orderAt(ctx context.Context, t *task, rec *record, ca *authority) (err error) {
 	for _, w := range v.engine.ways() {
-		now := time.Now()
-		// Of the two, that of this run goes by a clock that nobody sets forward.
-		wait := max(rec.room(w.validations, now).Sub(now), t.ran.room(w.validations, now).Sub(now))
-		if wait > 0 {
-			return v.floor(rec, now.Add(wait), err)
+		before := err
+		err = v.orderOver(ctx, t, rec, order{name: t.name, ca: ca, way: w})
+		if errors.Is(err, errFloor) && before != nil {
+			return before // what failed above the floor counts
 		}
-		t.ran.count(w, now)
-		rec.begin(w, now)
-		if err := v.write(ctx, t, rec); err != nil {
-			return fmt.Errorf("%w: %w", errUnrecorded, err)
-		}
-		v.log.Debug("ordering", "name", t.name, "ca", ca.url, "over", w.name)
-		failed := 0
-		failed, err = v.engine.order(ctx, order{t.name, ca, w})
-		if ctx.Err() != nil && err != nil {
-			return err // how it went is unknown: the worst stays recorded
-		}
-		rec.settle(w, failed)
-		t.ran.settle(w, failed)
-		if err == nil || asOrderError(err).outcome != invalid {
+		if err == nil || ctx.Err() != nil || asOrderError(err).outcome != invalid {
 			return err
 		}
 	}
 	return err
 }
 
-// floor ends an attempt at the hard floor; what failed before it counts.
-func (v *supervisor) floor(rec *record, at time.Time, before error) error {
-	if before != nil {
-		return before
+// orderOver tries one way. It is recorded before, but after the question whether
+// the authority is there: a node that dies over that has ordered nothing, and
+// must keep neither itself nor others from it.
+func (v *supervisor) orderOver(ctx context.Context, t *task, rec *record, o order) (err error) {
+	now := time.Now()
+	// Of the two, that of this run goes by a clock that nobody sets forward.
+	wait := max(rec.room(o.way.validations, now).Sub(now), t.ran.room(o.way.validations, now).Sub(now))
+	if wait > 0 {
+		rec.Next, rec.Problem = now.Add(wait), errFloor.Error()
+		return errFloor
 	}
-	rec.Next = at
-	rec.Problem = errFloor.Error()
-	return errFloor
+	if o.offers, err = v.engine.ready(ctx, o.ca); err != nil {
+		return err
+	}
+	now = time.Now()
+	t.ran.count(o.way, now)
+	rec.begin(o.way, now)
+	if err := v.write(ctx, t, rec); err != nil {
+		return fmt.Errorf("%w: %w", errUnrecorded, err)
+	}
+	v.log.Debug("ordering", "name", t.name, "ca", o.ca.url, "over", o.way.name)
+	failed, err := v.engine.order(ctx, o)
+	if err == nil || ctx.Err() == nil { // else how it went is unknown: the worst stays recorded
+		rec.settle(o.way, failed)
+		t.ran.settle(o.way, failed)
+	}
+	return err
 }
 
 // room makes sure that the disk takes what an order brings.

@@ -26,6 +26,7 @@ import (
 // has a Manager of its own, which is asked by a client that does not exist, and
 // put out of action once it answered.
 type withAutocert struct {
+	asksFirst
 	set    *settings
 	keeper *keeper
 	place  place
@@ -84,9 +85,6 @@ func (e *withAutocert) renewal(context.Context, *stored) (renewal, error) {
 func (e *withAutocert) order(ctx context.Context, o order) (failed int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
-	if _, err := ready(ctx, o.ca); err != nil {
-		return 0, err
-	}
 	cache := &orderCache{engine: e, order: o}
 	seen := &observer{ctx: ctx, next: o.ca.client.Transport}
 	m := e.manager(o, cache, seen)

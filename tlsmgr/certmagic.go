@@ -29,6 +29,7 @@ const orderTime = 3 * time.Minute
 // and its maintenance stay empty, since both wait for disks; and each order
 // goes out with one way alone, so that what fails can be counted.
 type withCertmagic struct {
+	asksFirst
 	set     *settings
 	keeper  *keeper
 	place   place
@@ -148,17 +149,13 @@ func (e *withCertmagic) mend(ctx context.Context, name string) {
 func (e *withCertmagic) order(ctx context.Context, o order) (failed int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
-	d, err := ready(ctx, o.ca)
-	if err != nil {
-		return 0, err
-	}
 	store := &watchedStore{keeper: e.keeper}
 	log := newLibraryLog(e.log)
 	config := e.config(store, log.zap())
 	issuer := e.template(o.ca, log.zap())
 	issuer.DisableHTTPChallenge = o.way.name != overHTTP
 	issuer.DisableTLSALPNChallenge = o.way.name != overTLS
-	issuer.Profile = e.profile(o, d)
+	issuer.Profile = e.profile(o)
 	config.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(config, issuer)}
 	var failure error
 	config.OnEvent = func(_ context.Context, event string, data map[string]any) error {
@@ -177,7 +174,7 @@ func (e *withCertmagic) order(ctx context.Context, o order) (failed int, err err
 
 // profile is the one asked for, which other authorities than the first need not
 // know; for an address, the one that knows addresses.
-func (e *withCertmagic) profile(o order, d *directory) string {
+func (e *withCertmagic) profile(o order) string {
 	wanted := e.set.ACME.Profile
 	if wanted != "" && o.ca == e.set.cas[0] {
 		return wanted
@@ -185,7 +182,7 @@ func (e *withCertmagic) profile(o order, d *directory) string {
 	if wanted == "" && isIP(o.name) {
 		wanted = shortLived
 	}
-	if _, listed := d.Meta.Profiles[wanted]; listed {
+	if _, listed := o.offers.Meta.Profiles[wanted]; listed {
 		return wanted
 	}
 	return ""

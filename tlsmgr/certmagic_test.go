@@ -21,7 +21,7 @@ func TestProfileAskedFor(t *testing.T) {
 			e := &withCertmagic{set: &settings{cas: []*authority{first, second}, Config: Config{ACME: ACME{Profile: tt.wanted}}}}
 			d := new(directory)
 			d.Meta.Profiles = map[string]string{tt.listed: ""}
-			if got := e.profile(order{name: tt.name, ca: tt.ca}, d); got != tt.want {
+			if got := e.profile(order{name: tt.name, ca: tt.ca, offers: d}); got != tt.want {
 				t.Errorf("asked for %q, want %q", got, tt.want)
 			}
 		})

@@ -1,6 +1,7 @@
 package tlsmgr
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -148,35 +149,40 @@ func (d *Dry) lock(ctx context.Context, name string) (held context.Context, free
 	}
 }
 
-// tryWays tries one way after the other, each counted first.
-func (d *Dry) tryWays(ctx context.Context, name string, rec *record) error {
-	var err error
+// tryWays tries one way after the other.
+func (d *Dry) tryWays(ctx context.Context, name string, rec *record) (err error) {
 	for _, w := range d.engine.ways() {
-		now := time.Now()
-		if at := rec.room(w.validations, now); d.counted && at.After(now) {
-			if err != nil {
-				return err
-			}
-			return fmt.Errorf("%w; there is room again at %s", errFloor, at.Format(time.DateTime))
+		before := err
+		err = d.tryWay(ctx, rec, order{name: name, ca: d.ca, way: w})
+		if errors.Is(err, errFloor) && before != nil {
+			return before
 		}
-		failed := 0
-		rec.count(w, now)
-		if err := d.keep(ctx, name, rec); err != nil {
-			return err
-		}
-		failed, err = d.engine.order(ctx, order{name, d.ca, w})
-		if ctx.Err() != nil && err != nil {
-			return err // how it went is unknown: the worst stays recorded
-		}
-		rec.settle(w, failed)
-		if err := d.keep(ctx, name, rec); err != nil {
-			return err
-		}
-		if err == nil || asOrderError(err).outcome != invalid {
+		if err == nil || ctx.Err() != nil || asOrderError(err).outcome != invalid {
 			return err
 		}
 	}
 	return err
+}
+
+// tryWay makes an order that is counted first.
+func (d *Dry) tryWay(ctx context.Context, rec *record, o order) (err error) {
+	now := time.Now()
+	if at := rec.room(o.way.validations, now); d.counted && at.After(now) {
+		return fmt.Errorf("%w; there is room again at %s", errFloor, at.Format(time.DateTime))
+	}
+	if o.offers, err = d.engine.ready(ctx, o.ca); err != nil {
+		return err
+	}
+	rec.count(o.way, time.Now())
+	if err := d.keep(ctx, o.name, rec); err != nil {
+		return err
+	}
+	failed, err := d.engine.order(ctx, o)
+	if err != nil && ctx.Err() != nil {
+		return err // how it went is unknown: the worst stays recorded
+	}
+	rec.settle(o.way, failed)
+	return cmp.Or(d.keep(ctx, o.name, rec), err)
 }
 
 // keep writes what counts, and nothing else of the server's record is changed.

@@ -25,6 +25,9 @@ type engine interface {
 	mend(ctx context.Context, name string)
 	// ways are how an order can be tried, the best first.
 	ways() []way
+	// ready asks an authority whether it can be asked at all now. Nothing is
+	// ordered by it, so a failure is an *orderError of an order not made.
+	ready(ctx context.Context, ca *authority) (*directory, error)
 	// order obtains a certificate and stores it. Errors wrap an *orderError.
 	// With or without one, failed is how many validations may have failed.
 	order(ctx context.Context, o order) (failed int, err error)
@@ -54,9 +57,10 @@ const (
 )
 
 type order struct {
-	name string
-	ca   *authority
-	way  way
+	name   string
+	ca     *authority
+	way    way
+	offers *directory // what the authority said when it was ready
 }
 
 // renewal is what an authority says of a certificate: when it should be
@@ -135,9 +139,11 @@ func asOrderError(err error) *orderError {
 	return &orderError{err: err}
 }
 
-// ready asks an authority for its directory before anything is ordered. A
-// silent one costs answerTime here; the libraries would wait for minutes.
-func ready(ctx context.Context, ca *authority) (*directory, error) {
+// asksFirst is the engines' common way to find an authority ready: by its
+// directory. A silent one costs answerTime; the libraries would wait for minutes.
+type asksFirst struct{}
+
+func (asksFirst) ready(ctx context.Context, ca *authority) (*directory, error) {
 	d, err := ca.directory(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reach the authority: %w", err)

@@ -19,6 +19,7 @@ type fileShared struct {
 	*certmagic.FileStorage
 	away atomic.Bool
 	past atomic.Bool                        // it answers as before anything was written, as a replica may
+	late atomic.Bool                        // it finds at the next write that the lock was lost
 	lose atomic.Pointer[context.CancelFunc] // ends the context of the last lock
 }
 
@@ -45,7 +46,11 @@ func (f *fileShared) Store(ctx context.Context, key string, value []byte) error 
 	if f.away.Load() {
 		return errAway
 	}
-	if held, ok := ctx.Value(heldKey{}).(context.Context); ok && held.Err() != nil {
+	held, locked := ctx.Value(heldKey{}).(context.Context)
+	if locked && f.late.Load() {
+		(*f.lose.Load())()
+	}
+	if locked && held.Err() != nil {
 		return errors.New("the lock was lost")
 	}
 	return f.FileStorage.Store(ctx, key, value)
@@ -131,6 +136,29 @@ func TestNodeWithoutTheAuthorityHindersNobody(t *testing.T) {
 	})
 }
 
+// A node that dies while it asks whether the authority is there has ordered
+// nothing, and leaves nothing on record that would keep others from it.
+func TestNodeDiesAskingTheAuthority(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, certificates := newFileShared(t), map[string]*stored{}
+		dies := node(t, store, certificates, granted)
+		ctx, die := context.WithCancel(t.Context())
+		dies.engine.reach = func() error {
+			(*store.lose.Load())() // the lock runs out
+			store.away.Store(true) // and nothing it does reaches the store
+			die()
+			return ctx.Err()
+		}
+		dies.step(ctx, dies.tasks[0])
+		store.away.Store(false)
+		well := node(t, store, certificates, granted)
+		runAll(t, 2*time.Second, well)
+		if len(dies.engine.asked) != 0 || len(well.engine.asked) != 1 {
+			t.Errorf("%d orders of the one that died, %d of the other; want 0 and 1", len(dies.engine.asked), len(well.engine.asked))
+		}
+	})
+}
+
 // Failed validations count for all nodes together.
 func TestNodesShareTheFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -190,6 +218,22 @@ func TestLostLockLeavesTheRecord(t *testing.T) {
 		}
 		if n.log.count("the lock was lost") != 1 {
 			t.Errorf("nothing is said of it:\n%s", n.log)
+		}
+	})
+}
+
+// A node that was paused learns by its first write that the lock is another's, and
+// looks soon for what that one obtained.
+func TestLockLostUnnoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, certificates := newFileShared(t), map[string]*stored{}
+		paused := node(t, store, certificates, granted)
+		paused.engine.reach = func() error {
+			store.late.Store(true)
+			return errors.New("no answer")
+		}
+		if wait := paused.step(t.Context(), paused.tasks[0]); wait != lookAgain {
+			t.Errorf("looks again in %v, want %v:\n%s", wait, lookAgain, paused.log)
 		}
 	})
 }

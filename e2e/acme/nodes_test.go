@@ -63,14 +63,20 @@ func (c *cluster) run(i int) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.programs[i], err = e2e.Start(path, "-domain", c.name, "-email", "me@example.test", "-state", c.dirs[i],
+	log := new(logBuffer)
+	c.programs[i], err = e2e.StartWith(exec.Command(path, "-log-level", "debug", "-domain", c.name, "-email", "me@example.test", "-state", c.dirs[i],
 		"-bind", addrOf(c.ports[i][1]), "-http-bind", addrOf(c.ports[i][0]), "-public", "",
 		"-acme-ca", c.ca.url(), "-acme-root", c.ca.roots, "-acme-preflight=false",
-		"-store", "redis://"+c.redis.Addr, "-store-key-file", c.key)
+		"-store", "redis://"+c.redis.Addr, "-store-key-file", c.key), func(line string) { fmt.Fprintln(log, line) })
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.t.Cleanup(func() { _ = c.programs[i].Stop() }) // a test may have killed it
+	c.t.Cleanup(func() {
+		_ = c.programs[i].Stop() // a test may have killed it
+		if c.t.Failed() {
+			c.t.Logf("log of program %d:\n%s", i+1, log)
+		}
+	})
 }
 
 // shows is what one of the programs shows, or nil.
@@ -106,8 +112,8 @@ func (c *cluster) resumes(i int, sessions tls.ClientSessionCache) bool {
 	return conn.ConnectionState().DidResume
 }
 
-// The first node does not reach the authority, and still does not hinder the
-// second, for which it answers the challenge. There is one order; both serve what
+// The first node does not reach the authority, dies while it asks again, and
+// still does not hinder the second, for which it answers the challenge. There is one order; both serve what
 // it brought, take up each other's sessions, and serve on without the store.
 func TestNodesShareAStore(t *testing.T) {
 	t.Parallel()
@@ -115,10 +121,13 @@ func TestNodesShareAStore(t *testing.T) {
 	c.ca.mode.Store(503)
 	c.run(0)
 	eventually(t, patience, "the first node has asked the authority in vain", func() bool { return c.ca.counted("dir") > 0 })
+	c.ca.mode.Store(hanging)
+	before := c.ca.counted("dir")
+	eventually(t, patience, "the first node asks again", func() bool { return c.ca.counted("dir") > before })
 	_ = c.programs[0].Signal(syscall.SIGSTOP)
 	c.ca.mode.Store(up)
 	c.run(1)
-	eventually(t, time.Minute, "the second node orders, at the latest when the lease of the first has run out", func() bool { return c.ca.orders() > 0 })
+	eventually(t, 2*time.Minute, "the second node orders, at the latest when the lease of the first has run out", func() bool { return c.ca.orders() > 0 })
 	_ = c.programs[0].Signal(syscall.SIGCONT)
 	var serial string
 	c.bothShow(patience, "the same certificate", func(leaf *x509.Certificate) bool {
