@@ -57,9 +57,13 @@ func (v *supervisor) attemptUnder(ctx, held context.Context, t *task, urged bool
 		return nil // another process has done it
 	}
 	t.set(func(st *taskState) { st.status, st.next = "ordering", time.Time{} })
+	tried := rec.Tried
 	ca, err := v.orderFrom(held, t, rec)
-	if held.Err() != nil && ctx.Err() == nil {
+	switch {
+	case held.Err() != nil && ctx.Err() == nil:
 		return err // what is recorded now is another's
+	case ctx.Err() != nil && rec.Tried.Equal(tried):
+		return nil // our own end came before any order began, and must keep nobody from one
 	}
 	return v.record(held, t, rec, ca, due, err)
 }

@@ -64,10 +64,11 @@ func (f *fileShared) TryLock(ctx context.Context, name string) (context.Context,
 	if err != nil || !taken {
 		return nil, nil, false, err
 	}
-	held, cancel := context.WithCancel(ctx)
-	f.lose.Store(&cancel)
-	held = context.WithValue(held, heldKey{}, held)
-	return held, func() { cancel(); free() }, true, nil
+	lock, unlock := context.WithCancel(context.WithoutCancel(ctx)) // not lost because its holder stops
+	held, end := context.WithCancel(context.WithValue(ctx, heldKey{}, lock))
+	lose := context.CancelFunc(func() { unlock(); end() })
+	f.lose.Store(&lose)
+	return held, func() { lose(); free() }, true, nil
 }
 
 func (f *fileShared) Locked(_ context.Context, name string) (bool, error) {
@@ -155,6 +156,42 @@ func TestNodeDiesAskingTheAuthority(t *testing.T) {
 		runAll(t, 2*time.Second, well)
 		if len(dies.engine.asked) != 0 || len(well.engine.asked) != 1 {
 			t.Errorf("%d orders of the one that died, %d of the other; want 0 and 1", len(dies.engine.asked), len(well.engine.asked))
+		}
+	})
+}
+
+// A node that is stopped while it asks whether the authority is there has ordered
+// nothing either: it records nothing, and another orders at once. So does it
+// itself after a restart.
+func TestNodeStopsAskingTheAuthority(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, certificates := newFileShared(t), map[string]*stored{}
+		stops := node(t, store, certificates, granted)
+		ctx, stop := context.WithCancel(t.Context())
+		stops.engine.reach = func() error { stop(); return ctx.Err() }
+		stops.step(ctx, stops.tasks[0])
+		if text, err := store.Load(t.Context(), stops.records.key(theName, ".json")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the record is %s (%v), want none", text, err)
+		}
+		next := node(t, store, certificates, granted)
+		next.step(t.Context(), next.tasks[0])
+		if len(stops.engine.asked) != 0 || len(next.engine.asked) != 1 {
+			t.Errorf("%d orders of the one that was stopped, %d of the other; want 0 and 1 at once", len(stops.engine.asked), len(next.engine.asked))
+		}
+	})
+}
+
+// A node that is stopped while an order is under way keeps the others from
+// another one for a while, and a validation that may have failed on record.
+func TestNodeStopsWhileItOrders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFileShared(t)
+		ctx, stop := context.WithCancel(t.Context())
+		stops := node(t, store, map[string]*stored{}, func(order) (int, error) { stop(); return 0, ctx.Err() })
+		stops.step(ctx, stops.tasks[0])
+		rec, err := stops.records.read(theName, time.Now())
+		if err != nil || !rec.Next.Equal(time.Now().Add(brokenOff)) || len(rec.Validations) != 1 {
+			t.Errorf("the record is %+v (%v), want the next order in %v, and one validation", rec, err, brokenOff)
 		}
 	})
 }
