@@ -11,6 +11,8 @@ type times struct {
 	header, body, idle, write time.Duration
 	stop                      time.Duration // for posts, once the server stops
 	lastCall                  time.Duration // of it, for requests on their way
+	stall                     time.Duration // for the next bit to reach the disk, while mailboxes are saved
+	save                      time.Duration // for all of them
 }
 
 // idleTLS is the patience with an idle connection when we speak TLS. It is
@@ -26,6 +28,9 @@ func defaultTimes() times {
 		stop:   10 * time.Second,
 		// Twice the way to a far phone.
 		lastCall: 500 * time.Millisecond,
+		stall:    45 * time.Second,
+		// 4 GiB at 5 MB/s.
+		save: 15 * time.Minute,
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // hasty is a server that waits for nobody, for tests of what it does then.
 func hasty() times {
 	return times{header: 200 * time.Millisecond, body: 200 * time.Millisecond, idle: 200 * time.Millisecond,
-		write: 5 * time.Second, stop: 5 * time.Second}
+		write: 5 * time.Second, stop: 5 * time.Second, stall: 20 * time.Second, save: 20 * time.Second}
 }
 
 // basic is the header field of a user.

@@ -90,7 +90,7 @@ func (h *house) live(ctx context.Context) error {
 	case err := <-failed:
 		h.server.Close()
 		h.closePlain()
-		return errors.Join(fmt.Errorf("serve: %w", err), h.archive.save(h.store))
+		return errors.Join(fmt.Errorf("serve: %w", err), h.save())
 	case <-ctx.Done():
 	}
 	return h.stop()
@@ -144,8 +144,7 @@ func (h *house) stop() error {
 		h.log.Warn("some requests took too long and were cut off", "err", err)
 		h.server.Close()
 	}
-	h.notify.Extend(saveTime)
-	err := h.archive.save(h.store)
+	err := h.save()
 	h.log.Info("stopped", "refusedHandshakes", h.noise.noise.Load())
 	return err
 }

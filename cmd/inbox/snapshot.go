@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"inbox/inbox"
@@ -21,8 +22,6 @@ const (
 	keptAside = 3
 	// lockPause is the time between two looks whether another server has ended.
 	lockPause = 20 * time.Millisecond
-	// saveTime is what a slow disk may take for a full queue.
-	saveTime = time.Minute
 )
 
 // errTaken says that another process has a lock.
@@ -38,6 +37,10 @@ type archive struct {
 
 	restored inbox.SnapshotStats // at the start
 	lost     loss
+
+	create    func(path string) (file, error) // [newFile], but in tests of slow disks
+	steps     atomic.Int64                    // of saving, that were done
+	abandoned bool                            // saving hangs, and may go on until the process is gone
 }
 
 // loss is why the start found no mailboxes where there should have been some.
@@ -66,7 +69,7 @@ func openArchive(dir string, key []byte, patience time.Duration, ended <-chan st
 		log.Warn("a restart will lose all mailboxes: the state directory is not this server's alone; give it one of its own with -state", "err", err)
 		return &archive{}
 	}
-	return &archive{dir: dir, key: key, log: log, lock: lock}
+	return &archive{dir: dir, key: key, log: log, lock: lock, create: newFile}
 }
 
 // awaitLock tries again until somebody has given the lock up.
@@ -200,10 +203,11 @@ func (a *archive) save(m *inbox.Memory) error {
 }
 
 func (a *archive) write(m *inbox.Memory, path string) (inbox.SnapshotStats, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	disk, err := a.create(path)
 	if err != nil {
 		return inbox.SnapshotStats{}, err
 	}
+	f := &steadyFile{file: disk, steps: &a.steps}
 	stats, err := m.Save(f, a.key)
 	if err == nil {
 		err = f.Sync()
@@ -211,9 +215,10 @@ func (a *archive) write(m *inbox.Memory, path string) (inbox.SnapshotStats, erro
 	return stats, errors.Join(err, f.Close())
 }
 
-// close lets another server have the directory.
+// close lets another server have the directory, unless something of ours could
+// still be written there: then the lock ends with the process.
 func (a *archive) close() {
-	if a.lock != nil {
+	if a.lock != nil && !a.abandoned {
 		a.lock.Close()
 	}
 }
