@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"math"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
@@ -55,12 +56,13 @@ func groupMemory(membership, tree string) int64 {
 	text, _ := os.ReadFile(membership) // absent where there are no groups
 	group := "/"
 	for line := range strings.Lines(string(text)) {
-		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			group = path
+		if own, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			group = own
 		}
 	}
 	var least int64
-	for group = filepath.Clean("/" + group); ; group = filepath.Dir(group) {
+	// Not with filepath: for Windows, where there are no groups, the root is no slash.
+	for group = path.Clean("/" + group); ; group = path.Dir(group) {
 		if n := numberIn(filepath.Join(tree, group, "memory.max")); n > 0 && (least == 0 || n < least) {
 			least = n
 		}
