@@ -51,7 +51,8 @@ func (e *examination) checkState(context.Context) []Finding {
 // makeDir makes a directory and its parents, and returns those that were not
 // there before, outermost first.
 func makeDir(dir string) (made []string, err error) {
-	for missing := filepath.Clean(dir); !isThere(missing); missing = filepath.Dir(missing) {
+	// Of a disk that is missing, as there may be on Windows, not even the root is there.
+	for missing := filepath.Clean(dir); !isThere(missing) && missing != filepath.Dir(missing); missing = filepath.Dir(missing) {
 		made = append([]string{missing}, made...)
 	}
 	return made, os.MkdirAll(dir, 0o700)
