@@ -1,0 +1,90 @@
+//go:build unix || windows
+
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// A lock keeps other processes out until its holder closes it, or dies. What is
+// noted by the file's size can be read and changed meanwhile.
+func TestLockIsOneProcessesAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	if os.Getenv("TEST_LOCK") != "" { // the other process
+		if _, err := lockFile(os.Getenv("TEST_LOCK")); err != nil {
+			os.Stdout.WriteString("no ")
+			return
+		}
+		os.Stdout.WriteString("yes")
+		io.Copy(io.Discard, os.Stdin)
+		return
+	}
+	lock, err := lockFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Truncate(1); err != nil {
+		t.Errorf("note something in the file: %v", err)
+	}
+	other := otherProcess(t, path)
+	if got := other.says(); got != "no " {
+		t.Errorf("the lock is held: another process has it: %q", got)
+	}
+	lock.Close()
+	other = otherProcess(t, path)
+	if got := other.says(); got != "yes" {
+		t.Fatalf("the lock is free: another process has it: %q", got)
+	}
+	if _, err := lockFile(path); !errors.Is(err, errTaken) {
+		t.Errorf("another process has the lock: got %v", err)
+	}
+	other.cmd.Process.Kill()
+	other.cmd.Wait()
+	if lock, err = lockFile(path); err != nil {
+		t.Fatalf("the other process died: %v", err)
+	}
+	if info, err := lock.Stat(); err != nil || info.Size() != 1 {
+		t.Errorf("the note is gone: %v, %v", info, err)
+	}
+	lock.Close()
+}
+
+// locker is this test in another process, which locks a file and waits.
+type locker struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	out io.Reader
+}
+
+func otherProcess(t *testing.T, path string) locker {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestLockIsOneProcessesAlone$")
+	cmd.Env = append(os.Environ(), "TEST_LOCK="+path)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); cmd.Wait() })
+	return locker{t, cmd, out}
+}
+
+func (l locker) says() string {
+	l.t.Helper()
+	text := make([]byte, 3)
+	if _, err := io.ReadFull(l.out, text); err != nil {
+		l.t.Fatal(err)
+	}
+	return string(text)
+}
