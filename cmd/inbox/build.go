@@ -34,6 +34,7 @@ type house struct {
 	process process
 	doors   doors
 	server  *http.Server
+	goodbye *http.Server // its Shutdown says goodbye to connections of HTTP/2
 
 	health     health
 	meter      *meter                 // nil when nobody reads it
@@ -91,7 +92,7 @@ func (h *house) furnish() error {
 	h.also = append(h.also, h.archive)
 	h.buildMailboxes(key)
 	h.buildServer(pages)
-	if err := countFrames(h.server, h.limits.pieces); err != nil {
+	if err := h.countFrames(); err != nil {
 		return err
 	}
 	h.buildPlain()

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"inbox/ratelimit"
-
 	"golang.org/x/net/http2"
 )
 
@@ -15,17 +13,26 @@ import (
 
 // countFrames makes the server count the frames of HTTP/2. net/http has no place
 // between TLS and HTTP/2, so its twin in x/net serves the latter.
-func countFrames(server *http.Server, pieces *ratelimit.Pieces) error {
+//
+// That one says goodbye to all its connections (GOAWAY) at the Shutdown of the
+// server that it belongs to. So it belongs to one of its own, which serves
+// nothing: the goodbye has to come while the real one still answers.
+func (h *house) countFrames() error {
 	h2 := &http2.Server{}
-	if err := http2.ConfigureServer(server, h2); err != nil {
+	h.goodbye = &http.Server{IdleTimeout: h.server.IdleTimeout}
+	if err := http2.ConfigureServer(h.goodbye, h2); err != nil {
 		return fmt.Errorf("set up HTTP/2: %w", err)
 	}
-	server.TLSNextProto[http2.NextProtoTLS] = func(s *http.Server, c *tls.Conn, next http.Handler) {
-		opts := &http2.ServeConnOpts{BaseConfig: s, Handler: next}
-		if b, ok := next.(interface{ BaseContext() context.Context }); ok {
-			opts.Context = b.BaseContext() // with what is known of the connection
-		}
-		h2.ServeConn(pieces.Frames(c), opts)
+	h.server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){
+		http2.NextProtoTLS: func(s *http.Server, c *tls.Conn, next http.Handler) {
+			opts := &http2.ServeConnOpts{BaseConfig: s, Handler: next}
+			if b, ok := next.(interface{ BaseContext() context.Context }); ok {
+				opts.Context = b.BaseContext() // with what is known of the connection
+			}
+			counted := h.limits.pieces.Frames(c)
+			defer h.fresh.upgraded(c, counted)()
+			h2.ServeConn(counted, opts)
+		},
 	}
 	return nil
 }

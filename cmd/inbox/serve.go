@@ -138,7 +138,7 @@ func (h *house) stop() error {
 	defer cancel()
 	go h.hasten(ctx, cancel)
 	h.lastCall(ctx)
-	h.fresh.close()
+	h.fresh.close(h.times.lastCall / 2)
 	h.closePlain() // it has nothing that is worth waiting for
 	if err := h.server.Shutdown(ctx); err != nil {
 		h.log.Warn("some requests took too long and were cut off", "err", err)
@@ -150,8 +150,10 @@ func (h *house) stop() error {
 }
 
 // lastCall leaves the sockets, which may outlive us, and answers the last that
-// came in before the server shuts down: from Shutdown on net/http drops
-// requests that it has just read. Answers say that their connection ends.
+// came in before the server shuts down: from Shutdown on net/http drops requests
+// that it has just read. Answers say that their connection ends. Idle connections
+// of HTTP/2 hear it half-way: who asks something nevertheless knows by the number
+// in the goodbye that nobody read it, and asks the next server.
 func (h *house) lastCall(ctx context.Context) {
 	// Metrics go on. Of sockets that were passed on these are copies: who
 	// connects now waits for the next process.
@@ -160,9 +162,15 @@ func (h *house) lastCall(ctx context.Context) {
 		h.plain.SetKeepAlivesEnabled(false)
 	}
 	h.handler.EndPolls()
+	pause(ctx, h.times.lastCall/2)
+	_ = h.goodbye.Shutdown(ctx) // it has no listener, and waits for nobody
+	pause(ctx, h.times.lastCall/2)
+}
+
+func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(h.times.lastCall):
+	case <-time.After(d):
 	}
 }
 

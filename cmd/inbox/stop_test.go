@@ -159,12 +159,14 @@ func TestSilentConnectionsDoNotHoldTheEnd(t *testing.T) {
 			}
 			defer conn.Close()
 		}
-		if scheme == "-https=true" { // one after its handshake, too
-			conn, err := tls.Dial("tcp", c.addr, &tls.Config{InsecureSkipVerify: true})
-			if err != nil {
-				t.Fatal(err)
+		if scheme == "-https=true" { // some after their handshakes, too
+			for _, protocol := range []string{"h2", "http/1.1"} {
+				conn, err := tls.Dial("tcp", c.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
 			}
-			defer conn.Close()
 		} else {
 			c.claim("alice") // the server has accepted all that came before
 		}

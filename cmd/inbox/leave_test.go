@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// h2Client is a connection of HTTP/2, frame by frame.
+type h2Client struct {
+	t *testing.T
+	*http2.Framer
+	text    bytes.Buffer // of the encoder
+	encoder *hpack.Encoder
+}
+
+func (p *program) dialFrames() *h2Client {
+	p.t.Helper()
+	conn := p.dialTLS("h2")
+	c := &h2Client{t: p.t, Framer: http2.NewFramer(conn, conn)}
+	c.encoder = hpack.NewEncoder(&c.text)
+	io.WriteString(conn, http2.ClientPreface)
+	c.WriteSettings()
+	c.WriteSettingsAck()
+	return c
+}
+
+// get asks for a path.
+func (c *h2Client) get(stream uint32, path string) {
+	c.t.Helper()
+	c.text.Reset()
+	for _, f := range [][2]string{{":method", "GET"}, {":path", path}, {":scheme", "https"}, {":authority", "localhost"}} {
+		c.encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+	}
+	if err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: c.text.Bytes(), EndHeaders: true, EndStream: true}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// until reads frames until one is as wanted; false at the end of the connection.
+func (c *h2Client) until(wanted func(http2.Frame) bool) bool {
+	for {
+		frame, err := c.ReadFrame()
+		if err != nil {
+			return false
+		}
+		if wanted(frame) {
+			return true
+		}
+	}
+}
+
+// answered waits for the end of an answer.
+func (c *h2Client) answered(stream uint32) bool {
+	return c.until(func(f http2.Frame) bool {
+		return f.Header().StreamID == stream && f.Header().Flags.Has(http2.FlagDataEndStream)
+	})
+}
+
+// A post over HTTP/2 whose body is on its way when the server stops is answered.
+func TestPostsOverHTTP2AreFinished(t *testing.T) {
+	t.Parallel()
+	p := startWith(t, defaultTimes())
+	p.claim("alice")
+	body, write := io.Pipe()
+	status := make(chan string, 1)
+	r, _ := http.NewRequest("POST", p.url+"/inbox?to=alice", body)
+	r.SetBasicAuth("bob", "password of bob")
+	go func() {
+		a, err := p.send(r)
+		status <- fmt.Sprintf("%s %d %v", a.proto, a.status, err)
+	}()
+	io.WriteString(write, "hel") // returns when it is being sent
+	p.cancel()
+	time.Sleep(2 * defaultTimes().lastCall)
+	io.WriteString(write, "lo")
+	write.Close()
+	if got := <-status; got != "HTTP/2.0 200 <nil>" {
+		t.Errorf("got %s, want 200 over HTTP/2", got)
+	}
+	if code := p.stop(); code != exitDone {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// Who asked something before over HTTP/2, and is silent when the server stops,
+// hears that it goes (GOAWAY), well before the connection ends, and still gets an
+// answer until then.
+func TestIdleHTTP2IsToldToLeave(t *testing.T) {
+	t.Parallel()
+	times := defaultTimes()
+	times.lastCall = 2 * time.Second
+	p := startWith(t, times)
+	idle, late := p.dialFrames(), p.dialFrames()
+	for _, c := range []*h2Client{idle, late} {
+		if c.get(1, "/healthz"); !c.answered(1) {
+			t.Fatal("no answer")
+		}
+	}
+	time.Sleep(100 * time.Millisecond)
+	p.cancel()
+	time.Sleep(times.lastCall / 4)
+	if late.get(3, "/healthz"); !late.answered(3) {
+		t.Error("a request before the goodbye was not answered")
+	}
+	goodbye := func(f http2.Frame) bool {
+		away, ok := f.(*http2.GoAwayFrame)
+		return ok && away.ErrCode == http2.ErrCodeNo && away.LastStreamID == 1
+	}
+	if !idle.until(goodbye) {
+		t.Fatal("the connection ended without a goodbye")
+	}
+	began := time.Now()
+	idle.get(3, "/healthz") // nobody reads it: the goodbye said so
+	if idle.answered(3) {
+		t.Error("a request after the goodbye was answered")
+	}
+	if took := time.Since(began); took < times.lastCall/4 || took > times.lastCall {
+		t.Errorf("the connection ended %v after the goodbye, want about %v", took, times.lastCall/2)
+	}
+	if code := p.stop(); code != exitDone {
+		t.Errorf("exit code %d:\n%s", code, p.log)
+	}
+}

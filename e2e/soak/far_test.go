@@ -1,0 +1,130 @@
+package soak
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// oneWay is the way to a client far away.
+const oneWay = 60 * time.Millisecond
+
+// farAway listens for connections to addr that take their time each way.
+func farAway(t *testing.T, addr string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				server, err := net.Dial("tcp", addr)
+				if err != nil {
+					client.Close()
+					return
+				}
+				go carry(client, server)
+				carry(server, client)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// parcel is what was read at once, and when it arrives.
+type parcel struct {
+	text []byte
+	due  time.Time
+}
+
+// carry brings all that comes from one end to the other, and that it ended.
+func carry(from, to net.Conn) {
+	parcels := make(chan parcel, 10_000)
+	go func() {
+		for p := range parcels {
+			time.Sleep(time.Until(p.due))
+			if len(p.text) == 0 {
+				to.Close()
+			} else if _, err := to.Write(p.text); err != nil {
+				from.Close()
+			}
+		}
+	}()
+	defer close(parcels)
+	for {
+		text := make([]byte, 16<<10)
+		n, err := from.Read(text)
+		if n > 0 {
+			parcels <- parcel{text[:n], time.Now().Add(oneWay)}
+		}
+		if err != nil {
+			parcels <- parcel{nil, time.Now().Add(oneWay)}
+			return
+		}
+	}
+}
+
+// Posts of those who are far away, and mostly idle, cross with the end of their
+// connection. Over HTTP/2 each is answered all the same: the client knows what was
+// not read, and asks the next server. Over HTTP/1.1 nobody could know.
+func TestPostsThatCrossTheEnd(t *testing.T) {
+	s := startService(t, true)
+	addr := farAway(t, s.addr)
+	var answered, broken [3]atomic.Int64
+	var first sync.Once
+	ctx, end := context.WithCancel(context.Background())
+	var clients sync.WaitGroup
+	for n := range 120 {
+		version := 1 + n%2
+		transport := &http.Transport{ForceAttemptHTTP2: version == 2, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		client := &http.Client{Timeout: time.Minute, Transport: transport}
+		clients.Go(func() {
+			defer transport.CloseIdleConnections()
+			for ctx.Err() == nil {
+				r, _ := http.NewRequest("POST", "https://"+addr+"/inbox?to=nobody", strings.NewReader("hello"))
+				r.SetBasicAuth(fmt.Sprint("far-", n), "secret")
+				if answer, err := client.Do(r); err == nil {
+					io.Copy(io.Discard, answer.Body)
+					answer.Body.Close()
+					answered[version].Add(1)
+				} else {
+					broken[version].Add(1)
+					if version == 2 {
+						first.Do(func() { t.Log(err) })
+					}
+				}
+				time.Sleep(600*time.Millisecond + rand.N(600*time.Millisecond))
+			}
+		})
+	}
+	time.Sleep(3 * time.Second)
+	for range 5 {
+		if _, err := s.restart(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(2 * time.Second)
+	}
+	end()
+	clients.Wait()
+	for version := 1; version <= 2; version++ {
+		t.Logf("HTTP/%d: %d answered, %d broken", version, answered[version].Load(), broken[version].Load())
+	}
+	if broken[2].Load() > 0 || answered[2].Load() < 200 {
+		t.Error("want all over HTTP/2 answered")
+	}
+}
