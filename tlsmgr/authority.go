@@ -17,13 +17,41 @@ import (
 // maxRetryAfter bounds the patience that an authority can ask for.
 const maxRetryAfter = 24 * time.Hour
 
-// maxDirectory is far more than any directory takes.
-const maxDirectory = 1 << 20
+// maxAnswer is far more than any answer of an authority takes.
+const maxAnswer = 1 << 20
 
+var errLongAnswer = errors.New("the authority's answer does not end; what answers there is probably none")
+
+// boundedAnswers ends answers that go on for ever: libraries read them whole.
+type boundedAnswers struct{ next http.RoundTripper }
+
+func (b boundedAnswers) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := b.next.RoundTrip(r)
+	if err == nil {
+		answer.Body = &boundedBody{answer.Body, maxAnswer}
+	}
+	return answer, err
+}
+
+type boundedBody struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errLongAnswer
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// newClient asks an authority. Each answer, and the time for it, are bounded.
 func newClient(roots *x509.CertPool) *http.Client {
 	return &http.Client{
 		Timeout: answerTime,
-		Transport: &http.Transport{
+		Transport: boundedAnswers{&http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           (&net.Dialer{Timeout: answerTime}).DialContext,
 			TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
@@ -31,7 +59,7 @@ func newClient(roots *x509.CertPool) *http.Client {
 			ResponseHeaderTimeout: answerTime,
 			ForceAttemptHTTP2:     true,
 			IdleConnTimeout:       time.Minute,
-		},
+		}},
 	}
 }
 
@@ -60,7 +88,7 @@ func (ca *authority) directory(ctx context.Context) (*directory, error) {
 		return nil, &orderError{retryAfter: retryAfter(answer.Header, time.Now()), err: err}
 	}
 	d := new(directory)
-	err = json.NewDecoder(io.LimitReader(answer.Body, maxDirectory)).Decode(d)
+	err = json.NewDecoder(answer.Body).Decode(d)
 	if err == nil && d.NewOrder == "" {
 		err = errors.New("it takes no orders")
 	}

@@ -105,3 +105,41 @@ func TestDirectoryInCircles(t *testing.T) {
 		t.Errorf("%d questions, want ten at most", n)
 	}
 }
+
+// An authority that answers without end fills no memory: neither where it is
+// asked whether it is there, nor under autocert. Under certmagic it could, see
+// docs/known.md.
+func TestAnswersWithoutEnd(t *testing.T) {
+	for _, kind := range []string{"application/json", "application/problem+json", "text/plain"} {
+		var sent atomic.Int64
+		ca := newTalker(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Replay-Nonce", "nonce")
+			w.Header().Set("Content-Type", kind)
+			if kind == "application/problem+json" {
+				w.WriteHeader(http.StatusBadRequest)
+			}
+			if r.Method == http.MethodHead {
+				return
+			}
+			_, err := fmt.Fprint(w, `{"status":"`)
+			for text := strings.Repeat("x", 64<<10); err == nil && sent.Load() < 64<<20; sent.Add(int64(len(text))) {
+				_, err = fmt.Fprint(w, text)
+			}
+		})
+		log, _ := newLog()
+		e := newAutocert(&settings{cas: []*authority{ca.authority}, Config: Config{Logger: log}}, newKeeper(storageOf(disk{t.TempDir(), log}), log), nowhere{})
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if _, err := e.order(ctx, order{name: theName, ca: ca.authority, way: e.ways()[0]}); err == nil || ctx.Err() != nil {
+			t.Errorf("%s: an order gave %v, %v; want an error soon", kind, err, ctx.Err())
+		}
+		ca.url = strings.TrimSuffix(ca.url, "directory")
+		if _, err := ca.directory(t.Context()); err == nil {
+			t.Errorf("%s: an endless directory is taken for one", kind)
+		}
+		// What the system holds between the two is sent, too.
+		if n := sent.Load(); n < maxAnswer/2 || n > 32<<20 {
+			t.Errorf("%s: %d bytes were sent, want some MiB for each question", kind, n)
+		}
+	}
+}

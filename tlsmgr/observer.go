@@ -50,7 +50,7 @@ func (o *observer) note(answer *http.Response) {
 	if answer.Header.Get("Content-Type") != "application/json" && answer.Header.Get("Content-Type") != "application/json; charset=utf-8" {
 		return
 	}
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxDirectory))
+	body, err := io.ReadAll(answer.Body) // bounded by its client
 	answer.Body = readCloser{io.MultiReader(bytes.NewReader(body), answer.Body), answer.Body}
 	if err == nil {
 		o.readLocked(body)
