@@ -48,7 +48,8 @@ func (m *many) ask(ctx context.Context, client int, method, query, name, body st
 	answer, err := m.clients[client].Do(r)
 	if err == nil {
 		defer answer.Body.Close()
-		if text, err := io.ReadAll(answer.Body); err == nil {
+		var text []byte
+		if text, err = io.ReadAll(answer.Body); err == nil {
 			return answer, string(text)
 		}
 	}
