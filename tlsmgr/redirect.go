@@ -12,7 +12,8 @@ import (
 // Redirect is what port 80 serves besides challenges: it sends readers of a
 // configured host to https, and nobody else anywhere. The mailbox is refused
 // instead, for a client that follows would have sent its password in clear
-// each time; and so is a token that a [Source] did not answer. httpsPort is left out of the address when it is 443.
+// each time; and so is a token that a [Source] did not answer. httpsPort is left out of the address when it is 443,
+// and for whoever came by port 80 to a listener on another: a container or a router maps the ports, 443 as well.
 func Redirect(domains []string, httpsPort int) http.Handler {
 	return CheckHost(domains, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -31,9 +32,23 @@ func Redirect(domains []string, httpsPort int) http.Handler {
 			return
 		}
 		w.Header().Del("Cache-Control")
-		// From the checked name and our own port, never from what the client wrote.
-		http.Redirect(w, r, "https://"+authorityOf(hostOf(r.Host), httpsPort)+r.URL.RequestURI(), http.StatusPermanentRedirect)
+		port := httpsPort
+		if mapped(r) {
+			port = 443
+		}
+		// From the checked name and a known port, never from what the client wrote.
+		http.Redirect(w, r, "https://"+authorityOf(hostOf(r.Host), port)+r.URL.RequestURI(), http.StatusPermanentRedirect)
 	}))
+}
+
+// mapped is true for a request that went to port 80 and came to another.
+func mapped(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if !ok || local.Port == 80 {
+		return false
+	}
+	_, asked, err := net.SplitHostPort(r.Host)
+	return err != nil || asked == "" || asked == "80" // an error is a host without a port
 }
 
 // authorityOf writes host and port as a URL has them.

@@ -1,7 +1,9 @@
 package tlsmgr
 
 import (
+	"context"
 	"crypto/tls"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -40,6 +42,33 @@ func TestRedirect(t *testing.T) {
 				t.Errorf("got %d to %q, want %d to %q", w.Code, got, tt.status, tt.location)
 			}
 		})
+	}
+}
+
+// Containers and routers hand port 80 to another one. Who came by it goes to
+// 443, since nobody outside knows the port that we listen on.
+func TestRedirectBehindMappedPorts(t *testing.T) {
+	for _, tt := range []struct {
+		host  string
+		local int // the port of our listener
+		want  string
+	}{
+		{"one.example", 3080, "https://one.example/"},
+		{"one.example:80", 3080, "https://one.example/"},
+		{"[2001:db8::1]", 3080, "https://[2001:db8::1]/"},
+		{"one.example:3080", 3080, "https://one.example:3000/"},
+		{"one.example:8080", 3080, "https://one.example:3000/"},
+		{"one.example", 80, "https://one.example:3000/"},
+	} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Host = tt.host
+		local := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: tt.local}
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local))
+		Redirect([]string{"one.example", "2001:db8::1"}, 3000).ServeHTTP(w, r)
+		if got := w.Header().Get("Location"); got != tt.want {
+			t.Errorf("%s on port %d: led to %q, want %q", tt.host, tt.local, got, tt.want)
+		}
 	}
 }
 

@@ -114,7 +114,8 @@ func TestPassedSocketsReplaceOptions(t *testing.T) {
 		}
 	}
 	r, _ := http.NewRequest("GET", "http://"+plain.String()+"/x", nil)
-	r.Host = "a.example"
+	_, asked, _ := net.SplitHostPort(plain.String())
+	r.Host = "a.example:" + asked
 	client := newClient(t)
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	resp, err := client.Do(r)
