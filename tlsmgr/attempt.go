@@ -84,7 +84,7 @@ func (v *supervisor) record(ctx context.Context, t *task, rec *record, ca *autho
 	case ctx.Err() != nil:
 		rec.Next, rec.Problem = now.Add(brokenOff), "the order was broken off by our own end"
 	default:
-		rec.failed(err, now)
+		rec.failed(err, t.left(now), now)
 		v.complain(t, rec, err)
 		if v.records.shared() && asOrderError(err).othersMayTry() {
 			t.own = ownMiss{rec.Missed, rec.Next, rec.Problem}
@@ -174,14 +174,20 @@ func (v *supervisor) useless(ctx context.Context, t *task, ca *authority) error 
 	return nil
 }
 
+// left is how long the certificate in use still serves; zero without one.
+func (t *task) left(now time.Time) time.Duration {
+	s := t.get().stored
+	if s == nil {
+		return 0
+	}
+	return max(s.Leaf.NotAfter.Sub(now), 0)
+}
+
 // complain says what went wrong, in the authority's words, and what to do.
 func (v *supervisor) complain(t *task, rec *record, err error) {
 	e := asOrderError(err)
 	s := t.get().stored
-	left := time.Duration(0)
-	if s != nil {
-		left = max(time.Until(s.Leaf.NotAfter), 0).Round(time.Second)
-	}
+	left := t.left(time.Now()).Round(time.Second)
 	attrs := []any{"name", t.name, "err", err, "mend", mendOf(e.outcome), "next", rec.Next}
 	switch {
 	case s == nil:

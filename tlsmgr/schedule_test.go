@@ -42,6 +42,30 @@ func TestScheduleOfOrders(t *testing.T) {
 	}
 }
 
+// An authority whose certificates live for minutes was away when one was due:
+// what is left of it is enough to have the next in time.
+func TestShortLivesOutliveAnOutage(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervised(t, dir, granted)
+		s.engine.life = 6 * time.Minute
+		start := time.Now()
+		s.engine.set(func(order) (int, error) {
+			if away := time.Since(start); away > 4*time.Minute-10*time.Second && away < 4*time.Minute+90*time.Second {
+				return 0, errors.New("connection refused")
+			}
+			return 0, nil
+		})
+		s.runFor(t, 6*time.Minute)
+		if left := s.tasks[0].left(start.Add(6 * time.Minute)); left == 0 {
+			t.Errorf("asked at %v, and the certificate has ended although the authority was back for half a minute", s.engine.since(start))
+		}
+		if n := len(s.engine.since(start)); n > 15 {
+			t.Errorf("asked %d times, want no more than a quarter of what is left between two", n)
+		}
+	})
+}
+
 // However the answers come, however often a process is killed or urged: no
 // more than four validations fail in any hour.
 func TestHardFloor(t *testing.T) {
