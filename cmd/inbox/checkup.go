@@ -76,7 +76,7 @@ func (h *house) lookFirst(ctx context.Context) {
 		return
 	}
 	c := newCheckup(h.cfg, h.process)
-	c.States = nil // the log has them already
+	c.States, c.Serving = nil, true // the log has them already
 	for _, f := range c.Examine(ctx) {
 		if f.Level != doctor.Fine && ctx.Err() == nil {
 			h.log.Warn("the doctor: "+f.Text, "check", f.Check, "name", f.Name, "mend", f.Mend)

@@ -83,7 +83,10 @@ func (e *examination) checkNotes(context.Context) []Finding {
 		if s.LastError == nil {
 			continue
 		}
-		text := fmt.Sprintf("The attempt of %s failed: %v", s.LastAttempt.Format(time.DateTime), s.LastError)
+		text := fmt.Sprintf("No order was made: %v", s.LastError) // the authority was not even reached
+		if !s.LastAttempt.IsZero() {
+			text = fmt.Sprintf("The attempt of %s failed: %v", s.LastAttempt.Format(time.DateTime), s.LastError)
+		}
 		mend := "Mend what the CA says."
 		if !s.NextAttempt.IsZero() {
 			mend += fmt.Sprintf(" The server tries again by itself at %s, or soon after a SIGHUP.", s.NextAttempt.Format(time.DateTime))

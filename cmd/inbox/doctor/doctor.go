@@ -44,6 +44,7 @@ type Checkup struct {
 	SecondAccount   bool
 	JSON            bool
 	RenewTest       bool
+	Serving         bool // the server itself asks, and holds its ports
 
 	// Store looks at the store that servers share; nil: there is none.
 	Store func(ctx context.Context) (redisstore.Report, error)

@@ -205,6 +205,11 @@ func TestDoctorFindsInNotes(t *testing.T) {
 	examineAll(t, []spoiled{
 		{"with a next attempt", noted(at.Add(time.Hour)), expect{"supervisor", Warned, "2026-11-01 10:00:00 failed: connection refused", "at 2026-11-01 11:00:00"}},
 		{"without", noted(time.Time{}), expect{"supervisor", Warned, "connection refused", "Mend what the CA says."}},
+		{"nobody reached", func(s *stage) {
+			s.States = func() []tlsmgr.NameState {
+				return []tlsmgr.NameState{{Name: "www.example.net", LastError: errors.New("connection refused")}}
+			}
+		}, expect{"supervisor", Warned, "No order was made: connection refused", "Mend what the CA says."}},
 	})
 }
 

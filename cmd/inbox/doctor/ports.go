@@ -40,10 +40,14 @@ type holder struct {
 
 func (h holder) String() string { return fmt.Sprintf("%s (process %d)", h.name, h.pid) }
 
-// checkPorts finds out whether the server can listen, or does already.
-func (e *examination) checkPorts(ctx context.Context) []Finding {
-	found := []Finding{e.checkPort(ctx, "-bind", e.Bind, e.HTTPS)}
-	if e.HTTPBind != "" {
+// checkPorts finds out whether the server can listen, or does already. A server
+// knows that it does, and as a user without rights could not tell that it is
+// itself that answers nobody before its first certificate.
+func (e *examination) checkPorts(ctx context.Context) (found []Finding) {
+	if !e.Serving {
+		found = append(found, e.checkPort(ctx, "-bind", e.Bind, e.HTTPS))
+	}
+	if !e.Serving && e.HTTPBind != "" {
 		found = append(found, e.checkPort(ctx, "-http-bind", e.HTTPBind, false))
 	}
 	if len(e.Domains) > 0 && binding.Port(e.Bind) != "443" && binding.Port(e.HTTPBind) != "80" {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -245,5 +246,16 @@ func TestDoctorLeavesSilentPrograms(t *testing.T) {
 	defer cancel()
 	if said := e.whoIs(ctx, "tcp", silent.Addr().String(), true); said.inbox || !errors.Is(said.err, context.DeadlineExceeded) {
 		t.Errorf("got %+v", said)
+	}
+}
+
+// A server that asks holds its ports, and would warn of itself.
+func TestServingAsksNoPorts(t *testing.T) {
+	for _, serving := range []bool{false, true} {
+		c := Checkup{Bind: "127.0.0.1:0", HTTPBind: "127.0.0.1:0", StateDir: t.TempDir(), Serving: serving}
+		asked := slices.ContainsFunc(c.Examine(t.Context()), func(f Finding) bool { return f.Check == "ports" })
+		if asked == serving {
+			t.Errorf("serving: %v, asked after the ports: %v", serving, asked)
+		}
 	}
 }
