@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -206,6 +207,38 @@ func TestAliveFindsWhatHangs(t *testing.T) {
 	h.server.Handler = serve
 	if err := h.alive(t.Context(), &asking, 10*time.Second); err != nil {
 		t.Errorf("all is well again: got %v", err)
+	}
+}
+
+// A socket may be for others, as for a proxy: then it counts that somebody
+// waits for a connection, also one that begins to a moment after it was asked.
+func TestAliveWhereNobodyMayKnock(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	loop := &acceptLoop{Listener: l}
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := loop.accepts(short); err == nil || !strings.Contains(err.Error(), "cannot connect") {
+		t.Errorf("nobody accepts: got %v", err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		time.Sleep(50 * time.Millisecond)
+		_, _ = loop.Accept() // until the end
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+	for range 2 {
+		if err := loop.accepts(t.Context()); err != nil {
+			t.Errorf("somebody does: got %v", err)
+		}
 	}
 }
 

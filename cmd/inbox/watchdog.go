@@ -167,26 +167,25 @@ func (l *acceptLoop) Accept() (net.Conn, error) {
 // accepts is nil when connections were accepted since it was last asked, or
 // when one of our own is before ctx ends. So a server with visitors is never
 // knocked at, and an idle one sees a connection that says nothing. Where none
-// can be made, as behind a firewall without loopback, it counts that somebody waits for one.
+// can be made, as behind a firewall without loopback or at a socket for others,
+// it counts that somebody waits for one.
 func (l *acceptLoop) accepts(ctx context.Context) error {
 	defer func() { l.seen = l.accepted.Load() }()
 	if l.accepted.Load() != l.seen {
 		return nil
 	}
-	c, err := l.knock(ctx)
-	switch {
-	case err == nil:
+	c, unknocked := l.knock(ctx)
+	if unknocked == nil {
 		defer c.Close()
-	case l.waiting.Load(), l.accepted.Load() != l.seen: // the latter while it tried
-		return nil
-	default:
-		return fmt.Errorf("nobody accepts at %s, and the watchdog cannot connect: %w", l.Addr(), err)
 	}
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
-	for l.accepted.Load() == l.seen {
+	for l.accepted.Load() == l.seen && (unknocked == nil || !l.waiting.Load()) {
 		select {
 		case <-ctx.Done():
+			if unknocked != nil {
+				return fmt.Errorf("nobody accepts at %s, and the watchdog cannot connect: %w", l.Addr(), unknocked)
+			}
 			return fmt.Errorf("a connection of the watchdog to %s is not accepted", l.Addr())
 		case <-ticker.C:
 		}
