@@ -15,6 +15,7 @@ type banner struct {
 	names       []string     // that were given with -domain
 	network     []netip.Addr // this machine's addresses on its networks
 	fingerprint string       // of a self-signed certificate
+	contained   bool         // in a container, whose addresses and ports nobody outside sees
 }
 
 // carrierNAT are addresses that are nobody's on the internet (RFC 6598).
@@ -32,6 +33,9 @@ func (b banner) String() string {
 	if b.fingerprint != "" {
 		fmt.Fprintf(&s, "\nThe certificate is self-signed, so browsers warn at the first visit. Go on\n"+
 			"(Advanced, then Proceed or Accept) if the certificate has this SHA-256 fingerprint:\n\n  %s\n", b.fingerprint)
+	}
+	if b.contained {
+		s.WriteString("\nIn a container: from outside, the address is that of its machine, and the port\nthe one that it was published at (-p).\n")
 	}
 	s.WriteString("\nPress Ctrl+C to stop.\n\n")
 	return s.String()
@@ -58,6 +62,9 @@ func (b banner) places() [][2]string {
 		return [][2]string{{from, b.url(addr.String())}}
 	}
 	places := [][2]string{{"On this machine:", b.url("localhost")}}
+	if b.contained {
+		return places
+	}
 	for _, a := range b.network {
 		if a.Is4() || addr.Is6() {
 			places = append(places, [2]string{"From another device:", b.url(a.String())})
@@ -67,7 +74,8 @@ func (b banner) places() [][2]string {
 }
 
 func (b banner) url(host string) string {
-	if b.scheme == "https" && b.addr.Port() == 443 {
+	named := len(b.names) > 0 && b.contained // an authority asks at 443 alone, so that it is mapped
+	if b.scheme == "https" && (b.addr.Port() == 443 || named) {
 		if strings.Contains(host, ":") {
 			host = "[" + host + "]"
 		}

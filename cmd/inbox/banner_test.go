@@ -50,6 +50,18 @@ func TestBannerNamesPlacesThatExist(t *testing.T) {
 	}
 }
 
+// TestBannerOfAContainer: what it sees of itself is of no use outside.
+func TestBannerOfAContainer(t *testing.T) {
+	b := banner{scheme: "https", addr: netip.MustParseAddrPort("[::]:3000"), network: []netip.Addr{netip.MustParseAddr("10.88.0.9")}, contained: true}
+	if got, want := fmt.Sprint(b.places()), "[[On this machine: https://localhost:3000]]"; got != want || !strings.Contains(b.String(), "(-p)") {
+		t.Errorf("got %s, want %s, and word of -p:\n%v", got, want, b)
+	}
+	b.names = []string{"example.org"}
+	if got, want := fmt.Sprint(b.places()), "[[From anywhere: https://example.org]]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // TestBannerSaysFromWhere: an address that is not of the internet is reached
 // from its own network alone.
 func TestBannerSaysFromWhere(t *testing.T) {

@@ -6,7 +6,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 
 	"inbox/cmd/inbox/doctor"
 	"inbox/cmd/inbox/machine"
@@ -58,13 +60,23 @@ func run(ctx context.Context, p process) int {
 	err = serve(ctx, cfg, p)
 	switch {
 	case errors.Is(err, tlsmgr.ErrUsage):
-		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(), err)
+		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(), withUser(err))
 		return exitUsage
 	case err != nil:
-		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(), err)
+		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(), withUser(err))
 		return exitFailure
 	}
 	return exitDone
+}
+
+// withUser adds to a file that may not be opened who may not: as a service and
+// in a container that is seldom the user who wrote it.
+func withUser(err error) error {
+	var file *fs.PathError
+	if errors.As(err, &file) && errors.Is(file, fs.ErrPermission) {
+		return fmt.Errorf("%w; the server runs as user %d, who needs the right to it", err, os.Geteuid())
+	}
+	return err
 }
 
 // getenv is the variable of that name, or empty.

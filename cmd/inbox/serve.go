@@ -201,7 +201,8 @@ func (h *house) sweep(ctx context.Context) {
 
 // announce tells a person where to click, and the log where the server listens.
 func (h *house) announce(addr net.Addr, stderr io.Writer) {
-	b := banner{scheme: "http", names: h.cfg.domains, network: networkAddrs(), fingerprint: h.selfSigned()}
+	b := banner{scheme: "http", names: h.cfg.domains, network: networkAddrs(), fingerprint: h.selfSigned(),
+		contained: machine.Contained(h.process.getenv)}
 	if h.source != nil {
 		b.scheme = "https"
 	}

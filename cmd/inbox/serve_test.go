@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -139,6 +141,19 @@ func TestStartFailuresSayWhatToDo(t *testing.T) {
 		code, _, stderr := runOnce(t, nil, args...)
 		if code != exitFailure || !strings.Contains(stderr, "inbox: ") || !strings.Contains(stderr, tt.want) {
 			t.Errorf("%s: exit code %d, want 1 and %q:\n%s", tt.name, code, tt.want, stderr)
+		}
+	}
+}
+
+// TestFilesOfOthersNameTheUser: root may open all, so the refusal is made here.
+func TestFilesOfOthersNameTheUser(t *testing.T) {
+	refused := fmt.Errorf("read key: %w", &fs.PathError{Op: "open", Path: "/cert/server.key", Err: fs.ErrPermission})
+	if got, want := withUser(refused).Error(), fmt.Sprintf("permission denied; the server runs as user %d,", os.Geteuid()); !strings.Contains(got, want) {
+		t.Errorf("got %q, want %q in it", got, want)
+	}
+	for _, other := range []error{errors.New("full"), &fs.PathError{Op: "open", Path: "/cert/server.key", Err: fs.ErrNotExist}} {
+		if got := withUser(other); got != other {
+			t.Errorf("got %v, want it as it was", got)
 		}
 	}
 }

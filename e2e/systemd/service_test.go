@@ -56,7 +56,7 @@ func TestService(t *testing.T) {
 
 // install follows docs/deploy.md.
 func install(m *machine) {
-	m.copy(program, "/root/clone/inbox", 0o755)
+	m.copy(program, "/root/clone/dist/inbox-linux-amd64", 0o755)
 	err := filepath.WalkDir(units, func(file string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			m.copy(file, "/root/clone/systemd/"+strings.TrimPrefix(file, units), 0o644)
@@ -66,7 +66,7 @@ func install(m *machine) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.run("sh", "-euc", "cd /root/clone\n"+commands(m.t, "as root:"))
+	m.run("sh", "-euc", "cd /root/clone\n"+commands(m.t, "are for other machines):"))
 	if out := m.run("grep", "^INBOX", options); out != "INBOX_DOMAIN=example.org\nINBOX_EMAIL=me@example.org\n" {
 		m.t.Errorf("the options are %q", out)
 	}
