@@ -66,7 +66,10 @@ func passedDoors(p systemd.Sockets, c *config, log *slog.Logger) (d doors, err e
 	}
 	if d.main == nil {
 		return d, errors.New("the service manager passed a socket named http alone, and the server speaks HTTPS: " +
-			"pass one with FileDescriptorName=https, too, or give -https=false")
+			"if inbox.socket failed, another program may have port 443 (systemctl status inbox.socket); else pass one with FileDescriptorName=https, too, or give -https=false")
+	}
+	if c.https && d.plain == nil && len(c.domains) > 0 {
+		log.Warn(withoutPlain, "err", "no socket named http was passed; if inbox-http.socket failed, another program may have port 80")
 	}
 	if d.plain != nil && len(c.domains) == 0 {
 		log.Warn("without -domain the http socket leads nobody to HTTPS: all requests there are refused")
@@ -79,6 +82,8 @@ func passedDoors(p systemd.Sockets, c *config, log *slog.Logger) (d doors, err e
 	return d, nil
 }
 
+const withoutPlain = "no listener for plain HTTP: nobody is led to HTTPS, and certificates come through port 443 alone"
+
 // openPlain opens port 80. It is done without when another program has it and
 // nobody asked for it by name: the other challenge needs only port 443.
 func openPlain(c *config, log *slog.Logger) (net.Listener, error) {
@@ -87,7 +92,7 @@ func openPlain(c *config, log *slog.Logger) (net.Listener, error) {
 	}
 	l, err := listen("http-bind", c.httpBind)
 	if err != nil && c.from["http-bind"] == "" {
-		log.Warn("no listener for plain HTTP: nobody is led to HTTPS, and certificates come through port 443 alone", "err", err)
+		log.Warn(withoutPlain, "err", err)
 		return nil, nil
 	}
 	return l, err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"inbox/cmd/inbox/systemd"
 	"inbox/ratelimit"
 
 	"github.com/pires/go-proxyproto"
@@ -126,5 +128,32 @@ func TestSocketPathsThatCannotBeHad(t *testing.T) {
 	}
 	if _, err := listen("bind", "unix:"+filepath.Join(dir, "no", "s")); err == nil {
 		t.Error("a path in no directory: got a socket")
+	}
+}
+
+// Behind the service manager a port that another program has is a socket that
+// was not passed on.
+func TestSocketsWithoutPort80AreToldOf(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, row := range []struct {
+		domains []string
+		sockets systemd.Sockets
+		told    bool
+	}{
+		{[]string{"one.example"}, systemd.Sockets{systemd.HTTPS: l}, true},
+		{[]string{"one.example"}, systemd.Sockets{systemd.HTTPS: l, systemd.HTTP: l}, false},
+		{nil, systemd.Sockets{systemd.HTTPS: l}, false},
+	} {
+		var log strings.Builder
+		if _, err := passedDoors(row.sockets, &config{https: true, domains: row.domains}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+			t.Error(err)
+		}
+		if got := strings.Contains(log.String(), withoutPlain); got != row.told {
+			t.Errorf("%v with %d sockets: got %q", row.domains, len(row.sockets), log.String())
+		}
 	}
 }
