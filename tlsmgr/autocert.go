@@ -99,7 +99,7 @@ func (e *withAutocert) order(ctx context.Context, o order) (failed int, err erro
 	if err == nil {
 		return max(begun-1, 0), nil // the last one was valid
 	}
-	return begun, autocertError(err, seen)
+	return begun, unanswered(ctx, begun, autocertError(err, seen))
 }
 
 func (e *withAutocert) manager(o order, cache *orderCache, seen *observer) *autocert.Manager {

@@ -169,7 +169,8 @@ func (e *withCertmagic) order(ctx context.Context, o order) (failed int, err err
 	if err = config.RenewCertAsync(ctx, o.name, true); err == nil {
 		return 0, nil
 	}
-	return int(store.begun.Load()), certmagicError(cmp.Or(failure, err), log)
+	failed = int(store.begun.Load())
+	return failed, unanswered(ctx, failed, certmagicError(cmp.Or(failure, err), log))
 }
 
 // profile is the one asked for, which other authorities than the first need not

@@ -1,6 +1,11 @@
 package tlsmgr
 
-import "testing"
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
 
 func TestProfileAskedFor(t *testing.T) {
 	first, second := &authority{}, &authority{}
@@ -25,5 +30,30 @@ func TestProfileAskedFor(t *testing.T) {
 				t.Errorf("asked for %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// Silence over a challenge counts as a refusal of this way; an authority that
+// never came so far, or an order that was broken off, does not.
+func TestUnansweredChallenges(t *testing.T) {
+	late, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	off, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, tt := range []struct {
+		why   string
+		ctx   context.Context
+		begun int
+		want  outcome
+	}{
+		{"out of time", late, 1, invalid},
+		{"out of time before any challenge", late, 0, notMade},
+		{"broken off", off, 1, notMade},
+		{"failed in time", t.Context(), 1, notMade},
+	} {
+		e := unanswered(tt.ctx, tt.begun, &orderError{outcome: notMade, err: errors.New("pending"), retryAfter: time.Hour})
+		if e.outcome != tt.want || e.retryAfter != time.Hour {
+			t.Errorf("%s: got %+v, want the outcome %v", tt.why, e, tt.want)
+		}
 	}
 }

@@ -130,6 +130,17 @@ func judge(status int, retryAfter time.Duration, err error) *orderError {
 	return e
 }
 
+// unanswered judges anew an order that ran out of time, ctx, after a challenge
+// was laid out. step-ca leaves one pending that it could not follow, and says
+// nothing: another way may be open.
+func unanswered(ctx context.Context, begun int, e *orderError) *orderError {
+	if begun == 0 || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return e
+	}
+	return &orderError{outcome: invalid, retryAfter: e.retryAfter,
+		err: fmt.Errorf("the authority has neither validated the name nor refused it in %v: %w", orderTime, e.err)}
+}
+
 // asOrderError makes every error an *orderError; an unknown one is of an order not made.
 func asOrderError(err error) *orderError {
 	var e *orderError
