@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// renewPatience is for a whole dry order, with the waits of a busy CA.
-const renewPatience = 5 * time.Minute
+// renewPatience is for a whole dry order, at a CA that leaves both challenges open for three minutes.
+const renewPatience = 7 * time.Minute
 
 // checkAccount looks at what the CA wants of a person: agreement and a mail address.
 func (e *examination) checkAccount(context.Context) []Finding {
