@@ -26,8 +26,10 @@ type Report struct {
 
 // ServerReport is one server that is written to.
 type ServerReport struct {
-	Address, Version        string
-	UsedBytes, MaxBytes     int64 // MaxBytes is 0 where there is no bound
+	Address                 string
+	Engine, Version         string // Redis or Valkey; others say that they are Redis
+	TooOld                  bool   // to be used
+	UsedBytes, MaxBytes     int64  // MaxBytes is 0 where there is no bound
 	Policy                  string
 	AppendOnly, WriteFailed bool
 	Fsync                   string // empty where that may not be asked
@@ -106,20 +108,16 @@ func (r *Report) askKey(ctx context.Context, client rueidis.Client, key []byte) 
 
 // askServer adds a server, unless it is a replica.
 func (r *Report) askServer(ctx context.Context, address string, one rueidis.Client) error {
-	text, err := one.Do(ctx, one.B().Info().Build()).ToString()
+	info, err := askInfo(ctx, one)
 	if err != nil {
 		return fmt.Errorf("ask %s about itself: %w", address, err)
-	}
-	info := map[string]string{}
-	for line := range strings.Lines(text) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		info[name] = value
 	}
 	if info["role"] == "slave" {
 		return nil
 	}
+	e := engineOf(info)
 	s := ServerReport{
-		Address: address, Version: info["redis_version"], Policy: info["maxmemory_policy"],
+		Address: address, Engine: e.name, Version: e.version, TooOld: e.tooOld(), Policy: info["maxmemory_policy"],
 		AppendOnly: info["aof_enabled"] == "1", WriteFailed: info["aof_last_write_status"] == "err",
 	}
 	s.UsedBytes, _ = strconv.ParseInt(info["used_memory"], 10, 64) // 0 when it does not say

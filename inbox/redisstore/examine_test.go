@@ -3,6 +3,7 @@
 package redisstore
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -26,8 +27,13 @@ func TestExamineLeavesNothing(t *testing.T) {
 		t.Fatalf("got %+v, %v", r, err)
 	}
 	s := r.Servers[0]
-	if s.MaxBytes != 100<<20 || s.UsedBytes == 0 || s.Policy != "noeviction" || !s.AppendOnly || s.WriteFailed || s.Fsync != "always" || !strings.HasPrefix(s.Version, "7.") {
+	if s.MaxBytes != 100<<20 || s.UsedBytes == 0 || s.Policy != "noeviction" || !s.AppendOnly || s.WriteFailed || s.Fsync != "always" || s.TooOld {
 		t.Errorf("got %+v", s)
+	}
+	// «Redis server v=7.0.15 …», «Valkey server v=8.1.1 …», of the oldest Valkey «Server v=7.2.14 …»
+	said, err := exec.Command("redis-server", "--version").Output()
+	if engine, _, _ := strings.Cut(string(said), " "); err != nil || !strings.Contains(string(said), "v="+s.Version+" ") || engine != "Server" && s.Engine != engine {
+		t.Errorf("got %s %s of a store that is %s (%v)", s.Engine, s.Version, said, err)
 	}
 	if !r.Fresh || r.OtherKey || r.Ahead.Abs() > 2e9 {
 		t.Errorf("got %+v, want a fresh store with our clock", r)
@@ -55,16 +61,19 @@ func TestExamineComparesKeys(t *testing.T) {
 func TestExamineRefuses(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
-	redis.do("ACL", "SETUSER", "mute", "on", ">secret-word", "~*", "resetchannels", "+@all")
-	redis.do("ACL", "SETUSER", "plain", "on", ">secret-word", "~*", "&*", "+@all", "-@scripting")
+	mute := redis.user("mute", "~*", "resetchannels", "+@all")
+	redis.user("plain", "~*", "&*", "+@all", "-@scripting")
 	replica := startServer(t, "--replicaof", "127.0.0.1", "1")
-	for what, url := range map[string]string{
-		"can't publish":         "redis://mute:secret-word@" + redis.addr(),
+	refused := map[string]string{
 		"no permissions to run": "redis://plain:secret-word@" + redis.addr(),
 		"WRONGPASS":             "redis://mute:wrong-secret-word@" + redis.addr(),
 		"READONLY":              "redis://" + replica.addr(),
 		"refused":               "redis://127.0.0.1:1",
-	} {
+	}
+	if mute {
+		refused["channel"] = "redis://mute:secret-word@" + redis.addr()
+	}
+	for what, url := range refused {
 		_, err := examine(t, url, nil)
 		if err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: got %v, want %s", url, err, what)

@@ -87,7 +87,7 @@ func TestFullRedisCanBeEmptied(t *testing.T) {
 func TestStoreThatForbidsScripts(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
-	redis.do("ACL", "SETUSER", "inbox", "on", ">secret-word", "~*", "&*", "+@all", "-@scripting")
+	redis.user("inbox", "~*", "&*", "+@all", "-@scripting")
 	var log logged
 	s := startStore(t, "redis://inbox:secret-word@"+redis.addr(), Config{Logger: log.logger()})
 	eventually(t, "the log tells why", func() bool { return strings.Contains(log.String(), "NOPERM") })
@@ -114,9 +114,9 @@ var least = []string{"resetkeys", "~inbox:*", "resetchannels", "&inbox:n:*", "no
 func TestLeastRights(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
-	redis.do(append([]string{"ACL", "SETUSER", "inbox", "on", ">secret"}, least...)...)
+	redis.user("inbox", least...)
 	var log logged
-	s := newStore(t, "redis://inbox:secret@"+redis.addr(), Config{Logger: log.logger()})
+	s := newStore(t, "redis://inbox:secret-word@"+redis.addr(), Config{Logger: log.logger()})
 	bob := open(t, s, "bob")
 	got := waitFor(t, s, bob, 9*time.Second)
 	put(t, s, "bob", "hello")
@@ -128,13 +128,15 @@ func TestLeastRights(t *testing.T) {
 	}
 }
 
-// A user of Redis 7 has no channels unless it is given some.
+// A user has no channels unless it is given some.
 func TestStoreThatForbidsChannels(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
-	redis.do("ACL", "SETUSER", "inbox", "on", ">secret", "~*", "resetchannels", "+@all")
+	if !redis.user("inbox", "~*", "resetchannels", "+@all") {
+		t.Skip("needs Redis 6.2: before, every user may publish anywhere")
+	}
 	var log logged
-	s := startStore(t, "redis://inbox:secret@"+redis.addr(), Config{Logger: log.logger()})
+	s := startStore(t, "redis://inbox:secret-word@"+redis.addr(), Config{Logger: log.logger()})
 	eventually(t, "the log tells why", func() bool { return strings.Contains(log.String(), "publish: NOPERM") })
 	if s.Ready() == nil {
 		t.Error("got ready, want it not to be")

@@ -30,17 +30,18 @@ func classify(err error) (away, full bool) {
 	return classifyText(answer.Error())
 }
 
-// classifyText reads what Redis says. Version 6 tells what a command within a
-// script said behind the script's own error.
+// classifyText reads what Redis says; the client cuts a leading «ERR » off.
+// Version 6 tells what a command within a script said behind the script's own error.
 func classifyText(text string) (away, full bool) {
-	if at := strings.LastIndex(text, ": -"); at >= 0 && strings.HasPrefix(text, "ERR Error running script") {
+	text = strings.TrimPrefix(text, "ERR ")
+	if at := strings.LastIndex(text, ": -"); at >= 0 && strings.HasPrefix(text, "Error running script") {
 		text = text[at+len(": -"):]
 	}
-	word, _, _ := strings.Cut(strings.TrimPrefix(text, "ERR "), " ")
+	word, _, _ := strings.Cut(text, " ")
 	switch word {
 	case "OOM":
 		return false, true
-	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY", "MOVED", "ASK", "NOREPLICAS", "MISCONF", "NOAUTH", "NOPERM", "WRONGPASS", "max":
+	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY", "MOVED", "ASK", "NOREPLICAS", "MISCONF", "NOAUTH", "NOPERM", "ACL", "WRONGPASS", "max":
 		return true, false
 	}
 	return false, false
@@ -115,7 +116,11 @@ func (s *Store) dial(ctx context.Context) (*link, error) {
 	if l.cluster {
 		l.recheck = recheck
 	}
-	secret, err := s.secret(ctx, l)
+	err = checkEngines(ctx, client)
+	var secret []byte
+	if err == nil {
+		secret, err = s.secret(ctx, l)
+	}
 	if err == nil {
 		l.vault = newVault(secret, s.key != nil)
 		err = s.firstBooks(ctx, l)

@@ -257,8 +257,8 @@ end
 local function sweep()
 	local bucket, most = KEYS[1], arg()
 	local sums, due = bucket .. ':s', bucket .. ':x'
-	obey(bucket)
 	local tags = call('ZRANGEBYSCORE', due, '-inf', ms, 'LIMIT', 0, most)
+	if #tags > 0 then obey(bucket) end -- else even a deletion of nothing is written down by Redis 6
 	for _, tag in ipairs(tags) do
 		if worked > 2000 then break end -- the rest at the next look, which is soon
 		local m = box(bucket, tag)

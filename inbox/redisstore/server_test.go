@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -138,6 +139,18 @@ func (s *server) do(args ...string) string {
 		s.t.Fatalf("redis-cli %v: %s", args, out)
 	}
 	return out
+}
+
+// user makes a user with the password secret-word and some rights. It is false
+// when those to channels are missing, which Redis knows since 6.2.
+func (s *server) user(name string, rights ...string) (channels bool) {
+	s.t.Helper()
+	channels = !strings.Contains(s.do("INFO", "server"), "redis_version:6.0.")
+	if !channels {
+		rights = slices.DeleteFunc(slices.Clone(rights), func(r string) bool { return r == "resetchannels" || r[0] == '&' })
+	}
+	s.do(append([]string{"ACL", "SETUSER", name, "on", ">secret-word"}, rights...)...)
+	return channels
 }
 
 func (s *server) addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }

@@ -3,20 +3,14 @@ package doctor
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"inbox/inbox/redisstore"
 )
 
-const (
-	// oldestRedis is the first with what the client speaks and asks.
-	oldestRedis = 6
-	// storeSkew is how far the store's clock may be off before a server with a
-	// name orders nothing.
-	storeSkew = time.Minute
-)
+// storeSkew is how far the store's clock may be off before a server with a name
+// orders nothing.
+const storeSkew = time.Minute
 
 // checkStore looks at the store that servers share.
 func (e *examination) checkStore(ctx context.Context) []Finding {
@@ -55,14 +49,14 @@ func (e *examination) storeClock(r redisstore.Report) []Finding {
 }
 
 func checkStoreServer(s redisstore.ServerReport) (found []Finding) {
-	major, _, _ := strings.Cut(s.Version, ".")
-	if n, err := strconv.Atoi(major); err != nil || n < oldestRedis {
-		found = append(found, failure(s.Address, fmt.Sprintf("It is version %q.", s.Version), "Use Redis 6.0 or newer, or Valkey."))
+	if s.TooOld {
+		found = append(found, failure(s.Address, fmt.Sprintf("It is %s %s, which servers do not use.", s.Engine, s.Version),
+			"Use Redis "+redisstore.OldestRedis+" or newer, or Valkey."))
 	}
 	found = append(found, checkStoreMemory(s)...)
 	found = append(found, checkStoreFile(s)...)
 	if len(found) == 0 {
-		found = []Finding{good(s.Address, fmt.Sprintf("Version %s; it refuses what its %d MiB do not hold, and keeps the rest in a file.", s.Version, s.MaxBytes>>20))}
+		found = []Finding{good(s.Address, fmt.Sprintf("%s %s; it refuses what its %d MiB do not hold, and keeps the rest in a file.", s.Engine, s.Version, s.MaxBytes>>20))}
 	}
 	return found
 }

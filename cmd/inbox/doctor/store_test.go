@@ -10,7 +10,7 @@ import (
 )
 
 func TestDoctorFindsInStore(t *testing.T) {
-	well := redisstore.ServerReport{Address: "redis.example.net:6379", Version: "7.0.15", UsedBytes: 1 << 20, MaxBytes: 1 << 30, Policy: "noeviction", AppendOnly: true, Fsync: "always"}
+	well := redisstore.ServerReport{Address: "redis.example.net:6379", Engine: "Valkey", Version: "8.1.1", UsedBytes: 1 << 20, MaxBytes: 1 << 30, Policy: "noeviction", AppendOnly: true, Fsync: "always"}
 	report := func(spoil func(*redisstore.Report, *redisstore.ServerReport)) func(*stage) {
 		return func(s *stage) {
 			server := well
@@ -31,7 +31,7 @@ func TestDoctorFindsInStore(t *testing.T) {
 		s.Domains = nil
 	}
 	examineAll(t, []spoiled{
-		{"good", server(func(*redisstore.ServerReport) {}), expect{"store", Fine, "Version 7.0.15; it refuses what its 1024 MiB do not hold", ""}},
+		{"good", server(func(*redisstore.ServerReport) {}), expect{"store", Fine, "Valkey 8.1.1; it refuses what its 1024 MiB do not hold", ""}},
 		{"away", func(s *stage) {
 			s.Store = func(context.Context) (redisstore.Report, error) {
 				return redisstore.Report{}, errors.New("connect: refused")
@@ -42,7 +42,7 @@ func TestDoctorFindsInStore(t *testing.T) {
 		{"behind", ahead(time.Hour), expect{"store", Failed, "1h0m0s behind that of the store. So no certificate is ordered", "timedatectl"}},
 		{"ahead", ahead(-40 * time.Second), expect{"store", Warned, "40s ahead of that of the store", "timedatectl"}},
 		{"behind, without a name", nameless, expect{"store", Warned, "1h0m0s behind", "timedatectl"}},
-		{"old", server(func(s *redisstore.ServerReport) { s.Version = "5.0.14" }), expect{"store", Failed, `version "5.0.14"`, "Use Redis 6.0"}},
+		{"old", server(func(s *redisstore.ServerReport) { s.Engine, s.Version, s.TooOld = "Redis", "5.0.7", true }), expect{"store", Failed, "It is Redis 5.0.7", "Use Redis 6.0"}},
 		{"unbound", server(func(s *redisstore.ServerReport) { s.MaxBytes = 0 }), expect{"store", Warned, "no bound", "Set maxmemory"}},
 		{"evicting", server(func(s *redisstore.ServerReport) { s.Policy = "allkeys-lru" }), expect{"store", Failed, "drops mailboxes", "noeviction"}},
 		{"nearly full", server(func(s *redisstore.ServerReport) { s.UsedBytes = 1000 << 20 }), expect{"store", Warned, "1000 of its 1024 MiB", "Raise maxmemory"}},
