@@ -22,9 +22,11 @@ func monitored(t *testing.T) string {
 	plain := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false")
 	plain.claim("alice")
 	plain.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
+	shared := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false", "-store", "redis://127.0.0.1:1") // it need not be there
 	_, one := p.metrics("/metrics", "")
 	_, other := plain.metrics("/metrics", "")
-	return one + other
+	_, third := shared.metrics("/metrics", "")
+	return one + other + third
 }
 
 // known are the metrics in a text, with the labels of each.

@@ -124,7 +124,16 @@ func (h *house) openStore() {
 	if !c.store.shared() {
 		return
 	}
-	h.shared = redisstore.New(c.storeConfig(h.log))
+	cfg := c.storeConfig(h.log)
+	if h.doors.metrics == nil {
+		h.shared = redisstore.New(cfg)
+	} else {
+		m := newStoreMeter()
+		cfg.Observe = m.observe
+		h.shared = redisstore.New(cfg)
+		m.store = h.shared
+		h.also = append(h.also, m)
+	}
 	h.health.need("store", func() bool { return h.shared.Ready() == nil })
 }
 

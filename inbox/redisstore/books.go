@@ -51,6 +51,7 @@ func (s *Store) keepBooks(ctx context.Context, l *link) {
 		away := s.Ready() != nil
 		switch {
 		case away && !wasAway:
+			s.outages.Add(1)
 			s.log.Warn("the store, or a part of it, is away", "store", s.address, "err", s.whyAway())
 		case !away && wasAway:
 			s.log.Info("the store is back", "store", s.address)

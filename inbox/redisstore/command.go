@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"inbox/inbox"
 
@@ -18,7 +19,9 @@ func (s *Store) Do(ctx context.Context, command []string, key string, args ...st
 	if err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	answer, err := l.Do(ctx, l.B().Arbitrary(command...).Keys(key).Args(args...).Build()).ToAny()
+	s.tell(ctx, began, err)
 	if rueidis.IsRedisNil(err) {
 		return nil, nil
 	}

@@ -66,6 +66,9 @@ func (s *Store) serve(ctx context.Context, l *link) {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.listen(ctx, l) })
 	s.keepBooks(ctx, l)
+	if ctx.Err() == nil {
+		s.outages.Add(1) // it is another store now
+	}
 	s.link.Store(nil)
 	cancel()
 	wg.Wait()

@@ -78,6 +78,10 @@ type Config struct {
 	// MaxBodyBytes is the largest message that is put here. Up to 64 MiB are read
 	// back whatever it is: another node may allow more.
 	MaxBodyBytes int64
+	// Observe is told of each command that was sent for a request or for
+	// certificates, and not given up by who asked: how it ended, and how long that
+	// took. Many goroutines call it at once, and wait for it. It may be nil.
+	Observe func(Outcome, time.Duration)
 	// Logger gets what an operator should see. Nil discards it.
 	Logger *slog.Logger
 }
@@ -91,6 +95,8 @@ type Store struct {
 	most    int64 // bytes of a record
 	node    string
 	script  *rueidis.Lua
+	observe func(Outcome, time.Duration)
+	outages atomic.Int64
 	log     *slog.Logger
 	ledger  ledger
 	waiters waiters
@@ -119,7 +125,7 @@ func New(cfg Config) *Store {
 	if cfg.Limits.Timeout <= 0 || len(cfg.Key) != 0 && len(cfg.Key) != keySize {
 		panic("redisstore: New needs a timeout above zero, and a key of 32 bytes or none")
 	}
-	s := &Store{limits: cfg.Limits, key: cfg.Key, log: cfg.Logger, address: cfg.Address.String()}
+	s := &Store{limits: cfg.Limits, key: cfg.Key, log: cfg.Logger, observe: cfg.Observe, address: cfg.Address.String()}
 	if s.limits.Capacity <= 0 || s.limits.Capacity > maxCapacity {
 		s.limits.Capacity = maxCapacity
 	}
@@ -191,8 +197,10 @@ func (s *Store) do(ctx context.Context, l *link, op string, places []place, bill
 	argv = append(argv, op, strconv.FormatInt(s.limits.Timeout.Milliseconds(), 10), s.node)
 	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	began := time.Now()
 	result := s.script.Exec(asking, l, keys, append(argv, args...))
 	answer, err := result.ToArray()
+	s.tell(ctx, began, err)
 	if err != nil {
 		return nil, s.failed(ctx, l, places, err)
 	}

@@ -1,0 +1,48 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// Outcome is how a command ended, for those who count; see [Config].
+type Outcome uint8
+
+const (
+	Answered Outcome = iota
+	Away             // no answer in time, or the store was refusing everything for the moment
+	Full             // its memory is used up
+	Refused          // it does not do what no inbox can do without
+	Outcomes         // how many there are
+)
+
+// String is one lower-case word.
+func (o Outcome) String() string { return [...]string{"answered", "away", "full", "refused"}[o] }
+
+// Outages is how often the store, or a part of it, was noticed to be away since
+// it was first there.
+func (s *Store) Outages() int64 { return s.outages.Load() }
+
+// tell observes a command that was sent when it began. One that its sender gave
+// up tells nothing of the store.
+func (s *Store) tell(ctx context.Context, began time.Time, err error) {
+	if s.observe != nil && (err == nil || !errors.Is(ctx.Err(), context.Canceled)) {
+		s.observe(outcomeOf(err), time.Since(began))
+	}
+}
+
+func outcomeOf(err error) Outcome {
+	if err == nil || rueidis.IsRedisNil(err) {
+		return Answered
+	}
+	switch away, full := classify(err); {
+	case away:
+		return Away
+	case full:
+		return Full
+	}
+	return Refused
+}
