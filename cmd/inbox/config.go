@@ -156,6 +156,8 @@ func (c *config) mailboxes() *flag.FlagSet {
 	fs.StringVar(&c.store.ca, "store-ca", "", "`file` of PEM certificates that the store's own is trusted by; empty for the system's")
 	fs.StringVar(&c.store.keyFile, "store-key-file", "", "`file` with 32 random bytes in base64, the same for all servers, which seal "+
 		"names, messages and certificates before the store sees them; empty for messages that it can read, and not with -domain")
+	whole(fs, &c.store.replicas, "store-replicas", 0, "`number` of the store's replicas that must have a message before it is accepted or handed out, so that a failover loses none; "+
+		"0 to wait for none")
 	return fs
 }
 

@@ -21,6 +21,7 @@ import (
 // storeOptions say where mailboxes are that several processes share.
 type storeOptions struct {
 	given, file, ca, keyFile string
+	replicas                 int64
 
 	address redisstore.Address
 	key     []byte // seals messages; nil: nothing does
@@ -30,6 +31,9 @@ type storeOptions struct {
 // forgets at once.
 const storeCapacity = 10_000
 
+// mostReplicas is more than anybody waits for.
+const mostReplicas = 100
+
 func (o *storeOptions) shared() bool { return o.given != "" || o.file != "" }
 
 // checkStore reads the address and what belongs to it. No error repeats the
@@ -37,8 +41,8 @@ func (o *storeOptions) shared() bool { return o.given != "" || o.file != "" }
 func (c *config) checkStore() (err error) {
 	o := &c.store
 	if !o.shared() {
-		for name, value := range map[string]string{"store-ca": o.ca, "store-key-file": o.keyFile} {
-			if value != "" {
+		for name, given := range map[string]bool{"store-ca": o.ca != "", "store-key-file": o.keyFile != "", "store-replicas": o.replicas != 0} {
+			if given {
 				return c.refuse(name, errors.New("needs -store or -store-file"))
 			}
 		}
@@ -59,6 +63,9 @@ func (c *config) checkStore() (err error) {
 	}
 	if c.inboxCapacity < 1 || c.inboxCapacity > storeCapacity {
 		return c.refuse("inbox-capacity", fmt.Errorf("must be from 1 to %d with -store", storeCapacity))
+	}
+	if o.replicas < 0 || o.replicas > mostReplicas {
+		return c.refuse("store-replicas", fmt.Errorf("must be from 0 to %d", mostReplicas))
 	}
 	return c.checkStoreFiles()
 }
@@ -166,6 +173,7 @@ func (c *config) storeInUse() *redisstore.Store {
 func (c *config) storeConfig(log *slog.Logger) redisstore.Config {
 	return redisstore.Config{
 		Address: c.store.address, Key: c.store.key, Limits: c.mailboxLimits(), MaxBodyBytes: c.maxBodySize, Logger: log,
+		Replicas: int(c.store.replicas),
 	}
 }
 

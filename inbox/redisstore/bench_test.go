@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -26,7 +27,14 @@ func BenchmarkRelay(b *testing.B) {
 	b.Run("always", func(b *testing.B) {
 		relayNodes(b, cluster{startServer(b, "--appendonly", "yes", "--appendfsync", "always")}, Config{})
 	})
+	b.Run("replica", func(b *testing.B) { relayReplicated(b, 0) })
+	b.Run("replica waited for", func(b *testing.B) { relayReplicated(b, 1) })
 	b.Run("cluster", func(b *testing.B) { relayNodes(b, startCluster(b, 0), Config{}) })
+}
+
+func relayReplicated(b *testing.B, wanted int) {
+	master := startServer(b, "--repl-diskless-sync-delay", "0")
+	relayNodes(b, cluster{master, startReplica(b, master)}, Config{Replicas: wanted})
 }
 
 // cpu is how long a process of the store, and this one, ran on any core.
@@ -55,9 +63,13 @@ func relayNodes(b *testing.B, redis cluster, cfg Config) {
 	for n := 1; n <= 3; n++ {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			cfg.Limits = limits
+			url := redis.url()
+			if strings.HasPrefix(b.Name(), "BenchmarkRelay/replica") {
+				url = redis[:1].url()
+			}
 			var stores []inbox.Store
 			for range n {
-				stores = append(stores, newStore(b, redis.url(), cfg))
+				stores = append(stores, newStore(b, url, cfg))
 			}
 			store, own := redis.cpu(b)
 			relay(b, stores...)

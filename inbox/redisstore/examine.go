@@ -22,6 +22,8 @@ type Report struct {
 	// Fresh is whether no node was ever here; OtherKey, whether those that were
 	// have another key than cfg.Key.
 	Fresh, OtherKey bool
+	// Replicas is cfg.Replicas.
+	Replicas int
 }
 
 // ServerReport is one server that is written to.
@@ -33,6 +35,7 @@ type ServerReport struct {
 	Policy                  string
 	AppendOnly, WriteFailed bool
 	Fsync                   string // empty where that may not be asked
+	Replicas                int    // that have all it has; asked for when there have to be any
 }
 
 // probe is harmless and needs the rights that mailboxes need: it deletes what is
@@ -42,7 +45,7 @@ const probe = `redis.call('DEL', KEYS[1] .. ':'); redis.call('PUBLISH', 'inbox:n
 // Examine looks at a store as a node would find it, and leaves nothing there. An
 // error is why a node could not use it. It ends within a few seconds.
 func Examine(ctx context.Context, cfg Config) (r Report, err error) {
-	r.Address = cfg.Address.String()
+	r.Address, r.Replicas = cfg.Address.String(), cfg.Replicas
 	client, err := rueidis.NewClient(cfg.Address.option())
 	if err != nil {
 		return r, fmt.Errorf("connect: %w", err)
@@ -124,6 +127,13 @@ func (r *Report) askServer(ctx context.Context, address string, one rueidis.Clie
 	s.MaxBytes, _ = strconv.ParseInt(info["maxmemory"], 10, 64)
 	if asked, err := one.Do(ctx, one.B().ConfigGet().Parameter("appendfsync").Build()).AsStrMap(); err == nil {
 		s.Fsync = asked["appendfsync"]
+	}
+	if r.Replicas > 0 {
+		n, err := one.Do(ctx, one.B().Wait().Numreplicas(int64(r.Replicas)).Timeout(fewPatience.Milliseconds()).Build()).AsInt64()
+		if err != nil {
+			return fmt.Errorf("ask %s for its replicas: %w", address, err)
+		}
+		s.Replicas = int(n)
 	}
 	r.Servers = append(r.Servers, s)
 	return nil

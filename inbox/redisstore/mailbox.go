@@ -252,7 +252,9 @@ func (s *Store) Next(ctx context.Context, c inbox.Claim, ack uint64, wait time.D
 		if now := s.link.Load(); now != nil && now != l {
 			return m, inbox.ErrClaimOver // of a store that was emptied
 		}
-		if errors.Is(err, inbox.ErrStoreAway) {
+		if errors.Is(err, errUnreplicated) {
+			err, left = inbox.ErrEmpty, lookAgainAfter
+		} else if errors.Is(err, inbox.ErrStoreAway) {
 			// The poll is held: what comes wakes it when the store is back.
 			err, left = inbox.ErrEmpty, wait
 		}

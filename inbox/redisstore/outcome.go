@@ -12,15 +12,18 @@ import (
 type Outcome uint8
 
 const (
-	Answered Outcome = iota
-	Away             // no answer in time, or the store was refusing everything for the moment
-	Full             // its memory is used up
-	Refused          // it does not do what no inbox can do without
-	Outcomes         // how many there are
+	Answered     Outcome = iota
+	Away                 // no answer in time, or the store was refusing everything for the moment
+	Full                 // its memory is used up
+	Refused              // it does not do what no inbox can do without
+	Unreplicated         // too few replicas have it, or it would have had to wait for them too long
+	Outcomes             // how many there are
 )
 
 // String is one lower-case word.
-func (o Outcome) String() string { return [...]string{"answered", "away", "full", "refused"}[o] }
+func (o Outcome) String() string {
+	return [...]string{"answered", "away", "full", "refused", "unreplicated"}[o]
+}
 
 // Outages is how often the store, or a part of it, was noticed to be away since
 // it was first there.
@@ -39,6 +42,8 @@ func outcomeOf(err error) Outcome {
 		return Answered
 	}
 	switch away, full := classify(err); {
+	case err == errUnreplicated, err == errCrowded:
+		return Unreplicated
 	case away:
 		return Away
 	case full:

@@ -78,6 +78,10 @@ type Config struct {
 	// MaxBodyBytes is the largest message that is put here. Up to 64 MiB are read
 	// back whatever it is: another node may allow more.
 	MaxBodyBytes int64
+	// Replicas is how many replicas must have what a step did or handed out before
+	// it is answered; fewer is ErrStoreAway, though the step was done. With 0 a
+	// failover may take back what was answered.
+	Replicas int
 	// Observe is told of each command that was sent for a request or for
 	// certificates, and not given up by who asked: how it ended, and how long that
 	// took. Many goroutines call it at once, and wait for it. It may be nil.
@@ -97,6 +101,11 @@ type Store struct {
 	script  *rueidis.Lua
 	observe func(Outcome, time.Duration)
 	outages atomic.Int64
+
+	replicas int
+	waits    chan struct{} // of steps that wait for replicas
+	few      atomic.Bool   // whether too few had what the last step did
+
 	log     *slog.Logger
 	ledger  ledger
 	waiters waiters
@@ -138,6 +147,7 @@ func New(cfg Config) *Store {
 	s.node = hex.EncodeToString(random(8))
 	s.ledger.init(s.limits)
 	s.waiters.init()
+	s.replicas, s.waits = cfg.Replicas, make(chan struct{}, maxWaits)
 	s.heard = make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.quit = cancel
@@ -198,10 +208,12 @@ func (s *Store) do(ctx context.Context, l *link, op string, places []place, bill
 	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	began := time.Now()
-	result := s.script.Exec(asking, l, keys, append(argv, args...))
-	answer, err := result.ToArray()
+	answer, err := s.step(asking, l, op, keys, append(argv, args...))
 	s.tell(ctx, began, err)
-	if err != nil {
+	if err == errCrowded {
+		return nil, err
+	}
+	if err != nil && err != errUnreplicated {
 		return nil, s.failed(ctx, l, places, err)
 	}
 	if len(answer) < 2 {
@@ -210,7 +222,14 @@ func (s *Store) do(ctx context.Context, l *link, op string, places []place, bill
 	if err := s.ledger.apply(answer[0]); err != nil {
 		return nil, err
 	}
-	return answer[1:], nil
+	return answer[1:], err
+}
+
+func (s *Store) step(ctx context.Context, l *link, op string, keys, argv []string) ([]rueidis.RedisMessage, error) {
+	if s.replicas > 0 {
+		return s.runAndWait(ctx, l, op, keys, argv)
+	}
+	return s.script.Exec(ctx, l, keys, argv).ToArray()
 }
 
 // errGarbage is a store that answers what no script of ours says.

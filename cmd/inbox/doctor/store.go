@@ -29,7 +29,7 @@ func (e *examination) checkStore(ctx context.Context) []Finding {
 	}
 	found = append(found, e.storeClock(r)...)
 	for _, s := range r.Servers {
-		found = append(found, checkStoreServer(s)...)
+		found = append(found, checkStoreServer(s, r.Replicas)...)
 	}
 	return found
 }
@@ -48,10 +48,14 @@ func (e *examination) storeClock(r redisstore.Report) []Finding {
 	return nil
 }
 
-func checkStoreServer(s redisstore.ServerReport) (found []Finding) {
+func checkStoreServer(s redisstore.ServerReport, replicas int) (found []Finding) {
 	if s.TooOld {
 		found = append(found, failure(s.Address, fmt.Sprintf("It is %s %s, which servers do not use.", s.Engine, s.Version),
 			"Use Redis "+redisstore.OldestRedis+" or newer, or Valkey."))
+	}
+	if s.Replicas < replicas {
+		found = append(found, failure(s.Address, fmt.Sprintf("It has %d replicas that are up to date, and -store-replicas wants %d, so requests are told to come back.", s.Replicas, replicas),
+			"Give it more replicas, or lower -store-replicas."))
 	}
 	found = append(found, checkStoreMemory(s)...)
 	found = append(found, checkStoreFile(s)...)

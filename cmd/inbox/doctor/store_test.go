@@ -43,6 +43,7 @@ func TestDoctorFindsInStore(t *testing.T) {
 		{"ahead", ahead(-40 * time.Second), expect{"store", Warned, "40s ahead of that of the store", "timedatectl"}},
 		{"behind, without a name", nameless, expect{"store", Warned, "1h0m0s behind", "timedatectl"}},
 		{"old", server(func(s *redisstore.ServerReport) { s.Engine, s.Version, s.TooOld = "Redis", "5.0.7", true }), expect{"store", Failed, "It is Redis 5.0.7", "Use Redis 6.0"}},
+		{"alone", report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.Replicas = 1 }), expect{"store", Failed, "It has 0 replicas that are up to date, and -store-replicas wants 1", "more replicas"}},
 		{"unbound", server(func(s *redisstore.ServerReport) { s.MaxBytes = 0 }), expect{"store", Warned, "no bound", "Set maxmemory"}},
 		{"evicting", server(func(s *redisstore.ServerReport) { s.Policy = "allkeys-lru" }), expect{"store", Failed, "drops mailboxes", "noeviction"}},
 		{"nearly full", server(func(s *redisstore.ServerReport) { s.UsedBytes = 1000 << 20 }), expect{"store", Warned, "1000 of its 1024 MiB", "Raise maxmemory"}},

@@ -1,0 +1,191 @@
+//go:build linux
+
+package redisstore
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"inbox/inbox"
+)
+
+var followed = regexp.MustCompile(`slave0:.*state=online,offset=[1-9]`)
+
+// startReplica starts one that follows master, and has told it so.
+func startReplica(t testing.TB, master *server) *server {
+	t.Helper()
+	r := startServer(t, "--replicaof", "127.0.0.1", fmt.Sprint(master.port))
+	r.until("follows", func() bool { return followed.MatchString(master.try("INFO", "replication")) })
+	return r
+}
+
+// What replicas do not have is neither accepted nor handed out.
+func TestReplicasAreWaitedFor(t *testing.T) {
+	t.Parallel()
+	master := startServer(t, "--repl-diskless-sync-delay", "0")
+	replica := startReplica(t, master)
+	var log logged
+	var unreplicated atomic.Int64
+	master.user("inbox", append(least, "+wait")...)
+	url := "redis://inbox:secret-word@" + master.addr()
+	s := newStore(t, url, Config{Replicas: 1, Logger: log.logger(), Observe: func(o Outcome, _ time.Duration) {
+		if o == Unreplicated {
+			unreplicated.Add(1)
+		}
+	}})
+	bob := open(t, s, "bob")
+	alice := open(t, s, "alice")
+	put(t, s, "bob", "hello")
+	m := wantNext(t, s, bob, 0, "hello")
+	if n := replicasFound(t, url); n != 1 {
+		t.Errorf("got %d replicas found, want 1", n)
+	}
+	replica.signal(syscall.SIGSTOP)
+	few := func(what string, f func() error) {
+		t.Helper()
+		began := time.Now()
+		if err := f(); !errors.Is(err, errUnreplicated) || !errors.Is(err, inbox.ErrStoreAway) || time.Since(began) > 2*time.Second {
+			t.Errorf("%s: got %v after %v, want too few replicas within two seconds", what, err, time.Since(began))
+		}
+	}
+	few("put", func() error { return s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("again")}, 0) })
+	few("open put", func() error {
+		_, err := s.OpenPut(t.Context(), "alice", bobsKey, "bob", inbox.Message{From: "alice"})
+		return err
+	})
+	few("next", func() error { _, err := s.Next(t.Context(), bob, 0, 0); return err })
+	few("open next", func() error { _, _, err := s.OpenNext(t.Context(), "bob", bobsKey, 0); return err })
+	if err := s.Put(t.Context(), "nobody", inbox.Message{}, 0); !errors.Is(err, inbox.ErrNoInbox) {
+		t.Errorf("what changes nothing: got %v, want ErrNoInbox", err)
+	}
+	if s.Ready() != nil || unreplicated.Load() != 4 {
+		t.Errorf("got %v, and %d told as unreplicated, want a store that is ready, and 4", s.Ready(), unreplicated.Load())
+	}
+	waiting := waitFor(t, s, alice, 20*time.Second)
+	_ = s.Put(t.Context(), "alice", inbox.Message{From: "bob", Body: []byte("held")}, 0)
+	replica.signal(syscall.SIGCONT)
+	if res := <-waiting; res.err != nil || string(res.Body) != "held" || res.took > 8*time.Second {
+		t.Errorf("a held poll: got %q, %v after %v, want the message soon", res.Body, res.err, res.took)
+	}
+	wantNext(t, s, bob, m.ID, "again")
+	if said := log.String(); strings.Count(said, "too few replicas") != 1 || strings.Count(said, "enough replicas have") != 1 {
+		t.Errorf("got %q, want one line when they are too few, and one when not", said)
+	}
+}
+
+// replicasFound is what a look at a store with one master finds.
+func replicasFound(t *testing.T, url string) int {
+	t.Helper()
+	a, err := ParseAddress(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Examine(t.Context(), Config{Address: a, Replicas: 2})
+	if err != nil || len(r.Servers) != 1 || r.Replicas != 2 {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+	return r.Servers[0].Replicas
+}
+
+// A store that hangs is away within two seconds also when replicas are waited for,
+// and however many requests come at once.
+func TestHungStoreWithReplicas(t *testing.T) {
+	t.Parallel()
+	master := startServer(t, "--repl-diskless-sync-delay", "0")
+	startReplica(t, master)
+	s := newStore(t, "redis://"+master.addr(), Config{Replicas: 1})
+	bob := open(t, s, "bob")
+	master.signal(syscall.SIGSTOP)
+	var all sync.WaitGroup
+	for range maxWaits + 32 {
+		all.Go(func() {
+			began := time.Now()
+			err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0)
+			if took := time.Since(began); !errors.Is(err, inbox.ErrStoreAway) || took > 2*time.Second {
+				t.Errorf("got %v after %v, want ErrStoreAway within two seconds", err, took)
+			}
+		})
+	}
+	all.Wait()
+	wantAway(t, s, bob)
+	master.signal(syscall.SIGCONT)
+	eventually(t, "the store takes messages again", func() bool { return s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0) == nil })
+}
+
+// In a cluster each master has replicas of its own. Scripts that it forgot are
+// sent again.
+func TestReplicasOfACluster(t *testing.T) {
+	t.Parallel()
+	redis := startCluster(t, 1)
+	s := newStore(t, redis.url(), Config{Replicas: 1})
+	two := newStore(t, redis.url(), Config{Replicas: 2}) // more than there are
+	for i := range 30 {
+		name := fmt.Sprint("peer", i)
+		c := open(t, s, name)
+		for _, one := range redis {
+			one.do("SCRIPT", "FLUSH")
+		}
+		put(t, s, name, "hello")
+		wantNext(t, s, c, 0, "hello")
+		if err := two.Put(t.Context(), name, inbox.Message{From: "alice"}, 0); !errors.Is(err, errUnreplicated) {
+			t.Errorf("%s: got %v of two replicas, want too few", name, err)
+		}
+	}
+}
+
+// A master dies while messages come, and its replica takes over: what was
+// acknowledged is there, and what was handed out keeps its ID.
+func TestFailoverLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
+	master := startServer(t, "--repl-diskless-sync-delay", "0")
+	replica := startReplica(t, master)
+	s := newStore(t, "redis-sentinel://"+startSentinel(t, master)+"/mymaster", Config{Replicas: 1, Limits: inbox.Limits{Timeout: time.Minute, Capacity: maxCapacity}})
+	bob := open(t, s, "bob")
+	process := master.cmd.Process
+	var mu sync.Mutex
+	acknowledged := map[string]bool{}
+	var senders sync.WaitGroup
+	for i := range 8 {
+		senders.Go(func() {
+			for n := 0; ; n++ {
+				text := fmt.Sprint(i, "-", n)
+				if s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte(text)}, 0) != nil {
+					return
+				}
+				mu.Lock()
+				acknowledged[text] = true
+				if len(acknowledged) == 200 {
+					process.Kill()
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	senders.Wait()
+	master.kill()
+	sent := len(acknowledged)
+	s.Quit()
+	replica.until("is the master", func() bool { return strings.Contains(replica.try("INFO", "replication"), "role:master") })
+	after := newStore(t, "redis://"+replica.addr(), Config{Limits: inbox.Limits{Timeout: time.Minute, Capacity: maxCapacity}})
+	for ack := uint64(0); ; {
+		m, err := after.Next(t.Context(), bob, ack, 0)
+		if errors.Is(err, inbox.ErrEmpty) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		ack = m.ID
+		delete(acknowledged, string(m.Body))
+	}
+	if sent < 200 || len(acknowledged) > 0 {
+		t.Errorf("%d of %d messages that were acknowledged are lost", len(acknowledged), sent)
+	}
+	t.Logf("%d messages acknowledged before the failover", sent)
+}
