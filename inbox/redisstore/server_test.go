@@ -3,6 +3,7 @@
 package redisstore
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -169,7 +170,9 @@ func startCluster(t testing.TB, replicas int) cluster {
 		args = append(args, s.addr())
 	}
 	args = append(args, "--cluster-replicas", fmt.Sprint(replicas), "--cluster-yes")
-	if out, err := exec.Command("redis-cli", args...).CombinedOutput(); err != nil {
+	joining, cancel := context.WithTimeout(t.Context(), time.Minute) // it would wait for them for ever
+	defer cancel()
+	if out, err := exec.CommandContext(joining, "redis-cli", args...).CombinedOutput(); err != nil {
 		t.Fatalf("redis-cli %v: %v\n%s", args, err, out)
 	}
 	for _, s := range c {
