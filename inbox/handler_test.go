@@ -91,6 +91,15 @@ func (s *rig) wantProblem(w *httptest.ResponseRecorder, status int, kind string)
 	return p.Detail
 }
 
+func TestShortSecretIsAMistake(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("a handler was made with a secret of 15 bytes, want a panic")
+		}
+	}()
+	inbox.NewHandler(inbox.Config{Store: inbox.NewMemory(inbox.Limits{Timeout: time.Minute}), Secret: make([]byte, 15)})
+}
+
 func TestMessageGoesFromAliceToBob(t *testing.T) {
 	s := newRig(t, nil)
 	s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
@@ -344,8 +353,8 @@ func TestEndPolls(t *testing.T) {
 		s.EndPolls()
 		for _, w := range []*httptest.ResponseRecorder{<-poll, s.do("dave", "GET", "/inbox", "")} {
 			s.want(w, 204, "")
-			if w.Header().Get("Retry-After") == "" {
-				t.Error("got no Retry-After, want one")
+			if w.Header().Get("Retry-After") == "" || w.Header().Get("Connection") != "close" {
+				t.Errorf("got %v, want Retry-After, and the connection to end", w.Header())
 			}
 		}
 		s.wantProblem(<-knock, 503, "stopping")

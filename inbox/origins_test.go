@@ -25,6 +25,7 @@ func TestOtherSites(t *testing.T) {
 		{"our page", []string{"Sec-Fetch-Site: same-origin", "Origin: http://example.com"}, true, true, true, false},
 		{"our page behind a proxy that renames us", []string{"Sec-Fetch-Site: same-origin", "Origin: https://other"}, true, true, true, false},
 		{"our page in an old browser", []string{"Origin: http://example.com"}, true, true, true, false},
+		{"another port of our host", []string{"Origin: http://example.com:81"}, false, false, true, true},
 		{"typed in", []string{"Sec-Fetch-Site: none", "Sec-Fetch-Mode: navigate"}, true, true, true, false},
 		{"a site's script", []string{cross, cors, origin}, false, true, true, true},
 		{"an old browser's script", []string{origin}, false, true, true, true},

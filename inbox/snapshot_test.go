@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -271,6 +272,7 @@ func TestWhatIsAcceptedIsSaved(t *testing.T) {
 				if accepted[i] = append(accepted[i], body); n == 10 {
 					started <- struct{}{}
 				}
+				runtime.Gosched() // Save has its turn soon, also where there is one processor
 			}
 		})
 	}

@@ -239,6 +239,17 @@ func idsNeverReturn(r *rig) {
 	}
 }
 
+// idsFollowTheClock: those of a store that remembers nothing are above all that
+// one before it gave, unless it gave a million a second.
+func idsFollowTheClock(r *rig) {
+	began := uint64(time.Now().Add(-time.Second).UnixMicro())
+	bob := r.open("bob")
+	r.put("bob", "hello")
+	if id := r.next(bob, 0).ID; id < began {
+		r.Fatalf("got ID %d, want one above %d, the microseconds since 1970", id, began)
+	}
+}
+
 func expires(r *rig) {
 	bob := r.open("bob")
 	r.put("bob", "hello")
@@ -267,6 +278,18 @@ func endOfAWaitKeepsAlive(r *rig) {
 	bob := r.open("bob")
 	res := <-r.startNext(r.Context(), bob, 14*r.tick)
 	r.want(res.err, inbox.ErrEmpty, "next")
+	time.Sleep(14 * r.tick)
+	r.put("bob", "hello")
+	r.wantBody(r.next(bob, 0), "hello")
+}
+
+func endOfAWaitGivenUpKeepsAlive(r *rig) {
+	bob := r.open("bob")
+	ctx, cancel := context.WithCancel(r.Context())
+	got := r.startNext(ctx, bob, 18*r.tick)
+	time.Sleep(13 * r.tick)
+	cancel()
+	r.want((<-got).err, context.Canceled, "cancelled next")
 	time.Sleep(14 * r.tick)
 	r.put("bob", "hello")
 	r.wantBody(r.next(bob, 0), "hello")

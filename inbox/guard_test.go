@@ -1,0 +1,165 @@
+package inbox_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"inbox/inbox"
+)
+
+// clerk is a guard that writes down what it is told, and refuses one kind of
+// attempt.
+type clerk struct {
+	told    []string
+	refuses inbox.Attempt
+}
+
+const refusesNothing = inbox.Attempt(-1)
+
+var attempts = map[inbox.Attempt]string{
+	inbox.WrongPassword: "wrong", inbox.RightPassword: "right", inbox.NewName: "new", inbox.MissedName: "missed",
+}
+
+func (c *clerk) May(_ *http.Request, a inbox.Attempt, _ string) error {
+	if a == c.refuses {
+		return tooOften{}
+	}
+	return nil
+}
+
+func (c *clerk) Did(_ *http.Request, a inbox.Attempt, name string) {
+	c.told = append(c.told, fmt.Sprint(attempts[a], " ", name))
+}
+
+// tooOften is a refusal that writes its own answer.
+type tooOften struct{}
+
+func (tooOften) Error() string                { return "too often" }
+func (tooOften) Refuse(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) }
+
+// guarded runs a test with a store near by and with one far away; alice and
+// bob have claimed their names.
+func guarded(t *testing.T, test func(*testing.T, *rig, *clerk)) {
+	for _, where := range []string{"near", "far"} {
+		t.Run(where, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &clerk{refuses: refusesNothing}
+				s := newRig(t, func(cfg *inbox.Config, l *inbox.Limits) {
+					cfg.Guard = c
+					if where == "far" {
+						cfg.Store = far{inbox.NewMemory(*l)}
+					}
+				})
+				s.do("alice", "GET", "/inbox?wait=0", "")
+				s.do("bob", "GET", "/inbox?wait=0", "")
+				c.told = nil
+				test(t, s, c)
+			})
+		})
+	}
+}
+
+// TestGuardIsTold what each request turned out as, whoever keeps the store:
+// what it is not told costs a guesser nothing.
+func TestGuardIsTold(t *testing.T) {
+	for _, row := range []struct {
+		name, user, method, target string
+		told                       string
+	}{
+		{"a new name", "carol", "GET", "/inbox?wait=0", "new carol, right carol"},
+		{"an owner", "alice", "GET", "/inbox?wait=0", "right alice"},
+		{"a guess", "alice:guess", "GET", "/inbox?wait=0", "wrong alice"},
+		{"a guess of a sender", "alice:guess", "POST", "/inbox?to=bob", "wrong alice"},
+		{"a guess of a sender who waits", "alice:guess", "POST", "/inbox?to=bob&wait=1", "wrong alice"},
+		{"a guess that would give up", "alice:guess", "DELETE", "/inbox", "wrong alice"},
+		{"a message", "alice", "POST", "/inbox?to=bob", "right alice"},
+		{"a miss", "alice", "POST", "/inbox?to=nobody", "missed nobody, right alice"},
+		{"a miss of a new name", "carol", "POST", "/inbox?to=nobody", "missed nobody, new carol, right carol"},
+		{"a knock in vain", "alice", "POST", "/inbox?to=nobody&wait=5", "missed nobody, right alice"},
+		{"a knock that is let in", "alice", "POST", "/inbox?to=bob&wait=5", "right alice"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			guarded(t, func(t *testing.T, s *rig, c *clerk) {
+				user, password, wrong := strings.Cut(row.user, ":")
+				r := request(user, row.method, row.target, "hello")
+				if wrong {
+					r.SetBasicAuth(user, password)
+				}
+				<-s.start(r)
+				slices.Sort(c.told)
+				if got := strings.Join(c.told, ", "); got != row.told {
+					t.Errorf("told %q, want %q", got, row.told)
+				}
+			})
+		})
+	}
+}
+
+// TestKnockThatEndsEarly: who hangs up has learnt as much as who waited; whom
+// the server sends away has not.
+func TestKnockThatEndsEarly(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		end  func(*rig, context.CancelFunc)
+		told string
+	}{
+		{"hung up", func(_ *rig, hangUp context.CancelFunc) { hangUp() }, "missed nobody, right alice"},
+		{"stopped", func(s *rig, _ context.CancelFunc) { s.EndPolls() }, "right alice"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			guarded(t, func(t *testing.T, s *rig, c *clerk) {
+				ctx, hangUp := context.WithCancel(t.Context())
+				defer hangUp()
+				knock := s.start(request("alice", "POST", "/inbox?to=nobody&wait=5", "hello").WithContext(ctx))
+				row.end(s, hangUp)
+				<-knock
+				slices.Sort(c.told)
+				if got := strings.Join(c.told, ", "); got != row.told {
+					t.Errorf("told %q, want %q", got, row.told)
+				}
+			})
+		})
+	}
+}
+
+// TestGuardRefuses: what it refuses is not even tried, and its answer is the
+// client's.
+func TestGuardRefuses(t *testing.T) {
+	for _, row := range []struct {
+		name, user, method, target string
+		refuses                    inbox.Attempt
+		status                     int
+	}{
+		{"the right password of a poll", "alice", "GET", "/inbox?wait=0", inbox.WrongPassword, 429},
+		{"of a sender", "alice", "POST", "/inbox?to=bob", inbox.WrongPassword, 429},
+		{"of one who gives up", "bob", "DELETE", "/inbox", inbox.WrongPassword, 429},
+		{"a new name", "carol", "GET", "/inbox?wait=0", inbox.NewName, 429},
+		{"a new sender", "carol", "POST", "/inbox?to=bob", inbox.NewName, 429},
+		{"no owner, for it is not new", "alice", "GET", "/inbox?wait=0", inbox.NewName, 204},
+		{"a message that would arrive", "alice", "POST", "/inbox?to=bob", inbox.MissedName, 429},
+		{"a knock", "alice", "POST", "/inbox?to=bob&wait=5", inbox.MissedName, 429},
+		{"no poll, for it misses nobody", "alice", "GET", "/inbox?wait=0", inbox.MissedName, 204},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			guarded(t, func(t *testing.T, s *rig, c *clerk) {
+				c.refuses = row.refuses
+				began := time.Now()
+				s.want(s.do(row.user, row.method, row.target, "hello"), row.status, "")
+				if row.refuses == inbox.WrongPassword && len(c.told) > 0 {
+					t.Errorf("told %q of a password that may not be compared", c.told)
+				}
+				if took := time.Since(began); took != 0 {
+					t.Errorf("took %v, want no wait", took)
+				}
+				c.refuses = refusesNothing
+				s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "") // nothing was left for him
+			})
+		})
+	}
+}
