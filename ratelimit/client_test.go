@@ -41,6 +41,8 @@ func TestClientAddress(t *testing.T) {
 		{"mapped peer", "", "[::ffff:10.0.0.1]:1", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
 		{"zone", "", "[fe80::1%eth0]:1", nil, "fe80::1"},
 		{"Unix socket", "", "@", []string{"198.51.100.1"}, "198.51.100.1"},
+		{"Unix socket of a client with a name", "", "/run/proxy.sock", []string{"198.51.100.1"}, "198.51.100.1"},
+		{"a peer that is no address", "", "pipe", []string{"198.51.100.1"}, "invalid IP"},
 		{"Unix socket that says nothing", "", "", nil, "invalid IP"},
 		{"another field", "X-Real-IP", "10.0.0.1:1", []string{"198.51.100.1"}, "198.51.100.1"},
 		{"Forwarded", "Forwarded", "10.0.0.1:1", []string{`for=1.1.1.1;proto=https, By=x;FOR="[2001:db8::1]:443"`}, "2001:db8::1"},
@@ -63,6 +65,11 @@ func TestClientAddress(t *testing.T) {
 func TestUntrustedProxyIsWarnedOfOnce(t *testing.T) {
 	var log bytes.Buffer
 	c := Clients{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	silent := httptest.NewRequest("GET", "/", nil)
+	silent.RemoteAddr = "10.0.0.2:1"
+	if c.Addr(silent); log.Len() > 0 {
+		t.Error("a private address that does not send the field was warned of")
+	}
 	for _, peer := range []string{"192.0.2.1:1", "10.0.0.1:1", "10.0.0.1:1", "127.0.0.1:1"} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = peer

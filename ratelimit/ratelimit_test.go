@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -57,19 +59,28 @@ func TestLimiterKnowsWhatOneClientIs(t *testing.T) {
 	}
 }
 
+// subnetOf is an address in one of the 65536 parts of a /48.
+func subnetOf(i int) netip.Addr {
+	return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 0, byte(i % 7), byte(i / 7)})
+}
+
 func TestNetworkHasSixteenBudgets(t *testing.T) {
 	l := NewLimiter(Budget{PerSecond: 1, Burst: 10}, 0)
 	granted := 0
 	for subnet := range 100 {
 		for range 10 {
-			a := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 0, 0, byte(subnet)})
-			if l.Take(a, at(0)).OK {
+			if l.Take(subnetOf(subnet), at(0)).OK {
 				granted++
 			}
 		}
 	}
 	if granted != 160 {
 		t.Errorf("got %d requests of one /48 granted, want 160", granted)
+	}
+	for again := range 17 { // sixteen tokens a second come back
+		if got, want := l.Take(subnetOf(1000+again), at(1)).OK, again < 16; got != want {
+			t.Errorf("request %d after a second: got granted %v, want %v", again, got, want)
+		}
 	}
 	if !l.Take(addr("2001:db8:1::"), at(0)).OK {
 		t.Error("another /48 was refused")
@@ -159,17 +170,51 @@ func TestAttackerEvictsNobodysDebt(t *testing.T) {
 	}
 }
 
+// shardOf is the part of the table that an address is in.
+func (l *Limiter) shardOf(a netip.Addr) *limiterShard {
+	return &l.shards[keysOf(a)[0].hash(l.seed)%limiterShards]
+}
+
 // TestDebtorInFrontShieldsNobody: one in deep debt, unused for long, does not
-// keep the full buckets behind it in the table.
+// keep the full buckets behind it in the table, so that newcomers had to share.
 func TestDebtorInFrontShieldsNobody(t *testing.T) {
-	l := NewLimiter(Budget{PerSecond: 1, Burst: 5}, limiterShards) // one entry a shard
-	for range 100 {
-		l.Charge(ip4(0), at(0))
-	}
+	l := NewLimiter(Budget{PerSecond: 1, Burst: 5}, 4*limiterShards)
 	for i := range 1000 {
-		if !l.Take(ip4(i+1), at(float64(10*i))).OK {
-			t.Fatalf("newcomer %d was refused", i)
+		if a := ip4(i); len(l.shardOf(a).buckets) == 0 {
+			for range 2000 {
+				l.Charge(a, at(0))
+			}
 		}
+	}
+	for i := range 500 {
+		l.Take(ip4(10_000+i), at(float64(10+i)))
+	}
+	for i := range l.shards {
+		if shared := l.shards[i].overflow; shared != [len(shared)]*rate.Limiter{} {
+			t.Fatalf("newcomers share %v, want a bucket for each", shared)
+		}
+	}
+}
+
+// TestNewcomersToAFullTableAreInDebtToo: what they are charged counts, until
+// there is room again.
+func TestNewcomersToAFullTableAreInDebtToo(t *testing.T) {
+	l := NewLimiter(Budget{PerSecond: 1, Burst: 5}, 4*limiterShards)
+	newcomer := addr("192.0.2.1")
+	for i := 0; len(l.shardOf(newcomer).buckets) < l.perMap; i++ {
+		for range 100 {
+			l.Charge(ip4(i), at(0))
+		}
+	}
+	for range 1000 {
+		l.Charge(newcomer, at(0))
+	}
+	if l.Ready(newcomer, at(50)).OK {
+		t.Error("a newcomer in debt was let")
+	}
+	l.Sweep(at(200))
+	if !l.Ready(newcomer, at(200)).OK {
+		t.Error("after there was room again, one was held to a debt that is shared")
 	}
 }
 
