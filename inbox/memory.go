@@ -5,7 +5,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"hash/maphash"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -125,8 +124,7 @@ func (m *Memory) claimLocked(s *shard, name string, key Key, payer Payer, now ti
 		m.inboxes.Add(-1)
 		return nil, err
 	}
-	// The name may be part of a longer string that also holds the password.
-	b := &box{name: strings.Clone(name), key: key, payer: a}
+	b := &box{name: name, key: key, payer: a}
 	b.epoch = max(uint64(time.Now().UnixMicro()), s.lastID+1)
 	b.lastID = b.epoch - 1
 	s.lastID = b.epoch

@@ -60,3 +60,16 @@ func TestPollsInAStorm(t *testing.T) {
 		t.Errorf("got turns %v left, want none", ps.turns)
 	}
 }
+
+// TestLateKnockEndsNoOther: a Put that was let in, and only now goes on, leaves
+// alone who knocks at the same name since.
+func TestLateKnockEndsNoOther(t *testing.T) {
+	late, newer := &knock{waiting: 1}, &knock{waiting: 1}
+	s := &shard{knocks: map[string]*knock{"bob": newer}}
+	if s.endKnock("bob", late); s.knocks["bob"] != newer {
+		t.Error("the newer knock is forgotten, and would not be told of a claim")
+	}
+	if s.endKnock("bob", newer); len(s.knocks) != 0 {
+		t.Errorf("got knocks %v left, want none", s.knocks)
+	}
+}

@@ -286,8 +286,8 @@ func endOfAWaitKeepsAlive(r *rig) {
 func endOfAWaitGivenUpKeepsAlive(r *rig) {
 	bob := r.open("bob")
 	ctx, cancel := context.WithCancel(r.Context())
-	got := r.startNext(ctx, bob, 18*r.tick)
-	time.Sleep(13 * r.tick)
+	got := r.startNext(ctx, bob, 60*r.tick)
+	time.Sleep(10 * r.tick)
 	cancel()
 	r.want((<-got).err, context.Canceled, "cancelled next")
 	time.Sleep(14 * r.tick)
@@ -342,7 +342,7 @@ func receiversShareMessages(r *rig) {
 	together(30, func(int) {
 		var ack uint64
 		for {
-			m, err := r.store.Next(r.Context(), bob, ack, 5*r.tick)
+			m, err := r.store.Next(r.Context(), bob, ack, 12*r.tick)
 			if errors.Is(err, inbox.ErrEmpty) {
 				return
 			} else if err != nil {

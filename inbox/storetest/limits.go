@@ -50,17 +50,34 @@ func storeFull(r *rig) {
 	}
 }
 
+// refusedPutCostsNothing: whoever is refused because the store is full has not
+// used up his own quota by asking.
+func refusedPutCostsNothing(r *rig) {
+	bob := r.open("bob")
+	m := text(string(make([]byte, 1000)))
+	for range 3 {
+		r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
+	}
+	m.Payer = inbox.Payer{Client: "payer", Network: "network"}
+	for range 40 {
+		r.want(r.store.Put(r.Context(), "bob", m, 0), inbox.ErrStoreFull, "put")
+	}
+	r.take(bob)
+	r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
+}
+
 func knocksAreCounted(r *rig) {
 	r.open("alice")
 	body := string(make([]byte, 1000))
 	var knocks [3]<-chan result
 	for i := range knocks {
-		knocks[i] = r.startPut(r.Context(), "bob", body, 5*r.tick)
+		knocks[i] = r.startPut(r.Context(), "bob", body, 12*r.tick)
 	}
 	r.want(r.store.Put(r.Context(), "alice", text(body), 0), inbox.ErrStoreFull, "put")
 	for _, k := range knocks {
 		r.want((<-k).err, inbox.ErrNoInbox, "knock")
 	}
+	r.open("alice") // or it expires
 	r.put("alice", body)
 }
 

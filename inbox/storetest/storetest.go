@@ -85,6 +85,7 @@ var contract = []struct {
 	{"InboxFull", inbox.Limits{Capacity: 2}, inboxFull},
 	{"TooManyInboxes", inbox.Limits{MaxInboxes: 2}, tooManyInboxes},
 	{"StoreFull", inbox.Limits{MaxQueuedBytes: 4000}, storeFull},
+	{"RefusedPutCostsNothing", inbox.Limits{MaxQueuedBytes: 4000, MaxQueuedBytesPerPayer: 2500}, refusedPutCostsNothing},
 	{"KnocksAreCounted", inbox.Limits{MaxQueuedBytes: 4000}, knocksAreCounted},
 	{"PayerFull", inbox.Limits{MaxQueuedBytesPerPayer: 4000}, payerFull},
 	{"NetworkHasSixteenBudgets", inbox.Limits{MaxQueuedBytesPerPayer: 4000, MaxInboxesPerPayer: 1}, networkHasSixteenBudgets},
@@ -203,7 +204,7 @@ func (r *rig) startPut(ctx context.Context, to, body string, wait time.Duration)
 // about checks that something took its time: not less, and not much more.
 func (r *rig) about(took, want time.Duration) {
 	r.Helper()
-	if took < want || took > want+5*r.tick {
+	if took < want || took > want+8*r.tick {
 		r.Fatalf("took %v, want %v", took, want)
 	}
 }
