@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"bytes"
 	"log/slog"
+	"net"
 	"net/http/httptest"
 	"net/netip"
 	"runtime"
@@ -61,6 +62,31 @@ func TestClientAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestPeerOfAConnection: as the kernel tells it of a socket for both families,
+// an IPv4 address is mapped, and would be no trusted proxy.
+func TestPeerOfAConnection(t *testing.T) {
+	for _, row := range []struct {
+		peer net.Addr
+		want string
+	}{
+		{&net.TCPAddr{IP: net.IP{192, 0, 2, 1}}, "192.0.2.1"},
+		{&net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.1")}, "192.0.2.1"},
+		{&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}, "fe80::1"},
+		{&net.UnixAddr{Net: "unix"}, "invalid IP"},
+	} {
+		if got := connAddr(peerConn{peer: row.peer}).String(); got != row.want {
+			t.Errorf("%v: got %s, want %s", row.peer, got, row.want)
+		}
+	}
+}
+
+type peerConn struct {
+	net.Conn
+	peer net.Addr
+}
+
+func (c peerConn) RemoteAddr() net.Addr { return c.peer }
 
 func TestUntrustedProxyIsWarnedOfOnce(t *testing.T) {
 	var log bytes.Buffer

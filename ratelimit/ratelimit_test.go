@@ -175,6 +175,21 @@ func (l *Limiter) shardOf(a netip.Addr) *limiterShard {
 	return &l.shards[keysOf(a)[0].hash(l.seed)%limiterShards]
 }
 
+// TestNobodyKnowsWhoMeets: who shares what with whom differs from one server to
+// the next, so it cannot be worked out beforehand.
+func TestNobodyKnowsWhoMeets(t *testing.T) {
+	a, b := NewLimiter(Budget{PerSecond: 1, Burst: 1}, 0), NewLimiter(Budget{PerSecond: 1, Burst: 1}, 0)
+	same := 0
+	for i := range 320 {
+		if k := keysOf(ip4(i))[0]; k.hash(a.seed)%limiterShards == k.hash(b.seed)%limiterShards {
+			same++
+		}
+	}
+	if same > 80 {
+		t.Errorf("%d of 320 addresses are in the same place at two servers, want about 10", same)
+	}
+}
+
 // TestDebtorInFrontShieldsNobody: one in deep debt, unused for long, does not
 // keep the full buckets behind it in the table, so that newcomers had to share.
 func TestDebtorInFrontShieldsNobody(t *testing.T) {
