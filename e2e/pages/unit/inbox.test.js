@@ -59,6 +59,9 @@ function mail(answer, id, type, body, from = 'bob') {
   say(answer, 200, {'X-Message-Id': id, 'X-From': from, 'Content-Type': type}, body);
 }
 
+/** Lets everything that waits on nothing but promises happen. */
+const settle = () => new Promise(resolve => setImmediate(resolve));
+
 /** @param {Asked} asked */
 const isPoll = ({method}) => method === 'GET';
 
@@ -113,13 +116,6 @@ test('the first poll does not wait, those after it do, and there is one at a tim
   assert.deepEqual(asked.slice(0, 3).map(({url}) => url.searchParams.get('wait')), ['0', '25', '25']);
   assert.equal(most, 1, 'polls at once');
   assert.equal(inbox.status, 'open');
-});
-
-test('a server without long polling is not flooded', async () => {
-  const {url, asked} = await serve(({answer}) => say(answer, 204));
-  open(url).start();
-  await new Promise(resolve => setTimeout(resolve, 700)); // an absence can only be waited for
-  assert.equal(asked.length, 2);
 });
 
 test('a superseded inbox stops, and start takes it back', async () => {
@@ -210,10 +206,13 @@ test('sends are in order, by type, and survive failures', async () => {
 test('a refusal for good rejects, and what follows is sent', async () => {
   const {url} = await serve(({answer, body}) => say(answer, body === 'big' ? 413 : 200));
   const inbox = open(url);
+  const told = detailOf(inbox, 'error');
   const big = inbox.send('bob', 'big');
   const small = inbox.send('bob', 'small');
   await assert.rejects(big, (/** @type {InboxError} */ error) => error.status === 413 && error.code === 'refused');
   await small;
+  const {status, retryIn} = await told;
+  assert.deepEqual([status, retryIn], [413, 0], 'the page is told, and that it is for good');
 });
 
 test('one recipient that is not there does not hold up another', async () => {
@@ -309,6 +308,15 @@ async function pass(t, seconds) {
   }
 }
 
+test('a server without long polling is not flooded', async t => {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  let polls = 0;
+  const inbox = open('http://localhost/inbox', {fetch: async () => (polls++, new globalThis.Response(null, {status: 204}))});
+  inbox.start();
+  await pass(t, 10);
+  assert.ok(polls >= 10 && polls <= 12, `got ${polls} polls in ten seconds, want one a second`);
+});
+
 test('a server that holds knocks shorter than asked answers one 404, not one for each', async t => {
   const {inbox, seen} = shortServer(t, 3_000);
   const sent = inbox.send('bob', 'x', {wait: Infinity});
@@ -366,6 +374,109 @@ test('requests carry UTF-8 credentials of their own, no cookies, and no cache', 
   const [scheme, secret] = new Headers(headers).get('Authorization')?.split(' ') ?? [];
   assert.equal(scheme, 'Basic');
   assert.equal(Buffer.from(secret, 'base64').toString('utf8'), 'zoë:pässwörd €');
+});
+
+test('the status says how the last request went, whichever it was', async t => {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  let works = true;
+  const inbox = open('http://localhost/inbox', {
+    fetch: async (_url, {method} = {}) => {
+      if (method === 'POST') return new globalThis.Response();
+      return new globalThis.Response(null, {status: works ? 204 : 500});
+    },
+  });
+  inbox.start();
+  await pass(t, 1);
+  assert.equal(inbox.status, 'open');
+  works = false;
+  await pass(t, 2);
+  assert.equal(inbox.status, 'retrying');
+  await inbox.send('bob', 'x');
+  assert.equal(inbox.status, 'open', 'after a message went out');
+});
+
+/**
+ * The part of a window that tells of the network.
+ * @param {import('node:test').TestContext} t
+ */
+function network(t) {
+  const page = new EventTarget();
+  for (const name of /** @type {const} */ (['addEventListener', 'removeEventListener'])) {
+    Object.defineProperty(globalThis, name, {value: page[name].bind(page), configurable: true});
+    t.after(() => Reflect.deleteProperty(globalThis, name));
+  }
+  return page;
+}
+
+for (const event of ['offline', 'online']) {
+  test(`a held poll is asked anew when the device is ${event}`, async t => {
+    const page = network(t);
+    t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+    let held = 0;
+    const inbox = open('http://localhost/inbox', {
+      fetch: (url, {signal} = {}) => new Promise((resolve, reject) => {
+        if (String(url).endsWith('wait=0')) return resolve(new globalThis.Response(null, {status: 204}));
+        held++;
+        signal?.addEventListener('abort', () => reject(signal.reason));
+      }),
+    });
+    inbox.start();
+    await pass(t, 1);
+    assert.equal(held, 1);
+    page.dispatchEvent(new Event(event));
+    await pass(t, 1);
+    assert.equal(held, 2);
+  });
+}
+
+test('a pause ends when the device is online again', async t => {
+  const page = network(t);
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  let asked = 0;
+  const inbox = open('http://localhost/inbox', {
+    fetch: async () => (asked++, new globalThis.Response(null, {status: 503, headers: {'Retry-After': '600'}})),
+  });
+  inbox.start();
+  await pass(t, 60);
+  assert.equal(asked, 1);
+  page.dispatchEvent(new Event('online'));
+  await pass(t, 0.1);
+  assert.equal(asked, 2);
+});
+
+test('a message that comes while the inbox is closed is not handed out', async () => {
+  const inbox = open('http://localhost/inbox', {
+    fetch: async () => {
+      const answer = new globalThis.Response('x', {headers: {'X-From': 'bob', 'X-Message-Id': '1'}});
+      answer.arrayBuffer = async () => (inbox.close(), new ArrayBuffer(1));
+      return answer;
+    },
+  });
+  let messages = 0;
+  inbox.addEventListener('message', () => messages++);
+  inbox.start();
+  await settle();
+  assert.equal(inbox.status, 'closed');
+  assert.equal(messages, 0);
+});
+
+test('a goodbye goes past the queue, outlives the page, and is said once, in vain too', async () => {
+  /** @type {RequestInit[]} */
+  const asked = [];
+  const inbox = open('http://localhost/inbox', {
+    fetch: (_url, options = {}) => {
+      asked.push(options);
+      return options.keepalive ? Promise.reject(new TypeError('down')) : new Promise(() => {});
+    },
+  });
+  let errors = 0;
+  inbox.addEventListener('error', () => errors++);
+  inbox.send('bob', 'held').catch(() => {});
+  await settle();
+  inbox.sendLast('bob', {kind: 'bye'});
+  await settle();
+  assert.deepEqual(asked.map(({keepalive, body}) => [keepalive, body]), [[undefined, 'held'], [true, '{"kind":"bye"}']]);
+  assert.equal(errors, 0);
 });
 
 test('close ends the poll under way and says nothing more', async () => {
