@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import {afterEach, beforeEach, mock, test} from 'node:test';
 import {ReceivingEnd, SendingEnd} from '../../../public/ends.js';
+import {FakeInbox, FakePeer, Post} from '../lib/fakeends.js';
 
 const settle = () => new Promise(resolve => setImmediate(resolve));
 
@@ -14,91 +15,6 @@ afterEach(() => {
   senders = [];
   mock.timers.reset();
 });
-
-/** A server that holds what is sent to who is not there, as the real one does for a knock. */
-class Post {
-  /** @type {Map<string, FakeInbox>} */
-  readers = new Map();
-  /** @type {{from: string, to: string, data: any}[]} */
-  sent = [];
-  /** @type {{to: string, go: () => void}[]} */
-  #held = [];
-
-  /** @param {string} from @param {string} to @param {any} data */
-  async carry(from, to, data) {
-    if (!this.readers.has(to)) await new Promise(resolve => this.#held.push({to, go: () => resolve(undefined)}));
-    this.sent.push({from, to, data: structuredClone(data)});
-    this.readers.get(to)?.dispatchEvent(new CustomEvent('message', {detail: {from, data: structuredClone(data)}}));
-  }
-
-  /** @param {FakeInbox} inbox */
-  read(inbox) {
-    this.readers.set(inbox.name, inbox);
-    const due = this.#held.filter(({to}) => to === inbox.name);
-    this.#held = this.#held.filter(({to}) => to !== inbox.name);
-    for (const {go} of due) go();
-  }
-
-  /** @param {string} kind */
-  count(kind) {
-    return this.sent.filter(({data}) => data.kind === kind).length;
-  }
-}
-
-class FakeInbox extends EventTarget {
-  status = 'idle';
-  /** @type {{kind: string, status: number, code: string} | null} what the server does not carry */
-  refuses = null;
-  /** @param {Post} post @param {string} name */
-  constructor(post, name) {
-    super();
-    this.post = post;
-    this.name = name;
-  }
-  start() {
-    this.status = 'open';
-    this.post.read(this);
-  }
-  /** @param {string} status */
-  become(status) {
-    this.status = status;
-    this.dispatchEvent(new CustomEvent('status', {detail: status}));
-  }
-  /** @param {string} to @param {any} data */
-  async send(to, data) {
-    if (this.refuses?.kind === data.kind) throw Object.assign(new Error('refused'), this.refuses);
-    await this.post.carry(this.name, to, data);
-  }
-  /** @param {string} to @param {any} data */
-  sendLast(to, data) { void this.send(to, data); }
-}
-
-class FakePeer extends EventTarget {
-  state = 'connecting';
-  /** @type {any[]} */
-  got = [];
-  /** @type {Map<string, unknown>} */
-  tracks = new Map();
-  /** @param {any} options */
-  constructor(options) {
-    super();
-    this.options = options;
-    this.call = options.call;
-  }
-  /** @param {string} kind @param {unknown} track */
-  async setTrack(kind, track) {
-    if (this.tracks.size === 0) this.options.send({call: this.call, n: 1, description: {type: 'offer', sdp: ''}});
-    this.tracks.set(kind, track);
-  }
-  /** @param {any} signal */
-  async receive(signal) { this.got.push(signal); }
-  /** @param {string} state */
-  turn(state) {
-    this.state = state;
-    this.dispatchEvent(new CustomEvent('state', {detail: state}));
-  }
-  close() { this.turn('closed'); }
-}
 
 /**
  * @template {typeof SendingEnd | typeof ReceivingEnd} T
@@ -381,6 +297,27 @@ test('a call is not given up while the server asks for pauses', async () => {
   mock.timers.tick(3_000);
   await settle();
   assert.equal(camera.peers.length, 2);
+});
+
+test('what is said of another page, or of this one before its reload, changes nothing', async () => {
+  const {camera, screen} = await call();
+  for (const {peers} of [camera, screen]) peers[0].turn('connected');
+  await screen.end.hear({kind: 'bye', page: 'another'});
+  await screen.end.hear({kind: 'refused', page: camera.end.page, to: 'an earlier load', code: 'body-too-large', status: 413});
+  assert.deepEqual([screen.end.state, screen.end.fault], ['connected', null]);
+});
+
+test('hellos that wait for the other end are not doubled', async () => {
+  const post = new Post();
+  const screen = make(ReceivingEnd, post);
+  screen.end.open();
+  for (let i = 0; i < 5; i++) void screen.end.greet();
+  await settle();
+  post.read(new FakeInbox(post, 's'));
+  await settle();
+  assert.equal(post.count('hello'), 1);
+  await screen.end.greet();
+  assert.equal(post.count('hello'), 2, 'and the next is said again');
 });
 
 test('another track goes into the call that is', async () => {

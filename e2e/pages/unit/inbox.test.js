@@ -3,21 +3,15 @@
 import assert from 'node:assert/strict';
 import {once} from 'node:events';
 import {createServer} from 'node:http';
-import {afterEach, test} from 'node:test';
+import {test} from 'node:test';
 import {Inbox, InboxError} from '../../../public/inbox.js';
+import {detailOf, later, open, settle} from '../lib/inboxes.js';
 
 /**
  * @typedef {import('node:http').IncomingMessage} Request
  * @typedef {import('node:http').ServerResponse} Response
  * @typedef {{method: string, url: URL, headers: import('node:http').IncomingHttpHeaders, body: string, answer: Response}} Asked
  */
-
-/** @type {(() => void)[]} */
-let cleanups = [];
-afterEach(() => {
-  for (const cleanup of cleanups) cleanup();
-  cleanups = [];
-});
 
 /**
  * A server whose every answer the test decides.
@@ -34,19 +28,9 @@ async function serve(reply) {
     reply(one);
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
-  cleanups.push(() => { server.closeAllConnections(); server.close(); });
+  later(() => { server.closeAllConnections(); server.close(); });
   const address = /** @type {import('node:net').AddressInfo} */ (server.address());
   return {url: `http://127.0.0.1:${address.port}/inbox`, asked};
-}
-
-/**
- * @param {string} url
- * @param {Partial<{name: string, password: string, fetch: typeof fetch}>} [options]
- */
-function open(url, options = {}) {
-  const inbox = new Inbox(url, {name: 'me', password: 'secret', ...options});
-  cleanups.push(() => inbox.close());
-  return inbox;
 }
 
 /** @param {Response} answer @param {number} status @param {Record<string, string>} [headers] @param {string} [body] */
@@ -59,17 +43,8 @@ function mail(answer, id, type, body, from = 'bob') {
   say(answer, 200, {'X-Message-Id': id, 'X-From': from, 'Content-Type': type}, body);
 }
 
-/** Lets everything that waits on nothing but promises happen. */
-const settle = () => new Promise(resolve => setImmediate(resolve));
-
 /** @param {Asked} asked */
 const isPoll = ({method}) => method === 'GET';
-
-/** @param {Inbox} inbox @param {string} name @returns {Promise<any>} */
-async function detailOf(inbox, name) {
-  const [event] = await once(inbox, name);
-  return event.detail;
-}
 
 test('messages are decoded by type and acknowledged by the next poll', async () => {
   /** @type {[string, string][]} */
@@ -141,7 +116,7 @@ test('start inside its own superseded listener makes no second loop', async () =
     setTimeout(() => { open--; say(answer, 204, asked.length === 1 ? {'X-Poll-Ended': 'superseded'} : {}); }, 510);
   });
   const inbox = new Inbox(url, {name: 'me', password: 'secret'});
-  cleanups.push(() => inbox.close());
+  later(() => inbox.close());
   inbox.addEventListener('superseded', () => inbox.start());
   inbox.start();
   while (asked.length < 4) await new Promise(resolve => setTimeout(resolve, 20));
@@ -250,117 +225,6 @@ test('without wait an absent recipient is a refusal', async () => {
   await assert.rejects(open(url).send('bob', 'x'), {code: 'no-inbox', status: 404});
 });
 
-test('a long knock hangs up before the server would answer 404', async t => {
-  t.mock.timers.enable({apis: ['setTimeout']});
-  /** @type {RequestInit[]} */
-  const asked = [];
-  const inbox = open('http://localhost/inbox', {
-    fetch: (_url, options = {}) => new Promise((resolve, reject) => {
-      asked.push(options);
-      if (asked.length === 2) resolve(new Response());
-      options.signal?.addEventListener('abort', () => reject(options.signal?.reason));
-    }),
-  });
-  let errors = 0;
-  inbox.addEventListener('error', () => errors++);
-  const sent = inbox.send('bob', 'x', {wait: Infinity});
-  while (asked.length < 1) await new Promise(resolve => setImmediate(resolve));
-  t.mock.timers.tick(23_999);
-  assert.equal(asked[0].signal?.aborted, false);
-  t.mock.timers.tick(1);
-  await sent;
-  assert.equal(asked.length, 2);
-  assert.equal(errors, 0, 'that nobody is there yet is no error');
-});
-
-/**
- * A server that ends knocks after so many milliseconds, and has counts the
- * answers that a browser would write into its console.
- * @param {import('node:test').TestContext} t
- * @param {number} holds
- */
-function shortServer(t, holds) {
-  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
-  const seen = {knocks: 0, absent: 0, there: false, answer: (/** @type {Response} */ _response) => {}};
-  const problem = () => new globalThis.Response('{"type":"urn:inbox:problem:no-inbox","title":"t"}', {status: 404});
-  const inbox = open('http://localhost/inbox', {
-    fetch: (url, {method, signal} = {}) => new Promise((resolve, reject) => {
-      signal?.addEventListener('abort', () => reject(signal.reason));
-      if (String(url).endsWith('wait=0')) return resolve(new globalThis.Response(null, {status: 204}));
-      if (method === 'GET') return void (seen.answer = /** @type {any} */ (resolve));
-      seen.knocks++;
-      if (seen.there) return resolve(new globalThis.Response());
-      setTimeout(() => {
-        if (signal?.aborted) return;
-        seen.absent++;
-        resolve(problem());
-      }, holds);
-    }),
-  });
-  return {inbox, seen};
-}
-
-/** @param {import('node:test').TestContext} t @param {number} seconds */
-async function pass(t, seconds) {
-  for (let tenth = 0; tenth < seconds * 10; tenth++) {
-    t.mock.timers.tick(100);
-    await new Promise(resolve => setImmediate(resolve));
-  }
-}
-
-test('a server without long polling is not flooded', async t => {
-  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
-  let polls = 0;
-  const inbox = open('http://localhost/inbox', {fetch: async () => (polls++, new globalThis.Response(null, {status: 204}))});
-  inbox.start();
-  await pass(t, 10);
-  assert.ok(polls >= 10 && polls <= 12, `got ${polls} polls in ten seconds, want one a second`);
-});
-
-test('a server that holds knocks shorter than asked answers one 404, not one for each', async t => {
-  const {inbox, seen} = shortServer(t, 3_000);
-  const sent = inbox.send('bob', 'x', {wait: Infinity});
-  await pass(t, 60);
-  assert.equal(seen.absent, 1);
-  assert.ok(seen.knocks >= 28 && seen.knocks <= 31, `got ${seen.knocks} knocks in a minute`);
-  seen.there = true;
-  await pass(t, 3);
-  await sent;
-});
-
-test('a server that holds no knocks is asked rarely, and at once when the recipient is heard', async t => {
-  const {inbox, seen} = shortServer(t, 0);
-  inbox.start();
-  const sent = inbox.send('bob', 'x', {wait: Infinity});
-  await pass(t, 60);
-  assert.ok(seen.absent >= 5 && seen.absent <= 8, `got ${seen.absent} 404s in a minute`);
-  seen.there = true;
-  seen.answer(/** @type {any} */ (new globalThis.Response('x', {headers: {'X-From': 'bob', 'X-Message-Id': '1'}})));
-  await pass(t, 0.2);
-  await sent;
-});
-
-test('a knock at a server that holds none gives up in time', async t => {
-  const {inbox, seen} = shortServer(t, 0);
-  const failed = assert.rejects(inbox.send('bob', 'x', {wait: 9}), {code: 'no-inbox'});
-  await pass(t, 9.5);
-  await failed;
-  assert.equal(seen.absent, 5, 'after 0, 1, 3, 7 and 9 seconds');
-});
-
-test('a poll that is never answered is given up', async t => {
-  t.mock.timers.enable({apis: ['setTimeout']});
-  const inbox = open('http://localhost/inbox', {
-    fetch: (_url, options = {}) => new Promise((_resolve, reject) =>
-      options.signal?.addEventListener('abort', () => reject(options.signal?.reason))),
-  });
-  const failed = detailOf(inbox, 'error');
-  inbox.start();
-  await new Promise(resolve => setImmediate(resolve)); // the poll is asked
-  t.mock.timers.tick(10_000);
-  assert.equal((await failed).code, 'network');
-});
-
 test('requests carry UTF-8 credentials of their own, no cookies, and no cache', async () => {
   /** @type {RequestInit[]} */
   const asked = [];
@@ -374,74 +238,6 @@ test('requests carry UTF-8 credentials of their own, no cookies, and no cache', 
   const [scheme, secret] = new Headers(headers).get('Authorization')?.split(' ') ?? [];
   assert.equal(scheme, 'Basic');
   assert.equal(Buffer.from(secret, 'base64').toString('utf8'), 'zoë:pässwörd €');
-});
-
-test('the status says how the last request went, whichever it was', async t => {
-  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
-  let works = true;
-  const inbox = open('http://localhost/inbox', {
-    fetch: async (_url, {method} = {}) => {
-      if (method === 'POST') return new globalThis.Response();
-      return new globalThis.Response(null, {status: works ? 204 : 500});
-    },
-  });
-  inbox.start();
-  await pass(t, 1);
-  assert.equal(inbox.status, 'open');
-  works = false;
-  await pass(t, 2);
-  assert.equal(inbox.status, 'retrying');
-  await inbox.send('bob', 'x');
-  assert.equal(inbox.status, 'open', 'after a message went out');
-});
-
-/**
- * The part of a window that tells of the network.
- * @param {import('node:test').TestContext} t
- */
-function network(t) {
-  const page = new EventTarget();
-  for (const name of /** @type {const} */ (['addEventListener', 'removeEventListener'])) {
-    Object.defineProperty(globalThis, name, {value: page[name].bind(page), configurable: true});
-    t.after(() => Reflect.deleteProperty(globalThis, name));
-  }
-  return page;
-}
-
-for (const event of ['offline', 'online']) {
-  test(`a held poll is asked anew when the device is ${event}`, async t => {
-    const page = network(t);
-    t.mock.timers.enable({apis: ['setTimeout', 'Date']});
-    let held = 0;
-    const inbox = open('http://localhost/inbox', {
-      fetch: (url, {signal} = {}) => new Promise((resolve, reject) => {
-        if (String(url).endsWith('wait=0')) return resolve(new globalThis.Response(null, {status: 204}));
-        held++;
-        signal?.addEventListener('abort', () => reject(signal.reason));
-      }),
-    });
-    inbox.start();
-    await pass(t, 1);
-    assert.equal(held, 1);
-    page.dispatchEvent(new Event(event));
-    await pass(t, 1);
-    assert.equal(held, 2);
-  });
-}
-
-test('a pause ends when the device is online again', async t => {
-  const page = network(t);
-  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
-  let asked = 0;
-  const inbox = open('http://localhost/inbox', {
-    fetch: async () => (asked++, new globalThis.Response(null, {status: 503, headers: {'Retry-After': '600'}})),
-  });
-  inbox.start();
-  await pass(t, 60);
-  assert.equal(asked, 1);
-  page.dispatchEvent(new Event('online'));
-  await pass(t, 0.1);
-  assert.equal(asked, 2);
 });
 
 test('a message that comes while the inbox is closed is not handed out', async () => {

@@ -115,6 +115,27 @@ test('candidates are sent together, 100 ms after the first', async t => {
   assert.deepEqual(a.sent[1], {call: 'call 1', n: 2, candidates: [{candidate: 'three'}]});
 });
 
+test('candidates before a new description go before it', async t => {
+  t.mock.timers.enable({apis: ['setTimeout']});
+  const a = make(false);
+  await a.peer.setTrack('video', track('video'));
+  await settle();
+  a.connection.find('one');
+  await a.peer.receive({call: 'call 1', n: 1, description: {type: 'answer', sdp: 'x'}});
+  a.connection.restartIce();
+  await settle();
+  assert.deepEqual(a.sent.map(({description}) => description?.type), ['offer', undefined, 'offer']);
+});
+
+test('an offer that comes while the own one is being made collides with it', async () => {
+  const a = make(false);
+  void a.peer.setTrack('video', track('video'));
+  await a.peer.receive({call: 'call 1', n: 1, description: {type: 'offer', sdp: 'x'}});
+  await settle();
+  assert.equal(a.connection.remoteDescription, null, 'the impolite side ignores it');
+  assert.deepEqual(a.sent.map(({description}) => description?.type), ['offer']);
+});
+
 test('signals of another call are dropped', async () => {
   const b = make(true, 'call 2');
   await b.peer.receive({call: 'call 1', n: 1, description: {type: 'offer', sdp: 'stale'}});
@@ -171,14 +192,17 @@ test('a broken connection gets time, a failed one restarts ICE at once', async t
   assert.deepEqual(states, ['connected', 'reconnecting', 'connected', 'reconnecting']);
 });
 
-test('a closed peer says nothing and takes nothing', async () => {
+test('a closed peer says nothing, takes nothing and mends nothing', async t => {
+  t.mock.timers.enable({apis: ['setTimeout']});
   const a = make(false);
   await a.peer.setTrack('video', track('video'));
   a.connection.find('one');
+  a.connection.turn('disconnected');
   a.peer.close();
   await settle();
   await a.peer.receive({call: 'call 1', n: 1, description: {type: 'offer', sdp: 'x'}});
-  await new Promise(resolve => setTimeout(resolve, 120)); // an absence can only be waited for
+  t.mock.timers.tick(10_000);
+  assert.equal(a.connection.restarts, 0);
   assert.equal(a.connection.closed, true);
   assert.equal(a.peer.state, 'closed');
   assert.equal(a.connection.remoteDescription, null);

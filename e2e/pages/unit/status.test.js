@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {troubleOf} from '../../../public/status.js';
+import {StatusView, Troubles, troubleOf} from '../../../public/status.js';
 
 for (const [status, code, title, again] of /** @type {[number, string, RegExp, boolean][]} */ ([
   [400, 'bad-request', /refused a request/, false],
@@ -23,3 +23,66 @@ for (const [status, code, title, again] of /** @type {[number, string, RegExp, b
     assert.equal(/by itself/.test(hint), again, `the hint is «${hint}»`);
   });
 }
+
+/** An inbox of which only the events count. */
+class FakeInbox extends EventTarget {
+  status = 'idle';
+  /** @param {string} status */
+  become(status) {
+    this.status = status;
+    this.dispatchEvent(new CustomEvent('status', {detail: status}));
+  }
+  /** @param {object} error */
+  fail(error) { this.dispatchEvent(new CustomEvent('error', {detail: error})); }
+}
+
+test('troubles come, count down only what the server asked for, and pass', t => {
+  t.mock.timers.enable({apis: ['Date'], now: 1_000_000});
+  const inbox = new FakeInbox();
+  let changes = 0;
+  const troubles = new Troubles(/** @type {any} */ (inbox), () => changes++);
+  const now = () => [troubles.notice?.title ?? '', troubles.until - Date.now(), changes];
+  inbox.fail({status: 413, code: 'body-too-large', retryAfter: 0, retryIn: 0});
+  assert.deepEqual([troubles.notice, changes], [null, 0], 'a message that was refused for good is its sender’s concern');
+  inbox.fail({status: 429, code: 'rate-limited', retryAfter: 7, retryIn: 7.5});
+  assert.deepEqual(now(), ['Too many requests', 7500, 1]);
+  inbox.fail({status: 500, code: 'internal', retryAfter: 0, retryIn: 0.5});
+  assert.deepEqual([troubles.notice?.title, troubles.until, changes], ['The server gave an unexpected answer', 0, 2]);
+  inbox.become('retrying');
+  assert.equal(changes, 2);
+  inbox.become('open');
+  assert.deepEqual([troubles.notice, troubles.until, changes], [null, 0, 3]);
+  inbox.become('superseded');
+  assert.deepEqual([troubles.notice?.title, changes], ['Opened in another tab', 4]);
+});
+
+test('a device without a network is told apart from a server that is away', t => {
+  let online = true;
+  const before = Object.getOwnPropertyDescriptor(globalThis, 'navigator') ?? {value: undefined, configurable: true};
+  Object.defineProperty(globalThis, 'navigator', {value: {get onLine() { return online; }}, configurable: true});
+  t.after(() => Object.defineProperty(globalThis, 'navigator', before));
+  assert.match(troubleOf({status: 0, code: 'network'}).title, /cannot be reached/);
+  online = false;
+  assert.match(troubleOf({status: 0, code: 'network'}).title, /offline/);
+});
+
+test('the countdown ticks to nothing, and a new notice begins anew', t => {
+  t.mock.timers.enable({apis: ['setInterval', 'Date'], now: 1_000_000});
+  /** @type {Record<string, {textContent: string}>} */
+  const parts = {'.status-title': {textContent: ''}, '.status-hint': {textContent: ''}, '.status-countdown': {textContent: ''}};
+  const root = {dataset: {tone: ''}, querySelector: (/** @type {string} */ selector) => parts[selector]};
+  const view = new StatusView(/** @type {any} */ (root));
+  const countdown = () => parts['.status-countdown'].textContent;
+  view.show({tone: 'bad', title: 'Too many requests', hint: 'Wait.'}, Date.now() + 2_500);
+  assert.deepEqual([root.dataset.tone, parts['.status-title'].textContent, parts['.status-hint'].textContent, countdown()],
+    ['bad', 'Too many requests', 'Wait.', 'Next try in 3 s.']);
+  t.mock.timers.tick(1_000);
+  assert.equal(countdown(), 'Next try in 2 s.');
+  t.mock.timers.tick(1_500);
+  assert.equal(countdown(), '');
+  view.show({tone: 'bad', title: 'Too many requests'}, Date.now() + 60_000);
+  assert.deepEqual([parts['.status-hint'].textContent, countdown()], ['', 'Next try in 60 s.']);
+  view.show({tone: 'good', title: 'Connected'});
+  t.mock.timers.tick(1_000);
+  assert.deepEqual([root.dataset.tone, countdown()], ['good', '']);
+});

@@ -1,0 +1,176 @@
+/** inbox.js and time: how long it waits for what, on a clock of the test's own. */
+
+import assert from 'node:assert/strict';
+import {test} from 'node:test';
+import {detailOf, open, pass} from '../lib/inboxes.js';
+
+test('a long knock hangs up before the server would answer 404', async t => {
+  t.mock.timers.enable({apis: ['setTimeout']});
+  /** @type {RequestInit[]} */
+  const asked = [];
+  const inbox = open('http://localhost/inbox', {
+    fetch: (_url, options = {}) => new Promise((resolve, reject) => {
+      asked.push(options);
+      if (asked.length === 2) resolve(new Response());
+      options.signal?.addEventListener('abort', () => reject(options.signal?.reason));
+    }),
+  });
+  let errors = 0;
+  inbox.addEventListener('error', () => errors++);
+  const sent = inbox.send('bob', 'x', {wait: Infinity});
+  while (asked.length < 1) await new Promise(resolve => setImmediate(resolve));
+  t.mock.timers.tick(23_999);
+  assert.equal(asked[0].signal?.aborted, false);
+  t.mock.timers.tick(1);
+  await sent;
+  assert.equal(asked.length, 2);
+  assert.equal(errors, 0, 'that nobody is there yet is no error');
+});
+
+/**
+ * A server that ends knocks after so many milliseconds, and has counts the
+ * answers that a browser would write into its console.
+ * @param {import('node:test').TestContext} t
+ * @param {number} holds
+ */
+function shortServer(t, holds) {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  const seen = {knocks: 0, absent: 0, there: false, answer: (/** @type {Response} */ _response) => {}};
+  const problem = () => new globalThis.Response('{"type":"urn:inbox:problem:no-inbox","title":"t"}', {status: 404});
+  const inbox = open('http://localhost/inbox', {
+    fetch: (url, {method, signal} = {}) => new Promise((resolve, reject) => {
+      signal?.addEventListener('abort', () => reject(signal.reason));
+      if (String(url).endsWith('wait=0')) return resolve(new globalThis.Response(null, {status: 204}));
+      if (method === 'GET') return void (seen.answer = /** @type {any} */ (resolve));
+      seen.knocks++;
+      if (seen.there) return resolve(new globalThis.Response());
+      setTimeout(() => {
+        if (signal?.aborted) return;
+        seen.absent++;
+        resolve(problem());
+      }, holds);
+    }),
+  });
+  return {inbox, seen};
+}
+
+test('a server without long polling is not flooded', async t => {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  let polls = 0;
+  const inbox = open('http://localhost/inbox', {fetch: async () => (polls++, new globalThis.Response(null, {status: 204}))});
+  inbox.start();
+  await pass(t, 10);
+  assert.ok(polls >= 10 && polls <= 12, `got ${polls} polls in ten seconds, want one a second`);
+});
+
+test('a server that holds knocks shorter than asked answers one 404, not one for each', async t => {
+  const {inbox, seen} = shortServer(t, 3_000);
+  const sent = inbox.send('bob', 'x', {wait: Infinity});
+  await pass(t, 60);
+  assert.equal(seen.absent, 1);
+  assert.ok(seen.knocks >= 28 && seen.knocks <= 31, `got ${seen.knocks} knocks in a minute`);
+  seen.there = true;
+  await pass(t, 3);
+  await sent;
+});
+
+test('a server that holds no knocks is asked rarely, and at once when the recipient is heard', async t => {
+  const {inbox, seen} = shortServer(t, 0);
+  inbox.start();
+  const sent = inbox.send('bob', 'x', {wait: Infinity});
+  await pass(t, 60);
+  assert.ok(seen.absent >= 5 && seen.absent <= 8, `got ${seen.absent} 404s in a minute`);
+  seen.there = true;
+  seen.answer(/** @type {any} */ (new globalThis.Response('x', {headers: {'X-From': 'bob', 'X-Message-Id': '1'}})));
+  await pass(t, 0.2);
+  await sent;
+});
+
+test('a knock at a server that holds none gives up in time', async t => {
+  const {inbox, seen} = shortServer(t, 0);
+  const failed = assert.rejects(inbox.send('bob', 'x', {wait: 9}), {code: 'no-inbox'});
+  await pass(t, 9.5);
+  await failed;
+  assert.equal(seen.absent, 5, 'after 0, 1, 3, 7 and 9 seconds');
+});
+
+test('a poll that is never answered is given up', async t => {
+  t.mock.timers.enable({apis: ['setTimeout']});
+  const inbox = open('http://localhost/inbox', {
+    fetch: (_url, options = {}) => new Promise((_resolve, reject) =>
+      options.signal?.addEventListener('abort', () => reject(options.signal?.reason))),
+  });
+  const failed = detailOf(inbox, 'error');
+  inbox.start();
+  await new Promise(resolve => setImmediate(resolve)); // the poll is asked
+  t.mock.timers.tick(10_000);
+  assert.equal((await failed).code, 'network');
+});
+
+test('the status says how the last request went, whichever it was', async t => {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  let works = true;
+  const inbox = open('http://localhost/inbox', {
+    fetch: async (_url, {method} = {}) => {
+      if (method === 'POST') return new globalThis.Response();
+      return new globalThis.Response(null, {status: works ? 204 : 500});
+    },
+  });
+  inbox.start();
+  await pass(t, 1);
+  assert.equal(inbox.status, 'open');
+  works = false;
+  await pass(t, 2);
+  assert.equal(inbox.status, 'retrying');
+  await inbox.send('bob', 'x');
+  assert.equal(inbox.status, 'open', 'after a message went out');
+});
+
+/**
+ * The part of a window that tells of the network.
+ * @param {import('node:test').TestContext} t
+ */
+function network(t) {
+  const page = new EventTarget();
+  for (const name of /** @type {const} */ (['addEventListener', 'removeEventListener'])) {
+    Object.defineProperty(globalThis, name, {value: page[name].bind(page), configurable: true});
+    t.after(() => Reflect.deleteProperty(globalThis, name));
+  }
+  return page;
+}
+
+for (const event of ['offline', 'online']) {
+  test(`a held poll is asked anew when the device is ${event}`, async t => {
+    const page = network(t);
+    t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+    let held = 0;
+    const inbox = open('http://localhost/inbox', {
+      fetch: (url, {signal} = {}) => new Promise((resolve, reject) => {
+        if (String(url).endsWith('wait=0')) return resolve(new globalThis.Response(null, {status: 204}));
+        held++;
+        signal?.addEventListener('abort', () => reject(signal.reason));
+      }),
+    });
+    inbox.start();
+    await pass(t, 1);
+    assert.equal(held, 1);
+    page.dispatchEvent(new Event(event));
+    await pass(t, 1);
+    assert.equal(held, 2);
+  });
+}
+
+test('a pause ends when the device is online again', async t => {
+  const page = network(t);
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  let asked = 0;
+  const inbox = open('http://localhost/inbox', {
+    fetch: async () => (asked++, new globalThis.Response(null, {status: 503, headers: {'Retry-After': '600'}})),
+  });
+  inbox.start();
+  await pass(t, 60);
+  assert.equal(asked, 1);
+  page.dispatchEvent(new Event('online'));
+  await pass(t, 0.1);
+  assert.equal(asked, 2);
+});
