@@ -101,6 +101,30 @@ func TestGuardIsTold(t *testing.T) {
 	}
 }
 
+// hasty is a memory engine at which somebody claims each name in the moment
+// after it was found free.
+type hasty struct{ *inbox.Memory }
+
+func (h hasty) Open(ctx context.Context, name string, key inbox.Key, payer *inbox.Payer) (inbox.Claim, error) {
+	if payer == nil {
+		if _, err := h.Memory.Open(ctx, name, key, &inbox.Payer{}); err != nil {
+			return inbox.Claim{}, err
+		}
+		return inbox.Claim{}, inbox.ErrNoInbox
+	}
+	return h.Memory.Open(ctx, name, key, payer)
+}
+
+// TestNameThatAnotherClaimedIsNotNew: it costs nothing that the other paid.
+func TestNameThatAnotherClaimedIsNotNew(t *testing.T) {
+	c := &clerk{refuses: refusesNothing}
+	s := newRig(t, func(cfg *inbox.Config, l *inbox.Limits) { cfg.Guard, cfg.Store = c, hasty{inbox.NewMemory(*l)} })
+	s.want(s.do("alice", "GET", "/inbox?wait=0", ""), 204, "")
+	if got := strings.Join(c.told, ", "); got != "right alice" {
+		t.Errorf("told %q, want right alice", got)
+	}
+}
+
 // TestKnockThatEndsEarly: who hangs up has learnt as much as who waited; whom
 // the server sends away has not.
 func TestKnockThatEndsEarly(t *testing.T) {

@@ -47,6 +47,29 @@ func TestSlowBodiesAreCounted(t *testing.T) {
 	s.want(s.do("alice", "POST", "/inbox?to=bob", large), 200, "")
 }
 
+// TestRefusedBodiesAreNotInHand: what the server had no room to read takes none.
+func TestRefusedBodiesAreNotInHand(t *testing.T) {
+	s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.MaxBytesInHand = 1 << 20 })
+	s.do("bob", "GET", "/inbox?wait=0", "")
+	large := strings.Repeat("x", 700<<10)
+	body, slow := io.Pipe()
+	r := request("alice", "POST", "/inbox?to=bob", "")
+	r.Body, r.ContentLength = body, int64(len(large))
+	done := make(chan *httptest.ResponseRecorder, 1)
+	go func() {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		done <- w
+	}()
+	io.WriteString(slow, large[1:])
+	for range 5 {
+		s.wantProblem(s.do("alice", "POST", "/inbox?to=bob", large), 503, "server-full")
+	}
+	slow.Close()
+	<-done
+	s.want(s.do("alice", "POST", "/inbox?to=bob", large), 200, "")
+}
+
 // slowReader is an answer that the client does not take.
 type slowReader struct {
 	*httptest.ResponseRecorder

@@ -246,6 +246,10 @@ func TestSaveClosesTheStore(t *testing.T) {
 		if again := save(t, m); !bytes.Equal(first, again) {
 			t.Error("a second Save wrote something else")
 		}
+		time.Sleep(time.Hour)
+		if n := m.Sweep(); n != 0 {
+			t.Errorf("%d mailboxes were swept while they were saved, want none", n)
+		}
 	})
 }
 

@@ -172,9 +172,32 @@ func TestIDsStayAboveOnesGivenUnderAnotherClock(t *testing.T) {
 	}
 	c = open(t, s, "bob")
 	put(t, s, "bob", "hello")
-	if m := wantNext(t, s, c, 0, "hello"); m.ID <= ahead {
-		t.Fatalf("got ID %d, want it above %d", m.ID, ahead)
+	first := wantNext(t, s, c, 0, "hello").ID
+	if first <= ahead {
+		t.Fatalf("got ID %d, want it above %d", first, ahead)
 	}
+	for range 5 { // given since: the claim's own first ID is not the highest
+		put(t, s, "bob", "hello")
+	}
+	if err := s.Close(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	c = open(t, s, "bob")
+	put(t, s, "bob", "hello")
+	if m := wantNext(t, s, c, 0, "hello"); m.ID <= first+5 {
+		t.Fatalf("got ID %d, want it above %d", m.ID, first+5)
+	}
+}
+
+// Knocks at names that nobody ever claims leave nothing in the store.
+func TestKnocksInVainAreForgotten(t *testing.T) {
+	t.Parallel()
+	redis := startServer(t)
+	s := newStore(t, "redis://"+redis.addr(), Config{})
+	if err := s.Put(t.Context(), "nobody", inbox.Message{From: "alice"}, 300*time.Millisecond); !errors.Is(err, inbox.ErrNoInbox) {
+		t.Fatalf("got %v, want %v", err, inbox.ErrNoInbox)
+	}
+	eventually(t, "the knock is forgotten", func() bool { return redis.do("KEYS", "*:k:*") == "" })
 }
 
 // Two nodes each know within a second what the other accepted: together they

@@ -1,0 +1,73 @@
+package inbox
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// TestCharactersOfNames: none that a person cannot see, or that makes one name
+// look like another; all the others.
+func TestCharactersOfNames(t *testing.T) {
+	for _, c := range []rune{0, '\n', 0x1f, ':', 0x7f, 0x80, 0x9f, 0x61c, 0x200e, 0x200f, 0x202a, 0x202c, 0x202e, 0x2066, 0x2069} {
+		if checkName("a"+string(c)+"b") == nil {
+			t.Errorf("a name with %U is allowed", c)
+		}
+	}
+	for _, c := range []rune{' ', '!', '%', '~', 0xa0, 'é', 0x200d, 0x2029, 0x202f, 0x2065, 0x206a, '世', '🐇'} {
+		if err := checkName("a" + string(c) + "b"); err != nil {
+			t.Errorf("a name with %U: %v", c, err)
+		}
+	}
+}
+
+// TestPasswordLeavesNoTrace in the memory that is used again for the next.
+func TestPasswordLeavesNoTrace(t *testing.T) {
+	keys := newKeyring([]byte("a secret of the test"))
+	used := keys.scratches.New().(*scratch)
+	keys.scratches = &sync.Pool{New: func() any { return used }}
+	r := httptest.NewRequest("GET", "/inbox", nil)
+	r.SetBasicAuth("bob", "builder")
+	_, key, err := keys.credentials(r)
+	if err != nil || key != used.key {
+		t.Fatalf("got %v and key %x, want that of the memory that is looked at", err, key)
+	}
+	if used.plain != [len(used.plain)]byte{} {
+		t.Errorf("got %q left", used.plain)
+	}
+}
+
+// TestPayersAreForgotten once they hold nothing: strangers with many addresses
+// leave no trace.
+func TestPayersAreForgotten(t *testing.T) {
+	m := NewMemory(Limits{Timeout: 1 << 40, MaxQueuedBytesPerPayer: 1000, MaxInboxesPerPayer: 1})
+	for i := range 100 {
+		p := Payer{Client: fmt.Sprint(i), Network: fmt.Sprint(i / 3)}
+		c, err := m.Open(t.Context(), fmt.Sprint("peer ", i), Key{}, &p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, body := range []string{"kept", strings.Repeat("x", 1000), "kept"} {
+			_ = m.Put(t.Context(), c.Name, Message{Body: []byte(body), Payer: p}, 0)
+		}
+		if _, err := m.Open(t.Context(), fmt.Sprint("second ", i), Key{}, &p); err == nil {
+			t.Fatal("a payer has two mailboxes, want one")
+		}
+		if err := m.Close(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range m.payers.clients {
+		if left := m.payers.clients[i].accounts; len(left) > 0 {
+			t.Errorf("got accounts %v left, want none", left)
+		}
+	}
+	if left := m.payers.networks.holdings; len(left) > 0 {
+		t.Errorf("got networks %v left, want none", left)
+	}
+	if got := m.Stats(); got != (Stats{}) {
+		t.Errorf("got %+v, want nothing held", got)
+	}
+}
