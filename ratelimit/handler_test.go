@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -64,17 +65,32 @@ func TestRefusalExplainsItself(t *testing.T) {
 	for name, want := range map[string]string{
 		"Retry-After": "10", "RateLimit": `"requests";r=0;t=10`, "RateLimit-Policy": `"requests";q=1;w=10`,
 		"Content-Type": "application/problem+json", "Cache-Control": "no-store", "Connection": "close",
+		"X-Content-Type-Options": "nosniff", "Content-Length": strconv.Itoa(w.Body.Len()),
 	} {
 		if got := w.Header().Get(name); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
-	var p struct{ Type, Title, Detail, Limit string }
+	var p struct {
+		Type, Title, Detail, Limit string
+		Status                     int
+	}
 	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
 		t.Fatal(err)
 	}
-	if p.Type != "urn:inbox:problem:rate-limited" || p.Limit != "requests" || p.Title == "" || !strings.Contains(p.Detail, "1 requests") {
+	if p.Type != "urn:inbox:problem:rate-limited" || p.Limit != "requests" || p.Status != 429 || p.Title == "" || !strings.Contains(p.Detail, "1 requests") {
 		t.Errorf("got %+v", p)
+	}
+}
+
+// TestRefusalNeverSaysNow: whoever came back at once would be refused again.
+func TestRefusalNeverSaysNow(t *testing.T) {
+	for wait, want := range map[time.Duration]string{0: "1", time.Millisecond: "1", time.Second: "1", 1001 * time.Millisecond: "2"} {
+		w := httptest.NewRecorder()
+		(&Refusal{Limit: "any", Quota: 3, Wait: wait}).Refuse(w)
+		if got := w.Header().Get("Retry-After"); got != want || w.Header().Get("RateLimit") != `"any";r=0;t=`+want {
+			t.Errorf("after %v: got Retry-After %q and RateLimit %q, want %s", wait, got, w.Header().Get("RateLimit"), want)
+		}
 	}
 }
 
@@ -185,11 +201,14 @@ func TestHeldRequestsAreLimited(t *testing.T) {
 		if w := get(h, "/inbox", "192.0.2.1"); w.Code != 429 || w.Header().Get("RateLimit-Policy") != `"held";q=2` {
 			t.Errorf("the third: got %d %v, want 429", w.Code, w.Header())
 		}
+		held.DryRun = true
+		go get(h, "/inbox", "192.0.2.1")
+		synctest.Wait()
+		if held.Now() != 4 || held.Refused() != 2 {
+			t.Errorf("in a dry run: got %d held and %d refused, want 4 and 2", held.Now(), held.Refused())
+		}
 		if w := get(h, "/", "192.0.2.1"); w.Code != 200 {
 			t.Errorf("one that is not held: got %d", w.Code)
-		}
-		if held.Now() != 3 || held.Refused() != 1 {
-			t.Errorf("got %d held and %d refused, want 3 and 1", held.Now(), held.Refused())
 		}
 		close(release)
 		synctest.Wait()
