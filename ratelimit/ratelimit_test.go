@@ -261,8 +261,9 @@ func TestLimiterAtOnce(t *testing.T) {
 
 func TestPasswords(t *testing.T) {
 	p := NewPasswords(Budget{PerSecond: 0.1, Burst: 10}, time.Minute, 100)
-	owner, stranger, other := ip4(1), ip4(2), ip4(3)
+	owner, stranger, other, neighbour := ip4(1), ip4(2), ip4(3), ip4(4)
 	p.Right(owner, "bob", at(0))
+	p.Right(neighbour, "another name", at(0))
 	for range 10 {
 		if !p.May(stranger, "bob", at(0)).OK {
 			t.Fatal("refused within the budget")
@@ -279,6 +280,7 @@ func TestPasswords(t *testing.T) {
 		{"the stranger", stranger, "bob", 0, false},
 		{"the stranger at another name", stranger, "carol", 0, false},
 		{"another address at the name", other, "bob", 0, false},
+		{"the owner of another name", neighbour, "bob", 0, false},
 		{"another address at another name", other, "carol", 0, true},
 		{"the owner", owner, "bob", 0, true},
 		{"the owner, long after", owner, "bob", 61, true},
@@ -288,8 +290,8 @@ func TestPasswords(t *testing.T) {
 			t.Errorf("%s: got %+v, want %v", row.what, got, row.want)
 		}
 	}
-	if p.Refused() != 3 {
-		t.Errorf("got %d refused, want 3", p.Refused())
+	if p.Refused() != 4 {
+		t.Errorf("got %d refused, want 4", p.Refused())
 	}
 }
 
@@ -309,6 +311,12 @@ func TestOwnerIsForgotten(t *testing.T) {
 	p.Right(ip4(1), "bob", at(161))
 	if !p.May(ip4(1), "bob", at(220)).OK {
 		t.Error("an owner that keeps coming was forgotten")
+	}
+	p.Right(ip4(3), "another name", at(300)) // begins a generation
+	p.Right(ip4(1), "bob", at(330))
+	p.Right(ip4(3), "another name", at(360)) // and the next
+	if !p.May(ip4(1), "bob", at(380)).OK {
+		t.Error("an owner was forgotten with those who came long before")
 	}
 }
 
