@@ -125,6 +125,29 @@ func TestNewestPollWinsAcrossNodes(t *testing.T) {
 	})
 }
 
+// A Put that knocks waits for the mailbox too, and no poll takes its place.
+func TestOnlyPollsAreSuperseded(t *testing.T) {
+	var ws waiters
+	ws.init()
+	knock, poll, newer := ws.add("tag", true), ws.add("tag", false), ws.add("tag", false)
+	ws.supersede("tag", poll.seq)
+	for name, row := range map[string]struct {
+		w    *waiter
+		want bool
+	}{"knock": {knock, false}, "poll": {poll, true}, "newer poll": {newer, false}} {
+		select {
+		case <-row.w.superseded:
+			if !row.want {
+				t.Errorf("the %s is superseded", name)
+			}
+		default:
+			if row.want {
+				t.Errorf("the %s is not superseded", name)
+			}
+		}
+	}
+}
+
 // A poll that comes back to its first node must not be ended by news of the
 // poll that it was before.
 func TestLateNewsSupersedesNothingNewer(t *testing.T) {
