@@ -82,6 +82,23 @@ func TestActiveBoundsRequestsUnderWay(t *testing.T) {
 	}
 }
 
+// TestActiveLeavesHTTP1Alone: its connections are bounded, and it knows no
+// stream to reset.
+func TestActiveLeavesHTTP1Alone(t *testing.T) {
+	a := &Active{Max: 1, MaxPerAddr: 1, Addr: func(*http.Request) netip.Addr { return ip4(1) }}
+	var h http.Handler
+	depth := 0
+	h = a.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if depth++; depth < 3 {
+			h.ServeHTTP(w, r) // one more while this one is under way
+		}
+	}))
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	if depth != 3 || a.Refused() != 0 {
+		t.Errorf("got %d requests at once and %d refused, want 3 and none", depth, a.Refused())
+	}
+}
+
 // stuck is an answer that the client does not take.
 type stuck struct {
 	*httptest.ResponseRecorder

@@ -171,14 +171,37 @@ func TestPiecesDryRunAndOff(t *testing.T) {
 func TestReadersOfMuchMayGrantWindows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPieces(1, 20)
-		c := p.under("192.0.2.1", repeat(500, record(18)))
+		c := p.under("192.0.2.1", repeat(1000, record(18)))
 		if _, err := c.Write(make([]byte, 500*bytesForFrame)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.Copy(io.Discard, c); err != nil || p.Slowed() > 0 {
+		if _, err := io.CopyN(io.Discard, c, int64(500*len(record(18)))); err != nil || p.Slowed() > 0 {
 			t.Errorf("got %v and %d pauses, want none", err, p.Slowed())
 		}
+		if _, err := io.Copy(io.Discard, c); !errors.Is(err, errTooManyPieces) {
+			t.Errorf("got %v for as many again, want them to cost", err)
+		}
 	})
+}
+
+// TestManyPiecesAreReadInSmallParts, so that nobody owes seconds for one read.
+func TestManyPiecesAreReadInSmallParts(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		stream []byte
+		most   int
+	}{
+		{"small records", repeat(5000, record(18)), denseBytes},
+		{"requests", repeat(500, record(400)), 16 << 10},
+	} {
+		c := newPieces(1e6, 1e6).under("192.0.2.1", row.stream).(*piecesConn)
+		c.Conn.(*script).step = 1 << 20
+		p := make([]byte, 16<<10)
+		c.Read(p)
+		if n, err := c.Read(p); n != row.most || err != nil {
+			t.Errorf("%s: got %d bytes at once after the first and %v, want %d", row.name, n, err, row.most)
+		}
+	}
 }
 
 func TestCloseWakesAReaderThatPays(t *testing.T) {

@@ -156,6 +156,33 @@ func TestTurnsOfANetwork(t *testing.T) {
 	}
 }
 
+// TestTurnThatItsNetworkRefused is free for the next of that address.
+func TestTurnThatItsNetworkRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := &Turns{PerAddr: 1, Patience: time.Second, Clients: new(Clients)}
+		var others []net.Conn
+		for i := range networkFactor {
+			c := shaking(turns, fmt.Sprintf("2001:db8:0:%x::1", i), 1)
+			readOnce(c)
+			others = append(others, c)
+		}
+		if err := readOnce(shaking(turns, "2001:db8:0:ff::1", 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %v, want the network to have no turn left", err)
+		}
+		for _, c := range others {
+			c.Close()
+		}
+		c := shaking(turns, "2001:db8:0:ff::1", 1)
+		if err := readOnce(c); err != nil {
+			t.Errorf("got %v when all turns were free again", err)
+		}
+		c.Close()
+		if len(turns.lines) != 0 {
+			t.Errorf("%d lines are left, want none", len(turns.lines))
+		}
+	})
+}
+
 // TestTurnsUnderTLS: whatever the version and the number of round trips, one
 // handshake of an address is worked on at once, a silent one delays nobody, and nothing is held after it.
 func TestTurnsUnderTLS(t *testing.T) {
