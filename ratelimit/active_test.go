@@ -82,6 +82,30 @@ func TestActiveBoundsRequestsUnderWay(t *testing.T) {
 	}
 }
 
+// TestActiveGivesPlacesBack when a request ends, also one that was refused.
+func TestActiveGivesPlacesBack(t *testing.T) {
+	a := &Active{Max: 1, MaxPerAddr: 1, Addr: func(*http.Request) netip.Addr { return addr("2001:db8::1") }}
+	var h http.Handler
+	served, refused := 0, 0
+	ask := func() {
+		defer func() {
+			if recover() != nil {
+				refused++
+			}
+		}()
+		r := httptest.NewRequest("GET", "/", nil)
+		r.ProtoMajor = 2
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	h = a.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served++; ask() }))
+	for range 20 {
+		ask()
+	}
+	if served != 20 || refused != 20 || a.Now() != 0 || len(a.open.count) != 0 {
+		t.Errorf("got %d served, %d refused, %d under way and %v counted, want 20, 20 and nothing left", served, refused, a.Now(), a.open.count)
+	}
+}
+
 // TestActiveLeavesHTTP1Alone: its connections are bounded, and it knows no
 // stream to reset.
 func TestActiveLeavesHTTP1Alone(t *testing.T) {
