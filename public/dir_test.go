@@ -3,6 +3,7 @@ package public
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -134,6 +135,11 @@ func TestDirRedirectsToTheSlash(t *testing.T) {
 		}
 	}
 	wantStatus(t, do(h, "GET", "//evil.example"), http.StatusNotFound)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/sub?room=1&x=%20", nil))
+	if got := w.Header().Get("Location"); got != "./sub/?room=1&x=%20" {
+		t.Errorf("got Location %q, want the query kept", got)
+	}
 }
 
 func TestDirAnswersFaviconAnyway(t *testing.T) {

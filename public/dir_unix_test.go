@@ -37,6 +37,16 @@ func TestDirRefusesWhatIsNoFile(t *testing.T) {
 	}
 }
 
+// Names that mean a drive or another directory elsewhere are no pages anywhere.
+func TestDirRefusesNamesOfOtherSystems(t *testing.T) {
+	h := openDir(t, write(t, map[string]string{"c:page.html": "x", "sub\\page.html": "x", "page.html": "x"}))
+	for path, want := range map[string]int{"/c:page.html": 404, "/sub\\page.html": 404, "/page.html\x00": 404, "/page.html": 200} {
+		if got := do(h, "GET", path).StatusCode; got != want {
+			t.Errorf("%q: got status %d, want %d", path, got, want)
+		}
+	}
+}
+
 // A device cannot be made here without being root, so this asks below the path.
 func TestOnlyRegularRefusesDevices(t *testing.T) {
 	device, err := os.Open(os.DevNull)

@@ -83,9 +83,14 @@ func TestEmbeddedProtectsEveryAnswer(t *testing.T) {
 				t.Errorf("%v: got %s %q, want %q", request, name, got, want)
 			}
 		}
-		csp := h.Get("Content-Security-Policy")
-		if !strings.HasPrefix(csp, "default-src 'none'; script-src 'self';") || strings.Contains(csp, "unsafe") {
-			t.Errorf("%v: got Content-Security-Policy %q", request, csp)
+		csp := "; " + h.Get("Content-Security-Policy") + ";"
+		for _, want := range []string{
+			"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'",
+			"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
+		} {
+			if !strings.Contains(csp, "; "+want+";") || strings.Contains(csp, "unsafe") {
+				t.Errorf("%v: got Content-Security-Policy %q, want %s in it", request, csp, want)
+			}
 		}
 		if got := h.Get("Permissions-Policy"); !strings.Contains(got, "camera=(self), microphone=(self)") {
 			t.Errorf("%v: got Permissions-Policy %q", request, got)
