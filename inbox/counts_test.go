@@ -1,7 +1,9 @@
 package inbox_test
 
 import (
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -28,6 +30,7 @@ func TestDeliveriesAreCounted(t *testing.T) {
 	if got := s.store.Stats().Queued; got != 1 {
 		t.Errorf("%d messages are queued, want the one that is not acknowledged", got)
 	}
+	s.ServeHTTP(unreachable{httptest.NewRecorder()}, request("bob", "GET", "/inbox?after=", ""))
 	s.do("bob", "GET", "/inbox?wait=0&after="+two.Header().Get("X-Message-Id"), "")
 	if got, want := s.Deliveries(), (inbox.Deliveries{Plain: 1, Kept: 2, PutBack: 1}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -36,6 +39,11 @@ func TestDeliveriesAreCounted(t *testing.T) {
 		t.Errorf("got %+v, want nothing queued", got)
 	}
 }
+
+// unreachable is a client that nothing can be written to.
+type unreachable struct{ *httptest.ResponseRecorder }
+
+func (unreachable) Write([]byte) (int, error) { return 0, errors.New("connection reset") }
 
 // A message counts as long as it takes memory, and no longer, whatever ends it.
 func TestQueuedMessagesAreCountedOnce(t *testing.T) {

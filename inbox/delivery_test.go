@@ -45,7 +45,7 @@ func (s *rig) start(r *http.Request) <-chan *httptest.ResponseRecorder {
 func TestPollWaitsAsLongAsAsked(t *testing.T) {
 	for target, want := range map[string]time.Duration{
 		"/inbox": 25 * time.Second, "/inbox?wait=7": 7 * time.Second, "/inbox?wait=0": 0,
-		"/inbox?wait=3600": 25 * time.Second, "/inbox?wait=99999999999999999999": 25 * time.Second,
+		"/inbox?wait=25": 25 * time.Second, "/inbox?wait=26": 25 * time.Second, "/inbox?wait=3600": 25 * time.Second, "/inbox?wait=99999999999999999999": 25 * time.Second,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newRig(t, nil)
