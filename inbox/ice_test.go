@@ -27,7 +27,8 @@ func TestParseICEServers(t *testing.T) {
 		{"turn:a", nil, "JSON file"},
 		{`[{"urls":"turn:a","username":"u"}]`, nil, "credential"},
 		{`[{"urls":[]}]`, nil, "no urls"},
-		{`[{"url":"stun:a"}]`, nil, "url"},
+		{`[{"url":"stun:a"}]`, nil, "unknown field"},
+		{`[{"urls":"stun:a","credentialType":"oauth"}]`, nil, "unknown field"},
 		{`[{"urls":1}]`, nil, "JSON"},
 		{`[`, nil, "JSON"},
 	}

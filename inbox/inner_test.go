@@ -71,3 +71,29 @@ func TestPayersAreForgotten(t *testing.T) {
 		t.Errorf("got %+v, want nothing held", got)
 	}
 }
+
+// TestBodiesTakeMemoryAsTheyCome, whatever length was announced, and keep none
+// that is not counted.
+func TestBodiesTakeMemoryAsTheyCome(t *testing.T) {
+	for _, row := range []struct {
+		came      int
+		announced int64
+		taken     int64 // beyond bodyStart
+	}{
+		{100, 1 << 20, 0},
+		{bodyStart + 1, 1 << 20, bodyStart},
+		{3 * bodyStart, 1 << 20, 3 * bodyStart},
+		{3 * bodyStart, -1, 3 * bodyStart},
+		{2*bodyStart - 1, 2*bodyStart - 1, bodyStart},
+		{5*bodyStart + 1, 5*bodyStart + 1, 4*bodyStart + 2},
+	} {
+		var taken int64
+		body, err := readGrowing(strings.NewReader(strings.Repeat("x", row.came)), row.announced, func(n int64) error { taken += n; return nil })
+		if err != nil || len(body) != row.came || cap(body) != row.came {
+			t.Errorf("%+v: got %d bytes in memory for %d and %v, want no more than came", row, len(body), cap(body), err)
+		}
+		if taken != row.taken {
+			t.Errorf("%+v: took %d bytes on the way", row, taken)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"context"
 	"errors"
 	"runtime"
 	"strconv"
@@ -100,4 +101,36 @@ func TestMemoryComesBack(t *testing.T) {
 		}
 		runtime.KeepAlive(m)
 	})
+}
+
+// TestExpiredMailboxIsFreedByWhoeverFindsIt, with all it held, and once.
+func TestExpiredMailboxIsFreedByWhoeverFindsIt(t *testing.T) {
+	for name, find := range map[string]func(*inbox.Memory, inbox.Claim){
+		"Open": func(m *inbox.Memory, c inbox.Claim) { m.Open(context.Background(), c.Name, inbox.Key{}, nil) },
+		"Put":  func(m *inbox.Memory, c inbox.Claim) { m.Put(context.Background(), c.Name, inbox.Message{}, 0) },
+		"knock": func(m *inbox.Memory, c inbox.Claim) {
+			m.Put(context.Background(), c.Name, inbox.Message{}, time.Second)
+		},
+		"Next":    func(m *inbox.Memory, c inbox.Claim) { m.Next(context.Background(), c, 0, time.Second) },
+		"Discard": func(m *inbox.Memory, c inbox.Claim) { m.Discard(context.Background(), c, 1) },
+		"Close":   func(m *inbox.Memory, c inbox.Claim) { m.Close(context.Background(), c) },
+		"Sweep":   func(m *inbox.Memory, _ inbox.Claim) { m.Sweep() },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := inbox.NewMemory(inbox.Limits{Timeout: time.Minute})
+			c, err := m.Open(t.Context(), "bob", inbox.Key{}, &inbox.Payer{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Put(t.Context(), "bob", inbox.Message{Body: []byte("hello")}, 0); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			for range 2 {
+				if find(m, c); m.Stats() != (inbox.Stats{}) {
+					t.Errorf("%s: got %+v, want nothing held", name, m.Stats())
+				}
+			}
+		})
+	}
 }

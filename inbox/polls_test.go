@@ -61,6 +61,17 @@ func TestPollsInAStorm(t *testing.T) {
 	}
 }
 
+// TestKnockAtAClaimedNameWaitsForNobody: it was claimed after the Put had found
+// nobody, and before it began to wait.
+func TestKnockAtAClaimedNameWaitsForNobody(t *testing.T) {
+	s := &shard{boxes: map[string]*box{"bob": {}}, knocks: map[string]*knock{}}
+	over := make(chan time.Time)
+	close(over)
+	if err := s.awaitClaim(t.Context(), "bob", over); err != nil {
+		t.Errorf("got %v, want no wait", err)
+	}
+}
+
 // TestLateKnockEndsNoOther: a Put that was let in, and only now goes on, leaves
 // alone who knocks at the same name since.
 func TestLateKnockEndsNoOther(t *testing.T) {
