@@ -122,6 +122,9 @@ func TestRefusedPageComesBack(t *testing.T) {
 		if isPage := kind == "text/html; charset=utf-8" && refresh == "10" && strings.Contains(w.Body.String(), "1 requests at once"); isPage != row.page {
 			t.Errorf("%s: got %s with Refresh %q:\n%s", name, kind, refresh, w.Body)
 		}
+		if csp := w.Header().Get("Content-Security-Policy"); row.page && csp != "default-src 'none'; frame-ancestors 'none'" {
+			t.Errorf("%s: got Content-Security-Policy %q", name, csp)
+		}
 	}
 }
 

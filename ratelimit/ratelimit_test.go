@@ -87,6 +87,21 @@ func TestNetworkHasSixteenBudgets(t *testing.T) {
 	}
 }
 
+// TestNetworkIsChargedToo: whoever has a /48 guesses no password from the
+// seventeenth of its parts on.
+func TestNetworkIsChargedToo(t *testing.T) {
+	l := NewLimiter(Budget{PerSecond: 1, Burst: 10}, 0)
+	for i := range 160 {
+		if !l.Ready(subnetOf(i), at(0)).OK {
+			t.Fatalf("attempt %d was refused, want 160 for one /48", i)
+		}
+		l.Charge(subnetOf(i), at(0))
+	}
+	if l.Ready(subnetOf(500), at(0)).OK || !l.Ready(addr("2001:db8:1::"), at(0)).OK {
+		t.Error("want the rest of the /48 refused, and it alone")
+	}
+}
+
 func TestZeroSwitchesOff(t *testing.T) {
 	l := NewLimiter(Budget{}, 0)
 	for range 1000 {
