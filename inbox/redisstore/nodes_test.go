@@ -270,7 +270,7 @@ func TestQuotasHoldAcrossNodes(t *testing.T) {
 func TestSumsAreZeroWhenAllIsGone(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
-	limits := inbox.Limits{Timeout: 1500 * time.Millisecond}
+	limits := inbox.Limits{Timeout: 6 * time.Second}
 	a := newStore(t, "redis://"+redis.addr(), Config{Limits: limits})
 	payer := inbox.Payer{Client: "one", Network: "net"}
 	for i := range 50 {
@@ -304,13 +304,21 @@ func TestFullestMailboxIsForgottenQuickly(t *testing.T) {
 		redis := cluster{startServer(t)}
 		s := newStore(t, redis.url(), Config{Limits: inbox.Limits{Timeout: time.Hour}})
 		c := open(t, s, "bob")
+		began := time.Now()
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
 				m := inbox.Message{From: "alice", Payer: inbox.Payer{Client: fmt.Sprint(i), Network: fmt.Sprint(i / 10)}}
-				for range maxCapacity / 100 {
-					if err := s.Put(t.Context(), "bob", m, 0); err != nil {
+				for {
+					err := s.Put(t.Context(), "bob", m, 0)
+					if errors.Is(err, inbox.ErrStoreAway) && time.Since(began) < time.Minute {
+						continue // others are busy on this machine, too
+					}
+					if !errors.Is(err, inbox.ErrInboxFull) && err != nil {
 						t.Error(err)
+					}
+					if err != nil {
+						return
 					}
 				}
 			})
@@ -319,7 +327,7 @@ func TestFullestMailboxIsForgottenQuickly(t *testing.T) {
 		if err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0); !errors.Is(err, inbox.ErrInboxFull) {
 			t.Fatalf("%s: got %v, want ErrInboxFull", what, err)
 		}
-		before, _ := redis.cpu(t) // not time: others are busy on this machine, too
+		before, _ := redis.cpu(t) // not time, for the same reason
 		if err := forget(s, c); err != nil {
 			t.Fatal(err)
 		}

@@ -114,12 +114,12 @@ func (s *server) until(what string, ok func() bool) {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if ok() {
 			return
 		}
 	}
-	t.Fatalf("waited 20 s in vain: %s", what)
+	t.Fatalf("waited a minute in vain: %s", what)
 }
 
 // try runs one command and returns what it says, errors too.
