@@ -95,7 +95,7 @@ func TestPostsOverHTTP2AreFinished(t *testing.T) {
 func TestIdleHTTP2IsToldToLeave(t *testing.T) {
 	t.Parallel()
 	times := defaultTimes()
-	times.lastCall = 2 * time.Second
+	times.lastCall = 4 * time.Second // for machines that are busy
 	p := startWith(t, times)
 	idle, late := p.dialFrames(), p.dialFrames()
 	for _, c := range []*h2Client{idle, late} {
@@ -121,8 +121,8 @@ func TestIdleHTTP2IsToldToLeave(t *testing.T) {
 	if idle.answered(3) {
 		t.Error("a request after the goodbye was answered")
 	}
-	if took := time.Since(began); took < times.lastCall/4 || took > times.lastCall {
-		t.Errorf("the connection ended %v after the goodbye, want about %v", took, times.lastCall/2)
+	if took := time.Since(began); took < times.lastCall/8 || took > times.lastCall {
+		t.Errorf("the connection ended %v after the goodbye, want a second, which x/net leaves it", took)
 	}
 	if code := p.stop(); code != exitDone {
 		t.Errorf("exit code %d:\n%s", code, p.log)
