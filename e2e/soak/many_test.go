@@ -112,6 +112,24 @@ func (m *many) missing() (n int) {
 	return n
 }
 
+// settle lets it go on for two seconds, and on a busy machine until so many more
+// posts were accepted.
+func (m *many) settle(t *testing.T) {
+	t.Helper()
+	const more = 150
+	before, now := -1, 0
+	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(50 * time.Millisecond) {
+		m.note(func() { now = len(m.accepted) })
+		if before < 0 {
+			before = now
+		}
+		if time.Since(began) > 2*time.Second && now >= before+more {
+			return
+		}
+	}
+	t.Fatalf("%d posts were accepted in a minute, want %d", now-before, more)
+}
+
 // A thousand held polls and posts on their way over HTTP/2 live through restarts.
 func TestRestartsWithAThousandPolls(t *testing.T) {
 	s := startService(t, true)
@@ -125,12 +143,12 @@ func TestRestartsWithAThousandPolls(t *testing.T) {
 	for lane := range 4 {
 		posters.Go(func() { m.post(posting, lane) })
 	}
-	time.Sleep(3 * time.Second)
+	m.settle(t)
 	for range 3 {
 		if _, err := s.restart(); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(2 * time.Second)
+		m.settle(t)
 	}
 	endPosting()
 	posters.Wait()
@@ -143,7 +161,7 @@ func TestRestartsWithAThousandPolls(t *testing.T) {
 		c.CloseIdleConnections()
 	}
 	t.Logf("accepted %d, lost %d, without an answer %d, refused connections %d, other answers %d", len(m.accepted), lost, m.broken, m.refused, m.malformed)
-	if lost > 0 || len(m.accepted) < 500 || m.refused > 0 || m.malformed > 0 {
+	if lost > 0 || m.refused > 0 || m.malformed > 0 {
 		t.Errorf("lost %d of %d, %d connections refused, %d answers that nobody expects", lost, len(m.accepted), m.refused, m.malformed)
 	}
 }
