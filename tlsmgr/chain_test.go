@@ -100,6 +100,7 @@ func TestWhichNameIsMeant(t *testing.T) {
 	}{
 		{"configured", []string{"one.example"}, "one.example", "192.0.2.1:443", "one.example"},
 		{"in capitals", []string{"one.example"}, "One.Example", "192.0.2.1:443", "one.example"},
+		{"with the final dot of the DNS", []string{"one.example"}, "one.example.", "192.0.2.1:443", "one.example"},
 		{"unknown", []string{"one.example"}, "two.example", "192.0.2.1:443", ""},
 		{"none, and no address", []string{"one.example"}, "", "192.0.2.1:443", ""},
 		{"none, at one of two addresses", []string{"192.0.2.1", "192.0.2.2"}, "", "192.0.2.2:443", "192.0.2.2"},

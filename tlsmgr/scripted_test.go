@@ -22,9 +22,10 @@ type scripted struct {
 	store  map[string]*stored
 	info   func(*stored) (renewal, error)
 	doors  []way
-	unread error        // of what else is in store
-	wake   func()       // what happens between the lock and the order
-	reach  func() error // whether the authority is there; nil: it is
+	unread error            // of what else is in store
+	wake   func()           // what happens between the lock and the order
+	reach  func() error     // whether the authority is there; nil: it is
+	away   map[string]error // authorities that are not, by their URL
 	make   func(name string, life time.Duration) *tls.Certificate
 }
 
@@ -48,7 +49,10 @@ func (e *scripted) mend(context.Context, string) {
 func (e *scripted) ways() []way { return e.doors }
 func (e *scripted) close()      {}
 
-func (e *scripted) ready(context.Context, *authority) (*directory, error) {
+func (e *scripted) ready(_ context.Context, ca *authority) (*directory, error) {
+	if err := e.away[ca.url]; err != nil {
+		return nil, err
+	}
 	if e.reach == nil {
 		return new(directory), nil
 	}
@@ -64,7 +68,7 @@ func (e *scripted) order(_ context.Context, o order) (int, error) {
 	failed, err := answer(o) // may take its time
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err == nil {
+	if err == nil && o.ca.url != "trial" { // of which nobody loads
 		key := o.name
 		if o.ca.url != "first" {
 			key += " of " + o.ca.url

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -21,6 +23,8 @@ type fileShared struct {
 	past atomic.Bool                        // it answers as before anything was written, as a replica may
 	late atomic.Bool                        // it finds at the next write that the lock was lost
 	lose atomic.Pointer[context.CancelFunc] // ends the context of the last lock
+
+	refuses func(key string, value []byte) bool // what it does not take; nil: nothing
 }
 
 // heldKey finds in a context the lock that it came with.
@@ -44,6 +48,9 @@ func (f *fileShared) Load(ctx context.Context, key string) ([]byte, error) {
 
 func (f *fileShared) Store(ctx context.Context, key string, value []byte) error {
 	if f.away.Load() {
+		return errAway
+	}
+	if f.refuses != nil && f.refuses(key, value) {
 		return errAway
 	}
 	held, locked := ctx.Value(heldKey{}).(context.Context)
@@ -111,6 +118,9 @@ func TestNodesOrderOnce(t *testing.T) {
 			if cert, _ := n.chain.pick(theName, time.Now()); cert == nil {
 				t.Error("a node does not serve what the other obtained")
 			}
+		}
+		if store.Exists(t.Context(), "room") {
+			t.Error("what was stored to see whether there is room is still there")
 		}
 	})
 }
@@ -354,6 +364,48 @@ func TestForgetfulStore(t *testing.T) {
 				}
 				if got := len(n.engine.asked); got != 3 {
 					t.Errorf("%d orders in an hour, want 3", got)
+				}
+			})
+		})
+	}
+}
+
+// Nor does it lift what the authority asked for, though a person urges.
+func TestForgetfulStoreAndAnUrge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFileShared(t)
+		n := node(t, store, map[string]*stored{}, func(order) (int, error) {
+			return 0, &orderError{outcome: refused, retryAfter: 30 * time.Minute, err: errors.New("too many orders")}
+		})
+		start := time.Now()
+		for range 50 {
+			runAll(t, time.Minute, n)
+			store.past.Store(true)
+			n.urge()
+		}
+		if got := n.engine.since(start); !slices.Equal(got, minutes(0, 30)) {
+			t.Errorf("orders at %v, want one in half an hour", got)
+		}
+	})
+}
+
+// What cannot be recorded is not ordered, nor what there is no room for.
+func TestStoreThatRefuses(t *testing.T) {
+	for what, refuses := range map[string]func(string, []byte) bool{
+		"records":         func(key string, _ []byte) bool { return strings.HasPrefix(key, scheduleDir) },
+		"more than a bit": func(_ string, value []byte) bool { return len(value) > 8<<10 },
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := newFileShared(t)
+				store.refuses = refuses
+				n := node(t, store, map[string]*stored{}, granted)
+				runAll(t, 10*time.Minute, n)
+				if got := len(n.engine.asked); got != 0 {
+					t.Errorf("%d orders, want none", got)
+				}
+				if got := n.log.count("no certificate can be ordered"); got != 1 {
+					t.Errorf("logged %d times, want once:\n%s", got, n.log)
 				}
 			})
 		})

@@ -1,0 +1,55 @@
+package tlsmgr
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A first order is tried out once. What fails there is not ordered in earnest;
+// where that place cannot be reached, the order is made without; and a name that
+// has a certificate needs no trial.
+func TestTrialOfAFirstOrder(t *testing.T) {
+	refuses := func(where string) func(order) (int, error) {
+		return func(o order) (int, error) {
+			if o.ca.url == where {
+				return declined(o)
+			}
+			return 0, nil
+		}
+	}
+	for _, tt := range []struct {
+		why    string
+		answer func(order) (int, error)
+		away   bool // the place for trials
+		held   bool // a certificate that has ended
+		places []string
+	}{
+		{"both give", refuses("nowhere"), false, false, []string{"trial", "first"}},
+		{"the trial fails", refuses("trial"), false, false, []string{"trial", "trial"}},
+		{"the authority refuses", refuses("first"), false, false, []string{"trial", "first", "first"}},
+		{"the trial is away", refuses("nowhere"), true, false, []string{"first"}},
+		{"at a renewal", refuses("nowhere"), false, true, []string{"first"}},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSupervised(t, dir, tt.answer)
+				s.set.ACME.StagingFirst, s.set.trial = true, &authority{url: "trial", key: "trial"}
+				if tt.away {
+					s.engine.away = map[string]error{"trial": errors.New("connection refused")}
+				}
+				if tt.held {
+					ended := pairIn(t, theName, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+					s.engine.store[theName] = &stored{ended, s.set.cas[0]}
+				}
+				s.runFor(t, 20*time.Minute)
+				if got := s.engine.places; !slices.Equal(got, tt.places) {
+					t.Errorf("ordered at %v, want %v", got, tt.places)
+				}
+			})
+		})
+	}
+}
