@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -114,6 +115,21 @@ func TestTokensWhileAnOrderRuns(t *testing.T) {
 	}
 	if e.deep != 3 {
 		t.Errorf("the store was asked %d times, want 3", e.deep)
+	}
+}
+
+// A challenge for a name that is not ours costs no look at the disk.
+func TestChallengesForOtherNamesCostNothing(t *testing.T) {
+	var asked []string
+	c := newChallenges([]string{"one.example"}, &answering{}, func(name string) bool { asked = append(asked, name); return false })
+	for _, name := range []string{"two.example", "1.2.0.192.in-addr.arpa", "", "one.example"} {
+		hello := &tls.ClientHelloInfo{ServerName: name, SupportedProtos: []string{acmeProtocol}}
+		if cert, err := c.tls(hello); cert != nil || err != nil {
+			t.Errorf("%q: answered %v, %v; want nothing", name, cert, err)
+		}
+	}
+	if !slices.Equal(asked, []string{"one.example"}) {
+		t.Errorf("looked for orders of %q, want that of our own name alone", asked)
 	}
 }
 

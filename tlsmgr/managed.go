@@ -173,10 +173,9 @@ func (m *managed) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	return cert, nil
 }
 
+// HTTPHandler answers challenges whether or not this server orders over them:
+// another one on the same store may.
 func (m *managed) HTTPHandler(fallback http.Handler) http.Handler {
-	if m.set.ACME.NoHTTP {
-		return fallback
-	}
 	return m.challenges.http(fallback)
 }
 

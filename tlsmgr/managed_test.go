@@ -104,11 +104,51 @@ func TestFilesAppearLater(t *testing.T) {
 	}
 }
 
+// A reload reads the files at once, changed by their stamps or not, and has
+// each name looked at sooner.
+func TestReloadIsHeard(t *testing.T) {
+	p := newPairFiles(t)
+	chain, key := goodPair(t, "one.example.org")
+	p.write(t, chain, key)
+	c := acmeConfig(t, "one.example.org")
+	c.CertFile, c.KeyFile = p.cert, p.key
+	m, _ := newTestManaged(t, c)
+	before := m.State()[0].Fingerprint
+	chain, key = goodPair(t, "one.example.org")
+	p.write(t, chain, key)
+	m.Reload()
+	if got := m.State()[0].Fingerprint; got == before {
+		t.Error("the files were not read again")
+	}
+	select {
+	case <-m.supervisor.tasks[0].wake:
+	default:
+		t.Error("the name is not looked at sooner")
+	}
+}
+
 func TestReloadWithoutFiles(t *testing.T) {
 	m, buf := newTestManaged(t, acmeConfig(t, "one.example.org"))
 	m.Reload()
 	if buf.count("not usable") != 0 {
 		t.Errorf("a reload complains of files that nobody brought:\n%s", buf)
+	}
+}
+
+// What the last run left on record is known before anything is done: a doctor
+// looks without running.
+func TestStateKnowsTheLastRun(t *testing.T) {
+	c := acmeConfig(t, "one.example.org")
+	before, _ := newTestManaged(t, c)
+	tried := time.Now().Add(-time.Minute).Round(time.Second)
+	rec := &record{Tried: tried, Next: tried.Add(time.Hour), Failed: 2, Problem: "caa forbids it", Asked: before.supervisor.records.asked}
+	if err := before.supervisor.records.write(t.Context(), "one.example.org", rec); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := newTestManaged(t, c)
+	got := m.State()[0]
+	if got.LastError == nil || got.LastError.Error() != rec.Problem || got.Failures != 2 || !got.LastAttempt.Equal(tried) || !got.NextAttempt.Equal(rec.Next) {
+		t.Errorf("State = %+v, want what is on record: %+v", got, rec)
 	}
 }
 

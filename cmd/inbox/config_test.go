@@ -37,7 +37,7 @@ func TestSourcesHaveAnOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	environ := []string{"INBOX_INBOX_CAPACITY=2", "INBOX_INBOX_TIMEOUT=22", "INBOX_PUBLIC=", "INBOX_PORT=tcp://10.0.0.1:80",
-		"INBOX_VERSION=1.2.3", "INBOX_CONFIG=" + file, "PATH=/bin"}
+		"INBOX_VERSION=1.2.3", "INBOX_inbox_timeout=23", "INBOX_CONFIG=" + file, "PATH=/bin"}
 	c, err := parse([]string{"--inbox-capacity=1"}, environ)
 	if err != nil {
 		t.Fatal(err)
@@ -58,8 +58,8 @@ func TestSourcesHaveAnOrder(t *testing.T) {
 			t.Errorf("%s: got %v from %q, want %v from %q", tt.name, tt.got, c.from[tt.from], tt.want, tt.value)
 		}
 	}
-	if got := fmt.Sprint(c.unknown); got != "[INBOX_PORT INBOX_VERSION]" {
-		t.Errorf("unknown variables %s, want INBOX_PORT and INBOX_VERSION", got)
+	if got := fmt.Sprint(c.unknown); got != "[INBOX_PORT INBOX_VERSION INBOX_inbox_timeout]" {
+		t.Errorf("unknown variables %s, want INBOX_PORT, INBOX_VERSION and the one in small letters", got)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -235,6 +236,18 @@ func TestSizesAreChosen(t *testing.T) {
 		if c.maxMemory != row.maxMemory || c.maxQueuedBytes != row.queued || c.maxConns != row.conn {
 			t.Errorf("%s: got %d, %d, %d, want %d, %d, %d", row.name, c.maxMemory, c.maxQueuedBytes, c.maxConns, row.maxMemory, row.queued, row.conn)
 		}
+	}
+}
+
+// TestMemoryIsLimited: the runtime hears of -max-memory.
+func TestMemoryIsLimited(t *testing.T) {
+	before, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
+	t.Cleanup(func() { debug.SetMemoryLimit(before); debug.SetGCPercent(percent) })
+	t.Setenv("GOMEMLIMIT", "")
+	const limit = 123 << 30
+	start(t, "-max-memory", fmt.Sprint(limit))
+	if got := debug.SetMemoryLimit(-1); got != limit {
+		t.Errorf("the runtime stays below %d bytes, want %d", got, limit)
 	}
 }
 

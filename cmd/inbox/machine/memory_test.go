@@ -3,6 +3,7 @@ package machine
 import (
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"testing"
 )
 
@@ -49,5 +50,31 @@ func TestMachineMemoryIsKnown(t *testing.T) {
 	t.Parallel()
 	if total, system := totalMemory(), systemMemory(); total > 0 && (system < total/2 || system > total*2) {
 		t.Errorf("the kernel says %d bytes, /proc/meminfo %d", system, total)
+	}
+}
+
+// The runtime is told, unless the operator did with Go's own variables.
+func TestLimitMemory(t *testing.T) {
+	before, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
+	defer func() { debug.SetMemoryLimit(before); debug.SetGCPercent(percent) }()
+	for _, test := range []struct {
+		limit            int64
+		memory, garbage  string // in the environment
+		want             int64
+		wantGarbageAfter int
+	}{
+		{1 << 40, "", "", 1 << 40, gcPercent},
+		{0, "", "", before, gcPercent},
+		{1 << 40, "1TiB", "", before, gcPercent},
+		{1 << 40, "", "50", 1 << 40, 100},
+	} {
+		debug.SetMemoryLimit(before)
+		debug.SetGCPercent(100)
+		t.Setenv("GOMEMLIMIT", test.memory)
+		t.Setenv("GOGC", test.garbage)
+		LimitMemory(test.limit)
+		if limit, garbage := debug.SetMemoryLimit(-1), debug.SetGCPercent(100); limit != test.want || garbage != test.wantGarbageAfter {
+			t.Errorf("%+v: the limit is %d, garbage may be %d %%", test, limit, garbage)
+		}
 	}
 }
