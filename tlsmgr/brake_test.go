@@ -1,8 +1,10 @@
 package tlsmgr
 
 import (
+	"context"
 	"errors"
 	"maps"
+	"net"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -230,4 +232,33 @@ func pointers(times []time.Time) (all []*time.Time) {
 		all = append(all, &times[i])
 	}
 	return all
+}
+
+// An order that our own end breaks off is no failure, and is taken up soon; how
+// it went is unknown, so its validation counts.
+func TestOrderThatOurEndBreaksOff(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := newSupervised(t, dir, func(order) (int, error) { cancel(); return 0, ctx.Err() })
+		s.step(ctx, s.tasks[0])
+		rec, err := s.records.read(theName, time.Now())
+		if err != nil || rec.Failed+rec.Missed > 0 || !rec.Next.Equal(time.Now().Add(brokenOff)) || len(rec.Validations) != 1 {
+			t.Errorf("recorded %+v, %v; want no failure, one validation, and the next order in %v", rec, err, brokenOff)
+		}
+	})
+}
+
+// A look-up that fails says nothing of a name, so the order is made: the
+// authority will say.
+func TestOrderWhenNamesCannotBeLookedUp(t *testing.T) {
+	s := newSupervised(t, t.TempDir(), granted)
+	s.set.ACME.Preflight = true
+	s.set.ACME.Resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("the network is unreachable")
+	}}
+	s.step(t.Context(), s.tasks[0])
+	if got := len(s.engine.asked); got != 1 {
+		t.Errorf("%d orders, want 1", got)
+	}
 }

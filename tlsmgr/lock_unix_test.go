@@ -3,10 +3,12 @@
 package tlsmgr
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Root gives files of the state directory to the service, and nothing that the
@@ -46,5 +48,28 @@ func TestGiveToStaysInTheDirectory(t *testing.T) {
 		if got := info.Sys().(*syscall.Stat_t).Uid; got != want {
 			t.Errorf("%s belongs to %d, want %d", path, got, want)
 		}
+	}
+}
+
+// A doctor finds out whether a server answers challenges for it, and holds up none.
+func TestAttendedWhileAServerRuns(t *testing.T) {
+	c := acmeConfig(t, "one.example.org")
+	c.ACME.CA.URL = "https://127.0.0.1:1/directory" // nothing is ordered there
+	m, _ := newTestManaged(t, c)
+	if Attended(c.StateDir) {
+		t.Error("attended before any server runs")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- m.Run(ctx) }()
+	for began := time.Now(); !Attended(c.StateDir); time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > 30*time.Second {
+			t.Fatal("not attended while a server runs")
+		}
+	}
+	cancel()
+	<-ended
+	if Attended(c.StateDir) {
+		t.Error("attended after the server has ended")
 	}
 }

@@ -2,6 +2,7 @@ package tlsmgr
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net/netip"
@@ -203,6 +204,16 @@ func TestKeeperHoldsWhatTheDiskRefuses(t *testing.T) {
 	}
 	if buf.count("takes no files") != 1 {
 		t.Errorf("want one line:\n%s", buf)
+	}
+	_ = k.Store(ctx, "a/three", nil)
+	_ = k.Delete(ctx, "a/three") // which the disk refuses
+	late, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := k.Store(late, "a/late", nil); err == nil {
+		t.Error("what came after the lock was lost is taken")
+	}
+	if len(k.held) != 2 {
+		t.Errorf("%d values are held, want neither the one that was deleted nor the late one", len(k.held))
 	}
 	k.flush(ctx) // still refused
 	if err := os.Remove(dir); err != nil {

@@ -28,6 +28,7 @@ func TestRedirect(t *testing.T) {
 		{"mailbox, written otherwise", "GET", "one.example", "/%69nbox", 443, 403, ""},
 		{"message", "POST", "one.example", "/inbox?to=alice", 443, 403, ""},
 		{"servers", "GET", "one.example", "/ice", 443, 403, ""},
+		{"a token of no order", "GET", "one.example", tokenPath + "token", 443, 404, ""},
 		{"other method", "DELETE", "one.example", "/", 443, 403, ""},
 		{"other host", "GET", "evil.example", "/", 443, 421, ""},
 		{"no host", "GET", "", "/", 443, 421, ""},

@@ -2,11 +2,13 @@ package tlsmgr
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -48,17 +50,21 @@ func TestTicketKeysTurnWhileServing(t *testing.T) {
 	s.tickets = newTickets(nil, s.log)
 	addr := ticketServer(t, s.TLSConfig())
 	sessions := tls.NewLRUClientSessionCache(1)
+	once := tls.NewLRUClientSessionCache(1)
 	now := time.Now()
-	if resumes(t, addr, sessions) {
+	if resumes(t, addr, sessions) || resumes(t, addr, once) {
 		t.Fatal("the first session was taken for an earlier one")
 	}
-	for day := 1; day <= 3; day++ {
+	for day := 1; day <= 6; day++ {
 		s.tickets.turn(now.Add(time.Duration(day) * ticketLife))
 		if !resumes(t, addr, sessions) {
 			t.Errorf("day %d: the session of the day before was not taken up", day)
 		}
 	}
-	for day := 4; day <= 4+ticketKeys; day++ {
+	if !resumes(t, addr, once) {
+		t.Error("a session of six days ago was not taken up")
+	}
+	for day := 7; day <= 7+ticketKeys; day++ {
 		s.tickets.turn(now.Add(time.Duration(day) * ticketLife))
 	}
 	if resumes(t, addr, sessions) {
@@ -80,6 +86,68 @@ func TestTicketKeysTurnDaily(t *testing.T) {
 	}
 	if bytes.Equal(tickets.keys[0].Key, first.Key) || len(tickets.keys) != ticketKeys {
 		t.Errorf("%d keys, want %d with a new one in front", len(tickets.keys), ticketKeys)
+	}
+}
+
+// Every source turns the keys of the tickets it hands out, each day that it runs.
+func TestEverySourceTurnsItsKeys(t *testing.T) {
+	pair := newPairFiles(t)
+	for name, c := range map[string]Config{
+		"self-signed": {},
+		"files":       {CertFile: pair.cert, KeyFile: pair.key},
+		"managed":     {Domains: []string{"one.example.org"}, ACME: ACME{Agreed: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				chain, key := makePair(t, "one.example.org", time.Now(), time.Now().Add(2*ticketLife))
+				pair.write(t, chain, key)
+				s, err := New(c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if f, ok := s.(*files); ok {
+					f.interval = time.Minute // to look each second makes for a long day
+				}
+				if config := s.TLSConfig(); config.WrapSession == nil || config.UnwrapSession == nil {
+					t.Error("its sessions are sealed by other keys")
+				}
+				tickets := ticketsOf(s)
+				first := tickets.keys[0]
+				ctx, cancel := context.WithTimeout(t.Context(), ticketLife+2*time.Minute)
+				defer cancel()
+				s.Run(ctx)
+				if len(tickets.keys) != 2 || bytes.Equal(tickets.keys[0].Key, first.Key) {
+					t.Errorf("%d keys after a day, want a second one in front", len(tickets.keys))
+				}
+			})
+		})
+	}
+}
+
+// A node that starts takes up the keys of all before it does anything else.
+func TestTicketKeysAreSharedFromTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFileShared(t)
+		log, _ := newLog()
+		one, two := newTickets(store, log), newTickets(store, log)
+		one.follow(t.Context())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		two.run(ctx)
+		if !bytes.Equal(one.keys[0].Key, two.keys[0].Key) {
+			t.Error("a second after its start a node still has keys of its own")
+		}
+	})
+}
+
+func ticketsOf(s Source) *tickets {
+	switch s := s.(type) {
+	case *files:
+		return s.tickets
+	case *selfSigned:
+		return s.tickets
+	default:
+		return s.(*managed).set.tickets
 	}
 }
 

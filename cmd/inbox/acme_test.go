@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"net"
+	"reflect"
 	"strings"
 	"testing"
+
+	"inbox/tlsmgr"
 )
 
 func TestDomainsSettleThePorts(t *testing.T) {
@@ -24,6 +27,54 @@ func TestDomainsSettleThePorts(t *testing.T) {
 		}
 		if c.bind != row.bind || c.httpBind != row.http {
 			t.Errorf("%q: got %q and %q, want %q and %q", row.args, c.bind, c.httpBind, row.bind, row.http)
+		}
+	}
+}
+
+// Each option about certificates arrives where they are obtained, and so does
+// which doors are open.
+func TestOptionsReachTheSource(t *testing.T) {
+	port, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer port.Close()
+	both := doors{main: port, plain: port}
+	usual := tlsmgr.Config{
+		CertFile: "server.crt", KeyFile: "server.key", StateDir: "state", Domains: []string{"a.example"},
+		ACME: tlsmgr.ACME{
+			Engine: tlsmgr.CertMagic, Agreed: true, StagingFirst: true, Preflight: true,
+			ListenHost: "127.0.0.1", TLSPort: portOf(port), HTTPPort: portOf(port),
+		},
+	}
+	for _, row := range []struct {
+		args  string
+		doors doors
+		want  func(*tlsmgr.Config)
+	}{
+		{"", both, func(*tlsmgr.Config) {}},
+		{"-server-cert c -server-key k", both, func(c *tlsmgr.Config) { c.CertFile, c.KeyFile = "c", "k" }},
+		{"-acme autocert -email me@a.example", both, func(c *tlsmgr.Config) { c.ACME.Engine, c.ACME.Email = tlsmgr.Autocert, "me@a.example" }},
+		{"-acme-ca https://ca/ -acme-root r -acme-eab-kid i -acme-eab-key k", both, func(c *tlsmgr.Config) {
+			c.ACME.CA = tlsmgr.Authority{URL: "https://ca/", RootsFile: "r", KeyID: "i", KeyFile: "k"}
+		}},
+		{"-acme-ca2 https://ca/ -acme-ca2-root r -acme-ca2-eab-kid i -acme-ca2-eab-key k", both, func(c *tlsmgr.Config) {
+			c.ACME.Second = tlsmgr.Authority{URL: "https://ca/", RootsFile: "r", KeyID: "i", KeyFile: "k"}
+		}},
+		{"-acme-staging -acme-staging-first=false", both, func(c *tlsmgr.Config) { c.ACME.Staging, c.ACME.StagingFirst = true, false }},
+		{"-acme-preflight=false -acme-profile p", both, func(c *tlsmgr.Config) { c.ACME.Preflight, c.ACME.Profile = false, "p" }},
+		{"-acme-challenge http-01", both, func(c *tlsmgr.Config) { c.ACME.NoTLS = true }},
+		{"-acme-challenge tls-alpn-01", both, func(c *tlsmgr.Config) { c.ACME.NoHTTP = true }},
+		{"", doors{main: port}, func(c *tlsmgr.Config) { c.ACME.NoHTTP, c.ACME.HTTPPort = true, 0 }},
+	} {
+		c, err := parse(append([]string{"-domain", "a.example", "-acme-agree"}, strings.Fields(row.args)...), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", row.args, err)
+		}
+		want := usual
+		row.want(&want)
+		if got := c.certificateSource("state", row.doors, nil); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %+v, want %+v", row.args, got, want)
 		}
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"io"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"inbox/cmd/inbox/doctor"
 )
@@ -19,6 +21,17 @@ func TestDoctorKnowsTheRunningServer(t *testing.T) {
 		want := doctor.Finding{Check: "ports", Name: "-bind " + p.addr, Level: doctor.Fine, Text: "A running inbox listens there."}
 		if i < 0 || found[i] != want {
 			t.Errorf("%v: got %+v, want %+v", args, found, want)
+		}
+	}
+}
+
+// TestDoctorLooksFirst: before the first order, and the log has what it found.
+func TestDoctorLooksFirst(t *testing.T) {
+	p := start(t, "-domain", "127.0.0.1", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/directory", "-http-bind=")
+	const finding = `level=WARN msg="the doctor: The CA cannot be used`
+	for began := time.Now(); !strings.Contains(p.log.String(), finding); time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > 30*time.Second {
+			t.Fatalf("the log does not say «%s»:\n%s", finding, p.log)
 		}
 	}
 }

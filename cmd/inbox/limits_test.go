@@ -251,12 +251,13 @@ func TestMemoryIsLimited(t *testing.T) {
 	}
 }
 
-// TestEveryAnswerCostsAToken: also those that come before any page or mailbox.
-func TestEveryAnswerCostsAToken(t *testing.T) {
-	c, err := parse([]string{
+// namedHouse is a server for a name, built but not serving.
+func namedHouse(t *testing.T, args ...string) *house {
+	t.Helper()
+	c, err := parse(append([]string{
 		"-domain", "a.example", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/directory", "-bind", "127.0.0.1:0", "-http-bind", "127.0.0.1:0",
-		"-state", t.TempDir(), "-rate", "1", "-burst", "2",
-	}, nil)
+		"-state", t.TempDir(),
+	}, args...), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,12 +266,17 @@ func TestEveryAnswerCostsAToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.close()
-	patience := defaultTimes()
-	h, err := build(c, process{stderr: io.Discard, times: patience}, d, log)
+	t.Cleanup(d.close)
+	h, err := build(c, process{stderr: io.Discard, times: defaultTimes()}, d, log)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return h
+}
+
+// TestEveryAnswerCostsAToken: also those that come before any page or mailbox.
+func TestEveryAnswerCostsAToken(t *testing.T) {
+	h := namedHouse(t, "-rate", "1", "-burst", "2")
 	for i, row := range []struct {
 		name    string
 		handler http.Handler
@@ -323,13 +329,22 @@ func TestServerWideOptionsCostToo(t *testing.T) {
 // TestAbandonedKnocksAreMisses: who hangs up at once has learnt as much as who
 // waits for the 404.
 func TestAbandonedKnocksAreMisses(t *testing.T) {
-	p := start(t, "-https=false")
+	p := start(t, "-https=false", "-metrics-bind", "127.0.0.1:0")
 	p.claim("peer")
+	held := func(want float64) {
+		t.Helper()
+		for began := time.Now(); p.value("inbox_held_requests") != want; time.Sleep(time.Millisecond) {
+			if time.Since(began) > 20*time.Second {
+				t.Fatalf("%v requests are held, want %v", p.value("inbox_held_requests"), want)
+			}
+		}
+	}
 	for i := range noveltyBurst {
 		c := p.dial()
 		fmt.Fprintf(c, "POST /inbox?to=nobody%d&wait=20 HTTP/1.1\r\nHost: x\r\n%sContent-Length: 0\r\n\r\n", i, basic("peer"))
-		time.Sleep(5 * time.Millisecond) // so that it is asked before it is given up
+		held(1) // it is asked before it is given up
 		c.Close()
+		held(0)
 	}
 	for range 20 {
 		a := p.ask("POST", "/inbox?to=nobody", "peer", "hello")

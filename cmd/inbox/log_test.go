@@ -96,6 +96,16 @@ func TestUnknownVariablesAreToldAtDebug(t *testing.T) {
 	}
 }
 
+// The program leads the standard log there, too.
+func TestStandardLogIsTaken(t *testing.T) {
+	defer log.SetOutput(log.Writer())
+	p := start(t, "-log-level", "debug")
+	log.Print("[ERROR] TLS-ALPN challenge server: accept 192.0.2.77:4711: reset")
+	if text := p.log.String(); !strings.Contains(text, "accept 192.0.2.0/24: reset") {
+		t.Errorf("the log lacks the line, with its address masked:\n%s", text)
+	}
+}
+
 // TestStandardLogIsFiltered: what certmagic writes there is noise, with the
 // addresses of strangers in it; a panic is not.
 func TestStandardLogIsFiltered(t *testing.T) {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -60,6 +61,35 @@ func TestNotices(t *testing.T) {
 	c.cmd.Wait()
 	if lines, more := m.poll(100 * time.Millisecond); more {
 		t.Errorf("without WATCHDOG_USEC came %q", lines)
+	}
+}
+
+// A hangup has the files read at once, though nothing tells that they changed.
+func TestHangupReadsCertificateFiles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pair.pem")
+	bring := func() { // another pair in the same file, of the same size and age
+		dir := t.TempDir()
+		start(t, "-state", dir).stop()
+		text, err := os.ReadFile(filepath.Join(dir, "selfsigned.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, file, fmt.Sprintf("%-4096s", text))
+		anHourAgo := time.Now().Add(-time.Hour).Truncate(time.Hour)
+		if err := os.Chtimes(file, anHourAgo, anHourAgo); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bring()
+	p := start(t, "-server-cert", file, "-server-key", file)
+	bring()
+	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); !strings.Contains(p.log.String(), "certificate replaced"); time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("the files were not read again:\n%s", p.log)
+		}
 	}
 }
 

@@ -182,6 +182,14 @@ func TestServerIsBounded(t *testing.T) {
 	}
 }
 
+// Nor does port 80 wait for anybody.
+func TestPlainServerIsBounded(t *testing.T) {
+	s := namedHouse(t).plain
+	if s.ReadHeaderTimeout != 10*time.Second || s.IdleTimeout != 2*time.Minute || s.WriteTimeout != time.Minute || s.MaxHeaderBytes != 16<<10 {
+		t.Errorf("header %v, idle %v, answer %v, %d bytes; want 10s, 2m, 1m, 16 KiB", s.ReadHeaderTimeout, s.IdleTimeout, s.WriteTimeout, s.MaxHeaderBytes)
+	}
+}
+
 // TestRefusalsLeaveHTTP2Open: a request that is too slow or too large ends
 // alone, not with all that share its connection.
 func TestRefusalsLeaveHTTP2Open(t *testing.T) {

@@ -264,6 +264,18 @@ func TestACrashBringsNothingBack(t *testing.T) {
 	}
 }
 
+// One that dies while it saves leaves half a snapshot beside, which is in
+// nobody's way.
+func TestACrashWhileSavingHarmsNothing(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, snapshotFile+".new"), "half of a snap")
+	p := startIn(t, dir)
+	wantNoFile(t, dir, snapshotFile+".new")
+	p.claim("alice")
+	p.mustStop()
+	p.logged(`msg="mailboxes saved" inboxes=1`)
+}
+
 // What a restart kept and lost is in the metrics of the next server, and a
 // loss in its log; a restart in order, and a first start, lose nothing.
 func TestRestartsAreMeasured(t *testing.T) {

@@ -269,6 +269,36 @@ func TestAStartThatWaitsCanBeEnded(t *testing.T) {
 	}
 }
 
+// The listeners are closed before anything is waited for: who connects from
+// then on waits for the next process, or learns that there is none.
+func TestListenersCloseFirst(t *testing.T) {
+	patience := defaultTimes()
+	patience.lastCall, patience.stop = 2*time.Minute, 3*time.Minute
+	out, hurry, exit := newOutput(), make(chan struct{}), make(chan int, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	args := []string{"-bind", "127.0.0.1:0", "-state", t.TempDir(), "-https=false"}
+	go func() {
+		exit <- run(ctx, process{args: args, stdout: io.Discard, stderr: out, times: patience, hurry: hurry})
+	}()
+	addr := <-out.listening
+	cancel()
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			break
+		}
+		conn.Close()
+		if time.Since(began) > time.Minute {
+			t.Error("it still listens while it waits for the last requests")
+			break
+		}
+	}
+	close(hurry)
+	if code := <-exit; code != exitDone {
+		t.Errorf("exit code %d, want 0:\n%s", code, out)
+	}
+}
+
 // A post that takes longer than the server waits is cut off, never answered 200.
 func TestPostsThatTakeTooLongAreCutOff(t *testing.T) {
 	patience := defaultTimes()

@@ -164,7 +164,7 @@ func TestNodesRenewOnce(t *testing.T) {
 	fresh := func(leaf *x509.Certificate) bool { return !seen[leaf.SerialNumber.String()] }
 	for range 2 {
 		var now string
-		c.bothShow(50*time.Second, "a new certificate", func(leaf *x509.Certificate) bool {
+		c.bothShow(2*patience, "a new certificate", func(leaf *x509.Certificate) bool {
 			if now == "" && fresh(leaf) {
 				now = leaf.SerialNumber.String()
 			}
@@ -176,7 +176,7 @@ func TestNodesRenewOnce(t *testing.T) {
 		}
 	}
 	_ = c.programs[1].Signal(syscall.SIGKILL)
-	eventually(t, 50*time.Second, "the node that is left renews", func() bool {
+	eventually(t, 2*patience, "the node that is left renews", func() bool {
 		leaf := c.shows(0)
 		return leaf != nil && fresh(leaf)
 	})
@@ -188,9 +188,11 @@ func TestNodesRenewOnce(t *testing.T) {
 func TestPausedNodeChangesNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, pebbleOptions{})
+	goOn := c.ca.holdOrders() // else it may be over before the node is paused
 	c.run(1)
 	eventually(t, patience, "the node orders", func() bool { return c.ca.orders() > 0 })
 	_ = c.programs[1].Signal(syscall.SIGSTOP)
+	goOn()
 	time.Sleep(redisstorage.Lease + time.Second)
 	c.run(0)
 	eventually(t, patience, "the other node answers, and hears hangups", func() bool {

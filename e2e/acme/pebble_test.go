@@ -49,9 +49,10 @@ type pebble struct {
 	handler, management http.Handler
 	identity            tls.Certificate
 	mode                atomic.Int64
-	patience            atomic.Int64 // the seconds it asks for when it is not up
-	every               atomic.Int64 // each so manieth POST fails with 500; 0: none
-	barren              atomic.Bool  // certificates without any in them
+	patience            atomic.Int64                  // the seconds it asks for when it is not up
+	every               atomic.Int64                  // each so manieth POST fails with 500; 0: none
+	barren              atomic.Bool                   // certificates without any in them
+	held                atomic.Pointer[chan struct{}] // orders are not finished before it is closed
 	ended               chan struct{}
 
 	mu     sync.Mutex
@@ -184,8 +185,26 @@ func (p *pebble) close() {
 
 func (p *pebble) url() string { return "https://" + p.addr + wfe.DirectoryPath }
 
+// holdOrders keeps orders from being finished until they may go on.
+func (p *pebble) holdOrders() (goOn func()) {
+	held := make(chan struct{})
+	p.held.Store(&held)
+	return func() { close(held) }
+}
+
+// await waits while what a request asks for is held.
+func (p *pebble) await(r *http.Request) {
+	if held := p.held.Load(); held != nil && strings.HasPrefix(r.URL.Path, "/finalize-order/") {
+		select {
+		case <-*held:
+		case <-p.ended:
+		}
+	}
+}
+
 func (p *pebble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n := p.count(r)
+	p.await(r)
 	switch mode := p.mode.Load(); {
 	case mode == hanging:
 		select {

@@ -110,7 +110,7 @@ func TestTwoProcessesRenewOnce(t *testing.T) {
 	first := r.node(name, r.httpPort, r.tlsPort)
 	second := r.node(name, freePort(t), freePort(t))
 	for _, p := range []*process{first, second} {
-		eventually(t, 50*time.Second, "both nodes have renewed", func() bool { return p.log.count("certificate taken up") > 1 })
+		eventually(t, 2*patience, "both nodes have renewed", func() bool { return p.log.count("certificate taken up") > 1 })
 	}
 	taken := min(first.log.count("certificate taken up"), second.log.count("certificate taken up"))
 	if got := r.ca.orders(); got > taken+1 {

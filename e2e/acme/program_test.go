@@ -128,6 +128,19 @@ func (r *rig) wantAnswer(url, host, user string, status int, header, want string
 	}
 }
 
+// Challenges of an order that is under way cost no token, however many places the
+// authority asks from: this one asks three times, and one request is allowed.
+func TestChallengesCostNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{})
+	name := newName()
+	r.startProgram(name, "-acme-challenge", "http-01", "-rate", "1", "-burst", "1")
+	r.eventuallyServes(name)
+	if got := r.ca.orders(); got != 1 {
+		t.Errorf("%d orders, want 1", got)
+	}
+}
+
 // TestProgramThatCannotStart: what contradicts itself ends with 2, a port that
 // was asked for and is taken with 1.
 func TestProgramThatCannotStart(t *testing.T) {

@@ -31,11 +31,13 @@ func TestDoctorFindsInCAA(t *testing.T) {
 		{"reports only", record("example.net", 0, "iodef", "mailto:me@example.net"), expect{"caa", Fine, "restrict no CA", ""}},
 		{"wildcards only", record("example.net", 0, "issuewild", ";"), expect{"caa", Fine, "restrict no CA", ""}},
 		{"critical and unknown", record("example.net", 128, "future", "x"), expect{"caa", Failed, `the tag "future"`, "remove"}},
+		{"unknown, and not critical", record("example.net", 0, "future", "x"), expect{"caa", Fine, "restrict no CA", ""}},
 		{"critical and known", record("example.net", 128, "issue", "ca.example"), expect{"caa", Fine, "permit ca.example", ""}},
 		{"one account", record("example.net", 0, "issue", "ca.example; accounturi=https://ca.example/1"), expect{"caa", Fine, "not checked", ""}},
 		{"other challenges", record("example.net", 0, "issue", "ca.example; validationmethods=dns-01"),
 			expect{"caa", Failed, "for other challenges", "CAA 0 issue"}},
 		{"our challenge too", record("example.net", 0, "issue", "ca.example; validationmethods=dns-01,http-01"), expect{"caa", Fine, "permit", ""}},
+		{"our other challenge", record("example.net", 0, "issue", "ca.example; validationmethods=tls-alpn-01"), expect{"caa", Fine, "permit", ""}},
 		{"DNS is ill", func(s *stage) { s.zone.rcode["CAA"] = dns.RcodeServerFailure },
 			expect{"caa", Warned, "SERVFAIL", "A CA refuses as long as"}},
 		{"a CA without a name", func(s *stage) {

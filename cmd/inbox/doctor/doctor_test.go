@@ -193,6 +193,23 @@ func TestDoctorFindsInAccounts(t *testing.T) {
 	})
 }
 
+func TestDoctorFindsInStoredCertificates(t *testing.T) {
+	ended := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	stored := func(n tlsmgr.NameState) func(*stage) {
+		return func(s *stage) {
+			n.Name = "www.example.net"
+			s.States = func() []tlsmgr.NameState { return []tlsmgr.NameState{n} }
+		}
+	}
+	examineAll(t, []spoiled{
+		{"none", stored(tlsmgr.NameState{}), expect{"certificates", Fine, "no certificate of the CA yet", ""}},
+		{"files stand in", stored(tlsmgr.NameState{Source: "file", NotAfter: ended}), expect{"certificates", Fine, "no certificate of the CA yet", ""}},
+		{"ended", stored(tlsmgr.NameState{Source: "acme", NotAfter: ended}), expect{"certificates", Warned, "ended at 2026-01-02 03:04:05", "why it was not renewed"}},
+		{"good", stored(tlsmgr.NameState{Source: "acme", Issuer: "R13", NotAfter: ended.AddDate(70, 0, 0)}),
+			expect{"certificates", Fine, "a certificate of R13 until 2096-01-02", ""}},
+	})
+}
+
 func TestDoctorFindsInNotes(t *testing.T) {
 	at := time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC)
 	noted := func(next time.Time) func(*stage) {
