@@ -95,10 +95,23 @@ func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	for field, want := range map[string]time.Duration{
 		"": 0, "120": 2 * time.Minute, "-5": 0, "soon": 0, "999999999999": maxRetryAfter,
-		"Sun, 22 Nov 2026 12:10:00 GMT": 10 * time.Minute, "Sun, 22 Nov 2020 12:10:00 GMT": 0,
+		"Sun, 22 Nov 2026 12:10:00 GMT": 10 * time.Minute, "Mon, 22 Nov 2027 12:10:00 GMT": maxRetryAfter, "Sun, 22 Nov 2020 12:10:00 GMT": 0,
 	} {
 		if got := retryAfter(http.Header{"Retry-After": {field}}, now); got != want {
 			t.Errorf("Retry-After %q: got %v, want %v", field, got, want)
 		}
+	}
+}
+
+// An authority that was not reached, or has no time, is asked again soon; one
+// that says no, or gave what cannot be used, is not.
+func TestOutcomes(t *testing.T) {
+	for status, want := range map[int]outcome{0: notMade, 429: notMade, 500: notMade, 503: notMade, 400: refused, 403: refused} {
+		if got := judge(status, 0, io.EOF).outcome; got != want {
+			t.Errorf("status %d: outcome %d, want %d", status, got, want)
+		}
+	}
+	if got := autocertError(io.EOF, &observer{gave: true}); got.outcome != refused {
+		t.Errorf("after a certificate of no use: outcome %d, want %d", got.outcome, refused)
 	}
 }

@@ -235,7 +235,7 @@ func (s *settings) certifiable(name string) error {
 		return usage("autocert cannot certify the IP address %s; use %s", name, CertMagic)
 	case s.ACME.Engine == Autocert && !strings.Contains(name, "."):
 		return usage("autocert cannot certify %s, which has no dot; use %s", name, CertMagic)
-	case atLetsEncrypt && (!certmagic.SubjectQualifiesForPublicCert(name) || privateIP(name)):
+	case atLetsEncrypt && !certmagic.SubjectQualifiesForPublicCert(name):
 		return usage("no public authority certifies %s; name your own authority", name)
 	}
 	return nil
@@ -244,11 +244,6 @@ func (s *settings) certifiable(name string) error {
 func isIP(name string) bool {
 	_, err := netip.ParseAddr(name)
 	return err == nil
-}
-
-func privateIP(name string) bool {
-	ip, err := netip.ParseAddr(name)
-	return err == nil && (ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsUnspecified())
 }
 
 // canonical writes a name in the one way in which it is compared: an address

@@ -118,3 +118,34 @@ func TestAuthoritiesByDefault(t *testing.T) {
 		})
 	}
 }
+
+// What nobody on the internet reaches is not asked of a public authority, and
+// its trials bring nothing that browsers trust.
+func TestPublicAuthorities(t *testing.T) {
+	for _, name := range []string{"10.0.0.1", "172.16.0.1", "192.168.1.1", "127.0.0.1", "169.254.1.1", "0.0.0.0", "::", "::1", "fe80::1", "fd00::1", "localhost", "box.local"} {
+		c := acmeConfig(t, name)
+		if _, err := check(c); err != nil {
+			t.Errorf("%s at an authority of one's own: %v", name, err)
+		}
+		c.ACME.CA.URL = ""
+		if _, err := check(c); !errors.Is(err, ErrUsage) {
+			t.Errorf("%s at Let's Encrypt: got %v, want a refusal", name, err)
+		}
+	}
+	for _, tt := range []struct {
+		ca      string
+		staging bool
+		public  bool
+	}{
+		{"", false, true},
+		{"", true, false},
+		{LetsEncryptStaging, false, false},
+		{"https://ca.internal/directory", false, true},
+	} {
+		c := acmeConfig(t, "one.example.org")
+		c.ACME.CA.URL, c.ACME.Staging = tt.ca, tt.staging
+		if s, err := check(c); err != nil || s.public != tt.public {
+			t.Errorf("%q, staging %v: %v; want public %v", tt.ca, tt.staging, err, tt.public)
+		}
+	}
+}

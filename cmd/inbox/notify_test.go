@@ -157,6 +157,21 @@ func TestWatchdogLooksAgain(t *testing.T) {
 	}
 }
 
+// A server that hangs says nothing: it is killed then, and started anew.
+func TestWatchdogKeepsSilent(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	h := watchedHouse(t) // nobody accepts
+	h.process.environ = append(m.environ, "WATCHDOG_USEC=400000")
+	h.notify = systemd.NewNotifier(h.process.getenv, h.log)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	h.watch(ctx)
+	if lines, more := m.poll(100 * time.Millisecond); more {
+		t.Errorf("it hangs, and says %q", lines)
+	}
+}
+
 // watchedHouse is a house whose door nobody accepts at.
 func watchedHouse(t *testing.T, args ...string) *house {
 	t.Helper()
@@ -234,6 +249,13 @@ func TestAliveFindsWhatHangs(t *testing.T) {
 		t.Errorf("the handler panics: got %v", err)
 	}
 	over()
+	for _, status := range []int{http.StatusInternalServerError, http.StatusMisdirectedRequest} {
+		h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+		if err := h.alive(t.Context(), &asking, 10*time.Second); err == nil {
+			t.Errorf("the handler answers %d: got no error", status)
+		}
+		over()
+	}
 	h.server.Handler = serve
 	if err := h.alive(t.Context(), &asking, 10*time.Second); err != nil {
 		t.Errorf("all is well again: got %v", err)

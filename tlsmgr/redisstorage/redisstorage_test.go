@@ -321,3 +321,33 @@ func TestCallsEndThoughTheStoreHangs(t *testing.T) {
 		t.Errorf("the call took %v", took)
 	}
 }
+
+// unheard is a client whose first command is carried out, and answered by nobody.
+type unheard struct {
+	Client
+	asked int
+}
+
+func (u *unheard) Do(ctx context.Context, command []string, key string, args ...string) (any, error) {
+	answer, err := u.Client.Do(ctx, command, key, args...)
+	if command[0] == "SET" {
+		if u.asked++; u.asked == 1 {
+			return nil, errors.New("connection reset")
+		}
+	}
+	return answer, err
+}
+
+// A lock that was taken, of which its holder did not hear, hinders nobody.
+func TestLockTakenUnheard(t *testing.T) {
+	redis, _ := startRedis(t)
+	s := newStorage(t, &unheard{Client: redis})
+	if _, _, taken, err := s.TryLock(t.Context(), "name"); err == nil || taken {
+		t.Fatalf("taken %v, %v; want an error", taken, err)
+	}
+	_, free, taken, err := s.TryLock(t.Context(), "name")
+	if err != nil || !taken {
+		t.Fatalf("the next try: taken %v, %v; want the lock", taken, err)
+	}
+	free()
+}
