@@ -262,3 +262,21 @@ func TestOrderWhenNamesCannotBeLookedUp(t *testing.T) {
 		t.Errorf("%d orders, want 1", got)
 	}
 }
+
+// A record that is damaged may have told of anything, so it counts as an order
+// that failed just now.
+func TestDamagedRecordIsNoLicence(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervised(t, dir, granted)
+		if err := s.records.write(t.Context(), theName, new(record)); err != nil {
+			t.Fatal(err)
+		}
+		write(t, disk{dir, nil}.path(s.records.key(theName, ".json")), []byte("{half"))
+		start := time.Now()
+		s.runFor(t, 20*time.Minute)
+		if got := s.engine.since(start); !slices.Equal(got, minutes(15)) {
+			t.Errorf("orders at %v, want one after a quarter of an hour", got)
+		}
+	})
+}

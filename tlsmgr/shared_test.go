@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -143,6 +140,22 @@ func TestNodeWithoutTheAuthorityHindersNobody(t *testing.T) {
 		runAll(t, 10*time.Second, cut)
 		if cert, _ := cut.chain.pick(theName, time.Now()); cert == nil || cut.tasks[0].get().problem != nil {
 			t.Errorf("the first node serves %v, its problem is %v", cert, cut.tasks[0].get().problem)
+		}
+	})
+}
+
+// What the authority asks of one node holds for all of them.
+func TestNodesShareTheAuthoritysPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, certificates := newFileShared(t), map[string]*stored{}
+		busy := func(order) (int, error) {
+			return 0, &orderError{outcome: notMade, retryAfter: 20 * time.Minute, err: errors.New("429")}
+		}
+		one, two := node(t, store, certificates, busy), node(t, store, certificates, granted)
+		runAll(t, 2*time.Second, one)
+		runAll(t, 19*time.Minute, one, two)
+		if n := len(one.engine.asked) + len(two.engine.asked); n != 1 {
+			t.Errorf("%d orders within the patience asked for, want 1", n)
 		}
 	})
 }
@@ -344,94 +357,4 @@ func TestRecordIsMendedUnderTheLock(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A store that answers with old data, or forgets all of it, brings no order
-// forward: a node remembers what it recorded itself.
-func TestForgetfulStore(t *testing.T) {
-	for why, forget := range map[string]func(*fileShared){
-		"old data": func(f *fileShared) { f.past.Store(true) },
-		"emptied":  func(f *fileShared) { _ = os.RemoveAll(f.Path) },
-	} {
-		t.Run(why, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				store := newFileShared(t)
-				n := node(t, store, map[string]*stored{}, declined)
-				for range 60 {
-					runAll(t, time.Minute, n)
-					forget(store)
-					_ = os.MkdirAll(store.Path, 0o700)
-				}
-				if got := len(n.engine.asked); got != 3 {
-					t.Errorf("%d orders in an hour, want 3", got)
-				}
-			})
-		})
-	}
-}
-
-// Nor does it lift what the authority asked for, though a person urges.
-func TestForgetfulStoreAndAnUrge(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := newFileShared(t)
-		n := node(t, store, map[string]*stored{}, func(order) (int, error) {
-			return 0, &orderError{outcome: refused, retryAfter: 30 * time.Minute, err: errors.New("too many orders")}
-		})
-		start := time.Now()
-		for range 50 {
-			runAll(t, time.Minute, n)
-			store.past.Store(true)
-			n.urge()
-		}
-		if got := n.engine.since(start); !slices.Equal(got, minutes(0, 30)) {
-			t.Errorf("orders at %v, want one in half an hour", got)
-		}
-	})
-}
-
-// What cannot be recorded is not ordered, nor what there is no room for.
-func TestStoreThatRefuses(t *testing.T) {
-	for what, refuses := range map[string]func(string, []byte) bool{
-		"records":         func(key string, _ []byte) bool { return strings.HasPrefix(key, scheduleDir) },
-		"more than a bit": func(_ string, value []byte) bool { return len(value) > 8<<10 },
-	} {
-		t.Run(what, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				store := newFileShared(t)
-				store.refuses = refuses
-				n := node(t, store, map[string]*stored{}, granted)
-				runAll(t, 10*time.Minute, n)
-				if got := len(n.engine.asked); got != 0 {
-					t.Errorf("%d orders, want none", got)
-				}
-				if got := n.log.count("no certificate can be ordered"); got != 1 {
-					t.Errorf("logged %d times, want once:\n%s", got, n.log)
-				}
-			})
-		})
-	}
-}
-
-// Without the store nothing is ordered, and what is served stays.
-func TestNodeWithoutItsStoreServesOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store, certificates := newFileShared(t), map[string]*stored{}
-		n := node(t, store, certificates, granted)
-		runAll(t, time.Minute, n)
-		store.away.Store(true)
-		n.engine.unread = errAway
-		runAll(t, time.Hour, n)
-		if cert, source := n.chain.pick(theName, time.Now()); cert == nil || source != "acme" {
-			t.Error("the certificate is served no more")
-		}
-		if len(n.engine.asked) != 1 {
-			t.Errorf("%d orders, want 1", len(n.engine.asked))
-		}
-		store.away.Store(false)
-		n.engine.unread = nil
-		runAll(t, time.Minute, n)
-		if problem := n.tasks[0].get().problem; problem != nil {
-			t.Errorf("the store is back, and the problem is %v", problem)
-		}
-	})
 }

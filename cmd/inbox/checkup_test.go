@@ -46,3 +46,10 @@ func TestDoctorExitCodes(t *testing.T) {
 		}
 	}
 }
+
+// Roots that cannot be read are not replaced by those of the machine.
+func TestDoctorTrustsNobodyWithoutRoots(t *testing.T) {
+	if rootsIn(t.TempDir()+"/none.pem") == nil || rootsIn("") != nil {
+		t.Error("a file that is not there stands for the machine's roots, or none is asked for and they do not count")
+	}
+}

@@ -2,15 +2,22 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"inbox/tlsmgr"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -119,6 +126,14 @@ func TestMetricsListenerKnowsItsOwn(t *testing.T) {
 }
 
 func TestProfilesAreForThisMachine(t *testing.T) {
+	all := namedHouse(t).metricsHandler()
+	for _, path := range []string{"", "heap", "cmdline", "profile?seconds=1", "trace?seconds=1"} {
+		r := httptest.NewRequest("GET", "http://192.0.2.2/debug/pprof/"+path, nil)
+		w := httptest.NewRecorder()
+		if all.ServeHTTP(w, r); w.Code != http.StatusForbidden {
+			t.Errorf("/debug/pprof/%s: a stranger got %d, want 403", path, w.Code)
+		}
+	}
 	r, _ := http.NewRequest("GET", "/debug/pprof/", nil)
 	for remote, want := range map[string]int{"127.0.0.1:1": 0, "[::1]:1": 0, "192.0.2.1:1": 403, "": 403} {
 		w := &discard{}
@@ -130,3 +145,57 @@ func TestProfilesAreForThisMachine(t *testing.T) {
 		}
 	}
 }
+
+// certified is a source of which only the state is asked.
+type certified struct {
+	tlsmgr.Source
+	states []tlsmgr.NameState
+}
+
+func (c certified) State() []tlsmgr.NameState { return c.states }
+
+// What is known of certificates is on the metrics listener, each in its place.
+func TestCertificatesAreMeasured(t *testing.T) {
+	at := func(n int64) time.Time { return time.Unix(n, 0) }
+	h := &house{source: certified{states: []tlsmgr.NameState{
+		{Name: "a.example", Source: "acme", NotBefore: at(1), NotAfter: at(2), RenewAt: at(3), Engine: tlsmgr.CertMagic, Failures: 4, Obtained: 5, LastError: errors.New("away")},
+		{Name: "b.example", Engine: tlsmgr.CertMagic},
+		{Name: "c.example", Source: "file", NotBefore: at(6), NotAfter: at(7)},
+	}}}
+	want := map[string]float64{
+		`not_before_timestamp_seconds{name="a.example",source="acme"}`: 1, `not_after_timestamp_seconds{name="a.example",source="acme"}`: 2,
+		`renew_at_timestamp_seconds{name="a.example"}`: 3, `order_failures{name="a.example"}`: 4, `obtained_total{name="a.example"}`: 5, `failing{name="a.example"}`: 1,
+		`not_before_timestamp_seconds{name="b.example",source=""}`: 0, `not_after_timestamp_seconds{name="b.example",source=""}`: 0,
+		`renew_at_timestamp_seconds{name="b.example"}`: 0, `order_failures{name="b.example"}`: 0, `obtained_total{name="b.example"}`: 0, `failing{name="b.example"}`: 0,
+		`not_before_timestamp_seconds{name="c.example",source="file"}`: 6, `not_after_timestamp_seconds{name="c.example",source="file"}`: 7, `failing{name="c.example"}`: 0,
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(certificates{collector{h}})
+	w := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	got := 0
+	for line := range strings.Lines(w.Body.String()) {
+		series, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "inbox_certificate_"), " ")
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		got++
+		if n, known := want[series]; !known || value != fmt.Sprint(n) {
+			t.Errorf("%s is %s, want %v (known: %v)", series, value, n, known)
+		}
+	}
+	if got != len(want) {
+		t.Errorf("%d series, want %d", got, len(want))
+	}
+	w = httptest.NewRecorder()
+	h.serveCertificates(w, nil)
+	if text := w.Body.String(); !strings.Contains(text, `"LastError":"away"`) || strings.Count(text, `"LastError":""`) != 2 {
+		t.Errorf("the list lacks what went wrong, and where nothing did: %s", text)
+	}
+}
+
+// certificates are the part of the collector that tells of them.
+type certificates struct{ collector }
+
+func (c certificates) Describe(descs chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, descs) }
+func (c certificates) Collect(m chan<- prometheus.Metric)     { c.collectCertificates(m) }

@@ -119,3 +119,16 @@ func TestHandshakeReasons(t *testing.T) {
 		t.Error("noise after the handshake counts as a handshake")
 	}
 }
+
+// An authority that validates is no visitor.
+func TestChallengesAreNotCounted(t *testing.T) {
+	var h handshakes
+	for _, protocol := range []string{"acme-tls/1", "h2"} {
+		if err := h.count(tls.ConnectionState{Version: tls.VersionTLS13, NegotiatedProtocol: protocol}); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := h.done[1][0].Load(); got != 1 {
+		t.Errorf("%d handshakes, want that of the visitor alone", got)
+	}
+}

@@ -222,6 +222,10 @@ func TestAliveFindsWhatHangs(t *testing.T) {
 	if err := h.alive(t.Context(), &asking, patience); err == nil || !strings.Contains(err.Error(), "is not accepted") {
 		t.Errorf("nobody accepts: got %v", err)
 	}
+	h.health.serving.Store(false)
+	if err := h.alive(t.Context(), &asking, patience); err != nil {
+		t.Errorf("nobody accepts while the server stops: got %v", err)
+	}
 
 	h = watchedHouse(t)
 	accepting(t, h.doors.main)
