@@ -256,3 +256,17 @@ func TestPassedSocketsAreNotInherited(t *testing.T) {
 		t.Errorf("a child inherits:\n%s%v", out, err)
 	}
 }
+
+// The path of a socket that was passed on is the service manager's, for the next process.
+func TestPassedUnixSocketStays(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	path := filepath.Join(t.TempDir(), "s")
+	m.hold(systemd.HTTP, "unix", path)
+	c := m.start("-https=false")
+	m.await("READY=1")
+	m.stop(c)
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("after the server's end: %v, want the socket", err)
+	}
+}

@@ -25,6 +25,7 @@ func TestGroupMemory(t *testing.T) {
 	write("system.slice/memory.max", "2000\n")
 	write("system.slice/inbox.service/memory.max", "max\n")
 	write("system.slice/small.service/memory.max", "1000\n")
+	write("system.slice/large.service/memory.max", "3000\n")
 	write("user.slice/memory.max", "max\n")
 	for _, test := range []struct {
 		membership string
@@ -32,6 +33,7 @@ func TestGroupMemory(t *testing.T) {
 	}{
 		{"0::/system.slice/inbox.service\n", 2000},
 		{"1:memory:/x\n0::/system.slice/small.service\n", 1000},
+		{"0::/system.slice/large.service\n", 2000},
 		{"0::/user.slice/some\n", 0},
 		{"0::/../../etc\n", 0},
 		{"", 0},

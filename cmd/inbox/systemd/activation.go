@@ -86,9 +86,6 @@ func (s Sockets) take(fd int, name string) error {
 	if err != nil {
 		return fmt.Errorf("descriptor %d (%s) from the service manager is no stream socket of TCP or Unix: %w", fd, name, err)
 	}
-	if u, ok := l.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false) // the path is the service manager's, for the next process, too
-	}
 	s[name] = l
 	return nil
 }

@@ -122,3 +122,32 @@ func TestNotifierKeepsItsSocket(t *testing.T) {
 		t.Errorf("the second socket: %v", err)
 	}
 }
+
+// A service manager that does not read holds nobody up for long.
+func TestNotifierDoesNotWait(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "n")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var log strings.Builder
+	n := NewNotifier(environment("NOTIFY_SOCKET="+path), slog.New(slog.NewTextHandler(&log, nil)))
+	told := make(chan struct{})
+	go func() { // until the socket is full, and once more
+		defer close(told)
+		for range 100_000 {
+			if n.Extend(time.Second); log.Len() > 0 {
+				return
+			}
+		}
+	}()
+	select {
+	case <-told:
+	case <-time.After(time.Minute):
+		t.Fatal("a notice waits for a service manager that does not read")
+	}
+	if !strings.Contains(log.String(), "service manager could not be told") {
+		t.Errorf("the log does not say that nobody reads:\n%s", log.String())
+	}
+}
