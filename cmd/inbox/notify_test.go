@@ -122,7 +122,7 @@ func TestWatchdogStopsWhileTheProgramHangs(t *testing.T) {
 // time: it is not killed.
 func TestWatchdogLooksAgain(t *testing.T) {
 	t.Parallel()
-	const granted, busy = 4 * time.Second, 1300 * time.Millisecond
+	const granted, busy = 8 * time.Second, 2200 * time.Millisecond
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "n"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func TestWatchdogLooksAgain(t *testing.T) {
 	defer socket.Close()
 	h := watchedHouse(t)
 	accepting(t, h.doors.main)
-	h.process.environ = []string{"WATCHDOG_USEC=4000000", "NOTIFY_SOCKET=" + socket.LocalAddr().String()}
+	h.process.environ = []string{"WATCHDOG_USEC=8000000", "NOTIFY_SOCKET=" + socket.LocalAddr().String()}
 	h.notify = systemd.NewNotifier(h.process.getenv, h.log)
 	var asked atomic.Int64
 	serve := h.server.Handler
