@@ -244,7 +244,7 @@ func TestMemoryIsLimited(t *testing.T) {
 	before, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
 	t.Cleanup(func() { debug.SetMemoryLimit(before); debug.SetGCPercent(percent) })
 	t.Setenv("GOMEMLIMIT", "")
-	const limit = 123 << 30
+	const limit int64 = 123 << 30
 	start(t, "-max-memory", fmt.Sprint(limit))
 	if got := debug.SetMemoryLimit(-1); got != limit {
 		t.Errorf("the runtime stays below %d bytes, want %d", got, limit)
