@@ -15,7 +15,7 @@ type banner struct {
 	names       []string     // that were given with -domain
 	network     []netip.Addr // this machine's addresses on its networks
 	fingerprint string       // of a self-signed certificate
-	contained   bool         // in a container, whose addresses and ports nobody outside sees
+	contained   bool         // in a container, whose addresses and ports may not be seen outside
 }
 
 // carrierNAT are addresses that are nobody's on the internet (RFC 6598).
@@ -35,7 +35,7 @@ func (b banner) String() string {
 			"(Advanced, then Proceed or Accept) if the certificate has this SHA-256 fingerprint:\n\n  %s\n", b.fingerprint)
 	}
 	if b.contained {
-		s.WriteString("\nIn a container: from outside, the address is that of its machine, and the port\nthe one that it was published at (-p).\n")
+		s.WriteString("\nThis is a container. Unless it shares its machine's network, others need the\naddress of that machine, and the port that was published (-p).\n")
 	}
 	s.WriteString("\nPress Ctrl+C to stop.\n\n")
 	return s.String()
@@ -62,9 +62,6 @@ func (b banner) places() [][2]string {
 		return [][2]string{{from, b.url(addr.String())}}
 	}
 	places := [][2]string{{"On this machine:", b.url("localhost")}}
-	if b.contained {
-		return places
-	}
 	for _, a := range b.network {
 		if a.Is4() || addr.Is6() {
 			places = append(places, [2]string{"From another device:", b.url(a.String())})

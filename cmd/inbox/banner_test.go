@@ -50,10 +50,11 @@ func TestBannerNamesPlacesThatExist(t *testing.T) {
 	}
 }
 
-// TestBannerOfAContainer: what it sees of itself is of no use outside.
+// TestBannerOfAContainer: what it sees of itself may be of no use outside, and is
+// right where it shares its machine's network.
 func TestBannerOfAContainer(t *testing.T) {
 	b := banner{scheme: "https", addr: netip.MustParseAddrPort("[::]:3000"), network: []netip.Addr{netip.MustParseAddr("10.88.0.9")}, contained: true}
-	if got, want := fmt.Sprint(b.places()), "[[On this machine: https://localhost:3000]]"; got != want || !strings.Contains(b.String(), "(-p)") {
+	if got, want := fmt.Sprint(b.places()), "[[On this machine: https://localhost:3000] [From another device: https://10.88.0.9:3000]]"; got != want || !strings.Contains(b.String(), "(-p)") {
 		t.Errorf("got %s, want %s, and word of -p:\n%v", got, want, b)
 	}
 	b.names = []string{"example.org"}
