@@ -62,13 +62,21 @@ func (f *fresh) close(idle time.Duration) {
 	before := time.Now().Add(-idle).UnixNano()
 	f.http2.Range(func(c, since any) bool {
 		if at := since.(*atomic.Int64).Load(); at > 0 && at <= before {
-			c.(net.Conn).Close()
+			leave(c.(net.Conn))
 		}
 		return true
 	})
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for c := range f.conns {
-		c.Close() // the server sees it and lets go
+		leave(c) // the server sees it and lets go
 	}
+}
+
+// leave closes a connection without waiting for it. TLS says goodbye first, for
+// which it needs a lock; and who asks for new keys and does not read the answer
+// makes a write hold that lock for ever, for it has no deadline.
+func leave(c net.Conn) {
+	_ = c.SetWriteDeadline(time.Now())
+	go c.Close()
 }

@@ -88,7 +88,7 @@ func (h *house) live(ctx context.Context) error {
 	background.Go(func() { h.watch(inner) })
 	select {
 	case err := <-failed:
-		h.server.Close()
+		h.cutOff()
 		h.closePlain()
 		return errors.Join(fmt.Errorf("serve: %w", err), h.save())
 	case <-ctx.Done():
@@ -140,9 +140,9 @@ func (h *house) stop() error {
 	h.lastCall(ctx)
 	h.fresh.close(h.times.lastCall / 2)
 	h.closePlain() // it has nothing that is worth waiting for
-	if err := h.server.Shutdown(ctx); err != nil {
+	if err := h.shutdown(ctx); err != nil {
 		h.log.Warn("some requests took too long and were cut off", "err", err)
-		h.server.Close()
+		h.cutOff()
 	}
 	err := h.save()
 	h.log.Info("stopped", "refusedHandshakes", h.noise.noise.Load())
@@ -171,6 +171,42 @@ func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):
+	}
+}
+
+// shutdown waits for the requests that are under way, no longer than ctx, whatever
+// net/http does: it closes one idle connection after the other, and one whose
+// client does not read can hold it up. Connections whose handshake took until now
+// come too late for the goodbye and for the end of those that are idle, so both
+// are repeated.
+func (h *house) shutdown(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- h.server.Shutdown(ctx) }()
+	again := time.NewTicker(max(h.times.lastCall, 100*time.Millisecond))
+	defer again.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-again.C:
+			_ = h.goodbye.Shutdown(ctx)
+			h.fresh.close(h.times.lastCall)
+		}
+	}
+}
+
+// cutTime is how long the end of connections may hold up the end of the server.
+const cutTime = time.Second
+
+// cutOff closes all connections.
+func (h *house) cutOff() {
+	closed := make(chan struct{})
+	go func() { defer close(closed); h.server.Close() }()
+	select {
+	case <-closed:
+	case <-time.After(cutTime):
 	}
 }
 

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// A connection that becomes HTTP/2 after the goodbye, and asks nothing, does not
+// hold the end up: nobody told it to leave, and net/http takes it for busy.
+func TestHTTP2ThatComesAfterTheGoodbyeDoesNotHoldTheEnd(t *testing.T) {
+	t.Parallel()
+	times := defaultTimes()
+	times.lastCall = 2 * time.Second // for machines that are busy
+	p := startWith(t, times)
+	slow, err := net.Dial("tcp", p.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	time.Sleep(200 * time.Millisecond) // until it is accepted
+	began := time.Now()
+	p.cancel()
+	time.Sleep(times.lastCall * 3 / 4)
+	c := tls.Client(slow, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	if _, err := io.WriteString(c, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	http2.NewFramer(c, c).WriteSettings()
+	if code := p.stop(); code != exitDone {
+		t.Errorf("exit code %d", code)
+	}
+	if took := time.Since(began); took > 4*times.lastCall {
+		t.Errorf("the end took %v, want twice the last calls:\n%s", took, p.log)
+	}
+}
+
+// stuck is a connection whose Close waits, as that of TLS does while a write of
+// the same connection has no end.
+type stuck struct {
+	net.Conn
+	freed chan struct{}
+}
+
+func (s stuck) Close() error {
+	<-s.freed
+	return s.Conn.Close()
+}
+
+type stuckListener struct {
+	net.Listener
+	freed chan struct{}
+}
+
+func (l stuckListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return stuck{c, l.freed}, err
+}
+
+// No client can keep the server from its end, and so from saving, by a connection
+// that cannot be closed, whatever was asked on it.
+func TestStuckConnectionsDoNotHoldTheEnd(t *testing.T) {
+	t.Parallel()
+	freed := make(chan struct{})
+	defer close(freed)
+	c, err := parse([]string{"-bind", "127.0.0.1:0", "-https=false", "-state", t.TempDir()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := newOutput()
+	d, err := openDoors(c, nil, newLogger(c, out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.main = stuckListener{d.main, freed}
+	patience := hasty()
+	patience.header, patience.idle, patience.stop = time.Minute, time.Minute, time.Second
+	h, err := build(c, process{stderr: out, times: patience}, d, newLogger(c, out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.archive.close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- h.live(ctx) }()
+	for _, asked := range []string{"", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"} {
+		conn, err := net.Dial("tcp", d.main.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if io.WriteString(conn, asked); asked != "" {
+			conn.Read(make([]byte, 1<<10))
+		}
+	}
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("got %v, want none", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the server does not end")
+	}
+	if _, err := os.Stat(h.archive.path()); err != nil {
+		t.Errorf("nothing was saved: %v", err)
+	}
+}
