@@ -118,6 +118,7 @@ func (t *task) recollect(rec *record) {
 	}
 	rec.Tried, rec.Next = own.Tried, later(rec.Next, own.Next)
 	rec.NotBefore, rec.Rest = later(rec.NotBefore, own.NotBefore), later(rec.Rest, own.Rest)
+	rec.Patience = own.Patience
 	rec.Failed, rec.Missed, rec.Idle = max(rec.Failed, own.Failed), max(rec.Missed, own.Missed), max(rec.Idle, own.Idle)
 	rec.TrialPassed = rec.TrialPassed || own.TrialPassed
 	rec.From, rec.Problem = cmp.Or(rec.From, own.From), cmp.Or(rec.Problem, own.Problem)
@@ -245,14 +246,19 @@ func (v *supervisor) orderFrom(ctx context.Context, t *task, rec *record) (*auth
 	}
 	var worst error
 	for _, ca := range v.set.cas {
-		err := v.orderAt(ctx, t, rec, ca)
+		err := v.ask(ctx, t, rec, ca)
 		if err == nil || v.final(ctx, err) {
 			return ca, err
 		}
 		if len(v.set.cas) > 1 {
 			v.log.Warn("an authority gave no certificate", "name", t.name, "ca", ca.url, "err", err)
 		}
-		worst = worse(worst, err)
+		if worst == nil {
+			worst = err
+			continue
+		}
+		// Each is left in peace for as long as it said; the next try is for the first.
+		worst = patient(worse(worst, err), min(asOrderError(worst).retryAfter, asOrderError(err).retryAfter))
 	}
 	return nil, worst
 }
@@ -262,12 +268,28 @@ func (v *supervisor) final(ctx context.Context, err error) bool {
 	return errors.Is(err, errUnrecorded) || errors.Is(err, errFloor) || ctx.Err() != nil
 }
 
-// worse is the one of two errors that asks for the longer wait.
+// worse is the one of two errors after which an order is tried again later.
 func worse(a, b error) error {
-	if a == nil || asOrderError(b).outcome > asOrderError(a).outcome {
+	if asOrderError(b).outcome > asOrderError(a).outcome {
 		return b
 	}
 	return a
+}
+
+// patient is the error as of an authority that asked for so long a wait.
+func patient(err error, retryAfter time.Duration) error {
+	return &orderError{asOrderError(err).outcome, retryAfter, err}
+}
+
+// ask orders at an authority, unless it asked for patience that is not over.
+func (v *supervisor) ask(ctx context.Context, t *task, rec *record, ca *authority) error {
+	now := time.Now()
+	if wait := rec.patience(ca, now); wait > 0 {
+		return &orderError{retryAfter: wait, err: fmt.Errorf("%s does not want to be asked before %s", ca.url, now.Add(wait).Format(time.DateTime))}
+	}
+	err := v.orderAt(ctx, t, rec, ca)
+	rec.heed(ca, asOrderError(err).retryAfter, time.Now())
+	return err
 }
 
 // tryOut makes a first order where a failure costs nothing. When that place
@@ -276,7 +298,7 @@ func (v *supervisor) tryOut(ctx context.Context, t *task, rec *record) error {
 	if !v.set.ACME.StagingFirst || v.set.trial == nil || rec.TrialPassed || t.get().stored != nil {
 		return nil
 	}
-	err := v.orderAt(ctx, t, rec, v.set.trial)
+	err := v.ask(ctx, t, rec, v.set.trial)
 	switch {
 	case err == nil:
 		rec.TrialPassed = true
@@ -300,7 +322,14 @@ func (v *supervisor) orderAt(ctx context.Context, t *task, rec *record, ca *auth
 		if errors.Is(err, errFloor) && before != nil {
 			return before // what failed above the floor counts
 		}
-		if err == nil || ctx.Err() != nil || asOrderError(err).outcome != invalid {
+		if err == nil || ctx.Err() != nil || errors.Is(err, errUnrecorded) {
+			return err
+		}
+		last := asOrderError(err)
+		if before != nil { // a way that could not be tried does not make good the one that failed
+			err = patient(worse(err, before), max(last.retryAfter, asOrderError(before).retryAfter))
+		}
+		if last.outcome != invalid {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -35,8 +36,10 @@ const (
 type record struct {
 	// Next is the earliest time of the next order, and Tried that of the last one.
 	Next, Tried time.Time
-	// NotBefore is when the authority will hear us again, as it said itself.
+	// NotBefore is when an authority will hear us again, as it said itself: of
+	// several the first. Patience says it of each, by its URL.
 	NotBefore time.Time
+	Patience  map[string]time.Time `json:",omitempty"`
 	// Failed counts orders that failed, and Missed those that were not made,
 	// since the last success.
 	Failed, Missed int
@@ -90,6 +93,27 @@ func (r *record) room(n int, now time.Time) time.Time {
 	return r.Validations[min(over, len(r.Validations))-1].Add(floorTime)
 }
 
+// patience is how long an authority is not to be asked yet. None asks for more
+// than the most: that was written by a clock that was ahead.
+func (r *record) patience(ca *authority, now time.Time) time.Duration {
+	if wait := r.Patience[ca.url].Sub(now); wait <= maxRetryAfter {
+		return max(wait, 0)
+	}
+	return 0
+}
+
+// heed notes the patience that an authority asked for, and forgets what is over.
+func (r *record) heed(ca *authority, wait time.Duration, now time.Time) {
+	r.Patience = maps.Clone(r.Patience)
+	maps.DeleteFunc(r.Patience, func(_ string, at time.Time) bool { return !at.After(now) })
+	if wait > 0 {
+		if r.Patience == nil {
+			r.Patience = map[string]time.Time{}
+		}
+		r.Patience[ca.url] = now.Add(wait)
+	}
+}
+
 // begin assumes the worst of an order.
 func (r *record) begin(w way, now time.Time) {
 	r.Tried = now
@@ -121,7 +145,7 @@ func (r *record) succeeded(now time.Time, life time.Duration, from string, due t
 	}
 	rest := now.Add(gap(idle, life))
 	*r = record{Tried: now, Next: rest, Rest: rest, Idle: idle, From: from,
-		Validations: r.Validations, TrialPassed: r.TrialPassed, Asked: r.Asked, Shelf: r.Shelf}
+		Validations: r.Validations, Patience: r.Patience, TrialPassed: r.TrialPassed, Asked: r.Asked, Shelf: r.Shelf}
 }
 
 // gap is how long a name rests after an order that was successful: an hour, and
@@ -200,6 +224,9 @@ func (r *record) backToNow(now time.Time) bool {
 	for i := range r.Validations {
 		r.Validations[i] = r.Validations[i].Add(-ahead)
 	}
+	for ca := range r.Patience {
+		r.Patience[ca] = r.Patience[ca].Add(-ahead)
+	}
 	for i := range r.Shelf {
 		r.Shelf[i].backToNow(now)
 	}
@@ -224,9 +251,10 @@ func (r *record) suit(asked []string) {
 	if slices.Contains(asked, r.From) {
 		fresh.From, fresh.Rest, fresh.Next, fresh.Idle = r.From, r.Rest, later(fresh.Next, r.Rest), r.Idle
 	}
-	left.Shelf, left.Validations = nil, nil
+	left.Shelf, left.Validations, left.Patience = nil, nil, nil
 	shelf = slices.Insert(slices.Clone(shelf), 0, left)
 	fresh.Asked, fresh.Validations, fresh.Shelf = asked, r.Validations, shelf[:min(len(shelf), maxShelf)]
+	fresh.Patience = r.Patience
 	*r = fresh
 }
 
