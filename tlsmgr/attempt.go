@@ -84,7 +84,7 @@ func (v *supervisor) record(ctx context.Context, t *task, rec *record, ca *autho
 	case ctx.Err() != nil:
 		rec.Next, rec.Problem = now.Add(brokenOff), "the order was broken off by our own end"
 	default:
-		rec.failed(err, t.left(now), now)
+		rec.failed(err, t.urgency(now), now)
 		v.complain(t, rec, err)
 		if v.records.shared() && asOrderError(err).othersMayTry() {
 			t.own = ownMiss{rec.Missed, rec.Next, rec.Problem}
@@ -182,6 +182,16 @@ func (t *task) left(now time.Time) time.Duration {
 		return 0
 	}
 	return max(s.Leaf.NotAfter.Sub(now), 0)
+}
+
+// urgency is what is left of the certificate in use, or its life once it has
+// ended; zero without one.
+func (t *task) urgency(now time.Time) time.Duration {
+	s := t.get().stored
+	if left := t.left(now); left > 0 || s == nil {
+		return left
+	}
+	return s.Leaf.NotAfter.Sub(s.Leaf.NotBefore)
 }
 
 // complain says what went wrong, in the authority's words, and what to do.

@@ -164,18 +164,18 @@ func gap(idle int, life time.Duration) time.Duration {
 	return min(rest, most)
 }
 
-// failed sets when to try again. Left is how long the certificate in use still
-// serves: an authority that cannot be reached is asked again well before that is
-// over, however short a life it gives.
-func (r *record) failed(err error, left time.Duration, now time.Time) {
+// failed sets when to try again. An authority that cannot be reached is asked
+// again within a quarter of the urgency, which is what the certificate in use has
+// left, or had to live once it has ended; zero for none.
+func (r *record) failed(err error, urgency time.Duration, now time.Time) {
 	e := asOrderError(err)
 	r.Problem = err.Error()
 	r.NotBefore = now.Add(e.retryAfter)
 	if e.outcome == notMade {
 		r.Missed++
 		wait := doubling(retryFirst, retryMost, r.Missed)
-		if left > 0 {
-			wait = min(wait, max(left/4, retryFirst))
+		if urgency > 0 {
+			wait = min(wait, max(urgency/4, retryFirst))
 		}
 		r.Next = now.Add(wait)
 	} else {

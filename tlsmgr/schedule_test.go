@@ -66,6 +66,26 @@ func TestShortLivesOutliveAnOutage(t *testing.T) {
 	})
 }
 
+// One that was away for longer than a certificate lives is asked as often after
+// its end as its life is short.
+func TestAfterTheEndWaitsAreNoLonger(t *testing.T) {
+	for life, most := range map[time.Duration]time.Duration{24 * time.Second: 6 * time.Second, 6 * time.Minute: 90 * time.Second, 90 * 24 * time.Hour: retryMost} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			s := newSupervised(t, dir, granted)
+			s.engine.life = life
+			start := time.Now()
+			s.runFor(t, life/2)
+			s.engine.set(unreachable)
+			s.runFor(t, life/2+time.Hour)
+			asked := s.engine.since(start)
+			if got := asked[len(asked)-1] - asked[len(asked)-2]; got > most+2*time.Second || got < most/2 {
+				t.Errorf("a life of %v: after its end the authority was asked again after %v, want %v", life, got, most)
+			}
+		})
+	}
+}
+
 // However the answers come, however often a process is killed or urged: no
 // more than four validations fail in any hour.
 func TestHardFloor(t *testing.T) {
