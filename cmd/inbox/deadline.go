@@ -15,6 +15,11 @@ import (
 // between that and the patience with an idle connection stay without effect.
 const deadlineTick = 8 * time.Second
 
+// writeMost is the patience with a write that has no deadline. Those of HTTP/1.1
+// have one; HTTP/2 and TLS itself, as for a client that asks for new keys, write
+// without.
+const writeMost = time.Minute
+
 // lazyListener makes the deadlines of its connections cheap to move.
 type lazyListener struct{ net.Listener }
 
@@ -60,6 +65,7 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 }
 
 func (c *lazyConn) Write(p []byte) (n int, err error) {
+	c.write.bound(writeMost)
 	if !c.write.begin() {
 		return 0, os.ErrDeadlineExceeded
 	}
@@ -118,7 +124,7 @@ type lazyDeadline struct {
 	set   func(time.Time) error
 	began time.Time
 
-	wanted, has atomic.Int64
+	wanted, has atomic.Int64 // those wanted by bound alone are odd
 	busy        atomic.Int32 // calls that only the runtime can end
 
 	mu sync.Mutex // held to set
@@ -140,7 +146,7 @@ func (d *lazyDeadline) end() { d.busy.Add(-1) }
 func (d *lazyDeadline) move(t time.Time) error {
 	wanted := int64(0)
 	if !t.IsZero() {
-		wanted = int64(t.Sub(d.began))
+		wanted = int64(t.Sub(d.began)) &^ 1
 		if wanted <= 0 {
 			wanted = -1
 		}
@@ -152,6 +158,20 @@ func (d *lazyDeadline) move(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.hastenLocked()
+}
+
+// bound gives a call that nobody set a deadline for one of its own.
+func (d *lazyDeadline) bound(most time.Duration) {
+	wanted := d.wanted.Load()
+	if wanted < 0 || wanted != 0 && wanted&1 == 0 {
+		return
+	}
+	// Whoever sets one meanwhile has it.
+	if d.wanted.CompareAndSwap(wanted, int64(time.Since(d.began)+most)|1) && d.late() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		_ = d.hastenLocked() // of a closed connection, as the call will say
+	}
 }
 
 // late reports whether what is set comes later than what is wanted.

@@ -52,6 +52,34 @@ func TestLazyDeadlineEndsWhenWanted(t *testing.T) {
 	}
 }
 
+// A write that nobody set a deadline for ends all the same when its reader reads
+// nothing; after hours without one it still has its minute.
+func TestWritesEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		t.Cleanup(func() { near.Close(); far.Close() })
+		c := newLazyConn(near)
+		for range 3 {
+			began := time.Now()
+			if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began).Round(time.Second) != writeMost {
+				t.Errorf("got %v after %v, want a timeout after %v", err, time.Since(began), writeMost)
+			}
+			time.Sleep(3 * time.Hour)
+			go far.Read(make([]byte, 1))
+			if _, err := c.Write([]byte("x")); err != nil {
+				t.Errorf("a reader came: %v", err)
+			}
+			c.SetWriteDeadline(time.Now().Add(time.Second))
+			c.SetWriteDeadline(time.Time{})
+		}
+		time.AfterFunc(time.Second, func() { c.SetWriteDeadline(time.Now()) })
+		began := time.Now()
+		if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("taken back: got %v after %v, want a timeout after a second", err, time.Since(began))
+		}
+	})
+}
+
 // TestLazyDeadlineWakesAReader is what net/http does to take its background
 // read back, and then to read on without a deadline.
 func TestLazyDeadlineWakesAReader(t *testing.T) {

@@ -14,7 +14,6 @@ import (
 // A lock keeps other processes out until its holder closes it, or dies. What is
 // noted by the file's size can be read and changed meanwhile.
 func TestLockIsOneProcessesAlone(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "lock")
 	if os.Getenv("TEST_LOCK") != "" { // the other process
 		if _, err := lockFile(os.Getenv("TEST_LOCK")); err != nil {
 			os.Stdout.WriteString("no ")
@@ -24,6 +23,7 @@ func TestLockIsOneProcessesAlone(t *testing.T) {
 		io.Copy(io.Discard, os.Stdin)
 		return
 	}
+	path := filepath.Join(t.TempDir(), "lock")
 	lock, err := lockFile(path)
 	if err != nil {
 		t.Fatal(err)
