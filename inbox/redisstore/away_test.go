@@ -301,3 +301,20 @@ func TestStoreThatEvictsIsWarnedOf(t *testing.T) {
 		t.Errorf("got log %q, want a warning", log.String())
 	}
 }
+
+// What a look at the sums ends and keeps is ended and kept at replicas, too.
+func TestReplicaHasWhatLooksDo(t *testing.T) {
+	t.Parallel()
+	master := startServer(t, "--repl-diskless-sync-delay", "0")
+	replica := startReplica(t, master)
+	s := newStore(t, "redis://"+master.addr(), Config{Limits: inbox.Limits{Timeout: 200 * time.Millisecond}})
+	open(t, s, "bob")
+	put(t, s, "bob", "hello")
+	bucket := bucketKey(s.link.Load().place("bob").bucket)
+	kept := func(one *server) bool { return strings.Contains(one.do("EXISTS", bucket+":x"), "1") }
+	replica.until("has the mailbox", func() bool { return kept(replica) })
+	eventually(t, "the mailbox has ended", func() bool { return !kept(master) })
+	eventually(t, "its end is passed on", func() bool {
+		return !kept(replica) && replica.do("HGETALL", bucket+":s") == master.do("HGETALL", bucket+":s") && replica.do("PTTL", bucket+":s") > "0"
+	})
+}

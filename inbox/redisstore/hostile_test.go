@@ -150,9 +150,17 @@ func TestReplicaIsAway(t *testing.T) {
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	bob := open(t, s, "bob")
 	put(t, s, "bob", "hello")
+	bucket := s.link.Load().place("bob").bucket
+	eventually(t, "looks have nothing to write", func() bool { return redis.do("PTTL", bucketKey(bucket)+":s") > "0" })
 	redis.do("REPLICAOF", "127.0.0.1", "1")
-	eventually(t, "it is not ready any more", func() bool { return s.Ready() != nil })
+	eventually(t, "it is away", func() bool { return s.away[bucket].Load() })
 	wantAway(t, s, bob)
+	for range 100 { // also while nobody asks, and there is nothing to write
+		if s.Ready() == nil {
+			t.Fatal("it is ready, want it to be away as long as it is a replica")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 	redis.do("REPLICAOF", "NO", "ONE")
 	eventually(t, "it is ready again", func() bool { return s.Ready() == nil })
 	wantNext(t, s, bob, 0, "hello")

@@ -252,13 +252,20 @@ local function close()
 	return 'ok'
 end
 
+-- passOn lets replicas and the append-only file have what is written from here on.
+local function passOn() redis.set_repl(redis.REPL_ALL) end
+
 -- sweep ends some of what has expired, and returns how many it looked at and
 -- the sums.
 local function sweep()
 	local bucket, most = KEYS[1], arg()
 	local sums, due = bucket .. ':s', bucket .. ':x'
+	-- A store that lets nobody write has to say so. Redis 6 passes even a deletion
+	-- of nothing on, and all that is read after it, unless it is told not to.
+	redis.set_repl(redis.REPL_NONE)
+	obey(bucket)
 	local tags = call('ZRANGEBYSCORE', due, '-inf', ms, 'LIMIT', 0, most)
-	if #tags > 0 then obey(bucket) end -- else even a deletion of nothing is written down by Redis 6
+	if #tags > 0 then passOn() end
 	for _, tag in ipairs(tags) do
 		if worked > 2000 then break end -- the rest at the next look, which is soon
 		local m = box(bucket, tag)
@@ -275,12 +282,16 @@ local function sweep()
 	if call('EXISTS', due) == 0 and call('HLEN', sums) > 2 then
 		-- No mailbox: whatever is still counted was deleted behind our back.
 		local last = call('HGET', sums, 'L') or 0
+		passOn()
 		call('DEL', sums)
 		call('HSET', sums, 'L', last, 'v', version + 1)
 	end
 	for _, key in ipairs({sums, due}) do
 		local left = call('PTTL', key)
-		if left ~= -2 and left < 5 * day then call('PEXPIRE', key, 6 * day) end
+		if left ~= -2 and left < 5 * day then
+			passOn()
+			call('PEXPIRE', key, 6 * day)
+		end
 	end
 	return {#tags, call('HGETALL', sums)}
 end
