@@ -53,6 +53,20 @@ var modern = regexp.MustCompile(`redis_version:\d|valkey_v`)
 // aged is a way to a server that makes it say of itself that it is Redis 5.
 func aged(t *testing.T, s *server) (addr string) {
 	t.Helper()
+	return between(t, s, func(to, from net.Conn) {
+		pass(to, from, func(b []byte) []byte {
+			return modern.ReplaceAllFunc(b, func(name []byte) []byte {
+				name[len(name)-1] = '5'
+				return name
+			})
+		})
+	})
+}
+
+// between is a way to a server on which carry has each connection, once in either
+// direction, until it closes.
+func between(t *testing.T, s *server, carry func(to, from net.Conn)) (addr string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -69,13 +83,8 @@ func aged(t *testing.T, s *server) (addr string) {
 				client.Close()
 				continue
 			}
-			go pass(server, client, func(b []byte) []byte { return b })
-			go pass(client, server, func(b []byte) []byte {
-				return modern.ReplaceAllFunc(b, func(name []byte) []byte {
-					name[len(name)-1] = '5'
-					return name
-				})
-			})
+			go carry(server, client)
+			go carry(client, server)
 		}
 	}()
 	return l.Addr().String()

@@ -43,7 +43,8 @@ type ServerReport struct {
 const probe = `redis.call('DEL', KEYS[1] .. ':'); redis.call('PUBLISH', 'inbox:n:doctor', '!'); return redis.call('TIME')`
 
 // Examine looks at a store as a node would find it, and leaves nothing there. An
-// error is why a node could not use it. It ends within a few seconds.
+// error is why a node could not use it. It ends within a few seconds, or one for
+// each server of a cluster.
 func Examine(ctx context.Context, cfg Config) (r Report, err error) {
 	r.Address, r.Replicas = cfg.Address.String(), cfg.Replicas
 	client, err := rueidis.NewClient(cfg.Address.option())
@@ -51,13 +52,13 @@ func Examine(ctx context.Context, cfg Config) (r Report, err error) {
 		return r, fmt.Errorf("connect: %w", err)
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	asking, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
 	r.Kind = string(client.Mode())
-	if err := r.askTime(ctx, client); err != nil {
+	if err := r.askTime(asking, client); err != nil {
 		return r, err
 	}
-	if err := r.askKey(ctx, client, cfg.Key); err != nil {
+	if err := r.askKey(asking, client, cfg.Key); err != nil {
 		return r, err
 	}
 	for address, one := range client.Nodes() {
@@ -111,6 +112,8 @@ func (r *Report) askKey(ctx context.Context, client rueidis.Client, key []byte) 
 
 // askServer adds a server, unless it is a replica.
 func (r *Report) askServer(ctx context.Context, address string, one rueidis.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	info, err := askInfo(ctx, one)
 	if err != nil {
 		return fmt.Errorf("ask %s about itself: %w", address, err)
@@ -129,7 +132,7 @@ func (r *Report) askServer(ctx context.Context, address string, one rueidis.Clie
 		s.Fsync = asked["appendfsync"]
 	}
 	if r.Replicas > 0 {
-		n, err := one.Do(ctx, one.B().Wait().Numreplicas(int64(r.Replicas)).Timeout(fewPatience.Milliseconds()).Build()).AsInt64()
+		n, err := one.Do(ctx, one.B().Wait().Numreplicas(int64(r.Replicas)).Timeout(replicaPatience.Milliseconds()).Build()).AsInt64()
 		if err != nil {
 			return fmt.Errorf("ask %s for its replicas: %w", address, err)
 		}

@@ -252,7 +252,10 @@ func (s *Store) Next(ctx context.Context, c inbox.Claim, ack uint64, wait time.D
 		if now := s.link.Load(); now != nil && now != l {
 			return m, inbox.ErrClaimOver // of a store that was emptied
 		}
-		if errors.Is(err, errUnreplicated) {
+		if err == errUnreplicated || err == errCrowded {
+			// Nobody wakes it for a message that it saw, nor is it the store's newest
+			// poll any more: the message's sender has ended that.
+			_, _, _ = s.look(ctx, l, p, c, 0, touchOnly, w.seq)
 			err, left = inbox.ErrEmpty, lookAgainAfter
 		} else if errors.Is(err, inbox.ErrStoreAway) {
 			// The poll is held: what comes wakes it when the store is back.

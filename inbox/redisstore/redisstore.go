@@ -104,7 +104,7 @@ type Store struct {
 
 	replicas int
 	waits    chan struct{} // of steps that wait for replicas
-	few      atomic.Bool   // whether too few had what the last step did
+	few      shortage
 
 	log     *slog.Logger
 	ledger  ledger
@@ -148,6 +148,7 @@ func New(cfg Config) *Store {
 	s.ledger.init(s.limits)
 	s.waiters.init()
 	s.replicas, s.waits = cfg.Replicas, make(chan struct{}, maxWaits)
+	s.few.parts = map[int]bool{}
 	s.heard = make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.quit = cancel
@@ -208,7 +209,7 @@ func (s *Store) do(ctx context.Context, l *link, op string, places []place, bill
 	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	began := time.Now()
-	answer, err := s.step(asking, l, op, keys, append(argv, args...))
+	answer, err := s.step(asking, l, op, places, keys, append(argv, args...))
 	s.tell(ctx, began, err)
 	if err == errCrowded {
 		return nil, err
@@ -225,9 +226,13 @@ func (s *Store) do(ctx context.Context, l *link, op string, places []place, bill
 	return answer[1:], err
 }
 
-func (s *Store) step(ctx context.Context, l *link, op string, keys, argv []string) ([]rueidis.RedisMessage, error) {
+func (s *Store) step(ctx context.Context, l *link, op string, places []place, keys, argv []string) ([]rueidis.RedisMessage, error) {
 	if s.replicas > 0 {
-		return s.runAndWait(ctx, l, op, keys, argv)
+		part := 0
+		if l.cluster {
+			part = places[0].bucket
+		}
+		return s.runAndWait(ctx, l, op, part, keys, argv)
 	}
 	return s.script.Exec(ctx, l, keys, argv).ToArray()
 }

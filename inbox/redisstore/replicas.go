@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"inbox/inbox"
@@ -15,8 +16,8 @@ const (
 	// replicaPatience is how long a step waits for replicas. With the step itself
 	// it has to fit into patience.
 	replicaPatience = 600 * time.Millisecond
-	// fewPatience is that while the last step met too few, so that one after the
-	// other is answered soon. It is enough for replicas that are back.
+	// fewPatience is that while replicas are known to be too few, so that most are
+	// answered soon; see shortage.
 	fewPatience = 50 * time.Millisecond
 	// maxWaits is how many steps wait for replicas at once, each on a connection
 	// of its own: WAIT holds up all that comes behind it on one.
@@ -35,51 +36,129 @@ var (
 	errCrowded = fmt.Errorf("%w: too many requests wait for its replicas", inbox.ErrStoreAway)
 )
 
+// replicated is what became of a step and the wait for its replicas.
+type replicated struct {
+	answer []rueidis.RedisMessage
+	err    error
+}
+
 // runAndWait runs a step, and returns once replicas have what it did. They have
 // what it saw, too: a receiver must not know of an ID that a failover takes back,
 // for the next message would have it, and be taken for one that was read.
-func (s *Store) runAndWait(ctx context.Context, l *link, op string, keys, argv []string) (answer []rueidis.RedisMessage, err error) {
+//
+// It ends with ctx, though not the goroutine that it starts: the client connects,
+// and tidies a connection up, for as long as it likes.
+func (s *Store) runAndWait(ctx context.Context, l *link, op string, part int, keys, argv []string) ([]rueidis.RedisMessage, error) {
+	if err := s.takeTurn(ctx); err != nil {
+		return nil, err
+	}
+	done := make(chan replicated, 1)
+	s.done.Go(func() {
+		defer func() { <-s.waits }()
+		c, release := l.Dedicate()
+		defer release()
+		answer, err := s.runOn(ctx, c, op, part, keys, argv)
+		broken := err != nil && ctx.Err() != nil
+		done <- replicated{answer, err}
+		if broken { // what was asked may still be on its way
+			c.Close()
+		}
+	})
+	select {
+	case r := <-done:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// takeTurn waits for one of the few places of those who wait for replicas.
+func (s *Store) takeTurn(ctx context.Context) error {
 	turn := time.NewTimer(turnPatience)
 	defer turn.Stop()
 	select {
 	case s.waits <- struct{}{}:
-		defer func() { <-s.waits }()
+		return nil
 	case <-turn.C:
-		return nil, errCrowded
+		return errCrowded
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
-	c, release := l.Dedicate()
-	defer release()
+}
+
+func (s *Store) runOn(ctx context.Context, c rueidis.DedicatedClient, op string, part int, keys, argv []string) ([]rueidis.RedisMessage, error) {
 	result := c.Do(ctx, c.B().Evalsha().Sha1(scriptSHA).Numkeys(int64(len(keys))).Key(keys...).Arg(argv...).Build())
 	if said, ok := rueidis.IsRedisErr(result.Error()); ok && said.IsNoScript() {
 		result = c.Do(ctx, c.B().Eval().Script(mailboxScript).Numkeys(int64(len(keys))).Key(keys...).Arg(argv...).Build())
 	}
-	if answer, err = result.ToArray(); err != nil || !succeeded(op, answer) {
+	answer, err := result.ToArray()
+	if err != nil || !succeeded(op, answer) {
 		return answer, err
 	}
-	return answer, s.awaitReplicas(ctx, c)
+	return answer, s.awaitReplicas(ctx, c, part)
 }
 
 // awaitReplicas waits until enough of them have all that the connection did and
 // saw. Whatever happens to the wait, that was done.
-func (s *Store) awaitReplicas(ctx context.Context, c rueidis.DedicatedClient) error {
-	patience := replicaPatience
-	if s.few.Load() {
-		patience = fewPatience
-	}
-	n, err := c.Do(ctx, c.B().Wait().Numreplicas(int64(s.replicas)).Timeout(patience.Milliseconds()).Build()).AsInt64()
-	if ctx.Err() != nil && err != nil {
-		return errUnreplicated // who asked gave up: it says nothing of the replicas
-	}
+func (s *Store) awaitReplicas(ctx context.Context, c rueidis.DedicatedClient, part int) error {
+	w := s.few.begin(part)
+	n, err := c.Do(ctx, c.B().Wait().Numreplicas(int64(s.replicas)).Timeout(w.patience.Milliseconds()).Build()).AsInt64()
 	few := err != nil || n < int64(s.replicas)
-	if s.few.Swap(few) != few {
+	gaveUp := err != nil && ctx.Err() != nil // who asked did: it says nothing of the replicas
+	if s.few.end(w, few, gaveUp) {
 		s.noteReplicas(few, n, err)
 	}
 	if few {
 		return errUnreplicated
 	}
 	return nil
+}
+
+// shortage is which parts of the store have too few replicas: buckets of a
+// cluster, whose masters each have their own, else the one part 0.
+type shortage struct {
+	mu     sync.Mutex
+	parts  map[int]bool
+	probed bool // whether a step finds out if one is over
+}
+
+// replicaWait is one step's wait for the replicas of a part.
+type replicaWait struct {
+	part     int
+	patience time.Duration
+	probes   bool
+}
+
+// begin says how long a step waits. While replicas are too few one step at a time
+// waits long enough for those that are far away, and the others briefly.
+func (f *shortage) begin(part int) replicaWait {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	few := f.parts[part]
+	if few && f.probed {
+		return replicaWait{part, fewPatience, false}
+	}
+	f.probed = f.probed || few
+	return replicaWait{part, replicaPatience, few}
+}
+
+// end takes in what a wait came to, and is true when that is news: a shortage
+// began where none was, or the last is over. A brief wait in vain tells nothing.
+func (f *shortage) end(w replicaWait, few, gaveUp bool) (news bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := len(f.parts)
+	if w.probes {
+		f.probed = false
+	}
+	switch {
+	case gaveUp:
+	case !few:
+		delete(f.parts, w.part)
+	case w.patience == replicaPatience:
+		f.parts[w.part] = true
+	}
+	return (before == 0) != (len(f.parts) == 0)
 }
 
 // succeeded is whether a step did or found what it was asked for. Its answer

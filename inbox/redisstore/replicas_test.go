@@ -134,9 +134,13 @@ func TestReplicasOfACluster(t *testing.T) {
 		}
 		put(t, s, name, "hello")
 		wantNext(t, s, c, 0, "hello")
-		if err := two.Put(t.Context(), name, inbox.Message{From: "alice"}, 0); !errors.Is(err, errUnreplicated) {
-			t.Errorf("%s: got %v of two replicas, want too few", name, err)
-		}
+		eventually(t, "two replicas are too few", func() bool {
+			err := two.Put(t.Context(), name, inbox.Message{From: "alice"}, 0)
+			if err == nil {
+				t.Errorf("%s: got no error of two replicas, want too few", name)
+			}
+			return err == nil || errors.Is(err, errUnreplicated)
+		})
 	}
 }
 

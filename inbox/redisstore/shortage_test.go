@@ -1,0 +1,197 @@
+//go:build linux
+
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"inbox/inbox"
+)
+
+// In a shortage one step at a time waits long, and tells if it is over; what
+// happens in another part says nothing of it.
+func TestShortage(t *testing.T) {
+	f := shortage{parts: map[int]bool{}}
+	healthy, first := f.begin(1), f.begin(1)
+	if !f.end(first, true, false) || f.end(f.begin(2), false, false) {
+		t.Error("want news of the first shortage alone")
+	}
+	probe, brief := f.begin(1), f.begin(1)
+	if probe.patience != replicaPatience || brief.patience != fewPatience {
+		t.Errorf("got waits of %v and %v, want one that probes", probe.patience, brief.patience)
+	}
+	if w := f.begin(2); w.patience != replicaPatience || f.end(w, true, true) || f.parts[2] {
+		t.Errorf("got %+v and %v, want another part to be well after a step that was given up", w, f.parts)
+	}
+	if f.begin(1).patience != fewPatience {
+		t.Error("got a second probe, want one at a time")
+	}
+	if !f.end(healthy, false, false) || f.end(brief, true, false) || f.end(probe, true, true) || f.begin(1).patience != replicaPatience {
+		t.Error("want the shortage to be over, whatever waits tell that began in it")
+	}
+	f.end(first, true, false)
+	if !f.begin(1).probes {
+		t.Error("got none that probes, want one in the next shortage")
+	}
+}
+
+// Replicas that are further away than a brief wait are enough again after a
+// shortage.
+func TestFarReplicaIsEnoughAgain(t *testing.T) {
+	t.Parallel()
+	master := startServer(t, "--repl-diskless-sync-delay", "0")
+	host, port, _ := net.SplitHostPort(farFrom(t, master, fewPatience))
+	replica := startServer(t, "--replicaof", host, port)
+	replica.until("follows", func() bool { return followed.MatchString(master.try("INFO", "replication")) })
+	s := newStore(t, "redis://"+master.addr(), Config{Replicas: 1})
+	open(t, s, "bob")
+	if n := replicasFound(t, "redis://"+master.addr()); n != 1 {
+		t.Errorf("got %d replicas found, want 1", n)
+	}
+	replica.signal(syscall.SIGSTOP)
+	if err := s.Put(t.Context(), "bob", inbox.Message{}, 0); err != errUnreplicated {
+		t.Fatalf("got %v, want errUnreplicated", err)
+	}
+	replica.signal(syscall.SIGCONT)
+	eventually(t, "the replica is enough again", func() bool { return s.Put(t.Context(), "bob", inbox.Message{}, 0) == nil })
+}
+
+// farFrom is a way to a server that takes a while in either direction.
+func farFrom(t *testing.T, s *server, while time.Duration) (addr string) {
+	t.Helper()
+	return between(t, s, func(to, from net.Conn) {
+		type piece struct {
+			due  time.Time
+			text []byte
+		}
+		pieces := make(chan piece, 1000)
+		go func() {
+			defer to.Close()
+			for p := range pieces {
+				time.Sleep(time.Until(p.due))
+				if _, err := to.Write(p.text); err != nil {
+					from.Close()
+				}
+			}
+		}()
+		defer close(pieces)
+		for {
+			b := make([]byte, 4096)
+			n, err := from.Read(b)
+			if err != nil {
+				return
+			}
+			pieces <- piece{time.Now().Add(while), b[:n]}
+		}
+	})
+}
+
+// A part of a cluster whose replica is away is told of once, though the others go on.
+func TestShortageOfAPartIsToldOnce(t *testing.T) {
+	t.Parallel()
+	redis := startCluster(t, 1)
+	var log logged
+	s := newStore(t, redis.url(), Config{Replicas: 1, Logger: log.logger()})
+	redis[len(redis)-1].signal(syscall.SIGSTOP) // the last are replicas
+	failed := 0
+	for i := range 40 {
+		if _, err := s.Open(t.Context(), fmt.Sprint("peer", i), bobsKey, &inbox.Payer{}); err != nil {
+			failed++
+		}
+	}
+	if said := log.String(); failed == 0 || failed == 40 || strings.Count(said, "too few replicas") != 1 || strings.Contains(said, "enough replicas have") {
+		t.Errorf("got %d of 40 refused and %q, want some, and one line", failed, said)
+	}
+}
+
+// Who polls at one node and saw a message that too few replicas had does not take
+// the place of who polled at another since.
+func TestUnreplicatedPollIsSuperseded(t *testing.T) {
+	t.Parallel()
+	master := startServer(t, "--repl-diskless-sync-delay", "0")
+	replica := startReplica(t, master)
+	a, b := newStore(t, "redis://"+master.addr(), Config{Replicas: 1}), newStore(t, "redis://"+master.addr(), Config{Replicas: 1})
+	bob := open(t, a, "bob")
+	older := waitFor(t, a, bob, 20*time.Second)
+	replica.signal(syscall.SIGSTOP)
+	_ = a.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("hello")}, 0)
+	time.Sleep(replicaPatience) // it has seen the message
+	replica.signal(syscall.SIGCONT)
+	var m inbox.Message
+	eventually(t, "the other node hands it out", func() (ok bool) {
+		var err error
+		m, err = b.Next(t.Context(), bob, 0, 0)
+		return err == nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	newer := make(chan error, 1)
+	go func() {
+		_, err := b.Next(ctx, bob, m.ID, time.Minute)
+		newer <- err
+	}()
+	select {
+	case res := <-older:
+		if res.err != nil && !errors.Is(res.err, inbox.ErrSuperseded) {
+			t.Errorf("the older poll: got %v, want the message or ErrSuperseded", res.err)
+		}
+		time.Sleep(2 * lookAgainAfter)
+	case err := <-newer:
+		t.Fatalf("the newer poll: got %v, want it to wait", err)
+	}
+	put(t, a, "bob", "for the newer")
+	if err := <-newer; err != nil {
+		t.Errorf("the newer poll: got %v, want a message", err)
+	}
+}
+
+// A poll that was told of a message when too many waited for replicas looks again.
+func TestCrowdedPollLooksAgain(t *testing.T) {
+	t.Parallel()
+	master := startServer(t, "--repl-diskless-sync-delay", "0")
+	startReplica(t, master)
+	s, other := newStore(t, "redis://"+master.addr(), Config{Replicas: 1}), newStore(t, "redis://"+master.addr(), Config{Replicas: 1})
+	waiting := waitFor(t, s, open(t, s, "bob"), 30*time.Second)
+	for range maxWaits {
+		s.waits <- struct{}{}
+	}
+	put(t, other, "bob", "hello")
+	time.Sleep(2 * turnPatience)
+	for range maxWaits {
+		<-s.waits
+	}
+	if res := <-waiting; res.err != nil || string(res.Body) != "hello" || res.took > 15*time.Second {
+		t.Errorf("got %q, %v after %v, want the message soon", res.Body, res.err, res.took)
+	}
+}
+
+// A connection whose answers the client has a goroutine read is tidied up before
+// it is used again. Nobody waits for that.
+func TestHungStoreIsNotTidiedUpFor(t *testing.T) {
+	t.Parallel()
+	master := startServer(t, "--repl-diskless-sync-delay", "0")
+	startReplica(t, master)
+	s := newStore(t, "redis://"+master.addr(), Config{Replicas: 1})
+	open(t, s, "bob")
+	c, release := s.link.Load().Dedicate()
+	endless, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if err := c.Do(endless, c.B().Ping().Build()).Error(); err != nil { // one without a deadline makes it so
+		t.Fatal(err)
+	}
+	release()
+	master.signal(syscall.SIGSTOP)
+	defer master.signal(syscall.SIGCONT)
+	began := time.Now()
+	err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0)
+	if took := time.Since(began); !errors.Is(err, inbox.ErrStoreAway) || took > 2*time.Second {
+		t.Errorf("got %v after %v, want ErrStoreAway within two seconds", err, took)
+	}
+}
