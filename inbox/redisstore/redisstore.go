@@ -227,7 +227,7 @@ func (s *Store) do(ctx context.Context, l *link, op string, places []place, bill
 }
 
 func (s *Store) step(ctx context.Context, l *link, op string, places []place, keys, argv []string) ([]rueidis.RedisMessage, error) {
-	if s.replicas > 0 {
+	if s.replicas > 0 && op != "discard" { // which comes after an answer: nobody waits to hear of it
 		part := 0
 		if l.cluster {
 			part = places[0].bucket

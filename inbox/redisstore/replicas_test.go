@@ -62,6 +62,9 @@ func TestReplicasAreWaitedFor(t *testing.T) {
 	})
 	few("next", func() error { _, err := s.Next(t.Context(), bob, 0, 0); return err })
 	few("open next", func() error { _, _, err := s.OpenNext(t.Context(), "bob", bobsKey, 0); return err })
+	if err := s.Discard(t.Context(), bob, m.ID); err != nil {
+		t.Errorf("what follows an answer: got %v, want it done", err)
+	}
 	if err := s.Put(t.Context(), "nobody", inbox.Message{}, 0); !errors.Is(err, inbox.ErrNoInbox) {
 		t.Errorf("what changes nothing: got %v, want ErrNoInbox", err)
 	}
