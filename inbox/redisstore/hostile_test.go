@@ -299,14 +299,24 @@ func TestSumsOfManyPayers(t *testing.T) {
 	s.ledger.mu.Lock()
 	s.ledger.limits.MaxInboxes = 1
 	s.ledger.mu.Unlock()
-	before, _ := cluster{redis}.cpu(t)
-	for range 20 {
-		if _, err := s.Open(t.Context(), "carol", bobsKey, &inbox.Payer{}); !errors.Is(err, inbox.ErrTooManyInboxes) {
-			t.Errorf("got %v, want ErrTooManyInboxes", err)
+	var took time.Duration
+	eventually(t, "a store that is there for all of it", func() bool {
+		before, _ := cluster{redis}.cpu(t)
+		for range 20 {
+			_, err := s.Open(t.Context(), "carol", bobsKey, &inbox.Payer{})
+			if errors.Is(err, inbox.ErrStoreAway) {
+				return false // the machine is busy, and all is read again
+			}
+			if !errors.Is(err, inbox.ErrTooManyInboxes) {
+				t.Errorf("got %v, want ErrTooManyInboxes", err)
+			}
+			time.Sleep(reclaimEvery)
 		}
-		time.Sleep(reclaimEvery)
-	}
-	if after, _ := (cluster{redis}).cpu(t); after-before > time.Second {
-		t.Errorf("refusing for two seconds took the store %v, want a second at most", after-before)
+		after, _ := (cluster{redis}).cpu(t)
+		took = after - before
+		return true
+	})
+	if took > time.Second {
+		t.Errorf("refusing for two seconds took the store %v, want a second at most", took)
 	}
 }
