@@ -75,7 +75,7 @@ func (f *fresh) close(idle time.Duration) {
 
 // leave closes a connection without waiting for it. TLS says goodbye first, for
 // which it needs a lock; and who asks for new keys and does not read the answer
-// makes a write hold that lock for ever, for it has no deadline.
+// makes a write hold that lock until [writeMost] is over.
 func leave(c net.Conn) {
 	_ = c.SetWriteDeadline(time.Now())
 	go c.Close()

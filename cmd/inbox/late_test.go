@@ -63,34 +63,42 @@ func (l stuckListener) Accept() (net.Conn, error) {
 	return stuck{c, l.freed}, err
 }
 
+// newHouse is a server over plain HTTP that was built and does not live yet.
+func newHouse(t *testing.T, p process, door func(net.Listener) net.Listener) *house {
+	t.Helper()
+	c, err := parse([]string{"-bind", "127.0.0.1:0", "-https=false", "-state", t.TempDir()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := newOutput()
+	p.stderr = out
+	d, err := openDoors(c, nil, newLogger(c, out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.main = door(d.main)
+	h, err := build(c, p, d, newLogger(c, out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.close(); h.archive.close() })
+	return h
+}
+
 // No client can keep the server from its end, and so from saving, by a connection
 // that cannot be closed, whatever was asked on it.
 func TestStuckConnectionsDoNotHoldTheEnd(t *testing.T) {
 	t.Parallel()
 	freed := make(chan struct{})
 	defer close(freed)
-	c, err := parse([]string{"-bind", "127.0.0.1:0", "-https=false", "-state", t.TempDir()}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := newOutput()
-	d, err := openDoors(c, nil, newLogger(c, out))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.main = stuckListener{d.main, freed}
 	patience := hasty()
 	patience.header, patience.idle, patience.stop = time.Minute, time.Minute, time.Second
-	h, err := build(c, process{stderr: out, times: patience}, d, newLogger(c, out))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.archive.close()
+	h := newHouse(t, process{times: patience}, func(l net.Listener) net.Listener { return stuckListener{l, freed} })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- h.live(ctx) }()
 	for _, asked := range []string{"", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"} {
-		conn, err := net.Dial("tcp", d.main.Addr().String())
+		conn, err := net.Dial("tcp", h.doors.main.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,22 +23,9 @@ import (
 func savingHouse(t *testing.T, stall, save time.Duration) (*house, *manager) {
 	t.Helper()
 	m := newManager(t)
-	c, err := parse([]string{"-bind", "127.0.0.1:0", "-https=false", "-state", t.TempDir()}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := newOutput()
-	d, err := openDoors(c, nil, newLogger(c, out))
-	if err != nil {
-		t.Fatal(err)
-	}
 	patience := hasty()
 	patience.stall, patience.save = stall, save
-	h, err := build(c, process{environ: m.environ, stderr: out, times: patience}, d, newLogger(c, out))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.close(); h.archive.close() })
+	h := newHouse(t, process{environ: m.environ, times: patience}, func(l net.Listener) net.Listener { return l })
 	if _, err := h.store.Open(t.Context(), "alice", inbox.Key{}, &inbox.Payer{}); err != nil {
 		t.Fatal(err)
 	}
