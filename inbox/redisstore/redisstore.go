@@ -106,15 +106,16 @@ type Store struct {
 	waits    chan struct{} // of steps that wait for replicas
 	few      shortage
 
-	log     *slog.Logger
-	ledger  ledger
-	waiters waiters
-	link    atomic.Pointer[link]
-	away    [buckets]atomic.Bool
-	books   books
-	heard   chan struct{} // this node's own voice, from its subscription
-	quit    context.CancelFunc
-	done    sync.WaitGroup
+	log      *slog.Logger
+	ledger   ledger
+	waiters  waiters
+	link     atomic.Pointer[link]
+	away     [buckets]atomic.Bool
+	books    books
+	heard    chan struct{} // this node's own voice, from its subscription
+	quit     context.CancelFunc
+	done     sync.WaitGroup
+	quitting sync.Once
 }
 
 // link is a store that was found, with the keys that its nodes share.
@@ -159,8 +160,13 @@ func New(cfg Config) *Store {
 // Quit disconnects and returns once nothing of the store runs any more. Nobody
 // may use it afterwards.
 func (s *Store) Quit() {
-	s.quit()
-	s.done.Wait()
+	s.quitting.Do(func() {
+		s.quit()
+		s.done.Wait()
+		for range maxWaits { // whoever is cut off may still come, and gets none of these places
+			s.waits <- struct{}{}
+		}
+	})
 }
 
 // Ready returns nil when the whole store is there, else an error that says

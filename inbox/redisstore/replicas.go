@@ -53,7 +53,7 @@ func (s *Store) runAndWait(ctx context.Context, l *link, op string, part int, ke
 		return nil, err
 	}
 	done := make(chan replicated, 1)
-	s.done.Go(func() {
+	go func() {
 		defer func() { <-s.waits }()
 		c, release := l.Dedicate()
 		defer release()
@@ -63,7 +63,7 @@ func (s *Store) runAndWait(ctx context.Context, l *link, op string, part int, ke
 		if broken { // what was asked may still be on its way
 			c.Close()
 		}
-	})
+	}()
 	select {
 	case r := <-done:
 		return r.answer, r.err

@@ -196,3 +196,36 @@ func TestFailoverLosesNothingAcknowledged(t *testing.T) {
 	}
 	t.Logf("%d messages acknowledged before the failover", sent)
 }
+
+// Quit ends what still waits at a store that hangs, and whoever was cut off and
+// comes afterwards is refused.
+func TestQuitWhileReplicasAreWaitedFor(t *testing.T) {
+	t.Parallel()
+	master := startServer(t, "--repl-diskless-sync-delay", "0")
+	startReplica(t, master)
+	s := newStore(t, "redis://"+master.addr(), Config{Replicas: 1})
+	open(t, s, "bob")
+	send := func() error {
+		return s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("hello")}, 0)
+	}
+	master.signal(syscall.SIGSTOP)
+	var senders sync.WaitGroup
+	for range 2 * maxWaits {
+		senders.Go(func() {
+			for range 3 {
+				if err := send(); !errors.Is(err, inbox.ErrStoreAway) {
+					t.Errorf("got %v, want that the store is away", err)
+				}
+			}
+		})
+	}
+	time.Sleep(100 * time.Millisecond)
+	began := time.Now()
+	s.Quit()
+	t.Logf("it took %v", time.Since(began))
+	senders.Wait()
+	if err := send(); !errors.Is(err, inbox.ErrStoreAway) {
+		t.Errorf("after the end: got %v, want that the store is away", err)
+	}
+	master.signal(syscall.SIGCONT)
+}
