@@ -21,7 +21,12 @@ const (
 	// mostSlower is a generous bound for the best round, since other work of the
 	// machine only ever makes one look worse; the aim, for the middle one, is 1.5.
 	mostSlower = 5
-	smallest   = 128 << 20 // of memory, for a server that is only there to be flooded
+	// defaultRate and defaultBurst are those of requests, for one address.
+	defaultRate, defaultBurst = 40.0, 600.0
+	// refusalsMost is how many a second are made on one connection; delayed, they
+	// are five or so, and undelayed hundreds.
+	refusalsMost = 20.0
+	smallest     = 128 << 20 // of memory, for a server that is only there to be flooded
 )
 
 // requestFlood floods from one address on kept connections, and holds the
@@ -40,6 +45,8 @@ func requestFlood(rounds int) func(context.Context, *scene) {
 		defer leave()
 		var quiet, here, there, hereFirst, thereFirst phases
 		var answered, refused int64
+		var lasted time.Duration
+		began := time.Now()
 		for range rounds {
 			quietly := during(ctx, goods, func() { pause(ctx, phase) })
 			ours, theirs := s.loud(ctx, s, goods), s.loud(ctx, &scene{target: elsewhere}, goods)
@@ -52,7 +59,14 @@ func requestFlood(rounds int) func(context.Context, *scene) {
 			there.add(theirs.later)
 			hereFirst.add(ours.first)
 			thereFirst.add(theirs.first)
-			answered, refused = answered+ours.answered, refused+ours.refused
+			answered, refused, lasted = answered+ours.answered, refused+ours.refused, lasted+ours.lasted
+		}
+		// Of a busy machine there is less of both.
+		if most := defaultBurst + defaultRate*(time.Since(began).Seconds()+1); float64(answered) > most {
+			s.fail("%d requests of one address were answered, want at most %.0f", answered, most)
+		}
+		if most := floodConns * refusalsMost * lasted.Seconds(); float64(refused) > most {
+			s.fail("%d refusals in %v on %d connections, want them delayed: at most %.0f", refused, lasted, floodConns, most)
 		}
 		s.note("%d rounds, %d answered, %d refused", len(here.p99), answered, refused)
 		s.note("others' p50 / p99: quiet %s, flooded %s, while another server is flooded %s", &quiet, &here, &there)
@@ -95,6 +109,7 @@ func (p *phases) leastRatio(to *phases) float64 {
 type flooded struct {
 	first, later      []time.Duration
 	answered, refused int64
+	lasted            time.Duration
 }
 
 // loud is a phase with a flood. In its first moment the flooder's connections
@@ -104,6 +119,7 @@ func (s *scene) loud(ctx context.Context, target *scene, goods []*good) (f flood
 	defer stop()
 	done := make(chan struct{})
 	takeAll(goods)
+	began := time.Now()
 	go func() {
 		defer close(done)
 		f.answered, f.refused = target.apart(ctx, "requests")
@@ -113,6 +129,7 @@ func (s *scene) loud(ctx context.Context, target *scene, goods []*good) (f flood
 	f.later = during(ctx, goods, func() { pause(ctx, phase) })
 	stop()
 	<-done
+	f.lasted = time.Since(began)
 	return f
 }
 

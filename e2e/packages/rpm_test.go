@@ -21,17 +21,22 @@ func TestRpmInstallsUpgradesAndLeaves(t *testing.T) {
 		t.Errorf("what was installed is not what was packaged:\n%s", said)
 	}
 	r.serve()
-	old, kept := r.run("inbox", "version"), r.read(secret)
+	r.livesOn(t, func() { rpm("--upgrade", releases.newer.file(t, "*.rpm")) }, func() { rpm("--erase", "inbox") })
+}
 
+// livesOn upgrades and removes a package of rpm's that has served, and looks for
+// what has to outlive that.
+func (r root) livesOn(t *testing.T, upgrade, remove func()) {
+	t.Helper()
+	old, kept := r.run("inbox", "version"), r.read(secret)
 	edited := r.read(options) + "INBOX_DOMAIN=example.org\n"
 	r.write(options, edited)
-	rpm("--upgrade", releases.newer.file(t, "*.rpm"))
+	upgrade()
 	if r.run("inbox", "version") == old || r.read(options) != edited || r.read(secret) != kept {
 		t.Error("the upgrade changed the options or the state, or not the program")
 	}
-
-	rpm("--erase", "inbox")
-	r.expect("erased", false, "/usr/bin/inbox", "/usr/lib/systemd/system/inbox.service", options)
+	remove()
+	r.expect("removed", false, "/usr/bin/inbox", "/usr/lib/systemd/system/inbox.service", options)
 	if r.read(options+".rpmsave") != edited || r.read(secret) != kept {
 		t.Error("the removal lost the options or the state")
 	}
