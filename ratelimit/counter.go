@@ -21,12 +21,12 @@ func (c counter) enter(keys [2]key, limit int) (tooMany bool) {
 		if k == (key{}) {
 			continue
 		}
-		most := limit
+		keyLimit := limit
 		if k.isNetwork() {
-			most *= networkFactor
+			keyLimit *= networkFactor
 		}
 		c.count[k]++
-		tooMany = tooMany || over(c.count[k], most)
+		tooMany = tooMany || exceeds(c.count[k], keyLimit)
 	}
 	return tooMany
 }

@@ -9,11 +9,11 @@ import (
 )
 
 // Forty requests a second for each address, six hundred at once.
-func ExampleRequests() {
-	clients := &ratelimit.Clients{}
-	limit := &ratelimit.Requests{
+func ExampleRequestLimiter() {
+	clientIP := &ratelimit.ClientIP{}
+	limit := &ratelimit.RequestLimiter{
 		Limiter: ratelimit.NewLimiter(ratelimit.Budget{PerSecond: 40, Burst: 600}, 0),
-		Addr:    clients.Addr,
+		Addr:    clientIP.Addr,
 	}
 	handler := limit.Handler(http.NotFoundHandler())
 	answers := map[int]int{}

@@ -15,12 +15,12 @@ type ConnLimits struct {
 	Max, MaxPerAddr int
 	// Rate is how many an address may open.
 	Rate Budget
-	// Hold is how long a refused connection is kept before it is closed: a
+	// Tarpit is how long a refused connection is kept before it is closed: a
 	// flooder that waits for the answer is slowed by it.
-	Hold time.Duration
-	// MaxHeld is how many refused connections are kept at once; those beyond
+	Tarpit time.Duration
+	// MaxTarpitted is how many refused connections are kept at once; those beyond
 	// are closed at once.
-	MaxHeld int
+	MaxTarpitted int
 	// DryRun counts what would be refused and refuses nothing.
 	DryRun bool
 }
@@ -39,19 +39,19 @@ type ConnStats struct {
 // end the server (http.Server.Serve returns any error it gets).
 type Listener struct {
 	net.Listener
-	limits  ConnLimits
-	clients *Clients
-	rate    *Limiter
-	open    counter
-	held    atomic.Int64
-	stats   struct{ open, accepted, total, addr, rate atomic.Int64 }
+	limits    ConnLimits
+	clientIP  *ClientIP
+	rate      *Limiter
+	open      counter
+	tarpitted atomic.Int64
+	stats     struct{ open, accepted, total, addr, rate atomic.Int64 }
 }
 
 // NewListener limits the connections of inner. Peers that clients trusts count
 // only in all: they are proxies with many clients behind them.
-func NewListener(inner net.Listener, limits ConnLimits, clients *Clients) *Listener {
+func NewListener(inner net.Listener, limits ConnLimits, clientIP *ClientIP) *Listener {
 	return &Listener{
-		Listener: inner, limits: limits, clients: clients,
+		Listener: inner, limits: limits, clientIP: clientIP,
 		rate: NewLimiter(limits.Rate, 0), open: newCounter(),
 	}
 }
@@ -85,9 +85,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 // admit returns the connection as it is counted, or nil.
 func (l *Listener) admit(c net.Conn) net.Conn {
 	addr := connAddr(c)
-	trusted := !addr.IsValid() || l.clients.trusts(addr)
+	trusted := !addr.IsValid() || l.clientIP.trusts(addr)
 	counted := &conn{Conn: c, listener: l}
-	if open := l.stats.open.Add(1); over(int(open), l.limits.Max) && !l.dry(&l.stats.total) {
+	if open := l.stats.open.Add(1); exceeds(int(open), l.limits.Max) && !l.countRefusal(&l.stats.total) {
 		l.stats.open.Add(-1)
 		return nil
 	}
@@ -95,11 +95,11 @@ func (l *Listener) admit(c net.Conn) net.Conn {
 		return counted
 	}
 	counted.keys = keysOf(addr)
-	if !l.rate.Take(addr, time.Now()).OK && !l.dry(&l.stats.rate) {
+	if !l.rate.Take(addr, time.Now()).OK && !l.countRefusal(&l.stats.rate) {
 		l.stats.open.Add(-1)
 		return nil
 	}
-	if l.open.enter(counted.keys, l.limits.MaxPerAddr) && !l.dry(&l.stats.addr) {
+	if l.open.enter(counted.keys, l.limits.MaxPerAddr) && !l.countRefusal(&l.stats.addr) {
 		l.open.leave(counted.keys)
 		l.stats.open.Add(-1)
 		return nil
@@ -107,36 +107,36 @@ func (l *Listener) admit(c net.Conn) net.Conn {
 	return counted
 }
 
-func over(n, limit int) bool { return limit > 0 && n > limit }
+func exceeds(n, limit int) bool { return limit > 0 && n > limit }
 
-// dry counts a refusal and reports whether it is only for the record.
-func (l *Listener) dry(refused *atomic.Int64) bool {
+// countRefusal counts a refusal and reports whether it is only for the record.
+func (l *Listener) countRefusal(refused *atomic.Int64) bool {
 	refused.Add(1)
 	return l.limits.DryRun
 }
 
 // refuse closes the connection, after a while if there is room to hold it.
 func (l *Listener) refuse(c net.Conn) {
-	if l.limits.Hold <= 0 || l.held.Add(1) > int64(l.limits.MaxHeld) {
-		if l.limits.Hold > 0 {
-			l.held.Add(-1)
+	if l.limits.Tarpit <= 0 || l.tarpitted.Add(1) > int64(l.limits.MaxTarpitted) {
+		if l.limits.Tarpit > 0 {
+			l.tarpitted.Add(-1)
 		}
 		c.Close()
 		return
 	}
-	time.AfterFunc(l.limits.Hold, func() {
+	time.AfterFunc(l.limits.Tarpit, func() {
 		c.Close()
-		l.held.Add(-1)
+		l.tarpitted.Add(-1)
 	})
 }
 
 // conn is a counted connection.
 type conn struct {
 	net.Conn
-	listener *Listener
-	keys     [2]key // none: counted in all alone
-	once     sync.Once
-	linger   atomic.Int64
+	listener     *Listener
+	keys         [2]key // none: counted in all alone
+	once         sync.Once
+	releaseDelay atomic.Int64
 }
 
 // Close closes the connection and gives its place back, once.
@@ -144,8 +144,8 @@ func (c *conn) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(func() {
 		l, keys := c.listener, c.keys // and not c, which holds more memory
-		if linger := time.Duration(c.linger.Load()); linger > 0 {
-			time.AfterFunc(linger, func() { l.leave(keys) })
+		if delay := time.Duration(c.releaseDelay.Load()); delay > 0 {
+			time.AfterFunc(delay, func() { l.leave(keys) })
 		} else {
 			l.leave(keys)
 		}
@@ -153,9 +153,9 @@ func (c *conn) Close() error {
 	return err
 }
 
-// Linger keeps the connection's place for so long after it is closed: for a
+// DelayRelease keeps the connection's place for so long after it is closed: for a
 // server that keeps its memory as long.
-func (c *conn) Linger(d time.Duration) { c.linger.Store(int64(d)) }
+func (c *conn) DelayRelease(d time.Duration) { c.releaseDelay.Store(int64(d)) }
 
 func (l *Listener) leave(keys [2]key) {
 	l.stats.open.Add(-1)

@@ -13,16 +13,16 @@ import (
 )
 
 // listen starts a limited listener whose connections are handed to the test.
-func listen(t *testing.T, limits ConnLimits, clients *Clients) (*Listener, <-chan net.Conn) {
+func listen(t *testing.T, limits ConnLimits, clientIP *ClientIP) (*Listener, <-chan net.Conn) {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if clients == nil {
-		clients = &Clients{}
+	if clientIP == nil {
+		clientIP = &ClientIP{}
 	}
-	l := NewListener(inner, limits, clients)
+	l := NewListener(inner, limits, clientIP)
 	t.Cleanup(func() { l.Close() })
 	accepted := make(chan net.Conn, 100)
 	go func() {
@@ -54,11 +54,11 @@ func dialFrom(t *testing.T, l net.Listener, from string) net.Conn {
 // it open. A busy machine may take long to close it.
 func wantRefused(t *testing.T, c net.Conn, want bool, what string) {
 	t.Helper()
-	patience := 50 * time.Millisecond
+	timeout := 50 * time.Millisecond
 	if want {
-		patience = 20 * time.Second
+		timeout = 20 * time.Second
 	}
-	c.SetReadDeadline(time.Now().Add(patience))
+	c.SetReadDeadline(time.Now().Add(timeout))
 	_, err := c.Read(make([]byte, 1))
 	if got := !errors.Is(err, os.ErrDeadlineExceeded); got != want {
 		t.Errorf("%s: got refused %v, want %v", what, got, want)
@@ -119,12 +119,12 @@ func TestListenerLimitsNewConnections(t *testing.T) {
 
 func TestProxiesAndDryRunsAreNotRefused(t *testing.T) {
 	limits := ConnLimits{MaxPerAddr: 1, Rate: Budget{PerSecond: 0.001, Burst: 1}}
-	trusted := &Clients{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}}
+	trusted := &ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}}
 	dry := limits
 	dry.DryRun, dry.Max = true, 1
 	for name, row := range map[string]struct {
 		limits  ConnLimits
-		clients *Clients
+		clients *ClientIP
 	}{"proxy": {limits, trusted}, "dry run": {dry, nil}} {
 		l, accepted := listen(t, row.limits, row.clients)
 		for range 4 {
@@ -138,27 +138,27 @@ func TestProxiesAndDryRunsAreNotRefused(t *testing.T) {
 	}
 }
 
-func TestRefusedConnectionsAreHeldAWhile(t *testing.T) {
-	const hold = 2 * time.Second
-	l, accepted := listen(t, ConnLimits{MaxPerAddr: 1, Hold: hold, MaxHeld: 2}, nil)
+func TestRefusedConnectionsAreTarpitted(t *testing.T) {
+	const delay = 2 * time.Second
+	l, accepted := listen(t, ConnLimits{MaxPerAddr: 1, Tarpit: delay, MaxTarpitted: 2}, nil)
 	dialFrom(t, l, "127.0.0.2")
 	<-accepted
 	for range 2 { // the room is there again afterwards
 		began := time.Now()
-		held := []net.Conn{dialFrom(t, l, "127.0.0.2"), dialFrom(t, l, "127.0.0.2")}
+		tarpitted := []net.Conn{dialFrom(t, l, "127.0.0.2"), dialFrom(t, l, "127.0.0.2")}
 		for range 3 { // those beyond take no room
 			wantRefused(t, dialFrom(t, l, "127.0.0.2"), true, "one beyond the room")
 		}
-		if took := time.Since(began); took >= hold {
+		if took := time.Since(began); took >= delay {
 			t.Errorf("those beyond the room were closed after %v, want at once", took)
 		}
-		for _, c := range held {
+		for _, c := range tarpitted {
 			wantRefused(t, c, true, "one that was held")
 		}
-		if took := time.Since(began); took < hold {
-			t.Errorf("closed after %v, want %v", took, hold)
+		if took := time.Since(began); took < delay {
+			t.Errorf("closed after %v, want %v", took, delay)
 		}
-		for l.held.Load() > 0 && time.Since(began) < 10*hold {
+		for l.tarpitted.Load() > 0 && time.Since(began) < 10*delay {
 			time.Sleep(time.Millisecond) // room is made right after the closing
 		}
 	}
@@ -169,7 +169,7 @@ func TestUnixSocketPeersCountOnlyInAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := NewListener(inner, ConnLimits{MaxPerAddr: 1, Max: 3, Rate: Budget{PerSecond: 0.01, Burst: 1}}, &Clients{})
+	l := NewListener(inner, ConnLimits{MaxPerAddr: 1, Max: 3, Rate: Budget{PerSecond: 0.01, Burst: 1}}, &ClientIP{})
 	defer l.Close()
 	go http.Serve(l, http.NotFoundHandler())
 	for i := range 4 {
@@ -182,7 +182,7 @@ func TestUnixSocketPeersCountOnlyInAll(t *testing.T) {
 	}
 }
 
-func TestAcceptedConnectionCanBeAskedAbout(t *testing.T) {
+func TestAcceptedConnectionHasSyscallConn(t *testing.T) {
 	l, accepted := listen(t, ConnLimits{}, nil)
 	client := dialFrom(t, l, "127.0.0.2")
 	c := (<-accepted).(*conn)
@@ -199,13 +199,13 @@ func TestAcceptedConnectionCanBeAskedAbout(t *testing.T) {
 	}
 }
 
-func TestListenerCountsWhatLingers(t *testing.T) {
+func TestListenerDelaysRelease(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer inner.Close()
-	l := NewListener(inner, ConnLimits{}, &Clients{})
+	l := NewListener(inner, ConnLimits{}, &ClientIP{})
 	accept := func() net.Conn {
 		t.Helper()
 		client, err := net.Dial("tcp", inner.Addr().String())
@@ -219,13 +219,13 @@ func TestListenerCountsWhatLingers(t *testing.T) {
 		}
 		return c
 	}
-	const linger = 50 * time.Millisecond
+	const delay = 50 * time.Millisecond
 	stays, goes := accept(), accept()
-	stays.(interface{ Linger(time.Duration) }).Linger(linger)
+	stays.(interface{ DelayRelease(time.Duration) }).DelayRelease(delay)
 	began := time.Now()
 	stays.Close()
 	goes.Close()
-	if open := l.Stats().Open; open != 1 && time.Since(began) < linger {
+	if open := l.Stats().Open; open != 1 && time.Since(began) < delay {
 		t.Errorf("%d connections count after both were closed, want the one that lingers", open)
 	}
 	for l.Stats().Open > 0 {

@@ -69,9 +69,9 @@ func (h *house) furnish() error {
 	if err != nil {
 		return err
 	}
-	h.who = newWho(&ratelimit.Clients{Trusted: c.proxies, Header: c.clientHeader, Logger: h.log}, derive(key, "payers"))
+	h.who = newWho(&ratelimit.ClientIP{Trusted: c.proxies, Header: c.clientHeader, Logger: h.log}, derive(key, "payers"))
 	h.limits = newLimits(c, h.who)
-	h.limits.turns.Patience = h.times.header
+	h.limits.turns.Timeout = h.times.header
 	h.buildMeter()
 	if len(c.unknown) > 0 {
 		h.log.Debug("variables that are no option", "names", c.unknown)

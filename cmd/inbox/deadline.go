@@ -99,8 +99,8 @@ func (c *lazyConn) SyscallConn() (syscall.RawConn, error) {
 
 // Linger keeps the connection's place after it is closed.
 func (c *lazyConn) Linger(d time.Duration) {
-	if l, ok := c.counted().(interface{ Linger(time.Duration) }); ok {
-		l.Linger(d)
+	if l, ok := c.counted().(interface{ DelayRelease(time.Duration) }); ok {
+		l.DelayRelease(d)
 	}
 }
 

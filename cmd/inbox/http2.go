@@ -29,7 +29,7 @@ func (h *house) countFrames() error {
 			if b, ok := next.(interface{ BaseContext() context.Context }); ok {
 				opts.Context = b.BaseContext() // with what is known of the connection
 			}
-			counted := h.limits.pieces.Frames(c)
+			counted := h.limits.pieces.FrameConn(c)
 			defer h.fresh.upgraded(c, counted)()
 			h2.ServeConn(counted, opts)
 		},

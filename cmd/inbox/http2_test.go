@@ -101,7 +101,7 @@ func TestUsersOfHTTP2AreNotSlowed(t *testing.T) {
 			t.Fatalf("read: got %d bytes", len(a.body))
 		}
 	}
-	if _, text := p.metrics("/metrics", ""); !strings.Contains(text, "inbox_limited_total{limit=\"pieces\"} 0\n") {
+	if _, text := p.metrics("/metrics", ""); !strings.Contains(text, "inbox_limited_total{limit=\"frames\"} 0\n") {
 		t.Error("it had to wait, want that it never has to")
 	}
 }

@@ -27,7 +27,7 @@ func (h *house) limited() map[string]int64 {
 	l, conns := h.limits, h.connStats()
 	return map[string]int64{
 		"connections": conns.RefusedTotal, "connections-per-address": conns.RefusedAddr, "connection-rate": conns.RefusedRate,
-		"requests": l.requests.Refused(), "held": l.held.Refused(), "active": l.active.Refused(), "pieces": l.pieces.Slowed(),
+		"requests": l.requests.Refused(), "held": l.held.Refused(), "active": l.active.Refused(), "frames": l.pieces.Throttled(),
 		"header": h.tooLarge.Load(), "handshakes": l.turns.Waited(),
 		"passwords": l.guard.refused[inbox.WrongPassword].Load(),
 		"names":     l.guard.refused[inbox.NewName].Load(),

@@ -30,50 +30,50 @@ const (
 
 // limits are the layers that look at addresses.
 type limits struct {
-	active    *ratelimit.Active
-	requests  *ratelimit.Requests
-	held      *ratelimit.Held
-	pieces    *ratelimit.Pieces
-	turns     *ratelimit.Turns
+	active    *ratelimit.StreamLimiter
+	requests  *ratelimit.RequestLimiter
+	held      *ratelimit.PollLimiter
+	pieces    *ratelimit.FrameLimiter
+	turns     *ratelimit.HandshakeLimiter
 	guard     *guard
 	conns     ratelimit.ConnLimits
-	clients   *ratelimit.Clients
+	clients   *ratelimit.ClientIP
 	listeners []*ratelimit.Listener
 }
 
 func newLimits(c *config, w *who) *limits {
 	budget := ratelimit.Budget{PerSecond: float64(c.rate), Burst: int(c.burst)}
 	return &limits{
-		active: &ratelimit.Active{
+		active: &ratelimit.StreamLimiter{
 			Max: int(c.maxConns), MaxPerAddr: activeFactor * int(c.maxConnsPerIP), Addr: w.addr, DryRun: c.rateDryRun,
 		},
-		requests: &ratelimit.Requests{
-			Limiter: ratelimit.NewLimiter(budget, 0), Addr: w.addr, Free: freeRequest(w),
-			Delay: refusalDelay, MaxDelayed: maxDelayed, DryRun: c.rateDryRun,
+		requests: &ratelimit.RequestLimiter{
+			Limiter: ratelimit.NewLimiter(budget, 0), Addr: w.addr, Exempt: freeRequest(w),
+			Tarpit: refusalDelay, MaxTarpitted: maxDelayed, DryRun: c.rateDryRun,
 		},
-		held: &ratelimit.Held{
-			Max: int(c.maxConnsPerIP), Addr: w.addr, Holds: mayBeHeld, DryRun: c.rateDryRun,
+		held: &ratelimit.PollLimiter{
+			Max: int(c.maxConnsPerIP), Addr: w.addr, IsPoll: mayBeHeld, DryRun: c.rateDryRun,
 		},
-		pieces: &ratelimit.Pieces{
+		pieces: &ratelimit.FrameLimiter{
 			Limiter: ratelimit.NewLimiter(ratelimit.Budget{
 				PerSecond: piecesFactor * budget.PerSecond, Burst: piecesFactor * budget.Burst,
 			}, 0),
-			Clients: w.clients, DryRun: c.rateDryRun,
+			ClientIP: w.clients, DryRun: c.rateDryRun,
 		},
 		turns:   newTurns(c, w),
 		guard:   newGuard(c, w),
 		clients: w.clients,
 		conns: ratelimit.ConnLimits{
 			Max: int(c.maxConns), MaxPerAddr: int(c.maxConnsPerIP),
-			Rate: ratelimit.Budget{PerSecond: float64(c.connRate), Burst: connBurst * int(c.connRate)},
-			Hold: connHold, MaxHeld: maxHeldConns, DryRun: c.rateDryRun,
+			Rate:   ratelimit.Budget{PerSecond: float64(c.connRate), Burst: connBurst * int(c.connRate)},
+			Tarpit: connHold, MaxTarpitted: maxHeldConns, DryRun: c.rateDryRun,
 		},
 	}
 }
 
 // newTurns leaves an address half of the processors for its handshakes.
-func newTurns(c *config, w *who) *ratelimit.Turns {
-	t := &ratelimit.Turns{Clients: w.clients, DryRun: c.rateDryRun}
+func newTurns(c *config, w *who) *ratelimit.HandshakeLimiter {
+	t := &ratelimit.HandshakeLimiter{ClientIP: w.clients, DryRun: c.rateDryRun}
 	if c.maxConnsPerIP > 0 {
 		t.PerAddr = max(1, runtime.GOMAXPROCS(0)/2)
 	}
@@ -111,7 +111,7 @@ func mayBeHeld(r *http.Request) bool {
 // guard limits guesses, for inbox.Config.
 type guard struct {
 	addr          func(*http.Request) netip.Addr
-	passwords     *ratelimit.Passwords
+	passwords     *ratelimit.LoginThrottle
 	names, misses *ratelimit.Limiter
 	refused       [inbox.MissedName + 1]atomic.Int64 // by the attempt
 	memory        time.Duration                      // how long an owner is remembered
@@ -131,7 +131,7 @@ func newGuard(c *config, w *who) *guard {
 	}
 	return &guard{
 		addr:      w.addr,
-		passwords: ratelimit.NewPasswords(guesses, seconds(c.inboxTimeout), ownersKnown),
+		passwords: ratelimit.NewLoginThrottle(guesses, seconds(c.inboxTimeout), ownersKnown),
 		names:     ratelimit.NewLimiter(novelties, 0),
 		misses:    ratelimit.NewLimiter(novelties, 0),
 		memory:    seconds(c.inboxTimeout),
@@ -187,7 +187,7 @@ func (g *guard) idle(a inbox.Attempt) bool {
 func (g *guard) ask(addr netip.Addr, a inbox.Attempt, name string) ratelimit.Result {
 	switch a {
 	case inbox.WrongPassword:
-		return g.passwords.May(addr, name, g.now())
+		return g.passwords.Allow(addr, name, g.now())
 	case inbox.NewName:
 		return g.names.Ready(addr, g.now())
 	default:
@@ -216,10 +216,10 @@ func (g *guard) Did(r *http.Request, a inbox.Attempt, name string) {
 	now, addr := g.now(), g.addr(r)
 	switch a {
 	case inbox.WrongPassword:
-		g.passwords.Wrong(addr, name, now)
+		g.passwords.Failed(addr, name, now)
 	case inbox.RightPassword:
 		if isNews(r, addr, name, now, g.memory/8) {
-			g.passwords.Right(addr, name, now)
+			g.passwords.Succeeded(addr, name, now)
 		}
 	case inbox.NewName:
 		g.names.Charge(addr, now)

@@ -103,7 +103,7 @@ func TestDryRunRefusesNothing(t *testing.T) {
 func TestDryRunReports(t *testing.T) {
 	var log bytes.Buffer
 	c := &config{rateDryRun: true, rate: 1, burst: 1}
-	h := &house{cfg: c, log: slog.New(slog.NewTextHandler(&log, nil)), limits: newLimits(c, newWho(&ratelimit.Clients{}, nil))}
+	h := &house{cfg: c, log: slog.New(slog.NewTextHandler(&log, nil)), limits: newLimits(c, newWho(&ratelimit.ClientIP{}, nil))}
 	var report dryRunReport
 	now := time.Now()
 	tell := func(after time.Duration) string {

@@ -191,7 +191,7 @@ func (h *house) limit(l net.Listener, overTLS bool) net.Listener {
 		l = &proxyproto.Listener{Listener: limited, ReadHeaderTimeout: proxyHeaderTime, ConnPolicy: h.proxyPolicy}
 	}
 	if overTLS {
-		l = h.limits.turns.Handshakes(h.limits.pieces.Records(l))
+		l = h.limits.turns.Listener(h.limits.pieces.RecordListener(l))
 	}
 	return lazyListener{l}
 }

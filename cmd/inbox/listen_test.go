@@ -60,7 +60,7 @@ func TestKernelIsAskedUnderAProxyHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer inner.Close()
-	limited := ratelimit.NewListener(inner, ratelimit.ConnLimits{}, &ratelimit.Clients{})
+	limited := ratelimit.NewListener(inner, ratelimit.ConnLimits{}, &ratelimit.ClientIP{})
 	l := lazyListener{&proxyproto.Listener{Listener: limited}}
 	client, err := net.Dial("tcp", inner.Addr().String())
 	if err != nil {

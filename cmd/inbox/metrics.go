@@ -69,7 +69,7 @@ func (c collector) collectMailboxes(m chan<- prometheus.Metric) {
 	m <- gauge(descMessages, stats.Queued)
 	m <- gauge(descQueued, stats.QueuedBytes)
 	limit(m, descMaxQueued, c.cfg.maxQueuedBytes)
-	m <- gauge(descHeld, c.limits.held.Now())
+	m <- gauge(descHeld, c.limits.held.Active())
 	d := c.handler.Deliveries()
 	m <- count(descDelivered, d.Plain, "plain")
 	m <- count(descDelivered, d.Kept, "kept")

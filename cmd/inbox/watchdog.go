@@ -223,5 +223,5 @@ func (h *house) status() string {
 		open += l.Stats().Open
 	}
 	return fmt.Sprintf("Serves %s on %s: %d connections, %d mailboxes, %d requests waiting.",
-		scheme, h.doors.main.Addr(), open, h.stats().Inboxes, h.limits.held.Now())
+		scheme, h.doors.main.Addr(), open, h.stats().Inboxes, h.limits.held.Active())
 }

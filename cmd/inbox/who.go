@@ -13,11 +13,11 @@ import (
 // who says which address a request comes from and who pays for it. It works
 // that out once for a connection, unless that is a proxy's.
 type who struct {
-	clients *ratelimit.Clients
+	clients *ratelimit.ClientIP
 	key     []byte // keys the payers, which are in snapshots, too
 }
 
-func newWho(clients *ratelimit.Clients, key []byte) *who { return &who{clients, key} }
+func newWho(clients *ratelimit.ClientIP, key []byte) *who { return &who{clients, key} }
 
 // addr is the client's address, invalid behind a Unix socket that says nothing.
 func (w *who) addr(r *http.Request) netip.Addr {

@@ -11,7 +11,7 @@ import (
 )
 
 func TestPayer(t *testing.T) {
-	w := newWho(&ratelimit.Clients{}, []byte("one"))
+	w := newWho(&ratelimit.ClientIP{}, []byte("one"))
 	payer := func(host string) inbox.Payer {
 		return w.payer(&http.Request{RemoteAddr: net.JoinHostPort(host, "4711")})
 	}
@@ -38,7 +38,7 @@ func TestPayer(t *testing.T) {
 	if payer("192.0.2.1").Network != "" {
 		t.Error("an IPv4 address pays for a network")
 	}
-	if payer("192.0.2.1") == newWho(&ratelimit.Clients{}, []byte("two")).payer(&http.Request{RemoteAddr: "192.0.2.1:4711"}) {
+	if payer("192.0.2.1") == newWho(&ratelimit.ClientIP{}, []byte("two")).payer(&http.Request{RemoteAddr: "192.0.2.1:4711"}) {
 		t.Error("two secrets name a payer alike: it can be told who it is")
 	}
 	if got := w.payer(&http.Request{RemoteAddr: "@"}); got != (inbox.Payer{}) {
@@ -49,7 +49,7 @@ func TestPayer(t *testing.T) {
 // TestConnectionHasOneClient: the first request of a connection says who it
 // is, unless a proxy's speaks for many.
 func TestConnectionHasOneClient(t *testing.T) {
-	w := newWho(&ratelimit.Clients{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, []byte("one"))
+	w := newWho(&ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, []byte("one"))
 	server, _ := socketPair(t)
 	for _, row := range []struct{ peer, first, second string }{
 		{"192.0.2.1:1", "192.0.2.1", "192.0.2.1"},

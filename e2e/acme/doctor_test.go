@@ -15,7 +15,7 @@ import (
 )
 
 // diagnosis is one line of «inbox doctor -json».
-type diagnosis struct{ Check, Name, Level, Text, Mend string }
+type diagnosis struct{ Check, Name, Level, Text, Fix string }
 
 // doctor examines the site of a name with the options of startProgram.
 func (r *rig) doctor(name string, more ...string) map[string]diagnosis {
@@ -82,7 +82,7 @@ func TestDoctorTellsOfFailedOrders(t *testing.T) {
 	eventually(t, 30*time.Second, "a failed order is on record", func() bool { return r.doctor(name)["supervisor"].Level == "warning" })
 	stop()
 	got := r.doctor(name, "-renew-test", "-acme-preflight=false")
-	if d := got["supervisor"]; d.Level != "warning" || d.Name != name || !strings.Contains(d.Mend, "tries again") {
+	if d := got["supervisor"]; d.Level != "warning" || d.Name != name || !strings.Contains(d.Fix, "tries again") {
 		t.Errorf("got %+v, want the failed order and when the next one is", d)
 	}
 	if d := got["renew-test"]; d.Level != "failure" {

@@ -52,11 +52,11 @@ type Budget struct {
 // debt nor choose whom to share with. All methods may be called concurrently.
 // Time is an argument; it may stand still but should not run backwards.
 type Limiter struct {
-	budget Budget
-	seed   maphash.Seed
-	perMap int
-	known  atomic.Int64 // buckets in all shards: mostly none, which is quickly asked
-	shards [limiterShards]limiterShard
+	budget   Budget
+	seed     maphash.Seed
+	perShard int
+	total    atomic.Int64 // buckets in all shards: mostly none, which is quickly asked
+	shards   [limiterShards]limiterShard
 }
 
 type limiterShard struct {
@@ -87,7 +87,7 @@ func NewLimiter(budget Budget, size int) *Limiter {
 	if size <= 0 {
 		size = DefaultTableSize
 	}
-	l := &Limiter{budget: budget, seed: maphash.MakeSeed(), perMap: max(1, size/limiterShards)}
+	l := &Limiter{budget: budget, seed: maphash.MakeSeed(), perShard: max(1, size/limiterShards)}
 	for i := range l.shards {
 		l.shards[i].buckets = make(map[key]*bucket)
 	}
@@ -126,35 +126,35 @@ func (l *Limiter) Charge(addr netip.Addr, now time.Time) {
 	}
 }
 
-// spend takes n tokens even if there are none, and returns how long until they
+// chargeN takes n tokens even if there are none, and returns how long until they
 // are there. An address that already owes more than most owes no more by it.
-func (l *Limiter) spend(addr netip.Addr, n int, most time.Duration, now time.Time) (wait time.Duration) {
+func (l *Limiter) chargeN(addr netip.Addr, n int, maxDebt time.Duration, now time.Time) (wait time.Duration) {
 	if l.budget.PerSecond <= 0 || n <= 0 {
 		return 0
 	}
 	for _, k := range keysOf(addr) {
 		if k != (key{}) {
-			wait = max(wait, l.spendOne(k, n, most, now))
+			wait = max(wait, l.chargeKeyN(k, n, maxDebt, now))
 		}
 	}
 	return wait
 }
 
 // Len returns how many addresses the limiter remembers.
-func (l *Limiter) Len() int { return int(l.known.Load()) }
+func (l *Limiter) Len() int { return int(l.total.Load()) }
 
 // Sweep forgets buckets that are full again. Nothing depends on when it is
 // called; it gives memory back after a flood.
 func (l *Limiter) Sweep(now time.Time) {
 	for i := range l.shards {
-		for l.sweepSome(&l.shards[i], now) {
+		for l.sweepBatch(&l.shards[i], now) {
 		}
 	}
 }
 
-// sweepSome drops a few, so that no request waits long for the lock, and
+// sweepBatch drops a few, so that no request waits long for the lock, and
 // reports whether there may be more.
-func (l *Limiter) sweepSome(s *limiterShard, now time.Time) bool {
+func (l *Limiter) sweepBatch(s *limiterShard, now time.Time) bool {
 	const batch = 64
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,11 +178,11 @@ func (l *Limiter) take(k key, now time.Time) Result {
 	if b.AllowN(now, 1) {
 		return Result{OK: true}
 	}
-	return Result{Wait: waitFor(b, 1, now)}
+	return Result{Wait: timeUntil(b, 1, now)}
 }
 
 func (l *Limiter) ready(k key, now time.Time) Result {
-	if l.known.Load() == 0 || k == (key{}) {
+	if l.total.Load() == 0 || k == (key{}) {
 		return Result{OK: true}
 	}
 	hash := k.hash(l.seed)
@@ -192,13 +192,13 @@ func (l *Limiter) ready(k key, now time.Time) Result {
 	b := s.overflow[hash/limiterShards%uint64(len(s.overflow))]
 	if known := s.buckets[k]; known != nil {
 		b = known.limiter
-	} else if len(s.buckets) < l.perMap {
+	} else if len(s.buckets) < l.perShard {
 		return Result{OK: true}
 	}
 	if b == nil || b.TokensAt(now) >= 1 {
 		return Result{OK: true}
 	}
-	return Result{Wait: waitFor(b, 1, now)}
+	return Result{Wait: timeUntil(b, 1, now)}
 }
 
 func (l *Limiter) charge(k key, now time.Time) {
@@ -212,17 +212,17 @@ func (l *Limiter) charge(k key, now time.Time) {
 	l.bucketLocked(s, k, hash, now).ReserveN(now, 1)
 }
 
-func (l *Limiter) spendOne(k key, n int, most time.Duration, now time.Time) time.Duration {
+func (l *Limiter) chargeKeyN(k key, n int, maxDebt time.Duration, now time.Time) time.Duration {
 	hash := k.hash(l.seed)
 	s := &l.shards[hash%limiterShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := l.bucketLocked(s, k, hash, now)
-	if owed := waitFor(b, 0, now); owed > most {
+	if owed := timeUntil(b, 0, now); owed > maxDebt {
 		return owed
 	}
 	b.ReserveN(now, min(n, b.Burst()))
-	return waitFor(b, 0, now)
+	return timeUntil(b, 0, now)
 }
 
 // bucketLocked returns the bucket of k, made if there is room for it, else one
@@ -230,12 +230,12 @@ func (l *Limiter) spendOne(k key, n int, most time.Duration, now time.Time) time
 func (l *Limiter) bucketLocked(s *limiterShard, k key, hash uint64, now time.Time) *rate.Limiter {
 	b := s.buckets[k]
 	if b == nil {
-		if len(s.buckets) >= l.perMap && !l.evictLocked(s, now) {
+		if len(s.buckets) >= l.perShard && !l.evictLocked(s, now) {
 			return l.overflowLocked(s, hash)
 		}
 		b = &bucket{key: k, limiter: l.newBucket(k)}
 		s.buckets[k] = b
-		l.known.Add(1)
+		l.total.Add(1)
 	}
 	s.useLocked(b)
 	// Whoever made no debt lately makes room even while there is some, so that
@@ -283,7 +283,7 @@ func (l *Limiter) dropIfFullLocked(s *limiterShard, b *bucket, now time.Time) bo
 	}
 	s.unlinkLocked(b)
 	delete(s.buckets, b.key)
-	l.known.Add(-1)
+	l.total.Add(-1)
 	return true
 }
 
@@ -315,8 +315,8 @@ func (s *limiterShard) unlinkLocked(b *bucket) {
 	b.older, b.newer = nil, nil
 }
 
-// waitFor is how long until b has so many tokens.
-func waitFor(b *rate.Limiter, tokens float64, now time.Time) time.Duration {
+// timeUntil is how long until b has so many tokens.
+func timeUntil(b *rate.Limiter, tokens float64, now time.Time) time.Duration {
 	missing := tokens - b.TokensAt(now)
 	return time.Duration(missing / float64(b.Limit()) * float64(time.Second))
 }

@@ -10,9 +10,9 @@ import (
 	"sync"
 )
 
-// Clients says which address a request comes from. The zero value believes no
+// ClientIP says which address a request comes from. The zero value believes no
 // proxy.
-type Clients struct {
+type ClientIP struct {
 	// Trusted are the proxies that may say whom they ask for. A peer on a Unix
 	// socket is always trusted.
 	Trusted []netip.Prefix
@@ -30,7 +30,7 @@ type Clients struct {
 // right-most entry of the field that is not trusted itself, since everything
 // left of it is what a stranger wrote. It is the nearest trusted address
 // when an entry cannot be parsed, and invalid for a Unix socket that says nothing.
-func (c *Clients) Addr(r *http.Request) netip.Addr {
+func (c *ClientIP) Addr(r *http.Request) netip.Addr {
 	peer := ParseAddr(r.RemoteAddr)
 	if !c.TrustsPeer(r.RemoteAddr) {
 		c.warnOnce(peer, r)
@@ -57,7 +57,7 @@ func (c *Clients) Addr(r *http.Request) netip.Addr {
 }
 
 // TrustsPeer reports whether the peer of a connection is a trusted proxy.
-func (c *Clients) TrustsPeer(remoteAddr string) bool {
+func (c *ClientIP) TrustsPeer(remoteAddr string) bool {
 	addr := ParseAddr(remoteAddr)
 	if !addr.IsValid() {
 		return isUnix(remoteAddr)
@@ -70,18 +70,18 @@ func isUnix(remoteAddr string) bool {
 	return remoteAddr == "" || remoteAddr == "@" || strings.HasPrefix(remoteAddr, "/")
 }
 
-func (c *Clients) trusts(addr netip.Addr) bool {
+func (c *ClientIP) trusts(addr netip.Addr) bool {
 	return slices.ContainsFunc(c.Trusted, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-func (c *Clients) header() string {
+func (c *ClientIP) header() string {
 	if c.Header == "" {
 		return "X-Forwarded-For"
 	}
 	return c.Header
 }
 
-func (c *Clients) warnOnce(peer netip.Addr, r *http.Request) {
+func (c *ClientIP) warnOnce(peer netip.Addr, r *http.Request) {
 	if c.Logger == nil || !peer.IsPrivate() && !peer.IsLoopback() || r.Header.Get(c.header()) == "" {
 		return
 	}
@@ -92,7 +92,7 @@ func (c *Clients) warnOnce(peer netip.Addr, r *http.Request) {
 
 // parseEntry reads one entry of the field. In Forwarded that is a list of
 // pairs of which for= counts.
-func (c *Clients) parseEntry(entry string) netip.Addr {
+func (c *ClientIP) parseEntry(entry string) netip.Addr {
 	if !strings.EqualFold(c.header(), "Forwarded") {
 		return ParseAddr(strings.TrimSpace(entry))
 	}

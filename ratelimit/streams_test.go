@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// activeServer serves HTTP/2 within limits; requests wait until release is
+// streamServer serves HTTP/2 within limits; requests wait until release is
 // closed.
-func activeServer(t *testing.T, a *Active, next http.Handler) *httptest.Server {
+func streamServer(t *testing.T, a *StreamLimiter, next http.Handler) *httptest.Server {
 	t.Helper()
 	a.Addr = func(r *http.Request) netip.Addr { return ParseAddr(r.Header.Get("X-From")) }
 	s := httptest.NewUnstartedServer(a.Handler(next))
@@ -33,24 +33,24 @@ func getFrom(ctx context.Context, s *httptest.Server, from string) (string, erro
 	return string(body), err
 }
 
-func TestActiveBoundsRequestsUnderWay(t *testing.T) {
+func TestStreamLimiterBoundsConcurrentRequests(t *testing.T) {
 	for _, row := range []struct {
 		name       string
-		limits     *Active
+		limits     *StreamLimiter
 		held, then string // the addresses that hold, and that ask then
 		refuses    bool
 	}{
-		{"below", &Active{Max: 3, MaxPerAddr: 3}, "192.0.2.1", "192.0.2.1", false},
-		{"in all", &Active{Max: 2}, "192.0.2.1", "192.0.2.2", true},
-		{"of an address", &Active{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.1", true},
-		{"of another", &Active{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.2", false},
-		{"no limit", &Active{}, "192.0.2.1", "192.0.2.1", false},
-		{"dry run", &Active{Max: 1, MaxPerAddr: 1, DryRun: true}, "192.0.2.1", "192.0.2.1", false},
+		{"below", &StreamLimiter{Max: 3, MaxPerAddr: 3}, "192.0.2.1", "192.0.2.1", false},
+		{"in all", &StreamLimiter{Max: 2}, "192.0.2.1", "192.0.2.2", true},
+		{"of an address", &StreamLimiter{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.1", true},
+		{"of another", &StreamLimiter{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.2", false},
+		{"no limit", &StreamLimiter{}, "192.0.2.1", "192.0.2.1", false},
+		{"dry run", &StreamLimiter{Max: 1, MaxPerAddr: 1, DryRun: true}, "192.0.2.1", "192.0.2.1", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			arrived, release := make(chan struct{}, 3), make(chan struct{})
 			a := row.limits
-			s := activeServer(t, a, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s := streamServer(t, a, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				arrived <- struct{}{}
 				<-release
 				io.WriteString(w, "served")
@@ -82,9 +82,9 @@ func TestActiveBoundsRequestsUnderWay(t *testing.T) {
 	}
 }
 
-// TestActiveGivesPlacesBack when a request ends, also one that was refused.
-func TestActiveGivesPlacesBack(t *testing.T) {
-	a := &Active{Max: 1, MaxPerAddr: 1, Addr: func(*http.Request) netip.Addr { return addr("2001:db8::1") }}
+// TestStreamLimiterReleasesSlots when a request ends, also one that was refused.
+func TestStreamLimiterReleasesSlots(t *testing.T) {
+	a := &StreamLimiter{Max: 1, MaxPerAddr: 1, Addr: func(*http.Request) netip.Addr { return addr("2001:db8::1") }}
 	var h http.Handler
 	served, refused := 0, 0
 	ask := func() {
@@ -101,15 +101,15 @@ func TestActiveGivesPlacesBack(t *testing.T) {
 	for range 20 {
 		ask()
 	}
-	if served != 20 || refused != 20 || a.Now() != 0 || len(a.open.count) != 0 {
-		t.Errorf("got %d served, %d refused, %d under way and %v counted, want 20, 20 and nothing left", served, refused, a.Now(), a.open.count)
+	if served != 20 || refused != 20 || a.Active() != 0 || len(a.open.count) != 0 {
+		t.Errorf("got %d served, %d refused, %d under way and %v counted, want 20, 20 and nothing left", served, refused, a.Active(), a.open.count)
 	}
 }
 
-// TestActiveLeavesHTTP1Alone: its connections are bounded, and it knows no
+// TestStreamLimiterIgnoresHTTP1: its connections are bounded, and it knows no
 // stream to reset.
-func TestActiveLeavesHTTP1Alone(t *testing.T) {
-	a := &Active{Max: 1, MaxPerAddr: 1, Addr: func(*http.Request) netip.Addr { return ip4(1) }}
+func TestStreamLimiterIgnoresHTTP1(t *testing.T) {
+	a := &StreamLimiter{Max: 1, MaxPerAddr: 1, Addr: func(*http.Request) netip.Addr { return ip4(1) }}
 	var h http.Handler
 	depth := 0
 	h = a.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -123,34 +123,34 @@ func TestActiveLeavesHTTP1Alone(t *testing.T) {
 	}
 }
 
-// stuck is an answer that the client does not take.
-type stuck struct {
+// unreadRecorder is an answer that the client does not take.
+type unreadRecorder struct {
 	*httptest.ResponseRecorder
 	flushing, taken chan struct{}
 }
 
-func (s *stuck) Flush() {
+func (s *unreadRecorder) Flush() {
 	close(s.flushing)
 	<-s.taken
 }
 
-// TestActiveCountsUnreadAnswers: an answer that the client does not take is
+// TestStreamLimiterCountsUnreadResponses: an answer that the client does not take is
 // under way, though the handler has returned.
-func TestActiveCountsUnreadAnswers(t *testing.T) {
-	a := &Active{Max: 1, Addr: func(*http.Request) netip.Addr { return netip.Addr{} }}
+func TestStreamLimiterCountsUnreadResponses(t *testing.T) {
+	a := &StreamLimiter{Max: 1, Addr: func(*http.Request) netip.Addr { return netip.Addr{} }}
 	h := a.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
-	w := &stuck{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+	w := &unreadRecorder{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
 	r := httptest.NewRequest("GET", "/", nil)
 	r.ProtoMajor = 2
 	done := make(chan struct{})
 	go func() { defer close(done); h.ServeHTTP(w, r) }()
 	<-w.flushing
-	if a.Now() != 1 {
-		t.Errorf("%d requests are under way while an answer is not taken, want 1", a.Now())
+	if a.Active() != 1 {
+		t.Errorf("%d requests are under way while an answer is not taken, want 1", a.Active())
 	}
 	close(w.taken)
 	<-done
-	if a.Now() != 0 {
-		t.Errorf("%d requests are under way after all ended", a.Now())
+	if a.Active() != 0 {
+		t.Errorf("%d requests are under way after all ended", a.Active())
 	}
 }

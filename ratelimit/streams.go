@@ -6,12 +6,12 @@ import (
 	"sync/atomic"
 )
 
-// Active bounds the requests of HTTP/2 that are under way, from their header
+// StreamLimiter bounds the requests of HTTP/2 that are under way, from their header
 // until the client has taken the last byte of the answer. Connections bound
 // those of HTTP/1 well enough; of HTTP/2 one carries a hundred, each with a header
 // and a goroutine, and a client that grants no window for answers keeps them
 // all. It refuses by resetting the stream: any answer would be kept too.
-type Active struct {
+type StreamLimiter struct {
 	// Max and MaxPerAddr are how many may be under way, and sixteen times
 	// the latter of a /48; zero is no limit.
 	Max, MaxPerAddr int
@@ -21,27 +21,27 @@ type Active struct {
 	DryRun bool
 
 	open    counter
-	now     atomic.Int64
+	active  atomic.Int64
 	refused atomic.Int64
 }
 
-// Now returns how many requests are under way; Refused how many were not let.
-func (a *Active) Now() int64     { return a.now.Load() }
-func (a *Active) Refused() int64 { return a.refused.Load() }
+// Active returns how many requests are under way; Refused how many were not let.
+func (s *StreamLimiter) Active() int64  { return s.active.Load() }
+func (s *StreamLimiter) Refused() int64 { return s.refused.Load() }
 
 // Handler limits next. It is called once, and belongs around all that answers.
-func (a *Active) Handler(next http.Handler) http.Handler {
-	a.open = newCounter()
+func (s *StreamLimiter) Handler(next http.Handler) http.Handler {
+	s.open = newCounter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor < 2 {
 			next.ServeHTTP(w, r)
 			return
 		}
-		defer a.now.Add(-1)
-		a.admit(over(int(a.now.Add(1)), a.Max))
-		if keys := keysOf(a.Addr(r)); keys[0] != (key{}) {
-			defer a.open.leave(keys)
-			a.admit(a.open.enter(keys, a.MaxPerAddr))
+		defer s.active.Add(-1)
+		s.admit(exceeds(int(s.active.Add(1)), s.Max))
+		if keys := keysOf(s.Addr(r)); keys[0] != (key{}) {
+			defer s.open.leave(keys)
+			s.admit(s.open.enter(keys, s.MaxPerAddr))
 		}
 		next.ServeHTTP(w, r)
 		// net/http writes what is left after this function, where it is no
@@ -51,12 +51,12 @@ func (a *Active) Handler(next http.Handler) http.Handler {
 }
 
 // admit resets the stream of a request that is too many.
-func (a *Active) admit(tooMany bool) {
+func (s *StreamLimiter) admit(tooMany bool) {
 	if !tooMany {
 		return
 	}
-	a.refused.Add(1)
-	if !a.DryRun {
+	s.refused.Add(1)
+	if !s.DryRun {
 		panic(http.ErrAbortHandler)
 	}
 }

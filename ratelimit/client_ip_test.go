@@ -51,7 +51,7 @@ func TestClientAddress(t *testing.T) {
 		{"Forwarded without for", "Forwarded", "10.0.0.1:1", []string{"proto=https"}, "10.0.0.1"},
 	}
 	for _, row := range rows {
-		c := Clients{Trusted: trusted, Header: row.header}
+		c := ClientIP{Trusted: trusted, Header: row.header}
 		r := httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = row.peer
 		for _, line := range row.lines {
@@ -63,9 +63,9 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
-// TestPeerOfAConnection: as the kernel tells it of a socket for both families,
+// TestConnAddr: as the kernel tells it of a socket for both families,
 // an IPv4 address is mapped, and would be no trusted proxy.
-func TestPeerOfAConnection(t *testing.T) {
+func TestConnAddr(t *testing.T) {
 	for _, row := range []struct {
 		peer net.Addr
 		want string
@@ -88,9 +88,9 @@ type peerConn struct {
 
 func (c peerConn) RemoteAddr() net.Addr { return c.peer }
 
-func TestUntrustedProxyIsWarnedOfOnce(t *testing.T) {
+func TestUntrustedProxyIsLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
-	c := Clients{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	c := ClientIP{Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	silent := httptest.NewRequest("GET", "/", nil)
 	silent.RemoteAddr = "10.0.0.2:1"
 	if c.Addr(silent); log.Len() > 0 {
@@ -135,7 +135,7 @@ func FuzzClientAddress(f *testing.F) {
 		if header != "Forwarded" {
 			header = "X-Forwarded-For"
 		}
-		c := Clients{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Header: header}
+		c := ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Header: header}
 		r := httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = "10.0.0.1:1"
 		r.Header.Set(header, field)

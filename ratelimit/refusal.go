@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// navigates reports whether a browser asks for a page to show. Browsers that
+// isNavigation reports whether a browser asks for a page to show. Browsers that
 // do not say so ask for HTML before anything else.
-func navigates(r *http.Request) bool {
+func isNavigation(r *http.Request) bool {
 	if r.Method != http.MethodGet {
 		return false
 	}
@@ -19,9 +19,9 @@ func navigates(r *http.Request) bool {
 	return strings.HasPrefix(r.Header.Get("Accept"), "text/html")
 }
 
-// refusePage answers as Refuse does, with a page that loads itself again when
+// writePage answers as Refuse does, with a page that loads itself again when
 // the wait is over: nothing of the site runs there that could.
-func (r *Refusal) refusePage(w http.ResponseWriter) {
+func (r *Refusal) writePage(w http.ResponseWriter) {
 	seconds := r.setFields(w.Header())
 	h := w.Header()
 	h.Set("Refresh", fmt.Sprint(seconds))

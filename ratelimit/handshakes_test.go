@@ -17,43 +17,43 @@ import (
 
 const handshakeRecord, dataRecord = 22, 23
 
-// ofKind is n records of a kind that a client would send in a handshake.
-func ofKind(kind byte, n int) []byte {
+// recordsOfType is n records of a kind that a client would send in a handshake.
+func recordsOfType(kind byte, n int) []byte {
 	r := record(200)
 	r[0] = kind
 	return repeat(n, r)
 }
 
-// shaking is a connection that brings so many records of a handshake, then one
+// handshaking is a connection that brings so many records of a handshake, then one
 // with data.
-func shaking(turns *Turns, from string, records int) net.Conn {
-	in := append(ofKind(handshakeRecord, records), ofKind(dataRecord, 1)...)
-	var c net.Conn = &script{from: from, in: bytes.NewReader(in), step: len(in) / (records + 1)}
+func handshaking(limiter *HandshakeLimiter, from string, records int) net.Conn {
+	in := append(recordsOfType(handshakeRecord, records), recordsOfType(dataRecord, 1)...)
+	var c net.Conn = &scriptedConn{from: from, in: bytes.NewReader(in), chunk: len(in) / (records + 1)}
 	if from == "" {
-		c = placeless{c}
+		c = unixConn{c}
 	}
-	accepted, _ := turns.Handshakes(&one{c}).Accept()
+	accepted, _ := limiter.Listener(&oneConnListener{c}).Accept()
 	return accepted
 }
 
-// placeless is a connection of a Unix socket.
-type placeless struct{ net.Conn }
+// unixConn is a connection of a Unix socket.
+type unixConn struct{ net.Conn }
 
-func (placeless) RemoteAddr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+func (unixConn) RemoteAddr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 
-// one is a listener with one connection.
-type one struct{ net.Conn }
+// oneConnListener is a listener with one connection.
+type oneConnListener struct{ net.Conn }
 
-func (l *one) Accept() (net.Conn, error) { return l.Conn, nil }
-func (l *one) Addr() net.Addr            { return nil }
+func (l *oneConnListener) Accept() (net.Conn, error) { return l.Conn, nil }
+func (l *oneConnListener) Addr() net.Addr            { return nil }
 
 func readOnce(c net.Conn) error {
 	_, err := c.Read(make([]byte, 1<<10))
 	return err
 }
 
-// TestTurnsAreTakenInOrder, by those of one address; the others wait for nobody.
-func TestTurnsAreTakenInOrder(t *testing.T) {
+// TestHandshakesQueueInOrder, by those of one address; the others wait for nobody.
+func TestHandshakesQueueInOrder(t *testing.T) {
 	const alice, bob = "192.0.2.1", "192.0.2.2"
 	for name, end := range map[string]func(net.Conn){
 		"read":  func(c net.Conn) { readOnce(c) },
@@ -62,19 +62,19 @@ func TestTurnsAreTakenInOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				turns := &Turns{PerAddr: 1, Patience: time.Minute, Clients: new(Clients)}
-				first := shaking(turns, alice, 1)
+				limiter := &HandshakeLimiter{PerAddr: 1, Timeout: time.Minute, ClientIP: new(ClientIP)}
+				first := handshaking(limiter, alice, 1)
 				readOnce(first)
 				order := make(chan int, 2)
 				var waiting []net.Conn
 				for i := range 2 {
-					c := shaking(turns, alice, 1)
+					c := handshaking(limiter, alice, 1)
 					waiting = append(waiting, c)
 					go func() { readOnce(c); order <- i }()
 					synctest.Wait()
 				}
-				if err := readOnce(shaking(turns, bob, 1)); err != nil || len(order) > 0 || turns.Waited() != 2 {
-					t.Fatalf("another address: %v; %d went on without a turn, %d waited, want none and 2", err, len(order), turns.Waited())
+				if err := readOnce(handshaking(limiter, bob, 1)); err != nil || len(order) > 0 || limiter.Waited() != 2 {
+					t.Fatalf("another address: %v; %d went on without a turn, %d waited, want none and 2", err, len(order), limiter.Waited())
 				}
 				for i, before := range []net.Conn{first, waiting[0]} {
 					end(before)
@@ -91,46 +91,46 @@ func TestTurnsAreTakenInOrder(t *testing.T) {
 	}
 }
 
-func TestTurnsEnd(t *testing.T) {
+func TestHandshakeSlotsAreReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := &Turns{PerAddr: 1, Patience: 10 * time.Second, Clients: new(Clients)}
-		holder, waiter := shaking(turns, "192.0.2.1", 1), shaking(turns, "192.0.2.1", 1)
+		limiter := &HandshakeLimiter{PerAddr: 1, Timeout: 10 * time.Second, ClientIP: new(ClientIP)}
+		holder, waiter := handshaking(limiter, "192.0.2.1", 1), handshaking(limiter, "192.0.2.1", 1)
 		readOnce(holder)
 		began := time.Now()
 		if err := readOnce(waiter); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != 10*time.Second {
 			t.Errorf("got %v after %v, want a deadline after 10s", err, time.Since(began))
 		}
-		closed := shaking(turns, "192.0.2.1", 1)
+		closed := handshaking(limiter, "192.0.2.1", 1)
 		go readOnce(closed)
 		synctest.Wait()
 		closed.Close() // while it waits
 		holder.Close()
 		synctest.Wait()
-		if len(turns.lines) != 0 {
-			t.Errorf("%d lines are left, want none", len(turns.lines))
+		if len(limiter.queues) != 0 {
+			t.Errorf("%d lines are left, want none", len(limiter.queues))
 		}
 	})
 }
 
-// TestTurnsAreForHandshakes of strangers; what follows them waits for nobody.
-func TestTurnsAreForHandshakes(t *testing.T) {
-	trusted := &Clients{Trusted: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}
+// TestOnlyHandshakesWait of strangers; what follows them waits for nobody.
+func TestOnlyHandshakesWait(t *testing.T) {
+	trusted := &ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}
 	for _, row := range []struct {
 		name   string
-		turns  *Turns
+		turns  *HandshakeLimiter
 		from   string
 		skip   int // records of the handshake
 		waited int64
 	}{
-		{"no limit", &Turns{}, "192.0.2.1", 0, 0},
-		{"a dry run", &Turns{PerAddr: 1, DryRun: true, Clients: new(Clients)}, "192.0.2.1", 0, 2},
-		{"a trusted proxy", &Turns{PerAddr: 1, Clients: trusted}, "192.0.2.1", 0, 0},
-		{"no address", &Turns{PerAddr: 1, Clients: new(Clients)}, "", 0, 0},
-		{"data", &Turns{PerAddr: 1, Clients: new(Clients)}, "192.0.2.1", 3, 0},
-		{"two turns and a third", &Turns{PerAddr: 2, DryRun: true, Clients: new(Clients)}, "192.0.2.1", 0, 1},
+		{"no limit", &HandshakeLimiter{}, "192.0.2.1", 0, 0},
+		{"a dry run", &HandshakeLimiter{PerAddr: 1, DryRun: true, ClientIP: new(ClientIP)}, "192.0.2.1", 0, 2},
+		{"a trusted proxy", &HandshakeLimiter{PerAddr: 1, ClientIP: trusted}, "192.0.2.1", 0, 0},
+		{"no address", &HandshakeLimiter{PerAddr: 1, ClientIP: new(ClientIP)}, "", 0, 0},
+		{"data", &HandshakeLimiter{PerAddr: 1, ClientIP: new(ClientIP)}, "192.0.2.1", 3, 0},
+		{"two turns and a third", &HandshakeLimiter{PerAddr: 2, DryRun: true, ClientIP: new(ClientIP)}, "192.0.2.1", 0, 1},
 	} {
 		for range 3 { // none of them reads on
-			c := shaking(row.turns, row.from, 3)
+			c := handshaking(row.turns, row.from, 3)
 			for range row.skip + 1 {
 				if err := readOnce(c); err != nil {
 					t.Errorf("%s: %v", row.name, err)
@@ -143,49 +143,49 @@ func TestTurnsAreForHandshakes(t *testing.T) {
 	}
 }
 
-func TestTurnsOfANetwork(t *testing.T) {
-	turns := &Turns{PerAddr: 1, DryRun: true, Clients: new(Clients)}
+func TestHandshakesOfANetwork(t *testing.T) {
+	limiter := &HandshakeLimiter{PerAddr: 1, DryRun: true, ClientIP: new(ClientIP)}
 	for i := range networkFactor + 1 {
-		if turns.Waited() != 0 {
+		if limiter.Waited() != 0 {
 			t.Errorf("one of the first %d addresses of a /48 waited", i)
 		}
-		readOnce(shaking(turns, fmt.Sprintf("2001:db8:0:%x::1", i), 1))
+		readOnce(handshaking(limiter, fmt.Sprintf("2001:db8:0:%x::1", i), 1))
 	}
-	if got := turns.Waited(); got != 1 {
+	if got := limiter.Waited(); got != 1 {
 		t.Errorf("%d waited, want the last", got)
 	}
 }
 
-// TestTurnThatItsNetworkRefused is free for the next of that address.
-func TestTurnThatItsNetworkRefused(t *testing.T) {
+// TestHandshakeRefusedByItsNetwork is free for the next of that address.
+func TestHandshakeRefusedByItsNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := &Turns{PerAddr: 1, Patience: time.Second, Clients: new(Clients)}
+		limiter := &HandshakeLimiter{PerAddr: 1, Timeout: time.Second, ClientIP: new(ClientIP)}
 		var others []net.Conn
 		for i := range networkFactor {
-			c := shaking(turns, fmt.Sprintf("2001:db8:0:%x::1", i), 1)
+			c := handshaking(limiter, fmt.Sprintf("2001:db8:0:%x::1", i), 1)
 			readOnce(c)
 			others = append(others, c)
 		}
-		if err := readOnce(shaking(turns, "2001:db8:0:ff::1", 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err := readOnce(handshaking(limiter, "2001:db8:0:ff::1", 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("got %v, want the network to have no turn left", err)
 		}
 		for _, c := range others {
 			c.Close()
 		}
-		c := shaking(turns, "2001:db8:0:ff::1", 1)
+		c := handshaking(limiter, "2001:db8:0:ff::1", 1)
 		if err := readOnce(c); err != nil {
 			t.Errorf("got %v when all turns were free again", err)
 		}
 		c.Close()
-		if len(turns.lines) != 0 {
-			t.Errorf("%d lines are left, want none", len(turns.lines))
+		if len(limiter.queues) != 0 {
+			t.Errorf("%d lines are left, want none", len(limiter.queues))
 		}
 	})
 }
 
-// TestTurnsUnderTLS: whatever the version and the number of round trips, one
+// TestHandshakesUnderTLS: whatever the version and the number of round trips, one
 // handshake of an address is worked on at once, a silent one delays nobody, and nothing is held after it.
-func TestTurnsUnderTLS(t *testing.T) {
+func TestHandshakesUnderTLS(t *testing.T) {
 	certificate := httptest.NewTLSServer(nil)
 	defer certificate.Close()
 	for _, row := range []struct {
@@ -197,7 +197,7 @@ func TestTurnsUnderTLS(t *testing.T) {
 		{"1.2", &tls.Config{MaxVersion: tls.VersionTLS12}, &tls.Config{}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			turns := &Turns{PerAddr: 1, Patience: time.Minute, Clients: new(Clients)}
+			limiter := &HandshakeLimiter{PerAddr: 1, Timeout: time.Minute, ClientIP: new(ClientIP)}
 			entered, leave := make(chan string, 4), make(chan struct{})
 			row.server.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 				host, _, _ := net.SplitHostPort(hello.Conn.RemoteAddr().String())
@@ -211,7 +211,7 @@ func TestTurnsUnderTLS(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			go echo(tls.NewListener(turns.Handshakes(l), row.server))
+			go echo(tls.NewListener(limiter.Listener(l), row.server))
 			silent, err := net.Dial("tcp", l.Addr().String())
 			if err != nil {
 				t.Fatal(err)
@@ -225,7 +225,7 @@ func TestTurnsUnderTLS(t *testing.T) {
 			if a, b := <-entered, <-entered; a == b {
 				t.Errorf("two handshakes of %s are worked on at once", a)
 			}
-			for turns.Waited() < 2 {
+			for limiter.Waited() < 2 {
 				time.Sleep(time.Millisecond)
 			}
 			if len(entered) > 0 {
@@ -237,10 +237,10 @@ func TestTurnsUnderTLS(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			turns.mu.Lock()
-			defer turns.mu.Unlock()
-			if len(turns.lines) != 0 {
-				t.Errorf("%d lines are left, want none", len(turns.lines))
+			limiter.mu.Lock()
+			defer limiter.mu.Unlock()
+			if len(limiter.queues) != 0 {
+				t.Errorf("%d lines are left, want none", len(limiter.queues))
 			}
 		})
 	}

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-func ok(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ok") }
+func serveOK(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ok") }
 
 func get(h http.Handler, path, peer string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("GET", path, nil)
@@ -25,18 +25,18 @@ func get(h http.Handler, path, peer string) *httptest.ResponseRecorder {
 	return w
 }
 
-// limited is Requests with a budget of 3 and one more every half second.
-func limited() *Requests {
-	return &Requests{
-		Limiter: NewLimiter(Budget{PerSecond: 2, Burst: 3}, 0), Addr: new(Clients).Addr,
-		Free: func(r *http.Request) bool { return r.URL.Path == "/healthz" },
+// newRequestLimiter is Requests with a budget of 3 and one more every half second.
+func newRequestLimiter() *RequestLimiter {
+	return &RequestLimiter{
+		Limiter: NewLimiter(Budget{PerSecond: 2, Burst: 3}, 0), Addr: new(ClientIP).Addr,
+		Exempt: func(r *http.Request) bool { return r.URL.Path == "/healthz" },
 	}
 }
 
 func TestRequestsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := limited()
-		h := l.Handler(http.HandlerFunc(ok))
+		l := newRequestLimiter()
+		h := l.Handler(http.HandlerFunc(serveOK))
 		for i := range 5 {
 			w := get(h, "/", "192.0.2.1")
 			if want := []int{200, 200, 200, 429, 429}[i]; w.Code != want {
@@ -57,9 +57,9 @@ func TestRequestsAreLimited(t *testing.T) {
 }
 
 func TestRefusalExplainsItself(t *testing.T) {
-	l := limited()
+	l := newRequestLimiter()
 	l.Limiter = NewLimiter(Budget{PerSecond: 0.1, Burst: 1}, 0)
-	h := l.Handler(http.HandlerFunc(ok))
+	h := l.Handler(http.HandlerFunc(serveOK))
 	get(h, "/", "192.0.2.1")
 	w := get(h, "/", "192.0.2.1")
 	for name, want := range map[string]string{
@@ -94,9 +94,9 @@ func TestRefusalNeverSaysNow(t *testing.T) {
 	}
 }
 
-// TestRefusedPageComesBack: a person who opens a page gets one, which a browser
+// TestRefusedPageReloads: a person who opens a page gets one, which a browser
 // loads again after the wait; what scripts ask for stays a problem document.
-func TestRefusedPageComesBack(t *testing.T) {
+func TestRefusedPageReloads(t *testing.T) {
 	for name, row := range map[string]struct {
 		method, field, value string
 		page                 bool
@@ -107,9 +107,9 @@ func TestRefusedPageComesBack(t *testing.T) {
 		"a program":            {"GET", "Accept", "*/*", false},
 		"a form, not repeated": {"POST", "Sec-Fetch-Mode", "navigate", false},
 	} {
-		l := limited()
+		l := newRequestLimiter()
 		l.Limiter = NewLimiter(Budget{PerSecond: 0.1, Burst: 1}, 0)
-		h := l.Handler(http.HandlerFunc(ok))
+		h := l.Handler(http.HandlerFunc(serveOK))
 		get(h, "/", "192.0.2.1")
 		r := httptest.NewRequest(row.method, "/", nil)
 		r.Header.Set(row.field, row.value)
@@ -129,9 +129,9 @@ func TestRefusedPageComesBack(t *testing.T) {
 }
 
 func TestDryRunRefusesNothing(t *testing.T) {
-	l := limited()
+	l := newRequestLimiter()
 	l.DryRun = true
-	h := l.Handler(http.HandlerFunc(ok))
+	h := l.Handler(http.HandlerFunc(serveOK))
 	for range 5 {
 		if w := get(h, "/", "192.0.2.1"); w.Code != 200 {
 			t.Errorf("got %d, want 200", w.Code)
@@ -142,13 +142,13 @@ func TestDryRunRefusesNothing(t *testing.T) {
 	}
 }
 
-// TestFloodIsSlowed: of a closed-loop flooder's requests each refused one takes
+// TestFloodIsTarpitted: of a closed-loop flooder's requests each refused one takes
 // its time, unless the room for that is full; a client that leaves is let go.
-func TestFloodIsSlowed(t *testing.T) {
+func TestFloodIsTarpitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := limited()
-		l.Delay, l.MaxDelayed = time.Second, 2
-		h := l.Handler(http.HandlerFunc(ok))
+		l := newRequestLimiter()
+		l.Tarpit, l.MaxTarpitted = time.Second, 2
+		h := l.Handler(http.HandlerFunc(serveOK))
 		for range 3 {
 			get(h, "/", "192.0.2.1")
 		}
@@ -182,17 +182,17 @@ func TestFloodIsSlowed(t *testing.T) {
 		if got := time.Since(asked); got != 10*time.Millisecond {
 			t.Errorf("held a client that left for %v", got)
 		}
-		if l.delayed.Load() != 0 {
-			t.Errorf("got %d places in use, want none", l.delayed.Load())
+		if l.tarpitted.Load() != 0 {
+			t.Errorf("got %d places in use, want none", l.tarpitted.Load())
 		}
 	})
 }
 
-func TestHeldRequestsAreLimited(t *testing.T) {
+func TestPollLimiterLimitsPolls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		held := &Held{Max: 2, Addr: new(Clients).Addr, Holds: func(r *http.Request) bool { return r.URL.Path == "/inbox" }}
-		h := held.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		limiter := &PollLimiter{Max: 2, Addr: new(ClientIP).Addr, IsPoll: func(r *http.Request) bool { return r.URL.Path == "/inbox" }}
+		h := limiter.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/inbox" {
 				<-release
 			}
@@ -204,19 +204,19 @@ func TestHeldRequestsAreLimited(t *testing.T) {
 		if w := get(h, "/inbox", "192.0.2.1"); w.Code != 429 || w.Header().Get("RateLimit-Policy") != `"held";q=2` {
 			t.Errorf("the third: got %d %v, want 429", w.Code, w.Header())
 		}
-		held.DryRun = true
+		limiter.DryRun = true
 		go get(h, "/inbox", "192.0.2.1")
 		synctest.Wait()
-		if held.Now() != 4 || held.Refused() != 2 {
-			t.Errorf("in a dry run: got %d held and %d refused, want 4 and 2", held.Now(), held.Refused())
+		if limiter.Active() != 4 || limiter.Refused() != 2 {
+			t.Errorf("in a dry run: got %d held and %d refused, want 4 and 2", limiter.Active(), limiter.Refused())
 		}
 		if w := get(h, "/", "192.0.2.1"); w.Code != 200 {
 			t.Errorf("one that is not held: got %d", w.Code)
 		}
 		close(release)
 		synctest.Wait()
-		if w := get(h, "/inbox", "192.0.2.1"); w.Code != 200 || held.Now() != 0 {
-			t.Errorf("after the others ended: got %d with %d held", w.Code, held.Now())
+		if w := get(h, "/inbox", "192.0.2.1"); w.Code != 200 || limiter.Active() != 0 {
+			t.Errorf("after the others ended: got %d with %d held", w.Code, limiter.Active())
 		}
 	})
 }

@@ -11,34 +11,34 @@ import (
 	"time"
 )
 
-// Requests limits how many requests an address may make: a middleware around
+// RequestLimiter limits how many requests an address may make: a middleware around
 // everything that costs.
-type Requests struct {
+type RequestLimiter struct {
 	// Limiter is asked for a token for each request.
 	Limiter *Limiter
 	// Addr says who asks, as [Clients.Addr] does.
 	Addr func(*http.Request) netip.Addr
-	// Free, when not nil, says which requests cost nothing.
-	Free func(*http.Request) bool
-	// Delay holds refusals, at most MaxDelayed of them at once, and at most for
+	// Exempt, when not nil, says which requests cost nothing.
+	Exempt func(*http.Request) bool
+	// Tarpit holds refusals, at most MaxDelayed of them at once, and at most for
 	// as long as the client would have to wait. Who sends the next request when
 	// the last was answered is slowed by it; who waited as told meets it once.
-	Delay      time.Duration
-	MaxDelayed int
+	Tarpit       time.Duration
+	MaxTarpitted int
 	// DryRun counts what would be refused and refuses nothing.
 	DryRun bool
 
-	refused, delayed atomic.Int64
+	refused, tarpitted atomic.Int64
 }
 
 // Refused returns how many requests were, or would have been, refused.
-func (l *Requests) Refused() int64 { return l.refused.Load() }
+func (l *RequestLimiter) Refused() int64 { return l.refused.Load() }
 
 // Handler limits next.
-func (l *Requests) Handler(next http.Handler) http.Handler {
+func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 	began := time.Now()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if l.Free == nil || !l.Free(r) {
+		if l.Exempt == nil || !l.Exempt(r) {
 			// By the monotonic clock alone, which takes half as long to read as both do.
 			res := l.Limiter.Take(l.Addr(r), began.Add(time.Since(began)))
 			if !res.OK {
@@ -53,8 +53,8 @@ func (l *Requests) Handler(next http.Handler) http.Handler {
 	})
 }
 
-func (l *Requests) refuse(w http.ResponseWriter, r *http.Request, res Result) {
-	l.hold(r, min(l.Delay, res.Wait))
+func (l *RequestLimiter) refuse(w http.ResponseWriter, r *http.Request, res Result) {
+	l.tarpit(r, min(l.Tarpit, res.Wait))
 	// A flooder opens its next connection through the Listener, which counts.
 	w.Header().Set("Connection", "close")
 	budget := l.Limiter.Budget()
@@ -62,20 +62,20 @@ func (l *Requests) refuse(w http.ResponseWriter, r *http.Request, res Result) {
 		Limit: "requests", Quota: budget.Burst, Window: budget.window(), Wait: res.Wait,
 		Detail: fmt.Sprintf("Your address may make %d requests at once and %g a second after that.", budget.Burst, budget.PerSecond),
 	}
-	if navigates(r) {
-		refusal.refusePage(w)
+	if isNavigation(r) {
+		refusal.writePage(w)
 		return
 	}
 	refusal.Refuse(w)
 }
 
-// hold keeps a refusal back, unless the client leaves or too many are held.
-func (l *Requests) hold(r *http.Request, delay time.Duration) {
+// tarpit keeps a refusal back, unless the client leaves or too many are held.
+func (l *RequestLimiter) tarpit(r *http.Request, delay time.Duration) {
 	if delay <= 0 {
 		return
 	}
-	defer l.delayed.Add(-1)
-	if l.delayed.Add(1) > int64(l.MaxDelayed) {
+	defer l.tarpitted.Add(-1)
+	if l.tarpitted.Add(1) > int64(l.MaxTarpitted) {
 		return
 	}
 	timer := time.NewTimer(delay)
@@ -94,40 +94,40 @@ func (b Budget) window() time.Duration {
 	return time.Duration(float64(b.Burst) / b.PerSecond * float64(time.Second))
 }
 
-// Held limits how many requests of an address may be held open at once.
+// PollLimiter limits how many requests of an address may be held open at once.
 // Connections do not bound them: HTTP/2 carries many on one.
-type Held struct {
+type PollLimiter struct {
 	// Max is how many, and sixteen times as many of a /48; zero is no limit.
 	Max int
 	// Addr says who asks.
 	Addr func(*http.Request) netip.Addr
-	// Holds says which requests may be held.
-	Holds func(*http.Request) bool
+	// IsPoll says which requests may be held.
+	IsPoll func(*http.Request) bool
 	// DryRun counts what would be refused and refuses nothing.
 	DryRun bool
 
 	open    counter
-	now     atomic.Int64
+	active  atomic.Int64
 	refused atomic.Int64
 }
 
-// Now returns how many requests are held; Refused how many were not let.
-func (h *Held) Now() int64     { return h.now.Load() }
-func (h *Held) Refused() int64 { return h.refused.Load() }
+// Active returns how many requests are held; Refused how many were not let.
+func (p *PollLimiter) Active() int64  { return p.active.Load() }
+func (p *PollLimiter) Refused() int64 { return p.refused.Load() }
 
 // Handler limits next. It is called once.
-func (h *Held) Handler(next http.Handler) http.Handler {
-	h.open = newCounter()
+func (p *PollLimiter) Handler(next http.Handler) http.Handler {
+	p.open = newCounter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !h.Holds(r) {
+		if !p.IsPoll(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		h.now.Add(1)
-		defer h.now.Add(-1)
-		if keys := keysOf(h.Addr(r)); keys[0] != (key{}) {
-			defer h.open.leave(keys)
-			if h.open.enter(keys, h.Max) && h.refuse(w) {
+		p.active.Add(1)
+		defer p.active.Add(-1)
+		if keys := keysOf(p.Addr(r)); keys[0] != (key{}) {
+			defer p.open.leave(keys)
+			if p.open.enter(keys, p.Max) && p.refuse(w) {
 				return
 			}
 		}
@@ -135,14 +135,14 @@ func (h *Held) Handler(next http.Handler) http.Handler {
 	})
 }
 
-func (h *Held) refuse(w http.ResponseWriter) bool {
-	h.refused.Add(1)
-	if h.DryRun {
+func (p *PollLimiter) refuse(w http.ResponseWriter) bool {
+	p.refused.Add(1)
+	if p.DryRun {
 		return false
 	}
 	(&Refusal{
-		Limit: "held", Quota: h.Max, Wait: time.Second,
-		Detail: fmt.Sprintf("Your address may wait for %d messages at once.", h.Max),
+		Limit: "held", Quota: p.Max, Wait: time.Second,
+		Detail: fmt.Sprintf("Your address may wait for %d messages at once.", p.Max),
 	}).Refuse(w)
 	return true
 }

@@ -156,9 +156,9 @@ func TestFullBucketsAreForgotten(t *testing.T) {
 	}
 }
 
-// TestAttackerEvictsNobodysDebt fills the table with addresses in debt: the
+// TestAttackerDoesNotEvictDebt fills the table with addresses in debt: the
 // table stays bounded, a debtor stays one, and newcomers share.
-func TestAttackerEvictsNobodysDebt(t *testing.T) {
+func TestAttackerDoesNotEvictDebt(t *testing.T) {
 	const size = 1024
 	l := NewLimiter(Budget{PerSecond: 1, Burst: 5}, size)
 	debtor := addr("192.0.2.1")
@@ -190,9 +190,9 @@ func (l *Limiter) shardOf(a netip.Addr) *limiterShard {
 	return &l.shards[keysOf(a)[0].hash(l.seed)%limiterShards]
 }
 
-// TestNobodyKnowsWhoMeets: who shares what with whom differs from one server to
+// TestShardsDifferBetweenServers: who shares what with whom differs from one server to
 // the next, so it cannot be worked out beforehand.
-func TestNobodyKnowsWhoMeets(t *testing.T) {
+func TestShardsDifferBetweenServers(t *testing.T) {
 	a, b := NewLimiter(Budget{PerSecond: 1, Burst: 1}, 0), NewLimiter(Budget{PerSecond: 1, Burst: 1}, 0)
 	same := 0
 	for i := range 320 {
@@ -205,9 +205,9 @@ func TestNobodyKnowsWhoMeets(t *testing.T) {
 	}
 }
 
-// TestDebtorInFrontShieldsNobody: one in deep debt, unused for long, does not
+// TestOldDebtorDoesNotBlockEviction: one in deep debt, unused for long, does not
 // keep the full buckets behind it in the table, so that newcomers had to share.
-func TestDebtorInFrontShieldsNobody(t *testing.T) {
+func TestOldDebtorDoesNotBlockEviction(t *testing.T) {
 	l := NewLimiter(Budget{PerSecond: 1, Burst: 5}, 4*limiterShards)
 	for i := range 1000 {
 		if a := ip4(i); len(l.shardOf(a).buckets) == 0 {
@@ -231,7 +231,7 @@ func TestDebtorInFrontShieldsNobody(t *testing.T) {
 func TestNewcomersToAFullTableAreInDebtToo(t *testing.T) {
 	l := NewLimiter(Budget{PerSecond: 1, Burst: 5}, 4*limiterShards)
 	newcomer := addr("192.0.2.1")
-	for i := 0; len(l.shardOf(newcomer).buckets) < l.perMap; i++ {
+	for i := 0; len(l.shardOf(newcomer).buckets) < l.perShard; i++ {
 		for range 100 {
 			l.Charge(ip4(i), at(0))
 		}
@@ -248,7 +248,7 @@ func TestNewcomersToAFullTableAreInDebtToo(t *testing.T) {
 	}
 }
 
-func TestLimiterAtOnce(t *testing.T) {
+func TestLimiterConcurrently(t *testing.T) {
 	l := NewLimiter(Budget{PerSecond: 1, Burst: 10}, 64)
 	done := make(chan int)
 	for range 8 {
@@ -274,16 +274,16 @@ func TestLimiterAtOnce(t *testing.T) {
 	}
 }
 
-func TestPasswords(t *testing.T) {
-	p := NewPasswords(Budget{PerSecond: 0.1, Burst: 10}, time.Minute, 100)
+func TestLoginThrottle(t *testing.T) {
+	p := NewLoginThrottle(Budget{PerSecond: 0.1, Burst: 10}, time.Minute, 100)
 	owner, stranger, other, neighbour := ip4(1), ip4(2), ip4(3), ip4(4)
-	p.Right(owner, "bob", at(0))
-	p.Right(neighbour, "another name", at(0))
+	p.Succeeded(owner, "bob", at(0))
+	p.Succeeded(neighbour, "another name", at(0))
 	for range 10 {
-		if !p.May(stranger, "bob", at(0)).OK {
+		if !p.Allow(stranger, "bob", at(0)).OK {
 			t.Fatal("refused within the budget")
 		}
-		p.Wrong(stranger, "bob", at(0))
+		p.Failed(stranger, "bob", at(0))
 	}
 	for _, row := range []struct {
 		what string
@@ -301,7 +301,7 @@ func TestPasswords(t *testing.T) {
 		{"the owner, long after", owner, "bob", 61, true},
 		{"the stranger after a token came", stranger, "bob", 10, true},
 	} {
-		if got := p.May(row.addr, row.name, at(row.at)); got.OK != row.want {
+		if got := p.Allow(row.addr, row.name, at(row.at)); got.OK != row.want {
 			t.Errorf("%s: got %+v, want %v", row.what, got, row.want)
 		}
 	}
@@ -311,53 +311,53 @@ func TestPasswords(t *testing.T) {
 }
 
 func TestOwnerIsForgotten(t *testing.T) {
-	p := NewPasswords(Budget{PerSecond: 0.0001, Burst: 1}, time.Minute, 100)
-	p.Right(ip4(1), "bob", at(0))
-	p.Wrong(ip4(2), "bob", at(0))
+	p := NewLoginThrottle(Budget{PerSecond: 0.0001, Burst: 1}, time.Minute, 100)
+	p.Succeeded(ip4(1), "bob", at(0))
+	p.Failed(ip4(2), "bob", at(0))
 	for _, row := range []struct {
 		at   float64
 		want bool
 	}{{59, true}, {60, false}, {1000, false}} {
-		if got := p.May(ip4(1), "bob", at(row.at)).OK; got != row.want {
+		if got := p.Allow(ip4(1), "bob", at(row.at)).OK; got != row.want {
 			t.Errorf("%v s after: got %v, want %v", row.at, got, row.want)
 		}
 	}
-	p.Right(ip4(1), "bob", at(100))
-	p.Right(ip4(1), "bob", at(161))
-	if !p.May(ip4(1), "bob", at(220)).OK {
+	p.Succeeded(ip4(1), "bob", at(100))
+	p.Succeeded(ip4(1), "bob", at(161))
+	if !p.Allow(ip4(1), "bob", at(220)).OK {
 		t.Error("an owner that keeps coming was forgotten")
 	}
-	p.Right(ip4(3), "another name", at(300)) // begins a generation
-	p.Right(ip4(1), "bob", at(330))
-	p.Right(ip4(3), "another name", at(360)) // and the next
-	if !p.May(ip4(1), "bob", at(380)).OK {
+	p.Succeeded(ip4(3), "another name", at(300)) // begins a generation
+	p.Succeeded(ip4(1), "bob", at(330))
+	p.Succeeded(ip4(3), "another name", at(360)) // and the next
+	if !p.Allow(ip4(1), "bob", at(380)).OK {
 		t.Error("an owner was forgotten with those who came long before")
 	}
 }
 
 func TestOwnersAreBounded(t *testing.T) {
-	p := NewPasswords(Budget{PerSecond: 1, Burst: 1}, time.Minute, 100)
+	p := NewLoginThrottle(Budget{PerSecond: 1, Burst: 1}, time.Minute, 100)
 	for i := range 10000 {
-		p.Right(ip4(i), fmt.Sprint(i), at(float64(i)/100))
+		p.Succeeded(ip4(i), fmt.Sprint(i), at(float64(i)/100))
 	}
 	if n := len(p.owners.young) + len(p.owners.old); n > 100 {
 		t.Errorf("got %d owners remembered, want at most 100", n)
 	}
 }
 
-// TestStrangersPushNoOwnerOut: whoever fills the table with names of his own keeps
+// TestStrangersDoNotEvictOwners: whoever fills the table with names of his own keeps
 // nobody from being known on.
-func TestStrangersPushNoOwnerOut(t *testing.T) {
-	p := NewPasswords(Budget{PerSecond: 0.0001, Burst: 1}, time.Minute, 100)
-	p.Right(ip4(1), "bob", at(0))
-	p.Wrong(ip4(2), "bob", at(0))
+func TestStrangersDoNotEvictOwners(t *testing.T) {
+	p := NewLoginThrottle(Budget{PerSecond: 0.0001, Burst: 1}, time.Minute, 100)
+	p.Succeeded(ip4(1), "bob", at(0))
+	p.Failed(ip4(2), "bob", at(0))
 	for step := range 20 {
 		now := float64(20 * step)
 		for i := range 1000 {
-			p.Right(ip4(3), fmt.Sprint(step, "-", i), at(now))
+			p.Succeeded(ip4(3), fmt.Sprint(step, "-", i), at(now))
 		}
-		p.Right(ip4(1), "bob", at(now+1))
-		if !p.May(ip4(1), "bob", at(now+2)).OK {
+		p.Succeeded(ip4(1), "bob", at(now+1))
+		if !p.Allow(ip4(1), "bob", at(now+2)).OK {
 			t.Fatalf("after %d s the owner is locked out", 20*step)
 		}
 	}
