@@ -26,27 +26,27 @@ func Dir(name string) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the directory of pages: %w", err)
 	}
-	return dir{root: root, icon: loadEmbedded()[iconName]}, nil
+	return dir{root: root, favicon: loadEmbedded()[faviconName]}, nil
 }
 
 type dir struct {
-	root *os.Root
-	icon page
+	root    *os.Root
+	favicon page
 }
 
 func (d dir) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if !onlyReads(w, r) {
+	if !requireGetOrHead(w, r) {
 		return
 	}
 	file, info, err := d.open(r.URL.Path)
-	var moved errMoved
+	var redirectTo errMissingSlash
 	switch {
-	case errors.As(err, &moved):
-		redirect(w, r, string(moved))
-	case err != nil && r.URL.Path == "/"+iconName:
+	case errors.As(err, &redirectTo):
+		redirect(w, r, string(redirectTo))
+	case err != nil && r.URL.Path == "/"+faviconName:
 		// Browsers ask every site for this one, and log an error without it.
-		d.icon.serve(w, r)
+		d.favicon.serve(w, r)
 	case err != nil:
 		http.Error(w, "there is no such page", http.StatusNotFound)
 	default:
@@ -55,46 +55,46 @@ func (d dir) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// errMoved says that the path is a directory's, without the slash at its end
+// errMissingSlash says that the path is a directory's, without the slash at its end
 // that makes relative links work. Its value is where to go, relative.
-type errMoved string
+type errMissingSlash string
 
-func (errMoved) Error() string { return "the path lacks its final slash" }
+func (errMissingSlash) Error() string { return "the path lacks its final slash" }
 
-// errHidden is for what exists, perhaps, but is not shown.
-var errHidden = errors.New("not a public file")
+// errNotPublic is for what exists, perhaps, but is not shown.
+var errNotPublic = errors.New("not a public file")
 
 // open finds the file that a URL path names. Every error but errMoved is the
 // same to a stranger: there is no such page.
 func (d dir) open(urlPath string) (*os.File, fs.FileInfo, error) {
 	name, slash := cutPath(urlPath)
 	if !isPublic(name) {
-		return nil, nil, errHidden
+		return nil, nil, errNotPublic
 	}
-	file, info, err := d.openPlain(name)
+	file, info, err := d.openNonblock(name)
 	switch {
 	case err != nil:
 		return nil, nil, err
 	case info.IsDir() && !slash:
 		file.Close()
-		return nil, nil, errMoved(path.Base(name) + "/")
+		return nil, nil, errMissingSlash(path.Base(name) + "/")
 	case info.IsDir():
 		file.Close()
-		file, info, err = d.openPlain(path.Join(name, indexName))
+		file, info, err = d.openNonblock(path.Join(name, indexName))
 	case slash:
 		file.Close()
-		return nil, nil, errHidden
+		return nil, nil, errNotPublic
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	return onlyRegular(file, info)
+	return requireRegular(file, info)
 }
 
-// openPlain opens without waiting: a plain open of a FIFO would block until
+// openNonblock opens without waiting: a plain open of a FIFO would block until
 // somebody writes to it. The kind is asked of the open file, not of its name,
 // which may mean something else a moment later.
-func (d dir) openPlain(name string) (*os.File, fs.FileInfo, error) {
+func (d dir) openNonblock(name string) (*os.File, fs.FileInfo, error) {
 	file, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, err
@@ -107,10 +107,10 @@ func (d dir) openPlain(name string) (*os.File, fs.FileInfo, error) {
 	return file, info, nil
 }
 
-func onlyRegular(file *os.File, info fs.FileInfo) (*os.File, fs.FileInfo, error) {
-	if !info.Mode().IsRegular() || holdsKey(file) {
+func requireRegular(file *os.File, info fs.FileInfo) (*os.File, fs.FileInfo, error) {
+	if !info.Mode().IsRegular() || containsPrivateKey(file) {
 		file.Close()
-		return nil, nil, errHidden
+		return nil, nil, errNotPublic
 	}
 	return file, info, nil
 }
@@ -151,9 +151,9 @@ var privateExts = map[string]bool{
 	".p7b": true, ".p8": true, ".pem": true, ".pfx": true, ".pk8": true, ".ppk": true,
 }
 
-// holdsKey reports whether a file begins with a private key in PEM, whatever
+// containsPrivateKey reports whether a file begins with a private key in PEM, whatever
 // it is called; a backup of one often has another ending.
-func holdsKey(file io.ReaderAt) bool {
+func containsPrivateKey(file io.ReaderAt) bool {
 	start := make([]byte, 512)
 	n, err := file.ReadAt(start, 0)
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -12,8 +12,8 @@ import (
 
 const pemKey = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n"
 
-// write makes files below a new directory, whose path it returns.
-func write(t testing.TB, files map[string]string) string {
+// writeFiles makes files below a new directory, whose path it returns.
+func writeFiles(t testing.TB, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
 	for name, body := range files {
@@ -39,7 +39,7 @@ func openDir(t testing.TB, root string) http.Handler {
 }
 
 func TestDirServesFiles(t *testing.T) {
-	h := openDir(t, write(t, map[string]string{
+	h := openDir(t, writeFiles(t, map[string]string{
 		"index.html":     "<h1>home</h1>",
 		"app.js":         "let a",
 		"App.MJS":        "let b",
@@ -73,7 +73,7 @@ func TestDirServesFiles(t *testing.T) {
 }
 
 func TestDirLeavesPolicyToItsOwner(t *testing.T) {
-	h := openDir(t, write(t, map[string]string{"index.html": "home"}))
+	h := openDir(t, writeFiles(t, map[string]string{"index.html": "home"}))
 	for _, path := range []string{"/", "/nothing"} {
 		header := do(h, "GET", path).Header
 		if got := header.Get("X-Content-Type-Options"); got != "nosniff" {
@@ -101,7 +101,7 @@ func TestDirHides(t *testing.T) {
 	for name, body := range hidden {
 		files[name] = body
 	}
-	h := openDir(t, write(t, files))
+	h := openDir(t, writeFiles(t, files))
 	paths := []string{
 		"/nothing", "/empty/", "/empty/file.txt/", "/empty/file.txt/x", "//empty/file.txt", "/empty//file.txt", "/./empty/file.txt",
 		"/empty/../empty/file.txt", "/../" + "etc/passwd", "/..", "/empty/..", "/\\..\\x", "/empty\\file.txt", "/C:/x", "/\x00", "/empty/file.txt\x00.html",
@@ -122,7 +122,7 @@ func TestDirHides(t *testing.T) {
 }
 
 func TestDirRedirectsToTheSlash(t *testing.T) {
-	h := openDir(t, write(t, map[string]string{"sub/index.html": "x", "a b?/index.html": "x", "evil.example/index.html": "x"}))
+	h := openDir(t, writeFiles(t, map[string]string{"sub/index.html": "x", "a b?/index.html": "x", "evil.example/index.html": "x"}))
 	for path, want := range map[string]string{
 		"/sub":          "./sub/",
 		"/a b?":         "./a%20b%3F/",
@@ -143,21 +143,21 @@ func TestDirRedirectsToTheSlash(t *testing.T) {
 }
 
 func TestDirAnswersFaviconAnyway(t *testing.T) {
-	bare := openDir(t, write(t, nil))
+	bare := openDir(t, writeFiles(t, nil))
 	answer := do(bare, "GET", "/favicon.ico")
 	wantStatus(t, answer, http.StatusOK)
 	if got := answer.Header.Get("Content-Type"); got != "image/x-icon" {
 		t.Errorf("got Content-Type %q", got)
 	}
-	own := openDir(t, write(t, map[string]string{"favicon.ico": "own"}))
+	own := openDir(t, writeFiles(t, map[string]string{"favicon.ico": "own"}))
 	if got := bodyOf(t, do(own, "GET", "/favicon.ico")); got != "own" {
 		t.Errorf("got %q, want the directory's own", got)
 	}
 }
 
 func TestDirRefusesSymlinksOut(t *testing.T) {
-	outside := write(t, map[string]string{"secret.txt": "secret"})
-	root := write(t, map[string]string{"inside.txt": "inside"})
+	outside := writeFiles(t, map[string]string{"secret.txt": "secret"})
+	root := writeFiles(t, map[string]string{"inside.txt": "inside"})
 	for name, target := range map[string]string{
 		"file.txt": filepath.Join(outside, "secret.txt"), "directory": outside, "up.txt": "../" + filepath.Base(outside) + "/secret.txt",
 		"near.txt": "inside.txt",
@@ -178,12 +178,12 @@ func TestDirRefusesSymlinksOut(t *testing.T) {
 // A directory that turns into a link to somewhere else, and back, while it is
 // asked for: what lies there must never be served.
 func TestDirSwappedForALink(t *testing.T) {
-	outside := write(t, map[string]string{"page.txt": "secret"})
-	root := write(t, map[string]string{"sub/page.txt": "public"})
+	outside := writeFiles(t, map[string]string{"page.txt": "secret"})
+	root := writeFiles(t, map[string]string{"sub/page.txt": "public"})
 	h := openDir(t, root)
-	sub, away := filepath.Join(root, "sub"), filepath.Join(root, "away")
+	sub, backup := filepath.Join(root, "sub"), filepath.Join(root, "away")
 	done := make(chan error)
-	go func() { done <- swap(sub, away, outside, 300) }()
+	go func() { done <- swap(sub, backup, outside, 300) }()
 	served := 0
 	for {
 		select {
@@ -205,13 +205,13 @@ func TestDirSwappedForALink(t *testing.T) {
 	}
 }
 
-func swap(sub, away, outside string, times int) error {
+func swap(sub, backup, outside string, times int) error {
 	for range times {
 		steps := []func() error{
-			func() error { return os.Rename(sub, away) },
+			func() error { return os.Rename(sub, backup) },
 			func() error { return os.Symlink(outside, sub) },
 			func() error { return os.Remove(sub) },
-			func() error { return os.Rename(away, sub) },
+			func() error { return os.Rename(backup, sub) },
 		}
 		for _, step := range steps {
 			if err := step(); err != nil {
@@ -223,7 +223,7 @@ func swap(sub, away, outside string, times int) error {
 }
 
 func TestDirNeedsADirectory(t *testing.T) {
-	file := filepath.Join(write(t, map[string]string{"file": "x"}), "file")
+	file := filepath.Join(writeFiles(t, map[string]string{"file": "x"}), "file")
 	for _, name := range []string{file, filepath.Join(t.TempDir(), "missing")} {
 		if _, err := Dir(name); err == nil || !strings.HasPrefix(err.Error(), "open the directory of pages: ") {
 			t.Errorf("got error %v", err)
@@ -237,8 +237,8 @@ func FuzzDirPath(f *testing.F) {
 	for _, seed := range []string{"/", "/page.txt", "/sub", "/sub/", "/..", "/../secret", "//x", "/.hidden", "/a/./b", "/%2e%2e/", "/link/secret.txt", "/x.key", "/\\", "/sub/index.html/"} {
 		f.Add(seed)
 	}
-	outside := write(f, map[string]string{"secret.txt": "secret"})
-	root := write(f, map[string]string{"page.txt": "public", "sub/index.html": "public", ".hidden": "secret", "x.key": "secret", "sub/x.go": "secret", "key": pemKey})
+	outside := writeFiles(f, map[string]string{"secret.txt": "secret"})
+	root := writeFiles(f, map[string]string{"page.txt": "public", "sub/index.html": "public", ".hidden": "secret", "x.key": "secret", "sub/x.go": "secret", "key": pemKey})
 	if err := os.Symlink(outside, filepath.Join(root, "link")); err != nil {
 		f.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 // A plain open of a FIFO waits for a writer, for ever; so does the request, and
 // whatever it holds.
 func TestDirRefusesWhatIsNoFile(t *testing.T) {
-	root := write(t, nil)
+	root := writeFiles(t, nil)
 	if err := syscall.Mkfifo(filepath.Join(root, "pipe"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestDirRefusesWhatIsNoFile(t *testing.T) {
 
 // Names that mean a drive or another directory elsewhere are no pages anywhere.
 func TestDirRefusesNamesOfOtherSystems(t *testing.T) {
-	h := openDir(t, write(t, map[string]string{"c:page.html": "x", "sub\\page.html": "x", "page.html": "x"}))
+	h := openDir(t, writeFiles(t, map[string]string{"c:page.html": "x", "sub\\page.html": "x", "page.html": "x"}))
 	for path, want := range map[string]int{"/c:page.html": 404, "/sub\\page.html": 404, "/page.html\x00": 404, "/page.html": 200} {
 		if got := do(h, "GET", path).StatusCode; got != want {
 			t.Errorf("%q: got status %d, want %d", path, got, want)
@@ -48,7 +48,7 @@ func TestDirRefusesNamesOfOtherSystems(t *testing.T) {
 }
 
 // A device cannot be made here without being root, so this asks below the path.
-func TestOnlyRegularRefusesDevices(t *testing.T) {
+func TestRequireRegularRefusesDevices(t *testing.T) {
 	device, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestOnlyRegularRefusesDevices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := onlyRegular(device, info); err != errHidden {
-		t.Errorf("got error %v, want %v", err, errHidden)
+	if _, _, err := requireRegular(device, info); err != errNotPublic {
+		t.Errorf("got error %v, want %v", err, errNotPublic)
 	}
 }

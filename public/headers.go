@@ -2,30 +2,30 @@ package public
 
 import "net/http"
 
-// policy allows our own files and nothing else. The camera's picture is a
+// contentSecurityPolicy allows our own files and nothing else. The camera's picture is a
 // blob, and QR codes are drawn, so no exception for inline code is needed.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; " +
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; " +
 	"img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// permissions keeps camera, microphone and screen to these pages themselves.
-const permissions = "camera=(self), microphone=(self), display-capture=(self), " +
+// permissionsPolicy keeps camera, microphone and screen to these pages themselves.
+const permissionsPolicy = "camera=(self), microphone=(self), display-capture=(self), " +
 	"geolocation=(), payment=(), usb=()"
 
-// protect sets the fields that every answer of the embedded pages carries.
+// setSecurityHeaders sets the fields that every answer of the embedded pages carries.
 // no-cache means ask again, not do not keep: a new program's pages show at once.
-func protect(h http.Header) {
+func setSecurityHeaders(h http.Header) {
 	h.Set("Cache-Control", "no-cache")
-	h.Set("Content-Security-Policy", policy)
+	h.Set("Content-Security-Policy", contentSecurityPolicy)
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Permissions-Policy", permissions)
+	h.Set("Permissions-Policy", permissionsPolicy)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")
 }
 
-// onlyReads answers whatever is neither GET nor HEAD, and reports whether the
+// requireGetOrHead answers whatever is neither GET nor HEAD, and reports whether the
 // request is still to be answered.
-func onlyReads(w http.ResponseWriter, r *http.Request) bool {
+func requireGetOrHead(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return true
 	}

@@ -28,7 +28,7 @@ var files embed.FS
 const (
 	indexName    = "index.html"
 	notFoundName = "404.html"
-	iconName     = "favicon.ico"
+	faviconName  = "favicon.ico"
 )
 
 // Embedded returns a handler of the pages compiled into the program.
@@ -43,7 +43,7 @@ type embedded map[string]page
 type page struct {
 	mediaType string
 	etag      string
-	plain     []byte
+	body      []byte
 }
 
 // loadEmbedded panics on an error, which can only mean a program that was
@@ -71,13 +71,13 @@ func newPage(name string, body []byte) page {
 	return page{
 		mediaType: mediaTypes[path.Ext(name)],
 		etag:      fmt.Sprintf("%x", sum[:12]),
-		plain:     body,
+		body:      body,
 	}
 }
 
 func (e embedded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	protect(w.Header())
-	if !onlyReads(w, r) {
+	setSecurityHeaders(w.Header())
+	if !requireGetOrHead(w, r) {
 		return
 	}
 	name := strings.TrimPrefix(r.URL.Path, "/")
@@ -98,16 +98,16 @@ func (p page) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", p.mediaType)
 	h.Set("Etag", `"`+p.etag+`"`)
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(p.plain))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(p.body))
 }
 
 func (e embedded) notFound(w http.ResponseWriter, r *http.Request) {
 	p := e[notFoundName]
 	h := w.Header()
 	h.Set("Content-Type", p.mediaType)
-	h.Set("Content-Length", fmt.Sprint(len(p.plain)))
+	h.Set("Content-Length", fmt.Sprint(len(p.body)))
 	w.WriteHeader(http.StatusNotFound)
 	if r.Method != http.MethodHead {
-		w.Write(p.plain)
+		w.Write(p.body)
 	}
 }

@@ -165,10 +165,10 @@ func TestPagesObeyTheirPolicy(t *testing.T) {
 		if !strings.HasSuffix(name, ".html") && !strings.HasSuffix(name, ".js") || strings.HasPrefix(name, "third-party/") {
 			continue
 		}
-		if found := inline.Find(p.plain); found != nil && strings.HasSuffix(name, ".html") {
+		if found := inline.Find(p.body); found != nil && strings.HasSuffix(name, ".html") {
 			t.Errorf("%s: inline code at %q", name, found)
 		}
-		for _, match := range reference.FindAllSubmatch(p.plain, -1) {
+		for _, match := range reference.FindAllSubmatch(p.body, -1) {
 			target := strings.TrimPrefix(strings.TrimPrefix(string(match[1]), "/"), "./")
 			if _, ok := pages[target]; !ok && target != "" {
 				t.Errorf("%s: refers to %q, which is not there", name, match[1])

@@ -199,7 +199,7 @@ func (v *supervisor) complain(t *task, rec *record, err error) {
 	e := asOrderError(err)
 	s := t.get().stored
 	left := t.left(time.Now()).Round(time.Second)
-	attrs := []any{"name", t.name, "err", err, "mend", mendOf(e.outcome), "next", rec.Next}
+	attrs := []any{"name", t.name, "err", err, "fix", mendOf(e.outcome), "next", rec.Next}
 	switch {
 	case s == nil:
 		v.log.Warn("no certificate yet", attrs...)

@@ -12,13 +12,13 @@ import (
 )
 
 // newCheckup is what the doctor examines for a server with these options.
-func newCheckup(c *config, p process) doctor.Checkup {
+func newCheckup(c *config, p process) doctor.Config {
 	dir, err := chooseStateDir(c.state, p.environ)
 	if err != nil {
 		dir = ""
 	}
-	return doctor.Checkup{
-		Domains: c.domains, Email: c.email, Agreed: c.acme.agree,
+	return doctor.Config{
+		Domains: c.domains, Email: c.email, TermsAgreed: c.acme.agree,
 		Bind: c.bind, HTTPBind: c.httpBind, HTTPS: c.https,
 		CertFile: c.serverCert, KeyFile: c.serverKey, StateDir: dir,
 		CAURL: c.acme.ca.url, SecondCAURL: c.acme.second.url,
@@ -27,7 +27,7 @@ func newCheckup(c *config, p process) doctor.Checkup {
 		ExternalAccount: c.acme.ca.keyID != "", SecondAccount: c.acme.second.keyID != "",
 		JSON: c.asJSON, RenewTest: c.renewTest,
 		Store:  c.examineStore(),
-		Order:  func(ctx context.Context) error { return renewTest(ctx, c, dir) },
+		DryRun: func(ctx context.Context) error { return renewTest(ctx, c, dir) },
 		States: func() []tlsmgr.NameState { return recorded(c, dir) },
 	}
 }
@@ -76,10 +76,10 @@ func (h *house) lookFirst(ctx context.Context) {
 		return
 	}
 	c := newCheckup(h.cfg, h.process)
-	c.States, c.Serving = nil, true // the log has them already
+	c.States, c.InServer = nil, true // the log has them already
 	for _, f := range c.Examine(ctx) {
-		if f.Level != doctor.Fine && ctx.Err() == nil {
-			h.log.Warn("the doctor: "+f.Text, "check", f.Check, "name", f.Name, "mend", f.Mend)
+		if f.Level != doctor.OK && ctx.Err() == nil {
+			h.log.Warn("the doctor: "+f.Text, "check", f.Check, "name", f.Name, "fix", f.Fix)
 		}
 	}
 }

@@ -15,10 +15,10 @@ import (
 func TestDoctorKnowsTheRunningServer(t *testing.T) {
 	for _, args := range [][]string{nil, {"-https=false"}, {"-rate", "1", "-burst", "1"}} {
 		p := start(t, args...)
-		c := doctor.Checkup{HTTPS: !slices.Contains(args, "-https=false"), Bind: p.addr, StateDir: t.TempDir()}
+		c := doctor.Config{HTTPS: !slices.Contains(args, "-https=false"), Bind: p.addr, StateDir: t.TempDir()}
 		found := c.Examine(t.Context())
 		i := slices.IndexFunc(found, func(f doctor.Finding) bool { return f.Check == "ports" })
-		want := doctor.Finding{Check: "ports", Name: "-bind " + p.addr, Level: doctor.Fine, Text: "A running inbox listens there."}
+		want := doctor.Finding{Check: "ports", Name: "-bind " + p.addr, Level: doctor.OK, Text: "A running inbox listens there."}
 		if i < 0 || found[i] != want {
 			t.Errorf("%v: got %+v, want %+v", args, found, want)
 		}

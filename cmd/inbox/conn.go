@@ -54,7 +54,7 @@ func lingerHTTP2(d time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor >= 2 {
 			if p, ok := r.Context().Value(peerKey{}).(*peer); ok && p.place != nil {
-				p.place.Linger(d)
+				p.place.DelayRelease(d)
 			}
 		}
 		next.ServeHTTP(w, r)

@@ -97,8 +97,8 @@ func (c *lazyConn) SyscallConn() (syscall.RawConn, error) {
 	return nil, syscall.ENOTSUP
 }
 
-// Linger keeps the connection's place after it is closed.
-func (c *lazyConn) Linger(d time.Duration) {
+// DelayRelease keeps the connection's place after it is closed.
+func (c *lazyConn) DelayRelease(d time.Duration) {
 	if l, ok := c.counted().(interface{ DelayRelease(time.Duration) }); ok {
 		l.DelayRelease(d)
 	}

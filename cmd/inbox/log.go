@@ -19,7 +19,7 @@ func newLogger(c *config, w io.Writer) *slog.Logger {
 	if c.logFormat == "json" {
 		h = slog.NewJSONHandler(w, opts)
 	}
-	return slog.New(systemd.Handler(w, h))
+	return slog.New(systemd.JournalHandler(w, h))
 }
 
 // serverLog takes what net/http has to say. What any scanner can cause at will

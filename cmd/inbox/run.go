@@ -55,7 +55,7 @@ func run(ctx context.Context, p process) int {
 		return exitDone
 	}
 	p.ended = ctx.Done()
-	cfg.settleSizes(machine.Memory(), machine.Files())
+	cfg.settleSizes(machine.AvailableMemory(), machine.MaxOpenFiles())
 	machine.LimitMemory(cfg.maxMemory)
 	err = serve(ctx, cfg, p)
 	switch {
@@ -83,7 +83,7 @@ func withUser(err error) error {
 func (p process) getenv(name string) string { return variable(p.environ, name) }
 
 // forJournal is stderr, as the log is to write to it.
-func (p process) forJournal() io.Writer { return systemd.ForJournal(p.stderr, p.getenv) }
+func (p process) forJournal() io.Writer { return systemd.JournalWriter(p.stderr, p.getenv) }
 
 // mark begins the line that says why the program cannot start.
-func (p process) mark() string { return systemd.Mark(p.forJournal(), slog.LevelError) }
+func (p process) mark() string { return systemd.PriorityPrefix(p.forJournal(), slog.LevelError) }

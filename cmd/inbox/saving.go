@@ -27,7 +27,7 @@ var errDiskHangs = errors.New("the disk under the state directory (-state) hangs
 // or it takes too long in all, saving is given up: nobody can end a call of the
 // system that hangs, so its goroutine is left behind, with the archive's lock.
 func (h *house) save() error {
-	h.notify.Extend(h.times.stall + saveMargin)
+	h.notify.ExtendTimeout(h.times.stall + saveMargin)
 	done := make(chan error, 1)
 	go func() { done <- h.archive.save(h.store) }()
 	ticker := time.NewTicker(max(h.times.stall/10, time.Millisecond))
@@ -41,7 +41,7 @@ func (h *house) save() error {
 		}
 		if now := h.archive.steps.Load(); now != steps {
 			steps, moved = now, time.Now()
-			h.notify.Extend(h.times.stall + saveMargin)
+			h.notify.ExtendTimeout(h.times.stall + saveMargin)
 		}
 		if time.Since(moved) > h.times.stall || time.Since(began) > h.times.save {
 			h.archive.abandoned = true

@@ -66,7 +66,7 @@ func (h *house) live(ctx context.Context) error {
 		plain = h.limit(h.watched(h.doors.plain), false)
 	}
 	background.Go(func() { h.sweep(inner) })
-	background.Go(func() { machine.NewTidier().Run(inner) })
+	background.Go(func() { machine.NewScavenger().Run(inner) })
 	if h.source != nil {
 		background.Go(func() { h.source.Run(inner) })
 		background.Go(func() { h.lookFirst(inner) })
@@ -238,7 +238,7 @@ func (h *house) sweep(ctx context.Context) {
 // announce tells a person where to click, and the log where the server listens.
 func (h *house) announce(addr net.Addr, stderr io.Writer) {
 	b := banner{scheme: "http", names: h.cfg.domains, network: networkAddrs(), fingerprint: h.selfSigned(),
-		contained: machine.Contained(h.process.getenv)}
+		contained: machine.InContainer(h.process.getenv)}
 	if h.source != nil {
 		b.scheme = "https"
 	}

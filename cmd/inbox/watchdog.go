@@ -23,7 +23,7 @@ import (
 // after half of that. Then it looks again and again for as long as is left: a
 // server that starved for a moment is busy, and does not hang.
 func (h *house) watch(ctx context.Context) {
-	granted := systemd.WatchTime(h.process.getenv, os.Getpid())
+	granted := systemd.WatchdogInterval(h.process.getenv, os.Getpid())
 	if granted == 0 {
 		return
 	}
@@ -37,7 +37,7 @@ func (h *house) watch(ctx context.Context) {
 			h.log.Error("no sign of life is sent to the service manager", "err", err)
 			again = time.After(granted / 16)
 		} else if ctx.Err() == nil {
-			h.notify.Alive(h.status())
+			h.notify.Watchdog(h.status())
 		}
 		select {
 		case <-ctx.Done():
@@ -195,7 +195,7 @@ func (l *acceptLoop) accepts(ctx context.Context) error {
 
 // knock connects to the listener from this machine.
 func (l *acceptLoop) knock(ctx context.Context) (c net.Conn, err error) {
-	addresses := binding.Nearby(l.Addr().String())
+	addresses := binding.DialAddrs(l.Addr().String())
 	if l.Addr().Network() == "unix" {
 		addresses = []string{l.Addr().String()}
 	}
@@ -212,7 +212,7 @@ func (l *acceptLoop) knock(ctx context.Context) (c net.Conn, err error) {
 // much there is to do.
 func (h *house) status() string {
 	if !h.health.serving.Load() {
-		return systemd.Stops
+		return systemd.StatusStopping
 	}
 	scheme := "HTTP"
 	if h.source != nil {

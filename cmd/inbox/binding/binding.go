@@ -18,9 +18,9 @@ func Port(bind string) string {
 	return ""
 }
 
-// Nearby are the addresses under which a listener is reached from this machine:
+// DialAddrs are the addresses under which a listener is reached from this machine:
 // none for a Unix socket.
-func Nearby(bind string) []string {
+func DialAddrs(bind string) []string {
 	host, _, err := net.SplitHostPort(bind)
 	addr, notIP := netip.ParseAddr(host)
 	port := Port(bind)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestNearby(t *testing.T) {
+func TestDialAddrs(t *testing.T) {
 	for bind, want := range map[string][]string{
 		":443":            {"127.0.0.1:443", "[::1]:443"},
 		"[::]:443":        {"127.0.0.1:443", "[::1]:443"},
@@ -15,7 +15,7 @@ func TestNearby(t *testing.T) {
 		"[2001:db8::1]:1": {"[2001:db8::1]:1"},
 		"no port":         nil,
 	} {
-		if got := Nearby(bind); !slices.Equal(got, want) {
+		if got := DialAddrs(bind); !slices.Equal(got, want) {
 			t.Errorf("Nearby(%q) = %q, want %q", bind, got, want)
 		}
 	}

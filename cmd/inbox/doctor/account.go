@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// renewPatience is for a whole dry order, at a CA that leaves both challenges open for three minutes.
-const renewPatience = 7 * time.Minute
+// dryRunTimeout is for a whole dry order, at a CA that leaves both challenges open for three minutes.
+const dryRunTimeout = 7 * time.Minute
 
 // checkAccount looks at what the CA wants of a person: agreement and a mail address.
 func (e *examination) checkAccount(context.Context) []Finding {
-	if e.Email == "" && !e.Agreed {
+	if e.Email == "" && !e.TermsAgreed {
 		return []Finding{failure("", "Nobody has agreed to the terms of the CA"+e.terms()+".",
 			"Read them, then give -email with an address for its warnings, or -acme-agree.")}
 	}
@@ -27,9 +27,9 @@ func (e *examination) checkAccount(context.Context) []Finding {
 
 // terms is where the terms are to be read, if a CA says so.
 func (e *examination) terms() string {
-	for _, a := range e.authorities {
-		if a.Meta.TermsOfService != "" {
-			return " (" + a.Meta.TermsOfService + ")"
+	for _, ca := range e.cas {
+		if ca.Meta.TermsOfService != "" {
+			return " (" + ca.Meta.TermsOfService + ")"
 		}
 	}
 	return ""
@@ -45,20 +45,20 @@ func checkEmail(email string, letsEncrypt bool) Finding {
 		return failure("-email", "This is no e-mail address.", "Write it plainly, like me@my-domain.net.")
 	case !strings.Contains(domain, "."):
 		return failure("-email", "The domain of the address has no dot, so no CA accepts it.", "Give an address that the internet can write to.")
-	case letsEncrypt && isExample(domain):
+	case letsEncrypt && isReservedDomain(domain):
 		return failure("-email", "The address is that of an example, which Let's Encrypt refuses.", "Give an address of your own.")
 	}
 	return good("-email", "The terms of the CA are agreed to, and it has an address for its warnings.")
 }
 
-// isExample is whether nobody can have a mailbox in the domain (RFC 2606).
-func isExample(domain string) bool {
+// isReservedDomain is whether nobody can have a mailbox in the domain (RFC 2606).
+func isReservedDomain(domain string) bool {
 	reserved := []string{"example.com", "example.net", "example.org", "example", "test", "invalid", "localhost"}
 	return slices.ContainsFunc(reserved, func(r string) bool { return domain == r || strings.HasSuffix(domain, "."+r) })
 }
 
-// checkStored tells which certificates of the authority are there already.
-func (e *examination) checkStored(context.Context) (found []Finding) {
+// checkCertificates tells which certificates of the authority are there already.
+func (e *examination) checkCertificates(context.Context) (found []Finding) {
 	for _, s := range e.States() {
 		switch {
 		case s.Source != "acme":
@@ -76,8 +76,8 @@ func (e *examination) checkStored(context.Context) (found []Finding) {
 	return found
 }
 
-// checkNotes repeats what went wrong with the last orders.
-func (e *examination) checkNotes(context.Context) []Finding {
+// checkLastOrders repeats what went wrong with the last orders.
+func (e *examination) checkLastOrders(context.Context) []Finding {
 	var found []Finding
 	for _, s := range e.States() {
 		if s.LastError == nil {
@@ -87,11 +87,11 @@ func (e *examination) checkNotes(context.Context) []Finding {
 		if !s.LastAttempt.IsZero() {
 			text = fmt.Sprintf("The attempt of %s failed: %v", s.LastAttempt.Format(time.DateTime), s.LastError)
 		}
-		mend := "Mend what the CA says."
+		fix := "Mend what the CA says."
 		if !s.NextAttempt.IsZero() {
-			mend += fmt.Sprintf(" The server tries again by itself at %s, or soon after a SIGHUP.", s.NextAttempt.Format(time.DateTime))
+			fix += fmt.Sprintf(" The server tries again by itself at %s, or soon after a SIGHUP.", s.NextAttempt.Format(time.DateTime))
 		}
-		found = append(found, warning(s.Name, text, mend))
+		found = append(found, warning(s.Name, text, fix))
 	}
 	if found == nil {
 		return []Finding{good("", "No failed order is on record.")}
@@ -99,14 +99,14 @@ func (e *examination) checkNotes(context.Context) []Finding {
 	return found
 }
 
-// checkRenewal makes a dry order.
-func (e *examination) checkRenewal(ctx context.Context) []Finding {
-	if e.Order == nil || len(e.Domains) == 0 {
+// checkDryRun makes a dry order.
+func (e *examination) checkDryRun(ctx context.Context) []Finding {
+	if e.DryRun == nil || len(e.Domains) == 0 {
 		return []Finding{failure("", "Without -domain there is nothing to order.", "Give -domain, or leave -renew-test out.")}
 	}
-	ctx, cancel := context.WithTimeout(ctx, renewPatience)
+	ctx, cancel := context.WithTimeout(ctx, dryRunTimeout)
 	defer cancel()
-	if err := e.Order(ctx); err != nil {
+	if err := e.DryRun(ctx); err != nil {
 		return []Finding{failure("", fmt.Sprintf("The dry order failed: %v.", err),
 			"Mend the failures and warnings above first; then see whether the CA reaches this machine on port 80 or 443.")}
 	}

@@ -14,9 +14,9 @@ func (e *examination) checkCAA(ctx context.Context) []Finding {
 		if isAddress(name) {
 			return nil // an address has no CAA records
 		}
-		ctx, cancel := context.WithTimeout(ctx, lookupPatience)
+		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 		defer cancel()
-		at, records, err := climb(ctx, e.resolver, name)
+		domain, records, err := findCAA(ctx, e.resolver, name)
 		switch {
 		case err != nil:
 			return []Finding{warning(name, fmt.Sprintf("The CAA records could not be looked up: %v.", err),
@@ -25,70 +25,70 @@ func (e *examination) checkCAA(ctx context.Context) []Finding {
 			return []Finding{good(name, "There is no CAA record, so every CA may.")}
 		}
 		var found [][]Finding
-		for _, a := range e.authorities {
-			found = append(found, []Finding{judgeCAA(name, at, records, a)})
+		for _, ca := range e.cas {
+			found = append(found, []Finding{evaluateCAA(name, domain, records, ca)})
 		}
-		return oneIsEnough(found)
+		return downgradeIfAnyUsable(found)
 	})
 }
 
-// climb looks for CAA records at the name, then at each of its parents: the
+// findCAA looks for CAA records at the name, then at each of its parents: the
 // first that has any counts.
-func climb(ctx context.Context, r resolver, name string) (at string, records []caaRecord, err error) {
-	at = strings.TrimSuffix(strings.TrimPrefix(name, "*."), ".")
+func findCAA(ctx context.Context, r resolver, name string) (domain string, records []caaRecord, err error) {
+	domain = strings.TrimSuffix(strings.TrimPrefix(name, "*."), ".")
 	for {
-		records, err = r.LookupCAA(ctx, at)
-		_, parent, deeper := strings.Cut(at, ".")
-		if err != nil || len(records) > 0 || !deeper {
-			return at, records, err
+		records, err = r.LookupCAA(ctx, domain)
+		_, parent, hasParent := strings.Cut(domain, ".")
+		if err != nil || len(records) > 0 || !hasParent {
+			return domain, records, err
 		}
-		at = parent
+		domain = parent
 	}
 }
 
-// judgeCAA holds the records that count for a name against one CA.
-func judgeCAA(name, at string, records []caaRecord, a authority) Finding {
+// evaluateCAA holds the records that count for a name against one CA.
+func evaluateCAA(name, domain string, records []caaRecord, ca acmeCA) Finding {
 	if tag := unknownCritical(records); tag != "" {
-		return failure(name, fmt.Sprintf("A critical CAA record of %s has the tag %q, which CAs do not know.", at, tag),
+		return failure(name, fmt.Sprintf("A critical CAA record of %s has the tag %q, which CAs do not know.", domain, tag),
 			"Correct or remove that record.")
 	}
 	issuers := issuersIn(records, strings.HasPrefix(name, "*."))
-	identities := a.identities()
+	identities := ca.caaIdentities()
 	switch {
 	case issuers == nil:
-		return good(name, fmt.Sprintf("The CAA records of %s restrict no CA.", at))
+		return good(name, fmt.Sprintf("The CAA records of %s restrict no CA.", domain))
 	case len(identities) == 0:
-		return warning(name, fmt.Sprintf("%s has CAA records, and %s does not say by which name they would permit it.", at, a.url),
+		return warning(name, fmt.Sprintf("%s has CAA records, and %s does not say by which name they would permit it.", domain, ca.url),
 			"See in the documentation of the CA which name it looks for, and whether the records have it.")
 	}
-	return judgeIssuers(name, at, issuers, identities)
+	return evaluateIssuers(name, domain, issuers, identities)
 }
 
-func judgeIssuers(name, at string, issuers []issuer, identities []string) Finding {
-	permits := slices.DeleteFunc(slices.Clone(issuers), func(i issuer) bool { return !slices.Contains(identities, i.domain) })
-	mend := fmt.Sprintf("Add to %s the record: CAA 0 %s %q.", at, issuers[0].tag, identities[0])
-	if len(permits) == 0 {
-		return failure(name, fmt.Sprintf("The CAA records of %s do not permit %s.", at, strings.Join(identities, ", ")), mend)
+func evaluateIssuers(name, domain string, issuers []issuer, identities []string) Finding {
+	permitted := slices.DeleteFunc(slices.Clone(issuers), func(i issuer) bool { return !slices.Contains(identities, i.domain) })
+	fix := fmt.Sprintf("Add to %s the record: CAA 0 %s %q.", domain, issuers[0].tag, identities[0])
+	if len(permitted) == 0 {
+		return failure(name, fmt.Sprintf("The CAA records of %s do not permit %s.", domain, strings.Join(identities, ", ")), fix)
 	}
-	usable := slices.DeleteFunc(slices.Clone(permits), func(i issuer) bool { return !i.letsUs() })
+	usable := slices.DeleteFunc(slices.Clone(permitted), func(i issuer) bool { return !i.allowsOurChallenges() })
 	if len(usable) == 0 {
 		const text = "The CAA records of %s permit %s for other challenges (validationmethods) than http-01 and tls-alpn-01."
-		return failure(name, fmt.Sprintf(text, at, permits[0].domain), mend)
+		return failure(name, fmt.Sprintf(text, domain, permitted[0].domain), fix)
 	}
-	text := fmt.Sprintf("The CAA records of %s permit %s.", at, usable[0].domain)
+	text := fmt.Sprintf("The CAA records of %s permit %s.", domain, usable[0].domain)
 	if !slices.ContainsFunc(usable, func(i issuer) bool { return i.parameters["accounturi"] == "" }) {
 		text += " They name an account there (accounturi); whether it is this one is not checked."
 	}
 	return good(name, text)
 }
 
-// identities are the names by which CAA records permit the CA.
-func (a authority) identities() []string {
+// caaIdentities are the names by which CAA records permit the CA.
+func (ca acmeCA) caaIdentities() []string {
 	var found []string
-	for _, id := range a.Meta.CAAIdentities {
+	for _, id := range ca.Meta.CAAIdentities {
 		found = append(found, strings.ToLower(id))
 	}
-	if len(found) == 0 && isLetsEncrypt(a.url) {
+	if len(found) == 0 && isLetsEncrypt(ca.url) {
 		return []string{"letsencrypt.org"}
 	}
 	return found
@@ -141,8 +141,8 @@ func parseIssuer(tag, value string) issuer {
 	return i
 }
 
-// letsUs is whether one of our challenges is permitted (RFC 8657).
-func (i issuer) letsUs() bool {
+// allowsOurChallenges is whether one of our challenges is permitted (RFC 8657).
+func (i issuer) allowsOurChallenges() bool {
 	methods, limited := i.parameters["validationmethods"]
 	if !limited {
 		return true

@@ -10,59 +10,59 @@ import (
 	"inbox/tlsmgr"
 )
 
-func TestDoctorFindsInCAA(t *testing.T) {
-	record := func(at string, flag int, tag, value string) func(*stage) {
-		return func(s *stage) { s.zone.caa(at, flag, tag, value) }
+func TestDoctorChecksCAA(t *testing.T) {
+	record := func(at string, flag int, tag, value string) func(*testEnv) {
+		return func(s *testEnv) { s.zone.addCAA(at, flag, tag, value) }
 	}
-	examineAll(t, []spoiled{
-		{"none", func(*stage) {}, expect{"caa", Fine, "no CAA record", ""}},
-		{"permits", record("www.example.net", 0, "issue", "ca.example"), expect{"caa", Fine, "permit ca.example.", ""}},
-		{"permits in capitals", record("www.example.net", 0, "ISSUE", " CA.Example ; x=y"), expect{"caa", Fine, "permit ca.example.", ""}},
+	runCases(t, []testCase{
+		{"none", func(*testEnv) {}, expect{"caa", OK, "no CAA record", ""}},
+		{"permits", record("www.example.net", 0, "issue", "ca.example"), expect{"caa", OK, "permit ca.example.", ""}},
+		{"permits in capitals", record("www.example.net", 0, "ISSUE", " CA.Example ; x=y"), expect{"caa", OK, "permit ca.example.", ""}},
 		{"another CA", record("www.example.net", 0, "issue", "other.example"),
-			expect{"caa", Failed, "of www.example.net do not permit ca.example", `CAA 0 issue "ca.example"`}},
+			expect{"caa", Failure, "of www.example.net do not permit ca.example", `CAA 0 issue "ca.example"`}},
 		{"another CA for the parent", record("example.net", 0, "issue", "other.example"),
-			expect{"caa", Failed, "of example.net do not permit ca.example", "Add to example.net"}},
-		{"another CA for the top", record("net", 0, "issue", "other.example"), expect{"caa", Failed, "of net do not permit", "Add to net"}},
-		{"the child counts", func(s *stage) {
+			expect{"caa", Failure, "of example.net do not permit ca.example", "Add to example.net"}},
+		{"another CA for the top", record("net", 0, "issue", "other.example"), expect{"caa", Failure, "of net do not permit", "Add to net"}},
+		{"the child counts", func(s *testEnv) {
 			record("example.net", 0, "issue", "other.example")(s)
 			record("www.example.net", 0, "issue", "ca.example")(s)
-		}, expect{"caa", Fine, "of www.example.net permit", ""}},
-		{"nobody", record("example.net", 0, "issue", ";"), expect{"caa", Failed, "do not permit", "Add to"}},
-		{"reports only", record("example.net", 0, "iodef", "mailto:me@example.net"), expect{"caa", Fine, "restrict no CA", ""}},
-		{"wildcards only", record("example.net", 0, "issuewild", ";"), expect{"caa", Fine, "restrict no CA", ""}},
-		{"critical and unknown", record("example.net", 128, "future", "x"), expect{"caa", Failed, `the tag "future"`, "remove"}},
-		{"unknown, and not critical", record("example.net", 0, "future", "x"), expect{"caa", Fine, "restrict no CA", ""}},
-		{"critical and known", record("example.net", 128, "issue", "ca.example"), expect{"caa", Fine, "permit ca.example", ""}},
-		{"one account", record("example.net", 0, "issue", "ca.example; accounturi=https://ca.example/1"), expect{"caa", Fine, "not checked", ""}},
+		}, expect{"caa", OK, "of www.example.net permit", ""}},
+		{"nobody", record("example.net", 0, "issue", ";"), expect{"caa", Failure, "do not permit", "Add to"}},
+		{"reports only", record("example.net", 0, "iodef", "mailto:me@example.net"), expect{"caa", OK, "restrict no CA", ""}},
+		{"wildcards only", record("example.net", 0, "issuewild", ";"), expect{"caa", OK, "restrict no CA", ""}},
+		{"critical and unknown", record("example.net", 128, "future", "x"), expect{"caa", Failure, `the tag "future"`, "remove"}},
+		{"unknown, and not critical", record("example.net", 0, "future", "x"), expect{"caa", OK, "restrict no CA", ""}},
+		{"critical and known", record("example.net", 128, "issue", "ca.example"), expect{"caa", OK, "permit ca.example", ""}},
+		{"one account", record("example.net", 0, "issue", "ca.example; accounturi=https://ca.example/1"), expect{"caa", OK, "not checked", ""}},
 		{"other challenges", record("example.net", 0, "issue", "ca.example; validationmethods=dns-01"),
-			expect{"caa", Failed, "for other challenges", "CAA 0 issue"}},
-		{"our challenge too", record("example.net", 0, "issue", "ca.example; validationmethods=dns-01,http-01"), expect{"caa", Fine, "permit", ""}},
-		{"our other challenge", record("example.net", 0, "issue", "ca.example; validationmethods=tls-alpn-01"), expect{"caa", Fine, "permit", ""}},
-		{"DNS is ill", func(s *stage) { s.zone.rcode["CAA"] = dns.RcodeServerFailure },
-			expect{"caa", Warned, "SERVFAIL", "A CA refuses as long as"}},
-		{"a CA without a name", func(s *stage) {
+			expect{"caa", Failure, "for other challenges", "CAA 0 issue"}},
+		{"our challenge too", record("example.net", 0, "issue", "ca.example; validationmethods=dns-01,http-01"), expect{"caa", OK, "permit", ""}},
+		{"our other challenge", record("example.net", 0, "issue", "ca.example; validationmethods=tls-alpn-01"), expect{"caa", OK, "permit", ""}},
+		{"DNS is ill", func(s *testEnv) { s.zone.rcode["CAA"] = dns.RcodeServerFailure },
+			expect{"caa", Warning, "SERVFAIL", "A CA refuses as long as"}},
+		{"a CA without a name", func(s *testEnv) {
 			record("example.net", 0, "issue", "other.example")(s)
 			s.ca.Meta.CAAIdentities = nil
-		}, expect{"caa", Warned, "does not say by which name", "documentation"}},
-		{"Let's Encrypt has one", func(s *stage) {
+		}, expect{"caa", Warning, "does not say by which name", "documentation"}},
+		{"Let's Encrypt has one", func(s *testEnv) {
 			record("example.net", 0, "issue", "letsencrypt.org")(s)
 			s.ca.Meta.CAAIdentities, s.CAURL = nil, ""
-		}, expect{"caa", Fine, "permit letsencrypt.org", ""}},
-		{"addresses have none", func(s *stage) {
+		}, expect{"caa", OK, "permit letsencrypt.org", ""}},
+		{"addresses have none", func(s *testEnv) {
 			record("5", 0, "issue", "other.example")(s)
 			s.Domains = []string{"203.0.113.5"}
-		}, expect{"names", Fine, "", ""}},
+		}, expect{"names", OK, "", ""}},
 	})
 }
 
-// TestDoctorCAAOfTwoAuthorities: one that may is enough.
-func TestDoctorCAAOfTwoAuthorities(t *testing.T) {
-	s := newStage(t)
+// TestDoctorChecksCAAOfTwoCAs: one that may is enough.
+func TestDoctorChecksCAAOfTwoCAs(t *testing.T) {
+	s := newTestEnv(t)
 	s.CAURL, s.SecondCAURL = tlsmgr.LetsEncryptStaging, "https://localhost/directory"
-	s.ca.second = []string{"second.example"}
-	s.zone.caa("example.net", 0, "issue", "second.example")
-	s.find(expect{"caa", Warned, "do not permit ca.example", "Add to"})
-	s.show("caa", "permit second.example")
+	s.ca.localhostIdentities = []string{"second.example"}
+	s.zone.addCAA("example.net", 0, "issue", "second.example")
+	s.expectFinding(expect{"caa", Warning, "do not permit ca.example", "Add to"})
+	s.expectOK("caa", "permit second.example")
 }
 
 // TestIssuersOfWildcards: the records made for wildcards win.
@@ -88,24 +88,24 @@ func TestIssuersOfWildcards(t *testing.T) {
 	}
 }
 
-// asked is a resolver that remembers the names.
-type asked struct {
+// caaRecorder is a resolver that remembers the names.
+type caaRecorder struct {
 	resolver
 	names []string
 }
 
-func (a *asked) LookupCAA(_ context.Context, name string) ([]caaRecord, error) {
+func (a *caaRecorder) LookupCAA(_ context.Context, name string) ([]caaRecord, error) {
 	a.names = append(a.names, name)
 	return nil, nil
 }
 
-// TestClimb goes up to the top-level domain, and not to the root.
-func TestClimb(t *testing.T) {
+// TestFindCAA goes up to the top-level domain, and not to the root.
+func TestFindCAA(t *testing.T) {
 	for name, want := range map[string]string{
 		"a.b.example.net": "a.b.example.net b.example.net example.net net", "*.example.net": "example.net net", "net.": "net",
 	} {
-		var a asked
-		climb(t.Context(), &a, name)
+		var a caaRecorder
+		findCAA(t.Context(), &a, name)
 		if got := strings.Join(a.names, " "); got != want {
 			t.Errorf("climb(%s) asked for %q, want %q", name, got, want)
 		}
@@ -121,7 +121,7 @@ func FuzzParseIssuer(f *testing.F) {
 		if strings.Contains(i.domain, ";") || i.domain != strings.TrimSpace(i.domain) {
 			t.Errorf("parseIssuer(%q) has the domain %q", value, i.domain)
 		}
-		if ours := strings.Contains(value, "http-01") || strings.Contains(value, "tls-alpn-01"); !ours && i.letsUs() {
+		if ours := strings.Contains(value, "http-01") || strings.Contains(value, "tls-alpn-01"); !ours && i.allowsOurChallenges() {
 			if methods, limited := i.parameters["validationmethods"]; limited {
 				t.Errorf("parseIssuer(%q) lets us by %q", value, methods)
 			}

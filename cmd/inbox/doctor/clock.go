@@ -16,22 +16,22 @@ const (
 
 // checkClock compares the clock with the calendar and with the CA's.
 func (e *examination) checkClock(context.Context) []Finding {
-	const mend = "Set it, and keep it right: timedatectl set-ntp true."
+	const fix = "Set it, and keep it right: timedatectl set-ntp true."
 	now := e.now().UTC()
 	if now.Year() < firstYear || now.Year() > lastYear {
-		return []Finding{failure("", fmt.Sprintf("The clock says %s, which cannot be.", now.Format(time.DateTime)), mend)}
+		return []Finding{failure("", fmt.Sprintf("The clock says %s, which cannot be.", now.Format(time.DateTime)), fix)}
 	}
-	for _, a := range e.authorities {
-		if !a.timed {
+	for _, ca := range e.cas {
+		if !ca.clockKnown {
 			continue
 		}
-		off := a.ahead.Abs().Round(time.Second)
-		text := fmt.Sprintf("The clock is %v %s that of the CA.", off, direction(a.ahead))
+		off := ca.clockAhead.Abs().Round(time.Second)
+		text := fmt.Sprintf("The clock is %v %s that of the CA.", off, direction(ca.clockAhead))
 		switch {
 		case off > clockFailure:
-			return []Finding{failure("", text, mend)}
+			return []Finding{failure("", text, fix)}
 		case off > clockWarning:
-			return []Finding{warning("", text, mend)}
+			return []Finding{warning("", text, fix)}
 		}
 		return []Finding{good("", "The clock agrees with that of the CA.")}
 	}

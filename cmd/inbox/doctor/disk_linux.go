@@ -2,27 +2,27 @@ package doctor
 
 import "syscall"
 
-// diskOf asks the kernel about the file system of a directory.
-func diskOf(dir string) (disk, error) {
+// statDisk asks the kernel about the file system of a directory.
+func statDisk(dir string) (disk, error) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return disk{}, err
 	}
 	d := disk{
-		passing:    passingPlace(dir),
+		ephemeral:  ephemeralPath(dir),
 		freeBytes:  s.Bavail * uint64(s.Bsize),
 		allInodes:  s.Files,
 		freeInodes: s.Ffree,
 	}
-	if d.passing == "" {
-		d.passing = passingKind(uint32(s.Type)) // its type differs by architecture
+	if d.ephemeral == "" {
+		d.ephemeral = ephemeralFS(uint32(s.Type)) // its type differs by architecture
 	}
 	return d, nil
 }
 
-// passingKind says why a file system does not keep its files, or nothing, by
+// ephemeralFS says why a file system does not keep its files, or nothing, by
 // its number (statfs(2)).
-func passingKind(magic uint32) string {
+func ephemeralFS(magic uint32) string {
 	switch magic {
 	case 0x01021994, 0x858458f6: // tmpfs, ramfs
 		return "is in memory only"

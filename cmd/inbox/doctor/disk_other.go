@@ -4,11 +4,11 @@ package doctor
 
 import "errors"
 
-// diskOf knows only what the path tells. Elsewhere than on Linux nothing is
+// statDisk knows only what the path tells. Elsewhere than on Linux nothing is
 // asked about the file system.
-func diskOf(dir string) (disk, error) {
-	if why := passingPlace(dir); why != "" {
-		return disk{passing: why, freeBytes: lowBytes}, nil
+func statDisk(dir string) (disk, error) {
+	if why := ephemeralPath(dir); why != "" {
+		return disk{ephemeral: why, freeBytes: minFreeBytes}, nil
 	}
 	return disk{}, errors.ErrUnsupported
 }

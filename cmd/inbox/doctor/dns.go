@@ -30,9 +30,9 @@ type caaRecord struct {
 
 const (
 	resolvConf = "/etc/resolv.conf"
-	// dnsPatience is for one question to one server, dnsTries how often each is asked.
-	dnsPatience = 2 * time.Second
-	dnsTries    = 2
+	// dnsTimeout is for one question to one server, dnsTries how often each is asked.
+	dnsTimeout = 2 * time.Second
+	dnsTries   = 2
 	// ednsSize is the largest answer over UDP that passes everywhere unbroken.
 	ednsSize = 1232
 )
@@ -41,8 +41,8 @@ const (
 // file, where Debian gives a machine's own name 127.0.1.1, says nothing of
 // what the CA will see.
 type dnsClient struct {
-	servers  []string // with port
-	patience time.Duration
+	servers []string // with port
+	timeout time.Duration
 }
 
 // systemResolver reads the servers from a file like resolv.conf.
@@ -51,7 +51,7 @@ func systemResolver(file string) resolver {
 	if err != nil || len(conf.Servers) == 0 {
 		return goResolver{net.DefaultResolver}
 	}
-	c := dnsClient{patience: dnsPatience}
+	c := dnsClient{timeout: dnsTimeout}
 	for _, s := range conf.Servers {
 		c.servers = append(c.servers, net.JoinHostPort(s, conf.Port))
 	}
@@ -72,7 +72,7 @@ func (c dnsClient) LookupNetIP(ctx context.Context, _, host string) ([]netip.Add
 		records, err := c.lookup(ctx, host, kind)
 		errs = append(errs, err)
 		for _, r := range records {
-			if addr, ok := netip.AddrFromSlice(addressIn(r)); ok {
+			if addr, ok := netip.AddrFromSlice(addrOf(r)); ok {
 				found = append(found, addr.Unmap())
 			}
 		}
@@ -84,7 +84,7 @@ func (c dnsClient) LookupNetIP(ctx context.Context, _, host string) ([]netip.Add
 	return found, err
 }
 
-func addressIn(r dns.RR) net.IP {
+func addrOf(r dns.RR) net.IP {
 	switch r := r.(type) {
 	case *dns.A:
 		return r.A.To4()
@@ -124,7 +124,7 @@ func (c dnsClient) lookup(ctx context.Context, name string, kind uint16) ([]dns.
 // exchange asks one server, over TCP when the answer does not fit.
 func (c dnsClient) exchange(ctx context.Context, question *dns.Msg, server string) (answer *dns.Msg, err error) {
 	for _, network := range []string{"udp", "tcp"} {
-		client := dns.Client{Net: network, Timeout: c.patience, UDPSize: ednsSize}
+		client := dns.Client{Net: network, Timeout: c.timeout, UDPSize: ednsSize}
 		answer, _, err = client.ExchangeContext(ctx, question, server)
 		switch {
 		case err != nil:

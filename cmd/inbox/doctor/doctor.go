@@ -21,12 +21,12 @@ import (
 	"inbox/tlsmgr"
 )
 
-// Checkup is what «inbox doctor» examines: what the options say, and the world
+// Config is what «inbox doctor» examines: what the options say, and the world
 // they are held against. It is a value, and may be used concurrently.
-type Checkup struct {
+type Config struct {
 	Domains         []string
 	Email           string
-	Agreed          bool
+	TermsAgreed     bool
 	Bind            string // as of -bind, unix:/path too
 	HTTPBind        string // empty: nothing listens on port 80
 	HTTPS           bool
@@ -44,48 +44,48 @@ type Checkup struct {
 	SecondAccount   bool
 	JSON            bool
 	RenewTest       bool
-	Serving         bool // the server itself asks, and holds its ports
+	InServer        bool // the server itself asks, and holds its ports
 
 	// Store looks at the store that servers share; nil: there is none.
 	Store func(ctx context.Context) (redisstore.Report, error)
-	// Order makes a dry order for all names; nil: cannot.
-	Order func(ctx context.Context) error
+	// DryRun makes a dry order for all names; nil: cannot.
+	DryRun func(ctx context.Context) error
 	// States are the certificates that a server with these options would begin
 	// with, and what became of its last orders; nil: nothing is known of them.
 	States func() []tlsmgr.NameState
 
 	// The world; nil is the real one.
-	resolver   resolver
-	localAddrs func() ([]netip.Addr, error)
-	listen     func(network, address string) (net.Listener, error)
-	dial       func(ctx context.Context, network, address string) (net.Conn, error)
-	proxy      func(*http.Request) (*url.URL, error) // for the way to the CAs
-	holder     func(port string) (holder, bool)      // which program listens there, if that can be told
-	disk       func(dir string) (disk, error)
-	now        func() time.Time
+	resolver      resolver
+	localAddrs    func() ([]netip.Addr, error)
+	listen        func(network, address string) (net.Listener, error)
+	dial          func(ctx context.Context, network, address string) (net.Conn, error)
+	proxy         func(*http.Request) (*url.URL, error) // for the way to the CAs
+	findPortOwner func(port string) (portOwner, bool)   // which program listens there, if that can be told
+	disk          func(dir string) (disk, error)
+	now           func() time.Time
 }
 
 // Run examines and prints what it found. All is well when nothing found is a
 // failure and the report could be written. It ends soon after ctx.
-func Run(ctx context.Context, c Checkup, stdout io.Writer) (well bool) {
+func Run(ctx context.Context, c Config, stdout io.Writer) (ok bool) {
 	findings := c.Examine(ctx)
 	render := report
 	if c.JSON {
 		render = reportJSON
 	}
 	_, err := io.WriteString(stdout, render(findings))
-	return err == nil && tally(findings, Failed) == 0
+	return err == nil && tally(findings, Failure) == 0
 }
 
 // Examine looks at everything, in the order in which a person would mend it.
 // Each wait is bounded; when ctx ends, the last finding says so.
-func (c Checkup) Examine(ctx context.Context) []Finding {
-	e := &examination{Checkup: c.inTheWorld()}
+func (c Config) Examine(ctx context.Context) []Finding {
+	e := &examination{Config: c.withDefaults()}
 	return e.examine(ctx)
 }
 
-// inTheWorld fills in what was left out.
-func (c Checkup) inTheWorld() Checkup {
+// withDefaults fills in what was left out.
+func (c Config) withDefaults() Config {
 	if c.resolver == nil {
 		c.resolver = systemResolver(resolvConf)
 	}
@@ -101,11 +101,11 @@ func (c Checkup) inTheWorld() Checkup {
 	if c.proxy == nil {
 		c.proxy = http.ProxyFromEnvironment
 	}
-	if c.holder == nil {
-		c.holder = portHolder
+	if c.findPortOwner == nil {
+		c.findPortOwner = findPortOwner
 	}
 	if c.disk == nil {
-		c.disk = diskOf
+		c.disk = statDisk
 	}
 	if c.now == nil {
 		c.now = time.Now
@@ -130,29 +130,29 @@ func interfaceAddrs() ([]netip.Addr, error) {
 
 // examination is a checkup under way.
 type examination struct {
-	Checkup
-	authorities []authority // asked once, before the checks
+	Config
+	cas []acmeCA // asked once, before the checks
 }
 
 // check is one thing that is looked at. Its id is part of what -json promises.
 type check struct {
-	id   string
-	look func(context.Context) []Finding
+	id  string
+	run func(context.Context) []Finding
 }
 
 // examine runs the checks one after the other.
 func (e *examination) examine(ctx context.Context) []Finding {
 	if len(e.Domains) > 0 {
-		e.authorities = e.askAuthorities(ctx)
+		e.cas = e.fetchDirectories(ctx)
 	}
 	var all []Finding
 	for _, c := range e.checks() {
-		for _, f := range c.look(ctx) {
+		for _, f := range c.run(ctx) {
 			f.Check = c.id
 			all = append(all, f)
 		}
 		if ctx.Err() != nil {
-			return append(all, failure("", "The examination was interrupted.", "Run it again.").in(c.id))
+			return append(all, failure("", "The examination was interrupted.", "Run it again.").withCheck(c.id))
 		}
 	}
 	return all
@@ -170,29 +170,29 @@ func (e *examination) checks() []check {
 	}
 	if len(e.Domains) > 0 {
 		checks = append(checks,
-			check{"names", e.checkNames}, check{"ca", e.checkAuthorities}, check{"caa", e.checkCAA},
-			check{"account", e.checkAccount}, check{"certificates", e.checkStored}, check{"supervisor", e.checkNotes})
+			check{"names", e.checkNames}, check{"ca", e.checkCAs}, check{"caa", e.checkCAA},
+			check{"account", e.checkAccount}, check{"certificates", e.checkCertificates}, check{"supervisor", e.checkLastOrders})
 	}
 	if e.RenewTest {
-		checks = append(checks, check{"renew-test", e.checkRenewal})
+		checks = append(checks, check{"renew-test", e.checkDryRun})
 	}
 	return checks
 }
 
 // forEach looks at several names at once, since a resolver that is away makes
 // each of them wait; what it found keeps their order.
-func forEach(names []string, look func(name string) []Finding) []Finding {
+func forEach(names []string, fn func(name string) []Finding) []Finding {
 	found := make([][]Finding, len(names))
-	var all sync.WaitGroup
-	turns := make(chan struct{}, 2*runtime.NumCPU())
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 2*runtime.NumCPU())
 	for i, name := range names {
-		all.Go(func() {
-			turns <- struct{}{}
-			found[i] = look(name)
-			<-turns
+		wg.Go(func() {
+			slots <- struct{}{}
+			found[i] = fn(name)
+			<-slots
 		})
 	}
-	all.Wait()
+	wg.Wait()
 	var flat []Finding
 	for _, some := range found {
 		flat = append(flat, some...)

@@ -15,15 +15,15 @@ import (
 
 // checkFiles looks at the certificate that an operator keeps in files.
 func (e *examination) checkFiles(context.Context) []Finding {
-	if !e.hasFiles() {
+	if !e.hasCertFiles() {
 		return []Finding{good("", "There are none, and none are needed.")}
 	}
-	pair, err := readPair(e.CertFile, e.KeyFile)
+	pair, err := readKeyPair(e.CertFile, e.KeyFile)
 	if err != nil {
-		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate cannot be used: %v.", err), mendPair(err))}
+		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate cannot be used: %v.", err), fixForKeyPair(err))}
 	}
-	found := e.checkTerm(pair.Leaf)
-	found = append(found, e.checkCover(pair.Leaf)...)
+	found := e.checkValidity(pair.Leaf)
+	found = append(found, e.checkHostnames(pair.Leaf)...)
 	found = append(found, e.checkTrust(pair)...)
 	found = append(found, checkKeyMode(e.KeyFile)...)
 	if len(found) == 0 {
@@ -32,31 +32,31 @@ func (e *examination) checkFiles(context.Context) []Finding {
 	return found
 }
 
-var errLocked = errors.New("the key is locked with a passphrase")
+var errEncryptedKey = errors.New("the key is locked with a passphrase")
 
-func readPair(certFile, keyFile string) (*tls.Certificate, error) {
-	chain, err := os.ReadFile(certFile)
+func readKeyPair(certFile, keyFile string) (*tls.Certificate, error) {
+	certPEM, err := os.ReadFile(certFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the certificate: %w", err)
 	}
-	key, err := os.ReadFile(keyFile)
+	keyPEM, err := os.ReadFile(keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the key: %w", err)
 	}
-	if block, _ := pem.Decode(key); block != nil && (block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "") {
-		return nil, errLocked
+	if block, _ := pem.Decode(keyPEM); block != nil && (block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "") {
+		return nil, errEncryptedKey
 	}
-	pair, err := tls.X509KeyPair(chain, key)
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	return &pair, err
 }
 
-func mendPair(err error) string {
+func fixForKeyPair(err error) string {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return "Name both files, with -server-cert and -server-key, or move the other one away too."
 	case errors.Is(err, os.ErrPermission):
 		return "Let the user that the server runs as read the files."
-	case errors.Is(err, errLocked):
+	case errors.Is(err, errEncryptedKey):
 		return "Unlock it: openssl pkey -in KEY -out NEWKEY."
 	case strings.Contains(err.Error(), "does not match"): // crypto/tls has no value for it
 		return "The key is that of another certificate: name the two that were made together."
@@ -64,9 +64,9 @@ func mendPair(err error) string {
 	return "Both must be PEM: the certificate with its chain in -server-cert, the private key in -server-key."
 }
 
-// checkTerm is about the days of a certificate. How near an end is depends on
+// checkValidity is about the days of a certificate. How near an end is depends on
 // the life of it, since lives are getting shorter.
-func (e *examination) checkTerm(leaf *x509.Certificate) []Finding {
+func (e *examination) checkValidity(leaf *x509.Certificate) []Finding {
 	now := e.now()
 	left, life := leaf.NotAfter.Sub(now), leaf.NotAfter.Sub(leaf.NotBefore)
 	switch {
@@ -77,14 +77,14 @@ func (e *examination) checkTerm(leaf *x509.Certificate) []Finding {
 		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate begins only on %s.", leaf.NotBefore.Format(time.DateTime)),
 			"See whether the clock is right; else wait until then.")}
 	case left < life/4:
-		return []Finding{warning(e.CertFile, fmt.Sprintf("The certificate ends on %s, in %s.", leaf.NotAfter.Format(time.DateTime), coarse(left)),
+		return []Finding{warning(e.CertFile, fmt.Sprintf("The certificate ends on %s, in %s.", leaf.NotAfter.Format(time.DateTime), roughDuration(left)),
 			"Renew it, and see what renews it by itself; the server takes the new files up.")}
 	}
 	return nil
 }
 
-// coarse is a time as a person says it.
-func coarse(d time.Duration) string {
+// roughDuration is a time as a person says it.
+func roughDuration(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
 		return plural(int(d/(24*time.Hour)), "day")
@@ -94,8 +94,8 @@ func coarse(d time.Duration) string {
 	return plural(int(d/time.Minute), "minute")
 }
 
-// checkCover finds the names for which the files cannot stand in.
-func (e *examination) checkCover(leaf *x509.Certificate) []Finding {
+// checkHostnames finds the names for which the files cannot stand in.
+func (e *examination) checkHostnames(leaf *x509.Certificate) []Finding {
 	var missing []string
 	for _, name := range e.Domains {
 		if !covers(leaf, name) {
@@ -121,25 +121,25 @@ func covers(leaf *x509.Certificate, name string) bool {
 
 // checkTrust finds out whether a browser like this machine would accept it.
 func (e *examination) checkTrust(pair *tls.Certificate) []Finding {
-	between := x509.NewCertPool()
+	intermediates := x509.NewCertPool()
 	for _, der := range pair.Certificate[1:] {
 		if c, err := x509.ParseCertificate(der); err == nil {
-			between.AddCert(c)
+			intermediates.AddCert(c)
 		}
 	}
 	for _, roots := range []*x509.CertPool{nil, e.Roots, e.SecondRoots} { // nil: those of the machine
 		// The term of it is somebody else's matter, so a moment within it is taken.
-		_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: pair.Leaf.NotBefore.Add(time.Second)})
+		_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: pair.Leaf.NotBefore.Add(time.Second)})
 		if err == nil {
 			return nil
 		}
 	}
-	text, mend := "No root that this machine trusts stands behind the certificate.",
+	text, fix := "No root that this machine trusts stands behind the certificate.",
 		"If it is from a public CA, its chain is missing: use the full chain (fullchain.pem). A private CA's root must be installed wherever it is to be trusted."
 	if pair.Leaf.CheckSignature(pair.Leaf.SignatureAlgorithm, pair.Leaf.RawTBSCertificate, pair.Leaf.Signature) == nil {
-		text, mend = "The certificate is signed by itself, so browsers warn of it.", "For everyone to trust it, give -domain, or files from a CA."
+		text, fix = "The certificate is signed by itself, so browsers warn of it.", "For everyone to trust it, give -domain, or files from a CA."
 	}
-	return []Finding{warning(e.CertFile, text, mend)}
+	return []Finding{warning(e.CertFile, text, fix)}
 }
 
 // checkKeyMode warns of a key that everyone on the machine can read. A group

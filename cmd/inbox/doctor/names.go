@@ -14,8 +14,8 @@ import (
 	"inbox/tlsmgr"
 )
 
-// lookupPatience is for all that is asked of DNS about one name.
-const lookupPatience = 15 * time.Second
+// lookupTimeout is for all that is asked of DNS about one name.
+const lookupTimeout = 15 * time.Second
 
 // checkNames finds out whether the CA will reach this machine by its names.
 func (e *examination) checkNames(ctx context.Context) []Finding {
@@ -25,7 +25,7 @@ func (e *examination) checkNames(ctx context.Context) []Finding {
 	}
 	found := forEach(e.Domains, func(name string) []Finding {
 		if addr, err := netip.ParseAddr(name); err == nil {
-			return e.checkAddressName(addr.Unmap(), local)
+			return e.checkIPName(addr.Unmap(), local)
 		}
 		return e.checkName(ctx, name, local)
 	})
@@ -41,28 +41,28 @@ func (e *examination) checkName(ctx context.Context, name string, local []netip.
 		return []Finding{failure(name, "A wildcard needs a challenge in DNS, which inbox does not speak.",
 			"Name each host with -domain, or give a wildcard certificate with -server-cert and -server-key instead.")}
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookupPatience)
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	addrs, err := e.resolver.LookupNetIP(ctx, "ip", name)
 	var missing *net.DNSError
 	switch {
 	case errors.As(err, &missing) && missing.IsNotFound:
 		return []Finding{failure(name, "It has no address in DNS.", "Add an A record (IPv4) or an AAAA record (IPv6) with the address of this machine"+
-			suggest(local)+" where the domain is registered. It can take some minutes to be seen.")}
+			suggestAddrs(local)+" where the domain is registered. It can take some minutes to be seen.")}
 	case err != nil:
 		return []Finding{warning(name, fmt.Sprintf("It could not be looked up: %v.", err),
 			"See whether /etc/resolv.conf names a DNS server that answers, and run the doctor again.")}
 	}
-	return e.judge(name, addrs, local)
+	return e.evaluateAddrs(name, addrs, local)
 }
 
-// judge compares what DNS says with this machine. Order matters: the first
+// evaluateAddrs compares what DNS says with this machine. Order matters: the first
 // thing wrong is the one to mend.
-func (e *examination) judge(name string, addrs, local []netip.Addr) []Finding {
+func (e *examination) evaluateAddrs(name string, addrs, local []netip.Addr) []Finding {
 	for i := range addrs {
 		addrs[i] = addrs[i].Unmap()
 	}
-	private := slices.DeleteFunc(slices.Clone(addrs), routed)
+	private := slices.DeleteFunc(slices.Clone(addrs), isRoutable)
 	elsewhere := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return slices.Contains(local, a) })
 	text := "It leads to " + joinAddrs(addrs)
 	switch {
@@ -82,14 +82,14 @@ func (e *examination) judge(name string, addrs, local []netip.Addr) []Finding {
 	return []Finding{good(name, text+", on this machine.")}
 }
 
-// checkAddressName is for an IP address that a certificate is wanted for.
-func (e *examination) checkAddressName(addr netip.Addr, local []netip.Addr) []Finding {
+// checkIPName is for an IP address that a certificate is wanted for.
+func (e *examination) checkIPName(addr netip.Addr, local []netip.Addr) []Finding {
 	name := addr.String()
 	switch {
 	case e.Engine == tlsmgr.Autocert:
 		return []Finding{failure(name, "The engine autocert has no certificates for IP addresses.",
 			"Use -acme certmagic, or a name instead of the address.")}
-	case e.letsEncrypt() && !routed(addr):
+	case e.letsEncrypt() && !isRoutable(addr):
 		return []Finding{failure(name, "From the internet nobody reaches this address, so Let's Encrypt gives no certificate for it.",
 			"Use the public address, or a CA of your own with -acme-ca.")}
 	case !slices.Contains(local, addr):
@@ -121,15 +121,15 @@ func (e *examination) onlyIPv4() bool {
 	return err == nil && addr.Is4()
 }
 
-// routed is whether the internet routes to an address.
-func routed(a netip.Addr) bool {
+// isRoutable is whether the internet routes to an address.
+func isRoutable(a netip.Addr) bool {
 	shared := netip.MustParsePrefix("100.64.0.0/10") // carriers' NAT (RFC 6598)
 	return a.IsGlobalUnicast() && !a.IsPrivate() && !shared.Contains(a)
 }
 
-// suggest names the addresses that belong into DNS.
-func suggest(local []netip.Addr) string {
-	local = slices.DeleteFunc(slices.Clone(local), func(a netip.Addr) bool { return !routed(a) })
+// suggestAddrs names the addresses that belong into DNS.
+func suggestAddrs(local []netip.Addr) string {
+	local = slices.DeleteFunc(slices.Clone(local), func(a netip.Addr) bool { return !isRoutable(a) })
 	if len(local) == 0 {
 		return ""
 	}

@@ -15,76 +15,76 @@ import (
 	"inbox/tlsmgr"
 )
 
-func TestDoctorFindsInNames(t *testing.T) {
-	at := func(record string) func(*stage) {
-		return func(s *stage) { s.zone.forget(); s.zone.add(record) }
+func TestDoctorChecksNames(t *testing.T) {
+	at := func(record string) func(*testEnv) {
+		return func(s *testEnv) { s.zone.reset(); s.zone.add(record) }
 	}
-	examineAll(t, []spoiled{
-		{"no address", func(s *stage) { s.zone.forget() },
-			expect{"names", Failed, "no address in DNS", "the address of this machine (203.0.113.5)"}},
-		{"no address, behind NAT", func(s *stage) {
-			s.zone.forget()
+	runCases(t, []testCase{
+		{"no address", func(s *testEnv) { s.zone.reset() },
+			expect{"names", Failure, "no address in DNS", "the address of this machine (203.0.113.5)"}},
+		{"no address, behind NAT", func(s *testEnv) {
+			s.zone.reset()
 			s.localAddrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("10.0.0.2")}, nil }
-		}, expect{"names", Failed, "no address in DNS", "the address of this machine where"}},
-		{"no such name", func(s *stage) { s.zone.rcode["A"], s.zone.rcode["AAAA"] = dns.RcodeNameError, dns.RcodeNameError },
-			expect{"names", Failed, "no address in DNS", "A record"}},
-		{"DNS is ill", func(s *stage) { s.zone.rcode["AAAA"] = dns.RcodeServerFailure },
-			expect{"names", Warned, "ask for AAAA records: the DNS server says SERVFAIL", "/etc/resolv.conf"}},
+		}, expect{"names", Failure, "no address in DNS", "the address of this machine where"}},
+		{"no such name", func(s *testEnv) { s.zone.rcode["A"], s.zone.rcode["AAAA"] = dns.RcodeNameError, dns.RcodeNameError },
+			expect{"names", Failure, "no address in DNS", "A record"}},
+		{"DNS is ill", func(s *testEnv) { s.zone.rcode["AAAA"] = dns.RcodeServerFailure },
+			expect{"names", Warning, "ask for AAAA records: the DNS server says SERVFAIL", "/etc/resolv.conf"}},
 		{"elsewhere", at("www.example.net. 60 IN A 198.51.100.1"),
-			expect{"names", Warned, "198.51.100.1; no interface of this machine has", "NAT"}},
-		{"partly elsewhere", func(s *stage) { s.zone.add("www.example.net. 60 IN AAAA 2001:db8::1") },
-			expect{"names", Warned, "2001:db8::1 is on no interface", "prefers IPv6"}},
-		{"private for Let's Encrypt", func(s *stage) { s.CAURL = ""; at("www.example.net. 60 IN A 192.168.1.2")(s) },
-			expect{"names", Failed, "nobody reaches 192.168.1.2", "public address"}},
-		{"private for a CA here", func(s *stage) {
+			expect{"names", Warning, "198.51.100.1; no interface of this machine has", "NAT"}},
+		{"partly elsewhere", func(s *testEnv) { s.zone.add("www.example.net. 60 IN AAAA 2001:db8::1") },
+			expect{"names", Warning, "2001:db8::1 is on no interface", "prefers IPv6"}},
+		{"private for Let's Encrypt", func(s *testEnv) { s.CAURL = ""; at("www.example.net. 60 IN A 192.168.1.2")(s) },
+			expect{"names", Failure, "nobody reaches 192.168.1.2", "public address"}},
+		{"private for a CA here", func(s *testEnv) {
 			at("www.example.net. 60 IN A 127.0.0.1")(s)
 			s.localAddrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil }
-		}, expect{"names", Fine, "127.0.0.1, on this machine", ""}},
-		{"addresses of the machine unknown", func(s *stage) {
+		}, expect{"names", OK, "127.0.0.1, on this machine", ""}},
+		{"addresses of the machine unknown", func(s *testEnv) {
 			s.localAddrs = func() ([]netip.Addr, error) { return nil, errors.New("no netlink") }
-		}, expect{"names", Warned, "could not be listed: no netlink", "Compare"}},
-		{"IPv6 without a listener", func(s *stage) {
+		}, expect{"names", Warning, "could not be listed: no netlink", "Compare"}},
+		{"IPv6 without a listener", func(s *testEnv) {
 			at("www.example.net. 60 IN AAAA 2001:db8::1")(s)
 			s.localAddrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("2001:db8::1")}, nil }
 			s.Bind = "0.0.0.0:443"
-		}, expect{"names", Warned, "-bind 0.0.0.0:443 listens on IPv4 only", "AAAA record"}},
-		{"IPv4 with its listener", func(s *stage) { s.Bind = "0.0.0.0:443" }, expect{"names", Fine, "on this machine", ""}},
-		{"a wildcard", func(s *stage) { s.Domains = []string{"*.example.net"} },
-			expect{"names", Failed, "challenge in DNS", "each host"}},
+		}, expect{"names", Warning, "-bind 0.0.0.0:443 listens on IPv4 only", "AAAA record"}},
+		{"IPv4 with its listener", func(s *testEnv) { s.Bind = "0.0.0.0:443" }, expect{"names", OK, "on this machine", ""}},
+		{"a wildcard", func(s *testEnv) { s.Domains = []string{"*.example.net"} },
+			expect{"names", Failure, "challenge in DNS", "each host"}},
 	})
 }
 
 // TestDoctorFollowsAliases: the address of an alias is that of its target.
 func TestDoctorFollowsAliases(t *testing.T) {
-	s := newStage(t)
-	s.zone.forget()
+	s := newTestEnv(t)
+	s.zone.reset()
 	s.zone.add("www.example.net. 60 IN CNAME host.example.com.")
 	s.zone.add("host.example.com. 60 IN A 203.0.113.5")
-	s.zone.caa("host.example.com", 0, "issue", "ca.example")
-	s.find(expect{"names", Fine, "203.0.113.5, on this machine", ""})
-	s.find(expect{"caa", Fine, "permit ca.example", ""})
+	s.zone.addCAA("host.example.com", 0, "issue", "ca.example")
+	s.expectFinding(expect{"names", OK, "203.0.113.5, on this machine", ""})
+	s.expectFinding(expect{"caa", OK, "permit ca.example", ""})
 }
 
-func TestDoctorFindsInAddresses(t *testing.T) {
-	named := func(addr string) func(*stage) { return func(s *stage) { s.Domains = []string{addr} } }
-	examineAll(t, []spoiled{
-		{"here", named("203.0.113.5"), expect{"names", Fine, "on an interface", ""}},
-		{"IPv4 in IPv6", named("::ffff:203.0.113.5"), expect{"names", Fine, "on an interface", ""}},
-		{"here, for Let's Encrypt", func(s *stage) { s.CAURL = ""; named("203.0.113.5")(s) }, expect{"names", Fine, "on an interface", ""}},
-		{"elsewhere", named("203.0.113.6"), expect{"names", Warned, "on no interface", "NAT"}},
-		{"autocert", func(s *stage) { s.Engine = "autocert"; named("203.0.113.5")(s) },
-			expect{"names", Failed, "autocert has no certificates for IP addresses", "-acme certmagic"}},
-		{"private for Let's Encrypt", func(s *stage) { s.CAURL = ""; named("10.0.0.1")(s) },
-			expect{"names", Failed, "nobody reaches this address", "public address"}},
+func TestDoctorChecksIPNames(t *testing.T) {
+	named := func(addr string) func(*testEnv) { return func(s *testEnv) { s.Domains = []string{addr} } }
+	runCases(t, []testCase{
+		{"here", named("203.0.113.5"), expect{"names", OK, "on an interface", ""}},
+		{"IPv4 in IPv6", named("::ffff:203.0.113.5"), expect{"names", OK, "on an interface", ""}},
+		{"here, for Let's Encrypt", func(s *testEnv) { s.CAURL = ""; named("203.0.113.5")(s) }, expect{"names", OK, "on an interface", ""}},
+		{"elsewhere", named("203.0.113.6"), expect{"names", Warning, "on no interface", "NAT"}},
+		{"autocert", func(s *testEnv) { s.Engine = "autocert"; named("203.0.113.5")(s) },
+			expect{"names", Failure, "autocert has no certificates for IP addresses", "-acme certmagic"}},
+		{"private for Let's Encrypt", func(s *testEnv) { s.CAURL = ""; named("10.0.0.1")(s) },
+			expect{"names", Failure, "nobody reaches this address", "public address"}},
 	})
 }
 
-func TestRouted(t *testing.T) {
+func TestIsRoutable(t *testing.T) {
 	for text, want := range map[string]bool{
 		"203.0.113.5": true, "2001:db8::1": true, "10.1.2.3": false, "100.64.0.1": false, "100.128.0.1": true,
 		"127.0.0.1": false, "169.254.1.1": false, "fe80::1": false, "fd00::1": false, "::1": false, "0.0.0.0": false,
 	} {
-		if got := routed(netip.MustParseAddr(text)); got != want {
+		if got := isRoutable(netip.MustParseAddr(text)); got != want {
 			t.Errorf("routed(%s) = %v, want %v", text, got, want)
 		}
 	}
@@ -94,7 +94,7 @@ func TestOnlyIPv4(t *testing.T) {
 	for bind, want := range map[string]bool{
 		"0.0.0.0:443": true, "192.0.2.1:443": true, ":443": false, "[::]:443": false, "unix:/run/inbox.sock": false, "localhost:443": false,
 	} {
-		e := &examination{Checkup: Checkup{Bind: bind}}
+		e := &examination{Config: Config{Bind: bind}}
 		if got := e.onlyIPv4(); got != want {
 			t.Errorf("onlyIPv4 of %s = %v, want %v", bind, got, want)
 		}
@@ -114,9 +114,9 @@ func TestIsLetsEncrypt(t *testing.T) {
 
 // TestLookupsGoOverTCP when an answer does not fit into a datagram.
 func TestLookupsGoOverTCP(t *testing.T) {
-	z := newZone(t)
+	z := newFakeDNS(t)
 	z.add("www.example.net. 60 IN A 203.0.113.5")
-	z.cut = true
+	z.truncateUDP = true
 	z.serve()
 	addrs, err := z.client().LookupNetIP(t.Context(), "ip", "www.example.net")
 	if err != nil || joinAddrs(addrs) != "203.0.113.5" {
@@ -125,8 +125,8 @@ func TestLookupsGoOverTCP(t *testing.T) {
 }
 
 func TestLookupsThatStayCut(t *testing.T) {
-	z := newZone(t)
-	z.cut, z.cutTCP = true, true
+	z := newFakeDNS(t)
+	z.truncateUDP, z.truncateTCP = true, true
 	z.serve()
 	if _, err := z.client().LookupCAA(t.Context(), "example.net"); err == nil || !strings.Contains(err.Error(), "over TCP too") {
 		t.Errorf("got %v", err)
@@ -135,11 +135,11 @@ func TestLookupsThatStayCut(t *testing.T) {
 
 // TestLookupsAskTheNextServer when the first one is away.
 func TestLookupsAskTheNextServer(t *testing.T) {
-	z, away := newZone(t), newZone(t)
+	z, down := newFakeDNS(t), newFakeDNS(t)
 	z.add("www.example.net. 60 IN AAAA 2001:db8::1")
 	z.serve()
-	away.servers[0].PacketConn.Close()
-	c := dnsClient{[]string{away.addr, z.addr}, time.Second}
+	down.servers[0].PacketConn.Close()
+	c := dnsClient{[]string{down.addr, z.addr}, time.Second}
 	addrs, err := c.LookupNetIP(t.Context(), "ip", "www.example.net")
 	if err != nil || joinAddrs(addrs) != "2001:db8::1" {
 		t.Errorf("got %v, %v", addrs, err)
@@ -148,7 +148,7 @@ func TestLookupsAskTheNextServer(t *testing.T) {
 
 // TestLookupsEnd: a server that says nothing costs its patience, no more.
 func TestLookupsEnd(t *testing.T) {
-	silent := newZone(t) // bound, and never read
+	silent := newFakeDNS(t) // bound, and never read
 	c := dnsClient{[]string{silent.addr}, 20 * time.Millisecond}
 	began := time.Now()
 	if _, err := c.LookupCAA(t.Context(), "example.net"); err == nil {
@@ -165,25 +165,25 @@ func TestSystemResolver(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, isClient := systemResolver(file).(dnsClient)
-	if !isClient || strings.Join(c.servers, " ") != "192.0.2.53:53 [2001:db8::53]:53" || c.patience != dnsPatience {
+	if !isClient || strings.Join(c.servers, " ") != "192.0.2.53:53 [2001:db8::53]:53" || c.timeout != dnsTimeout {
 		t.Errorf("got %+v", c)
 	}
 }
 
 // TestDoctorWithoutDNSServers: what cannot be looked up is a warning.
 func TestDoctorWithoutDNSServers(t *testing.T) {
-	s := newStage(t)
+	s := newTestEnv(t)
 	without := systemResolver(filepath.Join(t.TempDir(), "none"))
-	s.resolver = half{s.zone.client(), without}
-	s.find(expect{"caa", Warned, "find a DNS server: /etc/resolv.conf names none", "refuses as long as"})
+	s.resolver = splitResolver{s.zone.client(), without}
+	s.expectFinding(expect{"caa", Warning, "find a DNS server: /etc/resolv.conf names none", "refuses as long as"})
 }
 
-// half looks addresses up in one place and CAA records in another.
-type half struct {
+// splitResolver looks addresses up in one place and CAA records in another.
+type splitResolver struct {
 	dnsClient
 	caa resolver
 }
 
-func (h half) LookupCAA(ctx context.Context, name string) ([]caaRecord, error) {
+func (h splitResolver) LookupCAA(ctx context.Context, name string) ([]caaRecord, error) {
 	return h.caa.LookupCAA(ctx, name)
 }

@@ -21,33 +21,33 @@ import (
 )
 
 const (
-	// askPatience is for a program on this machine to say who it is.
-	askPatience = 3 * time.Second
-	// maxSaid is enough for any problem document.
-	maxSaid = 64 << 10
-	// ownProblem begins the type of every refusal of an inbox, and of nobody else's.
-	ownProblem = "urn:inbox:problem:"
+	// probeTimeout is for a program on this machine to say who it is.
+	probeTimeout = 3 * time.Second
+	// maxResponseBytes is enough for any problem document.
+	maxResponseBytes = 64 << 10
+	// problemPrefix begins the type of every refusal of an inbox, and of nobody else's.
+	problemPrefix = "urn:inbox:problem:"
 	// unrecognizedName is how crypto/tls words the alert of a server without a
 	// certificate for the name; it has no value for it.
 	unrecognizedName = "unrecognized name"
 )
 
-// holder is a program that listens.
-type holder struct {
+// portOwner is a program that listens.
+type portOwner struct {
 	name string // of the program, as the kernel has it
 	pid  int
 }
 
-func (h holder) String() string { return fmt.Sprintf("%s (process %d)", h.name, h.pid) }
+func (o portOwner) String() string { return fmt.Sprintf("%s (process %d)", o.name, o.pid) }
 
 // checkPorts finds out whether the server can listen, or does already. A server
 // knows that it does, and as a user without rights could not tell that it is
 // itself that answers nobody before its first certificate.
 func (e *examination) checkPorts(ctx context.Context) (found []Finding) {
-	if !e.Serving {
+	if !e.InServer {
 		found = append(found, e.checkPort(ctx, "-bind", e.Bind, e.HTTPS))
 	}
-	if !e.Serving && e.HTTPBind != "" {
+	if !e.InServer && e.HTTPBind != "" {
 		found = append(found, e.checkPort(ctx, "-http-bind", e.HTTPBind, false))
 	}
 	if len(e.Domains) > 0 && binding.Port(e.Bind) != "443" && binding.Port(e.HTTPBind) != "80" {
@@ -68,22 +68,22 @@ func (e *examination) checkPort(ctx context.Context, option, bind string, secure
 		l.Close()
 		return good(name, "It is free.")
 	case errors.Is(err, syscall.EADDRINUSE):
-		return e.checkHeld(ctx, name, bind, secure)
+		return e.checkInUse(ctx, name, bind, secure)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return failure(name, "This machine has no such address.", "Give one of its own, or only the port, like :443, for all of them.")
 	case errors.Is(err, fs.ErrPermission):
-		return e.checkForbidden(ctx, name, bind, secure)
+		return e.checkNoPermission(ctx, name, bind, secure)
 	}
 	return failure(name, fmt.Sprintf("Nobody can listen there: %v.", err), "Correct "+option+".")
 }
 
-// checkForbidden is for a port below 1024 without the right to it: the kernel
+// checkNoPermission is for a port below 1024 without the right to it: the kernel
 // says so before it says whether the port is held.
-func (e *examination) checkForbidden(ctx context.Context, name, bind string, secure bool) Finding {
-	for _, address := range binding.Nearby(bind) {
+func (e *examination) checkNoPermission(ctx context.Context, name, bind string, secure bool) Finding {
+	for _, address := range binding.DialAddrs(bind) {
 		if c, err := e.dial(ctx, "tcp", address); err == nil {
 			c.Close()
-			return e.checkHeld(ctx, name, bind, secure)
+			return e.checkInUse(ctx, name, bind, secure)
 		}
 	}
 	return warning(name, "Nothing seems to listen there, and this user may not: ports below 1024 need a privilege.",
@@ -107,81 +107,81 @@ func (e *examination) checkSocket(ctx context.Context, name, path string, secure
 		return good(name, "It is free: nobody listens on the socket that is there.")
 	}
 	c.Close()
-	return e.judgeHolder(name, e.whoIs(ctx, "unix", path, secure), holder{})
+	return e.evaluatePortOwner(name, e.probe(ctx, "unix", path, secure), portOwner{})
 }
 
-// checkHeld finds out who listens on an address that is in use.
-func (e *examination) checkHeld(ctx context.Context, name, bind string, secure bool) Finding {
-	said := reply{err: errors.New("nobody answers over loopback")}
-	for _, address := range binding.Nearby(bind) {
-		if said = e.whoIs(ctx, "tcp", address, secure); said.inbox {
+// checkInUse finds out who listens on an address that is in use.
+func (e *examination) checkInUse(ctx context.Context, name, bind string, secure bool) Finding {
+	result := probeResult{err: errors.New("nobody answers over loopback")}
+	for _, address := range binding.DialAddrs(bind) {
+		if result = e.probe(ctx, "tcp", address, secure); result.inbox {
 			break
 		}
 	}
-	h, _ := e.holder(binding.Port(bind))
-	return e.judgeHolder(name, said, h)
+	owner, _ := e.findPortOwner(binding.Port(bind))
+	return e.evaluatePortOwner(name, result, owner)
 }
 
-// judgeHolder weighs what the listener said, and what the kernel says of it.
-func (e *examination) judgeHolder(name string, said reply, h holder) Finding {
-	who := "Another program"
-	if h.pid > 0 {
-		who = "The program " + h.String()
+// evaluatePortOwner weighs what the listener said, and what the kernel says of it.
+func (e *examination) evaluatePortOwner(name string, result probeResult, owner portOwner) Finding {
+	program := "Another program"
+	if owner.pid > 0 {
+		program = "The program " + owner.String()
 	}
 	switch {
-	case said.inbox && said.well:
+	case result.inbox && result.healthy:
 		return good(name, "A running inbox listens there.")
-	case said.inbox:
+	case result.inbox:
 		return warning(name, "A running inbox listens there, but /healthz does not say that it is well.", "See its log.")
-	case said.err != nil && h.name == "inbox":
-		return good(name, fmt.Sprintf("A running inbox (process %d) listens there; it answers no stranger yet, as before its first certificate.", h.pid))
-	case said.err != nil && h.name == "systemd":
+	case result.err != nil && owner.name == "inbox":
+		return good(name, fmt.Sprintf("A running inbox (process %d) listens there; it answers no stranger yet, as before its first certificate.", owner.pid))
+	case result.err != nil && owner.name == "systemd":
 		return warning(name, "systemd listens there for a service that does not answer.",
 			"If that is inbox.socket, start inbox.service and see its log; else stop that socket.")
-	case said.err != nil && strings.Contains(said.err.Error(), unrecognizedName) && h.pid == 0:
+	case result.err != nil && strings.Contains(result.err.Error(), unrecognizedName) && owner.pid == 0:
 		return warning(name,
 			"A program listens there that has no certificate for the name. An inbox before its first certificate does the same.",
 			"Run the doctor as root, to see which program it is.")
 	}
-	return failure(name, who+" listens there.", mendHeld(name))
+	return failure(name, program+" listens there.", fixForPort(name))
 }
 
-// mendHeld is what to do about a port that somebody else has.
-func mendHeld(name string) string {
+// fixForPort is what to do about a port that somebody else has.
+func fixForPort(name string) string {
 	if strings.HasPrefix(name, "-http-bind ") {
 		return "Stop it. Or switch -http-bind off, and certificates are ordered through port 443 alone, but nobody is led from http to https."
 	}
 	return "Stop it, or choose another address with -bind. If it is a web server that is to stay in front, see -https=false and -trusted-proxies."
 }
 
-// reply is what a listener said when asked who it is.
-type reply struct {
-	inbox, well bool
-	err         error // no answer in HTTP
+// probeResult is what a listener said when asked who it is.
+type probeResult struct {
+	inbox, healthy bool
+	err            error // no answer in HTTP
 }
 
-// whoIs asks a listener on this machine. Many programs say ok at /healthz, but
+// probe asks a listener on this machine. Many programs say ok at /healthz, but
 // only an inbox refuses a stranger at /inbox in its own way. No certificate is
 // checked, and nothing secret is said.
-func (e *examination) whoIs(ctx context.Context, network, address string, secure bool) reply {
-	ctx, cancel := context.WithTimeout(ctx, askPatience)
+func (e *examination) probe(ctx context.Context, network, address string, secure bool) probeResult {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	client := e.localClient(network, address)
 	defer client.CloseIdleConnections()
 	status, text, err := e.get(ctx, client, secure, "/inbox")
 	if err != nil {
-		return reply{err: err}
+		return probeResult{err: err}
 	}
-	if !refusesAsInbox(status, text) {
-		return reply{}
+	if !isInboxRefusal(status, text) {
+		return probeResult{}
 	}
 	status, _, err = e.get(ctx, client, secure, "/healthz")
-	return reply{inbox: true, well: err == nil && status < 500} // on port 80 it redirects
+	return probeResult{inbox: true, healthy: err == nil && status < 500} // on port 80 it redirects
 }
 
-// refusesAsInbox knows the answer at /inbox: a problem document of its own
+// isInboxRefusal knows the answer at /inbox: a problem document of its own
 // kind, or what port 80 and hosts that are not served are told.
-func refusesAsInbox(status int, text []byte) bool {
+func isInboxRefusal(status int, text []byte) bool {
 	switch status {
 	case http.StatusForbidden, http.StatusMisdirectedRequest:
 		for _, words := range []string{"use https: over plain http a password can be read", "this server does not serve that host"} {
@@ -193,7 +193,7 @@ func refusesAsInbox(status int, text []byte) bool {
 	var problem struct{ Type string }
 	// What is no JSON is no problem document either.
 	_ = json.Unmarshal(text, &problem)
-	return strings.HasPrefix(problem.Type, ownProblem)
+	return strings.HasPrefix(problem.Type, problemPrefix)
 }
 
 // localClient connects to one listener, whatever the URL says.
@@ -224,11 +224,11 @@ func (e *examination) get(ctx context.Context, client *http.Client, secure bool,
 	if err != nil {
 		return 0, nil, err
 	}
-	answer, err := client.Do(r)
+	resp, err := client.Do(r)
 	if err != nil {
 		return 0, nil, err
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, maxSaid))
-	return answer.StatusCode, text, err
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes))
+	return resp.StatusCode, text, err
 }

@@ -8,14 +8,14 @@ import (
 	"inbox/cmd/inbox/text"
 )
 
-// Grade says how bad a finding is.
-type Grade string
+// Level says how bad a finding is.
+type Level string
 
 // The grades, as -json writes them.
 const (
-	Fine   Grade = "ok"
-	Warned Grade = "warning" // it may well work; exit code 0
-	Failed Grade = "failure" // it will not; exit code 1
+	OK      Level = "ok"
+	Warning Level = "warning" // it may well work; exit code 0
+	Failure Level = "failure" // it will not; exit code 1
 )
 
 // Finding is one line of the doctor, and with -json one object, whose names are
@@ -23,27 +23,27 @@ const (
 type Finding struct {
 	Check string `json:"check"`
 	Name  string `json:"name"` // what was looked at: a name, an address, a file; may be empty
-	Level Grade  `json:"level"`
+	Level Level  `json:"level"`
 	Text  string `json:"text"`
-	Mend  string `json:"mend"` // empty when there is nothing to do
+	Fix   string `json:"fix"` // empty when there is nothing to do
 }
 
-func good(name, text string) Finding { return Finding{Name: name, Level: Fine, Text: text} }
+func good(name, text string) Finding { return Finding{Name: name, Level: OK, Text: text} }
 
-func warning(name, text, mend string) Finding {
-	return Finding{Name: name, Level: Warned, Text: text, Mend: mend}
+func warning(name, text, fix string) Finding {
+	return Finding{Name: name, Level: Warning, Text: text, Fix: fix}
 }
 
-func failure(name, text, mend string) Finding {
-	return Finding{Name: name, Level: Failed, Text: text, Mend: mend}
+func failure(name, text, fix string) Finding {
+	return Finding{Name: name, Level: Failure, Text: text, Fix: fix}
 }
 
-func (f Finding) in(check string) Finding {
+func (f Finding) withCheck(check string) Finding {
 	f.Check = check
 	return f
 }
 
-func tally(findings []Finding, level Grade) int {
+func tally(findings []Finding, level Level) int {
 	n := 0
 	for _, f := range findings {
 		if f.Level == level {
@@ -81,7 +81,7 @@ func report(findings []Finding) string {
 		}
 		b.WriteString(f.String())
 	}
-	fmt.Fprintf(&b, "\n%s\n", verdict(findings))
+	fmt.Fprintf(&b, "\n%s\n", summary(findings))
 	return b.String()
 }
 
@@ -94,19 +94,19 @@ func (f Finding) String() string {
 	indent := strings.Repeat(" ", reportColumn)
 	head := fmt.Sprintf("  %-*s", reportColumn-2, f.Level)
 	lines := head + strings.TrimPrefix(text.Wrap(words, indent, reportWidth), indent) + "\n"
-	if f.Mend != "" {
-		lines += text.Wrap(f.Mend, indent+"  ", reportWidth) + "\n"
+	if f.Fix != "" {
+		lines += text.Wrap(f.Fix, indent+"  ", reportWidth) + "\n"
 	}
 	return lines
 }
 
-// verdict sums up in one line.
-func verdict(findings []Finding) string {
-	failures, warnings := plural(tally(findings, Failed), "failure"), plural(tally(findings, Warned), "warning")
+// summary sums up in one line.
+func summary(findings []Finding) string {
+	failures, warnings := plural(tally(findings, Failure), "failure"), plural(tally(findings, Warning), "warning")
 	switch {
-	case tally(findings, Failed) > 0:
+	case tally(findings, Failure) > 0:
 		return fmt.Sprintf("%s, %s. Mend the failures first.", failures, warnings)
-	case tally(findings, Warned) > 0:
+	case tally(findings, Warning) > 0:
 		return fmt.Sprintf("No failure, %s.", warnings)
 	}
 	return "All is well."

@@ -18,21 +18,21 @@ func (e *examination) checkSource(context.Context) []Finding {
 			"browsers give a page the camera only on localhost or behind a proxy that speaks HTTPS.")}
 	case len(e.Domains) > 0:
 		text := fmt.Sprintf("Certificates from %s for %s, because of -domain.", strings.Join(e.caURLs(), ", else "), strings.Join(e.Domains, ", "))
-		if e.hasFiles() {
+		if e.hasCertFiles() {
 			text += fmt.Sprintf(" Until there is one, %s serves the names that it covers.", e.CertFile)
 		}
 		return []Finding{good("", text)}
-	case e.hasFiles():
+	case e.hasCertFiles():
 		return []Finding{good("", fmt.Sprintf("The certificate in %s, because it exists and no -domain is given.", e.CertFile))}
 	}
 	const text = "A self-signed certificate for development, because there is neither -domain nor %s. Browsers warn of it."
 	return []Finding{good("", fmt.Sprintf(text, e.CertFile))}
 }
 
-// hasFiles is whether one of the two files is there, even if it cannot be read.
-func (e *examination) hasFiles() bool { return isThere(e.CertFile) || isThere(e.KeyFile) }
+// hasCertFiles is whether one of the two files is there, even if it cannot be read.
+func (e *examination) hasCertFiles() bool { return exists(e.CertFile) || exists(e.KeyFile) }
 
-func isThere(path string) bool {
+func exists(path string) bool {
 	if path == "" {
 		return false
 	}

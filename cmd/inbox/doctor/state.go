@@ -16,13 +16,13 @@ import (
 
 const (
 	// Enough for years of certificates; below it something else fills the disk.
-	lowBytes  = 64 << 20
-	lowInodes = 1000
+	minFreeBytes  = 64 << 20
+	minFreeInodes = 1000
 )
 
 // disk is what a file system says of itself.
 type disk struct {
-	passing               string // why its files do not stay, or empty
+	ephemeral             string // why its files do not stay, or empty
 	freeBytes             uint64
 	allInodes, freeInodes uint64 // allInodes is 0 where inodes are not counted
 }
@@ -33,15 +33,15 @@ func (e *examination) checkState(context.Context) []Finding {
 		return []Finding{failure("", "There is no directory to keep certificates, keys and the secret in.",
 			"Name one with -state, or start under systemd with StateDirectory=inbox.")}
 	}
-	made, err := makeDir(e.StateDir)
-	defer removeDirs(made)
+	created, err := makeDir(e.StateDir)
+	defer removeDirs(created)
 	if err == nil {
-		err = tryDir(e.StateDir)
+		err = testDir(e.StateDir)
 	}
 	if err != nil {
-		return []Finding{failure(e.StateDir, fmt.Sprintf("It cannot be used: %v.", err), mendWrite(err))}
+		return []Finding{failure(e.StateDir, fmt.Sprintf("It cannot be used: %v.", err), fixForWrite(err))}
 	}
-	found := append(e.checkDisk(), checkMode(e.StateDir)...)
+	found := append(e.checkDisk(), checkDirMode(e.StateDir)...)
 	if len(found) == 0 {
 		return []Finding{good(e.StateDir, "It can be written to, and what it holds stays.")}
 	}
@@ -50,49 +50,49 @@ func (e *examination) checkState(context.Context) []Finding {
 
 // makeDir makes a directory and its parents, and returns those that were not
 // there before, outermost first.
-func makeDir(dir string) (made []string, err error) {
+func makeDir(dir string) (created []string, err error) {
 	// Of a disk that is missing, as there may be on Windows, not even the root is there.
-	for missing := filepath.Clean(dir); !isThere(missing) && missing != filepath.Dir(missing); missing = filepath.Dir(missing) {
-		made = append([]string{missing}, made...)
+	for missing := filepath.Clean(dir); !exists(missing) && missing != filepath.Dir(missing); missing = filepath.Dir(missing) {
+		created = append([]string{missing}, created...)
 	}
-	return made, os.MkdirAll(dir, 0o700)
+	return created, os.MkdirAll(dir, 0o700)
 }
 
 // removeDirs removes them as long as they are empty. The server makes them
 // again, as the user that it runs as.
-func removeDirs(made []string) {
-	for i := len(made) - 1; i >= 0; i-- {
-		os.Remove(made[i])
+func removeDirs(created []string) {
+	for i := len(created) - 1; i >= 0; i-- {
+		os.Remove(created[i])
 	}
 }
 
-// tryDir does what is done to keep a certificate: write, sync, rename; then it
+// testDir does what is done to keep a certificate: write, sync, rename; then it
 // reads the file back.
-func tryDir(dir string) error {
+func testDir(dir string) error {
 	text := []byte(rand.Text())
 	f, err := os.CreateTemp(dir, ".doctor-*")
 	if err != nil {
 		return err
 	}
-	kept := f.Name() + "-kept"
-	defer os.Remove(kept)
+	renamed := f.Name() + "-kept"
+	defer os.Remove(renamed)
 	defer os.Remove(f.Name())
 	_, err = f.Write(text)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), kept); err != nil {
+	if err := os.Rename(f.Name(), renamed); err != nil {
 		return err
 	}
-	read, err := os.ReadFile(kept)
+	read, err := os.ReadFile(renamed)
 	if err == nil && !bytes.Equal(read, text) {
 		err = errors.New("a file that was just written reads otherwise")
 	}
 	return err
 }
 
-// mendWrite is what to do when a directory cannot be written to.
-func mendWrite(err error) string {
+// fixForWrite is what to do when a directory cannot be written to.
+func fixForWrite(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return "Give it to the user that the server runs as (chown), or name another directory with -state."
@@ -106,8 +106,8 @@ func mendWrite(err error) string {
 	return "Name another directory with -state."
 }
 
-// checkMode warns when other users can look into the directory.
-func checkMode(dir string) []Finding {
+// checkDirMode warns when other users can look into the directory.
+func checkDirMode(dir string) []Finding {
 	info, err := os.Stat(dir)
 	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 {
 		return nil
@@ -123,27 +123,27 @@ func (e *examination) checkDisk() []Finding {
 			"See for yourself that there is space, and that files stay there over a restart.")}
 	}
 	var found []Finding
-	if d.passing != "" {
-		found = append(found, warning(e.StateDir, "It "+d.passing+", so certificates are lost at a restart; who orders them too often is locked out by the CA.",
+	if d.ephemeral != "" {
+		found = append(found, warning(e.StateDir, "It "+d.ephemeral+", so certificates are lost at a restart; who orders them too often is locked out by the CA.",
 			"Name a directory that stays with -state, like /var/lib/inbox; in a container, one on a volume."))
 	}
-	if d.freeBytes < lowBytes {
+	if d.freeBytes < minFreeBytes {
 		found = append(found, warning(e.StateDir, fmt.Sprintf("Only %d MiB are free there.", d.freeBytes>>20), "Free some space."))
 	}
-	if d.allInodes > 0 && d.freeInodes < lowInodes {
+	if d.allInodes > 0 && d.freeInodes < minFreeInodes {
 		found = append(found, warning(e.StateDir, fmt.Sprintf("Only %d more files fit there (inodes).", d.freeInodes), "Remove small files that nobody needs."))
 	}
 	return found
 }
 
-// passingPlace says why files at a path go away, or nothing.
-func passingPlace(path string) string {
+// ephemeralPath says why files at a path go away, or nothing.
+func ephemeralPath(path string) string {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	for _, place := range []string{"/tmp", "/var/tmp", "/run", "/var/run", "/dev/shm"} {
-		if path == place || strings.HasPrefix(path, place+"/") {
-			return "is below " + place + ", which is emptied"
+	for _, prefix := range []string{"/tmp", "/var/tmp", "/run", "/var/run", "/dev/shm"} {
+		if path == prefix || strings.HasPrefix(path, prefix+"/") {
+			return "is below " + prefix + ", which is emptied"
 		}
 	}
 	return ""

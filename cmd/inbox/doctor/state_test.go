@@ -10,69 +10,69 @@ import (
 	"testing"
 )
 
-func TestDoctorFindsInState(t *testing.T) {
-	with := func(d disk, err error) func(*stage) {
-		return func(s *stage) { s.disk = func(string) (disk, error) { return d, err } }
+func TestDoctorChecksState(t *testing.T) {
+	with := func(d disk, err error) func(*testEnv) {
+		return func(s *testEnv) { s.disk = func(string) (disk, error) { return d, err } }
 	}
 	roomy := disk{freeBytes: 1 << 30, allInodes: 1 << 20, freeInodes: 1 << 20}
-	passing, full, crowded, uncounted := roomy, roomy, roomy, roomy
-	passing.passing = "is in memory only"
+	ephemeral, full, crowded, uncounted := roomy, roomy, roomy, roomy
+	ephemeral.ephemeral = "is in memory only"
 	full.freeBytes = 3 << 20
 	crowded.freeInodes = 7
 	uncounted.allInodes, uncounted.freeInodes = 0, 0
-	examineAll(t, []spoiled{
-		{"good", func(*stage) {}, expect{"state", Fine, "what it holds stays", ""}},
-		{"none", func(s *stage) { s.StateDir = "" }, expect{"state", Failed, "no directory to keep", "-state"}},
-		{"a file in its place", func(s *stage) {
+	runCases(t, []testCase{
+		{"good", func(*testEnv) {}, expect{"state", OK, "what it holds stays", ""}},
+		{"none", func(s *testEnv) { s.StateDir = "" }, expect{"state", Failure, "no directory to keep", "-state"}},
+		{"a file in its place", func(s *testEnv) {
 			s.StateDir += "/file"
 			os.WriteFile(s.StateDir, nil, 0o600)
-		}, expect{"state", Failed, "not a directory", "A file is in its place"}},
-		{"a file among its parents", func(s *stage) {
+		}, expect{"state", Failure, "not a directory", "A file is in its place"}},
+		{"a file among its parents", func(s *testEnv) {
 			os.WriteFile(s.StateDir+"/file", nil, 0o600)
 			s.StateDir += "/file/state"
-		}, expect{"state", Failed, "not a directory", "A file is in its place"}},
-		{"open to others", func(s *stage) { os.Chmod(s.StateDir, 0o755) }, expect{"state", Warned, "(mode 0755)", "chmod 700"}},
-		{"passing", with(passing, nil), expect{"state", Warned, "It is in memory only, so certificates are lost", "/var/lib/inbox"}},
-		{"full", with(full, nil), expect{"state", Warned, "Only 3 MiB are free", "Free some space"}},
-		{"full of files", with(crowded, nil), expect{"state", Warned, "Only 7 more files", "small files"}},
-		{"no inodes counted", with(uncounted, nil), expect{"state", Fine, "what it holds stays", ""}},
-		{"silent", with(disk{}, errNoDisk), expect{"state", Warned, "could not be asked: no such file system", "for yourself"}},
+		}, expect{"state", Failure, "not a directory", "A file is in its place"}},
+		{"open to others", func(s *testEnv) { os.Chmod(s.StateDir, 0o755) }, expect{"state", Warning, "(mode 0755)", "chmod 700"}},
+		{"passing", with(ephemeral, nil), expect{"state", Warning, "It is in memory only, so certificates are lost", "/var/lib/inbox"}},
+		{"full", with(full, nil), expect{"state", Warning, "Only 3 MiB are free", "Free some space"}},
+		{"full of files", with(crowded, nil), expect{"state", Warning, "Only 7 more files", "small files"}},
+		{"no inodes counted", with(uncounted, nil), expect{"state", OK, "what it holds stays", ""}},
+		{"silent", with(disk{}, errNoDisk), expect{"state", Warning, "could not be asked: no such file system", "for yourself"}},
 	})
 }
 
 // TestDoctorLeavesNothingBehind: a directory made by the doctor, who may be
 // root, would not belong to the user that the server runs as.
 func TestDoctorLeavesNothingBehind(t *testing.T) {
-	s := newStage(t)
+	s := newTestEnv(t)
 	parent := s.StateDir
 	s.StateDir = filepath.Join(parent, "not", "there")
-	s.find(expect{"state", Fine, "can be written to", ""})
+	s.expectFinding(expect{"state", OK, "can be written to", ""})
 	if left, err := os.ReadDir(parent); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 	s.StateDir = parent
-	s.find(expect{"state", Fine, "can be written to", ""})
+	s.expectFinding(expect{"state", OK, "can be written to", ""})
 	if left, err := os.ReadDir(parent); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 
-func TestMendWrite(t *testing.T) {
+func TestFixForWrite(t *testing.T) {
 	for err, want := range map[error]string{
 		fs.ErrPermission: "chown", syscall.EACCES: "chown", syscall.ENOSPC: "Free some space", syscall.EDQUOT: "Free some space",
 		syscall.EROFS: "ReadWritePaths=", syscall.ENOTDIR: "A file is in its place", syscall.EIO: "another directory",
 	} {
-		if got := mendWrite(fmt.Errorf("write: %w", err)); !strings.Contains(got, want) {
+		if got := fixForWrite(fmt.Errorf("write: %w", err)); !strings.Contains(got, want) {
 			t.Errorf("mendWrite(%v) = %q, want %q in it", err, got, want)
 		}
 	}
 }
 
-func TestPassingPlace(t *testing.T) {
+func TestEphemeralPath(t *testing.T) {
 	for path, want := range map[string]bool{
 		"/tmp": true, "/tmp/x": true, "/tmpx": false, "/run/inbox": true, "/dev/shm/x": true, "/var/lib/inbox": false, "/var/tmp/x": true,
 	} {
-		if got := passingPlace(path); (got != "") != want {
+		if got := ephemeralPath(path); (got != "") != want {
 			t.Errorf("passingPlace(%s) = %q, want a reason: %v", path, got, want)
 		}
 	}
@@ -80,7 +80,7 @@ func TestPassingPlace(t *testing.T) {
 	if err := os.Symlink("/dev/shm", link); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat("/dev/shm"); err == nil && passingPlace(link) == "" {
+	if _, err := os.Stat("/dev/shm"); err == nil && ephemeralPath(link) == "" {
 		t.Error("a link to a passing place is one too")
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"inbox/inbox/redisstore"
 )
 
-// storeSkew is how far the store's clock may be off before a server with a name
+// maxStoreSkew is how far the store's clock may be off before a server with a name
 // orders nothing.
-const storeSkew = time.Minute
+const maxStoreSkew = time.Minute
 
 // checkStore looks at the store that servers share.
 func (e *examination) checkStore(ctx context.Context) []Finding {
@@ -27,23 +27,23 @@ func (e *examination) checkStore(ctx context.Context) []Finding {
 	case r.Fresh:
 		found = append(found, good(r.Address, "No server has used it yet."))
 	}
-	found = append(found, e.storeClock(r)...)
+	found = append(found, e.checkStoreClock(r)...)
 	for _, s := range r.Servers {
 		found = append(found, checkStoreServer(s, r.Replicas)...)
 	}
 	return found
 }
 
-// storeClock is strict where orders are recorded by it.
-func (e *examination) storeClock(r redisstore.Report) []Finding {
+// checkStoreClock is strict where orders are recorded by it.
+func (e *examination) checkStoreClock(r redisstore.Report) []Finding {
 	off := r.Ahead.Abs()
 	text := fmt.Sprintf("The clock here is %v %s that of the store.", off, direction(r.Ahead))
-	const mend = "Set both, and keep them right: timedatectl set-ntp true."
+	const fix = "Set both, and keep them right: timedatectl set-ntp true."
 	switch {
-	case off > storeSkew && len(e.Domains) > 0:
-		return []Finding{failure(r.Address, text+" So no certificate is ordered.", mend)}
+	case off > maxStoreSkew && len(e.Domains) > 0:
+		return []Finding{failure(r.Address, text+" So no certificate is ordered.", fix)}
 	case off > clockWarning:
-		return []Finding{warning(r.Address, text, mend)}
+		return []Finding{warning(r.Address, text, fix)}
 	}
 	return nil
 }
@@ -58,7 +58,7 @@ func checkStoreServer(s redisstore.ServerReport, replicas int) (found []Finding)
 			"Give it more replicas, or lower -store-replicas."))
 	}
 	found = append(found, checkStoreMemory(s)...)
-	found = append(found, checkStoreFile(s)...)
+	found = append(found, checkStorePersistence(s)...)
 	if len(found) == 0 {
 		found = []Finding{good(s.Address, fmt.Sprintf("%s %s; it refuses what its %d MiB do not hold, and keeps the rest in a file.", s.Engine, s.Version, s.MaxBytes>>20))}
 	}
@@ -77,7 +77,7 @@ func checkStoreMemory(s redisstore.ServerReport) []Finding {
 	return nil
 }
 
-func checkStoreFile(s redisstore.ServerReport) []Finding {
+func checkStorePersistence(s redisstore.ServerReport) []Finding {
 	switch {
 	case !s.AppendOnly:
 		return []Finding{warning(s.Address, "It keeps no append-only file, so its restart loses all mailboxes, and the certificates that are shared.",

@@ -2,5 +2,5 @@
 
 package machine
 
-// Files is how many files the process may have open; 0 when unknown.
-func Files() int64 { return 0 }
+// MaxOpenMaxOpenFiles is how many files the process may have open; 0 when unknown.
+func MaxOpenFiles() int64 { return 0 }

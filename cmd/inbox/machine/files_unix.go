@@ -4,9 +4,9 @@ package machine
 
 import "syscall"
 
-// Files is how many files the process may have open; 0 when unknown. Go
+// MaxOpenFiles is how many files the process may have open; 0 when unknown. Go
 // has raised the soft limit to the hard one already.
-func Files() int64 {
+func MaxOpenFiles() int64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0

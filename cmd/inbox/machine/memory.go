@@ -29,15 +29,15 @@ func LimitMemory(limit int64) {
 	}
 }
 
-// Memory is how many bytes this process may use: the least of the machine's
+// AvailableMemory is how many bytes this process may use: the least of the machine's
 // memory and the control groups' limits; 0 when it cannot be told.
-func Memory() int64 {
+func AvailableMemory() int64 {
 	least := int64(math.MaxInt64)
 	for _, read := range []func() int64{
 		totalMemory,
 		systemMemory,
-		func() int64 { return groupMemory("/proc/self/cgroup", "/sys/fs/cgroup") },
-		func() int64 { return numberIn("/sys/fs/cgroup/memory/memory.limit_in_bytes") },
+		func() int64 { return cgroupMemory("/proc/self/cgroup", "/sys/fs/cgroup") },
+		func() int64 { return readNumber("/sys/fs/cgroup/memory/memory.limit_in_bytes") },
 	} {
 		if n := read(); n > 0 {
 			least = min(least, n)
@@ -49,10 +49,10 @@ func Memory() int64 {
 	return least
 }
 
-// groupMemory is the least limit of the control group (version 2) that the
+// cgroupMemory is the least limit of the control group (version 2) that the
 // process is in and of those around it: a service sees the machine's tree, a
 // container its own.
-func groupMemory(membership, tree string) int64 {
+func cgroupMemory(membership, cgroupRoot string) int64 {
 	text, _ := os.ReadFile(membership) // absent where there are no groups
 	group := "/"
 	for line := range strings.Lines(string(text)) {
@@ -63,7 +63,7 @@ func groupMemory(membership, tree string) int64 {
 	var least int64
 	// Not with filepath: for Windows, where there are no groups, the root is no slash.
 	for group = path.Clean("/" + group); ; group = path.Dir(group) {
-		if n := numberIn(filepath.Join(tree, group, "memory.max")); n > 0 && (least == 0 || n < least) {
+		if n := readNumber(filepath.Join(cgroupRoot, group, "memory.max")); n > 0 && (least == 0 || n < least) {
 			least = n
 		}
 		if group == "/" {
@@ -72,8 +72,8 @@ func groupMemory(membership, tree string) int64 {
 	}
 }
 
-// numberIn reads a file with one number; 0 for none, as for "max".
-func numberIn(path string) int64 {
+// readNumber reads a file with one number; 0 for none, as for "max".
+func readNumber(path string) int64 {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0

@@ -8,7 +8,7 @@ import (
 )
 
 // A service may have a limit of its own, or its slice one.
-func TestGroupMemory(t *testing.T) {
+func TestCgroupMemory(t *testing.T) {
 	t.Parallel()
 	tree := t.TempDir()
 	write := func(path, text string) string {
@@ -38,12 +38,12 @@ func TestGroupMemory(t *testing.T) {
 		{"0::/../../etc\n", 0},
 		{"", 0},
 	} {
-		if got := groupMemory(write("self", test.membership), tree); got != test.want {
+		if got := cgroupMemory(write("self", test.membership), tree); got != test.want {
 			t.Errorf("%q: got %d, want %d", test.membership, got, test.want)
 		}
 	}
 	write("memory.max", "500") // a container sees its own limit there
-	if got := groupMemory(write("self", "0::/\n"), tree); got != 500 {
+	if got := cgroupMemory(write("self", "0::/\n"), tree); got != 500 {
 		t.Errorf("in a container: got %d, want 500", got)
 	}
 }

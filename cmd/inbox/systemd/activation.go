@@ -17,8 +17,8 @@ const (
 )
 
 const (
-	firstPassed = 3  // SD_LISTEN_FDS_START, after standard input, output and error
-	maxPassed   = 16 // more than the names there are; a number that makes no sense is refused
+	listenFDsStart = 3  // SD_LISTEN_FDS_START, after standard input, output and error
+	maxListenFDs   = 16 // more than the names there are; a number that makes no sense is refused
 )
 
 // Sockets are those that a service manager passed on, by name.
@@ -28,7 +28,7 @@ type Sockets map[string]net.Listener
 // this process, and forgets what it told, so that no child believes it is meant.
 // On an error, which says what the unit must have, none stays open.
 func TakeSockets(getenv func(name string) string) (Sockets, error) {
-	names, err := passedNames(getenv, os.Getpid())
+	names, err := listenFDNames(getenv, os.Getpid())
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		os.Unsetenv(name)
 	}
@@ -37,7 +37,7 @@ func TakeSockets(getenv func(name string) string) (Sockets, error) {
 	}
 	s := Sockets{}
 	for i, name := range names {
-		if err := s.take(firstPassed+i, name); err != nil {
+		if err := s.add(listenFDsStart+i, name); err != nil {
 			s.Close()
 			return nil, err
 		}
@@ -45,15 +45,15 @@ func TakeSockets(getenv func(name string) string) (Sockets, error) {
 	return s, nil
 }
 
-// passedNames are the names of the descriptors, from the first on.
-func passedNames(getenv func(name string) string, pid int) ([]string, error) {
+// listenFDNames are the names of the descriptors, from the first on.
+func listenFDNames(getenv func(name string) string, pid int) ([]string, error) {
 	count := getenv("LISTEN_FDS")
 	if count == "" || getenv("LISTEN_PID") != strconv.Itoa(pid) {
 		return nil, nil
 	}
 	n, err := strconv.Atoi(count)
-	if err != nil || n < 0 || n > maxPassed {
-		return nil, fmt.Errorf("LISTEN_FDS=%s: the service manager must pass from 0 to %d sockets", count, maxPassed)
+	if err != nil || n < 0 || n > maxListenFDs {
+		return nil, fmt.Errorf("LISTEN_FDS=%s: the service manager must pass from 0 to %d sockets", count, maxListenFDs)
 	}
 	if n == 0 {
 		return nil, nil
@@ -65,7 +65,7 @@ func passedNames(getenv func(name string) string, pid int) ([]string, error) {
 	return names, nil
 }
 
-func (s Sockets) take(fd int, name string) error {
+func (s Sockets) add(fd int, name string) error {
 	switch name {
 	case HTTPS, HTTP, Metrics:
 	default:

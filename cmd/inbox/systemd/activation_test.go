@@ -5,11 +5,11 @@ import (
 	"testing"
 )
 
-// environment looks up names among assignments apart by spaces.
-func environment(assignments string) func(string) string {
+// getenvFrom looks up names among assignments apart by spaces.
+func getenvFrom(assignments string) func(string) string {
 	return func(name string) string {
-		for one := range strings.FieldsSeq(assignments) {
-			if value, ok := strings.CutPrefix(one, name+"="); ok {
+		for assignment := range strings.FieldsSeq(assignments) {
+			if value, ok := strings.CutPrefix(assignment, name+"="); ok {
 				return value
 			}
 		}
@@ -18,7 +18,7 @@ func environment(assignments string) func(string) string {
 }
 
 // The environment counts for the process that it names, and only when it makes sense.
-func TestPassedNames(t *testing.T) {
+func TestListenFDNames(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		environ string
@@ -36,7 +36,7 @@ func TestPassedNames(t *testing.T) {
 		"negative":         {"LISTEN_FDS=-1 LISTEN_PID=7", "", true},
 		"more than can be": {"LISTEN_FDS=99999999999 LISTEN_PID=7", "", true},
 	} {
-		names, err := passedNames(environment(test.environ), 7)
+		names, err := listenFDNames(getenvFrom(test.environ), 7)
 		if got := strings.Join(names, " "); got != test.names || (err != nil) != test.fails {
 			t.Errorf("%s: got %q, %v; want %q, failure %v", name, got, err, test.names, test.fails)
 		}

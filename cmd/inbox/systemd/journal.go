@@ -9,35 +9,35 @@ import (
 	"sync"
 )
 
-// ForJournal is stderr, or one that marks lines with their priority when the
+// JournalWriter is stderr, or one that marks lines with their priority when the
 // journal of systemd reads it (sd-daemon(3)): «journalctl -p warning» then finds
 // the warnings. What a logger writes there has to go through [Handler].
-func ForJournal(stderr io.Writer, getenv func(name string) string) io.Writer {
+func JournalWriter(stderr io.Writer, getenv func(name string) string) io.Writer {
 	if f, ok := stderr.(*os.File); ok && isJournal(f, getenv("JOURNAL_STREAM")) {
-		return &journal{out: f}
+		return &journalWriter{out: f}
 	}
 	return stderr
 }
 
-// Handler is next, which writes to w, and tells w of levels if it is a journal.
-func Handler(w io.Writer, next slog.Handler) slog.Handler {
-	if j, ok := w.(*journal); ok {
+// JournalHandler is next, which writes to w, and tells w of levels if it is a journal.
+func JournalHandler(w io.Writer, next slog.Handler) slog.Handler {
+	if j, ok := w.(*journalWriter); ok {
 		return journalHandler{next, j}
 	}
 	return next
 }
 
-// Mark begins a line that is written past the log, such as why the program
+// PriorityPrefix begins a line that is written past the log, such as why the program
 // cannot start; empty where the journal does not read w.
-func Mark(w io.Writer, l slog.Level) string {
-	if _, ok := w.(*journal); ok {
+func PriorityPrefix(w io.Writer, l slog.Level) string {
+	if _, ok := w.(*journalWriter); ok {
 		return priority(l)
 	}
 	return ""
 }
 
-// journal marks each line with the priority of the record that is being written.
-type journal struct {
+// journalWriter marks each line with the priority of the record that is being written.
+type journalWriter struct {
 	out io.Writer
 
 	mu       sync.Mutex
@@ -46,7 +46,7 @@ type journal struct {
 }
 
 // Write takes one record at a time, as slog's handlers write them.
-func (j *journal) Write(line []byte) (int, error) {
+func (j *journalWriter) Write(line []byte) (int, error) {
 	j.line = append(append(j.line[:0], j.priority...), bytes.TrimRight(line, "\n")...)
 	j.line = append(j.line, '\n')
 	if _, err := j.out.Write(j.line); err != nil {
@@ -58,7 +58,7 @@ func (j *journal) Write(line []byte) (int, error) {
 // journalHandler tells the journal of the level of what next is about to write.
 type journalHandler struct {
 	slog.Handler
-	journal *journal
+	journal *journalWriter
 }
 
 func (h journalHandler) Handle(ctx context.Context, r slog.Record) error {

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// notifyTime bounds one notice: a service manager that does not read must not
+// notifyTimeout bounds one notice: a service manager that does not read must not
 // hold the server up.
-const notifyTime = time.Second
+const notifyTimeout = time.Second
 
 // Notifier tells the service manager how the server is, in systemd's protocol
 // (sd_notify). Without one every call does nothing. A notice takes two seconds
@@ -31,8 +31,8 @@ func NewNotifier(getenv func(name string) string, log *slog.Logger) *Notifier {
 	return &Notifier{socket: getenv("NOTIFY_SOCKET"), log: log}
 }
 
-// say sends assignments in one datagram, so that they count together.
-func (n *Notifier) say(assignments ...string) {
+// notify sends assignments in one datagram, so that they count together.
+func (n *Notifier) notify(assignments ...string) {
 	if n.socket == "" {
 		return
 	}
@@ -60,7 +60,7 @@ func (n *Notifier) send(text string) error {
 }
 
 func (n *Notifier) write(text string) error {
-	if err := n.conn.SetWriteDeadline(time.Now().Add(notifyTime)); err != nil {
+	if err := n.conn.SetWriteDeadline(time.Now().Add(notifyTimeout)); err != nil {
 		return err
 	}
 	_, err := n.conn.Write([]byte(text))
@@ -68,44 +68,44 @@ func (n *Notifier) write(text string) error {
 }
 
 // Ready says that everything listens; status is for a person, without names of peers.
-func (n *Notifier) Ready(status string) { n.say("READY=1", "STATUS="+status) }
+func (n *Notifier) Ready(status string) { n.notify("READY=1", "STATUS="+status) }
 
 // Reloading begins what the next Ready ends. systemd compares the time with
 // that of its own request.
 func (n *Notifier) Reloading() {
-	n.say("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", monotonic().Microseconds()), "STATUS=Reads certificates again.")
+	n.notify("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", monotonic().Microseconds()), "STATUS=Reads certificates again.")
 }
 
-// Alive is the sign of life that the watchdog waits for, with a status as of Ready.
-func (n *Notifier) Alive(status string) { n.say("WATCHDOG=1", "STATUS="+status) }
+// Watchdog is the sign of life that the watchdog waits for, with a status as of Ready.
+func (n *Notifier) Watchdog(status string) { n.notify("WATCHDOG=1", "STATUS="+status) }
 
-// Stops is the status of a server that stops.
-const Stops = "Stops: answers who waits, lets posts finish."
+// StatusStopping is the status of a server that stops.
+const StatusStopping = "Stops: answers who waits, lets posts finish."
 
 // Stopping says that the end has begun and takes up to d.
 func (n *Notifier) Stopping(d time.Duration) {
-	n.say("STOPPING=1", "STATUS="+Stops, extension(d))
+	n.notify("STOPPING=1", "STATUS="+StatusStopping, extendTimeout(d))
 }
 
-// Extend asks for so much time from now on, when a start or an end takes
+// ExtendTimeout asks for so much time from now on, when a start or an end takes
 // longer than usual. It has to be said before the time granted is over.
-func (n *Notifier) Extend(d time.Duration) { n.say(extension(d)) }
+func (n *Notifier) ExtendTimeout(d time.Duration) { n.notify(extendTimeout(d)) }
 
-func extension(d time.Duration) string {
+func extendTimeout(d time.Duration) string {
 	return fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds())
 }
 
-// maxWatch is about thirty years: more is a slip, and could overflow a Duration.
-const maxWatch = 1_000_000_000 * time.Second
+// maxWatchdogInterval is about thirty years: more is a slip, and could overflow a Duration.
+const maxWatchdogInterval = 1_000_000_000 * time.Second
 
-// WatchTime is how often the service manager wants a sign of life at least;
+// WatchdogInterval is how often the service manager wants a sign of life at least;
 // zero when it wants none, or from another process than pid.
-func WatchTime(getenv func(name string) string, pid int) time.Duration {
+func WatchdogInterval(getenv func(name string) string, pid int) time.Duration {
 	if p := getenv("WATCHDOG_PID"); p != "" && p != strconv.Itoa(pid) {
 		return 0
 	}
 	usec, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64)
-	if err != nil || usec <= 0 || usec > maxWatch.Microseconds() {
+	if err != nil || usec <= 0 || usec > maxWatchdogInterval.Microseconds() {
 		return 0
 	}
 	return time.Duration(usec) * time.Microsecond

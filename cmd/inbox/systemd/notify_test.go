@@ -15,7 +15,7 @@ import (
 )
 
 // The service manager tells by the time which of its requests a reload answers.
-func TestReloadingTellsTheTime(t *testing.T) {
+func TestReloadingSendsMonotonicTime(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the clock of systemd is Linux's")
 	}
@@ -26,7 +26,7 @@ func TestReloadingTellsTheTime(t *testing.T) {
 	}
 	defer c.Close()
 	before := monotonic()
-	NewNotifier(environment("NOTIFY_SOCKET="+path), slog.New(slog.DiscardHandler)).Reloading()
+	NewNotifier(getenvFrom("NOTIFY_SOCKET="+path), slog.New(slog.DiscardHandler)).Reloading()
 	c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	buf := make([]byte, 200)
 	n, err := c.Read(buf)
@@ -52,8 +52,8 @@ func TestNotifierReachesAbstractSockets(t *testing.T) {
 	}
 	defer c.Close()
 	var log strings.Builder
-	n := NewNotifier(environment("NOTIFY_SOCKET="+c.LocalAddr().String()), slog.New(slog.NewTextHandler(&log, nil)))
-	n.Extend(3 * time.Second)
+	n := NewNotifier(getenvFrom("NOTIFY_SOCKET="+c.LocalAddr().String()), slog.New(slog.NewTextHandler(&log, nil)))
+	n.ExtendTimeout(3 * time.Second)
 	c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	buf := make([]byte, 100)
 	if got, err := c.Read(buf); err != nil || string(buf[:got]) != "EXTEND_TIMEOUT_USEC=3000000" {
@@ -64,11 +64,11 @@ func TestNotifierReachesAbstractSockets(t *testing.T) {
 	if !strings.Contains(log.String(), "service manager could not be told") {
 		t.Errorf("the log does not say that nobody listens:\n%s", log.String())
 	}
-	NewNotifier(environment(""), nil).Ready("") // no manager: nothing to do
+	NewNotifier(getenvFrom(""), nil).Ready("") // no manager: nothing to do
 }
 
 // Only the process that is meant is watched.
-func TestWatchTime(t *testing.T) {
+func TestWatchdogInterval(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		environ string
@@ -83,7 +83,7 @@ func TestWatchTime(t *testing.T) {
 		{"WATCHDOG_USEC=soon", 0},
 		{"WATCHDOG_USEC=9223372036854775807", 0},
 	} {
-		if got := WatchTime(environment(test.environ), 7); got != test.want {
+		if got := WatchdogInterval(getenvFrom(test.environ), 7); got != test.want {
 			t.Errorf("%q: got %v, want %v", test.environ, got, test.want)
 		}
 	}
@@ -91,7 +91,7 @@ func TestWatchTime(t *testing.T) {
 
 // The socket is opened once, for a server that is out of files must not be
 // killed for it, and anew when the service manager made another.
-func TestNotifierKeepsItsSocket(t *testing.T) {
+func TestNotifierReusesSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "n")
 	listen := func() *net.UnixConn {
 		c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -102,12 +102,12 @@ func TestNotifierKeepsItsSocket(t *testing.T) {
 		return c
 	}
 	first := listen()
-	n := NewNotifier(environment("NOTIFY_SOCKET="+path), slog.New(slog.DiscardHandler))
+	n := NewNotifier(getenvFrom("NOTIFY_SOCKET="+path), slog.New(slog.DiscardHandler))
 	n.Ready("")
 	if err := os.Rename(path, path+".away"); err != nil { // nobody can connect any more
 		t.Fatal(err)
 	}
-	n.Extend(time.Second)
+	n.ExtendTimeout(time.Second)
 	for _, want := range []string{"READY=1\nSTATUS=", "EXTEND_TIMEOUT_USEC=1000000"} {
 		buf := make([]byte, 100)
 		if got, err := first.Read(buf); err != nil || string(buf[:got]) != want {
@@ -117,14 +117,14 @@ func TestNotifierKeepsItsSocket(t *testing.T) {
 	first.Close()
 	second := listen()
 	defer second.Close()
-	n.Extend(time.Second)
+	n.ExtendTimeout(time.Second)
 	if _, err := second.Read(make([]byte, 100)); err != nil {
 		t.Errorf("the second socket: %v", err)
 	}
 }
 
 // A service manager that does not read holds nobody up for long.
-func TestNotifierDoesNotWait(t *testing.T) {
+func TestNotifierTimesOut(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "n")
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
@@ -132,18 +132,18 @@ func TestNotifierDoesNotWait(t *testing.T) {
 	}
 	defer c.Close()
 	var log strings.Builder
-	n := NewNotifier(environment("NOTIFY_SOCKET="+path), slog.New(slog.NewTextHandler(&log, nil)))
-	told := make(chan struct{})
+	n := NewNotifier(getenvFrom("NOTIFY_SOCKET="+path), slog.New(slog.NewTextHandler(&log, nil)))
+	done := make(chan struct{})
 	go func() { // until the socket is full, and once more
-		defer close(told)
+		defer close(done)
 		for range 100_000 {
-			if n.Extend(time.Second); log.Len() > 0 {
+			if n.ExtendTimeout(time.Second); log.Len() > 0 {
 				return
 			}
 		}
 	}()
 	select {
-	case <-told:
+	case <-done:
 	case <-time.After(time.Minute):
 		t.Fatal("a notice waits for a service manager that does not read")
 	}

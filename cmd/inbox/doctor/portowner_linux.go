@@ -11,31 +11,31 @@ import (
 // tcpListen is the state of a listening socket in /proc/net/tcp.
 const tcpListen = "0A"
 
-// portHolder finds the program that listens on a port: the kernel lists the
+// findPortOwner finds the program that listens on a port: the kernel lists the
 // sockets, and each process its own. Those of other users only root sees.
-func portHolder(port string) (holder, bool) {
+func findPortOwner(port string) (portOwner, bool) {
 	sockets := map[string]bool{}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		text, _ := os.ReadFile(table) // absent without IPv6
 		addListeners(sockets, string(text), port)
 	}
 	if len(sockets) == 0 {
-		return holder{}, false
+		return portOwner{}, false
 	}
-	return holderOf(sockets)
+	return ownerOf(sockets)
 }
 
-// holderOf finds a process that has one of the sockets. systemd keeps those that
+// ownerOf finds a process that has one of the sockets. systemd keeps those that
 // it passed on, so it counts only when nobody else has them.
-func holderOf(sockets map[string]bool) (found holder, ok bool) {
+func ownerOf(sockets map[string]bool) (found portOwner, ok bool) {
 	files, _ := filepath.Glob("/proc/[0-9]*/fd/*") // the pattern is a good one
 	for _, file := range files {
 		target, err := os.Readlink(file)
 		if err != nil || !sockets[target] {
 			continue
 		}
-		if h, isProcess := processOf(file); isProcess && (!ok || found.name == "systemd") {
-			found, ok = h, true
+		if owner, isProcess := processOf(file); isProcess && (!ok || found.name == "systemd") {
+			found, ok = owner, true
 		}
 	}
 	return found, ok
@@ -59,12 +59,12 @@ func addListeners(sockets map[string]bool, table, port string) {
 }
 
 // processOf names the process of /proc/PID/fd/N.
-func processOf(file string) (holder, bool) {
+func processOf(file string) (portOwner, bool) {
 	dir := filepath.Dir(filepath.Dir(file))
 	pid, err := strconv.Atoi(filepath.Base(dir))
 	if err != nil {
-		return holder{}, false
+		return portOwner{}, false
 	}
 	name, err := os.ReadFile(filepath.Join(dir, "comm"))
-	return holder{strings.TrimSpace(string(name)), pid}, err == nil
+	return portOwner{strings.TrimSpace(string(name)), pid}, err == nil
 }

@@ -22,24 +22,24 @@ import (
 	"github.com/miekg/dns"
 )
 
-// zone is a DNS server on loopback, over UDP and TCP.
-type zone struct {
-	t       *testing.T
-	addr    string
-	servers []*dns.Server
-	records map[string][]dns.RR // by «name. TYPE»
-	rcode   map[string]int      // by the same, or by type alone
-	cut     bool                // UDP answers are truncated
-	cutTCP  bool
+// fakeDNS is a DNS server on loopback, over UDP and TCP.
+type fakeDNS struct {
+	t           *testing.T
+	addr        string
+	servers     []*dns.Server
+	records     map[string][]dns.RR // by «name. TYPE»
+	rcode       map[string]int      // by the same, or by type alone
+	truncateUDP bool                // UDP answers are truncated
+	truncateTCP bool
 }
 
-func newZone(t *testing.T) *zone {
+func newFakeDNS(t *testing.T) *fakeDNS {
 	t.Helper()
-	z := &zone{t: t, records: map[string][]dns.RR{}, rcode: map[string]int{}}
+	d := &fakeDNS{t: t, records: map[string][]dns.RR{}, rcode: map[string]int{}}
 	udp, tcp := samePort(t)
-	z.addr = udp.LocalAddr().String()
-	z.servers = []*dns.Server{{PacketConn: udp, Handler: z}, {Listener: tcp, Handler: z}}
-	return z
+	d.addr = udp.LocalAddr().String()
+	d.servers = []*dns.Server{{PacketConn: udp, Handler: d}, {Listener: tcp, Handler: d}}
+	return d
 }
 
 // samePort opens one port for UDP and TCP: the system chooses for TCP, and now
@@ -63,55 +63,55 @@ func samePort(t *testing.T) (net.PacketConn, net.Listener) {
 }
 
 // serve begins to answer; until then nothing races with the test.
-func (z *zone) serve() {
-	for _, s := range z.servers {
+func (d *fakeDNS) serve() {
+	for _, s := range d.servers {
 		ready := make(chan struct{})
 		s.NotifyStartedFunc = func() { close(ready) }
 		go s.ActivateAndServe()
 		<-ready
-		z.t.Cleanup(func() { s.Shutdown() })
+		d.t.Cleanup(func() { s.Shutdown() })
 	}
 }
 
-func (z *zone) client() dnsClient { return dnsClient{[]string{z.addr}, time.Second} }
+func (d *fakeDNS) client() dnsClient { return dnsClient{[]string{d.addr}, time.Second} }
 
 // add adds a record in the notation of zone files.
-func (z *zone) add(record string) {
-	z.t.Helper()
+func (d *fakeDNS) add(record string) {
+	d.t.Helper()
 	r, err := dns.NewRR(record)
 	if err != nil {
-		z.t.Fatal(err)
+		d.t.Fatal(err)
 	}
 	key := r.Header().Name + " " + dns.TypeToString[r.Header().Rrtype]
-	z.records[key] = append(z.records[key], r)
+	d.records[key] = append(d.records[key], r)
 }
 
-// caa adds a CAA record.
-func (z *zone) caa(name string, flag int, tag, value string) {
-	z.t.Helper()
-	z.add(fmt.Sprintf("%s. 60 IN CAA %d %s %q", name, flag, tag, value))
+// addCAA adds a CAA record.
+func (d *fakeDNS) addCAA(name string, flag int, tag, value string) {
+	d.t.Helper()
+	d.add(fmt.Sprintf("%s. 60 IN CAA %d %s %q", name, flag, tag, value))
 }
 
-// forget removes all records.
-func (z *zone) forget() { clear(z.records) }
+// reset removes all records.
+func (d *fakeDNS) reset() { clear(d.records) }
 
-func (z *zone) ServeDNS(w dns.ResponseWriter, question *dns.Msg) {
+func (d *fakeDNS) ServeDNS(w dns.ResponseWriter, question *dns.Msg) {
 	q := question.Question[0]
 	kind := dns.TypeToString[q.Qtype]
 	answer := new(dns.Msg).SetReply(question)
 	_, overTCP := w.RemoteAddr().(*net.TCPAddr)
-	switch rcode, wrong := z.rcode[kind]; {
+	switch rcode, wrong := d.rcode[kind]; {
 	case wrong:
 		answer.Rcode = rcode
-	case z.cut && !overTCP, z.cutTCP && overTCP:
+	case d.truncateUDP && !overTCP, d.truncateTCP && overTCP:
 		answer.Truncated = true
 	default:
 		name := q.Name
-		if alias := z.records[name+" CNAME"]; alias != nil {
+		if alias := d.records[name+" CNAME"]; alias != nil {
 			answer.Answer = append(answer.Answer, alias[0])
 			name = alias[0].(*dns.CNAME).Target
 		}
-		answer.Answer = append(answer.Answer, z.records[name+" "+kind]...)
+		answer.Answer = append(answer.Answer, d.records[name+" "+kind]...)
 	}
 	w.WriteMsg(answer)
 }
@@ -119,23 +119,23 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, question *dns.Msg) {
 // fakeCA is an ACME server that has a directory and nothing else.
 type fakeCA struct {
 	*httptest.Server
-	status int
-	body   string // instead of the directory
-	date   func() time.Time
-	own    issued
-	plain  bool // no TLS
-	down   bool
-	second []string // the CA's identities when asked as localhost, in place of its own
+	status              int
+	body                string // instead of the directory
+	date                func() time.Time
+	cert                testCert
+	noTLS               bool // no TLS
+	down                bool
+	localhostIdentities []string // the CA's identities when asked as localhost, in place of its own
 	directory
 }
 
-func newFakeCA(t *testing.T, own issued) *fakeCA {
+func newFakeCA(t *testing.T, cert testCert) *fakeCA {
 	t.Helper()
-	ca := &fakeCA{status: http.StatusOK, date: time.Now, own: own}
+	ca := &fakeCA{status: http.StatusOK, date: time.Now, cert: cert}
 	ca.NewNonce, ca.NewAccount, ca.NewOrder = "https://localhost/nonce", "https://localhost/account", "https://localhost/order"
 	ca.Meta.CAAIdentities = []string{"CA.example"}
 	ca.Server = httptest.NewUnstartedServer(ca)
-	ca.Config.ErrorLog = quiet()
+	ca.Config.ErrorLog = discardLogger()
 	return ca
 }
 
@@ -144,10 +144,10 @@ func (ca *fakeCA) serve(t *testing.T) {
 	case ca.down:
 		ca.Listener.Close()
 		return
-	case ca.plain:
+	case ca.noTLS:
 		ca.Start()
 	default:
-		ca.TLS = &tls.Config{Certificates: []tls.Certificate{ca.own.Certificate}}
+		ca.TLS = &tls.Config{Certificates: []tls.Certificate{ca.cert.Certificate}}
 		ca.StartTLS()
 	}
 	t.Cleanup(ca.Close)
@@ -164,23 +164,23 @@ func (ca *fakeCA) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d := ca.directory
-	if ca.second != nil && r.Host == "localhost" {
-		d.Meta.CAAIdentities = ca.second
+	if ca.localhostIdentities != nil && r.Host == "localhost" {
+		d.Meta.CAAIdentities = ca.localhostIdentities
 	}
 	json.NewEncoder(w).Encode(d)
 }
 
-// issued is a certificate with its key.
-type issued struct{ tls.Certificate }
+// testCert is a certificate with its key.
+type testCert struct{ tls.Certificate }
 
-// term is when a certificate is valid; zero: from yesterday, for a hundred days.
-type term struct{ from, to time.Time }
+// validity is when a certificate is valid; zero: from yesterday, for a hundred days.
+type validity struct{ from, to time.Time }
 
-// issue makes a certificate for the names, signed by the parent, or by itself.
-func issue(t *testing.T, parent *issued, when term, names ...string) issued {
+// issueCert makes a certificate for the names, signed by the parent, or by itself.
+func issueCert(t *testing.T, parent *testCert, when validity, names ...string) testCert {
 	t.Helper()
 	if when.from.IsZero() {
-		when = term{time.Now().Add(-24 * time.Hour), time.Now().Add(100 * 24 * time.Hour)}
+		when = validity{time.Now().Add(-24 * time.Hour), time.Now().Add(100 * 24 * time.Hour)}
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -205,45 +205,45 @@ func issue(t *testing.T, parent *issued, when term, names ...string) issued {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return issued{tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}}
+	return testCert{tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}}
 }
 
 // sign makes a certificate for the names, each a subject alternative name.
-func (i issued) sign(t *testing.T, when term, names ...string) issued {
+func (c testCert) sign(t *testing.T, when validity, names ...string) testCert {
 	t.Helper()
-	return issue(t, &i, when, append([]string{"leaf"}, names...)...)
+	return issueCert(t, &c, when, append([]string{"leaf"}, names...)...)
 }
 
 // intermediate makes a certificate that may sign others.
-func (i issued) intermediate(t *testing.T) issued {
+func (c testCert) intermediate(t *testing.T) testCert {
 	t.Helper()
-	between := issue(t, nil, term{}, "between")
-	template := *between.Leaf
-	der, err := x509.CreateCertificate(rand.Reader, &template, i.Leaf, between.Leaf.PublicKey, i.PrivateKey)
+	sub := issueCert(t, nil, validity{}, "between")
+	template := *sub.Leaf
+	der, err := x509.CreateCertificate(rand.Reader, &template, c.Leaf, sub.Leaf.PublicKey, c.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if between.Leaf, err = x509.ParseCertificate(der); err != nil {
+	if sub.Leaf, err = x509.ParseCertificate(der); err != nil {
 		t.Fatal(err)
 	}
-	between.Certificate.Certificate = [][]byte{der}
-	return between
+	sub.Certificate.Certificate = [][]byte{der}
+	return sub
 }
 
-func (i issued) pool() *x509.CertPool {
+func (c testCert) pool() *x509.CertPool {
 	pool := x509.NewCertPool()
-	pool.AddCert(i.Leaf)
+	pool.AddCert(c.Leaf)
 	return pool
 }
 
 // write writes certificate and key as PEM.
-func (i issued) write(t *testing.T, certFile, keyFile string) {
+func (c testCert) write(t *testing.T, certFile, keyFile string) {
 	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(i.PrivateKey)
+	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	writePEM(t, certFile, "CERTIFICATE", i.Certificate.Certificate[0])
+	writePEM(t, certFile, "CERTIFICATE", c.Certificate.Certificate[0])
 	writePEM(t, keyFile, "PRIVATE KEY", der)
 }
 

@@ -5,12 +5,12 @@ import (
 	"testing"
 )
 
-func TestTidierWaitsForQuiet(t *testing.T) {
+func TestScavengerWaitsForIdle(t *testing.T) {
 	const mib = 1 << 20
-	var held, allocated, used int64 = 20 * mib, 0, 20
+	var resident, allocated, used int64 = 20 * mib, 0, 20
 	freed := 0
-	tidy := &Tidier{atStart: held, read: func() (int64, int64) { return held, allocated }}
-	tidy.free = func() { freed++; held = used * mib }
+	scavenger := &Scavenger{baseline: resident, readStats: func() (int64, int64) { return resident, allocated }}
+	scavenger.free = func() { freed++; resident = used * mib }
 	for i, step := range []struct {
 		what            string
 		held, new, used int64
@@ -27,30 +27,30 @@ func TestTidierWaitsForQuiet(t *testing.T) {
 		{"another flood", 300, 500, 20, 3},
 		{"which ended as fast", 300, 0, 20, 4},
 	} {
-		held, used = step.held*mib, step.used
+		resident, used = step.held*mib, step.used
 		allocated += step.new * mib
-		tidy.look()
+		scavenger.check()
 		if freed != step.want {
 			t.Errorf("step %d, %s: collected %d times, want %d", i, step.what, freed, step.want)
 		}
 	}
 }
 
-// TestTidierIsRareWhenMemoryIsUsed: who keeps much is not made to collect it
+// TestScavengerBacksOffWhenMemoryIsUsed: who keeps much is not made to collect it
 // every time.
-func TestTidierIsRareWhenMemoryIsUsed(t *testing.T) {
+func TestScavengerBacksOffWhenMemoryIsUsed(t *testing.T) {
 	freed := 0
-	tidy := &Tidier{read: func() (int64, int64) { return 1 << 30, 0 }, free: func() { freed++ }}
+	scavenger := &Scavenger{readStats: func() (int64, int64) { return 1 << 30, 0 }, free: func() { freed++ }}
 	for range 1 + 2 + 4 + 8 + 8 {
-		tidy.look()
+		scavenger.check()
 	}
 	if freed != 5 {
 		t.Errorf("collected %d times, want 5, with ever longer pauses between", freed)
 	}
 }
 
-func TestTidierGivesMemoryBack(t *testing.T) {
-	tidy := NewTidier()
+func TestScavengerReleasesMemory(t *testing.T) {
+	scavenger := NewScavenger()
 	const size = 64 << 20
 	flood := make([]byte, size)
 	for i := range flood {
@@ -59,8 +59,8 @@ func TestTidierGivesMemoryBack(t *testing.T) {
 	during, _ := readMemory()
 	runtime.KeepAlive(flood)
 	flood = nil
-	tidy.look() // it has just allocated: not idle
-	tidy.look()
+	scavenger.check() // it has just allocated: not idle
+	scavenger.check()
 	if after, _ := readMemory(); after > during-size/2 {
 		t.Errorf("%d MiB are held after a flood, want far less than the %d of it", after>>20, during>>20)
 	}

@@ -8,23 +8,23 @@ import (
 	"inbox/cmd/inbox/binding"
 )
 
-func TestDiskOf(t *testing.T) {
-	d, err := diskOf(".")
+func TestStatDisk(t *testing.T) {
+	d, err := statDisk(".")
 	if err != nil || d.freeBytes == 0 {
 		t.Errorf("got %+v, %v", d, err)
 	}
-	if d, err := diskOf("/proc/self"); err != nil || d.passing != "" {
+	if d, err := statDisk("/proc/self"); err != nil || d.ephemeral != "" {
 		t.Errorf("/proc: got %+v, %v", d, err)
 	}
-	if _, err := diskOf("/not/there"); err == nil {
+	if _, err := statDisk("/not/there"); err == nil {
 		t.Error("no error for a directory that does not exist")
 	}
 }
 
-// TestPassingKind: the numbers of statfs(2), and that of ext4.
-func TestPassingKind(t *testing.T) {
+// TestEphemeralFS: the numbers of statfs(2), and that of ext4.
+func TestEphemeralFS(t *testing.T) {
 	for magic, want := range map[uint32]bool{0x01021994: true, 0x858458f6: true, 0x794c7630: true, 0xef53: false} {
-		if got := passingKind(magic); (got != "") != want {
+		if got := ephemeralFS(magic); (got != "") != want {
 			t.Errorf("passingKind(%#x) = %q, want a reason: %v", magic, got, want)
 		}
 	}
@@ -32,27 +32,27 @@ func TestPassingKind(t *testing.T) {
 
 // TestDoctorWritesToState: a directory that is there and takes no files.
 func TestDoctorWritesToState(t *testing.T) {
-	s := newStage(t)
+	s := newTestEnv(t)
 	s.StateDir = "/proc/self"
-	s.find(expect{"state", Failed, "cannot be used: open /proc/self/.doctor-", "another directory"})
+	s.expectFinding(expect{"state", Failure, "cannot be used: open /proc/self/.doctor-", "another directory"})
 }
 
-func TestPortHolder(t *testing.T) {
+func TestFindPortOwner(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		port := binding.Port(l.Addr().String())
-		if h, found := portHolder(port); !found || h.pid != os.Getpid() || h.name == "" {
-			t.Errorf("got %v, %v; want process %d", h, found, os.Getpid())
+		if owner, found := findPortOwner(port); !found || owner.pid != os.Getpid() || owner.name == "" {
+			t.Errorf("got %v, %v; want process %d", owner, found, os.Getpid())
 		}
 		l.Close()
-		if h, found := portHolder(port); found {
-			t.Errorf("got %v for a port that is free", h)
+		if owner, found := findPortOwner(port); found {
+			t.Errorf("got %v for a port that is free", owner)
 		}
 	}
-	if _, found := portHolder("no port"); found {
+	if _, found := findPortOwner("no port"); found {
 		t.Error("found a holder of no port")
 	}
 }
