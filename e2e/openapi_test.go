@@ -107,7 +107,7 @@ func guarded(c *inbox.Config, _ *inbox.Limits) { c.Guard = guard{} }
 // guard has had enough of everybody's guesses.
 type guard struct{ inbox.Guard }
 
-func (guard) May(*http.Request, inbox.Attempt, string) error {
+func (guard) Allow(*http.Request, inbox.Attempt, string) error {
 	return &ratelimit.Refusal{Limit: "passwords", Quota: 10, Window: 100 * time.Second, Wait: 10 * time.Second, Detail: "Enough."}
 }
 

@@ -16,8 +16,8 @@ import (
 	"inbox/inbox"
 )
 
-// sixteen makes a name of 16 bytes, as the figures of docs/benchmarks.md say.
-func sixteen(i int) string { return fmt.Sprintf("peer-%011d", i) }
+// name16 makes a name of 16 bytes, as the figures of docs/benchmarks.md say.
+func name16(i int) string { return fmt.Sprintf("peer-%011d", i) }
 
 // BenchmarkRelay is a POST and the GET that reads it, without a network.
 func BenchmarkRelay(b *testing.B) {
@@ -49,8 +49,8 @@ func relay(b *testing.B, h http.Handler) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		i := int(pair.Add(1))
-		get := request(sixteen(2*i), "GET", "/inbox?wait=0", "")
-		post := request(sixteen(2*i+1), "POST", "/inbox?to="+sixteen(2*i), "")
+		get := request(name16(2*i), "GET", "/inbox?wait=0", "")
+		post := request(name16(2*i+1), "POST", "/inbox?to="+name16(2*i), "")
 		if _, bare := h.(http.HandlerFunc); !bare {
 			h.ServeHTTP(httptest.NewRecorder(), get)
 		}
@@ -65,24 +65,24 @@ func relay(b *testing.B, h http.Handler) {
 // BenchmarkIdleInboxes reports what one of a million idle mailboxes costs.
 func BenchmarkIdleInboxes(b *testing.B) {
 	for b.Loop() {
-		before := heap()
+		before := heapBytes()
 		m := inbox.NewMemory(inbox.Limits{Timeout: time.Hour})
-		claim(b, m, 1_000_000)
-		b.ReportMetric(float64(heap()-before)/1e6, "B/inbox")
+		claimNames(b, m, 1_000_000)
+		b.ReportMetric(float64(heapBytes()-before)/1e6, "B/inbox")
 		runtime.KeepAlive(m)
 	}
 }
 
-func heap() uint64 {
+func heapBytes() uint64 {
 	runtime.GC()
 	var s runtime.MemStats
 	runtime.ReadMemStats(&s)
 	return s.HeapAlloc
 }
 
-func claim(b *testing.B, m *inbox.Memory, n int) {
+func claimNames(b *testing.B, m *inbox.Memory, n int) {
 	for i := range n {
-		if _, err := m.Open(context.Background(), sixteen(i), inbox.Key{}, new(inbox.Payer)); err != nil {
+		if _, err := m.Open(context.Background(), name16(i), inbox.Key{}, new(inbox.Payer)); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -96,7 +96,7 @@ func BenchmarkExpiry(b *testing.B) {
 		empty := latencies(b, inbox.NewMemory(inbox.Limits{Timeout: life}), 2*time.Second)
 		m := inbox.NewMemory(inbox.Limits{Timeout: life})
 		began := time.Now()
-		claim(b, m, 1_000_000)
+		claimNames(b, m, 1_000_000)
 		claimed := time.Since(began)
 		runtime.GC()
 		time.Sleep(time.Until(began.Add(life)))
@@ -127,10 +127,10 @@ func sweep(m *inbox.Memory, stop <-chan struct{}) {
 
 // latencies puts and takes messages for so long and returns the 99.9th
 // percentile of one Open, Put, Next and Discard together.
-func latencies(b *testing.B, m *inbox.Memory, long time.Duration) time.Duration {
+func latencies(b *testing.B, m *inbox.Memory, duration time.Duration) time.Duration {
 	var all []time.Duration
 	ctx := context.Background()
-	for end := time.Now().Add(long); time.Now().Before(end); {
+	for end := time.Now().Add(duration); time.Now().Before(end); {
 		began := time.Now()
 		c, err := m.Open(ctx, "receiver", inbox.Key{}, new(inbox.Payer))
 		if err == nil {

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// holding is what somebody holds of a store.
-type holding struct {
+// usage is what somebody holds of a store.
+type usage struct {
 	inboxes int
 	bytes   int64
 }
@@ -16,7 +16,7 @@ type holding struct {
 // it.
 type account struct {
 	payer Payer
-	holding
+	usage
 }
 
 // payers counts what each client and each network holds. Entries exist while
@@ -34,8 +34,8 @@ type clientLedger struct {
 
 // networkLedger has one lock for all: only IPv6 has networks.
 type networkLedger struct {
-	mu       sync.Mutex
-	holdings map[string]holding
+	mu    sync.Mutex
+	usage map[string]usage
 }
 
 func (p *payers) init() {
@@ -43,7 +43,7 @@ func (p *payers) init() {
 	for i := range p.clients {
 		p.clients[i].accounts = make(map[string]*account)
 	}
-	p.networks.holdings = make(map[string]holding)
+	p.networks.usage = make(map[string]usage)
 }
 
 func (p *payers) client(id string) *clientLedger {
@@ -53,7 +53,7 @@ func (p *payers) client(id string) *clientLedger {
 // charge counts more against the payer, or nothing and ErrPayerFull. Queued is
 // what the whole store has queued. Nobody, the payer without a client, has no
 // account: nil.
-func (p *payers) charge(payer Payer, more holding, limits Limits, queued int64) (*account, error) {
+func (p *payers) charge(payer Payer, more usage, limits Limits, queued int64) (*account, error) {
 	if payer.Client == "" {
 		return nil, nil
 	}
@@ -64,7 +64,7 @@ func (p *payers) charge(payer Payer, more holding, limits Limits, queued int64) 
 	if a == nil {
 		a = &account{payer: payer}
 	}
-	if err := limits.allow(a.holding, more, 1, queued); err != nil {
+	if err := limits.allow(a.usage, more, 1, queued); err != nil {
 		return nil, err
 	}
 	if err := p.networks.charge(payer.Network, more, limits, queued); err != nil {
@@ -75,57 +75,57 @@ func (p *payers) charge(payer Payer, more holding, limits Limits, queued int64) 
 	return a, nil
 }
 
-func (p *payers) refund(a *account, less holding) {
+func (p *payers) refund(a *account, less usage) {
 	if a == nil {
 		return
 	}
-	less = holding{-less.inboxes, -less.bytes}
+	less = usage{-less.inboxes, -less.bytes}
 	l := p.client(a.payer.Client)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if a.add(less); a.holding == (holding{}) {
+	if a.add(less); a.usage == (usage{}) {
 		delete(l.accounts, a.payer.Client)
 	}
 	p.networks.add(a.payer.Network, less)
 }
 
-func (l *networkLedger) charge(id string, more holding, limits Limits, queued int64) error {
+func (l *networkLedger) charge(id string, more usage, limits Limits, queued int64) error {
 	if id == "" {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	h := l.holdings[id]
+	h := l.usage[id]
 	if err := limits.allow(h, more, NetworkFactor, queued); err != nil {
 		return err
 	}
 	h.add(more)
-	l.holdings[id] = h
+	l.usage[id] = h
 	return nil
 }
 
-func (l *networkLedger) add(id string, more holding) {
+func (l *networkLedger) add(id string, more usage) {
 	if id == "" {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	h := l.holdings[id]
-	if h.add(more); h == (holding{}) {
-		delete(l.holdings, id)
+	h := l.usage[id]
+	if h.add(more); h == (usage{}) {
+		delete(l.usage, id)
 	} else {
-		l.holdings[id] = h
+		l.usage[id] = h
 	}
 }
 
-func (h *holding) add(more holding) {
+func (h *usage) add(more usage) {
 	h.inboxes += more.inboxes
 	h.bytes += more.bytes
 }
 
 // allow returns nil if somebody who holds h may hold more, with so many
 // budgets, else a PayerError.
-func (l Limits) allow(h, more holding, factor int, queued int64) error {
+func (l Limits) allow(h, more usage, factor int, queued int64) error {
 	if quota := factor * l.MaxInboxesPerPayer; more.inboxes > 0 && quota > 0 && h.inboxes+more.inboxes > quota {
 		return &PayerError{"inboxes", int64(quota)}
 	}
@@ -153,33 +153,33 @@ func (l Limits) quotaBytes(factor, queued int64) int64 {
 // a 240th. Of the rest anybody may take a quarter of what is free. The last
 // sixteenth is for those who hold next to nothing, so that they can call.
 func (l Limits) share(queued, factor int64) int64 {
-	const callBytes, leastBytes = 16 << 10, 64 << 10
-	const hoarders, enough = 102, 1<<20 + 1<<16
-	free, last := l.MaxQueuedBytes-queued, l.MaxQueuedBytes/16
-	each, kept := max(l.MaxQueuedBytes/240, leastBytes), l.MaxQueuedBytes/2
-	if need := last + hoarders*enough; need < l.MaxQueuedBytes {
-		each, kept = max(each, enough), max(kept, need)
+	const minReserveBytes, minShareBytes = 16 << 10, 64 << 10
+	const maxedOutPayers, targetShareBytes = 102, 1<<20 + 1<<16
+	free, reserve := l.MaxQueuedBytes-queued, l.MaxQueuedBytes/16
+	fixedShare, heldBack := max(l.MaxQueuedBytes/240, minShareBytes), l.MaxQueuedBytes/2
+	if need := reserve + maxedOutPayers*targetShareBytes; need < l.MaxQueuedBytes {
+		fixedShare, heldBack = max(fixedShare, targetShareBytes), max(heldBack, need)
 	}
 	switch {
-	case free > kept:
-		return max(free/4, leastBytes*factor)
-	case free > last:
-		return each * factor
+	case free > heldBack:
+		return max(free/4, minShareBytes*factor)
+	case free > reserve:
+		return fixedShare * factor
 	default:
-		return max(l.MaxQueuedBytes/4096, callBytes) * factor
+		return max(l.MaxQueuedBytes/4096, minReserveBytes) * factor
 	}
 }
 
 // charge counts n's bytes against the store and its payer, whose share is that
 // of a store with so much queued.
 func (m *Memory) charge(n *node, queued int64) error {
-	a, err := m.payers.charge(n.Payer, holding{bytes: n.size()}, m.limits, queued)
+	a, err := m.payers.charge(n.Payer, usage{bytes: n.size()}, m.limits, queued)
 	if err != nil {
 		return err
 	}
 	if total := m.bytes.Add(n.size()); m.limits.MaxQueuedBytes > 0 && total > m.limits.MaxQueuedBytes {
 		m.bytes.Add(-n.size())
-		m.payers.refund(a, holding{bytes: n.size()})
+		m.payers.refund(a, usage{bytes: n.size()})
 		return ErrStoreFull
 	}
 	m.messages.Add(1)
@@ -190,7 +190,7 @@ func (m *Memory) charge(n *node, queued int64) error {
 func (m *Memory) refund(n *node) {
 	m.bytes.Add(-n.size())
 	m.messages.Add(-1)
-	m.payers.refund(n.payer, holding{bytes: n.size()})
+	m.payers.refund(n.payer, usage{bytes: n.size()})
 }
 
 func (m *Memory) refundAll(n *node) {
@@ -199,14 +199,14 @@ func (m *Memory) refundAll(n *node) {
 	}
 }
 
-// settle gives back what a removed mailbox held. It takes no shard's lock, so
+// release gives back what a removed mailbox held. It takes no shard's lock, so
 // that a large mailbox keeps nobody waiting.
-func (m *Memory) settle(b *box) {
+func (m *Memory) release(b *box) {
 	if b == nil {
 		return
 	}
 	m.inboxes.Add(-1)
-	m.payers.refund(b.payer, holding{inboxes: 1})
+	m.payers.refund(b.payer, usage{inboxes: 1})
 	m.refundAll(b.first)
 	b.first, b.last = nil, nil
 }

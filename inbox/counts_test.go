@@ -30,9 +30,9 @@ func TestDeliveriesAreCounted(t *testing.T) {
 	if got := s.store.Stats().Queued; got != 1 {
 		t.Errorf("%d messages are queued, want the one that is not acknowledged", got)
 	}
-	s.ServeHTTP(unreachable{httptest.NewRecorder()}, request("bob", "GET", "/inbox?after=", ""))
+	s.ServeHTTP(failingWriter{httptest.NewRecorder()}, request("bob", "GET", "/inbox?after=", ""))
 	s.do("bob", "GET", "/inbox?wait=0&after="+two.Header().Get("X-Message-Id"), "")
-	if got, want := s.Deliveries(), (inbox.Deliveries{Plain: 1, Kept: 2, PutBack: 1}); got != want {
+	if got, want := s.Deliveries(), (inbox.Deliveries{AutoAck: 1, ManualAck: 2, Requeued: 1}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if got := s.store.Stats(); got.Queued != 0 || got.QueuedBytes != 0 {
@@ -40,10 +40,10 @@ func TestDeliveriesAreCounted(t *testing.T) {
 	}
 }
 
-// unreachable is a client that nothing can be written to.
-type unreachable struct{ *httptest.ResponseRecorder }
+// failingWriter is a client that nothing can be written to.
+type failingWriter struct{ *httptest.ResponseRecorder }
 
-func (unreachable) Write([]byte) (int, error) { return 0, errors.New("connection reset") }
+func (failingWriter) Write([]byte) (int, error) { return 0, errors.New("connection reset") }
 
 // A message counts as long as it takes memory, and no longer, whatever ends it.
 func TestQueuedMessagesAreCountedOnce(t *testing.T) {
@@ -55,9 +55,9 @@ func TestQueuedMessagesAreCountedOnce(t *testing.T) {
 				t.Errorf("%d messages are queued, want %d", got, n)
 			}
 		}
-		knock := s.start(request("alice", "POST", "/inbox?to=bob&wait=9", "waits"))
+		pending := s.start(request("alice", "POST", "/inbox?to=bob&wait=9", "waits"))
 		want(1)
-		if w := <-knock; w.Code != 404 {
+		if w := <-pending; w.Code != 404 {
 			t.Errorf("got %d, want 404", w.Code)
 		}
 		want(0)
@@ -75,19 +75,19 @@ func TestQueuedMessagesAreCountedOnce(t *testing.T) {
 }
 
 // Whoever times requests hears how long each was held, for that is no slowness.
-func TestHeldTimeIsTold(t *testing.T) {
+func TestOnWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []time.Duration
+		var waits []time.Duration
 		s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) {
-			c.Held = func(_ http.ResponseWriter, d time.Duration) { told = append(told, d) }
+			c.OnWait = func(_ http.ResponseWriter, d time.Duration) { waits = append(waits, d) }
 		})
 		s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
 		s.want(s.do("bob", "GET", "/inbox?wait=7", ""), 204, "")
 		s.do("alice", "POST", "/inbox?to=nobody&wait=5", "hello")
 		s.want(s.do("alice", "POST", "/inbox?to=bob", "hello"), 200, "")
 		s.want(s.do("bob", "GET", "/inbox", ""), 200, "hello")
-		if len(told) != 2 || told[0] != 7*time.Second || told[1] != 5*time.Second {
-			t.Errorf("got %v, want 7 s and 5 s", told)
+		if len(waits) != 2 || waits[0] != 7*time.Second || waits[1] != 5*time.Second {
+			t.Errorf("got %v, want 7 s and 5 s", waits)
 		}
 	})
 }

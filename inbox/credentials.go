@@ -18,9 +18,9 @@ type keyring struct{ scratches *sync.Pool }
 
 // scratch is the memory that reading one request's credentials needs.
 type scratch struct {
-	mac   hash.Hash
-	plain [2*maxName + 8]byte // what base64 hides; longer ones are on the heap, and refused
-	key   Key
+	mac     hash.Hash
+	decoded [2*maxNameBytes + 8]byte // what base64 hides; longer ones are on the heap, and refused
+	key     Key
 }
 
 func newKeyring(secret []byte) keyring {
@@ -32,8 +32,8 @@ func newKeyring(secret []byte) keyring {
 func (k keyring) credentials(r *http.Request) (name string, key Key, err error) {
 	s := k.scratches.Get().(*scratch)
 	defer k.scratches.Put(s)
-	defer clear(s.plain[:])
-	pair, ok := decodeBasic(s.plain[:0], first(r.Header, "Authorization"))
+	defer clear(s.decoded[:])
+	pair, ok := decodeBasic(s.decoded[:0], canonicalHeader(r.Header, "Authorization"))
 	before, password, found := bytes.Cut(pair, []byte(":"))
 	if !ok || !found {
 		return "", Key{}, errUnauthorized
@@ -42,8 +42,8 @@ func (k keyring) credentials(r *http.Request) (name string, key Key, err error) 
 	if err := checkName(name); err != nil {
 		return "", Key{}, badRequest("the user name", err)
 	}
-	if len(password) == 0 || len(password) > maxName {
-		return "", Key{}, badRequest("the password", fmt.Errorf("must have 1 to %d bytes", maxName))
+	if len(password) == 0 || len(password) > maxNameBytes {
+		return "", Key{}, badRequest("the password", fmt.Errorf("must have 1 to %d bytes", maxNameBytes))
 	}
 	s.mac.Reset()
 	s.mac.Write(password)
@@ -53,17 +53,17 @@ func (k keyring) credentials(r *http.Request) (name string, key Key, err error) 
 
 // decodeBasic appends to plain what a field of HTTP Basic authentication (RFC 7617)
 // hides.
-func decodeBasic(plain []byte, field string) ([]byte, bool) {
+func decodeBasic(dst []byte, field string) ([]byte, bool) {
 	const scheme = "Basic "
 	if len(field) < len(scheme) || !strings.EqualFold(field[:len(scheme)], scheme) {
 		return nil, false
 	}
-	plain, err := base64.StdEncoding.AppendDecode(plain, []byte(field[len(scheme):]))
-	return plain, err == nil
+	dst, err := base64.StdEncoding.AppendDecode(dst, []byte(field[len(scheme):]))
+	return dst, err == nil
 }
 
-// first is Header.Get for a name that is canonical already.
-func first(h http.Header, name string) string {
+// canonicalHeader is Header.Get for a name that is canonical already.
+func canonicalHeader(h http.Header, name string) string {
 	if values := h[name]; len(values) > 0 {
 		return values[0]
 	}

@@ -180,65 +180,65 @@ func TestAcknowledgedMessageKeepsNobodyWaiting(t *testing.T) {
 		s := newRig(t, nil)
 		s.do("bob", "GET", "/inbox?wait=0", "")
 		s.do("alice", "POST", "/inbox?to=bob", "hello")
-		stuck := make(chan struct{})
-		go s.ServeHTTP(stuckWriter{httptest.NewRecorder(), stuck}, request("bob", "GET", "/inbox?after=", ""))
+		unblock := make(chan struct{})
+		go s.ServeHTTP(blockedWriter{httptest.NewRecorder(), unblock}, request("bob", "GET", "/inbox?after=", ""))
 		synctest.Wait()
 		began := time.Now()
 		s.want(s.do("bob", "GET", "/inbox?after=&wait=0", ""), 200, "hello")
 		if took := time.Since(began); took != 0 {
 			t.Errorf("waited %v for a poll that is stuck", took)
 		}
-		close(stuck)
+		close(unblock)
 	})
 }
 
-// stuckWriter is a client that takes no byte for a while.
-type stuckWriter struct {
+// blockedWriter is a client that takes no byte for a while.
+type blockedWriter struct {
 	*httptest.ResponseRecorder
 	until chan struct{}
 }
 
-func (w stuckWriter) Write(b []byte) (int, error) {
+func (w blockedWriter) Write(b []byte) (int, error) {
 	<-w.until
 	return w.ResponseRecorder.Write(b)
 }
 
-// moody is a memory engine that fails at ends: at Discard and Close. Like an
+// failingStore is a memory engine that fails at ends: at Discard and Close. Like an
 // engine over a network it does nothing for a context that is over.
-type moody struct {
+type failingStore struct {
 	*inbox.Memory
-	fails error
+	err error
 }
 
-func (m moody) Discard(ctx context.Context, c inbox.Claim, upTo uint64) error {
-	if err := errors.Join(m.fails, ctx.Err()); err != nil {
+func (m failingStore) Discard(ctx context.Context, c inbox.Claim, upTo uint64) error {
+	if err := errors.Join(m.err, ctx.Err()); err != nil {
 		return err
 	}
 	return m.Memory.Discard(ctx, c, upTo)
 }
 
-func (m moody) Close(ctx context.Context, c inbox.Claim) error {
-	return errors.Join(m.fails, m.Memory.Close(ctx, c))
+func (m failingStore) Close(ctx context.Context, c inbox.Claim) error {
+	return errors.Join(m.err, m.Memory.Close(ctx, c))
 }
 
-// leaver is a client that hangs up once it has all of its answer.
-type leaver struct {
+// hangUpWriter is a client that hangs up once it has all of its answer.
+type hangUpWriter struct {
 	*httptest.ResponseRecorder
 	hangUp func()
 }
 
-func (w leaver) FlushError() error { w.hangUp(); return nil }
+func (w hangUpWriter) FlushError() error { w.hangUp(); return nil }
 
 // TestHangUpAfterTheAnswer: he has the message, and does not get it again.
 func TestHangUpAfterTheAnswer(t *testing.T) {
 	var log bytes.Buffer
 	s := newRig(t, func(c *inbox.Config, l *inbox.Limits) {
-		c.Store, c.Logger = moody{inbox.NewMemory(*l), nil}, slog.New(slog.NewTextHandler(&log, nil))
+		c.Store, c.Logger = failingStore{inbox.NewMemory(*l), nil}, slog.New(slog.NewTextHandler(&log, nil))
 	})
 	s.do("bob", "GET", "/inbox?wait=0", "")
 	s.do("alice", "POST", "/inbox?to=bob", "hello")
 	ctx, hangUp := context.WithCancel(t.Context())
-	w := leaver{httptest.NewRecorder(), hangUp}
+	w := hangUpWriter{httptest.NewRecorder(), hangUp}
 	s.ServeHTTP(w, request("bob", "GET", "/inbox", "").WithContext(ctx))
 	s.want(w.ResponseRecorder, 200, "hello")
 	s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
@@ -255,11 +255,11 @@ func TestFailureAfterTheAnswer(t *testing.T) {
 		logged  bool
 		deleted int
 	}{
-		{inbox.ErrClaimOver, false, 204}, {inbox.ErrStopping, false, 503}, {errors.New("the disk is on fire"), true, 500},
+		{inbox.ErrClaimEnded, false, 204}, {inbox.ErrStopping, false, 503}, {errors.New("the disk is on fire"), true, 500},
 	} {
 		var log bytes.Buffer
 		s := newRig(t, func(c *inbox.Config, l *inbox.Limits) {
-			c.Store, c.Logger = moody{inbox.NewMemory(*l), row.err}, slog.New(slog.NewTextHandler(&log, nil))
+			c.Store, c.Logger = failingStore{inbox.NewMemory(*l), row.err}, slog.New(slog.NewTextHandler(&log, nil))
 		})
 		s.do("bob", "GET", "/inbox?wait=0", "")
 		s.do("alice", "POST", "/inbox?to=bob", "hello")
@@ -271,30 +271,33 @@ func TestFailureAfterTheAnswer(t *testing.T) {
 	}
 }
 
-// timed is a client whose connection has deadlines.
-type timed struct {
+// deadlineRecorder is a client whose connection has deadlines.
+type deadlineRecorder struct {
 	*httptest.ResponseRecorder
 	read, write []time.Time
 }
 
-func (w *timed) SetReadDeadline(t time.Time) error  { w.read = append(w.read, t); return nil }
-func (w *timed) SetWriteDeadline(t time.Time) error { w.write = append(w.write, t); return nil }
+func (w *deadlineRecorder) SetReadDeadline(t time.Time) error { w.read = append(w.read, t); return nil }
+func (w *deadlineRecorder) SetWriteDeadline(t time.Time) error {
+	w.write = append(w.write, t)
+	return nil
+}
 
-// TestWritingIsTimed: a receiver that takes nothing is left in time, which
+// TestWriteDeadline: a receiver that takes nothing is left in time, which
 // begins when there is something to take; a knock outlives the time for its body.
-func TestWritingIsTimed(t *testing.T) {
+func TestWriteDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.WriteTimeout = 7 * time.Second })
-		knock, poll := &timed{ResponseRecorder: httptest.NewRecorder()}, &timed{ResponseRecorder: httptest.NewRecorder()}
-		go s.ServeHTTP(knock, request("alice", "POST", "/inbox?to=bob&wait=20", "hello"))
+		pending, poll := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}, &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
+		go s.ServeHTTP(pending, request("alice", "POST", "/inbox?to=bob&wait=20", "hello"))
 		time.Sleep(5 * time.Second)
 		s.ServeHTTP(poll, request("bob", "GET", "/inbox", ""))
 		synctest.Wait()
 		if want := []time.Time{time.Now().Add(7 * time.Second)}; !slices.Equal(poll.write, want) {
 			t.Errorf("got %v to write until, want %v", poll.write, want)
 		}
-		if want := []time.Time{{}}; !slices.Equal(knock.read, want) {
-			t.Errorf("got %v to read until, want no end", knock.read)
+		if want := []time.Time{{}}; !slices.Equal(pending.read, want) {
+			t.Errorf("got %v to read until, want no end", pending.read)
 		}
 	})
 }

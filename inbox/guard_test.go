@@ -13,61 +13,61 @@ import (
 	"inbox/inbox"
 )
 
-// clerk is a guard that writes down what it is told, and refuses one kind of
+// recordingGuard is a guard that writes down what it is told, and refuses one kind of
 // attempt.
-type clerk struct {
-	told    []string
-	refuses inbox.Attempt
+type recordingGuard struct {
+	recorded []string
+	refused  inbox.Attempt
 }
 
-const refusesNothing = inbox.Attempt(-1)
+const refuseNothing = inbox.Attempt(-1)
 
 var attempts = map[inbox.Attempt]string{
-	inbox.WrongPassword: "wrong", inbox.RightPassword: "right", inbox.NewName: "new", inbox.MissedName: "missed",
+	inbox.PasswordGuess: "wrong", inbox.PasswordMatch: "right", inbox.NewName: "new", inbox.UnknownRecipient: "missed",
 }
 
-func (c *clerk) May(_ *http.Request, a inbox.Attempt, _ string) error {
-	if a == c.refuses {
-		return tooOften{}
+func (c *recordingGuard) Allow(_ *http.Request, a inbox.Attempt, _ string) error {
+	if a == c.refused {
+		return rateLimitedError{}
 	}
 	return nil
 }
 
-func (c *clerk) Did(_ *http.Request, a inbox.Attempt, name string) {
-	c.told = append(c.told, fmt.Sprint(attempts[a], " ", name))
+func (c *recordingGuard) Record(_ *http.Request, a inbox.Attempt, name string) {
+	c.recorded = append(c.recorded, fmt.Sprint(attempts[a], " ", name))
 }
 
-// tooOften is a refusal that writes its own answer.
-type tooOften struct{}
+// rateLimitedError is a refusal that writes its own answer.
+type rateLimitedError struct{}
 
-func (tooOften) Error() string                { return "too often" }
-func (tooOften) Refuse(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) }
+func (rateLimitedError) Error() string                { return "too often" }
+func (rateLimitedError) Refuse(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) }
 
-// guarded runs a test with a store near by and with one far away; alice and
+// testWithGuard runs a test with a store near by and with one far away; alice and
 // bob have claimed their names.
-func guarded(t *testing.T, test func(*testing.T, *rig, *clerk)) {
+func testWithGuard(t *testing.T, test func(*testing.T, *rig, *recordingGuard)) {
 	for _, where := range []string{"near", "far"} {
 		t.Run(where, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := &clerk{refuses: refusesNothing}
+				c := &recordingGuard{refused: refuseNothing}
 				s := newRig(t, func(cfg *inbox.Config, l *inbox.Limits) {
 					cfg.Guard = c
 					if where == "far" {
-						cfg.Store = far{inbox.NewMemory(*l)}
+						cfg.Store = combinedStore{inbox.NewMemory(*l)}
 					}
 				})
 				s.do("alice", "GET", "/inbox?wait=0", "")
 				s.do("bob", "GET", "/inbox?wait=0", "")
-				c.told = nil
+				c.recorded = nil
 				test(t, s, c)
 			})
 		})
 	}
 }
 
-// TestGuardIsTold what each request turned out as, whoever keeps the store:
+// TestGuardRecords what each request turned out as, whoever keeps the store:
 // what it is not told costs a guesser nothing.
-func TestGuardIsTold(t *testing.T) {
+func TestGuardRecords(t *testing.T) {
 	for _, row := range []struct {
 		name, user, method, target string
 		told                       string
@@ -85,15 +85,15 @@ func TestGuardIsTold(t *testing.T) {
 		{"a knock that is let in", "alice", "POST", "/inbox?to=bob&wait=5", "right alice"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			guarded(t, func(t *testing.T, s *rig, c *clerk) {
+			testWithGuard(t, func(t *testing.T, s *rig, c *recordingGuard) {
 				user, password, wrong := strings.Cut(row.user, ":")
 				r := request(user, row.method, row.target, "hello")
 				if wrong {
 					r.SetBasicAuth(user, password)
 				}
 				<-s.start(r)
-				slices.Sort(c.told)
-				if got := strings.Join(c.told, ", "); got != row.told {
+				slices.Sort(c.recorded)
+				if got := strings.Join(c.recorded, ", "); got != row.told {
 					t.Errorf("told %q, want %q", got, row.told)
 				}
 			})
@@ -101,11 +101,11 @@ func TestGuardIsTold(t *testing.T) {
 	}
 }
 
-// hasty is a memory engine at which somebody claims each name in the moment
+// racingStore is a memory engine at which somebody claims each name in the moment
 // after it was found free.
-type hasty struct{ *inbox.Memory }
+type racingStore struct{ *inbox.Memory }
 
-func (h hasty) Open(ctx context.Context, name string, key inbox.Key, payer *inbox.Payer) (inbox.Claim, error) {
+func (h racingStore) Open(ctx context.Context, name string, key inbox.Key, payer *inbox.Payer) (inbox.Claim, error) {
 	if payer == nil {
 		if _, err := h.Memory.Open(ctx, name, key, &inbox.Payer{}); err != nil {
 			return inbox.Claim{}, err
@@ -117,17 +117,17 @@ func (h hasty) Open(ctx context.Context, name string, key inbox.Key, payer *inbo
 
 // TestNameThatAnotherClaimedIsNotNew: it costs nothing that the other paid.
 func TestNameThatAnotherClaimedIsNotNew(t *testing.T) {
-	c := &clerk{refuses: refusesNothing}
-	s := newRig(t, func(cfg *inbox.Config, l *inbox.Limits) { cfg.Guard, cfg.Store = c, hasty{inbox.NewMemory(*l)} })
+	c := &recordingGuard{refused: refuseNothing}
+	s := newRig(t, func(cfg *inbox.Config, l *inbox.Limits) { cfg.Guard, cfg.Store = c, racingStore{inbox.NewMemory(*l)} })
 	s.want(s.do("alice", "GET", "/inbox?wait=0", ""), 204, "")
-	if got := strings.Join(c.told, ", "); got != "right alice" {
+	if got := strings.Join(c.recorded, ", "); got != "right alice" {
 		t.Errorf("told %q, want right alice", got)
 	}
 }
 
-// TestKnockThatEndsEarly: who hangs up has learnt as much as who waited; whom
+// TestPendingSendEndsEarly: who hangs up has learnt as much as who waited; whom
 // the server sends away has not.
-func TestKnockThatEndsEarly(t *testing.T) {
+func TestPendingSendEndsEarly(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		end  func(*rig, context.CancelFunc)
@@ -137,14 +137,14 @@ func TestKnockThatEndsEarly(t *testing.T) {
 		{"stopped", func(s *rig, _ context.CancelFunc) { s.EndPolls() }, "right alice"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			guarded(t, func(t *testing.T, s *rig, c *clerk) {
+			testWithGuard(t, func(t *testing.T, s *rig, c *recordingGuard) {
 				ctx, hangUp := context.WithCancel(t.Context())
 				defer hangUp()
-				knock := s.start(request("alice", "POST", "/inbox?to=nobody&wait=5", "hello").WithContext(ctx))
+				pending := s.start(request("alice", "POST", "/inbox?to=nobody&wait=5", "hello").WithContext(ctx))
 				row.end(s, hangUp)
-				<-knock
-				slices.Sort(c.told)
-				if got := strings.Join(c.told, ", "); got != row.told {
+				<-pending
+				slices.Sort(c.recorded)
+				if got := strings.Join(c.recorded, ", "); got != row.told {
 					t.Errorf("told %q, want %q", got, row.told)
 				}
 			})
@@ -160,28 +160,28 @@ func TestGuardRefuses(t *testing.T) {
 		refuses                    inbox.Attempt
 		status                     int
 	}{
-		{"the right password of a poll", "alice", "GET", "/inbox?wait=0", inbox.WrongPassword, 429},
-		{"of a sender", "alice", "POST", "/inbox?to=bob", inbox.WrongPassword, 429},
-		{"of one who gives up", "bob", "DELETE", "/inbox", inbox.WrongPassword, 429},
+		{"the right password of a poll", "alice", "GET", "/inbox?wait=0", inbox.PasswordGuess, 429},
+		{"of a sender", "alice", "POST", "/inbox?to=bob", inbox.PasswordGuess, 429},
+		{"of one who gives up", "bob", "DELETE", "/inbox", inbox.PasswordGuess, 429},
 		{"a new name", "carol", "GET", "/inbox?wait=0", inbox.NewName, 429},
 		{"a new sender", "carol", "POST", "/inbox?to=bob", inbox.NewName, 429},
 		{"no owner, for it is not new", "alice", "GET", "/inbox?wait=0", inbox.NewName, 204},
-		{"a message that would arrive", "alice", "POST", "/inbox?to=bob", inbox.MissedName, 429},
-		{"a knock", "alice", "POST", "/inbox?to=bob&wait=5", inbox.MissedName, 429},
-		{"no poll, for it misses nobody", "alice", "GET", "/inbox?wait=0", inbox.MissedName, 204},
+		{"a message that would arrive", "alice", "POST", "/inbox?to=bob", inbox.UnknownRecipient, 429},
+		{"a knock", "alice", "POST", "/inbox?to=bob&wait=5", inbox.UnknownRecipient, 429},
+		{"no poll, for it misses nobody", "alice", "GET", "/inbox?wait=0", inbox.UnknownRecipient, 204},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			guarded(t, func(t *testing.T, s *rig, c *clerk) {
-				c.refuses = row.refuses
+			testWithGuard(t, func(t *testing.T, s *rig, c *recordingGuard) {
+				c.refused = row.refuses
 				began := time.Now()
 				s.want(s.do(row.user, row.method, row.target, "hello"), row.status, "")
-				if row.refuses == inbox.WrongPassword && len(c.told) > 0 {
-					t.Errorf("told %q of a password that may not be compared", c.told)
+				if row.refuses == inbox.PasswordGuess && len(c.recorded) > 0 {
+					t.Errorf("told %q of a password that may not be compared", c.recorded)
 				}
 				if took := time.Since(began); took != 0 {
 					t.Errorf("took %v, want no wait", took)
 				}
-				c.refuses = refusesNothing
+				c.refused = refuseNothing
 				s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "") // nothing was left for him
 			})
 		})

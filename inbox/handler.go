@@ -21,9 +21,9 @@ type Config struct {
 	PollTimeout time.Duration
 	// MaxBodyBytes bounds one message.
 	MaxBodyBytes int64
-	// MaxBytesInHand bounds the large bodies that are being read or written,
+	// MaxInFlightBytes bounds the large bodies that are being read or written,
 	// in all; each payer has its share. Zero is no limit.
-	MaxBytesInHand int64
+	MaxInFlightBytes int64
 	// WriteTimeout bounds the writing of one message to its receiver, during
 	// which a newer poll of a plain receiver has to wait. Zero leaves it to the
 	// server.
@@ -40,10 +40,10 @@ type Config struct {
 	// Payer names whose budget a request counts against, the same for the same
 	// client. Nil counts against nobody's.
 	Payer func(*http.Request) Payer
-	// Held hears how long a request waited for a message or a recipient, with
+	// OnWait hears how long a request waited for a message or a recipient, with
 	// the writer that ServeHTTP was given, before its answer is written. Nil:
 	// nobody does.
-	Held func(http.ResponseWriter, time.Duration)
+	OnWait func(http.ResponseWriter, time.Duration)
 	// Guard limits guessing. Nil limits nothing.
 	Guard Guard
 	// Logger gets what the operator should see: failures of the store. Nil
@@ -53,33 +53,33 @@ type Config struct {
 
 // Handler speaks the mailbox protocol at /inbox, and /ice. Use [NewHandler].
 type Handler struct {
-	store    Store
-	far      Distant // the store, if it is one
-	keys     keyring
-	origins  origins
-	wait     time.Duration
-	write    time.Duration
-	maxBytes int64
-	ice      []byte
-	iceAuth  bool
-	alive    func(*http.Request) bool
-	payer    func(*http.Request) Payer
-	held     func(http.ResponseWriter, time.Duration)
-	guard    Guard
-	log      *slog.Logger
-	hands    hands
-	polls    polls
-	refusals refusals
-	done     struct{ plain, kept, putBack atomic.Int64 }
-	stop     context.Context // ends when polls are to end
-	endPolls context.CancelCauseFunc
+	store        Store
+	combined     CombinedStore // the store, if it is one
+	keys         keyring
+	origins      origins
+	pollTimeout  time.Duration
+	writeTimeout time.Duration
+	maxBytes     int64
+	ice          []byte
+	iceAuth      bool
+	alive        func(*http.Request) bool
+	payer        func(*http.Request) Payer
+	onWait       func(http.ResponseWriter, time.Duration)
+	guard        Guard
+	log          *slog.Logger
+	bodies       bodyBudget
+	polls        polls
+	refusals     refusals
+	delivered    struct{ plain, kept, putBack atomic.Int64 }
+	stopping     context.Context // ends when polls are to end
+	endPolls     context.CancelCauseFunc
 }
 
 // What every answer says: the mail is nobody else's, and inert in a browser.
 var (
-	noStore = []string{"no-store"}
-	nosniff = []string{"nosniff"}
-	inert   = []string{"default-src 'none'; frame-ancestors 'none'; sandbox"}
+	noStore    = []string{"no-store"}
+	nosniff    = []string{"nosniff"}
+	sandboxCSP = []string{"default-src 'none'; frame-ancestors 'none'; sandbox"}
 )
 
 // NewHandler returns a handler over cfg.Store. It panics without a store or a
@@ -90,15 +90,15 @@ func NewHandler(cfg Config) *Handler {
 	}
 	h := &Handler{
 		store: cfg.Store, keys: newKeyring(cfg.Secret), origins: newOrigins(cfg.AnyOrigin, cfg.Origins),
-		wait: cfg.PollTimeout, write: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
-		alive: cfg.Alive, payer: cfg.Payer, held: cfg.Held, guard: cfg.Guard, log: cfg.Logger,
+		pollTimeout: cfg.PollTimeout, writeTimeout: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
+		alive: cfg.Alive, payer: cfg.Payer, onWait: cfg.OnWait, guard: cfg.Guard, log: cfg.Logger,
 	}
-	h.far, _ = cfg.Store.(Distant)
+	h.combined, _ = cfg.Store.(CombinedStore)
 	h.ice, h.iceAuth = encodeICE(cfg.ICEServers)
-	h.hands.init(cfg.MaxBytesInHand)
+	h.bodies.init(cfg.MaxInFlightBytes)
 	h.refusals = newRefusals()
-	h.polls.turns = make(map[string]turn)
-	h.stop, h.endPolls = context.WithCancelCause(context.Background())
+	h.polls.slots = make(map[string]pollSlot)
+	h.stopping, h.endPolls = context.WithCancelCause(context.Background())
 	if h.alive == nil {
 		h.alive = func(*http.Request) bool { return true }
 	}
@@ -120,25 +120,25 @@ func (h *Handler) Refusals() map[string]int64 { return h.refusals.counts() }
 
 // Deliveries counts what became of messages that were handed out.
 type Deliveries struct {
-	// Plain were written to a receiver that was still there, and forgotten.
-	Plain int64
-	// Kept were written to a receiver that acknowledges, and are kept until it
+	// AutoAck were written to a receiver that was still there, and forgotten.
+	AutoAck int64
+	// ManualAck were written to a receiver that acknowledges, and are kept until it
 	// does. One that asks twice counts twice.
-	Kept int64
-	// PutBack were not written, for the receiver was gone, and are first again.
-	PutBack int64
+	ManualAck int64
+	// Requeued were not written, for the receiver was gone, and are first again.
+	Requeued int64
 }
 
 // Deliveries returns the counts since the handler was made.
 func (h *Handler) Deliveries() Deliveries {
-	return Deliveries{h.done.plain.Load(), h.done.kept.Load(), h.done.putBack.Load()}
+	return Deliveries{h.delivered.plain.Load(), h.delivered.kept.Load(), h.delivered.putBack.Load()}
 }
 
 // EndPolls ends the held polls, and those still to come, with 204 and
 // Retry-After. Posts go on. A server calls it when it begins to shut down.
 func (h *Handler) EndPolls() {
 	h.endPolls(ErrStopping)
-	h.polls.end()
+	h.polls.endAll()
 }
 
 // ServeHTTP answers one request. It panics with http.ErrAbortHandler when the
@@ -147,7 +147,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header["Cache-Control"] = noStore
 	header["X-Content-Type-Options"] = nosniff
-	header["Content-Security-Policy"] = inert
+	header["Content-Security-Policy"] = sandboxCSP
 	if err := h.serve(w, r); err != nil {
 		h.refuse(w, r, err)
 	}
@@ -181,13 +181,13 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	// HEAD comes here too: a link preview must not take a message.
 	w.Header().Set("Allow", allowed)
-	return errMethod
+	return errMethodNotAllowed
 }
 
 // post leaves a message in somebody's mailbox.
 func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
-	if h.far != nil {
-		return h.postFar(w, r)
+	if h.combined != nil {
+		return h.postCombined(w, r)
 	}
 	from, err := h.open(r)
 	if err != nil {
@@ -200,7 +200,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	if err := checkRecipient(q); err != nil {
 		return err
 	}
-	if err := h.guard.May(r, MissedName, q.to); err != nil {
+	if err := h.guard.Allow(r, UnknownRecipient, q.to); err != nil {
 		return err
 	}
 	body, err := h.readBody(w, r)
@@ -211,31 +211,31 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *Handler) message(r *http.Request, from string, body []byte) Message {
-	return Message{From: from, ContentType: passedOn(first(r.Header, "Content-Type")), Body: body, Payer: h.payer(r)}
+	return Message{From: from, ContentType: safeContentType(canonicalHeader(r.Header, "Content-Type")), Body: body, Payer: h.payer(r)}
 }
 
 // put leaves m, at once or when its recipient comes.
 func (h *Handler) put(w http.ResponseWriter, r *http.Request, q query, m Message) (err error) {
 	if q.wait > 0 {
-		err = h.knock(w, r, q, m)
+		err = h.putPending(w, r, q, m)
 	} else {
 		err = h.store.Put(r.Context(), q.to, m, 0)
 	}
 	// Who hangs up has been told as well: nobody is there.
 	if errors.Is(err, ErrNoInbox) || errors.Is(err, context.Canceled) {
-		h.guard.Did(r, MissedName, q.to)
+		h.guard.Record(r, UnknownRecipient, q.to)
 	}
 	return err
 }
 
-// knock is a post that waits for its recipient to come.
-func (h *Handler) knock(w http.ResponseWriter, r *http.Request, q query, m Message) error {
+// putPending is a post that waits for its recipient to come.
+func (h *Handler) putPending(w http.ResponseWriter, r *http.Request, q query, m Message) error {
 	// The body is here; its deadline must not end the wait.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	defer h.hold(w)()
+	defer h.observeWait(w)()
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(h.stop, func() { cancel(ErrStopping) })()
+	defer context.AfterFunc(h.stopping, func() { cancel(ErrStopping) })()
 	err := h.store.Put(ctx, q.to, m, q.wait)
 	if err != nil && context.Cause(ctx) == ErrStopping {
 		return ErrStopping
@@ -245,8 +245,8 @@ func (h *Handler) knock(w http.ResponseWriter, r *http.Request, q query, m Messa
 
 // get hands out the oldest message, or waits for one.
 func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
-	if h.far != nil {
-		if done, err := h.getFar(w, r); done {
+	if h.combined != nil {
+		if handled, err := h.getCombined(w, r); handled {
 			return err
 		}
 	}
@@ -260,7 +260,7 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 	}
 	// A client may be gone before its request is read. Such a poll must not
 	// end the one with which it came back.
-	if h.polls.polled(claim.Name) && !h.alive(r) {
+	if h.polls.hasPoll(claim.Name) && !h.alive(r) {
 		panic(http.ErrAbortHandler)
 	}
 	p, err := h.polls.enter(r.Context(), claim.Name)
@@ -269,12 +269,12 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 		return endPoll(w, err)
 	}
 	m, err := h.store.Next(r.Context(), claim, q.after, 0)
-	return h.hand(w, r, p, claim, q, m, err)
+	return h.respond(w, r, p, claim, q, m, err)
 }
 
-// hand hands out the message that a first look found, or waits for one.
-func (h *Handler) hand(w http.ResponseWriter, r *http.Request, p *poll, claim Claim, q query, m Message, err error) error {
-	wait := h.wait
+// respond hands out the message that a first look found, or waits for one.
+func (h *Handler) respond(w http.ResponseWriter, r *http.Request, p *poll, claim Claim, q query, m Message, err error) error {
+	wait := h.pollTimeout
 	if q.hasWait {
 		wait = q.wait
 	}
@@ -293,33 +293,33 @@ func (h *Handler) hand(w http.ResponseWriter, r *http.Request, p *poll, claim Cl
 // wait.
 func (h *Handler) next(ctx context.Context, w http.ResponseWriter, p *poll, c Claim, wait time.Duration, m Message, err error) (Message, error) {
 	if wait > 0 && errors.Is(err, ErrEmpty) {
-		if ctx, err = h.polls.wait(ctx, p); err != nil {
+		if ctx, err = h.polls.waitContext(ctx, p); err != nil {
 			return m, err
 		}
-		waited := h.hold(w)
+		waited := h.observeWait(w)
 		m, err = h.store.Next(ctx, c, 0, wait)
 		waited()
 	}
-	if why := h.polls.over(p); why != nil {
-		return m, why
+	if reason := h.polls.endReason(p); reason != nil {
+		return m, reason
 	}
 	return m, err
 }
 
-// hold begins a wait, which the function that it returns ends.
-func (h *Handler) hold(w http.ResponseWriter) func() {
-	if h.held == nil {
+// observeWait begins a wait, which the function that it returns ends.
+func (h *Handler) observeWait(w http.ResponseWriter) func() {
+	if h.onWait == nil {
 		return func() {}
 	}
 	began := time.Now()
-	return func() { h.held(w, time.Since(began)) }
+	return func() { h.onWait(w, time.Since(began)) }
 }
 
 // endPoll answers a poll that brought no message, with the reason when there
 // is one to tell.
 func endPoll(w http.ResponseWriter, err error) error {
 	switch {
-	case errors.Is(err, ErrEmpty), errors.Is(err, ErrClaimOver):
+	case errors.Is(err, ErrEmpty), errors.Is(err, ErrClaimEnded):
 	case errors.Is(err, ErrSuperseded):
 		w.Header().Set("X-Poll-Ended", "superseded")
 	case errors.Is(err, ErrStopping):
@@ -335,22 +335,22 @@ func endPoll(w http.ResponseWriter, err error) error {
 // deliver writes m. A receiver that acknowledges messages gets it again if it
 // was lost on the way; for any other it is discarded here, once it was written
 // to a connection that is still there.
-func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, c Claim, m Message, acknowledged bool) error {
-	if !acknowledged && !h.alive(r) {
-		h.done.putBack.Add(1)
+func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, c Claim, m Message, manualAck bool) error {
+	if !manualAck && !h.alive(r) {
+		h.delivered.putBack.Add(1)
 		panic(http.ErrAbortHandler)
 	}
-	if len(m.Body) > bodyStart {
-		inHand := h.hands.hold(h.payer(r))
-		if err := inHand.take(int64(len(m.Body))); err != nil {
+	if len(m.Body) > initialBodyBytes {
+		inFlight := h.bodies.newReservation(h.payer(r))
+		if err := inFlight.reserve(int64(len(m.Body))); err != nil {
 			return err // the message stays
 		}
-		defer inHand.release()
+		defer inFlight.release()
 	}
 	control := http.NewResponseController(w)
-	if h.write > 0 {
+	if h.writeTimeout > 0 {
 		// A connection that knows no deadline has the server's.
-		_ = control.SetWriteDeadline(time.Now().Add(h.write))
+		_ = control.SetWriteDeadline(time.Now().Add(h.writeTimeout))
 	}
 	header := w.Header()
 	fields := [...]string{contentType(m.ContentType), strconv.Itoa(len(m.Body)), escapeName(m.From), strconv.FormatUint(m.ID, 10)}
@@ -359,9 +359,9 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, c Claim, m Mes
 	header["X-From"] = fields[2:3:3]
 	header["X-Message-Id"] = fields[3:4:4]
 	_, err := w.Write(m.Body)
-	if acknowledged {
+	if manualAck {
 		if err == nil {
-			h.done.kept.Add(1)
+			h.delivered.kept.Add(1)
 		}
 		return nil
 	}
@@ -369,15 +369,15 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, c Claim, m Mes
 		err = control.Flush()
 	}
 	if err != nil {
-		h.done.putBack.Add(1)
+		h.delivered.putBack.Add(1)
 		panic(http.ErrAbortHandler)
 	}
 	// He has it, even if he hangs up now.
 	err = h.store.Discard(context.Background(), c, m.ID)
-	if err != nil && !errors.Is(err, ErrClaimOver) && !errors.Is(err, ErrStopping) {
+	if err != nil && !errors.Is(err, ErrClaimEnded) && !errors.Is(err, ErrStopping) {
 		h.log.Error("discard a delivered message", "err", err)
 	}
-	h.done.plain.Add(1)
+	h.delivered.plain.Add(1)
 	return nil
 }
 
@@ -387,7 +387,7 @@ func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := h.store.Close(r.Context(), claim); err != nil && !errors.Is(err, ErrClaimOver) {
+	if err := h.store.Close(r.Context(), claim); err != nil && !errors.Is(err, ErrClaimEnded) {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

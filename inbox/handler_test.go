@@ -114,7 +114,7 @@ func TestMessageGoesFromAliceToBob(t *testing.T) {
 	s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
 }
 
-func TestContentTypesPassedOn(t *testing.T) {
+func TestSafeContentTypes(t *testing.T) {
 	for sent, want := range map[string]string{
 		"":                                               "application/octet-stream",
 		"text/html":                                      "application/octet-stream",
@@ -274,7 +274,7 @@ func (s *rig) wantAborted(r *http.Request) {
 	s.ServeHTTP(httptest.NewRecorder(), r)
 }
 
-func TestKnock(t *testing.T) {
+func TestPendingSend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, nil)
 		began := time.Now()
@@ -282,9 +282,9 @@ func TestKnock(t *testing.T) {
 		if took := time.Since(began); took != 5*time.Second {
 			t.Errorf("got 404 after %v, want 5s", took)
 		}
-		knock := s.start(request("alice", "POST", "/inbox?to=bob&wait=5", "hello"))
+		pending := s.start(request("alice", "POST", "/inbox?to=bob&wait=5", "hello"))
 		s.want(s.do("bob", "GET", "/inbox", ""), 200, "hello")
-		s.want(<-knock, 200, "")
+		s.want(<-pending, 200, "")
 	})
 }
 
@@ -322,7 +322,7 @@ func TestEndPolls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, nil)
 		poll := s.start(request("bob", "GET", "/inbox", ""))
-		knock := s.start(request("alice", "POST", "/inbox?to=carol&wait=9", "hello"))
+		pending := s.start(request("alice", "POST", "/inbox?to=carol&wait=9", "hello"))
 		began := time.Now()
 		s.EndPolls()
 		for _, w := range []*httptest.ResponseRecorder{<-poll, s.do("dave", "GET", "/inbox", "")} {
@@ -331,7 +331,7 @@ func TestEndPolls(t *testing.T) {
 				t.Errorf("got %v, want Retry-After, and the connection to end", w.Header())
 			}
 		}
-		s.wantProblem(<-knock, 503, "stopping")
+		s.wantProblem(<-pending, 503, "stopping")
 		s.wantProblem(s.do("alice", "POST", "/inbox?to=carol&wait=9", "hello"), 503, "stopping")
 		s.want(s.do("alice", "POST", "/inbox?to=bob", "hello"), 200, "")
 		if took := time.Since(began); took != 0 {

@@ -9,7 +9,7 @@ import (
 )
 
 func TestParseICEServers(t *testing.T) {
-	turn := inbox.ICEServer{URLs: []string{"turn:t.example:3478?transport=udp", "turns:t.example"}, Username: "u", Credential: "c"}
+	turnServer := inbox.ICEServer{URLs: []string{"turn:t.example:3478?transport=udp", "turns:t.example"}, Username: "u", Credential: "c"}
 	rows := []struct {
 		spec string
 		want []inbox.ICEServer
@@ -19,7 +19,7 @@ func TestParseICEServers(t *testing.T) {
 		{"stun:a.example", []inbox.ICEServer{{URLs: []string{"stun:a.example"}}}, ""},
 		{" stun:a , stuns:[::1]:5349", []inbox.ICEServer{{URLs: []string{"stun:a"}}, {URLs: []string{"stuns:[::1]:5349"}}}, ""},
 		{`[{"urls":"stun:a"}]`, []inbox.ICEServer{{URLs: []string{"stun:a"}}}, ""},
-		{`[{"urls":["turn:t.example:3478?transport=udp","turns:t.example"],"username":"u","credential":"c"}]`, []inbox.ICEServer{turn}, ""},
+		{`[{"urls":["turn:t.example:3478?transport=udp","turns:t.example"],"username":"u","credential":"c"}]`, []inbox.ICEServer{turnServer}, ""},
 		{"https://a.example", nil, "stun:"},
 		{"stun://a.example", nil, "no slashes"},
 		{"stun:", nil, "a host"},

@@ -38,9 +38,9 @@ var (
 	ErrPayerFull = errors.New("this address holds as much as one address may")
 	// ErrEmpty is returned by Next: no message came while it waited.
 	ErrEmpty = errors.New("the inbox is empty")
-	// ErrClaimOver is returned for a claim that was given up or expired,
+	// ErrClaimEnded is returned for a claim that was given up or expired,
 	// whether or not the name has been claimed anew since.
-	ErrClaimOver = errors.New("the claim is over")
+	ErrClaimEnded = errors.New("the claim is over")
 	// ErrStopping is returned by every method of a store that was closed to be
 	// saved, and ends what waits when a [Handler] is told to stop.
 	ErrStopping = errors.New("the server is stopping")
@@ -48,9 +48,9 @@ var (
 	// processes share: somebody waits for the same mailbox in another one, and
 	// came later.
 	ErrSuperseded = errors.New("a newer poll took over")
-	// ErrStoreAway is returned by every method of an engine over a network
+	// ErrStoreUnavailable is returned by every method of an engine over a network
 	// that cannot be reached now. It may or may not have done what was asked.
-	ErrStoreAway = errors.New("the store cannot be reached")
+	ErrStoreUnavailable = errors.New("the store cannot be reached")
 )
 
 // PayerError is the [ErrPayerFull] of an engine that can tell which quota is
@@ -78,8 +78,8 @@ type Claim struct {
 	Name string
 	// Epoch tells this claim from earlier and later ones of the same name.
 	Epoch uint64
-	// Fresh is whether the Open that returned this value made the claim.
-	Fresh bool
+	// Created is whether the Open that returned this value made the claim.
+	Created bool
 }
 
 // Message is what one peer left for another. Its Body belongs to the store
@@ -168,9 +168,9 @@ type Store interface {
 	Close(ctx context.Context, c Claim) error
 }
 
-// Distant is a [Store] to which each call is a journey, and that can take two
+// CombinedStore is a [Store] to which each call is a journey, and that can take two
 // steps in one. A [Handler] uses them where it can.
-type Distant interface {
+type CombinedStore interface {
 	Store
 
 	// OpenPut is Open, of a client that may not make a mailbox, and then Put

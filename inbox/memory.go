@@ -43,7 +43,7 @@ func NewMemory(limits Limits) *Memory {
 	m.payers.init()
 	for i := range m.shards {
 		m.shards[i].boxes = make(map[string]*box)
-		m.shards[i].knocks = make(map[string]*knock)
+		m.shards[i].claimWaiters = make(map[string]*claimWaiter)
 	}
 	return m
 }
@@ -87,10 +87,10 @@ func (m *Memory) open(name string, key Key, payer *Payer) (Claim, error) {
 	if expired != nil {
 		// First it gives back what it held, which its successor may need.
 		s.mu.Unlock()
-		m.settle(expired)
+		m.release(expired)
 		return m.open(name, key, payer)
 	}
-	var fresh bool
+	var created bool
 	var err error
 	switch {
 	case s.frozen:
@@ -98,16 +98,16 @@ func (m *Memory) open(name string, key Key, payer *Payer) (Claim, error) {
 	case b == nil && payer == nil:
 		err = ErrNoInbox
 	case b == nil:
-		fresh = true
+		created = true
 		b, err = m.claimLocked(s, name, key, *payer, now)
 	case subtle.ConstantTimeCompare(b.key[:], key[:]) != 1:
 		err = ErrWrongKey
 	default:
-		s.useLocked(b, now)
+		s.markUsedLocked(b, now)
 	}
 	var c Claim
 	if err == nil {
-		c = Claim{Name: b.name, Epoch: b.epoch, Fresh: fresh}
+		c = Claim{Name: b.name, Epoch: b.epoch, Created: created}
 	}
 	s.mu.Unlock()
 	return c, err
@@ -119,7 +119,7 @@ func (m *Memory) claimLocked(s *shard, name string, key Key, payer Payer, now ti
 		m.inboxes.Add(-1)
 		return nil, ErrTooManyInboxes
 	}
-	a, err := m.payers.charge(payer, holding{inboxes: 1}, m.limits, 0)
+	a, err := m.payers.charge(payer, usage{inboxes: 1}, m.limits, 0)
 	if err != nil {
 		m.inboxes.Add(-1)
 		return nil, err
@@ -130,10 +130,10 @@ func (m *Memory) claimLocked(s *shard, name string, key Key, payer Payer, now ti
 	s.lastID = b.epoch
 	s.boxes[b.name] = b
 	s.peak = max(s.peak, len(s.boxes))
-	s.useLocked(b, now)
-	if k := s.knocks[name]; k != nil {
+	s.markUsedLocked(b, now)
+	if k := s.claimWaiters[name]; k != nil {
 		close(k.claimed)
-		delete(s.knocks, name)
+		delete(s.claimWaiters, name)
 	}
 	return b, nil
 }
@@ -154,7 +154,7 @@ func (m *Memory) Put(ctx context.Context, to string, msg Message, wait time.Dura
 // for its recipient takes the same memory as one in a mailbox.
 func (m *Memory) put(ctx context.Context, to string, n *node, wait time.Duration) error {
 	s := m.shard(to)
-	err := m.deliver(s, to, n, false)
+	err := m.enqueue(s, to, n, false)
 	if err != ErrNoInbox || wait <= 0 {
 		return err
 	}
@@ -165,11 +165,11 @@ func (m *Memory) put(ctx context.Context, to string, n *node, wait time.Duration
 	defer timer.Stop()
 	for err == ErrNoInbox {
 		if err = s.awaitClaim(ctx, to, timer.C); err == nil {
-			err = m.deliver(s, to, n, true)
+			err = m.enqueue(s, to, n, true)
 		}
 	}
-	if err == errWaitOver {
-		err = m.deliver(s, to, n, true)
+	if err == errWaitTimeout {
+		err = m.enqueue(s, to, n, true)
 	}
 	if err != nil {
 		m.refund(n)
@@ -177,25 +177,25 @@ func (m *Memory) put(ctx context.Context, to string, n *node, wait time.Duration
 	return err
 }
 
-// deliver appends n to the mailbox if there is one; paid says whether its
+// enqueue appends n to the mailbox if there is one; paid says whether its
 // bytes are counted already.
-func (m *Memory) deliver(s *shard, to string, n *node, paid bool) error {
+func (m *Memory) enqueue(s *shard, to string, n *node, charged bool) error {
 	s.mu.Lock()
 	b, expired := m.findLocked(s, to, m.now())
-	err := s.absentLocked(ErrNoInbox)
+	err := s.notFoundLocked(ErrNoInbox)
 	if b != nil {
-		err = m.appendLocked(s, b, n, paid)
+		err = m.appendLocked(s, b, n, charged)
 	}
 	s.mu.Unlock()
-	m.settle(expired)
+	m.release(expired)
 	return err
 }
 
-func (m *Memory) appendLocked(s *shard, b *box, n *node, paid bool) error {
+func (m *Memory) appendLocked(s *shard, b *box, n *node, charged bool) error {
 	if m.limits.Capacity > 0 && b.count >= m.limits.Capacity {
 		return ErrInboxFull
 	}
-	if !paid {
+	if !charged {
 		if err := m.charge(n, m.bytes.Load()); err != nil {
 			return err
 		}
@@ -204,14 +204,14 @@ func (m *Memory) appendLocked(s *shard, b *box, n *node, paid bool) error {
 	s.lastID = max(s.lastID, b.lastID)
 	n.ID = b.lastID
 	b.push(n)
-	b.changed()
+	b.wakeWaiters()
 	return nil
 }
 
 // Next implements [Store].
 func (m *Memory) Next(ctx context.Context, c Claim, ack uint64, wait time.Duration) (Message, error) {
 	s := m.shard(c.Name)
-	msg, arrived, left, err := m.look(s, c, ack, wait > 0)
+	msg, arrived, left, err := m.peek(s, c, ack, wait > 0)
 	if err != ErrEmpty || wait <= 0 {
 		return msg, err
 	}
@@ -226,29 +226,29 @@ func (m *Memory) Next(ctx context.Context, c Claim, ack uint64, wait time.Durati
 			m.touch(s, c)
 			return Message{}, ctx.Err()
 		}
-		msg, arrived, left, err = m.look(s, c, 0, true)
-		rest := deadline - m.now()
-		if err != ErrEmpty || rest <= 0 {
+		msg, arrived, left, err = m.peek(s, c, 0, true)
+		remaining := deadline - m.now()
+		if err != ErrEmpty || remaining <= 0 {
 			return msg, err
 		}
-		timer.Reset(min(rest, left))
+		timer.Reset(min(remaining, left))
 	}
 }
 
-// look is one look into the mailbox. With ErrEmpty come what a waiter needs: a
+// peek is one look into the mailbox. With ErrEmpty come what a waiter needs: a
 // channel closed at the next change, and how long the claim still lives.
-func (m *Memory) look(s *shard, c Claim, ack uint64, waiting bool) (Message, <-chan struct{}, time.Duration, error) {
+func (m *Memory) peek(s *shard, c Claim, ack uint64, waiting bool) (Message, <-chan struct{}, time.Duration, error) {
 	s.mu.Lock()
 	now := m.now()
-	b, gone := m.ownLocked(s, c, now)
+	b, toRelease := m.findOwnedLocked(s, c, now)
 	if b == nil {
-		err := s.absentLocked(ErrClaimOver)
+		err := s.notFoundLocked(ErrClaimEnded)
 		s.mu.Unlock()
-		m.settle(gone)
+		m.release(toRelease)
 		return Message{}, nil, 0, err
 	}
-	s.useLocked(b, now)
-	acked := b.takeLocked(ack)
+	s.markUsedLocked(b, now)
+	acked := b.removeThroughLocked(ack)
 	var msg Message
 	var arrived chan struct{}
 	err := ErrEmpty
@@ -266,28 +266,28 @@ func (m *Memory) look(s *shard, c Claim, ack uint64, waiting bool) (Message, <-c
 func (m *Memory) touch(s *shard, c Claim) {
 	s.mu.Lock()
 	now := m.now()
-	b, gone := m.ownLocked(s, c, now)
+	b, toRelease := m.findOwnedLocked(s, c, now)
 	if b != nil {
-		s.useLocked(b, now)
+		s.markUsedLocked(b, now)
 	}
 	s.mu.Unlock()
-	m.settle(gone)
+	m.release(toRelease)
 }
 
 // Discard implements [Store].
 func (m *Memory) Discard(_ context.Context, c Claim, upTo uint64) error {
 	s := m.shard(c.Name)
 	s.mu.Lock()
-	b, gone := m.ownLocked(s, c, m.now())
+	b, toRelease := m.findOwnedLocked(s, c, m.now())
 	if b == nil {
-		err := s.absentLocked(ErrClaimOver)
+		err := s.notFoundLocked(ErrClaimEnded)
 		s.mu.Unlock()
-		m.settle(gone)
+		m.release(toRelease)
 		return err
 	}
-	taken := b.takeLocked(upTo)
+	removed := b.removeThroughLocked(upTo)
 	s.mu.Unlock()
-	m.refundAll(taken)
+	m.refundAll(removed)
 	return nil
 }
 
@@ -295,14 +295,14 @@ func (m *Memory) Discard(_ context.Context, c Claim, upTo uint64) error {
 func (m *Memory) Close(_ context.Context, c Claim) error {
 	s := m.shard(c.Name)
 	s.mu.Lock()
-	b, gone := m.ownLocked(s, c, m.now())
-	err := s.absentLocked(ErrClaimOver)
+	b, toRelease := m.findOwnedLocked(s, c, m.now())
+	err := s.notFoundLocked(ErrClaimEnded)
 	if b != nil {
 		s.removeLocked(b)
-		gone, err = b, nil
+		toRelease, err = b, nil
 	}
 	s.mu.Unlock()
-	m.settle(gone)
+	m.release(toRelease)
 	return err
 }
 
@@ -331,7 +331,7 @@ func (m *Memory) sweepSome(s *shard) int {
 	}
 	s.mu.Unlock()
 	for _, b := range batch[:n] {
-		m.settle(b)
+		m.release(b)
 	}
 	return n
 }
@@ -346,7 +346,7 @@ func (m *Memory) reclaim() bool {
 	return m.Sweep() > 0
 }
 
-func (m *Memory) expired(b *box, now time.Duration) bool { return now-b.used >= m.limits.Timeout }
+func (m *Memory) expired(b *box, now time.Duration) bool { return now-b.lastUse >= m.limits.Timeout }
 
 // findLocked returns the live mailbox of that name. An expired one is taken
 // out and returned as well, to be settled once the lock is released. A frozen
@@ -363,8 +363,8 @@ func (m *Memory) findLocked(s *shard, name string, now time.Duration) (live, exp
 	return nil, b
 }
 
-// ownLocked is findLocked for the owner: another epoch is not its mailbox.
-func (m *Memory) ownLocked(s *shard, c Claim, now time.Duration) (live, expired *box) {
+// findOwnedLocked is findLocked for the owner: another epoch is not its mailbox.
+func (m *Memory) findOwnedLocked(s *shard, c Claim, now time.Duration) (live, expired *box) {
 	b, expired := m.findLocked(s, c.Name, now)
 	if b != nil && b.epoch != c.Epoch {
 		return nil, expired

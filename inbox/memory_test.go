@@ -84,19 +84,19 @@ func TestSharesOfAStore(t *testing.T) {
 func TestMemoryComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := inbox.NewMemory(inbox.Limits{Timeout: time.Minute})
-		before := heap()
+		before := heapBytes()
 		const names = 200_000
 		for i := range names {
 			if _, err := m.Open(t.Context(), strconv.Itoa(i), inbox.Key{}, &inbox.Payer{}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		full := int64(heap() - before)
+		full := int64(heapBytes() - before)
 		time.Sleep(time.Minute)
 		if n := m.Sweep(); n != names {
 			t.Errorf("%d were freed, want %d", n, names)
 		}
-		if left := int64(heap() - before); left > full/20 {
+		if left := int64(heapBytes() - before); left > full/20 {
 			t.Errorf("%d bytes are left of %d, want next to nothing", left, full)
 		}
 		runtime.KeepAlive(m)

@@ -10,17 +10,17 @@ import (
 // remember a login and send it along with what another site makes it fetch; a
 // stranger's page must never take somebody's messages that way.
 type origins struct {
-	any  bool
-	list map[string]bool
+	anyOrigin bool
+	allowed   map[string]bool
 }
 
-// exposed are the response fields that a page of another origin may read.
-const exposed = "X-From, X-Message-Id, X-Poll-Ended, Retry-After, RateLimit, RateLimit-Policy"
+// exposedHeaders are the response fields that a page of another origin may read.
+const exposedHeaders = "X-From, X-Message-Id, X-Poll-Ended, Retry-After, RateLimit, RateLimit-Policy"
 
-func newOrigins(anyone bool, list []string) origins {
-	o := origins{any: anyone, list: make(map[string]bool, len(list))}
+func newOrigins(anyOrigin bool, list []string) origins {
+	o := origins{anyOrigin: anyOrigin, allowed: make(map[string]bool, len(list))}
 	for _, origin := range list {
-		o.list[strings.ToLower(origin)] = true
+		o.allowed[strings.ToLower(origin)] = true
 	}
 	return o
 }
@@ -29,13 +29,13 @@ func newOrigins(anyone bool, list []string) origins {
 // errCrossSite for a page that may not ask.
 func (o origins) check(w http.ResponseWriter, r *http.Request) error {
 	allowed := o.allow(w, r)
-	if !foreign(r) {
+	if !isCrossSite(r) {
 		return nil
 	}
 	// Without CORS a browser neither asks nor lets the page read, yet the
 	// message would be gone: an image, a form or a link is never the mailbox's
 	// client.
-	switch first(r.Header, "Sec-Fetch-Mode") {
+	switch canonicalHeader(r.Header, "Sec-Fetch-Mode") {
 	case "no-cors", "navigate":
 		return errCrossSite
 	}
@@ -49,22 +49,22 @@ func (o origins) check(w http.ResponseWriter, r *http.Request) error {
 // every answer to an allowed origin. Credentials are never allowed: a client
 // sets the Authorization field itself.
 func (o origins) allow(w http.ResponseWriter, r *http.Request) bool {
-	if !o.any && len(o.list) == 0 {
+	if !o.anyOrigin && len(o.allowed) == 0 {
 		return false
 	}
-	header, origin := w.Header(), first(r.Header, "Origin")
-	if len(o.list) > 0 {
+	header, origin := w.Header(), canonicalHeader(r.Header, "Origin")
+	if len(o.allowed) > 0 {
 		header.Set("Vary", "Origin")
 	}
 	switch {
-	case o.any:
+	case o.anyOrigin:
 		header.Set("Access-Control-Allow-Origin", "*")
-	case o.list[origin]:
+	case o.allowed[origin]:
 		header.Set("Access-Control-Allow-Origin", origin)
 	default:
 		return false
 	}
-	header.Set("Access-Control-Expose-Headers", exposed)
+	header.Set("Access-Control-Expose-Headers", exposedHeaders)
 	return true
 }
 
@@ -74,15 +74,15 @@ func (h *Handler) AllowOrigin(w http.ResponseWriter, r *http.Request) {
 	h.origins.allow(w, r)
 }
 
-// foreign reports whether another site's page caused the request. The browser
+// isCrossSite reports whether another site's page caused the request. The browser
 // says so in Sec-Fetch-Site; where it does not (plain HTTP, old browsers), the
 // origin's host has to be ours.
-func foreign(r *http.Request) bool {
-	switch first(r.Header, "Sec-Fetch-Site") {
+func isCrossSite(r *http.Request) bool {
+	switch canonicalHeader(r.Header, "Sec-Fetch-Site") {
 	case "same-origin", "none":
 		return false
 	case "":
-		origin := first(r.Header, "Origin")
+		origin := canonicalHeader(r.Header, "Origin")
 		if origin == "" {
 			return false
 		}

@@ -10,34 +10,34 @@ import (
 // message is handed out twice while it is not known whether it arrived.
 type polls struct {
 	mu    sync.Mutex
-	turns map[string]turn
+	slots map[string]pollSlot
 	ended bool
 }
 
-// turn is the state of one mailbox that is being polled. The holder alone may
+// pollSlot is the state of one mailbox that is being polled. The holder alone may
 // talk to the store; the newest is the holder or waits to be.
-type turn struct {
+type pollSlot struct {
 	holder, newest *poll
 }
 
 // poll is one GET under way. The lock of its polls guards it. Most polls find
 // a message at once: only one that waits has a context of its own.
 type poll struct {
-	name   string
-	over   error           // why it has to end
-	ctx    context.Context // to wait in; nil until it waits
-	cancel context.CancelCauseFunc
-	turn   chan struct{} // closed when it is this poll's turn; nil: from the start
+	name      string
+	endReason error           // why it has to end
+	ctx       context.Context // to wait in; nil until it waits
+	cancel    context.CancelCauseFunc
+	ready     chan struct{} // closed when it is this poll's turn; nil: from the start
 }
 
 // endLocked makes p end for that reason, unless it has one already.
-func (p *poll) endLocked(why error) {
-	if p.over != nil {
+func (p *poll) endLocked(reason error) {
+	if p.endReason != nil {
 		return
 	}
-	p.over = why
+	p.endReason = reason
 	if p.cancel != nil {
-		p.cancel(why)
+		p.cancel(reason)
 	}
 }
 
@@ -45,30 +45,30 @@ func (p *poll) endLocked(why error) {
 // it returns, the poll has to leave.
 func (ps *polls) enter(ctx context.Context, name string) (*poll, error) {
 	p := &poll{name: name}
-	if err := ps.add(p); err != nil || p.turn == nil {
+	if err := ps.add(p); err != nil || p.ready == nil {
 		return p, err
 	}
-	ctx, err := ps.wait(ctx, p)
+	ctx, err := ps.waitContext(ctx, p)
 	if err != nil {
 		return p, err
 	}
 	select {
-	case <-p.turn:
-		return p, ps.over(p)
+	case <-p.ready:
+		return p, ps.endReason(p)
 	case <-ctx.Done():
 		return p, context.Cause(ctx)
 	}
 }
 
-// first returns a poll that has its turn, unless there is another of that name.
-func (ps *polls) first(name string) *poll {
+// tryEnter returns a poll that has its turn, unless there is another of that name.
+func (ps *polls) tryEnter(name string) *poll {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if ps.ended || ps.turns[name].holder != nil {
+	if ps.ended || ps.slots[name].holder != nil {
 		return nil
 	}
 	p := &poll{name: name}
-	ps.turns[name] = turn{holder: p, newest: p}
+	ps.slots[name] = pollSlot{holder: p, newest: p}
 	return p
 }
 
@@ -78,34 +78,34 @@ func (ps *polls) add(p *poll) error {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if ps.ended {
-		p.over = ErrStopping
+		p.endReason = ErrStopping
 	}
-	t := ps.turns[p.name]
-	if t.holder == nil {
-		t.holder = p
+	slot := ps.slots[p.name]
+	if slot.holder == nil {
+		slot.holder = p
 	} else {
-		t.newest.endLocked(ErrSuperseded)
-		p.turn = make(chan struct{})
+		slot.newest.endLocked(ErrSuperseded)
+		p.ready = make(chan struct{})
 	}
-	t.newest = p
-	ps.turns[p.name] = t
-	return p.over
+	slot.newest = p
+	ps.slots[p.name] = slot
+	return p.endReason
 }
 
-// polled reports whether a poll of that name is under way.
-func (ps *polls) polled(name string) bool {
+// hasPoll reports whether a poll of that name is under way.
+func (ps *polls) hasPoll(name string) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	return ps.turns[name].holder != nil
+	return ps.slots[name].holder != nil
 }
 
-// wait returns a context for p to wait in. It ends with ctx, or with why the
+// waitContext returns a context for p to wait in. It ends with ctx, or with why the
 // poll has to, which is its cause then.
-func (ps *polls) wait(ctx context.Context, p *poll) (context.Context, error) {
+func (ps *polls) waitContext(ctx context.Context, p *poll) (context.Context, error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if p.over != nil {
-		return nil, p.over
+	if p.endReason != nil {
+		return nil, p.endReason
 	}
 	if p.ctx == nil {
 		p.ctx, p.cancel = context.WithCancelCause(ctx)
@@ -113,11 +113,11 @@ func (ps *polls) wait(ctx context.Context, p *poll) (context.Context, error) {
 	return p.ctx, nil
 }
 
-// over returns why p has to end, or nil.
-func (ps *polls) over(p *poll) error {
+// endReason returns why p has to end, or nil.
+func (ps *polls) endReason(p *poll) error {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	return p.over
+	return p.endReason
 }
 
 // leave ends p and hands its turn on. Leaving twice does no harm.
@@ -127,28 +127,28 @@ func (ps *polls) leave(p *poll) {
 	if p.cancel != nil {
 		p.cancel(nil)
 	}
-	t := ps.turns[p.name]
+	slot := ps.slots[p.name]
 	switch {
-	case t.holder == p && t.newest == p:
-		delete(ps.turns, p.name)
+	case slot.holder == p && slot.newest == p:
+		delete(ps.slots, p.name)
 		return
-	case t.holder == p:
-		t.holder = t.newest
-		close(t.holder.turn)
-	case t.newest == p:
-		t.newest = t.holder
+	case slot.holder == p:
+		slot.holder = slot.newest
+		close(slot.holder.ready)
+	case slot.newest == p:
+		slot.newest = slot.holder
 	default:
 		return // superseded before its turn, or left already: the name may have no turn any more
 	}
-	ps.turns[p.name] = t
+	ps.slots[p.name] = slot
 }
 
-// end ends all polls, now and from now on.
-func (ps *polls) end() {
+// endAll ends all polls, now and from now on.
+func (ps *polls) endAll() {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	ps.ended = true
-	for _, t := range ps.turns {
-		t.newest.endLocked(ErrStopping)
+	for _, slot := range ps.slots {
+		slot.newest.endLocked(ErrStopping)
 	}
 }

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// TestPollsForgetWhoLeft: in whatever order three polls of a name leave, no
+// TestPollsRemoveLeftPolls: in whatever order three polls of a name leave, no
 // turn is left over, and the end of all finds nothing.
-func TestPollsForgetWhoLeft(t *testing.T) {
+func TestPollsRemoveLeftPolls(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
-		ps := polls{turns: map[string]turn{}}
+		ps := polls{slots: map[string]pollSlot{}}
 		three := []*poll{{name: "bob"}, {name: "bob"}, {name: "bob"}}
 		for _, p := range three {
 			ps.add(p)
@@ -21,17 +21,17 @@ func TestPollsForgetWhoLeft(t *testing.T) {
 			ps.leave(three[i])
 			ps.leave(three[i]) // twice does no harm
 		}
-		if len(ps.turns) != 0 {
-			t.Errorf("left as %v: got turns %v, want none", order, ps.turns)
+		if len(ps.slots) != 0 {
+			t.Errorf("left as %v: got turns %v, want none", order, ps.slots)
 		}
-		ps.end()
+		ps.endAll()
 	}
 }
 
-// TestPollsInAStorm has polls come, go and wait at random: only one holds the
+// TestConcurrentPolls has polls come, go and wait at random: only one holds the
 // turn at a time, and in the end nothing is left.
-func TestPollsInAStorm(t *testing.T) {
-	ps := polls{turns: map[string]turn{}}
+func TestConcurrentPolls(t *testing.T) {
+	ps := polls{slots: map[string]pollSlot{}}
 	holders := map[string]*sync.Mutex{"bob": {}, "carol": {}}
 	var all sync.WaitGroup
 	for range 8 {
@@ -44,7 +44,7 @@ func TestPollsInAStorm(t *testing.T) {
 					if !holders[name].TryLock() {
 						t.Error("two polls hold the turn")
 					} else {
-						if ctx, err := ps.wait(ctx, p); err == nil && rand.IntN(2) == 0 {
+						if ctx, err := ps.waitContext(ctx, p); err == nil && rand.IntN(2) == 0 {
 							<-ctx.Done()
 						}
 						holders[name].Unlock()
@@ -56,31 +56,31 @@ func TestPollsInAStorm(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if len(ps.turns) != 0 {
-		t.Errorf("got turns %v left, want none", ps.turns)
+	if len(ps.slots) != 0 {
+		t.Errorf("got turns %v left, want none", ps.slots)
 	}
 }
 
-// TestKnockAtAClaimedNameWaitsForNobody: it was claimed after the Put had found
+// TestPutDoesNotWaitForClaimedName: it was claimed after the Put had found
 // nobody, and before it began to wait.
-func TestKnockAtAClaimedNameWaitsForNobody(t *testing.T) {
-	s := &shard{boxes: map[string]*box{"bob": {}}, knocks: map[string]*knock{}}
-	over := make(chan time.Time)
-	close(over)
-	if err := s.awaitClaim(t.Context(), "bob", over); err != nil {
+func TestPutDoesNotWaitForClaimedName(t *testing.T) {
+	s := &shard{boxes: map[string]*box{"bob": {}}, claimWaiters: map[string]*claimWaiter{}}
+	timeout := make(chan time.Time)
+	close(timeout)
+	if err := s.awaitClaim(t.Context(), "bob", timeout); err != nil {
 		t.Errorf("got %v, want no wait", err)
 	}
 }
 
-// TestLateKnockEndsNoOther: a Put that was let in, and only now goes on, leaves
+// TestLateClaimWaiterKeepsNewer: a Put that was let in, and only now goes on, leaves
 // alone who knocks at the same name since.
-func TestLateKnockEndsNoOther(t *testing.T) {
-	late, newer := &knock{waiting: 1}, &knock{waiting: 1}
-	s := &shard{knocks: map[string]*knock{"bob": newer}}
-	if s.endKnock("bob", late); s.knocks["bob"] != newer {
+func TestLateClaimWaiterKeepsNewer(t *testing.T) {
+	late, newer := &claimWaiter{count: 1}, &claimWaiter{count: 1}
+	s := &shard{claimWaiters: map[string]*claimWaiter{"bob": newer}}
+	if s.removeClaimWaiter("bob", late); s.claimWaiters["bob"] != newer {
 		t.Error("the newer knock is forgotten, and would not be told of a claim")
 	}
-	if s.endKnock("bob", newer); len(s.knocks) != 0 {
-		t.Errorf("got knocks %v left, want none", s.knocks)
+	if s.removeClaimWaiter("bob", newer); len(s.claimWaiters) != 0 {
+		t.Errorf("got knocks %v left, want none", s.claimWaiters)
 	}
 }

@@ -37,14 +37,14 @@ func badRequest(what string, err error) *problem {
 
 // Refusals that no store makes.
 var (
-	errUnauthorized = errors.New("no credentials")
-	errCrossSite    = errors.New("another site's page")
-	errMethod       = errors.New("method not allowed")
-	errNotFound     = errors.New("no such path")
+	errUnauthorized     = errors.New("no credentials")
+	errCrossSite        = errors.New("another site's page")
+	errMethodNotAllowed = errors.New("method not allowed")
+	errNotFound         = errors.New("no such path")
 )
 
-// answers is the one table from errors to what a client is told.
-var answers = []struct {
+// problemTable is the one table from errors to what a client is told.
+var problemTable = []struct {
 	err     error
 	problem *problem
 }{
@@ -58,7 +58,7 @@ var answers = []struct {
 		"The recipient has to ask for its messages first. Add wait=SECONDS to wait for it.")},
 	{errNotFound, newProblem(404, "not-found", "There is nothing at this path",
 		"The mailbox is at /inbox, the ICE servers are at /ice.")},
-	{errMethod, newProblem(405, "method-not-allowed", "This method is not for this path",
+	{errMethodNotAllowed, newProblem(405, "method-not-allowed", "This method is not for this path",
 		"The Allow field lists those that are.")},
 	{os.ErrDeadlineExceeded, newProblem(408, "body-too-slow", "The body took too long",
 		"Send it faster, or in smaller messages.")},
@@ -70,7 +70,7 @@ var answers = []struct {
 		"It frees itself as messages are read and unused names expire.")},
 	{ErrTooManyInboxes, newProblem(503, "too-many-inboxes", "The server holds as many inboxes as it may",
 		"It frees itself as unused names expire.")},
-	{ErrStoreAway, newProblem(503, "store-away", "The server cannot reach its store",
+	{ErrStoreUnavailable, newProblem(503, "store-unavailable", "The server cannot reach its store",
 		"It may not have been stored. Try again in a moment.")},
 	{ErrStopping, newProblem(503, "stopping", "The server is stopping",
 		"Nothing was stored. Try again in a moment.")},
@@ -85,7 +85,7 @@ func problemOf(r *http.Request, err error) *problem {
 	if errors.As(err, &known) {
 		return known
 	}
-	for _, a := range answers {
+	for _, a := range problemTable {
 		if errors.Is(err, a.err) {
 			return a.problem
 		}
@@ -103,9 +103,9 @@ func problemOf(r *http.Request, err error) *problem {
 
 // refuse answers with the problem that err is.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	var own interface{ Refuse(http.ResponseWriter) }
-	if errors.As(err, &own) {
-		own.Refuse(w)
+	var refuser interface{ Refuse(http.ResponseWriter) }
+	if errors.As(err, &refuser) {
+		refuser.Refuse(w)
 		return
 	}
 	p := problemOf(r, err)
@@ -114,14 +114,14 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	h.refusals.add(p)
 	header := w.Header()
-	after := 1 + rand.IntN(5) // spread, so that those refused together do not return together
-	if errors.Is(err, ErrStoreAway) || errors.Is(err, ErrStopping) {
-		after = 1 + rand.IntN(2) // a restart takes a second, a failover a few
+	retryAfter := 1 + rand.IntN(5) // spread, so that those refused together do not return together
+	if errors.Is(err, ErrStoreUnavailable) || errors.Is(err, ErrStopping) {
+		retryAfter = 1 + rand.IntN(2) // a restart takes a second, a failover a few
 	}
 	var quota *PayerError
 	if errors.As(err, &quota) {
 		// As in draft-ietf-httpapi-ratelimit-headers-10: what there is none left of.
-		header.Set("RateLimit", fmt.Sprintf("%q;r=0;t=%d", quota.Limit, after))
+		header.Set("RateLimit", fmt.Sprintf("%q;r=0;t=%d", quota.Limit, retryAfter))
 		header.Set("RateLimit-Policy", fmt.Sprintf("%q;q=%d", quota.Limit, quota.Quota))
 	}
 	switch p.Status {
@@ -132,7 +132,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 			header.Set("Connection", "close")
 		}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		header.Set("Retry-After", strconv.Itoa(after))
+		header.Set("Retry-After", strconv.Itoa(retryAfter))
 	case http.StatusInternalServerError:
 		h.log.Error("answer a request", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
@@ -151,7 +151,7 @@ func newRefusals() refusals {
 	for _, kind := range []string{"bad-request", "body-too-large", "internal"} {
 		r[typePrefix+kind] = new(atomic.Int64)
 	}
-	for _, a := range answers {
+	for _, a := range problemTable {
 		r[a.problem.Type] = new(atomic.Int64)
 	}
 	return r

@@ -81,7 +81,7 @@ func TestRefusedTogetherComeBackApart(t *testing.T) {
 		kind string
 		most int
 	}{
-		{inbox.ErrTooManyInboxes, "too-many-inboxes", 5}, {inbox.ErrStoreAway, "store-away", 2}, {inbox.ErrStopping, "stopping", 2},
+		{inbox.ErrTooManyInboxes, "too-many-inboxes", 5}, {inbox.ErrStoreUnavailable, "store-unavailable", 2}, {inbox.ErrStopping, "stopping", 2},
 	} {
 		s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.Store = brokenStore{err: row.err} })
 		seen := map[int]bool{}

@@ -21,14 +21,14 @@ const protocolDocument = "../docs/protocol.md"
 // answers the same.
 func TestProtocolDocument(t *testing.T) {
 	t.Run("near", func(t *testing.T) {
-		playProtocol(t, func(l inbox.Limits) inbox.Store { return inbox.NewMemory(l) })
+		runProtocol(t, func(l inbox.Limits) inbox.Store { return inbox.NewMemory(l) })
 	})
 	t.Run("far", func(t *testing.T) {
-		playProtocol(t, func(l inbox.Limits) inbox.Store { return far{inbox.NewMemory(l)} })
+		runProtocol(t, func(l inbox.Limits) inbox.Store { return combinedStore{inbox.NewMemory(l)} })
 	})
 }
 
-func playProtocol(t *testing.T, engine func(inbox.Limits) inbox.Store) {
+func runProtocol(t *testing.T, engine func(inbox.Limits) inbox.Store) {
 	text, err := os.ReadFile(protocolDocument)
 	if err != nil {
 		t.Fatal(err)
@@ -38,9 +38,9 @@ func playProtocol(t *testing.T, engine func(inbox.Limits) inbox.Store) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, engine)
+		s := newDocumentRunner(t, engine)
 		for _, b := range blocks {
-			if err := s.play(b); err != nil {
+			if err := s.run(b); err != nil {
 				t.Fatalf("docs/protocol.md:%d: %v", b.line, err)
 			}
 		}

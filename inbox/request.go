@@ -17,16 +17,16 @@ import (
 	"unicode/utf8"
 )
 
-// maxName bounds names and passwords, in bytes.
-const maxName = 256
+// maxNameBytes bounds names and passwords, in bytes.
+const maxNameBytes = 256
 
-// maxCharset bounds the one parameter of a media type that is passed on; the
+// maxCharsetBytes bounds the one parameter of a media type that is passed on; the
 // longest registered name of a charset has 45 bytes.
-const maxCharset = 45
+const maxCharsetBytes = 45
 
-// bodyStart is how much of a body is allocated before any of it came, so that
+// initialBodyBytes is how much of a body is allocated before any of it came, so that
 // a large Content-Length alone costs nothing.
-const bodyStart = 16 << 10
+const initialBodyBytes = 16 << 10
 
 // checkName says what is wrong with a name: it must be text that a person can
 // tell from another, and that fits into a header of Basic authentication.
@@ -34,8 +34,8 @@ func checkName(name string) error {
 	switch {
 	case name == "":
 		return errors.New("is empty")
-	case len(name) > maxName:
-		return fmt.Errorf("is longer than %d bytes", maxName)
+	case len(name) > maxNameBytes:
+		return fmt.Errorf("is longer than %d bytes", maxNameBytes)
 	case !utf8.ValidString(name):
 		return errors.New("is not UTF-8")
 	}
@@ -126,7 +126,7 @@ func (h *Handler) setParameter(q *query, key, value string) error {
 		if err != nil || q.hasWait {
 			return badRequest("wait", errors.New("must be whole seconds, once"))
 		}
-		q.wait, q.hasWait = capWait(seconds, h.wait), true
+		q.wait, q.hasWait = capWait(seconds, h.pollTimeout), true
 	case "after":
 		id, err := parseDigits(value)
 		if err != nil && value != "" || q.hasAfter {
@@ -163,22 +163,22 @@ func capWait(seconds uint64, limit time.Duration) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// passedOn returns the media type that a receiver is told, or "" for one that
+// safeContentType returns the media type that a receiver is told, or "" for one that
 // a browser might act on.
-func passedOn(sent string) string {
+func safeContentType(sent string) string {
 	switch sent {
 	case "application/json", "application/sdp", "application/trickle-ice-sdpfrag", "text/plain", "text/plain;charset=UTF-8":
 		return sent
 	}
 	base, params, err := mime.ParseMediaType(sent)
-	if err != nil || len(sent) > maxName {
+	if err != nil || len(sent) > maxNameBytes {
 		return ""
 	}
 	switch base {
 	case "application/json", "application/sdp", "application/trickle-ice-sdpfrag":
 		return base
 	case "text/plain":
-		if charset := params["charset"]; charset != "" && len(charset) <= maxCharset {
+		if charset := params["charset"]; charset != "" && len(charset) <= maxCharsetBytes {
 			return mime.FormatMediaType(base, map[string]string{"charset": charset})
 		}
 		return base
@@ -186,11 +186,11 @@ func passedOn(sent string) string {
 	return ""
 }
 
-func contentType(passedOn string) string {
-	if passedOn == "" {
+func contentType(mediaType string) string {
+	if mediaType == "" {
 		return "application/octet-stream"
 	}
-	return passedOn
+	return mediaType
 }
 
 // readBody reads at most maxBytes, taking memory as they come.
@@ -199,20 +199,20 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 	if size > h.maxBytes {
 		return nil, &http.MaxBytesError{Limit: h.maxBytes}
 	}
-	if 0 <= size && size <= bodyStart {
+	if 0 <= size && size <= initialBodyBytes {
 		body := make([]byte, size)
 		_, err := io.ReadFull(r.Body, body)
 		return body, err
 	}
-	inHand := h.hands.hold(h.payer(r))
-	defer inHand.release() // the store counts what it is given
-	return readGrowing(body{http.MaxBytesReader(w, r.Body, h.maxBytes)}, size, inHand.take)
+	inFlight := h.bodies.newReservation(h.payer(r))
+	defer inFlight.release() // the store counts what it is given
+	return readGrowing(bodyReader{http.MaxBytesReader(w, r.Body, h.maxBytes)}, size, inFlight.reserve)
 }
 
-// body is what a stranger sends: what net/http cannot read in it is his fault.
-type body struct{ io.Reader }
+// bodyReader is what a stranger sends: what net/http cannot read in it is his fault.
+type bodyReader struct{ io.Reader }
 
-func (b body) Read(p []byte) (int, error) {
+func (b bodyReader) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -228,8 +228,8 @@ func (b body) Read(p []byte) (int, error) {
 // readGrowing reads to the end, doubling the memory as it fills but never past
 // the announced size (-1: none), and returns a slice without slack. It asks take
 // before it takes more memory than bodyStart.
-func readGrowing(r io.Reader, size int64, take func(int64) error) ([]byte, error) {
-	body := make([]byte, 0, bodyStart)
+func readGrowing(r io.Reader, size int64, reserve func(int64) error) ([]byte, error) {
+	body := make([]byte, 0, initialBodyBytes)
 	for {
 		n, err := r.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
@@ -240,8 +240,8 @@ func readGrowing(r io.Reader, size int64, take func(int64) error) ([]byte, error
 			return nil, err
 		}
 		if len(body) == cap(body) {
-			more := grown(cap(body), size)
-			if err := take(int64(more - cap(body))); err != nil {
+			more := nextCapacity(cap(body), size)
+			if err := reserve(int64(more - cap(body))); err != nil {
 				return nil, err
 			}
 			body = append(make([]byte, 0, more), body...)
@@ -249,8 +249,8 @@ func readGrowing(r io.Reader, size int64, take func(int64) error) ([]byte, error
 	}
 }
 
-// grown is the next size for memory of n bytes.
-func grown(n int, size int64) int {
+// nextCapacity is the next size for memory of n bytes.
+func nextCapacity(n int, size int64) int {
 	if size > int64(n) {
 		return min(2*n, int(size)+1) // one more, so that the end is seen without growing
 	}

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// errWaitOver says that a Put waited as long as it may.
-var errWaitOver = errors.New("wait over")
+// errWaitTimeout says that a Put waited as long as it may.
+var errWaitTimeout = errors.New("wait over")
 
 const (
-	// shrinkBelow is the size under which a shard's map is not worth rebuilding.
-	shrinkBelow = 1024
+	// minShrinkSize is the size under which a shard's map is not worth rebuilding.
+	minShrinkSize = 1024
 	// messageOverhead is what a queued message costs beyond its texts: its node
 	// and the rounding of its allocations, in bytes.
 	messageOverhead = 160
@@ -22,15 +22,15 @@ const (
 // shard is one part of the names. Its mailboxes form a list in the order of
 // last use: since all live equally long, the expired are always in front.
 type shard struct {
-	mu     sync.Mutex
-	boxes  map[string]*box
-	peak   int // most boxes since the map was made, to know when to shrink it
-	oldest *box
-	newest *box
-	lastID uint64            // the highest ID given to any claim here, so that none returns
-	knocks map[string]*knock // Puts that wait for a name to be claimed
-	frozen bool              // it is being saved and changes no more
-	_      [40]byte          // neighbours' locks on cache lines of their own
+	mu           sync.Mutex
+	boxes        map[string]*box
+	peak         int // most boxes since the map was made, to know when to shrink it
+	oldest       *box
+	newest       *box
+	lastID       uint64                  // the highest ID given to any claim here, so that none returns
+	claimWaiters map[string]*claimWaiter // Puts that wait for a name to be claimed
+	frozen       bool                    // it is being saved and changes no more
+	_            [40]byte                // neighbours' locks on cache lines of their own
 }
 
 // box is one claimed mailbox. Its shard's lock guards it.
@@ -39,7 +39,7 @@ type box struct {
 	key          Key
 	epoch        uint64
 	lastID       uint64
-	used         time.Duration
+	lastUse      time.Duration
 	older, newer *box
 	first, last  *node
 	count        int
@@ -55,15 +55,15 @@ type node struct {
 	next    *node
 }
 
-// knock is one unclaimed name that Puts wait for.
-type knock struct {
+// claimWaiter is one unclaimed name that Puts wait for.
+type claimWaiter struct {
 	claimed chan struct{}
-	waiting int
+	count   int
 }
 
-// useLocked marks b as used now, which makes it the last to expire.
-func (s *shard) useLocked(b *box, now time.Duration) {
-	b.used = now
+// markUsedLocked marks b as used now, which makes it the last to expire.
+func (s *shard) markUsedLocked(b *box, now time.Duration) {
+	b.lastUse = now
 	if s.newest == b {
 		return
 	}
@@ -98,17 +98,17 @@ func (s *shard) unlinkLocked(b *box) {
 func (s *shard) removeLocked(b *box) {
 	s.unlinkLocked(b)
 	delete(s.boxes, b.name)
-	b.changed()
+	b.wakeWaiters()
 	// A Go map never gives memory back: copy what is left once it is little.
-	if s.peak > shrinkBelow && len(s.boxes) < s.peak/4 {
+	if s.peak > minShrinkSize && len(s.boxes) < s.peak/4 {
 		boxes := make(map[string]*box, len(s.boxes))
 		maps.Copy(boxes, s.boxes)
 		s.boxes, s.peak = boxes, len(boxes)
 	}
 }
 
-// absentLocked is why something was not found: err, unless the shard is frozen.
-func (s *shard) absentLocked(err error) error {
+// notFoundLocked is why something was not found: err, unless the shard is frozen.
+func (s *shard) notFoundLocked(err error) error {
 	if s.frozen {
 		return ErrStopping
 	}
@@ -117,41 +117,41 @@ func (s *shard) absentLocked(err error) error {
 
 // awaitClaim returns nil when somebody claims the name or nobody can any more,
 // else why the wait is over: its time is, or the context has ended.
-func (s *shard) awaitClaim(ctx context.Context, name string, over <-chan time.Time) error {
+func (s *shard) awaitClaim(ctx context.Context, name string, timeout <-chan time.Time) error {
 	s.mu.Lock()
 	if s.boxes[name] != nil || s.frozen {
 		s.mu.Unlock()
 		return nil
 	}
-	k := s.knocks[name]
+	k := s.claimWaiters[name]
 	if k == nil {
-		k = &knock{claimed: make(chan struct{})}
-		s.knocks[name] = k
+		k = &claimWaiter{claimed: make(chan struct{})}
+		s.claimWaiters[name] = k
 	}
-	k.waiting++
+	k.count++
 	s.mu.Unlock()
-	defer s.endKnock(name, k)
+	defer s.removeClaimWaiter(name, k)
 	select {
 	case <-k.claimed:
 		return nil
-	case <-over:
-		return errWaitOver
+	case <-timeout:
+		return errWaitTimeout
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (s *shard) endKnock(name string, k *knock) {
+func (s *shard) removeClaimWaiter(name string, k *claimWaiter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k.waiting--
-	if k.waiting == 0 && s.knocks[name] == k {
-		delete(s.knocks, name)
+	k.count--
+	if k.count == 0 && s.claimWaiters[name] == k {
+		delete(s.claimWaiters, name)
 	}
 }
 
-// changed wakes every Next that waits on b.
-func (b *box) changed() {
+// wakeWaiters wakes every Next that waits on b.
+func (b *box) wakeWaiters() {
 	if b.arrived != nil {
 		close(b.arrived)
 		b.arrived = nil
@@ -177,13 +177,13 @@ func (b *box) push(n *node) {
 	b.bytes += n.size()
 }
 
-// takeLocked cuts off the messages up to and including upTo and returns them
+// removeThroughLocked cuts off the messages up to and including upTo and returns them
 // as a list. An ID that no message was given yet acknowledges nothing.
-func (b *box) takeLocked(upTo uint64) *node {
+func (b *box) removeThroughLocked(upTo uint64) *node {
 	if b.first == nil || upTo < b.first.ID || upTo > b.lastID {
 		return nil
 	}
-	taken, last := b.first, (*node)(nil)
+	removed, last := b.first, (*node)(nil)
 	for n := b.first; n != nil && n.ID <= upTo; n = n.next {
 		b.count--
 		b.bytes -= n.size()
@@ -194,7 +194,7 @@ func (b *box) takeLocked(upTo uint64) *node {
 	if b.first == nil {
 		b.last = nil
 	}
-	return taken
+	return removed
 }
 
 // size is what n counts for in the budgets.

@@ -38,7 +38,7 @@ func (m *Memory) Save(w io.Writer, key []byte) (SnapshotStats, error) {
 		if m.expired(b, now) {
 			continue
 		}
-		e.box(b, now-b.used)
+		e.box(b, now-b.lastUse)
 		saved.Inboxes++
 		saved.Messages += int64(b.count)
 	}
@@ -52,7 +52,7 @@ func (m *Memory) freeze() []*box {
 	for i := range m.shards {
 		all = m.shards[i].freeze(all)
 	}
-	slices.SortFunc(all, func(a, b *box) int { return cmp.Compare(b.used, a.used) })
+	slices.SortFunc(all, func(a, b *box) int { return cmp.Compare(b.lastUse, a.lastUse) })
 	return all
 }
 
@@ -60,12 +60,12 @@ func (s *shard) freeze(all []*box) []*box {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.frozen = true
-	for name, k := range s.knocks {
+	for name, k := range s.claimWaiters {
 		close(k.claimed)
-		delete(s.knocks, name)
+		delete(s.claimWaiters, name)
 	}
 	for b := s.newest; b != nil; b = b.older {
-		b.changed()
+		b.wakeWaiters()
 		all = append(all, b)
 	}
 	return all
@@ -111,7 +111,7 @@ func (m *Memory) load(d *decoder) (stats SnapshotStats, err error) {
 			return stats, errors.New("an ID above the highest")
 		}
 		idle = s.idle
-		s.used = now - min(idle, m.limits.Timeout/2)
+		s.lastUse = now - min(idle, m.limits.Timeout/2)
 		if err := m.loadBox(d, s, &stats); err != nil {
 			return stats, err
 		}
@@ -119,17 +119,17 @@ func (m *Memory) load(d *decoder) (stats SnapshotStats, err error) {
 	return stats, d.end()
 }
 
-// saved is a mailbox as it stands in a snapshot, without its messages.
-type saved struct {
+// savedBox is a mailbox as it stands in a snapshot, without its messages.
+type savedBox struct {
 	*box
-	payer Payer
-	idle  time.Duration // since its last use
-	queue uint32        // messages that follow
+	payer        Payer
+	idle         time.Duration // since its last use
+	messageCount uint32        // messages that follow
 }
 
 // loadBox takes over a mailbox and its messages, or as much as the limits allow.
-func (m *Memory) loadBox(d *decoder, s saved, stats *SnapshotStats) error {
-	b, err := m.restore(s)
+func (m *Memory) loadBox(d *decoder, s savedBox, stats *SnapshotStats) error {
+	b, err := m.restoreBox(s)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (m *Memory) loadBox(d *decoder, s saved, stats *SnapshotStats) error {
 		stats.DroppedInboxes++
 	}
 	after := s.epoch - 1
-	for range s.queue {
+	for range s.messageCount {
 		n := &node{Message: d.message()}
 		if d.err != nil {
 			return d.err
@@ -148,7 +148,7 @@ func (m *Memory) loadBox(d *decoder, s saved, stats *SnapshotStats) error {
 			return errors.New("an ID out of order")
 		}
 		after = n.ID
-		if b != nil && m.requeue(b, n) {
+		if b != nil && m.restoreMessage(b, n) {
 			stats.Messages++
 		} else {
 			stats.DroppedMessages++
@@ -157,9 +157,9 @@ func (m *Memory) loadBox(d *decoder, s saved, stats *SnapshotStats) error {
 	return nil
 }
 
-// restore adds a mailbox that was used before all that are there; nil when the
+// restoreBox adds a mailbox that was used before all that are there; nil when the
 // limits do not allow it.
-func (m *Memory) restore(s saved) (*box, error) {
+func (m *Memory) restoreBox(s savedBox) (*box, error) {
 	sh := m.shard(s.name)
 	if sh.boxes[s.name] != nil {
 		return nil, errors.New("a name that was there before")
@@ -167,7 +167,7 @@ func (m *Memory) restore(s saved) (*box, error) {
 	if m.limits.MaxInboxes > 0 && m.inboxes.Load() >= int64(m.limits.MaxInboxes) {
 		return nil, nil
 	}
-	a, err := m.payers.charge(s.payer, holding{inboxes: 1}, m.limits, 0)
+	a, err := m.payers.charge(s.payer, usage{inboxes: 1}, m.limits, 0)
 	if err != nil {
 		return nil, nil
 	}
@@ -185,9 +185,9 @@ func (m *Memory) restore(s saved) (*box, error) {
 	return b, nil
 }
 
-// requeue appends a message that has its ID, and reports whether the limits
+// restoreMessage appends a message that has its ID, and reports whether the limits
 // allowed it. The payer's share is that of an empty store: the most it ever was.
-func (m *Memory) requeue(b *box, n *node) bool {
+func (m *Memory) restoreMessage(b *box, n *node) bool {
 	if m.limits.Capacity > 0 && b.count >= m.limits.Capacity {
 		return false
 	}

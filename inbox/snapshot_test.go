@@ -18,8 +18,8 @@ import (
 )
 
 var (
-	snapshotKey = []byte("the key of these tests")
-	minute      = inbox.Limits{Timeout: time.Minute}
+	snapshotKey  = []byte("the key of these tests")
+	minuteLimits = inbox.Limits{Timeout: time.Minute}
 )
 
 func keyOf(name string) (k inbox.Key) {
@@ -43,8 +43,8 @@ func put(t *testing.T, m *inbox.Memory, to, body string) {
 	}
 }
 
-// bodies takes all messages of a mailbox.
-func bodies(t *testing.T, m *inbox.Memory, c inbox.Claim) (all []string) {
+// readAll takes all messages of a mailbox.
+func readAll(t *testing.T, m *inbox.Memory, c inbox.Claim) (all []string) {
 	t.Helper()
 	for ack := uint64(0); ; {
 		msg, err := m.Next(t.Context(), c, ack, 0)
@@ -76,7 +76,7 @@ func load(t testing.TB, limits inbox.Limits, snapshot []byte) (*inbox.Memory, in
 }
 
 func TestASnapshotHoldsAll(t *testing.T) {
-	m := inbox.NewMemory(minute)
+	m := inbox.NewMemory(minuteLimits)
 	bob, alice := open(t, m, "bob", inbox.Payer{Client: "a", Network: "n"}), open(t, m, "älice", inbox.Payer{})
 	large := strings.Repeat("x", 100<<10)
 	sent := inbox.Message{From: "älice", ContentType: "application/sdp", Body: []byte("v=0"), Payer: inbox.Payer{Client: "b"}}
@@ -89,7 +89,7 @@ func TestASnapshotHoldsAll(t *testing.T) {
 	one, _ := m.Next(t.Context(), bob, 0, 0)
 	two, _ := m.Next(t.Context(), bob, one.ID, 0) // handed out and not acknowledged
 
-	again, stats := load(t, minute, save(t, m))
+	again, stats := load(t, minuteLimits, save(t, m))
 	if want := (inbox.SnapshotStats{Inboxes: 2, Messages: 3}); stats != want {
 		t.Errorf("got %+v, want %+v", stats, want)
 	}
@@ -105,22 +105,22 @@ func TestASnapshotHoldsAll(t *testing.T) {
 	if got, err := again.Next(t.Context(), bob, one.ID, 0); err != nil || got.ID != two.ID {
 		t.Errorf("got message %d, %v, want %d again", got.ID, err, two.ID)
 	}
-	if got := bodies(t, again, bob); !slices.Equal(got, []string{"", large, "last"}) {
+	if got := readAll(t, again, bob); !slices.Equal(got, []string{"", large, "last"}) {
 		t.Errorf("got other messages than were left, %d of them", len(got))
 	}
-	if got := bodies(t, again, alice); len(got) > 0 {
+	if got := readAll(t, again, alice); len(got) > 0 {
 		t.Errorf("älice got %q, want nothing", got)
 	}
 }
 
 func TestASavedMessageIsWhole(t *testing.T) {
-	m := inbox.NewMemory(minute)
+	m := inbox.NewMemory(minuteLimits)
 	bob := open(t, m, "bob", inbox.Payer{})
 	sent := inbox.Message{From: "Älice %", ContentType: "application/sdp", Body: []byte{0, 0xff, '\n'}}
 	if err := m.Put(t.Context(), "bob", sent, 0); err != nil {
 		t.Fatal(err)
 	}
-	again, _ := load(t, minute, save(t, m))
+	again, _ := load(t, minuteLimits, save(t, m))
 	got, err := again.Next(t.Context(), bob, 0, 0)
 	if err != nil || got.From != sent.From || got.ContentType != sent.ContentType || !bytes.Equal(got.Body, sent.Body) {
 		t.Errorf("got %+v, %v, want %+v", got, err, sent)
@@ -134,7 +134,7 @@ func TestIDsDoNotReturnWithASnapshot(t *testing.T) {
 	var snapshot []byte
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Hour)
-		m := inbox.NewMemory(minute)
+		m := inbox.NewMemory(minuteLimits)
 		gone := open(t, m, "gone", inbox.Payer{})
 		put(t, m, "gone", "hello")
 		msg, err := m.Next(t.Context(), gone, 0, 0)
@@ -144,7 +144,7 @@ func TestIDsDoNotReturnWithASnapshot(t *testing.T) {
 		last, snapshot = msg.ID, save(t, m)
 	})
 	synctest.Test(t, func(t *testing.T) { // an hour earlier
-		m, _ := load(t, minute, snapshot)
+		m, _ := load(t, minuteLimits, snapshot)
 		for _, name := range []string{"gone", "bob", "carol"} {
 			if c := open(t, m, name, inbox.Payer{}); c.Epoch <= last {
 				t.Errorf("%s: the first ID is %d, want it above %d", name, c.Epoch, last)
@@ -157,7 +157,7 @@ func TestIDsDoNotReturnWithASnapshot(t *testing.T) {
 // timeout to come back.
 func TestARestartEndsNoClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := inbox.NewMemory(minute)
+		m := inbox.NewMemory(minuteLimits)
 		over := open(t, m, "over", inbox.Payer{})
 		time.Sleep(time.Second)
 		late := open(t, m, "late", inbox.Payer{})
@@ -166,7 +166,7 @@ func TestARestartEndsNoClaim(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		snapshot := save(t, m)
 		time.Sleep(time.Hour)
-		m, stats := load(t, minute, snapshot)
+		m, stats := load(t, minuteLimits, snapshot)
 		if stats.Inboxes != 2 {
 			t.Errorf("got %d mailboxes, want 2 without the one that was over", stats.Inboxes)
 		}
@@ -193,12 +193,12 @@ func TestARestartEndsNoClaim(t *testing.T) {
 // The list of use goes on where it was: those used since are the last to go.
 func TestLoadedMailboxesExpireInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := inbox.NewMemory(minute)
+		m := inbox.NewMemory(minuteLimits)
 		for i := range 1000 {
 			open(t, m, fmt.Sprint(i), inbox.Payer{})
 			time.Sleep(10 * time.Millisecond)
 		}
-		m, _ = load(t, minute, save(t, m))
+		m, _ = load(t, minuteLimits, save(t, m))
 		for i := 0; i < 1000; i += 2 {
 			open(t, m, fmt.Sprint(i), inbox.Payer{})
 		}
@@ -215,18 +215,18 @@ func TestLoadedMailboxesExpireInOrder(t *testing.T) {
 
 func TestSaveClosesTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := inbox.NewMemory(minute)
+		m := inbox.NewMemory(minuteLimits)
 		bob := open(t, m, "bob", inbox.Payer{})
 		put(t, m, "bob", "hello")
 		alice := open(t, m, "alice", inbox.Payer{})
-		held, knock := make(chan error), make(chan error)
-		go func() { _, err := m.Next(context.Background(), alice, 0, 20*time.Second); held <- err }()
-		go func() { knock <- m.Put(context.Background(), "nobody", inbox.Message{}, 20*time.Second) }()
+		poll, pending := make(chan error), make(chan error)
+		go func() { _, err := m.Next(context.Background(), alice, 0, 20*time.Second); poll <- err }()
+		go func() { pending <- m.Put(context.Background(), "nobody", inbox.Message{}, 20*time.Second) }()
 		synctest.Wait()
 		began := time.Now()
 		first := save(t, m)
 		for name, got := range map[string]error{
-			"held Next": <-held, "knock": <-knock,
+			"held Next": <-poll, "knock": <-pending,
 			"Put":             m.Put(t.Context(), "bob", inbox.Message{}, 0),
 			"Put to nobody":   m.Put(t.Context(), "carol", inbox.Message{}, 0),
 			"Put that knocks": m.Put(t.Context(), "carol", inbox.Message{}, 20*time.Second),
@@ -257,7 +257,7 @@ func errorOf[T any](_ T, err error) error { return err }
 
 // What was accepted while Save came is in the snapshot, and nothing else is.
 func TestWhatIsAcceptedIsSaved(t *testing.T) {
-	m := inbox.NewMemory(minute)
+	m := inbox.NewMemory(minuteLimits)
 	const peers = 32
 	var claims [peers]inbox.Claim
 	var accepted [peers][]string
@@ -285,9 +285,9 @@ func TestWhatIsAcceptedIsSaved(t *testing.T) {
 	}
 	snapshot := save(t, m)
 	wg.Wait()
-	again, _ := load(t, minute, snapshot)
+	again, _ := load(t, minuteLimits, snapshot)
 	for i, c := range claims {
-		if got := bodies(t, again, c); !slices.Equal(got, accepted[i]) {
+		if got := readAll(t, again, c); !slices.Equal(got, accepted[i]) {
 			t.Errorf("%d: %d messages were accepted and %d saved", i, len(accepted[i]), len(got))
 		}
 	}
@@ -298,7 +298,7 @@ func TestASavedStoreSendsPeersAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, nil)
 		poll := s.start(request("bob", "GET", "/inbox", ""))
-		knock := s.start(request("alice", "POST", "/inbox?to=carol&wait=9", "hello"))
+		pending := s.start(request("alice", "POST", "/inbox?to=carol&wait=9", "hello"))
 		save(t, s.store)
 		w := <-poll
 		s.want(w, 204, "")
@@ -306,7 +306,7 @@ func TestASavedStoreSendsPeersAway(t *testing.T) {
 			t.Error("the held poll got no Retry-After")
 		}
 		for _, w := range []*httptest.ResponseRecorder{
-			<-knock, s.do("bob", "GET", "/inbox", ""), s.do("alice", "POST", "/inbox?to=bob", "hello"), s.do("bob", "DELETE", "/inbox", ""),
+			<-pending, s.do("bob", "GET", "/inbox", ""), s.do("alice", "POST", "/inbox?to=bob", "hello"), s.do("bob", "DELETE", "/inbox", ""),
 		} {
 			s.wantProblem(w, 503, "stopping")
 			if w.Header().Get("Retry-After") == "" {

@@ -21,7 +21,7 @@ export const troubles = {
   'limited': {tone: 'bad', title: 'Too many requests', hint: 'The server asked for a pause. Trying again by itself.'},
   'full': {tone: 'bad', title: 'The server is full', hint: 'Trying again by itself.'},
   'stopping': {tone: 'busy', title: 'The server is restarting', hint: 'Trying again by itself.'},
-  'store-away': {tone: 'busy', title: 'The server waits for its store', hint: 'Its operator can see why. Trying again by itself.'},
+  'store-unavailable': {tone: 'busy', title: 'The server waits for its store', hint: 'Its operator can see why. Trying again by itself.'},
   'locked': {tone: 'bad', title: 'This room is in use with another secret', hint: 'Copy the whole link again, or start over from the first page.'},
   'too-large': {tone: 'bad', title: 'This server takes only small messages', hint: 'A call cannot be set up through it. Its operator can allow larger ones with -max-body-size.'},
   'forbidden': {tone: 'bad', title: 'The server does not take requests from this page', hint: 'Open the page at the server’s own address. Or its operator allows this address with -cors-origins.'},
@@ -35,7 +35,7 @@ const refusals = new Map([[401, troubles.locked], [403, troubles.forbidden], [40
 /** @param {Pick<InboxError, 'code' | 'status'>} error */
 export function troubleOf(error) {
   if (error.code === 'network') return navigator.onLine ? troubles.unreachable : troubles.offline;
-  if (error.code === 'stopping' || error.code === 'store-away') return troubles[error.code];
+  if (error.code === 'stopping' || error.code === 'store-unavailable') return troubles[error.code];
   if (error.status === 429) return troubles.limited;
   if (error.status === 503) return troubles.full;
   return refusals.get(error.status) ?? (error.status >= 400 && error.status < 500 ? troubles.refused : troubles.unexpected);

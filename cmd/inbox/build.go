@@ -114,15 +114,15 @@ func (h *house) buildMailboxes(key []byte) {
 		WriteTimeout: h.times.write,
 		// The queue, the bodies on their way and the connections may each take
 		// a third of the memory.
-		MaxBytesInHand: c.maxQueuedBytes,
-		AnyOrigin:      c.cors,
-		Origins:        c.origins,
-		ICEServers:     c.ice,
-		Alive:          alive,
-		Payer:          h.who.payer,
-		Held:           h.meter.hold(),
-		Guard:          h.limits.guard,
-		Logger:         h.log,
+		MaxInFlightBytes: c.maxQueuedBytes,
+		AnyOrigin:        c.cors,
+		Origins:          c.origins,
+		ICEServers:       c.ice,
+		Alive:            alive,
+		Payer:            h.who.payer,
+		OnWait:           h.meter.hold(),
+		Guard:            h.limits.guard,
+		Logger:           h.log,
 	})
 }
 

@@ -57,7 +57,7 @@ func recorded(c *config, dir string) []tlsmgr.NameState {
 		if store == nil {
 			return nil // why, the check of the store says
 		}
-		defer store.Quit()
+		defer store.Shutdown()
 		config.Shared = c.sharedCertificates(store)
 	}
 	config.ACME.NoHTTP = false // nothing is opened, and nothing ordered

@@ -29,9 +29,9 @@ func (h *house) limited() map[string]int64 {
 		"connections": conns.RefusedTotal, "connections-per-address": conns.RefusedAddr, "connection-rate": conns.RefusedRate,
 		"requests": l.requests.Refused(), "held": l.held.Refused(), "active": l.active.Refused(), "frames": l.pieces.Throttled(),
 		"header": h.tooLarge.Load(), "handshakes": l.turns.Waited(),
-		"passwords": l.guard.refused[inbox.WrongPassword].Load(),
+		"passwords": l.guard.refused[inbox.PasswordGuess].Load(),
 		"names":     l.guard.refused[inbox.NewName].Load(),
-		"misses":    l.guard.refused[inbox.MissedName].Load(),
+		"misses":    l.guard.refused[inbox.UnknownRecipient].Load(),
 	}
 }
 

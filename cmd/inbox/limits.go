@@ -113,8 +113,8 @@ type guard struct {
 	addr          func(*http.Request) netip.Addr
 	passwords     *ratelimit.LoginThrottle
 	names, misses *ratelimit.Limiter
-	refused       [inbox.MissedName + 1]atomic.Int64 // by the attempt
-	memory        time.Duration                      // how long an owner is remembered
+	refused       [inbox.UnknownRecipient + 1]atomic.Int64 // by the attempt
+	memory        time.Duration                            // how long an owner is remembered
 	dryRun        bool
 	began         time.Time
 }
@@ -155,8 +155,8 @@ func isNews(r *http.Request, addr netip.Addr, name string, now time.Time, within
 	return true
 }
 
-// May implements [inbox.Guard].
-func (g *guard) May(r *http.Request, a inbox.Attempt, name string) error {
+// Allow implements [inbox.Guard].
+func (g *guard) Allow(r *http.Request, a inbox.Attempt, name string) error {
 	if g.idle(a) {
 		return nil
 	}
@@ -175,7 +175,7 @@ func (g *guard) May(r *http.Request, a inbox.Attempt, name string) error {
 // neither the clock nor the address matters.
 func (g *guard) idle(a inbox.Attempt) bool {
 	switch a {
-	case inbox.WrongPassword:
+	case inbox.PasswordGuess:
 		return g.passwords.Len() == 0
 	case inbox.NewName:
 		return g.names.Len() == 0
@@ -186,7 +186,7 @@ func (g *guard) idle(a inbox.Attempt) bool {
 
 func (g *guard) ask(addr netip.Addr, a inbox.Attempt, name string) ratelimit.Result {
 	switch a {
-	case inbox.WrongPassword:
+	case inbox.PasswordGuess:
 		return g.passwords.Allow(addr, name, g.now())
 	case inbox.NewName:
 		return g.names.Ready(addr, g.now())
@@ -198,7 +198,7 @@ func (g *guard) ask(addr netip.Addr, a inbox.Attempt, name string) ratelimit.Res
 func refusalOf(a inbox.Attempt, wait time.Duration) *ratelimit.Refusal {
 	novelty := ratelimit.Refusal{Quota: noveltyBurst, Window: noveltyBurst / noveltyRate * time.Second, Wait: wait}
 	switch a {
-	case inbox.WrongPassword:
+	case inbox.PasswordGuess:
 		return &ratelimit.Refusal{
 			Limit: "passwords", Quota: guessBurst, Window: guessBurst / guessRate * time.Second, Wait: wait,
 			Detail: "There were too many wrong passwords from your address, or for this name.",
@@ -211,19 +211,19 @@ func refusalOf(a inbox.Attempt, wait time.Duration) *ratelimit.Refusal {
 	return &novelty
 }
 
-// Did implements [inbox.Guard].
-func (g *guard) Did(r *http.Request, a inbox.Attempt, name string) {
+// Record implements [inbox.Guard].
+func (g *guard) Record(r *http.Request, a inbox.Attempt, name string) {
 	now, addr := g.now(), g.addr(r)
 	switch a {
-	case inbox.WrongPassword:
+	case inbox.PasswordGuess:
 		g.passwords.Failed(addr, name, now)
-	case inbox.RightPassword:
+	case inbox.PasswordMatch:
 		if isNews(r, addr, name, now, g.memory/8) {
 			g.passwords.Succeeded(addr, name, now)
 		}
 	case inbox.NewName:
 		g.names.Charge(addr, now)
-	case inbox.MissedName:
+	case inbox.UnknownRecipient:
 		g.misses.Charge(addr, now)
 	}
 }

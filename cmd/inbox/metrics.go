@@ -71,9 +71,9 @@ func (c collector) collectMailboxes(m chan<- prometheus.Metric) {
 	limit(m, descMaxQueued, c.cfg.maxQueuedBytes)
 	m <- gauge(descHeld, c.limits.held.Active())
 	d := c.handler.Deliveries()
-	m <- count(descDelivered, d.Plain, "plain")
-	m <- count(descDelivered, d.Kept, "kept")
-	m <- count(descDelivered, d.PutBack, "put-back")
+	m <- count(descDelivered, d.AutoAck, "auto-ack")
+	m <- count(descDelivered, d.ManualAck, "manual-ack")
+	m <- count(descDelivered, d.Requeued, "requeued")
 	for kind, n := range c.handler.Refusals() {
 		m <- count(descRefused, n, kind)
 	}

@@ -23,7 +23,7 @@ var storeLatencies = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .02
 type storeMeter struct {
 	store    *redisstore.Store
 	took     prometheus.Histogram
-	failures [redisstore.Outcomes]atomic.Int64
+	failures [redisstore.NumOutcomes]atomic.Int64
 }
 
 func newStoreMeter() *storeMeter {
@@ -52,7 +52,7 @@ func (m *storeMeter) Collect(to chan<- prometheus.Metric) {
 	to <- gauge(descStoreUp, one(m.store.Ready() == nil))
 	to <- count(descStoreOutages, m.store.Outages())
 	m.took.Collect(to)
-	for o := redisstore.Answered + 1; o < redisstore.Outcomes; o++ {
+	for o := redisstore.Answered + 1; o < redisstore.NumOutcomes; o++ {
 		to <- count(descStoreFailures, m.failures[o].Load(), o.String())
 	}
 }

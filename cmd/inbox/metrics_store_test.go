@@ -33,10 +33,10 @@ func TestMetricsOfTheStore(t *testing.T) {
 	stop := startRedis(t, port, "geheim")
 	p.wantReady(http.StatusOK)
 	p.claim("bob")
-	want("there", "up 1", "outages_total 0", "command_duration_seconds_count "+some, `command_failures_total{reason="away"} 0`)
+	want("there", "up 1", "outages_total 0", "command_duration_seconds_count "+some, `command_failures_total{reason="unavailable"} 0`)
 	stop()
 	p.want(http.StatusServiceUnavailable, "GET", "/inbox", "bob", "")
-	want("away", "up 0", "outages_total 1", `command_failures_total{reason="(away)"} `+some, `command_failures_total{reason="full"} 0`)
+	want("away", "up 0", "outages_total 1", `command_failures_total{reason="(unavailable)"} `+some, `command_failures_total{reason="full"} 0`)
 	startRedis(t, port, "geheim")
 	want("back", "up 1", "outages_total 1")
 }

@@ -159,12 +159,12 @@ func (c *config) examineStore() func(context.Context) (redisstore.Report, error)
 func (c *config) storeInUse() *redisstore.Store {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
 	defer cancel()
-	if r, err := redisstore.Examine(ctx, c.storeConfig(nil)); err != nil || r.Fresh || r.OtherKey {
+	if r, err := redisstore.Examine(ctx, c.storeConfig(nil)); err != nil || r.Unused || r.KeyMismatch {
 		return nil
 	}
 	store := redisstore.New(c.storeConfig(nil))
 	if awaitReady(store); store.Ready() != nil {
-		store.Quit()
+		store.Shutdown()
 		return nil
 	}
 	return store
@@ -207,7 +207,7 @@ func awaitReady(s *redisstore.Store) {
 
 func (h *house) quitStore() {
 	if h.shared != nil {
-		h.shared.Quit()
+		h.shared.Shutdown()
 	}
 }
 

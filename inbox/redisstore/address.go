@@ -17,8 +17,8 @@ import (
 const (
 	redisPort    = "6379"
 	sentinelPort = "26379"
-	// dialPatience bounds one attempt to connect, TLS and greeting included.
-	dialPatience = time.Second
+	// dialTimeout bounds one attempt to connect, TLS and greeting included.
+	dialTimeout = time.Second
 	// maxHosts bounds a list of hosts: a few are enough to find the others.
 	maxHosts = 64
 )
@@ -148,16 +148,16 @@ func (a Address) String() string {
 	return text
 }
 
-// option is what the client is made with. It never repeats a step by itself: one
+// clientOption is what the client is made with. It never repeats a step by itself: one
 // whose answer was lost may have been taken.
-func (a Address) option() rueidis.ClientOption {
+func (a Address) clientOption() rueidis.ClientOption {
 	o := rueidis.ClientOption{
 		InitAddress:  a.hosts,
 		SelectDB:     a.database,
 		ClientName:   "inbox",
-		Dialer:       net.Dialer{Timeout: dialPatience, KeepAlive: time.Second},
+		Dialer:       net.Dialer{Timeout: dialTimeout, KeepAlive: time.Second},
 		DisableRetry: true, DisableCache: true,
-		ConnWriteTimeout:   2 * patience, // also how long a silent connection is trusted
+		ConnWriteTimeout:   2 * callTimeout, // also how long a silent connection is trusted
 		ReadBufferEachConn: 64 << 10, WriteBufferEachConn: 64 << 10,
 	}
 	if a.user != nil {

@@ -25,7 +25,7 @@ func TestParseAddress(t *testing.T) {
 		}
 	}
 	a, _ := ParseAddress("redis://user:p%40ss,word@192.0.2.1:7000/3")
-	if o := a.option(); o.Username != "user" || o.Password != "p@ss,word" || o.SelectDB != 3 {
+	if o := a.clientOption(); o.Username != "user" || o.Password != "p@ss,word" || o.SelectDB != 3 {
 		t.Errorf("got user %q, password %q, database %d", o.Username, o.Password, o.SelectDB)
 	}
 }
@@ -72,8 +72,8 @@ func TestErrorsOfScripts(t *testing.T) {
 		"ERR max number of clients reached":                              {away: true},
 		"ERR wrong number of arguments":                                  {},
 	} {
-		if away, full := classifyText(text); away != want.away || full != want.full {
-			t.Errorf("%q: got away %v, full %v, want %+v", text, away, full, want)
+		if unavailable, full := classifyText(text); unavailable != want.away || full != want.full {
+			t.Errorf("%q: got away %v, full %v, want %+v", text, unavailable, full, want)
 		}
 	}
 }

@@ -23,7 +23,7 @@ import (
 func BenchmarkRelay(b *testing.B) {
 	b.Run("memory", func(b *testing.B) { relay(b, inbox.NewMemory(limits)) })
 	b.Run("redis", func(b *testing.B) { relayNodes(b, cluster{startServer(b)}, Config{}) })
-	b.Run("sealed", func(b *testing.B) { relayNodes(b, cluster{startServer(b)}, Config{Key: nodesKey}) })
+	b.Run("sealed", func(b *testing.B) { relayNodes(b, cluster{startServer(b)}, Config{Key: sharedKey}) })
 	b.Run("always", func(b *testing.B) {
 		relayNodes(b, cluster{startServer(b, "--appendonly", "yes", "--appendfsync", "always")}, Config{})
 	})
@@ -37,8 +37,8 @@ func relayReplicated(b *testing.B, wanted int) {
 	relayNodes(b, cluster{master, startReplica(b, master)}, Config{Replicas: wanted})
 }
 
-// cpu is how long a process of the store, and this one, ran on any core.
-func (c cluster) cpu(b testing.TB) (store, own time.Duration) {
+// cpuTime is how long a process of the store, and this one, ran on any core.
+func (c cluster) cpuTime(b testing.TB) (store, self time.Duration) {
 	for _, s := range c {
 		for _, found := range cpuFields.FindAllStringSubmatch(s.do("INFO", "cpu"), -1) {
 			seconds, err := strconv.ParseFloat(found[1], 64)
@@ -71,11 +71,11 @@ func relayNodes(b *testing.B, redis cluster, cfg Config) {
 			for range n {
 				stores = append(stores, newStore(b, url, cfg))
 			}
-			store, own := redis.cpu(b)
+			store, self := redis.cpuTime(b)
 			relay(b, stores...)
-			storeAfter, ownAfter := redis.cpu(b)
+			storeAfter, selfAfter := redis.cpuTime(b)
 			b.ReportMetric(float64(storeAfter-store)/1e3/float64(b.N), "store-µs/message")
-			b.ReportMetric(float64(ownAfter-own)/1e3/float64(b.N), "nodes-µs/message")
+			b.ReportMetric(float64(selfAfter-self)/1e3/float64(b.N), "nodes-µs/message")
 		})
 	}
 }
@@ -114,7 +114,7 @@ func relay(b *testing.B, stores ...inbox.Store) {
 }
 
 func send(s inbox.Store, from, to string, m inbox.Message) error {
-	if d, ok := s.(inbox.Distant); ok {
+	if d, ok := s.(inbox.CombinedStore); ok {
 		_, err := d.OpenPut(context.Background(), from, bobsKey, to, m)
 		return err
 	}
@@ -125,7 +125,7 @@ func send(s inbox.Store, from, to string, m inbox.Message) error {
 }
 
 func receive(s inbox.Store, name string, ack uint64) (uint64, error) {
-	if d, ok := s.(inbox.Distant); ok {
+	if d, ok := s.(inbox.CombinedStore); ok {
 		_, m, err := d.OpenNext(context.Background(), name, bobsKey, ack)
 		return m.ID, err
 	}

@@ -15,18 +15,18 @@ import (
 // mailbox's. The answer is nil, a string, an int64 or a list of these. It waits
 // as long as ctx allows; without the store it is [inbox.ErrStoreAway] at once.
 func (s *Store) Do(ctx context.Context, command []string, key string, args ...string) (any, error) {
-	l, err := s.reach()
+	sess, err := s.currentSession()
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	answer, err := l.Do(ctx, l.B().Arbitrary(command...).Keys(key).Args(args...).Build()).ToAny()
-	s.tell(ctx, began, err)
+	answer, err := sess.Do(ctx, sess.B().Arbitrary(command...).Keys(key).Args(args...).Build()).ToAny()
+	s.observeOutcome(ctx, began, err)
 	if rueidis.IsRedisNil(err) {
 		return nil, nil
 	}
-	if away, _ := classify(err); err != nil && away {
-		return nil, fmt.Errorf("%w: %w", inbox.ErrStoreAway, err)
+	if unavailable, _ := classify(err); err != nil && unavailable {
+		return nil, fmt.Errorf("%w: %w", inbox.ErrStoreUnavailable, err)
 	}
 	return answer, err
 }

@@ -17,11 +17,11 @@ type Report struct {
 	Address string // without its secrets
 	Kind    string // standalone, sentinel or cluster
 	Servers []ServerReport
-	// Ahead is how far the store's clock is ahead of this machine's.
-	Ahead time.Duration
-	// Fresh is whether no node was ever here; OtherKey, whether those that were
+	// ClockSkew is how far the store's clock is ahead of this machine's.
+	ClockSkew time.Duration
+	// Unused is whether no node was ever here; KeyMismatch, whether those that were
 	// have another key than cfg.Key.
-	Fresh, OtherKey bool
+	Unused, KeyMismatch bool
 	// Replicas is cfg.Replicas.
 	Replicas int
 }
@@ -29,40 +29,40 @@ type Report struct {
 // ServerReport is one server that is written to.
 type ServerReport struct {
 	Address                 string
-	Engine, Version         string // Redis or Valkey; others say that they are Redis
+	Product, Version        string // Redis or Valkey; others say that they are Redis
 	TooOld                  bool   // to be used
 	UsedBytes, MaxBytes     int64  // MaxBytes is 0 where there is no bound
-	Policy                  string
+	EvictionPolicy          string
 	AppendOnly, WriteFailed bool
 	Fsync                   string // empty where that may not be asked
 	Replicas                int    // that have all it has; asked for when there have to be any
 }
 
-// probe is harmless and needs the rights that mailboxes need: it deletes what is
+// probeScript is harmless and needs the rights that mailboxes need: it deletes what is
 // never there, and tells nobody anything.
-const probe = `redis.call('DEL', KEYS[1] .. ':'); redis.call('PUBLISH', 'inbox:n:doctor', '!'); return redis.call('TIME')`
+const probeScript = `redis.call('DEL', KEYS[1] .. ':'); redis.call('PUBLISH', 'inbox:n:doctor', '!'); return redis.call('TIME')`
 
 // Examine looks at a store as a node would find it, and leaves nothing there. An
 // error is why a node could not use it. It ends within a few seconds, or one for
 // each server of a cluster.
 func Examine(ctx context.Context, cfg Config) (r Report, err error) {
 	r.Address, r.Replicas = cfg.Address.String(), cfg.Replicas
-	client, err := rueidis.NewClient(cfg.Address.option())
+	client, err := rueidis.NewClient(cfg.Address.clientOption())
 	if err != nil {
 		return r, fmt.Errorf("connect: %w", err)
 	}
 	defer client.Close()
-	asking, cancel := context.WithTimeout(ctx, 2*patience)
+	callCtx, cancel := context.WithTimeout(ctx, 2*callTimeout)
 	defer cancel()
 	r.Kind = string(client.Mode())
-	if err := r.askTime(asking, client); err != nil {
+	if err := r.measureClockSkew(callCtx, client); err != nil {
 		return r, err
 	}
-	if err := r.askKey(asking, client, cfg.Key); err != nil {
+	if err := r.checkKey(callCtx, client, cfg.Key); err != nil {
 		return r, err
 	}
-	for address, one := range client.Nodes() {
-		if err := r.askServer(ctx, address, one); err != nil {
+	for address, srv := range client.Nodes() {
+		if err := r.inspectServer(ctx, address, srv); err != nil {
 			return r, err
 		}
 	}
@@ -70,11 +70,11 @@ func Examine(ctx context.Context, cfg Config) (r Report, err error) {
 	return r, nil
 }
 
-// askTime runs the probe in every bucket: each may be at another server.
-func (r *Report) askTime(ctx context.Context, client rueidis.Client) error {
+// measureClockSkew runs the probe in every bucket: each may be at another server.
+func (r *Report) measureClockSkew(ctx context.Context, client rueidis.Client) error {
 	var commands rueidis.Commands
 	for i := range buckets {
-		commands = append(commands, client.B().Eval().Script(probe).Numkeys(1).Key(bucketKey(i)).Build())
+		commands = append(commands, client.B().Eval().Script(probeScript).Numkeys(1).Key(bucketKey(i)).Build())
 	}
 	asked := time.Now()
 	for _, result := range client.DoMulti(ctx, commands...) {
@@ -84,19 +84,19 @@ func (r *Report) askTime(ctx context.Context, client rueidis.Client) error {
 		}
 		seconds, err := strconv.ParseInt(clock[0], 10, 64)
 		if err != nil {
-			return errGarbage
+			return errUnexpectedReply
 		}
-		if ahead := time.Unix(seconds, 0).Sub(asked).Round(time.Second); ahead.Abs() > r.Ahead.Abs() {
-			r.Ahead = ahead
+		if ahead := time.Unix(seconds, 0).Sub(asked).Round(time.Second); ahead.Abs() > r.ClockSkew.Abs() {
+			r.ClockSkew = ahead
 		}
 	}
 	return nil
 }
 
-func (r *Report) askKey(ctx context.Context, client rueidis.Client, key []byte) error {
-	kept, err := client.Do(ctx, client.B().Get().Key(secretKey).Build()).ToString()
+func (r *Report) checkKey(ctx context.Context, client rueidis.Client, key []byte) error {
+	stored, err := client.Do(ctx, client.B().Get().Key(secretKey).Build()).ToString()
 	if rueidis.IsRedisNil(err) {
-		r.Fresh = true
+		r.Unused = true
 		return nil
 	}
 	if err != nil {
@@ -106,33 +106,33 @@ func (r *Report) askKey(ctx context.Context, client rueidis.Client, key []byte) 
 	if key != nil {
 		want = "sealed " + hex.EncodeToString(derive(key, "check"))
 	}
-	r.OtherKey = !strings.HasPrefix(kept, want)
+	r.KeyMismatch = !strings.HasPrefix(stored, want)
 	return nil
 }
 
-// askServer adds a server, unless it is a replica.
-func (r *Report) askServer(ctx context.Context, address string, one rueidis.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// inspectServer adds a server, unless it is a replica.
+func (r *Report) inspectServer(ctx context.Context, address string, srv rueidis.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	info, err := askInfo(ctx, one)
+	info, err := fetchInfo(ctx, srv)
 	if err != nil {
 		return fmt.Errorf("ask %s about itself: %w", address, err)
 	}
 	if info["role"] == "slave" {
 		return nil
 	}
-	e := engineOf(info)
+	p := productOf(info)
 	s := ServerReport{
-		Address: address, Engine: e.name, Version: e.version, TooOld: e.tooOld(), Policy: info["maxmemory_policy"],
+		Address: address, Product: p.name, Version: p.version, TooOld: p.tooOld(), EvictionPolicy: info["maxmemory_policy"],
 		AppendOnly: info["aof_enabled"] == "1", WriteFailed: info["aof_last_write_status"] == "err",
 	}
 	s.UsedBytes, _ = strconv.ParseInt(info["used_memory"], 10, 64) // 0 when it does not say
 	s.MaxBytes, _ = strconv.ParseInt(info["maxmemory"], 10, 64)
-	if asked, err := one.Do(ctx, one.B().ConfigGet().Parameter("appendfsync").Build()).AsStrMap(); err == nil {
-		s.Fsync = asked["appendfsync"]
+	if config, err := srv.Do(ctx, srv.B().ConfigGet().Parameter("appendfsync").Build()).AsStrMap(); err == nil {
+		s.Fsync = config["appendfsync"]
 	}
 	if r.Replicas > 0 {
-		n, err := one.Do(ctx, one.B().Wait().Numreplicas(int64(r.Replicas)).Timeout(replicaPatience.Milliseconds()).Build()).AsInt64()
+		n, err := srv.Do(ctx, srv.B().Wait().Numreplicas(int64(r.Replicas)).Timeout(replicaTimeout.Milliseconds()).Build()).AsInt64()
 		if err != nil {
 			return fmt.Errorf("ask %s for its replicas: %w", address, err)
 		}

@@ -27,15 +27,15 @@ func TestExamineLeavesNothing(t *testing.T) {
 		t.Fatalf("got %+v, %v", r, err)
 	}
 	s := r.Servers[0]
-	if s.MaxBytes != 100<<20 || s.UsedBytes == 0 || s.Policy != "noeviction" || !s.AppendOnly || s.WriteFailed || s.Fsync != "always" || s.TooOld {
+	if s.MaxBytes != 100<<20 || s.UsedBytes == 0 || s.EvictionPolicy != "noeviction" || !s.AppendOnly || s.WriteFailed || s.Fsync != "always" || s.TooOld {
 		t.Errorf("got %+v", s)
 	}
 	// «Redis server v=7.0.15 …», «Valkey server v=8.1.1 …», of the oldest Valkey «Server v=7.2.14 …»
 	said, err := exec.Command("redis-server", "--version").Output()
-	if engine, _, _ := strings.Cut(string(said), " "); err != nil || !strings.Contains(string(said), "v="+s.Version+" ") || engine != "Server" && s.Engine != engine {
-		t.Errorf("got %s %s of a store that is %s (%v)", s.Engine, s.Version, said, err)
+	if engine, _, _ := strings.Cut(string(said), " "); err != nil || !strings.Contains(string(said), "v="+s.Version+" ") || engine != "Server" && s.Product != engine {
+		t.Errorf("got %s %s of a store that is %s (%v)", s.Product, s.Version, said, err)
 	}
-	if !r.Fresh || r.OtherKey || r.Ahead.Abs() > 2e9 {
+	if !r.Unused || r.KeyMismatch || r.ClockSkew.Abs() > 2e9 {
 		t.Errorf("got %+v, want a fresh store with our clock", r)
 	}
 	if n := redis.try("-a", "secret-word", "--no-auth-warning", "DBSIZE"); n != "0" {
@@ -46,13 +46,13 @@ func TestExamineLeavesNothing(t *testing.T) {
 func TestExamineComparesKeys(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
-	newStore(t, "redis://"+redis.addr(), Config{Key: nodesKey})
+	newStore(t, "redis://"+redis.addr(), Config{Key: sharedKey})
 	other := []byte("another key, also of 32 bytes...")
 	for _, c := range []struct {
 		key   []byte
 		other bool
-	}{{nodesKey, false}, {other, true}, {nil, true}} {
-		if r, err := examine(t, "redis://"+redis.addr(), c.key); err != nil || r.Fresh || r.OtherKey != c.other {
+	}{{sharedKey, false}, {other, true}, {nil, true}} {
+		if r, err := examine(t, "redis://"+redis.addr(), c.key); err != nil || r.Unused || r.KeyMismatch != c.other {
 			t.Errorf("key %q: got %+v, %v, want other key %v", c.key, r, err, c.other)
 		}
 	}

@@ -42,7 +42,7 @@ func want(t testing.TB, w *httptest.ResponseRecorder, status int, body string) {
 // A call between peers at different nodes, as a client sees it.
 func TestPeersAtTwoNodes(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, url string) {
+	onBothTopologies(t, func(t *testing.T, url string) {
 		a, b := newNode(t, url), newNode(t, url)
 		want(t, a.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
 		want(t, b.do("alice", "POST", "/inbox?to=bob", "offer"), 200, "")
@@ -69,14 +69,14 @@ func TestNewestPollIsToldAcrossNodes(t *testing.T) {
 	go func() { newer <- b.do("bob", "GET", "/inbox", "") }()
 	w := <-older
 	want(t, w, 204, "")
-	if why := w.Header().Get("X-Poll-Ended"); why != "superseded" {
-		t.Errorf("got X-Poll-Ended %q, want superseded", why)
+	if reason := w.Header().Get("X-Poll-Ended"); reason != "superseded" {
+		t.Errorf("got X-Poll-Ended %q, want superseded", reason)
 	}
 	want(t, a.do("alice", "POST", "/inbox?to=bob", "offer"), 200, "")
 	want(t, <-newer, 200, "offer")
 }
 
-func TestStoreThatIsAwayIsSaid(t *testing.T) {
+func TestUnavailableStoreIs503(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	n := newNode(t, "redis://"+redis.addr())
@@ -86,8 +86,8 @@ func TestStoreThatIsAwayIsSaid(t *testing.T) {
 		began := time.Now()
 		w := n.do("bob", c[0], c[1], "offer")
 		want(t, w, 503, "*")
-		if !strings.Contains(w.Body.String(), "urn:inbox:problem:store-away") || w.Header().Get("Retry-After") == "" {
-			t.Errorf("%s: got %q, Retry-After %q, want store-away and when to come back", c[0], w.Body, w.Header().Get("Retry-After"))
+		if !strings.Contains(w.Body.String(), "urn:inbox:problem:store-unavailable") || w.Header().Get("Retry-After") == "" {
+			t.Errorf("%s: got %q, Retry-After %q, want store-unavailable and when to come back", c[0], w.Body, w.Header().Get("Retry-After"))
 		}
 		if strings.Contains(w.Body.String(), "127.0.0.1") {
 			t.Errorf("%s: the answer %q tells where the store is", c[0], w.Body)
@@ -104,10 +104,10 @@ func TestRoundTripsOfRequests(t *testing.T) {
 	n := newNode(t, "redis://"+redis.addr())
 	want(t, n.do("alice", "GET", "/inbox?wait=0", ""), 204, "")
 	want(t, n.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
-	if got := trips(t, n.store, cluster{redis}, func() { want(t, n.do("alice", "POST", "/inbox?to=bob", "offer"), 200, "") }); got != 1 {
+	if got := countRoundTrips(t, n.store, cluster{redis}, func() { want(t, n.do("alice", "POST", "/inbox?to=bob", "offer"), 200, "") }); got != 1 {
 		t.Errorf("got %d round trips for a POST, want 1", got)
 	}
-	if got := trips(t, n.store, cluster{redis}, func() { want(t, n.do("bob", "GET", "/inbox?after=0", ""), 200, "offer") }); got != 1 {
+	if got := countRoundTrips(t, n.store, cluster{redis}, func() { want(t, n.do("bob", "GET", "/inbox?after=0", ""), 200, "offer") }); got != 1 {
 		t.Errorf("got %d round trips for a GET of a waiting message, want 1", got)
 	}
 }

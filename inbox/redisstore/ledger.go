@@ -18,17 +18,19 @@ type entry struct {
 	n   int64
 }
 
-// bill is what a step would cost.
-type bill []entry
+// reservation is what a step would cost.
+type reservation []entry
 
 // payer is an inbox.Payer as the store sees it.
 type payer struct{ client, network string }
 
-func inboxBill(p payer) bill             { return p.bill("n", "i:", "I:", 1) }
-func bytesBill(p payer, size int64) bill { return p.bill("t", "b:", "B:", size) }
+func inboxReservation(p payer) reservation { return p.newReservation("n", "i:", "I:", 1) }
+func bytesReservation(p payer, size int64) reservation {
+	return p.newReservation("t", "b:", "B:", size)
+}
 
-func (p payer) bill(total, client, network string, n int64) bill {
-	b := bill{{total, n}}
+func (p payer) newReservation(total, client, network string, n int64) reservation {
+	b := reservation{{total, n}}
 	if p.client != "" {
 		b = append(b, entry{client + p.client, n})
 		if p.network != "" {
@@ -42,13 +44,13 @@ func (p payer) bill(total, client, network string, n int64) bill {
 // ago, what this node did since, and what it is about to do. The last two make
 // quotas exact for one node; what others do is seen with the next refresh.
 type ledger struct {
-	limits  inbox.Limits
-	mu      sync.Mutex
-	total   map[string]int64
-	pending map[string]int64
-	seen    [buckets]int64 // versions of the sums in total
-	recent  []change       // since the refresh that is under way began
-	open    bool           // whether one is
+	limits     inbox.Limits
+	mu         sync.Mutex
+	total      map[string]int64
+	pending    map[string]int64
+	versions   [buckets]int64 // versions of the sums in total
+	recent     []change       // since the refresh that is under way began
+	refreshing bool           // whether one is
 }
 
 // change is what one step did to the sums of a bucket.
@@ -71,15 +73,15 @@ func (l *ledger) stats() inbox.Stats {
 
 // reserveInbox returns a bill to be released, or why the payer may have no
 // mailbox more.
-func (l *ledger) reserveInbox(p payer) (bill, error) {
+func (l *ledger) reserveInbox(p payer) (reservation, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if most := int64(l.limits.MaxInboxes); most > 0 && l.heldLocked("n") >= most {
+	if limit := int64(l.limits.MaxInboxes); limit > 0 && l.usageLocked("n") >= limit {
 		return nil, inbox.ErrTooManyInboxes
 	}
-	b := inboxBill(p)
+	b := inboxReservation(p)
 	for i, e := range b[1:] {
-		if err := l.limits.AllowInbox(l.heldLocked(e.sum), factor(i)); err != nil {
+		if err := l.limits.AllowInbox(l.usageLocked(e.sum), quotaFactor(i)); err != nil {
 			return nil, err
 		}
 	}
@@ -88,40 +90,40 @@ func (l *ledger) reserveInbox(p payer) (bill, error) {
 }
 
 // reserveBytes is reserveInbox for a message.
-func (l *ledger) reserveBytes(p payer, size int64) (bill, error) {
+func (l *ledger) reserveBytes(p payer, size int64) (reservation, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b, queued := bytesBill(p, size), l.heldLocked("t")
+	b, queued := bytesReservation(p, size), l.usageLocked("t")
 	for i, e := range b[1:] {
-		if err := l.limits.AllowBytes(l.heldLocked(e.sum), size, factor(i), queued); err != nil {
+		if err := l.limits.AllowBytes(l.usageLocked(e.sum), size, quotaFactor(i), queued); err != nil {
 			return nil, err
 		}
 	}
-	if most := l.limits.MaxQueuedBytes; most > 0 && queued+size > most {
+	if limit := l.limits.MaxQueuedBytes; limit > 0 && queued+size > limit {
 		return nil, inbox.ErrStoreFull
 	}
 	l.reserveLocked(b)
 	return b, nil
 }
 
-// factor is how many budgets a payer's entry has: a client's comes first.
-func factor(i int) int {
+// quotaFactor is how many budgets a payer's entry has: a client's comes first.
+func quotaFactor(i int) int {
 	if i == 0 {
 		return 1
 	}
 	return inbox.NetworkFactor
 }
 
-func (l *ledger) heldLocked(sum string) int64 { return l.total[sum] + l.pending[sum] }
+func (l *ledger) usageLocked(sum string) int64 { return l.total[sum] + l.pending[sum] }
 
-func (l *ledger) reserveLocked(b bill) {
+func (l *ledger) reserveLocked(b reservation) {
 	for _, e := range b {
 		addTo(l.pending, e.sum, e.n)
 	}
 }
 
 // release ends a reservation: what became of it, the store has said.
-func (l *ledger) release(b bill) {
+func (l *ledger) release(b reservation) {
 	if len(b) == 0 {
 		return
 	}
@@ -144,7 +146,7 @@ func addTo(sums map[string]int64, sum string, n int64) {
 func (l *ledger) apply(answer rueidis.RedisMessage) error {
 	parts, err := answer.ToArray()
 	if err != nil {
-		return errGarbage
+		return errUnexpectedReply
 	}
 	for _, part := range parts {
 		c, err := readChange(part)
@@ -159,27 +161,27 @@ func (l *ledger) apply(answer rueidis.RedisMessage) error {
 func readChange(part rueidis.RedisMessage) (c change, err error) {
 	fields, err := part.ToArray()
 	if err != nil || len(fields) < 2 || len(fields)%2 != 0 {
-		return c, errGarbage
+		return c, errUnexpectedReply
 	}
 	bucket, err := fields[0].ToString()
 	if err != nil {
-		return c, errGarbage
+		return c, errUnexpectedReply
 	}
 	number, found := strings.CutPrefix(strings.TrimSuffix(bucket, "}"), "inbox:{")
 	if c.bucket, err = strconv.Atoi(number); err != nil || !found || c.bucket < 0 || c.bucket >= buckets {
-		return c, errGarbage
+		return c, errUnexpectedReply
 	}
 	if c.version, err = fields[1].AsInt64(); err != nil {
-		return c, errGarbage
+		return c, errUnexpectedReply
 	}
 	for i := 2; i < len(fields); i += 2 {
 		sum, err := fields[i].ToString()
 		if err != nil {
-			return c, errGarbage
+			return c, errUnexpectedReply
 		}
 		n, err := fields[i+1].AsInt64()
 		if err != nil {
-			return c, errGarbage
+			return c, errUnexpectedReply
 		}
 		c.entries = append(c.entries, entry{sum, n})
 	}
@@ -190,10 +192,10 @@ func readChange(part rueidis.RedisMessage) (c change, err error) {
 func (l *ledger) add(c change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open {
+	if l.refreshing {
 		l.recent = append(l.recent, c)
 	}
-	if c.version <= l.seen[c.bucket] {
+	if c.version <= l.versions[c.bucket] {
 		return
 	}
 	for _, e := range c.entries {
@@ -204,41 +206,41 @@ func (l *ledger) add(c change) {
 // sums is what the store holds in one bucket.
 type sums struct {
 	version int64
-	held    map[string]int64
+	values  map[string]int64
 }
 
 // readSums reads what a sweep answered.
 func readSums(answer rueidis.RedisMessage) (s sums, err error) {
 	fields, err := answer.ToArray()
 	if err != nil || len(fields)%2 != 0 {
-		return s, errGarbage
+		return s, errUnexpectedReply
 	}
-	s.held = make(map[string]int64, len(fields)/2)
+	s.values = make(map[string]int64, len(fields)/2)
 	for i := 0; i < len(fields); i += 2 {
 		sum, err := fields[i].ToString()
 		if err != nil {
-			return s, errGarbage
+			return s, errUnexpectedReply
 		}
 		n, err := fields[i+1].AsInt64()
 		if err != nil || n < 0 || n > math.MaxInt64/buckets {
-			return s, fmt.Errorf("%w: a sum %q", errGarbage, sum)
+			return s, fmt.Errorf("%w: a sum %q", errUnexpectedReply, sum)
 		}
 		switch sum {
 		case "v":
 			s.version = n
 		case "L":
 		default:
-			s.held[sum] = n
+			s.values[sum] = n
 		}
 	}
 	return s, nil
 }
 
-// begin says that the store is being asked for its sums.
-func (l *ledger) begin() {
+// beginRefresh says that the store is being asked for its sums.
+func (l *ledger) beginRefresh() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open, l.recent = true, l.recent[:0]
+	l.refreshing, l.recent = true, l.recent[:0]
 }
 
 // replace takes what the store said of all buckets, and on top of it what this
@@ -246,7 +248,7 @@ func (l *ledger) begin() {
 func (l *ledger) replace(all *[buckets]sums) {
 	total := map[string]int64{}
 	for i := range all {
-		for sum, n := range all[i].held {
+		for sum, n := range all[i].values {
 			total[sum] += n
 		}
 	}
@@ -260,7 +262,7 @@ func (l *ledger) replace(all *[buckets]sums) {
 		}
 	}
 	for i := range all {
-		l.seen[i] = all[i].version
+		l.versions[i] = all[i].version
 	}
-	l.total, l.open, l.recent = total, false, nil
+	l.total, l.refreshing, l.recent = total, false, nil
 }

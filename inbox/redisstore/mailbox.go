@@ -14,97 +14,97 @@ import (
 
 // How a look for messages treats the claim, in mailbox.lua.
 const (
-	lookFirst = "first" // of a Next: it keeps the claim alive
-	lookAgain = "again" // in the midst of one: only a message does
-	lookLast  = lookFirst
+	peekFirst = "first" // of a Next: it keeps the claim alive
+	peekAgain = "again" // in the midst of one: only a message does
+	peekLast  = peekFirst
 	touchOnly = "touch"
 )
 
-// reach returns the store, unless none was found yet.
-func (s *Store) reach() (*link, error) {
-	l := s.link.Load()
-	if l == nil {
-		return nil, fmt.Errorf("%w: %s", inbox.ErrStoreAway, s.address)
+// currentSession returns the store, unless none was found yet.
+func (s *Store) currentSession() (*session, error) {
+	sess := s.session.Load()
+	if sess == nil {
+		return nil, fmt.Errorf("%w: %s", inbox.ErrStoreUnavailable, s.address)
 	}
-	return l, nil
+	return sess, nil
 }
 
 // payer is p as the store sees it.
-func (v *vault) payerOf(p inbox.Payer) payer {
-	return payer{v.payer(p.Client), v.payer(p.Network)}
+func (c *codec) payerOf(p inbox.Payer) payer {
+	return payer{c.payerID(p.Client), c.payerID(p.Network)}
 }
 
-// opening is an Open, prepared.
-type opening struct {
-	name  string
-	place place
-	args  []string
-	bill  bill
-	over  error // why the payer may not make a mailbox, if one is needed
+// openRequest is an Open, prepared.
+type openRequest struct {
+	name        string
+	location    location
+	args        []string
+	reservation reservation
+	quotaErr    error // why the payer may not make a mailbox, if one is needed
 }
 
-// prepare says what an Open sends, and pays for the mailbox it may make.
-func (s *Store) prepare(l *link, name string, key inbox.Key, p *inbox.Payer) opening {
-	o := opening{name: name, place: l.place(name)}
-	pays, who := "0", payer{}
+// prepareOpen says what an Open sends, and pays for the mailbox it may make.
+func (s *Store) prepareOpen(sess *session, name string, key inbox.Key, p *inbox.Payer) openRequest {
+	o := openRequest{name: name, location: sess.locate(name)}
+	mayCreate, owner := "0", payer{}
 	if p != nil {
-		who = l.payerOf(*p)
-		if o.bill, o.over = s.ledger.reserveInbox(who); o.over == nil {
-			pays = "1"
+		owner = sess.payerOf(*p)
+		if o.reservation, o.quotaErr = s.ledger.reserveInbox(owner); o.quotaErr == nil {
+			mayCreate = "1"
 		}
 	}
-	o.args = []string{o.place.tag, l.password(name, key), pays, who.client, who.network}
+	o.args = []string{o.location.tag, sess.passwordHash(name, key), mayCreate, owner.client, owner.network}
 	return o
 }
 
-// claim reads the beginning of what open, alone or with another step, answered.
-func (o *opening) claim(answer []rueidis.RedisMessage) (c inbox.Claim, rest []rueidis.RedisMessage, err error) {
+// parseClaim reads the beginning of what open, alone or with another step, answered.
+func (o *openRequest) parseClaim(answer []rueidis.RedisMessage) (c inbox.Claim, rest []rueidis.RedisMessage, err error) {
 	status, err := answer[0].ToString()
 	switch {
 	case err != nil:
-		return c, nil, errGarbage
+		return c, nil, errUnexpectedReply
 	case status == "wrong":
 		return c, nil, inbox.ErrWrongKey
-	case status == "none" && o.over != nil:
-		return c, nil, o.over
+	case status == "none" && o.quotaErr != nil:
+		return c, nil, o.quotaErr
 	case status == "none":
 		return c, nil, inbox.ErrNoInbox
 	case status != "ok" || len(answer) < 3:
-		return c, nil, errGarbage
+		return c, nil, errUnexpectedReply
 	}
-	epoch, err := number(answer[1])
+	epoch, err := parseID(answer[1])
 	if err != nil {
 		return c, nil, err
 	}
-	fresh, err := answer[2].AsInt64()
+	created, err := answer[2].AsInt64()
 	if err != nil {
-		return c, nil, errGarbage
+		return c, nil, errUnexpectedReply
 	}
-	return inbox.Claim{Name: o.name, Epoch: epoch, Fresh: fresh == 1}, answer[3:], nil
+	return inbox.Claim{Name: o.name, Epoch: epoch, Created: created == 1}, answer[3:], nil
 }
 
-func number(m rueidis.RedisMessage) (uint64, error) {
+func parseID(m rueidis.RedisMessage) (uint64, error) {
 	text, err := m.ToString()
 	if err != nil {
-		return 0, errGarbage
+		return 0, errUnexpectedReply
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		return 0, errGarbage
+		return 0, errUnexpectedReply
 	}
 	return n, nil
 }
 
-// full is whether err may end when expired mailboxes are swept.
-func full(err error) bool {
+// isLimit is whether err may end when expired mailboxes are swept.
+func isLimit(err error) bool {
 	return errors.Is(err, inbox.ErrTooManyInboxes) || errors.Is(err, inbox.ErrPayerFull) || errors.Is(err, inbox.ErrStoreFull)
 }
 
-// again calls f, and once more when it met a limit that sweeping, or the step
+// retryAfterReclaim calls f, and once more when it met a limit that sweeping, or the step
 // itself, may have lifted.
-func (s *Store) again(ctx context.Context, f func() error) error {
+func (s *Store) retryAfterReclaim(ctx context.Context, f func() error) error {
 	err := f()
-	if full(err) {
+	if isLimit(err) {
 		s.reclaim(ctx)
 		err = f()
 	}
@@ -113,47 +113,47 @@ func (s *Store) again(ctx context.Context, f func() error) error {
 
 // Open implements [inbox.Store].
 func (s *Store) Open(ctx context.Context, name string, key inbox.Key, p *inbox.Payer) (c inbox.Claim, err error) {
-	l, err := s.reach()
+	sess, err := s.currentSession()
 	if err != nil {
 		return c, err
 	}
-	err = s.again(ctx, func() error {
-		o := s.prepare(l, name, key, p)
-		answer, err := s.do(ctx, l, "open", []place{o.place}, o.bill, o.args...)
+	err = s.retryAfterReclaim(ctx, func() error {
+		o := s.prepareOpen(sess, name, key, p)
+		answer, err := s.do(ctx, sess, "open", []location{o.location}, o.reservation, o.args...)
 		if err == nil {
-			c, _, err = o.claim(answer)
+			c, _, err = o.parseClaim(answer)
 		}
 		return err
 	})
 	return c, err
 }
 
-// letter is a Put, prepared.
-type letter struct {
-	place  place
-	size   int64
-	payer  payer
-	record string
+// putRequest is a Put, prepared.
+type putRequest struct {
+	location location
+	size     int64
+	payer    payer
+	record   string
 }
 
-func (s *Store) letter(l *link, to string, m *inbox.Message) letter {
-	p := l.place(to)
+func (s *Store) newPutRequest(sess *session, to string, m *inbox.Message) putRequest {
+	loc := sess.locate(to)
 	size := int64(len(m.Body)+len(m.From)+len(m.ContentType)) + messageOverhead
-	return letter{p, size, l.payerOf(m.Payer), l.seal(p.tag, m)}
+	return putRequest{loc, size, sess.payerOf(m.Payer), sess.seal(loc.tag, m)}
 }
 
 // args are what a Put sends; knock is how long it goes on to wait.
-func (s *Store) putArgs(t *letter, knock time.Duration) []string {
+func (s *Store) putArgs(req *putRequest, wait time.Duration) []string {
 	return []string{
-		t.place.tag, strconv.Itoa(s.limits.Capacity), strconv.FormatInt(t.size, 10), t.payer.client, t.payer.network,
-		strconv.FormatInt(knock.Milliseconds(), 10), t.record,
+		req.location.tag, strconv.Itoa(s.limits.Capacity), strconv.FormatInt(req.size, 10), req.payer.client, req.payer.network,
+		strconv.FormatInt(wait.Milliseconds(), 10), req.record,
 	}
 }
 
 func putStatus(m rueidis.RedisMessage) error {
 	switch status, err := m.ToString(); {
 	case err != nil:
-		return errGarbage
+		return errUnexpectedReply
 	case status == "ok":
 		return nil
 	case status == "none":
@@ -161,58 +161,58 @@ func putStatus(m rueidis.RedisMessage) error {
 	case status == "full":
 		return inbox.ErrInboxFull
 	}
-	return errGarbage
+	return errUnexpectedReply
 }
 
 // Put implements [inbox.Store].
 func (s *Store) Put(ctx context.Context, to string, m inbox.Message, wait time.Duration) error {
-	l, err := s.reach()
+	sess, err := s.currentSession()
 	if err != nil {
 		return err
 	}
-	t := s.letter(l, to, &m)
-	return s.again(ctx, func() error {
-		bill, err := s.ledger.reserveBytes(t.payer, t.size)
+	req := s.newPutRequest(sess, to, &m)
+	return s.retryAfterReclaim(ctx, func() error {
+		reserved, err := s.ledger.reserveBytes(req.payer, req.size)
 		if err != nil {
 			return err
 		}
 		if wait > 0 {
-			defer s.ledger.release(bill)
-			return s.knock(ctx, l, &t, wait)
+			defer s.ledger.release(reserved)
+			return s.putPending(ctx, sess, &req, wait)
 		}
-		return s.put(ctx, l, &t, 0, bill)
+		return s.put(ctx, sess, &req, 0, reserved)
 	})
 }
 
-func (s *Store) put(ctx context.Context, l *link, t *letter, knock time.Duration, bill bill) error {
-	answer, err := s.do(ctx, l, "put", []place{t.place}, bill, s.putArgs(t, knock)...)
+func (s *Store) put(ctx context.Context, sess *session, req *putRequest, wait time.Duration, reserved reservation) error {
+	answer, err := s.do(ctx, sess, "put", []location{req.location}, reserved, s.putArgs(req, wait)...)
 	if err != nil {
 		return err
 	}
 	return putStatus(answer[0])
 }
 
-// knock puts as soon as somebody claims the name. Others are told of the
+// putPending puts as soon as somebody claims the name. Others are told of the
 // knocks only for as long as this one lasts.
-func (s *Store) knock(ctx context.Context, l *link, t *letter, wait time.Duration) error {
-	w := s.waiters.add(t.place.tag, true)
+func (s *Store) putPending(ctx context.Context, sess *session, req *putRequest, wait time.Duration) error {
+	w := s.waiters.add(req.location.tag, true)
 	defer s.waiters.remove(w)
 	deadline := time.Now().Add(wait)
-	for rest := wait; rest > 0; rest = time.Until(deadline) {
-		err := s.put(ctx, l, t, rest+time.Second, nil)
+	for remaining := wait; remaining > 0; remaining = time.Until(deadline) {
+		err := s.put(ctx, sess, req, remaining+time.Second, nil)
 		if err != inbox.ErrNoInbox {
 			return err
 		}
-		if err := w.wait(ctx, min(time.Until(deadline), l.recheck)); err != nil {
+		if err := w.wait(ctx, min(time.Until(deadline), sess.recheckEvery)); err != nil {
 			return err
 		}
 	}
-	return s.put(ctx, l, t, 0, nil)
+	return s.put(ctx, sess, req, 0, nil)
 }
 
 // wait returns nil when w was woken or the time is over.
-func (w *waiter) wait(ctx context.Context, most time.Duration) error {
-	timer := time.NewTimer(most)
+func (w *waiter) wait(ctx context.Context, maxWait time.Duration) error {
+	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	select {
 	case <-w.woken:
@@ -227,37 +227,37 @@ func (w *waiter) wait(ctx context.Context, most time.Duration) error {
 
 // Next implements [inbox.Store].
 func (s *Store) Next(ctx context.Context, c inbox.Claim, ack uint64, wait time.Duration) (inbox.Message, error) {
-	l, err := s.reach()
+	sess, err := s.currentSession()
 	if err != nil {
 		return inbox.Message{}, err
 	}
-	p := l.place(c.Name)
+	loc := sess.locate(c.Name)
 	if wait <= 0 {
-		m, _, err := s.look(ctx, l, p, c, ack, lookFirst, 0)
+		m, _, err := s.peek(ctx, sess, loc, c, ack, peekFirst, 0)
 		return m, err
 	}
-	w := s.waiters.add(p.tag, false) // before the first look: nothing may come in between
+	w := s.waiters.add(loc.tag, false) // before the first look: nothing may come in between
 	defer s.waiters.remove(w)
 	deadline := time.Now().Add(wait)
-	m, left, err := s.look(ctx, l, p, c, ack, lookFirst, w.seq)
+	m, left, err := s.peek(ctx, sess, loc, c, ack, peekFirst, w.seq)
 	for err == inbox.ErrEmpty {
-		if err := w.wait(ctx, min(time.Until(deadline), left, l.recheck)); err != nil {
-			s.touch(ctx, l, p, c)
+		if err := w.wait(ctx, min(time.Until(deadline), left, sess.recheckEvery)); err != nil {
+			s.touch(ctx, sess, loc, c)
 			return m, err
 		}
 		if time.Until(deadline) <= 0 {
-			return s.lastLook(ctx, l, p, c)
+			return s.lastPeek(ctx, sess, loc, c)
 		}
-		m, left, err = s.look(ctx, l, p, c, 0, lookAgain, w.seq)
-		if now := s.link.Load(); now != nil && now != l {
-			return m, inbox.ErrClaimOver // of a store that was emptied
+		m, left, err = s.peek(ctx, sess, loc, c, 0, peekAgain, w.seq)
+		if now := s.session.Load(); now != nil && now != sess {
+			return m, inbox.ErrClaimEnded // of a store that was emptied
 		}
-		if err == errUnreplicated || err == errCrowded {
+		if err == errUnreplicated || err == errTooManyWaits {
 			// Nobody wakes it for a message that it saw, nor is it the store's newest
 			// poll any more: the message's sender has ended that.
-			_, _, _ = s.look(ctx, l, p, c, 0, touchOnly, w.seq)
-			err, left = inbox.ErrEmpty, lookAgainAfter
-		} else if errors.Is(err, inbox.ErrStoreAway) {
+			_, _, _ = s.peek(ctx, sess, loc, c, 0, touchOnly, w.seq)
+			err, left = inbox.ErrEmpty, peekAgainAfter
+		} else if errors.Is(err, inbox.ErrStoreUnavailable) {
 			// The poll is held: what comes wakes it when the store is back.
 			err, left = inbox.ErrEmpty, wait
 		}
@@ -265,90 +265,90 @@ func (s *Store) Next(ctx context.Context, c inbox.Claim, ack uint64, wait time.D
 	return m, err
 }
 
-// lastLook ends a wait. Whether the store is away then, the next poll tells.
-func (s *Store) lastLook(ctx context.Context, l *link, p place, c inbox.Claim) (inbox.Message, error) {
-	m, _, err := s.look(ctx, l, p, c, 0, lookLast, 0)
-	if errors.Is(err, inbox.ErrStoreAway) {
+// lastPeek ends a wait. Whether the store is away then, the next poll tells.
+func (s *Store) lastPeek(ctx context.Context, sess *session, loc location, c inbox.Claim) (inbox.Message, error) {
+	m, _, err := s.peek(ctx, sess, loc, c, 0, peekLast, 0)
+	if errors.Is(err, inbox.ErrStoreUnavailable) {
 		err = inbox.ErrEmpty
 	}
 	return m, err
 }
 
 // touch restarts the timeout after a wait that was given up.
-func (s *Store) touch(ctx context.Context, l *link, p place, c inbox.Claim) {
-	_, _, _ = s.look(context.WithoutCancel(ctx), l, p, c, 0, touchOnly, 0)
+func (s *Store) touch(ctx context.Context, sess *session, loc location, c inbox.Claim) {
+	_, _, _ = s.peek(context.WithoutCancel(ctx), sess, loc, c, 0, touchOnly, 0)
 }
 
-// look is one look into a mailbox, past what is damaged there. With ErrEmpty comes how long the claim still
+// peek is one look into a mailbox, past what is damaged there. With ErrEmpty comes how long the claim still
 // lives. A seq that is not 0 is told of what comes later.
-func (s *Store) look(ctx context.Context, l *link, p place, c inbox.Claim, ack uint64, mode string, seq uint64) (inbox.Message, time.Duration, error) {
+func (s *Store) peek(ctx context.Context, sess *session, loc location, c inbox.Claim, ack uint64, mode string, seq uint64) (inbox.Message, time.Duration, error) {
 	for {
-		answer, err := s.do(ctx, l, "next", []place{p}, nil, p.tag, strconv.FormatUint(c.Epoch, 10),
-			strconv.FormatUint(ack, 10), mode, strconv.FormatUint(seq, 10), strconv.FormatInt(s.most, 10))
+		answer, err := s.do(ctx, sess, "next", []location{loc}, nil, loc.tag, strconv.FormatUint(c.Epoch, 10),
+			strconv.FormatUint(ack, 10), mode, strconv.FormatUint(seq, 10), strconv.FormatInt(s.maxRecordBytes, 10))
 		if err != nil {
 			return inbox.Message{}, 0, err
 		}
-		m, left, err := l.looked(p, answer)
+		m, left, err := sess.parsePeek(loc, answer)
 		if err != errDamaged {
 			return m, left, err
 		}
-		ack = s.passOver(m)
+		ack = s.dropDamaged(m)
 	}
 }
 
-// passOver says that a message is lost, and returns what forgets it: it would
+// dropDamaged says that a message is lost, and returns what forgets it: it would
 // keep back all that came after it.
-func (s *Store) passOver(m inbox.Message) (ack uint64) {
+func (s *Store) dropDamaged(m inbox.Message) (ack uint64) {
 	s.log.Error("dropped a message that is damaged, or that another key sealed", "store", s.address)
 	return m.ID
 }
 
-func (v *vault) looked(p place, answer []rueidis.RedisMessage) (m inbox.Message, left time.Duration, err error) {
+func (c *codec) parsePeek(loc location, answer []rueidis.RedisMessage) (m inbox.Message, left time.Duration, err error) {
 	status, err := answer[0].ToString()
 	switch {
 	case err != nil:
 	case status == "over":
-		return m, 0, inbox.ErrClaimOver
+		return m, 0, inbox.ErrClaimEnded
 	case status == "empty" && len(answer) == 2:
 		ms, err := answer[1].AsInt64()
 		if err != nil {
-			return m, 0, errGarbage
+			return m, 0, errUnexpectedReply
 		}
 		return m, time.Duration(ms+1) * time.Millisecond, inbox.ErrEmpty
 	case status == "ok" && len(answer) == 3:
-		id, err := number(answer[1])
+		id, err := parseID(answer[1])
 		if err != nil {
 			return m, 0, err
 		}
 		record, err := answer[2].ToString()
 		if err != nil {
-			return m, 0, errGarbage
+			return m, 0, errUnexpectedReply
 		}
-		m, err = v.open(p.tag, record)
+		m, err = c.open(loc.tag, record)
 		m.ID = id
 		return m, 0, err
 	}
-	return m, 0, errGarbage
+	return m, 0, errUnexpectedReply
 }
 
 // Discard implements [inbox.Store].
 func (s *Store) Discard(ctx context.Context, c inbox.Claim, upTo uint64) error {
-	return s.own(ctx, "discard", c, strconv.FormatUint(upTo, 10))
+	return s.claimStep(ctx, "discard", c, strconv.FormatUint(upTo, 10))
 }
 
 // Close implements [inbox.Store]. It does not end the store: [Store.Quit] does.
 func (s *Store) Close(ctx context.Context, c inbox.Claim) error {
-	return s.own(ctx, "close", c)
+	return s.claimStep(ctx, "close", c)
 }
 
-// own is a step on one's own mailbox.
-func (s *Store) own(ctx context.Context, op string, c inbox.Claim, args ...string) error {
-	l, err := s.reach()
+// claimStep is a step on one's own mailbox.
+func (s *Store) claimStep(ctx context.Context, op string, c inbox.Claim, args ...string) error {
+	sess, err := s.currentSession()
 	if err != nil {
 		return err
 	}
-	p := l.place(c.Name)
-	answer, err := s.do(ctx, l, op, []place{p}, nil, append([]string{p.tag, strconv.FormatUint(c.Epoch, 10)}, args...)...)
+	loc := sess.locate(c.Name)
+	answer, err := s.do(ctx, sess, op, []location{loc}, nil, append([]string{loc.tag, strconv.FormatUint(c.Epoch, 10)}, args...)...)
 	if err != nil {
 		return err
 	}
@@ -356,7 +356,7 @@ func (s *Store) own(ctx context.Context, op string, c inbox.Claim, args ...strin
 	case err == nil && status == "ok":
 		return nil
 	case err == nil && status == "over":
-		return inbox.ErrClaimOver
+		return inbox.ErrClaimEnded
 	}
-	return errGarbage
+	return errUnexpectedReply
 }

@@ -59,13 +59,13 @@ local function wake(m, waiting)
 	if waiting then publish(string.match(waiting, '^%S*'), 'w' .. m.tag) end
 end
 
--- obey makes the rest of this script run in a store whose memory is used up:
+-- allowWritesWhenFull makes the rest of this script run in a store whose memory is used up:
 -- Redis refuses what may need memory only until the first write. What takes from
 -- a store must never be refused, or it would stay full. A deletion that is
 -- needed anyway does as well.
-local function obey(bucket) call('DEL', bucket .. ':') end
+local function allowWritesWhenFull(bucket) call('DEL', bucket .. ':') end
 
-local worked = 0 -- messages that were refunded: what takes the time of a script
+local refundedMessages = 0 -- messages that were refunded: what takes the time of a script
 local batch = 500 -- fields that one command reads or deletes; Lua's stack holds 8000 words
 
 local function fields(prefix, from, to)
@@ -86,7 +86,7 @@ local function refund(m, from, to, delete)
 		end
 		if delete then call('HDEL', m.data, unpack(names)) end
 	end
-	worked = worked + to - from + 1
+	refundedMessages = refundedMessages + to - from + 1
 	for who, size in pairs(costs) do
 		local client, network = string.match(who, '^(%S*) (%S*)$')
 		charge(m.bucket, 't', 'b:', 'B:', client, network, -size)
@@ -98,8 +98,8 @@ local function sane(first, last, expires)
 	return first and last and expires and first > 0 and last < 2^53 and last - first < 20000
 end
 
--- settle ends a mailbox. IDs of its successor begin above its own.
-local function settle(m)
+-- endMailbox ends a mailbox. IDs of its successor begin above its own.
+local function endMailbox(m)
 	local h = call('HMGET', m.data, 'f', 'l', 'x', 'c', 'n', 'w')
 	local counted = call('ZREM', m.bucket .. ':x', m.tag) == 1
 	local first, last = tonumber(h[1]), tonumber(h[2])
@@ -118,18 +118,18 @@ local function live(m)
 	local h = call('HMGET', m.data, 'k', 'e', 'x', 'f', 'l', 'w')
 	if not h[1] then return nil end
 	local first, last, expires = tonumber(h[4]), tonumber(h[5]), tonumber(h[3])
-	if not sane(first, last, expires) or expires <= ms then settle(m); return nil end
+	if not sane(first, last, expires) or expires <= ms then endMailbox(m); return nil end
 	return {key = h[1], epoch = h[2], expires = expires, first = first, last = last, waiting = h[6]}
 end
 local function touch(m) call('HSET', m.data, 'x', digits(ms + timeout)) end
-local function touchAlways(m)
+local function touchEvenWhenFull(m)
 	local done = redis.pcall('HSET', m.data, 'x', digits(ms + timeout))
 	if type(done) == 'table' and done.err then
-		obey(m.bucket)
+		allowWritesWhenFull(m.bucket)
 		touch(m)
 	end
 end
-local function keep(m) call('PEXPIRE', m.data, digits(7 * day + 2 * timeout)) end
+local function extendTTL(m) call('PEXPIRE', m.data, digits(7 * day + 2 * timeout)) end
 
 local function claim(m, key, client, network)
 	local last = tonumber(call('HGET', m.bucket .. ':s', 'L') or 0)
@@ -138,36 +138,36 @@ local function claim(m, key, client, network)
 	call('DEL', m.data)
 	call('HSET', m.data, 'k', key, 'e', digits(epoch), 'x', digits(ms + timeout), 'f', digits(epoch),
 		'l', digits(epoch - 1), 'c', client, 'n', network)
-	keep(m)
+	extendTTL(m)
 	call('ZADD', m.bucket .. ':x', digits(ms + timeout), m.tag)
 	charge(m.bucket, 'n', 'i:', 'I:', client, network, 1)
-	local knocks = m.bucket .. ':k:' .. m.tag
-	for _, n in ipairs(call('SMEMBERS', knocks)) do publish(n, 'w' .. m.tag) end
-	call('DEL', knocks)
+	local claimWaiters = m.bucket .. ':k:' .. m.tag
+	for _, n in ipairs(call('SMEMBERS', claimWaiters)) do publish(n, 'w' .. m.tag) end
+	call('DEL', claimWaiters)
 	return digits(epoch)
 end
 
--- open returns what it came to, the epoch, whether the claim is fresh, and the
+-- open returns what it came to, the epoch, whether the claim is new, and the
 -- mailbox when it is not: whoever opens it has to touch it, too.
 -- What it compares is a keyed hash: how long that takes tells nothing.
 local function open(m)
-	local key, pays, client, network = arg(), arg(), arg(), arg()
+	local key, mayCreate, client, network = arg(), arg(), arg(), arg()
 	local h = live(m)
 	if h and h.key ~= key then return 'wrong' end
 	if h then return 'ok', h.epoch, 0, h end
-	if pays ~= '1' then return 'none' end
+	if mayCreate ~= '1' then return 'none' end
 	return 'ok', claim(m, key, client, network), 1
 end
 
 local function put()
 	local m, capacity, size, client, network = nextBox(), tonumber(arg()), arg(), arg(), arg()
-	local knock, record = tonumber(arg()), arg()
+	local wait, record = tonumber(arg()), arg()
 	local h = live(m)
 	if not h then
-		if knock > 0 then
-			local knocks = m.bucket .. ':k:' .. m.tag
-			call('SADD', knocks, node)
-			if call('PTTL', knocks) < knock then call('PEXPIRE', knocks, digits(knock)) end
+		if wait > 0 then
+			local claimWaiters = m.bucket .. ':k:' .. m.tag
+			call('SADD', claimWaiters, node)
+			if call('PTTL', claimWaiters) < wait then call('PEXPIRE', claimWaiters, digits(wait)) end
 		end
 		return 'none'
 	end
@@ -182,7 +182,7 @@ local function put()
 	return 'ok'
 end
 
-local function forget(m, h, upTo)
+local function removeThrough(m, h, upTo)
 	if upTo < h.first or upTo > h.last then return end
 	for first = h.first, upTo, batch do -- a deletion comes first: a full store allows it
 		local last = math.min(first + batch - 1, upTo)
@@ -200,60 +200,60 @@ local function oldest(m, h)
 		local id = digits(h.first)
 		local record = call('HGET', m.data, 'm' .. id)
 		if record then return id, record end
-		forget(m, h, h.first)
+		removeThrough(m, h, h.first)
 	end
 end
 
--- look returns the oldest message, or how long the claim still lives. In the
+-- peek returns the oldest message, or how long the claim still lives. In the
 -- midst of a wait ("again") finding nothing keeps nothing alive.
-local function look(m, h, mode, seq, most)
+local function peek(m, h, mode, seq, most)
 	if mode ~= 'touch' then
 		local id, record = oldest(m, h)
-		if id then touchAlways(m) end
+		if id then touchEvenWhenFull(m) end
 		if id and #record > most then return 'ok', id, '' end -- none that we wrote
 		if id then return 'ok', id, record end
 	end
 	if mode ~= 'again' then
-		touchAlways(m)
+		touchEvenWhenFull(m)
 		h.expires = ms + timeout
 	end
 	if seq ~= '0' then
 		local other, its = string.match(h.waiting or '', '^(%S+) (%d+)$')
 		if other and other ~= node then publish(other, 's' .. its .. ' ' .. m.tag) end
-		if mode == 'again' then obey(m.bucket) end
+		if mode == 'again' then allowWritesWhenFull(m.bucket) end
 		call('HSET', m.data, 'w', node .. ' ' .. seq)
 	end
 	return 'empty', h.expires - ms
 end
 
-local function own()
+local function findClaim()
 	local m, epoch = nextBox(), arg()
 	local h = live(m)
 	if h and h.epoch ~= epoch then h = nil end
 	return m, h
 end
 local function nextMessage()
-	local m, h = own()
+	local m, h = findClaim()
 	local ack, mode, seq, most = tonumber(arg()), arg(), arg(), tonumber(arg())
 	if not h then return 'over' end
-	forget(m, h, ack)
-	return look(m, h, mode, seq, most)
+	removeThrough(m, h, ack)
+	return peek(m, h, mode, seq, most)
 end
 local function discard()
-	local m, h = own()
+	local m, h = findClaim()
 	if not h then return 'over' end
-	forget(m, h, tonumber(arg()))
+	removeThrough(m, h, tonumber(arg()))
 	return 'ok'
 end
 local function close()
-	local m, h = own()
+	local m, h = findClaim()
 	if not h then return 'over' end
-	settle(m)
+	endMailbox(m)
 	return 'ok'
 end
 
--- passOn lets replicas and the append-only file have what is written from here on.
-local function passOn() redis.set_repl(redis.REPL_ALL) end
+-- replicateFromHere lets replicas and the append-only file have what is written from here on.
+local function replicateFromHere() redis.set_repl(redis.REPL_ALL) end
 
 -- sweep ends some of what has expired, and returns how many it looked at and
 -- the sums.
@@ -263,18 +263,18 @@ local function sweep()
 	-- A store that lets nobody write has to say so. Redis 6 passes even a deletion
 	-- of nothing on, and all that is read after it, unless it is told not to.
 	redis.set_repl(redis.REPL_NONE)
-	obey(bucket)
+	allowWritesWhenFull(bucket)
 	local tags = call('ZRANGEBYSCORE', due, '-inf', ms, 'LIMIT', 0, most)
-	if #tags > 0 then passOn() end
+	if #tags > 0 then replicateFromHere() end
 	for _, tag in ipairs(tags) do
-		if worked > 2000 then break end -- the rest at the next look, which is soon
+		if refundedMessages > 2000 then break end -- the rest at the next look, which is soon
 		local m = box(bucket, tag)
 		local expires = tonumber(call('HGET', m.data, 'x') or 0)
 		if expires > ms then
 			call('ZADD', due, digits(expires), tag)
-			keep(m)
+			extendTTL(m)
 		else
-			settle(m)
+			endMailbox(m)
 		end
 	end
 	local version -- nothing is written when nothing changed: this runs each second
@@ -282,14 +282,14 @@ local function sweep()
 	if call('EXISTS', due) == 0 and call('HLEN', sums) > 2 then
 		-- No mailbox: whatever is still counted was deleted behind our back.
 		local last = call('HGET', sums, 'L') or 0
-		passOn()
+		replicateFromHere()
 		call('DEL', sums)
 		call('HSET', sums, 'L', last, 'v', version + 1)
 	end
 	for _, key in ipairs({sums, due}) do
 		local left = call('PTTL', key)
 		if left ~= -2 and left < 5 * day then
-			passOn()
+			replicateFromHere()
 			call('PEXPIRE', key, 6 * day)
 		end
 	end
@@ -299,9 +299,9 @@ end
 if op == 'sweep' then return sweep() end
 if op == 'open' then
 	local m = nextBox()
-	local opened, epoch, fresh, h = open(m)
-	if h then touchAlways(m) end
-	return reply(opened, epoch, fresh)
+	local opened, epoch, created, h = open(m)
+	if h then touchEvenWhenFull(m) end
+	return reply(opened, epoch, created)
 end
 if op == 'put' then return reply(put()) end
 if op == 'next' then return reply(nextMessage()) end
@@ -309,16 +309,16 @@ if op == 'discard' then return reply(discard()) end
 if op == 'close' then return reply(close()) end
 if op == 'open put' then
 	local m = nextBox()
-	local opened, epoch, fresh, h = open(m)
+	local opened, epoch, created, h = open(m)
 	if h then touch(m) end
 	if opened ~= 'ok' then return reply(opened) end
-	return reply(opened, epoch, fresh, (put()))
+	return reply(opened, epoch, created, (put()))
 end
 if op == 'open next' then
 	local m = nextBox()
-	local opened, epoch, fresh, h = open(m)
+	local opened, epoch, created, h = open(m)
 	if opened ~= 'ok' then return reply(opened) end
-	forget(m, h, tonumber(arg()))
-	return reply(opened, epoch, fresh, look(m, h, 'first', '0', tonumber(arg())))
+	removeThrough(m, h, tonumber(arg()))
+	return reply(opened, epoch, created, peek(m, h, 'first', '0', tonumber(arg())))
 end
 return redis.error_reply('unknown step')

@@ -41,26 +41,26 @@ func wantNext(t testing.TB, s inbox.Store, c inbox.Claim, ack uint64, want strin
 	return m
 }
 
-type outcome struct {
+type nextResult struct {
 	inbox.Message
 	err  error
 	took time.Duration
 }
 
-// waitFor begins a Next that waits, and returns once it is registered.
-func waitFor(t testing.TB, s *Store, c inbox.Claim, wait time.Duration) <-chan outcome {
-	done := make(chan outcome, 1)
+// startNext begins a Next that waits, and returns once it is registered.
+func startNext(t testing.TB, s *Store, c inbox.Claim, wait time.Duration) <-chan nextResult {
+	done := make(chan nextResult, 1)
 	began := time.Now()
 	go func() {
 		m, err := s.Next(context.WithoutCancel(t.Context()), c, 0, wait)
-		done <- outcome{m, err, time.Since(began)}
+		done <- nextResult{m, err, time.Since(began)}
 	}()
 	time.Sleep(300 * time.Millisecond)
 	return done
 }
 
-// onBoth runs a test of several nodes on one Redis and on a cluster.
-func onBoth(t *testing.T, test func(t *testing.T, url string)) {
+// onBothTopologies runs a test of several nodes on one Redis and on a cluster.
+func onBothTopologies(t *testing.T, test func(t *testing.T, url string)) {
 	t.Run("one", func(t *testing.T) {
 		t.Parallel()
 		test(t, "redis://"+startServer(t).addr())
@@ -73,7 +73,7 @@ func onBoth(t *testing.T, test func(t *testing.T, url string)) {
 
 func TestMessageWakesAnotherNode(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, url string) {
+	onBothTopologies(t, func(t *testing.T, url string) {
 		a, b := newStore(t, url, Config{}), newStore(t, url, Config{})
 		for i := range 6 {
 			name := fmt.Sprint("bob", i)
@@ -81,7 +81,7 @@ func TestMessageWakesAnotherNode(t *testing.T) {
 			if other := open(t, b, name); other.Epoch != c.Epoch {
 				t.Fatalf("got claim %+v at the other node, want %+v", other, c)
 			}
-			got := waitFor(t, a, c, 9*time.Second)
+			got := startNext(t, a, c, 9*time.Second)
 			put(t, b, name, "hello")
 			if res := <-got; res.err != nil || string(res.Body) != "hello" || res.took > 3*time.Second {
 				t.Fatalf("got %q, %v after %v, want hello soon", res.Body, res.err, res.took)
@@ -90,9 +90,9 @@ func TestMessageWakesAnotherNode(t *testing.T) {
 	})
 }
 
-func TestKnockIsHeardAtAnotherNode(t *testing.T) {
+func TestPendingPutAcrossNodes(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, url string) {
+	onBothTopologies(t, func(t *testing.T, url string) {
 		a, b := newStore(t, url, Config{}), newStore(t, url, Config{})
 		done := make(chan error, 1)
 		began := time.Now()
@@ -110,11 +110,11 @@ func TestKnockIsHeardAtAnotherNode(t *testing.T) {
 
 func TestNewestPollWinsAcrossNodes(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, url string) {
+	onBothTopologies(t, func(t *testing.T, url string) {
 		a, b := newStore(t, url, Config{}), newStore(t, url, Config{})
 		c := open(t, a, "bob")
-		older := waitFor(t, a, c, 9*time.Second)
-		newer := waitFor(t, b, c, 9*time.Second)
+		older := startNext(t, a, c, 9*time.Second)
+		newer := startNext(t, b, c, 9*time.Second)
 		if res := <-older; !errors.Is(res.err, inbox.ErrSuperseded) || res.took > 5*time.Second {
 			t.Fatalf("older poll: got %v after %v, want ErrSuperseded at once", res.err, res.took)
 		}
@@ -129,12 +129,12 @@ func TestNewestPollWinsAcrossNodes(t *testing.T) {
 func TestOnlyPollsAreSuperseded(t *testing.T) {
 	var ws waiters
 	ws.init()
-	knock, poll, newer := ws.add("tag", true), ws.add("tag", false), ws.add("tag", false)
+	put, poll, newer := ws.add("tag", true), ws.add("tag", false), ws.add("tag", false)
 	ws.supersede("tag", poll.seq)
 	for name, row := range map[string]struct {
 		w    *waiter
 		want bool
-	}{"knock": {knock, false}, "poll": {poll, true}, "newer poll": {newer, false}} {
+	}{"knock": {put, false}, "poll": {poll, true}, "newer poll": {newer, false}} {
 		select {
 		case <-row.w.superseded:
 			if !row.want {
@@ -155,11 +155,11 @@ func TestLateNewsSupersedesNothingNewer(t *testing.T) {
 	url := "redis://" + startServer(t).addr()
 	a := newStore(t, url, Config{})
 	c := open(t, a, "bob")
-	l := a.link.Load()
-	older := waitFor(t, a, c, 400*time.Millisecond)
+	sess := a.session.Load()
+	older := startNext(t, a, c, 400*time.Millisecond)
 	<-older
-	newer := waitFor(t, a, c, 9*time.Second)
-	a.hear("s1 " + l.place("bob").tag) // the older one registered as 1
+	newer := startNext(t, a, c, 9*time.Second)
+	a.handleMessage("s1 " + sess.locate("bob").tag) // the older one registered as 1
 	put(t, a, "bob", "hello")
 	if res := <-newer; res.err != nil || string(res.Body) != "hello" {
 		t.Fatalf("got %q, %v, want hello", res.Body, res.err)
@@ -174,7 +174,7 @@ func TestDeadNodesMessageGoesToTheNext(t *testing.T) {
 	c := open(t, a, "bob")
 	put(t, b, "bob", "hello")
 	wantNext(t, a, c, 0, "hello")
-	a.Quit()
+	a.Shutdown()
 	m := wantNext(t, b, c, 0, "hello")
 	if err := b.Discard(t.Context(), c, m.ID); err != nil {
 		t.Fatal(err)
@@ -186,7 +186,7 @@ func TestIDsStayAboveOnesGivenUnderAnotherClock(t *testing.T) {
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	c := open(t, s, "bob")
-	bucket := bucketKey(s.link.Load().place("bob").bucket)
+	bucket := bucketKey(s.session.Load().locate("bob").bucket)
 	// As if the server's clock had been an hour ahead until now.
 	ahead := uint64(time.Now().Add(time.Hour).UnixMicro())
 	redis.do("HSET", bucket+":s", "L", fmt.Sprint(ahead))
@@ -213,7 +213,7 @@ func TestIDsStayAboveOnesGivenUnderAnotherClock(t *testing.T) {
 }
 
 // Knocks at names that nobody ever claims leave nothing in the store.
-func TestKnocksInVainAreForgotten(t *testing.T) {
+func TestPendingPutsAreForgotten(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
@@ -227,7 +227,7 @@ func TestKnocksInVainAreForgotten(t *testing.T) {
 // exceed a quota by what one accepts in that time, and not for ever.
 func TestQuotasHoldAcrossNodes(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, url string) {
+	onBothTopologies(t, func(t *testing.T, url string) {
 		limits := inbox.Limits{Timeout: time.Minute, MaxInboxes: 10, MaxQueuedBytesPerPayer: 40_000}
 		a, b := newStore(t, url, Config{Limits: limits}), newStore(t, url, Config{Limits: limits})
 		for i := range 10 {
@@ -311,7 +311,7 @@ func TestFullestMailboxIsForgottenQuickly(t *testing.T) {
 				m := inbox.Message{From: "alice", Payer: inbox.Payer{Client: fmt.Sprint(i), Network: fmt.Sprint(i / 10)}}
 				for {
 					err := s.Put(t.Context(), "bob", m, 0)
-					if errors.Is(err, inbox.ErrStoreAway) && time.Since(began) < time.Minute {
+					if errors.Is(err, inbox.ErrStoreUnavailable) && time.Since(began) < time.Minute {
 						continue // others are busy on this machine, too
 					}
 					if !errors.Is(err, inbox.ErrInboxFull) && err != nil {
@@ -327,11 +327,11 @@ func TestFullestMailboxIsForgottenQuickly(t *testing.T) {
 		if err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0); !errors.Is(err, inbox.ErrInboxFull) {
 			t.Fatalf("%s: got %v, want ErrInboxFull", what, err)
 		}
-		before, _ := redis.cpu(t) // not time, for the same reason
+		before, _ := redis.cpuTime(t) // not time, for the same reason
 		if err := forget(s, c); err != nil {
 			t.Fatal(err)
 		}
-		after, _ := redis.cpu(t)
+		after, _ := redis.cpuTime(t)
 		t.Logf("%s took the store %v", what, after-before)
 		if after-before > 100*time.Millisecond {
 			t.Errorf("%s took the store %v, want 100 ms at most", what, after-before)

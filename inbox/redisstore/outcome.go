@@ -13,25 +13,25 @@ type Outcome uint8
 
 const (
 	Answered     Outcome = iota
-	Away                 // no answer in time, or the store was refusing everything for the moment
+	Unavailable          // no answer in time, or the store was refusing everything for the moment
 	Full                 // its memory is used up
 	Refused              // it does not do what no inbox can do without
 	Unreplicated         // too few replicas have it, or it would have had to wait for them too long
-	Outcomes             // how many there are
+	NumOutcomes          // how many there are
 )
 
 // String is one lower-case word.
 func (o Outcome) String() string {
-	return [...]string{"answered", "away", "full", "refused", "unreplicated"}[o]
+	return [...]string{"answered", "unavailable", "full", "refused", "unreplicated"}[o]
 }
 
 // Outages is how often the store, or a part of it, was noticed to be away since
 // it was first there.
 func (s *Store) Outages() int64 { return s.outages.Load() }
 
-// tell observes a command that was sent when it began. One that its sender gave
+// observeOutcome observes a command that was sent when it began. One that its sender gave
 // up tells nothing of the store.
-func (s *Store) tell(ctx context.Context, began time.Time, err error) {
+func (s *Store) observeOutcome(ctx context.Context, began time.Time, err error) {
 	if s.observe != nil && (err == nil || !errors.Is(ctx.Err(), context.Canceled)) {
 		s.observe(outcomeOf(err), time.Since(began))
 	}
@@ -41,11 +41,11 @@ func outcomeOf(err error) Outcome {
 	if err == nil || rueidis.IsRedisNil(err) {
 		return Answered
 	}
-	switch away, full := classify(err); {
-	case err == errUnreplicated, err == errCrowded:
+	switch unavailable, full := classify(err); {
+	case err == errUnreplicated, err == errTooManyWaits:
 		return Unreplicated
-	case away:
-		return Away
+	case unavailable:
+		return Unavailable
 	case full:
 		return Full
 	}

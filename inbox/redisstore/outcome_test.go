@@ -16,18 +16,18 @@ import (
 func TestOutcomesAreTold(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
-	var told [Outcomes]atomic.Int64
+	var counts [NumOutcomes]atomic.Int64
 	s := newStore(t, "redis://"+redis.addr(), Config{Observe: func(o Outcome, took time.Duration) {
 		if took <= 0 || took > 3*time.Second {
 			t.Errorf("got %v of %v, want the time of one command", o, took)
 		}
-		told[o].Add(1)
+		counts[o].Add(1)
 	}})
 	want := func(what string, o Outcome, f func() error) {
 		t.Helper()
-		before := told[o].Load()
+		before := counts[o].Load()
 		err := f()
-		if n := told[o].Load() - before; n != 1 {
+		if n := counts[o].Load() - before; n != 1 {
 			t.Errorf("%s (%v): got %d told as %v, want 1", what, err, n, o)
 		}
 	}
@@ -39,19 +39,19 @@ func TestOutcomesAreTold(t *testing.T) {
 	want("a command that there is not", Refused, func() error { _, err := s.Do(t.Context(), []string{"NONSENSE"}, Prefix+"x"); return err })
 	redis.do("CONFIG", "SET", "maxmemory", "1")
 	want("put into a full store", Full, func() error {
-		return s.put(t.Context(), s.link.Load(), new(s.letter(s.link.Load(), "bob", &inbox.Message{})), 0, nil)
+		return s.put(t.Context(), s.session.Load(), new(s.newPutRequest(s.session.Load(), "bob", &inbox.Message{})), 0, nil)
 	})
-	given, cancel := context.WithCancel(t.Context())
+	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	before := told[Away].Load()
-	if _, err := s.Next(given, bob, 0, 0); !errors.Is(err, context.Canceled) || told[Away].Load() != before {
-		t.Errorf("given up: got %v, and %d more told as away, want none", err, told[Away].Load()-before)
+	before := counts[Unavailable].Load()
+	if _, err := s.Next(canceled, bob, 0, 0); !errors.Is(err, context.Canceled) || counts[Unavailable].Load() != before {
+		t.Errorf("given up: got %v, and %d more told as away, want none", err, counts[Unavailable].Load()-before)
 	}
 	if n := s.Outages(); n != 0 {
 		t.Errorf("got %d outages, want none yet", n)
 	}
 	redis.kill()
-	want("put", Away, send)
+	want("put", Unavailable, send)
 	eventually(t, "the outage was counted", func() bool { return s.Outages() == 1 })
 	redis.start()
 	eventually(t, "the store is back", func() bool { return s.Ready() == nil })

@@ -38,17 +38,17 @@ const (
 	// maxCapacity bounds a mailbox where Limits do not, and with it the time
 	// that a script takes to forget one.
 	maxCapacity = 10_000
-	// patience is how long one call waits for the store. Whoever waited so long
+	// callTimeout is how long one call waits for the store. Whoever waited so long
 	// in vain marks the bucket as away, and the calls after it do not wait: a
 	// request is answered within two seconds.
-	patience = 1200 * time.Millisecond
-	// recheck is how often a waiting Next looks by itself in a cluster, whose
+	callTimeout = 1200 * time.Millisecond
+	// recheckClusterEvery is how often a waiting Next looks by itself in a cluster, whose
 	// servers may lose what one tells the other. One server loses nothing that
-	// its subscription, which is watched, does not end with; recheckAlone is for
+	// its subscription, which is watched, does not end with; recheckSingleEvery is for
 	// what nobody thought of.
-	recheck, recheckAlone = 10 * time.Second, time.Minute
-	// mostRead is the largest body that is read back whatever this node accepts.
-	mostRead = 64 << 20
+	recheckClusterEvery, recheckSingleEvery = 10 * time.Second, time.Minute
+	// maxReadBytes is the largest body that is read back whatever this node accepts.
+	maxReadBytes = 64 << 20
 	// messageOverhead is what a message costs the store beyond its texts.
 	messageOverhead = 256
 )
@@ -92,37 +92,37 @@ type Config struct {
 
 // Store is an inbox.Store in Redis. Make one with [New].
 type Store struct {
-	limits  inbox.Limits
-	client  rueidis.ClientOption
-	address string // without its secrets, for people
-	key     []byte
-	most    int64 // bytes of a record
-	node    string
-	script  *rueidis.Lua
-	observe func(Outcome, time.Duration)
-	outages atomic.Int64
+	limits         inbox.Limits
+	clientOption   rueidis.ClientOption
+	address        string // without its secrets, for people
+	key            []byte
+	maxRecordBytes int64 // bytes of a record
+	node           string
+	script         *rueidis.Lua
+	observe        func(Outcome, time.Duration)
+	outages        atomic.Int64
 
-	replicas int
-	waits    chan struct{} // of steps that wait for replicas
-	few      shortage
+	replicas     int
+	replicaSlots chan struct{} // of steps that wait for replicas
+	degraded     degradedParts
 
-	log      *slog.Logger
-	ledger   ledger
-	waiters  waiters
-	link     atomic.Pointer[link]
-	away     [buckets]atomic.Bool
-	books    books
-	heard    chan struct{} // this node's own voice, from its subscription
-	quit     context.CancelFunc
-	done     sync.WaitGroup
-	quitting sync.Once
+	log          *slog.Logger
+	ledger       ledger
+	waiters      waiters
+	session      atomic.Pointer[session]
+	unavailable  [buckets]atomic.Bool
+	usage        usageCache
+	heartbeats   chan struct{} // this node's own voice, from its subscription
+	cancel       context.CancelFunc
+	tasks        sync.WaitGroup
+	shutdownOnce sync.Once
 }
 
-// link is a store that was found, with the keys that its nodes share.
-type link struct {
-	recheck time.Duration
+// session is a store that was found, with the keys that its nodes share.
+type session struct {
+	recheckEvery time.Duration
 	rueidis.Client
-	vault
+	codec
 	cluster  bool
 	identity string // what secretKey held
 }
@@ -142,29 +142,29 @@ func New(cfg Config) *Store {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.most = max(cfg.MaxBodyBytes, mostRead) + recordOverhead
-	s.client = cfg.Address.option()
+	s.maxRecordBytes = max(cfg.MaxBodyBytes, maxReadBytes) + recordOverhead
+	s.clientOption = cfg.Address.clientOption()
 	s.script = rueidis.NewLuaScript(mailboxScript)
 	s.node = hex.EncodeToString(random(8))
 	s.ledger.init(s.limits)
 	s.waiters.init()
-	s.replicas, s.waits = cfg.Replicas, make(chan struct{}, maxWaits)
-	s.few.parts = map[int]bool{}
-	s.heard = make(chan struct{}, 1)
+	s.replicas, s.replicaSlots = cfg.Replicas, make(chan struct{}, maxReplicaWaits)
+	s.degraded.parts = map[int]bool{}
+	s.heartbeats = make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(context.Background())
-	s.quit = cancel
-	s.done.Go(func() { s.run(ctx) })
+	s.cancel = cancel
+	s.tasks.Go(func() { s.run(ctx) })
 	return s
 }
 
-// Quit disconnects and returns once nothing of the store runs any more. Nobody
+// Shutdown disconnects and returns once nothing of the store runs any more. Nobody
 // may use it afterwards.
-func (s *Store) Quit() {
-	s.quitting.Do(func() {
-		s.quit()
-		s.done.Wait()
-		for range maxWaits { // whoever is cut off may still come, and gets none of these places
-			s.waits <- struct{}{}
+func (s *Store) Shutdown() {
+	s.shutdownOnce.Do(func() {
+		s.cancel()
+		s.tasks.Wait()
+		for range maxReplicaWaits { // whoever is cut off may still come, and gets none of these places
+			s.replicaSlots <- struct{}{}
 		}
 	})
 }
@@ -172,10 +172,10 @@ func (s *Store) Quit() {
 // Ready returns nil when the whole store is there, else an error that says
 // what is missing.
 func (s *Store) Ready() error {
-	if s.link.Load() == nil {
-		return fmt.Errorf("%w: %s", inbox.ErrStoreAway, s.address)
+	if s.session.Load() == nil {
+		return fmt.Errorf("%w: %s", inbox.ErrStoreUnavailable, s.address)
 	}
-	return s.partsAway()
+	return s.checkBuckets()
 }
 
 // Stats is what all nodes together hold, as of the last second.
@@ -187,8 +187,8 @@ func random(n int) []byte {
 	return b
 }
 
-// place is where a mailbox is.
-type place struct {
+// location is where a mailbox is.
+type location struct {
 	bucket int
 	tag    string
 }
@@ -198,33 +198,33 @@ func bucketKey(i int) string { return "inbox:{" + strconv.Itoa(i) + "}" }
 // do runs one step and returns its answer, after the sums were told what it
 // changed. Whatever goes wrong with the store is ErrStoreAway, except that it
 // is full.
-func (s *Store) do(ctx context.Context, l *link, op string, places []place, bill bill, args ...string) ([]rueidis.RedisMessage, error) {
-	defer s.ledger.release(bill)
-	if s.link.Load() != l { // it was given up for another
-		return nil, fmt.Errorf("%w: %s", inbox.ErrStoreAway, s.address)
+func (s *Store) do(ctx context.Context, sess *session, op string, locations []location, reserved reservation, args ...string) ([]rueidis.RedisMessage, error) {
+	defer s.ledger.release(reserved)
+	if s.session.Load() != sess { // it was given up for another
+		return nil, fmt.Errorf("%w: %s", inbox.ErrStoreUnavailable, s.address)
 	}
-	keys := make([]string, len(places))
-	for i, p := range places {
-		if s.away[p.bucket].Load() {
-			return nil, fmt.Errorf("%w: %s", inbox.ErrStoreAway, s.address)
+	keys := make([]string, len(locations))
+	for i, loc := range locations {
+		if s.unavailable[loc.bucket].Load() {
+			return nil, fmt.Errorf("%w: %s", inbox.ErrStoreUnavailable, s.address)
 		}
-		keys[i] = bucketKey(p.bucket)
+		keys[i] = bucketKey(loc.bucket)
 	}
 	argv := make([]string, 0, 3+len(args))
 	argv = append(argv, op, strconv.FormatInt(s.limits.Timeout.Milliseconds(), 10), s.node)
-	asking, cancel := context.WithTimeout(ctx, patience)
+	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	began := time.Now()
-	answer, err := s.step(asking, l, op, places, keys, append(argv, args...))
-	s.tell(ctx, began, err)
-	if err == errCrowded {
+	answer, err := s.step(callCtx, sess, op, locations, keys, append(argv, args...))
+	s.observeOutcome(ctx, began, err)
+	if err == errTooManyWaits {
 		return nil, err
 	}
 	if err != nil && err != errUnreplicated {
-		return nil, s.failed(ctx, l, places, err)
+		return nil, s.storeError(ctx, sess, locations, err)
 	}
 	if len(answer) < 2 {
-		return nil, errGarbage
+		return nil, errUnexpectedReply
 	}
 	if err := s.ledger.apply(answer[0]); err != nil {
 		return nil, err
@@ -232,32 +232,32 @@ func (s *Store) do(ctx context.Context, l *link, op string, places []place, bill
 	return answer[1:], err
 }
 
-func (s *Store) step(ctx context.Context, l *link, op string, places []place, keys, argv []string) ([]rueidis.RedisMessage, error) {
+func (s *Store) step(ctx context.Context, sess *session, op string, locations []location, keys, argv []string) ([]rueidis.RedisMessage, error) {
 	if s.replicas > 0 && op != "discard" { // which comes after an answer: nobody waits to hear of it
 		part := 0
-		if l.cluster {
-			part = places[0].bucket
+		if sess.cluster {
+			part = locations[0].bucket
 		}
-		return s.runAndWait(ctx, l, op, part, keys, argv)
+		return s.runReplicated(ctx, sess, op, part, keys, argv)
 	}
-	return s.script.Exec(ctx, l, keys, argv).ToArray()
+	return s.script.Exec(ctx, sess, keys, argv).ToArray()
 }
 
-// errGarbage is a store that answers what no script of ours says.
-var errGarbage = errors.New("redisstore: the store answered something that no inbox wrote")
+// errUnexpectedReply is a store that answers what no script of ours says.
+var errUnexpectedReply = errors.New("redisstore: the store answered something that no inbox wrote")
 
-// failed turns a client's error into ours, and notes that the bucket is away.
-func (s *Store) failed(ctx context.Context, l *link, places []place, err error) error {
+// storeError turns a client's error into ours, and notes that the bucket is away.
+func (s *Store) storeError(ctx context.Context, sess *session, locations []location, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if away, full := classify(err); full {
+	if unavailable, full := classify(err); full {
 		return fmt.Errorf("%w: its memory is used up", inbox.ErrStoreFull)
-	} else if !away {
+	} else if !unavailable {
 		return fmt.Errorf("redisstore: %w", err)
 	}
-	for _, p := range places {
-		s.away[p.bucket].Store(s.link.Load() == l)
+	for _, loc := range locations {
+		s.unavailable[loc.bucket].Store(s.session.Load() == sess)
 	}
-	return fmt.Errorf("%w: %s: %w", inbox.ErrStoreAway, s.address, err)
+	return fmt.Errorf("%w: %s: %w", inbox.ErrStoreUnavailable, s.address, err)
 }

@@ -31,19 +31,19 @@ const tick = 100 * time.Millisecond
 
 func TestRedisKeepsTheContract(t *testing.T) {
 	t.Parallel()
-	keepsTheContract(t, Config{}, func() cluster { return cluster{startServer(t)} })
+	runContract(t, Config{}, func() cluster { return cluster{startServer(t)} })
 }
 
 func TestClusterKeepsTheContract(t *testing.T) {
 	t.Parallel()
-	keepsTheContract(t, Config{Key: []byte("a key of the nodes, of 32 bytes.")}, func() cluster { return startCluster(t, 0) })
+	runContract(t, Config{Key: []byte("a key of the nodes, of 32 bytes.")}, func() cluster { return startCluster(t, 0) })
 }
 
-// keepsTheContract runs each test on one of a few stores, which it has to itself.
-func keepsTheContract(t *testing.T, cfg Config, start func() cluster) {
-	const few = 3
-	free := make(chan cluster, few)
-	for range few {
+// runContract runs each test on one of a few stores, which it has to itself.
+func runContract(t *testing.T, cfg Config, start func() cluster) {
+	const storeCount = 3
+	free := make(chan cluster, storeCount)
+	for range storeCount {
 		free <- start()
 	}
 	storetest.Run(t, storetest.Engine{Tick: tick, Parallel: true, New: func(t *testing.T, limits inbox.Limits) inbox.Store {
@@ -74,6 +74,6 @@ func startStore(t testing.TB, url string, cfg Config) *Store {
 		cfg.Limits.Timeout = time.Minute
 	}
 	s := New(cfg)
-	t.Cleanup(s.Quit)
+	t.Cleanup(s.Shutdown)
 	return s
 }

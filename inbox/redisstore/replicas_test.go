@@ -16,13 +16,13 @@ import (
 	"inbox/inbox"
 )
 
-var followed = regexp.MustCompile(`slave0:.*state=online,offset=[1-9]`)
+var replicaOnline = regexp.MustCompile(`slave0:.*state=online,offset=[1-9]`)
 
 // startReplica starts one that follows master, and has told it so.
 func startReplica(t testing.TB, master *server) *server {
 	t.Helper()
 	r := startServer(t, "--replicaof", "127.0.0.1", fmt.Sprint(master.port))
-	r.until("follows", func() bool { return followed.MatchString(master.try("INFO", "replication")) })
+	r.until("follows", func() bool { return replicaOnline.MatchString(master.try("INFO", "replication")) })
 	return r
 }
 
@@ -31,9 +31,9 @@ func TestReplicasAreWaitedFor(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
 	replica := startReplica(t, master)
-	var log logged
+	var log logBuffer
 	var unreplicated atomic.Int64
-	master.user("inbox", append(least, "+wait")...)
+	master.user("inbox", append(minimalACL, "+wait")...)
 	url := "redis://inbox:secret-word@" + master.addr()
 	s := newStore(t, url, Config{Replicas: 1, Logger: log.logger(), Observe: func(o Outcome, _ time.Duration) {
 		if o == Unreplicated {
@@ -48,20 +48,20 @@ func TestReplicasAreWaitedFor(t *testing.T) {
 		t.Errorf("got %d replicas found, want 1", n)
 	}
 	replica.signal(syscall.SIGSTOP)
-	few := func(what string, f func() error) {
+	wantTooFew := func(what string, f func() error) {
 		t.Helper()
 		began := time.Now()
-		if err := f(); !errors.Is(err, errUnreplicated) || !errors.Is(err, inbox.ErrStoreAway) || time.Since(began) > 2*time.Second {
+		if err := f(); !errors.Is(err, errUnreplicated) || !errors.Is(err, inbox.ErrStoreUnavailable) || time.Since(began) > 2*time.Second {
 			t.Errorf("%s: got %v after %v, want too few replicas within two seconds", what, err, time.Since(began))
 		}
 	}
-	few("put", func() error { return s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("again")}, 0) })
-	few("open put", func() error {
+	wantTooFew("put", func() error { return s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("again")}, 0) })
+	wantTooFew("open put", func() error {
 		_, err := s.OpenPut(t.Context(), "alice", bobsKey, "bob", inbox.Message{From: "alice"})
 		return err
 	})
-	few("next", func() error { _, err := s.Next(t.Context(), bob, 0, 0); return err })
-	few("open next", func() error { _, _, err := s.OpenNext(t.Context(), "bob", bobsKey, 0); return err })
+	wantTooFew("next", func() error { _, err := s.Next(t.Context(), bob, 0, 0); return err })
+	wantTooFew("open next", func() error { _, _, err := s.OpenNext(t.Context(), "bob", bobsKey, 0); return err })
 	if err := s.Discard(t.Context(), bob, m.ID); err != nil {
 		t.Errorf("what follows an answer: got %v, want it done", err)
 	}
@@ -71,7 +71,7 @@ func TestReplicasAreWaitedFor(t *testing.T) {
 	if s.Ready() != nil || unreplicated.Load() != 4 {
 		t.Errorf("got %v, and %d told as unreplicated, want a store that is ready, and 4", s.Ready(), unreplicated.Load())
 	}
-	waiting := waitFor(t, s, alice, 20*time.Second)
+	waiting := startNext(t, s, alice, 20*time.Second)
 	_ = s.Put(t.Context(), "alice", inbox.Message{From: "bob", Body: []byte("held")}, 0)
 	replica.signal(syscall.SIGCONT)
 	if res := <-waiting; res.err != nil || string(res.Body) != "held" || res.took > 8*time.Second {
@@ -107,17 +107,17 @@ func TestHungStoreWithReplicas(t *testing.T) {
 	bob := open(t, s, "bob")
 	master.signal(syscall.SIGSTOP)
 	var all sync.WaitGroup
-	for range maxWaits + 32 {
+	for range maxReplicaWaits + 32 {
 		all.Go(func() {
 			began := time.Now()
 			err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0)
-			if took := time.Since(began); !errors.Is(err, inbox.ErrStoreAway) || took > 2*time.Second {
+			if took := time.Since(began); !errors.Is(err, inbox.ErrStoreUnavailable) || took > 2*time.Second {
 				t.Errorf("got %v after %v, want ErrStoreAway within two seconds", err, took)
 			}
 		})
 	}
 	all.Wait()
-	wantAway(t, s, bob)
+	wantUnavailable(t, s, bob)
 	master.signal(syscall.SIGCONT)
 	eventually(t, "the store takes messages again", func() bool { return s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0) == nil })
 }
@@ -132,8 +132,8 @@ func TestReplicasOfACluster(t *testing.T) {
 	for i := range 30 {
 		name := fmt.Sprint("peer", i)
 		c := open(t, s, name)
-		for _, one := range redis {
-			one.do("SCRIPT", "FLUSH")
+		for _, srv := range redis {
+			srv.do("SCRIPT", "FLUSH")
 		}
 		put(t, s, name, "hello")
 		wantNext(t, s, c, 0, "hello")
@@ -178,7 +178,7 @@ func TestFailoverLosesNothingAcknowledged(t *testing.T) {
 	senders.Wait()
 	master.kill()
 	sent := len(acknowledged)
-	s.Quit()
+	s.Shutdown()
 	replica.until("is the master", func() bool { return strings.Contains(replica.try("INFO", "replication"), "role:master") })
 	after := newStore(t, "redis://"+replica.addr(), Config{Limits: inbox.Limits{Timeout: time.Minute, Capacity: maxCapacity}})
 	for ack := uint64(0); ; {
@@ -199,7 +199,7 @@ func TestFailoverLosesNothingAcknowledged(t *testing.T) {
 
 // Quit ends what still waits at a store that hangs, and whoever was cut off and
 // comes afterwards is refused.
-func TestQuitWhileReplicasAreWaitedFor(t *testing.T) {
+func TestShutdownWhileReplicasAreWaitedFor(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
 	startReplica(t, master)
@@ -210,10 +210,10 @@ func TestQuitWhileReplicasAreWaitedFor(t *testing.T) {
 	}
 	master.signal(syscall.SIGSTOP)
 	var senders sync.WaitGroup
-	for range 2 * maxWaits {
+	for range 2 * maxReplicaWaits {
 		senders.Go(func() {
 			for range 3 {
-				if err := send(); !errors.Is(err, inbox.ErrStoreAway) {
+				if err := send(); !errors.Is(err, inbox.ErrStoreUnavailable) {
 					t.Errorf("got %v, want that the store is away", err)
 				}
 			}
@@ -221,10 +221,10 @@ func TestQuitWhileReplicasAreWaitedFor(t *testing.T) {
 	}
 	time.Sleep(100 * time.Millisecond)
 	began := time.Now()
-	s.Quit()
+	s.Shutdown()
 	t.Logf("it took %v", time.Since(began))
 	senders.Wait()
-	if err := send(); !errors.Is(err, inbox.ErrStoreAway) {
+	if err := send(); !errors.Is(err, inbox.ErrStoreUnavailable) {
 		t.Errorf("after the end: got %v, want that the store is away", err)
 	}
 	master.signal(syscall.SIGCONT)

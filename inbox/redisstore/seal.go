@@ -32,20 +32,20 @@ const (
 
 var errDamaged = errors.New("redisstore: a message in the store is damaged, or was sealed with another key")
 
-// vault turns names, passwords and messages into what the store sees. It is
+// codec turns names, passwords and messages into what the store sees. It is
 // never changed and safe for concurrent use.
-type vault struct {
-	names, passwords, payers *hashes
-	messages                 cipher.AEAD // nil: they are stored as they are
+type codec struct {
+	names, passwords, payers *keyedHash
+	aead                     cipher.AEAD // nil: they are stored as they are
 }
 
-// newVault derives everything from one secret that all nodes share.
-func newVault(secret []byte, sealed bool) (v vault) {
-	v.names, v.passwords, v.payers = newHashes(derive(secret, "names")), newHashes(derive(secret, "passwords")), newHashes(derive(secret, "payers"))
+// newCodec derives everything from one secret that all nodes share.
+func newCodec(secret []byte, sealed bool) (c codec) {
+	c.names, c.passwords, c.payers = newKeyedHash(derive(secret, "names")), newKeyedHash(derive(secret, "passwords")), newKeyedHash(derive(secret, "payers"))
 	if sealed {
-		v.messages, _ = chacha20poly1305.NewX(derive(secret, "messages")) // of a key of the right size: cannot fail
+		c.aead, _ = chacha20poly1305.NewX(derive(secret, "messages")) // of a key of the right size: cannot fail
 	}
-	return v
+	return c
 }
 
 func derive(secret []byte, purpose string) []byte {
@@ -56,17 +56,17 @@ func derive(secret []byte, purpose string) []byte {
 	return key
 }
 
-// hashes are HMACs under one key, used again: to key one costs as much as to
+// keyedHash are HMACs under one key, used again: to key one costs as much as to
 // use it, and a message needs five.
-type hashes struct{ idle sync.Pool }
+type keyedHash struct{ pool sync.Pool }
 
-func newHashes(key []byte) *hashes {
-	return &hashes{sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
+func newKeyedHash(key []byte) *keyedHash {
+	return &keyedHash{sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
 }
 
-func (h *hashes) of(texts ...string) []byte {
-	mac := h.idle.Get().(hash.Hash)
-	defer h.idle.Put(mac)
+func (h *keyedHash) sum(texts ...string) []byte {
+	mac := h.pool.Get().(hash.Hash)
+	defer h.pool.Put(mac)
 	mac.Reset()
 	for _, text := range texts {
 		var size [8]byte
@@ -77,31 +77,31 @@ func (h *hashes) of(texts ...string) []byte {
 	return mac.Sum(nil)
 }
 
-var encoding = base64.RawURLEncoding
+var base64URL = base64.RawURLEncoding
 
-// place is where the mailbox of that name is.
-func (v *vault) place(name string) place {
-	sum := v.names.of(name)
-	return place{int(sum[16]) % buckets, encoding.EncodeToString(sum[:16])}
+// locate is where the mailbox of that name is.
+func (c *codec) locate(name string) location {
+	sum := c.names.sum(name)
+	return location{int(sum[16]) % buckets, base64URL.EncodeToString(sum[:16])}
 }
 
-// password is what the store keeps of a key: it fits that name alone.
-func (v *vault) password(name string, key inbox.Key) string {
-	return string(v.passwords.of(name, string(key[:])))
+// passwordHash is what the store keeps of a key: it fits that name alone.
+func (c *codec) passwordHash(name string, key inbox.Key) string {
+	return string(c.passwords.sum(name, string(key[:])))
 }
 
-// payer is a payer as the store sees it; nobody stays nobody.
-func (v *vault) payer(id string) string {
+// payerID is a payer as the store sees it; nobody stays nobody.
+func (c *codec) payerID(id string) string {
 	if id == "" {
 		return ""
 	}
-	return encoding.EncodeToString(v.payers.of(id)[:12])
+	return base64URL.EncodeToString(c.payers.sum(id)[:12])
 }
 
 // seal makes a record of m for the mailbox tag. It is bound to the mailbox, and
 // to what it says of its sender. Its ID is not in it: that is given in the same
 // step that stores it.
-func (v *vault) seal(tag string, m *inbox.Message) string {
+func (c *codec) seal(tag string, m *inbox.Message) string {
 	text := make([]byte, 1, 1+len(m.From)+len(m.ContentType)+len(m.Body)+2*binary.MaxVarintLen16)
 	text[0] = recordPlain
 	text = binary.AppendUvarint(text, uint64(len(m.From)))
@@ -109,25 +109,25 @@ func (v *vault) seal(tag string, m *inbox.Message) string {
 	text = binary.AppendUvarint(text, uint64(len(m.ContentType)))
 	text = append(text, m.ContentType...)
 	text = append(text, m.Body...)
-	if v.messages == nil {
+	if c.aead == nil {
 		return string(text)
 	}
 	nonce := random(chacha20poly1305.NonceSizeX)
-	record := make([]byte, 1, 1+len(nonce)+len(text)+v.messages.Overhead())
+	record := make([]byte, 1, 1+len(nonce)+len(text)+c.aead.Overhead())
 	record[0] = recordSealed
 	record = append(record, nonce...)
-	return string(v.messages.Seal(record, nonce, text, []byte(tag)))
+	return string(c.aead.Seal(record, nonce, text, []byte(tag)))
 }
 
 // open reads a record of the mailbox tag, which anybody may have tampered with.
-func (v *vault) open(tag, record string) (m inbox.Message, err error) {
+func (c *codec) open(tag, record string) (m inbox.Message, err error) {
 	text := []byte(record)
-	if v.messages != nil {
+	if c.aead != nil {
 		const head = 1 + chacha20poly1305.NonceSizeX
 		if len(text) < head || text[0] != recordSealed {
 			return m, errDamaged
 		}
-		if text, err = v.messages.Open(nil, text[1:head], text[head:], []byte(tag)); err != nil {
+		if text, err = c.aead.Open(nil, text[1:head], text[head:], []byte(tag)); err != nil {
 			return m, errDamaged
 		}
 	}

@@ -15,25 +15,25 @@ import (
 	"inbox/inbox"
 )
 
-var nodesKey = []byte("a key of the nodes, of 32 bytes.")
+var sharedKey = []byte("a key of the nodes, of 32 bytes.")
 
 func TestSealedMessageOpensOnlyInItsMailbox(t *testing.T) {
 	t.Parallel()
-	v := newVault(nodesKey, true)
+	v := newCodec(sharedKey, true)
 	m := inbox.Message{From: "Älice", ContentType: "application/sdp", Body: []byte("hello")}
 	record := v.seal("bob", &m)
 	got, err := v.open("bob", record)
 	if err != nil || got.From != m.From || got.ContentType != m.ContentType || !bytes.Equal(got.Body, m.Body) {
 		t.Fatalf("got %+v, %v, want %+v", got, err, m)
 	}
-	other, plain := newVault(bytes.Repeat([]byte{1}, keySize), true), newVault(nodesKey, false)
+	other, plain := newCodec(bytes.Repeat([]byte{1}, keySize), true), newCodec(sharedKey, false)
 	for what, err := range map[string]error{
-		"of another mailbox":    second(v.open("carol", record)),
-		"with another key":      second(other.open("bob", record)),
-		"without a key":         second(plain.open("bob", record)),
-		"that is not sealed":    second(v.open("bob", plain.seal("bob", &m))),
-		"that was cut":          second(v.open("bob", record[:len(record)-1])),
-		"that was cut to a bit": second(v.open("bob", record[:5])),
+		"of another mailbox":    errorOf(v.open("carol", record)),
+		"with another key":      errorOf(other.open("bob", record)),
+		"without a key":         errorOf(plain.open("bob", record)),
+		"that is not sealed":    errorOf(v.open("bob", plain.seal("bob", &m))),
+		"that was cut":          errorOf(v.open("bob", record[:len(record)-1])),
+		"that was cut to a bit": errorOf(v.open("bob", record[:5])),
 	} {
 		if !errors.Is(err, errDamaged) {
 			t.Errorf("record %s: got %v, want errDamaged", what, err)
@@ -44,12 +44,12 @@ func TestSealedMessageOpensOnlyInItsMailbox(t *testing.T) {
 	}
 }
 
-func second[T any](_ T, err error) error { return err }
+func errorOf[T any](_ T, err error) error { return err }
 
 func TestPasswordFitsItsNameAlone(t *testing.T) {
 	t.Parallel()
-	v := newVault(nodesKey, true)
-	if v.password("bob", bobsKey) == v.password("carol", bobsKey) {
+	v := newCodec(sharedKey, true)
+	if v.passwordHash("bob", bobsKey) == v.passwordHash("carol", bobsKey) {
 		t.Error("got one hash for two names with the same password")
 	}
 }
@@ -58,7 +58,7 @@ func TestPasswordFitsItsNameAlone(t *testing.T) {
 func TestSealedStoreSeesNothing(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t, "--appendonly", "yes", "--aof-use-rdb-preamble", "no")
-	s := newStore(t, "redis://"+redis.addr(), Config{Key: nodesKey})
+	s := newStore(t, "redis://"+redis.addr(), Config{Key: sharedKey})
 	payer := inbox.Payer{Client: "the-payers-address", Network: "the-payers-network"}
 	key := inbox.Key([]byte("the key that stands for the pass"))
 	c, err := s.Open(t.Context(), "the-name-of-bob", key, &payer)
@@ -82,10 +82,10 @@ func TestSealedStoreSeesNothing(t *testing.T) {
 		kept = append(kept, text...)
 		return err
 	})
-	if err != nil || !bytes.Contains(kept, []byte(s.link.Load().place("the-name-of-bob").tag)) {
+	if err != nil || !bytes.Contains(kept, []byte(s.session.Load().locate("the-name-of-bob").tag)) {
 		t.Fatalf("the store's files hold no mailbox (%v): the test looks at the wrong place", err)
 	}
-	for _, secret := range []string{"the-name-of", "what alice says", "application/sdp", "the-payers", "the key that", string(nodesKey)} {
+	for _, secret := range []string{"the-name-of", "what alice says", "application/sdp", "the-payers", "the key that", string(sharedKey)} {
 		if bytes.Contains(kept, []byte(secret)) {
 			t.Errorf("the store saw %q", secret)
 		}
@@ -97,14 +97,14 @@ func TestNodesWithDifferentKeysAreKeptApart(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	url := "redis://" + redis.addr()
-	newStore(t, url, Config{Key: nodesKey})
+	newStore(t, url, Config{Key: sharedKey})
 	other := startStore(t, url, Config{Key: bytes.Repeat([]byte{1}, keySize)})
 	none := startStore(t, url, Config{})
 	time.Sleep(time.Second)
 	if other.Ready() == nil || none.Ready() == nil {
 		t.Fatal("got a node with another key, or none, ready")
 	}
-	same := newStore(t, url, Config{Key: nodesKey})
+	same := newStore(t, url, Config{Key: sharedKey})
 	open(t, same, "bob")
 }
 
@@ -129,7 +129,7 @@ func TestGarbageInTheStoreIsAnError(t *testing.T) {
 		name := fmt.Sprint("bob", i)
 		c := open(t, s, name)
 		put(t, s, name, "hello")
-		p := s.link.Load().place(name)
+		p := s.session.Load().locate(name)
 		bucket := bucketKey(p.bucket)
 		spoil(bucket, bucket+":d:"+p.tag)
 		_, _ = s.Open(t.Context(), name, bobsKey, &inbox.Payer{})
@@ -151,11 +151,11 @@ func TestGarbageInTheStoreIsAnError(t *testing.T) {
 func TestGarbageMessagesArePassedOver(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
-	var log logged
+	var log logBuffer
 	s := newStore(t, "redis://"+redis.addr(), Config{Logger: log.logger()})
-	s.most = 1000
+	s.maxRecordBytes = 1000
 	c := open(t, s, "bob")
-	p := s.link.Load().place("bob")
+	p := s.session.Load().locate("bob")
 	box, id := bucketKey(p.bucket)+":d:"+p.tag, c.Epoch
 	for what, record := range map[string]string{
 		"empty": "", "cut": "p\x10a", "of another kind": "?hello", "too large": "p\x01a\x01b" + strings.Repeat("x", 4000),
@@ -185,7 +185,7 @@ func TestGarbageMessagesArePassedOver(t *testing.T) {
 }
 
 func FuzzOpenRecord(f *testing.F) {
-	plain, sealed := newVault(nodesKey, false), newVault(nodesKey, true)
+	plain, sealed := newCodec(sharedKey, false), newCodec(sharedKey, true)
 	m := inbox.Message{From: "alice", ContentType: "text/plain", Body: []byte("hello")}
 	f.Add("bob", plain.seal("bob", &m))
 	f.Add("bob", sealed.seal("bob", &m))

@@ -28,9 +28,9 @@ type server struct {
 	cmd  *exec.Cmd
 }
 
-// needRedis skips the test where there is no redis-server, which never happens
+// requireRedis skips the test where there is no redis-server, which never happens
 // in CI: scripts/test installs it.
-func needRedis(t testing.TB) {
+func requireRedis(t testing.TB) {
 	t.Helper()
 	for _, program := range []string{"redis-server", "redis-cli"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -42,8 +42,8 @@ func needRedis(t testing.TB) {
 	}
 }
 
-// given are the ports of this run, which tests take at once.
-var given sync.Map
+// usedPorts are the ports of this run, which tests take at once.
+var usedPorts sync.Map
 
 // freePort finds one whose cluster bus port, 10000 above, is one too. Neither is
 // one that the kernel gives to connections, which begin at 32768.
@@ -51,7 +51,7 @@ func freePort(t testing.TB) int {
 	t.Helper()
 	for range 1000 {
 		port := 20000 + rand.IntN(2700)
-		if _, taken := given.LoadOrStore(port, true); !taken && isFree(port) && isFree(port+10000) {
+		if _, taken := usedPorts.LoadOrStore(port, true); !taken && isFree(port) && isFree(port+10000) {
 			return port
 		}
 	}
@@ -70,7 +70,7 @@ func isFree(port int) bool {
 
 func startServer(t testing.TB, args ...string) *server {
 	t.Helper()
-	needRedis(t)
+	requireRedis(t)
 	s := &server{t: t, port: freePort(t), dir: t.TempDir(), args: args}
 	s.start()
 	t.Cleanup(s.kill)

@@ -56,7 +56,7 @@ func TestStoreOverTLS(t *testing.T) {
 	}
 	ready := func() *Store {
 		s := New(cfg)
-		t.Cleanup(s.Quit)
+		t.Cleanup(s.Shutdown)
 		time.Sleep(time.Second)
 		return s
 	}

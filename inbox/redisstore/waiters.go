@@ -16,9 +16,9 @@ const (
 // waiters are the calls of this process that wait for something to happen to a
 // mailbox. Whoever holds requests bounds their number.
 type waiters struct {
-	mu    sync.Mutex
-	last  uint64
-	byTag map[string][]*waiter
+	mu      sync.Mutex
+	lastSeq uint64
+	byTag   map[string][]*waiter
 }
 
 // waiter is one call. Its channel has room for one: what happens while it
@@ -26,18 +26,18 @@ type waiters struct {
 type waiter struct {
 	tag        string
 	seq        uint64 // grows with each; tells the store's news of an older one apart
-	knocks     bool   // it is a Put, which no poll supersedes
+	isPut      bool   // it is a Put, which no poll supersedes
 	woken      chan struct{}
 	superseded chan struct{}
 }
 
 func (ws *waiters) init() { ws.byTag = map[string][]*waiter{} }
 
-func (ws *waiters) add(tag string, knocks bool) *waiter {
+func (ws *waiters) add(tag string, isPut bool) *waiter {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	ws.last++
-	w := &waiter{tag: tag, seq: ws.last, knocks: knocks, woken: make(chan struct{}, 1), superseded: make(chan struct{})}
+	ws.lastSeq++
+	w := &waiter{tag: tag, seq: ws.lastSeq, isPut: isPut, woken: make(chan struct{}, 1), superseded: make(chan struct{})}
 	ws.byTag[tag] = append(ws.byTag[tag], w)
 	return w
 }
@@ -84,7 +84,7 @@ func (ws *waiters) supersede(tag string, seq uint64) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	for _, w := range ws.byTag[tag] {
-		if !w.knocks && w.seq <= seq {
+		if !w.isPut && w.seq <= seq {
 			close(w.superseded)
 			ws.removeLocked(w)
 		}

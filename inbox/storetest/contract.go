@@ -13,14 +13,14 @@ import (
 
 func keyIsChecked(r *rig) {
 	r.open("bob")
-	_, err := r.store.Open(r.Context(), "bob", key("another"), nobody)
+	_, err := r.store.Open(r.Context(), "bob", key("another"), unlimitedPayer)
 	r.want(err, inbox.ErrWrongKey, "open with another key")
 	r.open("bob")
 }
 
 func claimIsOneOfItsName(r *rig) {
 	first, second := r.open("bob"), r.open("bob")
-	if first.Epoch != second.Epoch || !first.Fresh || second.Fresh {
+	if first.Epoch != second.Epoch || !first.Created || second.Created {
 		r.Fatalf("got claims %+v and %+v, want the same, the first one fresh", first, second)
 	}
 	if first.Name != "bob" {
@@ -64,7 +64,7 @@ func nextDoesNotRemove(r *rig) {
 	}
 }
 
-func ackForgets(r *rig) {
+func ackRemoves(r *rig) {
 	bob := r.open("bob")
 	r.put("bob", "one")
 	r.put("bob", "two")
@@ -78,7 +78,7 @@ func ackForgets(r *rig) {
 	r.want(err, inbox.ErrEmpty, "the same again")
 }
 
-func ackFromTheFutureForgetsNothing(r *rig) {
+func ackOfUnknownIDRemovesNothing(r *rig) {
 	bob := r.open("bob")
 	r.put("bob", "one")
 	one := r.next(bob, 0)
@@ -88,7 +88,7 @@ func ackFromTheFutureForgetsNothing(r *rig) {
 	r.wantBody(r.next(bob, 0), "one")
 }
 
-func discardForgets(r *rig) {
+func discardRemoves(r *rig) {
 	bob := r.open("bob")
 	for _, body := range []string{"one", "two", "three"} {
 		r.put("bob", body)
@@ -118,7 +118,7 @@ func messageIsWhole(r *rig) {
 
 func emptyAtOnce(r *rig) {
 	bob := r.open("bob")
-	r.empty(bob)
+	r.wantEmpty(bob)
 }
 
 func nextWaits(r *rig) {
@@ -128,17 +128,17 @@ func nextWaits(r *rig) {
 	res := <-got
 	r.want(res.err, nil, "next")
 	r.wantBody(res.Message, "hello")
-	r.about(res.took, r.tick)
+	r.wantDuration(res.took, r.tick)
 }
 
-func nextWaitsItsTime(r *rig) {
+func nextTimesOut(r *rig) {
 	bob := r.open("bob")
 	res := <-r.startNext(r.Context(), bob, 4*r.tick)
 	r.want(res.err, inbox.ErrEmpty, "next")
-	r.about(res.took, 4*r.tick)
+	r.wantDuration(res.took, 4*r.tick)
 }
 
-func cancelledNextEatsNothing(r *rig) {
+func cancelledNextLosesNothing(r *rig) {
 	bob := r.open("bob")
 	for i := range 10 {
 		ctx, cancel := context.WithCancel(r.Context())
@@ -147,7 +147,7 @@ func cancelledNextEatsNothing(r *rig) {
 		res := <-got
 		r.want(res.err, context.Canceled, "cancelled next")
 		r.put("bob", fmt.Sprint(i))
-		if body := r.take(bob); body != fmt.Sprint(i) {
+		if body := r.receive(bob); body != fmt.Sprint(i) {
 			r.Fatalf("got %q, want %d", body, i)
 		}
 	}
@@ -156,46 +156,46 @@ func cancelledNextEatsNothing(r *rig) {
 func noInbox(r *rig) {
 	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put to nobody")
 	bob := r.open("bob")
-	r.empty(bob)
+	r.wantEmpty(bob)
 }
 
-func putKnocks(r *rig) {
+func putWaitsForClaim(r *rig) {
 	put := r.startPut(r.Context(), "bob", "hello", 10*r.tick)
 	bob := r.open("bob")
 	res := <-put
 	r.want(res.err, nil, "put")
-	r.about(res.took, r.tick)
+	r.wantDuration(res.took, r.tick)
 	r.wantBody(r.next(bob, 0), "hello")
 }
 
-func putKnocksItsTime(r *rig) {
+func putWaitTimesOut(r *rig) {
 	res := <-r.startPut(r.Context(), "bob", "hello", 4*r.tick)
 	r.want(res.err, inbox.ErrNoInbox, "put")
-	r.about(res.took, 4*r.tick)
-	r.empty(r.open("bob"))
+	r.wantDuration(res.took, 4*r.tick)
+	r.wantEmpty(r.open("bob"))
 }
 
-func cancelledKnockPutsNothing(r *rig) {
+func cancelledPutStoresNothing(r *rig) {
 	ctx, cancel := context.WithCancel(r.Context())
 	put := r.startPut(ctx, "bob", "hello", 10*r.tick)
 	cancel()
 	res := <-put
 	r.want(res.err, context.Canceled, "cancelled put")
-	r.empty(r.open("bob"))
+	r.wantEmpty(r.open("bob"))
 }
 
 func closeEndsTheClaim(r *rig) {
 	bob := r.open("bob")
 	r.put("bob", "hello")
 	r.want(r.store.Close(r.Context(), bob), nil, "close")
-	r.want(r.store.Close(r.Context(), bob), inbox.ErrClaimOver, "close again")
-	r.want(r.store.Discard(r.Context(), bob, 1), inbox.ErrClaimOver, "discard")
+	r.want(r.store.Close(r.Context(), bob), inbox.ErrClaimEnded, "close again")
+	r.want(r.store.Discard(r.Context(), bob, 1), inbox.ErrClaimEnded, "discard")
 	_, err := r.store.Next(r.Context(), bob, 0, 0)
-	r.want(err, inbox.ErrClaimOver, "next")
+	r.want(err, inbox.ErrClaimEnded, "next")
 	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put")
-	c, err := r.store.Open(r.Context(), "bob", key("another"), nobody)
+	c, err := r.store.Open(r.Context(), "bob", key("another"), unlimitedPayer)
 	r.want(err, nil, "open by another")
-	r.empty(c)
+	r.wantEmpty(c)
 }
 
 func closeEndsAWait(r *rig) {
@@ -203,26 +203,26 @@ func closeEndsAWait(r *rig) {
 	got := r.startNext(r.Context(), bob, 10*r.tick)
 	r.want(r.store.Close(r.Context(), bob), nil, "close")
 	res := <-got
-	r.want(res.err, inbox.ErrClaimOver, "next")
-	r.about(res.took, r.tick)
+	r.want(res.err, inbox.ErrClaimEnded, "next")
+	r.wantDuration(res.took, r.tick)
 }
 
 func successorIsNotRead(r *rig) {
 	bob := r.open("bob")
 	got := r.startNext(r.Context(), bob, 10*r.tick)
 	r.want(r.store.Close(r.Context(), bob), nil, "close")
-	successor, err := r.store.Open(r.Context(), "bob", key("another"), nobody)
+	successor, err := r.store.Open(r.Context(), "bob", key("another"), unlimitedPayer)
 	r.want(err, nil, "open by another")
 	r.put("bob", "for the successor")
-	r.want((<-got).err, inbox.ErrClaimOver, "next of the predecessor")
+	r.want((<-got).err, inbox.ErrClaimEnded, "next of the predecessor")
 	_, err = r.store.Next(r.Context(), bob, 0, 0)
-	r.want(err, inbox.ErrClaimOver, "next of the predecessor")
-	r.want(r.store.Discard(r.Context(), bob, ^uint64(0)), inbox.ErrClaimOver, "discard of the predecessor")
-	r.want(r.store.Close(r.Context(), bob), inbox.ErrClaimOver, "close of the predecessor")
+	r.want(err, inbox.ErrClaimEnded, "next of the predecessor")
+	r.want(r.store.Discard(r.Context(), bob, ^uint64(0)), inbox.ErrClaimEnded, "discard of the predecessor")
+	r.want(r.store.Close(r.Context(), bob), inbox.ErrClaimEnded, "close of the predecessor")
 	r.wantBody(r.next(successor, 0), "for the successor")
 }
 
-func idsNeverReturn(r *rig) {
+func idsAreNeverReused(r *rig) {
 	var last uint64
 	for range 20 {
 		bob := r.open("bob")
@@ -255,11 +255,11 @@ func expires(r *rig) {
 	r.put("bob", "hello")
 	time.Sleep(22 * r.tick)
 	_, err := r.store.Next(r.Context(), bob, 0, 0)
-	r.want(err, inbox.ErrClaimOver, "next after the timeout")
+	r.want(err, inbox.ErrClaimEnded, "next after the timeout")
 	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put after the timeout")
-	c, err := r.store.Open(r.Context(), "bob", key("another"), nobody)
+	c, err := r.store.Open(r.Context(), "bob", key("another"), unlimitedPayer)
 	r.want(err, nil, "open by another")
-	r.empty(c)
+	r.wantEmpty(c)
 }
 
 func openKeepsAlive(r *rig) {
@@ -268,7 +268,7 @@ func openKeepsAlive(r *rig) {
 	for range 4 {
 		time.Sleep(14 * r.tick)
 		r.open("bob")
-		_, err := r.store.Open(r.Context(), "bob", key("another"), nobody)
+		_, err := r.store.Open(r.Context(), "bob", key("another"), unlimitedPayer)
 		r.want(err, inbox.ErrWrongKey, "open with another key")
 	}
 	r.wantBody(r.next(bob, 0), "hello")
@@ -283,7 +283,7 @@ func endOfAWaitKeepsAlive(r *rig) {
 	r.wantBody(r.next(bob, 0), "hello")
 }
 
-func endOfAWaitGivenUpKeepsAlive(r *rig) {
+func cancelledWaitKeepsAlive(r *rig) {
 	bob := r.open("bob")
 	ctx, cancel := context.WithCancel(r.Context())
 	got := r.startNext(ctx, bob, 60*r.tick)
@@ -298,15 +298,15 @@ func endOfAWaitGivenUpKeepsAlive(r *rig) {
 func expiryEndsAWait(r *rig) {
 	bob := r.open("bob")
 	res := <-r.startNext(r.Context(), bob, 60*r.tick)
-	r.want(res.err, inbox.ErrClaimOver, "next that outlives its claim")
-	r.about(res.took, 20*r.tick)
+	r.want(res.err, inbox.ErrClaimEnded, "next that outlives its claim")
+	r.wantDuration(res.took, 20*r.tick)
 }
 
 // sendersShareAnInbox has thirty senders put at once: nothing is lost or
 // doubled, and each sender's messages keep their order.
 func sendersShareAnInbox(r *rig) {
 	bob := r.open("bob")
-	together(30, func(i int) {
+	concurrently(30, func(i int) {
 		for n := range 10 {
 			m := inbox.Message{From: name(i), Body: fmt.Append(nil, n)}
 			if err := r.store.Put(r.Context(), "bob", m, 0); err != nil {
@@ -323,7 +323,7 @@ func sendersShareAnInbox(r *rig) {
 		seen[m.From]++
 		r.want(r.store.Discard(r.Context(), bob, m.ID), nil, "discard")
 	}
-	r.empty(bob)
+	r.wantEmpty(bob)
 }
 
 // receiversShareMessages has thirty receivers wait at once; between them they
@@ -339,7 +339,7 @@ func receiversShareMessages(r *rig) {
 			}
 		}
 	}()
-	together(30, func(int) {
+	concurrently(30, func(int) {
 		var ack uint64
 		for {
 			m, err := r.store.Next(r.Context(), bob, ack, 12*r.tick)
@@ -365,7 +365,7 @@ func receiversShareMessages(r *rig) {
 func manyAtOnce(r *rig) {
 	ctx, cancel := context.WithTimeout(r.Context(), 15*r.tick)
 	defer cancel()
-	together(20, func(i int) {
+	concurrently(20, func(i int) {
 		for n := range 30 {
 			k := (i + n) % 7
 			c, err := r.store.Open(ctx, name(k), key(name(k)), &inbox.Payer{Client: name(i), Network: "all"})

@@ -13,7 +13,7 @@ func inboxFull(r *rig) {
 	r.want(r.store.Put(r.Context(), "bob", text("three"), 0), inbox.ErrInboxFull, "put")
 	r.open("carol")
 	r.put("carol", "hers is not")
-	if body := r.take(bob); body != "one" {
+	if body := r.receive(bob); body != "one" {
 		r.Fatalf("got %q, want one", body)
 	}
 	r.put("bob", "three")
@@ -22,7 +22,7 @@ func inboxFull(r *rig) {
 func tooManyInboxes(r *rig) {
 	alice := r.open("alice")
 	r.open("bob")
-	_, err := r.store.Open(r.Context(), "carol", key("carol"), nobody)
+	_, err := r.store.Open(r.Context(), "carol", key("carol"), unlimitedPayer)
 	r.want(err, inbox.ErrTooManyInboxes, "open a third")
 	r.open("bob")
 	r.want(r.store.Close(r.Context(), alice), nil, "close")
@@ -41,7 +41,7 @@ func storeFull(r *rig) {
 		r.put(to, body)
 	}
 	r.want(r.store.Put(r.Context(), "bob", text(body), 0), inbox.ErrStoreFull, "put")
-	r.take(bob)
+	r.receive(bob)
 	r.put("bob", body)
 	time.Sleep(22 * r.tick)
 	r.open("carol") // the expired ones leave room at once
@@ -62,19 +62,19 @@ func refusedPutCostsNothing(r *rig) {
 	for range 40 {
 		r.want(r.store.Put(r.Context(), "bob", m, 0), inbox.ErrStoreFull, "put")
 	}
-	r.take(bob)
+	r.receive(bob)
 	r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
 }
 
-func knocksAreCounted(r *rig) {
+func pendingPutsAreCounted(r *rig) {
 	r.open("alice")
 	body := string(make([]byte, 1000))
-	var knocks [3]<-chan result
-	for i := range knocks {
-		knocks[i] = r.startPut(r.Context(), "bob", body, 12*r.tick)
+	var pending [3]<-chan result
+	for i := range pending {
+		pending[i] = r.startPut(r.Context(), "bob", body, 12*r.tick)
 	}
 	r.want(r.store.Put(r.Context(), "alice", text(body), 0), inbox.ErrStoreFull, "put")
-	for _, k := range knocks {
+	for _, k := range pending {
 		r.want((<-k).err, inbox.ErrNoInbox, "knock")
 	}
 	r.put("alice", body)
@@ -89,7 +89,7 @@ func payerFull(r *rig) {
 	}
 	r.want(r.store.Put(r.Context(), "bob", m, 0), inbox.ErrPayerFull, "put")
 	r.put("bob", "of another")
-	r.take(bob)
+	r.receive(bob)
 	r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
 	r.want(r.store.Close(r.Context(), bob), nil, "close")
 	r.open("bob")
@@ -146,9 +146,9 @@ func networkHasSixteenBudgets(r *rig) {
 	r.want(put(31, "network"), nil, "put after all was freed")
 }
 
-// hoardersLeaveRoom has a hundred payers take all they can, in messages of the
+// fullPayersLeaveCapacity has a hundred payers take all they can, in messages of the
 // largest size and of an offer's: a newcomer still queues 1 MiB.
-func hoardersLeaveRoom(r *rig) {
+func fullPayersLeaveCapacity(r *rig) {
 	for _, size := range []int{1 << 20, 100 << 10} {
 		var claims []inbox.Claim
 		put := func(payer string, size int) error {
@@ -169,9 +169,9 @@ func hoardersLeaveRoom(r *rig) {
 	}
 }
 
-// expiredInboxMakesRoomForItself: the only place is that of the name's own
+// expiredInboxIsReplaced: the only place is that of the name's own
 // claim, which is over.
-func expiredInboxMakesRoomForItself(r *rig) {
+func expiredInboxIsReplaced(r *rig) {
 	for range 3 {
 		_, err := r.store.Open(r.Context(), "bob", key("bob"), &inbox.Payer{Client: "payer"})
 		r.want(err, nil, "open")

@@ -41,7 +41,7 @@ func Run(t *testing.T, e Engine) {
 			}
 			e.Bubble(t, func(t *testing.T) {
 				limits := c.limits
-				if limits.Timeout == soon {
+				if limits.Timeout == shortTimeout {
 					limits.Timeout = 20 * e.Tick
 				} else {
 					limits.Timeout = time.Hour // a busy machine takes long over many steps
@@ -52,8 +52,8 @@ func Run(t *testing.T, e Engine) {
 	}
 }
 
-// soon is the timeout of a mailbox that is to expire during its test: twenty ticks.
-const soon = -1
+// shortTimeout is the timeout of a mailbox that is to expire during its test: twenty ticks.
+const shortTimeout = -1
 
 var contract = []struct {
 	name   string
@@ -65,39 +65,39 @@ var contract = []struct {
 	{"OpenWithoutPayerClaimsNothing", inbox.Limits{}, openWithoutPayerClaimsNothing},
 	{"Order", inbox.Limits{}, order},
 	{"NextDoesNotRemove", inbox.Limits{}, nextDoesNotRemove},
-	{"AckForgets", inbox.Limits{}, ackForgets},
-	{"AckFromTheFutureForgetsNothing", inbox.Limits{}, ackFromTheFutureForgetsNothing},
-	{"DiscardForgets", inbox.Limits{}, discardForgets},
+	{"AckRemoves", inbox.Limits{}, ackRemoves},
+	{"AckOfUnknownIDRemovesNothing", inbox.Limits{}, ackOfUnknownIDRemovesNothing},
+	{"DiscardRemoves", inbox.Limits{}, discardRemoves},
 	{"MessageIsWhole", inbox.Limits{}, messageIsWhole},
 	{"EmptyAtOnce", inbox.Limits{}, emptyAtOnce},
 	{"NextWaits", inbox.Limits{}, nextWaits},
-	{"NextWaitsItsTime", inbox.Limits{}, nextWaitsItsTime},
-	{"CancelledNextEatsNothing", inbox.Limits{}, cancelledNextEatsNothing},
+	{"NextTimesOut", inbox.Limits{}, nextTimesOut},
+	{"CancelledNextLosesNothing", inbox.Limits{}, cancelledNextLosesNothing},
 	{"NoInbox", inbox.Limits{}, noInbox},
-	{"PutKnocks", inbox.Limits{}, putKnocks},
-	{"PutKnocksItsTime", inbox.Limits{}, putKnocksItsTime},
-	{"CancelledKnockPutsNothing", inbox.Limits{}, cancelledKnockPutsNothing},
+	{"PutWaitsForClaim", inbox.Limits{}, putWaitsForClaim},
+	{"PutWaitTimesOut", inbox.Limits{}, putWaitTimesOut},
+	{"CancelledPutStoresNothing", inbox.Limits{}, cancelledPutStoresNothing},
 	{"CloseEndsTheClaim", inbox.Limits{}, closeEndsTheClaim},
 	{"CloseEndsAWait", inbox.Limits{}, closeEndsAWait},
 	{"SuccessorIsNotRead", inbox.Limits{}, successorIsNotRead},
-	{"IDsNeverReturn", inbox.Limits{}, idsNeverReturn},
+	{"IDsAreNeverReused", inbox.Limits{}, idsAreNeverReused},
 	{"IDsFollowTheClock", inbox.Limits{}, idsFollowTheClock},
-	{"Expires", inbox.Limits{Timeout: soon}, expires},
-	{"OpenKeepsAlive", inbox.Limits{Timeout: soon}, openKeepsAlive},
-	{"EndOfAWaitKeepsAlive", inbox.Limits{Timeout: soon}, endOfAWaitKeepsAlive},
-	{"EndOfAWaitGivenUpKeepsAlive", inbox.Limits{Timeout: soon}, endOfAWaitGivenUpKeepsAlive},
-	{"ExpiryEndsAWait", inbox.Limits{Timeout: soon}, expiryEndsAWait},
+	{"Expires", inbox.Limits{Timeout: shortTimeout}, expires},
+	{"OpenKeepsAlive", inbox.Limits{Timeout: shortTimeout}, openKeepsAlive},
+	{"EndOfAWaitKeepsAlive", inbox.Limits{Timeout: shortTimeout}, endOfAWaitKeepsAlive},
+	{"CancelledWaitKeepsAlive", inbox.Limits{Timeout: shortTimeout}, cancelledWaitKeepsAlive},
+	{"ExpiryEndsAWait", inbox.Limits{Timeout: shortTimeout}, expiryEndsAWait},
 	{"InboxFull", inbox.Limits{Capacity: 2}, inboxFull},
-	{"TooManyInboxes", inbox.Limits{Timeout: soon, MaxInboxes: 2}, tooManyInboxes},
-	{"StoreFull", inbox.Limits{Timeout: soon, MaxQueuedBytes: 4000}, storeFull},
+	{"TooManyInboxes", inbox.Limits{Timeout: shortTimeout, MaxInboxes: 2}, tooManyInboxes},
+	{"StoreFull", inbox.Limits{Timeout: shortTimeout, MaxQueuedBytes: 4000}, storeFull},
 	{"RefusedPutCostsNothing", inbox.Limits{MaxQueuedBytes: 4000, MaxQueuedBytesPerPayer: 2500}, refusedPutCostsNothing},
-	{"KnocksAreCounted", inbox.Limits{MaxQueuedBytes: 4000}, knocksAreCounted},
+	{"PendingPutsAreCounted", inbox.Limits{MaxQueuedBytes: 4000}, pendingPutsAreCounted},
 	{"PayerFull", inbox.Limits{MaxQueuedBytesPerPayer: 4000}, payerFull},
 	{"NetworkHasSixteenBudgets", inbox.Limits{MaxQueuedBytesPerPayer: 4000, MaxInboxesPerPayer: 1}, networkHasSixteenBudgets},
-	{"HoardersLeaveRoom", inbox.Limits{MaxQueuedBytes: 256 << 20, MaxQueuedBytesPerPayer: 32 << 20}, hoardersLeaveRoom},
-	{"HoardersLeaveRoomInLess", inbox.Limits{MaxQueuedBytes: 128 << 20, MaxQueuedBytesPerPayer: 32 << 20}, hoardersLeaveRoom},
-	{"ExpiredInboxMakesRoomForItself", inbox.Limits{Timeout: soon, MaxInboxes: 1, MaxInboxesPerPayer: 1}, expiredInboxMakesRoomForItself},
-	{"PayerHasTooManyInboxes", inbox.Limits{Timeout: soon, MaxInboxesPerPayer: 2}, payerHasTooManyInboxes},
+	{"FullPayersLeaveCapacity", inbox.Limits{MaxQueuedBytes: 256 << 20, MaxQueuedBytesPerPayer: 32 << 20}, fullPayersLeaveCapacity},
+	{"FullPayersLeaveCapacityInLess", inbox.Limits{MaxQueuedBytes: 128 << 20, MaxQueuedBytesPerPayer: 32 << 20}, fullPayersLeaveCapacity},
+	{"ExpiredInboxIsReplaced", inbox.Limits{Timeout: shortTimeout, MaxInboxes: 1, MaxInboxesPerPayer: 1}, expiredInboxIsReplaced},
+	{"PayerHasTooManyInboxes", inbox.Limits{Timeout: shortTimeout, MaxInboxesPerPayer: 2}, payerHasTooManyInboxes},
 	{"SendersShareAnInbox", inbox.Limits{}, sendersShareAnInbox},
 	{"ReceiversShareMessages", inbox.Limits{}, receiversShareMessages},
 	{"ManyAtOnce", inbox.Limits{Capacity: 10, MaxInboxes: 30}, manyAtOnce},
@@ -110,8 +110,8 @@ type rig struct {
 	store inbox.Store
 }
 
-// nobody is a payer without budgets.
-var nobody = &inbox.Payer{}
+// unlimitedPayer is a payer without budgets.
+var unlimitedPayer = &inbox.Payer{}
 
 func key(s string) (k inbox.Key) {
 	copy(k[:], s)
@@ -123,7 +123,7 @@ func text(s string) inbox.Message { return inbox.Message{From: "sender", Body: [
 // open claims the name with a key made of it.
 func (r *rig) open(name string) inbox.Claim {
 	r.Helper()
-	c, err := r.store.Open(r.Context(), name, key(name), nobody)
+	c, err := r.store.Open(r.Context(), name, key(name), unlimitedPayer)
 	if err != nil {
 		r.Fatalf("open %q: got %v, want a claim", name, err)
 	}
@@ -145,16 +145,16 @@ func (r *rig) next(c inbox.Claim, ack uint64) inbox.Message {
 	return m
 }
 
-// take returns the body of the next message and discards it.
-func (r *rig) take(c inbox.Claim) string {
+// receive returns the body of the next message and discards it.
+func (r *rig) receive(c inbox.Claim) string {
 	r.Helper()
 	m := r.next(c, 0)
 	r.want(r.store.Discard(r.Context(), c, m.ID), nil, "discard")
 	return string(m.Body)
 }
 
-// empty checks that there is no message.
-func (r *rig) empty(c inbox.Claim) {
+// wantEmpty checks that there is no message.
+func (r *rig) wantEmpty(c inbox.Claim) {
 	r.Helper()
 	m, err := r.store.Next(r.Context(), c, 0, 0)
 	if !errors.Is(err, inbox.ErrEmpty) {
@@ -206,16 +206,16 @@ func (r *rig) startPut(ctx context.Context, to, body string, wait time.Duration)
 	})
 }
 
-// about checks that something took its time: not less, and not much more.
-func (r *rig) about(took, want time.Duration) {
+// wantDuration checks that something took its time: not less, and not much more.
+func (r *rig) wantDuration(took, want time.Duration) {
 	r.Helper()
 	if took < want || took > want+8*r.tick {
 		r.Fatalf("took %v, want %v", took, want)
 	}
 }
 
-// together runs f n times at once.
-func together(n int, f func(i int)) {
+// concurrently runs f n times at once.
+func concurrently(n int, f func(i int)) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() { f(i) })

@@ -21,10 +21,10 @@ func (e *examination) checkStore(ctx context.Context) []Finding {
 	}
 	found := []Finding{good(r.Address, fmt.Sprintf("The store is there (%s), and scripts run in every part of it.", r.Kind))}
 	switch {
-	case r.OtherKey:
+	case r.KeyMismatch:
 		found = append(found, failure(r.Address, "The servers that use this store have another key.",
 			"Give all servers the same -store-key-file, or none of them one."))
-	case r.Fresh:
+	case r.Unused:
 		found = append(found, good(r.Address, "No server has used it yet."))
 	}
 	found = append(found, e.checkStoreClock(r)...)
@@ -36,8 +36,8 @@ func (e *examination) checkStore(ctx context.Context) []Finding {
 
 // checkStoreClock is strict where orders are recorded by it.
 func (e *examination) checkStoreClock(r redisstore.Report) []Finding {
-	off := r.Ahead.Abs()
-	text := fmt.Sprintf("The clock here is %v %s that of the store.", off, direction(r.Ahead))
+	off := r.ClockSkew.Abs()
+	text := fmt.Sprintf("The clock here is %v %s that of the store.", off, direction(r.ClockSkew))
 	const fix = "Set both, and keep them right: timedatectl set-ntp true."
 	switch {
 	case off > maxStoreSkew && len(e.Domains) > 0:
@@ -50,8 +50,8 @@ func (e *examination) checkStoreClock(r redisstore.Report) []Finding {
 
 func checkStoreServer(s redisstore.ServerReport, replicas int) (found []Finding) {
 	if s.TooOld {
-		found = append(found, failure(s.Address, fmt.Sprintf("It is %s %s, which servers do not use.", s.Engine, s.Version),
-			"Use Redis "+redisstore.OldestRedis+" or newer, or Valkey."))
+		found = append(found, failure(s.Address, fmt.Sprintf("It is %s %s, which servers do not use.", s.Product, s.Version),
+			"Use Redis "+redisstore.MinRedisVersion+" or newer, or Valkey."))
 	}
 	if s.Replicas < replicas {
 		found = append(found, failure(s.Address, fmt.Sprintf("It has %d replicas that are up to date, and -store-replicas wants %d, so requests are told to come back.", s.Replicas, replicas),
@@ -60,7 +60,7 @@ func checkStoreServer(s redisstore.ServerReport, replicas int) (found []Finding)
 	found = append(found, checkStoreMemory(s)...)
 	found = append(found, checkStorePersistence(s)...)
 	if len(found) == 0 {
-		found = []Finding{good(s.Address, fmt.Sprintf("%s %s; it refuses what its %d MiB do not hold, and keeps the rest in a file.", s.Engine, s.Version, s.MaxBytes>>20))}
+		found = []Finding{good(s.Address, fmt.Sprintf("%s %s; it refuses what its %d MiB do not hold, and keeps the rest in a file.", s.Product, s.Version, s.MaxBytes>>20))}
 	}
 	return found
 }
@@ -69,8 +69,8 @@ func checkStoreMemory(s redisstore.ServerReport) []Finding {
 	switch {
 	case s.MaxBytes == 0:
 		return []Finding{warning(s.Address, "Its memory has no bound, so the machine may kill it.", "Set maxmemory, and maxmemory-policy noeviction.")}
-	case s.Policy != "noeviction":
-		return []Finding{failure(s.Address, fmt.Sprintf("It drops mailboxes when its memory is full (maxmemory-policy %s).", s.Policy), "Set maxmemory-policy noeviction.")}
+	case s.EvictionPolicy != "noeviction":
+		return []Finding{failure(s.Address, fmt.Sprintf("It drops mailboxes when its memory is full (maxmemory-policy %s).", s.EvictionPolicy), "Set maxmemory-policy noeviction.")}
 	case s.UsedBytes > s.MaxBytes/10*9:
 		return []Finding{warning(s.Address, fmt.Sprintf("%d of its %d MiB are used; when it is full it takes no messages.", s.UsedBytes>>20, s.MaxBytes>>20), "Raise maxmemory.")}
 	}

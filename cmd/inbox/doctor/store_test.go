@@ -10,7 +10,7 @@ import (
 )
 
 func TestDoctorChecksStore(t *testing.T) {
-	healthy := redisstore.ServerReport{Address: "redis.example.net:6379", Engine: "Valkey", Version: "8.1.1", UsedBytes: 1 << 20, MaxBytes: 1 << 30, Policy: "noeviction", AppendOnly: true, Fsync: "always"}
+	healthy := redisstore.ServerReport{Address: "redis.example.net:6379", Product: "Valkey", Version: "8.1.1", UsedBytes: 1 << 20, MaxBytes: 1 << 30, EvictionPolicy: "noeviction", AppendOnly: true, Fsync: "always"}
 	report := func(change func(*redisstore.Report, *redisstore.ServerReport)) func(*testEnv) {
 		return func(s *testEnv) {
 			server := healthy
@@ -24,7 +24,7 @@ func TestDoctorChecksStore(t *testing.T) {
 		return report(func(_ *redisstore.Report, s *redisstore.ServerReport) { change(s) })
 	}
 	ahead := func(d time.Duration) func(*testEnv) {
-		return report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.Ahead = d })
+		return report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.ClockSkew = d })
 	}
 	withoutDomains := func(s *testEnv) {
 		ahead(time.Hour)(s)
@@ -37,15 +37,15 @@ func TestDoctorChecksStore(t *testing.T) {
 				return redisstore.Report{}, errors.New("connect: refused")
 			}
 		}, expect{"store", Failure, "cannot be used: connect: refused", "Make sure that it runs"}},
-		{"another key", report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.OtherKey = true }), expect{"store", Failure, "have another key", "-store-key-file"}},
-		{"unused", report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.Fresh = true }), expect{"store", OK, "No server has used it yet", ""}},
+		{"another key", report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.KeyMismatch = true }), expect{"store", Failure, "have another key", "-store-key-file"}},
+		{"unused", report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.Unused = true }), expect{"store", OK, "No server has used it yet", ""}},
 		{"behind", ahead(time.Hour), expect{"store", Failure, "1h0m0s behind that of the store. So no certificate is ordered", "timedatectl"}},
 		{"ahead", ahead(-40 * time.Second), expect{"store", Warning, "40s ahead of that of the store", "timedatectl"}},
 		{"behind, without a name", withoutDomains, expect{"store", Warning, "1h0m0s behind", "timedatectl"}},
-		{"old", server(func(s *redisstore.ServerReport) { s.Engine, s.Version, s.TooOld = "Redis", "5.0.7", true }), expect{"store", Failure, "It is Redis 5.0.7", "Use Redis 6.0"}},
+		{"old", server(func(s *redisstore.ServerReport) { s.Product, s.Version, s.TooOld = "Redis", "5.0.7", true }), expect{"store", Failure, "It is Redis 5.0.7", "Use Redis 6.0"}},
 		{"alone", report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.Replicas = 1 }), expect{"store", Failure, "It has 0 replicas that are up to date, and -store-replicas wants 1", "more replicas"}},
 		{"unbound", server(func(s *redisstore.ServerReport) { s.MaxBytes = 0 }), expect{"store", Warning, "no bound", "Set maxmemory"}},
-		{"evicting", server(func(s *redisstore.ServerReport) { s.Policy = "allkeys-lru" }), expect{"store", Failure, "drops mailboxes", "noeviction"}},
+		{"evicting", server(func(s *redisstore.ServerReport) { s.EvictionPolicy = "allkeys-lru" }), expect{"store", Failure, "drops mailboxes", "noeviction"}},
 		{"nearly full", server(func(s *redisstore.ServerReport) { s.UsedBytes = 1000 << 20 }), expect{"store", Warning, "1000 of its 1024 MiB", "Raise maxmemory"}},
 		{"forgetful", server(func(s *redisstore.ServerReport) { s.AppendOnly = false }), expect{"store", Warning, "its restart loses all mailboxes", "appendonly yes"}},
 		{"on a full disk", server(func(s *redisstore.ServerReport) { s.WriteFailed = true }), expect{"store", Failure, "cannot write", "disk is full"}},

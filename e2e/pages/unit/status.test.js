@@ -15,7 +15,7 @@ for (const [status, code, title, again] of /** @type {[number, string, RegExp, b
   [500, 'internal', /unexpected answer/, true],
   [503, 'server-full', /is full/, true],
   [503, 'stopping', /is restarting/, true],
-  [503, 'store-away', /waits for its store/, true],
+  [503, 'store-unavailable', /waits for its store/, true],
 ])) {
   test(`${status} ${code}`, () => {
     const {title: got, hint = ''} = troubleOf({status, code});

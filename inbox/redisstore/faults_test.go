@@ -17,25 +17,25 @@ import (
 	"inbox/inbox"
 )
 
-// logged is a log that is read while it is written.
-type logged struct {
+// logBuffer is a log that is read while it is written.
+type logBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (l *logged) Write(b []byte) (int, error) {
+func (l *logBuffer) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(b)
 }
 
-func (l *logged) String() string {
+func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+func (l *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // What takes from a full store goes on, or it would stay full for ever.
 func TestFullRedisCanBeEmptied(t *testing.T) {
@@ -68,7 +68,7 @@ func TestFullRedisCanBeEmptied(t *testing.T) {
 	if err := s.Discard(t.Context(), bob, m.ID+1); err != nil {
 		t.Errorf("discard: %v", err)
 	}
-	if res := <-waitFor(t, s, bob, 500*time.Millisecond); !errors.Is(res.err, inbox.ErrEmpty) {
+	if res := <-startNext(t, s, bob, 500*time.Millisecond); !errors.Is(res.err, inbox.ErrEmpty) {
 		t.Errorf("a poll that waits: got %v, want ErrEmpty", res.err)
 	}
 	if err := s.Close(t.Context(), carol); err != nil {
@@ -88,7 +88,7 @@ func TestStoreThatForbidsScripts(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	redis.user("inbox", "~*", "&*", "+@all", "-@scripting")
-	var log logged
+	var log logBuffer
 	s := startStore(t, "redis://inbox:secret-word@"+redis.addr(), Config{Logger: log.logger()})
 	eventually(t, "the log tells why", func() bool { return strings.Contains(log.String(), "NOPERM") })
 	if s.Ready() == nil {
@@ -99,7 +99,7 @@ func TestStoreThatForbidsScripts(t *testing.T) {
 	bob := open(t, s, "bob")
 	redis.do("ACL", "SETUSER", "inbox", "-evalsha", "-eval")
 	eventually(t, "it is not ready any more", func() bool { return s.Ready() != nil })
-	wantAway(t, s, bob)
+	wantUnavailable(t, s, bob)
 	redis.do("ACL", "SETUSER", "inbox", "+@scripting")
 	eventually(t, "it is ready again", func() bool { return s.Ready() == nil })
 	put(t, s, "bob", "hello")
@@ -108,17 +108,17 @@ func TestStoreThatForbidsScripts(t *testing.T) {
 	}
 }
 
-// least is what docs/scale.md says that a user of the store may have to do.
-var least = []string{"resetkeys", "~inbox:*", "resetchannels", "&inbox:n:*", "nocommands", "+@read", "+@write", "+@scripting", "+@pubsub", "+@connection", "+time", "+info", "+cluster"}
+// minimalACL is what docs/scale.md says that a user of the store may have to do.
+var minimalACL = []string{"resetkeys", "~inbox:*", "resetchannels", "&inbox:n:*", "nocommands", "+@read", "+@write", "+@scripting", "+@pubsub", "+@connection", "+time", "+info", "+cluster"}
 
 func TestLeastRights(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
-	redis.user("inbox", least...)
-	var log logged
+	redis.user("inbox", minimalACL...)
+	var log logBuffer
 	s := newStore(t, "redis://inbox:secret-word@"+redis.addr(), Config{Logger: log.logger()})
 	bob := open(t, s, "bob")
-	got := waitFor(t, s, bob, 9*time.Second)
+	got := startNext(t, s, bob, 9*time.Second)
 	put(t, s, "bob", "hello")
 	if res := <-got; res.err != nil || string(res.Body) != "hello" || res.took > 5*time.Second {
 		t.Errorf("got %q, %v after %v, want hello at once", res.Body, res.err, res.took)
@@ -135,7 +135,7 @@ func TestStoreThatForbidsChannels(t *testing.T) {
 	if !redis.user("inbox", "~*", "resetchannels", "+@all") {
 		t.Skip("needs Redis 6.2: before, every user may publish anywhere")
 	}
-	var log logged
+	var log logBuffer
 	s := startStore(t, "redis://inbox:secret-word@"+redis.addr(), Config{Logger: log.logger()})
 	eventually(t, "the log tells why", func() bool { return strings.Contains(log.String(), "publish: NOPERM") })
 	if s.Ready() == nil {
@@ -144,17 +144,17 @@ func TestStoreThatForbidsChannels(t *testing.T) {
 }
 
 // A replica refuses what writes; a master may become one.
-func TestReplicaIsAway(t *testing.T) {
+func TestReplicaIsUnavailable(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t, "--repl-diskless-sync-delay", "0")
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	bob := open(t, s, "bob")
 	put(t, s, "bob", "hello")
-	bucket := s.link.Load().place("bob").bucket
+	bucket := s.session.Load().locate("bob").bucket
 	eventually(t, "looks have nothing to write", func() bool { return redis.do("PTTL", bucketKey(bucket)+":s") > "0" })
 	redis.do("REPLICAOF", "127.0.0.1", "1")
-	eventually(t, "it is away", func() bool { return s.away[bucket].Load() })
-	wantAway(t, s, bob)
+	eventually(t, "it is away", func() bool { return s.unavailable[bucket].Load() })
+	wantUnavailable(t, s, bob)
 	for range 100 { // also while nobody asks, and there is nothing to write
 		if s.Ready() == nil {
 			t.Fatal("it is ready, want it to be away as long as it is a replica")
@@ -172,21 +172,21 @@ func TestStoreWithAnotherSecret(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	a := newStore(t, "redis://"+redis.addr(), Config{})
-	waiting := waitFor(t, a, open(t, a, "bob"), 20*time.Second)
+	waiting := startNext(t, a, open(t, a, "bob"), 20*time.Second)
 	redis.do("EVAL", "redis.call('FLUSHALL'); redis.call('SET', KEYS[1], 'secret ' .. string.rep('ab', 32))", "1", secretKey)
 	b := newStore(t, "redis://"+redis.addr(), Config{})
 	eventually(t, "both have one secret", func() bool {
-		l := a.link.Load()
-		return l != nil && l.identity == b.link.Load().identity
+		sess := a.session.Load()
+		return sess != nil && sess.identity == b.session.Load().identity
 	})
 	eventually(t, "the store is ready", func() bool { return a.Ready() == nil })
-	if res := <-waiting; !errors.Is(res.err, inbox.ErrClaimOver) || res.took > 10*time.Second {
+	if res := <-waiting; !errors.Is(res.err, inbox.ErrClaimEnded) || res.took > 10*time.Second {
 		t.Errorf("poll of the store as it was: got %v after %v, want ErrClaimOver soon", res.err, res.took)
 	}
 	c := open(t, a, "bob")
 	put(t, b, "bob", "hello")
 	wantNext(t, a, c, 0, "hello")
-	got := waitFor(t, a, c, 5*time.Second) // it hears again
+	got := startNext(t, a, c, 5*time.Second) // it hears again
 	if err := b.Discard(t.Context(), c, c.Epoch); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func TestDamagedMailbox(t *testing.T) {
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{Limits: inbox.Limits{Timeout: 4 * time.Second}})
 	bob := open(t, s, "bob")
-	p := s.link.Load().place("bob")
+	p := s.session.Load().locate("bob")
 	data := bucketKey(p.bucket) + ":d:" + p.tag
 	for i := range 4 {
 		put(t, s, "bob", fmt.Sprint(i))
@@ -212,7 +212,7 @@ func TestDamagedMailbox(t *testing.T) {
 	m := wantNext(t, s, bob, 0, "1")
 	m = wantNext(t, s, bob, m.ID, "3")
 	redis.do("HSET", data, "f", "nonsense")
-	if _, err := s.Next(t.Context(), bob, m.ID, 0); !errors.Is(err, inbox.ErrClaimOver) {
+	if _, err := s.Next(t.Context(), bob, m.ID, 0); !errors.Is(err, inbox.ErrClaimEnded) {
 		t.Errorf("next: got %v, want ErrClaimOver of a mailbox that is no mailbox", err)
 	}
 	eventually(t, "nothing of it is left", func() bool { return s.Stats() == inbox.Stats{} })
@@ -246,7 +246,7 @@ func TestSlowStoreIsBackSoon(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	redis.signal(syscall.SIGSTOP)
-	wantAway(t, s, bob)
+	wantUnavailable(t, s, bob)
 	redis.signal(syscall.SIGCONT)
 	began := time.Now()
 	eventually(t, "the store is back", func() bool { return s.Ready() == nil })
@@ -301,10 +301,10 @@ func TestSumsOfManyPayers(t *testing.T) {
 	s.ledger.mu.Unlock()
 	var took time.Duration
 	eventually(t, "a store that is there for all of it", func() bool {
-		before, _ := cluster{redis}.cpu(t)
+		before, _ := cluster{redis}.cpuTime(t)
 		for range 20 {
 			_, err := s.Open(t.Context(), "carol", bobsKey, &inbox.Payer{})
-			if errors.Is(err, inbox.ErrStoreAway) {
+			if errors.Is(err, inbox.ErrStoreUnavailable) {
 				return false // the machine is busy, and all is read again
 			}
 			if !errors.Is(err, inbox.ErrTooManyInboxes) {
@@ -312,7 +312,7 @@ func TestSumsOfManyPayers(t *testing.T) {
 			}
 			time.Sleep(reclaimEvery)
 		}
-		after, _ := (cluster{redis}).cpu(t)
+		after, _ := (cluster{redis}).cpuTime(t)
 		took = after - before
 		return true
 	})

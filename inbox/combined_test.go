@@ -12,11 +12,11 @@ import (
 	"inbox/inbox"
 )
 
-// far is the memory engine as one that takes two steps at once. It is what the
+// combinedStore is the memory engine as one that takes two steps at once. It is what the
 // handler makes of such an engine that is tested with it.
-type far struct{ *inbox.Memory }
+type combinedStore struct{ *inbox.Memory }
 
-func (f far) OpenPut(ctx context.Context, name string, key inbox.Key, to string, m inbox.Message) (inbox.Claim, error) {
+func (f combinedStore) OpenPut(ctx context.Context, name string, key inbox.Key, to string, m inbox.Message) (inbox.Claim, error) {
 	c, err := f.Open(ctx, name, key, nil)
 	if err == nil {
 		err = f.Put(ctx, to, m, 0)
@@ -24,22 +24,22 @@ func (f far) OpenPut(ctx context.Context, name string, key inbox.Key, to string,
 	return c, err
 }
 
-func (f far) OpenNext(ctx context.Context, name string, key inbox.Key, ack uint64) (c inbox.Claim, m inbox.Message, err error) {
+func (f combinedStore) OpenNext(ctx context.Context, name string, key inbox.Key, ack uint64) (c inbox.Claim, m inbox.Message, err error) {
 	if c, err = f.Open(ctx, name, key, nil); err == nil {
 		m, err = f.Next(ctx, c, ack, 0)
 	}
 	return c, m, err
 }
 
-func newFarRig(t *testing.T) *rig {
+func newCombinedRig(t *testing.T) *rig {
 	return newRig(t, func(c *inbox.Config, l *inbox.Limits) {
 		c.MaxBodyBytes = 100
-		c.Store = far{inbox.NewMemory(*l)}
+		c.Store = combinedStore{inbox.NewMemory(*l)}
 	})
 }
 
-func TestWrongPasswordComesFirstFromAfarToo(t *testing.T) {
-	s := newFarRig(t)
+func TestCombinedChecksPasswordFirst(t *testing.T) {
+	s := newCombinedRig(t)
 	s.want(s.do("alice", "GET", "/inbox?wait=0", ""), 204, "")
 	for _, target := range []string{"/inbox?to=nobody", "/inbox?to=alice", "/inbox", "/inbox?to=", "/inbox?to=alice&wait=junk", "/inbox?to=nobody&wait=1"} {
 		for _, body := range []string{"hello", strings.Repeat("x", 1000)} {
@@ -59,9 +59,9 @@ func TestWrongPasswordComesFirstFromAfarToo(t *testing.T) {
 }
 
 // A stranger's poll must not end the owner's, nor get anything.
-func TestStrangersPollFromAfar(t *testing.T) {
+func TestCombinedPollWithWrongPassword(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFarRig(t)
+		s := newCombinedRig(t)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -76,9 +76,9 @@ func TestStrangersPollFromAfar(t *testing.T) {
 	})
 }
 
-func TestNewestPollWinsFromAfar(t *testing.T) {
+func TestCombinedNewestPollWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFarRig(t)
+		s := newCombinedRig(t)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)

@@ -15,20 +15,20 @@ import (
 	"inbox/inbox"
 )
 
-// reseal puts an end to the body of a snapshot that makes it genuine.
-func reseal(body []byte) []byte {
+// sign puts an end to the body of a snapshot that makes it genuine.
+func sign(body []byte) []byte {
 	body = binary.BigEndian.AppendUint64(bytes.Clone(body), uint64(len(body)))
 	mac := hmac.New(sha256.New, snapshotKey)
 	mac.Write(body)
 	return mac.Sum(body)
 }
 
-const sealSize = 8 + sha256.Size
+const trailerSize = 8 + sha256.Size
 
 func TestADamagedSnapshotIsRefused(t *testing.T) {
 	whole := fourMailboxes(t)
 	refused := func(what string, snapshot []byte, key []byte) {
-		m, stats, err := inbox.LoadMemory(minute, bytes.NewReader(snapshot), key)
+		m, stats, err := inbox.LoadMemory(minuteLimits, bytes.NewReader(snapshot), key)
 		if err == nil || m != nil || stats != (inbox.SnapshotStats{}) {
 			t.Fatalf("%s: got %v, %+v, %v, want an error alone", what, m, stats, err)
 		}
@@ -38,37 +38,37 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 		changed := bytes.Clone(whole)
 		changed[i] ^= 1 << (i % 8)
 		refused("changed", changed, snapshotKey)
-		if i < len(whole)-sealSize {
-			refused("cut and sealed", reseal(whole[:i]), snapshotKey)
+		if i < len(whole)-trailerSize {
+			refused("cut and sealed", sign(whole[:i]), snapshotKey)
 		}
 	}
 	refused("with something behind", append(bytes.Clone(whole), 0), snapshotKey)
 	refused("of another secret", whole, []byte("another"))
-	load(t, minute, whole)
+	load(t, minuteLimits, whole)
 }
 
 func TestLoadSaysWhatIsWrong(t *testing.T) {
 	whole := fourMailboxes(t)
-	body := whole[:len(whole)-sealSize]
+	body := whole[:len(whole)-trailerSize]
 	later := bytes.Clone(body)
 	later[11] = 2
 	const header = 8 + 4 + 8
 	boxes := body[header : len(body)-1]
 	quarter := len(boxes) / 4
-	again := func(box []byte) []byte { return reseal(append(append(bytes.Clone(body[:len(body)-1]), box...), 0)) }
+	again := func(box []byte) []byte { return sign(append(append(bytes.Clone(body[:len(body)-1]), box...), 0)) }
 	for _, tt := range []struct {
 		name, want string
 		snapshot   []byte
 	}{
 		{"nothing", "unexpected EOF", nil},
 		{"another file", "no snapshot", []byte("-----BEGIN CERTIFICATE-----")},
-		{"a later version", "version 2", reseal(later)},
+		{"a later version", "version 2", sign(later)},
 		{"cut short", "unexpected EOF", whole[:len(whole)/2]},
 		{"one used later behind one used earlier", "the order of use", again(boxes[:quarter])},
 		{"a name twice", "a name that was there", again(boxes[3*quarter:])},
 		{"another secret", "another secret", append(bytes.Clone(whole[:len(whole)-1]), whole[len(whole)-1]^1)},
 	} {
-		_, _, err := inbox.LoadMemory(minute, bytes.NewReader(tt.snapshot), snapshotKey)
+		_, _, err := inbox.LoadMemory(minuteLimits, bytes.NewReader(tt.snapshot), snapshotKey)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want something about «%s»", tt.name, err, tt.want)
 		}
@@ -77,15 +77,15 @@ func TestLoadSaysWhatIsWrong(t *testing.T) {
 
 // A length that nothing follows takes no memory.
 func TestALengthAloneTakesNoMemory(t *testing.T) {
-	m := inbox.NewMemory(minute)
+	m := inbox.NewMemory(minuteLimits)
 	open(t, m, "bob", inbox.Payer{})
 	put(t, m, "bob", "")
 	snapshot := save(t, m)
-	at := len(snapshot) - sealSize - 1 - 4 // the body's length, before the end
+	at := len(snapshot) - trailerSize - 1 - 4 // the body's length, before the end
 	binary.BigEndian.PutUint32(snapshot[at:], 1<<31-2)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_, _, err := inbox.LoadMemory(minute, bytes.NewReader(snapshot[:at+4]), snapshotKey)
+	_, _, err := inbox.LoadMemory(minuteLimits, bytes.NewReader(snapshot[:at+4]), snapshotKey)
 	runtime.ReadMemStats(&after)
 	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v, want ErrUnexpectedEOF", err)
@@ -95,34 +95,34 @@ func TestALengthAloneTakesNoMemory(t *testing.T) {
 	}
 }
 
-// full is a disk without room.
-type full struct{ room int }
+// fullDisk is a disk without room.
+type fullDisk struct{ free int }
 
-func (f *full) Write(p []byte) (int, error) {
-	n := min(len(p), f.room)
-	if f.room -= n; n < len(p) {
+func (f *fullDisk) Write(p []byte) (int, error) {
+	n := min(len(p), f.free)
+	if f.free -= n; n < len(p) {
 		return n, errors.New("no space left on device")
 	}
 	return n, nil
 }
 
 func TestSaveTellsThatItFailed(t *testing.T) {
-	m := inbox.NewMemory(minute)
+	m := inbox.NewMemory(minuteLimits)
 	open(t, m, "bob", inbox.Payer{})
 	put(t, m, "bob", strings.Repeat("x", 100<<10))
 	size := len(save(t, m))
 	for _, room := range []int{0, 10, 64 << 10, size - 33, size - 32, size - 1} {
-		if _, err := m.Save(&full{room}, snapshotKey); err == nil {
+		if _, err := m.Save(&fullDisk{room}, snapshotKey); err == nil {
 			t.Errorf("room for %d of %d bytes: got no error", room, size)
 		}
 	}
-	if _, err := m.Save(&full{size}, snapshotKey); err != nil {
+	if _, err := m.Save(&fullDisk{size}, snapshotKey); err != nil {
 		t.Errorf("room for all: %v", err)
 	}
 }
 
 func TestTextsThatAreTooLongAreNotSaved(t *testing.T) {
-	m := inbox.NewMemory(minute)
+	m := inbox.NewMemory(minuteLimits)
 	open(t, m, strings.Repeat("x", 1<<16), inbox.Payer{})
 	if _, err := m.Save(io.Discard, snapshotKey); err == nil {
 		t.Error("got no error for a name of 64 KiB")
@@ -134,14 +134,14 @@ func TestTextsThatAreTooLongAreNotSaved(t *testing.T) {
 func FuzzLoadMemory(f *testing.F) {
 	whole := fourMailboxes(f)
 	f.Add(whole)
-	f.Add(whole[:len(whole)-sealSize])
+	f.Add(whole[:len(whole)-trailerSize])
 	f.Add([]byte("inboxes\n\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
 	limits := inbox.Limits{Timeout: time.Minute, Capacity: 2, MaxInboxes: 3, MaxInboxesPerPayer: 3, MaxQueuedBytes: 4000}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if _, _, err := inbox.LoadMemory(limits, bytes.NewReader(data), []byte("another")); err == nil {
 			t.Error("a snapshot of another key was taken over")
 		}
-		m, stats, err := inbox.LoadMemory(limits, bytes.NewReader(reseal(data)), snapshotKey)
+		m, stats, err := inbox.LoadMemory(limits, bytes.NewReader(sign(data)), snapshotKey)
 		if err != nil {
 			return
 		}
@@ -159,11 +159,11 @@ func FuzzLoadMemory(f *testing.F) {
 // BenchmarkSnapshot saves and loads a hundred thousand mailboxes with 256 MiB
 // of messages among them.
 func BenchmarkSnapshot(b *testing.B) {
-	m := inbox.NewMemory(minute)
-	claim(b, m, 100_000)
+	m := inbox.NewMemory(minuteLimits)
+	claimNames(b, m, 100_000)
 	body := make([]byte, 64<<10)
 	for i := range 4096 {
-		if err := m.Put(b.Context(), sixteen(i), inbox.Message{From: "sender", Body: body}, 0); err != nil {
+		if err := m.Put(b.Context(), name16(i), inbox.Message{From: "sender", Body: body}, 0); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -171,7 +171,7 @@ func BenchmarkSnapshot(b *testing.B) {
 		began := time.Now()
 		snapshot := save(b, m)
 		saved := time.Now()
-		load(b, minute, snapshot)
+		load(b, minuteLimits, snapshot)
 		b.ReportMetric(float64(saved.Sub(began).Milliseconds()), "save-ms")
 		b.ReportMetric(float64(time.Since(saved).Milliseconds()), "load-ms")
 		b.SetBytes(int64(len(snapshot)))

@@ -13,11 +13,11 @@ import (
 	"inbox/inbox"
 )
 
-var _ inbox.Distant = (*Store)(nil)
+var _ inbox.CombinedStore = (*Store)(nil)
 
 func TestTwoStepsInOne(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, url string) {
+	onBothTopologies(t, func(t *testing.T, url string) {
 		s := newStore(t, url, Config{Limits: inbox.Limits{Timeout: 60e9, MaxQueuedBytesPerPayer: 4000}})
 		hello := inbox.Message{From: "alice", Body: []byte("hello")}
 		openPut := func(name string, key inbox.Key, to string) (inbox.Claim, error) {
@@ -66,15 +66,15 @@ func TestTwoStepsInOne(t *testing.T) {
 	})
 }
 
-var evaluations = regexp.MustCompile(`cmdstat_evalsha:calls=(\d+)`)
+var evalshaCalls = regexp.MustCompile(`cmdstat_evalsha:calls=(\d+)`)
 
-// trips counts the scripts that the store ran. Nobody sweeps meanwhile.
-func trips(t testing.TB, s *Store, redis cluster, f func()) int {
-	s.books.mu.Lock()
-	defer s.books.mu.Unlock()
+// countRoundTrips counts the scripts that the store ran. Nobody sweeps meanwhile.
+func countRoundTrips(t testing.TB, s *Store, redis cluster, f func()) int {
+	s.usage.mu.Lock()
+	defer s.usage.mu.Unlock()
 	count := func() (all int) {
-		for _, one := range redis {
-			found := evaluations.FindStringSubmatch(one.do("INFO", "commandstats"))
+		for _, srv := range redis {
+			found := evalshaCalls.FindStringSubmatch(srv.do("INFO", "commandstats"))
 			n, err := strconv.Atoi(found[1])
 			if err != nil {
 				t.Fatal(err)
@@ -93,21 +93,21 @@ func TestRoundTrips(t *testing.T) {
 	t.Parallel()
 	t.Run("one", func(t *testing.T) {
 		t.Parallel()
-		roundTrips(t, cluster{startServer(t)}, 1)
+		testRoundTrips(t, cluster{startServer(t)}, 1)
 	})
 	t.Run("cluster", func(t *testing.T) {
 		t.Parallel()
-		roundTrips(t, startCluster(t, 0), 2)
+		testRoundTrips(t, startCluster(t, 0), 2)
 	})
 }
 
-func roundTrips(t *testing.T, redis cluster, post int) {
+func testRoundTrips(t *testing.T, redis cluster, post int) {
 	s := newStore(t, redis.url(), Config{})
 	open(t, s, "alice")
 	bob := open(t, s, "bob")
 	want := func(what string, want int, f func() error) {
 		t.Helper()
-		if n := trips(t, s, redis, func() {
+		if n := countRoundTrips(t, s, redis, func() {
 			if err := f(); err != nil {
 				t.Fatal(err)
 			}

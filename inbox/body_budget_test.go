@@ -10,11 +10,11 @@ import (
 	"inbox/inbox"
 )
 
-// handsRig has room for 4 MiB, of which one payer gets a quarter. The names
+// bodyBudgetRig has room for 4 MiB, of which one payer gets a quarter. The names
 // bob1 and bob2 are one payer's.
-func handsRig(t *testing.T) *rig {
+func bodyBudgetRig(t *testing.T) *rig {
 	return newRig(t, func(c *inbox.Config, _ *inbox.Limits) {
-		c.MaxBytesInHand = 4 << 20
+		c.MaxInFlightBytes = 4 << 20
 		c.Payer = func(r *http.Request) inbox.Payer {
 			name, _, _ := r.BasicAuth()
 			return inbox.Payer{Client: strings.TrimRight(name, "0123456789")}
@@ -25,7 +25,7 @@ func handsRig(t *testing.T) *rig {
 // TestSlowBodiesAreCounted: what is being read is in no mailbox, and yet
 // nobody may have more of it than its share.
 func TestSlowBodiesAreCounted(t *testing.T) {
-	s := handsRig(t)
+	s := bodyBudgetRig(t)
 	s.do("bob", "GET", "/inbox?wait=0", "")
 	body, slow := io.Pipe()
 	r := request("alice", "POST", "/inbox?to=bob", "")
@@ -47,9 +47,9 @@ func TestSlowBodiesAreCounted(t *testing.T) {
 	s.want(s.do("alice", "POST", "/inbox?to=bob", large), 200, "")
 }
 
-// TestRefusedBodiesAreNotInHand: what the server had no room to read takes none.
-func TestRefusedBodiesAreNotInHand(t *testing.T) {
-	s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.MaxBytesInHand = 1 << 20 })
+// TestRefusedBodiesAreNotCounted: what the server had no room to read takes none.
+func TestRefusedBodiesAreNotCounted(t *testing.T) {
+	s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.MaxInFlightBytes = 1 << 20 })
 	s.do("bob", "GET", "/inbox?wait=0", "")
 	large := strings.Repeat("x", 700<<10)
 	body, slow := io.Pipe()
@@ -70,36 +70,36 @@ func TestRefusedBodiesAreNotInHand(t *testing.T) {
 	s.want(s.do("alice", "POST", "/inbox?to=bob", large), 200, "")
 }
 
-// slowReader is an answer that the client does not take.
-type slowReader struct {
+// blockingWriter is an answer that the client does not take.
+type blockingWriter struct {
 	*httptest.ResponseRecorder
-	writing, taken chan struct{}
+	writing, unblock chan struct{}
 }
 
-func (w *slowReader) Write(p []byte) (int, error) {
+func (w *blockingWriter) Write(p []byte) (int, error) {
 	close(w.writing)
-	<-w.taken
+	<-w.unblock
 	return w.ResponseRecorder.Write(p)
 }
 
 // TestSlowReadersAreCounted: a message that is being written stays in memory
 // when its mailbox is given up, so the reader pays for it.
 func TestSlowReadersAreCounted(t *testing.T) {
-	s := handsRig(t)
+	s := bodyBudgetRig(t)
 	large := strings.Repeat("x", 700<<10)
 	leave := func(to string) {
 		s.do(to, "GET", "/inbox?wait=0", "")
 		s.want(s.do("alice", "POST", "/inbox?to="+to, large), 200, "")
 	}
 	leave("bob1")
-	w := &slowReader{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+	w := &blockingWriter{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
 	done := make(chan struct{})
 	go func() { defer close(done); s.ServeHTTP(w, request("bob1", "GET", "/inbox?after=", "")) }()
 	<-w.writing
 	s.want(s.do("bob1", "DELETE", "/inbox", ""), 204, "")
 	leave("bob2")
 	s.wantProblem(s.do("bob2", "GET", "/inbox", ""), 429, "payer-full")
-	close(w.taken)
+	close(w.unblock)
 	<-done
 	if got := s.do("bob2", "GET", "/inbox", "").Body.Len(); got != len(large) {
 		t.Errorf("got %d bytes, want the message to have stayed", got)

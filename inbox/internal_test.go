@@ -34,8 +34,8 @@ func TestPasswordLeavesNoTrace(t *testing.T) {
 	if err != nil || key != used.key {
 		t.Fatalf("got %v and key %x, want that of the memory that is looked at", err, key)
 	}
-	if used.plain != [len(used.plain)]byte{} {
-		t.Errorf("got %q left", used.plain)
+	if used.decoded != [len(used.decoded)]byte{} {
+		t.Errorf("got %q left", used.decoded)
 	}
 }
 
@@ -64,7 +64,7 @@ func TestPayersAreForgotten(t *testing.T) {
 			t.Errorf("got accounts %v left, want none", left)
 		}
 	}
-	if left := m.payers.networks.holdings; len(left) > 0 {
+	if left := m.payers.networks.usage; len(left) > 0 {
 		t.Errorf("got networks %v left, want none", left)
 	}
 	if got := m.Stats(); got != (Stats{}) {
@@ -81,19 +81,19 @@ func TestBodiesTakeMemoryAsTheyCome(t *testing.T) {
 		taken     int64 // beyond bodyStart
 	}{
 		{100, 1 << 20, 0},
-		{bodyStart + 1, 1 << 20, bodyStart},
-		{3 * bodyStart, 1 << 20, 3 * bodyStart},
-		{3 * bodyStart, -1, 3 * bodyStart},
-		{2*bodyStart - 1, 2*bodyStart - 1, bodyStart},
-		{5*bodyStart + 1, 5*bodyStart + 1, 4*bodyStart + 2},
+		{initialBodyBytes + 1, 1 << 20, initialBodyBytes},
+		{3 * initialBodyBytes, 1 << 20, 3 * initialBodyBytes},
+		{3 * initialBodyBytes, -1, 3 * initialBodyBytes},
+		{2*initialBodyBytes - 1, 2*initialBodyBytes - 1, initialBodyBytes},
+		{5*initialBodyBytes + 1, 5*initialBodyBytes + 1, 4*initialBodyBytes + 2},
 	} {
-		var taken int64
-		body, err := readGrowing(strings.NewReader(strings.Repeat("x", row.came)), row.announced, func(n int64) error { taken += n; return nil })
+		var reserved int64
+		body, err := readGrowing(strings.NewReader(strings.Repeat("x", row.came)), row.announced, func(n int64) error { reserved += n; return nil })
 		if err != nil || len(body) != row.came || cap(body) != row.came {
 			t.Errorf("%+v: got %d bytes in memory for %d and %v, want no more than came", row, len(body), cap(body), err)
 		}
-		if taken != row.taken {
-			t.Errorf("%+v: took %d bytes on the way", row, taken)
+		if reserved != row.taken {
+			t.Errorf("%+v: took %d bytes on the way", row, reserved)
 		}
 	}
 }

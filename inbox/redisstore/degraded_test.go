@@ -17,39 +17,39 @@ import (
 
 // In a shortage one step at a time waits long, and tells if it is over; what
 // happens in another part says nothing of it.
-func TestShortage(t *testing.T) {
-	f := shortage{parts: map[int]bool{}}
+func TestDegradedParts(t *testing.T) {
+	f := degradedParts{parts: map[int]bool{}}
 	healthy, first := f.begin(1), f.begin(1)
 	if !f.end(first, true, false) || f.end(f.begin(2), false, false) {
 		t.Error("want news of the first shortage alone")
 	}
 	probe, brief := f.begin(1), f.begin(1)
-	if probe.patience != replicaPatience || brief.patience != fewPatience {
-		t.Errorf("got waits of %v and %v, want one that probes", probe.patience, brief.patience)
+	if probe.timeout != replicaTimeout || brief.timeout != degradedReplicaTimeout {
+		t.Errorf("got waits of %v and %v, want one that probes", probe.timeout, brief.timeout)
 	}
-	if w := f.begin(2); w.patience != replicaPatience || f.end(w, true, true) || f.parts[2] {
+	if w := f.begin(2); w.timeout != replicaTimeout || f.end(w, true, true) || f.parts[2] {
 		t.Errorf("got %+v and %v, want another part to be well after a step that was given up", w, f.parts)
 	}
-	if f.begin(1).patience != fewPatience {
+	if f.begin(1).timeout != degradedReplicaTimeout {
 		t.Error("got a second probe, want one at a time")
 	}
-	if !f.end(healthy, false, false) || f.end(brief, true, false) || f.end(probe, true, true) || f.begin(1).patience != replicaPatience {
+	if !f.end(healthy, false, false) || f.end(brief, true, false) || f.end(probe, true, true) || f.begin(1).timeout != replicaTimeout {
 		t.Error("want the shortage to be over, whatever waits tell that began in it")
 	}
 	f.end(first, true, false)
-	if !f.begin(1).probes {
+	if !f.begin(1).isProbe {
 		t.Error("got none that probes, want one in the next shortage")
 	}
 }
 
 // Replicas that are further away than a brief wait are enough again after a
 // shortage.
-func TestFarReplicaIsEnoughAgain(t *testing.T) {
+func TestSlowReplicaRecovers(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
-	host, port, _ := net.SplitHostPort(farFrom(t, master, fewPatience))
+	host, port, _ := net.SplitHostPort(delayedProxy(t, master, degradedReplicaTimeout))
 	replica := startServer(t, "--replicaof", host, port)
-	replica.until("follows", func() bool { return followed.MatchString(master.try("INFO", "replication")) })
+	replica.until("follows", func() bool { return replicaOnline.MatchString(master.try("INFO", "replication")) })
 	s := newStore(t, "redis://"+master.addr(), Config{Replicas: 1})
 	open(t, s, "bob")
 	if n := replicasFound(t, "redis://"+master.addr()); n != 1 {
@@ -63,10 +63,10 @@ func TestFarReplicaIsEnoughAgain(t *testing.T) {
 	eventually(t, "the replica is enough again", func() bool { return s.Put(t.Context(), "bob", inbox.Message{}, 0) == nil })
 }
 
-// farFrom is a way to a server that takes a while in either direction.
-func farFrom(t *testing.T, s *server, while time.Duration) (addr string) {
+// delayedProxy is a way to a server that takes a while in either direction.
+func delayedProxy(t *testing.T, s *server, delay time.Duration) (addr string) {
 	t.Helper()
-	return between(t, s, func(to, from net.Conn) {
+	return proxyTo(t, s, func(to, from net.Conn) {
 		type piece struct {
 			due  time.Time
 			text []byte
@@ -88,16 +88,16 @@ func farFrom(t *testing.T, s *server, while time.Duration) (addr string) {
 			if err != nil {
 				return
 			}
-			pieces <- piece{time.Now().Add(while), b[:n]}
+			pieces <- piece{time.Now().Add(delay), b[:n]}
 		}
 	})
 }
 
 // A part of a cluster whose replica is away is told of once, though the others go on.
-func TestShortageOfAPartIsToldOnce(t *testing.T) {
+func TestDegradedPartIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	redis := startCluster(t, 1)
-	var log logged
+	var log logBuffer
 	s := newStore(t, redis.url(), Config{Replicas: 1, Logger: log.logger()})
 	redis[len(redis)-1].signal(syscall.SIGSTOP) // the last are replicas
 	failed := 0
@@ -119,10 +119,10 @@ func TestUnreplicatedPollIsSuperseded(t *testing.T) {
 	replica := startReplica(t, master)
 	a, b := newStore(t, "redis://"+master.addr(), Config{Replicas: 1}), newStore(t, "redis://"+master.addr(), Config{Replicas: 1})
 	bob := open(t, a, "bob")
-	older := waitFor(t, a, bob, 20*time.Second)
+	older := startNext(t, a, bob, 20*time.Second)
 	replica.signal(syscall.SIGSTOP)
 	_ = a.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("hello")}, 0)
-	time.Sleep(replicaPatience) // it has seen the message
+	time.Sleep(replicaTimeout) // it has seen the message
 	replica.signal(syscall.SIGCONT)
 	var m inbox.Message
 	eventually(t, "the other node hands it out", func() (ok bool) {
@@ -142,7 +142,7 @@ func TestUnreplicatedPollIsSuperseded(t *testing.T) {
 		if res.err != nil && !errors.Is(res.err, inbox.ErrSuperseded) {
 			t.Errorf("the older poll: got %v, want the message or ErrSuperseded", res.err)
 		}
-		time.Sleep(2 * lookAgainAfter)
+		time.Sleep(2 * peekAgainAfter)
 	case err := <-newer:
 		t.Fatalf("the newer poll: got %v, want it to wait", err)
 	}
@@ -153,19 +153,19 @@ func TestUnreplicatedPollIsSuperseded(t *testing.T) {
 }
 
 // A poll that was told of a message when too many waited for replicas looks again.
-func TestCrowdedPollLooksAgain(t *testing.T) {
+func TestCrowdedPollPeeksAgain(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
 	startReplica(t, master)
 	s, other := newStore(t, "redis://"+master.addr(), Config{Replicas: 1}), newStore(t, "redis://"+master.addr(), Config{Replicas: 1})
-	waiting := waitFor(t, s, open(t, s, "bob"), 30*time.Second)
-	for range maxWaits {
-		s.waits <- struct{}{}
+	waiting := startNext(t, s, open(t, s, "bob"), 30*time.Second)
+	for range maxReplicaWaits {
+		s.replicaSlots <- struct{}{}
 	}
 	put(t, other, "bob", "hello")
-	time.Sleep(2 * turnPatience)
-	for range maxWaits {
-		<-s.waits
+	time.Sleep(2 * slotTimeout)
+	for range maxReplicaWaits {
+		<-s.replicaSlots
 	}
 	if res := <-waiting; res.err != nil || string(res.Body) != "hello" || res.took > 15*time.Second {
 		t.Errorf("got %q, %v after %v, want the message soon", res.Body, res.err, res.took)
@@ -180,7 +180,7 @@ func TestHungStoreIsNotTidiedUpFor(t *testing.T) {
 	startReplica(t, master)
 	s := newStore(t, "redis://"+master.addr(), Config{Replicas: 1})
 	open(t, s, "bob")
-	c, release := s.link.Load().Dedicate()
+	c, release := s.session.Load().Dedicate()
 	endless, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	if err := c.Do(endless, c.B().Ping().Build()).Error(); err != nil { // one without a deadline makes it so
@@ -191,7 +191,7 @@ func TestHungStoreIsNotTidiedUpFor(t *testing.T) {
 	defer master.signal(syscall.SIGCONT)
 	began := time.Now()
 	err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0)
-	if took := time.Since(began); !errors.Is(err, inbox.ErrStoreAway) || took > 2*time.Second {
+	if took := time.Since(began); !errors.Is(err, inbox.ErrStoreUnavailable) || took > 2*time.Second {
 		t.Errorf("got %v after %v, want ErrStoreAway within two seconds", err, took)
 	}
 }

@@ -22,7 +22,7 @@ const (
 
 // classify tells whether an error means that the store is away, or full. What
 // is neither is a store that does not do what it is told.
-func classify(err error) (away, full bool) {
+func classify(err error) (unavailable, full bool) {
 	answer, ok := rueidis.IsRedisErr(err)
 	if !ok {
 		return !rueidis.IsParseErr(err), false
@@ -32,7 +32,7 @@ func classify(err error) (away, full bool) {
 
 // classifyText reads what Redis says; the client cuts a leading «ERR » off.
 // Version 6 tells what a command within a script said behind the script's own error.
-func classifyText(text string) (away, full bool) {
+func classifyText(text string) (unavailable, full bool) {
 	text = strings.TrimPrefix(text, "ERR ")
 	if at := strings.LastIndex(text, ": -"); at >= 0 && strings.HasPrefix(text, "Error running script") {
 		text = text[at+len(": -"):]
@@ -51,49 +51,49 @@ func classifyText(text string) (away, full bool) {
 // turns out to be another one.
 func (s *Store) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		if l := s.connect(ctx); l != nil {
-			s.serve(ctx, l)
+		if sess := s.connect(ctx); sess != nil {
+			s.serve(ctx, sess)
 		}
 	}
 }
 
-func (s *Store) serve(ctx context.Context, l *link) {
-	defer l.Close()
+func (s *Store) serve(ctx context.Context, sess *session) {
+	defer sess.Close()
 	ctx, cancel := context.WithCancel(ctx)
-	s.link.Store(l)
-	s.warnOfEviction(ctx, l)
-	s.log.Info("the store is here", "store", s.address, "kind", string(l.Mode()), "sealed", l.messages != nil)
+	s.session.Store(sess)
+	s.warnOfEviction(ctx, sess)
+	s.log.Info("the store is here", "store", s.address, "kind", string(sess.Mode()), "sealed", sess.aead != nil)
 	var wg sync.WaitGroup
-	wg.Go(func() { s.listen(ctx, l) })
-	s.keepBooks(ctx, l)
+	wg.Go(func() { s.listen(ctx, sess) })
+	s.refreshUsage(ctx, sess)
 	if ctx.Err() == nil {
 		s.outages.Add(1) // it is another store now
 	}
-	s.link.Store(nil)
+	s.session.Store(nil)
 	cancel()
 	wg.Wait()
 }
 
 // warnOfEviction warns of a store that drops what it holds when it is full.
-func (s *Store) warnOfEviction(ctx context.Context, l *link) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (s *Store) warnOfEviction(ctx context.Context, sess *session) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	info, err := l.Do(ctx, l.B().Info().Section("memory").Build()).ToString()
+	info, err := sess.Do(ctx, sess.B().Info().Section("memory").Build()).ToString()
 	if err == nil && !strings.Contains(info, "maxmemory_policy:noeviction") && !strings.Contains(info, "maxmemory:0\r") {
 		s.log.Warn("the store drops mailboxes when its memory is full; set maxmemory-policy noeviction", "store", s.address)
 	}
 }
 
 // connect tries until it succeeds, or ctx ends.
-func (s *Store) connect(ctx context.Context) *link {
-	said := ""
+func (s *Store) connect(ctx context.Context) *session {
+	lastLogged := ""
 	for ctx.Err() == nil {
-		l, err := s.dial(ctx)
+		sess, err := s.dial(ctx)
 		if err == nil {
-			return l
+			return sess
 		}
-		if why := err.Error(); why != said { // each reason once
-			said = why
+		if reason := err.Error(); reason != lastLogged { // each reason once
+			lastLogged = reason
 			s.log.Warn("waiting for the store", "store", s.address, "err", err)
 		}
 		pause(ctx, retryEvery)
@@ -110,93 +110,93 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (s *Store) dial(ctx context.Context) (*link, error) {
-	client, err := rueidis.NewClient(s.client)
+func (s *Store) dial(ctx context.Context) (*session, error) {
+	client, err := rueidis.NewClient(s.clientOption)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	l := &link{Client: client, cluster: client.Mode() == rueidis.ClientModeCluster, recheck: recheckAlone}
-	if l.cluster {
-		l.recheck = recheck
+	sess := &session{Client: client, cluster: client.Mode() == rueidis.ClientModeCluster, recheckEvery: recheckSingleEvery}
+	if sess.cluster {
+		sess.recheckEvery = recheckClusterEvery
 	}
-	err = checkEngines(ctx, client)
+	err = checkVersions(ctx, client)
 	var secret []byte
 	if err == nil {
-		secret, err = s.secret(ctx, l)
+		secret, err = s.secret(ctx, sess)
 	}
 	if err == nil {
-		l.vault = newVault(secret, s.key != nil)
-		err = s.firstBooks(ctx, l)
+		sess.codec = newCodec(secret, s.key != nil)
+		err = s.checkUsage(ctx, sess)
 	}
 	if err == nil {
-		err = s.speak(ctx, l)
+		err = s.publishHeartbeat(ctx, sess)
 	}
 	if err != nil {
 		client.Close()
 		return nil, err
 	}
-	return l, nil
+	return sess, nil
 }
 
-// errOtherSecret says that the nodes of a store do not agree.
-var errOtherSecret = errors.New("its nodes do not share one key: give all the same -store-key-file, or none")
+// errSecretMismatch says that the nodes of a store do not agree.
+var errSecretMismatch = errors.New("its nodes do not share one key: give all the same -store-key-file, or none")
 
 // secret returns what keys this store's hashes: our own key, or a secret that
 // the first node put into the store. With a key of our own the store holds
 // something to tell by whether all nodes have the same.
-func (s *Store) secret(ctx context.Context, l *link) ([]byte, error) {
-	kind, own := "secret ", random(keySize)
+func (s *Store) secret(ctx context.Context, sess *session) ([]byte, error) {
+	kind, ours := "secret ", random(keySize)
 	if s.key != nil {
-		kind, own = "sealed ", derive(s.key, "check")
+		kind, ours = "sealed ", derive(s.key, "check")
 	}
-	kept, _, err := s.keepSecret(ctx, l, kind+hex.EncodeToString(own))
+	stored, _, err := s.loadOrStoreSecret(ctx, sess, kind+hex.EncodeToString(ours))
 	if err != nil {
 		return nil, err
 	}
-	text, ok := strings.CutPrefix(kept, kind)
+	text, ok := strings.CutPrefix(stored, kind)
 	if !ok {
-		return nil, errOtherSecret
+		return nil, errSecretMismatch
 	}
 	secret, err := hex.DecodeString(text)
 	if err != nil || len(secret) != keySize {
 		return nil, fmt.Errorf("%s in the store is damaged; when no node runs, delete it", secretKey)
 	}
 	if s.key == nil {
-		l.identity = kept
+		sess.identity = stored
 		return secret, nil
 	}
-	if subtle.ConstantTimeCompare(secret, own) != 1 {
-		return nil, errOtherSecret
+	if subtle.ConstantTimeCompare(secret, ours) != 1 {
+		return nil, errSecretMismatch
 	}
-	l.identity = kept
+	sess.identity = stored
 	return s.key, nil
 }
 
-// keepSecret stores text unless there is one, and returns what is there, and
+// loadOrStoreSecret stores text unless there is one, and returns what is there, and
 // whether there was none.
-func (s *Store) keepSecret(ctx context.Context, l *link, text string) (kept string, fresh bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (s *Store) loadOrStoreSecret(ctx context.Context, sess *session, text string) (stored string, created bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err = l.Do(ctx, l.B().Set().Key(secretKey).Value(text).Nx().Build()).Error()
+	err = sess.Do(ctx, sess.B().Set().Key(secretKey).Value(text).Nx().Build()).Error()
 	if err != nil && !rueidis.IsRedisNil(err) {
 		return "", false, fmt.Errorf("store the secret: %w", err)
 	}
-	fresh = err == nil
-	if kept, err = l.Do(ctx, l.B().Get().Key(secretKey).Build()).ToString(); err != nil {
+	created = err == nil
+	if stored, err = sess.Do(ctx, sess.B().Get().Key(secretKey).Build()).ToString(); err != nil {
 		return "", false, fmt.Errorf("read the secret: %w", err)
 	}
-	return kept, fresh, nil
+	return stored, created, nil
 }
 
 // checkIdentity puts the secret back that a FLUSHALL took. It is false when
 // somebody was faster, with another one: then all hashes are different.
-func (s *Store) checkIdentity(ctx context.Context, l *link) bool {
-	kept, emptied, err := s.keepSecret(ctx, l, l.identity)
+func (s *Store) checkIdentity(ctx context.Context, sess *session) bool {
+	stored, emptied, err := s.loadOrStoreSecret(ctx, sess, sess.identity)
 	if emptied {
 		s.log.Warn("the store was emptied; all mailboxes are gone", "store", s.address)
-		s.done.Go(func() { s.waiters.wakeAll(ctx) })
+		s.tasks.Go(func() { s.waiters.wakeAll(ctx) })
 	}
-	if err != nil || kept == l.identity {
+	if err != nil || stored == sess.identity {
 		return true
 	}
 	s.log.Warn("the store was emptied and given another secret; connecting anew", "store", s.address)

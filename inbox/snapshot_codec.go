@@ -28,8 +28,8 @@ const (
 	endTag, boxTag = 0, 1
 	// maxID keeps IDs, which are microseconds since 1970, from running over.
 	maxID = math.MaxInt64
-	// maxSavedBody leaves room for one more byte in an int of any machine.
-	maxSavedBody = math.MaxInt32 - 1
+	// maxSavedBodyBytes leaves room for one more byte in an int of any machine.
+	maxSavedBodyBytes = math.MaxInt32 - 1
 )
 
 // encoder writes a snapshot; the first error stays until end returns it.
@@ -71,7 +71,7 @@ func (e *encoder) message(n *node) {
 	e.text(n.From)
 	e.text(n.ContentType)
 	e.payer(n.payer)
-	e.uint32(e.length(len(n.Body), maxSavedBody))
+	e.uint32(e.length(len(n.Body), maxSavedBodyBytes))
 	e.write(n.Body)
 }
 
@@ -115,8 +115,8 @@ func (e *encoder) write(p []byte) {
 }
 
 // length is n, unless the format has no room for it.
-func (e *encoder) length(n, most int) uint32 {
-	if n > most {
+func (e *encoder) length(n, limit int) uint32 {
+	if n > limit {
 		e.err = errors.New("a text is too long")
 	}
 	return uint32(n)
@@ -155,11 +155,11 @@ func (d *decoder) more() bool {
 	return d.err == nil && d.scratch[0] == boxTag
 }
 
-func (d *decoder) box() saved {
+func (d *decoder) box() savedBox {
 	b := &box{name: d.text()}
 	d.fill(b.key[:])
 	b.epoch, b.lastID = d.id(), d.id()
-	s := saved{box: b, idle: time.Duration(d.uint64()), payer: d.payer(), queue: d.uint32()}
+	s := savedBox{box: b, idle: time.Duration(d.uint64()), payer: d.payer(), messageCount: d.uint32()}
 	if d.err == nil && (b.epoch == 0 || b.lastID < b.epoch-1 || s.idle < 0) {
 		d.err = errors.New("a mailbox that cannot be")
 	}
@@ -206,10 +206,10 @@ func (d *decoder) id() uint64 {
 
 func (d *decoder) bodyLength() int {
 	n := d.uint32()
-	if n > maxSavedBody && d.err == nil {
+	if n > maxSavedBodyBytes && d.err == nil {
 		d.err = errors.New("a message beyond all measure")
 	}
-	return int(min(n, maxSavedBody))
+	return int(min(n, maxSavedBodyBytes))
 }
 
 func (d *decoder) uint32() uint32 {
@@ -228,7 +228,7 @@ func (d *decoder) bytes(n int) []byte {
 	if d.err != nil {
 		return nil
 	}
-	if n <= bodyStart {
+	if n <= initialBodyBytes {
 		p := make([]byte, n)
 		d.fill(p)
 		return p

@@ -16,8 +16,8 @@ import (
 	"inbox/inbox"
 )
 
-// wantAway holds every method to ErrStoreAway within two seconds.
-func wantAway(t *testing.T, s *Store, c inbox.Claim) {
+// wantUnavailable holds every method to ErrStoreAway within two seconds.
+func wantUnavailable(t *testing.T, s *Store, c inbox.Claim) {
 	t.Helper()
 	calls := map[string]func() error{
 		"open":    func() error { _, err := s.Open(t.Context(), "bob", bobsKey, &inbox.Payer{}); return err },
@@ -28,7 +28,7 @@ func wantAway(t *testing.T, s *Store, c inbox.Claim) {
 	}
 	for name, call := range calls {
 		began := time.Now()
-		if err := call(); !errors.Is(err, inbox.ErrStoreAway) {
+		if err := call(); !errors.Is(err, inbox.ErrStoreUnavailable) {
 			t.Errorf("%s: got %v, want ErrStoreAway", name, err)
 		}
 		if took := time.Since(began); took > 2*time.Second {
@@ -39,10 +39,10 @@ func wantAway(t *testing.T, s *Store, c inbox.Claim) {
 
 func TestStoreThatIsAbsentAtStart(t *testing.T) {
 	t.Parallel()
-	needRedis(t)
+	requireRedis(t)
 	port := freePort(t)
 	s := startStore(t, fmt.Sprintf("redis://127.0.0.1:%d", port), Config{})
-	wantAway(t, s, inbox.Claim{Name: "bob", Epoch: 1})
+	wantUnavailable(t, s, inbox.Claim{Name: "bob", Epoch: 1})
 	if s.Ready() == nil {
 		t.Error("got ready, want it not to be")
 	}
@@ -66,7 +66,7 @@ func TestKilledRedisLosesNothing(t *testing.T) {
 	defer stop.Stop()
 	for {
 		err := s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: fmt.Append(nil, sent)}, 0)
-		if errors.Is(err, inbox.ErrStoreAway) {
+		if errors.Is(err, inbox.ErrStoreUnavailable) {
 			break
 		} else if err != nil {
 			t.Fatal(err)
@@ -77,9 +77,9 @@ func TestKilledRedisLosesNothing(t *testing.T) {
 	if sent == 0 {
 		t.Fatal("got no message accepted before the kill")
 	}
-	waiting := waitFor(t, s, carol, 15*time.Second) // refused: the store is away
-	wantAway(t, s, bob)
-	if res := <-waiting; !errors.Is(res.err, inbox.ErrStoreAway) {
+	waiting := startNext(t, s, carol, 15*time.Second) // refused: the store is away
+	wantUnavailable(t, s, bob)
+	if res := <-waiting; !errors.Is(res.err, inbox.ErrStoreUnavailable) {
 		t.Fatalf("got %v, want ErrStoreAway", res.err)
 	}
 	redis.start()
@@ -100,7 +100,7 @@ func TestWaitingPollsOutliveARestart(t *testing.T) {
 	redis := startServer(t, "--appendonly", "yes", "--appendfsync", "always")
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	bob := open(t, s, "bob")
-	waiting := waitFor(t, s, bob, 30*time.Second)
+	waiting := startNext(t, s, bob, 30*time.Second)
 	redis.kill()
 	time.Sleep(time.Second)
 	redis.start()
@@ -112,15 +112,15 @@ func TestWaitingPollsOutliveARestart(t *testing.T) {
 }
 
 // A message that came while the node could not hear is found when it can.
-func TestDeafNodeMissesNothing(t *testing.T) {
+func TestLostSubscriptionMissesNothing(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	bob := open(t, s, "bob")
-	waiting := waitFor(t, s, bob, 30*time.Second)
+	waiting := startNext(t, s, bob, 30*time.Second)
 	for range 5 {
 		// In this order: once deaf it soon hears again, looks, and is told of what comes.
-		redis.do("HDEL", bucketKey(s.link.Load().place("bob").bucket)+":d:"+s.link.Load().place("bob").tag, "w")
+		redis.do("HDEL", bucketKey(s.session.Load().locate("bob").bucket)+":d:"+s.session.Load().locate("bob").tag, "w")
 		redis.do("CLIENT", "KILL", "TYPE", "pubsub")
 	}
 	put(t, s, "bob", "hello") // nobody is told
@@ -136,7 +136,7 @@ func TestHungRedis(t *testing.T) {
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	bob := open(t, s, "bob")
 	redis.signal(syscall.SIGSTOP)
-	wantAway(t, s, bob)
+	wantUnavailable(t, s, bob)
 	redis.signal(syscall.SIGCONT)
 	eventually(t, "the store is back", func() bool { return s.Ready() == nil })
 	carol := open(t, s, "carol") // what was asked of bob's mailbox may have been done since
@@ -149,14 +149,14 @@ func TestFlushedStoreEndsPolls(t *testing.T) {
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	bob := open(t, s, "bob")
-	waiting := waitFor(t, s, bob, 2*time.Second)
+	waiting := startNext(t, s, bob, 2*time.Second)
 	redis.do("FLUSHALL")
-	if res := <-waiting; !errors.Is(res.err, inbox.ErrClaimOver) || res.took > 4*time.Second {
+	if res := <-waiting; !errors.Is(res.err, inbox.ErrClaimEnded) || res.took > 4*time.Second {
 		t.Fatalf("got %v after %v, want ErrClaimOver when the wait ends", res.err, res.took)
 	}
-	waiting = waitFor(t, s, open(t, s, "bob"), 20*time.Second)
+	waiting = startNext(t, s, open(t, s, "bob"), 20*time.Second)
 	redis.do("FLUSHALL")
-	if res := <-waiting; !errors.Is(res.err, inbox.ErrClaimOver) || res.took > 8*time.Second {
+	if res := <-waiting; !errors.Is(res.err, inbox.ErrClaimEnded) || res.took > 8*time.Second {
 		t.Fatalf("got %v after %v, want ErrClaimOver as soon as somebody sees it", res.err, res.took)
 	}
 	again := open(t, s, "bob")
@@ -216,11 +216,11 @@ func TestClusterFailover(t *testing.T) {
 		put(t, s, name, "hello")
 	}
 	time.Sleep(500 * time.Millisecond) // replication is not part of an answer
-	waiting := waitFor(t, s, open(t, s, "waiting"), 40*time.Second)
+	waiting := startNext(t, s, open(t, s, "waiting"), 40*time.Second)
 	var victim *server
-	for _, one := range redis {
-		if strings.Contains(one.do("CLUSTER", "NODES"), "myself,master") {
-			victim = one
+	for _, srv := range redis {
+		if strings.Contains(srv.do("CLUSTER", "NODES"), "myself,master") {
+			victim = srv
 			break
 		}
 	}
@@ -264,7 +264,7 @@ func TestSentinelFailover(t *testing.T) {
 	})
 	t.Logf("the failover took %v", time.Since(began).Round(time.Millisecond))
 	eventually(t, "the store is ready", func() bool { return s.Ready() == nil })
-	waiting := waitFor(t, s, open(t, s, "carol"), 9*time.Second)
+	waiting := startNext(t, s, open(t, s, "carol"), 9*time.Second)
 	put(t, s, "carol", "hello")
 	if res := <-waiting; res.err != nil {
 		t.Fatal(res.err)
@@ -296,22 +296,22 @@ func TestStoreThatEvictsIsWarnedOf(t *testing.T) {
 	redis := startServer(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
 	var log strings.Builder
 	s := newStore(t, "redis://"+redis.addr(), Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	s.Quit()
+	s.Shutdown()
 	if !strings.Contains(log.String(), "maxmemory-policy noeviction") {
 		t.Errorf("got log %q, want a warning", log.String())
 	}
 }
 
 // What a look at the sums ends and keeps is ended and kept at replicas, too.
-func TestReplicaHasWhatLooksDo(t *testing.T) {
+func TestReplicaHasWhatSweepsDo(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
 	replica := startReplica(t, master)
 	s := newStore(t, "redis://"+master.addr(), Config{Limits: inbox.Limits{Timeout: 200 * time.Millisecond}})
 	open(t, s, "bob")
 	put(t, s, "bob", "hello")
-	bucket := bucketKey(s.link.Load().place("bob").bucket)
-	kept := func(one *server) bool { return strings.Contains(one.do("EXISTS", bucket+":x"), "1") }
+	bucket := bucketKey(s.session.Load().locate("bob").bucket)
+	kept := func(srv *server) bool { return strings.Contains(srv.do("EXISTS", bucket+":x"), "1") }
 	replica.until("has the mailbox", func() bool { return kept(replica) })
 	eventually(t, "the mailbox has ended", func() bool { return !kept(master) })
 	eventually(t, "its end is passed on", func() bool {

@@ -21,7 +21,7 @@ import (
 // server is one handler behind an http.Server on pipes.
 type server struct {
 	handler *inbox.Handler
-	*pipes
+	*pipeListener
 }
 
 func newServer(t *testing.T, engine func(inbox.Limits) inbox.Store, set func(*inbox.Config, *inbox.Limits)) *server {
@@ -33,21 +33,21 @@ func newServer(t *testing.T, engine func(inbox.Limits) inbox.Store, set func(*in
 	}
 	set(&config, &memory)
 	config.Store = engine(memory)
-	s := &server{inbox.NewHandler(config), &pipes{make(chan net.Conn), make(chan struct{})}}
+	s := &server{inbox.NewHandler(config), &pipeListener{make(chan net.Conn), make(chan struct{})}}
 	web := &http.Server{Handler: s.handler, ReadTimeout: 30 * time.Second}
 	go web.Serve(s)
 	t.Cleanup(func() { web.Close() })
 	return s
 }
 
-// pipes is a listener inside the process: only such connections let fake time
+// pipeListener is a listener inside the process: only such connections let fake time
 // pass while somebody waits on them.
-type pipes struct {
+type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
 }
 
-func (p *pipes) Accept() (net.Conn, error) {
+func (p *pipeListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-p.conns:
 		return c, nil
@@ -56,32 +56,32 @@ func (p *pipes) Accept() (net.Conn, error) {
 	}
 }
 
-func (p *pipes) Close() error   { close(p.closed); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
+func (p *pipeListener) Close() error   { close(p.closed); return nil }
+func (p *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
 
-func (p *pipes) dial() net.Conn {
+func (p *pipeListener) dial() net.Conn {
 	client, server := net.Pipe()
 	p.conns <- server
 	return client
 }
 
-// stage plays the document: its servers, the requests that are held, and what
+// documentRunner plays the document: its servers, the requests that are held, and what
 // its <placeholders> stand for so far.
-type stage struct {
+type documentRunner struct {
 	servers map[string]*server
 	held    map[string]chan reply
 	values  map[string]string
 }
 
-func newStage(t *testing.T, engine func(inbox.Limits) inbox.Store) *stage {
-	s := &stage{map[string]*server{}, map[string]chan reply{}, map[string]string{}}
+func newDocumentRunner(t *testing.T, engine func(inbox.Limits) inbox.Store) *documentRunner {
+	s := &documentRunner{map[string]*server{}, map[string]chan reply{}, map[string]string{}}
 	for name, set := range servers {
 		s.servers[name] = newServer(t, engine, set)
 	}
 	return s
 }
 
-func (s *stage) play(b block) error {
+func (s *documentRunner) run(b block) error {
 	time.Sleep(b.later)
 	if b.event != "" {
 		events[b.event](s.servers[b.on].handler)
@@ -99,7 +99,7 @@ func (s *stage) play(b block) error {
 
 // exchange gives the answer that the block shows. A held request has none
 // yet; its answer must be there by the time that the document shows it.
-func (s *stage) exchange(b block) (reply, error) {
+func (s *documentRunner) exchange(b block) (reply, error) {
 	if b.request == nil {
 		answers := s.held[b.held]
 		delete(s.held, b.held)
@@ -112,7 +112,7 @@ func (s *stage) exchange(b block) (reply, error) {
 		}
 	}
 	answers := make(chan reply, 1)
-	go func() { answers <- ask(s.servers[b.on].dial(), s.fill(b.request)) }()
+	go func() { answers <- roundTrip(s.servers[b.on].dial(), s.fill(b.request)) }()
 	if b.held == "" {
 		got := <-answers
 		return got, got.err
@@ -128,7 +128,7 @@ func (s *stage) exchange(b block) (reply, error) {
 var placeholder = regexp.MustCompile(`<[a-z-]+>`)
 
 // fill puts the values learnt so far into a request.
-func (s *stage) fill(lines []string) []string {
+func (s *documentRunner) fill(lines []string) []string {
 	text := strings.Join(lines, "\n")
 	text = placeholder.ReplaceAllStringFunc(text, func(name string) string {
 		if v, ok := s.values[name]; ok {
@@ -141,7 +141,7 @@ func (s *stage) fill(lines []string) []string {
 
 // match compares one text of the answer. A placeholder that is new stands for
 // a number, and for the same number from then on.
-func (s *stage) match(got, want string) error {
+func (s *documentRunner) match(got, want string) error {
 	pattern, names := "", []string{}
 	for i, part := range placeholder.Split(want, -1) {
 		if i > 0 {
@@ -171,11 +171,11 @@ type reply struct {
 	err    error
 }
 
-// ask sends the request as it is written, with the Host and the
+// roundTrip sends the request as it is written, with the Host and the
 // Content-Length that any client adds, and reads one answer.
-func ask(c net.Conn, lines []string) reply {
+func roundTrip(c net.Conn, lines []string) reply {
 	defer c.Close()
-	go c.Write(wire(lines))
+	go c.Write(encodeRequest(lines))
 	method, _, _ := strings.Cut(lines[0], " ")
 	answer, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
 	if err != nil {
@@ -185,7 +185,7 @@ func ask(c net.Conn, lines []string) reply {
 	return reply{answer.Proto + " " + answer.Status, answer.Header, string(body), err}
 }
 
-func wire(lines []string) []byte {
+func encodeRequest(lines []string) []byte {
 	head, body := splitBody(lines)
 	lower := strings.ToLower(strings.Join(head, "\n"))
 	if !strings.Contains(lower, "\nhost:") {
@@ -208,7 +208,7 @@ func splitBody(lines []string) (head []string, body string) {
 
 // compare holds the answer against the document: its status, each field that
 // is listed, and the body, which is empty when none is shown.
-func (s *stage) compare(got reply, want []string) error {
+func (s *documentRunner) compare(got reply, want []string) error {
 	head, body := splitBody(want)
 	if got.status != head[0] {
 		return fmt.Errorf("got %s\n%s, want %s", got.status, got.body, head[0])

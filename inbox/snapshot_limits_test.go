@@ -36,7 +36,7 @@ func TestLoadHoldsTheLimits(t *testing.T) {
 				t.Errorf("it counts %d mailboxes, want %d", got.Inboxes, stats.Inboxes)
 			}
 			c := open(t, m, "3", inbox.Payer{})
-			if got := bodies(t, m, c); !slices.Equal(got, tt.first) {
+			if got := readAll(t, m, c); !slices.Equal(got, tt.first) {
 				t.Errorf("got %q, want %q", got, tt.first)
 			}
 		})
@@ -46,7 +46,7 @@ func TestLoadHoldsTheLimits(t *testing.T) {
 // fourMailboxes are those of 0 to 3, which was used last, each with three messages of one payer.
 func fourMailboxes(t testing.TB) (snapshot []byte) {
 	payer := inbox.Payer{Client: "payer", Network: "network"}
-	m := inbox.NewMemory(minute)
+	m := inbox.NewMemory(minuteLimits)
 	for i := range 4 {
 		name := fmt.Sprint(i)
 		if _, err := m.Open(t.Context(), name, keyOf(name), &payer); err != nil {
@@ -107,7 +107,7 @@ func TestLoadedPayersAreCharged(t *testing.T) {
 	if _, err := m.Open(t.Context(), "carol", keyOf("carol"), &payer); !errors.Is(err, inbox.ErrPayerFull) {
 		t.Errorf("open: got %v, want ErrPayerFull", err)
 	}
-	bodies(t, m, open(t, m, "bob", payer))
+	readAll(t, m, open(t, m, "bob", payer))
 	if err := m.Put(t.Context(), "bob", msg, 0); err != nil {
 		t.Errorf("put after it was read: %v", err)
 	}

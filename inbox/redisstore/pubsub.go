@@ -1,0 +1,100 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// silenceTimeout is how long a subscription may be silent; it hears this node each second.
+const silenceTimeout = 4 * time.Second
+
+// listen hears what happens to mailboxes that somebody waits for here. After
+// each time that it was deaf everybody looks again, so nothing is missed.
+func (s *Store) listen(ctx context.Context, sess *session) {
+	for ctx.Err() == nil {
+		err := s.subscribe(ctx, sess)
+		if _, refused := rueidis.IsRedisErr(err); refused {
+			s.log.Warn("the store does not tell this server of messages, so they come late", "store", s.address, "err", err)
+			pause(ctx, recheckClusterEvery)
+		} else if err != nil && ctx.Err() == nil {
+			s.log.Debug("the subscription ended", "err", err)
+		}
+		pause(ctx, retryEvery)
+	}
+}
+
+func (s *Store) subscribe(ctx context.Context, sess *session) error {
+	c, release := sess.Dedicate()
+	defer release()
+	subscribed := make(chan struct{}, 1)
+	ended := c.SetPubSubHooks(rueidis.PubSubHooks{
+		OnMessage:      func(m rueidis.PubSubMessage) { s.handleMessage(m.Message) },
+		OnSubscription: func(rueidis.PubSubSubscription) { notify(subscribed) },
+	})
+	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := c.Do(callCtx, c.B().Subscribe().Channel("inbox:n:"+s.node).Build()).Error(); err != nil {
+		return err
+	}
+	silence, heartbeat := time.NewTimer(silenceTimeout), time.NewTicker(refreshEvery)
+	defer silence.Stop()
+	defer heartbeat.Stop()
+	for {
+		select {
+		case <-subscribed:
+			s.tasks.Go(func() { s.waiters.wakeAll(ctx) })
+		case <-heartbeat.C:
+			_ = s.publishHeartbeat(ctx, sess) // if it is not heard, silence tells
+		case <-s.heartbeats:
+			silence.Reset(silenceTimeout)
+		case err := <-ended:
+			return err
+		case <-silence.C:
+			return errors.New("it is silent")
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// publishHeartbeat lets this node hear itself, over the whole way that a wake-up takes.
+func (s *Store) publishHeartbeat(ctx context.Context, sess *session) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := sess.Do(ctx, sess.B().Publish().Channel("inbox:n:"+s.node).Message("!").Build()).Error(); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	return nil
+}
+
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// handleMessage takes one message of the channel: "wTAG" to wake, "sSEQ TAG" to
+// supersede, "!" is this node's own. Anything else is nothing of ours.
+func (s *Store) handleMessage(text string) {
+	if text == "" {
+		return
+	}
+	switch rest := text[1:]; text[0] {
+	case 'w':
+		s.waiters.wake(rest)
+	case 's':
+		number, tag, _ := strings.Cut(rest, " ")
+		if seq, err := strconv.ParseUint(number, 10, 64); err == nil {
+			s.waiters.supersede(tag, seq)
+		}
+	case '!':
+		notify(s.heartbeats)
+	}
+}
