@@ -21,44 +21,44 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 )
 
-// withAutocert is the engine that stands on autocert. A Manager orders when a
+// autocertEngine is the engine that stands on autocert. A Manager orders when a
 // client connects, renews when it likes, and cannot be stopped. So each order
 // has a Manager of its own, which is asked by a client that does not exist, and
 // put out of action once it answered.
-type withAutocert struct {
-	asksFirst
-	set    *settings
-	keeper *keeper
-	place  place
-	mender mender
+type autocertEngine struct {
+	directoryProbe
+	settings   *settings
+	buffered   *bufferedStorage
+	storage    storage
+	quarantine fileQuarantine
 
-	mu      sync.Mutex
-	running map[string]*orderCache // by name
+	mu           sync.Mutex
+	activeOrders map[string]*orderCache // by name
 
-	registering sync.Mutex
-	registered  map[*authority]bool
+	registerMu sync.Mutex
+	registered map[*caClient]bool
 }
 
-func newAutocert(s *settings, k *keeper, p place) *withAutocert {
-	return &withAutocert{set: s, keeper: k, place: p, mender: menderOf(p), running: map[string]*orderCache{}, registered: map[*authority]bool{}}
+func newAutocertEngine(s *settings, buffered *bufferedStorage, store storage) *autocertEngine {
+	return &autocertEngine{settings: s, buffered: buffered, storage: store, quarantine: quarantineOf(store), activeOrders: map[string]*orderCache{}, registered: map[*caClient]bool{}}
 }
 
-// ways is one: autocert tries TLS first and then, when it may, HTTP.
-func (e *withAutocert) ways() []way {
-	if e.set.ACME.NoHTTP {
-		return []way{{overTLS, 1}}
+// challengeTypes is one: autocert tries TLS first and then, when it may, HTTP.
+func (e *autocertEngine) challengeTypes() []challengeType {
+	if e.settings.ACME.NoHTTP {
+		return []challengeType{{tlsALPN01, 1}}
 	}
-	return []way{{overTLS + ", " + overHTTP, 2}}
+	return []challengeType{{tlsALPN01 + ", " + http01, 2}}
 }
 
-func (e *withAutocert) key(ca *authority, name string) string {
-	return path.Join("autocert", ca.key, name)
+func (e *autocertEngine) key(ca *caClient, name string) string {
+	return path.Join("autocert", ca.storageKey, name)
 }
 
-func (e *withAutocert) load(ctx context.Context, name string) ([]*stored, error) {
-	ca := e.set.cas[0]
-	bundle, err := e.keeper.Load(ctx, e.key(ca, name))
-	if missing(err) {
+func (e *autocertEngine) load(ctx context.Context, name string) ([]*stored, error) {
+	ca := e.settings.cas[0]
+	bundle, err := e.buffered.Load(ctx, e.key(ca, name))
+	if isNotExist(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -71,38 +71,38 @@ func (e *withAutocert) load(ctx context.Context, name string) ([]*stored, error)
 	return []*stored{{&cert, ca}}, nil
 }
 
-func (e *withAutocert) mend(ctx context.Context, name string) {
+func (e *autocertEngine) quarantineDamaged(ctx context.Context, name string) {
 	if _, err := e.load(ctx, name); errors.Is(err, errDamaged) {
-		e.place.aside(ctx, e.key(e.set.cas[0], name))
+		e.storage.quarantine(ctx, e.key(e.settings.cas[0], name))
 	}
-	e.mender.each("autocert/*/"+accountKey, isPEM)
+	e.quarantine.checkGlob("autocert/*/"+accountKey, isPEM)
 }
 
-func (e *withAutocert) renewal(context.Context, *stored) (renewal, error) {
-	return renewal{}, errNoRenewalInfo
+func (e *autocertEngine) fetchRenewalInfo(context.Context, *stored) (renewalInfo, error) {
+	return renewalInfo{}, errNoRenewalInfo
 }
 
-func (e *withAutocert) order(ctx context.Context, o order) (failed int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, orderTime)
+func (e *autocertEngine) order(ctx context.Context, o order) (failed int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
 	cache := &orderCache{engine: e, order: o}
-	seen := &observer{ctx: ctx, next: o.ca.client.Transport}
-	m := e.manager(o, cache, seen)
+	tap := &responseTap{ctx: ctx, next: o.ca.httpClient.Transport}
+	m := e.manager(o, cache, tap)
 	if err := e.register(ctx, o.ca, cache, m.Client); err != nil {
-		return 0, autocertError(err, seen)
+		return 0, autocertError(err, tap)
 	}
-	e.start(o.name, cache)
-	defer e.end(o.name)
+	e.startOrder(o.name, cache)
+	defer e.endOrder(o.name)
 	defer cache.retired.Store(true)
 	_, err = m.GetCertificate(clientHello(o.name))
-	begun := int(cache.begun.Load())
+	started := int(cache.startedChallenges.Load())
 	if err == nil {
-		return max(begun-1, 0), nil // the last one was valid
+		return max(started-1, 0), nil // the last one was valid
 	}
-	return begun, unanswered(ctx, begun, autocertError(err, seen))
+	return started, timedOut(ctx, started, autocertError(err, tap))
 }
 
-func (e *withAutocert) manager(o order, cache *orderCache, seen *observer) *autocert.Manager {
+func (e *autocertEngine) manager(o order, cache *orderCache, tap *responseTap) *autocert.Manager {
 	m := &autocert.Manager{
 		Prompt: autocert.AcceptTOS, // checked already
 		Cache:  cache,
@@ -112,13 +112,13 @@ func (e *withAutocert) manager(o order, cache *orderCache, seen *observer) *auto
 			}
 			return nil
 		},
-		Email:  e.set.ACME.Email,
-		Client: &acme.Client{DirectoryURL: o.ca.url, HTTPClient: &http.Client{Transport: seen, Timeout: answerTime}, RetryBackoff: backoff},
+		Email:  e.settings.ACME.Email,
+		Client: &acme.Client{DirectoryURL: o.ca.url, HTTPClient: &http.Client{Transport: tap, Timeout: caRequestTimeout}, RetryBackoff: backoff},
 	}
-	if o.ca.keyID != "" {
-		m.ExternalAccountBinding = &acme.ExternalAccountBinding{KID: o.ca.keyID, Key: o.ca.macKey}
+	if o.ca.eabKeyID != "" {
+		m.ExternalAccountBinding = &acme.ExternalAccountBinding{KID: o.ca.eabKeyID, Key: o.ca.eabKey}
 	}
-	if !e.set.ACME.NoHTTP {
+	if !e.settings.ACME.NoHTTP {
 		m.HTTPHandler(nil) // switches the challenge on; we answer it ourselves
 	}
 	return m
@@ -129,9 +129,9 @@ const accountKey = "acme_account+key"
 
 // register makes the account before the first order. Managers that order at
 // once for several names would make one each.
-func (e *withAutocert) register(ctx context.Context, ca *authority, cache *orderCache, client *acme.Client) error {
-	e.registering.Lock()
-	defer e.registering.Unlock()
+func (e *autocertEngine) register(ctx context.Context, ca *caClient, cache *orderCache, client *acme.Client) error {
+	e.registerMu.Lock()
+	defer e.registerMu.Unlock()
 	if e.registered[ca] {
 		return nil
 	}
@@ -140,14 +140,14 @@ func (e *withAutocert) register(ctx context.Context, ca *authority, cache *order
 		return err
 	}
 	account := &acme.Account{}
-	if e.set.ACME.Email != "" {
-		account.Contact = []string{"mailto:" + e.set.ACME.Email}
+	if e.settings.ACME.Email != "" {
+		account.Contact = []string{"mailto:" + e.settings.ACME.Email}
 	}
-	if ca.keyID != "" {
-		account.ExternalAccountBinding = &acme.ExternalAccountBinding{KID: ca.keyID, Key: ca.macKey}
+	if ca.eabKeyID != "" {
+		account.ExternalAccountBinding = &acme.ExternalAccountBinding{KID: ca.eabKeyID, Key: ca.eabKey}
 	}
-	ours := &acme.Client{DirectoryURL: client.DirectoryURL, HTTPClient: client.HTTPClient, RetryBackoff: backoff, Key: key}
-	if _, err := ours.Register(ctx, account, autocert.AcceptTOS); err != nil && !errors.Is(err, acme.ErrAccountAlreadyExists) {
+	regClient := &acme.Client{DirectoryURL: client.DirectoryURL, HTTPClient: client.HTTPClient, RetryBackoff: backoff, Key: key}
+	if _, err := regClient.Register(ctx, account, autocert.AcceptTOS); err != nil && !errors.Is(err, acme.ErrAccountAlreadyExists) {
 		return err
 	}
 	e.registered[ca] = true
@@ -155,7 +155,7 @@ func (e *withAutocert) register(ctx context.Context, ca *authority, cache *order
 }
 
 // accountKey returns the account's key, as autocert writes it.
-func (e *withAutocert) accountKey(ctx context.Context, cache *orderCache) (crypto.Signer, error) {
+func (e *autocertEngine) accountKey(ctx context.Context, cache *orderCache) (crypto.Signer, error) {
 	text, err := cache.Get(ctx, accountKey)
 	if err == nil {
 		block, _ := pem.Decode(text)
@@ -180,8 +180,8 @@ func (e *withAutocert) accountKey(ctx context.Context, cache *orderCache) (crypt
 
 // backoff repeats what a nonce out of date or a hiccup spoilt; the rest is the
 // supervisor's to repeat.
-func backoff(n int, _ *http.Request, answer *http.Response) time.Duration {
-	if answer.StatusCode == http.StatusBadRequest && n <= 20 || answer.StatusCode >= 500 && n <= 3 {
+func backoff(n int, _ *http.Request, resp *http.Response) time.Duration {
+	if resp.StatusCode == http.StatusBadRequest && n <= 20 || resp.StatusCode >= 500 && n <= 3 {
 		return 100 * time.Millisecond
 	}
 	return -1
@@ -198,8 +198,8 @@ func clientHello(name string) *tls.ClientHelloInfo {
 	}
 }
 
-func autocertError(err error, seen *observer) *orderError {
-	said, wait := seen.result()
+func autocertError(err error, tap *responseTap) *orderError {
+	validationErrors, retryAfter := tap.result()
 	status := 0
 	var problem *acme.Error
 	if errors.As(err, &problem) {
@@ -209,16 +209,16 @@ func autocertError(err error, seen *observer) *orderError {
 	if status == http.StatusBadRequest && strings.HasSuffix(problem.ProblemType, ":badNonce") {
 		status = http.StatusServiceUnavailable
 	}
-	e := judge(status, wait, err)
-	if seen.issued() { // and autocert cannot use it: asking again soon would use up what the authority gives in a week
-		e.outcome = refused
+	e := classify(status, retryAfter, err)
+	if tap.issued() { // and autocert cannot use it: asking again soon would use up what the authority gives in a week
+		e.outcome = caRejected
 		e.err = fmt.Errorf("the authority gave a certificate that is of no use: %w", err)
 	}
-	if len(said) > 0 {
-		e.outcome = invalid
-		e.err = fmt.Errorf("the authority says: %s", strings.Join(said, "; "))
+	if len(validationErrors) > 0 {
+		e.outcome = validationFailed
+		e.err = fmt.Errorf("the authority says: %s", strings.Join(validationErrors, "; "))
 	}
 	return e
 }
 
-func (e *withAutocert) close() {}
+func (e *autocertEngine) close() {}

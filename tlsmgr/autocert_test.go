@@ -16,8 +16,8 @@ import (
 // it wants to renew by itself, and the goroutine that does ends.
 func TestManagersTimerEnds(t *testing.T) {
 	log, _ := newLog()
-	e := newAutocert(&settings{Config: Config{Logger: log}}, newKeeper(storageOf(disk{t.TempDir(), log}), log), nowhere{})
-	c := &orderCache{engine: e, order: order{name: "one.example", ca: &authority{key: "ca"}}}
+	e := newAutocertEngine(&settings{Config: Config{Logger: log}}, newBufferedStorage(certmagicStorage(dirStorage{t.TempDir(), log}), log), noStorage{})
+	c := &orderCache{engine: e, order: order{name: "one.example", ca: &caClient{storageKey: "ca"}}}
 	if _, err := c.Get(t.Context(), "one.example"); !errors.Is(err, autocert.ErrCacheMiss) {
 		t.Fatalf("first asked: %v, want a miss", err)
 	}
@@ -44,7 +44,7 @@ func (r *scriptedRoute) RoundTrip(*http.Request) (*http.Response, error) {
 	return r.answer, nil
 }
 
-func ask(t *testing.T, o *observer) (*http.Response, error) {
+func ask(t *testing.T, o *responseTap) (*http.Response, error) {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodGet, "https://ca.example/", nil)
 	if err != nil {
@@ -58,7 +58,7 @@ func TestObserverEndsWithTheOrder(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	route := &scriptedRoute{}
-	if _, err := ask(t, &observer{ctx: ctx, next: route}); err == nil || route.asked != 0 {
+	if _, err := ask(t, &responseTap{ctx: ctx, next: route}); err == nil || route.asked != 0 {
 		t.Errorf("got %v after %d requests, want an error and none", err, route.asked)
 	}
 }
@@ -67,7 +67,7 @@ func TestObserverReadsAlong(t *testing.T) {
 	const text = `{"status":"invalid","challenges":[{"type":"http-01","error":{"detail":"no route"}},{"type":"dns-01"}]}`
 	header := http.Header{"Content-Type": {"application/json; charset=utf-8"}}
 	answer := &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(strings.NewReader(text))}
-	o := &observer{ctx: t.Context(), next: &scriptedRoute{answer: answer}}
+	o := &responseTap{ctx: t.Context(), next: &scriptedRoute{answer: answer}}
 	for range 2 {
 		got, err := ask(t, o)
 		if err != nil {
@@ -97,7 +97,7 @@ func TestRetryAfter(t *testing.T) {
 		"": 0, "120": 2 * time.Minute, "-5": 0, "soon": 0, "999999999999": maxRetryAfter,
 		"Sun, 22 Nov 2026 12:10:00 GMT": 10 * time.Minute, "Mon, 22 Nov 2027 12:10:00 GMT": maxRetryAfter, "Sun, 22 Nov 2020 12:10:00 GMT": 0,
 	} {
-		if got := retryAfter(http.Header{"Retry-After": {field}}, now); got != want {
+		if got := parseRetryAfter(http.Header{"Retry-After": {field}}, now); got != want {
 			t.Errorf("Retry-After %q: got %v, want %v", field, got, want)
 		}
 	}
@@ -106,12 +106,12 @@ func TestRetryAfter(t *testing.T) {
 // An authority that was not reached, or has no time, is asked again soon; one
 // that says no, or gave what cannot be used, is not.
 func TestOutcomes(t *testing.T) {
-	for status, want := range map[int]outcome{0: notMade, 429: notMade, 500: notMade, 503: notMade, 400: refused, 403: refused} {
-		if got := judge(status, 0, io.EOF).outcome; got != want {
+	for status, want := range map[int]outcome{0: caUnavailable, 429: caUnavailable, 500: caUnavailable, 503: caUnavailable, 400: caRejected, 403: caRejected} {
+		if got := classify(status, 0, io.EOF).outcome; got != want {
 			t.Errorf("status %d: outcome %d, want %d", status, got, want)
 		}
 	}
-	if got := autocertError(io.EOF, &observer{gave: true}); got.outcome != refused {
-		t.Errorf("after a certificate of no use: outcome %d, want %d", got.outcome, refused)
+	if got := autocertError(io.EOF, &responseTap{sawCertificate: true}); got.outcome != caRejected {
+		t.Errorf("after a certificate of no use: outcome %d, want %d", got.outcome, caRejected)
 	}
 }

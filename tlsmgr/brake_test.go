@@ -13,13 +13,13 @@ import (
 
 func TestNewest(t *testing.T) {
 	const hour = time.Hour
-	first, second := &authority{url: "first"}, &authority{url: "second"}
+	first, second := &caClient{url: "first"}, &caClient{url: "second"}
 	type term struct{ from, to time.Duration }
 	for _, tt := range []struct {
 		why         string
 		first, last term
 		from        string
-		want        *authority
+		want        *caClient
 	}{
 		{"the one issued last, however short", term{-2 * hour, 2000 * hour}, term{-hour, 5 * hour}, "", second},
 		{"of the same hour, the one that ends last", term{-hour, 6 * hour}, term{-hour, 5 * hour}, "", first},
@@ -44,7 +44,7 @@ func TestNewest(t *testing.T) {
 }
 
 // pairOf is a certificate of an authority, with its term counted from now.
-func pairOf(t *testing.T, ca *authority, name string, from, to time.Duration) *stored {
+func pairOf(t *testing.T, ca *caClient, name string, from, to time.Duration) *stored {
 	t.Helper()
 	return &stored{pairIn(t, name, time.Now().Add(from), time.Now().Add(to)), ca}
 }
@@ -59,8 +59,8 @@ func withSecond(t *testing.T, dir string) *supervised {
 		}
 		return 0, nil
 	})
-	s.set.cas = append(s.set.cas, &authority{url: "second"})
-	s.records = newRecords(disk{dir, s.set.Logger}, s.set)
+	s.settings.cas = append(s.settings.cas, &caClient{url: "second"})
+	s.schedules = newScheduleStore(dirStorage{dir, s.settings.Logger}, s.settings)
 	return s
 }
 
@@ -71,26 +71,26 @@ func TestShorterLivedCertificateIsTakenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := withSecond(t, dir)
 		s.runFor(t, time.Minute)
-		if s.tasks[0].get().stored.ca.url != "second" {
+		if s.workers[0].getState().stored.ca.url != "second" {
 			t.Fatal("want the certificate of the second authority at first")
 		}
 		time.Sleep(3 * time.Hour)
-		revoked := serial(s.tasks[0].get().stored.Leaf)
-		s.engine.info = func(c *stored) (renewal, error) {
+		revoked := serial(s.workers[0].getState().stored.Leaf)
+		s.engine.info = func(c *stored) (renewalInfo, error) {
 			if serial(c.Leaf) != revoked {
-				return renewal{}, errNoRenewalInfo
+				return renewalInfo{}, errNoRenewalInfo
 			}
 			return window(time.Hour)(c)
 		}
 		s.engine.set(granted)
 		s.engine.life = 6 * 24 * time.Hour
-		s.urge()
+		s.forceRenewAll()
 		start, before := time.Now(), len(s.engine.places)
 		s.runFor(t, 24*time.Hour)
 		if got := s.engine.places[before:]; len(got) != 1 {
 			t.Errorf("%d orders in a day, at %v, want 1", len(got), s.engine.since(start)[before:])
 		}
-		if got := s.tasks[0].get().stored; got.ca.url != "first" {
+		if got := s.workers[0].getState().stored; got.ca.url != "first" {
 			t.Errorf("serves the certificate of the %s until %v, want that of the first", got.ca.url, got.Leaf.NotAfter)
 		}
 	})
@@ -108,12 +108,12 @@ func TestBrakeIsNotLifted(t *testing.T) {
 		for range 12 {
 			s := newSupervised(t, dir, granted)
 			s.engine.info = window(-time.Hour)
-			s.urge()
+			s.forceRenewAll()
 			s.runFor(t, time.Minute) // without what was stored: a look each two seconds
 			maps.Copy(kept, s.engine.store)
 			s.engine.store = kept
 			s.runFor(t, 3*time.Hour-time.Minute)
-			s.urge()
+			s.forceRenewAll()
 			s.runFor(t, 3*time.Hour)
 			all = append(all, s.engine.since(start)...)
 		}
@@ -133,7 +133,7 @@ func TestGap(t *testing.T) {
 		{0, 90 * 24 * time.Hour, time.Hour}, {1, 90 * 24 * time.Hour, 6 * time.Hour}, {90, 90 * 24 * time.Hour, 45 * 24 * time.Hour},
 		{0, time.Minute, 6 * time.Second}, {1, time.Minute, 30 * time.Second}, {0, 0, time.Hour}, {3, -time.Hour, 216 * time.Hour}, {2, time.Millisecond, time.Second},
 	} {
-		if got := gap(tt.idle, tt.life); got != tt.want {
+		if got := minRenewalInterval(tt.idle, tt.life); got != tt.want {
 			t.Errorf("gap(%d, %v) = %v, want %v", tt.idle, tt.life, got, tt.want)
 		}
 	}
@@ -144,12 +144,12 @@ func TestUnreadStoreLeavesTheBetterOne(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s := withSecond(t, dir)
-		old, fresh := pairOf(t, s.set.cas[1], theName, -48*time.Hour, time.Hour), pairOf(t, s.set.cas[0], theName, -time.Hour, time.Hour)
+		old, fresh := pairOf(t, s.settings.cas[1], theName, -48*time.Hour, time.Hour), pairOf(t, s.settings.cas[0], theName, -time.Hour, time.Hour)
 		s.engine.store[theName] = fresh
-		s.look(t.Context(), s.tasks[0])
+		s.loadCertificate(t.Context(), s.workers[0])
 		s.engine.store[theName], s.engine.unread = old, errors.New("the disk is away")
-		s.look(t.Context(), s.tasks[0])
-		if got := s.tasks[0].get().stored; got != fresh {
+		s.loadCertificate(t.Context(), s.workers[0])
+		if got := s.workers[0].getState().stored; got != fresh {
 			t.Errorf("took the older certificate of the %s up", got.ca.url)
 		}
 	})
@@ -159,38 +159,42 @@ func TestUnreadStoreLeavesTheBetterOne(t *testing.T) {
 // With others a new schedule begins, and what failed stays counted.
 func TestRecordWhenAuthoritiesChange(t *testing.T) {
 	now := time.Now().Round(0)
-	before := record{Tried: now, Next: now.Add(3 * time.Hour), Rest: now.Add(time.Hour), From: "a", Idle: 2, Failed: 3, Problem: "no",
-		Validations: []time.Time{now, now}}
+	before := scheduleState{LastAttempt: now, NextAttempt: now.Add(3 * time.Hour), RenewNotBefore: now.Add(time.Hour), LastIssuer: "a", NoOpRenewals: 2, FailureCount: 3, LastError: "no",
+		FailedValidations: []time.Time{now, now}}
 	for _, tt := range []struct {
 		why   string
 		asked []string
-		check func(*record) bool
+		check func(*scheduleState) bool
 	}{
-		{"none before", nil, func(r *record) bool { return r.Failed == 3 }},
-		{"the same", []string{"a", "b"}, func(r *record) bool { return r.Failed == 3 && r.Next.Equal(before.Next) }},
-		{"another second", []string{"a", "c"}, func(r *record) bool { return r.Failed == 0 && r.Next.Equal(before.Rest) && r.Idle == 2 }},
-		{"all others", []string{"x"}, func(r *record) bool { return r.Next.IsZero() && r.Rest.IsZero() && r.Problem == "" }},
+		{"none before", nil, func(r *scheduleState) bool { return r.FailureCount == 3 }},
+		{"the same", []string{"a", "b"}, func(r *scheduleState) bool { return r.FailureCount == 3 && r.NextAttempt.Equal(before.NextAttempt) }},
+		{"another second", []string{"a", "c"}, func(r *scheduleState) bool {
+			return r.FailureCount == 0 && r.NextAttempt.Equal(before.RenewNotBefore) && r.NoOpRenewals == 2
+		}},
+		{"all others", []string{"x"}, func(r *scheduleState) bool {
+			return r.NextAttempt.IsZero() && r.RenewNotBefore.IsZero() && r.LastError == ""
+		}},
 	} {
 		dir := t.TempDir()
 		log, _ := newLog()
 		s := &settings{Config: Config{Logger: log}}
 		for _, url := range []string{"b", "a"} {
-			s.cas = append(s.cas, &authority{url: url})
+			s.cas = append(s.cas, &caClient{url: url})
 		}
 		rec := before
-		if recs := newRecords(disk{dir, s.Logger}, s); tt.asked != nil {
-			rec.Asked = recs.asked
-			recs.asked = tt.asked
+		if recs := newScheduleStore(dirStorage{dir, s.Logger}, s); tt.asked != nil {
+			rec.CAs = recs.cas
+			recs.cas = tt.asked
 			if err := recs.write(t.Context(), theName, &rec); err != nil {
 				t.Fatal(err)
 			}
 			got, err := recs.read(theName, now)
-			if err != nil || !tt.check(got) || len(got.Validations) != 2 {
+			if err != nil || !tt.check(got) || len(got.FailedValidations) != 2 {
 				t.Errorf("%s: read %+v, %v", tt.why, got, err)
 			}
 			continue
 		}
-		rec.suit([]string{"a"})
+		rec.switchCAs([]string{"a"})
 		if !tt.check(&rec) {
 			t.Errorf("%s: %+v", tt.why, rec)
 		}
@@ -206,22 +210,22 @@ func TestFloorWhenTheClockIsSetForward(t *testing.T) {
 		start := time.Now()
 		for range 6 {
 			s.runFor(t, 9*time.Minute)
-			rec, err := s.records.read(theName, time.Now())
+			rec, err := s.schedules.read(theName, time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, at := range append([]*time.Time{&rec.Next, &rec.Tried}, pointers(rec.Validations)...) {
+			for _, at := range append([]*time.Time{&rec.NextAttempt, &rec.LastAttempt}, pointers(rec.FailedValidations)...) {
 				*at = at.Add(-5 * time.Hour)
 			}
-			if err := s.records.write(t.Context(), theName, rec); err != nil {
+			if err := s.schedules.write(t.Context(), theName, rec); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if got := s.engine.since(start); len(got) != floorValidations {
-			t.Errorf("orders within the hour at %v, want %d", got, floorValidations)
+		if got := s.engine.since(start); len(got) != maxFailedValidations {
+			t.Errorf("orders within the hour at %v, want %d", got, maxFailedValidations)
 		}
 		s.runFor(t, 20*time.Minute)
-		if got := s.engine.since(start); len(got) != floorValidations+2 || got[floorValidations] < time.Hour {
+		if got := s.engine.since(start); len(got) != maxFailedValidations+2 || got[maxFailedValidations] < time.Hour {
 			t.Errorf("orders at %v, want two more once the hour is over", got)
 		}
 	})
@@ -241,10 +245,10 @@ func TestOrderThatOurEndBreaksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := newSupervised(t, dir, func(order) (int, error) { cancel(); return 0, ctx.Err() })
-		s.step(ctx, s.tasks[0])
-		rec, err := s.records.read(theName, time.Now())
-		if err != nil || rec.Failed+rec.Missed > 0 || !rec.Next.Equal(time.Now().Add(brokenOff)) || len(rec.Validations) != 1 {
-			t.Errorf("recorded %+v, %v; want no failure, one validation, and the next order in %v", rec, err, brokenOff)
+		s.step(ctx, s.workers[0])
+		rec, err := s.schedules.read(theName, time.Now())
+		if err != nil || rec.FailureCount+rec.UnavailableCount > 0 || !rec.NextAttempt.Equal(time.Now().Add(interruptedRetryDelay)) || len(rec.FailedValidations) != 1 {
+			t.Errorf("recorded %+v, %v; want no failure, one validation, and the next order in %v", rec, err, interruptedRetryDelay)
 		}
 	})
 }
@@ -253,11 +257,11 @@ func TestOrderThatOurEndBreaksOff(t *testing.T) {
 // authority will say.
 func TestOrderWhenNamesCannotBeLookedUp(t *testing.T) {
 	s := newSupervised(t, t.TempDir(), granted)
-	s.set.ACME.Preflight = true
-	s.set.ACME.Resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+	s.settings.ACME.WaitForAddress = true
+	s.settings.ACME.Resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		return nil, errors.New("the network is unreachable")
 	}}
-	s.step(t.Context(), s.tasks[0])
+	s.step(t.Context(), s.workers[0])
 	if got := len(s.engine.asked); got != 1 {
 		t.Errorf("%d orders, want 1", got)
 	}
@@ -269,10 +273,10 @@ func TestDamagedRecordIsNoLicence(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSupervised(t, dir, granted)
-		if err := s.records.write(t.Context(), theName, new(record)); err != nil {
+		if err := s.schedules.write(t.Context(), theName, new(scheduleState)); err != nil {
 			t.Fatal(err)
 		}
-		write(t, disk{dir, nil}.path(s.records.key(theName, ".json")), []byte("{half"))
+		write(t, dirStorage{dir, nil}.path(s.schedules.key(theName, ".json")), []byte("{half"))
 		start := time.Now()
 		s.runFor(t, 20*time.Minute)
 		if got := s.engine.since(start); !slices.Equal(got, minutes(15)) {

@@ -20,43 +20,43 @@ import (
 	"go.uber.org/zap"
 )
 
-// orderTime bounds one order. Authorities validate within seconds, and from
+// orderTimeout bounds one order. Authorities validate within seconds, and from
 // several places; Let's Encrypt gives up after a minute or so.
-const orderTime = 3 * time.Minute
+const orderTimeout = 3 * time.Minute
 
-// withCertmagic is the engine that stands on certmagic: its account, its
+// certmagicEngine is the engine that stands on certmagic: its account, its
 // challenges, its renewal information and its layout of the store. Its cache
 // and its maintenance stay empty, since both wait for disks; and each order
 // goes out with one way alone, so that what fails can be counted.
-type withCertmagic struct {
-	asksFirst
-	set     *settings
-	keeper  *keeper
-	place   place
-	mender  mender
-	log     *slog.Logger
-	cache   *certmagic.Cache
-	answers *certmagic.Config // answers challenges, quietly
-	issuers map[*authority]*certmagic.ACMEIssuer
-	once    sync.Once
+type certmagicEngine struct {
+	directoryProbe
+	settings        *settings
+	buffered        *bufferedStorage
+	storage         storage
+	quarantine      fileQuarantine
+	log             *slog.Logger
+	cache           *certmagic.Cache
+	challengeConfig *certmagic.Config // answers challenges, quietly
+	issuers         map[*caClient]*certmagic.ACMEIssuer
+	closeOnce       sync.Once
 }
 
-func newCertmagic(s *settings, k *keeper, p place) *withCertmagic {
-	e := &withCertmagic{set: s, keeper: k, place: p, mender: menderOf(p), log: s.Logger,
-		issuers: map[*authority]*certmagic.ACMEIssuer{}}
+func newCertmagicEngine(s *settings, buffered *bufferedStorage, store storage) *certmagicEngine {
+	e := &certmagicEngine{settings: s, buffered: buffered, storage: store, quarantine: quarantineOf(store), log: s.Logger,
+		issuers: map[*caClient]*certmagic.ACMEIssuer{}}
 	e.cache = certmagic.NewCache(certmagic.CacheOptions{
-		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return e.answers, nil },
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return e.challengeConfig, nil },
 		Logger:           zap.NewNop(),
 	})
-	e.answers = e.config(k, zap.NewNop())
-	for _, ca := range s.answered() {
-		e.issuers[ca] = certmagic.NewACMEIssuer(e.answers, e.template(ca, zap.NewNop()))
-		e.answers.Issuers = append(e.answers.Issuers, e.issuers[ca])
+	e.challengeConfig = e.config(buffered, zap.NewNop())
+	for _, ca := range s.challengeCAs() {
+		e.issuers[ca] = certmagic.NewACMEIssuer(e.challengeConfig, e.template(ca, zap.NewNop()))
+		e.challengeConfig.Issuers = append(e.challengeConfig.Issuers, e.issuers[ca])
 	}
 	return e
 }
 
-func (e *withCertmagic) config(store certmagic.Storage, log *zap.Logger) *certmagic.Config {
+func (e *certmagicEngine) config(store certmagic.Storage, log *zap.Logger) *certmagic.Config {
 	return certmagic.New(e.cache, certmagic.Config{
 		Storage: store,
 		Logger:  log,
@@ -70,36 +70,36 @@ func (e *withCertmagic) config(store certmagic.Storage, log *zap.Logger) *certma
 // template has every field set that certmagic would otherwise take from its
 // package variables, but for TestCA: were it the authority itself, renewals
 // would not say what they replace.
-func (e *withCertmagic) template(ca *authority, log *zap.Logger) certmagic.ACMEIssuer {
-	a := e.set.ACME
+func (e *certmagicEngine) template(ca *caClient, log *zap.Logger) certmagic.ACMEIssuer {
+	a := e.settings.ACME
 	t := certmagic.ACMEIssuer{
 		CA: ca.url, TrustedRoots: ca.roots,
 		Email: a.Email, Agreed: true,
 		ListenHost: a.ListenHost, AltHTTPPort: a.HTTPPort, AltTLSALPNPort: a.TLSPort,
-		CertObtainTimeout: orderTime, Logger: log,
+		CertObtainTimeout: orderTimeout, Logger: log,
 	}
-	if ca.keyID != "" {
-		t.ExternalAccount = &acme.EAB{KeyID: ca.keyID, MACKey: base64.RawURLEncoding.EncodeToString(ca.macKey)}
+	if ca.eabKeyID != "" {
+		t.ExternalAccount = &acme.EAB{KeyID: ca.eabKeyID, MACKey: base64.RawURLEncoding.EncodeToString(ca.eabKey)}
 	}
 	return t
 }
 
-// ways begins with TLS: our own listener is surely there.
-func (e *withCertmagic) ways() []way {
-	var ways []way
-	if !e.set.ACME.NoTLS {
-		ways = append(ways, way{overTLS, 1})
+// challengeTypes begins with TLS: our own listener is surely there.
+func (e *certmagicEngine) challengeTypes() []challengeType {
+	var ways []challengeType
+	if !e.settings.ACME.NoTLS {
+		ways = append(ways, challengeType{tlsALPN01, 1})
 	}
-	if !e.set.ACME.NoHTTP {
-		ways = append(ways, way{overHTTP, 1})
+	if !e.settings.ACME.NoHTTP {
+		ways = append(ways, challengeType{http01, 1})
 	}
 	return ways
 }
 
-func (e *withCertmagic) load(ctx context.Context, name string) ([]*stored, error) {
+func (e *certmagicEngine) load(ctx context.Context, name string) ([]*stored, error) {
 	var all []*stored
 	var errs []error
-	for _, ca := range e.set.cas {
+	for _, ca := range e.settings.cas {
 		s, err := e.loadFrom(ctx, ca, name)
 		if err != nil {
 			errs = append(errs, err)
@@ -111,17 +111,17 @@ func (e *withCertmagic) load(ctx context.Context, name string) ([]*stored, error
 	return all, errors.Join(errs...)
 }
 
-func (e *withCertmagic) loadFrom(ctx context.Context, ca *authority, name string) (*stored, error) {
+func (e *certmagicEngine) loadFrom(ctx context.Context, ca *caClient, name string) (*stored, error) {
 	key := e.issuers[ca].IssuerKey()
-	chain, err := e.keeper.Load(ctx, certmagic.StorageKeys.SiteCert(key, name))
-	if missing(err) {
+	chain, err := e.buffered.Load(ctx, certmagic.StorageKeys.SiteCert(key, name))
+	if isNotExist(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the stored certificate: %w", err)
 	}
-	private, err := e.keeper.Load(ctx, certmagic.StorageKeys.SitePrivateKey(key, name))
-	if missing(err) {
+	private, err := e.buffered.Load(ctx, certmagic.StorageKeys.SitePrivateKey(key, name))
+	if isNotExist(err) {
 		return nil, nil // certmagic obtains it anew
 	}
 	if err != nil {
@@ -134,27 +134,27 @@ func (e *withCertmagic) loadFrom(ctx context.Context, ca *authority, name string
 	return &stored{&cert, ca}, nil
 }
 
-// mend also sets aside certificates that are none.
-func (e *withCertmagic) mend(ctx context.Context, name string) {
-	e.mender.library(certmagic.StorageKeys.Safe(name))
-	for _, ca := range e.set.cas {
+// quarantineDamaged also sets aside certificates that are none.
+func (e *certmagicEngine) quarantineDamaged(ctx context.Context, name string) {
+	e.quarantine.checkCertmagicFiles(certmagic.StorageKeys.Safe(name))
+	for _, ca := range e.settings.cas {
 		if _, err := e.loadFrom(ctx, ca, name); errors.Is(err, errDamaged) {
-			e.place.aside(ctx, certmagic.StorageKeys.CertsSitePrefix(e.issuers[ca].IssuerKey(), name))
+			e.storage.quarantine(ctx, certmagic.StorageKeys.CertsSitePrefix(e.issuers[ca].IssuerKey(), name))
 		}
 	}
 }
 
 // order makes one attempt. certmagic would repeat it for thirty days: it hears
 // of the failure before it waits, and is told to end.
-func (e *withCertmagic) order(ctx context.Context, o order) (failed int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, orderTime)
+func (e *certmagicEngine) order(ctx context.Context, o order) (failed int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
-	store := &watchedStore{keeper: e.keeper}
+	store := &trackingStorage{bufferedStorage: e.buffered}
 	log := newLibraryLog(e.log)
 	config := e.config(store, log.zap())
 	issuer := e.template(o.ca, log.zap())
-	issuer.DisableHTTPChallenge = o.way.name != overHTTP
-	issuer.DisableTLSALPNChallenge = o.way.name != overTLS
+	issuer.DisableHTTPChallenge = o.challengeType.name != http01
+	issuer.DisableTLSALPNChallenge = o.challengeType.name != tlsALPN01
 	issuer.Profile = e.profile(o)
 	config.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(config, issuer)}
 	var failure error
@@ -169,21 +169,21 @@ func (e *withCertmagic) order(ctx context.Context, o order) (failed int, err err
 	if err = config.RenewCertAsync(ctx, o.name, true); err == nil {
 		return 0, nil
 	}
-	failed = int(store.begun.Load())
-	return failed, unanswered(ctx, failed, certmagicError(cmp.Or(failure, err), log))
+	failed = int(store.startedChallenges.Load())
+	return failed, timedOut(ctx, failed, certmagicError(cmp.Or(failure, err), log))
 }
 
 // profile is the one asked for, which other authorities than the first need not
 // know; for an address, the one that knows addresses.
-func (e *withCertmagic) profile(o order) string {
-	wanted := e.set.ACME.Profile
-	if wanted != "" && o.ca == e.set.cas[0] {
+func (e *certmagicEngine) profile(o order) string {
+	wanted := e.settings.ACME.Profile
+	if wanted != "" && o.ca == e.settings.cas[0] {
 		return wanted
 	}
 	if wanted == "" && isIP(o.name) {
-		wanted = shortLived
+		wanted = shortLivedProfile
 	}
-	if _, listed := o.offers.Meta.Profiles[wanted]; listed {
+	if _, listed := o.directory.Meta.Profiles[wanted]; listed {
 		return wanted
 	}
 	return ""
@@ -193,20 +193,20 @@ func certmagicError(err error, log *libraryLog) *orderError {
 	var problem acme.Problem
 	status := 0
 	if errors.As(err, &problem) {
-		status, err = problem.Status, words(problem)
+		status, err = problem.Status, caMessage(problem)
 	}
 	if problem.Type == acme.ProblemTypeBadNonce {
 		status = http.StatusServiceUnavailable // the library has tried often enough
 	}
-	e := judge(status, log.wait(), err)
-	if _, validated := problem.Resource.(acme.Authorization); validated {
-		e.outcome = invalid
+	e := classify(status, log.retryAfter(), err)
+	if _, isAuthorization := problem.Resource.(acme.Authorization); isAuthorization {
+		e.outcome = validationFailed
 	}
 	return e
 }
 
-// words are what the authority itself says.
-func words(p acme.Problem) error {
+// caMessage are what the authority itself says.
+func caMessage(p acme.Problem) error {
 	text := strings.TrimPrefix(p.Type, acme.ProblemTypeNamespace) + ": " + p.Detail
 	for _, sub := range p.Subproblems {
 		text += "; " + sub.Detail
@@ -214,65 +214,65 @@ func words(p acme.Problem) error {
 	return fmt.Errorf("the authority says: %s", text)
 }
 
-// challengeTokens is in the keys of challenges that certmagic lays out.
-const challengeTokens = "/challenge_tokens/"
+// challengeTokensDir is in the keys of challenges that certmagic lays out.
+const challengeTokensDir = "/challenge_tokens/"
 
-// watchedStore notes when a challenge is laid out: from then on the authority
+// trackingStorage notes when a challenge is laid out: from then on the authority
 // may validate, and count.
-type watchedStore struct {
-	*keeper
-	begun atomic.Int32 // 1: one way is one challenge
+type trackingStorage struct {
+	*bufferedStorage
+	startedChallenges atomic.Int32 // 1: one way is one challenge
 }
 
-func (w *watchedStore) Store(ctx context.Context, key string, value []byte) error {
-	if strings.Contains(key, challengeTokens) {
-		w.begun.Store(1)
+func (t *trackingStorage) Store(ctx context.Context, key string, value []byte) error {
+	if strings.Contains(key, challengeTokensDir) {
+		t.startedChallenges.Store(1)
 	}
-	return w.keeper.Store(ctx, key, value)
+	return t.bufferedStorage.Store(ctx, key, value)
 }
 
-func (e *withCertmagic) renewal(ctx context.Context, s *stored) (renewal, error) {
+func (e *certmagicEngine) fetchRenewalInfo(ctx context.Context, s *stored) (renewalInfo, error) {
 	info, err := e.issuers[s.ca].GetRenewalInfo(ctx, certmagic.Certificate{Certificate: *s.Certificate})
 	if errors.Is(err, acme.ErrUnsupported) {
-		return renewal{}, errNoRenewalInfo
+		return renewalInfo{}, errNoRenewalInfo
 	}
 	if err != nil {
-		return renewal{}, fmt.Errorf("ask the authority when to renew: %w", err)
+		return renewalInfo{}, fmt.Errorf("ask the authority when to renew: %w", err)
 	}
-	r := renewal{Serial: serial(s.Leaf), At: info.SelectedTime, Why: clip(info.ExplanationURL),
+	r := renewalInfo{Serial: serial(s.Leaf), At: info.SelectedTime, Why: sanitizeText(info.ExplanationURL),
 		From: info.SuggestedWindow.Start, To: info.SuggestedWindow.End}
 	if info.RetryAfter != nil {
-		r.AskAgain = *info.RetryAfter
+		r.RefreshAfter = *info.RetryAfter
 	}
 	return r, nil
 }
 
-func (e *withCertmagic) answerTLS(hello *tls.ClientHelloInfo, deep bool) (*tls.Certificate, error) {
-	if _, ours := certmagic.GetACMEChallenge(hello.ServerName); !ours && !deep {
+func (e *certmagicEngine) answerTLS(hello *tls.ClientHelloInfo, fromStorage bool) (*tls.Certificate, error) {
+	if _, inMemory := certmagic.GetACMEChallenge(hello.ServerName); !inMemory && !fromStorage {
 		return nil, nil
 	}
-	return e.answers.GetCertificate(hello)
+	return e.challengeConfig.GetCertificate(hello)
 }
 
-func (e *withCertmagic) answerHTTP(r *http.Request, deep bool) []byte {
-	if _, ours := certmagic.GetACMEChallenge(r.Host); !ours && !deep {
+func (e *certmagicEngine) answerHTTP(r *http.Request, fromStorage bool) []byte {
+	if _, inMemory := certmagic.GetACMEChallenge(r.Host); !inMemory && !fromStorage {
 		return nil
 	}
 	// All issuers' challenges are found by any of them. The request is changed.
-	var text heard
-	if !e.issuers[e.set.cas[0]].HandleHTTPChallenge(&text, r.Clone(r.Context())) {
+	var buf responseBuffer
+	if !e.issuers[e.settings.cas[0]].HandleHTTPChallenge(&buf, r.Clone(r.Context())) {
 		return nil
 	}
-	return text.Bytes()
+	return buf.Bytes()
 }
 
-// heard takes what the library answers, a few hundred bytes at most.
-type heard struct{ bytes.Buffer }
+// responseBuffer takes what the library answers, a few hundred bytes at most.
+type responseBuffer struct{ bytes.Buffer }
 
-func (*heard) Header() http.Header { return http.Header{} }
-func (*heard) WriteHeader(int)     {}
+func (*responseBuffer) Header() http.Header { return http.Header{} }
+func (*responseBuffer) WriteHeader(int)     {}
 
 // close gives certmagic's loop a moment to end: with a slow disk it takes minutes.
-func (e *withCertmagic) close() {
-	e.once.Do(func() { doneIn(time.Second, e.cache.Stop) })
+func (e *certmagicEngine) close() {
+	e.closeOnce.Do(func() { withTimeout(time.Second, e.cache.Stop) })
 }

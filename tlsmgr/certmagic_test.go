@@ -8,10 +8,10 @@ import (
 )
 
 func TestProfileAskedFor(t *testing.T) {
-	first, second := &authority{}, &authority{}
+	first, second := &caClient{}, &caClient{}
 	for _, tt := range []struct {
 		why, wanted, name string
-		ca                *authority
+		ca                *caClient
 		listed            string
 		want              string
 	}{
@@ -23,10 +23,10 @@ func TestProfileAskedFor(t *testing.T) {
 		{"a wish that the second does not know", "classic", "one.example", second, "other", ""},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			e := &withCertmagic{set: &settings{cas: []*authority{first, second}, Config: Config{ACME: ACME{Profile: tt.wanted}}}}
+			e := &certmagicEngine{settings: &settings{cas: []*caClient{first, second}, Config: Config{ACME: ACME{Profile: tt.wanted}}}}
 			d := new(directory)
 			d.Meta.Profiles = map[string]string{tt.listed: ""}
-			if got := e.profile(order{name: tt.name, ca: tt.ca, offers: d}); got != tt.want {
+			if got := e.profile(order{name: tt.name, ca: tt.ca, directory: d}); got != tt.want {
 				t.Errorf("asked for %q, want %q", got, tt.want)
 			}
 		})
@@ -46,12 +46,12 @@ func TestUnansweredChallenges(t *testing.T) {
 		begun int
 		want  outcome
 	}{
-		{"out of time", late, 1, invalid},
-		{"out of time before any challenge", late, 0, notMade},
-		{"broken off", off, 1, notMade},
-		{"failed in time", t.Context(), 1, notMade},
+		{"out of time", late, 1, validationFailed},
+		{"out of time before any challenge", late, 0, caUnavailable},
+		{"broken off", off, 1, caUnavailable},
+		{"failed in time", t.Context(), 1, caUnavailable},
 	} {
-		e := unanswered(tt.ctx, tt.begun, &orderError{outcome: notMade, err: errors.New("pending"), retryAfter: time.Hour})
+		e := timedOut(tt.ctx, tt.begun, &orderError{outcome: caUnavailable, err: errors.New("pending"), retryAfter: time.Hour})
 		if e.outcome != tt.want || e.retryAfter != time.Hour {
 			t.Errorf("%s: got %+v, want the outcome %v", tt.why, e, tt.want)
 		}

@@ -39,12 +39,12 @@ func TestChainOrder(t *testing.T) {
 		{"only the files', ended", 0, -long, "file"},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			c := newChain([]string{name})
+			c := newCertTable([]string{name})
 			if tt.acme != 0 {
 				c.setACME(name, certFor(t, name, tt.acme))
 			}
 			if tt.manual != 0 {
-				c.setManual(certFor(t, name, tt.manual))
+				c.setStatic(certFor(t, name, tt.manual))
 			}
 			cert, source := c.pick(name, time.Now())
 			if source != tt.want || (cert == nil) != (tt.want == "") {
@@ -110,7 +110,7 @@ func TestWhichNameIsMeant(t *testing.T) {
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			hello := &tls.ClientHelloInfo{ServerName: tt.sni, Conn: at{addr: tt.local}}
-			if got := newChain(tt.names).named(hello); got != tt.want {
+			if got := newCertTable(tt.names).requestedName(hello); got != tt.want {
 				t.Errorf("meant %q, want %q", got, tt.want)
 			}
 		})
@@ -119,10 +119,10 @@ func TestWhichNameIsMeant(t *testing.T) {
 
 // New files for fewer names leave the others what they had.
 func TestFilesForFewerNames(t *testing.T) {
-	c := newChain([]string{"one.example", "two.example"})
+	c := newCertTable([]string{"one.example", "two.example"})
 	both, one := certFor(t, "*.example", time.Hour), certFor(t, "one.example", 2*time.Hour)
-	c.setManual(both)
-	c.setManual(one)
+	c.setStatic(both)
+	c.setStatic(one)
 	for name, want := range map[string]*tls.Certificate{"one.example": one, "two.example": both} {
 		if got, source := c.pick(name, time.Now()); got != want || source != "file" {
 			t.Errorf("%s: served from %q, want the certificate for %v", name, source, namesOf(want.Leaf))

@@ -12,62 +12,62 @@ import (
 )
 
 const (
-	// acmeProtocol is offered alone by an authority that validates.
-	acmeProtocol = "acme-tls/1"
+	// acmeALPNProto is offered alone by an authority that validates.
+	acmeALPNProto = "acme-tls/1"
 	// tokenPath is where an authority looks on port 80.
 	tokenPath = "/.well-known/acme-challenge/"
-	// deepLooks bounds the challenges that are looked up on the disk at once,
+	// maxStorageLookups bounds the challenges that are looked up on the disk at once,
 	// and deepTime how long a client waits for one.
-	deepLooks = 16
-	deepTime  = 2 * time.Second
-	// lookedAt is how long it is remembered whether an order runs. To find out
+	maxStorageLookups    = 16
+	storageLookupTimeout = 2 * time.Second
+	// lockCacheTTL is how long it is remembered whether an order runs. To find out
 	// is to touch its lock: a stranger who asks without pause must not keep it
 	// from whoever wants to order.
-	lookedAt = 100 * time.Millisecond
+	lockCacheTTL = 100 * time.Millisecond
 )
 
 // challenges answers authorities. Anybody can ask like one, so only configured
 // names are looked up, on the disk only while an order runs in some process,
 // and there only a few at once.
 type challenges struct {
-	names  []string
-	engine engine
-	ask    func(name string) bool // whether an order runs; asks the disk
-	slots  chan struct{}
+	names       []string
+	engine      engine
+	checkLock   func(name string) bool // whether an order runs; asks the disk
+	lookupSlots chan struct{}
 
-	mu     sync.Mutex
-	looked map[string]looked
+	mu        sync.Mutex
+	lockCache map[string]lockState
 }
 
-// looked is what a look at a lock has shown.
-type looked struct {
-	at       time.Time
-	ordering bool
+// lockState is what a look at a lock has shown.
+type lockState struct {
+	checkedAt time.Time
+	locked    bool
 }
 
-func newChallenges(names []string, e engine, ask func(string) bool) *challenges {
-	return &challenges{names: names, engine: e, ask: ask, slots: make(chan struct{}, deepLooks), looked: map[string]looked{}}
+func newChallenges(names []string, e engine, checkLock func(string) bool) *challenges {
+	return &challenges{names: names, engine: e, checkLock: checkLock, lookupSlots: make(chan struct{}, maxStorageLookups), lockCache: map[string]lockState{}}
 }
 
-// ordering tells whether an order for the name runs, in whatever process.
-func (c *challenges) ordering(name string) bool {
+// orderInProgress tells whether an order for the name runs, in whatever process.
+func (c *challenges) orderInProgress(name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l, ok := c.looked[name]; ok && time.Since(l.at) < lookedAt {
-		return l.ordering
+	if cached, ok := c.lockCache[name]; ok && time.Since(cached.checkedAt) < lockCacheTTL {
+		return cached.locked
 	}
-	now := c.ask(name)
-	c.looked[name] = looked{time.Now(), now}
-	return now
+	locked := c.checkLock(name)
+	c.lockCache[name] = lockState{time.Now(), locked}
+	return locked
 }
 
 func isChallenge(hello *tls.ClientHelloInfo) bool {
-	return len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acmeProtocol
+	return len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acmeALPNProto
 }
 
-// tls answers a challenge hello. (nil, nil) makes crypto/tls say
+// getCertificate answers a challenge hello. (nil, nil) makes crypto/tls say
 // unrecognized_name.
-func (c *challenges) tls(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (c *challenges) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := challengedName(hello.ServerName)
 	if !slices.Contains(c.names, name) {
 		return nil, nil
@@ -75,54 +75,54 @@ func (c *challenges) tls(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if cert, err := c.engine.answerTLS(hello, false); cert != nil && err == nil {
 		return cert, nil
 	}
-	return deep(c, name, func(context.Context) *tls.Certificate {
+	return lookupInStorage(c, name, func(context.Context) *tls.Certificate {
 		cert, _ := c.engine.answerTLS(hello, true)
 		return cert
 	}), nil
 }
 
-// deep looks on the disk, in the background, for the disk may hang. Whoever
+// lookupInStorage looks on the disk, in the background, for the disk may hang. Whoever
 // hears nothing in time learns just as much as one who is told that there is
 // nothing.
-func deep[T any](c *challenges, name string, look func(context.Context) T) (none T) {
-	if !c.enter() {
-		return none
+func lookupInStorage[T any](c *challenges, name string, lookup func(context.Context) T) (zero T) {
+	if !c.acquireSlot() {
+		return zero
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), deepTime)
-	answer := make(chan T, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), storageLookupTimeout)
+	result := make(chan T, 1)
 	go func() {
-		defer c.leave()
+		defer c.releaseSlot()
 		defer cancel()
-		found := none
-		if c.ordering(name) {
-			found = look(ctx)
+		found := zero
+		if c.orderInProgress(name) {
+			found = lookup(ctx)
 		}
-		answer <- found
+		result <- found
 	}()
 	select {
-	case found := <-answer:
+	case found := <-result:
 		return found
 	case <-ctx.Done():
 	}
 	select { // what was found ended the waiting, too
-	case found := <-answer:
+	case found := <-result:
 		return found
 	default:
-		return none
+		return zero
 	}
 }
 
-// enter takes one of the places at the disk, unless too many are there.
-func (c *challenges) enter() bool {
+// acquireSlot takes one of the places at the disk, unless too many are there.
+func (c *challenges) acquireSlot() bool {
 	select {
-	case c.slots <- struct{}{}:
+	case c.lookupSlots <- struct{}{}:
 		return true
 	default:
 		return false
 	}
 }
 
-func (c *challenges) leave() { <-c.slots }
+func (c *challenges) releaseSlot() { <-c.lookupSlots }
 
 // challengedName is the name of a challenge hello; for an address, that is
 // the name of its reverse look-up (RFC 8738).
@@ -156,25 +156,25 @@ func addrString(text string) string {
 	return ip.String()
 }
 
-// http puts the answers to challenges before fallback, which gets what is no
+// httpHandler puts the answers to challenges before fallback, which gets what is no
 // token of an order that is under way, too, and may count it.
-func (c *challenges) http(fallback http.Handler) http.Handler {
+func (c *challenges) httpHandler(fallback http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.URL.Path, tokenPath) || !c.answered(w, r) {
+		if !strings.HasPrefix(r.URL.Path, tokenPath) || !c.serveToken(w, r) {
 			fallback.ServeHTTP(w, r)
 		}
 	})
 }
 
-// answered looks into memory, then on the disk.
-func (c *challenges) answered(w http.ResponseWriter, r *http.Request) bool {
+// serveToken looks into memory, then on the disk.
+func (c *challenges) serveToken(w http.ResponseWriter, r *http.Request) bool {
 	name := hostOf(r.Host)
 	if !slices.Contains(c.names, name) {
 		return false
 	}
 	text := c.engine.answerHTTP(r, false)
 	if text == nil {
-		text = deep(c, name, func(ctx context.Context) []byte { return c.engine.answerHTTP(r.Clone(ctx), true) })
+		text = lookupInStorage(c, name, func(ctx context.Context) []byte { return c.engine.answerHTTP(r.Clone(ctx), true) })
 	}
 	if text == nil {
 		return false

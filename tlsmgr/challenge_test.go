@@ -46,22 +46,22 @@ func testChallengesAreBounded(t *testing.T) {
 	e := &answering{hang: make(chan struct{})}
 	defer close(e.hang)
 	c := newChallenges([]string{"one.example"}, e, func(string) bool { return true })
-	hello := &tls.ClientHelloInfo{ServerName: "one.example", SupportedProtos: []string{acmeProtocol}}
+	hello := &tls.ClientHelloInfo{ServerName: "one.example", SupportedProtos: []string{acmeALPNProto}}
 	var strangers sync.WaitGroup
 	began := time.Now()
-	for range deepLooks + 10 {
+	for range maxStorageLookups + 10 {
 		strangers.Go(func() {
-			if cert, err := c.tls(hello); cert != nil || err != nil {
+			if cert, err := c.getCertificate(hello); cert != nil || err != nil {
 				t.Errorf("answered %v, %v; want nothing", cert, err)
 			}
 		})
 	}
 	strangers.Wait()
-	if took := time.Since(began); took != deepTime {
-		t.Errorf("the slowest waited %v, want %v", took, deepTime)
+	if took := time.Since(began); took != storageLookupTimeout {
+		t.Errorf("the slowest waited %v, want %v", took, storageLookupTimeout)
 	}
-	if got := len(c.slots); got != deepLooks {
-		t.Errorf("%d looks at once, want %d", got, deepLooks)
+	if got := len(c.lookupSlots); got != maxStorageLookups {
+		t.Errorf("%d looks at once, want %d", got, maxStorageLookups)
 	}
 	if got := httpStatus(c, "one.example"); got != http.StatusNotFound {
 		t.Errorf("with all places taken: got %d, want 404", got)
@@ -78,8 +78,8 @@ func TestDeepLookOverHTTPIsBounded(t *testing.T) {
 		if got := httpStatus(c, "one.example"); got != http.StatusNotFound {
 			t.Errorf("got %d, want what comes behind", got)
 		}
-		if took := time.Since(began); took != deepTime {
-			t.Errorf("took %v, want %v", took, deepTime)
+		if took := time.Since(began); took != storageLookupTimeout {
+			t.Errorf("took %v, want %v", took, storageLookupTimeout)
 		}
 	})
 }
@@ -87,7 +87,7 @@ func TestDeepLookOverHTTPIsBounded(t *testing.T) {
 func httpStatus(c *challenges, host string) int {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodGet, "http://"+host+tokenPath+"token", nil)
-	c.http(http.NotFoundHandler()).ServeHTTP(w, r)
+	c.httpHandler(http.NotFoundHandler()).ServeHTTP(w, r)
 	return w.Code
 }
 
@@ -108,7 +108,7 @@ func TestTokensWhileAnOrderRuns(t *testing.T) {
 		{"two.example", true, http.StatusNotFound},
 	} {
 		ordering = tt.ordering
-		clear(c.looked)
+		clear(c.lockCache)
 		if got := httpStatus(c, tt.host); got != tt.want {
 			t.Errorf("%s, ordering %v: got %d, want %d", tt.host, tt.ordering, got, tt.want)
 		}
@@ -123,8 +123,8 @@ func TestChallengesForOtherNamesCostNothing(t *testing.T) {
 	var asked []string
 	c := newChallenges([]string{"one.example"}, &answering{}, func(name string) bool { asked = append(asked, name); return false })
 	for _, name := range []string{"two.example", "1.2.0.192.in-addr.arpa", "", "one.example"} {
-		hello := &tls.ClientHelloInfo{ServerName: name, SupportedProtos: []string{acmeProtocol}}
-		if cert, err := c.tls(hello); cert != nil || err != nil {
+		hello := &tls.ClientHelloInfo{ServerName: name, SupportedProtos: []string{acmeALPNProto}}
+		if cert, err := c.getCertificate(hello); cert != nil || err != nil {
 			t.Errorf("%q: answered %v, %v; want nothing", name, cert, err)
 		}
 	}
@@ -182,16 +182,16 @@ func TestAutocertAnswersWhileItOrders(t *testing.T) {
 	bundle := string(chain) + string(key)
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		keep := newKeeper(storageOf(disk{dir, log}), log)
-		ca := &authority{key: "ca"}
-		e := newAutocert(&settings{cas: []*authority{ca}, Config: Config{Logger: log}}, keep, disk{dir, log})
+		keep := newBufferedStorage(certmagicStorage(dirStorage{dir, log}), log)
+		ca := &caClient{storageKey: "ca"}
+		e := newAutocertEngine(&settings{cas: []*caClient{ca}, Config: Config{Logger: log}}, keep, dirStorage{dir, log})
 		cache := &orderCache{engine: e, order: order{name: "one.example", ca: ca}}
-		for key, text := range map[string]string{"one.example" + tokenTLS: bundle, "mine" + tokenHTTP: "mine.thumb"} {
+		for key, text := range map[string]string{"one.example" + tlsALPN01Suffix: bundle, "mine" + http01Suffix: "mine.thumb"} {
 			if err := cache.Put(t.Context(), key, []byte(text)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		e.start("one.example", cache)
+		e.startOrder("one.example", cache)
 		slow := hanging{keep.Storage, make(chan struct{})}
 		defer close(slow.let)
 		keep.Storage = slow
@@ -202,22 +202,22 @@ func TestAutocertAnswersWhileItOrders(t *testing.T) {
 			took        time.Duration
 		}{
 			{"one.example", "mine", http.StatusOK, 0},
-			{"one.example", "other", http.StatusTeapot, deepTime},
+			{"one.example", "other", http.StatusTeapot, storageLookupTimeout},
 			{"one.example", "..%2Fmine", http.StatusTeapot, 0},
 			{"one.example", "", http.StatusTeapot, 0},
-			{"two.example", "other", http.StatusTeapot, deepTime},
+			{"two.example", "other", http.StatusTeapot, storageLookupTimeout},
 		} {
 			began := time.Now()
 			w := httptest.NewRecorder()
-			c.http(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })).
+			c.httpHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })).
 				ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://"+tt.host+tokenPath+tt.token, nil))
 			if took := time.Since(began); w.Code != tt.want || took != tt.took {
 				t.Errorf("%s at %s: got %d after %v, want %d after %v", tt.token, tt.host, w.Code, took, tt.want, tt.took)
 			}
 		}
-		for name, took := range map[string]time.Duration{"one.example": 0, "two.example": deepTime} {
+		for name, took := range map[string]time.Duration{"one.example": 0, "two.example": storageLookupTimeout} {
 			began := time.Now()
-			cert, err := c.tls(&tls.ClientHelloInfo{ServerName: name, SupportedProtos: []string{acmeProtocol}})
+			cert, err := c.getCertificate(&tls.ClientHelloInfo{ServerName: name, SupportedProtos: []string{acmeALPNProto}})
 			if (cert != nil) != (took == 0) || err != nil || time.Since(began) != took {
 				t.Errorf("hello for %s: got %v, %v after %v, want it after %v", name, cert, err, time.Since(began), took)
 			}

@@ -46,7 +46,7 @@ type ACME struct {
 	Agreed bool
 	// CA is asked first; without a URL it is Let's Encrypt. Second is asked
 	// when that one fails; without a URL there is none.
-	CA, Second Authority
+	CA, FallbackCA CA
 	// Staging asks Let's Encrypt's staging place instead, whose certificates no
 	// browser trusts.
 	Staging bool
@@ -54,15 +54,15 @@ type ACME struct {
 	// the way costs none of the few failures that production allows. It matters
 	// only with Let's Encrypt, or when Trial is set.
 	StagingFirst bool
-	// Trial is where StagingFirst orders; without a URL, Let's Encrypt's staging.
-	Trial Authority
+	// StagingCA is where StagingFirst orders; without a URL, Let's Encrypt's staging.
+	StagingCA CA
 	// Profile is asked for by name. Empty: the authority's default, and
 	// "shortlived" for IP addresses where the authority lists that.
 	Profile string
-	// Preflight waits with the order for a name until the name has an address.
+	// WaitForAddress waits with the order for a name until the name has an address.
 	// Resolver looks it up; nil: the system's.
-	Preflight bool
-	Resolver  *net.Resolver
+	WaitForAddress bool
+	Resolver       *net.Resolver
 
 	// ListenHost is the address of our listeners, without a port; empty: all.
 	ListenHost string
@@ -74,37 +74,37 @@ type ACME struct {
 	NoHTTP, NoTLS bool
 }
 
-// Authority is a certificate authority that speaks ACME.
-type Authority struct {
+// CA is a certificate authority that speaks ACME.
+type CA struct {
 	// URL is its directory.
 	URL string
 	// RootsFile holds the PEM certificates that its own server is trusted by;
 	// empty: the system's.
 	RootsFile string
-	// KeyID and KeyFile bind our account to one that exists with it already;
+	// EABKeyID and EABKeyFile bind our account to one that exists with it already;
 	// the file holds the MAC key in base64url.
-	KeyID, KeyFile string
+	EABKeyID, EABKeyFile string
 }
 
 // settings is a checked [Config].
 type settings struct {
 	Config
-	names  []string
-	cas    []*authority // in the order in which they are asked
-	trial  *authority   // where orders are tried out; nil: nowhere
-	public bool         // certificates are meant to be trusted
+	names           []string
+	cas             []*caClient // in the order in which they are asked
+	stagingCA       *caClient   // where orders are tried out; nil: nowhere
+	publiclyTrusted bool        // certificates are meant to be trusted
 }
 
-func usage(format string, a ...any) error {
+func usageErrorf(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrUsage, fmt.Sprintf(format, a...))
 }
 
-func check(c Config) (*settings, error) {
+func resolveConfig(c Config) (*settings, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &settings{Config: c, public: !c.ACME.Staging && c.ACME.CA.URL != LetsEncryptStaging}
-	for _, step := range []func() error{s.checkEngine, s.checkConsent, s.checkDoors, s.checkAuthorities, s.checkNames} {
+	s := &settings{Config: c, publiclyTrusted: !c.ACME.Staging && c.ACME.CA.URL != LetsEncryptStaging}
+	for _, step := range []func() error{s.resolveEngine, s.checkTerms, s.resolvePorts, s.resolveCAs, s.resolveNames} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -112,39 +112,39 @@ func check(c Config) (*settings, error) {
 	return s, nil
 }
 
-func (s *settings) checkEngine() error {
+func (s *settings) resolveEngine() error {
 	a := &s.ACME
 	switch {
 	case a.Engine == "":
 		a.Engine = CertMagic
 	case a.Engine != CertMagic && a.Engine != Autocert:
-		return usage("the engine %q is unknown; use %s or %s", a.Engine, CertMagic, Autocert)
+		return usageErrorf("the engine %q is unknown; use %s or %s", a.Engine, CertMagic, Autocert)
 	case a.Engine == Autocert && a.Profile != "":
-		return usage("autocert cannot ask for a profile; use %s", CertMagic)
-	case a.Engine == Autocert && a.Second.URL != "":
-		return usage("autocert cannot ask a second authority; use %s", CertMagic)
+		return usageErrorf("autocert cannot ask for a profile; use %s", CertMagic)
+	case a.Engine == Autocert && a.FallbackCA.URL != "":
+		return usageErrorf("autocert cannot ask a second authority; use %s", CertMagic)
 	}
 	return nil
 }
 
-func (s *settings) checkConsent() error {
+func (s *settings) checkTerms() error {
 	if !s.ACME.Agreed && s.ACME.Email == "" {
-		return usage("the authority has terms to be agreed to; give your e-mail address, or say that you agree")
+		return usageErrorf("the authority has terms to be agreed to; give your e-mail address, or say that you agree")
 	}
 	if strings.ContainsAny(s.ACME.Email, " ,<>:/") || s.ACME.Email != "" && !strings.Contains(s.ACME.Email, "@") {
-		return usage("%q is no e-mail address; write one, like me@example.org", s.ACME.Email)
+		return usageErrorf("%q is no e-mail address; write one, like me@example.org", s.ACME.Email)
 	}
 	return nil
 }
 
-// checkDoors settles where the authority may come in.
-func (s *settings) checkDoors() error {
+// resolvePorts settles where the authority may come in.
+func (s *settings) resolvePorts() error {
 	a := &s.ACME
 	if a.NoHTTP && a.NoTLS {
-		return usage("the authority can reach neither port 80 nor port 443; open one")
+		return usageErrorf("the authority can reach neither port 80 nor port 443; open one")
 	}
 	if a.Engine == Autocert && a.NoTLS {
-		return usage("autocert always tries port 443 first, and each try that fails counts with the authority; use %s", CertMagic)
+		return usageErrorf("autocert always tries port 443 first, and each try that fails counts with the authority; use %s", CertMagic)
 	}
 	if a.HTTPPort == 0 {
 		a.HTTPPort = 80
@@ -155,10 +155,10 @@ func (s *settings) checkDoors() error {
 	return nil
 }
 
-func (s *settings) checkAuthorities() error {
+func (s *settings) resolveCAs() error {
 	a := &s.ACME
 	if a.CA.URL != "" && a.Staging {
-		return usage("an authority is named, and Let's Encrypt's staging asked for; choose one")
+		return usageErrorf("an authority is named, and Let's Encrypt's staging asked for; choose one")
 	}
 	if a.CA.URL == "" {
 		a.CA.URL = LetsEncrypt
@@ -166,58 +166,58 @@ func (s *settings) checkAuthorities() error {
 			a.CA.URL = LetsEncryptStaging
 		}
 	}
-	if a.Second.URL == a.CA.URL {
-		return usage("the second authority is the same as the first")
+	if a.FallbackCA.URL == a.CA.URL {
+		return usageErrorf("the second authority is the same as the first")
 	}
-	for _, described := range []Authority{a.CA, a.Second} {
+	for _, described := range []CA{a.CA, a.FallbackCA} {
 		if described.URL == "" {
 			continue
 		}
-		ca, err := newAuthority(described)
+		ca, err := newCAClient(described)
 		if err != nil {
 			return err
 		}
 		s.cas = append(s.cas, ca)
 	}
-	return s.checkTrial()
+	return s.resolveStagingCA()
 }
 
-func (s *settings) checkTrial() (err error) {
-	trial := s.ACME.Trial
-	if trial.URL == "" && s.ACME.CA.URL == LetsEncrypt {
-		trial.URL = LetsEncryptStaging
+func (s *settings) resolveStagingCA() (err error) {
+	staging := s.ACME.StagingCA
+	if staging.URL == "" && s.ACME.CA.URL == LetsEncrypt {
+		staging.URL = LetsEncryptStaging
 	}
-	if trial.URL != "" {
-		s.trial, err = newAuthority(trial)
+	if staging.URL != "" {
+		s.stagingCA, err = newCAClient(staging)
 	}
 	return err
 }
 
-// answered are the authorities whose challenges are answered: all that may be
+// challengeCAs are the authorities whose challenges are answered: all that may be
 // asked, here or by another process, those of the certificates first.
-func (s *settings) answered() []*authority {
-	if s.trial == nil {
+func (s *settings) challengeCAs() []*caClient {
+	if s.stagingCA == nil {
 		return s.cas
 	}
-	return append(s.cas[:len(s.cas):len(s.cas)], s.trial)
+	return append(s.cas[:len(s.cas):len(s.cas)], s.stagingCA)
 }
 
-// dryAt is where an order is made that is to bring nothing: at the place for
+// dryRunCA is where an order is made that is to bring nothing: at the place for
 // trials when there is one, else at the authority itself.
-func (s *settings) dryAt() *authority {
-	if s.trial != nil {
-		return s.trial
+func (s *settings) dryRunCA() *caClient {
+	if s.stagingCA != nil {
+		return s.stagingCA
 	}
 	return s.cas[0]
 }
 
-func (s *settings) checkNames() error {
+func (s *settings) resolveNames() error {
 	for _, given := range s.Domains {
-		name, err := canonical(given)
+		name, err := canonicalName(given)
 		if err != nil {
 			return err
 		}
-		if err := s.certifiable(name); err != nil {
+		if err := s.checkCertifiable(name); err != nil {
 			return err
 		}
 		if !slices.Contains(s.names, name) {
@@ -227,16 +227,16 @@ func (s *settings) checkNames() error {
 	return nil
 }
 
-// certifiable refuses what an authority would refuse, before it is asked.
-func (s *settings) certifiable(name string) error {
+// checkCertifiable refuses what an authority would refuse, before it is asked.
+func (s *settings) checkCertifiable(name string) error {
 	atLetsEncrypt := s.ACME.CA.URL == LetsEncrypt || s.ACME.CA.URL == LetsEncryptStaging
 	switch {
 	case isIP(name) && s.ACME.Engine == Autocert:
-		return usage("autocert cannot certify the IP address %s; use %s", name, CertMagic)
+		return usageErrorf("autocert cannot certify the IP address %s; use %s", name, CertMagic)
 	case s.ACME.Engine == Autocert && !strings.Contains(name, "."):
-		return usage("autocert cannot certify %s, which has no dot; use %s", name, CertMagic)
+		return usageErrorf("autocert cannot certify %s, which has no dot; use %s", name, CertMagic)
 	case atLetsEncrypt && !certmagic.SubjectQualifiesForPublicCert(name):
-		return usage("no public authority certifies %s; name your own authority", name)
+		return usageErrorf("no public authority certifies %s; name your own authority", name)
 	}
 	return nil
 }
@@ -246,19 +246,19 @@ func isIP(name string) bool {
 	return err == nil
 }
 
-// canonical writes a name in the one way in which it is compared: an address
+// canonicalName writes a name in the one way in which it is compared: an address
 // as netip writes it, all else in lower case, in ASCII, without a final dot.
-func canonical(given string) (string, error) {
+func canonicalName(given string) (string, error) {
 	name := strings.TrimSuffix(strings.TrimSpace(given), ".")
 	if ip, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil && ip.Zone() == "" {
 		return ip.Unmap().String(), nil
 	}
 	if strings.Contains(name, "*") {
-		return "", usage("%q has a wildcard, which authorities certify only over DNS; name each host", given)
+		return "", usageErrorf("%q has a wildcard, which authorities certify only over DNS; name each host", given)
 	}
 	ascii, err := idna.Lookup.ToASCII(name)
 	if err != nil || !isHostName(ascii) {
-		return "", usage("%q is no host name; write it like example.org, without https:// and port", given)
+		return "", usageErrorf("%q is no host name; write it like example.org, without https:// and port", given)
 	}
 	return ascii, nil
 }
@@ -268,41 +268,41 @@ func canonical(given string) (string, error) {
 // was meant to be one.
 func isHostName(ascii string) bool {
 	labels := strings.Split(ascii, ".")
-	wrong := func(l string) bool { return l == "" || len(l) > 63 || strings.ContainsAny(l, ":/ ") }
+	isInvalid := func(l string) bool { return l == "" || len(l) > 63 || strings.ContainsAny(l, ":/ ") }
 	last := labels[len(labels)-1]
-	return len(ascii) <= 253 && !slices.ContainsFunc(labels, wrong) && strings.Trim(last, "0123456789") != ""
+	return len(ascii) <= 253 && !slices.ContainsFunc(labels, isInvalid) && strings.Trim(last, "0123456789") != ""
 }
 
-// authority is a checked [Authority].
-type authority struct {
-	url    string
-	key    string // the URL as a name of files
-	roots  *x509.CertPool
-	keyID  string
-	macKey []byte
-	client *http.Client
+// caClient is a resolved [CA].
+type caClient struct {
+	url        string
+	storageKey string // the URL as a name of files
+	roots      *x509.CertPool
+	eabKeyID   string
+	eabKey     []byte
+	httpClient *http.Client
 }
 
-func newAuthority(a Authority) (*authority, error) {
+func newCAClient(a CA) (*caClient, error) {
 	u, err := url.Parse(a.URL)
 	if err == nil && u.User != nil { // it would stand in logs and in names of files
-		return nil, usage("the directory of the authority %s has a name or password in it; authorities know accounts by their keys", u.Host)
+		return nil, usageErrorf("the directory of the authority %s has a name or password in it; authorities know accounts by their keys", u.Host)
 	}
 	if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && certmagic.SubjectIsInternal(u.Host)) {
-		return nil, usage("%q is no directory of an authority; write it like https://ca.example.org/directory", a.URL)
+		return nil, usageErrorf("%q is no directory of an authority; write it like https://ca.example.org/directory", a.URL)
 	}
-	ca := &authority{url: a.URL, keyID: a.KeyID}
-	ca.key = certmagic.StorageKeys.Safe(strings.Trim(u.Host+"-"+strings.ReplaceAll(strings.Trim(u.Path, "/"), "/", "-"), "-"))
-	if (a.KeyID == "") != (a.KeyFile == "") {
-		return nil, usage("an account that exists already has a key id and a key; give both")
+	ca := &caClient{url: a.URL, eabKeyID: a.EABKeyID}
+	ca.storageKey = certmagic.StorageKeys.Safe(strings.Trim(u.Host+"-"+strings.ReplaceAll(strings.Trim(u.Path, "/"), "/", "-"), "-"))
+	if (a.EABKeyID == "") != (a.EABKeyFile == "") {
+		return nil, usageErrorf("an account that exists already has a key id and a key; give both")
 	}
 	if ca.roots, err = readRoots(a.RootsFile); err != nil {
 		return nil, err
 	}
-	if ca.macKey, err = readMACKey(a.KeyFile); err != nil {
+	if ca.eabKey, err = readEABKey(a.EABKeyFile); err != nil {
 		return nil, err
 	}
-	ca.client = newClient(ca.roots)
+	ca.httpClient = newHTTPClient(ca.roots)
 	return ca, nil
 }
 
@@ -310,7 +310,7 @@ func readRoots(path string) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil
 	}
-	text, err := readFile(path)
+	text, err := readFileLimited(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the authority's root certificates: %w", err)
 	}
@@ -321,11 +321,11 @@ func readRoots(path string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-func readMACKey(path string) ([]byte, error) {
+func readEABKey(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	text, err := readFile(path)
+	text, err := readFileLimited(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the account's MAC key: %w", err)
 	}
@@ -336,8 +336,8 @@ func readMACKey(path string) ([]byte, error) {
 	return key, nil
 }
 
-// shortLived is the profile of Let's Encrypt, and of Pebble, for IP addresses.
-const shortLived = "shortlived"
+// shortLivedProfile is the profile of Let's Encrypt, and of Pebble, for IP addresses.
+const shortLivedProfile = "shortlived"
 
-// answerTime bounds one request to an authority.
-const answerTime = 10 * time.Second
+// caRequestTimeout bounds one request to an authority.
+const caRequestTimeout = 10 * time.Second

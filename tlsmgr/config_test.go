@@ -13,7 +13,7 @@ func acmeConfig(t *testing.T, names ...string) Config {
 	t.Helper()
 	return Config{
 		Domains: names, StateDir: t.TempDir(),
-		ACME: ACME{Email: "me@example.org", CA: Authority{URL: "https://ca.internal/directory"}},
+		ACME: ACME{Email: "me@example.org", CA: CA{URL: "https://ca.internal/directory"}},
 	}
 }
 
@@ -27,16 +27,16 @@ func TestContradictionsAreUsageErrors(t *testing.T) {
 		{"autocert with an address", func(c *Config) { c.ACME.Engine = Autocert; c.Domains = []string{"192.0.2.1"} }, "IP address"},
 		{"autocert without a dot", func(c *Config) { c.ACME.Engine = Autocert; c.Domains = []string{"box"} }, "no dot"},
 		{"autocert with a profile", func(c *Config) { c.ACME.Engine = Autocert; c.ACME.Profile = "shortlived" }, "profile"},
-		{"autocert with a second authority", func(c *Config) { c.ACME.Engine = Autocert; c.ACME.Second.URL = "https://b/" }, "second authority"},
+		{"autocert with a second authority", func(c *Config) { c.ACME.Engine = Autocert; c.ACME.FallbackCA.URL = "https://b/" }, "second authority"},
 		{"autocert without port 443", func(c *Config) { c.ACME.Engine = Autocert; c.ACME.NoTLS = true }, "port 443"},
 		{"no consent", func(c *Config) { c.ACME.Email = "" }, "terms"},
 		{"no e-mail address", func(c *Config) { c.ACME.Email = "me" }, "e-mail"},
 		{"no door", func(c *Config) { c.ACME.NoTLS = true; c.ACME.NoHTTP = true }, "neither"},
 		{"staging of another authority", func(c *Config) { c.ACME.Staging = true }, "choose one"},
-		{"the same authority twice", func(c *Config) { c.ACME.Second.URL = c.ACME.CA.URL }, "same"},
+		{"the same authority twice", func(c *Config) { c.ACME.FallbackCA.URL = c.ACME.CA.URL }, "same"},
 		{"no directory", func(c *Config) { c.ACME.CA.URL = "ca.example.org" }, "directory"},
 		{"a public directory in clear", func(c *Config) { c.ACME.CA.URL = "http://ca.example.org/directory" }, "directory"},
-		{"a key id without a key", func(c *Config) { c.ACME.CA.KeyID = "kid" }, "both"},
+		{"a key id without a key", func(c *Config) { c.ACME.CA.EABKeyID = "kid" }, "both"},
 		{"a wildcard", func(c *Config) { c.Domains = []string{"*.example.org"} }, "wildcard"},
 		{"a URL as name", func(c *Config) { c.Domains = []string{"https://example.org"} }, "host name"},
 		{"a port in the name", func(c *Config) { c.Domains = []string{"example.org:443"} }, "host name"},
@@ -66,8 +66,8 @@ func TestUnreadableFilesAreNoUsageErrors(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"roots missing":     func(c *Config) { c.ACME.CA.RootsFile = "nowhere" },
 		"roots without any": func(c *Config) { c.ACME.CA.RootsFile = empty },
-		"MAC key missing":   func(c *Config) { c.ACME.CA.KeyID, c.ACME.CA.KeyFile = "kid", "nowhere" },
-		"MAC key empty":     func(c *Config) { c.ACME.CA.KeyID, c.ACME.CA.KeyFile = "kid", empty },
+		"MAC key missing":   func(c *Config) { c.ACME.CA.EABKeyID, c.ACME.CA.EABKeyFile = "kid", "nowhere" },
+		"MAC key empty":     func(c *Config) { c.ACME.CA.EABKeyID, c.ACME.CA.EABKeyFile = "kid", empty },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := acmeConfig(t, "one.example.org")
@@ -81,7 +81,7 @@ func TestUnreadableFilesAreNoUsageErrors(t *testing.T) {
 
 func TestNamesAreWrittenInOneWay(t *testing.T) {
 	c := acmeConfig(t, "One.Example.org.", "one.example.org", " two.example.org", "bücher.example", "[2001:DB8::0:1]", "::ffff:192.0.2.1")
-	s, err := check(c)
+	s, err := resolveConfig(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,16 +101,16 @@ func TestAuthoritiesByDefault(t *testing.T) {
 		{"Let's Encrypt", ACME{Agreed: true, StagingFirst: true}, LetsEncrypt, LetsEncryptStaging},
 		{"for dry orders alone", ACME{Agreed: true}, LetsEncrypt, LetsEncryptStaging},
 		{"its staging", ACME{Agreed: true, Staging: true, StagingFirst: true}, LetsEncryptStaging, ""},
-		{"another", ACME{Agreed: true, CA: Authority{URL: "https://ca.internal/"}, StagingFirst: true}, "https://ca.internal/", ""},
+		{"another", ACME{Agreed: true, CA: CA{URL: "https://ca.internal/"}, StagingFirst: true}, "https://ca.internal/", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s, err := check(Config{Domains: []string{"one.example.org"}, ACME: tt.acme})
+			s, err := resolveConfig(Config{Domains: []string{"one.example.org"}, ACME: tt.acme})
 			if err != nil {
 				t.Fatal(err)
 			}
 			trial := ""
-			if s.trial != nil {
-				trial = s.trial.url
+			if s.stagingCA != nil {
+				trial = s.stagingCA.url
 			}
 			if s.cas[0].url != tt.ca || trial != tt.trial {
 				t.Errorf("asks %s, tries at %q; want %s and %q", s.cas[0].url, trial, tt.ca, tt.trial)
@@ -124,11 +124,11 @@ func TestAuthoritiesByDefault(t *testing.T) {
 func TestPublicAuthorities(t *testing.T) {
 	for _, name := range []string{"10.0.0.1", "172.16.0.1", "192.168.1.1", "127.0.0.1", "169.254.1.1", "0.0.0.0", "::", "::1", "fe80::1", "fd00::1", "localhost", "box.local"} {
 		c := acmeConfig(t, name)
-		if _, err := check(c); err != nil {
+		if _, err := resolveConfig(c); err != nil {
 			t.Errorf("%s at an authority of one's own: %v", name, err)
 		}
 		c.ACME.CA.URL = ""
-		if _, err := check(c); !errors.Is(err, ErrUsage) {
+		if _, err := resolveConfig(c); !errors.Is(err, ErrUsage) {
 			t.Errorf("%s at Let's Encrypt: got %v, want a refusal", name, err)
 		}
 	}
@@ -144,7 +144,7 @@ func TestPublicAuthorities(t *testing.T) {
 	} {
 		c := acmeConfig(t, "one.example.org")
 		c.ACME.CA.URL, c.ACME.Staging = tt.ca, tt.staging
-		if s, err := check(c); err != nil || s.public != tt.public {
+		if s, err := resolveConfig(c); err != nil || s.publiclyTrusted != tt.public {
 			t.Errorf("%q, staging %v: %v; want public %v", tt.ca, tt.staging, err, tt.public)
 		}
 	}

@@ -20,31 +20,31 @@ type engine interface {
 	// most. The error wraps errDamaged when what is there is no certificate; what
 	// could be read comes with it.
 	load(ctx context.Context, name string) ([]*stored, error)
-	// mend sets aside what the library would stumble over for ever. Nobody
+	// quarantineDamaged sets aside what the library would stumble over for ever. Nobody
 	// else orders for the name meanwhile.
-	mend(ctx context.Context, name string)
-	// ways are how an order can be tried, the best first.
-	ways() []way
-	// ready asks an authority whether it can be asked at all now. Nothing is
+	quarantineDamaged(ctx context.Context, name string)
+	// challengeTypes are how an order can be tried, the best first.
+	challengeTypes() []challengeType
+	// probeDirectory asks an authority whether it can be asked at all now. Nothing is
 	// ordered by it, so a failure is an *orderError of an order not made.
-	ready(ctx context.Context, ca *authority) (*directory, error)
+	probeDirectory(ctx context.Context, ca *caClient) (*directory, error)
 	// order obtains a certificate and stores it. Errors wrap an *orderError.
 	// With or without one, failed is how many validations may have failed.
 	order(ctx context.Context, o order) (failed int, err error)
-	// renewal asks the authority when to renew. It may be errNoRenewalInfo.
-	renewal(ctx context.Context, s *stored) (renewal, error)
+	// fetchRenewalInfo asks the authority when to renew. It may be errNoRenewalInfo.
+	fetchRenewalInfo(ctx context.Context, s *stored) (renewalInfo, error)
 	// answerTLS returns the certificate that a challenge hello asks for.
-	// Unless deep, it looks into memory alone.
-	answerTLS(hello *tls.ClientHelloInfo, deep bool) (*tls.Certificate, error)
+	// Unless fromStorage, it looks into memory alone.
+	answerTLS(hello *tls.ClientHelloInfo, fromStorage bool) (*tls.Certificate, error)
 	// answerHTTP returns the text that a challenge request asks for, or nil.
-	// Unless deep, it looks into memory alone.
-	answerHTTP(r *http.Request, deep bool) []byte
+	// Unless fromStorage, it looks into memory alone.
+	answerHTTP(r *http.Request, fromStorage bool) []byte
 	// close ends what runs in the background.
 	close()
 }
 
-// way is one challenge, or several that the library insists to try together.
-type way struct {
+// challengeType is one challenge, or several that the library insists to try together.
+type challengeType struct {
 	name string
 	// validations is how many can fail in one order.
 	validations int
@@ -52,25 +52,25 @@ type way struct {
 
 // The ways of certmagic; autocert tries both.
 const (
-	overTLS  = "tls-alpn-01"
-	overHTTP = "http-01"
+	tlsALPN01 = "tls-alpn-01"
+	http01    = "http-01"
 )
 
 type order struct {
-	name   string
-	ca     *authority
-	way    way
-	offers *directory // what the authority said when it was ready
+	name          string
+	ca            *caClient
+	challengeType challengeType
+	directory     *directory // what the authority said when it was ready
 }
 
-// renewal is what an authority says of a certificate: when it should be
+// renewalInfo is what an authority says of a certificate: when it should be
 // replaced (RFC 9773), and when to ask again.
-type renewal struct {
+type renewalInfo struct {
 	// Serial tells whose it is.
 	Serial string
 	// At was chosen at random between From and To, and is zero without them.
 	At, From, To time.Time
-	AskAgain     time.Time
+	RefreshAfter time.Time
 	// Why is a page that explains it; may be empty.
 	Why string
 }
@@ -84,12 +84,12 @@ var (
 type outcome int
 
 const (
-	// notMade: the authority was not reached, or had no time for us.
-	notMade outcome = iota
-	// refused: the authority said no.
-	refused
-	// invalid: the authority could not validate that the name is ours.
-	invalid
+	// caUnavailable: the authority was not reached, or had no time for us.
+	caUnavailable outcome = iota
+	// caRejected: the authority said no.
+	caRejected
+	// validationFailed: the authority could not validate that the name is ours.
+	validationFailed
 )
 
 // orderError is why an order came to nothing.
@@ -102,14 +102,14 @@ type orderError struct {
 
 // Error is bounded, and one line: an authority, or who stands in its way, wrote
 // most of it, and it goes to the log, the record and a person's terminal.
-func (e *orderError) Error() string { return clip(e.err.Error()) }
+func (e *orderError) Error() string { return sanitizeText(e.err.Error()) }
 
-// clipBytes is more than any explanation needs.
-const clipBytes = 2000
+// maxErrorTextBytes is more than any explanation needs.
+const maxErrorTextBytes = 2000
 
-func clip(text string) string {
-	if len(text) > clipBytes {
-		text = text[:clipBytes] + " …"
+func sanitizeText(text string) string {
+	if len(text) > maxErrorTextBytes {
+		text = text[:maxErrorTextBytes] + " …"
 	}
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -120,25 +120,25 @@ func clip(text string) string {
 }
 func (e *orderError) Unwrap() error { return e.err }
 
-// judge tells by the status of a refusal whether it is final. Which validations
+// classify tells by the status of a refusal whether it is final. Which validations
 // failed it cannot see.
-func judge(status int, retryAfter time.Duration, err error) *orderError {
-	e := &orderError{outcome: refused, retryAfter: retryAfter, err: err}
+func classify(status int, retryAfter time.Duration, err error) *orderError {
+	e := &orderError{outcome: caRejected, retryAfter: retryAfter, err: err}
 	if status == 0 || status == http.StatusTooManyRequests || status >= 500 {
-		e.outcome = notMade
+		e.outcome = caUnavailable
 	}
 	return e
 }
 
-// unanswered judges anew an order that ran out of time, ctx, after a challenge
+// timedOut judges anew an order that ran out of time, ctx, after a challenge
 // was laid out. step-ca leaves one pending that it could not follow, and says
 // nothing: another way may be open.
-func unanswered(ctx context.Context, begun int, e *orderError) *orderError {
-	if begun == 0 || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+func timedOut(ctx context.Context, started int, e *orderError) *orderError {
+	if started == 0 || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return e
 	}
-	return &orderError{outcome: invalid, retryAfter: e.retryAfter,
-		err: fmt.Errorf("the authority has neither validated the name nor refused it in %v: %w", orderTime, e.err)}
+	return &orderError{outcome: validationFailed, retryAfter: e.retryAfter,
+		err: fmt.Errorf("the authority has neither validated the name nor refused it in %v: %w", orderTimeout, e.err)}
 }
 
 // asOrderError makes every error an *orderError; an unknown one is of an order not made.
@@ -150,12 +150,12 @@ func asOrderError(err error) *orderError {
 	return &orderError{err: err}
 }
 
-// asksFirst is the engines' common way to find an authority ready: by its
+// directoryProbe is the engines' common way to find an authority ready: by its
 // directory. A silent one costs answerTime; the libraries would wait for minutes.
-type asksFirst struct{}
+type directoryProbe struct{}
 
-func (asksFirst) ready(ctx context.Context, ca *authority) (*directory, error) {
-	d, err := ca.directory(ctx)
+func (directoryProbe) probeDirectory(ctx context.Context, ca *caClient) (*directory, error) {
+	d, err := ca.fetchDirectory(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reach the authority: %w", err)
 	}

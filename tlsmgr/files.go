@@ -18,16 +18,16 @@ import (
 	"time"
 )
 
-// checkFiles is how often the files are looked at. A look is two stat calls.
-const checkFiles = time.Second
+// fileCheckInterval is how often the files are looked at. A look is two stat calls.
+const fileCheckInterval = time.Second
 
-// diskTime is how long anybody waits for the disk that the files are on. One that
+// diskTimeout is how long anybody waits for the disk that the files are on. One that
 // hangs keeps the old certificate in use, and nobody from stopping.
-const diskTime = 2 * time.Second
+const diskTimeout = 2 * time.Second
 
-// settleTime is how old a file must be before its time stamp is trusted to
+// minStampAge is how old a file must be before its time stamp is trusted to
 // change with its content: file systems count in steps of up to two seconds.
-const settleTime = 2 * time.Second
+const minStampAge = 2 * time.Second
 
 // files serves the pair in two files to every hello, and follows changes.
 type files struct {
@@ -37,46 +37,46 @@ type files struct {
 	tickets           *tickets
 	current           atomic.Pointer[tls.Certificate]
 
-	// turn holds a token while somebody reads, which may take for ever; only they
+	// readSem holds a token while somebody reads, which may take for ever; only they
 	// use what stands below.
-	turn    chan struct{}
-	seen    pairStamp // of the last reading
-	settled bool      // whether seen can be trusted
-	lastErr error     // of the last reading
-	problem atomic.Pointer[error]
+	readSem      chan struct{}
+	lastStamp    pairStamp // of the last reading
+	stampTrusted bool      // whether seen can be trusted
+	lastErr      error     // of the last reading
+	stateErr     atomic.Pointer[error]
 }
 
-func newPair(c Config) *files {
-	return &files{certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: checkFiles, tickets: c.tickets, turn: make(chan struct{}, 1)}
+func newUnloadedFiles(c Config) *files {
+	return &files{certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: fileCheckInterval, tickets: c.tickets, readSem: make(chan struct{}, 1)}
 }
 
-// atDisk does one thing with the files in the background, when nobody else
+// exclusiveWithTimeout does one thing with the files in the background, when nobody else
 // does, and waits for diskTime at most. While one thing hangs no other is begun.
-func (f *files) atDisk(do func()) (done bool) {
-	late := time.NewTimer(diskTime)
-	defer late.Stop()
+func (f *files) exclusiveWithTimeout(do func()) (done bool) {
+	timer := time.NewTimer(diskTimeout)
+	defer timer.Stop()
 	select {
-	case f.turn <- struct{}{}:
-	case <-late.C:
+	case f.readSem <- struct{}{}:
+	case <-timer.C:
 		return false
 	}
-	return doneIn(diskTime, func() {
-		defer func() { <-f.turn }()
+	return withTimeout(diskTimeout, func() {
+		defer func() { <-f.readSem }()
 		do()
 	})
 }
 
-// stuck is for a disk that did not answer in time.
-func (f *files) stuck() {
+// reportTimeout is for a disk that did not answer in time.
+func (f *files) reportTimeout() {
 	err := fmt.Errorf("the disk of %s does not answer; the certificate in use stays", f.certFile)
-	f.problem.Store(&err)
+	f.stateErr.Store(&err)
 	f.log.Warn("read the certificate files", "err", err)
 }
 
 func newFiles(c Config) (*files, error) {
-	f := newPair(c)
-	f.seen, f.settled = f.stamp()
-	cert, err := loadPair(f.certFile, f.keyFile, time.Now())
+	f := newUnloadedFiles(c)
+	f.lastStamp, f.stampTrusted = f.stamp()
+	cert, err := loadKeyPair(f.certFile, f.keyFile, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("%w; mend the files, or move both away to be given a self-signed certificate", err)
 	}
@@ -86,7 +86,7 @@ func newFiles(c Config) (*files, error) {
 }
 
 func (f *files) TLSConfig() *tls.Config {
-	return f.tickets.on(serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.current.Load(), nil }))
+	return f.tickets.configure(serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.current.Load(), nil }))
 }
 
 func (f *files) HTTPHandler(fallback http.Handler) http.Handler { return fallback }
@@ -94,29 +94,29 @@ func (f *files) HTTPHandler(fallback http.Handler) http.Handler { return fallbac
 func (f *files) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { f.tickets.run(ctx) })
-	every(ctx, f.interval, func() { f.atDisk(f.check) })
+	every(ctx, f.interval, func() { f.exclusiveWithTimeout(f.check) })
 	background.Wait()
 	return nil
 }
 
 func (f *files) Reload() {
-	if !f.atDisk(f.reread) {
-		f.stuck()
+	if !f.exclusiveWithTimeout(f.reread) {
+		f.reportTimeout()
 	}
 }
 
 // reread reads the files, changed or not. The caller is at the disk.
 func (f *files) reread() {
-	f.seen, f.settled = f.stamp()
+	f.lastStamp, f.stampTrusted = f.stamp()
 	f.read(true)
 }
 
 func (f *files) State() []NameState {
-	return statesOf(f.current.Load().Leaf, "file", f.lastProblem(), time.Time{})
+	return statesOf(f.current.Load().Leaf, "file", f.stateError(), time.Time{})
 }
 
-func (f *files) lastProblem() error {
-	if p := f.problem.Load(); p != nil {
+func (f *files) stateError() error {
+	if p := f.stateErr.Load(); p != nil {
 		return *p
 	}
 	return nil
@@ -126,26 +126,26 @@ func (f *files) lastProblem() error {
 // each time, since the writing of it may not have been over; it is spoken of
 // once. The caller is at the disk.
 func (f *files) check() {
-	stamp, settled := f.stamp()
-	changed := stamp != f.seen
-	if !changed && f.settled && f.lastErr == nil {
-		f.problem.Store(nil) // the disk answers
+	stamp, trusted := f.stamp()
+	changed := stamp != f.lastStamp
+	if !changed && f.stampTrusted && f.lastErr == nil {
+		f.stateErr.Store(nil) // the disk answers
 		return
 	}
-	f.seen, f.settled = stamp, settled
+	f.lastStamp, f.stampTrusted = stamp, trusted
 	f.read(changed)
 }
 
 // read takes what the files hold now, if that is any good.
-func (f *files) read(speak bool) {
-	cert, err := loadPair(f.certFile, f.keyFile, time.Now())
-	news := err != nil && (f.lastErr == nil || f.lastErr.Error() != err.Error())
+func (f *files) read(forceLog bool) {
+	cert, err := loadKeyPair(f.certFile, f.keyFile, time.Now())
+	isNew := err != nil && (f.lastErr == nil || f.lastErr.Error() != err.Error())
 	f.lastErr = err
-	f.problem.Store(&err)
+	f.stateErr.Store(&err)
 	switch {
-	case err != nil && (speak || news):
+	case err != nil && (forceLog || isNew):
 		f.log.Warn("the new certificate is not usable, the old one stays", "err", err)
-	case err == nil && !samePair(cert, f.current.Load()):
+	case err == nil && !sameChain(cert, f.current.Load()):
 		f.current.Store(cert)
 		f.log.Info("certificate replaced", "source", "file", "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
 	}
@@ -162,10 +162,10 @@ type fileStamp struct {
 }
 
 // stamp also tells whether the stamp is old enough to be trusted.
-func (f *files) stamp() (stamp pairStamp, settled bool) {
+func (f *files) stamp() (stamp pairStamp, trusted bool) {
 	stamp = pairStamp{stampOf(f.certFile), stampOf(f.keyFile)}
-	young := time.Now().Add(-settleTime)
-	return stamp, stamp.cert.modified.Before(young) && stamp.key.modified.Before(young)
+	cutoff := time.Now().Add(-minStampAge)
+	return stamp, stamp.cert.modified.Before(cutoff) && stamp.key.modified.Before(cutoff)
 }
 
 func stampOf(path string) fileStamp {
@@ -177,17 +177,17 @@ func stampOf(path string) fileStamp {
 	return fileStamp{info.ModTime().UTC().Round(0), info.Size(), inode(info)}
 }
 
-// samePair compares whole chains: a chain that was incomplete is mended by one
+// sameChain compares whole chains: a chain that was incomplete is mended by one
 // with the same leaf. It is false for a certificate that replaces none.
-func samePair(a, b *tls.Certificate) bool {
+func sameChain(a, b *tls.Certificate) bool {
 	return b != nil && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 }
 
 // maxFileBytes is more than any chain, key or list of roots has.
 const maxFileBytes = 4 << 20
 
-// readFile is os.ReadFile with a bound, for a path that leads to a device.
-func readFile(path string) ([]byte, error) {
+// readFileLimited is os.ReadFile with a bound, for a path that leads to a device.
+func readFileLimited(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -200,41 +200,41 @@ func readFile(path string) ([]byte, error) {
 	return text, err
 }
 
-// loadPair reads a chain and its key. It returns an error unless a client
+// loadKeyPair reads a chain and its key. It returns an error unless a client
 // could accept them now; one that is whole, but not in time, comes with it.
-func loadPair(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
-	chain, err := readFile(certFile)
+func loadKeyPair(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
+	chain, err := readFileLimited(certFile)
 	if err != nil {
 		return nil, fmt.Errorf("read certificate: %w", err)
 	}
-	key, err := readFile(keyFile)
+	key, err := readFileLimited(keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
-	cert, err := parsePair(chain, key, now)
+	cert, err := parseKeyPair(chain, key, now)
 	if err != nil {
 		return cert, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
 	}
 	return cert, nil
 }
 
-func parsePair(chain, key []byte, now time.Time) (*tls.Certificate, error) {
-	if encrypted(key) {
+func parseKeyPair(chain, key []byte, now time.Time) (*tls.Certificate, error) {
+	if isEncrypted(key) {
 		return nil, errors.New("the key is locked with a passphrase; unlock it with «openssl pkey -in KEY -out NEWKEY»")
 	}
 	cert, err := tls.X509KeyPair(chain, key)
 	if err != nil {
 		return nil, err
 	}
-	return &cert, inTime(cert.Leaf, now)
+	return &cert, checkValidity(cert.Leaf, now)
 }
 
-func encrypted(key []byte) bool {
+func isEncrypted(key []byte) bool {
 	block, _ := pem.Decode(key)
 	return block != nil && (block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "")
 }
 
-func inTime(c *x509.Certificate, now time.Time) error {
+func checkValidity(c *x509.Certificate, now time.Time) error {
 	switch {
 	case now.After(c.NotAfter):
 		return fmt.Errorf("it ended on %s", c.NotAfter.Format(time.RFC1123))

@@ -39,13 +39,13 @@ func TestForgetfulStoreAndAnUrge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFileShared(t)
 		n := node(t, store, map[string]*stored{}, func(order) (int, error) {
-			return 0, &orderError{outcome: refused, retryAfter: 30 * time.Minute, err: errors.New("too many orders")}
+			return 0, &orderError{outcome: caRejected, retryAfter: 30 * time.Minute, err: errors.New("too many orders")}
 		})
 		start := time.Now()
 		for range 50 {
 			runAll(t, time.Minute, n)
 			store.past.Store(true)
-			n.urge()
+			n.forceRenewAll()
 		}
 		if got := n.engine.since(start); !slices.Equal(got, minutes(0, 30)) {
 			t.Errorf("orders at %v, want one in half an hour", got)
@@ -85,7 +85,7 @@ func TestNodeWithoutItsStoreServesOn(t *testing.T) {
 		store.away.Store(true)
 		n.engine.unread = errAway
 		runAll(t, time.Hour, n)
-		if cert, source := n.chain.pick(theName, time.Now()); cert == nil || source != "acme" {
+		if cert, source := n.certs.pick(theName, time.Now()); cert == nil || source != "acme" {
 			t.Error("the certificate is served no more")
 		}
 		if len(n.engine.asked) != 1 {
@@ -94,7 +94,7 @@ func TestNodeWithoutItsStoreServesOn(t *testing.T) {
 		store.away.Store(false)
 		n.engine.unread = nil
 		runAll(t, time.Minute, n)
-		if problem := n.tasks[0].get().problem; problem != nil {
+		if problem := n.workers[0].getState().lastErr; problem != nil {
 			t.Errorf("the store is back, and the problem is %v", problem)
 		}
 	})

@@ -34,7 +34,7 @@ func hang(t *testing.T, path string) {
 // bounded fails the test when something takes longer than it may.
 func bounded(t *testing.T, limit time.Duration, what string, do func()) {
 	t.Helper()
-	if began := time.Now(); !doneIn(limit, do) {
+	if began := time.Now(); !withTimeout(limit, do) {
 		t.Errorf("%s did not end within %v", what, time.Since(began))
 	}
 }
@@ -45,7 +45,7 @@ func TestSelfSignedStartsWhileTheDiskHangs(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, selfSignedFile), nil)
 	hang(t, filepath.Join(dir, selfSignedFile))
-	bounded(t, 2*diskTime, "the start", func() {
+	bounded(t, 2*diskTimeout, "the start", func() {
 		s, err := New(Config{StateDir: dir})
 		if err != nil {
 			t.Error(err)
@@ -67,7 +67,7 @@ func TestHangingFilesHoldUpNobody(t *testing.T) {
 			p.write(t, chain, key)
 			c := acmeConfig(t, "one.example.org")
 			c.Domains, c.CertFile, c.KeyFile = domains, p.cert, p.key
-			c.ACME.Preflight = true // nothing is ordered: there is no such name
+			c.ACME.WaitForAddress = true // nothing is ordered: there is no such name
 			log, buf := newLog()
 			c.Logger = log
 			s, err := New(c)
@@ -79,11 +79,11 @@ func TestHangingFilesHoldUpNobody(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan struct{})
 			go func() { defer close(ended); s.Run(ctx) }()
-			time.Sleep(checkFiles + checkFiles/2) // for Run to begin to read
+			time.Sleep(fileCheckInterval + fileCheckInterval/2) // for Run to begin to read
 			for range 3 {
-				bounded(t, 2*diskTime, "Reload", s.Reload)
+				bounded(t, 2*diskTimeout, "Reload", s.Reload)
 			}
-			bounded(t, diskTime, "State", func() { s.State() })
+			bounded(t, diskTimeout, "State", func() { s.State() })
 			if buf.count("does not answer") == 0 {
 				t.Errorf("the log does not say that the disk hangs:\n%s", buf)
 			}
@@ -91,7 +91,7 @@ func TestHangingFilesHoldUpNobody(t *testing.T) {
 				t.Errorf("State = %+v, want the files' certificate", states)
 			}
 			cancel()
-			bounded(t, 2*(diskTime+endTime), "Run", func() { <-ended })
+			bounded(t, 2*(diskTimeout+shutdownTimeout), "Run", func() { <-ended })
 		})
 	}
 }
@@ -105,7 +105,7 @@ func TestStartWhileTheFilesHang(t *testing.T) {
 	hang(t, p.cert)
 	c := acmeConfig(t, "one.example.org")
 	c.CertFile, c.KeyFile = p.cert, p.key
-	bounded(t, 2*diskTime, "New", func() { newTestManaged(t, c) })
+	bounded(t, 2*diskTimeout, "New", func() { newTestManaged(t, c) })
 }
 
 // With nothing else to serve with, the program says so and ends.
@@ -115,7 +115,7 @@ func TestStartWithFilesThatHang(t *testing.T) {
 	chain, key := goodPair(t, "one.example.org")
 	p.write(t, chain, key)
 	hang(t, p.cert)
-	bounded(t, 6*diskTime, "New", func() {
+	bounded(t, 6*diskTimeout, "New", func() {
 		if _, err := New(Config{CertFile: p.cert, KeyFile: p.key}); err == nil || !strings.Contains(err.Error(), "does not answer") {
 			t.Errorf("New: got %v, want that the disk does not answer", err)
 		}
@@ -140,10 +140,10 @@ func (s stalling) Store(ctx context.Context, key string, value []byte) error {
 func TestFlushNeverUndoesANewerStore(t *testing.T) {
 	log, _ := newLog()
 	dir := t.TempDir()
-	k := newKeeper(storageOf(disk{dir, log}), log)
+	k := newBufferedStorage(certmagicStorage(dirStorage{dir, log}), log)
 	slow := stalling{k.Storage, make(chan struct{}), make(chan struct{})}
 	k.Storage = slow
-	k.held["a"] = []byte("old")
+	k.pending["a"] = []byte("old")
 	flushed, stored := make(chan struct{}), make(chan error, 1)
 	go func() { defer close(flushed); k.flush(context.Background()) }()
 	<-slow.reached
@@ -154,7 +154,7 @@ func TestFlushNeverUndoesANewerStore(t *testing.T) {
 	if err := <-stored; err != nil {
 		t.Fatal(err)
 	}
-	if got, err := os.ReadFile(filepath.Join(dir, "a")); err != nil || string(got) != "new" || len(k.held) != 0 {
-		t.Errorf("on the disk is %q, %v, and %d are held; want what is new", got, err, len(k.held))
+	if got, err := os.ReadFile(filepath.Join(dir, "a")); err != nil || string(got) != "new" || len(k.pending) != 0 {
+		t.Errorf("on the disk is %q, %v, and %d are held; want what is new", got, err, len(k.pending))
 	}
 }

@@ -45,7 +45,7 @@ func newLog() (*slog.Logger, *logBuffer) {
 // makePair returns PEM texts of a certificate for the name, and of its key.
 func makePair(t *testing.T, name string, from, to time.Time) (chain, key []byte) {
 	t.Helper()
-	template, err := selfSignedTemplate(names{dns: []string{name}}, from)
+	template, err := selfSignedTemplate(certNames{dns: []string{name}}, from)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func makePair(t *testing.T, name string, from, to time.Time) (chain, key []byte)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bundle, err := encode(der, private)
+	bundle, err := encodePEM(der, private)
 	if err != nil {
 		t.Fatal(err)
 	}

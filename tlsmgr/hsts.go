@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	// hstsFirst is short, for whoever is still trying things out.
-	hstsFirst = 24 * time.Hour
-	// hstsProved is for a name that has had valid certificates for hstsTrust.
-	hstsProved = 365 * 24 * time.Hour
-	hstsTrust  = 30 * 24 * time.Hour
+	// hstsShortMaxAge is short, for whoever is still trying things out.
+	hstsShortMaxAge = 24 * time.Hour
+	// hstsLongMaxAge is for a name that has had valid certificates for hstsTrust.
+	hstsLongMaxAge    = 365 * 24 * time.Hour
+	hstsEligibleAfter = 30 * 24 * time.Hour
 )
 
 // HSTS tells browsers to come back over https alone, while the source serves
@@ -26,7 +26,7 @@ func HSTS(s Source, next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS != nil {
-			if age := m.hsts(hostOf(r.Host), time.Now()); age > 0 {
+			if age := m.hstsMaxAge(hostOf(r.Host), time.Now()); age > 0 {
 				w.Header().Set("Strict-Transport-Security", "max-age="+strconv.Itoa(int(age/time.Second)))
 			}
 		}
@@ -34,75 +34,75 @@ func HSTS(s Source, next http.Handler) http.Handler {
 	})
 }
 
-// hsts is zero for addresses, which browsers ignore, and for certificates that
+// hstsMaxAge is zero for addresses, which browsers ignore, and for certificates that
 // no browser trusts: nobody could pass the warning any more.
-func (m *managed) hsts(name string, now time.Time) time.Duration {
-	cert, _ := m.chain.pick(name, now)
-	if isIP(name) || !m.set.public || !inForce(cert, now) {
+func (m *managed) hstsMaxAge(name string, now time.Time) time.Duration {
+	cert, _ := m.certs.pick(name, now)
+	if isIP(name) || !m.settings.publiclyTrusted || !isValidAt(cert, now) {
 		return 0
 	}
-	if m.chain.current.Load().proved[name] {
-		return hstsProved
+	if m.certs.current.Load().hstsEligible[name] {
+		return hstsLongMaxAge
 	}
-	return hstsFirst
+	return hstsShortMaxAge
 }
 
-// keepServed is how much served time may be lost by a crash.
-const keepServed = 10 * time.Minute
+// hstsSaveInterval is how much served time may be lost by a crash.
+const hstsSaveInterval = 10 * time.Minute
 
-// servedTime is for how long a name has been served with valid certificates, by
+// hstsEligibility is for how long a name has been served with valid certificates, by
 // programs that ran: what was not served proves nothing.
-type servedTime struct {
-	Seconds int64
-	counted time.Time // up to when; zero: not in this run
-	kept    int64     // the seconds that are on the disk
+type hstsEligibility struct {
+	Seconds      int64
+	countedUntil time.Time // up to when; zero: not in this run
+	saved        int64     // the seconds that are on the disk
 }
 
-// serving counts on. A certificate that ends begins the count anew.
-func (v *supervisor) serving(ctx context.Context, t *task, now time.Time) {
-	cert, _ := v.chain.pick(t.name, now)
-	s := &t.served
+// updateHSTSEligibility counts on. A certificate that ends begins the count anew.
+func (sc *scheduler) updateHSTSEligibility(ctx context.Context, w *nameWorker, now time.Time) {
+	cert, _ := sc.certs.pick(w.name, now)
+	s := &w.hsts
 	switch {
-	case !v.set.public:
+	case !sc.settings.publiclyTrusted:
 		return
 	case cert == nil || now.After(cert.Leaf.NotAfter):
-		*s = servedTime{kept: s.kept}
-	case !inForce(cert, now):
-		s.counted = time.Time{} // not begun: the clock may just not be set yet
-	case s.counted.IsZero():
-		s.counted = now
-	case s.Seconds < int64(hstsTrust/time.Second):
-		whole := now.Sub(s.counted).Truncate(time.Second)
+		*s = hstsEligibility{saved: s.saved}
+	case !isValidAt(cert, now):
+		s.countedUntil = time.Time{} // not begun: the clock may just not be set yet
+	case s.countedUntil.IsZero():
+		s.countedUntil = now
+	case s.Seconds < int64(hstsEligibleAfter/time.Second):
+		whole := now.Sub(s.countedUntil).Truncate(time.Second)
 		s.Seconds += int64(whole / time.Second)
-		s.counted = s.counted.Add(whole)
+		s.countedUntil = s.countedUntil.Add(whole)
 	}
-	v.chain.setProved(t.name, time.Duration(s.Seconds)*time.Second >= hstsTrust)
-	v.keepServed(ctx, t)
+	sc.certs.setHSTSEligible(w.name, time.Duration(s.Seconds)*time.Second >= hstsEligibleAfter)
+	sc.saveHSTSEligibility(ctx, w)
 }
 
-// keepServed writes the count down now and then, and when it has begun anew.
-func (v *supervisor) keepServed(ctx context.Context, t *task) {
-	s := &t.served
-	news := time.Duration(s.Seconds-s.kept) * time.Second
-	if done := s.Seconds >= int64(hstsTrust/time.Second); news == 0 || news > 0 && news < keepServed && !done {
+// saveHSTSEligibility writes the count down now and then, and when it has begun anew.
+func (sc *scheduler) saveHSTSEligibility(ctx context.Context, w *nameWorker) {
+	s := &w.hsts
+	unsaved := time.Duration(s.Seconds-s.saved) * time.Second
+	if done := s.Seconds >= int64(hstsEligibleAfter/time.Second); unsaved == 0 || unsaved > 0 && unsaved < hstsSaveInterval && !done {
 		return
 	}
-	if err := v.records.writeFile(ctx, t.name, servedEnding, s); err != nil {
-		v.log.Debug("remember for how long the name is served", "name", t.name, "err", err)
+	if err := sc.schedules.writeJSON(ctx, w.name, hstsEligibilitySuffix, s); err != nil {
+		sc.log.Debug("remember for how long the name is served", "name", w.name, "err", err)
 		return
 	}
-	s.kept = s.Seconds
+	s.saved = s.Seconds
 }
 
-const servedEnding = ".served.json"
+const hstsEligibilitySuffix = ".served.json"
 
-// recallServed takes up the count of earlier runs. It writes nothing.
-func (v *supervisor) recallServed(t *task, now time.Time) {
-	if err := v.records.readFile(t.name, servedEnding, &t.served); err != nil && !errors.Is(err, errNoState) {
-		v.log.Debug("read for how long the name was served", "name", t.name, "err", err)
+// loadHSTSEligibility takes up the count of earlier runs. It writes nothing.
+func (sc *scheduler) loadHSTSEligibility(w *nameWorker, now time.Time) {
+	if err := sc.schedules.readJSON(w.name, hstsEligibilitySuffix, &w.hsts); err != nil && !errors.Is(err, errNoStateDir) {
+		sc.log.Debug("read for how long the name was served", "name", w.name, "err", err)
 	}
-	t.served.Seconds = max(t.served.Seconds, 0)
-	t.served.kept = t.served.Seconds
-	cert, _ := v.chain.pick(t.name, now)
-	v.chain.setProved(t.name, inForce(cert, now) && time.Duration(t.served.Seconds)*time.Second >= hstsTrust)
+	w.hsts.Seconds = max(w.hsts.Seconds, 0)
+	w.hsts.saved = w.hsts.Seconds
+	cert, _ := sc.certs.pick(w.name, now)
+	sc.certs.setHSTSEligible(w.name, isValidAt(cert, now) && time.Duration(w.hsts.Seconds)*time.Second >= hstsEligibleAfter)
 }

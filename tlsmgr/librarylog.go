@@ -17,28 +17,28 @@ import (
 // believes. On the way it looks at the authority's answers, which certmagic
 // shows nowhere else.
 type libraryLog struct {
-	log  *slog.Logger
-	with []zapcore.Field
+	log    *slog.Logger
+	fields []zapcore.Field
 
-	seen *refusals // shared by all loggers made from this one
+	tracker *retryAfterTracker // shared by all loggers made from this one
 }
 
-type refusals struct {
-	mu   sync.Mutex
-	wait time.Duration
+type retryAfterTracker struct {
+	mu         sync.Mutex
+	retryAfter time.Duration
 }
 
 func newLibraryLog(log *slog.Logger) *libraryLog {
-	return &libraryLog{log: log, seen: new(refusals)}
+	return &libraryLog{log: log, tracker: new(retryAfterTracker)}
 }
 
 func (l *libraryLog) zap() *zap.Logger { return zap.New(l) }
 
-// wait is what the last answer asked for, if that was a refusal.
-func (l *libraryLog) wait() time.Duration {
-	l.seen.mu.Lock()
-	defer l.seen.mu.Unlock()
-	return l.seen.wait
+// retryAfter is what the last answer asked for, if that was a refusal.
+func (l *libraryLog) retryAfter() time.Duration {
+	l.tracker.mu.Lock()
+	defer l.tracker.mu.Unlock()
+	return l.tracker.retryAfter
 }
 
 // Enabled is always true: answers are shown at debug.
@@ -46,7 +46,7 @@ func (l *libraryLog) Enabled(zapcore.Level) bool { return true }
 
 func (l *libraryLog) With(fields []zapcore.Field) zapcore.Core {
 	clone := *l
-	clone.with = append(l.with[:len(l.with):len(l.with)], fields...)
+	clone.fields = append(l.fields[:len(l.fields):len(l.fields)], fields...)
 	return &clone
 }
 
@@ -57,14 +57,14 @@ func (l *libraryLog) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.C
 func (l *libraryLog) Sync() error { return nil }
 
 func (l *libraryLog) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	l.seen.look(fields)
+	l.tracker.inspect(fields)
 	level, ok := levelOf(e.Level)
 	if !ok || !l.log.Enabled(context.Background(), level) {
 		return nil
 	}
 	encoder := zapcore.NewMapObjectEncoder()
-	for _, f := range append(l.with[:len(l.with):len(l.with)], fields...) {
-		if !personal(f.Key) {
+	for _, f := range append(l.fields[:len(l.fields):len(l.fields)], fields...) {
+		if !isPersonalData(f.Key) {
 			f.AddTo(encoder)
 		}
 	}
@@ -88,8 +88,8 @@ func levelOf(l zapcore.Level) (slog.Level, bool) {
 	return slog.LevelError, true // a panic or worse
 }
 
-// personal fields tell who owns the account or who connects.
-func personal(key string) bool {
+// isPersonalData fields tell who owns the account or who connects.
+func isPersonalData(key string) bool {
 	for _, part := range []string{"contact", "email", "account", "remote", "user_agent", "headers", "key_location"} {
 		if strings.Contains(key, part) {
 			return true
@@ -98,8 +98,8 @@ func personal(key string) bool {
 	return false
 }
 
-// look reads status and header of an answer from the fields of its line.
-func (r *refusals) look(fields []zapcore.Field) {
+// inspect reads status and header of an answer from the fields of its line.
+func (t *retryAfterTracker) inspect(fields []zapcore.Field) {
 	status, header := 0, http.Header(nil)
 	for _, f := range fields {
 		switch f.Key {
@@ -112,11 +112,11 @@ func (r *refusals) look(fields []zapcore.Field) {
 	if header == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.wait = 0
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.retryAfter = 0
 	if status >= http.StatusBadRequest {
-		r.wait = retryAfter(header, time.Now())
+		t.retryAfter = parseRetryAfter(header, time.Now())
 	}
 }
 

@@ -21,11 +21,11 @@ func TestLibraryLog(t *testing.T) {
 	if buf.count("one.example") != 1 || buf.count("me@example.org") != 0 || buf.count("mailto") != 0 {
 		t.Errorf("want the name, and nothing of the account's owner:\n%s", buf)
 	}
-	if got := l.wait(); got != 30*time.Second {
+	if got := l.retryAfter(); got != 30*time.Second {
 		t.Errorf("the answer asked to wait %v, want 30 s", got)
 	}
 	z.Debug("http request", zap.Int("status_code", 200), zap.Any("response_headers", http.Header{"Retry-After": {"3"}}))
-	if got := l.wait(); got != 0 {
+	if got := l.retryAfter(); got != 0 {
 		t.Errorf("an answer that is no refusal asked to wait %v", got)
 	}
 }

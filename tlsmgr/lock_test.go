@@ -13,13 +13,13 @@ func TestLocks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	want := func(when string, alone, any bool) {
 		t.Helper()
-		if held(path) != alone || attended(path) != any {
-			t.Errorf("%s: held alone: %v, by anybody: %v; want %v, %v", when, held(path), attended(path), alone, any)
+		if isLockedExclusively(path) != alone || isLocked(path) != any {
+			t.Errorf("%s: held alone: %v, by anybody: %v; want %v, %v", when, isLockedExclusively(path), isLocked(path), alone, any)
 		}
 	}
 	lock := func(alone, wanted bool) func() {
 		t.Helper()
-		unlock, free, err := lockFile(path, alone)
+		unlock, free, err := tryLockFile(path, alone)
 		if err != nil || free != wanted {
 			t.Fatalf("lock alone: %v: got %v, %v; want %v", alone, free, err, wanted)
 		}

@@ -34,9 +34,9 @@ func TestGiveToStaysInTheDirectory(t *testing.T) {
 	if err := os.Chown(dir, service, service); err != nil {
 		t.Fatal(err)
 	}
-	giveTo(dir, inside)
-	giveTo(dir, filepath.Join(dir, "acme", "link", "one.json"))
-	giveTo(dir, filepath.Join(outside, "one.json"))
+	chownLikeDir(dir, inside)
+	chownLikeDir(dir, filepath.Join(dir, "acme", "link", "one.json"))
+	chownLikeDir(dir, filepath.Join(outside, "one.json"))
 	for path, want := range map[string]uint32{
 		inside: service, filepath.Dir(inside): service, filepath.Join(dir, "acme"): service,
 		outside: 0, filepath.Join(outside, "one.json"): 0,
@@ -56,20 +56,20 @@ func TestAttendedWhileAServerRuns(t *testing.T) {
 	c := acmeConfig(t, "one.example.org")
 	c.ACME.CA.URL = "https://127.0.0.1:1/directory" // nothing is ordered there
 	m, _ := newTestManaged(t, c)
-	if Attended(c.StateDir) {
+	if InUse(c.StateDir) {
 		t.Error("attended before any server runs")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- m.Run(ctx) }()
-	for began := time.Now(); !Attended(c.StateDir); time.Sleep(10 * time.Millisecond) {
+	for began := time.Now(); !InUse(c.StateDir); time.Sleep(10 * time.Millisecond) {
 		if time.Since(began) > 30*time.Second {
 			t.Fatal("not attended while a server runs")
 		}
 	}
 	cancel()
 	<-ended
-	if Attended(c.StateDir) {
+	if InUse(c.StateDir) {
 		t.Error("attended after the server has ended")
 	}
 }

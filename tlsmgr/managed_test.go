@@ -88,8 +88,8 @@ func TestFilesAppearLater(t *testing.T) {
 	m, _ := newTestManaged(t, c)
 	chain, key := goodPair(t, "one.example.org")
 	p.write(t, chain, key)
-	m.manual.check()
-	m.follow()
+	m.static.check()
+	m.applyStatic()
 	before := m.State()[0]
 	if before.Source != "file" {
 		t.Fatalf("State = %+v, want the files", before)
@@ -97,8 +97,8 @@ func TestFilesAppearLater(t *testing.T) {
 	other, otherKey := goodPair(t, "elsewhere.example")
 	for _, bad := range [][2][]byte{{chain[:50], key}, {other, otherKey}, {chain, otherKey}} {
 		p.write(t, bad[0], bad[1])
-		m.manual.check()
-		m.follow()
+		m.static.check()
+		m.applyStatic()
 		if got := m.State()[0]; got.Fingerprint != before.Fingerprint {
 			t.Errorf("State = %+v, want the certificate of before", got)
 		}
@@ -122,7 +122,7 @@ func TestReloadIsHeard(t *testing.T) {
 		t.Error("the files were not read again")
 	}
 	select {
-	case <-m.supervisor.tasks[0].wake:
+	case <-m.scheduler.workers[0].wake:
 	default:
 		t.Error("the name is not looked at sooner")
 	}
@@ -142,13 +142,13 @@ func TestStateKnowsTheLastRun(t *testing.T) {
 	c := acmeConfig(t, "one.example.org")
 	before, _ := newTestManaged(t, c)
 	tried := time.Now().Add(-time.Minute).Round(time.Second)
-	rec := &record{Tried: tried, Next: tried.Add(time.Hour), Failed: 2, Problem: "caa forbids it", Asked: before.supervisor.records.asked}
-	if err := before.supervisor.records.write(t.Context(), "one.example.org", rec); err != nil {
+	rec := &scheduleState{LastAttempt: tried, NextAttempt: tried.Add(time.Hour), FailureCount: 2, LastError: "caa forbids it", CAs: before.scheduler.schedules.cas}
+	if err := before.scheduler.schedules.write(t.Context(), "one.example.org", rec); err != nil {
 		t.Fatal(err)
 	}
 	m, _ := newTestManaged(t, c)
 	got := m.State()[0]
-	if got.LastError == nil || got.LastError.Error() != rec.Problem || got.Failures != 2 || !got.LastAttempt.Equal(tried) || !got.NextAttempt.Equal(rec.Next) {
+	if got.LastError == nil || got.LastError.Error() != rec.LastError || got.Failures != 2 || !got.LastAttempt.Equal(tried) || !got.NextAttempt.Equal(rec.NextAttempt) {
 		t.Errorf("State = %+v, want what is on record: %+v", got, rec)
 	}
 }
@@ -192,7 +192,7 @@ func TestKeeperHoldsWhatTheDiskRefuses(t *testing.T) {
 	log, buf := newLog()
 	dir := filepath.Join(t.TempDir(), "state")
 	write(t, dir, nil) // a file where the directory should be
-	k := newKeeper(storageOf(disk{dir, log}), log)
+	k := newBufferedStorage(certmagicStorage(dirStorage{dir, log}), log)
 	ctx := t.Context()
 	for _, key := range []string{"a/one", "a/two"} {
 		if err := k.Store(ctx, key, []byte(key)); err != nil {
@@ -212,8 +212,8 @@ func TestKeeperHoldsWhatTheDiskRefuses(t *testing.T) {
 	if err := k.Store(late, "a/late", nil); err == nil {
 		t.Error("what came after the lock was lost is taken")
 	}
-	if len(k.held) != 2 {
-		t.Errorf("%d values are held, want neither the one that was deleted nor the late one", len(k.held))
+	if len(k.pending) != 2 {
+		t.Errorf("%d values are held, want neither the one that was deleted nor the late one", len(k.pending))
 	}
 	k.flush(ctx) // still refused
 	if err := os.Remove(dir); err != nil {
@@ -221,8 +221,8 @@ func TestKeeperHoldsWhatTheDiskRefuses(t *testing.T) {
 	}
 	k.flush(ctx)
 	got, err := os.ReadFile(filepath.Join(dir, "a", "one"))
-	if err != nil || string(got) != "a/one" || len(k.held) != 0 {
-		t.Errorf("after the flush: %q, %v, %d held; want it on the disk", got, err, len(k.held))
+	if err != nil || string(got) != "a/one" || len(k.pending) != 0 {
+		t.Errorf("after the flush: %q, %v, %d held; want it on the disk", got, err, len(k.pending))
 	}
 	if err := k.Delete(ctx, "a/one"); err != nil || k.Exists(ctx, "a/one") {
 		t.Errorf("Delete: %v, still there: %v", err, k.Exists(ctx, "a/one"))
@@ -233,19 +233,19 @@ func TestKeeperHoldsWhatTheDiskRefuses(t *testing.T) {
 func TestMenderLeavesYoungLocksAlone(t *testing.T) {
 	log, buf := newLog()
 	dir := t.TempDir()
-	m := mender{dir, log}
+	m := fileQuarantine{dir, log}
 	locks := filepath.Join(dir, "locks")
 	if err := os.Mkdir(locks, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	lock := filepath.Join(locks, "issue_cert_one.lock")
 	write(t, lock, bytes.Repeat([]byte{0}, 100))
-	m.library("one")
+	m.checkCertmagicFiles("one")
 	if !exists(lock) {
 		t.Error("a lock written just now was set aside")
 	}
 	setTimes(t, time.Now().Add(-time.Minute), lock)
-	m.library("one")
+	m.checkCertmagicFiles("one")
 	if exists(lock) || buf.count("set aside") != 1 {
 		t.Errorf("an old lock of zeros was not set aside:\n%s", buf)
 	}
@@ -305,8 +305,8 @@ func listing(t *testing.T, dir string) string {
 func TestNothingIsSaidOfFilesThatNeverWere(t *testing.T) {
 	log, buf := newLog()
 	pair := newPairFiles(t)
-	f := newPair(Config{CertFile: pair.cert, KeyFile: pair.key, Logger: log})
-	f.begin()
+	f := newUnloadedFiles(Config{CertFile: pair.cert, KeyFile: pair.key, Logger: log})
+	f.readInitial()
 	f.check()
 	f.check()
 	if buf.String() != "" {

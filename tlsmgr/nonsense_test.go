@@ -15,7 +15,7 @@ import (
 // talker is an authority that says what it is told to where it is asked for
 // renewal information, and counts the questions.
 type talker struct {
-	*authority
+	*caClient
 	questions atomic.Int64
 }
 
@@ -35,7 +35,7 @@ func newTalker(t *testing.T, say http.HandlerFunc) *talker {
 	})
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	a.authority = &authority{url: server.URL + "/directory", key: "talker", roots: roots, client: newClient(roots)}
+	a.caClient = &caClient{url: server.URL + "/directory", storageKey: "talker", roots: roots, httpClient: newHTTPClient(roots)}
 	return a
 }
 
@@ -76,14 +76,14 @@ func TestRenewalInformationIsNonsense(t *testing.T) {
 			t.Parallel()
 			ca := newTalker(t, tt.say)
 			log, _ := newLog()
-			s := &settings{names: []string{theName}, cas: []*authority{ca.authority}, Config: Config{Logger: log}}
-			e := newCertmagic(s, newKeeper(storageOf(nowhere{}), log), nowhere{})
+			s := &settings{names: []string{theName}, cas: []*caClient{ca.caClient}, Config: Config{Logger: log}}
+			e := newCertmagicEngine(s, newBufferedStorage(certmagicStorage(noStorage{}), log), noStorage{})
 			defer e.close()
 			ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond) // the library tries three times
 			defer cancel()
 			made := pairIn(t, theName, time.Now(), time.Now().Add(time.Hour))
 			made.Leaf.AuthorityKeyId = []byte{1} // ARI asks by it
-			r, err := e.renewal(ctx, &stored{made, ca.authority})
+			r, err := e.fetchRenewalInfo(ctx, &stored{made, ca.caClient})
 			if (err == nil) != (tt.want != "") || err == nil && r.At.Format(time.DateOnly) != tt.want {
 				t.Errorf("got %v, %v; want %q", r.At, err, tt.want)
 			}
@@ -98,7 +98,7 @@ func TestRenewalInformationIsNonsense(t *testing.T) {
 func TestDirectoryInCircles(t *testing.T) {
 	ca := newTalker(t, inCircles)
 	ca.url = strings.TrimSuffix(ca.url, "directory")
-	if _, err := ca.directory(t.Context()); err == nil || !strings.Contains(err.Error(), "redirects") {
+	if _, err := ca.fetchDirectory(t.Context()); err == nil || !strings.Contains(err.Error(), "redirects") {
 		t.Errorf("got %v, want an error that tells of redirects", err)
 	}
 	if n := ca.questions.Load(); n > 10 {
@@ -127,18 +127,18 @@ func TestAnswersWithoutEnd(t *testing.T) {
 			}
 		})
 		log, _ := newLog()
-		e := newAutocert(&settings{cas: []*authority{ca.authority}, Config: Config{Logger: log}}, newKeeper(storageOf(disk{t.TempDir(), log}), log), nowhere{})
+		e := newAutocertEngine(&settings{cas: []*caClient{ca.caClient}, Config: Config{Logger: log}}, newBufferedStorage(certmagicStorage(dirStorage{t.TempDir(), log}), log), noStorage{})
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		if _, err := e.order(ctx, order{name: theName, ca: ca.authority, way: e.ways()[0]}); err == nil || ctx.Err() != nil {
+		if _, err := e.order(ctx, order{name: theName, ca: ca.caClient, challengeType: e.challengeTypes()[0]}); err == nil || ctx.Err() != nil {
 			t.Errorf("%s: an order gave %v, %v; want an error soon", kind, err, ctx.Err())
 		}
 		ca.url = strings.TrimSuffix(ca.url, "directory")
-		if _, err := ca.directory(t.Context()); err == nil {
+		if _, err := ca.fetchDirectory(t.Context()); err == nil {
 			t.Errorf("%s: an endless directory is taken for one", kind)
 		}
 		// What the system holds between the two is sent, too.
-		if n := sent.Load(); n < maxAnswer/2 || n > 32<<20 {
+		if n := sent.Load(); n < maxResponseBytes/2 || n > 32<<20 {
 			t.Errorf("%s: %d bytes were sent, want some MiB for each question", kind, n)
 		}
 	}

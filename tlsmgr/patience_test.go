@@ -38,8 +38,8 @@ func TestEachAuthoritysPatienceIsItsOwn(t *testing.T) {
 						}
 						return unreachable(o)
 					})
-					s.set.cas = append(s.set.cas, &authority{url: "second"})
-					s.records = newRecords(disk{dir, s.set.Logger}, s.set)
+					s.settings.cas = append(s.settings.cas, &caClient{url: "second"})
+					s.schedules = newScheduleStore(dirStorage{dir, s.settings.Logger}, s.settings)
 					s.runFor(t, 9*time.Minute)
 					asked = append(asked, s.engine.at(busy, start)...)
 					others = append(others, s.engine.at(map[string]string{"first": "second", "second": "first"}[busy], start)...)
@@ -65,7 +65,7 @@ func TestPatienceOutlivesSuccess(t *testing.T) {
 			}
 			return 0, nil
 		})
-		s.set.cas = append(s.set.cas, &authority{url: "second", key: "second"})
+		s.settings.cas = append(s.settings.cas, &caClient{url: "second", storageKey: "second"})
 		s.engine.life = 6 * time.Minute
 		start := time.Now()
 		s.runFor(t, 19*time.Minute)
@@ -81,7 +81,7 @@ func TestAWayThatCannotBeTriedHastensNothing(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSupervised(t, dir, func(o order) (int, error) {
-			if o.way.name == overTLS {
+			if o.challengeType.name == tlsALPN01 {
 				return unproved(o)
 			}
 			return patientOrder(o)

@@ -25,34 +25,34 @@ func Redirect(domains []string, httpsPort int) http.Handler {
 			http.Error(w, "the request names no path of this host", http.StatusBadRequest)
 			return
 		}
-		reading := r.Method == http.MethodGet || r.Method == http.MethodHead
-		if !reading || r.URL.Path == "/inbox" || r.URL.Path == "/ice" {
+		isRead := r.Method == http.MethodGet || r.Method == http.MethodHead
+		if !isRead || r.URL.Path == "/inbox" || r.URL.Path == "/ice" {
 			w.Header().Set("Connection", "close")
 			http.Error(w, "use https: over plain http a password can be read on the way", http.StatusForbidden)
 			return
 		}
 		w.Header().Del("Cache-Control")
 		port := httpsPort
-		if mapped(r) {
+		if isPortMapped(r) {
 			port = 443
 		}
 		// From the checked name and a known port, never from what the client wrote.
-		http.Redirect(w, r, "https://"+authorityOf(hostOf(r.Host), port)+r.URL.RequestURI(), http.StatusPermanentRedirect)
+		http.Redirect(w, r, "https://"+urlHost(hostOf(r.Host), port)+r.URL.RequestURI(), http.StatusPermanentRedirect)
 	}))
 }
 
-// mapped is true for a request that went to port 80 and came to another.
-func mapped(r *http.Request) bool {
+// isPortMapped is true for a request that went to port 80 and came to another.
+func isPortMapped(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	if !ok || local.Port == 80 {
 		return false
 	}
-	_, asked, err := net.SplitHostPort(r.Host)
-	return err != nil || asked == "" || asked == "80" // an error is a host without a port
+	_, requestedPort, err := net.SplitHostPort(r.Host)
+	return err != nil || requestedPort == "" || requestedPort == "80" // an error is a host without a port
 }
 
-// authorityOf writes host and port as a URL has them.
-func authorityOf(host string, port int) string {
+// urlHost writes host and port as a URL has them.
+func urlHost(host string, port int) string {
 	if port != 443 {
 		return net.JoinHostPort(host, strconv.Itoa(port))
 	}
@@ -67,7 +67,7 @@ func authorityOf(host string, port int) string {
 func CheckHost(domains []string, except func(*http.Request) bool, next http.Handler) http.Handler {
 	var names []string
 	for _, d := range domains {
-		if name, err := canonical(d); err == nil {
+		if name, err := canonicalName(d); err == nil {
 			names = append(names, name)
 		}
 	}

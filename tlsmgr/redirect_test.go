@@ -127,11 +127,11 @@ func TestHSTS(t *testing.T) {
 			}
 			m, _ := newTestManaged(t, c)
 			if tt.ends != 0 {
-				m.chain.setACME(name, certFor(t, name, tt.ends))
-				m.chain.setACME("203.0.113.5", certFor(t, "203.0.113.5", tt.ends))
+				m.certs.setACME(name, certFor(t, name, tt.ends))
+				m.certs.setACME("203.0.113.5", certFor(t, "203.0.113.5", tt.ends))
 			}
-			m.supervisor.tasks[0].served.Seconds = int64(tt.served / time.Second)
-			m.supervisor.serving(t.Context(), m.supervisor.tasks[0], time.Now())
+			m.scheduler.workers[0].hsts.Seconds = int64(tt.served / time.Second)
+			m.scheduler.updateHSTSEligibility(t.Context(), m.scheduler.workers[0], time.Now())
 			if got := hstsOf(m, tt.host, tt.secure); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
@@ -156,13 +156,13 @@ const hstsDay = 24 * time.Hour
 func servingFor(t *testing.T, c Config, from time.Time, days int) time.Duration {
 	t.Helper()
 	m, _ := newTestManaged(t, c)
-	task := m.supervisor.tasks[0]
-	m.chain.setACME(task.name, certFor(t, task.name, 365*hstsDay))
-	m.supervisor.recallServed(task, from)
+	task := m.scheduler.workers[0]
+	m.certs.setACME(task.name, certFor(t, task.name, 365*hstsDay))
+	m.scheduler.loadHSTSEligibility(task, from)
 	for h := range days*24 + 1 {
-		m.supervisor.serving(t.Context(), task, from.Add(time.Duration(h)*time.Hour))
+		m.scheduler.updateHSTSEligibility(t.Context(), task, from.Add(time.Duration(h)*time.Hour))
 	}
-	return m.hsts(task.name, from.Add(time.Duration(days)*hstsDay))
+	return m.hstsMaxAge(task.name, from.Add(time.Duration(days)*hstsDay))
 }
 
 // Days in which nothing was served prove nothing; those before a pause still do.
@@ -174,11 +174,11 @@ func TestHSTSCountsDaysServed(t *testing.T) {
 		days int
 		want time.Duration
 	}{
-		{"the first day", 0, 1, hstsFirst},
-		{"after a pause of two months", 60, 1, hstsFirst},
-		{"two weeks later", 62, 14, hstsFirst},
-		{"and two weeks more", 77, 14, hstsProved},
-		{"after a restart at once", 91, 0, hstsProved},
+		{"the first day", 0, 1, hstsShortMaxAge},
+		{"after a pause of two months", 60, 1, hstsShortMaxAge},
+		{"two weeks later", 62, 14, hstsShortMaxAge},
+		{"and two weeks more", 77, 14, hstsLongMaxAge},
+		{"after a restart at once", 91, 0, hstsLongMaxAge},
 	} {
 		if got := servingFor(t, c, start.Add(time.Duration(tt.day)*hstsDay), tt.days); got != tt.want {
 			t.Errorf("%s: got %v, want %v", tt.why, got, tt.want)
@@ -189,15 +189,15 @@ func TestHSTSCountsDaysServed(t *testing.T) {
 // A certificate that ended begins the count anew, on the disk too.
 func TestHSTSBeginsAnew(t *testing.T) {
 	c, start := acmeConfig(t, "one.example.org"), time.Now()
-	if got := servingFor(t, c, start, 31); got != hstsProved {
-		t.Fatalf("after 31 days: %v, want %v", got, hstsProved)
+	if got := servingFor(t, c, start, 31); got != hstsLongMaxAge {
+		t.Fatalf("after 31 days: %v, want %v", got, hstsLongMaxAge)
 	}
 	m, _ := newTestManaged(t, c)
-	task := m.supervisor.tasks[0]
-	m.chain.setACME(task.name, certFor(t, task.name, -time.Hour))
-	m.supervisor.serving(t.Context(), task, time.Now())
-	if got := servingFor(t, c, start, 1); got != hstsFirst {
-		t.Errorf("after a certificate that ended: %v, want %v", got, hstsFirst)
+	task := m.scheduler.workers[0]
+	m.certs.setACME(task.name, certFor(t, task.name, -time.Hour))
+	m.scheduler.updateHSTSEligibility(t.Context(), task, time.Now())
+	if got := servingFor(t, c, start, 1); got != hstsShortMaxAge {
+		t.Errorf("after a certificate that ended: %v, want %v", got, hstsShortMaxAge)
 	}
 }
 
@@ -206,9 +206,9 @@ func TestHSTSFromStagingCountsNothing(t *testing.T) {
 	c, start := acmeConfig(t, "one.example.org"), time.Now()
 	servingFor(t, c, start, 31)
 	trial := c
-	trial.ACME.CA, trial.ACME.Staging = Authority{}, true
+	trial.ACME.CA, trial.ACME.Staging = CA{}, true
 	servingFor(t, trial, start, 31)
-	if got := servingFor(t, c, start, 0); got != hstsProved {
-		t.Errorf("after a run at staging: %v, want %v", got, hstsProved)
+	if got := servingFor(t, c, start, 0); got != hstsLongMaxAge {
+		t.Errorf("after a run at staging: %v, want %v", got, hstsLongMaxAge)
 	}
 }

@@ -27,11 +27,11 @@ func TestRenewalInformationIsAskedFor(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, asked := newSupervised(t, dir, granted), 0
 				s.engine.life = tt.life
-				s.engine.info = func(held *stored) (renewal, error) {
+				s.engine.info = func(held *stored) (renewalInfo, error) {
 					asked++
-					r := renewal{Serial: serial(held.Leaf)}
+					r := renewalInfo{Serial: serial(held.Leaf)}
 					if tt.after > 0 {
-						r.AskAgain = time.Now().Add(tt.after)
+						r.RefreshAfter = time.Now().Add(tt.after)
 					}
 					return r, nil
 				}
@@ -52,16 +52,16 @@ func TestRenewalTimeStays(t *testing.T) {
 		const day = 24 * time.Hour
 		s, asked := newSupervised(t, dir, granted), 0
 		start := time.Now()
-		s.engine.info = func(held *stored) (renewal, error) {
+		s.engine.info = func(held *stored) (renewalInfo, error) {
 			if asked++; asked > 5 {
-				return renewal{}, errors.New("away")
+				return renewalInfo{}, errors.New("away")
 			}
-			return renewal{Serial: serial(held.Leaf), From: start.Add(30 * day), To: start.Add(40 * day),
-				At: start.Add(30*day + time.Duration(asked)*time.Hour), AskAgain: time.Now().Add(time.Hour)}, nil
+			return renewalInfo{Serial: serial(held.Leaf), From: start.Add(30 * day), To: start.Add(40 * day),
+				At: start.Add(30*day + time.Duration(asked)*time.Hour), RefreshAfter: time.Now().Add(time.Hour)}, nil
 		}
 		for range 3 {
 			s.runFor(t, 4*time.Hour)
-			if got := s.tasks[0].get().renewAt.Sub(start); got != 30*day+time.Hour {
+			if got := s.workers[0].getState().renewAt.Sub(start); got != 30*day+time.Hour {
 				t.Errorf("after %d questions it is to be renewed after %v, want the time that was chosen first", asked, got)
 			}
 		}

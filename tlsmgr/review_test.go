@@ -16,17 +16,17 @@ import (
 func TestStoredPairThatIsWorseIsLeft(t *testing.T) {
 	for name, ends := range map[string]time.Duration{"wrong.example": time.Hour, theName: -time.Hour} {
 		s := newSupervised(t, t.TempDir(), granted)
-		s.engine.store[theName] = &stored{s.engine.make(theName, time.Hour), s.set.cas[0]}
-		s.look(t.Context(), s.tasks[0])
-		good, _ := s.chain.pick(theName, time.Now())
+		s.engine.store[theName] = &stored{s.engine.make(theName, time.Hour), s.settings.cas[0]}
+		s.loadCertificate(t.Context(), s.workers[0])
+		good, _ := s.certs.pick(theName, time.Now())
 		chain, key := makePair(t, name, time.Now().Add(-2*time.Hour), time.Now().Add(ends))
 		worse, err := tls.X509KeyPair(chain, key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.engine.store[theName] = &stored{&worse, s.set.cas[0]}
-		s.look(t.Context(), s.tasks[0])
-		if got, _ := s.chain.pick(theName, time.Now()); got != good {
+		s.engine.store[theName] = &stored{&worse, s.settings.cas[0]}
+		s.loadCertificate(t.Context(), s.workers[0])
+		if got, _ := s.certs.pick(theName, time.Now()); got != good {
 			t.Errorf("%s, ending in %v: serves %v until %v now", name, ends, namesOf(got.Leaf), got.Leaf.NotAfter)
 		}
 	}

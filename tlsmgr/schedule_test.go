@@ -11,11 +11,11 @@ import (
 )
 
 func TestScheduleOfOrders(t *testing.T) {
-	oneDoor := []way{{overTLS, 1}}
+	oneDoor := []challengeType{{tlsALPN01, 1}}
 	for _, tt := range []struct {
 		name   string
 		answer func(order) (int, error)
-		doors  []way
+		doors  []challengeType
 		run    time.Duration
 		want   []time.Duration
 	}{
@@ -23,7 +23,7 @@ func TestScheduleOfOrders(t *testing.T) {
 			seconds(0, 5, 15, 35, 75, 155, 315, 615, 915, 1215)},
 		{"refused: a quarter of an hour, doubling to six hours", declined, oneDoor, 14 * time.Hour,
 			minutes(0, 15, 45, 105, 225, 465, 825)},
-		{"not validated: both doors, then the floor", unproved, []way{{overTLS, 1}, {overHTTP, 1}}, 119 * time.Minute,
+		{"not validated: both doors, then the floor", unproved, []challengeType{{tlsALPN01, 1}, {http01, 1}}, 119 * time.Minute,
 			minutes(0, 0, 15, 15, 60, 60)},
 		{"not validated over one door", unproved, oneDoor, 4 * time.Hour, minutes(0, 15, 45, 105, 225)},
 	} {
@@ -57,7 +57,7 @@ func TestShortLivesOutliveAnOutage(t *testing.T) {
 			return 0, nil
 		})
 		s.runFor(t, 6*time.Minute)
-		if left := s.tasks[0].left(start.Add(6 * time.Minute)); left == 0 {
+		if left := s.workers[0].remaining(start.Add(6 * time.Minute)); left == 0 {
 			t.Errorf("asked at %v, and the certificate has ended although the authority was back for half a minute", s.engine.since(start))
 		}
 		if n := len(s.engine.since(start)); n > 15 {
@@ -69,7 +69,7 @@ func TestShortLivesOutliveAnOutage(t *testing.T) {
 // One that was away for longer than a certificate lives is asked as often after
 // its end as its life is short.
 func TestAfterTheEndWaitsAreNoLonger(t *testing.T) {
-	for life, most := range map[time.Duration]time.Duration{24 * time.Second: 6 * time.Second, 6 * time.Minute: 90 * time.Second, 90 * 24 * time.Hour: retryMost} {
+	for life, most := range map[time.Duration]time.Duration{24 * time.Second: 6 * time.Second, 6 * time.Minute: 90 * time.Second, 90 * 24 * time.Hour: unavailableBackoffMax} {
 		dir := t.TempDir()
 		synctest.Test(t, func(t *testing.T) {
 			s := newSupervised(t, dir, granted)
@@ -93,23 +93,23 @@ func TestHardFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var failed []time.Time
 		answer := func(o order) (int, error) {
-			for range o.way.validations {
+			for range o.challengeType.validations {
 				failed = append(failed, time.Now())
 			}
 			return unproved(o)
 		}
 		for range 400 {
 			s := newSupervised(t, dir, answer)
-			s.urge()
+			s.forceRenewAll()
 			s.runFor(t, 50*time.Second)
-			s.urge()
+			s.forceRenewAll()
 		}
 		if len(failed) < 8 {
 			t.Errorf("%d validations in five hours, want the name not to be given up", len(failed))
 		}
-		for i := floorValidations; i < len(failed); i++ {
-			if within := failed[i].Sub(failed[i-floorValidations]); within < floorTime {
-				t.Errorf("validations %d to %d failed within %v, want an hour", i-floorValidations, i, within)
+		for i := maxFailedValidations; i < len(failed); i++ {
+			if within := failed[i].Sub(failed[i-maxFailedValidations]); within < failedValidationWindow {
+				t.Errorf("validations %d to %d failed within %v, want an hour", i-maxFailedValidations, i, within)
 			}
 		}
 	})
@@ -119,10 +119,10 @@ func TestHardFloor(t *testing.T) {
 func TestCrashIsRecordedAsFailure(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		var during record
+		var during scheduleState
 		s := newSupervised(t, dir, nil)
 		s.engine.set(func(o order) (int, error) {
-			rec, err := s.records.read(theName, time.Now())
+			rec, err := s.schedules.read(theName, time.Now())
 			if err != nil {
 				t.Error(err)
 			}
@@ -131,11 +131,11 @@ func TestCrashIsRecordedAsFailure(t *testing.T) {
 		})
 		start := time.Now()
 		s.runFor(t, time.Second)
-		if want := start.Add(failFirst); !during.Next.Equal(want) || len(during.Validations) != 1 {
+		if want := start.Add(failureBackoffMin); !during.NextAttempt.Equal(want) || len(during.FailedValidations) != 1 {
 			t.Errorf("recorded during the order: %+v, want the next at %v and one validation", during, want)
 		}
-		rec, err := s.records.read(theName, time.Now())
-		if err != nil || len(rec.Validations) != 0 {
+		rec, err := s.schedules.read(theName, time.Now())
+		if err != nil || len(rec.FailedValidations) != 0 {
 			t.Errorf("recorded afterwards: %+v, %v; want no validation", rec, err)
 		}
 	})
@@ -165,7 +165,7 @@ func TestRetryAfterIsTheLeast(t *testing.T) {
 		})
 		start := time.Now()
 		s.runFor(t, 10*time.Minute)
-		s.urge()
+		s.forceRenewAll()
 		s.runFor(t, 55*time.Minute)
 		if got, want := s.engine.since(start), minutes(0, 20, 40, 60); !slices.Equal(got, want) {
 			t.Errorf("orders at %v, want %v", got, want)
@@ -183,7 +183,7 @@ func TestUrgedSooner(t *testing.T) {
 		running.Go(func() { s.runFor(t, 5*time.Minute) })
 		time.Sleep(10 * time.Second)
 		for range 20 {
-			s.urge()
+			s.forceRenewAll()
 			time.Sleep(time.Second)
 		}
 		running.Wait()
@@ -198,7 +198,7 @@ func TestRenewalTimes(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		life time.Duration
-		info func(*stored) (renewal, error)
+		info func(*stored) (renewalInfo, error)
 		want time.Duration
 	}{
 		{"90 days, without information", 90 * day, nil, 60 * day},
@@ -207,7 +207,7 @@ func TestRenewalTimes(t *testing.T) {
 		{"the authority proposes earlier", 90 * day, window(10 * day), 10 * day},
 		{"the authority proposes later", 90 * day, window(70 * day), 70 * day},
 		{"the authority proposes too late", 90 * day, window(89 * day), 75 * day},
-		{"the authority is not reached", 90 * day, func(*stored) (renewal, error) { return renewal{}, errors.New("away") }, 60 * day},
+		{"the authority is not reached", 90 * day, func(*stored) (renewalInfo, error) { return renewalInfo{}, errors.New("away") }, 60 * day},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -217,7 +217,7 @@ func TestRenewalTimes(t *testing.T) {
 				start := time.Now()
 				s.runFor(t, tt.want+tt.life/10)
 				got := s.engine.since(start)
-				if len(got) != 2 || got[1] < tt.want-time.Second || got[1] > tt.want+s.interval(s.tasks[0]) {
+				if len(got) != 2 || got[1] < tt.want-time.Second || got[1] > tt.want+s.checkInterval(s.workers[0]) {
 					t.Errorf("orders at %v, want one at 0 and one at %v", got, tt.want)
 				}
 			})
@@ -226,10 +226,10 @@ func TestRenewalTimes(t *testing.T) {
 }
 
 // window is what an authority says that wants certificates renewed at an age.
-func window(age time.Duration) func(*stored) (renewal, error) {
-	return func(s *stored) (renewal, error) {
+func window(age time.Duration) func(*stored) (renewalInfo, error) {
+	return func(s *stored) (renewalInfo, error) {
 		at := s.Leaf.NotBefore.Add(age)
-		return renewal{Serial: serial(s.Leaf), At: at, From: at, To: at, AskAgain: time.Now().Add(6 * time.Hour)}, nil
+		return renewalInfo{Serial: serial(s.Leaf), At: at, From: at, To: at, RefreshAfter: time.Now().Add(6 * time.Hour)}, nil
 	}
 }
 
@@ -253,7 +253,7 @@ func TestSecondAuthorityIsAskedWhenTheFirstFails(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				s := newSupervised(t, dir, nil)
-				s.set.cas = append(s.set.cas, &authority{url: "second"})
+				s.settings.cas = append(s.settings.cas, &caClient{url: "second"})
 				s.engine.set(func(o order) (int, error) {
 					if o.ca.url == "second" {
 						return 0, nil
@@ -284,7 +284,7 @@ func TestNoRecordNoOrder(t *testing.T) {
 				if got := s.log.count("no certificate can be ordered"); got != 1 {
 					t.Errorf("logged %d times, want once:\n%s", got, s.log)
 				}
-				if s.tasks[0].get().problem == nil {
+				if s.workers[0].getState().lastErr == nil {
 					t.Error("State has no problem")
 				}
 			})
@@ -300,8 +300,8 @@ func TestClockThatWasWrong(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSupervised(t, dir, granted)
 			future := time.Now().Add(ahead)
-			err := s.records.write(t.Context(), theName, &record{Tried: future, Next: future.Add(failFirst), NotBefore: future,
-				Validations: []time.Time{future, future, future, future}})
+			err := s.schedules.write(t.Context(), theName, &scheduleState{LastAttempt: future, NextAttempt: future.Add(failureBackoffMin), RetryAfter: future,
+				FailedValidations: []time.Time{future, future, future, future}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -326,7 +326,7 @@ func TestTwoSupervisorsOrderOnce(t *testing.T) {
 		slow := func(order) (int, error) { time.Sleep(3 * time.Second); return 0, nil }
 		one.engine.set(slow)
 		two.engine.set(slow)
-		two.supervisor.engine = one.engine // the store is shared, and its lock
+		two.scheduler.engine = one.engine // the store is shared, and its lock
 		var both sync.WaitGroup
 		both.Go(func() { one.runFor(t, time.Minute) })
 		both.Go(func() { two.runFor(t, time.Minute) })
@@ -335,7 +335,7 @@ func TestTwoSupervisorsOrderOnce(t *testing.T) {
 			t.Errorf("%d orders, want 1", len(got))
 		}
 		for _, s := range []*supervised{one, two} {
-			if cert, _ := s.chain.pick(theName, time.Now()); cert == nil {
+			if cert, _ := s.certs.pick(theName, time.Now()); cert == nil {
 				t.Error("a supervisor did not take the certificate up")
 			}
 		}
@@ -346,10 +346,10 @@ func TestTwoSupervisorsOrderOnce(t *testing.T) {
 // ordered, and failed.
 func TestRecordIsReadAgainUnderTheLock(t *testing.T) {
 	s := newSupervised(t, t.TempDir(), granted)
-	if err := s.records.write(t.Context(), theName, &record{Next: time.Now().Add(time.Hour)}); err != nil {
+	if err := s.schedules.write(t.Context(), theName, &scheduleState{NextAttempt: time.Now().Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
-	if wait := s.attempt(t.Context(), s.tasks[0], false); wait != 0 || len(s.engine.asked) != 0 {
+	if wait := s.attempt(t.Context(), s.workers[0], false); wait != 0 || len(s.engine.asked) != 0 {
 		t.Errorf("%d orders and a wait of %v, want none, and another look", len(s.engine.asked), wait)
 	}
 }
@@ -361,8 +361,8 @@ func TestRunEndsWhileAnEngineHangs(t *testing.T) {
 		s := newSupervised(t, dir, func(order) (int, error) { <-let; return 0, nil })
 		start := time.Now()
 		s.runFor(t, time.Minute)
-		if took := time.Since(start); took > time.Minute+endTime {
-			t.Errorf("run ended after %v, want %v after its context", took, endTime)
+		if took := time.Since(start); took > time.Minute+shutdownTimeout {
+			t.Errorf("run ended after %v, want %v after its context", took, shutdownTimeout)
 		}
 		close(let)
 	})
@@ -376,7 +376,7 @@ func TestRemindsOfWhatIsNotRenewed(t *testing.T) {
 	write(t, file, nil)
 	synctest.Test(t, func(t *testing.T) {
 		s := newSupervised(t, file, granted)
-		s.engine.store[theName] = &stored{s.engine.make(theName, 3*time.Hour), s.set.cas[0]}
+		s.engine.store[theName] = &stored{s.engine.make(theName, 3*time.Hour), s.settings.cas[0]}
 		s.runFor(t, 119*time.Minute)
 		if n := s.log.count("not renewed"); n != 0 {
 			t.Errorf("%d reminders while nothing is due:\n%s", n, s.log)

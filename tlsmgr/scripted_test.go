@@ -20,8 +20,8 @@ type scripted struct {
 	asked  []time.Time
 	places []string // which authority was asked
 	store  map[string]*stored
-	info   func(*stored) (renewal, error)
-	doors  []way
+	info   func(*stored) (renewalInfo, error)
+	doors  []challengeType
 	unread error            // of what else is in store
 	wake   func()           // what happens between the lock and the order
 	reach  func() error     // whether the authority is there; nil: it is
@@ -41,15 +41,15 @@ func (e *scripted) load(_ context.Context, name string) ([]*stored, error) {
 	return all, e.unread
 }
 
-func (e *scripted) mend(context.Context, string) {
+func (e *scripted) quarantineDamaged(context.Context, string) {
 	if e.wake != nil {
 		e.wake()
 	}
 }
-func (e *scripted) ways() []way { return e.doors }
-func (e *scripted) close()      {}
+func (e *scripted) challengeTypes() []challengeType { return e.doors }
+func (e *scripted) close()                          {}
 
-func (e *scripted) ready(_ context.Context, ca *authority) (*directory, error) {
+func (e *scripted) probeDirectory(_ context.Context, ca *caClient) (*directory, error) {
 	if err := e.away[ca.url]; err != nil {
 		return nil, err
 	}
@@ -78,9 +78,9 @@ func (e *scripted) order(_ context.Context, o order) (int, error) {
 	return failed, err
 }
 
-func (e *scripted) renewal(_ context.Context, s *stored) (renewal, error) {
+func (e *scripted) fetchRenewalInfo(_ context.Context, s *stored) (renewalInfo, error) {
 	if e.info == nil {
-		return renewal{}, errNoRenewalInfo
+		return renewalInfo{}, errNoRenewalInfo
 	}
 	return e.info(s)
 }
@@ -110,18 +110,18 @@ func granted(order) (int, error) { return 0, nil }
 func unreachable(order) (int, error) { return 0, errors.New("connection refused") }
 
 func declined(order) (int, error) {
-	return 0, &orderError{outcome: refused, err: errors.New("caa forbids it")}
+	return 0, &orderError{outcome: caRejected, err: errors.New("caa forbids it")}
 }
 
 func unproved(o order) (int, error) {
-	return o.way.validations, &orderError{outcome: invalid, err: errors.New("connection refused by the name")}
+	return o.challengeType.validations, &orderError{outcome: validationFailed, err: errors.New("connection refused by the name")}
 }
 
 const theName = "one.example"
 
 // supervised is a supervisor with a scripted engine, on a disk of its own.
 type supervised struct {
-	*supervisor
+	*scheduler
 	engine *scripted
 	log    *logBuffer
 	dir    string
@@ -130,22 +130,22 @@ type supervised struct {
 func newSupervised(t *testing.T, dir string, answer func(order) (int, error)) *supervised {
 	t.Helper()
 	log, buf := newLog()
-	first := &authority{url: "first", key: "first"}
-	s := &settings{names: []string{theName}, cas: []*authority{first}, Config: Config{Logger: log}}
-	e := &scripted{answer: answer, life: 90 * 24 * time.Hour, store: map[string]*stored{}, doors: []way{{overTLS, 1}, {overHTTP, 1}}}
+	first := &caClient{url: "first", storageKey: "first"}
+	s := &settings{names: []string{theName}, cas: []*caClient{first}, Config: Config{Logger: log}}
+	e := &scripted{answer: answer, life: 90 * 24 * time.Hour, store: map[string]*stored{}, doors: []challengeType{{tlsALPN01, 1}, {http01, 1}}}
 	e.make = func(name string, life time.Duration) *tls.Certificate {
 		return pairIn(t, name, time.Now(), time.Now().Add(life))
 	}
-	var where place = nowhere{}
+	var where storage = noStorage{}
 	if dir != "" {
-		where = disk{dir, log}
+		where = dirStorage{dir, log}
 	}
 	return superviseIn(where, s, e, buf, dir)
 }
 
-func superviseIn(p place, s *settings, e *scripted, buf *logBuffer, dir string) *supervised {
-	keep := newKeeper(storageOf(p), s.Logger)
-	return &supervised{newSupervisor(s, e, keep, newRecords(p, s), newChain(s.names)), e, buf, dir}
+func superviseIn(p storage, s *settings, e *scripted, buf *logBuffer, dir string) *supervised {
+	keep := newBufferedStorage(certmagicStorage(p), s.Logger)
+	return &supervised{newScheduler(s, e, keep, newScheduleStore(p, s), newCertTable(s.names)), e, buf, dir}
 }
 
 // runFor lets a supervisor work in a time that passes at once.

@@ -29,11 +29,11 @@ const (
 	// selfSignedFile holds certificate and key together, so that one rename
 	// replaces both.
 	selfSignedFile = "selfsigned.pem"
-	// selfSignedLife is under the 398 and 825 days that browsers and Apple's
+	// selfSignedLifetime is under the 398 and 825 days that browsers and Apple's
 	// systems accept, should somebody install the certificate.
-	selfSignedLife = 365 * 24 * time.Hour
-	// checkSelfSigned is how often its age is looked at.
-	checkSelfSigned = time.Hour
+	selfSignedLifetime = 365 * 24 * time.Hour
+	// selfSignedCheckInterval is how often its age is looked at.
+	selfSignedCheckInterval = time.Hour
 	// maxNames bounds how many names of earlier networks are carried along.
 	maxNames = 64
 )
@@ -42,32 +42,32 @@ const (
 // and remembers the answer for as long as the certificate stays the same:
 // hence it is kept and used again.
 type selfSigned struct {
-	path    string // empty: in memory
-	log     *slog.Logger
-	machine func() names
-	now     func() time.Time
-	tickets *tickets
-	current atomic.Pointer[tls.Certificate]
+	path       string // empty: in memory
+	log        *slog.Logger
+	localNames func() certNames
+	now        func() time.Time
+	tickets    *tickets
+	current    atomic.Pointer[tls.Certificate]
 
 	mu      sync.Mutex // one making at a time
 	lastErr error
 }
 
 func newSelfSigned(c Config) (*selfSigned, error) {
-	s := &selfSigned{log: c.Logger, machine: machineNames, now: time.Now, tickets: c.tickets}
+	s := &selfSigned{log: c.Logger, localNames: localCertNames, now: time.Now, tickets: c.tickets}
 	if c.StateDir != "" {
 		s.path = filepath.Join(c.StateDir, selfSignedFile)
 	}
-	if err := s.start(); err != nil {
+	if err := s.loadOrMake(); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *selfSigned) start() error {
-	kept := s.load()
-	if kept != nil {
-		s.current.Store(kept)
+func (s *selfSigned) loadOrMake() error {
+	saved := s.load()
+	if saved != nil {
+		s.current.Store(saved)
 	}
 	if err := s.refresh(); err != nil {
 		return err
@@ -78,7 +78,7 @@ func (s *selfSigned) start() error {
 }
 
 func (s *selfSigned) TLSConfig() *tls.Config {
-	return s.tickets.on(serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.current.Load(), nil }))
+	return s.tickets.configure(serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.current.Load(), nil }))
 }
 
 func (s *selfSigned) HTTPHandler(fallback http.Handler) http.Handler { return fallback }
@@ -86,7 +86,7 @@ func (s *selfSigned) HTTPHandler(fallback http.Handler) http.Handler { return fa
 func (s *selfSigned) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { s.tickets.run(ctx) })
-	every(ctx, checkSelfSigned, s.Reload)
+	every(ctx, selfSignedCheckInterval, s.Reload)
 	background.Wait()
 	return nil
 }
@@ -108,23 +108,23 @@ func (s *selfSigned) State() []NameState {
 func (s *selfSigned) refresh() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	want := s.machine()
+	want := s.localNames()
 	why := s.reasonLocked(want)
 	if why == "" {
 		return nil
 	}
-	cert, bundle, err := makeSelfSigned(want.with(s.namesLocked()), s.now())
+	cert, bundle, err := makeSelfSigned(want.union(s.namesLocked()), s.now())
 	if s.lastErr = err; err != nil {
 		return fmt.Errorf("make a self-signed certificate: %w", err)
 	}
 	s.current.Store(cert)
 	s.log.Info("made a self-signed certificate", "why", why)
-	s.keepLocked(bundle)
+	s.saveLocked(bundle)
 	return nil
 }
 
 // reasonLocked is why another certificate is needed; empty when it is not.
-func (s *selfSigned) reasonLocked(want names) string {
+func (s *selfSigned) reasonLocked(want certNames) string {
 	cert := s.current.Load()
 	switch {
 	case cert == nil:
@@ -139,20 +139,20 @@ func (s *selfSigned) reasonLocked(want names) string {
 
 // namesLocked are the names of the certificate in use, carried along so that
 // a laptop that moves between two networks keeps one certificate.
-func (s *selfSigned) namesLocked() names {
+func (s *selfSigned) namesLocked() certNames {
 	cert := s.current.Load()
 	if cert == nil {
-		return names{}
+		return certNames{}
 	}
-	return names{cert.Leaf.DNSNames, cert.Leaf.IPAddresses}
+	return certNames{cert.Leaf.DNSNames, cert.Leaf.IPAddresses}
 }
 
-// keepLocked writes the certificate for the next start; without, it serves all the same.
-func (s *selfSigned) keepLocked(bundle []byte) {
+// saveLocked writes the certificate for the next start; without, it serves all the same.
+func (s *selfSigned) saveLocked(bundle []byte) {
 	if s.path == "" {
 		return
 	}
-	_, err := patiently(func() (none struct{}, err error) { return none, writeFile(s.path, bundle) })
+	_, err := withDiskTimeout(func() (zero struct{}, err error) { return zero, writeFileAtomic(s.path, bundle) })
 	if err != nil {
 		s.lastErr = err
 		s.log.Warn("the self-signed certificate cannot be kept, the next start makes another", "err", err)
@@ -164,13 +164,13 @@ func (s *selfSigned) load() *tls.Certificate {
 	if s.path == "" {
 		return nil
 	}
-	bundle, err := patiently(func() ([]byte, error) { return readFile(s.path) })
+	bundle, err := withDiskTimeout(func() ([]byte, error) { return readFileLimited(s.path) })
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err == nil {
 		var cert *tls.Certificate
-		if cert, err = parsePair(bundle, bundle, s.now()); err == nil {
+		if cert, err = parseKeyPair(bundle, bundle, s.now()); err == nil {
 			return cert
 		}
 	}
@@ -178,8 +178,8 @@ func (s *selfSigned) load() *tls.Certificate {
 	return nil
 }
 
-// patiently waits for the disk, which may hang, for diskTime at most.
-func patiently[T any](do func() (T, error)) (T, error) {
+// withDiskTimeout waits for the disk, which may hang, for diskTime at most.
+func withDiskTimeout[T any](do func() (T, error)) (T, error) {
 	type result struct {
 		value T
 		err   error
@@ -189,14 +189,14 @@ func patiently[T any](do func() (T, error)) (T, error) {
 		value, err := do()
 		done <- result{value, err}
 	}()
-	late := time.NewTimer(diskTime)
-	defer late.Stop()
+	timer := time.NewTimer(diskTimeout)
+	defer timer.Stop()
 	select {
 	case r := <-done:
 		return r.value, r.err
-	case <-late.C:
-		var none T
-		return none, errors.New("the disk of the state directory does not answer")
+	case <-timer.C:
+		var zero T
+		return zero, errors.New("the disk of the state directory does not answer")
 	}
 }
 
@@ -205,7 +205,7 @@ func renewAt(c *x509.Certificate) time.Time {
 	return c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore) / 3)
 }
 
-func makeSelfSigned(n names, now time.Time) (*tls.Certificate, []byte, error) {
+func makeSelfSigned(n certNames, now time.Time) (*tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -218,15 +218,15 @@ func makeSelfSigned(n names, now time.Time) (*tls.Certificate, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	bundle, err := encode(der, key)
+	bundle, err := encodePEM(der, key)
 	if err != nil {
 		return nil, nil, err
 	}
-	cert, err := parsePair(bundle, bundle, now)
+	cert, err := parseKeyPair(bundle, bundle, now)
 	return cert, bundle, err
 }
 
-func selfSignedTemplate(n names, now time.Time) (*x509.Certificate, error) {
+func selfSignedTemplate(n certNames, now time.Time) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
 		return nil, err
@@ -236,7 +236,7 @@ func selfSignedTemplate(n names, now time.Time) (*x509.Certificate, error) {
 		Subject:      pkix.Name{CommonName: "inbox, self-signed"},
 		// An hour back: the clocks of two devices seldom agree.
 		NotBefore:             now.Add(-time.Hour),
-		NotAfter:              now.Add(selfSignedLife),
+		NotAfter:              now.Add(selfSignedLifetime),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
@@ -245,7 +245,7 @@ func selfSignedTemplate(n names, now time.Time) (*x509.Certificate, error) {
 	}, nil
 }
 
-func encode(der []byte, key *ecdsa.PrivateKey) ([]byte, error) {
+func encodePEM(der []byte, key *ecdsa.PrivateKey) ([]byte, error) {
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, err
@@ -256,8 +256,8 @@ func encode(der []byte, key *ecdsa.PrivateKey) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// writeFile replaces a file that only its owner may read, whole or not at all.
-func writeFile(path string, data []byte) error {
+// writeFileAtomic replaces a file that only its owner may read, whole or not at all.
+func writeFileAtomic(path string, data []byte) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // made with 0600
 	if err != nil {
 		return err
@@ -270,16 +270,16 @@ func writeFile(path string, data []byte) error {
 	return os.Rename(tmp.Name(), path)
 }
 
-// names are what a certificate is for.
-type names struct {
+// certNames are what a certificate is for.
+type certNames struct {
 	dns []string
 	ips []net.IP
 }
 
-// machineNames are the names by which this machine is reached from itself and
+// localCertNames are the names by which this machine is reached from itself and
 // from its networks. What cannot be found out is left out.
-func machineNames() names {
-	n := names{[]string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
+func localCertNames() certNames {
+	n := certNames{[]string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
 	if host, err := os.Hostname(); err == nil && validHost(host) {
 		n.add([]string{host}, nil)
 	}
@@ -301,14 +301,14 @@ func validHost(host string) bool {
 	return host != "" && ascii
 }
 
-// with returns n and, as far as there is room, more.
-func (n names) with(more names) names {
-	sum := names{slices.Clone(n.dns), slices.Clone(n.ips)}
+// union returns n and, as far as there is room, more.
+func (n certNames) union(more certNames) certNames {
+	sum := certNames{slices.Clone(n.dns), slices.Clone(n.ips)}
 	sum.add(more.dns, more.ips)
 	return sum
 }
 
-func (n *names) add(dns []string, ips []net.IP) {
+func (n *certNames) add(dns []string, ips []net.IP) {
 	for _, d := range dns {
 		if len(n.dns) < maxNames && !slices.Contains(n.dns, d) {
 			n.dns = append(n.dns, d)
@@ -323,15 +323,15 @@ func (n *names) add(dns []string, ips []net.IP) {
 
 // coveredBy leaves global IPv6 addresses out: privacy extensions mint a new
 // one every day, and a new certificate means a new browser warning.
-func (n names) coveredBy(c *x509.Certificate) bool {
+func (n certNames) coveredBy(c *x509.Certificate) bool {
 	for _, d := range n.dns {
 		if !slices.Contains(c.DNSNames, d) {
 			return false
 		}
 	}
 	for _, ip := range n.ips {
-		stays := ip.To4() != nil || ip.IsLoopback()
-		if stays && !slices.ContainsFunc(c.IPAddresses, ip.Equal) {
+		stable := ip.To4() != nil || ip.IsLoopback()
+		if stable && !slices.ContainsFunc(c.IPAddresses, ip.Equal) {
 			return false
 		}
 	}

@@ -12,19 +12,19 @@ import (
 )
 
 // here are the names of an imagined machine.
-func here() names {
-	return names{[]string{"localhost", "box"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.ParseIP("192.0.2.7")}}
+func here() certNames {
+	return certNames{[]string{"localhost", "box"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.ParseIP("192.0.2.7")}}
 }
 
 // startSelfSigned starts a source on the directory, on a machine and at a time.
-func startSelfSigned(t *testing.T, dir string, machine names, now time.Time) (*selfSigned, *logBuffer) {
+func startSelfSigned(t *testing.T, dir string, machine certNames, now time.Time) (*selfSigned, *logBuffer) {
 	t.Helper()
 	log, buf := newLog()
-	s := &selfSigned{log: log, machine: func() names { return machine }, now: func() time.Time { return now }}
+	s := &selfSigned{log: log, localNames: func() certNames { return machine }, now: func() time.Time { return now }}
 	if dir != "" {
 		s.path = filepath.Join(dir, selfSignedFile)
 	}
-	if err := s.start(); err != nil {
+	if err := s.loadOrMake(); err != nil {
 		t.Fatal(err)
 	}
 	return s, buf
@@ -71,21 +71,21 @@ func TestSelfSignedIsKept(t *testing.T) {
 
 func TestSelfSignedIsMadeAnew(t *testing.T) {
 	now := time.Now()
-	moved := here().with(names{ips: []net.IP{net.ParseIP("198.51.100.9")}})
-	renamed := here().with(names{dns: []string{"newbox"}})
-	ipv6 := here().with(names{ips: []net.IP{net.ParseIP("2001:db8::99")}})
+	moved := here().union(certNames{ips: []net.IP{net.ParseIP("198.51.100.9")}})
+	renamed := here().union(certNames{dns: []string{"newbox"}})
+	ipv6 := here().union(certNames{ips: []net.IP{net.ParseIP("2001:db8::99")}})
 	for _, tt := range []struct {
 		name    string
-		machine names
+		machine certNames
 		now     time.Time
 		damage  bool
 		anew    bool
 		why     string
 	}{
 		{"same machine, next day", here(), now.Add(24 * time.Hour), false, false, ""},
-		{"over a third left", here(), now.Add(selfSignedLife*2/3 - 2*time.Hour), false, false, ""},
-		{"a third left", here(), now.Add(selfSignedLife*2/3 + time.Hour), false, true, "near its end"},
-		{"expired", here(), now.Add(selfSignedLife + time.Hour), false, true, "there was none"},
+		{"over a third left", here(), now.Add(selfSignedLifetime*2/3 - 2*time.Hour), false, false, ""},
+		{"a third left", here(), now.Add(selfSignedLifetime*2/3 + time.Hour), false, true, "near its end"},
+		{"expired", here(), now.Add(selfSignedLifetime + time.Hour), false, true, "there was none"},
 		{"damaged", here(), now, true, true, "there was none"},
 		{"new IPv4 address", moved, now, false, true, "new name or address"},
 		{"new host name", renamed, now, false, true, "new name or address"},

@@ -64,7 +64,7 @@ func (f *fileShared) TryLock(ctx context.Context, name string) (context.Context,
 	if f.away.Load() {
 		return nil, nil, false, errAway
 	}
-	free, taken, err := lockFile(filepath.Join(f.Path, certmagic.StorageKeys.Safe(name)), true)
+	free, taken, err := tryLockFile(filepath.Join(f.Path, certmagic.StorageKeys.Safe(name)), true)
 	if err != nil || !taken {
 		return nil, nil, false, err
 	}
@@ -75,8 +75,8 @@ func (f *fileShared) TryLock(ctx context.Context, name string) (context.Context,
 	return held, func() { lose(); free() }, true, nil
 }
 
-func (f *fileShared) Locked(_ context.Context, name string) (bool, error) {
-	free, taken, err := lockFile(filepath.Join(f.Path, certmagic.StorageKeys.Safe(name)), false)
+func (f *fileShared) IsLocked(_ context.Context, name string) (bool, error) {
+	free, taken, err := tryLockFile(filepath.Join(f.Path, certmagic.StorageKeys.Safe(name)), false)
 	if taken {
 		free()
 	}
@@ -89,7 +89,7 @@ func node(t *testing.T, store *fileShared, certificates map[string]*stored, answ
 	t.Helper()
 	s := newSupervised(t, "", answer)
 	s.engine.store = certificates
-	return superviseIn(sharedPlace{store, s.supervisor.log}, s.set, s.engine, s.log, "")
+	return superviseIn(sharedStorage{store, s.scheduler.log}, s.settings, s.engine, s.log, "")
 }
 
 // runAll lets nodes work, one after the other in small steps, in a time that
@@ -98,7 +98,7 @@ func runAll(t *testing.T, d time.Duration, nodes ...*supervised) {
 	t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
 		for _, n := range nodes {
-			n.step(t.Context(), n.tasks[0])
+			n.step(t.Context(), n.workers[0])
 		}
 	}
 }
@@ -112,7 +112,7 @@ func TestNodesOrderOnce(t *testing.T) {
 			t.Errorf("%d orders, want 1", n)
 		}
 		for _, n := range []*supervised{one, two} {
-			if cert, _ := n.chain.pick(theName, time.Now()); cert == nil {
+			if cert, _ := n.certs.pick(theName, time.Now()); cert == nil {
 				t.Error("a node does not serve what the other obtained")
 			}
 		}
@@ -138,8 +138,8 @@ func TestNodeWithoutTheAuthorityHindersNobody(t *testing.T) {
 			t.Fatalf("the other node made %d orders, want 1 at once", len(well.engine.asked))
 		}
 		runAll(t, 10*time.Second, cut)
-		if cert, _ := cut.chain.pick(theName, time.Now()); cert == nil || cut.tasks[0].get().problem != nil {
-			t.Errorf("the first node serves %v, its problem is %v", cert, cut.tasks[0].get().problem)
+		if cert, _ := cut.certs.pick(theName, time.Now()); cert == nil || cut.workers[0].getState().lastErr != nil {
+			t.Errorf("the first node serves %v, its problem is %v", cert, cut.workers[0].getState().lastErr)
 		}
 	})
 }
@@ -149,7 +149,7 @@ func TestNodesShareTheAuthoritysPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := newFileShared(t), map[string]*stored{}
 		busy := func(order) (int, error) {
-			return 0, &orderError{outcome: notMade, retryAfter: 20 * time.Minute, err: errors.New("429")}
+			return 0, &orderError{outcome: caUnavailable, retryAfter: 20 * time.Minute, err: errors.New("429")}
 		}
 		one, two := node(t, store, certificates, busy), node(t, store, certificates, granted)
 		runAll(t, 2*time.Second, one)
@@ -173,7 +173,7 @@ func TestNodeDiesAskingTheAuthority(t *testing.T) {
 			die()
 			return ctx.Err()
 		}
-		dies.step(ctx, dies.tasks[0])
+		dies.step(ctx, dies.workers[0])
 		store.away.Store(false)
 		well := node(t, store, certificates, granted)
 		runAll(t, 2*time.Second, well)
@@ -192,12 +192,12 @@ func TestNodeStopsAskingTheAuthority(t *testing.T) {
 		stops := node(t, store, certificates, granted)
 		ctx, stop := context.WithCancel(t.Context())
 		stops.engine.reach = func() error { stop(); return ctx.Err() }
-		stops.step(ctx, stops.tasks[0])
-		if text, err := store.Load(t.Context(), stops.records.key(theName, ".json")); !errors.Is(err, fs.ErrNotExist) {
+		stops.step(ctx, stops.workers[0])
+		if text, err := store.Load(t.Context(), stops.schedules.key(theName, ".json")); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the record is %s (%v), want none", text, err)
 		}
 		next := node(t, store, certificates, granted)
-		next.step(t.Context(), next.tasks[0])
+		next.step(t.Context(), next.workers[0])
 		if len(stops.engine.asked) != 0 || len(next.engine.asked) != 1 {
 			t.Errorf("%d orders of the one that was stopped, %d of the other; want 0 and 1 at once", len(stops.engine.asked), len(next.engine.asked))
 		}
@@ -211,10 +211,10 @@ func TestNodeStopsWhileItOrders(t *testing.T) {
 		store := newFileShared(t)
 		ctx, stop := context.WithCancel(t.Context())
 		stops := node(t, store, map[string]*stored{}, func(order) (int, error) { stop(); return 0, ctx.Err() })
-		stops.step(ctx, stops.tasks[0])
-		rec, err := stops.records.read(theName, time.Now())
-		if err != nil || !rec.Next.Equal(time.Now().Add(brokenOff)) || len(rec.Validations) != 1 {
-			t.Errorf("the record is %+v (%v), want the next order in %v, and one validation", rec, err, brokenOff)
+		stops.step(ctx, stops.workers[0])
+		rec, err := stops.schedules.read(theName, time.Now())
+		if err != nil || !rec.NextAttempt.Equal(time.Now().Add(interruptedRetryDelay)) || len(rec.FailedValidations) != 1 {
+			t.Errorf("the record is %+v (%v), want the next order in %v, and one validation", rec, err, interruptedRetryDelay)
 		}
 	})
 }
@@ -229,11 +229,11 @@ func TestNodesShareTheFloor(t *testing.T) {
 		for range 58 {
 			runAll(t, time.Minute, nodes...)
 			for _, n := range nodes {
-				n.urge()
+				n.forceRenewAll()
 			}
 		}
-		if validations > floorValidations {
-			t.Errorf("%d validations failed within the hour, want %d at most", validations, floorValidations)
+		if validations > maxFailedValidations {
+			t.Errorf("%d validations failed within the hour, want %d at most", validations, maxFailedValidations)
 		}
 	})
 }
@@ -254,11 +254,11 @@ func TestFloorOutlivesTheStore(t *testing.T) {
 				}
 			}
 			for _, n := range nodes {
-				n.urge()
+				n.forceRenewAll()
 			}
 		}
-		if validations < 2 || validations > floorValidations {
-			t.Errorf("%d validations failed within the hour, want %d at most, and more than one", validations, floorValidations)
+		if validations < 2 || validations > maxFailedValidations {
+			t.Errorf("%d validations failed within the hour, want %d at most, and more than one", validations, maxFailedValidations)
 		}
 	})
 }
@@ -272,8 +272,8 @@ func TestLostLockLeavesTheRecord(t *testing.T) {
 			return 0, errors.New("connection lost")
 		})
 		runAll(t, time.Second, n)
-		rec, err := n.records.read(theName, time.Now())
-		if err != nil || rec.Next.Sub(rec.Tried) != failFirst || rec.Failed+rec.Missed != 0 {
+		rec, err := n.schedules.read(theName, time.Now())
+		if err != nil || rec.NextAttempt.Sub(rec.LastAttempt) != failureBackoffMin || rec.FailureCount+rec.UnavailableCount != 0 {
 			t.Errorf("the record is %+v (%v), want it as it was when the order began", rec, err)
 		}
 		if n.log.count("the lock was lost") != 1 {
@@ -292,8 +292,8 @@ func TestLockLostUnnoticed(t *testing.T) {
 			store.late.Store(true)
 			return errors.New("no answer")
 		}
-		if wait := paused.step(t.Context(), paused.tasks[0]); wait != lookAgain {
-			t.Errorf("looks again in %v, want %v:\n%s", wait, lookAgain, paused.log)
+		if wait := paused.step(t.Context(), paused.workers[0]); wait != lockRetryDelay {
+			t.Errorf("looks again in %v, want %v:\n%s", wait, lockRetryDelay, paused.log)
 		}
 	})
 }
@@ -304,12 +304,12 @@ func TestNodesOfDifferentAuthorities(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := newFileShared(t), map[string]*stored{}
 		one, two := node(t, store, certificates, declined), node(t, store, certificates, declined)
-		two.set.cas = []*authority{{url: "other"}}
-		two.records = newRecords(sharedPlace{store, two.supervisor.log}, two.set)
+		two.settings.cas = []*caClient{{url: "other"}}
+		two.schedules = newScheduleStore(sharedStorage{store, two.scheduler.log}, two.settings)
 		runAll(t, time.Hour, one, two)
 		for _, n := range []*supervised{one, two} {
 			if got := len(n.engine.asked); got != 3 {
-				t.Errorf("%d orders at the %s in an hour, want 3, as alone", got, n.set.cas[0].url)
+				t.Errorf("%d orders at the %s in an hour, want 3, as alone", got, n.settings.cas[0].url)
 			}
 		}
 	})
@@ -326,7 +326,7 @@ func TestPausedNodeLeavesTheRecord(t *testing.T) {
 		if len(n.engine.asked) != 0 {
 			t.Errorf("%d orders without the lock", len(n.engine.asked))
 		}
-		if _, err := store.Load(t.Context(), n.records.key(theName, ".json")); err == nil {
+		if _, err := store.Load(t.Context(), n.schedules.key(theName, ".json")); err == nil {
 			t.Error("a record was written without the lock")
 		}
 	})
@@ -338,11 +338,11 @@ func TestRecordIsMendedUnderTheLock(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			store, certificates := newFileShared(t), map[string]*stored{}
 			n := node(t, store, certificates, granted)
-			key := n.records.key(theName, ".json")
+			key := n.schedules.key(theName, ".json")
 			if err := store.Store(t.Context(), key, []byte(text)); err != nil {
 				t.Fatal(err)
 			}
-			_, free, _, err := n.records.lock(t.Context(), theName)
+			_, free, _, err := n.schedules.tryLockName(t.Context(), theName)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -56,7 +56,7 @@ func TestTicketKeysTurnWhileServing(t *testing.T) {
 		t.Fatal("the first session was taken for an earlier one")
 	}
 	for day := 1; day <= 6; day++ {
-		s.tickets.turn(now.Add(time.Duration(day) * ticketLife))
+		s.tickets.rotate(now.Add(time.Duration(day) * ticketKeyLifetime))
 		if !resumes(t, addr, sessions) {
 			t.Errorf("day %d: the session of the day before was not taken up", day)
 		}
@@ -64,8 +64,8 @@ func TestTicketKeysTurnWhileServing(t *testing.T) {
 	if !resumes(t, addr, once) {
 		t.Error("a session of six days ago was not taken up")
 	}
-	for day := 7; day <= 7+ticketKeys; day++ {
-		s.tickets.turn(now.Add(time.Duration(day) * ticketLife))
+	for day := 7; day <= 7+maxTicketKeys; day++ {
+		s.tickets.rotate(now.Add(time.Duration(day) * ticketKeyLifetime))
 	}
 	if resumes(t, addr, sessions) {
 		t.Error("a session under a key long dropped was taken up")
@@ -76,16 +76,16 @@ func TestTicketKeysTurnDaily(t *testing.T) {
 	log, _ := newLog()
 	tickets := newTickets(nil, log)
 	first := tickets.keys[0]
-	now := first.From
-	tickets.turn(now.Add(ticketLife - time.Second))
+	now := first.ActiveFrom
+	tickets.rotate(now.Add(ticketKeyLifetime - time.Second))
 	if !bytes.Equal(tickets.keys[0].Key, first.Key) {
 		t.Error("the key was replaced before its day was over")
 	}
 	for day := range 20 {
-		tickets.turn(now.Add(time.Duration(day+1) * ticketLife))
+		tickets.rotate(now.Add(time.Duration(day+1) * ticketKeyLifetime))
 	}
-	if bytes.Equal(tickets.keys[0].Key, first.Key) || len(tickets.keys) != ticketKeys {
-		t.Errorf("%d keys, want %d with a new one in front", len(tickets.keys), ticketKeys)
+	if bytes.Equal(tickets.keys[0].Key, first.Key) || len(tickets.keys) != maxTicketKeys {
+		t.Errorf("%d keys, want %d with a new one in front", len(tickets.keys), maxTicketKeys)
 	}
 }
 
@@ -99,7 +99,7 @@ func TestEverySourceTurnsItsKeys(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				chain, key := makePair(t, "one.example.org", time.Now(), time.Now().Add(2*ticketLife))
+				chain, key := makePair(t, "one.example.org", time.Now(), time.Now().Add(2*ticketKeyLifetime))
 				pair.write(t, chain, key)
 				s, err := New(c)
 				if err != nil {
@@ -113,7 +113,7 @@ func TestEverySourceTurnsItsKeys(t *testing.T) {
 				}
 				tickets := ticketsOf(s)
 				first := tickets.keys[0]
-				ctx, cancel := context.WithTimeout(t.Context(), ticketLife+2*time.Minute)
+				ctx, cancel := context.WithTimeout(t.Context(), ticketKeyLifetime+2*time.Minute)
 				defer cancel()
 				s.Run(ctx)
 				if len(tickets.keys) != 2 || bytes.Equal(tickets.keys[0].Key, first.Key) {
@@ -130,7 +130,7 @@ func TestTicketKeysAreSharedFromTheStart(t *testing.T) {
 		store := newFileShared(t)
 		log, _ := newLog()
 		one, two := newTickets(store, log), newTickets(store, log)
-		one.follow(t.Context())
+		one.sync(t.Context())
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		two.run(ctx)
@@ -147,7 +147,7 @@ func ticketsOf(s Source) *tickets {
 	case *selfSigned:
 		return s.tickets
 	default:
-		return s.(*managed).set.tickets
+		return s.(*managed).settings.tickets
 	}
 }
 
@@ -163,7 +163,7 @@ func TestTicketKeysShared(t *testing.T) {
 	at := func(later time.Duration, nodes ...*tickets) {
 		t.Helper()
 		for _, node := range nodes {
-			if err := node.followShared(t.Context(), now.Add(later)); err != nil {
+			if err := node.syncKeys(t.Context(), now.Add(later)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -175,18 +175,18 @@ func TestTicketKeysShared(t *testing.T) {
 	if !resumes(t, second, sessions) {
 		t.Error("the second node did not take up the session")
 	}
-	at(ticketLife, two.tickets) // makes a key that the first has not seen
+	at(ticketKeyLifetime, two.tickets) // makes a key that the first has not seen
 	if len(two.tickets.keys) != 2 || !resumes(t, second, sessions) || !resumes(t, first, sessions) {
 		t.Errorf("with %d keys a session of one node ahead was not taken up", len(two.tickets.keys))
 	}
-	at(ticketLife+ticketsRead, one.tickets, two.tickets)
-	at(ticketLife+ticketsAhead, two.tickets)
+	at(ticketKeyLifetime+ticketSyncInterval, one.tickets, two.tickets)
+	at(ticketKeyLifetime+ticketKeyLead, two.tickets)
 	if !resumes(t, second, sessions) || !resumes(t, first, sessions) {
 		t.Error("a session under the new key was not taken up by the other node")
 	}
 	store.away.Store(true)
-	one.tickets.follow(t.Context())
-	one.tickets.follow(t.Context())
+	one.tickets.sync(t.Context())
+	one.tickets.sync(t.Context())
 	if !resumes(t, first, sessions) || buf.count("cannot be shared") != 1 {
 		t.Errorf("without the store sessions begin anew, or too much is said:\n%s", buf)
 	}
@@ -197,7 +197,7 @@ func TestTicketKeysShared(t *testing.T) {
 func TestTicketKeysOfAClockAhead(t *testing.T) {
 	store := newFileShared(t)
 	log, _ := newLog()
-	const year = 365 * ticketLife
+	const year = 365 * ticketKeyLifetime
 	ahead, right := newTickets(store, log), newTickets(store, log)
 	now := time.Now()
 	for day := range 30 {
@@ -206,26 +206,26 @@ func TestTicketKeysOfAClockAhead(t *testing.T) {
 			clock time.Duration
 		}{{ahead, year}, {right, 0}, {ahead, year}} {
 			for range 3 {
-				if err := node.keys.followShared(t.Context(), now.Add(time.Duration(day)*ticketLife+node.clock)); err != nil {
+				if err := node.keys.syncKeys(t.Context(), now.Add(time.Duration(day)*ticketKeyLifetime+node.clock)); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
-		at := now.Add(time.Duration(day) * ticketLife)
-		of := begun(right.keys, at.Add(ticketsAhead))
-		if of == len(right.keys) || at.Sub(right.keys[of].From) >= ticketLife {
+		at := now.Add(time.Duration(day) * ticketKeyLifetime)
+		of := activeKeyIndex(right.keys, at.Add(ticketKeyLead))
+		if of == len(right.keys) || at.Sub(right.keys[of].ActiveFrom) >= ticketKeyLifetime {
 			t.Fatalf("day %d: of %d keys none is of that day", day, len(right.keys))
 		}
-		sealed := ahead.keys[begun(ahead.keys, at.Add(year))].Key
+		sealed := ahead.keys[activeKeyIndex(ahead.keys, at.Add(year))].Key
 		if !slices.ContainsFunc(right.keys, func(k ticketKey) bool { return bytes.Equal(k.Key, sealed) }) && day > 0 {
-			right.follow(t.Context())
+			right.sync(t.Context())
 			if !slices.ContainsFunc(right.keys, func(k ticketKey) bool { return bytes.Equal(k.Key, sealed) }) {
 				t.Fatalf("day %d: what the node ahead seals cannot be opened", day)
 			}
 		}
 	}
-	if len(right.keys) > ticketKeys {
-		t.Errorf("%d keys, want %d at most", len(right.keys), ticketKeys)
+	if len(right.keys) > maxTicketKeys {
+		t.Errorf("%d keys, want %d at most", len(right.keys), maxTicketKeys)
 	}
 }
 
@@ -234,11 +234,11 @@ func TestTicketKeysSpoilt(t *testing.T) {
 	for name, text := range map[string]string{"no list": "x", "short": `[{"Key":"AAAA"}]`, "empty": `[]`} {
 		store := newFileShared(t)
 		log, _ := newLog()
-		if err := store.Store(t.Context(), ticketsKey, []byte(text)); err != nil {
+		if err := store.Store(t.Context(), ticketStorageKey, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		tickets := newTickets(store, log)
-		if err := tickets.followShared(t.Context(), time.Now()); err != nil || len(tickets.keys) != 1 {
+		if err := tickets.syncKeys(t.Context(), time.Now()); err != nil || len(tickets.keys) != 1 {
 			t.Errorf("%s: got %v and %d keys, want a new one", name, err, len(tickets.keys))
 		}
 	}

@@ -122,13 +122,13 @@ func New(c Config) (Source, error) {
 	var f *files
 	var err error
 	// The pair is all there is to serve with, so it is waited for longer.
-	answers := doneIn(5*diskTime, func() {
+	done := withTimeout(5*diskTimeout, func() {
 		if exists(c.CertFile) || exists(c.KeyFile) {
 			f, err = newFiles(c)
 		}
 	})
 	switch {
-	case !answers:
+	case !done:
 		return nil, fmt.Errorf("the disk of %s does not answer; mend it, or name other files", c.CertFile)
 	case err != nil:
 		return nil, err

@@ -161,7 +161,7 @@ func TestWriteFileReplaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	if err := writeFile(path, []byte("fresh")); err != nil {
+	if err := writeFileAtomic(path, []byte("fresh")); err != nil {
 		t.Fatal(err)
 	}
 	if before, err := io.ReadAll(reader); err != nil || string(before) != "old" {

@@ -37,13 +37,13 @@ func TestTrialOfAFirstOrder(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				s := newSupervised(t, dir, tt.answer)
-				s.set.ACME.StagingFirst, s.set.trial = true, &authority{url: "trial", key: "trial"}
+				s.settings.ACME.StagingFirst, s.settings.stagingCA = true, &caClient{url: "trial", storageKey: "trial"}
 				if tt.away {
 					s.engine.away = map[string]error{"trial": errors.New("connection refused")}
 				}
 				if tt.held {
 					ended := pairIn(t, theName, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
-					s.engine.store[theName] = &stored{ended, s.set.cas[0]}
+					s.engine.store[theName] = &stored{ended, s.settings.cas[0]}
 				}
 				s.runFor(t, 20*time.Minute)
 				if got := s.engine.places; !slices.Equal(got, tt.places) {

@@ -47,7 +47,7 @@ func testUseless(t *testing.T, dir string, useless func(*testing.T) *tls.Certifi
 	s := newSupervised(t, dir, granted)
 	good := pairIn(t, theName, time.Now().Add(-70*time.Hour), time.Now().Add(30*time.Hour))
 	if !first {
-		s.engine.store[theName] = &stored{good, s.set.cas[0]}
+		s.engine.store[theName] = &stored{good, s.settings.cas[0]}
 	}
 	s.engine.make = func(string, time.Duration) *tls.Certificate { return useless(t) }
 	s.runFor(t, 3*time.Hour)
@@ -57,10 +57,10 @@ func testUseless(t *testing.T, dir string, useless func(*testing.T) *tls.Certifi
 	if s.log.count("of no use") == 0 || s.log.count(say) == 0 {
 		t.Errorf("the log does not say %q:\n%s", say, s.log)
 	}
-	if problem := s.tasks[0].get().problem; problem == nil || !strings.Contains(problem.Error(), say) {
+	if problem := s.workers[0].getState().lastErr; problem == nil || !strings.Contains(problem.Error(), say) {
 		t.Errorf("the state's problem is %v, want one that says %q", problem, say)
 	}
-	if cert, _ := s.chain.pick(theName, time.Now()); !first && (cert == nil || !samePair(cert, good)) {
+	if cert, _ := s.certs.pick(theName, time.Now()); !first && (cert == nil || !sameChain(cert, good)) {
 		t.Error("the good certificate is served no more")
 	}
 }
@@ -74,11 +74,11 @@ func TestCertificateBegins(t *testing.T) {
 			return pairIn(t, name, time.Now().Add(3*time.Minute), time.Now().Add(life))
 		}
 		old := pairIn(t, theName, time.Now().Add(-70*time.Hour), time.Now().Add(30*time.Hour))
-		s.engine.store[theName] = &stored{old, s.set.cas[0]}
+		s.engine.store[theName] = &stored{old, s.settings.cas[0]}
 		s.runFor(t, 30*time.Minute)
-		cert, _ := s.chain.pick(theName, time.Now())
-		if samePair(cert, old) || len(s.engine.asked) != 1 || s.tasks[0].get().problem != nil {
-			t.Errorf("%d orders, problem %v, still the old one: %v", len(s.engine.asked), s.tasks[0].get().problem, samePair(cert, old))
+		cert, _ := s.certs.pick(theName, time.Now())
+		if sameChain(cert, old) || len(s.engine.asked) != 1 || s.workers[0].getState().lastErr != nil {
+			t.Errorf("%d orders, problem %v, still the old one: %v", len(s.engine.asked), s.workers[0].getState().lastErr, sameChain(cert, old))
 		}
 	})
 }
@@ -87,7 +87,7 @@ func TestCertificateBegins(t *testing.T) {
 func TestErrorsOfAuthoritiesAreBounded(t *testing.T) {
 	e := &orderError{err: errors.New("no\r\n\x1b[2J" + strings.Repeat("ä", 1<<20))}
 	text := e.Error()
-	if len(text) > clipBytes+10 || strings.ContainsAny(text, "\r\n\x1b") {
+	if len(text) > maxErrorTextBytes+10 || strings.ContainsAny(text, "\r\n\x1b") {
 		t.Errorf("%d bytes: %.40q", len(text), text)
 	}
 }
@@ -98,12 +98,12 @@ func TestUrgeIsHeardOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSupervised(t, dir, granted)
 		questions := 0
-		s.engine.info = func(c *stored) (renewal, error) { questions++; return window(-time.Hour)(c) }
+		s.engine.info = func(c *stored) (renewalInfo, error) { questions++; return window(-time.Hour)(c) }
 		for range 2 {
 			s.runFor(t, 61*time.Minute) // two orders: the name rests for six hours
 		}
 		before := questions
-		s.urge()
+		s.forceRenewAll()
 		s.runFor(t, 4*time.Hour)
 		if got := questions - before; got > 2 {
 			t.Errorf("the authority was asked %d times when to renew, want once", got)

@@ -43,7 +43,7 @@ func TestOptionsReachTheSource(t *testing.T) {
 	usual := tlsmgr.Config{
 		CertFile: "server.crt", KeyFile: "server.key", StateDir: "state", Domains: []string{"a.example"},
 		ACME: tlsmgr.ACME{
-			Engine: tlsmgr.CertMagic, Agreed: true, StagingFirst: true, Preflight: true,
+			Engine: tlsmgr.CertMagic, Agreed: true, StagingFirst: true, WaitForAddress: true,
 			ListenHost: "127.0.0.1", TLSPort: portOf(port), HTTPPort: portOf(port),
 		},
 	}
@@ -56,13 +56,13 @@ func TestOptionsReachTheSource(t *testing.T) {
 		{"-server-cert c -server-key k", both, func(c *tlsmgr.Config) { c.CertFile, c.KeyFile = "c", "k" }},
 		{"-acme autocert -email me@a.example", both, func(c *tlsmgr.Config) { c.ACME.Engine, c.ACME.Email = tlsmgr.Autocert, "me@a.example" }},
 		{"-acme-ca https://ca/ -acme-root r -acme-eab-kid i -acme-eab-key k", both, func(c *tlsmgr.Config) {
-			c.ACME.CA = tlsmgr.Authority{URL: "https://ca/", RootsFile: "r", KeyID: "i", KeyFile: "k"}
+			c.ACME.CA = tlsmgr.CA{URL: "https://ca/", RootsFile: "r", EABKeyID: "i", EABKeyFile: "k"}
 		}},
 		{"-acme-ca2 https://ca/ -acme-ca2-root r -acme-ca2-eab-kid i -acme-ca2-eab-key k", both, func(c *tlsmgr.Config) {
-			c.ACME.Second = tlsmgr.Authority{URL: "https://ca/", RootsFile: "r", KeyID: "i", KeyFile: "k"}
+			c.ACME.FallbackCA = tlsmgr.CA{URL: "https://ca/", RootsFile: "r", EABKeyID: "i", EABKeyFile: "k"}
 		}},
 		{"-acme-staging -acme-staging-first=false", both, func(c *tlsmgr.Config) { c.ACME.Staging, c.ACME.StagingFirst = true, false }},
-		{"-acme-preflight=false -acme-profile p", both, func(c *tlsmgr.Config) { c.ACME.Preflight, c.ACME.Profile = false, "p" }},
+		{"-acme-preflight=false -acme-profile p", both, func(c *tlsmgr.Config) { c.ACME.WaitForAddress, c.ACME.Profile = false, "p" }},
 		{"-acme-challenge http-01", both, func(c *tlsmgr.Config) { c.ACME.NoTLS = true }},
 		{"-acme-challenge tls-alpn-01", both, func(c *tlsmgr.Config) { c.ACME.NoHTTP = true }},
 		{"", doors{main: port}, func(c *tlsmgr.Config) { c.ACME.NoHTTP, c.ACME.HTTPPort = true, 0 }},

@@ -160,16 +160,16 @@ func (c *config) certificateSource(dir string, d doors, log *slog.Logger) tlsmgr
 		CertFile: c.serverCert, KeyFile: c.serverKey, StateDir: dir, Logger: log, Domains: c.domains,
 		ACME: tlsmgr.ACME{
 			Engine: a.engine, Email: c.email, Agreed: a.agree,
-			CA: a.ca.authority(), Second: a.second.authority(),
-			Staging: a.staging, StagingFirst: a.stagingFirst, Profile: a.profile, Preflight: a.preflight,
+			CA: a.ca.authority(), FallbackCA: a.second.authority(),
+			Staging: a.staging, StagingFirst: a.stagingFirst, Profile: a.profile, WaitForAddress: a.preflight,
 			ListenHost: hostOf(d.main), TLSPort: portOf(d.main), HTTPPort: portOf(d.plain),
 			NoHTTP: d.plain == nil || a.challenge == "tls-alpn-01", NoTLS: a.challenge == "http-01",
 		},
 	}
 }
 
-func (o authorityOptions) authority() tlsmgr.Authority {
-	return tlsmgr.Authority{URL: o.url, RootsFile: o.root, KeyID: o.keyID, KeyFile: o.keyFile}
+func (o authorityOptions) authority() tlsmgr.CA {
+	return tlsmgr.CA{URL: o.url, RootsFile: o.root, EABKeyID: o.keyID, EABKeyFile: o.keyFile}
 }
 
 // selfSigned is the fingerprint of a self-signed certificate that serves, else empty.

@@ -30,7 +30,7 @@ func renewTest(ctx context.Context, c *config, dir string) error {
 		return err
 	}
 	defer d.close()
-	dry, err := tlsmgr.NewDry(c.drySource(dir, d, quiet))
+	dry, err := tlsmgr.NewDryRun(c.drySource(dir, d, quiet))
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func renewTest(ctx context.Context, c *config, dir string) error {
 
 // testDoors are none when a server runs that has them.
 func testDoors(c *config, dir string, log *slog.Logger) (doors, error) {
-	if tlsmgr.Attended(dir) {
+	if tlsmgr.InUse(dir) {
 		return doors{}, nil
 	}
 	bare := *c

@@ -79,7 +79,7 @@ func TestSecondAuthority(t *testing.T) {
 			second := newPebble(t, pebbleOptions{httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
 			name := newName()
 			c := r.config(name)
-			c.ACME.Second = tlsmgr.Authority{URL: second.url(), RootsFile: second.roots}
+			c.ACME.FallbackCA = tlsmgr.CA{URL: second.url(), RootsFile: second.roots}
 			spoil(r)
 			s := r.serve(c)
 			eventually(t, patience, "the second authority certifies", func() bool { return s.state(name).Source == "acme" })
@@ -104,7 +104,7 @@ func TestShorterLifeOfTheFirstAuthority(t *testing.T) {
 	second := newPebble(t, pebbleOptions{validity: 48 * time.Hour, httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
 	name := newName()
 	c := r.config(name)
-	c.ACME.Second = tlsmgr.Authority{URL: second.url(), RootsFile: second.roots}
+	c.ACME.FallbackCA = tlsmgr.CA{URL: second.url(), RootsFile: second.roots}
 	r.ca.close()
 	s := r.serve(c)
 	eventually(t, patience, "the second authority certifies", func() bool { return s.state(name).Source == "acme" })

@@ -21,7 +21,7 @@ func TestDryOrderAtTheTrial(t *testing.T) {
 			name := newName()
 			c := r.config(name)
 			c.ACME.Engine = engine
-			c.ACME.Trial = tlsmgr.Authority{URL: trial.url(), RootsFile: trial.roots}
+			c.ACME.StagingCA = tlsmgr.CA{URL: trial.url(), RootsFile: trial.roots}
 			s := r.serve(c)
 			s.certified(patience, name)
 			if trial.orders() != 0 {
@@ -32,7 +32,7 @@ func TestDryOrderAtTheTrial(t *testing.T) {
 				t.Errorf("%d orders and %d at the trial, want one each", r.ca.orders(), trial.orders())
 			}
 			elsewhere := newPebble(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t), nameserver: r.names.addr})
-			c.ACME.Trial = tlsmgr.Authority{URL: elsewhere.url(), RootsFile: elsewhere.roots}
+			c.ACME.StagingCA = tlsmgr.CA{URL: elsewhere.url(), RootsFile: elsewhere.roots}
 			before := read(t, statePath(r, "schedule", name+".json"))
 			for range 3 {
 				r.dry(c, false)
@@ -47,7 +47,7 @@ func TestDryOrderAtTheTrial(t *testing.T) {
 // dry makes a dry order, which succeeds or does not.
 func (r *rig) dry(c tlsmgr.Config, succeeds bool) {
 	r.t.Helper()
-	d, err := tlsmgr.NewDry(c)
+	d, err := tlsmgr.NewDryRun(c)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -80,9 +80,9 @@ func TestAccountThatExistsAlready(t *testing.T) {
 			name := newName()
 			c := r.config(name)
 			c.ACME.Engine = engine
-			c.ACME.CA.KeyID = id
-			c.ACME.CA.KeyFile = filepath.Join(t.TempDir(), "mac")
-			write(t, c.ACME.CA.KeyFile, []byte(key+"\n"))
+			c.ACME.CA.EABKeyID = id
+			c.ACME.CA.EABKeyFile = filepath.Join(t.TempDir(), "mac")
+			write(t, c.ACME.CA.EABKeyFile, []byte(key+"\n"))
 			r.serve(c).certified(patience, name)
 		})
 	}
@@ -94,9 +94,9 @@ func TestWrongAccountKeyIsToldInTheAuthoritysWords(t *testing.T) {
 	r := newRig(t, pebbleOptions{eab: map[string]string{"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}})
 	name := newName()
 	c := r.config(name)
-	c.ACME.CA.KeyID = "kid-1"
-	c.ACME.CA.KeyFile = filepath.Join(t.TempDir(), "mac")
-	write(t, c.ACME.CA.KeyFile, []byte(key))
+	c.ACME.CA.EABKeyID = "kid-1"
+	c.ACME.CA.EABKeyFile = filepath.Join(t.TempDir(), "mac")
+	write(t, c.ACME.CA.EABKeyFile, []byte(key))
 	s := r.serve(c)
 	eventually(t, patience, "the refusal is in State", func() bool { return s.state(name).Failures == 1 })
 	if !s.log.has("the authority says: unauthorized") {

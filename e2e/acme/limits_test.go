@@ -55,7 +55,7 @@ func TestWaitsForAnAddress(t *testing.T) {
 	name := newName()
 	r.names.setUnknown(name, true)
 	c := r.config(name)
-	c.ACME.Preflight, c.ACME.Resolver = true, r.names.resolver()
+	c.ACME.WaitForAddress, c.ACME.Resolver = true, r.names.resolver()
 	s := r.serve(c)
 	eventually(t, patience, "the name is waited for", func() bool { return s.state(name).Status == "waiting for an address" })
 	if got := r.ca.orders(); got != 0 {
@@ -90,7 +90,7 @@ func TestStagingFirst(t *testing.T) {
 			name := newName()
 			c := r.config(name)
 			c.ACME.StagingFirst = true
-			c.ACME.Trial = tlsmgr.Authority{URL: trial.url(), RootsFile: trial.roots}
+			c.ACME.StagingCA = tlsmgr.CA{URL: trial.url(), RootsFile: trial.roots}
 			s := r.serve(c)
 			if tt.certified {
 				s.certified(patience, name)

@@ -193,7 +193,7 @@ func TestPausedNodeChangesNothing(t *testing.T) {
 	eventually(t, patience, "the node orders", func() bool { return c.ca.orders() > 0 })
 	_ = c.programs[1].Signal(syscall.SIGSTOP)
 	goOn()
-	time.Sleep(redisstorage.Lease + time.Second)
+	time.Sleep(redisstorage.LeaseDuration + time.Second)
 	c.run(0)
 	eventually(t, patience, "the other node answers, and hears hangups", func() bool {
 		_, err := tls.Dial("tcp", addrOf(c.ports[0][1]), &tls.Config{ServerName: c.name, InsecureSkipVerify: true})

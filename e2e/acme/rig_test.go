@@ -79,7 +79,7 @@ func (r *rig) config(names ...string) tlsmgr.Config {
 		StateDir: r.dir,
 		ACME: tlsmgr.ACME{
 			Email: "me@example.test", ListenHost: "127.0.0.1", HTTPPort: r.httpPort, TLSPort: r.tlsPort,
-			CA: tlsmgr.Authority{URL: r.ca.url(), RootsFile: r.ca.roots},
+			CA: tlsmgr.CA{URL: r.ca.url(), RootsFile: r.ca.roots},
 		},
 	}
 }

@@ -2,14 +2,14 @@
 // Redis or Valkey, so that several nodes have them in common.
 //
 // It is a certmagic.Storage, with locks that are leases: a holder that dies or
-// is cut off loses its lock within [Lease]. Everything is one hash and one key
+// is cut off loses its lock within [LeaseDuration]. Everything is one hash and one key
 // a lock, under one hash tag, so that it lives on one node of a Redis Cluster.
 // Values are encrypted and bound to the name they are stored under; the server
 // sees which names there are, when they changed and how long they are, and can
 // bring back an old value, but can neither read nor make one.
 //
 // What a caller must know: certmagic hands in contexts that live for hours, so
-// each call has a limit of its own, [CallTime].
+// each call has a limit of its own, [CallTimeout].
 package redisstorage
 
 import (
@@ -26,10 +26,10 @@ import (
 )
 
 const (
-	// Lease is how long a lock outlives the last sign of its holder.
-	Lease = 15 * time.Second
-	// CallTime bounds one call to the server.
-	CallTime = 3 * time.Second
+	// LeaseDuration is how long a lock outlives the last sign of its holder.
+	LeaseDuration = 15 * time.Second
+	// CallTimeout bounds one call to the server.
+	CallTimeout = 3 * time.Second
 	// maxValueBytes bounds one value; a chain with its key has a few KiB.
 	maxValueBytes = 1 << 20
 )
@@ -43,29 +43,29 @@ type Client interface {
 
 // Storage is a certmagic.Storage. Its methods may be called concurrently.
 type Storage struct {
-	client Client
-	values string // the hash
-	locks  string // what keys of locks begin with
-	seal   *sealer
-	now    func() time.Time
+	client     Client
+	valuesKey  string // the hash
+	lockPrefix string // what keys of locks begin with
+	sealer     *sealer
+	now        func() time.Time
 
-	mu   sync.Mutex
-	held map[string]*lease // locks that certmagic holds, by name
+	mu     sync.Mutex
+	leases map[string]*lease // locks that certmagic holds, by name
 }
 
 // New returns a storage whose keys begin with prefix. The nodes share the key,
 // of 32 bytes, which the server never sees; a key of another length is an error.
 func New(client Client, prefix string, key []byte) (*Storage, error) {
-	seal, err := newSealer(key)
+	sealer, err := newSealer(key)
 	if err != nil {
 		return nil, err
 	}
 	tag := prefix + "{tls}:"
-	return &Storage{client: client, values: tag + "values", locks: tag + "lock:", seal: seal, now: time.Now, held: map[string]*lease{}}, nil
+	return &Storage{client: client, valuesKey: tag + "values", lockPrefix: tag + "lock:", sealer: sealer, now: time.Now, leases: map[string]*lease{}}, nil
 }
 
 func (s *Storage) do(ctx context.Context, command []string, key string, args ...string) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, CallTime)
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
 	return s.client.Do(ctx, command, key, args...)
 }
@@ -76,29 +76,29 @@ func (s *Storage) Store(ctx context.Context, key string, value []byte) error {
 	if len(value) > maxValueBytes {
 		return fmt.Errorf("store %s: %d bytes are more than a certificate has", key, len(value))
 	}
-	if err := s.change(ctx, "HSET", key, s.seal.seal(key, value, time.Now())); err != nil {
+	if err := s.write(ctx, "HSET", key, s.sealer.seal(key, value, time.Now())); err != nil {
 		return fmt.Errorf("store %s: %w", key, err)
 	}
 	return nil
 }
 
 // Load returns a value, or fs.ErrNotExist. One that was not written under the
-// nodes' key, or under another name, is [ErrForeign].
+// nodes' key, or under another name, is [ErrDecrypt].
 func (s *Storage) Load(ctx context.Context, key string) ([]byte, error) {
 	value, _, err := s.open(ctx, key)
 	return value, err
 }
 
 func (s *Storage) open(ctx context.Context, key string) (value []byte, modified time.Time, err error) {
-	answer, err := s.do(ctx, []string{"HGET"}, s.values, key)
+	reply, err := s.do(ctx, []string{"HGET"}, s.valuesKey, key)
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("load %s: %w", key, err)
 	}
-	sealed, ok := answer.(string)
+	sealed, ok := reply.(string)
 	if !ok {
 		return nil, time.Time{}, fmt.Errorf("load %s: %w", key, fs.ErrNotExist)
 	}
-	if value, modified, err = s.seal.open(key, sealed); err != nil {
+	if value, modified, err = s.sealer.open(key, sealed); err != nil {
 		return nil, time.Time{}, fmt.Errorf("load %s: %w", key, err)
 	}
 	return value, modified, nil
@@ -107,11 +107,11 @@ func (s *Storage) open(ctx context.Context, key string) (value []byte, modified 
 // Delete forgets a value and all below it. It is no error when there is none; the
 // context of a lock that was lost is [ErrLockLost].
 func (s *Storage) Delete(ctx context.Context, key string) error {
-	below, err := s.below(ctx, key)
+	below, err := s.keysBelow(ctx, key)
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
-	if err := s.change(ctx, "HDEL", append(below, key)...); err != nil {
+	if err := s.write(ctx, "HDEL", append(below, key)...); err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	return nil
@@ -119,17 +119,17 @@ func (s *Storage) Delete(ctx context.Context, key string) error {
 
 // Exists is whether there is a value, or any below it, and no error.
 func (s *Storage) Exists(ctx context.Context, key string) bool {
-	if there, err := s.do(ctx, []string{"HEXISTS"}, s.values, key); err == nil && there == int64(1) {
+	if reply, err := s.do(ctx, []string{"HEXISTS"}, s.valuesKey, key); err == nil && reply == int64(1) {
 		return true
 	}
-	below, err := s.below(ctx, key)
+	below, err := s.keysBelow(ctx, key)
 	return err == nil && len(below) > 0
 }
 
 // List returns what is below a path: all values when recursive, else the next
 // step of each path alone. With nothing there it is fs.ErrNotExist.
 func (s *Storage) List(ctx context.Context, path string, recursive bool) ([]string, error) {
-	below, err := s.below(ctx, path)
+	below, err := s.keysBelow(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", path, err)
 	}
@@ -138,41 +138,41 @@ func (s *Storage) List(ctx context.Context, path string, recursive bool) ([]stri
 	}
 	if !recursive {
 		for i, key := range below {
-			below[i] = nextStep(path, key)
+			below[i] = childKey(path, key)
 		}
 	}
 	slices.Sort(below)
 	return slices.Compact(below), nil
 }
 
-// below lists the values under a path. There are a handful for each name that
+// keysBelow lists the values under a path. There are a handful for each name that
 // is served, so all are listed.
-func (s *Storage) below(ctx context.Context, path string) ([]string, error) {
-	answer, err := s.do(ctx, []string{"HKEYS"}, s.values)
+func (s *Storage) keysBelow(ctx context.Context, path string) ([]string, error) {
+	reply, err := s.do(ctx, []string{"HKEYS"}, s.valuesKey)
 	if err != nil {
 		return nil, err
 	}
-	all, ok := answer.([]any)
+	all, ok := reply.([]any)
 	if !ok {
-		return nil, fmt.Errorf("the store answers %T for a list", answer)
+		return nil, fmt.Errorf("the store answers %T for a list", reply)
 	}
 	var below []string
-	for _, one := range all {
-		if key, ok := one.(string); ok && (path == "" || strings.HasPrefix(key, strings.TrimSuffix(path, "/")+"/")) {
+	for _, item := range all {
+		if key, ok := item.(string); ok && (path == "" || strings.HasPrefix(key, strings.TrimSuffix(path, "/")+"/")) {
 			below = append(below, key)
 		}
 	}
 	return below, nil
 }
 
-// nextStep is the part of a key that lies directly below a path.
-func nextStep(path, key string) string {
+// childKey is the part of a key that lies directly below a path.
+func childKey(path, key string) string {
 	prefix := ""
 	if path != "" {
 		prefix = strings.TrimSuffix(path, "/") + "/"
 	}
-	step, _, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
-	return prefix + step
+	child, _, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
+	return prefix + child
 }
 
 // Stat tells of a value, or of a path with values below, or is fs.ErrNotExist.
@@ -184,7 +184,7 @@ func (s *Storage) Stat(ctx context.Context, key string) (certmagic.KeyInfo, erro
 	if !errors.Is(err, fs.ErrNotExist) {
 		return certmagic.KeyInfo{}, err
 	}
-	if below, listErr := s.below(ctx, key); listErr != nil || len(below) == 0 {
+	if below, listErr := s.keysBelow(ctx, key); listErr != nil || len(below) == 0 {
 		return certmagic.KeyInfo{}, errors.Join(err, listErr)
 	}
 	return certmagic.KeyInfo{Key: key}, nil

@@ -132,11 +132,11 @@ func TestValuesAreSealedAndBoundToTheirName(t *testing.T) {
 	if err := s.Store(ctx, "key", []byte("PRIVATE KEY")); err != nil {
 		t.Fatal(err)
 	}
-	raw := client.ask(t, "HGET", s.values, "key")
+	raw := client.ask(t, "HGET", s.valuesKey, "key")
 	if raw == "" || strings.Contains(raw, "PRIVATE") {
 		t.Fatalf("the store holds the value in clear: %q", raw)
 	}
-	client.ask(t, "HSET", s.values, "other", raw, "short", "x")
+	client.ask(t, "HSET", s.valuesKey, "other", raw, "short", "x")
 	other, err := New(client, "test:", bytes.Repeat([]byte{8}, 32))
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +146,7 @@ func TestValuesAreSealedAndBoundToTheirName(t *testing.T) {
 		"too short":          func() ([]byte, error) { return s.Load(ctx, "short") },
 		"under another key":  func() ([]byte, error) { return other.Load(ctx, "key") },
 	} {
-		if value, err := load(); !errors.Is(err, ErrForeign) || value != nil {
+		if value, err := load(); !errors.Is(err, ErrDecrypt) || value != nil {
 			t.Errorf("%s: got %q and %v, want ErrForeign", name, value, err)
 		}
 	}
@@ -211,7 +211,7 @@ func TestLockWaitsNoLongerThanItsContext(t *testing.T) {
 		t.Errorf("a lock that is held was taken (%v, %v)", taken, err)
 	}
 	free()
-	if held, err := b.Locked(t.Context(), "name"); held || err != nil {
+	if held, err := b.IsLocked(t.Context(), "name"); held || err != nil {
 		t.Errorf("a freed lock is held (%v)", err)
 	}
 }
@@ -226,14 +226,14 @@ func TestLostLockEndsItsContext(t *testing.T) {
 	if err != nil || !taken {
 		t.Fatalf("got %v, %v", taken, err)
 	}
-	client.ask(t, "SET", s.locks+"name", "another's token")
+	client.ask(t, "SET", s.lockPrefix+"name", "another's token")
 	select {
 	case <-held.Done():
-	case <-time.After(Lease):
+	case <-time.After(LeaseDuration):
 		t.Error("the lock was lost and its context lives on")
 	}
 	free()
-	if token := client.ask(t, "GET", s.locks+"name"); token != "another's token" {
+	if token := client.ask(t, "GET", s.lockPrefix+"name"); token != "another's token" {
 		t.Errorf("the lock of another was freed: %q", token)
 	}
 }
@@ -256,7 +256,7 @@ func TestLateWriterChangesNothing(t *testing.T) {
 		if err := s.Store(inside, "a/key", []byte("mine")); err != nil {
 			t.Fatalf("store while the lock is held: %v", err)
 		}
-		client.ask(t, "SET", s.locks+name, "another's token")
+		client.ask(t, "SET", s.lockPrefix+name, "another's token")
 		if err := s.Store(t.Context(), "a/key", []byte("of the next")); err != nil {
 			t.Fatal(err)
 		}
@@ -300,10 +300,10 @@ func TestLockEndsWithoutItsStore(t *testing.T) {
 	began := time.Now()
 	select {
 	case <-held.Done():
-	case <-time.After(Lease + time.Second):
+	case <-time.After(LeaseDuration + time.Second):
 	}
-	if took := time.Since(began); took > Lease-margin+500*time.Millisecond {
-		t.Errorf("the lock was held for %v without its store, longer than its lease of %v", took, Lease)
+	if took := time.Since(began); took > LeaseDuration-leaseMargin+500*time.Millisecond {
+		t.Errorf("the lock was held for %v without its store, longer than its lease of %v", took, LeaseDuration)
 	}
 	free()
 }
@@ -317,7 +317,7 @@ func TestCallsEndThoughTheStoreHangs(t *testing.T) {
 	if _, err := s.Load(context.Background(), "key"); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want an error of the store", err)
 	}
-	if took := time.Since(began); took > CallTime+time.Second {
+	if took := time.Since(began); took > CallTimeout+time.Second {
 		t.Errorf("the call took %v", took)
 	}
 }

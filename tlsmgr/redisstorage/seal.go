@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// ErrForeign is wrapped by Load for a value that does not open: the nodes do
+// ErrDecrypt is wrapped by Load for a value that does not open: the nodes do
 // not share one key, or somebody else wrote it.
-var ErrForeign = errors.New("the value was not written under this server's key; give all nodes the same key file")
+var ErrDecrypt = errors.New("the value was not written under this server's key; give all nodes the same key file")
 
 // sealer encrypts values with AES-256-GCM under random nonces (NIST SP
 // 800-38D), which is good for 2^32 values; certificates make a few a day.
@@ -38,7 +38,7 @@ func (s *sealer) seal(name string, value []byte, now time.Time) string {
 func (s *sealer) open(name, sealed string) ([]byte, time.Time, error) {
 	plain, err := s.aead.Open(nil, nil, []byte(sealed), []byte(name))
 	if err != nil || len(plain) < 8 {
-		return nil, time.Time{}, ErrForeign
+		return nil, time.Time{}, ErrDecrypt
 	}
 	return plain[8:], time.Unix(0, int64(binary.BigEndian.Uint64(plain))), nil
 }

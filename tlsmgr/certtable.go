@@ -15,82 +15,82 @@ import (
 
 // snapshot is all that a handshake reads. It is never changed.
 type snapshot struct {
-	acme   map[string]*tls.Certificate
-	manual map[string]*tls.Certificate
-	proved map[string]bool // for how long valid ones have been served is proof enough
+	acme         map[string]*tls.Certificate
+	static       map[string]*tls.Certificate
+	hstsEligible map[string]bool // for how long valid ones have been served is proof enough
 }
 
-// chain decides which certificate a name is served with: that of the authority
+// certTable decides which certificate a name is served with: that of the authority
 // while it is valid; else that of the files while it is; else the one that ends
 // last, for a warning in the browser is more than no connection; else none.
-type chain struct {
+type certTable struct {
 	names   []string
 	current atomic.Pointer[snapshot]
 	mu      sync.Mutex // one change at a time
 }
 
-func newChain(names []string) *chain {
-	c := &chain{names: names}
-	c.current.Store(&snapshot{acme: map[string]*tls.Certificate{}, manual: map[string]*tls.Certificate{}, proved: map[string]bool{}})
+func newCertTable(names []string) *certTable {
+	c := &certTable{names: names}
+	c.current.Store(&snapshot{acme: map[string]*tls.Certificate{}, static: map[string]*tls.Certificate{}, hstsEligible: map[string]bool{}})
 	return c
 }
 
 // change replaces the snapshot by a changed copy.
-func (c *chain) change(do func(*snapshot)) {
+func (c *certTable) change(do func(*snapshot)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.current.Load()
-	fresh := &snapshot{maps.Clone(old.acme), maps.Clone(old.manual), maps.Clone(old.proved)}
+	fresh := &snapshot{maps.Clone(old.acme), maps.Clone(old.static), maps.Clone(old.hstsEligible)}
 	do(fresh)
 	c.current.Store(fresh)
 }
 
-func (c *chain) setACME(name string, cert *tls.Certificate) {
-	c.change(func(s *snapshot) { s.acme[name] = cert })
+func (c *certTable) setACME(name string, cert *tls.Certificate) {
+	c.change(func(snap *snapshot) { snap.acme[name] = cert })
 }
 
-// setManual takes the files' certificate for each name that it covers. The
+// setStatic takes the files' certificate for each name that it covers. The
 // others keep what the files held for them before: it is still good, or at least
 // better than none.
-func (c *chain) setManual(cert *tls.Certificate) {
-	c.change(func(s *snapshot) {
+func (c *certTable) setStatic(cert *tls.Certificate) {
+	c.change(func(snap *snapshot) {
 		for _, name := range c.names {
 			if covers(cert.Leaf, name) {
-				s.manual[name] = cert
+				snap.static[name] = cert
 			}
 		}
 	})
 }
 
-func (c *chain) setProved(name string, proved bool) {
-	if c.current.Load().proved[name] != proved {
-		c.change(func(s *snapshot) { s.proved[name] = proved })
+func (c *certTable) setHSTSEligible(name string, eligible bool) {
+	if c.current.Load().hstsEligible[name] != eligible {
+		c.change(func(snap *snapshot) { snap.hstsEligible[name] = eligible })
 	}
 }
 
 // pick returns the certificate for a name, and where it comes from.
-func (c *chain) pick(name string, now time.Time) (cert *tls.Certificate, source string) {
-	s := c.current.Load()
-	acme, manual := s.acme[name], s.manual[name]
+func (c *certTable) pick(name string, now time.Time) (cert *tls.Certificate, source string) {
+	snap := c.current.Load()
+	acme, static := snap.acme[name], snap.static[name]
 	switch {
-	case inForce(acme, now):
+	case isValidAt(acme, now):
 		return acme, "acme"
-	case inForce(manual, now):
-		return manual, "file"
-	case acme != nil && (manual == nil || acme.Leaf.NotAfter.After(manual.Leaf.NotAfter)):
+	case isValidAt(static, now):
+		return static, "file"
+	case acme != nil && (static == nil || acme.Leaf.NotAfter.After(static.Leaf.NotAfter)):
 		return acme, "acme"
-	case manual != nil:
-		return manual, "file"
+	case static != nil:
+		return static, "file"
 	}
 	return nil, ""
 }
 
-func inForce(c *tls.Certificate, now time.Time) bool {
+func isValidAt(c *tls.Certificate, now time.Time) bool {
 	return c != nil && !now.Before(c.Leaf.NotBefore) && !now.After(c.Leaf.NotAfter)
 }
 
-// named is the configured name that a client asks for, or "".
-func (c *chain) named(hello *tls.ClientHelloInfo) string {
+// requestedName is the configured name that a client asks for, or "".
+func (c *certTable) requestedName(hello *tls.ClientHelloInfo) string {
 	if hello.ServerName != "" {
 		name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
 		if slices.Contains(c.names, name) {
@@ -98,25 +98,25 @@ func (c *chain) named(hello *tls.ClientHelloInfo) string {
 		}
 		return ""
 	}
-	return c.unnamed(hello.Conn)
+	return c.nameForAddr(hello.Conn)
 }
 
-// unnamed is for clients that send no name, as those do which were given an
+// nameForAddr is for clients that send no name, as those do which were given an
 // address: the local address, or the only address there is, for behind a
 // translation of addresses the local one is another.
-func (c *chain) unnamed(conn net.Conn) string {
+func (c *certTable) nameForAddr(conn net.Conn) string {
 	if local := localAddr(conn); slices.Contains(c.names, local) {
 		return local
 	}
-	only := ""
+	onlyIP := ""
 	for _, name := range c.names {
-		if isIP(name) && only != "" {
+		if isIP(name) && onlyIP != "" {
 			return ""
 		} else if isIP(name) {
-			only = name
+			onlyIP = name
 		}
 	}
-	return only
+	return onlyIP
 }
 
 func localAddr(conn net.Conn) string {

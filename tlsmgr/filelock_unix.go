@@ -9,26 +9,26 @@ import (
 	"syscall"
 )
 
-// held tells whether somebody holds a lock alone. It makes no file.
-func held(path string) bool { return taken(path, syscall.LOCK_SH) }
+// isLockedExclusively tells whether somebody holds a lock alone. It makes no file.
+func isLockedExclusively(path string) bool { return wouldBlock(path, syscall.LOCK_SH) }
 
-// attended tells whether anybody holds a lock, alone or with others.
-func attended(path string) bool { return taken(path, syscall.LOCK_EX) }
+// isLocked tells whether anybody holds a lock, alone or with others.
+func isLocked(path string) bool { return wouldBlock(path, syscall.LOCK_EX) }
 
-func taken(path string, how int) bool {
+func wouldBlock(path string, mode int) bool {
 	f, err := os.Open(path)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	return errors.Is(syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+	return errors.Is(syscall.Flock(int(f.Fd()), mode|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
-// giveTo makes a file, and what lies between it and the directory, belong to
+// chownLikeDir makes a file, and what lies between it and the directory, belong to
 // whom the directory belongs to. Only root can, and needs to: it may examine
 // what a service works with. That service may have put links there, so nothing
 // beyond the directory is given away.
-func giveTo(dir, path string) {
+func chownLikeDir(dir, path string) {
 	if os.Geteuid() != 0 {
 		return
 	}
@@ -50,15 +50,15 @@ func giveTo(dir, path string) {
 	}
 }
 
-// lockFile tries to lock a file, alone or together with others that do not
+// tryLockFile tries to lock a file, alone or together with others that do not
 // want it alone. It never waits.
-func lockFile(path string, alone bool) (unlock func(), free bool, err error) {
+func tryLockFile(path string, exclusive bool) (unlock func(), acquired bool, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600)
 	if err != nil {
 		return nil, false, err
 	}
 	how := syscall.LOCK_SH
-	if alone {
+	if exclusive {
 		how = syscall.LOCK_EX
 	}
 	err = syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
