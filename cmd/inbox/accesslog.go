@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// write logs a request that is over. Nothing in the line is a stranger's own
+// logRequest logs a request that is over. Nothing in the line is a stranger's own
 // words: no path beyond the routes, no query, no name, no whole address.
-func (m *meter) write(r *http.Request, where route, status int, took time.Duration, bytes int64) {
-	name := routes[where]
+func (m *meter) logRequest(r *http.Request, rt route, status int, took time.Duration, bytes int64) {
+	name := routes[rt]
 	if _, path, found := strings.Cut(name, " /"); found {
 		name = "/" + path
 	}

@@ -22,7 +22,7 @@ func TestRequestsAreLoggedOnlyAtDebug(t *testing.T) {
 	}
 }
 
-func TestRequestLogKnowsHowItEnded(t *testing.T) {
+func TestRequestLogStatus(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		handler http.HandlerFunc
@@ -45,7 +45,7 @@ func TestRequestLogKnowsHowItEnded(t *testing.T) {
 		{"a flush", func(w http.ResponseWriter, _ *http.Request) { http.NewResponseController(w).Flush() }, "status=200"},
 	} {
 		var out bytes.Buffer
-		m := newMeter(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fromAddress("192.0.2.77"))
+		m := newMeter(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fixedAddr("192.0.2.77"))
 		func() {
 			defer func() { recover() }() // net/http's part
 			m.handler(routeOf, tt.handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
@@ -58,22 +58,22 @@ func TestRequestLogKnowsHowItEnded(t *testing.T) {
 
 func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }
 
-func fromAddress(text string) func(*http.Request) netip.Addr {
+func fixedAddr(text string) func(*http.Request) netip.Addr {
 	addr, _ := netip.ParseAddr(text)
 	return func(*http.Request) netip.Addr { return addr }
 }
 
 // A line holds what was asked for by kind, and nothing that a stranger wrote.
-func TestRequestLogHoldsNothingOfAStranger(t *testing.T) {
+func TestRequestLogOmitsClientInput(t *testing.T) {
 	for _, tt := range []struct{ method, target, addr, want string }{
 		{"GET", "/inbox?wait=secret", "192.0.2.77", "method=GET route=/inbox status=200 dur=DUR bytes=0 addr=192.0.2.0/24"},
 		{"PATCH", "/inbox", "2001:db8:1:2::3", "method=PATCH route=/inbox status=200 dur=DUR bytes=0 addr=2001:db8:1::/48"},
 		{"SECRET", "/secret", "", "method=other route=pages status=200 dur=DUR bytes=0 addr=unknown"},
 	} {
 		var out bytes.Buffer
-		m := newMeter(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fromAddress(tt.addr))
+		m := newMeter(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fixedAddr(tt.addr))
 		r := httptest.NewRequest(tt.method, tt.target, nil)
-		m.write(r, routeOf(r), http.StatusOK, time.Second, 0)
+		m.logRequest(r, routeOf(r), http.StatusOK, time.Second, 0)
 		if want := strings.Replace(tt.want, "DUR", "1s", 1); !strings.Contains(out.String(), want) || strings.Contains(strings.ToLower(out.String()), "secret") {
 			t.Errorf("logged %q, want %q", out.String(), want)
 		}

@@ -15,7 +15,7 @@ type banner struct {
 	names       []string     // that were given with -domain
 	network     []netip.Addr // this machine's addresses on its networks
 	fingerprint string       // of a self-signed certificate
-	contained   bool         // in a container, whose addresses and ports may not be seen outside
+	inContainer bool         // in a container, whose addresses and ports may not be seen outside
 }
 
 // carrierNAT are addresses that are nobody's on the internet (RFC 6598).
@@ -24,7 +24,7 @@ var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
 func (b banner) String() string {
 	var s strings.Builder
 	s.WriteString("\ninbox is running. Open it in a browser:\n\n")
-	for _, line := range b.places() {
+	for _, line := range b.links() {
 		fmt.Fprintf(&s, "  %-24s %s\n", line[0], line[1])
 	}
 	if b.scheme == "http" {
@@ -34,22 +34,22 @@ func (b banner) String() string {
 		fmt.Fprintf(&s, "\nThe certificate is self-signed, so browsers warn at the first visit. Go on\n"+
 			"(Advanced, then Proceed or Accept) if the certificate has this SHA-256 fingerprint:\n\n  %s\n", b.fingerprint)
 	}
-	if b.contained {
+	if b.inContainer {
 		s.WriteString("\nThis is a container. Unless it shares its machine's network, others need the\naddress of that machine, and the port that was published (-p).\n")
 	}
 	s.WriteString("\nPress Ctrl+C to stop.\n\n")
 	return s.String()
 }
 
-// places are pairs of where one is and what to open there.
-func (b banner) places() [][2]string {
+// links are pairs of where one is and what to open there.
+func (b banner) links() [][2]string {
 	addr := b.addr.Addr()
 	if len(b.names) > 0 {
-		places := make([][2]string, len(b.names))
+		links := make([][2]string, len(b.names))
 		for i, name := range b.names {
-			places[i] = [2]string{"From anywhere:", b.url(name)}
+			links[i] = [2]string{"From anywhere:", b.url(name)}
 		}
-		return places
+		return links
 	}
 	if addr.IsLoopback() {
 		return [][2]string{{"On this machine:", b.url("localhost")}}
@@ -61,17 +61,17 @@ func (b banner) places() [][2]string {
 		}
 		return [][2]string{{from, b.url(addr.String())}}
 	}
-	places := [][2]string{{"On this machine:", b.url("localhost")}}
+	links := [][2]string{{"On this machine:", b.url("localhost")}}
 	for _, a := range b.network {
 		if a.Is4() || addr.Is6() {
-			places = append(places, [2]string{"From another device:", b.url(a.String())})
+			links = append(links, [2]string{"From another device:", b.url(a.String())})
 		}
 	}
-	return places
+	return links
 }
 
 func (b banner) url(host string) string {
-	named := len(b.names) > 0 && b.contained // an authority asks at 443 alone, so that it is mapped
+	named := len(b.names) > 0 && b.inContainer // an authority asks at 443 alone, so that it is mapped
 	if b.scheme == "https" && (b.addr.Port() == 443 || named) {
 		if strings.Contains(host, ":") {
 			host = "[" + host + "]"

@@ -28,7 +28,7 @@ func Example_banner() {
 	// Press Ctrl+C to stop.
 }
 
-func TestBannerNamesPlacesThatExist(t *testing.T) {
+func TestBannerLinks(t *testing.T) {
 	network := []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}
 	for _, tt := range []struct {
 		addr string
@@ -41,8 +41,8 @@ func TestBannerNamesPlacesThatExist(t *testing.T) {
 		{"192.0.2.7:443", []string{"https://192.0.2.7"}},
 	} {
 		var got []string
-		for _, place := range (banner{scheme: "https", addr: netip.MustParseAddrPort(tt.addr), network: network}).places() {
-			got = append(got, place[1])
+		for _, link := range (banner{scheme: "https", addr: netip.MustParseAddrPort(tt.addr), network: network}).links() {
+			got = append(got, link[1])
 		}
 		if fmt.Sprint(got) != fmt.Sprint(tt.want) {
 			t.Errorf("bound to %s: %v, want %v", tt.addr, got, tt.want)
@@ -50,35 +50,35 @@ func TestBannerNamesPlacesThatExist(t *testing.T) {
 	}
 }
 
-// TestBannerOfAContainer: what it sees of itself may be of no use outside, and is
+// TestBannerInContainer: what it sees of itself may be of no use outside, and is
 // right where it shares its machine's network.
-func TestBannerOfAContainer(t *testing.T) {
-	b := banner{scheme: "https", addr: netip.MustParseAddrPort("[::]:3000"), network: []netip.Addr{netip.MustParseAddr("10.88.0.9")}, contained: true}
-	if got, want := fmt.Sprint(b.places()), "[[On this machine: https://localhost:3000] [From another device: https://10.88.0.9:3000]]"; got != want || !strings.Contains(b.String(), "(-p)") {
+func TestBannerInContainer(t *testing.T) {
+	b := banner{scheme: "https", addr: netip.MustParseAddrPort("[::]:3000"), network: []netip.Addr{netip.MustParseAddr("10.88.0.9")}, inContainer: true}
+	if got, want := fmt.Sprint(b.links()), "[[On this machine: https://localhost:3000] [From another device: https://10.88.0.9:3000]]"; got != want || !strings.Contains(b.String(), "(-p)") {
 		t.Errorf("got %s, want %s, and word of -p:\n%v", got, want, b)
 	}
 	b.names = []string{"example.org"}
-	if got, want := fmt.Sprint(b.places()), "[[From anywhere: https://example.org]]"; got != want {
+	if got, want := fmt.Sprint(b.links()), "[[From anywhere: https://example.org]]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
-// TestBannerSaysFromWhere: an address that is not of the internet is reached
+// TestBannerReachability: an address that is not of the internet is reached
 // from its own network alone.
-func TestBannerSaysFromWhere(t *testing.T) {
+func TestBannerReachability(t *testing.T) {
 	for addr, want := range map[string]string{
 		"127.0.0.1": "On this machine:", "8.8.8.8": "From anywhere:", "2001:4860:4860::8888": "From anywhere:",
 		"10.1.2.3": "From another device:", "192.168.1.2": "From another device:", "172.31.0.1": "From another device:",
 		"100.64.0.1": "From another device:", "fd00::1": "From another device:", "169.254.1.1": "From another device:",
 	} {
-		places := banner{scheme: "https", addr: netip.AddrPortFrom(netip.MustParseAddr(addr), 3000)}.places()
-		if got := places[0][0]; len(places) != 1 || got != want {
+		links := banner{scheme: "https", addr: netip.AddrPortFrom(netip.MustParseAddr(addr), 3000)}.links()
+		if got := links[0][0]; len(links) != 1 || got != want {
 			t.Errorf("bound to %s: got %q, want %q", addr, got, want)
 		}
 	}
 }
 
-func TestNetworkAddrsAreOfOtherDevices(t *testing.T) {
+func TestNetworkAddrsAreReachable(t *testing.T) {
 	for _, a := range networkAddrs() {
 		if a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() {
 			t.Errorf("%v is no address that another device could use", a)
@@ -86,7 +86,7 @@ func TestNetworkAddrsAreOfOtherDevices(t *testing.T) {
 	}
 }
 
-func TestBannerTellsTheFingerprintOfWhatIsServed(t *testing.T) {
+func TestBannerShowsServedFingerprint(t *testing.T) {
 	p := start(t)
 	conn, err := p.client.Get(p.url + "/healthz")
 	if err != nil {
@@ -100,7 +100,7 @@ func TestBannerTellsTheFingerprintOfWhatIsServed(t *testing.T) {
 }
 
 // A pair made by the program's own self-signed source stands for anybody's files.
-func TestCertificateFilesServe(t *testing.T) {
+func TestCertificateFilesAreServed(t *testing.T) {
 	dir := t.TempDir()
 	start(t, "-state", dir).stop()
 	files := []string{"-server-cert", filepath.Join(dir, "selfsigned.pem"), "-server-key", filepath.Join(dir, "selfsigned.pem")}
@@ -112,7 +112,7 @@ func TestCertificateFilesServe(t *testing.T) {
 	}
 }
 
-func TestNamedFilesThatDoNotExistAreToldOf(t *testing.T) {
+func TestMissingCertificateFilesWarning(t *testing.T) {
 	p := start(t, "-server-cert", filepath.Join(t.TempDir(), "none.crt"))
 	if !strings.Contains(p.log.String(), "level=WARN msg=\"the files of -server-cert") {
 		t.Errorf("no warning:\n%s", p.log)
@@ -123,7 +123,7 @@ func TestNamedFilesThatDoNotExistAreToldOf(t *testing.T) {
 	}
 }
 
-func TestPlainHTTPOffLoopbackIsWarnedOf(t *testing.T) {
+func TestPlainHTTPWarning(t *testing.T) {
 	all := start(t, "-https=false", "-bind", "0.0.0.0:0")
 	if !strings.Contains(all.log.String(), "level=WARN msg=\"plain HTTP") {
 		t.Errorf("no warning on all addresses:\n%s", all.log)

@@ -20,21 +20,21 @@ import (
 // header fields of our answers, and to the whole program. The client is in the
 // same process: pin it to one core to compare.
 func BenchmarkRelay(b *testing.B) {
-	b.Run("bare", func(b *testing.B) { relayOver(b, serveBare(b, shelf{bodies: make(chan []byte, 1)})) })
+	b.Run("bare", func(b *testing.B) { relayOver(b, serveBare(b, bareHandler{bodies: make(chan []byte, 1)})) })
 	b.Run("bare-with-our-fields", func(b *testing.B) {
-		relayOver(b, serveBare(b, shelf{bodies: make(chan []byte, 1), fields: true}))
+		relayOver(b, serveBare(b, bareHandler{bodies: make(chan []byte, 1), withHeaders: true}))
 	})
 	b.Run("inbox", func(b *testing.B) { relayOver(b, serveProgram(b)) })
 }
 
-// shelf is the bare handler.
-type shelf struct {
-	bodies chan []byte
-	fields bool
+// bareHandler is the bare handler.
+type bareHandler struct {
+	bodies      chan []byte
+	withHeaders bool
 }
 
-func (s shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.fields {
+func (s bareHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.withHeaders {
 		w.Header()["Cache-Control"] = []string{"no-store"}
 		w.Header()["X-Content-Type-Options"] = []string{"nosniff"}
 		w.Header()["Content-Security-Policy"] = []string{"default-src 'none'; frame-ancestors 'none'; sandbox"}
@@ -49,7 +49,7 @@ func (s shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	select {
 	case body := <-s.bodies:
 		w.Header()["Content-Type"] = []string{"application/octet-stream"}
-		if s.fields {
+		if s.withHeaders {
 			w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 			w.Header()["X-From"] = []string{"sender-1"}
 			w.Header()["X-Message-Id"] = []string{strconv.FormatInt(time.Now().UnixMicro(), 10)}
@@ -60,7 +60,7 @@ func (s shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func serveBare(b *testing.B, s shelf) string {
+func serveBare(b *testing.B, s bareHandler) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -75,7 +75,9 @@ func serveProgram(b *testing.B) string {
 	ctx, cancel := context.WithCancel(context.Background())
 	out, exit := newOutput(), make(chan int, 1)
 	args := []string{"-bind", "127.0.0.1:0", "-state", b.TempDir(), "-https=false", "-rate", "1000000", "-burst", "1000000", "-conn-rate", "0"}
-	go func() { exit <- run(ctx, process{args: args, stdout: io.Discard, stderr: out, times: defaultTimes()}) }()
+	go func() {
+		exit <- run(ctx, process{args: args, stdout: io.Discard, stderr: out, timeouts: defaultTimeouts()})
+	}()
 	b.Cleanup(func() { cancel(); <-exit })
 	select {
 	case addr := <-out.listening:
@@ -91,11 +93,11 @@ func relayOver(b *testing.B, addr string) {
 	body := strings.Repeat("x", 1500)
 	post := relayRequest("POST /inbox?to=receiver-1", addr, "sender-1", body)
 	get := relayRequest("GET /inbox", addr, "receiver-1", "")
-	receiver.ask(b, relayRequest("GET /inbox?wait=0", addr, "receiver-1", ""))
+	receiver.roundTrip(b, relayRequest("GET /inbox?wait=0", addr, "receiver-1", ""))
 	b.ReportAllocs()
 	for b.Loop() {
-		sender.ask(b, post)
-		receiver.ask(b, get)
+		sender.roundTrip(b, post)
+		receiver.roundTrip(b, get)
 	}
 }
 
@@ -122,8 +124,8 @@ func relayRequest(line, host, name, body string) []byte {
 	return []byte(line + " HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: load\r\nAuthorization: Basic " + auth + "\r\n" + field + "\r\n" + body)
 }
 
-// ask reads an answer with no more work than it takes to find its end.
-func (c *relayConn) ask(b *testing.B, request []byte) {
+// roundTrip reads an answer with no more work than it takes to find its end.
+func (c *relayConn) roundTrip(b *testing.B, request []byte) {
 	if _, err := c.Write(request); err != nil {
 		b.Fatal(err)
 	}

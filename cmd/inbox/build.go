@@ -18,69 +18,69 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// house is the program, built but not yet serving.
-type house struct {
-	cfg     *config
-	times   times
-	log     *slog.Logger
-	noise   *serverLog
-	archive *archive
-	store   *inbox.Memory
-	shared  *redisstore.Store // instead of it; nil without -store
-	handler *inbox.Handler
-	who     *who
-	limits  *limits
-	source  tlsmgr.Source // nil over plain HTTP
-	process process
-	doors   doors
-	server  *http.Server
-	goodbye *http.Server // its Shutdown says goodbye to connections of HTTP/2
+// server is the program, built but not yet serving.
+type server struct {
+	cfg        *config
+	timeouts   timeouts
+	log        *slog.Logger
+	errorLog   *errorLogFilter
+	snapshot   *snapshotFile
+	store      *inbox.Memory
+	shared     *redisstore.Store // instead of it; nil without -store
+	handler    *inbox.Handler
+	clients    *clientResolver
+	limits     *limits
+	source     tlsmgr.Source // nil over plain HTTP
+	process    process
+	listeners  listeners
+	mainServer *http.Server
+	h2Shutdown *http.Server // its Shutdown says goodbye to connections of HTTP/2
 
 	health     health
 	meter      *meter                 // nil when nobody reads it
-	handshakes handshakes             // of the main listener
-	also       []prometheus.Collector // what other parts show in the metrics; added while building
+	handshakes handshakeCounts        // of the main listener
+	collectors []prometheus.Collector // what other parts show in the metrics; added while building
 
-	// tooLarge counts headers beyond -max-header-size.
-	tooLarge atomic.Int64
-	plain    *http.Server // on port 80; nil without -domain
-	notify   *systemd.Notifier
-	hangups  <-chan os.Signal
-	fresh    fresh         // of the main listener
-	loops    []*acceptLoop // of the listeners, for the watchdog
+	// oversizedHeaders counts headers beyond -max-header-size.
+	oversizedHeaders atomic.Int64
+	redirectServer   *http.Server // on port 80; nil without -domain
+	notify           *systemd.Notifier
+	sighup           <-chan os.Signal
+	connTracker      connTracker    // of the main listener
+	acceptProbes     []*acceptProbe // of the listeners, for the watchdog
 }
 
-// build makes the rooms in order, from the innermost.
-func build(c *config, p process, d doors, log *slog.Logger) (*house, error) {
-	h := &house{cfg: c, times: p.times, log: log, process: p, doors: d}
-	if err := h.furnish(); err != nil {
-		h.quitStore()
+// newServer makes the rooms in order, from the innermost.
+func newServer(c *config, p process, ls listeners, log *slog.Logger) (*server, error) {
+	s := &server{cfg: c, timeouts: p.timeouts, log: log, process: p, listeners: ls}
+	if err := s.wire(); err != nil {
+		s.closeStore()
 		return nil, err
 	}
-	return h, nil
+	return s, nil
 }
 
-func (h *house) furnish() error {
-	c := h.cfg
-	h.noise = &serverLog{log: h.log}
-	h.notify = systemd.NewNotifier(h.process.getenv, h.log)
-	dir := stateDir(c, h.process.environ, h.log)
-	key, err := c.secret(dir)
+func (s *server) wire() error {
+	c := s.cfg
+	s.errorLog = &errorLogFilter{log: s.log}
+	s.notify = systemd.NewNotifier(s.process.getenv, s.log)
+	dir := stateDir(c, s.process.environ, s.log)
+	key, err := c.passwordHashKey(dir)
 	if err != nil {
 		return err
 	}
-	h.who = newWho(&ratelimit.ClientIP{Trusted: c.proxies, Header: c.clientHeader, Logger: h.log}, derive(key, "payers"))
-	h.limits = newLimits(c, h.who)
-	h.limits.turns.Timeout = h.times.header
-	h.buildMeter()
-	if len(c.unknown) > 0 {
-		h.log.Debug("variables that are no option", "names", c.unknown)
+	s.clients = newClientResolver(&ratelimit.ClientIP{Trusted: c.proxies, Header: c.clientHeader, Logger: s.log}, deriveKey(key, "payers"))
+	s.limits = newLimits(c, s.clients)
+	s.limits.handshakes.Timeout = s.timeouts.header
+	s.buildMeter()
+	if len(c.unknownVars) > 0 {
+		s.log.Debug("variables that are no option", "names", c.unknownVars)
 	}
-	h.openStore()
-	if err := h.buildSource(dir); err != nil {
+	s.openStore()
+	if err := s.buildSource(dir); err != nil {
 		return err
 	}
-	pages, err := h.pages()
+	pages, err := s.pages()
 	if err != nil {
 		return err
 	}
@@ -88,30 +88,30 @@ func (h *house) furnish() error {
 	if c.store.shared() {
 		dir = "" // what this server holds in memory is nothing
 	}
-	h.archive = openArchive(dir, derive(key, "snapshots"), h.times.stop+stopMargin, h.process.ended, h.log)
-	h.also = append(h.also, h.archive)
-	h.buildMailboxes(key)
-	h.buildServer(pages)
-	if err := h.countFrames(); err != nil {
+	s.snapshot = openSnapshotFile(dir, deriveKey(key, "snapshots"), s.timeouts.shutdown+stopMargin, s.process.done, s.log)
+	s.collectors = append(s.collectors, s.snapshot)
+	s.buildMailboxes(key)
+	s.buildMainServer(pages)
+	if err := s.configureHTTP2(); err != nil {
 		return err
 	}
-	h.buildPlain()
+	s.buildRedirectServer()
 	return nil
 }
 
-func (h *house) buildMailboxes(key []byte) {
-	c := h.cfg
-	h.store = h.archive.load(c.mailboxLimits())
-	store := inbox.Store(h.store)
-	if h.shared != nil {
-		store = h.shared
+func (s *server) buildMailboxes(key []byte) {
+	c := s.cfg
+	s.store = s.snapshot.load(c.mailboxLimits())
+	store := inbox.Store(s.store)
+	if s.shared != nil {
+		store = s.shared
 	}
-	h.handler = inbox.NewHandler(inbox.Config{
+	s.handler = inbox.NewHandler(inbox.Config{
 		Store:        store,
 		Secret:       key,
-		PollTimeout:  c.poll,
+		PollTimeout:  c.pollWait,
 		MaxBodyBytes: c.maxBodySize,
-		WriteTimeout: h.times.write,
+		WriteTimeout: s.timeouts.write,
 		// The queue, the bodies on their way and the connections may each take
 		// a third of the memory.
 		MaxInFlightBytes: c.maxQueuedBytes,
@@ -119,10 +119,10 @@ func (h *house) buildMailboxes(key []byte) {
 		Origins:          c.origins,
 		ICEServers:       c.ice,
 		Alive:            alive,
-		Payer:            h.who.payer,
-		OnWait:           h.meter.hold(),
-		Guard:            h.limits.guard,
-		Logger:           h.log,
+		Payer:            s.clients.payer,
+		OnWait:           s.meter.onWait(),
+		Guard:            s.limits.guard,
+		Logger:           s.log,
 	})
 }
 
@@ -137,71 +137,71 @@ func (c *config) mailboxLimits() inbox.Limits {
 	}
 }
 
-func (h *house) buildSource(dir string) (err error) {
-	if !h.cfg.https {
+func (s *server) buildSource(dir string) (err error) {
+	if !s.cfg.https {
 		return nil
 	}
-	config := h.cfg.certificateSource(dir, h.doors, h.log)
-	if config.Shared = h.cfg.sharedCertificates(h.shared); config.Shared != nil {
-		awaitReady(h.shared)
+	config := s.cfg.tlsmgrConfig(dir, s.listeners, s.log)
+	if config.Shared = s.cfg.sharedCertificates(s.shared); config.Shared != nil {
+		awaitReady(s.shared)
 	}
-	h.source, err = tlsmgr.New(config)
-	if err == nil && h.selfSigned() != "" && h.cfg.from["server-cert"]+h.cfg.from["server-key"] != "" {
-		h.log.Warn("the files of -server-cert and -server-key do not exist, so a self-signed certificate serves")
+	s.source, err = tlsmgr.New(config)
+	if err == nil && s.selfSignedFingerprint() != "" && s.cfg.from["server-cert"]+s.cfg.from["server-key"] != "" {
+		s.log.Warn("the files of -server-cert and -server-key do not exist, so a self-signed certificate serves")
 	}
 	return err
 }
 
-// certificateSource says where certificates come from, and how an authority
+// tlsmgrConfig says where certificates come from, and how an authority
 // reaches the doors that are open.
-func (c *config) certificateSource(dir string, d doors, log *slog.Logger) tlsmgr.Config {
+func (c *config) tlsmgrConfig(dir string, ls listeners, log *slog.Logger) tlsmgr.Config {
 	a := c.acme
 	return tlsmgr.Config{
 		CertFile: c.serverCert, KeyFile: c.serverKey, StateDir: dir, Logger: log, Domains: c.domains,
 		ACME: tlsmgr.ACME{
 			Engine: a.engine, Email: c.email, Agreed: a.agree,
-			CA: a.ca.authority(), FallbackCA: a.second.authority(),
+			CA: a.ca.tlsmgrCA(), FallbackCA: a.second.tlsmgrCA(),
 			Staging: a.staging, StagingFirst: a.stagingFirst, Profile: a.profile, WaitForAddress: a.preflight,
-			ListenHost: hostOf(d.main), TLSPort: portOf(d.main), HTTPPort: portOf(d.plain),
-			NoHTTP: d.plain == nil || a.challenge == "tls-alpn-01", NoTLS: a.challenge == "http-01",
+			ListenHost: hostOf(ls.main), TLSPort: portOf(ls.main), HTTPPort: portOf(ls.redirect),
+			NoHTTP: ls.redirect == nil || a.challenge == "tls-alpn-01", NoTLS: a.challenge == "http-01",
 		},
 	}
 }
 
-func (o authorityOptions) authority() tlsmgr.CA {
+func (o caOptions) tlsmgrCA() tlsmgr.CA {
 	return tlsmgr.CA{URL: o.url, RootsFile: o.root, EABKeyID: o.keyID, EABKeyFile: o.keyFile}
 }
 
-// selfSigned is the fingerprint of a self-signed certificate that serves, else empty.
-func (h *house) selfSigned() string {
-	if h.source == nil {
+// selfSignedFingerprint is the fingerprint of a self-signed certificate that serves, else empty.
+func (s *server) selfSignedFingerprint() string {
+	if s.source == nil {
 		return ""
 	}
-	state := h.source.State()[0] // a certificate is for one name at least
-	if state.Source != "self-signed" || len(h.cfg.domains) > 0 {
+	state := s.source.State()[0] // a certificate is for one name at least
+	if state.Source != "self-signed" || len(s.cfg.domains) > 0 {
 		return ""
 	}
 	return state.Fingerprint
 }
 
 // pages chooses between the built-in pages and a directory.
-func (h *house) pages() (http.Handler, error) {
-	dir := h.cfg.public
-	if h.cfg.from["public"] == "" && !isPages(dir) || dir == "" {
-		h.log.Info("pages", "from", "built in")
+func (s *server) pages() (http.Handler, error) {
+	dir := s.cfg.public
+	if s.cfg.from["public"] == "" && !isPagesDir(dir) || dir == "" {
+		s.log.Info("pages", "from", "built in")
 		return public.Embedded(), nil
 	}
 	pages, err := public.Dir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("serve the pages of -public: %w", err)
 	}
-	h.log.Info("pages", "from", dir)
+	s.log.Info("pages", "from", dir)
 	return pages, nil
 }
 
-// isPages is true for a directory, unless it is the source of the built-in
+// isPagesDir is true for a directory, unless it is the source of the built-in
 // pages: in a clone of this repository those are meant, with their policy.
-func isPages(dir string) bool {
+func isPagesDir(dir string) bool {
 	info, err := os.Stat(dir)
 	if err != nil || !info.IsDir() {
 		return false
@@ -211,93 +211,93 @@ func isPages(dir string) bool {
 }
 
 // route finds the room for a path. There are few: a table would cost more.
-func (h *house) route(pages http.Handler) http.Handler {
+func (s *server) route(pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !h.health.serving.Load() {
+		if !s.health.serving.Load() {
 			w.Header().Set("Connection", "close") // over HTTP/2, too, it means to go
 		}
 		switch r.URL.Path {
 		case "/inbox", "/ice":
-			h.handler.ServeHTTP(w, r)
+			s.handler.ServeHTTP(w, r)
 		case "/healthz":
 			healthz(w, r)
 		case "/readyz":
-			h.health.readyz(w, r)
+			s.health.readyz(w, r)
 		default:
 			pages.ServeHTTP(w, r)
 		}
 	})
 }
 
-// readableElsewhere lets the pages of allowed origins read refusals that come
+// corsForErrors lets the pages of allowed origins read refusals that come
 // before the mailbox handler.
-func (h *house) readableElsewhere(next http.Handler) http.Handler {
+func (s *server) corsForErrors(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/inbox" || r.URL.Path == "/ice" {
-			h.handler.AllowOrigin(w, r)
+			s.handler.AllowOrigin(w, r)
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-func (h *house) buildServer(pages http.Handler) {
-	chain := limitHeader(h.cfg.maxHeaderSize, &h.tooLarge, h.limits.held.Handler(h.route(pages)))
-	if len(h.cfg.domains) > 0 {
-		chain = tlsmgr.CheckHost(h.cfg.domains, isHealth, chain)
+func (s *server) buildMainServer(pages http.Handler) {
+	handler := limitHeader(s.cfg.maxHeaderSize, &s.oversizedHeaders, s.limits.polls.Handler(s.route(pages)))
+	if len(s.cfg.domains) > 0 {
+		handler = tlsmgr.CheckHost(s.cfg.domains, isHealthCheck, handler)
 	}
-	chain = h.readableElsewhere(h.limits.requests.Handler(chain))
-	if len(h.cfg.domains) > 0 {
-		chain = tlsmgr.HSTS(h.source, chain)
+	handler = s.corsForErrors(s.limits.requests.Handler(handler))
+	if len(s.cfg.domains) > 0 {
+		handler = tlsmgr.HSTS(s.source, handler)
 	}
-	chain = limitBody(h.times.body, h.limits.active.Handler(chain))
-	idle := h.times.idle
-	if h.source != nil { // a proxy, which keeps connections for longer, seldom speaks TLS to us
-		idle = min(idle, idleTLS)
-		chain = lingerHTTP2(idle, chain)
+	handler = limitBody(s.timeouts.body, s.limits.streams.Handler(handler))
+	idle := s.timeouts.idle
+	if s.source != nil { // a proxy, which keeps connections for longer, seldom speaks TLS to us
+		idle = min(idle, idleTimeoutTLS)
+		handler = delayReleaseHTTP2(idle, handler)
 	}
-	chain = h.meter.handler(routeOf, chain)
-	h.server = &http.Server{
-		Handler:           chain,
-		ConnContext:       withPeer,
-		ConnState:         h.fresh.note,
-		ErrorLog:          h.noise.logger(),
-		ReadHeaderTimeout: h.times.header, // and for the TLS handshake
+	handler = s.meter.handler(routeOf, handler)
+	s.mainServer = &http.Server{
+		Handler:           handler,
+		ConnContext:       withConnInfo,
+		ConnState:         s.connTracker.onState,
+		ErrorLog:          s.errorLog.logger(),
+		ReadHeaderTimeout: s.timeouts.header, // and for the TLS handshake
 		IdleTimeout:       idle,
 		// It counts from the end of the header: a body, then a wait, then the answer.
-		WriteTimeout:   h.times.body + h.cfg.poll + h.times.write,
-		MaxHeaderBytes: int(h.cfg.maxHeaderSize),
+		WriteTimeout:   s.timeouts.body + s.cfg.pollWait + s.timeouts.write,
+		MaxHeaderBytes: int(s.cfg.maxHeaderSize),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 100,
 			// What a client may send before anybody reads it, as with a held
 			// poll: the default of 1 MiB for each connection is a hole.
 			MaxReceiveBufferPerConnection: 64 << 10,
 			MaxReceiveBufferPerStream:     64 << 10,
-			SendPingTimeout:               h.times.header, // finds those who left without a word, or send a header for ever
-			PingTimeout:                   h.times.header / 2,
-			WriteByteTimeout:              h.times.write,
+			SendPingTimeout:               s.timeouts.header, // finds those who left without a word, or send a header for ever
+			PingTimeout:                   s.timeouts.header / 2,
+			WriteByteTimeout:              s.timeouts.write,
 		},
 	}
 	// Else net/http answers OPTIONS * itself, which costs no token.
-	h.server.DisableGeneralOptionsHandler = true
+	s.mainServer.DisableGeneralOptionsHandler = true
 }
 
-// buildPlain makes the server on port 80. The authority's challenges cost no
+// buildRedirectServer makes the server on port 80. The authority's challenges cost no
 // token; everything else does.
-func (h *house) buildPlain() {
-	if h.doors.plain == nil {
+func (s *server) buildRedirectServer() {
+	if s.listeners.redirect == nil {
 		return
 	}
-	redirect := tlsmgr.Redirect(h.cfg.domains, portOf(h.doors.main))
-	chain := limitBody(h.times.body, h.source.HTTPHandler(h.limits.requests.Handler(redirect)))
-	chain = h.meter.handler(func(*http.Request) route { return routePlain }, chain)
-	h.plain = &http.Server{
-		Handler:           chain,
-		ConnContext:       withPeer,
-		ErrorLog:          h.noise.logger(),
-		ReadHeaderTimeout: h.times.header,
-		IdleTimeout:       h.times.idle,
-		WriteTimeout:      h.times.body + h.times.write,
-		MaxHeaderBytes:    int(h.cfg.maxHeaderSize),
+	redirect := tlsmgr.Redirect(s.cfg.domains, portOf(s.listeners.main))
+	handler := limitBody(s.timeouts.body, s.source.HTTPHandler(s.limits.requests.Handler(redirect)))
+	handler = s.meter.handler(func(*http.Request) route { return routeRedirect }, handler)
+	s.redirectServer = &http.Server{
+		Handler:           handler,
+		ConnContext:       withConnInfo,
+		ErrorLog:          s.errorLog.logger(),
+		ReadHeaderTimeout: s.timeouts.header,
+		IdleTimeout:       s.timeouts.idle,
+		WriteTimeout:      s.timeouts.body + s.timeouts.write,
+		MaxHeaderBytes:    int(s.cfg.maxHeaderSize),
 	}
-	h.plain.DisableGeneralOptionsHandler = true
+	s.redirectServer.DisableGeneralOptionsHandler = true
 }

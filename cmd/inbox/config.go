@@ -50,9 +50,9 @@ type config struct {
 	doctor                  bool // «inbox doctor»
 	asJSON, renewTest       bool // for the doctor
 
-	flags   *flag.FlagSet
-	from    map[string]string // option to where its value came from; absent: the default
-	unknown []string          // INBOX_ variables that are no option
+	flags       *flag.FlagSet
+	from        map[string]string // option to where its value came from; absent: the default
+	unknownVars []string          // INBOX_ variables that are no option
 
 	origins []string
 	domains []string
@@ -61,31 +61,31 @@ type config struct {
 	proxies      []netip.Prefix
 	ice          []inbox.ICEServer
 	level        slog.Level
-	poll         time.Duration // how long an empty mailbox holds a GET; 0: not at all
+	pollWait     time.Duration // how long an empty mailbox holds a GET; 0: not at all
 }
 
-// group is some options that belong together, under one heading in -h.
-type group struct {
+// optionGroup is some options that belong together, under one heading in -h.
+type optionGroup struct {
 	title string
 	flags *flag.FlagSet
 }
 
-// groups is the one table of options: name, default, meaning, in the order of -h.
+// optionGroups is the one table of options: name, default, meaning, in the order of -h.
 // A word between back quotes in the meaning stands for the value.
-func (c *config) groups() []group {
-	return []group{
-		{"Where and what it serves", c.serving()},
-		{"Certificate", c.certificate()},
-		{"Certificates from an authority", c.certificates()},
-		{"Mailboxes", c.mailboxes()},
-		{"Limits (0: none)", c.limits()},
-		{"Behind a proxy", c.proxied()},
-		{"Operation", c.operation()},
-		{"For inbox doctor", c.examining()},
+func (c *config) optionGroups() []optionGroup {
+	return []optionGroup{
+		{"Where and what it serves", c.servingFlags()},
+		{"Certificate", c.certificateFlags()},
+		{"Certificates from an authority", c.acmeFlags()},
+		{"Mailboxes", c.mailboxFlags()},
+		{"Limits (0: none)", c.limitFlags()},
+		{"Behind a proxy", c.proxyFlags()},
+		{"Operation", c.operationFlags()},
+		{"For inbox doctor", c.doctorFlags()},
 	}
 }
 
-func (c *config) serving() *flag.FlagSet {
+func (c *config) servingFlags() *flag.FlagSet {
 	fs := newFlagSet()
 	fs.StringVar(&c.bind, "bind", "0.0.0.0:3000", "`address` and port to listen on, or unix:/path for a socket; port 0 takes any that is free; :443 when -domain is given and this is not")
 	fs.BoolVar(&c.https, "https", true, "serve HTTPS; -https=false serves plain HTTP, for a proxy in front or for development")
@@ -98,7 +98,7 @@ func (c *config) serving() *flag.FlagSet {
 	return fs
 }
 
-func (c *config) certificate() *flag.FlagSet {
+func (c *config) certificateFlags() *flag.FlagSet {
 	fs := newFlagSet()
 	fs.StringVar(&c.serverCert, "server-cert", "server.crt", "certificate `file` (PEM, the chain); when neither it nor -server-key exists, "+
 		"a self-signed certificate serves; with -domain they serve while there is none from the authority")
@@ -109,14 +109,14 @@ func (c *config) certificate() *flag.FlagSet {
 // acmeOptions say which certificate authority is asked, and how.
 type acmeOptions struct {
 	engine, challenge, profile string
-	ca, second                 authorityOptions
+	ca, second                 caOptions
 	agree, staging             bool
 	stagingFirst, preflight    bool
 }
 
-type authorityOptions struct{ url, root, keyID, keyFile string }
+type caOptions struct{ url, root, keyID, keyFile string }
 
-func (c *config) certificates() *flag.FlagSet {
+func (c *config) acmeFlags() *flag.FlagSet {
 	fs := newFlagSet()
 	a := &c.acme
 	fs.StringVar(&c.domain, "domain", "", "`names` of this server, apart by commas; certificates for them are obtained and renewed by themselves. "+
@@ -142,45 +142,45 @@ func (c *config) certificates() *flag.FlagSet {
 	return fs
 }
 
-func (c *config) mailboxes() *flag.FlagSet {
+func (c *config) mailboxFlags() *flag.FlagSet {
 	fs := newFlagSet()
-	whole(fs, &c.inboxTimeout, "inbox-timeout", 60, "`seconds` without a request of its owner after which an inbox is deleted and its name is free")
-	whole(fs, &c.inboxCapacity, "inbox-capacity", 100, "`number` of messages one inbox holds; 0 for no limit")
-	whole(fs, &c.cleanupInterval, "cleanup-interval", 1, "`seconds` between two times that the memory of deleted inboxes is freed")
+	intVar(fs, &c.inboxTimeout, "inbox-timeout", 60, "`seconds` without a request of its owner after which an inbox is deleted and its name is free")
+	intVar(fs, &c.inboxCapacity, "inbox-capacity", 100, "`number` of messages one inbox holds; 0 for no limit")
+	intVar(fs, &c.cleanupInterval, "cleanup-interval", 1, "`seconds` between two times that the memory of deleted inboxes is freed")
 	fs.BoolVar(&c.longPolling, "long-polling", true, "hold a GET of an empty inbox until a message comes")
-	whole(fs, &c.pollTimeout, "poll-timeout", 25, "`seconds` that a GET of an empty inbox is held, and the most that ?wait= may ask for; "+
+	intVar(fs, &c.pollTimeout, "poll-timeout", 25, "`seconds` that a GET of an empty inbox is held, and the most that ?wait= may ask for; "+
 		"when it is not given, at most half of -inbox-timeout")
-	fs.StringVar(&c.store.given, "store", "", "`address` of a Redis or Valkey that several servers share: redis://host:6379, rediss:// for TLS, "+
+	fs.StringVar(&c.store.rawAddress, "store", "", "`address` of a Redis or Valkey that several servers share: redis://host:6379, rediss:// for TLS, "+
 		"redis-sentinel://host,host/master; several hosts, apart by commas, are a cluster; empty for this server's own memory")
 	fs.StringVar(&c.store.file, "store-file", "", "`file` with that address, which is better when it holds a password")
 	fs.StringVar(&c.store.ca, "store-ca", "", "`file` of PEM certificates that the store's own is trusted by; empty for the system's")
 	fs.StringVar(&c.store.keyFile, "store-key-file", "", "`file` with 32 random bytes in base64, the same for all servers, which seal "+
 		"names, messages and certificates before the store sees them; empty for messages that it can read, and not with -domain")
-	whole(fs, &c.store.replicas, "store-replicas", 0, "`number` of the store's replicas that must have a message before it is accepted or handed out, so that a failover loses none; "+
+	intVar(fs, &c.store.replicas, "store-replicas", 0, "`number` of the store's replicas that must have a message before it is accepted or handed out, so that a failover loses none; "+
 		"0 to wait for none")
 	return fs
 }
 
-func (c *config) limits() *flag.FlagSet {
+func (c *config) limitFlags() *flag.FlagSet {
 	fs := newFlagSet()
-	whole(fs, &c.maxBodySize, "max-body-size", 1<<20, "`bytes` of one message; at least 1")
-	whole(fs, &c.maxHeaderSize, "max-header-size", 16<<10, "`bytes` of one request's header; at least 1")
-	whole(fs, &c.maxInboxes, "max-inboxes", 100_000, "`number` of inboxes in all")
-	whole(fs, &c.maxInboxesPerIP, "max-inboxes-per-ip", 1000, "`number` of inboxes that one address (IPv4, or IPv6 /64) has claimed")
-	automatic(fs, &c.maxQueuedBytes, "max-queued-bytes", "`bytes` of unread messages in all; auto is 256 MiB, or a third of -max-memory if that is less")
-	whole(fs, &c.maxQueuedBytesPerIP, "max-queued-bytes-per-ip", 32<<20, "`bytes` of unread messages that one address (IPv4, or IPv6 /64) has sent; "+
+	intVar(fs, &c.maxBodySize, "max-body-size", 1<<20, "`bytes` of one message; at least 1")
+	intVar(fs, &c.maxHeaderSize, "max-header-size", 16<<10, "`bytes` of one request's header; at least 1")
+	intVar(fs, &c.maxInboxes, "max-inboxes", 100_000, "`number` of inboxes in all")
+	intVar(fs, &c.maxInboxesPerIP, "max-inboxes-per-ip", 1000, "`number` of inboxes that one address (IPv4, or IPv6 /64) has claimed")
+	autoVar(fs, &c.maxQueuedBytes, "max-queued-bytes", "`bytes` of unread messages in all; auto is 256 MiB, or a third of -max-memory if that is less")
+	intVar(fs, &c.maxQueuedBytesPerIP, "max-queued-bytes-per-ip", 32<<20, "`bytes` of unread messages that one address (IPv4, or IPv6 /64) has sent; "+
 		"less as the server fills")
-	automatic(fs, &c.maxMemory, "max-memory", "`bytes` of memory that the server tries to stay below; auto is three quarters of the machine's or the container's")
-	automatic(fs, &c.maxConns, "max-conns", "`number` of connections at once in all; auto is what the limit of open files allows, or a third of -max-memory at 64 KiB each")
-	whole(fs, &c.maxConnsPerIP, "max-conns-per-ip", 256, "`number` of connections, and of held requests, at once of one address")
-	whole(fs, &c.connRate, "conn-rate", 50, "`number` of new connections a second of one address; five times as many at once")
-	whole(fs, &c.rate, "rate", 40, "`number` of requests a second of one address; 0 also lifts the limits on guessing")
-	whole(fs, &c.burst, "burst", 600, "`number` of requests of one address at once, before -rate counts")
+	autoVar(fs, &c.maxMemory, "max-memory", "`bytes` of memory that the server tries to stay below; auto is three quarters of the machine's or the container's")
+	autoVar(fs, &c.maxConns, "max-conns", "`number` of connections at once in all; auto is what the limit of open files allows, or a third of -max-memory at 64 KiB each")
+	intVar(fs, &c.maxConnsPerIP, "max-conns-per-ip", 256, "`number` of connections, and of held requests, at once of one address")
+	intVar(fs, &c.connRate, "conn-rate", 50, "`number` of new connections a second of one address; five times as many at once")
+	intVar(fs, &c.rate, "rate", 40, "`number` of requests a second of one address; 0 also lifts the limits on guessing")
+	intVar(fs, &c.burst, "burst", 600, "`number` of requests of one address at once, before -rate counts")
 	fs.BoolVar(&c.rateDryRun, "rate-dry-run", false, "count what the limits per address would refuse, and refuse nothing")
 	return fs
 }
 
-func (c *config) proxied() *flag.FlagSet {
+func (c *config) proxyFlags() *flag.FlagSet {
 	fs := newFlagSet()
 	fs.StringVar(&c.trustedProxies, "trusted-proxies", "", "`networks` of proxies in front, like 10.0.0.0/8 or 192.0.2.1, apart by commas: "+
 		"they are believed whom they ask for")
@@ -189,7 +189,7 @@ func (c *config) proxied() *flag.FlagSet {
 	return fs
 }
 
-func (c *config) operation() *flag.FlagSet {
+func (c *config) operationFlags() *flag.FlagSet {
 	fs := newFlagSet()
 	fs.StringVar(&c.state, "state", "", "`directory` for what outlives a restart: the self-signed certificate, the secret of the password hashes and, while no server runs, the mailboxes; "+
 		"empty for $STATE_DIRECTORY, else the user's own state directory")
@@ -202,7 +202,7 @@ func (c *config) operation() *flag.FlagSet {
 	return fs
 }
 
-func (c *config) examining() *flag.FlagSet {
+func (c *config) doctorFlags() *flag.FlagSet {
 	fs := newFlagSet()
 	fs.BoolVar(&c.asJSON, "json", false, "print what was found as JSON")
 	fs.BoolVar(&c.renewTest, "renew-test", false, "make a whole order, at the staging environment or at -acme-ca; a server that runs on the same state directory goes on meanwhile, "+
@@ -220,49 +220,49 @@ func newFlagSet() *flag.FlagSet {
 // newConfig returns the defaults, with c.flags to change them.
 func newConfig() *config {
 	c := &config{flags: newFlagSet(), from: map[string]string{}}
-	for _, g := range c.groups() {
+	for _, g := range c.optionGroups() {
 		g.flags.VisitAll(func(f *flag.Flag) { c.flags.Var(f.Value, f.Name, f.Usage) })
 	}
 	return c
 }
 
-// wholeValue is a whole number; unlike the flag package's own it says so when it is not given one.
-type wholeValue int64
+// intValue is a whole number; unlike the flag package's own it says so when it is not given one.
+type intValue int64
 
-func whole(fs *flag.FlagSet, p *int64, name string, value int64, usage string) {
+func intVar(fs *flag.FlagSet, p *int64, name string, value int64, usage string) {
 	*p = value
-	fs.Var((*wholeValue)(p), name, usage)
+	fs.Var((*intValue)(p), name, usage)
 }
 
-func (v *wholeValue) String() string { return strconv.FormatInt(int64(*v), 10) }
+func (v *intValue) String() string { return strconv.FormatInt(int64(*v), 10) }
 
-func (v *wholeValue) Set(s string) error {
+func (v *intValue) Set(s string) error {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
 		return fmt.Errorf("must be a whole number")
 	}
-	*v = wholeValue(n)
+	*v = intValue(n)
 	return nil
 }
 
-// automaticValue is a whole number, or auto: one that validate chooses.
-type automaticValue int64
+// autoValue is a whole number, or auto: one that validate chooses.
+type autoValue int64
 
 const auto = -1
 
-func automatic(fs *flag.FlagSet, p *int64, name, usage string) {
+func autoVar(fs *flag.FlagSet, p *int64, name, usage string) {
 	*p = auto
-	fs.Var((*automaticValue)(p), name, usage)
+	fs.Var((*autoValue)(p), name, usage)
 }
 
-func (v *automaticValue) String() string {
+func (v *autoValue) String() string {
 	if *v == auto {
 		return "auto"
 	}
 	return strconv.FormatInt(int64(*v), 10)
 }
 
-func (v *automaticValue) Set(s string) error {
+func (v *autoValue) Set(s string) error {
 	if s == "auto" {
 		*v = auto
 		return nil
@@ -271,7 +271,7 @@ func (v *automaticValue) Set(s string) error {
 	if err != nil || n < 0 {
 		return fmt.Errorf("must be a whole number, not negative, or auto")
 	}
-	*v = automaticValue(n)
+	*v = autoValue(n)
 	return nil
 }
 
@@ -282,14 +282,14 @@ func usage() string {
 		"       inbox version\n\n" +
 		"A WebRTC signaling server. Each option may also be given in the environment\n" +
 		"(-inbox-timeout as INBOX_INBOX_TIMEOUT) or in the file of -config.\n")
-	for _, g := range newConfig().groups() {
+	for _, g := range newConfig().optionGroups() {
 		fmt.Fprintf(&b, "\n%s\n", g.title)
-		g.flags.VisitAll(func(f *flag.Flag) { describe(&b, f) })
+		g.flags.VisitAll(func(f *flag.Flag) { writeOption(&b, f) })
 	}
 	return b.String()
 }
 
-func describe(b *strings.Builder, f *flag.Flag) {
+func writeOption(b *strings.Builder, f *flag.Flag) {
 	value, meaning := flag.UnquoteUsage(f)
 	fmt.Fprintf(b, "  -%s", f.Name)
 	if value != "" {

@@ -30,7 +30,7 @@ func TestSeedOptionsKeepTheirDefaults(t *testing.T) {
 	}
 }
 
-func TestSourcesHaveAnOrder(t *testing.T) {
+func TestOptionPrecedence(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "inbox.conf")
 	text := "# mailboxes\n\ninbox-capacity 3\n  inbox-timeout\t33\ncors\nmax-inboxes 30\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -58,12 +58,12 @@ func TestSourcesHaveAnOrder(t *testing.T) {
 			t.Errorf("%s: got %v from %q, want %v from %q", tt.name, tt.got, c.from[tt.from], tt.want, tt.value)
 		}
 	}
-	if got := fmt.Sprint(c.unknown); got != "[INBOX_PORT INBOX_VERSION INBOX_inbox_timeout]" {
+	if got := fmt.Sprint(c.unknownVars); got != "[INBOX_PORT INBOX_VERSION INBOX_inbox_timeout]" {
 		t.Errorf("unknown variables %s, want INBOX_PORT, INBOX_VERSION and the one in small letters", got)
 	}
 }
 
-func TestEachOptionCanComeFromTheEnvironment(t *testing.T) {
+func TestEveryOptionFromEnvironment(t *testing.T) {
 	given := map[string]string{"bind": ":1", "log-format": "json", "log-level": "warn",
 		"cors-origins": "https://a.example", "ice-servers": "stun:a.example", "config": "x"}
 	newConfig().flags.VisitAll(func(f *flag.Flag) {
@@ -87,7 +87,7 @@ func TestEachOptionCanComeFromTheEnvironment(t *testing.T) {
 	})
 }
 
-func TestNonsenseIsRefused(t *testing.T) {
+func TestInvalidOptions(t *testing.T) {
 	for _, tt := range []struct {
 		args, want string
 	}{
@@ -146,7 +146,7 @@ func TestNonsenseIsRefused(t *testing.T) {
 	}
 }
 
-func TestRefusalNamesWhereTheValueCameFrom(t *testing.T) {
+func TestOptionErrorNamesSource(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "inbox.conf")
 	for _, tt := range []struct{ variable, text, want string }{
 		{"INBOX_CORS=maybe", "", `-cors "maybe" (from INBOX_CORS): must be true or false`},
@@ -194,8 +194,8 @@ func TestPollTimeoutFollowsInboxTimeout(t *testing.T) {
 		c, err := parse(strings.Fields(tt.args), nil)
 		if err != nil {
 			t.Errorf("%q: %v", tt.args, err)
-		} else if c.poll != tt.want {
-			t.Errorf("%q: polls are held %v, want %v", tt.args, c.poll, tt.want)
+		} else if c.pollWait != tt.want {
+			t.Errorf("%q: polls are held %v, want %v", tt.args, c.pollWait, tt.want)
 		}
 	}
 }
@@ -215,7 +215,7 @@ func TestHelp(t *testing.T) {
 func checkHelp(t *testing.T, help string) {
 	t.Helper()
 	rest := help
-	for _, g := range newConfig().groups() {
+	for _, g := range newConfig().optionGroups() {
 		_, after, found := strings.Cut(rest, "\n"+g.title+"\n")
 		if !found {
 			t.Errorf("no group %q after the one before", g.title)

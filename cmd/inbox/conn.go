@@ -14,18 +14,18 @@ import (
 	"inbox/inbox"
 )
 
-// peer is what is known of a connection, so that its requests need not work
+// connInfo is what is known of a connection, so that its requests need not work
 // it out again.
-type peer struct {
-	raw   syscall.RawConn // nil when the kernel cannot be asked
-	place *lazyConn       // nil when nobody counts it
+type connInfo struct {
+	raw     syscall.RawConn // nil when the kernel cannot be asked
+	counted *lazyConn       // nil when nobody counts it
 
-	once  sync.Once // by the first request: with -proxy-protocol the address is known only then
-	proxy bool      // it speaks for others
-	addr  netip.Addr
-	payer inbox.Payer
+	once    sync.Once // by the first request: with -proxy-protocol the address is known only then
+	isProxy bool      // it speaks for others
+	addr    netip.Addr
+	payer   inbox.Payer
 
-	owner atomic.Pointer[ownerSeen] // who was remembered last
+	lastOwner atomic.Pointer[ownerSeen] // who was remembered last
 }
 
 // ownerSeen is a client that gave the right password of a name.
@@ -35,26 +35,26 @@ type ownerSeen struct {
 	at   time.Time
 }
 
-type peerKey struct{}
+type connInfoKey struct{}
 
-// withPeer is for http.Server.ConnContext.
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	p := &peer{raw: rawConn(c)}
+// withConnInfo is for http.Server.ConnContext.
+func withConnInfo(ctx context.Context, c net.Conn) context.Context {
+	p := &connInfo{raw: rawConn(c)}
 	if t, ok := c.(*tls.Conn); ok {
-		p.place, _ = t.NetConn().(*lazyConn)
+		p.counted, _ = t.NetConn().(*lazyConn)
 	}
-	return context.WithValue(ctx, peerKey{}, p)
+	return context.WithValue(ctx, connInfoKey{}, p)
 }
 
-// lingerHTTP2 counts a connection of HTTP/2 for so long after it is closed:
+// delayReleaseHTTP2 counts a connection of HTTP/2 for so long after it is closed:
 // with streams open, net/http keeps all of its memory until it would have been
 // idle for too long, though the client is gone. Else one that comes and goes
 // would take any amount.
-func lingerHTTP2(d time.Duration, next http.Handler) http.Handler {
+func delayReleaseHTTP2(d time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor >= 2 {
-			if p, ok := r.Context().Value(peerKey{}).(*peer); ok && p.place != nil {
-				p.place.DelayRelease(d)
+			if p, ok := r.Context().Value(connInfoKey{}).(*connInfo); ok && p.counted != nil {
+				p.counted.DelayRelease(d)
 			}
 		}
 		next.ServeHTTP(w, r)
@@ -80,13 +80,13 @@ func rawConn(c net.Conn) syscall.RawConn {
 // alive is for inbox.Config: it asks the kernel, since the request's context
 // hears of a closed connection only some time after the kernel did.
 func alive(r *http.Request) bool {
-	p, ok := r.Context().Value(peerKey{}).(*peer)
+	p, ok := r.Context().Value(connInfoKey{}).(*connInfo)
 	if !ok || p.raw == nil {
 		return true
 	}
-	here := false
+	open := false
 	// Control and not Read: net/http has a Read of its own waiting on the
 	// socket, and another would queue behind it. An error: already closed.
-	err := p.raw.Control(func(fd uintptr) { here = socketAlive(fd) })
-	return err == nil && here
+	err := p.raw.Control(func(fd uintptr) { open = socketAlive(fd) })
+	return err == nil && open
 }

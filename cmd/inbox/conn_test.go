@@ -36,12 +36,12 @@ func socketPair(t *testing.T) (server, client *net.TCPConn) {
 
 // requestOn is a request that came over the connection.
 func requestOn(c net.Conn) *http.Request {
-	ctx := withPeer(context.Background(), c)
+	ctx := withConnInfo(context.Background(), c)
 	return (&http.Request{}).WithContext(ctx)
 }
 
-// becomes waits for the kernel to have brought what the other end did.
-func becomes(t *testing.T, r *http.Request, want bool) {
+// waitAlive waits for the kernel to have brought what the other end did.
+func waitAlive(t *testing.T, r *http.Request, want bool) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); alive(r) != want; {
 		if time.Now().After(deadline) {
@@ -69,12 +69,12 @@ func TestAlive(t *testing.T) {
 				t.Fatal("a fresh connection is not alive")
 			}
 			tt.do(client)
-			becomes(t, r, tt.want)
+			waitAlive(t, r, tt.want)
 		})
 	}
 }
 
-func TestAliveTakesNothing(t *testing.T) {
+func TestAliveConsumesNothing(t *testing.T) {
 	server, client := socketPair(t)
 	if _, err := client.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func TestAliveTakesNothing(t *testing.T) {
 
 // net/http waits in a Read of its own while a handler runs; alive must not
 // queue behind it.
-func TestAliveBesideAWaitingRead(t *testing.T) {
+func TestAliveDuringPendingRead(t *testing.T) {
 	server, client := socketPair(t)
 	r := requestOn(server)
 	var reading, asking sync.WaitGroup
@@ -108,11 +108,11 @@ func TestAliveBesideAWaitingRead(t *testing.T) {
 		t.Error("alive waited for the Read")
 	}
 	client.Close()
-	becomes(t, r, false)
+	waitAlive(t, r, false)
 	reading.Wait()
 }
 
-func TestAliveAfterOurOwnClose(t *testing.T) {
+func TestAliveAfterLocalClose(t *testing.T) {
 	server, _ := socketPair(t)
 	r := requestOn(server)
 	server.Close()
@@ -159,11 +159,11 @@ func TestAliveOverTLS(t *testing.T) {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			server, client, _ := tlsPair(t, version)
 			r := requestOn(server)
-			becomes(t, r, true)
+			waitAlive(t, r, true)
 			client.Write([]byte("pipelined"))
-			becomes(t, r, true)
+			waitAlive(t, r, true)
 			client.Close() // leaves a close_notify unread before the end
-			becomes(t, r, false)
+			waitAlive(t, r, false)
 		})
 	}
 }
@@ -173,5 +173,5 @@ func TestAliveOverTLSReset(t *testing.T) {
 	r := requestOn(server)
 	tcp.SetLinger(0)
 	tcp.Close()
-	becomes(t, r, false)
+	waitAlive(t, r, false)
 }

@@ -15,10 +15,10 @@ import (
 // between that and the patience with an idle connection stay without effect.
 const deadlineTick = 8 * time.Second
 
-// writeMost is the patience with a write that has no deadline. Those of HTTP/1.1
+// maxWriteTime is the patience with a write that has no deadline. Those of HTTP/1.1
 // have one; HTTP/2 and TLS itself, as for a client that asks for new keys, write
 // without.
-const writeMost = time.Minute
+const maxWriteTime = time.Minute
 
 // lazyListener makes the deadlines of its connections cheap to move.
 type lazyListener struct{ net.Listener }
@@ -58,14 +58,14 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 	defer c.read.end()
 	for {
 		n, err := c.Conn.Read(p)
-		if n > 0 || err == nil || !c.read.early(err) {
+		if n > 0 || err == nil || !c.read.expiredEarly(err) {
 			return n, err
 		}
 	}
 }
 
 func (c *lazyConn) Write(p []byte) (n int, err error) {
-	c.write.bound(writeMost)
+	c.write.setDefault(maxWriteTime)
 	if !c.write.begin() {
 		return 0, os.ErrDeadlineExceeded
 	}
@@ -73,7 +73,7 @@ func (c *lazyConn) Write(p []byte) (n int, err error) {
 	for {
 		m, err := c.Conn.Write(p[n:])
 		n += m
-		if err == nil || !c.write.early(err) {
+		if err == nil || !c.write.expiredEarly(err) {
 			return n, err
 		}
 	}
@@ -91,7 +91,7 @@ func (c *lazyConn) NetConn() net.Conn { return c.Conn }
 
 // SyscallConn lets alive ask the kernel.
 func (c *lazyConn) SyscallConn() (syscall.RawConn, error) {
-	if s, ok := c.counted().(syscall.Conn); ok {
+	if s, ok := c.countedConn().(syscall.Conn); ok {
 		return s.SyscallConn()
 	}
 	return nil, syscall.ENOTSUP
@@ -99,13 +99,13 @@ func (c *lazyConn) SyscallConn() (syscall.RawConn, error) {
 
 // DelayRelease keeps the connection's place after it is closed.
 func (c *lazyConn) DelayRelease(d time.Duration) {
-	if l, ok := c.counted().(interface{ DelayRelease(time.Duration) }); ok {
+	if l, ok := c.countedConn().(interface{ DelayRelease(time.Duration) }); ok {
 		l.DelayRelease(d)
 	}
 }
 
-// counted is the listener's connection.
-func (c *lazyConn) counted() net.Conn {
+// countedConn is the listener's connection.
+func (c *lazyConn) countedConn() net.Conn {
 	counted := c.Conn
 	for {
 		p, ok := counted.(interface{ Raw() net.Conn })
@@ -124,8 +124,8 @@ type lazyDeadline struct {
 	set   func(time.Time) error
 	began time.Time
 
-	wanted, has atomic.Int64 // those wanted by bound alone are odd
-	busy        atomic.Int32 // calls that only the runtime can end
+	wanted, armed atomic.Int64 // those wanted by bound alone are odd
+	busy          atomic.Int32 // calls that only the runtime can end
 
 	mu sync.Mutex // held to set
 }
@@ -152,47 +152,47 @@ func (d *lazyDeadline) move(t time.Time) error {
 		}
 	}
 	d.wanted.Store(wanted)
-	if wanted < 0 && d.busy.Load() == 0 || !d.late() {
+	if wanted < 0 && d.busy.Load() == 0 || !d.armedTooLate() {
 		return nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.hastenLocked()
+	return d.advanceLocked()
 }
 
-// bound gives a call that nobody set a deadline for one of its own.
-func (d *lazyDeadline) bound(most time.Duration) {
+// setDefault gives a call that nobody set a deadline for one of its own.
+func (d *lazyDeadline) setDefault(limit time.Duration) {
 	wanted := d.wanted.Load()
 	if wanted < 0 || wanted != 0 && wanted&1 == 0 {
 		return
 	}
 	// Whoever sets one meanwhile has it.
-	if d.wanted.CompareAndSwap(wanted, int64(time.Since(d.began)+most)|1) && d.late() {
+	if d.wanted.CompareAndSwap(wanted, int64(time.Since(d.began)+limit)|1) && d.armedTooLate() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		_ = d.hastenLocked() // of a closed connection, as the call will say
+		_ = d.advanceLocked() // of a closed connection, as the call will say
 	}
 }
 
-// late reports whether what is set comes later than what is wanted.
-func (d *lazyDeadline) late() bool {
-	wanted, has := d.wanted.Load(), d.has.Load()
-	return wanted != 0 && (has == 0 || wanted < has)
+// armedTooLate reports whether what is set comes later than what is wanted.
+func (d *lazyDeadline) armedTooLate() bool {
+	wanted, armed := d.wanted.Load(), d.armed.Load()
+	return wanted != 0 && (armed == 0 || wanted < armed)
 }
 
-// hastenLocked sets what is wanted if that comes sooner.
-func (d *lazyDeadline) hastenLocked() error {
-	for d.late() {
-		if err := d.setLocked(d.wanted.Load()); err != nil {
+// advanceLocked sets what is wanted if that comes sooner.
+func (d *lazyDeadline) advanceLocked() error {
+	for d.armedTooLate() {
+		if err := d.armLocked(d.wanted.Load()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// early reports whether err is a deadline that has passed before the wanted
+// expiredEarly reports whether err is a deadline that has passed before the wanted
 // one; the next is set then.
-func (d *lazyDeadline) early(err error) bool {
+func (d *lazyDeadline) expiredEarly(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
@@ -206,14 +206,14 @@ func (d *lazyDeadline) early(err error) bool {
 	if wanted != 0 {
 		next = min(wanted, now+int64(deadlineTick))
 	}
-	if d.setLocked(next) != nil {
+	if d.armLocked(next) != nil {
 		return false
 	}
-	return d.hastenLocked() == nil
+	return d.advanceLocked() == nil
 }
 
-func (d *lazyDeadline) setLocked(since int64) error {
-	d.has.Store(since)
+func (d *lazyDeadline) armLocked(since int64) error {
+	d.armed.Store(since)
 	if since == 0 {
 		return d.set(time.Time{})
 	}

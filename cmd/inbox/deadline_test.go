@@ -22,7 +22,7 @@ func lazyPipe(t *testing.T) (c *lazyConn, set *int) {
 	return c, set
 }
 
-func TestLazyDeadlineEndsWhenWanted(t *testing.T) {
+func TestLazyDeadlineExpiresOnTime(t *testing.T) {
 	buf := make([]byte, 1)
 	for name, io := range map[string]struct {
 		move func(*lazyConn, time.Time) error
@@ -54,15 +54,15 @@ func TestLazyDeadlineEndsWhenWanted(t *testing.T) {
 
 // A write that nobody set a deadline for ends all the same when its reader reads
 // nothing; after hours without one it still has its minute.
-func TestWritesEnd(t *testing.T) {
+func TestWriteTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		t.Cleanup(func() { near.Close(); far.Close() })
 		c := newLazyConn(near)
 		for range 3 {
 			began := time.Now()
-			if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began).Round(time.Second) != writeMost {
-				t.Errorf("got %v after %v, want a timeout after %v", err, time.Since(began), writeMost)
+			if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began).Round(time.Second) != maxWriteTime {
+				t.Errorf("got %v after %v, want a timeout after %v", err, time.Since(began), maxWriteTime)
 			}
 			time.Sleep(3 * time.Hour)
 			go far.Read(make([]byte, 1))
@@ -80,9 +80,9 @@ func TestWritesEnd(t *testing.T) {
 	})
 }
 
-// TestLazyDeadlineWakesAReader is what net/http does to take its background
+// TestLazyDeadlineUnblocksRead is what net/http does to take its background
 // read back, and then to read on without a deadline.
-func TestLazyDeadlineWakesAReader(t *testing.T) {
+func TestLazyDeadlineUnblocksRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := lazyPipe(t)
 		c.SetReadDeadline(time.Now().Add(time.Minute))

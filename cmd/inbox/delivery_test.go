@@ -46,7 +46,7 @@ func (p *program) receive(protocol, target string) (c net.Conn, answered <-chan 
 		return p.receiveHTTP2(target)
 	}
 	c = p.dial()
-	io.WriteString(c, "GET "+target+" HTTP/1.1\r\nHost: x\r\n"+basic("alice")+"\r\n")
+	io.WriteString(c, "GET "+target+" HTTP/1.1\r\nHost: x\r\n"+basicAuthHeader("alice")+"\r\n")
 	began := make(chan struct{})
 	go func() {
 		defer close(began)

@@ -28,7 +28,7 @@ func TestEnvironmentFile(t *testing.T) {
 		}
 	}
 	c := newConfig()
-	for _, g := range c.groups() {
+	for _, g := range c.optionGroups() {
 		g.flags.VisitAll(func(f *flag.Flag) {
 			if !c.settable(f.Name) || f.Name == "config" || g.title == "For inbox doctor" {
 				return

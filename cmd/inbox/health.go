@@ -13,51 +13,51 @@ import (
 type health struct {
 	serving atomic.Bool
 
-	mu    sync.Mutex
-	parts []part
+	mu     sync.Mutex
+	checks []healthCheck
 }
 
-// part is what the server cannot do without, and that may be away for a while.
-type part struct {
+// healthCheck is what the server cannot do without, and that may be away for a while.
+type healthCheck struct {
 	name string
-	here func() bool
+	ok   func() bool
 }
 
-// need makes the server ready only while here returns true. It is asked at each
+// addCheck makes the server ready only while here returns true. It is asked at each
 // look and must not wait for anybody: who watches a part remembers what it saw.
-func (s *health) need(name string, here func() bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.parts = append(s.parts, part{name, here})
+func (h *health) addCheck(name string, ok func() bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.checks = append(h.checks, healthCheck{name, ok})
 }
 
-// away lists what keeps the server from being ready; none: it is.
-func (s *health) away() []string {
-	s.mu.Lock()
-	parts := slices.Clone(s.parts)
-	s.mu.Unlock()
+// failing lists what keeps the server from being ready; none: it is.
+func (h *health) failing() []string {
+	h.mu.Lock()
+	checks := slices.Clone(h.checks)
+	h.mu.Unlock()
 	names := []string{} // and not null for those who read JSON
-	if !s.serving.Load() {
+	if !h.serving.Load() {
 		names = append(names, "listeners")
 	}
-	for _, p := range parts {
-		if !p.here() {
-			names = append(names, p.name)
+	for _, check := range checks {
+		if !check.ok() {
+			names = append(names, check.name)
 		}
 	}
 	return names
 }
 
 // healthz says that the process answers, and nothing more.
-func healthz(w http.ResponseWriter, r *http.Request) { tellHealth(w, r, true) }
+func healthz(w http.ResponseWriter, r *http.Request) { writeHealth(w, r, true) }
 
 // readyz says whether the server wants requests, and nothing more: what is away
 // is for the metrics listener.
-func (s *health) readyz(w http.ResponseWriter, r *http.Request) {
-	tellHealth(w, r, len(s.away()) == 0)
+func (h *health) readyz(w http.ResponseWriter, r *http.Request) {
+	writeHealth(w, r, len(h.failing()) == 0)
 }
 
-func tellHealth(w http.ResponseWriter, r *http.Request, ok bool) {
+func writeHealth(w http.ResponseWriter, r *http.Request, ok bool) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "only GET is for this path", http.StatusMethodNotAllowed)
@@ -74,5 +74,5 @@ func tellHealth(w http.ResponseWriter, r *http.Request, ok bool) {
 	io.WriteString(w, "ok\n")
 }
 
-// isHealth is true for what a monitor asks, by whatever address it knows.
-func isHealth(r *http.Request) bool { return r.URL.Path == "/healthz" || r.URL.Path == "/readyz" }
+// isHealthCheck is true for what a monitor asks, by whatever address it knows.
+func isHealthCheck(r *http.Request) bool { return r.URL.Path == "/healthz" || r.URL.Path == "/readyz" }

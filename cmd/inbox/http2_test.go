@@ -49,8 +49,8 @@ func (p *program) pings(n int, d time.Duration) (answered int) {
 	}
 }
 
-// TestFramesOfHTTP2AreLimited: they cost no request, but a bucket of their own.
-func TestFramesOfHTTP2AreLimited(t *testing.T) {
+// TestHTTP2FramesAreLimited: they cost no request, but a bucket of their own.
+func TestHTTP2FramesAreLimited(t *testing.T) {
 	p := start(t, "-rate", "1", "-burst", "1") // 10 frames a second
 	if got := p.pings(500, time.Second); got == 0 || got > 60 {
 		t.Errorf("got %d of 500 PINGs answered in a second, want those of the burst and a few", got)
@@ -87,17 +87,17 @@ func TestTinyRecordsAreLimited(t *testing.T) {
 	}
 }
 
-// TestUsersOfHTTP2AreNotSlowed: who sends and reads large messages stays below
+// TestLargeMessagesOverHTTP2AreNotLimited: who sends and reads large messages stays below
 // what frames may cost.
-func TestUsersOfHTTP2AreNotSlowed(t *testing.T) {
+func TestLargeMessagesOverHTTP2AreNotLimited(t *testing.T) {
 	p := start(t, "-metrics-bind", "127.0.0.1:0")
 	p.claim("bob")
 	body := strings.Repeat("x", 1<<20)
 	for range 24 {
-		if a := p.ask("POST", "/inbox?to=bob", "bob", body); a.status != 200 {
+		if a := p.request("POST", "/inbox?to=bob", "bob", body); a.status != 200 {
 			t.Fatalf("send: got %d", a.status)
 		}
-		if a := p.ask("GET", "/inbox?wait=0", "bob", ""); len(a.body) != len(body) {
+		if a := p.request("GET", "/inbox?wait=0", "bob", ""); len(a.body) != len(body) {
 			t.Fatalf("read: got %d bytes", len(a.body))
 		}
 	}

@@ -11,7 +11,7 @@ import (
 // rooms below it the doctor knows certificates and the store that servers share,
 // and the others none of them.
 func TestPackagesDoNotImportOneAnother(t *testing.T) {
-	apart := []string{"inbox/inbox", "inbox/ratelimit", "inbox/tlsmgr", "inbox/public"}
+	libraries := []string{"inbox/inbox", "inbox/ratelimit", "inbox/tlsmgr", "inbox/public"}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}`, "inbox/...").CombinedOutput()
 	if err != nil {
 		t.Fatalf("go list: %v\n%s", err, out)
@@ -26,15 +26,15 @@ func TestPackagesDoNotImportOneAnother(t *testing.T) {
 		}
 		for _, imported := range fields[1:] {
 			switch {
-			case imported == command, isBelow(imported) && !isBelow(pkg):
+			case imported == command, isCommandPackage(imported) && !isCommandPackage(pkg):
 				t.Errorf("%s imports %s of the command", pkg, imported)
 			case pkg == command+"/doctor" && (imported == "inbox/tlsmgr" || imported == "inbox/inbox/redisstore"):
-			case (isApart(apart, pkg) || isBelow(pkg)) && isApart(apart, imported) && root(pkg) != root(imported):
+			case (isLibrary(libraries, pkg) || isCommandPackage(pkg)) && isLibrary(libraries, imported) && modulePrefix(pkg) != modulePrefix(imported):
 				t.Errorf("%s imports %s", pkg, imported)
 			}
 		}
 	}
-	for _, pkg := range append(apart, command, command+"/doctor") {
+	for _, pkg := range append(libraries, command, command+"/doctor") {
 		if !seen[pkg] {
 			t.Errorf("go list does not know %s", pkg)
 		}
@@ -43,13 +43,15 @@ func TestPackagesDoNotImportOneAnother(t *testing.T) {
 
 const command = "inbox/cmd/inbox"
 
-// isBelow is whether a package is a room of the command.
-func isBelow(pkg string) bool { return strings.HasPrefix(pkg, command+"/") }
+// isCommandPackage is whether a package is a room of the command.
+func isCommandPackage(pkg string) bool { return strings.HasPrefix(pkg, command+"/") }
 
-// root is a package's first two path elements: inbox/inbox/storetest belongs to inbox/inbox.
-func root(pkg string) string {
+// modulePrefix is a package's first two path elements: inbox/inbox/storetest belongs to inbox/inbox.
+func modulePrefix(pkg string) string {
 	parts := strings.Split(pkg, "/")
 	return strings.Join(parts[:min(2, len(parts))], "/")
 }
 
-func isApart(apart []string, pkg string) bool { return slices.Contains(apart, root(pkg)) }
+func isLibrary(libraries []string, pkg string) bool {
+	return slices.Contains(libraries, modulePrefix(pkg))
+}

@@ -45,7 +45,7 @@ func runToJournal(t *testing.T, named bool, args ...string) []string {
 	return lines
 }
 
-func TestJournalKnowsLevels(t *testing.T) {
+func TestJournalPriorities(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		args := []string{"-bind", "0.0.0.0:0", "-log-level", "debug", "-log-format", format}
 		found := map[string]bool{}
@@ -69,7 +69,7 @@ func TestJournalKnowsLevels(t *testing.T) {
 	}
 }
 
-func TestJournalKnowsAFailedStart(t *testing.T) {
+func TestJournalPriorityOfFailedStart(t *testing.T) {
 	for _, args := range [][]string{{"-bind", "192.0.2.1:1"}, {"-no-such-option"}} {
 		lines := runToJournal(t, true, args...)
 		if len(lines) == 0 || !strings.HasPrefix(lines[len(lines)-1], "<3>inbox: ") {

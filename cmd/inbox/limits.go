@@ -14,66 +14,66 @@ import (
 
 // What nobody needs to change, with the reasons.
 const (
-	guessBurst   = 10  // a person mistypes, and a page retries
-	guessRate    = 0.1 // then one guess in 10 s: a four-letter word takes weeks
-	noveltyBurst = 60  // new names, and misses: an office that starts its day
-	noveltyRate  = 1
-	connBurst    = 5           // times -conn-rate: a page loads a dozen files, an office reconnects at once
-	refusalDelay = time.Second // of a request: a closed-loop flooder gets one answer in this time
-	maxDelayed   = 1024        // refusals held at once, a few KiB each
-	connHold     = time.Second // of a refused connection
-	maxHeldConns = 1024        // a file each
-	activeFactor = 2           // times -max-conns-per-ip over HTTP/2: as many refusals as polls
-	piecesFactor = 10          // times -rate and -burst: frames and small records; a request is about four
-	ownersKnown  = 100_000     // pairs of address and name, about 50 bytes each
+	guessBurst         = 10  // a person mistypes, and a page retries
+	guessRate          = 0.1 // then one guess in 10 s: a four-letter word takes weeks
+	noveltyBurst       = 60  // new names, and misses: an office that starts its day
+	noveltyRate        = 1
+	connBurst          = 5           // times -conn-rate: a page loads a dozen files, an office reconnects at once
+	refusalDelay       = time.Second // of a request: a closed-loop flooder gets one answer in this time
+	maxDelayedRefusals = 1024        // refusals held at once, a few KiB each
+	connTarpit         = time.Second // of a refused connection
+	maxTarpittedConns  = 1024        // a file each
+	streamsFactor      = 2           // times -max-conns-per-ip over HTTP/2: as many refusals as polls
+	framesFactor       = 10          // times -rate and -burst: frames and small records; a request is about four
+	maxKnownOwners     = 100_000     // pairs of address and name, about 50 bytes each
 )
 
 // limits are the layers that look at addresses.
 type limits struct {
-	active    *ratelimit.StreamLimiter
-	requests  *ratelimit.RequestLimiter
-	held      *ratelimit.PollLimiter
-	pieces    *ratelimit.FrameLimiter
-	turns     *ratelimit.HandshakeLimiter
-	guard     *guard
-	conns     ratelimit.ConnLimits
-	clients   *ratelimit.ClientIP
-	listeners []*ratelimit.Listener
+	streams    *ratelimit.StreamLimiter
+	requests   *ratelimit.RequestLimiter
+	polls      *ratelimit.PollLimiter
+	frames     *ratelimit.FrameLimiter
+	handshakes *ratelimit.HandshakeLimiter
+	guard      *guard
+	conns      ratelimit.ConnLimits
+	clientIP   *ratelimit.ClientIP
+	listeners  []*ratelimit.Listener
 }
 
-func newLimits(c *config, w *who) *limits {
+func newLimits(c *config, clients *clientResolver) *limits {
 	budget := ratelimit.Budget{PerSecond: float64(c.rate), Burst: int(c.burst)}
 	return &limits{
-		active: &ratelimit.StreamLimiter{
-			Max: int(c.maxConns), MaxPerAddr: activeFactor * int(c.maxConnsPerIP), Addr: w.addr, DryRun: c.rateDryRun,
+		streams: &ratelimit.StreamLimiter{
+			Max: int(c.maxConns), MaxPerAddr: streamsFactor * int(c.maxConnsPerIP), Addr: clients.addr, DryRun: c.rateDryRun,
 		},
 		requests: &ratelimit.RequestLimiter{
-			Limiter: ratelimit.NewLimiter(budget, 0), Addr: w.addr, Exempt: freeRequest(w),
-			Tarpit: refusalDelay, MaxTarpitted: maxDelayed, DryRun: c.rateDryRun,
+			Limiter: ratelimit.NewLimiter(budget, 0), Addr: clients.addr, Exempt: exemptHealthChecks(clients),
+			Tarpit: refusalDelay, MaxTarpitted: maxDelayedRefusals, DryRun: c.rateDryRun,
 		},
-		held: &ratelimit.PollLimiter{
-			Max: int(c.maxConnsPerIP), Addr: w.addr, IsPoll: mayBeHeld, DryRun: c.rateDryRun,
+		polls: &ratelimit.PollLimiter{
+			Max: int(c.maxConnsPerIP), Addr: clients.addr, IsPoll: canWait, DryRun: c.rateDryRun,
 		},
-		pieces: &ratelimit.FrameLimiter{
+		frames: &ratelimit.FrameLimiter{
 			Limiter: ratelimit.NewLimiter(ratelimit.Budget{
-				PerSecond: piecesFactor * budget.PerSecond, Burst: piecesFactor * budget.Burst,
+				PerSecond: framesFactor * budget.PerSecond, Burst: framesFactor * budget.Burst,
 			}, 0),
-			ClientIP: w.clients, DryRun: c.rateDryRun,
+			ClientIP: clients.clientIP, DryRun: c.rateDryRun,
 		},
-		turns:   newTurns(c, w),
-		guard:   newGuard(c, w),
-		clients: w.clients,
+		handshakes: newHandshakeLimiter(c, clients),
+		guard:      newGuard(c, clients),
+		clientIP:   clients.clientIP,
 		conns: ratelimit.ConnLimits{
 			Max: int(c.maxConns), MaxPerAddr: int(c.maxConnsPerIP),
 			Rate:   ratelimit.Budget{PerSecond: float64(c.connRate), Burst: connBurst * int(c.connRate)},
-			Tarpit: connHold, MaxTarpitted: maxHeldConns, DryRun: c.rateDryRun,
+			Tarpit: connTarpit, MaxTarpitted: maxTarpittedConns, DryRun: c.rateDryRun,
 		},
 	}
 }
 
-// newTurns leaves an address half of the processors for its handshakes.
-func newTurns(c *config, w *who) *ratelimit.HandshakeLimiter {
-	t := &ratelimit.HandshakeLimiter{ClientIP: w.clients, DryRun: c.rateDryRun}
+// newHandshakeLimiter leaves an address half of the processors for its handshakes.
+func newHandshakeLimiter(c *config, clients *clientResolver) *ratelimit.HandshakeLimiter {
+	t := &ratelimit.HandshakeLimiter{ClientIP: clients.clientIP, DryRun: c.rateDryRun}
 	if c.maxConnsPerIP > 0 {
 		t.PerAddr = max(1, runtime.GOMAXPROCS(0)/2)
 	}
@@ -83,8 +83,8 @@ func newTurns(c *config, w *who) *ratelimit.HandshakeLimiter {
 // sweep gives memory back after a flood.
 func (l *limits) sweep(now time.Time) {
 	l.requests.Limiter.Sweep(now)
-	l.pieces.Limiter.Sweep(now)
-	l.guard.passwords.Sweep(now)
+	l.frames.Limiter.Sweep(now)
+	l.guard.logins.Sweep(now)
 	l.guard.names.Sweep(now)
 	l.guard.misses.Sweep(now)
 	for _, listener := range l.listeners {
@@ -92,16 +92,16 @@ func (l *limits) sweep(now time.Time) {
 	}
 }
 
-// freeRequest lets health checks of this machine through: a monitor must see
+// exemptHealthChecks lets health checks of this machine through: a monitor must see
 // the server while somebody floods it from the same address.
-func freeRequest(w *who) func(*http.Request) bool {
+func exemptHealthChecks(clients *clientResolver) func(*http.Request) bool {
 	return func(r *http.Request) bool {
-		return isHealth(r) && w.addr(r).IsLoopback()
+		return isHealthCheck(r) && clients.addr(r).IsLoopback()
 	}
 }
 
-// mayBeHeld is true for what can wait for a message, or for a recipient.
-func mayBeHeld(r *http.Request) bool {
+// canWait is true for what can wait for a message, or for a recipient.
+func canWait(r *http.Request) bool {
 	if r.URL.Path != "/inbox" {
 		return false
 	}
@@ -111,10 +111,10 @@ func mayBeHeld(r *http.Request) bool {
 // guard limits guesses, for inbox.Config.
 type guard struct {
 	addr          func(*http.Request) netip.Addr
-	passwords     *ratelimit.LoginThrottle
+	logins        *ratelimit.LoginThrottle
 	names, misses *ratelimit.Limiter
 	refused       [inbox.UnknownRecipient + 1]atomic.Int64 // by the attempt
-	memory        time.Duration                            // how long an owner is remembered
+	ownerTTL      time.Duration                            // how long an owner is remembered
 	dryRun        bool
 	began         time.Time
 }
@@ -123,44 +123,44 @@ type guard struct {
 func (g *guard) now() time.Time { return g.began.Add(time.Since(g.began)) }
 
 // newGuard limits nothing when -rate is off.
-func newGuard(c *config, w *who) *guard {
+func newGuard(c *config, clients *clientResolver) *guard {
 	guesses := ratelimit.Budget{PerSecond: guessRate, Burst: guessBurst}
 	novelties := ratelimit.Budget{PerSecond: noveltyRate, Burst: noveltyBurst}
 	if c.rate == 0 {
 		guesses, novelties = ratelimit.Budget{}, ratelimit.Budget{}
 	}
 	return &guard{
-		addr:      w.addr,
-		passwords: ratelimit.NewLoginThrottle(guesses, seconds(c.inboxTimeout), ownersKnown),
-		names:     ratelimit.NewLimiter(novelties, 0),
-		misses:    ratelimit.NewLimiter(novelties, 0),
-		memory:    seconds(c.inboxTimeout),
-		dryRun:    c.rateDryRun,
-		began:     time.Now(),
+		addr:     clients.addr,
+		logins:   ratelimit.NewLoginThrottle(guesses, seconds(c.inboxTimeout), maxKnownOwners),
+		names:    ratelimit.NewLimiter(novelties, 0),
+		misses:   ratelimit.NewLimiter(novelties, 0),
+		ownerTTL: seconds(c.inboxTimeout),
+		dryRun:   c.rateDryRun,
+		began:    time.Now(),
 	}
 }
 
-// isNews is false for an owner who was remembered on this connection within
+// shouldRecordOwner is false for an owner who was remembered on this connection within
 // that time: one that polls needs to be remembered now and then, not each time.
-func isNews(r *http.Request, addr netip.Addr, name string, now time.Time, within time.Duration) bool {
-	p, ok := r.Context().Value(peerKey{}).(*peer)
+func shouldRecordOwner(r *http.Request, addr netip.Addr, name string, now time.Time, within time.Duration) bool {
+	p, ok := r.Context().Value(connInfoKey{}).(*connInfo)
 	if !ok {
 		return true
 	}
-	last := p.owner.Load()
+	last := p.lastOwner.Load()
 	if last != nil && last.name == name && last.addr == addr && now.Sub(last.at) < within {
 		return false
 	}
-	p.owner.Store(&ownerSeen{name, addr, now})
+	p.lastOwner.Store(&ownerSeen{name, addr, now})
 	return true
 }
 
 // Allow implements [inbox.Guard].
 func (g *guard) Allow(r *http.Request, a inbox.Attempt, name string) error {
-	if g.idle(a) {
+	if g.unused(a) {
 		return nil
 	}
-	res := g.ask(g.addr(r), a, name)
+	res := g.check(g.addr(r), a, name)
 	if res.OK {
 		return nil
 	}
@@ -168,15 +168,15 @@ func (g *guard) Allow(r *http.Request, a inbox.Attempt, name string) error {
 	if g.dryRun {
 		return nil
 	}
-	return refusalOf(a, res.Wait)
+	return refusalFor(a, res.Wait)
 }
 
-// idle is true while nobody has lately done what a limits: mostly, and then
+// unused is true while nobody has lately done what a limits: mostly, and then
 // neither the clock nor the address matters.
-func (g *guard) idle(a inbox.Attempt) bool {
+func (g *guard) unused(a inbox.Attempt) bool {
 	switch a {
 	case inbox.PasswordGuess:
-		return g.passwords.Len() == 0
+		return g.logins.Len() == 0
 	case inbox.NewName:
 		return g.names.Len() == 0
 	default:
@@ -184,10 +184,10 @@ func (g *guard) idle(a inbox.Attempt) bool {
 	}
 }
 
-func (g *guard) ask(addr netip.Addr, a inbox.Attempt, name string) ratelimit.Result {
+func (g *guard) check(addr netip.Addr, a inbox.Attempt, name string) ratelimit.Result {
 	switch a {
 	case inbox.PasswordGuess:
-		return g.passwords.Allow(addr, name, g.now())
+		return g.logins.Allow(addr, name, g.now())
 	case inbox.NewName:
 		return g.names.Ready(addr, g.now())
 	default:
@@ -195,7 +195,7 @@ func (g *guard) ask(addr netip.Addr, a inbox.Attempt, name string) ratelimit.Res
 	}
 }
 
-func refusalOf(a inbox.Attempt, wait time.Duration) *ratelimit.Refusal {
+func refusalFor(a inbox.Attempt, wait time.Duration) *ratelimit.Refusal {
 	novelty := ratelimit.Refusal{Quota: noveltyBurst, Window: noveltyBurst / noveltyRate * time.Second, Wait: wait}
 	switch a {
 	case inbox.PasswordGuess:
@@ -216,10 +216,10 @@ func (g *guard) Record(r *http.Request, a inbox.Attempt, name string) {
 	now, addr := g.now(), g.addr(r)
 	switch a {
 	case inbox.PasswordGuess:
-		g.passwords.Failed(addr, name, now)
+		g.logins.Failed(addr, name, now)
 	case inbox.PasswordMatch:
-		if isNews(r, addr, name, now, g.memory/8) {
-			g.passwords.Succeeded(addr, name, now)
+		if shouldRecordOwner(r, addr, name, now, g.ownerTTL/8) {
+			g.logins.Succeeded(addr, name, now)
 		}
 	case inbox.NewName:
 		g.names.Charge(addr, now)

@@ -19,8 +19,8 @@ import (
 	"inbox/ratelimit"
 )
 
-// askAs sends a GET with any password and more header lines.
-func (p *program) askAs(name, password, path string, header ...string) answer {
+// requestAs sends a GET with any password and more header lines.
+func (p *program) requestAs(name, password, path string, header ...string) response {
 	p.t.Helper()
 	r, err := http.NewRequest("GET", p.url+path, nil)
 	if err != nil {
@@ -42,9 +42,9 @@ func (p *program) askAs(name, password, path string, header ...string) answer {
 
 func TestRequestsAreLimited(t *testing.T) {
 	p := start(t, "-https=false", "-rate", "1", "-burst", "5", "-cors")
-	last := answer{}
+	last := response{}
 	for i := range 6 {
-		last = p.askAs("", "", "/ice", "Origin: https://site.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors")
+		last = p.requestAs("", "", "/ice", "Origin: https://site.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors")
 		if i < 5 && last.status != http.StatusOK {
 			t.Fatalf("request %d: got %d, want 200", i, last.status)
 		}
@@ -57,21 +57,21 @@ func TestRequestsAreLimited(t *testing.T) {
 			t.Errorf("got no %s in %v", name, last.header)
 		}
 	}
-	if a := p.ask("GET", "/healthz", "", ""); a.status != http.StatusOK {
+	if a := p.request("GET", "/healthz", "", ""); a.status != http.StatusOK {
 		t.Errorf("a health check of this machine got %d, want 200", a.status)
 	}
 }
 
-func TestPagesCostTokensToo(t *testing.T) {
+func TestPagesAreRateLimited(t *testing.T) {
 	p := start(t, "-https=false", "-rate", "1", "-burst", "2")
 	for _, want := range []int{200, 200, 429} {
-		if a := p.ask("GET", "/", "", ""); a.status != want {
+		if a := p.request("GET", "/", "", ""); a.status != want {
 			t.Errorf("got %d, want %d", a.status, want)
 		}
 	}
 }
 
-func TestASmallBurstIsWarnedOf(t *testing.T) {
+func TestSmallBurstWarning(t *testing.T) {
 	for _, row := range []struct {
 		args string
 		want bool
@@ -88,7 +88,7 @@ func TestASmallBurstIsWarnedOf(t *testing.T) {
 func TestDryRunRefusesNothing(t *testing.T) {
 	p := start(t, "-https=false", "-rate", "1", "-burst", "1", "-conn-rate", "1", "-max-conns-per-ip", "1", "-rate-dry-run")
 	for range 20 {
-		if a := p.ask("GET", "/ice", "", ""); a.status != http.StatusOK {
+		if a := p.request("GET", "/ice", "", ""); a.status != http.StatusOK {
 			t.Fatalf("got %d, want 200", a.status)
 		}
 	}
@@ -103,28 +103,28 @@ func TestDryRunRefusesNothing(t *testing.T) {
 func TestDryRunReports(t *testing.T) {
 	var log bytes.Buffer
 	c := &config{rateDryRun: true, rate: 1, burst: 1}
-	h := &house{cfg: c, log: slog.New(slog.NewTextHandler(&log, nil)), limits: newLimits(c, newWho(&ratelimit.ClientIP{}, nil))}
+	srv := &server{cfg: c, log: slog.New(slog.NewTextHandler(&log, nil)), limits: newLimits(c, newClientResolver(&ratelimit.ClientIP{}, nil))}
 	var report dryRunReport
 	now := time.Now()
-	tell := func(after time.Duration) string {
+	logged := func(after time.Duration) string {
 		log.Reset()
-		report.tell(h, now.Add(after))
+		report.logNew(srv, now.Add(after))
 		return log.String()
 	}
-	h.tooLarge.Store(3)
+	srv.oversizedHeaders.Store(3)
 	for _, row := range []struct {
 		after time.Duration
 		grows int64
 		want  string
 	}{{0, 0, "header=3"}, {59 * time.Second, 4, ""}, {time.Minute, 0, "header=4"}, {2 * time.Minute, 0, ""}} {
-		h.tooLarge.Add(row.grows)
-		if got := tell(row.after); got == "" != (row.want == "") || !strings.Contains(got, row.want) {
+		srv.oversizedHeaders.Add(row.grows)
+		if got := logged(row.after); got == "" != (row.want == "") || !strings.Contains(got, row.want) {
 			t.Errorf("after %v: got %q, want %q", row.after, got, row.want)
 		}
 	}
 	c.rateDryRun = false
-	h.tooLarge.Add(1)
-	if got := tell(time.Hour); got != "" {
+	srv.oversizedHeaders.Add(1)
+	if got := logged(time.Hour); got != "" {
 		t.Errorf("without a dry run: got %q", got)
 	}
 }
@@ -134,7 +134,7 @@ func TestDryRunReports(t *testing.T) {
 func TestGuessingIsLimited(t *testing.T) {
 	p := start(t, "-https=false", "-trusted-proxies", "127.0.0.1")
 	from := func(addr, password string) int {
-		return p.askAs("bob", password, "/inbox?wait=0", "X-Forwarded-For: "+addr).status
+		return p.requestAs("bob", password, "/inbox?wait=0", "X-Forwarded-For: "+addr).status
 	}
 	if got := from("192.0.2.1", "builder"); got != 204 {
 		t.Fatalf("the owner got %d, want 204", got)
@@ -169,11 +169,11 @@ func TestNewNamesAndMissesAreLimited(t *testing.T) {
 		if i == noveltyBurst {
 			want = 429
 		}
-		if a := p.ask("GET", "/inbox?wait=0", fmt.Sprint("peer", i), ""); a.status != want {
+		if a := p.request("GET", "/inbox?wait=0", fmt.Sprint("peer", i), ""); a.status != want {
 			t.Errorf("name %d: got %d, want %d", i, a.status, want)
 		}
 	}
-	if a := p.ask("GET", "/inbox?wait=0", "peer0", ""); a.status != 204 {
+	if a := p.request("GET", "/inbox?wait=0", "peer0", ""); a.status != 204 {
 		t.Errorf("a name it has: got %d, want 204", a.status)
 	}
 	for i := range noveltyBurst + 1 {
@@ -181,11 +181,11 @@ func TestNewNamesAndMissesAreLimited(t *testing.T) {
 		if i == noveltyBurst {
 			want = 429
 		}
-		if a := p.ask("POST", "/inbox?to=nobody", "peer0", "hello"); a.status != want {
+		if a := p.request("POST", "/inbox?to=nobody", "peer0", "hello"); a.status != want {
 			t.Errorf("miss %d: got %d, want %d", i, a.status, want)
 		}
 	}
-	if a := p.ask("POST", "/inbox?to=peer1", "peer0", "hello"); a.status != 429 {
+	if a := p.request("POST", "/inbox?to=peer1", "peer0", "hello"); a.status != 429 {
 		t.Errorf("a hit after the misses: got %d, want 429, or it could be told from a miss", a.status)
 	}
 }
@@ -213,7 +213,7 @@ func TestHeldPollsAreLimited(t *testing.T) {
 	}
 }
 
-func TestSizesAreChosen(t *testing.T) {
+func TestAutomaticSizes(t *testing.T) {
 	const gib = 1 << 30
 	for _, row := range []struct {
 		name                    string
@@ -223,7 +223,7 @@ func TestSizesAreChosen(t *testing.T) {
 	}{
 		{"a VPS", nil, gib, 1 << 20, gib / 4 * 3, 256 << 20, 4096},
 		{"a small one", nil, gib / 2, 1 << 20, gib / 8 * 3, 128 << 20, 2048},
-		{"few files", nil, gib, 2048, gib / 4 * 3, 256 << 20, 2048 - 64 - maxHeldConns},
+		{"few files", nil, gib, 2048, gib / 4 * 3, 256 << 20, 2048 - 64 - maxTarpittedConns},
 		{"unknown", nil, 0, 0, 0, 256 << 20, 1 << 20},
 		{"given", []string{"-max-memory", "1000", "-max-conns", "7", "-max-queued-bytes", "0"}, gib, 1 << 20, 1000, 0, 7},
 		{"none", []string{"-max-memory", "0", "-max-conns", "0"}, gib, 1 << 20, 0, 256 << 20, 0},
@@ -232,7 +232,7 @@ func TestSizesAreChosen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.settleSizes(row.memory, row.files)
+		c.resolveAuto(row.memory, row.files)
 		if c.maxMemory != row.maxMemory || c.maxQueuedBytes != row.queued || c.maxConns != row.conn {
 			t.Errorf("%s: got %d, %d, %d, want %d, %d, %d", row.name, c.maxMemory, c.maxQueuedBytes, c.maxConns, row.maxMemory, row.queued, row.conn)
 		}
@@ -251,8 +251,8 @@ func TestMemoryIsLimited(t *testing.T) {
 	}
 }
 
-// namedHouse is a server for a name, built but not serving.
-func namedHouse(t *testing.T, args ...string) *house {
+// newDomainServer is a server for a name, built but not serving.
+func newDomainServer(t *testing.T, args ...string) *server {
 	t.Helper()
 	c, err := parse(append([]string{
 		"-domain", "a.example", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/directory", "-bind", "127.0.0.1:0", "-http-bind", "127.0.0.1:0",
@@ -262,34 +262,34 @@ func namedHouse(t *testing.T, args ...string) *house {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	d, err := openDoors(c, nil, log)
+	ls, err := listenAll(c, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(d.close)
-	h, err := build(c, process{stderr: io.Discard, times: defaultTimes()}, d, log)
+	t.Cleanup(ls.close)
+	srv, err := newServer(c, process{stderr: io.Discard, timeouts: defaultTimeouts()}, ls, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h
+	return srv
 }
 
-// TestEveryAnswerCostsAToken: also those that come before any page or mailbox.
-func TestEveryAnswerCostsAToken(t *testing.T) {
-	h := namedHouse(t, "-rate", "1", "-burst", "2")
+// TestEveryResponseIsRateLimited: also those that come before any page or mailbox.
+func TestEveryResponseIsRateLimited(t *testing.T) {
+	srv := newDomainServer(t, "-rate", "1", "-burst", "2")
 	for i, row := range []struct {
 		name    string
 		handler http.Handler
 		request string
 		status  int
 	}{
-		{"another host", h.server.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
-		{"another host on port 80", h.plain.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
-		{"the way to https", h.plain.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 308},
-		{"an unknown token", h.plain.Handler, "GET /.well-known/acme-challenge/x HTTP/1.1\r\nHost: a.example\r\n\r\n", 404},
-		{"a large header", h.server.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\nX: " + strings.Repeat("x", 17<<10) + "\r\n\r\n", 431},
-		{"health for a stranger", h.server.Handler, "GET /healthz HTTP/1.1\r\nHost: a.example\r\n\r\n", 200},
-		{"a method that is none", h.server.Handler, "BREW /inbox HTTP/1.1\r\nHost: a.example\r\n\r\n", 405},
+		{"another host", srv.mainServer.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
+		{"another host on port 80", srv.redirectServer.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
+		{"the way to https", srv.redirectServer.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 308},
+		{"an unknown token", srv.redirectServer.Handler, "GET /.well-known/acme-challenge/x HTTP/1.1\r\nHost: a.example\r\n\r\n", 404},
+		{"a large header", srv.mainServer.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\nX: " + strings.Repeat("x", 17<<10) + "\r\n\r\n", 431},
+		{"health for a stranger", srv.mainServer.Handler, "GET /healthz HTTP/1.1\r\nHost: a.example\r\n\r\n", 200},
+		{"a method that is none", srv.mainServer.Handler, "BREW /inbox HTTP/1.1\r\nHost: a.example\r\n\r\n", 405},
 	} {
 		for _, want := range []int{row.status, row.status, 429} {
 			r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(row.request)))
@@ -306,8 +306,8 @@ func TestEveryAnswerCostsAToken(t *testing.T) {
 	}
 }
 
-// TestServerWideOptionsCostToo: net/http would answer OPTIONS * by itself.
-func TestServerWideOptionsCostToo(t *testing.T) {
+// TestServerWideOptionsIsRateLimited: net/http would answer OPTIONS * by itself.
+func TestServerWideOptionsIsRateLimited(t *testing.T) {
 	p := start(t, "-https=false", "-rate", "1", "-burst", "2")
 	c := p.dial()
 	answers := bufio.NewReader(c)
@@ -326,28 +326,28 @@ func TestServerWideOptionsCostToo(t *testing.T) {
 	}
 }
 
-// TestAbandonedKnocksAreMisses: who hangs up at once has learnt as much as who
+// TestAbandonedPendingSendsAreMisses: who hangs up at once has learnt as much as who
 // waits for the 404.
-func TestAbandonedKnocksAreMisses(t *testing.T) {
+func TestAbandonedPendingSendsAreMisses(t *testing.T) {
 	p := start(t, "-https=false", "-metrics-bind", "127.0.0.1:0")
 	p.claim("peer")
-	held := func(want float64) {
+	waitHeld := func(want float64) {
 		t.Helper()
-		for began := time.Now(); p.value("inbox_held_requests") != want; time.Sleep(time.Millisecond) {
+		for began := time.Now(); p.metricValue("inbox_held_requests") != want; time.Sleep(time.Millisecond) {
 			if time.Since(began) > 20*time.Second {
-				t.Fatalf("%v requests are held, want %v", p.value("inbox_held_requests"), want)
+				t.Fatalf("%v requests are held, want %v", p.metricValue("inbox_held_requests"), want)
 			}
 		}
 	}
 	for i := range noveltyBurst {
 		c := p.dial()
-		fmt.Fprintf(c, "POST /inbox?to=nobody%d&wait=20 HTTP/1.1\r\nHost: x\r\n%sContent-Length: 0\r\n\r\n", i, basic("peer"))
-		held(1) // it is asked before it is given up
+		fmt.Fprintf(c, "POST /inbox?to=nobody%d&wait=20 HTTP/1.1\r\nHost: x\r\n%sContent-Length: 0\r\n\r\n", i, basicAuthHeader("peer"))
+		waitHeld(1) // it is asked before it is given up
 		c.Close()
-		held(0)
+		waitHeld(0)
 	}
 	for range 20 {
-		a := p.ask("POST", "/inbox?to=nobody", "peer", "hello")
+		a := p.request("POST", "/inbox?to=nobody", "peer", "hello")
 		if a.status == http.StatusTooManyRequests && strings.Contains(a.body, `"misses"`) {
 			return
 		}

@@ -17,61 +17,61 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// proxyHeaderTime is how long a trusted proxy may take for the PROXY header.
-const proxyHeaderTime = 5 * time.Second
+// proxyHeaderTimeout is how long a trusted proxy may take for the PROXY header.
+const proxyHeaderTimeout = 5 * time.Second
 
-// doors are the listeners. Main serves; the others may be nil: plain answers
+// listeners are the listeners. Main serves; the others may be nil: plain answers
 // challenges and leads to main, metrics is for the operator.
-type doors struct{ main, plain, metrics net.Listener }
+type listeners struct{ main, redirect, metrics net.Listener }
 
-// openDoors takes the sockets that were passed on, and binds what the options
+// listenAll takes the sockets that were passed on, and binds what the options
 // say beside them; on an error, nothing stays open.
-func openDoors(c *config, sockets systemd.Sockets, log *slog.Logger) (d doors, err error) {
+func listenAll(c *config, sockets systemd.Sockets, log *slog.Logger) (ls listeners, err error) {
 	defer func() {
 		if err != nil {
-			d.close()
+			ls.close()
 			sockets.Close()
 		}
 	}()
-	if d, err = passedDoors(sockets, c, log); err != nil {
-		return d, err
+	if ls, err = inheritedListeners(sockets, c, log); err != nil {
+		return ls, err
 	}
-	if c.metricsBind != "" && d.metrics == nil {
-		if d.metrics, err = listen("metrics-bind", c.metricsBind); err != nil {
-			return d, err
+	if c.metricsBind != "" && ls.metrics == nil {
+		if ls.metrics, err = listen("metrics-bind", c.metricsBind); err != nil {
+			return ls, err
 		}
 	}
-	if d.main != nil {
-		return d, nil
+	if ls.main != nil {
+		return ls, nil
 	}
-	if d.main, err = listen("bind", c.bind); err != nil {
-		return d, err
+	if ls.main, err = listen("bind", c.bind); err != nil {
+		return ls, err
 	}
-	d.plain, err = openPlain(c, log)
-	return d, err
+	ls.redirect, err = listenRedirect(c, log)
+	return ls, err
 }
 
-// passedDoors sorts the sockets of the service manager into doors. What listens instead of -bind is found
+// inheritedListeners sorts the sockets of the service manager into doors. What listens instead of -bind is found
 // by what it speaks: plain HTTP never goes out through a socket named https.
-func passedDoors(p systemd.Sockets, c *config, log *slog.Logger) (d doors, err error) {
-	d.metrics = p[systemd.Metrics]
-	if p[systemd.HTTPS] == nil && p[systemd.HTTP] == nil {
-		return d, nil
+func inheritedListeners(sockets systemd.Sockets, c *config, log *slog.Logger) (ls listeners, err error) {
+	ls.metrics = sockets[systemd.Metrics]
+	if sockets[systemd.HTTPS] == nil && sockets[systemd.HTTP] == nil {
+		return ls, nil
 	}
-	if d.main, d.plain = p[systemd.HTTPS], p[systemd.HTTP]; !c.https {
-		d.main, d.plain = p[systemd.HTTP], nil
-		if p[systemd.HTTPS] != nil {
-			return d, errors.New("the service manager passed a socket named https, but -https=false: stop and mask that socket unit, or name it http (FileDescriptorName=http)")
+	if ls.main, ls.redirect = sockets[systemd.HTTPS], sockets[systemd.HTTP]; !c.https {
+		ls.main, ls.redirect = sockets[systemd.HTTP], nil
+		if sockets[systemd.HTTPS] != nil {
+			return ls, errors.New("the service manager passed a socket named https, but -https=false: stop and mask that socket unit, or name it http (FileDescriptorName=http)")
 		}
 	}
-	if d.main == nil {
-		return d, errors.New("the service manager passed a socket named http alone, and the server speaks HTTPS: " +
+	if ls.main == nil {
+		return ls, errors.New("the service manager passed a socket named http alone, and the server speaks HTTPS: " +
 			"if inbox.socket failed, another program may have port 443 (systemctl status inbox.socket); else pass one with FileDescriptorName=https, too, or give -https=false")
 	}
-	if c.https && d.plain == nil && len(c.domains) > 0 {
-		log.Warn(withoutPlain, "err", "no socket named http was passed; if inbox-http.socket failed, another program may have port 80")
+	if c.https && ls.redirect == nil && len(c.domains) > 0 {
+		log.Warn(noRedirectListener, "err", "no socket named http was passed; if inbox-http.socket failed, another program may have port 80")
 	}
-	if d.plain != nil && len(c.domains) == 0 {
+	if ls.redirect != nil && len(c.domains) == 0 {
 		log.Warn("without -domain the http socket leads nobody to HTTPS: all requests there are refused")
 	}
 	for _, option := range []string{"bind", "http-bind"} {
@@ -79,27 +79,27 @@ func passedDoors(p systemd.Sockets, c *config, log *slog.Logger) (d doors, err e
 			log.Warn("sockets of the service manager serve, so -"+option+" counts for nothing", "from", c.from[option])
 		}
 	}
-	return d, nil
+	return ls, nil
 }
 
-const withoutPlain = "no listener for plain HTTP: nobody is led to HTTPS, and certificates come through port 443 alone"
+const noRedirectListener = "no listener for plain HTTP: nobody is led to HTTPS, and certificates come through port 443 alone"
 
-// openPlain opens port 80. It is done without when another program has it and
+// listenRedirect opens port 80. It is done without when another program has it and
 // nobody asked for it by name: the other challenge needs only port 443.
-func openPlain(c *config, log *slog.Logger) (net.Listener, error) {
+func listenRedirect(c *config, log *slog.Logger) (net.Listener, error) {
 	if c.httpBind == "" {
 		return nil, nil
 	}
 	l, err := listen("http-bind", c.httpBind)
 	if err != nil && c.from["http-bind"] == "" {
-		log.Warn(withoutPlain, "err", err)
+		log.Warn(noRedirectListener, "err", err)
 		return nil, nil
 	}
 	return l, err
 }
 
-func (d doors) close() {
-	for _, l := range []net.Listener{d.main, d.plain, d.metrics} {
+func (ls listeners) close() {
+	for _, l := range []net.Listener{ls.main, ls.redirect, ls.metrics} {
 		if l != nil {
 			l.Close()
 		}
@@ -179,27 +179,27 @@ func bindError(option, bind string, err error) error {
 	return fmt.Errorf("listen on %s (-%s): %w", bind, option, err)
 }
 
-// limit puts the layers around a listener that come before TLS: who may
+// wrapListener puts the layers around a listener that come before TLS: who may
 // connect, then whom a proxy speaks for, then what the client sends without asking.
-func (h *house) limit(l net.Listener, overTLS bool) net.Listener {
-	limited := ratelimit.NewListener(l, h.limits.conns, h.limits.clients)
-	h.limits.listeners = append(h.limits.listeners, limited)
+func (s *server) wrapListener(l net.Listener, overTLS bool) net.Listener {
+	limited := ratelimit.NewListener(l, s.limits.conns, s.limits.clientIP)
+	s.limits.listeners = append(s.limits.listeners, limited)
 	l = limited
-	if h.cfg.proxyProtocol {
+	if s.cfg.proxyProtocol {
 		// The header is read by the goroutine of the connection: Accept waits
 		// for nobody.
-		l = &proxyproto.Listener{Listener: limited, ReadHeaderTimeout: proxyHeaderTime, ConnPolicy: h.proxyPolicy}
+		l = &proxyproto.Listener{Listener: limited, ReadHeaderTimeout: proxyHeaderTimeout, ConnPolicy: s.proxyPolicy}
 	}
 	if overTLS {
-		l = h.limits.turns.Listener(h.limits.pieces.RecordListener(l))
+		l = s.limits.handshakes.Listener(s.limits.frames.RecordListener(l))
 	}
 	return lazyListener{l}
 }
 
 // proxyPolicy demands the header of trusted proxies and serves nobody else:
 // whoever reaches the port directly could say to be anyone.
-func (h *house) proxyPolicy(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
-	if h.limits.clients.TrustsPeer(o.Upstream.String()) {
+func (s *server) proxyPolicy(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+	if s.limits.clientIP.TrustsPeer(o.Upstream.String()) {
 		return proxyproto.REQUIRE, nil
 	}
 	return proxyproto.REJECT, proxyproto.ErrInvalidUpstream

@@ -52,9 +52,9 @@ func TestProxyProtocol(t *testing.T) {
 	}
 }
 
-// TestKernelIsAskedUnderAProxyHeader: a receiver behind a proxy hangs up like
+// TestRawConnUnderProxyProtocol: a receiver behind a proxy hangs up like
 // any other.
-func TestKernelIsAskedUnderAProxyHeader(t *testing.T) {
+func TestRawConnUnderProxyProtocol(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestKernelIsAskedUnderAProxyHeader(t *testing.T) {
 	}
 	defer c.Close()
 	for _, c := range []net.Conn{c, tls.Server(c, &tls.Config{})} {
-		if p := withPeer(t.Context(), c).Value(peerKey{}).(*peer); p.raw == nil {
+		if p := withConnInfo(t.Context(), c).Value(connInfoKey{}).(*connInfo); p.raw == nil {
 			t.Errorf("%T: the kernel cannot be asked", c)
 		}
 	}
@@ -109,7 +109,7 @@ func TestUnixSocket(t *testing.T) {
 	}
 }
 
-func TestSocketPathsThatCannotBeHad(t *testing.T) {
+func TestUnusableSocketPaths(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -133,7 +133,7 @@ func TestSocketPathsThatCannotBeHad(t *testing.T) {
 
 // Behind the service manager a port that another program has is a socket that
 // was not passed on.
-func TestSocketsWithoutPort80AreToldOf(t *testing.T) {
+func TestMissingHTTPSocketWarning(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -149,10 +149,10 @@ func TestSocketsWithoutPort80AreToldOf(t *testing.T) {
 		{nil, systemd.Sockets{systemd.HTTPS: l}, false},
 	} {
 		var log strings.Builder
-		if _, err := passedDoors(row.sockets, &config{https: true, domains: row.domains}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+		if _, err := inheritedListeners(row.sockets, &config{https: true, domains: row.domains}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 			t.Error(err)
 		}
-		if got := strings.Contains(log.String(), withoutPlain); got != row.told {
+		if got := strings.Contains(log.String(), noRedirectListener); got != row.told {
 			t.Errorf("%v with %d sockets: got %q", row.domains, len(row.sockets), log.String())
 		}
 	}

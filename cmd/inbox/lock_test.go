@@ -13,7 +13,7 @@ import (
 
 // A lock keeps other processes out until its holder closes it, or dies. What is
 // noted by the file's size can be read and changed meanwhile.
-func TestLockIsOneProcessesAlone(t *testing.T) {
+func TestLockExcludesOtherProcesses(t *testing.T) {
 	if os.Getenv("TEST_LOCK") != "" { // the other process
 		if _, err := lockFile(os.Getenv("TEST_LOCK")); err != nil {
 			os.Stdout.WriteString("no ")
@@ -31,16 +31,16 @@ func TestLockIsOneProcessesAlone(t *testing.T) {
 	if err := lock.Truncate(1); err != nil {
 		t.Errorf("note something in the file: %v", err)
 	}
-	other := otherProcess(t, path)
-	if got := other.says(); got != "no " {
+	other := startLockProcess(t, path)
+	if got := other.read(); got != "no " {
 		t.Errorf("the lock is held: another process has it: %q", got)
 	}
 	lock.Close()
-	other = otherProcess(t, path)
-	if got := other.says(); got != "yes" {
+	other = startLockProcess(t, path)
+	if got := other.read(); got != "yes" {
 		t.Fatalf("the lock is free: another process has it: %q", got)
 	}
-	if _, err := lockFile(path); !errors.Is(err, errTaken) {
+	if _, err := lockFile(path); !errors.Is(err, errLocked) {
 		t.Errorf("another process has the lock: got %v", err)
 	}
 	other.cmd.Process.Kill()
@@ -54,16 +54,16 @@ func TestLockIsOneProcessesAlone(t *testing.T) {
 	lock.Close()
 }
 
-// locker is this test in another process, which locks a file and waits.
-type locker struct {
+// lockProcess is this test in another process, which locks a file and waits.
+type lockProcess struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	out io.Reader
 }
 
-func otherProcess(t *testing.T, path string) locker {
+func startLockProcess(t *testing.T, path string) lockProcess {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run", "^TestLockIsOneProcessesAlone$")
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestLockExcludesOtherProcesses$")
 	cmd.Env = append(os.Environ(), "TEST_LOCK="+path)
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -77,10 +77,10 @@ func otherProcess(t *testing.T, path string) locker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { in.Close(); cmd.Wait() })
-	return locker{t, cmd, out}
+	return lockProcess{t, cmd, out}
 }
 
-func (l locker) says() string {
+func (l lockProcess) read() string {
 	l.t.Helper()
 	text := make([]byte, 3)
 	if _, err := io.ReadFull(l.out, text); err != nil {

@@ -20,7 +20,7 @@ func lockFile(path string) (*os.File, error) {
 	}
 	f.Close()
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, errTaken
+		return nil, errLocked
 	}
 	return nil, &os.PathError{Op: "lock", Path: path, Err: err}
 }

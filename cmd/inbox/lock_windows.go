@@ -16,14 +16,14 @@ func lockFile(path string) (*os.File, error) {
 	}
 	// A byte far behind the end: what is locked here cannot be written, or read
 	// by others.
-	where := &windows.Overlapped{OffsetHigh: 1 << 30}
-	err = windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, where)
+	region := &windows.Overlapped{OffsetHigh: 1 << 30}
+	err = windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, region)
 	if err == nil {
 		return f, nil
 	}
 	f.Close()
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
-		return nil, errTaken
+		return nil, errLocked
 	}
 	return nil, &os.PathError{Op: "lock", Path: path, Err: err}
 }

@@ -22,49 +22,49 @@ func newLogger(c *config, w io.Writer) *slog.Logger {
 	return slog.New(systemd.JournalHandler(w, h))
 }
 
-// serverLog takes what net/http has to say. What any scanner can cause at will
+// errorLogFilter takes what net/http has to say. What any scanner can cause at will
 // is counted, and logged at debug only; addresses are masked in all of it.
-type serverLog struct {
-	log   *slog.Logger
-	noise atomic.Int64
+type errorLogFilter struct {
+	log        *slog.Logger
+	suppressed atomic.Int64
 	// Of the noise, handshakes that failed, and all else.
-	failed [len(failures)]atomic.Int64
-	odd    atomic.Int64
+	handshakeErrors [len(handshakeFailures)]atomic.Int64
+	protocolErrors  atomic.Int64
 }
 
-func (s *serverLog) logger() *log.Logger { return log.New(s, "", 0) }
+func (f *errorLogFilter) logger() *log.Logger { return log.New(f, "", 0) }
 
-func (s *serverLog) Write(line []byte) (int, error) {
+func (f *errorLogFilter) Write(line []byte) (int, error) {
 	text := maskAddresses(strings.TrimSpace(string(line)))
 	level := slog.LevelError
-	if isNoise(text) {
-		s.noise.Add(1)
-		if strings.HasPrefix(text, handshakeError) {
-			s.failed[failureOf(text)].Add(1)
+	if isClientCaused(text) {
+		f.suppressed.Add(1)
+		if strings.HasPrefix(text, handshakeErrorPrefix) {
+			f.handshakeErrors[handshakeFailure(text)].Add(1)
 		} else {
-			s.odd.Add(1)
+			f.protocolErrors.Add(1)
 		}
 		level = slog.LevelDebug
 	}
-	s.log.Log(context.Background(), level, "net/http", "err", text)
+	f.log.Log(context.Background(), level, "net/http", "err", text)
 	return len(line), nil
 }
 
-// handshakeError begins what net/http logs of a TLS handshake that failed.
-const handshakeError = "http: TLS handshake error"
+// handshakeErrorPrefix begins what net/http logs of a TLS handshake that failed.
+const handshakeErrorPrefix = "http: TLS handshake error"
 
-// takeStandardLog leads what libraries write to the standard log through the
+// captureStandardLog leads what libraries write to the standard log through the
 // filter: certmagic does so of ports that are taken, and its own listeners of
 // strangers, with their addresses.
-func (s *serverLog) takeStandardLog() {
+func (f *errorLogFilter) captureStandardLog() {
 	log.SetFlags(0)
-	log.SetOutput(s)
+	log.SetOutput(f)
 }
 
-// isNoise is true for what a stranger can cause with a few odd bytes. A panic
+// isClientCaused is true for what a stranger can cause with a few odd bytes. A panic
 // is always ours.
-func isNoise(text string) bool {
-	return strings.HasPrefix(text, handshakeError) ||
+func isClientCaused(text string) bool {
+	return strings.HasPrefix(text, handshakeErrorPrefix) ||
 		strings.HasPrefix(text, "http: URL query contains semicolon") ||
 		strings.HasPrefix(text, "[") || // certmagic, of one attempt, of which the supervisor tells what matters
 		strings.HasPrefix(text, "timeout waiting for ") || // a PING or SETTINGS of HTTP/2

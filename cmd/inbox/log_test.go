@@ -26,9 +26,9 @@ func TestMaskAddresses(t *testing.T) {
 	}
 }
 
-func TestServerLogTellsNoiseFromTrouble(t *testing.T) {
+func TestErrorLogFilter(t *testing.T) {
 	var out bytes.Buffer
-	s := &serverLog{log: slog.New(slog.NewTextHandler(&out, nil))} // at info
+	f := &errorLogFilter{log: slog.New(slog.NewTextHandler(&out, nil))} // at info
 	for _, tt := range []struct {
 		line  string
 		noise bool
@@ -41,9 +41,9 @@ func TestServerLogTellsNoiseFromTrouble(t *testing.T) {
 		{"http: Accept error: too many open files; retrying in 5ms", false},
 	} {
 		out.Reset()
-		before := s.noise.Load()
-		s.logger().Print(tt.line)
-		if counted := s.noise.Load() > before; counted != tt.noise {
+		before := f.suppressed.Load()
+		f.logger().Print(tt.line)
+		if counted := f.suppressed.Load() > before; counted != tt.noise {
 			t.Errorf("%q counted as noise: %v, want %v", tt.line, counted, tt.noise)
 		}
 		if logged := strings.Contains(out.String(), "level=ERROR"); logged == tt.noise {
@@ -56,7 +56,7 @@ func TestServerLogTellsNoiseFromTrouble(t *testing.T) {
 }
 
 // Whoever reads the log learns neither who talks to whom nor what about.
-func TestLogKeepsSecrets(t *testing.T) {
+func TestLogOmitsSecrets(t *testing.T) {
 	p := start(t, "-log-level", "debug")
 	p.claim("alice-the-name")
 	p.want(http.StatusOK, "POST", "/inbox?to=alice-the-name", "bob-the-name", "the-body")
@@ -70,7 +70,7 @@ func TestLogKeepsSecrets(t *testing.T) {
 	client.Close()
 	p.stop()
 	text := p.log.String()
-	for _, secret := range []string{"the-name", "password of", "the-body", basic("alice-the-name"), "to=", client.LocalAddr().String()} {
+	for _, secret := range []string{"the-name", "password of", "the-body", basicAuthHeader("alice-the-name"), "to=", client.LocalAddr().String()} {
 		if strings.Contains(text, secret) {
 			t.Errorf("the log holds %q:\n%s", secret, text)
 		}
@@ -82,13 +82,13 @@ func TestLogKeepsSecrets(t *testing.T) {
 	}
 }
 
-func TestUnknownVariablesAreToldAtDebug(t *testing.T) {
+func TestUnknownVariablesAreLoggedAtDebug(t *testing.T) {
 	c, err := parse([]string{"-https=false", "-log-level", "debug"}, []string{"INBOX_PORT=tcp://192.0.2.1:80"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if _, err := buildShut(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: &out}); err != nil {
+	if _, err := newServerWithoutListeners(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: &out}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(out.String(), "INBOX_PORT") || strings.Contains(out.String(), "192.0.2.1") {
@@ -97,7 +97,7 @@ func TestUnknownVariablesAreToldAtDebug(t *testing.T) {
 }
 
 // The program leads the standard log there, too.
-func TestStandardLogIsTaken(t *testing.T) {
+func TestStandardLogIsCaptured(t *testing.T) {
 	defer log.SetOutput(log.Writer())
 	p := start(t, "-log-level", "debug")
 	log.Print("[ERROR] TLS-ALPN challenge server: accept 192.0.2.77:4711: reset")
@@ -111,12 +111,12 @@ func TestStandardLogIsTaken(t *testing.T) {
 func TestStandardLogIsFiltered(t *testing.T) {
 	defer log.SetOutput(log.Writer())
 	var out bytes.Buffer
-	s := &serverLog{log: slog.New(slog.NewTextHandler(&out, nil))}
-	s.takeStandardLog()
+	f := &errorLogFilter{log: slog.New(slog.NewTextHandler(&out, nil))}
+	f.captureStandardLog()
 	log.Print("[ERROR] TLS-ALPN challenge server: accept 192.0.2.77:4711: reset")
 	log.Print("http: TLS handshake error from 192.0.2.77:4711: EOF")
-	if out.Len() > 0 || s.noise.Load() != 2 {
-		t.Errorf("logged %q, and %d lines were noise; want nothing, and 2", out.String(), s.noise.Load())
+	if out.Len() > 0 || f.suppressed.Load() != 2 {
+		t.Errorf("logged %q, and %d lines were noise; want nothing, and 2", out.String(), f.suppressed.Load())
 	}
 	log.Print("panic: certificate worker for 192.0.2.77:4711")
 	if got := out.String(); strings.Count(got, "level=ERROR") != 1 || strings.Contains(got, "192.0.2.77") {

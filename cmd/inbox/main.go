@@ -55,17 +55,17 @@ import (
 )
 
 func main() {
-	ctx, end := context.WithCancel(context.Background())
-	hurry := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	forceStop := make(chan struct{})
 	signals := make(chan os.Signal, 3)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go obey(signals, end, func() { close(hurry) }, func() { os.Exit(exitFailure) })
+	go handleSignals(signals, cancel, func() { close(forceStop) }, func() { os.Exit(exitFailure) })
 	os.Exit(run(ctx, process{
-		args:    os.Args[1:],
-		environ: os.Environ(),
-		stdout:  os.Stdout,
-		stderr:  os.Stderr,
-		times:   defaultTimes(),
-		hurry:   hurry,
+		args:      os.Args[1:],
+		environ:   os.Environ(),
+		stdout:    os.Stdout,
+		stderr:    os.Stderr,
+		timeouts:  defaultTimeouts(),
+		forceStop: forceStop,
 	}))
 }

@@ -26,30 +26,30 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	code := m.Run()
-	if left := leftovers(5 * time.Second); code == 0 && left != "" {
+	if left := leakedGoroutines(5 * time.Second); code == 0 && left != "" {
 		fmt.Fprintf(os.Stderr, "goroutines left over:\n%s\n", left)
 		code = 1
 	}
 	os.Exit(code)
 }
 
-// leftovers returns the stacks of goroutines that still serve after the given patience.
-func leftovers(patience time.Duration) string {
-	for deadline := time.Now().Add(patience); ; runtime.Gosched() {
-		left := serving()
+// leakedGoroutines returns the stacks of goroutines that still serve after the given patience.
+func leakedGoroutines(timeout time.Duration) string {
+	for deadline := time.Now().Add(timeout); ; runtime.Gosched() {
+		left := serverGoroutines()
 		if left == "" || time.Now().After(deadline) {
 			return left
 		}
 	}
 }
 
-func serving() string {
+func serverGoroutines() string {
 	buf := make([]byte, 1<<20)
 	all := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
 	return strings.Join(slices.DeleteFunc(all, func(stack string) bool {
 		ours := strings.Contains(stack, "inbox/inbox.") || strings.Contains(stack, "inbox/tlsmgr.") ||
 			strings.Contains(stack, "net/http.(*conn)") || strings.Contains(stack, "net/http.(*Server)") ||
-			strings.Contains(stack, "main.(*house)")
+			strings.Contains(stack, "main.(*server)")
 		return !ours
 	}), "\n\n")
 }
@@ -94,18 +94,18 @@ type program struct {
 // start runs the program on a free port, and stops it when the test ends.
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
-	patience := defaultTimes()
-	patience.lastCall = 10 * time.Millisecond // there is nobody far away
-	return startWith(t, patience, args...)
+	timeouts := defaultTimeouts()
+	timeouts.drain = 10 * time.Millisecond // there is nobody far away
+	return startWithTimeouts(t, timeouts, args...)
 }
 
-func startWith(t *testing.T, patience times, args ...string) *program {
+func startWithTimeouts(t *testing.T, timeouts timeouts, args ...string) *program {
 	t.Helper()
 	args = append([]string{"-bind", "127.0.0.1:0", "-state", t.TempDir()}, args...)
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &program{t: t, log: newOutput(), cancel: cancel, exit: make(chan int, 1)}
 	go func() {
-		p.exit <- run(ctx, process{args: args, stdout: io.Discard, stderr: p.log, times: patience})
+		p.exit <- run(ctx, process{args: args, stdout: io.Discard, stderr: p.log, timeouts: timeouts})
 	}()
 	select {
 	case p.addr = <-p.log.listening:
@@ -142,28 +142,28 @@ func (p *program) stop() int {
 	return code
 }
 
-// answer is a response, read to its end.
-type answer struct {
+// response is a response, read to its end.
+type response struct {
 	status int
 	header http.Header
 	body   string
 	proto  string
 }
 
-// ask sends a request; name is the user, whose password follows from it.
-func (p *program) ask(method, path, name, body string) answer {
+// request sends a request; name is the user, whose password follows from it.
+func (p *program) request(method, path, name, body string) response {
 	p.t.Helper()
-	a, err := p.try(method, path, name, body)
+	a, err := p.tryRequest(method, path, name, body)
 	if err != nil {
 		p.t.Fatalf("%s %s: %v\n%s", method, path, err, p.log)
 	}
 	return a
 }
 
-func (p *program) try(method, path, name, body string) (answer, error) {
+func (p *program) tryRequest(method, path, name, body string) (response, error) {
 	r, err := http.NewRequest(method, p.url+path, strings.NewReader(body))
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	if name != "" {
 		r.SetBasicAuth(name, "password of "+name)
@@ -171,20 +171,20 @@ func (p *program) try(method, path, name, body string) (answer, error) {
 	return p.send(r)
 }
 
-func (p *program) send(r *http.Request) (answer, error) {
+func (p *program) send(r *http.Request) (response, error) {
 	resp, err := p.client.Do(r)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, string(text), resp.Proto}, err
+	return response{resp.StatusCode, resp.Header, string(text), resp.Proto}, err
 }
 
 // want asks and demands a status.
-func (p *program) want(status int, method, path, name, body string) answer {
+func (p *program) want(status int, method, path, name, body string) response {
 	p.t.Helper()
-	a := p.ask(method, path, name, body)
+	a := p.request(method, path, name, body)
 	if a.status != status {
 		p.t.Fatalf("%s %s as %q: status %d (%s), want %d", method, path, name, a.status, a.body, status)
 	}
@@ -221,14 +221,14 @@ func runOnce(t *testing.T, environ []string, args ...string) (code int, stdout, 
 	var out, errs bytes.Buffer
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	code = run(ctx, process{args: args, environ: environ, stdout: &out, stderr: &errs, times: defaultTimes()})
+	code = run(ctx, process{args: args, environ: environ, stdout: &out, stderr: &errs, timeouts: defaultTimeouts()})
 	if ctx.Err() != nil {
 		t.Fatalf("the program with %q went on:\n%s", args, errs.String())
 	}
 	return code, out.String(), errs.String()
 }
 
-// buildShut is build for a house without doors.
-func buildShut(c *config, p process) (*house, error) {
-	return build(c, p, doors{}, newLogger(c, p.stderr))
+// newServerWithoutListeners is build for a house without doors.
+func newServerWithoutListeners(c *config, p process) (*server, error) {
+	return newServer(c, p, listeners{}, newLogger(c, p.stderr))
 }

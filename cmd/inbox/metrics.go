@@ -40,7 +40,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 // collector reads the house's own counters when it is asked.
-type collector struct{ *house }
+type collector struct{ *server }
 
 // Describe implements [prometheus.Collector].
 func (c collector) Describe(descs chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, descs) }
@@ -48,13 +48,13 @@ func (c collector) Describe(descs chan<- *prometheus.Desc) { prometheus.Describe
 // Collect implements [prometheus.Collector].
 func (c collector) Collect(m chan<- prometheus.Metric) {
 	m <- gauge(descBuild, 1, buildVersion(), runtime.Version())
-	m <- gauge(descReady, one(len(c.health.away()) == 0))
-	limit(m, descMemory, c.cfg.maxMemory)
+	m <- gauge(descReady, boolValue(len(c.health.failing()) == 0))
+	limitGauge(m, descMemory, c.cfg.maxMemory)
 	c.collectMailboxes(m)
 	if c.meter != nil {
 		c.meter.collect(m)
 	}
-	for _, more := range c.also {
+	for _, more := range c.collectors {
 		more.Collect(m)
 	}
 	c.collectConnections(m)
@@ -65,34 +65,34 @@ func (c collector) Collect(m chan<- prometheus.Metric) {
 func (c collector) collectMailboxes(m chan<- prometheus.Metric) {
 	stats := c.stats()
 	m <- gauge(descInboxes, stats.Inboxes)
-	limit(m, descMaxInboxes, c.cfg.maxInboxes)
+	limitGauge(m, descMaxInboxes, c.cfg.maxInboxes)
 	m <- gauge(descMessages, stats.Queued)
 	m <- gauge(descQueued, stats.QueuedBytes)
-	limit(m, descMaxQueued, c.cfg.maxQueuedBytes)
-	m <- gauge(descHeld, c.limits.held.Active())
+	limitGauge(m, descMaxQueued, c.cfg.maxQueuedBytes)
+	m <- gauge(descHeld, c.limits.polls.Active())
 	d := c.handler.Deliveries()
-	m <- count(descDelivered, d.AutoAck, "auto-ack")
-	m <- count(descDelivered, d.ManualAck, "manual-ack")
-	m <- count(descDelivered, d.Requeued, "requeued")
+	m <- counter(descDelivered, d.AutoAck, "auto-ack")
+	m <- counter(descDelivered, d.ManualAck, "manual-ack")
+	m <- counter(descDelivered, d.Requeued, "requeued")
 	for kind, n := range c.handler.Refusals() {
-		m <- count(descRefused, n, kind)
+		m <- counter(descRefused, n, kind)
 	}
 }
 
 func (c collector) collectConnections(m chan<- prometheus.Metric) {
 	conns := c.connStats()
 	m <- gauge(descOpen, conns.Open)
-	limit(m, descMaxOpen, c.cfg.maxConns)
-	m <- count(descAccepted, conns.Accepted)
-	c.noise.collect(m)
+	limitGauge(m, descMaxOpen, c.cfg.maxConns)
+	m <- counter(descAccepted, conns.Accepted)
+	c.errorLog.collect(m)
 	if c.source != nil {
 		c.handshakes.collect(m)
 	}
 }
 
 func (c collector) collectLimits(m chan<- prometheus.Metric) {
-	for limit, n := range c.limited() {
-		m <- count(descLimited, n, limit)
+	for limit, n := range c.limitCounts() {
+		m <- counter(descLimited, n, limit)
 	}
 }
 
@@ -101,37 +101,37 @@ func (c collector) collectCertificates(m chan<- prometheus.Metric) {
 		return
 	}
 	for _, s := range c.source.State() {
-		m <- gauge(descNotBefore, unix(s.NotBefore), s.Name, s.Source)
-		m <- gauge(descNotAfter, unix(s.NotAfter), s.Name, s.Source)
-		m <- gauge(descCertFailed, one(s.LastError != nil), s.Name)
+		m <- gauge(descNotBefore, unixSeconds(s.NotBefore), s.Name, s.Source)
+		m <- gauge(descNotAfter, unixSeconds(s.NotAfter), s.Name, s.Source)
+		m <- gauge(descCertFailed, boolValue(s.LastError != nil), s.Name)
 		if s.Engine == "" {
 			continue // not an authority's
 		}
 		m <- gauge(descFailures, int64(s.Failures), s.Name)
-		m <- count(descObtained, int64(s.Obtained), s.Name)
-		m <- gauge(descRenewAt, unix(s.RenewAt), s.Name)
+		m <- counter(descObtained, int64(s.Obtained), s.Name)
+		m <- gauge(descRenewAt, unixSeconds(s.RenewAt), s.Name)
 	}
 }
 
 // buildVersion is the second word of «inbox version».
 func buildVersion() string { return strings.Fields(version())[1] }
 
-// limit says nothing of a limit that is switched off, so that no share of it
+// limitGauge says nothing of a limit that is switched off, so that no share of it
 // can be computed.
-func limit(m chan<- prometheus.Metric, d *prometheus.Desc, n int64) {
+func limitGauge(m chan<- prometheus.Metric, d *prometheus.Desc, n int64) {
 	if n > 0 {
 		m <- gauge(d, n)
 	}
 }
 
-func one(yes bool) int64 {
+func boolValue(yes bool) int64 {
 	if yes {
 		return 1
 	}
 	return 0
 }
 
-func unix(t time.Time) int64 {
+func unixSeconds(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
@@ -142,6 +142,6 @@ func gauge(d *prometheus.Desc, n int64, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
 }
 
-func count(d *prometheus.Desc, n int64, labels ...string) prometheus.Metric {
+func counter(d *prometheus.Desc, n int64, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 }

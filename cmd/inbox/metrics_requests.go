@@ -27,7 +27,7 @@ const (
 	routeHealth
 	routeReady
 	routePages
-	routePlain // all of port 80
+	routeRedirect // all of port 80
 )
 
 // routes are the labels.
@@ -58,16 +58,16 @@ func routeOf(r *http.Request) route {
 }
 
 const (
-	// statusGone stands for a client that went away before its answer, or a
+	// statusClientClosed stands for a client that went away before its answer, or a
 	// stream that was reset: the handler ends in a panic with
 	// http.ErrAbortHandler.
-	statusGone = 499
-	maxStatus  = 600
+	statusClientClosed = 499
+	maxStatus          = 600
 )
 
-// latencies are the upper ends of the histogram, in seconds: a relayed message
+// latencyBuckets are the upper ends of the histogram, in seconds: a relayed message
 // takes some 20 µs, a body may take 30 s.
-var latencies = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+var latencyBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
 // meter counts requests and times them, and logs each at debug. It costs two
 // readings of the clock, so it is in the chain only when somebody reads it.
@@ -76,19 +76,19 @@ type meter struct {
 	requests [len(routes)][maxStatus]atomic.Int64
 	latency  *prometheus.HistogramVec
 	observe  [len(routes)]prometheus.Observer
-	answers  sync.Pool // of *metered
+	pool     sync.Pool // of *metered
 	log      *slog.Logger
 	addr     func(*http.Request) netip.Addr
 }
 
 // buildMeter makes the meter for whoever reads it: the metrics, or the log.
-func (h *house) buildMeter() {
+func (s *server) buildMeter() {
 	var log *slog.Logger
-	if h.log.Enabled(context.Background(), slog.LevelDebug) {
-		log = h.log
+	if s.log.Enabled(context.Background(), slog.LevelDebug) {
+		log = s.log
 	}
-	if log != nil || h.doors.metrics != nil {
-		h.meter = newMeter(log, h.who.addr)
+	if log != nil || s.listeners.metrics != nil {
+		s.meter = newMeter(log, s.clients.addr)
 	}
 }
 
@@ -96,66 +96,66 @@ func (h *house) buildMeter() {
 func newMeter(log *slog.Logger, addr func(*http.Request) netip.Addr) *meter {
 	m := &meter{start: time.Now(), log: log, addr: addr}
 	m.latency = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "inbox_request_duration_seconds", Buckets: latencies,
+		Name: "inbox_request_duration_seconds", Buckets: latencyBuckets,
 		Help: "Time that requests took, without the time they were held to wait for a message or a recipient; without those refused with 429 or given up.",
 	}, []string{"route"})
 	for i, name := range routes {
 		m.observe[i] = m.latency.WithLabelValues(name)
 	}
-	m.answers.New = func() any { return new(metered) }
+	m.pool.New = func() any { return new(metered) }
 	return m
 }
 
 // handler meters next, whose requests are of the routes that find says. No
 // meter leaves it as it is.
-func (m *meter) handler(find func(*http.Request) route, next http.Handler) http.Handler {
+func (m *meter) handler(routeFor func(*http.Request) route, next http.Handler) http.Handler {
 	if m == nil {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a := m.answers.Get().(*metered)
+		a := m.pool.Get().(*metered)
 		*a = metered{ResponseWriter: w, began: time.Since(m.start)}
-		defer m.end(a, r, find(r))
+		defer m.finish(a, r, routeFor(r))
 		next.ServeHTTP(a, r)
 	})
 }
 
-// end is deferred: a panic passes through it, and is counted for what it is.
-func (m *meter) end(a *metered, r *http.Request, where route) {
+// finish is deferred: a panic passes through it, and is counted for what it is.
+func (m *meter) finish(a *metered, r *http.Request, rt route) {
 	failure := recover()
 	status := a.status
 	switch {
 	case failure == http.ErrAbortHandler:
-		status = statusGone
+		status = statusClientClosed
 	case failure != nil:
 		status = http.StatusInternalServerError
 	case status == 0:
 		status = http.StatusOK // nothing written is an empty 200
 	}
 	took := time.Since(m.start) - a.began
-	m.requests[where][min(status, maxStatus-1)].Add(1)
-	if status != http.StatusTooManyRequests && status != statusGone {
-		m.observe[where].Observe((took - a.held).Seconds())
+	m.requests[rt][min(status, maxStatus-1)].Add(1)
+	if status != http.StatusTooManyRequests && status != statusClientClosed {
+		m.observe[rt].Observe((took - a.waited).Seconds())
 	}
 	if m.log != nil {
-		m.write(r, where, status, took, a.bytes)
+		m.logRequest(r, rt, status, took, a.bytes)
 	}
 	a.ResponseWriter = nil
-	m.answers.Put(a)
+	m.pool.Put(a)
 	if failure != nil {
 		panic(failure)
 	}
 }
 
-// hold is for inbox.Config: a request that waited was not slow. No meter, no
+// onWait is for inbox.Config: a request that waited was not slow. No meter, no
 // hook, so that nobody reads the clock for it.
-func (m *meter) hold() func(http.ResponseWriter, time.Duration) {
+func (m *meter) onWait() func(http.ResponseWriter, time.Duration) {
 	if m == nil {
 		return nil
 	}
 	return func(w http.ResponseWriter, d time.Duration) {
 		if a, ok := w.(*metered); ok {
-			a.held += d
+			a.waited += d
 		}
 	}
 }
@@ -167,7 +167,7 @@ func (m *meter) collect(to chan<- prometheus.Metric) {
 			// A failure of ours must be seen from the first on: a series that
 			// begins with it has no rate.
 			if n := m.requests[i][status].Load(); n > 0 || status == http.StatusInternalServerError {
-				to <- count(descRequests, n, name, strconv.Itoa(status))
+				to <- counter(descRequests, n, name, strconv.Itoa(status))
 			}
 		}
 	}
@@ -176,9 +176,9 @@ func (m *meter) collect(to chan<- prometheus.Metric) {
 // metered is the answer to one request, as it is written.
 type metered struct {
 	http.ResponseWriter
-	status      int // zero until it is written
-	bytes       int64
-	began, held time.Duration
+	status        int // zero until it is written
+	bytes         int64
+	began, waited time.Duration
 }
 
 func (a *metered) WriteHeader(status int) {

@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// value is a series as the metrics listener shows it; 0 when it does not.
-func (p *program) value(series string) float64 {
+// metricValue is a series as the metrics listener shows it; 0 when it does not.
+func (p *program) metricValue(series string) float64 {
 	p.t.Helper()
 	_, text := p.metrics("/metrics", "")
 	for line := range strings.Lines(text) {
@@ -29,10 +29,10 @@ func (p *program) value(series string) float64 {
 	return 0
 }
 
-func (p *program) wantValues(series map[string]float64) {
+func (p *program) wantMetrics(series map[string]float64) {
 	p.t.Helper()
 	for name, want := range series {
-		if got := p.value(name); got != want {
+		if got := p.metricValue(name); got != want {
 			p.t.Errorf("%s is %v, want %v", name, got, want)
 		}
 	}
@@ -47,7 +47,7 @@ func TestRequestsAreCounted(t *testing.T) {
 	p.want(http.StatusNotFound, "GET", "/some/stranger/s/path", "", "")
 	p.want(http.StatusMethodNotAllowed, "PUT", "/inbox", "", "")
 	p.want(http.StatusNoContent, "DELETE", "/inbox", "alice", "")
-	p.wantValues(map[string]float64{
+	p.wantMetrics(map[string]float64{
 		`inbox_requests_total{code="204",route="GET /inbox"}`:            1,
 		`inbox_requests_total{code="200",route="POST /inbox"}`:           1,
 		`inbox_requests_total{code="404",route="POST /inbox"}`:           1,
@@ -64,11 +64,11 @@ func TestRequestsAreCounted(t *testing.T) {
 }
 
 // A poll that waits is no slow answer, nor is a knock.
-func TestLatencyLeavesOutTheWait(t *testing.T) {
+func TestLatencyExcludesWait(t *testing.T) {
 	p := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false")
-	for _, ask := range []func() answer{
-		func() answer { return p.ask("GET", "/inbox?wait=2", "alice", "") },
-		func() answer { return p.ask("POST", "/inbox?to=nobody&wait=2", "alice", "hello") },
+	for _, ask := range []func() response{
+		func() response { return p.request("GET", "/inbox?wait=2", "alice", "") },
+		func() response { return p.request("POST", "/inbox?to=nobody&wait=2", "alice", "hello") },
 	} {
 		began := time.Now()
 		ask()
@@ -77,17 +77,17 @@ func TestLatencyLeavesOutTheWait(t *testing.T) {
 		}
 	}
 	for _, route := range []string{"GET /inbox", "POST /inbox"} {
-		if n := p.value(`inbox_request_duration_seconds_count{route="` + route + `"}`); n != 1 {
+		if n := p.metricValue(`inbox_request_duration_seconds_count{route="` + route + `"}`); n != 1 {
 			t.Errorf("%s: %v were timed, want 1", route, n)
 		}
-		if sum := p.value(`inbox_request_duration_seconds_sum{route="` + route + `"}`); sum <= 0 || sum > 1.5 {
+		if sum := p.metricValue(`inbox_request_duration_seconds_sum{route="` + route + `"}`); sum <= 0 || sum > 1.5 {
 			t.Errorf("%s: it took %v s without the wait, want far less than the two seconds", route, sum)
 		}
 	}
 }
 
 // A refusal is held back on purpose, and a client that left was not answered.
-func TestLatencyLeavesOutRefusals(t *testing.T) {
+func TestLatencyExcludesRefusals(t *testing.T) {
 	m := newMeter(nil, nil)
 	for _, handler := range []http.HandlerFunc{
 		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) },
@@ -132,7 +132,7 @@ func BenchmarkMeter(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				r := httptest.NewRequest("GET", "/inbox", nil)
-				var w http.ResponseWriter = &discard{}
+				var w http.ResponseWriter = &discardResponse{}
 				for pb.Next() {
 					row.handler.ServeHTTP(w, r)
 				}

@@ -15,20 +15,20 @@ var (
 	descStoreFailures = desc("store_command_failures_total", "Commands that the store did not do: it was away, full, or refused what it always has to do.", "reason")
 )
 
-// storeLatencies are the upper ends of the histogram, in seconds: a command
+// storeLatencyBuckets are the upper ends of the histogram, in seconds: a command
 // takes some 100 µs, and is given up after 1.2 s, one for certificates after three.
-var storeLatencies = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}
+var storeLatencyBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}
 
 // storeMeter counts what the store is asked, and shows it in the metrics.
 type storeMeter struct {
 	store    *redisstore.Store
-	took     prometheus.Histogram
+	latency  prometheus.Histogram
 	failures [redisstore.NumOutcomes]atomic.Int64
 }
 
 func newStoreMeter() *storeMeter {
-	return &storeMeter{took: prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "inbox_store_command_duration_seconds", Buckets: storeLatencies,
+	return &storeMeter{latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "inbox_store_command_duration_seconds", Buckets: storeLatencyBuckets,
 		Help: "Time until the store had answered a command.",
 	})}
 }
@@ -36,7 +36,7 @@ func newStoreMeter() *storeMeter {
 // observe is for redisstore.Config.
 func (m *storeMeter) observe(o redisstore.Outcome, took time.Duration) {
 	if o == redisstore.Answered {
-		m.took.Observe(took.Seconds())
+		m.latency.Observe(took.Seconds())
 		return
 	}
 	m.failures[o].Add(1)
@@ -49,10 +49,10 @@ func (m *storeMeter) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (m *storeMeter) Collect(to chan<- prometheus.Metric) {
-	to <- gauge(descStoreUp, one(m.store.Ready() == nil))
-	to <- count(descStoreOutages, m.store.Outages())
-	m.took.Collect(to)
+	to <- gauge(descStoreUp, boolValue(m.store.Ready() == nil))
+	to <- counter(descStoreOutages, m.store.Outages())
+	m.latency.Collect(to)
 	for o := redisstore.Answered + 1; o < redisstore.NumOutcomes; o++ {
-		to <- count(descStoreFailures, m.failures[o].Load(), o.String())
+		to <- counter(descStoreFailures, m.failures[o].Load(), o.String())
 	}
 }

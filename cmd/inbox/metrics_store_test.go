@@ -11,7 +11,7 @@ import (
 )
 
 // The metrics tell of a store that is there, away, and back.
-func TestMetricsOfTheStore(t *testing.T) {
+func TestStoreMetrics(t *testing.T) {
 	port := redisPort(t)
 	p := start(t, "-https=false", "-metrics-bind", "127.0.0.1:0", "-store", fmt.Sprintf("redis://:geheim@127.0.0.1:%d", port))
 	want := func(when string, lines ...string) {

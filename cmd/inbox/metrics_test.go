@@ -52,9 +52,9 @@ func TestMetrics(t *testing.T) {
 	p.claim("alice")
 	p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
 	p.want(http.StatusNotFound, "POST", "/inbox?to=nobody", "bob", "hello")
-	p.askAs("alice", "a guess", "/inbox")
+	p.requestAs("alice", "a guess", "/inbox")
 	for range 5 {
-		p.ask("GET", "/ice", "", "")
+		p.request("GET", "/ice", "", "")
 	}
 	_, text := p.metrics("/metrics", "")
 	for _, want := range []string{
@@ -85,23 +85,23 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	h, err := build(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, times: defaultTimes()}, doors{metrics: listener}, slog.New(slog.DiscardHandler))
+	srv, err := newServer(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, timeouts: defaultTimeouts()}, listeners{metrics: listener}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	// A part that has metrics of its own adds them while the house is built.
 	part := prometheus.NewGauge(prometheus.GaugeOpts{Name: "inbox_part", Help: "Of another part."})
-	h.also = append(h.also, part)
-	if testutil.CollectAndCount(collector{h}, "inbox_part") != 1 {
+	srv.collectors = append(srv.collectors, part)
+	if testutil.CollectAndCount(collector{srv}, "inbox_part") != 1 {
 		t.Error("the metrics of another part are not there")
 	}
-	problems, err := testutil.CollectAndLint(collector{h})
+	problems, err := testutil.CollectAndLint(collector{srv})
 	if err != nil || len(problems) > 0 {
 		t.Errorf("got %v, %v", problems, err)
 	}
 }
 
-func TestMetricsListenerKnowsItsOwn(t *testing.T) {
+func TestMetricsListenerHosts(t *testing.T) {
 	p := start(t, "-metrics-bind", "127.0.0.1:0", "-metrics-hosts", "Monitor.example")
 	for _, row := range []struct {
 		path, host string
@@ -115,7 +115,7 @@ func TestMetricsListenerKnowsItsOwn(t *testing.T) {
 			t.Errorf("%s as %s: got %d %q, want %d", row.path, row.host, got, text, row.status)
 		}
 	}
-	if a := p.ask("GET", "/metrics", "", ""); a.status != http.StatusNotFound {
+	if a := p.request("GET", "/metrics", "", ""); a.status != http.StatusNotFound {
 		t.Errorf("the public listener answers /metrics with %d", a.status)
 	}
 	_, text := p.metrics("/certificates", "localhost")
@@ -125,8 +125,8 @@ func TestMetricsListenerKnowsItsOwn(t *testing.T) {
 	}
 }
 
-func TestProfilesAreForThisMachine(t *testing.T) {
-	all := namedHouse(t).metricsHandler()
+func TestProfilesAreLoopbackOnly(t *testing.T) {
+	all := newDomainServer(t).metricsHandler()
 	for _, path := range []string{"", "heap", "cmdline", "profile?seconds=1", "trace?seconds=1"} {
 		r := httptest.NewRequest("GET", "http://192.0.2.2/debug/pprof/"+path, nil)
 		w := httptest.NewRecorder()
@@ -136,28 +136,28 @@ func TestProfilesAreForThisMachine(t *testing.T) {
 	}
 	r, _ := http.NewRequest("GET", "/debug/pprof/", nil)
 	for remote, want := range map[string]int{"127.0.0.1:1": 0, "[::1]:1": 0, "192.0.2.1:1": 403, "": 403} {
-		w := &discard{}
+		w := &discardResponse{}
 		r.RemoteAddr = remote
 		passed := false
-		fromHere(func(http.ResponseWriter, *http.Request) { passed = true })(w, r)
+		loopbackOnly(func(http.ResponseWriter, *http.Request) { passed = true })(w, r)
 		if passed != (want == 0) {
 			t.Errorf("%q: passed %v", remote, passed)
 		}
 	}
 }
 
-// certified is a source of which only the state is asked.
-type certified struct {
+// fakeSource is a source of which only the state is asked.
+type fakeSource struct {
 	tlsmgr.Source
 	states []tlsmgr.NameState
 }
 
-func (c certified) State() []tlsmgr.NameState { return c.states }
+func (c fakeSource) State() []tlsmgr.NameState { return c.states }
 
 // What is known of certificates is on the metrics listener, each in its place.
-func TestCertificatesAreMeasured(t *testing.T) {
+func TestCertificateMetrics(t *testing.T) {
 	at := func(n int64) time.Time { return time.Unix(n, 0) }
-	h := &house{source: certified{states: []tlsmgr.NameState{
+	srv := &server{source: fakeSource{states: []tlsmgr.NameState{
 		{Name: "a.example", Source: "acme", NotBefore: at(1), NotAfter: at(2), RenewAt: at(3), Engine: tlsmgr.CertMagic, Failures: 4, Obtained: 5, LastError: errors.New("away")},
 		{Name: "b.example", Engine: tlsmgr.CertMagic},
 		{Name: "c.example", Source: "file", NotBefore: at(6), NotAfter: at(7)},
@@ -170,7 +170,7 @@ func TestCertificatesAreMeasured(t *testing.T) {
 		`not_before_timestamp_seconds{name="c.example",source="file"}`: 6, `not_after_timestamp_seconds{name="c.example",source="file"}`: 7, `failing{name="c.example"}`: 0,
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(certificates{collector{h}})
+	registry.MustRegister(certificates{collector{srv}})
 	w := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	got := 0
@@ -188,7 +188,7 @@ func TestCertificatesAreMeasured(t *testing.T) {
 		t.Errorf("%d series, want %d", got, len(want))
 	}
 	w = httptest.NewRecorder()
-	h.serveCertificates(w, nil)
+	srv.serveCertificates(w, nil)
 	if text := w.Body.String(); !strings.Contains(text, `"LastError":"away"`) || strings.Count(text, `"LastError":""`) != 2 {
 		t.Errorf("the list lacks what went wrong, and where nothing did: %s", text)
 	}

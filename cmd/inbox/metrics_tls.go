@@ -10,17 +10,17 @@ import (
 )
 
 var (
-	descHandshakes = desc("tls_handshakes_total", "TLS handshakes that succeeded; those of an authority's challenges are left out.", "version", "resumed")
-	descFailed     = desc("tls_handshake_errors_total", "TLS handshakes that failed, by a coarse reason. Scanners cause most of them.", "reason")
-	descNoise      = desc("protocol_errors_total", "What made no sense to net/http after the handshake. Scanners cause most of it.")
+	descHandshakes      = desc("tls_handshakes_total", "TLS handshakes that succeeded; those of an authority's challenges are left out.", "version", "resumed")
+	descHandshakeErrors = desc("tls_handshake_errors_total", "TLS handshakes that failed, by a coarse reason. Scanners cause most of them.", "reason")
+	descProtocolErrors  = desc("protocol_errors_total", "What made no sense to net/http after the handshake. Scanners cause most of it.")
 )
 
-// handshakes counts those that succeeded: TLS 1.2 and 1.3, anew and resumed.
-type handshakes struct{ done [2][2]atomic.Int64 }
+// handshakeCounts counts those that succeeded: TLS 1.2 and 1.3, anew and resumed.
+type handshakeCounts struct{ counts [2][2]atomic.Int64 }
 
 // count is for tls.Config.VerifyConnection, which is called in each handshake,
 // just before it ends. It refuses nobody.
-func (h *handshakes) count(s tls.ConnectionState) error {
+func (h *handshakeCounts) count(s tls.ConnectionState) error {
 	if s.NegotiatedProtocol == "acme-tls/1" {
 		return nil
 	}
@@ -31,22 +31,22 @@ func (h *handshakes) count(s tls.ConnectionState) error {
 	if s.DidResume {
 		resumed = 1
 	}
-	h.done[version][resumed].Add(1)
+	h.counts[version][resumed].Add(1)
 	return nil
 }
 
-func (h *handshakes) collect(to chan<- prometheus.Metric) {
+func (h *handshakeCounts) collect(to chan<- prometheus.Metric) {
 	for version, name := range []string{"1.2", "1.3"} {
-		for resumed := range h.done[version] {
-			to <- count(descHandshakes, h.done[version][resumed].Load(), name, strconv.FormatBool(resumed == 1))
+		for resumed := range h.counts[version] {
+			to <- counter(descHandshakes, h.counts[version][resumed].Load(), name, strconv.FormatBool(resumed == 1))
 		}
 	}
 }
 
-// failures tells the reasons of failed handshakes apart by what net/http logs:
+// handshakeFailures tells the reasons of failed handshakes apart by what net/http logs:
 // it hands the errors to nobody. The first that fits counts. What a client
 // offered is quoted in the text of the first alone.
-var failures = [...]struct {
+var handshakeFailures = [...]struct {
 	reason string
 	says   []string
 }{
@@ -61,21 +61,21 @@ var failures = [...]struct {
 	{"other", []string{""}},
 }
 
-// failureOf is an index of failures.
-func failureOf(text string) int {
-	for i, f := range failures {
+// handshakeFailure is an index of failures.
+func handshakeFailure(text string) int {
+	for i, f := range handshakeFailures {
 		for _, says := range f.says {
 			if strings.Contains(text, says) {
 				return i
 			}
 		}
 	}
-	return len(failures) - 1
+	return len(handshakeFailures) - 1
 }
 
-func (s *serverLog) collect(to chan<- prometheus.Metric) {
-	for i, f := range failures {
-		to <- count(descFailed, s.failed[i].Load(), f.reason)
+func (f *errorLogFilter) collect(to chan<- prometheus.Metric) {
+	for i, failure := range handshakeFailures {
+		to <- counter(descHandshakeErrors, f.handshakeErrors[i].Load(), failure.reason)
 	}
-	to <- count(descNoise, s.odd.Load())
+	to <- counter(descProtocolErrors, f.protocolErrors.Load())
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// shake makes one handshake, reads an answer so that tickets arrive, and returns its error.
-func (p *program) shake(c *tls.Config) error {
+// handshake makes one handshake, reads an answer so that tickets arrive, and returns its error.
+func (p *program) handshake(c *tls.Config) error {
 	p.t.Helper()
 	c.InsecureSkipVerify = c.RootCAs == nil
 	conn, err := tls.Dial("tcp", p.addr, c)
@@ -29,11 +29,11 @@ func TestHandshakesAreCounted(t *testing.T) {
 	for _, c := range []*tls.Config{
 		{ClientSessionCache: sessions}, {ClientSessionCache: sessions}, {MaxVersion: tls.VersionTLS12},
 	} {
-		if err := p.shake(c); err != nil {
+		if err := p.handshake(c); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p.wantValues(map[string]float64{
+	p.wantMetrics(map[string]float64{
 		`inbox_tls_handshakes_total{resumed="false",version="1.3"}`: 1,
 		`inbox_tls_handshakes_total{resumed="true",version="1.3"}`:  1,
 		`inbox_tls_handshakes_total{resumed="false",version="1.2"}`: 1,
@@ -41,10 +41,10 @@ func TestHandshakesAreCounted(t *testing.T) {
 }
 
 // What real clients do wrong, as the real server tells it.
-func TestFailedHandshakesAreToldApart(t *testing.T) {
-	patience := defaultTimes()
-	patience.header = time.Second // for the one that says nothing; the others need a part of it
-	p := startWith(t, patience, "-metrics-bind", "127.0.0.1:0", "-domain", "a.example", "-acme-agree", "-http-bind=",
+func TestHandshakeErrorsByReason(t *testing.T) {
+	timeouts := defaultTimeouts()
+	timeouts.header = time.Second // for the one that says nothing; the others need a part of it
+	p := startWithTimeouts(t, timeouts, "-metrics-bind", "127.0.0.1:0", "-domain", "a.example", "-acme-agree", "-http-bind=",
 		"-acme-ca", "https://127.0.0.1:1/", "-acme-preflight=false")
 	raw := func(say string) {
 		c, err := net.Dial("tcp", p.addr)
@@ -59,14 +59,14 @@ func TestFailedHandshakesAreToldApart(t *testing.T) {
 		io.Copy(io.Discard, c)
 	}
 	for _, do := range []func(){
-		func() { p.shake(&tls.Config{ServerName: "b.example"}) },
+		func() { p.handshake(&tls.Config{ServerName: "b.example"}) },
 		func() {
-			p.shake(&tls.Config{ServerName: "a.example", MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10})
+			p.handshake(&tls.Config{ServerName: "a.example", MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10})
 		},
 		func() {
-			p.shake(&tls.Config{ServerName: "a.example", MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}})
+			p.handshake(&tls.Config{ServerName: "a.example", MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}})
 		},
-		func() { p.shake(&tls.Config{ServerName: "a.example", NextProtos: []string{"i/o timeout"}}) },
+		func() { p.handshake(&tls.Config{ServerName: "a.example", NextProtos: []string{"i/o timeout"}}) },
 		func() { raw("GET / HTTP/1.1\r\n\r\n") },
 		func() { raw("SSH-2.0-scanner\r\n") },
 		func() { raw("\x16\x03") },
@@ -85,7 +85,7 @@ func TestFailedHandshakesAreToldApart(t *testing.T) {
 	}
 	missing := func() bool { // the server counts a little after the client knows
 		for series, n := range want {
-			if p.value(series) < n {
+			if p.metricValue(series) < n {
 				return true
 			}
 		}
@@ -94,7 +94,7 @@ func TestFailedHandshakesAreToldApart(t *testing.T) {
 	for began := time.Now(); missing() && time.Since(began) < 10*time.Second; {
 		time.Sleep(10 * time.Millisecond)
 	}
-	p.wantValues(want)
+	p.wantMetrics(want)
 }
 
 func TestHandshakeReasons(t *testing.T) {
@@ -109,26 +109,26 @@ func TestHandshakeReasons(t *testing.T) {
 		"tls: first record does not look like a TLS handshake":                "not-tls",
 		"client sent an HTTP request to an HTTPS server":                      "not-tls",
 	} {
-		if got := failures[failureOf(text)].reason; got != want {
+		if got := handshakeFailures[handshakeFailure(text)].reason; got != want {
 			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
 	}
-	s := &serverLog{log: slog.New(slog.DiscardHandler)}
-	s.logger().Print("http2: server: error reading preface from client 192.0.2.1:1: EOF")
-	if s.odd.Load() != 1 || s.noise.Load() != 1 || s.failed[failureOf("EOF")].Load() != 0 {
+	f := &errorLogFilter{log: slog.New(slog.DiscardHandler)}
+	f.logger().Print("http2: server: error reading preface from client 192.0.2.1:1: EOF")
+	if f.protocolErrors.Load() != 1 || f.suppressed.Load() != 1 || f.handshakeErrors[handshakeFailure("EOF")].Load() != 0 {
 		t.Error("noise after the handshake counts as a handshake")
 	}
 }
 
 // An authority that validates is no visitor.
 func TestChallengesAreNotCounted(t *testing.T) {
-	var h handshakes
+	var h handshakeCounts
 	for _, protocol := range []string{"acme-tls/1", "h2"} {
 		if err := h.count(tls.ConnectionState{Version: tls.VersionTLS13, NegotiatedProtocol: protocol}); err != nil {
 			t.Error(err)
 		}
 	}
-	if got := h.done[1][0].Load(); got != 1 {
+	if got := h.counts[1][0].Load(); got != 1 {
 		t.Errorf("%d handshakes, want that of the visitor alone", got)
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"testing"
 )
 
-// monitored is the text of /metrics of servers with every part that has
+// scrapeAll is the text of /metrics of servers with every part that has
 // metrics, after something of each kind happened.
-func monitored(t *testing.T) string {
+func scrapeAll(t *testing.T) string {
 	t.Helper()
 	p := start(t, "-metrics-bind", "127.0.0.1:0", "-domain", "localhost", "-acme-agree", "-http-bind=",
 		"-acme-ca", "https://127.0.0.1:1/", "-acme-preflight=false")
@@ -29,8 +29,8 @@ func monitored(t *testing.T) string {
 	return one + other + third
 }
 
-// known are the metrics in a text, with the labels of each.
-func known(text string) map[string][]string {
+// parseMetrics are the metrics in a text, with the labels of each.
+func parseMetrics(text string) map[string][]string {
 	metrics := map[string][]string{"up": {"job", "instance"}} // of Prometheus itself
 	label := regexp.MustCompile(`([a-z_]+)="`)
 	for line := range strings.Lines(text) {
@@ -106,8 +106,8 @@ func readDashboard(t *testing.T) (d dashboard) {
 	return d
 }
 
-func TestMonitoringAsksForMetricsThatExist(t *testing.T) {
-	metrics := known(monitored(t))
+func TestMonitoringQueriesExistingMetrics(t *testing.T) {
+	metrics := parseMetrics(scrapeAll(t))
 	queries := 0
 	for _, p := range readDashboard(t).Panels {
 		if p.Type != "row" && (len(p.Targets) == 0 || p.Description == "") {
@@ -151,7 +151,7 @@ func TestMonitoringIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	metrics := known(monitored(t))
+	metrics := parseMetrics(scrapeAll(t))
 	suffix := regexp.MustCompile(`_(bucket|sum|count)$`)
 	for name := range metrics {
 		if told := suffix.ReplaceAllString(name, ""); strings.HasPrefix(name, "inbox_") && !strings.Contains(string(text), "`"+told) {
@@ -168,7 +168,7 @@ func TestMonitoringIsDocumented(t *testing.T) {
 			t.Errorf("docs/monitoring.md does not tell of the alert %s", name)
 		}
 	}
-	for _, f := range failures {
+	for _, f := range handshakeFailures {
 		if !strings.Contains(string(text), "`"+f.reason+"`") {
 			t.Errorf("docs/monitoring.md does not tell of handshakes that fail for %s", f.reason)
 		}
@@ -195,7 +195,7 @@ func promtool(t *testing.T, input string, args ...string) string {
 }
 
 // The format is right, and so are the names.
-func TestMetricsPleasePromtool(t *testing.T) {
+func TestMetricsPassPromtool(t *testing.T) {
 	for _, scheme := range []string{"-https=true", "-https=false"} {
 		p := start(t, scheme, "-metrics-bind", "127.0.0.1:0")
 		p.claim("alice")
@@ -207,7 +207,7 @@ func TestMetricsPleasePromtool(t *testing.T) {
 }
 
 // What the panels ask is written as Prometheus wants it.
-func TestMonitoringIsWrittenRight(t *testing.T) {
+func TestMonitoringQueriesAreValid(t *testing.T) {
 	var rules []map[string]string
 	for _, p := range readDashboard(t).Panels {
 		for _, target := range p.Targets {

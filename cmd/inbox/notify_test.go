@@ -27,10 +27,10 @@ func inheritedSockets() (string, error) {
 }
 
 // The service manager hears of a whole life, in its own words.
-func TestNotices(t *testing.T) {
+func TestServiceManagerNotifications(t *testing.T) {
 	t.Parallel()
-	m := newManager(t)
-	addr := m.hold(systemd.HTTP, "tcp", "127.0.0.1:0")
+	m := newServiceManager(t)
+	addr := m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
 	c := m.start("-https=false")
 	ready := m.next(20 * time.Second)
 	if ready[0] != "READY=1" || len(ready) != 2 || !strings.HasPrefix(ready[1], "STATUS=Serves HTTP on "+addr.String()) {
@@ -59,15 +59,15 @@ func TestNotices(t *testing.T) {
 		t.Errorf("before it saves: %q, want a minute more", saving)
 	}
 	c.cmd.Wait()
-	if lines, more := m.poll(100 * time.Millisecond); more {
+	if lines, more := m.tryNext(100 * time.Millisecond); more {
 		t.Errorf("without WATCHDOG_USEC came %q", lines)
 	}
 }
 
 // A hangup has the files read at once, though nothing tells that they changed.
-func TestHangupReadsCertificateFiles(t *testing.T) {
+func TestSIGHUPReloadsCertificateFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pair.pem")
-	bring := func() { // another pair in the same file, of the same size and age
+	replacePair := func() { // another pair in the same file, of the same size and age
 		dir := t.TempDir()
 		start(t, "-state", dir).stop()
 		text, err := os.ReadFile(filepath.Join(dir, "selfsigned.pem"))
@@ -80,9 +80,9 @@ func TestHangupReadsCertificateFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	bring()
+	replacePair()
 	p := start(t, "-server-cert", file, "-server-key", file)
-	bring()
+	replacePair()
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
@@ -95,22 +95,22 @@ func TestHangupReadsCertificateFiles(t *testing.T) {
 
 // Signs of life come twice in the time granted, stop while the program hangs,
 // and come again. Nothing connects to it meanwhile but itself.
-func TestWatchdogStopsWhileTheProgramHangs(t *testing.T) {
+func TestWatchdogStopsWhileSuspended(t *testing.T) {
 	t.Parallel()
-	m := newManager(t)
+	m := newServiceManager(t)
 	m.environ = append(m.environ, "WATCHDOG_USEC=2000000")
-	m.hold(systemd.HTTP, "tcp", "127.0.0.1:0")
+	m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
 	c := m.start("-https=false", "-max-inboxes", "1", "-rate", "1", "-burst", "1", "-conn-rate", "1")
 	for range 4 {
 		m.await("WATCHDOG=1")
 	}
 	c.signal(syscall.SIGSTOP)
 	for { // what was said before
-		if _, more := m.poll(100 * time.Millisecond); !more {
+		if _, more := m.tryNext(100 * time.Millisecond); !more {
 			break
 		}
 	}
-	if lines, more := m.poll(3 * time.Second); more {
+	if lines, more := m.tryNext(3 * time.Second); more {
 		t.Errorf("stopped, it says %q", lines)
 	}
 	c.signal(syscall.SIGCONT)
@@ -120,21 +120,21 @@ func TestWatchdogStopsWhileTheProgramHangs(t *testing.T) {
 
 // A server that is busy for longer than a look waits is looked at again in
 // time: it is not killed.
-func TestWatchdogLooksAgain(t *testing.T) {
+func TestWatchdogRetries(t *testing.T) {
 	t.Parallel()
-	const granted, busy = 8 * time.Second, 2200 * time.Millisecond
+	const timeout, busy = 8 * time.Second, 2200 * time.Millisecond
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "n"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer socket.Close()
-	h := watchedHouse(t)
-	accepting(t, h.doors.main)
-	h.process.environ = []string{"WATCHDOG_USEC=8000000", "NOTIFY_SOCKET=" + socket.LocalAddr().String()}
-	h.notify = systemd.NewNotifier(h.process.getenv, h.log)
+	srv := newWatchdogServer(t)
+	acceptAll(t, srv.listeners.main)
+	srv.process.environ = []string{"WATCHDOG_USEC=8000000", "NOTIFY_SOCKET=" + socket.LocalAddr().String()}
+	srv.notify = systemd.NewNotifier(srv.process.getenv, srv.log)
 	var asked atomic.Int64
-	serve := h.server.Handler
-	h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	serve := srv.mainServer.Handler
+	srv.mainServer.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if asked.Add(1) == 3 { // of the second look; each asks twice
 			time.Sleep(busy)
 		}
@@ -142,44 +142,44 @@ func TestWatchdogLooksAgain(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	go func() { defer close(ended); h.watch(ctx) }()
+	go func() { defer close(ended); srv.runWatchdog(ctx) }()
 	defer func() { cancel(); <-ended }()
 	var last time.Time
 	for range 3 {
-		socket.SetReadDeadline(time.Now().Add(2 * granted))
+		socket.SetReadDeadline(time.Now().Add(2 * timeout))
 		if _, err := socket.Read(make([]byte, 1000)); err != nil {
 			t.Fatal(err)
 		}
-		if gap := time.Since(last); !last.IsZero() && gap > granted-granted/20 {
-			t.Errorf("no sign of life for %v, want one well within %v", gap, granted)
+		if gap := time.Since(last); !last.IsZero() && gap > timeout-timeout/20 {
+			t.Errorf("no sign of life for %v, want one well within %v", gap, timeout)
 		}
 		last = time.Now()
 	}
 }
 
 // A server that hangs says nothing: it is killed then, and started anew.
-func TestWatchdogKeepsSilent(t *testing.T) {
+func TestWatchdogDoesNotNotifyWhenHung(t *testing.T) {
 	t.Parallel()
-	m := newManager(t)
-	h := watchedHouse(t) // nobody accepts
-	h.process.environ = append(m.environ, "WATCHDOG_USEC=400000")
-	h.notify = systemd.NewNotifier(h.process.getenv, h.log)
+	m := newServiceManager(t)
+	srv := newWatchdogServer(t) // nobody accepts
+	srv.process.environ = append(m.environ, "WATCHDOG_USEC=400000")
+	srv.notify = systemd.NewNotifier(srv.process.getenv, srv.log)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	h.watch(ctx)
-	if lines, more := m.poll(100 * time.Millisecond); more {
+	srv.runWatchdog(ctx)
+	if lines, more := m.tryNext(100 * time.Millisecond); more {
 		t.Errorf("it hangs, and says %q", lines)
 	}
 }
 
-// watchedHouse is a house whose door nobody accepts at.
-func watchedHouse(t *testing.T, args ...string) *house {
+// newWatchdogServer is a house whose door nobody accepts at.
+func newWatchdogServer(t *testing.T, args ...string) *server {
 	t.Helper()
 	c, err := parse(append([]string{"-https=false", "-state", t.TempDir()}, args...), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := buildShut(c, process{stderr: newOutput(), times: defaultTimes()})
+	srv, err := newServerWithoutListeners(c, process{stderr: newOutput(), timeouts: defaultTimeouts()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,13 +188,13 @@ func watchedHouse(t *testing.T, args ...string) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	h.doors.main = h.watched(l)
-	h.health.serving.Store(true)
-	return h
+	srv.listeners.main = srv.withAcceptProbe(l)
+	srv.health.serving.Store(true)
+	return srv
 }
 
-// accepting accepts all that comes until the test ends.
-func accepting(t *testing.T, l net.Listener) {
+// acceptAll accepts all that comes until the test ends.
+func acceptAll(t *testing.T, l net.Listener) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -209,66 +209,66 @@ func accepting(t *testing.T, l net.Listener) {
 	t.Cleanup(func() { l.Close(); <-done })
 }
 
-func TestAliveFindsWhatHangs(t *testing.T) {
+func TestSelfTest(t *testing.T) {
 	t.Parallel()
-	const patience = 300 * time.Millisecond
-	var asking sync.Mutex
-	over := func() { // the request under way
-		asking.Lock()
-		defer asking.Unlock()
+	const timeout = 300 * time.Millisecond
+	var probing sync.Mutex
+	waitProbe := func() { // the request under way
+		probing.Lock()
+		defer probing.Unlock()
 	}
 
-	h := watchedHouse(t)
-	if err := h.alive(t.Context(), &asking, patience); err == nil || !strings.Contains(err.Error(), "is not accepted") {
+	srv := newWatchdogServer(t)
+	if err := srv.selfTest(t.Context(), &probing, timeout); err == nil || !strings.Contains(err.Error(), "is not accepted") {
 		t.Errorf("nobody accepts: got %v", err)
 	}
-	h.health.serving.Store(false)
-	if err := h.alive(t.Context(), &asking, patience); err != nil {
+	srv.health.serving.Store(false)
+	if err := srv.selfTest(t.Context(), &probing, timeout); err != nil {
 		t.Errorf("nobody accepts while the server stops: got %v", err)
 	}
 
-	h = watchedHouse(t)
-	accepting(t, h.doors.main)
+	srv = newWatchdogServer(t)
+	acceptAll(t, srv.listeners.main)
 	for range 3 {
-		if err := h.alive(t.Context(), &asking, 10*time.Second); err != nil {
+		if err := srv.selfTest(t.Context(), &probing, 10*time.Second); err != nil {
 			t.Errorf("all is well: got %v", err)
 		}
 	}
-	if got := h.store.Stats().Inboxes; got != 0 {
+	if got := srv.store.Stats().Inboxes; got != 0 {
 		t.Errorf("the watchdog leaves %d mailboxes behind", got)
 	}
 
-	release, serve := make(chan struct{}), h.server.Handler
-	h.server.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release })
-	if err := h.alive(t.Context(), &asking, patience); err == nil || !strings.Contains(err.Error(), "was not answered") {
+	release, serve := make(chan struct{}), srv.mainServer.Handler
+	srv.mainServer.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release })
+	if err := srv.selfTest(t.Context(), &probing, timeout); err == nil || !strings.Contains(err.Error(), "was not answered") {
 		t.Errorf("the handler hangs: got %v", err)
 	}
-	if err := h.alive(t.Context(), &asking, patience); err == nil || !strings.Contains(err.Error(), "still not answered") {
+	if err := srv.selfTest(t.Context(), &probing, timeout); err == nil || !strings.Contains(err.Error(), "still not answered") {
 		t.Errorf("the handler hangs on: got %v", err)
 	}
 	close(release)
-	over()
-	h.server.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a bug") })
-	if err := h.alive(t.Context(), &asking, patience); err == nil || !strings.Contains(err.Error(), "a bug") {
+	waitProbe()
+	srv.mainServer.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a bug") })
+	if err := srv.selfTest(t.Context(), &probing, timeout); err == nil || !strings.Contains(err.Error(), "a bug") {
 		t.Errorf("the handler panics: got %v", err)
 	}
-	over()
+	waitProbe()
 	for _, status := range []int{http.StatusInternalServerError, http.StatusMisdirectedRequest} {
-		h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
-		if err := h.alive(t.Context(), &asking, 10*time.Second); err == nil {
+		srv.mainServer.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+		if err := srv.selfTest(t.Context(), &probing, 10*time.Second); err == nil {
 			t.Errorf("the handler answers %d: got no error", status)
 		}
-		over()
+		waitProbe()
 	}
-	h.server.Handler = serve
-	if err := h.alive(t.Context(), &asking, 10*time.Second); err != nil {
+	srv.mainServer.Handler = serve
+	if err := srv.selfTest(t.Context(), &probing, 10*time.Second); err != nil {
 		t.Errorf("all is well again: got %v", err)
 	}
 }
 
 // A socket may be for others, as for a proxy: then it counts that somebody
 // waits for a connection, also one that begins to a moment after it was asked.
-func TestAliveWhereNobodyMayKnock(t *testing.T) {
+func TestAcceptProbeWithoutDial(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "socket")
 	l, err := net.Listen("unix", path)
@@ -278,21 +278,21 @@ func TestAliveWhereNobodyMayKnock(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	loop := &acceptLoop{Listener: l}
+	probe := &acceptProbe{Listener: l}
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if err := loop.accepts(short); err == nil || !strings.Contains(err.Error(), "cannot connect") {
+	if err := probe.check(short); err == nil || !strings.Contains(err.Error(), "cannot connect") {
 		t.Errorf("nobody accepts: got %v", err)
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		time.Sleep(50 * time.Millisecond)
-		_, _ = loop.Accept() // until the end
+		_, _ = probe.Accept() // until the end
 	}()
 	t.Cleanup(func() { l.Close(); <-done })
 	for range 2 {
-		if err := loop.accepts(t.Context()); err != nil {
+		if err := probe.check(t.Context()); err != nil {
 			t.Errorf("somebody does: got %v", err)
 		}
 	}
@@ -302,16 +302,16 @@ func TestAliveWhereNobodyMayKnock(t *testing.T) {
 // counts them against anyone: not under a name of the server, nor behind proxies.
 func TestWatchdogIsNotLimited(t *testing.T) {
 	t.Parallel()
-	h := watchedHouse(t, "-rate", "1", "-burst", "1", "-max-inboxes", "1", "-max-inboxes-per-ip", "1", "-max-conns-per-ip", "1", "-trusted-proxies", "10.0.0.0/8")
+	srv := newWatchdogServer(t, "-rate", "1", "-burst", "1", "-max-inboxes", "1", "-max-inboxes-per-ip", "1", "-max-conns-per-ip", "1", "-trusted-proxies", "10.0.0.0/8")
 	for range 200 {
-		if err := h.askMailbox(t.Context()); err != nil {
+		if err := srv.selfTestMailbox(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := h.limits.requests.Refused() + h.limits.held.Refused(); n != 0 {
+	if n := srv.limits.requests.Refused() + srv.limits.polls.Refused(); n != 0 {
 		t.Errorf("%d of the watchdog's requests were refused", n)
 	}
-	for kind, n := range h.handler.Refusals() {
+	for kind, n := range srv.handler.Refusals() {
 		if n != 0 {
 			t.Errorf("%d of the watchdog's requests were refused: %s", n, kind)
 		}
@@ -319,10 +319,10 @@ func TestWatchdogIsNotLimited(t *testing.T) {
 }
 
 // Names may be written in many ways; the watchdog asks by the one that is served.
-func TestWatchdogComesToTheMailboxes(t *testing.T) {
+func TestSelfTestWithInternationalName(t *testing.T) {
 	t.Parallel()
-	h := watchedHouse(t, "-domain", "Bücher.example.", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/dir", "-http-bind", "127.0.0.1:0", "-https=true")
-	if err := h.askMailbox(t.Context()); err != nil {
+	srv := newWatchdogServer(t, "-domain", "Bücher.example.", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/dir", "-http-bind", "127.0.0.1:0", "-https=true")
+	if err := srv.selfTestMailbox(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

@@ -28,10 +28,10 @@ type process struct {
 	args           []string
 	environ        []string
 	stdout, stderr io.Writer
-	times          times
-	hurry          <-chan struct{} // closed when the end must not wait for posts; nil: never
+	timeouts       timeouts
+	forceStop      <-chan struct{} // closed when the end must not wait for posts; nil: never
 
-	ended <-chan struct{} // closed when the program is to end; for starts that wait
+	done <-chan struct{} // closed when the program is to end; for starts that wait
 }
 
 // run is the program; it returns the exit code. It ends with ctx.
@@ -42,36 +42,36 @@ func run(ctx context.Context, p process) int {
 		io.WriteString(p.stdout, usage())
 		return exitDone
 	case err != nil:
-		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(), err)
+		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.errorPrefix(), err)
 		return exitUsage
 	case cfg.version:
 		fmt.Fprintln(p.stdout, version())
 		return exitDone
 	}
 	if cfg.doctor {
-		if !doctor.Run(ctx, newCheckup(cfg, p), p.stdout) {
+		if !doctor.Run(ctx, doctorConfig(cfg, p), p.stdout) {
 			return exitFailure
 		}
 		return exitDone
 	}
-	p.ended = ctx.Done()
-	cfg.settleSizes(machine.AvailableMemory(), machine.MaxOpenFiles())
+	p.done = ctx.Done()
+	cfg.resolveAuto(machine.AvailableMemory(), machine.MaxOpenFiles())
 	machine.LimitMemory(cfg.maxMemory)
 	err = serve(ctx, cfg, p)
 	switch {
 	case errors.Is(err, tlsmgr.ErrUsage):
-		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(), withUser(err))
+		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.errorPrefix(), addUserHint(err))
 		return exitUsage
 	case err != nil:
-		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.mark(), withUser(err))
+		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.errorPrefix(), addUserHint(err))
 		return exitFailure
 	}
 	return exitDone
 }
 
-// withUser adds to a file that may not be opened who may not: as a service and
+// addUserHint adds to a file that may not be opened who may not: as a service and
 // in a container that is seldom the user who wrote it.
-func withUser(err error) error {
+func addUserHint(err error) error {
 	var file *fs.PathError
 	if errors.As(err, &file) && errors.Is(file, fs.ErrPermission) {
 		return fmt.Errorf("%w; the server runs as user %d, who needs the right to it", err, os.Geteuid())
@@ -80,10 +80,12 @@ func withUser(err error) error {
 }
 
 // getenv is the variable of that name, or empty.
-func (p process) getenv(name string) string { return variable(p.environ, name) }
+func (p process) getenv(name string) string { return lookupEnv(p.environ, name) }
 
-// forJournal is stderr, as the log is to write to it.
-func (p process) forJournal() io.Writer { return systemd.JournalWriter(p.stderr, p.getenv) }
+// journalWriter is stderr, as the log is to write to it.
+func (p process) journalWriter() io.Writer { return systemd.JournalWriter(p.stderr, p.getenv) }
 
-// mark begins the line that says why the program cannot start.
-func (p process) mark() string { return systemd.PriorityPrefix(p.forJournal(), slog.LevelError) }
+// errorPrefix begins the line that says why the program cannot start.
+func (p process) errorPrefix() string {
+	return systemd.PriorityPrefix(p.journalWriter(), slog.LevelError)
+}

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-func TestAMessageArrives(t *testing.T) {
+func TestMessageDelivery(t *testing.T) {
 	for _, scheme := range []string{"-https=true", "-https=false"} {
 		p := start(t, scheme)
 		p.claim("alice")
@@ -32,7 +32,7 @@ func TestAMessageArrives(t *testing.T) {
 }
 
 // curl -d names its own content type; the body arrives whatever it is called.
-func TestAFormIsAMessage(t *testing.T) {
+func TestFormContentTypeIsAccepted(t *testing.T) {
 	p := start(t)
 	p.claim("alice")
 	r, _ := http.NewRequest("POST", p.url+"/inbox?to=alice", strings.NewReader("hello"))
@@ -41,7 +41,7 @@ func TestAFormIsAMessage(t *testing.T) {
 	if a, err := p.send(r); err != nil || a.status != http.StatusOK {
 		t.Fatalf("POST: %v, %v", a, err)
 	}
-	if got := p.ask("GET", "/inbox", "alice", ""); got.body != "hello" {
+	if got := p.request("GET", "/inbox", "alice", ""); got.body != "hello" {
 		t.Errorf("got %q, want hello", got.body)
 	}
 }
@@ -53,7 +53,7 @@ func TestConcurrentFirstRequests(t *testing.T) {
 	for i := range 100 {
 		all.Go(func() {
 			name := fmt.Sprintf("peer%d", i)
-			if a, err := p.try("GET", "/inbox?wait=0", name, ""); err != nil || a.status != http.StatusNoContent {
+			if a, err := p.tryRequest("GET", "/inbox?wait=0", name, ""); err != nil || a.status != http.StatusNoContent {
 				t.Errorf("%s: %v, %v", name, a.status, err)
 			}
 		})
@@ -117,7 +117,7 @@ func writeFile(t *testing.T, path, text string) {
 	}
 }
 
-func TestStartFailuresSayWhatToDo(t *testing.T) {
+func TestStartErrors(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -145,14 +145,14 @@ func TestStartFailuresSayWhatToDo(t *testing.T) {
 	}
 }
 
-// TestFilesOfOthersNameTheUser: root may open all, so the refusal is made here.
-func TestFilesOfOthersNameTheUser(t *testing.T) {
+// TestPermissionErrorsNameUser: root may open all, so the refusal is made here.
+func TestPermissionErrorsNameUser(t *testing.T) {
 	refused := fmt.Errorf("read key: %w", &fs.PathError{Op: "open", Path: "/cert/server.key", Err: fs.ErrPermission})
-	if got, want := withUser(refused).Error(), fmt.Sprintf("permission denied; the server runs as user %d,", os.Geteuid()); !strings.Contains(got, want) {
+	if got, want := addUserHint(refused).Error(), fmt.Sprintf("permission denied; the server runs as user %d,", os.Geteuid()); !strings.Contains(got, want) {
 		t.Errorf("got %q, want %q in it", got, want)
 	}
 	for _, other := range []error{errors.New("full"), &fs.PathError{Op: "open", Path: "/cert/server.key", Err: fs.ErrNotExist}} {
-		if got := withUser(other); got != other {
+		if got := addUserHint(other); got != other {
 			t.Errorf("got %v, want it as it was", got)
 		}
 	}
@@ -164,7 +164,7 @@ func TestMailboxOptions(t *testing.T) {
 		p := start(t, "-inbox-timeout", "1")
 		p.claim("alice")
 		p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "x")
-		for deadline := time.Now().Add(10 * time.Second); p.ask("POST", "/inbox?to=alice", "bob", "x").status != http.StatusNotFound; {
+		for deadline := time.Now().Add(10 * time.Second); p.request("POST", "/inbox?to=alice", "bob", "x").status != http.StatusNotFound; {
 			if time.Now().After(deadline) {
 				t.Fatal("the inbox did not end")
 			}
@@ -204,39 +204,39 @@ func TestCleanupFreesMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := buildShut(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: newOutput(), times: defaultTimes()})
+	srv, err := newServerWithoutListeners(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: newOutput(), timeouts: defaultTimeouts()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	claim, _ := http.NewRequest("GET", "/inbox?wait=0", nil)
 	claim.SetBasicAuth("alice", "secret")
-	h.handler.ServeHTTP(new(discard), claim)
-	if n := h.store.Stats().Inboxes; n != 1 {
+	srv.handler.ServeHTTP(new(discardResponse), claim)
+	if n := srv.store.Stats().Inboxes; n != 1 {
 		t.Fatalf("%d inboxes after one claim", n)
 	}
 	var sweeping sync.WaitGroup
 	defer sweeping.Wait()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	sweeping.Go(func() { h.sweep(ctx) })
-	for deadline := time.Now().Add(10 * time.Second); h.store.Stats().Inboxes > 0; {
+	sweeping.Go(func() { srv.sweep(ctx) })
+	for deadline := time.Now().Add(10 * time.Second); srv.store.Stats().Inboxes > 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("the inbox was not freed")
 		}
 	}
 }
 
-// discard is a response that nobody reads.
-type discard struct{ header http.Header }
+// discardResponse is a response that nobody reads.
+type discardResponse struct{ header http.Header }
 
-func (d *discard) Header() http.Header {
+func (d *discardResponse) Header() http.Header {
 	if d.header == nil {
 		d.header = http.Header{}
 	}
 	return d.header
 }
-func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
-func (d *discard) WriteHeader(int)             {}
+func (d *discardResponse) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discardResponse) WriteHeader(int)             {}
 
 func TestLimitOptions(t *testing.T) {
 	big := strings.Repeat("x", 600)
@@ -245,22 +245,22 @@ func TestLimitOptions(t *testing.T) {
 		first  int // the answer to what is just allowed
 		then   int
 		kind   string
-		ask    func(p *program) (allowed, refused answer)
+		ask    func(p *program) (allowed, refused response)
 	}{
-		{"-max-body-size=600", 200, 413, "body-too-large", func(p *program) (answer, answer) {
-			return p.ask("POST", "/inbox?to=alice", "bob", big), p.ask("POST", "/inbox?to=alice", "bob", big+"x")
+		{"-max-body-size=600", 200, 413, "body-too-large", func(p *program) (response, response) {
+			return p.request("POST", "/inbox?to=alice", "bob", big), p.request("POST", "/inbox?to=alice", "bob", big+"x")
 		}},
-		{"-max-inboxes=2", 204, 503, "too-many-inboxes", func(p *program) (answer, answer) {
-			return p.ask("GET", "/inbox?wait=0", "bob", ""), p.ask("GET", "/inbox?wait=0", "carol", "")
+		{"-max-inboxes=2", 204, 503, "too-many-inboxes", func(p *program) (response, response) {
+			return p.request("GET", "/inbox?wait=0", "bob", ""), p.request("GET", "/inbox?wait=0", "carol", "")
 		}},
-		{"-max-inboxes-per-ip=2", 204, 429, "payer-full", func(p *program) (answer, answer) {
-			return p.ask("GET", "/inbox?wait=0", "bob", ""), p.ask("GET", "/inbox?wait=0", "carol", "")
+		{"-max-inboxes-per-ip=2", 204, 429, "payer-full", func(p *program) (response, response) {
+			return p.request("GET", "/inbox?wait=0", "bob", ""), p.request("GET", "/inbox?wait=0", "carol", "")
 		}},
-		{"-max-queued-bytes=1600 -max-body-size=600", 200, 503, "server-full", func(p *program) (answer, answer) {
-			return p.ask("POST", "/inbox?to=alice", "bob", big), fill(p, big)
+		{"-max-queued-bytes=1600 -max-body-size=600", 200, 503, "server-full", func(p *program) (response, response) {
+			return p.request("POST", "/inbox?to=alice", "bob", big), fill(p, big)
 		}},
-		{"-max-queued-bytes-per-ip=1600 -max-body-size=600", 200, 429, "payer-full", func(p *program) (answer, answer) {
-			return p.ask("POST", "/inbox?to=alice", "bob", big), fill(p, big)
+		{"-max-queued-bytes-per-ip=1600 -max-body-size=600", 200, 429, "payer-full", func(p *program) (response, response) {
+			return p.request("POST", "/inbox?to=alice", "bob", big), fill(p, big)
 		}},
 	} {
 		t.Run(tt.option, func(t *testing.T) {
@@ -278,16 +278,16 @@ func TestLimitOptions(t *testing.T) {
 }
 
 // fill posts until it is refused.
-func fill(p *program, body string) (a answer) {
+func fill(p *program, body string) (a response) {
 	for range 10 {
-		if a = p.ask("POST", "/inbox?to=alice", "bob", body); a.status != http.StatusOK {
+		if a = p.request("POST", "/inbox?to=alice", "bob", body); a.status != http.StatusOK {
 			return a
 		}
 	}
 	return a
 }
 
-func TestOtherSites(t *testing.T) {
+func TestCORSOptions(t *testing.T) {
 	for _, tt := range []struct {
 		args   []string
 		origin string

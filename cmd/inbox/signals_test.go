@@ -9,16 +9,16 @@ import (
 )
 
 // Signals within a second are one wish, also many.
-func TestSignalsThatComeTogetherAreOne(t *testing.T) {
+func TestSignalDebounce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signals, taken := make(chan os.Signal, 3), 0
 		step := func() { taken++ }
-		go obey(signals, step, step, step)
+		go handleSignals(signals, step, step, step)
 		for _, test := range []struct {
 			after time.Duration
 			want  int
 		}{
-			{0, 1}, {0, 1}, {oneWish / 2, 1}, {oneWish/2 - 1, 1}, {1, 2}, {oneWish / 2, 2}, {oneWish, 3},
+			{0, 1}, {0, 1}, {signalDebounce / 2, 1}, {signalDebounce/2 - 1, 1}, {1, 2}, {signalDebounce / 2, 2}, {signalDebounce, 3},
 		} {
 			time.Sleep(test.after)
 			signals <- syscall.SIGTERM

@@ -28,7 +28,7 @@ func (p *program) mustStop() {
 	}
 }
 
-func (p *program) logged(what string) {
+func (p *program) wantLog(what string) {
 	p.t.Helper()
 	if !strings.Contains(p.log.String(), what) {
 		p.t.Errorf("the log does not say «%s»:\n%s", what, p.log)
@@ -36,7 +36,7 @@ func (p *program) logged(what string) {
 }
 
 // A restart keeps names, passwords, messages, their order and what is not acknowledged.
-func TestARestartLosesNothing(t *testing.T) {
+func TestRestartKeepsMailboxes(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
 	p.claim("alice")
@@ -46,12 +46,12 @@ func TestARestartLosesNothing(t *testing.T) {
 	one := p.want(http.StatusOK, "GET", "/inbox?after=", "alice", "").header.Get("X-Message-Id")
 	two := p.want(http.StatusOK, "GET", "/inbox?after="+one, "alice", "") // not acknowledged
 	p.mustStop()
-	p.logged(`msg="mailboxes saved" inboxes=2 messages=2`)
-	wantMode(t, dir, snapshotFile, 0o600)
+	p.wantLog(`msg="mailboxes saved" inboxes=2 messages=2`)
+	wantMode(t, dir, snapshotName, 0o600)
 
 	p = startIn(t, dir)
-	p.logged(`msg="mailboxes taken up again" inboxes=2 messages=2`)
-	wantNoFile(t, dir, snapshotFile) // nobody has asked for anything yet
+	p.wantLog(`msg="mailboxes taken up again" inboxes=2 messages=2`)
+	wantNoFile(t, dir, snapshotName) // nobody has asked for anything yet
 	if got := p.want(http.StatusOK, "GET", "/inbox?after="+one, "alice", ""); got.body != "two" || got.header.Get("X-Message-Id") != two.header.Get("X-Message-Id") {
 		t.Errorf("got %q with ID %s, want two with ID %s", got.body, got.header.Get("X-Message-Id"), two.header.Get("X-Message-Id"))
 	}
@@ -84,13 +84,13 @@ func wantNoFile(t *testing.T, dir, name string) {
 }
 
 // A password is in no snapshot, whatever the name and the message are.
-func TestASnapshotHoldsNoPassword(t *testing.T) {
+func TestSnapshotOmitsPasswords(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
 	p.claim("alice")
 	p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
 	p.mustStop()
-	text, err := os.ReadFile(filepath.Join(dir, snapshotFile))
+	text, err := os.ReadFile(filepath.Join(dir, snapshotName))
 	if err != nil || !strings.Contains(string(text), "hello") {
 		t.Fatalf("the message is not in the snapshot: %v", err)
 	}
@@ -100,7 +100,7 @@ func TestASnapshotHoldsNoPassword(t *testing.T) {
 }
 
 // Limits by payer hold across a restart: the same address is the same payer.
-func TestPayersAreTheSameAfterARestart(t *testing.T) {
+func TestPayersSurviveRestart(t *testing.T) {
 	dir := t.TempDir()
 	limit := []string{"-max-inboxes-per-ip", "2"}
 	p := startIn(t, dir, limit...)
@@ -113,12 +113,12 @@ func TestPayersAreTheSameAfterARestart(t *testing.T) {
 }
 
 // What cannot be read is set aside, a few of them, and the server begins.
-func TestBadSnapshotsAreSetAside(t *testing.T) {
+func TestBadSnapshotsAreQuarantined(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
 	p.claim("alice")
 	p.mustStop()
-	path := filepath.Join(dir, snapshotFile)
+	path := filepath.Join(dir, snapshotName)
 	good, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -131,10 +131,10 @@ func TestBadSnapshotsAreSetAside(t *testing.T) {
 	} {
 		writeFile(t, path, text)
 		p := startIn(t, dir)
-		p.logged("level=WARN msg=\"the saved mailboxes cannot be read")
-		p.logged("file=mailboxes.bad-")
+		p.wantLog("level=WARN msg=\"the saved mailboxes cannot be read")
+		p.wantLog("file=mailboxes.bad-")
 		if name == "another version" {
-			p.logged("version 2")
+			p.wantLog("version 2")
 		}
 		p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "bob", "hello")
 		p.mustStop()
@@ -142,20 +142,20 @@ func TestBadSnapshotsAreSetAside(t *testing.T) {
 			t.Errorf("%s: the next snapshot: %v", name, err)
 		}
 	}
-	if aside, _ := filepath.Glob(path + ".bad-*"); len(aside) != keptAside {
-		t.Errorf("%d files were set aside, want %d", len(aside), keptAside)
+	if quarantined, _ := filepath.Glob(path + ".bad-*"); len(quarantined) != maxQuarantined {
+		t.Errorf("%d files were set aside, want %d", len(quarantined), maxQuarantined)
 	}
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	p = startIn(t, dir)
-	p.logged("no regular file")
+	p.wantLog("no regular file")
 	p.mustStop()
-	wantMode(t, dir, snapshotFile, 0o600)
+	wantMode(t, dir, snapshotName, 0o600)
 }
 
 // Under another secret all passwords would be wrong, and their owners locked out.
-func TestASnapshotOfAnotherSecretIsSetAside(t *testing.T) {
+func TestSnapshotWithOtherSecretIsQuarantined(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
 	p.claim("alice")
@@ -164,12 +164,12 @@ func TestASnapshotOfAnotherSecretIsSetAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = startIn(t, dir)
-	p.logged("another secret")
+	p.wantLog("another secret")
 	p.claim("alice")
 }
 
 // Lower limits drop mailboxes and say how many.
-func TestLowerLimitsAreTold(t *testing.T) {
+func TestLowerLimitsAreLogged(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
 	for _, name := range []string{"alice", "bob", "carol"} {
@@ -177,62 +177,62 @@ func TestLowerLimitsAreTold(t *testing.T) {
 	}
 	p.mustStop()
 	p = startIn(t, dir, "-max-inboxes", "2")
-	p.logged("level=WARN msg=\"the limits are lower than before the restart")
-	p.logged("inboxes=1 messages=0")
+	p.wantLog("level=WARN msg=\"the limits are lower than before the restart")
+	p.wantLog("inboxes=1 messages=0")
 	p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "carol", "she was longest away")
 	p.want(http.StatusOK, "POST", "/inbox?to=bob", "carol", "hello")
 }
 
 // Who cannot save says so and exits with 1; what is left is no half of a file.
-func TestAFailedSaveIsAFailure(t *testing.T) {
+func TestFailedSaveExitCode(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
 	p.claim("alice")
-	if err := os.Mkdir(filepath.Join(dir, snapshotFile+".new"), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, snapshotName+".new"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if code := p.stop(); code != exitFailure {
 		t.Errorf("exit code %d, want 1", code)
 	}
-	p.logged("inbox: save the mailboxes for the next start")
-	wantNoFile(t, dir, snapshotFile)
+	p.wantLog("inbox: save the mailboxes for the next start")
+	wantNoFile(t, dir, snapshotName)
 	p = startIn(t, dir)
 	p.mustStop()
-	wantMode(t, dir, snapshotFile, 0o600)
+	wantMode(t, dir, snapshotName, 0o600)
 }
 
 // Without a state directory a restart loses all, and a warning says so.
-func TestWithoutAStateDirectoryNothingIsSaved(t *testing.T) {
+func TestNothingIsSavedWithoutStateDir(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	writeFile(t, file, "")
 	p := startIn(t, filepath.Join(file, "state"))
-	p.logged("has no mailboxes")
+	p.wantLog("has no mailboxes")
 	p.claim("alice")
 	p.mustStop()
 }
 
 // Of two servers on one directory the first keeps its mailboxes; the other
 // neither loads nor saves. One that comes while the first is about to end waits for it.
-func TestOneServerHasTheArchive(t *testing.T) {
+func TestSnapshotFileIsExclusive(t *testing.T) {
 	dir, key := t.TempDir(), []byte("key")
 	out := newOutput()
 	log := slog.New(slog.NewTextHandler(out, nil))
 	limits := inbox.Limits{Timeout: time.Minute}
-	first := openArchive(dir, key, 0, nil, log)
+	first := openSnapshotFile(dir, key, 0, nil, log)
 	if err := first.save(inbox.NewMemory(limits)); err != nil {
 		t.Fatal(err)
 	}
-	second := openArchive(dir, key, 0, nil, log)
+	second := openSnapshotFile(dir, key, 0, nil, log)
 	second.load(limits)
-	if err := second.begin(); err != nil {
+	if err := second.markInUse(); err != nil {
 		t.Fatal(err)
 	}
-	wantMode(t, dir, snapshotFile, 0o600)
+	wantMode(t, dir, snapshotName, 0o600)
 	if !strings.Contains(out.String(), "a restart will lose all mailboxes") {
 		t.Errorf("the log does not tell:\n%s", out)
 	}
-	waited := make(chan *archive)
-	go func() { waited <- openArchive(dir, key, time.Minute, nil, log) }()
+	waited := make(chan *snapshotFile)
+	go func() { waited <- openSnapshotFile(dir, key, time.Minute, nil, log) }()
 	for !strings.Contains(out.String(), "waiting for its end") {
 		time.Sleep(time.Millisecond)
 	}
@@ -245,7 +245,7 @@ func TestOneServerHasTheArchive(t *testing.T) {
 }
 
 // A crash loses what was in memory and brings nothing old back.
-func TestACrashBringsNothingBack(t *testing.T) {
+func TestCrashRestoresNothing(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
 	p.claim("alice")
@@ -266,19 +266,19 @@ func TestACrashBringsNothingBack(t *testing.T) {
 
 // One that dies while it saves leaves half a snapshot beside, which is in
 // nobody's way.
-func TestACrashWhileSavingHarmsNothing(t *testing.T) {
+func TestCrashWhileSaving(t *testing.T) {
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, snapshotFile+".new"), "half of a snap")
+	writeFile(t, filepath.Join(dir, snapshotName+".new"), "half of a snap")
 	p := startIn(t, dir)
-	wantNoFile(t, dir, snapshotFile+".new")
+	wantNoFile(t, dir, snapshotName+".new")
 	p.claim("alice")
 	p.mustStop()
-	p.logged(`msg="mailboxes saved" inboxes=1`)
+	p.wantLog(`msg="mailboxes saved" inboxes=1`)
 }
 
 // What a restart kept and lost is in the metrics of the next server, and a
 // loss in its log; a restart in order, and a first start, lose nothing.
-func TestRestartsAreMeasured(t *testing.T) {
+func TestRestoreMetrics(t *testing.T) {
 	dir := t.TempDir()
 	next := func(inboxes, messages, droppedInboxes, droppedMessages, unsaved, unreadable int, args ...string) *program {
 		t.Helper()
@@ -307,14 +307,14 @@ func TestRestartsAreMeasured(t *testing.T) {
 	p = next(2, 2, 0, 1, 0, 0, "-inbox-capacity", "2")
 	p.mustStop()
 	p = next(1, 0, 1, 2, 0, 0, "-max-inboxes", "1")
-	if err := os.Mkdir(filepath.Join(dir, snapshotFile+".new"), 0o700); err != nil { // it cannot save
+	if err := os.Mkdir(filepath.Join(dir, snapshotName+".new"), 0o700); err != nil { // it cannot save
 		t.Fatal(err)
 	}
 	p.stop()
 	p = next(0, 0, 0, 0, 1, 0)
 	p.mustStop()
 	next(0, 0, 0, 0, 0, 0).mustStop()
-	writeFile(t, filepath.Join(dir, snapshotFile), "nonsense")
+	writeFile(t, filepath.Join(dir, snapshotName), "nonsense")
 	next(0, 0, 0, 0, 0, 1).mustStop()
 	c := startChild(t, "-state", dir)
 	c.signal(os.Kill)
@@ -323,7 +323,7 @@ func TestRestartsAreMeasured(t *testing.T) {
 }
 
 // A post that was answered with 200 while the server stopped is saved.
-func TestAPostDuringTheEndIsSaved(t *testing.T) {
+func TestPostDuringShutdownIsSaved(t *testing.T) {
 	dir := t.TempDir()
 	c := startChild(t, "-state", dir)
 	polls := c.holdPoll("alice")
@@ -344,25 +344,25 @@ func TestAPostDuringTheEndIsSaved(t *testing.T) {
 }
 
 // A server whose listener fails saves, too.
-func TestAFailedServerSaves(t *testing.T) {
+func TestFailedServerSavesSnapshot(t *testing.T) {
 	dir := t.TempDir()
 	c, err := parse([]string{"-bind", "127.0.0.1:0", "-https=false", "-state", dir}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := newLogger(c, io.Discard)
-	d, err := openDoors(c, nil, log)
+	ls, err := listenAll(c, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := build(c, process{stderr: io.Discard, times: defaultTimes()}, d, log)
+	srv, err := newServer(c, process{stderr: io.Discard, timeouts: defaultTimeouts()}, ls, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.archive.close()
-	d.close()
-	if err := h.live(context.Background()); err == nil {
+	defer srv.snapshot.close()
+	ls.close()
+	if err := srv.run(context.Background()); err == nil {
 		t.Error("got no error from a closed listener")
 	}
-	wantMode(t, dir, snapshotFile, 0o600)
+	wantMode(t, dir, snapshotName, 0o600)
 }

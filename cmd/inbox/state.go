@@ -24,7 +24,7 @@ const (
 func stateDir(c *config, environ []string, log *slog.Logger) string {
 	dir, err := chooseStateDir(c.state, environ)
 	if err == nil {
-		err = usable(dir)
+		err = ensureWritable(dir)
 	}
 	if err != nil {
 		log.Warn("no state directory: each start makes another certificate and secret, and has no mailboxes; -state names a directory", "err", err)
@@ -37,24 +37,24 @@ func chooseStateDir(given string, environ []string) (string, error) {
 	if given != "" {
 		return given, nil
 	}
-	if first, _, _ := strings.Cut(variable(environ, "STATE_DIRECTORY"), ":"); first != "" {
+	if first, _, _ := strings.Cut(lookupEnv(environ, "STATE_DIRECTORY"), ":"); first != "" {
 		return first, nil
 	}
 	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" {
 		dir, err := os.UserConfigDir()
 		return filepath.Join(dir, "inbox"), err
 	}
-	if dir := variable(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
+	if dir := lookupEnv(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "inbox"), nil
 	}
-	if home := variable(environ, "HOME"); home != "" {
+	if home := lookupEnv(environ, "HOME"); home != "" {
 		return filepath.Join(home, ".local", "state", "inbox"), nil
 	}
 	return "", errors.New("neither -state, $STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME is set")
 }
 
-// variable is the last value of that name, as in a shell.
-func variable(environ []string, name string) (value string) {
+// lookupEnv is the last value of that name, as in a shell.
+func lookupEnv(environ []string, name string) (value string) {
 	for _, entry := range environ {
 		if v, ok := strings.CutPrefix(entry, name+"="); ok {
 			value = v
@@ -63,8 +63,8 @@ func variable(environ []string, name string) (value string) {
 	return value
 }
 
-// usable makes the directory and tries to write there.
-func usable(dir string) error {
+// ensureWritable makes the directory and tries to write there.
+func ensureWritable(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -75,30 +75,30 @@ func usable(dir string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// secret returns what keys the hashes of passwords: that of the directory,
+// loadSecret returns what keys the hashes of passwords: that of the directory,
 // made if there is none yet, or one for this process alone.
-func secret(dir string) ([]byte, error) {
-	fresh := make([]byte, secretSize)
-	rand.Read(fresh)
+func loadSecret(dir string) ([]byte, error) {
+	generated := make([]byte, secretSize)
+	rand.Read(generated)
 	if dir == "" {
-		return fresh, nil
+		return generated, nil
 	}
 	path := filepath.Join(dir, secretFile)
-	if err := createOnce(path, fresh); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := createOnce(path, generated); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make the secret: %w", err)
 	}
-	kept, err := os.ReadFile(path)
+	stored, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the secret: %w", err)
 	}
-	if len(kept) != secretSize {
-		return nil, fmt.Errorf("the secret in %s has %d bytes instead of %d; remove the file to have another made", path, len(kept), secretSize)
+	if len(stored) != secretSize {
+		return nil, fmt.Errorf("the secret in %s has %d bytes instead of %d; remove the file to have another made", path, len(stored), secretSize)
 	}
-	return kept, nil
+	return stored, nil
 }
 
-// derive makes a key for one purpose of the secret (HKDF, RFC 5869).
-func derive(secret []byte, purpose string) []byte {
+// deriveKey makes a key for one purpose of the secret (HKDF, RFC 5869).
+func deriveKey(secret []byte, purpose string) []byte {
 	key, err := hkdf.Key(sha256.New, secret, nil, purpose, secretSize)
 	if err != nil {
 		panic(err) // only for a key of more than 8160 bytes

@@ -38,7 +38,7 @@ func TestChooseStateDir(t *testing.T) {
 var fingerprintPattern = regexp.MustCompile(`(?:[0-9A-F]{2}:){31}[0-9A-F]{2}`)
 
 // What is in the state directory is used again, so that a browser asks once.
-func TestStateOutlivesARestart(t *testing.T) {
+func TestStateSurvivesRestart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "deep", "state")
 	var prints, secrets []string
 	for range 2 {
@@ -64,7 +64,7 @@ func TestStateOutlivesARestart(t *testing.T) {
 	}
 }
 
-func TestWithoutAStateDirectoryThereIsOneWarning(t *testing.T) {
+func TestMissingStateDirWarning(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	writeFile(t, file, "")
 	dirs := []string{filepath.Join(file, "below")}
@@ -81,12 +81,12 @@ func TestWithoutAStateDirectoryThereIsOneWarning(t *testing.T) {
 }
 
 // Of several processes that start at once on one directory, all use one secret.
-func TestSecretIsMadeOnce(t *testing.T) {
+func TestSecretIsCreatedOnce(t *testing.T) {
 	dir := t.TempDir()
 	found := make([][]byte, 8)
 	var all sync.WaitGroup
 	for i := range found {
-		all.Go(func() { found[i], _ = secret(dir) })
+		all.Go(func() { found[i], _ = loadSecret(dir) })
 	}
 	all.Wait()
 	for _, s := range found {
@@ -100,17 +100,17 @@ func TestSecretIsMadeOnce(t *testing.T) {
 }
 
 // A key for one purpose tells nothing of that for another.
-func TestEachPurposeHasItsKey(t *testing.T) {
+func TestDerivedKeysDiffer(t *testing.T) {
 	key := bytes.Repeat([]byte{1}, secretSize)
-	payers, snapshots := derive(key, "payers"), derive(key, "snapshots")
+	payers, snapshots := deriveKey(key, "payers"), deriveKey(key, "snapshots")
 	if bytes.Equal(payers, snapshots) || bytes.Equal(payers, key) || len(payers) != secretSize {
 		t.Errorf("derived %x and %x from %x", payers, snapshots, key)
 	}
 }
 
 func TestSecretInMemoryIsNew(t *testing.T) {
-	a, err := secret("")
-	b, err2 := secret("")
+	a, err := loadSecret("")
+	b, err2 := loadSecret("")
 	if err != nil || err2 != nil || len(a) != secretSize || bytes.Equal(a, b) {
 		t.Errorf("two secrets in memory: %d and %d bytes, the same: %v", len(a), len(b), bytes.Equal(a, b))
 	}

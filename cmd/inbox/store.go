@@ -20,83 +20,83 @@ import (
 
 // storeOptions say where mailboxes are that several processes share.
 type storeOptions struct {
-	given, file, ca, keyFile string
-	replicas                 int64
+	rawAddress, file, ca, keyFile string
+	replicas                      int64
 
 	address redisstore.Address
 	key     []byte // seals messages; nil: nothing does
 }
 
-// storeCapacity is the most messages of one inbox in a store: what a script
+// maxStoreCapacity is the most messages of one inbox in a store: what a script
 // forgets at once.
-const storeCapacity = 10_000
+const maxStoreCapacity = 10_000
 
-// mostReplicas is more than anybody waits for.
-const mostReplicas = 100
+// maxReplicas is more than anybody waits for.
+const maxReplicas = 100
 
-func (o *storeOptions) shared() bool { return o.given != "" || o.file != "" }
+func (o *storeOptions) shared() bool { return o.rawAddress != "" || o.file != "" }
 
-// checkStore reads the address and what belongs to it. No error repeats the
+// resolveStore reads the address and what belongs to it. No error repeats the
 // address, for it may hold a password.
-func (c *config) checkStore() (err error) {
+func (c *config) resolveStore() (err error) {
 	o := &c.store
 	if !o.shared() {
 		for name, given := range map[string]bool{"store-ca": o.ca != "", "store-key-file": o.keyFile != "", "store-replicas": o.replicas != 0} {
 			if given {
-				return c.refuse(name, errors.New("needs -store or -store-file"))
+				return c.optionError(name, errors.New("needs -store or -store-file"))
 			}
 		}
 		return nil
 	}
-	if o.given != "" && o.file != "" {
-		return c.refuse("store-file", errors.New("contradicts -store; give one of the two"))
+	if o.rawAddress != "" && o.file != "" {
+		return c.optionError("store-file", errors.New("contradicts -store; give one of the two"))
 	}
-	text, from := o.given, "-store"
+	text, from := o.rawAddress, "-store"
 	if o.file != "" {
-		if text, err = readSmall(o.file); err != nil {
-			return c.refuse("store-file", err)
+		if text, err = readSmallFile(o.file); err != nil {
+			return c.optionError("store-file", err)
 		}
 		from = "the address in -store-file"
 	}
 	if o.address, err = redisstore.ParseAddress(strings.TrimSpace(text)); err != nil {
 		return fmt.Errorf("%s %w", from, err)
 	}
-	if c.inboxCapacity < 1 || c.inboxCapacity > storeCapacity {
-		return c.refuse("inbox-capacity", fmt.Errorf("must be from 1 to %d with -store", storeCapacity))
+	if c.inboxCapacity < 1 || c.inboxCapacity > maxStoreCapacity {
+		return c.optionError("inbox-capacity", fmt.Errorf("must be from 1 to %d with -store", maxStoreCapacity))
 	}
-	if o.replicas < 0 || o.replicas > mostReplicas {
-		return c.refuse("store-replicas", fmt.Errorf("must be from 0 to %d", mostReplicas))
+	if o.replicas < 0 || o.replicas > maxReplicas {
+		return c.optionError("store-replicas", fmt.Errorf("must be from 0 to %d", maxReplicas))
 	}
-	return c.checkStoreFiles()
+	return c.resolveStoreFiles()
 }
 
-func (c *config) checkStoreFiles() error {
+func (c *config) resolveStoreFiles() error {
 	o := &c.store
 	if o.ca != "" {
 		if !o.address.TLS() {
-			return c.refuse("store-ca", errors.New("needs a store over TLS, as in rediss://host"))
+			return c.optionError("store-ca", errors.New("needs a store over TLS, as in rediss://host"))
 		}
-		text, err := readSmall(o.ca)
+		text, err := readSmallFile(o.ca)
 		if err != nil {
-			return c.refuse("store-ca", err)
+			return c.optionError("store-ca", err)
 		}
 		if !o.address.Trust([]byte(text)) {
-			return c.refuse("store-ca", errors.New("the file holds no certificate in PEM"))
+			return c.optionError("store-ca", errors.New("the file holds no certificate in PEM"))
 		}
 	}
 	if o.keyFile == "" && strings.Trim(c.domain, ", ") != "" {
-		return c.refuse("store-key-file", errors.New("is needed when -domain is shared over a store, for the keys of certificates are sealed there; "+
+		return c.optionError("store-key-file", errors.New("is needed when -domain is shared over a store, for the keys of certificates are sealed there; "+
 			"make it with: openssl rand -base64 32"))
 	}
 	if o.keyFile == "" {
 		return nil
 	}
-	text, err := readSmall(o.keyFile)
+	text, err := readSmallFile(o.keyFile)
 	if err == nil {
 		o.key, err = readKey(strings.TrimSpace(text))
 	}
 	if err != nil {
-		return c.refuse("store-key-file", err)
+		return c.optionError("store-key-file", err)
 	}
 	return nil
 }
@@ -113,35 +113,35 @@ func readKey(text string) ([]byte, error) {
 	return key, nil
 }
 
-// secret keys the hashes of passwords and payers. Nodes of one store have to
+// passwordHashKey keys the hashes of passwords and payers. Nodes of one store have to
 // hash alike, before the store's own secret hashes it once more; theirs leaves
 // the process in no other way.
-func (c *config) secret(dir string) ([]byte, error) {
+func (c *config) passwordHashKey(dir string) ([]byte, error) {
 	if c.store.shared() {
 		shared := sha256.Sum256([]byte("inbox: nodes of one store"))
 		return shared[:], nil
 	}
-	return secret(dir)
+	return loadSecret(dir)
 }
 
 // openStore connects to the store, if there is one, in the background. The
 // server listens meanwhile, and says that it is not ready.
-func (h *house) openStore() {
-	c := h.cfg
+func (s *server) openStore() {
+	c := s.cfg
 	if !c.store.shared() {
 		return
 	}
-	cfg := c.storeConfig(h.log)
-	if h.doors.metrics == nil {
-		h.shared = redisstore.New(cfg)
+	cfg := c.storeConfig(s.log)
+	if s.listeners.metrics == nil {
+		s.shared = redisstore.New(cfg)
 	} else {
 		m := newStoreMeter()
 		cfg.Observe = m.observe
-		h.shared = redisstore.New(cfg)
-		m.store = h.shared
-		h.also = append(h.also, m)
+		s.shared = redisstore.New(cfg)
+		m.store = s.shared
+		s.collectors = append(s.collectors, m)
 	}
-	h.health.need("store", func() bool { return h.shared.Ready() == nil })
+	s.health.addCheck("store", func() bool { return s.shared.Ready() == nil })
 }
 
 // examineStore is how the doctor looks at the store; nil without one.
@@ -154,10 +154,10 @@ func (c *config) examineStore() func(context.Context) (redisstore.Report, error)
 	}
 }
 
-// storeInUse connects to the store if servers with this key were there before,
+// openUsedStore connects to the store if servers with this key were there before,
 // or nothing may be left behind; else, and when it is away, it is nil.
-func (c *config) storeInUse() *redisstore.Store {
-	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
+func (c *config) openUsedStore() *redisstore.Store {
+	ctx, cancel := context.WithTimeout(context.Background(), storeStartTimeout)
 	defer cancel()
 	if r, err := redisstore.Examine(ctx, c.storeConfig(nil)); err != nil || r.Unused || r.KeyMismatch {
 		return nil
@@ -195,26 +195,26 @@ func (c *config) sharedCertificates(s *redisstore.Store) tlsmgr.Shared {
 	return shared
 }
 
-// storeTime is how long a start waits for the store to have certificates from
+// storeStartTimeout is how long a start waits for the store to have certificates from
 // the first handshake on. Without it they come when the store does.
-const storeTime = 2 * time.Second
+const storeStartTimeout = 2 * time.Second
 
 func awaitReady(s *redisstore.Store) {
-	for end := time.Now().Add(storeTime); s.Ready() != nil && time.Now().Before(end); {
+	for end := time.Now().Add(storeStartTimeout); s.Ready() != nil && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 }
 
-func (h *house) quitStore() {
-	if h.shared != nil {
-		h.shared.Shutdown()
+func (s *server) closeStore() {
+	if s.shared != nil {
+		s.shared.Shutdown()
 	}
 }
 
 // stats is what is held here, or in the store that is shared.
-func (h *house) stats() inbox.Stats {
-	if h.shared != nil {
-		return h.shared.Stats()
+func (s *server) stats() inbox.Stats {
+	if s.shared != nil {
+		return s.shared.Stats()
 	}
-	return h.store.Stats()
+	return s.store.Stats()
 }

@@ -54,7 +54,7 @@ func startRedis(t *testing.T, port int, password string) (stop func()) {
 func (p *program) wantReady(status int) {
 	p.t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if a, err := p.try("GET", "/readyz", "", ""); err == nil && a.status == status {
+		if a, err := p.tryRequest("GET", "/readyz", "", ""); err == nil && a.status == status {
 			return
 		}
 	}
@@ -62,7 +62,7 @@ func (p *program) wantReady(status int) {
 }
 
 // Two programs and a store that comes late, is one server, goes, and comes back.
-func TestTwoServersAreOne(t *testing.T) {
+func TestTwoServersShareStore(t *testing.T) {
 	port, dir := redisPort(t), t.TempDir()
 	file, key := filepath.Join(dir, "address"), filepath.Join(dir, "key")
 	writeFile(t, file, fmt.Sprintf("redis://:geheim@127.0.0.1:%d\n", port))
@@ -103,7 +103,7 @@ func TestTwoServersAreOne(t *testing.T) {
 }
 
 // An address pays with the same budget at every server.
-func TestQuotaOfAnAddressHoldsAtBothServers(t *testing.T) {
+func TestQuotaIsSharedAcrossServers(t *testing.T) {
 	port := redisPort(t)
 	startRedis(t, port, "geheim")
 	args := []string{"-https=false", "-max-inboxes-per-ip", "2", "-store", fmt.Sprintf("redis://:geheim@127.0.0.1:%d", port)}
@@ -117,7 +117,7 @@ func TestQuotaOfAnAddressHoldsAtBothServers(t *testing.T) {
 	b.claim("bob")
 }
 
-func TestStoreOptionsThatMakeNoSense(t *testing.T) {
+func TestInvalidStoreOptions(t *testing.T) {
 	dir := t.TempDir()
 	short := filepath.Join(dir, "short")
 	writeFile(t, short, "MDEyMw==\n")
@@ -151,7 +151,7 @@ func TestStoreOptionsThatMakeNoSense(t *testing.T) {
 }
 
 // The doctor looks at a real store, leaves nothing there, and tells no secret.
-func TestDoctorLooksAtTheStore(t *testing.T) {
+func TestDoctorChecksStore(t *testing.T) {
 	port, dir := redisPort(t), t.TempDir()
 	file, key := filepath.Join(dir, "address"), filepath.Join(dir, "key")
 	writeFile(t, file, fmt.Sprintf("redis://:geheim@127.0.0.1:%d\n", port))

@@ -15,23 +15,23 @@ func version() string {
 	if !ok {
 		info = &debug.BuildInfo{}
 	}
-	b := readBuild(info)
+	b := readBuildInfo(info)
 	return fmt.Sprintf("inbox %s (commit %s of %s, %s, %s/%s)", b.version, b.commit, b.date, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// made is where a binary comes from.
-type made struct {
+// buildInfo is where a binary comes from.
+type buildInfo struct {
 	version, commit, date string
 }
 
-// invented matches what the Go command calls a commit without a tag of its
+// pseudoVersion matches what the Go command calls a commit without a tag of its
 // own: its time and the beginning of its hash, the last parts of a version.
-var invented = regexp.MustCompile(`[-.](\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)-([0-9a-f]{12})(?:\+|$)`)
+var pseudoVersion = regexp.MustCompile(`[-.](\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)-([0-9a-f]{12})(?:\+|$)`)
 
-// readBuild reads the repository's state, which only builds inside of a clone
+// readBuildInfo reads the repository's state, which only builds inside of a clone
 // know, or else the version, which is all that a build of a fetched module knows.
-func readBuild(info *debug.BuildInfo) made {
-	m := made{version: cmp.Or(info.Main.Version, "(unknown)")}
+func readBuildInfo(info *debug.BuildInfo) buildInfo {
+	m := buildInfo{version: cmp.Or(info.Main.Version, "(unknown)")}
 	changed := ""
 	for _, s := range info.Settings {
 		switch {
@@ -43,7 +43,7 @@ func readBuild(info *debug.BuildInfo) made {
 			changed = " with changes"
 		}
 	}
-	if v := invented.FindStringSubmatch(m.version); v != nil && m.commit == "" {
+	if v := pseudoVersion.FindStringSubmatch(m.version); v != nil && m.commit == "" {
 		m.commit = v[7]
 		m.date = fmt.Sprintf("%s-%s-%sT%s:%s:%sZ", v[1], v[2], v[3], v[4], v[5], v[6])
 	}

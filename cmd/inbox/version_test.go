@@ -17,22 +17,22 @@ func TestReadBuild(t *testing.T) {
 	tests := []struct {
 		name, version string
 		settings      []debug.BuildSetting
-		want          made
+		want          buildInfo
 	}{
-		{"a tag in a clone", "v1.2.3", clone, made{"v1.2.3", "758435bcc51b", "2026-11-22T16:30:29Z"}},
-		{"a clone with changes", "v1.2.3+dirty", changed, made{"v1.2.3+dirty", "758435bcc51b with changes", "2026-11-22T16:30:29Z"}},
-		{"a tag, installed", "v1.2.3", nil, made{"v1.2.3", "unknown", "unknown time"}},
+		{"a tag in a clone", "v1.2.3", clone, buildInfo{"v1.2.3", "758435bcc51b", "2026-11-22T16:30:29Z"}},
+		{"a clone with changes", "v1.2.3+dirty", changed, buildInfo{"v1.2.3+dirty", "758435bcc51b with changes", "2026-11-22T16:30:29Z"}},
+		{"a tag, installed", "v1.2.3", nil, buildInfo{"v1.2.3", "unknown", "unknown time"}},
 		{"a commit, installed", "v0.0.0-20261122163029-758435bcc51b", nil,
-			made{"v0.0.0-20261122163029-758435bcc51b", "758435bcc51b", "2026-11-22T16:30:29Z"}},
+			buildInfo{"v0.0.0-20261122163029-758435bcc51b", "758435bcc51b", "2026-11-22T16:30:29Z"}},
 		{"a commit after a tag, installed", "v1.2.4-0.20261122163029-758435bcc51b", nil,
-			made{"v1.2.4-0.20261122163029-758435bcc51b", "758435bcc51b", "2026-11-22T16:30:29Z"}},
-		{"no repository", "(devel)", nil, made{"(devel)", "unknown", "unknown time"}},
-		{"nothing recorded", "", nil, made{"(unknown)", "unknown", "unknown time"}},
+			buildInfo{"v1.2.4-0.20261122163029-758435bcc51b", "758435bcc51b", "2026-11-22T16:30:29Z"}},
+		{"no repository", "(devel)", nil, buildInfo{"(devel)", "unknown", "unknown time"}},
+		{"nothing recorded", "", nil, buildInfo{"(unknown)", "unknown", "unknown time"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			info := &debug.BuildInfo{Main: debug.Module{Version: test.version}, Settings: test.settings}
-			if got := readBuild(info); got != test.want {
+			if got := readBuildInfo(info); got != test.want {
 				t.Errorf("got %+v, want %+v", got, test.want)
 			}
 		})

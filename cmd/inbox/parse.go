@@ -29,7 +29,7 @@ func parse(args, environ []string) (*config, error) {
 	if err := c.parseFile(); err != nil {
 		return nil, err
 	}
-	return c, c.validate()
+	return c, c.resolve()
 }
 
 func (c *config) parseArgs(args []string) error {
@@ -52,21 +52,21 @@ func (c *config) parseEnviron(environ []string) error {
 		if !strings.HasPrefix(key, envPrefix) || value == "" {
 			continue
 		}
-		name := optionOf(key)
+		name := optionName(key)
 		if !c.settable(name) {
-			c.unknown = append(c.unknown, key)
+			c.unknownVars = append(c.unknownVars, key)
 			continue
 		}
 		if err := c.set(name, value, key); err != nil {
 			return err
 		}
 	}
-	slices.Sort(c.unknown)
+	slices.Sort(c.unknownVars)
 	return nil
 }
 
-// optionOf is the option of a variable: INBOX_MAX_BODY_SIZE is max-body-size.
-func optionOf(key string) string {
+// optionName is the option of a variable: INBOX_MAX_BODY_SIZE is max-body-size.
+func optionName(key string) string {
 	name := strings.TrimPrefix(key, envPrefix)
 	if name != strings.ToUpper(name) {
 		return ""
@@ -86,21 +86,21 @@ func (c *config) set(name, value, from string) error {
 		return nil
 	}
 	if err := c.flags.Set(name, value); err != nil {
-		return c.invalid(name, value, from, plain(err))
+		return c.valueError(name, value, from, flagError(err))
 	}
 	c.from[name] = from
 	return nil
 }
 
-// plain replaces what the flag package says of a switch.
-func plain(err error) error {
+// flagError replaces what the flag package says of a switch.
+func flagError(err error) error {
 	if err.Error() == "parse error" {
 		return errors.New("must be true or false")
 	}
 	return err
 }
 
-func (c *config) invalid(name, value, from string, err error) error {
+func (c *config) valueError(name, value, from string, err error) error {
 	return fmt.Errorf("-%s %q (from %s): %w", name, value, from, err)
 }
 
@@ -109,55 +109,55 @@ func (c *config) parseFile() error {
 	if c.file == "" {
 		return nil
 	}
-	text, err := readSmall(c.file)
+	text, err := readSmallFile(c.file)
 	if err != nil {
-		return c.refuse("config", err)
+		return c.optionError("config", err)
 	}
 	return c.parseText(c.file, text)
 }
 
-// maxFile is far more than any file of options takes, and little enough to read.
-const maxFile = 1 << 20
+// maxFileBytes is far more than any file of options takes, and little enough to read.
+const maxFileBytes = 1 << 20
 
-// readSmall reads a file that a person wrote; a device or a film given by
+// readSmallFile reads a file that a person wrote; a device or a film given by
 // mistake does not fill the memory.
-func readSmall(path string) (string, error) {
+func readSmallFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(text) > maxFile {
-		err = fmt.Errorf("has more than %d bytes, too many for a file of options", maxFile)
+	text, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	if err == nil && len(text) > maxFileBytes {
+		err = fmt.Errorf("has more than %d bytes, too many for a file of options", maxFileBytes)
 	}
 	return string(text), err
 }
 
 // parseText reads the lines of a configuration file.
 func (c *config) parseText(file, text string) error {
-	lines := map[string]string{} // option to where it was set
+	seen := map[string]string{} // option to where it was set
 	n := 0
 	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
 		n++
-		where := fmt.Sprintf("%s:%d", file, n)
-		name, value, found := option(line)
+		position := fmt.Sprintf("%s:%d", file, n)
+		name, value, found := parseLine(line)
 		if !found {
 			continue
 		}
-		if err := c.checkLine(name, lines[name]); err != nil {
-			return fmt.Errorf("%s: %w", where, err)
+		if err := c.checkLine(name, seen[name]); err != nil {
+			return fmt.Errorf("%s: %w", position, err)
 		}
-		lines[name] = where
-		if err := c.set(name, c.fileValue(name, value), where); err != nil {
+		seen[name] = position
+		if err := c.set(name, c.fileValue(name, value), position); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// option splits a line into name and value; false for a comment or nothing.
-func option(line string) (name, value string, found bool) {
+// parseLine splits a line into name and value; false for a comment or nothing.
+func parseLine(line string) (name, value string, found bool) {
 	line = strings.TrimSpace(line)
 	if line == "" || line[0] == '#' {
 		return "", "", false

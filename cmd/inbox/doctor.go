@@ -11,8 +11,8 @@ import (
 	"inbox/tlsmgr"
 )
 
-// newCheckup is what the doctor examines for a server with these options.
-func newCheckup(c *config, p process) doctor.Config {
+// doctorConfig is what the doctor examines for a server with these options.
+func doctorConfig(c *config, p process) doctor.Config {
 	dir, err := chooseStateDir(c.state, p.environ)
 	if err != nil {
 		dir = ""
@@ -22,20 +22,20 @@ func newCheckup(c *config, p process) doctor.Config {
 		Bind: c.bind, HTTPBind: c.httpBind, HTTPS: c.https,
 		CertFile: c.serverCert, KeyFile: c.serverKey, StateDir: dir,
 		CAURL: c.acme.ca.url, SecondCAURL: c.acme.second.url,
-		Roots: rootsIn(c.acme.ca.root), SecondRoots: rootsIn(c.acme.second.root),
+		Roots: loadRoots(c.acme.ca.root), SecondRoots: loadRoots(c.acme.second.root),
 		Staging: c.acme.staging, Engine: c.acme.engine, Profile: c.acme.profile,
 		ExternalAccount: c.acme.ca.keyID != "", SecondAccount: c.acme.second.keyID != "",
 		JSON: c.asJSON, RenewTest: c.renewTest,
 		Store:  c.examineStore(),
-		DryRun: func(ctx context.Context) error { return renewTest(ctx, c, dir) },
-		States: func() []tlsmgr.NameState { return recorded(c, dir) },
+		DryRun: func(ctx context.Context) error { return dryRunOrder(ctx, c, dir) },
+		States: func() []tlsmgr.NameState { return storedCertificates(c, dir) },
 	}
 }
 
-// rootsIn reads a file of trusted certificates. Without one the system's are
+// loadRoots reads a file of trusted certificates. Without one the system's are
 // trusted; with one that cannot be read nobody is, which the check of the
 // authority then says.
-func rootsIn(path string) *x509.CertPool {
+func loadRoots(path string) *x509.CertPool {
 	if path == "" {
 		return nil
 	}
@@ -46,14 +46,14 @@ func rootsIn(path string) *x509.CertPool {
 	return pool
 }
 
-// recorded is the state in which a server would find its certificates.
-func recorded(c *config, dir string) []tlsmgr.NameState {
+// storedCertificates is the state in which a server would find its certificates.
+func storedCertificates(c *config, dir string) []tlsmgr.NameState {
 	if len(c.domains) == 0 || dir == "" && !c.store.shared() {
 		return nil
 	}
-	config := c.certificateSource(dir, doors{}, slog.New(slog.DiscardHandler))
+	config := c.tlsmgrConfig(dir, listeners{}, slog.New(slog.DiscardHandler))
 	if c.store.shared() {
-		store := c.storeInUse()
+		store := c.openUsedStore()
 		if store == nil {
 			return nil // why, the check of the store says
 		}
@@ -68,18 +68,18 @@ func recorded(c *config, dir string) []tlsmgr.NameState {
 	return source.State()
 }
 
-// lookFirst lets the doctor look before the first order, and logs what it
+// preflight lets the doctor look before the first order, and logs what it
 // finds. Nothing waits for it.
-func (h *house) lookFirst(ctx context.Context) {
-	missing := func(s tlsmgr.NameState) bool { return s.Source != "acme" }
-	if len(h.cfg.domains) == 0 || !h.cfg.acme.preflight || !slices.ContainsFunc(h.source.State(), missing) {
+func (s *server) preflight(ctx context.Context) {
+	missing := func(state tlsmgr.NameState) bool { return state.Source != "acme" }
+	if len(s.cfg.domains) == 0 || !s.cfg.acme.preflight || !slices.ContainsFunc(s.source.State(), missing) {
 		return
 	}
-	c := newCheckup(h.cfg, h.process)
-	c.States, c.InServer = nil, true // the log has them already
-	for _, f := range c.Examine(ctx) {
+	doctorCfg := doctorConfig(s.cfg, s.process)
+	doctorCfg.States, doctorCfg.InServer = nil, true // the log has them already
+	for _, f := range doctorCfg.Examine(ctx) {
 		if f.Level != doctor.OK && ctx.Err() == nil {
-			h.log.Warn("the doctor: "+f.Text, "check", f.Check, "name", f.Name, "fix", f.Fix)
+			s.log.Warn("the doctor: "+f.Text, "check", f.Check, "name", f.Name, "fix", f.Fix)
 		}
 	}
 }

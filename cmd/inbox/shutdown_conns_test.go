@@ -14,11 +14,11 @@ import (
 
 // A connection that becomes HTTP/2 after the goodbye, and asks nothing, does not
 // hold the end up: nobody told it to leave, and net/http takes it for busy.
-func TestHTTP2ThatComesAfterTheGoodbyeDoesNotHoldTheEnd(t *testing.T) {
+func TestLateHTTP2DoesNotDelayShutdown(t *testing.T) {
 	t.Parallel()
-	times := defaultTimes()
-	times.lastCall = 2 * time.Second // for machines that are busy
-	p := startWith(t, times)
+	timeouts := defaultTimeouts()
+	timeouts.drain = 2 * time.Second // for machines that are busy
+	p := startWithTimeouts(t, timeouts)
 	slow, err := net.Dial("tcp", p.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +27,7 @@ func TestHTTP2ThatComesAfterTheGoodbyeDoesNotHoldTheEnd(t *testing.T) {
 	time.Sleep(200 * time.Millisecond) // until it is accepted
 	began := time.Now()
 	p.cancel()
-	time.Sleep(times.lastCall * 3 / 4)
+	time.Sleep(timeouts.drain * 3 / 4)
 	c := tls.Client(slow, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	if _, err := io.WriteString(c, http2.ClientPreface); err != nil {
 		t.Fatal(err)
@@ -36,19 +36,19 @@ func TestHTTP2ThatComesAfterTheGoodbyeDoesNotHoldTheEnd(t *testing.T) {
 	if code := p.stop(); code != exitDone {
 		t.Errorf("exit code %d", code)
 	}
-	if took := time.Since(began); took > 4*times.lastCall {
+	if took := time.Since(began); took > 4*timeouts.drain {
 		t.Errorf("the end took %v, want twice the last calls:\n%s", took, p.log)
 	}
 }
 
-// stuck is a connection whose Close waits, as that of TLS does while a write of
+// stuckConn is a connection whose Close waits, as that of TLS does while a write of
 // the same connection has no end.
-type stuck struct {
+type stuckConn struct {
 	net.Conn
 	freed chan struct{}
 }
 
-func (s stuck) Close() error {
+func (s stuckConn) Close() error {
 	<-s.freed
 	return s.Conn.Close()
 }
@@ -60,11 +60,11 @@ type stuckListener struct {
 
 func (l stuckListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	return stuck{c, l.freed}, err
+	return stuckConn{c, l.freed}, err
 }
 
-// newHouse is a server over plain HTTP that was built and does not live yet.
-func newHouse(t *testing.T, p process, door func(net.Listener) net.Listener) *house {
+// newTestServer is a server over plain HTTP that was built and does not live yet.
+func newTestServer(t *testing.T, p process, wrap func(net.Listener) net.Listener) *server {
 	t.Helper()
 	c, err := parse([]string{"-bind", "127.0.0.1:0", "-https=false", "-state", t.TempDir()}, nil)
 	if err != nil {
@@ -72,33 +72,33 @@ func newHouse(t *testing.T, p process, door func(net.Listener) net.Listener) *ho
 	}
 	out := newOutput()
 	p.stderr = out
-	d, err := openDoors(c, nil, newLogger(c, out))
+	ls, err := listenAll(c, nil, newLogger(c, out))
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.main = door(d.main)
-	h, err := build(c, p, d, newLogger(c, out))
+	ls.main = wrap(ls.main)
+	srv, err := newServer(c, p, ls, newLogger(c, out))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { d.close(); h.archive.close() })
-	return h
+	t.Cleanup(func() { ls.close(); srv.snapshot.close() })
+	return srv
 }
 
 // No client can keep the server from its end, and so from saving, by a connection
 // that cannot be closed, whatever was asked on it.
-func TestStuckConnectionsDoNotHoldTheEnd(t *testing.T) {
+func TestStuckConnectionsDoNotDelayShutdown(t *testing.T) {
 	t.Parallel()
 	freed := make(chan struct{})
 	defer close(freed)
-	patience := hasty()
-	patience.header, patience.idle, patience.stop = time.Minute, time.Minute, time.Second
-	h := newHouse(t, process{times: patience}, func(l net.Listener) net.Listener { return stuckListener{l, freed} })
+	timeouts := shortTimeouts()
+	timeouts.header, timeouts.idle, timeouts.shutdown = time.Minute, time.Minute, time.Second
+	srv := newTestServer(t, process{timeouts: timeouts}, func(l net.Listener) net.Listener { return stuckListener{l, freed} })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- h.live(ctx) }()
+	go func() { ended <- srv.run(ctx) }()
 	for _, asked := range []string{"", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"} {
-		conn, err := net.Dial("tcp", h.doors.main.Addr().String())
+		conn, err := net.Dial("tcp", srv.listeners.main.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +116,7 @@ func TestStuckConnectionsDoNotHoldTheEnd(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the server does not end")
 	}
-	if _, err := os.Stat(h.archive.path()); err != nil {
+	if _, err := os.Stat(srv.snapshot.path()); err != nil {
 		t.Errorf("nothing was saved: %v", err)
 	}
 }

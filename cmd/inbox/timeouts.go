@@ -6,29 +6,29 @@ import (
 	"time"
 )
 
-// times are the patience the server has with one client, and with all of them at its end.
-type times struct {
+// timeouts are the patience the server has with one client, and with all of them at its end.
+type timeouts struct {
 	header, body, idle, write time.Duration
-	stop                      time.Duration // for posts, once the server stops
-	lastCall                  time.Duration // of it, for requests on their way
-	stall                     time.Duration // for the next bit to reach the disk, while mailboxes are saved
+	shutdown                  time.Duration // for posts, once the server stops
+	drain                     time.Duration // of it, for requests on their way
+	saveStall                 time.Duration // for the next bit to reach the disk, while mailboxes are saved
 	save                      time.Duration // for all of them
 }
 
-// idleTLS is the patience with an idle connection when we speak TLS. It is
+// idleTimeoutTLS is the patience with an idle connection when we speak TLS. It is
 // also how long net/http keeps the memory of some connections that are gone.
-const idleTLS = 30 * time.Second
+const idleTimeoutTLS = 30 * time.Second
 
-func defaultTimes() times {
-	return times{
-		header: 10 * time.Second,
-		body:   30 * time.Second,
-		idle:   2 * time.Minute,
-		write:  30 * time.Second,
-		stop:   10 * time.Second,
+func defaultTimeouts() timeouts {
+	return timeouts{
+		header:   10 * time.Second,
+		body:     30 * time.Second,
+		idle:     2 * time.Minute,
+		write:    30 * time.Second,
+		shutdown: 10 * time.Second,
 		// Twice the way to a far phone.
-		lastCall: 500 * time.Millisecond,
-		stall:    45 * time.Second,
+		drain:     500 * time.Millisecond,
+		saveStall: 45 * time.Second,
 		// 4 GiB at 5 MB/s.
 		save: 15 * time.Minute,
 	}
@@ -38,11 +38,11 @@ func defaultTimes() times {
 // header with it, and without any a slow body that no handler reads would hold
 // the connection for ever: net/http reads the rest of it first. Once the body
 // is complete net/http takes the deadline away, so that a wait may be longer.
-func limitBody(patience time.Duration, next http.Handler) http.Handler {
+func limitBody(timeout time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 { // -1 is a body of unknown length
 			// An error means a connection that knows no deadline, as in a test's recorder.
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience))
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -11,8 +11,8 @@ import (
 	"inbox/cmd/inbox/doctor"
 )
 
-// TestDoctorKnowsTheRunningServer in each of the ways it can listen.
-func TestDoctorKnowsTheRunningServer(t *testing.T) {
+// TestDoctorDetectsRunningServer in each of the ways it can listen.
+func TestDoctorDetectsRunningServer(t *testing.T) {
 	for _, args := range [][]string{nil, {"-https=false"}, {"-rate", "1", "-burst", "1"}} {
 		p := start(t, args...)
 		c := doctor.Config{HTTPS: !slices.Contains(args, "-https=false"), Bind: p.addr, StateDir: t.TempDir()}
@@ -25,8 +25,8 @@ func TestDoctorKnowsTheRunningServer(t *testing.T) {
 	}
 }
 
-// TestDoctorLooksFirst: before the first order, and the log has what it found.
-func TestDoctorLooksFirst(t *testing.T) {
+// TestPreflightIsLogged: before the first order, and the log has what it found.
+func TestPreflightIsLogged(t *testing.T) {
 	p := start(t, "-domain", "127.0.0.1", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/directory", "-http-bind=")
 	const finding = `level=WARN msg="the doctor: The CA cannot be used`
 	for began := time.Now(); !strings.Contains(p.log.String(), finding); time.Sleep(10 * time.Millisecond) {
@@ -48,8 +48,8 @@ func TestDoctorExitCodes(t *testing.T) {
 }
 
 // Roots that cannot be read are not replaced by those of the machine.
-func TestDoctorTrustsNobodyWithoutRoots(t *testing.T) {
-	if rootsIn(t.TempDir()+"/none.pem") == nil || rootsIn("") != nil {
+func TestDoctorUnreadableRootsTrustNothing(t *testing.T) {
+	if loadRoots(t.TempDir()+"/none.pem") == nil || loadRoots("") != nil {
 		t.Error("a file that is not there stands for the machine's roots, or none is asked for and they do not count")
 	}
 }

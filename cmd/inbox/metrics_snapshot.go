@@ -12,15 +12,17 @@ var (
 )
 
 // Describe implements [prometheus.Collector].
-func (a *archive) Describe(descs chan<- *prometheus.Desc) { prometheus.DescribeByCollect(a, descs) }
+func (s *snapshotFile) Describe(descs chan<- *prometheus.Desc) {
+	prometheus.DescribeByCollect(s, descs)
+}
 
 // Collect implements [prometheus.Collector].
-func (a *archive) Collect(m chan<- prometheus.Metric) {
-	m <- gauge(descRestoredInboxes, a.restored.Inboxes)
-	m <- gauge(descRestoredMessages, a.restored.Messages)
-	m <- gauge(descDroppedInboxes, a.restored.DroppedInboxes)
-	m <- gauge(descDroppedMessages, a.restored.DroppedMessages)
-	for _, reason := range []loss{lostUnsaved, lostUnreadable} {
-		m <- gauge(descRestoreFailed, one(a.lost == reason), string(reason))
+func (s *snapshotFile) Collect(m chan<- prometheus.Metric) {
+	m <- gauge(descRestoredInboxes, s.restored.Inboxes)
+	m <- gauge(descRestoredMessages, s.restored.Messages)
+	m <- gauge(descDroppedInboxes, s.restored.DroppedInboxes)
+	m <- gauge(descDroppedMessages, s.restored.DroppedMessages)
+	for _, reason := range []lossReason{lossUnsaved, lossUnreadable} {
+		m <- gauge(descRestoreFailed, boolValue(s.loss == reason), string(reason))
 	}
 }

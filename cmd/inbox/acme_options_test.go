@@ -10,7 +10,7 @@ import (
 	"inbox/tlsmgr"
 )
 
-func TestDomainsSettleThePorts(t *testing.T) {
+func TestDomainSetsDefaultPorts(t *testing.T) {
 	for _, row := range []struct {
 		args       []string
 		bind, http string
@@ -33,13 +33,13 @@ func TestDomainsSettleThePorts(t *testing.T) {
 
 // Each option about certificates arrives where they are obtained, and so does
 // which doors are open.
-func TestOptionsReachTheSource(t *testing.T) {
+func TestCertificateOptionsReachTLSManager(t *testing.T) {
 	port, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer port.Close()
-	both := doors{main: port, plain: port}
+	both := listeners{main: port, redirect: port}
 	usual := tlsmgr.Config{
 		CertFile: "server.crt", KeyFile: "server.key", StateDir: "state", Domains: []string{"a.example"},
 		ACME: tlsmgr.ACME{
@@ -49,7 +49,7 @@ func TestOptionsReachTheSource(t *testing.T) {
 	}
 	for _, row := range []struct {
 		args  string
-		doors doors
+		doors listeners
 		want  func(*tlsmgr.Config)
 	}{
 		{"", both, func(*tlsmgr.Config) {}},
@@ -65,7 +65,7 @@ func TestOptionsReachTheSource(t *testing.T) {
 		{"-acme-preflight=false -acme-profile p", both, func(c *tlsmgr.Config) { c.ACME.WaitForAddress, c.ACME.Profile = false, "p" }},
 		{"-acme-challenge http-01", both, func(c *tlsmgr.Config) { c.ACME.NoTLS = true }},
 		{"-acme-challenge tls-alpn-01", both, func(c *tlsmgr.Config) { c.ACME.NoHTTP = true }},
-		{"", doors{main: port}, func(c *tlsmgr.Config) { c.ACME.NoHTTP, c.ACME.HTTPPort = true, 0 }},
+		{"", listeners{main: port}, func(c *tlsmgr.Config) { c.ACME.NoHTTP, c.ACME.HTTPPort = true, 0 }},
 	} {
 		c, err := parse(append([]string{"-domain", "a.example", "-acme-agree"}, strings.Fields(row.args)...), nil)
 		if err != nil {
@@ -73,13 +73,13 @@ func TestOptionsReachTheSource(t *testing.T) {
 		}
 		want := usual
 		row.want(&want)
-		if got := c.certificateSource("state", row.doors, nil); !reflect.DeepEqual(got, want) {
+		if got := c.tlsmgrConfig("state", row.doors, nil); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %+v, want %+v", row.args, got, want)
 		}
 	}
 }
 
-func TestDomainNonsense(t *testing.T) {
+func TestInvalidDomainOptions(t *testing.T) {
 	for _, row := range []struct{ args, says string }{
 		{"-domain a.example", "-email"},
 		{"-domain a.example -acme-agree -https=false", "-https=false"},
@@ -94,9 +94,9 @@ func TestDomainNonsense(t *testing.T) {
 	}
 }
 
-// TestPortEightyIsDoneWithout: another program has it, and nobody asked for it
+// TestPort80IsOptional: another program has it, and nobody asked for it
 // by name.
-func TestPortEightyIsDoneWithout(t *testing.T) {
+func TestPort80IsOptional(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -111,15 +111,15 @@ func TestPortEightyIsDoneWithout(t *testing.T) {
 		if !asked {
 			delete(c.from, "http-bind") // as if it were the default
 		}
-		d, err := openDoors(c, nil, newLogger(c, &log))
+		ls, err := listenAll(c, nil, newLogger(c, &log))
 		switch {
 		case asked && (err == nil || !strings.Contains(err.Error(), "-http-bind")):
 			t.Errorf("asked for: got %v, want an error that names the option", err)
-		case !asked && (err != nil || d.plain != nil || !strings.Contains(log.String(), "level=WARN")):
+		case !asked && (err != nil || ls.redirect != nil || !strings.Contains(log.String(), "level=WARN")):
 			t.Errorf("not asked for: got %v and %q, want a warning", err, log.String())
 		}
 		if err == nil {
-			d.close()
+			ls.close()
 		}
 	}
 }

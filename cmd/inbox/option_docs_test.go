@@ -16,7 +16,7 @@ func TestFlagsDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	rest := string(text)
-	for _, g := range newConfig().groups() {
+	for _, g := range newConfig().optionGroups() {
 		table := flagTable(g)
 		before, after, found := strings.Cut(rest, table)
 		if !found {
@@ -34,7 +34,7 @@ func TestFlagsDocument(t *testing.T) {
 }
 
 // flagTable is a group in Markdown.
-func flagTable(g group) string {
+func flagTable(g optionGroup) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## %s\n\n| option | default | meaning |\n| --- | --- | --- |\n", g.title)
 	g.flags.VisitAll(func(f *flag.Flag) {
@@ -54,7 +54,7 @@ func TestReadmeListsOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, g := range newConfig().groups() {
+	for _, g := range newConfig().optionGroups() {
 		if line := flagLine(g); !strings.Contains(string(text), line+"\n") {
 			t.Errorf("README.md does not hold the line:\n%s", line)
 		}
@@ -62,7 +62,7 @@ func TestReadmeListsOptions(t *testing.T) {
 }
 
 // flagLine is a group in one line: the options with their defaults.
-func flagLine(g group) string {
+func flagLine(g optionGroup) string {
 	var options []string
 	g.flags.VisitAll(func(f *flag.Flag) {
 		option := strings.TrimSpace("-" + f.Name + " " + f.DefValue)

@@ -12,37 +12,37 @@ import (
 	"testing"
 )
 
-// TestTroublesAreRealLogLines: each line that docs/deploy.md explains is one that
+// TestTroubleshootingQuotesLogLines: each line that docs/deploy.md explains is one that
 // the program writes. What differs each time is «…», or an example.
-func TestTroublesAreRealLogLines(t *testing.T) {
+func TestTroubleshootingQuotesLogLines(t *testing.T) {
 	text, err := os.ReadFile("../../docs/deploy.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, table, _ := strings.Cut(string(text), "| what the log says |")
-	said, rows := sayings(t, ".", "binding", "systemd", "../../tlsmgr", "../../ratelimit", "../../inbox"), 0
+	messages, rows := stringLiterals(t, ".", "binding", "systemd", "../../tlsmgr", "../../ratelimit", "../../inbox"), 0
 	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(table, -1) {
 		rows++
-		if !isSaid(said, row[1]) {
+		if !containsMessage(messages, row[1]) {
 			t.Errorf("docs/deploy.md explains «%s», which the program never says", row[1])
 		}
 	}
 	if want := strings.Count(table, "\n| ") - 1; rows < 15 || rows != want {
 		t.Errorf("%d of %d rows were found", rows, want)
 	}
-	if isSaid(said, "another program listens on … at last") {
+	if containsMessage(messages, "another program listens on … at last") {
 		t.Error("anything is found")
 	}
 }
 
-// isSaid looks for a text that has these parts in this order.
-func isSaid(said []string, line string) bool {
+// containsMessage looks for a text that has these parts in this order.
+func containsMessage(messages []string, line string) bool {
 	parts := regexp.MustCompile(`…|:443|X-Forwarded-For`).Split(line, -1)
 	for i, part := range parts {
 		parts[i] = regexp.QuoteMeta(strings.TrimSpace(part))
 	}
 	pattern := regexp.MustCompile(strings.Join(parts, ".*"))
-	for _, text := range said {
+	for _, text := range messages {
 		if pattern.MatchString(text) {
 			return true
 		}
@@ -50,8 +50,8 @@ func isSaid(said []string, line string) bool {
 	return false
 }
 
-// sayings are the texts in the source of packages, those in several pieces as one.
-func sayings(t *testing.T, dirs ...string) (all []string) {
+// stringLiterals are the texts in the source of packages, those in several pieces as one.
+func stringLiterals(t *testing.T, dirs ...string) (all []string) {
 	t.Helper()
 	for _, dir := range dirs {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -68,7 +68,7 @@ func sayings(t *testing.T, dirs ...string) (all []string) {
 			}
 			ast.Inspect(tree, func(n ast.Node) bool {
 				if e, ok := n.(ast.Expr); ok {
-					if text := spelled(e); text != "" {
+					if text := literalText(e); text != "" {
 						all = append(all, text)
 						return false
 					}
@@ -80,15 +80,15 @@ func sayings(t *testing.T, dirs ...string) (all []string) {
 	return all
 }
 
-// spelled is the text of a literal, or of several added together.
-func spelled(e ast.Expr) string {
+// literalText is the text of a literal, or of several added together.
+func literalText(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.BasicLit:
 		if text, err := strconv.Unquote(e.Value); err == nil && e.Kind == token.STRING {
 			return text
 		}
 	case *ast.BinaryExpr:
-		return spelled(e.X) + spelled(e.Y)
+		return literalText(e.X) + literalText(e.Y)
 	}
 	return ""
 }

@@ -25,7 +25,7 @@ type child struct {
 
 func startChild(t *testing.T, args ...string) *child {
 	t.Helper()
-	c := spawn(t, args...)
+	c := startProcess(t, args...)
 	select {
 	case c.addr = <-c.log.listening:
 	case <-time.After(time.Minute):
@@ -35,8 +35,8 @@ func startChild(t *testing.T, args ...string) *child {
 	return c
 }
 
-// spawn does not wait until it listens.
-func spawn(t *testing.T, args ...string) *child {
+// startProcess does not wait until it listens.
+func startProcess(t *testing.T, args ...string) *child {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	args = append([]string{"-bind", "127.0.0.1:0", "-state", t.TempDir(), "-https=false"}, args...)
@@ -57,25 +57,25 @@ func (c *child) signal(s os.Signal) {
 	}
 }
 
-// request is one request on a connection of its own.
-type request struct {
+// rawRequest is one request on a connection of its own.
+type rawRequest struct {
 	net.Conn
 	r *bufio.Reader
 }
 
-func (c *child) open(text string) request {
+func (c *child) open(text string) rawRequest {
 	c.t.Helper()
 	conn := c.dial()
 	if _, err := io.WriteString(conn, text); err != nil {
 		c.t.Fatal(err)
 	}
-	return request{conn, bufio.NewReader(conn)}
+	return rawRequest{conn, bufio.NewReader(conn)}
 }
 
 // slowPost sends a post without its body, and returns when the server waits for that.
-func (c *child) slowPost(to, from string) request {
+func (c *child) slowPost(to, from string) rawRequest {
 	c.t.Helper()
-	r := c.open("POST /inbox?to=" + to + " HTTP/1.1\r\nHost: x\r\n" + basic(from) +
+	r := c.open("POST /inbox?to=" + to + " HTTP/1.1\r\nHost: x\r\n" + basicAuthHeader(from) +
 		"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
 	if line, err := r.r.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
 		c.t.Fatalf("the server does not wait for the body: %q, %v", line, err)
@@ -84,7 +84,7 @@ func (c *child) slowPost(to, from string) request {
 	return r
 }
 
-func (r request) answer(t *testing.T) *http.Response {
+func (r rawRequest) answer(t *testing.T) *http.Response {
 	t.Helper()
 	resp, err := http.ReadResponse(r.r, nil)
 	if err != nil {
@@ -95,7 +95,7 @@ func (r request) answer(t *testing.T) *http.Response {
 }
 
 // A signal ends polls with 204 at once, lets a post finish, and the exit code is 0.
-func TestSignalEndsInOrder(t *testing.T) {
+func TestSignalShutsDownGracefully(t *testing.T) {
 	t.Parallel()
 	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		c := startChild(t)
@@ -126,7 +126,7 @@ func TestSignalEndsInOrder(t *testing.T) {
 
 // A poll that comes while the server stops, over a connection that was there
 // before, is told to come back.
-func TestPollsDuringTheEndAreToldToComeBack(t *testing.T) {
+func TestPollsDuringShutdownGetRetryAfter(t *testing.T) {
 	t.Parallel()
 	c := startChild(t)
 	held := c.holdPoll("alice")
@@ -134,7 +134,7 @@ func TestPollsDuringTheEndAreToldToComeBack(t *testing.T) {
 	post := c.slowPost("alice", "bob") // holds the end up; late was accepted before it
 	c.signal(syscall.SIGTERM)
 	<-held
-	io.WriteString(late, "GET /inbox HTTP/1.1\r\nHost: x\r\n"+basic("alice")+"\r\n")
+	io.WriteString(late, "GET /inbox HTTP/1.1\r\nHost: x\r\n"+basicAuthHeader("alice")+"\r\n")
 	answer := late.answer(t)
 	if answer.StatusCode != http.StatusNoContent || answer.Header.Get("Retry-After") == "" {
 		t.Errorf("got %d and Retry-After %q, want 204 and some", answer.StatusCode, answer.Header.Get("Retry-After"))
@@ -148,7 +148,7 @@ func TestPollsDuringTheEndAreToldToComeBack(t *testing.T) {
 
 // Connections that nobody asked anything on, as browsers open them ahead, do not
 // hold the end up.
-func TestSilentConnectionsDoNotHoldTheEnd(t *testing.T) {
+func TestIdleConnectionsDoNotDelayShutdown(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"-https=false", "-https=true"} {
 		c := startChild(t, scheme)
@@ -187,7 +187,7 @@ func (c *child) holdPoll(name string) <-chan *http.Response {
 	c.t.Helper()
 	answers := make(chan *http.Response, 2)
 	for range 2 {
-		poll := c.open("GET /inbox HTTP/1.1\r\nHost: x\r\n" + basic(name) + "\r\n")
+		poll := c.open("GET /inbox HTTP/1.1\r\nHost: x\r\n" + basicAuthHeader(name) + "\r\n")
 		go func() {
 			resp, err := http.ReadResponse(poll.r, nil)
 			if err != nil {
@@ -213,7 +213,7 @@ func TestSecondSignalSaves(t *testing.T) {
 		want  bool // the post that is under way is answered
 	}{
 		{"in the same moment", 10 * time.Millisecond, true},
-		{"later", oneWish + 100*time.Millisecond, false},
+		{"later", signalDebounce + 100*time.Millisecond, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -237,21 +237,21 @@ func TestSecondSignalSaves(t *testing.T) {
 				t.Errorf("the program ended after %v, want sooner than the ten seconds of a post", took)
 			}
 			want := map[bool]string{true: "inboxes=2 messages=2", false: "inboxes=2 messages=1"}[test.want]
-			c.logged(`msg="mailboxes saved" ` + want)
-			wantMode(t, dir, snapshotFile, 0o600)
+			c.wantLog(`msg="mailboxes saved" ` + want)
+			wantMode(t, dir, snapshotName, 0o600)
 		})
 	}
 }
 
 // While a start waits for another server a hangup does not end it, and a
 // signal ends it at once; the mailboxes stay where they are.
-func TestAStartThatWaitsCanBeEnded(t *testing.T) {
+func TestWaitingStartCanBeStopped(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, snapshotFile), "of the other server")
-	other := openArchive(dir, nil, 0, nil, slog.New(slog.DiscardHandler))
+	writeFile(t, filepath.Join(dir, snapshotName), "of the other server")
+	other := openSnapshotFile(dir, nil, 0, nil, slog.New(slog.DiscardHandler))
 	defer other.close()
-	c := spawn(t, "-state", dir)
+	c := startProcess(t, "-state", dir)
 	for began := time.Now(); !strings.Contains(c.log.String(), "waiting for its end"); time.Sleep(time.Millisecond) {
 		if time.Since(began) > 20*time.Second {
 			t.Fatalf("the program does not wait:\n%s", c.log)
@@ -264,7 +264,7 @@ func TestAStartThatWaitsCanBeEnded(t *testing.T) {
 	if err := c.cmd.Wait(); err != nil || time.Since(began) > 5*time.Second {
 		t.Errorf("the program ended with %v after %v, want exit code 0 at once\n%s", err, time.Since(began), c.log)
 	}
-	if text, err := os.ReadFile(filepath.Join(dir, snapshotFile)); string(text) != "of the other server" {
+	if text, err := os.ReadFile(filepath.Join(dir, snapshotName)); string(text) != "of the other server" {
 		t.Errorf("the other server's mailboxes: %q, %v", text, err)
 	}
 }
@@ -272,13 +272,13 @@ func TestAStartThatWaitsCanBeEnded(t *testing.T) {
 // The listeners are closed before anything is waited for: who connects from
 // then on waits for the next process, or learns that there is none.
 func TestListenersCloseFirst(t *testing.T) {
-	patience := defaultTimes()
-	patience.lastCall, patience.stop = 2*time.Minute, 3*time.Minute
-	out, hurry, exit := newOutput(), make(chan struct{}), make(chan int, 1)
+	timeouts := defaultTimeouts()
+	timeouts.drain, timeouts.shutdown = 2*time.Minute, 3*time.Minute
+	out, forceStop, exit := newOutput(), make(chan struct{}), make(chan int, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	args := []string{"-bind", "127.0.0.1:0", "-state", t.TempDir(), "-https=false"}
 	go func() {
-		exit <- run(ctx, process{args: args, stdout: io.Discard, stderr: out, times: patience, hurry: hurry})
+		exit <- run(ctx, process{args: args, stdout: io.Discard, stderr: out, timeouts: timeouts, forceStop: forceStop})
 	}()
 	addr := <-out.listening
 	cancel()
@@ -293,17 +293,17 @@ func TestListenersCloseFirst(t *testing.T) {
 			break
 		}
 	}
-	close(hurry)
+	close(forceStop)
 	if code := <-exit; code != exitDone {
 		t.Errorf("exit code %d, want 0:\n%s", code, out)
 	}
 }
 
 // A post that takes longer than the server waits is cut off, never answered 200.
-func TestPostsThatTakeTooLongAreCutOff(t *testing.T) {
-	patience := defaultTimes()
-	patience.stop = 100 * time.Millisecond
-	p := startWith(t, patience, "-https=false")
+func TestSlowPostsAreAborted(t *testing.T) {
+	timeouts := defaultTimeouts()
+	timeouts.shutdown = 100 * time.Millisecond
+	p := startWithTimeouts(t, timeouts, "-https=false")
 	p.claim("alice")
 	c := &child{program: p}
 	post := c.slowPost("alice", "bob")
@@ -325,13 +325,13 @@ func TestPostsThatTakeTooLongAreCutOff(t *testing.T) {
 }
 
 // A context that is over from the start ends the program, too.
-func TestRunEndsWhenItsContextIsOver(t *testing.T) {
+func TestRunWithCanceledContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	out := newOutput()
 	code := run(ctx, process{
 		args:   []string{"-bind", "127.0.0.1:0", "-state", t.TempDir()},
-		stdout: io.Discard, stderr: out, times: defaultTimes(),
+		stdout: io.Discard, stderr: out, timeouts: defaultTimeouts(),
 	})
 	if code != exitDone {
 		t.Errorf("exit code %d, want 0:\n%s", code, out)

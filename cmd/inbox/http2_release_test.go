@@ -11,9 +11,9 @@ import (
 // TestClosedHTTP2StillCounts: net/http keeps the memory of such a connection,
 // so it keeps its place.
 func TestClosedHTTP2StillCounts(t *testing.T) {
-	patience := defaultTimes()
-	patience.idle = 300 * time.Millisecond
-	p := startWith(t, patience, "-max-conns-per-ip", "1")
+	timeouts := defaultTimeouts()
+	timeouts.idle = 300 * time.Millisecond
+	p := startWithTimeouts(t, timeouts, "-max-conns-per-ip", "1")
 	ask := func(http2 bool) (int, error) {
 		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: http2}
 		defer transport.CloseIdleConnections()
@@ -32,8 +32,8 @@ func TestClosedHTTP2StillCounts(t *testing.T) {
 		_, err := ask(false)
 		took := time.Since(began)
 		if err == nil {
-			if took < patience.idle {
-				t.Errorf("there was room again after %v, want it after %v", took, patience.idle)
+			if took < timeouts.idle {
+				t.Errorf("there was room again after %v, want it after %v", took, timeouts.idle)
 			}
 			return
 		}

@@ -11,9 +11,9 @@ import (
 )
 
 func TestPayer(t *testing.T) {
-	w := newWho(&ratelimit.ClientIP{}, []byte("one"))
+	clients := newClientResolver(&ratelimit.ClientIP{}, []byte("one"))
 	payer := func(host string) inbox.Payer {
-		return w.payer(&http.Request{RemoteAddr: net.JoinHostPort(host, "4711")})
+		return clients.payer(&http.Request{RemoteAddr: net.JoinHostPort(host, "4711")})
 	}
 	for _, tt := range []struct {
 		a, b            string
@@ -38,18 +38,18 @@ func TestPayer(t *testing.T) {
 	if payer("192.0.2.1").Network != "" {
 		t.Error("an IPv4 address pays for a network")
 	}
-	if payer("192.0.2.1") == newWho(&ratelimit.ClientIP{}, []byte("two")).payer(&http.Request{RemoteAddr: "192.0.2.1:4711"}) {
+	if payer("192.0.2.1") == newClientResolver(&ratelimit.ClientIP{}, []byte("two")).payer(&http.Request{RemoteAddr: "192.0.2.1:4711"}) {
 		t.Error("two secrets name a payer alike: it can be told who it is")
 	}
-	if got := w.payer(&http.Request{RemoteAddr: "@"}); got != (inbox.Payer{}) {
+	if got := clients.payer(&http.Request{RemoteAddr: "@"}); got != (inbox.Payer{}) {
 		t.Errorf("a Unix socket has payer %q, want none", got)
 	}
 }
 
-// TestConnectionHasOneClient: the first request of a connection says who it
+// TestClientIsResolvedOncePerConnection: the first request of a connection says who it
 // is, unless a proxy's speaks for many.
-func TestConnectionHasOneClient(t *testing.T) {
-	w := newWho(&ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, []byte("one"))
+func TestClientIsResolvedOncePerConnection(t *testing.T) {
+	clients := newClientResolver(&ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, []byte("one"))
 	server, _ := socketPair(t)
 	for _, row := range []struct{ peer, first, second string }{
 		{"192.0.2.1:1", "192.0.2.1", "192.0.2.1"},
@@ -59,10 +59,10 @@ func TestConnectionHasOneClient(t *testing.T) {
 		r.RemoteAddr = row.peer
 		for i, want := range []string{row.first, row.second} {
 			r.Header = http.Header{"X-Forwarded-For": {[]string{"198.51.100.1", "198.51.100.2"}[i]}}
-			if got := w.addr(r).String(); got != want {
+			if got := clients.addr(r).String(); got != want {
 				t.Errorf("request %d of %s: got %s, want %s", i+1, row.peer, got, want)
 			}
-			if w.payer(r) == (inbox.Payer{}) {
+			if clients.payer(r) == (inbox.Payer{}) {
 				t.Errorf("request %d of %s has no payer", i+1, row.peer)
 			}
 		}

@@ -64,9 +64,9 @@ func (c *h2Client) answered(stream uint32) bool {
 }
 
 // A post over HTTP/2 whose body is on its way when the server stops is answered.
-func TestPostsOverHTTP2AreFinished(t *testing.T) {
+func TestShutdownFinishesHTTP2Posts(t *testing.T) {
 	t.Parallel()
-	p := startWith(t, defaultTimes())
+	p := startWithTimeouts(t, defaultTimeouts())
 	p.claim("alice")
 	body, write := io.Pipe()
 	status := make(chan string, 1)
@@ -78,7 +78,7 @@ func TestPostsOverHTTP2AreFinished(t *testing.T) {
 	}()
 	io.WriteString(write, "hel") // returns when it is being sent
 	p.cancel()
-	time.Sleep(2 * defaultTimes().lastCall)
+	time.Sleep(2 * defaultTimeouts().drain)
 	io.WriteString(write, "lo")
 	write.Close()
 	if got := <-status; got != "HTTP/2.0 200 <nil>" {
@@ -92,11 +92,11 @@ func TestPostsOverHTTP2AreFinished(t *testing.T) {
 // Who asked something before over HTTP/2, and is silent when the server stops,
 // hears that it goes (GOAWAY), well before the connection ends, and still gets an
 // answer until then.
-func TestIdleHTTP2IsToldToLeave(t *testing.T) {
+func TestShutdownSendsGoAwayToIdleHTTP2(t *testing.T) {
 	t.Parallel()
-	times := defaultTimes()
-	times.lastCall = 4 * time.Second // for machines that are busy
-	p := startWith(t, times)
+	timeouts := defaultTimeouts()
+	timeouts.drain = 4 * time.Second // for machines that are busy
+	p := startWithTimeouts(t, timeouts)
 	idle, late := p.dialFrames(), p.dialFrames()
 	for _, c := range []*h2Client{idle, late} {
 		if c.get(1, "/healthz"); !c.answered(1) {
@@ -105,15 +105,15 @@ func TestIdleHTTP2IsToldToLeave(t *testing.T) {
 	}
 	time.Sleep(100 * time.Millisecond)
 	p.cancel()
-	time.Sleep(times.lastCall / 4)
+	time.Sleep(timeouts.drain / 4)
 	if late.get(3, "/healthz"); !late.answered(3) {
 		t.Error("a request before the goodbye was not answered")
 	}
-	goodbye := func(f http2.Frame) bool {
-		away, ok := f.(*http2.GoAwayFrame)
-		return ok && away.ErrCode == http2.ErrCodeNo && away.LastStreamID == 1
+	isGoAway := func(f http2.Frame) bool {
+		goAway, ok := f.(*http2.GoAwayFrame)
+		return ok && goAway.ErrCode == http2.ErrCodeNo && goAway.LastStreamID == 1
 	}
-	if !idle.until(goodbye) {
+	if !idle.until(isGoAway) {
 		t.Fatal("the connection ended without a goodbye")
 	}
 	began := time.Now()
@@ -121,7 +121,7 @@ func TestIdleHTTP2IsToldToLeave(t *testing.T) {
 	if idle.answered(3) {
 		t.Error("a request after the goodbye was answered")
 	}
-	if took := time.Since(began); took < times.lastCall/8 || took > times.lastCall {
+	if took := time.Since(began); took < timeouts.drain/8 || took > timeouts.drain {
 		t.Errorf("the connection ended %v after the goodbye, want a second, which x/net leaves it", took)
 	}
 	if code := p.stop(); code != exitDone {

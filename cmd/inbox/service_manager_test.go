@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// manager plays the service manager with its real protocol: it holds sockets
+// serviceManager plays the service manager with its real protocol: it holds sockets
 // across restarts of the program, and takes its notices.
-type manager struct {
+type serviceManager struct {
 	t       *testing.T
 	names   []string
 	files   []*os.File
@@ -25,7 +25,7 @@ type manager struct {
 	notices *net.UnixConn
 }
 
-func newManager(t *testing.T) *manager {
+func newServiceManager(t *testing.T) *serviceManager {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	notices, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -33,11 +33,11 @@ func newManager(t *testing.T) *manager {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { notices.Close() })
-	return &manager{t: t, notices: notices, environ: []string{"NOTIFY_SOCKET=" + path}}
+	return &serviceManager{t: t, notices: notices, environ: []string{"NOTIFY_SOCKET=" + path}}
 }
 
-// hold opens a socket of TCP or Unix to be passed on under the name.
-func (m *manager) hold(name, network, address string) net.Addr {
+// passListener opens a socket of TCP or Unix to be passed on under the name.
+func (m *serviceManager) passListener(name, network, address string) net.Addr {
 	m.t.Helper()
 	l, err := net.Listen(network, address)
 	if err != nil {
@@ -51,19 +51,19 @@ func (m *manager) hold(name, network, address string) net.Addr {
 		m.t.Fatal(err)
 	}
 	l.Close()
-	m.pass(name, f)
+	m.passFile(name, f)
 	return l.Addr()
 }
 
-// pass passes any file on under the name.
-func (m *manager) pass(name string, f *os.File) {
+// passFile passes any file on under the name.
+func (m *serviceManager) passFile(name string, f *os.File) {
 	m.t.Cleanup(func() { f.Close() })
 	m.names, m.files = append(m.names, name), append(m.files, f)
 }
 
 // command is the program as a service manager starts it. A shell becomes the
 // program, for LISTEN_PID has to be known before.
-func (m *manager) command(ctx context.Context, args ...string) *exec.Cmd {
+func (m *serviceManager) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, os.Args[0]}, args...)...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	cmd.Env = append(cmd.Env, m.environ...)
@@ -75,7 +75,7 @@ func (m *manager) command(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 // start runs the program until the test ends, or stop.
-func (m *manager) start(args ...string) *child {
+func (m *serviceManager) start(args ...string) *child {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	c := &child{&program{t: m.t, log: newOutput()}, m.command(ctx, append([]string{"-state", m.t.TempDir()}, args...)...)}
@@ -88,16 +88,16 @@ func (m *manager) start(args ...string) *child {
 }
 
 // next is the next notice, as lines; it fails the test when none comes in time.
-func (m *manager) next(within time.Duration) []string {
+func (m *serviceManager) next(within time.Duration) []string {
 	m.t.Helper()
-	lines, ok := m.poll(within)
+	lines, ok := m.tryNext(within)
 	if !ok {
 		m.t.Fatalf("no notice came in %v", within)
 	}
 	return lines
 }
 
-func (m *manager) poll(within time.Duration) ([]string, bool) {
+func (m *serviceManager) tryNext(within time.Duration) ([]string, bool) {
 	m.notices.SetReadDeadline(time.Now().Add(within))
 	buf := make([]byte, 4096)
 	n, err := m.notices.Read(buf)
@@ -105,7 +105,7 @@ func (m *manager) poll(within time.Duration) ([]string, bool) {
 }
 
 // await skips notices until one begins with the line, and returns it.
-func (m *manager) await(line string) []string {
+func (m *serviceManager) await(line string) []string {
 	m.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
 		if lines := m.next(time.Until(deadline)); lines[0] == line {
@@ -117,7 +117,7 @@ func (m *manager) await(line string) []string {
 }
 
 // stop ends the program as systemd does.
-func (m *manager) stop(c *child) {
+func (m *serviceManager) stop(c *child) {
 	m.t.Helper()
 	c.signal(syscall.SIGTERM)
 	if err := c.cmd.Wait(); err != nil {

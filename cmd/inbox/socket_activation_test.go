@@ -21,11 +21,11 @@ import (
 	"inbox/cmd/inbox/systemd"
 )
 
-// visits counts what clients met.
-type visits struct{ answered, refused, broken atomic.Int64 }
+// requestCounts counts what clients met.
+type requestCounts struct{ answered, refused, broken atomic.Int64 }
 
-// visit asks again and again, each time on a connection of its own, until ctx ends.
-func (n *visits) visit(ctx context.Context, network, address, url string) {
+// requestLoop asks again and again, each time on a connection of its own, until ctx ends.
+func (n *requestCounts) requestLoop(ctx context.Context, network, address, url string) {
 	transport := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -59,16 +59,16 @@ func TestRestartsBehindPassedSockets(t *testing.T) {
 			if network == "unix" {
 				address = filepath.Join(t.TempDir(), "s")
 			}
-			m := newManager(t)
-			addr := m.hold(systemd.HTTP, network, address)
+			m := newServiceManager(t)
+			addr := m.passListener(systemd.HTTP, network, address)
 			c := m.start("-https=false", "-conn-rate", "0", "-rate", "0", "-bind", "203.0.113.1:1")
 			m.await("READY=1")
 
-			var n visits
+			var n requestCounts
 			var visitors sync.WaitGroup
 			ctx, cancel := context.WithCancel(t.Context())
 			for range 4 {
-				visitors.Go(func() { n.visit(ctx, network, addr.String(), "http://inbox/healthz") })
+				visitors.Go(func() { n.requestLoop(ctx, network, addr.String(), "http://inbox/healthz") })
 			}
 			const restarts = 5
 			for range restarts {
@@ -94,10 +94,10 @@ func TestRestartsBehindPassedSockets(t *testing.T) {
 // Both sockets replace both options, and the metrics have one, too.
 func TestPassedSocketsReplaceOptions(t *testing.T) {
 	t.Parallel()
-	m := newManager(t)
-	metrics := m.hold(systemd.Metrics, "tcp", "127.0.0.1:0")
-	plain := m.hold(systemd.HTTP, "tcp", "127.0.0.1:0")
-	secure := m.hold(systemd.HTTPS, "tcp", "[::1]:0")
+	m := newServiceManager(t)
+	metrics := m.passListener(systemd.Metrics, "tcp", "127.0.0.1:0")
+	plain := m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
+	secure := m.passListener(systemd.HTTPS, "tcp", "[::1]:0")
 	c := m.start("-domain", "a.example", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/", "-bind", "203.0.113.1:1")
 	m.await("READY=1")
 	for url, want := range map[string]int{
@@ -134,10 +134,10 @@ func TestPassedSocketsReplaceOptions(t *testing.T) {
 }
 
 // The https socket alone suffices, with TLS on it.
-func TestPassedSocketAlone(t *testing.T) {
+func TestPassedHTTPSSocketAlone(t *testing.T) {
 	t.Parallel()
-	m := newManager(t)
-	addr := m.hold(systemd.HTTPS, "tcp", "127.0.0.1:0")
+	m := newServiceManager(t)
+	addr := m.passListener(systemd.HTTPS, "tcp", "127.0.0.1:0")
 	c := m.start()
 	m.await("READY=1")
 	resp, err := newClient(t).Get("https://" + addr.String() + "/healthz")
@@ -149,16 +149,16 @@ func TestPassedSocketAlone(t *testing.T) {
 }
 
 // passNull passes on what is no socket.
-func passNull(t *testing.T, m *manager, name string) {
+func passNull(t *testing.T, m *serviceManager, name string) {
 	f, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.pass(name, f)
+	m.passFile(name, f)
 }
 
 // passUDP passes on a socket on which nobody can listen.
-func passUDP(t *testing.T, m *manager) {
+func passUDP(t *testing.T, m *serviceManager) {
 	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -168,12 +168,12 @@ func passUDP(t *testing.T, m *manager) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.pass(systemd.HTTPS, f)
+	m.passFile(systemd.HTTPS, f)
 }
 
 // passConnection passes on a listener, and a connection to it as another.
-func passConnection(t *testing.T, m *manager) {
-	addr := m.hold(systemd.HTTP, "tcp", "127.0.0.1:0")
+func passConnection(t *testing.T, m *serviceManager) {
+	addr := m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
 	c, err := net.Dial("tcp", addr.String())
 	if err != nil {
 		t.Fatal(err)
@@ -183,31 +183,31 @@ func passConnection(t *testing.T, m *manager) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.pass(systemd.HTTPS, f)
+	m.passFile(systemd.HTTPS, f)
 }
 
 // What cannot be served ends the program with 1 and one line that says what to do.
-func TestPassedSocketsThatCannotServe(t *testing.T) {
+func TestInvalidPassedSockets(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		pass func(*testing.T, *manager)
+		pass func(*testing.T, *serviceManager)
 		args []string
 		want string
 	}{
-		"no socket":    {func(t *testing.T, m *manager) { passNull(t, m, systemd.HTTPS) }, nil, "descriptor 3 (https) from the service manager is no listening socket"},
+		"no socket":    {func(t *testing.T, m *serviceManager) { passNull(t, m, systemd.HTTPS) }, nil, "descriptor 3 (https) from the service manager is no listening socket"},
 		"UDP":          {passUDP, nil, "no listening socket"},
 		"a connection": {passConnection, nil, "descriptor 4 (https) from the service manager is no listening socket"},
-		"unknown name": {func(t *testing.T, m *manager) { passNull(t, m, "web") }, nil, `a socket named "web"; its unit must have FileDescriptorName=`},
-		"two of a name": {func(t *testing.T, m *manager) {
-			m.hold(systemd.HTTPS, "tcp", "127.0.0.1:0")
-			m.hold(systemd.HTTPS, "tcp", "127.0.0.1:0")
+		"unknown name": {func(t *testing.T, m *serviceManager) { passNull(t, m, "web") }, nil, `a socket named "web"; its unit must have FileDescriptorName=`},
+		"two of a name": {func(t *testing.T, m *serviceManager) {
+			m.passListener(systemd.HTTPS, "tcp", "127.0.0.1:0")
+			m.passListener(systemd.HTTPS, "tcp", "127.0.0.1:0")
 		}, nil, "two sockets named https"},
-		"http alone with HTTPS": {func(t *testing.T, m *manager) { m.hold(systemd.HTTP, "tcp", "127.0.0.1:0") }, nil, "a socket named http alone, and the server speaks HTTPS"},
-		"https without HTTPS":   {func(t *testing.T, m *manager) { m.hold(systemd.HTTPS, "tcp", "127.0.0.1:0") }, []string{"-https=false"}, "a socket named https, but -https=false"},
+		"http alone with HTTPS": {func(t *testing.T, m *serviceManager) { m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0") }, nil, "a socket named http alone, and the server speaks HTTPS"},
+		"https without HTTPS":   {func(t *testing.T, m *serviceManager) { m.passListener(systemd.HTTPS, "tcp", "127.0.0.1:0") }, []string{"-https=false"}, "a socket named https, but -https=false"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newManager(t)
+			m := newServiceManager(t)
 			test.pass(t, m)
 			c := m.start(test.args...)
 			c.cmd.Wait()
@@ -232,8 +232,8 @@ func TestPassedSocketsAreNotInherited(t *testing.T) {
 	}
 	const asked = "TEST_ASKED"
 	if os.Getenv(asked) == "" {
-		m := newManager(t)
-		m.hold(systemd.HTTP, "tcp", "127.0.0.1:0")
+		m := newServiceManager(t)
+		m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
 		cmd := m.command(t.Context(), "-test.run=^"+t.Name()+"$")
 		cmd.Env = append(cmd.Env, asked+"=1", asProgram+"=")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -258,11 +258,11 @@ func TestPassedSocketsAreNotInherited(t *testing.T) {
 }
 
 // The path of a socket that was passed on is the service manager's, for the next process.
-func TestPassedUnixSocketStays(t *testing.T) {
+func TestPassedUnixSocketIsNotRemoved(t *testing.T) {
 	t.Parallel()
-	m := newManager(t)
+	m := newServiceManager(t)
 	path := filepath.Join(t.TempDir(), "s")
-	m.hold(systemd.HTTP, "unix", path)
+	m.passListener(systemd.HTTP, "unix", path)
 	c := m.start("-https=false")
 	m.await("READY=1")
 	m.stop(c)

@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// hasty is a server that waits for nobody, for tests of what it does then.
-func hasty() times {
-	return times{header: 200 * time.Millisecond, body: 200 * time.Millisecond, idle: 200 * time.Millisecond,
-		write: 5 * time.Second, stop: 5 * time.Second, stall: 20 * time.Second, save: 20 * time.Second}
+// shortTimeouts is a server that waits for nobody, for tests of what it does then.
+func shortTimeouts() timeouts {
+	return timeouts{header: 200 * time.Millisecond, body: 200 * time.Millisecond, idle: 200 * time.Millisecond,
+		write: 5 * time.Second, shutdown: 5 * time.Second, saveStall: 20 * time.Second, save: 20 * time.Second}
 }
 
-// basic is the header field of a user.
-func basic(name string) string {
+// basicAuthHeader is the header field of a user.
+func basicAuthHeader(name string) string {
 	r := http.Request{Header: http.Header{}}
 	r.SetBasicAuth(name, "password of "+name)
 	return "Authorization: " + r.Header.Get("Authorization") + "\r\n"
 }
 
-func TestSlowClientsAreLeft(t *testing.T) {
+func TestSlowClientsTimeOut(t *testing.T) {
 	for _, tt := range []struct{ name, sends string }{
 		{"says nothing", ""},
 		{"half a header", "GET /inbox HTTP/1.1\r\nHost: x\r\nX-Slow: "},
@@ -38,7 +38,7 @@ func TestSlowClientsAreLeft(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			for _, scheme := range []string{"-https=true", "-https=false"} {
-				c := startWith(t, hasty(), scheme).dial()
+				c := startWithTimeouts(t, shortTimeouts(), scheme).dial()
 				if _, err := io.WriteString(c, tt.sends); err != nil {
 					t.Fatal(err)
 				}
@@ -52,29 +52,29 @@ func TestSlowClientsAreLeft(t *testing.T) {
 	}
 }
 
-func TestSilentHandshakeIsLeft(t *testing.T) {
-	p := startWith(t, hasty())
+func TestSilentHandshakeTimesOut(t *testing.T) {
+	p := startWithTimeouts(t, shortTimeouts())
 	c, err := net.Dial("tcp", p.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := c.Read(make([]byte, 1)); err == nil || !isEnd(err) {
+	if _, err := c.Read(make([]byte, 1)); err == nil || !isClosed(err) {
 		t.Errorf("a client that says nothing at all: %v, want the end of the connection", err)
 	}
 }
 
-func isEnd(err error) bool {
+func isClosed(err error) bool {
 	e, ok := err.(net.Error)
 	return !ok || !e.Timeout()
 }
 
-func TestSlowBodyIsAnswered(t *testing.T) {
-	p := startWith(t, hasty(), "-https=false")
+func TestSlowBodyGets408(t *testing.T) {
+	p := startWithTimeouts(t, shortTimeouts(), "-https=false")
 	p.claim("alice")
 	c := p.dial()
-	io.WriteString(c, "POST /inbox?to=alice HTTP/1.1\r\nHost: x\r\n"+basic("bob")+"Content-Length: 10\r\n\r\nabc")
+	io.WriteString(c, "POST /inbox?to=alice HTTP/1.1\r\nHost: x\r\n"+basicAuthHeader("bob")+"Content-Length: 10\r\n\r\nabc")
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -88,12 +88,12 @@ func TestSlowBodyIsAnswered(t *testing.T) {
 
 // The patience for a body ends with the body: a post that waits for its
 // recipient, or a poll, may take longer than any body.
-func TestWaitingOutlivesThePatienceForABody(t *testing.T) {
+func TestWaitCanExceedBodyTimeout(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"-https=true", "-https=false"} {
-		patience := hasty()
-		patience.write = 200 * time.Millisecond // and that for an answer begins later
-		p := startWith(t, patience, scheme, "-poll-timeout", "1")
+		timeouts := shortTimeouts()
+		timeouts.write = 200 * time.Millisecond // and that for an answer begins later
+		p := startWithTimeouts(t, timeouts, scheme, "-poll-timeout", "1")
 		p.want(http.StatusNotFound, "POST", "/inbox?to=nobody&wait=1", "bob", "hello")
 		p.want(http.StatusNoContent, "GET", "/inbox", "bob", "")
 	}
@@ -161,21 +161,21 @@ func TestHeaderSize(t *testing.T) {
 	}
 }
 
-func TestServerIsBounded(t *testing.T) {
+func TestMainServerTimeouts(t *testing.T) {
 	c, err := parse([]string{"-https=false"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := buildShut(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, times: defaultTimes()})
+	srv, err := newServerWithoutListeners(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, timeouts: defaultTimeouts()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := h.server
+	s := srv.mainServer
 	if s.ReadHeaderTimeout != 10*time.Second || s.IdleTimeout != 2*time.Minute {
 		t.Errorf("header %v, idle %v; want 10s, 2m", s.ReadHeaderTimeout, s.IdleTimeout)
 	}
-	if least := c.poll + 30*time.Second; s.WriteTimeout <= least {
-		t.Errorf("WriteTimeout %v would cut what a poll of %v answers", s.WriteTimeout, c.poll)
+	if least := c.pollWait + 30*time.Second; s.WriteTimeout <= least {
+		t.Errorf("WriteTimeout %v would cut what a poll of %v answers", s.WriteTimeout, c.pollWait)
 	}
 	if s.HTTP2.MaxConcurrentStreams != 100 || s.HTTP2.SendPingTimeout == 0 || s.HTTP2.WriteByteTimeout == 0 {
 		t.Errorf("HTTP/2 is not bounded: %+v", s.HTTP2)
@@ -183,8 +183,8 @@ func TestServerIsBounded(t *testing.T) {
 }
 
 // Nor does port 80 wait for anybody.
-func TestPlainServerIsBounded(t *testing.T) {
-	s := namedHouse(t).plain
+func TestRedirectServerTimeouts(t *testing.T) {
+	s := newDomainServer(t).redirectServer
 	if s.ReadHeaderTimeout != 10*time.Second || s.IdleTimeout != 2*time.Minute || s.WriteTimeout != time.Minute || s.MaxHeaderBytes != 16<<10 {
 		t.Errorf("header %v, idle %v, answer %v, %d bytes; want 10s, 2m, 1m, 16 KiB", s.ReadHeaderTimeout, s.IdleTimeout, s.WriteTimeout, s.MaxHeaderBytes)
 	}
@@ -193,7 +193,7 @@ func TestPlainServerIsBounded(t *testing.T) {
 // TestRefusalsLeaveHTTP2Open: a request that is too slow or too large ends
 // alone, not with all that share its connection.
 func TestRefusalsLeaveHTTP2Open(t *testing.T) {
-	p := startWith(t, hasty(), "-max-header-size", "600")
+	p := startWithTimeouts(t, shortTimeouts(), "-max-header-size", "600")
 	p.claim("alice")
 	stalled, stall := io.Pipe()
 	defer stall.Close()

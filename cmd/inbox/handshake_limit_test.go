@@ -12,8 +12,8 @@ import (
 
 var handshakesWaited = regexp.MustCompile(`inbox_limited_total\{limit="handshakes"\} [1-9]`)
 
-// TestHandshakesTakeTurns, unless nobody wants connections to be counted.
-func TestHandshakesTakeTurns(t *testing.T) {
+// TestHandshakesAreLimited, unless nobody wants connections to be counted.
+func TestHandshakesAreLimited(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		args   []string
@@ -25,7 +25,7 @@ func TestHandshakesTakeTurns(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			p := start(t, append(row.args, "-metrics-bind", "127.0.0.1:0", "-conn-rate", "0")...)
 			for try := 0; ; try++ { // all at once they meet, on a machine with one processor not each time
-				p.hellosAtOnce(32)
+				p.sendClientHellos(32)
 				_, text := p.metrics("/metrics", "")
 				waited := handshakesWaited.MatchString(text)
 				if waited && !row.waited {
@@ -42,8 +42,8 @@ func TestHandshakesTakeTurns(t *testing.T) {
 	}
 }
 
-// hellosAtOnce sends the beginning of so many handshakes, and waits for the answers.
-func (p *program) hellosAtOnce(n int) {
+// sendClientHellos sends the beginning of so many handshakes, and waits for the answers.
+func (p *program) sendClientHellos(n int) {
 	p.t.Helper()
 	r := new(helloRecorder)
 	tls.Client(r, &tls.Config{InsecureSkipVerify: true}).Handshake()

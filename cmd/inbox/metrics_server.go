@@ -19,33 +19,33 @@ import (
 
 // metricsHandler is what the metrics listener serves: metrics, the state of
 // the certificates, and profiles for this machine alone.
-func (h *house) metricsHandler() http.Handler {
+func (s *server) metricsHandler() http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector{h}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collector{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	mux.HandleFunc("GET /health", h.serveHealth)
-	mux.HandleFunc("GET /certificates", h.serveCertificates)
-	mux.HandleFunc("GET /debug/pprof/", fromHere(pprof.Index))
-	mux.HandleFunc("GET /debug/pprof/profile", fromHere(pprof.Profile))
-	mux.HandleFunc("GET /debug/pprof/trace", fromHere(pprof.Trace))
-	return h.onlyMetricsHosts(mux)
+	mux.HandleFunc("GET /health", s.serveHealth)
+	mux.HandleFunc("GET /certificates", s.serveCertificates)
+	mux.HandleFunc("GET /debug/pprof/", loopbackOnly(pprof.Index))
+	mux.HandleFunc("GET /debug/pprof/profile", loopbackOnly(pprof.Profile))
+	mux.HandleFunc("GET /debug/pprof/trace", loopbackOnly(pprof.Trace))
+	return s.checkMetricsHost(mux)
 }
 
 // healthState is what the public /readyz does not tell.
 type healthState struct {
 	Ready   bool
-	Away    []string // what keeps it from being ready
+	Failing []string // what keeps it from being ready
 	Version string
 }
 
-func (h *house) serveHealth(w http.ResponseWriter, r *http.Request) {
-	away := h.health.away()
+func (s *server) serveHealth(w http.ResponseWriter, r *http.Request) {
+	failing := s.health.failing()
 	w.Header().Set("Content-Type", "application/json")
-	if len(away) > 0 {
+	if len(failing) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	json.NewEncoder(w).Encode(healthState{len(away) == 0, away, buildVersion()})
+	json.NewEncoder(w).Encode(healthState{len(failing) == 0, failing, buildVersion()})
 }
 
 // certificateState is a name's certificate, as the metrics listener tells it.
@@ -54,27 +54,27 @@ type certificateState struct {
 	NotAfter, RenewAt, LastAttempt, NextAttempt time.Time
 }
 
-func (h *house) serveCertificates(w http.ResponseWriter, r *http.Request) {
+func (s *server) serveCertificates(w http.ResponseWriter, r *http.Request) {
 	states := []certificateState{}
-	if h.source != nil {
-		for _, s := range h.source.State() {
-			c := certificateState{
-				Name: s.Name, Source: s.Source, Issuer: s.Issuer, Status: s.Status,
-				NotAfter: s.NotAfter, RenewAt: s.RenewAt, LastAttempt: s.LastAttempt, NextAttempt: s.NextAttempt,
+	if s.source != nil {
+		for _, state := range s.source.State() {
+			entry := certificateState{
+				Name: state.Name, Source: state.Source, Issuer: state.Issuer, Status: state.Status,
+				NotAfter: state.NotAfter, RenewAt: state.RenewAt, LastAttempt: state.LastAttempt, NextAttempt: state.NextAttempt,
 			}
-			if s.LastError != nil {
-				c.LastError = s.LastError.Error()
+			if state.LastError != nil {
+				entry.LastError = state.LastError.Error()
 			}
-			states = append(states, c)
+			states = append(states, entry)
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(states)
 }
 
-// fromHere lets only this machine have profiles: they show what the process
+// loopbackOnly lets only this machine have profiles: they show what the process
 // holds in memory.
-func fromHere(next http.HandlerFunc) http.HandlerFunc {
+func loopbackOnly(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if ap, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !ap.Addr().Unmap().IsLoopback() {
 			http.Error(w, "profiles are for this machine alone", http.StatusForbidden)
@@ -84,16 +84,16 @@ func fromHere(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// onlyMetricsHosts refuses the names that a stranger's page could make a
+// checkMetricsHost refuses the names that a stranger's page could make a
 // browser resolve to this listener (DNS rebinding).
-func (h *house) onlyMetricsHosts(next http.Handler) http.Handler {
+func (s *server) checkMetricsHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
 		if err != nil {
 			host = strings.Trim(r.Host, "[]")
 		}
 		_, err = netip.ParseAddr(host)
-		if err != nil && !strings.EqualFold(host, "localhost") && !slices.Contains(h.cfg.metricsNames, strings.ToLower(host)) {
+		if err != nil && !strings.EqualFold(host, "localhost") && !slices.Contains(s.cfg.metricsNames, strings.ToLower(host)) {
 			http.Error(w, "ask by address, or name this host with -metrics-hosts", http.StatusMisdirectedRequest)
 			return
 		}
@@ -102,14 +102,14 @@ func (h *house) onlyMetricsHosts(next http.Handler) http.Handler {
 }
 
 // serveMetrics serves until ctx ends.
-func (h *house) serveMetrics(ctx context.Context, l net.Listener) {
+func (s *server) serveMetrics(ctx context.Context, l net.Listener) {
 	server := &http.Server{
-		Handler: h.metricsHandler(), ErrorLog: h.noise.logger(), MaxHeaderBytes: 16 << 10,
-		ReadHeaderTimeout: h.times.header, IdleTimeout: h.times.idle,
+		Handler: s.metricsHandler(), ErrorLog: s.errorLog.logger(), MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: s.timeouts.header, IdleTimeout: s.timeouts.idle,
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		h.log.Error("serve metrics", "err", err)
+		s.log.Error("serve metrics", "err", err)
 	}
 }
