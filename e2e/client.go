@@ -30,8 +30,8 @@ type Client struct {
 	Name, Password string
 	HTTP           *http.Client
 
-	// after is the ID of the last message received.
-	after string
+	// lastID is the ID of the last message received.
+	lastID string
 }
 
 // Message is what another peer sent.
@@ -48,12 +48,12 @@ func (c *Client) Send(ctx context.Context, to, contentType string, body []byte, 
 	if wait > 0 {
 		query.Set("wait", strconv.Itoa(int(wait.Seconds())))
 	}
-	answer, _, err := c.do(ctx, http.MethodPost, query, contentType, body)
+	resp, _, err := c.do(ctx, http.MethodPost, query, contentType, body)
 	if err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("send: got %s, want 200", answer.Status)
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("send: got %s, want 200", resp.Status)
 	}
 	return nil
 }
@@ -62,20 +62,20 @@ func (c *Client) Send(ctx context.Context, to, contentType string, body []byte, 
 // that this one has arrived.
 func (c *Client) Receive(ctx context.Context) (Message, error) {
 	for {
-		answer, body, err := c.do(ctx, http.MethodGet, url.Values{"after": {c.after}}, "", nil)
+		resp, body, err := c.do(ctx, http.MethodGet, url.Values{"after": {c.lastID}}, "", nil)
 		if err != nil {
 			return Message{}, fmt.Errorf("receive: %w", err)
 		}
 		switch {
-		case answer.StatusCode == http.StatusOK:
-			c.after = answer.Header.Get("X-Message-Id")
-			from, err := url.PathUnescape(answer.Header.Get("X-From"))
-			return Message{from, c.after, answer.Header.Get("Content-Type"), body}, err
-		case answer.StatusCode != http.StatusNoContent:
-			return Message{}, fmt.Errorf("receive: got %s, want 200 or 204", answer.Status)
-		case answer.Header.Get("X-Poll-Ended") == "superseded":
+		case resp.StatusCode == http.StatusOK:
+			c.lastID = resp.Header.Get("X-Message-Id")
+			from, err := url.PathUnescape(resp.Header.Get("X-From"))
+			return Message{from, c.lastID, resp.Header.Get("Content-Type"), body}, err
+		case resp.StatusCode != http.StatusNoContent:
+			return Message{}, fmt.Errorf("receive: got %s, want 200 or 204", resp.Status)
+		case resp.Header.Get("X-Poll-Ended") == "superseded":
 			return Message{}, ErrSuperseded
-		case answer.Header.Get("Retry-After") != "":
+		case resp.Header.Get("Retry-After") != "":
 			return Message{}, errors.New("receive: the server is stopping")
 		}
 	}
@@ -83,30 +83,30 @@ func (c *Client) Receive(ctx context.Context) (Message, error) {
 
 // Close gives the name up.
 func (c *Client) Close(ctx context.Context) error {
-	answer, _, err := c.do(ctx, http.MethodDelete, nil, "", nil)
+	resp, _, err := c.do(ctx, http.MethodDelete, nil, "", nil)
 	if err != nil {
 		return fmt.Errorf("give the name up: %w", err)
 	}
-	if answer.StatusCode != http.StatusNoContent {
-		return fmt.Errorf("give the name up: got %s, want 204", answer.Status)
+	if resp.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("give the name up: got %s, want 204", resp.Status)
 	}
 	return nil
 }
 
 func (c *Client) do(ctx context.Context, method string, query url.Values, contentType string, body []byte) (*http.Response, []byte, error) {
-	ask, err := http.NewRequestWithContext(ctx, method, c.Server+"/inbox?"+query.Encode(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, c.Server+"/inbox?"+query.Encode(), bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err
 	}
-	ask.SetBasicAuth(c.Name, c.Password)
+	req.SetBasicAuth(c.Name, c.Password)
 	if contentType != "" {
-		ask.Header.Set("Content-Type", contentType)
+		req.Header.Set("Content-Type", contentType)
 	}
-	answer, err := c.HTTP.Do(ask)
+	resp, err := c.HTTP.Do(req)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer answer.Body.Close()
-	got, err := io.ReadAll(answer.Body)
-	return answer, got, err
+	defer resp.Body.Close()
+	respBody, err := io.ReadAll(resp.Body)
+	return resp, respBody, err
 }

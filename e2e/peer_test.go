@@ -19,14 +19,14 @@ import (
 
 // peer is one side of a call: a WebRTC connection and its mailbox.
 type peer struct {
-	client  *Client
-	other   string
-	pc      *webrtc.PeerConnection
-	out     chan signal
-	early   []webrtc.ICECandidateInit // came before the description
-	sent    atomic.Int32
-	cargo   []byte
-	receipt chan []byte // the hash of the cargo, from the other side
+	client            *Client
+	remoteName        string
+	pc                *webrtc.PeerConnection
+	outgoing          chan signal
+	pendingCandidates []webrtc.ICECandidateInit // came before the description
+	sentSignals       atomic.Int32
+	payload           []byte
+	payloadHash       chan []byte // the hash of the cargo, from the other side
 }
 
 // signal is what peers send each other through the server.
@@ -35,8 +35,8 @@ type signal struct {
 	Candidate   *webrtc.ICECandidateInit   `json:"candidate,omitempty"`
 }
 
-func newPeer(server string, pair int, name, other string) (*peer, error) {
-	pc, err := newConnection()
+func newPeer(server string, pair int, name, remoteName string) (*peer, error) {
+	pc, err := newPeerConnection()
 	if err != nil {
 		return nil, err
 	}
@@ -45,23 +45,23 @@ func newPeer(server string, pair int, name, other string) (*peer, error) {
 			Server: server, HTTP: newHTTPClient(pair),
 			Name: fmt.Sprint(name, "-", pair), Password: fmt.Sprint("secret of ", name),
 		},
-		other:   fmt.Sprint(other, "-", pair),
-		pc:      pc,
-		out:     make(chan signal, 32),
-		receipt: make(chan []byte, 1),
+		remoteName:  fmt.Sprint(remoteName, "-", pair),
+		pc:          pc,
+		outgoing:    make(chan signal, 32),
+		payloadHash: make(chan []byte, 1),
 	}
 	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
 		if c != nil {
 			init := c.ToJSON()
-			p.out <- signal{Candidate: &init}
+			p.outgoing <- signal{Candidate: &init}
 		}
 	})
-	pc.OnDataChannel(p.unload)
+	pc.OnDataChannel(p.receivePayload)
 	return p, nil
 }
 
-// newConnection finds paths on loopback only.
-func newConnection() (*webrtc.PeerConnection, error) {
+// newPeerConnection finds paths on loopback only.
+func newPeerConnection() (*webrtc.PeerConnection, error) {
 	var s webrtc.SettingEngine
 	s.SetIncludeLoopbackCandidate(true)
 	s.SetInterfaceFilter(func(name string) bool { return name == "lo" })
@@ -87,25 +87,25 @@ func (p *peer) offer() error {
 	if err != nil {
 		return err
 	}
-	p.deliver(channel)
+	p.sendPayload(channel)
 	offer, err := p.pc.CreateOffer(nil)
 	if err != nil {
 		return err
 	}
-	return p.describe(offer)
+	return p.sendDescription(offer)
 }
 
-// describe sends the description first and then lets the gathering begin.
-func (p *peer) describe(d webrtc.SessionDescription) error {
+// sendDescription sends the description first and then lets the gathering begin.
+func (p *peer) sendDescription(d webrtc.SessionDescription) error {
 	if strings.Contains(d.SDP, "a=candidate") {
 		return errors.New("the description has candidates in it, which ought to follow one by one")
 	}
-	p.out <- signal{Description: &d}
+	p.outgoing <- signal{Description: &d}
 	return p.pc.SetLocalDescription(d)
 }
 
-// signal passes signals both ways until ctx ends.
-func (p *peer) signal(ctx context.Context) error {
+// runSignaling passes signals both ways until ctx ends.
+func (p *peer) runSignaling(ctx context.Context) error {
 	defer p.client.HTTP.CloseIdleConnections()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -125,16 +125,16 @@ func (p *peer) send(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case s := <-p.out:
+		case s := <-p.outgoing:
 			text, err := json.Marshal(s)
 			if err != nil {
 				return err
 			}
 			// The other may not be there yet: knock.
-			if err := p.client.Send(ctx, p.other, "application/json", text, 20*time.Second); err != nil {
+			if err := p.client.Send(ctx, p.remoteName, "application/json", text, 20*time.Second); err != nil {
 				return err
 			}
-			p.sent.Add(1)
+			p.sentSignals.Add(1)
 		}
 	}
 }
@@ -145,8 +145,8 @@ func (p *peer) receive(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if m.From != p.other || m.Type != "application/json" {
-			return fmt.Errorf("a message of type %s from %s, want application/json from %s", m.Type, m.From, p.other)
+		if m.From != p.remoteName || m.Type != "application/json" {
+			return fmt.Errorf("a message of type %s from %s, want application/json from %s", m.Type, m.From, p.remoteName)
 		}
 		var s signal
 		if err := json.Unmarshal(m.Body, &s); err != nil {
@@ -161,7 +161,7 @@ func (p *peer) receive(ctx context.Context) error {
 func (p *peer) handle(s signal) error {
 	switch {
 	case s.Candidate != nil && p.pc.RemoteDescription() == nil:
-		p.early = append(p.early, *s.Candidate)
+		p.pendingCandidates = append(p.pendingCandidates, *s.Candidate)
 		return nil
 	case s.Candidate != nil:
 		return p.pc.AddICECandidate(*s.Candidate)
@@ -171,7 +171,7 @@ func (p *peer) handle(s signal) error {
 	if err := p.pc.SetRemoteDescription(*s.Description); err != nil {
 		return err
 	}
-	for _, c := range p.early {
+	for _, c := range p.pendingCandidates {
 		if err := p.pc.AddICECandidate(c); err != nil {
 			return err
 		}
@@ -183,28 +183,28 @@ func (p *peer) handle(s signal) error {
 	if err != nil {
 		return err
 	}
-	return p.describe(answer)
+	return p.sendDescription(answer)
 }
 
-// deliver sends the cargo once the channel is open, and takes the receipt.
-func (p *peer) deliver(channel *webrtc.DataChannel) {
+// sendPayload sends the cargo once the channel is open, and takes the receipt.
+func (p *peer) sendPayload(channel *webrtc.DataChannel) {
 	const chunk = 16 << 10 // what every WebRTC implementation takes
 	channel.OnOpen(func() {
-		for rest := p.cargo; len(rest) > 0; rest = rest[chunk:] {
+		for rest := p.payload; len(rest) > 0; rest = rest[chunk:] {
 			if channel.Send(rest[:chunk]) != nil {
 				return // no receipt comes then, and that is noticed
 			}
 		}
 	})
-	channel.OnMessage(func(m webrtc.DataChannelMessage) { p.receipt <- m.Data })
+	channel.OnMessage(func(m webrtc.DataChannelMessage) { p.payloadHash <- m.Data })
 }
 
-// unload takes the cargo, and sends its hash back as a receipt.
-func (p *peer) unload(channel *webrtc.DataChannel) {
+// receivePayload takes the cargo, and sends its hash back as a receipt.
+func (p *peer) receivePayload(channel *webrtc.DataChannel) {
 	hash, size := sha256.New(), 0
 	channel.OnMessage(func(m webrtc.DataChannelMessage) {
 		hash.Write(m.Data)
-		if size += len(m.Data); size >= cargoSize {
+		if size += len(m.Data); size >= payloadBytes {
 			_ = channel.Send(hash.Sum(nil)) // as above
 		}
 	})

@@ -30,8 +30,8 @@ var proxies = []struct {
 	command func(t *testing.T, dir, documented, addr string) []string
 }{
 	{"nginx", func(t *testing.T, dir, documented, addr string) []string {
-		certificateIn(t, dir)
-		writeIn(t, dir, "nginx.conf", fmt.Sprintf(`
+		writeCertificate(t, dir)
+		writeFile(t, dir, "nginx.conf", fmt.Sprintf(`
 daemon off;
 user root;
 pid %[1]s/pid;
@@ -55,7 +55,7 @@ http {
 	}},
 	{"Caddy", func(t *testing.T, dir, documented, addr string) []string {
 		site := strings.Replace(documented, "example.org {", "https://"+addr+" {\n\ttls internal", 1)
-		writeIn(t, dir, "Caddyfile", "{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n}\n"+site)
+		writeFile(t, dir, "Caddyfile", "{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n}\n"+site)
 		return []string{"caddy", "run", "--adapter", "caddyfile", "--config", dir + "/Caddyfile"}
 	}},
 }
@@ -65,19 +65,19 @@ func TestBehindProxies(t *testing.T) {
 	for _, proxy := range proxies {
 		t.Run(proxy.name, func(t *testing.T) {
 			t.Parallel()
-			args := strings.Fields(documented(t, "know it, or all clients count as one:"))
+			args := strings.Fields(deployDocBlock(t, "know it, or all clients count as one:"))
 			if len(args) < 2 || args[0] != "inbox" {
 				t.Fatalf("docs/deploy.md runs %q", args)
 			}
 			args = append(args[1:], "-bind", "127.0.0.1:0", "-rate", "1", "-burst", "40") // the later -bind counts
 			server := startInbox(t, args...)
 			dir, addr := t.TempDir(), freeAddr(t)
-			block := strings.ReplaceAll(documented(t, proxy.name+":"), "127.0.0.1:3000", server.Addr)
+			block := strings.ReplaceAll(deployDocBlock(t, proxy.name+":"), "127.0.0.1:3000", server.Addr)
 			startProxy(t, dir, addr, proxy.command(t, dir, block, addr))
 			url := "https://" + addr
 
-			callThrough(t, url)
-			holdThrough(t, url)
+			checkCall(t, url)
+			checkLongPolls(t, url)
 			t.Run("a page of the same site", func(t *testing.T) {
 				ask := newRequest(t, "GET", url+"/inbox?wait=0", "page", "")
 				ask.Header.Set("Origin", url)
@@ -86,25 +86,25 @@ func TestBehindProxies(t *testing.T) {
 				ask.Header.Set("Origin", "https://elsewhere.example")
 				wantStatus(t, 10, ask, http.StatusForbidden)
 			})
-			limitThrough(t, url)
+			checkRateLimit(t, url)
 		})
 	}
 }
 
-// callThrough makes two peers connect.
-func callThrough(t *testing.T, url string) {
+// checkCall makes two peers connect.
+func checkCall(t *testing.T, url string) {
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
 	defer cancel()
-	cargo := make([]byte, cargoSize)
-	rand.Read(cargo)
-	if err := call(ctx, url, 20, cargo); err != nil {
+	payload := make([]byte, payloadBytes)
+	rand.Read(payload)
+	if err := call(ctx, url, 20, payload); err != nil {
 		t.Errorf("a call: %v", err)
 	}
 }
 
-// holdThrough holds a poll until a message comes, until its time is over, and
+// checkLongPolls holds a poll until a message comes, until its time is over, and
 // until its client is gone, of which the server has to hear.
-func holdThrough(t *testing.T, url string) {
+func checkLongPolls(t *testing.T, url string) {
 	alice := newHTTPClient(30)
 	defer alice.CloseIdleConnections()
 	began := time.Now()
@@ -114,13 +114,13 @@ func holdThrough(t *testing.T, url string) {
 	}
 	got := make(chan string, 1)
 	go func() {
-		answer, err := alice.Do(newRequest(t, "GET", url+"/inbox", "alice", ""))
+		resp, err := alice.Do(newRequest(t, "GET", url+"/inbox", "alice", ""))
 		if err != nil {
 			got <- err.Error()
 			return
 		}
-		defer answer.Body.Close()
-		text, _ := io.ReadAll(answer.Body)
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
 		got <- string(text)
 	}()
 	time.Sleep(300 * time.Millisecond) // until it is held; sooner, it tests less
@@ -130,11 +130,11 @@ func holdThrough(t *testing.T, url string) {
 		t.Errorf("the held poll got %q after %v, want hello at once", text, time.Since(sent))
 	}
 
-	ctx, hangUp := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer hangUp()
-	if answer, err := alice.Do(newRequest(t, "GET", url+"/inbox", "alice", "").WithContext(ctx)); err == nil {
-		answer.Body.Close()
-		t.Errorf("a poll that nobody answers got %s", answer.Status)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if resp, err := alice.Do(newRequest(t, "GET", url+"/inbox", "alice", "").WithContext(ctx)); err == nil {
+		resp.Body.Close()
+		t.Errorf("a poll that nobody answers got %s", resp.Status)
 	}
 	time.Sleep(300 * time.Millisecond) // the proxy tells the server
 	wantStatus(t, 31, newRequest(t, "POST", url+"/inbox?to=alice", "bob", "later"), http.StatusOK)
@@ -143,21 +143,21 @@ func holdThrough(t *testing.T, url string) {
 	}
 }
 
-// limitThrough lets one client use its budget up. Others have theirs, and it
+// checkRateLimit lets one client use its budget up. Others have theirs, and it
 // gets no other one by saying that it is somebody else.
-func limitThrough(t *testing.T, url string) {
+func checkRateLimit(t *testing.T, url string) {
 	client := newHTTPClient(40)
 	defer client.CloseIdleConnections()
 	refused := false
 	for i := 0; i < 60 && !refused; i++ {
-		ask := newRequest(t, "GET", url+"/robots.txt", "", "")
-		ask.Header.Set("X-Forwarded-For", fmt.Sprintf("198.51.100.%d", i))
-		answer, err := client.Do(ask)
+		req := newRequest(t, "GET", url+"/robots.txt", "", "")
+		req.Header.Set("X-Forwarded-For", fmt.Sprintf("198.51.100.%d", i))
+		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer.Body.Close()
-		refused = answer.StatusCode == http.StatusTooManyRequests
+		resp.Body.Close()
+		refused = resp.StatusCode == http.StatusTooManyRequests
 	}
 	if !refused {
 		t.Error("a client of the proxy that asks 60 times is never refused: its address is not known, or believed")
@@ -185,21 +185,21 @@ func wantStatus(t *testing.T, from int, r *http.Request, want int) string {
 	t.Helper()
 	client := newHTTPClient(from)
 	defer client.CloseIdleConnections()
-	answer, err := client.Do(r)
+	resp, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != want {
-		t.Errorf("%s %s: got %s (%s), %v; want %d", r.Method, r.URL.Path, answer.Status, text, err, want)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != want {
+		t.Errorf("%s %s: got %s (%s), %v; want %d", r.Method, r.URL.Path, resp.Status, text, err, want)
 	}
 	return string(text)
 }
 
-func documented(t *testing.T, after string) string {
+func deployDocBlock(t *testing.T, after string) string {
 	t.Helper()
-	block, err := Documented("../docs/deploy.md", after)
+	block, err := DocBlock("../docs/deploy.md", after)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,20 +216,20 @@ func startProxy(t *testing.T, dir, addr string, command []string) {
 		}
 		t.Skipf("%s is not installed; scripts/test install brings it", command[0])
 	}
-	var said bytes.Buffer
+	var output bytes.Buffer
 	cmd := exec.Command(path, command[1:]...)
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
-		<-ended
+		<-exited
 		if t.Failed() {
-			t.Logf("%s said:\n%s", command[0], said.String())
+			t.Logf("%s said:\n%s", command[0], output.String())
 		}
 	})
 	for deadline := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
@@ -239,9 +239,9 @@ func startProxy(t *testing.T, dir, addr string, command []string) {
 			return
 		}
 		select {
-		case err := <-ended:
-			ended <- err
-			t.Fatalf("%s ended: %v\n%s", command[0], err, said.String())
+		case err := <-exited:
+			exited <- err
+			t.Fatalf("%s ended: %v\n%s", command[0], err, output.String())
 		default:
 		}
 		if time.Now().After(deadline) {
@@ -260,15 +260,15 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func writeIn(t *testing.T, dir, name, text string) {
+func writeFile(t *testing.T, dir, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// certificateIn writes a pair, crt and key, that nobody has to trust.
-func certificateIn(t *testing.T, dir string) {
+// writeCertificate writes a pair, crt and key, that nobody has to trust.
+func writeCertificate(t *testing.T, dir string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -283,6 +283,6 @@ func certificateIn(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeIn(t, dir, "crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	writeIn(t, dir, "key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
+	writeFile(t, dir, "crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	writeFile(t, dir, "key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
 }

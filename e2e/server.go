@@ -36,12 +36,12 @@ type Server struct {
 
 // Build compiles the server into a directory and returns the program's path.
 // The working directory must be inside of this module.
-func Build(ctx context.Context, into string) (string, error) {
+func Build(ctx context.Context, dir string) (string, error) {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "inbox").Output()
 	if err != nil {
 		return "", fmt.Errorf("find the server's source (run this inside of e2e): %w", err)
 	}
-	program := filepath.Join(into, "inbox")
+	program := filepath.Join(dir, "inbox")
 	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/inbox")
 	build.Dir = strings.TrimSpace(string(root))
 	if out, err := build.CombinedOutput(); err != nil {
@@ -75,10 +75,10 @@ func Start(program string, args ...string) (*Server, error) {
 // StartWith is [Start] for a command that was prepared otherwise, such as with
 // files of its own. Each line of its standard error is handed to note, if it is not
 // nil, one after the other; once the server was stopped, all of them were.
-func StartWith(cmd *exec.Cmd, note func(line string)) (*Server, error) {
-	log := &logLines{note: note, addr: make(chan string, 1)}
+func StartWith(cmd *exec.Cmd, onLine func(line string)) (*Server, error) {
+	log := &logLines{onLine: onLine, addr: make(chan string, 1)}
 	cmd.Stderr = log
-	s, err := launch(cmd)
+	s, err := startProcess(cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func StartWith(cmd *exec.Cmd, note func(line string)) (*Server, error) {
 // StartCommand runs a program that logs nothing of the kind. Its arguments
 // name the address where it will listen; it has started once it accepts there.
 func StartCommand(addr, program string, args ...string) (*Server, error) {
-	s, err := launch(exec.Command(program, args...))
+	s, err := startProcess(exec.Command(program, args...))
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func StartCommand(addr, program string, args ...string) (*Server, error) {
 	return nil, errors.Join(fmt.Errorf("%s does not listen on %s", s.name(), addr), s.Stop())
 }
 
-func launch(cmd *exec.Cmd) (*Server, error) {
+func startProcess(cmd *exec.Cmd) (*Server, error) {
 	s := &Server{cmd: cmd, ended: make(chan struct{})}
 	cmd.WaitDelay = 10 * time.Second // for a child that keeps the log open
 	if err := cmd.Start(); err != nil {
@@ -129,7 +129,7 @@ func (s *Server) PID() int { return s.cmd.Process.Pid }
 // Stop asks the program to stop, as a service manager would, and waits until
 // it has. It must end with exit code 0.
 func (s *Server) Stop() error {
-	if err := s.End(syscall.SIGTERM); err != nil {
+	if err := s.StopWithSignal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop %s: %w", s.name(), err)
 	}
 	return nil
@@ -138,47 +138,47 @@ func (s *Server) Stop() error {
 // Signal sends the program a signal.
 func (s *Server) Signal(sig syscall.Signal) error { return s.cmd.Process.Signal(sig) }
 
-// End sends a signal that ends the program, and returns how it ended, as
+// StopWithSignal sends a signal that ends the program, and returns how it ended, as
 // [exec.Cmd.Wait] tells it. Whoever does not end within stopTimeout is killed.
-func (s *Server) End(by os.Signal) error {
-	_ = s.cmd.Process.Signal(by) // gone already: err says how
-	kill := time.AfterFunc(stopTimeout, func() { _ = s.cmd.Process.Kill() })
-	defer kill.Stop()
+func (s *Server) StopWithSignal(sig os.Signal) error {
+	_ = s.cmd.Process.Signal(sig) // gone already: err says how
+	killTimer := time.AfterFunc(stopTimeout, func() { _ = s.cmd.Process.Kill() })
+	defer killTimer.Stop()
 	<-s.ended
 	return s.err
 }
 
-var listening = regexp.MustCompile(`msg=listening\b.*\baddr=(\S+)`)
+var listeningPattern = regexp.MustCompile(`msg=listening\b.*\baddr=(\S+)`)
 
 // maxLine is more than any line of a log has.
 const maxLine = 64 << 10
 
 // logLines reads a log as it is written, by one goroutine.
 type logLines struct {
-	note func(line string)
-	addr chan string // gets the address of the first line that names one
-	rest []byte      // of a line that is not whole
-	last string
+	onLine  func(line string)
+	addr    chan string // gets the address of the first line that names one
+	partial []byte      // of a line that is not whole
+	last    string
 }
 
 func (l *logLines) Write(p []byte) (int, error) {
-	l.rest = append(l.rest, p...)
+	l.partial = append(l.partial, p...)
 	for {
-		line, rest, whole := bytes.Cut(l.rest, []byte("\n"))
+		line, rest, whole := bytes.Cut(l.partial, []byte("\n"))
 		if !whole && len(line) < maxLine {
 			return len(p), nil
 		}
-		l.take(string(line))
-		l.rest = rest
+		l.handleLine(string(line))
+		l.partial = rest
 	}
 }
 
-func (l *logLines) take(line string) {
+func (l *logLines) handleLine(line string) {
 	l.last = line
-	if l.note != nil {
-		l.note(line)
+	if l.onLine != nil {
+		l.onLine(line)
 	}
-	if m := listening.FindStringSubmatch(line); m != nil {
+	if m := listeningPattern.FindStringSubmatch(line); m != nil {
 		select {
 		case l.addr <- m[1]:
 		default: // it listens twice

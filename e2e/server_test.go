@@ -12,8 +12,8 @@ import (
 // script is a program in a few words, which logs as the server does.
 func script(text string) *exec.Cmd { return exec.Command("sh", "-c", text) }
 
-// TestServerHandsOnItsLog: whole lines, the last ones too.
-func TestServerHandsOnItsLog(t *testing.T) {
+// TestServerForwardsItsLog: whole lines, the last ones too.
+func TestServerForwardsItsLog(t *testing.T) {
 	var lines []string
 	s, err := StartWith(script(`trap 'echo bye >&2; exit 0' TERM
 		printf 'first\nmsg=list' >&2; echo 'ening addr=127.0.0.1:1' >&2
@@ -29,21 +29,21 @@ func TestServerHandsOnItsLog(t *testing.T) {
 	}
 }
 
-// TestServerThatCannotStart: the error has the last line, which says why.
-func TestServerThatCannotStart(t *testing.T) {
+// TestServerStartFailure: the error has the last line, which says why.
+func TestServerStartFailure(t *testing.T) {
 	_, err := StartWith(script("echo first >&2; echo the port is taken >&2; exit 1"), nil)
 	if err == nil || !strings.Contains(err.Error(), "sh ended with: the port is taken") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// TestServerEndsAsItIsTold: how it ended is not hidden.
-func TestServerEndsAsItIsTold(t *testing.T) {
+// TestServerReportsHowItExited: how it ended is not hidden.
+func TestServerReportsHowItExited(t *testing.T) {
 	s, err := StartWith(script("echo msg=listening addr=127.0.0.1:1 >&2; exec sleep 60"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.End(syscall.SIGKILL)
+	err = s.StopWithSignal(syscall.SIGKILL)
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		t.Errorf("got %v, want it killed", err)
 	}
@@ -52,12 +52,12 @@ func TestServerEndsAsItIsTold(t *testing.T) {
 // TestLogLinesAreBounded: a program that never ends its line does not fill the memory.
 func TestLogLinesAreBounded(t *testing.T) {
 	var got int
-	l := &logLines{note: func(line string) { got += len(line) }, addr: make(chan string, 1)}
+	l := &logLines{onLine: func(line string) { got += len(line) }, addr: make(chan string, 1)}
 	part := []byte(strings.Repeat("x", 1000))
 	for range 1000 {
 		l.Write(part)
 	}
-	if len(l.rest) >= maxLine || got+len(l.rest) != 1_000_000 {
-		t.Errorf("handed on %d bytes, kept %d", got, len(l.rest))
+	if len(l.partial) >= maxLine || got+len(l.partial) != 1_000_000 {
+		t.Errorf("handed on %d bytes, kept %d", got, len(l.partial))
 	}
 }

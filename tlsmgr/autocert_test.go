@@ -14,37 +14,37 @@ import (
 
 // The Manager asks for the certificate once when it orders. When it asks again
 // it wants to renew by itself, and the goroutine that does ends.
-func TestManagersTimerEnds(t *testing.T) {
+func TestAutocertRenewalTimerStops(t *testing.T) {
 	log, _ := newLog()
 	e := newAutocertEngine(&settings{Config: Config{Logger: log}}, newBufferedStorage(certmagicStorage(dirStorage{t.TempDir(), log}), log), noStorage{})
 	c := &orderCache{engine: e, order: order{name: "one.example", ca: &caClient{storageKey: "ca"}}}
 	if _, err := c.Get(t.Context(), "one.example"); !errors.Is(err, autocert.ErrCacheMiss) {
 		t.Fatalf("first asked: %v, want a miss", err)
 	}
-	ended, returned := make(chan struct{}), false
+	done, returned := make(chan struct{}), false
 	go func() {
-		defer close(ended)
+		defer close(done)
 		c.Get(t.Context(), "one.example")
 		returned = true
 	}()
-	<-ended
+	<-done
 	if returned {
 		t.Error("asked again: the goroutine went on")
 	}
 }
 
-// scriptedRoute answers without a network.
-type scriptedRoute struct {
-	answer *http.Response
-	asked  int
+// fakeTransport answers without a network.
+type fakeTransport struct {
+	resp     *http.Response
+	requests int
 }
 
-func (r *scriptedRoute) RoundTrip(*http.Request) (*http.Response, error) {
-	r.asked++
-	return r.answer, nil
+func (r *fakeTransport) RoundTrip(*http.Request) (*http.Response, error) {
+	r.requests++
+	return r.resp, nil
 }
 
-func ask(t *testing.T, o *responseTap) (*http.Response, error) {
+func roundTrip(t *testing.T, o *responseTap) (*http.Response, error) {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodGet, "https://ca.example/", nil)
 	if err != nil {
@@ -54,22 +54,22 @@ func ask(t *testing.T, o *responseTap) (*http.Response, error) {
 }
 
 // Whoever goes on after the order is over reaches nobody.
-func TestObserverEndsWithTheOrder(t *testing.T) {
+func TestTransportStopsWithOrder(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	route := &scriptedRoute{}
-	if _, err := ask(t, &responseTap{ctx: ctx, next: route}); err == nil || route.asked != 0 {
-		t.Errorf("got %v after %d requests, want an error and none", err, route.asked)
+	transport := &fakeTransport{}
+	if _, err := roundTrip(t, &responseTap{ctx: ctx, next: transport}); err == nil || transport.requests != 0 {
+		t.Errorf("got %v after %d requests, want an error and none", err, transport.requests)
 	}
 }
 
-func TestObserverReadsAlong(t *testing.T) {
+func TestTransportTapsResponses(t *testing.T) {
 	const text = `{"status":"invalid","challenges":[{"type":"http-01","error":{"detail":"no route"}},{"type":"dns-01"}]}`
 	header := http.Header{"Content-Type": {"application/json; charset=utf-8"}}
-	answer := &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(strings.NewReader(text))}
-	o := &responseTap{ctx: t.Context(), next: &scriptedRoute{answer: answer}}
+	resp := &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(strings.NewReader(text))}
+	o := &responseTap{ctx: t.Context(), next: &fakeTransport{resp: resp}}
 	for range 2 {
-		got, err := ask(t, o)
+		got, err := roundTrip(t, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,13 +77,13 @@ func TestObserverReadsAlong(t *testing.T) {
 		if err != nil || string(body) != text {
 			t.Errorf("autocert reads %q, %v; want all of it", body, err)
 		}
-		answer.Body = io.NopCloser(strings.NewReader(text))
+		resp.Body = io.NopCloser(strings.NewReader(text))
 	}
-	if said, _ := o.result(); len(said) != 1 || said[0] != "http-01: no route" {
-		t.Errorf("read %q, want the one error, once", said)
+	if caErrors, _ := o.result(); len(caErrors) != 1 || caErrors[0] != "http-01: no route" {
+		t.Errorf("read %q, want the one error, once", caErrors)
 	}
-	o.next = &scriptedRoute{answer: &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"90"}}}}
-	if _, err := ask(t, o); err != nil {
+	o.next = &fakeTransport{resp: &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"90"}}}}
+	if _, err := roundTrip(t, o); err != nil {
 		t.Fatal(err)
 	}
 	if _, wait := o.result(); wait != 90*time.Second {
@@ -105,7 +105,7 @@ func TestRetryAfter(t *testing.T) {
 
 // An authority that was not reached, or has no time, is asked again soon; one
 // that says no, or gave what cannot be used, is not.
-func TestOutcomes(t *testing.T) {
+func TestClassifyOrderError(t *testing.T) {
 	for status, want := range map[int]outcome{0: caUnavailable, 429: caUnavailable, 500: caUnavailable, 503: caUnavailable, 400: caRejected, 403: caRejected} {
 		if got := classify(status, 0, io.EOF).outcome; got != want {
 			t.Errorf("status %d: outcome %d, want %d", status, got, want)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestProfileAskedFor(t *testing.T) {
+func TestProfileRequested(t *testing.T) {
 	first, second := &caClient{}, &caClient{}
 	for _, tt := range []struct {
 		why, wanted, name string
@@ -35,10 +35,10 @@ func TestProfileAskedFor(t *testing.T) {
 
 // Silence over a challenge counts as a refusal of this way; an authority that
 // never came so far, or an order that was broken off, does not.
-func TestUnansweredChallenges(t *testing.T) {
-	late, cancel := context.WithDeadline(t.Context(), time.Now())
+func TestChallengeTimeout(t *testing.T) {
+	expired, cancel := context.WithDeadline(t.Context(), time.Now())
 	defer cancel()
-	off, cancel := context.WithCancel(t.Context())
+	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, tt := range []struct {
 		why   string
@@ -46,9 +46,9 @@ func TestUnansweredChallenges(t *testing.T) {
 		begun int
 		want  outcome
 	}{
-		{"out of time", late, 1, validationFailed},
-		{"out of time before any challenge", late, 0, caUnavailable},
-		{"broken off", off, 1, caUnavailable},
+		{"out of time", expired, 1, validationFailed},
+		{"out of time before any challenge", expired, 0, caUnavailable},
+		{"broken off", canceled, 1, caUnavailable},
 		{"failed in time", t.Context(), 1, caUnavailable},
 	} {
 		e := timedOut(tt.ctx, tt.begun, &orderError{outcome: caUnavailable, err: errors.New("pending"), retryAfter: time.Hour})

@@ -15,48 +15,48 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// answering is an engine that only answers challenges, as slow as a disk that hangs.
-type answering struct {
-	scripted
-	hang chan struct{}
-	deep int
+// slowChallengeEngine is an engine that only answers challenges, as slow as a disk that hangs.
+type slowChallengeEngine struct {
+	fakeEngine
+	unblock        chan struct{}
+	storageLookups int
 }
 
-func (e *answering) answerTLS(_ *tls.ClientHelloInfo, deep bool) (*tls.Certificate, error) {
+func (e *slowChallengeEngine) answerTLS(_ *tls.ClientHelloInfo, deep bool) (*tls.Certificate, error) {
 	if deep {
-		<-e.hang
+		<-e.unblock
 	}
 	return nil, errors.New("none")
 }
 
-func (e *answering) answerHTTP(_ *http.Request, deep bool) []byte {
+func (e *slowChallengeEngine) answerHTTP(_ *http.Request, deep bool) []byte {
 	if !deep {
 		return nil
 	}
-	if e.hang != nil {
-		<-e.hang
+	if e.unblock != nil {
+		<-e.unblock
 	}
-	e.deep++
+	e.storageLookups++
 	return []byte("found")
 }
 
-func TestChallengesAreBounded(t *testing.T) { synctest.Test(t, testChallengesAreBounded) }
+func TestStorageLookupsAreBounded(t *testing.T) { synctest.Test(t, testStorageLookupsAreBounded) }
 
-func testChallengesAreBounded(t *testing.T) {
-	e := &answering{hang: make(chan struct{})}
-	defer close(e.hang)
+func testStorageLookupsAreBounded(t *testing.T) {
+	e := &slowChallengeEngine{unblock: make(chan struct{})}
+	defer close(e.unblock)
 	c := newChallenges([]string{"one.example"}, e, func(string) bool { return true })
 	hello := &tls.ClientHelloInfo{ServerName: "one.example", SupportedProtos: []string{acmeALPNProto}}
-	var strangers sync.WaitGroup
+	var clients sync.WaitGroup
 	began := time.Now()
 	for range maxStorageLookups + 10 {
-		strangers.Go(func() {
+		clients.Go(func() {
 			if cert, err := c.getCertificate(hello); cert != nil || err != nil {
 				t.Errorf("answered %v, %v; want nothing", cert, err)
 			}
 		})
 	}
-	strangers.Wait()
+	clients.Wait()
 	if took := time.Since(began); took != storageLookupTimeout {
 		t.Errorf("the slowest waited %v, want %v", took, storageLookupTimeout)
 	}
@@ -69,10 +69,10 @@ func testChallengesAreBounded(t *testing.T) {
 }
 
 // A disk that hangs is not waited for on port 80 either.
-func TestDeepLookOverHTTPIsBounded(t *testing.T) {
+func TestStorageLookupOverHTTPTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &answering{hang: make(chan struct{})}
-		defer close(e.hang)
+		e := &slowChallengeEngine{unblock: make(chan struct{})}
+		defer close(e.unblock)
 		c := newChallenges([]string{"one.example"}, e, func(string) bool { return true })
 		began := time.Now()
 		if got := httpStatus(c, "one.example"); got != http.StatusNotFound {
@@ -92,8 +92,8 @@ func httpStatus(c *challenges, host string) int {
 }
 
 // Tokens are looked up for our names alone, and only while an order runs.
-func TestTokensWhileAnOrderRuns(t *testing.T) {
-	e := &answering{}
+func TestTokensOnlyDuringOrders(t *testing.T) {
+	e := &slowChallengeEngine{}
 	ordering := false
 	c := newChallenges([]string{"one.example"}, e, func(string) bool { return ordering })
 	for _, tt := range []struct {
@@ -113,37 +113,37 @@ func TestTokensWhileAnOrderRuns(t *testing.T) {
 			t.Errorf("%s, ordering %v: got %d, want %d", tt.host, tt.ordering, got, tt.want)
 		}
 	}
-	if e.deep != 3 {
-		t.Errorf("the store was asked %d times, want 3", e.deep)
+	if e.storageLookups != 3 {
+		t.Errorf("the store was asked %d times, want 3", e.storageLookups)
 	}
 }
 
 // A challenge for a name that is not ours costs no look at the disk.
-func TestChallengesForOtherNamesCostNothing(t *testing.T) {
-	var asked []string
-	c := newChallenges([]string{"one.example"}, &answering{}, func(name string) bool { asked = append(asked, name); return false })
+func TestChallengesForOtherNamesSkipStorage(t *testing.T) {
+	var lookups []string
+	c := newChallenges([]string{"one.example"}, &slowChallengeEngine{}, func(name string) bool { lookups = append(lookups, name); return false })
 	for _, name := range []string{"two.example", "1.2.0.192.in-addr.arpa", "", "one.example"} {
 		hello := &tls.ClientHelloInfo{ServerName: name, SupportedProtos: []string{acmeALPNProto}}
 		if cert, err := c.getCertificate(hello); cert != nil || err != nil {
 			t.Errorf("%q: answered %v, %v; want nothing", name, cert, err)
 		}
 	}
-	if !slices.Equal(asked, []string{"one.example"}) {
-		t.Errorf("looked for orders of %q, want that of our own name alone", asked)
+	if !slices.Equal(lookups, []string{"one.example"}) {
+		t.Errorf("looked for orders of %q, want that of our own name alone", lookups)
 	}
 }
 
 // A stranger who asks without pause hardly touches the lock.
-func TestLockIsHardlyTouched(t *testing.T) {
+func TestLockStateIsCached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		touched := 0
-		c := newChallenges([]string{"one.example"}, &answering{}, func(string) bool { touched++; return false })
+		lockChecks := 0
+		c := newChallenges([]string{"one.example"}, &slowChallengeEngine{}, func(string) bool { lockChecks++; return false })
 		for range 1000 {
 			httpStatus(c, "one.example")
 			time.Sleep(time.Millisecond)
 		}
-		if touched > 11 {
-			t.Errorf("touched %d times in a second, want ten", touched)
+		if lockChecks > 11 {
+			t.Errorf("touched %d times in a second, want ten", lockChecks)
 		}
 	})
 }
@@ -162,29 +162,29 @@ func TestChallengedName(t *testing.T) {
 	}
 }
 
-// hanging is a disk that answers nobody until it is let.
-type hanging struct {
+// blockedStorage is a disk that answers nobody until it is let.
+type blockedStorage struct {
 	certmagic.Storage
-	let chan struct{}
+	unblock chan struct{}
 }
 
-func (h hanging) Load(ctx context.Context, key string) ([]byte, error) {
-	<-h.let
+func (h blockedStorage) Load(ctx context.Context, key string) ([]byte, error) {
+	<-h.unblock
 	return h.Storage.Load(ctx, key)
 }
 
 // While autocert orders, its own challenges are answered from memory; what else
 // strangers ask for waits for the disk no longer than anybody, and is left to
 // what comes behind, which counts it.
-func TestAutocertAnswersWhileItOrders(t *testing.T) {
+func TestAutocertServesChallengesDuringOrder(t *testing.T) {
 	log, _ := newLog()
-	chain, key := goodPair(t, "one.example")
+	chain, key := validPair(t, "one.example")
 	bundle := string(chain) + string(key)
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		keep := newBufferedStorage(certmagicStorage(dirStorage{dir, log}), log)
+		buffered := newBufferedStorage(certmagicStorage(dirStorage{dir, log}), log)
 		ca := &caClient{storageKey: "ca"}
-		e := newAutocertEngine(&settings{cas: []*caClient{ca}, Config: Config{Logger: log}}, keep, dirStorage{dir, log})
+		e := newAutocertEngine(&settings{cas: []*caClient{ca}, Config: Config{Logger: log}}, buffered, dirStorage{dir, log})
 		cache := &orderCache{engine: e, order: order{name: "one.example", ca: ca}}
 		for key, text := range map[string]string{"one.example" + tlsALPN01Suffix: bundle, "mine" + http01Suffix: "mine.thumb"} {
 			if err := cache.Put(t.Context(), key, []byte(text)); err != nil {
@@ -192,9 +192,9 @@ func TestAutocertAnswersWhileItOrders(t *testing.T) {
 			}
 		}
 		e.startOrder("one.example", cache)
-		slow := hanging{keep.Storage, make(chan struct{})}
-		defer close(slow.let)
-		keep.Storage = slow
+		slow := blockedStorage{buffered.Storage, make(chan struct{})}
+		defer close(slow.unblock)
+		buffered.Storage = slow
 		c := newChallenges([]string{"one.example", "two.example"}, e, func(string) bool { return true })
 		for _, tt := range []struct {
 			host, token string

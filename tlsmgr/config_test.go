@@ -17,7 +17,7 @@ func acmeConfig(t *testing.T, names ...string) Config {
 	}
 }
 
-func TestContradictionsAreUsageErrors(t *testing.T) {
+func TestInvalidConfigIsUsageError(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(*Config)
@@ -60,9 +60,9 @@ func TestContradictionsAreUsageErrors(t *testing.T) {
 	}
 }
 
-func TestUnreadableFilesAreNoUsageErrors(t *testing.T) {
+func TestUnreadableFilesAreNotUsageErrors(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty")
-	write(t, empty, nil)
+	mustWriteFile(t, empty, nil)
 	for name, change := range map[string]func(*Config){
 		"roots missing":     func(c *Config) { c.ACME.CA.RootsFile = "nowhere" },
 		"roots without any": func(c *Config) { c.ACME.CA.RootsFile = empty },
@@ -79,7 +79,7 @@ func TestUnreadableFilesAreNoUsageErrors(t *testing.T) {
 	}
 }
 
-func TestNamesAreWrittenInOneWay(t *testing.T) {
+func TestNamesAreNormalized(t *testing.T) {
 	c := acmeConfig(t, "One.Example.org.", "one.example.org", " two.example.org", "bücher.example", "[2001:DB8::0:1]", "::ffff:192.0.2.1")
 	s, err := resolveConfig(c)
 	if err != nil {
@@ -91,7 +91,7 @@ func TestNamesAreWrittenInOneWay(t *testing.T) {
 	}
 }
 
-func TestAuthoritiesByDefault(t *testing.T) {
+func TestDefaultCAs(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		acme  ACME
@@ -108,12 +108,12 @@ func TestAuthoritiesByDefault(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			trial := ""
+			stagingURL := ""
 			if s.stagingCA != nil {
-				trial = s.stagingCA.url
+				stagingURL = s.stagingCA.url
 			}
-			if s.cas[0].url != tt.ca || trial != tt.trial {
-				t.Errorf("asks %s, tries at %q; want %s and %q", s.cas[0].url, trial, tt.ca, tt.trial)
+			if s.cas[0].url != tt.ca || stagingURL != tt.trial {
+				t.Errorf("asks %s, tries at %q; want %s and %q", s.cas[0].url, stagingURL, tt.ca, tt.trial)
 			}
 		})
 	}
@@ -121,7 +121,7 @@ func TestAuthoritiesByDefault(t *testing.T) {
 
 // What nobody on the internet reaches is not asked of a public authority, and
 // its trials bring nothing that browsers trust.
-func TestPublicAuthorities(t *testing.T) {
+func TestPublicCAs(t *testing.T) {
 	for _, name := range []string{"10.0.0.1", "172.16.0.1", "192.168.1.1", "127.0.0.1", "169.254.1.1", "0.0.0.0", "::", "::1", "fe80::1", "fd00::1", "localhost", "box.local"} {
 		c := acmeConfig(t, name)
 		if _, err := resolveConfig(c); err != nil {

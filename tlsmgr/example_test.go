@@ -38,9 +38,9 @@ func ExampleNew() {
 func ExampleRedirect() {
 	port80 := tlsmgr.Redirect([]string{"example.org"}, 443)
 	for _, path := range []string{"/send.html", "/inbox"} {
-		answer := httptest.NewRecorder()
-		port80.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "http://example.org"+path, nil))
-		fmt.Println(answer.Code, answer.Header().Get("Location"))
+		recorder := httptest.NewRecorder()
+		port80.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "http://example.org"+path, nil))
+		fmt.Println(recorder.Code, recorder.Header().Get("Location"))
 	}
 	// Output:
 	// 308 https://example.org/send.html

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-func startFiles(t *testing.T, p pairFiles) (*files, *logBuffer) {
+func startFileSource(t *testing.T, p pairFiles) (*files, *logBuffer) {
 	t.Helper()
 	log, buf := newLog()
 	s, err := New(Config{CertFile: p.cert, KeyFile: p.key, Logger: log})
@@ -25,16 +25,16 @@ func startFiles(t *testing.T, p pairFiles) (*files, *logBuffer) {
 
 func TestFilesFollowChanges(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := goodPair(t, "one.example")
+	chain, key := validPair(t, "one.example")
 	p.write(t, chain, key)
-	f, buf := startFiles(t, p)
-	if got := served(t, f); got != "one.example" {
+	f, buf := startFileSource(t, p)
+	if got := servedName(t, f); got != "one.example" {
 		t.Fatalf("served %q at first, want one.example", got)
 	}
-	chain, key = goodPair(t, "two.example")
+	chain, key = validPair(t, "two.example")
 	p.write(t, chain, key)
 	f.check()
-	if got := served(t, f); got != "two.example" {
+	if got := servedName(t, f); got != "two.example" {
 		t.Errorf("served %q after the change, want two.example", got)
 	}
 	f.check()
@@ -45,31 +45,31 @@ func TestFilesFollowChanges(t *testing.T) {
 
 // A rewrite within one step of the file system's clock, in place and of the
 // same size, leaves the stamp as it was.
-func TestFilesDistrustYoungStamps(t *testing.T) {
+func TestFilesRereadRecentlyModified(t *testing.T) {
 	p := newPairFiles(t)
-	one, oneKey := goodPair(t, "one.example")
-	two, twoKey := goodPair(t, "two.example")
+	one, oneKey := validPair(t, "one.example")
+	two, twoKey := validPair(t, "two.example")
 	for len(one) != len(two) { // the length of a signature varies
-		two, twoKey = goodPair(t, "two.example")
+		two, twoKey = validPair(t, "two.example")
 	}
 	now := time.Now()
 	p.write(t, one, oneKey)
 	setTimes(t, now, p.cert, p.key)
-	f, _ := startFiles(t, p)
+	f, _ := startFileSource(t, p)
 	p.write(t, two, twoKey)
 	setTimes(t, now, p.cert, p.key)
 	f.check()
-	if got := served(t, f); got != "two.example" {
+	if got := servedName(t, f); got != "two.example" {
 		t.Errorf("served %q, want two.example", got)
 	}
 }
 
-func TestFilesLeftAloneWhenUnchanged(t *testing.T) {
+func TestFilesNotReloadedWhenUnchanged(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := goodPair(t, "one.example")
+	chain, key := validPair(t, "one.example")
 	p.write(t, chain, key)
 	setTimes(t, time.Now().Add(-time.Hour), p.cert, p.key)
-	f, _ := startFiles(t, p)
+	f, _ := startFileSource(t, p)
 	before := f.current.Load()
 	f.check()
 	f.Reload()
@@ -87,9 +87,9 @@ func setTimes(t *testing.T, at time.Time, paths ...string) {
 	}
 }
 
-func TestBadPairNeverReplacesAGoodOne(t *testing.T) {
-	chain, key := goodPair(t, "new.example")
-	_, otherKey := goodPair(t, "other.example")
+func TestInvalidPairNeverReplacesValidOne(t *testing.T) {
+	chain, key := validPair(t, "new.example")
+	_, otherKey := validPair(t, "other.example")
 	past, pastKey := makePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
 	future, futureKey := makePair(t, "future.example", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
 	for _, tt := range []struct {
@@ -104,14 +104,14 @@ func TestBadPairNeverReplacesAGoodOne(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPairFiles(t)
-			good, goodKey := goodPair(t, "good.example")
+			good, goodKey := validPair(t, "good.example")
 			p.write(t, good, goodKey)
-			f, buf := startFiles(t, p)
+			f, buf := startFileSource(t, p)
 			p.write(t, tt.chain, tt.key)
 			for range 3 {
 				f.check()
 			}
-			if got := served(t, f); got != "good.example" {
+			if got := servedName(t, f); got != "good.example" {
 				t.Errorf("served %q, want good.example", got)
 			}
 			if n := buf.count("not usable"); n != 1 {
@@ -122,7 +122,7 @@ func TestBadPairNeverReplacesAGoodOne(t *testing.T) {
 			}
 			p.write(t, chain, key)
 			f.check()
-			if got := served(t, f); got != "new.example" {
+			if got := servedName(t, f); got != "new.example" {
 				t.Errorf("served %q once the files were whole, want new.example", got)
 			}
 			if err := f.State()[0].LastError; err != nil {
@@ -134,12 +134,12 @@ func TestBadPairNeverReplacesAGoodOne(t *testing.T) {
 
 func TestFilesSurviveTheirRemoval(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := goodPair(t, "one.example")
+	chain, key := validPair(t, "one.example")
 	p.write(t, chain, key)
-	f, buf := startFiles(t, p)
+	f, buf := startFileSource(t, p)
 	os.Remove(p.key)
 	f.check()
-	if got := served(t, f); got != "one.example" {
+	if got := servedName(t, f); got != "one.example" {
 		t.Errorf("served %q, want one.example", got)
 	}
 	if buf.count("read key") != 1 {
@@ -151,11 +151,11 @@ func TestFilesFollowLinks(t *testing.T) {
 	p := newPairFiles(t)
 	dir := filepath.Dir(p.cert)
 	for _, name := range []string{"one", "two"} {
-		chain, key := goodPair(t, name+".example")
-		write(t, filepath.Join(dir, name+".crt"), chain)
-		write(t, filepath.Join(dir, name+".key"), key)
+		chain, key := validPair(t, name+".example")
+		mustWriteFile(t, filepath.Join(dir, name+".crt"), chain)
+		mustWriteFile(t, filepath.Join(dir, name+".key"), key)
 	}
-	turn := func(name string) {
+	relink := func(name string) {
 		for path, ending := range map[string]string{p.cert: ".crt", p.key: ".key"} {
 			os.Remove(path)
 			if err := os.Symlink(name+ending, path); err != nil {
@@ -163,18 +163,18 @@ func TestFilesFollowLinks(t *testing.T) {
 			}
 		}
 	}
-	turn("one")
-	f, _ := startFiles(t, p)
-	turn("two")
+	relink("one")
+	f, _ := startFileSource(t, p)
+	relink("two")
 	f.check()
-	if got := served(t, f); got != "two.example" {
+	if got := servedName(t, f); got != "two.example" {
 		t.Errorf("served %q after the link was turned, want two.example", got)
 	}
 }
 
-func TestUnusableFilesAreRefusedAtStart(t *testing.T) {
-	chain, key := goodPair(t, "one.example")
-	_, otherKey := goodPair(t, "two.example")
+func TestInvalidFilesFailStart(t *testing.T) {
+	chain, key := validPair(t, "one.example")
+	_, otherKey := validPair(t, "two.example")
 	past, pastKey := makePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
 	locked := pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")})
 	for _, tt := range []struct {
@@ -194,7 +194,7 @@ func TestUnusableFilesAreRefusedAtStart(t *testing.T) {
 			p := newPairFiles(t)
 			for path, data := range map[string][]byte{p.cert: tt.chain, p.key: tt.key} {
 				if data != nil {
-					write(t, path, data)
+					mustWriteFile(t, path, data)
 				}
 			}
 			_, err := New(Config{CertFile: p.cert, KeyFile: p.key, StateDir: t.TempDir()})
@@ -205,20 +205,20 @@ func TestUnusableFilesAreRefusedAtStart(t *testing.T) {
 	}
 }
 
-func TestFilesRunFollowsWhileServing(t *testing.T) {
+func TestFilesRunReloadsWhileServing(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := goodPair(t, "one.example")
+	chain, key := validPair(t, "one.example")
 	p.write(t, chain, key)
-	f, _ := startFiles(t, p)
+	f, _ := startFileSource(t, p)
 	f.interval = time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	var background sync.WaitGroup
 	background.Go(func() { f.Run(ctx) })
 	defer background.Wait()
 	defer cancel()
-	chain, key = goodPair(t, "two.example")
+	chain, key = validPair(t, "two.example")
 	p.write(t, chain, key)
-	for deadline := time.Now().Add(10 * time.Second); served(t, f) != "two.example"; {
+	for deadline := time.Now().Add(10 * time.Second); servedName(t, f) != "two.example"; {
 		if time.Now().After(deadline) {
 			t.Fatal("Run did not take the new files within ten seconds")
 		}
@@ -227,9 +227,9 @@ func TestFilesRunFollowsWhileServing(t *testing.T) {
 
 func TestFilesState(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := goodPair(t, "one.example")
+	chain, key := validPair(t, "one.example")
 	p.write(t, chain, key)
-	f, _ := startFiles(t, p)
+	f, _ := startFileSource(t, p)
 	states := f.State()
 	if len(states) != 1 || states[0].Name != "one.example" || states[0].Source != "file" {
 		t.Errorf("State() = %+v, want one.example from a file", states)

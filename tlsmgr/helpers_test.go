@@ -66,8 +66,8 @@ func makePair(t *testing.T, name string, from, to time.Time) (chain, key []byte)
 	return bundle[:at], bundle[at:]
 }
 
-// pairIn is makePair as TLS has it.
-func pairIn(t *testing.T, name string, from, to time.Time) *tls.Certificate {
+// tlsPair is makePair as TLS has it.
+func tlsPair(t *testing.T, name string, from, to time.Time) *tls.Certificate {
 	t.Helper()
 	chain, key := makePair(t, name, from, to)
 	cert, err := tls.X509KeyPair(chain, key)
@@ -77,13 +77,13 @@ func pairIn(t *testing.T, name string, from, to time.Time) *tls.Certificate {
 	return &cert
 }
 
-// goodPair is a pair that is valid now.
-func goodPair(t *testing.T, name string) (chain, key []byte) {
+// validPair is a pair that is valid now.
+func validPair(t *testing.T, name string) (chain, key []byte) {
 	t.Helper()
 	return makePair(t, name, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 }
 
-func write(t *testing.T, path string, data []byte) {
+func mustWriteFile(t *testing.T, path string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
@@ -100,8 +100,8 @@ func newPairFiles(t *testing.T) pairFiles {
 
 func (p pairFiles) write(t *testing.T, chain, key []byte) {
 	t.Helper()
-	write(t, p.cert, chain)
-	write(t, p.key, key)
+	mustWriteFile(t, p.cert, chain)
+	mustWriteFile(t, p.key, key)
 }
 
 // handshake connects the source to a client over real TLS and returns what the client saw.
@@ -124,8 +124,8 @@ func handshake(t *testing.T, s Source, client *tls.Config) (tls.ConnectionState,
 	return state, err
 }
 
-// served is the name of the certificate that a client is shown.
-func served(t *testing.T, s Source) string {
+// servedName is the name of the certificate that a client is shown.
+func servedName(t *testing.T, s Source) string {
 	t.Helper()
 	state, err := handshake(t, s, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {

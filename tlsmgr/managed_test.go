@@ -28,9 +28,9 @@ func newTestManaged(t *testing.T, c Config) (*managed, *logBuffer) {
 	return m, buf
 }
 
-func TestOneLineSaysWhatServes(t *testing.T) {
+func TestStartLogsCertificateSources(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := goodPair(t, "one.example.org")
+	chain, key := validPair(t, "one.example.org")
 	p.write(t, chain, key)
 	c := acmeConfig(t, "one.example.org", "two.example.org")
 	c.CertFile, c.KeyFile = p.cert, p.key
@@ -46,9 +46,9 @@ func TestOneLineSaysWhatServes(t *testing.T) {
 }
 
 // Beside domains the files only stand in, so what is wrong with them stops nothing.
-func TestFilesStandIn(t *testing.T) {
-	good, goodKey := goodPair(t, "*.example.org")
-	other, otherKey := goodPair(t, "elsewhere.example")
+func TestFilesAsFallback(t *testing.T) {
+	good, goodKey := validPair(t, "*.example.org")
+	other, otherKey := validPair(t, "elsewhere.example")
 	past, pastKey := makePair(t, "one.example.org", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
 	future, futureKey := makePair(t, "one.example.org", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
 	for _, tt := range []struct {
@@ -86,7 +86,7 @@ func TestFilesAppearLater(t *testing.T) {
 	c := acmeConfig(t, "one.example.org")
 	c.CertFile, c.KeyFile = p.cert, p.key
 	m, _ := newTestManaged(t, c)
-	chain, key := goodPair(t, "one.example.org")
+	chain, key := validPair(t, "one.example.org")
 	p.write(t, chain, key)
 	m.static.check()
 	m.applyStatic()
@@ -94,7 +94,7 @@ func TestFilesAppearLater(t *testing.T) {
 	if before.Source != "file" {
 		t.Fatalf("State = %+v, want the files", before)
 	}
-	other, otherKey := goodPair(t, "elsewhere.example")
+	other, otherKey := validPair(t, "elsewhere.example")
 	for _, bad := range [][2][]byte{{chain[:50], key}, {other, otherKey}, {chain, otherKey}} {
 		p.write(t, bad[0], bad[1])
 		m.static.check()
@@ -107,15 +107,15 @@ func TestFilesAppearLater(t *testing.T) {
 
 // A reload reads the files at once, changed by their stamps or not, and has
 // each name looked at sooner.
-func TestReloadIsHeard(t *testing.T) {
+func TestReloadWakesNames(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := goodPair(t, "one.example.org")
+	chain, key := validPair(t, "one.example.org")
 	p.write(t, chain, key)
 	c := acmeConfig(t, "one.example.org")
 	c.CertFile, c.KeyFile = p.cert, p.key
 	m, _ := newTestManaged(t, c)
 	before := m.State()[0].Fingerprint
-	chain, key = goodPair(t, "one.example.org")
+	chain, key = validPair(t, "one.example.org")
 	p.write(t, chain, key)
 	m.Reload()
 	if got := m.State()[0].Fingerprint; got == before {
@@ -138,22 +138,22 @@ func TestReloadWithoutFiles(t *testing.T) {
 
 // What the last run left on record is known before anything is done: a doctor
 // looks without running.
-func TestStateKnowsTheLastRun(t *testing.T) {
+func TestStateRestoredAfterRestart(t *testing.T) {
 	c := acmeConfig(t, "one.example.org")
 	before, _ := newTestManaged(t, c)
 	tried := time.Now().Add(-time.Minute).Round(time.Second)
-	rec := &scheduleState{LastAttempt: tried, NextAttempt: tried.Add(time.Hour), FailureCount: 2, LastError: "caa forbids it", CAs: before.scheduler.schedules.cas}
-	if err := before.scheduler.schedules.write(t.Context(), "one.example.org", rec); err != nil {
+	sched := &scheduleState{LastAttempt: tried, NextAttempt: tried.Add(time.Hour), FailureCount: 2, LastError: "caa forbids it", CAs: before.scheduler.schedules.cas}
+	if err := before.scheduler.schedules.write(t.Context(), "one.example.org", sched); err != nil {
 		t.Fatal(err)
 	}
 	m, _ := newTestManaged(t, c)
 	got := m.State()[0]
-	if got.LastError == nil || got.LastError.Error() != rec.LastError || got.Failures != 2 || !got.LastAttempt.Equal(tried) || !got.NextAttempt.Equal(rec.NextAttempt) {
-		t.Errorf("State = %+v, want what is on record: %+v", got, rec)
+	if got.LastError == nil || got.LastError.Error() != sched.LastError || got.Failures != 2 || !got.LastAttempt.Equal(tried) || !got.NextAttempt.Equal(sched.NextAttempt) {
+		t.Errorf("State = %+v, want what is on record: %+v", got, sched)
 	}
 }
 
-func TestWithoutAStateDirectoryNothingIsOrdered(t *testing.T) {
+func TestNoOrderWithoutStateDirectory(t *testing.T) {
 	c := acmeConfig(t, "one.example.org")
 	c.StateDir = ""
 	_, buf := newTestManaged(t, c)
@@ -171,7 +171,7 @@ func TestManagedOffersTheChallengeProtocol(t *testing.T) {
 
 func TestUnknownNamesGetAnAlert(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := goodPair(t, "*.example.org")
+	chain, key := validPair(t, "*.example.org")
 	p.write(t, chain, key)
 	c := acmeConfig(t, "one.example.org")
 	c.CertFile, c.KeyFile = p.cert, p.key
@@ -188,10 +188,10 @@ func TestUnknownNamesGetAnAlert(t *testing.T) {
 }
 
 // What the disk does not take is held in memory, and written when it does.
-func TestKeeperHoldsWhatTheDiskRefuses(t *testing.T) {
+func TestBufferedStorageKeepsFailedWrites(t *testing.T) {
 	log, buf := newLog()
 	dir := filepath.Join(t.TempDir(), "state")
-	write(t, dir, nil) // a file where the directory should be
+	mustWriteFile(t, dir, nil) // a file where the directory should be
 	k := newBufferedStorage(certmagicStorage(dirStorage{dir, log}), log)
 	ctx := t.Context()
 	for _, key := range []string{"a/one", "a/two"} {
@@ -207,9 +207,9 @@ func TestKeeperHoldsWhatTheDiskRefuses(t *testing.T) {
 	}
 	_ = k.Store(ctx, "a/three", nil)
 	_ = k.Delete(ctx, "a/three") // which the disk refuses
-	late, cancel := context.WithCancel(ctx)
+	canceled, cancel := context.WithCancel(ctx)
 	cancel()
-	if err := k.Store(late, "a/late", nil); err == nil {
+	if err := k.Store(canceled, "a/late", nil); err == nil {
 		t.Error("what came after the lock was lost is taken")
 	}
 	if len(k.pending) != 2 {
@@ -230,7 +230,7 @@ func TestKeeperHoldsWhatTheDiskRefuses(t *testing.T) {
 }
 
 // A lock that is just being written is left alone.
-func TestMenderLeavesYoungLocksAlone(t *testing.T) {
+func TestQuarantineSkipsRecentLocks(t *testing.T) {
 	log, buf := newLog()
 	dir := t.TempDir()
 	m := fileQuarantine{dir, log}
@@ -239,7 +239,7 @@ func TestMenderLeavesYoungLocksAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	lock := filepath.Join(locks, "issue_cert_one.lock")
-	write(t, lock, bytes.Repeat([]byte{0}, 100))
+	mustWriteFile(t, lock, bytes.Repeat([]byte{0}, 100))
 	m.checkCertmagicFiles("one")
 	if !exists(lock) {
 		t.Error("a lock written just now was set aside")
@@ -254,7 +254,7 @@ func TestMenderLeavesYoungLocksAlone(t *testing.T) {
 // New only looks: what is in store, and what is not, stays as it was.
 func TestNewWritesNothing(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := goodPair(t, "one.example.org")
+	chain, key := validPair(t, "one.example.org")
 	p.write(t, chain, key)
 	c := acmeConfig(t, "one.example.org")
 	c.CertFile, c.KeyFile = p.cert, p.key
@@ -263,13 +263,13 @@ func TestNewWritesNothing(t *testing.T) {
 	if err := os.MkdirAll(filepath.Dir(damaged), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	write(t, damaged, []byte("{"))
+	mustWriteFile(t, damaged, []byte("{"))
 	for _, engine := range []string{CertMagic, Autocert} {
 		c.ACME.Engine = engine
-		before := listing(t, state)
+		before := listFiles(t, state)
 		m, _ := newTestManaged(t, c)
 		m.State()
-		if after := listing(t, state); after != before {
+		if after := listFiles(t, state); after != before {
 			t.Errorf("%s: New changed the state directory from\n%sto\n%s", engine, before, after)
 		}
 		c.StateDir = filepath.Join(t.TempDir(), "none")
@@ -281,8 +281,8 @@ func TestNewWritesNothing(t *testing.T) {
 	}
 }
 
-// listing is all that is below a directory, with times and sizes.
-func listing(t *testing.T, dir string) string {
+// listFiles is all that is below a directory, with times and sizes.
+func listFiles(t *testing.T, dir string) string {
 	t.Helper()
 	var all strings.Builder
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
@@ -302,7 +302,7 @@ func listing(t *testing.T, dir string) string {
 }
 
 // Files that were never there are no fault beside an authority; files that go away are.
-func TestNothingIsSaidOfFilesThatNeverWere(t *testing.T) {
+func TestMissingFallbackFilesAreNotLogged(t *testing.T) {
 	log, buf := newLog()
 	pair := newPairFiles(t)
 	f := newUnloadedFiles(Config{CertFile: pair.cert, KeyFile: pair.key, Logger: log})

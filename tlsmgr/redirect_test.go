@@ -73,7 +73,7 @@ func TestRedirectBehindMappedPorts(t *testing.T) {
 	}
 }
 
-func TestCheckHostLetsHealthPass(t *testing.T) {
+func TestCheckHostAllowsHealthChecks(t *testing.T) {
 	ok := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	health := func(r *http.Request) bool { return r.URL.Path == "/healthz" }
 	for target, want := range map[string]int{
@@ -89,8 +89,8 @@ func TestCheckHostLetsHealthPass(t *testing.T) {
 	}
 }
 
-// hstsOf is the field of an answer over TLS, or in clear.
-func hstsOf(s Source, host string, secure bool) string {
+// hstsHeader is the field of an answer over TLS, or in clear.
+func hstsHeader(s Source, host string, secure bool) string {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodGet, "http://"+host+"/", nil)
 	if secure {
@@ -132,7 +132,7 @@ func TestHSTS(t *testing.T) {
 			}
 			m.scheduler.workers[0].hsts.Seconds = int64(tt.served / time.Second)
 			m.scheduler.updateHSTSEligibility(t.Context(), m.scheduler.workers[0], time.Now())
-			if got := hstsOf(m, tt.host, tt.secure); got != tt.want {
+			if got := hstsHeader(m, tt.host, tt.secure); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -144,25 +144,25 @@ func TestHSTSNeedsDomains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := hstsOf(s, "localhost", true); got != "" {
+	if got := hstsHeader(s, "localhost", true); got != "" {
 		t.Errorf("got %q on a self-signed certificate, want none", got)
 	}
 }
 
 const hstsDay = 24 * time.Hour
 
-// servingFor is a source that serves the name for so long from a time on, as one
+// hstsAfterServing is a source that serves the name for so long from a time on, as one
 // run of a program does, and the HSTS at the end.
-func servingFor(t *testing.T, c Config, from time.Time, days int) time.Duration {
+func hstsAfterServing(t *testing.T, c Config, from time.Time, serveDays int) time.Duration {
 	t.Helper()
 	m, _ := newTestManaged(t, c)
-	task := m.scheduler.workers[0]
-	m.certs.setACME(task.name, certFor(t, task.name, 365*hstsDay))
-	m.scheduler.loadHSTSEligibility(task, from)
-	for h := range days*24 + 1 {
-		m.scheduler.updateHSTSEligibility(t.Context(), task, from.Add(time.Duration(h)*time.Hour))
+	worker := m.scheduler.workers[0]
+	m.certs.setACME(worker.name, certFor(t, worker.name, 365*hstsDay))
+	m.scheduler.loadHSTSEligibility(worker, from)
+	for h := range serveDays*24 + 1 {
+		m.scheduler.updateHSTSEligibility(t.Context(), worker, from.Add(time.Duration(h)*time.Hour))
 	}
-	return m.hstsMaxAge(task.name, from.Add(time.Duration(days)*hstsDay))
+	return m.hstsMaxAge(worker.name, from.Add(time.Duration(serveDays)*hstsDay))
 }
 
 // Days in which nothing was served prove nothing; those before a pause still do.
@@ -180,23 +180,23 @@ func TestHSTSCountsDaysServed(t *testing.T) {
 		{"and two weeks more", 77, 14, hstsLongMaxAge},
 		{"after a restart at once", 91, 0, hstsLongMaxAge},
 	} {
-		if got := servingFor(t, c, start.Add(time.Duration(tt.day)*hstsDay), tt.days); got != tt.want {
+		if got := hstsAfterServing(t, c, start.Add(time.Duration(tt.day)*hstsDay), tt.days); got != tt.want {
 			t.Errorf("%s: got %v, want %v", tt.why, got, tt.want)
 		}
 	}
 }
 
 // A certificate that ended begins the count anew, on the disk too.
-func TestHSTSBeginsAnew(t *testing.T) {
+func TestHSTSRestartsAfterExpiry(t *testing.T) {
 	c, start := acmeConfig(t, "one.example.org"), time.Now()
-	if got := servingFor(t, c, start, 31); got != hstsLongMaxAge {
+	if got := hstsAfterServing(t, c, start, 31); got != hstsLongMaxAge {
 		t.Fatalf("after 31 days: %v, want %v", got, hstsLongMaxAge)
 	}
 	m, _ := newTestManaged(t, c)
-	task := m.scheduler.workers[0]
-	m.certs.setACME(task.name, certFor(t, task.name, -time.Hour))
-	m.scheduler.updateHSTSEligibility(t.Context(), task, time.Now())
-	if got := servingFor(t, c, start, 1); got != hstsShortMaxAge {
+	worker := m.scheduler.workers[0]
+	m.certs.setACME(worker.name, certFor(t, worker.name, -time.Hour))
+	m.scheduler.updateHSTSEligibility(t.Context(), worker, time.Now())
+	if got := hstsAfterServing(t, c, start, 1); got != hstsShortMaxAge {
 		t.Errorf("after a certificate that ended: %v, want %v", got, hstsShortMaxAge)
 	}
 }
@@ -204,11 +204,11 @@ func TestHSTSBeginsAnew(t *testing.T) {
 // The place for trials neither counts nor takes away what was counted.
 func TestHSTSFromStagingCountsNothing(t *testing.T) {
 	c, start := acmeConfig(t, "one.example.org"), time.Now()
-	servingFor(t, c, start, 31)
-	trial := c
-	trial.ACME.CA, trial.ACME.Staging = CA{}, true
-	servingFor(t, trial, start, 31)
-	if got := servingFor(t, c, start, 0); got != hstsLongMaxAge {
+	hstsAfterServing(t, c, start, 31)
+	staging := c
+	staging.ACME.CA, staging.ACME.Staging = CA{}, true
+	hstsAfterServing(t, staging, start, 31)
+	if got := hstsAfterServing(t, c, start, 0); got != hstsLongMaxAge {
 		t.Errorf("after a run at staging: %v, want %v", got, hstsLongMaxAge)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// here are the names of an imagined machine.
-func here() certNames {
+// testHostNames are the names of an imagined machine.
+func testHostNames() certNames {
 	return certNames{[]string{"localhost", "box"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.ParseIP("192.0.2.7")}}
 }
 
@@ -52,7 +52,7 @@ func TestSelfSignedCoversTheMachine(t *testing.T) {
 
 func TestSelfSignedIsKept(t *testing.T) {
 	dir := t.TempDir()
-	first, _ := startSelfSigned(t, dir, here(), time.Now())
+	first, _ := startSelfSigned(t, dir, testHostNames(), time.Now())
 	info, err := os.Stat(first.path)
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestSelfSignedIsKept(t *testing.T) {
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("the file has mode %v, want 0600", info.Mode().Perm())
 	}
-	second, buf := startSelfSigned(t, dir, here(), time.Now().Add(100*24*time.Hour))
+	second, buf := startSelfSigned(t, dir, testHostNames(), time.Now().Add(100*24*time.Hour))
 	if first.fingerprint() != second.fingerprint() {
 		t.Errorf("the second start made another certificate:\n%s", buf)
 	}
@@ -69,11 +69,11 @@ func TestSelfSignedIsKept(t *testing.T) {
 	}
 }
 
-func TestSelfSignedIsMadeAnew(t *testing.T) {
+func TestSelfSignedIsReissued(t *testing.T) {
 	now := time.Now()
-	moved := here().union(certNames{ips: []net.IP{net.ParseIP("198.51.100.9")}})
-	renamed := here().union(certNames{dns: []string{"newbox"}})
-	ipv6 := here().union(certNames{ips: []net.IP{net.ParseIP("2001:db8::99")}})
+	newAddress := testHostNames().union(certNames{ips: []net.IP{net.ParseIP("198.51.100.9")}})
+	renamed := testHostNames().union(certNames{dns: []string{"newbox"}})
+	ipv6 := testHostNames().union(certNames{ips: []net.IP{net.ParseIP("2001:db8::99")}})
 	for _, tt := range []struct {
 		name    string
 		machine certNames
@@ -82,20 +82,20 @@ func TestSelfSignedIsMadeAnew(t *testing.T) {
 		anew    bool
 		why     string
 	}{
-		{"same machine, next day", here(), now.Add(24 * time.Hour), false, false, ""},
-		{"over a third left", here(), now.Add(selfSignedLifetime*2/3 - 2*time.Hour), false, false, ""},
-		{"a third left", here(), now.Add(selfSignedLifetime*2/3 + time.Hour), false, true, "near its end"},
-		{"expired", here(), now.Add(selfSignedLifetime + time.Hour), false, true, "there was none"},
-		{"damaged", here(), now, true, true, "there was none"},
-		{"new IPv4 address", moved, now, false, true, "new name or address"},
+		{"same machine, next day", testHostNames(), now.Add(24 * time.Hour), false, false, ""},
+		{"over a third left", testHostNames(), now.Add(selfSignedLifetime*2/3 - 2*time.Hour), false, false, ""},
+		{"a third left", testHostNames(), now.Add(selfSignedLifetime*2/3 + time.Hour), false, true, "near its end"},
+		{"expired", testHostNames(), now.Add(selfSignedLifetime + time.Hour), false, true, "there was none"},
+		{"damaged", testHostNames(), now, true, true, "there was none"},
+		{"new IPv4 address", newAddress, now, false, true, "new name or address"},
 		{"new host name", renamed, now, false, true, "new name or address"},
 		{"new IPv6 address, as every day", ipv6, now, false, false, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			first, _ := startSelfSigned(t, dir, here(), now)
+			first, _ := startSelfSigned(t, dir, testHostNames(), now)
 			if tt.damage {
-				write(t, first.path, []byte("-----BEGIN CERT"))
+				mustWriteFile(t, first.path, []byte("-----BEGIN CERT"))
 			}
 			second, buf := startSelfSigned(t, dir, tt.machine, tt.now)
 			if anew := first.fingerprint() != second.fingerprint(); anew != tt.anew {
@@ -115,11 +115,11 @@ func TestSelfSignedIsMadeAnew(t *testing.T) {
 // A laptop that moves between two networks keeps one certificate.
 func TestSelfSignedRemembersEarlierNetworks(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
-	home := here()
-	work := here()
-	work.ips[2] = net.ParseIP("198.51.100.9")
+	home := testHostNames()
+	office := testHostNames()
+	office.ips[2] = net.ParseIP("198.51.100.9")
 	startSelfSigned(t, dir, home, now)
-	atWork, _ := startSelfSigned(t, dir, work, now)
+	atWork, _ := startSelfSigned(t, dir, office, now)
 	atHome, buf := startSelfSigned(t, dir, home, now)
 	if atWork.fingerprint() != atHome.fingerprint() {
 		t.Errorf("back at home another certificate was made:\n%s", buf)
@@ -127,7 +127,7 @@ func TestSelfSignedRemembersEarlierNetworks(t *testing.T) {
 }
 
 func TestSelfSignedRenewsWhileItServes(t *testing.T) {
-	s, _ := startSelfSigned(t, t.TempDir(), here(), time.Now())
+	s, _ := startSelfSigned(t, t.TempDir(), testHostNames(), time.Now())
 	before := s.fingerprint()
 	at := s.State()[0].NextAttempt
 	s.now = func() time.Time { return at.Add(time.Second) }
@@ -137,11 +137,11 @@ func TestSelfSignedRenewsWhileItServes(t *testing.T) {
 	}
 }
 
-func TestSelfSignedServesWithoutBeingKept(t *testing.T) {
+func TestSelfSignedServesWithoutStorage(t *testing.T) {
 	notADirectory := filepath.Join(t.TempDir(), "file")
-	write(t, notADirectory, nil)
-	s, buf := startSelfSigned(t, notADirectory, here(), time.Now())
-	if got := served(t, s); got != "localhost" {
+	mustWriteFile(t, notADirectory, nil)
+	s, buf := startSelfSigned(t, notADirectory, testHostNames(), time.Now())
+	if got := servedName(t, s); got != "localhost" {
 		t.Errorf("served %q, want localhost", got)
 	}
 	if buf.count("cannot be kept") != 1 {
@@ -152,8 +152,8 @@ func TestSelfSignedServesWithoutBeingKept(t *testing.T) {
 	}
 }
 
-func TestSelfSignedHoldsBoundedNames(t *testing.T) {
-	many := here()
+func TestSelfSignedNamesAreBounded(t *testing.T) {
+	many := testHostNames()
 	for i := range 200 {
 		many.add(nil, []net.IP{net.IPv4(10, 0, 0, byte(i))})
 	}
@@ -169,7 +169,7 @@ func TestSelfSignedHoldsBoundedNames(t *testing.T) {
 }
 
 func TestRunEndsWithItsContext(t *testing.T) {
-	s, _ := startSelfSigned(t, "", here(), time.Now())
+	s, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := s.Run(ctx); err != nil {

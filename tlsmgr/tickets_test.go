@@ -33,8 +33,8 @@ func ticketServer(t *testing.T, c *tls.Config) (addr string) {
 	return l.Addr().String()
 }
 
-// resumes connects, and tells whether an earlier session was taken up.
-func resumes(t *testing.T, addr string, sessions tls.ClientSessionCache) bool {
+// sessionResumed connects, and tells whether an earlier session was taken up.
+func sessionResumed(t *testing.T, addr string, sessions tls.ClientSessionCache) bool {
 	t.Helper()
 	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, ClientSessionCache: sessions, ServerName: "localhost"})
 	if err != nil {
@@ -45,34 +45,34 @@ func resumes(t *testing.T, addr string, sessions tls.ClientSessionCache) bool {
 	return conn.ConnectionState().DidResume
 }
 
-func TestTicketKeysTurnWhileServing(t *testing.T) {
-	s, _ := startSelfSigned(t, "", here(), time.Now())
+func TestTicketKeysRotateWhileServing(t *testing.T) {
+	s, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	s.tickets = newTickets(nil, s.log)
 	addr := ticketServer(t, s.TLSConfig())
 	sessions := tls.NewLRUClientSessionCache(1)
 	once := tls.NewLRUClientSessionCache(1)
 	now := time.Now()
-	if resumes(t, addr, sessions) || resumes(t, addr, once) {
+	if sessionResumed(t, addr, sessions) || sessionResumed(t, addr, once) {
 		t.Fatal("the first session was taken for an earlier one")
 	}
 	for day := 1; day <= 6; day++ {
 		s.tickets.rotate(now.Add(time.Duration(day) * ticketKeyLifetime))
-		if !resumes(t, addr, sessions) {
+		if !sessionResumed(t, addr, sessions) {
 			t.Errorf("day %d: the session of the day before was not taken up", day)
 		}
 	}
-	if !resumes(t, addr, once) {
+	if !sessionResumed(t, addr, once) {
 		t.Error("a session of six days ago was not taken up")
 	}
 	for day := 7; day <= 7+maxTicketKeys; day++ {
 		s.tickets.rotate(now.Add(time.Duration(day) * ticketKeyLifetime))
 	}
-	if resumes(t, addr, sessions) {
+	if sessionResumed(t, addr, sessions) {
 		t.Error("a session under a key long dropped was taken up")
 	}
 }
 
-func TestTicketKeysTurnDaily(t *testing.T) {
+func TestTicketKeysRotateDaily(t *testing.T) {
 	log, _ := newLog()
 	tickets := newTickets(nil, log)
 	first := tickets.keys[0]
@@ -90,7 +90,7 @@ func TestTicketKeysTurnDaily(t *testing.T) {
 }
 
 // Every source turns the keys of the tickets it hands out, each day that it runs.
-func TestEverySourceTurnsItsKeys(t *testing.T) {
+func TestEverySourceRotatesTicketKeys(t *testing.T) {
 	pair := newPairFiles(t)
 	for name, c := range map[string]Config{
 		"self-signed": {},
@@ -127,7 +127,7 @@ func TestEverySourceTurnsItsKeys(t *testing.T) {
 // A node that starts takes up the keys of all before it does anything else.
 func TestTicketKeysAreSharedFromTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := newFileShared(t)
+		store := newFakeSharedStorage(t)
 		log, _ := newLog()
 		one, two := newTickets(store, log), newTickets(store, log)
 		one.sync(t.Context())
@@ -154,13 +154,13 @@ func ticketsOf(s Source) *tickets {
 // Nodes that share a store take up each other's sessions, also while a new key
 // goes round, and one that has lost the store serves on.
 func TestTicketKeysShared(t *testing.T) {
-	store := newFileShared(t)
+	store := newFakeSharedStorage(t)
 	log, buf := newLog()
-	one, _ := startSelfSigned(t, "", here(), time.Now())
-	two, _ := startSelfSigned(t, "", here(), time.Now())
+	one, _ := startSelfSigned(t, "", testHostNames(), time.Now())
+	two, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	one.tickets, two.tickets = newTickets(store, log), newTickets(store, log)
 	now := time.Now()
-	at := func(later time.Duration, nodes ...*tickets) {
+	followAt := func(later time.Duration, nodes ...*tickets) {
 		t.Helper()
 		for _, node := range nodes {
 			if err := node.syncKeys(t.Context(), now.Add(later)); err != nil {
@@ -168,43 +168,43 @@ func TestTicketKeysShared(t *testing.T) {
 			}
 		}
 	}
-	at(0, one.tickets, two.tickets)
+	followAt(0, one.tickets, two.tickets)
 	sessions := tls.NewLRUClientSessionCache(1)
 	first, second := ticketServer(t, one.TLSConfig()), ticketServer(t, two.TLSConfig())
-	resumes(t, first, sessions)
-	if !resumes(t, second, sessions) {
+	sessionResumed(t, first, sessions)
+	if !sessionResumed(t, second, sessions) {
 		t.Error("the second node did not take up the session")
 	}
-	at(ticketKeyLifetime, two.tickets) // makes a key that the first has not seen
-	if len(two.tickets.keys) != 2 || !resumes(t, second, sessions) || !resumes(t, first, sessions) {
+	followAt(ticketKeyLifetime, two.tickets) // makes a key that the first has not seen
+	if len(two.tickets.keys) != 2 || !sessionResumed(t, second, sessions) || !sessionResumed(t, first, sessions) {
 		t.Errorf("with %d keys a session of one node ahead was not taken up", len(two.tickets.keys))
 	}
-	at(ticketKeyLifetime+ticketSyncInterval, one.tickets, two.tickets)
-	at(ticketKeyLifetime+ticketKeyLead, two.tickets)
-	if !resumes(t, second, sessions) || !resumes(t, first, sessions) {
+	followAt(ticketKeyLifetime+ticketSyncInterval, one.tickets, two.tickets)
+	followAt(ticketKeyLifetime+ticketKeyLead, two.tickets)
+	if !sessionResumed(t, second, sessions) || !sessionResumed(t, first, sessions) {
 		t.Error("a session under the new key was not taken up by the other node")
 	}
-	store.away.Store(true)
+	store.unavailable.Store(true)
 	one.tickets.sync(t.Context())
 	one.tickets.sync(t.Context())
-	if !resumes(t, first, sessions) || buf.count("cannot be shared") != 1 {
+	if !sessionResumed(t, first, sessions) || buf.count("cannot be shared") != 1 {
 		t.Errorf("without the store sessions begin anew, or too much is said:\n%s", buf)
 	}
 }
 
 // A node whose clock is ahead makes keys that begin in a year. The others neither
 // wait for that nor forget what it seals.
-func TestTicketKeysOfAClockAhead(t *testing.T) {
-	store := newFileShared(t)
+func TestTicketKeysWithClockAhead(t *testing.T) {
+	store := newFakeSharedStorage(t)
 	log, _ := newLog()
 	const year = 365 * ticketKeyLifetime
-	ahead, right := newTickets(store, log), newTickets(store, log)
+	ahead, accurate := newTickets(store, log), newTickets(store, log)
 	now := time.Now()
 	for day := range 30 {
 		for _, node := range []struct {
 			keys  *tickets
 			clock time.Duration
-		}{{ahead, year}, {right, 0}, {ahead, year}} {
+		}{{ahead, year}, {accurate, 0}, {ahead, year}} {
 			for range 3 {
 				if err := node.keys.syncKeys(t.Context(), now.Add(time.Duration(day)*ticketKeyLifetime+node.clock)); err != nil {
 					t.Fatal(err)
@@ -212,27 +212,27 @@ func TestTicketKeysOfAClockAhead(t *testing.T) {
 			}
 		}
 		at := now.Add(time.Duration(day) * ticketKeyLifetime)
-		of := activeKeyIndex(right.keys, at.Add(ticketKeyLead))
-		if of == len(right.keys) || at.Sub(right.keys[of].ActiveFrom) >= ticketKeyLifetime {
-			t.Fatalf("day %d: of %d keys none is of that day", day, len(right.keys))
+		current := activeKeyIndex(accurate.keys, at.Add(ticketKeyLead))
+		if current == len(accurate.keys) || at.Sub(accurate.keys[current].ActiveFrom) >= ticketKeyLifetime {
+			t.Fatalf("day %d: of %d keys none is of that day", day, len(accurate.keys))
 		}
 		sealed := ahead.keys[activeKeyIndex(ahead.keys, at.Add(year))].Key
-		if !slices.ContainsFunc(right.keys, func(k ticketKey) bool { return bytes.Equal(k.Key, sealed) }) && day > 0 {
-			right.sync(t.Context())
-			if !slices.ContainsFunc(right.keys, func(k ticketKey) bool { return bytes.Equal(k.Key, sealed) }) {
+		if !slices.ContainsFunc(accurate.keys, func(k ticketKey) bool { return bytes.Equal(k.Key, sealed) }) && day > 0 {
+			accurate.sync(t.Context())
+			if !slices.ContainsFunc(accurate.keys, func(k ticketKey) bool { return bytes.Equal(k.Key, sealed) }) {
 				t.Fatalf("day %d: what the node ahead seals cannot be opened", day)
 			}
 		}
 	}
-	if len(right.keys) > maxTicketKeys {
-		t.Errorf("%d keys, want %d at most", len(right.keys), maxTicketKeys)
+	if len(accurate.keys) > maxTicketKeys {
+		t.Errorf("%d keys, want %d at most", len(accurate.keys), maxTicketKeys)
 	}
 }
 
 // What somebody has spoilt in the store counts as no keys, and is replaced.
-func TestTicketKeysSpoilt(t *testing.T) {
+func TestCorruptTicketKeys(t *testing.T) {
 	for name, text := range map[string]string{"no list": "x", "short": `[{"Key":"AAAA"}]`, "empty": `[]`} {
-		store := newFileShared(t)
+		store := newFakeSharedStorage(t)
 		log, _ := newLog()
 		if err := store.Store(t.Context(), ticketStorageKey, []byte(text)); err != nil {
 			t.Fatal(err)

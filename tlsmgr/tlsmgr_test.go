@@ -16,7 +16,7 @@ import (
 )
 
 func TestTLSConfigIsStrict(t *testing.T) {
-	s, _ := startSelfSigned(t, "", here(), time.Now())
+	s, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	if got := s.TLSConfig().MinVersion; got != tls.VersionTLS12 { // with our suites no handshake would tell
 		t.Errorf("the least version is %s, want TLS 1.2", tls.VersionName(got))
 	}
@@ -45,7 +45,7 @@ func TestTLSConfigIsStrict(t *testing.T) {
 }
 
 func TestTLSConfigPrefersHTTP2AndPostQuantumGroups(t *testing.T) {
-	s, _ := startSelfSigned(t, "", here(), time.Now())
+	s, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	for _, protocol := range []string{"h2", "http/1.1"} {
 		state, err := handshake(t, s, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
 		if err != nil || state.NegotiatedProtocol != protocol {
@@ -57,8 +57,8 @@ func TestTLSConfigPrefersHTTP2AndPostQuantumGroups(t *testing.T) {
 	}
 }
 
-func TestCallerOwnsTheConfig(t *testing.T) {
-	s, _ := startSelfSigned(t, "", here(), time.Now())
+func TestTLSConfigIsACopy(t *testing.T) {
+	s, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	mine := s.TLSConfig()
 	mine.NextProtos[0], mine.CipherSuites[0] = "spoilt", 0
 	if other := s.TLSConfig(); other.NextProtos[0] != "h2" || other.CipherSuites[0] == 0 {
@@ -69,21 +69,21 @@ func TestCallerOwnsTheConfig(t *testing.T) {
 // Handshakes read one atomic snapshot, whatever is being replaced meanwhile.
 func TestHandshakesDuringReplacement(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := goodPair(t, "one.example")
+	chain, key := validPair(t, "one.example")
 	p.write(t, chain, key)
-	f, _ := startFiles(t, p)
+	f, _ := startFileSource(t, p)
 	var replacing sync.WaitGroup
 	replacing.Go(func() {
 		for range 20 {
-			chain, key := goodPair(t, "two.example")
-			write(t, p.cert, chain[:len(chain)/2])
+			chain, key := validPair(t, "two.example")
+			mustWriteFile(t, p.cert, chain[:len(chain)/2])
 			f.check()
 			p.write(t, chain, key)
 			f.check()
 		}
 	})
 	for range 50 {
-		if got := served(t, f); got != "one.example" && got != "two.example" {
+		if got := servedName(t, f); got != "one.example" && got != "two.example" {
 			t.Errorf("served %q", got)
 		}
 	}
@@ -99,7 +99,7 @@ func TestNewPrefersFiles(t *testing.T) {
 	if got := s.State()[0].Source; got != "self-signed" {
 		t.Errorf("without files: source %q, want self-signed", got)
 	}
-	chain, key := goodPair(t, "one.example")
+	chain, key := validPair(t, "one.example")
 	p.write(t, chain, key)
 	if s, err = New(Config{CertFile: p.cert, KeyFile: p.key}); err != nil {
 		t.Fatal(err)
@@ -109,12 +109,12 @@ func TestNewPrefersFiles(t *testing.T) {
 	}
 }
 
-func TestHTTPHandlerHasNothingOfItsOwn(t *testing.T) {
+func TestHTTPHandlerReturnsFallback(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := goodPair(t, "one.example")
+	chain, key := validPair(t, "one.example")
 	p.write(t, chain, key)
-	f, _ := startFiles(t, p)
-	s, _ := startSelfSigned(t, "", here(), time.Now())
+	f, _ := startFileSource(t, p)
+	s, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	fallback := http.NewServeMux()
 	for _, source := range []Source{f, s} {
 		if source.HTTPHandler(fallback) != http.Handler(fallback) {
@@ -123,8 +123,8 @@ func TestHTTPHandlerHasNothingOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestFingerprintLooksLikeTheBrowsers(t *testing.T) {
-	s, _ := startSelfSigned(t, "", here(), time.Now())
+func TestFingerprintFormat(t *testing.T) {
+	s, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	if got := s.fingerprint(); !regexp.MustCompile(`^([0-9A-F]{2}:){31}[0-9A-F]{2}$`).MatchString(got) {
 		t.Errorf("fingerprint %q, want 32 pairs of capital digits between colons", got)
 	}

@@ -11,7 +11,7 @@ import (
 
 // An address is certified over either door, with the short-lived profile that
 // the authority lists, and shown to a client that sends no name.
-func TestAddress(t *testing.T) {
+func TestIPAddressCertificate(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, addr string
@@ -25,10 +25,10 @@ func TestAddress(t *testing.T) {
 			r := newRig(t, pebbleOptions{profiles: map[string]time.Duration{"classic": 48 * time.Hour, "shortlived": time.Hour}})
 			c := r.config(tt.addr)
 			tt.change(&c.ACME)
-			s := &site{t: t, rig: r, log: new(logBuffer), host: tt.addr}
+			s := &testServer{t: t, rig: r, log: new(logBuffer), host: tt.addr}
 			s.serve(c)
-			eventually(t, patience, "the address is certified", func() bool { return s.state(tt.addr).Source == "acme" })
-			leaf := s.verified(tt.addr)
+			eventually(t, waitTimeout, "the address is certified", func() bool { return s.state(tt.addr).Source == "acme" })
+			leaf := s.verifiedCert(tt.addr)
 			if life := leaf.NotAfter.Sub(leaf.NotBefore); life > 2*time.Hour {
 				t.Errorf("the certificate lives %v, want the short-lived profile", life)
 			}
@@ -36,10 +36,10 @@ func TestAddress(t *testing.T) {
 	}
 }
 
-// verified connects as to an address: without a name, checked against the root.
-func (s *site) verified(addr string) *x509.Certificate {
+// verifiedCert connects as to an address: without a name, checked against the root.
+func (s *testServer) verifiedCert(addr string) *x509.Certificate {
 	s.t.Helper()
-	conn, err := tls.Dial("tcp", s.addr(s.rig.tlsPort), &tls.Config{RootCAs: s.rig.ca.issued, ServerName: addr})
+	conn, err := tls.Dial("tcp", s.addr(s.rig.tlsPort), &tls.Config{RootCAs: s.rig.ca.issuerRoots, ServerName: addr})
 	if err != nil {
 		s.t.Fatalf("connect to the address: %v", err)
 	}
@@ -54,8 +54,8 @@ func TestProfile(t *testing.T) {
 	c := r.config(name)
 	c.ACME.Profile = "other"
 	s := r.serve(c)
-	s.certified(patience, name)
-	leaf, err := s.shown(name)
+	s.waitForCert(waitTimeout, name)
+	leaf, err := s.servedCert(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,11 +66,11 @@ func TestProfile(t *testing.T) {
 
 // The second authority certifies when the first is silent, closed or refuses;
 // a silent one costs no more than ten seconds.
-func TestSecondAuthority(t *testing.T) {
+func TestFallbackCA(t *testing.T) {
 	t.Parallel()
-	for name, spoil := range map[string]func(*rig){
+	for name, breakFirst := range map[string]func(*rig){
 		"first closed":  func(r *rig) { r.ca.close() },
-		"first hanging": func(r *rig) { r.ca.mode.Store(hanging) },
+		"first hanging": func(r *rig) { r.ca.mode.Store(modeHang) },
 		"first refuses": func(r *rig) { r.ca.mode.Store(403) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -79,10 +79,10 @@ func TestSecondAuthority(t *testing.T) {
 			second := newPebble(t, pebbleOptions{httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
 			name := newName()
 			c := r.config(name)
-			c.ACME.FallbackCA = tlsmgr.CA{URL: second.url(), RootsFile: second.roots}
-			spoil(r)
+			c.ACME.FallbackCA = tlsmgr.CA{URL: second.url(), RootsFile: second.serverRootFile}
+			breakFirst(r)
 			s := r.serve(c)
-			eventually(t, patience, "the second authority certifies", func() bool { return s.state(name).Source == "acme" })
+			eventually(t, waitTimeout, "the second authority certifies", func() bool { return s.state(name).Source == "acme" })
 			if second.orders() != 1 {
 				t.Errorf("%d orders at the second authority, want 1", second.orders())
 			}
@@ -98,25 +98,25 @@ func TestSecondAuthority(t *testing.T) {
 // The second authority gives two days while the first is away, and then wants
 // its certificate back. The first gives one that ends much sooner: it serves all
 // the same, and nothing is ordered but its renewals.
-func TestShorterLifeOfTheFirstAuthority(t *testing.T) {
+func TestShorterLivedCertificateOfPrimaryCA(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{validity: 24 * time.Second})
 	second := newPebble(t, pebbleOptions{validity: 48 * time.Hour, httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
 	name := newName()
 	c := r.config(name)
-	c.ACME.FallbackCA = tlsmgr.CA{URL: second.url(), RootsFile: second.roots}
+	c.ACME.FallbackCA = tlsmgr.CA{URL: second.url(), RootsFile: second.serverRootFile}
 	r.ca.close()
 	s := r.serve(c)
-	eventually(t, patience, "the second authority certifies", func() bool { return s.state(name).Source == "acme" })
-	old, err := s.shown(name)
+	eventually(t, waitTimeout, "the second authority certifies", func() bool { return s.state(name).Source == "acme" })
+	old, err := s.servedCert(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.ca.open()
+	r.ca.listen()
 	second.setRenewalWindow(old, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
 	s.source.Reload()
-	s.certified(patience, name) // by the first
-	eventually(t, 2*patience, "the first authority's certificate is renewed twice", func() bool { return s.state(name).Obtained >= 4 })
+	s.waitForCert(waitTimeout, name) // by the first
+	eventually(t, 2*waitTimeout, "the first authority's certificate is renewed twice", func() bool { return s.state(name).Obtained >= 4 })
 	began := time.Now()
 	for range 5 {
 		s.source.Reload()
@@ -132,34 +132,34 @@ func TestShorterLifeOfTheFirstAuthority(t *testing.T) {
 	}
 	s.stop()
 	s.serve(c)
-	s.certified(patience, name) // and not by what the second gave, which is in force still
+	s.waitForCert(waitTimeout, name) // and not by what the second gave, which is in force still
 }
 
 // Each certificate is wanted back as soon as it is there. However often the name
 // is looked at, and the program told to reload or started anew, the authority
 // sees two orders.
-func TestOrdersThatChangeNothing(t *testing.T) {
+func TestNoOpRenewalsAreLimited(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{validity: 48 * time.Hour})
 	name := newName()
 	s := r.serve(r.config(name))
-	s.certified(patience, name)
-	due := func(n int) {
+	s.waitForCert(waitTimeout, name)
+	makeDue := func(n int) {
 		t.Helper()
-		eventually(t, patience, "the renewal information was asked for", func() bool { return s.state(name).RenewAt.After(time.Now()) })
-		leaf, err := s.shown(name)
+		eventually(t, waitTimeout, "the renewal information was asked for", func() bool { return s.state(name).RenewAt.After(time.Now()) })
+		leaf, err := s.servedCert(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.ca.setRenewalWindow(leaf, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
 		s.source.Reload()
-		eventually(t, patience, "the authority's wish is known", func() bool {
+		eventually(t, waitTimeout, "the authority's wish is known", func() bool {
 			return s.state(name).RenewAt.Before(time.Now()) || r.ca.orders() == n
 		})
 	}
-	due(2)
-	eventually(t, patience, "it is replaced once", func() bool { return s.state(name).Obtained == 2 })
-	due(3)
+	makeDue(2)
+	eventually(t, waitTimeout, "it is replaced once", func() bool { return s.state(name).Obtained == 2 })
+	makeDue(3)
 	for range 3 {
 		s.stop()
 		s = r.serve(r.config(name))
@@ -183,16 +183,16 @@ func TestRevokedCertificateIsReplaced(t *testing.T) {
 	r := newRig(t, pebbleOptions{validity: 48 * time.Hour})
 	name := newName()
 	s := r.serve(r.config(name))
-	s.certified(patience, name)
-	leaf, err := s.shown(name)
+	s.waitForCert(waitTimeout, name)
+	leaf, err := s.servedCert(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, patience, "the renewal information was asked for", func() bool { return s.state(name).RenewAt.After(time.Now()) })
+	eventually(t, waitTimeout, "the renewal information was asked for", func() bool { return s.state(name).RenewAt.After(time.Now()) })
 	r.ca.setRenewalWindow(leaf, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
 	s.source.Reload()
-	eventually(t, patience, "the certificate is replaced", func() bool {
-		now, err := s.shown(name)
+	eventually(t, waitTimeout, "the certificate is replaced", func() bool {
+		now, err := s.servedCert(name)
 		return err == nil && !now.Equal(leaf)
 	})
 	if !s.log.has("wants the certificate replaced at once") {
@@ -201,11 +201,11 @@ func TestRevokedCertificateIsReplaced(t *testing.T) {
 	// The new one is not due, so nothing more is ordered.
 	s.source.Reload()
 	s.source.Reload()
-	eventually(t, patience, "the new one is not due", func() bool { return s.state(name).Status == "renewal is not due" })
+	eventually(t, waitTimeout, "the new one is not due", func() bool { return s.state(name).Status == "renewal is not due" })
 	if got := r.ca.orders(); got != 2 {
 		t.Errorf("%d orders, want 2", got)
 	}
-	if got := r.ca.counted("replaces"); got != 1 {
+	if got := r.ca.requestCount("replaces"); got != 1 {
 		t.Errorf("%d orders say what they replace, want 1", got)
 	}
 }

@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// diagnosis is one line of «inbox doctor -json».
-type diagnosis struct{ Check, Name, Level, Text, Fix string }
+// doctorFinding is one line of «inbox doctor -json».
+type doctorFinding struct{ Check, Name, Level, Text, Fix string }
 
-// doctor examines the site of a name with the options of startProgram.
-func (r *rig) doctor(name string, more ...string) map[string]diagnosis {
+// runDoctor examines the site of a name with the options of startProgram.
+func (r *rig) runDoctor(name string, extraArgs ...string) map[string]doctorFinding {
 	r.t.Helper()
 	path, err := program()
 	if err != nil {
@@ -26,28 +26,28 @@ func (r *rig) doctor(name string, more ...string) map[string]diagnosis {
 	}
 	args := append([]string{"doctor", "-json", "-domain", name, "-email", "me@example.test", "-state", r.dir,
 		"-bind", addrOf(r.tlsPort), "-http-bind", addrOf(r.httpPort),
-		"-acme-ca", r.ca.url(), "-acme-root", r.ca.roots}, more...)
+		"-acme-ca", r.ca.url(), "-acme-root", r.ca.serverRootFile}, extraArgs...)
 	out, err := exec.CommandContext(r.t.Context(), path, args...).Output()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
 		r.t.Fatalf("the doctor: %v\n%s", err, out)
 	}
-	var all []diagnosis
+	var all []doctorFinding
 	if err := json.Unmarshal(out, &all); err != nil {
 		r.t.Fatalf("the doctor said %q: %v", out, err)
 	}
-	found := map[string]diagnosis{}
+	found := map[string]doctorFinding{}
 	for _, d := range all {
 		found[d.Check] = d
 	}
 	return found
 }
 
-// TestDoctorMakesADryOrder: the whole way through, and nothing is kept.
-func TestDoctorMakesADryOrder(t *testing.T) {
+// TestDoctorDryRun: the whole way through, and nothing is kept.
+func TestDoctorDryRun(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
-	got := r.doctor(newName(), "-renew-test", "-acme-preflight=false")
+	got := r.runDoctor(newName(), "-renew-test", "-acme-preflight=false")
 	if d := got["renew-test"]; d.Level != "ok" || r.ca.orders() != 1 {
 		t.Errorf("got %+v and %d orders, want one that went well", d, r.ca.orders())
 	}
@@ -56,32 +56,32 @@ func TestDoctorMakesADryOrder(t *testing.T) {
 	}
 }
 
-// TestDoctorTellsOfCertificates: those that are stored, and that there are none.
-func TestDoctorTellsOfCertificates(t *testing.T) {
+// TestDoctorReportsCertificates: those that are stored, and that there are none.
+func TestDoctorReportsCertificates(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	name := newName()
-	if d := r.doctor(name)["certificates"]; !strings.Contains(d.Text, "no certificate of the CA yet") {
+	if d := r.runDoctor(name)["certificates"]; !strings.Contains(d.Text, "no certificate of the CA yet") {
 		t.Errorf("got %+v, want none", d)
 	}
 	stop := r.startProgram(name)
-	r.eventuallyServes(name)
+	r.waitUntilServed(name)
 	stop()
-	if d := r.doctor(name)["certificates"]; d.Level != "ok" || !strings.Contains(d.Text, "until") {
+	if d := r.runDoctor(name)["certificates"]; d.Level != "ok" || !strings.Contains(d.Text, "until") {
 		t.Errorf("got %+v, want the certificate that was obtained", d)
 	}
 }
 
-// TestDoctorTellsOfFailedOrders: the authority cannot reach the site, whose
+// TestDoctorReportsFailedOrders: the authority cannot reach the site, whose
 // server records that; a dry order fails in the same way.
-func TestDoctorTellsOfFailedOrders(t *testing.T) {
+func TestDoctorReportsFailedOrders(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
 	name := newName()
 	stop := r.startProgram(name)
-	eventually(t, 30*time.Second, "a failed order is on record", func() bool { return r.doctor(name)["supervisor"].Level == "warning" })
+	eventually(t, 30*time.Second, "a failed order is on record", func() bool { return r.runDoctor(name)["supervisor"].Level == "warning" })
 	stop()
-	got := r.doctor(name, "-renew-test", "-acme-preflight=false")
+	got := r.runDoctor(name, "-renew-test", "-acme-preflight=false")
 	if d := got["supervisor"]; d.Level != "warning" || d.Name != name || !strings.Contains(d.Fix, "tries again") {
 		t.Errorf("got %+v, want the failed order and when the next one is", d)
 	}
@@ -90,9 +90,9 @@ func TestDoctorTellsOfFailedOrders(t *testing.T) {
 	}
 }
 
-// everything lists what is below the state directory, but for the directories'
+// listStateDir lists what is below the state directory, but for the directories'
 // own times.
-func (r *rig) everything() string {
+func (r *rig) listStateDir() string {
 	r.t.Helper()
 	var all strings.Builder
 	err := filepath.WalkDir(r.dir, func(path string, d fs.DirEntry, err error) error {
@@ -111,29 +111,29 @@ func (r *rig) everything() string {
 	return all.String()
 }
 
-// TestDoctorLeavesNothing: an examination of a fresh directory, and of one with
+// TestDoctorChangesNothing: an examination of a fresh directory, and of one with
 // certificates, leaves both as they were.
-func TestDoctorLeavesNothing(t *testing.T) {
+func TestDoctorChangesNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	name := newName()
-	r.doctor(name)
-	if got := r.everything(); got != "" {
+	r.runDoctor(name)
+	if got := r.listStateDir(); got != "" {
 		t.Errorf("a fresh directory holds afterwards:\n%s", got)
 	}
 	stop := r.startProgram(name)
-	r.eventuallyServes(name)
+	r.waitUntilServed(name)
 	stop()
-	before := r.everything()
-	r.doctor(name)
-	if got := r.everything(); got != before {
+	before := r.listStateDir()
+	r.runDoctor(name)
+	if got := r.listStateDir(); got != before {
 		t.Errorf("the directory held\n%sand holds afterwards\n%s", before, got)
 	}
 }
 
-// TestDoctorOrdersWhileTheServerRuns: the server answers for the doctor, whose
+// TestDoctorDryRunWhileServerRuns: the server answers for the doctor, whose
 // order brings it nothing.
-func TestDoctorOrdersWhileTheServerRuns(t *testing.T) {
+func TestDoctorDryRunWhileServerRuns(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, engine, challenge string }{
 		{"certmagic over TLS", "certmagic", "tls-alpn-01"},
@@ -146,35 +146,35 @@ func TestDoctorOrdersWhileTheServerRuns(t *testing.T) {
 			name := newName()
 			more := []string{"-acme", tt.engine, "-acme-challenge", tt.challenge}
 			r.startProgram(name, more...)
-			r.eventuallyServes(name)
-			before := r.serial(name)
-			got := r.doctor(name, append(more, "-renew-test", "-acme-preflight=false")...)
+			r.waitUntilServed(name)
+			before := r.servedSerial(name)
+			got := r.runDoctor(name, append(more, "-renew-test", "-acme-preflight=false")...)
 			if d := got["renew-test"]; d.Level != "ok" || r.ca.orders() != 2 {
 				t.Errorf("got %+v and %d orders, want one beside the server's", d, r.ca.orders())
 			}
 			time.Sleep(2 * time.Second) // for a server that would take it up
-			if r.serial(name) != before {
+			if r.servedSerial(name) != before {
 				t.Error("the server took the dry order's certificate up")
 			}
-			if left := r.challenges(); len(left) > 0 {
+			if left := r.challengeFiles(); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}
 		})
 	}
 }
 
-// serial is that of the certificate that a running program shows.
-func (r *rig) serial(name string) string {
+// servedSerial is that of the certificate that a running program shows.
+func (r *rig) servedSerial(name string) string {
 	r.t.Helper()
-	leaf, err := (&site{t: r.t, rig: r, host: "127.0.0.1"}).shown(name)
+	leaf, err := (&testServer{t: r.t, rig: r, host: "127.0.0.1"}).servedCert(name)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return leaf.SerialNumber.String()
 }
 
-// challenges are the answers that are laid out in the state directory.
-func (r *rig) challenges() (left []string) {
+// challengeFiles are the answers that are laid out in the state directory.
+func (r *rig) challengeFiles() (left []string) {
 	for _, pattern := range []string{"acme/*/challenge_tokens/*.json", "autocert/*/*+token", "autocert/*/*+http-01"} {
 		found, err := filepath.Glob(statePath(r, pattern))
 		if err != nil {
@@ -185,9 +185,9 @@ func (r *rig) challenges() (left []string) {
 	return left
 }
 
-// TestDryOrdersAreCounted: at an authority of the server's own, validations that
+// TestDryRunValidationsAreCounted: at an authority of the server's own, validations that
 // fail in dry orders count with the server's, and the fifth is not made.
-func TestDryOrdersAreCounted(t *testing.T) {
+func TestDryRunValidationsAreCounted(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{"certmagic", "autocert"} {
 		t.Run(engine, func(t *testing.T) {
@@ -195,11 +195,11 @@ func TestDryOrdersAreCounted(t *testing.T) {
 			r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
 			name := newName()
 			stop := r.startProgram(name, "-acme", engine)
-			eventually(t, 30*time.Second, "a failed order is on record", func() bool { return r.doctor(name)["supervisor"].Level == "warning" })
+			eventually(t, 30*time.Second, "a failed order is on record", func() bool { return r.runDoctor(name)["supervisor"].Level == "warning" })
 			stop()
 			before := r.ca.validations()
 			for n := 1; n <= 3; n++ {
-				d := r.doctor(name, "-acme", engine, "-renew-test", "-acme-preflight=false")["renew-test"]
+				d := r.runDoctor(name, "-acme", engine, "-renew-test", "-acme-preflight=false")["renew-test"]
 				if floor := strings.Contains(d.Text, "too many validations"); d.Level != "failure" || floor != (n > 1) {
 					t.Errorf("dry order %d: got %+v", n, d)
 				}
@@ -211,36 +211,36 @@ func TestDryOrdersAreCounted(t *testing.T) {
 	}
 }
 
-// TestDryOrderNeedsARecord: without a state directory an authority of one's own
+// TestDryRunRequiresStateDirectory: without a state directory an authority of one's own
 // is not asked.
-func TestDryOrderNeedsARecord(t *testing.T) {
+func TestDryRunRequiresStateDirectory(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	r.dir = filepath.Join(r.dir, "none")
-	d := r.doctor(newName(), "-renew-test", "-acme-preflight=false")["renew-test"]
+	d := r.runDoctor(newName(), "-renew-test", "-acme-preflight=false")["renew-test"]
 	if d.Level != "failure" || !strings.Contains(d.Text, "no state directory yet") || r.ca.orders() != 0 {
 		t.Errorf("got %+v and %d orders, want none", d, r.ca.orders())
 	}
 }
 
-// TestDryOrderBesideAnotherDirectory: a server has the ports, but looks for
+// TestDryRunWithOtherStateDirectory: a server has the ports, but looks for
 // challenges elsewhere.
-func TestDryOrderBesideAnotherDirectory(t *testing.T) {
+func TestDryRunWithOtherStateDirectory(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	name := newName()
 	r.startProgram(name)
-	r.eventuallyServes(name)
+	r.waitUntilServed(name)
 	r.dir = t.TempDir()
-	d := r.doctor(name, "-renew-test", "-acme-preflight=false")["renew-test"]
+	d := r.runDoctor(name, "-renew-test", "-acme-preflight=false")["renew-test"]
 	if d.Level != "failure" || !strings.Contains(d.Text, "-state") || r.ca.orders() != 1 {
 		t.Errorf("got %+v and %d orders, want a word on the state directory and no order", d, r.ca.orders())
 	}
 }
 
-// TestRootLeavesTheServiceItsFiles: what root's dry order makes belongs to the
+// TestDryRunAsRootKeepsFileOwner: what root's dry order makes belongs to the
 // user that the service runs as.
-func TestRootLeavesTheServiceItsFiles(t *testing.T) {
+func TestDryRunAsRootKeepsFileOwner(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" {
@@ -253,7 +253,7 @@ func TestRootLeavesTheServiceItsFiles(t *testing.T) {
 	if err := os.Chown(r.dir, service, service); err != nil {
 		t.Fatal(err)
 	}
-	if d := r.doctor(newName(), "-renew-test", "-acme-preflight=false")["renew-test"]; d.Level != "ok" {
+	if d := r.runDoctor(newName(), "-renew-test", "-acme-preflight=false")["renew-test"]; d.Level != "ok" {
 		t.Fatalf("got %+v, want an order that went well", d)
 	}
 	files := 0

@@ -33,17 +33,17 @@ func newNameserver(t *testing.T) *nameserver {
 }
 
 func (n *nameserver) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
-	answer := new(dns.Msg)
-	answer.SetReply(q)
+	reply := new(dns.Msg)
+	reply.SetReply(q)
 	name, kind := q.Question[0].Name, q.Question[0].Qtype
 	switch {
 	case n.isUnknown(name):
-		answer.Rcode = dns.RcodeNameError
+		reply.Rcode = dns.RcodeNameError
 	case kind == dns.TypeA:
 		header := dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: 1}
-		answer.Answer = []dns.RR{&dns.A{Hdr: header, A: net.IPv4(127, 0, 0, 1)}}
+		reply.Answer = []dns.RR{&dns.A{Hdr: header, A: net.IPv4(127, 0, 0, 1)}}
 	}
-	w.WriteMsg(answer)
+	w.WriteMsg(reply)
 }
 
 func (n *nameserver) isUnknown(name string) bool {

@@ -34,26 +34,26 @@ import (
 
 // What an authority does when it is asked.
 const (
-	up      = 0
-	hanging = -1 // any other number is the status it answers everything with
+	modeUp   = 0
+	modeHang = -1 // any other number is the status it answers everything with
 )
 
 // pebble is a certificate authority for tests, in this process. Closing it keeps
 // its accounts and orders.
 type pebble struct {
-	t      *testing.T
-	addr   string
-	roots  string // a file, for its own server
-	issued *x509.CertPool
+	t              *testing.T
+	addr           string
+	serverRootFile string // a file, for its own server
+	issuerRoots    *x509.CertPool
 
 	handler, management http.Handler
-	identity            tls.Certificate
+	serverCert          tls.Certificate
 	mode                atomic.Int64
-	patience            atomic.Int64                  // the seconds it asks for when it is not up
-	every               atomic.Int64                  // each so manieth POST fails with 500; 0: none
-	barren              atomic.Bool                   // certificates without any in them
-	held                atomic.Pointer[chan struct{}] // orders are not finished before it is closed
-	ended               chan struct{}
+	retryAfterSeconds   atomic.Int64                  // the seconds it asks for when it is not up
+	failEvery           atomic.Int64                  // each so manieth POST fails with 500; 0: none
+	emptyChains         atomic.Bool                   // certificates without any in them
+	finalizeGate        atomic.Pointer[chan struct{}] // orders are not finished before it is closed
+	done                chan struct{}
 
 	mu     sync.Mutex
 	counts map[string]int
@@ -71,23 +71,23 @@ type pebbleOptions struct {
 	nameserver string
 }
 
-// building guards the environment, which Pebble reads as it is built.
-var building sync.Mutex
+// buildMu guards the environment, which Pebble reads as it is built.
+var buildMu sync.Mutex
 
 func newPebble(t *testing.T, o pebbleOptions) *pebble {
 	t.Helper()
-	p := &pebble{t: t, counts: map[string]int{}, ended: make(chan struct{})}
+	p := &pebble{t: t, counts: map[string]int{}, done: make(chan struct{})}
 	p.build(o)
-	p.identify()
-	p.readIssuer()
-	p.open()
-	t.Cleanup(func() { close(p.ended); p.close() })
+	p.makeServerCert()
+	p.loadIssuerRoots()
+	p.listen()
+	t.Cleanup(func() { close(p.done); p.close() })
 	return p
 }
 
 func (p *pebble) build(o pebbleOptions) {
-	building.Lock()
-	defer building.Unlock()
+	buildMu.Lock()
+	defer buildMu.Unlock()
 	if o.badNonces == "" {
 		o.badNonces = "0"
 	}
@@ -96,17 +96,17 @@ func (p *pebble) build(o pebbleOptions) {
 	} {
 		os.Setenv(name, value)
 	}
-	quiet := log.New(io.Discard, "", 0)
+	discard := log.New(io.Discard, "", 0)
 	store := db.NewMemoryStore()
 	for id, key := range o.eab {
 		if err := store.AddExternalAccountKeyByID(id, key); err != nil {
 			p.t.Fatal(err)
 		}
 	}
-	authority := ca.New(quiet, store, "", "ecdsa", 0, 1, o.profileTable())
-	validator := va.New(quiet, o.httpPort, o.tlsPort, false, o.nameserver, store)
-	front := wfe.New(quiet, store, validator, authority, []string{"ca.test"}, false, len(o.eab) > 0, 0, 0)
-	p.handler, p.management = front.Handler(), front.ManagementHandler()
+	issuer := ca.New(discard, store, "", "ecdsa", 0, 1, o.profileTable())
+	validator := va.New(discard, o.httpPort, o.tlsPort, false, o.nameserver, store)
+	frontend := wfe.New(discard, store, validator, issuer, []string{"ca.test"}, false, len(o.eab) > 0, 0, 0)
+	p.handler, p.management = frontend.Handler(), frontend.ManagementHandler()
 }
 
 // profileTable has one profile at least: without any, Pebble draws lots.
@@ -124,9 +124,9 @@ func (o pebbleOptions) profileTable() map[string]ca.Profile {
 	return table
 }
 
-// identify makes the certificate of the authority's own server, and the file by
+// makeServerCert makes the certificate of the authority's own server, and the file by
 // which it is trusted.
-func (p *pebble) identify() {
+func (p *pebble) makeServerCert() {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		p.t.Fatal(err)
@@ -140,31 +140,31 @@ func (p *pebble) identify() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.identity = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-	p.roots = filepath.Join(p.t.TempDir(), "roots.pem")
+	p.serverCert = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	p.serverRootFile = filepath.Join(p.t.TempDir(), "roots.pem")
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	if err := os.WriteFile(p.roots, text, 0o600); err != nil {
+	if err := os.WriteFile(p.serverRootFile, text, 0o600); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-// readIssuer learns the root of what the authority issues.
-func (p *pebble) readIssuer() {
-	answer := httptest.NewRecorder()
-	p.management.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/roots/0", nil))
-	p.issued = x509.NewCertPool()
-	if !p.issued.AppendCertsFromPEM(answer.Body.Bytes()) {
-		p.t.Fatalf("the authority has no root certificate: %s", answer.Body)
+// loadIssuerRoots learns the root of what the authority issues.
+func (p *pebble) loadIssuerRoots() {
+	recorder := httptest.NewRecorder()
+	p.management.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/roots/0", nil))
+	p.issuerRoots = x509.NewCertPool()
+	if !p.issuerRoots.AppendCertsFromPEM(recorder.Body.Bytes()) {
+		p.t.Fatalf("the authority has no root certificate: %s", recorder.Body)
 	}
 }
 
-// open listens, on the same port each time.
-func (p *pebble) open() {
+// listen listens, on the same port each time.
+func (p *pebble) listen() {
 	if p.addr == "" {
 		p.addr = addrOf(freePort(p.t))
 	}
 	var l net.Listener
-	eventually(p.t, patience, "the authority's port is free", func() (free bool) {
+	eventually(p.t, waitTimeout, "the authority's port is free", func() (free bool) {
 		var err error
 		l, err = net.Listen("tcp", p.addr)
 		return err == nil
@@ -173,7 +173,7 @@ func (p *pebble) open() {
 	p.mu.Lock()
 	p.server = server
 	p.mu.Unlock()
-	go server.Serve(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{p.identity}, NextProtos: []string{"h2", "http/1.1"}}))
+	go server.Serve(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{p.serverCert}, NextProtos: []string{"h2", "http/1.1"}}))
 }
 
 // close refuses connections from now on, and ends those there are.
@@ -185,49 +185,49 @@ func (p *pebble) close() {
 
 func (p *pebble) url() string { return "https://" + p.addr + wfe.DirectoryPath }
 
-// holdOrders keeps orders from being finished until they may go on.
-func (p *pebble) holdOrders() (goOn func()) {
-	held := make(chan struct{})
-	p.held.Store(&held)
-	return func() { close(held) }
+// blockFinalize keeps orders from being finished until they may go on.
+func (p *pebble) blockFinalize() (unblock func()) {
+	gate := make(chan struct{})
+	p.finalizeGate.Store(&gate)
+	return func() { close(gate) }
 }
 
-// await waits while what a request asks for is held.
-func (p *pebble) await(r *http.Request) {
-	if held := p.held.Load(); held != nil && strings.HasPrefix(r.URL.Path, "/finalize-order/") {
+// waitFinalize waits while what a request asks for is held.
+func (p *pebble) waitFinalize(r *http.Request) {
+	if gate := p.finalizeGate.Load(); gate != nil && strings.HasPrefix(r.URL.Path, "/finalize-order/") {
 		select {
-		case <-*held:
-		case <-p.ended:
+		case <-*gate:
+		case <-p.done:
 		}
 	}
 }
 
 func (p *pebble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n := p.count(r)
-	p.await(r)
+	p.waitFinalize(r)
 	switch mode := p.mode.Load(); {
-	case mode == hanging:
+	case mode == modeHang:
 		select {
 		case <-r.Context().Done():
-		case <-p.ended:
+		case <-p.done:
 		}
-	case mode != up:
-		w.Header().Set("Retry-After", strconv.FormatInt(p.patience.Load(), 10))
+	case mode != modeUp:
+		w.Header().Set("Retry-After", strconv.FormatInt(p.retryAfterSeconds.Load(), 10))
 		http.Error(w, "not now", int(mode))
-	case r.Method == http.MethodPost && p.every.Load() > 0 && n%int(p.every.Load()) == 0:
+	case r.Method == http.MethodPost && p.failEvery.Load() > 0 && n%int(p.failEvery.Load()) == 0:
 		w.Header().Set("Content-Type", "application/problem+json")
 		w.WriteHeader(http.StatusInternalServerError)
 		io.WriteString(w, `{"type":"urn:ietf:params:acme:error:serverInternal","detail":"a hiccup","status":500}`)
-	case p.barren.Load() && strings.HasPrefix(r.URL.Path, "/certZ/"):
+	case p.emptyChains.Load() && strings.HasPrefix(r.URL.Path, "/certZ/"):
 		w.Header().Set("Content-Type", "application/pem-certificate-chain")
 		w.Header().Set("Replay-Nonce", "unused")
 	default:
-		p.handler.ServeHTTP(w, p.read(r))
+		p.handler.ServeHTTP(w, p.countReplacements(r))
 	}
 }
 
-// read counts the orders that say which certificate they replace.
-func (p *pebble) read(r *http.Request) *http.Request {
+// countReplacements counts the orders that say which certificate they replace.
+func (p *pebble) countReplacements(r *http.Request) *http.Request {
 	if r.URL.Path != "/order-plz" {
 		return r
 	}
@@ -264,15 +264,15 @@ func (p *pebble) count(r *http.Request) int {
 	return p.counts["POST"]
 }
 
-func (p *pebble) counted(first string) int {
+func (p *pebble) requestCount(first string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.counts[first]
 }
 
 // orders and validations are how many were asked for.
-func (p *pebble) orders() int      { return p.counted("order-plz") }
-func (p *pebble) validations() int { return p.counted("chalZ") }
+func (p *pebble) orders() int      { return p.requestCount("order-plz") }
+func (p *pebble) validations() int { return p.requestCount("chalZ") }
 
 // setRenewalWindow makes the authority want a certificate replaced between two times.
 func (p *pebble) setRenewalWindow(leaf *x509.Certificate, from, to time.Time) {
@@ -290,9 +290,9 @@ func (p *pebble) setRenewalWindow(leaf *x509.Certificate, from, to time.Time) {
 	}
 	r := httptest.NewRequest(http.MethodPost, "/set-renewal-info/", bytes.NewReader(body))
 	r.Header.Set("User-Agent", "test") // Pebble insists
-	answer := httptest.NewRecorder()
-	p.management.ServeHTTP(answer, r)
-	if answer.Code != http.StatusOK {
-		p.t.Fatalf("set the renewal window: got %d %s", answer.Code, answer.Body)
+	recorder := httptest.NewRecorder()
+	p.management.ServeHTTP(recorder, r)
+	if recorder.Code != http.StatusOK {
+		p.t.Fatalf("set the renewal window: got %d %s", recorder.Code, recorder.Body)
 	}
 }

@@ -55,16 +55,16 @@ type process struct {
 	log *logBuffer
 }
 
-// node starts a process that serves the name on ports of its own.
-func (r *rig) node(name string, httpPort, tlsPort int, more ...string) *process {
+// startNode starts a process that serves the name on ports of its own.
+func (r *rig) startNode(name string, httpPort, tlsPort int, extraArgs ...string) *process {
 	r.t.Helper()
 	program, err := nodeBinary()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	args := []string{"-name", name, "-state", r.dir, "-ca", r.ca.url(), "-roots", r.ca.roots,
+	args := []string{"-name", name, "-state", r.dir, "-ca", r.ca.url(), "-roots", r.ca.serverRootFile,
 		"-http", strconv.Itoa(httpPort), "-tls", strconv.Itoa(tlsPort)}
-	p := &process{exec.Command(program, append(args, more...)...), new(logBuffer)}
+	p := &process{exec.Command(program, append(args, extraArgs...)...), new(logBuffer)}
 	p.Stderr = p.log
 	if err := p.Start(); err != nil {
 		r.t.Fatal(err)
@@ -88,10 +88,10 @@ func TestTwoProcessesOrderOnce(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pebbleOptions{})
 			name := newName()
-			first := r.node(name, r.httpPort, r.tlsPort, "-engine", engine)
-			second := r.node(name, freePort(t), freePort(t), "-engine", engine)
+			first := r.startNode(name, r.httpPort, r.tlsPort, "-engine", engine)
+			second := r.startNode(name, freePort(t), freePort(t), "-engine", engine)
 			for _, p := range []*process{first, second} {
-				eventually(t, patience, "both nodes have taken up the certificate", func() bool {
+				eventually(t, waitTimeout, "both nodes have taken up the certificate", func() bool {
 					return p.log.has("certificate taken up")
 				})
 			}
@@ -107,14 +107,14 @@ func TestTwoProcessesRenewOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{validity: 24 * time.Second})
 	name := newName()
-	first := r.node(name, r.httpPort, r.tlsPort)
-	second := r.node(name, freePort(t), freePort(t))
+	first := r.startNode(name, r.httpPort, r.tlsPort)
+	second := r.startNode(name, freePort(t), freePort(t))
 	for _, p := range []*process{first, second} {
-		eventually(t, 2*patience, "both nodes have renewed", func() bool { return p.log.count("certificate taken up") > 1 })
+		eventually(t, 2*waitTimeout, "both nodes have renewed", func() bool { return p.log.count("certificate taken up") > 1 })
 	}
-	taken := min(first.log.count("certificate taken up"), second.log.count("certificate taken up"))
-	if got := r.ca.orders(); got > taken+1 {
-		t.Errorf("%d orders for %d certificates", got, taken)
+	loaded := min(first.log.count("certificate taken up"), second.log.count("certificate taken up"))
+	if got := r.ca.orders(); got > loaded+1 {
+		t.Errorf("%d orders for %d certificates", got, loaded)
 	}
 	obtained := func(p *process) int { return p.log.count("certificate obtained") + p.log.count("certificate renewed") }
 	if got := obtained(first) + obtained(second); got > r.ca.orders() {
@@ -128,14 +128,14 @@ func TestOneProcessAnswersForAnother(t *testing.T) {
 	r := newRig(t, pebbleOptions{})
 	name := newName()
 	r.ca.mode.Store(503)
-	first := r.node(name, r.httpPort, r.tlsPort)
-	eventually(t, patience, "the first node has tried", func() bool { return first.log.has("no certificate yet") })
+	first := r.startNode(name, r.httpPort, r.tlsPort)
+	eventually(t, waitTimeout, "the first node has tried", func() bool { return first.log.has("no certificate yet") })
 	first.Process.Signal(syscall.SIGSTOP)
-	r.ca.mode.Store(up)
-	second := r.node(name, freePort(t), freePort(t))
-	eventually(t, patience, "the second node orders", func() bool { return r.ca.orders() > 0 })
+	r.ca.mode.Store(modeUp)
+	second := r.startNode(name, freePort(t), freePort(t))
+	eventually(t, waitTimeout, "the second node orders", func() bool { return r.ca.orders() > 0 })
 	first.Process.Signal(syscall.SIGCONT)
-	eventually(t, patience, "the second node has a certificate", func() bool { return second.log.has("certificate obtained") })
+	eventually(t, waitTimeout, "the second node has a certificate", func() bool { return second.log.has("certificate obtained") })
 }
 
 // However often a process is killed and started again, the orders at the
@@ -145,8 +145,8 @@ func TestCrashLoopMakesNoExtraOrder(t *testing.T) {
 	r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
 	name := newName()
 	for range 6 {
-		p := r.node(name, r.httpPort, r.tlsPort)
-		eventually(t, patience, "the node has ordered, or waits with it", func() bool {
+		p := r.startNode(name, r.httpPort, r.tlsPort)
+		eventually(t, waitTimeout, "the node has ordered, or waits with it", func() bool {
 			return p.log.has("msg=listening") && r.ca.orders() > 0
 		})
 		time.Sleep(200 * time.Millisecond) // so that a wrong one would have the time to order
@@ -167,13 +167,13 @@ func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	name := newName()
-	cert, key := selfMade(t, time.Hour, name)
-	p := r.node(name, r.httpPort, r.tlsPort, "-full", "-cert", cert, "-key", key)
-	eventually(t, patience, "the log says why nothing is ordered", func() bool {
+	cert, key := writeSelfSigned(t, time.Hour, name)
+	p := r.startNode(name, r.httpPort, r.tlsPort, "-full", "-cert", cert, "-key", key)
+	eventually(t, waitTimeout, "the log says why nothing is ordered", func() bool {
 		return p.log.has("no certificate can be ordered") && p.log.has("file too large")
 	})
-	leaf, err := (&site{t: t, rig: r, host: "127.0.0.1"}).shown(name)
-	if err != nil || leaf.Subject.CommonName != selfMadeBy {
+	leaf, err := (&testServer{t: t, rig: r, host: "127.0.0.1"}).servedCert(name)
+	if err != nil || leaf.Subject.CommonName != selfSignedCN {
 		t.Errorf("shown %v, %v; want the certificate of the files", leaf, err)
 	}
 	if got := r.ca.orders(); got != 0 {

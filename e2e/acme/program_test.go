@@ -25,7 +25,7 @@ var program = sync.OnceValues(func() (string, error) {
 })
 
 // startProgram runs the server for a name that the rig's authority certifies.
-func (r *rig) startProgram(name string, more ...string) (stop func()) {
+func (r *rig) startProgram(name string, extraArgs ...string) (stop func()) {
 	r.t.Helper()
 	path, err := program()
 	if err != nil {
@@ -34,8 +34,8 @@ func (r *rig) startProgram(name string, more ...string) (stop func()) {
 	server, err := e2e.Start(path, append([]string{
 		"-domain", name, "-email", "me@example.test", "-state", r.dir,
 		"-bind", addrOf(r.tlsPort), "-http-bind", addrOf(r.httpPort),
-		"-acme-ca", r.ca.url(), "-acme-root", r.ca.roots, "-acme-preflight=false",
-	}, more...)...)
+		"-acme-ca", r.ca.url(), "-acme-root", r.ca.serverRootFile, "-acme-preflight=false",
+	}, extraArgs...)...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -48,19 +48,19 @@ func (r *rig) startProgram(name string, more ...string) (stop func()) {
 	return stop
 }
 
-// visitor trusts what the authority issues.
-func (r *rig) visitor() *http.Client { return (&site{t: r.t, rig: r}).client() }
+// httpClient trusts what the authority issues.
+func (r *rig) httpClient() *http.Client { return (&testServer{t: r.t, rig: r}).client() }
 
-func (r *rig) eventuallyServes(name string) {
+func (r *rig) waitUntilServed(name string) {
 	r.t.Helper()
-	client := r.visitor()
+	client := r.httpClient()
 	eventually(r.t, 60*time.Second, name+" is served with a certificate of the authority", func() bool {
-		answer, err := client.Get(fmt.Sprintf("https://%s:%d/healthz", name, r.tlsPort))
+		resp, err := client.Get(fmt.Sprintf("https://%s:%d/healthz", name, r.tlsPort))
 		if err != nil {
 			return false
 		}
-		answer.Body.Close()
-		return answer.StatusCode == http.StatusOK
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
 	})
 }
 
@@ -73,7 +73,7 @@ func TestProgramObtainsItsCertificate(t *testing.T) {
 			r := newRig(t, pebbleOptions{})
 			name := newName()
 			r.startProgram(name, "-acme", engine)
-			r.eventuallyServes(name)
+			r.waitUntilServed(name)
 			https, http := fmt.Sprintf("https://%s:%d", name, r.tlsPort), fmt.Sprintf("http://%s:%d", name, r.httpPort)
 			for _, row := range []struct {
 				url, host, user string
@@ -89,61 +89,61 @@ func TestProgramObtainsItsCertificate(t *testing.T) {
 				{http + "/", "other.test", "", 421, "", ""},
 				{http + "/.well-known/acme-challenge/guess", "", "", 404, "", ""},
 			} {
-				r.wantAnswer(row.url, row.host, row.user, row.status, row.header, row.want)
+				r.wantResponse(row.url, row.host, row.user, row.status, row.header, row.want)
 			}
 		})
 	}
 }
 
-// TestProgramWithoutAName is the promise for those who have an address alone.
-func TestProgramWithoutAName(t *testing.T) {
+// TestProgramWithIPAddress is the promise for those who have an address alone.
+func TestProgramWithIPAddress(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{profiles: map[string]time.Duration{"shortlived": time.Hour}})
 	r.startProgram("127.0.0.1")
-	r.eventuallyServes("127.0.0.1")
+	r.waitUntilServed("127.0.0.1")
 	https, http := fmt.Sprintf("https://127.0.0.1:%d", r.tlsPort), fmt.Sprintf("http://127.0.0.1:%d", r.httpPort)
-	r.wantAnswer(https+"/send.html", "", "", 200, "Strict-Transport-Security", "")
-	r.wantAnswer(https+"/inbox?wait=0", "", "bob", 204, "Cache-Control", "no-store")
-	r.wantAnswer(http+"/send.html", "", "", 308, "Location", https+"/send.html")
+	r.wantResponse(https+"/send.html", "", "", 200, "Strict-Transport-Security", "")
+	r.wantResponse(https+"/inbox?wait=0", "", "bob", 204, "Cache-Control", "no-store")
+	r.wantResponse(http+"/send.html", "", "", 308, "Location", https+"/send.html")
 }
 
-func (r *rig) wantAnswer(url, host, user string, status int, header, want string) {
+func (r *rig) wantResponse(url, host, user string, status int, header, want string) {
 	r.t.Helper()
-	q, err := http.NewRequest("GET", url, nil)
+	req, err := http.NewRequest("GET", url, nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	q.Host = host
+	req.Host = host
 	if user != "" {
-		q.SetBasicAuth(user, "password")
+		req.SetBasicAuth(user, "password")
 	}
-	answer, err := r.visitor().Do(q)
+	resp, err := r.httpClient().Do(req)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	defer answer.Body.Close()
-	io.Copy(io.Discard, answer.Body)
-	if answer.StatusCode != status || header != "" && answer.Header.Get(header) != want {
-		r.t.Errorf("%s as host %q: got %d with %v; want %d and %s %q", url, host, answer.StatusCode, answer.Header, status, header, want)
+	defer resp.Body.Close()
+	io.Copy(io.Discard, resp.Body)
+	if resp.StatusCode != status || header != "" && resp.Header.Get(header) != want {
+		r.t.Errorf("%s as host %q: got %d with %v; want %d and %s %q", url, host, resp.StatusCode, resp.Header, status, header, want)
 	}
 }
 
 // Challenges of an order that is under way cost no token, however many places the
 // authority asks from: this one asks three times, and one request is allowed.
-func TestChallengesCostNothing(t *testing.T) {
+func TestChallengesAreNotRateLimited(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	name := newName()
 	r.startProgram(name, "-acme-challenge", "http-01", "-rate", "1", "-burst", "1")
-	r.eventuallyServes(name)
+	r.waitUntilServed(name)
 	if got := r.ca.orders(); got != 1 {
 		t.Errorf("%d orders, want 1", got)
 	}
 }
 
-// TestProgramThatCannotStart: what contradicts itself ends with 2, a port that
+// TestProgramStartFailures: what contradicts itself ends with 2, a port that
 // was asked for and is taken with 1.
-func TestProgramThatCannotStart(t *testing.T) {
+func TestProgramStartFailures(t *testing.T) {
 	t.Parallel()
 	path, err := program()
 	if err != nil {
@@ -183,11 +183,11 @@ func TestProgramThatCannotStart(t *testing.T) {
 	}
 }
 
-// TestAuditor holds the running program against testssl.sh. What the
+// TestTestssl holds the running program against testssl.sh. What the
 // certificate says about revocation is the authority's to decide.
-func TestAuditor(t *testing.T) {
+func TestTestssl(t *testing.T) {
 	t.Parallel()
-	auditor, err := exec.LookPath("testssl")
+	testssl, err := exec.LookPath("testssl")
 	if err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatal("testssl is not installed (Debian: testssl.sh)")
@@ -197,12 +197,12 @@ func TestAuditor(t *testing.T) {
 	r := newRig(t, pebbleOptions{validity: 90 * 24 * time.Hour})
 	name := newName()
 	stop := r.startProgram(name)
-	r.eventuallyServes(name)
+	r.waitUntilServed(name)
 	stop()
 	// For the first month the policy to come back over HTTPS alone is short, on purpose.
-	provenFor(t, r.dir, name, 60*24*time.Hour)
+	writeServedTime(t, r.dir, name, 60*24*time.Hour)
 	r.startProgram(name, "-rate", "0", "-conn-rate", "0", "-max-conns-per-ip", "0")
-	r.eventuallyServes(name)
+	r.waitUntilServed(name)
 	roots := filepath.Join(t.TempDir(), "roots.pem")
 	issuer := httptest.NewRecorder()
 	r.ca.management.ServeHTTP(issuer, httptest.NewRequest("GET", "/roots/0", nil))
@@ -210,10 +210,10 @@ func TestAuditor(t *testing.T) {
 		t.Fatal(err)
 	}
 	report := filepath.Join(t.TempDir(), "report.json")
-	ctx, cancel := untilTheEnd(t)
+	ctx, cancel := deadlineContext(t)
 	defer cancel()
 	// All but the simulation of browsers, which takes long and judges nothing.
-	audit := exec.CommandContext(ctx, auditor, "--quiet", "--color", "0", "--warnings", "off", "--add-ca", roots,
+	audit := exec.CommandContext(ctx, testssl, "--quiet", "--color", "0", "--warnings", "off", "--add-ca", roots,
 		"-p", "-s", "-f", "-P", "-S", "-h", "-U",
 		"--ip", "127.0.0.1", "--jsonfile", report, fmt.Sprintf("%s:%d", name, r.tlsPort))
 	audit.WaitDelay = 10 * time.Second
@@ -235,9 +235,9 @@ func TestAuditor(t *testing.T) {
 	}
 }
 
-// untilTheEnd lasts for as long as the tests may, less a moment to tell of it:
+// deadlineContext lasts for as long as the tests may, less a moment to tell of it:
 // a busy machine takes ten times as long as another one.
-func untilTheEnd(t *testing.T) (context.Context, context.CancelFunc) {
+func deadlineContext(t *testing.T) (context.Context, context.CancelFunc) {
 	end, limited := t.Deadline()
 	if !limited {
 		return context.WithCancel(t.Context())
@@ -245,19 +245,19 @@ func untilTheEnd(t *testing.T) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(t.Context(), end.Add(-30*time.Second))
 }
 
-// provenFor makes the state directory remember that the name has been served
+// writeServedTime makes the state directory remember that the name has been served
 // with valid certificates for so long.
-func provenFor(t *testing.T, dir, name string, long time.Duration) {
+func writeServedTime(t *testing.T, dir, name string, served time.Duration) {
 	t.Helper()
-	text := fmt.Sprintf(`{"Seconds":%d}`, long/time.Second)
+	text := fmt.Sprintf(`{"Seconds":%d}`, served/time.Second)
 	if err := os.WriteFile(filepath.Join(dir, "acme", "schedule", name+".served.json"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-type finding struct{ ID, Severity, Finding string }
+type auditFinding struct{ ID, Severity, Finding string }
 
-func readFindings(t *testing.T, path string) (findings []finding) {
+func readFindings(t *testing.T, path string) (findings []auditFinding) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err == nil {

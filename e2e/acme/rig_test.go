@@ -79,13 +79,13 @@ func (r *rig) config(names ...string) tlsmgr.Config {
 		StateDir: r.dir,
 		ACME: tlsmgr.ACME{
 			Email: "me@example.test", ListenHost: "127.0.0.1", HTTPPort: r.httpPort, TLSPort: r.tlsPort,
-			CA: tlsmgr.CA{URL: r.ca.url(), RootsFile: r.ca.roots},
+			CA: tlsmgr.CA{URL: r.ca.url(), RootsFile: r.ca.serverRootFile},
 		},
 	}
 }
 
-// site is a server, as the program builds one from a source.
-type site struct {
+// testServer is a server, as the program builds one from a source.
+type testServer struct {
 	t      *testing.T
 	rig    *rig
 	host   string // where it listens
@@ -94,14 +94,14 @@ type site struct {
 	stop   func()
 }
 
-func (r *rig) serve(c tlsmgr.Config) *site {
+func (r *rig) serve(c tlsmgr.Config) *testServer {
 	r.t.Helper()
-	s := &site{t: r.t, rig: r, log: new(logBuffer), host: "127.0.0.1"}
+	s := &testServer{t: r.t, rig: r, log: new(logBuffer), host: "127.0.0.1"}
 	s.serve(c)
 	return s
 }
 
-func (s *site) serve(c tlsmgr.Config) {
+func (s *testServer) serve(c tlsmgr.Config) {
 	s.t.Helper()
 	c.Logger = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	source, err := tlsmgr.New(c)
@@ -118,12 +118,12 @@ func (s *site) serve(c tlsmgr.Config) {
 	})
 }
 
-func (s *site) addr(port int) string { return net.JoinHostPort(s.host, strconv.Itoa(port)) }
+func (s *testServer) addr(port int) string { return net.JoinHostPort(s.host, strconv.Itoa(port)) }
 
-func (s *site) start(c tlsmgr.Config) {
+func (s *testServer) start(c tlsmgr.Config) {
 	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
-	secure := &http.Server{Handler: tlsmgr.HSTS(s.source, tlsmgr.CheckHost(c.Domains, nil, page)), ErrorLog: silent(), ReadHeaderTimeout: 10 * time.Second}
-	plain := &http.Server{Handler: s.source.HTTPHandler(tlsmgr.Redirect(c.Domains, c.ACME.TLSPort)), ErrorLog: silent()}
+	secure := &http.Server{Handler: tlsmgr.HSTS(s.source, tlsmgr.CheckHost(c.Domains, nil, page)), ErrorLog: discardLogger(), ReadHeaderTimeout: 10 * time.Second}
+	plain := &http.Server{Handler: s.source.HTTPHandler(tlsmgr.Redirect(c.Domains, c.ACME.TLSPort)), ErrorLog: discardLogger()}
 	var background sync.WaitGroup
 	encrypted := tls.NewListener(s.listen(c.ACME.TLSPort), s.source.TLSConfig())
 	background.Go(func() { secure.Serve(encrypted) })
@@ -141,13 +141,13 @@ func (s *site) start(c tlsmgr.Config) {
 	})
 }
 
-func silent() *log.Logger { return log.New(io.Discard, "", 0) }
+func discardLogger() *log.Logger { return log.New(io.Discard, "", 0) }
 
 // listen tries again when the port is in use: a process that another test is
 // just starting holds all our sockets until it has become another program.
-func (s *site) listen(port int) (l net.Listener) {
+func (s *testServer) listen(port int) (l net.Listener) {
 	s.t.Helper()
-	eventually(s.t, patience, "the port is free", func() bool {
+	eventually(s.t, waitTimeout, "the port is free", func() bool {
 		var err error
 		l, err = net.Listen("tcp", s.addr(port))
 		return err == nil
@@ -155,8 +155,8 @@ func (s *site) listen(port int) (l net.Listener) {
 	return l
 }
 
-// shown is the certificate that a client is shown who asks for the name.
-func (s *site) shown(name string) (*x509.Certificate, error) {
+// servedCert is the certificate that a client is shown who asks for the name.
+func (s *testServer) servedCert(name string) (*x509.Certificate, error) {
 	conn, err := tls.Dial("tcp", s.addr(s.rig.tlsPort), &tls.Config{ServerName: name, InsecureSkipVerify: true})
 	if err != nil {
 		return nil, err
@@ -166,12 +166,12 @@ func (s *site) shown(name string) (*x509.Certificate, error) {
 }
 
 // client trusts what the authority issues, and goes to the site for any host.
-func (s *site) client() *http.Client {
+func (s *testServer) client() *http.Client {
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		_, port, _ := net.SplitHostPort(addr)
 		return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
 	}
-	transport := &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: s.rig.ca.issued}, DisableKeepAlives: true}
+	transport := &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: s.rig.ca.issuerRoots}, DisableKeepAlives: true}
 	return &http.Client{
 		Transport: transport, Timeout: 10 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -179,39 +179,39 @@ func (s *site) client() *http.Client {
 }
 
 // get asks for the page of a name over verified TLS.
-func (s *site) get(client *http.Client, name string) error {
-	answer, err := client.Get(fmt.Sprintf("https://%s/", net.JoinHostPort(name, fmt.Sprint(s.rig.tlsPort))))
+func (s *testServer) get(client *http.Client, name string) error {
+	resp, err := client.Get(fmt.Sprintf("https://%s/", net.JoinHostPort(name, fmt.Sprint(s.rig.tlsPort))))
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close()
-	if body, err := io.ReadAll(answer.Body); err != nil || string(body) != "hello" {
-		return fmt.Errorf("got %s %q, %v; want hello", answer.Status, body, err)
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "hello" {
+		return fmt.Errorf("got %s %q, %v; want hello", resp.Status, body, err)
 	}
 	return nil
 }
 
 // eventually waits for what the background brings.
-func eventually(t *testing.T, patience time.Duration, what string, is func() bool) {
+func eventually(t *testing.T, timeout time.Duration, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(timeout); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", timeout, what)
 		}
 	}
 }
 
-// certified waits until a name has a certificate of the authority.
-func (s *site) certified(patience time.Duration, names ...string) {
+// waitForCert waits until a name has a certificate of the authority.
+func (s *testServer) waitForCert(timeout time.Duration, names ...string) {
 	s.t.Helper()
 	for _, name := range names {
-		eventually(s.t, patience, name+" is served with a certificate of the authority", func() bool {
+		eventually(s.t, timeout, name+" is served with a certificate of the authority", func() bool {
 			return s.get(s.client(), name) == nil
 		})
 	}
 }
 
-func (s *site) state(name string) tlsmgr.NameState {
+func (s *testServer) state(name string) tlsmgr.NameState {
 	s.t.Helper()
 	for _, n := range s.source.State() {
 		if n.Name == name {

@@ -21,10 +21,10 @@ import (
 	"inbox/tlsmgr"
 )
 
-const selfMadeBy = "made by hand"
+const selfSignedCN = "made by hand"
 
-// selfMade writes a pair of files as an operator brings them.
-func selfMade(t *testing.T, life time.Duration, names ...string) (cert, key string) {
+// writeSelfSigned writes a pair of files as an operator brings them.
+func writeSelfSigned(t *testing.T, life time.Duration, names ...string) (cert, key string) {
 	t.Helper()
 	dir := t.TempDir()
 	cert, key = filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")
@@ -39,7 +39,7 @@ func writePair(t *testing.T, cert, key string, life time.Duration, names ...stri
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: selfMadeBy},
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: selfSignedCN},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life), DNSNames: names,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
@@ -50,14 +50,14 @@ func writePair(t *testing.T, cert, key string, life time.Duration, names ...stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	write(t, key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
+	writeFile(t, cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	writeFile(t, key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
 }
 
-// traffic asks for the page without pause, over new connections and over one
+// startTraffic asks for the page without pause, over new connections and over one
 // that is kept. Its end returns how many requests there were; a failed one
 // fails the test.
-func (s *site) traffic(name string) (end func() int64) {
+func (s *testServer) startTraffic(name string) (stopTraffic func() int64) {
 	stop := make(chan struct{})
 	var asked atomic.Int64
 	var clients sync.WaitGroup
@@ -93,12 +93,12 @@ func TestRenewalUnderTraffic(t *testing.T) {
 			c := r.config(name)
 			c.ACME.Engine = engine
 			s := r.serve(c)
-			s.certified(patience, name)
+			s.waitForCert(waitTimeout, name)
 			before := s.state(name)
-			end := s.traffic(name)
+			stopTraffic := s.startTraffic(name)
 			eventually(t, life, "the renewal", func() bool { return s.state(name).Fingerprint != before.Fingerprint })
 			eventually(t, life, "the end of the first certificate", func() bool { return time.Now().After(before.NotAfter) })
-			asked := end()
+			asked := stopTraffic()
 			if asked < 100 {
 				t.Errorf("only %d requests were made", asked)
 			}
@@ -113,7 +113,7 @@ func TestRenewalUnderTraffic(t *testing.T) {
 
 // The authority is away at first: the files serve. It comes back: its
 // certificate takes over, without a restart and without a failed handshake.
-func TestAuthorityAwayAtFirst(t *testing.T) {
+func TestCAUnavailableAtFirstOrder(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{tlsmgr.CertMagic, tlsmgr.Autocert} {
 		t.Run(engine, func(t *testing.T) {
@@ -123,17 +123,17 @@ func TestAuthorityAwayAtFirst(t *testing.T) {
 			name := newName()
 			c := r.config(name)
 			c.ACME.Engine = engine
-			c.CertFile, c.KeyFile = selfMade(t, time.Hour, "*.example.test")
+			c.CertFile, c.KeyFile = writeSelfSigned(t, time.Hour, "*.example.test")
 			s := r.serve(c)
-			eventually(t, patience, "the failure is in State", func() bool { return s.state(name).LastError != nil })
+			eventually(t, waitTimeout, "the failure is in State", func() bool { return s.state(name).LastError != nil })
 			if got := s.state(name); got.Source != "file" || time.Until(got.NextAttempt) > time.Minute {
 				t.Errorf("State = %+v; want the files, and the next attempt soon", got)
 			}
-			if leaf, err := s.shown(name); err != nil || leaf.Subject.CommonName != selfMadeBy {
+			if leaf, err := s.servedCert(name); err != nil || leaf.Subject.CommonName != selfSignedCN {
 				t.Errorf("shown %v, %v; want the certificate of the files", leaf, err)
 			}
-			r.ca.open()
-			s.certified(patience, name)
+			r.ca.listen()
+			s.waitForCert(waitTimeout, name)
 			if got := s.state(name); got.Source != "acme" {
 				t.Errorf("State = %+v, want the authority's certificate", got)
 			}
@@ -143,7 +143,7 @@ func TestAuthorityAwayAtFirst(t *testing.T) {
 
 // The authority refuses at renewal: the old certificate serves to its end and,
 // for want of a better one, beyond; then the new one does.
-func TestAuthorityAwayAtRenewal(t *testing.T) {
+func TestCAUnavailableAtRenewal(t *testing.T) {
 	t.Parallel()
 	for mode, how := range map[int64]string{503: "503", 429: "429", 0: "refused"} {
 		t.Run(how, func(t *testing.T) {
@@ -151,47 +151,47 @@ func TestAuthorityAwayAtRenewal(t *testing.T) {
 			r := newRig(t, pebbleOptions{validity: 24 * time.Second})
 			name := newName()
 			s := r.serve(r.config(name))
-			s.certified(patience, name)
+			s.waitForCert(waitTimeout, name)
 			old := s.state(name)
 			if mode == 0 {
 				r.ca.close()
 			}
 			r.ca.mode.Store(mode)
-			eventually(t, patience, "a warning", func() bool { return s.log.has("the old one serves on") })
-			eventually(t, patience, "the end of the certificate", func() bool { return time.Now().After(old.NotAfter.Add(time.Second)) })
-			leaf, err := s.shown(name)
+			eventually(t, waitTimeout, "a warning", func() bool { return s.log.has("the old one serves on") })
+			eventually(t, waitTimeout, "the end of the certificate", func() bool { return time.Now().After(old.NotAfter.Add(time.Second)) })
+			leaf, err := s.servedCert(name)
 			if err != nil || tlsmgr.Fingerprint(leaf) != old.Fingerprint {
 				t.Errorf("shown %v after its end, want the old certificate", err)
 			}
-			r.ca.mode.Store(up)
+			r.ca.mode.Store(modeUp)
 			if mode == 0 {
-				r.ca.open()
+				r.ca.listen()
 			}
-			s.certified(patience, name)
+			s.waitForCert(waitTimeout, name)
 		})
 	}
 }
 
 // Neither an authority nor a disk that hangs is felt by a handshake.
-func TestHangingIsNotFelt(t *testing.T) {
+func TestHandshakeWhileCAAndStorageHang(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	name := newName()
 	first := r.serve(r.config(name))
-	first.certified(patience, name)
+	first.waitForCert(waitTimeout, name)
 	first.stop()
 
-	r.ca.mode.Store(hanging)
+	r.ca.mode.Store(modeHang)
 	other := newName()
 	c := r.config(name, other)
-	c.CertFile, c.KeyFile = selfMade(t, time.Hour, other)
+	c.CertFile, c.KeyFile = writeSelfSigned(t, time.Hour, other)
 	s := r.serve(c)
-	hangDisk(t, r, other)
+	hangStorage(t, r, other)
 	times := map[string][]time.Duration{}
 	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); {
 		for _, n := range []string{name, other} {
 			began := time.Now()
-			if _, err := s.shown(n); err != nil {
+			if _, err := s.servedCert(n); err != nil {
 				t.Fatalf("handshake for %s: %v", n, err)
 			}
 			times[n] = append(times[n], time.Since(began))
@@ -205,7 +205,7 @@ func TestHangingIsNotFelt(t *testing.T) {
 			t.Errorf("a handshake for %s took %v while the authority hung", n, longest)
 		}
 	}
-	challengeEnds(t, r, other)
+	checkChallengeTimeout(t, r, other)
 	began := time.Now()
 	s.stop()
 	if took := time.Since(began); took > 30*time.Second {
@@ -213,22 +213,22 @@ func TestHangingIsNotFelt(t *testing.T) {
 	}
 }
 
-// hangDisk puts a pipe where the certificate is looked for: to open it is to
+// hangStorage puts a pipe where the certificate is looked for: to open it is to
 // wait for a writer that never comes.
-func hangDisk(t *testing.T, r *rig, name string) {
+func hangStorage(t *testing.T, r *rig, name string) {
 	t.Helper()
 	dir := statePath(r, "certificates", "127.0.0.1"+r.ca.addr[len("127.0.0.1"):]+"-dir", name)
 	pipe := filepath.Join(filepath.Dir(dir), name, name+".crt")
-	write(t, filepath.Join(filepath.Dir(pipe), "note"), nil)
+	writeFile(t, filepath.Join(filepath.Dir(pipe), "note"), nil)
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { openPipe(pipe) })
 }
 
-// challengeEnds makes sure that a stranger who asks like an authority does not
+// checkChallengeTimeout makes sure that a stranger who asks like an authority does not
 // wait for the disk for long.
-func challengeEnds(t *testing.T, r *rig, name string) {
+func checkChallengeTimeout(t *testing.T, r *rig, name string) {
 	t.Helper()
 	began := time.Now()
 	conn, err := tls.Dial("tcp", addrOf(r.tlsPort), &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{"acme-tls/1"}})
@@ -248,7 +248,7 @@ func TestFilesReplacedUnderTraffic(t *testing.T) {
 	r.ca.mode.Store(503)
 	name := newName()
 	c := r.config(name)
-	c.CertFile, c.KeyFile = selfMade(t, time.Hour, name)
+	c.CertFile, c.KeyFile = writeSelfSigned(t, time.Hour, name)
 	s := r.serve(c)
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
@@ -261,7 +261,7 @@ func TestFilesReplacedUnderTraffic(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := s.shown(name); err != nil {
+				if _, err := s.servedCert(name); err != nil {
 					t.Errorf("handshake: %v", err)
 					return
 				}
@@ -271,15 +271,15 @@ func TestFilesReplacedUnderTraffic(t *testing.T) {
 	}
 	for n := 1; n <= 2; n++ {
 		before := s.state(name).Fingerprint
-		write(t, c.CertFile, []byte("-----BEGIN CERTIFICATE-----\nhalf"))
-		eventually(t, patience, "the half is refused", func() bool { return s.log.count("not usable") == n })
+		writeFile(t, c.CertFile, []byte("-----BEGIN CERTIFICATE-----\nhalf"))
+		eventually(t, waitTimeout, "the half is refused", func() bool { return s.log.count("not usable") == n })
 		if got := s.state(name).Fingerprint; got != before {
 			t.Error("half a file replaced the certificate")
 		}
 		writePair(t, c.CertFile, c.KeyFile, time.Hour, "elsewhere.example.test")
-		eventually(t, patience, "a pair for another name is refused", func() bool { return s.log.count("for other names") == n })
+		eventually(t, waitTimeout, "a pair for another name is refused", func() bool { return s.log.count("for other names") == n })
 		writePair(t, c.CertFile, c.KeyFile, time.Hour, name)
-		eventually(t, patience, "the whole pair is taken", func() bool { return s.state(name).Fingerprint != before })
+		eventually(t, waitTimeout, "the whole pair is taken", func() bool { return s.state(name).Fingerprint != before })
 	}
 	close(stop)
 	clients.Wait()

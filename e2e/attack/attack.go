@@ -27,47 +27,47 @@ type attack struct {
 	memory int64
 	// slow is for those that mostly wait: they run beside others.
 	slow bool
-	// limit ends an attack that hangs; zero is a minute.
-	limit time.Duration
+	// timeout ends an attack that hangs; zero is a minute.
+	timeout time.Duration
 	// run attacks, notes figures and says what went wrong.
-	run func(ctx context.Context, s *scene)
+	run func(ctx context.Context, s *scenario)
 }
 
 // attacks is everything that is tried.
-func attacks(long bool) []attack {
+func attacks(extended bool) []attack {
 	seconds := time.Duration(1)
-	if long {
+	if extended {
 		seconds = 5
 	}
 	// The first measures times. After it come those whose memory takes longest to
 	// come back.
 	return []attack{
-		{name: "request flood, one address", limit: 4 * time.Minute, run: requestFlood(4 * int(seconds))},
-		{name: "small answers never read", run: unreadAnswers},
-		{name: "bodies that nobody reads", run: unwantedBodies},
-		{name: "connections left with open requests", run: abandoned(5 * seconds * time.Second)},
-		{name: "request flood, 10,000 addresses", flags: behindProxy, run: crowd(10_000)},
+		{name: "request flood, one address", timeout: 4 * time.Minute, run: requestFlood(4 * int(seconds))},
+		{name: "small answers never read", run: unreadResponses},
+		{name: "bodies that nobody reads", run: unreadBodies},
+		{name: "connections left with open requests", run: abandonedConns(5 * seconds * time.Second)},
+		{name: "request flood, 10,000 addresses", flags: behindProxy, run: distributedFlood(10_000)},
 		{name: "connection flood", run: connectionFlood(2 * seconds * time.Second)},
 		{name: "TLS handshake flood", run: handshakeFlood(2 * seconds * time.Second)},
-		{name: "recorded hellos, one address", run: recordedHellos(20 * int(seconds))},
-		{name: "hoarding, one address", flags: forgetful, run: hoardAlone},
-		{name: "hoarding, 100 addresses, 1 GiB machine", flags: forgetful, memory: 768 << 20, run: hoardTogether(1 << 20)},
-		{name: "hoarding, 100 addresses", flags: forgetful, run: hoardTogether(1 << 20)},
+		{name: "recorded hellos, one address", run: replayedHellos(20 * int(seconds))},
+		{name: "hoarding, one address", flags: shortInboxTimeout, run: exhaustOneAddr},
+		{name: "hoarding, 100 addresses, 1 GiB machine", flags: shortInboxTimeout, memory: 768 << 20, run: exhaustManyAddrs(1 << 20)},
+		{name: "hoarding, 100 addresses", flags: shortInboxTimeout, run: exhaustManyAddrs(1 << 20)},
 		{name: "half-sent bodies of 1 MiB", run: halfBodies},
 		{name: "many header fields", run: manyFields},
 		{name: "polls at once", run: manyPolls},
-		{name: "rapid reset", run: withoutRequests("resets", 2*seconds*time.Second)},
-		{name: "PING flood", run: withoutRequests("pings", 2*seconds*time.Second)},
+		{name: "rapid reset", run: measureFlood("resets", 2*seconds*time.Second)},
+		{name: "PING flood", run: measureFlood("pings", 2*seconds*time.Second)},
 		{name: "PING flood, never read", run: pingsUnread},
-		{name: "SETTINGS flood", run: withoutRequests("settings", 2*seconds*time.Second)},
-		{name: "records of one byte", run: withoutRequests("records", 2*seconds*time.Second)},
+		{name: "SETTINGS flood", run: measureFlood("settings", 2*seconds*time.Second)},
+		{name: "records of one byte", run: measureFlood("records", 2*seconds*time.Second)},
 		{name: "CONTINUATION flood", run: continuationFlood},
 		{name: "oversize everything", run: oversize},
 		{name: "request smuggling", flags: overHTTP, run: smuggling},
-		{name: "wrong passwords", run: guessing},
+		{name: "wrong passwords", run: passwordGuessing},
 		{name: "spoofed forwarding fields", flags: behindProxy, run: spoofing},
-		{name: "random bytes, TLS port", slow: true, run: noise},
-		{name: "random bytes, plain port", slow: true, flags: overHTTP, run: noise},
+		{name: "random bytes, TLS port", slow: true, run: randomBytes},
+		{name: "random bytes, plain port", slow: true, flags: overHTTP, run: randomBytes},
 		{name: "half-closed connections", slow: true, run: halfClosed},
 		{name: "slow headers", slow: true, run: slowHeaders},
 		{name: "slow bodies", slow: true, run: slowBodies},
@@ -81,6 +81,6 @@ var (
 	behindProxy = []string{"-trusted-proxies", "127.0.0.1"}
 	// largeMessages do not fit into what the kernel keeps of an answer.
 	largeMessages = []string{"-max-body-size", "8388608", "-inbox-timeout", "40"}
-	// forgetful gives back what is hoarded within the minute.
-	forgetful = []string{"-inbox-timeout", "15"}
+	// shortInboxTimeout gives back what is hoarded within the minute.
+	shortInboxTimeout = []string{"-inbox-timeout", "15"}
 )

@@ -15,8 +15,8 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
-	if flood := os.Getenv(flooderEnv); flood != "" {
-		if err := floodApart(flood); err != nil {
+	if flood := os.Getenv(floodEnv); flood != "" {
+		if err := runFloodInChild(flood); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -33,14 +33,14 @@ const (
 )
 
 func TestAttacks(t *testing.T) {
-	long := os.Getenv("ATTACK_LONG") != ""
-	wanted, err := regexp.Compile(os.Getenv("ATTACK"))
+	extended := os.Getenv("ATTACK_LONG") != ""
+	pattern, err := regexp.Compile(os.Getenv("ATTACK"))
 	if err != nil {
 		t.Fatalf("ATTACK: %v", err)
 	}
-	planned := plan(attacks(long), wanted, long)
+	planned := plan(attacks(extended), pattern, extended)
 	if len(planned) == 0 {
-		t.Fatalf("ATTACK=%s is the name of no attack", wanted)
+		t.Fatalf("ATTACK=%s is the name of no attack", pattern)
 	}
 	outcomes, errs := runAll(t.Context(), planned, idleGoroutines(t))
 	for i, o := range outcomes {
@@ -57,9 +57,9 @@ func TestAttacks(t *testing.T) {
 }
 
 // plan gives each attack its memory.
-func plan(all []attack, wanted *regexp.Regexp, long bool) (planned []attack) {
+func plan(all []attack, pattern *regexp.Regexp, extended bool) (planned []attack) {
 	for _, a := range all {
-		if !wanted.MatchString(a.name) {
+		if !pattern.MatchString(a.name) {
 			continue
 		}
 		if a.memory != 0 {
@@ -68,7 +68,7 @@ func plan(all []attack, wanted *regexp.Regexp, long bool) (planned []attack) {
 		}
 		a.memory = smallMemory
 		planned = append(planned, a)
-		if long {
+		if extended {
 			a.name += ", 1 GiB machine"
 			a.memory = largeMemory
 			planned = append(planned, a)
@@ -80,12 +80,12 @@ func plan(all []attack, wanted *regexp.Regexp, long bool) (planned []attack) {
 // runAll runs attacks one after another, and those that are slow beside them.
 // While it is seen what is left of one, the next begins. Only the first has the
 // machine to itself: it measures times.
-func runAll(ctx context.Context, planned []attack, idle int) ([]outcome, []error) {
+func runAll(ctx context.Context, planned []attack, idleCount int) ([]outcome, []error) {
 	outcomes, errs := make([]outcome, len(planned)), make([]error, len(planned))
 	var wg sync.WaitGroup
 	attackOne := func(i int) {
 		over := make(chan struct{})
-		wg.Go(func() { outcomes[i], errs[i] = run(ctx, program, planned[i], idle, func() { close(over) }) })
+		wg.Go(func() { outcomes[i], errs[i] = run(ctx, program, planned[i], idleCount, func() { close(over) }) })
 		<-over
 	}
 	attackOne(0)

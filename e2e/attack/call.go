@@ -12,22 +12,22 @@ import (
 	"github.com/pion/webrtc/v4"
 )
 
-// callTime is how long a call may take to connect, on a busy machine too.
-const callTime = 30 * time.Second
+// callTimeout is how long a call may take to connect, on a busy machine too.
+const callTimeout = 30 * time.Second
 
 // call lets two peers find each other through the server and pass a word over
 // a data channel. The callee may come first or last.
-func (s *scene) call(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+func (s *scenario) call(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	caller, callee := s.peer("caller", callerAddr), s.peer("callee", calleeAddr)
 	defer caller.HTTP.CloseIdleConnections()
 	defer callee.HTTP.CloseIdleConnections()
-	heard := make(chan string, 1)
+	received := make(chan string, 1)
 	failed := make(chan error, 2)
 	for _, side := range []func() error{
-		func() error { return place(ctx, caller) },
-		func() error { return pickUp(ctx, callee, heard) },
+		func() error { return runCaller(ctx, caller) },
+		func() error { return runCallee(ctx, callee, received) },
 	} {
 		go func() {
 			if err := side(); err != nil {
@@ -36,18 +36,18 @@ func (s *scene) call(ctx context.Context) error {
 		}()
 	}
 	select {
-	case <-heard:
+	case <-received:
 		return nil
 	case err := <-failed:
 		return fmt.Errorf("a call after it: %w", err)
 	case <-ctx.Done():
-		return fmt.Errorf("a call after it did not connect in %v", callTime)
+		return fmt.Errorf("a call after it did not connect in %v", callTimeout)
 	}
 }
 
-// place calls the callee and says a word.
-func place(ctx context.Context, c *e2e.Client) error {
-	pc, err := connection(ctx)
+// runCaller calls the callee and says a word.
+func runCaller(ctx context.Context, c *e2e.Client) error {
+	pc, err := newPeerConnection(ctx)
 	if err != nil {
 		return err
 	}
@@ -60,23 +60,23 @@ func place(ctx context.Context, c *e2e.Client) error {
 	if err != nil {
 		return err
 	}
-	if err := describe(ctx, c, pc, offer, "callee"); err != nil {
+	if err := sendDescription(ctx, c, pc, offer, "callee"); err != nil {
 		return err
 	}
-	_, err = await(ctx, c, pc)
+	_, err = receiveDescription(ctx, c, pc)
 	return err
 }
 
-// pickUp answers a call and reports the word.
-func pickUp(ctx context.Context, c *e2e.Client, heard chan<- string) error {
-	pc, err := connection(ctx)
+// runCallee answers a call and reports the word.
+func runCallee(ctx context.Context, c *e2e.Client, received chan<- string) error {
+	pc, err := newPeerConnection(ctx)
 	if err != nil {
 		return err
 	}
 	pc.OnDataChannel(func(channel *webrtc.DataChannel) {
-		channel.OnMessage(func(m webrtc.DataChannelMessage) { heard <- string(m.Data) })
+		channel.OnMessage(func(m webrtc.DataChannelMessage) { received <- string(m.Data) })
 	})
-	from, err := await(ctx, c, pc)
+	from, err := receiveDescription(ctx, c, pc)
 	if err != nil {
 		return err
 	}
@@ -84,25 +84,25 @@ func pickUp(ctx context.Context, c *e2e.Client, heard chan<- string) error {
 	if err != nil {
 		return err
 	}
-	return describe(ctx, c, pc, answer, from)
+	return sendDescription(ctx, c, pc, answer, from)
 }
 
-// connection finds paths on loopback only, and is closed with ctx.
-func connection(ctx context.Context) (*webrtc.PeerConnection, error) {
-	var set webrtc.SettingEngine
-	set.SetIncludeLoopbackCandidate(true)
-	set.SetInterfaceFilter(func(name string) bool { return name == "lo" })
-	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(set)).NewPeerConnection(webrtc.Configuration{})
+// newPeerConnection finds paths on loopback only, and is closed with ctx.
+func newPeerConnection(ctx context.Context) (*webrtc.PeerConnection, error) {
+	var settings webrtc.SettingEngine
+	settings.SetIncludeLoopbackCandidate(true)
+	settings.SetInterfaceFilter(func(name string) bool { return name == "lo" })
+	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(webrtc.Configuration{})
 	if err == nil {
 		context.AfterFunc(ctx, func() { pc.Close() })
 	}
 	return pc, err
 }
 
-// describe sends a description with all its candidates.
-func describe(ctx context.Context, c *e2e.Client, pc *webrtc.PeerConnection, d webrtc.SessionDescription, to string) error {
+// sendDescription sends a description with all its candidates.
+func sendDescription(ctx context.Context, c *e2e.Client, pc *webrtc.PeerConnection, d webrtc.SessionDescription, to string) error {
 	gathered := webrtc.GatheringCompletePromise(pc)
 	if err := pc.SetLocalDescription(d); err != nil {
 		return err
@@ -119,8 +119,8 @@ func describe(ctx context.Context, c *e2e.Client, pc *webrtc.PeerConnection, d w
 	return c.Send(ctx, to, "application/json", text, 20*time.Second)
 }
 
-// await takes the other side's description.
-func await(ctx context.Context, c *e2e.Client, pc *webrtc.PeerConnection) (from string, err error) {
+// receiveDescription takes the other side's description.
+func receiveDescription(ctx context.Context, c *e2e.Client, pc *webrtc.PeerConnection) (from string, err error) {
 	m, err := c.Receive(ctx)
 	if err != nil {
 		return "", err

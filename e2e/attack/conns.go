@@ -12,31 +12,31 @@ import (
 
 // connectionFlood opens connections as fast as it can and keeps them, from one
 // address and then from as many as fill the server.
-func connectionFlood(d time.Duration) func(context.Context, *scene) {
-	return func(ctx context.Context, s *scene) {
-		opened, kept := s.openAll(ctx, d, 8, func(int) string { return stranger(0) })
-		s.note("one address: %d opened in %v, %d kept open by the server", opened, d, kept)
-		if kept > 256 {
-			s.fail("one address keeps %d connections, want at most 256", kept)
+func connectionFlood(d time.Duration) func(context.Context, *scenario) {
+	return func(ctx context.Context, s *scenario) {
+		opened, stillOpen := s.openAll(ctx, d, 8, func(int) string { return attackerAddr(0) })
+		s.addFigure("one address: %d opened in %v, %d kept open by the server", opened, d, stillOpen)
+		if stillOpen > 256 {
+			s.fail("one address keeps %d connections, want at most 256", stillOpen)
 		}
-		opened, kept = s.openAll(ctx, d, 8, func(i int) string { return stranger(1 + i%200) })
-		s.note("200 addresses: %d opened, %d kept", opened, kept)
+		opened, stillOpen = s.openAll(ctx, d, 8, func(i int) string { return attackerAddr(1 + i%200) })
+		s.addFigure("200 addresses: %d opened, %d kept", opened, stillOpen)
 	}
 }
 
-// mostOpened bounds a flood of connections: each is a file here, too.
-const mostOpened = 1500
+// maxOpened bounds a flood of connections: each is a file here, too.
+const maxOpened = 1500
 
 // openAll opens connections for a while and says how many the server left open.
-func (s *scene) openAll(ctx context.Context, d time.Duration, width int, from func(i int) string) (opened, kept int64) {
+func (s *scenario) openAll(ctx context.Context, d time.Duration, concurrency int, from func(i int) string) (opened, stillOpen int64) {
 	flooding, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var n, open atomic.Int64
-	conns := make(chan net.Conn, mostOpened)
-	each(width, width, func(int) {
+	conns := make(chan net.Conn, maxOpened)
+	parallel(concurrency, concurrency, func(int) {
 		for flooding.Err() == nil {
 			i := n.Add(1) - 1
-			if i >= mostOpened {
+			if i >= maxOpened {
 				return
 			}
 			if c, err := s.dialTCP(flooding, from(int(i))); err == nil {
@@ -45,19 +45,19 @@ func (s *scene) openAll(ctx context.Context, d time.Duration, width int, from fu
 		}
 	})
 	close(conns)
-	pause(ctx, 1500*time.Millisecond) // refused ones are held for a second
-	var all []net.Conn
+	sleep(ctx, 1500*time.Millisecond) // refused ones are held for a second
+	var openConns []net.Conn
 	for c := range conns {
-		all = append(all, c)
+		openConns = append(openConns, c)
 		c.SetReadDeadline(time.Now().Add(time.Millisecond))
 		if _, err := c.Read(make([]byte, 1)); isTimeout(err) {
 			open.Add(1)
 		}
 	}
-	for _, c := range all {
+	for _, c := range openConns {
 		c.Close()
 	}
-	return min(n.Load(), mostOpened), open.Load()
+	return min(n.Load(), maxOpened), open.Load()
 }
 
 func isTimeout(err error) bool {
@@ -66,12 +66,12 @@ func isTimeout(err error) bool {
 }
 
 // handshakeFlood makes TLS handshakes and throws them away.
-func handshakeFlood(d time.Duration) func(context.Context, *scene) {
-	return func(ctx context.Context, s *scene) {
+func handshakeFlood(d time.Duration) func(context.Context, *scenario) {
+	return func(ctx context.Context, s *scenario) {
 		for _, addrs := range []int{1, 50} {
 			before := s.cpu()
 			done, refused := s.handshakes(ctx, d, addrs)
-			s.note("%s: %d handshakes and %d refusals in %v, %d ms of CPU", addresses(addrs), done, refused, d, (s.cpu() - before).Milliseconds())
+			s.addFigure("%s: %d handshakes and %d refusals in %v, %d ms of CPU", addresses(addrs), done, refused, d, (s.cpu() - before).Milliseconds())
 			// 50 a second and five times as many at once.
 			if most := int64(addrs) * (250 + 50*int64(d/time.Second+1)); done > most {
 				s.fail("%s: %d handshakes, want at most %d", addresses(addrs), done, most)
@@ -87,28 +87,28 @@ func addresses(n int) string {
 	return fmt.Sprint(n, " addresses")
 }
 
-func (s *scene) handshakes(ctx context.Context, d time.Duration, addrs int) (done, refused int64) {
+func (s *scenario) handshakes(ctx context.Context, d time.Duration, addrs int) (done, refused int64) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	var ok, no atomic.Int64
+	var completed, rejected atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
 			for k := i; ctx.Err() == nil; k += 16 {
-				c, err := s.dialTCP(ctx, stranger(k%addrs))
+				c, err := s.dialTCP(ctx, attackerAddr(k%addrs))
 				if err != nil {
 					continue
 				}
 				t := tls.Client(c, &tls.Config{InsecureSkipVerify: true})
 				if t.HandshakeContext(ctx) == nil {
-					ok.Add(1)
+					completed.Add(1)
 				} else {
-					no.Add(1)
+					rejected.Add(1)
 				}
 				c.Close()
 			}
 		})
 	}
 	wg.Wait()
-	return ok.Load(), no.Load()
+	return completed.Load(), rejected.Load()
 }

@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// big is a request with something too large in it.
-type big struct {
-	what    string
+// oversizeCase is a request with something too large in it.
+type oversizeCase struct {
+	name    string
 	request string
 	want    []int // statuses; 0 is a connection that is closed
 }
 
-// bigs are all of them, for the default limits.
-func bigs() []big {
-	mine := func(method, target string) string { return head(method, target, "big") }
+// oversizeCases are all of them, for the default limits.
+func oversizeCases() []oversizeCase {
+	mine := func(method, target string) string { return requestHead(method, target, "big") }
 	fields := func(n int) string { return strings.Repeat("X-A: b\r\n", n) }
 	x := func(n int) string { return strings.Repeat("x", n) }
 	chunked := mine("POST", "/inbox?to=big") + "Transfer-Encoding: chunked\r\n\r\n"
-	return []big{
+	return []oversizeCase{
 		{"a header of 17 KiB", mine("GET", "/inbox?wait=0") + "X-Big: " + x(17<<10) + "\r\n\r\n", []int{431}},
 		{"a header of 10 MiB", mine("GET", "/inbox?wait=0") + "X-Big: " + x(10<<20) + "\r\n\r\n", []int{431, 0}},
 		{"9000 fields", mine("GET", "/inbox?wait=0") + fields(9000) + "\r\n", []int{431}},
@@ -30,8 +30,8 @@ func bigs() []big {
 		{"7000 parameters", mine("GET", "/inbox?wait=0"+strings.Repeat("&a", 7000)) + "\r\n", []int{200, 204}},
 		{"a query of 1 MiB", mine("GET", "/inbox?"+x(1<<20)) + "\r\n", []int{431, 0}},
 		{"a recipient of 257 bytes", mine("POST", "/inbox?to="+x(257)) + "Content-Length: 0\r\n\r\n", []int{400}},
-		{"a name of 257 bytes", head("GET", "/inbox?wait=0", x(257)) + "\r\n", []int{400}},
-		{"a name of 5 KiB", head("GET", "/inbox?wait=0", x(5<<10)) + "\r\n", []int{400}},
+		{"a name of 257 bytes", requestHead("GET", "/inbox?wait=0", x(257)) + "\r\n", []int{400}},
+		{"a name of 5 KiB", requestHead("GET", "/inbox?wait=0", x(5<<10)) + "\r\n", []int{400}},
 		{"an ID of 10,000 digits", mine("GET", "/inbox?wait=0&after="+strings.Repeat("9", 10000)) + "\r\n", []int{200, 204}},
 		{"a wait of 10,000 digits", mine("DELETE", "/inbox?wait="+strings.Repeat("9", 10000)) + "\r\n", []int{204}},
 		{"a content type of 14 KiB", mine("POST", "/inbox?to=good") + "Content-Type: text/" + x(14<<10) + "\r\nContent-Length: 1\r\n\r\nx", []int{200}},
@@ -43,25 +43,25 @@ func bigs() []big {
 		{"chunks of a byte", chunked + strings.Repeat("1\r\nx\r\n", 40000) + "0\r\n\r\n", []int{200, 400, 404, 413}},
 		{"chunk extensions of 1 MiB", chunked + "1;" + x(1<<20) + "\r\nx\r\n0\r\n\r\n", []int{400, 0}},
 		{"trailers of 1 MiB", chunked + "1\r\nx\r\n0\r\nX-T: " + x(1<<20) + "\r\n\r\n", []int{400, 404, 431, 0}},
-		{"a method of 14 KiB", head(x(14<<10), "/inbox", "big") + "\r\n", []int{405, 400}},
+		{"a method of 14 KiB", requestHead(x(14<<10), "/inbox", "big") + "\r\n", []int{405, 400}},
 	}
 }
 
 // oversize sends each and holds that the server says so and goes on.
-func oversize(ctx context.Context, s *scene) {
-	all := bigs()
-	for i, b := range all {
-		got, err := s.send(ctx, stranger(i), b.request)
-		if !expected(got, b.want) {
-			s.fail("%s: got %d (%v), want one of %v", b.what, got, err, b.want)
+func oversize(ctx context.Context, s *scenario) {
+	cases := oversizeCases()
+	for i, b := range cases {
+		got, err := s.roundTrip(ctx, attackerAddr(i), b.request)
+		if !containsStatus(got, b.want) {
+			s.fail("%s: got %d (%v), want one of %v", b.name, got, err, b.want)
 		}
 	}
-	s.note("%d kinds, each refused or harmless", len(all))
+	s.addFigure("%d kinds, each refused or harmless", len(cases))
 	s.oversizeHTTP2(ctx)
 }
 
-// send writes a request and returns the status of the answer, 0 for none.
-func (s *scene) send(ctx context.Context, from, request string) (int, error) {
+// roundTrip writes a request and returns the status of the answer, 0 for none.
+func (s *scenario) roundTrip(ctx context.Context, from, request string) (int, error) {
 	c, err := s.dial(ctx, from, "http/1.1")
 	if err != nil {
 		return 0, err
@@ -69,11 +69,11 @@ func (s *scene) send(ctx context.Context, from, request string) (int, error) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	go io.WriteString(c, request) // the server may answer before it has all
-	status, _, err := newLine(c).answer()
+	status, _, err := newHTTP1Conn(c).readResponse()
 	return status, err
 }
 
-func expected(got int, want []int) bool {
+func containsStatus(got int, want []int) bool {
 	for _, status := range want {
 		if got == status {
 			return true
@@ -83,27 +83,27 @@ func expected(got int, want []int) bool {
 }
 
 // oversizeHTTP2 sends headers that HTTP/2 would compress well.
-func (s *scene) oversizeHTTP2(ctx context.Context) {
-	f, err := s.dialHTTP2(ctx, stranger(200))
+func (s *scenario) oversizeHTTP2(ctx context.Context) {
+	f, err := s.dialHTTP2(ctx, attackerAddr(200))
 	if err != nil {
 		s.fail("HTTP/2: %v", err)
 		return
 	}
 	defer f.Close()
-	go f.count()
+	go f.readFrames()
 	for i := range 20 {
 		// The first is kept by HPACK, the others point to it: 30 bytes become a megabyte.
-		fields := filler(1 << 20)
+		fields := fillerFields(1 << 20)
 		for k := range fields {
 			fields[k].Sensitive = false
 		}
-		if _, err := f.open("GET", "/inbox?wait=0", fmt.Sprint("bomb", i), true, fields...); err != nil {
+		if _, err := f.openStream("GET", "/inbox?wait=0", fmt.Sprint("bomb", i), true, fields...); err != nil {
 			break
 		}
 	}
 	select {
-	case <-f.gone:
+	case <-f.closed:
 	case <-time.After(2 * time.Second):
 	}
-	s.note("20 compressed headers of 1 MiB: %d answers, hung up with code %d", f.answers.Load(), f.goAway.Load()-1)
+	s.addFigure("20 compressed headers of 1 MiB: %d answers, hung up with code %d", f.responses.Load(), f.goAway.Load()-1)
 }

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// shape is a request that two servers could read differently. Behind it
+// smugglingCase is a request that two servers could read differently. Behind it
 // follows, on the same connection, a request for another's mail.
-type shape struct{ what, request string }
+type smugglingCase struct{ name, request string }
 
-// shapes are what is known of such requests.
-func shapes() []shape {
-	post := head("POST", "/inbox?to=good", "smuggler")
-	get := head("GET", "/inbox?wait=0", "smuggler")
-	return []shape{
+// smugglingCases are what is known of such requests.
+func smugglingCases() []smugglingCase {
+	post := requestHead("POST", "/inbox?to=good", "smuggler")
+	get := requestHead("GET", "/inbox?wait=0", "smuggler")
+	return []smugglingCase{
 		{"a length and chunks", post + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
 		{"chunks and a length", post + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n"},
 		{"two lengths", post + "Content-Length: 0\r\nContent-Length: 5\r\n\r\n"},
@@ -54,9 +54,9 @@ func shapes() []shape {
 	}
 }
 
-// accepted are the shapes that are one request for everybody, or nothing:
+// acceptedStatus are the shapes that are one request for everybody, or nothing:
 // they are answered as such.
-var accepted = map[string]int{
+var acceptedStatus = map[string]int{
 	"an empty length":          http.StatusOK,
 	"a whole URL of another":   http.StatusUnauthorized,
 	"CONNECT":                  http.StatusMethodNotAllowed,
@@ -72,24 +72,24 @@ var accepted = map[string]int{
 
 // smuggling sends each shape with a second request behind it. A shape must be
 // refused and the connection closed, or read as what it plainly is.
-func smuggling(ctx context.Context, s *scene) {
-	refused, all := 0, shapes()
-	for i, shape := range all {
-		statuses := s.follow(ctx, stranger(i), shape.request)
+func smuggling(ctx context.Context, s *scenario) {
+	refused, cases := 0, smugglingCases()
+	for i, tc := range cases {
+		statuses := s.sendPipelined(ctx, attackerAddr(i), tc.request)
 		if len(statuses) == 1 && statuses[0] >= 400 {
 			refused++
 			continue
 		}
-		if want, ok := accepted[shape.what]; !ok || len(statuses) == 0 || statuses[0] != want {
-			s.fail("%s: got %v, want a refusal and nothing behind it", shape.what, statuses)
+		if want, ok := acceptedStatus[tc.name]; !ok || len(statuses) == 0 || statuses[0] != want {
+			s.fail("%s: got %v, want a refusal and nothing behind it", tc.name, statuses)
 		}
 	}
-	s.note("%d shapes: %d refused and hung up, %d read as one plain request", len(all), refused, len(all)-refused)
+	s.addFigure("%d shapes: %d refused and hung up, %d read as one plain request", len(cases), refused, len(cases)-refused)
 }
 
-// follow sends a request and another behind it, and returns the statuses of
+// sendPipelined sends a request and another behind it, and returns the statuses of
 // all answers until the server closes.
-func (s *scene) follow(ctx context.Context, from, request string) (statuses []int) {
+func (s *scenario) sendPipelined(ctx context.Context, from, request string) (statuses []int) {
 	c, err := s.dial(ctx, from, "http/1.1")
 	if err != nil {
 		s.fail("connect: %v", err)
@@ -101,14 +101,14 @@ func (s *scene) follow(ctx context.Context, from, request string) (statuses []in
 	if _, err := io.WriteString(c, request+second); err != nil {
 		return nil
 	}
-	answers := bufio.NewReader(c)
+	reader := bufio.NewReader(c)
 	for {
-		answer, err := http.ReadResponse(answers, nil)
+		resp, err := http.ReadResponse(reader, nil)
 		if err != nil {
 			return statuses
 		}
-		io.Copy(io.Discard, answer.Body)
-		answer.Body.Close()
-		statuses = append(statuses, answer.StatusCode)
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		statuses = append(statuses, resp.StatusCode)
 	}
 }

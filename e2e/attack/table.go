@@ -14,8 +14,8 @@ func printTable(w io.Writer, outcomes []outcome) {
 	for _, o := range outcomes {
 		fmt.Fprintf(w, "| %s | %s | %s / %s | %d, %d (%d), %d MiB | %.1f s | %.1f s | %d | %d KiB |\n",
 			o.name, strings.Join(o.figures, "; "),
-			milliseconds(percentile(o.good, 0.5)), milliseconds(percentile(o.good, 0.99)),
-			o.before>>20, o.peak>>20, o.memory>>20, o.after>>20, o.took.Seconds(), o.settled.Seconds(), o.threads, (o.logged+1023)>>10)
+			milliseconds(percentile(o.probeLatencies, 0.5)), milliseconds(percentile(o.probeLatencies, 0.99)),
+			o.rssBefore>>20, o.rssPeak>>20, o.memory>>20, o.rssAfter>>20, o.took.Seconds(), o.recovery.Seconds(), o.threads, (o.logBytes+1023)>>10)
 	}
 }
 

@@ -19,25 +19,25 @@ import (
 // target is a server under attack, a process of its own.
 type target struct {
 	*e2e.Server
-	program string
-	addr    string
-	plain   bool
-	proc    proc.ID
-	state   string
-	log     *journal
+	program   string
+	addr      string
+	plaintext bool
+	proc      proc.ID
+	stateDir  string
+	log       *serverLog
 }
 
 // start runs the program and returns once it listens.
 func start(program string, memory int64, flags []string) (*target, error) {
-	state, err := os.MkdirTemp("", "inbox-attack-")
+	stateDir, err := os.MkdirTemp("", "inbox-attack-")
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"-bind", "127.0.0.1:0", "-state", state, "-public", "", "-max-memory", fmt.Sprint(memory)}
-	t := &target{program: program, plain: slices.Contains(flags, "-https=false"), state: state, log: &journal{}}
-	t.Server, err = e2e.StartWith(exec.Command(program, append(args, flags...)...), t.log.read)
+	args := []string{"-bind", "127.0.0.1:0", "-state", stateDir, "-public", "", "-max-memory", fmt.Sprint(memory)}
+	t := &target{program: program, plaintext: slices.Contains(flags, "-https=false"), stateDir: stateDir, log: &serverLog{}}
+	t.Server, err = e2e.StartWith(exec.Command(program, append(args, flags...)...), t.log.readLine)
 	if err != nil {
-		os.RemoveAll(state)
+		os.RemoveAll(stateDir)
 		return nil, err
 	}
 	t.addr, t.proc = t.Addr, proc.ID(t.PID())
@@ -47,8 +47,8 @@ func start(program string, memory int64, flags []string) (*target, error) {
 // quit ends the server with SIGQUIT, upon which Go prints every goroutine. It
 // returns a line for each of the program's own.
 func (t *target) quit() (goroutines []string, err error) {
-	defer os.RemoveAll(t.state)
-	err = t.End(syscall.SIGQUIT)
+	defer os.RemoveAll(t.stateDir)
+	err = t.StopWithSignal(syscall.SIGQUIT)
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 2 {
 		return nil, fmt.Errorf("the server ended with %v before it was told to", err)
 	}
@@ -61,18 +61,18 @@ func (t *target) cpu() time.Duration {
 	return d
 }
 
-// journal reads the server's log and keeps of it what counts.
-type journal struct {
-	mu         sync.Mutex
-	bytes      int
-	troubles   []string // the first few
-	goroutines []string // what each does, once the server was told to say so
-	quitting   bool
+// serverLog reads the server's log and keeps of it what counts.
+type serverLog struct {
+	mu              sync.Mutex
+	bytes           int
+	unexpectedLines []string // the first few
+	goroutines      []string // what each does, once the server was told to say so
+	quitting        bool
 }
 
-var trouble = regexp.MustCompile(`^panic|^fatal error|level=ERROR|http: panic|DATA RACE`)
+var unexpectedPattern = regexp.MustCompile(`^panic|^fatal error|level=ERROR|http: panic|DATA RACE`)
 
-func (j *journal) read(line string) {
+func (j *serverLog) readLine(line string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if strings.HasPrefix(line, "SIGQUIT") {
@@ -83,14 +83,14 @@ func (j *journal) read(line string) {
 		return
 	}
 	j.bytes += len(line) + 1
-	if trouble.MatchString(line) && len(j.troubles) < 5 {
-		j.troubles = append(j.troubles, line)
+	if unexpectedPattern.MatchString(line) && len(j.unexpectedLines) < 5 {
+		j.unexpectedLines = append(j.unexpectedLines, line)
 	}
 }
 
 // countLocked keeps a line for each goroutine, without those of Go itself,
 // which come and go.
-func (j *journal) countLocked(line string) {
+func (j *serverLog) countLocked(line string) {
 	if strings.HasPrefix(line, "goroutine ") && !strings.HasPrefix(line, "goroutine 0 ") {
 		j.goroutines = append(j.goroutines, line)
 	}
@@ -103,9 +103,9 @@ func (j *journal) countLocked(line string) {
 	}
 }
 
-// said returns how much was logged, and what must not have been.
-func (j *journal) said() (int, []string) {
+// summary returns how much was logged, and what must not have been.
+func (j *serverLog) summary() (int, []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.bytes, j.troubles
+	return j.bytes, j.unexpectedLines
 }

@@ -22,24 +22,24 @@ import (
 // The test's own process is the host on which the peers are. It runs itself
 // once more in that host's namespace.
 const (
-	inside   = "INBOX_CLUSTER_NETWORK" // the network's name, for the inner process
-	binary   = "INBOX_CLUSTER_PROGRAM"
-	peers    = "peers"
-	storeURL = "redis://10.99.0.2:6379"
+	networkEnv = "INBOX_CLUSTER_NETWORK" // the network's name, for the inner process
+	programEnv = "INBOX_CLUSTER_PROGRAM"
+	peerHost   = "peers"
+	storeURL   = "redis://10.99.0.2:6379"
 )
 
 var (
 	nodeNames = []string{"node1", "node2", "node3"}
-	allHosts  = append([]string{peers, "store"}, nodeNames...)
+	allHosts  = append([]string{peerHost, "store"}, nodeNames...)
 )
 
 func nodeAddr(i int) string { return fmt.Sprintf("10.99.0.%d", 11+i) }
 
 func TestMain(m *testing.M) {
-	if os.Getenv(inside) != "" {
+	if os.Getenv(networkEnv) != "" {
 		os.Exit(m.Run())
 	}
-	code, err := outside()
+	code, err := runInNamespace()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -47,8 +47,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// missing is what this machine lacks, or "".
-func missing() string {
+// missingRequirement is what this machine lacks, or "".
+func missingRequirement() string {
 	if os.Geteuid() != 0 {
 		return "needs root, for network namespaces"
 	}
@@ -60,9 +60,9 @@ func missing() string {
 	return ""
 }
 
-// outside makes the network and runs the tests on one of its hosts.
-func outside() (code int, err error) {
-	if why := missing(); why != "" {
+// runInNamespace makes the network and runs the tests on one of its hosts.
+func runInNamespace() (code int, err error) {
+	if why := missingRequirement(); why != "" {
 		if os.Getenv("CI") != "" {
 			return 1, fmt.Errorf("cluster: %s", why)
 		}
@@ -88,15 +88,15 @@ func outside() (code int, err error) {
 		if i > 1 {
 			addr = nodeAddr(i - 2)
 		}
-		if err := n.add(host, addr); err != nil {
+		if err := n.addHost(host, addr); err != nil {
 			return 1, err
 		}
 	}
-	if err := n.crowd(peers); err != nil {
+	if err := n.addSourceAddrs(peerHost); err != nil {
 		return 1, err
 	}
-	self := n.command(peers, os.Args[0], os.Args[1:]...)
-	self.Env = append(os.Environ(), inside+"="+n.name, binary+"="+program)
+	self := n.command(peerHost, os.Args[0], os.Args[1:]...)
+	self.Env = append(os.Environ(), networkEnv+"="+n.name, programEnv+"="+program)
 	self.Stdout, self.Stderr = os.Stdout, os.Stderr
 	err = self.Run()
 	if self.ProcessState == nil {
@@ -105,8 +105,8 @@ func outside() (code int, err error) {
 	return self.ProcessState.ExitCode(), nil
 }
 
-// site is all hosts with what runs on them.
-type site struct {
+// testCluster is all hosts with what runs on them.
+type testCluster struct {
 	network
 	dir   string
 	store *process
@@ -118,9 +118,9 @@ var (
 	storeReady = regexp.MustCompile(`Ready to accept connections`)
 )
 
-func startSite(t *testing.T) *site {
+func startCluster(t *testing.T) *testCluster {
 	t.Helper()
-	s := &site{network: network{os.Getenv(inside)}, dir: t.TempDir()}
+	s := &testCluster{network: network{os.Getenv(networkEnv)}, dir: t.TempDir()}
 	secret := make([]byte, 32)
 	rand.Read(secret)
 	s.write(t, "store.key", base64.StdEncoding.EncodeToString(secret))
@@ -128,14 +128,14 @@ func startSite(t *testing.T) *site {
 		"--appendonly", "yes", "--appendfsync", "always", "--maxmemory", "200mb", "--maxmemory-policy", "noeviction", "--dir", s.dir)
 	must(t, s.store.start())
 	for i, host := range nodeNames {
-		p := s.process(host, nodeReady, os.Getenv(binary), "-bind", nodeAddr(i)+":443", "-store", storeURL,
+		p := s.process(host, nodeReady, os.Getenv(programEnv), "-bind", nodeAddr(i)+":443", "-store", storeURL,
 			"-store-key-file", s.path("store.key"), "-state", s.path(host), "-public", "", "-inbox-timeout", "60",
 			"-rate", "1000", "-burst", "2000", "-conn-rate", "500")
 		s.nodes = append(s.nodes, p)
 		must(t, p.start())
 	}
-	t.Cleanup(func() { s.end(t) })
-	s.ready(t)
+	t.Cleanup(func() { s.stop(t) })
+	s.waitReady(t)
 	return s
 }
 
@@ -146,41 +146,41 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
+func (s *testCluster) path(name string) string { return filepath.Join(s.dir, name) }
 
-func (s *site) write(t *testing.T, name, text string) {
+func (s *testCluster) write(t *testing.T, name, text string) {
 	t.Helper()
 	must(t, os.WriteFile(s.path(name), []byte(text), 0o600))
 }
 
-func (s *site) process(host string, ready *regexp.Regexp, program string, args ...string) *process {
+func (s *testCluster) process(host string, ready *regexp.Regexp, program string, args ...string) *process {
 	command := func() *exec.Cmd { return s.command(host, program, args...) }
-	return &process{command: command, ready: ready, log: s.path(host + ".log")}
+	return &process{command: command, readyPattern: ready, logPath: s.path(host + ".log")}
 }
 
-// ready waits until every node says that it wants requests.
-func (s *site) ready(t *testing.T) {
+// waitReady waits until every node says that it wants requests.
+func (s *testCluster) waitReady(t *testing.T) {
 	t.Helper()
 	for i := range s.nodes {
 		began := time.Now()
-		for !answersReady(nodeAddr(i)) {
-			if time.Since(began) > startTime {
-				t.Fatalf("%s is not ready in %v", nodeNames[i], startTime)
+		for !isReady(nodeAddr(i)) {
+			if time.Since(began) > startTimeout {
+				t.Fatalf("%s is not ready in %v", nodeNames[i], startTimeout)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
 }
 
-func (s *site) end(t *testing.T) {
+func (s *testCluster) stop(t *testing.T) {
 	for _, p := range append(s.nodes, s.store) {
 		if err := p.stop(); err != nil {
 			t.Error(err)
 		}
 	}
 	for _, p := range s.nodes {
-		if said := p.said(); said != "" {
-			t.Errorf("%s logged:\n%s", filepath.Base(p.log), said)
+		if unexpected := p.unexpectedLog(); unexpected != "" {
+			t.Errorf("%s logged:\n%s", filepath.Base(p.logPath), unexpected)
 		}
 	}
 	if t.Failed() && os.Getenv("KEEP") != "" {
@@ -193,12 +193,12 @@ func (s *site) end(t *testing.T) {
 // one does not answer, as with several addresses in the DNS. Each pair has an
 // address of its own.
 func dialer(i int) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	liked := 0
+	preferred := 0
 	var mu sync.Mutex
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
 		mu.Lock()
-		liked++ // the sender and the receiver of a pair like different nodes
-		first := i + liked
+		preferred++ // the sender and the receiver of a pair like different nodes
+		first := i + preferred
 		mu.Unlock()
 		var err error
 		for n := range nodeNames {
@@ -219,72 +219,72 @@ const pairCount = 12
 // nodes are replaced one after another: what was accepted arrives, once unless
 // somebody had no answer.
 func TestPeersLoseNothing(t *testing.T) {
-	s, total := startSite(t), new(talk.Tally)
-	where := talk.Server{URL: "https://inbox.test", Dial: dialer, RequestLimit: 8 * time.Second}
+	s, counters := startCluster(t), new(talk.Counters)
+	server := talk.Server{URL: "https://inbox.test", Dial: dialer, RequestTimeout: 8 * time.Second}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var talking sync.WaitGroup
+	var wg sync.WaitGroup
 	var pairs []*talk.Pair
 	for i := range pairCount {
-		p := talk.NewPair(where, fmt.Sprint("pair-", i), i, total)
+		p := talk.NewPair(server, fmt.Sprint("pair-", i), i, counters)
 		pairs = append(pairs, p)
-		talking.Go(func() { p.Run(ctx) })
+		wg.Go(func() { p.Run(ctx) })
 	}
 	phase := func(name string, do func()) {
-		before := total.Figures()
-		total.TakeGap()
+		before := counters.Stats()
+		counters.TakeMaxGap()
 		do()
-		settle(t, pairs)
-		after := total.Figures()
+		waitForTraffic(t, pairs)
+		after := counters.Stats()
 		t.Logf("%-40s accepted %5d, refused %4d, without an answer %3d, told to come back %4d, longest gap %v", name, after.Accepted-before.Accepted,
-			after.Refused-before.Refused, after.Broken-before.Broken, after.Told-before.Told, total.TakeGap().Round(10*time.Millisecond))
+			after.Refused-before.Refused, after.NoResponse-before.NoResponse, after.RetryAfter-before.RetryAfter, counters.TakeMaxGap().Round(10*time.Millisecond))
 	}
 	phase("quiet", func() { time.Sleep(3 * time.Second) })
 	phase("a node is killed, and starts again", func() {
 		s.nodes[0].kill()
 		time.Sleep(3 * time.Second)
 		must(t, s.nodes[0].start())
-		s.ready(t)
+		s.waitReady(t)
 	})
 	phase("a node is cut off for 6 s", func() {
-		must(t, s.cut("node2"))
+		must(t, s.disconnect("node2"))
 		time.Sleep(6 * time.Second)
-		must(t, s.mend("node2"))
-		s.ready(t)
+		must(t, s.reconnect("node2"))
+		s.waitReady(t)
 	})
 	phase("the store is restarted", func() {
 		must(t, s.store.stop())
 		must(t, s.store.start())
-		s.ready(t)
+		s.waitReady(t)
 		time.Sleep(2 * time.Second)
 	})
 	phase("the store is killed, and away for 3 s", func() {
 		s.store.kill()
 		time.Sleep(3 * time.Second)
 		must(t, s.store.start())
-		s.ready(t)
+		s.waitReady(t)
 		time.Sleep(2 * time.Second)
 	})
 	phase("all nodes, one after another", func() {
 		for _, n := range s.nodes {
 			must(t, n.stop())
 			must(t, n.start())
-			s.ready(t)
+			s.waitReady(t)
 		}
 	})
 	phase("quiet again", func() { time.Sleep(3 * time.Second) })
 	cancel()
-	talking.Wait()
-	total.NothingLost(t, true)
+	wg.Wait()
+	counters.CheckNoLoss(t, true)
 }
 
-// settle waits until each pair talks again, so that what it waited for counts
+// waitForTraffic waits until each pair talks again, so that what it waited for counts
 // where it came from.
-func settle(t *testing.T, pairs []*talk.Pair) {
+func waitForTraffic(t *testing.T, pairs []*talk.Pair) {
 	t.Helper()
 	began := time.Now()
 	for _, p := range pairs {
-		for before := p.Arrived(); p.Arrived() == before; time.Sleep(20 * time.Millisecond) {
+		for before := p.Received(); p.Received() == before; time.Sleep(20 * time.Millisecond) {
 			if time.Since(began) > 30*time.Second {
 				t.Fatal("a pair does not talk any more")
 			}
@@ -292,8 +292,8 @@ func settle(t *testing.T, pairs []*talk.Pair) {
 	}
 }
 
-// answersReady asks /readyz.
-func answersReady(addr string) bool {
+// isReady asks /readyz.
+func isReady(addr string) bool {
 	out, err := exec.Command("curl", "-sk", "--max-time", "2", "-o", "/dev/null", "-w", "%{http_code}", "https://"+addr+"/readyz").Output()
 	return err == nil && strings.TrimSpace(string(out)) == "200"
 }

@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// shelf is the bare handler: what net/http itself costs for these requests.
+// bareHandler is the bare handler: what net/http itself costs for these requests.
 // It keeps bodies and hands them out again, to anyone, and checks nothing. That
 // it reads exactly the announced length makes it as cheap as it can be.
-type shelf chan []byte
+type bareHandler chan []byte
 
-func (s shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s bareHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost {
 		body := make([]byte, r.ContentLength)
 		if _, err := io.ReadFull(r.Body, body); err == nil {
@@ -44,18 +44,18 @@ func serveBare(ctx context.Context, https bool, logs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	web := &http.Server{Handler: make(shelf, maxPairs)}
-	defer context.AfterFunc(ctx, func() { _ = web.Close() })()
+	server := &http.Server{Handler: make(bareHandler, maxPairs)}
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 	slog.New(slog.NewTextHandler(logs, nil)).Info("listening", "addr", ln.Addr())
 	if !https {
-		return ignoreClosed(web.Serve(ln))
+		return ignoreClosed(server.Serve(ln))
 	}
 	cert, err := selfSigned()
 	if err != nil {
 		return err
 	}
-	web.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}}
-	return ignoreClosed(web.ServeTLS(ln, "", ""))
+	server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}}
+	return ignoreClosed(server.ServeTLS(ln, "", ""))
 }
 
 func ignoreClosed(err error) error {

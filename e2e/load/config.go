@@ -16,7 +16,7 @@ type config struct {
 	pairs, count, size, rounds int
 	duration                   time.Duration
 	scheme                     string
-	after                      bool
+	acknowledge                bool
 	maxRatio                   float64
 	url                        string
 	pid                        int
@@ -38,7 +38,7 @@ func parse(args []string, logs io.Writer) (cfg config, err error) {
 	f.IntVar(&cfg.rounds, "rounds", 60, "rounds for each server")
 	f.DurationVar(&cfg.duration, "duration", 2*time.Minute, "the most that the rounds over http, and over https, may take")
 	f.StringVar(&cfg.scheme, "scheme", "", "http or https only (default both)")
-	f.BoolVar(&cfg.after, "after", false, "acknowledge messages with ?after=, as careful clients do")
+	f.BoolVar(&cfg.acknowledge, "after", false, "acknowledge messages with ?after=, as careful clients do")
 	f.Float64Var(&cfg.maxRatio, "max-ratio", 0, "fail when the server costs more than so many times the bare handler (0: report only)")
 	f.StringVar(&cfg.url, "url", "", "measure the server that runs at this loopback address, and no other")
 	f.IntVar(&cfg.pid, "pid", 0, "with -url: the server's process, to read its CPU time (0: not measured)")

@@ -42,7 +42,7 @@ func relay(ctx context.Context, cfg config, targets []target) ([]result, error) 
 		}
 	}
 	for r := range cfg.rounds + 1 {
-		err := playRound(cfg, r, results, pairs)
+		err := runRound(cfg, r, results, pairs)
 		switch {
 		case err == nil:
 		case ctx.Err() == nil:
@@ -56,19 +56,19 @@ func relay(ctx context.Context, cfg config, targets []target) ([]result, error) 
 	return results, nil
 }
 
-// playRound gives every target its turn. The round r 0 warms up.
-func playRound(cfg config, r int, results []result, pairs [][]*pair) error {
+// runRound gives every target its turn. The round r 0 warms up.
+func runRound(cfg config, r int, results []result, pairs [][]*pair) error {
 	for i := range results {
-		turn := (i + r) % len(results)
-		if err := results[turn].play(cfg, pairs[turn], r > 0); err != nil {
-			return fmt.Errorf("%s, round %d: %w", results[turn].name, r, err)
+		index := (i + r) % len(results)
+		if err := results[index].run(cfg, pairs[index], r > 0); err != nil {
+			return fmt.Errorf("%s, round %d: %w", results[index].name, r, err)
 		}
 	}
 	return nil
 }
 
-// play runs one round and, when it counts, adds what it measured.
-func (r *result) play(cfg config, pairs []*pair, counts bool) error {
+// run runs one round and, when it counts, adds what it measured.
+func (r *result) run(cfg config, pairs []*pair, record bool) error {
 	before, err := r.cpuTime()
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (r *result) play(cfg config, pairs []*pair, counts bool) error {
 	}
 	took := time.Since(start)
 	after, err := r.cpuTime()
-	if err != nil || !counts {
+	if err != nil || !record {
 		return err
 	}
 	n := len(latencies)

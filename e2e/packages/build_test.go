@@ -17,17 +17,17 @@ import (
 	"time"
 )
 
-// scratch is where packages are built, by the first test that needs them.
-var scratch string
+// workDir is where packages are built, by the first test that needs them.
+var workDir string
 
 func TestMain(m *testing.M) {
 	var err error
-	if scratch, err = os.MkdirTemp("", "inbox-packages-"); err != nil {
+	if workDir, err = os.MkdirTemp("", "inbox-packages-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := m.Run()
-	os.RemoveAll(scratch)
+	os.RemoveAll(workDir)
 	os.Exit(code)
 }
 
@@ -36,27 +36,27 @@ type release string
 
 // releases are this source built here, and in a copy under other
 // circumstances, and a newer commit of it.
-type releases struct{ here, elsewhere, newer release }
+type releases struct{ original, rebuilt, newer release }
 
 var build = sync.OnceValues(func() (r releases, err error) {
 	source, err := filepath.Abs("../..")
 	if err != nil {
 		return r, err
 	}
-	copied := filepath.Join(scratch, "a longer name for a copy of the source")
-	r = releases{release(scratch + "/here"), release(scratch + "/elsewhere"), release(scratch + "/newer")}
+	copied := filepath.Join(workDir, "a longer name for a copy of the source")
+	r = releases{release(workDir + "/here"), release(workDir + "/elsewhere"), release(workDir + "/newer")}
 	return r, errors.Join(
-		shell(`cd "$1" && umask 022 && scripts/package "$2" linux/amd64`, source, string(r.here)),
-		shell(`umask 077 && git clone -q "$1" "$2" && cd "$1" &&
+		runScript(`cd "$1" && umask 022 && scripts/package "$2" linux/amd64`, source, string(r.original)),
+		runScript(`umask 077 && git clone -q "$1" "$2" && cd "$1" &&
 			git ls-files -zco --exclude-standard | tar -c --null -T - --ignore-failed-read | tar -xC "$2"`, source, copied),
-		shell(`umask 077 && cd "$1" && TZ=Asia/Tokyo LC_ALL=C.UTF-8 scripts/package "$2" linux/amd64`, copied, string(r.elsewhere)),
-		shell(`cd "$1" && git add -A && git -c user.name=test -c user.email=test@example.org commit -q --allow-empty -m newer --date=now &&
+		runScript(`umask 077 && cd "$1" && TZ=Asia/Tokyo LC_ALL=C.UTF-8 scripts/package "$2" linux/amd64`, copied, string(r.rebuilt)),
+		runScript(`cd "$1" && git add -A && git -c user.name=test -c user.email=test@example.org commit -q --allow-empty -m newer --date=now &&
 			scripts/package "$2" linux/amd64`, copied, string(r.newer)),
 	)
 })
 
-// shell runs a script with arguments, within the time that a cold build takes.
-func shell(script string, args ...string) error {
+// runScript runs a script with arguments, within the time that a cold build takes.
+func runScript(script string, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, "bash", append([]string{"-euc", "set -o pipefail; " + script, "bash"}, args...)...)
@@ -66,9 +66,9 @@ func shell(script string, args ...string) error {
 	return nil
 }
 
-func built(t *testing.T) releases {
+func buildReleases(t *testing.T) releases {
 	t.Helper()
-	needs(t, "git")
+	requireTools(t, "git")
 	r, err := build()
 	if err != nil {
 		t.Fatal(err)
@@ -86,8 +86,8 @@ func (r release) file(t *testing.T, pattern string) string {
 	return found[0]
 }
 
-// needs skips a test where something is missing, but not in CI.
-func needs(t *testing.T, programs ...string) {
+// requireTools skips a test where something is missing, but not in CI.
+func requireTools(t *testing.T, programs ...string) {
 	t.Helper()
 	var missing []string
 	for _, p := range programs {
@@ -106,8 +106,8 @@ func needs(t *testing.T, programs ...string) {
 	}
 }
 
-// output runs a program for at most a minute and returns what it says.
-func output(t *testing.T, name string, args ...string) string {
+// runCommand runs a program for at most a minute and returns what it says.
+func runCommand(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -120,8 +120,8 @@ func output(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-func TestTwoBuildsGiveTheSameBytes(t *testing.T) {
-	r := built(t)
+func TestBuildIsReproducible(t *testing.T) {
+	r := buildReleases(t)
 	sums := func(r release) string {
 		text, err := os.ReadFile(r.file(t, "SHA256SUMS"))
 		if err != nil {
@@ -129,15 +129,15 @@ func TestTwoBuildsGiveTheSameBytes(t *testing.T) {
 		}
 		return string(text)
 	}
-	if here, elsewhere := sums(r.here), sums(r.elsewhere); here != elsewhere {
-		t.Errorf("here:\n%selsewhere:\n%s", here, elsewhere)
+	if original, rebuilt := sums(r.original), sums(r.rebuilt); original != rebuilt {
+		t.Errorf("here:\n%selsewhere:\n%s", original, rebuilt)
 	}
 }
 
 func TestChecksumsNameEveryFile(t *testing.T) {
-	r := built(t)
-	checked := output(t, "sh", "-c", `cd "$0" && sha256sum -c SHA256SUMS`, string(r.here))
-	entries, err := os.ReadDir(string(r.here))
+	r := buildReleases(t)
+	checked := runCommand(t, "sh", "-c", `cd "$0" && sha256sum -c SHA256SUMS`, string(r.original))
+	entries, err := os.ReadDir(string(r.original))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,8 +148,8 @@ func TestChecksumsNameEveryFile(t *testing.T) {
 	}
 }
 
-func TestBinaryNeedsNoLibraries(t *testing.T) {
-	f, err := elf.Open(built(t).here.file(t, "inbox-linux-amd64"))
+func TestBinaryIsStatic(t *testing.T) {
+	f, err := elf.Open(buildReleases(t).original.file(t, "inbox-linux-amd64"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,17 +161,17 @@ func TestBinaryNeedsNoLibraries(t *testing.T) {
 	}
 }
 
-func TestBinaryKnowsItsCommit(t *testing.T) {
-	said := output(t, built(t).newer.file(t, "inbox-linux-amd64"), "version")
-	fields := strings.Fields(said)
-	if len(fields) != 8 || strings.Contains(said, "unknown") || len(fields[3]) != 12 || fields[7] != "linux/amd64)" {
-		t.Errorf("inbox version says %q", said)
+func TestBinaryReportsCommit(t *testing.T) {
+	got := runCommand(t, buildReleases(t).newer.file(t, "inbox-linux-amd64"), "version")
+	fields := strings.Fields(got)
+	if len(fields) != 8 || strings.Contains(got, "unknown") || len(fields[3]) != 12 || fields[7] != "linux/amd64)" {
+		t.Errorf("inbox version says %q", got)
 	}
 }
 
-func TestBillOfMaterialsListsTheModules(t *testing.T) {
-	r := built(t)
-	text, err := os.ReadFile(r.here.file(t, "sbom-linux-amd64.cdx.json"))
+func TestSBOMListsModules(t *testing.T) {
+	r := buildReleases(t)
+	text, err := os.ReadFile(r.original.file(t, "sbom-linux-amd64.cdx.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestBillOfMaterialsListsTheModules(t *testing.T) {
 		listed[c.Name] = c.Version
 	}
 	modules := 0
-	for line := range strings.Lines(output(t, "go", "version", "-m", r.here.file(t, "inbox-linux-amd64"))) {
+	for line := range strings.Lines(runCommand(t, "go", "version", "-m", r.original.file(t, "inbox-linux-amd64"))) {
 		if f := strings.Fields(line); f[0] == "dep" {
 			modules++
 			if listed[f[1]] != f[2] {
@@ -200,9 +200,9 @@ func TestBillOfMaterialsListsTheModules(t *testing.T) {
 	}
 }
 
-func TestLintianHasNoComplaint(t *testing.T) {
-	needs(t, "lintian")
-	if said := output(t, "lintian", "--allow-root", "--fail-on", "error,warning", built(t).here.file(t, "*.deb")); strings.TrimSpace(said) != "" {
-		t.Error(said)
+func TestLintian(t *testing.T) {
+	requireTools(t, "lintian")
+	if got := runCommand(t, "lintian", "--allow-root", "--fail-on", "error,warning", buildReleases(t).original.file(t, "*.deb")); strings.TrimSpace(got) != "" {
+		t.Error(got)
 	}
 }

@@ -11,20 +11,20 @@ import (
 	"inbox/e2e"
 )
 
-// image builds the Containerfile and returns its files. The user in it gets no
+// buildImage builds the Containerfile and returns its files. The user in it gets no
 // rights from root, which buildah needs here.
-func image(t *testing.T) string {
+func buildImage(t *testing.T) string {
 	t.Helper()
-	needs(t, "root", "buildah", "unshare")
-	r := built(t)
-	here := t.TempDir()
+	requireTools(t, "root", "buildah", "unshare")
+	r := buildReleases(t)
+	dir := t.TempDir()
 	buildah := func(args ...string) string {
 		t.Helper()
-		return output(t, "buildah", append([]string{"--root", here + "/root", "--runroot", here + "/run", "--storage-driver", "vfs"}, args...)...)
+		return runCommand(t, "buildah", append([]string{"--root", dir + "/root", "--runroot", dir + "/run", "--storage-driver", "vfs"}, args...)...)
 	}
-	output(t, "cp", "-a", "../../Containerfile", "../../.dockerignore", here)
-	output(t, "cp", "-a", string(r.here), here+"/dist")
-	buildah("build", "--isolation", "chroot", "--platform", "linux/amd64", "-t", "inbox", here)
+	runCommand(t, "cp", "-a", "../../Containerfile", "../../.dockerignore", dir)
+	runCommand(t, "cp", "-a", string(r.original), dir+"/dist")
+	buildah("build", "--isolation", "chroot", "--platform", "linux/amd64", "-t", "inbox", dir)
 	container := strings.TrimSpace(buildah("from", "--pull-never", "inbox"))
 	config := buildah("inspect", "--format", "{{.OCIv1.Config.User}} {{.OCIv1.Config.WorkingDir}} {{.OCIv1.Config.Cmd}} {{.OCIv1.Config.Env}}", container)
 	if want := "65532:65532 /app [./inbox] ["; !strings.HasPrefix(config, want) || !strings.Contains(config, "STATE_DIRECTORY=/var/lib/inbox") {
@@ -33,18 +33,18 @@ func image(t *testing.T) string {
 	return strings.TrimSpace(buildah("mount", container))
 }
 
-// contained runs a command as an engine does that is told to mount everything
+// containerScript runs a command as an engine does that is told to mount everything
 // read-only but what is given: the image's user, directory and environment.
-const contained = `
+const containerScript = `
 root=$1 volume=$2 at=$3; shift 3
 mount --bind "$root" "$root" && mount -o remount,bind,ro "$root"
 [ -z "$volume" ] || mount --bind "$volume" "$root$at"
 exec env -i STATE_DIRECTORY=/var/lib/inbox unshare --root="$root" --wd=/app --setgid=65532 --setuid=65532 "$@"`
 
-// start runs ./inbox of the image, with a volume if one is named.
-func start(t *testing.T, image, volume, at string, args ...string) *e2e.Server {
+// startContainer runs ./inbox of the image, with a volume if one is named.
+func startContainer(t *testing.T, image, volume, at string, args ...string) *e2e.Server {
 	t.Helper()
-	command := []string{"--mount", "--ipc", "--uts", "sh", "-euc", contained, "sh", image, volume, at, "./inbox", "--bind=127.0.0.1:0"}
+	command := []string{"--mount", "--ipc", "--uts", "sh", "-euc", containerScript, "sh", image, volume, at, "./inbox", "--bind=127.0.0.1:0"}
 	s, err := e2e.Start("unshare", append(command, args...)...)
 	if err != nil {
 		t.Fatal(err)
@@ -60,43 +60,43 @@ func start(t *testing.T, image, volume, at string, args ...string) *e2e.Server {
 // The ways in which people run the image: without HTTPS, with certificates that
 // they mount, and with a volume for what outlives it.
 func TestImageServes(t *testing.T) {
-	root := image(t)
+	root := buildImage(t)
 
 	t.Run("http", func(t *testing.T) {
-		s := start(t, root, "", "", "--https=false")
-		ask(t, s)
-		if left := output(t, "find", root, "-newer", filepath.Join(root, "app/inbox"), "-type", "f"); left != "" {
+		s := startContainer(t, root, "", "", "--https=false")
+		checkFrontPage(t, s)
+		if left := runCommand(t, "find", root, "-newer", filepath.Join(root, "app/inbox"), "-type", "f"); left != "" {
 			t.Errorf("the server wrote into the image:\n%s", left)
 		}
 	})
 
 	t.Run("certificates", func(t *testing.T) {
 		certs := t.TempDir()
-		output(t, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=cert.test",
+		runCommand(t, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=cert.test",
 			"-keyout", certs+"/server.key", "-out", certs+"/server.crt")
-		output(t, "chown", "-R", "65532", certs)
+		runCommand(t, "chown", "-R", "65532", certs)
 		if err := os.Mkdir(filepath.Join(root, "cert"), 0o755); err != nil { // an engine makes the place
 			t.Fatal(err)
 		}
-		s := start(t, root, certs, "/cert", "--server-cert=/cert/server.crt", "--server-key=/cert/server.key")
-		if got := served(t, s); got != "cert.test" {
+		s := startContainer(t, root, certs, "/cert", "--server-cert=/cert/server.crt", "--server-key=/cert/server.key")
+		if got := servedCommonName(t, s); got != "cert.test" {
 			t.Errorf("served the certificate of %q, want the mounted one", got)
 		}
 	})
 
 	t.Run("volume", func(t *testing.T) {
 		state := t.TempDir()
-		output(t, "chown", "65532", state)
-		s := start(t, root, state, "/var/lib/inbox")
-		served(t, s)
+		runCommand(t, "chown", "65532", state)
+		s := startContainer(t, root, state, "/var/lib/inbox")
+		servedCommonName(t, s)
 		if _, err := os.Stat(filepath.Join(state, "secret")); err != nil {
 			t.Errorf("nothing was kept: %v", err)
 		}
 	})
 }
 
-// served asks over HTTPS and returns the name in the certificate.
-func served(t *testing.T, s *e2e.Server) string {
+// servedCommonName asks over HTTPS and returns the name in the certificate.
+func servedCommonName(t *testing.T, s *e2e.Server) string {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer client.CloseIdleConnections()

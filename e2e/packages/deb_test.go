@@ -6,51 +6,51 @@ import (
 )
 
 const (
-	options = "/etc/inbox/inbox.env"
-	secret  = "/var/lib/inbox/secret"
+	envFile    = "/etc/inbox/inbox.env"
+	secretFile = "/var/lib/inbox/secret"
 )
 
 // One life of a .deb. Nothing of what an operator changed, and nothing of the
 // state, is lost on the way, not even by a purge.
-func TestDebInstallsUpgradesAndLeaves(t *testing.T) {
-	releases, r := built(t), debian(t)
-	first, second := releases.here.file(t, "*.deb"), releases.newer.file(t, "*.deb")
+func TestDebLifecycle(t *testing.T) {
+	releases, r := buildReleases(t), newDebianRoot(t)
+	first, second := releases.original.file(t, "*.deb"), releases.newer.file(t, "*.deb")
 
-	says(t, r.apt("install", first), "name your domain and e-mail address in "+options+", then run: systemctl enable --now inbox")
+	wantContains(t, r.apt("install", first), "name your domain and e-mail address in "+envFile+", then run: systemctl enable --now inbox")
 	if r.enabled() {
 		t.Error("a server without a name is enabled")
 	}
-	if got, want := r.read(options), r.read("/usr/share/inbox/inbox.env"); got != want {
+	if got, want := r.read(envFile), r.read("/usr/share/inbox/inbox.env"); got != want {
 		t.Error("the options are no copy of the commented ones")
 	}
 	old := r.run("inbox", "version")
-	running := r.serve()
-	kept := r.read(secret)
+	running := r.startServer()
+	kept := r.read(secretFile)
 
-	edited := r.read(options) + "INBOX_DOMAIN=example.org\n"
-	r.write(options, edited)
+	edited := r.read(envFile) + "INBOX_DOMAIN=example.org\n"
+	r.write(envFile, edited)
 	r.run("systemctl", "enable", "inbox.service")
 	r.apt("install", second)
-	ask(t, running)                        // the old program serves until it is restarted
+	checkFrontPage(t, running)             // the old program serves until it is restarted
 	if err := running.Stop(); err != nil { // else the new one waits for the state
 		t.Error(err)
 	}
-	if r.run("inbox", "version") == old || r.read(options) != edited || r.read(secret) != kept || !r.enabled() {
+	if r.run("inbox", "version") == old || r.read(envFile) != edited || r.read(secretFile) != kept || !r.enabled() {
 		t.Error("the upgrade changed the options, the state or the units, or not the program")
 	}
-	r.serve()
+	r.startServer()
 
 	r.apt("remove", "inbox")
-	r.expect("removed", false, "/usr/bin/inbox", "/usr/lib/systemd/system/inbox.service", "/usr/share/inbox")
+	r.wantFiles("removed", false, "/usr/bin/inbox", "/usr/lib/systemd/system/inbox.service", "/usr/share/inbox")
 	r.apt("install", second)
-	if r.read(options) != edited || r.read(secret) != kept || !r.enabled() {
+	if r.read(envFile) != edited || r.read(secretFile) != kept || !r.enabled() {
 		t.Error("a removal and another installation changed the options, the state or the units")
 	}
 
-	says(t, r.apt("purge", "inbox"), "certificates stay in /var/lib/inbox")
-	r.expect("purged", false, "/usr/bin/inbox", "/etc/inbox")
-	r.expect("purged", true, secret)
-	if r.enabled() || r.read(secret) != kept {
+	wantContains(t, r.apt("purge", "inbox"), "certificates stay in /var/lib/inbox")
+	r.wantFiles("purged", false, "/usr/bin/inbox", "/etc/inbox")
+	r.wantFiles("purged", true, secretFile)
+	if r.enabled() || r.read(secretFile) != kept {
 		t.Error("the purge left the units enabled, or changed the state")
 	}
 	if left := strings.TrimSpace(r.run("sh", "-c", "find /etc /var/lib/systemd -name '*inbox*'")); left != "" {
@@ -59,14 +59,14 @@ func TestDebInstallsUpgradesAndLeaves(t *testing.T) {
 }
 
 // An image or a provisioning tool may write the options first.
-func TestDebEnablesWhatIsNamedBefore(t *testing.T) {
-	releases, r := built(t), debian(t)
+func TestDebEnablesWhenConfigured(t *testing.T) {
+	releases, r := buildReleases(t), newDebianRoot(t)
 	named := "INBOX_DOMAIN=example.org\nINBOX_EMAIL=me@example.org\n"
-	r.write(options, named)
+	r.write(envFile, named)
 	r.write("/etc/inbox/server.key", "of the operator's own")
-	r.apt("install", releases.here.file(t, "*.deb"))
-	if !r.enabled() || r.read(options) != named {
-		t.Errorf("enabled: %v, options:\n%s", r.enabled(), r.read(options))
+	r.apt("install", releases.original.file(t, "*.deb"))
+	if !r.enabled() || r.read(envFile) != named {
+		t.Errorf("enabled: %v, options:\n%s", r.enabled(), r.read(envFile))
 	}
 	r.run("systemctl", "disable", "inbox.service")
 	r.apt("install", releases.newer.file(t, "*.deb"))
@@ -74,17 +74,17 @@ func TestDebEnablesWhatIsNamedBefore(t *testing.T) {
 		t.Error("the upgrade enabled what the operator had disabled")
 	}
 	r.apt("purge", "inbox")
-	r.expect("purged", true, "/etc/inbox/server.key")
-	r.expect("purged", false, options)
+	r.wantFiles("purged", true, "/etc/inbox/server.key")
+	r.wantFiles("purged", false, envFile)
 }
 
 // The units find what they name where the package has put it, and the manual
 // page names every option of the program beside it.
 func TestDebUnitsAndManual(t *testing.T) {
-	releases, r := built(t), debian(t)
-	r.apt("install", releases.here.file(t, "*.deb"))
-	if said := r.run("systemd-analyze", "verify", "--man=no", "inbox.service", "inbox.socket", "inbox-http.socket"); said != "" {
-		t.Error(said)
+	releases, r := buildReleases(t), newDebianRoot(t)
+	r.apt("install", releases.original.file(t, "*.deb"))
+	if got := r.run("systemd-analyze", "verify", "--man=no", "inbox.service", "inbox.socket", "inbox-http.socket"); got != "" {
+		t.Error(got)
 	}
 	page, options := r.run("zcat", "/usr/share/man/man1/inbox.1.gz"), 0
 	for line := range strings.Lines(r.run("inbox", "-h")) {

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// aShell is the least that provides what the package asks for: the Debian has
+// shellPackageConfig is the least that provides what the package asks for: the Debian has
 // a shell, but rpm does not know it.
-const aShell = `name: shell
+const shellPackageConfig = `name: shell
 arch: amd64
 platform: linux
 version: 1.0.0
@@ -19,44 +19,44 @@ description: what rpm should know of the shell
 provides: [/bin/sh]
 `
 
-func shellPackage(t *testing.T) string {
+func buildShellPackage(t *testing.T) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := os.WriteFile(dir+"/shell.yaml", []byte(aShell), 0o600); err != nil {
+	if err := os.WriteFile(dir+"/shell.yaml", []byte(shellPackageConfig), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	output(t, filepath.Join(cache, "inbox-tools", "nfpm"), "package", "-f", dir+"/shell.yaml", "-p", "rpm", "-t", dir+"/shell.rpm")
+	runCommand(t, filepath.Join(cache, "inbox-tools", "nfpm"), "package", "-f", dir+"/shell.yaml", "-p", "rpm", "-t", dir+"/shell.rpm")
 	return dir + "/shell.rpm"
 }
 
 // The same life as with rpm, by the commands of docs/deploy.md. No repository
 // is at hand, so dnf resolves among what it is given.
-func TestDnfInstallsUpgradesAndLeaves(t *testing.T) {
-	needs(t, "root", "dnf")
-	releases, r := built(t), debian(t)
+func TestDnfLifecycle(t *testing.T) {
+	requireTools(t, "root", "dnf")
+	releases, r := buildReleases(t), newDebianRoot(t)
 	arguments := []string{"--installroot=" + r.dir, "--disablerepo=*", "--setopt=reposdir=/nonexistent", "-y"}
 	dnf := func(args ...string) string {
 		t.Helper()
-		said := output(t, "dnf", append(arguments, args...)...)
-		if strings.Contains(said, "scriptlet failed") {
-			t.Errorf("a script failed:\n%s", said)
+		got := runCommand(t, "dnf", append(arguments, args...)...)
+		if strings.Contains(got, "scriptlet failed") {
+			t.Errorf("a script failed:\n%s", got)
 		}
-		return said
+		return got
 	}
-	first, shell := releases.here.file(t, "*.rpm"), shellPackage(t)
+	first, shell := releases.original.file(t, "*.rpm"), buildShellPackage(t)
 
 	// Without one dnf must refuse, or the scripts would run before there is a shell.
 	if out, err := exec.Command("dnf", append(arguments, "install", first)...).CombinedOutput(); err == nil || !strings.Contains(string(out), "/bin/sh") {
 		t.Errorf("installed without a shell: %v\n%s", err, out)
 	}
-	said := dnf("install", first, shell)
-	if before, after := strings.Index(said, "Installing       : shell"), strings.Index(said, "Installing       : inbox"); before < 0 || after < before {
-		t.Errorf("the shell does not come first:\n%s", said)
+	got := dnf("install", first, shell)
+	if before, after := strings.Index(got, "Installing       : shell"), strings.Index(got, "Installing       : inbox"); before < 0 || after < before {
+		t.Errorf("the shell does not come first:\n%s", got)
 	}
-	r.serve()
-	r.livesOn(t, func() { dnf("upgrade", releases.newer.file(t, "*.rpm")) }, func() { dnf("remove", "inbox") })
+	r.startServer()
+	r.checkUpgradeAndRemoval(t, func() { dnf("upgrade", releases.newer.file(t, "*.rpm")) }, func() { dnf("remove", "inbox") })
 }

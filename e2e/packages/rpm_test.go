@@ -8,45 +8,45 @@ import (
 
 // One life of an .rpm. No Red Hat system is at hand: rpm itself runs, on a
 // database of its own inside of a small Debian.
-func TestRpmInstallsUpgradesAndLeaves(t *testing.T) {
-	needs(t, "root", "rpm")
-	releases, r := built(t), debian(t)
+func TestRpmLifecycle(t *testing.T) {
+	requireTools(t, "root", "rpm")
+	releases, r := buildReleases(t), newDebianRoot(t)
 	rpm := func(args ...string) string {
 		t.Helper()
-		return output(t, "rpm", append([]string{"--root", r.dir, "--dbpath", "/var/lib/rpm", "--nodeps"}, args...)...)
+		return runCommand(t, "rpm", append([]string{"--root", r.dir, "--dbpath", "/var/lib/rpm", "--nodeps"}, args...)...)
 	}
 
-	rpm("--install", releases.here.file(t, "*.rpm"))
-	if said := rpm("--verify", "inbox"); said != "" {
-		t.Errorf("what was installed is not what was packaged:\n%s", said)
+	rpm("--install", releases.original.file(t, "*.rpm"))
+	if got := rpm("--verify", "inbox"); got != "" {
+		t.Errorf("what was installed is not what was packaged:\n%s", got)
 	}
-	r.serve()
-	r.livesOn(t, func() { rpm("--upgrade", releases.newer.file(t, "*.rpm")) }, func() { rpm("--erase", "inbox") })
+	r.startServer()
+	r.checkUpgradeAndRemoval(t, func() { rpm("--upgrade", releases.newer.file(t, "*.rpm")) }, func() { rpm("--erase", "inbox") })
 }
 
-// livesOn upgrades and removes a package of rpm's that has served, and looks for
+// checkUpgradeAndRemoval upgrades and removes a package of rpm's that has served, and looks for
 // what has to outlive that.
-func (r root) livesOn(t *testing.T, upgrade, remove func()) {
+func (r debianRoot) checkUpgradeAndRemoval(t *testing.T, upgrade, remove func()) {
 	t.Helper()
-	old, kept := r.run("inbox", "version"), r.read(secret)
-	edited := r.read(options) + "INBOX_DOMAIN=example.org\n"
-	r.write(options, edited)
+	old, kept := r.run("inbox", "version"), r.read(secretFile)
+	edited := r.read(envFile) + "INBOX_DOMAIN=example.org\n"
+	r.write(envFile, edited)
 	upgrade()
-	if r.run("inbox", "version") == old || r.read(options) != edited || r.read(secret) != kept {
+	if r.run("inbox", "version") == old || r.read(envFile) != edited || r.read(secretFile) != kept {
 		t.Error("the upgrade changed the options or the state, or not the program")
 	}
 	remove()
-	r.expect("removed", false, "/usr/bin/inbox", "/usr/lib/systemd/system/inbox.service", options)
-	if r.read(options+".rpmsave") != edited || r.read(secret) != kept {
+	r.wantFiles("removed", false, "/usr/bin/inbox", "/usr/lib/systemd/system/inbox.service", envFile)
+	if r.read(envFile+".rpmsave") != edited || r.read(secretFile) != kept {
 		t.Error("the removal lost the options or the state")
 	}
 }
 
-func TestRpmHoldsWhatTheDebHolds(t *testing.T) {
-	needs(t, "rpm", "dpkg-deb")
-	r := built(t)
-	files := strings.Fields(output(t, "rpm", "-qpl", r.here.file(t, "*.rpm")))
-	for _, name := range strings.Fields(output(t, "sh", "-c", `dpkg-deb --fsys-tarfile "$0" | tar t`, r.here.file(t, "*.deb"))) {
+func TestRpmAndDebHaveSameFiles(t *testing.T) {
+	requireTools(t, "rpm", "dpkg-deb")
+	r := buildReleases(t)
+	files := strings.Fields(runCommand(t, "rpm", "-qpl", r.original.file(t, "*.rpm")))
+	for _, name := range strings.Fields(runCommand(t, "sh", "-c", `dpkg-deb --fsys-tarfile "$0" | tar t`, r.original.file(t, "*.deb"))) {
 		name = strings.TrimPrefix(name, ".")
 		debOnly := strings.HasSuffix(name, "/") || strings.Contains(name, "lintian") || strings.HasSuffix(name, "changelog.gz") ||
 			name == "/usr/share/inbox/inbox.env"
@@ -54,7 +54,7 @@ func TestRpmHoldsWhatTheDebHolds(t *testing.T) {
 			t.Errorf("%s is in the .deb alone", name)
 		}
 	}
-	if !slices.Contains(files, options) {
-		t.Errorf("%s is not in the .rpm", options)
+	if !slices.Contains(files, envFile) {
+		t.Errorf("%s is not in the .rpm", envFile)
 	}
 }

@@ -18,17 +18,17 @@ type ID int
 // RSS is the memory it has now, in bytes; negative when it is gone.
 func (p ID) RSS() int64 { return p.status("VmRSS:") << 10 }
 
-// Own is what of that is not the program file itself, which is read in as it is used.
-func (p ID) Own() int64 { return p.status("RssAnon:") << 10 }
+// AnonRSS is what of that is not the program file itself, which is read in as it is used.
+func (p ID) AnonRSS() int64 { return p.status("RssAnon:") << 10 }
 
-// Peak is the most memory that it had.
-func (p ID) Peak() int64 { return p.status("VmHWM:") << 10 }
+// PeakRSS is the most memory that it had.
+func (p ID) PeakRSS() int64 { return p.status("VmHWM:") << 10 }
 
 // Threads is how many the kernel runs for it; -1 when it is gone.
 func (p ID) Threads() int64 { return p.status("Threads:") }
 
-// Files is how many files and connections are open; -1 when it is gone.
-func (p ID) Files() int {
+// OpenFiles is how many files and connections are open; -1 when it is gone.
+func (p ID) OpenFiles() int {
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p))
 	if err != nil {
 		return -1

@@ -29,12 +29,12 @@ func TestCPUCountsWork(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	self := ID(os.Getpid())
-	own, rss, peak := self.Own(), self.RSS(), self.Peak() // in this order: each may grow meanwhile
-	if own <= 0 || rss < own || peak < rss || self.Threads() < 1 || self.Files() < 3 {
-		t.Errorf("got own %d, RSS %d, peak %d, %d threads, %d files", own, rss, peak, self.Threads(), self.Files())
+	anon, rss, peak := self.AnonRSS(), self.RSS(), self.PeakRSS() // in this order: each may grow meanwhile
+	if anon <= 0 || rss < anon || peak < rss || self.Threads() < 1 || self.OpenFiles() < 3 {
+		t.Errorf("got own %d, RSS %d, peak %d, %d threads, %d files", anon, rss, peak, self.Threads(), self.OpenFiles())
 	}
-	const nobody = ID(1 << 30) // more than the kernel counts up to
-	if nobody.RSS() >= 0 || nobody.Threads() != -1 || nobody.Files() != -1 {
-		t.Errorf("got RSS %d, %d threads and %d files of nobody", nobody.RSS(), nobody.Threads(), nobody.Files())
+	const noProcess = ID(1 << 30) // more than the kernel counts up to
+	if noProcess.RSS() >= 0 || noProcess.Threads() != -1 || noProcess.OpenFiles() != -1 {
+		t.Errorf("got RSS %d, %d threads and %d files of nobody", noProcess.RSS(), noProcess.Threads(), noProcess.OpenFiles())
 	}
 }

@@ -14,45 +14,45 @@ import (
 )
 
 // sample is what a server holds of the machine at one moment.
-type sample struct{ memory, goroutines, files float64 }
+type sample struct{ memoryBytes, goroutines, openFiles float64 }
 
-var goroutines = regexp.MustCompile(`(?m)^go_goroutines (\d+)`)
+var goroutinesPattern = regexp.MustCompile(`(?m)^go_goroutines (\d+)`)
 
 // measure asks the kernel for memory and open files, and the server for the
 // rest. Memory is that of the process alone, without the program's file.
 func (s *service) measure() (sample, error) {
 	pid := proc.ID(s.process.PID())
-	memory, files := pid.Own(), pid.Files()
+	memory, files := pid.AnonRSS(), pid.OpenFiles()
 	if memory < 0 || files < 0 {
 		return sample{}, errors.New("measure the server: it is gone")
 	}
-	goroutines, err := s.askGoroutines()
+	goroutines, err := s.fetchGoroutines()
 	return sample{float64(memory), goroutines, float64(files)}, err
 }
 
-func (s *service) askGoroutines() (float64, error) {
+func (s *service) fetchGoroutines() (float64, error) {
 	s.mu.Lock()
-	url := "http://" + s.metrics + "/metrics"
+	url := "http://" + s.metricsAddr + "/metrics"
 	s.mu.Unlock()
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	answer, err := client.Get(url)
+	resp, err := client.Get(url)
 	if err != nil {
 		return 0, err
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
 		return 0, err
 	}
-	m := goroutines.FindSubmatch(text)
+	m := goroutinesPattern.FindSubmatch(text)
 	if m == nil {
 		return 0, fmt.Errorf("%s has no go_goroutines", url)
 	}
 	return strconv.ParseFloat(string(m[1]), 64)
 }
 
-// life is what was measured between two restarts.
-type life []sample
+// sampleSeries is what was measured between two restarts.
+type sampleSeries []sample
 
 // median is that of one quantity over a part of the samples.
 func median(samples []sample, of func(sample) float64) float64 {
@@ -70,9 +70,9 @@ var quantities = []struct {
 	of    func(sample) float64
 	slack float64 // beside a quarter
 }{
-	{"memory", func(s sample) float64 { return s.memory }, 16 << 20},
+	{"memory", func(s sample) float64 { return s.memoryBytes }, 16 << 20},
 	{"goroutines", func(s sample) float64 { return s.goroutines }, 30},
-	{"open files", func(s sample) float64 { return s.files }, 30},
+	{"open files", func(s sample) float64 { return s.openFiles }, 30},
 }
 
 // growth says which quantities are larger in the second than in the first.
@@ -86,7 +86,7 @@ func growth(when string, first, second []sample) (grown []string) {
 	return grown
 }
 
-func (l life) String() string {
+func (l sampleSeries) String() string {
 	return fmt.Sprintf("memory %.1f MiB, %.0f goroutines, %.0f open files",
 		median(l, quantities[0].of)/(1<<20), median(l, quantities[1].of), median(l, quantities[2].of))
 }

@@ -23,29 +23,29 @@ type service struct {
 	socket               *os.File // nil: the server binds the address itself
 	process              *e2e.Server
 
-	mu       sync.Mutex
-	metrics  string
-	crashed  bool
-	troubles []string // the first few lines of the log that nobody should see
+	mu              sync.Mutex
+	metricsAddr     string
+	crashed         bool
+	unexpectedLines []string // the first few lines of the log that nobody should see
 }
 
 // newService chooses a free address, and holds a socket there if held. The first start is the caller's.
-func newService(program, state string, held bool) (*service, error) {
+func newService(program, state string, withSocket bool) (*service, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close()
 	s := &service{program: program, state: state, addr: l.Addr().String()}
-	if held {
+	if withSocket {
 		s.socket, err = l.(*net.TCPListener).File() // a copy
 	}
 	return s, err
 }
 
-// pass sets what tells a process that the socket is its descriptor 3. It has
+// socketActivationScript sets what tells a process that the socket is its descriptor 3. It has
 // to know its own number, which only the shell that becomes it can tell.
-const pass = `export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=https; exec "$0" "$@"`
+const socketActivationScript = `export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=https; exec "$0" "$@"`
 
 // start returns once the server listens.
 func (s *service) start() error {
@@ -55,10 +55,10 @@ func (s *service) start() error {
 	if s.socket == nil {
 		cmd = exec.Command(s.program, append(args, "-bind", s.addr)...)
 	} else {
-		cmd = exec.Command("/bin/sh", append([]string{"-c", pass, s.program}, args...)...)
+		cmd = exec.Command("/bin/sh", append([]string{"-c", socketActivationScript, s.program}, args...)...)
 		cmd.ExtraFiles = []*os.File{s.socket}
 	}
-	process, err := e2e.StartWith(cmd, s.note)
+	process, err := e2e.StartWith(cmd, s.readLogLine)
 	if err == nil {
 		s.process = process
 	}
@@ -66,29 +66,29 @@ func (s *service) start() error {
 }
 
 var (
-	metrics = regexp.MustCompile(`msg=metrics addr=(\S+)`)
-	trouble = regexp.MustCompile(`^panic|^fatal error|level=(WARN|ERROR)|DATA RACE|^inbox: `)
+	metricsAddrPattern = regexp.MustCompile(`msg=metrics addr=(\S+)`)
+	unexpectedPattern  = regexp.MustCompile(`^panic|^fatal error|level=(WARN|ERROR)|DATA RACE|^inbox: `)
 )
 
-func (s *service) note(line string) {
+func (s *service) readLogLine(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m := metrics.FindStringSubmatch(line); m != nil {
-		s.metrics = m[1]
+	if m := metricsAddrPattern.FindStringSubmatch(line); m != nil {
+		s.metricsAddr = m[1]
 	}
 	if s.crashed && strings.Contains(line, "ended without saving") {
 		return // as it should
 	}
-	if trouble.MatchString(line) && len(s.troubles) < 5 {
-		s.troubles = append(s.troubles, line)
+	if unexpectedPattern.MatchString(line) && len(s.unexpectedLines) < 5 {
+		s.unexpectedLines = append(s.unexpectedLines, line)
 	}
 }
 
-// said returns what was logged and should not have been.
-func (s *service) said() string {
+// unexpectedLog returns what was logged and should not have been.
+func (s *service) unexpectedLog() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return strings.Join(s.troubles, "\n")
+	return strings.Join(s.unexpectedLines, "\n")
 }
 
 // stop ends the process as a service manager does; it must end with 0.
@@ -108,5 +108,5 @@ func (s *service) crash() {
 	s.mu.Lock()
 	s.crashed = true
 	s.mu.Unlock()
-	_ = s.process.End(os.Kill) // it says that it was killed
+	_ = s.process.StopWithSignal(os.Kill) // it says that it was killed
 }

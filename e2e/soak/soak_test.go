@@ -20,9 +20,9 @@ func TestMain(m *testing.M) {
 }
 
 // startService starts the server, and stops it when the test ends.
-func startService(t *testing.T, held bool) *service {
+func startService(t *testing.T, withSocket bool) *service {
 	t.Helper()
-	s, err := newService(program, t.TempDir(), held)
+	s, err := newService(program, t.TempDir(), withSocket)
 	if err == nil {
 		err = s.start()
 	}
@@ -34,167 +34,167 @@ func startService(t *testing.T, held bool) *service {
 			t.Error(err)
 		}
 		s.socket.Close() // there may be none, which is no more than an error
-		if said := s.said(); said != "" {
-			t.Errorf("the server logged:\n%s", said)
+		if unexpected := s.unexpectedLog(); unexpected != "" {
+			t.Errorf("the server logged:\n%s", unexpected)
 		}
 	})
 	return s
 }
 
-// traffic lets pairs talk until the returned function is called, which waits
+// startTraffic lets pairs talk until the returned function is called, which waits
 // for the last message.
-func traffic(s *service, pairs int, t *talk.Tally) (all []*talk.Pair, end func()) {
+func startTraffic(s *service, pairs int, t *talk.Counters) (talkingPairs []*talk.Pair, end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for i := range pairs {
 		p := talk.NewPair(talk.Server{URL: "https://" + s.addr}, fmt.Sprint("pair-", i), i, t)
-		all = append(all, p)
+		talkingPairs = append(talkingPairs, p)
 		wg.Go(func() { p.Run(ctx) })
 	}
-	return all, func() { cancel(); wg.Wait() }
+	return talkingPairs, func() { cancel(); wg.Wait() }
 }
 
 const (
-	restartCount = 5
-	betweenThem  = 700 * time.Millisecond
-	pairCount    = 8
+	restartCount    = 5
+	restartInterval = 700 * time.Millisecond
+	pairCount       = 8
 )
 
 // Behind a socket that stays open, restarts under load lose no message and
 // refuse no connection.
-func TestRestartsBehindASocket(t *testing.T) {
-	s, total := startService(t, true), &talk.Tally{}
-	_, end := traffic(s, pairCount, total)
-	away := restartOften(t, s)
-	end()
-	t.Logf("%d restarts, of %v together", restartCount, away)
-	total.NothingLost(t, false)
-	if total.Figures().Refused > 0 {
-		t.Errorf("%d connections were refused, want none", total.Figures().Refused)
+func TestRestartsWithSocketActivation(t *testing.T) {
+	s, counters := startService(t, true), &talk.Counters{}
+	_, stopTraffic := startTraffic(s, pairCount, counters)
+	downtime := restartRepeatedly(t, s)
+	stopTraffic()
+	t.Logf("%d restarts, of %v together", restartCount, downtime)
+	counters.CheckNoLoss(t, false)
+	if counters.Stats().Refused > 0 {
+		t.Errorf("%d connections were refused, want none", counters.Stats().Refused)
 	}
 }
 
 // A server that binds by itself refuses connections while it is away, and
 // loses no message either.
 func TestRestartsLoseNothing(t *testing.T) {
-	s, total := startService(t, false), &talk.Tally{}
-	_, end := traffic(s, pairCount, total)
-	away := restartOften(t, s)
-	end()
-	t.Logf("%d restarts, of %v together", restartCount, away)
-	total.NothingLost(t, false)
+	s, counters := startService(t, false), &talk.Counters{}
+	_, stopTraffic := startTraffic(s, pairCount, counters)
+	downtime := restartRepeatedly(t, s)
+	stopTraffic()
+	t.Logf("%d restarts, of %v together", restartCount, downtime)
+	counters.CheckNoLoss(t, false)
 }
 
-func restartOften(t *testing.T, s *service) (away time.Duration) {
+func restartRepeatedly(t *testing.T, s *service) (downtime time.Duration) {
 	t.Helper()
 	for range restartCount {
-		time.Sleep(betweenThem)
+		time.Sleep(restartInterval)
 		d, err := s.restart()
 		if err != nil {
 			t.Fatal(err)
 		}
-		away += d
+		downtime += d
 	}
-	return away
+	return downtime
 }
 
 // A crash loses what was in memory. What is accepted after it arrives, and the
 // peers need nobody's hand.
-func TestACrashLosesOnlyMemory(t *testing.T) {
-	s, total := startService(t, false), &talk.Tally{}
-	pairs, end := traffic(s, pairCount, total)
-	time.Sleep(betweenThem)
+func TestCrashLosesOnlyMemory(t *testing.T) {
+	s, counters := startService(t, false), &talk.Counters{}
+	pairs, stopTraffic := startTraffic(s, pairCount, counters)
+	time.Sleep(restartInterval)
 	s.crash()
 	if err := s.start(); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range pairs {
-		p.Forget()
+		p.ResetAccepted()
 	}
 	time.Sleep(3 * time.Second)
-	end()
-	f := total.Figures()
+	stopTraffic()
+	f := counters.Stats()
 	t.Log(f)
 	after := 0
 	for _, p := range pairs {
 		after += p.Accepted()
 	}
 	if after == 0 || f.Lost > 0 || f.Unexpected > 0 {
-		t.Errorf("after the crash: accepted %d, lost %d, unexpected %d %q", after, f.Lost, f.Unexpected, f.First)
+		t.Errorf("after the crash: accepted %d, lost %d, unexpected %d %q", after, f.Lost, f.Unexpected, f.UnexpectedSamples)
 	}
 }
 
-// lives is how many times the soak's server is started.
-const lives = 4
+// startCount is how many times the soak's server is started.
+const startCount = 4
 
 // TestSoak lets pairs talk and others come and go, through restarts. SOAK is
 // how long, as in SOAK=8h.
 func TestSoak(t *testing.T) {
-	long := 45 * time.Second
+	duration := 45 * time.Second
 	if text := os.Getenv("SOAK"); text != "" {
 		var err error
-		if long, err = time.ParseDuration(text); err != nil || long < 20*time.Second {
+		if duration, err = time.ParseDuration(text); err != nil || duration < 20*time.Second {
 			t.Fatalf("SOAK=%s: want a duration of 20s or more", text)
 		}
 	}
-	s, total, guests := startService(t, true), &talk.Tally{}, &talk.Tally{}
-	_, end := traffic(s, pairCount, total)
-	stopChurn := churn(s, guests)
-	var all []life
-	for i := range lives {
+	s, counters, churnCounters := startService(t, true), &talk.Counters{}, &talk.Counters{}
+	_, stopTraffic := startTraffic(s, pairCount, counters)
+	stopChurn := churn(s, churnCounters)
+	var series []sampleSeries
+	for i := range startCount {
 		if i > 0 {
 			if _, err := s.restart(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		all = append(all, live(t, s, long/lives))
+		series = append(series, collectSamples(t, s, duration/startCount))
 	}
 	stopChurn()
-	end()
-	total.NothingLost(t, false)
-	guests.NothingLost(t, false)
-	if refused := total.Figures().Refused + guests.Figures().Refused; refused > 0 {
+	stopTraffic()
+	counters.CheckNoLoss(t, false)
+	churnCounters.CheckNoLoss(t, false)
+	if refused := counters.Stats().Refused + churnCounters.Stats().Refused; refused > 0 {
 		t.Errorf("%d connections were refused, want none", refused)
 	}
-	for i, l := range all {
+	for i, l := range series {
 		t.Logf("life %d: %v", i+1, l)
 		third := len(l) / 3
 		for _, g := range growth(fmt.Sprintf("life %d", i+1), l[third:2*third], l[2*third:]) {
 			t.Error(g)
 		}
 	}
-	for _, g := range growth("from the first life to the last", all[0], all[lives-1]) {
+	for _, g := range growth("from the first life to the last", series[0], series[startCount-1]) {
 		t.Error(g)
 	}
 }
 
-// live measures for so long.
-func live(t *testing.T, s *service, long time.Duration) (l life) {
+// collectSamples measures for so long.
+func collectSamples(t *testing.T, s *service, duration time.Duration) (series sampleSeries) {
 	t.Helper()
-	for end := time.Now().Add(long); time.Now().Before(end); time.Sleep(long / 40) {
+	for end := time.Now().Add(duration); time.Now().Before(end); time.Sleep(duration / 40) {
 		got, err := s.measure()
 		if err != nil {
 			t.Fatal(err)
 		}
-		l = append(l, got)
+		series = append(series, got)
 	}
-	return l
+	return series
 }
 
 // churn lets pairs come, talk for a moment and leave, under new names and from
 // other addresses, until the returned function is called.
-func churn(s *service, t *talk.Tally) (stop func()) {
+func churn(s *service, t *talk.Counters) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	for lane := range 4 {
+	for worker := range 4 {
 		wg.Go(func() {
-			for n := lane; ctx.Err() == nil; n += 4 {
+			for n := worker; ctx.Err() == nil; n += 4 {
 				p := talk.NewPair(talk.Server{URL: "https://" + s.addr}, fmt.Sprint("guest-", n), 1000+n%60000, t)
-				talk, hangUp := context.WithTimeout(ctx, 200*time.Millisecond)
-				p.Run(talk)
-				hangUp()
+				talkCtx, stopTalking := context.WithTimeout(ctx, 200*time.Millisecond)
+				p.Run(talkCtx)
+				stopTalking()
 				if n%8 < 4 { // the others leave without a word
-					p.Leave()
+					p.DeleteInbox()
 				}
 			}
 		})

@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	options = "/etc/inbox/inbox.env"
+	envFile = "/etc/inbox/inbox.env"
 	dropIns = "/etc/systemd/system/inbox.service.d/"
-	// unlimited lets visitors of one address connect as fast as they can.
-	unlimited = "INBOX_RATE=0\nINBOX_CONN_RATE=0\n"
+	// noRateLimits lets visitors of one address connect as fast as they can.
+	noRateLimits = "INBOX_RATE=0\nINBOX_CONN_RATE=0\n"
 )
 
 // TestService lives through what a server meets in years, on one machine: each
@@ -40,12 +40,12 @@ func TestService(t *testing.T) {
 		{"crash", crash},
 		{"reload", reload},
 		{"watchdog", watchdog},
-		{"never gives up", neverGivesUp},
+		{"never gives up", restartsWithoutLimit},
 		{"credentials", credentials},
 		{"other drop-ins", otherDropIns},
 		{"port 80 taken", port80Taken},
 		{"proxy", proxy},
-		{"by itself", byItself},
+		{"by itself", bindWithoutSockets},
 		{"uninstall", uninstall},
 	} {
 		if !t.Run(part.name, func(t *testing.T) { part.run(&machine{t, m.pid}) }) {
@@ -56,21 +56,21 @@ func TestService(t *testing.T) {
 
 // install follows docs/deploy.md.
 func install(m *machine) {
-	m.copy(program, "/root/clone/dist/inbox-linux-amd64", 0o755)
-	err := filepath.WalkDir(units, func(file string, d fs.DirEntry, err error) error {
+	m.installFile(program, "/root/clone/dist/inbox-linux-amd64", 0o755)
+	err := filepath.WalkDir(unitsDir, func(file string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
-			m.copy(file, "/root/clone/systemd/"+strings.TrimPrefix(file, units), 0o644)
+			m.installFile(file, "/root/clone/systemd/"+strings.TrimPrefix(file, unitsDir), 0o644)
 		}
 		return err
 	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.run("sh", "-euc", "cd /root/clone\n"+commands(m.t, "are for other machines):"))
-	if out := m.run("grep", "^INBOX", options); out != "INBOX_DOMAIN=example.org\nINBOX_EMAIL=me@example.org\n" {
+	m.run("sh", "-euc", "cd /root/clone\n"+docCommands(m.t, "are for other machines):"))
+	if out := m.run("grep", "^INBOX", envFile); out != "INBOX_DOMAIN=example.org\nINBOX_EMAIL=me@example.org\n" {
 		m.t.Errorf("the options are %q", out)
 	}
-	m.write(options, "") // no authority can be reached from here
+	m.write(envFile, "") // no authority can be reached from here
 	m.systemctl("restart", "inbox")
 	for _, unit := range []string{"inbox.service", "inbox.socket", "inbox-http.socket"} {
 		if got := strings.TrimSpace(m.systemctl("is-active", unit)); got != "active" {
@@ -80,9 +80,9 @@ func install(m *machine) {
 			m.t.Errorf("%s is %s", unit, got)
 		}
 	}
-	m.want("200", "https://127.0.0.1/healthz")
-	m.want("200", "https://[::1]/healthz")
-	m.want("421", "http://127.0.0.1/") // no -domain: it leads nowhere
+	m.wantStatus("200", "https://127.0.0.1/healthz")
+	m.wantStatus("200", "https://[::1]/healthz")
+	m.wantStatus("421", "http://127.0.0.1/") // no -domain: it leads nowhere
 	if got := m.property("StatusText"); !strings.HasPrefix(got, "Serves HTTPS on [::]:443: ") {
 		m.t.Errorf("systemctl status says %q", got)
 	}
@@ -98,20 +98,20 @@ func install(m *machine) {
 	}
 }
 
-// commands is the block of docs/deploy.md that follows a line with this end.
-func commands(t *testing.T, after string) string {
+// docCommands is the block of docs/deploy.md that follows a line with this end.
+func docCommands(t *testing.T, after string) string {
 	t.Helper()
-	block, err := e2e.Documented("../../docs/deploy.md", after)
+	block, err := e2e.DocBlock("../../docs/deploy.md", after)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return block
 }
 
-// putInPlace runs the commands that a drop-in begins with.
-func putInPlace(m *machine, name string) error {
+// installDropIn runs the commands that a drop-in begins with.
+func installDropIn(m *machine, name string) error {
 	m.t.Helper()
-	text, err := os.ReadFile(filepath.Join(units, "drop-ins", name+".conf"))
+	text, err := os.ReadFile(filepath.Join(unitsDir, "drop-ins", name+".conf"))
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -133,16 +133,16 @@ func putInPlace(m *machine, name string) error {
 // upgrade and uninstall follow docs/deploy.md, too.
 func upgrade(m *machine) {
 	pid := m.property("MainPID")
-	m.run("sh", "-euc", "cd /root/clone\n"+commands(m.t, "but for a new version:"))
+	m.run("sh", "-euc", "cd /root/clone\n"+docCommands(m.t, "but for a new version:"))
 	if got := m.property("MainPID"); got == pid || got == "0" {
 		m.t.Errorf("process %s became %s", pid, got)
 	}
-	m.want("200", "https://127.0.0.1/healthz")
+	m.wantStatus("200", "https://127.0.0.1/healthz")
 }
 
 func uninstall(m *machine) {
 	m.systemctl("unmask", "inbox.socket", "inbox-http.socket")
-	m.run("sh", "-euc", commands(m.t, "`/etc/inbox` and `/var/lib/inbox`:"))
+	m.run("sh", "-euc", docCommands(m.t, "`/etc/inbox` and `/var/lib/inbox`:"))
 	m.systemctl("daemon-reload")
 	if out, err := m.try("systemctl", "cat", "inbox.service"); err == nil && strings.Contains(out, "ExecStart=inbox") {
 		m.t.Errorf("the service is still there:\n%s", out)
@@ -168,27 +168,27 @@ func wantUnprivileged(m *machine, capabilities string) {
 }
 
 func restartUnderLoad(m *machine) {
-	m.write(options, unlimited)
+	m.write(envFile, noRateLimits)
 	m.systemctl("restart", "inbox")
 	const restarts = 5
-	v := m.visited("https://127.0.0.1/healthz", func() {
+	v := m.measureClients("https://127.0.0.1/healthz", func() {
 		for range restarts {
 			m.systemctl("restart", "inbox")
 			time.Sleep(200 * time.Millisecond)
 		}
 	})
-	if v.Refused+v.Broken > 0 || v.Answered < restarts {
+	if v.Refused+v.Failed > 0 || v.Answered < restarts {
 		m.t.Errorf("%d restarts: %+v; want none refused or broken", restarts, v)
 	}
 }
 
 // crash kills the process: it comes back by itself, and nobody is refused.
 func crash(m *machine) {
-	before := m.number("NRestarts")
-	v := m.visited("https://127.0.0.1/healthz", func() {
+	before := m.intProperty("NRestarts")
+	v := m.measureClients("https://127.0.0.1/healthz", func() {
 		m.systemctl("kill", "-s", "KILL", "inbox")
 		m.eventually("it runs again", func() bool {
-			return m.number("NRestarts") == before+1 && m.property("ActiveState") == "active"
+			return m.intProperty("NRestarts") == before+1 && m.property("ActiveState") == "active"
 		})
 	})
 	if v.Refused > 0 || v.Answered == 0 {
@@ -214,35 +214,35 @@ func watchdog(m *machine) {
 	m.write(dropIns+"watchdog.conf", "[Service]\nWatchdogSec=4s\n")
 	m.systemctl("daemon-reload")
 	m.systemctl("restart", "inbox")
-	pid, before := m.property("MainPID"), m.number("NRestarts")
+	pid, before := m.property("MainPID"), m.intProperty("NRestarts")
 	time.Sleep(9 * time.Second) // twice as long as it is granted, with no visitor
 	if got := m.property("MainPID"); got != pid {
 		m.t.Fatalf("the idle server was killed\n%s", m.journal())
 	}
 	m.run("kill", "-STOP", pid)
 	m.eventually("it was killed and runs again", func() bool {
-		return m.number("NRestarts") == before+1 && m.property("ActiveState") == "active"
+		return m.intProperty("NRestarts") == before+1 && m.property("ActiveState") == "active"
 	})
 	out := m.run("journalctl", "-u", "inbox")
 	if !strings.Contains(out, "Watchdog timeout") || !strings.Contains(out, "SIGABRT: abort") {
 		m.t.Errorf("the journal holds no time-out with stacks:\n%s", out)
 	}
-	m.want("200", "https://127.0.0.1/healthz")
+	m.wantStatus("200", "https://127.0.0.1/healthz")
 	m.run("rm", dropIns+"watchdog.conf")
 	m.systemctl("daemon-reload")
 }
 
-// neverGivesUp breaks an option, lets systemd start the server far more often than
+// restartsWithoutLimit breaks an option, lets systemd start the server far more often than
 // its usual limit (five times in ten seconds) while visitors knock, and mends it.
-func neverGivesUp(m *machine) {
+func restartsWithoutLimit(m *machine) {
 	m.write(dropIns+"fast.conf", "[Service]\nRestartSec=50ms\n")
 	m.systemctl("daemon-reload")
 	m.systemctl("restart", "inbox")
-	v := m.visited("https://127.0.0.1/healthz", func() {
-		m.write(options, unlimited+"INBOX_POLL_TIMEOUT=soon\n")
+	v := m.measureClients("https://127.0.0.1/healthz", func() {
+		m.write(envFile, noRateLimits+"INBOX_POLL_TIMEOUT=soon\n")
 		m.try("systemctl", "restart", "inbox") // which fails
-		m.eventually("it was started forty times", func() bool { return m.number("NRestarts") > 40 })
-		m.write(options, unlimited)
+		m.eventually("it was started forty times", func() bool { return m.intProperty("NRestarts") > 40 })
+		m.write(envFile, noRateLimits)
 		m.eventually("it runs again", func() bool { return m.property("ActiveState") == "active" })
 		time.Sleep(time.Second)
 	})
@@ -258,7 +258,7 @@ func neverGivesUp(m *machine) {
 
 // credentials are files that root alone may read; without one nothing starts.
 func credentials(m *machine) {
-	if err := putInPlace(m, "credentials"); err == nil {
+	if err := installDropIn(m, "credentials"); err == nil {
 		m.t.Error("it starts without its credentials")
 	}
 	cert, key := certificate(m.t)
@@ -300,17 +300,17 @@ func certificate(t *testing.T) (cert, key string) {
 
 // otherDropIns are put in place together, and taken away again.
 func otherDropIns(m *machine) {
-	if err := putInPlace(m, "eab"); err == nil {
+	if err := installDropIn(m, "eab"); err == nil {
 		m.t.Error("it starts without the account's key")
 	}
 	m.write("/etc/inbox/eab.key", "c2VjcmV0\n")
 	for _, name := range []string{"eab", "limits", "address"} {
-		if err := putInPlace(m, name); err != nil {
+		if err := installDropIn(m, name); err != nil {
 			m.t.Fatal(err)
 		}
 	}
-	m.want("200", "https://127.0.0.1:8443/healthz")
-	m.want("000", "https://127.0.0.1:443/healthz")
+	m.wantStatus("200", "https://127.0.0.1:8443/healthz")
+	m.wantStatus("000", "https://127.0.0.1:443/healthz")
 	if got := m.property("MemoryMax"); got != "1073741824" {
 		m.t.Errorf("the most memory is %s, want 1 GiB", got)
 	}
@@ -320,14 +320,14 @@ func otherDropIns(m *machine) {
 
 // port80Taken starts the server where another program has port 80.
 func port80Taken(m *machine) {
-	const other = "/etc/systemd/system/other"
+	const otherUnit = "/etc/systemd/system/other"
 	m.systemctl("stop", "inbox.socket", "inbox-http.socket", "inbox")
-	m.write(other+".socket", "[Socket]\nListenStream=80\n")
-	m.write(other+".service", "[Service]\nExecStart=sleep infinity\n")
+	m.write(otherUnit+".socket", "[Socket]\nListenStream=80\n")
+	m.write(otherUnit+".service", "[Service]\nExecStart=sleep infinity\n")
 	m.systemctl("daemon-reload")
 	m.systemctl("start", "other.socket")
 	m.systemctl("start", "inbox")
-	m.want("200", "https://127.0.0.1/healthz")
+	m.wantStatus("200", "https://127.0.0.1/healthz")
 	if out, _ := m.try("systemctl", "is-active", "inbox-http.socket"); strings.TrimSpace(out) != "failed" {
 		m.t.Errorf("inbox-http.socket is %s; is the port taken at all?", out)
 	}
@@ -336,25 +336,25 @@ func port80Taken(m *machine) {
 
 // proxy serves plain HTTP on a Unix socket that systemd holds.
 func proxy(m *machine) {
-	m.write(options, "INBOX_HTTPS=false\n")
-	if err := putInPlace(m, "proxy"); err != nil {
+	m.write(envFile, "INBOX_HTTPS=false\n")
+	if err := installDropIn(m, "proxy"); err != nil {
 		m.t.Fatal(err)
 	}
-	m.want("200", "--unix-socket", "/run/inbox.sock", "http://inbox/healthz") // which starts the service
+	m.wantStatus("200", "--unix-socket", "/run/inbox.sock", "http://inbox/healthz") // which starts the service
 	m.systemctl("restart", "inbox")
-	m.want("200", "--unix-socket", "/run/inbox.sock", "http://inbox/healthz")
+	m.wantStatus("200", "--unix-socket", "/run/inbox.sock", "http://inbox/healthz")
 	m.run("rm", "/etc/systemd/system/inbox.socket.d/proxy.conf")
 	m.systemctl("unmask", "inbox-http.socket")
 }
 
-// byItself binds the port with its one capability, without sockets.
-func byItself(m *machine) {
-	m.write(options, "INBOX_BIND=:443\n")
-	if err := putInPlace(m, "bind"); err != nil {
+// bindWithoutSockets binds the port with its one capability, without sockets.
+func bindWithoutSockets(m *machine) {
+	m.write(envFile, "INBOX_BIND=:443\n")
+	if err := installDropIn(m, "bind"); err != nil {
 		m.t.Fatal(err)
 	}
-	m.want("200", "https://127.0.0.1/healthz")
-	m.want("200", "https://[::1]/healthz")
+	m.wantStatus("200", "https://127.0.0.1/healthz")
+	m.wantStatus("200", "https://[::1]/healthz")
 	wantUnprivileged(m, "0000000000000400")
 	m.systemctl("stop", "inbox")
 	if got := m.property("Result"); got != "success" {

@@ -9,17 +9,17 @@ import (
 	"testing"
 )
 
-// staged copies the units into a directory, with some drop-ins in their places
+// stageUnits copies the units into a directory, with some drop-ins in their places
 // (as "inbox.service/bind"), for systemd-analyze to read.
-func staged(t *testing.T, dropIns ...string) string {
+func stageUnits(t *testing.T, dropIns ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		cannot(t, "systemd-analyze is missing; install systemd")
+		skipOrFail(t, "systemd-analyze is missing; install systemd")
 	}
 	dir := t.TempDir()
 	install := func(from, to string) {
 		t.Helper()
-		data, err := os.ReadFile(filepath.Join(units, from))
+		data, err := os.ReadFile(filepath.Join(unitsDir, from))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +56,7 @@ func analyze(dir string, args ...string) (string, error) {
 // systemd has nothing to say against the units, with any of the drop-ins.
 func TestUnitsVerify(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob(filepath.Join(units, "drop-ins", "*.conf"))
+	files, err := filepath.Glob(filepath.Join(unitsDir, "drop-ins", "*.conf"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no drop-ins: %v", err)
 	}
@@ -73,7 +73,7 @@ func TestUnitsVerify(t *testing.T) {
 		sets = append(sets, []string{unit + "/" + strings.TrimSuffix(filepath.Base(file), ".conf")})
 	}
 	for _, set := range sets {
-		out, err := analyze(staged(t, set...), "verify", "./inbox.service", "./inbox.socket", "./inbox-http.socket")
+		out, err := analyze(stageUnits(t, set...), "verify", "./inbox.service", "./inbox.socket", "./inbox-http.socket")
 		if err != nil || out != "" {
 			t.Errorf("with %v: %v\n%s", set, err, out)
 		}
@@ -91,7 +91,7 @@ func TestUnitsAreHardened(t *testing.T) {
 		{[]string{"inbox.service/credentials", "inbox.service/eab", "inbox.service/limits"}, 11},
 		{[]string{"inbox.service/bind"}, 14},
 	} {
-		dir := staged(t, test.dropIns...)
+		dir := stageUnits(t, test.dropIns...)
 		out, err := analyze(dir, "security", "--offline=true", fmt.Sprintf("--threshold=%d", test.most), "./inbox.service")
 		if err != nil {
 			t.Errorf("with %v, more than %d of 100: %v\n%s", test.dropIns, test.most, err, out)

@@ -15,50 +15,50 @@ import (
 // peer is one client with connections and an address of its own.
 type peer struct {
 	server, name string
-	http         *http.Client
-	*Tally
+	httpClient   *http.Client
+	*Counters
 }
 
 // newPeer speaks HTTP/1.1 or HTTP/2. A connection over which nothing comes back
 // is given up as fast as a request.
-func newPeer(s Server, name string, i int, t *Tally) *peer {
-	return &peer{s.URL, name, &http.Client{Timeout: s.requestLimit(), Transport: &http.Transport{
+func newPeer(s Server, name string, i int, t *Counters) *peer {
+	return &peer{s.URL, name, &http.Client{Timeout: s.requestTimeout(), Transport: &http.Transport{
 		DialContext:       s.dial(i),
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // one that the server made itself
 		ForceAttemptHTTP2: i%2 == 0,
-		HTTP2:             &http.HTTP2Config{SendPingTimeout: s.requestLimit() / 4, PingTimeout: s.requestLimit() / 4},
+		HTTP2:             &http.HTTP2Config{SendPingTimeout: s.requestTimeout() / 4, PingTimeout: s.requestTimeout() / 4},
 	}}, t}
 }
 
-func (p *peer) ask(ctx context.Context, method string, query url.Values, body string) (*http.Response, string, error) {
+func (p *peer) request(ctx context.Context, method string, query url.Values, body string) (*http.Response, string, error) {
 	r, err := http.NewRequestWithContext(ctx, method, p.server+"/inbox?"+query.Encode(), strings.NewReader(body))
 	if err != nil {
 		return nil, "", err
 	}
 	r.GetBody = nil // tried again by us alone, so that it is counted
 	r.SetBasicAuth(p.name, "secret of "+p.name)
-	answer, err := p.http.Do(r)
+	resp, err := p.httpClient.Do(r)
 	if err != nil {
 		return nil, "", err
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	return answer, string(text), err
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp, string(text), err
 }
 
 // Pair is a sender, its receiver, and the numbers that passed between them.
 type Pair struct {
-	sender, receiver *peer
-	mu               sync.Mutex
-	accepted, seen   map[string]int
-	sent             bool // the sender is done
+	sender, receiver   *peer
+	mu                 sync.Mutex
+	accepted, received map[string]int
+	senderDone         bool // the sender is done
 }
 
 // NewPair is pair number i. Names of pairs on one server differ.
-func NewPair(s Server, name string, i int, t *Tally) *Pair {
+func NewPair(s Server, name string, i int, t *Counters) *Pair {
 	return &Pair{
 		sender: newPeer(s, name+"-sender", i, t), receiver: newPeer(s, name+"-receiver", i, t),
-		accepted: map[string]int{}, seen: map[string]int{},
+		accepted: map[string]int{}, received: map[string]int{},
 	}
 }
 
@@ -69,59 +69,59 @@ func (p *Pair) send(ctx context.Context) {
 		text := strconv.Itoa(n)
 		for ctx.Err() == nil {
 			// Not ctx: whoever hangs up does not know whether it was accepted.
-			answer, _, err := p.sender.ask(context.Background(), "POST", query, text)
-			if err == nil && answer.StatusCode == http.StatusOK {
-				p.note(p.accepted, text)
-				p.sender.add(func(f *Figures) { f.Accepted++ })
+			resp, _, err := p.sender.request(context.Background(), "POST", query, text)
+			if err == nil && resp.StatusCode == http.StatusOK {
+				p.countMessage(p.accepted, text)
+				p.sender.update(func(f *Stats) { f.Accepted++ })
 				break
 			}
-			p.sender.failed(ctx, answer, err)
+			p.sender.recordFailure(ctx, resp, err)
 		}
-		sleep(ctx, pace)
+		sleep(ctx, sendInterval)
 	}
 }
 
-func (p *Pair) note(in map[string]int, text string) {
+func (p *Pair) countMessage(counts map[string]int, text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	in[text]++
+	counts[text]++
 }
 
 // receive acknowledges what comes until ctx ends, or all that was accepted has come.
 func (p *Pair) receive(ctx context.Context) {
 	after, last := "", time.Now()
-	for ctx.Err() == nil && !p.done() {
-		answer, text, err := p.receiver.ask(ctx, "GET", url.Values{"after": {after}, "wait": {"2"}}, "")
+	for ctx.Err() == nil && !p.allReceived() {
+		resp, text, err := p.receiver.request(ctx, "GET", url.Values{"after": {after}, "wait": {"2"}}, "")
 		switch {
-		case err == nil && answer.StatusCode == http.StatusOK:
-			after = answer.Header.Get("X-Message-Id")
-			p.note(p.seen, text)
+		case err == nil && resp.StatusCode == http.StatusOK:
+			after = resp.Header.Get("X-Message-Id")
+			p.countMessage(p.received, text)
 			gap := time.Since(last)
 			last = time.Now()
-			p.receiver.add(func(f *Figures) { f.Gap = max(f.Gap, gap) })
-		case err == nil && answer.StatusCode == http.StatusNoContent && answer.Header.Get("Retry-After") == "":
+			p.receiver.update(func(f *Stats) { f.MaxGap = max(f.MaxGap, gap) })
+		case err == nil && resp.StatusCode == http.StatusNoContent && resp.Header.Get("Retry-After") == "":
 		default:
-			p.receiver.failed(ctx, answer, err)
+			p.receiver.recordFailure(ctx, resp, err)
 		}
 	}
 }
 
-func (p *Pair) done() bool {
+func (p *Pair) allReceived() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.sent {
+	if !p.senderDone {
 		return false
 	}
 	for text := range p.accepted {
-		if p.seen[text] == 0 {
+		if p.received[text] == 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// Forget demands no more of what was accepted until now: the server has crashed.
-func (p *Pair) Forget() {
+// ResetAccepted demands no more of what was accepted until now: the server has crashed.
+func (p *Pair) ResetAccepted() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.accepted)
@@ -134,47 +134,47 @@ func (p *Pair) Accepted() int {
 	return len(p.accepted)
 }
 
-// Arrived is how many different messages have arrived.
-func (p *Pair) Arrived() int {
+// Received is how many different messages have arrived.
+func (p *Pair) Received() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.seen)
+	return len(p.received)
 }
 
-// Leave gives the receiver's name up, as far as that goes, and hangs up.
-func (p *Pair) Leave() {
-	_, _, _ = p.receiver.ask(context.Background(), "DELETE", nil, "")
-	p.receiver.http.CloseIdleConnections()
+// DeleteInbox gives the receiver's name up, as far as that goes, and hangs up.
+func (p *Pair) DeleteInbox() {
+	_, _, _ = p.receiver.request(context.Background(), "DELETE", nil, "")
+	p.receiver.httpClient.CloseIdleConnections()
 }
 
 // Run sends until ctx ends, then gives what is on its way time to arrive, and counts.
 func (p *Pair) Run(ctx context.Context) {
-	arrivals, end := context.WithCancel(context.Background())
-	defer end()
+	receiving, stopReceiving := context.WithCancel(context.Background())
+	defer stopReceiving()
 	received := make(chan struct{})
-	go func() { defer close(received); p.receive(arrivals) }()
+	go func() { defer close(received); p.receive(receiving) }()
 	p.send(ctx)
 	p.mu.Lock()
-	p.sent = true
+	p.senderDone = true
 	p.mu.Unlock()
-	defer time.AfterFunc(arrivalTime, end).Stop()
+	defer time.AfterFunc(drainTimeout, stopReceiving).Stop()
 	<-received
-	p.count()
+	p.updateTotals()
 	for _, peer := range []*peer{p.sender, p.receiver} {
-		peer.http.CloseIdleConnections()
+		peer.httpClient.CloseIdleConnections()
 	}
 }
 
-func (p *Pair) count() {
+func (p *Pair) updateTotals() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sender.add(func(f *Figures) {
+	p.sender.update(func(f *Stats) {
 		for text := range p.accepted {
-			if p.seen[text] == 0 {
+			if p.received[text] == 0 {
 				f.Lost++
 			}
 		}
-		for _, times := range p.seen {
+		for _, times := range p.received {
 			f.Delivered++
 			f.Duplicated += times - 1
 		}

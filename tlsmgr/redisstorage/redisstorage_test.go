@@ -21,29 +21,29 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// node is a Client over rueidis.
-type node struct{ rueidis.Client }
+// redisClient is a Client over rueidis.
+type redisClient struct{ rueidis.Client }
 
-func (n node) Do(ctx context.Context, command []string, key string, args ...string) (any, error) {
-	answer, err := n.Client.Do(ctx, n.B().Arbitrary(command...).Keys(key).Args(args...).Build()).ToAny()
+func (n redisClient) Do(ctx context.Context, command []string, key string, args ...string) (any, error) {
+	reply, err := n.Client.Do(ctx, n.B().Arbitrary(command...).Keys(key).Args(args...).Build()).ToAny()
 	if rueidis.IsRedisNil(err) {
 		return nil, nil
 	}
-	return answer, err
+	return reply, err
 }
 
-func (n node) ask(t *testing.T, command ...string) string {
+func (n redisClient) command(t *testing.T, args ...string) string {
 	t.Helper()
-	answer, err := n.Do(t.Context(), command[:1], command[1], command[2:]...)
+	reply, err := n.Do(t.Context(), args[:1], args[1], args[2:]...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, _ := answer.(string)
+	text, _ := reply.(string)
 	return text
 }
 
 // startRedis starts a server of the test's own on a Unix socket.
-func startRedis(t *testing.T) (node, *exec.Cmd) {
+func startRedis(t *testing.T) (redisClient, *exec.Cmd) {
 	t.Helper()
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -65,7 +65,7 @@ func startRedis(t *testing.T) (node, *exec.Cmd) {
 			}})
 		if err == nil {
 			t.Cleanup(client.Close)
-			return node{client}, server
+			return redisClient{client}, server
 		}
 		if time.Since(began) > 10*time.Second {
 			t.Fatalf("redis-server does not answer: %v", err)
@@ -104,13 +104,13 @@ func TestStorage(t *testing.T) {
 	if info, err := s.Stat(ctx, "a/b"); err != nil || info.IsTerminal {
 		t.Errorf("stat of a path: got %+v and %v", info, err)
 	}
-	all, err := s.List(ctx, "a", true)
-	if want := []string{"a/b/c", "a/b/d", "a/e"}; err != nil || !slices.Equal(all, want) {
-		t.Errorf("list all: got %v and %v, want %v", all, err, want)
+	recursive, err := s.List(ctx, "a", true)
+	if want := []string{"a/b/c", "a/b/d", "a/e"}; err != nil || !slices.Equal(recursive, want) {
+		t.Errorf("list all: got %v and %v, want %v", recursive, err, want)
 	}
-	next, err := s.List(ctx, "a", false)
-	if want := []string{"a/b", "a/e"}; err != nil || !slices.Equal(next, want) {
-		t.Errorf("list: got %v and %v, want %v", next, err, want)
+	direct, err := s.List(ctx, "a", false)
+	if want := []string{"a/b", "a/e"}; err != nil || !slices.Equal(direct, want) {
+		t.Errorf("list: got %v and %v, want %v", direct, err, want)
 	}
 	if err := s.Delete(ctx, "a/b"); err != nil {
 		t.Fatal(err)
@@ -125,18 +125,18 @@ func TestStorage(t *testing.T) {
 	}
 }
 
-func TestValuesAreSealedAndBoundToTheirName(t *testing.T) {
+func TestValuesAreEncryptedAndBoundToKey(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	s, ctx := newStorage(t, client), t.Context()
 	if err := s.Store(ctx, "key", []byte("PRIVATE KEY")); err != nil {
 		t.Fatal(err)
 	}
-	raw := client.ask(t, "HGET", s.valuesKey, "key")
+	raw := client.command(t, "HGET", s.valuesKey, "key")
 	if raw == "" || strings.Contains(raw, "PRIVATE") {
 		t.Fatalf("the store holds the value in clear: %q", raw)
 	}
-	client.ask(t, "HSET", s.valuesKey, "other", raw, "short", "x")
+	client.command(t, "HSET", s.valuesKey, "other", raw, "short", "x")
 	other, err := New(client, "test:", bytes.Repeat([]byte{8}, 32))
 	if err != nil {
 		t.Fatal(err)
@@ -158,26 +158,26 @@ func TestValuesAreSealedAndBoundToTheirName(t *testing.T) {
 	}
 }
 
-func TestLockIsHeldByOne(t *testing.T) {
+func TestLockIsExclusive(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	a, b := newStorage(t, client), newStorage(t, client)
 	var mu sync.Mutex
-	inside, most := 0, 0
-	var all sync.WaitGroup
+	holders, maxHolders := 0, 0
+	var wg sync.WaitGroup
 	for _, s := range []*Storage{a, b, a, b} {
-		all.Go(func() {
+		wg.Go(func() {
 			for range 3 {
 				if err := s.Lock(t.Context(), "name"); err != nil {
 					t.Error(err)
 					return
 				}
 				mu.Lock()
-				inside++
-				most = max(most, inside)
+				holders++
+				maxHolders = max(maxHolders, holders)
 				mu.Unlock()
 				mu.Lock()
-				inside--
+				holders--
 				mu.Unlock()
 				if err := s.Unlock(t.Context(), "name"); err != nil {
 					t.Error(err)
@@ -185,20 +185,20 @@ func TestLockIsHeldByOne(t *testing.T) {
 			}
 		})
 	}
-	all.Wait()
-	if most != 1 {
-		t.Errorf("%d held the lock at once", most)
+	wg.Wait()
+	if maxHolders != 1 {
+		t.Errorf("%d held the lock at once", maxHolders)
 	}
 	if err := a.Unlock(t.Context(), "name"); err == nil {
 		t.Error("a lock that nobody holds is unlocked")
 	}
 }
 
-func TestLockWaitsNoLongerThanItsContext(t *testing.T) {
+func TestLockHonorsContext(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	a, b := newStorage(t, client), newStorage(t, client)
-	_, free, taken, err := a.TryLock(t.Context(), "name")
+	_, unlock, taken, err := a.TryLock(t.Context(), "name")
 	if err != nil || !taken {
 		t.Fatalf("got %v, %v", taken, err)
 	}
@@ -210,109 +210,109 @@ func TestLockWaitsNoLongerThanItsContext(t *testing.T) {
 	if _, _, taken, err := b.TryLock(t.Context(), "name"); taken || err != nil {
 		t.Errorf("a lock that is held was taken (%v, %v)", taken, err)
 	}
-	free()
-	if held, err := b.IsLocked(t.Context(), "name"); held || err != nil {
+	unlock()
+	if locked, err := b.IsLocked(t.Context(), "name"); locked || err != nil {
 		t.Errorf("a freed lock is held (%v)", err)
 	}
 }
 
 // A holder whose lock ran out and went to another must notice, and must not
 // free what is the other's.
-func TestLostLockEndsItsContext(t *testing.T) {
+func TestLostLockCancelsContext(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	s, ctx := newStorage(t, client), t.Context()
-	held, free, taken, err := s.TryLock(ctx, "name")
+	lockCtx, unlock, taken, err := s.TryLock(ctx, "name")
 	if err != nil || !taken {
 		t.Fatalf("got %v, %v", taken, err)
 	}
-	client.ask(t, "SET", s.lockPrefix+"name", "another's token")
+	client.command(t, "SET", s.lockPrefix+"name", "another's token")
 	select {
-	case <-held.Done():
+	case <-lockCtx.Done():
 	case <-time.After(LeaseDuration):
 		t.Error("the lock was lost and its context lives on")
 	}
-	free()
-	if token := client.ask(t, "GET", s.lockPrefix+"name"); token != "another's token" {
+	unlock()
+	if token := client.command(t, "GET", s.lockPrefix+"name"); token != "another's token" {
 		t.Errorf("the lock of another was freed: %q", token)
 	}
 }
 
 // A node that was paused past its lease does not know it yet: what it writes in
 // the name of the lock is refused, and it learns of it.
-func TestLateWriterChangesNothing(t *testing.T) {
+func TestWriteAfterLostLockFails(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	s := newStorage(t, client)
-	for name, late := range map[string]func(context.Context) error{
-		"store":  func(held context.Context) error { return s.Store(held, "a/key", []byte("old")) },
-		"delete": func(held context.Context) error { return s.Delete(held, "a") },
+	for name, write := range map[string]func(context.Context) error{
+		"store":  func(lockCtx context.Context) error { return s.Store(lockCtx, "a/key", []byte("old")) },
+		"delete": func(lockCtx context.Context) error { return s.Delete(lockCtx, "a") },
 	} {
-		held, free, taken, err := s.TryLock(t.Context(), name)
+		lockCtx, unlock, taken, err := s.TryLock(t.Context(), name)
 		if err != nil || !taken {
 			t.Fatalf("got %v, %v", taken, err)
 		}
-		inside := context.WithoutCancel(context.WithValue(held, node{}, "as an order has it"))
-		if err := s.Store(inside, "a/key", []byte("mine")); err != nil {
+		writeCtx := context.WithoutCancel(context.WithValue(lockCtx, redisClient{}, "as an order has it"))
+		if err := s.Store(writeCtx, "a/key", []byte("mine")); err != nil {
 			t.Fatalf("store while the lock is held: %v", err)
 		}
-		client.ask(t, "SET", s.lockPrefix+name, "another's token")
+		client.command(t, "SET", s.lockPrefix+name, "another's token")
 		if err := s.Store(t.Context(), "a/key", []byte("of the next")); err != nil {
 			t.Fatal(err)
 		}
-		if err := late(inside); !errors.Is(err, ErrLockLost) || held.Err() == nil {
-			t.Errorf("%s: got %v, and the lock's context says %v; want ErrLockLost and its end", name, err, held.Err())
+		if err := write(writeCtx); !errors.Is(err, ErrLockLost) || lockCtx.Err() == nil {
+			t.Errorf("%s: got %v, and the lock's context says %v; want ErrLockLost and its end", name, err, lockCtx.Err())
 		}
 		if value, err := s.Load(t.Context(), "a/key"); err != nil || string(value) != "of the next" {
 			t.Errorf("%s: the value is %q (%v), want that of the next holder", name, value, err)
 		}
-		free()
+		unlock()
 	}
 }
 
 // A lock whose store went away is over before it can be another's.
 // Orders are recorded with times: by a wrong clock there are none.
-func TestLockNeedsARightClock(t *testing.T) {
+func TestLockRequiresAccurateClock(t *testing.T) {
 	redis, _ := startRedis(t)
 	s := newStorage(t, redis)
-	for _, off := range []time.Duration{time.Hour, -time.Hour, 2 * time.Minute} {
-		s.now = func() time.Time { return time.Now().Add(off) }
+	for _, skew := range []time.Duration{time.Hour, -time.Hour, 2 * time.Minute} {
+		s.now = func() time.Time { return time.Now().Add(skew) }
 		if _, _, taken, err := s.TryLock(t.Context(), "lock"); taken || err == nil || !strings.Contains(err.Error(), "clock") {
-			t.Errorf("%v apart: got taken %v, %v, want an error about the clock", off, taken, err)
+			t.Errorf("%v apart: got taken %v, %v, want an error about the clock", skew, taken, err)
 		}
 	}
 	s.now = func() time.Time { return time.Now().Add(10 * time.Second) }
-	_, free, taken, err := s.TryLock(t.Context(), "lock")
+	_, unlock, taken, err := s.TryLock(t.Context(), "lock")
 	if err != nil || !taken {
 		t.Fatalf("seconds apart: got taken %v, %v", taken, err)
 	}
-	free()
+	unlock()
 }
 
-func TestLockEndsWithoutItsStore(t *testing.T) {
+func TestLockExpiresWithoutStore(t *testing.T) {
 	t.Parallel()
 	client, server := startRedis(t)
-	held, free, taken, err := newStorage(t, client).TryLock(t.Context(), "name")
+	lockCtx, unlock, taken, err := newStorage(t, client).TryLock(t.Context(), "name")
 	if err != nil || !taken {
 		t.Fatalf("got %v, %v", taken, err)
 	}
 	_ = server.Process.Kill()
 	began := time.Now()
 	select {
-	case <-held.Done():
+	case <-lockCtx.Done():
 	case <-time.After(LeaseDuration + time.Second):
 	}
 	if took := time.Since(began); took > LeaseDuration-leaseMargin+500*time.Millisecond {
 		t.Errorf("the lock was held for %v without its store, longer than its lease of %v", took, LeaseDuration)
 	}
-	free()
+	unlock()
 }
 
-func TestCallsEndThoughTheStoreHangs(t *testing.T) {
+func TestCallsTimeOutWhenStoreHangs(t *testing.T) {
 	t.Parallel()
 	client, server := startRedis(t)
 	s := newStorage(t, client)
-	stop(t, server)
+	suspend(t, server)
 	began := time.Now()
 	if _, err := s.Load(context.Background(), "key"); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want an error of the store", err)
@@ -322,32 +322,32 @@ func TestCallsEndThoughTheStoreHangs(t *testing.T) {
 	}
 }
 
-// unheard is a client whose first command is carried out, and answered by nobody.
-type unheard struct {
+// lostReplyClient is a client whose first command is carried out, and answered by nobody.
+type lostReplyClient struct {
 	Client
-	asked int
+	sets int
 }
 
-func (u *unheard) Do(ctx context.Context, command []string, key string, args ...string) (any, error) {
-	answer, err := u.Client.Do(ctx, command, key, args...)
+func (u *lostReplyClient) Do(ctx context.Context, command []string, key string, args ...string) (any, error) {
+	reply, err := u.Client.Do(ctx, command, key, args...)
 	if command[0] == "SET" {
-		if u.asked++; u.asked == 1 {
+		if u.sets++; u.sets == 1 {
 			return nil, errors.New("connection reset")
 		}
 	}
-	return answer, err
+	return reply, err
 }
 
 // A lock that was taken, of which its holder did not hear, hinders nobody.
-func TestLockTakenUnheard(t *testing.T) {
+func TestLockAfterLostReply(t *testing.T) {
 	redis, _ := startRedis(t)
-	s := newStorage(t, &unheard{Client: redis})
+	s := newStorage(t, &lostReplyClient{Client: redis})
 	if _, _, taken, err := s.TryLock(t.Context(), "name"); err == nil || taken {
 		t.Fatalf("taken %v, %v; want an error", taken, err)
 	}
-	_, free, taken, err := s.TryLock(t.Context(), "name")
+	_, unlock, taken, err := s.TryLock(t.Context(), "name")
 	if err != nil || !taken {
 		t.Fatalf("the next try: taken %v, %v; want the lock", taken, err)
 	}
-	free()
+	unlock()
 }

@@ -51,20 +51,20 @@ func run(c tlsmgr.Config, full bool) error {
 	if err != nil {
 		return err
 	}
-	plain, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", c.ACME.HTTPPort))
+	httpListener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", c.ACME.HTTPPort))
 	if err != nil {
 		return err
 	}
-	secure, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", c.ACME.TLSPort))
+	tlsListener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", c.ACME.TLSPort))
 	if err != nil {
 		return err
 	}
 	quiet := log.New(io.Discard, "", 0)
 	redirect := &http.Server{Handler: source.HTTPHandler(tlsmgr.Redirect(c.Domains, c.ACME.TLSPort)), ErrorLog: quiet}
 	page := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: quiet}
-	go redirect.Serve(plain)
-	go page.Serve(tls.NewListener(secure, source.TLSConfig()))
-	c.Logger.Info("listening", "addr", secure.Addr().String())
+	go redirect.Serve(httpListener)
+	go page.Serve(tls.NewListener(tlsListener, source.TLSConfig()))
+	c.Logger.Info("listening", "addr", tlsListener.Addr().String())
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	return source.Run(ctx)

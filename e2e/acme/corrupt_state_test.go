@@ -1,0 +1,122 @@
+package acme
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"inbox/tlsmgr"
+)
+
+// damaged are files that a loss of power may leave: blocks of zeros, or half
+// of what was written. Each once stopped the library for good.
+func TestDamagedState(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, engine, file string
+	}{
+		{"lock", tlsmgr.CertMagic, "locks/issue_cert_NAME.lock"},
+		{"certificate", tlsmgr.CertMagic, "certificates/CA/NAME/NAME.crt"},
+		{"key", tlsmgr.CertMagic, "certificates/CA/NAME/NAME.key"},
+		{"metadata", tlsmgr.CertMagic, "certificates/CA/NAME/NAME.json"},
+		{"account", tlsmgr.CertMagic, "acme/CA/users/me@example.test/me.json"},
+		{"account key", tlsmgr.CertMagic, "acme/CA/users/me@example.test/me.key"},
+		{"autocert's certificate", tlsmgr.Autocert, "autocert/CA/NAME"},
+		{"autocert's account", tlsmgr.Autocert, "autocert/CA/acme_account+key"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pebbleOptions{})
+			name := newName()
+			c := r.config(name)
+			c.ACME.Engine = tt.engine
+			s := r.serve(c)
+			s.waitForCert(waitTimeout, name)
+			leaf, err := s.servedCert(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.stop()
+			r.ca.setRenewalWindow(leaf, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)) // due
+			r.corrupt(name, tt.file)
+			s = r.serve(c)
+			s.waitForCert(waitTimeout, name)
+			eventually(t, waitTimeout, "it was ordered again", func() bool { return r.ca.orders() == 2 })
+			eventually(t, waitTimeout, "it was obtained", func() bool { return s.state(name).Obtained == 1 })
+			if !s.log.has("set aside") {
+				t.Error("the log does not say what was set aside")
+			}
+		})
+	}
+}
+
+// corrupt fills a file with zeros, as of yesterday, and has the certificate
+// ordered anew at the next start.
+func (r *rig) corrupt(name, file string) {
+	r.t.Helper()
+	ca := strings.ReplaceAll(r.ca.addr, ":", "-") + "-dir"
+	path := statePath(r, strings.NewReplacer("CA", ca, "NAME", name).Replace(file))
+	if found, err := filepath.Glob(statePath(r, "certificates", "*")); err == nil && len(found) == 1 {
+		path = strings.Replace(path, filepath.Join("certificates", ca), filepath.Join("certificates", filepath.Base(found[0])), 1)
+	}
+	if found, err := filepath.Glob(statePath(r, "acme", "*")); err == nil && len(found) == 1 {
+		path = strings.Replace(path, filepath.Join("acme", ca), filepath.Join("acme", filepath.Base(found[0])), 1)
+	}
+	if _, err := os.Stat(path); err != nil && !strings.Contains(file, "lock") {
+		r.t.Fatalf("the library keeps this elsewhere: %v", err)
+	}
+	writeFile(r.t, path, bytes.Repeat([]byte{0}, 300))
+	yesterday := time.Now().Add(-24 * time.Hour)
+	if err := os.Chtimes(path, yesterday, yesterday); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.RemoveAll(statePath(r, "schedule")); err != nil {
+		r.t.Fatal(err)
+	}
+	r.removeCert(name, file)
+}
+
+// removeCert removes the certificate, unless that is what was spoilt.
+func (r *rig) removeCert(name, file string) {
+	r.t.Helper()
+	if strings.Contains(file, "NAME") && !strings.Contains(file, "lock") {
+		return
+	}
+	for _, pattern := range []string{"certificates/*/" + name, "autocert/*/" + name} {
+		found, err := filepath.Glob(statePath(r, pattern))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, path := range found {
+			if err := os.RemoveAll(path); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// A record of orders that is damaged is replaced, as if an order had failed.
+func TestDamagedRecord(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{})
+	name := newName()
+	s := r.serve(r.config(name))
+	s.waitForCert(waitTimeout, name)
+	s.stop()
+	found, err := filepath.Glob(statePath(r, "schedule", name+".json"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("records: %v, %v; want one", found, err)
+	}
+	writeFile(t, found[0], []byte("{\"Next\""))
+	if err := os.RemoveAll(statePath(r, "certificates")); err != nil {
+		t.Fatal(err)
+	}
+	s = r.serve(r.config(name))
+	eventually(t, waitTimeout, "the name is waited with", func() bool { return s.state(name).Status == "waiting to try again" })
+	if got := r.ca.orders(); got != 1 {
+		t.Errorf("%d orders, want none after the first", got)
+	}
+}

@@ -1,0 +1,91 @@
+package acme
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Port 80 redirects readers of our host, keeps passwords away, and knows
+// tokens only while an order runs; port 443 knows no other host.
+func TestRedirectAndHostCheck(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{})
+	name := newName()
+	s := r.serve(r.config(name))
+	s.waitForCert(waitTimeout, name)
+	plain, secure := fmt.Sprintf(":%d", r.httpPort), fmt.Sprintf(":%d", r.tlsPort)
+	for _, tt := range []struct {
+		method, scheme, host, path string
+		status                     int
+		location                   string
+	}{
+		{"GET", "http", name + plain, "/send.html?a=1", 308, "https://" + name + secure + "/send.html?a=1"},
+		{"HEAD", "http", name + plain, "/", 308, "https://" + name + secure + "/"},
+		{"GET", "http", strings.ToUpper(name) + "." + plain, "/", 308, "https://" + name + secure + "/"},
+		{"GET", "http", name + plain, "//evil.example", 308, "https://" + name + secure + "//evil.example"},
+		{"POST", "http", name + plain, "/", 403, ""},
+		{"GET", "http", name + plain, "/inbox", 403, ""},
+		{"POST", "http", name + plain, "/inbox?to=alice", 403, ""},
+		{"GET", "http", "evil.example", "/", 421, ""},
+		{"POST", "http", "evil.example", "/inbox", 421, ""},
+		{"GET", "http", name + plain, "/.well-known/acme-challenge/token", 404, ""},
+		{"GET", "http", "evil.example", "/.well-known/acme-challenge/token", 421, ""},
+		{"GET", "https", name + secure, "/", 200, ""},
+		{"GET", "https", "evil.example", "/", 421, ""},
+	} {
+		resp := s.request(tt.method, tt.scheme, name, tt.host, tt.path)
+		if resp.StatusCode != tt.status || resp.Header.Get("Location") != tt.location {
+			t.Errorf("%s %s://%s%s: got %d to %q, want %d to %q", tt.method, tt.scheme, tt.host, tt.path,
+				resp.StatusCode, resp.Header.Get("Location"), tt.status, tt.location)
+		}
+		if got := resp.Header.Get("Strict-Transport-Security"); (got == "max-age=86400") != (tt.scheme == "https" && tt.status == 200) {
+			t.Errorf("%s://%s: HSTS %q", tt.scheme, tt.host, got)
+		}
+	}
+}
+
+// request sends a request to the site that may name another host than it connects for.
+func (s *testServer) request(method, scheme, name, host, path string) *http.Response {
+	s.t.Helper()
+	port := s.rig.httpPort
+	if scheme == "https" {
+		port = s.rig.tlsPort
+	}
+	r, err := http.NewRequest(method, fmt.Sprintf("%s://%s:%d%s", scheme, name, port, path), nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Host = host
+	resp, err := s.client().Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	return resp
+}
+
+// Whoever asks for another name, or for none, is told so by TLS itself.
+func TestUnknownNames(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{})
+	name := newName()
+	c := r.config(name)
+	c.CertFile, c.KeyFile = writeSelfSigned(t, time.Hour, "*.example.test")
+	s := r.serve(c)
+	for _, serverName := range []string{"other.example.test", "", "example.test"} {
+		_, err := s.servedCert(serverName)
+		const unrecognized = tls.AlertError(112)
+		var remote *net.OpError
+		if !errors.As(err, &remote) || remote.Err.Error() != unrecognized.Error() {
+			t.Errorf("asked for %q: got %v, want the alert %v", serverName, err, unrecognized)
+		}
+	}
+}

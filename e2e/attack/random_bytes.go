@@ -1,0 +1,40 @@
+package attack
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// randomBytes writes random bytes to the port, some of which begin like something
+// that it knows.
+func randomBytes(ctx context.Context, s *scenario) {
+	const conns = 600
+	prefixes := []string{"", "\x16\x03\x01", "\x16\x03\x03\x40\x00\x01", "GET ", "POST /inbox HTTP/1.1\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PROXY TCP4 ", "\x00"}
+	random := rand.New(rand.NewPCG(1, 2))
+	var payloads [conns][]byte
+	for i := range payloads {
+		payloads[i] = []byte(prefixes[i%len(prefixes)])
+		for range random.IntN(4000) {
+			payloads[i] = append(payloads[i], byte(random.UintN(256)))
+		}
+	}
+	var closed atomic.Int64
+	parallel(conns, 150, func(i int) {
+		c, err := s.dialTCP(ctx, attackerAddr(i/10))
+		if err != nil {
+			s.fail("connection %d: %v", i, err)
+			return
+		}
+		defer c.Close()
+		c.SetWriteDeadline(time.Now().Add(time.Second))
+		c.Write(payloads[i]) // the server may hang up before it has all
+		if closedWithin(c, 15*time.Second) {
+			closed.Add(1)
+		} else {
+			s.fail("after %.20q… the connection is open", payloads[i])
+		}
+	})
+	s.addFigure("%d of %d connections ended by the server", closed.Load(), conns)
+}

@@ -1,0 +1,244 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+)
+
+// document is an OpenAPI document, and what of it was seen in answers.
+type document struct {
+	spec   *openapi3.T
+	router routers.Router
+
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+func loadDocument(t *testing.T, file string) *document {
+	t.Helper()
+	spec, err := openapi3.NewLoader().LoadFromFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := spec.Validate(context.Background()); err != nil {
+		t.Fatalf("%s is not valid: %v", file, err)
+	}
+	router, err := gorillamux.NewRouter(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &document{spec: spec, router: router, seen: map[string]bool{}}
+}
+
+// messageTypes are the content types that a message can have.
+func messageTypes(spec *openapi3.T) []string {
+	return slices.Collect(maps.Keys(spec.Paths.Find("/inbox").Get.Responses.Status(200).Value.Content))
+}
+
+// roundTrip sends a request as it is written in exchanges, holds it and its answer
+// against the document, and returns the operation and the status.
+func (d *document) roundTrip(t *testing.T, server, text string) string {
+	t.Helper()
+	req, body, err := parseRequest(server, text)
+	if err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Errorf("%q: %v", text, err)
+		return ""
+	}
+	defer resp.Body.Close()
+	respBody, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Errorf("%q: %v", text, err)
+	}
+	req.Body = io.NopCloser(strings.NewReader(body))
+	if err := d.check(req, resp, respBody); err != nil {
+		t.Errorf("%q got %s: %v", text, resp.Status, err)
+	}
+	return fmt.Sprintf("%s %s %d", req.Method, req.URL.Path, resp.StatusCode)
+}
+
+// parseRequest makes a request of its text. With a Content-Length of its own it
+// stays incomplete, as that of a slow client.
+func parseRequest(server, text string) (*http.Request, string, error) {
+	head, body, _ := strings.Cut(text, "\n\n")
+	lines := strings.Split(head, "\n")
+	words := strings.Fields(lines[0])
+	req, err := http.NewRequest(words[0], server+words[1], strings.NewReader(body))
+	if err != nil {
+		return nil, "", err
+	}
+	if len(words) > 2 {
+		name, password, _ := strings.Cut(words[2], ":")
+		req.SetBasicAuth(name, password)
+	}
+	for _, line := range lines[1:] {
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Set(name, value)
+	}
+	if length := req.Header.Get("Content-Length"); length != "" {
+		req.ContentLength, err = strconv.ParseInt(length, 10, 64)
+		rest, _ := io.Pipe() // never written to
+		req.Body = io.NopCloser(io.MultiReader(strings.NewReader(body), rest))
+	}
+	return req, body, err
+}
+
+// check finds the operation and holds both sides against it. A request that
+// the server refuses may break the document's rules, others may not.
+func (d *document) check(req *http.Request, resp *http.Response, body []byte) error {
+	route, params, err := d.router.FindRoute(req)
+	if err != nil {
+		return err
+	}
+	options := &openapi3filter.Options{
+		IncludeResponseStatus: true,
+		ExcludeResponseBody:   req.Method == http.MethodHead || isMessage(resp),
+		AuthenticationFunc:    openapi3filter.NoopAuthenticationFunc,
+	}
+	in := &openapi3filter.RequestValidationInput{Request: req, PathParams: params, Route: route, Options: options}
+	if err := openapi3filter.ValidateRequest(req.Context(), in); err != nil && resp.StatusCode < 400 {
+		return err
+	}
+	if req.Method == http.MethodHead {
+		// The library does not look at answers to HEAD. Only the body is special.
+		in.Request = req.Clone(req.Context())
+		in.Request.Method = http.MethodGet
+	}
+	out := &openapi3filter.ResponseValidationInput{RequestValidationInput: in, Status: resp.StatusCode,
+		Header: resp.Header, Body: io.NopCloser(bytes.NewReader(body)), Options: options}
+	if err := openapi3filter.ValidateResponse(req.Context(), out); err != nil {
+		return err
+	}
+	return d.checkUndocumented(route, resp, body)
+}
+
+// isMessage is true for an answer whose body is any bytes, whatever its type
+// says; the library would read JSON as JSON.
+func isMessage(resp *http.Response) bool { return resp.Header.Get("X-Message-Id") != "" }
+
+// checkUndocumented refuses what the library lets pass: header fields and bodies
+// that the document does not know.
+func (d *document) checkUndocumented(route *routers.Route, resp *http.Response, body []byte) error {
+	response := route.Operation.Responses.Status(resp.StatusCode).Value
+	d.markSeen(fmt.Sprint(route.Method, " ", route.Path, " ", resp.StatusCode))
+	known := headerNames(response)
+	for name := range resp.Header {
+		switch {
+		case slices.Contains(known, name):
+			d.markSeen(name)
+		case name != "Date" && name != "Content-Length" && name != "Content-Type" && name != "Connection":
+			return fmt.Errorf("the field %s is not in the document", name)
+		}
+	}
+	kind := resp.Header.Get("Content-Type")
+	if len(response.Content) == 0 && (len(body) > 0 || kind != "") {
+		return fmt.Errorf("a body of type %q, want none", kind)
+	}
+	if len(response.Content) > 0 && response.Content.Get(kind) == nil {
+		return fmt.Errorf("the content type %q is not in the document", kind)
+	}
+	d.markSeen(kind)
+	d.markSeen(string(problemType.Find(body)))
+	return nil
+}
+
+func headerNames(response *openapi3.Response) (names []string) {
+	for name := range response.Headers {
+		names = append(names, http.CanonicalHeaderKey(name))
+	}
+	return names
+}
+
+var problemType = regexp.MustCompile(`urn:inbox:problem:[a-z-]+`)
+
+func (d *document) markSeen(key string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.seen[key] = true
+}
+
+func (d *document) operations() (all []string) {
+	for path, item := range d.spec.Paths.Map() {
+		for method := range item.Operations() {
+			all = append(all, method+" "+path)
+		}
+	}
+	return all
+}
+
+// notSeen lists what the document promises and no answer had: statuses,
+// header fields, content types of messages and types of problems.
+func (d *document) notSeen() (missing []string) {
+	var all []string
+	for path, item := range d.spec.Paths.Map() {
+		for method, operation := range item.Operations() {
+			for status, response := range operation.Responses.Map() {
+				all = append(all, method+" "+path+" "+status)
+				all = append(all, headerNames(response.Value)...)
+			}
+		}
+	}
+	for _, kind := range d.spec.Components.Schemas["Problem"].Value.Properties["type"].Value.Enum {
+		all = append(all, kind.(string))
+	}
+	for _, kind := range messageTypes(d.spec) {
+		if kind != "text/plain" { // it is seen with its charset
+			all = append(all, kind)
+		}
+	}
+	slices.Sort(all)
+	for _, what := range slices.Compact(all) {
+		if !d.seen[what] {
+			missing = append(missing, what)
+		}
+	}
+	return missing
+}
+
+// checkOtherMethods holds the answer to a method that no operation has: its
+// Allow field lists those that the document has, but for HEAD, which is refused.
+func (d *document) checkOtherMethods(server, path string) error {
+	req, err := http.NewRequest(http.MethodPut, server+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var problem map[string]any
+	if err := json.NewDecoder(resp.Body).Decode(&problem); err != nil {
+		return err
+	}
+	d.markSeen(fmt.Sprint(problem["type"]))
+	allowed := strings.Split(resp.Header.Get("Allow"), ", ")
+	for _, method := range append(allowed, http.MethodHead) {
+		if d.spec.Paths.Find(path).GetOperation(method) == nil {
+			return fmt.Errorf("%s is allowed, but not in the document", method)
+		}
+	}
+	if want := len(d.spec.Paths.Find(path).Operations()) - 1; len(allowed) != want || resp.StatusCode != 405 {
+		return fmt.Errorf("got %s and %d methods, want 405 and the %d of the document", resp.Status, len(allowed), want)
+	}
+	return d.spec.Components.Schemas["Problem"].Value.VisitJSON(problem)
+}

@@ -1,0 +1,131 @@
+package packages
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"inbox/e2e"
+)
+
+// debianRoot is a small Debian of its own, without systemd as its first process.
+type debianRoot struct {
+	t   *testing.T
+	dir string
+}
+
+// newDebianRoot unpacks a fresh one. It is made once and kept beside the other tools.
+func newDebianRoot(t *testing.T) debianRoot {
+	t.Helper()
+	requireTools(t, "root", "debootstrap", "chroot")
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := filepath.Join(cache, "inbox-tools", "bookworm-systemd-procps.tar")
+	if _, err := os.Stat(kept); err != nil {
+		fresh := filepath.Join(workDir, "bookworm")
+		err := runScript(`mkdir -p "$(dirname "$2")" && debootstrap --variant=minbase --include=systemd,procps bookworm "$1" &&
+			rm -rf "$1"/var/cache/apt/archives/*.deb && tar -cC "$1" -f "$2.new" . && mv "$2.new" "$2" && rm -rf "$1"`, fresh, kept)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := debianRoot{t, t.TempDir()}
+	runCommand(t, "tar", "-xC", r.dir, "-f", kept)
+	return r
+}
+
+func (r debianRoot) path(name string) string { return filepath.Join(r.dir, name) }
+
+// run runs a command in the root and returns what it says.
+func (r debianRoot) run(args ...string) string {
+	r.t.Helper()
+	return runCommand(r.t, "chroot", append([]string{r.dir}, args...)...)
+}
+
+// apt installs a file as a person does, or removes.
+func (r debianRoot) apt(verb, what string) string {
+	r.t.Helper()
+	if filepath.IsAbs(what) {
+		inside := "/root/" + filepath.Base(what)
+		runCommand(r.t, "cp", what, r.path(inside))
+		what = inside
+	}
+	return r.run("apt-get", "-yq", "--no-install-recommends", verb, what)
+}
+
+func (r debianRoot) read(name string) string {
+	r.t.Helper()
+	text, err := os.ReadFile(r.path(name))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(text)
+}
+
+func (r debianRoot) write(name, text string) {
+	r.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(r.path(name)), 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(r.path(name), []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// exists is whether there is such a file, also a link to nowhere.
+func (r debianRoot) exists(name string) bool {
+	_, err := os.Lstat(r.path(name))
+	return err == nil
+}
+
+// wantFiles fails for each file that is there and should not be, or the reverse.
+func (r debianRoot) wantFiles(when string, want bool, names ...string) {
+	r.t.Helper()
+	for _, name := range names {
+		if r.exists(name) != want {
+			r.t.Errorf("%s: is there %s? got %v, want %v", when, name, !want, want)
+		}
+	}
+}
+
+// enabled is whether the service starts at boot.
+func (r debianRoot) enabled() bool {
+	return r.exists("/etc/systemd/system/multi-user.target.wants/inbox.service")
+}
+
+// startServer starts what is installed by hand, and asks it for its first page.
+func (r debianRoot) startServer() *e2e.Server {
+	r.t.Helper()
+	s, err := e2e.Start("chroot", r.dir, "/usr/bin/inbox", "-bind", "127.0.0.1:0", "-https=false", "-state", "/var/lib/inbox")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = s.Stop() })
+	checkFrontPage(r.t, s)
+	return s
+}
+
+// checkFrontPage asks a server for its first page.
+func checkFrontPage(t *testing.T, s *e2e.Server) {
+	t.Helper()
+	resp, err := http.Get("http://" + s.Addr + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("the first page: %s", resp.Status)
+	}
+}
+
+// wantContains fails unless a text holds another.
+func wantContains(t *testing.T, text, want string) {
+	t.Helper()
+	if !strings.Contains(text, want) {
+		t.Errorf("got %q, want it to say %q", text, want)
+	}
+}

@@ -1,0 +1,167 @@
+package soak
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	manyClients = 20 // each with one connection of HTTP/2
+	manyPolls   = 1000
+)
+
+// pollLoad is a thousand held polls on a few connections, and posts to all of them.
+type pollLoad struct {
+	url                                   string
+	clients                               [manyClients]*http.Client
+	mu                                    sync.Mutex
+	accepted, received                    map[string]int
+	noResponse, refused, unexpectedStatus int
+}
+
+func newPollLoad(url string) *pollLoad {
+	m := &pollLoad{url: url, accepted: map[string]int{}, received: map[string]int{}}
+	for i := range m.clients {
+		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 9, 0, byte(1+i))}}
+		m.clients[i] = &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+			DialContext: from.DialContext, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		}}
+	}
+	return m
+}
+
+func (m *pollLoad) request(ctx context.Context, client int, method, query, name, body string) (*http.Response, string) {
+	r, err := http.NewRequestWithContext(ctx, method, m.url+"/inbox?"+query, strings.NewReader(body))
+	if err != nil {
+		panic(err) // the test's own mistake
+	}
+	r.GetBody = nil // asked once, whatever comes
+	r.SetBasicAuth(name, "secret of "+name)
+	resp, err := m.clients[client].Do(r)
+	if err == nil {
+		defer resp.Body.Close()
+		var text []byte
+		if text, err = io.ReadAll(resp.Body); err == nil {
+			return resp, string(text)
+		}
+	}
+	if ctx.Err() == nil {
+		m.withLock(func() {
+			if m.noResponse++; strings.Contains(err.Error(), "refused") {
+				m.refused++
+			}
+		})
+	}
+	return nil, ""
+}
+
+func (m *pollLoad) withLock(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f()
+}
+
+// receive acknowledges what comes for receiver n.
+func (m *pollLoad) receive(ctx context.Context, n int) {
+	name, after := fmt.Sprint("many-", n), ""
+	for ctx.Err() == nil {
+		resp, text := m.request(ctx, n%manyClients, "GET", "after="+after, name, "")
+		switch {
+		case resp == nil:
+			time.Sleep(50 * time.Millisecond)
+		case resp.StatusCode == http.StatusOK:
+			after = resp.Header.Get("X-Message-Id")
+			m.withLock(func() { m.received[text]++ })
+		case resp.StatusCode != http.StatusNoContent:
+			m.withLock(func() { m.unexpectedStatus++ })
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
+// post sends numbers to all in turn until ctx ends.
+func (m *pollLoad) post(ctx context.Context, worker int) {
+	for n := worker; ctx.Err() == nil; n += 4 {
+		text := fmt.Sprint(n)
+		// Not ctx: whoever hangs up does not know whether it was accepted.
+		to := fmt.Sprintf("to=many-%d&wait=5", n%manyPolls)
+		if resp, _ := m.request(context.Background(), worker, "POST", to, fmt.Sprint("poster-", worker), text); resp != nil && resp.StatusCode == http.StatusOK {
+			m.withLock(func() { m.accepted[text]++ })
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// missing is how much of what was accepted has not come.
+func (m *pollLoad) missing() (n int) {
+	m.withLock(func() {
+		for text := range m.accepted {
+			if m.received[text] == 0 {
+				n++
+			}
+		}
+	})
+	return n
+}
+
+// waitForPosts lets it go on for two seconds, and on a busy machine until so many more
+// posts were accepted.
+func (m *pollLoad) waitForPosts(t *testing.T) {
+	t.Helper()
+	const more = 150
+	before, now := -1, 0
+	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(50 * time.Millisecond) {
+		m.withLock(func() { now = len(m.accepted) })
+		if before < 0 {
+			before = now
+		}
+		if time.Since(began) > 2*time.Second && now >= before+more {
+			return
+		}
+	}
+	t.Fatalf("%d posts were accepted in a minute, want %d", now-before, more)
+}
+
+// A thousand held polls and posts on their way over HTTP/2 live through restarts.
+func TestRestartsWithAThousandPolls(t *testing.T) {
+	s := startService(t, true)
+	m := newPollLoad("https://" + s.addr)
+	receiving, endReceiving := context.WithCancel(context.Background())
+	posting, endPosting := context.WithCancel(context.Background())
+	var receivers, posters sync.WaitGroup
+	for n := range manyPolls {
+		receivers.Go(func() { m.receive(receiving, n) })
+	}
+	for worker := range 4 {
+		posters.Go(func() { m.post(posting, worker) })
+	}
+	m.waitForPosts(t)
+	for range 3 {
+		if _, err := s.restart(); err != nil {
+			t.Error(err)
+		}
+		m.waitForPosts(t)
+	}
+	endPosting()
+	posters.Wait()
+	for end := time.Now().Add(15 * time.Second); m.missing() > 0 && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	}
+	lost := m.missing()
+	endReceiving()
+	receivers.Wait()
+	for _, c := range m.clients {
+		c.CloseIdleConnections()
+	}
+	t.Logf("accepted %d, lost %d, without an answer %d, refused connections %d, other answers %d", len(m.accepted), lost, m.noResponse, m.refused, m.unexpectedStatus)
+	if lost > 0 || m.refused > 0 || m.unexpectedStatus > 0 {
+		t.Errorf("lost %d of %d, %d connections refused, %d answers that nobody expects", lost, len(m.accepted), m.refused, m.unexpectedStatus)
+	}
+}

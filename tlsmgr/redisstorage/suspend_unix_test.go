@@ -1,0 +1,18 @@
+//go:build unix
+
+package redisstorage
+
+import (
+	"os/exec"
+	"syscall"
+	"testing"
+)
+
+// suspend makes a server hang.
+func suspend(t *testing.T, server *exec.Cmd) {
+	t.Helper()
+	if err := server.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Process.Signal(syscall.SIGCONT) })
+}
