@@ -6,17 +6,9 @@ import (
 	"net"
 	"net/http/httptest"
 	"net/netip"
-	"runtime"
 	"strings"
 	"testing"
 )
-
-func heap() uint64 {
-	runtime.GC()
-	var s runtime.MemStats
-	runtime.ReadMemStats(&s)
-	return s.HeapAlloc
-}
 
 func TestClientAddress(t *testing.T) {
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
@@ -107,19 +99,6 @@ func TestUntrustedProxyIsLoggedOnce(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "-trusted-proxies"); n != 1 || strings.Contains(log.String(), "198.51") {
 		t.Errorf("got log %q, want one warning without the address", log.String())
-	}
-}
-
-func TestPrefix(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.1": "192.0.2.1/32", "::ffff:192.0.2.1": "192.0.2.1/32", "2001:db8::1": "2001:db8::/64",
-	} {
-		if got := Prefix(addr(in)).String(); got != want {
-			t.Errorf("%s: got %s, want %s", in, got, want)
-		}
-	}
-	if Prefix(netip.Addr{}).IsValid() {
-		t.Error("an invalid address has a prefix")
 	}
 }
 

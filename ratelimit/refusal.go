@@ -1,11 +1,56 @@
 package ratelimit
 
 import (
+	"encoding/json"
 	"fmt"
 	"html"
+	"math"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 )
+
+// Refusal is an error that a limit was met, and the answer that says so.
+type Refusal struct {
+	Limit  string        // which limit, as a token
+	Quota  int           // how much it grants
+	Window time.Duration // in how long; zero for what is counted at once
+	Wait   time.Duration // when to come back
+	Detail string        // a sentence for a person
+}
+
+func (r *Refusal) Error() string { return "limit of " + r.Limit + " met" }
+
+// Refuse answers 429 with a problem document (RFC 9457), Retry-After (RFC
+// 9110), and the RateLimit fields of draft-ietf-httpapi-ratelimit-headers-10.
+func (r *Refusal) Refuse(w http.ResponseWriter) {
+	h := w.Header()
+	r.setFields(h)
+	body, _ := json.Marshal(map[string]any{ // plain values: cannot fail
+		"type": "urn:inbox:problem:rate-limited", "title": "Too many requests from your address",
+		"status": http.StatusTooManyRequests, "detail": r.Detail, "limit": r.Limit,
+	})
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusTooManyRequests)
+	w.Write(body)
+}
+
+// setFields says when to come back, in whole seconds, which it returns.
+func (r *Refusal) setFields(h http.Header) int {
+	seconds := int(math.Ceil(max(r.Wait.Seconds(), 1)))
+	h.Set("Retry-After", strconv.Itoa(seconds))
+	h.Set("RateLimit", fmt.Sprintf("%q;r=0;t=%d", r.Limit, seconds))
+	policy := fmt.Sprintf("%q;q=%d", r.Limit, r.Quota)
+	if r.Window > 0 {
+		policy += fmt.Sprintf(";w=%d", int(math.Ceil(r.Window.Seconds())))
+	}
+	h.Set("RateLimit-Policy", policy)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	return seconds
+}
 
 // isNavigation reports whether a browser asks for a page to show. Browsers that
 // do not say so ask for HTML before anything else.
