@@ -8,16 +8,18 @@ import (
 	"time"
 )
 
-// PollLimiter limits how many requests of an address may be held open at once.
-// Connections do not bound them: HTTP/2 carries many on one.
+// PollLimiter is a middleware that limits the long polls of an address: requests that the
+// server may keep open. Connection limits do not bound them, because HTTP/2 carries many
+// on one connection.
 type PollLimiter struct {
-	// Max is how many, and sixteen times as many of a /48; zero is no limit.
+	// Max bounds the open polls of an address. A /48 may have sixteen times as many;
+	// zero is no limit.
 	Max int
-	// Addr says who asks.
+	// Addr returns the client's address, as [ClientIP.Addr] does.
 	Addr func(*http.Request) netip.Addr
-	// IsPoll says which requests may be held.
+	// IsPoll reports which requests the server may keep open.
 	IsPoll func(*http.Request) bool
-	// DryRun counts what would be refused and refuses nothing.
+	// DryRun counts refusals but refuses nothing.
 	DryRun bool
 
 	open    counter
@@ -25,13 +27,14 @@ type PollLimiter struct {
 	refused atomic.Int64
 }
 
-// Active returns how many requests are held; Refused how many were not let.
-func (p *PollLimiter) Active() int64  { return p.active.Load() }
+// Active returns how many polls are open.
+func (p *PollLimiter) Active() int64 { return p.active.Load() }
+
+// Refused returns how many polls were refused, or would have been in a dry run.
 func (p *PollLimiter) Refused() int64 { return p.refused.Load() }
 
-// Handler limits next. It is called once.
+// Handler returns next behind the limit.
 func (p *PollLimiter) Handler(next http.Handler) http.Handler {
-	p.open = newCounter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !p.IsPoll(r) {
 			next.ServeHTTP(w, r)

@@ -26,15 +26,15 @@ func TestPollLimiterLimitsPolls(t *testing.T) {
 		go get(h, "/inbox", "192.0.2.1")
 		synctest.Wait()
 		if limiter.Active() != 4 || limiter.Refused() != 2 {
-			t.Errorf("in a dry run: got %d held and %d refused, want 4 and 2", limiter.Active(), limiter.Refused())
+			t.Errorf("in a dry run: got %d polls and %d refused, want 4 and 2", limiter.Active(), limiter.Refused())
 		}
 		if w := get(h, "/", "192.0.2.1"); w.Code != 200 {
-			t.Errorf("one that is not held: got %d", w.Code)
+			t.Errorf("another request: got %d", w.Code)
 		}
 		close(release)
 		synctest.Wait()
 		if w := get(h, "/inbox", "192.0.2.1"); w.Code != 200 || limiter.Active() != 0 {
-			t.Errorf("after the others ended: got %d with %d held", w.Code, limiter.Active())
+			t.Errorf("after the others ended: got %d with %d polls open", w.Code, limiter.Active())
 		}
 	})
 }

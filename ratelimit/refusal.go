@@ -11,19 +11,20 @@ import (
 	"time"
 )
 
-// Refusal is an error that a limit was met, and the answer that says so.
+// Refusal is the error of a limit that was reached. It writes the response that says so.
 type Refusal struct {
-	Limit  string        // which limit, as a token
-	Quota  int           // how much it grants
-	Window time.Duration // in how long; zero for what is counted at once
-	Wait   time.Duration // when to come back
+	Limit  string        // the name of the limit, a token
+	Quota  int           // what the limit grants
+	Window time.Duration // in which time; zero for a limit on concurrency
+	Wait   time.Duration // until the client may retry
 	Detail string        // a sentence for a person
 }
 
-func (r *Refusal) Error() string { return "limit of " + r.Limit + " met" }
+// Error implements error.
+func (r *Refusal) Error() string { return "limit of " + r.Limit + " reached" }
 
-// Refuse answers 429 with a problem document (RFC 9457), Retry-After (RFC
-// 9110), and the RateLimit fields of draft-ietf-httpapi-ratelimit-headers-10.
+// Refuse writes a 429 response: a problem document (RFC 9457) with Retry-After (RFC 9110)
+// and the RateLimit fields of draft-ietf-httpapi-ratelimit-headers-10.
 func (r *Refusal) Refuse(w http.ResponseWriter) {
 	h := w.Header()
 	r.setFields(h)
@@ -37,7 +38,7 @@ func (r *Refusal) Refuse(w http.ResponseWriter) {
 	w.Write(body)
 }
 
-// setFields says when to come back, in whole seconds, which it returns.
+// setFields sets the response fields of a refusal and returns Retry-After, in seconds.
 func (r *Refusal) setFields(h http.Header) int {
 	seconds := int(math.Ceil(max(r.Wait.Seconds(), 1)))
 	h.Set("Retry-After", strconv.Itoa(seconds))
@@ -52,8 +53,8 @@ func (r *Refusal) setFields(h http.Header) int {
 	return seconds
 }
 
-// isNavigation reports whether a browser asks for a page to show. Browsers that
-// do not say so ask for HTML before anything else.
+// isNavigation reports whether a browser loads a page to show. Browsers without
+// Sec-Fetch-Mode list HTML first in Accept.
 func isNavigation(r *http.Request) bool {
 	if r.Method != http.MethodGet {
 		return false
@@ -64,8 +65,8 @@ func isNavigation(r *http.Request) bool {
 	return strings.HasPrefix(r.Header.Get("Accept"), "text/html")
 }
 
-// writePage answers as Refuse does, with a page that loads itself again when
-// the wait is over: nothing of the site runs there that could.
+// writePage responds as Refuse does, with a page that reloads after the wait. The page
+// needs nothing else from the server and runs no script.
 func (r *Refusal) writePage(w http.ResponseWriter) {
 	seconds := r.setFields(w.Header())
 	h := w.Header()
@@ -80,6 +81,6 @@ func (r *Refusal) writePage(w http.ResponseWriter) {
 <title>Too many requests</title>
 <h1>Too many requests</h1>
 <p>%s</p>
-<p>This page tries again by itself in %d seconds.</p>
+<p>This page reloads automatically in %d seconds.</p>
 `, html.EscapeString(r.Detail), seconds)
 }

@@ -37,8 +37,8 @@ func TestRefusalExplainsItself(t *testing.T) {
 	}
 }
 
-// TestRefusalNeverSaysNow: whoever came back at once would be refused again.
-func TestRefusalNeverSaysNow(t *testing.T) {
+// A client that retried at once would be refused again.
+func TestRetryAfterIsNeverZero(t *testing.T) {
 	for wait, want := range map[time.Duration]string{0: "1", time.Millisecond: "1", time.Second: "1", 1001 * time.Millisecond: "2"} {
 		w := httptest.NewRecorder()
 		(&Refusal{Limit: "any", Quota: 3, Wait: wait}).Refuse(w)
@@ -48,18 +48,18 @@ func TestRefusalNeverSaysNow(t *testing.T) {
 	}
 }
 
-// TestRefusedPageReloads: a person who opens a page gets one, which a browser
-// loads again after the wait; what scripts ask for stays a problem document.
+// A browser that navigates gets a page, which reloads after the wait. Other requests get a
+// problem document.
 func TestRefusedPageReloads(t *testing.T) {
 	for name, row := range map[string]struct {
 		method, field, value string
 		page                 bool
 	}{
-		"a navigation":         {"GET", "Sec-Fetch-Mode", "navigate", true},
-		"an old browser's":     {"GET", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8", true},
-		"a fetch":              {"GET", "Sec-Fetch-Mode", "cors", false},
-		"a program":            {"GET", "Accept", "*/*", false},
-		"a form, not repeated": {"POST", "Sec-Fetch-Mode", "navigate", false},
+		"a navigation":   {"GET", "Sec-Fetch-Mode", "navigate", true},
+		"an old browser": {"GET", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8", true},
+		"a fetch":        {"GET", "Sec-Fetch-Mode", "cors", false},
+		"a program":      {"GET", "Accept", "*/*", false},
+		"a form":         {"POST", "Sec-Fetch-Mode", "navigate", false},
 	} {
 		l := newRequestLimiter()
 		l.Limiter = NewLimiter(Budget{PerSecond: 0.1, Burst: 1}, 0)

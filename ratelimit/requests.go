@@ -8,36 +8,36 @@ import (
 	"time"
 )
 
-// RequestLimiter limits how many requests an address may make: a middleware around
-// everything that costs.
+// RequestLimiter is a middleware that limits how fast an address may make requests. It
+// belongs around everything that costs something.
 type RequestLimiter struct {
-	// Limiter is asked for a token for each request.
+	// Limiter provides a token for each request.
 	Limiter *Limiter
-	// Addr says who asks, as [Clients.Addr] does.
+	// Addr returns the client's address, as [ClientIP.Addr] does.
 	Addr func(*http.Request) netip.Addr
-	// Exempt, when not nil, says which requests cost nothing.
+	// Exempt, when not nil, reports which requests need no token.
 	Exempt func(*http.Request) bool
-	// Tarpit holds refusals, at most MaxDelayed of them at once, and at most for
-	// as long as the client would have to wait. Who sends the next request when
-	// the last was answered is slowed by it; who waited as told meets it once.
+	// Tarpit delays refusals, MaxTarpitted of them at once, but never beyond the time
+	// after which the client may retry. It slows a client that sends its next request
+	// when the last one was answered, and delays a client that respects Retry-After once.
 	Tarpit       time.Duration
 	MaxTarpitted int
-	// DryRun counts what would be refused and refuses nothing.
+	// DryRun counts refusals but refuses nothing.
 	DryRun bool
 
 	refused, tarpitted atomic.Int64
 }
 
-// Refused returns how many requests were, or would have been, refused.
+// Refused returns how many requests were refused, or would have been in a dry run.
 func (l *RequestLimiter) Refused() int64 { return l.refused.Load() }
 
-// Handler limits next.
+// Handler returns next behind the limit.
 func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
-	began := time.Now()
+	start := time.Now()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if l.Exempt == nil || !l.Exempt(r) {
-			// By the monotonic clock alone, which takes half as long to read as both do.
-			res := l.Limiter.Take(l.Addr(r), began.Add(time.Since(began)))
+			// Reading the monotonic clock alone takes half as long as reading both clocks.
+			res := l.Limiter.Take(l.Addr(r), start.Add(time.Since(start)))
 			if !res.OK {
 				l.refused.Add(1)
 				if !l.DryRun {
@@ -52,7 +52,7 @@ func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 
 func (l *RequestLimiter) refuse(w http.ResponseWriter, r *http.Request, res Result) {
 	l.tarpit(r, min(l.Tarpit, res.Wait))
-	// A flooder opens its next connection through the Listener, which counts.
+	// The client's next connection passes the Listener, which counts it.
 	w.Header().Set("Connection", "close")
 	budget := l.Limiter.Budget()
 	refusal := &Refusal{
@@ -66,7 +66,8 @@ func (l *RequestLimiter) refuse(w http.ResponseWriter, r *http.Request, res Resu
 	refusal.Refuse(w)
 }
 
-// tarpit keeps a refusal back, unless the client leaves or too many are held.
+// tarpit delays a refusal until delay has passed or the client leaves, unless too many are
+// delayed already.
 func (l *RequestLimiter) tarpit(r *http.Request, delay time.Duration) {
 	if delay <= 0 {
 		return
@@ -81,12 +82,4 @@ func (l *RequestLimiter) tarpit(r *http.Request, delay time.Duration) {
 	case <-timer.C:
 	case <-r.Context().Done():
 	}
-}
-
-// window is how long an empty bucket takes to be full.
-func (b Budget) window() time.Duration {
-	if b.PerSecond <= 0 {
-		return 0
-	}
-	return time.Duration(float64(b.Burst) / b.PerSecond * float64(time.Second))
 }

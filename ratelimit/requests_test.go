@@ -22,7 +22,7 @@ func get(h http.Handler, path, peer string) *httptest.ResponseRecorder {
 	return w
 }
 
-// newRequestLimiter is Requests with a budget of 3 and one more every half second.
+// newRequestLimiter returns a limiter with three tokens, refilled every half second.
 func newRequestLimiter() *RequestLimiter {
 	return &RequestLimiter{
 		Limiter: NewLimiter(Budget{PerSecond: 2, Burst: 3}, 0), Addr: new(ClientIP).Addr,
@@ -44,11 +44,11 @@ func TestRequestsAreLimited(t *testing.T) {
 			t.Errorf("another address: got %d", w.Code)
 		}
 		if w := get(h, "/healthz", "192.0.2.1"); w.Code != 200 {
-			t.Errorf("a free request: got %d", w.Code)
+			t.Errorf("an exempt request: got %d", w.Code)
 		}
 		time.Sleep(500 * time.Millisecond)
 		if w := get(h, "/", "192.0.2.1"); w.Code != 200 || l.Refused() != 2 {
-			t.Errorf("after a token came: got %d and %d refused, want 200 and 2", w.Code, l.Refused())
+			t.Errorf("after a refill: got %d and %d refused, want 200 and 2", w.Code, l.Refused())
 		}
 	})
 }
@@ -67,8 +67,7 @@ func TestDryRunRefusesNothing(t *testing.T) {
 	}
 }
 
-// TestFloodIsTarpitted: of a closed-loop flooder's requests each refused one takes
-// its time, unless the room for that is full; a client that leaves is let go.
+// Refusals are delayed up to MaxTarpitted, and end when the client leaves.
 func TestFloodIsTarpitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newRequestLimiter()
@@ -105,10 +104,10 @@ func TestFloodIsTarpitted(t *testing.T) {
 		r.RemoteAddr = "192.0.2.1:1"
 		h.ServeHTTP(httptest.NewRecorder(), r)
 		if got := time.Since(asked); got != 10*time.Millisecond {
-			t.Errorf("held a client that left for %v", got)
+			t.Errorf("delayed a refusal for %v after the client left", got)
 		}
 		if l.tarpitted.Load() != 0 {
-			t.Errorf("got %d places in use, want none", l.tarpitted.Load())
+			t.Errorf("got %d tarpitted, want none", l.tarpitted.Load())
 		}
 	})
 }

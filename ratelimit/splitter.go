@@ -2,7 +2,7 @@ package ratelimit
 
 import "encoding/binary"
 
-// The shapes of RFC 8446 and RFC 9113.
+// Formats of RFC 8446 (TLS records) and RFC 9113 (HTTP/2 frames).
 const (
 	recordHeaderBytes = 5
 	frameHeaderBytes  = 9
@@ -10,18 +10,18 @@ const (
 	frameData         = 0
 )
 
-// splitter finds pieces in a stream: each is a head that says how much follows.
+// splitter finds the units of a stream: TLS records or HTTP/2 frames. Each has a header
+// that contains the length of what follows.
 type splitter struct {
-	headerBytes int // bytes
-	measure     func(head []byte) (length int, counts bool)
+	headerBytes int
+	measure     func(header []byte) (length int, counts bool)
 
 	buf      [frameHeaderBytes]byte
-	buffered int // bytes of the head in buf
-	skip     int // bytes that are no head
+	buffered int // bytes of an incomplete header in buf
+	skip     int // bytes until the next header
 }
 
-// count goes on through the stream and returns how many pieces that count
-// began in p.
+// count continues the stream with p and returns how many units that count began in p.
 func (s *splitter) count(p []byte) (n int) {
 	for len(p) > 0 {
 		if s.skip > 0 {
@@ -52,3 +52,11 @@ func measureFrame(header []byte) (length int, counts bool) {
 	length = int(header[0])<<16 | int(header[1])<<8 | int(header[2])
 	return length, header[3] != frameData || length < smallDataBytes
 }
+
+const (
+	// smallRecordBytes is the payload below which a TLS record counts. Most requests are
+	// larger; a KeyUpdate without padding is 22 bytes.
+	smallRecordBytes = 128
+	// smallDataBytes is the payload below which a DATA frame counts.
+	smallDataBytes = 1 << 10
+)

@@ -21,7 +21,7 @@ func frame(kind byte, payload int) []byte {
 
 func repeat(n int, unit []byte) []byte { return bytes.Repeat(unit, n) }
 
-// TestSplitterCountsUnits: whatever the sizes in which the stream is read.
+// The count must not depend on how the stream is cut.
 func TestSplitterCountsUnits(t *testing.T) {
 	const ping = 6
 	preface := make([]byte, prefaceBytes)
@@ -33,13 +33,13 @@ func TestSplitterCountsUnits(t *testing.T) {
 		in     splitter
 		want   int
 	}{
-		{"changes of keys", repeat(7, record(22)), records, 7},
+		{"key updates", repeat(7, record(22)), records, 7},
 		{"records of one byte", repeat(5, record(18)), records, 5},
 		{"empty records", repeat(5, record(0)), records, 5},
 		{"requests", repeat(9, record(400)), records, 0},
 		{"both", append(repeat(3, record(16<<10)), record(30)...), records, 1},
 		{"PINGs", append(preface, repeat(11, frame(ping, 8))...), frames, 11},
-		{"SETTINGS without any", append(preface, repeat(3, frame(4, 0))...), frames, 3},
+		{"empty SETTINGS", append(preface, repeat(3, frame(4, 0))...), frames, 3},
 		{"a body", append(preface, repeat(4, frame(frameData, 16<<10))...), frames, 0},
 		{"a body byte by byte", append(preface, repeat(4, frame(frameData, 1))...), frames, 4},
 		{"a frame of 16 MiB", append(preface, 255, 255, 255, 1, 0, 0, 0, 0, 0), frames, 1},
@@ -50,13 +50,13 @@ func TestSplitterCountsUnits(t *testing.T) {
 				got += in.count(rest[:min(step, len(rest))])
 			}
 			if got != row.want {
-				t.Errorf("%s in steps of %d: got %d pieces, want %d", row.name, step, got, row.want)
+				t.Errorf("%s in chunks of %d: got %d units, want %d", row.name, step, got, row.want)
 			}
 		}
 	}
 }
 
-// FuzzSplitter: a stream has as many pieces however it is cut.
+// FuzzSplitter cuts a stream in different ways, which must not change the count.
 func FuzzSplitter(f *testing.F) {
 	f.Add(repeat(3, record(22)), 7)
 	f.Add(append(make([]byte, prefaceBytes), repeat(3, frame(6, 8))...), 9)
@@ -69,7 +69,7 @@ func FuzzSplitter(f *testing.F) {
 				got += cut.count(rest[:min(step, len(rest))])
 			}
 			if got != want || got > len(stream)/in.headerBytes {
-				t.Errorf("got %d pieces in steps of %d, %d at once, of %d bytes", got, step, want, len(stream))
+				t.Errorf("got %d units in chunks of %d, %d at once, of %d bytes", got, step, want, len(stream))
 			}
 		}
 	})

@@ -69,7 +69,7 @@ func (s *server) wire() error {
 	if err != nil {
 		return err
 	}
-	s.clients = newClientResolver(&ratelimit.ClientIP{Trusted: c.proxies, Header: c.clientHeader, Logger: s.log}, deriveKey(key, "payers"))
+	s.clients = newClientResolver(&ratelimit.ClientIP{Trusted: c.proxies, Header: c.clientHeader, OnUntrusted: s.warnUntrustedProxy}, deriveKey(key, "payers"))
 	s.limits = newLimits(c, s.clients)
 	s.limits.handshakes.Timeout = s.timeouts.header
 	s.buildMeter()
@@ -97,6 +97,10 @@ func (s *server) wire() error {
 	}
 	s.buildRedirectServer()
 	return nil
+}
+
+func (s *server) warnUntrustedProxy(header string) {
+	s.log.Warn("a private address sends " + header + " but is not trusted; if it is a proxy, add it to -trusted-proxies: otherwise all its clients count as one")
 }
 
 func (s *server) buildMailboxes(key []byte) {

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"net/http"
 	"net/netip"
 
@@ -55,20 +53,6 @@ func (c *clientResolver) client(r *http.Request) (netip.Addr, *connInfo) {
 }
 
 func (c *clientResolver) payerFor(addr netip.Addr) inbox.Payer {
-	if !addr.IsValid() {
-		return inbox.Payer{}
-	}
-	payer := inbox.Payer{Client: c.hash(ratelimit.Prefix(addr))}
-	if addr.Is6() {
-		payer.Network = c.hash(prefixOf(addr, 32, 48))
-	}
-	return payer
-}
-
-// hash tells nobody which prefix it is of: HMAC-SHA256, of which half is plenty.
-func (c *clientResolver) hash(prefix netip.Prefix) string {
-	mac := hmac.New(sha256.New, c.key)
-	b, _ := prefix.MarshalBinary() // of a valid prefix: cannot fail
-	mac.Write(b)
-	return string(mac.Sum(nil)[:16])
+	client, network := ratelimit.Payer(c.key, addr)
+	return inbox.Payer{Client: client, Network: network}
 }

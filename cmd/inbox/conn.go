@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,13 +11,16 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/internal/netconn"
+
+	"github.com/pires/go-proxyproto"
 )
 
 // connInfo is what is known of a connection, so that its requests need not work
 // it out again.
 type connInfo struct {
 	raw     syscall.RawConn // nil when the kernel cannot be asked
-	counted *lazyConn       // nil when nobody counts it
+	counted counted         // nil for a connection that no listener counts
 
 	once    sync.Once // by the first request: with -proxy-protocol the address is known only then
 	isProxy bool      // it speaks for others
@@ -27,6 +29,9 @@ type connInfo struct {
 
 	lastOwner atomic.Pointer[ownerSeen] // who was remembered last
 }
+
+// counted is a connection that a [ratelimit.Listener] counts.
+type counted interface{ DelayRelease(time.Duration) }
 
 // ownerSeen is a client that gave the right password of a name.
 type ownerSeen struct {
@@ -40,9 +45,7 @@ type connInfoKey struct{}
 // withConnInfo is for http.Server.ConnContext.
 func withConnInfo(ctx context.Context, c net.Conn) context.Context {
 	p := &connInfo{raw: rawConn(c)}
-	if t, ok := c.(*tls.Conn); ok {
-		p.counted, _ = t.NetConn().(*lazyConn)
-	}
+	p.counted, _ = netconn.Find[counted](c)
 	return context.WithValue(ctx, connInfoKey{}, p)
 }
 
@@ -63,10 +66,7 @@ func delayReleaseHTTP2(d time.Duration, next http.Handler) http.Handler {
 
 // rawConn finds the socket under TLS.
 func rawConn(c net.Conn) syscall.RawConn {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	s, ok := c.(syscall.Conn)
+	s, ok := netconn.Find[syscall.Conn](c)
 	if !ok {
 		return nil
 	}
@@ -89,4 +89,21 @@ func alive(r *http.Request) bool {
 	// socket, and another would queue behind it. An error: already closed.
 	err := p.raw.Control(func(fd uintptr) { open = socketAlive(fd) })
 	return err == nil && open
+}
+
+// proxyConn is a connection with a PROXY header that can be unwrapped as the others are.
+type proxyConn struct{ *proxyproto.Conn }
+
+// NetConn returns the connection underneath.
+func (c proxyConn) NetConn() net.Conn { return c.Raw() }
+
+// proxyListener accepts connections with a PROXY header.
+type proxyListener struct{ *proxyproto.Listener }
+
+func (l proxyListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if p, ok := c.(*proxyproto.Conn); ok {
+		return proxyConn{p}, err
+	}
+	return c, err
 }

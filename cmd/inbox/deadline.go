@@ -6,7 +6,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -88,33 +87,6 @@ func (c *lazyConn) SetDeadline(t time.Time) error {
 
 // NetConn returns the connection underneath.
 func (c *lazyConn) NetConn() net.Conn { return c.Conn }
-
-// SyscallConn lets alive ask the kernel.
-func (c *lazyConn) SyscallConn() (syscall.RawConn, error) {
-	if s, ok := c.countedConn().(syscall.Conn); ok {
-		return s.SyscallConn()
-	}
-	return nil, syscall.ENOTSUP
-}
-
-// DelayRelease keeps the connection's place after it is closed.
-func (c *lazyConn) DelayRelease(d time.Duration) {
-	if l, ok := c.countedConn().(interface{ DelayRelease(time.Duration) }); ok {
-		l.DelayRelease(d)
-	}
-}
-
-// countedConn is the listener's connection.
-func (c *lazyConn) countedConn() net.Conn {
-	counted := c.Conn
-	for {
-		p, ok := counted.(interface{ Raw() net.Conn })
-		if !ok {
-			return counted
-		}
-		counted = p.Raw() // under a PROXY header, or what counts records
-	}
-}
 
 // lazyDeadline is one direction's deadline: the one that is wanted, and the one
 // that is set, which is never the later. Both are times since the connection

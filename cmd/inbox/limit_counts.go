@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"inbox/inbox"
 	"inbox/ratelimit"
 )
 
@@ -29,9 +28,9 @@ func (s *server) limitCounts() map[string]int64 {
 		"connections": conns.RefusedTotal, "connections-per-address": conns.RefusedAddr, "connection-rate": conns.RefusedRate,
 		"requests": l.requests.Refused(), "held": l.polls.Refused(), "streams": l.streams.Refused(), "frames": l.frames.Throttled(),
 		"header": s.oversizedHeaders.Load(), "handshakes": l.handshakes.Waited(),
-		"passwords": l.guard.refused[inbox.PasswordGuess].Load(),
-		"names":     l.guard.refused[inbox.NewName].Load(),
-		"misses":    l.guard.refused[inbox.UnknownRecipient].Load(),
+		"passwords": l.guard.attempts.Refused(ratelimit.WrongPassword),
+		"names":     l.guard.attempts.Refused(ratelimit.NewName),
+		"misses":    l.guard.attempts.Refused(ratelimit.UnknownRecipient),
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"inbox/inbox"
@@ -84,9 +83,7 @@ func newHandshakeLimiter(c *config, clients *clientResolver) *ratelimit.Handshak
 func (l *limits) sweep(now time.Time) {
 	l.requests.Limiter.Sweep(now)
 	l.frames.Limiter.Sweep(now)
-	l.guard.logins.Sweep(now)
-	l.guard.names.Sweep(now)
-	l.guard.misses.Sweep(now)
+	l.guard.attempts.Sweep(now)
 	for _, listener := range l.listeners {
 		listener.Sweep(now)
 	}
@@ -108,35 +105,43 @@ func canWait(r *http.Request) bool {
 	return r.Method == http.MethodGet || r.Method == http.MethodPost && strings.Contains(r.URL.RawQuery, "wait=")
 }
 
-// guard limits guesses, for inbox.Config.
+// guard adapts the attempt limiter to inbox.Config.
 type guard struct {
-	addr          func(*http.Request) netip.Addr
-	logins        *ratelimit.LoginThrottle
-	names, misses *ratelimit.Limiter
-	refused       [inbox.UnknownRecipient + 1]atomic.Int64 // by the attempt
-	ownerTTL      time.Duration                            // how long an owner is remembered
-	dryRun        bool
-	began         time.Time
+	attempts *ratelimit.AttemptLimiter
+	addr     func(*http.Request) netip.Addr
+	ownerTTL time.Duration // how long an owner is remembered
 }
-
-// now reads the monotonic clock alone, which takes half as long as both do.
-func (g *guard) now() time.Time { return g.began.Add(time.Since(g.began)) }
 
 // newGuard limits nothing when -rate is off.
 func newGuard(c *config, clients *clientResolver) *guard {
-	guesses := ratelimit.Budget{PerSecond: guessRate, Burst: guessBurst}
-	novelties := ratelimit.Budget{PerSecond: noveltyRate, Burst: noveltyBurst}
-	if c.rate == 0 {
-		guesses, novelties = ratelimit.Budget{}, ratelimit.Budget{}
+	limits := ratelimit.AttemptLimits{OwnerTTL: seconds(c.inboxTimeout), MaxOwners: maxKnownOwners, DryRun: c.rateDryRun}
+	if c.rate > 0 {
+		limits.WrongPasswords = ratelimit.Budget{PerSecond: guessRate, Burst: guessBurst}
+		limits.NewNames = ratelimit.Budget{PerSecond: noveltyRate, Burst: noveltyBurst}
+		limits.UnknownRecipients = limits.NewNames
 	}
-	return &guard{
-		addr:     clients.addr,
-		logins:   ratelimit.NewLoginThrottle(guesses, seconds(c.inboxTimeout), maxKnownOwners),
-		names:    ratelimit.NewLimiter(novelties, 0),
-		misses:   ratelimit.NewLimiter(novelties, 0),
-		ownerTTL: seconds(c.inboxTimeout),
-		dryRun:   c.rateDryRun,
-		began:    time.Now(),
+	return &guard{ratelimit.NewAttemptLimiter(limits, clients.addr), clients.addr, limits.OwnerTTL}
+}
+
+// attemptOf maps the attempts of the mailbox to those of the limiter.
+var attemptOf = [...]ratelimit.Attempt{
+	inbox.PasswordGuess:    ratelimit.WrongPassword,
+	inbox.NewName:          ratelimit.NewName,
+	inbox.UnknownRecipient: ratelimit.UnknownRecipient,
+}
+
+// Allow implements [inbox.Guard].
+func (g *guard) Allow(r *http.Request, a inbox.Attempt, name string) error {
+	return g.attempts.Allow(r, attemptOf[a], name)
+}
+
+// Record implements [inbox.Guard].
+func (g *guard) Record(r *http.Request, a inbox.Attempt, name string) {
+	switch {
+	case a != inbox.PasswordMatch:
+		g.attempts.Failed(r, attemptOf[a], name)
+	case shouldRecordOwner(r, g.addr(r), name, time.Now(), g.ownerTTL/8):
+		g.attempts.Succeeded(r, name)
 	}
 }
 
@@ -153,77 +158,4 @@ func shouldRecordOwner(r *http.Request, addr netip.Addr, name string, now time.T
 	}
 	p.lastOwner.Store(&ownerSeen{name, addr, now})
 	return true
-}
-
-// Allow implements [inbox.Guard].
-func (g *guard) Allow(r *http.Request, a inbox.Attempt, name string) error {
-	if g.unused(a) {
-		return nil
-	}
-	res := g.check(g.addr(r), a, name)
-	if res.OK {
-		return nil
-	}
-	g.refused[a].Add(1)
-	if g.dryRun {
-		return nil
-	}
-	return refusalFor(a, res.Wait)
-}
-
-// unused is true while nobody has lately done what a limits: mostly, and then
-// neither the clock nor the address matters.
-func (g *guard) unused(a inbox.Attempt) bool {
-	switch a {
-	case inbox.PasswordGuess:
-		return g.logins.Len() == 0
-	case inbox.NewName:
-		return g.names.Len() == 0
-	default:
-		return g.misses.Len() == 0
-	}
-}
-
-func (g *guard) check(addr netip.Addr, a inbox.Attempt, name string) ratelimit.Result {
-	switch a {
-	case inbox.PasswordGuess:
-		return g.logins.Allow(addr, name, g.now())
-	case inbox.NewName:
-		return g.names.Ready(addr, g.now())
-	default:
-		return g.misses.Ready(addr, g.now())
-	}
-}
-
-func refusalFor(a inbox.Attempt, wait time.Duration) *ratelimit.Refusal {
-	novelty := ratelimit.Refusal{Quota: noveltyBurst, Window: noveltyBurst / noveltyRate * time.Second, Wait: wait}
-	switch a {
-	case inbox.PasswordGuess:
-		return &ratelimit.Refusal{
-			Limit: "passwords", Quota: guessBurst, Window: guessBurst / guessRate * time.Second, Wait: wait,
-			Detail: "There were too many wrong passwords from your address, or for this name.",
-		}
-	case inbox.NewName:
-		novelty.Limit, novelty.Detail = "names", "Your address has claimed many names lately."
-	default:
-		novelty.Limit, novelty.Detail = "misses", "Your address has sent to many names that nobody has claimed."
-	}
-	return &novelty
-}
-
-// Record implements [inbox.Guard].
-func (g *guard) Record(r *http.Request, a inbox.Attempt, name string) {
-	now, addr := g.now(), g.addr(r)
-	switch a {
-	case inbox.PasswordGuess:
-		g.logins.Failed(addr, name, now)
-	case inbox.PasswordMatch:
-		if shouldRecordOwner(r, addr, name, now, g.ownerTTL/8) {
-			g.logins.Succeeded(addr, name, now)
-		}
-	case inbox.NewName:
-		g.names.Charge(addr, now)
-	case inbox.UnknownRecipient:
-		g.misses.Charge(addr, now)
-	}
 }

@@ -188,7 +188,7 @@ func (s *server) wrapListener(l net.Listener, overTLS bool) net.Listener {
 	if s.cfg.proxyProtocol {
 		// The header is read by the goroutine of the connection: Accept waits
 		// for nobody.
-		l = &proxyproto.Listener{Listener: limited, ReadHeaderTimeout: proxyHeaderTimeout, ConnPolicy: s.proxyPolicy}
+		l = proxyListener{&proxyproto.Listener{Listener: limited, ReadHeaderTimeout: proxyHeaderTimeout, ConnPolicy: s.proxyPolicy}}
 	}
 	if overTLS {
 		l = s.limits.handshakes.Listener(s.limits.frames.RecordListener(l))

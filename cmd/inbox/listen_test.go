@@ -61,7 +61,7 @@ func TestRawConnUnderProxyProtocol(t *testing.T) {
 	}
 	defer inner.Close()
 	limited := ratelimit.NewListener(inner, ratelimit.ConnLimits{}, &ratelimit.ClientIP{})
-	l := lazyListener{&proxyproto.Listener{Listener: limited}}
+	l := lazyListener{proxyListener{&proxyproto.Listener{Listener: limited}}}
 	client, err := net.Dial("tcp", inner.Addr().String())
 	if err != nil {
 		t.Fatal(err)
