@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-// proxies are those of docs/deploy.md. Each makes of the block that the page
+// proxies are those of docs/proxy.md. Each makes of the block that the page
 // shows a configuration that listens at an address, in a directory of its own,
 // and returns its command.
 var proxies = []struct {
@@ -60,14 +60,14 @@ http {
 	}},
 }
 
-// TestBehindProxies runs the server behind proxies, with the lines of docs/deploy.md.
+// TestBehindProxies runs the server behind proxies, with the lines of docs/proxy.md.
 func TestBehindProxies(t *testing.T) {
 	for _, proxy := range proxies {
 		t.Run(proxy.name, func(t *testing.T) {
 			t.Parallel()
-			args := strings.Fields(documented(t, "know it, or all clients count as one:"))
+			args := strings.Fields(documented(t, "otherwise limits all clients as one:"))
 			if len(args) < 2 || args[0] != "inbox" {
-				t.Fatalf("docs/deploy.md runs %q", args)
+				t.Fatalf("docs/proxy.md runs %q", args)
 			}
 			args = append(args[1:], "-bind", "127.0.0.1:0", "-rate", "1", "-burst", "40") // the later -bind counts
 			server := startInbox(t, args...)
@@ -199,7 +199,7 @@ func wantStatus(t *testing.T, from int, r *http.Request, want int) string {
 
 func documented(t *testing.T, after string) string {
 	t.Helper()
-	block, err := Documented("../docs/deploy.md", after)
+	block, err := Documented("../docs/proxy.md", after)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func TestService(t *testing.T) {
 	}
 }
 
-// install follows docs/deploy.md.
+// install follows docs/install.md.
 func install(m *machine) {
 	m.copy(program, "/root/clone/dist/inbox-linux-amd64", 0o755)
 	err := filepath.WalkDir(units, func(file string, d fs.DirEntry, err error) error {
@@ -66,7 +66,7 @@ func install(m *machine) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.run("sh", "-euc", "cd /root/clone\n"+commands(m.t, "are for other machines):"))
+	m.run("sh", "-euc", "cd /root/clone\n"+commands(m.t, "for other machines end in `-arm64` and `-armv7`:"))
 	if out := m.run("grep", "^INBOX", options); out != "INBOX_DOMAIN=example.org\nINBOX_EMAIL=me@example.org\n" {
 		m.t.Errorf("the options are %q", out)
 	}
@@ -98,10 +98,10 @@ func install(m *machine) {
 	}
 }
 
-// commands is the block of docs/deploy.md that follows a line with this end.
+// commands is the block of docs/install.md that follows a line with this end.
 func commands(t *testing.T, after string) string {
 	t.Helper()
-	block, err := e2e.Documented("../../docs/deploy.md", after)
+	block, err := e2e.Documented("../../docs/install.md", after)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,10 +130,10 @@ func putInPlace(m *machine, name string) error {
 	return nil
 }
 
-// upgrade and uninstall follow docs/deploy.md, too.
+// upgrade and uninstall follow docs/install.md, too.
 func upgrade(m *machine) {
 	pid := m.property("MainPID")
-	m.run("sh", "-euc", "cd /root/clone\n"+commands(m.t, "but for a new version:"))
+	m.run("sh", "-euc", "cd /root/clone\n"+commands(m.t, "To upgrade such an installation:"))
 	if got := m.property("MainPID"); got == pid || got == "0" {
 		m.t.Errorf("process %s became %s", pid, got)
 	}
@@ -142,7 +142,7 @@ func upgrade(m *machine) {
 
 func uninstall(m *machine) {
 	m.systemctl("unmask", "inbox.socket", "inbox-http.socket")
-	m.run("sh", "-euc", commands(m.t, "`/etc/inbox` and `/var/lib/inbox`:"))
+	m.run("sh", "-euc", commands(m.t, "except for `/etc/inbox` and `/var/lib/inbox`:"))
 	m.systemctl("daemon-reload")
 	if out, err := m.try("systemctl", "cat", "inbox.service"); err == nil && strings.Contains(out, "ExecStart=inbox") {
 		m.t.Errorf("the service is still there:\n%s", out)
