@@ -47,29 +47,3 @@ func flagTable(g optionGroup) string {
 	})
 	return b.String()
 }
-
-// TestReadmeListsOptions holds the lists of README against the same table.
-func TestReadmeListsOptions(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, g := range newConfig().optionGroups() {
-		if line := flagLine(g); !strings.Contains(string(text), line+"\n") {
-			t.Errorf("README.md does not hold the line:\n%s", line)
-		}
-	}
-}
-
-// flagLine is a group in one line: the options with their defaults.
-func flagLine(g optionGroup) string {
-	var options []string
-	g.flags.VisitAll(func(f *flag.Flag) {
-		option := strings.TrimSpace("-" + f.Name + " " + f.DefValue)
-		if f.DefValue == "true" || f.DefValue == "false" {
-			option = "-" + f.Name + "=" + f.DefValue // a switch takes no separate value
-		}
-		options = append(options, "`"+option+"`")
-	})
-	return "- " + g.title + ": " + strings.Join(options, ", ")
-}
