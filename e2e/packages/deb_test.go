@@ -16,7 +16,7 @@ func TestDebInstallsUpgradesAndLeaves(t *testing.T) {
 	releases, r := built(t), debian(t)
 	first, second := releases.here.file(t, "*.deb"), releases.newer.file(t, "*.deb")
 
-	says(t, r.apt("install", first), "name your domain and e-mail address in "+options+", then run: systemctl enable --now inbox")
+	says(t, r.apt("install", first), "set your domain and e-mail address in "+options+", then run: systemctl enable --now inbox")
 	if r.enabled() {
 		t.Error("a server without a name is enabled")
 	}
