@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestFlagsDocument holds docs/flags.md against the table of options. To mend
-// it, put the rows that the failure prints into the document.
+// TestFlagsDocument compares docs/flags.md with the table of options. To fix it, copy
+// the rows that the failure prints into the document.
 func TestFlagsDocument(t *testing.T) {
 	text, err := os.ReadFile("../../docs/flags.md")
 	if err != nil {
@@ -20,20 +20,20 @@ func TestFlagsDocument(t *testing.T) {
 		table := flagTable(g)
 		before, after, found := strings.Cut(rest, table)
 		if !found {
-			t.Errorf("docs/flags.md does not hold, in this order:\n%s", table)
+			t.Errorf("docs/flags.md does not contain, in this order:\n%s", table)
 			continue
 		}
 		if strings.Contains(before, "\n| `-") {
-			t.Errorf("docs/flags.md has rows of no option before «%s»", g.title)
+			t.Errorf("docs/flags.md has rows of unknown options before %q", g.title)
 		}
 		rest = after
 	}
 	if strings.Contains(rest, "\n| `-") {
-		t.Error("docs/flags.md has rows of no option at its end")
+		t.Error("docs/flags.md has rows of unknown options at its end")
 	}
 }
 
-// flagTable is a group in Markdown.
+// flagTable returns a group as a Markdown table.
 func flagTable(g optionGroup) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## %s\n\n| option | default | meaning |\n| --- | --- | --- |\n", g.title)
