@@ -1,7 +1,9 @@
 package ratelimit
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"testing"
 	"time"
@@ -92,5 +94,61 @@ func TestAttackerDoesNotEvictOwners(t *testing.T) {
 	}
 	if n := len(p.owners.young) + len(p.owners.old); n > 100 {
 		t.Errorf("got %d owners remembered, want at most 100", n)
+	}
+}
+
+func TestAttemptLimiter(t *testing.T) {
+	budget := Budget{PerSecond: 0.001, Burst: 2}
+	limits := AttemptLimits{WrongPasswords: budget, NewNames: budget, UnknownRecipients: budget, OwnerTTL: time.Minute, MaxOwners: 100}
+	for a, limit := range map[Attempt]string{WrongPassword: "passwords", NewName: "names", UnknownRecipient: "misses"} {
+		l := NewAttemptLimiter(limits, new(ClientIP).Addr)
+		client, other := &http.Request{RemoteAddr: "192.0.2.1:1"}, &http.Request{RemoteAddr: "192.0.2.2:1"}
+		for range 2 {
+			if err := l.Allow(client, a, "bob"); err != nil {
+				t.Fatalf("%s: got %v within the budget", limit, err)
+			}
+			l.Failed(client, a, "bob")
+		}
+		var refusal *Refusal
+		if err := l.Allow(client, a, "bob"); !errors.As(err, &refusal) || refusal.Limit != limit ||
+			refusal.Quota != 2 || refusal.Window != 2000*time.Second || refusal.Wait <= 0 || refusal.Detail == "" {
+			t.Errorf("%s: got %+v, want a refusal", limit, refusal)
+		}
+		if err := l.Allow(other, a, "carol"); err != nil {
+			t.Errorf("%s: got %v for another client", limit, err)
+		}
+		for kind := range numAttempts {
+			if err := l.Allow(client, kind, "carol"); (err != nil) != (kind == a) {
+				t.Errorf("%s: got %v for attempt %d", limit, err, kind)
+			}
+		}
+		if got := l.Refused(a); got != 2 {
+			t.Errorf("%s: got %d refused, want 2", limit, got)
+		}
+		if l.Sweep(time.Now().Add(time.Hour)); a != WrongPassword && l.others[a].Len() > 1 {
+			t.Errorf("%s: %d addresses left after a sweep", limit, l.others[a].Len())
+		}
+	}
+}
+
+func TestAttemptLimiterDryRunAndOff(t *testing.T) {
+	for name, row := range map[string]struct {
+		limits  AttemptLimits
+		refused int64
+	}{
+		"dry run": {AttemptLimits{WrongPasswords: Budget{PerSecond: 0.001, Burst: 1}, DryRun: true}, 2},
+		"off":     {AttemptLimits{}, 0},
+	} {
+		l := NewAttemptLimiter(row.limits, new(ClientIP).Addr)
+		r := &http.Request{RemoteAddr: "192.0.2.1:1"}
+		for range 3 {
+			if err := l.Allow(r, WrongPassword, "bob"); err != nil {
+				t.Errorf("%s: got %v", name, err)
+			}
+			l.Failed(r, WrongPassword, "bob")
+		}
+		if got := l.Refused(WrongPassword); got != row.refused {
+			t.Errorf("%s: got %d refused, want %d", name, got, row.refused)
+		}
 	}
 }
