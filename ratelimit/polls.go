@@ -58,7 +58,7 @@ func (p *PollLimiter) refuse(w http.ResponseWriter) bool {
 		return false
 	}
 	(&Refusal{
-		Limit: "held", Quota: p.Max, Wait: time.Second,
+		Limit: "polls", Quota: p.Max, Wait: time.Second,
 		Detail: fmt.Sprintf("Your address may wait for %d messages at once.", p.Max),
 	}).Refuse(w)
 	return true

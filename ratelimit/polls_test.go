@@ -19,7 +19,7 @@ func TestPollLimiterLimitsPolls(t *testing.T) {
 			go get(h, "/inbox", peer)
 		}
 		synctest.Wait()
-		if w := get(h, "/inbox", "192.0.2.1"); w.Code != 429 || w.Header().Get("RateLimit-Policy") != `"held";q=2` {
+		if w := get(h, "/inbox", "192.0.2.1"); w.Code != 429 || w.Header().Get("RateLimit-Policy") != `"polls";q=2` {
 			t.Errorf("the third: got %d %v, want 429", w.Code, w.Header())
 		}
 		limiter.DryRun = true

@@ -26,7 +26,7 @@ func (s *server) limitCounts() map[string]int64 {
 	l, conns := s.limits, s.connStats()
 	return map[string]int64{
 		"connections": conns.RefusedTotal, "connections-per-address": conns.RefusedAddr, "connection-rate": conns.RefusedRate,
-		"requests": l.requests.Refused(), "held": l.polls.Refused(), "streams": l.streams.Refused(), "frames": l.frames.Throttled(),
+		"requests": l.requests.Refused(), "polls": l.polls.Refused(), "streams": l.streams.Refused(), "frames": l.frames.Throttled(),
 		"header": s.oversizedHeaders.Load(), "handshakes": l.handshakes.Waited(),
 		"passwords": l.guard.attempts.Refused(ratelimit.WrongPassword),
 		"names":     l.guard.attempts.Refused(ratelimit.NewName),

@@ -333,9 +333,9 @@ func TestAbandonedPendingSendsAreMisses(t *testing.T) {
 	p.claim("peer")
 	waitHeld := func(want float64) {
 		t.Helper()
-		for began := time.Now(); p.metricValue("inbox_held_requests") != want; time.Sleep(time.Millisecond) {
+		for began := time.Now(); p.metricValue("inbox_polls_open") != want; time.Sleep(time.Millisecond) {
 			if time.Since(began) > 20*time.Second {
-				t.Fatalf("%v requests are held, want %v", p.metricValue("inbox_held_requests"), want)
+				t.Fatalf("%v requests are held, want %v", p.metricValue("inbox_polls_open"), want)
 			}
 		}
 	}
