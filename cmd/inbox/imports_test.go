@@ -7,9 +7,8 @@ import (
 	"testing"
 )
 
-// Only this command knows all packages; they do not know one another. Of the
-// rooms below it the doctor knows certificates and the store that servers share,
-// and the others none of them.
+// The libraries do not import one another. Only the command and its internal packages import
+// several of them.
 func TestPackagesDoNotImportOneAnother(t *testing.T) {
 	libraries := []string{"inbox/inbox", "inbox/ratelimit", "inbox/tlsmgr", "inbox/public"}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}`, "inbox/...").CombinedOutput()
@@ -28,8 +27,7 @@ func TestPackagesDoNotImportOneAnother(t *testing.T) {
 			switch {
 			case imported == command, isCommandPackage(imported) && !isCommandPackage(pkg):
 				t.Errorf("%s imports %s of the command", pkg, imported)
-			case pkg == command+"/doctor" && (imported == "inbox/tlsmgr" || imported == "inbox/inbox/redisstore"):
-			case (isLibrary(libraries, pkg) || isCommandPackage(pkg)) && isLibrary(libraries, imported) && modulePrefix(pkg) != modulePrefix(imported):
+			case isLibrary(libraries, pkg) && isLibrary(libraries, imported) && modulePrefix(pkg) != modulePrefix(imported):
 				t.Errorf("%s imports %s", pkg, imported)
 			}
 		}

@@ -69,7 +69,7 @@ func (c collector) collectMailboxes(m chan<- prometheus.Metric) {
 	m <- gauge(descMessages, stats.Queued)
 	m <- gauge(descQueued, stats.QueuedBytes)
 	limitGauge(m, descMaxQueued, c.cfg.maxQueuedBytes)
-	m <- gauge(descPolls, c.limits.polls.Active())
+	m <- gauge(descPolls, c.limits.Polls.Active())
 	d := c.handler.Deliveries()
 	m <- counter(descDelivered, d.AutoAck, "auto-ack")
 	m <- counter(descDelivered, d.ManualAck, "manual-ack")
@@ -80,7 +80,7 @@ func (c collector) collectMailboxes(m chan<- prometheus.Metric) {
 }
 
 func (c collector) collectConnections(m chan<- prometheus.Metric) {
-	conns := c.connStats()
+	conns := c.limits.ConnStats()
 	m <- gauge(descOpen, conns.Open)
 	limitGauge(m, descMaxOpen, c.cfg.maxConns)
 	m <- counter(descAccepted, conns.Accepted)
@@ -91,7 +91,7 @@ func (c collector) collectConnections(m chan<- prometheus.Metric) {
 }
 
 func (c collector) collectLimits(m chan<- prometheus.Metric) {
-	for limit, n := range c.limitCounts() {
+	for limit, n := range c.limits.Refused() {
 		m <- counter(descLimited, n, limit)
 	}
 }

@@ -308,7 +308,7 @@ func TestWatchdogIsNotLimited(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := srv.limits.requests.Refused() + srv.limits.polls.Refused(); n != 0 {
+	if n := srv.limits.Requests.Refused() + srv.limits.Polls.Refused(); n != 0 {
 		t.Errorf("%d of the watchdog's requests were refused", n)
 	}
 	for kind, n := range srv.handler.Refusals() {

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/machine"
 	"inbox/cmd/inbox/systemd"
 )
@@ -63,7 +64,7 @@ func (s *server) run(ctx context.Context) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel()
-	// Before sweep starts, which reads s.limits.listeners.
+	// Before sweep starts, which requires all listeners to be registered.
 	listener, redirect := s.wrapListener(s.withAcceptProbe(s.listeners.main), s.source != nil), net.Listener(nil)
 	if s.redirectServer != nil {
 		redirect = s.wrapListener(s.withAcceptProbe(s.listeners.redirect), false)
@@ -141,7 +142,7 @@ func (s *server) stop() error {
 	defer cancel()
 	go s.awaitForceStop(ctx, cancel)
 	s.drain(ctx)
-	s.connTracker.closeIdle(s.timeouts.drain / 2)
+	s.connTracker.CloseIdle(s.timeouts.drain / 2)
 	s.closeRedirectServer() // redirects need no graceful shutdown
 	if err := s.shutdown(ctx); err != nil {
 		s.log.Warn("shutdown timeout exceeded, aborting the remaining requests", "err", err)
@@ -194,7 +195,7 @@ func (s *server) shutdown(ctx context.Context) error {
 			return ctx.Err()
 		case <-ticker.C:
 			_ = s.h2Shutdown.Shutdown(ctx)
-			s.connTracker.closeIdle(s.timeouts.drain)
+			s.connTracker.CloseIdle(s.timeouts.drain)
 		}
 	}
 }
@@ -224,15 +225,15 @@ func (s *server) awaitForceStop(ctx context.Context, cancel context.CancelFunc) 
 func (s *server) sweep(ctx context.Context) {
 	ticker := time.NewTicker(seconds(s.cfg.cleanupInterval))
 	defer ticker.Stop()
-	var report dryRunReport
+	var report limits.DryRunReport
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 			s.store.Sweep()
-			s.limits.sweep(time.Now())
-			report.logNew(s, time.Now())
+			s.limits.Sweep(time.Now())
+			report.Log(s.limits, s.log, time.Now())
 		}
 	}
 }
