@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// Only this command knows all packages; they do not know one another. Of the
-// rooms below it the doctor knows certificates and the store that servers share,
-// and the others none of them.
+// TestPackagesDoNotImportOneAnother checks that the libraries do not import one another:
+// only the command imports all of them. Of the command's own packages, only the doctor
+// imports libraries, namely tlsmgr and redisstore.
 func TestPackagesDoNotImportOneAnother(t *testing.T) {
 	libraries := []string{"inbox/inbox", "inbox/ratelimit", "inbox/tlsmgr", "inbox/public"}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}`, "inbox/...").CombinedOutput()
@@ -27,7 +27,7 @@ func TestPackagesDoNotImportOneAnother(t *testing.T) {
 		for _, imported := range fields[1:] {
 			switch {
 			case imported == command, isCommandPackage(imported) && !isCommandPackage(pkg):
-				t.Errorf("%s imports %s of the command", pkg, imported)
+				t.Errorf("%s imports command package %s", pkg, imported)
 			case pkg == command+"/doctor" && (imported == "inbox/tlsmgr" || imported == "inbox/inbox/redisstore"):
 			case (isLibrary(libraries, pkg) || isCommandPackage(pkg)) && isLibrary(libraries, imported) && modulePrefix(pkg) != modulePrefix(imported):
 				t.Errorf("%s imports %s", pkg, imported)
@@ -36,17 +36,18 @@ func TestPackagesDoNotImportOneAnother(t *testing.T) {
 	}
 	for _, pkg := range append(libraries, command, command+"/doctor") {
 		if !seen[pkg] {
-			t.Errorf("go list does not know %s", pkg)
+			t.Errorf("go list does not list %s", pkg)
 		}
 	}
 }
 
 const command = "inbox/cmd/inbox"
 
-// isCommandPackage is whether a package is a room of the command.
+// isCommandPackage reports whether a package is below the command.
 func isCommandPackage(pkg string) bool { return strings.HasPrefix(pkg, command+"/") }
 
-// modulePrefix is a package's first two path elements: inbox/inbox/storetest belongs to inbox/inbox.
+// modulePrefix returns a package's first two path elements: inbox/inbox/storetest belongs
+// to inbox/inbox.
 func modulePrefix(pkg string) string {
 	parts := strings.Split(pkg, "/")
 	return strings.Join(parts[:min(2, len(parts))], "/")

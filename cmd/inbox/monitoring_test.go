@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// scrapeAll is the text of /metrics of servers with every part that has
-// metrics, after something of each kind happened.
+// scrapeAll returns the text of /metrics of several servers, which together have every
+// metric.
 func scrapeAll(t *testing.T) string {
 	t.Helper()
 	p := start(t, "-metrics-bind", "127.0.0.1:0", "-domain", "localhost", "-acme-agree", "-http-bind=",
@@ -22,14 +22,14 @@ func scrapeAll(t *testing.T) string {
 	plain := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false")
 	plain.claim("alice")
 	plain.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
-	shared := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false", "-store", "redis://127.0.0.1:1") // it need not be there
+	shared := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false", "-store", "redis://127.0.0.1:1") // the store need not exist
 	_, one := p.metrics("/metrics", "")
 	_, other := plain.metrics("/metrics", "")
 	_, third := shared.metrics("/metrics", "")
 	return one + other + third
 }
 
-// parseMetrics are the metrics in a text, with the labels of each.
+// parseMetrics returns the labels of each metric in a text.
 func parseMetrics(text string) map[string][]string {
 	metrics := map[string][]string{"up": {"job", "instance"}} // of Prometheus itself
 	label := regexp.MustCompile(`([a-z_]+)="`)
@@ -38,7 +38,7 @@ func parseMetrics(text string) map[string][]string {
 		if name == "" {
 			continue
 		}
-		labels := append(metrics[name], "job", "instance") // which the monitor adds
+		labels := append(metrics[name], "job", "instance") // added by Prometheus
 		for _, m := range label.FindAllStringSubmatch(line, -1) {
 			labels = append(labels, m[1])
 		}
@@ -55,8 +55,8 @@ var (
 	matcher    = regexp.MustCompile(`([a-z_]+) *[=!]~?"`)
 )
 
-// checkQuery fails for a metric that the program does not have, or a label that
-// the metric does not have.
+// checkQuery reports metrics that the program does not export, and labels that a metric
+// does not have.
 func checkQuery(t *testing.T, where, query string, metrics map[string][]string) {
 	t.Helper()
 	names := metricName.FindAllString(query, -1)
@@ -66,7 +66,7 @@ func checkQuery(t *testing.T, where, query string, metrics map[string][]string) 
 	var all []string
 	for _, name := range names {
 		if metrics[name] == nil {
-			t.Errorf("%s: the program has no %s", where, name)
+			t.Errorf("%s: unknown metric %s", where, name)
 		}
 		all = append(all, metrics[name]...)
 	}
@@ -80,13 +80,13 @@ func checkQuery(t *testing.T, where, query string, metrics map[string][]string) 
 	for _, m := range grouping.FindAllStringSubmatch(query, -1) {
 		for label := range strings.SplitSeq(m[1], ", ") {
 			if !slices.Contains(all, label) {
-				t.Errorf("%s: nothing in %q has the label %s", where, query, label)
+				t.Errorf("%s: no metric in %q has the label %s", where, query, label)
 			}
 		}
 	}
 }
 
-// dashboard is the part of Grafana's format that matters here.
+// dashboard is the part of Grafana's format that the tests use.
 type dashboard struct {
 	Panels []struct {
 		Title, Type, Description string
@@ -111,7 +111,7 @@ func TestMonitoringQueriesExistingMetrics(t *testing.T) {
 	queries := 0
 	for _, p := range readDashboard(t).Panels {
 		if p.Type != "row" && (len(p.Targets) == 0 || p.Description == "") {
-			t.Errorf("panel %q asks for nothing, or does not say what it shows", p.Title)
+			t.Errorf("panel %q has no query or no description", p.Title)
 		}
 		for _, target := range p.Targets {
 			checkQuery(t, "panel "+p.Title, target.Expr, metrics)
@@ -123,11 +123,12 @@ func TestMonitoringQueriesExistingMetrics(t *testing.T) {
 		queries++
 	}
 	if queries < 40 {
-		t.Errorf("%d queries were found, there are more", queries)
+		t.Errorf("found %d queries, want at least 40", queries)
 	}
 }
 
-// alerts finds the rules: «expr:» on one line, or on the deeper ones after it.
+// alerts parses the alert rules. An expression is on the line of expr:, or on the more
+// deeply indented lines that follow it.
 func alerts(t *testing.T) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/alerts.yaml")
@@ -140,12 +141,13 @@ func alerts(t *testing.T) map[string]string {
 		rules[m[1]] = strings.TrimSpace(strings.TrimPrefix(m[2], "|"))
 	}
 	if n := strings.Count(string(text), "- alert:"); len(rules) != n || n == 0 {
-		t.Fatalf("%d of %d alerts were found", len(rules), n)
+		t.Fatalf("found %d of %d alerts", len(rules), n)
 	}
 	return rules
 }
 
-// docs/monitoring.md tells of every metric and alert that there is, and of no other.
+// TestMonitoringIsDocumented checks that docs/monitoring.md covers every metric and alert,
+// and no others.
 func TestMonitoringIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/monitoring.md")
 	if err != nil {
@@ -154,33 +156,33 @@ func TestMonitoringIsDocumented(t *testing.T) {
 	metrics := parseMetrics(scrapeAll(t))
 	suffix := regexp.MustCompile(`_(bucket|sum|count)$`)
 	for name := range metrics {
-		if told := suffix.ReplaceAllString(name, ""); strings.HasPrefix(name, "inbox_") && !strings.Contains(string(text), "`"+told) {
-			t.Errorf("docs/monitoring.md does not tell of %s", told)
+		if documented := suffix.ReplaceAllString(name, ""); strings.HasPrefix(name, "inbox_") && !strings.Contains(string(text), "`"+documented) {
+			t.Errorf("docs/monitoring.md lacks the metric %s", documented)
 		}
 	}
 	for _, name := range regexp.MustCompile("`(inbox_[a-z_]+)").FindAllStringSubmatch(string(text), -1) {
 		if metrics[name[1]] == nil && metrics[name[1]+"_count"] == nil {
-			t.Errorf("docs/monitoring.md tells of %s, which does not exist", name[1])
+			t.Errorf("docs/monitoring.md documents %s, which does not exist", name[1])
 		}
 	}
 	for name := range alerts(t) {
 		if !strings.Contains(string(text), "`"+name+"`") {
-			t.Errorf("docs/monitoring.md does not tell of the alert %s", name)
+			t.Errorf("docs/monitoring.md lacks the alert %s", name)
 		}
 	}
 	for _, f := range handshakeFailures {
 		if !strings.Contains(string(text), "`"+f.reason+"`") {
-			t.Errorf("docs/monitoring.md does not tell of handshakes that fail for %s", f.reason)
+			t.Errorf("docs/monitoring.md lacks the handshake failure reason %s", f.reason)
 		}
 	}
 }
 
-// promtool runs Prometheus' own judgement.
+// promtool runs Prometheus' promtool. It skips the test if promtool is not installed.
 func promtool(t *testing.T, input string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
 	if err != nil && os.Getenv("CI") == "" {
-		t.Skip("promtool is not installed; scripts/test install brings it")
+		t.Skip("promtool is not installed: run scripts/test install")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +196,6 @@ func promtool(t *testing.T, input string, args ...string) string {
 	return string(out)
 }
 
-// The format is right, and so are the names.
 func TestMetricsPassPromtool(t *testing.T) {
 	for _, scheme := range []string{"-https=true", "-https=false"} {
 		p := start(t, scheme, "-metrics-bind", "127.0.0.1:0")
@@ -206,7 +207,7 @@ func TestMetricsPassPromtool(t *testing.T) {
 	}
 }
 
-// What the panels ask is written as Prometheus wants it.
+// TestMonitoringQueriesAreValid checks the syntax of the dashboard queries with promtool.
 func TestMonitoringQueriesAreValid(t *testing.T) {
 	var rules []map[string]string
 	for _, p := range readDashboard(t).Panels {
@@ -215,7 +216,7 @@ func TestMonitoringQueriesAreValid(t *testing.T) {
 			rules = append(rules, map[string]string{"record": fmt.Sprintf("panel:%d", len(rules)), "expr": query})
 		}
 	}
-	// JSON is YAML.
+	// JSON is valid YAML.
 	text, _ := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "panels", "rules": rules}}})
 	file := filepath.Join(t.TempDir(), "rules.yaml")
 	writeFile(t, file, string(text))

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestFlagsDocument holds docs/flags.md against the table of options. To mend
-// it, put the rows that the failure prints into the document.
+// TestFlagsDocument checks docs/flags.md against the table of options. To fix a failure,
+// copy the printed rows into the document.
 func TestFlagsDocument(t *testing.T) {
 	text, err := os.ReadFile("../../docs/flags.md")
 	if err != nil {
@@ -20,20 +20,20 @@ func TestFlagsDocument(t *testing.T) {
 		table := flagTable(g)
 		before, after, found := strings.Cut(rest, table)
 		if !found {
-			t.Errorf("docs/flags.md does not hold, in this order:\n%s", table)
+			t.Errorf("docs/flags.md lacks, in this order:\n%s", table)
 			continue
 		}
 		if strings.Contains(before, "\n| `-") {
-			t.Errorf("docs/flags.md has rows of no option before «%s»", g.title)
+			t.Errorf("docs/flags.md has rows for unknown options before %q", g.title)
 		}
 		rest = after
 	}
 	if strings.Contains(rest, "\n| `-") {
-		t.Error("docs/flags.md has rows of no option at its end")
+		t.Error("docs/flags.md has rows for unknown options at its end")
 	}
 }
 
-// flagTable is a group in Markdown.
+// flagTable formats an option group as a Markdown table.
 func flagTable(g optionGroup) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## %s\n\n| option | default | meaning |\n| --- | --- | --- |\n", g.title)
@@ -48,7 +48,7 @@ func flagTable(g optionGroup) string {
 	return b.String()
 }
 
-// TestReadmeListsOptions holds the lists of README against the same table.
+// TestReadmeListsOptions checks the lists in README.md against the same table.
 func TestReadmeListsOptions(t *testing.T) {
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -56,18 +56,18 @@ func TestReadmeListsOptions(t *testing.T) {
 	}
 	for _, g := range newConfig().optionGroups() {
 		if line := flagLine(g); !strings.Contains(string(text), line+"\n") {
-			t.Errorf("README.md does not hold the line:\n%s", line)
+			t.Errorf("README.md lacks the line:\n%s", line)
 		}
 	}
 }
 
-// flagLine is a group in one line: the options with their defaults.
+// flagLine formats an option group as one line: the options with their defaults.
 func flagLine(g optionGroup) string {
 	var options []string
 	g.flags.VisitAll(func(f *flag.Flag) {
 		option := strings.TrimSpace("-" + f.Name + " " + f.DefValue)
 		if f.DefValue == "true" || f.DefValue == "false" {
-			option = "-" + f.Name + "=" + f.DefValue // a switch takes no separate value
+			option = "-" + f.Name + "=" + f.DefValue // a boolean option takes no separate value
 		}
 		options = append(options, "`"+option+"`")
 	})
