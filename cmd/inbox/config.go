@@ -316,8 +316,7 @@ func (v *autoValue) Set(s string) error {
 // usage returns the text of -h.
 func usage() string {
 	var b strings.Builder
-	b.WriteString("Usage: inbox [options]\n       inbox doctor [options]   (checks configuration, ports, " +
-		"DNS and certificates)\n" +
+	b.WriteString("Usage: inbox [options]\n       inbox doctor [options]   (checks options, ports, DNS and certificates)\n" +
 		"       inbox version\n\n" +
 		"A WebRTC signaling server. Every option can also be set in the environment\n" +
 		"(-inbox-timeout as INBOX_INBOX_TIMEOUT) or in the -config file.\n")

@@ -26,7 +26,7 @@ func TestPackagesDoNotImportOneAnother(t *testing.T) {
 		for _, imported := range fields[1:] {
 			switch {
 			case imported == command, isCommandPackage(imported) && !isCommandPackage(pkg):
-				t.Errorf("%s imports %s of the command", pkg, imported)
+				t.Errorf("%s imports command package %s", pkg, imported)
 			case isLibrary(libraries, pkg) && isLibrary(libraries, imported) && modulePrefix(pkg) != modulePrefix(imported):
 				t.Errorf("%s imports %s", pkg, imported)
 			}
@@ -34,17 +34,18 @@ func TestPackagesDoNotImportOneAnother(t *testing.T) {
 	}
 	for _, pkg := range append(libraries, command, command+"/doctor") {
 		if !seen[pkg] {
-			t.Errorf("go list does not know %s", pkg)
+			t.Errorf("go list does not list %s", pkg)
 		}
 	}
 }
 
 const command = "inbox/cmd/inbox"
 
-// isCommandPackage is whether a package is a room of the command.
+// isCommandPackage reports whether a package is below the command.
 func isCommandPackage(pkg string) bool { return strings.HasPrefix(pkg, command+"/") }
 
-// modulePrefix is a package's first two path elements: inbox/inbox/storetest belongs to inbox/inbox.
+// modulePrefix returns a package's first two path elements: inbox/inbox/storetest belongs
+// to inbox/inbox.
 func modulePrefix(pkg string) string {
 	parts := strings.Split(pkg, "/")
 	return strings.Join(parts[:min(2, len(parts))], "/")

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// A lock keeps other processes out until its holder closes it, or dies. What is
-// noted by the file's size can be read and changed meanwhile.
+// TestLockExcludesOtherProcesses checks that a lock excludes other processes until its
+// holder closes it or dies. The size of the locked file can be read and changed meanwhile.
 func TestLockExcludesOtherProcesses(t *testing.T) {
 	if os.Getenv("TEST_LOCK") != "" { // the other process
 		if _, err := lockFile(os.Getenv("TEST_LOCK")); err != nil {
@@ -29,32 +29,32 @@ func TestLockExcludesOtherProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := lock.Truncate(1); err != nil {
-		t.Errorf("note something in the file: %v", err)
+		t.Errorf("truncate the locked file: %v", err)
 	}
 	other := startLockProcess(t, path)
 	if got := other.read(); got != "no " {
-		t.Errorf("the lock is held: another process has it: %q", got)
+		t.Errorf("lock is held: another process acquired it: %q", got)
 	}
 	lock.Close()
 	other = startLockProcess(t, path)
 	if got := other.read(); got != "yes" {
-		t.Fatalf("the lock is free: another process has it: %q", got)
+		t.Fatalf("lock is free: another process acquired it: got %q, want yes", got)
 	}
 	if _, err := lockFile(path); !errors.Is(err, errLocked) {
-		t.Errorf("another process has the lock: got %v", err)
+		t.Errorf("another process holds the lock: got %v, want errLocked", err)
 	}
 	other.cmd.Process.Kill()
 	other.cmd.Wait()
 	if lock, err = lockFile(path); err != nil {
-		t.Fatalf("the other process died: %v", err)
+		t.Fatalf("lock after the other process died: %v", err)
 	}
 	if info, err := lock.Stat(); err != nil || info.Size() != 1 {
-		t.Errorf("the note is gone: %v, %v", info, err)
+		t.Errorf("the file size changed: %v, %v", info, err)
 	}
 	lock.Close()
 }
 
-// lockProcess is this test in another process, which locks a file and waits.
+// lockProcess runs the test in another process, which locks a file and waits.
 type lockProcess struct {
 	t   *testing.T
 	cmd *exec.Cmd

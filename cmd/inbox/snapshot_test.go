@@ -15,7 +15,7 @@ import (
 	"inbox/inbox"
 )
 
-// startIn runs the program on a state directory that it shares with others of the test.
+// startIn runs the program with the given state directory.
 func startIn(t *testing.T, dir string, args ...string) *program {
 	t.Helper()
 	return start(t, append([]string{"-https=false", "-state", dir}, args...)...)
@@ -31,11 +31,12 @@ func (p *program) mustStop() {
 func (p *program) wantLog(what string) {
 	p.t.Helper()
 	if !strings.Contains(p.log.String(), what) {
-		p.t.Errorf("the log does not say «%s»:\n%s", what, p.log)
+		p.t.Errorf("the log lacks %q:\n%s", what, p.log)
 	}
 }
 
-// A restart keeps names, passwords, messages, their order and what is not acknowledged.
+// TestRestartKeepsMailboxes checks that a restart keeps names, passwords, messages, their
+// order and unacknowledged messages.
 func TestRestartKeepsMailboxes(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -51,7 +52,7 @@ func TestRestartKeepsMailboxes(t *testing.T) {
 
 	p = startIn(t, dir)
 	p.wantLog(`msg="mailboxes taken up again" inboxes=2 messages=2`)
-	wantNoFile(t, dir, snapshotName) // nobody has asked for anything yet
+	wantNoFile(t, dir, snapshotName) // removed before the first request
 	if got := p.want(http.StatusOK, "GET", "/inbox?after="+one, "alice", ""); got.body != "two" || got.header.Get("X-Message-Id") != two.header.Get("X-Message-Id") {
 		t.Errorf("got %q with ID %s, want two with ID %s", got.body, got.header.Get("X-Message-Id"), two.header.Get("X-Message-Id"))
 	}
@@ -79,11 +80,11 @@ func wantMode(t *testing.T, dir, name string, want os.FileMode) {
 func wantNoFile(t *testing.T, dir, name string) {
 	t.Helper()
 	if _, err := os.Lstat(filepath.Join(dir, name)); !os.IsNotExist(err) {
-		t.Errorf("%s is there (%v), want none", name, err)
+		t.Errorf("%s exists (%v), want none", name, err)
 	}
 }
 
-// A password is in no snapshot, whatever the name and the message are.
+// TestSnapshotOmitsPasswords checks that a snapshot contains no passwords or addresses.
 func TestSnapshotOmitsPasswords(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -99,7 +100,7 @@ func TestSnapshotOmitsPasswords(t *testing.T) {
 	}
 }
 
-// Limits by payer hold across a restart: the same address is the same payer.
+// TestPayersSurviveRestart checks that the limits per payer hold across a restart.
 func TestPayersSurviveRestart(t *testing.T) {
 	dir := t.TempDir()
 	limit := []string{"-max-inboxes-per-ip", "2"}
@@ -112,7 +113,8 @@ func TestPayersSurviveRestart(t *testing.T) {
 	p.claim("bob")
 }
 
-// What cannot be read is set aside, a few of them, and the server begins.
+// TestBadSnapshotsAreQuarantined checks that unreadable snapshots are quarantined, up to
+// maxQuarantined, and that the server starts.
 func TestBadSnapshotsAreQuarantined(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -139,11 +141,11 @@ func TestBadSnapshotsAreQuarantined(t *testing.T) {
 		p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "bob", "hello")
 		p.mustStop()
 		if err := os.Remove(path); err != nil {
-			t.Errorf("%s: the next snapshot: %v", name, err)
+			t.Errorf("%s: remove the next snapshot: %v", name, err)
 		}
 	}
 	if quarantined, _ := filepath.Glob(path + ".bad-*"); len(quarantined) != maxQuarantined {
-		t.Errorf("%d files were set aside, want %d", len(quarantined), maxQuarantined)
+		t.Errorf("got %d quarantined files, want %d", len(quarantined), maxQuarantined)
 	}
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
@@ -154,7 +156,8 @@ func TestBadSnapshotsAreQuarantined(t *testing.T) {
 	wantMode(t, dir, snapshotName, 0o600)
 }
 
-// Under another secret all passwords would be wrong, and their owners locked out.
+// TestSnapshotWithOtherSecretIsQuarantined checks that a snapshot is not restored under
+// another secret, which would invalidate all passwords.
 func TestSnapshotWithOtherSecretIsQuarantined(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -168,7 +171,7 @@ func TestSnapshotWithOtherSecretIsQuarantined(t *testing.T) {
 	p.claim("alice")
 }
 
-// Lower limits drop mailboxes and say how many.
+// TestLowerLimitsAreLogged checks that mailboxes dropped by lower limits are logged.
 func TestLowerLimitsAreLogged(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -179,11 +182,12 @@ func TestLowerLimitsAreLogged(t *testing.T) {
 	p = startIn(t, dir, "-max-inboxes", "2")
 	p.wantLog("level=WARN msg=\"the limits are lower than before the restart")
 	p.wantLog("inboxes=1 messages=0")
-	p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "carol", "she was longest away")
+	p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "carol", "least recently used")
 	p.want(http.StatusOK, "POST", "/inbox?to=bob", "carol", "hello")
 }
 
-// Who cannot save says so and exits with 1; what is left is no half of a file.
+// TestFailedSaveExitCode checks that a failed save is logged, exits with code 1 and leaves
+// no partial snapshot.
 func TestFailedSaveExitCode(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -201,7 +205,7 @@ func TestFailedSaveExitCode(t *testing.T) {
 	wantMode(t, dir, snapshotName, 0o600)
 }
 
-// Without a state directory a restart loses all, and a warning says so.
+// TestNothingIsSavedWithoutStateDir checks the warning that a restart loses all mailboxes.
 func TestNothingIsSavedWithoutStateDir(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	writeFile(t, file, "")
@@ -211,8 +215,8 @@ func TestNothingIsSavedWithoutStateDir(t *testing.T) {
 	p.mustStop()
 }
 
-// Of two servers on one directory the first keeps its mailboxes; the other
-// neither loads nor saves. One that comes while the first is about to end waits for it.
+// TestSnapshotFileIsExclusive checks that, of two servers on one directory, the second
+// neither loads nor saves. A server that starts while the first is stopping waits for it.
 func TestSnapshotFileIsExclusive(t *testing.T) {
 	dir, key := t.TempDir(), []byte("key")
 	out := newOutput()
@@ -229,7 +233,7 @@ func TestSnapshotFileIsExclusive(t *testing.T) {
 	}
 	wantMode(t, dir, snapshotName, 0o600)
 	if !strings.Contains(out.String(), "a restart will lose all mailboxes") {
-		t.Errorf("the log does not tell:\n%s", out)
+		t.Errorf("the log does not warn about the shared directory:\n%s", out)
 	}
 	waited := make(chan *snapshotFile)
 	go func() { waited <- openSnapshotFile(dir, key, time.Minute, nil, log) }()
@@ -240,11 +244,12 @@ func TestSnapshotFileIsExclusive(t *testing.T) {
 	third := <-waited
 	defer third.close()
 	if third.load(limits); !strings.Contains(out.String(), "taken up again") {
-		t.Errorf("whoever waited did not load:\n%s", out)
+		t.Errorf("the waiting server did not restore the mailboxes:\n%s", out)
 	}
 }
 
-// A crash loses what was in memory and brings nothing old back.
+// TestCrashRestoresNothing checks that a start after a crash does not restore an old
+// snapshot.
 func TestCrashRestoresNothing(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -260,12 +265,11 @@ func TestCrashRestoresNothing(t *testing.T) {
 	p = startIn(t, dir)
 	p.want(http.StatusNoContent, "GET", "/inbox?wait=0", "alice", "")
 	if strings.Contains(p.log.String(), "taken up") {
-		t.Errorf("the start after a crash takes something up:\n%s", p.log)
+		t.Errorf("the start after a crash restored mailboxes:\n%s", p.log)
 	}
 }
 
-// One that dies while it saves leaves half a snapshot beside, which is in
-// nobody's way.
+// TestCrashWhileSaving checks that a partial snapshot of a crash during saving is removed.
 func TestCrashWhileSaving(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, snapshotName+".new"), "half of a snap")
@@ -276,8 +280,8 @@ func TestCrashWhileSaving(t *testing.T) {
 	p.wantLog(`msg="mailboxes saved" inboxes=1`)
 }
 
-// What a restart kept and lost is in the metrics of the next server, and a
-// loss in its log; a restart in order, and a first start, lose nothing.
+// TestRestoreMetrics checks that the metrics show what a restart restored and lost, and
+// that a loss is logged. A clean restart and a first start lose nothing.
 func TestRestoreMetrics(t *testing.T) {
 	dir := t.TempDir()
 	next := func(inboxes, messages, droppedInboxes, droppedMessages, unsaved, unreadable int, args ...string) *program {
@@ -290,11 +294,11 @@ func TestRestoreMetrics(t *testing.T) {
 			`inbox_restore_failed{reason="unsaved"}`: unsaved, `inbox_restore_failed{reason="unreadable"}`: unreadable,
 		} {
 			if line := fmt.Sprintf("\n%s %d\n", name, want); !strings.Contains(text, line) {
-				t.Errorf("the metrics do not say %q", line)
+				t.Errorf("the metrics lack %q", line)
 			}
 		}
-		if told := strings.Contains(p.log.String(), "ended without saving"); told != (unsaved > 0) {
-			t.Errorf("a loss is logged: %v, want %v", told, unsaved > 0)
+		if logged := strings.Contains(p.log.String(), "ended without saving"); logged != (unsaved > 0) {
+			t.Errorf("loss logged: %v, want %v", logged, unsaved > 0)
 		}
 		return p
 	}
@@ -307,7 +311,7 @@ func TestRestoreMetrics(t *testing.T) {
 	p = next(2, 2, 0, 1, 0, 0, "-inbox-capacity", "2")
 	p.mustStop()
 	p = next(1, 0, 1, 2, 0, 0, "-max-inboxes", "1")
-	if err := os.Mkdir(filepath.Join(dir, snapshotName+".new"), 0o700); err != nil { // it cannot save
+	if err := os.Mkdir(filepath.Join(dir, snapshotName+".new"), 0o700); err != nil { // makes saving fail
 		t.Fatal(err)
 	}
 	p.stop()
@@ -322,7 +326,7 @@ func TestRestoreMetrics(t *testing.T) {
 	next(0, 0, 0, 0, 1, 0).mustStop()
 }
 
-// A post that was answered with 200 while the server stopped is saved.
+// TestPostDuringShutdownIsSaved checks that a post accepted during shutdown is saved.
 func TestPostDuringShutdownIsSaved(t *testing.T) {
 	dir := t.TempDir()
 	c := startChild(t, "-state", dir)
@@ -332,10 +336,10 @@ func TestPostDuringShutdownIsSaved(t *testing.T) {
 	<-polls
 	io.WriteString(post, "hello")
 	if got := post.answer(t).StatusCode; got != http.StatusOK {
-		t.Fatalf("the post got %d, want 200", got)
+		t.Fatalf("post: got %d, want 200", got)
 	}
 	if err := c.cmd.Wait(); err != nil {
-		t.Fatalf("the program ended with %v:\n%s", err, c.log)
+		t.Fatalf("the program exited with %v:\n%s", err, c.log)
 	}
 	p := startIn(t, dir)
 	if got := p.want(http.StatusOK, "GET", "/inbox", "alice", ""); got.body != "hello" {
@@ -343,7 +347,7 @@ func TestPostDuringShutdownIsSaved(t *testing.T) {
 	}
 }
 
-// A server whose listener fails saves, too.
+// TestFailedServerSavesSnapshot checks that mailboxes are saved if the listener fails.
 func TestFailedServerSavesSnapshot(t *testing.T) {
 	dir := t.TempDir()
 	c, err := parse([]string{"-bind", "127.0.0.1:0", "-https=false", "-state", dir}, nil)
