@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
 	"inbox/public"
@@ -44,7 +44,7 @@ type server struct {
 	// oversizedHeaders counts headers beyond -max-header-size.
 	oversizedHeaders atomic.Int64
 	redirectServer   *http.Server // on port 80; nil without -domain
-	notify           *systemd.Notifier
+	notify           *sdnotify.Notifier
 	sighup           <-chan os.Signal
 	connTracker      connTracker    // of the main listener
 	acceptProbes     []*acceptProbe // of the listeners, for the watchdog
@@ -63,7 +63,7 @@ func newServer(c *config, p process, ls listeners, log *slog.Logger) (*server, e
 func (s *server) wire() error {
 	c := s.cfg
 	s.errorLog = &errorLogFilter{log: s.log}
-	s.notify = systemd.NewNotifier(s.process.getenv, s.log)
+	s.notify = sdnotify.NewNotifier(s.process.getenv, s.log)
 	dir := stateDir(c, s.process.environ, s.log)
 	key, err := c.passwordHashKey(dir)
 	if err != nil {

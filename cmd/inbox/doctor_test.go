@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"inbox/cmd/inbox/doctor"
+	"inbox/cmd/inbox/internal/doctor"
 )
 
 // TestDoctorDetectsRunningServer in each of the ways it can listen.

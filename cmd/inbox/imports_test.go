@@ -28,13 +28,13 @@ func TestPackagesDoNotImportOneAnother(t *testing.T) {
 			switch {
 			case imported == command, isCommandPackage(imported) && !isCommandPackage(pkg):
 				t.Errorf("%s imports %s of the command", pkg, imported)
-			case pkg == command+"/doctor" && (imported == "inbox/tlsmgr" || imported == "inbox/inbox/redisstore"):
+			case pkg == command+"/internal/doctor" && (imported == "inbox/tlsmgr" || imported == "inbox/inbox/redisstore"):
 			case (isLibrary(libraries, pkg) || isCommandPackage(pkg)) && isLibrary(libraries, imported) && modulePrefix(pkg) != modulePrefix(imported):
 				t.Errorf("%s imports %s", pkg, imported)
 			}
 		}
 	}
-	for _, pkg := range append(libraries, command, command+"/doctor") {
+	for _, pkg := range append(libraries, command, command+"/internal/doctor") {
 		if !seen[pkg] {
 			t.Errorf("go list does not know %s", pkg)
 		}

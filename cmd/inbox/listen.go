@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/ratelimit"
 
 	"github.com/pires/go-proxyproto"
@@ -26,7 +26,7 @@ type listeners struct{ main, redirect, metrics net.Listener }
 
 // listenAll takes the sockets that were passed on, and binds what the options
 // say beside them; on an error, nothing stays open.
-func listenAll(c *config, sockets systemd.Sockets, log *slog.Logger) (ls listeners, err error) {
+func listenAll(c *config, sockets sdnotify.Sockets, log *slog.Logger) (ls listeners, err error) {
 	defer func() {
 		if err != nil {
 			ls.close()
@@ -53,14 +53,14 @@ func listenAll(c *config, sockets systemd.Sockets, log *slog.Logger) (ls listene
 
 // inheritedListeners sorts the sockets of the service manager into doors. What listens instead of -bind is found
 // by what it speaks: plain HTTP never goes out through a socket named https.
-func inheritedListeners(sockets systemd.Sockets, c *config, log *slog.Logger) (ls listeners, err error) {
-	ls.metrics = sockets[systemd.Metrics]
-	if sockets[systemd.HTTPS] == nil && sockets[systemd.HTTP] == nil {
+func inheritedListeners(sockets sdnotify.Sockets, c *config, log *slog.Logger) (ls listeners, err error) {
+	ls.metrics = sockets[sdnotify.Metrics]
+	if sockets[sdnotify.HTTPS] == nil && sockets[sdnotify.HTTP] == nil {
 		return ls, nil
 	}
-	if ls.main, ls.redirect = sockets[systemd.HTTPS], sockets[systemd.HTTP]; !c.https {
-		ls.main, ls.redirect = sockets[systemd.HTTP], nil
-		if sockets[systemd.HTTPS] != nil {
+	if ls.main, ls.redirect = sockets[sdnotify.HTTPS], sockets[sdnotify.HTTP]; !c.https {
+		ls.main, ls.redirect = sockets[sdnotify.HTTP], nil
+		if sockets[sdnotify.HTTPS] != nil {
 			return ls, errors.New("the service manager passed a socket named https, but -https=false: stop and mask that socket unit, or name it http (FileDescriptorName=http)")
 		}
 	}

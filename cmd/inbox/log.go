@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/sdnotify"
 )
 
 func newLogger(c *config, w io.Writer) *slog.Logger {
@@ -19,7 +19,7 @@ func newLogger(c *config, w io.Writer) *slog.Logger {
 	if c.logFormat == "json" {
 		h = slog.NewJSONHandler(w, opts)
 	}
-	return slog.New(systemd.JournalHandler(w, h))
+	return slog.New(sdnotify.JournalHandler(w, h))
 }
 
 // errorLogFilter takes what net/http has to say. What any scanner can cause at will

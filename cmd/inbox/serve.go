@@ -14,8 +14,8 @@ import (
 	"syscall"
 	"time"
 
-	"inbox/cmd/inbox/machine"
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/host"
+	"inbox/cmd/inbox/internal/sdnotify"
 )
 
 // serve binds, builds the rooms, and serves until ctx ends. Binding comes
@@ -25,7 +25,7 @@ func serve(ctx context.Context, c *config, p process) error {
 	sighup := make(chan os.Signal, 1)
 	signal.Notify(sighup, syscall.SIGHUP) // from the start: a hangup must not end a program that has taken up mailboxes
 	defer signal.Stop(sighup)
-	sockets, err := systemd.TakeSockets(p.getenv)
+	sockets, err := sdnotify.TakeSockets(p.getenv)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (s *server) run(ctx context.Context) error {
 		redirect = s.wrapListener(s.withAcceptProbe(s.listeners.redirect), false)
 	}
 	background.Go(func() { s.sweep(inner) })
-	background.Go(func() { machine.NewScavenger().Run(inner) })
+	background.Go(func() { host.NewScavenger().Run(inner) })
 	if s.source != nil {
 		background.Go(func() { s.source.Run(inner) })
 		background.Go(func() { s.preflight(inner) })
@@ -238,7 +238,7 @@ func (s *server) sweep(ctx context.Context) {
 // announce tells a person where to click, and the log where the server listens.
 func (s *server) announce(addr net.Addr, stderr io.Writer) {
 	b := banner{scheme: "http", names: s.cfg.domains, network: networkAddrs(), fingerprint: s.selfSignedFingerprint(),
-		inContainer: machine.InContainer(s.process.getenv)}
+		inContainer: host.InContainer(s.process.getenv)}
 	if s.source != nil {
 		b.scheme = "https"
 	}

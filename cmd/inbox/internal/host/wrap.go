@@ -1,0 +1,23 @@
+// Package text lays out what people read in a terminal.
+package host
+
+import "strings"
+
+// Wrap breaks a paragraph into lines of at most width bytes, each after indent.
+// A word that is longer has a line of its own; the last line has no newline.
+func Wrap(paragraph, indent string, width int) string {
+	var lines []string
+	line := indent
+	for word := range strings.FieldsSeq(paragraph) {
+		switch {
+		case line == indent:
+			line += word
+		case len(line)+1+len(word) > width:
+			lines = append(lines, line)
+			line = indent + word
+		default:
+			line += " " + word
+		}
+	}
+	return strings.Join(append(lines, line), "\n")
+}
