@@ -194,10 +194,10 @@ func TestInvalidPassedSockets(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no socket":    {func(t *testing.T, m *serviceManager) { passNull(t, m, sdnotify.HTTPS) }, nil, "descriptor 3 (https) from the service manager is no listening socket"},
-		"UDP":          {passUDP, nil, "no listening socket"},
-		"a connection": {passConnection, nil, "descriptor 4 (https) from the service manager is no listening socket"},
-		"unknown name": {func(t *testing.T, m *serviceManager) { passNull(t, m, "web") }, nil, `a socket named "web"; its unit must have FileDescriptorName=`},
+		"no socket":    {func(t *testing.T, m *serviceManager) { passNull(t, m, sdnotify.HTTPS) }, nil, "descriptor 3 (https) from the service manager is not a listening socket"},
+		"UDP":          {passUDP, nil, "not a listening socket"},
+		"a connection": {passConnection, nil, "descriptor 4 (https) from the service manager is not a listening socket"},
+		"unknown name": {func(t *testing.T, m *serviceManager) { passNull(t, m, "web") }, nil, `a socket named "web": set FileDescriptorName= of its unit to https`},
 		"two of a name": {func(t *testing.T, m *serviceManager) {
 			m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0")
 			m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0")

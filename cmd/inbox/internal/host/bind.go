@@ -1,5 +1,3 @@
-// Package binding reads addresses as -bind has them: host:port, either of which
-// may be left out.
 package host
 
 import (
@@ -8,8 +6,8 @@ import (
 	"net/netip"
 )
 
-// Port is the number of the port in an address, which may give the port by its
-// name; empty for none, as for a Unix socket.
+// Port returns the port number of a listen address, host:port, whose port can be
+// a service name. It returns "" for an address without a port, like a Unix socket.
 func Port(bind string) string {
 	_, port, _ := net.SplitHostPort(bind)
 	if n, err := net.LookupPort("tcp", port); err == nil && port != "" {
@@ -18,8 +16,8 @@ func Port(bind string) string {
 	return ""
 }
 
-// DialAddrs are the addresses under which a listener is reached from this machine:
-// none for a Unix socket.
+// DialAddrs returns the addresses that reach a listener on bind from this
+// machine; none for a Unix socket.
 func DialAddrs(bind string) []string {
 	host, _, err := net.SplitHostPort(bind)
 	addr, notIP := netip.ParseAddr(host)

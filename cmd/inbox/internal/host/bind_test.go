@@ -16,7 +16,7 @@ func TestDialAddrs(t *testing.T) {
 		"no port":         nil,
 	} {
 		if got := DialAddrs(bind); !slices.Equal(got, want) {
-			t.Errorf("Nearby(%q) = %q, want %q", bind, got, want)
+			t.Errorf("DialAddrs(%q) = %q, want %q", bind, got, want)
 		}
 	}
 }

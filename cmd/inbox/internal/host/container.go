@@ -2,8 +2,8 @@ package host
 
 import "os"
 
-// InContainer is whether Podman or Docker runs the program: the one says so in
-// its environment, the other leaves a file. Others cannot be told.
+// InContainer reports whether the process runs under Podman, which sets
+// $container, or Docker, which creates a file. Other runtimes are not detected.
 func InContainer(getenv func(string) string) bool {
 	return getenv("container") != "" || anyExists("/.dockerenv")
 }

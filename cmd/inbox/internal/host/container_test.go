@@ -8,16 +8,16 @@ import (
 
 func TestInContainerFromEnvironment(t *testing.T) {
 	if !InContainer(func(name string) string { return map[string]string{"container": "podman"}[name] }) {
-		t.Error("container=podman is not heard")
+		t.Error("container=podman was not detected")
 	}
 }
 
 func TestAnyExists(t *testing.T) {
-	there := filepath.Join(t.TempDir(), "mark")
-	if err := os.WriteFile(there, nil, 0o600); err != nil {
+	present := filepath.Join(t.TempDir(), "mark")
+	if err := os.WriteFile(present, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if !anyExists(there+" of another", there) || anyExists(there+" of another") {
-		t.Error("one file that is there tells, and none that is not")
+	if !anyExists(present+".missing", present) || anyExists(present+".missing") {
+		t.Error("want true for one existing file, false for none")
 	}
 }

@@ -1,5 +1,6 @@
-// Package machine tells what this process may take of the machine that it runs
-// on, keeps its memory below a limit, and gives back what it no longer needs.
+// Package host reports the resources that the machine or the container grants
+// to this process, sets the runtime's memory limit and returns unused memory to
+// the system. It also reads listen addresses and wraps text for a terminal.
 package host
 
 import (
@@ -13,13 +14,13 @@ import (
 	"strings"
 )
 
-// gcPercent lets garbage grow to four times what lives before it is collected,
-// which is a tenth of the cost of a message. The limit of memory holds
-// nevertheless: near it Go collects more often.
+// gcPercent lets garbage grow to four times the live heap between collections,
+// which saves a tenth of the cost of a message. The memory limit still holds:
+// near it the runtime collects more often.
 const gcPercent = 400
 
-// LimitMemory tells the runtime how many bytes to stay below, 0 for no limit,
-// unless the operator told it with Go's own variables.
+// LimitMemory sets the runtime's soft memory limit in bytes, 0 for no limit, and
+// its GC percentage. $GOMEMLIMIT and $GOGC take precedence.
 func LimitMemory(limit int64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
@@ -29,8 +30,9 @@ func LimitMemory(limit int64) {
 	}
 }
 
-// AvailableMemory is how many bytes this process may use: the least of the machine's
-// memory and the control groups' limits; 0 when it cannot be told.
+// AvailableMemory returns the number of bytes that this process can use: the
+// minimum of the machine's memory and the control groups' limits. It returns 0
+// if that is unknown.
 func AvailableMemory() int64 {
 	least := int64(math.MaxInt64)
 	for _, read := range []func() int64{
@@ -49,11 +51,11 @@ func AvailableMemory() int64 {
 	return least
 }
 
-// cgroupMemory is the least limit of the control group (version 2) that the
-// process is in and of those around it: a service sees the machine's tree, a
-// container its own.
+// cgroupMemory returns the lowest memory limit of the process's control group
+// (version 2) and its ancestors, 0 for none. A service sees the tree of the
+// machine, a container its own.
 func cgroupMemory(membership, cgroupRoot string) int64 {
-	text, _ := os.ReadFile(membership) // absent where there are no groups
+	text, _ := os.ReadFile(membership) // absent without control groups
 	group := "/"
 	for line := range strings.Lines(string(text)) {
 		if own, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
@@ -61,7 +63,7 @@ func cgroupMemory(membership, cgroupRoot string) int64 {
 		}
 	}
 	var least int64
-	// Not with filepath: for Windows, where there are no groups, the root is no slash.
+	// Not filepath: its root is not a slash on Windows.
 	for group = path.Clean("/" + group); ; group = path.Dir(group) {
 		if n := readNumber(filepath.Join(cgroupRoot, group, "memory.max")); n > 0 && (least == 0 || n < least) {
 			least = n
@@ -72,7 +74,7 @@ func cgroupMemory(membership, cgroupRoot string) int64 {
 	}
 }
 
-// readNumber reads a file with one number; 0 for none, as for "max".
+// readNumber reads a file that holds one number; anything else, like "max", is 0.
 func readNumber(path string) int64 {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -82,8 +84,8 @@ func readNumber(path string) int64 {
 	return n
 }
 
-// totalMemory is MemTotal of /proc/meminfo, where there is one. A container may
-// show its own there, which systemMemory does not know.
+// totalMemory returns MemTotal of /proc/meminfo in bytes, 0 without that file.
+// Some containers show their own limit there, which sysinfo(2) does not.
 func totalMemory() int64 {
 	f, err := os.Open("/proc/meminfo")
 	if err != nil {

@@ -2,7 +2,8 @@ package host
 
 import "syscall"
 
-// systemMemory asks the kernel: the service's /proc shows only processes.
+// systemMemory returns the machine's memory as of sysinfo(2): the systemd unit
+// hides /proc/meminfo from the service.
 func systemMemory() int64 {
 	var info syscall.Sysinfo_t
 	if syscall.Sysinfo(&info) != nil {

@@ -2,5 +2,5 @@
 
 package host
 
-// systemMemory is unknown here.
+// systemMemory is unknown on other systems.
 func systemMemory() int64 { return 0 }

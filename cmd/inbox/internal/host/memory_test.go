@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A service may have a limit of its own, or its slice one.
+// The limit can be that of the service, of its slice or of a container.
 func TestCgroupMemory(t *testing.T) {
 	t.Parallel()
 	tree := t.TempDir()
@@ -51,11 +51,11 @@ func TestCgroupMemory(t *testing.T) {
 func TestMachineMemoryIsKnown(t *testing.T) {
 	t.Parallel()
 	if total, system := totalMemory(), systemMemory(); total > 0 && (system < total/2 || system > total*2) {
-		t.Errorf("the kernel says %d bytes, /proc/meminfo %d", system, total)
+		t.Errorf("got %d bytes from sysinfo, %d from /proc/meminfo; want about the same", system, total)
 	}
 }
 
-// The runtime is told, unless the operator did with Go's own variables.
+// The environment variables of the runtime take precedence.
 func TestLimitMemory(t *testing.T) {
 	before, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
 	defer func() { debug.SetMemoryLimit(before); debug.SetGCPercent(percent) }()
@@ -76,7 +76,7 @@ func TestLimitMemory(t *testing.T) {
 		t.Setenv("GOGC", test.garbage)
 		LimitMemory(test.limit)
 		if limit, garbage := debug.SetMemoryLimit(-1), debug.SetGCPercent(100); limit != test.want || garbage != test.wantGarbageAfter {
-			t.Errorf("%+v: the limit is %d, garbage may be %d %%", test, limit, garbage)
+			t.Errorf("%+v: got memory limit %d, GC percentage %d", test, limit, garbage)
 		}
 	}
 }

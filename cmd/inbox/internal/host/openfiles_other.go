@@ -2,5 +2,5 @@
 
 package host
 
-// MaxOpenMaxOpenFiles is how many files the process may have open; 0 when unknown.
+// MaxOpenFiles returns the limit of open files; it is unknown on this system: 0.
 func MaxOpenFiles() int64 { return 0 }

@@ -4,8 +4,8 @@ package host
 
 import "syscall"
 
-// MaxOpenFiles is how many files the process may have open; 0 when unknown. Go
-// has raised the soft limit to the hard one already.
+// MaxOpenFiles returns the process's limit of open files, 0 if unknown. The Go
+// runtime has already raised the soft limit to the hard limit.
 func MaxOpenFiles() int64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

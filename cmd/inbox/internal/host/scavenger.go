@@ -9,36 +9,34 @@ import (
 
 const (
 	scavengeInterval = 5 * time.Second
-	// minScavengeGrowth is what memory must have grown by since the start, beside a
-	// quarter, to be worth a collection of all of it.
+	// minScavengeGrowth, in bytes, is how far memory must have grown since the
+	// start, in addition to a quarter, before a full collection pays off.
 	minScavengeGrowth = 8 << 20
-	// maxSkippedChecks is how many intervals are left out after collections that
-	// were not worth it: much of the memory is in use then.
+	// maxSkippedChecks bounds the checks skipped after collections that freed
+	// little because most of the memory is in use.
 	maxSkippedChecks = 7
 )
 
-// Scavenger gives memory back to the system once a flood is over. Go collects
-// garbage as it allocates, else every two minutes, and keeps for itself what a
-// busy server would need: one that was attacked and is idle now would look as
-// large as at the worst moment.
+// Scavenger returns memory to the system after a burst of requests. The runtime
+// collects garbage as it allocates, otherwise every two minutes, and then retains
+// memory for the next burst, so an idle server would stay as large as at its peak.
 type Scavenger struct {
-	readStats func() (held, allocated int64)
+	readStats func() (resident, allocated int64)
 	free      func()
-	allocated int64 // in all, when it was last looked at
-	baseline  int64 // held then
-	skip      int   // looks to be left out
-	backoff   int   // looks that were left out last time
+	allocated int64 // total at the last check
+	baseline  int64 // resident at the start
+	skip      int   // checks still to skip
+	backoff   int   // checks skipped the last time
 }
 
-// NewScavenger takes what is held now for what the program needs.
+// NewScavenger takes the memory in use now as what the program needs when idle.
 func NewScavenger() *Scavenger {
 	s := &Scavenger{readStats: readMemory, free: debug.FreeOSMemory}
 	s.baseline, s.allocated = s.readStats()
 	return s
 }
 
-// check gives memory back if there is more than there was, and the server is
-// too idle to need it soon.
+// check frees memory if the process has grown and is now too idle to need it soon.
 func (s *Scavenger) check() {
 	resident, allocated := s.readStats()
 	newlyAllocated := allocated - s.allocated
@@ -58,7 +56,7 @@ func (s *Scavenger) check() {
 	s.skip = s.backoff
 }
 
-// Run looks every five seconds until ctx ends.
+// Run checks every five seconds until ctx ends.
 func (s *Scavenger) Run(ctx context.Context) {
 	ticker := time.NewTicker(scavengeInterval)
 	defer ticker.Stop()
@@ -72,8 +70,8 @@ func (s *Scavenger) Run(ctx context.Context) {
 	}
 }
 
-// readMemory returns what the process has of the system, and how much it has
-// allocated since its start.
+// readMemory returns the bytes obtained from the system and not returned, and
+// the bytes allocated since the start.
 func readMemory() (resident, allocated int64) {
 	samples := []metrics.Sample{
 		{Name: "/memory/classes/total:bytes"},

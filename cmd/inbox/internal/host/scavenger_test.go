@@ -12,32 +12,31 @@ func TestScavengerWaitsForIdle(t *testing.T) {
 	scavenger := &Scavenger{baseline: resident, readStats: func() (int64, int64) { return resident, allocated }}
 	scavenger.free = func() { freed++; resident = used * mib }
 	for i, step := range []struct {
-		what            string
-		held, new, used int64
-		want            int
+		name                string
+		resident, new, used int64 // MiB
+		want                int   // collections so far
 	}{
 		{"idle", 20, 0, 20, 0},
-		{"a little more", 30, 0, 20, 0},
-		{"a flood", 400, 1000, 200, 0},
-		{"its end", 400, 10, 200, 1},
-		{"what is left may be needed", 200, 1, 200, 2},
-		{"it was", 200, 1, 200, 2},
-		{"it is no more", 200, 1, 20, 3},
+		{"slight growth", 30, 0, 20, 0},
+		{"flood", 400, 1000, 200, 0},
+		{"end of the flood", 400, 10, 200, 1},
+		{"the rest is still large", 200, 1, 200, 2},
+		{"and in use: backs off", 200, 1, 200, 2},
+		{"no longer in use", 200, 1, 20, 3},
 		{"idle again", 20, 1, 20, 3},
-		{"another flood", 300, 500, 20, 3},
-		{"which ended as fast", 300, 0, 20, 4},
+		{"second flood", 300, 500, 20, 3},
+		{"end of the second flood", 300, 0, 20, 4},
 	} {
-		resident, used = step.held*mib, step.used
+		resident, used = step.resident*mib, step.used
 		allocated += step.new * mib
 		scavenger.check()
 		if freed != step.want {
-			t.Errorf("step %d, %s: collected %d times, want %d", i, step.what, freed, step.want)
+			t.Errorf("step %d, %s: got %d collections, want %d", i, step.name, freed, step.want)
 		}
 	}
 }
 
-// TestScavengerBacksOffWhenMemoryIsUsed: who keeps much is not made to collect it
-// every time.
+// A process whose memory is in use does not collect at every check.
 func TestScavengerBacksOffWhenMemoryIsUsed(t *testing.T) {
 	freed := 0
 	scavenger := &Scavenger{readStats: func() (int64, int64) { return 1 << 30, 0 }, free: func() { freed++ }}
@@ -45,7 +44,7 @@ func TestScavengerBacksOffWhenMemoryIsUsed(t *testing.T) {
 		scavenger.check()
 	}
 	if freed != 5 {
-		t.Errorf("collected %d times, want 5, with ever longer pauses between", freed)
+		t.Errorf("got %d collections, want 5, at growing intervals", freed)
 	}
 }
 
@@ -54,14 +53,14 @@ func TestScavengerReleasesMemory(t *testing.T) {
 	const size = 64 << 20
 	flood := make([]byte, size)
 	for i := range flood {
-		flood[i] = 1 // else the system has not given it yet
+		flood[i] = 1 // makes the page resident
 	}
 	during, _ := readMemory()
 	runtime.KeepAlive(flood)
 	flood = nil
-	scavenger.check() // it has just allocated: not idle
+	scavenger.check() // not idle: it has just allocated
 	scavenger.check()
 	if after, _ := readMemory(); after > during-size/2 {
-		t.Errorf("%d MiB are held after a flood, want far less than the %d of it", after>>20, during>>20)
+		t.Errorf("got %d MiB after the flood, want far less than the %d MiB during it", after>>20, during>>20)
 	}
 }

@@ -1,10 +1,9 @@
-// Package text lays out what people read in a terminal.
 package host
 
 import "strings"
 
-// Wrap breaks a paragraph into lines of at most width bytes, each after indent.
-// A word that is longer has a line of its own; the last line has no newline.
+// Wrap breaks a paragraph into lines of at most width bytes, indent included. A
+// longer word gets a line of its own. The last line has no newline.
 func Wrap(paragraph, indent string, width int) string {
 	var lines []string
 	line := indent

@@ -2,5 +2,5 @@
 
 package sdnotify
 
-// isListening is never asked: nobody passes sockets on here.
+// isListening is never called: no service manager passes sockets on this system.
 func isListening(uintptr) bool { return false }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// getenvFrom looks up names among assignments apart by spaces.
+// getenvFrom returns a Getenv for space-separated assignments.
 func getenvFrom(assignments string) func(string) string {
 	return func(name string) string {
 		for assignment := range strings.FieldsSeq(assignments) {
@@ -17,7 +17,7 @@ func getenvFrom(assignments string) func(string) string {
 	}
 }
 
-// The environment counts for the process that it names, and only when it makes sense.
+// The variables apply only to the process that they name.
 func TestListenFDNames(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -9,9 +9,9 @@ import (
 	"sync"
 )
 
-// JournalWriter is stderr, or one that marks lines with their priority when the
-// journal of systemd reads it (sd-daemon(3)): «journalctl -p warning» then finds
-// the warnings. What a logger writes there has to go through [Handler].
+// JournalWriter returns stderr, or, when stderr is connected to the journal, a
+// writer that prefixes lines with their priority, so that journalctl -p warning
+// finds the warnings. A logger must write to it through [JournalHandler].
 func JournalWriter(stderr io.Writer, getenv func(name string) string) io.Writer {
 	if f, ok := stderr.(*os.File); ok && isJournal(f, getenv("JOURNAL_STREAM")) {
 		return &journalWriter{out: f}
@@ -19,7 +19,8 @@ func JournalWriter(stderr io.Writer, getenv func(name string) string) io.Writer 
 	return stderr
 }
 
-// JournalHandler is next, which writes to w, and tells w of levels if it is a journal.
+// JournalHandler returns next, whose output is w; if w is a writer of
+// [JournalWriter] for the journal, each record passes its level to w.
 func JournalHandler(w io.Writer, next slog.Handler) slog.Handler {
 	if j, ok := w.(*journalWriter); ok {
 		return journalHandler{next, j}
@@ -27,8 +28,8 @@ func JournalHandler(w io.Writer, next slog.Handler) slog.Handler {
 	return next
 }
 
-// PriorityPrefix begins a line that is written past the log, such as why the program
-// cannot start; empty where the journal does not read w.
+// PriorityPrefix returns the prefix of a line that is written to stderr directly,
+// like the reason of a failed start; "" if w is not connected to the journal.
 func PriorityPrefix(w io.Writer, l slog.Level) string {
 	if _, ok := w.(*journalWriter); ok {
 		return priority(l)
@@ -36,7 +37,7 @@ func PriorityPrefix(w io.Writer, l slog.Level) string {
 	return ""
 }
 
-// journalWriter marks each line with the priority of the record that is being written.
+// journalWriter prefixes each line with the priority of the current record.
 type journalWriter struct {
 	out io.Writer
 
@@ -45,7 +46,7 @@ type journalWriter struct {
 	line     []byte
 }
 
-// Write takes one record at a time, as slog's handlers write them.
+// Write is called once for each record, as slog's handlers do, with mu held.
 func (j *journalWriter) Write(line []byte) (int, error) {
 	j.line = append(append(j.line[:0], j.priority...), bytes.TrimRight(line, "\n")...)
 	j.line = append(j.line, '\n')
@@ -55,7 +56,7 @@ func (j *journalWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// journalHandler tells the journal of the level of what next is about to write.
+// journalHandler sets the priority for the line that the embedded handler writes.
 type journalHandler struct {
 	slog.Handler
 	journal *journalWriter
@@ -76,7 +77,7 @@ func (h journalHandler) WithGroup(name string) slog.Handler {
 	return journalHandler{h.Handler.WithGroup(name), h.journal}
 }
 
-// priority is that of syslog.
+// priority returns the level as a syslog priority.
 func priority(l slog.Level) string {
 	switch {
 	case l >= slog.LevelError:

@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// isJournal is true when stream, which systemd put into the environment, names
-// this very file by device and inode: it may have been led elsewhere since.
+// isJournal reports whether stream, the value of $JOURNAL_STREAM, is the device
+// and inode of f. They differ if stderr was redirected.
 func isJournal(f *os.File, stream string) bool {
 	info, err := f.Stat()
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What a logger was given stays with it.
+// Attributes and groups of a logger are kept.
 func TestJournalKeepsAttributes(t *testing.T) {
 	var out strings.Builder
 	j := &journalWriter{out: &out}

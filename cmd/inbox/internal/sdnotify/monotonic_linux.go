@@ -6,7 +6,7 @@ import (
 	sys "golang.org/x/sys/unix"
 )
 
-// monotonic is CLOCK_MONOTONIC, which Go keeps to itself.
+// monotonic reads CLOCK_MONOTONIC, which package time does not expose.
 func monotonic() time.Duration {
 	var t sys.Timespec
 	if sys.ClockGettime(sys.CLOCK_MONOTONIC, &t) != nil {

@@ -4,5 +4,5 @@ package sdnotify
 
 import "time"
 
-// monotonic is for systemd, which runs on Linux alone.
+// monotonic is used only with systemd, which runs on Linux.
 func monotonic() time.Duration { return 0 }

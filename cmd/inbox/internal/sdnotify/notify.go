@@ -10,34 +10,33 @@ import (
 	"time"
 )
 
-// notifyTimeout bounds one notice: a service manager that does not read must not
-// hold the server up.
+// notifyTimeout bounds one write: a service manager that does not read must not
+// block the server.
 const notifyTimeout = time.Second
 
-// Notifier tells the service manager how the server is, in systemd's protocol
-// (sd_notify). Without one every call does nothing. A notice takes two seconds
-// at the most; one that does not arrive is logged. It may be used by several
-// goroutines at once.
+// Notifier sends the service's status to the service manager (sd_notify(3)).
+// Without one every method does nothing. A call takes two seconds at most; a
+// failure is logged. A Notifier is safe for concurrent use.
 type Notifier struct {
-	socket string // a path, or a name after @; empty for none
+	socket string // path, or @ and an abstract name; empty for none
 	log    *slog.Logger
 
 	mu   sync.Mutex
-	conn net.Conn // kept: a server that is out of files can still say that it lives
+	conn net.Conn // kept open: works even when the process is out of file descriptors
 }
 
-// NewNotifier finds the socket for notices in the environment.
+// NewNotifier returns a Notifier for the socket in $NOTIFY_SOCKET.
 func NewNotifier(getenv func(name string) string, log *slog.Logger) *Notifier {
 	return &Notifier{socket: getenv("NOTIFY_SOCKET"), log: log}
 }
 
-// notify sends assignments in one datagram, so that they count together.
+// notify sends the assignments in one datagram, which makes them take effect together.
 func (n *Notifier) notify(assignments ...string) {
 	if n.socket == "" {
 		return
 	}
 	if err := n.send(strings.Join(assignments, "\n")); err != nil {
-		n.log.Warn("the service manager could not be told how the server is", "err", err)
+		n.log.Warn("sd_notify failed", "err", err)
 	}
 }
 
@@ -48,7 +47,7 @@ func (n *Notifier) send(text string) error {
 		if n.write(text) == nil {
 			return nil
 		}
-		n.conn.Close() // the service manager may have made its socket anew
+		n.conn.Close() // the service manager may have recreated its socket
 		n.conn = nil
 	}
 	c, err := net.Dial("unixgram", n.socket)
@@ -67,39 +66,41 @@ func (n *Notifier) write(text string) error {
 	return err
 }
 
-// Ready says that everything listens; status is for a person, without names of peers.
+// Ready reports that startup or a reload is complete. The status line is shown to
+// operators and must not contain names of mailboxes.
 func (n *Notifier) Ready(status string) { n.notify("READY=1", "STATUS="+status) }
 
-// Reloading begins what the next Ready ends. systemd compares the time with
-// that of its own request.
+// Reloading reports the start of a reload, which the next Ready completes. systemd
+// compares its time with that of the request.
 func (n *Notifier) Reloading() {
-	n.notify("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", monotonic().Microseconds()), "STATUS=Reads certificates again.")
+	n.notify("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", monotonic().Microseconds()), "STATUS=Reloading certificates.")
 }
 
-// Watchdog is the sign of life that the watchdog waits for, with a status as of Ready.
+// Watchdog resets systemd's watchdog; status is as for Ready.
 func (n *Notifier) Watchdog(status string) { n.notify("WATCHDOG=1", "STATUS="+status) }
 
-// StatusStopping is the status of a server that stops.
-const StatusStopping = "Stops: answers who waits, lets posts finish."
+// StatusStopping is the status line during shutdown.
+const StatusStopping = "Shutting down: draining requests."
 
-// Stopping says that the end has begun and takes up to d.
+// Stopping reports that shutdown has begun and asks for up to d.
 func (n *Notifier) Stopping(d time.Duration) {
 	n.notify("STOPPING=1", "STATUS="+StatusStopping, extendTimeout(d))
 }
 
-// ExtendTimeout asks for so much time from now on, when a start or an end takes
-// longer than usual. It has to be said before the time granted is over.
+// ExtendTimeout asks for d from now on to complete a startup or shutdown. It must
+// be called before the time granted so far has passed.
 func (n *Notifier) ExtendTimeout(d time.Duration) { n.notify(extendTimeout(d)) }
 
 func extendTimeout(d time.Duration) string {
 	return fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds())
 }
 
-// maxWatchdogInterval is about thirty years: more is a slip, and could overflow a Duration.
+// maxWatchdogInterval is about thirty years; larger values could overflow a Duration.
 const maxWatchdogInterval = 1_000_000_000 * time.Second
 
-// WatchdogInterval is how often the service manager wants a sign of life at least;
-// zero when it wants none, or from another process than pid.
+// WatchdogInterval returns the longest time between two calls of
+// [Notifier.Watchdog] that the service manager allows; zero if it expects none
+// from the process pid.
 func WatchdogInterval(getenv func(name string) string, pid int) time.Duration {
 	if p := getenv("WATCHDOG_PID"); p != "" && p != strconv.Itoa(pid) {
 		return 0

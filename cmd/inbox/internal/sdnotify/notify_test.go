@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// The service manager tells by the time which of its requests a reload answers.
+// systemd matches the time with that of its reload request.
 func TestReloadingSendsMonotonicTime(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("the clock of systemd is Linux's")
+		t.Skip("CLOCK_MONOTONIC is read on Linux only")
 	}
 	path := filepath.Join(t.TempDir(), "notify")
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -37,14 +37,14 @@ func TestReloadingSendsMonotonicTime(t *testing.T) {
 	text, _ := strings.CutPrefix(reloading[1], "MONOTONIC_USEC=")
 	usec, err := strconv.ParseInt(text, 10, 64)
 	if at := time.Duration(usec) * time.Microsecond; err != nil || at < before.Truncate(time.Microsecond) || at > monotonic() {
-		t.Errorf("%q: want the time since %v", reloading, before)
+		t.Errorf("got %q, want a time between %v and now", reloading, before)
 	}
 }
 
-// A name in the abstract namespace is understood, and nobody there harms nothing.
+// A missing receiver is logged and has no other effect.
 func TestNotifierReachesAbstractSockets(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("abstract sockets are Linux's")
+		t.Skip("abstract sockets exist on Linux only")
 	}
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "@inbox-test-" + filepath.Base(t.TempDir()) + strconv.Itoa(os.Getpid()), Net: "unixgram"})
 	if err != nil {
@@ -61,13 +61,13 @@ func TestNotifierReachesAbstractSockets(t *testing.T) {
 	}
 	c.Close()
 	n.Ready("")
-	if !strings.Contains(log.String(), "service manager could not be told") {
-		t.Errorf("the log does not say that nobody listens:\n%s", log.String())
+	if !strings.Contains(log.String(), "sd_notify failed") {
+		t.Errorf("the failure was not logged:\n%s", log.String())
 	}
-	NewNotifier(getenvFrom(""), nil).Ready("") // no manager: nothing to do
+	NewNotifier(getenvFrom(""), nil).Ready("") // does nothing without a service manager
 }
 
-// Only the process that is meant is watched.
+// The interval applies only to the process in $WATCHDOG_PID.
 func TestWatchdogInterval(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -89,8 +89,8 @@ func TestWatchdogInterval(t *testing.T) {
 	}
 }
 
-// The socket is opened once, for a server that is out of files must not be
-// killed for it, and anew when the service manager made another.
+// The socket is opened once, so that a server without free file descriptors is
+// not killed by the watchdog, and reopened when the service manager recreates it.
 func TestNotifierReusesSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "n")
 	listen := func() *net.UnixConn {
@@ -104,7 +104,7 @@ func TestNotifierReusesSocket(t *testing.T) {
 	first := listen()
 	n := NewNotifier(getenvFrom("NOTIFY_SOCKET="+path), slog.New(slog.DiscardHandler))
 	n.Ready("")
-	if err := os.Rename(path, path+".away"); err != nil { // nobody can connect any more
+	if err := os.Rename(path, path+".moved"); err != nil { // prevents new connections
 		t.Fatal(err)
 	}
 	n.ExtendTimeout(time.Second)
@@ -123,7 +123,7 @@ func TestNotifierReusesSocket(t *testing.T) {
 	}
 }
 
-// A service manager that does not read holds nobody up for long.
+// A service manager that does not read delays a call by a second at most.
 func TestNotifierTimesOut(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "n")
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -134,7 +134,7 @@ func TestNotifierTimesOut(t *testing.T) {
 	var log strings.Builder
 	n := NewNotifier(getenvFrom("NOTIFY_SOCKET="+path), slog.New(slog.NewTextHandler(&log, nil)))
 	done := make(chan struct{})
-	go func() { // until the socket is full, and once more
+	go func() { // until the socket buffer is full, and once more
 		defer close(done)
 		for range 100_000 {
 			if n.ExtendTimeout(time.Second); log.Len() > 0 {
@@ -145,9 +145,9 @@ func TestNotifierTimesOut(t *testing.T) {
 	select {
 	case <-done:
 	case <-time.After(time.Minute):
-		t.Fatal("a notice waits for a service manager that does not read")
+		t.Fatal("a call blocks on a service manager that does not read")
 	}
-	if !strings.Contains(log.String(), "service manager could not be told") {
-		t.Errorf("the log does not say that nobody reads:\n%s", log.String())
+	if !strings.Contains(log.String(), "sd_notify failed") {
+		t.Errorf("the failure was not logged:\n%s", log.String())
 	}
 }

@@ -1,6 +1,6 @@
-// Package systemd is the program's part in the conversation with the service
-// manager: sockets that it passes on, notices of readiness and of life, and
-// lines whose priority its journal knows. Without a service manager each of
-// them does nothing. It speaks the protocols of systemd, which others speak
-// too, and asks the environment through a function, as of [os.Getenv].
+// Package sdnotify implements a service's side of the systemd protocols: socket
+// activation (sd_listen_fds(3)), status notification and watchdog (sd_notify(3)),
+// and log priorities for the journal (sd-daemon(3)). Without systemd, or another
+// service manager that implements them, every function does nothing. The
+// environment is read through a function like [os.Getenv].
 package sdnotify
