@@ -169,12 +169,12 @@ func TestDoctorChecksStore(t *testing.T) {
 			t.Errorf("got the password:\n%s", out.String())
 		}
 	}
-	look("The store cannot be used", "connect")
+	look("The store is unusable", "connect")
 	startRedis(t, port, "geheim")
-	look("No server has used it yet", "Its memory has no bound", "keeps no append-only file")
+	look("No node has used the store yet", "The memory is not limited", "has no append-only file")
 	start(t, "-https=false", "-store-file", file, "-store-key-file", key).wantReady(http.StatusOK)
 	writeFile(t, key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDI=\n")
-	look("have another key")
+	look("with a different key")
 	writeFile(t, file, fmt.Sprintf("redis://:geheim-not@127.0.0.1:%d\n", port))
 	look("WRONGPASS")
 }

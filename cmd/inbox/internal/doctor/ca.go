@@ -19,16 +19,16 @@ import (
 )
 
 const (
-	// caTimeout is for a CA's directory, the handshake included.
+	// caTimeout bounds the request for a CA's directory, handshake included.
 	caTimeout = 10 * time.Second
 	// maxDirectoryBytes is far more than any directory has.
 	maxDirectoryBytes = 1 << 20
-	// ipProfile is the only one under which Let's Encrypt has
+	// ipProfile is the only profile under which Let's Encrypt issues
 	// certificates for IP addresses.
 	ipProfile = "shortlived"
 )
 
-// directory is what an ACME server says of itself (RFC 8555, 7.1.1).
+// directory is the directory object of an ACME server (RFC 8555, section 7.1.1).
 type directory struct {
 	NewNonce   string `json:"newNonce"`
 	NewAccount string `json:"newAccount"`
@@ -41,18 +41,18 @@ type directory struct {
 	} `json:"meta"`
 }
 
-// acmeCA is a CA, as it answered.
+// acmeCA is a CA and its response.
 type acmeCA struct {
 	url        string
 	roots      *x509.CertPool
-	hasAccount bool // whether credentials of an account there were given
+	hasAccount bool // external account credentials are configured
 	directory
 	err        error
-	clockAhead time.Duration // by how much its clock is ahead of ours
-	clockKnown bool          // whether that is known
+	clockAhead time.Duration // of the CA's clock relative to ours
+	clockKnown bool          // clockAhead is valid
 }
 
-// caURLs are the CAs that may be asked for certificates, best first.
+// caURLs returns the directory URLs of the configured CAs in order of preference.
 func (e *examination) caURLs() []string {
 	first := e.CAURL
 	if first == "" {
@@ -66,7 +66,7 @@ func (e *examination) caURLs() []string {
 	return []string{first, e.SecondCAURL}
 }
 
-// fetchDirectories fetches the directories of the CAs, all at once.
+// fetchDirectories fetches the directories of the CAs concurrently.
 func (e *examination) fetchDirectories(ctx context.Context) []acmeCA {
 	ctx, cancel := context.WithTimeout(ctx, caTimeout)
 	defer cancel()
@@ -82,7 +82,6 @@ func (e *examination) fetchDirectories(ctx context.Context) []acmeCA {
 	return cas
 }
 
-// fetchDirectory fetches one directory.
 func (e *examination) fetchDirectory(ctx context.Context, ca *acmeCA) error {
 	transport := &http.Transport{
 		Proxy: e.proxy, DialContext: e.dial, ForceAttemptHTTP2: true,
@@ -103,22 +102,21 @@ func (e *examination) fetchDirectory(ctx context.Context, ca *acmeCA) error {
 	return ca.readDirectory(resp)
 }
 
-// readDirectory takes the directory from an answer.
 func (ca *acmeCA) readDirectory(resp *http.Response) error {
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answers with status %s", resp.Status)
+		return fmt.Errorf("status %s", resp.Status)
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxDirectoryBytes)).Decode(&ca.directory); err != nil {
-		return fmt.Errorf("its answer is no ACME directory: %w", err)
+		return fmt.Errorf("the response is not an ACME directory: %w", err)
 	}
 	if ca.NewNonce == "" || ca.NewAccount == "" || ca.NewOrder == "" {
-		return errors.New("its answer is no ACME directory: newNonce, newAccount or newOrder is missing")
+		return errors.New("the response is not an ACME directory: newNonce, newAccount or newOrder is missing")
 	}
 	return nil
 }
 
-// compareClocks takes the middle of the request for the moment of the answer,
-// and of the second that the Date field names.
+// compareClocks assumes that the response was made in the middle of the request,
+// and in the middle of the second that the Date field names.
 func (ca *acmeCA) compareClocks(date string, sent, received time.Time) {
 	t, err := http.ParseTime(date)
 	if err != nil {
@@ -128,21 +126,21 @@ func (ca *acmeCA) compareClocks(date string, sent, received time.Time) {
 	ca.clockAhead = t.Add(time.Second / 2).Sub(sent.Add(received.Sub(sent) / 2))
 }
 
-// checkCAs says which CA can be used.
+// checkCAs reports which CAs can be used.
 func (e *examination) checkCAs(context.Context) []Finding {
 	var found [][]Finding
 	for _, ca := range e.cas {
 		if ca.err != nil {
-			found = append(found, []Finding{failure(ca.url, fmt.Sprintf("The CA cannot be used: %v.", ca.err), fixForCA(ca.err))})
+			found = append(found, []Finding{failure(ca.url, fmt.Sprintf("The CA is unusable: %v.", ca.err), fixForCA(ca.err))})
 			continue
 		}
-		found = append(found, append([]Finding{good(ca.url, "The CA answers.")}, e.checkRequirements(ca)...))
+		found = append(found, append([]Finding{good(ca.url, "The CA is reachable.")}, e.checkRequirements(ca)...))
 	}
 	return downgradeIfAnyUsable(found)
 }
 
-// downgradeIfAnyUsable takes what was found about each CA. When nothing stands between
-// one of them and a certificate, what is wrong with the others is a warning.
+// downgradeIfAnyUsable joins the findings of each CA. If one CA has no failures,
+// the failures of the others become warnings.
 func downgradeIfAnyUsable(groups [][]Finding) []Finding {
 	usable := func(some []Finding) bool { return tally(some, Failure) == 0 }
 	anyUsable := slices.ContainsFunc(groups, usable)
@@ -155,7 +153,7 @@ func downgradeIfAnyUsable(groups [][]Finding) []Finding {
 	return found
 }
 
-// fixForCA explains what stands between this machine and a CA.
+// fixForCA returns what to do about an error from a CA.
 func fixForCA(err error) string {
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
@@ -163,50 +161,50 @@ func fixForCA(err error) string {
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &unknown):
-		return "Its own certificate is signed by nobody that this machine trusts. For a private CA give its root certificate with -acme-root FILE; " +
-			"for a public one install the package ca-certificates, and see whether a proxy opens the traffic."
+		return "This machine does not trust the server certificate of the CA. For a private CA give its root certificate with -acme-root FILE. " +
+			"For a public CA install the package ca-certificates, and check whether a proxy intercepts TLS."
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "Its own certificate is not valid now: see whether the clock of this machine is right."
+		return "The server certificate of the CA is not valid now: check the clock of this machine."
 	case errors.As(err, &host):
-		return "Its own certificate is for another name: correct the host in -acme-ca."
+		return "The server certificate of the CA is for another name: correct the host in -acme-ca."
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
-		return "It does not speak HTTPS at that port: correct -acme-ca."
+		return "The port does not serve HTTPS: correct -acme-ca."
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Sprintf("It did not answer within %d seconds: see whether a firewall lets this machine reach it.", int(caTimeout.Seconds()))
+		return fmt.Sprintf("The CA did not respond within %d seconds: check whether a firewall blocks outgoing connections.", int(caTimeout.Seconds()))
 	}
-	return "See whether -acme-ca is the URL of an ACME directory, and whether this machine reaches it."
+	return "Check that -acme-ca is the URL of an ACME directory, and that this machine can reach it."
 }
 
-// checkRequirements looks for what the options need and the CA does not have.
+// checkRequirements compares what the CA requires and offers with the options.
 func (e *examination) checkRequirements(ca acmeCA) []Finding {
 	var found []Finding
 	if ca.Meta.ExternalAccountRequired && !ca.hasAccount {
-		found = append(found, failure(ca.url, "The CA wants credentials of an account there (external account binding), and none are given.",
-			"Get a key ID and a MAC key from the CA; give the one with -acme-eab-kid, and put the other into a file for -acme-eab-key."))
+		found = append(found, failure(ca.url, "The CA requires external account binding, and no credentials are given.",
+			"Get a key ID and a MAC key from the CA. Set -acme-eab-kid to the key ID, and -acme-eab-key to a file with the MAC key."))
 	}
 	_, has := ca.Meta.Profiles[e.Profile]
 	switch {
 	case e.Profile != "" && !has:
-		found = append(found, failure(ca.url, fmt.Sprintf("The CA has no profile %q; it has %s.", e.Profile, profileNames(ca)),
-			"Choose one of its profiles with -acme-profile, or leave the option out."))
+		found = append(found, failure(ca.url, fmt.Sprintf("The CA has no profile %q. Available: %s.", e.Profile, profileNames(ca)),
+			"Set -acme-profile to one of these, or omit it."))
 	case e.Profile == "" && slices.ContainsFunc(e.Domains, isAddress):
 		found = append(found, checkIPProfile(ca))
 	}
 	return found
 }
 
-// checkIPProfile is for a CA that is to give a certificate for an IP address.
+// checkIPProfile checks that a CA has a profile for IP addresses.
 func checkIPProfile(ca acmeCA) Finding {
 	_, has := ca.Meta.Profiles[ipProfile]
 	switch {
 	case has:
-		return good(ca.url, fmt.Sprintf("Certificates for IP addresses are ordered with its profile %q.", ipProfile))
+		return good(ca.url, fmt.Sprintf("Certificates for IP addresses are ordered with the profile %q.", ipProfile))
 	case len(ca.Meta.Profiles) == 0:
-		return good(ca.url, "It has no profiles; certificates for IP addresses are ordered without one.")
+		return good(ca.url, "The CA has no profiles. Certificates for IP addresses are ordered without one.")
 	}
-	const text = "It has no profile %q, under which CAs have certificates for IP addresses; it has %s."
+	const text = "The CA has no profile %q, the usual one for IP addresses. Available: %s."
 	return warning(ca.url, fmt.Sprintf(text, ipProfile, profileNames(ca)),
-		"See in its documentation whether one of them is for IP addresses, and choose it with -acme-profile.")
+		"Look up in the CA's documentation which profile allows IP addresses, and set -acme-profile.")
 }
 
 func isAddress(name string) bool {

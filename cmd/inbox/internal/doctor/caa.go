@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// checkCAA finds out whether DNS lets the CAs give certificates for the names
-// (RFC 8659). One CA that may is enough.
+// checkCAA checks whether the CAA records of the names permit the CAs (RFC 8659).
+// One permitted CA is enough.
 func (e *examination) checkCAA(ctx context.Context) []Finding {
 	return forEach(e.Domains, func(name string) []Finding {
 		if isAddress(name) {
-			return nil // an address has no CAA records
+			return nil // addresses have no CAA records
 		}
 		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 		defer cancel()
@@ -20,9 +20,9 @@ func (e *examination) checkCAA(ctx context.Context) []Finding {
 		switch {
 		case err != nil:
 			return []Finding{warning(name, fmt.Sprintf("The CAA records could not be looked up: %v.", err),
-				"A CA refuses as long as it gets no answer: if the DNS servers of the domain are at fault, have them mended.")}
+				"CAs refuse to issue until the lookup succeeds. If the DNS servers of the domain are at fault, have them fixed.")}
 		case len(records) == 0:
-			return []Finding{good(name, "There is no CAA record, so every CA may.")}
+			return []Finding{good(name, "No CAA record, so any CA is permitted.")}
 		}
 		var found [][]Finding
 		for _, ca := range e.cas {
@@ -32,8 +32,8 @@ func (e *examination) checkCAA(ctx context.Context) []Finding {
 	})
 }
 
-// findCAA looks for CAA records at the name, then at each of its parents: the
-// first that has any counts.
+// findCAA looks up the CAA records of the name, then of its parents, and returns
+// those of the first domain that has any.
 func findCAA(ctx context.Context, r resolver, name string) (domain string, records []caaRecord, err error) {
 	domain = strings.TrimSuffix(strings.TrimPrefix(name, "*."), ".")
 	for {
@@ -46,43 +46,43 @@ func findCAA(ctx context.Context, r resolver, name string) (domain string, recor
 	}
 }
 
-// evaluateCAA holds the records that count for a name against one CA.
+// evaluateCAA checks the relevant records of a name for one CA.
 func evaluateCAA(name, domain string, records []caaRecord, ca acmeCA) Finding {
 	if tag := unknownCritical(records); tag != "" {
-		return failure(name, fmt.Sprintf("A critical CAA record of %s has the tag %q, which CAs do not know.", domain, tag),
-			"Correct or remove that record.")
+		return failure(name, fmt.Sprintf("A critical CAA record of %s has the unknown tag %q, so CAs refuse to issue.", domain, tag),
+			"Correct or remove the record.")
 	}
 	issuers := issuersIn(records, strings.HasPrefix(name, "*."))
 	identities := ca.caaIdentities()
 	switch {
 	case issuers == nil:
-		return good(name, fmt.Sprintf("The CAA records of %s restrict no CA.", domain))
+		return good(name, fmt.Sprintf("The CAA records of %s do not restrict CAs.", domain))
 	case len(identities) == 0:
-		return warning(name, fmt.Sprintf("%s has CAA records, and %s does not say by which name they would permit it.", domain, ca.url),
-			"See in the documentation of the CA which name it looks for, and whether the records have it.")
+		return warning(name, fmt.Sprintf("%s has CAA records, but %s does not publish its CAA domain name.", domain, ca.url),
+			"Look up the name in the CA's documentation, and check that the records contain it.")
 	}
 	return evaluateIssuers(name, domain, issuers, identities)
 }
 
 func evaluateIssuers(name, domain string, issuers []issuer, identities []string) Finding {
 	permitted := slices.DeleteFunc(slices.Clone(issuers), func(i issuer) bool { return !slices.Contains(identities, i.domain) })
-	fix := fmt.Sprintf("Add to %s the record: CAA 0 %s %q.", domain, issuers[0].tag, identities[0])
+	fix := fmt.Sprintf("Add this record to %s: CAA 0 %s %q.", domain, issuers[0].tag, identities[0])
 	if len(permitted) == 0 {
 		return failure(name, fmt.Sprintf("The CAA records of %s do not permit %s.", domain, strings.Join(identities, ", ")), fix)
 	}
 	usable := slices.DeleteFunc(slices.Clone(permitted), func(i issuer) bool { return !i.allowsOurChallenges() })
 	if len(usable) == 0 {
-		const text = "The CAA records of %s permit %s for other challenges (validationmethods) than http-01 and tls-alpn-01."
+		const text = "The CAA records of %s permit %s only for challenge types (validationmethods) other than http-01 and tls-alpn-01."
 		return failure(name, fmt.Sprintf(text, domain, permitted[0].domain), fix)
 	}
 	text := fmt.Sprintf("The CAA records of %s permit %s.", domain, usable[0].domain)
 	if !slices.ContainsFunc(usable, func(i issuer) bool { return i.parameters["accounturi"] == "" }) {
-		text += " They name an account there (accounturi); whether it is this one is not checked."
+		text += " They require an account (accounturi); this check does not compare it."
 	}
 	return good(name, text)
 }
 
-// caaIdentities are the names by which CAA records permit the CA.
+// caaIdentities returns the names that identify the CA in CAA records.
 func (ca acmeCA) caaIdentities() []string {
 	var found []string
 	for _, id := range ca.Meta.CAAIdentities {
@@ -94,9 +94,10 @@ func (ca acmeCA) caaIdentities() []string {
 	return found
 }
 
-// unknownCritical is the tag of a critical record that a CA must not pass over.
+// unknownCritical returns the tag of a critical record that CAs must not ignore,
+// or "".
 func unknownCritical(records []caaRecord) string {
-	// The tags of RFC 8659, 8657, 9495 and the CAs' own rules.
+	// From RFC 8659, RFC 8657, RFC 9495 and the CA/Browser Forum's requirements.
 	known := []string{"issue", "issuewild", "iodef", "issuemail", "contactemail", "contactphone", "issuevmc"}
 	for _, r := range records {
 		if r.Critical && !slices.Contains(known, strings.ToLower(r.Tag)) {
@@ -106,14 +107,14 @@ func unknownCritical(records []caaRecord) string {
 	return ""
 }
 
-// issuer is a CA that a record permits; none when its domain is empty.
+// issuer is the CA that a record permits. An empty domain permits none.
 type issuer struct {
 	tag, domain string
 	parameters  map[string]string
 }
 
-// issuersIn are the records that count; nil when none restricts anything. For
-// a wildcard those made for wildcards win, if there are any.
+// issuersIn returns the issuers that apply, nil if the records do not restrict
+// CAs. For a wildcard, issuewild records take precedence.
 func issuersIn(records []caaRecord, wildcard bool) []issuer {
 	var issue, wild []issuer
 	for _, r := range records {
@@ -130,7 +131,7 @@ func issuersIn(records []caaRecord, wildcard bool) []issuer {
 	return issue
 }
 
-// parseIssuer reads «ca.example; name=value; name=value».
+// parseIssuer parses a value like "ca.example; name=value; name=value".
 func parseIssuer(tag, value string) issuer {
 	parts := strings.Split(value, ";")
 	i := issuer{tag, strings.ToLower(strings.TrimSpace(parts[0])), map[string]string{}}
@@ -141,7 +142,8 @@ func parseIssuer(tag, value string) issuer {
 	return i
 }
 
-// allowsOurChallenges is whether one of our challenges is permitted (RFC 8657).
+// allowsOurChallenges reports whether the record permits http-01 or tls-alpn-01
+// (RFC 8657).
 func (i issuer) allowsOurChallenges() bool {
 	methods, limited := i.parameters["validationmethods"]
 	if !limited {

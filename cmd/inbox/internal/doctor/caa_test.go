@@ -15,35 +15,35 @@ func TestDoctorChecksCAA(t *testing.T) {
 		return func(s *testEnv) { s.zone.addCAA(at, flag, tag, value) }
 	}
 	runCases(t, []testCase{
-		{"none", func(*testEnv) {}, expect{"caa", OK, "no CAA record", ""}},
+		{"none", func(*testEnv) {}, expect{"caa", OK, "No CAA record", ""}},
 		{"permits", record("www.example.net", 0, "issue", "ca.example"), expect{"caa", OK, "permit ca.example.", ""}},
 		{"permits in capitals", record("www.example.net", 0, "ISSUE", " CA.Example ; x=y"), expect{"caa", OK, "permit ca.example.", ""}},
 		{"another CA", record("www.example.net", 0, "issue", "other.example"),
-			expect{"caa", Failure, "of www.example.net do not permit ca.example", `CAA 0 issue "ca.example"`}},
+			expect{"caa", Failure, "of www.example.net do not permit ca.example", `to www.example.net: CAA 0 issue "ca.example".`}},
 		{"another CA for the parent", record("example.net", 0, "issue", "other.example"),
-			expect{"caa", Failure, "of example.net do not permit ca.example", "Add to example.net"}},
-		{"another CA for the top", record("net", 0, "issue", "other.example"), expect{"caa", Failure, "of net do not permit", "Add to net"}},
-		{"the child counts", func(s *testEnv) {
+			expect{"caa", Failure, "of example.net do not permit ca.example", "Add this record to example.net: "}},
+		{"another CA for the top", record("net", 0, "issue", "other.example"), expect{"caa", Failure, "of net do not permit", "Add this record to net: "}},
+		{"the child takes precedence", func(s *testEnv) {
 			record("example.net", 0, "issue", "other.example")(s)
 			record("www.example.net", 0, "issue", "ca.example")(s)
 		}, expect{"caa", OK, "of www.example.net permit", ""}},
-		{"nobody", record("example.net", 0, "issue", ";"), expect{"caa", Failure, "do not permit", "Add to"}},
-		{"reports only", record("example.net", 0, "iodef", "mailto:me@example.net"), expect{"caa", OK, "restrict no CA", ""}},
-		{"wildcards only", record("example.net", 0, "issuewild", ";"), expect{"caa", OK, "restrict no CA", ""}},
-		{"critical and unknown", record("example.net", 128, "future", "x"), expect{"caa", Failure, `the tag "future"`, "remove"}},
-		{"unknown, and not critical", record("example.net", 0, "future", "x"), expect{"caa", OK, "restrict no CA", ""}},
+		{"no CA", record("example.net", 0, "issue", ";"), expect{"caa", Failure, "do not permit", "Add this record"}},
+		{"reports only", record("example.net", 0, "iodef", "mailto:me@example.net"), expect{"caa", OK, "do not restrict CAs", ""}},
+		{"wildcards only", record("example.net", 0, "issuewild", ";"), expect{"caa", OK, "do not restrict CAs", ""}},
+		{"critical and unknown", record("example.net", 128, "future", "x"), expect{"caa", Failure, `the unknown tag "future"`, "remove"}},
+		{"unknown, and not critical", record("example.net", 0, "future", "x"), expect{"caa", OK, "do not restrict CAs", ""}},
 		{"critical and known", record("example.net", 128, "issue", "ca.example"), expect{"caa", OK, "permit ca.example", ""}},
-		{"one account", record("example.net", 0, "issue", "ca.example; accounturi=https://ca.example/1"), expect{"caa", OK, "not checked", ""}},
+		{"one account", record("example.net", 0, "issue", "ca.example; accounturi=https://ca.example/1"), expect{"caa", OK, "does not compare", ""}},
 		{"other challenges", record("example.net", 0, "issue", "ca.example; validationmethods=dns-01"),
-			expect{"caa", Failure, "for other challenges", "CAA 0 issue"}},
+			expect{"caa", Failure, "other than http-01 and tls-alpn-01", "CAA 0 issue"}},
 		{"our challenge too", record("example.net", 0, "issue", "ca.example; validationmethods=dns-01,http-01"), expect{"caa", OK, "permit", ""}},
 		{"our other challenge", record("example.net", 0, "issue", "ca.example; validationmethods=tls-alpn-01"), expect{"caa", OK, "permit", ""}},
-		{"DNS is ill", func(s *testEnv) { s.zone.rcode["CAA"] = dns.RcodeServerFailure },
-			expect{"caa", Warning, "SERVFAIL", "A CA refuses as long as"}},
+		{"DNS server fails", func(s *testEnv) { s.zone.rcode["CAA"] = dns.RcodeServerFailure },
+			expect{"caa", Warning, "SERVFAIL", "CAs refuse to issue"}},
 		{"a CA without a name", func(s *testEnv) {
 			record("example.net", 0, "issue", "other.example")(s)
 			s.ca.Meta.CAAIdentities = nil
-		}, expect{"caa", Warning, "does not say by which name", "documentation"}},
+		}, expect{"caa", Warning, "does not publish its CAA domain name", "documentation"}},
 		{"Let's Encrypt has one", func(s *testEnv) {
 			record("example.net", 0, "issue", "letsencrypt.org")(s)
 			s.ca.Meta.CAAIdentities, s.CAURL = nil, ""
@@ -55,17 +55,17 @@ func TestDoctorChecksCAA(t *testing.T) {
 	})
 }
 
-// TestDoctorChecksCAAOfTwoCAs: one that may is enough.
+// One permitted CA is enough.
 func TestDoctorChecksCAAOfTwoCAs(t *testing.T) {
 	s := newTestEnv(t)
 	s.CAURL, s.SecondCAURL = tlsmgr.LetsEncryptStaging, "https://localhost/directory"
 	s.ca.localhostIdentities = []string{"second.example"}
 	s.zone.addCAA("example.net", 0, "issue", "second.example")
-	s.expectFinding(expect{"caa", Warning, "do not permit ca.example", "Add to"})
+	s.expectFinding(expect{"caa", Warning, "do not permit ca.example", "Add this record"})
 	s.expectOK("caa", "permit second.example")
 }
 
-// TestIssuersOfWildcards: the records made for wildcards win.
+// issuewild records take precedence for wildcards.
 func TestIssuersOfWildcards(t *testing.T) {
 	issue, wild := caaRecord{false, "issue", "a.example"}, caaRecord{false, "issuewild", "b.example"}
 	for _, tt := range []struct {
@@ -88,7 +88,7 @@ func TestIssuersOfWildcards(t *testing.T) {
 	}
 }
 
-// caaRecorder is a resolver that remembers the names.
+// caaRecorder is a resolver that records the names.
 type caaRecorder struct {
 	resolver
 	names []string
@@ -99,7 +99,7 @@ func (a *caaRecorder) LookupCAA(_ context.Context, name string) ([]caaRecord, er
 	return nil, nil
 }
 
-// TestFindCAA goes up to the top-level domain, and not to the root.
+// The search ends at the top-level domain, not at the root.
 func TestFindCAA(t *testing.T) {
 	for name, want := range map[string]string{
 		"a.b.example.net": "a.b.example.net b.example.net example.net net", "*.example.net": "example.net net", "net.": "net",
@@ -107,7 +107,7 @@ func TestFindCAA(t *testing.T) {
 		var a caaRecorder
 		findCAA(t.Context(), &a, name)
 		if got := strings.Join(a.names, " "); got != want {
-			t.Errorf("climb(%s) asked for %q, want %q", name, got, want)
+			t.Errorf("findCAA(%s) looked up %q, want %q", name, got, want)
 		}
 	}
 }
@@ -123,7 +123,7 @@ func FuzzParseIssuer(f *testing.F) {
 		}
 		if ours := strings.Contains(value, "http-01") || strings.Contains(value, "tls-alpn-01"); !ours && i.allowsOurChallenges() {
 			if methods, limited := i.parameters["validationmethods"]; limited {
-				t.Errorf("parseIssuer(%q) lets us by %q", value, methods)
+				t.Errorf("parseIssuer(%q) allows our challenges by %q", value, methods)
 			}
 		}
 	})

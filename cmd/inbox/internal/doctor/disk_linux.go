@@ -2,7 +2,7 @@ package doctor
 
 import "syscall"
 
-// statDisk asks the kernel about the file system of a directory.
+// statDisk returns the file system's figures for a directory.
 func statDisk(dir string) (disk, error) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(dir, &s); err != nil {
@@ -15,19 +15,19 @@ func statDisk(dir string) (disk, error) {
 		freeInodes: s.Ffree,
 	}
 	if d.ephemeral == "" {
-		d.ephemeral = ephemeralFS(uint32(s.Type)) // its type differs by architecture
+		d.ephemeral = ephemeralFS(uint32(s.Type)) // the type of s.Type depends on the architecture
 	}
 	return d, nil
 }
 
-// ephemeralFS says why a file system does not keep its files, or nothing, by
-// its number (statfs(2)).
+// ephemeralFS returns why a file system loses its files, "" if it does not. magic
+// is its number in statfs(2).
 func ephemeralFS(magic uint32) string {
 	switch magic {
 	case 0x01021994, 0x858458f6: // tmpfs, ramfs
 		return "is in memory only"
 	case 0x794c7630: // overlayfs
-		return "is in the top layer of a container or a live system, which is thrown away with it"
+		return "is in the writable layer of a container or live system, which is discarded with it"
 	}
 	return ""
 }

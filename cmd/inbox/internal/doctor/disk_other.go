@@ -4,8 +4,7 @@ package doctor
 
 import "errors"
 
-// statDisk knows only what the path tells. Elsewhere than on Linux nothing is
-// asked about the file system.
+// statDisk evaluates only the path: the file system is queried on Linux only.
 func statDisk(dir string) (disk, error) {
 	if why := ephemeralPath(dir); why != "" {
 		return disk{ephemeral: why, freeBytes: minFreeBytes}, nil

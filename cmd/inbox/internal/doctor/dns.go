@@ -11,14 +11,14 @@ import (
 	"github.com/miekg/dns"
 )
 
-// resolver asks DNS. It may be used concurrently.
+// resolver queries DNS. It must be safe for concurrent use.
 type resolver interface {
-	// LookupNetIP returns the addresses of a host; network is "ip". A host
-	// without any is a *net.DNSError with IsNotFound. Other errors may come
-	// with the addresses that were found all the same.
+	// LookupNetIP returns the addresses of a host; network is "ip". For a host
+	// without addresses the error is a *net.DNSError with IsNotFound. With other
+	// errors it can still return some addresses.
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
-	// LookupCAA returns the CAA records at exactly this name, following
-	// aliases. None is no error.
+	// LookupCAA returns the CAA records of exactly this name, following aliases.
+	// No records is not an error.
 	LookupCAA(ctx context.Context, name string) ([]caaRecord, error)
 }
 
@@ -30,22 +30,22 @@ type caaRecord struct {
 
 const (
 	resolvConf = "/etc/resolv.conf"
-	// dnsTimeout is for one question to one server, dnsTries how often each is asked.
+	// dnsTimeout bounds one query to one server; dnsTries is the number of queries
+	// to each.
 	dnsTimeout = 2 * time.Second
 	dnsTries   = 2
-	// ednsSize is the largest answer over UDP that passes everywhere unbroken.
+	// ednsSize is the largest UDP response in bytes that is not fragmented in practice.
 	ednsSize = 1232
 )
 
-// dnsClient asks the servers of this machine, and nothing but DNS: the hosts
-// file, where Debian gives a machine's own name 127.0.1.1, says nothing of
-// what the CA will see.
+// dnsClient queries this machine's DNS servers only. The hosts file, in which
+// Debian maps the machine's own name to 127.0.1.1, is not what the CA will see.
 type dnsClient struct {
 	servers []string // with port
 	timeout time.Duration
 }
 
-// systemResolver reads the servers from a file like resolv.conf.
+// systemResolver returns a resolver for the servers in a file like resolv.conf.
 func systemResolver(file string) resolver {
 	conf, err := dns.ClientConfigFromFile(file)
 	if err != nil || len(conf.Servers) == 0 {
@@ -58,11 +58,11 @@ func systemResolver(file string) resolver {
 	return c
 }
 
-// goResolver is for systems that name no DNS servers in a file.
+// goResolver is the resolver of systems without resolv.conf.
 type goResolver struct{ *net.Resolver }
 
 func (goResolver) LookupCAA(context.Context, string) ([]caaRecord, error) {
-	return nil, fmt.Errorf("find a DNS server: %s names none", resolvConf)
+	return nil, fmt.Errorf("no DNS server in %s", resolvConf)
 }
 
 func (c dnsClient) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr, error) {
@@ -91,7 +91,7 @@ func addrOf(r dns.RR) net.IP {
 	case *dns.AAAA:
 		return r.AAAA
 	}
-	return nil // an alias on the way
+	return nil // a CNAME
 }
 
 func (c dnsClient) LookupCAA(ctx context.Context, name string) ([]caaRecord, error) {
@@ -105,8 +105,8 @@ func (c dnsClient) LookupCAA(ctx context.Context, name string) ([]caaRecord, err
 	return found, err
 }
 
-// lookup asks one server after the other until one knows the answer, which may
-// be that there is none.
+// lookup queries one server after the other until one responds. The response can
+// be empty.
 func (c dnsClient) lookup(ctx context.Context, name string, kind uint16) ([]dns.RR, error) {
 	question := new(dns.Msg).SetQuestion(dns.Fqdn(name), kind).SetEdns0(ednsSize, false)
 	var err error
@@ -118,10 +118,10 @@ func (c dnsClient) lookup(ctx context.Context, name string, kind uint16) ([]dns.
 			}
 		}
 	}
-	return nil, fmt.Errorf("ask for %s records: %w", dns.TypeToString[kind], err)
+	return nil, fmt.Errorf("look up %s records: %w", dns.TypeToString[kind], err)
 }
 
-// exchange asks one server, over TCP when the answer does not fit.
+// exchange queries one server, over TCP if the response over UDP is truncated.
 func (c dnsClient) exchange(ctx context.Context, question *dns.Msg, server string) (answer *dns.Msg, err error) {
 	for _, network := range []string{"udp", "tcp"} {
 		client := dns.Client{Net: network, Timeout: c.timeout, UDPSize: ednsSize}
@@ -130,10 +130,10 @@ func (c dnsClient) exchange(ctx context.Context, question *dns.Msg, server strin
 		case err != nil:
 			return nil, err
 		case answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError:
-			return nil, fmt.Errorf("the DNS server says %s", dns.RcodeToString[answer.Rcode])
+			return nil, fmt.Errorf("the DNS server responds with %s", dns.RcodeToString[answer.Rcode])
 		case !answer.Truncated:
 			return answer, nil
 		}
 	}
-	return nil, errors.New("the DNS server cuts its answers, over TCP too")
+	return nil, errors.New("the DNS server truncates its responses, over TCP too")
 }

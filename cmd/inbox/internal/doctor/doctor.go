@@ -1,8 +1,8 @@
-// Package doctor looks for what would keep a server from working, and says how
-// to mend it: the clock, the state directory, ports, certificate files, names
-// in DNS, the certificate authority. It changes nothing that outlives it, and
-// asks strangers no more than a first order would. It knows nothing of options
-// and their sources: the command fills in a [Checkup].
+// Package doctor finds problems that would keep a server from working and says
+// how to fix them: clock, state directory, ports, certificate files, DNS names,
+// CAs and the shared store. It tries what the server would try, leaves no trace,
+// and contacts only the hosts that a first order would contact. The command
+// translates its options into a [Config].
 package doctor
 
 import (
@@ -21,52 +21,52 @@ import (
 	"inbox/tlsmgr"
 )
 
-// Config is what «inbox doctor» examines: what the options say, and the world
-// they are held against. It is a value, and may be used concurrently.
+// Config holds the server's options and the environment that they are checked
+// against. It is a value and safe for concurrent use.
 type Config struct {
 	Domains         []string
 	Email           string
 	TermsAgreed     bool
-	Bind            string // as of -bind, unix:/path too
-	HTTPBind        string // empty: nothing listens on port 80
+	Bind            string // host:port or unix:/path
+	HTTPBind        string // address of the HTTP listener; empty: none
 	HTTPS           bool
 	CertFile        string
 	KeyFile         string
-	StateDir        string         // empty: there is none
+	StateDir        string         // empty: none
 	CAURL           string         // empty: Let's Encrypt
 	SecondCAURL     string         // empty: none
-	Roots           *x509.CertPool // that the CA's own server is trusted by; nil: the system's
+	Roots           *x509.CertPool // for the CA's own server; nil: the system's
 	SecondRoots     *x509.CertPool
 	Staging         bool // Let's Encrypt's staging instead of its production
 	Engine          string
 	Profile         string
-	ExternalAccount bool // credentials of an account at the CA were given
+	ExternalAccount bool // external account credentials are given
 	SecondAccount   bool
 	JSON            bool
 	RenewTest       bool
-	InServer        bool // the server itself asks, and holds its ports
+	InServer        bool // the caller is the server and holds its ports
 
-	// Store looks at the store that servers share; nil: there is none.
+	// Store examines the shared store; nil without one.
 	Store func(ctx context.Context) (redisstore.Report, error)
-	// DryRun makes a dry order for all names; nil: cannot.
+	// DryRun places a test order for all names; nil if it is not possible.
 	DryRun func(ctx context.Context) error
-	// States are the certificates that a server with these options would begin
-	// with, and what became of its last orders; nil: nothing is known of them.
+	// States returns the stored certificates and the results of the last orders;
+	// nil if they are unknown.
 	States func() []tlsmgr.NameState
 
-	// The world; nil is the real one.
+	// The environment; nil is the real one.
 	resolver      resolver
 	localAddrs    func() ([]netip.Addr, error)
 	listen        func(network, address string) (net.Listener, error)
 	dial          func(ctx context.Context, network, address string) (net.Conn, error)
-	proxy         func(*http.Request) (*url.URL, error) // for the way to the CAs
-	findPortOwner func(port string) (portOwner, bool)   // which program listens there, if that can be told
+	proxy         func(*http.Request) (*url.URL, error) // for requests to the CAs
+	findPortOwner func(port string) (portOwner, bool)   // the program that listens, if it can be determined
 	disk          func(dir string) (disk, error)
 	now           func() time.Time
 }
 
-// Run examines and prints what it found. All is well when nothing found is a
-// failure and the report could be written. It ends soon after ctx.
+// Run examines the configuration and writes a report to stdout. ok reports that
+// there was no failure and the report was written. Run returns soon after ctx ends.
 func Run(ctx context.Context, c Config, stdout io.Writer) (ok bool) {
 	findings := c.Examine(ctx)
 	render := report
@@ -77,14 +77,13 @@ func Run(ctx context.Context, c Config, stdout io.Writer) (ok bool) {
 	return err == nil && tally(findings, Failure) == 0
 }
 
-// Examine looks at everything, in the order in which a person would mend it.
-// Each wait is bounded; when ctx ends, the last finding says so.
+// Examine runs all checks in the order in which their findings should be fixed.
+// Every wait is bounded. If ctx ends, the last finding says so.
 func (c Config) Examine(ctx context.Context) []Finding {
 	e := &examination{Config: c.withDefaults()}
 	return e.examine(ctx)
 }
 
-// withDefaults fills in what was left out.
 func (c Config) withDefaults() Config {
 	if c.resolver == nil {
 		c.resolver = systemResolver(resolvConf)
@@ -116,7 +115,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// interfaceAddrs are all addresses of this machine, loopback too.
+// interfaceAddrs returns all addresses of this machine, including loopback.
 func interfaceAddrs() ([]netip.Addr, error) {
 	addrs, err := net.InterfaceAddrs()
 	var found []netip.Addr
@@ -128,19 +127,18 @@ func interfaceAddrs() ([]netip.Addr, error) {
 	return found, err
 }
 
-// examination is a checkup under way.
+// examination is one run of the checks.
 type examination struct {
 	Config
-	cas []acmeCA // asked once, before the checks
+	cas []acmeCA // fetched once, before the checks
 }
 
-// check is one thing that is looked at. Its id is part of what -json promises.
+// check is one check. Its id appears in the JSON report and must not change.
 type check struct {
 	id  string
 	run func(context.Context) []Finding
 }
 
-// examine runs the checks one after the other.
 func (e *examination) examine(ctx context.Context) []Finding {
 	if len(e.Domains) > 0 {
 		e.cas = e.fetchDirectories(ctx)
@@ -158,8 +156,7 @@ func (e *examination) examine(ctx context.Context) []Finding {
 	return all
 }
 
-// checks are those that make sense for the options: certificates by ACME are
-// for names only.
+// checks returns the checks that apply to the options.
 func (e *examination) checks() []check {
 	checks := []check{{"source", e.checkSource}, {"clock", e.checkClock}, {"state", e.checkState}, {"ports", e.checkPorts}}
 	if e.Store != nil {
@@ -179,8 +176,8 @@ func (e *examination) checks() []check {
 	return checks
 }
 
-// forEach looks at several names at once, since a resolver that is away makes
-// each of them wait; what it found keeps their order.
+// forEach calls fn for the names concurrently, because each waits when DNS does
+// not respond, and returns the findings in the order of the names.
 func forEach(names []string, fn func(name string) []Finding) []Finding {
 	found := make([][]Finding, len(names))
 	var wg sync.WaitGroup

@@ -22,13 +22,13 @@ func TestDoctorFindsNothing(t *testing.T) {
 	s.RenewTest, s.DryRun = true, func(context.Context) error { return nil }
 	found, ok := s.run()
 	if !ok {
-		t.Error("a failure in a healthy world")
+		t.Error("got a failure in a healthy environment")
 	}
 	var ids []string
 	for _, f := range found {
 		ids = append(ids, f.Check)
 		if f.Level != OK || f.Fix != "" {
-			t.Errorf("got %+v in a healthy world", f)
+			t.Errorf("got %+v in a healthy environment", f)
 		}
 	}
 	want := []string{"source", "clock", "state", "ports", "files", "names", "ca", "caa", "account", "certificates", "supervisor", "renew-test"}
@@ -37,23 +37,23 @@ func TestDoctorFindsNothing(t *testing.T) {
 	}
 }
 
-// TestDoctorReport is what a person reads, and the order in which.
+// The text report groups findings by check.
 func TestDoctorReport(t *testing.T) {
 	findings := []Finding{
-		good("", "All that is fine.").withCheck("source"),
-		failure("www.example.net", "It has no address in DNS.", "Add a record.").withCheck("names"),
+		good("", "All is fine.").withCheck("source"),
+		failure("www.example.net", "The name has no address in DNS.", "Add a record.").withCheck("names"),
 		warning("www.example.org", strings.Repeat("word ", 20)+"end.", "Wait.").withCheck("names"),
 	}
-	want := `What serves
-  ok       All that is fine.
-Names in DNS
-  failure  www.example.net: It has no address in DNS.
+	want := `Certificate source
+  ok       All is fine.
+DNS names
+  failure  www.example.net: The name has no address in DNS.
              Add a record.
   warning  www.example.org: word word word word word word word word word word word word word
            word word word word word word word end.
              Wait.
 
-1 failure, 1 warning. Mend the failures first.
+1 failure, 1 warning. Fix the failures first.
 `
 	if got := report(findings); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -62,17 +62,17 @@ Names in DNS
 
 func TestDoctorReportEnds(t *testing.T) {
 	for want, findings := range map[string][]Finding{
-		"All is well.":                               {good("", "fine")},
-		"No failure, 2 warnings.":                    {warning("", "a", "b"), warning("", "a", "b")},
-		"2 failures, 0 warnings. Mend the failures ": {failure("", "a", "b"), failure("", "a", "b")},
+		"No problems found.":                        {good("", "fine")},
+		"No failures, 2 warnings.":                  {warning("", "a", "b"), warning("", "a", "b")},
+		"2 failures, 0 warnings. Fix the failures ": {failure("", "a", "b"), failure("", "a", "b")},
 	} {
 		if got := report(findings); !strings.Contains(got, "\n"+want) {
-			t.Errorf("got\n%s\nwant the end %q", got, want)
+			t.Errorf("got\n%s\nwant the last line %q", got, want)
 		}
 	}
 }
 
-// TestDoctorPrintsText is the same findings without -json.
+// Without -json the report is text.
 func TestDoctorPrintsText(t *testing.T) {
 	s := newTestEnv(t)
 	s.JSON = false
@@ -80,16 +80,16 @@ func TestDoctorPrintsText(t *testing.T) {
 	s.start()
 	var out bytes.Buffer
 	if Run(t.Context(), s.Config, &out) {
-		t.Error("all is well, want a failure")
+		t.Error("got no failure, want one")
 	}
-	for _, want := range []string{"\nNames in DNS\n  failure  www.example.net: ", "(203.0.113.5)", "\n1 failure, 0 warnings. "} {
+	for _, want := range []string{"\nDNS names\n  failure  www.example.net: ", "(203.0.113.5)", "\n1 failure, 0 warnings. "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got\n%s\nwithout %q", out.String(), want)
 		}
 	}
 }
 
-// TestDoctorTitles: every check has a line above its findings.
+// Every check has a heading.
 func TestDoctorTitles(t *testing.T) {
 	e := &examination{Config: Config{HTTPS: true, RenewTest: true, Domains: []string{"www.example.net"}}}
 	for _, c := range e.checks() {
@@ -99,12 +99,12 @@ func TestDoctorTitles(t *testing.T) {
 	}
 }
 
-// TestDoctorWithoutDomains is a look at a machine for development.
+// A machine for development has no domains.
 func TestDoctorWithoutDomains(t *testing.T) {
 	s := newTestEnv(t)
 	s.Domains, s.Email, s.HTTPBind, s.CertFile = nil, "", "", "server.crt"
 	s.ca.down = true
-	s.expectFinding(expect{"source", OK, "A self-signed certificate for development, because there is neither -domain nor server.crt", ""})
+	s.expectFinding(expect{"source", OK, "A self-signed certificate for development, because -domain is not set and server.crt does not exist", ""})
 	s.HTTPS = false
 	s.expectFinding(expect{"source", OK, "Plain HTTP, because of -https=false", ""})
 }
@@ -116,11 +116,11 @@ func TestDoctorIsInterrupted(t *testing.T) {
 	s.start()
 	var out bytes.Buffer
 	if ok := Run(ctx, s.Config, &out); ok || !strings.Contains(out.String(), "was interrupted") {
-		t.Errorf("well: %v, and\n%s", ok, out.String())
+		t.Errorf("got %v and\n%s", ok, out.String())
 	}
 }
 
-// closedPipe is a pipe whose reader has left.
+// closedPipe is a pipe whose reader has closed it.
 type closedPipe struct{}
 
 func (closedPipe) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
@@ -129,11 +129,11 @@ func TestDoctorCannotPrint(t *testing.T) {
 	s := newTestEnv(t)
 	s.start()
 	if Run(t.Context(), s.Config, closedPipe{}) {
-		t.Error("all is well with a report that nobody read")
+		t.Error("got success, want a failure: the report was not written")
 	}
 }
 
-// TestDoctorKeepsSecrets: reports are pasted in public places.
+// Reports get posted in public, so they must not contain the e-mail address.
 func TestDoctorKeepsSecrets(t *testing.T) {
 	for _, email := range []string{"anna@my-domain.net", "anna", "anna@nodot"} {
 		s := newTestEnv(t)
@@ -142,12 +142,12 @@ func TestDoctorKeepsSecrets(t *testing.T) {
 		var out bytes.Buffer
 		Run(t.Context(), s.Config, &out)
 		if strings.Contains(out.String(), "anna") {
-			t.Errorf("the report repeats the mail address:\n%s", out.String())
+			t.Errorf("the report contains the e-mail address:\n%s", out.String())
 		}
 	}
 }
 
-// TestWithDefaults: nothing is left nil but what may be.
+// withDefaults sets every function.
 func TestWithDefaults(t *testing.T) {
 	c := Config{}.withDefaults()
 	if c.resolver == nil || c.localAddrs == nil || c.listen == nil || c.dial == nil || c.proxy == nil ||
@@ -168,33 +168,33 @@ func TestForEachKeepsTheOrder(t *testing.T) {
 	found := forEach(names, func(name string) []Finding { return []Finding{good(name, "a"), good(name, "b")} })
 	for i, f := range found {
 		if f.Name != names[i/2] {
-			t.Fatalf("finding %d is about %q, want %q", i, f.Name, names[i/2])
+			t.Fatalf("finding %d: got name %q, want %q", i, f.Name, names[i/2])
 		}
 	}
 	if len(found) != 2*len(names) {
-		t.Errorf("got %d findings", len(found))
+		t.Errorf("got %d findings, want %d", len(found), 2*len(names))
 	}
 }
 
 func TestDoctorChecksAccount(t *testing.T) {
 	runCases(t, []testCase{
-		{"nobody agreed", func(s *testEnv) { s.Email = "" },
-			expect{"account", Failure, "Nobody has agreed to the terms of the CA.", "-acme-agree"}},
-		{"terms to read", func(s *testEnv) { s.Email, s.ca.Meta.TermsOfService = "", "https://ca.example/terms" },
+		{"not agreed", func(s *testEnv) { s.Email = "" },
+			expect{"account", Failure, "The CA's terms of service have not been agreed to.", "-acme-agree"}},
+		{"URL of the terms", func(s *testEnv) { s.Email, s.ca.Meta.TermsOfService = "", "https://ca.example/terms" },
 			expect{"account", Failure, "(https://ca.example/terms)", "-email"}},
 		{"agreed without mail", func(s *testEnv) { s.Email, s.TermsAgreed = "", true },
-			expect{"account", OK, "without -email it cannot warn you", ""}},
-		{"no address", func(s *testEnv) { s.Email = "me" }, expect{"account", Failure, "no e-mail address", "plainly"}},
-		{"with a name", func(s *testEnv) { s.Email = "Me <me@my-domain.net>" }, expect{"account", Failure, "no e-mail address", "plainly"}},
+			expect{"account", OK, "Without -email the CA cannot send warnings", ""}},
+		{"no address", func(s *testEnv) { s.Email = "me" }, expect{"account", Failure, "Not a valid e-mail address", "plain address"}},
+		{"with a name", func(s *testEnv) { s.Email = "Me <me@my-domain.net>" }, expect{"account", Failure, "Not a valid e-mail address", "plain address"}},
 		{"no dot", func(s *testEnv) { s.Email = "me@localhost" }, expect{"account", Failure, "has no dot", "internet"}},
 		{"example at Let's Encrypt", func(s *testEnv) { s.Email, s.CAURL = "me@mail.example.org", "" },
-			expect{"account", Failure, "Let's Encrypt refuses", "of your own"}},
-		{"example elsewhere", func(s *testEnv) { s.Email = "me@example.org" }, expect{"account", OK, "has an address", ""}},
+			expect{"account", Failure, "Let's Encrypt rejects", "of your own"}},
+		{"example elsewhere", func(s *testEnv) { s.Email = "me@example.org" }, expect{"account", OK, "can send warnings", ""}},
 	})
 }
 
 func TestDoctorChecksStoredCertificates(t *testing.T) {
-	ended := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	expired := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	stored := func(n tlsmgr.NameState) func(*testEnv) {
 		return func(s *testEnv) {
 			n.Name = "www.example.net"
@@ -202,11 +202,11 @@ func TestDoctorChecksStoredCertificates(t *testing.T) {
 		}
 	}
 	runCases(t, []testCase{
-		{"none", stored(tlsmgr.NameState{}), expect{"certificates", OK, "no certificate of the CA yet", ""}},
-		{"files stand in", stored(tlsmgr.NameState{Source: "file", NotAfter: ended}), expect{"certificates", OK, "no certificate of the CA yet", ""}},
-		{"ended", stored(tlsmgr.NameState{Source: "acme", NotAfter: ended}), expect{"certificates", Warning, "ended at 2026-01-02 03:04:05", "why it was not renewed"}},
-		{"good", stored(tlsmgr.NameState{Source: "acme", Issuer: "R13", NotAfter: ended.AddDate(70, 0, 0)}),
-			expect{"certificates", OK, "a certificate of R13 until 2096-01-02", ""}},
+		{"none", stored(tlsmgr.NameState{}), expect{"certificates", OK, "No certificate from the CA yet", ""}},
+		{"files used meanwhile", stored(tlsmgr.NameState{Source: "file", NotAfter: expired}), expect{"certificates", OK, "No certificate from the CA yet", ""}},
+		{"expired", stored(tlsmgr.NameState{Source: "acme", NotAfter: expired}), expect{"certificates", Warning, "expired at 2026-01-02 03:04:05", "why it was not renewed"}},
+		{"good", stored(tlsmgr.NameState{Source: "acme", Issuer: "R13", NotAfter: expired.AddDate(70, 0, 0)}),
+			expect{"certificates", OK, "a certificate from R13, valid until 2096-01-02", ""}},
 	})
 }
 
@@ -220,21 +220,21 @@ func TestDoctorReportsLastOrders(t *testing.T) {
 		}
 	}
 	runCases(t, []testCase{
-		{"with a next attempt", failed(at.Add(time.Hour)), expect{"supervisor", Warning, "2026-11-01 10:00:00 failed: connection refused", "at 2026-11-01 11:00:00"}},
-		{"without", failed(time.Time{}), expect{"supervisor", Warning, "connection refused", "Mend what the CA says."}},
-		{"nobody reached", func(s *testEnv) {
+		{"with a next attempt", failed(at.Add(time.Hour)), expect{"supervisor", Warning, "The order at 2026-11-01 10:00:00 failed: connection refused", "retries at 2026-11-01 11:00:00"}},
+		{"without", failed(time.Time{}), expect{"supervisor", Warning, "connection refused", "Fix the problem reported by the CA."}},
+		{"CA not reached", func(s *testEnv) {
 			s.States = func() []tlsmgr.NameState {
 				return []tlsmgr.NameState{{Name: "www.example.net", LastError: errors.New("connection refused")}}
 			}
-		}, expect{"supervisor", Warning, "No order was made: connection refused", "Mend what the CA says."}},
+		}, expect{"supervisor", Warning, "No order was placed: connection refused", "Fix the problem reported by the CA."}},
 	})
 }
 
 func TestDoctorReportsDryRun(t *testing.T) {
 	runCases(t, []testCase{
 		{"refused", func(s *testEnv) {
-			s.RenewTest, s.DryRun = true, func(context.Context) error { return errors.New("no way through") }
-		}, expect{"renew-test", Failure, "failed: no way through", "port 80 or 443"}},
-		{"cannot", func(s *testEnv) { s.RenewTest = true }, expect{"renew-test", Failure, "Without -domain", "-renew-test"}},
+			s.RenewTest, s.DryRun = true, func(context.Context) error { return errors.New("connection refused") }
+		}, expect{"renew-test", Failure, "failed: connection refused", "port 80 or 443"}},
+		{"without domains", func(s *testEnv) { s.RenewTest = true }, expect{"renew-test", Failure, "Without -domain", "-renew-test"}},
 	})
 }

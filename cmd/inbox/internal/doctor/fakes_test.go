@@ -27,9 +27,9 @@ type fakeDNS struct {
 	t           *testing.T
 	addr        string
 	servers     []*dns.Server
-	records     map[string][]dns.RR // by «name. TYPE»
-	rcode       map[string]int      // by the same, or by type alone
-	truncateUDP bool                // UDP answers are truncated
+	records     map[string][]dns.RR // by "name. TYPE"
+	rcode       map[string]int      // by type
+	truncateUDP bool
 	truncateTCP bool
 }
 
@@ -42,8 +42,8 @@ func newFakeDNS(t *testing.T) *fakeDNS {
 	return d
 }
 
-// samePort opens one port for UDP and TCP: the system chooses for TCP, and now
-// and then somebody has the other.
+// samePort opens one port for UDP and TCP. It retries because the UDP port with
+// the number of a free TCP port can be in use.
 func samePort(t *testing.T) (net.PacketConn, net.Listener) {
 	t.Helper()
 	for range 20 {
@@ -62,7 +62,7 @@ func samePort(t *testing.T) (net.PacketConn, net.Listener) {
 	return nil, nil
 }
 
-// serve begins to answer; until then nothing races with the test.
+// serve starts the servers; until then the test can change the records.
 func (d *fakeDNS) serve() {
 	for _, s := range d.servers {
 		ready := make(chan struct{})
@@ -75,7 +75,7 @@ func (d *fakeDNS) serve() {
 
 func (d *fakeDNS) client() dnsClient { return dnsClient{[]string{d.addr}, time.Second} }
 
-// add adds a record in the notation of zone files.
+// add adds a record in zone file syntax.
 func (d *fakeDNS) add(record string) {
 	d.t.Helper()
 	r, err := dns.NewRR(record)
@@ -86,13 +86,11 @@ func (d *fakeDNS) add(record string) {
 	d.records[key] = append(d.records[key], r)
 }
 
-// addCAA adds a CAA record.
 func (d *fakeDNS) addCAA(name string, flag int, tag, value string) {
 	d.t.Helper()
 	d.add(fmt.Sprintf("%s. 60 IN CAA %d %s %q", name, flag, tag, value))
 }
 
-// reset removes all records.
 func (d *fakeDNS) reset() { clear(d.records) }
 
 func (d *fakeDNS) ServeDNS(w dns.ResponseWriter, question *dns.Msg) {
@@ -116,16 +114,16 @@ func (d *fakeDNS) ServeDNS(w dns.ResponseWriter, question *dns.Msg) {
 	w.WriteMsg(answer)
 }
 
-// fakeCA is an ACME server that has a directory and nothing else.
+// fakeCA is an ACME server that has only a directory.
 type fakeCA struct {
 	*httptest.Server
 	status              int
 	body                string // instead of the directory
 	date                func() time.Time
 	cert                testCert
-	noTLS               bool // no TLS
+	noTLS               bool
 	down                bool
-	localhostIdentities []string // the CA's identities when asked as localhost, in place of its own
+	localhostIdentities []string // CAA identities for the host localhost instead of its own
 	directory
 }
 
@@ -154,7 +152,7 @@ func (ca *fakeCA) serve(t *testing.T) {
 }
 
 func (ca *fakeCA) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header()["Date"] = nil // none
+	w.Header()["Date"] = nil // suppresses the field
 	if ca.date != nil {
 		w.Header().Set("Date", ca.date().UTC().Format(http.TimeFormat))
 	}
@@ -173,10 +171,11 @@ func (ca *fakeCA) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // testCert is a certificate with its key.
 type testCert struct{ tls.Certificate }
 
-// validity is when a certificate is valid; zero: from yesterday, for a hundred days.
+// validity is a validity period; zero: from yesterday, for 101 days.
 type validity struct{ from, to time.Time }
 
-// issueCert makes a certificate for the names, signed by the parent, or by itself.
+// issueCert makes a certificate signed by the parent, self-signed without one. The
+// first name is the common name, the others are subject alternative names.
 func issueCert(t *testing.T, parent *testCert, when validity, names ...string) testCert {
 	t.Helper()
 	if when.from.IsZero() {
@@ -208,13 +207,13 @@ func issueCert(t *testing.T, parent *testCert, when validity, names ...string) t
 	return testCert{tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}}
 }
 
-// sign makes a certificate for the names, each a subject alternative name.
+// sign makes a certificate with the names as subject alternative names.
 func (c testCert) sign(t *testing.T, when validity, names ...string) testCert {
 	t.Helper()
 	return issueCert(t, &c, when, append([]string{"leaf"}, names...)...)
 }
 
-// intermediate makes a certificate that may sign others.
+// intermediate makes an intermediate CA certificate.
 func (c testCert) intermediate(t *testing.T) testCert {
 	t.Helper()
 	sub := issueCert(t, nil, validity{}, "between")

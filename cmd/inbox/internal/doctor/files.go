@@ -13,26 +13,26 @@ import (
 	"time"
 )
 
-// checkFiles looks at the certificate that an operator keeps in files.
+// checkFiles checks the certificate and key files.
 func (e *examination) checkFiles(context.Context) []Finding {
 	if !e.hasCertFiles() {
-		return []Finding{good("", "There are none, and none are needed.")}
+		return []Finding{good("", "No certificate files (none required).")}
 	}
 	pair, err := readKeyPair(e.CertFile, e.KeyFile)
 	if err != nil {
-		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate cannot be used: %v.", err), fixForKeyPair(err))}
+		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate is unusable: %v.", err), fixForKeyPair(err))}
 	}
 	found := e.checkValidity(pair.Leaf)
 	found = append(found, e.checkHostnames(pair.Leaf)...)
 	found = append(found, e.checkTrust(pair)...)
 	found = append(found, checkKeyMode(e.KeyFile)...)
 	if len(found) == 0 {
-		found = []Finding{good(e.CertFile, fmt.Sprintf("The certificate fits its key, and is good until %s.", pair.Leaf.NotAfter.Format(time.DateOnly)))}
+		found = []Finding{good(e.CertFile, fmt.Sprintf("The certificate matches its key and is valid until %s.", pair.Leaf.NotAfter.Format(time.DateOnly)))}
 	}
 	return found
 }
 
-var errEncryptedKey = errors.New("the key is locked with a passphrase")
+var errEncryptedKey = errors.New("the key is encrypted with a passphrase")
 
 func readKeyPair(certFile, keyFile string) (*tls.Certificate, error) {
 	certPEM, err := os.ReadFile(certFile)
@@ -53,37 +53,37 @@ func readKeyPair(certFile, keyFile string) (*tls.Certificate, error) {
 func fixForKeyPair(err error) string {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return "Name both files, with -server-cert and -server-key, or move the other one away too."
+		return "Set both -server-cert and -server-key, or remove the other file too."
 	case errors.Is(err, os.ErrPermission):
-		return "Let the user that the server runs as read the files."
+		return "Make the files readable for the user that the server runs as."
 	case errors.Is(err, errEncryptedKey):
-		return "Unlock it: openssl pkey -in KEY -out NEWKEY."
-	case strings.Contains(err.Error(), "does not match"): // crypto/tls has no value for it
-		return "The key is that of another certificate: name the two that were made together."
+		return "Decrypt it: openssl pkey -in KEY -out NEWKEY."
+	case strings.Contains(err.Error(), "does not match"): // crypto/tls has no error value for it
+		return "The key belongs to another certificate: set -server-cert and -server-key to a matching pair."
 	}
-	return "Both must be PEM: the certificate with its chain in -server-cert, the private key in -server-key."
+	return "Both files must be PEM: the certificate with its chain in -server-cert, the private key in -server-key."
 }
 
-// checkValidity is about the days of a certificate. How near an end is depends on
-// the life of it, since lives are getting shorter.
+// checkValidity checks the validity period. It warns in its last quarter: lifetimes
+// of certificates differ too much for a fixed number of days.
 func (e *examination) checkValidity(leaf *x509.Certificate) []Finding {
 	now := e.now()
 	left, life := leaf.NotAfter.Sub(now), leaf.NotAfter.Sub(leaf.NotBefore)
 	switch {
 	case left < 0:
-		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate ended on %s.", leaf.NotAfter.Format(time.DateOnly)),
-			"Renew it; the server takes the new files up by itself.")}
+		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate expired on %s.", leaf.NotAfter.Format(time.DateOnly)),
+			"Renew it. The server loads the new files automatically.")}
 	case now.Before(leaf.NotBefore):
-		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate begins only on %s.", leaf.NotBefore.Format(time.DateTime)),
-			"See whether the clock is right; else wait until then.")}
+		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate is not valid before %s.", leaf.NotBefore.Format(time.DateTime)),
+			"Check the clock of this machine, or wait until then.")}
 	case left < life/4:
-		return []Finding{warning(e.CertFile, fmt.Sprintf("The certificate ends on %s, in %s.", leaf.NotAfter.Format(time.DateTime), roughDuration(left)),
-			"Renew it, and see what renews it by itself; the server takes the new files up.")}
+		return []Finding{warning(e.CertFile, fmt.Sprintf("The certificate expires on %s, in %s.", leaf.NotAfter.Format(time.DateTime), roughDuration(left)),
+			"Renew it, and automate the renewal. The server loads the new files automatically.")}
 	}
 	return nil
 }
 
-// roughDuration is a time as a person says it.
+// roughDuration formats a duration in days, hours or minutes.
 func roughDuration(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
@@ -94,7 +94,7 @@ func roughDuration(d time.Duration) string {
 	return plural(int(d/time.Minute), "minute")
 }
 
-// checkHostnames finds the names for which the files cannot stand in.
+// checkHostnames finds the domains that the certificate does not cover.
 func (e *examination) checkHostnames(leaf *x509.Certificate) []Finding {
 	var missing []string
 	for _, name := range e.Domains {
@@ -105,12 +105,12 @@ func (e *examination) checkHostnames(leaf *x509.Certificate) []Finding {
 	if missing == nil {
 		return nil
 	}
-	return []Finding{warning(e.CertFile, fmt.Sprintf("The certificate is not for %s.", strings.Join(missing, ", ")),
-		"These names are served only once the CA has given a certificate. If the files are to stand in, have one made that lists them.")}
+	return []Finding{warning(e.CertFile, fmt.Sprintf("The certificate does not cover %s.", strings.Join(missing, ", ")),
+		"These names are not served until the CA has issued a certificate. To serve them earlier, use a certificate that lists them.")}
 }
 
-// covers follows the server: subject alternative names, and only without any
-// the common name.
+// covers reports whether the server would use the certificate for the name: it
+// checks the subject alternative names, and the common name if there are none.
 func covers(leaf *x509.Certificate, name string) bool {
 	if leaf.VerifyHostname(name) == nil {
 		return true
@@ -119,7 +119,8 @@ func covers(leaf *x509.Certificate, name string) bool {
 	return none && strings.EqualFold(leaf.Subject.CommonName, name)
 }
 
-// checkTrust finds out whether a browser like this machine would accept it.
+// checkTrust checks whether clients that trust the same roots as this machine
+// accept the certificate.
 func (e *examination) checkTrust(pair *tls.Certificate) []Finding {
 	intermediates := x509.NewCertPool()
 	for _, der := range pair.Certificate[1:] {
@@ -128,26 +129,27 @@ func (e *examination) checkTrust(pair *tls.Certificate) []Finding {
 		}
 	}
 	for _, roots := range []*x509.CertPool{nil, e.Roots, e.SecondRoots} { // nil: those of the machine
-		// The term of it is somebody else's matter, so a moment within it is taken.
+		// checkValidity reports expiry, so verify for a time within the validity period.
 		_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: pair.Leaf.NotBefore.Add(time.Second)})
 		if err == nil {
 			return nil
 		}
 	}
-	text, fix := "No root that this machine trusts stands behind the certificate.",
-		"If it is from a public CA, its chain is missing: use the full chain (fullchain.pem). A private CA's root must be installed wherever it is to be trusted."
+	text, fix := "The certificate does not chain to a root that this machine trusts.",
+		"If a public CA issued it, the intermediate certificates are missing: use the full chain (fullchain.pem). "+
+			"The root of a private CA must be installed on every client."
 	if pair.Leaf.CheckSignature(pair.Leaf.SignatureAlgorithm, pair.Leaf.RawTBSCertificate, pair.Leaf.Signature) == nil {
-		text, fix = "The certificate is signed by itself, so browsers warn of it.", "For everyone to trust it, give -domain, or files from a CA."
+		text, fix = "The certificate is self-signed, so browsers show a warning.", "Set -domain, or use a certificate from a CA."
 	}
 	return []Finding{warning(e.CertFile, text, fix)}
 }
 
-// checkKeyMode warns of a key that everyone on the machine can read. A group
-// may: that is how a certificate client shares keys with servers.
+// checkKeyMode warns if all users can read the key. A readable group is accepted:
+// ACME clients share keys with servers that way.
 func checkKeyMode(file string) []Finding {
 	info, err := os.Stat(file)
 	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o004 == 0 {
 		return nil
 	}
-	return []Finding{warning(file, fmt.Sprintf("Every user of this machine can read the key (mode %04o).", info.Mode().Perm()), "chmod o-rwx "+file)}
+	return []Finding{warning(file, fmt.Sprintf("All users of this machine can read the key (mode %04o).", info.Mode().Perm()), "chmod o-rwx "+file)}
 }

@@ -25,18 +25,18 @@ func TestDoctorChecksNames(t *testing.T) {
 		{"no address, behind NAT", func(s *testEnv) {
 			s.zone.reset()
 			s.localAddrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("10.0.0.2")}, nil }
-		}, expect{"names", Failure, "no address in DNS", "the address of this machine where"}},
+		}, expect{"names", Failure, "no address in DNS", "the address of this machine at the"}},
 		{"no such name", func(s *testEnv) { s.zone.rcode["A"], s.zone.rcode["AAAA"] = dns.RcodeNameError, dns.RcodeNameError },
 			expect{"names", Failure, "no address in DNS", "A record"}},
-		{"DNS is ill", func(s *testEnv) { s.zone.rcode["AAAA"] = dns.RcodeServerFailure },
-			expect{"names", Warning, "ask for AAAA records: the DNS server says SERVFAIL", "/etc/resolv.conf"}},
+		{"DNS server fails", func(s *testEnv) { s.zone.rcode["AAAA"] = dns.RcodeServerFailure },
+			expect{"names", Warning, "look up AAAA records: the DNS server responds with SERVFAIL", "/etc/resolv.conf"}},
 		{"elsewhere", at("www.example.net. 60 IN A 198.51.100.1"),
-			expect{"names", Warning, "198.51.100.1; no interface of this machine has", "NAT"}},
+			expect{"names", Warning, "198.51.100.1; no interface of this machine has that address", "NAT"}},
 		{"partly elsewhere", func(s *testEnv) { s.zone.add("www.example.net. 60 IN AAAA 2001:db8::1") },
-			expect{"names", Warning, "2001:db8::1 is on no interface", "prefers IPv6"}},
+			expect{"names", Warning, "no interface of this machine has 2001:db8::1", "prefers IPv6"}},
 		{"private for Let's Encrypt", func(s *testEnv) { s.CAURL = ""; at("www.example.net. 60 IN A 192.168.1.2")(s) },
-			expect{"names", Failure, "nobody reaches 192.168.1.2", "public address"}},
-		{"private for a CA here", func(s *testEnv) {
+			expect{"names", Failure, "192.168.1.2 cannot be reached from the internet", "public address"}},
+		{"private for a private CA", func(s *testEnv) {
 			at("www.example.net. 60 IN A 127.0.0.1")(s)
 			s.localAddrs = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil }
 		}, expect{"names", OK, "127.0.0.1, on this machine", ""}},
@@ -50,11 +50,11 @@ func TestDoctorChecksNames(t *testing.T) {
 		}, expect{"names", Warning, "-bind 0.0.0.0:443 listens on IPv4 only", "AAAA record"}},
 		{"IPv4 with its listener", func(s *testEnv) { s.Bind = "0.0.0.0:443" }, expect{"names", OK, "on this machine", ""}},
 		{"a wildcard", func(s *testEnv) { s.Domains = []string{"*.example.net"} },
-			expect{"names", Failure, "challenge in DNS", "each host"}},
+			expect{"names", Failure, "dns-01 challenge", "each host"}},
 	})
 }
 
-// TestDoctorFollowsAliases: the address of an alias is that of its target.
+// The addresses of an alias are those of its target.
 func TestDoctorFollowsAliases(t *testing.T) {
 	s := newTestEnv(t)
 	s.zone.reset()
@@ -68,14 +68,14 @@ func TestDoctorFollowsAliases(t *testing.T) {
 func TestDoctorChecksIPNames(t *testing.T) {
 	named := func(addr string) func(*testEnv) { return func(s *testEnv) { s.Domains = []string{addr} } }
 	runCases(t, []testCase{
-		{"here", named("203.0.113.5"), expect{"names", OK, "on an interface", ""}},
-		{"IPv4 in IPv6", named("::ffff:203.0.113.5"), expect{"names", OK, "on an interface", ""}},
-		{"here, for Let's Encrypt", func(s *testEnv) { s.CAURL = ""; named("203.0.113.5")(s) }, expect{"names", OK, "on an interface", ""}},
-		{"elsewhere", named("203.0.113.6"), expect{"names", Warning, "on no interface", "NAT"}},
+		{"local", named("203.0.113.5"), expect{"names", OK, "An interface of this machine has the address", ""}},
+		{"IPv4 in IPv6", named("::ffff:203.0.113.5"), expect{"names", OK, "An interface of this machine has the address", ""}},
+		{"local, for Let's Encrypt", func(s *testEnv) { s.CAURL = ""; named("203.0.113.5")(s) }, expect{"names", OK, "An interface of this machine has the address", ""}},
+		{"elsewhere", named("203.0.113.6"), expect{"names", Warning, "No interface of this machine has the address", "NAT"}},
 		{"autocert", func(s *testEnv) { s.Engine = "autocert"; named("203.0.113.5")(s) },
-			expect{"names", Failure, "autocert has no certificates for IP addresses", "-acme certmagic"}},
+			expect{"names", Failure, "autocert does not support IP addresses", "-acme certmagic"}},
 		{"private for Let's Encrypt", func(s *testEnv) { s.CAURL = ""; named("10.0.0.1")(s) },
-			expect{"names", Failure, "nobody reaches this address", "public address"}},
+			expect{"names", Failure, "cannot be reached from the internet", "public address"}},
 	})
 }
 
@@ -85,7 +85,7 @@ func TestIsRoutable(t *testing.T) {
 		"127.0.0.1": false, "169.254.1.1": false, "fe80::1": false, "fd00::1": false, "::1": false, "0.0.0.0": false,
 	} {
 		if got := isRoutable(netip.MustParseAddr(text)); got != want {
-			t.Errorf("routed(%s) = %v, want %v", text, got, want)
+			t.Errorf("isRoutable(%s) = %v, want %v", text, got, want)
 		}
 	}
 }
@@ -96,7 +96,7 @@ func TestOnlyIPv4(t *testing.T) {
 	} {
 		e := &examination{Config: Config{Bind: bind}}
 		if got := e.onlyIPv4(); got != want {
-			t.Errorf("onlyIPv4 of %s = %v, want %v", bind, got, want)
+			t.Errorf("onlyIPv4 with -bind %s = %v, want %v", bind, got, want)
 		}
 	}
 }
@@ -112,7 +112,7 @@ func TestIsLetsEncrypt(t *testing.T) {
 	}
 }
 
-// TestLookupsGoOverTCP when an answer does not fit into a datagram.
+// A truncated response over UDP is followed by a query over TCP.
 func TestLookupsGoOverTCP(t *testing.T) {
 	z := newFakeDNS(t)
 	z.add("www.example.net. 60 IN A 203.0.113.5")
@@ -124,7 +124,7 @@ func TestLookupsGoOverTCP(t *testing.T) {
 	}
 }
 
-func TestLookupsThatStayCut(t *testing.T) {
+func TestLookupsTruncatedOverTCP(t *testing.T) {
 	z := newFakeDNS(t)
 	z.truncateUDP, z.truncateTCP = true, true
 	z.serve()
@@ -133,7 +133,7 @@ func TestLookupsThatStayCut(t *testing.T) {
 	}
 }
 
-// TestLookupsAskTheNextServer when the first one is away.
+// When a server is down the next one is queried.
 func TestLookupsAskTheNextServer(t *testing.T) {
 	z, down := newFakeDNS(t), newFakeDNS(t)
 	z.add("www.example.net. 60 IN AAAA 2001:db8::1")
@@ -146,16 +146,16 @@ func TestLookupsAskTheNextServer(t *testing.T) {
 	}
 }
 
-// TestLookupsEnd: a server that says nothing costs its patience, no more.
+// A server that does not respond costs its timeout, no more.
 func TestLookupsEnd(t *testing.T) {
-	silent := newFakeDNS(t) // bound, and never read
+	silent := newFakeDNS(t) // bound, but never read
 	c := dnsClient{[]string{silent.addr}, 20 * time.Millisecond}
 	began := time.Now()
 	if _, err := c.LookupCAA(t.Context(), "example.net"); err == nil {
-		t.Error("a silent server gave an answer")
+		t.Error("got a response from a silent server")
 	}
 	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("took %v", took)
+		t.Errorf("took %v, want less than 2s", took)
 	}
 }
 
@@ -170,15 +170,15 @@ func TestSystemResolver(t *testing.T) {
 	}
 }
 
-// TestDoctorWithoutDNSServers: what cannot be looked up is a warning.
+// A failed lookup is a warning.
 func TestDoctorWithoutDNSServers(t *testing.T) {
 	s := newTestEnv(t)
 	without := systemResolver(filepath.Join(t.TempDir(), "none"))
 	s.resolver = splitResolver{s.zone.client(), without}
-	s.expectFinding(expect{"caa", Warning, "find a DNS server: /etc/resolv.conf names none", "refuses as long as"})
+	s.expectFinding(expect{"caa", Warning, "no DNS server in /etc/resolv.conf", "CAs refuse to issue"})
 }
 
-// splitResolver looks addresses up in one place and CAA records in another.
+// splitResolver uses one resolver for addresses and another for CAA records.
 type splitResolver struct {
 	dnsClient
 	caa resolver

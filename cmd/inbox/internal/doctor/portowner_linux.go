@@ -11,12 +11,13 @@ import (
 // tcpListen is the state of a listening socket in /proc/net/tcp.
 const tcpListen = "0A"
 
-// findPortOwner finds the program that listens on a port: the kernel lists the
-// sockets, and each process its own. Those of other users only root sees.
+// findPortOwner finds the program that listens on a port: /proc/net lists the
+// sockets, and /proc/PID/fd those of each process. Only root sees those of other
+// users.
 func findPortOwner(port string) (portOwner, bool) {
 	sockets := map[string]bool{}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		text, _ := os.ReadFile(table) // absent without IPv6
+		text, _ := os.ReadFile(table) // tcp6 is absent without IPv6
 		addListeners(sockets, string(text), port)
 	}
 	if len(sockets) == 0 {
@@ -25,10 +26,10 @@ func findPortOwner(port string) (portOwner, bool) {
 	return ownerOf(sockets)
 }
 
-// ownerOf finds a process that has one of the sockets. systemd keeps those that
-// it passed on, so it counts only when nobody else has them.
+// ownerOf finds a process that has one of the sockets open. systemd keeps the
+// sockets that it passes to services, so other processes take precedence.
 func ownerOf(sockets map[string]bool) (found portOwner, ok bool) {
-	files, _ := filepath.Glob("/proc/[0-9]*/fd/*") // the pattern is a good one
+	files, _ := filepath.Glob("/proc/[0-9]*/fd/*") // fails only for a bad pattern
 	for _, file := range files {
 		target, err := os.Readlink(file)
 		if err != nil || !sockets[target] {
@@ -41,8 +42,8 @@ func ownerOf(sockets map[string]bool) (found portOwner, ok bool) {
 	return found, ok
 }
 
-// addListeners adds the sockets of a table that listen on the port, written as
-// the links in /proc/PID/fd write them.
+// addListeners adds the sockets in a table that listen on the port, in the form of
+// the links in /proc/PID/fd.
 func addListeners(sockets map[string]bool, table, port string) {
 	const local, state, inode = 1, 3, 9
 	n, err := strconv.ParseUint(port, 10, 16)
@@ -58,7 +59,7 @@ func addListeners(sockets map[string]bool, table, port string) {
 	}
 }
 
-// processOf names the process of /proc/PID/fd/N.
+// processOf returns the process of a file /proc/PID/fd/N.
 func processOf(file string) (portOwner, bool) {
 	dir := filepath.Dir(filepath.Dir(file))
 	pid, err := strconv.Atoi(filepath.Base(dir))

@@ -21,20 +21,20 @@ func TestStatDisk(t *testing.T) {
 	}
 }
 
-// TestEphemeralFS: the numbers of statfs(2), and that of ext4.
+// Numbers from statfs(2); the last one is ext4.
 func TestEphemeralFS(t *testing.T) {
 	for magic, want := range map[uint32]bool{0x01021994: true, 0x858458f6: true, 0x794c7630: true, 0xef53: false} {
 		if got := ephemeralFS(magic); (got != "") != want {
-			t.Errorf("passingKind(%#x) = %q, want a reason: %v", magic, got, want)
+			t.Errorf("ephemeralFS(%#x) = %q, want a reason: %v", magic, got, want)
 		}
 	}
 }
 
-// TestDoctorWritesToState: a directory that is there and takes no files.
+// The directory exists but rejects files.
 func TestDoctorWritesToState(t *testing.T) {
 	s := newTestEnv(t)
 	s.StateDir = "/proc/self"
-	s.expectFinding(expect{"state", Failure, "cannot be used: open /proc/self/.doctor-", "another directory"})
+	s.expectFinding(expect{"state", Failure, "The directory is unusable: open /proc/self/.doctor-", "another directory"})
 }
 
 func TestFindPortOwner(t *testing.T) {
@@ -49,11 +49,11 @@ func TestFindPortOwner(t *testing.T) {
 		}
 		l.Close()
 		if owner, found := findPortOwner(port); found {
-			t.Errorf("got %v for a port that is free", owner)
+			t.Errorf("got %v for a free port", owner)
 		}
 	}
 	if _, found := findPortOwner("no port"); found {
-		t.Error("found a holder of no port")
+		t.Error("found an owner of an invalid port")
 	}
 }
 
@@ -67,6 +67,6 @@ func TestAddListeners(t *testing.T) {
 	sockets := map[string]bool{}
 	addListeners(sockets, table, "443")
 	if len(sockets) != 1 || !sockets["socket:[111]"] {
-		t.Errorf("got %v, want the listener alone", sockets)
+		t.Errorf("got %v, want only the listener", sockets)
 	}
 }

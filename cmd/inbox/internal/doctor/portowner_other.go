@@ -2,5 +2,5 @@
 
 package doctor
 
-// findPortOwner does not know: elsewhere than on Linux there is no file to read.
+// findPortOwner is implemented on Linux only.
 func findPortOwner(string) (portOwner, bool) { return portOwner{}, false }

@@ -21,28 +21,28 @@ import (
 )
 
 const (
-	// probeTimeout is for a program on this machine to say who it is.
+	// probeTimeout bounds the probe of a program on this machine.
 	probeTimeout = 3 * time.Second
 	// maxResponseBytes is enough for any problem document.
 	maxResponseBytes = 64 << 10
-	// problemPrefix begins the type of every refusal of an inbox, and of nobody else's.
+	// problemPrefix starts the problem type of every refusal by an inbox server.
 	problemPrefix = "urn:inbox:problem:"
-	// unrecognizedName is how crypto/tls words the alert of a server without a
-	// certificate for the name; it has no value for it.
+	// unrecognizedName is in the error of crypto/tls for a server without a
+	// certificate for the name; there is no error value for it.
 	unrecognizedName = "unrecognized name"
 )
 
-// portOwner is a program that listens.
+// portOwner is a program that listens on a port.
 type portOwner struct {
-	name string // of the program, as the kernel has it
+	name string // as in /proc/PID/comm
 	pid  int
 }
 
 func (o portOwner) String() string { return fmt.Sprintf("%s (process %d)", o.name, o.pid) }
 
-// checkPorts finds out whether the server can listen, or does already. A server
-// knows that it does, and as a user without rights could not tell that it is
-// itself that answers nobody before its first certificate.
+// checkPorts checks whether the server can listen or already does. A running
+// server skips the check: it holds its ports, and without root it could not
+// recognize itself before its first certificate, when every handshake fails.
 func (e *examination) checkPorts(ctx context.Context) (found []Finding) {
 	if !e.InServer {
 		found = append(found, e.checkPort(ctx, "-bind", e.Bind, e.HTTPS))
@@ -51,8 +51,8 @@ func (e *examination) checkPorts(ctx context.Context) (found []Finding) {
 		found = append(found, e.checkPort(ctx, "-http-bind", e.HTTPBind, false))
 	}
 	if len(e.Domains) > 0 && host.Port(e.Bind) != "443" && host.Port(e.HTTPBind) != "80" {
-		found = append(found, warning("", "A CA asks at port 443 or 80 only, and the server listens on neither.",
-			"Forward one of the two to it, or use -bind :443 with -http-bind :80."))
+		found = append(found, warning("", "CAs connect to port 443 or 80 only, and the server listens on neither.",
+			"Forward one of the ports to the server, or use -bind :443 with -http-bind :80."))
 	}
 	return found
 }
@@ -66,19 +66,19 @@ func (e *examination) checkPort(ctx context.Context, option, bind string, secure
 	switch {
 	case err == nil:
 		l.Close()
-		return good(name, "It is free.")
+		return good(name, "Available.")
 	case errors.Is(err, syscall.EADDRINUSE):
 		return e.checkInUse(ctx, name, bind, secure)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return failure(name, "This machine has no such address.", "Give one of its own, or only the port, like :443, for all of them.")
+		return failure(name, "This machine does not have the address.", "Use an address of this machine, or only the port, like :443, to listen on all addresses.")
 	case errors.Is(err, fs.ErrPermission):
 		return e.checkNoPermission(ctx, name, bind, secure)
 	}
-	return failure(name, fmt.Sprintf("Nobody can listen there: %v.", err), "Correct "+option+".")
+	return failure(name, fmt.Sprintf("Cannot listen: %v.", err), "Correct "+option+".")
 }
 
-// checkNoPermission is for a port below 1024 without the right to it: the kernel
-// says so before it says whether the port is held.
+// checkNoPermission handles a port below 1024 without the privilege to bind it:
+// the kernel reports that before it reports whether the port is in use.
 func (e *examination) checkNoPermission(ctx context.Context, name, bind string, secure bool) Finding {
 	for _, address := range host.DialAddrs(bind) {
 		if c, err := e.dial(ctx, "tcp", address); err == nil {
@@ -86,33 +86,32 @@ func (e *examination) checkNoPermission(ctx context.Context, name, bind string, 
 			return e.checkInUse(ctx, name, bind, secure)
 		}
 	}
-	return warning(name, "Nothing seems to listen there, and this user may not: ports below 1024 need a privilege.",
-		"Run the doctor as root. The server gets the right from its systemd unit, or by: setcap cap_net_bind_service=+ep on the program.")
+	return warning(name, "The port seems to be available, but this user cannot bind it: ports below 1024 require CAP_NET_BIND_SERVICE.",
+		"Run the doctor as root. The server gets the capability from its systemd unit, or from: setcap cap_net_bind_service=+ep PROGRAM.")
 }
 
-// checkSocket is for a Unix socket. One that a killed server left behind is
-// removed at start.
+// checkSocket checks a Unix socket. The server removes a stale one at start.
 func (e *examination) checkSocket(ctx context.Context, name, path string, secure bool) Finding {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return good(name, "It is free.")
+		return good(name, "Available.")
 	case err != nil:
-		return failure(name, fmt.Sprintf("The socket cannot be looked at: %v.", err), "Give -bind unix: another path.")
+		return failure(name, fmt.Sprintf("Cannot access the socket: %v.", err), "Set -bind unix: to another path.")
 	case info.Mode().Type() != fs.ModeSocket:
-		return failure(name, "Something that is no socket is in its place.", "Move it away, or give -bind unix: another path.")
+		return failure(name, "The path exists and is not a socket.", "Move the file, or set -bind unix: to another path.")
 	}
 	c, err := e.dial(ctx, "unix", path)
 	if err != nil {
-		return good(name, "It is free: nobody listens on the socket that is there.")
+		return good(name, "Available: the existing socket is stale.")
 	}
 	c.Close()
 	return e.evaluatePortOwner(name, e.probe(ctx, "unix", path, secure), portOwner{})
 }
 
-// checkInUse finds out who listens on an address that is in use.
+// checkInUse determines which program listens on an address that is in use.
 func (e *examination) checkInUse(ctx context.Context, name, bind string, secure bool) Finding {
-	result := probeResult{err: errors.New("nobody answers over loopback")}
+	result := probeResult{err: errors.New("no response over loopback")}
 	for _, address := range host.DialAddrs(bind) {
 		if result = e.probe(ctx, "tcp", address, secure); result.inbox {
 			break
@@ -122,7 +121,8 @@ func (e *examination) checkInUse(ctx context.Context, name, bind string, secure 
 	return e.evaluatePortOwner(name, result, owner)
 }
 
-// evaluatePortOwner weighs what the listener said, and what the kernel says of it.
+// evaluatePortOwner combines the response of the listener with the kernel's
+// information about its process.
 func (e *examination) evaluatePortOwner(name string, result probeResult, owner portOwner) Finding {
 	program := "Another program"
 	if owner.pid > 0 {
@@ -130,39 +130,40 @@ func (e *examination) evaluatePortOwner(name string, result probeResult, owner p
 	}
 	switch {
 	case result.inbox && result.healthy:
-		return good(name, "A running inbox listens there.")
+		return good(name, "In use by a running inbox.")
 	case result.inbox:
-		return warning(name, "A running inbox listens there, but /healthz does not say that it is well.", "See its log.")
+		return warning(name, "In use by a running inbox whose /healthz reports a problem.", "Check its log.")
 	case result.err != nil && owner.name == "inbox":
-		return good(name, fmt.Sprintf("A running inbox (process %d) listens there; it answers no stranger yet, as before its first certificate.", owner.pid))
+		return good(name, fmt.Sprintf("In use by a running inbox (process %d) that does not complete handshakes, as before its first certificate.", owner.pid))
 	case result.err != nil && owner.name == "systemd":
-		return warning(name, "systemd listens there for a service that does not answer.",
-			"If that is inbox.socket, start inbox.service and see its log; else stop that socket.")
+		return warning(name, "In use by systemd, for a service that does not respond.",
+			"If the socket unit is inbox.socket, start inbox.service and check its log. Otherwise stop the socket unit.")
 	case result.err != nil && strings.Contains(result.err.Error(), unrecognizedName) && owner.pid == 0:
 		return warning(name,
-			"A program listens there that has no certificate for the name. An inbox before its first certificate does the same.",
-			"Run the doctor as root, to see which program it is.")
+			"In use by a program that has no certificate for the name. This can be an inbox before its first certificate.",
+			"Run the doctor as root to see which program it is.")
 	}
-	return failure(name, program+" listens there.", fixForPort(name))
+	return failure(name, program+" listens on the address.", fixForPort(name))
 }
 
-// fixForPort is what to do about a port that somebody else has.
+// fixForPort returns what to do about an address that another program uses.
 func fixForPort(name string) string {
 	if strings.HasPrefix(name, "-http-bind ") {
-		return "Stop it. Or switch -http-bind off, and certificates are ordered through port 443 alone, but nobody is led from http to https."
+		return "Stop that program. Alternatively disable -http-bind: certificates are then validated over port 443 only, and http:// is not redirected to https://."
 	}
-	return "Stop it, or choose another address with -bind. If it is a web server that is to stay in front, see -https=false and -trusted-proxies."
+	return "Stop that program, or choose another address with -bind. If it is a web server that stays in front of inbox, see -https=false and -trusted-proxies."
 }
 
-// probeResult is what a listener said when asked who it is.
+// probeResult is the result of a request to a listener.
 type probeResult struct {
 	inbox, healthy bool
-	err            error // no answer in HTTP
+	err            error // no HTTP response
 }
 
-// probe asks a listener on this machine. Many programs say ok at /healthz, but
-// only an inbox refuses a stranger at /inbox in its own way. No certificate is
-// checked, and nothing secret is said.
+// probe determines whether a listener on this machine is an inbox server. Many
+// programs respond to /healthz, but only inbox refuses an unauthenticated request
+// for /inbox with its own problem type. The certificate is not verified; the
+// requests contain no secrets.
 func (e *examination) probe(ctx context.Context, network, address string, secure bool) probeResult {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -179,8 +180,8 @@ func (e *examination) probe(ctx context.Context, network, address string, secure
 	return probeResult{inbox: true, healthy: err == nil && status < 500} // on port 80 it redirects
 }
 
-// isInboxRefusal knows the answer at /inbox: a problem document of its own
-// kind, or what port 80 and hosts that are not served are told.
+// isInboxRefusal recognizes the response of an inbox server at /inbox: its problem
+// document, or the texts for plain HTTP and for hosts that are not served.
 func isInboxRefusal(status int, text []byte) bool {
 	switch status {
 	case http.StatusForbidden, http.StatusMisdirectedRequest:
@@ -191,23 +192,24 @@ func isInboxRefusal(status int, text []byte) bool {
 		}
 	}
 	var problem struct{ Type string }
-	// What is no JSON is no problem document either.
+	// Without JSON, Type stays empty.
 	_ = json.Unmarshal(text, &problem)
 	return strings.HasPrefix(problem.Type, problemPrefix)
 }
 
-// localClient connects to one listener, whatever the URL says.
+// localClient returns a client that connects to one listener for every URL.
 func (e *examination) localClient(network, address string) *http.Client {
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return e.dial(ctx, network, address) },
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // it is asked who it is, not believed
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // only to identify the program
 		},
 	}
 }
 
-// get asks under the first name that is served: an inbox answers to no other.
+// get requests a path with the first configured domain as the host: an inbox
+// server responds to no other.
 func (e *examination) get(ctx context.Context, client *http.Client, secure bool, path string) (int, []byte, error) {
 	url := "http://"
 	if secure {

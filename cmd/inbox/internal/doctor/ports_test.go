@@ -18,7 +18,7 @@ import (
 	"inbox/tlsmgr"
 )
 
-// portInUse is the other program of a row: what it answers.
+// portInUse runs another program with these responses on the port.
 func portInUse(secure bool, answer http.HandlerFunc) func(*testEnv) {
 	return func(s *testEnv) {
 		other := httptest.NewUnstartedServer(answer)
@@ -36,7 +36,7 @@ func portInUse(secure bool, answer http.HandlerFunc) func(*testEnv) {
 	}
 }
 
-// withoutCA leaves the checks of ports alone with the machine.
+// withoutCA restricts the checks to those of the machine.
 func withoutCA(s *testEnv) { s.Domains, s.ca.down = nil, true }
 
 func respondWith(status int, body string) http.HandlerFunc {
@@ -46,7 +46,7 @@ func respondWith(status int, body string) http.HandlerFunc {
 	}
 }
 
-// fakeInbox answers as an inbox does, with another state of health.
+// fakeInbox responds like an inbox server, with the given status at /healthz.
 func fakeInbox(health int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/healthz" {
@@ -59,7 +59,7 @@ func fakeInbox(health int) http.HandlerFunc {
 	}
 }
 
-// ownedBy makes the kernel name the program that listens.
+// ownedBy sets the name of the program that listens.
 func ownedBy(name string, setup func(*testEnv)) func(*testEnv) {
 	return func(s *testEnv) {
 		setup(s)
@@ -67,7 +67,8 @@ func ownedBy(name string, setup func(*testEnv)) func(*testEnv) {
 	}
 }
 
-// tlsWithoutCert is TLS without a certificate for anybody, as an inbox is at first.
+// tlsWithoutCert runs a TLS server without a certificate, like an inbox server
+// before its first one.
 func tlsWithoutCert(s *testEnv) {
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil },
@@ -85,25 +86,25 @@ func tlsWithoutCert(s *testEnv) {
 func TestDoctorChecksPortsInUse(t *testing.T) {
 	okEverywhere := respondWith(http.StatusOK, "ok\n")
 	runCases(t, []testCase{
-		{"another program", portInUse(false, okEverywhere), expect{"ports", Failure, "Another program listens there", "-bind"}},
-		{"over TLS", portInUse(true, okEverywhere), expect{"ports", Failure, "Another program listens there", "-bind"}},
-		{"with a name", ownedBy("nginx", portInUse(false, okEverywhere)), expect{"ports", Failure, "The program nginx (process 812)", "Stop it"}},
-		{"that is called inbox", ownedBy("inbox", portInUse(false, okEverywhere)), expect{"ports", Failure, "The program inbox", "Stop it"}},
-		{"with problems of its own", portInUse(false, respondWith(401, `{"type":"about:blank"}`)), expect{"ports", Failure, "Another program", "Stop it"}},
-		{"that forbids", portInUse(false, respondWith(403, "no entry")), expect{"ports", Failure, "Another program", "Stop it"}},
+		{"another program", portInUse(false, okEverywhere), expect{"ports", Failure, "Another program listens on the address", "-bind"}},
+		{"over TLS", portInUse(true, okEverywhere), expect{"ports", Failure, "Another program listens on the address", "-bind"}},
+		{"with a name", ownedBy("nginx", portInUse(false, okEverywhere)), expect{"ports", Failure, "The program nginx (process 812)", "Stop that program"}},
+		{"named inbox", ownedBy("inbox", portInUse(false, okEverywhere)), expect{"ports", Failure, "The program inbox", "Stop that program"}},
+		{"with other problem documents", portInUse(false, respondWith(401, `{"type":"about:blank"}`)), expect{"ports", Failure, "Another program", "Stop that program"}},
+		{"that forbids", portInUse(false, respondWith(403, "no entry")), expect{"ports", Failure, "Another program", "Stop that program"}},
 		{"plain where TLS should be", func(s *testEnv) { portInUse(false, okEverywhere)(s); s.HTTPS = true },
-			expect{"ports", Failure, "Another program", "Stop it"}},
-		{"a well inbox", portInUse(true, fakeInbox(http.StatusOK)), expect{"ports", OK, "A running inbox", ""}},
-		{"an inbox that redirects", portInUse(false, fakeInbox(http.StatusPermanentRedirect)), expect{"ports", OK, "A running inbox", ""}},
-		{"an ill inbox", portInUse(true, fakeInbox(http.StatusServiceUnavailable)), expect{"ports", Warning, "/healthz", "See its log"}},
+			expect{"ports", Failure, "Another program", "Stop that program"}},
+		{"a healthy inbox", portInUse(true, fakeInbox(http.StatusOK)), expect{"ports", OK, "In use by a running inbox.", ""}},
+		{"an inbox that redirects", portInUse(false, fakeInbox(http.StatusPermanentRedirect)), expect{"ports", OK, "In use by a running inbox.", ""}},
+		{"an unhealthy inbox", portInUse(true, fakeInbox(http.StatusServiceUnavailable)), expect{"ports", Warning, "/healthz", "Check its log"}},
 		{"no certificate yet", tlsWithoutCert, expect{"ports", Warning, "no certificate for the name", "as root"}},
-		{"an inbox without one", ownedBy("inbox", tlsWithoutCert), expect{"ports", OK, "A running inbox (process 812)", ""}},
-		{"a socket unit", ownedBy("systemd", tlsWithoutCert), expect{"ports", Warning, "systemd listens", "inbox.socket"}},
-		{"a web server without one", ownedBy("nginx", tlsWithoutCert), expect{"ports", Failure, "nginx (process 812)", "Stop it"}},
+		{"an inbox without one", ownedBy("inbox", tlsWithoutCert), expect{"ports", OK, "In use by a running inbox (process 812)", ""}},
+		{"a socket unit", ownedBy("systemd", tlsWithoutCert), expect{"ports", Warning, "In use by systemd", "inbox.socket"}},
+		{"a web server without one", ownedBy("nginx", tlsWithoutCert), expect{"ports", Failure, "nginx (process 812)", "Stop that program"}},
 	})
 }
 
-// TestDoctorKnowsPort80 of the running server, under its name and under another.
+// The HTTP listener of a running server is recognized by its name and by another.
 func TestDoctorKnowsPort80(t *testing.T) {
 	for _, served := range []string{"www.example.net", "mail.example.net"} {
 		s := newTestEnv(t)
@@ -111,7 +112,7 @@ func TestDoctorKnowsPort80(t *testing.T) {
 		t.Cleanup(port80.Close)
 		s.listen = net.Listen
 		e := &examination{Config: s.Config}
-		if f := e.checkPort(t.Context(), "-http-bind", port80.Listener.Addr().String(), false); f.Level != OK || f.Text != "A running inbox listens there." {
+		if f := e.checkPort(t.Context(), "-http-bind", port80.Listener.Addr().String(), false); f.Level != OK || f.Text != "In use by a running inbox." {
 			t.Errorf("serving %s: got %+v", served, f)
 		}
 	}
@@ -127,24 +128,24 @@ func TestDoctorChecksPorts(t *testing.T) {
 		}
 	}
 	runCases(t, []testCase{
-		{"free", func(*testEnv) {}, expect{"ports", OK, "It is free", ""}},
-		{"held in silence", refused(syscall.EADDRINUSE), expect{"ports", Failure, "Another program", "Stop it"}},
-		{"no right, and nobody there", refused(syscall.EACCES), expect{"ports", Warning, "need a privilege", "cap_net_bind_service"}},
-		{"no right, and somebody there", func(s *testEnv) {
+		{"free", func(*testEnv) {}, expect{"ports", OK, "Available", ""}},
+		{"in use, no response", refused(syscall.EADDRINUSE), expect{"ports", Failure, "Another program", "Stop that program"}},
+		{"no permission, port free", refused(syscall.EACCES), expect{"ports", Warning, "require CAP_NET_BIND_SERVICE", "cap_net_bind_service"}},
+		{"no permission, port in use", func(s *testEnv) {
 			portInUse(false, respondWith(http.StatusOK, "ok\n"))(s)
 			s.listen = func(string, string) (net.Listener, error) { return nil, syscall.EACCES }
-		}, expect{"ports", Failure, "Another program", "Stop it"}},
+		}, expect{"ports", Failure, "Another program", "Stop that program"}},
 		{"no such address", func(s *testEnv) { withoutCA(s); s.listen, s.Bind, s.HTTPBind = net.Listen, "203.0.113.77:0", "" },
-			expect{"ports", Failure, "no such address", "only the port"}},
+			expect{"ports", Failure, "does not have the address", "only the port"}},
 		{"no such port", func(s *testEnv) { withoutCA(s); s.listen, s.Bind, s.HTTPBind = net.Listen, "127.0.0.1:99999", "" },
 			expect{"ports", Failure, "invalid port", "Correct -bind"}},
-		{"ports that no CA asks at", func(s *testEnv) { s.Bind, s.HTTPBind = ":8443", ":8080" },
+		{"ports that CAs do not use", func(s *testEnv) { s.Bind, s.HTTPBind = ":8443", ":8080" },
 			expect{"ports", Warning, "port 443 or 80 only", "Forward"}},
-		{"one that it asks at", func(s *testEnv) { s.Bind, s.HTTPBind = ":8443", ":http" }, expect{"ports", OK, "It is free", ""}},
+		{"one port that CAs use", func(s *testEnv) { s.Bind, s.HTTPBind = ":8443", ":http" }, expect{"ports", OK, "Available", ""}},
 	})
 }
 
-// TestDoctorLooksAtBothPorts: port 80 matters as port 443 does.
+// Both ports are checked.
 func TestDoctorLooksAtBothPorts(t *testing.T) {
 	other := httptest.NewServer(respondWith(http.StatusOK, "ok\n"))
 	defer other.Close()
@@ -156,8 +157,8 @@ func TestDoctorLooksAtBothPorts(t *testing.T) {
 		}
 		return net.Listen(network, address)
 	}
-	s.expectFinding(expect{"ports", Failure, "Another program", "switch -http-bind off"})
-	s.expectOK("ports", "It is free")
+	s.expectFinding(expect{"ports", Failure, "Another program", "disable -http-bind"})
+	s.expectOK("ports", "Available")
 }
 
 func TestDoctorChecksUnixSockets(t *testing.T) {
@@ -170,23 +171,23 @@ func TestDoctorChecksUnixSockets(t *testing.T) {
 		}
 	}
 	runCases(t, []testCase{
-		{"free", at(func(*testing.T, string) {}), expect{"ports", OK, "It is free.", ""}},
-		{"a file", at(func(t *testing.T, path string) { os.WriteFile(path, nil, 0o600) }), expect{"ports", Failure, "no socket", "Move it away"}},
+		{"free", at(func(*testing.T, string) {}), expect{"ports", OK, "Available.", ""}},
+		{"a file", at(func(t *testing.T, path string) { os.WriteFile(path, nil, 0o600) }), expect{"ports", Failure, "not a socket", "Move the file"}},
 		{"below a file", func(s *testEnv) {
 			at(func(t *testing.T, path string) { os.WriteFile(path, nil, 0o600) })(s)
 			s.Bind += "/socket"
-		}, expect{"ports", Failure, "cannot be looked at", "another path"}},
-		{"left behind", at(func(t *testing.T, path string) {
+		}, expect{"ports", Failure, "Cannot access the socket", "another path"}},
+		{"stale", at(func(t *testing.T, path string) {
 			l := listenUnix(t, path)
 			l.SetUnlinkOnClose(false)
 			l.Close()
-		}), expect{"ports", OK, "nobody listens", ""}},
+		}), expect{"ports", OK, "stale", ""}},
 		{"another program", at(func(t *testing.T, path string) {
 			go http.Serve(listenUnix(t, path), respondWith(http.StatusOK, "ok\n"))
 		}), expect{"ports", Failure, "Another program", "-bind"}},
 		{"a running inbox", at(func(t *testing.T, path string) {
 			go http.Serve(listenUnix(t, path), fakeInbox(http.StatusOK))
-		}), expect{"ports", OK, "A running inbox", ""}},
+		}), expect{"ports", OK, "In use by a running inbox.", ""}},
 	})
 }
 
@@ -200,7 +201,7 @@ func listenUnix(t *testing.T, path string) *net.UnixListener {
 	return l
 }
 
-// freePort is an address that nobody listens on.
+// freePort returns an unused address.
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -211,7 +212,7 @@ func freePort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestDoctorProbesWithDomain: an inbox answers to no other, and an address has no SNI.
+// An inbox server responds only to its domains. An IP address is not sent as SNI.
 func TestDoctorProbesWithDomain(t *testing.T) {
 	for domain, want := range map[string]string{"www.example.net": "www.example.net", "2001:db8::1": "[2001:db8::1]", "": "localhost"} {
 		asked := make(chan string, 2)
@@ -228,13 +229,12 @@ func TestDoctorProbesWithDomain(t *testing.T) {
 			t.Errorf("%s: got %+v", domain, f)
 		}
 		if got := <-asked; got != want {
-			t.Errorf("asked for %q, want %q", got, want)
+			t.Errorf("got host %q, want %q", got, want)
 		}
 	}
 }
 
-// TestDoctorProbeTimesOut: one that takes connections and says nothing
-// does not hold the doctor up.
+// A program that accepts connections and does not respond does not block the doctor.
 func TestDoctorProbeTimesOut(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -249,13 +249,13 @@ func TestDoctorProbeTimesOut(t *testing.T) {
 	}
 }
 
-// A server that asks holds its ports, and would warn of itself.
+// A server holds its ports and would report itself.
 func TestInServerSkipsPorts(t *testing.T) {
 	for _, serving := range []bool{false, true} {
 		c := Config{Bind: "127.0.0.1:0", HTTPBind: "127.0.0.1:0", StateDir: t.TempDir(), InServer: serving}
 		asked := slices.ContainsFunc(c.Examine(t.Context()), func(f Finding) bool { return f.Check == "ports" })
 		if asked == serving {
-			t.Errorf("serving: %v, asked after the ports: %v", serving, asked)
+			t.Errorf("in server: %v, ports checked: %v", serving, asked)
 		}
 	}
 }

@@ -8,24 +8,23 @@ import (
 	"inbox/cmd/inbox/internal/host"
 )
 
-// Level says how bad a finding is.
+// Level is the severity of a finding.
 type Level string
 
-// The grades, as -json writes them.
+// The levels, as they appear in the JSON report.
 const (
 	OK      Level = "ok"
-	Warning Level = "warning" // it may well work; exit code 0
-	Failure Level = "failure" // it will not; exit code 1
+	Warning Level = "warning" // the server probably works; exit code 0
+	Failure Level = "failure" // the server will not work; exit code 1
 )
 
-// Finding is one line of the doctor, and with -json one object, whose names are
-// promised.
+// Finding is the result of one check for one subject. Its JSON names are stable.
 type Finding struct {
 	Check string `json:"check"`
-	Name  string `json:"name"` // what was looked at: a name, an address, a file; may be empty
+	Name  string `json:"name"` // the subject: a domain, an address, a file; can be empty
 	Level Level  `json:"level"`
-	Text  string `json:"text"`
-	Fix   string `json:"fix"` // empty when there is nothing to do
+	Text  string `json:"text"` // the state found
+	Fix   string `json:"fix"`  // what to do; empty if nothing
 }
 
 func good(name, text string) Finding { return Finding{Name: name, Level: OK, Text: text} }
@@ -53,24 +52,23 @@ func tally(findings []Finding, level Level) int {
 	return n
 }
 
-// titleOf is what a person reads above the findings of a check.
+// titleOf returns the heading of a check in the text report.
 func titleOf(check string) string {
 	titles := map[string]string{
-		"source": "What serves", "clock": "Clock", "state": "State directory", "ports": "Ports", "files": "Certificate files",
+		"source": "Certificate source", "clock": "Clock", "state": "State directory", "ports": "Ports", "files": "Certificate files",
 		"store": "Store",
-		"names": "Names in DNS", "ca": "Certificate authority", "caa": "CAA records", "account": "Account at the authority",
-		"certificates": "Certificates", "supervisor": "Last orders", "renew-test": "Dry order",
+		"names": "DNS names", "ca": "Certificate authority", "caa": "CAA records", "account": "Account at the CA",
+		"certificates": "Certificates", "supervisor": "Last orders", "renew-test": "Test order",
 	}
 	return titles[check]
 }
 
-// Where the text of a finding begins, and where its lines end.
 const (
-	reportColumn = 11
+	reportColumn = 11 // where the text of a finding starts
 	reportWidth  = 96
 )
 
-// report is what a person reads.
+// report formats the findings as text.
 func report(findings []Finding) string {
 	var b strings.Builder
 	last := ""
@@ -85,7 +83,7 @@ func report(findings []Finding) string {
 	return b.String()
 }
 
-// String is the finding in aligned lines: level, text, and below it the mend.
+// String formats the finding in aligned lines: level and text, then the fix.
 func (f Finding) String() string {
 	words := f.Text
 	if f.Name != "" {
@@ -100,16 +98,15 @@ func (f Finding) String() string {
 	return lines
 }
 
-// summary sums up in one line.
 func summary(findings []Finding) string {
 	failures, warnings := plural(tally(findings, Failure), "failure"), plural(tally(findings, Warning), "warning")
 	switch {
 	case tally(findings, Failure) > 0:
-		return fmt.Sprintf("%s, %s. Mend the failures first.", failures, warnings)
+		return fmt.Sprintf("%s, %s. Fix the failures first.", failures, warnings)
 	case tally(findings, Warning) > 0:
-		return fmt.Sprintf("No failure, %s.", warnings)
+		return fmt.Sprintf("No failures, %s.", warnings)
 	}
-	return "All is well."
+	return "No problems found."
 }
 
 func plural(n int, noun string) string {
@@ -119,8 +116,8 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// reportJSON is what a program reads: an array, in the order of the report.
+// reportJSON formats the findings as a JSON array in the order of the report.
 func reportJSON(findings []Finding) string {
-	text, _ := json.MarshalIndent(findings, "", "  ") // plain strings: cannot fail
+	text, _ := json.MarshalIndent(findings, "", "  ") // cannot fail for strings
 	return string(text) + "\n"
 }

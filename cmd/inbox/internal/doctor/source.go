@@ -9,27 +9,26 @@ import (
 	"strings"
 )
 
-// checkSource says which certificate serves and why, by the rules that the
-// server itself follows.
+// checkSource reports which certificate the server uses, and why.
 func (e *examination) checkSource(context.Context) []Finding {
 	switch {
 	case !e.HTTPS:
-		return []Finding{good("", "Plain HTTP, because of -https=false: "+
-			"browsers give a page the camera only on localhost or behind a proxy that speaks HTTPS.")}
+		return []Finding{good("", "Plain HTTP, because of -https=false. "+
+			"Browsers give pages access to the camera only on localhost or behind a proxy with HTTPS.")}
 	case len(e.Domains) > 0:
 		text := fmt.Sprintf("Certificates from %s for %s, because of -domain.", strings.Join(e.caURLs(), ", else "), strings.Join(e.Domains, ", "))
 		if e.hasCertFiles() {
-			text += fmt.Sprintf(" Until there is one, %s serves the names that it covers.", e.CertFile)
+			text += fmt.Sprintf(" Until they are obtained, %s is used for the names that it covers.", e.CertFile)
 		}
 		return []Finding{good("", text)}
 	case e.hasCertFiles():
-		return []Finding{good("", fmt.Sprintf("The certificate in %s, because it exists and no -domain is given.", e.CertFile))}
+		return []Finding{good("", fmt.Sprintf("The certificate in %s, because it exists and -domain is not set.", e.CertFile))}
 	}
-	const text = "A self-signed certificate for development, because there is neither -domain nor %s. Browsers warn of it."
+	const text = "A self-signed certificate for development, because -domain is not set and %s does not exist. Browsers show a warning."
 	return []Finding{good("", fmt.Sprintf(text, e.CertFile))}
 }
 
-// hasCertFiles is whether one of the two files is there, even if it cannot be read.
+// hasCertFiles reports whether one of the two files exists, readable or not.
 func (e *examination) hasCertFiles() bool { return exists(e.CertFile) || exists(e.KeyFile) }
 
 func exists(path string) bool {

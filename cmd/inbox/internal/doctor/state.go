@@ -15,23 +15,23 @@ import (
 )
 
 const (
-	// Enough for years of certificates; below it something else fills the disk.
+	// Enough for years of certificates; with less, something else fills the disk.
 	minFreeBytes  = 64 << 20
 	minFreeInodes = 1000
 )
 
-// disk is what a file system says of itself.
+// disk describes a file system.
 type disk struct {
-	ephemeral             string // why its files do not stay, or empty
+	ephemeral             string // why its files are lost at a restart; empty if they are not
 	freeBytes             uint64
-	allInodes, freeInodes uint64 // allInodes is 0 where inodes are not counted
+	allInodes, freeInodes uint64 // allInodes is 0 if inodes are not limited
 }
 
-// checkState tries the state directory out, and leaves nothing behind.
+// checkState writes to the state directory as the server does, and cleans up.
 func (e *examination) checkState(context.Context) []Finding {
 	if e.StateDir == "" {
-		return []Finding{failure("", "There is no directory to keep certificates, keys and the secret in.",
-			"Name one with -state, or start under systemd with StateDirectory=inbox.")}
+		return []Finding{failure("", "No state directory for certificates, keys and the secret.",
+			"Set -state, or start under systemd with StateDirectory=inbox.")}
 	}
 	created, err := makeDir(e.StateDir)
 	defer removeDirs(created)
@@ -39,35 +39,35 @@ func (e *examination) checkState(context.Context) []Finding {
 		err = testDir(e.StateDir)
 	}
 	if err != nil {
-		return []Finding{failure(e.StateDir, fmt.Sprintf("It cannot be used: %v.", err), fixForWrite(err))}
+		return []Finding{failure(e.StateDir, fmt.Sprintf("The directory is unusable: %v.", err), fixForWrite(err))}
 	}
 	found := append(e.checkDisk(), checkDirMode(e.StateDir)...)
 	if len(found) == 0 {
-		return []Finding{good(e.StateDir, "It can be written to, and what it holds stays.")}
+		return []Finding{good(e.StateDir, "Writable and persistent.")}
 	}
 	return found
 }
 
-// makeDir makes a directory and its parents, and returns those that were not
-// there before, outermost first.
+// makeDir creates a directory and its parents and returns those that it created,
+// outermost first.
 func makeDir(dir string) (created []string, err error) {
-	// Of a disk that is missing, as there may be on Windows, not even the root is there.
+	// On Windows even the root can be missing.
 	for missing := filepath.Clean(dir); !exists(missing) && missing != filepath.Dir(missing); missing = filepath.Dir(missing) {
 		created = append([]string{missing}, created...)
 	}
 	return created, os.MkdirAll(dir, 0o700)
 }
 
-// removeDirs removes them as long as they are empty. The server makes them
-// again, as the user that it runs as.
+// removeDirs removes directories unless they have been filled. The server creates
+// them again, as its own user.
 func removeDirs(created []string) {
 	for i := len(created) - 1; i >= 0; i-- {
 		os.Remove(created[i])
 	}
 }
 
-// testDir does what is done to keep a certificate: write, sync, rename; then it
-// reads the file back.
+// testDir writes a file as the server writes a certificate (write, sync, rename)
+// and reads it back.
 func testDir(dir string) error {
 	text := []byte(rand.Text())
 	f, err := os.CreateTemp(dir, ".doctor-*")
@@ -86,57 +86,57 @@ func testDir(dir string) error {
 	}
 	read, err := os.ReadFile(renamed)
 	if err == nil && !bytes.Equal(read, text) {
-		err = errors.New("a file that was just written reads otherwise")
+		err = errors.New("a file that was just written has other content")
 	}
 	return err
 }
 
-// fixForWrite is what to do when a directory cannot be written to.
+// fixForWrite returns what to do about an error from writing to the directory.
 func fixForWrite(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return "Give it to the user that the server runs as (chown), or name another directory with -state."
+		return "Change its owner to the user that the server runs as (chown), or set -state to another directory."
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "Free some space there, or name another directory with -state."
+		return "Free some space on its file system, or set -state to another directory."
 	case errors.Is(err, syscall.EROFS):
-		return "It is read-only: mount it for writing, list it in ReadWritePaths= of the unit, or name another directory with -state."
+		return "The file system is read-only: mount it read-write, list the directory in ReadWritePaths= of the unit, or set -state to another directory."
 	case errors.Is(err, syscall.ENOTDIR):
-		return "A file is in its place: move the file away, or name another directory with -state."
+		return "The path contains a file: move the file, or set -state to another directory."
 	}
-	return "Name another directory with -state."
+	return "Set -state to another directory."
 }
 
-// checkDirMode warns when other users can look into the directory.
+// checkDirMode warns if other users have access to the directory.
 func checkDirMode(dir string) []Finding {
 	info, err := os.Stat(dir)
 	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 {
 		return nil
 	}
-	return []Finding{warning(dir, fmt.Sprintf("Other users may enter it (mode %04o); it holds private keys.", info.Mode().Perm()), "chmod 700 "+dir)}
+	return []Finding{warning(dir, fmt.Sprintf("Other users have access (mode %04o), and the directory holds private keys.", info.Mode().Perm()), "chmod 700 "+dir)}
 }
 
-// checkDisk looks at what lies below the directory.
+// checkDisk checks the file system of the directory.
 func (e *examination) checkDisk() []Finding {
 	d, err := e.disk(e.StateDir)
 	if err != nil {
-		return []Finding{warning(e.StateDir, fmt.Sprintf("Its file system could not be asked: %v.", err),
-			"See for yourself that there is space, and that files stay there over a restart.")}
+		return []Finding{warning(e.StateDir, fmt.Sprintf("The file system could not be examined: %v.", err),
+			"Make sure that there is free space, and that files persist across restarts.")}
 	}
 	var found []Finding
 	if d.ephemeral != "" {
-		found = append(found, warning(e.StateDir, "It "+d.ephemeral+", so certificates are lost at a restart; who orders them too often is locked out by the CA.",
-			"Name a directory that stays with -state, like /var/lib/inbox; in a container, one on a volume."))
+		found = append(found, warning(e.StateDir, "The directory "+d.ephemeral+", so certificates are lost at a restart. Ordering them again each time exceeds the CA's rate limits.",
+			"Set -state to a persistent directory, like /var/lib/inbox; in a container, to one on a volume."))
 	}
 	if d.freeBytes < minFreeBytes {
-		found = append(found, warning(e.StateDir, fmt.Sprintf("Only %d MiB are free there.", d.freeBytes>>20), "Free some space."))
+		found = append(found, warning(e.StateDir, fmt.Sprintf("Only %d MiB are free on the file system.", d.freeBytes>>20), "Free some space."))
 	}
 	if d.allInodes > 0 && d.freeInodes < minFreeInodes {
-		found = append(found, warning(e.StateDir, fmt.Sprintf("Only %d more files fit there (inodes).", d.freeInodes), "Remove small files that nobody needs."))
+		found = append(found, warning(e.StateDir, fmt.Sprintf("Only %d inodes are free on the file system.", d.freeInodes), "Remove unused small files."))
 	}
 	return found
 }
 
-// ephemeralPath says why files at a path go away, or nothing.
+// ephemeralPath returns why files at a path are lost at a restart, "" if they are not.
 func ephemeralPath(path string) string {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real

@@ -21,49 +21,48 @@ func TestDoctorChecksState(t *testing.T) {
 	crowded.freeInodes = 7
 	uncounted.allInodes, uncounted.freeInodes = 0, 0
 	runCases(t, []testCase{
-		{"good", func(*testEnv) {}, expect{"state", OK, "what it holds stays", ""}},
-		{"none", func(s *testEnv) { s.StateDir = "" }, expect{"state", Failure, "no directory to keep", "-state"}},
+		{"good", func(*testEnv) {}, expect{"state", OK, "Writable and persistent", ""}},
+		{"none", func(s *testEnv) { s.StateDir = "" }, expect{"state", Failure, "No state directory", "-state"}},
 		{"a file in its place", func(s *testEnv) {
 			s.StateDir += "/file"
 			os.WriteFile(s.StateDir, nil, 0o600)
-		}, expect{"state", Failure, "not a directory", "A file is in its place"}},
+		}, expect{"state", Failure, "not a directory", "The path contains a file"}},
 		{"a file among its parents", func(s *testEnv) {
 			os.WriteFile(s.StateDir+"/file", nil, 0o600)
 			s.StateDir += "/file/state"
-		}, expect{"state", Failure, "not a directory", "A file is in its place"}},
+		}, expect{"state", Failure, "not a directory", "The path contains a file"}},
 		{"open to others", func(s *testEnv) { os.Chmod(s.StateDir, 0o755) }, expect{"state", Warning, "(mode 0755)", "chmod 700"}},
-		{"passing", with(ephemeral, nil), expect{"state", Warning, "It is in memory only, so certificates are lost", "/var/lib/inbox"}},
+		{"ephemeral", with(ephemeral, nil), expect{"state", Warning, "The directory is in memory only, so certificates are lost", "/var/lib/inbox"}},
 		{"full", with(full, nil), expect{"state", Warning, "Only 3 MiB are free", "Free some space"}},
-		{"full of files", with(crowded, nil), expect{"state", Warning, "Only 7 more files", "small files"}},
-		{"no inodes counted", with(uncounted, nil), expect{"state", OK, "what it holds stays", ""}},
-		{"silent", with(disk{}, errNoDisk), expect{"state", Warning, "could not be asked: no such file system", "for yourself"}},
+		{"out of inodes", with(crowded, nil), expect{"state", Warning, "Only 7 inodes", "small files"}},
+		{"no inodes counted", with(uncounted, nil), expect{"state", OK, "Writable and persistent", ""}},
+		{"unknown", with(disk{}, errNoDisk), expect{"state", Warning, "could not be examined: no such file system", "Make sure"}},
 	})
 }
 
-// TestDoctorLeavesNothingBehind: a directory made by the doctor, who may be
-// root, would not belong to the user that the server runs as.
+// A directory created by the doctor, running as root, would have the wrong owner.
 func TestDoctorLeavesNothingBehind(t *testing.T) {
 	s := newTestEnv(t)
 	parent := s.StateDir
 	s.StateDir = filepath.Join(parent, "not", "there")
-	s.expectFinding(expect{"state", OK, "can be written to", ""})
+	s.expectFinding(expect{"state", OK, "Writable", ""})
 	if left, err := os.ReadDir(parent); err != nil || len(left) != 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+		t.Errorf("got %v, %v, want an empty directory", left, err)
 	}
 	s.StateDir = parent
-	s.expectFinding(expect{"state", OK, "can be written to", ""})
+	s.expectFinding(expect{"state", OK, "Writable", ""})
 	if left, err := os.ReadDir(parent); err != nil || len(left) != 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+		t.Errorf("got %v, %v, want an empty directory", left, err)
 	}
 }
 
 func TestFixForWrite(t *testing.T) {
 	for err, want := range map[error]string{
 		fs.ErrPermission: "chown", syscall.EACCES: "chown", syscall.ENOSPC: "Free some space", syscall.EDQUOT: "Free some space",
-		syscall.EROFS: "ReadWritePaths=", syscall.ENOTDIR: "A file is in its place", syscall.EIO: "another directory",
+		syscall.EROFS: "ReadWritePaths=", syscall.ENOTDIR: "The path contains a file", syscall.EIO: "another directory",
 	} {
 		if got := fixForWrite(fmt.Errorf("write: %w", err)); !strings.Contains(got, want) {
-			t.Errorf("mendWrite(%v) = %q, want %q in it", err, got, want)
+			t.Errorf("fixForWrite(%v) = %q, want %q in it", err, got, want)
 		}
 	}
 }
@@ -73,7 +72,7 @@ func TestEphemeralPath(t *testing.T) {
 		"/tmp": true, "/tmp/x": true, "/tmpx": false, "/run/inbox": true, "/dev/shm/x": true, "/var/lib/inbox": false, "/var/tmp/x": true,
 	} {
 		if got := ephemeralPath(path); (got != "") != want {
-			t.Errorf("passingPlace(%s) = %q, want a reason: %v", path, got, want)
+			t.Errorf("ephemeralPath(%s) = %q, want a reason: %v", path, got, want)
 		}
 	}
 	link := filepath.Join(t.TempDir(), "link")
@@ -81,6 +80,6 @@ func TestEphemeralPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat("/dev/shm"); err == nil && ephemeralPath(link) == "" {
-		t.Error("a link to a passing place is one too")
+		t.Error("a link to an ephemeral directory is not detected")
 	}
 }

@@ -2,9 +2,9 @@ package doctor
 
 import "testing"
 
-// A disk that is not there is an error, and no search without an end.
+// A missing drive is an error and ends the search for parents.
 func TestMakeDirOnAMissingDisk(t *testing.T) {
 	if made, err := makeDir(`Q:\inbox\state`); err == nil {
-		t.Errorf("made %q, want an error", made)
+		t.Errorf("created %q, want an error", made)
 	}
 }

@@ -8,24 +8,24 @@ import (
 	"inbox/inbox/redisstore"
 )
 
-// maxStoreSkew is how far the store's clock may be off before a server with a name
-// orders nothing.
+// maxStoreSkew is the clock difference to the store at which a server stops
+// ordering certificates.
 const maxStoreSkew = time.Minute
 
-// checkStore looks at the store that servers share.
+// checkStore checks the shared store.
 func (e *examination) checkStore(ctx context.Context) []Finding {
 	r, err := e.Store(ctx)
 	if err != nil {
-		return []Finding{failure(r.Address, fmt.Sprintf("The store cannot be used: %v.", err),
-			"Make sure that it runs, that this machine may connect to it, and that its user may do what docs/scale.md lists.")}
+		return []Finding{failure(r.Address, fmt.Sprintf("The store is unusable: %v.", err),
+			"Make sure that it runs, that this machine can connect to it, and that its user has the permissions listed in docs/scale.md.")}
 	}
-	found := []Finding{good(r.Address, fmt.Sprintf("The store is there (%s), and scripts run in every part of it.", r.Kind))}
+	found := []Finding{good(r.Address, fmt.Sprintf("Connected (%s). Scripts run on every primary.", r.Kind))}
 	switch {
 	case r.KeyMismatch:
-		found = append(found, failure(r.Address, "The servers that use this store have another key.",
-			"Give all servers the same -store-key-file, or none of them one."))
+		found = append(found, failure(r.Address, "Other nodes use this store with a different key.",
+			"Use the same -store-key-file on all nodes, or none on all of them."))
 	case r.Unused:
-		found = append(found, good(r.Address, "No server has used it yet."))
+		found = append(found, good(r.Address, "No node has used the store yet."))
 	}
 	found = append(found, e.checkStoreClock(r)...)
 	for _, s := range r.Servers {
@@ -34,14 +34,14 @@ func (e *examination) checkStore(ctx context.Context) []Finding {
 	return found
 }
 
-// checkStoreClock is strict where orders are recorded by it.
+// checkStoreClock is stricter with domains: the store's clock decides when to order.
 func (e *examination) checkStoreClock(r redisstore.Report) []Finding {
 	off := r.ClockSkew.Abs()
-	text := fmt.Sprintf("The clock here is %v %s that of the store.", off, direction(r.ClockSkew))
-	const fix = "Set both, and keep them right: timedatectl set-ntp true."
+	text := fmt.Sprintf("The clock of this machine is %v %s the clock of the store.", off, direction(r.ClockSkew))
+	const fix = "Set both clocks and enable time synchronization: timedatectl set-ntp true."
 	switch {
 	case off > maxStoreSkew && len(e.Domains) > 0:
-		return []Finding{failure(r.Address, text+" So no certificate is ordered.", fix)}
+		return []Finding{failure(r.Address, text+" No certificates are ordered until this is fixed.", fix)}
 	case off > clockWarning:
 		return []Finding{warning(r.Address, text, fix)}
 	}
@@ -50,17 +50,17 @@ func (e *examination) checkStoreClock(r redisstore.Report) []Finding {
 
 func checkStoreServer(s redisstore.ServerReport, replicas int) (found []Finding) {
 	if s.TooOld {
-		found = append(found, failure(s.Address, fmt.Sprintf("It is %s %s, which servers do not use.", s.Product, s.Version),
+		found = append(found, failure(s.Address, fmt.Sprintf("%s %s is too old.", s.Product, s.Version),
 			"Use Redis "+redisstore.MinRedisVersion+" or newer, or Valkey."))
 	}
 	if s.Replicas < replicas {
-		found = append(found, failure(s.Address, fmt.Sprintf("It has %d replicas that are up to date, and -store-replicas wants %d, so requests are told to come back.", s.Replicas, replicas),
-			"Give it more replicas, or lower -store-replicas."))
+		found = append(found, failure(s.Address, fmt.Sprintf("%d replicas are up to date, but -store-replicas is %d, so requests are refused with Retry-After.", s.Replicas, replicas),
+			"Add replicas, or lower -store-replicas."))
 	}
 	found = append(found, checkStoreMemory(s)...)
 	found = append(found, checkStorePersistence(s)...)
 	if len(found) == 0 {
-		found = []Finding{good(s.Address, fmt.Sprintf("%s %s; it refuses what its %d MiB do not hold, and keeps the rest in a file.", s.Product, s.Version, s.MaxBytes>>20))}
+		found = []Finding{good(s.Address, fmt.Sprintf("%s %s with %d MiB of memory, no eviction, and an append-only file.", s.Product, s.Version, s.MaxBytes>>20))}
 	}
 	return found
 }
@@ -68,11 +68,11 @@ func checkStoreServer(s redisstore.ServerReport, replicas int) (found []Finding)
 func checkStoreMemory(s redisstore.ServerReport) []Finding {
 	switch {
 	case s.MaxBytes == 0:
-		return []Finding{warning(s.Address, "Its memory has no bound, so the machine may kill it.", "Set maxmemory, and maxmemory-policy noeviction.")}
+		return []Finding{warning(s.Address, "The memory is not limited, so the system can kill the store when memory runs out.", "Set maxmemory, and maxmemory-policy noeviction.")}
 	case s.EvictionPolicy != "noeviction":
-		return []Finding{failure(s.Address, fmt.Sprintf("It drops mailboxes when its memory is full (maxmemory-policy %s).", s.EvictionPolicy), "Set maxmemory-policy noeviction.")}
+		return []Finding{failure(s.Address, fmt.Sprintf("The store evicts mailboxes when its memory is full (maxmemory-policy %s).", s.EvictionPolicy), "Set maxmemory-policy noeviction.")}
 	case s.UsedBytes > s.MaxBytes/10*9:
-		return []Finding{warning(s.Address, fmt.Sprintf("%d of its %d MiB are used; when it is full it takes no messages.", s.UsedBytes>>20, s.MaxBytes>>20), "Raise maxmemory.")}
+		return []Finding{warning(s.Address, fmt.Sprintf("%d of %d MiB are used. A full store rejects messages.", s.UsedBytes>>20, s.MaxBytes>>20), "Raise maxmemory.")}
 	}
 	return nil
 }
@@ -80,13 +80,13 @@ func checkStoreMemory(s redisstore.ServerReport) []Finding {
 func checkStorePersistence(s redisstore.ServerReport) []Finding {
 	switch {
 	case !s.AppendOnly:
-		return []Finding{warning(s.Address, "It keeps no append-only file, so its restart loses all mailboxes, and the certificates that are shared.",
+		return []Finding{warning(s.Address, "The store has no append-only file, so its restart loses all mailboxes and the shared certificates.",
 			"Set appendonly yes and appendfsync always.")}
 	case s.WriteFailed:
-		return []Finding{failure(s.Address, "It cannot write its append-only file, and refuses to store anything.", "See its log; most often the disk is full.")}
+		return []Finding{failure(s.Address, "The store cannot write its append-only file and rejects all writes.", "Check its log. Usually the disk is full.")}
 	case s.Fsync != "" && s.Fsync != "always":
-		return []Finding{warning(s.Address, fmt.Sprintf("A loss of power can lose messages that were acknowledged (appendfsync %s).", s.Fsync),
-			"Set appendfsync always, or accept that.")}
+		return []Finding{warning(s.Address, fmt.Sprintf("A power failure can lose accepted messages (appendfsync %s).", s.Fsync),
+			"Set appendfsync always, or accept the risk.")}
 	}
 	return nil
 }

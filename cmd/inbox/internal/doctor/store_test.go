@@ -31,24 +31,24 @@ func TestDoctorChecksStore(t *testing.T) {
 		s.Domains = nil
 	}
 	runCases(t, []testCase{
-		{"good", server(func(*redisstore.ServerReport) {}), expect{"store", OK, "Valkey 8.1.1; it refuses what its 1024 MiB do not hold", ""}},
-		{"away", func(s *testEnv) {
+		{"good", server(func(*redisstore.ServerReport) {}), expect{"store", OK, "Valkey 8.1.1 with 1024 MiB of memory", ""}},
+		{"down", func(s *testEnv) {
 			s.Store = func(context.Context) (redisstore.Report, error) {
 				return redisstore.Report{}, errors.New("connect: refused")
 			}
-		}, expect{"store", Failure, "cannot be used: connect: refused", "Make sure that it runs"}},
-		{"another key", report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.KeyMismatch = true }), expect{"store", Failure, "have another key", "-store-key-file"}},
-		{"unused", report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.Unused = true }), expect{"store", OK, "No server has used it yet", ""}},
-		{"behind", ahead(time.Hour), expect{"store", Failure, "1h0m0s behind that of the store. So no certificate is ordered", "timedatectl"}},
-		{"ahead", ahead(-40 * time.Second), expect{"store", Warning, "40s ahead of that of the store", "timedatectl"}},
-		{"behind, without a name", withoutDomains, expect{"store", Warning, "1h0m0s behind", "timedatectl"}},
-		{"old", server(func(s *redisstore.ServerReport) { s.Product, s.Version, s.TooOld = "Redis", "5.0.7", true }), expect{"store", Failure, "It is Redis 5.0.7", "Use Redis 6.0"}},
-		{"alone", report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.Replicas = 1 }), expect{"store", Failure, "It has 0 replicas that are up to date, and -store-replicas wants 1", "more replicas"}},
-		{"unbound", server(func(s *redisstore.ServerReport) { s.MaxBytes = 0 }), expect{"store", Warning, "no bound", "Set maxmemory"}},
-		{"evicting", server(func(s *redisstore.ServerReport) { s.EvictionPolicy = "allkeys-lru" }), expect{"store", Failure, "drops mailboxes", "noeviction"}},
-		{"nearly full", server(func(s *redisstore.ServerReport) { s.UsedBytes = 1000 << 20 }), expect{"store", Warning, "1000 of its 1024 MiB", "Raise maxmemory"}},
-		{"forgetful", server(func(s *redisstore.ServerReport) { s.AppendOnly = false }), expect{"store", Warning, "its restart loses all mailboxes", "appendonly yes"}},
-		{"on a full disk", server(func(s *redisstore.ServerReport) { s.WriteFailed = true }), expect{"store", Failure, "cannot write", "disk is full"}},
-		{"every second", server(func(s *redisstore.ServerReport) { s.Fsync = "everysec" }), expect{"store", Warning, "appendfsync everysec", "appendfsync always"}},
+		}, expect{"store", Failure, "The store is unusable: connect: refused", "Make sure that it runs"}},
+		{"another key", report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.KeyMismatch = true }), expect{"store", Failure, "with a different key", "-store-key-file"}},
+		{"unused", report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.Unused = true }), expect{"store", OK, "No node has used the store yet", ""}},
+		{"behind", ahead(time.Hour), expect{"store", Failure, "1h0m0s behind the clock of the store. No certificates are ordered", "timedatectl"}},
+		{"ahead", ahead(-40 * time.Second), expect{"store", Warning, "40s ahead of the clock of the store", "timedatectl"}},
+		{"behind, without domains", withoutDomains, expect{"store", Warning, "1h0m0s behind", "timedatectl"}},
+		{"old", server(func(s *redisstore.ServerReport) { s.Product, s.Version, s.TooOld = "Redis", "5.0.7", true }), expect{"store", Failure, "Redis 5.0.7 is too old", "Use Redis 6.0"}},
+		{"no replicas", report(func(r *redisstore.Report, _ *redisstore.ServerReport) { r.Replicas = 1 }), expect{"store", Failure, "0 replicas are up to date, but -store-replicas is 1", "Add replicas"}},
+		{"no memory limit", server(func(s *redisstore.ServerReport) { s.MaxBytes = 0 }), expect{"store", Warning, "not limited", "Set maxmemory"}},
+		{"evicting", server(func(s *redisstore.ServerReport) { s.EvictionPolicy = "allkeys-lru" }), expect{"store", Failure, "evicts mailboxes", "noeviction"}},
+		{"nearly full", server(func(s *redisstore.ServerReport) { s.UsedBytes = 1000 << 20 }), expect{"store", Warning, "1000 of 1024 MiB", "Raise maxmemory"}},
+		{"no append-only file", server(func(s *redisstore.ServerReport) { s.AppendOnly = false }), expect{"store", Warning, "its restart loses all mailboxes", "appendonly yes"}},
+		{"full disk", server(func(s *redisstore.ServerReport) { s.WriteFailed = true }), expect{"store", Failure, "cannot write", "the disk is full"}},
+		{"synced every second", server(func(s *redisstore.ServerReport) { s.Fsync = "everysec" }), expect{"store", Warning, "appendfsync everysec", "appendfsync always"}},
 	})
 }

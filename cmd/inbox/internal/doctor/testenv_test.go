@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// testEnv is a healthy world for a Checkup: a DNS server and a CA on loopback,
-// a state directory, free ports. Each test spoils something in it.
+// testEnv is a healthy environment: a DNS server and a CA on loopback, a state
+// directory, free ports. Each test breaks something in it.
 type testEnv struct {
 	Config
 	t       *testing.T
@@ -28,7 +28,7 @@ type testEnv struct {
 	started sync.Once
 }
 
-// localAddr is the address that the machine of the stage has.
+// localAddr is the machine's address in a testEnv.
 var localAddr = netip.MustParseAddr("203.0.113.5")
 
 func newTestEnv(t *testing.T) *testEnv {
@@ -41,7 +41,7 @@ func newTestEnv(t *testing.T) *testEnv {
 		Bind: ":443", HTTPBind: ":80", StateDir: privateDir(t), CAURL: "https://localhost/directory", Roots: s.root.pool(), SecondRoots: s.root.pool(),
 		resolver: s.zone.client(), dial: s.dialLoopback, now: time.Now,
 		localAddrs: func() ([]netip.Addr, error) { return []netip.Addr{localAddr}, nil },
-		// The ports of the stage are free, whatever those of the machine are.
+		// All ports are free, whatever the machine's are.
 		listen:        func(network, _ string) (net.Listener, error) { return net.Listen(network, "127.0.0.1:0") },
 		proxy:         func(*http.Request) (*url.URL, error) { return nil, nil },
 		findPortOwner: func(string) (portOwner, bool) { return portOwner{}, false },
@@ -52,20 +52,20 @@ func newTestEnv(t *testing.T) *testEnv {
 	return s
 }
 
-// dialLoopback leads the way to every CA to the one of the stage, and refuses
-// to leave this machine.
+// dialLoopback connects to the fake CA for every CA, and rejects other addresses
+// that are not on loopback.
 func (s *testEnv) dialLoopback(ctx context.Context, network, address string) (net.Conn, error) {
 	if host, port, _ := net.SplitHostPort(address); port == "443" && host != "127.0.0.1" && host != "::1" {
 		address = s.ca.Listener.Addr().String()
 	}
 	if host, _, _ := net.SplitHostPort(address); network != "unix" && host != "127.0.0.1" && host != "::1" {
-		s.t.Errorf("the doctor wants to connect to %s", address)
+		s.t.Errorf("the doctor connects to %s", address)
 		return nil, os.ErrPermission
 	}
 	return (&net.Dialer{}).DialContext(ctx, network, address)
 }
 
-// bindTo makes the port of an option be that of a listener of the test.
+// bindTo sets -bind to the address of a listener of the test.
 func (s *testEnv) bindTo(addr net.Addr) string {
 	s.listen = net.Listen
 	s.HTTPBind = ""
@@ -73,7 +73,7 @@ func (s *testEnv) bindTo(addr net.Addr) string {
 	return s.Bind
 }
 
-// start starts the servers, once the test has spoiled what it wants to.
+// start starts the servers after the test has changed them.
 func (s *testEnv) start() {
 	s.started.Do(func() {
 		s.zone.serve()
@@ -81,7 +81,7 @@ func (s *testEnv) start() {
 	})
 }
 
-// run examines, and returns the findings and whether all is well.
+// run returns the findings, and whether there were no failures.
 func (s *testEnv) run() ([]Finding, bool) {
 	s.t.Helper()
 	s.start()
@@ -94,29 +94,29 @@ func (s *testEnv) run() ([]Finding, bool) {
 	return found, ok
 }
 
-// expect is what a check is to find: its worst finding, and words of it.
+// expect describes the worst finding of a check.
 type expect struct {
 	check     string
 	level     Level
 	text, fix string
 }
 
-// expectFinding runs the doctor and holds what it found against what was expected:
-// the finding, nothing worse anywhere, and the verdict that follows.
+// expectFinding runs the doctor and expects the finding, no warning or failure of
+// another check, and the matching result.
 func (s *testEnv) expectFinding(want expect) {
 	s.t.Helper()
 	found, ok := s.run()
 	if wantOK := want.level != Failure; ok != wantOK {
-		s.t.Errorf("all is well: %v, want %v", ok, wantOK)
+		s.t.Errorf("got result %v, want %v", ok, wantOK)
 	}
 	met := false
 	for _, f := range found {
 		met = met || want.matches(f)
 		if f.Level != OK && f.Check != want.check {
-			s.t.Errorf("the check %q also found: %+v", f.Check, f)
+			s.t.Errorf("check %q also found %+v", f.Check, f)
 		}
 		if f.Text == "" || f.Level != OK && f.Fix == "" {
-			s.t.Errorf("a finding without words: %+v", f)
+			s.t.Errorf("got a finding without text or fix: %+v", f)
 		}
 	}
 	if !met {
@@ -124,7 +124,7 @@ func (s *testEnv) expectFinding(want expect) {
 	}
 }
 
-// expectOK runs the doctor and demands a line that has nothing wrong.
+// expectOK runs the doctor and expects a finding at level OK.
 func (s *testEnv) expectOK(check, text string) {
 	s.t.Helper()
 	found, _ := s.run()
@@ -137,7 +137,7 @@ func (want expect) matches(f Finding) bool {
 	return f.Check == want.check && f.Level == want.level && strings.Contains(f.Text, want.text) && strings.Contains(f.Fix, want.fix)
 }
 
-// testCase is one row of a table: a healthy world, one thing spoiled, what is found.
+// testCase breaks one thing in a healthy environment.
 type testCase struct {
 	name  string
 	setup func(*testEnv)
