@@ -4,10 +4,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
+
+	"inbox/internal/atomicfile"
 )
 
 // envPrefix begins the name of each variable that is an option.
@@ -122,15 +122,7 @@ const maxFileBytes = 1 << 20
 // readSmallFile reads a file that a person wrote; a device or a film given by
 // mistake does not fill the memory.
 func readSmallFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	if err == nil && len(text) > maxFileBytes {
-		err = fmt.Errorf("has more than %d bytes, too many for a file of options", maxFileBytes)
-	}
+	text, err := atomicfile.Read(path, maxFileBytes)
 	return string(text), err
 }
 

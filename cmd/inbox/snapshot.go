@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/internal/atomicfile"
+	"inbox/internal/filelock"
 )
 
 const (
@@ -23,9 +25,6 @@ const (
 	// lockRetryInterval is the time between two looks whether another server has ended.
 	lockRetryInterval = 20 * time.Millisecond
 )
-
-// errLocked says that another process has a lock.
-var errLocked = errors.New("another process has the lock")
 
 // snapshotFile keeps mailboxes in the state directory while no server runs. The
 // zero archive keeps nothing.
@@ -60,8 +59,8 @@ func openSnapshotFile(dir string, key []byte, timeout time.Duration, done <-chan
 		return &snapshotFile{} // the log says so
 	}
 	path := filepath.Join(dir, snapshotName+".lock")
-	lock, err := lockFile(path)
-	if errors.Is(err, errLocked) {
+	lock, err := filelock.TryLock(path)
+	if errors.Is(err, filelock.ErrLocked) {
 		log.Info("another server uses the state directory: waiting for its end", "at most", timeout)
 		lock, err = awaitLock(path, time.Now().Add(timeout), done)
 	}
@@ -74,12 +73,12 @@ func openSnapshotFile(dir string, key []byte, timeout time.Duration, done <-chan
 
 // awaitLock tries again until somebody has given the lock up.
 func awaitLock(path string, deadline time.Time, done <-chan struct{}) (lock *os.File, err error) {
-	for err = errLocked; errors.Is(err, errLocked) && time.Now().Before(deadline); {
+	for err = filelock.ErrLocked; errors.Is(err, filelock.ErrLocked) && time.Now().Before(deadline); {
 		select {
 		case <-done:
 			return nil, err
 		case <-time.After(lockRetryInterval):
-			lock, err = lockFile(path)
+			lock, err = filelock.TryLock(path)
 		}
 	}
 	return lock, err
@@ -164,7 +163,7 @@ func (s *snapshotFile) markInUse() error {
 		}
 	}
 	// A size takes no block of the disk, so it works on a full one, too.
-	if err := errors.Join(s.lock.Truncate(1), s.lock.Sync(), syncDir(s.dir)); err != nil {
+	if err := errors.Join(s.lock.Truncate(1), s.lock.Sync(), atomicfile.SyncDir(s.dir)); err != nil {
 		return fmt.Errorf("note that the mailboxes are in use: %w", err)
 	}
 	return nil
@@ -191,7 +190,7 @@ func (s *snapshotFile) save(m *inbox.Memory) error {
 		err = os.Rename(tmp, s.path())
 	}
 	if err == nil {
-		err = syncDir(s.dir)
+		err = atomicfile.SyncDir(s.dir)
 	}
 	if err != nil {
 		os.Remove(tmp)

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"inbox/internal/atomicfile"
 )
 
 const (
@@ -84,7 +86,7 @@ func loadSecret(dir string) ([]byte, error) {
 		return generated, nil
 	}
 	path := filepath.Join(dir, secretFile)
-	if err := createOnce(path, generated); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := atomicfile.Create(path, generated); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make the secret: %w", err)
 	}
 	stored, err := os.ReadFile(path)
@@ -104,26 +106,4 @@ func deriveKey(secret []byte, purpose string) []byte {
 		panic(err) // only for a key of more than 8160 bytes
 	}
 	return key
-}
-
-// createOnce writes a file that only its owner may read, whole or not at all,
-// unless it exists. Of several processes one wins, and all read the winner's.
-func createOnce(path string, data []byte) error {
-	if _, err := os.Stat(path); err == nil {
-		return fs.ErrExist
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // made with 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	err = os.Link(tmp.Name(), path) // unlike Rename it replaces nothing
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
-		return os.Rename(tmp.Name(), path) // a file system without links: nobody shares it
-	}
-	return err
 }

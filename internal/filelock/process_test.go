@@ -1,6 +1,6 @@
 //go:build unix || windows
 
-package main
+package filelock
 
 import (
 	"errors"
@@ -11,11 +11,11 @@ import (
 	"testing"
 )
 
-// A lock keeps other processes out until its holder closes it, or dies. What is
-// noted by the file's size can be read and changed meanwhile.
+// A lock excludes other processes until its holder closes it or dies. The size
+// of the file can be read and changed meanwhile.
 func TestLockExcludesOtherProcesses(t *testing.T) {
 	if os.Getenv("TEST_LOCK") != "" { // the other process
-		if _, err := lockFile(os.Getenv("TEST_LOCK")); err != nil {
+		if _, err := TryLock(os.Getenv("TEST_LOCK")); err != nil {
 			os.Stdout.WriteString("no ")
 			return
 		}
@@ -24,32 +24,32 @@ func TestLockExcludesOtherProcesses(t *testing.T) {
 		return
 	}
 	path := filepath.Join(t.TempDir(), "lock")
-	lock, err := lockFile(path)
+	lock, err := TryLock(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := lock.Truncate(1); err != nil {
-		t.Errorf("note something in the file: %v", err)
+		t.Errorf("truncate the locked file: %v", err)
 	}
 	other := startLockProcess(t, path)
 	if got := other.read(); got != "no " {
-		t.Errorf("the lock is held: another process has it: %q", got)
+		t.Errorf("while the lock is held, another process got %q, want no", got)
 	}
 	lock.Close()
 	other = startLockProcess(t, path)
 	if got := other.read(); got != "yes" {
-		t.Fatalf("the lock is free: another process has it: %q", got)
+		t.Fatalf("after the lock was released, another process got %q, want yes", got)
 	}
-	if _, err := lockFile(path); !errors.Is(err, errLocked) {
-		t.Errorf("another process has the lock: got %v", err)
+	if _, err := TryLock(path); !errors.Is(err, ErrLocked) {
+		t.Errorf("while another process holds the lock: got %v, want ErrLocked", err)
 	}
 	other.cmd.Process.Kill()
 	other.cmd.Wait()
-	if lock, err = lockFile(path); err != nil {
-		t.Fatalf("the other process died: %v", err)
+	if lock, err = TryLock(path); err != nil {
+		t.Fatalf("after the other process died: %v", err)
 	}
 	if info, err := lock.Stat(); err != nil || info.Size() != 1 {
-		t.Errorf("the note is gone: %v, %v", info, err)
+		t.Errorf("size after both locks: got %v, %v; want 1", info, err)
 	}
 	lock.Close()
 }
