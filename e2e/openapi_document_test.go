@@ -21,7 +21,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 )
 
-// document is an OpenAPI document, and what of it was seen in answers.
+// document is an OpenAPI document and the parts of it that occurred in answers.
 type document struct {
 	spec   *openapi3.T
 	router routers.Router
@@ -46,13 +46,13 @@ func loadDocument(t *testing.T, file string) *document {
 	return &document{spec: spec, router: router, seen: map[string]bool{}}
 }
 
-// messageTypes are the content types that a message can have.
+// messageTypes returns the content types that a message can have.
 func messageTypes(spec *openapi3.T) []string {
 	return slices.Collect(maps.Keys(spec.Paths.Find("/inbox").Get.Responses.Status(200).Value.Content))
 }
 
-// roundTrip sends a request as it is written in exchanges, holds it and its answer
-// against the document, and returns the operation and the status.
+// roundTrip sends a request in the notation of exchange, checks it and its answer against
+// the document, and returns the operation and the status.
 func (d *document) roundTrip(t *testing.T, server, text string) string {
 	t.Helper()
 	req, body, err := parseRequest(server, text)
@@ -76,8 +76,8 @@ func (d *document) roundTrip(t *testing.T, server, text string) string {
 	return fmt.Sprintf("%s %s %d", req.Method, req.URL.Path, resp.StatusCode)
 }
 
-// parseRequest makes a request of its text. With a Content-Length of its own it
-// stays incomplete, as that of a slow client.
+// parseRequest parses a request. With an explicit Content-Length its body stays
+// incomplete, like that of a slow client.
 func parseRequest(server, text string) (*http.Request, string, error) {
 	head, body, _ := strings.Cut(text, "\n\n")
 	lines := strings.Split(head, "\n")
@@ -102,8 +102,8 @@ func parseRequest(server, text string) (*http.Request, string, error) {
 	return req, body, err
 }
 
-// check finds the operation and holds both sides against it. A request that
-// the server refuses may break the document's rules, others may not.
+// check finds the operation and checks request and answer against it. Only a request
+// that the server refuses can violate the document.
 func (d *document) check(req *http.Request, resp *http.Response, body []byte) error {
 	route, params, err := d.router.FindRoute(req)
 	if err != nil {
@@ -119,7 +119,7 @@ func (d *document) check(req *http.Request, resp *http.Response, body []byte) er
 		return err
 	}
 	if req.Method == http.MethodHead {
-		// The library does not look at answers to HEAD. Only the body is special.
+		// The library skips answers to HEAD. They differ from GET only in the body.
 		in.Request = req.Clone(req.Context())
 		in.Request.Method = http.MethodGet
 	}
@@ -131,12 +131,12 @@ func (d *document) check(req *http.Request, resp *http.Response, body []byte) er
 	return d.checkUndocumented(route, resp, body)
 }
 
-// isMessage is true for an answer whose body is any bytes, whatever its type
-// says; the library would read JSON as JSON.
+// isMessage reports whether the body of an answer is a message: arbitrary bytes,
+// regardless of the content type. The library would parse JSON.
 func isMessage(resp *http.Response) bool { return resp.Header.Get("X-Message-Id") != "" }
 
-// checkUndocumented refuses what the library lets pass: header fields and bodies
-// that the document does not know.
+// checkUndocumented reports what the library accepts: header fields and bodies that are
+// not in the document.
 func (d *document) checkUndocumented(route *routers.Route, resp *http.Response, body []byte) error {
 	response := route.Operation.Responses.Status(resp.StatusCode).Value
 	d.markSeen(fmt.Sprint(route.Method, " ", route.Path, " ", resp.StatusCode))
@@ -185,7 +185,7 @@ func (d *document) operations() (all []string) {
 	return all
 }
 
-// notSeen lists what the document promises and no answer had: statuses,
+// notReached lists the parts of the document that occurred in no answer: statuses,
 // header fields, content types of messages and types of problems.
 func (d *document) notSeen() (missing []string) {
 	var all []string
@@ -201,7 +201,7 @@ func (d *document) notSeen() (missing []string) {
 		all = append(all, kind.(string))
 	}
 	for _, kind := range messageTypes(d.spec) {
-		if kind != "text/plain" { // it is seen with its charset
+		if kind != "text/plain" { // it occurs with a charset
 			all = append(all, kind)
 		}
 	}
@@ -214,8 +214,8 @@ func (d *document) notSeen() (missing []string) {
 	return missing
 }
 
-// checkOtherMethods holds the answer to a method that no operation has: its
-// Allow field lists those that the document has, but for HEAD, which is refused.
+// checkOtherMethods checks the answer to an undocumented method: its Allow field
+// lists the documented methods, except HEAD, which is refused.
 func (d *document) checkOtherMethods(server, path string) error {
 	req, err := http.NewRequest(http.MethodPut, server+path, nil)
 	if err != nil {

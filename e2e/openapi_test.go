@@ -17,9 +17,9 @@ import (
 // handlerOption changes a server's configuration for one exchange.
 type handlerOption func(*inbox.Config, *inbox.Limits)
 
-// exchange is what provokes one documented answer: a server, and requests to
-// it, the last of which gets that answer. A request is written as «METHOD PATH
-// [NAME:PASSWORD]», with fields on further lines and a body after an empty one.
+// exchange causes one documented answer: a server configuration and requests, the
+// last of which gets the answer. A request is "METHOD PATH [NAME:PASSWORD]", with
+// header fields on further lines and a body after an empty line.
 type exchange struct {
 	want     string // an operation and a status
 	option   handlerOption
@@ -104,7 +104,7 @@ func onePayer(c *inbox.Config, m *inbox.Limits) {
 
 func attemptsRejected(c *inbox.Config, _ *inbox.Limits) { c.Guard = rejectingGuard{} }
 
-// rejectingGuard has had enough of everybody's guesses.
+// rejectingGuard refuses every attempt.
 type rejectingGuard struct{ inbox.Guard }
 
 func (rejectingGuard) Allow(*http.Request, inbox.Attempt, string) error {
@@ -127,7 +127,7 @@ func both(a, b handlerOption) handlerOption {
 	return func(c *inbox.Config, m *inbox.Limits) { a(c, m); b(c, m) }
 }
 
-// startHandler starts a handler that differs from the defaults by change.
+// startHandler starts a handler with the defaults, modified by change.
 func startHandler(t *testing.T, change handlerOption) (string, *inbox.Handler) {
 	t.Helper()
 	memory := inbox.Limits{Timeout: time.Minute, Capacity: 100}
@@ -138,14 +138,14 @@ func startHandler(t *testing.T, change handlerOption) (string, *inbox.Handler) {
 	}
 	h := inbox.NewHandler(cfg)
 	s := httptest.NewUnstartedServer(h)
-	s.Config.ReadTimeout = 200 * time.Millisecond // for the body that is slow
+	s.Config.ReadTimeout = 200 * time.Millisecond // for the slow body
 	s.Start()
 	t.Cleanup(s.Close)
 	return s.URL, h
 }
 
-// TestOpenAPI holds docs/openapi.yaml and the server against each other: every
-// answer is as the document says, and every answer in it is given.
+// TestOpenAPI compares docs/openapi.yaml with the server: every answer conforms to
+// the document, and every documented answer occurs.
 func TestOpenAPI(t *testing.T) {
 	doc := loadDocument(t, filepath.Join("..", "docs", "openapi.yaml"))
 	for _, exch := range exchanges {
@@ -172,8 +172,8 @@ func TestOpenAPI(t *testing.T) {
 	}
 }
 
-// checkSuperseded holds a GET until a newer one takes over. The newer one
-// is repeated, for it may arrive before the older.
+// checkSuperseded holds a GET until a newer one supersedes it. The newer one is
+// repeated, because it can arrive before the older.
 func checkSuperseded(t *testing.T, doc *document) {
 	server, _ := startHandler(t, defaults)
 	older := make(chan string, 1)
@@ -186,7 +186,7 @@ func checkSuperseded(t *testing.T, doc *document) {
 		default:
 		}
 	}
-	t.Error("a newer GET does not end an older one")
+	t.Error("the older GET is still held after 1000 newer ones")
 }
 
 func checkStopping(t *testing.T, doc *document) {
@@ -202,8 +202,8 @@ func checkStopping(t *testing.T, doc *document) {
 	}
 }
 
-// checkProgramResponses asks the real program for what it answers itself, before
-// the handler sees the request.
+// checkProgramResponses causes the answers that the program gives before the handler sees
+// the request.
 func checkProgramResponses(t *testing.T, doc *document) {
 	server := "http://" + startInbox(t, "-https=false", "-max-header-size", "4096").Addr
 	withoutStore := "http://" + startInbox(t, "-https=false", "-store", "redis://127.0.0.1:1").Addr // nobody is there
@@ -215,8 +215,8 @@ func checkProgramResponses(t *testing.T, doc *document) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
-	// Only a part that is away brings this about from outside: a server that
-	// stops takes no new request. The program's own test has it.
+	// From outside, only an unavailable component causes this answer, because a
+	// stopping server accepts no new connection. A test of the program covers it.
 	doc.markSeen("GET /readyz 503")
 	for _, operation := range doc.operations() {
 		got := doc.roundTrip(t, server, operation+"\nX-Large: "+strings.Repeat("x", 5000))
@@ -226,7 +226,7 @@ func checkProgramResponses(t *testing.T, doc *document) {
 	}
 }
 
-// brokenStore fails in a way that no client can mend.
+// brokenStore fails with an error that has no answer of its own.
 type brokenStore struct{ inbox.Store }
 
 var errBroken = errors.New("the disk is on fire")

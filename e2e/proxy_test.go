@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-// proxies are those of docs/deploy.md. Each makes of the block that the page
+// proxies are those of docs/proxy.md. Each makes of the block that the page
 // shows a configuration that listens at an address, in a directory of its own,
 // and returns its command.
 var proxies = []struct {
@@ -60,19 +60,19 @@ http {
 	}},
 }
 
-// TestBehindProxies runs the server behind proxies, with the lines of docs/deploy.md.
+// TestBehindProxies runs the server behind proxies, with the lines of docs/proxy.md.
 func TestBehindProxies(t *testing.T) {
 	for _, proxy := range proxies {
 		t.Run(proxy.name, func(t *testing.T) {
 			t.Parallel()
-			args := strings.Fields(deployDocBlock(t, "know it, or all clients count as one:"))
+			args := strings.Fields(proxyDocBlock(t, "otherwise limits all clients as one:"))
 			if len(args) < 2 || args[0] != "inbox" {
-				t.Fatalf("docs/deploy.md runs %q", args)
+				t.Fatalf("docs/proxy.md runs %q", args)
 			}
 			args = append(args[1:], "-bind", "127.0.0.1:0", "-rate", "1", "-burst", "40") // the later -bind counts
 			server := startInbox(t, args...)
 			dir, addr := t.TempDir(), freeAddr(t)
-			block := strings.ReplaceAll(deployDocBlock(t, proxy.name+":"), "127.0.0.1:3000", server.Addr)
+			block := strings.ReplaceAll(proxyDocBlock(t, proxy.name+":"), "127.0.0.1:3000", server.Addr)
 			startProxy(t, dir, addr, proxy.command(t, dir, block, addr))
 			url := "https://" + addr
 
@@ -197,9 +197,9 @@ func wantStatus(t *testing.T, from int, r *http.Request, want int) string {
 	return string(text)
 }
 
-func deployDocBlock(t *testing.T, after string) string {
+func proxyDocBlock(t *testing.T, after string) string {
 	t.Helper()
-	block, err := DocBlock("../docs/deploy.md", after)
+	block, err := DocBlock("../docs/proxy.md", after)
 	if err != nil {
 		t.Fatal(err)
 	}
