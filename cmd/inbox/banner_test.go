@@ -23,7 +23,7 @@ func Example_banner() {
 	//   On this machine:         http://localhost:3000
 	//   From another device:     http://192.0.2.7:3000
 	//
-	// Over plain HTTP, browsers give a page the camera only on localhost.
+	// Over plain HTTP, browsers allow camera access only on localhost.
 	//
 	// Press Ctrl+C to stop.
 }

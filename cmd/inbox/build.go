@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// server is the program, built but not yet serving.
+// server is a server with all of its components, built but not yet serving.
 type server struct {
 	cfg        *config
 	timeouts   timeouts
@@ -26,7 +26,7 @@ type server struct {
 	errorLog   *errorLogFilter
 	snapshot   *snapshotFile
 	store      *inbox.Memory
-	shared     *redisstore.Store // instead of it; nil without -store
+	shared     *redisstore.Store // used instead of store; nil without -store
 	handler    *inbox.Handler
 	clients    *clientResolver
 	limits     *limits
@@ -34,14 +34,14 @@ type server struct {
 	process    process
 	listeners  listeners
 	mainServer *http.Server
-	h2Shutdown *http.Server // its Shutdown says goodbye to connections of HTTP/2
+	h2Shutdown *http.Server // its Shutdown sends GOAWAY on HTTP/2 connections
 
 	health     health
-	meter      *meter                 // nil when nobody reads it
+	meter      *meter                 // nil without a metrics listener
 	handshakes handshakeCounts        // of the main listener
-	collectors []prometheus.Collector // what other parts show in the metrics; added while building
+	collectors []prometheus.Collector // metrics of other components; added while building
 
-	// oversizedHeaders counts headers beyond -max-header-size.
+	// oversizedHeaders counts requests whose header exceeds -max-header-size.
 	oversizedHeaders atomic.Int64
 	redirectServer   *http.Server // on port 80; nil without -domain
 	notify           *sdnotify.Notifier
@@ -50,7 +50,7 @@ type server struct {
 	acceptProbes     []*acceptProbe // of the listeners, for the watchdog
 }
 
-// newServer makes the rooms in order, from the innermost.
+// newServer builds the components of the server, innermost first.
 func newServer(c *config, p process, ls listeners, log *slog.Logger) (*server, error) {
 	s := &server{cfg: c, timeouts: p.timeouts, log: log, process: p, listeners: ls}
 	if err := s.wire(); err != nil {
@@ -74,7 +74,7 @@ func (s *server) wire() error {
 	s.limits.handshakes.Timeout = s.timeouts.header
 	s.buildMeter()
 	if len(c.unknownVars) > 0 {
-		s.log.Debug("variables that are no option", "names", c.unknownVars)
+		s.log.Debug("ignoring unknown environment variables", "names", c.unknownVars)
 	}
 	s.openStore()
 	if err := s.buildSource(dir); err != nil {
@@ -84,9 +84,9 @@ func (s *server) wire() error {
 	if err != nil {
 		return err
 	}
-	// From here on nothing fails that would have to close the archive.
+	// A failure after this point would have to close the snapshot file.
 	if c.store.shared() {
-		dir = "" // what this server holds in memory is nothing
+		dir = "" // the store holds the mailboxes; there is nothing to save
 	}
 	s.snapshot = openSnapshotFile(dir, deriveKey(key, "snapshots"), s.timeouts.shutdown+stopMargin, s.process.done, s.log)
 	s.collectors = append(s.collectors, s.snapshot)
@@ -112,8 +112,8 @@ func (s *server) buildMailboxes(key []byte) {
 		PollTimeout:  c.pollWait,
 		MaxBodyBytes: c.maxBodySize,
 		WriteTimeout: s.timeouts.write,
-		// The queue, the bodies on their way and the connections may each take
-		// a third of the memory.
+		// Queued messages, in-flight bodies and connections each get a third of
+		// the memory.
 		MaxInFlightBytes: c.maxQueuedBytes,
 		AnyOrigin:        c.cors,
 		Origins:          c.origins,
@@ -147,13 +147,13 @@ func (s *server) buildSource(dir string) (err error) {
 	}
 	s.source, err = tlsmgr.New(config)
 	if err == nil && s.selfSignedFingerprint() != "" && s.cfg.from["server-cert"]+s.cfg.from["server-key"] != "" {
-		s.log.Warn("the files of -server-cert and -server-key do not exist, so a self-signed certificate serves")
+		s.log.Warn("the files of -server-cert and -server-key do not exist; using a self-signed certificate")
 	}
 	return err
 }
 
-// tlsmgrConfig says where certificates come from, and how an authority
-// reaches the doors that are open.
+// tlsmgrConfig returns the configuration of the certificate manager, with the ports at
+// which the CA reaches the given listeners.
 func (c *config) tlsmgrConfig(dir string, ls listeners, log *slog.Logger) tlsmgr.Config {
 	a := c.acme
 	return tlsmgr.Config{
@@ -172,19 +172,20 @@ func (o caOptions) tlsmgrCA() tlsmgr.CA {
 	return tlsmgr.CA{URL: o.url, RootsFile: o.root, EABKeyID: o.keyID, EABKeyFile: o.keyFile}
 }
 
-// selfSignedFingerprint is the fingerprint of a self-signed certificate that serves, else empty.
+// selfSignedFingerprint returns the fingerprint of the self-signed certificate, or "" if
+// the server uses another certificate or none.
 func (s *server) selfSignedFingerprint() string {
 	if s.source == nil {
 		return ""
 	}
-	state := s.source.State()[0] // a certificate is for one name at least
+	state := s.source.State()[0] // there is always at least one
 	if state.Source != "self-signed" || len(s.cfg.domains) > 0 {
 		return ""
 	}
 	return state.Fingerprint
 }
 
-// pages chooses between the built-in pages and a directory.
+// pages returns the handler of the built-in pages or of a directory.
 func (s *server) pages() (http.Handler, error) {
 	dir := s.cfg.public
 	if s.cfg.from["public"] == "" && !isPagesDir(dir) || dir == "" {
@@ -193,14 +194,15 @@ func (s *server) pages() (http.Handler, error) {
 	}
 	pages, err := public.Dir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("serve the pages of -public: %w", err)
+		return nil, fmt.Errorf("serve pages of -public: %w", err)
 	}
 	s.log.Info("pages", "from", dir)
 	return pages, nil
 }
 
-// isPagesDir is true for a directory, unless it is the source of the built-in
-// pages: in a clone of this repository those are meant, with their policy.
+// isPagesDir reports whether dir is a directory other than the source of the built-in
+// pages. In a clone of this repository, the embedded pages are served instead, with
+// their content security policy.
 func isPagesDir(dir string) bool {
 	info, err := os.Stat(dir)
 	if err != nil || !info.IsDir() {
@@ -210,11 +212,11 @@ func isPagesDir(dir string) bool {
 	return err != nil
 }
 
-// route finds the room for a path. There are few: a table would cost more.
+// route dispatches requests by path. For so few paths, a switch is faster than a mux.
 func (s *server) route(pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.health.serving.Load() {
-			w.Header().Set("Connection", "close") // over HTTP/2, too, it means to go
+			w.Header().Set("Connection", "close") // over HTTP/2, net/http sends GOAWAY instead
 		}
 		switch r.URL.Path {
 		case "/inbox", "/ice":
@@ -229,8 +231,8 @@ func (s *server) route(pages http.Handler) http.Handler {
 	})
 }
 
-// corsForErrors lets the pages of allowed origins read refusals that come
-// before the mailbox handler.
+// corsForErrors adds CORS headers to error responses of layers in front of the mailbox
+// handler, so that pages of allowed origins can read them.
 func (s *server) corsForErrors(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/inbox" || r.URL.Path == "/ice" {
@@ -251,7 +253,7 @@ func (s *server) buildMainServer(pages http.Handler) {
 	}
 	handler = limitBody(s.timeouts.body, s.limits.streams.Handler(handler))
 	idle := s.timeouts.idle
-	if s.source != nil { // a proxy, which keeps connections for longer, seldom speaks TLS to us
+	if s.source != nil { // long idle timeouts are needed for proxies, which rarely use TLS to the server
 		idle = min(idle, idleTimeoutTLS)
 		handler = delayReleaseHTTP2(idle, handler)
 	}
@@ -261,28 +263,29 @@ func (s *server) buildMainServer(pages http.Handler) {
 		ConnContext:       withConnInfo,
 		ConnState:         s.connTracker.onState,
 		ErrorLog:          s.errorLog.logger(),
-		ReadHeaderTimeout: s.timeouts.header, // and for the TLS handshake
+		ReadHeaderTimeout: s.timeouts.header, // also bounds the TLS handshake
 		IdleTimeout:       idle,
-		// It counts from the end of the header: a body, then a wait, then the answer.
+		// WriteTimeout runs from the end of the request header, so it covers reading the
+		// body, waiting, and writing the response.
 		WriteTimeout:   s.timeouts.body + s.cfg.pollWait + s.timeouts.write,
 		MaxHeaderBytes: int(s.cfg.maxHeaderSize),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 100,
-			// What a client may send before anybody reads it, as with a held
-			// poll: the default of 1 MiB for each connection is a hole.
+			// Data that a client can send before a handler reads it, such as during a
+			// held poll. The default of 1 MiB per connection would exhaust memory.
 			MaxReceiveBufferPerConnection: 64 << 10,
 			MaxReceiveBufferPerStream:     64 << 10,
-			SendPingTimeout:               s.timeouts.header, // finds those who left without a word, or send a header for ever
+			SendPingTimeout:               s.timeouts.header, // detects clients that vanished, or that never complete a header
 			PingTimeout:                   s.timeouts.header / 2,
 			WriteByteTimeout:              s.timeouts.write,
 		},
 	}
-	// Else net/http answers OPTIONS * itself, which costs no token.
+	// Otherwise net/http would answer OPTIONS * without rate limiting.
 	s.mainServer.DisableGeneralOptionsHandler = true
 }
 
-// buildRedirectServer makes the server on port 80. The authority's challenges cost no
-// token; everything else does.
+// buildRedirectServer builds the server on port 80. ACME challenges are exempt from rate
+// limiting; all other requests are not.
 func (s *server) buildRedirectServer() {
 	if s.listeners.redirect == nil {
 		return

@@ -28,7 +28,7 @@ func TestDoctorDetectsRunningServer(t *testing.T) {
 // TestPreflightIsLogged: before the first order, and the log has what it found.
 func TestPreflightIsLogged(t *testing.T) {
 	p := start(t, "-domain", "127.0.0.1", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/directory", "-http-bind=")
-	const finding = `level=WARN msg="the doctor: The CA is unusable`
+	const finding = `level=WARN msg="doctor: The CA is unusable`
 	for began := time.Now(); !strings.Contains(p.log.String(), finding); time.Sleep(10 * time.Millisecond) {
 		if time.Since(began) > 30*time.Second {
 			t.Fatalf("the log does not say «%s»:\n%s", finding, p.log)

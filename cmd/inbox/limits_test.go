@@ -79,7 +79,7 @@ func TestSmallBurstWarning(t *testing.T) {
 		{"-burst 23", true}, {"-burst 24", false}, {"-burst 1 -rate 0", false}, {"-burst 1 -rate-dry-run", false},
 	} {
 		p := start(t, strings.Fields("-https=false "+row.args)...)
-		if got := strings.Contains(p.log.String(), "level=WARN msg=\"-burst is too small"); got != row.want {
+		if got := strings.Contains(p.log.String(), "level=WARN msg=\"-burst is too low"); got != row.want {
 			t.Errorf("%s: a warning %t, want %t:\n%s", row.args, got, row.want, p.log)
 		}
 	}

@@ -115,7 +115,7 @@ func TestUnusableSocketPaths(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listen("bind", "unix:"+file); err == nil || !strings.Contains(err.Error(), "is no socket") {
+	if _, err := listen("bind", "unix:"+file); err == nil || !strings.Contains(err.Error(), "is not a socket") {
 		t.Errorf("a file: got %v", err)
 	}
 	l, err := listen("bind", "unix:"+filepath.Join(dir, "s"))

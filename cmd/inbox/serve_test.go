@@ -132,10 +132,10 @@ func TestStartErrors(t *testing.T) {
 		want string
 	}{
 		{"port taken", []string{"-bind", taken.Addr().String()}, "choose another port with -bind"},
-		{"no such address", []string{"-bind", "192.0.2.99:0"}, "no address 192.0.2.99:0"},
+		{"no such address", []string{"-bind", "192.0.2.99:0"}, "cannot bind 192.0.2.99:0: this machine does not have that address"},
 		{"pages missing", []string{"-public", filepath.Join(dir, "none")}, "-public"},
 		{"unusable files", []string{"-server-cert", filepath.Join(dir, "server.crt")}, "mend the files"},
-		{"damaged secret", []string{"-state", dir}, "remove the file to have another made"},
+		{"damaged secret", []string{"-state", dir}, "remove the file to generate a new secret"},
 	} {
 		args := append([]string{"-bind", "127.0.0.1:0", "-state", t.TempDir()}, tt.args...)
 		code, _, stderr := runOnce(t, nil, args...)

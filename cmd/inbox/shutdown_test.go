@@ -319,7 +319,7 @@ func TestSlowPostsAreAborted(t *testing.T) {
 	if !strings.Contains(p.log.String(), "inboxes=2 messages=0") {
 		t.Errorf("the post that was cut off is in the snapshot, or names are not:\n%s", p.log)
 	}
-	if !strings.Contains(p.log.String(), "cut off") {
+	if !strings.Contains(p.log.String(), "aborting the remaining requests") {
 		t.Errorf("the log does not tell:\n%s", p.log)
 	}
 }

@@ -206,7 +206,7 @@ func TestNothingIsSavedWithoutStateDir(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	writeFile(t, file, "")
 	p := startIn(t, filepath.Join(file, "state"))
-	p.wantLog("has no mailboxes")
+	p.wantLog("mailboxes do not survive a restart")
 	p.claim("alice")
 	p.mustStop()
 }

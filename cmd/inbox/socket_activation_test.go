@@ -127,7 +127,7 @@ func TestPassedSocketsReplaceOptions(t *testing.T) {
 	if got, want := resp.Header.Get("Location"), "https://a.example:"+port+"/x"; got != want {
 		t.Errorf("the http socket leads to %q, want %q", got, want)
 	}
-	if !strings.Contains(c.log.String(), "-bind counts for nothing") {
+	if !strings.Contains(c.log.String(), "-bind is ignored") {
 		t.Errorf("the log does not say that -bind was replaced:\n%s", c.log)
 	}
 	m.stop(c)
@@ -202,7 +202,7 @@ func TestInvalidPassedSockets(t *testing.T) {
 			m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0")
 			m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0")
 		}, nil, "two sockets named https"},
-		"http alone with HTTPS": {func(t *testing.T, m *serviceManager) { m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0") }, nil, "a socket named http alone, and the server speaks HTTPS"},
+		"http alone with HTTPS": {func(t *testing.T, m *serviceManager) { m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0") }, nil, "only a socket named http, but the server requires one named https"},
 		"https without HTTPS":   {func(t *testing.T, m *serviceManager) { m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0") }, []string{"-https=false"}, "a socket named https, but -https=false"},
 	} {
 		t.Run(name, func(t *testing.T) {

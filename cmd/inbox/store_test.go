@@ -127,17 +127,17 @@ func TestInvalidStoreOptions(t *testing.T) {
 	}{
 		{"-store must begin with redis://", []string{"-store", "http://:geheim@host"}},
 		{"HOST:PORT", []string{"-store", "redis://:geheim@host:port"}},
-		{"contradicts -store", []string{"-store", "redis://host", "-store-file", short}},
+		{"conflicts with -store", []string{"-store", "redis://host", "-store-file", short}},
 		{"no such file", []string{"-store-file", filepath.Join(dir, "none")}},
 		{"the address in -store-file must begin with", []string{"-store-file", short}},
-		{"needs -store", []string{"-store-key-file", short}},
-		{"needs -store", []string{"-store-replicas", "1"}},
+		{"requires -store", []string{"-store-key-file", short}},
+		{"requires -store", []string{"-store-replicas", "1"}},
 		{"from 0 to 100", []string{"-store", "redis://host", "-store-replicas", "-1"}},
 		{"from 0 to 100", []string{"-store", "redis://host", "-store-replicas", "101"}},
 		{"openssl rand", []string{"-store", "redis://host", "-store-key-file", short}},
-		{"is needed when -domain", []string{"-store", "redis://host", "-domain", "inbox.example", "-email", "me@inbox.example"}},
-		{"needs a store over TLS", []string{"-store", "redis://host", "-store-ca", short}},
-		{"no certificate in PEM", []string{"-store", "rediss://host", "-store-ca", short}},
+		{"is required with -domain", []string{"-store", "redis://host", "-domain", "inbox.example", "-email", "me@inbox.example"}},
+		{"requires a store over TLS", []string{"-store", "redis://host", "-store-ca", short}},
+		{"no PEM certificate", []string{"-store", "rediss://host", "-store-ca", short}},
 		{"from 1 to 10000 with -store", []string{"-store", "redis://host", "-inbox-capacity", "0"}},
 	} {
 		code, _, stderr := runOnce(t, nil, c.args...)
