@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"inbox/cmd/inbox/internal/sdnotify"
+	"inbox/cmd/inbox/internal/snapshot"
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
 	"inbox/public"
@@ -24,7 +25,7 @@ type server struct {
 	timeouts   timeouts
 	log        *slog.Logger
 	errorLog   *errorLogFilter
-	snapshot   *snapshotFile
+	snapshot   *snapshot.File // nil: mailboxes are not saved
 	store      *inbox.Memory
 	shared     *redisstore.Store // used instead of store; nil without -store
 	handler    *inbox.Handler
@@ -54,7 +55,7 @@ type server struct {
 func newServer(c *config, p process, ls listeners, log *slog.Logger) (*server, error) {
 	s := &server{cfg: c, timeouts: p.timeouts, log: log, process: p, listeners: ls}
 	if err := s.wire(); err != nil {
-		s.closeStore()
+		s.close()
 		return nil, err
 	}
 	return s, nil
@@ -84,13 +85,8 @@ func (s *server) wire() error {
 	if err != nil {
 		return err
 	}
-	// A failure after this point would have to close the snapshot file.
-	if c.store.shared() {
-		dir = "" // the store holds the mailboxes; there is nothing to save
-	}
-	s.snapshot = openSnapshotFile(dir, deriveKey(key, "snapshots"), s.timeouts.shutdown+stopMargin, s.process.done, s.log)
-	s.collectors = append(s.collectors, s.snapshot)
-	s.buildMailboxes(key)
+	s.loadMailboxes(dir, key)
+	s.buildHandler(key)
 	s.buildMainServer(pages)
 	if err := s.configureHTTP2(); err != nil {
 		return err
@@ -99,9 +95,27 @@ func (s *server) wire() error {
 	return nil
 }
 
-func (s *server) buildMailboxes(key []byte) {
+// loadMailboxes restores the mailboxes of the previous server. With a shared store
+// there is nothing to restore or save.
+func (s *server) loadMailboxes(dir string, key []byte) {
+	if dir != "" && !s.cfg.store.shared() {
+		var err error
+		s.snapshot, err = snapshot.Open(dir, deriveKey(key, "snapshots"), s.timeouts.shutdown+stopMargin, s.process.done, s.log)
+		if err != nil {
+			s.log.Warn("a restart will lose all mailboxes: cannot lock the state directory; give each server its own with -state", "err", err)
+		}
+	}
+	var restored snapshot.Restored
+	if s.snapshot == nil {
+		s.store = inbox.NewMemory(s.cfg.mailboxLimits())
+	} else {
+		s.store, restored = s.snapshot.Load(s.cfg.mailboxLimits())
+	}
+	s.collectors = append(s.collectors, restoreCollector{restored})
+}
+
+func (s *server) buildHandler(key []byte) {
 	c := s.cfg
-	s.store = s.snapshot.load(c.mailboxLimits())
 	store := inbox.Store(s.store)
 	if s.shared != nil {
 		store = s.shared

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"inbox/cmd/inbox/internal/snapshot"
+)
 
 // What the last restart kept, for an operator who was not there.
 var (
@@ -11,18 +15,21 @@ var (
 	descRestoreFailed    = desc("restore_failed", "Whether the start found no inboxes though there were some: unsaved by the server before, or unreadable.", "reason")
 )
 
+// restoreCollector exports what the start restored.
+type restoreCollector struct{ snapshot.Restored }
+
 // Describe implements [prometheus.Collector].
-func (s *snapshotFile) Describe(descs chan<- *prometheus.Desc) {
+func (s restoreCollector) Describe(descs chan<- *prometheus.Desc) {
 	prometheus.DescribeByCollect(s, descs)
 }
 
 // Collect implements [prometheus.Collector].
-func (s *snapshotFile) Collect(m chan<- prometheus.Metric) {
-	m <- gauge(descRestoredInboxes, s.restored.Inboxes)
-	m <- gauge(descRestoredMessages, s.restored.Messages)
-	m <- gauge(descDroppedInboxes, s.restored.DroppedInboxes)
-	m <- gauge(descDroppedMessages, s.restored.DroppedMessages)
-	for _, reason := range []lossReason{lossUnsaved, lossUnreadable} {
-		m <- gauge(descRestoreFailed, boolValue(s.loss == reason), string(reason))
+func (s restoreCollector) Collect(m chan<- prometheus.Metric) {
+	m <- gauge(descRestoredInboxes, s.Inboxes)
+	m <- gauge(descRestoredMessages, s.Messages)
+	m <- gauge(descDroppedInboxes, s.DroppedInboxes)
+	m <- gauge(descDroppedMessages, s.DroppedMessages)
+	for _, reason := range []snapshot.Loss{snapshot.Unsaved, snapshot.Unreadable} {
+		m <- gauge(descRestoreFailed, boolValue(s.Loss == reason), string(reason))
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"inbox/cmd/inbox/internal/host"
 	"inbox/cmd/inbox/internal/sdnotify"
+	"inbox/cmd/inbox/internal/snapshot"
 )
 
 // serve binds the listeners, builds the server and serves until ctx is done. Binding
@@ -40,16 +41,17 @@ func serve(ctx context.Context, c *config, p process) error {
 		return err
 	}
 	s.sighup = sighup
-	defer s.snapshot.close()
-	defer s.closeStore()
+	defer s.close()
 	if ctx.Err() != nil {
 		log.Info("stopped before serving; the saved mailboxes are kept")
 		ls.close()
 		return nil
 	}
-	if err := s.snapshot.markInUse(); err != nil {
-		ls.close()
-		return err
+	if s.snapshot != nil {
+		if err := s.snapshot.MarkInUse(); err != nil {
+			ls.close()
+			return err
+		}
 	}
 	// A separate filter: its errors are not client errors, which the metrics count.
 	(&errorLogFilter{log: log}).captureStandardLog()
@@ -124,6 +126,31 @@ func (s *server) closeRedirectServer() {
 	if s.redirectServer != nil {
 		s.redirectServer.Close()
 	}
+}
+
+// close releases what newServer opened, apart from the listeners.
+func (s *server) close() {
+	if s.shared != nil {
+		s.shared.Shutdown()
+	}
+	if s.snapshot != nil {
+		s.snapshot.Close()
+	}
+}
+
+// saveMargin is added to the stall timeout when asking the service manager for time,
+// so that the error of a failed save is still reported.
+const saveMargin = 15 * time.Second
+
+// saveMailboxes saves the mailboxes for the next start. The service manager is asked
+// for more time as long as the snapshot makes progress.
+func (s *server) saveMailboxes() error {
+	if s.snapshot == nil {
+		return nil
+	}
+	extend := func() { s.notify.ExtendTimeout(s.timeouts.saveStall + saveMargin) }
+	extend()
+	return s.snapshot.Save(s.store, snapshot.Timeouts{Stall: s.timeouts.saveStall, Total: s.timeouts.save}, extend)
 }
 
 // stopMargin is the part of the shutdown time that is not for posts.

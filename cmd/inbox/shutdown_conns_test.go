@@ -81,7 +81,7 @@ func newTestServer(t *testing.T, p process, wrap func(net.Listener) net.Listener
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ls.close(); srv.snapshot.close() })
+	t.Cleanup(func() { ls.close(); srv.close() })
 	return srv
 }
 
@@ -116,7 +116,7 @@ func TestStuckConnectionsDoNotDelayShutdown(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the server does not end")
 	}
-	if _, err := os.Stat(srv.snapshot.path()); err != nil {
+	if _, err := os.Stat(srv.snapshot.Path()); err != nil {
 		t.Errorf("nothing was saved: %v", err)
 	}
 }
