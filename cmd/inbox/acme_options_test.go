@@ -31,8 +31,8 @@ func TestDomainSetsDefaultPorts(t *testing.T) {
 	}
 }
 
-// Each option about certificates arrives where they are obtained, and so does
-// which doors are open.
+// TestCertificateOptionsReachTLSManager checks that every certificate option, and the
+// ports of the listeners, reach the configuration of the certificate manager.
 func TestCertificateOptionsReachTLSManager(t *testing.T) {
 	port, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,9 +48,9 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 		},
 	}
 	for _, row := range []struct {
-		args  string
-		doors listeners
-		want  func(*tlsmgr.Config)
+		args      string
+		listeners listeners
+		want      func(*tlsmgr.Config)
 	}{
 		{"", both, func(*tlsmgr.Config) {}},
 		{"-server-cert c -server-key k", both, func(c *tlsmgr.Config) { c.CertFile, c.KeyFile = "c", "k" }},
@@ -73,7 +73,7 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 		}
 		want := usual
 		row.want(&want)
-		if got := c.tlsmgrConfig("state", row.doors, nil); !reflect.DeepEqual(got, want) {
+		if got := c.tlsmgrConfig("state", row.listeners, nil); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %+v, want %+v", row.args, got, want)
 		}
 	}
@@ -94,29 +94,29 @@ func TestInvalidDomainOptions(t *testing.T) {
 	}
 }
 
-// TestPort80IsOptional: another program has it, and nobody asked for it
-// by name.
+// TestPort80IsOptional checks that a port in use is a warning for the default -http-bind,
+// and an error for an explicit one.
 func TestPort80IsOptional(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	for _, asked := range []bool{false, true} {
+	for _, explicit := range []bool{false, true} {
 		var log bytes.Buffer
 		c, err := parse([]string{"-domain", "a.example", "-acme-agree", "-bind", "127.0.0.1:0", "-http-bind", taken.Addr().String()}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !asked {
+		if !explicit {
 			delete(c.from, "http-bind") // as if it were the default
 		}
 		ls, err := listenAll(c, nil, newLogger(c, &log))
 		switch {
-		case asked && (err == nil || !strings.Contains(err.Error(), "-http-bind")):
-			t.Errorf("asked for: got %v, want an error that names the option", err)
-		case !asked && (err != nil || ls.redirect != nil || !strings.Contains(log.String(), "level=WARN")):
-			t.Errorf("not asked for: got %v and %q, want a warning", err, log.String())
+		case explicit && (err == nil || !strings.Contains(err.Error(), "-http-bind")):
+			t.Errorf("explicit: got %v, want an error that names the option", err)
+		case !explicit && (err != nil || ls.redirect != nil || !strings.Contains(log.String(), "level=WARN")):
+			t.Errorf("default: got %v and %q, want a warning", err, log.String())
 		}
 		if err == nil {
 			ls.close()

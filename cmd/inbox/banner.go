@@ -15,7 +15,7 @@ type banner struct {
 	names       []string     // of -domain
 	network     []netip.Addr // addresses of this machine's interfaces
 	fingerprint string       // of a self-signed certificate
-	inContainer bool         // addresses and ports may differ outside
+	inContainer bool         // addresses and ports can differ outside
 }
 
 // carrierNAT is the shared address space behind carrier-grade NAT (RFC 6598), which is

@@ -17,10 +17,10 @@ func TestPayer(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		a, b            string
-		client, network bool // whether they have them in common
+		client, network bool // whether a and b are equal in it
 	}{
 		{"192.0.2.1", "192.0.2.1", true, true},
-		{"192.0.2.1", "192.0.2.2", false, true}, // no network at all
+		{"192.0.2.1", "192.0.2.2", false, true}, // IPv4 has no network
 		{"192.0.2.1", "::ffff:192.0.2.1", true, true},
 		{"::ffff:192.0.2.1", "::ffff:192.0.2.2", false, true},
 		{"2001:db8::1", "2001:db8::ffff:2", true, true},
@@ -36,18 +36,18 @@ func TestPayer(t *testing.T) {
 		}
 	}
 	if payer("192.0.2.1").Network != "" {
-		t.Error("an IPv4 address pays for a network")
+		t.Error("an IPv4 address has a network")
 	}
 	if payer("192.0.2.1") == newClientResolver(&ratelimit.ClientIP{}, []byte("two")).payer(&http.Request{RemoteAddr: "192.0.2.1:4711"}) {
-		t.Error("two secrets name a payer alike: it can be told who it is")
+		t.Error("two secrets yield the same payer, so a payer reveals its address")
 	}
 	if got := clients.payer(&http.Request{RemoteAddr: "@"}); got != (inbox.Payer{}) {
-		t.Errorf("a Unix socket has payer %q, want none", got)
+		t.Errorf("payer of a Unix socket: got %q, want none", got)
 	}
 }
 
-// TestClientIsResolvedOncePerConnection: the first request of a connection says who it
-// is, unless a proxy's speaks for many.
+// TestClientIsResolvedOncePerConnection checks that the first request determines the client
+// of a connection, except on a connection from a proxy, which serves many clients.
 func TestClientIsResolvedOncePerConnection(t *testing.T) {
 	clients := newClientResolver(&ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, []byte("one"))
 	server, _ := socketPair(t)
@@ -60,10 +60,10 @@ func TestClientIsResolvedOncePerConnection(t *testing.T) {
 		for i, want := range []string{row.first, row.second} {
 			r.Header = http.Header{"X-Forwarded-For": {[]string{"198.51.100.1", "198.51.100.2"}[i]}}
 			if got := clients.addr(r).String(); got != want {
-				t.Errorf("request %d of %s: got %s, want %s", i+1, row.peer, got, want)
+				t.Errorf("request %d from %s: got %s, want %s", i+1, row.peer, got, want)
 			}
 			if clients.payer(r) == (inbox.Payer{}) {
-				t.Errorf("request %d of %s has no payer", i+1, row.peer)
+				t.Errorf("request %d from %s has no payer", i+1, row.peer)
 			}
 		}
 	}

@@ -34,13 +34,13 @@ func socketPair(t *testing.T) (server, client *net.TCPConn) {
 	return s.(*net.TCPConn), c.(*net.TCPConn)
 }
 
-// requestOn is a request that came over the connection.
+// requestOn returns a request received on c.
 func requestOn(c net.Conn) *http.Request {
 	ctx := withConnInfo(context.Background(), c)
 	return (&http.Request{}).WithContext(ctx)
 }
 
-// waitAlive waits for the kernel to have brought what the other end did.
+// waitAlive waits until the kernel has processed what the peer did.
 func waitAlive(t *testing.T, r *http.Request, want bool) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); alive(r) != want; {
@@ -56,17 +56,17 @@ func TestAlive(t *testing.T) {
 		do   func(client *net.TCPConn)
 		want bool
 	}{
-		{"nothing happened", func(*net.TCPConn) {}, true},
+		{"unchanged", func(*net.TCPConn) {}, true},
 		{"pipelined bytes", func(c *net.TCPConn) { c.Write([]byte("GET / HTTP/1.1\r\n")) }, true},
 		{"closed", func(c *net.TCPConn) { c.Close() }, false},
 		{"reset", func(c *net.TCPConn) { c.SetLinger(0); c.Close() }, false},
-		{"half closed, which looks the same", func(c *net.TCPConn) { c.CloseWrite() }, false},
+		{"half closed, which is indistinguishable", func(c *net.TCPConn) { c.CloseWrite() }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server, client := socketPair(t)
 			r := requestOn(server)
 			if !alive(r) {
-				t.Fatal("a fresh connection is not alive")
+				t.Fatal("a new connection is not alive")
 			}
 			tt.do(client)
 			waitAlive(t, r, tt.want)
@@ -85,27 +85,27 @@ func TestAliveConsumesNothing(t *testing.T) {
 	}
 	var got [5]byte
 	if _, err := io.ReadFull(server, got[:]); err != nil || string(got[:]) != "hello" {
-		t.Errorf("after alive the connection holds %q, %v; want hello", got, err)
+		t.Errorf("read after alive: got %q, %v; want hello", got, err)
 	}
 }
 
-// net/http waits in a Read of its own while a handler runs; alive must not
-// queue behind it.
+// TestAliveDuringPendingRead checks that alive does not wait for the background Read of
+// net/http, which is pending while a handler runs.
 func TestAliveDuringPendingRead(t *testing.T) {
 	server, client := socketPair(t)
 	r := requestOn(server)
 	var reading, asking sync.WaitGroup
 	reading.Go(func() { server.Read(make([]byte, 1)) })
 	asking.Go(func() {
-		for range 2000 { // the Read has begun by the end of it
+		for range 2000 { // long enough for the Read to start
 			alive(r)
 			runtime.Gosched()
 		}
 	})
-	rescue := time.AfterFunc(10*time.Second, func() { client.Close() }) // lets a waiting Read go
+	rescue := time.AfterFunc(10*time.Second, func() { client.Close() }) // unblocks the Read
 	asking.Wait()
 	if !rescue.Stop() {
-		t.Error("alive waited for the Read")
+		t.Error("alive blocked until the Read returned")
 	}
 	client.Close()
 	waitAlive(t, r, false)
@@ -117,23 +117,24 @@ func TestAliveAfterLocalClose(t *testing.T) {
 	r := requestOn(server)
 	server.Close()
 	if alive(r) {
-		t.Error("a connection that we closed is alive")
+		t.Error("a locally closed connection is alive")
 	}
 }
 
 func TestAliveWithoutASocket(t *testing.T) {
 	if !alive(&http.Request{}) {
-		t.Error("a request that came over no connection is not alive")
+		t.Error("a request without a connection is not alive")
 	}
 	a, b := net.Pipe()
 	defer b.Close()
 	defer a.Close()
 	if !alive(requestOn(a)) {
-		t.Error("a connection that the kernel knows nothing of is not alive")
+		t.Error("a connection without a socket is not alive")
 	}
 }
 
-// tlsPair puts TLS over a pair, with nobody reading at the server's end afterwards.
+// tlsPair returns a TLS connection over a socketPair. Nothing reads from the server end
+// after the handshake.
 func tlsPair(t *testing.T, version uint16) (server *tls.Conn, client *tls.Conn, tcp *net.TCPConn) {
 	t.Helper()
 	source, err := tlsmgr.New(tlsmgr.Config{})
@@ -162,7 +163,7 @@ func TestAliveOverTLS(t *testing.T) {
 			waitAlive(t, r, true)
 			client.Write([]byte("pipelined"))
 			waitAlive(t, r, true)
-			client.Close() // leaves a close_notify unread before the end
+			client.Close() // leaves close_notify unread before the FIN
 			waitAlive(t, r, false)
 		})
 	}

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// lazyPipe is a lazy connection whose other side says nothing, with a count of
-// the deadlines that reach it.
+// lazyPipe returns a lazyConn with a silent peer, and the number of deadlines set on the
+// underlying connection.
 func lazyPipe(t *testing.T) (c *lazyConn, set *int) {
 	near, far := net.Pipe()
 	t.Cleanup(func() { near.Close(); far.Close() })
@@ -52,8 +52,8 @@ func TestLazyDeadlineExpiresOnTime(t *testing.T) {
 	}
 }
 
-// A write that nobody set a deadline for ends all the same when its reader reads
-// nothing; after hours without one it still has its minute.
+// TestWriteTimesOut checks that a write without a deadline fails after maxWriteTime if the
+// peer does not read, also on a connection that was idle for hours.
 func TestWriteTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -67,7 +67,7 @@ func TestWriteTimesOut(t *testing.T) {
 			time.Sleep(3 * time.Hour)
 			go far.Read(make([]byte, 1))
 			if _, err := c.Write([]byte("x")); err != nil {
-				t.Errorf("a reader came: %v", err)
+				t.Errorf("write with a reader: %v", err)
 			}
 			c.SetWriteDeadline(time.Now().Add(time.Second))
 			c.SetWriteDeadline(time.Time{})
@@ -75,13 +75,13 @@ func TestWriteTimesOut(t *testing.T) {
 		time.AfterFunc(time.Second, func() { c.SetWriteDeadline(time.Now()) })
 		began := time.Now()
 		if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != time.Second {
-			t.Errorf("taken back: got %v after %v, want a timeout after a second", err, time.Since(began))
+			t.Errorf("deadline moved into a pending write: got %v after %v, want a timeout after a second", err, time.Since(began))
 		}
 	})
 }
 
-// TestLazyDeadlineUnblocksRead is what net/http does to take its background
-// read back, and then to read on without a deadline.
+// TestLazyDeadlineUnblocksRead does what net/http does to abort its background read, and
+// then reads without a deadline.
 func TestLazyDeadlineUnblocksRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := lazyPipe(t)
@@ -102,7 +102,7 @@ func TestLazyDeadlineUnblocksRead(t *testing.T) {
 		time.Sleep(time.Hour)
 		select {
 		case err := <-read:
-			t.Fatalf("got %v, want the read to go on without a deadline", err)
+			t.Fatalf("got %v, want the read to block without a deadline", err)
 		default:
 		}
 		c.Close()
@@ -110,9 +110,9 @@ func TestLazyDeadlineUnblocksRead(t *testing.T) {
 	})
 }
 
-// TestLazyDeadlineIsRarelySet: a thousand requests a second move it five times
-// each, and only those that come sooner are set. A read that was taken back
-// before it began reaches nobody.
+// TestLazyDeadlineIsRarelySet moves the deadlines five times for each of a thousand
+// requests per second. Only a deadline that expires earlier is set on the connection. A
+// read that is aborted before it starts does not reach the connection.
 func TestLazyDeadlineIsRarelySet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, set := lazyPipe(t)

@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// The libraries do not import one another, and nothing outside of the command imports
-// its packages. Of the command's packages some are leaves, which import no library.
+// TestPackagesDoNotImportOneAnother checks that the libraries do not import one another,
+// and that only the command imports its packages. Some of these are leaves, which import
+// no library.
 func TestPackagesDoNotImportOneAnother(t *testing.T) {
 	libraries := []string{"inbox/inbox", "inbox/ratelimit", "inbox/tlsmgr", "inbox/public"}
 	leaves := []string{command + "/internal/host", command + "/internal/sdnotify"}

@@ -19,7 +19,7 @@ import (
 	"inbox/ratelimit"
 )
 
-// requestAs sends a GET with any password and more header lines.
+// requestAs sends a GET with the given password and additional header lines.
 func (p *program) requestAs(name, password, path string, header ...string) response {
 	p.t.Helper()
 	r, err := http.NewRequest("GET", p.url+path, nil)
@@ -58,7 +58,7 @@ func TestRequestsAreLimited(t *testing.T) {
 		}
 	}
 	if a := p.request("GET", "/healthz", "", ""); a.status != http.StatusOK {
-		t.Errorf("a health check of this machine got %d, want 200", a.status)
+		t.Errorf("health check from loopback: got %d, want 200", a.status)
 	}
 }
 
@@ -80,7 +80,7 @@ func TestSmallBurstWarning(t *testing.T) {
 	} {
 		p := start(t, strings.Fields("-https=false "+row.args)...)
 		if got := strings.Contains(p.log.String(), "level=WARN msg=\"-burst is too low"); got != row.want {
-			t.Errorf("%s: a warning %t, want %t:\n%s", row.args, got, row.want, p.log)
+			t.Errorf("%s: warning logged: %t, want %t:\n%s", row.args, got, row.want, p.log)
 		}
 	}
 }
@@ -94,12 +94,12 @@ func TestDryRunRefusesNothing(t *testing.T) {
 	}
 	for began := time.Now(); !strings.Contains(p.log.String(), "a dry run\" requests="); time.Sleep(20 * time.Millisecond) {
 		if time.Since(began) > 10*time.Second {
-			t.Fatalf("the log does not say what would have been refused:\n%s", p.log)
+			t.Fatalf("the log does not report what would have been rejected:\n%s", p.log)
 		}
 	}
 }
 
-// TestDryRunReports: once a minute, and only what grew.
+// TestDryRunReports checks that reports appear once a minute and contain only increases.
 func TestDryRunReports(t *testing.T) {
 	var log bytes.Buffer
 	c := &config{rateDryRun: true, rate: 1, burst: 1}
@@ -129,15 +129,15 @@ func TestDryRunReports(t *testing.T) {
 	}
 }
 
-// TestGuessingIsLimited: from one address ten guesses are compared; the owner,
-// who has asked from another before, is not locked out.
+// TestGuessingIsLimited checks that one address can try ten passwords. The owner, known
+// from another address, is not locked out.
 func TestGuessingIsLimited(t *testing.T) {
 	p := start(t, "-https=false", "-trusted-proxies", "127.0.0.1")
 	from := func(addr, password string) int {
 		return p.requestAs("bob", password, "/inbox?wait=0", "X-Forwarded-For: "+addr).status
 	}
 	if got := from("192.0.2.1", "builder"); got != 204 {
-		t.Fatalf("the owner got %d, want 204", got)
+		t.Fatalf("owner: got %d, want 204", got)
 	}
 	for i := range 15 {
 		want := 401
@@ -149,15 +149,15 @@ func TestGuessingIsLimited(t *testing.T) {
 		}
 	}
 	for _, row := range []struct {
-		who, addr, password string
-		want                int
+		client, addr, password string
+		want                   int
 	}{
 		{"the guesser with the right password", "198.51.100.1", "builder", 429},
-		{"another stranger", "198.51.100.2", "guess", 429},
+		{"a guesser at another address", "198.51.100.2", "guess", 429},
 		{"the owner", "192.0.2.1", "builder", 204},
 	} {
 		if got := from(row.addr, row.password); got != row.want {
-			t.Errorf("%s: got %d, want %d", row.who, got, row.want)
+			t.Errorf("%s: got %d, want %d", row.client, got, row.want)
 		}
 	}
 }
@@ -174,7 +174,7 @@ func TestNewNamesAndMissesAreLimited(t *testing.T) {
 		}
 	}
 	if a := p.request("GET", "/inbox?wait=0", "peer0", ""); a.status != 204 {
-		t.Errorf("a name it has: got %d, want 204", a.status)
+		t.Errorf("a claimed name: got %d, want 204", a.status)
 	}
 	for i := range noveltyBurst + 1 {
 		want := 404
@@ -186,7 +186,7 @@ func TestNewNamesAndMissesAreLimited(t *testing.T) {
 		}
 	}
 	if a := p.request("POST", "/inbox?to=peer1", "peer0", "hello"); a.status != 429 {
-		t.Errorf("a hit after the misses: got %d, want 429, or it could be told from a miss", a.status)
+		t.Errorf("a hit after the misses: got %d, want 429, so that it looks like a miss", a.status)
 	}
 }
 
@@ -201,12 +201,12 @@ func TestHeldPollsAreLimited(t *testing.T) {
 	third := p.dial()
 	fmt.Fprint(third, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
 	if line, _ := bufio.NewReader(third).ReadString('\n'); !strings.Contains(line, "200") {
-		t.Errorf("the third connection got %q, want 200", line)
+		t.Errorf("third connection: got %q, want 200", line)
 	}
 	fourth := p.dial()
 	fourth.SetDeadline(time.Now().Add(5 * time.Second))
 	if n, err := fourth.Read(make([]byte, 1)); err != io.EOF && n == 0 && !strings.Contains(fmt.Sprint(err), "reset") {
-		t.Errorf("the fourth connection got %v, want to be closed", err)
+		t.Errorf("fourth connection: got %v, want it closed", err)
 	}
 	for _, c := range conns {
 		c.Close()
@@ -239,7 +239,7 @@ func TestAutomaticSizes(t *testing.T) {
 	}
 }
 
-// TestMemoryIsLimited: the runtime hears of -max-memory.
+// TestMemoryIsLimited checks that -max-memory sets the runtime's memory limit.
 func TestMemoryIsLimited(t *testing.T) {
 	before, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
 	t.Cleanup(func() { debug.SetMemoryLimit(before); debug.SetGCPercent(percent) })
@@ -247,11 +247,11 @@ func TestMemoryIsLimited(t *testing.T) {
 	const limit int64 = 123 << 30
 	start(t, "-max-memory", fmt.Sprint(limit))
 	if got := debug.SetMemoryLimit(-1); got != limit {
-		t.Errorf("the runtime stays below %d bytes, want %d", got, limit)
+		t.Errorf("got a runtime limit of %d bytes, want %d", got, limit)
 	}
 }
 
-// newDomainServer is a server for a name, built but not serving.
+// newDomainServer builds a server with -domain that is not serving.
 func newDomainServer(t *testing.T, args ...string) *server {
 	t.Helper()
 	c, err := parse(append([]string{
@@ -274,7 +274,8 @@ func newDomainServer(t *testing.T, args ...string) *server {
 	return srv
 }
 
-// TestEveryResponseIsRateLimited: also those that come before any page or mailbox.
+// TestEveryResponseIsRateLimited checks responses of the layers in front of pages and
+// mailboxes.
 func TestEveryResponseIsRateLimited(t *testing.T) {
 	srv := newDomainServer(t, "-rate", "1", "-burst", "2")
 	for i, row := range []struct {
@@ -285,11 +286,11 @@ func TestEveryResponseIsRateLimited(t *testing.T) {
 	}{
 		{"another host", srv.mainServer.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
 		{"another host on port 80", srv.redirectServer.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
-		{"the way to https", srv.redirectServer.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 308},
+		{"redirect to HTTPS", srv.redirectServer.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 308},
 		{"an unknown token", srv.redirectServer.Handler, "GET /.well-known/acme-challenge/x HTTP/1.1\r\nHost: a.example\r\n\r\n", 404},
 		{"a large header", srv.mainServer.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\nX: " + strings.Repeat("x", 17<<10) + "\r\n\r\n", 431},
-		{"health for a stranger", srv.mainServer.Handler, "GET /healthz HTTP/1.1\r\nHost: a.example\r\n\r\n", 200},
-		{"a method that is none", srv.mainServer.Handler, "BREW /inbox HTTP/1.1\r\nHost: a.example\r\n\r\n", 405},
+		{"health check from another address", srv.mainServer.Handler, "GET /healthz HTTP/1.1\r\nHost: a.example\r\n\r\n", 200},
+		{"an unknown method", srv.mainServer.Handler, "BREW /inbox HTTP/1.1\r\nHost: a.example\r\n\r\n", 405},
 	} {
 		for _, want := range []int{row.status, row.status, 429} {
 			r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(row.request)))
@@ -306,7 +307,8 @@ func TestEveryResponseIsRateLimited(t *testing.T) {
 	}
 }
 
-// TestServerWideOptionsIsRateLimited: net/http would answer OPTIONS * by itself.
+// TestServerWideOptionsIsRateLimited checks OPTIONS *, which net/http would answer without
+// calling the handler.
 func TestServerWideOptionsIsRateLimited(t *testing.T) {
 	p := start(t, "-https=false", "-rate", "1", "-burst", "2")
 	c := p.dial()
@@ -322,12 +324,12 @@ func TestServerWideOptionsIsRateLimited(t *testing.T) {
 		last = a.StatusCode
 	}
 	if last != http.StatusTooManyRequests {
-		t.Errorf("the third got %d, want 429", last)
+		t.Errorf("third request: got %d, want 429", last)
 	}
 }
 
-// TestAbandonedPendingSendsAreMisses: who hangs up at once has learnt as much as who
-// waits for the 404.
+// TestAbandonedPendingSendsAreMisses checks that a pending send counts as a miss if the
+// client disconnects before the 404, as it has also learned that the name is unclaimed.
 func TestAbandonedPendingSendsAreMisses(t *testing.T) {
 	p := start(t, "-https=false", "-metrics-bind", "127.0.0.1:0")
 	p.claim("peer")
@@ -335,14 +337,14 @@ func TestAbandonedPendingSendsAreMisses(t *testing.T) {
 		t.Helper()
 		for began := time.Now(); p.metricValue("inbox_held_requests") != want; time.Sleep(time.Millisecond) {
 			if time.Since(began) > 20*time.Second {
-				t.Fatalf("%v requests are held, want %v", p.metricValue("inbox_held_requests"), want)
+				t.Fatalf("got %v held requests, want %v", p.metricValue("inbox_held_requests"), want)
 			}
 		}
 	}
 	for i := range noveltyBurst {
 		c := p.dial()
 		fmt.Fprintf(c, "POST /inbox?to=nobody%d&wait=20 HTTP/1.1\r\nHost: x\r\n%sContent-Length: 0\r\n\r\n", i, basicAuthHeader("peer"))
-		waitHeld(1) // it is asked before it is given up
+		waitHeld(1) // the request is held before it is abandoned
 		c.Close()
 		waitHeld(0)
 	}
@@ -351,7 +353,7 @@ func TestAbandonedPendingSendsAreMisses(t *testing.T) {
 		if a.status == http.StatusTooManyRequests && strings.Contains(a.body, `"misses"`) {
 			return
 		}
-		time.Sleep(20 * time.Millisecond) // until the server knows that the last has left
+		time.Sleep(20 * time.Millisecond) // until the server has detected the last disconnect
 	}
-	t.Error("names can be tried without end by knocks that are given up")
+	t.Error("abandoned pending sends are not limited as misses")
 }

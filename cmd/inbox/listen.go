@@ -68,12 +68,12 @@ func inheritedListeners(sockets sdnotify.Sockets, c *config, log *slog.Logger) (
 	}
 	if ls.main == nil {
 		return ls, errors.New("systemd passed only a socket named http, but the server requires one named " +
-			"https: if inbox.socket failed, another program may be using port 443 (systemctl status " +
+			"https: if inbox.socket failed, another program might be using port 443 (systemctl status " +
 			"inbox.socket); otherwise add a socket with FileDescriptorName=https, or set -https=false")
 	}
 	if c.https && ls.redirect == nil && len(c.domains) > 0 {
 		log.Warn(noRedirectListener, "err", "systemd passed no socket named http; if inbox-http.socket "+
-			"failed, another program may be using port 80")
+			"failed, another program might be using port 80")
 	}
 	if ls.redirect != nil && len(c.domains) == 0 {
 		log.Warn("requests on the http socket are rejected: redirecting to HTTPS requires -domain")

@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// metricValue is a series as the metrics listener shows it; 0 when it does not.
+// metricValue returns the value of a series on the metrics listener, or 0 if it is absent.
 func (p *program) metricValue(series string) float64 {
 	p.t.Helper()
 	_, text := p.metrics("/metrics", "")
@@ -63,7 +63,8 @@ func TestRequestsAreCounted(t *testing.T) {
 	}
 }
 
-// A poll that waits is no slow answer, nor is a knock.
+// TestLatencyExcludesWait checks that the time for which a poll or a pending send is held
+// does not count as latency.
 func TestLatencyExcludesWait(t *testing.T) {
 	p := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false")
 	for _, ask := range []func() response{
@@ -73,20 +74,21 @@ func TestLatencyExcludesWait(t *testing.T) {
 		began := time.Now()
 		ask()
 		if took := time.Since(began); took < 2*time.Second {
-			t.Fatalf("the request was held for %v, want two seconds", took)
+			t.Fatalf("the request was held for %v, want at least two seconds", took)
 		}
 	}
 	for _, route := range []string{"GET /inbox", "POST /inbox"} {
 		if n := p.metricValue(`inbox_request_duration_seconds_count{route="` + route + `"}`); n != 1 {
-			t.Errorf("%s: %v were timed, want 1", route, n)
+			t.Errorf("%s: got %v timed requests, want 1", route, n)
 		}
 		if sum := p.metricValue(`inbox_request_duration_seconds_sum{route="` + route + `"}`); sum <= 0 || sum > 1.5 {
-			t.Errorf("%s: it took %v s without the wait, want far less than the two seconds", route, sum)
+			t.Errorf("%s: got %v s, want well below the wait of two seconds", route, sum)
 		}
 	}
 }
 
-// A refusal is held back on purpose, and a client that left was not answered.
+// TestLatencyExcludesRefusals checks that rejected requests, which are delayed on purpose,
+// and requests of disconnected clients are not timed.
 func TestLatencyExcludesRefusals(t *testing.T) {
 	m := newMeter(nil, nil)
 	for _, handler := range []http.HandlerFunc{
@@ -111,7 +113,7 @@ func TestLatencyExcludesRefusals(t *testing.T) {
 	}
 }
 
-// exposition is what a monitor would read.
+// exposition returns the metrics of c in text format.
 func exposition(c prometheus.Collector) string {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(c)
@@ -120,7 +122,7 @@ func exposition(c prometheus.Collector) string {
 	return w.Body.String()
 }
 
-// BenchmarkMeter is what a request costs more while somebody reads the metrics.
+// BenchmarkMeter measures the overhead of the metrics per request.
 func BenchmarkMeter(b *testing.B) {
 	body := []byte("hello")
 	inner := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(body) })
@@ -141,4 +143,4 @@ func BenchmarkMeter(b *testing.B) {
 	}
 }
 
-var _ io.ReaderFrom = (*metered)(nil) // else a file is copied by hand
+var _ io.ReaderFrom = (*metered)(nil) // for sendfile

@@ -23,7 +23,7 @@ import (
 
 var metricsLine = regexp.MustCompile(`msg=metrics addr=(\S+)`)
 
-// metrics asks the metrics listener.
+// metrics sends a GET to the metrics listener.
 func (p *program) metrics(path, host string) (int, string) {
 	p.t.Helper()
 	m := metricsLine.FindStringSubmatch(p.log.String())
@@ -68,7 +68,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	if regexp.MustCompile(`limit="requests"} 0\n`).MatchString(text) {
-		t.Error("refused requests are not counted")
+		t.Error("rejected requests are not counted")
 	}
 	if strings.Contains(text, "alice") || strings.Contains(text, "bob") {
 		t.Error("names of peers are in the metrics")
@@ -89,11 +89,11 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A part that has metrics of its own adds them while the house is built.
-	part := prometheus.NewGauge(prometheus.GaugeOpts{Name: "inbox_part", Help: "Of another part."})
+	// A component adds metrics of its own while the server is built.
+	part := prometheus.NewGauge(prometheus.GaugeOpts{Name: "inbox_part", Help: "Metric of another component."})
 	srv.collectors = append(srv.collectors, part)
 	if testutil.CollectAndCount(collector{srv}, "inbox_part") != 1 {
-		t.Error("the metrics of another part are not there")
+		t.Error("the metric of another component is missing")
 	}
 	problems, err := testutil.CollectAndLint(collector{srv})
 	if err != nil || len(problems) > 0 {
@@ -116,7 +116,7 @@ func TestMetricsListenerHosts(t *testing.T) {
 		}
 	}
 	if a := p.request("GET", "/metrics", "", ""); a.status != http.StatusNotFound {
-		t.Errorf("the public listener answers /metrics with %d", a.status)
+		t.Errorf("GET /metrics on the public listener: got %d, want 404", a.status)
 	}
 	_, text := p.metrics("/certificates", "localhost")
 	var states []certificateState
@@ -131,7 +131,7 @@ func TestProfilesAreLoopbackOnly(t *testing.T) {
 		r := httptest.NewRequest("GET", "http://192.0.2.2/debug/pprof/"+path, nil)
 		w := httptest.NewRecorder()
 		if all.ServeHTTP(w, r); w.Code != http.StatusForbidden {
-			t.Errorf("/debug/pprof/%s: a stranger got %d, want 403", path, w.Code)
+			t.Errorf("/debug/pprof/%s from another address: got %d, want 403", path, w.Code)
 		}
 	}
 	r, _ := http.NewRequest("GET", "/debug/pprof/", nil)
@@ -141,12 +141,12 @@ func TestProfilesAreLoopbackOnly(t *testing.T) {
 		passed := false
 		loopbackOnly(func(http.ResponseWriter, *http.Request) { passed = true })(w, r)
 		if passed != (want == 0) {
-			t.Errorf("%q: passed %v", remote, passed)
+			t.Errorf("%q: passed: %v, want %v", remote, passed, want == 0)
 		}
 	}
 }
 
-// fakeSource is a source of which only the state is asked.
+// fakeSource is a certificate source that implements only State.
 type fakeSource struct {
 	tlsmgr.Source
 	states []tlsmgr.NameState
@@ -154,7 +154,8 @@ type fakeSource struct {
 
 func (c fakeSource) State() []tlsmgr.NameState { return c.states }
 
-// What is known of certificates is on the metrics listener, each in its place.
+// TestCertificateMetrics checks the certificate metrics and the list on the metrics
+// listener.
 func TestCertificateMetrics(t *testing.T) {
 	at := func(n int64) time.Time { return time.Unix(n, 0) }
 	srv := &server{source: fakeSource{states: []tlsmgr.NameState{
@@ -181,20 +182,20 @@ func TestCertificateMetrics(t *testing.T) {
 		}
 		got++
 		if n, known := want[series]; !known || value != fmt.Sprint(n) {
-			t.Errorf("%s is %s, want %v (known: %v)", series, value, n, known)
+			t.Errorf("%s is %s, want %v (expected series: %v)", series, value, n, known)
 		}
 	}
 	if got != len(want) {
-		t.Errorf("%d series, want %d", got, len(want))
+		t.Errorf("got %d series, want %d", got, len(want))
 	}
 	w = httptest.NewRecorder()
 	srv.serveCertificates(w, nil)
 	if text := w.Body.String(); !strings.Contains(text, `"LastError":"away"`) || strings.Count(text, `"LastError":""`) != 2 {
-		t.Errorf("the list lacks what went wrong, and where nothing did: %s", text)
+		t.Errorf("the list lacks an error, or an empty one for certificates without: %s", text)
 	}
 }
 
-// certificates are the part of the collector that tells of them.
+// certificates collects only the certificate metrics.
 type certificates struct{ collector }
 
 func (c certificates) Describe(descs chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, descs) }

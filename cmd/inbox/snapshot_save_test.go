@@ -18,8 +18,8 @@ import (
 	"inbox/inbox"
 )
 
-// newSavingServer is a house with about two megabytes of messages, whose service
-// manager listens. Patience is as of [times].
+// newSavingServer builds a server with about two megabytes of messages and a service
+// manager. stall and save are its timeouts for saving.
 func newSavingServer(t *testing.T, stall, save time.Duration) (*server, *serviceManager) {
 	t.Helper()
 	m := newServiceManager(t)
@@ -37,7 +37,7 @@ func newSavingServer(t *testing.T, stall, save time.Duration) (*server, *service
 	return srv, m
 }
 
-// extensions are the notices that ask for more time, of those that have come.
+// extensions returns the received notifications that extend the timeout.
 func (m *serviceManager) extensions() (all []string) {
 	for {
 		lines, more := m.tryNext(50 * time.Millisecond)
@@ -50,7 +50,7 @@ func (m *serviceManager) extensions() (all []string) {
 	}
 }
 
-// slowFile takes its time for each write.
+// slowFile delays each write.
 type slowFile struct {
 	snapshot.WriteSyncCloser
 	delay time.Duration
@@ -61,11 +61,11 @@ func (f slowFile) Write(p []byte) (int, error) {
 	return f.WriteSyncCloser.Write(p)
 }
 
-// Sync does nothing: the test's own disk may be busy.
+// Sync does nothing, so that the test does not depend on the actual disk.
 func (slowFile) Sync() error { return nil }
 
-// A disk that is slow gets all the time it needs, and the service manager hears
-// of it as long as something is written.
+// TestSlowSaveExtendsTimeout checks that a slow disk does not abort saving, and that the
+// service manager's timeout is extended as long as saving makes progress.
 func TestSlowSaveExtendsTimeout(t *testing.T) {
 	t.Parallel()
 	srv, m := newSavingServer(t, 3*time.Second, time.Minute)
@@ -81,16 +81,16 @@ func TestSlowSaveExtendsTimeout(t *testing.T) {
 	took := time.Since(began)
 	asked := m.extensions()
 	if took < 2*srv.timeouts.saveStall || len(asked) < 10 || slices.ContainsFunc(asked, func(a string) bool { return a != "EXTEND_TIMEOUT_USEC=18000000" }) {
-		t.Errorf("in %v the service manager was asked %q, want 18 s at least ten times", took, asked)
+		t.Errorf("in %v got extensions %q, want at least ten of 18 s", took, asked)
 	}
 	if _, restored := srv.snapshot.Load(srv.cfg.mailboxLimits()); restored.Messages != 32 {
-		t.Errorf("%d messages were saved, want 32", restored.Messages)
+		t.Errorf("got %d saved messages, want 32", restored.Messages)
 	}
 }
 
-// A disk that hangs is given up in time. The service manager is not asked any
-// more, an earlier snapshot stays, and nobody else may have the directory, for
-// the write that hangs may still end.
+// TestStalledSaveIsAbandoned checks that saving to a stalled disk is abandoned in time. The
+// timeout is not extended any more, an earlier snapshot is kept, and the directory stays
+// locked, because the pending write can still complete.
 func TestStalledSaveIsAbandoned(t *testing.T) {
 	t.Parallel()
 	srv, m := newSavingServer(t, 500*time.Millisecond, time.Minute)
@@ -99,7 +99,7 @@ func TestStalledSaveIsAbandoned(t *testing.T) {
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	disk, err := os.OpenFile(pipe, os.O_RDWR, 0) // which takes 64 KiB, and then nobody reads
+	disk, err := os.OpenFile(pipe, os.O_RDWR, 0) // buffers 64 KiB; nothing reads from it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,23 +112,24 @@ func TestStalledSaveIsAbandoned(t *testing.T) {
 	began := time.Now()
 	err = srv.run(stopped)
 	if took := time.Since(began); !errors.Is(err, snapshot.ErrStalled) || !strings.Contains(err.Error(), "mailboxes not saved") || took > 10*time.Second {
-		t.Errorf("after %v: %v; want that the disk hangs, in less", took, err)
+		t.Errorf("after %v: got %v, want snapshot.ErrStalled within 10s", took, err)
 	}
 	if asked := m.extensions(); len(asked) == 0 || len(asked) > 3 {
-		t.Errorf("the service manager was asked %q, want only as long as something was written", asked)
+		t.Errorf("got extensions %q, want them only while data was written", asked)
 	}
 	if text, err := os.ReadFile(before); string(text) != "of an earlier end" {
 		t.Errorf("the earlier snapshot: %q, %v", text, err)
 	}
 	srv.snapshot.Close()
 	if other, err := snapshot.Open(filepath.Dir(before), nil, 0, nil, srv.log); err == nil {
-		t.Error("another server has the directory while a write hangs")
+		t.Error("another server got the directory while a write is pending")
 		other.Close()
 	}
-	disk.Close() // the write ends, with an error
+	disk.Close() // the pending write fails
 }
 
-// A service manager that does not read what it is told loses no mailboxes.
+// TestSaveDoesNotBlockOnServiceManager checks that mailboxes are saved although the service
+// manager does not read notifications.
 func TestSaveDoesNotBlockOnServiceManager(t *testing.T) {
 	t.Parallel()
 	srv, m := newSavingServer(t, 20*time.Second, 20*time.Second)
@@ -143,6 +144,6 @@ func TestSaveDoesNotBlockOnServiceManager(t *testing.T) {
 	}
 	began := time.Now()
 	if err := srv.saveMailboxes(); err != nil || time.Since(began) > 10*time.Second {
-		t.Errorf("after %v: %v", time.Since(began), err)
+		t.Errorf("after %v: got %v, want success within 10s", time.Since(began), err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"inbox/cmd/inbox/internal/snapshot"
 )
 
-// startIn runs the program on a state directory that it shares with others of the test.
+// startIn runs the program with the given state directory.
 func startIn(t *testing.T, dir string, args ...string) *program {
 	t.Helper()
 	return start(t, append([]string{"-https=false", "-state", dir}, args...)...)
@@ -29,11 +29,12 @@ func (p *program) mustStop() {
 func (p *program) wantLog(what string) {
 	p.t.Helper()
 	if !strings.Contains(p.log.String(), what) {
-		p.t.Errorf("the log does not say «%s»:\n%s", what, p.log)
+		p.t.Errorf("the log lacks %q:\n%s", what, p.log)
 	}
 }
 
-// A restart keeps names, passwords, messages, their order and what is not acknowledged.
+// TestRestartKeepsMailboxes checks that a restart keeps names, passwords, messages, their
+// order and unacknowledged messages.
 func TestRestartKeepsMailboxes(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -49,7 +50,7 @@ func TestRestartKeepsMailboxes(t *testing.T) {
 
 	p = startIn(t, dir)
 	p.wantLog(`msg="mailboxes restored" inboxes=2 messages=2`)
-	wantNoFile(t, dir, snapshot.FileName) // nobody has asked for anything yet
+	wantNoFile(t, dir, snapshot.FileName) // removed before the first request
 	if got := p.want(http.StatusOK, "GET", "/inbox?after="+one, "alice", ""); got.body != "two" || got.header.Get("X-Message-Id") != two.header.Get("X-Message-Id") {
 		t.Errorf("got %q with ID %s, want two with ID %s", got.body, got.header.Get("X-Message-Id"), two.header.Get("X-Message-Id"))
 	}
@@ -77,11 +78,11 @@ func wantMode(t *testing.T, dir, name string, want os.FileMode) {
 func wantNoFile(t *testing.T, dir, name string) {
 	t.Helper()
 	if _, err := os.Lstat(filepath.Join(dir, name)); !os.IsNotExist(err) {
-		t.Errorf("%s is there (%v), want none", name, err)
+		t.Errorf("%s exists (%v), want none", name, err)
 	}
 }
 
-// A password is in no snapshot, whatever the name and the message are.
+// TestSnapshotOmitsPasswords checks that a snapshot contains no passwords or addresses.
 func TestSnapshotOmitsPasswords(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -97,7 +98,7 @@ func TestSnapshotOmitsPasswords(t *testing.T) {
 	}
 }
 
-// Limits by payer hold across a restart: the same address is the same payer.
+// TestPayersSurviveRestart checks that the limits per payer hold across a restart.
 func TestPayersSurviveRestart(t *testing.T) {
 	dir := t.TempDir()
 	limit := []string{"-max-inboxes-per-ip", "2"}
@@ -110,7 +111,8 @@ func TestPayersSurviveRestart(t *testing.T) {
 	p.claim("bob")
 }
 
-// What cannot be read is set aside, a few of them, and the server begins.
+// TestBadSnapshotsAreQuarantined checks that unreadable snapshots are quarantined, up to
+// maxQuarantined, and that the server starts.
 func TestBadSnapshotsAreQuarantined(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -137,11 +139,11 @@ func TestBadSnapshotsAreQuarantined(t *testing.T) {
 		p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "bob", "hello")
 		p.mustStop()
 		if err := os.Remove(path); err != nil {
-			t.Errorf("%s: the next snapshot: %v", name, err)
+			t.Errorf("%s: remove the next snapshot: %v", name, err)
 		}
 	}
 	if quarantined, _ := filepath.Glob(path + ".bad-*"); len(quarantined) != 3 {
-		t.Errorf("%d files were set aside, want 3", len(quarantined))
+		t.Errorf("got %d quarantined files, want 3", len(quarantined))
 	}
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
@@ -152,7 +154,8 @@ func TestBadSnapshotsAreQuarantined(t *testing.T) {
 	wantMode(t, dir, snapshot.FileName, 0o600)
 }
 
-// Under another secret all passwords would be wrong, and their owners locked out.
+// TestSnapshotWithOtherSecretIsQuarantined checks that a snapshot is not restored under
+// another secret, which would invalidate all passwords.
 func TestSnapshotWithOtherSecretIsQuarantined(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -166,7 +169,7 @@ func TestSnapshotWithOtherSecretIsQuarantined(t *testing.T) {
 	p.claim("alice")
 }
 
-// Lower limits drop mailboxes and say how many.
+// TestLowerLimitsAreLogged checks that mailboxes dropped by lower limits are logged.
 func TestLowerLimitsAreLogged(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -177,11 +180,12 @@ func TestLowerLimitsAreLogged(t *testing.T) {
 	p = startIn(t, dir, "-max-inboxes", "2")
 	p.wantLog("level=WARN msg=\"mailboxes or messages dropped")
 	p.wantLog("inboxes=1 messages=0")
-	p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "carol", "she was longest away")
+	p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "carol", "least recently used")
 	p.want(http.StatusOK, "POST", "/inbox?to=bob", "carol", "hello")
 }
 
-// Who cannot save says so and exits with 1; what is left is no half of a file.
+// TestFailedSaveExitCode checks that a failed save is logged, exits with code 1 and leaves
+// no partial snapshot.
 func TestFailedSaveExitCode(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -199,7 +203,7 @@ func TestFailedSaveExitCode(t *testing.T) {
 	wantMode(t, dir, snapshot.FileName, 0o600)
 }
 
-// Without a state directory a restart loses all, and a warning says so.
+// TestNothingIsSavedWithoutStateDir checks the warning that a restart loses all mailboxes.
 func TestNothingIsSavedWithoutStateDir(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	writeFile(t, file, "")
@@ -209,7 +213,8 @@ func TestNothingIsSavedWithoutStateDir(t *testing.T) {
 	p.mustStop()
 }
 
-// A crash loses what was in memory and brings nothing old back.
+// TestCrashRestoresNothing checks that a start after a crash does not restore an old
+// snapshot.
 func TestCrashRestoresNothing(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -225,12 +230,11 @@ func TestCrashRestoresNothing(t *testing.T) {
 	p = startIn(t, dir)
 	p.want(http.StatusNoContent, "GET", "/inbox?wait=0", "alice", "")
 	if strings.Contains(p.log.String(), "mailboxes restored") {
-		t.Errorf("the start after a crash takes something up:\n%s", p.log)
+		t.Errorf("the start after a crash restored mailboxes:\n%s", p.log)
 	}
 }
 
-// One that dies while it saves leaves half a snapshot beside, which is in
-// nobody's way.
+// TestCrashWhileSaving checks that a partial snapshot of a crash during saving is removed.
 func TestCrashWhileSaving(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, snapshot.FileName+".new"), "half of a snap")
@@ -241,8 +245,8 @@ func TestCrashWhileSaving(t *testing.T) {
 	p.wantLog(`msg="mailboxes saved" inboxes=1`)
 }
 
-// What a restart kept and lost is in the metrics of the next server, and a
-// loss in its log; a restart in order, and a first start, lose nothing.
+// TestRestoreMetrics checks that the metrics show what a restart restored and lost, and
+// that a loss is logged. A clean restart and a first start lose nothing.
 func TestRestoreMetrics(t *testing.T) {
 	dir := t.TempDir()
 	next := func(inboxes, messages, droppedInboxes, droppedMessages, unsaved, unreadable int, args ...string) *program {
@@ -255,11 +259,11 @@ func TestRestoreMetrics(t *testing.T) {
 			`inbox_restore_failed{reason="unsaved"}`: unsaved, `inbox_restore_failed{reason="unreadable"}`: unreadable,
 		} {
 			if line := fmt.Sprintf("\n%s %d\n", name, want); !strings.Contains(text, line) {
-				t.Errorf("the metrics do not say %q", line)
+				t.Errorf("the metrics lack %q", line)
 			}
 		}
-		if told := strings.Contains(p.log.String(), "did not save its mailboxes"); told != (unsaved > 0) {
-			t.Errorf("a loss is logged: %v, want %v", told, unsaved > 0)
+		if logged := strings.Contains(p.log.String(), "did not save its mailboxes"); logged != (unsaved > 0) {
+			t.Errorf("loss logged: %v, want %v", logged, unsaved > 0)
 		}
 		return p
 	}
@@ -272,7 +276,7 @@ func TestRestoreMetrics(t *testing.T) {
 	p = next(2, 2, 0, 1, 0, 0, "-inbox-capacity", "2")
 	p.mustStop()
 	p = next(1, 0, 1, 2, 0, 0, "-max-inboxes", "1")
-	if err := os.Mkdir(filepath.Join(dir, snapshot.FileName+".new"), 0o700); err != nil { // it cannot save
+	if err := os.Mkdir(filepath.Join(dir, snapshot.FileName+".new"), 0o700); err != nil { // makes saving fail
 		t.Fatal(err)
 	}
 	p.stop()
@@ -287,7 +291,7 @@ func TestRestoreMetrics(t *testing.T) {
 	next(0, 0, 0, 0, 1, 0).mustStop()
 }
 
-// A post that was answered with 200 while the server stopped is saved.
+// TestPostDuringShutdownIsSaved checks that a post accepted during shutdown is saved.
 func TestPostDuringShutdownIsSaved(t *testing.T) {
 	dir := t.TempDir()
 	c := startChild(t, "-state", dir)
@@ -297,10 +301,10 @@ func TestPostDuringShutdownIsSaved(t *testing.T) {
 	<-polls
 	io.WriteString(post, "hello")
 	if got := post.answer(t).StatusCode; got != http.StatusOK {
-		t.Fatalf("the post got %d, want 200", got)
+		t.Fatalf("post: got %d, want 200", got)
 	}
 	if err := c.cmd.Wait(); err != nil {
-		t.Fatalf("the program ended with %v:\n%s", err, c.log)
+		t.Fatalf("the program exited with %v:\n%s", err, c.log)
 	}
 	p := startIn(t, dir)
 	if got := p.want(http.StatusOK, "GET", "/inbox", "alice", ""); got.body != "hello" {
@@ -308,7 +312,7 @@ func TestPostDuringShutdownIsSaved(t *testing.T) {
 	}
 }
 
-// A server whose listener fails saves, too.
+// TestFailedServerSavesSnapshot checks that mailboxes are saved if the listener fails.
 func TestFailedServerSavesSnapshot(t *testing.T) {
 	dir := t.TempDir()
 	c, err := parse([]string{"-bind", "127.0.0.1:0", "-https=false", "-state", dir}, nil)

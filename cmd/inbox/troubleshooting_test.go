@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// TestTroubleshootingQuotesLogLines: each line that docs/troubleshooting.md explains is one that
-// the program writes. What differs each time is «…», or an example.
+// TestTroubleshootingQuotesLogLines checks that the program can log each line that
+// docs/troubleshooting.md explains. Variable parts are written as … or as an example.
 func TestTroubleshootingQuotesLogLines(t *testing.T) {
 	text, err := os.ReadFile("../../docs/troubleshooting.md")
 	if err != nil {
@@ -25,18 +25,18 @@ func TestTroubleshootingQuotesLogLines(t *testing.T) {
 	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(table, -1) {
 		rows++
 		if !containsMessage(messages, row[1]) {
-			t.Errorf("docs/troubleshooting.md explains «%s», which the program never says", row[1])
+			t.Errorf("docs/troubleshooting.md explains %q, which the program never logs", row[1])
 		}
 	}
 	if want := strings.Count(table, "\n| ") - 1; rows < 15 || rows != want {
-		t.Errorf("%d of %d rows were found", rows, want)
+		t.Errorf("found %d of %d rows", rows, want)
 	}
-	if containsMessage(messages, "another program listens on … at last") {
-		t.Error("anything is found")
+	if containsMessage(messages, "address … is never in use by another program") {
+		t.Error("containsMessage matches a text that the program never logs")
 	}
 }
 
-// containsMessage looks for a text that has these parts in this order.
+// containsMessage reports whether a message contains the parts of line in order.
 func containsMessage(messages []string, line string) bool {
 	parts := regexp.MustCompile(`…|:443|X-Forwarded-For`).Split(line, -1)
 	for i, part := range parts {
@@ -82,7 +82,7 @@ func stringLiterals(t *testing.T, dirs ...string) (all []string) {
 	return all
 }
 
-// literalText is the text of a literal, or of several added together.
+// literalText returns the value of a string literal or of a concatenation of literals.
 func literalText(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.BasicLit:
