@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/snapshot"
 	"inbox/inbox"
@@ -24,7 +25,7 @@ type server struct {
 	cfg        *config
 	timeouts   timeouts
 	log        *slog.Logger
-	errorLog   *errorLogFilter
+	errorLog   *logging.ErrorLog
 	snapshot   *snapshot.File // nil: mailboxes are not saved
 	store      *inbox.Memory
 	shared     *redisstore.Store // used instead of store; nil without -store
@@ -63,7 +64,7 @@ func newServer(c *config, p process, ls listeners, log *slog.Logger) (*server, e
 
 func (s *server) wire() error {
 	c := s.cfg
-	s.errorLog = &errorLogFilter{log: s.log}
+	s.errorLog = logging.NewErrorLog(s.log)
 	s.notify = sdnotify.NewNotifier(s.process.getenv, s.log)
 	dir := stateDir(c, s.process.environ, s.log)
 	key, err := c.passwordHashKey(dir)
@@ -276,7 +277,7 @@ func (s *server) buildMainServer(pages http.Handler) {
 		Handler:           handler,
 		ConnContext:       withConnInfo,
 		ConnState:         s.connTracker.onState,
-		ErrorLog:          s.errorLog.logger(),
+		ErrorLog:          s.errorLog.Logger(),
 		ReadHeaderTimeout: s.timeouts.header, // also bounds the TLS handshake
 		IdleTimeout:       idle,
 		// WriteTimeout runs from the end of the request header, so it covers reading the
@@ -310,7 +311,7 @@ func (s *server) buildRedirectServer() {
 	s.redirectServer = &http.Server{
 		Handler:           handler,
 		ConnContext:       withConnInfo,
-		ErrorLog:          s.errorLog.logger(),
+		ErrorLog:          s.errorLog.Logger(),
 		ReadHeaderTimeout: s.timeouts.header,
 		IdleTimeout:       s.timeouts.idle,
 		WriteTimeout:      s.timeouts.body + s.timeouts.write,

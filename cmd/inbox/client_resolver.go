@@ -72,3 +72,14 @@ func (c *clientResolver) hash(prefix netip.Prefix) string {
 	mac.Write(b)
 	return string(mac.Sum(nil)[:16])
 }
+
+// prefixOf returns the network of an address, with an IPv4-mapped address as IPv4.
+func prefixOf(a netip.Addr, bits4, bits6 int) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	bits := bits6
+	if a.Is4() {
+		bits = bits4
+	}
+	p, _ := a.Prefix(bits) // fails only for too many bits
+	return p
+}

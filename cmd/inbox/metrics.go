@@ -84,7 +84,7 @@ func (c collector) collectConnections(m chan<- prometheus.Metric) {
 	m <- gauge(descOpen, conns.Open)
 	limitGauge(m, descMaxOpen, c.cfg.maxConns)
 	m <- counter(descAccepted, conns.Accepted)
-	c.errorLog.collect(m)
+	collectErrorLog(c.errorLog, m)
 	if c.source != nil {
 		c.handshakes.collect(m)
 	}

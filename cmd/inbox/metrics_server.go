@@ -104,7 +104,7 @@ func (s *server) checkMetricsHost(next http.Handler) http.Handler {
 // serveMetrics serves until ctx ends.
 func (s *server) serveMetrics(ctx context.Context, l net.Listener) {
 	server := &http.Server{
-		Handler: s.metricsHandler(), ErrorLog: s.errorLog.logger(), MaxHeaderBytes: 16 << 10,
+		Handler: s.metricsHandler(), ErrorLog: s.errorLog.Logger(), MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: s.timeouts.header, IdleTimeout: s.timeouts.idle,
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })

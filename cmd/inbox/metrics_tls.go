@@ -3,10 +3,11 @@ package main
 import (
 	"crypto/tls"
 	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"inbox/cmd/inbox/internal/logging"
 )
 
 var (
@@ -43,39 +44,10 @@ func (h *handshakeCounts) collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// handshakeFailures tells the reasons of failed handshakes apart by what net/http logs:
-// it hands the errors to nobody. The first that fits counts. What a client
-// offered is quoted in the text of the first alone.
-var handshakeFailures = [...]struct {
-	reason string
-	says   []string
-}{
-	{"no-protocol", []string{"unsupported application protocols", "did not request an application protocol"}},
-	{"version", []string{"unsupported versions", "legacy version field", "inappropriate protocol fallback"}},
-	{"no-cipher", []string{"no cipher suite supported", "no key exchanges supported", "peer doesn't support any of the certificate's signature algorithms"}},
-	{"no-certificate", []string{"no certificates configured"}}, // a name that is not ours
-	{"not-tls", []string{"does not look like a TLS handshake", "sent an HTTP request to an HTTPS server"}},
-	{"rejected", []string{"remote error: tls: "}}, // by the client, such as of a self-signed certificate
-	{"timeout", []string{"i/o timeout", "deadline exceeded"}},
-	{"closed", []string{"EOF", "connection reset", "broken pipe", "closed network connection"}},
-	{"other", []string{""}},
-}
-
-// handshakeFailure is an index of failures.
-func handshakeFailure(text string) int {
-	for i, f := range handshakeFailures {
-		for _, says := range f.says {
-			if strings.Contains(text, says) {
-				return i
-			}
-		}
+// collectErrorLog exports the counts of the error log.
+func collectErrorLog(e *logging.ErrorLog, to chan<- prometheus.Metric) {
+	for reason, n := range e.HandshakeErrors() {
+		to <- counter(descHandshakeErrors, n, reason)
 	}
-	return len(handshakeFailures) - 1
-}
-
-func (f *errorLogFilter) collect(to chan<- prometheus.Metric) {
-	for i, failure := range handshakeFailures {
-		to <- counter(descHandshakeErrors, f.handshakeErrors[i].Load(), failure.reason)
-	}
-	to <- counter(descProtocolErrors, f.protocolErrors.Load())
+	to <- counter(descProtocolErrors, e.ProtocolErrors())
 }

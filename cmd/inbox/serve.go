@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"inbox/cmd/inbox/internal/host"
+	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/snapshot"
 )
@@ -22,7 +23,7 @@ import (
 // serve binds the listeners, builds the server and serves until ctx is done. Binding
 // comes first, because certificate orders depend on the ports that are open.
 func serve(ctx context.Context, c *config, p process) error {
-	log := newLogger(c, p.journalWriter())
+	log := logging.New(p.journalWriter(), c.level, c.logFormat == "json")
 	sighup := make(chan os.Signal, 1)
 	// Before mailboxes are loaded: an unhandled SIGHUP would end the process and lose them.
 	signal.Notify(sighup, syscall.SIGHUP)
@@ -54,7 +55,7 @@ func serve(ctx context.Context, c *config, p process) error {
 		}
 	}
 	// A separate filter: its errors are not client errors, which the metrics count.
-	(&errorLogFilter{log: log}).captureStandardLog()
+	logging.NewErrorLog(log).CaptureStandardLog()
 	s.announce(ls.main.Addr(), p.stderr)
 	return s.run(ctx)
 }
@@ -175,7 +176,7 @@ func (s *server) stop() error {
 		s.closeConns()
 	}
 	err := s.saveMailboxes()
-	s.log.Info("stopped", "refusedHandshakes", s.errorLog.suppressed.Load())
+	s.log.Info("stopped", "refusedHandshakes", s.errorLog.Suppressed())
 	return err
 }
 

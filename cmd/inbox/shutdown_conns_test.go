@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"inbox/cmd/inbox/internal/logging"
 )
 
 // TestLateHTTP2DoesNotDelayShutdown checks that a connection that becomes HTTP/2 after
@@ -73,12 +75,12 @@ func newTestServer(t *testing.T, p process, wrap func(net.Listener) net.Listener
 	}
 	out := newOutput()
 	p.stderr = out
-	ls, err := listenAll(c, nil, newLogger(c, out))
+	ls, err := listenAll(c, nil, logging.New(out, c.level, c.logFormat == "json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ls.main = wrap(ls.main)
-	srv, err := newServer(c, p, ls, newLogger(c, out))
+	srv, err := newServer(c, p, ls, logging.New(out, c.level, c.logFormat == "json"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/snapshot"
 )
 
@@ -319,7 +320,7 @@ func TestFailedServerSavesSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := newLogger(c, io.Discard)
+	log := logging.New(io.Discard, c.level, c.logFormat == "json")
 	ls, err := listenAll(c, nil, log)
 	if err != nil {
 		t.Fatal(err)
