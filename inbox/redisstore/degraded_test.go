@@ -106,7 +106,7 @@ func TestDegradedPartIsLoggedOnce(t *testing.T) {
 			failed++
 		}
 	}
-	if said := log.String(); failed == 0 || failed == 40 || strings.Count(said, "too few replicas") != 1 || strings.Contains(said, "enough replicas have") {
+	if said := log.String(); failed == 0 || failed == 40 || strings.Count(said, "too few replicas") != 1 || strings.Contains(said, "enough replicas acknowledge") {
 		t.Errorf("got %d of 40 refused and %q, want some, and one line", failed, said)
 	}
 }

@@ -78,7 +78,7 @@ func TestReplicasAreWaitedFor(t *testing.T) {
 		t.Errorf("a held poll: got %q, %v after %v, want the message soon", res.Body, res.err, res.took)
 	}
 	wantNext(t, s, bob, m.ID, "again")
-	if said := log.String(); strings.Count(said, "too few replicas") != 1 || strings.Count(said, "enough replicas have") != 1 {
+	if said := log.String(); strings.Count(said, "too few replicas") != 1 || strings.Count(said, "enough replicas acknowledge") != 1 {
 		t.Errorf("got %q, want one line when they are too few, and one when not", said)
 	}
 }

@@ -35,13 +35,13 @@ func TestOldStoreIsRefused(t *testing.T) {
 	url := "redis://" + proxyAsRedis5(t, startServer(t))
 	var log logBuffer
 	s := startStore(t, url, Config{Logger: log.logger()})
-	const reason = "it is Redis 5."
+	const reason = "Redis 5."
 	eventually(t, "the log tells why", func() bool { return strings.Contains(log.String(), reason) })
 	if s.Ready() == nil {
 		t.Error("got ready, want it not to be")
 	}
 	if n := strings.Count(log.String(), reason); n != 1 || !strings.Contains(log.String(), "use Redis 6.0 or newer, or Valkey") {
-		t.Errorf("got it %d times, want one mend:\n%s", n, log.String())
+		t.Errorf("got the error %d times in the log, want once with a fix:\n%s", n, log.String())
 	}
 	if r, err := examine(t, url, nil); err != nil || len(r.Servers) != 1 || !r.Servers[0].TooOld {
 		t.Errorf("got %+v, %v, want one server that is too old", r, err)
