@@ -151,7 +151,7 @@ func (a Address) String() string {
 	return text
 }
 
-// clientOption returns the options of the client. Retries are disabled: the store may
+// clientOption returns the options of the client. Retries are disabled: the store can
 // have executed a step whose reply was lost.
 func (a Address) clientOption() rueidis.ClientOption {
 	o := rueidis.ClientOption{
