@@ -9,7 +9,7 @@ export const SCREEN = 'screen';
 /** @typedef {'audio'|'video'} Kind */
 
 /** @type {Record<string, import('./status.js').Notice>} */
-const refusals = {
+const captureErrors = {
   NotAllowedError: {tone: 'bad', title: 'The camera was refused', hint: 'Allow camera and microphone for this page in the address bar, then press start again.'},
   NotFoundError: {tone: 'bad', title: 'No camera was found', hint: 'Plug one in, or choose another in the list, then press start again.'},
   NotReadableError: {tone: 'bad', title: 'The camera is in use by another program', hint: 'Close the other program, then press start again.'},
@@ -23,7 +23,7 @@ const refusals = {
  */
 export function refusal(error, kind) {
   const name = error instanceof DOMException ? error.name : '';
-  const notice = refusals[name] ?? {tone: 'bad', title: 'The camera did not start', hint: 'Choose another in the list, or press start again.'};
+  const notice = captureErrors[name] ?? {tone: 'bad', title: 'The camera did not start', hint: 'Choose another in the list, or press start again.'};
   return kind === 'video' ? notice : {...notice, title: notice.title.replace('camera', 'microphone')};
 }
 
@@ -37,9 +37,9 @@ export function refusal(error, kind) {
 export async function capture(kind, choice) {
   if (choice === NONE) return null;
   if (choice === SCREEN) return (await navigator.mediaDevices.getDisplayMedia({video: true})).getVideoTracks()[0];
-  const wishes = kind === 'video' ? {width: {ideal: 1280}, height: {ideal: 720}} : {};
+  const constraints = kind === 'video' ? {width: {ideal: 1280}, height: {ideal: 720}} : {};
   const device = choice ? {deviceId: {exact: choice}} : {};
-  const stream = await navigator.mediaDevices.getUserMedia({[kind]: {...wishes, ...device}});
+  const stream = await navigator.mediaDevices.getUserMedia({[kind]: {...constraints, ...device}});
   return stream.getTracks()[0];
 }
 
@@ -48,7 +48,7 @@ export class DeviceList {
   #select;
   #kind;
   /** @type {string | undefined} the last choice that came to something */
-  #settled;
+  #lastChoice;
 
   /**
    * @param {HTMLSelectElement} select
@@ -57,7 +57,7 @@ export class DeviceList {
   constructor(select, kind) {
     this.#select = select;
     this.#kind = kind;
-    select.addEventListener('change', () => remember(kind, select.value));
+    select.addEventListener('change', () => storeChoice(kind, select.value));
   }
 
   get choice() {
@@ -66,20 +66,20 @@ export class DeviceList {
 
   /** @param {MediaDeviceInfo[]} devices */
   fill(devices) {
-    const wanted = remembered(this.#kind) ?? this.#select.value;
+    const wanted = storedChoice(this.#kind) ?? this.#select.value;
     const options = this.#options(devices.filter(device => device.kind === `${this.#kind}input`));
     this.#select.replaceChildren(...options);
     const known = options.some(option => option.value === wanted);
     this.#select.value = known ? wanted : options[0].value;
-    this.#settled ??= this.choice;
+    this.#lastChoice ??= this.choice;
   }
 
   /** Undoes a choice that came to nothing. */
   back() {
-    const settled = this.#settled ?? '';
-    const known = [...this.#select.options].some(option => option.value === settled);
-    this.#select.value = known ? settled : this.#select.options[0].value;
-    remember(this.#kind, this.choice);
+    const lastChoice = this.#lastChoice ?? '';
+    const known = [...this.#select.options].some(option => option.value === lastChoice);
+    this.#select.value = known ? lastChoice : this.#select.options[0].value;
+    storeChoice(this.#kind, this.choice);
   }
 
   /**
@@ -89,7 +89,7 @@ export class DeviceList {
   settle(track) {
     const id = track?.getSettings().deviceId;
     if (id && [...this.#select.options].some(option => option.value === id)) this.#select.value = id;
-    this.#settled = this.choice;
+    this.#lastChoice = this.choice;
     return this.choice;
   }
 
@@ -99,10 +99,10 @@ export class DeviceList {
    */
   #options(devices) {
     const video = this.#kind === 'video';
-    const word = video ? 'Camera' : 'Microphone';
+    const label = video ? 'Camera' : 'Microphone';
     const known = devices.filter(device => device.deviceId !== '');
-    const options = known.map((device, i) => new Option(device.label || `${word} ${i + 1}`, device.deviceId));
-    if (options.length === 0) options.push(new Option(`Default ${word.toLowerCase()}`, ''));
+    const options = known.map((device, i) => new Option(device.label || `${label} ${i + 1}`, device.deviceId));
+    if (options.length === 0) options.push(new Option(`Default ${label.toLowerCase()}`, ''));
     if (!video) options.push(new Option('No microphone', NONE));
     if (video && 'getDisplayMedia' in navigator.mediaDevices) options.push(new Option('This screen', SCREEN));
     return options;
@@ -115,7 +115,7 @@ export class DeviceList {
  * @param {Kind} kind
  * @param {string} choice
  */
-function remember(kind, choice) {
+function storeChoice(kind, choice) {
   try {
     sessionStorage.setItem(kind, choice);
   } catch {
@@ -124,7 +124,7 @@ function remember(kind, choice) {
 }
 
 /** @param {Kind} kind */
-function remembered(kind) {
+function storedChoice(kind) {
   try {
     return sessionStorage.getItem(kind);
   } catch {

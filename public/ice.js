@@ -3,7 +3,7 @@
  */
 
 /** Milliseconds; a call goes on without servers rather than late. */
-const LIMIT = 5_000;
+const TIMEOUT = 5_000;
 
 /**
  * @param {string | URL} url the server's /ice
@@ -12,12 +12,12 @@ const LIMIT = 5_000;
  */
 export async function iceServers(url, authorization) {
   const abort = new AbortController();
-  const timer = setTimeout(() => abort.abort(), LIMIT);
+  const timer = setTimeout(() => abort.abort(), TIMEOUT);
   try {
     const headers = {Authorization: authorization};
-    const answer = await fetch(url, {headers, cache: 'no-store', credentials: 'omit', signal: abort.signal});
-    const {iceServers} = await answer.json();
-    return answer.ok && Array.isArray(iceServers) ? iceServers : [];
+    const response = await fetch(url, {headers, cache: 'no-store', credentials: 'omit', signal: abort.signal});
+    const {iceServers} = await response.json();
+    return response.ok && Array.isArray(iceServers) ? iceServers : [];
   } catch {
     return [];
   } finally {

@@ -11,20 +11,20 @@
  * keeps trying until the server has accepted or refused.
  */
 
-import {FIRST_PAUSE, InboxError, asInboxError, basic, decode, encode, pauseFor, refusal, retryAfter} from './wire.js';
+import {INITIAL_DELAY, InboxError, basicAuth, decode, encode, responseError, retryAfter, retryDelay, toInboxError} from './codec.js';
 
 export {InboxError};
 
 /** Seconds a poll asks the server to hold it; the server may hold it less. */
-const HOLD = 25;
+const POLL_WAIT = 25;
 /** Milliseconds a request may take beyond the time it asked to be held. */
-const SLACK = 10_000;
+const TIMEOUT_MARGIN = 10_000;
 /** Milliseconds by which a knock hangs up before the server would end it. */
-const EARLY = 1_000;
+const ABORT_MARGIN = 1_000;
 /** The most milliseconds between two knocks at a server that does not hold them. */
-const RARELY = 15_000;
+const MAX_RETRY_INTERVAL = 15_000;
 /** Messages that may wait to be sent to one recipient. */
-const QUEUE = 200;
+const MAX_QUEUE = 200;
 
 /**
  * @typedef {{from: string, id: string, type: string, data: unknown}} Message
@@ -44,12 +44,12 @@ export class Inbox extends EventTarget {
   #queues = new Map();
   /** @type {Status} */
   #status = 'idle';
-  #closing = new AbortController();
-  #last = '';
+  #closed = new AbortController();
+  #lastId = '';
   /** The polling; a new start comes after the end of the one before. */
-  #run = Promise.resolve();
+  #polling = Promise.resolve();
   /** Milliseconds that the server was seen to hold a knock. */
-  #holds = HOLD * 1000;
+  #serverHold = POLL_WAIT * 1000;
   #url;
   #authorization;
   #fetch;
@@ -58,11 +58,11 @@ export class Inbox extends EventTarget {
    * @param {string | URL} url the server's /inbox
    * @param {{name: string, password: string, fetch?: typeof fetch}} options
    */
-  constructor(url, {name, password, fetch: fetchWith}) {
+  constructor(url, {name, password, fetch: customFetch}) {
     super();
     this.#url = String(url);
-    this.#authorization = basic(name, password);
-    this.#fetch = fetchWith ?? ((...request) => fetch(...request));
+    this.#authorization = basicAuth(name, password);
+    this.#fetch = customFetch ?? ((...request) => fetch(...request));
   }
 
   /** The value of the Authorization field, for the server's other routes. */
@@ -78,15 +78,15 @@ export class Inbox extends EventTarget {
   /** Begins to poll. Does nothing while it polls already, or once closed. */
   start() {
     if (this.#status === 'idle' || this.#status === 'superseded') {
-      this.#become('retrying');
-      this.#run = this.#run.then(() => this.#pollOn());
+      this.#setStatus('retrying');
+      this.#polling = this.#polling.then(() => this.#pollLoop());
     }
   }
 
   /** Ends everything under way. What was not sent yet is not sent. */
   close() {
-    this.#become('closed');
-    this.#closing.abort();
+    this.#setStatus('closed');
+    this.#closed.abort();
   }
 
   /**
@@ -100,8 +100,8 @@ export class Inbox extends EventTarget {
    */
   async send(to, data, {wait = 0} = {}) {
     const queue = this.#queues.get(to) ?? {length: 0, tail: Promise.resolve()};
-    if (queue.length >= QUEUE) {
-      throw new InboxError('queue-full', `${QUEUE} messages wait to be sent to this recipient already`);
+    if (queue.length >= MAX_QUEUE) {
+      throw new InboxError('queue-full', `${MAX_QUEUE} messages wait to be sent to this recipient already`);
     }
     const message = encode(data);
     this.#queues.set(to, queue);
@@ -121,25 +121,25 @@ export class Inbox extends EventTarget {
    * @param {unknown} data
    */
   sendLast(to, data) {
-    const options = {...this.#options('POST', encode(data)), keepalive: true};
-    this.#fetch(this.#at({to}), options).catch(() => {}); // nobody is left to tell
+    const options = {...this.#requestOptions('POST', encode(data)), keepalive: true};
+    this.#fetch(this.#urlWith({to}), options).catch(() => {}); // nobody is left to tell
   }
 
   /** Polls until superseded or closed; one poll at a time. */
-  async #pollOn() {
+  async #pollLoop() {
     let failures = 0;
-    while (!this.#ended) {
+    while (!this.#stopped) {
       try {
-        await this.#poll(failures > 0 || this.#status !== 'open' ? 0 : HOLD);
+        await this.#poll(failures > 0 || this.#status !== 'open' ? 0 : POLL_WAIT);
         failures = 0;
       } catch (error) {
-        if (this.#ended) return;
-        await this.#pauseAfter(asInboxError(error), failures++);
+        if (this.#stopped) return;
+        await this.#backOff(toInboxError(error), failures++);
       }
     }
   }
 
-  get #ended() {
+  get #stopped() {
     return this.#status === 'closed' || this.#status === 'superseded';
   }
 
@@ -149,28 +149,28 @@ export class Inbox extends EventTarget {
    * @param {number} hold seconds
    */
   async #poll(hold) {
-    const asked = Date.now();
-    const query = {after: this.#last, wait: String(hold)};
-    const {response, body} = await this.#ask(query, this.#options('GET'), hold * 1000 + SLACK);
-    if (this.#ended) return;
+    const started = Date.now();
+    const query = {after: this.#lastId, wait: String(hold)};
+    const {response, body} = await this.#request(query, this.#requestOptions('GET'), hold * 1000 + TIMEOUT_MARGIN);
+    if (this.#stopped) return;
     if (response.headers.get('X-Poll-Ended') === 'superseded') {
-      this.#become('superseded');
+      this.#setStatus('superseded');
       this.dispatchEvent(new Event('superseded'));
       return;
     }
-    const stopping = retryAfter(response);
-    if (stopping > 0) throw new InboxError('stopping', 'the server is stopping', {status: 204, retryAfter: stopping});
-    this.#become('open');
-    if (response.status === 200) this.#accept(response, body);
-    else if (hold > 0) await this.#pace(Date.now() - asked);
+    const pause = retryAfter(response);
+    if (pause > 0) throw new InboxError('stopping', 'the server is stopping', {status: 204, retryAfter: pause});
+    this.#setStatus('open');
+    if (response.status === 200) this.#dispatchMessage(response, body);
+    else if (hold > 0) await this.#throttle(Date.now() - started);
   }
 
   /**
    * A server without long polling answers at once; asking again at once would be a flood.
-   * @param {number} took milliseconds
+   * @param {number} elapsed milliseconds
    */
-  async #pace(took) {
-    if (took < FIRST_PAUSE) await this.#pause(2 * FIRST_PAUSE);
+  async #throttle(elapsed) {
+    if (elapsed < INITIAL_DELAY) await this.#sleep(2 * INITIAL_DELAY);
   }
 
   /**
@@ -179,15 +179,15 @@ export class Inbox extends EventTarget {
    * @param {Response} response
    * @param {ArrayBuffer} body
    */
-  #accept(response, body) {
+  #dispatchMessage(response, body) {
     const type = response.headers.get('Content-Type') ?? '';
     const id = response.headers.get('X-Message-Id') ?? '';
-    this.#last = id;
+    this.#lastId = id;
     try {
       const from = decodeURIComponent(response.headers.get('X-From') ?? '');
       this.dispatchEvent(new CustomEvent('message', {detail: {from, id, type, data: decode(type, body)}}));
     } catch (cause) {
-      this.#complain(new InboxError('unreadable', 'a message came that cannot be read; it is skipped', {cause}));
+      this.#emitError(new InboxError('unreadable', 'a message came that cannot be read; it is skipped', {cause}));
     }
   }
 
@@ -198,19 +198,19 @@ export class Inbox extends EventTarget {
    */
   async #deliver(to, message, wait) {
     const until = Date.now() + wait * 1000;
-    for (let failures = 0, inVain = 0; ; ) {
+    for (let failures = 0, attempts = 0; ; ) {
       if (this.#status === 'closed') throw new InboxError('closed', 'the inbox was closed before the message was sent');
-      const asked = Date.now();
+      const started = Date.now();
       try {
-        await this.#knock(to, message, Math.max(0, until - asked));
-        if (this.#status === 'retrying') this.#become('open');
+        await this.#post(to, message, Math.max(0, until - started));
+        if (this.#status === 'retrying') this.#setStatus('open');
         return;
-      } catch (error) {
-        const reason = asInboxError(error);
-        const absent = reason.code === 'no-inbox' && until > Date.now();
-        if (absent) await this.#restAfter(Date.now() - asked, inVain++, to, until);
-        else if (reason.passing) await this.#pauseAfter(reason, failures++);
-        else if (reason.code !== 'still-absent') throw this.#complain(reason);
+      } catch (cause) {
+        const error = toInboxError(cause);
+        const absent = error.code === 'no-inbox' && until > Date.now();
+        if (absent) await this.#waitToRetry(Date.now() - started, attempts++, to, until);
+        else if (error.passing) await this.#backOff(error, failures++);
+        else if (error.code !== 'recipient-absent') throw this.#emitError(error);
       }
     }
   }
@@ -221,14 +221,15 @@ export class Inbox extends EventTarget {
    * moment before. A message that arrived in that moment arrives twice.
    * @param {string} to
    * @param {{body: BodyInit, type: string}} message
-   * @param {number} left milliseconds
+   * @param {number} remaining milliseconds
    */
-  async #knock(to, message, left) {
-    const hold = Math.min(HOLD, Math.ceil(left / 1000));
-    const again = left > this.#holds && this.#holds >= 2 * EARLY;
+  async #post(to, message, remaining) {
+    const hold = Math.min(POLL_WAIT, Math.ceil(remaining / 1000));
+    const willRetry = remaining > this.#serverHold && this.#serverHold >= 2 * ABORT_MARGIN;
     /** @type {Record<string, string>} */
     const query = hold > 0 ? {to, wait: String(hold)} : {to};
-    await this.#ask(query, this.#options('POST', message), again ? this.#holds - EARLY : hold * 1000 + SLACK, again);
+    const limit = willRetry ? this.#serverHold - ABORT_MARGIN : hold * 1000 + TIMEOUT_MARGIN;
+    await this.#request(query, this.#requestOptions('POST', message), limit, willRetry);
   }
 
   /**
@@ -236,14 +237,16 @@ export class Inbox extends EventTarget {
    * asked to, or nothing. In the latter case each knock ends in the console, so
    * they become rare; a message of the recipient shows that it is there now.
    * @param {number} held milliseconds
-   * @param {number} inVain how many knocks were before it
+   * @param {number} attempts how many knocks were before it
    * @param {string} to
    * @param {number} until when to give up
    */
-  async #restAfter(held, inVain, to, until) {
-    this.#holds = Math.min(this.#holds, held);
-    const rest = this.#holds >= 2 * EARLY ? EARLY : Math.min(RARELY, 2 ** inVain * EARLY);
-    await this.#pause(Math.min(rest, until - Date.now()), to);
+  async #waitToRetry(held, attempts, to, until) {
+    this.#serverHold = Math.min(this.#serverHold, held);
+    const delay = this.#serverHold >= 2 * ABORT_MARGIN
+      ? ABORT_MARGIN
+      : Math.min(MAX_RETRY_INTERVAL, 2 ** attempts * ABORT_MARGIN);
+    await this.#sleep(Math.min(delay, until - Date.now()), to);
   }
 
   /**
@@ -251,35 +254,35 @@ export class Inbox extends EventTarget {
    * @param {Record<string, string>} query
    * @param {RequestInit} options
    * @param {number} limit milliseconds
-   * @param {boolean} [knocking] whether running out of time means only that nobody is there yet
+   * @param {boolean} [willRetry] whether running out of time means only that nobody is there yet
    */
-  async #ask(query, options, limit, knocking = false) {
+  async #request(query, options, limit, willRetry = false) {
     const abort = new AbortController();
     const stop = () => abort.abort();
     const timer = setTimeout(stop, limit);
     // A held request outlives its network in silence: asking again tells at once how things are.
     globalThis.addEventListener?.('offline', stop);
     globalThis.addEventListener?.('online', stop);
-    this.#closing.signal.addEventListener('abort', stop);
+    this.#closed.signal.addEventListener('abort', stop);
     try {
-      const response = await this.#fetch(this.#at(query), {...options, signal: abort.signal});
+      const response = await this.#fetch(this.#urlWith(query), {...options, signal: abort.signal});
       const body = await response.arrayBuffer();
-      if (!response.ok) throw refusal(response, body);
+      if (!response.ok) throw responseError(response, body);
       return {response, body};
     } catch (cause) {
       if (cause instanceof InboxError) throw cause;
-      if (knocking && abort.signal.aborted) throw new InboxError('still-absent', 'nobody is there yet');
+      if (willRetry && abort.signal.aborted) throw new InboxError('recipient-absent', 'nobody is there yet');
       throw new InboxError('network', 'the server cannot be reached', {cause});
     } finally {
       clearTimeout(timer);
       globalThis.removeEventListener?.('offline', stop);
       globalThis.removeEventListener?.('online', stop);
-      this.#closing.signal.removeEventListener('abort', stop);
+      this.#closed.signal.removeEventListener('abort', stop);
     }
   }
 
   /** @param {Record<string, string>} query */
-  #at(query) {
+  #urlWith(query) {
     // encodeURIComponent, not URLSearchParams: a space as + is another name to some servers.
     const fields = Object.entries(query).map(([key, value]) => `${key}=${encodeURIComponent(value)}`);
     return `${this.#url}?${fields.join('&')}`;
@@ -292,7 +295,7 @@ export class Inbox extends EventTarget {
    * @param {{body: BodyInit, type: string}} [message]
    * @returns {RequestInit}
    */
-  #options(method, message) {
+  #requestOptions(method, message) {
     /** @type {Record<string, string>} */
     const headers = {Authorization: this.#authorization};
     if (message) headers['Content-Type'] = message.type;
@@ -303,45 +306,45 @@ export class Inbox extends EventTarget {
    * @param {InboxError} error
    * @param {number} failures how many came before it
    */
-  async #pauseAfter(error, failures) {
-    const milliseconds = pauseFor(error, failures);
-    error.retryIn = milliseconds / 1000;
-    if (this.#status === 'open') this.#become('retrying');
-    if (this.#status !== 'closed') this.#complain(error);
-    await this.#pause(milliseconds);
+  async #backOff(error, failures) {
+    const delay = retryDelay(error, failures);
+    error.retryIn = delay / 1000;
+    if (this.#status === 'open') this.#setStatus('retrying');
+    if (this.#status !== 'closed') this.#emitError(error);
+    await this.#sleep(delay);
   }
 
   /**
    * @param {number} milliseconds
    * @param {string} [from] whose message ends the pause
    */
-  #pause(milliseconds, from) {
+  #sleep(milliseconds, from) {
     return new Promise(resolve => {
       if (this.#status === 'closed') return resolve(undefined);
       const done = () => {
         clearTimeout(timer);
         globalThis.removeEventListener?.('online', done);
-        this.#closing.signal.removeEventListener('abort', done);
-        this.removeEventListener('message', heard);
+        this.#closed.signal.removeEventListener('abort', done);
+        this.removeEventListener('message', onMessage);
         resolve(undefined);
       };
-      const heard = (/** @type {Event} */ event) => /** @type {CustomEvent} */ (event).detail.from === from && done();
+      const onMessage = (/** @type {Event} */ event) => /** @type {CustomEvent} */ (event).detail.from === from && done();
       const timer = setTimeout(done, milliseconds);
-      this.addEventListener('message', heard);
+      this.addEventListener('message', onMessage);
       globalThis.addEventListener?.('online', done);
-      this.#closing.signal.addEventListener('abort', done);
+      this.#closed.signal.addEventListener('abort', done);
     });
   }
 
   /** @param {Status} status */
-  #become(status) {
+  #setStatus(status) {
     if (this.#status === status || this.#status === 'closed') return;
     this.#status = status;
     this.dispatchEvent(new CustomEvent('status', {detail: status}));
   }
 
   /** @param {InboxError} error */
-  #complain(error) {
+  #emitError(error) {
     this.dispatchEvent(new CustomEvent('error', {detail: error}));
     return error;
   }

@@ -6,11 +6,11 @@ import {iceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Room} from './room.js';
 import {fillShareBox} from './share.js';
-import {StatusView, Troubles, troubleOf, troubles} from './status.js';
+import {ConnectionStatus, StatusView, noticeFor, notices} from './status.js';
 
 /**
  * @typedef {import('./room.js').Role} Role
- * @typedef {{inbox: Inbox, to: string, iceServers: () => Promise<RTCIceServer[]>}} Ground
+ * @typedef {{inbox: Inbox, to: string, iceServers: () => Promise<RTCIceServer[]>}} Context
  */
 
 /**
@@ -25,56 +25,56 @@ export function find(selector, kind) {
   throw new Error(`this page lacks ${selector}`);
 }
 
-export const view = new StatusView(find('.status', HTMLElement));
+export const statusView = new StatusView(find('.status', HTMLElement));
 
 /**
  * Enters the room of the link, or a new one. Null when this page cannot work,
  * which the person has then been told.
  * @param {Role} role
- * @returns {Promise<Ground | null>}
+ * @returns {Promise<Context | null>}
  */
-export async function enter(role) {
-  const other = role === 'send' ? 'receive' : 'send';
+export async function joinRoom(role) {
+  const remoteRole = role === 'send' ? 'receive' : 'send';
   const room = Room.from(location.hash);
   // Another link pasted into this tab is another visit.
   addEventListener('hashchange', () => location.reload());
   addEventListener('pageshow', event => event.persisted && location.reload());
-  if (!room) return refuse(troubles['bad-link']);
+  if (!room) return showFatal(notices['bad-link']);
   history.replaceState(null, '', room.fragment);
-  if (!isSecureContext) return refuse(troubles.insecure);
-  if (!('RTCPeerConnection' in window)) return refuse(troubles.unsupported);
-  fillShareBox(find('.share', HTMLElement), room.link(other, location.href));
+  if (!isSecureContext) return showFatal(notices.insecure);
+  if (!('RTCPeerConnection' in window)) return showFatal(notices.unsupported);
+  fillShareBox(find('.share', HTMLElement), room.link(remoteRole, location.href));
   const inbox = new Inbox(new URL('inbox', document.baseURI), await room.credentials(role));
-  return {inbox, to: room.name(other), iceServers: () => iceServers(new URL('ice', document.baseURI), inbox.authorization)};
+  return {inbox, to: room.name(remoteRole), iceServers: () => iceServers(new URL('ice', document.baseURI), inbox.authorization)};
 }
 
 /** @param {import('./status.js').Notice} notice */
-function refuse(notice) {
-  document.body.dataset.state = 'refused';
-  view.show(notice);
+function showFatal(notice) {
+  document.body.dataset.state = 'failed';
+  statusView.show(notice);
   return null;
 }
 
 /**
  * Keeps the notice right: the inbox's trouble comes first, but says nothing of
  * a picture that is there.
- * @param {Ground} ground
- * @param {import('./ends.js').SendingEnd | import('./ends.js').ReceivingEnd} end
- * @param {() => import('./status.js').Notice} notice what there is to say without trouble
+ * @param {Context} context
+ * @param {import('./session.js').SendingEndpoint | import('./session.js').ReceivingEndpoint} endpoint
+ * @param {() => import('./status.js').Notice} callNotice what there is to say without trouble
  * @returns {() => void} to be called when the notice may have changed
  */
-export function report({inbox}, end, notice) {
+export function bindStatus({inbox}, endpoint, callNotice) {
   const refresh = () => {
     const superseded = inbox.status === 'superseded';
-    document.body.dataset.state = superseded ? 'superseded' : end.state;
-    const trouble = current.notice ?? (end.fault && troubleOf(end.fault));
-    if (trouble && (superseded || end.state !== 'connected')) view.show(trouble, current.until);
-    else view.show(notice());
+    document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
+    const errorNotice = connection.notice ?? (endpoint.error && noticeFor(endpoint.error));
+    if (errorNotice && (superseded || endpoint.state !== 'connected')) statusView.show(errorNotice, connection.until);
+    else statusView.show(callNotice());
   };
-  const current = new Troubles(inbox, refresh);
-  end.addEventListener('state', refresh);
-  end.addEventListener('fault', refresh);
-  addEventListener('pagehide', () => end.leave());
+  const connection = new ConnectionStatus(inbox, refresh);
+  endpoint.addEventListener('state', refresh);
+  endpoint.addEventListener('error', refresh);
+  addEventListener('pagehide', () => endpoint.leave());
   return refresh;
 }
 
@@ -87,7 +87,7 @@ export class WakeLock {
   #lock = null;
   #wanted = false;
   /** One thing after the other, so that no lock is forgotten that was still being asked for. */
-  #work = Promise.resolve();
+  #queue = Promise.resolve();
 
   constructor() {
     document.addEventListener('visibilitychange', () => this.set(this.#wanted));
@@ -96,18 +96,18 @@ export class WakeLock {
   /** @param {boolean} wanted */
   set(wanted) {
     this.#wanted = wanted;
-    this.#work = this.#work.then(() => this.#follow());
-    return this.#work;
+    this.#queue = this.#queue.then(() => this.#update());
+    return this.#queue;
   }
 
-  async #follow() {
-    if (this.#wanted && !this.#lock && document.visibilityState === 'visible') await this.#take();
+  async #update() {
+    if (this.#wanted && !this.#lock && document.visibilityState === 'visible') await this.#acquire();
     if (this.#wanted) return;
     void this.#lock?.release();
     this.#lock = null;
   }
 
-  async #take() {
+  async #acquire() {
     const lock = await navigator.wakeLock?.request('screen').catch(() => null); // low battery, or hidden by now
     this.#lock = lock ?? null;
     lock?.addEventListener('release', () => {

@@ -13,9 +13,9 @@
  */
 
 /** Milliseconds to gather candidates before they are sent together. */
-const BATCH = 100;
+const BATCH_DELAY = 100;
 /** Milliseconds a broken connection is given to mend by itself. */
-const PATIENCE = 2_000;
+const RESTART_DELAY = 2_000;
 
 /**
  * @typedef {{call: string, n: number, description?: RTCSessionDescriptionInit, candidates?: RTCIceCandidateInit[]}} Signal
@@ -33,19 +33,19 @@ export class Peer extends EventTarget {
   /** @type {State} */
   #state = 'connecting';
   /** @type {Map<string, RTCRtpTransceiver>} what we send, by kind */
-  #sending = new Map();
+  #transceivers = new Map();
   /** @type {RTCIceCandidateInit[]} ours, to be sent together */
   #batch = [];
   /** @type {RTCIceCandidateInit[]} theirs, that came before a description */
-  #early = [];
+  #earlyCandidates = [];
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #batchTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #mendTimer;
+  #restartTimer;
   /** Signals are taken one after the other, as they came. */
-  #work = Promise.resolve();
-  #sent = 0;
-  #received = 0;
+  #queue = Promise.resolve();
+  #lastSent = 0;
+  #lastReceived = 0;
   #makingOffer = false;
   #ignoredOffer = false;
   #connection;
@@ -67,7 +67,7 @@ export class Peer extends EventTarget {
     this.#polite = polite;
     this.#send = send;
     this.#connection = connect({iceServers});
-    this.#listen();
+    this.#addListeners();
   }
 
   get call() {
@@ -86,9 +86,9 @@ export class Peer extends EventTarget {
    * @param {MediaStreamTrack | null} track
    */
   setTrack(kind, track) {
-    const sending = this.#sending.get(kind);
-    if (sending) return sending.sender.replaceTrack(track);
-    this.#sending.set(kind, this.#connection.addTransceiver(track ?? kind, {direction: 'sendonly'}));
+    const transceiver = this.#transceivers.get(kind);
+    if (transceiver) return transceiver.sender.replaceTrack(track);
+    this.#transceivers.set(kind, this.#connection.addTransceiver(track ?? kind, {direction: 'sendonly'}));
     return Promise.resolve();
   }
 
@@ -98,53 +98,53 @@ export class Peer extends EventTarget {
    * @param {Signal} signal
    */
   receive(signal) {
-    this.#work = this.#work.then(async () => {
-      if (this.#state === 'closed' || signal.call !== this.#call || !(signal.n > this.#received)) return;
-      this.#received = signal.n;
-      if (signal.description) await this.#describe(signal.description);
+    this.#queue = this.#queue.then(async () => {
+      if (this.#state === 'closed' || signal.call !== this.#call || !(signal.n > this.#lastReceived)) return;
+      this.#lastReceived = signal.n;
+      if (signal.description) await this.#setRemoteDescription(signal.description);
       await this.#addCandidates(signal.candidates ?? []);
-    }).catch(error => this.#complain(error));
-    return this.#work;
+    }).catch(error => this.#emitError(error));
+    return this.#queue;
   }
 
   /** Ends the call. The other side sees a broken connection, or is told by other means. */
   close() {
     clearTimeout(this.#batchTimer);
-    clearTimeout(this.#mendTimer);
+    clearTimeout(this.#restartTimer);
     this.#connection.close();
-    this.#become('closed');
+    this.#setState('closed');
   }
 
-  #listen() {
+  #addListeners() {
     const connection = this.#connection;
-    connection.addEventListener('negotiationneeded', () => this.#offer());
-    connection.addEventListener('icecandidate', ({candidate}) => this.#gather(candidate));
-    connection.addEventListener('connectionstatechange', () => this.#follow());
+    connection.addEventListener('negotiationneeded', () => this.#sendOffer());
+    connection.addEventListener('icecandidate', ({candidate}) => this.#onCandidate(candidate));
+    connection.addEventListener('connectionstatechange', () => this.#onConnectionStateChange());
     connection.addEventListener('track', ({track, streams}) =>
       this.dispatchEvent(new CustomEvent('track', {detail: {track, streams}})));
   }
 
-  async #offer() {
+  async #sendOffer() {
     try {
       this.#makingOffer = true;
       await this.#connection.setLocalDescription();
       this.#sendDescription();
     } catch (error) {
-      this.#complain(error);
+      this.#emitError(error);
     } finally {
       this.#makingOffer = false;
     }
   }
 
   /** @param {RTCSessionDescriptionInit} description */
-  async #describe(description) {
+  async #setRemoteDescription(description) {
     const stable = this.#connection.signalingState === 'stable';
     if (description.type === 'answer' && stable) return; // to an offer that was rolled back
     const collision = description.type === 'offer' && (this.#makingOffer || !stable);
     this.#ignoredOffer = collision && !this.#polite;
     if (this.#ignoredOffer) return;
     await this.#connection.setRemoteDescription(description); // rolls our own offer back when it must
-    const early = this.#early.splice(0);
+    const early = this.#earlyCandidates.splice(0);
     await this.#addCandidates(early);
     if (description.type !== 'offer') return;
     await this.#connection.setLocalDescription();
@@ -154,12 +154,12 @@ export class Peer extends EventTarget {
   /** @param {RTCIceCandidateInit[]} candidates */
   async #addCandidates(candidates) {
     if (!this.#connection.remoteDescription) {
-      if (!this.#ignoredOffer) this.#early.push(...candidates);
+      if (!this.#ignoredOffer) this.#earlyCandidates.push(...candidates);
       return;
     }
     for (const candidate of candidates) {
       await this.#connection.addIceCandidate(candidate).catch(error => {
-        if (!this.#ignoredOffer) this.#complain(error); // else it belongs to the offer we ignored
+        if (!this.#ignoredOffer) this.#emitError(error); // else it belongs to the offer we ignored
       });
     }
   }
@@ -168,58 +168,58 @@ export class Peer extends EventTarget {
     const {localDescription} = this.#connection;
     if (!localDescription) return;
     this.#flush(); // candidates before a new description belong to the one before
-    this.#signal({description: {type: localDescription.type, sdp: localDescription.sdp}});
+    this.#sendSignal({description: {type: localDescription.type, sdp: localDescription.sdp}});
   }
 
   /**
    * Candidates come in bursts; one message for each would be a flood.
    * @param {RTCIceCandidate | null} candidate
    */
-  #gather(candidate) {
+  #onCandidate(candidate) {
     if (!candidate || !candidate.candidate) return; // the end of gathering says nothing we use
     this.#batch.push(candidate.toJSON());
-    this.#batchTimer ??= setTimeout(() => this.#flush(), BATCH);
+    this.#batchTimer ??= setTimeout(() => this.#flush(), BATCH_DELAY);
   }
 
   #flush() {
     clearTimeout(this.#batchTimer);
     this.#batchTimer = undefined;
-    if (this.#batch.length > 0) this.#signal({candidates: this.#batch.splice(0)});
+    if (this.#batch.length > 0) this.#sendSignal({candidates: this.#batch.splice(0)});
   }
 
   /** @param {Omit<Signal, 'call' | 'n'>} content */
-  #signal(content) {
-    if (this.#state !== 'closed') this.#send({call: this.#call, n: ++this.#sent, ...content});
+  #sendSignal(content) {
+    if (this.#state !== 'closed') this.#send({call: this.#call, n: ++this.#lastSent, ...content});
   }
 
-  #follow() {
+  #onConnectionStateChange() {
     const {connectionState} = this.#connection;
     if (connectionState === 'connected') {
-      clearTimeout(this.#mendTimer);
-      this.#become('connected');
+      clearTimeout(this.#restartTimer);
+      this.#setState('connected');
     } else if (connectionState === 'failed') {
-      this.#mend(0);
+      this.#scheduleRestart(0);
     } else if (connectionState === 'disconnected') {
-      this.#mend(PATIENCE);
+      this.#scheduleRestart(RESTART_DELAY);
     }
   }
 
-  /** @param {number} after milliseconds */
-  #mend(after) {
-    this.#become('reconnecting');
-    clearTimeout(this.#mendTimer);
-    this.#mendTimer = setTimeout(() => this.#connection.restartIce(), after);
+  /** @param {number} delay milliseconds */
+  #scheduleRestart(delay) {
+    this.#setState('reconnecting');
+    clearTimeout(this.#restartTimer);
+    this.#restartTimer = setTimeout(() => this.#connection.restartIce(), delay);
   }
 
   /** @param {State} state */
-  #become(state) {
+  #setState(state) {
     if (this.#state === state || this.#state === 'closed') return;
     this.#state = state;
     this.dispatchEvent(new CustomEvent('state', {detail: state}));
   }
 
   /** @param {unknown} error */
-  #complain(error) {
+  #emitError(error) {
     if (this.#state !== 'closed') this.dispatchEvent(new CustomEvent('error', {detail: error}));
   }
 }

@@ -2,13 +2,13 @@
  * The screen's page: it begins by itself, there is nothing to permit.
  */
 
-import {ReceivingEnd} from './ends.js';
-import {WakeLock, enter, find, report} from './page.js';
+import {WakeLock, bindStatus, find, joinRoom} from './page.js';
+import {ReceivingEndpoint} from './session.js';
 
-/** @type {Record<import('./ends.js').EndState, import('./status.js').Notice>} */
+/** @type {Record<import('./session.js').EndpointState, import('./status.js').Notice>} */
 const notices = {
   waiting: {tone: 'busy', title: 'Waiting for the camera', hint: 'The picture appears here by itself.'},
-  here: {tone: 'busy', title: 'The camera’s page is open', hint: 'Press start there.'},
+  present: {tone: 'busy', title: 'The camera’s page is open', hint: 'Press start there.'},
   connecting: {tone: 'busy', title: 'Connecting', hint: 'The camera was started.'},
   connected: {tone: 'good', title: 'Connected', hint: 'Encrypted from the camera to this screen.'},
   reconnecting: {tone: 'busy', title: 'Connection lost, reconnecting', hint: 'It comes back by itself.'},
@@ -21,25 +21,25 @@ const fullscreenButton = find('#fullscreen', HTMLButtonElement);
 const takeOver = find('#take-over', HTMLButtonElement);
 const wakeLock = new WakeLock();
 
-const ground = await enter('receive');
-if (ground) run(ground);
+const context = await joinRoom('receive');
+if (context) run(context);
 
-/** @param {import('./page.js').Ground} ground */
-function run(ground) {
-  const end = new ReceivingEnd(ground);
-  const refresh = report(ground, end, () => notices[end.state]);
-  end.addEventListener('track', event => show(/** @type {CustomEvent} */ (event).detail.track));
-  end.addEventListener('state', () => {
-    if (!end.peer) video.srcObject = null;
-    void wakeLock.set(end.state === 'connected');
+/** @param {import('./page.js').Context} context */
+function run(context) {
+  const endpoint = new ReceivingEndpoint(context);
+  const refresh = bindStatus(context, endpoint, () => notices[endpoint.state]);
+  endpoint.addEventListener('track', event => showTrack(/** @type {CustomEvent} */ (event).detail.track));
+  endpoint.addEventListener('state', () => {
+    if (!endpoint.peer) video.srcObject = null;
+    void wakeLock.set(endpoint.state === 'connected');
   });
-  ground.inbox.addEventListener('superseded', () => end.hangUp());
-  takeOver.addEventListener('click', () => end.open());
+  context.inbox.addEventListener('superseded', () => endpoint.hangUp());
+  takeOver.addEventListener('click', () => endpoint.open());
   soundButton.addEventListener('click', toggleSound);
   fullscreenButton.addEventListener('click', toggleFullscreen);
   fullscreenButton.hidden = !canFullscreen();
   refresh();
-  end.open();
+  endpoint.open();
 }
 
 /**
@@ -47,7 +47,7 @@ function run(ground) {
  * call come one after the other.
  * @param {MediaStreamTrack} track
  */
-function show(track) {
+function showTrack(track) {
   const stream = video.srcObject instanceof MediaStream ? video.srcObject : new MediaStream();
   for (const old of stream.getTracks()) {
     if (old.kind === track.kind) stream.removeTrack(old);

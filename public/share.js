@@ -7,7 +7,7 @@ import {encode} from './third-party/uqr.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 /** Empty modules around a code; readers expect four. */
-const QUIET = 4;
+const QUIET_ZONE = 4;
 
 /**
  * @param {HTMLElement} box with the elements that the pages have
@@ -21,7 +21,7 @@ export function fillShareBox(box, link) {
   box.querySelector('.share-open')?.setAttribute('href', link);
   const copy = /** @type {HTMLButtonElement} */ (box.querySelector('.share-copy'));
   copy.addEventListener('click', () => copyLink(field, copy));
-  offerShare(/** @type {HTMLButtonElement} */ (box.querySelector('.share-send')), link);
+  setUpShareButton(/** @type {HTMLButtonElement} */ (box.querySelector('.share-send')), link);
 }
 
 /**
@@ -30,7 +30,7 @@ export function fillShareBox(box, link) {
  */
 export function qrCode(text) {
   // The least correction makes the largest modules; a display has no stains.
-  const {size, data} = encode(text, {ecc: 'L', border: QUIET});
+  const {size, data} = encode(text, {ecc: 'L', border: QUIET_ZONE});
   const svg = document.createElementNS(SVG, 'svg');
   svg.setAttribute('viewBox', `0 0 ${size} ${size}`);
   svg.setAttribute('role', 'img');
@@ -61,7 +61,7 @@ async function copyLink(field, button) {
  * @param {HTMLButtonElement} button
  * @param {string} link
  */
-function offerShare(button, link) {
+function setUpShareButton(button, link) {
   button.hidden = typeof navigator.share !== 'function';
   button.addEventListener('click', () => {
     navigator.share({title: 'inbox', url: link}).catch(() => {}); // the person changed their mind

@@ -11,7 +11,7 @@
  */
 
 /** Troubles that both pages share, by a name of our own. @satisfies {Record<string, Notice>} */
-export const troubles = {
+export const notices = {
   'bad-link': {tone: 'bad', title: 'This link is incomplete', hint: 'Copy the whole link again, or start over from the first page.'},
   'insecure': {tone: 'bad', title: 'This page is not on a secure connection', hint: 'Browsers only share a camera over https. Open the same address with https:// in front.'},
   'unsupported': {tone: 'bad', title: 'This browser cannot make video calls', hint: 'Use a current version of Firefox, Chrome, Edge or Safari.'},
@@ -30,15 +30,15 @@ export const troubles = {
 };
 
 /** @type {Map<number, Notice>} those of 400 to 499 that have a notice of their own; 408 passes */
-const refusals = new Map([[401, troubles.locked], [403, troubles.forbidden], [408, troubles.unexpected], [413, troubles['too-large']]]);
+const clientErrorNotices = new Map([[401, notices.locked], [403, notices.forbidden], [408, notices.unexpected], [413, notices['too-large']]]);
 
 /** @param {Pick<InboxError, 'code' | 'status'>} error */
-export function troubleOf(error) {
-  if (error.code === 'network') return navigator.onLine ? troubles.unreachable : troubles.offline;
-  if (error.code === 'stopping' || error.code === 'store-unavailable') return troubles[error.code];
-  if (error.status === 429) return troubles.limited;
-  if (error.status === 503) return troubles.full;
-  return refusals.get(error.status) ?? (error.status >= 400 && error.status < 500 ? troubles.refused : troubles.unexpected);
+export function noticeFor(error) {
+  if (error.code === 'network') return navigator.onLine ? notices.unreachable : notices.offline;
+  if (error.code === 'stopping' || error.code === 'store-unavailable') return notices[error.code];
+  if (error.status === 429) return notices.limited;
+  if (error.status === 503) return notices.full;
+  return clientErrorNotices.get(error.status) ?? (error.status >= 400 && error.status < 500 ? notices.refused : notices.unexpected);
 }
 
 /** The notice on a page. Its text is read out; the ticking number beside it is not. */
@@ -58,17 +58,17 @@ export class StatusView {
    */
   show({tone, title, hint = ''}, until = 0) {
     this.#root.dataset.tone = tone;
-    this.#write('.status-title', title);
-    this.#write('.status-hint', hint);
+    this.#setText('.status-title', title);
+    this.#setText('.status-hint', hint);
     clearInterval(this.#timer);
-    this.#count(until);
-    if (until > Date.now()) this.#timer = setInterval(() => this.#count(until), 500);
+    this.#updateCountdown(until);
+    if (until > Date.now()) this.#timer = setInterval(() => this.#updateCountdown(until), 500);
   }
 
   /** @param {number} until */
-  #count(until) {
+  #updateCountdown(until) {
     const seconds = Math.ceil((until - Date.now()) / 1000);
-    this.#write('.status-countdown', seconds > 0 ? `Next try in ${seconds} s.` : '');
+    this.#setText('.status-countdown', seconds > 0 ? `Next try in ${seconds} s.` : '');
     if (seconds <= 0) clearInterval(this.#timer);
   }
 
@@ -77,42 +77,42 @@ export class StatusView {
    * @param {string} selector
    * @param {string} text
    */
-  #write(selector, text) {
+  #setText(selector, text) {
     const element = this.#root.querySelector(selector);
     if (element && element.textContent !== text) element.textContent = text;
   }
 }
 
 /** Follows an inbox: which trouble it has now, if any. */
-export class Troubles {
+export class ConnectionStatus {
   /** @type {Notice | null} */
   notice = null;
   until = 0;
 
   /**
    * @param {Inbox} inbox
-   * @param {() => void} changed
+   * @param {() => void} onChange
    */
-  constructor(inbox, changed) {
+  constructor(inbox, onChange) {
     inbox.addEventListener('error', event => {
       const {detail} = /** @type {CustomEvent<InboxError>} */ (event);
       if (!detail.retryIn) return; // a message that was refused: whoever sent it knows what that means
-      this.#set(troubleOf(detail), detail.retryAfter ? Date.now() + detail.retryIn * 1000 : 0, changed);
+      this.#set(noticeFor(detail), detail.retryAfter ? Date.now() + detail.retryIn * 1000 : 0, onChange);
     });
     inbox.addEventListener('status', () => {
-      if (inbox.status === 'superseded') this.#set(troubles.superseded, 0, changed);
-      if (inbox.status === 'open') this.#set(null, 0, changed);
+      if (inbox.status === 'superseded') this.#set(notices.superseded, 0, onChange);
+      if (inbox.status === 'open') this.#set(null, 0, onChange);
     });
   }
 
   /**
    * @param {Notice | null} notice
    * @param {number} until
-   * @param {() => void} changed
+   * @param {() => void} onChange
    */
-  #set(notice, until, changed) {
+  #set(notice, until, onChange) {
     this.notice = notice;
     this.until = until;
-    changed();
+    onChange();
   }
 }

@@ -36,7 +36,7 @@ after(async () => {
 
 /** Two persons, each with a device of their own. */
 async function pair() {
-  return Promise.all([Device.make(browser, server.origin), Device.make(browser, server.origin)]);
+  return Promise.all([Device.create(browser, server.origin), Device.create(browser, server.origin)]);
 }
 
 test('the screen first, then the camera', {skip}, async () => {

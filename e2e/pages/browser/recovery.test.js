@@ -15,7 +15,7 @@ let ann;
 let ben;
 
 /** What Chromium itself writes when a server is not there. */
-const away = /Failed to load resource: net::ERR_/;
+const unreachable = /Failed to load resource: net::ERR_/;
 
 before(async () => {
   if (skip) return;
@@ -26,8 +26,8 @@ before(async () => {
 
 beforeEach(async () => {
   if (skip) return;
-  ann = await Device.make(browser, server.origin);
-  ben = await Device.make(browser, server.origin);
+  ann = await Device.create(browser, server.origin);
+  ben = await Device.create(browser, server.origin);
 });
 
 afterEach(async () => {
@@ -41,7 +41,7 @@ after(async () => {
 });
 
 /** A camera of Ann's on a screen of Ben's. */
-async function call() {
+async function startCall() {
   const camera = await ann.open('/send.html');
   await pressStart(camera);
   const screen = await ben.open(await sharedLink(camera));
@@ -51,9 +51,9 @@ async function call() {
 }
 
 test('the server is killed during a call and forgets everything', {skip}, async () => {
-  ann.expect(away);
-  ben.expect(away);
-  const {camera, screen} = await call();
+  ann.allowError(unreachable);
+  ben.allowError(unreachable);
+  const {camera, screen} = await startCall();
   await server.stop('SIGKILL');
   await waitForPicture(screen); // which needs no server
   await waitForTitle(screen, 'Connected');
@@ -66,8 +66,8 @@ test('the server is killed during a call and forgets everything', {skip}, async 
 });
 
 test('the server is away while the screen waits, and stops politely', {skip}, async () => {
-  ann.expect(away);
-  ann.expect(/status of 503/); // the stopping server's answer to a knock
+  ann.allowError(unreachable);
+  ann.allowError(/status of 503/); // the stopping server's answer to a knock
   const screen = await ann.open('/receive.html');
   await waitForTitle(screen, 'Waiting for the camera');
   await server.stop();
@@ -80,7 +80,7 @@ test('the server is away while the screen waits, and stops politely', {skip}, as
 });
 
 test('a device loses its network, while it waits and during a call', {skip}, async () => {
-  ann.expect(away);
+  ann.allowError(unreachable);
   const screen = await ann.open('/receive.html');
   await waitForTitle(screen, 'Waiting for the camera');
   await ann.context.setOffline(true);
@@ -97,12 +97,12 @@ test('a device loses its network, while it waits and during a call', {skip}, asy
 });
 
 test('both peers restart ICE at the same time', {skip}, async () => {
-  const {camera, screen} = await call();
-  const first = await screen.evaluate(remoteFragment);
+  const {camera, screen} = await startCall();
+  const first = await screen.evaluate(remoteUfrag);
   const restart = () => /** @type {any} */ (window).connections.at(-1).restartIce();
   await Promise.all([camera.evaluate(restart), screen.evaluate(restart)]);
   const deadline = Date.now() + 30_000;
-  while (await screen.evaluate(remoteFragment) === first) assert.ok(Date.now() < deadline, 'ICE was restarted');
+  while (await screen.evaluate(remoteUfrag) === first) assert.ok(Date.now() < deadline, 'ICE was restarted');
   await waitForPicture(screen);
   for (const page of [camera, screen]) {
     await page.waitForFunction(() => /** @type {any} */ (window).connections.at(-1).signalingState === 'stable');
@@ -111,13 +111,13 @@ test('both peers restart ICE at the same time', {skip}, async () => {
 });
 
 /** Runs in the page: what names the other side's generation of candidates. */
-function remoteFragment() {
+function remoteUfrag() {
   const {sdp} = /** @type {any} */ (window).connections.at(-1).remoteDescription;
   return /a=ice-ufrag:(.*)/.exec(sdp)?.[1];
 }
 
 test('another camera is chosen during a call', {skip}, async () => {
-  const {camera, screen} = await call();
+  const {camera, screen} = await startCall();
   await camera.getByLabel('Microphone', {exact: true}).selectOption('none');
   await camera.getByLabel('Camera', {exact: true}).selectOption({index: 0});
   await waitForPicture(screen);
@@ -126,12 +126,12 @@ test('another camera is chosen during a call', {skip}, async () => {
 });
 
 test('the same link in two tabs: the newest works, and nobody fights', {skip}, async () => {
-  const {camera, screen} = await call();
+  const {camera, screen} = await startCall();
   const second = await ben.open(screen.url());
   await waitForTitle(screen, 'Opened in another tab');
   await waitForPicture(second);
-  const asked = await countRequests(ben, 2_000);
-  assert.ok(asked < 10, `the two tabs made ${asked} requests in 2 s`);
+  const requests = await countRequests(ben, 2_000);
+  assert.ok(requests < 10, `the two tabs made ${requests} requests in 2 s`);
 
   await screen.getByRole('button', {name: 'Use this tab'}).click();
   await waitForTitle(second, 'Opened in another tab');

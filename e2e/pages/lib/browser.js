@@ -22,12 +22,12 @@ export const skip = existsSync(executablePath) || process.env.CI ? false :
   `there is no Chromium at ${executablePath}: install it, or set CHROMIUM`;
 
 /**
- * @param {string[]} [changed] flags that replace those of the same name
+ * @param {string[]} [overrides] flags that replace those of the same name
  */
-export function launch(changed = []) {
+export function launch(overrides = []) {
   const name = (/** @type {string} */ flag) => flag.split('=')[0];
-  const kept = flags.filter(flag => !changed.some(other => name(other) === name(flag)));
-  return chromium.launch({executablePath, args: [...kept, ...changed]});
+  const kept = flags.filter(flag => !overrides.some(other => name(other) === name(flag)));
+  return chromium.launch({executablePath, args: [...kept, ...overrides]});
 }
 
 /**
@@ -38,9 +38,9 @@ export function launch(changed = []) {
 /** One person at one device: a browser profile of its own, watched. */
 export class Device {
   /** @type {string[]} what must not happen */
-  faults = [];
+  errors = [];
   /** @type {RegExp[]} */
-  #expected = [];
+  #allowed = [];
   #origin;
 
   /**
@@ -58,16 +58,16 @@ export class Device {
    * @param {string} origin
    * @param {import('playwright-core').BrowserContextOptions} [options]
    */
-  static async make(browser, origin, options = {}) {
+  static async create(browser, origin, options = {}) {
     // Small and still, because every frame is painted by the processor here.
     const context = await browser.newContext({ignoreHTTPSErrors: true, viewport: {width: 640, height: 480}, reducedMotion: 'reduce', ...options});
-    await context.addInitScript(rememberConnections);
+    await context.addInitScript(recordConnections);
     return new Device(context, origin);
   }
 
   /** Console errors that a test causes on purpose. @param {RegExp} pattern */
-  expect(pattern) {
-    this.#expected.push(pattern);
+  allowError(pattern) {
+    this.#allowed.push(pattern);
   }
 
   /** @param {string} path */
@@ -79,34 +79,34 @@ export class Device {
 
   async close() {
     await this.context.close();
-    assert.deepEqual(this.faults, [], 'faults in the browser');
+    assert.deepEqual(this.errors, [], 'faults in the browser');
   }
 
   /** @param {Page} page */
   #watch(page) {
-    page.on('pageerror', error => this.faults.push(`error: ${error.stack}`));
+    page.on('pageerror', error => this.errors.push(`error: ${error.stack}`));
     page.on('console', message => {
       const text = `${message.type()}: ${message.text()} ${message.location().url.split('?')[0]}`;
       if (!['error', 'warning'].includes(message.type())) return;
-      if (!this.#expected.some(pattern => pattern.test(text))) this.faults.push(text);
+      if (!this.#allowed.some(pattern => pattern.test(text))) this.errors.push(text);
     });
     page.on('request', request => {
       const url = new URL(request.url());
-      if (!['data:', 'blob:'].includes(url.protocol) && url.origin !== this.#origin) this.faults.push(`request to ${url.origin}`);
+      if (!['data:', 'blob:'].includes(url.protocol) && url.origin !== this.#origin) this.errors.push(`request to ${url.origin}`);
     });
   }
 }
 
 /** Runs in the page: keeps its peer connections where framesDecoded can ask them. */
-export function rememberConnections() {
-  const w = /** @type {any} */ (window);
-  w.connections = [];
-  const Original = w.RTCPeerConnection;
-  w.RTCPeerConnection = class extends Original {
+export function recordConnections() {
+  const win = /** @type {any} */ (window);
+  win.connections = [];
+  const Original = win.RTCPeerConnection;
+  win.RTCPeerConnection = class extends Original {
     /** @param {any[]} args */
     constructor(...args) {
       super(...args);
-      w.connections.push(this);
+      win.connections.push(this);
     }
   };
 }
@@ -142,11 +142,11 @@ export async function waitForTitle(page, title, timeout = 15_000) {
  * @param {Page} page
  */
 export async function waitForPicture(page, timeout = 20_000) {
-  const end = Date.now() + timeout;
+  const deadline = Date.now() + timeout;
   let first = NaN;
   let last = {frames: 0, connection: ''};
-  while (Date.now() < end) {
-    last = await page.evaluate(decoded);
+  while (Date.now() < deadline) {
+    last = await page.evaluate(decodedFrames);
     if (last.connection === 'connected' && Number.isNaN(first) && last.frames > 0) first = last.frames;
     if (last.frames > first + 5) return last.frames;
     await new Promise(resolve => setTimeout(resolve, 100));
@@ -156,7 +156,7 @@ export async function waitForPicture(page, timeout = 20_000) {
 }
 
 /** Runs in the page. */
-export async function decoded() {
+export async function decodedFrames() {
   const connection = /** @type {any} */ (window).connections.at(-1);
   if (!connection) return {frames: 0, connection: 'none'};
   let frames = 0;

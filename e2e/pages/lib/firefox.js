@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import {existsSync} from 'node:fs';
 import puppeteer from 'puppeteer-core';
-import {decoded, rememberConnections} from './browser.js';
+import {decodedFrames, recordConnections} from './browser.js';
 
 const executablePath = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
 
@@ -33,16 +33,16 @@ export function launch() {
  */
 
 /**
- * Opens a page; its errors are added to faults.
+ * Opens a page; its errors are added to errors.
  * @param {Browser} browser
  * @param {string} url
- * @param {string[]} faults
+ * @param {string[]} errors
  */
-export async function open(browser, url, faults) {
+export async function open(browser, url, errors) {
   const page = await browser.newPage();
-  page.on('console', message => { if (message.type() === 'error') faults.push(message.text()); });
-  page.on('pageerror', error => faults.push(String(error)));
-  await page.evaluateOnNewDocument(rememberConnections);
+  page.on('console', message => { if (message.type() === 'error') errors.push(message.text()); });
+  page.on('pageerror', error => errors.push(String(error)));
+  await page.evaluateOnNewDocument(recordConnections);
   await page.goto(url);
   return page;
 }
@@ -80,8 +80,8 @@ export async function waitForPicture(page) {
   await page.bringToFront();
   let first = NaN;
   let last = {frames: 0, connection: ''};
-  for (const end = Date.now() + 30_000; Date.now() < end;) {
-    last = await page.evaluate(decoded);
+  for (const deadline = Date.now() + 30_000; Date.now() < deadline;) {
+    last = await page.evaluate(decodedFrames);
     if (last.connection === 'connected' && Number.isNaN(first) && last.frames > 0) first = last.frames;
     if (last.frames > first + 5) return;
     await new Promise(resolve => setTimeout(resolve, 100));

@@ -6,9 +6,9 @@ import {iceServers} from '../../../public/ice.js';
 
 test('the servers come with our credentials shown', async t => {
   const servers = [{urls: ['turn:example.org'], username: 'u', credential: 'c'}];
-  const asked = t.mock.method(globalThis, 'fetch', async () => Response.json({iceServers: servers}));
+  const fetchMock = t.mock.method(globalThis, 'fetch', async () => Response.json({iceServers: servers}));
   assert.deepEqual(await iceServers('https://example.org/ice', 'Basic x'), servers);
-  const [, options] = asked.mock.calls[0].arguments;
+  const [, options] = fetchMock.mock.calls[0].arguments;
   assert.deepEqual([options?.cache, options?.credentials, options?.headers], ['no-store', 'omit', {Authorization: 'Basic x'}]);
 });
 

@@ -1,8 +1,8 @@
-/** wire.js: what requests and answers carry, and how long to pause. */
+/** codec.js: what requests and answers carry, and how long to pause. */
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {InboxError, decode, encode, pauseFor, retryAfter} from '../../../public/wire.js';
+import {InboxError, decode, encode, retryAfter, retryDelay} from '../../../public/codec.js';
 
 for (const [status, code, passing] of /** @type {[number, string, boolean][]} */ ([
   [0, 'network', true], [0, 'closed', false], [0, 'queue-full', false],
@@ -15,11 +15,11 @@ for (const [status, code, passing] of /** @type {[number, string, boolean][]} */
 }
 
 test('pauses double up to fifteen seconds, and are never shorter than asked', () => {
-  for (const [failures, asked, least, most] of [[0, 0, 250, 500], [1, 0, 500, 1000], [4, 0, 4000, 8000], [5, 0, 7500, 15_000], [60, 0, 7500, 15_000], [0, 10, 10_125, 10_250], [60, 10, 13_750, 17_500]]) {
-    const error = new InboxError('network', '', {retryAfter: asked});
-    const pauses = Array.from({length: 200}, () => pauseFor(error, failures));
-    assert.ok(pauses.every(pause => pause >= least && pause <= most),
-      `after ${failures} failures and asked for ${asked} s: ${Math.min(...pauses)} to ${Math.max(...pauses)}, want ${least} to ${most}`);
+  for (const [failures, seconds, min, max] of [[0, 0, 250, 500], [1, 0, 500, 1000], [4, 0, 4000, 8000], [5, 0, 7500, 15_000], [60, 0, 7500, 15_000], [0, 10, 10_125, 10_250], [60, 10, 13_750, 17_500]]) {
+    const error = new InboxError('network', '', {retryAfter: seconds});
+    const pauses = Array.from({length: 200}, () => retryDelay(error, failures));
+    assert.ok(pauses.every(pause => pause >= min && pause <= max),
+      `after ${failures} failures and asked for ${seconds} s: ${Math.min(...pauses)} to ${Math.max(...pauses)}, want ${min} to ${max}`);
     assert.ok(new Set(pauses).size > 20, 'spread at random');
   }
 });

@@ -4,15 +4,15 @@
  */
 
 /** Pauses after failures, in milliseconds: the first, and the longest. */
-export const FIRST_PAUSE = 500;
-const LONGEST_PAUSE = 15_000;
+export const INITIAL_DELAY = 500;
+const MAX_DELAY = 15_000;
 
 /** Why a request failed. `code` is the problem type's last word, 'network', 'closed' or 'queue-full'. */
 export class InboxError extends Error {
   /**
    * @param {string} code
    * @param {string} message
-   * @param {{status?: number, retryAfter?: number, cause?: unknown}} [facts]
+   * @param {{status?: number, retryAfter?: number, cause?: unknown}} [details]
    */
   constructor(code, message, {status = 0, retryAfter = 0, cause} = {}) {
     super(message, {cause});
@@ -40,10 +40,10 @@ export class InboxError extends Error {
  * @param {number} failures
  * @returns {number} milliseconds
  */
-export function pauseFor(error, failures) {
-  const longest = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** failures);
-  const asked = error.retryAfter * 1000;
-  return Math.ceil(asked + longest * (0.5 + Math.random() / 2) * (asked > 0 ? 0.5 : 1));
+export function retryDelay(error, failures) {
+  const delay = Math.min(MAX_DELAY, INITIAL_DELAY * 2 ** failures);
+  const minimum = error.retryAfter * 1000;
+  return Math.ceil(minimum + delay * (0.5 + Math.random() / 2) * (minimum > 0 ? 0.5 : 1));
 }
 
 /**
@@ -61,18 +61,18 @@ export function retryAfter(response) {
  * @param {Response} response
  * @param {ArrayBuffer} body
  */
-export function refusal(response, body) {
-  const facts = {status: response.status, retryAfter: retryAfter(response)};
+export function responseError(response, body) {
+  const details = {status: response.status, retryAfter: retryAfter(response)};
   try {
     const problem = JSON.parse(new TextDecoder().decode(body));
-    return new InboxError(String(problem.type).split(':').at(-1) ?? '', String(problem.detail ?? problem.title), facts);
+    return new InboxError(String(problem.type).split(':').at(-1) ?? '', String(problem.detail ?? problem.title), details);
   } catch {
-    return new InboxError('refused', `the server answered ${response.status}`, facts);
+    return new InboxError('refused', `the server answered ${response.status}`, details);
   }
 }
 
 /** @param {unknown} error */
-export function asInboxError(error) {
+export function toInboxError(error) {
   return error instanceof InboxError ? error : new InboxError('failed', String(error), {cause: error});
 }
 
@@ -81,7 +81,7 @@ export function asInboxError(error) {
  * @param {string} name
  * @param {string} password
  */
-export function basic(name, password) {
+export function basicAuth(name, password) {
   const bytes = new TextEncoder().encode(`${name}:${password}`);
   return `Basic ${btoa(String.fromCharCode(...bytes))}`;
 }

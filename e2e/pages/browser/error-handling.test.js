@@ -28,7 +28,7 @@ after(async () => {
  * @param {import('../lib/browser.js').Browser} [on]
  */
 async function withDevice(use, origin = server.origin, on = browser) {
-  const device = await Device.make(on, origin);
+  const device = await Device.create(on, origin);
   await use(device);
   await device.close();
 }
@@ -40,11 +40,11 @@ async function withDevice(use, origin = server.origin, on = browser) {
  * @param {string} [origin]
  */
 async function withFlags(flags, use, origin) {
-  const special = await launch(flags);
+  const browserWithFlags = await launch(flags);
   try {
-    await withDevice(use, origin, special);
+    await withDevice(use, origin, browserWithFlags);
   } finally {
-    await special.close();
+    await browserWithFlags.close();
   }
 }
 
@@ -111,26 +111,26 @@ test('the camera is unplugged during a call', {skip}, () => withDevice(async dev
 
 test('the keyboard stays on the button, whichever it is', {skip}, () => withDevice(async device => {
   const camera = await device.open('/send.html');
-  const held = () => camera.evaluate(() => document.activeElement?.id || document.activeElement?.tagName);
+  const focused = () => camera.evaluate(() => document.activeElement?.id || document.activeElement?.tagName);
   await camera.locator('#start:enabled').waitFor();
   await camera.focus('#start');
   await camera.keyboard.press('Enter');
   await waitForTitle(camera, 'Waiting for the other screen');
   await camera.waitForFunction(() => document.querySelector('#stop')?.checkVisibility());
-  assert.equal(await held(), 'stop');
+  assert.equal(await focused(), 'stop');
   await camera.keyboard.press('Enter');
   await waitForTitle(camera, 'Ready when you are');
-  assert.equal(await held(), 'start');
+  assert.equal(await focused(), 'start');
 }));
 
 /** Runs in the page: a person who is asked for a screen and cancels. */
-function cancelScreens() {
+function rejectScreenCapture() {
   const {mediaDevices} = navigator;
   if (mediaDevices) mediaDevices.getDisplayMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'));
 }
 
 test('a screen that is not shared after all: everything stays as it was', {skip}, () => withDevice(async device => {
-  await device.context.addInitScript(cancelScreens);
+  await device.context.addInitScript(rejectScreenCapture);
   const camera = await device.open('/send.html');
   const list = camera.getByLabel('Camera', {exact: true});
   await waitForTitle(camera, 'Ready when you are');
@@ -152,7 +152,7 @@ test('a screen that is not shared after all: everything stays as it was', {skip}
 }));
 
 test('start with a screen that is not shared after all', {skip}, () => withDevice(async device => {
-  await device.context.addInitScript(cancelScreens);
+  await device.context.addInitScript(rejectScreenCapture);
   await device.context.addInitScript(() => globalThis.origin !== 'null' && sessionStorage.setItem('video', 'screen'));
   const camera = await device.open('/send.html');
   await pressStart(camera);
@@ -163,16 +163,16 @@ test('start with a screen that is not shared after all', {skip}, () => withDevic
 
 /** Runs in the page: counts wake locks, and hands the next one out when told to. */
 function fakeWakeLocks() {
-  const w = /** @type {any} */ (window);
-  w.locks = [];
-  w.granted = Promise.resolve();
+  const win = /** @type {any} */ (window);
+  win.locks = [];
+  win.granted = Promise.resolve();
   const request = async () => {
-    await w.granted;
+    await win.granted;
     const lock = Object.assign(new EventTarget(), {released: false, release: async () => {
       lock.released = true;
       lock.dispatchEvent(new Event('release'));
     }});
-    w.locks.push(lock);
+    win.locks.push(lock);
     return lock;
   };
   Object.defineProperty(navigator, 'wakeLock', {value: {request}});
@@ -189,9 +189,9 @@ test('the display is kept awake again after the page was hidden, and not after t
   await screen.waitForFunction(() => /** @type {any} */ (window).locks.length === 1);
   // A browser releases the lock of a page that is hidden; then it is shown again.
   await screen.evaluate(() => {
-    const w = /** @type {any} */ (window);
-    void w.locks[0].release();
-    w.granted = new Promise(resolve => { w.grant = resolve; });
+    const win = /** @type {any} */ (window);
+    void win.locks[0].release();
+    win.granted = new Promise(resolve => { win.grant = resolve; });
     document.dispatchEvent(new Event('visibilitychange'));
   });
   await camera.getByRole('button', {name: 'Stop'}).click();
@@ -236,7 +236,7 @@ test('the picture has sound once the person asks for it, and fills the screen', 
 }));
 
 test('the server refuses what the page sends: that is told without a countdown', {skip}, () => withDevice(async device => {
-  device.expect(/status of 403/);
+  device.allowError(/status of 403/);
   await device.context.route('**/inbox?to=*', route => route.fulfill({
     status: 403, contentType: 'application/problem+json', body: '{"type":"urn:inbox:problem:cross-site","title":"t"}',
   }));
@@ -246,17 +246,17 @@ test('the server refuses what the page sends: that is told without a countdown',
 }));
 
 test('plain HTTP from another machine is no place for cameras', {skip}, async () => {
-  const plain = new Server(['-https=false']);
-  await plain.start();
-  const origin = plain.origin.replace('https://localhost', 'http://camera.test');
+  const httpServer = new Server(['-https=false']);
+  await httpServer.start();
+  const origin = httpServer.origin.replace('https://localhost', 'http://camera.test');
   try {
     await withFlags(['--host-resolver-rules=MAP camera.test 127.0.0.1'], async device => {
-      device.expect(/Cross-Origin-Opener-Policy header has been ignored/); // says Chromium, of the same trouble
+      device.allowError(/Cross-Origin-Opener-Policy header has been ignored/); // says Chromium, of the same trouble
       await waitForTitle(await device.open('/send.html'), 'This page is not on a secure connection');
       await waitForTitle(await device.open('/receive.html'), 'This page is not on a secure connection');
     }, origin);
   } finally {
-    await plain.remove();
+    await httpServer.remove();
   }
 });
 
@@ -265,12 +265,12 @@ for (const [limit, status, title] of /** @type {const} */ ([
   ['-max-inboxes-per-ip', 429, 'Too many requests'],
 ])) {
   test(`${status}: the page counts down and goes on`, {skip}, async () => {
-    const small = new Server([limit, '1', '-inbox-timeout', '6']);
-    await small.start();
+    const limited = new Server([limit, '1', '-inbox-timeout', '6']);
+    await limited.start();
     try {
-      await withDevice(device => waitOut(device, small, status, title), small.origin);
+      await withDevice(device => waitForExpiry(device, limited, status, title), limited.origin);
     } finally {
-      await small.remove();
+      await limited.remove();
     }
   });
 }
@@ -278,24 +278,24 @@ for (const [limit, status, title] of /** @type {const} */ ([
 /**
  * Somebody has taken the only mailbox, and lets it expire once the page has met that.
  * @param {Device} device
- * @param {Server} small
+ * @param {Server} limited
  * @param {number} status
  * @param {string} title
  */
-async function waitOut(device, small, status, title) {
-  device.expect(new RegExp(`status of ${status}`));
-  device.expect(/status of 404/); // with a timeout this short the server ends knocks before the page does
+async function waitForExpiry(device, limited, status, title) {
+  device.allowError(new RegExp(`status of ${status}`));
+  device.allowError(/status of 404/); // with a timeout this short the server ends knocks before the page does
   const headers = {Authorization: `Basic ${btoa('somebody:else')}`};
-  const take = async () => (await device.context.request.get(`${small.origin}/inbox?wait=0`, {headers})).status();
-  assert.equal(await take(), 204);
-  const keep = setInterval(() => void take().catch(() => {}), 500);
+  const claim = async () => (await device.context.request.get(`${limited.origin}/inbox?wait=0`, {headers})).status();
+  assert.equal(await claim(), 204);
+  const renewal = setInterval(() => void claim().catch(() => {}), 500);
   try {
     const screen = await device.open('/receive.html');
     await waitForTitle(screen, title);
     await screen.locator('.status-countdown', {hasText: /^Next try in \d+ s\.$/}).waitFor();
-    clearInterval(keep);
+    clearInterval(renewal);
     await waitForTitle(screen, 'Waiting for the camera', 30_000);
   } finally {
-    clearInterval(keep);
+    clearInterval(renewal);
   }
 }

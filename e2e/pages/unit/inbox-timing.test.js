@@ -2,28 +2,28 @@
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {detailOf, open, pass} from '../lib/inboxes.js';
+import {advance, nextDetail, openInbox} from '../lib/inboxes.js';
 
 test('a long knock hangs up before the server would answer 404', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
   /** @type {RequestInit[]} */
-  const asked = [];
-  const inbox = open('http://localhost/inbox', {
+  const requests = [];
+  const inbox = openInbox('http://localhost/inbox', {
     fetch: (_url, options = {}) => new Promise((resolve, reject) => {
-      asked.push(options);
-      if (asked.length === 2) resolve(new Response());
+      requests.push(options);
+      if (requests.length === 2) resolve(new Response());
       options.signal?.addEventListener('abort', () => reject(options.signal?.reason));
     }),
   });
   let errors = 0;
   inbox.addEventListener('error', () => errors++);
   const sent = inbox.send('bob', 'x', {wait: Infinity});
-  while (asked.length < 1) await new Promise(resolve => setImmediate(resolve));
+  while (requests.length < 1) await new Promise(resolve => setImmediate(resolve));
   t.mock.timers.tick(23_999);
-  assert.equal(asked[0].signal?.aborted, false);
+  assert.equal(requests[0].signal?.aborted, false);
   t.mock.timers.tick(1);
   await sent;
-  assert.equal(asked.length, 2);
+  assert.equal(requests.length, 2);
   assert.equal(errors, 0, 'that nobody is there yet is no error');
 });
 
@@ -31,24 +31,24 @@ test('a long knock hangs up before the server would answer 404', async t => {
  * A server that ends knocks after so many milliseconds, and has counts the
  * answers that a browser would write into its console.
  * @param {import('node:test').TestContext} t
- * @param {number} holds
+ * @param {number} hold
  */
-function shortServer(t, holds) {
+function inboxWithHold(t, hold) {
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
-  const seen = {knocks: 0, absent: 0, there: false, answer: (/** @type {Response} */ _response) => {}};
+  const seen = {posts: 0, notFound: 0, exists: false, respond: (/** @type {Response} */ _response) => {}};
   const problem = () => new globalThis.Response('{"type":"urn:inbox:problem:no-inbox","title":"t"}', {status: 404});
-  const inbox = open('http://localhost/inbox', {
+  const inbox = openInbox('http://localhost/inbox', {
     fetch: (url, {method, signal} = {}) => new Promise((resolve, reject) => {
       signal?.addEventListener('abort', () => reject(signal.reason));
       if (String(url).endsWith('wait=0')) return resolve(new globalThis.Response(null, {status: 204}));
-      if (method === 'GET') return void (seen.answer = /** @type {any} */ (resolve));
-      seen.knocks++;
-      if (seen.there) return resolve(new globalThis.Response());
+      if (method === 'GET') return void (seen.respond = /** @type {any} */ (resolve));
+      seen.posts++;
+      if (seen.exists) return resolve(new globalThis.Response());
       setTimeout(() => {
         if (signal?.aborted) return;
-        seen.absent++;
+        seen.notFound++;
         resolve(problem());
-      }, holds);
+      }, hold);
     }),
   });
   return {inbox, seen};
@@ -57,50 +57,50 @@ function shortServer(t, holds) {
 test('a server without long polling is not flooded', async t => {
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
   let polls = 0;
-  const inbox = open('http://localhost/inbox', {fetch: async () => (polls++, new globalThis.Response(null, {status: 204}))});
+  const inbox = openInbox('http://localhost/inbox', {fetch: async () => (polls++, new globalThis.Response(null, {status: 204}))});
   inbox.start();
-  await pass(t, 10);
+  await advance(t, 10);
   assert.ok(polls >= 10 && polls <= 12, `got ${polls} polls in ten seconds, want one a second`);
 });
 
 test('a server that holds knocks shorter than asked answers one 404, not one for each', async t => {
-  const {inbox, seen} = shortServer(t, 3_000);
+  const {inbox, seen} = inboxWithHold(t, 3_000);
   const sent = inbox.send('bob', 'x', {wait: Infinity});
-  await pass(t, 60);
-  assert.equal(seen.absent, 1);
-  assert.ok(seen.knocks >= 28 && seen.knocks <= 31, `got ${seen.knocks} knocks in a minute`);
-  seen.there = true;
-  await pass(t, 3);
+  await advance(t, 60);
+  assert.equal(seen.notFound, 1);
+  assert.ok(seen.posts >= 28 && seen.posts <= 31, `got ${seen.posts} knocks in a minute`);
+  seen.exists = true;
+  await advance(t, 3);
   await sent;
 });
 
 test('a server that holds no knocks is asked rarely, and at once when the recipient is heard', async t => {
-  const {inbox, seen} = shortServer(t, 0);
+  const {inbox, seen} = inboxWithHold(t, 0);
   inbox.start();
   const sent = inbox.send('bob', 'x', {wait: Infinity});
-  await pass(t, 60);
-  assert.ok(seen.absent >= 5 && seen.absent <= 8, `got ${seen.absent} 404s in a minute`);
-  seen.there = true;
-  seen.answer(/** @type {any} */ (new globalThis.Response('x', {headers: {'X-From': 'bob', 'X-Message-Id': '1'}})));
-  await pass(t, 0.2);
+  await advance(t, 60);
+  assert.ok(seen.notFound >= 5 && seen.notFound <= 8, `got ${seen.notFound} 404s in a minute`);
+  seen.exists = true;
+  seen.respond(/** @type {any} */ (new globalThis.Response('x', {headers: {'X-From': 'bob', 'X-Message-Id': '1'}})));
+  await advance(t, 0.2);
   await sent;
 });
 
 test('a knock at a server that holds none gives up in time', async t => {
-  const {inbox, seen} = shortServer(t, 0);
+  const {inbox, seen} = inboxWithHold(t, 0);
   const failed = assert.rejects(inbox.send('bob', 'x', {wait: 9}), {code: 'no-inbox'});
-  await pass(t, 9.5);
+  await advance(t, 9.5);
   await failed;
-  assert.equal(seen.absent, 5, 'after 0, 1, 3, 7 and 9 seconds');
+  assert.equal(seen.notFound, 5, 'after 0, 1, 3, 7 and 9 seconds');
 });
 
 test('a poll that is never answered is given up', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
-  const inbox = open('http://localhost/inbox', {
+  const inbox = openInbox('http://localhost/inbox', {
     fetch: (_url, options = {}) => new Promise((_resolve, reject) =>
       options.signal?.addEventListener('abort', () => reject(options.signal?.reason))),
   });
-  const failed = detailOf(inbox, 'error');
+  const failed = nextDetail(inbox, 'error');
   inbox.start();
   await new Promise(resolve => setImmediate(resolve)); // the poll is asked
   t.mock.timers.tick(10_000);
@@ -110,17 +110,17 @@ test('a poll that is never answered is given up', async t => {
 test('the status says how the last request went, whichever it was', async t => {
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
   let works = true;
-  const inbox = open('http://localhost/inbox', {
+  const inbox = openInbox('http://localhost/inbox', {
     fetch: async (_url, {method} = {}) => {
       if (method === 'POST') return new globalThis.Response();
       return new globalThis.Response(null, {status: works ? 204 : 500});
     },
   });
   inbox.start();
-  await pass(t, 1);
+  await advance(t, 1);
   assert.equal(inbox.status, 'open');
   works = false;
-  await pass(t, 2);
+  await advance(t, 2);
   assert.equal(inbox.status, 'retrying');
   await inbox.send('bob', 'x');
   assert.equal(inbox.status, 'open', 'after a message went out');
@@ -130,7 +130,7 @@ test('the status says how the last request went, whichever it was', async t => {
  * The part of a window that tells of the network.
  * @param {import('node:test').TestContext} t
  */
-function network(t) {
+function mockNetworkEvents(t) {
   const page = new EventTarget();
   for (const name of /** @type {const} */ (['addEventListener', 'removeEventListener'])) {
     Object.defineProperty(globalThis, name, {value: page[name].bind(page), configurable: true});
@@ -141,10 +141,10 @@ function network(t) {
 
 for (const event of ['offline', 'online']) {
   test(`a held poll is asked anew when the device is ${event}`, async t => {
-    const page = network(t);
+    const page = mockNetworkEvents(t);
     t.mock.timers.enable({apis: ['setTimeout', 'Date']});
     let held = 0;
-    const inbox = open('http://localhost/inbox', {
+    const inbox = openInbox('http://localhost/inbox', {
       fetch: (url, {signal} = {}) => new Promise((resolve, reject) => {
         if (String(url).endsWith('wait=0')) return resolve(new globalThis.Response(null, {status: 204}));
         held++;
@@ -152,25 +152,25 @@ for (const event of ['offline', 'online']) {
       }),
     });
     inbox.start();
-    await pass(t, 1);
+    await advance(t, 1);
     assert.equal(held, 1);
     page.dispatchEvent(new Event(event));
-    await pass(t, 1);
+    await advance(t, 1);
     assert.equal(held, 2);
   });
 }
 
 test('a pause ends when the device is online again', async t => {
-  const page = network(t);
+  const page = mockNetworkEvents(t);
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
-  let asked = 0;
-  const inbox = open('http://localhost/inbox', {
-    fetch: async () => (asked++, new globalThis.Response(null, {status: 503, headers: {'Retry-After': '600'}})),
+  let requests = 0;
+  const inbox = openInbox('http://localhost/inbox', {
+    fetch: async () => (requests++, new globalThis.Response(null, {status: 503, headers: {'Retry-After': '600'}})),
   });
   inbox.start();
-  await pass(t, 60);
-  assert.equal(asked, 1);
+  await advance(t, 60);
+  assert.equal(requests, 1);
   page.dispatchEvent(new Event('online'));
-  await pass(t, 0.1);
-  assert.equal(asked, 2);
+  await advance(t, 0.1);
+  assert.equal(requests, 2);
 });

@@ -37,35 +37,35 @@ after(async () => {
 
 for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
   test(colorScheme, {skip}, async () => {
-    const device = await Device.make(browser, server.origin, {colorScheme});
+    const device = await Device.create(browser, server.origin, {colorScheme});
     /** @param {Page} page @param {string} state */
-    const look = (page, state) => lookAt(page, state, colorScheme);
-    await look(await device.open('/'), 'index');
-    await lookAtCall(device, look);
-    await look(await device.open('/send.html#torn'), 'bad-link');
-    device.expect(/404/);
-    await look(await device.open('/nothing'), 'lost');
+    const check = (page, state) => checkState(page, state, colorScheme);
+    await check(await device.open('/'), 'index');
+    await checkCall(device, check);
+    await check(await device.open('/send.html#torn'), 'bad-link');
+    device.allowError(/404/);
+    await check(await device.open('/nothing'), 'not-found');
     await device.close();
   });
 }
 
 /**
  * @param {Device} device
- * @param {(page: Page, state: string) => Promise<void>} look
+ * @param {(page: Page, state: string) => Promise<void>} check
  */
-async function lookAtCall(device, look) {
+async function checkCall(device, check) {
   const screen = await device.open('/receive.html');
   await waitForTitle(screen, 'Waiting for the camera');
-  await look(screen, 'receive-waiting');
+  await check(screen, 'receive-waiting');
   const camera = await device.open(await sharedLink(screen));
   await waitForTitle(camera, 'The other screen is waiting');
-  await look(camera, 'send-ready');
+  await check(camera, 'send-ready');
   await pressStart(camera);
   await waitForPicture(screen);
   await waitForTitle(camera, 'Connected');
-  await look(camera, 'send-connected');
+  await check(camera, 'send-connected');
   await screen.bringToFront();
-  await look(screen, 'receive-connected');
+  await check(screen, 'receive-connected');
 }
 
 /**
@@ -73,7 +73,7 @@ async function lookAtCall(device, look) {
  * @param {string} state
  * @param {string} scheme
  */
-async function lookAt(page, state, scheme) {
+async function checkState(page, state, scheme) {
   for (const [size, viewport] of Object.entries(sizes)) {
     const name = `${state}-${size}-${scheme}`;
     await page.setViewportSize(viewport);
@@ -90,10 +90,10 @@ async function lookAt(page, state, scheme) {
 async function assertAccessible(page, name) {
   await page.evaluate(axe); // past the policy, which stops scripts that the page itself would load
   const {violations} = await page.evaluate(() => /** @type {any} */ (window).axe.run());
-  const grave = violations
+  const serious = violations
     .filter((/** @type {any} */ v) => ['serious', 'critical'].includes(v.impact))
     .map((/** @type {any} */ v) => `${v.id}: ${v.nodes.map((/** @type {any} */ n) => n.html).join(' ')}`);
-  assert.deepEqual(grave, [], `${name}: accessibility`);
+  assert.deepEqual(serious, [], `${name}: accessibility`);
 }
 
 /**

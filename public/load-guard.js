@@ -9,54 +9,54 @@
 
 {
   /** Seconds before the page is loaded again: the first time, and at most. */
-  const FIRST = 5;
-  const LONGEST = 60;
+  const INITIAL_DELAY = 5;
+  const MAX_DELAY = 60;
 
-  let waiting = false;
+  let scheduled = false;
   /** How often this page was loaded in vain; the history keeps it over a reload. */
-  const vain = Number(history.state?.vain) || 0;
+  const failedLoads = Number(history.state?.failedLoads) || 0;
 
   /** @param {string} selector @param {string} text */
-  const write = (selector, text) => {
+  const setText = (selector, text) => {
     const element = document.querySelector(selector);
     if (element) element.textContent = text;
   };
 
-  const explain = () => {
-    document.body.dataset.state = 'refused';
+  const showNotice = () => {
+    document.body.dataset.state = 'failed';
     document.querySelector('.status')?.setAttribute('data-tone', 'bad');
-    write('.status-title', 'This page did not load completely');
-    write('.status-hint', 'The server is busy or out of reach. Loading again by itself.');
+    setText('.status-title', 'This page did not load completely');
+    setText('.status-hint', 'The server is busy or out of reach. Loading again by itself.');
   };
 
   /** @param {number} seconds */
   const countDown = async seconds => {
     for (let left = Math.ceil(seconds); left > 0; left--) {
-      write('.status-countdown', `Next try in ${left} s.`);
+      setText('.status-countdown', `Next try in ${left} s.`);
       await new Promise(resolve => setTimeout(resolve, 1_000));
     }
-    write('.status-countdown', '');
+    setText('.status-countdown', '');
   };
 
   /** Seconds to wait on, 0 when the server answers again: a reload without an answer would end in the browser's own page. */
   const probe = async () => {
     try {
       const {ok, headers} = await fetch(location.pathname, {method: 'HEAD', cache: 'no-store', credentials: 'omit'});
-      return ok ? 0 : Number(headers.get('Retry-After')) || FIRST;
+      return ok ? 0 : Number(headers.get('Retry-After')) || INITIAL_DELAY;
     } catch {
-      return FIRST;
+      return INITIAL_DELAY;
     }
   };
 
-  const loadAgain = async () => {
-    if (waiting) return;
-    waiting = true;
-    explain();
-    let pause = Math.min(LONGEST, FIRST * 2 ** vain) * (1 + Math.random() / 4); // spread: many pages may wait
+  const scheduleReload = async () => {
+    if (scheduled) return;
+    scheduled = true;
+    showNotice();
+    let delay = Math.min(MAX_DELAY, INITIAL_DELAY * 2 ** failedLoads) * (1 + Math.random() / 4); // spread: many pages may wait
     do {
-      await countDown(pause);
-    } while ((pause = await probe()) > 0);
-    history.replaceState({vain: vain + 1}, '');
+      await countDown(delay);
+    } while ((delay = await probe()) > 0);
+    history.replaceState({failedLoads: failedLoads + 1}, '');
     location.reload();
   };
 
@@ -64,7 +64,7 @@
   addEventListener('error', event => {
     const {target} = event;
     if (!(target instanceof HTMLScriptElement || target instanceof HTMLLinkElement)) return;
-    if (document.readyState !== 'loading') void loadAgain();
-    else addEventListener('DOMContentLoaded', () => loadAgain(), {once: true});
+    if (document.readyState !== 'loading') void scheduleReload();
+    else addEventListener('DOMContentLoaded', () => scheduleReload(), {once: true});
   }, true);
 }
