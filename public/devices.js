@@ -1,22 +1,24 @@
 /**
- * Cameras, microphones and screens: the lists to choose from, and their tracks.
+ * Lists of cameras, microphones and screens, and the capture of their tracks.
  */
 
-/** The values of choices that are no device. */
+/** The list value for no device. */
 export const NONE = 'none';
+/** The list value for screen capture. */
 export const SCREEN = 'screen';
 
 /** @typedef {'audio'|'video'} Kind */
 
 /** @type {Record<string, import('./status.js').Notice>} */
 const captureErrors = {
-  NotAllowedError: {tone: 'bad', title: 'The camera was refused', hint: 'Allow camera and microphone for this page in the address bar, then press start again.'},
+  NotAllowedError: {tone: 'bad', title: 'Access to the camera was denied', hint: 'Allow camera and microphone for this page in the address bar, then press start again.'},
   NotFoundError: {tone: 'bad', title: 'No camera was found', hint: 'Plug one in, or choose another in the list, then press start again.'},
   NotReadableError: {tone: 'bad', title: 'The camera is in use by another program', hint: 'Close the other program, then press start again.'},
-  OverconstrainedError: {tone: 'bad', title: 'This camera is not there any more', hint: 'Choose another in the list, then press start again.'},
+  OverconstrainedError: {tone: 'bad', title: 'This camera is no longer available', hint: 'Choose another in the list, then press start again.'},
 };
 
 /**
+ * Returns the notice for an error of {@link capture}.
  * @param {unknown} error
  * @param {Kind} kind
  * @returns {import('./status.js').Notice}
@@ -28,10 +30,10 @@ export function refusal(error, kind) {
 }
 
 /**
- * A track of the chosen device, or null for none. A device that was chosen
- * but has gone makes place for the default one.
+ * Captures a track of the chosen device. Returns null for NONE, and rejects if
+ * the device is not available.
  * @param {Kind} kind
- * @param {string} choice a device's id, '' for the default, NONE or SCREEN
+ * @param {string} choice a device id, '' for the default device, NONE or SCREEN
  * @returns {Promise<MediaStreamTrack | null>}
  */
 export async function capture(kind, choice) {
@@ -43,11 +45,11 @@ export async function capture(kind, choice) {
   return stream.getTracks()[0];
 }
 
-/** A list to choose from, which keeps its choice while devices come and go, and over a reload. */
+/** DeviceList is a select element that keeps its choice across device changes and reloads. */
 export class DeviceList {
   #select;
   #kind;
-  /** @type {string | undefined} the last choice that came to something */
+  /** @type {string | undefined} the last choice that worked */
   #lastChoice;
 
   /**
@@ -64,7 +66,10 @@ export class DeviceList {
     return this.#select.value;
   }
 
-  /** @param {MediaDeviceInfo[]} devices */
+  /**
+   * Replaces the options and keeps the choice if its device still exists.
+   * @param {MediaDeviceInfo[]} devices
+   */
   fill(devices) {
     const wanted = storedChoice(this.#kind) ?? this.#select.value;
     const options = this.#options(devices.filter(device => device.kind === `${this.#kind}input`));
@@ -74,7 +79,7 @@ export class DeviceList {
     this.#lastChoice ??= this.choice;
   }
 
-  /** Undoes a choice that came to nothing. */
+  /** Restores the last choice that worked. */
   back() {
     const lastChoice = this.#lastChoice ?? '';
     const known = [...this.#select.options].some(option => option.value === lastChoice);
@@ -83,7 +88,7 @@ export class DeviceList {
   }
 
   /**
-   * Shows the device that a track turned out to come from, and returns the choice.
+   * Selects the device that a track comes from, and returns the choice.
    * @param {MediaStreamTrack | null} track
    */
   settle(track) {
@@ -94,7 +99,8 @@ export class DeviceList {
   }
 
   /**
-   * Before permission a browser shows at most one device, without id or label.
+   * Before the user grants permission, a browser lists at most one device of a
+   * kind, without id or label.
    * @param {MediaDeviceInfo[]} devices
    */
   #options(devices) {
@@ -110,8 +116,8 @@ export class DeviceList {
 }
 
 /**
- * Browsers that keep no cookies refuse storage with an error; then a choice
- * lasts as long as the page.
+ * Stores a choice across reloads. Browsers that block cookies throw on access
+ * to storage; the choice is then lost on reload.
  * @param {Kind} kind
  * @param {string} choice
  */
@@ -119,7 +125,7 @@ function storeChoice(kind, choice) {
   try {
     sessionStorage.setItem(kind, choice);
   } catch {
-    // as said above
+    // storage is blocked
   }
 }
 

@@ -1,14 +1,15 @@
 /**
- * Which STUN and TURN servers this inbox server recommends.
+ * Fetches the STUN and TURN servers that the inbox server recommends.
  */
 
-/** Milliseconds; a call goes on without servers rather than late. */
+/** Milliseconds to wait for the list. After that, the call starts without it. */
 const TIMEOUT = 5_000;
 
 /**
- * @param {string | URL} url the server's /ice
- * @param {string} authorization servers with credentials are told to known users only
- * @returns {Promise<RTCIceServer[]>} none when they cannot be had
+ * Returns the ICE servers, or an empty list if the request fails.
+ * @param {string | URL} url the /ice endpoint
+ * @param {string} authorization the Authorization value; the server requires it for lists with credentials
+ * @returns {Promise<RTCIceServer[]>}
  */
 export async function iceServers(url, authorization) {
   const abort = new AbortController();

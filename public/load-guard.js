@@ -1,19 +1,19 @@
 /**
- * Stands before a page's own script, and is needed only when that cannot be
- * loaded: the server limits requests, and a page with its modules makes more than a
- * dozen. Such a page would stand still for ever; it is loaded again instead,
- * once the server answers and has had some time.
+ * Reloads a page when one of its scripts or style sheets fails to load. A page
+ * makes more than a dozen requests, and the server can reject some of them with
+ * 429. The script waits until the server responds again, then reloads.
  *
- * It imports nothing, since any import may be what is missing.
+ * It must not import anything, because the import itself could fail.
  */
 
 {
-  /** Seconds before the page is loaded again: the first time, and at most. */
+  /** Seconds before the first reload. */
   const INITIAL_DELAY = 5;
+  /** Maximum seconds before a reload, without jitter. */
   const MAX_DELAY = 60;
 
   let scheduled = false;
-  /** How often this page was loaded in vain; the history keeps it over a reload. */
+  /** The number of failed loads so far. The history entry keeps it across reloads. */
   const failedLoads = Number(history.state?.failedLoads) || 0;
 
   /** @param {string} selector @param {string} text */
@@ -26,7 +26,7 @@
     document.body.dataset.state = 'failed';
     document.querySelector('.status')?.setAttribute('data-tone', 'bad');
     setText('.status-title', 'This page did not load completely');
-    setText('.status-hint', 'The server is busy or out of reach. Loading again by itself.');
+    setText('.status-hint', 'The server is busy or unreachable. This page reloads automatically.');
   };
 
   /** @param {number} seconds */
@@ -38,7 +38,10 @@
     setText('.status-countdown', '');
   };
 
-  /** Seconds to wait on, 0 when the server answers again: a reload without an answer would end in the browser's own page. */
+  /**
+   * Returns 0 if the server responds, else the seconds until the next probe. A
+   * reload without a response would show the browser's error page.
+   */
   const probe = async () => {
     try {
       const {ok, headers} = await fetch(location.pathname, {method: 'HEAD', cache: 'no-store', credentials: 'omit'});
@@ -52,7 +55,7 @@
     if (scheduled) return;
     scheduled = true;
     showNotice();
-    let delay = Math.min(MAX_DELAY, INITIAL_DELAY * 2 ** failedLoads) * (1 + Math.random() / 4); // spread: many pages may wait
+    let delay = Math.min(MAX_DELAY, INITIAL_DELAY * 2 ** failedLoads) * (1 + Math.random() / 4); // jitter
     do {
       await countDown(delay);
     } while ((delay = await probe()) > 0);
@@ -60,7 +63,7 @@
     location.reload();
   };
 
-  // These errors do not bubble. Only what could not be loaded has them; a mistake in a script is another event.
+  // Load errors do not bubble, so the listener captures them. Exceptions in a script have no element as target.
   addEventListener('error', event => {
     const {target} = event;
     if (!(target instanceof HTMLScriptElement || target instanceof HTMLLinkElement)) return;

@@ -1,5 +1,6 @@
 /**
- * What the camera's page and the screen's page do alike, before anything else.
+ * The code that the camera page and the screen page share: joining a room, the
+ * status notice and the wake lock.
  */
 
 import {iceServers} from './ice.js';
@@ -14,6 +15,7 @@ import {ConnectionStatus, StatusView, noticeFor, notices} from './status.js';
  */
 
 /**
+ * Returns the element for a selector. Throws if it is missing or of another type.
  * @template {Element} T
  * @param {string} selector
  * @param {new () => T} kind
@@ -22,21 +24,21 @@ import {ConnectionStatus, StatusView, noticeFor, notices} from './status.js';
 export function find(selector, kind) {
   const element = document.querySelector(selector);
   if (element instanceof kind) return element;
-  throw new Error(`this page lacks ${selector}`);
+  throw new Error(`element not found: ${selector}`);
 }
 
 export const statusView = new StatusView(find('.status', HTMLElement));
 
 /**
- * Enters the room of the link, or a new one. Null when this page cannot work,
- * which the person has then been told.
+ * Joins the room of the link, or a new room. Returns null if the page cannot
+ * work; the notice then says why.
  * @param {Role} role
  * @returns {Promise<Context | null>}
  */
 export async function joinRoom(role) {
   const remoteRole = role === 'send' ? 'receive' : 'send';
   const room = Room.from(location.hash);
-  // Another link pasted into this tab is another visit.
+  // A link to another room changes only the fragment, so the browser does not load the page again.
   addEventListener('hashchange', () => location.reload());
   addEventListener('pageshow', event => event.persisted && location.reload());
   if (!room) return showFatal(notices['bad-link']);
@@ -48,7 +50,10 @@ export async function joinRoom(role) {
   return {inbox, to: room.name(remoteRole), iceServers: () => iceServers(new URL('ice', document.baseURI), inbox.authorization)};
 }
 
-/** @param {import('./status.js').Notice} notice */
+/**
+ * Shows why the page cannot work, and hides its controls.
+ * @param {import('./status.js').Notice} notice
+ */
 function showFatal(notice) {
   document.body.dataset.state = 'failed';
   statusView.show(notice);
@@ -56,12 +61,12 @@ function showFatal(notice) {
 }
 
 /**
- * Keeps the notice right: the inbox's trouble comes first, but says nothing of
- * a picture that is there.
+ * Keeps the status notice up to date. Errors come before the state of the call,
+ * except while a call is connected: it does not depend on the server.
  * @param {Context} context
  * @param {import('./session.js').SendingEndpoint | import('./session.js').ReceivingEndpoint} endpoint
- * @param {() => import('./status.js').Notice} callNotice what there is to say without trouble
- * @returns {() => void} to be called when the notice may have changed
+ * @param {() => import('./status.js').Notice} callNotice returns the notice to show without errors
+ * @returns {() => void} updates the notice
  */
 export function bindStatus({inbox}, endpoint, callNotice) {
   const refresh = () => {
@@ -79,14 +84,15 @@ export function bindStatus({inbox}, endpoint, callNotice) {
 }
 
 /**
- * Keeps the display awake while a picture is shown, where that can be asked
- * for. A browser takes the lock back from a page that is hidden.
+ * WakeLock keeps the display on during a call, where the browser supports it.
+ * Browsers release the lock when the page is hidden, so it is requested again
+ * when the page is visible.
  */
 export class WakeLock {
   /** @type {WakeLockSentinel | null} */
   #lock = null;
   #wanted = false;
-  /** One thing after the other, so that no lock is forgotten that was still being asked for. */
+  /** Serializes the updates, so that a lock still being requested is released later. */
   #queue = Promise.resolve();
 
   constructor() {
@@ -108,7 +114,7 @@ export class WakeLock {
   }
 
   async #acquire() {
-    const lock = await navigator.wakeLock?.request('screen').catch(() => null); // low battery, or hidden by now
+    const lock = await navigator.wakeLock?.request('screen').catch(() => null); // for example on low battery
     this.#lock = lock ?? null;
     lock?.addEventListener('release', () => {
       if (this.#lock === lock) this.#lock = null;

@@ -1,5 +1,6 @@
 /**
- * The screen's page: it begins by itself, there is nothing to permit.
+ * The screen page. It joins the call automatically, because receiving needs no
+ * permission.
  */
 
 import {WakeLock, bindStatus, find, joinRoom} from './page.js';
@@ -7,11 +8,11 @@ import {ReceivingEndpoint} from './session.js';
 
 /** @type {Record<import('./session.js').EndpointState, import('./status.js').Notice>} */
 const notices = {
-  waiting: {tone: 'busy', title: 'Waiting for the camera', hint: 'The picture appears here by itself.'},
-  present: {tone: 'busy', title: 'The camera’s page is open', hint: 'Press start there.'},
-  connecting: {tone: 'busy', title: 'Connecting', hint: 'The camera was started.'},
+  waiting: {tone: 'busy', title: 'Waiting for the camera', hint: 'The picture appears here automatically.'},
+  present: {tone: 'busy', title: 'The camera page is open', hint: 'Press start there.'},
+  connecting: {tone: 'busy', title: 'Connecting', hint: 'The camera has started.'},
   connected: {tone: 'good', title: 'Connected', hint: 'Encrypted from the camera to this screen.'},
-  reconnecting: {tone: 'busy', title: 'Connection lost, reconnecting', hint: 'It comes back by itself.'},
+  reconnecting: {tone: 'busy', title: 'Connection lost, reconnecting', hint: 'The call resumes automatically.'},
 };
 
 const stage = find('.stage', HTMLElement);
@@ -43,8 +44,8 @@ function run(context) {
 }
 
 /**
- * A new call's tracks replace those of the one before; video and audio of one
- * call come one after the other.
+ * Shows a track in place of the previous track of its kind. The video and audio
+ * tracks of a call arrive separately.
  * @param {MediaStreamTrack} track
  */
 function showTrack(track) {
@@ -54,13 +55,13 @@ function showTrack(track) {
   }
   stream.addTrack(track);
   video.srcObject = stream;
-  // Muted, a video may begin without a press; the person unmutes it.
-  video.play().catch(() => {}); // another track is already replacing this one
+  // Browsers allow autoplay only while muted. The user unmutes the video.
+  video.play().catch(() => {}); // interrupted by the next track
 }
 
 function toggleSound() {
   video.muted = !video.muted;
-  void video.play(); // phones that save power did not let it begin without a press
+  void video.play(); // phones in low-power mode block autoplay
   soundButton.textContent = video.muted ? 'Unmute' : 'Mute';
   stage.classList.toggle('audible', !video.muted);
 }
@@ -72,6 +73,6 @@ function canFullscreen() {
 function toggleFullscreen() {
   if (document.fullscreenElement) return void document.exitFullscreen();
   if (document.fullscreenEnabled) return void stage.requestFullscreen();
-  // iPhones fill the screen with a video, not with a page.
+  // iPhones support full screen for a video only.
   /** @type {{webkitEnterFullscreen?: () => void}} */ (/** @type {unknown} */ (video)).webkitEnterFullscreen?.();
 }

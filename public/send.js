@@ -1,5 +1,5 @@
 /**
- * The camera's page: choose, press start, be seen.
+ * The camera page. The user chooses the devices and starts the call.
  */
 
 import {DeviceList, NONE, SCREEN, capture, refusal} from './devices.js';
@@ -11,22 +11,22 @@ import {SendingEndpoint} from './session.js';
  * @typedef {import('./devices.js').Kind} Kind
  */
 
-/** @type {Record<import('./session.js').EndpointState, Notice>} what there is to say before start */
+/** @type {Record<import('./session.js').EndpointState, Notice>} the notices before start */
 const idleNotices = {
-  waiting: {tone: 'calm', title: 'Ready when you are', hint: 'Choose a camera and press start. The other screen may come before or after.'},
+  waiting: {tone: 'calm', title: 'Ready when you are', hint: 'Choose a camera and press start. The other screen can join before or after.'},
   present: {tone: 'calm', title: 'The other screen is waiting', hint: 'Choose a camera and press start.'},
   connecting: {tone: 'busy', title: 'Connecting'},
   connected: {tone: 'good', title: 'Connected'},
   reconnecting: {tone: 'busy', title: 'Reconnecting'},
 };
 
-/** @type {Record<import('./session.js').EndpointState, Notice>} what there is to say after start */
+/** @type {Record<import('./session.js').EndpointState, Notice>} the notices after start */
 const liveNotices = {
   waiting: {tone: 'busy', title: 'Waiting for the other screen', hint: 'Open the link there, or scan the code with it.'},
-  present: {tone: 'busy', title: 'Connecting', hint: 'The other screen is there.'},
-  connecting: {tone: 'busy', title: 'Connecting', hint: 'The other screen is there.'},
+  present: {tone: 'busy', title: 'Connecting', hint: 'The other screen has joined.'},
+  connecting: {tone: 'busy', title: 'Connecting', hint: 'The other screen has joined.'},
   connected: {tone: 'good', title: 'Connected', hint: 'The other screen shows your camera.'},
-  reconnecting: {tone: 'busy', title: 'Connection lost, reconnecting', hint: 'It comes back by itself.'},
+  reconnecting: {tone: 'busy', title: 'Connection lost, reconnecting', hint: 'The call resumes automatically.'},
 };
 
 const preview = find('#preview', HTMLVideoElement);
@@ -40,12 +40,13 @@ const lists = {
 /** @type {Record<Kind, MediaStreamTrack | null>} */
 const tracks = {video: null, audio: null};
 const wakeLock = new WakeLock();
-/** @type {Record<Kind, string | undefined>} the choice that each track was taken for */
+/** @type {Record<Kind, string | undefined>} the choice that each track was captured for */
 const capturedChoice = {video: undefined, audio: undefined};
-/** @type {Record<Kind, Notice | null>} why there is no picture or no sound, when the fault is here */
+/** @type {Record<Kind, Notice | null>} why capture failed, by kind */
 const captureErrors = {video: null, audio: null};
-/** A word on the side, until the camera is chosen or started again. */
+/** Replaces the hint of the notice until the next capture, '' for none. */
 let hintOverride = '';
+/** Serializes the captures. */
 let captureQueue = Promise.resolve(true);
 
 const context = await joinRoom('send');
@@ -75,8 +76,8 @@ async function run(context) {
 }
 
 /**
- * What is no trouble, yet to be said, takes the place of the hint. A call
- * without sound is still a call.
+ * Replaces the hint of a notice with a remark that is not an error. A call
+ * without sound continues.
  * @param {Notice} notice
  * @returns {Notice}
  */
@@ -96,15 +97,15 @@ async function fillDeviceLists() {
  * @param {() => void} refresh
  */
 async function start(endpoint, refresh) {
-  const hadFocus = document.activeElement === startButton; // which it loses by being disabled
+  const hadFocus = document.activeElement === startButton; // disabling the button removes the focus
   startButton.disabled = true;
   endpoint.setError(null);
-  if (isSuperseded(endpoint)) endpoint.open(); // who presses start means this tab
+  if (isSuperseded(endpoint)) endpoint.open(); // pressing start selects this tab
   try {
-    // The camera first: without it there is nothing to start.
+    // Without a camera there is no call, so it is captured first.
     if (!(await captureTrack(endpoint, 'video', refresh))) return;
     await captureTrack(endpoint, 'audio', refresh);
-    if (isSuperseded(endpoint)) stopAll(endpoint, refresh); // while the person was asked for permission
+    if (isSuperseded(endpoint)) stopAll(endpoint, refresh); // during the permission prompt
     else endpoint.start();
   } finally {
     startButton.disabled = false;
@@ -131,8 +132,7 @@ function stopAll(endpoint, refresh) {
 }
 
 /**
- * Another choice in a list takes effect at once; before start it is shown in
- * the preview only.
+ * Applies a new choice immediately. Before start, only the preview shows it.
  * @param {SendingEndpoint} endpoint
  * @param {Kind} kind
  * @param {() => void} refresh
@@ -143,9 +143,9 @@ async function onChoice(endpoint, kind, refresh) {
 }
 
 /**
- * Takes a track of the chosen device in place of the one before, and reports
- * whether that went well. One after the other: of two at once, one track would
- * be left running with nobody to stop it.
+ * Replaces the track of a kind with one of the chosen device, and reports
+ * whether that succeeded. Captures run one at a time, because two concurrent
+ * captures would leak a track.
  * @param {SendingEndpoint} endpoint
  * @param {Kind} kind
  * @param {() => void} refresh
@@ -164,7 +164,7 @@ async function captureNow(endpoint, kind, refresh) {
   const {choice} = lists[kind];
   if (kind === 'video') hintOverride = '';
   if (choice === capturedChoice[kind] && (choice === NONE || tracks[kind]?.readyState === 'live')) return true;
-  if (choice !== SCREEN) stopTrack(kind); // first: some cameras cannot be opened twice
+  if (choice !== SCREEN) stopTrack(kind); // before the capture, because some cameras cannot be opened twice
   try {
     const track = await capture(kind, choice);
     stopTrack(kind);
@@ -177,12 +177,12 @@ async function captureNow(endpoint, kind, refresh) {
   }
   await endpoint.setTrack(kind, tracks[kind]);
   if (kind === 'video') preview.srcObject = tracks.video && new MediaStream([tracks.video]);
-  await fillDeviceLists(); // permission brings the labels
+  await fillDeviceLists(); // labels are available after permission
   capturedChoice[kind] = lists[kind].settle(tracks[kind]);
   return !captureErrors[kind];
 }
 
-/** Most often the person thought better of showing the screen: all stays as it was. */
+/** Restores the previous choice. Usually the user has cancelled the prompt. */
 function onScreenShareCancelled() {
   lists.video.back();
   hintOverride = 'The screen was not shared.';
@@ -197,7 +197,8 @@ function stopTrack(kind) {
 }
 
 /**
- * A device was unplugged, or taken away by the person or another program.
+ * Handles a track that the device ended: it was unplugged, its permission was
+ * revoked, or another program took it over.
  * @param {SendingEndpoint} endpoint
  * @param {Kind} kind
  * @param {MediaStreamTrack} track
@@ -216,11 +217,11 @@ function onTrackEnded(endpoint, kind, track, refresh) {
  */
 function endedNotice(kind) {
   const hint = 'Choose another in the list, or press start again.';
-  if (kind === 'video' && capturedChoice.video === SCREEN) return {tone: 'calm', title: 'The screen is not shared any more', hint};
+  if (kind === 'video' && capturedChoice.video === SCREEN) return {tone: 'calm', title: 'The screen is no longer shared', hint};
   return {tone: 'bad', title: `The ${kind === 'video' ? 'camera' : 'microphone'} has stopped`, hint};
 }
 
-/** Whether the keyboard is on one of the two buttons that take each other's place. */
+/** Whether the start or stop button has the focus. Only one of them is visible. */
 function buttonHasFocus() {
   return document.activeElement === startButton || document.activeElement === stopButton;
 }
@@ -234,6 +235,6 @@ function updateControls(endpoint, refresh, hadFocus = buttonHasFocus()) {
   stopButton.hidden = !endpoint.live;
   document.body.classList.toggle('live', endpoint.live);
   document.body.classList.toggle('previewing', Boolean(tracks.video));
-  if (hadFocus) (endpoint.live ? stopButton : startButton).focus(); // a hidden button would lose the keyboard
+  if (hadFocus) (endpoint.live ? stopButton : startButton).focus(); // hiding a button removes its focus
   refresh();
 }

@@ -1,48 +1,54 @@
 /**
- * How the two ends of a room find one another and keep a call going, whoever
- * comes first, reloads, or loses the server for a while. No page is touched here.
+ * Connects the two endpoints of a room and keeps their call connected. The pages
+ * can open in any order, reload, and lose the server for a while. This module
+ * does not touch the DOM.
  *
- * An end is known by the random id of its page, new with each load. What ends say:
- * - hello {page, live, ask}: I am here; with ask: say hello back
- * - signal {page, to, signal}: a peer's signal, for that load of the other page only
- * - bye {page}: this page is being closed
- * - refused {page, to, code, status}: the server does not carry my signals to that page, so there is no call
+ * A random id identifies the page of an endpoint; each load has a new one.
+ * Endpoints exchange these messages:
+ * - hello {page, live, ask}: the page is open; with ask, the other page replies with a hello
+ * - signal {page, to, signal}: a signal of a peer, valid only for the page `to`
+ * - bye {page}: the page is closing
+ * - refused {page, to, code, status}: the server rejected a signal to that page, so the call fails
  *
- * The sending end makes calls, whenever it is live and a hello tells it of a
- * page that has none; and says hello itself while there is no picture.
+ * The sending endpoint starts every call. While it is live, it calls each page
+ * that says hello and has no call. It sends hellos while there is no call, and
+ * when a call does not connect in time.
  */
 
 import {Peer} from './peer.js';
 import {random} from './room.js';
 
-/** Milliseconds after which a call that is not connected is given up for a new one. */
+/** Milliseconds a call has to connect before a new call replaces it. */
 const CONNECT_TIMEOUT = 10_000;
-/** Milliseconds between looks at how the call does, and at least between hellos. */
+/** Milliseconds between checks of the call. */
 const TICK_INTERVAL = 1_000;
+/** Minimum milliseconds between hellos. */
 const HELLO_INTERVAL = 5_000;
 
 /**
  * @typedef {import('./inbox.js').Inbox} Inbox
  * @typedef {import('./peer.js').Signal} Signal
  * @typedef {'waiting'|'present'|'connecting'|'connected'|'reconnecting'} EndpointState
- * @typedef {{code: string, status: number}} ErrorInfo what an InboxError says of itself
+ * @typedef {{code: string, status: number}} ErrorInfo the identifying fields of an InboxError
  * @typedef {{kind: 'hello'|'signal'|'bye'|'refused', page: string, live?: boolean, ask?: boolean, to?: string, signal?: Signal} & Partial<ErrorInfo>} Message
  * @typedef {ConstructorParameters<typeof Peer>[0]} PeerOptions
  */
 
 /**
- * Events: state, with an {@link EndpointState}; track, as a Peer has it; error, when
- * that has changed.
+ * Endpoint is the base class of both sides. Events:
+ * - state: the {@link EndpointState} has changed
+ * - track: as in Peer
+ * - error: the `error` property has changed
  */
 class Endpoint extends EventTarget {
   /** @type {Peer | null} */
   peer = null;
-  /** The page at the other end, '' while none is known. */
+  /** The id of the remote page, '' while it is unknown. */
   remotePage = '';
   page = random();
-  /** @type {ErrorInfo & {kind: 'hello'|'signal'} | null} what the server refused for good, and why */
+  /** @type {ErrorInfo & {kind: 'hello'|'signal'} | null} the last permanent error from the server */
   error = null;
-  /** Tells a call that is being prepared whether it is still wanted. */
+  /** Changes with each call, so that an outdated startCall can detect it. */
   #generation = 0;
   #sendingHello = false;
   #queue = Promise.resolve();
@@ -52,8 +58,8 @@ class Endpoint extends EventTarget {
   /**
    * @param {object} options
    * @param {Inbox} options.inbox
-   * @param {string} options.to the name of the other end's mailbox
-   * @param {() => Promise<RTCIceServer[]>} options.iceServers asked before each call
+   * @param {string} options.to the mailbox of the remote endpoint
+   * @param {() => Promise<RTCIceServer[]>} options.iceServers called before each call
    * @param {(options: PeerOptions) => Peer} [options.createPeer] for tests
    */
   constructor({inbox, to, iceServers, createPeer = options => new Peer(options)}) {
@@ -68,7 +74,7 @@ class Endpoint extends EventTarget {
     });
     inbox.addEventListener('status', () => {
       if (inbox.status !== 'open' || this.error?.kind !== 'hello') return;
-      this.setError(null); // the trouble has passed
+      this.setError(null); // the server accepts requests again
       void this.sendHello();
     });
   }
@@ -82,18 +88,18 @@ class Endpoint extends EventTarget {
     return false;
   }
 
-  /** Begins to listen, and tells the other end. */
+  /** Starts to receive messages and sends a hello. */
   open() {
     this.inbox.start();
     this.sendHello();
   }
 
-  /** Says goodbye, for a page that is being closed. */
+  /** Sends a bye. A page calls it when it closes. */
   leave() {
     if (this.remotePage) this.inbox.sendLast(this.to, {kind: 'bye', page: this.page});
   }
 
-  /** Ends the call, if there is one. */
+  /** Ends the current call, if any. */
   hangUp() {
     this.#generation++;
     this.peer?.close();
@@ -101,7 +107,10 @@ class Endpoint extends EventTarget {
     this.updateState();
   }
 
-  /** Says hello and asks for one; one such hello at a time, since it waits for the other end to be there. */
+  /**
+   * Sends a hello that requests a reply. At most one is pending, because
+   * delivery waits until the remote mailbox exists.
+   */
   async sendHello() {
     if (this.#sendingHello) return;
     this.#sendingHello = true;
@@ -110,7 +119,8 @@ class Endpoint extends EventTarget {
   }
 
   /**
-   * A page that was superseded keeps quiet, or the other end would take it for the newest.
+   * Sends a message to the remote endpoint. A superseded page must not send,
+   * because the remote endpoint would take it for the newest page.
    * @param {Omit<Message, 'page'>} message
    */
   async send(message) {
@@ -120,13 +130,14 @@ class Endpoint extends EventTarget {
       if (message.kind === 'hello' && this.error?.kind === 'hello') this.setError(null);
     } catch (error) {
       const {code, status} = /** @type {import('./inbox.js').InboxError} */ (error);
-      if (status) this.#onSendError(message, {code, status}); // else the inbox was closed
+      if (status) this.#onSendError(message, {code, status}); // without a status, the inbox was closed
     }
   }
 
   /**
-   * The server does not carry a word, however often it is asked. A call cannot
-   * come about without its signals: it ends on both sides. One that is connected needs no more.
+   * Handles a message that the server rejected permanently. A call cannot be
+   * established without its signals, so it ends on both sides. A connected
+   * call continues.
    * @param {Omit<Message, 'page'>} message
    * @param {ErrorInfo} error
    */
@@ -138,7 +149,7 @@ class Endpoint extends EventTarget {
   }
 
   /**
-   * Ends a call whose signals are refused.
+   * Ends a call whose signals were rejected.
    * @param {ErrorInfo} error
    */
   failCall(error) {
@@ -184,7 +195,8 @@ class Endpoint extends EventTarget {
   }
 
   /**
-   * Replaces the call by a new one; by none when that was hung up before it began.
+   * Replaces the current call with a new one. Returns null if the call was hung
+   * up while the ICE servers were being fetched.
    * @param {string} call
    * @param {boolean} polite
    */
@@ -205,7 +217,7 @@ class Endpoint extends EventTarget {
     return peer;
   }
 
-  /** Works out the state, and tells when it has changed. */
+  /** Recomputes the state and dispatches an event if it changed. */
   updateState() {
     const state = this.#currentState();
     if (state === this.#state) return;
@@ -220,7 +232,7 @@ class Endpoint extends EventTarget {
   }
 }
 
-/** The end with the camera. */
+/** SendingEndpoint is the endpoint with the camera. */
 export class SendingEndpoint extends Endpoint {
   /** @type {Map<'audio'|'video', MediaStreamTrack | null>} */
   #tracks = new Map();
@@ -234,7 +246,7 @@ export class SendingEndpoint extends Endpoint {
     return this.#timer !== undefined;
   }
 
-  /** Sends the tracks that were set, from now on, to whoever is or comes there. */
+  /** Starts to send the tracks to the current remote page and to each later one. */
   start() {
     if (this.live) return;
     this.setError(null);
@@ -242,7 +254,7 @@ export class SendingEndpoint extends Endpoint {
     this.#announce();
   }
 
-  /** Ends the call and makes no new one. */
+  /** Ends the call and starts no new one. */
   stop() {
     if (!this.live) return;
     clearInterval(this.#timer);
@@ -252,7 +264,8 @@ export class SendingEndpoint extends Endpoint {
   }
 
   /**
-   * Another call would be refused as well: the person decides.
+   * Stops as well, because the server would reject the next call too. The user
+   * has to start again.
    * @param {ErrorInfo} error
    */
   failCall(error) {
@@ -262,7 +275,7 @@ export class SendingEndpoint extends Endpoint {
 
   /**
    * @param {'audio'|'video'} kind
-   * @param {MediaStreamTrack | null} track null sends nothing
+   * @param {MediaStreamTrack | null} track null stops sending this kind
    */
   async setTrack(kind, track) {
     this.#tracks.set(kind, track);
@@ -281,7 +294,7 @@ export class SendingEndpoint extends Endpoint {
     return !this.peer || page !== this.#calledPage || this.#timedOut;
   }
 
-  /** Whether the call had its time and is not connected. */
+  /** Whether the call failed to connect within CONNECT_TIMEOUT. */
   get #timedOut() {
     return this.peer?.state !== 'connected' && Date.now() - this.#connectingSince > CONNECT_TIMEOUT;
   }
@@ -294,8 +307,10 @@ export class SendingEndpoint extends Endpoint {
   }
 
   /**
-   * A broken connection gets its time to mend before a new call is made. Its
-   * signals make no way while the server asks for pauses: a new call would only add to them.
+   * Sends a hello if the call is missing or has timed out; the reply starts a new
+   * call. The timeout restarts while the call is connected, so that a broken
+   * connection has time to recover. It also restarts while the inbox backs off:
+   * signals are delayed then, and a new call would only add requests.
    */
   #tick() {
     if (this.peer?.state === 'connected' || this.inbox.status === 'retrying') this.#connectingSince = Date.now();
@@ -309,7 +324,7 @@ export class SendingEndpoint extends Endpoint {
   }
 }
 
-/** The end with the screen. It does as it is called. */
+/** ReceivingEndpoint is the endpoint with the screen. It accepts every call. */
 export class ReceivingEndpoint extends Endpoint {
   /** @param {Message} message */
   async onHello(message) {
@@ -322,7 +337,7 @@ export class ReceivingEndpoint extends Endpoint {
    * @param {Signal} signal
    */
   async onSignal(message, signal) {
-    if (message.to !== this.page) return; // meant for this page before it was loaded anew
+    if (message.to !== this.page) return; // sent to an earlier load of this page
     if (this.peer?.call !== signal.call) {
       if (signal.description?.type !== 'offer') return;
       this.remotePage = message.page;

@@ -1,6 +1,6 @@
 /**
- * How the pages look and how accessible they are, in their main states, by day
- * and by night, on a desk and on a phone. The pictures are left in shots/.
+ * Checks the accessibility and layout of the pages in their main states, in both
+ * colour schemes and on two screen sizes. The screenshots are kept in shots/.
  */
 
 import assert from 'node:assert/strict';
@@ -50,6 +50,7 @@ for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
 }
 
 /**
+ * Checks both pages before and during a call.
  * @param {Device} device
  * @param {(page: Page, state: string) => Promise<void>} check
  */
@@ -69,6 +70,7 @@ async function checkCall(device, check) {
 }
 
 /**
+ * Checks a page in both sizes.
  * @param {Page} page
  * @param {string} state
  * @param {string} scheme
@@ -84,11 +86,12 @@ async function checkState(page, state, scheme) {
 }
 
 /**
+ * Fails on serious and critical findings of axe.
  * @param {Page} page
  * @param {string} name
  */
 async function assertAccessible(page, name) {
-  await page.evaluate(axe); // past the policy, which stops scripts that the page itself would load
+  await page.evaluate(axe); // evaluate bypasses the Content-Security-Policy
   const {violations} = await page.evaluate(() => /** @type {any} */ (window).axe.run());
   const serious = violations
     .filter((/** @type {any} */ v) => ['serious', 'critical'].includes(v.impact))
@@ -97,11 +100,11 @@ async function assertAccessible(page, name) {
 }
 
 /**
- * Nothing may make a person scroll sideways.
+ * Fails if a page scrolls horizontally.
  * @param {Page} page
  * @param {string} name
  */
 async function assertFits(page, name) {
   const [content, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-  assert.ok(content <= window, `${name}: the page is ${content} wide, the window ${window}`);
+  assert.ok(content <= window, `${name}: the page is ${content} px wide, the window ${window} px`);
 }

@@ -1,4 +1,4 @@
-/** The same calls in Firefox, and between Firefox and Chromium. */
+/** Tests calls in Firefox, and between Firefox and Chromium. */
 
 import assert from 'node:assert/strict';
 import {after, before, test} from 'node:test';
@@ -14,7 +14,7 @@ let server;
 let firefoxBrowser;
 /** @type {chromium.Browser} */
 let chromiumBrowser;
-/** @type {string[]} what Firefox complains of */
+/** @type {string[]} console errors of Firefox */
 let errors = [];
 
 before(async () => {
@@ -29,11 +29,11 @@ after(async () => {
   await server?.remove();
 });
 
-test('a call in Firefox, and again after either page was reloaded', {skip}, async () => {
+test('a call in Firefox, before and after each page reloads', {skip}, async () => {
   errors = [];
   const camera = await firefox.open(firefoxBrowser, server.origin + '/send.html', errors);
   const screen = await firefox.open(firefoxBrowser, await firefox.sharedLink(camera), errors);
-  await firefox.waitForTitle(screen, 'The camera’s page is open');
+  await firefox.waitForTitle(screen, 'The camera page is open');
   await firefox.pressStart(camera);
   await firefox.waitForTitle(camera, 'Connected');
   await firefox.waitForPicture(screen);
@@ -41,7 +41,7 @@ test('a call in Firefox, and again after either page was reloaded', {skip}, asyn
   await firefox.waitForPicture(screen);
   await camera.bringToFront();
   await camera.reload();
-  await firefox.waitForTitle(screen, 'The camera’s page is open');
+  await firefox.waitForTitle(screen, 'The camera page is open');
   await firefox.pressStart(camera);
   await firefox.waitForTitle(camera, 'Connected');
   await firefox.waitForPicture(screen);

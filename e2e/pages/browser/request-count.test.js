@@ -1,11 +1,11 @@
-/** What a call costs the server in requests: docs/security.md counts on it. */
+/** Limits the number of requests per call. The figures in docs/security.md depend on it. */
 
 import assert from 'node:assert/strict';
 import {after, before, test} from 'node:test';
 import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
 import {Server} from '../lib/server.js';
 
-/** Of both sides together, with their pages, until a picture is seen. */
+/** Maximum requests of both sides, including their pages, until the picture is shown. */
 const maxRequests = 80;
 
 /** @type {Server} */
@@ -25,7 +25,7 @@ after(async () => {
   await server?.remove();
 });
 
-test('a call takes few requests', {skip}, async t => {
+test('a call needs few requests', {skip}, async t => {
   const [ann, ben] = await Promise.all([Device.create(browser, server.origin), Device.create(browser, server.origin)]);
   /** @type {Record<string, number>} */
   const counts = {pages: 0, messages: 0, polls: 0};
@@ -43,7 +43,7 @@ test('a call takes few requests', {skip}, async t => {
   t.diagnostic(`requests of one call: ${JSON.stringify(counts)}`);
   const total = Object.values(counts).reduce((a, b) => a + b);
   assert.ok(counts.messages > 0 && counts.polls > 0, 'a call goes through the mailboxes');
-  assert.ok(total <= maxRequests, `a call takes ${total} requests, want at most ${maxRequests}`);
+  assert.ok(total <= maxRequests, `got ${total} requests per call, want at most ${maxRequests}`);
   await ann.close();
   await ben.close();
 });

@@ -1,6 +1,6 @@
 /**
- * Chromium with a fake camera, and a guard that hears of every console error,
- * refused policy and request to another host.
+ * Drives Chromium with a fake camera. A test fails on any console error, policy
+ * violation or request to another origin.
  */
 
 import {existsSync} from 'node:fs';
@@ -13,16 +13,16 @@ const flags = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync',
   '--use-fake-device-for-media-stream=fps=20', '--use-fake-ui-for-media-stream',
-  // Where loopback is the only interface, ICE needs both of these.
+  // ICE needs both flags if loopback is the only interface.
   '--allow-loopback-in-peer-connection', '--disable-features=WebRtcHideLocalIpsWithMdns',
 ];
 
-/** Why browser tests cannot run here, or false. In CI they have to run. */
+/** Why the browser tests are skipped, or false. In CI they are never skipped. */
 export const skip = existsSync(executablePath) || process.env.CI ? false :
-  `there is no Chromium at ${executablePath}: install it, or set CHROMIUM`;
+  `Chromium not found at ${executablePath}: install it or set CHROMIUM`;
 
 /**
- * @param {string[]} [overrides] flags that replace those of the same name
+ * @param {string[]} [overrides] flags that replace the defaults of the same name
  */
 export function launch(overrides = []) {
   const name = (/** @type {string} */ flag) => flag.split('=')[0];
@@ -35,9 +35,9 @@ export function launch(overrides = []) {
  * @typedef {import('playwright-core').Browser} Browser
  */
 
-/** One person at one device: a browser profile of its own, watched. */
+/** Device is one user's browser profile. It records errors. */
 export class Device {
-  /** @type {string[]} what must not happen */
+  /** @type {string[]} errors that fail the test */
   errors = [];
   /** @type {RegExp[]} */
   #allowed = [];
@@ -59,13 +59,13 @@ export class Device {
    * @param {import('playwright-core').BrowserContextOptions} [options]
    */
   static async create(browser, origin, options = {}) {
-    // Small and still, because every frame is painted by the processor here.
+    // A small viewport without motion, because frames are rendered on the CPU.
     const context = await browser.newContext({ignoreHTTPSErrors: true, viewport: {width: 640, height: 480}, reducedMotion: 'reduce', ...options});
     await context.addInitScript(recordConnections);
     return new Device(context, origin);
   }
 
-  /** Console errors that a test causes on purpose. @param {RegExp} pattern */
+  /** Ignores console errors that the test causes on purpose. @param {RegExp} pattern */
   allowError(pattern) {
     this.#allowed.push(pattern);
   }
@@ -79,7 +79,7 @@ export class Device {
 
   async close() {
     await this.context.close();
-    assert.deepEqual(this.errors, [], 'faults in the browser');
+    assert.deepEqual(this.errors, [], 'errors in the browser');
   }
 
   /** @param {Page} page */
@@ -97,7 +97,7 @@ export class Device {
   }
 }
 
-/** Runs in the page: keeps its peer connections where framesDecoded can ask them. */
+/** Runs in the page: records its peer connections for decodedFrames. */
 export function recordConnections() {
   const win = /** @type {any} */ (window);
   win.connections = [];
@@ -112,7 +112,7 @@ export function recordConnections() {
 }
 
 /**
- * The link that a page shares with the other device.
+ * Returns the link that a page shows for the other device.
  * @param {Page} page
  */
 export async function sharedLink(page) {
@@ -126,19 +126,19 @@ export async function pressStart(page) {
 }
 
 /**
- * Waits for the notice to begin so.
+ * Waits until the title of the notice contains a text.
  * @param {Page} page
  * @param {string} title
  */
 export async function waitForTitle(page, title, timeout = 15_000) {
   await page.locator('.status-title', {hasText: title}).waitFor({timeout}).catch(async () => {
-    assert.fail(`the notice is «${await page.locator('.status-title').textContent()}», want «${title}»`);
+    assert.fail(`got the notice «${await page.locator('.status-title').textContent()}», want «${title}»`);
   });
 }
 
 /**
- * Waits until the picture of a page's newest connection moves: frames are
- * decoded, and more of them later.
+ * Waits until the newest connection of a page shows moving video: the number of
+ * decoded frames increases.
  * @param {Page} page
  */
 export async function waitForPicture(page, timeout = 20_000) {
@@ -155,7 +155,7 @@ export async function waitForPicture(page, timeout = 20_000) {
   assert.fail(`no moving picture after ${timeout} ms: ${JSON.stringify(last)}, the notice is «${title}»`);
 }
 
-/** Runs in the page. */
+/** Runs in the page: returns the state and the decoded frames of its newest connection. */
 export async function decodedFrames() {
   const connection = /** @type {any} */ (window).connections.at(-1);
   if (!connection) return {frames: 0, connection: 'none'};

@@ -1,4 +1,4 @@
-/** As much of an RTCPeerConnection as negotiation needs, without a network. */
+/** A fake RTCPeerConnection that implements negotiation without a network. */
 
 let offers = 0;
 
@@ -64,7 +64,7 @@ export class FakeConnection extends EventTarget {
       this.signalingState = 'have-remote-offer';
       return;
     }
-    if (this.signalingState !== 'have-local-offer') throw new DOMException('an answer without an offer', 'InvalidStateError');
+    if (this.signalingState !== 'have-local-offer') throw new DOMException('answer without an offer', 'InvalidStateError');
     this.remoteDescription = description;
     this.#becomeStable();
   }
@@ -72,7 +72,7 @@ export class FakeConnection extends EventTarget {
   /** @param {RTCIceCandidateInit} candidate */
   async addIceCandidate(candidate) {
     if (!this.remoteDescription) throw new DOMException('no remote description', 'InvalidStateError');
-    if (candidate.candidate === 'bad') throw new DOMException('of another generation', 'OperationError');
+    if (candidate.candidate === 'bad') throw new DOMException('candidate of another ICE generation', 'OperationError');
     this.candidates.push(candidate);
   }
 
@@ -96,7 +96,7 @@ export class FakeConnection extends EventTarget {
     if (this.#negotiationNeeded) this.#scheduleNegotiation();
   }
 
-  /** As browsers do: once, later, and only while stable. */
+  /** Fires negotiationneeded once, asynchronously and only in the stable state, as browsers do. */
   #scheduleNegotiation() {
     this.#negotiationNeeded = true;
     if (this.#negotiationScheduled) return;

@@ -1,6 +1,6 @@
-/** What stands around the ends of a room: a server of arrays, and peers that only keep books. */
+/** Fakes for the tests of session.js: an in-memory server, its inboxes, and peers that record calls. */
 
-/** A server that holds what is sent to who is not there, as the real one does for a knock. */
+/** FakeServer holds messages to a missing recipient, as the real server does for a POST that waits. */
 export class FakeServer {
   /** @type {Map<string, FakeInbox>} */
   inboxes = new Map();
@@ -32,7 +32,7 @@ export class FakeServer {
 
 export class FakeInbox extends EventTarget {
   status = 'idle';
-  /** @type {{kind: string, status: number, code: string} | null} what the server does not carry */
+  /** @type {{kind: string, status: number, code: string} | null} the kind of message that the server rejects, and the error */
   rejects = null;
   /** @param {FakeServer} server @param {string} name */
   constructor(server, name) {

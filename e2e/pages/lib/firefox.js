@@ -1,6 +1,6 @@
 /**
- * Firefox with a fake camera, driven over WebDriver BiDi, which Debian's own
- * Firefox speaks; Playwright wants one that it has changed itself.
+ * Drives Firefox with a fake camera over WebDriver BiDi. Playwright requires a
+ * patched Firefox; BiDi works with the Firefox package of Debian.
  */
 
 import assert from 'node:assert/strict';
@@ -14,14 +14,14 @@ const extraPrefsFirefox = {
   'media.navigator.streams.fake': true,
   'media.navigator.permission.disabled': true,
   'media.autoplay.default': 0,
-  // Where loopback is the only interface, ICE needs both of these.
+  // ICE needs both preferences if loopback is the only interface.
   'media.peerconnection.ice.loopback': true,
   'media.peerconnection.ice.obfuscate_host_addresses': false,
 };
 
-/** Why tests in Firefox cannot run here, or false. In CI they have to run. */
+/** Why the Firefox tests are skipped, or false. In CI they are never skipped. */
 export const skip = existsSync(executablePath) || process.env.CI ? false :
-  `there is no Firefox at ${executablePath}: install it, or set FIREFOX`;
+  `Firefox not found at ${executablePath}: install it or set FIREFOX`;
 
 export function launch() {
   return puppeteer.launch({browser: 'firefox', executablePath, headless: true, acceptInsecureCerts: true, extraPrefsFirefox});
@@ -33,7 +33,7 @@ export function launch() {
  */
 
 /**
- * Opens a page; its errors are added to errors.
+ * Opens a page and appends its errors to a list.
  * @param {Browser} browser
  * @param {string} url
  * @param {string[]} errors
@@ -54,7 +54,7 @@ export async function sharedLink(page) {
 }
 
 /**
- * Presses start. Firefox hands out no camera to a page in the background.
+ * Presses start. Firefox denies the camera to a background page.
  * @param {Page} page
  */
 export async function pressStart(page) {
@@ -68,11 +68,11 @@ export async function pressStart(page) {
  */
 export async function waitForTitle(page, title) {
   await page.waitForFunction(want => document.querySelector('.status-title')?.textContent?.includes(want), {timeout: 15_000}, title)
-    .catch(async () => assert.fail(`the notice is «${await page.$eval('.status-title', e => e.textContent)}», want «${title}»`));
+    .catch(async () => assert.fail(`got the notice «${await page.$eval('.status-title', e => e.textContent)}», want «${title}»`));
 }
 
 /**
- * Waits until the picture of a page's newest connection moves, as
+ * Waits until the newest connection of a page shows moving video, as
  * waitForPicture in browser.js does.
  * @param {Page} page
  */

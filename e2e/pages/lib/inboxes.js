@@ -1,4 +1,4 @@
-/** Inboxes under test, and ways to let them get on. */
+/** Helpers for the tests of inbox.js: creating inboxes and advancing time. */
 
 import {once} from 'node:events';
 import {afterEach} from 'node:test';
@@ -7,7 +7,7 @@ import {Inbox} from '../../../public/inbox.js';
 /** @type {(() => void)[]} */
 let cleanups = [];
 
-/** @param {() => void} cleanup what is done after the test */
+/** @param {() => void} cleanup called after the test */
 export const onCleanup = cleanup => cleanups.push(cleanup);
 
 afterEach(() => {
@@ -25,16 +25,16 @@ export function openInbox(url, options = {}) {
   return inbox;
 }
 
-/** Lets everything that waits on nothing but promises happen. */
+/** Runs all pending promise callbacks. */
 export const flushPromises = () => new Promise(resolve => setImmediate(resolve));
 
-/** @param {Inbox} inbox @param {string} name @returns {Promise<any>} */
+/** Waits for an event and returns its detail. @param {Inbox} inbox @param {string} name @returns {Promise<any>} */
 export async function nextDetail(inbox, name) {
   const [event] = await once(inbox, name);
   return event.detail;
 }
 
-/** @param {import('node:test').TestContext} t @param {number} seconds */
+/** Advances the mock clock in steps of 100 ms. @param {import('node:test').TestContext} t @param {number} seconds */
 export async function advance(t, seconds) {
   for (let tenth = 0; tenth < seconds * 10; tenth++) {
     t.mock.timers.tick(100);

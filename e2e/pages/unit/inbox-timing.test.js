@@ -1,10 +1,10 @@
-/** inbox.js and time: how long it waits for what, on a clock of the test's own. */
+/** Tests the timeouts, delays and request rates of inbox.js with a mock clock. */
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {advance, nextDetail, openInbox} from '../lib/inboxes.js';
 
-test('a long knock hangs up before the server would answer 404', async t => {
+test('a POST that waits is aborted before the server would respond with 404', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
   /** @type {RequestInit[]} */
   const requests = [];
@@ -24,14 +24,14 @@ test('a long knock hangs up before the server would answer 404', async t => {
   t.mock.timers.tick(1);
   await sent;
   assert.equal(requests.length, 2);
-  assert.equal(errors, 0, 'that nobody is there yet is no error');
+  assert.equal(errors, 0, 'a missing recipient is not an error');
 });
 
 /**
- * A server that ends knocks after so many milliseconds, and has counts the
- * answers that a browser would write into its console.
+ * Opens an inbox on a fake server that holds each POST for a time, and counts the
+ * 404 responses, which a browser would log to its console.
  * @param {import('node:test').TestContext} t
- * @param {number} hold
+ * @param {number} hold milliseconds
  */
 function inboxWithHold(t, hold) {
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
@@ -54,39 +54,39 @@ function inboxWithHold(t, hold) {
   return {inbox, seen};
 }
 
-test('a server without long polling is not flooded', async t => {
+test('polls to a server without long polling are limited', async t => {
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
   let polls = 0;
   const inbox = openInbox('http://localhost/inbox', {fetch: async () => (polls++, new globalThis.Response(null, {status: 204}))});
   inbox.start();
   await advance(t, 10);
-  assert.ok(polls >= 10 && polls <= 12, `got ${polls} polls in ten seconds, want one a second`);
+  assert.ok(polls >= 10 && polls <= 12, `got ${polls} polls in 10 s, want one per second`);
 });
 
-test('a server that holds knocks shorter than asked answers one 404, not one for each', async t => {
+test('a server that holds a POST for less than requested responds with one 404, not one per POST', async t => {
   const {inbox, seen} = inboxWithHold(t, 3_000);
   const sent = inbox.send('bob', 'x', {wait: Infinity});
   await advance(t, 60);
   assert.equal(seen.notFound, 1);
-  assert.ok(seen.posts >= 28 && seen.posts <= 31, `got ${seen.posts} knocks in a minute`);
+  assert.ok(seen.posts >= 28 && seen.posts <= 31, `got ${seen.posts} POSTs in a minute`);
   seen.exists = true;
   await advance(t, 3);
   await sent;
 });
 
-test('a server that holds no knocks is asked rarely, and at once when the recipient is heard', async t => {
+test('retries to a server that does not hold a POST back off until the recipient sends a message', async t => {
   const {inbox, seen} = inboxWithHold(t, 0);
   inbox.start();
   const sent = inbox.send('bob', 'x', {wait: Infinity});
   await advance(t, 60);
-  assert.ok(seen.notFound >= 5 && seen.notFound <= 8, `got ${seen.notFound} 404s in a minute`);
+  assert.ok(seen.notFound >= 5 && seen.notFound <= 8, `got ${seen.notFound} responses with 404 in a minute`);
   seen.exists = true;
   seen.respond(/** @type {any} */ (new globalThis.Response('x', {headers: {'X-From': 'bob', 'X-Message-Id': '1'}})));
   await advance(t, 0.2);
   await sent;
 });
 
-test('a knock at a server that holds none gives up in time', async t => {
+test('a send to a server that does not hold a POST gives up on time', async t => {
   const {inbox, seen} = inboxWithHold(t, 0);
   const failed = assert.rejects(inbox.send('bob', 'x', {wait: 9}), {code: 'no-inbox'});
   await advance(t, 9.5);
@@ -94,7 +94,7 @@ test('a knock at a server that holds none gives up in time', async t => {
   assert.equal(seen.notFound, 5, 'after 0, 1, 3, 7 and 9 seconds');
 });
 
-test('a poll that is never answered is given up', async t => {
+test('a poll without a response times out', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
   const inbox = openInbox('http://localhost/inbox', {
     fetch: (_url, options = {}) => new Promise((_resolve, reject) =>
@@ -102,12 +102,12 @@ test('a poll that is never answered is given up', async t => {
   });
   const failed = nextDetail(inbox, 'error');
   inbox.start();
-  await new Promise(resolve => setImmediate(resolve)); // the poll is asked
+  await new Promise(resolve => setImmediate(resolve)); // until the poll is sent
   t.mock.timers.tick(10_000);
   assert.equal((await failed).code, 'network');
 });
 
-test('the status says how the last request went, whichever it was', async t => {
+test('the status reflects the last request, poll or send', async t => {
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
   let works = true;
   const inbox = openInbox('http://localhost/inbox', {
@@ -123,11 +123,11 @@ test('the status says how the last request went, whichever it was', async t => {
   await advance(t, 2);
   assert.equal(inbox.status, 'retrying');
   await inbox.send('bob', 'x');
-  assert.equal(inbox.status, 'open', 'after a message went out');
+  assert.equal(inbox.status, 'open', 'after a message was sent');
 });
 
 /**
- * The part of a window that tells of the network.
+ * Installs a fake source of online and offline events.
  * @param {import('node:test').TestContext} t
  */
 function mockNetworkEvents(t) {
@@ -140,7 +140,7 @@ function mockNetworkEvents(t) {
 }
 
 for (const event of ['offline', 'online']) {
-  test(`a held poll is asked anew when the device is ${event}`, async t => {
+  test(`a held poll is repeated when the device goes ${event}`, async t => {
     const page = mockNetworkEvents(t);
     t.mock.timers.enable({apis: ['setTimeout', 'Date']});
     let held = 0;
@@ -160,7 +160,7 @@ for (const event of ['offline', 'online']) {
   });
 }
 
-test('a pause ends when the device is online again', async t => {
+test('a retry delay ends when the device is online again', async t => {
   const page = mockNetworkEvents(t);
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
   let requests = 0;

@@ -1,4 +1,4 @@
-/** inbox.js against a small server of the protocol, written out here. */
+/** Tests inbox.js against a scripted HTTP server. */
 
 import assert from 'node:assert/strict';
 import {once} from 'node:events';
@@ -14,7 +14,7 @@ import {flushPromises, nextDetail, onCleanup, openInbox} from '../lib/inboxes.js
  */
 
 /**
- * A server whose every answer the test decides.
+ * Starts a server whose responses the test scripts.
  * @param {(request: ReceivedRequest) => void} reply
  */
 async function serve(reply) {
@@ -66,7 +66,7 @@ test('messages are decoded by type and acknowledged by the next poll', async () 
   assert.equal(got[0].id, '1');
 });
 
-test('a message that cannot be read is skipped, and said so', async () => {
+test('a message that cannot be decoded is skipped and reported', async () => {
   const {url, requests} = await serve(({response, url}) => {
     if (url.searchParams.get('after') === '') respondWithMessage(response, '7', 'application/json', '{');
   });
@@ -77,7 +77,7 @@ test('a message that cannot be read is skipped, and said so', async () => {
   assert.equal(requests[1].url.searchParams.get('after'), '7');
 });
 
-test('the first poll does not wait, those after it do, and there is one at a time', async () => {
+test('the first poll does not wait, later polls do, and they do not overlap', async () => {
   let held = 0;
   let maxConcurrent = 0;
   const {url, requests} = await serve(({response, url}) => {
@@ -89,11 +89,11 @@ test('the first poll does not wait, those after it do, and there is one at a tim
   inbox.start();
   while (requests.length < 3) await new Promise(resolve => setTimeout(resolve, 20));
   assert.deepEqual(requests.slice(0, 3).map(({url}) => url.searchParams.get('wait')), ['0', '25', '25']);
-  assert.equal(maxConcurrent, 1, 'polls at once');
+  assert.equal(maxConcurrent, 1, 'concurrent polls');
   assert.equal(inbox.status, 'open');
 });
 
-test('a superseded inbox stops, and start takes it back', async () => {
+test('a superseded inbox stops, and start reclaims the mailbox', async () => {
   let superseded = true;
   const {url, requests} = await serve(({response}) => respond(response, 204, superseded ? {'X-Poll-Ended': 'superseded'} : {}));
   const inbox = openInbox(url);
@@ -107,12 +107,12 @@ test('a superseded inbox stops, and start takes it back', async () => {
   assert.equal(await nextDetail(inbox, 'status'), 'open');
 });
 
-test('start inside its own superseded listener makes no second loop', async () => {
+test('start inside a superseded listener does not start a second loop', async () => {
   let open = 0;
   let maxConcurrent = 0;
   const {url, requests} = await serve(({response}) => {
     maxConcurrent = Math.max(maxConcurrent, ++open);
-    // Slow enough not to be paced, as a held poll is.
+    // Slow like a held poll, so that the client does not limit the rate.
     setTimeout(() => { open--; respond(response, 204, requests.length === 1 ? {'X-Poll-Ended': 'superseded'} : {}); }, 510);
   });
   const inbox = new Inbox(url, {name: 'me', password: 'secret'});
@@ -120,10 +120,10 @@ test('start inside its own superseded listener makes no second loop', async () =
   inbox.addEventListener('superseded', () => inbox.start());
   inbox.start();
   while (requests.length < 4) await new Promise(resolve => setTimeout(resolve, 20));
-  assert.equal(maxConcurrent, 1, 'polls at once');
+  assert.equal(maxConcurrent, 1, 'concurrent polls');
 });
 
-test('after a failure it pauses as long as the server asks, and goes on', async () => {
+test('after a failure the inbox waits at least Retry-After, then continues', async () => {
   let refusals = 1;
   const {url} = await serve(({response}) => {
     if (refusals-- <= 0) return respond(response, 204);
@@ -135,12 +135,12 @@ test('after a failure it pauses as long as the server asks, and goes on', async 
   inbox.start();
   const error = await nextDetail(inbox, 'error');
   assert.deepEqual([error.code, error.message, error.status, error.retryAfter], ['payer-full', 'too much', 429, 1]);
-  assert.ok(error.retryIn >= 1, `got a pause of ${error.retryIn} s, want at least 1`);
+  assert.ok(error.retryIn >= 1, `got a delay of ${error.retryIn} s, want at least 1`);
   assert.equal(await nextDetail(inbox, 'status'), 'open');
-  assert.ok(Date.now() - started >= 1000, 'it paused');
+  assert.ok(Date.now() - started >= 1000, 'waited for Retry-After');
 });
 
-test('a poll that ends with Retry-After is a stopping server', async () => {
+test('a poll that ends with Retry-After means that the server is stopping', async () => {
   const {url} = await serve(({response}) => respond(response, 204, {'Retry-After': '1'}));
   const inbox = openInbox(url);
   inbox.start();
@@ -149,7 +149,7 @@ test('a poll that ends with Retry-After is a stopping server', async () => {
   assert.ok(error.retryIn >= 1);
 });
 
-test('pauses grow, and are spread', async () => {
+test('delays grow and have jitter', async () => {
   let calls = 0;
   const failing = () => { calls++; return Promise.reject(new TypeError('down')); };
   const pauses = [];
@@ -159,16 +159,16 @@ test('pauses grow, and are spread', async () => {
     pauses.push((await nextDetail(inbox, 'error')).retryIn);
     inbox.close();
   }
-  assert.ok(pauses.every(pause => pause >= 0.25 && pause <= 0.5), `first pauses: ${pauses}`);
-  assert.ok(new Set(pauses).size > 5, 'spread at random');
+  assert.ok(pauses.every(pause => pause >= 0.25 && pause <= 0.5), `first delays: ${pauses}`);
+  assert.ok(new Set(pauses).size > 5, 'jitter');
   const inbox = openInbox('http://localhost/inbox', {fetch: failing});
   inbox.start();
   await nextDetail(inbox, 'error');
   const second = (await nextDetail(inbox, 'error')).retryIn;
-  assert.ok(second >= 0.5 && second <= 1, `second pause: ${second}`);
+  assert.ok(second >= 0.5 && second <= 1, `second delay: ${second}`);
 });
 
-test('sends are in order, by type, and survive failures', async () => {
+test('sends keep their order and type across failures', async () => {
   let refusals = 1;
   const {url, requests} = await serve(({response}) => respond(response, refusals-- > 0 ? 503 : 200));
   const inbox = openInbox(url);
@@ -178,7 +178,7 @@ test('sends are in order, by type, and survive failures', async () => {
     ['application/json', 'text/plain', 'application/octet-stream']);
 });
 
-test('a refusal for good rejects, and what follows is sent', async () => {
+test('a permanent error rejects the send, and the next message is sent', async () => {
   const {url} = await serve(({response, body}) => respond(response, body === 'big' ? 413 : 200));
   const inbox = openInbox(url);
   const reported = nextDetail(inbox, 'error');
@@ -187,15 +187,15 @@ test('a refusal for good rejects, and what follows is sent', async () => {
   await assert.rejects(big, (/** @type {InboxError} */ error) => error.status === 413 && error.code === 'refused');
   await small;
   const {status, retryIn} = await reported;
-  assert.deepEqual([status, retryIn], [413, 0], 'the page is told, and that it is for good');
+  assert.deepEqual([status, retryIn], [413, 0], 'the error event reports no retry');
 });
 
-test('one recipient that is not there does not hold up another', async () => {
+test('a missing recipient does not delay other recipients', async () => {
   const {url} = await serve(({response, url}) => {
     if (url.searchParams.get('to') === 'bob') respond(response, 200);
   });
   const inbox = openInbox(url);
-  const absent = inbox.send('nobody', 'x', {wait: Infinity});
+  const absent = inbox.send('absent', 'x', {wait: Infinity});
   await inbox.send('bob', 'x');
   inbox.close();
   await assert.rejects(absent, {code: 'closed'});
@@ -210,7 +210,7 @@ test('the queue is bounded', async () => {
   assert.deepEqual(new Set(await Promise.all(sent)), new Set(['closed']));
 });
 
-test('a knock asks the server to hold it, and knocks again after an early 404', async () => {
+test('a send asks the server to wait, and retries after an early 404', async () => {
   let absent = 1;
   const {url, requests} = await serve(({response}) => respond(response, absent-- > 0 ? 404 : 200,
     {'Content-Type': 'application/problem+json'}, '{"type":"urn:inbox:problem:no-inbox","title":"t"}'));
@@ -219,13 +219,13 @@ test('a knock asks the server to hold it, and knocks again after an early 404', 
   assert.deepEqual(requests.map(({url}) => url.search), ['?to=bob%20%26%20c%C3%A9&wait=25', '?to=bob%20%26%20c%C3%A9&wait=25']);
 });
 
-test('without wait an absent recipient is a refusal', async () => {
+test('without wait, a missing recipient is an error', async () => {
   const {url} = await serve(({response}) => respond(response, 404,
     {'Content-Type': 'application/problem+json'}, '{"type":"urn:inbox:problem:no-inbox","title":"t"}'));
   await assert.rejects(openInbox(url).send('bob', 'x'), {code: 'no-inbox', status: 404});
 });
 
-test('requests carry UTF-8 credentials of their own, no cookies, and no cache', async () => {
+test('requests carry UTF-8 credentials, send no cookies and bypass the cache', async () => {
   /** @type {RequestInit[]} */
   const requests = [];
   const inbox = openInbox('http://localhost/inbox', {
@@ -240,7 +240,7 @@ test('requests carry UTF-8 credentials of their own, no cookies, and no cache', 
   assert.equal(Buffer.from(secret, 'base64').toString('utf8'), 'zoë:pässwörd €');
 });
 
-test('a message that comes while the inbox is closed is not handed out', async () => {
+test('a message that arrives while the inbox closes is not dispatched', async () => {
   const inbox = openInbox('http://localhost/inbox', {
     fetch: async () => {
       const answer = new globalThis.Response('x', {headers: {'X-From': 'bob', 'X-Message-Id': '1'}});
@@ -256,7 +256,7 @@ test('a message that comes while the inbox is closed is not handed out', async (
   assert.equal(messages, 0);
 });
 
-test('a goodbye goes past the queue, outlives the page, and is said once, in vain too', async () => {
+test('the last message bypasses the queue, outlives the page and is not retried', async () => {
   /** @type {RequestInit[]} */
   const requests = [];
   const inbox = openInbox('http://localhost/inbox', {
@@ -275,7 +275,7 @@ test('a goodbye goes past the queue, outlives the page, and is said once, in vai
   assert.equal(errors, 0);
 });
 
-test('close ends the poll under way and says nothing more', async () => {
+test('close aborts the current poll without an error', async () => {
   const {url, requests} = await serve(() => {});
   const inbox = openInbox(url);
   let errors = 0;

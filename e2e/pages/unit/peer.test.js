@@ -1,4 +1,4 @@
-/** peer.js over a wire of arrays and a connection without a network. */
+/** Tests peer.js with an in-memory signaling channel and fake connections. */
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
@@ -7,10 +7,11 @@ import {FakeConnection} from '../lib/fakeconnection.js';
 
 /** @typedef {import('../../../public/peer.js').Signal} Signal */
 
-/** Lets everything that waits on nothing but promises happen. */
+/** Runs all pending promise callbacks. */
 const flushPromises = () => new Promise(resolve => setImmediate(resolve));
 
 /**
+ * Creates a peer with a fake connection, and records its signals and errors.
  * @param {boolean} polite
  * @param {string} [call]
  */
@@ -36,7 +37,7 @@ function makePeer(polite, call = 'call 1') {
 /** @typedef {ReturnType<typeof makePeer>} Side */
 
 /**
- * Carries signals until nobody has any left.
+ * Delivers signals until both sides have none left.
  * @param {Side} a
  * @param {Side} b
  */
@@ -63,7 +64,7 @@ test('an offer is answered', async () => {
   assert.deepEqual([...a.errors, ...b.errors], []);
 });
 
-test('when both offer at once, the polite side gives way', async () => {
+test('on an offer collision, the polite peer rolls back', async () => {
   const [a, b] = [makePeer(false), makePeer(true)];
   await a.peer.setTrack('video', track('video'));
   await b.peer.setTrack('audio', track('audio'));
@@ -73,11 +74,11 @@ test('when both offer at once, the polite side gives way', async () => {
   assert.equal(b.connection.rollbacks, 1);
   assert.equal(a.connection.rollbacks, 0);
   assert.deepEqual([a.connection.signalingState, b.connection.signalingState], ['stable', 'stable']);
-  assert.equal(b.connection.localDescription?.type, 'offer', 'the polite side offers again afterwards');
+  assert.equal(b.connection.localDescription?.type, 'offer', 'the polite peer sends its offer again');
   assert.deepEqual([...a.errors, ...b.errors], []);
 });
 
-test('candidates wait for a description', async () => {
+test('candidates are queued until there is a description', async () => {
   const b = makePeer(true);
   await b.peer.receive({call: 'call 1', n: 1, candidates: [{candidate: 'early'}]});
   assert.deepEqual(b.connection.candidates, []);
@@ -86,7 +87,7 @@ test('candidates wait for a description', async () => {
   assert.deepEqual(b.errors, []);
 });
 
-test('candidates of an offer that was ignored are no error, others are', async () => {
+test('invalid candidates are an error, except those of an ignored offer', async () => {
   const a = makePeer(false);
   await a.peer.setTrack('video', track('video'));
   await flushPromises();
@@ -99,7 +100,7 @@ test('candidates of an offer that was ignored are no error, others are', async (
   assert.deepEqual(a.connection.candidates, [{candidate: 'good'}]);
 });
 
-test('candidates are sent together, 100 ms after the first', async t => {
+test('candidates are sent in a batch, 100 ms after the first', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
   const a = makePeer(false);
   a.connection.emitCandidate('one');
@@ -115,7 +116,7 @@ test('candidates are sent together, 100 ms after the first', async t => {
   assert.deepEqual(a.sent[1], {call: 'call 1', n: 2, candidates: [{candidate: 'three'}]});
 });
 
-test('candidates before a new description go before it', async t => {
+test('pending candidates are sent before a new description', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
   const a = makePeer(false);
   await a.peer.setTrack('video', track('video'));
@@ -127,12 +128,12 @@ test('candidates before a new description go before it', async t => {
   assert.deepEqual(a.sent.map(({description}) => description?.type), ['offer', undefined, 'offer']);
 });
 
-test('an offer that comes while the own one is being made collides with it', async () => {
+test('an offer that arrives while a local offer is created is a collision', async () => {
   const a = makePeer(false);
   void a.peer.setTrack('video', track('video'));
   await a.peer.receive({call: 'call 1', n: 1, description: {type: 'offer', sdp: 'x'}});
   await flushPromises();
-  assert.equal(a.connection.remoteDescription, null, 'the impolite side ignores it');
+  assert.equal(a.connection.remoteDescription, null, 'the impolite peer ignores the offer');
   assert.deepEqual(a.sent.map(({description}) => description?.type), ['offer']);
 });
 
@@ -143,7 +144,7 @@ test('signals of another call are dropped', async () => {
   assert.equal(b.sent.length, 0);
 });
 
-test('signals that come twice, or late, are dropped', async () => {
+test('duplicate and late signals are dropped', async () => {
   const b = makePeer(true);
   const offer = {call: 'call 1', n: 2, description: {type: /** @type {const} */ ('offer'), sdp: 'x'}};
   await b.peer.receive(offer);
@@ -158,7 +159,7 @@ test('an answer to an offer that was rolled back is dropped', async () => {
   assert.deepEqual(a.errors, []);
 });
 
-test('only the first track of a kind costs a negotiation', async () => {
+test('only the first track of a kind needs a negotiation', async () => {
   const a = makePeer(false);
   await a.peer.setTrack('video', track('video'));
   await flushPromises();
@@ -169,7 +170,7 @@ test('only the first track of a kind costs a negotiation', async () => {
   assert.equal(a.connection.transceivers[0].track, other);
 });
 
-test('a broken connection gets time, a failed one restarts ICE at once', async t => {
+test('a disconnected connection has time to recover, a failed one restarts ICE immediately', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
   const a = makePeer(false);
   /** @type {string[]} */
@@ -180,7 +181,7 @@ test('a broken connection gets time, a failed one restarts ICE at once', async t
   t.mock.timers.tick(1_999);
   a.connection.setConnectionState('connected');
   t.mock.timers.tick(10_000);
-  assert.equal(a.connection.restarts, 0, 'it mended by itself');
+  assert.equal(a.connection.restarts, 0, 'the connection recovered');
   a.connection.setConnectionState('disconnected');
   t.mock.timers.tick(2_000);
   assert.equal(a.connection.restarts, 1);
@@ -192,7 +193,7 @@ test('a broken connection gets time, a failed one restarts ICE at once', async t
   assert.deepEqual(states, ['connected', 'reconnecting', 'connected', 'reconnecting']);
 });
 
-test('a closed peer says nothing, takes nothing and mends nothing', async t => {
+test('a closed peer sends nothing, handles nothing and does not restart ICE', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
   const a = makePeer(false);
   await a.peer.setTrack('video', track('video'));
@@ -209,7 +210,7 @@ test('a closed peer says nothing, takes nothing and mends nothing', async t => {
   assert.deepEqual(a.sent, []);
 });
 
-test('tracks of the other side are handed on', () => {
+test('remote tracks are dispatched', () => {
   const b = makePeer(true);
   /** @type {any} */
   let got;

@@ -1,4 +1,4 @@
-/** session.js over a mailbox of arrays and peers that only keep books. */
+/** Tests session.js with an in-memory server and peers that record calls. */
 
 import assert from 'node:assert/strict';
 import {afterEach, beforeEach, mock, test} from 'node:test';
@@ -17,6 +17,7 @@ afterEach(() => {
 });
 
 /**
+ * Creates an endpoint with a fake inbox and fake peers.
  * @template {typeof SendingEndpoint | typeof ReceivingEndpoint} T
  * @param {T} Class
  * @param {FakeServer} server
@@ -38,8 +39,8 @@ function makeEndpoint(Class, server) {
 const tooLarge = {kind: 'signal', status: 413, code: 'body-too-large'};
 
 /**
- * A camera that is live and a screen, in one room.
- * @param {typeof tooLarge | null} [rejected] what the server does not carry for the camera
+ * Sets up a room with a live camera and a screen.
+ * @param {typeof tooLarge | null} [rejected] the message of the camera that the server rejects
  */
 async function call(rejected = null) {
   const server = new FakeServer();
@@ -54,7 +55,7 @@ async function call(rejected = null) {
   return {server, camera, screen};
 }
 
-test('the camera first: one call, with ICE servers, to a polite screen', async () => {
+test('the camera opens first: one call with ICE servers, and the screen is polite', async () => {
   const {camera, screen} = await call();
   assert.equal(camera.peers.length, 1);
   assert.equal(screen.peers.length, 1);
@@ -65,7 +66,7 @@ test('the camera first: one call, with ICE servers, to a polite screen', async (
   assert.deepEqual([camera.endpoint.state, screen.endpoint.state], ['connecting', 'connecting']);
 });
 
-test('the screen first: both know of the other before start', async () => {
+test('the screen opens first: both endpoints are present before start', async () => {
   const server = new FakeServer();
   const screen = makeEndpoint(ReceivingEndpoint, server);
   screen.endpoint.open();
@@ -81,7 +82,7 @@ test('the screen first: both know of the other before start', async () => {
   assert.equal(screen.peers.length, 1);
 });
 
-test('a reloaded screen is called anew, with another call', async () => {
+test('a reloaded screen gets a new call', async () => {
   const {server, camera} = await call();
   const reloaded = makeEndpoint(ReceivingEndpoint, server);
   reloaded.endpoint.open();
@@ -92,7 +93,7 @@ test('a reloaded screen is called anew, with another call', async () => {
   assert.equal(reloaded.peers[0].call, camera.peers[1].call);
 });
 
-test('what was meant for a page before its reload is dropped', async () => {
+test('signals for an earlier load of the page are dropped', async () => {
   const {server} = await call();
   const stale = server.sent.filter(({data}) => data.kind === 'signal');
   server.inboxes.delete('s');
@@ -103,14 +104,14 @@ test('what was meant for a page before its reload is dropped', async () => {
   assert.equal(reloaded.peers.length, 0);
 });
 
-test('a late candidate of an earlier call begins nothing', async () => {
+test('a late candidate of an earlier call starts no call', async () => {
   const {screen, camera} = await call();
   await screen.endpoint.onMessage({kind: 'signal', page: camera.endpoint.page, to: screen.endpoint.page, signal: {call: 'earlier', n: 9, candidates: []}});
   assert.equal(screen.peers.length, 1);
   assert.equal(screen.peers[0].state, 'connecting');
 });
 
-test('strangers and nonsense are not heard', async () => {
+test('messages from other senders and malformed messages are ignored', async () => {
   const {screen} = await call();
   for (const detail of [{from: 'x', data: {kind: 'bye', page: screen.endpoint.remotePage}}, {from: 's', data: null}, {from: 's', data: 'bye'}, {from: 's', data: {page: 1}}]) {
     screen.endpoint.inbox.dispatchEvent(new CustomEvent('message', {detail}));
@@ -119,7 +120,7 @@ test('strangers and nonsense are not heard', async () => {
   assert.equal(screen.endpoint.state, 'connecting');
 });
 
-test('a reloaded camera ends the old picture and waits for start', async () => {
+test('a reloaded camera ends the old call and waits for start', async () => {
   const {server, screen} = await call();
   screen.peers[0].setState('connected');
   const reloaded = makeEndpoint(SendingEndpoint, server);
@@ -133,7 +134,7 @@ test('a reloaded camera ends the old picture and waits for start', async () => {
   assert.equal(screen.peers.length, 2);
 });
 
-test('stop ends the call, and the screen knows; a goodbye too', async () => {
+test('stop and leave end the call on the screen as well', async () => {
   const {camera, screen} = await call();
   camera.endpoint.stop();
   await flushPromises();
@@ -143,10 +144,10 @@ test('stop ends the call, and the screen knows; a goodbye too', async () => {
   assert.equal(screen.endpoint.state, 'waiting');
   screen.endpoint.leave();
   await flushPromises();
-  assert.equal(camera.endpoint.state, 'present', 'a screen that knows of nobody has nobody to tell');
+  assert.equal(camera.endpoint.state, 'present', 'a screen without a remote page sends no bye');
 });
 
-test('a call that does not connect is replaced after its time, not before', async () => {
+test('a call that does not connect is replaced after the timeout, not before', async () => {
   const {camera} = await call();
   mock.timers.tick(9_000);
   await flushPromises();
@@ -156,7 +157,7 @@ test('a call that does not connect is replaced after its time, not before', asyn
   assert.equal(camera.peers.length, 2);
 });
 
-test('a connected call is left alone, a broken one gets time to mend', async () => {
+test('a connected call is kept, and a broken one has time to recover', async () => {
   const {camera, server} = await call();
   camera.peers[0].setState('connected');
   mock.timers.tick(60_000);
@@ -169,16 +170,16 @@ test('a connected call is left alone, a broken one gets time to mend', async () 
   const hellos = server.count('hello');
   mock.timers.tick(2_000);
   await flushPromises();
-  assert.equal(server.count('hello'), hellos + 2, 'asked and answered');
+  assert.equal(server.count('hello'), hellos + 2, 'a hello and its reply');
   assert.equal(camera.peers.length, 2);
 });
 
-test('a screen that is gone is called out to, but not in a flood', async () => {
+test('a camera without a screen sends hellos at a limited rate', async () => {
   const {camera, server, screen} = await call();
   screen.endpoint.leave();
   await flushPromises();
   assert.equal(camera.endpoint.state, 'waiting');
-  server.inboxes.set('r', new FakeInbox(server, 'r')); // its mailbox outlives it
+  server.inboxes.set('r', new FakeInbox(server, 'r')); // the mailbox outlives the page
   const hellos = server.count('hello');
   for (let second = 0; second < 60; second++) {
     mock.timers.tick(1_000);
@@ -188,7 +189,7 @@ test('a screen that is gone is called out to, but not in a flood', async () => {
   assert.ok(more >= 8 && more <= 12, `got ${more} hellos in a minute`);
 });
 
-test('a page that was superseded keeps quiet', async () => {
+test('a superseded page sends nothing', async () => {
   const {camera, server} = await call();
   const before = server.sent.length;
   Object.assign(camera.endpoint.inbox, {status: 'superseded'});
@@ -197,7 +198,7 @@ test('a page that was superseded keeps quiet', async () => {
   assert.equal(server.sent.length, before);
 });
 
-test('a stop while the ICE servers are asked for leaves no call behind', async () => {
+test('a stop while the ICE servers are fetched leaves no call behind', async () => {
   const {camera} = await call();
   /** @type {(servers: RTCIceServer[]) => void} */
   let answer = () => {};
@@ -211,7 +212,7 @@ test('a stop while the ICE servers are asked for leaves no call behind', async (
   assert.equal(camera.peers.at(-1)?.state, 'closed');
 });
 
-test('a screen that is superseded while the ICE servers are asked for makes no peer', async () => {
+test('a screen superseded while the ICE servers are fetched creates no peer', async () => {
   const {camera, screen} = await call();
   /** @type {(servers: RTCIceServer[]) => void} */
   let answer = () => {};
@@ -219,20 +220,20 @@ test('a screen that is superseded while the ICE servers are asked for makes no p
   const signal = /** @type {const} */ ({call: 'next', n: 1, description: {type: 'offer', sdp: ''}});
   const handled = screen.endpoint.onMessage({kind: 'signal', page: camera.endpoint.page, to: screen.endpoint.page, signal});
   await flushPromises();
-  screen.endpoint.hangUp(); // as its page does then
+  screen.endpoint.hangUp(); // as the page does when it is superseded
   answer([]);
   await handled;
-  assert.equal(screen.peers.length, 1, 'peers made');
+  assert.equal(screen.peers.length, 1, 'peers created');
   assert.equal(screen.endpoint.peer, null);
 });
 
-test('an offer that the server refuses ends the call, and both sides know why', async () => {
+test('a rejected offer ends the call on both sides with the error', async () => {
   const {server, camera, screen} = await call(tooLarge);
   assert.deepEqual([camera.endpoint.error, screen.endpoint.error], [tooLarge, tooLarge]);
   assert.deepEqual([camera.endpoint.live, camera.endpoint.state, screen.endpoint.state], [false, 'present', 'present']);
   mock.timers.tick(60_000);
   await flushPromises();
-  assert.equal(camera.peers.length, 1, 'no call is made that would be refused again');
+  assert.equal(camera.peers.length, 1, 'no new call is started');
 
   camera.inbox.rejects = null;
   camera.endpoint.start();
@@ -242,7 +243,7 @@ test('an offer that the server refuses ends the call, and both sides know why', 
   assert.equal(server.count('refused'), 1);
 });
 
-test('an answer that the server refuses ends the call on both sides as well', async () => {
+test('a rejected answer ends the call on both sides with the error', async () => {
   const {camera, screen} = await call();
   screen.inbox.rejects = tooLarge;
   screen.peers[0].options.send({call: screen.peers[0].call, n: 1, description: {type: 'answer', sdp: ''}});
@@ -251,7 +252,7 @@ test('an answer that the server refuses ends the call on both sides as well', as
   assert.deepEqual([camera.endpoint.live, camera.endpoint.peer, screen.endpoint.peer], [false, null, null]);
 });
 
-test('a late refusal of a call that was replaced is nothing to the next', async () => {
+test('a late rejection of a replaced call does not affect the next call', async () => {
   const {camera} = await call();
   const sendLate = camera.peers[0].options.send;
   await camera.endpoint.onMessage({kind: 'hello', page: 'new'});
@@ -261,7 +262,7 @@ test('a late refusal of a call that was replaced is nothing to the next', async 
   assert.deepEqual([camera.endpoint.error, camera.endpoint.live], [null, true]);
 });
 
-test('a connected call outlives the refusal of a late signal', async () => {
+test('a connected call survives the rejection of a late signal', async () => {
   const {camera, screen} = await call();
   for (const {peers} of [camera, screen]) peers[0].setState('connected');
   camera.inbox.rejects = tooLarge;
@@ -270,7 +271,7 @@ test('a connected call outlives the refusal of a late signal', async () => {
   assert.deepEqual([camera.endpoint.state, screen.endpoint.state], ['connected', 'connected']);
 });
 
-test('a hello that was refused is said again when the trouble has passed', async () => {
+test('a rejected hello is sent again when the server accepts requests', async () => {
   const server = new FakeServer();
   const screen = makeEndpoint(ReceivingEndpoint, server);
   screen.inbox.rejects = {kind: 'hello', status: 401, code: 'unauthorized'};
@@ -280,13 +281,13 @@ test('a hello that was refused is said again when the trouble has passed', async
   screen.inbox.rejects = null;
   screen.inbox.setStatus('open');
   await flushPromises();
-  assert.equal(screen.endpoint.error, null, 'though nobody is there yet to hear it');
+  assert.equal(screen.endpoint.error, null, 'although the recipient does not exist yet');
   server.register(new FakeInbox(server, 's'));
   await flushPromises();
   assert.equal(server.count('hello'), 1);
 });
 
-test('a call is not given up while the server asks for pauses', async () => {
+test('a call does not time out while the inbox backs off', async () => {
   const {camera} = await call();
   camera.inbox.setStatus('retrying');
   mock.timers.tick(30_000);
@@ -299,7 +300,7 @@ test('a call is not given up while the server asks for pauses', async () => {
   assert.equal(camera.peers.length, 2);
 });
 
-test('what is said of another page, or of this one before its reload, changes nothing', async () => {
+test('messages about another page, or an earlier load of this page, are ignored', async () => {
   const {camera, screen} = await call();
   for (const {peers} of [camera, screen]) peers[0].setState('connected');
   await screen.endpoint.onMessage({kind: 'bye', page: 'another'});
@@ -307,7 +308,7 @@ test('what is said of another page, or of this one before its reload, changes no
   assert.deepEqual([screen.endpoint.state, screen.endpoint.error], ['connected', null]);
 });
 
-test('hellos that wait for the other end are not doubled', async () => {
+test('at most one hello is pending', async () => {
   const server = new FakeServer();
   const screen = makeEndpoint(ReceivingEndpoint, server);
   screen.endpoint.open();
@@ -317,10 +318,10 @@ test('hellos that wait for the other end are not doubled', async () => {
   await flushPromises();
   assert.equal(server.count('hello'), 1);
   await screen.endpoint.sendHello();
-  assert.equal(server.count('hello'), 2, 'and the next is said again');
+  assert.equal(server.count('hello'), 2, 'the next hello is sent');
 });
 
-test('another track goes into the call that is', async () => {
+test('a new track is added to the current call', async () => {
   const {camera} = await call();
   const track = /** @type {MediaStreamTrack} */ ({kind: 'audio'});
   await camera.endpoint.setTrack('audio', track);
