@@ -57,7 +57,8 @@ func (l *RequestLimiter) refuse(w http.ResponseWriter, r *http.Request, res Resu
 	budget := l.Limiter.Budget()
 	refusal := &Refusal{
 		Limit: "requests", Quota: budget.Burst, Window: budget.window(), Wait: res.Wait,
-		Detail: fmt.Sprintf("Your address may make %d requests at once and %g a second after that.", budget.Burst, budget.PerSecond),
+		Detail: fmt.Sprintf("Your address may make %d requests at once and %g a second after that.",
+			budget.Burst, budget.PerSecond),
 	}
 	refusal.respond(w, r)
 }
