@@ -64,6 +64,9 @@ func (s *server) wire() error {
 	c := s.cfg
 	s.errorLog = &errorLogFilter{log: s.log}
 	s.notify = systemd.NewNotifier(s.process.getenv, s.log)
+	if err := c.checkPagesDir(s.process.environ); err != nil {
+		return err
+	}
 	dir := stateDir(c, s.process.environ, s.log)
 	key, err := c.passwordHashKey(dir)
 	if err != nil {
@@ -187,7 +190,7 @@ func (s *server) selfSignedFingerprint() string {
 // pages chooses between the built-in pages and a directory.
 func (s *server) pages() (http.Handler, error) {
 	dir := s.cfg.public
-	if s.cfg.from["public"] == "" && !isPagesDir(dir) || dir == "" {
+	if s.cfg.usesEmbeddedPages() {
 		s.log.Info("pages", "from", "built in")
 		return public.Embedded(), nil
 	}
