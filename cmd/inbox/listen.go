@@ -13,7 +13,6 @@ import (
 
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/sdnotify"
-	"inbox/ratelimit"
 )
 
 // listeners holds the open listeners. main serves peers. redirect answers ACME
@@ -190,11 +189,9 @@ func bindError(option, bind string, err error) error {
 // wrapListener adds the layers below TLS to a listener: connection limits first, then
 // the PROXY protocol, then the limits on TLS records and handshakes.
 func (s *server) wrapListener(l net.Listener, overTLS bool) net.Listener {
-	limited := ratelimit.NewListener(l, s.limits.Conns, s.clientIP)
-	s.limits.Register(limited)
-	l = limited
+	l = s.limits.Conns.Listener(l)
 	if s.cfg.proxyProtocol {
-		l = conn.ProxyListener(l, s.clientIP)
+		l = s.limits.Conns.ClientListener(conn.ProxyListener(l, s.clientIP))
 	}
 	if overTLS {
 		l = s.limits.Handshakes.Listener(s.limits.Frames.RecordListener(l))

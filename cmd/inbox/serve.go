@@ -69,7 +69,6 @@ func (s *server) run(ctx context.Context) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel()
-	// Before sweep starts, which requires all listeners to be registered.
 	listener, redirect := s.wrapListener(s.withAcceptProbe(s.listeners.main), s.source != nil), net.Listener(nil)
 	if s.redirectServer != nil {
 		redirect = s.wrapListener(s.withAcceptProbe(s.listeners.redirect), false)

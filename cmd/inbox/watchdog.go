@@ -219,5 +219,5 @@ func (s *server) status() string {
 		scheme = "HTTPS"
 	}
 	return fmt.Sprintf("Serves %s on %s: %d connections, %d mailboxes, %d requests waiting.",
-		scheme, s.listeners.main.Addr(), s.limits.ConnStats().Open, s.stats().Inboxes, s.limits.Polls.Active())
+		scheme, s.listeners.main.Addr(), s.limits.Conns.Stats().Open, s.stats().Inboxes, s.limits.Polls.Active())
 }

@@ -9,22 +9,9 @@ import (
 	"inbox/ratelimit"
 )
 
-// ConnStats returns the sums over all registered listeners.
-func (l *Limits) ConnStats() (sum ratelimit.ConnStats) {
-	for _, listener := range l.listeners {
-		stats := listener.Stats()
-		sum.Open += stats.Open
-		sum.Accepted += stats.Accepted
-		sum.RefusedTotal += stats.RefusedTotal
-		sum.RefusedAddr += stats.RefusedAddr
-		sum.RefusedRate += stats.RefusedRate
-	}
-	return sum
-}
-
 // Refused returns how often each limit was reached, by the name of the limit.
 func (l *Limits) Refused() map[string]int64 {
-	conns := l.ConnStats()
+	conns := l.Conns.Stats()
 	return map[string]int64{
 		"connections":             conns.RefusedTotal,
 		"connections-per-address": conns.RefusedAddr,

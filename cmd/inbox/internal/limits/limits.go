@@ -52,7 +52,7 @@ type Config struct {
 
 // Limits has the limiters, in the order in which a request passes them.
 type Limits struct {
-	Conns      ratelimit.ConnLimits
+	Conns      *ratelimit.ConnLimiter
 	Frames     *ratelimit.FrameLimiter
 	Handshakes *ratelimit.HandshakeLimiter
 	Streams    *ratelimit.StreamLimiter
@@ -61,8 +61,7 @@ type Limits struct {
 	Polls      *ratelimit.PollLimiter
 	Guard      *Guard
 
-	dryRun    bool
-	listeners []*ratelimit.Listener
+	dryRun bool
 }
 
 // New returns the limiters. ClientIP identifies trusted proxies, and clients the client of a
@@ -75,11 +74,11 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 		handshakesPerAddr = max(1, runtime.GOMAXPROCS(0)/2) // the rest is left to other addresses
 	}
 	return &Limits{
-		Conns: ratelimit.ConnLimits{
+		Conns: ratelimit.NewConnLimiter(ratelimit.ConnLimits{
 			Max: cfg.MaxConns, MaxPerAddr: cfg.MaxConnsPerIP,
 			Rate:   ratelimit.Budget{PerSecond: float64(cfg.ConnRate), Burst: connBurst * cfg.ConnRate},
 			Tarpit: connTarpit, MaxTarpitted: MaxTarpittedConns, DryRun: cfg.DryRun,
-		},
+		}, clientIP),
 		Frames: &ratelimit.FrameLimiter{Limiter: ratelimit.NewLimiter(frames, 0), ClientIP: clientIP, DryRun: cfg.DryRun},
 		Handshakes: &ratelimit.HandshakeLimiter{
 			PerAddr: handshakesPerAddr, Timeout: cfg.HandshakeTimeout, ClientIP: clientIP, DryRun: cfg.DryRun,
@@ -106,16 +105,10 @@ func canWait(r *http.Request) bool {
 	return r.Method == http.MethodGet || r.Method == http.MethodPost && strings.Contains(r.URL.RawQuery, "wait=")
 }
 
-// Register adds a listener to those that Sweep and the counts include. It must not be called
-// after either.
-func (l *Limits) Register(listener *ratelimit.Listener) { l.listeners = append(l.listeners, listener) }
-
 // Sweep frees memory after a flood.
 func (l *Limits) Sweep(now time.Time) {
 	l.Requests.Limiter.Sweep(now)
 	l.Frames.Limiter.Sweep(now)
 	l.Guard.attempts.Sweep(now)
-	for _, listener := range l.listeners {
-		listener.Sweep(now)
-	}
+	l.Conns.Sweep(now)
 }
