@@ -12,30 +12,27 @@ import (
 	"sync/atomic"
 	"time"
 
-	"inbox/cmd/inbox/internal/host"
 	"inbox/cmd/inbox/internal/sdnotify"
 )
 
-// The watchdog tells the service manager that the server still serves, and
-// says nothing when it does not: it is killed then and started again.
-
-// runWatchdog looks twice in the time that the service manager grants, and gives up
-// after half of that. Then it looks again and again for as long as is left: a
-// server that starved for a moment is busy, and does not hang.
+// runWatchdog notifies systemd's watchdog as long as the server passes its self-test;
+// otherwise systemd kills and restarts it. It tests twice in each watchdog interval
+// with a timeout of a quarter of it, and retries soon after a failure, so that a
+// server that was only starved for a moment is not killed.
 func (s *server) runWatchdog(ctx context.Context) {
-	timeout := sdnotify.WatchdogInterval(s.process.getenv, os.Getpid())
-	if timeout == 0 {
+	interval := sdnotify.WatchdogInterval(s.process.getenv, os.Getpid())
+	if interval == 0 {
 		return
 	}
-	s.log.Debug("watchdog", "every", timeout/2)
-	ticker := time.NewTicker(timeout / 2)
+	s.log.Debug("watchdog", "interval", interval/2)
+	ticker := time.NewTicker(interval / 2)
 	defer ticker.Stop()
 	var probing sync.Mutex
 	for {
 		var retry <-chan time.Time
-		if err := s.selfTest(ctx, &probing, timeout/4); err != nil {
-			s.log.Error("no sign of life is sent to the service manager", "err", err)
-			retry = time.After(timeout / 16)
+		if err := s.selfTest(ctx, &probing, interval/4); err != nil {
+			s.log.Error("watchdog check failed; not notifying systemd", "err", err)
+			retry = time.After(interval / 16)
 		} else if ctx.Err() == nil {
 			s.notify.Watchdog(s.status())
 		}
@@ -48,48 +45,48 @@ func (s *server) runWatchdog(ctx context.Context) {
 	}
 }
 
-// selfTest finds out within patience whether requests are answered and connections
-// accepted. While the server stops nothing is accepted any more, and the time
-// for that is limited elsewhere. asking is held while a request is under way.
+// selfTest checks within timeout that requests are served, and that the listeners
+// accept connections. It succeeds during shutdown, which has timeouts of its own.
+// probing is held while a request is in progress.
 func (s *server) selfTest(ctx context.Context, probing *sync.Mutex, timeout time.Duration) error {
 	if !s.health.serving.Load() {
 		return nil
 	}
 	if !probing.TryLock() {
-		return errors.New("a request of the watchdog is still not answered")
+		return errors.New("the request of an earlier self-test is still in progress")
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	answered := make(chan error, 1)
+	done := make(chan error, 1)
 	go func() {
 		err := s.selfTestMailbox(ctx)
 		probing.Unlock()
-		answered <- err
+		done <- err
 	}()
 	select {
-	case err := <-answered:
+	case err := <-done:
 		if err != nil {
 			return err
 		}
 	case <-ctx.Done():
-		return fmt.Errorf("a request of the watchdog was not answered in %v", timeout)
+		return fmt.Errorf("the self-test got no response within %v", timeout)
 	}
-	for _, l := range s.acceptProbes {
-		if err := l.check(ctx); err != nil && s.health.serving.Load() {
+	for _, p := range s.acceptProbes {
+		if err := p.check(); err != nil && s.health.serving.Load() {
 			return err
 		}
 	}
 	return nil
 }
 
-// selfTestMailbox sends requests through everything that answers peers: it claims a
-// mailbox by a name that nobody can guess, and gives it up. As from a Unix
-// socket they come from no address, so that no limit counts them. Any answer
-// is one: a full store is no reason to be killed.
+// selfTestMailbox sends requests through all handlers: it claims a mailbox with a
+// random name and deletes it. They have no address, like those from a Unix socket, so
+// that no limit counts them. A refusal is a success: a full store is no reason to
+// restart.
 func (s *server) selfTestMailbox(ctx context.Context) (err error) {
-	defer func() { // as net/http does for a peer's request
+	defer func() { // as net/http does
 		if p := recover(); p != nil {
-			err = fmt.Errorf("a request of the watchdog ended in a panic: %v", p)
+			err = fmt.Errorf("panic in the self-test: %v", p)
 		}
 	}()
 	name, password := rand.Text(), rand.Text()
@@ -100,20 +97,20 @@ func (s *server) selfTestMailbox(ctx context.Context) (err error) {
 		}
 		r.RequestURI, r.RemoteAddr, r.Host = req[1], "@", "localhost"
 		if len(s.cfg.domains) > 0 {
-			r.Host = s.source.State()[0].Name // as CheckHost has it: not every way to write it
+			r.Host = s.source.State()[0].Name // in the form that CheckHost compares
 		}
 		r.SetBasicAuth(name, password)
 		rec := &statusRecorder{header: http.Header{}}
 		s.mainServer.Handler.ServeHTTP(rec, r)
-		switch rec.status { // a host that is not ours never came to the mailboxes
+		switch rec.status { // 421: the request did not reach the mailboxes
 		case 0, http.StatusInternalServerError, http.StatusMisdirectedRequest:
-			return fmt.Errorf("a request of the watchdog was answered with status %d", rec.status)
+			return fmt.Errorf("the self-test got status %d", rec.status)
 		}
 	}
 	return nil
 }
 
-// statusRecorder keeps of an answer its status.
+// statusRecorder is a ResponseWriter that keeps only the status.
 type statusRecorder struct {
 	header http.Header
 	status int
@@ -132,84 +129,47 @@ func (w *statusRecorder) WriteHeader(status int) {
 	}
 }
 
-// Flush implements [http.Flusher], which counts as delivered.
+// Flush implements [http.Flusher].
 func (w *statusRecorder) Flush() {}
 
-// SetReadDeadline and SetWriteDeadline let [http.ResponseController] have its way.
+// SetReadDeadline and SetWriteDeadline are called through [http.ResponseController].
 func (w *statusRecorder) SetReadDeadline(time.Time) error  { return nil }
 func (w *statusRecorder) SetWriteDeadline(time.Time) error { return nil }
 
-// acceptProbe counts what a listener accepts, refused connections included, so
-// that the watchdog sees whether somebody still accepts.
+// acceptProbe observes calls of Accept, so that the watchdog notices an accept loop
+// that hangs.
 type acceptProbe struct {
 	net.Listener
-	waiting  atomic.Bool // somebody is in Accept
-	accepted atomic.Int64
-	seen     int64 // by the watchdog, last time
+	steps atomic.Int64 // calls and returns of Accept; odd during a call
+	seen  int64        // steps at the last check
 }
 
-// withAcceptProbe lets the watchdog see what the listener accepts.
+// withAcceptProbe adds a probe to the listener.
 func (s *server) withAcceptProbe(l net.Listener) net.Listener {
-	probe := &acceptProbe{Listener: l}
+	probe := &acceptProbe{Listener: l, seen: -1}
 	s.acceptProbes = append(s.acceptProbes, probe)
 	return probe
 }
 
 // Accept implements [net.Listener].
-func (l *acceptProbe) Accept() (net.Conn, error) {
-	l.waiting.Store(true)
-	c, err := l.Listener.Accept()
-	l.waiting.Store(false)
-	l.accepted.Add(1)
-	return c, err
+func (p *acceptProbe) Accept() (net.Conn, error) {
+	p.steps.Add(1)
+	defer p.steps.Add(1)
+	return p.Listener.Accept()
 }
 
-// check is nil when connections were accepted since it was last asked, or
-// when one of our own is before ctx ends. So a server with visitors is never
-// knocked at, and an idle one sees a connection that says nothing. Where none
-// can be made, as behind a firewall without loopback or at a socket for others,
-// it counts that somebody waits for one.
-func (l *acceptProbe) check(ctx context.Context) error {
-	defer func() { l.seen = l.accepted.Load() }()
-	if l.accepted.Load() != l.seen {
-		return nil
+// check returns an error if Accept has not been called since the last check and is
+// not being called now.
+func (p *acceptProbe) check() error {
+	steps := p.steps.Load()
+	if steps == p.seen && steps%2 == 0 {
+		return fmt.Errorf("the listener at %s does not accept connections", p.Addr())
 	}
-	c, dialErr := l.dialSelf(ctx)
-	if dialErr == nil {
-		defer c.Close()
-	}
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	for l.accepted.Load() == l.seen && (dialErr == nil || !l.waiting.Load()) {
-		select {
-		case <-ctx.Done():
-			if dialErr != nil {
-				return fmt.Errorf("nobody accepts at %s, and the watchdog cannot connect: %w", l.Addr(), dialErr)
-			}
-			return fmt.Errorf("a connection of the watchdog to %s is not accepted", l.Addr())
-		case <-ticker.C:
-		}
-	}
+	p.seen = steps
 	return nil
 }
 
-// dialSelf connects to the listener from this machine.
-func (l *acceptProbe) dialSelf(ctx context.Context) (c net.Conn, err error) {
-	addresses := host.DialAddrs(l.Addr().String())
-	if l.Addr().Network() == "unix" {
-		addresses = []string{l.Addr().String()}
-	}
-	err = errors.New("no address leads there")
-	for _, address := range addresses {
-		if c, err = new(net.Dialer).DialContext(ctx, l.Addr().Network(), address); err == nil {
-			return c, nil
-		}
-	}
-	return nil, err
-}
-
-// status is a line about the server for a person: where it listens, and how
-// much there is to do.
+// status returns a line for systemctl status: the address and the current load.
 func (s *server) status() string {
 	if !s.health.serving.Load() {
 		return sdnotify.StatusStopping
@@ -222,6 +182,6 @@ func (s *server) status() string {
 	for _, l := range s.limits.listeners {
 		open += l.Stats().Open
 	}
-	return fmt.Sprintf("Serves %s on %s: %d connections, %d mailboxes, %d requests waiting.",
+	return fmt.Sprintf("Serving %s on %s: %d connections, %d mailboxes, %d requests waiting.",
 		scheme, s.listeners.main.Addr(), open, s.stats().Inboxes, s.limits.polls.Active())
 }
