@@ -6,8 +6,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 
+	"inbox/cmd/inbox/internal/conn"
+	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/snapshot"
@@ -30,8 +31,9 @@ type server struct {
 	store      *inbox.Memory
 	shared     *redisstore.Store // used instead of store; nil without -store
 	handler    *inbox.Handler
-	clients    *clientResolver
-	limits     *limits
+	clientIP   *ratelimit.ClientIP
+	clients    *conn.ClientResolver
+	limits     *limits.Limits
 	source     tlsmgr.Source // nil over plain HTTP
 	process    process
 	listeners  listeners
@@ -43,13 +45,11 @@ type server struct {
 	handshakes handshakeCounts        // of the main listener
 	collectors []prometheus.Collector // metrics of other components; added while building
 
-	// oversizedHeaders counts requests whose header exceeds -max-header-size.
-	oversizedHeaders atomic.Int64
-	redirectServer   *http.Server // on port 80; nil without -domain
-	notify           *sdnotify.Notifier
-	sighup           <-chan os.Signal
-	connTracker      connTracker    // of the main listener
-	acceptProbes     []*acceptProbe // of the listeners, for the watchdog
+	redirectServer *http.Server // on port 80; nil without -domain
+	notify         *sdnotify.Notifier
+	sighup         <-chan os.Signal
+	connTracker    conn.Tracker   // of the main listener
+	acceptProbes   []*acceptProbe // of the listeners, for the watchdog
 }
 
 // newServer builds the components of the server, innermost first.
@@ -71,9 +71,14 @@ func (s *server) wire() error {
 	if err != nil {
 		return err
 	}
-	s.clients = newClientResolver(&ratelimit.ClientIP{Trusted: c.proxies, Header: c.clientHeader, Logger: s.log}, deriveKey(key, "payers"))
-	s.limits = newLimits(c, s.clients)
-	s.limits.handshakes.Timeout = s.timeouts.header
+	s.clientIP = &ratelimit.ClientIP{Trusted: c.proxies, Header: c.clientHeader, OnUntrusted: s.warnUntrustedProxy}
+	s.clients = conn.NewClientResolver(s.clientIP, deriveKey(key, "payers"))
+	s.limits = limits.New(limits.Config{
+		Rate: int(c.rate), Burst: int(c.burst), ConnRate: int(c.connRate),
+		MaxConns: int(c.maxConns), MaxConnsPerIP: int(c.maxConnsPerIP), MaxHeaderBytes: c.maxHeaderSize,
+		OwnerTTL: seconds(c.inboxTimeout), HandshakeTimeout: s.timeouts.header,
+		Exempt: exemptHealthChecks(s.clients), DryRun: c.rateDryRun,
+	}, s.clientIP, s.clients)
 	s.buildMeter()
 	if len(c.unknownVars) > 0 {
 		s.log.Debug("ignoring unknown environment variables", "names", c.unknownVars)
@@ -89,11 +94,15 @@ func (s *server) wire() error {
 	s.loadMailboxes(dir, key)
 	s.buildHandler(key)
 	s.buildMainServer(pages)
-	if err := s.configureHTTP2(); err != nil {
+	if s.h2Shutdown, err = conn.ConfigureHTTP2(s.mainServer, s.limits.Frames, &s.connTracker); err != nil {
 		return err
 	}
 	s.buildRedirectServer()
 	return nil
+}
+
+func (s *server) warnUntrustedProxy(header string) {
+	s.log.Warn("a private address sends " + header + " but is not trusted; if it is a proxy, add it to -trusted-proxies: otherwise all its clients count as one")
 }
 
 // loadMailboxes restores the mailboxes of the previous server. With a shared store
@@ -133,10 +142,10 @@ func (s *server) buildHandler(key []byte) {
 		AnyOrigin:        c.cors,
 		Origins:          c.origins,
 		ICEServers:       c.ice,
-		Alive:            alive,
-		Payer:            s.clients.payer,
+		Alive:            conn.Alive,
+		Payer:            s.clients.Payer,
 		OnWait:           s.meter.onWait(),
-		Guard:            s.limits.guard,
+		Guard:            s.limits.Guard,
 		Logger:           s.log,
 	})
 }
@@ -258,25 +267,25 @@ func (s *server) corsForErrors(next http.Handler) http.Handler {
 }
 
 func (s *server) buildMainServer(pages http.Handler) {
-	handler := limitHeader(s.cfg.maxHeaderSize, &s.oversizedHeaders, s.limits.polls.Handler(s.route(pages)))
+	handler := s.limits.Header.Handler(s.limits.Polls.Handler(s.route(pages)))
 	if len(s.cfg.domains) > 0 {
 		handler = tlsmgr.CheckHost(s.cfg.domains, isHealthCheck, handler)
 	}
-	handler = s.corsForErrors(s.limits.requests.Handler(handler))
+	handler = s.corsForErrors(s.limits.Requests.Handler(handler))
 	if len(s.cfg.domains) > 0 {
 		handler = tlsmgr.HSTS(s.source, handler)
 	}
-	handler = limitBody(s.timeouts.body, s.limits.streams.Handler(handler))
+	handler = limitBody(s.timeouts.body, s.limits.Streams.Handler(handler))
 	idle := s.timeouts.idle
 	if s.source != nil { // long idle timeouts are needed for proxies, which rarely use TLS to the server
 		idle = min(idle, idleTimeoutTLS)
-		handler = delayReleaseHTTP2(idle, handler)
+		handler = conn.DelayReleaseHTTP2(idle, handler)
 	}
 	handler = s.meter.handler(routeOf, handler)
 	s.mainServer = &http.Server{
 		Handler:           handler,
-		ConnContext:       withConnInfo,
-		ConnState:         s.connTracker.onState,
+		ConnContext:       conn.WithInfo,
+		ConnState:         s.connTracker.OnState,
 		ErrorLog:          s.errorLog.Logger(),
 		ReadHeaderTimeout: s.timeouts.header, // also bounds the TLS handshake
 		IdleTimeout:       idle,
@@ -306,11 +315,11 @@ func (s *server) buildRedirectServer() {
 		return
 	}
 	redirect := tlsmgr.Redirect(s.cfg.domains, portOf(s.listeners.main))
-	handler := limitBody(s.timeouts.body, s.source.HTTPHandler(s.limits.requests.Handler(redirect)))
+	handler := limitBody(s.timeouts.body, s.source.HTTPHandler(s.limits.Requests.Handler(redirect)))
 	handler = s.meter.handler(func(*http.Request) route { return routeRedirect }, handler)
 	s.redirectServer = &http.Server{
 		Handler:           handler,
-		ConnContext:       withConnInfo,
+		ConnContext:       conn.WithInfo,
 		ErrorLog:          s.errorLog.Logger(),
 		ReadHeaderTimeout: s.timeouts.header,
 		IdleTimeout:       s.timeouts.idle,

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"inbox/cmd/inbox/internal/conn"
 )
 
 // health tracks whether the server is ready for requests. Its methods are safe for
@@ -78,3 +80,11 @@ func writeHealth(w http.ResponseWriter, r *http.Request, ok bool) {
 // isHealthCheck reports whether a request is for /healthz or /readyz, which monitors can
 // request under any host name.
 func isHealthCheck(r *http.Request) bool { return r.URL.Path == "/healthz" || r.URL.Path == "/readyz" }
+
+// exemptHealthChecks returns a predicate for health checks from this machine, which are not
+// rate limited: a monitor must reach the server while its address is flooding.
+func exemptHealthChecks(clients *conn.ClientResolver) func(*http.Request) bool {
+	return func(r *http.Request) bool {
+		return isHealthCheck(r) && clients.Addr(r).IsLoopback()
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"inbox/cmd/inbox/internal/conn"
 	"inbox/ratelimit"
 )
 
@@ -105,7 +106,7 @@ func TestLoopbackHealthChecksAreExempt(t *testing.T) {
 	for _, path := range []string{"/healthz", "/readyz"} {
 		p.want(http.StatusOK, "GET", path, "", "")
 		r := httptest.NewRequest("GET", path, nil)
-		exempt := exemptHealthChecks(newClientResolver(&ratelimit.ClientIP{}, []byte("one")))
+		exempt := exemptHealthChecks(conn.NewClientResolver(&ratelimit.ClientIP{}, []byte("one")))
 		for remote, want := range map[string]bool{"127.0.0.1:1": true, "[::1]:1": true, "192.0.2.1:1": false} {
 			if r.RemoteAddr = remote; exempt(r) != want {
 				t.Errorf("%s from %s: exempt is %v, want %v", path, remote, !want, want)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -16,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"inbox/ratelimit"
+	"inbox/cmd/inbox/internal/limits"
 )
 
 // requestAs sends a GET with the given password and additional header lines.
@@ -39,6 +38,9 @@ func (p *program) requestAs(name, password, path string, header ...string) respo
 	}
 	return a
 }
+
+// Values of package limits.
+const guessBurst, noveltyBurst = 10, 60
 
 func TestRequestsAreLimited(t *testing.T) {
 	p := start(t, "-https=false", "-rate", "1", "-burst", "5", "-cors")
@@ -92,40 +94,10 @@ func TestDryRunRefusesNothing(t *testing.T) {
 			t.Fatalf("got %d, want 200", a.status)
 		}
 	}
-	for began := time.Now(); !strings.Contains(p.log.String(), "a dry run\" requests="); time.Sleep(20 * time.Millisecond) {
+	for began := time.Now(); !strings.Contains(p.log.String(), "nothing refused\" requests="); time.Sleep(20 * time.Millisecond) {
 		if time.Since(began) > 10*time.Second {
 			t.Fatalf("the log does not report what would have been rejected:\n%s", p.log)
 		}
-	}
-}
-
-// TestDryRunReports checks that reports appear once a minute and contain only increases.
-func TestDryRunReports(t *testing.T) {
-	var log bytes.Buffer
-	c := &config{rateDryRun: true, rate: 1, burst: 1}
-	srv := &server{cfg: c, log: slog.New(slog.NewTextHandler(&log, nil)), limits: newLimits(c, newClientResolver(&ratelimit.ClientIP{}, nil))}
-	var report dryRunReport
-	now := time.Now()
-	logged := func(after time.Duration) string {
-		log.Reset()
-		report.logNew(srv, now.Add(after))
-		return log.String()
-	}
-	srv.oversizedHeaders.Store(3)
-	for _, row := range []struct {
-		after time.Duration
-		grows int64
-		want  string
-	}{{0, 0, "header=3"}, {59 * time.Second, 4, ""}, {time.Minute, 0, "header=4"}, {2 * time.Minute, 0, ""}} {
-		srv.oversizedHeaders.Add(row.grows)
-		if got := logged(row.after); got == "" != (row.want == "") || !strings.Contains(got, row.want) {
-			t.Errorf("after %v: got %q, want %q", row.after, got, row.want)
-		}
-	}
-	c.rateDryRun = false
-	srv.oversizedHeaders.Add(1)
-	if got := logged(time.Hour); got != "" {
-		t.Errorf("without a dry run: got %q", got)
 	}
 }
 
@@ -223,7 +195,7 @@ func TestAutomaticSizes(t *testing.T) {
 	}{
 		{"a VPS", nil, gib, 1 << 20, gib / 4 * 3, 256 << 20, 4096},
 		{"a small one", nil, gib / 2, 1 << 20, gib / 8 * 3, 128 << 20, 2048},
-		{"few files", nil, gib, 2048, gib / 4 * 3, 256 << 20, 2048 - 64 - maxTarpittedConns},
+		{"few files", nil, gib, 2048, gib / 4 * 3, 256 << 20, 2048 - 64 - limits.MaxTarpittedConns},
 		{"unknown", nil, 0, 0, 0, 256 << 20, 1 << 20},
 		{"given", []string{"-max-memory", "1000", "-max-conns", "7", "-max-queued-bytes", "0"}, gib, 1 << 20, 1000, 0, 7},
 		{"none", []string{"-max-memory", "0", "-max-conns", "0"}, gib, 1 << 20, 0, 256 << 20, 0},
@@ -335,9 +307,9 @@ func TestAbandonedPendingSendsAreMisses(t *testing.T) {
 	p.claim("peer")
 	waitHeld := func(want float64) {
 		t.Helper()
-		for began := time.Now(); p.metricValue("inbox_held_requests") != want; time.Sleep(time.Millisecond) {
+		for began := time.Now(); p.metricValue("inbox_polls_open") != want; time.Sleep(time.Millisecond) {
 			if time.Since(began) > 20*time.Second {
-				t.Fatalf("got %v held requests, want %v", p.metricValue("inbox_held_requests"), want)
+				t.Fatalf("got %v open polls, want %v", p.metricValue("inbox_polls_open"), want)
 			}
 		}
 	}

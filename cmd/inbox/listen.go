@@ -11,14 +11,10 @@ import (
 	"syscall"
 	"time"
 
+	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/ratelimit"
-
-	"github.com/pires/go-proxyproto"
 )
-
-// proxyHeaderTimeout is the time in which a trusted proxy must send the PROXY header.
-const proxyHeaderTimeout = 5 * time.Second
 
 // listeners holds the open listeners. main serves peers. redirect answers ACME
 // challenges and redirects to main; metrics serves the operator. Both can be nil.
@@ -194,24 +190,14 @@ func bindError(option, bind string, err error) error {
 // wrapListener adds the layers below TLS to a listener: connection limits first, then
 // the PROXY protocol, then the limits on TLS records and handshakes.
 func (s *server) wrapListener(l net.Listener, overTLS bool) net.Listener {
-	limited := ratelimit.NewListener(l, s.limits.conns, s.limits.clientIP)
-	s.limits.listeners = append(s.limits.listeners, limited)
+	limited := ratelimit.NewListener(l, s.limits.Conns, s.clientIP)
+	s.limits.Register(limited)
 	l = limited
 	if s.cfg.proxyProtocol {
-		// The goroutine of the connection reads the header, so Accept does not block.
-		l = &proxyproto.Listener{Listener: limited, ReadHeaderTimeout: proxyHeaderTimeout, ConnPolicy: s.proxyPolicy}
+		l = conn.ProxyListener(l, s.clientIP)
 	}
 	if overTLS {
-		l = s.limits.handshakes.Listener(s.limits.frames.RecordListener(l))
+		l = s.limits.Handshakes.Listener(s.limits.Frames.RecordListener(l))
 	}
-	return lazyListener{l}
-}
-
-// proxyPolicy requires the PROXY header from trusted proxies and rejects all other
-// peers: a client that connects directly could claim any address.
-func (s *server) proxyPolicy(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
-	if s.limits.clientIP.TrustsPeer(o.Upstream.String()) {
-		return proxyproto.REQUIRE, nil
-	}
-	return proxyproto.REJECT, proxyproto.ErrInvalidUpstream
+	return conn.LazyListener(l)
 }

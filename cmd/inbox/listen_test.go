@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -15,9 +14,6 @@ import (
 	"time"
 
 	"inbox/cmd/inbox/internal/sdnotify"
-	"inbox/ratelimit"
-
-	"github.com/pires/go-proxyproto"
 )
 
 func TestProxyProtocol(t *testing.T) {
@@ -48,33 +44,6 @@ func TestProxyProtocol(t *testing.T) {
 	} {
 		if got := ask(row.from, row.preamble); got != row.want && !(row.want == "" && !strings.Contains(got, "200")) {
 			t.Errorf("%s: got %q, want %q", row.name, got, row.want)
-		}
-	}
-}
-
-// TestRawConnUnderProxyProtocol checks that the socket is accessible under the PROXY
-// protocol, to detect a receiver that has disconnected.
-func TestRawConnUnderProxyProtocol(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer inner.Close()
-	limited := ratelimit.NewListener(inner, ratelimit.ConnLimits{}, &ratelimit.ClientIP{})
-	l := lazyListener{&proxyproto.Listener{Listener: limited}}
-	client, err := net.Dial("tcp", inner.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	c, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	for _, c := range []net.Conn{c, tls.Server(c, &tls.Config{})} {
-		if p := withConnInfo(t.Context(), c).Value(connInfoKey{}).(*connInfo); p.raw == nil {
-			t.Errorf("%T: the socket is not accessible", c)
 		}
 	}
 }

@@ -20,7 +20,7 @@ var (
 	descQueued     = desc("queued_bytes", "What these messages count for in the budgets.")
 	descMaxQueued  = desc("queued_bytes_limit", "What they may count for; absent without a limit.")
 	descDelivered  = desc("deliveries_total", "Messages that were handed out: plain and forgotten, kept until acknowledged, or put back for the receiver was gone.", "kind")
-	descHeld       = desc("held_requests", "Requests that may wait for a message or for a recipient, and are not over.")
+	descPolls      = desc("polls_open", "Unfinished requests that can wait for a message or a recipient.")
 	descOpen       = desc("connections_open", "Connections that are open.")
 	descMaxOpen    = desc("connections_open_limit", "Connections that may be open on each port; absent without a limit.")
 	descAccepted   = desc("connections_accepted_total", "Connections that were accepted.")
@@ -69,7 +69,7 @@ func (c collector) collectMailboxes(m chan<- prometheus.Metric) {
 	m <- gauge(descMessages, stats.Queued)
 	m <- gauge(descQueued, stats.QueuedBytes)
 	limitGauge(m, descMaxQueued, c.cfg.maxQueuedBytes)
-	m <- gauge(descHeld, c.limits.polls.Active())
+	m <- gauge(descPolls, c.limits.Polls.Active())
 	d := c.handler.Deliveries()
 	m <- counter(descDelivered, d.AutoAck, "auto-ack")
 	m <- counter(descDelivered, d.ManualAck, "manual-ack")
@@ -80,7 +80,7 @@ func (c collector) collectMailboxes(m chan<- prometheus.Metric) {
 }
 
 func (c collector) collectConnections(m chan<- prometheus.Metric) {
-	conns := c.connStats()
+	conns := c.limits.ConnStats()
 	m <- gauge(descOpen, conns.Open)
 	limitGauge(m, descMaxOpen, c.cfg.maxConns)
 	m <- counter(descAccepted, conns.Accepted)
@@ -91,7 +91,7 @@ func (c collector) collectConnections(m chan<- prometheus.Metric) {
 }
 
 func (c collector) collectLimits(m chan<- prometheus.Metric) {
-	for limit, n := range c.limitCounts() {
+	for limit, n := range c.limits.Refused() {
 		m <- counter(descLimited, n, limit)
 	}
 }

@@ -88,7 +88,7 @@ func (s *server) buildMeter() {
 		log = s.log
 	}
 	if log != nil || s.listeners.metrics != nil {
-		s.meter = newMeter(log, s.clients.addr)
+		s.meter = newMeter(log, s.clients.Addr)
 	}
 }
 

@@ -68,7 +68,7 @@ func checkQuery(t *testing.T, where, query string, metrics map[string][]string) 
 	var all []string
 	for _, name := range names {
 		if metrics[name] == nil {
-			t.Errorf("%s: unknown metric %s", where, name)
+			t.Errorf("%s: the program has no %s", where, name)
 		}
 		all = append(all, metrics[name]...)
 	}
@@ -218,7 +218,7 @@ func TestMonitoringQueriesAreValid(t *testing.T) {
 			rules = append(rules, map[string]string{"record": fmt.Sprintf("panel:%d", len(rules)), "expr": query})
 		}
 	}
-	// JSON is valid YAML.
+	// JSON is YAML.
 	text, _ := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "panels", "rules": rules}}})
 	file := filepath.Join(t.TempDir(), "rules.yaml")
 	writeFile(t, file, string(text))

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"inbox/cmd/inbox/internal/host"
+	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/snapshot"
@@ -66,7 +67,7 @@ func (s *server) run(ctx context.Context) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel()
-	// Before sweep starts, which reads s.limits.listeners.
+	// Before sweep starts, which requires all listeners to be registered.
 	listener, redirect := s.wrapListener(s.withAcceptProbe(s.listeners.main), s.source != nil), net.Listener(nil)
 	if s.redirectServer != nil {
 		redirect = s.wrapListener(s.withAcceptProbe(s.listeners.redirect), false)
@@ -169,7 +170,7 @@ func (s *server) stop() error {
 	defer cancel()
 	go s.awaitForceStop(ctx, cancel)
 	s.drain(ctx)
-	s.connTracker.closeIdle(s.timeouts.drain / 2)
+	s.connTracker.CloseIdle(s.timeouts.drain / 2)
 	s.closeRedirectServer() // redirects need no graceful shutdown
 	if err := s.shutdown(ctx); err != nil {
 		s.log.Warn("shutdown timeout exceeded, aborting the remaining requests", "err", err)
@@ -222,7 +223,7 @@ func (s *server) shutdown(ctx context.Context) error {
 			return ctx.Err()
 		case <-ticker.C:
 			_ = s.h2Shutdown.Shutdown(ctx)
-			s.connTracker.closeIdle(s.timeouts.drain)
+			s.connTracker.CloseIdle(s.timeouts.drain)
 		}
 	}
 }
@@ -252,15 +253,15 @@ func (s *server) awaitForceStop(ctx context.Context, cancel context.CancelFunc) 
 func (s *server) sweep(ctx context.Context) {
 	ticker := time.NewTicker(seconds(s.cfg.cleanupInterval))
 	defer ticker.Stop()
-	var report dryRunReport
+	var report limits.DryRunReport
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 			s.store.Sweep()
-			s.limits.sweep(time.Now())
-			report.logNew(s, time.Now())
+			s.limits.Sweep(time.Now())
+			report.Log(s.limits, s.log, time.Now())
 		}
 	}
 }

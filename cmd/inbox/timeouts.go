@@ -2,7 +2,6 @@ package main
 
 import (
 	"net/http"
-	"sync/atomic"
 	"time"
 )
 
@@ -46,33 +45,4 @@ func limitBody(timeout time.Duration, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// limitHeader rejects request headers of more than size bytes with 431. The limit of
-// net/http is 4096 bytes higher over HTTP/1, and is computed differently over HTTP/2.
-func limitHeader(size int64, refused *atomic.Int64, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if headerSize(r) > size {
-			refused.Add(1)
-			if r.ProtoMajor < 2 { // over HTTP/2 it would close a connection shared with other requests
-				w.Header().Set("Connection", "close")
-			}
-			http.Error(w, "request header too large", http.StatusRequestHeaderFieldsTooLarge)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// headerSize returns the size in bytes of the request header in HTTP/1.1 wire format.
-func headerSize(r *http.Request) int64 {
-	const spaces, colon, end = 2, 2, 2 // in "GET / HTTP/1.1", "Host: " and "\r\n"
-	n := len(r.Method) + len(r.RequestURI) + len(r.Proto) + spaces + end
-	n += len("Host") + colon + len(r.Host) + end
-	for name, values := range r.Header {
-		for _, v := range values {
-			n += len(name) + colon + len(v) + end
-		}
-	}
-	return int64(n + end)
 }

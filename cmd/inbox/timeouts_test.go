@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -138,26 +137,6 @@ func TestHeaderLimitOverHTTP2(t *testing.T) {
 		if a, err := p.send(r); err != nil || a.status != want || a.proto != "HTTP/2.0" {
 			t.Errorf("field of %d bytes: got %v, %s, status %d, want %d", size, err, a.proto, a.status, want)
 		}
-	}
-}
-
-// TestHeaderSize compares headerSize with the bytes that net/http writes.
-func TestHeaderSize(t *testing.T) {
-	r, _ := http.NewRequest("POST", "http://server.example/inbox?to=a", nil)
-	r.Header.Set("User-Agent", "test")
-	r.Header.Add("Accept", "a")
-	r.Header.Add("Accept", "b")
-	var wire bytes.Buffer
-	if err := r.Write(&wire); err != nil {
-		t.Fatal(err)
-	}
-	size := wire.Len()
-	got, err := http.ReadRequest(bufio.NewReader(&wire))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := headerSize(got); n != int64(size) {
-		t.Errorf("headerSize = %d, want %d", n, size)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"inbox/cmd/inbox/internal/limits"
 	"inbox/inbox"
 )
 
@@ -211,7 +212,7 @@ func (c *config) resolveAuto(memory, files int64) {
 			c.maxConns = max(1, min(c.maxConns, c.maxMemory/3/bytesPerConn))
 		}
 		if files > 0 {
-			c.maxConns = max(1, min(c.maxConns, files-spareFiles-maxTarpittedConns))
+			c.maxConns = max(1, min(c.maxConns, files-spareFiles-limits.MaxTarpittedConns))
 		}
 	}
 }

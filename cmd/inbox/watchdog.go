@@ -178,10 +178,6 @@ func (s *server) status() string {
 	if s.source != nil {
 		scheme = "HTTPS"
 	}
-	var open int64
-	for _, l := range s.limits.listeners {
-		open += l.Stats().Open
-	}
 	return fmt.Sprintf("Serving %s on %s: %d connections, %d mailboxes, %d requests waiting.",
-		scheme, s.listeners.main.Addr(), open, s.stats().Inboxes, s.limits.polls.Active())
+		scheme, s.listeners.main.Addr(), s.limits.ConnStats().Open, s.stats().Inboxes, s.limits.Polls.Active())
 }

@@ -1,4 +1,4 @@
-package main
+package conn
 
 import (
 	"context"
@@ -36,14 +36,14 @@ func socketPair(t *testing.T) (server, client *net.TCPConn) {
 
 // requestOn returns a request received on c.
 func requestOn(c net.Conn) *http.Request {
-	ctx := withConnInfo(context.Background(), c)
+	ctx := WithInfo(context.Background(), c)
 	return (&http.Request{}).WithContext(ctx)
 }
 
 // waitAlive waits until the kernel has processed what the peer did.
 func waitAlive(t *testing.T, r *http.Request, want bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); alive(r) != want; {
+	for deadline := time.Now().Add(5 * time.Second); Alive(r) != want; {
 		if time.Now().After(deadline) {
 			t.Fatalf("alive is still %v, want %v", !want, want)
 		}
@@ -65,7 +65,7 @@ func TestAlive(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			server, client := socketPair(t)
 			r := requestOn(server)
-			if !alive(r) {
+			if !Alive(r) {
 				t.Fatal("a new connection is not alive")
 			}
 			tt.do(client)
@@ -81,7 +81,7 @@ func TestAliveConsumesNothing(t *testing.T) {
 	}
 	r := requestOn(server)
 	for range 10 {
-		alive(r)
+		Alive(r)
 	}
 	var got [5]byte
 	if _, err := io.ReadFull(server, got[:]); err != nil || string(got[:]) != "hello" {
@@ -98,7 +98,7 @@ func TestAliveDuringPendingRead(t *testing.T) {
 	reading.Go(func() { server.Read(make([]byte, 1)) })
 	asking.Go(func() {
 		for range 2000 { // long enough for the Read to start
-			alive(r)
+			Alive(r)
 			runtime.Gosched()
 		}
 	})
@@ -116,19 +116,19 @@ func TestAliveAfterLocalClose(t *testing.T) {
 	server, _ := socketPair(t)
 	r := requestOn(server)
 	server.Close()
-	if alive(r) {
+	if Alive(r) {
 		t.Error("a locally closed connection is alive")
 	}
 }
 
 func TestAliveWithoutASocket(t *testing.T) {
-	if !alive(&http.Request{}) {
+	if !Alive(&http.Request{}) {
 		t.Error("a request without a connection is not alive")
 	}
 	a, b := net.Pipe()
 	defer b.Close()
 	defer a.Close()
-	if !alive(requestOn(a)) {
+	if !Alive(requestOn(a)) {
 		t.Error("a connection without a socket is not alive")
 	}
 }

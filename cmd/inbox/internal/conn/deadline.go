@@ -1,4 +1,4 @@
-package main
+package conn
 
 import (
 	"errors"
@@ -6,21 +6,21 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
-// deadlineTick is the longest that a deadline is set ahead in the runtime. It
-// is no longer than the usual patience with a header, so that net/http's moves
-// between that and the patience with an idle connection stay without effect.
+// deadlineTick bounds how far ahead a deadline is set in the runtime. It is below the default
+// header timeout, so that net/http's moves between that and the idle timeout change no timer.
 const deadlineTick = 8 * time.Second
 
-// maxWriteTime is the patience with a write that has no deadline. Those of HTTP/1.1
-// have one; HTTP/2 and TLS itself, as for a client that asks for new keys, write
-// without.
+// maxWriteTime bounds a write that has no deadline. Writes of HTTP/1.1 have one. Writes of
+// HTTP/2 and of TLS itself, as in response to a key update, have none.
 const maxWriteTime = time.Minute
 
-// lazyListener makes the deadlines of its connections cheap to move.
+// LazyListener returns a listener whose connections bound each write and can move their
+// deadlines at low cost.
+func LazyListener(inner net.Listener) net.Listener { return lazyListener{inner} }
+
 type lazyListener struct{ net.Listener }
 
 func (l lazyListener) Accept() (net.Conn, error) {
@@ -31,13 +31,12 @@ func (l lazyListener) Accept() (net.Conn, error) {
 	return newLazyConn(c), nil
 }
 
-// lazyConn is a connection whose deadlines are moved several times a request,
-// as net/http does, at hardly any cost: only one that comes sooner reaches the
-// runtime's timers. One that fires too early is set anew, unseen.
+// lazyConn makes deadlines cheap to move, which net/http does several times per request. A
+// deadline reaches the runtime's timers only if it is earlier than the one that is set. When a
+// timer fires before the wanted deadline, the call continues with a new timer.
 //
-// net/http also begins a read in the background for each request, and takes it
-// back with a deadline in the past. Mostly that read has not come to the runtime
-// yet, and never does.
+// net/http also starts a background read for each request and aborts it with a deadline in
+// the past. Usually that read has not reached the runtime yet, and then never does.
 type lazyConn struct {
 	net.Conn
 	read, write lazyDeadline
@@ -86,52 +85,24 @@ func (c *lazyConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.read.move(t), c.write.move(t))
 }
 
-// NetConn returns the connection underneath.
+// NetConn returns the connection underneath, as tls.Conn does.
 func (c *lazyConn) NetConn() net.Conn { return c.Conn }
 
-// SyscallConn lets alive ask the kernel.
-func (c *lazyConn) SyscallConn() (syscall.RawConn, error) {
-	if s, ok := c.countedConn().(syscall.Conn); ok {
-		return s.SyscallConn()
-	}
-	return nil, syscall.ENOTSUP
-}
-
-// DelayRelease keeps the connection's place after it is closed.
-func (c *lazyConn) DelayRelease(d time.Duration) {
-	if l, ok := c.countedConn().(interface{ DelayRelease(time.Duration) }); ok {
-		l.DelayRelease(d)
-	}
-}
-
-// countedConn is the listener's connection.
-func (c *lazyConn) countedConn() net.Conn {
-	counted := c.Conn
-	for {
-		p, ok := counted.(interface{ Raw() net.Conn })
-		if !ok {
-			return counted
-		}
-		counted = p.Raw() // under a PROXY header, or what counts records
-	}
-}
-
-// lazyDeadline is one direction's deadline: the one that is wanted, and the one
-// that is set, which is never the later. Both are times since the connection
-// came; zero is none, less than that is over for sure. Each is written before
-// the other is read, so that of two who meet one sees what the other did.
+// lazyDeadline has the two deadlines of one direction: the wanted one and the armed one, which
+// is never later. Both are durations since the connection was accepted; zero is none, and a
+// negative one has passed. Each is written before the other is read, so that of two
+// concurrent calls at least one sees the change of the other.
 type lazyDeadline struct {
 	set   func(time.Time) error
 	began time.Time
 
-	wanted, armed atomic.Int64 // those wanted by bound alone are odd
-	busy          atomic.Int32 // calls that only the runtime can end
+	wanted, armed atomic.Int64 // a wanted deadline that setDefault chose is odd
+	busy          atomic.Int32 // calls in progress, which only the runtime can end
 
-	mu sync.Mutex // held to set
+	mu sync.Mutex // held while arming
 }
 
-// begin reports whether there is any time left for a call. One that began has
-// to end.
+// begin reports whether a call may start. A call that has started must call end.
 func (d *lazyDeadline) begin() bool {
 	d.busy.Add(1)
 	if d.wanted.Load() < 0 {
@@ -160,27 +131,27 @@ func (d *lazyDeadline) move(t time.Time) error {
 	return d.advanceLocked()
 }
 
-// setDefault gives a call that nobody set a deadline for one of its own.
+// setDefault gives a call without a deadline a default one.
 func (d *lazyDeadline) setDefault(limit time.Duration) {
 	wanted := d.wanted.Load()
 	if wanted < 0 || wanted != 0 && wanted&1 == 0 {
 		return
 	}
-	// Whoever sets one meanwhile has it.
+	// A deadline that is set concurrently wins.
 	if d.wanted.CompareAndSwap(wanted, int64(time.Since(d.began)+limit)|1) && d.armedTooLate() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		_ = d.advanceLocked() // of a closed connection, as the call will say
+		_ = d.advanceLocked() // the connection is closed; the call will return the error
 	}
 }
 
-// armedTooLate reports whether what is set comes later than what is wanted.
+// armedTooLate reports whether the armed deadline is later than the wanted one.
 func (d *lazyDeadline) armedTooLate() bool {
 	wanted, armed := d.wanted.Load(), d.armed.Load()
 	return wanted != 0 && (armed == 0 || wanted < armed)
 }
 
-// advanceLocked sets what is wanted if that comes sooner.
+// advanceLocked arms the wanted deadline if it is earlier than the armed one.
 func (d *lazyDeadline) advanceLocked() error {
 	for d.armedTooLate() {
 		if err := d.armLocked(d.wanted.Load()); err != nil {
@@ -190,8 +161,8 @@ func (d *lazyDeadline) advanceLocked() error {
 	return nil
 }
 
-// expiredEarly reports whether err is a deadline that has passed before the wanted
-// one; the next is set then.
+// expiredEarly reports whether err is a timeout before the wanted deadline. If so, it arms the
+// next one.
 func (d *lazyDeadline) expiredEarly(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false

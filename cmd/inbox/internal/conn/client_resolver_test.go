@@ -1,4 +1,4 @@
-package main
+package conn
 
 import (
 	"net"
@@ -11,9 +11,9 @@ import (
 )
 
 func TestPayer(t *testing.T) {
-	clients := newClientResolver(&ratelimit.ClientIP{}, []byte("one"))
+	clients := NewClientResolver(&ratelimit.ClientIP{}, []byte("one"))
 	payer := func(host string) inbox.Payer {
-		return clients.payer(&http.Request{RemoteAddr: net.JoinHostPort(host, "4711")})
+		return clients.Payer(&http.Request{RemoteAddr: net.JoinHostPort(host, "4711")})
 	}
 	for _, tt := range []struct {
 		a, b            string
@@ -38,10 +38,10 @@ func TestPayer(t *testing.T) {
 	if payer("192.0.2.1").Network != "" {
 		t.Error("an IPv4 address has a network")
 	}
-	if payer("192.0.2.1") == newClientResolver(&ratelimit.ClientIP{}, []byte("two")).payer(&http.Request{RemoteAddr: "192.0.2.1:4711"}) {
+	if payer("192.0.2.1") == NewClientResolver(&ratelimit.ClientIP{}, []byte("two")).Payer(&http.Request{RemoteAddr: "192.0.2.1:4711"}) {
 		t.Error("two secrets yield the same payer, so a payer reveals its address")
 	}
-	if got := clients.payer(&http.Request{RemoteAddr: "@"}); got != (inbox.Payer{}) {
+	if got := clients.Payer(&http.Request{RemoteAddr: "@"}); got != (inbox.Payer{}) {
 		t.Errorf("payer of a Unix socket: got %q, want none", got)
 	}
 }
@@ -49,7 +49,7 @@ func TestPayer(t *testing.T) {
 // TestClientIsResolvedOncePerConnection checks that the first request determines the client
 // of a connection, except on a connection from a proxy, which serves many clients.
 func TestClientIsResolvedOncePerConnection(t *testing.T) {
-	clients := newClientResolver(&ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, []byte("one"))
+	clients := NewClientResolver(&ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, []byte("one"))
 	server, _ := socketPair(t)
 	for _, row := range []struct{ peer, first, second string }{
 		{"192.0.2.1:1", "192.0.2.1", "192.0.2.1"},
@@ -59,10 +59,10 @@ func TestClientIsResolvedOncePerConnection(t *testing.T) {
 		r.RemoteAddr = row.peer
 		for i, want := range []string{row.first, row.second} {
 			r.Header = http.Header{"X-Forwarded-For": {[]string{"198.51.100.1", "198.51.100.2"}[i]}}
-			if got := clients.addr(r).String(); got != want {
+			if got := clients.Addr(r).String(); got != want {
 				t.Errorf("request %d from %s: got %s, want %s", i+1, row.peer, got, want)
 			}
-			if clients.payer(r) == (inbox.Payer{}) {
+			if clients.Payer(r) == (inbox.Payer{}) {
 				t.Errorf("request %d from %s has no payer", i+1, row.peer)
 			}
 		}

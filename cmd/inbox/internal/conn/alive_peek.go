@@ -1,11 +1,11 @@
 //go:build linux || darwin || dragonfly || freebsd || netbsd || openbsd
 
-package main
+package conn
 
 import "syscall"
 
-// peek reports whether the socket can still bring something, as far as is
-// known without reading past the next byte, and whether that byte is there.
+// peek reports whether the stream can continue, as far as the next byte shows, and whether
+// that byte has arrived.
 func peek(fd int) (alive, unread bool) {
 	var b [1]byte
 	for {

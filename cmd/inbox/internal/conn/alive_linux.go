@@ -1,23 +1,23 @@
-package main
+package conn
 
 import (
 	"encoding/binary"
 	"syscall"
 )
 
-// tcpEstablished is TCP_ESTABLISHED of the kernel's tcp_states.h.
+// tcpEstablished is TCP_ESTABLISHED in the kernel's tcp_states.h.
 const tcpEstablished = 1
 
-// socketAlive looks at the socket without taking anything from it or waiting.
+// socketAlive checks the socket without consuming bytes or blocking.
 func socketAlive(fd uintptr) bool {
 	alive, unread := peek(int(fd))
-	// What is unread may hide the end behind it: TLS says goodbye before the
-	// connection closes. The state tells.
+	// The end of the stream can be behind unread bytes, because TLS sends close_notify before
+	// the connection closes. The TCP state shows it.
 	return alive && (!unread || established(int(fd)))
 }
 
-// established asks for the first four bytes of struct tcp_info, the first of
-// which is the state. A socket that is not TCP has none: no news.
+// established reads the first four bytes of struct tcp_info, the first of which is the state.
+// It is true for a socket that is not TCP.
 func established(fd int) bool {
 	word, err := syscall.GetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_INFO)
 	if err != nil {

@@ -1,6 +1,6 @@
 //go:build !(linux || darwin || dragonfly || freebsd || netbsd || openbsd)
 
-package main
+package conn
 
-// socketAlive cannot ask this kernel; the request's context must do.
+// socketAlive cannot check a socket on this system; the request's context must suffice.
 func socketAlive(uintptr) bool { return true }
