@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
+	"inbox/cmd/inbox/internal/metrics"
 	"inbox/cmd/inbox/systemd"
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
@@ -38,10 +41,11 @@ type server struct {
 	mainServer *http.Server
 	h2Shutdown *http.Server // its Shutdown sends GOAWAY on HTTP/2 connections
 
-	health     health
-	meter      *meter                 // nil without a metrics listener
-	handshakes handshakeCounts        // of the main listener
-	collectors []prometheus.Collector // metrics of other components; added while building
+	health       health
+	meter        *metrics.Meter // nil if nothing reads it
+	handshakes   metrics.Handshakes
+	clientErrors metrics.ClientErrors
+	collectors   []prometheus.Collector // metrics of other components; added while building
 
 	redirectServer *http.Server // on port 80; nil without -domain
 	notify         *systemd.Notifier
@@ -62,7 +66,7 @@ func newServer(c *config, p process, ls listeners, log *slog.Logger) (*server, e
 
 func (s *server) wire() error {
 	c := s.cfg
-	s.errorLog = &errorLogFilter{log: s.log}
+	s.errorLog = &errorLogFilter{log: s.log, count: s.clientErrors.Count}
 	s.notify = systemd.NewNotifier(s.process.getenv, s.log)
 	dir := stateDir(c, s.process.environ, s.log)
 	key, err := c.passwordHashKey(dir)
@@ -77,7 +81,13 @@ func (s *server) wire() error {
 		OwnerTTL: seconds(c.inboxTimeout), HandshakeTimeout: s.timeouts.header,
 		Exempt: exemptHealthChecks(s.clients), DryRun: c.rateDryRun,
 	}, s.clientIP, s.clients)
-	s.buildMeter()
+	var logRequest metrics.LogFunc
+	if s.log.Enabled(context.Background(), slog.LevelDebug) {
+		logRequest = accessLog(s.log, s.clients.Addr)
+	}
+	if logRequest != nil || s.listeners.metrics != nil {
+		s.meter = metrics.NewMeter(logRequest)
+	}
 	if len(c.unknownVars) > 0 {
 		s.log.Debug("ignoring unknown environment variables", "names", c.unknownVars)
 	}
@@ -94,7 +104,6 @@ func (s *server) wire() error {
 		dir = "" // the store holds the mailboxes; there is nothing to save
 	}
 	s.snapshot = openSnapshotFile(dir, deriveKey(key, "snapshots"), s.timeouts.shutdown+stopMargin, s.process.done, s.log)
-	s.collectors = append(s.collectors, s.snapshot)
 	s.buildMailboxes(key)
 	s.buildMainServer(pages)
 	if s.h2Shutdown, err = conn.ConfigureHTTP2(s.mainServer, s.limits.Frames, &s.connTracker); err != nil {
@@ -111,9 +120,18 @@ func (s *server) warnUntrustedProxy(header string) {
 func (s *server) buildMailboxes(key []byte) {
 	c := s.cfg
 	s.store = s.snapshot.load(c.mailboxLimits())
+	restored := s.snapshot.restored
+	s.collectors = append(s.collectors, metrics.RestoreCollector{
+		Inboxes: restored.Inboxes, Messages: restored.Messages,
+		DroppedInboxes: restored.DroppedInboxes, DroppedMessages: restored.DroppedMessages, Loss: string(s.snapshot.loss),
+	})
 	store := inbox.Store(s.store)
 	if s.shared != nil {
 		store = s.shared
+	}
+	var onWait func(http.ResponseWriter, time.Duration)
+	if s.meter != nil {
+		onWait = s.meter.OnWait
 	}
 	s.handler = inbox.NewHandler(inbox.Config{
 		Store:        store,
@@ -129,7 +147,7 @@ func (s *server) buildMailboxes(key []byte) {
 		ICEServers:       c.ice,
 		Alive:            conn.Alive,
 		Payer:            s.clients.Payer,
-		OnWait:           s.meter.onWait(),
+		OnWait:           onWait,
 		Guard:            s.limits.Guard,
 		Logger:           s.log,
 	})
@@ -266,7 +284,9 @@ func (s *server) buildMainServer(pages http.Handler) {
 		idle = min(idle, idleTimeoutTLS)
 		handler = conn.DelayReleaseHTTP2(idle, handler)
 	}
-	handler = s.meter.handler(routeOf, handler)
+	if s.meter != nil {
+		handler = s.meter.Handler(metrics.RouteOf, handler)
+	}
 	s.mainServer = &http.Server{
 		Handler:           handler,
 		ConnContext:       conn.WithInfo,
@@ -301,7 +321,9 @@ func (s *server) buildRedirectServer() {
 	}
 	redirect := tlsmgr.Redirect(s.cfg.domains, portOf(s.listeners.main))
 	handler := limitBody(s.timeouts.body, s.source.HTTPHandler(s.limits.Requests.Handler(redirect)))
-	handler = s.meter.handler(func(*http.Request) route { return routeRedirect }, handler)
+	if s.meter != nil {
+		handler = s.meter.Handler(func(*http.Request) metrics.Route { return metrics.RouteRedirect }, handler)
+	}
 	s.redirectServer = &http.Server{
 		Handler:           handler,
 		ConnContext:       conn.WithInfo,

@@ -26,10 +26,8 @@ func newLogger(c *config, w io.Writer) *slog.Logger {
 // is counted, and logged at debug only; addresses are masked in all of it.
 type errorLogFilter struct {
 	log        *slog.Logger
+	count      func(text string) // counts a suppressed line; nil counts none
 	suppressed atomic.Int64
-	// Of the noise, handshakes that failed, and all else.
-	handshakeErrors [len(handshakeFailures)]atomic.Int64
-	protocolErrors  atomic.Int64
 }
 
 func (f *errorLogFilter) logger() *log.Logger { return log.New(f, "", 0) }
@@ -39,19 +37,14 @@ func (f *errorLogFilter) Write(line []byte) (int, error) {
 	level := slog.LevelError
 	if isClientCaused(text) {
 		f.suppressed.Add(1)
-		if strings.HasPrefix(text, handshakeErrorPrefix) {
-			f.handshakeErrors[handshakeFailure(text)].Add(1)
-		} else {
-			f.protocolErrors.Add(1)
+		if f.count != nil {
+			f.count(text)
 		}
 		level = slog.LevelDebug
 	}
 	f.log.Log(context.Background(), level, "net/http", "err", text)
 	return len(line), nil
 }
-
-// handshakeErrorPrefix begins what net/http logs of a TLS handshake that failed.
-const handshakeErrorPrefix = "http: TLS handshake error"
 
 // captureStandardLog leads what libraries write to the standard log through the
 // filter: certmagic does so of ports that are taken, and its own listeners of
@@ -64,7 +57,7 @@ func (f *errorLogFilter) captureStandardLog() {
 // isClientCaused is true for what a stranger can cause with a few odd bytes. A panic
 // is always ours.
 func isClientCaused(text string) bool {
-	return strings.HasPrefix(text, handshakeErrorPrefix) ||
+	return strings.HasPrefix(text, "http: TLS handshake error") ||
 		strings.HasPrefix(text, "http: URL query contains semicolon") ||
 		strings.HasPrefix(text, "[") || // certmagic, of one attempt, of which the supervisor tells what matters
 		strings.HasPrefix(text, "timeout waiting for ") || // a PING or SETTINGS of HTTP/2

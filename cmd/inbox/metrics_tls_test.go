@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/tls"
 	"io"
-	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -96,41 +95,4 @@ func TestHandshakeErrorsByReason(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	p.wantMetrics(want)
-}
-
-func TestHandshakeReasons(t *testing.T) {
-	for text, want := range map[string]string{
-		"remote error: tls: unknown certificate":                              "rejected",
-		"tls: no cipher suite supported by both client and server":            "no-cipher",
-		"read tcp 192.0.2.0/24->192.0.2.0/24: read: connection reset by peer": "closed",
-		`tls: client requested unsupported application protocols (["EOF"])`:   "no-protocol",
-		"tls: an error of a later version of Go":                              "other",
-		"tls: client offered only unsupported versions: [302 301]":            "version",
-		"read tcp 127.0.0.0/24->127.0.0.0/24: i/o timeout":                    "timeout",
-		"tls: first record does not look like a TLS handshake":                "not-tls",
-		"client sent an HTTP request to an HTTPS server":                      "not-tls",
-	} {
-		if got := handshakeFailures[handshakeFailure(text)].reason; got != want {
-			t.Errorf("%q: got %s, want %s", text, got, want)
-		}
-	}
-	f := &errorLogFilter{log: slog.New(slog.DiscardHandler)}
-	f.logger().Print("http2: server: error reading preface from client 192.0.2.1:1: EOF")
-	if f.protocolErrors.Load() != 1 || f.suppressed.Load() != 1 || f.handshakeErrors[handshakeFailure("EOF")].Load() != 0 {
-		t.Error("an error after the handshake counts as a failed handshake")
-	}
-}
-
-// TestChallengesAreNotCounted checks that validations by the CA are not counted as
-// handshakes.
-func TestChallengesAreNotCounted(t *testing.T) {
-	var h handshakeCounts
-	for _, protocol := range []string{"acme-tls/1", "h2"} {
-		if err := h.count(tls.ConnectionState{Version: tls.VersionTLS13, NegotiatedProtocol: protocol}); err != nil {
-			t.Error(err)
-		}
-	}
-	if got := h.counts[1][0].Load(); got != 1 {
-		t.Errorf("got %d handshakes, want only that of the client", got)
-	}
 }
