@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"inbox/cmd/inbox/internal/logging"
 	"inbox/tlsmgr"
 )
 
@@ -111,7 +112,7 @@ func TestPort80IsOptional(t *testing.T) {
 		if !explicit {
 			delete(c.from, "http-bind") // as if it were the default
 		}
-		ls, err := listenAll(c, nil, newLogger(c, &log))
+		ls, err := listenAll(c, nil, logging.New(&log, c.level, c.logFormat == "json"))
 		switch {
 		case explicit && (err == nil || !strings.Contains(err.Error(), "-http-bind")):
 			t.Errorf("explicit: got %v, want an error that names the option", err)

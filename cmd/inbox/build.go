@@ -11,8 +11,10 @@ import (
 
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
+	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/metrics"
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/sdnotify"
+	"inbox/cmd/inbox/internal/snapshot"
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
 	"inbox/public"
@@ -27,8 +29,8 @@ type server struct {
 	cfg        *config
 	timeouts   timeouts
 	log        *slog.Logger
-	errorLog   *errorLogFilter
-	snapshot   *snapshotFile
+	errorLog   *logging.ErrorLog
+	snapshot   *snapshot.File // nil: mailboxes are not saved
 	store      *inbox.Memory
 	shared     *redisstore.Store // used instead of store; nil without -store
 	handler    *inbox.Handler
@@ -41,14 +43,13 @@ type server struct {
 	mainServer *http.Server
 	h2Shutdown *http.Server // its Shutdown sends GOAWAY on HTTP/2 connections
 
-	health       health
-	meter        *metrics.Meter // nil if nothing reads it
-	handshakes   metrics.Handshakes
-	clientErrors metrics.ClientErrors
-	collectors   []prometheus.Collector // metrics of other components; added while building
+	health     health
+	meter      *metrics.Meter // nil if nothing reads it
+	handshakes metrics.Handshakes
+	collectors []prometheus.Collector // metrics of other components; added while building
 
 	redirectServer *http.Server // on port 80; nil without -domain
-	notify         *systemd.Notifier
+	notify         *sdnotify.Notifier
 	sighup         <-chan os.Signal
 	connTracker    conn.Tracker   // of the main listener
 	acceptProbes   []*acceptProbe // of the listeners, for the watchdog
@@ -58,7 +59,7 @@ type server struct {
 func newServer(c *config, p process, ls listeners, log *slog.Logger) (*server, error) {
 	s := &server{cfg: c, timeouts: p.timeouts, log: log, process: p, listeners: ls}
 	if err := s.wire(); err != nil {
-		s.closeStore()
+		s.close()
 		return nil, err
 	}
 	return s, nil
@@ -66,8 +67,8 @@ func newServer(c *config, p process, ls listeners, log *slog.Logger) (*server, e
 
 func (s *server) wire() error {
 	c := s.cfg
-	s.errorLog = &errorLogFilter{log: s.log, count: s.clientErrors.Count}
-	s.notify = systemd.NewNotifier(s.process.getenv, s.log)
+	s.errorLog = logging.NewErrorLog(s.log)
+	s.notify = sdnotify.NewNotifier(s.process.getenv, s.log)
 	dir := stateDir(c, s.process.environ, s.log)
 	key, err := c.passwordHashKey(dir)
 	if err != nil {
@@ -99,12 +100,8 @@ func (s *server) wire() error {
 	if err != nil {
 		return err
 	}
-	// A failure after this point would have to close the snapshot file.
-	if c.store.shared() {
-		dir = "" // the store holds the mailboxes; there is nothing to save
-	}
-	s.snapshot = openSnapshotFile(dir, deriveKey(key, "snapshots"), s.timeouts.shutdown+stopMargin, s.process.done, s.log)
-	s.buildMailboxes(key)
+	s.loadMailboxes(dir, key)
+	s.buildHandler(key)
 	s.buildMainServer(pages)
 	if s.h2Shutdown, err = conn.ConfigureHTTP2(s.mainServer, s.limits.Frames, &s.connTracker); err != nil {
 		return err
@@ -117,14 +114,27 @@ func (s *server) warnUntrustedProxy(header string) {
 	s.log.Warn("a private address sends " + header + " but is not trusted; if it is a proxy, add it to -trusted-proxies: otherwise all its clients count as one")
 }
 
-func (s *server) buildMailboxes(key []byte) {
+// loadMailboxes restores the mailboxes of the previous server. With a shared store
+// there is nothing to restore or save.
+func (s *server) loadMailboxes(dir string, key []byte) {
+	if dir != "" && !s.cfg.store.shared() {
+		var err error
+		s.snapshot, err = snapshot.Open(dir, deriveKey(key, "snapshots"), s.timeouts.shutdown+stopMargin, s.process.done, s.log)
+		if err != nil {
+			s.log.Warn("a restart will lose all mailboxes: cannot lock the state directory; give each server its own with -state", "err", err)
+		}
+	}
+	var restored snapshot.Restored
+	if s.snapshot == nil {
+		s.store = inbox.NewMemory(s.cfg.mailboxLimits())
+	} else {
+		s.store, restored = s.snapshot.Load(s.cfg.mailboxLimits())
+	}
+	s.collectors = append(s.collectors, metrics.RestoreCollector{Restored: restored})
+}
+
+func (s *server) buildHandler(key []byte) {
 	c := s.cfg
-	s.store = s.snapshot.load(c.mailboxLimits())
-	restored := s.snapshot.restored
-	s.collectors = append(s.collectors, metrics.RestoreCollector{
-		Inboxes: restored.Inboxes, Messages: restored.Messages,
-		DroppedInboxes: restored.DroppedInboxes, DroppedMessages: restored.DroppedMessages, Loss: string(s.snapshot.loss),
-	})
 	store := inbox.Store(s.store)
 	if s.shared != nil {
 		store = s.shared
@@ -291,7 +301,7 @@ func (s *server) buildMainServer(pages http.Handler) {
 		Handler:           handler,
 		ConnContext:       conn.WithInfo,
 		ConnState:         s.connTracker.OnState,
-		ErrorLog:          s.errorLog.logger(),
+		ErrorLog:          s.errorLog.Logger(),
 		ReadHeaderTimeout: s.timeouts.header, // also bounds the TLS handshake
 		IdleTimeout:       idle,
 		// WriteTimeout runs from the end of the request header, so it covers reading the
@@ -327,7 +337,7 @@ func (s *server) buildRedirectServer() {
 	s.redirectServer = &http.Server{
 		Handler:           handler,
 		ConnContext:       conn.WithInfo,
-		ErrorLog:          s.errorLog.logger(),
+		ErrorLog:          s.errorLog.Logger(),
 		ReadHeaderTimeout: s.timeouts.header,
 		IdleTimeout:       s.timeouts.idle,
 		WriteTimeout:      s.timeouts.body + s.timeouts.write,

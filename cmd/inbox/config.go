@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"inbox/cmd/inbox/text"
+	"inbox/cmd/inbox/internal/host"
 	"inbox/inbox"
 	"inbox/tlsmgr"
 )
@@ -337,5 +337,5 @@ func writeOption(b *strings.Builder, f *flag.Flag) {
 	if shown == "" {
 		shown = "empty"
 	}
-	fmt.Fprintf(b, "\n%s\n", text.Wrap(meaning+" (default "+shown+")", "        ", 80))
+	fmt.Fprintf(b, "\n%s\n", host.Wrap(meaning+" (default "+shown+")", "        ", 80))
 }

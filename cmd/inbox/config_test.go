@@ -128,7 +128,7 @@ func TestInvalidOptions(t *testing.T) {
 		{"-log-level loud", "-log-level"},
 		{"-https=perhaps", "https"},
 		{"-config /no/such/file", "-config"},
-		{"-config /dev/zero", "file is larger than 1048576 bytes"},
+		{"-config /dev/zero", "is larger than 1048576 bytes"},
 		{"-metrics-bind 9090", "must be an address and a port"},
 		{"-json", "applies only to the doctor"},
 		{"-renew-test", "applies only to the doctor"},

@@ -7,7 +7,7 @@ import (
 	"os"
 	"slices"
 
-	"inbox/cmd/inbox/doctor"
+	"inbox/cmd/inbox/internal/doctor"
 	"inbox/tlsmgr"
 )
 

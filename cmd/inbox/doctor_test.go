@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"inbox/cmd/inbox/doctor"
+	"inbox/cmd/inbox/internal/doctor"
 )
 
 // TestDoctorDetectsRunningServer runs the doctor against a server over HTTPS, over plain
@@ -19,7 +19,7 @@ func TestDoctorDetectsRunningServer(t *testing.T) {
 		c := doctor.Config{HTTPS: !slices.Contains(args, "-https=false"), Bind: p.addr, StateDir: t.TempDir()}
 		found := c.Examine(t.Context())
 		i := slices.IndexFunc(found, func(f doctor.Finding) bool { return f.Check == "ports" })
-		want := doctor.Finding{Check: "ports", Name: "-bind " + p.addr, Level: doctor.OK, Text: "A running inbox listens there."}
+		want := doctor.Finding{Check: "ports", Name: "-bind " + p.addr, Level: doctor.OK, Text: "In use by a running inbox."}
 		if i < 0 || found[i] != want {
 			t.Errorf("%v: got %+v, want %+v", args, found, want)
 		}
@@ -29,7 +29,7 @@ func TestDoctorDetectsRunningServer(t *testing.T) {
 // TestPreflightIsLogged checks that the doctor's findings are logged at the first order.
 func TestPreflightIsLogged(t *testing.T) {
 	p := start(t, "-domain", "127.0.0.1", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/directory", "-http-bind=")
-	const finding = `level=WARN msg="doctor: The CA cannot be used`
+	const finding = `level=WARN msg="doctor: The CA is unusable`
 	for began := time.Now(); !strings.Contains(p.log.String(), finding); time.Sleep(10 * time.Millisecond) {
 		if time.Since(began) > 30*time.Second {
 			t.Fatalf("the log lacks %s:\n%s", finding, p.log)

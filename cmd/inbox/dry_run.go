@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"time"
 
-	"inbox/cmd/inbox/binding"
+	"inbox/cmd/inbox/internal/host"
 	"inbox/tlsmgr"
 )
 
@@ -71,12 +71,12 @@ func (c *config) dryRunConfig(dir string, ls listeners, log *slog.Logger) tlsmgr
 		return config
 	}
 	a := &config.ACME
-	host, _, _ := net.SplitHostPort(c.bind) // a Unix socket has none
-	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
-		a.ListenHost = host
+	bindHost, _, _ := net.SplitHostPort(c.bind) // a Unix socket has none
+	if ip := net.ParseIP(bindHost); ip != nil && !ip.IsUnspecified() {
+		a.ListenHost = bindHost
 	}
-	a.TLSPort, _ = strconv.Atoi(binding.Port(c.bind))
-	a.HTTPPort, _ = strconv.Atoi(binding.Port(c.httpBind))
+	a.TLSPort, _ = strconv.Atoi(host.Port(c.bind))
+	a.HTTPPort, _ = strconv.Atoi(host.Port(c.httpBind))
 	a.NoHTTP = c.httpBind == "" || c.acme.challenge == "tls-alpn-01"
 	return config
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"inbox/cmd/inbox/internal/conn"
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/ratelimit"
 )
 
@@ -22,7 +22,7 @@ type listeners struct{ main, redirect, metrics net.Listener }
 
 // listenAll uses the sockets passed by systemd and binds the remaining addresses of the
 // options. On an error it closes all of them.
-func listenAll(c *config, sockets systemd.Sockets, log *slog.Logger) (ls listeners, err error) {
+func listenAll(c *config, sockets sdnotify.Sockets, log *slog.Logger) (ls listeners, err error) {
 	defer func() {
 		if err != nil {
 			ls.close()
@@ -50,14 +50,14 @@ func listenAll(c *config, sockets systemd.Sockets, log *slog.Logger) (ls listene
 // inheritedListeners assigns the sockets passed by systemd to listeners. The main
 // listener is the socket of the protocol it serves: plain HTTP is never served on a
 // socket named https.
-func inheritedListeners(sockets systemd.Sockets, c *config, log *slog.Logger) (ls listeners, err error) {
-	ls.metrics = sockets[systemd.Metrics]
-	if sockets[systemd.HTTPS] == nil && sockets[systemd.HTTP] == nil {
+func inheritedListeners(sockets sdnotify.Sockets, c *config, log *slog.Logger) (ls listeners, err error) {
+	ls.metrics = sockets[sdnotify.Metrics]
+	if sockets[sdnotify.HTTPS] == nil && sockets[sdnotify.HTTP] == nil {
 		return ls, nil
 	}
-	if ls.main, ls.redirect = sockets[systemd.HTTPS], sockets[systemd.HTTP]; !c.https {
-		ls.main, ls.redirect = sockets[systemd.HTTP], nil
-		if sockets[systemd.HTTPS] != nil {
+	if ls.main, ls.redirect = sockets[sdnotify.HTTPS], sockets[sdnotify.HTTP]; !c.https {
+		ls.main, ls.redirect = sockets[sdnotify.HTTP], nil
+		if sockets[sdnotify.HTTPS] != nil {
 			return ls, errors.New("systemd passed a socket named https, but -https=false is set: stop and " +
 				"mask that socket unit, or rename it with FileDescriptorName=http")
 		}

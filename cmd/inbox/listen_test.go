@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/sdnotify"
 )
 
 func TestProxyProtocol(t *testing.T) {
@@ -110,12 +110,12 @@ func TestMissingHTTPSocketWarning(t *testing.T) {
 	defer l.Close()
 	for _, row := range []struct {
 		domains []string
-		sockets systemd.Sockets
+		sockets sdnotify.Sockets
 		want    bool
 	}{
-		{[]string{"one.example"}, systemd.Sockets{systemd.HTTPS: l}, true},
-		{[]string{"one.example"}, systemd.Sockets{systemd.HTTPS: l, systemd.HTTP: l}, false},
-		{nil, systemd.Sockets{systemd.HTTPS: l}, false},
+		{[]string{"one.example"}, sdnotify.Sockets{sdnotify.HTTPS: l}, true},
+		{[]string{"one.example"}, sdnotify.Sockets{sdnotify.HTTPS: l, sdnotify.HTTP: l}, false},
+		{nil, sdnotify.Sockets{sdnotify.HTTPS: l}, false},
 	} {
 		var log strings.Builder
 		if _, err := inheritedListeners(row.sockets, &config{https: true, domains: row.domains}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"inbox/cmd/inbox/internal/logging"
 )
 
 // asProgram is the variable that makes the test binary run as the program, so that a test
@@ -232,5 +234,5 @@ func runOnce(t *testing.T, environ []string, args ...string) (code int, stdout, 
 
 // newServerWithoutListeners builds a server that has no listeners.
 func newServerWithoutListeners(c *config, p process) (*server, error) {
-	return newServer(c, p, listeners{}, newLogger(c, p.stderr))
+	return newServer(c, p, listeners{}, logging.New(p.stderr, c.level, c.logFormat == "json"))
 }

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/sdnotify"
 )
 
 // inheritedSockets lists the open files of a child process.
@@ -31,7 +31,7 @@ func inheritedSockets() (string, error) {
 func TestServiceManagerNotifications(t *testing.T) {
 	t.Parallel()
 	m := newServiceManager(t)
-	addr := m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
+	addr := m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0")
 	c := m.start("-https=false")
 	ready := m.next(20 * time.Second)
 	if ready[0] != "READY=1" || len(ready) != 2 || !strings.HasPrefix(ready[1], "STATUS=Serves HTTP on "+addr.String()) {
@@ -101,7 +101,7 @@ func TestWatchdogStopsWhileSuspended(t *testing.T) {
 	t.Parallel()
 	m := newServiceManager(t)
 	m.environ = append(m.environ, "WATCHDOG_USEC=2000000")
-	m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
+	m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0")
 	c := m.start("-https=false", "-max-inboxes", "1", "-rate", "1", "-burst", "1", "-conn-rate", "1")
 	for range 4 {
 		m.await("WATCHDOG=1")
@@ -133,7 +133,7 @@ func TestWatchdogRetries(t *testing.T) {
 	srv := newWatchdogServer(t)
 	acceptAll(t, srv.listeners.main)
 	srv.process.environ = []string{"WATCHDOG_USEC=8000000", "NOTIFY_SOCKET=" + socket.LocalAddr().String()}
-	srv.notify = systemd.NewNotifier(srv.process.getenv, srv.log)
+	srv.notify = sdnotify.NewNotifier(srv.process.getenv, srv.log)
 	var probes atomic.Int64
 	serve := srv.mainServer.Handler
 	srv.mainServer.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -166,7 +166,7 @@ func TestWatchdogDoesNotNotifyWhenHung(t *testing.T) {
 	m := newServiceManager(t)
 	srv := newWatchdogServer(t) // nothing accepts connections
 	srv.process.environ = append(m.environ, "WATCHDOG_USEC=400000")
-	srv.notify = systemd.NewNotifier(srv.process.getenv, srv.log)
+	srv.notify = sdnotify.NewNotifier(srv.process.getenv, srv.log)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	srv.runWatchdog(ctx)

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
+
+	"inbox/internal/atomicfile"
 )
 
 // envPrefix is the prefix of environment variables that set options.
@@ -124,15 +124,7 @@ const maxFileBytes = 1 << 20
 // readSmallFile reads a file of at most maxFileBytes, so that a device or a large file
 // given by mistake does not exhaust memory.
 func readSmallFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	if err == nil && len(text) > maxFileBytes {
-		err = fmt.Errorf("file is larger than %d bytes", maxFileBytes)
-	}
+	text, err := atomicfile.Read(path, maxFileBytes)
 	return string(text), err
 }
 

@@ -10,9 +10,9 @@ import (
 	"log/slog"
 	"os"
 
-	"inbox/cmd/inbox/doctor"
-	"inbox/cmd/inbox/machine"
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/doctor"
+	"inbox/cmd/inbox/internal/host"
+	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/tlsmgr"
 )
 
@@ -55,8 +55,8 @@ func run(ctx context.Context, p process) int {
 		return exitDone
 	}
 	p.done = ctx.Done()
-	cfg.resolveAuto(machine.AvailableMemory(), machine.MaxOpenFiles())
-	machine.LimitMemory(cfg.maxMemory)
+	cfg.resolveAuto(host.AvailableMemory(), host.MaxOpenFiles())
+	host.LimitMemory(cfg.maxMemory)
 	err = serve(ctx, cfg, p)
 	switch {
 	case errors.Is(err, tlsmgr.ErrUsage):
@@ -83,9 +83,9 @@ func addUserHint(err error) error {
 func (p process) getenv(name string) string { return lookupEnv(p.environ, name) }
 
 // journalWriter returns stderr, with journal priorities if it is connected to the journal.
-func (p process) journalWriter() io.Writer { return systemd.JournalWriter(p.stderr, p.getenv) }
+func (p process) journalWriter() io.Writer { return sdnotify.JournalWriter(p.stderr, p.getenv) }
 
 // errorPrefix returns the journal priority that precedes an error message, or "".
 func (p process) errorPrefix() string {
-	return systemd.PriorityPrefix(p.journalWriter(), slog.LevelError)
+	return sdnotify.PriorityPrefix(p.journalWriter(), slog.LevelError)
 }

@@ -15,21 +15,23 @@ import (
 	"syscall"
 	"time"
 
+	"inbox/cmd/inbox/internal/host"
 	"inbox/cmd/inbox/internal/limits"
+	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/metrics"
-	"inbox/cmd/inbox/machine"
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/sdnotify"
+	"inbox/cmd/inbox/internal/snapshot"
 )
 
 // serve binds the listeners, builds the server and serves until ctx is done. Binding
 // comes first, because certificate orders depend on the ports that are open.
 func serve(ctx context.Context, c *config, p process) error {
-	log := newLogger(c, p.journalWriter())
+	log := logging.New(p.journalWriter(), c.level, c.logFormat == "json")
 	sighup := make(chan os.Signal, 1)
 	// Before mailboxes are loaded: an unhandled SIGHUP would end the process and lose them.
 	signal.Notify(sighup, syscall.SIGHUP)
 	defer signal.Stop(sighup)
-	sockets, err := systemd.TakeSockets(p.getenv)
+	sockets, err := sdnotify.TakeSockets(p.getenv)
 	if err != nil {
 		return err
 	}
@@ -43,19 +45,20 @@ func serve(ctx context.Context, c *config, p process) error {
 		return err
 	}
 	s.sighup = sighup
-	defer s.snapshot.close()
-	defer s.closeStore()
+	defer s.close()
 	if ctx.Err() != nil {
 		log.Info("stopped before serving; the saved mailboxes are kept")
 		ls.close()
 		return nil
 	}
-	if err := s.snapshot.markInUse(); err != nil {
-		ls.close()
-		return err
+	if s.snapshot != nil {
+		if err := s.snapshot.MarkInUse(); err != nil {
+			ls.close()
+			return err
+		}
 	}
 	// A separate filter: its errors are not client errors, which the metrics count.
-	(&errorLogFilter{log: log}).captureStandardLog()
+	logging.NewErrorLog(log).CaptureStandardLog()
 	s.announce(ls.main.Addr(), p.stderr)
 	return s.run(ctx)
 }
@@ -72,7 +75,7 @@ func (s *server) run(ctx context.Context) error {
 		redirect = s.wrapListener(s.withAcceptProbe(s.listeners.redirect), false)
 	}
 	background.Go(func() { s.sweep(inner) })
-	background.Go(func() { machine.NewScavenger().Run(inner) })
+	background.Go(func() { host.NewScavenger().Run(inner) })
 	if s.source != nil {
 		background.Go(func() { s.source.Run(inner) })
 		background.Go(func() { s.preflight(inner) })
@@ -129,6 +132,31 @@ func (s *server) closeRedirectServer() {
 	}
 }
 
+// close releases what newServer opened, apart from the listeners.
+func (s *server) close() {
+	if s.shared != nil {
+		s.shared.Shutdown()
+	}
+	if s.snapshot != nil {
+		s.snapshot.Close()
+	}
+}
+
+// saveMargin is added to the stall timeout when asking the service manager for time,
+// so that the error of a failed save is still reported.
+const saveMargin = 15 * time.Second
+
+// saveMailboxes saves the mailboxes for the next start. The service manager is asked
+// for more time as long as the snapshot makes progress.
+func (s *server) saveMailboxes() error {
+	if s.snapshot == nil {
+		return nil
+	}
+	extend := func() { s.notify.ExtendTimeout(s.timeouts.saveStall + saveMargin) }
+	extend()
+	return s.snapshot.Save(s.store, snapshot.Timeouts{Stall: s.timeouts.saveStall, Total: s.timeouts.save}, extend)
+}
+
 // stopMargin is the part of the shutdown time that is not for posts.
 const stopMargin = 10 * time.Second
 
@@ -151,7 +179,7 @@ func (s *server) stop() error {
 		s.closeConns()
 	}
 	err := s.saveMailboxes()
-	s.log.Info("stopped", "refusedHandshakes", s.errorLog.suppressed.Load())
+	s.log.Info("stopped", "refusedHandshakes", s.errorLog.Suppressed())
 	return err
 }
 
@@ -243,7 +271,7 @@ func (s *server) sweep(ctx context.Context) {
 // announce prints the banner and logs the addresses of the listeners.
 func (s *server) announce(addr net.Addr, stderr io.Writer) {
 	b := banner{scheme: "http", names: s.cfg.domains, network: networkAddrs(), fingerprint: s.selfSignedFingerprint(),
-		inContainer: machine.InContainer(s.process.getenv)}
+		inContainer: host.InContainer(s.process.getenv)}
 	if s.source != nil {
 		b.scheme = "https"
 	}
@@ -291,7 +319,7 @@ func (s *server) metricsSources() metrics.Sources {
 		Version: buildVersion(), Failing: s.health.failing,
 		MaxMemoryBytes: s.cfg.maxMemory, MaxInboxes: s.cfg.maxInboxes, MaxQueuedBytes: s.cfg.maxQueuedBytes, MaxConns: s.cfg.maxConns,
 		Mailboxes: s.stats, Deliveries: s.handler.Deliveries, Refusals: s.handler.Refusals,
-		Limits: s.limits, Collectors: append(s.collectors, &s.clientErrors),
+		Limits: s.limits, Errors: s.errorLog, Collectors: s.collectors,
 	}
 	if s.meter != nil {
 		sources.Collectors = append(sources.Collectors, s.meter)
@@ -306,7 +334,7 @@ func (s *server) metricsSources() metrics.Sources {
 // serveMetrics serves the metrics listener until ctx is done.
 func (s *server) serveMetrics(ctx context.Context, l net.Listener) {
 	server := metrics.NewAdminServer(metrics.AdminConfig{
-		Sources: s.metricsSources(), Hosts: s.cfg.metricsNames, ErrorLog: s.errorLog.logger(),
+		Sources: s.metricsSources(), Hosts: s.cfg.metricsNames, ErrorLog: s.errorLog.Logger(),
 		HeaderTimeout: s.timeouts.header, IdleTimeout: s.timeouts.idle,
 	})
 	stop := context.AfterFunc(ctx, func() { server.Close() })

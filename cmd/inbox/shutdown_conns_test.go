@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"inbox/cmd/inbox/internal/logging"
 )
 
 // TestLateHTTP2DoesNotDelayShutdown checks that a connection that becomes HTTP/2 after
@@ -73,16 +75,16 @@ func newTestServer(t *testing.T, p process, wrap func(net.Listener) net.Listener
 	}
 	out := newOutput()
 	p.stderr = out
-	ls, err := listenAll(c, nil, newLogger(c, out))
+	ls, err := listenAll(c, nil, logging.New(out, c.level, c.logFormat == "json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ls.main = wrap(ls.main)
-	srv, err := newServer(c, p, ls, newLogger(c, out))
+	srv, err := newServer(c, p, ls, logging.New(out, c.level, c.logFormat == "json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ls.close(); srv.snapshot.close() })
+	t.Cleanup(func() { ls.close(); srv.close() })
 	return srv
 }
 
@@ -117,7 +119,7 @@ func TestStuckConnectionsDoNotDelayShutdown(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the server does not stop")
 	}
-	if _, err := os.Stat(srv.snapshot.path()); err != nil {
+	if _, err := os.Stat(srv.snapshot.Path()); err != nil {
 		t.Errorf("nothing was saved: %v", err)
 	}
 }

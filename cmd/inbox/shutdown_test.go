@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"inbox/cmd/inbox/internal/snapshot"
 )
 
 // child is the program in a separate process, to which signals can be sent.
@@ -239,7 +241,7 @@ func TestSecondSignalSaves(t *testing.T) {
 			}
 			want := map[bool]string{true: "inboxes=2 messages=2", false: "inboxes=2 messages=1"}[test.want]
 			c.wantLog(`msg="mailboxes saved" ` + want)
-			wantMode(t, dir, snapshotName, 0o600)
+			wantMode(t, dir, snapshot.FileName, 0o600)
 		})
 	}
 }
@@ -249,11 +251,14 @@ func TestSecondSignalSaves(t *testing.T) {
 func TestWaitingStartCanBeStopped(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, snapshotName), "of the other server")
-	other := openSnapshotFile(dir, nil, 0, nil, slog.New(slog.DiscardHandler))
-	defer other.close()
+	writeFile(t, filepath.Join(dir, snapshot.FileName), "of the other server")
+	other, err := snapshot.Open(dir, nil, 0, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
 	c := startProcess(t, "-state", dir)
-	for began := time.Now(); !strings.Contains(c.log.String(), "waiting for its end"); time.Sleep(time.Millisecond) {
+	for began := time.Now(); !strings.Contains(c.log.String(), "waiting for another server"); time.Sleep(time.Millisecond) {
 		if time.Since(began) > 20*time.Second {
 			t.Fatalf("the program does not wait:\n%s", c.log)
 		}
@@ -265,7 +270,7 @@ func TestWaitingStartCanBeStopped(t *testing.T) {
 	if err := c.cmd.Wait(); err != nil || time.Since(began) > 5*time.Second {
 		t.Errorf("the program exited with %v after %v, want exit code 0 at once\n%s", err, time.Since(began), c.log)
 	}
-	if text, err := os.ReadFile(filepath.Join(dir, snapshotName)); string(text) != "of the other server" {
+	if text, err := os.ReadFile(filepath.Join(dir, snapshot.FileName)); string(text) != "of the other server" {
 		t.Errorf("the other server's mailboxes: %q, %v", text, err)
 	}
 }

@@ -4,15 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"inbox/inbox"
+	"inbox/cmd/inbox/internal/logging"
+	"inbox/cmd/inbox/internal/snapshot"
 )
 
 // startIn runs the program with the given state directory.
@@ -48,11 +47,11 @@ func TestRestartKeepsMailboxes(t *testing.T) {
 	two := p.want(http.StatusOK, "GET", "/inbox?after="+one, "alice", "") // not acknowledged
 	p.mustStop()
 	p.wantLog(`msg="mailboxes saved" inboxes=2 messages=2`)
-	wantMode(t, dir, snapshotName, 0o600)
+	wantMode(t, dir, snapshot.FileName, 0o600)
 
 	p = startIn(t, dir)
-	p.wantLog(`msg="mailboxes taken up again" inboxes=2 messages=2`)
-	wantNoFile(t, dir, snapshotName) // removed before the first request
+	p.wantLog(`msg="mailboxes restored" inboxes=2 messages=2`)
+	wantNoFile(t, dir, snapshot.FileName) // removed before the first request
 	if got := p.want(http.StatusOK, "GET", "/inbox?after="+one, "alice", ""); got.body != "two" || got.header.Get("X-Message-Id") != two.header.Get("X-Message-Id") {
 		t.Errorf("got %q with ID %s, want two with ID %s", got.body, got.header.Get("X-Message-Id"), two.header.Get("X-Message-Id"))
 	}
@@ -91,7 +90,7 @@ func TestSnapshotOmitsPasswords(t *testing.T) {
 	p.claim("alice")
 	p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
 	p.mustStop()
-	text, err := os.ReadFile(filepath.Join(dir, snapshotName))
+	text, err := os.ReadFile(filepath.Join(dir, snapshot.FileName))
 	if err != nil || !strings.Contains(string(text), "hello") {
 		t.Fatalf("the message is not in the snapshot: %v", err)
 	}
@@ -120,7 +119,7 @@ func TestBadSnapshotsAreQuarantined(t *testing.T) {
 	p := startIn(t, dir)
 	p.claim("alice")
 	p.mustStop()
-	path := filepath.Join(dir, snapshotName)
+	path := filepath.Join(dir, snapshot.FileName)
 	good, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -133,8 +132,8 @@ func TestBadSnapshotsAreQuarantined(t *testing.T) {
 	} {
 		writeFile(t, path, text)
 		p := startIn(t, dir)
-		p.wantLog("level=WARN msg=\"the saved mailboxes cannot be read")
-		p.wantLog("file=mailboxes.bad-")
+		p.wantLog("level=WARN msg=\"cannot read the saved mailboxes")
+		p.wantLog("quarantined=mailboxes.bad-")
 		if name == "another version" {
 			p.wantLog("version 2")
 		}
@@ -144,16 +143,16 @@ func TestBadSnapshotsAreQuarantined(t *testing.T) {
 			t.Errorf("%s: remove the next snapshot: %v", name, err)
 		}
 	}
-	if quarantined, _ := filepath.Glob(path + ".bad-*"); len(quarantined) != maxQuarantined {
-		t.Errorf("got %d quarantined files, want %d", len(quarantined), maxQuarantined)
+	if quarantined, _ := filepath.Glob(path + ".bad-*"); len(quarantined) != 3 {
+		t.Errorf("got %d quarantined files, want 3", len(quarantined))
 	}
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	p = startIn(t, dir)
-	p.wantLog("no regular file")
+	p.wantLog("not a regular file")
 	p.mustStop()
-	wantMode(t, dir, snapshotName, 0o600)
+	wantMode(t, dir, snapshot.FileName, 0o600)
 }
 
 // TestSnapshotWithOtherSecretIsQuarantined checks that a snapshot is not restored under
@@ -180,7 +179,7 @@ func TestLowerLimitsAreLogged(t *testing.T) {
 	}
 	p.mustStop()
 	p = startIn(t, dir, "-max-inboxes", "2")
-	p.wantLog("level=WARN msg=\"the limits are lower than before the restart")
+	p.wantLog("level=WARN msg=\"mailboxes or messages dropped")
 	p.wantLog("inboxes=1 messages=0")
 	p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "carol", "least recently used")
 	p.want(http.StatusOK, "POST", "/inbox?to=bob", "carol", "hello")
@@ -192,17 +191,17 @@ func TestFailedSaveExitCode(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
 	p.claim("alice")
-	if err := os.Mkdir(filepath.Join(dir, snapshotName+".new"), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, snapshot.FileName+".new"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if code := p.stop(); code != exitFailure {
 		t.Errorf("exit code %d, want 1", code)
 	}
-	p.wantLog("inbox: save the mailboxes for the next start")
-	wantNoFile(t, dir, snapshotName)
+	p.wantLog("inbox: mailboxes not saved")
+	wantNoFile(t, dir, snapshot.FileName)
 	p = startIn(t, dir)
 	p.mustStop()
-	wantMode(t, dir, snapshotName, 0o600)
+	wantMode(t, dir, snapshot.FileName, 0o600)
 }
 
 // TestNothingIsSavedWithoutStateDir checks the warning that a restart loses all mailboxes.
@@ -213,39 +212,6 @@ func TestNothingIsSavedWithoutStateDir(t *testing.T) {
 	p.wantLog("mailboxes do not survive a restart")
 	p.claim("alice")
 	p.mustStop()
-}
-
-// TestSnapshotFileIsExclusive checks that, of two servers on one directory, the second
-// neither loads nor saves. A server that starts while the first is stopping waits for it.
-func TestSnapshotFileIsExclusive(t *testing.T) {
-	dir, key := t.TempDir(), []byte("key")
-	out := newOutput()
-	log := slog.New(slog.NewTextHandler(out, nil))
-	limits := inbox.Limits{Timeout: time.Minute}
-	first := openSnapshotFile(dir, key, 0, nil, log)
-	if err := first.save(inbox.NewMemory(limits)); err != nil {
-		t.Fatal(err)
-	}
-	second := openSnapshotFile(dir, key, 0, nil, log)
-	second.load(limits)
-	if err := second.markInUse(); err != nil {
-		t.Fatal(err)
-	}
-	wantMode(t, dir, snapshotName, 0o600)
-	if !strings.Contains(out.String(), "a restart will lose all mailboxes") {
-		t.Errorf("the log does not warn about the shared directory:\n%s", out)
-	}
-	waited := make(chan *snapshotFile)
-	go func() { waited <- openSnapshotFile(dir, key, time.Minute, nil, log) }()
-	for !strings.Contains(out.String(), "waiting for its end") {
-		time.Sleep(time.Millisecond)
-	}
-	first.close()
-	third := <-waited
-	defer third.close()
-	if third.load(limits); !strings.Contains(out.String(), "taken up again") {
-		t.Errorf("the waiting server did not restore the mailboxes:\n%s", out)
-	}
 }
 
 // TestCrashRestoresNothing checks that a start after a crash does not restore an old
@@ -264,7 +230,7 @@ func TestCrashRestoresNothing(t *testing.T) {
 	c.cmd.Wait()
 	p = startIn(t, dir)
 	p.want(http.StatusNoContent, "GET", "/inbox?wait=0", "alice", "")
-	if strings.Contains(p.log.String(), "taken up") {
+	if strings.Contains(p.log.String(), "mailboxes restored") {
 		t.Errorf("the start after a crash restored mailboxes:\n%s", p.log)
 	}
 }
@@ -272,9 +238,9 @@ func TestCrashRestoresNothing(t *testing.T) {
 // TestCrashWhileSaving checks that a partial snapshot of a crash during saving is removed.
 func TestCrashWhileSaving(t *testing.T) {
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, snapshotName+".new"), "half of a snap")
+	writeFile(t, filepath.Join(dir, snapshot.FileName+".new"), "half of a snap")
 	p := startIn(t, dir)
-	wantNoFile(t, dir, snapshotName+".new")
+	wantNoFile(t, dir, snapshot.FileName+".new")
 	p.claim("alice")
 	p.mustStop()
 	p.wantLog(`msg="mailboxes saved" inboxes=1`)
@@ -297,7 +263,7 @@ func TestRestoreMetrics(t *testing.T) {
 				t.Errorf("the metrics lack %q", line)
 			}
 		}
-		if logged := strings.Contains(p.log.String(), "ended without saving"); logged != (unsaved > 0) {
+		if logged := strings.Contains(p.log.String(), "did not save its mailboxes"); logged != (unsaved > 0) {
 			t.Errorf("loss logged: %v, want %v", logged, unsaved > 0)
 		}
 		return p
@@ -311,14 +277,14 @@ func TestRestoreMetrics(t *testing.T) {
 	p = next(2, 2, 0, 1, 0, 0, "-inbox-capacity", "2")
 	p.mustStop()
 	p = next(1, 0, 1, 2, 0, 0, "-max-inboxes", "1")
-	if err := os.Mkdir(filepath.Join(dir, snapshotName+".new"), 0o700); err != nil { // makes saving fail
+	if err := os.Mkdir(filepath.Join(dir, snapshot.FileName+".new"), 0o700); err != nil { // makes saving fail
 		t.Fatal(err)
 	}
 	p.stop()
 	p = next(0, 0, 0, 0, 1, 0)
 	p.mustStop()
 	next(0, 0, 0, 0, 0, 0).mustStop()
-	writeFile(t, filepath.Join(dir, snapshotName), "nonsense")
+	writeFile(t, filepath.Join(dir, snapshot.FileName), "nonsense")
 	next(0, 0, 0, 0, 0, 1).mustStop()
 	c := startChild(t, "-state", dir)
 	c.signal(os.Kill)
@@ -354,7 +320,7 @@ func TestFailedServerSavesSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := newLogger(c, io.Discard)
+	log := logging.New(io.Discard, c.level, c.logFormat == "json")
 	ls, err := listenAll(c, nil, log)
 	if err != nil {
 		t.Fatal(err)
@@ -363,10 +329,10 @@ func TestFailedServerSavesSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer srv.snapshot.close()
+	defer srv.close()
 	ls.close()
 	if err := srv.run(context.Background()); err == nil {
 		t.Error("got no error from a closed listener")
 	}
-	wantMode(t, dir, snapshotName, 0o600)
+	wantMode(t, dir, snapshot.FileName, 0o600)
 }

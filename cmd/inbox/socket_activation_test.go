@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/sdnotify"
 )
 
 // requestCounts counts the outcomes of client requests.
@@ -61,7 +61,7 @@ func TestRestartsBehindPassedSockets(t *testing.T) {
 				address = filepath.Join(t.TempDir(), "s")
 			}
 			m := newServiceManager(t)
-			addr := m.passListener(systemd.HTTP, network, address)
+			addr := m.passListener(sdnotify.HTTP, network, address)
 			c := m.start("-https=false", "-conn-rate", "0", "-rate", "0", "-bind", "203.0.113.1:1")
 			m.await("READY=1")
 
@@ -97,9 +97,9 @@ func TestRestartsBehindPassedSockets(t *testing.T) {
 func TestPassedSocketsReplaceOptions(t *testing.T) {
 	t.Parallel()
 	m := newServiceManager(t)
-	metrics := m.passListener(systemd.Metrics, "tcp", "127.0.0.1:0")
-	plain := m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
-	secure := m.passListener(systemd.HTTPS, "tcp", "[::1]:0")
+	metrics := m.passListener(sdnotify.Metrics, "tcp", "127.0.0.1:0")
+	plain := m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0")
+	secure := m.passListener(sdnotify.HTTPS, "tcp", "[::1]:0")
 	c := m.start("-domain", "a.example", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/", "-bind", "203.0.113.1:1")
 	m.await("READY=1")
 	for url, want := range map[string]int{
@@ -139,7 +139,7 @@ func TestPassedSocketsReplaceOptions(t *testing.T) {
 func TestPassedHTTPSSocketAlone(t *testing.T) {
 	t.Parallel()
 	m := newServiceManager(t)
-	addr := m.passListener(systemd.HTTPS, "tcp", "127.0.0.1:0")
+	addr := m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0")
 	c := m.start()
 	m.await("READY=1")
 	resp, err := newClient(t).Get("https://" + addr.String() + "/healthz")
@@ -170,12 +170,12 @@ func passUDP(t *testing.T, m *serviceManager) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.passFile(systemd.HTTPS, f)
+	m.passFile(sdnotify.HTTPS, f)
 }
 
 // passConnection passes a listener, and a connection to it in place of another listener.
 func passConnection(t *testing.T, m *serviceManager) {
-	addr := m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
+	addr := m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0")
 	c, err := net.Dial("tcp", addr.String())
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +185,7 @@ func passConnection(t *testing.T, m *serviceManager) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.passFile(systemd.HTTPS, f)
+	m.passFile(sdnotify.HTTPS, f)
 }
 
 // TestInvalidPassedSockets checks that an unusable socket ends the program with code 1 and
@@ -197,16 +197,16 @@ func TestInvalidPassedSockets(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no socket":    {func(t *testing.T, m *serviceManager) { passNull(t, m, systemd.HTTPS) }, nil, "descriptor 3 (https) from the service manager is no listening socket"},
-		"UDP":          {passUDP, nil, "no listening socket"},
-		"a connection": {passConnection, nil, "descriptor 4 (https) from the service manager is no listening socket"},
-		"unknown name": {func(t *testing.T, m *serviceManager) { passNull(t, m, "web") }, nil, `a socket named "web"; its unit must have FileDescriptorName=`},
+		"no socket":    {func(t *testing.T, m *serviceManager) { passNull(t, m, sdnotify.HTTPS) }, nil, "descriptor 3 (https) from the service manager is not a listening socket"},
+		"UDP":          {passUDP, nil, "not a listening socket"},
+		"a connection": {passConnection, nil, "descriptor 4 (https) from the service manager is not a listening socket"},
+		"unknown name": {func(t *testing.T, m *serviceManager) { passNull(t, m, "web") }, nil, `a socket named "web": set FileDescriptorName= of its unit to https`},
 		"two of a name": {func(t *testing.T, m *serviceManager) {
-			m.passListener(systemd.HTTPS, "tcp", "127.0.0.1:0")
-			m.passListener(systemd.HTTPS, "tcp", "127.0.0.1:0")
+			m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0")
+			m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0")
 		}, nil, "two sockets named https"},
-		"http alone with HTTPS": {func(t *testing.T, m *serviceManager) { m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0") }, nil, "only a socket named http, but the server requires one named https"},
-		"https without HTTPS":   {func(t *testing.T, m *serviceManager) { m.passListener(systemd.HTTPS, "tcp", "127.0.0.1:0") }, []string{"-https=false"}, "a socket named https, but -https=false"},
+		"http alone with HTTPS": {func(t *testing.T, m *serviceManager) { m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0") }, nil, "only a socket named http, but the server requires one named https"},
+		"https without HTTPS":   {func(t *testing.T, m *serviceManager) { m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0") }, []string{"-https=false"}, "a socket named https, but -https=false"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -237,7 +237,7 @@ func TestPassedSocketsAreNotInherited(t *testing.T) {
 	const inChild = "TEST_IN_CHILD"
 	if os.Getenv(inChild) == "" {
 		m := newServiceManager(t)
-		m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
+		m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0")
 		cmd := m.command(t.Context(), "-test.run=^"+t.Name()+"$")
 		cmd.Env = append(cmd.Env, inChild+"=1", asProgram+"=")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -245,8 +245,8 @@ func TestPassedSocketsAreNotInherited(t *testing.T) {
 		}
 		return
 	}
-	sockets, err := systemd.TakeSockets(os.Getenv)
-	if err != nil || sockets[systemd.HTTP] == nil {
+	sockets, err := sdnotify.TakeSockets(os.Getenv)
+	if err != nil || sockets[sdnotify.HTTP] == nil {
 		t.Fatalf("got %v, %v; want a socket", sockets, err)
 	}
 	defer sockets.Close()
@@ -267,7 +267,7 @@ func TestPassedUnixSocketIsNotRemoved(t *testing.T) {
 	t.Parallel()
 	m := newServiceManager(t)
 	path := filepath.Join(t.TempDir(), "s")
-	m.passListener(systemd.HTTP, "unix", path)
+	m.passListener(sdnotify.HTTP, "unix", path)
 	c := m.start("-https=false")
 	m.await("READY=1")
 	m.stop(c)

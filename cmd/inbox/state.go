@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"inbox/internal/atomicfile"
 )
 
 const (
@@ -86,7 +88,7 @@ func loadSecret(dir string) ([]byte, error) {
 		return generated, nil
 	}
 	path := filepath.Join(dir, secretFile)
-	if err := createOnce(path, generated); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := atomicfile.Create(path, generated); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("create secret: %w", err)
 	}
 	stored, err := os.ReadFile(path)
@@ -107,26 +109,4 @@ func deriveKey(secret []byte, purpose string) []byte {
 		panic(err) // only for a key of more than 8160 bytes
 	}
 	return key
-}
-
-// createOnce atomically creates a file with mode 0600. If the file exists, or another
-// process creates it first, the error is fs.ErrExist.
-func createOnce(path string, data []byte) error {
-	if _, err := os.Stat(path); err == nil {
-		return fs.ErrExist
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	err = os.Link(tmp.Name(), path) // unlike Rename, Link never replaces a file
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
-		return os.Rename(tmp.Name(), path) // the file system has no hard links; such a directory is not shared
-	}
-	return err
 }

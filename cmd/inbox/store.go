@@ -206,12 +206,6 @@ func awaitReady(s *redisstore.Store) {
 	}
 }
 
-func (s *server) closeStore() {
-	if s.shared != nil {
-		s.shared.Shutdown()
-	}
-}
-
 // stats returns the statistics of the shared store, or else of the mailboxes in memory.
 func (s *server) stats() inbox.Stats {
 	if s.shared != nil {

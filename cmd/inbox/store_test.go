@@ -97,7 +97,7 @@ func TestTwoServersShareStore(t *testing.T) {
 		if strings.Contains(log, "geheim") {
 			t.Errorf("the password is in the log:\n%s", log)
 		}
-		if strings.Contains(log, "uses the state directory") || strings.Contains(log, "mailboxes saved") {
+		if strings.Contains(log, "waiting for another server") || strings.Contains(log, "mailboxes saved") {
 			t.Errorf("mailboxes are saved although the store holds them:\n%s", log)
 		}
 	}
@@ -172,12 +172,12 @@ func TestDoctorChecksStore(t *testing.T) {
 			t.Errorf("got the password:\n%s", out.String())
 		}
 	}
-	examine("The store cannot be used", "connect")
+	examine("The store is unusable", "connect")
 	startRedis(t, port, "geheim")
-	examine("No server has used it yet", "Its memory has no bound", "keeps no append-only file")
+	examine("No node has used the store yet", "The memory is not limited", "has no append-only file")
 	start(t, "-https=false", "-store-file", file, "-store-key-file", key).wantReady(http.StatusOK)
 	writeFile(t, key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDI=\n")
-	examine("have another key")
+	examine("with a different key")
 	writeFile(t, file, fmt.Sprintf("redis://:geheim-not@127.0.0.1:%d\n", port))
 	examine("WRONGPASS")
 }

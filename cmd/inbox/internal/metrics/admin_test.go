@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
+	"inbox/cmd/inbox/internal/logging"
 	"inbox/inbox"
 	"inbox/ratelimit"
 )
@@ -59,6 +61,7 @@ func emptySources() Sources {
 		Mailboxes:  func() (s inbox.Stats) { return },
 		Deliveries: func() (d inbox.Deliveries) { return },
 		Refusals:   func() map[string]int64 { return nil },
+		Errors:     logging.NewErrorLog(slog.New(slog.DiscardHandler)),
 		Limits:     limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
 	}
 }

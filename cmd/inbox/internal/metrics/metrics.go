@@ -58,6 +58,8 @@ type Sources struct {
 	Refusals   func() map[string]int64
 	// Limits has the counters of connections, polls and limits.
 	Limits *limits.Limits
+	// Errors counts the errors that clients cause.
+	Errors ErrorCounts
 	// Certificates returns the state of the certificates; nil without TLS.
 	Certificates func() []tlsmgr.NameState
 	// Collectors have the metrics of further components.
@@ -77,6 +79,7 @@ func (c collector) Collect(m chan<- prometheus.Metric) {
 	limitGauge(m, descMemory, c.MaxMemoryBytes)
 	c.collectMailboxes(m)
 	c.collectLimits(m)
+	collectErrors(m, c.Errors)
 	if c.Certificates != nil {
 		collectCertificates(m, c.Certificates())
 	}

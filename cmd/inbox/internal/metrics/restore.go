@@ -1,6 +1,10 @@
 package metrics
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"inbox/cmd/inbox/internal/snapshot"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 var (
 	descRestoredInboxes  = desc("restored_inboxes", "Inboxes restored at the start.")
@@ -12,11 +16,7 @@ var (
 
 // RestoreCollector exports what the server restored when it started. It implements
 // [prometheus.Collector].
-type RestoreCollector struct {
-	Inboxes, Messages, DroppedInboxes, DroppedMessages int64
-	// Loss is why nothing was restored: "unsaved", "unreadable", or empty.
-	Loss string
-}
+type RestoreCollector struct{ snapshot.Restored }
 
 // Describe implements [prometheus.Collector].
 func (c RestoreCollector) Describe(descs chan<- *prometheus.Desc) {
@@ -29,7 +29,7 @@ func (c RestoreCollector) Collect(m chan<- prometheus.Metric) {
 	m <- gauge(descRestoredMessages, c.Messages)
 	m <- gauge(descDroppedInboxes, c.DroppedInboxes)
 	m <- gauge(descDroppedMessages, c.DroppedMessages)
-	for _, reason := range []string{"unsaved", "unreadable"} {
-		m <- gauge(descRestoreFailed, boolValue(c.Loss == reason), reason)
+	for _, reason := range []snapshot.Loss{snapshot.Unsaved, snapshot.Unreadable} {
+		m <- gauge(descRestoreFailed, boolValue(c.Loss == reason), string(reason))
 	}
 }

@@ -3,7 +3,6 @@ package metrics
 import (
 	"crypto/tls"
 	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,61 +47,18 @@ func (h *Handshakes) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// handshakeFailures classifies failed handshakes by what net/http logs, because it passes the
-// errors to no hook. The first match counts. Only the texts of the first reason quote what a
-// client offered.
-var handshakeFailures = [...]struct {
-	reason string
-	texts  []string
-}{
-	{"no-protocol", []string{"unsupported application protocols", "did not request an application protocol"}},
-	{"version", []string{"unsupported versions", "legacy version field", "inappropriate protocol fallback"}},
-	{"no-cipher", []string{"no cipher suite supported", "no key exchanges supported", "peer doesn't support any of the certificate's signature algorithms"}},
-	{"no-certificate", []string{"no certificates configured"}}, // an unknown name
-	{"not-tls", []string{"does not look like a TLS handshake", "sent an HTTP request to an HTTPS server"}},
-	{"rejected", []string{"remote error: tls: "}}, // by the client, for example because of a self-signed certificate
-	{"timeout", []string{"i/o timeout", "deadline exceeded"}},
-	{"closed", []string{"EOF", "connection reset", "broken pipe", "closed network connection"}},
-	{"other", []string{""}},
+// ErrorCounts counts the errors that clients cause.
+type ErrorCounts interface {
+	// HandshakeErrors returns the number of failed TLS handshakes by reason, including
+	// reasons without any.
+	HandshakeErrors() map[string]int64
+	// ProtocolErrors returns the number of errors after the handshake.
+	ProtocolErrors() int64
 }
 
-// handshakeFailure returns the index in handshakeFailures.
-func handshakeFailure(text string) int {
-	for i, f := range handshakeFailures {
-		for _, match := range f.texts {
-			if strings.Contains(text, match) {
-				return i
-			}
-		}
+func collectErrors(to chan<- prometheus.Metric, e ErrorCounts) {
+	for reason, n := range e.HandshakeErrors() {
+		to <- counter(descHandshakeErrors, n, reason)
 	}
-	return len(handshakeFailures) - 1
-}
-
-// ClientErrors counts the errors that clients cause, by what net/http logs. The zero value is
-// ready to use. All methods may be called concurrently.
-type ClientErrors struct {
-	handshakes [len(handshakeFailures)]atomic.Int64
-	protocol   atomic.Int64
-}
-
-// Count counts a line of the log.
-func (e *ClientErrors) Count(text string) {
-	if strings.HasPrefix(text, "http: TLS handshake error") {
-		e.handshakes[handshakeFailure(text)].Add(1)
-	} else {
-		e.protocol.Add(1)
-	}
-}
-
-// Describe implements [prometheus.Collector].
-func (e *ClientErrors) Describe(descs chan<- *prometheus.Desc) {
-	prometheus.DescribeByCollect(e, descs)
-}
-
-// Collect implements [prometheus.Collector].
-func (e *ClientErrors) Collect(to chan<- prometheus.Metric) {
-	for i, failure := range handshakeFailures {
-		to <- counter(descHandshakeErrors, e.handshakes[i].Load(), failure.reason)
-	}
-	to <- counter(descProtocolErrors, e.protocol.Load())
+	to <- counter(descProtocolErrors, e.ProtocolErrors())
 }
