@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"inbox/cmd/inbox/internal/metrics"
 )
 
 func TestRequestsAreLoggedOnlyAtDebug(t *testing.T) {
@@ -45,10 +47,10 @@ func TestRequestLogStatus(t *testing.T) {
 		{"flush", func(w http.ResponseWriter, _ *http.Request) { http.NewResponseController(w).Flush() }, "status=200"},
 	} {
 		var out bytes.Buffer
-		m := newMeter(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fixedAddr("192.0.2.77"))
+		m := metrics.NewMeter(accessLog(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fixedAddr("192.0.2.77")))
 		func() {
 			defer func() { recover() }() // as net/http does
-			m.handler(routeOf, tt.handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+			m.Handler(metrics.RouteOf, tt.handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 		}()
 		if !matches(tt.want, out.String()) {
 			t.Errorf("%s: logged %q, want %s", tt.name, out.String(), tt.want)
@@ -72,9 +74,9 @@ func TestRequestLogOmitsClientInput(t *testing.T) {
 		{"SECRET", "/secret", "", "method=other route=pages status=200 dur=DUR bytes=0 addr=unknown"},
 	} {
 		var out bytes.Buffer
-		m := newMeter(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fixedAddr(tt.addr))
+		log := accessLog(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fixedAddr(tt.addr))
 		r := httptest.NewRequest(tt.method, tt.target, nil)
-		m.logRequest(r, routeOf(r), http.StatusOK, time.Second, 0)
+		log(r, metrics.RouteOf(r), http.StatusOK, time.Second, 0)
 		if want := strings.Replace(tt.want, "DUR", "1s", 1); !strings.Contains(out.String(), want) || strings.Contains(strings.ToLower(out.String()), "secret") {
 			t.Errorf("logged %q, want %q", out.String(), want)
 		}

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/logging"
+	"inbox/cmd/inbox/internal/metrics"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/snapshot"
 	"inbox/inbox"
@@ -41,8 +44,8 @@ type server struct {
 	h2Shutdown *http.Server // its Shutdown sends GOAWAY on HTTP/2 connections
 
 	health     health
-	meter      *meter                 // nil without a metrics listener
-	handshakes handshakeCounts        // of the main listener
+	meter      *metrics.Meter // nil if nothing reads it
+	handshakes metrics.Handshakes
 	collectors []prometheus.Collector // metrics of other components; added while building
 
 	redirectServer *http.Server // on port 80; nil without -domain
@@ -79,7 +82,13 @@ func (s *server) wire() error {
 		OwnerTTL: seconds(c.inboxTimeout), HandshakeTimeout: s.timeouts.header,
 		Exempt: exemptHealthChecks(s.clients), DryRun: c.rateDryRun,
 	}, s.clientIP, s.clients)
-	s.buildMeter()
+	var logRequest metrics.LogFunc
+	if s.log.Enabled(context.Background(), slog.LevelDebug) {
+		logRequest = accessLog(s.log, s.clients.Addr)
+	}
+	if logRequest != nil || s.listeners.metrics != nil {
+		s.meter = metrics.NewMeter(logRequest)
+	}
 	if len(c.unknownVars) > 0 {
 		s.log.Debug("ignoring unknown environment variables", "names", c.unknownVars)
 	}
@@ -121,7 +130,7 @@ func (s *server) loadMailboxes(dir string, key []byte) {
 	} else {
 		s.store, restored = s.snapshot.Load(s.cfg.mailboxLimits())
 	}
-	s.collectors = append(s.collectors, restoreCollector{restored})
+	s.collectors = append(s.collectors, metrics.RestoreCollector{Restored: restored})
 }
 
 func (s *server) buildHandler(key []byte) {
@@ -129,6 +138,10 @@ func (s *server) buildHandler(key []byte) {
 	store := inbox.Store(s.store)
 	if s.shared != nil {
 		store = s.shared
+	}
+	var onWait func(http.ResponseWriter, time.Duration)
+	if s.meter != nil {
+		onWait = s.meter.OnWait
 	}
 	s.handler = inbox.NewHandler(inbox.Config{
 		Store:        store,
@@ -144,7 +157,7 @@ func (s *server) buildHandler(key []byte) {
 		ICEServers:       c.ice,
 		Alive:            conn.Alive,
 		Payer:            s.clients.Payer,
-		OnWait:           s.meter.onWait(),
+		OnWait:           onWait,
 		Guard:            s.limits.Guard,
 		Logger:           s.log,
 	})
@@ -281,7 +294,9 @@ func (s *server) buildMainServer(pages http.Handler) {
 		idle = min(idle, idleTimeoutTLS)
 		handler = conn.DelayReleaseHTTP2(idle, handler)
 	}
-	handler = s.meter.handler(routeOf, handler)
+	if s.meter != nil {
+		handler = s.meter.Handler(metrics.RouteOf, handler)
+	}
 	s.mainServer = &http.Server{
 		Handler:           handler,
 		ConnContext:       conn.WithInfo,
@@ -316,7 +331,9 @@ func (s *server) buildRedirectServer() {
 	}
 	redirect := tlsmgr.Redirect(s.cfg.domains, portOf(s.listeners.main))
 	handler := limitBody(s.timeouts.body, s.source.HTTPHandler(s.limits.Requests.Handler(redirect)))
-	handler = s.meter.handler(func(*http.Request) route { return routeRedirect }, handler)
+	if s.meter != nil {
+		handler = s.meter.Handler(func(*http.Request) metrics.Route { return metrics.RouteRedirect }, handler)
+	}
 	s.redirectServer = &http.Server{
 		Handler:           handler,
 		ConnContext:       conn.WithInfo,

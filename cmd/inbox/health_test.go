@@ -82,21 +82,6 @@ func TestNotReadyWhileStopping(t *testing.T) {
 	}
 }
 
-// TestDetailedHealth checks that the metrics listener names the failed checks.
-func TestDetailedHealth(t *testing.T) {
-	srv := &server{}
-	srv.health.serving.Store(true)
-	var ok atomic.Bool
-	srv.health.addCheck("store", ok.Load)
-	for want, body := range map[int]string{503: `"Ready":false,"Failing":["store"],`, 200: `"Ready":true,"Failing":[],`} {
-		ok.Store(want == http.StatusOK)
-		w := httptest.NewRecorder()
-		if srv.serveHealth(w, nil); w.Code != want || !strings.Contains(w.Body.String(), body) {
-			t.Errorf("got %d %s, want %d with %s", w.Code, w.Body, want, body)
-		}
-	}
-}
-
 // TestLoopbackHealthChecksAreExempt checks that health checks from loopback are exempt from
 // rate limits, and that those from other addresses are not.
 func TestLoopbackHealthChecksAreExempt(t *testing.T) {

@@ -1,16 +1,11 @@
 package main
 
 import (
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // metricValue returns the value of a series on the metrics listener, or 0 if it is absent.
@@ -86,61 +81,3 @@ func TestLatencyExcludesWait(t *testing.T) {
 		}
 	}
 }
-
-// TestLatencyExcludesRefusals checks that rejected requests, which are delayed on purpose,
-// and requests of disconnected clients are not timed.
-func TestLatencyExcludesRefusals(t *testing.T) {
-	m := newMeter(nil, nil)
-	for _, handler := range []http.HandlerFunc{
-		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) },
-		func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) },
-		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(999) },
-	} {
-		func() {
-			defer func() { recover() }()
-			m.handler(routeOf, handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/ice", nil))
-		}()
-	}
-	text := exposition(prometheus.CollectorFunc(m.collect))
-	for _, want := range []string{
-		`inbox_requests_total{code="499",route="/ice"} 1`, `inbox_requests_total{code="429",route="/ice"} 1`,
-		`inbox_requests_total{code="599",route="/ice"} 1`, `inbox_request_duration_seconds_count{route="/ice"} 2`,
-	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("no %s in\n%s", want, text)
-		}
-	}
-}
-
-// exposition returns the metrics of c in text format.
-func exposition(c prometheus.Collector) string {
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(c)
-	w := httptest.NewRecorder()
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-	return w.Body.String()
-}
-
-// BenchmarkMeter measures the overhead of the metrics per request.
-func BenchmarkMeter(b *testing.B) {
-	body := []byte("hello")
-	inner := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(body) })
-	for _, row := range []struct {
-		name    string
-		handler http.Handler
-	}{{"without", inner}, {"with", newMeter(nil, nil).handler(routeOf, inner)}} {
-		b.Run(row.name, func(b *testing.B) {
-			b.ReportAllocs()
-			b.RunParallel(func(pb *testing.PB) {
-				r := httptest.NewRequest("GET", "/inbox", nil)
-				var w http.ResponseWriter = &discardResponse{}
-				for pb.Next() {
-					row.handler.ServeHTTP(w, r)
-				}
-			})
-		})
-	}
-}
-
-var _ io.ReaderFrom = (*metered)(nil) // for sendfile

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -17,6 +18,7 @@ import (
 	"inbox/cmd/inbox/internal/host"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/logging"
+	"inbox/cmd/inbox/internal/metrics"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/snapshot"
 )
@@ -78,7 +80,7 @@ func (s *server) run(ctx context.Context) error {
 		background.Go(func() { s.source.Run(inner) })
 		background.Go(func() { s.preflight(inner) })
 		config := s.source.TLSConfig()
-		config.VerifyConnection = s.handshakes.count
+		config.VerifyConnection = s.handshakes.Count
 		listener = tls.NewListener(listener, config)
 	}
 	if s.listeners.metrics != nil {
@@ -307,5 +309,37 @@ func (s *server) warnBurst() {
 		s.log.Warn("-burst is too low for a page load: a browser's first requests are rejected and retried; "+
 			"increase -burst, or disable the limit with -rate 0",
 			"burst", s.cfg.burst, "atLeast", pageBurst)
+	}
+}
+
+// metricsSources returns what the metrics are read from. It must not be called before the
+// server is built.
+func (s *server) metricsSources() metrics.Sources {
+	sources := metrics.Sources{
+		Version: buildVersion(), Failing: s.health.failing,
+		MaxMemoryBytes: s.cfg.maxMemory, MaxInboxes: s.cfg.maxInboxes, MaxQueuedBytes: s.cfg.maxQueuedBytes, MaxConns: s.cfg.maxConns,
+		Mailboxes: s.stats, Deliveries: s.handler.Deliveries, Refusals: s.handler.Refusals,
+		Limits: s.limits, Errors: s.errorLog, Collectors: s.collectors,
+	}
+	if s.meter != nil {
+		sources.Collectors = append(sources.Collectors, s.meter)
+	}
+	if s.source != nil {
+		sources.Certificates = s.source.State
+		sources.Collectors = append(sources.Collectors, &s.handshakes)
+	}
+	return sources
+}
+
+// serveMetrics serves the metrics listener until ctx is done.
+func (s *server) serveMetrics(ctx context.Context, l net.Listener) {
+	server := metrics.NewAdminServer(metrics.AdminConfig{
+		Sources: s.metricsSources(), Hosts: s.cfg.metricsNames, ErrorLog: s.errorLog.Logger(),
+		HeaderTimeout: s.timeouts.header, IdleTimeout: s.timeouts.idle,
+	})
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		s.log.Error("serve metrics", "err", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
 	"inbox/tlsmgr"
@@ -136,11 +137,10 @@ func (s *server) openStore() {
 	if s.listeners.metrics == nil {
 		s.shared = redisstore.New(cfg)
 	} else {
-		m := newStoreMeter()
-		cfg.Observe = m.observe
+		meter := metrics.NewStoreMeter()
+		cfg.Observe = meter.Observe
 		s.shared = redisstore.New(cfg)
-		m.store = s.shared
-		s.collectors = append(s.collectors, m)
+		s.collectors = append(s.collectors, meter.Collector(s.shared))
 	}
 	s.health.addCheck("store", func() bool { return s.shared.Ready() == nil })
 }

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"strings"
 )
 
 // version describes this build in one line: version, commit, commit time, Go version
@@ -18,6 +19,9 @@ func version() string {
 	b := readBuildInfo(info)
 	return fmt.Sprintf("inbox %s (commit %s of %s, %s, %s/%s)", b.version, b.commit, b.date, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
+
+// buildVersion returns the version alone.
+func buildVersion() string { return strings.Fields(version())[1] }
 
 // buildInfo identifies the source of a binary.
 type buildInfo struct {
