@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// DocBlock returns the block of commands or configuration that follows the line
-// ending in after, so that tests run what readers copy. The page is a path relative
-// to the working directory.
+// DocBlock returns the block of commands or configuration that follows a line ending
+// with after in a documentation page, so that tests run what readers copy. page is a
+// path relative to the working directory.
 func DocBlock(page, after string) (string, error) {
 	text, err := os.ReadFile(page)
 	if err != nil {
