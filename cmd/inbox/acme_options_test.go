@@ -11,27 +11,6 @@ import (
 	"inbox/tlsmgr"
 )
 
-func TestDomainSetsDefaultPorts(t *testing.T) {
-	for _, row := range []struct {
-		args       []string
-		bind, http string
-	}{
-		{nil, "0.0.0.0:3000", ""},
-		{[]string{"-domain", "a.example, b.example"}, ":443", ":80"},
-		{[]string{"-domain", "a.example", "-bind", ":8443"}, ":8443", ":80"},
-		{[]string{"-domain", "a.example", "-http-bind", ""}, ":443", ""},
-		{[]string{"-domain", "a.example", "-http-bind", "127.0.0.1:8080"}, ":443", "127.0.0.1:8080"},
-	} {
-		c, err := parse(append(row.args, "-acme-agree"), nil)
-		if err != nil {
-			t.Fatalf("%q: %v", row.args, err)
-		}
-		if c.bind != row.bind || c.httpBind != row.http {
-			t.Errorf("%q: got %q and %q, want %q and %q", row.args, c.bind, c.httpBind, row.bind, row.http)
-		}
-	}
-}
-
 // TestCertificateOptionsReachTLSManager checks that every certificate option, and the
 // ports of the listeners, reach the configuration of the certificate manager.
 func TestCertificateOptionsReachTLSManager(t *testing.T) {
@@ -68,29 +47,11 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 		{"-acme-challenge tls-alpn-01", both, func(c *tlsmgr.Config) { c.ACME.NoHTTP = true }},
 		{"", listeners{main: port}, func(c *tlsmgr.Config) { c.ACME.NoHTTP, c.ACME.HTTPPort = true, 0 }},
 	} {
-		c, err := parse(append([]string{"-domain", "a.example", "-acme-agree"}, strings.Fields(row.args)...), nil)
-		if err != nil {
-			t.Fatalf("%s: %v", row.args, err)
-		}
+		c := resolve(t, nil, append([]string{"-domain", "a.example", "-acme-agree"}, strings.Fields(row.args)...)...)
 		want := usual
 		row.want(&want)
-		if got := c.tlsmgrConfig("state", row.listeners, nil); !reflect.DeepEqual(got, want) {
+		if got := tlsmgrConfig(c, "state", row.listeners, nil); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %+v, want %+v", row.args, got, want)
-		}
-	}
-}
-
-func TestInvalidDomainOptions(t *testing.T) {
-	for _, row := range []struct{ args, says string }{
-		{"-domain a.example", "-email"},
-		{"-domain a.example -acme-agree -https=false", "-https=false"},
-		{"-domain a.example -acme-agree -acme-challenge dns-01", "http-01"},
-		{"-domain a.example -acme-agree -http-bind 80", "such as 0.0.0.0:3000"},
-		{"-http-bind :80", "-domain"},
-	} {
-		_, err := parse(strings.Fields(row.args), nil)
-		if err == nil || !strings.Contains(err.Error(), row.says) {
-			t.Errorf("%s: got %v, want an error with %q", row.args, err, row.says)
 		}
 	}
 }
@@ -105,14 +66,11 @@ func TestPort80IsOptional(t *testing.T) {
 	defer taken.Close()
 	for _, explicit := range []bool{false, true} {
 		var log bytes.Buffer
-		c, err := parse([]string{"-domain", "a.example", "-acme-agree", "-bind", "127.0.0.1:0", "-http-bind", taken.Addr().String()}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := resolve(t, nil, "-domain", "a.example", "-acme-agree", "-bind", "127.0.0.1:0", "-http-bind", taken.Addr().String())
 		if !explicit {
-			delete(c.from, "http-bind") // as if it were the default
+			c.HTTPBind.From = "" // as if it were the default
 		}
-		ls, err := listenAll(c, nil, logging.New(&log, c.level, c.logFormat == "json"))
+		ls, err := listenAll(c, nil, logging.New(&log, c.LogLevel, c.LogJSON))
 		switch {
 		case explicit && (err == nil || !strings.Contains(err.Error(), "-http-bind")):
 			t.Errorf("explicit: got %v, want an error that names the option", err)

@@ -6,9 +6,9 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/logging"
@@ -26,7 +26,7 @@ import (
 
 // server is a server with all of its components, built but not yet serving.
 type server struct {
-	cfg        *config
+	cfg        *config.Config
 	timeouts   timeouts
 	log        *slog.Logger
 	errorLog   *logging.ErrorLog
@@ -56,7 +56,7 @@ type server struct {
 }
 
 // newServer builds the components of the server, innermost first.
-func newServer(c *config, p process, ls listeners, log *slog.Logger) (*server, error) {
+func newServer(c *config.Config, p process, ls listeners, log *slog.Logger) (*server, error) {
 	s := &server{cfg: c, timeouts: p.timeouts, log: log, process: p, listeners: ls}
 	if err := s.wire(); err != nil {
 		s.close()
@@ -69,18 +69,18 @@ func (s *server) wire() error {
 	c := s.cfg
 	s.errorLog = logging.NewErrorLog(s.log)
 	s.notify = sdnotify.NewNotifier(s.process.getenv, s.log)
-	dir := stateDir(c, s.process.environ, s.log)
-	key, err := c.passwordHashKey(dir)
+	dir := openStateDir(c.StateDir, s.log)
+	key, err := passwordHashKey(c, dir)
 	if err != nil {
 		return err
 	}
-	s.clientIP = &ratelimit.ClientIP{Trusted: c.proxies, Header: c.clientHeader, OnUntrusted: s.warnUntrustedProxy}
+	s.clientIP = &ratelimit.ClientIP{Trusted: c.TrustedProxies, Header: c.ClientHeader, OnUntrusted: s.warnUntrustedProxy}
 	s.clients = conn.NewClientResolver(s.clientIP, deriveKey(key, "payers"))
 	s.limits = limits.New(limits.Config{
-		Rate: int(c.rate), Burst: int(c.burst), ConnRate: int(c.connRate),
-		MaxConns: int(c.maxConns), MaxConnsPerIP: int(c.maxConnsPerIP), MaxHeaderBytes: c.maxHeaderSize,
-		OwnerTTL: seconds(c.inboxTimeout), HandshakeTimeout: s.timeouts.header,
-		Exempt: exemptHealthChecks(s.clients), DryRun: c.rateDryRun,
+		Rate: c.Rate, Burst: c.Burst, ConnRate: c.ConnRate,
+		MaxConns: c.MaxConns, MaxConnsPerIP: c.MaxConnsPerIP, MaxHeaderBytes: c.MaxHeaderBytes,
+		OwnerTTL: c.Mailboxes.Timeout, HandshakeTimeout: s.timeouts.header,
+		Exempt: exemptHealthChecks(s.clients), DryRun: c.DryRun,
 	}, s.clientIP, s.clients)
 	var logRequest metrics.LogFunc
 	if s.log.Enabled(context.Background(), slog.LevelDebug) {
@@ -89,8 +89,8 @@ func (s *server) wire() error {
 	if logRequest != nil || s.listeners.metrics != nil {
 		s.meter = metrics.NewMeter(logRequest)
 	}
-	if len(c.unknownVars) > 0 {
-		s.log.Debug("ignoring unknown environment variables", "names", c.unknownVars)
+	if len(c.UnknownVars) > 0 {
+		s.log.Debug("ignoring unknown environment variables", "names", c.UnknownVars)
 	}
 	s.openStore()
 	if err := s.buildSource(dir); err != nil {
@@ -117,7 +117,7 @@ func (s *server) warnUntrustedProxy(header string) {
 // loadMailboxes restores the mailboxes of the previous server. With a shared store
 // there is nothing to restore or save.
 func (s *server) loadMailboxes(dir string, key []byte) {
-	if dir != "" && !s.cfg.store.shared() {
+	if dir != "" && s.cfg.Store == nil {
 		var err error
 		s.snapshot, err = snapshot.Open(dir, deriveKey(key, "snapshots"), s.timeouts.shutdown+stopMargin, s.process.done, s.log)
 		if err != nil {
@@ -126,9 +126,9 @@ func (s *server) loadMailboxes(dir string, key []byte) {
 	}
 	var restored snapshot.Restored
 	if s.snapshot == nil {
-		s.store = inbox.NewMemory(s.cfg.mailboxLimits())
+		s.store = inbox.NewMemory(s.cfg.Mailboxes)
 	} else {
-		s.store, restored = s.snapshot.Load(s.cfg.mailboxLimits())
+		s.store, restored = s.snapshot.Load(s.cfg.Mailboxes)
 	}
 	s.collectors = append(s.collectors, metrics.RestoreCollector{Restored: restored})
 }
@@ -146,15 +146,15 @@ func (s *server) buildHandler(key []byte) {
 	s.handler = inbox.NewHandler(inbox.Config{
 		Store:        store,
 		Secret:       key,
-		PollTimeout:  c.pollWait,
-		MaxBodyBytes: c.maxBodySize,
+		PollTimeout:  c.PollTimeout,
+		MaxBodyBytes: c.MaxBodyBytes,
 		WriteTimeout: s.timeouts.write,
 		// Queued messages, in-flight bodies and connections each get a third of
 		// the memory.
-		MaxInFlightBytes: c.maxQueuedBytes,
-		AnyOrigin:        c.cors,
-		Origins:          c.origins,
-		ICEServers:       c.ice,
+		MaxInFlightBytes: c.Mailboxes.MaxQueuedBytes,
+		AnyOrigin:        c.AnyOrigin,
+		Origins:          c.Origins,
+		ICEServers:       c.ICEServers,
 		Alive:            conn.Alive,
 		Payer:            s.clients.Payer,
 		OnWait:           onWait,
@@ -163,27 +163,16 @@ func (s *server) buildHandler(key []byte) {
 	})
 }
 
-func (c *config) mailboxLimits() inbox.Limits {
-	return inbox.Limits{
-		Timeout:                seconds(c.inboxTimeout),
-		Capacity:               int(c.inboxCapacity),
-		MaxInboxes:             int(c.maxInboxes),
-		MaxQueuedBytes:         c.maxQueuedBytes,
-		MaxInboxesPerPayer:     int(c.maxInboxesPerIP),
-		MaxQueuedBytesPerPayer: c.maxQueuedBytesPerIP,
-	}
-}
-
 func (s *server) buildSource(dir string) (err error) {
-	if !s.cfg.https {
+	if !s.cfg.HTTPS {
 		return nil
 	}
-	config := s.cfg.tlsmgrConfig(dir, s.listeners, s.log)
-	if config.Shared = s.cfg.sharedCertificates(s.shared); config.Shared != nil {
+	tlsConfig := tlsmgrConfig(s.cfg, dir, s.listeners, s.log)
+	if tlsConfig.Shared = sharedCertificates(s.cfg, s.shared); tlsConfig.Shared != nil {
 		awaitReady(s.shared)
 	}
-	s.source, err = tlsmgr.New(config)
-	if err == nil && s.selfSignedFingerprint() != "" && s.cfg.from["server-cert"]+s.cfg.from["server-key"] != "" {
+	s.source, err = tlsmgr.New(tlsConfig)
+	if err == nil && s.selfSignedFingerprint() != "" && s.cfg.CertFilesGiven {
 		s.log.Warn("the files of -server-cert and -server-key do not exist; using a self-signed certificate")
 	}
 	return err
@@ -191,22 +180,17 @@ func (s *server) buildSource(dir string) (err error) {
 
 // tlsmgrConfig returns the configuration of the certificate manager, with the ports at
 // which the CA reaches the given listeners.
-func (c *config) tlsmgrConfig(dir string, ls listeners, log *slog.Logger) tlsmgr.Config {
-	a := c.acme
+func tlsmgrConfig(c *config.Config, dir string, ls listeners, log *slog.Logger) tlsmgr.Config {
+	a := c.ACME
 	return tlsmgr.Config{
-		CertFile: c.serverCert, KeyFile: c.serverKey, StateDir: dir, Logger: log, Domains: c.domains,
+		CertFile: c.CertFile, KeyFile: c.KeyFile, StateDir: dir, Logger: log, Domains: c.Domains,
 		ACME: tlsmgr.ACME{
-			Engine: a.engine, Email: c.email, Agreed: a.agree,
-			CA: a.ca.tlsmgrCA(), FallbackCA: a.second.tlsmgrCA(),
-			Staging: a.staging, StagingFirst: a.stagingFirst, Profile: a.profile, WaitForAddress: a.preflight,
+			Engine: a.Engine, Email: a.Email, Agreed: a.Agreed, CA: a.CA, FallbackCA: a.FallbackCA,
+			Staging: a.Staging, StagingFirst: a.StagingFirst, Profile: a.Profile, WaitForAddress: a.Preflight,
 			ListenHost: hostOf(ls.main), TLSPort: portOf(ls.main), HTTPPort: portOf(ls.redirect),
-			NoHTTP: ls.redirect == nil || a.challenge == "tls-alpn-01", NoTLS: a.challenge == "http-01",
+			NoHTTP: ls.redirect == nil || a.NoHTTP01, NoTLS: a.NoTLSALPN01,
 		},
 	}
-}
-
-func (o caOptions) tlsmgrCA() tlsmgr.CA {
-	return tlsmgr.CA{URL: o.url, RootsFile: o.root, EABKeyID: o.keyID, EABKeyFile: o.keyFile}
 }
 
 // selfSignedFingerprint returns the fingerprint of the self-signed certificate, or "" if
@@ -216,7 +200,7 @@ func (s *server) selfSignedFingerprint() string {
 		return ""
 	}
 	state := s.source.State()[0] // there is always at least one
-	if state.Source != "self-signed" || len(s.cfg.domains) > 0 {
+	if state.Source != "self-signed" || len(s.cfg.Domains) > 0 {
 		return ""
 	}
 	return state.Fingerprint
@@ -224,29 +208,16 @@ func (s *server) selfSignedFingerprint() string {
 
 // pages returns the handler of the built-in pages or of a directory.
 func (s *server) pages() (http.Handler, error) {
-	dir := s.cfg.public
-	if s.cfg.from["public"] == "" && !isPagesDir(dir) || dir == "" {
+	if s.cfg.PagesDir == "" {
 		s.log.Info("pages", "from", "built in")
 		return public.Embedded(), nil
 	}
-	pages, err := public.Dir(dir)
+	pages, err := public.Dir(s.cfg.PagesDir)
 	if err != nil {
 		return nil, fmt.Errorf("serve pages of -public: %w", err)
 	}
-	s.log.Info("pages", "from", dir)
+	s.log.Info("pages", "from", s.cfg.PagesDir)
 	return pages, nil
-}
-
-// isPagesDir reports whether dir is a directory other than the source of the built-in
-// pages. In a clone of this repository, the embedded pages are served instead, with
-// their content security policy.
-func isPagesDir(dir string) bool {
-	info, err := os.Stat(dir)
-	if err != nil || !info.IsDir() {
-		return false
-	}
-	_, err = os.Stat(filepath.Join(dir, "public.go"))
-	return err != nil
 }
 
 // route dispatches requests by path. For so few paths, a switch is faster than a mux.
@@ -281,11 +252,11 @@ func (s *server) corsForErrors(next http.Handler) http.Handler {
 
 func (s *server) buildMainServer(pages http.Handler) {
 	handler := s.limits.Header.Handler(s.limits.Polls.Handler(s.route(pages)))
-	if len(s.cfg.domains) > 0 {
-		handler = tlsmgr.CheckHost(s.cfg.domains, isHealthCheck, handler)
+	if len(s.cfg.Domains) > 0 {
+		handler = tlsmgr.CheckHost(s.cfg.Domains, isHealthCheck, handler)
 	}
 	handler = s.corsForErrors(s.limits.Requests.Handler(handler))
-	if len(s.cfg.domains) > 0 {
+	if len(s.cfg.Domains) > 0 {
 		handler = tlsmgr.HSTS(s.source, handler)
 	}
 	handler = limitBody(s.timeouts.body, s.limits.Streams.Handler(handler))
@@ -306,8 +277,8 @@ func (s *server) buildMainServer(pages http.Handler) {
 		IdleTimeout:       idle,
 		// WriteTimeout runs from the end of the request header, so it covers reading the
 		// body, waiting, and writing the response.
-		WriteTimeout:   s.timeouts.body + s.cfg.pollWait + s.timeouts.write,
-		MaxHeaderBytes: int(s.cfg.maxHeaderSize),
+		WriteTimeout:   s.timeouts.body + s.cfg.PollTimeout + s.timeouts.write,
+		MaxHeaderBytes: int(s.cfg.MaxHeaderBytes),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 100,
 			// Data that a client can send before a handler reads it, such as during a
@@ -329,7 +300,7 @@ func (s *server) buildRedirectServer() {
 	if s.listeners.redirect == nil {
 		return
 	}
-	redirect := tlsmgr.Redirect(s.cfg.domains, portOf(s.listeners.main))
+	redirect := tlsmgr.Redirect(s.cfg.Domains, portOf(s.listeners.main))
 	handler := limitBody(s.timeouts.body, s.source.HTTPHandler(s.limits.Requests.Handler(redirect)))
 	if s.meter != nil {
 		handler = s.meter.Handler(func(*http.Request) metrics.Route { return metrics.RouteRedirect }, handler)
@@ -341,7 +312,7 @@ func (s *server) buildRedirectServer() {
 		ReadHeaderTimeout: s.timeouts.header,
 		IdleTimeout:       s.timeouts.idle,
 		WriteTimeout:      s.timeouts.body + s.timeouts.write,
-		MaxHeaderBytes:    int(s.cfg.maxHeaderSize),
+		MaxHeaderBytes:    int(s.cfg.MaxHeaderBytes),
 	}
 	s.redirectServer.DisableGeneralOptionsHandler = true
 }

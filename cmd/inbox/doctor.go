@@ -7,28 +7,26 @@ import (
 	"os"
 	"slices"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
 	"inbox/tlsmgr"
 )
 
 // doctorConfig returns the doctor's configuration for a server with these options.
-func doctorConfig(c *config, p process) doctor.Config {
-	dir, err := chooseStateDir(c.state, p.environ)
-	if err != nil {
-		dir = ""
-	}
+func doctorConfig(c *config.Config) doctor.Config {
+	a := c.ACME
 	return doctor.Config{
-		Domains: c.domains, Email: c.email, TermsAgreed: c.acme.agree,
-		Bind: c.bind, HTTPBind: c.httpBind, HTTPS: c.https,
-		CertFile: c.serverCert, KeyFile: c.serverKey, StateDir: dir,
-		CAURL: c.acme.ca.url, SecondCAURL: c.acme.second.url,
-		Roots: loadRoots(c.acme.ca.root), SecondRoots: loadRoots(c.acme.second.root),
-		Staging: c.acme.staging, Engine: c.acme.engine, Profile: c.acme.profile,
-		ExternalAccount: c.acme.ca.keyID != "", SecondAccount: c.acme.second.keyID != "",
-		JSON: c.asJSON, RenewTest: c.renewTest,
-		Store:  c.examineStore(),
-		DryRun: func(ctx context.Context) error { return dryRunOrder(ctx, c, dir) },
-		States: func() []tlsmgr.NameState { return storedCertificates(c, dir) },
+		Domains: c.Domains, Email: a.Email, TermsAgreed: a.Agreed,
+		Bind: c.Bind.Value, HTTPBind: c.HTTPBind.Value, HTTPS: c.HTTPS,
+		CertFile: c.CertFile, KeyFile: c.KeyFile, StateDir: c.StateDir,
+		CAURL: a.CA.URL, SecondCAURL: a.FallbackCA.URL,
+		Roots: loadRoots(a.CA.RootsFile), SecondRoots: loadRoots(a.FallbackCA.RootsFile),
+		Staging: a.Staging, Engine: a.Engine, Profile: a.Profile,
+		ExternalAccount: a.CA.EABKeyID != "", SecondAccount: a.FallbackCA.EABKeyID != "",
+		JSON: c.Doctor.JSON, RenewTest: c.Doctor.RenewTest,
+		Store:  examineStore(c),
+		DryRun: func(ctx context.Context) error { return dryRunOrder(ctx, c) },
+		States: func() []tlsmgr.NameState { return storedCertificates(c) },
 	}
 }
 
@@ -47,21 +45,21 @@ func loadRoots(path string) *x509.CertPool {
 }
 
 // storedCertificates returns the state of the certificates that a server would load.
-func storedCertificates(c *config, dir string) []tlsmgr.NameState {
-	if len(c.domains) == 0 || dir == "" && !c.store.shared() {
+func storedCertificates(c *config.Config) []tlsmgr.NameState {
+	if len(c.Domains) == 0 || c.StateDir == "" && c.Store == nil {
 		return nil
 	}
-	config := c.tlsmgrConfig(dir, listeners{}, slog.New(slog.DiscardHandler))
-	if c.store.shared() {
-		store := c.openUsedStore()
+	tlsConfig := tlsmgrConfig(c, c.StateDir, listeners{}, slog.New(slog.DiscardHandler))
+	if c.Store != nil {
+		store := openUsedStore(c)
 		if store == nil {
 			return nil // the check of the store reports the reason
 		}
 		defer store.Shutdown()
-		config.Shared = c.sharedCertificates(store)
+		tlsConfig.Shared = sharedCertificates(c, store)
 	}
-	config.ACME.NoHTTP = false // satisfies New; no port is opened and nothing is ordered
-	source, err := tlsmgr.New(config)
+	tlsConfig.ACME.NoHTTP = false // satisfies New; no port is opened and nothing is ordered
+	source, err := tlsmgr.New(tlsConfig)
 	if err != nil {
 		return nil // other checks report invalid options
 	}
@@ -72,10 +70,10 @@ func storedCertificates(c *config, dir string) []tlsmgr.NameState {
 // not wait for it.
 func (s *server) preflight(ctx context.Context) {
 	missing := func(state tlsmgr.NameState) bool { return state.Source != "acme" }
-	if len(s.cfg.domains) == 0 || !s.cfg.acme.preflight || !slices.ContainsFunc(s.source.State(), missing) {
+	if len(s.cfg.Domains) == 0 || !s.cfg.ACME.Preflight || !slices.ContainsFunc(s.source.State(), missing) {
 		return
 	}
-	doctorCfg := doctorConfig(s.cfg, s.process)
+	doctorCfg := doctorConfig(s.cfg)
 	doctorCfg.States, doctorCfg.InServer = nil, true // the server has already logged the certificates
 	for _, f := range doctorCfg.Examine(ctx) {
 		if f.Level != doctor.OK && ctx.Err() == nil {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/host"
 	"inbox/tlsmgr"
 )
@@ -22,15 +23,15 @@ const dryRunTimeout = 3 * time.Minute
 // dryRunOrder places an order for all names as the server would, and discards the
 // certificate. If a server uses the same state directory, that server answers the
 // challenges on its ports. Otherwise dryRunOrder binds the ports itself.
-func dryRunOrder(ctx context.Context, c *config, dir string) error {
+func dryRunOrder(ctx context.Context, c *config.Config) error {
 	quiet := slog.New(slog.DiscardHandler)
 	log.SetOutput(io.Discard) // certmagic logs there that ports are in use
-	ls, err := dryRunListeners(c, dir, quiet)
+	ls, err := dryRunListeners(c, quiet)
 	if err != nil {
 		return err
 	}
 	defer ls.close()
-	dryRun, err := tlsmgr.NewDryRun(c.dryRunConfig(dir, ls, quiet))
+	dryRun, err := tlsmgr.NewDryRun(dryRunConfig(c, ls, quiet))
 	if err != nil {
 		return err
 	}
@@ -48,37 +49,35 @@ func dryRunOrder(ctx context.Context, c *config, dir string) error {
 
 // dryRunListeners binds the listeners of a test order. It binds none if a running server
 // holds them.
-func dryRunListeners(c *config, dir string, log *slog.Logger) (listeners, error) {
-	if tlsmgr.InUse(dir) {
+func dryRunListeners(c *config.Config, log *slog.Logger) (listeners, error) {
+	if tlsmgr.InUse(c.StateDir) {
 		return listeners{}, nil
 	}
-	withoutMetrics := *c
-	withoutMetrics.metricsBind = ""
-	ls, err := listenAll(&withoutMetrics, nil, log)
+	ls, err := listenMain(c, log)
 	if err != nil {
 		return ls, fmt.Errorf("the test order requires the ports, unless a server with the same state "+
 			"directory (%s) holds them; set the state directory of that server with -state, or stop the "+
-			"program that uses the ports: %w", dir, err)
+			"program that uses the ports: %w", c.StateDir, err)
 	}
 	return ls, nil
 }
 
 // dryRunConfig is like tlsmgrConfig, but also covers ports held by another process, which
 // it takes from the options.
-func (c *config) dryRunConfig(dir string, ls listeners, log *slog.Logger) tlsmgr.Config {
-	config := c.tlsmgrConfig(dir, ls, log)
+func dryRunConfig(c *config.Config, ls listeners, log *slog.Logger) tlsmgr.Config {
+	tlsConfig := tlsmgrConfig(c, c.StateDir, ls, log)
 	if ls.main != nil {
-		return config
+		return tlsConfig
 	}
-	a := &config.ACME
-	bindHost, _, _ := net.SplitHostPort(c.bind) // a Unix socket has none
+	a := &tlsConfig.ACME
+	bindHost, _, _ := net.SplitHostPort(c.Bind.Value) // a Unix socket has none
 	if ip := net.ParseIP(bindHost); ip != nil && !ip.IsUnspecified() {
 		a.ListenHost = bindHost
 	}
-	a.TLSPort, _ = strconv.Atoi(host.Port(c.bind))
-	a.HTTPPort, _ = strconv.Atoi(host.Port(c.httpBind))
-	a.NoHTTP = c.httpBind == "" || c.acme.challenge == "tls-alpn-01"
-	return config
+	a.TLSPort, _ = strconv.Atoi(host.Port(c.Bind.Value))
+	a.HTTPPort, _ = strconv.Atoi(host.Port(c.HTTPBind.Value))
+	a.NoHTTP = c.HTTPBind.Value == "" || c.ACME.NoHTTP01
+	return tlsConfig
 }
 
 // serveDryRun serves on l until stop is called. It does nothing if l is nil.

@@ -57,11 +57,8 @@ func TestReadyRequiresEveryCheck(t *testing.T) {
 // TestNotReadyWhileStopping checks that the server reports not ready before it closes its
 // listeners, and still answers requests.
 func TestNotReadyWhileStopping(t *testing.T) {
-	c, err := parse([]string{"-https=false"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := newServerWithoutListeners(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, timeouts: defaultTimeouts()})
+	c := resolve(t, []string{"HOME=" + t.TempDir()}, "-https=false")
+	srv, err := newServerWithoutListeners(c, process{stderr: io.Discard, timeouts: defaultTimeouts()})
 	if err != nil {
 		t.Fatal(err)
 	}

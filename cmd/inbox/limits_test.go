@@ -14,8 +14,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"inbox/cmd/inbox/internal/limits"
 )
 
 // requestAs sends a GET with the given password and additional header lines.
@@ -185,32 +183,6 @@ func TestHeldPollsAreLimited(t *testing.T) {
 	}
 }
 
-func TestAutomaticSizes(t *testing.T) {
-	const gib = 1 << 30
-	for _, row := range []struct {
-		name                    string
-		args                    []string
-		memory, files           int64
-		maxMemory, queued, conn int64
-	}{
-		{"a VPS", nil, gib, 1 << 20, gib / 4 * 3, 256 << 20, 4096},
-		{"a small one", nil, gib / 2, 1 << 20, gib / 8 * 3, 128 << 20, 2048},
-		{"few files", nil, gib, 2048, gib / 4 * 3, 256 << 20, 2048 - 64 - limits.MaxTarpittedConns},
-		{"unknown", nil, 0, 0, 0, 256 << 20, 1 << 20},
-		{"given", []string{"-max-memory", "1000", "-max-conns", "7", "-max-queued-bytes", "0"}, gib, 1 << 20, 1000, 0, 7},
-		{"none", []string{"-max-memory", "0", "-max-conns", "0"}, gib, 1 << 20, 0, 256 << 20, 0},
-	} {
-		c, err := parse(row.args, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.resolveAuto(row.memory, row.files)
-		if c.maxMemory != row.maxMemory || c.maxQueuedBytes != row.queued || c.maxConns != row.conn {
-			t.Errorf("%s: got %d, %d, %d, want %d, %d, %d", row.name, c.maxMemory, c.maxQueuedBytes, c.maxConns, row.maxMemory, row.queued, row.conn)
-		}
-	}
-}
-
 // TestMemoryIsLimited checks that -max-memory sets the runtime's memory limit.
 func TestMemoryIsLimited(t *testing.T) {
 	before, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
@@ -226,13 +198,10 @@ func TestMemoryIsLimited(t *testing.T) {
 // newDomainServer builds a server with -domain that is not serving.
 func newDomainServer(t *testing.T, args ...string) *server {
 	t.Helper()
-	c, err := parse(append([]string{
+	c := resolve(t, nil, append([]string{
 		"-domain", "a.example", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/directory", "-bind", "127.0.0.1:0", "-http-bind", "127.0.0.1:0",
 		"-state", t.TempDir(),
-	}, args...), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	}, args...)...)
 	log := slog.New(slog.DiscardHandler)
 	ls, err := listenAll(c, nil, log)
 	if err != nil {

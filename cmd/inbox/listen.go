@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/ratelimit"
@@ -22,7 +23,7 @@ type listeners struct{ main, redirect, metrics net.Listener }
 
 // listenAll uses the sockets passed by systemd and binds the remaining addresses of the
 // options. On an error it closes all of them.
-func listenAll(c *config, sockets sdnotify.Sockets, log *slog.Logger) (ls listeners, err error) {
+func listenAll(c *config.Config, sockets sdnotify.Sockets, log *slog.Logger) (ls listeners, err error) {
 	defer func() {
 		if err != nil {
 			ls.close()
@@ -32,30 +33,46 @@ func listenAll(c *config, sockets sdnotify.Sockets, log *slog.Logger) (ls listen
 	if ls, err = inheritedListeners(sockets, c, log); err != nil {
 		return ls, err
 	}
-	if c.metricsBind != "" && ls.metrics == nil {
-		if ls.metrics, err = listen("metrics-bind", c.metricsBind); err != nil {
+	if c.MetricsBind.Value != "" && ls.metrics == nil {
+		if ls.metrics, err = listen(c.MetricsBind); err != nil {
 			return ls, err
 		}
 	}
 	if ls.main != nil {
 		return ls, nil
 	}
-	if ls.main, err = listen("bind", c.bind); err != nil {
+	bound, err := listenMain(c, log)
+	ls.main, ls.redirect = bound.main, bound.redirect
+	return ls, err
+}
+
+// listenMain binds -bind and -http-bind. If the default port 80 cannot be bound, the
+// server runs without it, as the tls-alpn-01 challenge needs only port 443. An explicit
+// -http-bind that cannot be bound is an error.
+func listenMain(c *config.Config, log *slog.Logger) (ls listeners, err error) {
+	if ls.main, err = listen(c.Bind); err != nil || c.HTTPBind.Value == "" {
 		return ls, err
 	}
-	ls.redirect, err = listenRedirect(c, log)
-	return ls, err
+	if ls.redirect, err = listen(c.HTTPBind); err == nil {
+		return ls, nil
+	}
+	if c.HTTPBind.From == "" {
+		log.Warn(noRedirectListener, "err", err)
+		return ls, nil
+	}
+	ls.close()
+	return listeners{}, err
 }
 
 // inheritedListeners assigns the sockets passed by systemd to listeners. The main
 // listener is the socket of the protocol it serves: plain HTTP is never served on a
 // socket named https.
-func inheritedListeners(sockets sdnotify.Sockets, c *config, log *slog.Logger) (ls listeners, err error) {
+func inheritedListeners(sockets sdnotify.Sockets, c *config.Config, log *slog.Logger) (ls listeners, err error) {
 	ls.metrics = sockets[sdnotify.Metrics]
 	if sockets[sdnotify.HTTPS] == nil && sockets[sdnotify.HTTP] == nil {
 		return ls, nil
 	}
-	if ls.main, ls.redirect = sockets[sdnotify.HTTPS], sockets[sdnotify.HTTP]; !c.https {
+	if ls.main, ls.redirect = sockets[sdnotify.HTTPS], sockets[sdnotify.HTTP]; !c.HTTPS {
 		ls.main, ls.redirect = sockets[sdnotify.HTTP], nil
 		if sockets[sdnotify.HTTPS] != nil {
 			return ls, errors.New("systemd passed a socket named https, but -https=false is set: stop and " +
@@ -67,16 +84,16 @@ func inheritedListeners(sockets sdnotify.Sockets, c *config, log *slog.Logger) (
 			"https: if inbox.socket failed, another program might be using port 443 (systemctl status " +
 			"inbox.socket); otherwise add a socket with FileDescriptorName=https, or set -https=false")
 	}
-	if c.https && ls.redirect == nil && len(c.domains) > 0 {
+	if c.HTTPS && ls.redirect == nil && len(c.Domains) > 0 {
 		log.Warn(noRedirectListener, "err", "systemd passed no socket named http; if inbox-http.socket "+
 			"failed, another program might be using port 80")
 	}
-	if ls.redirect != nil && len(c.domains) == 0 {
+	if ls.redirect != nil && len(c.Domains) == 0 {
 		log.Warn("requests on the http socket are rejected: redirecting to HTTPS requires -domain")
 	}
-	for _, option := range []string{"bind", "http-bind"} {
-		if c.from[option] != "" {
-			log.Warn("-"+option+" is ignored: using sockets passed by systemd", "from", c.from[option])
+	for _, a := range []config.Address{c.Bind, c.HTTPBind} {
+		if a.From != "" {
+			log.Warn("-"+a.Option+" is ignored: using sockets passed by systemd", "from", a.From)
 		}
 	}
 	return ls, nil
@@ -84,21 +101,6 @@ func inheritedListeners(sockets sdnotify.Sockets, c *config, log *slog.Logger) (
 
 const noRedirectListener = "no plain HTTP listener: requests are not redirected to HTTPS, and ACME " +
 	"validation uses port 443 only"
-
-// listenRedirect binds -http-bind. If the default port 80 cannot be bound, the server
-// runs without it, as the tls-alpn-01 challenge needs only port 443. An explicit
-// -http-bind that cannot be bound is an error.
-func listenRedirect(c *config, log *slog.Logger) (net.Listener, error) {
-	if c.httpBind == "" {
-		return nil, nil
-	}
-	l, err := listen("http-bind", c.httpBind)
-	if err != nil && c.from["http-bind"] == "" {
-		log.Warn(noRedirectListener, "err", err)
-		return nil, nil
-	}
-	return l, err
-}
 
 func (ls listeners) close() {
 	for _, l := range []net.Listener{ls.main, ls.redirect, ls.metrics} {
@@ -131,14 +133,13 @@ func hostOf(l net.Listener) string {
 	return ""
 }
 
-// listen binds an address, or a Unix socket given as unix:/path. option is the name of
-// the option for error messages.
-func listen(option, bind string) (net.Listener, error) {
-	path, isUnix := strings.CutPrefix(bind, "unix:")
+// listen binds an address, or a Unix socket given as unix:/path.
+func listen(a config.Address) (net.Listener, error) {
+	path, isUnix := strings.CutPrefix(a.Value, "unix:")
 	if !isUnix {
-		l, err := net.Listen("tcp", bind)
+		l, err := net.Listen("tcp", a.Value)
 		if err != nil {
-			return nil, bindError(option, bind, err)
+			return nil, bindError(a.Option, a.Value, err)
 		}
 		return l, nil
 	}
@@ -193,7 +194,7 @@ func (s *server) wrapListener(l net.Listener, overTLS bool) net.Listener {
 	limited := ratelimit.NewListener(l, s.limits.Conns, s.clientIP)
 	s.limits.Register(limited)
 	l = limited
-	if s.cfg.proxyProtocol {
+	if s.cfg.ProxyProtocol {
 		l = conn.ProxyListener(l, s.clientIP)
 	}
 	if overTLS {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/sdnotify"
 )
 
@@ -84,18 +85,18 @@ func TestUnusableSocketPaths(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listen("bind", "unix:"+file); err == nil || !strings.Contains(err.Error(), "is not a socket") {
+	if _, err := listen(config.Address{Option: "bind", Value: "unix:" + file}); err == nil || !strings.Contains(err.Error(), "is not a socket") {
 		t.Errorf("a file: got %v", err)
 	}
-	l, err := listen("bind", "unix:"+filepath.Join(dir, "s"))
+	l, err := listen(config.Address{Option: "bind", Value: "unix:" + filepath.Join(dir, "s")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if _, err := listen("bind", "unix:"+filepath.Join(dir, "s")); err == nil || !strings.Contains(err.Error(), "another program") {
+	if _, err := listen(config.Address{Option: "bind", Value: "unix:" + filepath.Join(dir, "s")}); err == nil || !strings.Contains(err.Error(), "another program") {
 		t.Errorf("a socket in use: got %v", err)
 	}
-	if _, err := listen("bind", "unix:"+filepath.Join(dir, "no", "s")); err == nil {
+	if _, err := listen(config.Address{Option: "bind", Value: "unix:" + filepath.Join(dir, "no", "s")}); err == nil {
 		t.Error("missing directory: got a socket, want an error")
 	}
 }
@@ -118,7 +119,7 @@ func TestMissingHTTPSocketWarning(t *testing.T) {
 		{nil, sdnotify.Sockets{sdnotify.HTTPS: l}, false},
 	} {
 		var log strings.Builder
-		if _, err := inheritedListeners(row.sockets, &config{https: true, domains: row.domains}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+		if _, err := inheritedListeners(row.sockets, &config.Config{HTTPS: true, Domains: row.domains}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 			t.Error(err)
 		}
 		if got := strings.Contains(log.String(), noRedirectListener); got != row.want {

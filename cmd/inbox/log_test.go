@@ -39,12 +39,9 @@ func TestLogOmitsSecrets(t *testing.T) {
 }
 
 func TestUnknownVariablesAreLoggedAtDebug(t *testing.T) {
-	c, err := parse([]string{"-https=false", "-log-level", "debug"}, []string{"INBOX_PORT=tcp://192.0.2.1:80"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := resolve(t, []string{"INBOX_PORT=tcp://192.0.2.1:80", "HOME=" + t.TempDir()}, "-https=false", "-log-level", "debug")
 	var out bytes.Buffer
-	if _, err := newServerWithoutListeners(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: &out}); err != nil {
+	if _, err := newServerWithoutListeners(c, process{stderr: &out}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(out.String(), "INBOX_PORT") || strings.Contains(out.String(), "192.0.2.1") {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/logging"
 )
 
@@ -233,6 +234,6 @@ func runOnce(t *testing.T, environ []string, args ...string) (code int, stdout, 
 }
 
 // newServerWithoutListeners builds a server that has no listeners.
-func newServerWithoutListeners(c *config, p process) (*server, error) {
-	return newServer(c, p, listeners{}, logging.New(p.stderr, c.level, c.logFormat == "json"))
+func newServerWithoutListeners(c *config.Config, p process) (*server, error) {
+	return newServer(c, p, listeners{}, logging.New(p.stderr, c.LogLevel, c.LogJSON))
 }

@@ -71,16 +71,13 @@ func TestMetrics(t *testing.T) {
 }
 
 func TestMetricsFollowTheConventions(t *testing.T) {
-	c, err := parse([]string{"-https=false"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := resolve(t, []string{"HOME=" + t.TempDir()}, "-https=false")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	srv, err := newServer(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, timeouts: defaultTimeouts()}, listeners{metrics: listener}, slog.New(slog.DiscardHandler))
+	srv, err := newServer(c, process{stderr: io.Discard, timeouts: defaultTimeouts()}, listeners{metrics: listener}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

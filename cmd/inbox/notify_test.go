@@ -179,10 +179,7 @@ func TestWatchdogDoesNotNotifyWhenHung(t *testing.T) {
 // newWatchdogServer builds a server with a listener on which nothing accepts connections.
 func newWatchdogServer(t *testing.T, args ...string) *server {
 	t.Helper()
-	c, err := parse(append([]string{"-https=false", "-state", t.TempDir()}, args...), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := resolve(t, nil, append([]string{"-https=false", "-state", t.TempDir()}, args...)...)
 	srv, err := newServerWithoutListeners(c, process{stderr: newOutput(), timeouts: defaultTimeouts()})
 	if err != nil {
 		t.Fatal(err)

@@ -10,8 +10,10 @@ import (
 	"log/slog"
 	"os"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
 	"inbox/cmd/inbox/internal/host"
+	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/tlsmgr"
 )
@@ -36,27 +38,31 @@ type process struct {
 
 // run runs the program until ctx is done, and returns the exit code.
 func run(ctx context.Context, p process) int {
-	cfg, err := parse(p.args, p.environ)
+	options, err := config.Parse(p.args, p.environ)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		io.WriteString(p.stdout, usage())
+		io.WriteString(p.stdout, config.Usage())
 		return exitDone
 	case err != nil:
 		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.errorPrefix(), err)
 		return exitUsage
-	case cfg.version:
+	case options.Command == config.Version:
 		fmt.Fprintln(p.stdout, version())
 		return exitDone
 	}
-	if cfg.doctor {
-		if !doctor.Run(ctx, doctorConfig(cfg, p), p.stdout) {
+	cfg, err := config.Resolve(options, hostFacts(p.getenv))
+	if err != nil {
+		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.errorPrefix(), err)
+		return exitUsage
+	}
+	if options.Command == config.Doctor {
+		if !doctor.Run(ctx, doctorConfig(cfg), p.stdout) {
 			return exitFailure
 		}
 		return exitDone
 	}
 	p.done = ctx.Done()
-	cfg.resolveAuto(host.AvailableMemory(), host.MaxOpenFiles())
-	host.LimitMemory(cfg.maxMemory)
+	host.LimitMemory(cfg.MaxMemoryBytes)
 	err = serve(ctx, cfg, p)
 	switch {
 	case errors.Is(err, tlsmgr.ErrUsage):
@@ -67,6 +73,15 @@ func run(ctx context.Context, p process) int {
 		return exitFailure
 	}
 	return exitDone
+}
+
+// hostFacts returns what the configuration needs to know of this machine.
+func hostFacts(getenv func(name string) string) config.Facts {
+	const spareFiles = 64 // for everything that is not a connection
+	return config.Facts{
+		MemoryBytes: host.AvailableMemory(), OpenFiles: host.MaxOpenFiles(),
+		ReservedFiles: spareFiles + limits.MaxTarpittedConns, Getenv: getenv,
+	}
 }
 
 // addUserHint adds the process's user to a permission error for a file. In a service or
@@ -80,7 +95,7 @@ func addUserHint(err error) error {
 }
 
 // getenv returns the value of an environment variable, or "".
-func (p process) getenv(name string) string { return lookupEnv(p.environ, name) }
+func (p process) getenv(name string) string { return host.Getenv(p.environ, name) }
 
 // journalWriter returns stderr, with journal priorities if it is connected to the journal.
 func (p process) journalWriter() io.Writer { return sdnotify.JournalWriter(p.stderr, p.getenv) }

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/host"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/logging"
@@ -25,8 +26,8 @@ import (
 
 // serve binds the listeners, builds the server and serves until ctx is done. Binding
 // comes first, because certificate orders depend on the ports that are open.
-func serve(ctx context.Context, c *config, p process) error {
-	log := logging.New(p.journalWriter(), c.level, c.logFormat == "json")
+func serve(ctx context.Context, c *config.Config, p process) error {
+	log := logging.New(p.journalWriter(), c.LogLevel, c.LogJSON)
 	sighup := make(chan os.Signal, 1)
 	// Before mailboxes are loaded: an unhandled SIGHUP would end the process and lose them.
 	signal.Notify(sighup, syscall.SIGHUP)
@@ -253,7 +254,7 @@ func (s *server) awaitForceStop(ctx context.Context, cancel context.CancelFunc) 
 }
 
 func (s *server) sweep(ctx context.Context) {
-	ticker := time.NewTicker(seconds(s.cfg.cleanupInterval))
+	ticker := time.NewTicker(s.cfg.CleanupInterval)
 	defer ticker.Stop()
 	var report limits.DryRunReport
 	for {
@@ -270,7 +271,7 @@ func (s *server) sweep(ctx context.Context) {
 
 // announce prints the banner and logs the addresses of the listeners.
 func (s *server) announce(addr net.Addr, stderr io.Writer) {
-	b := banner{scheme: "http", names: s.cfg.domains, network: networkAddrs(), fingerprint: s.selfSignedFingerprint(),
+	b := banner{scheme: "http", names: s.cfg.Domains, network: networkAddrs(), fingerprint: s.selfSignedFingerprint(),
 		inContainer: host.InContainer(s.process.getenv)}
 	if s.source != nil {
 		b.scheme = "https"
@@ -279,7 +280,7 @@ func (s *server) announce(addr net.Addr, stderr io.Writer) {
 	if err == nil { // otherwise a Unix socket, which browsers cannot open
 		b.addr = ap
 		s.warnPlainHTTP(ap.Addr())
-		if s.cfg.logFormat == "text" {
+		if !s.cfg.LogJSON {
 			io.WriteString(stderr, b.String())
 		}
 	}
@@ -293,7 +294,7 @@ func (s *server) announce(addr net.Addr, stderr io.Writer) {
 // warnPlainHTTP warns that passwords are sent in clear text, unless a trusted proxy is
 // configured or only this machine can connect.
 func (s *server) warnPlainHTTP(addr netip.Addr) {
-	if s.source == nil && !addr.IsLoopback() && len(s.cfg.proxies) == 0 {
+	if s.source == nil && !addr.IsLoopback() && len(s.cfg.TrustedProxies) == 0 {
 		s.log.Warn("plain HTTP: passwords and messages are sent unencrypted; if a proxy terminates TLS, set " +
 			"-trusted-proxies")
 	}
@@ -305,10 +306,10 @@ const pageBurst = 24
 
 // warnBurst warns of a burst that is too low for a page load.
 func (s *server) warnBurst() {
-	if s.cfg.rate > 0 && s.cfg.burst < pageBurst && !s.cfg.rateDryRun {
+	if s.cfg.Rate > 0 && s.cfg.Burst < pageBurst && !s.cfg.DryRun {
 		s.log.Warn("-burst is too low for a page load: a browser's first requests are rejected and retried; "+
 			"increase -burst, or disable the limit with -rate 0",
-			"burst", s.cfg.burst, "atLeast", pageBurst)
+			"burst", s.cfg.Burst, "atLeast", pageBurst)
 	}
 }
 
@@ -317,7 +318,7 @@ func (s *server) warnBurst() {
 func (s *server) metricsSources() metrics.Sources {
 	sources := metrics.Sources{
 		Version: buildVersion(), Failing: s.health.failing,
-		MaxMemoryBytes: s.cfg.maxMemory, MaxInboxes: s.cfg.maxInboxes, MaxQueuedBytes: s.cfg.maxQueuedBytes, MaxConns: s.cfg.maxConns,
+		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes, MaxConns: int64(s.cfg.MaxConns),
 		Mailboxes: s.stats, Deliveries: s.handler.Deliveries, Refusals: s.handler.Refusals,
 		Limits: s.limits, Errors: s.errorLog, Collectors: s.collectors,
 	}
@@ -334,7 +335,7 @@ func (s *server) metricsSources() metrics.Sources {
 // serveMetrics serves the metrics listener until ctx is done.
 func (s *server) serveMetrics(ctx context.Context, l net.Listener) {
 	server := metrics.NewAdminServer(metrics.AdminConfig{
-		Sources: s.metricsSources(), Hosts: s.cfg.metricsNames, ErrorLog: s.errorLog.Logger(),
+		Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, ErrorLog: s.errorLog.Logger(),
 		HeaderTimeout: s.timeouts.header, IdleTimeout: s.timeouts.idle,
 	})
 	stop := context.AfterFunc(ctx, func() { server.Close() })

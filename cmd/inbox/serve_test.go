@@ -202,11 +202,8 @@ func TestMailboxOptions(t *testing.T) {
 
 func TestCleanupFreesMemory(t *testing.T) {
 	t.Parallel()
-	c, err := parse([]string{"-inbox-timeout", "1", "-https=false"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := newServerWithoutListeners(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: newOutput(), timeouts: defaultTimeouts()})
+	c := resolve(t, []string{"HOME=" + t.TempDir()}, "-inbox-timeout", "1", "-https=false")
+	srv, err := newServerWithoutListeners(c, process{stderr: newOutput(), timeouts: defaultTimeouts()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,18 +69,15 @@ func (l stuckListener) Accept() (net.Conn, error) {
 // newTestServer builds a server over plain HTTP that is not serving yet.
 func newTestServer(t *testing.T, p process, wrap func(net.Listener) net.Listener) *server {
 	t.Helper()
-	c, err := parse([]string{"-bind", "127.0.0.1:0", "-https=false", "-state", t.TempDir()}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := resolve(t, nil, "-bind", "127.0.0.1:0", "-https=false", "-state", t.TempDir())
 	out := newOutput()
 	p.stderr = out
-	ls, err := listenAll(c, nil, logging.New(out, c.level, c.logFormat == "json"))
+	ls, err := listenAll(c, nil, logging.New(out, c.LogLevel, c.LogJSON))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ls.main = wrap(ls.main)
-	srv, err := newServer(c, p, ls, logging.New(out, c.level, c.logFormat == "json"))
+	srv, err := newServer(c, p, ls, logging.New(out, c.LogLevel, c.LogJSON))
 	if err != nil {
 		t.Fatal(err)
 	}

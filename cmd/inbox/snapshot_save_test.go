@@ -83,7 +83,7 @@ func TestSlowSaveExtendsTimeout(t *testing.T) {
 	if took < 2*srv.timeouts.saveStall || len(asked) < 10 || slices.ContainsFunc(asked, func(a string) bool { return a != "EXTEND_TIMEOUT_USEC=18000000" }) {
 		t.Errorf("in %v got extensions %q, want at least ten of 18 s", took, asked)
 	}
-	if _, restored := srv.snapshot.Load(srv.cfg.mailboxLimits()); restored.Messages != 32 {
+	if _, restored := srv.snapshot.Load(srv.cfg.Mailboxes); restored.Messages != 32 {
 		t.Errorf("got %d saved messages, want 32", restored.Messages)
 	}
 }

@@ -316,11 +316,8 @@ func TestPostDuringShutdownIsSaved(t *testing.T) {
 // TestFailedServerSavesSnapshot checks that mailboxes are saved if the listener fails.
 func TestFailedServerSavesSnapshot(t *testing.T) {
 	dir := t.TempDir()
-	c, err := parse([]string{"-bind", "127.0.0.1:0", "-https=false", "-state", dir}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := logging.New(io.Discard, c.level, c.logFormat == "json")
+	c := resolve(t, nil, "-bind", "127.0.0.1:0", "-https=false", "-state", dir)
+	log := logging.New(io.Discard, c.LogLevel, c.LogJSON)
 	ls, err := listenAll(c, nil, log)
 	if err != nil {
 		t.Fatal(err)

@@ -10,8 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strings"
 
 	"inbox/internal/atomicfile"
 )
@@ -21,11 +19,11 @@ const (
 	secretSize = 32
 )
 
-// stateDir returns the state directory, which it creates if necessary. If the directory
-// is not writable, stateDir logs a warning and returns "".
-func stateDir(c *config, environ []string, log *slog.Logger) string {
-	dir, err := chooseStateDir(c.state, environ)
-	if err == nil {
+// openStateDir returns the state directory, which it creates if necessary. If there is
+// none, or it is not writable, openStateDir logs a warning and returns "".
+func openStateDir(dir string, log *slog.Logger) string {
+	err := errors.New("neither -state, $STATE_DIRECTORY nor a home directory is set")
+	if dir != "" {
 		err = ensureWritable(dir)
 	}
 	if err != nil {
@@ -34,37 +32,6 @@ func stateDir(c *config, environ []string, log *slog.Logger) string {
 		return ""
 	}
 	return dir
-}
-
-func chooseStateDir(given string, environ []string) (string, error) {
-	if given != "" {
-		return given, nil
-	}
-	if first, _, _ := strings.Cut(lookupEnv(environ, "STATE_DIRECTORY"), ":"); first != "" {
-		return first, nil
-	}
-	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" {
-		dir, err := os.UserConfigDir()
-		return filepath.Join(dir, "inbox"), err
-	}
-	if dir := lookupEnv(environ, "XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "inbox"), nil
-	}
-	if home := lookupEnv(environ, "HOME"); home != "" {
-		return filepath.Join(home, ".local", "state", "inbox"), nil
-	}
-	return "", errors.New("neither -state, $STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME is set")
-}
-
-// lookupEnv returns the value of a variable, or "". The last of several values counts,
-// as in a shell.
-func lookupEnv(environ []string, name string) (value string) {
-	for _, entry := range environ {
-		if v, ok := strings.CutPrefix(entry, name+"="); ok {
-			value = v
-		}
-	}
-	return value
 }
 
 // ensureWritable creates the directory if necessary and writes a test file.

@@ -11,30 +11,6 @@ import (
 	"testing"
 )
 
-func TestChooseStateDir(t *testing.T) {
-	rows := []struct {
-		given   string
-		environ []string
-		want    string
-	}{
-		{"/given", []string{"STATE_DIRECTORY=/systemd"}, "/given"},
-		{"", []string{"STATE_DIRECTORY=/one:/two", "HOME=/home/me"}, "/one"},
-		{"", []string{"XDG_STATE_HOME=/xdg", "HOME=/home/me"}, "/xdg/inbox"},
-		{"", []string{"XDG_STATE_HOME=relative", "HOME=/home/me"}, "/home/me/.local/state/inbox"},
-		{"", []string{"HOME=/home/me"}, "/home/me/.local/state/inbox"},
-		{"", nil, ""},
-	}
-	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" {
-		rows = rows[:2] // the remaining rows apply to other systems
-	}
-	for _, tt := range rows {
-		got, err := chooseStateDir(tt.given, tt.environ)
-		if got != tt.want || (err != nil) != (tt.want == "") {
-			t.Errorf("chooseStateDir(%q, %q) = %q, %v; want %q", tt.given, tt.environ, got, err, tt.want)
-		}
-	}
-}
-
 var fingerprintPattern = regexp.MustCompile(`(?:[0-9A-F]{2}:){31}[0-9A-F]{2}`)
 
 // TestStateSurvivesRestart checks that a restart reuses the secret and the self-signed

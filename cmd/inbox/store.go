@@ -4,14 +4,10 @@ import (
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
-	"errors"
-	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
@@ -19,107 +15,11 @@ import (
 	"inbox/tlsmgr/redisstorage"
 )
 
-// storeOptions configure the store that several nodes share.
-type storeOptions struct {
-	rawAddress, file, ca, keyFile string
-	replicas                      int64
-
-	address redisstore.Address
-	key     []byte // encrypts messages; nil: messages are not encrypted
-}
-
-// maxStoreCapacity is the maximum number of messages of one inbox in a store. A Lua
-// script deletes all of them in one call.
-const maxStoreCapacity = 10_000
-
-// maxReplicas bounds -store-replicas; no deployment needs more.
-const maxReplicas = 100
-
-func (o *storeOptions) shared() bool { return o.rawAddress != "" || o.file != "" }
-
-// resolveStore validates the store options. No error repeats the address, which can
-// contain a password.
-func (c *config) resolveStore() (err error) {
-	o := &c.store
-	if !o.shared() {
-		for name, given := range map[string]bool{"store-ca": o.ca != "", "store-key-file": o.keyFile != "", "store-replicas": o.replicas != 0} {
-			if given {
-				return c.optionError(name, errors.New("requires -store or -store-file"))
-			}
-		}
-		return nil
-	}
-	if o.rawAddress != "" && o.file != "" {
-		return c.optionError("store-file", errors.New("conflicts with -store; remove one of the two"))
-	}
-	text, from := o.rawAddress, "-store"
-	if o.file != "" {
-		if text, err = readSmallFile(o.file); err != nil {
-			return c.optionError("store-file", err)
-		}
-		from = "the address in -store-file"
-	}
-	if o.address, err = redisstore.ParseAddress(strings.TrimSpace(text)); err != nil {
-		return fmt.Errorf("%s %w", from, err)
-	}
-	if c.inboxCapacity < 1 || c.inboxCapacity > maxStoreCapacity {
-		return c.optionError("inbox-capacity", fmt.Errorf("must be from 1 to %d with -store", maxStoreCapacity))
-	}
-	if o.replicas < 0 || o.replicas > maxReplicas {
-		return c.optionError("store-replicas", fmt.Errorf("must be from 0 to %d", maxReplicas))
-	}
-	return c.resolveStoreFiles()
-}
-
-func (c *config) resolveStoreFiles() error {
-	o := &c.store
-	if o.ca != "" {
-		if !o.address.TLS() {
-			return c.optionError("store-ca", errors.New("requires a store over TLS, such as rediss://host"))
-		}
-		text, err := readSmallFile(o.ca)
-		if err != nil {
-			return c.optionError("store-ca", err)
-		}
-		if !o.address.Trust([]byte(text)) {
-			return c.optionError("store-ca", errors.New("the file contains no PEM certificate"))
-		}
-	}
-	if o.keyFile == "" && strings.Trim(c.domain, ", ") != "" {
-		return c.optionError("store-key-file", errors.New("is required with -domain and a store, to encrypt "+
-			"the private keys of certificates; create it with: openssl rand -base64 32"))
-	}
-	if o.keyFile == "" {
-		return nil
-	}
-	text, err := readSmallFile(o.keyFile)
-	if err == nil {
-		o.key, err = readKey(strings.TrimSpace(text))
-	}
-	if err != nil {
-		return c.optionError("store-key-file", err)
-	}
-	return nil
-}
-
-// readKey decodes a key of 32 bytes in base64 or hexadecimal.
-func readKey(text string) ([]byte, error) {
-	key, err := hex.DecodeString(text)
-	if err != nil {
-		key, err = base64.StdEncoding.DecodeString(text)
-	}
-	if err != nil || len(key) != sha256.Size {
-		return nil, errors.New("the file must contain 32 random bytes in base64; create it with: openssl " +
-			"rand -base64 32")
-	}
-	return key, nil
-}
-
 // passwordHashKey returns the key of the hashes of passwords and payers. Nodes on one
 // store must produce equal hashes, so they use a constant; the hashes leave the process
 // only after the store has hashed them again with its own secret.
-func (c *config) passwordHashKey(dir string) ([]byte, error) {
-	if c.store.shared() {
+func passwordHashKey(c *config.Config, dir string) ([]byte, error) {
+	if c.Store != nil {
 		shared := sha256.Sum256([]byte("inbox: nodes of one store"))
 		return shared[:], nil
 	}
@@ -130,10 +30,10 @@ func (c *config) passwordHashKey(dir string) ([]byte, error) {
 // the meantime and reports that it is not ready.
 func (s *server) openStore() {
 	c := s.cfg
-	if !c.store.shared() {
+	if c.Store == nil {
 		return
 	}
-	cfg := c.storeConfig(s.log)
+	cfg := storeConfig(c, s.log)
 	if s.listeners.metrics == nil {
 		s.shared = redisstore.New(cfg)
 	} else {
@@ -146,25 +46,25 @@ func (s *server) openStore() {
 }
 
 // examineStore returns the doctor's check of the store; nil without a store.
-func (c *config) examineStore() func(context.Context) (redisstore.Report, error) {
-	if !c.store.shared() {
+func examineStore(c *config.Config) func(context.Context) (redisstore.Report, error) {
+	if c.Store == nil {
 		return nil
 	}
 	return func(ctx context.Context) (redisstore.Report, error) {
-		return redisstore.Examine(ctx, c.storeConfig(nil))
+		return redisstore.Examine(ctx, storeConfig(c, nil))
 	}
 }
 
 // openUsedStore connects to the store if nodes with the same key have used it, so that
 // the doctor writes nothing to a new store. Otherwise, and if the store is unavailable,
 // it returns nil.
-func (c *config) openUsedStore() *redisstore.Store {
+func openUsedStore(c *config.Config) *redisstore.Store {
 	ctx, cancel := context.WithTimeout(context.Background(), storeStartTimeout)
 	defer cancel()
-	if r, err := redisstore.Examine(ctx, c.storeConfig(nil)); err != nil || r.Unused || r.KeyMismatch {
+	if r, err := redisstore.Examine(ctx, storeConfig(c, nil)); err != nil || r.Unused || r.KeyMismatch {
 		return nil
 	}
-	store := redisstore.New(c.storeConfig(nil))
+	store := redisstore.New(storeConfig(c, nil))
 	if awaitReady(store); store.Ready() != nil {
 		store.Shutdown()
 		return nil
@@ -172,20 +72,20 @@ func (c *config) openUsedStore() *redisstore.Store {
 	return store
 }
 
-func (c *config) storeConfig(log *slog.Logger) redisstore.Config {
+func storeConfig(c *config.Config, log *slog.Logger) redisstore.Config {
 	return redisstore.Config{
-		Address: c.store.address, Key: c.store.key, Limits: c.mailboxLimits(), MaxBodyBytes: c.maxBodySize, Logger: log,
-		Replicas: int(c.store.replicas),
+		Address: c.Store.Address, Key: c.Store.Key, Limits: c.Mailboxes, MaxBodyBytes: c.MaxBodyBytes, Logger: log,
+		Replicas: c.Store.Replicas,
 	}
 }
 
 // sharedCertificates returns the storage in which nodes share certificates and session
 // ticket keys, or nil. The storage is encrypted and therefore requires a key.
-func (c *config) sharedCertificates(s *redisstore.Store) tlsmgr.Shared {
-	if s == nil || c.store.key == nil {
+func sharedCertificates(c *config.Config, s *redisstore.Store) tlsmgr.Shared {
+	if s == nil || c.Store.Key == nil {
 		return nil
 	}
-	key, err := hkdf.Key(sha256.New, c.store.key, nil, "inbox certificates", sha256.Size)
+	key, err := hkdf.Key(sha256.New, c.Store.Key, nil, "inbox certificates", sha256.Size)
 	if err != nil {
 		panic(err) // only for an excessive key length
 	}

@@ -141,11 +141,8 @@ func TestHeaderLimitOverHTTP2(t *testing.T) {
 }
 
 func TestMainServerTimeouts(t *testing.T) {
-	c, err := parse([]string{"-https=false"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := newServerWithoutListeners(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, timeouts: defaultTimeouts()})
+	c := resolve(t, []string{"HOME=" + t.TempDir()}, "-https=false")
+	srv, err := newServerWithoutListeners(c, process{stderr: io.Discard, timeouts: defaultTimeouts()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,8 +150,8 @@ func TestMainServerTimeouts(t *testing.T) {
 	if s.ReadHeaderTimeout != 10*time.Second || s.IdleTimeout != 2*time.Minute {
 		t.Errorf("header %v, idle %v; want 10s, 2m", s.ReadHeaderTimeout, s.IdleTimeout)
 	}
-	if least := c.pollWait + 30*time.Second; s.WriteTimeout <= least {
-		t.Errorf("WriteTimeout %v is too short for a poll held for %v", s.WriteTimeout, c.pollWait)
+	if least := c.PollTimeout + 30*time.Second; s.WriteTimeout <= least {
+		t.Errorf("WriteTimeout %v is too short for a poll held for %v", s.WriteTimeout, c.PollTimeout)
 	}
 	if s.HTTP2.MaxConcurrentStreams != 100 || s.HTTP2.SendPingTimeout == 0 || s.HTTP2.WriteByteTimeout == 0 {
 		t.Errorf("HTTP/2 limits are not set: %+v", s.HTTP2)

@@ -96,7 +96,7 @@ func (s *server) selfTestMailbox(ctx context.Context) (err error) {
 			return err
 		}
 		r.RequestURI, r.RemoteAddr, r.Host = req[1], "@", "localhost"
-		if len(s.cfg.domains) > 0 {
+		if len(s.cfg.Domains) > 0 {
 			r.Host = s.source.State()[0].Name // in the form that CheckHost compares
 		}
 		r.SetBasicAuth(name, password)

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"flag"
@@ -11,12 +11,12 @@ import (
 // TestFlagsDocument compares docs/flags.md with the table of options. To fix it, copy
 // the rows that the failure prints into the document.
 func TestFlagsDocument(t *testing.T) {
-	text, err := os.ReadFile("../../docs/flags.md")
+	text, err := os.ReadFile("../../../../docs/flags.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	rest := string(text)
-	for _, g := range newConfig().optionGroups() {
+	for _, g := range defaultOptions().groups {
 		table := flagTable(g)
 		before, after, found := strings.Cut(rest, table)
 		if !found {

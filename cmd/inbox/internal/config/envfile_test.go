@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"flag"
@@ -12,7 +12,7 @@ import (
 // failure prints below the heading of its group.
 func TestEnvironmentFile(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../../systemd/inbox.env")
+	text, err := os.ReadFile("../../../../systemd/inbox.env")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,10 +27,10 @@ func TestEnvironmentFile(t *testing.T) {
 			t.Errorf("the line %q is not a comment", line)
 		}
 	}
-	c := newConfig()
-	for _, g := range c.optionGroups() {
+	o := defaultOptions()
+	for _, g := range o.groups {
 		g.flags.VisitAll(func(f *flag.Flag) {
-			if !c.settable(f.Name) || f.Name == "config" || g.title == "Only for inbox doctor" {
+			if !o.settable(f.Name) || f.Name == "config" || g.title == "Only for inbox doctor" {
 				return
 			}
 			name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))

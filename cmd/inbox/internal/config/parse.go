@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -13,56 +13,68 @@ import (
 // envPrefix is the prefix of environment variables that set options.
 const envPrefix = "INBOX_"
 
-// parse builds the configuration from a command line, an environment and the -config
-// file that they name. Every error is a usage error; flag.ErrHelp requests the help text.
-func parse(args, environ []string) (*config, error) {
-	c := newConfig()
-	if len(args) > 0 && (args[0] == "version" || args[0] == "doctor") {
-		c.version, c.doctor, args = args[0] == "version", args[0] == "doctor", args[1:]
+// Parse reads the options from a command line, an environment and the -config file
+// that they name, in this order of precedence. Every error is a usage error;
+// [flag.ErrHelp] requests the help text.
+func Parse(args, environ []string) (*Options, error) {
+	o := defaultOptions()
+	if len(args) > 0 {
+		switch args[0] {
+		case "doctor":
+			o.Command, args = Doctor, args[1:]
+		case "version":
+			o.Command, args = Version, args[1:]
+		}
 	}
-	if err := c.parseArgs(args); err != nil || c.version {
-		return c, err
-	}
-	if err := c.parseEnviron(environ); err != nil {
+	if err := o.parseArgs(args); err != nil {
 		return nil, err
 	}
-	if err := c.parseFile(); err != nil {
+	if o.version {
+		o.Command = Version
+	}
+	if o.Command == Version {
+		return o, nil
+	}
+	if err := o.parseEnviron(environ); err != nil {
 		return nil, err
 	}
-	return c, c.resolve()
+	if err := o.parseFile(); err != nil {
+		return nil, err
+	}
+	return o, nil
 }
 
-func (c *config) parseArgs(args []string) error {
-	if err := c.flags.Parse(args); err != nil {
+func (o *Options) parseArgs(args []string) error {
+	if err := o.flags.Parse(args); err != nil {
 		return fmt.Errorf("%w (inbox -h lists the options)", err)
 	}
-	if c.flags.NArg() > 0 {
+	if o.flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q: options begin with a dash; set a boolean option as in "+
-			"-cors=false", c.flags.Arg(0))
+			"-cors=false", o.flags.Arg(0))
 	}
-	c.flags.Visit(func(f *flag.Flag) { c.from[f.Name] = "command line" })
+	o.flags.Visit(func(f *flag.Flag) { o.from[f.Name] = "command line" })
 	return nil
 }
 
 // parseEnviron sets the options that the command line does not set. An empty
 // variable counts as absent. Container platforms inject variables with the same
 // prefix, so a variable that matches no option is recorded but is not an error.
-func (c *config) parseEnviron(environ []string) error {
+func (o *Options) parseEnviron(environ []string) error {
 	for _, entry := range environ {
 		key, value, _ := strings.Cut(entry, "=")
 		if !strings.HasPrefix(key, envPrefix) || value == "" {
 			continue
 		}
 		name := optionName(key)
-		if !c.settable(name) {
-			c.unknownVars = append(c.unknownVars, key)
+		if !o.settable(name) {
+			o.unknownVars = append(o.unknownVars, key)
 			continue
 		}
-		if err := c.set(name, value, key); err != nil {
+		if err := o.set(name, value, key); err != nil {
 			return err
 		}
 	}
-	slices.Sort(c.unknownVars)
+	slices.Sort(o.unknownVars)
 	return nil
 }
 
@@ -78,19 +90,19 @@ func optionName(key string) string {
 
 // settable reports whether name is an option that the environment or a file can set.
 // version is not: it is a command, and container images commonly set INBOX_VERSION.
-func (c *config) settable(name string) bool {
-	return c.flags.Lookup(name) != nil && name != "version"
+func (o *Options) settable(name string) bool {
+	return o.flags.Lookup(name) != nil && name != "version"
 }
 
 // set sets an option unless a source of higher precedence has set it.
-func (c *config) set(name, value, from string) error {
-	if c.from[name] != "" {
+func (o *Options) set(name, value, from string) error {
+	if o.from[name] != "" {
 		return nil
 	}
-	if err := c.flags.Set(name, value); err != nil {
-		return c.valueError(name, value, from, flagError(err))
+	if err := o.flags.Set(name, value); err != nil {
+		return o.valueError(name, value, from, flagError(err))
 	}
-	c.from[name] = from
+	o.from[name] = from
 	return nil
 }
 
@@ -102,20 +114,29 @@ func flagError(err error) error {
 	return err
 }
 
-func (c *config) valueError(name, value, from string, err error) error {
+// optionError returns an error that names an option, its value and the source of the value.
+func (o *Options) optionError(name string, why error) error {
+	from := o.from[name]
+	if from == "" {
+		from = "default"
+	}
+	return o.valueError(name, o.flags.Lookup(name).Value.String(), from, why)
+}
+
+func (o *Options) valueError(name, value, from string, err error) error {
 	return fmt.Errorf("-%s %q (from %s): %w", name, value, from, err)
 }
 
 // parseFile sets the options that command line and environment do not set.
-func (c *config) parseFile() error {
-	if c.file == "" {
+func (o *Options) parseFile() error {
+	if o.file == "" {
 		return nil
 	}
-	text, err := readSmallFile(c.file)
+	text, err := readSmallFile(o.file)
 	if err != nil {
-		return c.optionError("config", err)
+		return o.optionError("config", err)
 	}
-	return c.parseText(c.file, text)
+	return o.parseText(o.file, text)
 }
 
 // maxFileBytes bounds what is read of a file. No configuration file is nearly as large.
@@ -129,7 +150,7 @@ func readSmallFile(path string) (string, error) {
 }
 
 // parseText parses the text of a configuration file.
-func (c *config) parseText(file, text string) error {
+func (o *Options) parseText(file, text string) error {
 	seen := map[string]string{} // position at which each option was set
 	n := 0
 	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
@@ -139,11 +160,11 @@ func (c *config) parseText(file, text string) error {
 		if !found {
 			continue
 		}
-		if err := c.checkLine(name, seen[name]); err != nil {
+		if err := o.checkLine(name, seen[name]); err != nil {
 			return fmt.Errorf("%s: %w", position, err)
 		}
 		seen[name] = position
-		if err := c.set(name, c.fileValue(name, value), position); err != nil {
+		if err := o.set(name, o.fileValue(name, value), position); err != nil {
 			return err
 		}
 	}
@@ -163,13 +184,13 @@ func parseLine(line string) (name, value string, found bool) {
 	return line, "", true
 }
 
-func (c *config) checkLine(name, before string) error {
+func (o *Options) checkLine(name, before string) error {
 	switch {
 	case name == "config":
 		return errors.New("a configuration file cannot include another one")
 	case before != "":
 		return fmt.Errorf("%s was already set at %s", name, before)
-	case c.settable(name):
+	case o.settable(name):
 		return nil
 	case strings.Contains(name, "="):
 		return fmt.Errorf("unknown option %q; write the name and the value separated by a space", name)
@@ -180,8 +201,8 @@ func (c *config) checkLine(name, before string) error {
 }
 
 // fileValue returns "true" for a boolean option without a value, as on the command line.
-func (c *config) fileValue(name, value string) string {
-	b, ok := c.flags.Lookup(name).Value.(interface{ IsBoolFlag() bool })
+func (o *Options) fileValue(name, value string) string {
+	b, ok := o.flags.Lookup(name).Value.(interface{ IsBoolFlag() bool })
 	if ok && b.IsBoolFlag() && value == "" {
 		return "true"
 	}
