@@ -208,11 +208,15 @@ func (s *server) selfSignedFingerprint() string {
 
 // pages returns the handler of the built-in pages or of a directory.
 func (s *server) pages() (http.Handler, error) {
+	options := public.Options{Logger: s.log}
+	if s.cfg.AnyOrigin || len(s.cfg.Origins) > 0 {
+		options.AllowOrigin = func(w http.ResponseWriter, r *http.Request) { s.handler.AllowOrigin(w, r) }
+	}
 	if s.cfg.PagesDir == "" {
 		s.log.Info("pages", "from", "built in")
-		return public.Embedded(), nil
+		return public.Embedded(options), nil
 	}
-	pages, err := public.Dir(s.cfg.PagesDir)
+	pages, err := public.Dir(s.cfg.PagesDir, options)
 	if err != nil {
 		return nil, fmt.Errorf("serve pages of -public: %w", err)
 	}
@@ -240,10 +244,10 @@ func (s *server) route(pages http.Handler) http.Handler {
 }
 
 // corsForErrors adds CORS headers to error responses of layers in front of the mailbox
-// handler, so that pages of allowed origins can read them.
+// handler and the modules, so that pages of allowed origins can read them.
 func (s *server) corsForErrors(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/inbox" || r.URL.Path == "/ice" {
+		if r.URL.Path == "/inbox" || r.URL.Path == "/ice" || public.IsModule(r.URL.Path) {
 			s.handler.AllowOrigin(w, r)
 		}
 		next.ServeHTTP(w, r)

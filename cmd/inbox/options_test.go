@@ -108,6 +108,18 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+func TestStartRefusesStateInPublicDirectory(t *testing.T) {
+	site := t.TempDir()
+	state := filepath.Join(site, "state")
+	code, _, stderr := runOnce(t, nil, "-bind", "127.0.0.1:0", "-public", site, "-state", state)
+	if code != exitUsage || !strings.Contains(stderr, "-public") || !strings.Contains(stderr, "contains the state directory") {
+		t.Errorf("got exit code %d, want 2 and the reason:\n%s", code, stderr)
+	}
+	if _, err := os.Stat(state); err == nil {
+		t.Error("got a state directory in the directory of the pages, want none")
+	}
+}
+
 // resolve returns the configuration of the given options.
 func resolve(t *testing.T, environ []string, args ...string) *config.Config {
 	t.Helper()

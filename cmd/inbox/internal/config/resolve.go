@@ -8,8 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -36,12 +34,12 @@ func Resolve(o *Options, facts Facts) (*Config, error) {
 	for _, step := range []func() error{
 		r.checkDoctor, r.checkNumbers, r.checkQueue, r.resolvePoll, r.resolveDomains, r.resolveMetrics,
 		r.resolveBind, r.resolveProxies, r.resolveOrigins, r.resolveICE, r.resolveStore, r.resolveLog,
+		r.resolveFiles,
 	} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
-	r.resolveFiles()
 	r.resolveLimits()
 	return r.c, nil
 }
@@ -285,13 +283,8 @@ func (r *resolver) resolveICE() error {
 // readICEServers returns value if it consists of URLs, or else the text of the file
 // that it names. Credentials belong in the file: other users can read a command line.
 func readICEServers(value string) (string, error) {
-	for _, scheme := range []string{"stun:", "stuns:", "turn:", "turns:"} {
-		if strings.HasPrefix(strings.TrimSpace(value), scheme) {
-			return value, nil
-		}
-	}
-	if value == "" {
-		return "", nil
+	if value == "" || isICEServerList(value) {
+		return value, nil
 	}
 	text, err := readSmallFile(value)
 	if err != nil {
@@ -301,6 +294,16 @@ func readICEServers(value string) (string, error) {
 		return "", errors.New(`the file must contain a JSON array, such as [{"urls": "stun:stun.example.org"}]`)
 	}
 	return text, nil
+}
+
+// isICEServerList reports whether -ice-servers holds URLs instead of the path of a file.
+func isICEServerList(value string) bool {
+	for _, scheme := range []string{"stun:", "stuns:", "turn:", "turns:"} {
+		if strings.HasPrefix(strings.TrimSpace(value), scheme) {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *resolver) resolveLog() error {
@@ -316,25 +319,11 @@ func (r *resolver) resolveLog() error {
 	return nil
 }
 
-func (r *resolver) resolveFiles() {
+func (r *resolver) resolveFiles() error {
 	r.c.CertFile, r.c.KeyFile = r.o.serverCert, r.o.serverKey
 	r.c.CertFilesGiven = r.o.from["server-cert"]+r.o.from["server-key"] != ""
 	r.c.StateDir = stateDir(r.o.state, r.facts.Getenv)
-	if r.o.from["public"] != "" || isPagesDir(r.o.public) {
-		r.c.PagesDir = r.o.public
-	}
-}
-
-// isPagesDir reports whether dir is a directory other than the source of the built-in
-// pages. In a clone of this repository, the embedded pages are served instead, with
-// their content security policy.
-func isPagesDir(dir string) bool {
-	info, err := os.Stat(dir)
-	if err != nil || !info.IsDir() {
-		return false
-	}
-	_, err = os.Stat(filepath.Join(dir, "public.go"))
-	return err != nil
+	return r.resolvePages()
 }
 
 // resolveLimits converts the limits and replaces auto values.
