@@ -5,10 +5,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -192,59 +190,6 @@ func TestMemoryIsLimited(t *testing.T) {
 	start(t, "-max-memory", fmt.Sprint(limit))
 	if got := debug.SetMemoryLimit(-1); got != limit {
 		t.Errorf("got a runtime limit of %d bytes, want %d", got, limit)
-	}
-}
-
-// newDomainServer builds a server with -domain that is not serving.
-func newDomainServer(t *testing.T, args ...string) *server {
-	t.Helper()
-	c := resolve(t, nil, append([]string{
-		"-domain", "a.example", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/directory", "-bind", "127.0.0.1:0", "-http-bind", "127.0.0.1:0",
-		"-state", t.TempDir(),
-	}, args...)...)
-	log := slog.New(slog.DiscardHandler)
-	ls, err := listenAll(c, nil, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ls.close)
-	srv, err := newServer(c, process{stderr: io.Discard, timeouts: defaultTimeouts()}, ls, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return srv
-}
-
-// TestEveryResponseIsRateLimited checks responses of the layers in front of pages and
-// mailboxes.
-func TestEveryResponseIsRateLimited(t *testing.T) {
-	srv := newDomainServer(t, "-rate", "1", "-burst", "2")
-	for i, row := range []struct {
-		name    string
-		handler http.Handler
-		request string
-		status  int
-	}{
-		{"another host", srv.mainServer.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
-		{"another host on port 80", srv.redirectServer.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
-		{"redirect to HTTPS", srv.redirectServer.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 308},
-		{"an unknown token", srv.redirectServer.Handler, "GET /.well-known/acme-challenge/x HTTP/1.1\r\nHost: a.example\r\n\r\n", 404},
-		{"a large header", srv.mainServer.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\nX: " + strings.Repeat("x", 17<<10) + "\r\n\r\n", 431},
-		{"health check from another address", srv.mainServer.Handler, "GET /healthz HTTP/1.1\r\nHost: a.example\r\n\r\n", 200},
-		{"an unknown method", srv.mainServer.Handler, "BREW /inbox HTTP/1.1\r\nHost: a.example\r\n\r\n", 405},
-	} {
-		for _, want := range []int{row.status, row.status, 429} {
-			r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(row.request)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", i)
-			w := httptest.NewRecorder()
-			row.handler.ServeHTTP(w, r)
-			if w.Code != want {
-				t.Errorf("%s: got %d, want %d", row.name, w.Code, want)
-			}
-		}
 	}
 }
 

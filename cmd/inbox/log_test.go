@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"io"
 	"log"
 	"net"
@@ -35,17 +34,6 @@ func TestLogOmitsSecrets(t *testing.T) {
 		if !strings.Contains(text, wanted) {
 			t.Errorf("the log lacks %q:\n%s", wanted, text)
 		}
-	}
-}
-
-func TestUnknownVariablesAreLoggedAtDebug(t *testing.T) {
-	c := resolve(t, []string{"INBOX_PORT=tcp://192.0.2.1:80", "HOME=" + t.TempDir()}, "-https=false", "-log-level", "debug")
-	var out bytes.Buffer
-	if _, err := newServerWithoutListeners(c, process{stderr: &out}); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(out.String(), "INBOX_PORT") || strings.Contains(out.String(), "192.0.2.1") {
-		t.Errorf("want the name of the variable without its value:\n%s", out.String())
 	}
 }
 

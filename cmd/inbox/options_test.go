@@ -119,17 +119,3 @@ func TestStartRefusesStateInPublicDirectory(t *testing.T) {
 		t.Error("got a state directory in the directory of the pages, want none")
 	}
 }
-
-// resolve returns the configuration of the given options.
-func resolve(t *testing.T, environ []string, args ...string) *config.Config {
-	t.Helper()
-	o, err := config.Parse(args, environ)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := config.Resolve(o, hostFacts(process{environ: environ}.getenv))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"errors"
@@ -12,83 +12,81 @@ import (
 	"time"
 
 	"inbox/cmd/inbox/internal/config"
-	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/sdnotify"
-	"inbox/ratelimit"
 )
 
-// listeners holds the open listeners. main serves peers. redirect answers ACME
-// challenges and redirects to main; metrics serves the operator. Both can be nil.
-type listeners struct{ main, redirect, metrics net.Listener }
+// sockets holds the bound listeners. main is for peers. redirect is for ACME challenges
+// and redirects to main, metrics for the operator; both can be nil.
+type sockets struct{ main, redirect, metrics net.Listener }
 
-// listenAll uses the sockets passed by systemd and binds the remaining addresses of the
+// bindAll uses the sockets passed by systemd and binds the remaining addresses of the
 // options. On an error it closes all of them.
-func listenAll(c *config.Config, sockets sdnotify.Sockets, log *slog.Logger) (ls listeners, err error) {
+func bindAll(c *config.Config, passed sdnotify.Sockets, log *slog.Logger) (s sockets, err error) {
 	defer func() {
 		if err != nil {
-			ls.close()
-			sockets.Close()
+			s.close()
+			passed.Close()
 		}
 	}()
-	if ls, err = inheritedListeners(sockets, c, log); err != nil {
-		return ls, err
+	if s, err = inheritSockets(passed, c, log); err != nil {
+		return s, err
 	}
-	if c.MetricsBind.Value != "" && ls.metrics == nil {
-		if ls.metrics, err = listen(c.MetricsBind); err != nil {
-			return ls, err
+	if c.MetricsBind.Value != "" && s.metrics == nil {
+		if s.metrics, err = listen(c.MetricsBind); err != nil {
+			return s, err
 		}
 	}
-	if ls.main != nil {
-		return ls, nil
+	if s.main != nil {
+		return s, nil
 	}
-	bound, err := listenMain(c, log)
-	ls.main, ls.redirect = bound.main, bound.redirect
-	return ls, err
+	bound, err := bindMain(c, log)
+	s.main, s.redirect = bound.main, bound.redirect
+	return s, err
 }
 
-// listenMain binds -bind and -http-bind. If the default port 80 cannot be bound, the
+// bindMain binds -bind and -http-bind. If the default port 80 cannot be bound, the
 // server runs without it, as the tls-alpn-01 challenge needs only port 443. An explicit
 // -http-bind that cannot be bound is an error.
-func listenMain(c *config.Config, log *slog.Logger) (ls listeners, err error) {
-	if ls.main, err = listen(c.Bind); err != nil || c.HTTPBind.Value == "" {
-		return ls, err
+func bindMain(c *config.Config, log *slog.Logger) (s sockets, err error) {
+	if s.main, err = listen(c.Bind); err != nil || c.HTTPBind.Value == "" {
+		return s, err
 	}
-	if ls.redirect, err = listen(c.HTTPBind); err == nil {
-		return ls, nil
+	if s.redirect, err = listen(c.HTTPBind); err == nil {
+		return s, nil
 	}
 	if c.HTTPBind.From == "" {
 		log.Warn(noRedirectListener, "err", err)
-		return ls, nil
+		return s, nil
 	}
-	ls.close()
-	return listeners{}, err
+	s.close()
+	return sockets{}, err
 }
 
-// inheritedListeners assigns the sockets passed by systemd to listeners. The main
+// inheritSockets assigns the sockets passed by systemd to listeners. The main
 // listener is the socket of the protocol it serves: plain HTTP is never served on a
 // socket named https.
-func inheritedListeners(sockets sdnotify.Sockets, c *config.Config, log *slog.Logger) (ls listeners, err error) {
-	ls.metrics = sockets[sdnotify.Metrics]
-	if sockets[sdnotify.HTTPS] == nil && sockets[sdnotify.HTTP] == nil {
-		return ls, nil
+func inheritSockets(passed sdnotify.Sockets, c *config.Config, log *slog.Logger) (s sockets, err error) {
+	s.metrics = passed[sdnotify.Metrics]
+	if passed[sdnotify.HTTPS] == nil && passed[sdnotify.HTTP] == nil {
+		return s, nil
 	}
-	if ls.main, ls.redirect = sockets[sdnotify.HTTPS], sockets[sdnotify.HTTP]; !c.HTTPS {
-		ls.main, ls.redirect = sockets[sdnotify.HTTP], nil
-		if sockets[sdnotify.HTTPS] != nil {
-			return ls, errors.New("systemd passed a socket named https, but -https=false is set: stop and " +
+	if s.main, s.redirect = passed[sdnotify.HTTPS], passed[sdnotify.HTTP]; !c.HTTPS {
+		s.main, s.redirect = passed[sdnotify.HTTP], nil
+		if passed[sdnotify.HTTPS] != nil {
+			return s, errors.New("systemd passed a socket named https, but -https=false is set: stop and " +
 				"mask that socket unit, or rename it with FileDescriptorName=http")
 		}
 	}
-	if ls.main == nil {
-		return ls, errors.New("systemd passed only a socket named http, but the server requires one named " +
+	if s.main == nil {
+		return s, errors.New("systemd passed only a socket named http, but the server requires one named " +
 			"https: if inbox.socket failed, another program might be using port 443 (systemctl status " +
 			"inbox.socket); otherwise add a socket with FileDescriptorName=https, or set -https=false")
 	}
-	if c.HTTPS && ls.redirect == nil && len(c.Domains) > 0 {
+	if c.HTTPS && s.redirect == nil && len(c.Domains) > 0 {
 		log.Warn(noRedirectListener, "err", "systemd passed no socket named http; if inbox-http.socket "+
 			"failed, another program might be using port 80")
 	}
-	if ls.redirect != nil && len(c.Domains) == 0 {
+	if s.redirect != nil && len(c.Domains) == 0 {
 		log.Warn("requests on the http socket are rejected: redirecting to HTTPS requires -domain")
 	}
 	for _, a := range []config.Address{c.Bind, c.HTTPBind} {
@@ -96,14 +94,14 @@ func inheritedListeners(sockets sdnotify.Sockets, c *config.Config, log *slog.Lo
 			log.Warn("-"+a.Option+" is ignored: using sockets passed by systemd", "from", a.From)
 		}
 	}
-	return ls, nil
+	return s, nil
 }
 
 const noRedirectListener = "no plain HTTP listener: requests are not redirected to HTTPS, and ACME " +
 	"validation uses port 443 only"
 
-func (ls listeners) close() {
-	for _, l := range []net.Listener{ls.main, ls.redirect, ls.metrics} {
+func (s sockets) close() {
+	for _, l := range []net.Listener{s.main, s.redirect, s.metrics} {
 		if l != nil {
 			l.Close()
 		}
@@ -186,19 +184,4 @@ func bindError(option, bind string, err error) error {
 			"-%s, or 0.0.0.0 for all", bind, option)
 	}
 	return fmt.Errorf("listen on %s (-%s): %w", bind, option, err)
-}
-
-// wrapListener adds the layers below TLS to a listener: connection limits first, then
-// the PROXY protocol, then the limits on TLS records and handshakes.
-func (s *server) wrapListener(l net.Listener, overTLS bool) net.Listener {
-	limited := ratelimit.NewListener(l, s.limits.Conns, s.clientIP)
-	s.limits.Register(limited)
-	l = limited
-	if s.cfg.ProxyProtocol {
-		l = conn.ProxyListener(l, s.clientIP)
-	}
-	if overTLS {
-		l = s.limits.Handshakes.Listener(s.limits.Frames.RecordListener(l))
-	}
-	return conn.LazyListener(l)
 }

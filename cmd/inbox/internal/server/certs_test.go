@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer port.Close()
-	both := listeners{main: port, redirect: port}
+	both := sockets{main: port, redirect: port}
 	usual := tlsmgr.Config{
 		CertFile: "server.crt", KeyFile: "server.key", StateDir: "state", Domains: []string{"a.example"},
 		ACME: tlsmgr.ACME{
@@ -28,9 +28,9 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 		},
 	}
 	for _, row := range []struct {
-		args      string
-		listeners listeners
-		want      func(*tlsmgr.Config)
+		args    string
+		sockets sockets
+		want    func(*tlsmgr.Config)
 	}{
 		{"", both, func(*tlsmgr.Config) {}},
 		{"-server-cert c -server-key k", both, func(c *tlsmgr.Config) { c.CertFile, c.KeyFile = "c", "k" }},
@@ -45,12 +45,12 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 		{"-acme-preflight=false -acme-profile p", both, func(c *tlsmgr.Config) { c.ACME.WaitForAddress, c.ACME.Profile = false, "p" }},
 		{"-acme-challenge http-01", both, func(c *tlsmgr.Config) { c.ACME.NoTLS = true }},
 		{"-acme-challenge tls-alpn-01", both, func(c *tlsmgr.Config) { c.ACME.NoHTTP = true }},
-		{"", listeners{main: port}, func(c *tlsmgr.Config) { c.ACME.NoHTTP, c.ACME.HTTPPort = true, 0 }},
+		{"", sockets{main: port}, func(c *tlsmgr.Config) { c.ACME.NoHTTP, c.ACME.HTTPPort = true, 0 }},
 	} {
-		c := resolve(t, nil, append([]string{"-domain", "a.example", "-acme-agree"}, strings.Fields(row.args)...)...)
+		c := resolve(t, append([]string{"-domain", "a.example", "-acme-agree"}, strings.Fields(row.args)...)...)
 		want := usual
 		row.want(&want)
-		if got := tlsmgrConfig(c, "state", row.listeners, nil); !reflect.DeepEqual(got, want) {
+		if got := tlsmgrConfig(c, "state", row.sockets, nil); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %+v, want %+v", row.args, got, want)
 		}
 	}
@@ -66,19 +66,19 @@ func TestPort80IsOptional(t *testing.T) {
 	defer taken.Close()
 	for _, explicit := range []bool{false, true} {
 		var log bytes.Buffer
-		c := resolve(t, nil, "-domain", "a.example", "-acme-agree", "-bind", "127.0.0.1:0", "-http-bind", taken.Addr().String())
+		c := resolve(t, "-domain", "a.example", "-acme-agree", "-http-bind", taken.Addr().String())
 		if !explicit {
 			c.HTTPBind.From = "" // as if it were the default
 		}
-		ls, err := listenAll(c, nil, logging.New(&log, c.LogLevel, c.LogJSON))
+		s, err := bindAll(c, nil, logging.New(&log, c.LogLevel, c.LogJSON))
 		switch {
 		case explicit && (err == nil || !strings.Contains(err.Error(), "-http-bind")):
 			t.Errorf("explicit: got %v, want an error that names the option", err)
-		case !explicit && (err != nil || ls.redirect != nil || !strings.Contains(log.String(), "level=WARN")):
+		case !explicit && (err != nil || s.redirect != nil || !strings.Contains(log.String(), "level=WARN")):
 			t.Errorf("default: got %v and %q, want a warning", err, log.String())
 		}
 		if err == nil {
-			ls.close()
+			s.close()
 		}
 	}
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package server
 
 import (
 	"context"
@@ -23,31 +23,19 @@ import (
 func newSavingServer(t *testing.T, stall, save time.Duration) (*server, *serviceManager) {
 	t.Helper()
 	m := newServiceManager(t)
-	timeouts := shortTimeouts()
-	timeouts.saveStall, timeouts.save = stall, save
-	srv := newTestServer(t, process{environ: m.environ, timeouts: timeouts}, func(l net.Listener) net.Listener { return l })
-	if _, err := srv.store.Open(t.Context(), "alice", inbox.Key{}, &inbox.Payer{}); err != nil {
+	p := m.process()
+	p.Timeouts = shortTimeouts()
+	p.Timeouts.SaveStall, p.Timeouts.Save = stall, save
+	srv := build(t, p, resolve(t, "-https=false"), nil)
+	if _, err := srv.mailboxes.memory.Open(t.Context(), "alice", inbox.Key{}, &inbox.Payer{}); err != nil {
 		t.Fatal(err)
 	}
 	for range 32 {
-		if err := srv.store.Put(t.Context(), "alice", inbox.Message{From: "bob", Body: make([]byte, 64<<10)}, 0); err != nil {
+		if err := srv.mailboxes.memory.Put(t.Context(), "alice", inbox.Message{From: "bob", Body: make([]byte, 64<<10)}, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return srv, m
-}
-
-// extensions returns the received notifications that extend the timeout.
-func (m *serviceManager) extensions() (all []string) {
-	for {
-		lines, more := m.tryNext(50 * time.Millisecond)
-		if !more {
-			return all
-		}
-		if strings.HasPrefix(lines[0], "EXTEND_TIMEOUT_USEC=") {
-			all = append(all, lines[0])
-		}
-	}
 }
 
 // slowFile delays each write.
@@ -69,21 +57,21 @@ func (slowFile) Sync() error { return nil }
 func TestSlowSaveExtendsTimeout(t *testing.T) {
 	t.Parallel()
 	srv, m := newSavingServer(t, 3*time.Second, time.Minute)
-	create := srv.snapshot.Create
-	srv.snapshot.Create = func(path string) (snapshot.WriteSyncCloser, error) {
+	create := srv.mailboxes.snapshot.Create
+	srv.mailboxes.snapshot.Create = func(path string) (snapshot.WriteSyncCloser, error) {
 		f, err := create(path)
 		return slowFile{f, 200 * time.Millisecond}, err
 	}
 	began := time.Now()
-	if err := srv.saveMailboxes(); err != nil {
+	if err := srv.save(); err != nil {
 		t.Fatal(err)
 	}
 	took := time.Since(began)
 	asked := m.extensions()
-	if took < 2*srv.timeouts.saveStall || len(asked) < 10 || slices.ContainsFunc(asked, func(a string) bool { return a != "EXTEND_TIMEOUT_USEC=18000000" }) {
+	if took < 2*srv.timeouts.SaveStall || len(asked) < 10 || slices.ContainsFunc(asked, func(a string) bool { return a != "EXTEND_TIMEOUT_USEC=18000000" }) {
 		t.Errorf("in %v got extensions %q, want at least ten of 18 s", took, asked)
 	}
-	if _, restored := srv.snapshot.Load(srv.cfg.Mailboxes); restored.Messages != 32 {
+	if _, restored := srv.mailboxes.snapshot.Load(srv.cfg.Mailboxes); restored.Messages != 32 {
 		t.Errorf("got %d saved messages, want 32", restored.Messages)
 	}
 }
@@ -94,7 +82,7 @@ func TestSlowSaveExtendsTimeout(t *testing.T) {
 func TestStalledSaveIsAbandoned(t *testing.T) {
 	t.Parallel()
 	srv, m := newSavingServer(t, 500*time.Millisecond, time.Minute)
-	before := srv.snapshot.Path()
+	before := srv.mailboxes.snapshot.Path()
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -103,14 +91,14 @@ func TestStalledSaveIsAbandoned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv.snapshot.Create = func(string) (snapshot.WriteSyncCloser, error) {
+	srv.mailboxes.snapshot.Create = func(string) (snapshot.WriteSyncCloser, error) {
 		writeFile(t, before, "of an earlier end")
 		return disk, nil
 	}
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
 	began := time.Now()
-	err = srv.run(stopped)
+	err = srv.run(stopped, nil)
 	if took := time.Since(began); !errors.Is(err, snapshot.ErrStalled) || !strings.Contains(err.Error(), "mailboxes not saved") || took > 10*time.Second {
 		t.Errorf("after %v: got %v, want snapshot.ErrStalled within 10s", took, err)
 	}
@@ -120,7 +108,7 @@ func TestStalledSaveIsAbandoned(t *testing.T) {
 	if text, err := os.ReadFile(before); string(text) != "of an earlier end" {
 		t.Errorf("the earlier snapshot: %q, %v", text, err)
 	}
-	srv.snapshot.Close()
+	srv.mailboxes.snapshot.Close()
 	if other, err := snapshot.Open(filepath.Dir(before), nil, 0, nil, srv.log); err == nil {
 		t.Error("another server got the directory while a write is pending")
 		other.Close()
@@ -143,7 +131,7 @@ func TestSaveDoesNotBlockOnServiceManager(t *testing.T) {
 		_, err = conn.Write([]byte("X=1"))
 	}
 	began := time.Now()
-	if err := srv.saveMailboxes(); err != nil || time.Since(began) > 10*time.Second {
+	if err := srv.save(); err != nil || time.Since(began) > 10*time.Second {
 		t.Errorf("after %v: got %v, want success within 10s", time.Since(began), err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"inbox/tlsmgr"
 )
 
-// doctorConfig returns the doctor's configuration for a server with these options.
-func doctorConfig(c *config.Config) doctor.Config {
+// DoctorConfig returns the doctor's configuration for a server with these options.
+func DoctorConfig(c *config.Config) doctor.Config {
 	a := c.ACME
 	return doctor.Config{
 		Domains: c.Domains, Email: a.Email, TermsAgreed: a.Agreed,
@@ -49,7 +49,7 @@ func storedCertificates(c *config.Config) []tlsmgr.NameState {
 	if len(c.Domains) == 0 || c.StateDir == "" && c.Store == nil {
 		return nil
 	}
-	tlsConfig := tlsmgrConfig(c, c.StateDir, listeners{}, slog.New(slog.DiscardHandler))
+	tlsConfig := tlsmgrConfig(c, c.StateDir, sockets{}, slog.New(slog.DiscardHandler))
 	if c.Store != nil {
 		store := openUsedStore(c)
 		if store == nil {
@@ -68,16 +68,16 @@ func storedCertificates(c *config.Config) []tlsmgr.NameState {
 
 // preflight logs the doctor's findings if a name has no ACME certificate yet. Orders do
 // not wait for it.
-func (s *server) preflight(ctx context.Context) {
+func preflight(ctx context.Context, c *config.Config, certs tlsmgr.Source, log *slog.Logger) {
 	missing := func(state tlsmgr.NameState) bool { return state.Source != "acme" }
-	if len(s.cfg.Domains) == 0 || !s.cfg.ACME.Preflight || !slices.ContainsFunc(s.source.State(), missing) {
+	if len(c.Domains) == 0 || !c.ACME.Preflight || !slices.ContainsFunc(certs.State(), missing) {
 		return
 	}
-	doctorCfg := doctorConfig(s.cfg)
-	doctorCfg.States, doctorCfg.InServer = nil, true // the server has already logged the certificates
-	for _, f := range doctorCfg.Examine(ctx) {
+	examination := DoctorConfig(c)
+	examination.States, examination.InServer = nil, true // the server has already logged the certificates
+	for _, f := range examination.Examine(ctx) {
 		if f.Level != doctor.OK && ctx.Err() == nil {
-			s.log.Warn("doctor: "+f.Text, "check", f.Check, "name", f.Name, "fix", f.Fix)
+			log.Warn("doctor: "+f.Text, "check", f.Check, "name", f.Name, "fix", f.Fix)
 		}
 	}
 }

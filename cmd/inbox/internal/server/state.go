@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"crypto/hkdf"
@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/internal/atomicfile"
 )
 
@@ -44,6 +45,17 @@ func ensureWritable(dir string) error {
 		return err
 	}
 	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// passwordHashKey returns the key of the hashes of passwords and payers. Nodes on one
+// store must produce equal hashes, so they use a constant; the hashes leave the process
+// only after the store has hashed them again with its own secret.
+func passwordHashKey(c *config.Config, dir string) ([]byte, error) {
+	if c.Store != nil {
+		shared := sha256.Sum256([]byte("inbox: nodes of one store"))
+		return shared[:], nil
+	}
+	return loadSecret(dir)
 }
 
 // loadSecret returns the secret that keys the password hashes. It is stored in dir and

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -26,20 +26,20 @@ const dryRunTimeout = 3 * time.Minute
 func dryRunOrder(ctx context.Context, c *config.Config) error {
 	quiet := slog.New(slog.DiscardHandler)
 	log.SetOutput(io.Discard) // certmagic logs there that ports are in use
-	ls, err := dryRunListeners(c, quiet)
+	s, err := dryRunSockets(c, quiet)
 	if err != nil {
 		return err
 	}
-	defer ls.close()
-	dryRun, err := tlsmgr.NewDryRun(dryRunConfig(c, ls, quiet))
+	defer s.close()
+	dryRun, err := tlsmgr.NewDryRun(dryRunConfig(c, s, quiet))
 	if err != nil {
 		return err
 	}
 	defer dryRun.Close()
 	ctx, cancel := context.WithTimeout(ctx, dryRunTimeout)
 	defer cancel()
-	defer serveDryRun(ls.main, dryRun.TLSConfig(), http.NotFoundHandler())()
-	defer serveDryRun(ls.redirect, nil, dryRun.HTTPHandler(http.NotFoundHandler()))()
+	defer serveDryRun(s.main, dryRun.TLSConfig(), http.NotFoundHandler())()
+	defer serveDryRun(s.redirect, nil, dryRun.HTTPHandler(http.NotFoundHandler()))()
 	err = dryRun.Order(ctx)
 	if ctx.Err() != nil && err != nil {
 		return fmt.Errorf("order not completed within three minutes: %w", err)
@@ -47,26 +47,26 @@ func dryRunOrder(ctx context.Context, c *config.Config) error {
 	return err
 }
 
-// dryRunListeners binds the listeners of a test order. It binds none if a running server
+// dryRunSockets binds the listeners of a test order. It binds none if a running server
 // holds them.
-func dryRunListeners(c *config.Config, log *slog.Logger) (listeners, error) {
+func dryRunSockets(c *config.Config, log *slog.Logger) (sockets, error) {
 	if tlsmgr.InUse(c.StateDir) {
-		return listeners{}, nil
+		return sockets{}, nil
 	}
-	ls, err := listenMain(c, log)
+	s, err := bindMain(c, log)
 	if err != nil {
-		return ls, fmt.Errorf("the test order requires the ports, unless a server with the same state "+
+		return s, fmt.Errorf("the test order requires the ports, unless a server with the same state "+
 			"directory (%s) holds them; set the state directory of that server with -state, or stop the "+
 			"program that uses the ports: %w", c.StateDir, err)
 	}
-	return ls, nil
+	return s, nil
 }
 
 // dryRunConfig is like tlsmgrConfig, but also covers ports held by another process, which
 // it takes from the options.
-func dryRunConfig(c *config.Config, ls listeners, log *slog.Logger) tlsmgr.Config {
-	tlsConfig := tlsmgrConfig(c, c.StateDir, ls, log)
-	if ls.main != nil {
+func dryRunConfig(c *config.Config, s sockets, log *slog.Logger) tlsmgr.Config {
+	tlsConfig := tlsmgrConfig(c, c.StateDir, s, log)
+	if s.main != nil {
 		return tlsConfig
 	}
 	a := &tlsConfig.ACME
