@@ -118,7 +118,7 @@ func (s *server) buildMailboxes(key []byte) {
 		AnyOrigin:        c.cors,
 		Origins:          c.origins,
 		ICEServers:       c.ice,
-		Alive:            alive,
+		Alive:            inbox.Alive,
 		Payer:            s.clients.payer,
 		OnWait:           s.meter.onWait(),
 		Guard:            s.limits.guard,

@@ -50,12 +50,14 @@ func TestPayer(t *testing.T) {
 // is, unless a proxy's speaks for many.
 func TestClientIsResolvedOncePerConnection(t *testing.T) {
 	clients := newClientResolver(&ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, []byte("one"))
-	server, _ := socketPair(t)
+	conn, other := net.Pipe()
+	defer conn.Close()
+	defer other.Close()
 	for _, row := range []struct{ peer, first, second string }{
 		{"192.0.2.1:1", "192.0.2.1", "192.0.2.1"},
 		{"10.0.0.1:1", "198.51.100.1", "198.51.100.2"},
 	} {
-		r := requestOn(server)
+		r := (&http.Request{}).WithContext(withConnInfo(t.Context(), conn))
 		r.RemoteAddr = row.peer
 		for i, want := range []string{row.first, row.second} {
 			r.Header = http.Header{"X-Forwarded-For": {[]string{"198.51.100.1", "198.51.100.2"}[i]}}

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"inbox/inbox"
@@ -17,8 +16,7 @@ import (
 // connInfo is what is known of a connection, so that its requests need not work
 // it out again.
 type connInfo struct {
-	raw     syscall.RawConn // nil when the kernel cannot be asked
-	counted *lazyConn       // nil when nobody counts it
+	counted *lazyConn // nil when nobody counts it
 
 	once    sync.Once // by the first request: with -proxy-protocol the address is known only then
 	isProxy bool      // it speaks for others
@@ -39,11 +37,11 @@ type connInfoKey struct{}
 
 // withConnInfo is for http.Server.ConnContext.
 func withConnInfo(ctx context.Context, c net.Conn) context.Context {
-	p := &connInfo{raw: rawConn(c)}
+	p := &connInfo{}
 	if t, ok := c.(*tls.Conn); ok {
 		p.counted, _ = t.NetConn().(*lazyConn)
 	}
-	return context.WithValue(ctx, connInfoKey{}, p)
+	return context.WithValue(inbox.ConnContext(ctx, c), connInfoKey{}, p)
 }
 
 // delayReleaseHTTP2 counts a connection of HTTP/2 for so long after it is closed:
@@ -59,34 +57,4 @@ func delayReleaseHTTP2(d time.Duration, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// rawConn finds the socket under TLS.
-func rawConn(c net.Conn) syscall.RawConn {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	s, ok := c.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	return raw
-}
-
-// alive is for inbox.Config: it asks the kernel, since the request's context
-// hears of a closed connection only some time after the kernel did.
-func alive(r *http.Request) bool {
-	p, ok := r.Context().Value(connInfoKey{}).(*connInfo)
-	if !ok || p.raw == nil {
-		return true
-	}
-	open := false
-	// Control and not Read: net/http has a Read of its own waiting on the
-	// socket, and another would queue behind it. An error: already closed.
-	err := p.raw.Control(func(fd uintptr) { open = socketAlive(fd) })
-	return err == nil && open
 }

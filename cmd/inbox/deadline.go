@@ -89,7 +89,7 @@ func (c *lazyConn) SetDeadline(t time.Time) error {
 // NetConn returns the connection underneath.
 func (c *lazyConn) NetConn() net.Conn { return c.Conn }
 
-// SyscallConn lets alive ask the kernel.
+// SyscallConn lets inbox.Alive ask the kernel.
 func (c *lazyConn) SyscallConn() (syscall.RawConn, error) {
 	if s, ok := c.countedConn().(syscall.Conn); ok {
 		return s.SyscallConn()

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"inbox/cmd/inbox/systemd"
+	"inbox/inbox"
 	"inbox/ratelimit"
 
 	"github.com/pires/go-proxyproto"
@@ -52,9 +53,9 @@ func TestProxyProtocol(t *testing.T) {
 	}
 }
 
-// TestRawConnUnderProxyProtocol: a receiver behind a proxy hangs up like
-// any other.
-func TestRawConnUnderProxyProtocol(t *testing.T) {
+// TestAliveUnderProxyProtocol checks that the liveness check finds the socket
+// under every wrapper of the listeners.
+func TestAliveUnderProxyProtocol(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -72,9 +73,20 @@ func TestRawConnUnderProxyProtocol(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	requests := map[string]*http.Request{}
 	for _, c := range []net.Conn{c, tls.Server(c, &tls.Config{})} {
-		if p := withConnInfo(t.Context(), c).Value(connInfoKey{}).(*connInfo); p.raw == nil {
-			t.Errorf("%T: the kernel cannot be asked", c)
+		r := (&http.Request{}).WithContext(withConnInfo(t.Context(), c))
+		requests[fmt.Sprintf("%T", c)] = r
+		if !inbox.Alive(r) {
+			t.Errorf("%T: an open connection is not alive", c)
+		}
+	}
+	client.Close()
+	for conn, r := range requests {
+		for deadline := time.Now().Add(5 * time.Second); inbox.Alive(r); {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: still alive after the client closed the connection", conn)
+			}
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package inbox_test
 
 import (
 	"context"
@@ -6,12 +6,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"sync"
 	"testing"
 	"time"
 
-	"inbox/tlsmgr"
+	"inbox/inbox"
 )
 
 // socketPair returns both ends of a TCP connection.
@@ -34,18 +35,17 @@ func socketPair(t *testing.T) (server, client *net.TCPConn) {
 	return s.(*net.TCPConn), c.(*net.TCPConn)
 }
 
-// requestOn is a request that came over the connection.
+// requestOn returns a request of the connection.
 func requestOn(c net.Conn) *http.Request {
-	ctx := withConnInfo(context.Background(), c)
-	return (&http.Request{}).WithContext(ctx)
+	return (&http.Request{}).WithContext(inbox.ConnContext(context.Background(), c))
 }
 
-// waitAlive waits for the kernel to have brought what the other end did.
+// waitAlive waits until the kernel has seen what the client did.
 func waitAlive(t *testing.T, r *http.Request, want bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); alive(r) != want; {
+	for deadline := time.Now().Add(5 * time.Second); inbox.Alive(r) != want; {
 		if time.Now().After(deadline) {
-			t.Fatalf("alive is still %v, want %v", !want, want)
+			t.Fatalf("Alive is still %v, want %v", !want, want)
 		}
 	}
 }
@@ -56,7 +56,7 @@ func TestAlive(t *testing.T) {
 		do   func(client *net.TCPConn)
 		want bool
 	}{
-		{"nothing happened", func(*net.TCPConn) {}, true},
+		{"idle", func(*net.TCPConn) {}, true},
 		{"pipelined bytes", func(c *net.TCPConn) { c.Write([]byte("GET / HTTP/1.1\r\n")) }, true},
 		{"closed", func(c *net.TCPConn) { c.Close() }, false},
 		{"reset", func(c *net.TCPConn) { c.SetLinger(0); c.Close() }, false},
@@ -65,8 +65,8 @@ func TestAlive(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			server, client := socketPair(t)
 			r := requestOn(server)
-			if !alive(r) {
-				t.Fatal("a fresh connection is not alive")
+			if !inbox.Alive(r) {
+				t.Fatal("a new connection is not alive")
 			}
 			tt.do(client)
 			waitAlive(t, r, tt.want)
@@ -81,31 +81,31 @@ func TestAliveConsumesNothing(t *testing.T) {
 	}
 	r := requestOn(server)
 	for range 10 {
-		alive(r)
+		inbox.Alive(r)
 	}
 	var got [5]byte
 	if _, err := io.ReadFull(server, got[:]); err != nil || string(got[:]) != "hello" {
-		t.Errorf("after alive the connection holds %q, %v; want hello", got, err)
+		t.Errorf("after Alive the connection holds %q, %v; want hello", got, err)
 	}
 }
 
-// net/http waits in a Read of its own while a handler runs; alive must not
-// queue behind it.
+// TestAliveDuringPendingRead checks that Alive does not queue behind the Read
+// that net/http keeps pending while a handler runs.
 func TestAliveDuringPendingRead(t *testing.T) {
 	server, client := socketPair(t)
 	r := requestOn(server)
 	var reading, asking sync.WaitGroup
 	reading.Go(func() { server.Read(make([]byte, 1)) })
 	asking.Go(func() {
-		for range 2000 { // the Read has begun by the end of it
-			alive(r)
+		for range 2000 { // the Read has begun before the last of them
+			inbox.Alive(r)
 			runtime.Gosched()
 		}
 	})
-	rescue := time.AfterFunc(10*time.Second, func() { client.Close() }) // lets a waiting Read go
+	rescue := time.AfterFunc(10*time.Second, func() { client.Close() }) // ends a Read that blocks Alive
 	asking.Wait()
 	if !rescue.Stop() {
-		t.Error("alive waited for the Read")
+		t.Error("Alive waited for the Read")
 	}
 	client.Close()
 	waitAlive(t, r, false)
@@ -116,32 +116,28 @@ func TestAliveAfterLocalClose(t *testing.T) {
 	server, _ := socketPair(t)
 	r := requestOn(server)
 	server.Close()
-	if alive(r) {
-		t.Error("a connection that we closed is alive")
+	if inbox.Alive(r) {
+		t.Error("a connection that the server closed is alive")
 	}
 }
 
 func TestAliveWithoutASocket(t *testing.T) {
-	if !alive(&http.Request{}) {
-		t.Error("a request that came over no connection is not alive")
+	if !inbox.Alive(&http.Request{}) {
+		t.Error("a request without a connection is not alive")
 	}
 	a, b := net.Pipe()
 	defer b.Close()
 	defer a.Close()
-	if !alive(requestOn(a)) {
-		t.Error("a connection that the kernel knows nothing of is not alive")
+	if !inbox.Alive(requestOn(a)) {
+		t.Error("a connection without a socket is not alive")
 	}
 }
 
-// tlsPair puts TLS over a pair, with nobody reading at the server's end afterwards.
+// tlsPair puts TLS over a pair. The server does not read after the handshake.
 func tlsPair(t *testing.T, version uint16) (server *tls.Conn, client *tls.Conn, tcp *net.TCPConn) {
 	t.Helper()
-	source, err := tlsmgr.New(tlsmgr.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	s, c := socketPair(t)
-	server = tls.Server(s, source.TLSConfig())
+	server = tls.Server(s, testTLSConfig())
 	client = tls.Client(c, &tls.Config{InsecureSkipVerify: true, MaxVersion: version})
 	failed := make(chan error, 1)
 	go func() { failed <- server.Handshake() }()
@@ -154,6 +150,13 @@ func tlsPair(t *testing.T, version uint16) (server *tls.Conn, client *tls.Conn, 
 	return server, client, c
 }
 
+// testTLSConfig has the certificate of package httptest.
+var testTLSConfig = sync.OnceValue(func() *tls.Config {
+	s := httptest.NewTLSServer(http.NotFoundHandler())
+	s.Close()
+	return s.TLS
+})
+
 func TestAliveOverTLS(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
@@ -162,7 +165,7 @@ func TestAliveOverTLS(t *testing.T) {
 			waitAlive(t, r, true)
 			client.Write([]byte("pipelined"))
 			waitAlive(t, r, true)
-			client.Close() // leaves a close_notify unread before the end
+			client.Close() // leaves a close_notify alert unread before the FIN
 			waitAlive(t, r, false)
 		})
 	}

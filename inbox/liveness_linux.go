@@ -1,4 +1,4 @@
-package main
+package inbox
 
 import (
 	"encoding/binary"
@@ -8,16 +8,17 @@ import (
 // tcpEstablished is TCP_ESTABLISHED of the kernel's tcp_states.h.
 const tcpEstablished = 1
 
-// socketAlive looks at the socket without taking anything from it or waiting.
+// socketAlive peeks at the socket without consuming a byte or blocking.
+// Unread bytes can hide a FIN behind them, as a close_notify alert of TLS
+// does; then the TCP state decides.
 func socketAlive(fd uintptr) bool {
-	alive, unread := peek(int(fd))
-	// What is unread may hide the end behind it: TLS says goodbye before the
-	// connection closes. The state tells.
+	alive, unread := peekSocket(int(fd))
 	return alive && (!unread || established(int(fd)))
 }
 
-// established asks for the first four bytes of struct tcp_info, the first of
-// which is the state. A socket that is not TCP has none: no news.
+// established reads the first four bytes of struct tcp_info, of which the
+// first is the state. A socket other than TCP has no such state and counts as
+// established.
 func established(fd int) bool {
 	word, err := syscall.GetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_INFO)
 	if err != nil {
