@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 	"inbox/ratelimit"
 )
 
@@ -134,7 +135,7 @@ func startHandler(t *testing.T, change handlerOption) (string, *inbox.Handler) {
 	cfg := inbox.Config{Secret: []byte("sixteen bytes or"), PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20}
 	change(&cfg, &memory)
 	if cfg.Store == nil {
-		cfg.Store = inbox.NewMemory(memory)
+		cfg.Store = memstore.New(memory)
 	}
 	h := inbox.NewHandler(cfg)
 	s := httptest.NewUnstartedServer(h)

@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 // combinedStore is the memory engine as one that takes two steps at once. It is what the
 // handler makes of such an engine that is tested with it.
-type combinedStore struct{ *inbox.Memory }
+type combinedStore struct{ *memstore.Store }
 
 func (f combinedStore) OpenPut(ctx context.Context, name string, key inbox.Key, to string, m inbox.Message) (inbox.Claim, error) {
 	c, err := f.Open(ctx, name, key, nil)
@@ -34,7 +35,7 @@ func (f combinedStore) OpenNext(ctx context.Context, name string, key inbox.Key,
 func newCombinedRig(t *testing.T) *rig {
 	return newRig(t, func(c *inbox.Config, l *inbox.Limits) {
 		c.MaxBodyBytes = 100
-		c.Store = combinedStore{inbox.NewMemory(*l)}
+		c.Store = combinedStore{memstore.New(*l)}
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 func TestPollWaits(t *testing.T) {
@@ -206,7 +207,7 @@ func (w blockedWriter) Write(b []byte) (int, error) {
 // failingStore is a memory engine that fails at ends: at Discard and Close. Like an
 // engine over a network it does nothing for a context that is over.
 type failingStore struct {
-	*inbox.Memory
+	*memstore.Store
 	err error
 }
 
@@ -214,11 +215,11 @@ func (m failingStore) Discard(ctx context.Context, c inbox.Claim, upTo uint64) e
 	if err := errors.Join(m.err, ctx.Err()); err != nil {
 		return err
 	}
-	return m.Memory.Discard(ctx, c, upTo)
+	return m.Store.Discard(ctx, c, upTo)
 }
 
 func (m failingStore) Close(ctx context.Context, c inbox.Claim) error {
-	return errors.Join(m.err, m.Memory.Close(ctx, c))
+	return errors.Join(m.err, m.Store.Close(ctx, c))
 }
 
 // hangUpWriter is a client that hangs up once it has all of its answer.
@@ -233,7 +234,7 @@ func (w hangUpWriter) FlushError() error { w.hangUp(); return nil }
 func TestHangUpAfterTheAnswer(t *testing.T) {
 	var log bytes.Buffer
 	s := newRig(t, func(c *inbox.Config, l *inbox.Limits) {
-		c.Store, c.Logger = failingStore{inbox.NewMemory(*l), nil}, slog.New(slog.NewTextHandler(&log, nil))
+		c.Store, c.Logger = failingStore{memstore.New(*l), nil}, slog.New(slog.NewTextHandler(&log, nil))
 	})
 	s.do("bob", "GET", "/inbox?wait=0", "")
 	s.do("alice", "POST", "/inbox?to=bob", "hello")
@@ -259,7 +260,7 @@ func TestFailureAfterTheAnswer(t *testing.T) {
 	} {
 		var log bytes.Buffer
 		s := newRig(t, func(c *inbox.Config, l *inbox.Limits) {
-			c.Store, c.Logger = failingStore{inbox.NewMemory(*l), row.err}, slog.New(slog.NewTextHandler(&log, nil))
+			c.Store, c.Logger = failingStore{memstore.New(*l), row.err}, slog.New(slog.NewTextHandler(&log, nil))
 		})
 		s.do("bob", "GET", "/inbox?wait=0", "")
 		s.do("alice", "POST", "/inbox?to=bob", "hello")

@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 // A server with mailboxes in memory, and two peers that use it.
 func Example() {
-	store := inbox.NewMemory(inbox.Limits{Timeout: time.Minute, Capacity: 100})
+	store := memstore.New(inbox.Limits{Timeout: time.Minute, Capacity: 100})
 	handler := inbox.NewHandler(inbox.Config{
 		Store:        store,
 		Secret:       []byte("32 random bytes, kept in a file"),

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 // recordingGuard is a guard that writes down what it is told, and refuses one kind of
@@ -53,7 +54,7 @@ func testWithGuard(t *testing.T, test func(*testing.T, *rig, *recordingGuard)) {
 				s := newRig(t, func(cfg *inbox.Config, l *inbox.Limits) {
 					cfg.Guard = c
 					if where == "far" {
-						cfg.Store = combinedStore{inbox.NewMemory(*l)}
+						cfg.Store = combinedStore{memstore.New(*l)}
 					}
 				})
 				s.do("alice", "GET", "/inbox?wait=0", "")
@@ -103,22 +104,22 @@ func TestGuardRecords(t *testing.T) {
 
 // racingStore is a memory engine at which somebody claims each name in the moment
 // after it was found free.
-type racingStore struct{ *inbox.Memory }
+type racingStore struct{ *memstore.Store }
 
 func (h racingStore) Open(ctx context.Context, name string, key inbox.Key, payer *inbox.Payer) (inbox.Claim, error) {
 	if payer == nil {
-		if _, err := h.Memory.Open(ctx, name, key, &inbox.Payer{}); err != nil {
+		if _, err := h.Store.Open(ctx, name, key, &inbox.Payer{}); err != nil {
 			return inbox.Claim{}, err
 		}
 		return inbox.Claim{}, inbox.ErrNoInbox
 	}
-	return h.Memory.Open(ctx, name, key, payer)
+	return h.Store.Open(ctx, name, key, payer)
 }
 
 // TestNameThatAnotherClaimedIsNotNew: it costs nothing that the other paid.
 func TestNameThatAnotherClaimedIsNotNew(t *testing.T) {
 	c := &recordingGuard{refused: refuseNothing}
-	s := newRig(t, func(cfg *inbox.Config, l *inbox.Limits) { cfg.Guard, cfg.Store = c, racingStore{inbox.NewMemory(*l)} })
+	s := newRig(t, func(cfg *inbox.Config, l *inbox.Limits) { cfg.Guard, cfg.Store = c, racingStore{memstore.New(*l)} })
 	s.want(s.do("alice", "GET", "/inbox?wait=0", ""), 204, "")
 	if got := strings.Join(c.recorded, ", "); got != "right alice" {
 		t.Errorf("told %q, want right alice", got)

@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 // rig is a handler under test, spoken to without a network.
 type rig struct {
 	*inbox.Handler
 	t     *testing.T
-	store *inbox.Memory
+	store *memstore.Store
 	gone  bool // what the kernel says of every connection
 }
 
@@ -33,7 +34,7 @@ func newRig(t *testing.T, change func(*inbox.Config, *inbox.Limits)) *rig {
 	if change != nil {
 		change(&cfg, &limits)
 	}
-	s.store = inbox.NewMemory(limits)
+	s.store = memstore.New(limits)
 	if cfg.Store == nil {
 		cfg.Store = s.store
 	}
@@ -93,7 +94,7 @@ func TestShortSecretIsAMistake(t *testing.T) {
 			t.Error("a handler was made with a secret of 15 bytes, want a panic")
 		}
 	}()
-	inbox.NewHandler(inbox.Config{Store: inbox.NewMemory(inbox.Limits{Timeout: time.Minute}), Secret: make([]byte, 15)})
+	inbox.NewHandler(inbox.Config{Store: memstore.New(inbox.Limits{Timeout: time.Minute}), Secret: make([]byte, 15)})
 }
 
 func TestMessageGoesFromAliceToBob(t *testing.T) {

@@ -4,8 +4,8 @@
 // A mailbox belongs to whoever first used its name with a password, for as
 // long as the owner keeps asking. Anyone who knows the name, and has a name of
 // its own, may leave messages; only the owner reads them. [Handler] speaks the
-// HTTP protocol, a [Store] keeps the mailboxes, [Memory] is the engine that
-// needs nothing but memory.
+// HTTP protocol, a [Store] keeps the mailboxes, package memstore is the engine
+// that needs nothing but memory.
 //
 // The package knows nothing of TLS, of limits per address or of pages. What a
 // caller must know: a message leaves its mailbox only when it is discarded,
@@ -53,20 +53,6 @@ var (
 	ErrStoreUnavailable = errors.New("the store cannot be reached")
 )
 
-// PayerError is the [ErrPayerFull] of an engine that can tell which quota is
-// used up.
-type PayerError struct {
-	// Limit is "inboxes" or "queued-bytes", Quota how much the payer may hold
-	// of that now.
-	Limit string
-	Quota int64
-}
-
-func (e *PayerError) Error() string { return ErrPayerFull.Error() + ": " + e.Limit }
-
-// Is makes it an ErrPayerFull.
-func (e *PayerError) Is(target error) bool { return target == ErrPayerFull }
-
 // Key stands for a password: a keyed hash of it, so that no store ever holds
 // what a person typed. Keys are compared in constant time.
 type Key [32]byte
@@ -98,28 +84,13 @@ type Message struct {
 	Payer Payer
 }
 
-// Payer is whom mailboxes and queued bytes count against: a client, and the
-// network it is one of many in, if any, which has [NetworkFactor] budgets. Both
-// are opaque; an empty one counts against nobody's.
-type Payer struct{ Client, Network string }
-
-// NetworkFactor is how many budgets of a client a network has.
-const NetworkFactor = 16
-
-// Limits says when the mailboxes of a store expire and how much it may hold.
-// A limit of zero is no limit; Timeout must be above zero.
-type Limits struct {
-	// Timeout ends a claim that its owner did not use for so long.
-	Timeout time.Duration
-	// Capacity is how many unread messages one mailbox holds.
-	Capacity int
-	// MaxInboxes and MaxInboxesPerPayer bound the mailboxes.
-	MaxInboxes, MaxInboxesPerPayer int
-	// MaxQueuedBytes and MaxQueuedBytesPerPayer bound the messages: their
-	// texts and what the engine needs to keep them, also while a Put waits
-	// for its recipient. What one payer may hold shrinks as the store fills,
-	// so that those who hoard leave room for those who call.
-	MaxQueuedBytes, MaxQueuedBytesPerPayer int64
+// Stats is what a store holds at one moment, expired mailboxes that were
+// not freed yet included.
+type Stats struct {
+	Inboxes int64
+	// Messages that wait to be read, or for their recipient, and what they
+	// count for in the budgets.
+	Queued, QueuedBytes int64
 }
 
 // Store keeps mailboxes. All methods may be called concurrently; what they do

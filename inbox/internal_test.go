@@ -1,7 +1,6 @@
 package inbox
 
 import (
-	"fmt"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -36,39 +35,6 @@ func TestPasswordLeavesNoTrace(t *testing.T) {
 	}
 	if used.decoded != [len(used.decoded)]byte{} {
 		t.Errorf("got %q left", used.decoded)
-	}
-}
-
-// TestPayersAreForgotten once they hold nothing: strangers with many addresses
-// leave no trace.
-func TestPayersAreForgotten(t *testing.T) {
-	m := NewMemory(Limits{Timeout: 1 << 40, MaxQueuedBytesPerPayer: 1000, MaxInboxesPerPayer: 1})
-	for i := range 100 {
-		p := Payer{Client: fmt.Sprint(i), Network: fmt.Sprint(i / 3)}
-		c, err := m.Open(t.Context(), fmt.Sprint("peer ", i), Key{}, &p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, body := range []string{"kept", strings.Repeat("x", 1000), "kept"} {
-			_ = m.Put(t.Context(), c.Name, Message{Body: []byte(body), Payer: p}, 0)
-		}
-		if _, err := m.Open(t.Context(), fmt.Sprint("second ", i), Key{}, &p); err == nil {
-			t.Fatal("a payer has two mailboxes, want one")
-		}
-		if err := m.Close(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range m.payers.clients {
-		if left := m.payers.clients[i].accounts; len(left) > 0 {
-			t.Errorf("got accounts %v left, want none", left)
-		}
-	}
-	if left := m.payers.networks.usage; len(left) > 0 {
-		t.Errorf("got networks %v left, want none", left)
-	}
-	if got := m.Stats(); got != (Stats{}) {
-		t.Errorf("got %+v, want nothing held", got)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 const protocolDocument = "../docs/protocol.md"
@@ -21,10 +22,10 @@ const protocolDocument = "../docs/protocol.md"
 // answers the same.
 func TestProtocolDocument(t *testing.T) {
 	t.Run("near", func(t *testing.T) {
-		runProtocol(t, func(l inbox.Limits) inbox.Store { return inbox.NewMemory(l) })
+		runProtocol(t, func(l inbox.Limits) inbox.Store { return memstore.New(l) })
 	})
 	t.Run("far", func(t *testing.T) {
-		runProtocol(t, func(l inbox.Limits) inbox.Store { return combinedStore{inbox.NewMemory(l)} })
+		runProtocol(t, func(l inbox.Limits) inbox.Store { return combinedStore{memstore.New(l)} })
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"inbox/cmd/inbox/systemd"
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 	"inbox/inbox/redisstore"
 	"inbox/public"
 	"inbox/ratelimit"
@@ -25,7 +26,7 @@ type server struct {
 	log        *slog.Logger
 	errorLog   *errorLogFilter
 	snapshot   *snapshotFile
-	store      *inbox.Memory
+	store      *memstore.Store
 	shared     *redisstore.Store // instead of it; nil without -store
 	handler    *inbox.Handler
 	clients    *clientResolver

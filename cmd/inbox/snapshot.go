@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 const (
@@ -35,7 +36,7 @@ type snapshotFile struct {
 	log  *slog.Logger
 	lock *os.File // held to the end: nobody else loads or saves; not empty while mailboxes are in use
 
-	restored inbox.SnapshotStats // at the start
+	restored memstore.SnapshotStats // at the start
 	loss     lossReason
 
 	create    func(path string) (syncWriteCloser, error) // [newFile], but in tests of slow disks
@@ -89,7 +90,7 @@ func (s *snapshotFile) path() string { return filepath.Join(s.dir, snapshotName)
 
 // load returns the mailboxes that were saved, or none. A snapshot that cannot
 // be read is set aside.
-func (s *snapshotFile) load(limits inbox.Limits) *inbox.Memory {
+func (s *snapshotFile) load(limits inbox.Limits) *memstore.Store {
 	m, err := s.read(limits)
 	if err == nil {
 		return m
@@ -103,10 +104,10 @@ func (s *snapshotFile) load(limits inbox.Limits) *inbox.Memory {
 		quarantined, moved := s.quarantine()
 		s.log.Warn("the saved mailboxes cannot be read: the server begins without any", "err", err, "file", quarantined, "moved", moved)
 	}
-	return inbox.NewMemory(limits)
+	return memstore.New(limits)
 }
 
-func (s *snapshotFile) read(limits inbox.Limits) (*inbox.Memory, error) {
+func (s *snapshotFile) read(limits inbox.Limits) (*memstore.Store, error) {
 	if s.dir == "" {
 		return nil, fs.ErrNotExist
 	}
@@ -122,7 +123,7 @@ func (s *snapshotFile) read(limits inbox.Limits) (*inbox.Memory, error) {
 		return nil, err
 	}
 	defer f.Close()
-	m, stats, err := inbox.LoadMemory(limits, f, s.key)
+	m, stats, err := memstore.Load(limits, f, s.key)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +182,7 @@ func (s *snapshotFile) wasInUse() bool {
 
 // save closes the mailboxes and keeps them for the next start. What it leaves
 // is whole or not there.
-func (s *snapshotFile) save(m *inbox.Memory) error {
+func (s *snapshotFile) save(m *memstore.Store) error {
 	if s.dir == "" {
 		return nil
 	}
@@ -202,10 +203,10 @@ func (s *snapshotFile) save(m *inbox.Memory) error {
 	return nil
 }
 
-func (s *snapshotFile) write(m *inbox.Memory, path string) (inbox.SnapshotStats, error) {
+func (s *snapshotFile) write(m *memstore.Store, path string) (memstore.SnapshotStats, error) {
 	disk, err := s.create(path)
 	if err != nil {
-		return inbox.SnapshotStats{}, err
+		return memstore.SnapshotStats{}, err
 	}
 	w := &progressWriter{syncWriteCloser: disk, progress: &s.progress}
 	stats, err := m.Save(w, s.key)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 // startIn runs the program on a state directory that it shares with others of the test.
@@ -219,7 +220,7 @@ func TestSnapshotFileIsExclusive(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(out, nil))
 	limits := inbox.Limits{Timeout: time.Minute}
 	first := openSnapshotFile(dir, key, 0, nil, log)
-	if err := first.save(inbox.NewMemory(limits)); err != nil {
+	if err := first.save(memstore.New(limits)); err != nil {
 		t.Fatal(err)
 	}
 	second := openSnapshotFile(dir, key, 0, nil, log)

@@ -15,13 +15,14 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 // BenchmarkRelay is a message from one peer to another, acknowledged with the
 // next request, as a handler asks for it: beside the memory engine, and for
 // one to three nodes.
 func BenchmarkRelay(b *testing.B) {
-	b.Run("memory", func(b *testing.B) { relay(b, inbox.NewMemory(limits)) })
+	b.Run("memory", func(b *testing.B) { relay(b, memstore.New(limits)) })
 	b.Run("redis", func(b *testing.B) { relayNodes(b, cluster{startServer(b)}, Config{}) })
 	b.Run("sealed", func(b *testing.B) { relayNodes(b, cluster{startServer(b)}, Config{Key: sharedKey}) })
 	b.Run("always", func(b *testing.B) {

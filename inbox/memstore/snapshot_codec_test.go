@@ -1,4 +1,4 @@
-package inbox_test
+package memstore_test
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 // sign puts an end to the body of a snapshot that makes it genuine.
@@ -28,8 +29,8 @@ const trailerSize = 8 + sha256.Size
 func TestADamagedSnapshotIsRefused(t *testing.T) {
 	whole := fourMailboxes(t)
 	refused := func(what string, snapshot []byte, key []byte) {
-		m, stats, err := inbox.LoadMemory(minuteLimits, bytes.NewReader(snapshot), key)
-		if err == nil || m != nil || stats != (inbox.SnapshotStats{}) {
+		m, stats, err := memstore.Load(minuteLimits, bytes.NewReader(snapshot), key)
+		if err == nil || m != nil || stats != (memstore.SnapshotStats{}) {
 			t.Fatalf("%s: got %v, %+v, %v, want an error alone", what, m, stats, err)
 		}
 	}
@@ -68,7 +69,7 @@ func TestLoadSaysWhatIsWrong(t *testing.T) {
 		{"a name twice", "a name that was there", again(boxes[3*quarter:])},
 		{"another secret", "another secret", append(bytes.Clone(whole[:len(whole)-1]), whole[len(whole)-1]^1)},
 	} {
-		_, _, err := inbox.LoadMemory(minuteLimits, bytes.NewReader(tt.snapshot), snapshotKey)
+		_, _, err := memstore.Load(minuteLimits, bytes.NewReader(tt.snapshot), snapshotKey)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want something about «%s»", tt.name, err, tt.want)
 		}
@@ -77,7 +78,7 @@ func TestLoadSaysWhatIsWrong(t *testing.T) {
 
 // A length that nothing follows takes no memory.
 func TestALengthAloneTakesNoMemory(t *testing.T) {
-	m := inbox.NewMemory(minuteLimits)
+	m := memstore.New(minuteLimits)
 	open(t, m, "bob", inbox.Payer{})
 	put(t, m, "bob", "")
 	snapshot := save(t, m)
@@ -85,7 +86,7 @@ func TestALengthAloneTakesNoMemory(t *testing.T) {
 	binary.BigEndian.PutUint32(snapshot[at:], 1<<31-2)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_, _, err := inbox.LoadMemory(minuteLimits, bytes.NewReader(snapshot[:at+4]), snapshotKey)
+	_, _, err := memstore.Load(minuteLimits, bytes.NewReader(snapshot[:at+4]), snapshotKey)
 	runtime.ReadMemStats(&after)
 	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v, want ErrUnexpectedEOF", err)
@@ -107,7 +108,7 @@ func (f *fullDisk) Write(p []byte) (int, error) {
 }
 
 func TestSaveTellsThatItFailed(t *testing.T) {
-	m := inbox.NewMemory(minuteLimits)
+	m := memstore.New(minuteLimits)
 	open(t, m, "bob", inbox.Payer{})
 	put(t, m, "bob", strings.Repeat("x", 100<<10))
 	size := len(save(t, m))
@@ -122,26 +123,26 @@ func TestSaveTellsThatItFailed(t *testing.T) {
 }
 
 func TestTextsThatAreTooLongAreNotSaved(t *testing.T) {
-	m := inbox.NewMemory(minuteLimits)
+	m := memstore.New(minuteLimits)
 	open(t, m, strings.Repeat("x", 1<<16), inbox.Payer{})
 	if _, err := m.Save(io.Discard, snapshotKey); err == nil {
 		t.Error("got no error for a name of 64 KiB")
 	}
 }
 
-// FuzzLoadMemory reads any bytes as they are, and as the body of a genuine
+// FuzzLoad reads any bytes as they are, and as the body of a genuine
 // snapshot. What is taken over keeps the limits, and comes back when saved.
-func FuzzLoadMemory(f *testing.F) {
+func FuzzLoad(f *testing.F) {
 	whole := fourMailboxes(f)
 	f.Add(whole)
 	f.Add(whole[:len(whole)-trailerSize])
 	f.Add([]byte("inboxes\n\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
 	limits := inbox.Limits{Timeout: time.Minute, Capacity: 2, MaxInboxes: 3, MaxInboxesPerPayer: 3, MaxQueuedBytes: 4000}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if _, _, err := inbox.LoadMemory(limits, bytes.NewReader(data), []byte("another")); err == nil {
+		if _, _, err := memstore.Load(limits, bytes.NewReader(data), []byte("another")); err == nil {
 			t.Error("a snapshot of another key was taken over")
 		}
-		m, stats, err := inbox.LoadMemory(limits, bytes.NewReader(sign(data)), snapshotKey)
+		m, stats, err := memstore.Load(limits, bytes.NewReader(sign(data)), snapshotKey)
 		if err != nil {
 			return
 		}
@@ -150,7 +151,7 @@ func FuzzLoadMemory(f *testing.F) {
 			t.Errorf("got %+v and %+v, beyond the limits", stats, held)
 		}
 		again, same := load(t, limits, save(t, m))
-		if again.Stats() != held || same != (inbox.SnapshotStats{Inboxes: stats.Inboxes, Messages: stats.Messages}) {
+		if again.Stats() != held || same != (memstore.SnapshotStats{Inboxes: stats.Inboxes, Messages: stats.Messages}) {
 			t.Errorf("saved and loaded %+v with %+v, got %+v with %+v", stats, held, same, again.Stats())
 		}
 	})
@@ -159,7 +160,7 @@ func FuzzLoadMemory(f *testing.F) {
 // BenchmarkSnapshot saves and loads a hundred thousand mailboxes with 256 MiB
 // of messages among them.
 func BenchmarkSnapshot(b *testing.B) {
-	m := inbox.NewMemory(minuteLimits)
+	m := memstore.New(minuteLimits)
 	claimNames(b, m, 100_000)
 	body := make([]byte, 64<<10)
 	for i := range 4096 {

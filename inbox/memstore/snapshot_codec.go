@@ -1,4 +1,4 @@
-package inbox
+package memstore
 
 import (
 	"bufio"
@@ -11,6 +11,8 @@ import (
 	"io"
 	"math"
 	"time"
+
+	"inbox/inbox"
 )
 
 // A snapshot is, numbers in big endian:
@@ -30,6 +32,8 @@ const (
 	maxID = math.MaxInt64
 	// maxSavedBodyBytes leaves room for one more byte in an int of any machine.
 	maxSavedBodyBytes = math.MaxInt32 - 1
+	// firstReadBytes is how much of a body is allocated before any of it was read.
+	firstReadBytes = 16 << 10
 )
 
 // encoder writes a snapshot; the first error stays until end returns it.
@@ -75,10 +79,10 @@ func (e *encoder) message(n *node) {
 	e.write(n.Body)
 }
 
-func (e *encoder) payer(a *account) {
-	var p Payer
+func (e *encoder) payer(a *inbox.Account) {
+	var p inbox.Payer
 	if a != nil {
-		p = a.payer
+		p = a.Payer
 	}
 	e.text(p.Client)
 	e.text(p.Network)
@@ -166,13 +170,13 @@ func (d *decoder) box() savedBox {
 	return s
 }
 
-func (d *decoder) message() Message {
-	return Message{
+func (d *decoder) message() inbox.Message {
+	return inbox.Message{
 		ID: d.id(), From: d.text(), ContentType: d.text(), Payer: d.payer(), Body: d.bytes(d.bodyLength()),
 	}
 }
 
-func (d *decoder) payer() Payer { return Payer{Client: d.text(), Network: d.text()} }
+func (d *decoder) payer() inbox.Payer { return inbox.Payer{Client: d.text(), Network: d.text()} }
 
 // end reads what follows the mailboxes, to the last byte.
 func (d *decoder) end() error {
@@ -222,21 +226,18 @@ func (d *decoder) uint64() uint64 {
 	return binary.BigEndian.Uint64(d.scratch[:8])
 }
 
-// bytes reads n bytes. Many are read as they come, so that a length alone
-// takes no memory.
+// bytes reads n bytes. It allocates as they arrive, so that a length without
+// the bytes takes no memory.
 func (d *decoder) bytes(n int) []byte {
+	p := make([]byte, min(n, firstReadBytes))
+	d.fill(p)
+	for len(p) < n && d.err == nil {
+		grown := make([]byte, min(2*len(p), n))
+		d.fill(grown[copy(grown, p):])
+		p = grown
+	}
 	if d.err != nil {
 		return nil
-	}
-	if n <= initialBodyBytes {
-		p := make([]byte, n)
-		d.fill(p)
-		return p
-	}
-	p, err := readGrowing(io.LimitReader(d.r, int64(n)), int64(n), func(int64) error { return nil })
-	d.count(p, err)
-	if d.err == nil && len(p) < n {
-		d.err = io.ErrUnexpectedEOF
 	}
 	return p
 }

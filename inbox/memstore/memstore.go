@@ -1,4 +1,4 @@
-package inbox
+package memstore
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"hash/maphash"
 	"sync/atomic"
 	"time"
+
+	"inbox/inbox"
 )
 
 const (
@@ -21,26 +23,25 @@ const (
 	reclaimEvery = 100 * time.Millisecond
 )
 
-// Memory is the [Store] that needs nothing but memory: mailboxes are gone when
+// Store is the [inbox.Store] that needs nothing but memory: mailboxes are gone when
 // the process ends, unless they are saved. An idle mailbox costs about 200 bytes; expiry costs what
-// expires, not what exists. Make one with [NewMemory].
-type Memory struct {
-	limits    Limits
+// expires, not what exists. Make one with [New].
+type Store struct {
+	limits    inbox.Limits
 	start     time.Time // all times inside are offsets from it: monotonic, 8 bytes
 	seed      maphash.Seed
 	inboxes   atomic.Int64
 	bytes     atomic.Int64
 	messages  atomic.Int64
-	payers    payers
+	ledger    *inbox.Ledger
 	reclaimed atomic.Int64 // when reclaim last ran
 	shards    [shardCount]shard
 }
 
-// NewMemory returns an empty store. It starts nothing: somebody has to call
-// [Memory.Sweep] now and then.
-func NewMemory(limits Limits) *Memory {
-	m := &Memory{limits: limits, start: time.Now(), seed: maphash.MakeSeed()}
-	m.payers.init()
+// New returns an empty store. It starts nothing: somebody has to call
+// [Store.Sweep] now and then.
+func New(limits inbox.Limits) *Store {
+	m := &Store{limits: limits, ledger: inbox.NewLedger(limits), start: time.Now(), seed: maphash.MakeSeed()}
 	for i := range m.shards {
 		m.shards[i].boxes = make(map[string]*box)
 		m.shards[i].claimWaiters = make(map[string]*claimWaiter)
@@ -48,30 +49,21 @@ func NewMemory(limits Limits) *Memory {
 	return m
 }
 
-// Stats is what a [Memory] holds at one moment, expired mailboxes that were
-// not freed yet included.
-type Stats struct {
-	Inboxes int64
-	// Messages that wait to be read, or for their recipient, and what they
-	// count for in the budgets.
-	Queued, QueuedBytes int64
-}
-
 // Stats counts without locking anything.
-func (m *Memory) Stats() Stats {
-	return Stats{Inboxes: m.inboxes.Load(), Queued: m.messages.Load(), QueuedBytes: m.bytes.Load()}
+func (m *Store) Stats() inbox.Stats {
+	return inbox.Stats{Inboxes: m.inboxes.Load(), Queued: m.messages.Load(), QueuedBytes: m.bytes.Load()}
 }
 
-func (m *Memory) shard(name string) *shard {
+func (m *Store) shard(name string) *shard {
 	return &m.shards[maphash.String(m.seed, name)&(shardCount-1)]
 }
 
-func (m *Memory) now() time.Duration { return time.Since(m.start) }
+func (m *Store) now() time.Duration { return time.Since(m.start) }
 
-// Open implements [Store].
-func (m *Memory) Open(_ context.Context, name string, key Key, payer *Payer) (Claim, error) {
+// Open implements [inbox.Store].
+func (m *Store) Open(_ context.Context, name string, key inbox.Key, payer *inbox.Payer) (inbox.Claim, error) {
 	c, err := m.open(name, key, payer)
-	if errors.Is(err, ErrTooManyInboxes) || errors.Is(err, ErrPayerFull) {
+	if errors.Is(err, inbox.ErrTooManyInboxes) || errors.Is(err, inbox.ErrPayerFull) {
 		if m.reclaim() {
 			c, err = m.open(name, key, payer)
 		}
@@ -79,7 +71,7 @@ func (m *Memory) Open(_ context.Context, name string, key Key, payer *Payer) (Cl
 	return c, err
 }
 
-func (m *Memory) open(name string, key Key, payer *Payer) (Claim, error) {
+func (m *Store) open(name string, key inbox.Key, payer *inbox.Payer) (inbox.Claim, error) {
 	s := m.shard(name)
 	s.mu.Lock()
 	now := m.now()
@@ -94,32 +86,32 @@ func (m *Memory) open(name string, key Key, payer *Payer) (Claim, error) {
 	var err error
 	switch {
 	case s.frozen:
-		err = ErrStopping
+		err = inbox.ErrStopping
 	case b == nil && payer == nil:
-		err = ErrNoInbox
+		err = inbox.ErrNoInbox
 	case b == nil:
 		created = true
 		b, err = m.claimLocked(s, name, key, *payer, now)
 	case subtle.ConstantTimeCompare(b.key[:], key[:]) != 1:
-		err = ErrWrongKey
+		err = inbox.ErrWrongKey
 	default:
 		s.markUsedLocked(b, now)
 	}
-	var c Claim
+	var c inbox.Claim
 	if err == nil {
-		c = Claim{Name: b.name, Epoch: b.epoch, Created: created}
+		c = inbox.Claim{Name: b.name, Epoch: b.epoch, Created: created}
 	}
 	s.mu.Unlock()
 	return c, err
 }
 
 // claimLocked makes the mailbox and tells the Puts that wait for it.
-func (m *Memory) claimLocked(s *shard, name string, key Key, payer Payer, now time.Duration) (*box, error) {
+func (m *Store) claimLocked(s *shard, name string, key inbox.Key, payer inbox.Payer, now time.Duration) (*box, error) {
 	if n := m.inboxes.Add(1); m.limits.MaxInboxes > 0 && n > int64(m.limits.MaxInboxes) {
 		m.inboxes.Add(-1)
-		return nil, ErrTooManyInboxes
+		return nil, inbox.ErrTooManyInboxes
 	}
-	a, err := m.payers.charge(payer, usage{inboxes: 1}, m.limits, 0)
+	a, err := m.ledger.Charge(payer, inbox.Usage{Inboxes: 1}, 0)
 	if err != nil {
 		m.inboxes.Add(-1)
 		return nil, err
@@ -138,11 +130,11 @@ func (m *Memory) claimLocked(s *shard, name string, key Key, payer Payer, now ti
 	return b, nil
 }
 
-// Put implements [Store].
-func (m *Memory) Put(ctx context.Context, to string, msg Message, wait time.Duration) error {
+// Put implements [inbox.Store].
+func (m *Store) Put(ctx context.Context, to string, msg inbox.Message, wait time.Duration) error {
 	n := &node{Message: msg}
 	err := m.put(ctx, to, n, wait)
-	if errors.Is(err, ErrStoreFull) || errors.Is(err, ErrPayerFull) {
+	if errors.Is(err, inbox.ErrStoreFull) || errors.Is(err, inbox.ErrPayerFull) {
 		if m.reclaim() {
 			err = m.put(ctx, to, n, wait)
 		}
@@ -152,10 +144,10 @@ func (m *Memory) Put(ctx context.Context, to string, msg Message, wait time.Dura
 
 // put appends at once, or pays for the bytes and then waits: a body that waits
 // for its recipient takes the same memory as one in a mailbox.
-func (m *Memory) put(ctx context.Context, to string, n *node, wait time.Duration) error {
+func (m *Store) put(ctx context.Context, to string, n *node, wait time.Duration) error {
 	s := m.shard(to)
 	err := m.enqueue(s, to, n, false)
-	if err != ErrNoInbox || wait <= 0 {
+	if err != inbox.ErrNoInbox || wait <= 0 {
 		return err
 	}
 	if err := m.charge(n, m.bytes.Load()); err != nil {
@@ -163,7 +155,7 @@ func (m *Memory) put(ctx context.Context, to string, n *node, wait time.Duration
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	for err == ErrNoInbox {
+	for err == inbox.ErrNoInbox {
 		if err = s.awaitClaim(ctx, to, timer.C); err == nil {
 			err = m.enqueue(s, to, n, true)
 		}
@@ -179,10 +171,10 @@ func (m *Memory) put(ctx context.Context, to string, n *node, wait time.Duration
 
 // enqueue appends n to the mailbox if there is one; paid says whether its
 // bytes are counted already.
-func (m *Memory) enqueue(s *shard, to string, n *node, charged bool) error {
+func (m *Store) enqueue(s *shard, to string, n *node, charged bool) error {
 	s.mu.Lock()
 	b, expired := m.findLocked(s, to, m.now())
-	err := s.notFoundLocked(ErrNoInbox)
+	err := s.notFoundLocked(inbox.ErrNoInbox)
 	if b != nil {
 		err = m.appendLocked(s, b, n, charged)
 	}
@@ -191,9 +183,9 @@ func (m *Memory) enqueue(s *shard, to string, n *node, charged bool) error {
 	return err
 }
 
-func (m *Memory) appendLocked(s *shard, b *box, n *node, charged bool) error {
+func (m *Store) appendLocked(s *shard, b *box, n *node, charged bool) error {
 	if m.limits.Capacity > 0 && b.count >= m.limits.Capacity {
-		return ErrInboxFull
+		return inbox.ErrInboxFull
 	}
 	if !charged {
 		if err := m.charge(n, m.bytes.Load()); err != nil {
@@ -208,11 +200,11 @@ func (m *Memory) appendLocked(s *shard, b *box, n *node, charged bool) error {
 	return nil
 }
 
-// Next implements [Store].
-func (m *Memory) Next(ctx context.Context, c Claim, ack uint64, wait time.Duration) (Message, error) {
+// Next implements [inbox.Store].
+func (m *Store) Next(ctx context.Context, c inbox.Claim, ack uint64, wait time.Duration) (inbox.Message, error) {
 	s := m.shard(c.Name)
 	msg, arrived, left, err := m.peek(s, c, ack, wait > 0)
-	if err != ErrEmpty || wait <= 0 {
+	if err != inbox.ErrEmpty || wait <= 0 {
 		return msg, err
 	}
 	deadline := m.now() + wait
@@ -224,11 +216,11 @@ func (m *Memory) Next(ctx context.Context, c Claim, ack uint64, wait time.Durati
 		case <-timer.C:
 		case <-ctx.Done():
 			m.touch(s, c)
-			return Message{}, ctx.Err()
+			return inbox.Message{}, ctx.Err()
 		}
 		msg, arrived, left, err = m.peek(s, c, 0, true)
 		remaining := deadline - m.now()
-		if err != ErrEmpty || remaining <= 0 {
+		if err != inbox.ErrEmpty || remaining <= 0 {
 			return msg, err
 		}
 		timer.Reset(min(remaining, left))
@@ -237,21 +229,21 @@ func (m *Memory) Next(ctx context.Context, c Claim, ack uint64, wait time.Durati
 
 // peek is one look into the mailbox. With ErrEmpty come what a waiter needs: a
 // channel closed at the next change, and how long the claim still lives.
-func (m *Memory) peek(s *shard, c Claim, ack uint64, waiting bool) (Message, <-chan struct{}, time.Duration, error) {
+func (m *Store) peek(s *shard, c inbox.Claim, ack uint64, waiting bool) (inbox.Message, <-chan struct{}, time.Duration, error) {
 	s.mu.Lock()
 	now := m.now()
 	b, toRelease := m.findOwnedLocked(s, c, now)
 	if b == nil {
-		err := s.notFoundLocked(ErrClaimEnded)
+		err := s.notFoundLocked(inbox.ErrClaimEnded)
 		s.mu.Unlock()
 		m.release(toRelease)
-		return Message{}, nil, 0, err
+		return inbox.Message{}, nil, 0, err
 	}
 	s.markUsedLocked(b, now)
 	acked := b.removeThroughLocked(ack)
-	var msg Message
+	var msg inbox.Message
 	var arrived chan struct{}
-	err := ErrEmpty
+	err := inbox.ErrEmpty
 	if b.first != nil {
 		msg, err = b.first.Message, nil
 	} else if waiting {
@@ -263,7 +255,7 @@ func (m *Memory) peek(s *shard, c Claim, ack uint64, waiting bool) (Message, <-c
 }
 
 // touch restarts the claim's timeout after a wait that was given up.
-func (m *Memory) touch(s *shard, c Claim) {
+func (m *Store) touch(s *shard, c inbox.Claim) {
 	s.mu.Lock()
 	now := m.now()
 	b, toRelease := m.findOwnedLocked(s, c, now)
@@ -274,13 +266,13 @@ func (m *Memory) touch(s *shard, c Claim) {
 	m.release(toRelease)
 }
 
-// Discard implements [Store].
-func (m *Memory) Discard(_ context.Context, c Claim, upTo uint64) error {
+// Discard implements [inbox.Store].
+func (m *Store) Discard(_ context.Context, c inbox.Claim, upTo uint64) error {
 	s := m.shard(c.Name)
 	s.mu.Lock()
 	b, toRelease := m.findOwnedLocked(s, c, m.now())
 	if b == nil {
-		err := s.notFoundLocked(ErrClaimEnded)
+		err := s.notFoundLocked(inbox.ErrClaimEnded)
 		s.mu.Unlock()
 		m.release(toRelease)
 		return err
@@ -291,12 +283,12 @@ func (m *Memory) Discard(_ context.Context, c Claim, upTo uint64) error {
 	return nil
 }
 
-// Close implements [Store].
-func (m *Memory) Close(_ context.Context, c Claim) error {
+// Close implements [inbox.Store].
+func (m *Store) Close(_ context.Context, c inbox.Claim) error {
 	s := m.shard(c.Name)
 	s.mu.Lock()
 	b, toRelease := m.findOwnedLocked(s, c, m.now())
-	err := s.notFoundLocked(ErrClaimEnded)
+	err := s.notFoundLocked(inbox.ErrClaimEnded)
 	if b != nil {
 		s.removeLocked(b)
 		toRelease, err = b, nil
@@ -308,7 +300,7 @@ func (m *Memory) Close(_ context.Context, c Claim) error {
 
 // Sweep frees what has expired and returns how many mailboxes that were. It
 // never holds a lock for longer than a few of them take.
-func (m *Memory) Sweep() (removed int) {
+func (m *Store) Sweep() (removed int) {
 	for i := range m.shards {
 		for {
 			n := m.sweepSome(&m.shards[i])
@@ -321,7 +313,7 @@ func (m *Memory) Sweep() (removed int) {
 	return removed
 }
 
-func (m *Memory) sweepSome(s *shard) int {
+func (m *Store) sweepSome(s *shard) int {
 	var batch [sweepBatch]*box
 	n := 0
 	s.mu.Lock()
@@ -338,7 +330,7 @@ func (m *Memory) sweepSome(s *shard) int {
 
 // reclaim sweeps for a request that met a limit, unless that was just done: a
 // flood against a full store must not make it sweep all the time.
-func (m *Memory) reclaim() bool {
+func (m *Store) reclaim() bool {
 	now, last := int64(m.now()), m.reclaimed.Load()
 	if now-last < int64(reclaimEvery) && last != 0 || !m.reclaimed.CompareAndSwap(last, now) {
 		return false
@@ -346,12 +338,12 @@ func (m *Memory) reclaim() bool {
 	return m.Sweep() > 0
 }
 
-func (m *Memory) expired(b *box, now time.Duration) bool { return now-b.lastUse >= m.limits.Timeout }
+func (m *Store) expired(b *box, now time.Duration) bool { return now-b.lastUse >= m.limits.Timeout }
 
 // findLocked returns the live mailbox of that name. An expired one is taken
 // out and returned as well, to be settled once the lock is released. A frozen
 // shard shows nobody anything: it stays as it is.
-func (m *Memory) findLocked(s *shard, name string, now time.Duration) (live, expired *box) {
+func (m *Store) findLocked(s *shard, name string, now time.Duration) (live, expired *box) {
 	if s.frozen {
 		return nil, nil
 	}
@@ -364,7 +356,7 @@ func (m *Memory) findLocked(s *shard, name string, now time.Duration) (live, exp
 }
 
 // findOwnedLocked is findLocked for the owner: another epoch is not its mailbox.
-func (m *Memory) findOwnedLocked(s *shard, c Claim, now time.Duration) (live, expired *box) {
+func (m *Store) findOwnedLocked(s *shard, c inbox.Claim, now time.Duration) (live, expired *box) {
 	b, expired := m.findLocked(s, c.Name, now)
 	if b != nil && b.epoch != c.Epoch {
 		return nil, expired

@@ -1,11 +1,10 @@
-package inbox_test
+package memstore_test
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 var (
@@ -27,7 +27,7 @@ func keyOf(name string) (k inbox.Key) {
 	return k
 }
 
-func open(t *testing.T, m *inbox.Memory, name string, payer inbox.Payer) inbox.Claim {
+func open(t *testing.T, m *memstore.Store, name string, payer inbox.Payer) inbox.Claim {
 	t.Helper()
 	c, err := m.Open(t.Context(), name, keyOf(name), &payer)
 	if err != nil {
@@ -36,7 +36,7 @@ func open(t *testing.T, m *inbox.Memory, name string, payer inbox.Payer) inbox.C
 	return c
 }
 
-func put(t *testing.T, m *inbox.Memory, to, body string) {
+func put(t *testing.T, m *memstore.Store, to, body string) {
 	t.Helper()
 	if err := m.Put(t.Context(), to, inbox.Message{From: "sender", Body: []byte(body)}, 0); err != nil {
 		t.Fatalf("put %s to %s: %v", body, to, err)
@@ -44,7 +44,7 @@ func put(t *testing.T, m *inbox.Memory, to, body string) {
 }
 
 // readAll takes all messages of a mailbox.
-func readAll(t *testing.T, m *inbox.Memory, c inbox.Claim) (all []string) {
+func readAll(t *testing.T, m *memstore.Store, c inbox.Claim) (all []string) {
 	t.Helper()
 	for ack := uint64(0); ; {
 		msg, err := m.Next(t.Context(), c, ack, 0)
@@ -57,7 +57,7 @@ func readAll(t *testing.T, m *inbox.Memory, c inbox.Claim) (all []string) {
 	}
 }
 
-func save(t testing.TB, m *inbox.Memory) []byte {
+func save(t testing.TB, m *memstore.Store) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if _, err := m.Save(&b, snapshotKey); err != nil {
@@ -66,9 +66,9 @@ func save(t testing.TB, m *inbox.Memory) []byte {
 	return b.Bytes()
 }
 
-func load(t testing.TB, limits inbox.Limits, snapshot []byte) (*inbox.Memory, inbox.SnapshotStats) {
+func load(t testing.TB, limits inbox.Limits, snapshot []byte) (*memstore.Store, memstore.SnapshotStats) {
 	t.Helper()
-	m, stats, err := inbox.LoadMemory(limits, bytes.NewReader(snapshot), snapshotKey)
+	m, stats, err := memstore.Load(limits, bytes.NewReader(snapshot), snapshotKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func load(t testing.TB, limits inbox.Limits, snapshot []byte) (*inbox.Memory, in
 }
 
 func TestASnapshotHoldsAll(t *testing.T) {
-	m := inbox.NewMemory(minuteLimits)
+	m := memstore.New(minuteLimits)
 	bob, alice := open(t, m, "bob", inbox.Payer{Client: "a", Network: "n"}), open(t, m, "älice", inbox.Payer{})
 	large := strings.Repeat("x", 100<<10)
 	sent := inbox.Message{From: "älice", ContentType: "application/sdp", Body: []byte("v=0"), Payer: inbox.Payer{Client: "b"}}
@@ -90,7 +90,7 @@ func TestASnapshotHoldsAll(t *testing.T) {
 	two, _ := m.Next(t.Context(), bob, one.ID, 0) // handed out and not acknowledged
 
 	again, stats := load(t, minuteLimits, save(t, m))
-	if want := (inbox.SnapshotStats{Inboxes: 2, Messages: 3}); stats != want {
+	if want := (memstore.SnapshotStats{Inboxes: 2, Messages: 3}); stats != want {
 		t.Errorf("got %+v, want %+v", stats, want)
 	}
 	if was, is := m.Stats(), again.Stats(); was != is {
@@ -114,7 +114,7 @@ func TestASnapshotHoldsAll(t *testing.T) {
 }
 
 func TestASavedMessageIsWhole(t *testing.T) {
-	m := inbox.NewMemory(minuteLimits)
+	m := memstore.New(minuteLimits)
 	bob := open(t, m, "bob", inbox.Payer{})
 	sent := inbox.Message{From: "Älice %", ContentType: "application/sdp", Body: []byte{0, 0xff, '\n'}}
 	if err := m.Put(t.Context(), "bob", sent, 0); err != nil {
@@ -134,7 +134,7 @@ func TestIDsDoNotReturnWithASnapshot(t *testing.T) {
 	var snapshot []byte
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Hour)
-		m := inbox.NewMemory(minuteLimits)
+		m := memstore.New(minuteLimits)
 		gone := open(t, m, "gone", inbox.Payer{})
 		put(t, m, "gone", "hello")
 		msg, err := m.Next(t.Context(), gone, 0, 0)
@@ -157,7 +157,7 @@ func TestIDsDoNotReturnWithASnapshot(t *testing.T) {
 // timeout to come back.
 func TestARestartEndsNoClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := inbox.NewMemory(minuteLimits)
+		m := memstore.New(minuteLimits)
 		over := open(t, m, "over", inbox.Payer{})
 		time.Sleep(time.Second)
 		late := open(t, m, "late", inbox.Payer{})
@@ -193,7 +193,7 @@ func TestARestartEndsNoClaim(t *testing.T) {
 // The list of use goes on where it was: those used since are the last to go.
 func TestLoadedMailboxesExpireInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := inbox.NewMemory(minuteLimits)
+		m := memstore.New(minuteLimits)
 		for i := range 1000 {
 			open(t, m, fmt.Sprint(i), inbox.Payer{})
 			time.Sleep(10 * time.Millisecond)
@@ -215,7 +215,7 @@ func TestLoadedMailboxesExpireInOrder(t *testing.T) {
 
 func TestSaveClosesTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := inbox.NewMemory(minuteLimits)
+		m := memstore.New(minuteLimits)
 		bob := open(t, m, "bob", inbox.Payer{})
 		put(t, m, "bob", "hello")
 		alice := open(t, m, "alice", inbox.Payer{})
@@ -257,7 +257,7 @@ func errorOf[T any](_ T, err error) error { return err }
 
 // What was accepted while Save came is in the snapshot, and nothing else is.
 func TestWhatIsAcceptedIsSaved(t *testing.T) {
-	m := inbox.NewMemory(minuteLimits)
+	m := memstore.New(minuteLimits)
 	const peers = 32
 	var claims [peers]inbox.Claim
 	var accepted [peers][]string
@@ -291,27 +291,4 @@ func TestWhatIsAcceptedIsSaved(t *testing.T) {
 			t.Errorf("%d: %d messages were accepted and %d saved", i, len(accepted[i]), len(got))
 		}
 	}
-}
-
-// Whoever still comes to a store that was saved is told to come back.
-func TestASavedStoreSendsPeersAway(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newRig(t, nil)
-		poll := s.start(request("bob", "GET", "/inbox", ""))
-		pending := s.start(request("alice", "POST", "/inbox?to=carol&wait=9", "hello"))
-		save(t, s.store)
-		w := <-poll
-		s.want(w, 204, "")
-		if w.Header().Get("Retry-After") == "" {
-			t.Error("the held poll got no Retry-After")
-		}
-		for _, w := range []*httptest.ResponseRecorder{
-			<-pending, s.do("bob", "GET", "/inbox", ""), s.do("alice", "POST", "/inbox?to=bob", "hello"), s.do("bob", "DELETE", "/inbox", ""),
-		} {
-			s.wantProblem(w, 503, "stopping")
-			if w.Header().Get("Retry-After") == "" {
-				t.Error("got no Retry-After, want one")
-			}
-		}
-	})
 }

@@ -1,4 +1,4 @@
-package inbox_test
+package memstore_test
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 func TestLoadHoldsTheLimits(t *testing.T) {
@@ -16,15 +17,15 @@ func TestLoadHoldsTheLimits(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		limits inbox.Limits
-		want   inbox.SnapshotStats
+		want   memstore.SnapshotStats
 		first  []string // what the one used last has
 	}{
-		{"none", inbox.Limits{}, inbox.SnapshotStats{Inboxes: 4, Messages: 12}, []string{"30", "31", "32"}},
-		{"inboxes", inbox.Limits{MaxInboxes: 3}, inbox.SnapshotStats{Inboxes: 3, Messages: 9, DroppedInboxes: 1, DroppedMessages: 3}, []string{"30", "31", "32"}},
-		{"inboxes of a payer", inbox.Limits{MaxInboxesPerPayer: 1}, inbox.SnapshotStats{Inboxes: 1, Messages: 3, DroppedInboxes: 3, DroppedMessages: 9}, []string{"30", "31", "32"}},
-		{"messages", inbox.Limits{Capacity: 2}, inbox.SnapshotStats{Inboxes: 4, Messages: 8, DroppedMessages: 4}, []string{"30", "31"}},
-		{"bytes", inbox.Limits{MaxQueuedBytes: 700}, inbox.SnapshotStats{Inboxes: 4, Messages: 4, DroppedMessages: 8}, []string{"30", "31", "32"}},
-		{"bytes of a payer", inbox.Limits{MaxQueuedBytesPerPayer: 400}, inbox.SnapshotStats{Inboxes: 4, Messages: 2, DroppedMessages: 10}, []string{"30", "31"}},
+		{"none", inbox.Limits{}, memstore.SnapshotStats{Inboxes: 4, Messages: 12}, []string{"30", "31", "32"}},
+		{"inboxes", inbox.Limits{MaxInboxes: 3}, memstore.SnapshotStats{Inboxes: 3, Messages: 9, DroppedInboxes: 1, DroppedMessages: 3}, []string{"30", "31", "32"}},
+		{"inboxes of a payer", inbox.Limits{MaxInboxesPerPayer: 1}, memstore.SnapshotStats{Inboxes: 1, Messages: 3, DroppedInboxes: 3, DroppedMessages: 9}, []string{"30", "31", "32"}},
+		{"messages", inbox.Limits{Capacity: 2}, memstore.SnapshotStats{Inboxes: 4, Messages: 8, DroppedMessages: 4}, []string{"30", "31"}},
+		{"bytes", inbox.Limits{MaxQueuedBytes: 700}, memstore.SnapshotStats{Inboxes: 4, Messages: 4, DroppedMessages: 8}, []string{"30", "31", "32"}},
+		{"bytes of a payer", inbox.Limits{MaxQueuedBytesPerPayer: 400}, memstore.SnapshotStats{Inboxes: 4, Messages: 2, DroppedMessages: 10}, []string{"30", "31"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.limits.Timeout = time.Minute
@@ -46,7 +47,7 @@ func TestLoadHoldsTheLimits(t *testing.T) {
 // fourMailboxes are those of 0 to 3, which was used last, each with three messages of one payer.
 func fourMailboxes(t testing.TB) (snapshot []byte) {
 	payer := inbox.Payer{Client: "payer", Network: "network"}
-	m := inbox.NewMemory(minuteLimits)
+	m := memstore.New(minuteLimits)
 	for i := range 4 {
 		name := fmt.Sprint(i)
 		if _, err := m.Open(t.Context(), name, keyOf(name), &payer); err != nil {
@@ -72,7 +73,7 @@ func fourMailboxes(t testing.TB) (snapshot []byte) {
 func TestUnderTheSameLimitsNothingIsDropped(t *testing.T) {
 	limits := inbox.Limits{Timeout: time.Minute, Capacity: 50, MaxInboxes: 300, MaxInboxesPerPayer: 20,
 		MaxQueuedBytes: 8 << 20, MaxQueuedBytesPerPayer: 2 << 20}
-	m := inbox.NewMemory(limits)
+	m := memstore.New(limits)
 	for i := range 4000 {
 		payer := inbox.Payer{Client: fmt.Sprint(i / 80), Network: []string{"", "one", "two"}[i%3]}
 		name := fmt.Sprint(rand.IntN(400))
@@ -94,7 +95,7 @@ func TestUnderTheSameLimitsNothingIsDropped(t *testing.T) {
 func TestLoadedPayersAreCharged(t *testing.T) {
 	limits := inbox.Limits{Timeout: time.Minute, MaxQueuedBytesPerPayer: 1000, MaxInboxesPerPayer: 1}
 	payer := inbox.Payer{Client: "payer"}
-	m := inbox.NewMemory(limits)
+	m := memstore.New(limits)
 	open(t, m, "bob", payer)
 	msg := inbox.Message{Body: make([]byte, 800), Payer: payer}
 	if err := m.Put(t.Context(), "bob", msg, 0); err != nil {

@@ -1,4 +1,4 @@
-package inbox
+package memstore
 
 import (
 	"cmp"
@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"time"
+
+	"inbox/inbox"
 )
 
 // SnapshotStats says what a snapshot held, and what of it was left out because
@@ -18,14 +20,14 @@ type SnapshotStats struct {
 
 // Save closes the store for good and writes what it holds: claims with their
 // keys, and messages with their IDs, also those that were handed out and not
-// acknowledged. From then on every method of [Store] returns [ErrStopping], at
+// acknowledged. From then on every method of [inbox.Store] returns [ErrStopping], at
 // once for those that wait. So whatever was answered before is in the
 // snapshot, and nothing that is refused is.
 //
 // Names, senders and messages stand in the snapshot as they are; passwords do
 // not. It ends with an HMAC-SHA256 under key, of any length. Save may be called
 // again, as after an error of w.
-func (m *Memory) Save(w io.Writer, key []byte) (SnapshotStats, error) {
+func (m *Store) Save(w io.Writer, key []byte) (SnapshotStats, error) {
 	boxes, lastID := m.freeze(), uint64(0)
 	for i := range m.shards {
 		lastID = max(lastID, m.shards[i].lastID)
@@ -47,7 +49,7 @@ func (m *Memory) Save(w io.Writer, key []byte) (SnapshotStats, error) {
 
 // freeze lets nothing change any more, wakes all who wait for a change, and
 // returns the mailboxes, that which was used last first.
-func (m *Memory) freeze() []*box {
+func (m *Store) freeze() []*box {
 	var all []*box
 	for i := range m.shards {
 		all = m.shards[i].freeze(all)
@@ -71,11 +73,11 @@ func (s *shard) freeze(all []*box) []*box {
 	return all
 }
 
-// LoadMemory returns a store with what [Memory.Save] wrote under the same key.
+// Load returns a store with what [Store.Save] wrote under the same key.
 // With an error, what was read is damaged, cut short, of another version or of
 // another key; nothing of it is to be used.
 //
-// The time between Save and LoadMemory does not count: no owner could ask. Each
+// The time between Save and Load does not count: no owner could ask. Each
 // claim lives for half its timeout at least, which is the longest that a poll
 // of default length is held, so that a restart ends no claim that is in use.
 //
@@ -83,8 +85,8 @@ func (s *shard) freeze(all []*box) []*box {
 // messages the oldest, as if the others had been refused. Under the limits
 // with which it was saved everything fits, since a payer's share as the store
 // fills is for what comes new.
-func LoadMemory(limits Limits, r io.Reader, key []byte) (*Memory, SnapshotStats, error) {
-	m := NewMemory(limits)
+func Load(limits inbox.Limits, r io.Reader, key []byte) (*Store, SnapshotStats, error) {
+	m := New(limits)
 	d := newDecoder(r, key)
 	loaded, err := m.load(d)
 	if err != nil {
@@ -94,7 +96,7 @@ func LoadMemory(limits Limits, r io.Reader, key []byte) (*Memory, SnapshotStats,
 }
 
 // load fills m, which nobody else knows yet: no lock is taken.
-func (m *Memory) load(d *decoder) (stats SnapshotStats, err error) {
+func (m *Store) load(d *decoder) (stats SnapshotStats, err error) {
 	lastID := d.header()
 	for i := range m.shards {
 		m.shards[i].lastID = lastID
@@ -122,13 +124,13 @@ func (m *Memory) load(d *decoder) (stats SnapshotStats, err error) {
 // savedBox is a mailbox as it stands in a snapshot, without its messages.
 type savedBox struct {
 	*box
-	payer        Payer
+	payer        inbox.Payer
 	idle         time.Duration // since its last use
 	messageCount uint32        // messages that follow
 }
 
 // loadBox takes over a mailbox and its messages, or as much as the limits allow.
-func (m *Memory) loadBox(d *decoder, s savedBox, stats *SnapshotStats) error {
+func (m *Store) loadBox(d *decoder, s savedBox, stats *SnapshotStats) error {
 	b, err := m.restoreBox(s)
 	if err != nil {
 		return err
@@ -159,7 +161,7 @@ func (m *Memory) loadBox(d *decoder, s savedBox, stats *SnapshotStats) error {
 
 // restoreBox adds a mailbox that was used before all that are there; nil when the
 // limits do not allow it.
-func (m *Memory) restoreBox(s savedBox) (*box, error) {
+func (m *Store) restoreBox(s savedBox) (*box, error) {
 	sh := m.shard(s.name)
 	if sh.boxes[s.name] != nil {
 		return nil, errors.New("a name that was there before")
@@ -167,7 +169,7 @@ func (m *Memory) restoreBox(s savedBox) (*box, error) {
 	if m.limits.MaxInboxes > 0 && m.inboxes.Load() >= int64(m.limits.MaxInboxes) {
 		return nil, nil
 	}
-	a, err := m.payers.charge(s.payer, usage{inboxes: 1}, m.limits, 0)
+	a, err := m.ledger.Charge(s.payer, inbox.Usage{Inboxes: 1}, 0)
 	if err != nil {
 		return nil, nil
 	}
@@ -187,7 +189,7 @@ func (m *Memory) restoreBox(s savedBox) (*box, error) {
 
 // restoreMessage appends a message that has its ID, and reports whether the limits
 // allowed it. The payer's share is that of an empty store: the most it ever was.
-func (m *Memory) restoreMessage(b *box, n *node) bool {
+func (m *Store) restoreMessage(b *box, n *node) bool {
 	if m.limits.Capacity > 0 && b.count >= m.limits.Capacity {
 		return false
 	}

@@ -1,4 +1,4 @@
-package inbox
+package memstore
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"inbox/inbox"
 )
 
 // errWaitTimeout says that a Put waited as long as it may.
@@ -36,7 +38,7 @@ type shard struct {
 // box is one claimed mailbox. Its shard's lock guards it.
 type box struct {
 	name         string
-	key          Key
+	key          inbox.Key
 	epoch        uint64
 	lastID       uint64
 	lastUse      time.Duration
@@ -44,15 +46,15 @@ type box struct {
 	first, last  *node
 	count        int
 	bytes        int64
-	payer        *account
+	payer        *inbox.Account
 	arrived      chan struct{} // made by a waiting Next, closed by the next change
 }
 
 // node is one queued message.
 type node struct {
-	Message // its Payer is in the account alone
-	payer   *account
-	next    *node
+	inbox.Message // its Payer is in the account alone
+	payer         *inbox.Account
+	next          *node
 }
 
 // claimWaiter is one unclaimed name that Puts wait for.
@@ -110,7 +112,7 @@ func (s *shard) removeLocked(b *box) {
 // notFoundLocked is why something was not found: err, unless the shard is frozen.
 func (s *shard) notFoundLocked(err error) error {
 	if s.frozen {
-		return ErrStopping
+		return inbox.ErrStopping
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package inbox_test
+package memstore_test
 
 import (
 	"context"
@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 	"inbox/inbox/storetest"
 )
 
 func TestMemoryKeepsTheContract(t *testing.T) {
 	storetest.Run(t, storetest.Engine{
-		New:    func(t *testing.T, limits inbox.Limits) inbox.Store { return inbox.NewMemory(limits) },
+		New:    func(t *testing.T, limits inbox.Limits) inbox.Store { return memstore.New(limits) },
 		Bubble: synctest.Test,
 		Tick:   time.Second,
 	})
@@ -25,7 +26,7 @@ func TestMemoryKeepsTheContract(t *testing.T) {
 // mailboxes ten times a second at most, however many they are.
 func TestFullStoreLooksRarely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := inbox.NewMemory(inbox.Limits{Timeout: 50 * time.Millisecond, MaxInboxes: 1})
+		m := memstore.New(inbox.Limits{Timeout: 50 * time.Millisecond, MaxInboxes: 1})
 		open := func(name string) error {
 			_, err := m.Open(t.Context(), name, inbox.Key{}, &inbox.Payer{})
 			return err
@@ -48,42 +49,11 @@ func TestFullStoreLooksRarely(t *testing.T) {
 	})
 }
 
-// TestSharesOfAStore: what a payer who holds so much may add, as the store of
-// 256 MiB fills. The last of it is for those who hold next to nothing.
-func TestSharesOfAStore(t *testing.T) {
-	const kib, mib = 1 << 10, 1 << 20
-	const each = 256 * mib / 240
-	l := inbox.Limits{MaxQueuedBytes: 256 * mib, MaxQueuedBytesPerPayer: 60 * mib}
-	for _, row := range []struct {
-		name         string
-		queued, held int64
-		most         int64 // that may be added
-	}{
-		{"empty", 0, 0, 60 * mib},
-		{"empty, for one with much", 0, 59 * mib, mib},
-		{"a quarter of what is free", 56 * mib, 0, 50 * mib},
-		{"the same, for one with much", 56 * mib, 49 * mib, mib},
-		{"half full", 128 * mib, 0, each},
-		{"nearly full", 239 * mib, 0, each},
-		{"nearly full, for a hoarder", 239 * mib, 2 * mib, 0},
-		{"the last sixteenth", 240 * mib, 0, 64 * kib},
-		{"the last sixteenth, for one with little", 255 * mib, 63 * kib, kib},
-		{"the last sixteenth, for one with more", 240 * mib, 64 * kib, 0},
-	} {
-		if err := l.AllowBytes(row.held, row.most, 1, row.queued); row.most > 0 && err != nil {
-			t.Errorf("%s: %d bytes more: got %v, want them allowed", row.name, row.most, err)
-		}
-		if err := l.AllowBytes(row.held, row.most+1, 1, row.queued); !errors.Is(err, inbox.ErrPayerFull) {
-			t.Errorf("%s: %d bytes more: got %v, want %v", row.name, row.most+1, err, inbox.ErrPayerFull)
-		}
-	}
-}
-
 // TestMemoryComesBack: a flood of names leaves nothing behind once they have
 // expired, neither mailboxes nor the tables that held them.
 func TestMemoryComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := inbox.NewMemory(inbox.Limits{Timeout: time.Minute})
+		m := memstore.New(inbox.Limits{Timeout: time.Minute})
 		before := heapBytes()
 		const names = 200_000
 		for i := range names {
@@ -105,19 +75,19 @@ func TestMemoryComesBack(t *testing.T) {
 
 // TestExpiredMailboxIsFreedByWhoeverFindsIt, with all it held, and once.
 func TestExpiredMailboxIsFreedByWhoeverFindsIt(t *testing.T) {
-	for name, find := range map[string]func(*inbox.Memory, inbox.Claim){
-		"Open": func(m *inbox.Memory, c inbox.Claim) { m.Open(context.Background(), c.Name, inbox.Key{}, nil) },
-		"Put":  func(m *inbox.Memory, c inbox.Claim) { m.Put(context.Background(), c.Name, inbox.Message{}, 0) },
-		"knock": func(m *inbox.Memory, c inbox.Claim) {
+	for name, find := range map[string]func(*memstore.Store, inbox.Claim){
+		"Open": func(m *memstore.Store, c inbox.Claim) { m.Open(context.Background(), c.Name, inbox.Key{}, nil) },
+		"Put":  func(m *memstore.Store, c inbox.Claim) { m.Put(context.Background(), c.Name, inbox.Message{}, 0) },
+		"knock": func(m *memstore.Store, c inbox.Claim) {
 			m.Put(context.Background(), c.Name, inbox.Message{}, time.Second)
 		},
-		"Next":    func(m *inbox.Memory, c inbox.Claim) { m.Next(context.Background(), c, 0, time.Second) },
-		"Discard": func(m *inbox.Memory, c inbox.Claim) { m.Discard(context.Background(), c, 1) },
-		"Close":   func(m *inbox.Memory, c inbox.Claim) { m.Close(context.Background(), c) },
-		"Sweep":   func(m *inbox.Memory, _ inbox.Claim) { m.Sweep() },
+		"Next":    func(m *memstore.Store, c inbox.Claim) { m.Next(context.Background(), c, 0, time.Second) },
+		"Discard": func(m *memstore.Store, c inbox.Claim) { m.Discard(context.Background(), c, 1) },
+		"Close":   func(m *memstore.Store, c inbox.Claim) { m.Close(context.Background(), c) },
+		"Sweep":   func(m *memstore.Store, _ inbox.Claim) { m.Sweep() },
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			m := inbox.NewMemory(inbox.Limits{Timeout: time.Minute})
+			m := memstore.New(inbox.Limits{Timeout: time.Minute})
 			c, err := m.Open(t.Context(), "bob", inbox.Key{}, &inbox.Payer{})
 			if err != nil {
 				t.Fatal(err)
