@@ -14,17 +14,17 @@ import (
 	"syscall"
 )
 
-// Dir returns a handler of the regular files below a directory: index.html
-// where a directory is asked for, never a listing. What was probably not meant
-// to be published is not found: dotfiles, Go source, keys and certificates,
-// and whatever a symbolic link reaches outside.
+// Dir returns a handler that serves the regular files below a directory. For a
+// directory it serves index.html and never a listing. It answers 404 for files that are
+// probably private: dotfiles, Go source, keys and certificates, and targets of symbolic
+// links outside the directory.
 //
-// The directory is opened once. Whoever replaces it by another restarts the
-// program; files inside it may change at any time.
+// The directory is opened once: if it is replaced by another one, the program must be
+// restarted. Files inside it can change at any time.
 func Dir(name string) (http.Handler, error) {
 	root, err := os.OpenRoot(name)
 	if err != nil {
-		return nil, fmt.Errorf("open the directory of pages: %w", err)
+		return nil, fmt.Errorf("open pages directory: %w", err)
 	}
 	return dir{root: root, favicon: loadEmbedded()[faviconName]}, nil
 }
@@ -45,27 +45,27 @@ func (d dir) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case errors.As(err, &redirectTo):
 		redirect(w, r, string(redirectTo))
 	case err != nil && r.URL.Path == "/"+faviconName:
-		// Browsers ask every site for this one, and log an error without it.
+		// Browsers request this file from every site and log an error without it.
 		d.favicon.serve(w, r)
 	case err != nil:
-		http.Error(w, "there is no such page", http.StatusNotFound)
+		http.Error(w, "page not found", http.StatusNotFound)
 	default:
 		defer file.Close()
 		serveFile(w, r, file, info)
 	}
 }
 
-// errMissingSlash says that the path is a directory's, without the slash at its end
-// that makes relative links work. Its value is where to go, relative.
+// errMissingSlash reports the path of a directory without the final slash, which
+// relative links require. Its value is the relative redirect target.
 type errMissingSlash string
 
-func (errMissingSlash) Error() string { return "the path lacks its final slash" }
+func (errMissingSlash) Error() string { return "path of a directory without the final slash" }
 
-// errNotPublic is for what exists, perhaps, but is not shown.
+// errNotPublic reports a path that is not served, whether or not the file exists.
 var errNotPublic = errors.New("not a public file")
 
-// open finds the file that a URL path names. Every error but errMoved is the
-// same to a stranger: there is no such page.
+// open opens the file for a URL path. All errors except errMissingSlash become the same
+// 404, so that they do not reveal what exists.
 func (d dir) open(urlPath string) (*os.File, fs.FileInfo, error) {
 	name, slash := cutPath(urlPath)
 	if !isPublic(name) {
@@ -91,9 +91,9 @@ func (d dir) open(urlPath string) (*os.File, fs.FileInfo, error) {
 	return requireRegular(file, info)
 }
 
-// openNonblock opens without waiting: a plain open of a FIFO would block until
-// somebody writes to it. The kind is asked of the open file, not of its name,
-// which may mean something else a moment later.
+// openNonblock opens a file without blocking: a plain open of a FIFO waits for a
+// writer. It examines the open file rather than the name, which can refer to another
+// file a moment later.
 func (d dir) openNonblock(name string) (*os.File, fs.FileInfo, error) {
 	file, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -115,8 +115,8 @@ func requireRegular(file *os.File, info fs.FileInfo) (*os.File, fs.FileInfo, err
 	return file, info, nil
 }
 
-// cutPath turns a URL path into a name below the root, and says whether it
-// ended in a slash, as the root's own always does.
+// cutPath converts a URL path to a name below the root and reports whether the path
+// ended in a slash. The root itself counts as ending in one.
 func cutPath(urlPath string) (name string, slash bool) {
 	name = strings.TrimPrefix(urlPath, "/")
 	if name == "" {
@@ -125,8 +125,8 @@ func cutPath(urlPath string) (name string, slash bool) {
 	return strings.CutSuffix(name, "/")
 }
 
-// isPublic judges a name by itself. fs.ValidPath refuses empty and dot
-// elements, so nothing here climbs; os.Root would refuse it once more.
+// isPublic reports whether a name can be served. fs.ValidPath rejects empty and dot
+// elements, so no name leaves the root; os.Root enforces this as well.
 func isPublic(name string) bool {
 	if name == "." {
 		return true
@@ -142,9 +142,8 @@ func isPublic(name string) bool {
 	return !privateExts[strings.ToLower(path.Ext(name))]
 }
 
-// privateExts are the kinds of file that a directory served by mistake is
-// most regretted for. Certificates are public, but they lie beside their keys
-// and tell a stranger where to look.
+// privateExts are the extensions of files that are sensitive in a directory published
+// by mistake. Certificates are public, but they reveal where to look for their keys.
 var privateExts = map[string]bool{
 	".go": true, ".cer": true, ".crt": true, ".csr": true, ".der": true,
 	".jks": true, ".kdbx": true, ".key": true, ".keystore": true, ".p12": true,
@@ -152,21 +151,21 @@ var privateExts = map[string]bool{
 }
 
 // containsPrivateKey reports whether a file begins with a private key in PEM, whatever
-// it is called; a backup of one often has another ending.
+// its name: backups of keys often have other extensions.
 func containsPrivateKey(file io.ReaderAt) bool {
 	start := make([]byte, 512)
 	n, err := file.ReadAt(start, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return true // what cannot be judged is not shown
+		return true // unreadable: do not serve it
 	}
 	start = bytes.TrimLeft(bytes.TrimPrefix(start[:n], []byte("\xef\xbb\xbf")), " \t\r\n")
 	line, _, _ := bytes.Cut(start, []byte("\n"))
 	return bytes.HasPrefix(line, []byte("-----BEGIN ")) && bytes.Contains(line, []byte("PRIVATE KEY")) ||
-		bytes.HasPrefix(line, []byte("Bag Attributes")) // openssl pkcs12 writes these before its keys
+		bytes.HasPrefix(line, []byte("Bag Attributes")) // written by openssl pkcs12 before its keys
 }
 
-// redirect goes to a relative place, so that it holds behind a proxy that cut
-// a prefix off, and can never lead to another host.
+// redirect redirects to a relative path, so that it works behind a proxy that strips a
+// prefix and can never lead to another host.
 func redirect(w http.ResponseWriter, r *http.Request, to string) {
 	to = (&url.URL{Path: "./" + to}).EscapedPath()
 	if r.URL.RawQuery != "" {

@@ -12,7 +12,7 @@ import (
 
 const pemKey = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n"
 
-// writeFiles makes files below a new directory, whose path it returns.
+// writeFiles creates files below a new directory and returns its path.
 func writeFiles(t testing.TB, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -72,12 +72,12 @@ func TestDirServesFiles(t *testing.T) {
 	}
 }
 
-func TestDirLeavesPolicyToItsOwner(t *testing.T) {
+func TestDirSetsNoSecurityPolicy(t *testing.T) {
 	h := openDir(t, writeFiles(t, map[string]string{"index.html": "home"}))
 	for _, path := range []string{"/", "/nothing"} {
 		header := do(h, "GET", path).Header
 		if got := header.Get("X-Content-Type-Options"); got != "nosniff" {
-			t.Errorf("%s: got X-Content-Type-Options %q", path, got)
+			t.Errorf("%s: got X-Content-Type-Options %q, want nosniff", path, got)
 		}
 		for _, name := range []string{"Content-Security-Policy", "Permissions-Policy", "Cross-Origin-Opener-Policy"} {
 			if got := header.Get(name); got != "" {
@@ -115,13 +115,13 @@ func TestDirHides(t *testing.T) {
 		if answer.StatusCode != http.StatusNotFound {
 			t.Errorf("%.60q: got status %d, want 404", path, answer.StatusCode)
 		}
-		if body := bodyOf(t, answer); body != "there is no such page\n" {
-			t.Errorf("%.60q: got body %q", path, body)
+		if body := bodyOf(t, answer); body != "page not found\n" {
+			t.Errorf("%.60q: got body %q, want page not found", path, body)
 		}
 	}
 }
 
-func TestDirRedirectsToTheSlash(t *testing.T) {
+func TestDirRedirectsToSlash(t *testing.T) {
 	h := openDir(t, writeFiles(t, map[string]string{"sub/index.html": "x", "a b?/index.html": "x", "evil.example/index.html": "x"}))
 	for path, want := range map[string]string{
 		"/sub":          "./sub/",
@@ -142,20 +142,20 @@ func TestDirRedirectsToTheSlash(t *testing.T) {
 	}
 }
 
-func TestDirAnswersFaviconAnyway(t *testing.T) {
+func TestDirServesEmbeddedFavicon(t *testing.T) {
 	bare := openDir(t, writeFiles(t, nil))
 	answer := do(bare, "GET", "/favicon.ico")
 	wantStatus(t, answer, http.StatusOK)
 	if got := answer.Header.Get("Content-Type"); got != "image/x-icon" {
-		t.Errorf("got Content-Type %q", got)
+		t.Errorf("got Content-Type %q, want image/x-icon", got)
 	}
 	own := openDir(t, writeFiles(t, map[string]string{"favicon.ico": "own"}))
 	if got := bodyOf(t, do(own, "GET", "/favicon.ico")); got != "own" {
-		t.Errorf("got %q, want the directory's own", got)
+		t.Errorf("got %q, want the file in the directory", got)
 	}
 }
 
-func TestDirRefusesSymlinksOut(t *testing.T) {
+func TestDirRejectsSymlinksOutside(t *testing.T) {
 	outside := writeFiles(t, map[string]string{"secret.txt": "secret"})
 	root := writeFiles(t, map[string]string{"inside.txt": "inside"})
 	for name, target := range map[string]string{
@@ -175,13 +175,13 @@ func TestDirRefusesSymlinksOut(t *testing.T) {
 	wantStatus(t, do(h, "GET", "/near.txt"), http.StatusOK)
 }
 
-// A directory that turns into a link to somewhere else, and back, while it is
-// asked for: what lies there must never be served.
+// Files behind a symbolic link that temporarily replaces a directory must never be
+// served.
 func TestDirSwappedForALink(t *testing.T) {
 	outside := writeFiles(t, map[string]string{"page.txt": "secret"})
 	root := writeFiles(t, map[string]string{"sub/page.txt": "public"})
 	h := openDir(t, root)
-	sub, backup := filepath.Join(root, "sub"), filepath.Join(root, "away")
+	sub, backup := filepath.Join(root, "sub"), filepath.Join(root, "backup")
 	done := make(chan error)
 	go func() { done <- swap(sub, backup, outside, 300) }()
 	served := 0
@@ -192,15 +192,15 @@ func TestDirSwappedForALink(t *testing.T) {
 				t.Fatal(err)
 			}
 			if wantStatus(t, do(h, "GET", "/sub/page.txt"), http.StatusOK); served == 0 {
-				t.Error("the page was never served while the directory was swapped")
+				t.Error("the page was never served between swaps, want it served sometimes")
 			}
 			return
 		default:
 		}
 		if body := bodyOf(t, do(h, "GET", "/sub/page.txt")); body == "public" {
 			served++
-		} else if body != "there is no such page\n" {
-			t.Fatalf("got %q", body)
+		} else if body != "page not found\n" {
+			t.Fatalf("got %q, want public or page not found", body)
 		}
 	}
 }
@@ -222,17 +222,17 @@ func swap(sub, backup, outside string, times int) error {
 	return nil
 }
 
-func TestDirNeedsADirectory(t *testing.T) {
+func TestDirRequiresDirectory(t *testing.T) {
 	file := filepath.Join(writeFiles(t, map[string]string{"file": "x"}), "file")
 	for _, name := range []string{file, filepath.Join(t.TempDir(), "missing")} {
-		if _, err := Dir(name); err == nil || !strings.HasPrefix(err.Error(), "open the directory of pages: ") {
-			t.Errorf("got error %v", err)
+		if _, err := Dir(name); err == nil || !strings.HasPrefix(err.Error(), "open pages directory: ") {
+			t.Errorf("got error %v, want open pages directory", err)
 		}
 	}
 }
 
-// FuzzDirPath holds that no path leads out of the directory, to what is
-// hidden, or to another answer than the few that there are.
+// FuzzDirPath checks that no path reaches files outside the directory or private ones,
+// and that only expected statuses occur.
 func FuzzDirPath(f *testing.F) {
 	for _, seed := range []string{"/", "/page.txt", "/sub", "/sub/", "/..", "/../secret", "//x", "/.hidden", "/a/./b", "/%2e%2e/", "/link/secret.txt", "/x.key", "/\\", "/sub/index.html/"} {
 		f.Add(seed)
@@ -248,15 +248,15 @@ func FuzzDirPath(f *testing.F) {
 		switch body := bodyOf(t, answer); answer.StatusCode {
 		case http.StatusOK:
 			if body != "public" && path != "/favicon.ico" {
-				t.Errorf("%q: got %q", path, body)
+				t.Errorf("%q: got %q, want public", path, body)
 			}
 		case http.StatusMovedPermanently:
 			if to := answer.Header.Get("Location"); !strings.HasPrefix(to, "./") || strings.HasPrefix(to, ".//") {
-				t.Errorf("%q: redirects to %q", path, to)
+				t.Errorf("%q: got a redirect to %q, want a relative one", path, to)
 			}
 		case http.StatusNotFound:
 		default:
-			t.Errorf("%q: got status %d", path, answer.StatusCode)
+			t.Errorf("%q: got status %d, want 200, 301 or 404", path, answer.StatusCode)
 		}
 	})
 }

@@ -12,9 +12,8 @@ import (
 	"time"
 )
 
-// A plain open of a FIFO waits for a writer, for ever; so does the request, and
-// whatever it holds.
-func TestDirRefusesWhatIsNoFile(t *testing.T) {
+// A plain open of a FIFO would block the request until a writer appears.
+func TestDirRejectsSpecialFiles(t *testing.T) {
 	root := writeFiles(t, nil)
 	if err := syscall.Mkfifo(filepath.Join(root, "pipe"), 0o644); err != nil {
 		t.Fatal(err)
@@ -32,13 +31,14 @@ func TestDirRefusesWhatIsNoFile(t *testing.T) {
 		case answer := <-answered:
 			wantStatus(t, answer, http.StatusNotFound)
 		case <-time.After(10 * time.Second):
-			t.Fatalf("%s: no answer", path)
+			t.Fatalf("%s: no response within ten seconds, want 404", path)
 		}
 	}
 }
 
-// Names that mean a drive or another directory elsewhere are no pages anywhere.
-func TestDirRefusesNamesOfOtherSystems(t *testing.T) {
+// Names that have a drive or a separator of another operating system are rejected
+// everywhere.
+func TestDirRejectsNamesOfOtherSystems(t *testing.T) {
 	h := openDir(t, writeFiles(t, map[string]string{"c:page.html": "x", "sub\\page.html": "x", "page.html": "x"}))
 	for path, want := range map[string]int{"/c:page.html": 404, "/sub\\page.html": 404, "/page.html\x00": 404, "/page.html": 200} {
 		if got := do(h, "GET", path).StatusCode; got != want {
@@ -47,8 +47,8 @@ func TestDirRefusesNamesOfOtherSystems(t *testing.T) {
 	}
 }
 
-// A device cannot be made here without being root, so this asks below the path.
-func TestRequireRegularRefusesDevices(t *testing.T) {
+// Creating a device requires root, so this tests requireRegular directly.
+func TestRequireRegularRejectsDevices(t *testing.T) {
 	device, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)

@@ -1,10 +1,10 @@
-// Package public serves web pages: those compiled into the program, which put
-// a camera on another screen, or the files of a directory that the operator
-// chose.
+// Package public serves web pages: either those embedded in the program, which put a
+// camera on another screen, or the files of a directory. It is independent of
+// mailboxes.
 //
-// It knows nothing of mailboxes. What a caller must know: the embedded pages
-// carry a policy so strict that nothing inline runs and no other host is
-// asked, while a directory belongs to its owner and is served without one.
+// The embedded pages have a security policy that forbids inline code and requests to
+// other hosts. A directory is served without a policy: its content is up to the
+// operator.
 package public
 
 import (
@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// The patterns name what a browser needs, so that types, tests and Go files
+// The patterns match only what a browser needs, so that types, tests and Go files
 // stay out of the binary.
 //
 //go:embed *.html *.css *.js *.svg *.ico *.txt third-party/*.js third-party/*.txt
@@ -31,23 +31,24 @@ const (
 	faviconName  = "favicon.ico"
 )
 
-// Embedded returns a handler of the pages compiled into the program.
+// Embedded returns a handler of the pages embedded in the program. It is safe for
+// concurrent use.
 func Embedded() http.Handler {
 	return loadEmbedded()
 }
 
-// embedded holds every page in memory, by its path without the leading slash.
+// embedded holds all pages by their path without the leading slash.
 type embedded map[string]page
 
-// page is one file, ready to be written.
+// page is a file with its response headers.
 type page struct {
 	mediaType string
 	etag      string
 	body      []byte
 }
 
-// loadEmbedded panics on an error, which can only mean a program that was
-// built wrong; every test of this package would see it.
+// loadEmbedded reads all pages. It panics on an error, which only a build mistake can
+// cause and every test of this package would detect.
 func loadEmbedded() embedded {
 	e := embedded{}
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -92,8 +93,8 @@ func (e embedded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.serve(w, r)
 }
 
-// serve lets net/http decide about conditions and ranges; the time is left
-// out because a binary's pages have none that means anything.
+// serve leaves conditional and range requests to net/http. It passes no modification
+// time, because embedded files have none.
 func (p page) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", p.mediaType)
