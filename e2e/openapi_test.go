@@ -132,7 +132,7 @@ func both(a, b handlerOption) handlerOption {
 func startHandler(t *testing.T, change handlerOption) (string, *inbox.Handler) {
 	t.Helper()
 	memory := inbox.Limits{Timeout: time.Minute, Capacity: 100}
-	cfg := inbox.Config{Secret: []byte("sixteen bytes or"), PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20}
+	cfg := inbox.Config{Secret: []byte("sixteen bytes or"), Path: "/inbox", ICEPath: "/ice", PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20}
 	change(&cfg, &memory)
 	if cfg.Store == nil {
 		cfg.Store = memstore.New(memory)

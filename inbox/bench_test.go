@@ -21,7 +21,7 @@ func name16(i int) string { return fmt.Sprintf("peer-%011d", i) }
 func BenchmarkRelay(b *testing.B) {
 	h := inbox.NewHandler(inbox.Config{
 		Store:  memstore.New(inbox.Limits{Timeout: time.Minute, Capacity: 100, MaxInboxes: 1000, MaxQueuedBytes: 1 << 28}),
-		Secret: make([]byte, 32), PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20,
+		Secret: make([]byte, 32), Path: "/inbox", PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20,
 	})
 	relay(b, h)
 }

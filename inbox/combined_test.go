@@ -1,7 +1,6 @@
 package inbox_test
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,32 +9,11 @@ import (
 	"time"
 
 	"inbox/inbox"
-	"inbox/inbox/memstore"
 )
 
-// combinedStore is the memory engine as one that takes two steps at once. It is what the
-// handler makes of such an engine that is tested with it.
-type combinedStore struct{ *memstore.Store }
-
-func (f combinedStore) OpenPut(ctx context.Context, name string, key inbox.Key, to string, m inbox.Message) (inbox.Claim, error) {
-	c, err := f.Open(ctx, name, key, nil)
-	if err == nil {
-		err = f.Put(ctx, to, m, 0)
-	}
-	return c, err
-}
-
-func (f combinedStore) OpenNext(ctx context.Context, name string, key inbox.Key, ack uint64) (c inbox.Claim, m inbox.Message, err error) {
-	if c, err = f.Open(ctx, name, key, nil); err == nil {
-		m, err = f.Next(ctx, c, ack, 0)
-	}
-	return c, m, err
-}
-
 func newCombinedRig(t *testing.T) *rig {
-	return newRig(t, func(c *inbox.Config, l *inbox.Limits) {
+	return newRig(t, func(c *inbox.Config, _ *inbox.Limits) {
 		c.MaxBodyBytes = 100
-		c.Store = combinedStore{memstore.New(*l)}
 	})
 }
 

@@ -18,6 +18,7 @@ func Example() {
 	handler := inbox.NewHandler(inbox.Config{
 		Store:        store,
 		Secret:       []byte("32 random bytes, kept in a file"),
+		Path:         "/inbox",
 		PollTimeout:  25 * time.Second,
 		MaxBodyBytes: 1 << 20,
 	})

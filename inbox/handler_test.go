@@ -28,7 +28,7 @@ func newRig(t *testing.T, change func(*inbox.Config, *inbox.Limits)) *rig {
 	s := &rig{t: t}
 	limits := inbox.Limits{Timeout: time.Minute, Capacity: 100}
 	cfg := inbox.Config{
-		Secret: []byte("a secret of the test"), PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20,
+		Secret: []byte("a secret of the test"), Path: "/inbox", ICEPath: "/ice", PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20,
 		Alive: func(*http.Request) bool { return !s.gone },
 	}
 	if change != nil {
@@ -94,7 +94,7 @@ func TestShortSecretIsAMistake(t *testing.T) {
 			t.Error("a handler was made with a secret of 15 bytes, want a panic")
 		}
 	}()
-	inbox.NewHandler(inbox.Config{Store: memstore.New(inbox.Limits{Timeout: time.Minute}), Secret: make([]byte, 15)})
+	inbox.NewHandler(inbox.Config{Store: memstore.New(inbox.Limits{Timeout: time.Minute}), Secret: make([]byte, 15), Path: "/inbox"})
 }
 
 func TestMessageGoesFromAliceToBob(t *testing.T) {

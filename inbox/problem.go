@@ -14,7 +14,8 @@ import (
 	"sync/atomic"
 )
 
-// typePrefix begins the type of every problem. Types are compared, not fetched.
+// typePrefix begins the type of every problem. A type identifies a problem and
+// is not a URL.
 const typePrefix = "urn:inbox:problem:"
 
 // problem is an error as a client sees it: a problem document (RFC 9457).
@@ -35,15 +36,14 @@ func badRequest(what string, err error) *problem {
 	return newProblem(http.StatusBadRequest, "bad-request", "The request is not valid", what+" "+err.Error())
 }
 
-// Refusals that no store makes.
+// Refusals by the handler itself.
 var (
 	errUnauthorized     = errors.New("no credentials")
-	errCrossSite        = errors.New("another site's page")
 	errMethodNotAllowed = errors.New("method not allowed")
-	errNotFound         = errors.New("no such path")
 )
 
-// problemTable is the one table from errors to what a client is told.
+// problemTable maps errors to problems. A problem of the handler, such as that
+// of an unknown path, is an error itself.
 var problemTable = []struct {
 	err     error
 	problem *problem
@@ -52,12 +52,8 @@ var problemTable = []struct {
 		"Send them with HTTP Basic authentication. The first use of a name claims it with that password.")},
 	{ErrWrongKey, newProblem(401, "unauthorized", "The name is in use with another password",
 		"Use the password it was claimed with, or another name; a name is free again when its owner was silent for a while.")},
-	{errCrossSite, newProblem(403, "cross-site", "Pages of other sites may not use this server",
-		"Its operator can allow them with -cors or -cors-origins.")},
 	{ErrNoInbox, newProblem(404, "no-inbox", "Nobody has claimed that name",
 		"The recipient has to ask for its messages first. Add wait=SECONDS to wait for it.")},
-	{errNotFound, newProblem(404, "not-found", "There is nothing at this path",
-		"The mailbox is at /inbox, the ICE servers are at /ice.")},
 	{errMethodNotAllowed, newProblem(405, "method-not-allowed", "This method is not for this path",
 		"The Allow field lists those that are.")},
 	{os.ErrDeadlineExceeded, newProblem(408, "body-too-slow", "The body took too long",
@@ -79,7 +75,7 @@ var problemTable = []struct {
 var internalProblem = newProblem(500, "internal", "Something went wrong in the server",
 	"It is not your fault. Its operator finds the cause in the log.")
 
-// problemOf finds the answer to an error; nil when nobody is there to read it.
+// problemOf returns the problem for an error, or nil if the client is gone.
 func problemOf(r *http.Request, err error) *problem {
 	var known *problem
 	if errors.As(err, &known) {
@@ -101,7 +97,7 @@ func problemOf(r *http.Request, err error) *problem {
 	return internalProblem
 }
 
-// refuse answers with the problem that err is.
+// refuse responds with the problem of err.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var refuser interface{ Refuse(http.ResponseWriter) }
 	if errors.As(err, &refuser) {
@@ -114,13 +110,13 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	h.refusals.add(p)
 	header := w.Header()
-	retryAfter := 1 + rand.IntN(5) // spread, so that those refused together do not return together
+	retryAfter := 1 + rand.IntN(5) // spread, so that clients that were refused together do not retry together
 	if errors.Is(err, ErrStoreUnavailable) || errors.Is(err, ErrStopping) {
-		retryAfter = 1 + rand.IntN(2) // a restart takes a second, a failover a few
+		retryAfter = 1 + rand.IntN(2) // a restart takes a second, a failover a few seconds
 	}
 	var quota *PayerError
 	if errors.As(err, &quota) {
-		// As in draft-ietf-httpapi-ratelimit-headers-10: what there is none left of.
+		// As in draft-ietf-httpapi-ratelimit-headers-10: the quota that is used up.
 		header.Set("RateLimit", fmt.Sprintf("%q;r=0;t=%d", quota.Limit, retryAfter))
 		header.Set("RateLimit-Policy", fmt.Sprintf("%q;q=%d", quota.Limit, quota.Quota))
 	}
@@ -128,7 +124,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case http.StatusUnauthorized:
 		header.Set("WWW-Authenticate", `Basic realm="inbox", charset="UTF-8"`)
 	case http.StatusRequestTimeout:
-		if r.ProtoMajor < 2 { // over HTTP/2 it would end the other requests' connection
+		if r.ProtoMajor < 2 { // over HTTP/2 it would end the connection for other requests too
 			header.Set("Connection", "close")
 		}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -143,12 +139,12 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	w.Write(body)
 }
 
-// refusals counts problems by their type. The map is made once.
+// refusals counts problems by their type. The map does not change.
 type refusals map[string]*atomic.Int64
 
 func newRefusals() refusals {
 	r := refusals{}
-	for _, kind := range []string{"bad-request", "body-too-large", "internal"} {
+	for _, kind := range []string{"bad-request", "body-too-large", "cross-site", "internal", "not-found"} {
 		r[typePrefix+kind] = new(atomic.Int64)
 	}
 	for _, a := range problemTable {

@@ -46,7 +46,7 @@ func TestFullAnswersSayWhenToComeBack(t *testing.T) {
 	}
 }
 
-// brokenStore fails at everything.
+// brokenStore fails to open mailboxes.
 type brokenStore struct {
 	inbox.Store
 	err error
@@ -54,6 +54,14 @@ type brokenStore struct {
 
 func (s brokenStore) Open(context.Context, string, inbox.Key, *inbox.Payer) (inbox.Claim, error) {
 	return inbox.Claim{}, s.err
+}
+
+func (s brokenStore) OpenPut(context.Context, string, inbox.Key, string, inbox.Message) (inbox.Claim, uint64, error) {
+	return inbox.Claim{}, 0, s.err
+}
+
+func (s brokenStore) OpenNext(context.Context, string, inbox.Key, uint64) (inbox.Claim, inbox.Message, error) {
+	return inbox.Claim{}, inbox.Message{}, s.err
 }
 
 func TestFailureIsLoggedNotSent(t *testing.T) {

@@ -21,12 +21,7 @@ const protocolDocument = "../docs/protocol.md"
 // block that names no time must be answered in none. A store that is far away
 // answers the same.
 func TestProtocolDocument(t *testing.T) {
-	t.Run("near", func(t *testing.T) {
-		runProtocol(t, func(l inbox.Limits) inbox.Store { return memstore.New(l) })
-	})
-	t.Run("far", func(t *testing.T) {
-		runProtocol(t, func(l inbox.Limits) inbox.Store { return combinedStore{memstore.New(l)} })
-	})
+	runProtocol(t, func(l inbox.Limits) inbox.Store { return memstore.New(l) })
 }
 
 func runProtocol(t *testing.T, engine func(inbox.Limits) inbox.Store) {

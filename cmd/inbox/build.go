@@ -110,6 +110,8 @@ func (s *server) buildMailboxes(key []byte) {
 	s.handler = inbox.NewHandler(inbox.Config{
 		Store:        store,
 		Secret:       key,
+		Path:         "/inbox",
+		ICEPath:      "/ice",
 		PollTimeout:  c.pollWait,
 		MaxBodyBytes: c.maxBodySize,
 		WriteTimeout: s.timeouts.write,
@@ -118,6 +120,7 @@ func (s *server) buildMailboxes(key []byte) {
 		MaxInFlightBytes: c.maxQueuedBytes,
 		AnyOrigin:        c.cors,
 		Origins:          c.origins,
+		CrossSiteDetail:  "Its operator can allow them with -cors or -cors-origins.",
 		ICEServers:       c.ice,
 		Alive:            inbox.Alive,
 		Payer:            s.clients.payer,

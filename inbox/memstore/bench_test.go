@@ -87,9 +87,9 @@ func latencies(b *testing.B, m *memstore.Store, duration time.Duration) time.Dur
 		began := time.Now()
 		c, err := m.Open(ctx, "receiver", inbox.Key{}, new(inbox.Payer))
 		if err == nil {
-			err = m.Put(ctx, "receiver", inbox.Message{Body: make([]byte, 64)}, 0)
+			_, err = m.Put(ctx, "receiver", inbox.Message{Body: make([]byte, 64)}, 0)
 		}
-		msg, nextErr := m.Next(ctx, c, 0, 0)
+		msg, nextErr := m.Next(ctx, c, 0)
 		if err != nil || nextErr != nil || m.Discard(ctx, c, msg.ID) != nil {
 			b.Fatal(err, nextErr)
 		}

@@ -2,8 +2,8 @@ package memstore
 
 import "inbox/inbox"
 
-// charge counts n's bytes against the store and its payer, whose share is that
-// of a store with so much queued.
+// charge counts the bytes of n against the store and its payer. The payer's
+// share is that of a store with this much queued.
 func (m *Store) charge(n *node, queued int64) error {
 	a, err := m.ledger.Charge(n.Payer, inbox.Usage{Bytes: n.size()}, queued)
 	if err != nil {
@@ -15,7 +15,7 @@ func (m *Store) charge(n *node, queued int64) error {
 		return inbox.ErrStoreFull
 	}
 	m.messages.Add(1)
-	n.payer, n.Payer = a, inbox.Payer{} // two strings less for as long as it is queued
+	n.payer, n.Payer = a, inbox.Payer{} // saves two strings while it is queued
 	return nil
 }
 
@@ -31,8 +31,8 @@ func (m *Store) refundAll(n *node) {
 	}
 }
 
-// release gives back what a removed mailbox held. It takes no shard's lock, so
-// that a large mailbox keeps nobody waiting.
+// release refunds what a removed mailbox held. It takes no shard's lock, so that
+// no request waits for a large mailbox.
 func (m *Store) release(b *box) {
 	if b == nil {
 		return

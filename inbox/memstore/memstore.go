@@ -1,3 +1,8 @@
+// Package memstore keeps mailboxes in the memory of one process. They are gone
+// when the process ends, unless [Store.Save] has written them to a snapshot.
+//
+// The owner of a store must call [Store.Sweep] regularly: the package starts no
+// goroutine of its own.
 package memstore
 
 import (
@@ -12,8 +17,8 @@ import (
 )
 
 const (
-	// shardCount keeps peers that run at once out of each other's way; a power
-	// of two, so that picking one is a mask.
+	// shardCount reduces lock contention between peers. It is a power of two,
+	// so that selecting a shard is a mask.
 	shardCount = 128
 	// sweepBatch mailboxes are freed in one hold of a shard's lock, so that no
 	// request waits for a large expiry.
@@ -23,12 +28,12 @@ const (
 	reclaimEvery = 100 * time.Millisecond
 )
 
-// Store is the [inbox.Store] that needs nothing but memory: mailboxes are gone when
-// the process ends, unless they are saved. An idle mailbox costs about 200 bytes; expiry costs what
-// expires, not what exists. Make one with [New].
+// Store is an [inbox.Store] in memory. An idle mailbox costs about 200 bytes.
+// The cost of expiry depends on how many mailboxes expire, not on how many
+// exist. Make one with [New] or [Load].
 type Store struct {
 	limits    inbox.Limits
-	start     time.Time // all times inside are offsets from it: monotonic, 8 bytes
+	start     time.Time // times inside are offsets from it: monotonic, 8 bytes
 	seed      maphash.Seed
 	inboxes   atomic.Int64
 	bytes     atomic.Int64
@@ -38,8 +43,7 @@ type Store struct {
 	shards    [shardCount]shard
 }
 
-// New returns an empty store. It starts nothing: somebody has to call
-// [Store.Sweep] now and then.
+// New returns an empty store.
 func New(limits inbox.Limits) *Store {
 	m := &Store{limits: limits, ledger: inbox.NewLedger(limits), start: time.Now(), seed: maphash.MakeSeed()}
 	for i := range m.shards {
@@ -49,7 +53,7 @@ func New(limits inbox.Limits) *Store {
 	return m
 }
 
-// Stats counts without locking anything.
+// Stats returns the current counts. It takes no lock.
 func (m *Store) Stats() inbox.Stats {
 	return inbox.Stats{Inboxes: m.inboxes.Load(), Queued: m.messages.Load(), QueuedBytes: m.bytes.Load()}
 }
@@ -77,7 +81,7 @@ func (m *Store) open(name string, key inbox.Key, payer *inbox.Payer) (inbox.Clai
 	now := m.now()
 	b, expired := m.findLocked(s, name, now)
 	if expired != nil {
-		// First it gives back what it held, which its successor may need.
+		// The new mailbox may need the quota that the expired one holds.
 		s.mu.Unlock()
 		m.release(expired)
 		return m.open(name, key, payer)
@@ -105,7 +109,7 @@ func (m *Store) open(name string, key inbox.Key, payer *inbox.Payer) (inbox.Clai
 	return c, err
 }
 
-// claimLocked makes the mailbox and tells the Puts that wait for it.
+// claimLocked makes the mailbox and wakes the Puts that wait for it.
 func (m *Store) claimLocked(s *shard, name string, key inbox.Key, payer inbox.Payer, now time.Duration) (*box, error) {
 	if n := m.inboxes.Add(1); m.limits.MaxInboxes > 0 && n > int64(m.limits.MaxInboxes) {
 		m.inboxes.Add(-1)
@@ -131,56 +135,60 @@ func (m *Store) claimLocked(s *shard, name string, key inbox.Key, payer inbox.Pa
 }
 
 // Put implements [inbox.Store].
-func (m *Store) Put(ctx context.Context, to string, msg inbox.Message, wait time.Duration) error {
+func (m *Store) Put(ctx context.Context, to string, msg inbox.Message, wait time.Duration) (id uint64, err error) {
 	n := &node{Message: msg}
-	err := m.put(ctx, to, n, wait)
+	id, err = m.put(ctx, to, n, wait)
 	if errors.Is(err, inbox.ErrStoreFull) || errors.Is(err, inbox.ErrPayerFull) {
 		if m.reclaim() {
-			err = m.put(ctx, to, n, wait)
+			id, err = m.put(ctx, to, n, wait)
 		}
 	}
-	return err
+	return id, err
 }
 
-// put appends at once, or pays for the bytes and then waits: a body that waits
+// put appends at once, or charges the bytes and then waits: a body that waits
 // for its recipient takes the same memory as one in a mailbox.
-func (m *Store) put(ctx context.Context, to string, n *node, wait time.Duration) error {
+func (m *Store) put(ctx context.Context, to string, n *node, wait time.Duration) (id uint64, err error) {
 	s := m.shard(to)
-	err := m.enqueue(s, to, n, false)
+	id, err = m.enqueue(s, to, n, false)
 	if err != inbox.ErrNoInbox || wait <= 0 {
-		return err
+		return id, err
 	}
 	if err := m.charge(n, m.bytes.Load()); err != nil {
-		return err
+		return 0, err
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for err == inbox.ErrNoInbox {
 		if err = s.awaitClaim(ctx, to, timer.C); err == nil {
-			err = m.enqueue(s, to, n, true)
+			id, err = m.enqueue(s, to, n, true)
 		}
 	}
 	if err == errWaitTimeout {
-		err = m.enqueue(s, to, n, true)
+		id, err = m.enqueue(s, to, n, true)
 	}
 	if err != nil {
 		m.refund(n)
 	}
-	return err
+	return id, err
 }
 
-// enqueue appends n to the mailbox if there is one; paid says whether its
+// enqueue appends n to the mailbox if it exists. charged reports whether its
 // bytes are counted already.
-func (m *Store) enqueue(s *shard, to string, n *node, charged bool) error {
+func (m *Store) enqueue(s *shard, to string, n *node, charged bool) (id uint64, err error) {
 	s.mu.Lock()
 	b, expired := m.findLocked(s, to, m.now())
-	err := s.notFoundLocked(inbox.ErrNoInbox)
+	err = s.notFoundLocked(inbox.ErrNoInbox)
+	var watches notifyList
 	if b != nil {
-		err = m.appendLocked(s, b, n, charged)
+		if err = m.appendLocked(s, b, n, charged); err == nil {
+			id, watches = n.ID, b.watchesLocked()
+		}
 	}
 	s.mu.Unlock()
 	m.release(expired)
-	return err
+	watches.notify(nil)
+	return id, err
 }
 
 func (m *Store) appendLocked(s *shard, b *box, n *node, charged bool) error {
@@ -196,85 +204,67 @@ func (m *Store) appendLocked(s *shard, b *box, n *node, charged bool) error {
 	s.lastID = max(s.lastID, b.lastID)
 	n.ID = b.lastID
 	b.push(n)
-	b.wakeWaiters()
 	return nil
 }
 
 // Next implements [inbox.Store].
-func (m *Store) Next(ctx context.Context, c inbox.Claim, ack uint64, wait time.Duration) (inbox.Message, error) {
-	s := m.shard(c.Name)
-	msg, arrived, left, err := m.peek(s, c, ack, wait > 0)
-	if err != inbox.ErrEmpty || wait <= 0 {
-		return msg, err
-	}
-	deadline := m.now() + wait
-	timer := time.NewTimer(min(wait, left))
-	defer timer.Stop()
-	for {
-		select {
-		case <-arrived:
-		case <-timer.C:
-		case <-ctx.Done():
-			m.touch(s, c)
-			return inbox.Message{}, ctx.Err()
-		}
-		msg, arrived, left, err = m.peek(s, c, 0, true)
-		remaining := deadline - m.now()
-		if err != inbox.ErrEmpty || remaining <= 0 {
-			return msg, err
-		}
-		timer.Reset(min(remaining, left))
-	}
+func (m *Store) Next(_ context.Context, c inbox.Claim, after uint64) (inbox.Message, error) {
+	return m.next(c, 0, after)
 }
 
-// peek is one look into the mailbox. With ErrEmpty come what a waiter needs: a
-// channel closed at the next change, and how long the claim still lives.
-func (m *Store) peek(s *shard, c inbox.Claim, ack uint64, waiting bool) (inbox.Message, <-chan struct{}, time.Duration, error) {
+// next removes the messages through ack and returns the oldest above after.
+func (m *Store) next(c inbox.Claim, ack, after uint64) (inbox.Message, error) {
+	s := m.shard(c.Name)
 	s.mu.Lock()
 	now := m.now()
-	b, toRelease := m.findOwnedLocked(s, c, now)
+	b, expired := m.findOwnedLocked(s, c, now)
 	if b == nil {
 		err := s.notFoundLocked(inbox.ErrClaimEnded)
 		s.mu.Unlock()
-		m.release(toRelease)
-		return inbox.Message{}, nil, 0, err
+		m.release(expired)
+		return inbox.Message{}, err
 	}
 	s.markUsedLocked(b, now)
 	acked := b.removeThroughLocked(ack)
 	var msg inbox.Message
-	var arrived chan struct{}
 	err := inbox.ErrEmpty
-	if b.first != nil {
-		msg, err = b.first.Message, nil
-	} else if waiting {
-		arrived = b.awaitLocked()
+	if n := b.oldestAboveLocked(after); n != nil {
+		msg, err = n.Message, nil
 	}
 	s.mu.Unlock()
 	m.refundAll(acked)
-	return msg, arrived, m.limits.Timeout, err
+	return msg, err
 }
 
-// touch restarts the claim's timeout after a wait that was given up.
-func (m *Store) touch(s *shard, c inbox.Claim) {
-	s.mu.Lock()
-	now := m.now()
-	b, toRelease := m.findOwnedLocked(s, c, now)
-	if b != nil {
-		s.markUsedLocked(b, now)
+// OpenPut implements [inbox.Store].
+func (m *Store) OpenPut(ctx context.Context, name string, key inbox.Key, to string, msg inbox.Message) (inbox.Claim, uint64, error) {
+	c, err := m.Open(ctx, name, key, nil)
+	if err != nil {
+		return c, 0, err
 	}
-	s.mu.Unlock()
-	m.release(toRelease)
+	id, err := m.Put(ctx, to, msg, 0)
+	return c, id, err
+}
+
+// OpenNext implements [inbox.Store].
+func (m *Store) OpenNext(ctx context.Context, name string, key inbox.Key, ack uint64) (inbox.Claim, inbox.Message, error) {
+	c, err := m.Open(ctx, name, key, nil)
+	if err != nil {
+		return c, inbox.Message{}, err
+	}
+	msg, err := m.next(c, ack, ack)
+	return c, msg, err
 }
 
 // Discard implements [inbox.Store].
 func (m *Store) Discard(_ context.Context, c inbox.Claim, upTo uint64) error {
 	s := m.shard(c.Name)
 	s.mu.Lock()
-	b, toRelease := m.findOwnedLocked(s, c, m.now())
+	b, expired := m.findOwnedLocked(s, c, m.now())
 	if b == nil {
 		err := s.notFoundLocked(inbox.ErrClaimEnded)
 		s.mu.Unlock()
-		m.release(toRelease)
+		m.release(expired)
 		return err
 	}
 	removed := b.removeThroughLocked(upTo)
@@ -289,47 +279,57 @@ func (m *Store) Close(_ context.Context, c inbox.Claim) error {
 	s.mu.Lock()
 	b, toRelease := m.findOwnedLocked(s, c, m.now())
 	err := s.notFoundLocked(inbox.ErrClaimEnded)
+	var watches notifyList
 	if b != nil {
 		s.removeLocked(b)
+		watches, b.watches = b.watchesLocked(), nil
 		toRelease, err = b, nil
 	}
 	s.mu.Unlock()
 	m.release(toRelease)
+	watches.notify(inbox.ErrClaimEnded)
 	return err
 }
 
-// Sweep frees what has expired and returns how many mailboxes that were. It
-// never holds a lock for longer than a few of them take.
+// Sweep frees what has expired and returns how many mailboxes that were. Each
+// hold of a lock frees only a few of them.
 func (m *Store) Sweep() (removed int) {
 	for i := range m.shards {
-		for {
-			n := m.sweepSome(&m.shards[i])
+		for more := true; more; {
+			var n int
+			n, more = m.sweepSome(&m.shards[i])
 			removed += n
-			if n < sweepBatch {
-				break
-			}
 		}
 	}
 	return removed
 }
 
-func (m *Store) sweepSome(s *shard) int {
+// sweepSome looks at up to sweepBatch mailboxes that were not used for the
+// timeout. A watched one is in use.
+func (m *Store) sweepSome(s *shard) (removed int, more bool) {
 	var batch [sweepBatch]*box
-	n := 0
 	s.mu.Lock()
-	for now := m.now(); n < sweepBatch && !s.frozen && s.oldest != nil && m.expired(s.oldest, now); n++ {
-		batch[n] = s.oldest
-		s.removeLocked(s.oldest)
+	now := m.now()
+	seen := 0
+	for ; seen < sweepBatch && !s.frozen && s.oldest != nil && m.idle(s.oldest, now); seen++ {
+		b := s.oldest
+		if b.watches != nil {
+			s.markUsedLocked(b, now)
+			continue
+		}
+		batch[removed] = b
+		removed++
+		s.removeLocked(b)
 	}
 	s.mu.Unlock()
-	for _, b := range batch[:n] {
+	for _, b := range batch[:removed] {
 		m.release(b)
 	}
-	return n
+	return removed, seen == sweepBatch
 }
 
-// reclaim sweeps for a request that met a limit, unless that was just done: a
-// flood against a full store must not make it sweep all the time.
+// reclaim sweeps for a request that met a limit, unless that was done less
+// than reclaimEvery ago: a flood against a full store must not keep it sweeping.
 func (m *Store) reclaim() bool {
 	now, last := int64(m.now()), m.reclaimed.Load()
 	if now-last < int64(reclaimEvery) && last != 0 || !m.reclaimed.CompareAndSwap(last, now) {
@@ -338,11 +338,14 @@ func (m *Store) reclaim() bool {
 	return m.Sweep() > 0
 }
 
-func (m *Store) expired(b *box, now time.Duration) bool { return now-b.lastUse >= m.limits.Timeout }
+// idle reports whether b was not used for the timeout.
+func (m *Store) idle(b *box, now time.Duration) bool { return now-b.lastUse >= m.limits.Timeout }
 
-// findLocked returns the live mailbox of that name. An expired one is taken
-// out and returned as well, to be settled once the lock is released. A frozen
-// shard shows nobody anything: it stays as it is.
+func (m *Store) expired(b *box, now time.Duration) bool { return b.watches == nil && m.idle(b, now) }
+
+// findLocked returns the live mailbox of that name. It removes an expired one
+// and returns it as well, to be released once the lock is. A frozen shard does
+// not change, and nothing is found in it.
 func (m *Store) findLocked(s *shard, name string, now time.Duration) (live, expired *box) {
 	if s.frozen {
 		return nil, nil
@@ -355,7 +358,8 @@ func (m *Store) findLocked(s *shard, name string, now time.Duration) (live, expi
 	return nil, b
 }
 
-// findOwnedLocked is findLocked for the owner: another epoch is not its mailbox.
+// findOwnedLocked is findLocked for the owner: a mailbox of another epoch is
+// not its own.
 func (m *Store) findOwnedLocked(s *shard, c inbox.Claim, now time.Duration) (live, expired *box) {
 	b, expired := m.findLocked(s, c.Name, now)
 	if b != nil && b.epoch != c.Epoch {

@@ -81,7 +81,8 @@ func TestExpiredMailboxIsFreedByWhoeverFindsIt(t *testing.T) {
 		"knock": func(m *memstore.Store, c inbox.Claim) {
 			m.Put(context.Background(), c.Name, inbox.Message{}, time.Second)
 		},
-		"Next":    func(m *memstore.Store, c inbox.Claim) { m.Next(context.Background(), c, 0, time.Second) },
+		"Next":    func(m *memstore.Store, c inbox.Claim) { m.Next(context.Background(), c, 0) },
+		"Watch":   func(m *memstore.Store, c inbox.Claim) { m.Watch(c, func(error) {}) },
 		"Discard": func(m *memstore.Store, c inbox.Claim) { m.Discard(context.Background(), c, 1) },
 		"Close":   func(m *memstore.Store, c inbox.Claim) { m.Close(context.Background(), c) },
 		"Sweep":   func(m *memstore.Store, _ inbox.Claim) { m.Sweep() },
@@ -92,7 +93,7 @@ func TestExpiredMailboxIsFreedByWhoeverFindsIt(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := m.Put(t.Context(), "bob", inbox.Message{Body: []byte("hello")}, 0); err != nil {
+			if _, err := m.Put(t.Context(), "bob", inbox.Message{Body: []byte("hello")}, 0); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Minute)

@@ -25,7 +25,7 @@ func TestPayersAreRefunded(t *testing.T) {
 			body     string
 			accepted bool
 		}{{"kept", true}, {strings.Repeat("x", 1000), false}, {"kept", true}} {
-			err := m.Put(t.Context(), c.Name, inbox.Message{Body: []byte(row.body), Payer: p}, 0)
+			_, err := m.Put(t.Context(), c.Name, inbox.Message{Body: []byte(row.body), Payer: p}, 0)
 			if (err == nil) != row.accepted {
 				t.Fatalf("put %d bytes: got %v, want accepted %v", len(row.body), err, row.accepted)
 			}

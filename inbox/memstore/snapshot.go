@@ -11,22 +11,22 @@ import (
 	"inbox/inbox"
 )
 
-// SnapshotStats says what a snapshot held, and what of it was left out because
-// the limits have become tighter since it was saved.
+// SnapshotStats counts what was saved or restored, and what was dropped because
+// the limits have become lower since it was saved.
 type SnapshotStats struct {
 	Inboxes, Messages               int64
 	DroppedInboxes, DroppedMessages int64
 }
 
 // Save closes the store for good and writes what it holds: claims with their
-// keys, and messages with their IDs, also those that were handed out and not
-// acknowledged. From then on every method of [inbox.Store] returns [ErrStopping], at
-// once for those that wait. So whatever was answered before is in the
-// snapshot, and nothing that is refused is.
+// keys, and messages with their IDs, including those that were handed out and
+// not acknowledged. From then on every method of [inbox.Store] returns
+// [inbox.ErrStopping], and so do watches and Puts that wait. A step that
+// succeeded before is in the snapshot; one that is refused is not.
 //
-// Names, senders and messages stand in the snapshot as they are; passwords do
-// not. It ends with an HMAC-SHA256 under key, of any length. Save may be called
-// again, as after an error of w.
+// The snapshot contains names, senders and messages in the clear, but no
+// passwords. It ends with an HMAC-SHA256 under key, which can have any length.
+// Save can be called again, as after an error of w.
 func (m *Store) Save(w io.Writer, key []byte) (SnapshotStats, error) {
 	boxes, lastID := m.freeze(), uint64(0)
 	for i := range m.shards {
@@ -47,18 +47,23 @@ func (m *Store) Save(w io.Writer, key []byte) (SnapshotStats, error) {
 	return saved, e.end()
 }
 
-// freeze lets nothing change any more, wakes all who wait for a change, and
-// returns the mailboxes, that which was used last first.
+// freeze stops all changes, ends what waits for one, and returns the mailboxes,
+// most recently used first.
 func (m *Store) freeze() []*box {
 	var all []*box
 	for i := range m.shards {
-		all = m.shards[i].freeze(all)
+		watches := m.shards[i].freeze(m.now())
+		watches.notify(inbox.ErrStopping)
+		for b := m.shards[i].newest; b != nil; b = b.older { // frozen: no lock needed
+			all = append(all, b)
+		}
 	}
 	slices.SortFunc(all, func(a, b *box) int { return cmp.Compare(b.lastUse, a.lastUse) })
 	return all
 }
 
-func (s *shard) freeze(all []*box) []*box {
+// freeze returns the watches that it ends.
+func (s *shard) freeze(now time.Duration) (ended notifyList) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.frozen = true
@@ -66,25 +71,29 @@ func (s *shard) freeze(all []*box) []*box {
 		close(k.claimed)
 		delete(s.claimWaiters, name)
 	}
-	for b := s.newest; b != nil; b = b.older {
-		b.wakeWaiters()
-		all = append(all, b)
+	for b, older := s.newest, (*box)(nil); b != nil; b = older {
+		older = b.older
+		if b.watches != nil {
+			ended = append(ended, b.watchesLocked()...)
+			b.watches = nil
+			s.markUsedLocked(b, now)
+		}
 	}
-	return all
+	return ended
 }
 
-// Load returns a store with what [Store.Save] wrote under the same key.
-// With an error, what was read is damaged, cut short, of another version or of
-// another key; nothing of it is to be used.
+// Load returns a store with what [Store.Save] wrote under the same key. An error
+// means that the snapshot is damaged, cut short, of another version or of
+// another key.
 //
-// The time between Save and Load does not count: no owner could ask. Each
-// claim lives for half its timeout at least, which is the longest that a poll
-// of default length is held, so that a restart ends no claim that is in use.
+// The time between Save and Load does not count: no owner could send a request.
+// Each claim lives for at least half its timeout, which is the longest that a
+// poll of default length waits, so that a restart ends no claim that is in use.
 //
-// The limits hold: of mailboxes, those used last are kept, of a mailbox's
-// messages the oldest, as if the others had been refused. Under the limits
-// with which it was saved everything fits, since a payer's share as the store
-// fills is for what comes new.
+// The limits hold: the mailboxes that were used last are kept, and of a mailbox
+// the oldest messages, as if the others had been refused. Under the limits with
+// which it was saved everything fits, since the share of a payer that shrinks as
+// the store fills concerns new messages only.
 func Load(limits inbox.Limits, r io.Reader, key []byte) (*Store, SnapshotStats, error) {
 	m := New(limits)
 	d := newDecoder(r, key)
@@ -95,7 +104,7 @@ func Load(limits inbox.Limits, r io.Reader, key []byte) (*Store, SnapshotStats, 
 	return m, loaded, nil
 }
 
-// load fills m, which nobody else knows yet: no lock is taken.
+// load fills m, which is not shared yet: it takes no lock.
 func (m *Store) load(d *decoder) (stats SnapshotStats, err error) {
 	lastID := d.header()
 	for i := range m.shards {
@@ -108,9 +117,9 @@ func (m *Store) load(d *decoder) (stats SnapshotStats, err error) {
 		case d.err != nil:
 			return stats, d.err
 		case s.idle < idle:
-			return stats, errors.New("the order of use is broken")
+			return stats, errors.New("mailboxes are not in the order of use")
 		case s.lastID > lastID:
-			return stats, errors.New("an ID above the highest")
+			return stats, errors.New("an ID is above the highest")
 		}
 		idle = s.idle
 		s.lastUse = now - min(idle, m.limits.Timeout/2)
@@ -121,7 +130,7 @@ func (m *Store) load(d *decoder) (stats SnapshotStats, err error) {
 	return stats, d.end()
 }
 
-// savedBox is a mailbox as it stands in a snapshot, without its messages.
+// savedBox is a mailbox of a snapshot, without its messages.
 type savedBox struct {
 	*box
 	payer        inbox.Payer
@@ -129,7 +138,7 @@ type savedBox struct {
 	messageCount uint32        // messages that follow
 }
 
-// loadBox takes over a mailbox and its messages, or as much as the limits allow.
+// loadBox restores a mailbox and its messages, as far as the limits allow.
 func (m *Store) loadBox(d *decoder, s savedBox, stats *SnapshotStats) error {
 	b, err := m.restoreBox(s)
 	if err != nil {
@@ -147,7 +156,7 @@ func (m *Store) loadBox(d *decoder, s savedBox, stats *SnapshotStats) error {
 			return d.err
 		}
 		if n.ID <= after || n.ID > s.lastID {
-			return errors.New("an ID out of order")
+			return errors.New("IDs are out of order")
 		}
 		after = n.ID
 		if b != nil && m.restoreMessage(b, n) {
@@ -159,12 +168,12 @@ func (m *Store) loadBox(d *decoder, s savedBox, stats *SnapshotStats) error {
 	return nil
 }
 
-// restoreBox adds a mailbox that was used before all that are there; nil when the
+// restoreBox adds a mailbox that was used before all others. It returns nil if the
 // limits do not allow it.
 func (m *Store) restoreBox(s savedBox) (*box, error) {
 	sh := m.shard(s.name)
 	if sh.boxes[s.name] != nil {
-		return nil, errors.New("a name that was there before")
+		return nil, errors.New("a name occurs twice")
 	}
 	if m.limits.MaxInboxes > 0 && m.inboxes.Load() >= int64(m.limits.MaxInboxes) {
 		return nil, nil
@@ -187,8 +196,8 @@ func (m *Store) restoreBox(s savedBox) (*box, error) {
 	return b, nil
 }
 
-// restoreMessage appends a message that has its ID, and reports whether the limits
-// allowed it. The payer's share is that of an empty store: the most it ever was.
+// restoreMessage appends a message that has its ID, and reports whether the
+// limits allow it. The share of its payer is that of an empty store, the largest.
 func (m *Store) restoreMessage(b *box, n *node) bool {
 	if m.limits.Capacity > 0 && b.count >= m.limits.Capacity {
 		return false

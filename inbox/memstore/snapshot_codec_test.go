@@ -62,11 +62,11 @@ func TestLoadSaysWhatIsWrong(t *testing.T) {
 		snapshot   []byte
 	}{
 		{"nothing", "unexpected EOF", nil},
-		{"another file", "no snapshot", []byte("-----BEGIN CERTIFICATE-----")},
+		{"another file", "not a snapshot", []byte("-----BEGIN CERTIFICATE-----")},
 		{"a later version", "version 2", sign(later)},
 		{"cut short", "unexpected EOF", whole[:len(whole)/2]},
 		{"one used later behind one used earlier", "the order of use", again(boxes[:quarter])},
-		{"a name twice", "a name that was there", again(boxes[3*quarter:])},
+		{"a name twice", "a name occurs twice", again(boxes[3*quarter:])},
 		{"another secret", "another secret", append(bytes.Clone(whole[:len(whole)-1]), whole[len(whole)-1]^1)},
 	} {
 		_, _, err := memstore.Load(minuteLimits, bytes.NewReader(tt.snapshot), snapshotKey)
@@ -164,7 +164,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	claimNames(b, m, 100_000)
 	body := make([]byte, 64<<10)
 	for i := range 4096 {
-		if err := m.Put(b.Context(), name16(i), inbox.Message{From: "sender", Body: body}, 0); err != nil {
+		if _, err := m.Put(b.Context(), name16(i), inbox.Message{From: "sender", Body: body}, 0); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -59,7 +59,7 @@ func fourMailboxes(t testing.TB) (snapshot []byte) {
 				msg.Body = fmt.Append(nil, "0", n)
 			}
 			msg.Payer = payer
-			if err := m.Put(t.Context(), name, msg, 0); err != nil {
+			if _, err := m.Put(t.Context(), name, msg, 0); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -78,7 +78,7 @@ func TestUnderTheSameLimitsNothingIsDropped(t *testing.T) {
 		payer := inbox.Payer{Client: fmt.Sprint(i / 80), Network: []string{"", "one", "two"}[i%3]}
 		name := fmt.Sprint(rand.IntN(400))
 		if _, err := m.Open(t.Context(), name, keyOf(name), &payer); err == nil {
-			_ = m.Put(t.Context(), name, inbox.Message{Body: make([]byte, rand.IntN(64<<10)), Payer: payer}, 0) // as far as it goes
+			_, _ = m.Put(t.Context(), name, inbox.Message{Body: make([]byte, rand.IntN(64<<10)), Payer: payer}, 0) // as far as it goes
 		}
 	}
 	was := m.Stats()
@@ -98,18 +98,18 @@ func TestLoadedPayersAreCharged(t *testing.T) {
 	m := memstore.New(limits)
 	open(t, m, "bob", payer)
 	msg := inbox.Message{Body: make([]byte, 800), Payer: payer}
-	if err := m.Put(t.Context(), "bob", msg, 0); err != nil {
+	if _, err := m.Put(t.Context(), "bob", msg, 0); err != nil {
 		t.Fatal(err)
 	}
 	m, _ = load(t, limits, save(t, m))
-	if err := m.Put(t.Context(), "bob", msg, 0); !errors.Is(err, inbox.ErrPayerFull) {
+	if _, err := m.Put(t.Context(), "bob", msg, 0); !errors.Is(err, inbox.ErrPayerFull) {
 		t.Errorf("put: got %v, want ErrPayerFull", err)
 	}
 	if _, err := m.Open(t.Context(), "carol", keyOf("carol"), &payer); !errors.Is(err, inbox.ErrPayerFull) {
 		t.Errorf("open: got %v, want ErrPayerFull", err)
 	}
 	readAll(t, m, open(t, m, "bob", payer))
-	if err := m.Put(t.Context(), "bob", msg, 0); err != nil {
+	if _, err := m.Put(t.Context(), "bob", msg, 0); err != nil {
 		t.Errorf("put after it was read: %v", err)
 	}
 }

@@ -38,7 +38,7 @@ func open(t *testing.T, m *memstore.Store, name string, payer inbox.Payer) inbox
 
 func put(t *testing.T, m *memstore.Store, to, body string) {
 	t.Helper()
-	if err := m.Put(t.Context(), to, inbox.Message{From: "sender", Body: []byte(body)}, 0); err != nil {
+	if _, err := m.Put(t.Context(), to, inbox.Message{From: "sender", Body: []byte(body)}, 0); err != nil {
 		t.Fatalf("put %s to %s: %v", body, to, err)
 	}
 }
@@ -46,14 +46,17 @@ func put(t *testing.T, m *memstore.Store, to, body string) {
 // readAll takes all messages of a mailbox.
 func readAll(t *testing.T, m *memstore.Store, c inbox.Claim) (all []string) {
 	t.Helper()
-	for ack := uint64(0); ; {
-		msg, err := m.Next(t.Context(), c, ack, 0)
+	for {
+		msg, err := m.Next(t.Context(), c, 0)
 		if errors.Is(err, inbox.ErrEmpty) {
 			return all
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		all, ack = append(all, string(msg.Body)), msg.ID
+		all = append(all, string(msg.Body))
+		if err := m.Discard(t.Context(), c, msg.ID); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -80,14 +83,15 @@ func TestASnapshotHoldsAll(t *testing.T) {
 	bob, alice := open(t, m, "bob", inbox.Payer{Client: "a", Network: "n"}), open(t, m, "älice", inbox.Payer{})
 	large := strings.Repeat("x", 100<<10)
 	sent := inbox.Message{From: "älice", ContentType: "application/sdp", Body: []byte("v=0"), Payer: inbox.Payer{Client: "b"}}
-	if err := m.Put(t.Context(), "bob", sent, 0); err != nil {
+	if _, err := m.Put(t.Context(), "bob", sent, 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, body := range []string{"", large, "last"} {
 		put(t, m, "bob", body)
 	}
-	one, _ := m.Next(t.Context(), bob, 0, 0)
-	two, _ := m.Next(t.Context(), bob, one.ID, 0) // handed out and not acknowledged
+	one, _ := m.Next(t.Context(), bob, 0)
+	_ = m.Discard(t.Context(), bob, one.ID)
+	two, _ := m.Next(t.Context(), bob, 0) // read and not acknowledged
 
 	again, stats := load(t, minuteLimits, save(t, m))
 	if want := (memstore.SnapshotStats{Inboxes: 2, Messages: 3}); stats != want {
@@ -102,7 +106,7 @@ func TestASnapshotHoldsAll(t *testing.T) {
 	if c := open(t, again, "bob", inbox.Payer{}); c != (inbox.Claim{Name: "bob", Epoch: bob.Epoch}) {
 		t.Errorf("got claim %+v, want %+v", c, bob)
 	}
-	if got, err := again.Next(t.Context(), bob, one.ID, 0); err != nil || got.ID != two.ID {
+	if got, err := again.Next(t.Context(), bob, one.ID); err != nil || got.ID != two.ID {
 		t.Errorf("got message %d, %v, want %d again", got.ID, err, two.ID)
 	}
 	if got := readAll(t, again, bob); !slices.Equal(got, []string{"", large, "last"}) {
@@ -117,11 +121,11 @@ func TestASavedMessageIsWhole(t *testing.T) {
 	m := memstore.New(minuteLimits)
 	bob := open(t, m, "bob", inbox.Payer{})
 	sent := inbox.Message{From: "Älice %", ContentType: "application/sdp", Body: []byte{0, 0xff, '\n'}}
-	if err := m.Put(t.Context(), "bob", sent, 0); err != nil {
+	if _, err := m.Put(t.Context(), "bob", sent, 0); err != nil {
 		t.Fatal(err)
 	}
 	again, _ := load(t, minuteLimits, save(t, m))
-	got, err := again.Next(t.Context(), bob, 0, 0)
+	got, err := again.Next(t.Context(), bob, 0)
 	if err != nil || got.From != sent.From || got.ContentType != sent.ContentType || !bytes.Equal(got.Body, sent.Body) {
 		t.Errorf("got %+v, %v, want %+v", got, err, sent)
 	}
@@ -137,7 +141,7 @@ func TestIDsDoNotReturnWithASnapshot(t *testing.T) {
 		m := memstore.New(minuteLimits)
 		gone := open(t, m, "gone", inbox.Payer{})
 		put(t, m, "gone", "hello")
-		msg, err := m.Next(t.Context(), gone, 0, 0)
+		msg, err := m.Next(t.Context(), gone, 0)
 		if err != nil || m.Close(t.Context(), gone) != nil {
 			t.Fatal(err)
 		}
@@ -220,19 +224,23 @@ func TestSaveClosesTheStore(t *testing.T) {
 		put(t, m, "bob", "hello")
 		alice := open(t, m, "alice", inbox.Payer{})
 		poll, pending := make(chan error), make(chan error)
-		go func() { _, err := m.Next(context.Background(), alice, 0, 20*time.Second); poll <- err }()
-		go func() { pending <- m.Put(context.Background(), "nobody", inbox.Message{}, 20*time.Second) }()
+		go func() { _, err := inbox.WaitNext(context.Background(), m, alice, 0, 20*time.Second); poll <- err }()
+		go func() {
+			_, err := m.Put(context.Background(), "nobody", inbox.Message{}, 20*time.Second)
+			pending <- err
+		}()
 		synctest.Wait()
 		began := time.Now()
 		first := save(t, m)
 		for name, got := range map[string]error{
 			"held Next": <-poll, "knock": <-pending,
-			"Put":             m.Put(t.Context(), "bob", inbox.Message{}, 0),
-			"Put to nobody":   m.Put(t.Context(), "carol", inbox.Message{}, 0),
-			"Put that knocks": m.Put(t.Context(), "carol", inbox.Message{}, 20*time.Second),
+			"Put":             errorOf(m.Put(t.Context(), "bob", inbox.Message{}, 0)),
+			"Put to nobody":   errorOf(m.Put(t.Context(), "carol", inbox.Message{}, 0)),
+			"Put that knocks": errorOf(m.Put(t.Context(), "carol", inbox.Message{}, 20*time.Second)),
 			"Discard":         m.Discard(t.Context(), bob, 1<<60),
 			"Close":           m.Close(t.Context(), bob),
-			"Next":            errorOf(m.Next(t.Context(), bob, 0, 20*time.Second)),
+			"Next":            errorOf(m.Next(t.Context(), bob, 0)),
+			"Watch":           errorOf(m.Watch(bob, func(error) {})),
 			"Open":            errorOf(m.Open(t.Context(), "bob", keyOf("bob"), nil)),
 			"Open of another": errorOf(m.Open(t.Context(), "carol", keyOf("carol"), new(inbox.Payer))),
 		} {
@@ -270,7 +278,7 @@ func TestWhatIsAcceptedIsSaved(t *testing.T) {
 		wg.Go(func() {
 			for n := 0; ; n++ {
 				body := fmt.Sprint(i, "-", n)
-				if err := m.Put(context.Background(), fmt.Sprint(i), inbox.Message{Body: []byte(body)}, 0); err != nil {
+				if _, err := m.Put(context.Background(), fmt.Sprint(i), inbox.Message{Body: []byte(body)}, 0); err != nil {
 					return
 				}
 				if accepted[i] = append(accepted[i], body); n == 10 {

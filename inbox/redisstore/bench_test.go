@@ -117,26 +117,12 @@ func relay(b *testing.B, stores ...inbox.Store) {
 }
 
 func send(s inbox.Store, from, to string, m inbox.Message) error {
-	if d, ok := s.(inbox.CombinedStore); ok {
-		_, err := d.OpenPut(context.Background(), from, bobsKey, to, m)
-		return err
-	}
-	if _, err := s.Open(context.Background(), from, bobsKey, nil); err != nil {
-		return err
-	}
-	return s.Put(context.Background(), to, m, 0)
+	_, _, err := s.OpenPut(context.Background(), from, bobsKey, to, m)
+	return err
 }
 
 func receive(s inbox.Store, name string, ack uint64) (uint64, error) {
-	if d, ok := s.(inbox.CombinedStore); ok {
-		_, m, err := d.OpenNext(context.Background(), name, bobsKey, ack)
-		return m.ID, err
-	}
-	c, err := s.Open(context.Background(), name, bobsKey, nil)
-	if err != nil {
-		return 0, err
-	}
-	m, err := s.Next(context.Background(), c, ack, 0)
+	_, m, err := s.OpenNext(context.Background(), name, bobsKey, ack)
 	return m.ID, err
 }
 
@@ -149,11 +135,11 @@ func BenchmarkWake(b *testing.B) {
 	for b.Loop() {
 		got := make(chan error, 1)
 		go func() {
-			m, err := to.Next(context.Background(), c, last, 20e9)
+			m, err := inbox.WaitNext(context.Background(), to, c, last, 20e9)
 			last = m.ID
 			got <- err
 		}()
-		err := from.Put(context.Background(), "bob", inbox.Message{From: "alice", Body: make([]byte, 1500)}, 0)
+		_, err := from.Put(context.Background(), "bob", inbox.Message{From: "alice", Body: make([]byte, 1500)}, 0)
 		if err = errors.Join(err, <-got); err != nil {
 			b.Fatal(err)
 		}

@@ -66,6 +66,7 @@ func (s *Store) serve(ctx context.Context, sess *session) {
 	s.log.Info("connected to store", "store", s.address, "kind", string(sess.Mode()), "sealed", sess.aead != nil)
 	var wg sync.WaitGroup
 	wg.Go(func() { s.listen(ctx, sess) })
+	wg.Go(func() { s.keepWatches(ctx, sess) })
 	s.refreshUsage(ctx, sess)
 	if ctx.Err() == nil {
 		s.outages.Add(1) // the store has another secret
@@ -198,7 +199,7 @@ func (s *Store) checkIdentity(ctx context.Context, sess *session) bool {
 	stored, emptied, err := s.loadOrStoreSecret(ctx, sess, sess.identity)
 	if emptied {
 		s.log.Warn("store was emptied; all mailboxes are lost", "store", s.address)
-		s.tasks.Go(func() { s.waiters.wakeAll(ctx) })
+		s.tasks.Go(func() { s.watches.recheck(ctx) })
 	}
 	if err != nil || stored == sess.identity {
 		return true
