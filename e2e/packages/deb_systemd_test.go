@@ -12,7 +12,7 @@ import (
 
 // lifecycleScript runs in a Debian that systemd has started, with no network but
 // loopback. Each step leaves a line that begins with «=»; the end is «= over».
-// What docs/deploy.md says stands in for the words in braces.
+// What docs/install.md says stands in for the words in braces.
 const lifecycleScript = `#!/bin/bash
 exec >/root/life 2>&1
 trap 'echo "= failed: $BASH_COMMAND"; systemctl status inbox; journalctl -u inbox | tail -50; systemctl poweroff; exit' ERR
@@ -73,15 +73,15 @@ ExecStart=/bin/bash /root/life.sh
 WantedBy=default.target
 `
 
-// withDocCommands puts the commands of docs/deploy.md where the script names them,
+// withDocCommands puts the commands of docs/install.md where the script names them,
 // for a package that lies elsewhere and with nobody there to answer.
 func withDocCommands(t *testing.T, script string) string {
 	t.Helper()
 	for name, after := range map[string]string{
-		"{install}": "with your own name and address:", "{stop}": "after the next boot, too:", "{forget}": "To forget it all:",
-		"{backup}": "With the server stopped or running:", "{restore}": "unpack the archive, and start:",
+		"{install}": "host name and e-mail address:", "{stop}": "service off after a reboot:", "{forget}": "To remove everything:",
+		"{backup}": "A backup can be made while the server runs:", "{restore}": "install the package there, then:",
 	} {
-		block, err := e2e.DocBlock("../../docs/deploy.md", after)
+		block, err := e2e.DocBlock("../../docs/install.md", after)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,7 +33,7 @@ func buildShellPackage(t *testing.T) string {
 	return dir + "/shell.rpm"
 }
 
-// The same life as with rpm, by the commands of docs/deploy.md. No repository
+// The same life as with rpm, by the commands of docs/install.md. No repository
 // is at hand, so dnf resolves among what it is given.
 func TestDnfLifecycle(t *testing.T) {
 	requireTools(t, "root", "dnf")

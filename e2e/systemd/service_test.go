@@ -54,7 +54,7 @@ func TestService(t *testing.T) {
 	}
 }
 
-// install follows docs/deploy.md.
+// install follows docs/install.md.
 func install(m *machine) {
 	m.installFile(program, "/root/clone/dist/inbox-linux-amd64", 0o755)
 	err := filepath.WalkDir(unitsDir, func(file string, d fs.DirEntry, err error) error {
@@ -66,7 +66,7 @@ func install(m *machine) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.run("sh", "-euc", "cd /root/clone\n"+docCommands(m.t, "are for other machines):"))
+	m.run("sh", "-euc", "cd /root/clone\n"+docCommands(m.t, "for other machines end in `-arm64` and `-armv7`:"))
 	if out := m.run("grep", "^INBOX", envFile); out != "INBOX_DOMAIN=example.org\nINBOX_EMAIL=me@example.org\n" {
 		m.t.Errorf("the options are %q", out)
 	}
@@ -98,10 +98,10 @@ func install(m *machine) {
 	}
 }
 
-// docCommands is the block of docs/deploy.md that follows a line with this end.
+// docCommands is the block of docs/install.md that follows a line with this end.
 func docCommands(t *testing.T, after string) string {
 	t.Helper()
-	block, err := e2e.DocBlock("../../docs/deploy.md", after)
+	block, err := e2e.DocBlock("../../docs/install.md", after)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func installDropIn(m *machine, name string) error {
 	return nil
 }
 
-// upgrade and uninstall follow docs/deploy.md, too.
+// upgrade and uninstall follow docs/install.md, too.
 func upgrade(m *machine) {
 	pid := m.property("MainPID")
 	m.run("sh", "-euc", "cd /root/clone\n"+docCommands(m.t, "but for a new version:"))
