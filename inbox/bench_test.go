@@ -14,7 +14,7 @@ import (
 	"inbox/inbox/memstore"
 )
 
-// name16 makes a name of 16 bytes, as the figures of docs/benchmarks.md say.
+// name16 returns a name of 16 bytes, as in docs/benchmarks.md.
 func name16(i int) string { return fmt.Sprintf("peer-%011d", i) }
 
 // BenchmarkRelay is a POST and the GET that reads it, without a network.
@@ -26,8 +26,8 @@ func BenchmarkRelay(b *testing.B) {
 	relay(b, h)
 }
 
-// BenchmarkRelayBare is what net/http's test harness costs by itself: the same
-// requests to a handler that reads the body and writes it back.
+// BenchmarkRelayBare is the cost of the test harness: the same requests to a handler
+// that reads the body and writes it back.
 func BenchmarkRelayBare(b *testing.B) {
 	queue := make(chan []byte, 1000)
 	relay(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

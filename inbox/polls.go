@@ -73,7 +73,7 @@ func (ps *polls) tryEnter(name string) *poll {
 	return p
 }
 
-// add makes p the newest poll of its name, and the holder if there is none. The
+// add makes p the newest poll of its name, and the holder if the name has none. The
 // error is why it must end at once.
 func (ps *polls) add(p *poll) error {
 	ps.mu.Lock()

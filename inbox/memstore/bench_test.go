@@ -12,7 +12,7 @@ import (
 	"inbox/inbox/memstore"
 )
 
-// name16 makes a name of 16 bytes, as the figures of docs/benchmarks.md say.
+// name16 returns a name of 16 bytes, as in docs/benchmarks.md.
 func name16(i int) string { return fmt.Sprintf("peer-%011d", i) }
 
 // BenchmarkIdleInboxes reports what one of a million idle mailboxes costs.
@@ -78,7 +78,7 @@ func sweep(m *memstore.Store, stop <-chan struct{}) {
 	}
 }
 
-// latencies puts and takes messages for so long and returns the 99.9th
+// latencies puts and discards messages for this time and returns the 99.9th
 // percentile of one Open, Put, Next and Discard together.
 func latencies(b *testing.B, m *memstore.Store, duration time.Duration) time.Duration {
 	var all []time.Duration

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestPutDoesNotWaitForClaimedName: it was claimed after the Put had found
-// nobody, and before it began to wait.
+// TestPutDoesNotWaitForClaimedName has the name claimed after the Put did not find
+// it, and before it begins to wait.
 func TestPutDoesNotWaitForClaimedName(t *testing.T) {
 	s := &shard{boxes: map[string]*box{"bob": {}}, claimWaiters: map[string]*claimWaiter{}}
 	timeout := make(chan time.Time)
@@ -16,15 +16,15 @@ func TestPutDoesNotWaitForClaimedName(t *testing.T) {
 	}
 }
 
-// TestLateClaimWaiterKeepsNewer: a Put that was let in, and only now goes on, leaves
-// alone who knocks at the same name since.
+// TestLateClaimWaiterKeepsNewer checks that a Put that was woken does not remove the
+// waiters that came to the same name since.
 func TestLateClaimWaiterKeepsNewer(t *testing.T) {
 	late, newer := &claimWaiter{count: 1}, &claimWaiter{count: 1}
 	s := &shard{claimWaiters: map[string]*claimWaiter{"bob": newer}}
 	if s.removeClaimWaiter("bob", late); s.claimWaiters["bob"] != newer {
-		t.Error("the newer knock is forgotten, and would not be told of a claim")
+		t.Error("the newer waiter was removed")
 	}
 	if s.removeClaimWaiter("bob", newer); len(s.claimWaiters) != 0 {
-		t.Errorf("got knocks %v left, want none", s.claimWaiters)
+		t.Errorf("got waiters %v left, want none", s.claimWaiters)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"inbox/inbox/storetest"
 )
 
-func TestMemoryKeepsTheContract(t *testing.T) {
+func TestContract(t *testing.T) {
 	storetest.Run(t, storetest.Engine{
 		New:    func(t *testing.T, limits inbox.Limits) inbox.Store { return memstore.New(limits) },
 		Bubble: synctest.Test,
@@ -22,9 +22,9 @@ func TestMemoryKeepsTheContract(t *testing.T) {
 	})
 }
 
-// TestFullStoreLooksRarely: requests that meet a limit make it look for expired
-// mailboxes ten times a second at most, however many they are.
-func TestFullStoreLooksRarely(t *testing.T) {
+// TestReclaimIsLimited checks that requests that meet a limit sweep the store at most
+// ten times a second.
+func TestReclaimIsLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := memstore.New(inbox.Limits{Timeout: 50 * time.Millisecond, MaxInboxes: 1})
 		open := func(name string) error {
@@ -37,8 +37,8 @@ func TestFullStoreLooksRarely(t *testing.T) {
 			want  error
 		}{
 			{time.Second, "alice", nil},
-			{10 * time.Millisecond, "bob", inbox.ErrTooManyInboxes}, // it looked: nothing has expired
-			{90 * time.Millisecond, "bob", inbox.ErrTooManyInboxes}, // alice has, but it does not look yet
+			{10 * time.Millisecond, "bob", inbox.ErrTooManyInboxes}, // swept: nothing has expired
+			{90 * time.Millisecond, "bob", inbox.ErrTooManyInboxes}, // alice has, but it is too early to sweep
 			{10 * time.Millisecond, "bob", nil},
 		} {
 			time.Sleep(step.after)
@@ -49,9 +49,9 @@ func TestFullStoreLooksRarely(t *testing.T) {
 	})
 }
 
-// TestMemoryComesBack: a flood of names leaves nothing behind once they have
-// expired, neither mailboxes nor the tables that held them.
-func TestMemoryComesBack(t *testing.T) {
+// TestMemoryIsReleased checks that a flood of names leaves neither mailboxes nor large
+// tables once they have expired.
+func TestMemoryIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := memstore.New(inbox.Limits{Timeout: time.Minute})
 		before := heapBytes()
@@ -64,21 +64,22 @@ func TestMemoryComesBack(t *testing.T) {
 		full := int64(heapBytes() - before)
 		time.Sleep(time.Minute)
 		if n := m.Sweep(); n != names {
-			t.Errorf("%d were freed, want %d", n, names)
+			t.Errorf("swept %d mailboxes, want %d", n, names)
 		}
 		if left := int64(heapBytes() - before); left > full/20 {
-			t.Errorf("%d bytes are left of %d, want next to nothing", left, full)
+			t.Errorf("%d bytes are left of %d, want less than a twentieth", left, full)
 		}
 		runtime.KeepAlive(m)
 	})
 }
 
-// TestExpiredMailboxIsFreedByWhoeverFindsIt, with all it held, and once.
-func TestExpiredMailboxIsFreedByWhoeverFindsIt(t *testing.T) {
+// TestEveryMethodFreesAnExpiredMailbox checks that the first step on an expired
+// mailbox refunds what it held, once.
+func TestEveryMethodFreesAnExpiredMailbox(t *testing.T) {
 	for name, find := range map[string]func(*memstore.Store, inbox.Claim){
 		"Open": func(m *memstore.Store, c inbox.Claim) { m.Open(context.Background(), c.Name, inbox.Key{}, nil) },
 		"Put":  func(m *memstore.Store, c inbox.Claim) { m.Put(context.Background(), c.Name, inbox.Message{}, 0) },
-		"knock": func(m *memstore.Store, c inbox.Claim) {
+		"Put with a wait": func(m *memstore.Store, c inbox.Claim) {
 			m.Put(context.Background(), c.Name, inbox.Message{}, time.Second)
 		},
 		"Next":    func(m *memstore.Store, c inbox.Claim) { m.Next(context.Background(), c, 0) },

@@ -48,7 +48,7 @@ type box struct {
 	count        int
 	bytes        int64
 	payer        *inbox.Account
-	watches      *watch // newest first; while there is one, the claim does not expire
+	watches      *watch // newest first; a watched claim does not expire
 }
 
 // node is one queued message.

@@ -16,7 +16,7 @@ import (
 	"inbox/inbox/memstore"
 )
 
-// sign puts an end to the body of a snapshot that makes it genuine.
+// sign appends a valid trailer to the body of a snapshot.
 func sign(body []byte) []byte {
 	body = binary.BigEndian.AppendUint64(bytes.Clone(body), uint64(len(body)))
 	mac := hmac.New(sha256.New, snapshotKey)
@@ -26,12 +26,12 @@ func sign(body []byte) []byte {
 
 const trailerSize = 8 + sha256.Size
 
-func TestADamagedSnapshotIsRefused(t *testing.T) {
+func TestDamagedSnapshotIsRefused(t *testing.T) {
 	whole := fourMailboxes(t)
 	refused := func(what string, snapshot []byte, key []byte) {
 		m, stats, err := memstore.Load(minuteLimits, bytes.NewReader(snapshot), key)
 		if err == nil || m != nil || stats != (memstore.SnapshotStats{}) {
-			t.Fatalf("%s: got %v, %+v, %v, want an error alone", what, m, stats, err)
+			t.Fatalf("%s: got %v, %+v, %v, want only an error", what, m, stats, err)
 		}
 	}
 	for i := range whole {
@@ -40,15 +40,15 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 		changed[i] ^= 1 << (i % 8)
 		refused("changed", changed, snapshotKey)
 		if i < len(whole)-trailerSize {
-			refused("cut and sealed", sign(whole[:i]), snapshotKey)
+			refused("cut and signed", sign(whole[:i]), snapshotKey)
 		}
 	}
-	refused("with something behind", append(bytes.Clone(whole), 0), snapshotKey)
+	refused("with data appended", append(bytes.Clone(whole), 0), snapshotKey)
 	refused("of another secret", whole, []byte("another"))
 	load(t, minuteLimits, whole)
 }
 
-func TestLoadSaysWhatIsWrong(t *testing.T) {
+func TestLoadErrors(t *testing.T) {
 	whole := fourMailboxes(t)
 	body := whole[:len(whole)-trailerSize]
 	later := bytes.Clone(body)
@@ -61,28 +61,29 @@ func TestLoadSaysWhatIsWrong(t *testing.T) {
 		name, want string
 		snapshot   []byte
 	}{
-		{"nothing", "unexpected EOF", nil},
+		{"empty", "unexpected EOF", nil},
 		{"another file", "not a snapshot", []byte("-----BEGIN CERTIFICATE-----")},
 		{"a later version", "version 2", sign(later)},
 		{"cut short", "unexpected EOF", whole[:len(whole)/2]},
-		{"one used later behind one used earlier", "the order of use", again(boxes[:quarter])},
+		{"wrong order of use", "the order of use", again(boxes[:quarter])},
 		{"a name twice", "a name occurs twice", again(boxes[3*quarter:])},
 		{"another secret", "another secret", append(bytes.Clone(whole[:len(whole)-1]), whole[len(whole)-1]^1)},
 	} {
 		_, _, err := memstore.Load(minuteLimits, bytes.NewReader(tt.snapshot), snapshotKey)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: got %v, want something about «%s»", tt.name, err, tt.want)
+			t.Errorf("%s: got %v, want an error with %q", tt.name, err, tt.want)
 		}
 	}
 }
 
-// A length that nothing follows takes no memory.
-func TestALengthAloneTakesNoMemory(t *testing.T) {
+// TestLengthAloneTakesNoMemory checks that a length without the bytes allocates
+// nothing.
+func TestLengthAloneTakesNoMemory(t *testing.T) {
 	m := memstore.New(minuteLimits)
 	open(t, m, "bob", inbox.Payer{})
 	put(t, m, "bob", "")
 	snapshot := save(t, m)
-	at := len(snapshot) - trailerSize - 1 - 4 // the body's length, before the end
+	at := len(snapshot) - trailerSize - 1 - 4 // the length of the body, before the trailer
 	binary.BigEndian.PutUint32(snapshot[at:], 1<<31-2)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -92,11 +93,11 @@ func TestALengthAloneTakesNoMemory(t *testing.T) {
 		t.Errorf("got %v, want ErrUnexpectedEOF", err)
 	}
 	if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
-		t.Errorf("it took %d bytes of memory", took)
+		t.Errorf("allocated %d bytes", took)
 	}
 }
 
-// fullDisk is a disk without room.
+// fullDisk is a disk with little free space.
 type fullDisk struct{ free int }
 
 func (f *fullDisk) Write(p []byte) (int, error) {
@@ -107,22 +108,22 @@ func (f *fullDisk) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-func TestSaveTellsThatItFailed(t *testing.T) {
+func TestSaveReturnsWriteErrors(t *testing.T) {
 	m := memstore.New(minuteLimits)
 	open(t, m, "bob", inbox.Payer{})
 	put(t, m, "bob", strings.Repeat("x", 100<<10))
 	size := len(save(t, m))
 	for _, room := range []int{0, 10, 64 << 10, size - 33, size - 32, size - 1} {
 		if _, err := m.Save(&fullDisk{room}, snapshotKey); err == nil {
-			t.Errorf("room for %d of %d bytes: got no error", room, size)
+			t.Errorf("%d of %d bytes free: got no error", room, size)
 		}
 	}
 	if _, err := m.Save(&fullDisk{size}, snapshotKey); err != nil {
-		t.Errorf("room for all: %v", err)
+		t.Errorf("enough free space: %v", err)
 	}
 }
 
-func TestTextsThatAreTooLongAreNotSaved(t *testing.T) {
+func TestSaveRefusesLongTexts(t *testing.T) {
 	m := memstore.New(minuteLimits)
 	open(t, m, strings.Repeat("x", 1<<16), inbox.Payer{})
 	if _, err := m.Save(io.Discard, snapshotKey); err == nil {
@@ -130,8 +131,8 @@ func TestTextsThatAreTooLongAreNotSaved(t *testing.T) {
 	}
 }
 
-// FuzzLoad reads any bytes as they are, and as the body of a genuine
-// snapshot. What is taken over keeps the limits, and comes back when saved.
+// FuzzLoad loads arbitrary bytes as they are, and as the body of a signed snapshot. What
+// is loaded keeps the limits, and is the same after it was saved again.
 func FuzzLoad(f *testing.F) {
 	whole := fourMailboxes(f)
 	f.Add(whole)
@@ -140,7 +141,7 @@ func FuzzLoad(f *testing.F) {
 	limits := inbox.Limits{Timeout: time.Minute, Capacity: 2, MaxInboxes: 3, MaxInboxesPerPayer: 3, MaxQueuedBytes: 4000}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if _, _, err := memstore.Load(limits, bytes.NewReader(data), []byte("another")); err == nil {
-			t.Error("a snapshot of another key was taken over")
+			t.Error("a snapshot of another key was loaded")
 		}
 		m, stats, err := memstore.Load(limits, bytes.NewReader(sign(data)), snapshotKey)
 		if err != nil {

@@ -34,7 +34,7 @@ func TestLoadHoldsTheLimits(t *testing.T) {
 				t.Errorf("got %+v, want %+v", stats, tt.want)
 			}
 			if got := m.Stats(); got.Inboxes != stats.Inboxes {
-				t.Errorf("it counts %d mailboxes, want %d", got.Inboxes, stats.Inboxes)
+				t.Errorf("got stats of %d mailboxes, want %d", got.Inboxes, stats.Inboxes)
 			}
 			c := open(t, m, "3", inbox.Payer{})
 			if got := readAll(t, m, c); !slices.Equal(got, tt.first) {
@@ -44,7 +44,8 @@ func TestLoadHoldsTheLimits(t *testing.T) {
 	}
 }
 
-// fourMailboxes are those of 0 to 3, which was used last, each with three messages of one payer.
+// fourMailboxes returns a snapshot of mailboxes 0 to 3, of which 3 was used last, each
+// with three messages of one payer.
 func fourMailboxes(t testing.TB) (snapshot []byte) {
 	payer := inbox.Payer{Client: "payer", Network: "network"}
 	m := memstore.New(minuteLimits)
@@ -68,9 +69,9 @@ func fourMailboxes(t testing.TB) (snapshot []byte) {
 	return save(t, m)
 }
 
-// Whatever order a store was filled in, under its own limits all of it comes
-// back, though a payer's share shrank meanwhile.
-func TestUnderTheSameLimitsNothingIsDropped(t *testing.T) {
+// TestSameLimitsDropNothing checks that a store is restored completely under its own
+// limits, though the share of a payer shrank while it was filled.
+func TestSameLimitsDropNothing(t *testing.T) {
 	limits := inbox.Limits{Timeout: time.Minute, Capacity: 50, MaxInboxes: 300, MaxInboxesPerPayer: 20,
 		MaxQueuedBytes: 8 << 20, MaxQueuedBytesPerPayer: 2 << 20}
 	m := memstore.New(limits)
@@ -78,20 +79,21 @@ func TestUnderTheSameLimitsNothingIsDropped(t *testing.T) {
 		payer := inbox.Payer{Client: fmt.Sprint(i / 80), Network: []string{"", "one", "two"}[i%3]}
 		name := fmt.Sprint(rand.IntN(400))
 		if _, err := m.Open(t.Context(), name, keyOf(name), &payer); err == nil {
-			_, _ = m.Put(t.Context(), name, inbox.Message{Body: make([]byte, rand.IntN(64<<10)), Payer: payer}, 0) // as far as it goes
+			_, _ = m.Put(t.Context(), name, inbox.Message{Body: make([]byte, rand.IntN(64<<10)), Payer: payer}, 0) // until it is refused
 		}
 	}
 	was := m.Stats()
 	again, stats := load(t, limits, save(t, m))
 	if was.QueuedBytes < limits.MaxQueuedBytes*3/4 {
-		t.Fatalf("the store holds %d bytes, too little to be a proof", was.QueuedBytes)
+		t.Fatalf("the store holds %d bytes, too little for the test", was.QueuedBytes)
 	}
 	if stats.DroppedInboxes+stats.DroppedMessages > 0 || again.Stats() != was {
 		t.Errorf("got %+v with %+v, want %+v", stats, again.Stats(), was)
 	}
 }
 
-// Loaded messages count against those who sent them, and are given back.
+// TestLoadedPayersAreCharged checks that loaded messages count against their payers
+// until they are discarded.
 func TestLoadedPayersAreCharged(t *testing.T) {
 	limits := inbox.Limits{Timeout: time.Minute, MaxQueuedBytesPerPayer: 1000, MaxInboxesPerPayer: 1}
 	payer := inbox.Payer{Client: "payer"}
@@ -110,6 +112,6 @@ func TestLoadedPayersAreCharged(t *testing.T) {
 	}
 	readAll(t, m, open(t, m, "bob", payer))
 	if _, err := m.Put(t.Context(), "bob", msg, 0); err != nil {
-		t.Errorf("put after it was read: %v", err)
+		t.Errorf("put after it was discarded: %v", err)
 	}
 }

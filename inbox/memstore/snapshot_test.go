@@ -43,7 +43,7 @@ func put(t *testing.T, m *memstore.Store, to, body string) {
 	}
 }
 
-// readAll takes all messages of a mailbox.
+// readAll reads and discards all messages of a mailbox.
 func readAll(t *testing.T, m *memstore.Store, c inbox.Claim) (all []string) {
 	t.Helper()
 	for {
@@ -78,7 +78,7 @@ func load(t testing.TB, limits inbox.Limits, snapshot []byte) (*memstore.Store, 
 	return m, stats
 }
 
-func TestASnapshotHoldsAll(t *testing.T) {
+func TestSnapshotIsComplete(t *testing.T) {
 	m := memstore.New(minuteLimits)
 	bob, alice := open(t, m, "bob", inbox.Payer{Client: "a", Network: "n"}), open(t, m, "älice", inbox.Payer{})
 	large := strings.Repeat("x", 100<<10)
@@ -98,7 +98,7 @@ func TestASnapshotHoldsAll(t *testing.T) {
 		t.Errorf("got %+v, want %+v", stats, want)
 	}
 	if was, is := m.Stats(), again.Stats(); was != is {
-		t.Errorf("it counted %+v and counts %+v", was, is)
+		t.Errorf("got stats %+v, want %+v", is, was)
 	}
 	if _, err := again.Open(t.Context(), "bob", keyOf("another"), nil); !errors.Is(err, inbox.ErrWrongKey) {
 		t.Errorf("open with another key: got %v, want ErrWrongKey", err)
@@ -110,14 +110,14 @@ func TestASnapshotHoldsAll(t *testing.T) {
 		t.Errorf("got message %d, %v, want %d again", got.ID, err, two.ID)
 	}
 	if got := readAll(t, again, bob); !slices.Equal(got, []string{"", large, "last"}) {
-		t.Errorf("got other messages than were left, %d of them", len(got))
+		t.Errorf("got %d messages, not those that were queued", len(got))
 	}
 	if got := readAll(t, again, alice); len(got) > 0 {
 		t.Errorf("älice got %q, want nothing", got)
 	}
 }
 
-func TestASavedMessageIsWhole(t *testing.T) {
+func TestSavedMessageIsWhole(t *testing.T) {
 	m := memstore.New(minuteLimits)
 	bob := open(t, m, "bob", inbox.Payer{})
 	sent := inbox.Message{From: "Älice %", ContentType: "application/sdp", Body: []byte{0, 0xff, '\n'}}
@@ -131,9 +131,9 @@ func TestASavedMessageIsWhole(t *testing.T) {
 	}
 }
 
-// IDs stay above all that were ever given, also of claims that are gone, and
-// though the clock goes back.
-func TestIDsDoNotReturnWithASnapshot(t *testing.T) {
+// TestSnapshotKeepsIDsUnique checks that IDs are above all earlier ones, including
+// those of claims that ended, even when the clock was set back.
+func TestSnapshotKeepsIDsUnique(t *testing.T) {
 	var last uint64
 	var snapshot []byte
 	synctest.Test(t, func(t *testing.T) {
@@ -157,9 +157,9 @@ func TestIDsDoNotReturnWithASnapshot(t *testing.T) {
 	})
 }
 
-// The time without a server does not count, and nobody has less than half a
-// timeout to come back.
-func TestARestartEndsNoClaim(t *testing.T) {
+// TestRestartEndsNoClaim checks that the time without a server does not count, and
+// that every claim lives for at least half its timeout afterwards.
+func TestRestartEndsNoClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := memstore.New(minuteLimits)
 		over := open(t, m, "over", inbox.Payer{})
@@ -172,7 +172,7 @@ func TestARestartEndsNoClaim(t *testing.T) {
 		time.Sleep(time.Hour)
 		m, stats := load(t, minuteLimits, snapshot)
 		if stats.Inboxes != 2 {
-			t.Errorf("got %d mailboxes, want 2 without the one that was over", stats.Inboxes)
+			t.Errorf("got %d mailboxes, want 2, without the expired one", stats.Inboxes)
 		}
 		lives := func(c inbox.Claim) bool { return m.Discard(t.Context(), c, 0) == nil }
 		want := func(when string, o, l, e bool) {
@@ -194,7 +194,8 @@ func TestARestartEndsNoClaim(t *testing.T) {
 	})
 }
 
-// The list of use goes on where it was: those used since are the last to go.
+// TestLoadedMailboxesExpireInOrder checks that the order of use is restored, and that
+// later uses change it.
 func TestLoadedMailboxesExpireInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := memstore.New(minuteLimits)
@@ -233,37 +234,38 @@ func TestSaveClosesTheStore(t *testing.T) {
 		began := time.Now()
 		first := save(t, m)
 		for name, got := range map[string]error{
-			"held Next": <-poll, "knock": <-pending,
-			"Put":             errorOf(m.Put(t.Context(), "bob", inbox.Message{}, 0)),
-			"Put to nobody":   errorOf(m.Put(t.Context(), "carol", inbox.Message{}, 0)),
-			"Put that knocks": errorOf(m.Put(t.Context(), "carol", inbox.Message{}, 20*time.Second)),
-			"Discard":         m.Discard(t.Context(), bob, 1<<60),
-			"Close":           m.Close(t.Context(), bob),
-			"Next":            errorOf(m.Next(t.Context(), bob, 0)),
-			"Watch":           errorOf(m.Watch(bob, func(error) {})),
-			"Open":            errorOf(m.Open(t.Context(), "bob", keyOf("bob"), nil)),
-			"Open of another": errorOf(m.Open(t.Context(), "carol", keyOf("carol"), new(inbox.Payer))),
+			"WaitNext": <-poll, "Put with a wait": <-pending,
+			"Put":                      errorOf(m.Put(t.Context(), "bob", inbox.Message{}, 0)),
+			"Put to an unclaimed name": errorOf(m.Put(t.Context(), "carol", inbox.Message{}, 0)),
+			"Put that would wait":      errorOf(m.Put(t.Context(), "carol", inbox.Message{}, 20*time.Second)),
+			"Discard":                  m.Discard(t.Context(), bob, 1<<60),
+			"Close":                    m.Close(t.Context(), bob),
+			"Next":                     errorOf(m.Next(t.Context(), bob, 0)),
+			"Watch":                    errorOf(m.Watch(bob, func(error) {})),
+			"Open":                     errorOf(m.Open(t.Context(), "bob", keyOf("bob"), nil)),
+			"Open of another":          errorOf(m.Open(t.Context(), "carol", keyOf("carol"), new(inbox.Payer))),
 		} {
 			if !errors.Is(got, inbox.ErrStopping) {
 				t.Errorf("%s: got %v, want ErrStopping", name, got)
 			}
 		}
 		if took := time.Since(began); took > 0 {
-			t.Errorf("it took %v, want no wait", took)
+			t.Errorf("took %v, want no wait", took)
 		}
 		if again := save(t, m); !bytes.Equal(first, again) {
-			t.Error("a second Save wrote something else")
+			t.Error("a second Save wrote another snapshot")
 		}
 		time.Sleep(time.Hour)
 		if n := m.Sweep(); n != 0 {
-			t.Errorf("%d mailboxes were swept while they were saved, want none", n)
+			t.Errorf("swept %d mailboxes of a closed store, want none", n)
 		}
 	})
 }
 
 func errorOf[T any](_ T, err error) error { return err }
 
-// What was accepted while Save came is in the snapshot, and nothing else is.
+// TestWhatIsAcceptedIsSaved checks that a snapshot has exactly the messages that were
+// accepted before Save closed the store.
 func TestWhatIsAcceptedIsSaved(t *testing.T) {
 	m := memstore.New(minuteLimits)
 	const peers = 32
@@ -284,7 +286,7 @@ func TestWhatIsAcceptedIsSaved(t *testing.T) {
 				if accepted[i] = append(accepted[i], body); n == 10 {
 					started <- struct{}{}
 				}
-				runtime.Gosched() // Save has its turn soon, also where there is one processor
+				runtime.Gosched() // lets Save run soon, even on one processor
 			}
 		})
 	}

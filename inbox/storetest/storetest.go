@@ -19,7 +19,7 @@ type Engine struct {
 	// New returns an empty store with these limits and registers its cleanup.
 	New func(t *testing.T, limits inbox.Limits) inbox.Store
 	// Join returns the store of another process that shares the mailboxes of s, and
-	// registers its cleanup. Nil is for an engine in one process.
+	// registers its cleanup. Nil if the engine does not share mailboxes.
 	Join func(t *testing.T, s inbox.Store) inbox.Store
 	// Bubble runs a test in the time of the engine: synctest.Test for an in-process
 	// engine, a plain call for a remote one. Nil is a plain call.

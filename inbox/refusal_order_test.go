@@ -11,14 +11,17 @@ import (
 	"inbox/inbox"
 )
 
-func newCombinedRig(t *testing.T) *rig {
+// newSmallRig accepts bodies of 100 bytes.
+func newSmallRig(t *testing.T) *rig {
 	return newRig(t, func(c *inbox.Config, _ *inbox.Limits) {
 		c.MaxBodyBytes = 100
 	})
 }
 
-func TestCombinedChecksPasswordFirst(t *testing.T) {
-	s := newCombinedRig(t)
+// TestPasswordIsCheckedFirst checks that a wrong password hides every other reason to
+// refuse a request.
+func TestPasswordIsCheckedFirst(t *testing.T) {
+	s := newSmallRig(t)
 	s.want(s.do("alice", "GET", "/inbox?wait=0", ""), 204, "")
 	for _, target := range []string{"/inbox?to=nobody", "/inbox?to=alice", "/inbox", "/inbox?to=", "/inbox?to=alice&wait=junk", "/inbox?to=nobody&wait=1"} {
 		for _, body := range []string{"hello", strings.Repeat("x", 1000)} {
@@ -37,10 +40,11 @@ func TestCombinedChecksPasswordFirst(t *testing.T) {
 	s.want(s.do("", "POST", "/inbox?to=alice", "hello"), 401, "*")
 }
 
-// A stranger's poll must not end the owner's, nor get anything.
-func TestCombinedPollWithWrongPassword(t *testing.T) {
+// TestPollWithWrongPassword checks that such a poll does not end that of the owner,
+// and gets no message.
+func TestPollWithWrongPassword(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newCombinedRig(t)
+		s := newSmallRig(t)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -55,9 +59,9 @@ func TestCombinedPollWithWrongPassword(t *testing.T) {
 	})
 }
 
-func TestCombinedNewestPollWins(t *testing.T) {
+func TestNewerPollWithShorterWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newCombinedRig(t)
+		s := newSmallRig(t)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
