@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"syscall"
+
+	"inbox/internal/netconn"
 )
 
 type socketKey struct{}
@@ -14,28 +16,15 @@ type socketKey struct{}
 // TLS and other connections with a NetConn method down to the first
 // [syscall.Conn]; without one, requests of c always count as alive.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	socket := findSocket(c)
-	if socket == nil {
+	conn, ok := netconn.Find[syscall.Conn](c)
+	if !ok {
 		return ctx
 	}
-	return context.WithValue(ctx, socketKey{}, socket)
-}
-
-func findSocket(c net.Conn) syscall.RawConn {
-	for {
-		switch layer := c.(type) {
-		case syscall.Conn:
-			socket, err := layer.SyscallConn()
-			if err != nil {
-				return nil
-			}
-			return socket
-		case interface{ NetConn() net.Conn }:
-			c = layer.NetConn()
-		default:
-			return nil
-		}
+	socket, err := conn.SyscallConn()
+	if err != nil {
+		return ctx // closed already
 	}
+	return context.WithValue(ctx, socketKey{}, socket)
 }
 
 // Alive reports whether the connection of r is open as far as the kernel

@@ -16,6 +16,8 @@ import (
 
 	"github.com/caddyserver/certmagic"
 	"golang.org/x/net/idna"
+
+	"inbox/internal/atomicfile"
 )
 
 // ErrUsage is wrapped by each error of a configuration that contradicts itself
@@ -310,7 +312,7 @@ func readRoots(path string) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil
 	}
-	text, err := readFileLimited(path)
+	text, err := atomicfile.Read(path, maxFileBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read the authority's root certificates: %w", err)
 	}
@@ -325,7 +327,7 @@ func readEABKey(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	text, err := readFileLimited(path)
+	text, err := atomicfile.Read(path, maxFileBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read the account's MAC key: %w", err)
 	}

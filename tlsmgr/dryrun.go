@@ -13,12 +13,14 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
+
+	"inbox/internal/filelock"
 )
 
 // InUse tells whether a server runs that answers challenges out of this state
 // directory. It writes nothing.
 func InUse(stateDir string) bool {
-	return stateDir != "" && isLocked(filepath.Join(stateDir, acmeDir, scheduleDir, presenceLock))
+	return stateDir != "" && filelock.Held(filepath.Join(stateDir, acmeDir, scheduleDir, presenceLock))
 }
 
 // DryRun makes orders as a server with the same configuration would, and throws

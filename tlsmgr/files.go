@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -16,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"inbox/internal/atomicfile"
 )
 
 // fileCheckInterval is how often the files are looked at. A look is two stat calls.
@@ -186,28 +187,14 @@ func sameChain(a, b *tls.Certificate) bool {
 // maxFileBytes is more than any chain, key or list of roots has.
 const maxFileBytes = 4 << 20
 
-// readFileLimited is os.ReadFile with a bound, for a path that leads to a device.
-func readFileLimited(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	if err == nil && len(text) > maxFileBytes {
-		return nil, fmt.Errorf("%s has more than %d MiB; name another file", path, maxFileBytes>>20)
-	}
-	return text, err
-}
-
 // loadKeyPair reads a chain and its key. It returns an error unless a client
 // could accept them now; one that is whole, but not in time, comes with it.
 func loadKeyPair(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
-	chain, err := readFileLimited(certFile)
+	chain, err := atomicfile.Read(certFile, maxFileBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read certificate: %w", err)
 	}
-	key, err := readFileLimited(keyFile)
+	key, err := atomicfile.Read(keyFile, maxFileBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}

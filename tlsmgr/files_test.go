@@ -185,7 +185,7 @@ func TestInvalidFilesFailStart(t *testing.T) {
 		{"certificate missing", nil, key, "read certificate"},
 		{"key missing", chain, nil, "read key"},
 		{"not PEM", []byte("hello"), key, "server.crt"},
-		{"endless", bytes.Repeat([]byte("x"), maxFileBytes+1), key, "4 MiB"},
+		{"endless", bytes.Repeat([]byte("x"), maxFileBytes+1), key, "larger than 4194304 bytes"},
 		{"mismatched", chain, otherKey, "private key does not match"},
 		{"expired", past, pastKey, "it ended on"},
 		{"locked key", chain, locked, "passphrase"},

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"inbox/internal/atomicfile"
 )
 
 // staleLockAge is older than any lock that certmagic holds: it renews each every
@@ -59,7 +61,7 @@ func (q fileQuarantine) checkGlob(pattern string, valid func(path string, text [
 		return
 	}
 	for _, path := range paths {
-		text, err := readFileLimited(path)
+		text, err := atomicfile.Read(path, maxFileBytes)
 		if err == nil && !valid(path, text) {
 			q.add(path)
 		}

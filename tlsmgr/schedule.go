@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
+
+	"inbox/internal/filelock"
 )
 
 // The schedule of orders.
@@ -382,8 +384,8 @@ func (r scheduleStore) holdPresenceLock() (release func()) {
 		return func() {}
 	}
 	for range 10 { // whoever asks whether it is held holds it for a moment
-		if release, acquired, err := tryLockFile(d.path(scheduleDir+"/"+presenceLock), false); err == nil && acquired {
-			return release
+		if lock, err := filelock.TryShare(d.path(scheduleDir + "/" + presenceLock)); err == nil {
+			return func() { lock.Close() }
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -23,6 +23,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"inbox/internal/atomicfile"
 )
 
 const (
@@ -152,7 +154,7 @@ func (s *selfSigned) saveLocked(bundle []byte) {
 	if s.path == "" {
 		return
 	}
-	_, err := withDiskTimeout(func() (zero struct{}, err error) { return zero, writeFileAtomic(s.path, bundle) })
+	_, err := withDiskTimeout(func() (zero struct{}, err error) { return zero, atomicfile.Write(s.path, bundle) })
 	if err != nil {
 		s.lastErr = err
 		s.log.Warn("the self-signed certificate cannot be kept, the next start makes another", "err", err)
@@ -164,7 +166,7 @@ func (s *selfSigned) load() *tls.Certificate {
 	if s.path == "" {
 		return nil
 	}
-	bundle, err := withDiskTimeout(func() ([]byte, error) { return readFileLimited(s.path) })
+	bundle, err := withDiskTimeout(func() ([]byte, error) { return atomicfile.Read(s.path, maxFileBytes) })
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -254,20 +256,6 @@ func encodePEM(der []byte, key *ecdsa.PrivateKey) ([]byte, error) {
 	b.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	b.Write(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
 	return b.Bytes(), nil
-}
-
-// writeFileAtomic replaces a file that only its owner may read, whole or not at all.
-func writeFileAtomic(path string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // made with 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
 }
 
 // certNames are what a certificate is for.

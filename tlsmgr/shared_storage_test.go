@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
+
+	"inbox/internal/filelock"
 )
 
 // fakeSharedStorage is a store of several nodes in one directory of one machine.
@@ -64,23 +66,22 @@ func (f *fakeSharedStorage) TryLock(ctx context.Context, name string) (context.C
 	if f.unavailable.Load() {
 		return nil, nil, false, errUnavailable
 	}
-	unlockFile, taken, err := tryLockFile(filepath.Join(f.Path, certmagic.StorageKeys.Safe(name)), true)
-	if err != nil || !taken {
+	file, err := filelock.TryLock(filepath.Join(f.Path, certmagic.StorageKeys.Safe(name)))
+	if errors.Is(err, filelock.ErrLocked) {
+		return nil, nil, false, nil
+	}
+	if err != nil {
 		return nil, nil, false, err
 	}
 	lock, unlock := context.WithCancel(context.WithoutCancel(ctx)) // not lost because its holder stops
 	lockCtx, endLockCtx := context.WithCancel(context.WithValue(ctx, lockCtxKey{}, lock))
 	loseLock := context.CancelFunc(func() { unlock(); endLockCtx() })
 	f.cancelLock.Store(&loseLock)
-	return lockCtx, func() { loseLock(); unlockFile() }, true, nil
+	return lockCtx, func() { loseLock(); file.Close() }, true, nil
 }
 
 func (f *fakeSharedStorage) IsLocked(_ context.Context, name string) (bool, error) {
-	free, taken, err := tryLockFile(filepath.Join(f.Path, certmagic.StorageKeys.Safe(name)), false)
-	if taken {
-		free()
-	}
-	return !taken, err
+	return filelock.HeldExclusively(filepath.Join(f.Path, certmagic.StorageKeys.Safe(name))), nil
 }
 
 // newNode is one of several servers on a store. Their engines keep what they

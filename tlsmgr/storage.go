@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
+
+	"inbox/internal/atomicfile"
+	"inbox/internal/filelock"
 )
 
 // Shared is a store that several nodes have in common. They share accounts,
@@ -82,14 +85,16 @@ func (d dirStorage) shared() bool           { return false }
 
 func (d dirStorage) quarantine(_ context.Context, key string) { fileQuarantine(d).add(d.path(key)) }
 
-func (d dirStorage) read(key string) ([]byte, error) { return readFileLimited(d.path(key)) }
+func (d dirStorage) read(key string) ([]byte, error) {
+	return atomicfile.Read(d.path(key), maxFileBytes)
+}
 
 func (d dirStorage) write(_ context.Context, key string, value []byte) error {
 	path := d.path(key)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	return writeFileAtomic(path, value)
+	return atomicfile.Write(path, value)
 }
 
 func (d dirStorage) tryLock(ctx context.Context, key string) (context.Context, func(), bool, error) {
@@ -97,11 +102,17 @@ func (d dirStorage) tryLock(ctx context.Context, key string) (context.Context, f
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, nil, false, err
 	}
-	unlock, acquired, err := tryLockFile(path, true)
-	return ctx, unlock, acquired, err
+	lock, err := filelock.TryLock(path)
+	if errors.Is(err, filelock.ErrLocked) {
+		return nil, nil, false, nil
+	}
+	if err != nil {
+		return nil, nil, false, err
+	}
+	return ctx, func() { lock.Close() }, true, nil
 }
 
-func (d dirStorage) isLocked(key string) bool { return isLockedExclusively(d.path(key)) }
+func (d dirStorage) isLocked(key string) bool { return filelock.HeldExclusively(d.path(key)) }
 
 // sharedStorage keeps all of it in a store of several nodes.
 type sharedStorage struct {

@@ -3,12 +3,8 @@ package tlsmgr
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
-	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -146,32 +142,4 @@ func TestEveryEndsWithItsContext(t *testing.T) {
 			}
 		}
 	})
-}
-
-// A file is replaced whole: who reads it meanwhile reads the old one to its end,
-// and nobody but its owner reads it at all.
-func TestWriteFileReplaces(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "file")
-	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	reader, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reader.Close()
-	if err := writeFileAtomic(path, []byte("fresh")); err != nil {
-		t.Fatal(err)
-	}
-	if before, err := io.ReadAll(reader); err != nil || string(before) != "old" {
-		t.Errorf("who had it open reads %q, %v; want the old one", before, err)
-	}
-	info, err := os.Stat(path)
-	if now, _ := os.ReadFile(path); err != nil || string(now) != "fresh" || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
-		t.Errorf("the file holds %q with mode %v, %v; want the new one, for its owner alone", now, info.Mode(), err)
-	}
-	if all, _ := os.ReadDir(dir); len(all) != 1 {
-		t.Errorf("%d files are there, want one", len(all))
-	}
 }

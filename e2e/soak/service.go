@@ -78,8 +78,8 @@ func (s *service) readLogLine(line string) {
 	if m := metricsAddrPattern.FindStringSubmatch(line); m != nil {
 		s.metricsAddr = m[1]
 	}
-	if s.crashed && strings.Contains(line, "ended without saving") {
-		return // expected after a crash
+	if s.crashed && strings.Contains(line, "did not save its mailboxes") {
+		return // as it should
 	}
 	if unexpectedPattern.MatchString(line) && len(s.unexpectedLines) < 5 {
 		s.unexpectedLines = append(s.unexpectedLines, line)
