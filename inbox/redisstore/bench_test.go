@@ -137,11 +137,48 @@ func BenchmarkWake(b *testing.B) {
 		go func() {
 			m, err := inbox.WaitNext(context.Background(), to, c, last, 20e9)
 			last = m.ID
-			got <- err
+			got <- errors.Join(err, to.Discard(context.Background(), c, m.ID))
 		}()
 		_, err := from.Put(context.Background(), "bob", inbox.Message{From: "alice", Body: make([]byte, 1500)}, 0)
 		if err = errors.Join(err, <-got); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkWatches is the cost of 5,000 watches that are renewed, in store CPU time for
+// each renewal.
+func BenchmarkWatches(b *testing.B) {
+	const n = 5000
+	redis := cluster{startServer(b)}
+	s := newStore(b, redis.url(), Config{Limits: limits})
+	for i := range n {
+		stop, err := s.Watch(open(b, s, fmt.Sprint("peer", i)), func(error) {})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer stop()
+	}
+	due := func() bool {
+		s.watches.mu.Lock()
+		defer s.watches.mu.Unlock()
+		for _, some := range s.watches.byTag {
+			if !some[0].registered || some[0].due.IsZero() {
+				return true
+			}
+		}
+		return false
+	}
+	for due() {
+		time.Sleep(time.Millisecond)
+	}
+	before, _ := redis.cpuTime(b)
+	for b.Loop() {
+		s.watches.recheck(context.Background())
+		for due() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	after, _ := redis.cpuTime(b)
+	b.ReportMetric(float64(after-before)/1e3/float64(b.N*n), "store-µs/renewal")
 }
