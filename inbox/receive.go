@@ -21,20 +21,9 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 		}
 		return reason
 	}
-	// The only poll of a name enters before its password is checked, so that
-	// open and next are one step of the store. A poll of the owner then waits
-	// for that step at most.
-	p := h.polls.tryEnter(name)
+	p, err := h.enterPoll(r, name, key)
 	if p == nil {
-		// A wrong password must not end the poll of the owner, nor must a
-		// client that is gone end the poll with which it came back.
-		if err := h.open(r, name, key); err != nil {
-			return err
-		}
-		if !h.alive(r) {
-			panic(http.ErrAbortHandler)
-		}
-		p, err = h.polls.enter(r.Context(), name)
+		return err
 	}
 	defer h.polls.leave(p)
 	if err != nil {
@@ -59,6 +48,27 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 		h.polls.leave(p)
 	}
 	return h.deliver(w, r, c, m, q.hasAfter)
+}
+
+// enterPoll returns a poll that is the holder, or one that must end, with the
+// reason. It returns no poll if the request is refused.
+//
+// The only poll of a name enters before its password is checked, so that open and
+// next are one step of the store. A poll of the owner then waits for that step at
+// most.
+func (h *Handler) enterPoll(r *http.Request, name string, key Key) (*poll, error) {
+	if p := h.polls.tryEnter(name); p != nil {
+		return p, nil
+	}
+	// A wrong password must not end the poll of the owner, nor must a client that
+	// is gone end the poll with which it came back.
+	if err := h.open(r, name, key); err != nil {
+		return nil, err
+	}
+	if !h.alive(r) {
+		panic(http.ErrAbortHandler)
+	}
+	return h.polls.enter(r.Context(), name)
 }
 
 // openNext opens the mailbox, acknowledges through ack and returns the next
