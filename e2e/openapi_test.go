@@ -237,3 +237,11 @@ var errBroken = errors.New("internal failure")
 func (brokenStore) Open(context.Context, string, inbox.Key, *inbox.Payer) (inbox.Claim, error) {
 	return inbox.Claim{}, errBroken
 }
+
+func (brokenStore) OpenPut(context.Context, string, inbox.Key, string, inbox.Message) (inbox.Claim, uint64, error) {
+	return inbox.Claim{}, 0, errBroken
+}
+
+func (brokenStore) OpenNext(context.Context, string, inbox.Key, uint64) (inbox.Claim, inbox.Message, error) {
+	return inbox.Claim{}, inbox.Message{}, errBroken
+}

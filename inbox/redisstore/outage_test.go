@@ -187,6 +187,23 @@ func TestFlushedScriptIsLoadedAgain(t *testing.T) {
 	}
 }
 
+// Shutdown ends watches, so that a stream does not wait for messages that never come.
+func TestShutdownEndsWatches(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, "redis://"+startServer(t).addr(), Config{})
+	ended := make(chan error, 2)
+	if _, err := s.Watch(open(t, s, "bob"), func(end error) { ended <- end }); err != nil {
+		t.Fatal(err)
+	}
+	s.Shutdown()
+	if end := <-ended; end != inbox.ErrStopping {
+		t.Errorf("got %v, want ErrStopping", end)
+	}
+	if _, err := s.Watch(inbox.Claim{Name: "bob"}, func(error) {}); !errors.Is(err, inbox.ErrStoreUnavailable) {
+		t.Errorf("watch after the end: got %v, want ErrStoreUnavailable", err)
+	}
+}
+
 func TestFullRedisRejectsMessages(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t, "--maxmemory", "4mb", "--maxmemory-policy", "noeviction")

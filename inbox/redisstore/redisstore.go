@@ -2,8 +2,8 @@
 // share one store act as one server: a client can send each request to any of them.
 //
 // Every step on a mailbox is one Lua script (mailbox.lua): it is atomic and takes one
-// round trip. A process holds one subscription connection for wake-ups, however many
-// requests wait in it. The store sees names and passwords only as keyed hashes; with
+// round trip. A process has one subscription for the wake-ups of all its watches, and
+// registers and renews them in batches. The store sees names and passwords only as keyed hashes; with
 // [Config].Key, messages are encrypted as well.
 //
 // An error can mean that the store executed a step and only its reply was lost. The

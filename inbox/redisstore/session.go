@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"inbox/inbox"
+
 	"github.com/redis/rueidis"
 )
 
@@ -68,12 +70,14 @@ func (s *Store) serve(ctx context.Context, sess *session) {
 	wg.Go(func() { s.listen(ctx, sess) })
 	wg.Go(func() { s.keepWatches(ctx, sess) })
 	s.refreshUsage(ctx, sess)
-	if ctx.Err() == nil {
-		s.outages.Add(1) // the store has another secret
-	}
+	otherSecret := ctx.Err() == nil
 	s.session.Store(nil)
 	cancel()
 	wg.Wait()
+	if otherSecret {
+		s.outages.Add(1)
+		s.watches.endAll(nil, inbox.ErrClaimEnded) // the claims are lost
+	}
 }
 
 // warnOfEviction logs a warning if the store evicts keys when its memory is full.

@@ -220,7 +220,7 @@ func (ws *watches) recheck(ctx context.Context) {
 // keepWatches registers, renews and ends the watches of this node at the store, until
 // ctx ends.
 func (s *Store) keepWatches(ctx context.Context, sess *session) {
-	s.watches.endAll(sess, inbox.ErrClaimEnded) // their claims are of a store with another secret
+	s.watches.endAll(sess, inbox.ErrClaimEnded) // those that were added as the last session ended
 	every := min(s.limits.Timeout/keepsPerTimeout, sess.recheckEvery)
 	tick := time.NewTicker(max(min(every/4, time.Second), time.Millisecond))
 	defer tick.Stop()
