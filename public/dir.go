@@ -1,7 +1,6 @@
 package public
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,34 +11,44 @@ import (
 	"path"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Dir returns a handler that serves the regular files below a directory. For a
 // directory it serves index.html and never a listing. It answers 404 for files that are
-// probably private: dotfiles, Go source, keys and certificates, and targets of symbolic
-// links outside the directory.
+// probably private: dotfiles, Go source, keys and certificates, targets of symbolic
+// links outside the directory, and files that other users of the machine cannot read.
+// A warning tells how many files of the last kind exist.
 //
 // The directory is opened once: if it is replaced by another one, the program must be
 // restarted. Files inside it can change at any time.
-func Dir(name string) (http.Handler, error) {
+func Dir(name string, o Options) (http.Handler, error) {
 	root, err := os.OpenRoot(name)
 	if err != nil {
 		return nil, fmt.Errorf("open pages directory: %w", err)
 	}
-	return dir{root: root, favicon: loadEmbedded()[faviconName]}, nil
+	withheld := &withheldLog{log: o.logger()}
+	withheld.add(countPrivate(root), time.Now())
+	return dir{root: root, options: o, favicon: loadEmbedded()[faviconName], withheld: withheld}, nil
 }
 
 type dir struct {
-	root    *os.Root
-	favicon page
+	root     *os.Root
+	options  Options
+	favicon  page
+	withheld *withheldLog
 }
 
 func (d dir) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	d.options.allowOrigin(w, r)
 	if !requireGetOrHead(w, r) {
 		return
 	}
 	file, info, err := d.open(r.URL.Path)
+	if errors.Is(err, errPrivate) {
+		d.withheld.add(1, time.Now())
+	}
 	var redirectTo errMissingSlash
 	switch {
 	case errors.As(err, &redirectTo):
@@ -64,6 +73,9 @@ func (errMissingSlash) Error() string { return "path of a directory without the 
 // errNotPublic reports a path that is not served, whether or not the file exists.
 var errNotPublic = errors.New("not a public file")
 
+// errPrivate reports a file that exists but is private by its permissions or content.
+var errPrivate = errors.New("private file")
+
 // open opens the file for a URL path. All errors except errMissingSlash become the same
 // 404, so that they do not reveal what exists.
 func (d dir) open(urlPath string) (*os.File, fs.FileInfo, error) {
@@ -72,23 +84,36 @@ func (d dir) open(urlPath string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, errNotPublic
 	}
 	file, info, err := d.openNonblock(name)
-	switch {
-	case err != nil:
-		return nil, nil, err
-	case info.IsDir() && !slash:
+	if err == nil && info.IsDir() {
 		file.Close()
-		return nil, nil, errMissingSlash(path.Base(name) + "/")
-	case info.IsDir():
-		file.Close()
-		file, info, err = d.openNonblock(path.Join(name, indexName))
-	case slash:
-		file.Close()
-		return nil, nil, errNotPublic
+		if !othersCanRead(d.root, name, info) {
+			return nil, nil, errPrivate
+		}
+		if !slash {
+			return nil, nil, errMissingSlash(path.Base(name) + "/")
+		}
+		name, slash = path.Join(name, indexName), false
+		file, info, err = d.openNonblock(name)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	return requireRegular(file, info)
+	if err := d.checkFile(name, slash, file, info); err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	return file, info, nil
+}
+
+// checkFile returns an error for an open file that must not be served.
+func (d dir) checkFile(name string, slash bool, file io.ReaderAt, info fs.FileInfo) error {
+	switch {
+	case slash || !info.Mode().IsRegular():
+		return errNotPublic
+	case !othersCanRead(d.root, name, info) || containsPrivateKey(file):
+		return errPrivate
+	}
+	return nil
 }
 
 // openNonblock opens a file without blocking: a plain open of a FIFO waits for a
@@ -107,14 +132,6 @@ func (d dir) openNonblock(name string) (*os.File, fs.FileInfo, error) {
 	return file, info, nil
 }
 
-func requireRegular(file *os.File, info fs.FileInfo) (*os.File, fs.FileInfo, error) {
-	if !info.Mode().IsRegular() || containsPrivateKey(file) {
-		file.Close()
-		return nil, nil, errNotPublic
-	}
-	return file, info, nil
-}
-
 // cutPath converts a URL path to a name below the root and reports whether the path
 // ended in a slash. The root itself counts as ending in one.
 func cutPath(urlPath string) (name string, slash bool) {
@@ -123,45 +140,6 @@ func cutPath(urlPath string) (name string, slash bool) {
 		return ".", true
 	}
 	return strings.CutSuffix(name, "/")
-}
-
-// isPublic reports whether a name can be served. fs.ValidPath rejects empty and dot
-// elements, so no name leaves the root; os.Root enforces this as well.
-func isPublic(name string) bool {
-	if name == "." {
-		return true
-	}
-	if !fs.ValidPath(name) || strings.ContainsAny(name, "\\:\x00") {
-		return false
-	}
-	for element := range strings.SplitSeq(name, "/") {
-		if strings.HasPrefix(element, ".") {
-			return false
-		}
-	}
-	return !privateExts[strings.ToLower(path.Ext(name))]
-}
-
-// privateExts are the extensions of files that are sensitive in a directory published
-// by mistake. Certificates are public, but they reveal where to look for their keys.
-var privateExts = map[string]bool{
-	".go": true, ".cer": true, ".crt": true, ".csr": true, ".der": true,
-	".jks": true, ".kdbx": true, ".key": true, ".keystore": true, ".p12": true,
-	".p7b": true, ".p8": true, ".pem": true, ".pfx": true, ".pk8": true, ".ppk": true,
-}
-
-// containsPrivateKey reports whether a file begins with a private key in PEM, whatever
-// its name: backups of keys often have other extensions.
-func containsPrivateKey(file io.ReaderAt) bool {
-	start := make([]byte, 512)
-	n, err := file.ReadAt(start, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return true // unreadable: do not serve it
-	}
-	start = bytes.TrimLeft(bytes.TrimPrefix(start[:n], []byte("\xef\xbb\xbf")), " \t\r\n")
-	line, _, _ := bytes.Cut(start, []byte("\n"))
-	return bytes.HasPrefix(line, []byte("-----BEGIN ")) && bytes.Contains(line, []byte("PRIVATE KEY")) ||
-		bytes.HasPrefix(line, []byte("Bag Attributes")) // written by openssl pkcs12 before its keys
 }
 
 // redirect redirects to a relative path, so that it works behind a proxy that strips a
@@ -179,5 +157,5 @@ func serveFile(w http.ResponseWriter, r *http.Request, file *os.File, info fs.Fi
 	if mediaType, ok := mediaTypes[strings.ToLower(path.Ext(info.Name()))]; ok {
 		w.Header().Set("Content-Type", mediaType)
 	}
-	http.ServeContent(w, r, info.Name(), info.ModTime(), file)
+	http.ServeContent(w, cheapConditions(r), info.Name(), info.ModTime(), file)
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf16"
 )
 
 const pemKey = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n"
@@ -30,12 +31,25 @@ func writeFiles(t testing.TB, files map[string]string) string {
 
 func openDir(t testing.TB, root string) http.Handler {
 	t.Helper()
-	h, err := Dir(root)
+	return openDirWith(t, root, Options{})
+}
+
+func openDirWith(t testing.TB, root string, o Options) http.Handler {
+	t.Helper()
+	h, err := Dir(root, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.(dir).root.Close() })
 	return h
+}
+
+func utf16le(text string) string {
+	var b strings.Builder
+	for _, unit := range utf16.Encode([]rune(text)) {
+		b.Write([]byte{byte(unit), byte(unit >> 8)})
+	}
+	return b.String()
 }
 
 func TestDirServesFiles(t *testing.T) {
@@ -47,6 +61,8 @@ func TestDirServesFiles(t *testing.T) {
 		"sub/notes.txt":  "notes",
 		"odd name é":     "<p>odd",
 		"begin.txt":      "about -----BEGIN PRIVATE KEY-----",
+		"jquery.key.js":  "let c",
+		"digits.txt":     "0123456789 abcdefgh",
 	}))
 	for _, tt := range []struct{ path, mediaType, body string }{
 		{"/", "text/html; charset=utf-8", "<h1>home</h1>"},
@@ -56,6 +72,8 @@ func TestDirServesFiles(t *testing.T) {
 		{"/sub/", "text/html; charset=utf-8", "<h1>sub</h1>"},
 		{"/sub/notes.txt", "text/plain; charset=utf-8", "notes"},
 		{"/odd name é", "text/html; charset=utf-8", "<p>odd"},
+		{"/jquery.key.js", "text/javascript; charset=utf-8", "let c"},
+		{"/digits.txt", "text/plain; charset=utf-8", "0123456789 abcdefgh"},
 		{"/begin.txt", "text/plain; charset=utf-8", "about -----BEGIN PRIVATE KEY-----"},
 	} {
 		answer := do(h, "GET", tt.path)
@@ -79,7 +97,7 @@ func TestDirSetsNoSecurityPolicy(t *testing.T) {
 		if got := header.Get("X-Content-Type-Options"); got != "nosniff" {
 			t.Errorf("%s: got X-Content-Type-Options %q, want nosniff", path, got)
 		}
-		for _, name := range []string{"Content-Security-Policy", "Permissions-Policy", "Cross-Origin-Opener-Policy"} {
+		for _, name := range []string{"Content-Security-Policy", "Permissions-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy"} {
 			if got := header.Get(name); got != "" {
 				t.Errorf("%s: got %s %q, want none", path, name, got)
 			}
@@ -95,6 +113,12 @@ func TestDirHides(t *testing.T) {
 		"server.key": "x", "server.crt": "x", "chain.pem": "x", "store.P12": "x", "store.pfx": "x", "id.ppk": "x",
 		"backup.key.bak": pemKey, "id_ed25519": strings.ReplaceAll(pemKey, "PRIVATE", "OPENSSH PRIVATE"),
 		"blank": "\n \r\n\t" + pemKey, "bom": "\xef\xbb\xbf" + pemKey, "bag": "Bag Attributes\n" + pemKey,
+		"server.key.bak": "x", "chain.pem.old.1": "x", "server.KEY~": "x", "#index.html#": "x", "conf.env": "x",
+		"first-line": "my key\n" + pemKey, "listing.txt": "Private-Key: (4096 bit)\n" + strings.Repeat("    00:aa:bb:cc:dd\n", 600) + pemKey,
+		"old-mac": "my key\r" + pemKey, "indented": "key: |\n  " + pemKey, "utf-16": utf16le("\ufeffx\r\n" + pemKey), "utf-16be": "\xfe\xff" + strings.ReplaceAll("\n"+pemKey, "", "\x00"),
+		"putty": "PuTTY-User-Key-File-3: ssh-ed25519\n", "age": "# created: today\nAGE-SECRET-KEY-1QQ\n", "ssh2": "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n",
+		"pkcs1": "\x30\x82\x04\xa4\x02\x01\x00\x02\x82\x01\x01\x00abcdef", "sec1": "\x30\x77\x02\x01\x01\x04\x20abcdefghijkl",
+		"pkcs12":   "\x30\x82\x04\xa4\x02\x01\x03\x30\x82\x01\x01abcdefgh",
 		"pgp.html": strings.ReplaceAll(pemKey, "PRIVATE KEY", "PGP PRIVATE KEY BLOCK"),
 	}
 	files := map[string]string{"empty/file.txt": "x"}
@@ -105,7 +129,7 @@ func TestDirHides(t *testing.T) {
 	paths := []string{
 		"/nothing", "/empty/", "/empty/file.txt/", "/empty/file.txt/x", "//empty/file.txt", "/empty//file.txt", "/./empty/file.txt",
 		"/empty/../empty/file.txt", "/../" + "etc/passwd", "/..", "/empty/..", "/\\..\\x", "/empty\\file.txt", "/C:/x", "/\x00", "/empty/file.txt\x00.html",
-		"/" + strings.Repeat("a", 5000), "", "x",
+		"/" + strings.Repeat("a", 5000), "/" + strings.Repeat("empty/", 200), "", "x",
 	}
 	for name := range hidden {
 		paths = append(paths, "/"+name)
@@ -225,7 +249,7 @@ func swap(sub, backup, outside string, times int) error {
 func TestDirRequiresDirectory(t *testing.T) {
 	file := filepath.Join(writeFiles(t, map[string]string{"file": "x"}), "file")
 	for _, name := range []string{file, filepath.Join(t.TempDir(), "missing")} {
-		if _, err := Dir(name); err == nil || !strings.HasPrefix(err.Error(), "open pages directory: ") {
+		if _, err := Dir(name, Options{}); err == nil || !strings.HasPrefix(err.Error(), "open pages directory: ") {
 			t.Errorf("got error %v, want open pages directory", err)
 		}
 	}
@@ -270,10 +294,18 @@ func ExampleDir() {
 	if err := os.WriteFile(filepath.Join(root, "index.html"), []byte("hello"), 0o644); err != nil {
 		panic(err)
 	}
-	h, err := Dir(root)
+	h, err := Dir(root, Options{})
 	if err != nil {
 		panic(err)
 	}
 	fmt.Println(do(h, "GET", "/").StatusCode, do(h, "GET", "/server.key").StatusCode)
 	// Output: 200 404
+}
+
+func BenchmarkDir(b *testing.B) {
+	h := openDir(b, writeFiles(b, map[string]string{"sub/page.html": strings.Repeat("<p>text</p>\n", 4000)}))
+	r := httptest.NewRequest("HEAD", "/sub/page.html", nil)
+	for b.Loop() {
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
 }

@@ -8,15 +8,15 @@
 package public
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"embed"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
-	"time"
 )
 
 // The patterns match only what a browser needs, so that types, tests and Go files
@@ -31,10 +31,51 @@ const (
 	faviconName  = "favicon.ico"
 )
 
+// Options configures a handler. The zero value is ready to use.
+type Options struct {
+	// AllowOrigin sets the CORS fields of the response if pages of the origin in the
+	// request can import the modules of this server. It is called for every response
+	// to a module, errors included, and must be safe for concurrent use. If it is nil,
+	// no other site can import them.
+	AllowOrigin func(http.ResponseWriter, *http.Request)
+
+	// Logger receives warnings about the directory; nil discards them.
+	Logger *slog.Logger
+}
+
+func (o Options) logger() *slog.Logger {
+	if o.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return o.Logger
+}
+
+// allowOrigin sets the CORS fields of a module.
+func (o Options) allowOrigin(w http.ResponseWriter, r *http.Request) {
+	if o.AllowOrigin != nil && IsModule(r.URL.Path) {
+		o.AllowOrigin(w, r)
+	}
+}
+
+// IsModule reports whether a page can import the file at a path: a JavaScript module, or
+// a file that one can import.
+func IsModule(urlPath string) bool {
+	switch strings.ToLower(path.Ext(urlPath)) {
+	case ".css", ".js", ".json", ".mjs", ".wasm":
+		return true
+	}
+	return false
+}
+
 // Embedded returns a handler of the pages embedded in the program. It is safe for
 // concurrent use.
-func Embedded() http.Handler {
-	return loadEmbedded()
+func Embedded(o Options) http.Handler {
+	return embeddedPages{pages: loadEmbedded(), options: o}
+}
+
+type embeddedPages struct {
+	pages   embedded
+	options Options
 }
 
 // embedded holds all pages by their path without the leading slash.
@@ -71,13 +112,17 @@ func newPage(name string, body []byte) page {
 	sum := sha256.Sum256(body)
 	return page{
 		mediaType: mediaTypes[path.Ext(name)],
-		etag:      fmt.Sprintf("%x", sum[:12]),
+		etag:      fmt.Sprintf(`"%x"`, sum[:12]),
 		body:      body,
 	}
 }
 
-func (e embedded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (e embeddedPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	setSecurityHeaders(w.Header())
+	if e.options.AllowOrigin != nil && IsModule(r.URL.Path) {
+		w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
+	}
+	e.options.allowOrigin(w, r)
 	if !requireGetOrHead(w, r) {
 		return
 	}
@@ -85,30 +130,37 @@ func (e embedded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if name == "" {
 		name = indexName
 	}
-	p, ok := e[name]
+	p, ok := e.pages[name]
 	if !ok || name == notFoundName {
-		e.notFound(w, r)
+		e.pages.notFound(w, r)
 		return
 	}
 	p.serve(w, r)
 }
 
-// serve leaves conditional and range requests to net/http. It passes no modification
-// time, because embedded files have none.
+// serve sends the whole page, or 304 to a client that has it. The pages are too small
+// for ranges, and have no modification time.
 func (p page) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Content-Type", p.mediaType)
-	h.Set("Etag", `"`+p.etag+`"`)
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(p.body))
+	h.Set("Etag", p.etag)
+	if matchesETag(r, p.etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h.Set("Accept-Ranges", "none")
+	p.write(w, r, http.StatusOK)
 }
 
-func (e embedded) notFound(w http.ResponseWriter, r *http.Request) {
-	p := e[notFoundName]
+func (p page) write(w http.ResponseWriter, r *http.Request, status int) {
 	h := w.Header()
 	h.Set("Content-Type", p.mediaType)
-	h.Set("Content-Length", fmt.Sprint(len(p.body)))
-	w.WriteHeader(http.StatusNotFound)
+	h.Set("Content-Length", strconv.Itoa(len(p.body)))
+	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		w.Write(p.body)
 	}
+}
+
+func (e embedded) notFound(w http.ResponseWriter, r *http.Request) {
+	e[notFoundName].write(w, r, http.StatusNotFound)
 }

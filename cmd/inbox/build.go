@@ -70,6 +70,9 @@ func (s *server) wire() error {
 	c := s.cfg
 	s.errorLog = logging.NewErrorLog(s.log)
 	s.notify = sdnotify.NewNotifier(s.process.getenv, s.log)
+	if err := c.checkPagesDir(s.process.environ); err != nil {
+		return err
+	}
 	dir := stateDir(c, s.process.environ, s.log)
 	key, err := c.passwordHashKey(dir)
 	if err != nil {
@@ -228,12 +231,16 @@ func (s *server) selfSignedFingerprint() string {
 
 // pages returns the handler of the built-in pages or of a directory.
 func (s *server) pages() (http.Handler, error) {
-	dir := s.cfg.public
-	if s.cfg.from["public"] == "" && !isPagesDir(dir) || dir == "" {
-		s.log.Info("pages", "from", "built in")
-		return public.Embedded(), nil
+	options := public.Options{Logger: s.log}
+	if s.cfg.cors || len(s.cfg.origins) > 0 {
+		options.AllowOrigin = func(w http.ResponseWriter, r *http.Request) { s.handler.AllowOrigin(w, r) }
 	}
-	pages, err := public.Dir(dir)
+	if s.cfg.usesEmbeddedPages() {
+		s.log.Info("pages", "from", "built in")
+		return public.Embedded(options), nil
+	}
+	dir := s.cfg.public
+	pages, err := public.Dir(dir, options)
 	if err != nil {
 		return nil, fmt.Errorf("serve pages of -public: %w", err)
 	}
@@ -273,10 +280,10 @@ func (s *server) route(pages http.Handler) http.Handler {
 }
 
 // corsForErrors adds CORS headers to error responses of layers in front of the mailbox
-// handler, so that pages of allowed origins can read them.
+// handler and the modules, so that pages of allowed origins can read them.
 func (s *server) corsForErrors(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/inbox" || r.URL.Path == "/ice" {
+		if r.URL.Path == "/inbox" || r.URL.Path == "/ice" || public.IsModule(r.URL.Path) {
 			s.handler.AllowOrigin(w, r)
 		}
 		next.ServeHTTP(w, r)

@@ -318,7 +318,7 @@ func (s *server) metricsSources() metrics.Sources {
 	sources := metrics.Sources{
 		Version: buildVersion(), Failing: s.health.failing,
 		MaxMemoryBytes: s.cfg.maxMemory, MaxInboxes: s.cfg.maxInboxes, MaxQueuedBytes: s.cfg.maxQueuedBytes, MaxConns: s.cfg.maxConns,
-		Mailboxes: s.stats, Deliveries: s.handler.Deliveries, Refusals: s.handler.Refusals,
+		Mailboxes: s.stats, Deliveries: s.handler.Deliveries, Refusals: s.refusals,
 		Limits: s.limits, Errors: s.errorLog, Collectors: s.collectors,
 	}
 	if s.meter != nil {
@@ -329,6 +329,16 @@ func (s *server) metricsSources() metrics.Sources {
 		sources.Collectors = append(sources.Collectors, &s.handshakes)
 	}
 	return sources
+}
+
+// refusals returns the number of refused requests by type of problem, of the mailboxes and of
+// the host check. Refusals by limits are counted by limit.
+func (s *server) refusals() map[string]int64 {
+	counts := s.handler.Refusals()
+	if s.meter != nil {
+		counts["misdirected-request"] = s.meter.Responses(http.StatusMisdirectedRequest)
+	}
+	return counts
 }
 
 // serveMetrics serves the metrics listener until ctx is done.

@@ -290,13 +290,8 @@ func (c *config) resolveICE() error {
 // readICEServers returns value if it consists of URLs, or else the text of the file
 // that it names. Credentials belong in the file: other users can read a command line.
 func readICEServers(value string) (string, error) {
-	for _, scheme := range []string{"stun:", "stuns:", "turn:", "turns:"} {
-		if strings.HasPrefix(strings.TrimSpace(value), scheme) {
-			return value, nil
-		}
-	}
-	if value == "" {
-		return "", nil
+	if value == "" || isICEServerList(value) {
+		return value, nil
 	}
 	text, err := readSmallFile(value)
 	if err != nil {
@@ -306,6 +301,16 @@ func readICEServers(value string) (string, error) {
 		return "", errors.New(`the file must contain a JSON array, such as [{"urls": "stun:stun.example.org"}]`)
 	}
 	return text, nil
+}
+
+// isICEServerList reports whether -ice-servers holds URLs instead of the path of a file.
+func isICEServerList(value string) bool {
+	for _, scheme := range []string{"stun:", "stuns:", "turn:", "turns:"} {
+		if strings.HasPrefix(strings.TrimSpace(value), scheme) {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *config) resolveLog() error {

@@ -68,7 +68,7 @@ func serve(ctx context.Context, inner net.Listener, key []byte) error {
 	mux := http.NewServeMux()
 	mux.Handle("/inbox", mailboxes)
 	mux.Handle("/ice", mailboxes)
-	mux.Handle("/", public.Embedded())
+	mux.Handle("/", public.Embedded(public.Options{}))
 	server := &http.Server{Handler: requests.Handler(mux), ConnContext: inbox.ConnContext,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: time.Minute}
 	server.RegisterOnShutdown(mailboxes.EndPolls)

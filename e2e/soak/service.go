@@ -79,7 +79,7 @@ func (s *service) readLogLine(line string) {
 		s.metricsAddr = m[1]
 	}
 	if s.crashed && strings.Contains(line, "did not save its mailboxes") {
-		return // as it should
+		return // expected after a crash
 	}
 	if unexpectedPattern.MatchString(line) && len(s.unexpectedLines) < 5 {
 		s.unexpectedLines = append(s.unexpectedLines, line)

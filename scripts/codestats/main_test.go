@@ -49,7 +49,7 @@ func TestQuantile(t *testing.T) {
 		{[]int{1, 2, 3}, 1, 3},
 	} {
 		if got := quantile(tt.values, tt.q); got != tt.want {
-			t.Errorf("quantile(%v, %v) is %d, want %d", tt.values, tt.q, got, tt.want)
+			t.Errorf("quantile(%v, %v): got %d, want %d", tt.values, tt.q, got, tt.want)
 		}
 	}
 }
