@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"inbox/internal/problem"
 )
 
 // Config configures a [Handler]. Store, Secret and Path are required.
@@ -80,8 +82,8 @@ type Handler struct {
 	bodies        bodyBudget
 	polls         polls
 	refusals      refusals
-	notFound      *problem
-	crossSite     *problem
+	notFound      *problem.Problem
+	crossSite     *problem.Problem
 	deliveries    struct{ autoAck, manualAck, requeued atomic.Int64 }
 	stopping      context.Context // ends when requests must no longer wait
 	endWaits      context.CancelCauseFunc
@@ -227,17 +229,17 @@ func (h *Handler) observeWait(w http.ResponseWriter) func() {
 	return func() { h.onWait(w, time.Since(began)) }
 }
 
-func notFoundProblem(path, icePath string) *problem {
+func notFoundProblem(path, icePath string) *problem.Problem {
 	detail := fmt.Sprintf("The mailbox is at %s.", path)
 	if icePath != "" {
 		detail = fmt.Sprintf("The mailbox is at %s, the ICE servers are at %s.", path, icePath)
 	}
-	return newProblem(http.StatusNotFound, "not-found", "There is nothing at this path", detail)
+	return problem.New(http.StatusNotFound, "not-found", "There is nothing at this path", detail)
 }
 
-func crossSiteProblem(detail string) *problem {
+func crossSiteProblem(detail string) *problem.Problem {
 	if detail == "" {
 		detail = "Its operator can allow them."
 	}
-	return newProblem(http.StatusForbidden, "cross-site", "Pages of other sites may not use this server", detail)
+	return problem.New(http.StatusForbidden, "cross-site", "Pages of other sites may not use this server", detail)
 }
