@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 	"inbox/ratelimit"
+	"inbox/tlsmgr"
 )
 
 // handlerOption modifies a server's configuration for one exchange.
@@ -133,10 +135,10 @@ func both(a, b handlerOption) handlerOption {
 func startHandler(t *testing.T, change handlerOption) (string, *inbox.Handler) {
 	t.Helper()
 	memory := inbox.Limits{Timeout: time.Minute, Capacity: 100}
-	cfg := inbox.Config{Secret: []byte("sixteen bytes or"), PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20}
+	cfg := inbox.Config{Secret: []byte("sixteen bytes or"), Path: "/inbox", ICEPath: "/ice", PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20}
 	change(&cfg, &memory)
 	if cfg.Store == nil {
-		cfg.Store = inbox.NewMemory(memory)
+		cfg.Store = memstore.New(memory)
 	}
 	h := inbox.NewHandler(cfg)
 	s := httptest.NewUnstartedServer(h)
@@ -169,6 +171,7 @@ func TestOpenAPI(t *testing.T) {
 	checkSuperseded(t, doc)
 	checkStopping(t, doc)
 	checkProgramResponses(t, doc)
+	checkMisdirectedResponses(t, doc)
 	if missing := doc.notSeen(); len(missing) > 0 {
 		t.Errorf("documented, but never returned: %s", strings.Join(missing, ", "))
 	}
@@ -228,6 +231,21 @@ func checkProgramResponses(t *testing.T, doc *document) {
 	}
 }
 
+// checkMisdirectedResponses checks the responses to requests for another host. Health checks
+// are answered for any host.
+func checkMisdirectedResponses(t *testing.T, doc *document) {
+	server := httptest.NewServer(tlsmgr.CheckHost([]string{"server.example"}, nil, http.NotFoundHandler()))
+	defer server.Close()
+	for _, operation := range doc.operations() {
+		if strings.HasSuffix(operation, "z") {
+			continue
+		}
+		if got, want := doc.roundTrip(t, server.URL, operation), operation+" 421"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
 // brokenStore fails with an internal error.
 type brokenStore struct{ inbox.Store }
 
@@ -235,4 +253,12 @@ var errBroken = errors.New("internal failure")
 
 func (brokenStore) Open(context.Context, string, inbox.Key, *inbox.Payer) (inbox.Claim, error) {
 	return inbox.Claim{}, errBroken
+}
+
+func (brokenStore) OpenPut(context.Context, string, inbox.Key, string, inbox.Message) (inbox.Claim, uint64, error) {
+	return inbox.Claim{}, 0, errBroken
+}
+
+func (brokenStore) OpenNext(context.Context, string, inbox.Key, uint64) (inbox.Claim, inbox.Message, error) {
+	return inbox.Claim{}, inbox.Message{}, errBroken
 }

@@ -59,9 +59,12 @@ type AttemptLimiter struct {
 // [ClientIP.Addr] does.
 func NewAttemptLimiter(limits AttemptLimits, addr func(*http.Request) netip.Addr) *AttemptLimiter {
 	return &AttemptLimiter{
-		addr:    addr,
-		logins:  NewLoginThrottle(limits.WrongPasswords, limits.OwnerTTL, limits.MaxOwners),
-		others:  [numAttempts]*Limiter{NewName: NewLimiter(limits.NewNames, 0), UnknownRecipient: NewLimiter(limits.UnknownRecipients, 0)},
+		addr:   addr,
+		logins: NewLoginThrottle(limits.WrongPasswords, limits.OwnerTTL, limits.MaxOwners),
+		others: [numAttempts]*Limiter{
+			NewName:          NewLimiter(limits.NewNames, 0),
+			UnknownRecipient: NewLimiter(limits.UnknownRecipients, 0),
+		},
 		budgets: [numAttempts]Budget{limits.WrongPasswords, limits.NewNames, limits.UnknownRecipients},
 		dryRun:  limits.DryRun,
 		start:   time.Now(),
@@ -91,7 +94,9 @@ func (l *AttemptLimiter) Allow(r *http.Request, a Attempt, name string) error {
 		return nil
 	}
 	text, budget := attemptTexts[a], l.budgets[a]
-	return &Refusal{Limit: text.limit, Quota: budget.Burst, Window: budget.window(), Wait: res.Wait, Detail: text.detail}
+	return &Refusal{
+		Limit: text.limit, Quota: budget.Burst, Window: budget.window(), Wait: res.Wait, Detail: text.detail,
+	}
 }
 
 // unused reports whether no such attempt has failed lately, as is usual. Then neither the

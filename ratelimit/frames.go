@@ -79,7 +79,8 @@ func (l recordListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &throttledConn{Conn: c, limiter: l.limiter, units: splitter{headerBytes: recordHeaderBytes, measure: measureRecord}}, nil
+	units := splitter{headerBytes: recordHeaderBytes, measure: measureRecord}
+	return &throttledConn{Conn: c, limiter: l.limiter, units: units}, nil
 }
 
 // throttledConn counts the units that are read from it.

@@ -59,7 +59,8 @@ func (l handshakeListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	state := &handshakeState{records: splitter{headerBytes: recordHeaderBytes}, deadline: time.Now().Add(l.limiter.Timeout)}
+	state := &handshakeState{deadline: time.Now().Add(l.limiter.Timeout)}
+	state.records.headerBytes = recordHeaderBytes
 	state.records.measure = state.measure
 	return &handshakeConn{Conn: c, limiter: l.limiter, state: state}, nil
 }

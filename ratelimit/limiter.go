@@ -164,7 +164,7 @@ func (l *Limiter) Sweep(now time.Time) {
 }
 
 // sweepBatch drops a few buckets, so that no request waits long for the lock. It reports
-// whether more may be full.
+// whether more could be full.
 func (l *Limiter) sweepBatch(s *limiterShard, now time.Time) bool {
 	const batch = 64
 	s.mu.Lock()

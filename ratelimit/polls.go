@@ -9,7 +9,7 @@ import (
 )
 
 // PollLimiter is a middleware that limits the long polls of an address: requests that the
-// server may keep open. Connection limits do not bound them, because HTTP/2 carries many
+// server can keep open. Connection limits do not bound them, because HTTP/2 carries many
 // on one connection.
 type PollLimiter struct {
 	// Max bounds the open polls of an address. A /48 may have sixteen times as many;
@@ -17,7 +17,7 @@ type PollLimiter struct {
 	Max int
 	// Addr returns the client's address, as [ClientIP.Addr] does.
 	Addr func(*http.Request) netip.Addr
-	// IsPoll reports which requests the server may keep open.
+	// IsPoll reports which requests the server can keep open.
 	IsPoll func(*http.Request) bool
 	// DryRun counts refusals but refuses nothing.
 	DryRun bool

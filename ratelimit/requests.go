@@ -57,13 +57,10 @@ func (l *RequestLimiter) refuse(w http.ResponseWriter, r *http.Request, res Resu
 	budget := l.Limiter.Budget()
 	refusal := &Refusal{
 		Limit: "requests", Quota: budget.Burst, Window: budget.window(), Wait: res.Wait,
-		Detail: fmt.Sprintf("Your address may make %d requests at once and %g a second after that.", budget.Burst, budget.PerSecond),
+		Detail: fmt.Sprintf("Your address may make %d requests at once and %g a second after that.",
+			budget.Burst, budget.PerSecond),
 	}
-	if isNavigation(r) {
-		refusal.writePage(w)
-		return
-	}
-	refusal.Refuse(w)
+	refusal.respond(w, r)
 }
 
 // tarpit delays a refusal until delay has passed or the client leaves, unless too many are

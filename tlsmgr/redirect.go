@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"inbox/internal/problem"
 )
 
 // Redirect is what port 80 serves besides challenges: it sends readers of a
@@ -62,6 +64,9 @@ func urlHost(host string, port int) string {
 	return host
 }
 
+var misdirected = problem.New(http.StatusMisdirectedRequest, "misdirected-request",
+	"This server does not serve that host", "Use a name of the server.")
+
 // CheckHost answers 421 to requests for other hosts than the domains, on
 // whatever port. Requests for which except is true pass; nil: none do.
 func CheckHost(domains []string, except func(*http.Request) bool, next http.Handler) http.Handler {
@@ -73,8 +78,7 @@ func CheckHost(domains []string, except func(*http.Request) bool, next http.Hand
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !slices.Contains(names, hostOf(r.Host)) && (except == nil || !except(r)) {
-			w.Header().Set("Cache-Control", "no-store")
-			http.Error(w, "this server does not serve that host", http.StatusMisdirectedRequest)
+			misdirected.Respond(w, r)
 			return
 		}
 		next.ServeHTTP(w, r)

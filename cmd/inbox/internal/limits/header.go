@@ -3,7 +3,12 @@ package limits
 import (
 	"net/http"
 	"sync/atomic"
+
+	"inbox/internal/problem"
 )
+
+var headerTooLarge = problem.New(http.StatusRequestHeaderFieldsTooLarge, "header-too-large",
+	"The header of the request is too large", "Send fewer or shorter fields, and a shorter address.")
 
 // HeaderLimiter is a middleware that refuses requests with large headers. net/http has a limit
 // of its own, but reads 4096 bytes more over HTTP/1 and counts differently over HTTP/2.
@@ -25,7 +30,7 @@ func (l *HeaderLimiter) Handler(next http.Handler) http.Handler {
 			if r.ProtoMajor < 2 { // over HTTP/2, it would end the connection's other requests
 				w.Header().Set("Connection", "close")
 			}
-			http.Error(w, "request header too large", http.StatusRequestHeaderFieldsTooLarge)
+			headerTooLarge.Respond(w, r)
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -144,6 +144,14 @@ func (m *Meter) OnWait(w http.ResponseWriter, d time.Duration) {
 	}
 }
 
+// Responses returns the number of responses with the status.
+func (m *Meter) Responses(status int) (n int64) {
+	for i := range m.requests {
+		n += m.requests[i][status].Load()
+	}
+	return n
+}
+
 // Describe implements [prometheus.Collector].
 func (m *Meter) Describe(descs chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, descs) }
 

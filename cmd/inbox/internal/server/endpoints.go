@@ -20,16 +20,16 @@ type endpoint struct {
 }
 
 // newMainEndpoint builds the endpoint for peers.
-func (s *server) newMainEndpoint(socket net.Listener, pages http.Handler, clientIP *ratelimit.ClientIP, m *meters) *endpoint {
+func (s *server) newMainEndpoint(socket net.Listener, pages http.Handler, clientIP *ratelimit.ClientIP) *endpoint {
 	var tlsConfig *tls.Config
 	if s.certs != nil {
 		tlsConfig = s.certs.TLSConfig()
-		tlsConfig.VerifyConnection = m.handshakes.Count
+		tlsConfig.VerifyConnection = s.meters.handshakes.Count
 	}
 	e := &endpoint{socket: socket}
 	e.listener, e.probe = s.wrapListener(socket, clientIP, tlsConfig)
 	e.server = &http.Server{
-		Handler:           s.mainHandler(pages, m.requests),
+		Handler:           s.mainHandler(pages),
 		ConnContext:       conn.WithInfo,
 		ConnState:         s.connTracker.OnState,
 		ErrorLog:          s.errorLog.Logger(),
@@ -65,11 +65,11 @@ func (s *server) idleTimeout() time.Duration {
 }
 
 // newRedirectEndpoint builds the endpoint for plain HTTP.
-func (s *server) newRedirectEndpoint(socket net.Listener, httpsPort int, clientIP *ratelimit.ClientIP, m *meters) *endpoint {
+func (s *server) newRedirectEndpoint(socket net.Listener, httpsPort int, clientIP *ratelimit.ClientIP) *endpoint {
 	e := &endpoint{socket: socket}
 	e.listener, e.probe = s.wrapListener(socket, clientIP, nil)
 	e.server = &http.Server{
-		Handler:                      s.redirectHandler(httpsPort, m.requests),
+		Handler:                      s.redirectHandler(httpsPort),
 		ConnContext:                  conn.WithInfo,
 		ErrorLog:                     s.errorLog.Logger(),
 		ReadHeaderTimeout:            s.timeouts.Header,
@@ -82,9 +82,9 @@ func (s *server) newRedirectEndpoint(socket net.Listener, httpsPort int, clientI
 }
 
 // newAdminEndpoint builds the endpoint for metrics.
-func (s *server) newAdminEndpoint(socket net.Listener, m *meters) *endpoint {
+func (s *server) newAdminEndpoint(socket net.Listener) *endpoint {
 	return &endpoint{socket: socket, listener: socket, server: metrics.NewAdminServer(metrics.AdminConfig{
-		Sources: s.metricsSources(m), Hosts: s.cfg.MetricsHosts, ErrorLog: s.errorLog.Logger(),
+		Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, ErrorLog: s.errorLog.Logger(),
 		HeaderTimeout: s.timeouts.Header, IdleTimeout: s.timeouts.Idle,
 	})}
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"inbox/cmd/inbox/internal/conn"
+	"inbox/internal/problem"
 )
 
 // health tracks whether the server is ready for requests. Its methods are safe for
@@ -63,7 +64,8 @@ func (h *health) readyz(w http.ResponseWriter, r *http.Request) {
 func writeHealth(w http.ResponseWriter, r *http.Request, ok bool) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET and HEAD are allowed here", http.StatusMethodNotAllowed)
+		problem.New(http.StatusMethodNotAllowed, "method-not-allowed", "This method is not for this path",
+			"The Allow field lists those that are.").Write(w)
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")

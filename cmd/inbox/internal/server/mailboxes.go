@@ -6,13 +6,14 @@ import (
 
 	"inbox/cmd/inbox/internal/snapshot"
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 	"inbox/inbox/redisstore"
 )
 
 // mailboxes is where the server keeps messages: in memory, or in a store that it shares
 // with other nodes.
 type mailboxes struct {
-	memory   *inbox.Memory
+	memory   *memstore.Store
 	snapshot *snapshot.File    // saves memory; nil: a restart loses it
 	restored snapshot.Restored // what the start took from the snapshot
 
@@ -29,7 +30,7 @@ func (m *mailboxes) load(limits inbox.Limits, dir string, key []byte, timeout ti
 		}
 	}
 	if m.snapshot == nil {
-		m.memory = inbox.NewMemory(limits)
+		m.memory = memstore.New(limits)
 		return
 	}
 	m.memory, m.restored = m.snapshot.Load(limits)

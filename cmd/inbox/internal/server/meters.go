@@ -10,6 +10,7 @@ import (
 
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/metrics"
+	"inbox/inbox"
 )
 
 // meters measure what other components do not count. They are nil if nothing reads them.
@@ -46,13 +47,14 @@ func accessLog(log *slog.Logger, addr func(*http.Request) netip.Addr) metrics.Lo
 	}
 }
 
-// metricsSources returns what the metrics are read from, once the server is built.
-func (s *server) metricsSources(m *meters) metrics.Sources {
+// metricsSources returns what the metrics listener exports.
+func (s *server) metricsSources() metrics.Sources {
+	m := s.meters
 	sources := metrics.Sources{
 		Version: s.process.Version, Failing: s.health.failing,
 		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns),
 		MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes,
-		Mailboxes: s.mailboxes.stats, Deliveries: s.handler.Deliveries, Refusals: s.handler.Refusals,
+		Mailboxes: s.mailboxes.stats, Deliveries: s.handler.Deliveries, Refusals: func() map[string]int64 { return refusals(s.handler, m.requests) },
 		Limits: s.limits, Errors: s.errorLog,
 	}
 	sources.Collectors = append(sources.Collectors, metrics.RestoreCollector{Restored: s.mailboxes.restored}, m.requests)
@@ -64,4 +66,12 @@ func (s *server) metricsSources(m *meters) metrics.Sources {
 		sources.Collectors = append(sources.Collectors, &m.handshakes)
 	}
 	return sources
+}
+
+// refusals returns the number of refused requests by type of problem, of the mailboxes and of
+// the host check. Refusals by limits are counted by limit.
+func refusals(handler *inbox.Handler, requests *metrics.Meter) map[string]int64 {
+	counts := handler.Refusals()
+	counts["misdirected-request"] = requests.Responses(http.StatusMisdirectedRequest)
+	return counts
 }

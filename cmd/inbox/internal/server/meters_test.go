@@ -10,7 +10,7 @@ import (
 )
 
 func TestMetricsFollowTheConventions(t *testing.T) {
-	sources := newTestServer(t).metricsSources(newMeters(discardLog, nil, true))
+	sources := newTestServer(t, "-metrics-bind", "127.0.0.1:0").metricsSources()
 	sources.Collectors = append(sources.Collectors, prometheus.NewGauge(prometheus.GaugeOpts{Name: "inbox_part", Help: "Metric of another component."}))
 	collector := metrics.NewCollector(sources)
 	if testutil.CollectAndCount(collector, "inbox_part") != 1 {

@@ -11,8 +11,8 @@ import (
 )
 
 // mainHandler returns the layers of the main server around the routes, outermost first.
-func (s *server) mainHandler(pages http.Handler, meter *metrics.Meter) http.Handler {
-	overTLS, named := s.certs != nil, len(s.cfg.Domains) > 0
+func (s *server) mainHandler(pages http.Handler) http.Handler {
+	meter, overTLS, named := s.meters.requests, s.certs != nil, len(s.cfg.Domains) > 0
 	return chain(s.routes(pages),
 		// Counts and logs every response.
 		when(meter != nil, func(next http.Handler) http.Handler { return meter.Handler(metrics.RouteOf, next) }),
@@ -33,7 +33,8 @@ func (s *server) mainHandler(pages http.Handler, meter *metrics.Meter) http.Hand
 
 // redirectHandler returns the layers of the server on port 80, outermost first. ACME
 // challenges are answered before the request rate is limited.
-func (s *server) redirectHandler(httpsPort int, meter *metrics.Meter) http.Handler {
+func (s *server) redirectHandler(httpsPort int) http.Handler {
+	meter := s.meters.requests
 	isRedirect := func(*http.Request) metrics.Route { return metrics.RouteRedirect }
 	return chain(tlsmgr.Redirect(s.cfg.Domains, httpsPort),
 		when(meter != nil, func(next http.Handler) http.Handler { return meter.Handler(isRedirect, next) }),

@@ -49,6 +49,7 @@ type server struct {
 	handler   *inbox.Handler
 	limits    *limits.Limits
 	certs     tlsmgr.Source // nil over plain HTTP
+	meters    *meters
 
 	main     *endpoint
 	redirect *endpoint // nil without a listener for HTTP
@@ -81,9 +82,9 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	clientIP := &ratelimit.ClientIP{Trusted: cfg.TrustedProxies, Header: cfg.ClientHeader, OnUntrusted: warnUntrustedProxy(log)}
 	clients := conn.NewClientResolver(clientIP, deriveKey(key, "payers"))
 	s.limits = newLimits(cfg, p.Timeouts, clientIP, clients)
-	meters := newMeters(log, clients.Addr, bound.metrics != nil)
+	s.meters = newMeters(log, clients.Addr, bound.metrics != nil)
 	if cfg.Store != nil {
-		s.mailboxes.shared = openStore(cfg, meters.store, log)
+		s.mailboxes.shared = openStore(cfg, s.meters.store, log)
 		s.health.addCheck("store", func() bool { return s.mailboxes.shared.Ready() == nil })
 	}
 	if cfg.HTTPS {
@@ -94,20 +95,20 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	if cfg.Store == nil {
 		s.mailboxes.load(cfg.Mailboxes, stateDir, deriveKey(key, "snapshots"), p.Timeouts.Shutdown+stopMargin, stopping, log)
 	}
-	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, meters.requests, s.limits.Guard, log)
+	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits.Guard, log)
 	pages, err := openPages(cfg, s.handler.AllowOrigin, log)
 	if err != nil {
 		return nil, err
 	}
-	s.main = s.newMainEndpoint(bound.main, pages, clientIP, meters)
+	s.main = s.newMainEndpoint(bound.main, pages, clientIP)
 	if s.sendGoAway, err = conn.ConfigureHTTP2(s.main.server, s.limits.Frames, s.connTracker); err != nil {
 		return nil, err
 	}
 	if bound.redirect != nil {
-		s.redirect = s.newRedirectEndpoint(bound.redirect, portOf(bound.main), clientIP, meters)
+		s.redirect = s.newRedirectEndpoint(bound.redirect, portOf(bound.main), clientIP)
 	}
 	if bound.metrics != nil {
-		s.admin = s.newAdminEndpoint(bound.metrics, meters)
+		s.admin = s.newAdminEndpoint(bound.metrics)
 	}
 	return s, nil
 }
@@ -135,6 +136,8 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 	c := inbox.Config{
 		Store:        store,
 		Secret:       key,
+		Path:         "/inbox",
+		ICEPath:      "/ice",
 		PollTimeout:  cfg.PollTimeout,
 		MaxBodyBytes: cfg.MaxBodyBytes,
 		WriteTimeout: t.Write,
@@ -143,8 +146,9 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		MaxInFlightBytes: cfg.Mailboxes.MaxQueuedBytes,
 		AnyOrigin:        cfg.AnyOrigin,
 		Origins:          cfg.Origins,
+		CrossSiteDetail:  "Its operator can allow them with -cors or -cors-origins.",
 		ICEServers:       cfg.ICEServers,
-		Alive:            conn.Alive,
+		Alive:            inbox.Alive,
 		Payer:            clients.Payer,
 		Guard:            guard,
 		Logger:           log,
