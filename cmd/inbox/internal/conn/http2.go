@@ -28,7 +28,7 @@ func ConfigureHTTP2(server *http.Server, frames *ratelimit.FrameLimiter, tracker
 	}
 	server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){
 		http2.NextProtoTLS: func(base *http.Server, c *tls.Conn, next http.Handler) {
-			opts := &http2.ServeConnOpts{BaseConfig: base, Handler: next}
+			opts := &http2.ServeConnOpts{BaseConfig: http2Config(base), Handler: next}
 			if b, ok := next.(interface{ BaseContext() context.Context }); ok {
 				opts.Context = b.BaseContext() // with the connection's Info
 			}
@@ -38,4 +38,17 @@ func ConfigureHTTP2(server *http.Server, frames *ratelimit.FrameLimiter, tracker
 		},
 	}
 	return goAway, nil
+}
+
+// HTTP1HeaderSlack is how much longer than MaxHeaderBytes a header of HTTP/1.1 can be. A limit
+// less the slack is exact for HTTP/1.1. HTTP/2 has no such slack.
+const HTTP1HeaderSlack = 4096
+
+// http2Config returns the configuration of a server for HTTP/2.
+func http2Config(s *http.Server) *http.Server {
+	return &http.Server{
+		IdleTimeout: s.IdleTimeout, ReadTimeout: s.ReadTimeout, WriteTimeout: s.WriteTimeout,
+		MaxHeaderBytes: s.MaxHeaderBytes + HTTP1HeaderSlack,
+		ErrorLog:       s.ErrorLog, ConnState: s.ConnState, HTTP2: s.HTTP2,
+	}
 }

@@ -22,7 +22,7 @@ func TestHeaderSize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := headerBytes(got); n != int64(size) {
-		t.Errorf("headerBytes = %d, want %d", n, size)
+	if n, fields := headerSize(got); n != int64(size) || fields != 4 {
+		t.Errorf("got %d bytes and %d fields, want %d and 4", n, fields, size)
 	}
 }

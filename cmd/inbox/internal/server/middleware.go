@@ -1,0 +1,115 @@
+package server
+
+import (
+	"net/http"
+	"time"
+
+	"inbox/cmd/inbox/internal/conn"
+	"inbox/cmd/inbox/internal/metrics"
+	"inbox/public"
+	"inbox/tlsmgr"
+)
+
+// mainHandler returns the layers of the main server around the routes, outermost first.
+func (s *server) mainHandler(pages http.Handler) http.Handler {
+	meter, overTLS, named := s.meters.requests, s.certs != nil, len(s.cfg.Domains) > 0
+	return chain(s.routes(pages),
+		// Counts and logs every response.
+		when(meter != nil, func(next http.Handler) http.Handler { return meter.Handler(metrics.RouteOf, next) }),
+		// Counts an HTTP/2 connection for as long as net/http can keep its memory.
+		when(overTLS, func(next http.Handler) http.Handler { return conn.DelayReleaseHTTP2(s.idleTimeout(), next) }),
+		// Before everything that can refuse: net/http reads the body of a refused request.
+		bodyDeadline(s.timeouts.Body),
+		s.limits.Streams.Handler,
+		// Refusals from here on have the HSTS field, and those after it the CORS fields.
+		when(named, func(next http.Handler) http.Handler { return tlsmgr.HSTS(s.certs, next) }),
+		corsForErrors(s.handler.AllowOrigin),
+		// Before a refusal can be delayed, because a large header uses much memory.
+		s.limits.Header.Handler(s.limits.Requests.Handler),
+		s.limits.Requests.Handler,
+		when(named, func(next http.Handler) http.Handler { return tlsmgr.CheckHost(s.cfg.Domains, isHealthCheck, next) }),
+		s.limits.Polls.Handler,
+	)
+}
+
+// redirectHandler returns the layers of the server on port 80, outermost first. ACME
+// challenges are answered before the request rate is limited.
+func (s *server) redirectHandler(httpsPort int) http.Handler {
+	meter := s.meters.requests
+	isRedirect := func(*http.Request) metrics.Route { return metrics.RouteRedirect }
+	return chain(tlsmgr.Redirect(s.cfg.Domains, httpsPort),
+		when(meter != nil, func(next http.Handler) http.Handler { return meter.Handler(isRedirect, next) }),
+		bodyDeadline(s.timeouts.Body),
+		s.limits.Header.Handler(s.limits.Requests.Handler),
+		s.certs.HTTPHandler,
+		s.limits.Requests.Handler,
+	)
+}
+
+// routes dispatches requests by path. For so few paths, a switch is faster than a mux.
+func (s *server) routes(pages http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.health.serving.Load() {
+			w.Header().Set("Connection", "close") // over HTTP/2, net/http sends GOAWAY instead
+		}
+		switch r.URL.Path {
+		case "/inbox", "/ice":
+			s.handler.ServeHTTP(w, r)
+		case "/healthz":
+			healthz(w, r)
+		case "/readyz":
+			s.health.readyz(w, r)
+		default:
+			pages.ServeHTTP(w, r)
+		}
+	})
+}
+
+// middleware wraps a handler in a layer. nil is a layer that is off.
+type middleware func(next http.Handler) http.Handler
+
+func when(on bool, layer middleware) middleware {
+	if on {
+		return layer
+	}
+	return nil
+}
+
+// chain wraps a handler in layers, outermost first.
+func chain(h http.Handler, layers ...middleware) http.Handler {
+	for i := len(layers) - 1; i >= 0; i-- {
+		if layers[i] != nil {
+			h = layers[i](h)
+		}
+	}
+	return h
+}
+
+// bodyDeadline sets a read deadline for request bodies. Server.ReadTimeout would include
+// the header. Without a deadline, a slow body that no handler reads would hold the
+// connection open forever, as net/http first reads the rest of it. net/http clears the
+// deadline once the body is complete, so a poll can be held longer.
+func bodyDeadline(timeout time.Duration) middleware {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.ContentLength != 0 { // -1 is a body of unknown length
+				// An error means that w does not support deadlines, like a test's recorder.
+				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// corsForErrors adds CORS headers to error responses of layers in front of the mailbox
+// handler and the modules, so that pages of allowed origins can read them.
+func corsForErrors(allowOrigin func(http.ResponseWriter, *http.Request)) middleware {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/inbox" || r.URL.Path == "/ice" || public.IsModule(r.URL.Path) {
+				allowOrigin(w, r)
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
