@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"net/netip"
@@ -51,16 +52,27 @@ func (u *UnfinishedLimiter) HandshakeListener(inner net.Listener) net.Listener {
 	}}
 }
 
-// HeaderConn returns c as a connection that is charged for the headers of HTTP/1.1 requests.
-// It belongs above TLS.
-func (u *UnfinishedLimiter) HeaderConn(c net.Conn) net.Conn {
-	return &headerConn{Conn: c, memory: charge{limiter: u}}
+// HeaderListener returns a listener whose connections are charged for the headers of HTTP/1.1
+// requests. It belongs above TLS. A *tls.Conn must have completed its handshake; as net/http
+// requires, its connection has the method ConnectionState.
+func (u *UnfinishedLimiter) HeaderListener(inner net.Listener) net.Listener {
+	return wrapListener{inner, func(c net.Conn) net.Conn {
+		h := &headerConn{Conn: c, memory: charge{limiter: u}}
+		if t, ok := c.(*tls.Conn); ok {
+			return tlsHeaderConn{h, t}
+		}
+		return h
+	}}
 }
 
-// HeaderListener returns a listener whose connections are those of HeaderConn.
-func (u *UnfinishedLimiter) HeaderListener(inner net.Listener) net.Listener {
-	return wrapListener{inner, u.HeaderConn}
+// tlsHeaderConn has the methods of a TLS connection that net/http looks for.
+type tlsHeaderConn struct {
+	*headerConn
+	tls *tls.Conn
 }
+
+func (c tlsHeaderConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
+func (c tlsHeaderConn) CloseWrite() error                    { return c.tls.CloseWrite() }
 
 // wrapListener wraps the connections of a listener.
 type wrapListener struct {

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"inbox/internal/netconn"
 )
 
 // serveUnfinished serves HTTP with a limit on unfinished headers of ceiling bytes.
@@ -74,6 +76,19 @@ func TestUnfinishedHeadersAreCharged(t *testing.T) {
 			}
 			waitUsed(t, u.Share, isZero)
 		})
+	}
+}
+
+func TestHeaderConnKeepsTheStateOfTLS(t *testing.T) {
+	u := &UnfinishedLimiter{Share: NewShare(ShareLimits{}), ClientIP: &ClientIP{}}
+	near, far := net.Pipe()
+	defer far.Close()
+	c, _ := u.HeaderListener(&oneConnListener{tls.Server(near, &tls.Config{})}).Accept()
+	if _, ok := c.(interface{ ConnectionState() tls.ConnectionState }); !ok {
+		t.Error("got no ConnectionState, from which net/http sets Request.TLS")
+	}
+	if _, ok := netconn.Find[*tls.Conn](c); !ok {
+		t.Error("the TLS connection cannot be unwrapped")
 	}
 }
 
