@@ -110,7 +110,7 @@ func (e *examination) checkHostnames(leaf *x509.Certificate) []Finding {
 }
 
 // covers reports whether the server would use the certificate for the name: it
-// checks the subject alternative names, and the common name if there are none.
+// checks the subject alternative names, and, in their absence, the common name.
 func covers(leaf *x509.Certificate, name string) bool {
 	if leaf.VerifyHostname(name) == nil {
 		return true
