@@ -114,7 +114,7 @@ func TestInvalidPairNeverReplacesValidOne(t *testing.T) {
 			if got := servedName(t, f); got != "good.example" {
 				t.Errorf("served %q, want good.example", got)
 			}
-			if n := buf.count("not usable"); n != 1 {
+			if n := buf.count("ignoring invalid"); n != 1 {
 				t.Errorf("logged %d times, want once:\n%s", n, buf)
 			}
 			if err := f.State()[0].LastError; err == nil {
@@ -187,7 +187,7 @@ func TestInvalidFilesFailStart(t *testing.T) {
 		{"not PEM", []byte("hello"), key, "server.crt"},
 		{"endless", bytes.Repeat([]byte("x"), maxFileBytes+1), key, "4 MiB"},
 		{"mismatched", chain, otherKey, "private key does not match"},
-		{"expired", past, pastKey, "it ended on"},
+		{"expired", past, pastKey, "expired on"},
 		{"locked key", chain, locked, "passphrase"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

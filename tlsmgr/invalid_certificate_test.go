@@ -22,13 +22,13 @@ func TestInvalidCertificates(t *testing.T) {
 		{"for another name", func(t *testing.T) *tls.Certificate { return tlsPair(t, "two.example", now(), now().Add(2000*hour)) }, "for other names"},
 		{"that has not begun", func(t *testing.T) *tls.Certificate {
 			return tlsPair(t, testName, now().Add(100*hour), now().Add(2000*hour))
-		}, "begins only on"},
+		}, "not valid before"},
 		{"that has ended", func(t *testing.T) *tls.Certificate {
 			return tlsPair(t, testName, now().Add(-90*hour), now().Add(-hour))
-		}, "it ended on"},
+		}, "expired on"},
 		{"that ends before it begins", func(t *testing.T) *tls.Certificate {
 			return tlsPair(t, testName, now().Add(-hour), now().Add(-90*hour))
-		}, "it ended on"},
+		}, "expired on"},
 	} {
 		for _, first := range []bool{true, false} {
 			name := tt.why + ", at a renewal"

@@ -131,7 +131,7 @@ func TestReloadWakesNames(t *testing.T) {
 func TestReloadWithoutFiles(t *testing.T) {
 	m, buf := newTestManaged(t, acmeConfig(t, "one.example.org"))
 	m.Reload()
-	if buf.count("not usable") != 0 {
+	if buf.count("ignoring invalid") != 0 {
 		t.Errorf("a reload complains of files that nobody brought:\n%s", buf)
 	}
 }
@@ -314,7 +314,7 @@ func TestMissingFallbackFilesAreNotLogged(t *testing.T) {
 	}
 	pair.write(t, []byte("x"), []byte("x"))
 	f.check()
-	if buf.count("not usable") != 1 {
+	if buf.count("ignoring invalid") != 1 {
 		t.Errorf("nothing is said of files that came and are none:\n%s", buf)
 	}
 }

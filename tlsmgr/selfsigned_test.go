@@ -84,9 +84,9 @@ func TestSelfSignedIsReissued(t *testing.T) {
 	}{
 		{"same machine, next day", testHostNames(), now.Add(24 * time.Hour), false, false, ""},
 		{"over a third left", testHostNames(), now.Add(selfSignedLifetime*2/3 - 2*time.Hour), false, false, ""},
-		{"a third left", testHostNames(), now.Add(selfSignedLifetime*2/3 + time.Hour), false, true, "near its end"},
-		{"expired", testHostNames(), now.Add(selfSignedLifetime + time.Hour), false, true, "there was none"},
-		{"damaged", testHostNames(), now, true, true, "there was none"},
+		{"a third left", testHostNames(), now.Add(selfSignedLifetime*2/3 + time.Hour), false, true, "expires soon"},
+		{"expired", testHostNames(), now.Add(selfSignedLifetime + time.Hour), false, true, "no valid certificate"},
+		{"damaged", testHostNames(), now, true, true, "no valid certificate"},
 		{"new IPv4 address", newAddress, now, false, true, "new name or address"},
 		{"new host name", renamed, now, false, true, "new name or address"},
 		{"new IPv6 address, as every day", ipv6, now, false, false, ""},
@@ -144,7 +144,7 @@ func TestSelfSignedServesWithoutStorage(t *testing.T) {
 	if got := servedName(t, s); got != "localhost" {
 		t.Errorf("served %q, want localhost", got)
 	}
-	if buf.count("cannot be kept") != 1 {
+	if buf.count("cannot save") != 1 {
 		t.Errorf("want one warning that it is not kept:\n%s", buf)
 	}
 	if s.State()[0].LastError == nil {

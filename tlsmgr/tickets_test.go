@@ -187,7 +187,7 @@ func TestTicketKeysShared(t *testing.T) {
 	store.unavailable.Store(true)
 	one.tickets.sync(t.Context())
 	one.tickets.sync(t.Context())
-	if !sessionResumed(t, first, sessions) || buf.count("cannot be shared") != 1 {
+	if !sessionResumed(t, first, sessions) || buf.count("cannot share") != 1 {
 		t.Errorf("without the store sessions begin anew, or too much is said:\n%s", buf)
 	}
 }
