@@ -7,20 +7,19 @@ import (
 	"time"
 )
 
-// An authority is asked when to renew as often as it says, but neither each
-// moment nor never again.
+// ARI requests follow the CA's Retry-After, within a minimum and a maximum interval.
 func TestARIPolling(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, tt := range []struct {
 		name        string
-		life, after time.Duration // until it wants to be asked again; zero: it does not say
+		life, after time.Duration // after: Retry-After of the response; zero if absent
 		run         time.Duration
 		least, most int
 	}{
-		{"it does not say", 90 * day, 0, 3 * day, 3, 4},
-		{"each hour", 90 * day, time.Hour, day, 20, 25}, // the looks are ten minutes apart
-		{"in a year", 90 * day, 365 * day, 3 * day, 3, 4},
-		{"each second", 30 * time.Minute, time.Second, 15 * time.Minute, 10, 16},
+		{"no Retry-After", 90 * day, 0, 3 * day, 3, 4},
+		{"one hour", 90 * day, time.Hour, day, 20, 25}, // checks are ten minutes apart
+		{"one year", 90 * day, 365 * day, 3 * day, 3, 4},
+		{"one second", 30 * time.Minute, time.Second, 15 * time.Minute, 10, 16},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -37,15 +36,15 @@ func TestARIPolling(t *testing.T) {
 				}
 				s.runFor(t, tt.run)
 				if ariRequests < tt.least || ariRequests > tt.most {
-					t.Errorf("asked %d times in %v, want %d to %d", ariRequests, tt.run, tt.least, tt.most)
+					t.Errorf("got %d ARI requests in %v, want %d to %d", ariRequests, tt.run, tt.least, tt.most)
 				}
 			})
 		})
 	}
 }
 
-// The time that was chosen within the authority's window stays, though each
-// answer chooses another, and though later ones do not come.
+// The renewal time selected within the CA's window stays the same although each
+// response selects another one, and although later requests fail.
 func TestRenewalTimeIsStable(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -54,7 +53,7 @@ func TestRenewalTimeIsStable(t *testing.T) {
 		start := time.Now()
 		s.engine.ariResponse = func(cert *stored) (renewalInfo, error) {
 			if ariRequests++; ariRequests > 5 {
-				return renewalInfo{}, errors.New("away")
+				return renewalInfo{}, errors.New("unavailable")
 			}
 			return renewalInfo{Serial: serial(cert.Leaf), From: start.Add(30 * day), To: start.Add(40 * day),
 				At: start.Add(30*day + time.Duration(ariRequests)*time.Hour), RefreshAfter: time.Now().Add(time.Hour)}, nil
@@ -62,11 +61,11 @@ func TestRenewalTimeIsStable(t *testing.T) {
 		for range 3 {
 			s.runFor(t, 4*time.Hour)
 			if got := s.workers[0].getState().renewAt.Sub(start); got != 30*day+time.Hour {
-				t.Errorf("after %d questions it is to be renewed after %v, want the time that was chosen first", ariRequests, got)
+				t.Errorf("after %d ARI requests: got renewal after %v, want the time of the first response", ariRequests, got)
 			}
 		}
 		if ariRequests < 7 {
-			t.Errorf("asked %d times, want more than the answers", ariRequests)
+			t.Errorf("got %d ARI requests, want more than the 5 that succeed", ariRequests)
 		}
 	})
 }

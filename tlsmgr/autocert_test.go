@@ -12,14 +12,14 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 )
 
-// The Manager asks for the certificate once when it orders. When it asks again
-// it wants to renew by itself, and the goroutine that does ends.
+// The autocert.Manager reads the certificate from the cache once per order. A second
+// read starts an automatic renewal, so it ends the goroutine.
 func TestAutocertRenewalTimerStops(t *testing.T) {
 	log, _ := newLog()
 	e := newAutocertEngine(&settings{Config: Config{Logger: log}}, newBufferedStorage(certmagicStorage(dirStorage{t.TempDir(), log}), log), noStorage{})
 	c := &orderCache{engine: e, order: order{name: "one.example", ca: &caClient{storageKey: "ca"}}}
 	if _, err := c.Get(t.Context(), "one.example"); !errors.Is(err, autocert.ErrCacheMiss) {
-		t.Fatalf("first asked: %v, want a miss", err)
+		t.Fatalf("first Get: got %v, want a cache miss", err)
 	}
 	done, returned := make(chan struct{}), false
 	go func() {
@@ -29,11 +29,11 @@ func TestAutocertRenewalTimerStops(t *testing.T) {
 	}()
 	<-done
 	if returned {
-		t.Error("asked again: the goroutine went on")
+		t.Error("second Get returned, want the goroutine to end")
 	}
 }
 
-// fakeTransport answers without a network.
+// fakeTransport returns a fixed response and counts requests.
 type fakeTransport struct {
 	resp     *http.Response
 	requests int
@@ -53,13 +53,13 @@ func roundTrip(t *testing.T, o *responseTap) (*http.Response, error) {
 	return o.RoundTrip(r)
 }
 
-// Whoever goes on after the order is over reaches nobody.
+// The transport sends no requests after the context of the order has ended.
 func TestTransportStopsWithOrder(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	transport := &fakeTransport{}
 	if _, err := roundTrip(t, &responseTap{ctx: ctx, next: transport}); err == nil || transport.requests != 0 {
-		t.Errorf("got %v after %d requests, want an error and none", err, transport.requests)
+		t.Errorf("got %v and %d requests, want an error and none", err, transport.requests)
 	}
 }
 
@@ -75,19 +75,19 @@ func TestTransportTapsResponses(t *testing.T) {
 		}
 		body, err := io.ReadAll(got.Body)
 		if err != nil || string(body) != text {
-			t.Errorf("autocert reads %q, %v; want all of it", body, err)
+			t.Errorf("got body %q, %v; want it unchanged", body, err)
 		}
 		resp.Body = io.NopCloser(strings.NewReader(text))
 	}
 	if caErrors, _ := o.result(); len(caErrors) != 1 || caErrors[0] != "http-01: no route" {
-		t.Errorf("read %q, want the one error, once", caErrors)
+		t.Errorf("got %q, want one error", caErrors)
 	}
 	o.next = &fakeTransport{resp: &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"90"}}}}
 	if _, err := roundTrip(t, o); err != nil {
 		t.Fatal(err)
 	}
 	if _, wait := o.result(); wait != 90*time.Second {
-		t.Errorf("read a wait of %v, want 90 s", wait)
+		t.Errorf("got Retry-After %v, want 90 s", wait)
 	}
 }
 
@@ -103,15 +103,15 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// An authority that was not reached, or has no time, is asked again soon; one
-// that says no, or gave what cannot be used, is not.
+// Connection errors and overload count as an unavailable CA and are retried soon.
+// Client errors and an invalid certificate count as a rejection.
 func TestClassifyOrderError(t *testing.T) {
 	for status, want := range map[int]outcome{0: caUnavailable, 429: caUnavailable, 500: caUnavailable, 503: caUnavailable, 400: caRejected, 403: caRejected} {
 		if got := classify(status, 0, io.EOF).outcome; got != want {
-			t.Errorf("status %d: outcome %d, want %d", status, got, want)
+			t.Errorf("status %d: got outcome %d, want %d", status, got, want)
 		}
 	}
 	if got := autocertError(io.EOF, &responseTap{sawCertificate: true}); got.outcome != caRejected {
-		t.Errorf("after a certificate of no use: outcome %d, want %d", got.outcome, caRejected)
+		t.Errorf("after an invalid certificate: got outcome %d, want %d", got.outcome, caRejected)
 	}
 }

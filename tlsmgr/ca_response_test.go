@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// fakeCA is an authority that says what it is told to where it is asked for
-// renewal information, and counts the questions.
+// fakeCA serves an ACME directory, passes all other requests to a handler and counts
+// them.
 type fakeCA struct {
 	*caClient
 	requests atomic.Int64
@@ -35,7 +35,7 @@ func newFakeCA(t *testing.T, handler http.HandlerFunc) *fakeCA {
 	})
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	a.caClient = &caClient{url: server.URL + "/directory", storageKey: "talker", roots: roots, httpClient: newHTTPClient(roots)}
+	a.caClient = &caClient{url: server.URL + "/directory", storageKey: "fake", roots: roots, httpClient: newHTTPClient(roots)}
 	return a
 }
 
@@ -43,8 +43,8 @@ func redirectLoop(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, r.URL.Path+"x", http.StatusFound)
 }
 
-// TestInvalidARIResponse: what makes no sense is an error, upon which
-// the name's own schedule holds, and never a time to renew at.
+// An invalid ARI response is an error, so that the regular schedule applies. It never
+// sets a renewal time.
 func TestInvalidARIResponse(t *testing.T) {
 	respond := func(text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -56,59 +56,58 @@ func TestInvalidARIResponse(t *testing.T) {
 		return respond(`{"suggestedWindow":{"start":"` + from + `","end":"` + to + `"}}`)
 	}
 	for _, tt := range []struct {
-		name string
-		say  http.HandlerFunc
-		want string // when to renew, empty for an error
+		name    string
+		handler http.HandlerFunc
+		want    string // renewal date; empty for an error
 	}{
-		{"a window of the past", window("2001-01-01T00:00:00Z", "2001-01-02T00:00:00Z"), "2001-01-01"},
-		{"a window of the far future", window("9998-01-01T00:00:00Z", "9998-01-01T12:00:00Z"), "9998-01-01"},
-		{"an inverted window", window("2027-02-02T00:00:00Z", "2027-01-01T00:00:00Z"), ""},
-		{"an empty window", window("2027-02-02T00:00:00Z", "2027-02-02T00:00:00Z"), ""},
-		{"half a window", respond(`{"suggestedWindow":{"start":"2027-02-02T00:00:00Z"}}`), ""},
-		{"no time", window("soon", "later"), ""},
+		{"window in the past", window("2001-01-01T00:00:00Z", "2001-01-02T00:00:00Z"), "2001-01-01"},
+		{"window in the far future", window("9998-01-01T00:00:00Z", "9998-01-01T12:00:00Z"), "9998-01-01"},
+		{"inverted window", window("2027-02-02T00:00:00Z", "2027-01-01T00:00:00Z"), ""},
+		{"empty window", window("2027-02-02T00:00:00Z", "2027-02-02T00:00:00Z"), ""},
+		{"window without end", respond(`{"suggestedWindow":{"start":"2027-02-02T00:00:00Z"}}`), ""},
+		{"invalid times", window("soon", "later"), ""},
 		{"no window", respond(`{}`), ""},
-		{"no JSON", respond(`<html>`), ""},
-		{"nothing", respond(``), ""},
+		{"not JSON", respond(`<html>`), ""},
+		{"empty body", respond(``), ""},
 		{"null", respond(`null`), ""},
-		{"endless redirects", redirectLoop, ""},
+		{"redirect loop", redirectLoop, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			ca := newFakeCA(t, tt.say)
+			ca := newFakeCA(t, tt.handler)
 			log, _ := newLog()
 			s := &settings{names: []string{testName}, cas: []*caClient{ca.caClient}, Config: Config{Logger: log}}
 			e := newCertmagicEngine(s, newBufferedStorage(certmagicStorage(noStorage{}), log), noStorage{})
 			defer e.close()
-			ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond) // the library tries three times
+			ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond) // the library makes three attempts
 			defer cancel()
 			cert := tlsPair(t, testName, time.Now(), time.Now().Add(time.Hour))
-			cert.Leaf.AuthorityKeyId = []byte{1} // ARI asks by it
+			cert.Leaf.AuthorityKeyId = []byte{1} // part of the ARI certificate ID
 			r, err := e.fetchRenewalInfo(ctx, &stored{cert, ca.caClient})
 			if (err == nil) != (tt.want != "") || err == nil && r.At.Format(time.DateOnly) != tt.want {
 				t.Errorf("got %v, %v; want %q", r.At, err, tt.want)
 			}
 			if n := ca.requests.Load(); n < 1 || n > 30 {
-				t.Errorf("%d questions, want few", n)
+				t.Errorf("got %d requests, want 1 to 30", n)
 			}
 		})
 	}
 }
 
-// TestDirectoryRedirectLoop: an authority that only redirects is left soon.
+// A redirect loop at the directory ends after a few requests.
 func TestDirectoryRedirectLoop(t *testing.T) {
 	ca := newFakeCA(t, redirectLoop)
 	ca.url = strings.TrimSuffix(ca.url, "directory")
 	if _, err := ca.fetchDirectory(t.Context()); err == nil || !strings.Contains(err.Error(), "redirects") {
-		t.Errorf("got %v, want an error that tells of redirects", err)
+		t.Errorf("got %v, want an error about redirects", err)
 	}
 	if n := ca.requests.Load(); n > 10 {
-		t.Errorf("%d questions, want ten at most", n)
+		t.Errorf("got %d requests, want at most 10", n)
 	}
 }
 
-// An authority that answers without end fills no memory: neither where it is
-// asked whether it is there, nor under autocert. Under certmagic it could, see
-// docs/known.md.
+// Endless CA responses do not exhaust memory, neither for the directory nor with
+// autocert. With certmagic they can, see docs/known.md.
 func TestEndlessResponses(t *testing.T) {
 	for _, kind := range []string{"application/json", "application/problem+json", "text/plain"} {
 		var sentBytes atomic.Int64
@@ -131,15 +130,15 @@ func TestEndlessResponses(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		if _, err := e.order(ctx, order{name: testName, ca: ca.caClient, challengeType: e.challengeTypes()[0]}); err == nil || ctx.Err() != nil {
-			t.Errorf("%s: an order gave %v, %v; want an error soon", kind, err, ctx.Err())
+			t.Errorf("%s: order: got %v (context: %v), want an error before the timeout", kind, err, ctx.Err())
 		}
 		ca.url = strings.TrimSuffix(ca.url, "directory")
 		if _, err := ca.fetchDirectory(t.Context()); err == nil {
-			t.Errorf("%s: an endless directory is taken for one", kind)
+			t.Errorf("%s: fetchDirectory: got no error for an endless response", kind)
 		}
-		// What the system holds between the two is sent, too.
+		// Socket buffers count as sent.
 		if n := sentBytes.Load(); n < maxResponseBytes/2 || n > 32<<20 {
-			t.Errorf("%s: %d bytes were sent, want some MiB for each question", kind, n)
+			t.Errorf("%s: got %d bytes sent, want a few MiB per request", kind, n)
 		}
 	}
 }

@@ -14,15 +14,16 @@ import (
 	"time"
 )
 
-// maxRetryAfter bounds the patience that an authority can ask for.
+// maxRetryAfter caps the Retry-After of a CA.
 const maxRetryAfter = 24 * time.Hour
 
-// maxResponseBytes is far more than any answer of an authority takes.
+// maxResponseBytes bounds a CA response; valid ones are far smaller.
 const maxResponseBytes = 1 << 20
 
-var errResponseTooLong = errors.New("the authority's answer does not end; what answers there is probably none")
+var errResponseTooLong = errors.New("response exceeds 1 MiB; the server is probably not an ACME CA")
 
-// limitedTransport ends answers that go on for ever: libraries read them whole.
+// limitedTransport limits response bodies to maxResponseBytes, because the ACME
+// libraries read them into memory.
 type limitedTransport struct{ next http.RoundTripper }
 
 func (t limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -47,7 +48,8 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// newHTTPClient asks an authority. Each answer, and the time for it, are bounded.
+// newHTTPClient returns the client for requests to a CA. Responses are bounded in size
+// and time.
 func newHTTPClient(roots *x509.CertPool) *http.Client {
 	return &http.Client{
 		Timeout: caRequestTimeout,
@@ -63,7 +65,7 @@ func newHTTPClient(roots *x509.CertPool) *http.Client {
 	}
 }
 
-// directory is the part of an authority's directory that we read ourselves.
+// directory is the part of an ACME directory that this package uses itself.
 type directory struct {
 	NewOrder string `json:"newOrder"`
 	Meta     struct {
@@ -71,8 +73,8 @@ type directory struct {
 	} `json:"meta"`
 }
 
-// fetchDirectory is fetched for each order: it says whether the authority can be
-// asked at all now.
+// fetchDirectory fetches the directory. Each order starts with it, to check that the
+// CA is available.
 func (ca *caClient) fetchDirectory(ctx context.Context) (*directory, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, ca.url, nil)
 	if err != nil {
@@ -84,21 +86,22 @@ func (ca *caClient) fetchDirectory(ctx context.Context) (*directory, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		err := fmt.Errorf("%s answers %s", ca.url, resp.Status)
+		err := fmt.Errorf("%s returned %s", ca.url, resp.Status)
 		return nil, &orderError{retryAfter: parseRetryAfter(resp.Header, time.Now()), err: err}
 	}
 	d := new(directory)
 	err = json.NewDecoder(resp.Body).Decode(d)
 	if err == nil && d.NewOrder == "" {
-		err = errors.New("it takes no orders")
+		err = errors.New("no newOrder URL")
 	}
 	if err != nil {
-		return nil, &orderError{err: fmt.Errorf("%s is no directory of an authority: %w", ca.url, err)}
+		return nil, &orderError{err: fmt.Errorf("%s is not an ACME directory: %w", ca.url, err)}
 	}
 	return d, nil
 }
 
-// parseRetryAfter reads the field of that name, in seconds or as a date.
+// parseRetryAfter returns the Retry-After header, which is in seconds or an HTTP date,
+// as a duration from 0 to maxRetryAfter.
 func parseRetryAfter(h http.Header, now time.Time) time.Duration {
 	field := h.Get("Retry-After")
 	var wait time.Duration

@@ -13,29 +13,30 @@ import (
 	"time"
 )
 
-// snapshot is all that a handshake reads. It is never changed.
+// snapshot is the immutable data that a handshake reads.
 type snapshot struct {
 	acme         map[string]*tls.Certificate
 	static       map[string]*tls.Certificate
-	hstsEligible map[string]bool // for how long valid ones have been served is proof enough
+	hstsEligible map[string]bool // served with valid certificates long enough for the long max-age
 }
 
-// certTable decides which certificate a name is served with: that of the authority
-// while it is valid; else that of the files while it is; else the one that ends
-// last, for a warning in the browser is more than no connection; else none.
+// certTable selects the certificate for a name: the ACME certificate while it is
+// valid, else the file certificate while it is valid, else whichever of the two
+// expires last. A browser warning is better than a failed handshake.
+// It is safe for concurrent use.
 type certTable struct {
 	names   []string
 	current atomic.Pointer[snapshot]
-	mu      sync.Mutex // one change at a time
+	mu      sync.Mutex // serializes change
 }
 
 func newCertTable(names []string) *certTable {
 	c := &certTable{names: names}
-	c.current.Store(&snapshot{acme: map[string]*tls.Certificate{}, static: map[string]*tls.Certificate{}, hstsEligible: map[string]bool{}})
+	c.current.Store(&snapshot{map[string]*tls.Certificate{}, map[string]*tls.Certificate{}, map[string]bool{}})
 	return c
 }
 
-// change replaces the snapshot by a changed copy.
+// change replaces the snapshot with a modified copy.
 func (c *certTable) change(do func(*snapshot)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -49,9 +50,8 @@ func (c *certTable) setACME(name string, cert *tls.Certificate) {
 	c.change(func(snap *snapshot) { snap.acme[name] = cert })
 }
 
-// setStatic takes the files' certificate for each name that it covers. The
-// others keep what the files held for them before: it is still good, or at least
-// better than none.
+// setStatic sets the file certificate for each name that it covers. Other names
+// keep their previous file certificate, which is better than none.
 func (c *certTable) setStatic(cert *tls.Certificate) {
 	c.change(func(snap *snapshot) {
 		for _, name := range c.names {
@@ -68,7 +68,8 @@ func (c *certTable) setHSTSEligible(name string, eligible bool) {
 	}
 }
 
-// pick returns the certificate for a name, and where it comes from.
+// pick returns the certificate for a name and its source, "acme" or "file".
+// Without a certificate it returns nil and "".
 func (c *certTable) pick(name string, now time.Time) (cert *tls.Certificate, source string) {
 	snap := c.current.Load()
 	acme, static := snap.acme[name], snap.static[name]
@@ -89,7 +90,7 @@ func isValidAt(c *tls.Certificate, now time.Time) bool {
 	return c != nil && !now.Before(c.Leaf.NotBefore) && !now.After(c.Leaf.NotAfter)
 }
 
-// requestedName is the configured name that a client asks for, or "".
+// requestedName returns the configured name that a client requests, or "".
 func (c *certTable) requestedName(hello *tls.ClientHelloInfo) string {
 	if hello.ServerName != "" {
 		name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
@@ -101,9 +102,9 @@ func (c *certTable) requestedName(hello *tls.ClientHelloInfo) string {
 	return c.nameForAddr(hello.Conn)
 }
 
-// nameForAddr is for clients that send no name, as those do which were given an
-// address: the local address, or the only address there is, for behind a
-// translation of addresses the local one is another.
+// nameForAddr returns the configured IP address for a client without SNI, as
+// browsers connect to an address: the local address of the connection or, since
+// NAT hides the public address, the only configured IP address.
 func (c *certTable) nameForAddr(conn net.Conn) string {
 	if local := localAddr(conn); slices.Contains(c.names, local) {
 		return local
@@ -130,8 +131,8 @@ func localAddr(conn net.Conn) string {
 	return ap.Addr().Unmap().WithZone("").String()
 }
 
-// covers tells whether a certificate is for a name: by its alternative names,
-// with wildcards, and if it has none by its common name.
+// covers reports whether a certificate is valid for a name: by its subject
+// alternative names, including wildcards, or without any by its common name.
 func covers(leaf *x509.Certificate, name string) bool {
 	if len(leaf.DNSNames) > 0 || len(leaf.IPAddresses) > 0 {
 		return leaf.VerifyHostname(name) == nil

@@ -12,44 +12,47 @@ import (
 )
 
 const (
-	// acmeALPNProto is offered alone by an authority that validates.
+	// acmeALPNProto is the only ALPN protocol in a tls-alpn-01 validation (RFC 8737).
 	acmeALPNProto = "acme-tls/1"
-	// tokenPath is where an authority looks on port 80.
+	// tokenPath is the path prefix of http-01 challenges (RFC 8555, section 8.3).
 	tokenPath = "/.well-known/acme-challenge/"
-	// maxStorageLookups bounds the challenges that are looked up on the disk at once,
-	// and deepTime how long a client waits for one.
+	// maxStorageLookups bounds concurrent challenge lookups in storage, and
+	// storageLookupTimeout bounds how long a client waits for one.
 	maxStorageLookups    = 16
 	storageLookupTimeout = 2 * time.Second
-	// lockCacheTTL is how long it is remembered whether an order runs. To find out
-	// is to touch its lock: a stranger who asks without pause must not keep it
-	// from whoever wants to order.
+	// lockCacheTTL is how long the lock state is cached. Checking a lock can hold it
+	// briefly, so frequent requests must not block a process that wants to order.
 	lockCacheTTL = 100 * time.Millisecond
 )
 
-// challenges answers authorities. Anybody can ask like one, so only configured
-// names are looked up, on the disk only while an order runs in some process,
-// and there only a few at once.
+// challenges answers ACME challenges. Any client can send such a request, so only
+// configured names are looked up. Storage is read only while some process has an
+// order in progress, with a bound on concurrent lookups.
 type challenges struct {
 	names       []string
 	engine      engine
-	checkLock   func(name string) bool // whether an order runs; asks the disk
+	checkLock   func(name string) bool // whether an order is in progress; reads storage
 	lookupSlots chan struct{}
 
 	mu        sync.Mutex
 	lockCache map[string]lockState
 }
 
-// lockState is what a look at a lock has shown.
+// lockState is the cached result of a lock check.
 type lockState struct {
 	checkedAt time.Time
 	locked    bool
 }
 
 func newChallenges(names []string, e engine, checkLock func(string) bool) *challenges {
-	return &challenges{names: names, engine: e, checkLock: checkLock, lookupSlots: make(chan struct{}, maxStorageLookups), lockCache: map[string]lockState{}}
+	return &challenges{
+		names: names, engine: e, checkLock: checkLock,
+		lookupSlots: make(chan struct{}, maxStorageLookups), lockCache: map[string]lockState{},
+	}
 }
 
-// orderInProgress tells whether an order for the name runs, in whatever process.
+// orderInProgress reports whether any process has an order for the name in
+// progress. The result is up to lockCacheTTL old.
 func (c *challenges) orderInProgress(name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,8 +68,8 @@ func isChallenge(hello *tls.ClientHelloInfo) bool {
 	return len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acmeALPNProto
 }
 
-// getCertificate answers a challenge hello. (nil, nil) makes crypto/tls say
-// unrecognized_name.
+// getCertificate answers a tls-alpn-01 validation. It returns nil, nil for an
+// unknown challenge, upon which crypto/tls sends an unrecognized_name alert.
 func (c *challenges) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := challengedName(hello.ServerName)
 	if !slices.Contains(c.names, name) {
@@ -81,9 +84,9 @@ func (c *challenges) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificat
 	}), nil
 }
 
-// lookupInStorage looks on the disk, in the background, for the disk may hang. Whoever
-// hears nothing in time learns just as much as one who is told that there is
-// nothing.
+// lookupInStorage runs lookup in the background, because storage can hang. It
+// returns the zero value after storageLookupTimeout, when no slot is free, or when
+// no order is in progress.
 func lookupInStorage[T any](c *challenges, name string, lookup func(context.Context) T) (zero T) {
 	if !c.acquireSlot() {
 		return zero
@@ -104,7 +107,7 @@ func lookupInStorage[T any](c *challenges, name string, lookup func(context.Cont
 		return found
 	case <-ctx.Done():
 	}
-	select { // what was found ended the waiting, too
+	select { // both can be ready: the goroutine cancels ctx after sending
 	case found := <-result:
 		return found
 	default:
@@ -112,7 +115,7 @@ func lookupInStorage[T any](c *challenges, name string, lookup func(context.Cont
 	}
 }
 
-// acquireSlot takes one of the places at the disk, unless too many are there.
+// acquireSlot takes a lookup slot if one is free.
 func (c *challenges) acquireSlot() bool {
 	select {
 	case c.lookupSlots <- struct{}{}:
@@ -124,8 +127,8 @@ func (c *challenges) acquireSlot() bool {
 
 func (c *challenges) releaseSlot() { <-c.lookupSlots }
 
-// challengedName is the name of a challenge hello; for an address, that is
-// the name of its reverse look-up (RFC 8738).
+// challengedName returns the name that a tls-alpn-01 validation is for. For an IP
+// address the SNI is the name of its reverse lookup (RFC 8738).
 func challengedName(sni string) string {
 	name := strings.ToLower(strings.TrimSuffix(sni, "."))
 	if digits, ok := strings.CutSuffix(name, ".in-addr.arpa"); ok {
@@ -156,8 +159,8 @@ func addrString(text string) string {
 	return ip.String()
 }
 
-// httpHandler puts the answers to challenges before fallback, which gets what is no
-// token of an order that is under way, too, and may count it.
+// httpHandler answers http-01 challenges and passes all other requests to fallback,
+// including those with an unknown token, so that fallback can rate-limit them.
 func (c *challenges) httpHandler(fallback http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.Path, tokenPath) || !c.serveToken(w, r) {
@@ -166,7 +169,8 @@ func (c *challenges) httpHandler(fallback http.Handler) http.Handler {
 	})
 }
 
-// serveToken looks into memory, then on the disk.
+// serveToken writes the answer to an http-01 challenge. It looks in memory, then in
+// storage, and returns false without writing when the token is unknown.
 func (c *challenges) serveToken(w http.ResponseWriter, r *http.Request) bool {
 	name := hostOf(r.Host)
 	if !slices.Contains(c.names, name) {
@@ -185,7 +189,8 @@ func (c *challenges) serveToken(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// hostOf is the name in a Host header, without its port, as canonical writes it.
+// hostOf returns the host of a Host header without the port, normalized as by
+// canonicalName.
 func hostOf(host string) string {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") && (strings.Count(host, ":") == 1 || host[0] == '[') {
 		host = host[:i]

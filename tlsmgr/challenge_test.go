@@ -15,22 +15,22 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// slowChallengeEngine is an engine that only answers challenges, as slow as a disk that hangs.
+// slowChallengeEngine is an engine whose storage lookups block until unblock is closed.
 type slowChallengeEngine struct {
 	fakeEngine
 	unblock        chan struct{}
 	storageLookups int
 }
 
-func (e *slowChallengeEngine) answerTLS(_ *tls.ClientHelloInfo, deep bool) (*tls.Certificate, error) {
-	if deep {
+func (e *slowChallengeEngine) answerTLS(_ *tls.ClientHelloInfo, fromStorage bool) (*tls.Certificate, error) {
+	if fromStorage {
 		<-e.unblock
 	}
 	return nil, errors.New("none")
 }
 
-func (e *slowChallengeEngine) answerHTTP(_ *http.Request, deep bool) []byte {
-	if !deep {
+func (e *slowChallengeEngine) answerHTTP(_ *http.Request, fromStorage bool) []byte {
+	if !fromStorage {
 		return nil
 	}
 	if e.unblock != nil {
@@ -52,23 +52,23 @@ func testStorageLookupsAreBounded(t *testing.T) {
 	for range maxStorageLookups + 10 {
 		clients.Go(func() {
 			if cert, err := c.getCertificate(hello); cert != nil || err != nil {
-				t.Errorf("answered %v, %v; want nothing", cert, err)
+				t.Errorf("got %v, %v, want nil, nil", cert, err)
 			}
 		})
 	}
 	clients.Wait()
 	if took := time.Since(began); took != storageLookupTimeout {
-		t.Errorf("the slowest waited %v, want %v", took, storageLookupTimeout)
+		t.Errorf("slowest lookup took %v, want %v", took, storageLookupTimeout)
 	}
 	if got := len(c.lookupSlots); got != maxStorageLookups {
-		t.Errorf("%d looks at once, want %d", got, maxStorageLookups)
+		t.Errorf("got %d concurrent lookups, want %d", got, maxStorageLookups)
 	}
 	if got := httpStatus(c, "one.example"); got != http.StatusNotFound {
-		t.Errorf("with all places taken: got %d, want 404", got)
+		t.Errorf("with all slots in use: got %d, want 404", got)
 	}
 }
 
-// A disk that hangs is not waited for on port 80 either.
+// A lookup over HTTP times out while storage hangs.
 func TestStorageLookupOverHTTPTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &slowChallengeEngine{unblock: make(chan struct{})}
@@ -76,7 +76,7 @@ func TestStorageLookupOverHTTPTimesOut(t *testing.T) {
 		c := newChallenges([]string{"one.example"}, e, func(string) bool { return true })
 		began := time.Now()
 		if got := httpStatus(c, "one.example"); got != http.StatusNotFound {
-			t.Errorf("got %d, want what comes behind", got)
+			t.Errorf("got %d, want 404 from the fallback handler", got)
 		}
 		if took := time.Since(began); took != storageLookupTimeout {
 			t.Errorf("took %v, want %v", took, storageLookupTimeout)
@@ -91,7 +91,7 @@ func httpStatus(c *challenges, host string) int {
 	return w.Code
 }
 
-// Tokens are looked up for our names alone, and only while an order runs.
+// Tokens are looked up only for configured names and only while an order is in progress.
 func TestTokensOnlyDuringOrders(t *testing.T) {
 	e := &slowChallengeEngine{}
 	ordering := false
@@ -110,30 +110,30 @@ func TestTokensOnlyDuringOrders(t *testing.T) {
 		ordering = tt.ordering
 		clear(c.lockCache)
 		if got := httpStatus(c, tt.host); got != tt.want {
-			t.Errorf("%s, ordering %v: got %d, want %d", tt.host, tt.ordering, got, tt.want)
+			t.Errorf("%s, order in progress %v: got %d, want %d", tt.host, tt.ordering, got, tt.want)
 		}
 	}
 	if e.storageLookups != 3 {
-		t.Errorf("the store was asked %d times, want 3", e.storageLookups)
+		t.Errorf("got %d storage lookups, want 3", e.storageLookups)
 	}
 }
 
-// A challenge for a name that is not ours costs no look at the disk.
+// A challenge for a name that is not configured causes no storage lookup.
 func TestChallengesForOtherNamesSkipStorage(t *testing.T) {
 	var lookups []string
 	c := newChallenges([]string{"one.example"}, &slowChallengeEngine{}, func(name string) bool { lookups = append(lookups, name); return false })
 	for _, name := range []string{"two.example", "1.2.0.192.in-addr.arpa", "", "one.example"} {
 		hello := &tls.ClientHelloInfo{ServerName: name, SupportedProtos: []string{acmeALPNProto}}
 		if cert, err := c.getCertificate(hello); cert != nil || err != nil {
-			t.Errorf("%q: answered %v, %v; want nothing", name, cert, err)
+			t.Errorf("%q: got %v, %v, want nil, nil", name, cert, err)
 		}
 	}
 	if !slices.Equal(lookups, []string{"one.example"}) {
-		t.Errorf("looked for orders of %q, want that of our own name alone", lookups)
+		t.Errorf("got lock checks for %q, want only one.example", lookups)
 	}
 }
 
-// A stranger who asks without pause hardly touches the lock.
+// Frequent requests cause few lock checks.
 func TestLockStateIsCached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lockChecks := 0
@@ -143,7 +143,7 @@ func TestLockStateIsCached(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		if lockChecks > 11 {
-			t.Errorf("touched %d times in a second, want ten", lockChecks)
+			t.Errorf("got %d lock checks in one second, want at most 11", lockChecks)
 		}
 	})
 }
@@ -162,7 +162,7 @@ func TestChallengedName(t *testing.T) {
 	}
 }
 
-// blockedStorage is a disk that answers nobody until it is let.
+// blockedStorage is a storage whose reads block until unblock is closed.
 type blockedStorage struct {
 	certmagic.Storage
 	unblock chan struct{}
@@ -173,9 +173,8 @@ func (h blockedStorage) Load(ctx context.Context, key string) ([]byte, error) {
 	return h.Storage.Load(ctx, key)
 }
 
-// While autocert orders, its own challenges are answered from memory; what else
-// strangers ask for waits for the disk no longer than anybody, and is left to
-// what comes behind, which counts it.
+// While autocert orders, its own challenges are answered from memory. Lookups of
+// unknown tokens time out as usual and reach the fallback handler.
 func TestAutocertServesChallengesDuringOrder(t *testing.T) {
 	log, _ := newLog()
 	chain, key := validPair(t, "one.example")
@@ -219,7 +218,7 @@ func TestAutocertServesChallengesDuringOrder(t *testing.T) {
 			began := time.Now()
 			cert, err := c.getCertificate(&tls.ClientHelloInfo{ServerName: name, SupportedProtos: []string{acmeALPNProto}})
 			if (cert != nil) != (took == 0) || err != nil || time.Since(began) != took {
-				t.Errorf("hello for %s: got %v, %v after %v, want it after %v", name, cert, err, time.Since(began), took)
+				t.Errorf("tls-alpn-01 for %s: got %v, %v after %v, want a result after %v", name, cert, err, time.Since(began), took)
 			}
 		}
 	})

@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// Root gives files of the state directory to the service, and nothing that the
-// service has put a link to.
+// As root, chownLikeDir changes the owner only of files inside the state directory. It
+// does not follow symbolic links that the service has created.
 func TestChownStaysInStateDirectory(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" {
-			t.Fatal("needs root, to give files to another user")
+			t.Fatal("requires root to change the owner of files")
 		}
-		t.Skip("needs root, to give files to another user")
+		t.Skip("requires root to change the owner of files")
 	}
 	const serviceUID = 65534
 	dir, outside := t.TempDir(), t.TempDir()
@@ -46,30 +46,31 @@ func TestChownStaysInStateDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := info.Sys().(*syscall.Stat_t).Uid; got != want {
-			t.Errorf("%s belongs to %d, want %d", path, got, want)
+			t.Errorf("%s: got owner %d, want %d", path, got, want)
 		}
 	}
 }
 
-// A doctor finds out whether a server answers challenges for it, and holds up none.
+// InUse reports whether a server runs on the state directory, so that the doctor can
+// let it answer challenges.
 func TestInUseWhileServerRuns(t *testing.T) {
 	c := acmeConfig(t, "one.example.org")
-	c.ACME.CA.URL = "https://127.0.0.1:1/directory" // nothing is ordered there
+	c.ACME.CA.URL = "https://127.0.0.1:1/directory" // unreachable, so nothing is ordered
 	m, _ := newTestManaged(t, c)
 	if InUse(c.StateDir) {
-		t.Error("attended before any server runs")
+		t.Error("got InUse true before a server runs")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- m.Run(ctx) }()
 	for began := time.Now(); !InUse(c.StateDir); time.Sleep(10 * time.Millisecond) {
 		if time.Since(began) > 30*time.Second {
-			t.Fatal("not attended while a server runs")
+			t.Fatal("got InUse false while a server runs")
 		}
 	}
 	cancel()
 	<-done
 	if InUse(c.StateDir) {
-		t.Error("attended after the server has ended")
+		t.Error("got InUse true after the server has stopped")
 	}
 }

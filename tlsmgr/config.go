@@ -20,81 +20,84 @@ import (
 	"inbox/internal/atomicfile"
 )
 
-// ErrUsage is wrapped by each error of a configuration that contradicts itself
-// or asks for what an engine cannot do: the person who wrote it must choose.
-var ErrUsage = errors.New("cannot be configured like this")
+// ErrUsage is wrapped by errors about a configuration that contradicts itself or
+// requires something the engine does not support.
+var ErrUsage = errors.New("invalid configuration")
 
-// The two engines.
+// The ACME engines.
 const (
 	CertMagic = "certmagic"
 	Autocert  = "autocert"
 )
 
 const (
-	// LetsEncrypt and LetsEncryptStaging are the directories of the authority
-	// that is asked unless another one is named, and of its place for tests.
+	// LetsEncrypt is the directory URL of the default CA, and LetsEncryptStaging
+	// that of its staging environment.
 	LetsEncrypt        = certmagic.LetsEncryptProductionCA
 	LetsEncryptStaging = certmagic.LetsEncryptStagingCA
 )
 
-// ACME says which authority certifies the domains, and how it reaches us.
+// ACME configures the CA that issues the certificates, and how it can reach the
+// server for challenges.
 type ACME struct {
-	// Engine is [CertMagic], also when empty, or [Autocert], which knows no IP
-	// addresses, no profiles, no second authority and no renewal information.
+	// Engine is [CertMagic] or [Autocert]; empty means CertMagic. Autocert supports
+	// no IP addresses, profiles, fallback CA or renewal information (ARI).
 	Engine string
-	// Email is the account's contact. Agreed or an e-mail is required: either
-	// says that the authority's terms were read and accepted.
+	// Email is the contact address of the account. Email or Agreed is required;
+	// either states that the operator accepts the CA's terms of service.
 	Email  string
 	Agreed bool
-	// CA is asked first; without a URL it is Let's Encrypt. Second is asked
-	// when that one fails; without a URL there is none.
+	// CA is the primary CA; without a URL it is Let's Encrypt. FallbackCA is used
+	// when an order at the primary CA fails; without a URL it is disabled.
 	CA, FallbackCA CA
-	// Staging asks Let's Encrypt's staging place instead, whose certificates no
-	// browser trusts.
+	// Staging uses the staging environment of Let's Encrypt, whose certificates
+	// browsers do not trust.
 	Staging bool
-	// StagingFirst makes the first order for a name there, so that a firewall in
-	// the way costs none of the few failures that production allows. It matters
-	// only with Let's Encrypt, or when Trial is set.
+	// StagingFirst makes the first order for a name at StagingCA. A failure there,
+	// such as a blocked port, does not count against the rate limits of the
+	// production CA. It has an effect only with Let's Encrypt or a StagingCA.
 	StagingFirst bool
-	// StagingCA is where StagingFirst orders; without a URL, Let's Encrypt's staging.
+	// StagingCA is the CA for StagingFirst and for dry runs. Without a URL it is
+	// the staging environment of Let's Encrypt if CA is Let's Encrypt, else none.
 	StagingCA CA
-	// Profile is asked for by name. Empty: the authority's default, and
-	// "shortlived" for IP addresses where the authority lists that.
+	// Profile is the certificate profile to request. Empty means the CA's default,
+	// and "shortlived" for IP addresses if the CA offers it.
 	Profile string
-	// WaitForAddress waits with the order for a name until the name has an address.
-	// Resolver looks it up; nil: the system's.
+	// WaitForAddress delays the order for a name until the name has an address in
+	// the DNS. Resolver looks it up; nil means net.DefaultResolver.
 	WaitForAddress bool
 	Resolver       *net.Resolver
 
-	// ListenHost is the address of our listeners, without a port; empty: all.
+	// ListenHost is the address of the listeners, without a port; empty means all
+	// addresses.
 	ListenHost string
-	// HTTPPort and TLSPort are where our listeners are; 0 is 80 and 443. The
-	// authority always connects to 80 and 443, so other ports need a forwarder.
+	// HTTPPort and TLSPort are the ports of the listeners; 0 means 80 and 443. CAs
+	// always connect to 80 and 443, so other ports require port forwarding.
 	HTTPPort, TLSPort int
-	// NoHTTP and NoTLS say that the authority cannot reach that listener. One
-	// of the two must be left.
+	// NoHTTP and NoTLS declare that the CA cannot reach that listener. At most one
+	// of the two can be set.
 	NoHTTP, NoTLS bool
 }
 
-// CA is a certificate authority that speaks ACME.
+// CA configures an ACME certificate authority (RFC 8555).
 type CA struct {
-	// URL is its directory.
+	// URL is the directory URL.
 	URL string
-	// RootsFile holds the PEM certificates that its own server is trusted by;
-	// empty: the system's.
+	// RootsFile holds the PEM root certificates that verify the CA's own HTTPS
+	// server; empty means the system roots.
 	RootsFile string
-	// EABKeyID and EABKeyFile bind our account to one that exists with it already;
-	// the file holds the MAC key in base64url.
+	// EABKeyID and EABKeyFile bind the ACME account to an existing account at the
+	// CA (external account binding). The file holds the MAC key in base64url.
 	EABKeyID, EABKeyFile string
 }
 
-// settings is a checked [Config].
+// settings is a validated [Config].
 type settings struct {
 	Config
 	names           []string
-	cas             []*caClient // in the order in which they are asked
-	stagingCA       *caClient   // where orders are tried out; nil: nowhere
-	publiclyTrusted bool        // certificates are meant to be trusted
+	cas             []*caClient // the primary CA, then the fallback CA
+	stagingCA       *caClient   // for staging orders and dry runs; nil if none
+	publiclyTrusted bool        // browsers can trust the certificates
 }
 
 func usageErrorf(format string, a ...any) error {
@@ -120,33 +123,33 @@ func (s *settings) resolveEngine() error {
 	case a.Engine == "":
 		a.Engine = CertMagic
 	case a.Engine != CertMagic && a.Engine != Autocert:
-		return usageErrorf("the engine %q is unknown; use %s or %s", a.Engine, CertMagic, Autocert)
+		return usageErrorf("unknown ACME engine %q; use %s or %s", a.Engine, CertMagic, Autocert)
 	case a.Engine == Autocert && a.Profile != "":
-		return usageErrorf("autocert cannot ask for a profile; use %s", CertMagic)
+		return usageErrorf("autocert does not support certificate profiles; use %s", CertMagic)
 	case a.Engine == Autocert && a.FallbackCA.URL != "":
-		return usageErrorf("autocert cannot ask a second authority; use %s", CertMagic)
+		return usageErrorf("autocert does not support a fallback CA; use %s", CertMagic)
 	}
 	return nil
 }
 
 func (s *settings) checkTerms() error {
 	if !s.ACME.Agreed && s.ACME.Email == "" {
-		return usageErrorf("the authority has terms to be agreed to; give your e-mail address, or say that you agree")
+		return usageErrorf("the CA requires agreement to its terms of service; give an e-mail address, or agree without one")
 	}
 	if strings.ContainsAny(s.ACME.Email, " ,<>:/") || s.ACME.Email != "" && !strings.Contains(s.ACME.Email, "@") {
-		return usageErrorf("%q is no e-mail address; write one, like me@example.org", s.ACME.Email)
+		return usageErrorf("invalid e-mail address %q; use the form me@example.org", s.ACME.Email)
 	}
 	return nil
 }
 
-// resolvePorts settles where the authority may come in.
+// resolvePorts checks that the CA can reach a listener and sets default ports.
 func (s *settings) resolvePorts() error {
 	a := &s.ACME
 	if a.NoHTTP && a.NoTLS {
-		return usageErrorf("the authority can reach neither port 80 nor port 443; open one")
+		return usageErrorf("the CA can reach neither port 80 nor port 443; open at least one of them")
 	}
 	if a.Engine == Autocert && a.NoTLS {
-		return usageErrorf("autocert always tries port 443 first, and each try that fails counts with the authority; use %s", CertMagic)
+		return usageErrorf("autocert always tries port 443 first, where each failure counts against the CA's limits; use %s", CertMagic)
 	}
 	if a.HTTPPort == 0 {
 		a.HTTPPort = 80
@@ -160,7 +163,7 @@ func (s *settings) resolvePorts() error {
 func (s *settings) resolveCAs() error {
 	a := &s.ACME
 	if a.CA.URL != "" && a.Staging {
-		return usageErrorf("an authority is named, and Let's Encrypt's staging asked for; choose one")
+		return usageErrorf("both a CA and Let's Encrypt staging are configured; choose one")
 	}
 	if a.CA.URL == "" {
 		a.CA.URL = LetsEncrypt
@@ -169,7 +172,7 @@ func (s *settings) resolveCAs() error {
 		}
 	}
 	if a.FallbackCA.URL == a.CA.URL {
-		return usageErrorf("the second authority is the same as the first")
+		return usageErrorf("the fallback CA is the same as the primary CA")
 	}
 	for _, described := range []CA{a.CA, a.FallbackCA} {
 		if described.URL == "" {
@@ -195,8 +198,8 @@ func (s *settings) resolveStagingCA() (err error) {
 	return err
 }
 
-// challengeCAs are the authorities whose challenges are answered: all that may be
-// asked, here or by another process, those of the certificates first.
+// challengeCAs returns the CAs whose challenges are answered: every CA at which this
+// process or another one can order, the staging CA last.
 func (s *settings) challengeCAs() []*caClient {
 	if s.stagingCA == nil {
 		return s.cas
@@ -204,8 +207,8 @@ func (s *settings) challengeCAs() []*caClient {
 	return append(s.cas[:len(s.cas):len(s.cas)], s.stagingCA)
 }
 
-// dryRunCA is where an order is made that is to bring nothing: at the place for
-// trials when there is one, else at the authority itself.
+// dryRunCA returns the CA for orders whose certificate is discarded: the staging CA
+// if configured, else the primary CA.
 func (s *settings) dryRunCA() *caClient {
 	if s.stagingCA != nil {
 		return s.stagingCA
@@ -229,7 +232,7 @@ func (s *settings) resolveNames() error {
 	return nil
 }
 
-// checkCertifiable refuses what an authority would refuse, before it is asked.
+// checkCertifiable rejects names that the engine or the CA does not support.
 func (s *settings) checkCertifiable(name string) error {
 	atLetsEncrypt := s.ACME.CA.URL == LetsEncrypt || s.ACME.CA.URL == LetsEncryptStaging
 	switch {
@@ -238,7 +241,7 @@ func (s *settings) checkCertifiable(name string) error {
 	case s.ACME.Engine == Autocert && !strings.Contains(name, "."):
 		return usageErrorf("autocert cannot certify %s, which has no dot; use %s", name, CertMagic)
 	case atLetsEncrypt && !certmagic.SubjectQualifiesForPublicCert(name):
-		return usageErrorf("no public authority certifies %s; name your own authority", name)
+		return usageErrorf("no public CA certifies %s; configure a private CA", name)
 	}
 	return nil
 }
@@ -248,26 +251,27 @@ func isIP(name string) bool {
 	return err == nil
 }
 
-// canonicalName writes a name in the one way in which it is compared: an address
-// as netip writes it, all else in lower case, in ASCII, without a final dot.
+// canonicalName returns the normalized form in which names are compared: an IP
+// address as netip formats it, a host name in lower-case ASCII (IDNA) without a
+// trailing dot.
 func canonicalName(given string) (string, error) {
 	name := strings.TrimSuffix(strings.TrimSpace(given), ".")
 	if ip, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil && ip.Zone() == "" {
 		return ip.Unmap().String(), nil
 	}
 	if strings.Contains(name, "*") {
-		return "", usageErrorf("%q has a wildcard, which authorities certify only over DNS; name each host", given)
+		return "", usageErrorf("%q contains a wildcard, which requires DNS challenges; list each host name", given)
 	}
 	ascii, err := idna.Lookup.ToASCII(name)
 	if err != nil || !isHostName(ascii) {
-		return "", usageErrorf("%q is no host name; write it like example.org, without https:// and port", given)
+		return "", usageErrorf("%q is not a host name; use the form example.org, without https:// or a port", given)
 	}
 	return ascii, nil
 }
 
-// isHostName is true for labels between dots, as the DNS has them. One that ends
-// in a number is taken for an address by browsers (WHATWG URL, host parsing), and
-// was meant to be one.
+// isHostName reports whether ascii consists of valid DNS labels. It rejects a
+// numeric last label: browsers parse such a name as an IPv4 address (WHATWG URL,
+// host parsing), so it is a mistyped address.
 func isHostName(ascii string) bool {
 	labels := strings.Split(ascii, ".")
 	isInvalid := func(l string) bool { return l == "" || len(l) > 63 || strings.ContainsAny(l, ":/ ") }
@@ -278,7 +282,7 @@ func isHostName(ascii string) bool {
 // caClient is a resolved [CA].
 type caClient struct {
 	url        string
-	storageKey string // the URL as a name of files
+	storageKey string // the URL as a file name
 	roots      *x509.CertPool
 	eabKeyID   string
 	eabKey     []byte
@@ -287,16 +291,16 @@ type caClient struct {
 
 func newCAClient(a CA) (*caClient, error) {
 	u, err := url.Parse(a.URL)
-	if err == nil && u.User != nil { // it would stand in logs and in names of files
-		return nil, usageErrorf("the directory of the authority %s has a name or password in it; authorities know accounts by their keys", u.Host)
+	if err == nil && u.User != nil { // would appear in logs and file names
+		return nil, usageErrorf("the directory URL of %s contains a user name or password; ACME accounts use keys", u.Host)
 	}
 	if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && certmagic.SubjectIsInternal(u.Host)) {
-		return nil, usageErrorf("%q is no directory of an authority; write it like https://ca.example.org/directory", a.URL)
+		return nil, usageErrorf("%q is not an ACME directory URL; use the form https://ca.example.org/directory", a.URL)
 	}
 	ca := &caClient{url: a.URL, eabKeyID: a.EABKeyID}
 	ca.storageKey = certmagic.StorageKeys.Safe(strings.Trim(u.Host+"-"+strings.ReplaceAll(strings.Trim(u.Path, "/"), "/", "-"), "-"))
 	if (a.EABKeyID == "") != (a.EABKeyFile == "") {
-		return nil, usageErrorf("an account that exists already has a key id and a key; give both")
+		return nil, usageErrorf("external account binding requires a key ID and a key file; give both")
 	}
 	if ca.roots, err = readRoots(a.RootsFile); err != nil {
 		return nil, err
@@ -314,11 +318,11 @@ func readRoots(path string) (*x509.CertPool, error) {
 	}
 	text, err := atomicfile.Read(path, maxFileBytes)
 	if err != nil {
-		return nil, fmt.Errorf("read the authority's root certificates: %w", err)
+		return nil, fmt.Errorf("read CA root certificates: %w", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("read the authority's root certificates: %s holds none in PEM format", path)
+		return nil, fmt.Errorf("read CA root certificates: %s contains no PEM certificate", path)
 	}
 	return roots, nil
 }
@@ -329,17 +333,17 @@ func readEABKey(path string) ([]byte, error) {
 	}
 	text, err := atomicfile.Read(path, maxFileBytes)
 	if err != nil {
-		return nil, fmt.Errorf("read the account's MAC key: %w", err)
+		return nil, fmt.Errorf("read EAB key: %w", err)
 	}
 	key, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(string(text)), "="))
 	if err != nil || len(key) == 0 {
-		return nil, fmt.Errorf("read the account's MAC key: %s holds no key in base64url", path)
+		return nil, fmt.Errorf("read EAB key: %s does not contain a base64url MAC key", path)
 	}
 	return key, nil
 }
 
-// shortLivedProfile is the profile of Let's Encrypt, and of Pebble, for IP addresses.
+// shortLivedProfile is the profile for IP addresses of Let's Encrypt and Pebble.
 const shortLivedProfile = "shortlived"
 
-// caRequestTimeout bounds one request to an authority.
+// caRequestTimeout bounds one request to a CA.
 const caRequestTimeout = 10 * time.Second

@@ -12,7 +12,7 @@ import (
 	"inbox/tlsmgr"
 )
 
-// A server shows whatever certificate its source has, and lets it run beside.
+// A server uses the TLS configuration of its source and runs the source in the background.
 func ExampleNew() {
 	source, err := tlsmgr.New(tlsmgr.Config{CertFile: "server.crt", KeyFile: "server.key"})
 	if err != nil {
@@ -34,7 +34,7 @@ func ExampleNew() {
 	// Output: localhost is served from a self-signed certificate
 }
 
-// Port 80 sends readers to https, and keeps passwords off the line.
+// Plain HTTP redirects page requests to https and rejects requests with passwords.
 func ExampleRedirect() {
 	port80 := tlsmgr.Redirect([]string{"example.org"}, 443)
 	for _, path := range []string{"/send.html", "/inbox"} {

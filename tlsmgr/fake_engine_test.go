@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// fakeEngine is an engine without an authority: it answers orders as told, and
-// notes when they came.
+// fakeEngine is an engine without a CA. It answers orders with onOrder and records
+// them.
 type fakeEngine struct {
 	mu                sync.Mutex
 	onOrder           func(order) (failed int, err error)
 	lifetime          time.Duration
 	orderTimes        []time.Time
-	orderCAs          []string // which authority was asked
+	orderCAs          []string // the CA of each order
 	certs             map[string]*stored
 	ariResponse       func(*stored) (renewalInfo, error)
 	challengeTypeList []challengeType
-	loadErr           error            // of what else is in store
-	beforeOrder       func()           // what happens between the lock and the order
-	readyFunc         func() error     // whether the authority is there; nil: it is
-	readyErrs         map[string]error // authorities that are not, by their URL
+	loadErr           error            // returned by load with the certificates
+	beforeOrder       func()           // called between lock and order
+	readyFunc         func() error     // result of probeDirectory; nil: success
+	readyErrs         map[string]error // errors of probeDirectory, by CA URL
 	makeCert          func(name string, life time.Duration) *tls.Certificate
 }
 
@@ -65,10 +65,10 @@ func (e *fakeEngine) order(_ context.Context, o order) (int, error) {
 	e.orderCAs = append(e.orderCAs, o.ca.url)
 	onOrder := e.onOrder
 	e.mu.Unlock()
-	failed, err := onOrder(o) // may take its time
+	failed, err := onOrder(o) // without the mutex, since it can block
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err == nil && o.ca.url != "trial" { // of which nobody loads
+	if err == nil && o.ca.url != "staging" { // staging certificates are not loaded
 		key := o.name
 		if o.ca.url != "first" {
 			key += " of " + o.ca.url
@@ -88,7 +88,7 @@ func (e *fakeEngine) fetchRenewalInfo(_ context.Context, s *stored) (renewalInfo
 func (e *fakeEngine) answerTLS(*tls.ClientHelloInfo, bool) (*tls.Certificate, error) { return nil, nil }
 func (e *fakeEngine) answerHTTP(*http.Request, bool) []byte                          { return nil }
 
-// ordersSince are the times of the orders, counted from a start.
+// ordersSince returns the times of the orders, relative to start.
 func (e *fakeEngine) ordersSince(start time.Time) []time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -110,16 +110,16 @@ func orderSucceeds(order) (int, error) { return 0, nil }
 func orderUnreachable(order) (int, error) { return 0, errors.New("connection refused") }
 
 func orderRefused(order) (int, error) {
-	return 0, &orderError{outcome: caRejected, err: errors.New("caa forbids it")}
+	return 0, &orderError{outcome: caRejected, err: errors.New("forbidden by CAA")}
 }
 
 func orderFailsValidation(o order) (int, error) {
-	return o.challengeType.validations, &orderError{outcome: validationFailed, err: errors.New("connection refused by the name")}
+	return o.challengeType.validations, &orderError{outcome: validationFailed, err: errors.New("challenge: connection refused")}
 }
 
 const testName = "one.example"
 
-// testScheduler is a supervisor with a scripted engine, on a disk of its own.
+// testScheduler is a scheduler with a fake engine.
 type testScheduler struct {
 	*scheduler
 	engine *fakeEngine
@@ -148,7 +148,7 @@ func newTestSchedulerOn(p storage, s *settings, e *fakeEngine, buf *logBuffer, d
 	return &testScheduler{newScheduler(s, e, buffered, newScheduleStore(p, s), newCertTable(s.names)), e, buf, dir}
 }
 
-// runFor lets a supervisor work in a time that passes at once.
+// runFor runs the scheduler for a time, which is fake inside a synctest bubble.
 func (s *testScheduler) runFor(t *testing.T, d time.Duration) {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()

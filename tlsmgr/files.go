@@ -19,18 +19,19 @@ import (
 	"inbox/internal/atomicfile"
 )
 
-// fileCheckInterval is how often the files are looked at. A look is two stat calls.
+// fileCheckInterval is how often the files are checked. A check is two stat calls.
 const fileCheckInterval = time.Second
 
-// diskTimeout is how long anybody waits for the disk that the files are on. One that
-// hangs keeps the old certificate in use, and nobody from stopping.
+// diskTimeout bounds every wait for a file. While a disk hangs, the current
+// certificate stays in use and shutdown is not blocked.
 const diskTimeout = 2 * time.Second
 
-// minStampAge is how old a file must be before its time stamp is trusted to
-// change with its content: file systems count in steps of up to two seconds.
+// minStampAge is the age from which a file's modification time is trusted to change
+// with its content: file systems store it with a granularity of up to two seconds.
 const minStampAge = 2 * time.Second
 
-// files serves the pair in two files to every hello, and follows changes.
+// files serves the key pair of two files to every client and reloads the files when
+// they change.
 type files struct {
 	certFile, keyFile string
 	log               *slog.Logger
@@ -38,21 +39,25 @@ type files struct {
 	tickets           *tickets
 	current           atomic.Pointer[tls.Certificate]
 
-	// readSem holds a token while somebody reads, which may take for ever; only they
-	// use what stands below.
+	// readSem is a semaphore of one for reading the files, which can block forever.
+	// It guards the fields below, except stateErr.
 	readSem      chan struct{}
-	lastStamp    pairStamp // of the last reading
-	stampTrusted bool      // whether seen can be trusted
-	lastErr      error     // of the last reading
+	lastStamp    pairStamp // of the last read
+	stampTrusted bool      // whether lastStamp can be trusted
+	lastErr      error     // of the last read
 	stateErr     atomic.Pointer[error]
 }
 
 func newUnloadedFiles(c Config) *files {
-	return &files{certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: fileCheckInterval, tickets: c.tickets, readSem: make(chan struct{}, 1)}
+	return &files{
+		certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: fileCheckInterval,
+		tickets: c.tickets, readSem: make(chan struct{}, 1),
+	}
 }
 
-// exclusiveWithTimeout does one thing with the files in the background, when nobody else
-// does, and waits for diskTime at most. While one thing hangs no other is begun.
+// exclusiveWithTimeout runs do in the background while holding readSem. It waits for
+// diskTimeout to get readSem and again for do to return, and reports whether do
+// returned in time. While one call hangs, no other starts.
 func (f *files) exclusiveWithTimeout(do func()) (done bool) {
 	timer := time.NewTimer(diskTimeout)
 	defer timer.Stop()
@@ -67,11 +72,11 @@ func (f *files) exclusiveWithTimeout(do func()) (done bool) {
 	})
 }
 
-// reportTimeout is for a disk that did not answer in time.
+// reportTimeout logs a read that timed out, and shows it in State.
 func (f *files) reportTimeout() {
-	err := fmt.Errorf("the disk of %s does not answer; the certificate in use stays", f.certFile)
+	err := fmt.Errorf("timeout reading %s: the disk does not respond; the current certificate stays in use", f.certFile)
 	f.stateErr.Store(&err)
-	f.log.Warn("read the certificate files", "err", err)
+	f.log.Warn("cannot read certificate files", "err", err)
 }
 
 func newFiles(c Config) (*files, error) {
@@ -79,10 +84,11 @@ func newFiles(c Config) (*files, error) {
 	f.lastStamp, f.stampTrusted = f.stamp()
 	cert, err := loadKeyPair(f.certFile, f.keyFile, time.Now())
 	if err != nil {
-		return nil, fmt.Errorf("%w; mend the files, or move both away to be given a self-signed certificate", err)
+		return nil, fmt.Errorf("%w; fix the files, or remove both to use a self-signed certificate", err)
 	}
 	f.current.Store(cert)
-	f.log.Info("certificate", "source", "file", "why", "the files exist, and no domain is named", "file", f.certFile, "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
+	f.log.Info("certificate", "source", "file", "why", "certificate files exist and no domain is configured",
+		"file", f.certFile, "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
 	return f, nil
 }
 
@@ -106,7 +112,7 @@ func (f *files) Reload() {
 	}
 }
 
-// reread reads the files, changed or not. The caller is at the disk.
+// reread reads the files, whether they changed or not. The caller must hold readSem.
 func (f *files) reread() {
 	f.lastStamp, f.stampTrusted = f.stamp()
 	f.read(true)
@@ -123,21 +129,22 @@ func (f *files) stateError() error {
 	return nil
 }
 
-// check reads the files when they changed. A pair that was bad is read again
-// each time, since the writing of it may not have been over; it is spoken of
-// once. The caller is at the disk.
+// check reads the files if they changed. After an error it reads them on every call,
+// since they can be partially written, but logs each error once. The caller must
+// hold readSem.
 func (f *files) check() {
 	stamp, trusted := f.stamp()
 	changed := stamp != f.lastStamp
 	if !changed && f.stampTrusted && f.lastErr == nil {
-		f.stateErr.Store(nil) // the disk answers
+		f.stateErr.Store(nil) // clears an earlier timeout
 		return
 	}
 	f.lastStamp, f.stampTrusted = stamp, trusted
 	f.read(changed)
 }
 
-// read takes what the files hold now, if that is any good.
+// read loads the files and replaces the current certificate if they are valid. An
+// error is logged if it differs from the last one, or if forceLog is set.
 func (f *files) read(forceLog bool) {
 	cert, err := loadKeyPair(f.certFile, f.keyFile, time.Now())
 	isNew := err != nil && (f.lastErr == nil || f.lastErr.Error() != err.Error())
@@ -145,15 +152,15 @@ func (f *files) read(forceLog bool) {
 	f.stateErr.Store(&err)
 	switch {
 	case err != nil && (forceLog || isNew):
-		f.log.Warn("the new certificate is not usable, the old one stays", "err", err)
+		f.log.Warn("ignoring invalid certificate files", "err", err)
 	case err == nil && !sameChain(cert, f.current.Load()):
 		f.current.Store(cert)
 		f.log.Info("certificate replaced", "source", "file", "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
 	}
 }
 
-// pairStamp changes when one of the two files does. Stat follows links, so a
-// link that is turned to another file changes it too.
+// pairStamp changes when one of the two files changes. Stat follows symbolic links,
+// so a link to another file changes it too.
 type pairStamp struct{ cert, key fileStamp }
 
 type fileStamp struct {
@@ -162,7 +169,8 @@ type fileStamp struct {
 	inode    uint64
 }
 
-// stamp also tells whether the stamp is old enough to be trusted.
+// stamp returns the stamp of the files, and whether it is old enough to be trusted
+// (see minStampAge).
 func (f *files) stamp() (stamp pairStamp, trusted bool) {
 	stamp = pairStamp{stampOf(f.certFile), stampOf(f.keyFile)}
 	cutoff := time.Now().Add(-minStampAge)
@@ -178,17 +186,17 @@ func stampOf(path string) fileStamp {
 	return fileStamp{info.ModTime().UTC().Round(0), info.Size(), inode(info)}
 }
 
-// sameChain compares whole chains: a chain that was incomplete is mended by one
-// with the same leaf. It is false for a certificate that replaces none.
+// sameChain compares whole chains, since a chain with an added intermediate has the
+// same leaf. It returns false if b is nil.
 func sameChain(a, b *tls.Certificate) bool {
 	return b != nil && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 }
 
-// maxFileBytes is more than any chain, key or list of roots has.
+// maxFileBytes bounds a certificate, key or root file.
 const maxFileBytes = 4 << 20
 
-// loadKeyPair reads a chain and its key. It returns an error unless a client
-// could accept them now; one that is whole, but not in time, comes with it.
+// loadKeyPair reads a certificate chain and its key. A pair that is expired or not
+// yet valid is returned together with an error.
 func loadKeyPair(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
 	chain, err := atomicfile.Read(certFile, maxFileBytes)
 	if err != nil {
@@ -207,7 +215,7 @@ func loadKeyPair(certFile, keyFile string, now time.Time) (*tls.Certificate, err
 
 func parseKeyPair(chain, key []byte, now time.Time) (*tls.Certificate, error) {
 	if isEncrypted(key) {
-		return nil, errors.New("the key is locked with a passphrase; unlock it with «openssl pkey -in KEY -out NEWKEY»")
+		return nil, errors.New("the key is encrypted with a passphrase; decrypt it with «openssl pkey -in KEY -out NEWKEY»")
 	}
 	cert, err := tls.X509KeyPair(chain, key)
 	if err != nil {
@@ -224,9 +232,9 @@ func isEncrypted(key []byte) bool {
 func checkValidity(c *x509.Certificate, now time.Time) error {
 	switch {
 	case now.After(c.NotAfter):
-		return fmt.Errorf("it ended on %s", c.NotAfter.Format(time.RFC1123))
+		return fmt.Errorf("expired on %s", c.NotAfter.Format(time.RFC1123))
 	case now.Before(c.NotBefore):
-		return fmt.Errorf("it begins only on %s; is the clock right?", c.NotBefore.Format(time.RFC1123))
+		return fmt.Errorf("not valid before %s; check the system clock", c.NotBefore.Format(time.RFC1123))
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// logBuffer is a log that a test can read while it is written.
+// logBuffer collects log output. It is safe for concurrent use.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -42,7 +42,7 @@ func newLog() (*slog.Logger, *logBuffer) {
 	return slog.New(slog.NewTextHandler(b, nil)), b
 }
 
-// makePair returns PEM texts of a certificate for the name, and of its key.
+// makePair returns a certificate for the name and its key, both in PEM format.
 func makePair(t *testing.T, name string, from, to time.Time) (chain, key []byte) {
 	t.Helper()
 	template, err := selfSignedTemplate(certNames{dns: []string{name}}, from)
@@ -66,7 +66,7 @@ func makePair(t *testing.T, name string, from, to time.Time) (chain, key []byte)
 	return bundle[:at], bundle[at:]
 }
 
-// tlsPair is makePair as TLS has it.
+// tlsPair is makePair as a tls.Certificate.
 func tlsPair(t *testing.T, name string, from, to time.Time) *tls.Certificate {
 	t.Helper()
 	chain, key := makePair(t, name, from, to)
@@ -77,7 +77,7 @@ func tlsPair(t *testing.T, name string, from, to time.Time) *tls.Certificate {
 	return &cert
 }
 
-// validPair is a pair that is valid now.
+// validPair returns a pair that is valid now.
 func validPair(t *testing.T, name string) (chain, key []byte) {
 	t.Helper()
 	return makePair(t, name, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
@@ -90,7 +90,7 @@ func mustWriteFile(t *testing.T, path string, data []byte) {
 	}
 }
 
-// pairFiles are the two files of a test.
+// pairFiles holds the paths of a certificate file and a key file.
 type pairFiles struct{ cert, key string }
 
 func newPairFiles(t *testing.T) pairFiles {
@@ -104,7 +104,7 @@ func (p pairFiles) write(t *testing.T, chain, key []byte) {
 	mustWriteFile(t, p.key, key)
 }
 
-// handshake connects the source to a client over real TLS and returns what the client saw.
+// handshake performs a TLS handshake with the source and returns the state of the client.
 func handshake(t *testing.T, s Source, client *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
 	serverEnd, clientEnd := net.Pipe()
@@ -113,7 +113,7 @@ func handshake(t *testing.T, s Source, client *tls.Config) (tls.ConnectionState,
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		server.Handshake() // what failed, the client hears too
+		server.Handshake() // the client sees errors too
 		server.Close()
 	}()
 	conn := tls.Client(clientEnd, client)
@@ -124,7 +124,7 @@ func handshake(t *testing.T, s Source, client *tls.Config) (tls.ConnectionState,
 	return state, err
 }
 
-// servedName is the name of the certificate that a client is shown.
+// servedName returns the name in the certificate that a client receives.
 func servedName(t *testing.T, s Source) string {
 	t.Helper()
 	state, err := handshake(t, s, &tls.Config{InsecureSkipVerify: true})

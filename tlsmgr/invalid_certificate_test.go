@@ -9,35 +9,35 @@ import (
 	"time"
 )
 
-// An authority can give what no client accepts. That is said, and neither taken
-// up over what is good nor ordered again at once.
+// A certificate from the CA that clients would not accept is logged. It does not
+// replace a valid one and is not ordered again at once.
 func TestInvalidCertificates(t *testing.T) {
 	const hour = time.Hour
 	now := time.Now
 	for _, tt := range []struct {
 		why  string
 		make func(t *testing.T) *tls.Certificate
-		say  string
+		want string // in the log
 	}{
-		{"for another name", func(t *testing.T) *tls.Certificate { return tlsPair(t, "two.example", now(), now().Add(2000*hour)) }, "for other names"},
-		{"that has not begun", func(t *testing.T) *tls.Certificate {
+		{"other name", func(t *testing.T) *tls.Certificate { return tlsPair(t, "two.example", now(), now().Add(2000*hour)) }, "for other names"},
+		{"not yet valid", func(t *testing.T) *tls.Certificate {
 			return tlsPair(t, testName, now().Add(100*hour), now().Add(2000*hour))
-		}, "begins only on"},
-		{"that has ended", func(t *testing.T) *tls.Certificate {
+		}, "not valid before"},
+		{"expired", func(t *testing.T) *tls.Certificate {
 			return tlsPair(t, testName, now().Add(-90*hour), now().Add(-hour))
-		}, "it ended on"},
-		{"that ends before it begins", func(t *testing.T) *tls.Certificate {
+		}, "expired on"},
+		{"expires before it is valid", func(t *testing.T) *tls.Certificate {
 			return tlsPair(t, testName, now().Add(-hour), now().Add(-90*hour))
-		}, "it ended on"},
+		}, "expired on"},
 	} {
 		for _, first := range []bool{true, false} {
-			name := tt.why + ", at a renewal"
+			name := tt.why + ", renewal"
 			if first {
-				name = tt.why + ", at first"
+				name = tt.why + ", first order"
 			}
 			t.Run(name, func(t *testing.T) {
 				dir := t.TempDir()
-				synctest.Test(t, func(t *testing.T) { testInvalidCertificate(t, dir, tt.make, tt.say, first) })
+				synctest.Test(t, func(t *testing.T) { testInvalidCertificate(t, dir, tt.make, tt.want, first) })
 			})
 		}
 	}
@@ -52,20 +52,20 @@ func testInvalidCertificate(t *testing.T, dir string, makeInvalid func(*testing.
 	s.engine.makeCert = func(string, time.Duration) *tls.Certificate { return makeInvalid(t) }
 	s.runFor(t, 3*time.Hour)
 	if n := len(s.engine.orderTimes); n < 1 || n > 4 {
-		t.Errorf("%d orders in three hours, want few", n)
+		t.Errorf("got %d orders in three hours, want 1 to 4", n)
 	}
 	if s.log.count("of no use") == 0 || s.log.count(wantText) == 0 {
-		t.Errorf("the log does not say %q:\n%s", wantText, s.log)
+		t.Errorf("want %q in the log:\n%s", wantText, s.log)
 	}
-	if problem := s.workers[0].getState().lastErr; problem == nil || !strings.Contains(problem.Error(), wantText) {
-		t.Errorf("the state's problem is %v, want one that says %q", problem, wantText)
+	if err := s.workers[0].getState().lastErr; err == nil || !strings.Contains(err.Error(), wantText) {
+		t.Errorf("got state error %v, want one containing %q", err, wantText)
 	}
 	if cert, _ := s.certs.pick(testName, time.Now()); !first && (cert == nil || !sameChain(cert, good)) {
-		t.Error("the good certificate is served no more")
+		t.Error("the valid certificate is no longer served")
 	}
 }
 
-// A certificate that had not begun is taken up when it has, and is no problem any more.
+// A certificate that is not yet valid is served once it is valid, and clears the error.
 func TestCertificateBecomesValid(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -78,21 +78,23 @@ func TestCertificateBecomesValid(t *testing.T) {
 		s.runFor(t, 30*time.Minute)
 		cert, _ := s.certs.pick(testName, time.Now())
 		if sameChain(cert, old) || len(s.engine.orderTimes) != 1 || s.workers[0].getState().lastErr != nil {
-			t.Errorf("%d orders, problem %v, still the old one: %v", len(s.engine.orderTimes), s.workers[0].getState().lastErr, sameChain(cert, old))
+			t.Errorf("got %d orders, error %v, old certificate served %v, want 1, nil, false",
+				len(s.engine.orderTimes), s.workers[0].getState().lastErr, sameChain(cert, old))
 		}
 	})
 }
 
-// The text of an authority goes to logs and terminals.
+// Error texts of a CA are limited in length and contain no control characters, since
+// they reach logs and terminals.
 func TestCAErrorsAreBounded(t *testing.T) {
 	e := &orderError{err: errors.New("no\r\n\x1b[2J" + strings.Repeat("ä", 1<<20))}
 	text := e.Error()
 	if len(text) > maxErrorTextBytes+10 || strings.ContainsAny(text, "\r\n\x1b") {
-		t.Errorf("%d bytes: %.40q", len(text), text)
+		t.Errorf("got %d bytes, %.40q, want at most %d and no control characters", len(text), text, maxErrorTextBytes+10)
 	}
 }
 
-// An urge that has to wait does not have the authority asked at each look.
+// A forced renewal that must wait does not cause an ARI request at each check.
 func TestForcedRenewalRunsOnce(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -100,13 +102,13 @@ func TestForcedRenewalRunsOnce(t *testing.T) {
 		ariRequests := 0
 		s.engine.ariResponse = func(c *stored) (renewalInfo, error) { ariRequests++; return ariWindow(-time.Hour)(c) }
 		for range 2 {
-			s.runFor(t, 61*time.Minute) // two orders: the name rests for six hours
+			s.runFor(t, 61*time.Minute) // two orders: the next one is due after six hours
 		}
 		before := ariRequests
 		s.forceRenewAll()
 		s.runFor(t, 4*time.Hour)
 		if got := ariRequests - before; got > 2 {
-			t.Errorf("the authority was asked %d times when to renew, want once", got)
+			t.Errorf("got %d ARI requests after the forced renewal, want at most 2", got)
 		}
 	})
 }

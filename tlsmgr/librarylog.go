@@ -12,17 +12,18 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// libraryLog hands what certmagic logs to slog. The supervisor tells a person
-// what matters, so all of it is one step less important than the library
-// believes. On the way it looks at the authority's answers, which certmagic
-// shows nowhere else.
+// libraryLog is a zapcore.Core that forwards certmagic's log to slog. The scheduler
+// logs what operators need, so library messages are logged at a lower level. It also
+// reads Retry-After from logged CA responses, which certmagic does not expose
+// elsewhere. It is safe for concurrent use.
 type libraryLog struct {
 	log    *slog.Logger
 	fields []zapcore.Field
 
-	tracker *retryAfterTracker // shared by all loggers made from this one
+	tracker *retryAfterTracker // shared by all loggers derived from this one
 }
 
+// retryAfterTracker holds the Retry-After of the last CA response.
 type retryAfterTracker struct {
 	mu         sync.Mutex
 	retryAfter time.Duration
@@ -34,14 +35,15 @@ func newLibraryLog(log *slog.Logger) *libraryLog {
 
 func (l *libraryLog) zap() *zap.Logger { return zap.New(l) }
 
-// retryAfter is what the last answer asked for, if that was a refusal.
+// retryAfter returns the Retry-After of the last CA response, or zero if that was not
+// an error.
 func (l *libraryLog) retryAfter() time.Duration {
 	l.tracker.mu.Lock()
 	defer l.tracker.mu.Unlock()
 	return l.tracker.retryAfter
 }
 
-// Enabled is always true: answers are shown at debug.
+// Enabled always returns true, because CA responses are logged at debug level.
 func (l *libraryLog) Enabled(zapcore.Level) bool { return true }
 
 func (l *libraryLog) With(fields []zapcore.Field) zapcore.Core {
@@ -76,8 +78,8 @@ func (l *libraryLog) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	return nil
 }
 
-// levelOf: what certmagic calls an error is one attempt that failed, of which
-// the supervisor speaks itself.
+// levelOf maps a zap level to a slog level, or returns false to drop the message.
+// Errors become debug messages: they are failed attempts, which the scheduler logs.
 func levelOf(l zapcore.Level) (slog.Level, bool) {
 	switch {
 	case l == zapcore.DebugLevel:
@@ -88,7 +90,7 @@ func levelOf(l zapcore.Level) (slog.Level, bool) {
 	return slog.LevelError, true // a panic or worse
 }
 
-// isPersonalData fields tell who owns the account or who connects.
+// isPersonalData reports whether a field can identify the account owner or a client.
 func isPersonalData(key string) bool {
 	for _, part := range []string{"contact", "email", "account", "remote", "user_agent", "headers", "key_location"} {
 		if strings.Contains(key, part) {
@@ -98,7 +100,7 @@ func isPersonalData(key string) bool {
 	return false
 }
 
-// inspect reads status and header of an answer from the fields of its line.
+// inspect extracts status and headers of a CA response from the fields of a log entry.
 func (t *retryAfterTracker) inspect(fields []zapcore.Field) {
 	status, header := 0, http.Header(nil)
 	for _, f := range fields {
@@ -120,9 +122,9 @@ func (t *retryAfterTracker) inspect(fields []zapcore.Field) {
 	}
 }
 
-// StdLog is for log.SetOutput: the libraries write a few lines to the standard
-// log, about ports that are taken and strangers that hang up. They go to Log
-// at debug.
+// StdLog is a writer for log.SetOutput that logs each line to Log at debug level. The
+// ACME libraries write to the standard logger about ports in use and clients that
+// disconnect.
 type StdLog struct{ Log *slog.Logger }
 
 func (s StdLog) Write(line []byte) (int, error) {

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// A store that answers with old data, or forgets all of it, brings no order
-// forward: a node remembers what it recorded itself.
+// A store that returns old data or loses all of it causes no earlier order: a node
+// remembers the schedule that it has written.
 func TestLostScheduleState(t *testing.T) {
 	for why, loseState := range map[string]func(*fakeSharedStorage){
-		"old data": func(f *fakeSharedStorage) { f.stale.Store(true) },
-		"emptied":  func(f *fakeSharedStorage) { _ = os.RemoveAll(f.Path) },
+		"stale reads": func(f *fakeSharedStorage) { f.stale.Store(true) },
+		"emptied":     func(f *fakeSharedStorage) { _ = os.RemoveAll(f.Path) },
 	} {
 		t.Run(why, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -27,14 +27,14 @@ func TestLostScheduleState(t *testing.T) {
 					_ = os.MkdirAll(store.Path, 0o700)
 				}
 				if got := len(n.engine.orderTimes); got != 3 {
-					t.Errorf("%d orders in an hour, want 3", got)
+					t.Errorf("got %d orders in an hour, want 3", got)
 				}
 			})
 		})
 	}
 }
 
-// Nor does it lift what the authority asked for, though a person urges.
+// A lost schedule does not shorten the CA's Retry-After, even with forced renewals.
 func TestLostScheduleStateAndForcedRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFakeSharedStorage(t)
@@ -48,16 +48,16 @@ func TestLostScheduleStateAndForcedRenewal(t *testing.T) {
 			n.forceRenewAll()
 		}
 		if got := n.engine.ordersSince(start); !slices.Equal(got, minutes(0, 30)) {
-			t.Errorf("orders at %v, want one in half an hour", got)
+			t.Errorf("got orders at %v, want one per half hour", got)
 		}
 	})
 }
 
-// What cannot be recorded is not ordered, nor what there is no room for.
+// Nothing is ordered while the schedule or a certificate cannot be stored.
 func TestStoreWriteErrorPreventsOrder(t *testing.T) {
 	for kind, reject := range map[string]func(string, []byte) bool{
-		"records":         func(key string, _ []byte) bool { return strings.HasPrefix(key, scheduleDir) },
-		"more than a bit": func(_ string, value []byte) bool { return len(value) > 8<<10 },
+		"schedules":    func(key string, _ []byte) bool { return strings.HasPrefix(key, scheduleDir) },
+		"large values": func(_ string, value []byte) bool { return len(value) > 8<<10 },
 	} {
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -66,17 +66,17 @@ func TestStoreWriteErrorPreventsOrder(t *testing.T) {
 				n := newNode(t, store, map[string]*stored{}, orderSucceeds)
 				runNodes(t, 10*time.Minute, n)
 				if got := len(n.engine.orderTimes); got != 0 {
-					t.Errorf("%d orders, want none", got)
+					t.Errorf("got %d orders, want none", got)
 				}
 				if got := n.log.count("no certificate can be ordered"); got != 1 {
-					t.Errorf("logged %d times, want once:\n%s", got, n.log)
+					t.Errorf("got the error logged %d times, want once:\n%s", got, n.log)
 				}
 			})
 		})
 	}
 }
 
-// Without the store nothing is ordered, and what is served stays.
+// While the store is unavailable, a node serves its certificate and orders nothing.
 func TestNodeServesWithoutStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := newFakeSharedStorage(t), map[string]*stored{}
@@ -86,16 +86,16 @@ func TestNodeServesWithoutStore(t *testing.T) {
 		n.engine.loadErr = errUnavailable
 		runNodes(t, time.Hour, n)
 		if cert, source := n.certs.pick(testName, time.Now()); cert == nil || source != "acme" {
-			t.Error("the certificate is served no more")
+			t.Error("the certificate is no longer served")
 		}
 		if len(n.engine.orderTimes) != 1 {
-			t.Errorf("%d orders, want 1", len(n.engine.orderTimes))
+			t.Errorf("got %d orders, want 1", len(n.engine.orderTimes))
 		}
 		store.unavailable.Store(false)
 		n.engine.loadErr = nil
 		runNodes(t, time.Minute, n)
-		if problem := n.workers[0].getState().lastErr; problem != nil {
-			t.Errorf("the store is back, and the problem is %v", problem)
+		if err := n.workers[0].getState().lastErr; err != nil {
+			t.Errorf("after the store has recovered: got error %v, want none", err)
 		}
 	})
 }

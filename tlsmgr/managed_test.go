@@ -36,16 +36,16 @@ func TestStartLogsCertificateSources(t *testing.T) {
 	c.CertFile, c.KeyFile = p.cert, p.key
 	_, buf := newTestManaged(t, c)
 	if n := buf.count("source=acme why="); n != 1 {
-		t.Errorf("said in %d lines, want one", n)
+		t.Errorf("got %d log lines about the source, want one", n)
 	}
 	for _, part := range []string{"one.example.org by the files", "two.example.org by nothing yet", "ca.internal"} {
 		if buf.count(part) != 1 {
-			t.Errorf("the line lacks %q:\n%s", part, buf)
+			t.Errorf("want %q in the log line:\n%s", part, buf)
 		}
 	}
 }
 
-// Beside domains the files only stand in, so what is wrong with them stops nothing.
+// With domains the files are only a fallback, so invalid files do not prevent the start.
 func TestFilesAsFallback(t *testing.T) {
 	good, goodKey := validPair(t, "*.example.org")
 	other, otherKey := validPair(t, "elsewhere.example")
@@ -57,11 +57,11 @@ func TestFilesAsFallback(t *testing.T) {
 		source     string
 		warned     string
 	}{
-		{"a wildcard", good, goodKey, "file", ""},
-		{"ended", past, pastKey, "file", "of no use now"},
-		{"not begun", future, futureKey, "", "of no use now"},
-		{"for another name", other, otherKey, "", "for other names"},
-		{"half written", good[:50], goodKey, "", "of no use now"},
+		{"wildcard", good, goodKey, "file", ""},
+		{"expired", past, pastKey, "file", "of no use now"},
+		{"not yet valid", future, futureKey, "", "of no use now"},
+		{"other name", other, otherKey, "", "for other names"},
+		{"truncated", good[:50], goodKey, "", "of no use now"},
 		{"mismatched", good, otherKey, "", "of no use now"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -71,16 +71,16 @@ func TestFilesAsFallback(t *testing.T) {
 			c.CertFile, c.KeyFile = p.cert, p.key
 			m, buf := newTestManaged(t, c)
 			if got := m.State()[0].Source; got != tt.source {
-				t.Errorf("served from %q, want %q", got, tt.source)
+				t.Errorf("got source %q, want %q", got, tt.source)
 			}
 			if tt.warned != "" && buf.count(tt.warned) != 1 {
-				t.Errorf("no warning %q:\n%s", tt.warned, buf)
+				t.Errorf("want one warning %q:\n%s", tt.warned, buf)
 			}
 		})
 	}
 }
 
-// Files that appear later are taken up, and a bad pair never replaces them.
+// Files that appear after the start are loaded. An invalid pair does not replace them.
 func TestFilesAppearLater(t *testing.T) {
 	p := newPairFiles(t)
 	c := acmeConfig(t, "one.example.org")
@@ -92,21 +92,21 @@ func TestFilesAppearLater(t *testing.T) {
 	m.applyStatic()
 	before := m.State()[0]
 	if before.Source != "file" {
-		t.Fatalf("State = %+v, want the files", before)
+		t.Fatalf("got State %+v, want source file", before)
 	}
 	other, otherKey := validPair(t, "elsewhere.example")
-	for _, bad := range [][2][]byte{{chain[:50], key}, {other, otherKey}, {chain, otherKey}} {
-		p.write(t, bad[0], bad[1])
+	for _, invalid := range [][2][]byte{{chain[:50], key}, {other, otherKey}, {chain, otherKey}} {
+		p.write(t, invalid[0], invalid[1])
 		m.static.check()
 		m.applyStatic()
 		if got := m.State()[0]; got.Fingerprint != before.Fingerprint {
-			t.Errorf("State = %+v, want the certificate of before", got)
+			t.Errorf("got State %+v, want the previous certificate", got)
 		}
 	}
 }
 
-// A reload reads the files at once, changed by their stamps or not, and has
-// each name looked at sooner.
+// Reload reads the files even if their stamps are unchanged, and wakes the worker of
+// each name.
 func TestReloadWakesNames(t *testing.T) {
 	p := newPairFiles(t)
 	chain, key := validPair(t, "one.example.org")
@@ -119,37 +119,37 @@ func TestReloadWakesNames(t *testing.T) {
 	p.write(t, chain, key)
 	m.Reload()
 	if got := m.State()[0].Fingerprint; got == before {
-		t.Error("the files were not read again")
+		t.Error("Reload did not read the files")
 	}
 	select {
 	case <-m.scheduler.workers[0].wake:
 	default:
-		t.Error("the name is not looked at sooner")
+		t.Error("Reload did not wake the worker")
 	}
 }
 
 func TestReloadWithoutFiles(t *testing.T) {
 	m, buf := newTestManaged(t, acmeConfig(t, "one.example.org"))
 	m.Reload()
-	if buf.count("not usable") != 0 {
-		t.Errorf("a reload complains of files that nobody brought:\n%s", buf)
+	if buf.count("ignoring invalid") != 0 {
+		t.Errorf("want no log line about files that never existed:\n%s", buf)
 	}
 }
 
-// What the last run left on record is known before anything is done: a doctor
-// looks without running.
+// New restores the state of the previous run, because the doctor reads State without
+// calling Run.
 func TestStateRestoredAfterRestart(t *testing.T) {
 	c := acmeConfig(t, "one.example.org")
 	before, _ := newTestManaged(t, c)
 	tried := time.Now().Add(-time.Minute).Round(time.Second)
-	sched := &scheduleState{LastAttempt: tried, NextAttempt: tried.Add(time.Hour), FailureCount: 2, LastError: "caa forbids it", CAs: before.scheduler.schedules.cas}
+	sched := &scheduleState{LastAttempt: tried, NextAttempt: tried.Add(time.Hour), FailureCount: 2, LastError: "forbidden by CAA", CAs: before.scheduler.schedules.cas}
 	if err := before.scheduler.schedules.write(t.Context(), "one.example.org", sched); err != nil {
 		t.Fatal(err)
 	}
 	m, _ := newTestManaged(t, c)
 	got := m.State()[0]
 	if got.LastError == nil || got.LastError.Error() != sched.LastError || got.Failures != 2 || !got.LastAttempt.Equal(tried) || !got.NextAttempt.Equal(sched.NextAttempt) {
-		t.Errorf("State = %+v, want what is on record: %+v", got, sched)
+		t.Errorf("got State %+v, want the stored schedule %+v", got, sched)
 	}
 }
 
@@ -165,7 +165,7 @@ func TestNoOrderWithoutStateDirectory(t *testing.T) {
 func TestManagedOffersTheChallengeProtocol(t *testing.T) {
 	m, _ := newTestManaged(t, acmeConfig(t, "one.example.org"))
 	if got := m.TLSConfig().NextProtos; strings.Join(got, " ") != "h2 http/1.1 acme-tls/1" {
-		t.Errorf("protocols %v", got)
+		t.Errorf("got protocols %v, want h2, http/1.1 and acme-tls/1", got)
 	}
 }
 
@@ -179,15 +179,15 @@ func TestUnknownNamesGetAnAlert(t *testing.T) {
 	for name, ok := range map[string]bool{"one.example.org": true, "two.example.org": false, "": false} {
 		_, err := handshake(t, m, &tls.Config{ServerName: name, InsecureSkipVerify: true})
 		if (err == nil) != ok {
-			t.Errorf("asked for %q: %v, want success %v", name, err, ok)
+			t.Errorf("SNI %q: got %v, want success %v", name, err, ok)
 		}
 		if err != nil && !strings.Contains(err.Error(), tls.AlertError(112).Error()) {
-			t.Errorf("asked for %q: %v, want the alert unrecognized_name", name, err)
+			t.Errorf("SNI %q: got %v, want the unrecognized_name alert", name, err)
 		}
 	}
 }
 
-// What the disk does not take is held in memory, and written when it does.
+// Values that cannot be written to disk are kept in memory and written later.
 func TestBufferedStorageKeepsFailedWrites(t *testing.T) {
 	log, buf := newLog()
 	dir := filepath.Join(t.TempDir(), "state")
@@ -199,37 +199,38 @@ func TestBufferedStorageKeepsFailedWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := k.Load(ctx, key); err != nil || string(got) != key || !k.Exists(ctx, key) {
-			t.Errorf("Load(%s) = %q, %v", key, got, err)
+			t.Errorf("Load(%s): got %q, %v, want the stored value", key, got, err)
 		}
 	}
 	if buf.count("takes no files") != 1 {
-		t.Errorf("want one line:\n%s", buf)
+		t.Errorf("want one log line about the failed writes:\n%s", buf)
 	}
 	_ = k.Store(ctx, "a/three", nil)
-	_ = k.Delete(ctx, "a/three") // which the disk refuses
+	_ = k.Delete(ctx, "a/three") // fails on disk
 	canceled, cancel := context.WithCancel(ctx)
 	cancel()
 	if err := k.Store(canceled, "a/late", nil); err == nil {
-		t.Error("what came after the lock was lost is taken")
+		t.Error("Store with an ended context: got no error")
 	}
 	if len(k.pending) != 2 {
-		t.Errorf("%d values are held, want neither the one that was deleted nor the late one", len(k.pending))
+		t.Errorf("got %d pending values, want 2, without the deleted and the late one", len(k.pending))
 	}
-	k.flush(ctx) // still refused
+	k.flush(ctx) // still fails
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
 	k.flush(ctx)
 	got, err := os.ReadFile(filepath.Join(dir, "a", "one"))
 	if err != nil || string(got) != "a/one" || len(k.pending) != 0 {
-		t.Errorf("after the flush: %q, %v, %d held; want it on the disk", got, err, len(k.pending))
+		t.Errorf("after flush: got %q, %v, %d pending, want the value on disk", got, err, len(k.pending))
 	}
 	if err := k.Delete(ctx, "a/one"); err != nil || k.Exists(ctx, "a/one") {
-		t.Errorf("Delete: %v, still there: %v", err, k.Exists(ctx, "a/one"))
+		t.Errorf("Delete: got %v, exists %v, want nil, false", err, k.Exists(ctx, "a/one"))
 	}
 }
 
-// A lock that is just being written is left alone.
+// A damaged lock file is quarantined only if it is old, since a recent one can be
+// partially written.
 func TestQuarantineSkipsRecentLocks(t *testing.T) {
 	log, buf := newLog()
 	dir := t.TempDir()
@@ -242,16 +243,16 @@ func TestQuarantineSkipsRecentLocks(t *testing.T) {
 	mustWriteFile(t, lock, bytes.Repeat([]byte{0}, 100))
 	m.checkCertmagicFiles("one")
 	if !exists(lock) {
-		t.Error("a lock written just now was set aside")
+		t.Error("a recent lock file was quarantined")
 	}
 	setTimes(t, time.Now().Add(-time.Minute), lock)
 	m.checkCertmagicFiles("one")
 	if exists(lock) || buf.count("set aside") != 1 {
-		t.Errorf("an old lock of zeros was not set aside:\n%s", buf)
+		t.Errorf("an old lock file of zeros was not quarantined:\n%s", buf)
 	}
 }
 
-// New only looks: what is in store, and what is not, stays as it was.
+// New does not write to the state directory and does not create it.
 func TestNewWritesNothing(t *testing.T) {
 	p := newPairFiles(t)
 	chain, key := validPair(t, "one.example.org")
@@ -275,13 +276,13 @@ func TestNewWritesNothing(t *testing.T) {
 		c.StateDir = filepath.Join(t.TempDir(), "none")
 		newTestManaged(t, c)
 		if exists(c.StateDir) {
-			t.Errorf("%s: New made a state directory", engine)
+			t.Errorf("%s: New created the state directory", engine)
 		}
 		c.StateDir = state
 	}
 }
 
-// listFiles is all that is below a directory, with times and sizes.
+// listFiles lists all files below a directory with modes, sizes and times.
 func listFiles(t *testing.T, dir string) string {
 	t.Helper()
 	var all strings.Builder
@@ -301,7 +302,7 @@ func listFiles(t *testing.T, dir string) string {
 	return all.String()
 }
 
-// Files that were never there are no fault beside an authority; files that go away are.
+// With domains, missing certificate files are not logged unless they existed before.
 func TestMissingFallbackFilesAreNotLogged(t *testing.T) {
 	log, buf := newLog()
 	pair := newPairFiles(t)
@@ -310,11 +311,11 @@ func TestMissingFallbackFilesAreNotLogged(t *testing.T) {
 	f.check()
 	f.check()
 	if buf.String() != "" {
-		t.Errorf("said of files that never were:\n%s", buf)
+		t.Errorf("want no log line about files that never existed:\n%s", buf)
 	}
 	pair.write(t, []byte("x"), []byte("x"))
 	f.check()
-	if buf.count("not usable") != 1 {
-		t.Errorf("nothing is said of files that came and are none:\n%s", buf)
+	if buf.count("ignoring invalid") != 1 {
+		t.Errorf("want one log line about new, invalid files:\n%s", buf)
 	}
 }

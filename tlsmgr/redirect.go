@@ -9,11 +9,14 @@ import (
 	"strings"
 )
 
-// Redirect is what port 80 serves besides challenges: it sends readers of a
-// configured host to https, and nobody else anywhere. The mailbox is refused
-// instead, for a client that follows would have sent its password in clear
-// each time; and so is a token that a [Source] did not answer. httpsPort is left out of the address when it is 443,
-// and for whoever came by port 80 to a listener on another: a container or a router maps the ports, 443 as well.
+// Redirect returns the handler for plain HTTP. It redirects GET and HEAD requests
+// for a configured host to https on httpsPort, with status 308, and answers 421 to
+// other hosts. It rejects the mailbox with 403, because a client that follows
+// redirects would send its password in clear text each time, and a challenge token
+// that the [Source] did not answer with 404.
+//
+// The URL omits port 443. It also omits the port if the request was sent to port 80
+// but arrived at another one: a container or router maps port 80, and so port 443.
 func Redirect(domains []string, httpsPort int) http.Handler {
 	return CheckHost(domains, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -36,22 +39,22 @@ func Redirect(domains []string, httpsPort int) http.Handler {
 		if isPortMapped(r) {
 			port = 443
 		}
-		// From the checked name and a known port, never from what the client wrote.
+		// Built from the validated host and a known port, not from client input.
 		http.Redirect(w, r, "https://"+urlHost(hostOf(r.Host), port)+r.URL.RequestURI(), http.StatusPermanentRedirect)
 	}))
 }
 
-// isPortMapped is true for a request that went to port 80 and came to another.
+// isPortMapped reports whether a request sent to port 80 arrived at another port.
 func isPortMapped(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	if !ok || local.Port == 80 {
 		return false
 	}
 	_, requestedPort, err := net.SplitHostPort(r.Host)
-	return err != nil || requestedPort == "" || requestedPort == "80" // an error is a host without a port
+	return err != nil || requestedPort == "" || requestedPort == "80" // err: host without a port
 }
 
-// urlHost writes host and port as a URL has them.
+// urlHost returns host and port in URL syntax, without the default port 443.
 func urlHost(host string, port int) string {
 	if port != 443 {
 		return net.JoinHostPort(host, strconv.Itoa(port))
@@ -62,8 +65,9 @@ func urlHost(host string, port int) string {
 	return host
 }
 
-// CheckHost answers 421 to requests for other hosts than the domains, on
-// whatever port. Requests for which except is true pass; nil: none do.
+// CheckHost answers 421 Misdirected Request to requests whose host is not one of the
+// domains, regardless of the port. Requests for which except returns true are passed
+// to next; except can be nil.
 func CheckHost(domains []string, except func(*http.Request) bool, next http.Handler) http.Handler {
 	var names []string
 	for _, d := range domains {

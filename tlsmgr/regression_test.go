@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestWorseStoredCertificateIsIgnored: a copy for another name, or one that has
-// ended, is found in the store while a good one serves.
+// A stored certificate for another name, or an expired one, does not replace a valid
+// certificate.
 func TestWorseStoredCertificateIsIgnored(t *testing.T) {
 	for name, ends := range map[string]time.Duration{"wrong.example": time.Hour, testName: -time.Hour} {
 		s := newTestScheduler(t, t.TempDir(), orderSucceeds)
@@ -27,32 +27,31 @@ func TestWorseStoredCertificateIsIgnored(t *testing.T) {
 		s.engine.certs[testName] = &stored{&worse, s.settings.cas[0]}
 		s.loadCertificate(t.Context(), s.workers[0])
 		if got, _ := s.certs.pick(testName, time.Now()); got != good {
-			t.Errorf("%s, ending in %v: serves %v until %v now", name, ends, namesOf(got.Leaf), got.Leaf.NotAfter)
+			t.Errorf("stored for %s, expiring in %v: got certificate for %v until %v, want the valid one", name, ends, namesOf(got.Leaf), got.Leaf.NotAfter)
 		}
 	}
 }
 
-// TestAddedIntermediateIsLoaded: the file held the certificate alone, and then what belongs
-// behind it, too.
+// Adding the missing intermediate certificate to the file counts as a change.
 func TestAddedIntermediateIsLoaded(t *testing.T) {
 	p := newPairFiles(t)
 	chain, key := validPair(t, "one.example")
-	behind, _ := validPair(t, "intermediate")
+	intermediate, _ := validPair(t, "intermediate")
 	p.write(t, chain, key)
 	log, _ := newLog()
 	f, err := newFiles(Config{CertFile: p.cert, KeyFile: p.key, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.write(t, append(bytes.Clone(chain), behind...), key)
+	p.write(t, append(bytes.Clone(chain), intermediate...), key)
 	f.Reload()
 	if n := len(f.current.Load().Certificate); n != 2 {
 		t.Errorf("got a chain of %d, want 2", n)
 	}
 }
 
-// TestRedirectStaysAtItsHost: a request line may hold what is no path.
-func TestRedirectStaysAtItsHost(t *testing.T) {
+// A request target that is not a path does not redirect to another host.
+func TestRedirectRejectsOpaqueURL(t *testing.T) {
 	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET http:.evil.example/ HTTP/1.1\r\nHost: one.example\r\n\r\n")))
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +59,6 @@ func TestRedirectStaysAtItsHost(t *testing.T) {
 	w := httptest.NewRecorder()
 	Redirect([]string{"one.example"}, 443).ServeHTTP(w, r)
 	if w.Code != http.StatusBadRequest || w.Header().Get("Location") != "" {
-		t.Errorf("got %d to %q, want 400", w.Code, w.Header().Get("Location"))
+		t.Errorf("got %d, Location %q, want 400", w.Code, w.Header().Get("Location"))
 	}
 }

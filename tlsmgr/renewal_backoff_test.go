@@ -14,43 +14,43 @@ import (
 func TestNewestCertificate(t *testing.T) {
 	const hour = time.Hour
 	first, second := &caClient{url: "first"}, &caClient{url: "second"}
-	type term struct{ from, to time.Duration }
+	type validity struct{ from, to time.Duration }
 	for _, tt := range []struct {
 		why         string
-		first, last term
-		from        string
+		first, last validity
+		lastIssuer  string
 		want        *caClient
 	}{
-		{"the one issued last, however short", term{-2 * hour, 2000 * hour}, term{-hour, 5 * hour}, "", second},
-		{"of the same hour, the one that ends last", term{-hour, 6 * hour}, term{-hour, 5 * hour}, "", first},
-		{"not one that has ended", term{-9 * hour, hour}, term{-2 * hour, -hour}, "second", first},
-		{"both ended: the one that ended last", term{-3 * hour, -hour}, term{-2 * hour, -2 * hour}, "second", first},
-		{"one dated back further, when its authority was the last to give one", term{-hour, 9 * hour}, term{-14 * hour, 9 * hour}, "second", second},
+		{"issued last, though shorter", validity{-2 * hour, 2000 * hour}, validity{-hour, 5 * hour}, "", second},
+		{"issued in the same hour, expires last", validity{-hour, 6 * hour}, validity{-hour, 5 * hour}, "", first},
+		{"not an expired one", validity{-9 * hour, hour}, validity{-2 * hour, -hour}, "second", first},
+		{"both expired, the one that expired last", validity{-3 * hour, -hour}, validity{-2 * hour, -2 * hour}, "second", first},
+		{"backdated further, but from the last issuer", validity{-hour, 9 * hour}, validity{-14 * hour, 9 * hour}, "second", second},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			certs := []*stored{nil, storedPair(t, first, testName, tt.first.from, tt.first.to), storedPair(t, second, testName, tt.last.from, tt.last.to),
 				storedPair(t, second, "other.example", 0, 9*hour)}
 			for range 2 {
-				if got := newest(certs, testName, tt.from, time.Now()); got == nil || got.ca != tt.want {
-					t.Errorf("got %v, want that of the %s", got, tt.want.url)
+				if got := newest(certs, testName, tt.lastIssuer, time.Now()); got == nil || got.ca != tt.want {
+					t.Errorf("got %v, want the certificate of the %s CA", got, tt.want.url)
 				}
 				slices.Reverse(certs)
 			}
 		})
 	}
 	if got := newest([]*stored{nil}, testName, "", time.Now()); got != nil {
-		t.Errorf("got %v of none", got)
+		t.Errorf("got %v from an empty list, want nil", got)
 	}
 }
 
-// storedPair is a certificate of an authority, with its term counted from now.
+// storedPair returns a certificate of a CA, with its validity relative to now.
 func storedPair(t *testing.T, ca *caClient, name string, from, to time.Duration) *stored {
 	t.Helper()
 	return &stored{tlsPair(t, name, time.Now().Add(from), time.Now().Add(to)), ca}
 }
 
-// newTestSchedulerWithFallbackCA is a supervisor with two authorities; the second gives
-// certificates, and the first has been asked in vain.
+// newTestSchedulerWithFallbackCA returns a scheduler with two CAs. Orders at the first
+// fail, and orders at the second succeed.
 func newTestSchedulerWithFallbackCA(t *testing.T, dir string) *testScheduler {
 	t.Helper()
 	s := newTestScheduler(t, dir, func(o order) (int, error) {
@@ -64,15 +64,15 @@ func newTestSchedulerWithFallbackCA(t *testing.T, dir string) *testScheduler {
 	return s
 }
 
-// The second authority gave ninety days and wants them back; the first gives
-// six. That is ordered once, and serves.
+// A 90-day certificate of the fallback CA is due at once, and the first CA issues one
+// for six days. That is ordered once and served, though it expires earlier.
 func TestShorterLivedCertificateIsLoaded(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestSchedulerWithFallbackCA(t, dir)
 		s.runFor(t, time.Minute)
 		if s.workers[0].getState().stored.ca.url != "second" {
-			t.Fatal("want the certificate of the second authority at first")
+			t.Fatal("at the start: want the certificate of the second CA")
 		}
 		time.Sleep(3 * time.Hour)
 		revoked := serial(s.workers[0].getState().stored.Leaf)
@@ -88,17 +88,16 @@ func TestShorterLivedCertificateIsLoaded(t *testing.T) {
 		start, before := time.Now(), len(s.engine.orderCAs)
 		s.runFor(t, 24*time.Hour)
 		if got := s.engine.orderCAs[before:]; len(got) != 1 {
-			t.Errorf("%d orders in a day, at %v, want 1", len(got), s.engine.ordersSince(start)[before:])
+			t.Errorf("got %d orders in a day, at %v, want 1", len(got), s.engine.ordersSince(start)[before:])
 		}
 		if got := s.workers[0].getState().stored; got.ca.url != "first" {
-			t.Errorf("serves the certificate of the %s until %v, want that of the first", got.ca.url, got.Leaf.NotAfter)
+			t.Errorf("got the certificate of the %s CA until %v, want that of the first", got.ca.url, got.Leaf.NotAfter)
 		}
 	})
 }
 
-// Orders that succeed and change nothing: the authority wants each certificate
-// replaced at once. Neither a person nor a restart gets more orders than the
-// five a week that Let's Encrypt allows.
+// The CA proposes to renew each new certificate at once. Neither forced renewals nor
+// restarts exceed the five orders per week that Let's Encrypt allows.
 func TestNoOpRenewalsBackOff(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -109,7 +108,7 @@ func TestNoOpRenewalsBackOff(t *testing.T) {
 			s := newTestScheduler(t, dir, orderSucceeds)
 			s.engine.ariResponse = ariWindow(-time.Hour)
 			s.forceRenewAll()
-			s.runFor(t, time.Minute) // without what was stored: a look each two seconds
+			s.runFor(t, time.Minute) // without the stored certificate: checks every two seconds
 			maps.Copy(allCerts, s.engine.certs)
 			s.engine.certs = allCerts
 			s.runFor(t, 3*time.Hour-time.Minute)
@@ -118,28 +117,28 @@ func TestNoOpRenewalsBackOff(t *testing.T) {
 			orderTimes = append(orderTimes, s.engine.ordersSince(start)...)
 		}
 		if want := minutes(0, 60, 7*60, 43*60); !slices.Equal(orderTimes, want) {
-			t.Errorf("orders over 12 restarts and 24 urges at %v, want %v", orderTimes, want)
+			t.Errorf("with 12 restarts and 24 forced renewals: got orders at %v, want %v", orderTimes, want)
 		}
 	})
 }
 
-// A short life has short rests, so that it is renewed in time.
+// A short lifetime has short minimum intervals, so that renewal is in time.
 func TestMinRenewalInterval(t *testing.T) {
 	for _, tt := range []struct {
-		idle int
-		life time.Duration
-		want time.Duration
+		noOpRenewals int
+		life         time.Duration
+		want         time.Duration
 	}{
 		{0, 90 * 24 * time.Hour, time.Hour}, {1, 90 * 24 * time.Hour, 6 * time.Hour}, {90, 90 * 24 * time.Hour, 45 * 24 * time.Hour},
 		{0, time.Minute, 6 * time.Second}, {1, time.Minute, 30 * time.Second}, {0, 0, time.Hour}, {3, -time.Hour, 216 * time.Hour}, {2, time.Millisecond, time.Second},
 	} {
-		if got := minRenewalInterval(tt.idle, tt.life); got != tt.want {
-			t.Errorf("gap(%d, %v) = %v, want %v", tt.idle, tt.life, got, tt.want)
+		if got := minRenewalInterval(tt.noOpRenewals, tt.life); got != tt.want {
+			t.Errorf("minRenewalInterval(%d, %v): got %v, want %v", tt.noOpRenewals, tt.life, got, tt.want)
 		}
 	}
 }
 
-// What cannot be read of the store leaves the better certificate in place.
+// A read error of the store does not replace the current certificate by an older one.
 func TestStoreReadErrorKeepsCertificate(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -147,31 +146,31 @@ func TestStoreReadErrorKeepsCertificate(t *testing.T) {
 		old, fresh := storedPair(t, s.settings.cas[1], testName, -48*time.Hour, time.Hour), storedPair(t, s.settings.cas[0], testName, -time.Hour, time.Hour)
 		s.engine.certs[testName] = fresh
 		s.loadCertificate(t.Context(), s.workers[0])
-		s.engine.certs[testName], s.engine.loadErr = old, errors.New("the disk is away")
+		s.engine.certs[testName], s.engine.loadErr = old, errors.New("disk unavailable")
 		s.loadCertificate(t.Context(), s.workers[0])
 		if got := s.workers[0].getState().stored; got != fresh {
-			t.Errorf("took the older certificate of the %s up", got.ca.url)
+			t.Errorf("got the older certificate of the %s CA, want the current one", got.ca.url)
 		}
 	})
 }
 
-// Authorities that change places are the same ones: what failed stays on record.
-// With others a new schedule begins, and what failed stays counted.
+// A new order of the same CAs keeps the schedule. Other CAs start a new schedule, but
+// failed validations still count.
 func TestScheduleWhenCAsChange(t *testing.T) {
 	now := time.Now().Round(0)
 	before := scheduleState{LastAttempt: now, NextAttempt: now.Add(3 * time.Hour), RenewNotBefore: now.Add(time.Hour), LastIssuer: "a", NoOpRenewals: 2, FailureCount: 3, LastError: "no",
 		FailedValidations: []time.Time{now, now}}
 	for _, tt := range []struct {
 		why   string
-		asked []string
+		cas   []string
 		check func(*scheduleState) bool
 	}{
-		{"none before", nil, func(r *scheduleState) bool { return r.FailureCount == 3 }},
-		{"the same", []string{"a", "b"}, func(r *scheduleState) bool { return r.FailureCount == 3 && r.NextAttempt.Equal(before.NextAttempt) }},
-		{"another second", []string{"a", "c"}, func(r *scheduleState) bool {
+		{"no CAs stored", nil, func(r *scheduleState) bool { return r.FailureCount == 3 }},
+		{"same CAs", []string{"a", "b"}, func(r *scheduleState) bool { return r.FailureCount == 3 && r.NextAttempt.Equal(before.NextAttempt) }},
+		{"other fallback CA", []string{"a", "c"}, func(r *scheduleState) bool {
 			return r.FailureCount == 0 && r.NextAttempt.Equal(before.RenewNotBefore) && r.NoOpRenewals == 2
 		}},
-		{"all others", []string{"x"}, func(r *scheduleState) bool {
+		{"other CAs", []string{"x"}, func(r *scheduleState) bool {
 			return r.NextAttempt.IsZero() && r.RenewNotBefore.IsZero() && r.LastError == ""
 		}},
 	} {
@@ -182,27 +181,27 @@ func TestScheduleWhenCAsChange(t *testing.T) {
 			s.cas = append(s.cas, &caClient{url: url})
 		}
 		sched := before
-		if schedules := newScheduleStore(dirStorage{dir, s.Logger}, s); tt.asked != nil {
+		if schedules := newScheduleStore(dirStorage{dir, s.Logger}, s); tt.cas != nil {
 			sched.CAs = schedules.cas
-			schedules.cas = tt.asked
+			schedules.cas = tt.cas
 			if err := schedules.write(t.Context(), testName, &sched); err != nil {
 				t.Fatal(err)
 			}
 			got, err := schedules.read(testName, now)
 			if err != nil || !tt.check(got) || len(got.FailedValidations) != 2 {
-				t.Errorf("%s: read %+v, %v", tt.why, got, err)
+				t.Errorf("%s: got %+v, %v", tt.why, got, err)
 			}
 			continue
 		}
 		sched.switchCAs([]string{"a"})
 		if !tt.check(&sched) {
-			t.Errorf("%s: %+v", tt.why, sched)
+			t.Errorf("%s: got %+v", tt.why, sched)
 		}
 	}
 }
 
-// A clock that is set forward makes what is recorded look old. The floor holds
-// all the same, in true time.
+// A clock that is set forward makes recorded times look old. The validation budget
+// holds in real time nevertheless.
 func TestValidationBudgetAfterClockJump(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -222,11 +221,11 @@ func TestValidationBudgetAfterClockJump(t *testing.T) {
 			}
 		}
 		if got := s.engine.ordersSince(start); len(got) != maxFailedValidations {
-			t.Errorf("orders within the hour at %v, want %d", got, maxFailedValidations)
+			t.Errorf("got orders at %v within the hour, want %d", got, maxFailedValidations)
 		}
 		s.runFor(t, 20*time.Minute)
 		if got := s.engine.ordersSince(start); len(got) != maxFailedValidations+2 || got[maxFailedValidations] < time.Hour {
-			t.Errorf("orders at %v, want two more once the hour is over", got)
+			t.Errorf("got orders at %v, want two more after the hour", got)
 		}
 	})
 }
@@ -238,8 +237,8 @@ func timePointers(times []time.Time) (all []*time.Time) {
 	return all
 }
 
-// An order that our own end breaks off is no failure, and is taken up soon; how
-// it went is unknown, so its validation counts.
+// An order canceled by shutdown is not a failure and is retried soon. Its outcome is
+// unknown, so its validation counts as failed.
 func TestCanceledOrderIsNoFailure(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -248,27 +247,27 @@ func TestCanceledOrderIsNoFailure(t *testing.T) {
 		s.step(ctx, s.workers[0])
 		sched, err := s.schedules.read(testName, time.Now())
 		if err != nil || sched.FailureCount+sched.UnavailableCount > 0 || !sched.NextAttempt.Equal(time.Now().Add(interruptedRetryDelay)) || len(sched.FailedValidations) != 1 {
-			t.Errorf("recorded %+v, %v; want no failure, one validation, and the next order in %v", sched, err, interruptedRetryDelay)
+			t.Errorf("got schedule %+v, %v, want no failure, one validation and the next order in %v", sched, err, interruptedRetryDelay)
 		}
 	})
 }
 
-// A look-up that fails says nothing of a name, so the order is made: the
-// authority will say.
+// A DNS error does not delay the order, since it does not show whether the name has an
+// address.
 func TestOrderWhenDNSFails(t *testing.T) {
 	s := newTestScheduler(t, t.TempDir(), orderSucceeds)
 	s.settings.ACME.WaitForAddress = true
 	s.settings.ACME.Resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		return nil, errors.New("the network is unreachable")
+		return nil, errors.New("network is unreachable")
 	}}
 	s.step(t.Context(), s.workers[0])
 	if got := len(s.engine.orderTimes); got != 1 {
-		t.Errorf("%d orders, want 1", got)
+		t.Errorf("got %d orders, want 1", got)
 	}
 }
 
-// A record that is damaged may have told of anything, so it counts as an order
-// that failed just now.
+// A damaged schedule counts as an order that failed just now, since its content is
+// unknown.
 func TestDamagedScheduleCountsAsFailure(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -280,7 +279,7 @@ func TestDamagedScheduleCountsAsFailure(t *testing.T) {
 		start := time.Now()
 		s.runFor(t, 20*time.Minute)
 		if got := s.engine.ordersSince(start); !slices.Equal(got, minutes(15)) {
-			t.Errorf("orders at %v, want one after a quarter of an hour", got)
+			t.Errorf("got orders at %v, want one after 15 minutes", got)
 		}
 	})
 }

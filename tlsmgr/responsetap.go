@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// responseTap stands between autocert and the authority. autocert says neither why
-// a validation failed nor how long it was asked to wait, and cannot be
-// cancelled: the observer reads along, and ends each request with its context.
+// responseTap is an http.RoundTripper between autocert and the CA. autocert reports
+// neither why a validation failed nor the Retry-After, and cannot be canceled. The tap
+// reads both from the responses and cancels each request when ctx ends.
 type responseTap struct {
 	ctx  context.Context
 	next http.RoundTripper
 
 	mu               sync.Mutex
-	validationErrors []string // why validations failed
-	retryAfter       time.Duration
-	sawCertificate   bool // a certificate, which counts at the authority whatever is in it
+	validationErrors []string      // distinct, as "challenge type: detail"
+	retryAfter       time.Duration // of the last response
+	sawCertificate   bool          // the CA issued a certificate, which counts against its limits even if invalid
 }
 
 func (t *responseTap) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -50,7 +50,7 @@ func (t *responseTap) inspect(resp *http.Response) {
 	if resp.Header.Get("Content-Type") != "application/json" && resp.Header.Get("Content-Type") != "application/json; charset=utf-8" {
 		return
 	}
-	body, err := io.ReadAll(resp.Body) // bounded by its client
+	body, err := io.ReadAll(resp.Body) // bounded by limitedTransport
 	resp.Body = readCloser{io.MultiReader(bytes.NewReader(body), resp.Body), resp.Body}
 	if err == nil {
 		t.parseAuthorizationLocked(body)
@@ -62,7 +62,7 @@ type readCloser struct {
 	io.Closer
 }
 
-// parseAuthorizationLocked takes the errors of the challenges out of an authorization.
+// parseAuthorizationLocked records the challenge errors of an invalid authorization.
 func (t *responseTap) parseAuthorizationLocked(body []byte) {
 	var authorization struct {
 		Status     string
@@ -84,7 +84,7 @@ func (t *responseTap) parseAuthorizationLocked(body []byte) {
 	}
 }
 
-// issued reports whether the authority gave a certificate.
+// issued reports whether the CA issued a certificate.
 func (t *responseTap) issued() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -12,7 +12,7 @@ func orderRetryAfter(order) (int, error) {
 	return 0, &orderError{retryAfter: 20 * time.Minute, err: errors.New("429")}
 }
 
-// ordersAt are the times of the orders at one authority, from a start.
+// ordersAt returns the times of the orders at one CA, relative to start.
 func (e *fakeEngine) ordersAt(caURL string, start time.Time) (all []time.Duration) {
 	for i, at := range e.ordersSince(start) {
 		if e.orderCAs[i] == caURL {
@@ -22,8 +22,7 @@ func (e *fakeEngine) ordersAt(caURL string, start time.Time) (all []time.Duratio
 	return all
 }
 
-// Of two authorities each is left in peace for as long as it asked, over restarts
-// and while the other has no time, and no longer because of the other.
+// The Retry-After of each CA holds across restarts and does not affect the other CA.
 func TestRetryAfterIsPerCA(t *testing.T) {
 	for _, throttling := range []string{"first", "second"} {
 		t.Run(throttling, func(t *testing.T) {
@@ -31,7 +30,7 @@ func TestRetryAfterIsPerCA(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
 				var throttlingOrders, otherOrders []time.Duration
-				for range 5 { // lives
+				for range 5 { // restarts
 					s := newTestScheduler(t, dir, func(o order) (int, error) {
 						if o.ca.url == throttling {
 							return orderRetryAfter(o)
@@ -45,17 +44,17 @@ func TestRetryAfterIsPerCA(t *testing.T) {
 					otherOrders = append(otherOrders, s.engine.ordersAt(map[string]string{"first": "second", "second": "first"}[throttling], start)...)
 				}
 				if len(throttlingOrders) != 3 || slices.ContainsFunc([]int{1, 2}, func(i int) bool { return throttlingOrders[i]-throttlingOrders[i-1] < 20*time.Minute }) {
-					t.Errorf("the busy authority was asked at %v, want three times, 20 minutes apart", throttlingOrders)
+					t.Errorf("got orders at the throttling CA at %v, want three, at least 20 minutes apart", throttlingOrders)
 				}
 				if len(otherOrders) < 10 || otherOrders[1] > 10*time.Second {
-					t.Errorf("the other authority was asked at %v, want soon and often", otherOrders)
+					t.Errorf("got orders at the other CA at %v, want at least 10, the second within 10 s", otherOrders)
 				}
 			})
 		})
 	}
 }
 
-// A certificate of the second authority does not make the first one's patience end.
+// A certificate of the fallback CA does not cancel the Retry-After of the first CA.
 func TestRetryAfterOutlivesSuccess(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -70,13 +69,13 @@ func TestRetryAfterOutlivesSuccess(t *testing.T) {
 		start := time.Now()
 		s.runFor(t, 19*time.Minute)
 		if first, second := s.engine.ordersAt("first", start), s.engine.ordersAt("second", start); len(first) != 1 || len(second) < 3 {
-			t.Errorf("the first authority was asked at %v, the second at %v; want once, and at each renewal", first, second)
+			t.Errorf("got orders at the first CA at %v, at the second at %v, want one and at least three", first, second)
 		}
 	})
 }
 
-// Where one challenge fails, another that cannot be tried does not bring the next
-// order forward.
+// After a failed validation, another challenge type that is unavailable does not
+// advance the next order.
 func TestUnavailableChallengeTypeKeepsSchedule(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -89,7 +88,7 @@ func TestUnavailableChallengeTypeKeepsSchedule(t *testing.T) {
 		start := time.Now()
 		s.runFor(t, time.Hour)
 		if got, want := s.engine.ordersSince(start), minutes(0, 0, 20, 20, 50, 50); !slices.Equal(got, want) {
-			t.Errorf("orders at %v, want %v", got, want)
+			t.Errorf("got orders at %v, want %v", got, want)
 		}
 	})
 }

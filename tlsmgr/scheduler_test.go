@@ -13,37 +13,37 @@ import (
 func TestOrderSchedule(t *testing.T) {
 	tlsALPNOnly := []challengeType{{tlsALPN01, 1}}
 	for _, tt := range []struct {
-		name   string
-		answer func(order) (int, error)
-		doors  []challengeType
-		run    time.Duration
-		want   []time.Duration
+		name           string
+		onOrder        func(order) (int, error)
+		challengeTypes []challengeType
+		run            time.Duration
+		want           []time.Duration
 	}{
-		{"not made: five seconds, doubling to five minutes", orderUnreachable, tlsALPNOnly, 21 * time.Minute,
+		{"CA unavailable: 5 s, doubling to 5 minutes", orderUnreachable, tlsALPNOnly, 21 * time.Minute,
 			seconds(0, 5, 15, 35, 75, 155, 315, 615, 915, 1215)},
-		{"refused: a quarter of an hour, doubling to six hours", orderRefused, tlsALPNOnly, 14 * time.Hour,
+		{"rejected: 15 minutes, doubling to 6 hours", orderRefused, tlsALPNOnly, 14 * time.Hour,
 			minutes(0, 15, 45, 105, 225, 465, 825)},
-		{"not validated: both doors, then the floor", orderFailsValidation, []challengeType{{tlsALPN01, 1}, {http01, 1}}, 119 * time.Minute,
+		{"validation failed: both challenge types, then the validation budget", orderFailsValidation, []challengeType{{tlsALPN01, 1}, {http01, 1}}, 119 * time.Minute,
 			minutes(0, 0, 15, 15, 60, 60)},
-		{"not validated over one door", orderFailsValidation, tlsALPNOnly, 4 * time.Hour, minutes(0, 15, 45, 105, 225)},
+		{"validation failed, one challenge type", orderFailsValidation, tlsALPNOnly, 4 * time.Hour, minutes(0, 15, 45, 105, 225)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				s := newTestScheduler(t, dir, tt.answer)
-				s.engine.challengeTypeList = tt.doors
+				s := newTestScheduler(t, dir, tt.onOrder)
+				s.engine.challengeTypeList = tt.challengeTypes
 				start := time.Now()
 				s.runFor(t, tt.run)
 				if got := s.engine.ordersSince(start); !slices.Equal(got, tt.want) {
-					t.Errorf("orders at\n%v, want\n%v", got, tt.want)
+					t.Errorf("got orders at\n%v, want\n%v", got, tt.want)
 				}
 			})
 		})
 	}
 }
 
-// An authority whose certificates live for minutes was away when one was due:
-// what is left of it is enough to have the next in time.
+// After an outage of the CA at renewal time, a certificate with a lifetime of minutes
+// is renewed before it expires.
 func TestShortLivedCertificateSurvivesOutage(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -58,16 +58,16 @@ func TestShortLivedCertificateSurvivesOutage(t *testing.T) {
 		})
 		s.runFor(t, 6*time.Minute)
 		if left := s.workers[0].remaining(start.Add(6 * time.Minute)); left == 0 {
-			t.Errorf("asked at %v, and the certificate has ended although the authority was back for half a minute", s.engine.ordersSince(start))
+			t.Errorf("got orders at %v and an expired certificate, want a renewal within 30 s after the outage", s.engine.ordersSince(start))
 		}
 		if n := len(s.engine.ordersSince(start)); n > 15 {
-			t.Errorf("asked %d times, want no more than a quarter of what is left between two", n)
+			t.Errorf("got %d orders, want at most 15", n)
 		}
 	})
 }
 
-// One that was away for longer than a certificate lives is asked as often after
-// its end as its life is short.
+// After an outage longer than the certificate's lifetime, the retry interval is a
+// quarter of the lifetime, up to unavailableBackoffMax.
 func TestRetryIntervalAfterExpiry(t *testing.T) {
 	for life, most := range map[time.Duration]time.Duration{24 * time.Second: 6 * time.Second, 6 * time.Minute: 90 * time.Second, 90 * 24 * time.Hour: unavailableBackoffMax} {
 		dir := t.TempDir()
@@ -78,16 +78,15 @@ func TestRetryIntervalAfterExpiry(t *testing.T) {
 			s.runFor(t, life/2)
 			s.engine.setOnOrder(orderUnreachable)
 			s.runFor(t, life/2+time.Hour)
-			asked := s.engine.ordersSince(start)
-			if got := asked[len(asked)-1] - asked[len(asked)-2]; got > most+2*time.Second || got < most/2 {
-				t.Errorf("a life of %v: after its end the authority was asked again after %v, want %v", life, got, most)
+			orders := s.engine.ordersSince(start)
+			if got := orders[len(orders)-1] - orders[len(orders)-2]; got > most+2*time.Second || got < most/2 {
+				t.Errorf("lifetime %v: got a retry interval of %v after expiry, want %v", life, got, most)
 			}
 		})
 	}
 }
 
-// However the answers come, however often a process is killed or urged: no
-// more than four validations fail in any hour.
+// At most four validations fail in any hour, even with restarts and forced renewals.
 func TestFailedValidationBudget(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -105,17 +104,17 @@ func TestFailedValidationBudget(t *testing.T) {
 			s.forceRenewAll()
 		}
 		if len(failed) < 8 {
-			t.Errorf("%d validations in five hours, want the name not to be given up", len(failed))
+			t.Errorf("got %d validations in five hours, want at least 8", len(failed))
 		}
 		for i := maxFailedValidations; i < len(failed); i++ {
 			if within := failed[i].Sub(failed[i-maxFailedValidations]); within < failedValidationWindow {
-				t.Errorf("validations %d to %d failed within %v, want an hour", i-maxFailedValidations, i, within)
+				t.Errorf("got failed validations %d to %d within %v, want at least an hour", i-maxFailedValidations, i, within)
 			}
 		}
 	})
 }
 
-// A process that dies in the middle of an order has recorded the worst.
+// During an order the stored schedule assumes failure, in case the process crashes.
 func TestCrashIsRecordedAsFailure(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -132,11 +131,11 @@ func TestCrashIsRecordedAsFailure(t *testing.T) {
 		start := time.Now()
 		s.runFor(t, time.Second)
 		if want := start.Add(failureBackoffMin); !during.NextAttempt.Equal(want) || len(during.FailedValidations) != 1 {
-			t.Errorf("recorded during the order: %+v, want the next at %v and one validation", during, want)
+			t.Errorf("during the order: got schedule %+v, want the next order at %v and one validation", during, want)
 		}
 		sched, err := s.schedules.read(testName, time.Now())
 		if err != nil || len(sched.FailedValidations) != 0 {
-			t.Errorf("recorded afterwards: %+v, %v; want no validation", sched, err)
+			t.Errorf("after the order: got schedule %+v, %v, want no validation", sched, err)
 		}
 	})
 }
@@ -152,7 +151,7 @@ func TestRestartResumesSchedule(t *testing.T) {
 			orderTimes = append(orderTimes, s.engine.ordersSince(start)...)
 		}
 		if want := minutes(0, 15, 45); !slices.Equal(orderTimes, want) {
-			t.Errorf("orders over 42 restarts at %v, want %v", orderTimes, want)
+			t.Errorf("with 42 restarts: got orders at %v, want %v", orderTimes, want)
 		}
 	})
 }
@@ -168,12 +167,12 @@ func TestRetryAfterIsMinimumDelay(t *testing.T) {
 		s.forceRenewAll()
 		s.runFor(t, 55*time.Minute)
 		if got, want := s.engine.ordersSince(start), minutes(0, 20, 40, 60); !slices.Equal(got, want) {
-			t.Errorf("orders at %v, want %v", got, want)
+			t.Errorf("got orders at %v, want %v", got, want)
 		}
 	})
 }
 
-// A person who urges is heard, but not each second.
+// A forced renewal causes an order soon, but repeated ones cause no further orders.
 func TestForcedRenewal(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -188,7 +187,7 @@ func TestForcedRenewal(t *testing.T) {
 		}
 		running.Wait()
 		if got, want := s.engine.ordersSince(start), minutes(0, 1); !slices.Equal(got, want) {
-			t.Errorf("orders at %v, want %v", got, want)
+			t.Errorf("got orders at %v, want %v", got, want)
 		}
 	})
 }
@@ -201,13 +200,13 @@ func TestRenewalTimes(t *testing.T) {
 		info func(*stored) (renewalInfo, error)
 		want time.Duration
 	}{
-		{"90 days, without information", 90 * day, nil, 60 * day},
+		{"90 days, no ARI", 90 * day, nil, 60 * day},
 		{"6 days", 6 * day, nil, 4 * day},
-		{"a minute", time.Minute, nil, 40 * time.Second},
-		{"the authority proposes earlier", 90 * day, ariWindow(10 * day), 10 * day},
-		{"the authority proposes later", 90 * day, ariWindow(70 * day), 70 * day},
-		{"the authority proposes too late", 90 * day, ariWindow(89 * day), 75 * day},
-		{"the authority is not reached", 90 * day, func(*stored) (renewalInfo, error) { return renewalInfo{}, errors.New("away") }, 60 * day},
+		{"one minute", time.Minute, nil, 40 * time.Second},
+		{"ARI earlier", 90 * day, ariWindow(10 * day), 10 * day},
+		{"ARI later", 90 * day, ariWindow(70 * day), 70 * day},
+		{"ARI too late", 90 * day, ariWindow(89 * day), 75 * day},
+		{"ARI unavailable", 90 * day, func(*stored) (renewalInfo, error) { return renewalInfo{}, errors.New("unavailable") }, 60 * day},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -218,14 +217,15 @@ func TestRenewalTimes(t *testing.T) {
 				s.runFor(t, tt.want+tt.life/10)
 				got := s.engine.ordersSince(start)
 				if len(got) != 2 || got[1] < tt.want-time.Second || got[1] > tt.want+s.checkInterval(s.workers[0]) {
-					t.Errorf("orders at %v, want one at 0 and one at %v", got, tt.want)
+					t.Errorf("got orders at %v, want one at 0 and one at %v", got, tt.want)
 				}
 			})
 		})
 	}
 }
 
-// ariWindow is what an authority says that wants certificates renewed at an age.
+// ariWindow returns an ARI response that proposes renewal at the given age of a
+// certificate.
 func ariWindow(age time.Duration) func(*stored) (renewalInfo, error) {
 	return func(s *stored) (renewalInfo, error) {
 		at := s.Leaf.NotBefore.Add(age)
@@ -233,7 +233,7 @@ func ariWindow(age time.Duration) func(*stored) (renewalInfo, error) {
 	}
 }
 
-// An authority that always says «now» does not get an order at each look.
+// ARI that always proposes renewal now does not cause an order at each check.
 func TestARIAlwaysDue(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -242,13 +242,13 @@ func TestARIAlwaysDue(t *testing.T) {
 		start := time.Now()
 		s.runFor(t, 50*time.Hour)
 		if got, want := s.engine.ordersSince(start), minutes(0, 60, 7*60, 43*60); !slices.Equal(got, want) {
-			t.Errorf("orders at %v, want %v", got, want)
+			t.Errorf("got orders at %v, want %v", got, want)
 		}
 	})
 }
 
 func TestFallbackCA(t *testing.T) {
-	for name, onOrder := range map[string]func(order) (int, error){"unreachable": orderUnreachable, "declined": orderRefused, "unproved": orderFailsValidation} {
+	for name, onOrder := range map[string]func(order) (int, error){"unavailable": orderUnreachable, "rejected": orderRefused, "validation failed": orderFailsValidation} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
@@ -262,14 +262,14 @@ func TestFallbackCA(t *testing.T) {
 				})
 				s.runFor(t, time.Minute)
 				if got := s.engine.orderCAs; len(got) < 2 || got[len(got)-1] != "second" || slices.Index(got, "second") != len(got)-1 {
-					t.Errorf("asked %v, want the first and then, once, the second", got)
+					t.Errorf("got orders at %v, want the first CA and then the second once", got)
 				}
 			})
 		})
 	}
 }
 
-// Nothing is ordered that cannot be recorded.
+// Nothing is ordered while the schedule cannot be stored.
 func TestNoOrderWithoutWritableState(t *testing.T) {
 	file := t.TempDir() + "/file"
 	mustWriteFile(t, file, nil)
@@ -279,21 +279,21 @@ func TestNoOrderWithoutWritableState(t *testing.T) {
 				s := newTestScheduler(t, dir, orderSucceeds)
 				s.runFor(t, time.Hour)
 				if got := s.engine.ordersSince(time.Now()); len(got) != 0 {
-					t.Errorf("%d orders, want none", len(got))
+					t.Errorf("got %d orders, want none", len(got))
 				}
 				if got := s.log.count("no certificate can be ordered"); got != 1 {
-					t.Errorf("logged %d times, want once:\n%s", got, s.log)
+					t.Errorf("got the error logged %d times, want once:\n%s", got, s.log)
 				}
 				if s.workers[0].getState().lastErr == nil {
-					t.Error("State has no problem")
+					t.Error("got no error in the state")
 				}
 			})
 		})
 	}
 }
 
-// A clock that was ahead must not silence a name for as long, nor may its mending
-// make the name forget what failed: how long ago that was is not known any more.
+// A schedule written by a clock that was ahead does not block orders until that time.
+// Its failed validations still count, because their real times are unknown.
 func TestClockWasAhead(t *testing.T) {
 	for _, ahead := range []time.Duration{24 * time.Hour, 5 * 365 * 24 * time.Hour} {
 		dir := t.TempDir()
@@ -308,16 +308,16 @@ func TestClockWasAhead(t *testing.T) {
 			start := time.Now()
 			s.runFor(t, 2*time.Hour)
 			if got := s.engine.ordersSince(start); !slices.Equal(got, minutes(60)) {
-				t.Errorf("%v ahead: orders at %v, want one after the hour of the floor", ahead, got)
+				t.Errorf("%v ahead: got orders at %v, want one after an hour", ahead, got)
 			}
 			if n := s.log.count("the clock was ahead"); n != 1 {
-				t.Errorf("%v ahead: logged %d times, want once:\n%s", ahead, n, s.log)
+				t.Errorf("%v ahead: got the repair logged %d times, want once:\n%s", ahead, n, s.log)
 			}
 		})
 	}
 }
 
-// Two supervisors on one directory order once; both take the certificate up.
+// Two schedulers on one directory order once, and both load the certificate.
 func TestTwoSchedulersOrderOnce(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -326,31 +326,31 @@ func TestTwoSchedulersOrderOnce(t *testing.T) {
 		slow := func(order) (int, error) { time.Sleep(3 * time.Second); return 0, nil }
 		one.engine.setOnOrder(slow)
 		two.engine.setOnOrder(slow)
-		two.scheduler.engine = one.engine // the store is shared, and its lock
+		two.scheduler.engine = one.engine // the storage and its lock are shared
 		var both sync.WaitGroup
 		both.Go(func() { one.runFor(t, time.Minute) })
 		both.Go(func() { two.runFor(t, time.Minute) })
 		both.Wait()
 		if got := one.engine.ordersSince(time.Now()); len(got) != 1 {
-			t.Errorf("%d orders, want 1", len(got))
+			t.Errorf("got %d orders, want 1", len(got))
 		}
 		for _, s := range []*testScheduler{one, two} {
 			if cert, _ := s.certs.pick(testName, time.Now()); cert == nil {
-				t.Error("a supervisor did not take the certificate up")
+				t.Error("a scheduler did not load the certificate")
 			}
 		}
 	})
 }
 
-// Between the reading of the record and the lock another process may have
-// ordered, and failed.
+// The schedule is read again under the lock, because another process can have made an
+// order that failed since the first read.
 func TestScheduleIsRereadUnderLock(t *testing.T) {
 	s := newTestScheduler(t, t.TempDir(), orderSucceeds)
 	if err := s.schedules.write(t.Context(), testName, &scheduleState{NextAttempt: time.Now().Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
 	if wait := s.attempt(t.Context(), s.workers[0], false); wait != 0 || len(s.engine.orderTimes) != 0 {
-		t.Errorf("%d orders and a wait of %v, want none, and another look", len(s.engine.orderTimes), wait)
+		t.Errorf("got %d orders and wait %v, want no order and an immediate check", len(s.engine.orderTimes), wait)
 	}
 }
 
@@ -362,14 +362,14 @@ func TestRunEndsWhileEngineHangs(t *testing.T) {
 		start := time.Now()
 		s.runFor(t, time.Minute)
 		if took := time.Since(start); took > time.Minute+shutdownTimeout {
-			t.Errorf("run ended after %v, want %v after its context", took, shutdownTimeout)
+			t.Errorf("run returned after %v, want at most %v after its context ended", took, shutdownTimeout)
 		}
 		close(unblock)
 	})
 }
 
-// A directory that takes no records keeps a name from being renewed. That is
-// said when it begins, and over the last third of the certificate's life.
+// While the schedule cannot be stored, the certificate is not renewed. Reminders are
+// logged over the last third of its lifetime and after it has expired.
 func TestOverdueRenewalIsLogged(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -379,15 +379,15 @@ func TestOverdueRenewalIsLogged(t *testing.T) {
 		s.engine.certs[testName] = &stored{s.engine.makeCert(testName, 3*time.Hour), s.settings.cas[0]}
 		s.runFor(t, 119*time.Minute)
 		if n := s.log.count("not renewed"); n != 0 {
-			t.Errorf("%d reminders while nothing is due:\n%s", n, s.log)
+			t.Errorf("before renewal is due: got %d reminders, want none:\n%s", n, s.log)
 		}
 		s.runFor(t, 60*time.Minute)
 		if n := s.log.count("not renewed yet"); n < 9 || n > 11 {
-			t.Errorf("%d reminders in the last third, want one in each thirtieth", n)
+			t.Errorf("in the last third: got %d reminders, want 9 to 11", n)
 		}
 		s.runFor(t, 30*time.Minute)
 		if n := s.log.count("has ended and is not renewed"); n < 4 || n > 6 {
-			t.Errorf("%d reminders after the end", n)
+			t.Errorf("after expiry: got %d reminders, want 4 to 6", n)
 		}
 	})
 }

@@ -15,21 +15,21 @@ import (
 	"inbox/internal/filelock"
 )
 
-// fakeSharedStorage is a store of several nodes in one directory of one machine.
+// fakeSharedStorage is a Shared in a local directory, with simulated failures.
 type fakeSharedStorage struct {
 	*certmagic.FileStorage
 	unavailable     atomic.Bool
-	stale           atomic.Bool                        // it answers as before anything was written, as a replica may
-	loseLockOnWrite atomic.Bool                        // it finds at the next write that the lock was lost
-	cancelLock      atomic.Pointer[context.CancelFunc] // ends the context of the last lock
+	stale           atomic.Bool                        // reads find nothing, as from a stale replica
+	loseLockOnWrite atomic.Bool                        // the lock is lost at the next write
+	cancelLock      atomic.Pointer[context.CancelFunc] // ends the context of the last lock taken
 
-	rejectWrite func(key string, value []byte) bool // what it does not take; nil: nothing
+	rejectWrite func(key string, value []byte) bool // writes that fail; nil: none
 }
 
-// lockCtxKey finds in a context the lock that it came with.
+// lockCtxKey is the context key of the lock that a context belongs to.
 type lockCtxKey struct{}
 
-var errUnavailable = errors.New("the store is away")
+var errUnavailable = errors.New("store unavailable")
 
 func newFakeSharedStorage(t *testing.T) *fakeSharedStorage {
 	return &fakeSharedStorage{FileStorage: &certmagic.FileStorage{Path: t.TempDir()}}
@@ -57,7 +57,7 @@ func (f *fakeSharedStorage) Store(ctx context.Context, key string, value []byte)
 		(*f.cancelLock.Load())()
 	}
 	if locked && lockCtx.Err() != nil {
-		return errors.New("the lock was lost")
+		return errors.New("lock lost")
 	}
 	return f.FileStorage.Store(ctx, key, value)
 }
@@ -73,7 +73,7 @@ func (f *fakeSharedStorage) TryLock(ctx context.Context, name string) (context.C
 	if err != nil {
 		return nil, nil, false, err
 	}
-	lock, unlock := context.WithCancel(context.WithoutCancel(ctx)) // not lost because its holder stops
+	lock, unlock := context.WithCancel(context.WithoutCancel(ctx)) // canceling the holder does not lose the lock
 	lockCtx, endLockCtx := context.WithCancel(context.WithValue(ctx, lockCtxKey{}, lock))
 	loseLock := context.CancelFunc(func() { unlock(); endLockCtx() })
 	f.cancelLock.Store(&loseLock)
@@ -84,8 +84,8 @@ func (f *fakeSharedStorage) IsLocked(_ context.Context, name string) (bool, erro
 	return filelock.HeldExclusively(filepath.Join(f.Path, certmagic.StorageKeys.Safe(name))), nil
 }
 
-// newNode is one of several servers on a store. Their engines keep what they
-// obtain in one map, as certmagic does in the store.
+// newNode returns one of several nodes on a store. The engines of all nodes keep their
+// certificates in one map, as certmagic does in the store.
 func newNode(t *testing.T, store *fakeSharedStorage, certificates map[string]*stored, onOrder func(order) (int, error)) *testScheduler {
 	t.Helper()
 	s := newTestScheduler(t, "", onOrder)
@@ -93,8 +93,8 @@ func newNode(t *testing.T, store *fakeSharedStorage, certificates map[string]*st
 	return newTestSchedulerOn(sharedStorage{store, s.scheduler.log}, s.settings, s.engine, s.log, "")
 }
 
-// runNodes lets nodes work, one after the other in small steps, in a time that
-// passes at once: the map of certificates is no store.
+// runNodes runs the nodes in turn, one step per second of fake time. They do not run
+// concurrently, since they share the map of certificates.
 func runNodes(t *testing.T, d time.Duration, nodes ...*testScheduler) {
 	t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
@@ -110,42 +110,42 @@ func TestNodesOrderOnce(t *testing.T) {
 		one, two := newNode(t, store, certificates, orderSucceeds), newNode(t, store, certificates, orderSucceeds)
 		runNodes(t, time.Minute, two, one)
 		if n := len(one.engine.orderTimes) + len(two.engine.orderTimes); n != 1 {
-			t.Errorf("%d orders, want 1", n)
+			t.Errorf("got %d orders, want 1", n)
 		}
 		for _, n := range []*testScheduler{one, two} {
 			if cert, _ := n.certs.pick(testName, time.Now()); cert == nil {
-				t.Error("a node does not serve what the other obtained")
+				t.Error("a node does not serve the certificate that the other obtained")
 			}
 		}
 		if store.Exists(t.Context(), "room") {
-			t.Error("what was stored to see whether there is room is still there")
+			t.Error("the value written to check for free space was not removed")
 		}
 	})
 }
 
-// A node that cannot reach the authority keeps that to itself: the other orders
-// at once, though the first keeps trying.
+// A node that cannot reach the CA does not record that in the shared schedule, so
+// another node can order at once.
 func TestNodeWithoutCADoesNotBlockOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := newFakeSharedStorage(t), map[string]*stored{}
 		isolated := newNode(t, store, certificates, orderUnreachable)
 		runNodes(t, 10*time.Minute, isolated)
 		if n := len(isolated.engine.orderTimes); n < 3 || n > 12 {
-			t.Errorf("%d tries in ten minutes, want the waits to double up to five minutes", n)
+			t.Errorf("got %d attempts in ten minutes, want 3 to 12", n)
 		}
 		connected := newNode(t, store, certificates, orderSucceeds)
 		runNodes(t, 2*time.Second, connected)
 		if len(connected.engine.orderTimes) != 1 {
-			t.Fatalf("the other node made %d orders, want 1 at once", len(connected.engine.orderTimes))
+			t.Fatalf("got %d orders by the other node, want 1 at once", len(connected.engine.orderTimes))
 		}
 		runNodes(t, 10*time.Second, isolated)
 		if cert, _ := isolated.certs.pick(testName, time.Now()); cert == nil || isolated.workers[0].getState().lastErr != nil {
-			t.Errorf("the first node serves %v, its problem is %v", cert, isolated.workers[0].getState().lastErr)
+			t.Errorf("first node: got certificate %v, error %v, want a certificate and no error", cert, isolated.workers[0].getState().lastErr)
 		}
 	})
 }
 
-// What the authority asks of one node holds for all of them.
+// The Retry-After of a CA applies to all nodes.
 func TestNodesShareRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := newFakeSharedStorage(t), map[string]*stored{}
@@ -156,21 +156,21 @@ func TestNodesShareRetryAfter(t *testing.T) {
 		runNodes(t, 2*time.Second, one)
 		runNodes(t, 19*time.Minute, one, two)
 		if n := len(one.engine.orderTimes) + len(two.engine.orderTimes); n != 1 {
-			t.Errorf("%d orders within the patience asked for, want 1", n)
+			t.Errorf("got %d orders within the Retry-After, want 1", n)
 		}
 	})
 }
 
-// A node that dies while it asks whether the authority is there has ordered
-// nothing, and leaves nothing on record that would keep others from it.
+// A node that crashes while it checks that the CA is available has made no order and
+// does not delay other nodes.
 func TestNodeCrashesDuringReadinessCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := newFakeSharedStorage(t), map[string]*stored{}
 		crashed := newNode(t, store, certificates, orderSucceeds)
 		ctx, crash := context.WithCancel(t.Context())
 		crashed.engine.readyFunc = func() error {
-			(*store.cancelLock.Load())()  // the lock runs out
-			store.unavailable.Store(true) // and nothing it does reaches the store
+			(*store.cancelLock.Load())()  // the lock expires
+			store.unavailable.Store(true) // and no write reaches the store
 			crash()
 			return ctx.Err()
 		}
@@ -179,14 +179,13 @@ func TestNodeCrashesDuringReadinessCheck(t *testing.T) {
 		other := newNode(t, store, certificates, orderSucceeds)
 		runNodes(t, 2*time.Second, other)
 		if len(crashed.engine.orderTimes) != 0 || len(other.engine.orderTimes) != 1 {
-			t.Errorf("%d orders of the one that died, %d of the other; want 0 and 1", len(crashed.engine.orderTimes), len(other.engine.orderTimes))
+			t.Errorf("got %d orders by the crashed node, %d by the other, want 0 and 1", len(crashed.engine.orderTimes), len(other.engine.orderTimes))
 		}
 	})
 }
 
-// A node that is stopped while it asks whether the authority is there has ordered
-// nothing either: it records nothing, and another orders at once. So does it
-// itself after a restart.
+// A node that stops while it checks that the CA is available records nothing, so
+// another node can order at once, and so can this one after a restart.
 func TestNodeStopsDuringReadinessCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := newFakeSharedStorage(t), map[string]*stored{}
@@ -195,18 +194,18 @@ func TestNodeStopsDuringReadinessCheck(t *testing.T) {
 		stopped.engine.readyFunc = func() error { stop(); return ctx.Err() }
 		stopped.step(ctx, stopped.workers[0])
 		if text, err := store.Load(t.Context(), stopped.schedules.key(testName, ".json")); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("the record is %s (%v), want none", text, err)
+			t.Errorf("got schedule %s (%v), want none", text, err)
 		}
 		other := newNode(t, store, certificates, orderSucceeds)
 		other.step(t.Context(), other.workers[0])
 		if len(stopped.engine.orderTimes) != 0 || len(other.engine.orderTimes) != 1 {
-			t.Errorf("%d orders of the one that was stopped, %d of the other; want 0 and 1 at once", len(stopped.engine.orderTimes), len(other.engine.orderTimes))
+			t.Errorf("got %d orders by the stopped node, %d by the other, want 0 and 1", len(stopped.engine.orderTimes), len(other.engine.orderTimes))
 		}
 	})
 }
 
-// A node that is stopped while an order is under way keeps the others from
-// another one for a while, and a validation that may have failed on record.
+// A node that stops during an order delays the next order of all nodes, and records
+// one validation, which can have failed.
 func TestNodeStopsDuringOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFakeSharedStorage(t)
@@ -215,12 +214,12 @@ func TestNodeStopsDuringOrder(t *testing.T) {
 		stopped.step(ctx, stopped.workers[0])
 		sched, err := stopped.schedules.read(testName, time.Now())
 		if err != nil || !sched.NextAttempt.Equal(time.Now().Add(interruptedRetryDelay)) || len(sched.FailedValidations) != 1 {
-			t.Errorf("the record is %+v (%v), want the next order in %v, and one validation", sched, err, interruptedRetryDelay)
+			t.Errorf("got schedule %+v (%v), want the next order in %v and one validation", sched, err, interruptedRetryDelay)
 		}
 	})
 }
 
-// Failed validations count for all nodes together.
+// All nodes share one budget of failed validations.
 func TestNodesShareValidationBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := newFakeSharedStorage(t), map[string]*stored{}
@@ -234,13 +233,12 @@ func TestNodesShareValidationBudget(t *testing.T) {
 			}
 		}
 		if validations > maxFailedValidations {
-			t.Errorf("%d validations failed within the hour, want %d at most", validations, maxFailedValidations)
+			t.Errorf("got %d failed validations within the hour, want at most %d", validations, maxFailedValidations)
 		}
 	})
 }
 
-// A store that was restarted empty has forgotten the record and the locks. The
-// authority has not.
+// The budget holds although the store loses all schedules and locks.
 func TestValidationBudgetSurvivesEmptyStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := newFakeSharedStorage(t), map[string]*stored{}
@@ -259,12 +257,12 @@ func TestValidationBudgetSurvivesEmptyStore(t *testing.T) {
 			}
 		}
 		if validations < 2 || validations > maxFailedValidations {
-			t.Errorf("%d validations failed within the hour, want %d at most, and more than one", validations, maxFailedValidations)
+			t.Errorf("got %d failed validations within the hour, want 2 to %d", validations, maxFailedValidations)
 		}
 	})
 }
 
-// Whoever loses the lock while ordering leaves the record to the next.
+// A node that loses the lock during an order does not write the schedule.
 func TestLostLockKeepsSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := newFakeSharedStorage(t), map[string]*stored{}
@@ -275,32 +273,32 @@ func TestLostLockKeepsSchedule(t *testing.T) {
 		runNodes(t, time.Second, n)
 		sched, err := n.schedules.read(testName, time.Now())
 		if err != nil || sched.NextAttempt.Sub(sched.LastAttempt) != failureBackoffMin || sched.FailureCount+sched.UnavailableCount != 0 {
-			t.Errorf("the record is %+v (%v), want it as it was when the order began", sched, err)
+			t.Errorf("got schedule %+v (%v), want it unchanged since the start of the order", sched, err)
 		}
 		if n.log.count("the lock was lost") != 1 {
-			t.Errorf("nothing is said of it:\n%s", n.log)
+			t.Errorf("want the lost lock logged once:\n%s", n.log)
 		}
 	})
 }
 
-// A node that was paused learns by its first write that the lock is another's, and
-// looks soon for what that one obtained.
+// A node that finds the lock lost at its first write checks again soon, for the
+// certificate of the new holder.
 func TestLostLockFoundOnWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := newFakeSharedStorage(t), map[string]*stored{}
 		paused := newNode(t, store, certificates, orderSucceeds)
 		paused.engine.readyFunc = func() error {
 			store.loseLockOnWrite.Store(true)
-			return errors.New("no answer")
+			return errors.New("no response")
 		}
 		if wait := paused.step(t.Context(), paused.workers[0]); wait != lockRetryDelay {
-			t.Errorf("looks again in %v, want %v:\n%s", wait, lockRetryDelay, paused.log)
+			t.Errorf("got the next check in %v, want %v:\n%s", wait, lockRetryDelay, paused.log)
 		}
 	})
 }
 
-// Nodes that ask different authorities keep a schedule each, though they share
-// the record: none begins anew because the other had its turn.
+// Nodes with different CAs on one store have separate schedules and do not reset each
+// other's backoff.
 func TestNodesWithDifferentCAs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := newFakeSharedStorage(t), map[string]*stored{}
@@ -310,32 +308,32 @@ func TestNodesWithDifferentCAs(t *testing.T) {
 		runNodes(t, time.Hour, one, two)
 		for _, n := range []*testScheduler{one, two} {
 			if got := len(n.engine.orderTimes); got != 3 {
-				t.Errorf("%d orders at the %s in an hour, want 3, as alone", got, n.settings.cas[0].url)
+				t.Errorf("got %d orders at CA %s in an hour, want 3, as with a single node", got, n.settings.cas[0].url)
 			}
 		}
 	})
 }
 
-// A node that was paused after it had the lock, until another had ordered, does
-// not write over what that one recorded.
+// A node that was paused past the end of its lock does not overwrite the schedule of
+// the next holder.
 func TestPausedNodeKeepsSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := newFakeSharedStorage(t), map[string]*stored{}
 		n := newNode(t, store, certificates, orderSucceeds)
-		n.engine.beforeOrder = func() { (*store.cancelLock.Load())() } // as after a pause, before the order
+		n.engine.beforeOrder = func() { (*store.cancelLock.Load())() } // as after a pause between lock and order
 		runNodes(t, time.Second, n)
 		if len(n.engine.orderTimes) != 0 {
-			t.Errorf("%d orders without the lock", len(n.engine.orderTimes))
+			t.Errorf("got %d orders without the lock, want none", len(n.engine.orderTimes))
 		}
 		if _, err := store.Load(t.Context(), n.schedules.key(testName, ".json")); err == nil {
-			t.Error("a record was written without the lock")
+			t.Error("the schedule was written without the lock")
 		}
 	})
 }
 
-// A record that must be mended is mended by the holder of the lock alone.
+// Only the holder of the lock repairs an invalid schedule.
 func TestScheduleIsRepairedUnderLock(t *testing.T) {
-	for why, text := range map[string]string{"damaged": "{", "ahead": `{"Tried": "2999-01-01T00:00:00Z"}`} {
+	for why, text := range map[string]string{"damaged": "{", "clock ahead": `{"Tried": "2999-01-01T00:00:00Z"}`} {
 		synctest.Test(t, func(t *testing.T) {
 			store, certificates := newFakeSharedStorage(t), map[string]*stored{}
 			n := newNode(t, store, certificates, orderSucceeds)
@@ -349,12 +347,12 @@ func TestScheduleIsRepairedUnderLock(t *testing.T) {
 			}
 			runNodes(t, time.Minute, n)
 			if now, _ := store.Load(t.Context(), key); string(now) != text || len(n.engine.orderTimes) != 0 {
-				t.Errorf("%s: %d orders, and the record that another works on is %s", why, len(n.engine.orderTimes), now)
+				t.Errorf("%s: while another node has the lock: got %d orders, schedule %s, want none, unchanged", why, len(n.engine.orderTimes), now)
 			}
 			unlock()
 			runNodes(t, 20*time.Minute, n)
 			if now, _ := store.Load(t.Context(), key); string(now) == text || len(n.engine.orderTimes) != 1 {
-				t.Errorf("%s: %d orders, and the record is %s", why, len(n.engine.orderTimes), now)
+				t.Errorf("%s: got %d orders, schedule %s, want one, repaired", why, len(n.engine.orderTimes), now)
 			}
 		})
 	}

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// stored is a certificate of an authority, with its key.
+// stored is a certificate with its key and the CA that issued it.
 type stored struct {
 	*tls.Certificate
 	ca *caClient
 }
 
-// newest is the certificate to serve for a name: the one issued last of those
-// that have not ended, however long the others last. Authorities date their
-// certificates back by an hour or to midnight, so that of the authority which
-// was the last to give one comes first. Of equals the later in the list wins;
-// nil is left out, and so is what is for other names.
+// newest returns the certificate to serve for a name: of the valid ones the most
+// recently issued, even if others expire later. CAs backdate certificates by an hour
+// or to midnight, so a certificate from lastIssuer, the CA that issued last, comes
+// first. Among equals the later one in the list wins. Nil entries and certificates
+// for other names are skipped.
 func newest(all []*stored, name, lastIssuer string, now time.Time) *stored {
 	var best *stored
 	for _, s := range all {
@@ -27,9 +27,9 @@ func newest(all []*stored, name, lastIssuer string, now time.Time) *stored {
 	return best
 }
 
-// compare is positive when s should rather serve than other: one that is valid
-// rather than one that has ended or not begun, and of two that are not the one
-// that ends last.
+// compare returns a positive number if s is preferred over other. A valid certificate
+// is preferred over one that is expired or not yet valid. Of two that are not valid,
+// the one that expires last is preferred.
 func (s *stored) compare(other *stored, lastIssuer string, now time.Time) int {
 	valid, otherValid := isValidAt(s.Certificate, now), isValidAt(other.Certificate, now)
 	switch {

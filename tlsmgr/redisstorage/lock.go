@@ -9,37 +9,37 @@ import (
 	"time"
 )
 
-// lockPollInterval is how often a lock that is taken is tried again.
+// lockPollInterval is how often Lock retries to take a lock.
 const lockPollInterval = 500 * time.Millisecond
 
-// leaseMargin is how long before its lock runs out a holder stops, for clocks that
-// walk at different speeds and for what it is in the middle of.
+// leaseMargin is how long before the lease expires its context ends. It allows for
+// clock drift and for calls in progress.
 const leaseMargin = 2 * time.Second
 
-// Only the holder may renew or free a lock: one that was too late finds
-// another's token.
+// The token ensures that only the holder can renew or release a lock: after the lease
+// has expired, the lock can hold the token of another node.
 const (
 	renewScript   = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0`
 	releaseScript = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`
-	// fencedWriteScript changes values while the lock is still its holder's. Whoever was
-	// paused, and does not know yet for how long, changes nothing.
+	// fencedWriteScript writes only while the lock has the holder's token. A node that
+	// was paused past the end of its lease writes nothing.
 	fencedWriteScript = `if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end return redis.call(ARGV[2], KEYS[2], unpack(ARGV, 3))`
 )
 
-// ErrLockLost is wrapped by what Store and Delete return for the context of a
-// lock that is not held any more.
-var ErrLockLost = errors.New("the lock was lost, and may be another node's")
+// ErrLockLost is wrapped by the errors of Store and Delete for the context of a lock
+// that is no longer held.
+var ErrLockLost = errors.New("lock expired or taken by another node")
 
-// leaseKey finds in a context the lock that it came with.
+// leaseKey is the context key of the lease that a context belongs to.
 type leaseKey struct{ storage *Storage }
 
-// lease is a lock that is held, and renewed until it is freed or lost.
+// lease is a held lock. It is renewed until it is released or lost.
 type lease struct {
-	context.Context // ends when the lock is freed or lost
+	context.Context // ends when the lock is released or lost
 	cancel          context.CancelFunc
 	storage         *Storage
 	key, token      string
-	renewDone       chan struct{} // closed when nobody renews it any more
+	renewDone       chan struct{} // closed when the renewal goroutine has ended
 }
 
 func (l *lease) Value(key any) any {
@@ -49,8 +49,8 @@ func (l *lease) Value(key any) any {
 	return l.Context.Value(key)
 }
 
-// write runs a command on the values. In the context of a lock it does so only
-// while that is held.
+// write runs a write command on the hash of values. With the context of a lock it
+// fails with ErrLockLost if the lock is no longer held.
 func (s *Storage) write(ctx context.Context, command string, args ...string) error {
 	l, locked := ctx.Value(leaseKey{s}).(*lease)
 	if !locked {
@@ -65,11 +65,12 @@ func (s *Storage) write(ctx context.Context, command string, args ...string) err
 	return err
 }
 
-// maxClockSkew is how far the clocks of nodes may be apart: what they record of
-// orders are times.
+// maxClockSkew is the largest accepted difference between the clocks of a node and the
+// store, because nodes share the times of orders.
 const maxClockSkew = time.Minute
 
-// checkClock holds this node's clock against the store's, which all have in common.
+// checkClock returns an error if this node's clock differs from the store's, which all
+// nodes share, by more than maxClockSkew.
 func (s *Storage) checkClock(ctx context.Context) error {
 	sentAt := s.now()
 	reply, err := s.do(ctx, []string{"EVAL", "return redis.call('TIME')[1]", "1"}, s.valuesKey)
@@ -79,20 +80,21 @@ func (s *Storage) checkClock(ctx context.Context) error {
 	text, _ := reply.(string)
 	seconds, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return fmt.Errorf("the store tells the time as %T", reply)
+		return fmt.Errorf("unexpected reply to TIME: %T", reply)
 	}
 	if skew := time.Unix(seconds, 0).Sub(sentAt); skew.Abs() > maxClockSkew {
-		return fmt.Errorf("this server's clock and the store's are %v apart, and nothing is ordered by a clock that may be wrong; "+
-			"set both right (timedatectl set-ntp true)", skew.Abs().Round(time.Second))
+		return fmt.Errorf("the clocks of this server and the store differ by %v, and no certificate is ordered with a wrong clock; "+
+			"synchronize both (timedatectl set-ntp true)", skew.Abs().Round(time.Second))
 	}
 	return nil
 }
 
-// TryLock takes a lock unless somebody has it. A clock that is more than a minute
-// from the store's is an error. The context it returns ends with
-// ctx, or when the lock is lost, which is shortly before [LeaseDuration] has passed since
-// the store was last reached; what needs the lock must stop then. Free must be called once, and may block for
-// [CallTimeout].
+// TryLock takes a lock if it is free, without waiting. It returns an error if this
+// node's clock differs from the store's by more than a minute.
+//
+// lockCtx ends with ctx or when the lock is lost, which happens shortly before
+// [LeaseDuration] has passed since the last successful renewal. Work under the lock
+// must stop then. unlock must be called once; it can block for [CallTimeout].
 func (s *Storage) TryLock(ctx context.Context, name string) (lockCtx context.Context, unlock func(), acquired bool, err error) {
 	if err := s.checkClock(ctx); err != nil {
 		return nil, nil, false, fmt.Errorf("lock %s: %w", name, err)
@@ -104,13 +106,13 @@ func (s *Storage) TryLock(ctx context.Context, name string) (lockCtx context.Con
 	return l, func() { s.endLease(l) }, true, nil
 }
 
-// acquire returns nil for a lock that somebody has.
+// acquire takes a lock, or returns nil, nil if it is held.
 func (s *Storage) acquire(ctx context.Context, name string) (*lease, error) {
 	l := &lease{key: s.lockPrefix + name, token: rand.Text(), renewDone: make(chan struct{}), storage: s}
 	sentAt := time.Now()
 	reply, err := s.do(ctx, []string{"SET"}, l.key, l.token, "NX", "PX", milliseconds(LeaseDuration))
 	if err != nil {
-		// It may have been taken all the same.
+		// The store can have executed the command although the reply was lost.
 		s.release(l)
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
@@ -124,8 +126,9 @@ func (s *Storage) acquire(ctx context.Context, name string) (*lease, error) {
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// renew keeps a lock alive until its context ends, and ends that before the
-// lock can be another's. Its own clock decides: the store may not be reached.
+// renew renews a lock until its context ends, and ends the context before another
+// node can take the lock. It relies on the local clock, since the store can be
+// unavailable.
 func (s *Storage) renew(l *lease, acquiredAt time.Time) {
 	defer close(l.renewDone)
 	defer l.cancel()
@@ -142,33 +145,34 @@ func (s *Storage) renew(l *lease, acquiredAt time.Time) {
 		sentAt := time.Now()
 		renewed, err := s.do(l, []string{"EVAL", renewScript, "1"}, l.key, l.token, milliseconds(LeaseDuration))
 		if err == nil && renewed != int64(1) {
-			return // it ran out, and may be somebody else's
+			return // expired; another node can hold it
 		}
 		if err == nil && !expiry.Reset(time.Until(sentAt.Add(LeaseDuration-leaseMargin))) {
-			return // too late: the context has ended
+			return // renewed too late: the context has ended
 		}
 	}
 }
 
-// endLease ends a lease and gives the lock to the next.
+// endLease stops the renewal and releases the lock.
 func (s *Storage) endLease(l *lease) {
 	l.cancel()
 	<-l.renewDone
 	s.release(l)
 }
 
-// release makes one try; a lock that it cannot free runs out by itself.
+// release tries once to release a lock. If that fails, the lease expires.
 func (s *Storage) release(l *lease) {
 	_, _ = s.do(context.Background(), []string{"EVAL", releaseScript, "1"}, l.key, l.token)
 }
 
-// IsLocked is whether anybody holds a lock.
+// IsLocked reports whether a lock is held, by any node.
 func (s *Storage) IsLocked(ctx context.Context, name string) (bool, error) {
 	n, err := s.do(ctx, []string{"EXISTS"}, s.lockPrefix+name)
 	return n == int64(1), err
 }
 
-// Lock waits for a lock, for as long as ctx lives. It is held until [Storage.Unlock].
+// Lock takes a lock and holds it until [Storage.Unlock]. It waits until the lock is
+// free or ctx ends.
 func (s *Storage) Lock(ctx context.Context, name string) error {
 	for {
 		l, err := s.acquire(context.WithoutCancel(ctx), name)
@@ -180,20 +184,21 @@ func (s *Storage) Lock(ctx context.Context, name string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the lock of %s: %w", name, errors.Join(ctx.Err(), err))
+			return fmt.Errorf("lock %s: %w", name, errors.Join(ctx.Err(), err))
 		case <-time.After(lockPollInterval):
 		}
 	}
 }
 
-// Unlock frees a lock that Lock took. One that is not held is an error.
+// Unlock releases a lock taken by [Storage.Lock]. It returns an error if this Storage
+// does not hold the lock.
 func (s *Storage) Unlock(_ context.Context, name string) error {
 	s.mu.Lock()
 	l := s.leases[name]
 	delete(s.leases, name)
 	s.mu.Unlock()
 	if l == nil {
-		return fmt.Errorf("unlock %s: it is not held", name)
+		return fmt.Errorf("unlock %s: not held", name)
 	}
 	s.endLease(l)
 	return nil

@@ -1,15 +1,15 @@
-// Package redisstorage keeps certificates, accounts and the record of orders in
-// Redis or Valkey, so that several nodes have them in common.
+// Package redisstorage stores certificates, accounts and the schedules of orders in
+// Redis or Valkey, so that several nodes share them.
 //
-// It is a certmagic.Storage, with locks that are leases: a holder that dies or
-// is cut off loses its lock within [LeaseDuration]. Everything is one hash and one key
-// a lock, under one hash tag, so that it lives on one node of a Redis Cluster.
-// Values are encrypted and bound to the name they are stored under; the server
-// sees which names there are, when they changed and how long they are, and can
-// bring back an old value, but can neither read nor make one.
+// [Storage] implements certmagic.Storage. Its locks are leases: a holder that
+// crashes or loses its connection loses the lock within [LeaseDuration]. The data is
+// one hash, plus one key per lock, all with the same hash tag, so that it resides on
+// one node of a Redis Cluster. Values are encrypted and bound to their names. The
+// server can see names, sizes and times of changes, and can restore an old value,
+// but can neither read nor forge one.
 //
-// What a caller must know: certmagic hands in contexts that live for hours, so
-// each call has a limit of its own, [CallTimeout].
+// certmagic passes contexts that live for hours, so each call to the server has its
+// own timeout, [CallTimeout].
 package redisstorage
 
 import (
@@ -26,42 +26,45 @@ import (
 )
 
 const (
-	// LeaseDuration is how long a lock outlives the last sign of its holder.
+	// LeaseDuration is how long a lock is held after its last renewal.
 	LeaseDuration = 15 * time.Second
 	// CallTimeout bounds one call to the server.
 	CallTimeout = 3 * time.Second
-	// maxValueBytes bounds one value; a chain with its key has a few KiB.
+	// maxValueBytes bounds one value; a chain with its key takes a few KiB.
 	maxValueBytes = 1 << 20
 )
 
-// Client runs one command, for no longer than its context allows, and is safe
-// for concurrent use. Answers are as in Redis: nil for what is not there, string, int64, or a list of answers.
+// Client runs Redis commands. It must be safe for concurrent use.
 type Client interface {
-	// Do sends the words of a command, one key and what follows it.
+	// Do runs the command, which is followed by key and args, until ctx ends. The
+	// reply is nil (no value), a string, an int64, or a []any of replies.
 	Do(ctx context.Context, command []string, key string, args ...string) (any, error)
 }
 
-// Storage is a certmagic.Storage. Its methods may be called concurrently.
+// Storage implements certmagic.Storage. It is safe for concurrent use.
 type Storage struct {
 	client     Client
-	valuesKey  string // the hash
-	lockPrefix string // what keys of locks begin with
+	valuesKey  string // key of the hash of values
+	lockPrefix string // prefix of the keys of locks
 	sealer     *sealer
 	now        func() time.Time
 
 	mu     sync.Mutex
-	leases map[string]*lease // locks that certmagic holds, by name
+	leases map[string]*lease // locks taken with Lock, by name
 }
 
-// New returns a storage whose keys begin with prefix. The nodes share the key,
-// of 32 bytes, which the server never sees; a key of another length is an error.
+// New returns a storage whose Redis keys begin with prefix. All nodes must use the
+// same encryption key, which must have 32 bytes and is never sent to the server.
 func New(client Client, prefix string, key []byte) (*Storage, error) {
 	sealer, err := newSealer(key)
 	if err != nil {
 		return nil, err
 	}
 	tag := prefix + "{tls}:"
-	return &Storage{client: client, valuesKey: tag + "values", lockPrefix: tag + "lock:", sealer: sealer, now: time.Now, leases: map[string]*lease{}}, nil
+	return &Storage{
+		client: client, valuesKey: tag + "values", lockPrefix: tag + "lock:", sealer: sealer,
+		now: time.Now, leases: map[string]*lease{},
+	}, nil
 }
 
 func (s *Storage) do(ctx context.Context, command []string, key string, args ...string) (any, error) {
@@ -70,11 +73,11 @@ func (s *Storage) do(ctx context.Context, command []string, key string, args ...
 	return s.client.Do(ctx, command, key, args...)
 }
 
-// Store keeps a value, in place of the one there may be. A value over 1 MiB is
-// an error, and so is the context of a lock that was lost: [ErrLockLost].
+// Store sets a value. It returns an error if the value exceeds 1 MiB, and
+// [ErrLockLost] if ctx is the context of a lock that was lost.
 func (s *Storage) Store(ctx context.Context, key string, value []byte) error {
 	if len(value) > maxValueBytes {
-		return fmt.Errorf("store %s: %d bytes are more than a certificate has", key, len(value))
+		return fmt.Errorf("store %s: value of %d bytes exceeds 1 MiB", key, len(value))
 	}
 	if err := s.write(ctx, "HSET", key, s.sealer.seal(key, value, time.Now())); err != nil {
 		return fmt.Errorf("store %s: %w", key, err)
@@ -82,8 +85,8 @@ func (s *Storage) Store(ctx context.Context, key string, value []byte) error {
 	return nil
 }
 
-// Load returns a value, or fs.ErrNotExist. One that was not written under the
-// nodes' key, or under another name, is [ErrDecrypt].
+// Load returns a value, or fs.ErrNotExist. It returns [ErrDecrypt] if the value was
+// written with another encryption key or under another name.
 func (s *Storage) Load(ctx context.Context, key string) ([]byte, error) {
 	value, _, err := s.open(ctx, key)
 	return value, err
@@ -104,8 +107,8 @@ func (s *Storage) open(ctx context.Context, key string) (value []byte, modified 
 	return value, modified, nil
 }
 
-// Delete forgets a value and all below it. It is no error when there is none; the
-// context of a lock that was lost is [ErrLockLost].
+// Delete removes a value and all values below it. Missing values are not an error. It
+// returns [ErrLockLost] if ctx is the context of a lock that was lost.
 func (s *Storage) Delete(ctx context.Context, key string) error {
 	below, err := s.keysBelow(ctx, key)
 	if err != nil {
@@ -117,7 +120,8 @@ func (s *Storage) Delete(ctx context.Context, key string) error {
 	return nil
 }
 
-// Exists is whether there is a value, or any below it, and no error.
+// Exists reports whether a value, or one below it, exists. It returns false if the
+// server cannot be reached.
 func (s *Storage) Exists(ctx context.Context, key string) bool {
 	if reply, err := s.do(ctx, []string{"HEXISTS"}, s.valuesKey, key); err == nil && reply == int64(1) {
 		return true
@@ -126,8 +130,8 @@ func (s *Storage) Exists(ctx context.Context, key string) bool {
 	return err == nil && len(below) > 0
 }
 
-// List returns what is below a path: all values when recursive, else the next
-// step of each path alone. With nothing there it is fs.ErrNotExist.
+// List returns the sorted keys below a path: all keys if recursive, else only the
+// direct children. It returns fs.ErrNotExist if there are no keys.
 func (s *Storage) List(ctx context.Context, path string, recursive bool) ([]string, error) {
 	below, err := s.keysBelow(ctx, path)
 	if err != nil {
@@ -145,8 +149,8 @@ func (s *Storage) List(ctx context.Context, path string, recursive bool) ([]stri
 	return slices.Compact(below), nil
 }
 
-// keysBelow lists the values under a path. There are a handful for each name that
-// is served, so all are listed.
+// keysBelow returns the keys below a path. It fetches all keys, of which there are a
+// handful per served name.
 func (s *Storage) keysBelow(ctx context.Context, path string) ([]string, error) {
 	reply, err := s.do(ctx, []string{"HKEYS"}, s.valuesKey)
 	if err != nil {
@@ -154,7 +158,7 @@ func (s *Storage) keysBelow(ctx context.Context, path string) ([]string, error) 
 	}
 	all, ok := reply.([]any)
 	if !ok {
-		return nil, fmt.Errorf("the store answers %T for a list", reply)
+		return nil, fmt.Errorf("unexpected reply to HKEYS: %T", reply)
 	}
 	var below []string
 	for _, item := range all {
@@ -165,7 +169,7 @@ func (s *Storage) keysBelow(ctx context.Context, path string) ([]string, error) 
 	return below, nil
 }
 
-// childKey is the part of a key that lies directly below a path.
+// childKey returns the ancestor of key, or key itself, directly below path.
 func childKey(path, key string) string {
 	prefix := ""
 	if path != "" {
@@ -175,7 +179,8 @@ func childKey(path, key string) string {
 	return prefix + child
 }
 
-// Stat tells of a value, or of a path with values below, or is fs.ErrNotExist.
+// Stat returns information about a value or about a path with values below it, or
+// fs.ErrNotExist.
 func (s *Storage) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
 	value, modified, err := s.open(ctx, key)
 	if err == nil {

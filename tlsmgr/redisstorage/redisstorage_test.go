@@ -21,7 +21,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// redisClient is a Client over rueidis.
+// redisClient implements Client with rueidis.
 type redisClient struct{ rueidis.Client }
 
 func (n redisClient) Do(ctx context.Context, command []string, key string, args ...string) (any, error) {
@@ -42,15 +42,15 @@ func (n redisClient) command(t *testing.T, args ...string) string {
 	return text
 }
 
-// startRedis starts a server of the test's own on a Unix socket.
+// startRedis starts a Redis server on a Unix socket.
 func startRedis(t *testing.T) (redisClient, *exec.Cmd) {
 	t.Helper()
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatal("redis-server is missing: apt-get install redis-server")
+			t.Fatal("requires redis-server: apt-get install redis-server")
 		}
-		t.Skip("needs redis-server: apt-get install redis-server")
+		t.Skip("requires redis-server: apt-get install redis-server")
 	}
 	socket := filepath.Join(t.TempDir(), "s")
 	server := exec.Command(program, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", filepath.Dir(socket))
@@ -68,7 +68,7 @@ func startRedis(t *testing.T) (redisClient, *exec.Cmd) {
 			return redisClient{client}, server
 		}
 		if time.Since(began) > 10*time.Second {
-			t.Fatalf("redis-server does not answer: %v", err)
+			t.Fatalf("redis-server does not respond: %v", err)
 		}
 	}
 }
@@ -87,7 +87,7 @@ func TestStorage(t *testing.T) {
 	client, _ := startRedis(t)
 	s, ctx := newStorage(t, client), t.Context()
 	if _, err := s.Load(ctx, "a/b"); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("load what is not there: got %v, want fs.ErrNotExist", err)
+		t.Fatalf("load a missing value: got %v, want fs.ErrNotExist", err)
 	}
 	for _, key := range []string{"a/b/c", "a/b/d", "a/e", "ab"} {
 		if err := s.Store(ctx, key, []byte("value of "+key)); err != nil {
@@ -95,22 +95,22 @@ func TestStorage(t *testing.T) {
 		}
 	}
 	if value, err := s.Load(ctx, "a/b/c"); err != nil || string(value) != "value of a/b/c" {
-		t.Errorf("got %q and %v", value, err)
+		t.Errorf("load: got %q, %v", value, err)
 	}
 	info, err := s.Stat(ctx, "a/b/c")
 	if err != nil || info.Size != 14 || !info.IsTerminal || time.Since(info.Modified) > time.Minute {
-		t.Errorf("stat: got %+v and %v", info, err)
+		t.Errorf("stat: got %+v, %v", info, err)
 	}
 	if info, err := s.Stat(ctx, "a/b"); err != nil || info.IsTerminal {
-		t.Errorf("stat of a path: got %+v and %v", info, err)
+		t.Errorf("stat of a path: got %+v, %v", info, err)
 	}
 	recursive, err := s.List(ctx, "a", true)
 	if want := []string{"a/b/c", "a/b/d", "a/e"}; err != nil || !slices.Equal(recursive, want) {
-		t.Errorf("list all: got %v and %v, want %v", recursive, err, want)
+		t.Errorf("list recursively: got %v, %v, want %v", recursive, err, want)
 	}
 	direct, err := s.List(ctx, "a", false)
 	if want := []string{"a/b", "a/e"}; err != nil || !slices.Equal(direct, want) {
-		t.Errorf("list: got %v and %v, want %v", direct, err, want)
+		t.Errorf("list: got %v, %v, want %v", direct, err, want)
 	}
 	if err := s.Delete(ctx, "a/b"); err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestStorage(t *testing.T) {
 		}
 	}
 	if err := s.Delete(ctx, "a/b"); err != nil {
-		t.Errorf("delete what is gone: %v", err)
+		t.Errorf("delete a missing value: got %v, want no error", err)
 	}
 }
 
@@ -134,7 +134,7 @@ func TestValuesAreEncryptedAndBoundToKey(t *testing.T) {
 	}
 	raw := client.command(t, "HGET", s.valuesKey, "key")
 	if raw == "" || strings.Contains(raw, "PRIVATE") {
-		t.Fatalf("the store holds the value in clear: %q", raw)
+		t.Fatalf("got %q in Redis, want the value encrypted", raw)
 	}
 	client.command(t, "HSET", s.valuesKey, "other", raw, "short", "x")
 	other, err := New(client, "test:", bytes.Repeat([]byte{8}, 32))
@@ -142,19 +142,19 @@ func TestValuesAreEncryptedAndBoundToKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, load := range map[string]func() ([]byte, error){
-		"under another name": func() ([]byte, error) { return s.Load(ctx, "other") },
-		"too short":          func() ([]byte, error) { return s.Load(ctx, "short") },
-		"under another key":  func() ([]byte, error) { return other.Load(ctx, "key") },
+		"under another name":          func() ([]byte, error) { return s.Load(ctx, "other") },
+		"too short":                   func() ([]byte, error) { return s.Load(ctx, "short") },
+		"with another encryption key": func() ([]byte, error) { return other.Load(ctx, "key") },
 	} {
 		if value, err := load(); !errors.Is(err, ErrDecrypt) || value != nil {
-			t.Errorf("%s: got %q and %v, want ErrForeign", name, value, err)
+			t.Errorf("%s: got %q, %v, want ErrDecrypt", name, value, err)
 		}
 	}
 	if _, err := New(client, "test:", []byte("short")); err == nil {
-		t.Error("a short key is taken")
+		t.Error("New with a short key: got no error")
 	}
 	if err := s.Store(ctx, "big", make([]byte, maxValueBytes+1)); err == nil {
-		t.Error("a value without end is taken")
+		t.Error("Store with a value over 1 MiB: got no error")
 	}
 }
 
@@ -187,10 +187,10 @@ func TestLockIsExclusive(t *testing.T) {
 	}
 	wg.Wait()
 	if maxHolders != 1 {
-		t.Errorf("%d held the lock at once", maxHolders)
+		t.Errorf("got %d concurrent holders of the lock, want 1", maxHolders)
 	}
 	if err := a.Unlock(t.Context(), "name"); err == nil {
-		t.Error("a lock that nobody holds is unlocked")
+		t.Error("Unlock of a free lock: got no error")
 	}
 }
 
@@ -198,48 +198,48 @@ func TestLockHonorsContext(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	a, b := newStorage(t, client), newStorage(t, client)
-	_, unlock, taken, err := a.TryLock(t.Context(), "name")
-	if err != nil || !taken {
-		t.Fatalf("got %v, %v", taken, err)
+	_, unlock, acquired, err := a.TryLock(t.Context(), "name")
+	if err != nil || !acquired {
+		t.Fatalf("TryLock: got %v, %v, want the lock", acquired, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := b.Lock(ctx, "name"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v, want the deadline", err)
+		t.Errorf("Lock: got %v, want context.DeadlineExceeded", err)
 	}
-	if _, _, taken, err := b.TryLock(t.Context(), "name"); taken || err != nil {
-		t.Errorf("a lock that is held was taken (%v, %v)", taken, err)
+	if _, _, acquired, err := b.TryLock(t.Context(), "name"); acquired || err != nil {
+		t.Errorf("TryLock of a held lock: got %v, %v, want false", acquired, err)
 	}
 	unlock()
 	if locked, err := b.IsLocked(t.Context(), "name"); locked || err != nil {
-		t.Errorf("a freed lock is held (%v)", err)
+		t.Errorf("IsLocked of a released lock: got %v, %v, want false", locked, err)
 	}
 }
 
-// A holder whose lock ran out and went to another must notice, and must not
-// free what is the other's.
+// The context of a lock ends when another node has taken the lock, and unlock does not
+// release the lock of the other node.
 func TestLostLockCancelsContext(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
 	s, ctx := newStorage(t, client), t.Context()
-	lockCtx, unlock, taken, err := s.TryLock(ctx, "name")
-	if err != nil || !taken {
-		t.Fatalf("got %v, %v", taken, err)
+	lockCtx, unlock, acquired, err := s.TryLock(ctx, "name")
+	if err != nil || !acquired {
+		t.Fatalf("TryLock: got %v, %v, want the lock", acquired, err)
 	}
 	client.command(t, "SET", s.lockPrefix+"name", "another's token")
 	select {
 	case <-lockCtx.Done():
 	case <-time.After(LeaseDuration):
-		t.Error("the lock was lost and its context lives on")
+		t.Error("the context of a lost lock did not end")
 	}
 	unlock()
 	if token := client.command(t, "GET", s.lockPrefix+"name"); token != "another's token" {
-		t.Errorf("the lock of another was freed: %q", token)
+		t.Errorf("got token %q, want that of the other node", token)
 	}
 }
 
-// A node that was paused past its lease does not know it yet: what it writes in
-// the name of the lock is refused, and it learns of it.
+// Writes of a node that was paused past the end of its lease fail with ErrLockLost and
+// end the context of its lock.
 func TestWriteAfterLostLockFails(t *testing.T) {
 	t.Parallel()
 	client, _ := startRedis(t)
@@ -248,53 +248,54 @@ func TestWriteAfterLostLockFails(t *testing.T) {
 		"store":  func(lockCtx context.Context) error { return s.Store(lockCtx, "a/key", []byte("old")) },
 		"delete": func(lockCtx context.Context) error { return s.Delete(lockCtx, "a") },
 	} {
-		lockCtx, unlock, taken, err := s.TryLock(t.Context(), name)
-		if err != nil || !taken {
-			t.Fatalf("got %v, %v", taken, err)
+		lockCtx, unlock, acquired, err := s.TryLock(t.Context(), name)
+		if err != nil || !acquired {
+			t.Fatalf("TryLock: got %v, %v, want the lock", acquired, err)
 		}
-		writeCtx := context.WithoutCancel(context.WithValue(lockCtx, redisClient{}, "as an order has it"))
-		if err := s.Store(writeCtx, "a/key", []byte("mine")); err != nil {
+		writeCtx := context.WithoutCancel(context.WithValue(lockCtx, redisClient{}, "derived"))
+		if err := s.Store(writeCtx, "a/key", []byte("first holder")); err != nil {
 			t.Fatalf("store while the lock is held: %v", err)
 		}
 		client.command(t, "SET", s.lockPrefix+name, "another's token")
-		if err := s.Store(t.Context(), "a/key", []byte("of the next")); err != nil {
+		if err := s.Store(t.Context(), "a/key", []byte("next holder")); err != nil {
 			t.Fatal(err)
 		}
 		if err := write(writeCtx); !errors.Is(err, ErrLockLost) || lockCtx.Err() == nil {
-			t.Errorf("%s: got %v, and the lock's context says %v; want ErrLockLost and its end", name, err, lockCtx.Err())
+			t.Errorf("%s: got %v, context error %v, want ErrLockLost and an ended context", name, err, lockCtx.Err())
 		}
-		if value, err := s.Load(t.Context(), "a/key"); err != nil || string(value) != "of the next" {
-			t.Errorf("%s: the value is %q (%v), want that of the next holder", name, value, err)
+		if value, err := s.Load(t.Context(), "a/key"); err != nil || string(value) != "next holder" {
+			t.Errorf("%s: got value %q (%v), want that of the next holder", name, value, err)
 		}
 		unlock()
 	}
 }
 
-// A lock whose store went away is over before it can be another's.
-// Orders are recorded with times: by a wrong clock there are none.
+// TryLock fails if the clock differs from the store's, since nodes share the times of
+// orders.
 func TestLockRequiresAccurateClock(t *testing.T) {
 	redis, _ := startRedis(t)
 	s := newStorage(t, redis)
 	for _, skew := range []time.Duration{time.Hour, -time.Hour, 2 * time.Minute} {
 		s.now = func() time.Time { return time.Now().Add(skew) }
-		if _, _, taken, err := s.TryLock(t.Context(), "lock"); taken || err == nil || !strings.Contains(err.Error(), "clock") {
-			t.Errorf("%v apart: got taken %v, %v, want an error about the clock", skew, taken, err)
+		if _, _, acquired, err := s.TryLock(t.Context(), "lock"); acquired || err == nil || !strings.Contains(err.Error(), "clock") {
+			t.Errorf("clock skew %v: got %v, %v, want an error about the clock", skew, acquired, err)
 		}
 	}
 	s.now = func() time.Time { return time.Now().Add(10 * time.Second) }
-	_, unlock, taken, err := s.TryLock(t.Context(), "lock")
-	if err != nil || !taken {
-		t.Fatalf("seconds apart: got taken %v, %v", taken, err)
+	_, unlock, acquired, err := s.TryLock(t.Context(), "lock")
+	if err != nil || !acquired {
+		t.Fatalf("clock skew 10 s: got %v, %v, want the lock", acquired, err)
 	}
 	unlock()
 }
 
+// The context of a lock ends before its lease expires if the store is unavailable.
 func TestLockExpiresWithoutStore(t *testing.T) {
 	t.Parallel()
 	client, server := startRedis(t)
-	lockCtx, unlock, taken, err := newStorage(t, client).TryLock(t.Context(), "name")
-	if err != nil || !taken {
-		t.Fatalf("got %v, %v", taken, err)
+	lockCtx, unlock, acquired, err := newStorage(t, client).TryLock(t.Context(), "name")
+	if err != nil || !acquired {
+		t.Fatalf("TryLock: got %v, %v, want the lock", acquired, err)
 	}
 	_ = server.Process.Kill()
 	began := time.Now()
@@ -303,7 +304,7 @@ func TestLockExpiresWithoutStore(t *testing.T) {
 	case <-time.After(LeaseDuration + time.Second):
 	}
 	if took := time.Since(began); took > LeaseDuration-leaseMargin+500*time.Millisecond {
-		t.Errorf("the lock was held for %v without its store, longer than its lease of %v", took, LeaseDuration)
+		t.Errorf("got a lock context of %v without the store, want less than the lease of %v", took, LeaseDuration)
 	}
 	unlock()
 }
@@ -315,14 +316,15 @@ func TestCallsTimeOutWhenStoreHangs(t *testing.T) {
 	suspend(t, server)
 	began := time.Now()
 	if _, err := s.Load(context.Background(), "key"); err == nil || errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v, want an error of the store", err)
+		t.Errorf("Load: got %v, want a timeout", err)
 	}
 	if took := time.Since(began); took > CallTimeout+time.Second {
-		t.Errorf("the call took %v", took)
+		t.Errorf("Load took %v, want at most %v", took, CallTimeout)
 	}
 }
 
-// lostReplyClient is a client whose first command is carried out, and answered by nobody.
+// lostReplyClient executes the first SET command, but returns an error instead of its
+// reply.
 type lostReplyClient struct {
 	Client
 	sets int
@@ -338,16 +340,16 @@ func (u *lostReplyClient) Do(ctx context.Context, command []string, key string, 
 	return reply, err
 }
 
-// A lock that was taken, of which its holder did not hear, hinders nobody.
+// A lock taken by a command whose reply was lost is released at once.
 func TestLockAfterLostReply(t *testing.T) {
 	redis, _ := startRedis(t)
 	s := newStorage(t, &lostReplyClient{Client: redis})
-	if _, _, taken, err := s.TryLock(t.Context(), "name"); err == nil || taken {
-		t.Fatalf("taken %v, %v; want an error", taken, err)
+	if _, _, acquired, err := s.TryLock(t.Context(), "name"); err == nil || acquired {
+		t.Fatalf("TryLock: got %v, %v, want an error", acquired, err)
 	}
-	_, unlock, taken, err := s.TryLock(t.Context(), "name")
-	if err != nil || !taken {
-		t.Fatalf("the next try: taken %v, %v; want the lock", taken, err)
+	_, unlock, acquired, err := s.TryLock(t.Context(), "name")
+	if err != nil || !acquired {
+		t.Fatalf("next TryLock: got %v, %v, want the lock", acquired, err)
 	}
 	unlock()
 }

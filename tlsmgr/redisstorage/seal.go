@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// ErrDecrypt is wrapped by Load for a value that does not open: the nodes do
-// not share one key, or somebody else wrote it.
-var ErrDecrypt = errors.New("the value was not written under this server's key; give all nodes the same key file")
+// ErrDecrypt is wrapped by the error of Load for a value that cannot be decrypted:
+// the nodes use different keys, or another program wrote the value.
+var ErrDecrypt = errors.New("value not encrypted with this node's key; use the same key file on all nodes")
 
-// sealer encrypts values with AES-256-GCM under random nonces (NIST SP
-// 800-38D), which is good for 2^32 values; certificates make a few a day.
+// sealer encrypts values with AES-256-GCM and random nonces. That is safe for 2^32
+// values (NIST SP 800-38D); certificates need a few per day.
 type sealer struct{ aead cipher.AEAD }
 
 func newSealer(key []byte) (*sealer, error) {
 	if len(key) != 32 {
-		return nil, fmt.Errorf("the key for stored certificates has %d bytes; 32 are needed", len(key))
+		return nil, fmt.Errorf("the key for stored certificates has %d bytes; 32 bytes are required", len(key))
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -29,7 +29,7 @@ func newSealer(key []byte) (*sealer, error) {
 	return &sealer{aead}, err
 }
 
-// seal binds a value to its name and puts the time of the change before it.
+// seal encrypts the modification time and the value, and binds them to the name.
 func (s *sealer) seal(name string, value []byte, now time.Time) string {
 	plain := binary.BigEndian.AppendUint64(nil, uint64(now.UnixNano()))
 	return string(s.aead.Seal(nil, nil, append(plain, value...), []byte(name)))

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// suspend makes a server hang.
+// suspend stops the server process until the test ends, so that it does not respond.
 func suspend(t *testing.T, server *exec.Cmd) {
 	t.Helper()
 	if err := server.Process.Signal(syscall.SIGSTOP); err != nil {
