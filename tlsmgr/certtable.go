@@ -2,7 +2,6 @@ package tlsmgr
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"maps"
 	"net"
 	"net/netip"
@@ -11,13 +10,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/hosts"
 )
 
 // snapshot is the immutable data that a handshake reads.
 type snapshot struct {
-	acme         map[string]*tls.Certificate
-	static       map[string]*tls.Certificate
-	hstsEligible map[string]bool // served with valid certificates long enough for the long max-age
+	acme   map[string]*tls.Certificate
+	static map[string]*tls.Certificate
 }
 
 // certTable selects the certificate for a name: the ACME certificate while it is
@@ -32,7 +33,7 @@ type certTable struct {
 
 func newCertTable(names []string) *certTable {
 	c := &certTable{names: names}
-	c.current.Store(&snapshot{map[string]*tls.Certificate{}, map[string]*tls.Certificate{}, map[string]bool{}})
+	c.current.Store(&snapshot{map[string]*tls.Certificate{}, map[string]*tls.Certificate{}})
 	return c
 }
 
@@ -41,7 +42,7 @@ func (c *certTable) change(do func(*snapshot)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.current.Load()
-	fresh := &snapshot{maps.Clone(old.acme), maps.Clone(old.static), maps.Clone(old.hstsEligible)}
+	fresh := &snapshot{maps.Clone(old.acme), maps.Clone(old.static)}
 	do(fresh)
 	c.current.Store(fresh)
 }
@@ -55,17 +56,11 @@ func (c *certTable) setACME(name string, cert *tls.Certificate) {
 func (c *certTable) setStatic(cert *tls.Certificate) {
 	c.change(func(snap *snapshot) {
 		for _, name := range c.names {
-			if covers(cert.Leaf, name) {
+			if certs.Covers(cert.Leaf, name) {
 				snap.static[name] = cert
 			}
 		}
 	})
-}
-
-func (c *certTable) setHSTSEligible(name string, eligible bool) {
-	if c.current.Load().hstsEligible[name] != eligible {
-		c.change(func(snap *snapshot) { snap.hstsEligible[name] = eligible })
-	}
 }
 
 // pick returns the certificate for a name and its source, "acme" or "file".
@@ -74,9 +69,9 @@ func (c *certTable) pick(name string, now time.Time) (cert *tls.Certificate, sou
 	snap := c.current.Load()
 	acme, static := snap.acme[name], snap.static[name]
 	switch {
-	case isValidAt(acme, now):
+	case certs.ValidAt(acme, now):
 		return acme, "acme"
-	case isValidAt(static, now):
+	case certs.ValidAt(static, now):
 		return static, "file"
 	case acme != nil && (static == nil || acme.Leaf.NotAfter.After(static.Leaf.NotAfter)):
 		return acme, "acme"
@@ -84,10 +79,6 @@ func (c *certTable) pick(name string, now time.Time) (cert *tls.Certificate, sou
 		return static, "file"
 	}
 	return nil, ""
-}
-
-func isValidAt(c *tls.Certificate, now time.Time) bool {
-	return c != nil && !now.Before(c.Leaf.NotBefore) && !now.After(c.Leaf.NotAfter)
 }
 
 // requestedName returns the configured name that a client requests, or "".
@@ -111,9 +102,9 @@ func (c *certTable) nameForAddr(conn net.Conn) string {
 	}
 	onlyIP := ""
 	for _, name := range c.names {
-		if isIP(name) && onlyIP != "" {
+		if hosts.IsIP(name) && onlyIP != "" {
 			return ""
-		} else if isIP(name) {
+		} else if hosts.IsIP(name) {
 			onlyIP = name
 		}
 	}
@@ -129,18 +120,4 @@ func localAddr(conn net.Conn) string {
 		return ""
 	}
 	return ap.Addr().Unmap().WithZone("").String()
-}
-
-// covers reports whether a certificate is valid for a name: by its subject
-// alternative names, including wildcards, or without any by its common name.
-func covers(leaf *x509.Certificate, name string) bool {
-	if len(leaf.DNSNames) > 0 || len(leaf.IPAddresses) > 0 {
-		return leaf.VerifyHostname(name) == nil
-	}
-	common := strings.ToLower(leaf.Subject.CommonName)
-	if rest, wild := strings.CutPrefix(common, "*."); wild {
-		_, parent, found := strings.Cut(name, ".")
-		return found && parent == rest && !isIP(name)
-	}
-	return common == name
 }

@@ -7,12 +7,15 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/tlstest"
 )
 
 // certFor returns a certificate that expires after the given time.
 func certFor(t *testing.T, name string, ends time.Duration) *tls.Certificate {
 	t.Helper()
-	chain, key := makePair(t, name, time.Now().Add(-24*time.Hour), time.Now().Add(ends))
+	chain, key := tlstest.MakePair(t, name, time.Now().Add(-24*time.Hour), time.Now().Add(ends))
 	cert, err := tls.X509KeyPair(chain, key)
 	if err != nil {
 		t.Fatal(err)
@@ -63,6 +66,7 @@ func TestCovers(t *testing.T) {
 		want bool
 	}{
 		{"exact", x509.Certificate{DNSNames: []string{"one.example"}}, "one.example", true},
+		{"upper case", x509.Certificate{DNSNames: []string{"one.example"}}, "One.Example", true},
 		{"other name", x509.Certificate{DNSNames: []string{"one.example"}}, "two.example", false},
 		{"wildcard", x509.Certificate{DNSNames: []string{"*.example"}}, "one.example", true},
 		{"wildcard matches one label", x509.Certificate{DNSNames: []string{"*.example"}}, "a.one.example", false},
@@ -73,8 +77,8 @@ func TestCovers(t *testing.T) {
 		{"common name with alternative names", x509.Certificate{Subject: pkix.Name{CommonName: "one.example"}, DNSNames: []string{"two.example"}}, "one.example", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := covers(&tt.leaf, tt.host); got != tt.want {
-				t.Errorf("covers(%s) = %v, want %v", tt.host, got, tt.want)
+			if got := Covers(&tt.leaf, tt.host); got != tt.want {
+				t.Errorf("Covers(%s) = %v, want %v", tt.host, got, tt.want)
 			}
 		})
 	}
@@ -125,7 +129,7 @@ func TestCertTableFilesForFewerNames(t *testing.T) {
 	c.setStatic(one)
 	for name, want := range map[string]*tls.Certificate{"one.example": one, "two.example": both} {
 		if got, source := c.pick(name, time.Now()); got != want || source != "file" {
-			t.Errorf("%s: got a certificate from %q, want the file certificate for %v", name, source, namesOf(want.Leaf))
+			t.Errorf("%s: got a certificate from %q, want the file certificate for %v", name, source, certs.Names(want.Leaf))
 		}
 	}
 }

@@ -3,9 +3,13 @@ package tlsmgr
 import (
 	"errors"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
+
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/acme/autocert"
+	"inbox/tlsmgr/acme/certmagic"
+	"inbox/tlsmgr/internal/tlstest"
 )
 
 // acmeConfig returns a valid configuration.
@@ -13,7 +17,7 @@ func acmeConfig(t *testing.T, names ...string) Config {
 	t.Helper()
 	return Config{
 		Domains: names, StateDir: t.TempDir(),
-		ACME: ACME{Email: "me@example.org", CA: CA{URL: "https://ca.internal/directory"}},
+		ACME: acme.Config{Engine: certmagic.New, Email: "me@example.org", CA: acme.CA{URL: "https://ca.internal/directory"}},
 	}
 }
 
@@ -23,12 +27,12 @@ func TestInvalidConfigIsUsageError(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		{"unknown engine", func(c *Config) { c.ACME.Engine = "lego" }, "unknown"},
-		{"autocert with an IP address", func(c *Config) { c.ACME.Engine = Autocert; c.Domains = []string{"192.0.2.1"} }, "IP address"},
-		{"autocert with a single-label name", func(c *Config) { c.ACME.Engine = Autocert; c.Domains = []string{"box"} }, "no dot"},
-		{"autocert with a profile", func(c *Config) { c.ACME.Engine = Autocert; c.ACME.Profile = "shortlived" }, "profile"},
-		{"autocert with a fallback CA", func(c *Config) { c.ACME.Engine = Autocert; c.ACME.FallbackCA.URL = "https://b/" }, "fallback CA"},
-		{"autocert without port 443", func(c *Config) { c.ACME.Engine = Autocert; c.ACME.NoTLS = true }, "port 443"},
+		{"no engine", func(c *Config) { c.ACME.Engine = nil }, "engine"},
+		{"autocert with an IP address", func(c *Config) { c.ACME.Engine = autocert.New; c.Domains = []string{"192.0.2.1"} }, "IP address"},
+		{"autocert with a single-label name", func(c *Config) { c.ACME.Engine = autocert.New; c.Domains = []string{"box"} }, "no dot"},
+		{"autocert with a profile", func(c *Config) { c.ACME.Engine = autocert.New; c.ACME.Profile = "shortlived" }, "profile"},
+		{"autocert with a fallback CA", func(c *Config) { c.ACME.Engine = autocert.New; c.ACME.FallbackCA.URL = "https://b/" }, "fallback CA"},
+		{"autocert without port 443", func(c *Config) { c.ACME.Engine = autocert.New; c.ACME.NoTLS = true }, "port 443"},
 		{"no agreement to the terms", func(c *Config) { c.ACME.Email = "" }, "terms"},
 		{"invalid e-mail address", func(c *Config) { c.ACME.Email = "me" }, "e-mail"},
 		{"no reachable port", func(c *Config) { c.ACME.NoTLS = true; c.ACME.NoHTTP = true }, "neither"},
@@ -62,7 +66,7 @@ func TestInvalidConfigIsUsageError(t *testing.T) {
 
 func TestUnreadableFilesAreNotUsageErrors(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty")
-	mustWriteFile(t, empty, nil)
+	tlstest.MustWriteFile(t, empty, nil)
 	for name, change := range map[string]func(*Config){
 		"roots missing":   func(c *Config) { c.ACME.CA.RootsFile = "nowhere" },
 		"roots empty":     func(c *Config) { c.ACME.CA.RootsFile = empty },
@@ -76,76 +80,5 @@ func TestUnreadableFilesAreNotUsageErrors(t *testing.T) {
 				t.Errorf("New: got %v, want an error other than ErrUsage", err)
 			}
 		})
-	}
-}
-
-func TestNamesAreNormalized(t *testing.T) {
-	c := acmeConfig(t, "One.Example.org.", "one.example.org", " two.example.org", "bücher.example", "[2001:DB8::0:1]", "::ffff:192.0.2.1")
-	s, err := resolveConfig(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []string{"one.example.org", "two.example.org", "xn--bcher-kva.example", "2001:db8::1", "192.0.2.1"}
-	if !slices.Equal(s.names, want) {
-		t.Errorf("got names %q, want %q", s.names, want)
-	}
-}
-
-func TestDefaultCAs(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		acme    ACME
-		ca      string
-		staging string
-	}{
-		{"Let's Encrypt", ACME{Agreed: true, StagingFirst: true}, LetsEncrypt, LetsEncryptStaging},
-		{"Let's Encrypt, staging for dry runs only", ACME{Agreed: true}, LetsEncrypt, LetsEncryptStaging},
-		{"Let's Encrypt staging", ACME{Agreed: true, Staging: true, StagingFirst: true}, LetsEncryptStaging, ""},
-		{"private CA", ACME{Agreed: true, CA: CA{URL: "https://ca.internal/"}, StagingFirst: true}, "https://ca.internal/", ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			s, err := resolveConfig(Config{Domains: []string{"one.example.org"}, ACME: tt.acme})
-			if err != nil {
-				t.Fatal(err)
-			}
-			stagingURL := ""
-			if s.stagingCA != nil {
-				stagingURL = s.stagingCA.url
-			}
-			if s.cas[0].url != tt.ca || stagingURL != tt.staging {
-				t.Errorf("got CA %s, staging CA %q; want %s, %q", s.cas[0].url, stagingURL, tt.ca, tt.staging)
-			}
-		})
-	}
-}
-
-// Private names are rejected for public CAs. Certificates of a staging environment do
-// not count as publicly trusted.
-func TestPublicCAs(t *testing.T) {
-	for _, name := range []string{"10.0.0.1", "172.16.0.1", "192.168.1.1", "127.0.0.1", "169.254.1.1", "0.0.0.0", "::", "::1", "fe80::1", "fd00::1", "localhost", "box.local"} {
-		c := acmeConfig(t, name)
-		if _, err := resolveConfig(c); err != nil {
-			t.Errorf("%s at a private CA: got %v, want no error", name, err)
-		}
-		c.ACME.CA.URL = ""
-		if _, err := resolveConfig(c); !errors.Is(err, ErrUsage) {
-			t.Errorf("%s at Let's Encrypt: got %v, want ErrUsage", name, err)
-		}
-	}
-	for _, tt := range []struct {
-		ca      string
-		staging bool
-		trusted bool
-	}{
-		{"", false, true},
-		{"", true, false},
-		{LetsEncryptStaging, false, false},
-		{"https://ca.internal/directory", false, true},
-	} {
-		c := acmeConfig(t, "one.example.org")
-		c.ACME.CA.URL, c.ACME.Staging = tt.ca, tt.staging
-		if s, err := resolveConfig(c); err != nil || s.publiclyTrusted != tt.trusted {
-			t.Errorf("%q, staging %v: got error %v, want publicly trusted %v", tt.ca, tt.staging, err, tt.trusted)
-		}
 	}
 }

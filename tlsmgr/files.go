@@ -1,22 +1,16 @@
 package tlsmgr
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"inbox/internal/atomicfile"
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/timeout"
 )
 
 // fileCheckInterval is how often the files are checked. A check is two stat calls.
@@ -36,7 +30,6 @@ type files struct {
 	certFile, keyFile string
 	log               *slog.Logger
 	interval          time.Duration
-	tickets           *tickets
 	current           atomic.Pointer[tls.Certificate]
 
 	// readSem is a semaphore of one for reading the files, which can block forever.
@@ -49,10 +42,7 @@ type files struct {
 }
 
 func newUnloadedFiles(c Config) *files {
-	return &files{
-		certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: fileCheckInterval,
-		tickets: c.tickets, readSem: make(chan struct{}, 1),
-	}
+	return &files{certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: fileCheckInterval, readSem: make(chan struct{}, 1)}
 }
 
 // exclusiveWithTimeout runs do in the background while holding readSem. It waits for
@@ -66,7 +56,7 @@ func (f *files) exclusiveWithTimeout(do func()) (done bool) {
 	case <-timer.C:
 		return false
 	}
-	return withTimeout(diskTimeout, func() {
+	return timeout.Run(diskTimeout, func() {
 		defer func() { <-f.readSem }()
 		do()
 	})
@@ -82,31 +72,25 @@ func (f *files) reportTimeout() {
 func newFiles(c Config) (*files, error) {
 	f := newUnloadedFiles(c)
 	f.lastStamp, f.stampTrusted = f.stamp()
-	cert, err := loadKeyPair(f.certFile, f.keyFile, time.Now())
+	cert, err := loadValid(f.certFile, f.keyFile, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("%w; fix the files, or remove both to use a self-signed certificate", err)
 	}
 	f.current.Store(cert)
 	f.log.Info("certificate", "source", "file", "why", "certificate files exist and no domain is configured",
-		"file", f.certFile, "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
+		"file", f.certFile, "names", certs.Names(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
 	return f, nil
 }
 
-func (f *files) TLSConfig() *tls.Config {
-	return f.tickets.configure(serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.current.Load(), nil }))
+func (f *files) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return f.current.Load(), nil
 }
 
-func (f *files) HTTPHandler(fallback http.Handler) http.Handler { return fallback }
-
-func (f *files) Run(ctx context.Context) error {
-	var background sync.WaitGroup
-	background.Go(func() { f.tickets.run(ctx) })
+func (f *files) run(ctx context.Context) {
 	every(ctx, f.interval, func() { f.exclusiveWithTimeout(f.check) })
-	background.Wait()
-	return nil
 }
 
-func (f *files) Reload() {
+func (f *files) reload() {
 	if !f.exclusiveWithTimeout(f.reread) {
 		f.reportTimeout()
 	}
@@ -118,7 +102,7 @@ func (f *files) reread() {
 	f.read(true)
 }
 
-func (f *files) State() []NameState {
+func (f *files) state() []NameState {
 	return statesOf(f.current.Load().Leaf, "file", f.stateError(), time.Time{})
 }
 
@@ -146,16 +130,16 @@ func (f *files) check() {
 // read loads the files and replaces the current certificate if they are valid. An
 // error is logged if it differs from the last one, or if forceLog is set.
 func (f *files) read(forceLog bool) {
-	cert, err := loadKeyPair(f.certFile, f.keyFile, time.Now())
+	cert, err := loadValid(f.certFile, f.keyFile, time.Now())
 	isNew := err != nil && (f.lastErr == nil || f.lastErr.Error() != err.Error())
 	f.lastErr = err
 	f.stateErr.Store(&err)
 	switch {
 	case err != nil && (forceLog || isNew):
 		f.log.Warn("ignoring invalid certificate files", "err", err)
-	case err == nil && !sameChain(cert, f.current.Load()):
+	case err == nil && !certs.SameChain(cert, f.current.Load()):
 		f.current.Store(cert)
-		f.log.Info("certificate replaced", "source", "file", "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
+		f.log.Info("certificate replaced", "source", "file", "names", certs.Names(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
 	}
 }
 
@@ -186,55 +170,15 @@ func stampOf(path string) fileStamp {
 	return fileStamp{info.ModTime().UTC().Round(0), info.Size(), inode(info)}
 }
 
-// sameChain compares whole chains, since a chain with an added intermediate has the
-// same leaf. It returns false if b is nil.
-func sameChain(a, b *tls.Certificate) bool {
-	return b != nil && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
-}
-
-// maxFileBytes bounds a certificate, key or root file.
-const maxFileBytes = 4 << 20
-
-// loadKeyPair reads a certificate chain and its key. A pair that is expired or not
-// yet valid is returned together with an error.
-func loadKeyPair(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
-	chain, err := atomicfile.Read(certFile, maxFileBytes)
-	if err != nil {
-		return nil, fmt.Errorf("read certificate: %w", err)
-	}
-	key, err := atomicfile.Read(keyFile, maxFileBytes)
-	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
-	}
-	cert, err := parseKeyPair(chain, key, now)
-	if err != nil {
-		return cert, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
-	}
-	return cert, nil
-}
-
-func parseKeyPair(chain, key []byte, now time.Time) (*tls.Certificate, error) {
-	if isEncrypted(key) {
-		return nil, errors.New("the key is encrypted with a passphrase; decrypt it with «openssl pkey -in KEY -out NEWKEY»")
-	}
-	cert, err := tls.X509KeyPair(chain, key)
+// loadValid reads a key pair. One that is expired or not yet valid is returned together
+// with an error.
+func loadValid(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
+	cert, err := certs.Load(certFile, keyFile)
 	if err != nil {
 		return nil, err
 	}
-	return &cert, checkValidity(cert.Leaf, now)
-}
-
-func isEncrypted(key []byte) bool {
-	block, _ := pem.Decode(key)
-	return block != nil && (block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "")
-}
-
-func checkValidity(c *x509.Certificate, now time.Time) error {
-	switch {
-	case now.After(c.NotAfter):
-		return fmt.Errorf("expired on %s", c.NotAfter.Format(time.RFC1123))
-	case now.Before(c.NotBefore):
-		return fmt.Errorf("not valid before %s; check the system clock", c.NotBefore.Format(time.RFC1123))
+	if err := certs.CheckValidity(cert.Leaf, now); err != nil {
+		return cert, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
 	}
-	return nil
+	return cert, nil
 }

@@ -11,34 +11,43 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/tlstest"
 )
 
-func startFileSource(t *testing.T, p pairFiles) (*files, *logBuffer) {
+// fileManager is a manager with its certificate files.
+type fileManager struct {
+	*Manager
+	*files
+}
+
+func startFileSource(t *testing.T, p pairFiles) (*fileManager, *tlstest.LogBuffer) {
 	t.Helper()
-	log, buf := newLog()
-	s, err := New(Config{CertFile: p.cert, KeyFile: p.key, Logger: log})
+	log, buf := tlstest.NewLog()
+	m, err := New(Config{CertFile: p.cert, KeyFile: p.key, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.(*files), buf
+	return &fileManager{m, m.source.(*files)}, buf
 }
 
 func TestFilesFollowChanges(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	f, buf := startFileSource(t, p)
 	if got := servedName(t, f); got != "one.example" {
 		t.Fatalf("at the start: got certificate for %q, want one.example", got)
 	}
-	chain, key = validPair(t, "two.example")
+	chain, key = tlstest.ValidPair(t, "two.example")
 	p.write(t, chain, key)
 	f.check()
 	if got := servedName(t, f); got != "two.example" {
 		t.Errorf("after the change: got certificate for %q, want two.example", got)
 	}
 	f.check()
-	if n := buf.count("certificate replaced"); n != 1 {
+	if n := buf.Count("certificate replaced"); n != 1 {
 		t.Errorf("got the change logged %d times, want once", n)
 	}
 }
@@ -47,10 +56,10 @@ func TestFilesFollowChanges(t *testing.T) {
 // within the granularity of modification times does not change the stamp.
 func TestFilesRereadRecentlyModified(t *testing.T) {
 	p := newPairFiles(t)
-	one, oneKey := validPair(t, "one.example")
-	two, twoKey := validPair(t, "two.example")
+	one, oneKey := tlstest.ValidPair(t, "one.example")
+	two, twoKey := tlstest.ValidPair(t, "two.example")
 	for len(one) != len(two) { // the length of a signature varies
-		two, twoKey = validPair(t, "two.example")
+		two, twoKey = tlstest.ValidPair(t, "two.example")
 	}
 	now := time.Now()
 	p.write(t, one, oneKey)
@@ -66,7 +75,7 @@ func TestFilesRereadRecentlyModified(t *testing.T) {
 
 func TestFilesNotReloadedWhenUnchanged(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	setTimes(t, time.Now().Add(-time.Hour), p.cert, p.key)
 	f, _ := startFileSource(t, p)
@@ -88,10 +97,10 @@ func setTimes(t *testing.T, at time.Time, paths ...string) {
 }
 
 func TestInvalidPairNeverReplacesValidOne(t *testing.T) {
-	chain, key := validPair(t, "new.example")
-	_, otherKey := validPair(t, "other.example")
-	past, pastKey := makePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
-	future, futureKey := makePair(t, "future.example", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
+	chain, key := tlstest.ValidPair(t, "new.example")
+	_, otherKey := tlstest.ValidPair(t, "other.example")
+	past, pastKey := tlstest.MakePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	future, futureKey := tlstest.MakePair(t, "future.example", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
 	for _, tt := range []struct {
 		name       string
 		chain, key []byte
@@ -104,7 +113,7 @@ func TestInvalidPairNeverReplacesValidOne(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPairFiles(t)
-			good, goodKey := validPair(t, "good.example")
+			good, goodKey := tlstest.ValidPair(t, "good.example")
 			p.write(t, good, goodKey)
 			f, buf := startFileSource(t, p)
 			p.write(t, tt.chain, tt.key)
@@ -114,7 +123,7 @@ func TestInvalidPairNeverReplacesValidOne(t *testing.T) {
 			if got := servedName(t, f); got != "good.example" {
 				t.Errorf("got certificate for %q, want good.example", got)
 			}
-			if n := buf.count("ignoring invalid"); n != 1 {
+			if n := buf.Count("ignoring invalid"); n != 1 {
 				t.Errorf("got the error logged %d times, want once:\n%s", n, buf)
 			}
 			if err := f.State()[0].LastError; err == nil {
@@ -134,7 +143,7 @@ func TestInvalidPairNeverReplacesValidOne(t *testing.T) {
 
 func TestFilesSurviveTheirRemoval(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	f, buf := startFileSource(t, p)
 	os.Remove(p.key)
@@ -142,7 +151,7 @@ func TestFilesSurviveTheirRemoval(t *testing.T) {
 	if got := servedName(t, f); got != "one.example" {
 		t.Errorf("got certificate for %q, want one.example", got)
 	}
-	if buf.count("read key") != 1 {
+	if buf.Count("read key") != 1 {
 		t.Errorf("want one log line about the missing key:\n%s", buf)
 	}
 }
@@ -151,9 +160,9 @@ func TestFilesFollowLinks(t *testing.T) {
 	p := newPairFiles(t)
 	dir := filepath.Dir(p.cert)
 	for _, name := range []string{"one", "two"} {
-		chain, key := validPair(t, name+".example")
-		mustWriteFile(t, filepath.Join(dir, name+".crt"), chain)
-		mustWriteFile(t, filepath.Join(dir, name+".key"), key)
+		chain, key := tlstest.ValidPair(t, name+".example")
+		tlstest.MustWriteFile(t, filepath.Join(dir, name+".crt"), chain)
+		tlstest.MustWriteFile(t, filepath.Join(dir, name+".key"), key)
 	}
 	relink := func(name string) {
 		for path, ending := range map[string]string{p.cert: ".crt", p.key: ".key"} {
@@ -173,9 +182,9 @@ func TestFilesFollowLinks(t *testing.T) {
 }
 
 func TestInvalidFilesFailStart(t *testing.T) {
-	chain, key := validPair(t, "one.example")
-	_, otherKey := validPair(t, "two.example")
-	past, pastKey := makePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	chain, key := tlstest.ValidPair(t, "one.example")
+	_, otherKey := tlstest.ValidPair(t, "two.example")
+	past, pastKey := tlstest.MakePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
 	encrypted := pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")})
 	for _, tt := range []struct {
 		name       string
@@ -185,7 +194,7 @@ func TestInvalidFilesFailStart(t *testing.T) {
 		{"certificate missing", nil, key, "read certificate"},
 		{"key missing", chain, nil, "read key"},
 		{"not PEM", []byte("hello"), key, "server.crt"},
-		{"too large", bytes.Repeat([]byte("x"), maxFileBytes+1), key, "larger than 4194304 bytes"},
+		{"too large", bytes.Repeat([]byte("x"), certs.MaxFileBytes+1), key, "larger than 4194304 bytes"},
 		{"mismatched", chain, otherKey, "private key does not match"},
 		{"expired", past, pastKey, "expired on"},
 		{"encrypted key", chain, encrypted, "passphrase"},
@@ -194,7 +203,7 @@ func TestInvalidFilesFailStart(t *testing.T) {
 			p := newPairFiles(t)
 			for path, data := range map[string][]byte{p.cert: tt.chain, p.key: tt.key} {
 				if data != nil {
-					mustWriteFile(t, path, data)
+					tlstest.MustWriteFile(t, path, data)
 				}
 			}
 			_, err := New(Config{CertFile: p.cert, KeyFile: p.key, StateDir: t.TempDir()})
@@ -207,7 +216,7 @@ func TestInvalidFilesFailStart(t *testing.T) {
 
 func TestFilesRunReloadsWhileServing(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	f, _ := startFileSource(t, p)
 	f.interval = time.Millisecond
@@ -216,7 +225,7 @@ func TestFilesRunReloadsWhileServing(t *testing.T) {
 	background.Go(func() { f.Run(ctx) })
 	defer background.Wait()
 	defer cancel()
-	chain, key = validPair(t, "two.example")
+	chain, key = tlstest.ValidPair(t, "two.example")
 	p.write(t, chain, key)
 	for deadline := time.Now().Add(10 * time.Second); servedName(t, f) != "two.example"; {
 		if time.Now().After(deadline) {
@@ -227,7 +236,7 @@ func TestFilesRunReloadsWhileServing(t *testing.T) {
 
 func TestFilesState(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	f, _ := startFileSource(t, p)
 	states := f.State()

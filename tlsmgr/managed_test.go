@@ -1,9 +1,9 @@
 package tlsmgr
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -11,35 +11,47 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/acme/autocert"
+	"inbox/tlsmgr/acme/certmagic"
+	"inbox/tlsmgr/acme/schedule"
+	"inbox/tlsmgr/internal/tlstest"
 )
 
 func mustAddrPort(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }
 
-func newTestManaged(t *testing.T, c Config) (*managed, *logBuffer) {
+func newTestManaged(t *testing.T, c Config) (*Manager, *tlstest.LogBuffer) {
 	t.Helper()
-	log, buf := newLog()
+	log, buf := tlstest.NewLog()
 	c.Logger = log
-	s, err := New(c)
+	m, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := s.(*managed)
-	t.Cleanup(m.engine.close)
+	t.Cleanup(func() { m.managed.issuer.Run(canceled(t)) }) // ends what runs in the background
 	return m, buf
+}
+
+// canceled returns a context that has ended.
+func canceled(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	cancel()
+	return ctx
 }
 
 func TestStartLogsCertificateSources(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example.org")
+	chain, key := tlstest.ValidPair(t, "one.example.org")
 	p.write(t, chain, key)
 	c := acmeConfig(t, "one.example.org", "two.example.org")
 	c.CertFile, c.KeyFile = p.cert, p.key
 	_, buf := newTestManaged(t, c)
-	if n := buf.count("source=acme why="); n != 1 {
+	if n := buf.Count("source=acme why="); n != 1 {
 		t.Errorf("got %d log lines about the source, want one", n)
 	}
 	for _, part := range []string{"one.example.org by the files", "two.example.org by nothing yet", "ca.internal"} {
-		if buf.count(part) != 1 {
+		if buf.Count(part) != 1 {
 			t.Errorf("want %q in the log line:\n%s", part, buf)
 		}
 	}
@@ -47,10 +59,10 @@ func TestStartLogsCertificateSources(t *testing.T) {
 
 // With domains the files are only a fallback, so invalid files do not prevent the start.
 func TestFilesAsFallback(t *testing.T) {
-	good, goodKey := validPair(t, "*.example.org")
-	other, otherKey := validPair(t, "elsewhere.example")
-	past, pastKey := makePair(t, "one.example.org", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
-	future, futureKey := makePair(t, "one.example.org", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
+	good, goodKey := tlstest.ValidPair(t, "*.example.org")
+	other, otherKey := tlstest.ValidPair(t, "elsewhere.example")
+	past, pastKey := tlstest.MakePair(t, "one.example.org", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	future, futureKey := tlstest.MakePair(t, "one.example.org", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
 	for _, tt := range []struct {
 		name       string
 		chain, key []byte
@@ -58,11 +70,11 @@ func TestFilesAsFallback(t *testing.T) {
 		warned     string
 	}{
 		{"wildcard", good, goodKey, "file", ""},
-		{"expired", past, pastKey, "file", "of no use now"},
-		{"not yet valid", future, futureKey, "", "of no use now"},
+		{"expired", past, pastKey, "file", "not valid now"},
+		{"not yet valid", future, futureKey, "", "not valid now"},
 		{"other name", other, otherKey, "", "for other names"},
-		{"truncated", good[:50], goodKey, "", "of no use now"},
-		{"mismatched", good, otherKey, "", "of no use now"},
+		{"truncated", good[:50], goodKey, "", "not valid now"},
+		{"mismatched", good, otherKey, "", "not valid now"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPairFiles(t)
@@ -73,7 +85,7 @@ func TestFilesAsFallback(t *testing.T) {
 			if got := m.State()[0].Source; got != tt.source {
 				t.Errorf("got source %q, want %q", got, tt.source)
 			}
-			if tt.warned != "" && buf.count(tt.warned) != 1 {
+			if tt.warned != "" && buf.Count(tt.warned) != 1 {
 				t.Errorf("want one warning %q:\n%s", tt.warned, buf)
 			}
 		})
@@ -86,52 +98,46 @@ func TestFilesAppearLater(t *testing.T) {
 	c := acmeConfig(t, "one.example.org")
 	c.CertFile, c.KeyFile = p.cert, p.key
 	m, _ := newTestManaged(t, c)
-	chain, key := validPair(t, "one.example.org")
+	chain, key := tlstest.ValidPair(t, "one.example.org")
 	p.write(t, chain, key)
-	m.static.check()
-	m.applyStatic()
+	m.managed.static.check()
+	m.managed.applyStatic()
 	before := m.State()[0]
 	if before.Source != "file" {
 		t.Fatalf("got State %+v, want source file", before)
 	}
-	other, otherKey := validPair(t, "elsewhere.example")
+	other, otherKey := tlstest.ValidPair(t, "elsewhere.example")
 	for _, invalid := range [][2][]byte{{chain[:50], key}, {other, otherKey}, {chain, otherKey}} {
 		p.write(t, invalid[0], invalid[1])
-		m.static.check()
-		m.applyStatic()
+		m.managed.static.check()
+		m.managed.applyStatic()
 		if got := m.State()[0]; got.Fingerprint != before.Fingerprint {
 			t.Errorf("got State %+v, want the previous certificate", got)
 		}
 	}
 }
 
-// Reload reads the files even if their stamps are unchanged, and wakes the worker of
-// each name.
-func TestReloadWakesNames(t *testing.T) {
+// Reload reads the files even if their stamps are unchanged.
+func TestReloadReadsFiles(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example.org")
+	chain, key := tlstest.ValidPair(t, "one.example.org")
 	p.write(t, chain, key)
 	c := acmeConfig(t, "one.example.org")
 	c.CertFile, c.KeyFile = p.cert, p.key
 	m, _ := newTestManaged(t, c)
 	before := m.State()[0].Fingerprint
-	chain, key = validPair(t, "one.example.org")
+	chain, key = tlstest.ValidPair(t, "one.example.org")
 	p.write(t, chain, key)
 	m.Reload()
 	if got := m.State()[0].Fingerprint; got == before {
 		t.Error("Reload did not read the files")
-	}
-	select {
-	case <-m.scheduler.workers[0].wake:
-	default:
-		t.Error("Reload did not wake the worker")
 	}
 }
 
 func TestReloadWithoutFiles(t *testing.T) {
 	m, buf := newTestManaged(t, acmeConfig(t, "one.example.org"))
 	m.Reload()
-	if buf.count("ignoring invalid") != 0 {
+	if buf.Count("ignoring invalid") != 0 {
 		t.Errorf("want no log line about files that never existed:\n%s", buf)
 	}
 }
@@ -140,16 +146,20 @@ func TestReloadWithoutFiles(t *testing.T) {
 // calling Run.
 func TestStateRestoredAfterRestart(t *testing.T) {
 	c := acmeConfig(t, "one.example.org")
-	before, _ := newTestManaged(t, c)
 	tried := time.Now().Add(-time.Minute).Round(time.Second)
-	sched := &scheduleState{LastAttempt: tried, NextAttempt: tried.Add(time.Hour), FailureCount: 2, LastError: "forbidden by CAA", CAs: before.scheduler.schedules.cas}
-	if err := before.scheduler.schedules.write(t.Context(), "one.example.org", sched); err != nil {
+	stored := schedule.State{Phase: schedule.Failed, LastAttempt: tried, NextAttempt: tried.Add(time.Hour), Failures: 2, LastError: "forbidden by CAA", CAs: []string{c.ACME.CA.URL}}
+	text, err := json.Marshal(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, _ := tlstest.NewLog()
+	if err := acmeDirectory(c.StateDir, log).Store(t.Context(), "schedule/one.example.org.json", text); err != nil {
 		t.Fatal(err)
 	}
 	m, _ := newTestManaged(t, c)
 	got := m.State()[0]
-	if got.LastError == nil || got.LastError.Error() != sched.LastError || got.Failures != 2 || !got.LastAttempt.Equal(tried) || !got.NextAttempt.Equal(sched.NextAttempt) {
-		t.Errorf("got State %+v, want the stored schedule %+v", got, sched)
+	if got.LastError == nil || got.LastError.Error() != stored.LastError || got.Failures != 2 || !got.LastAttempt.Equal(tried) || !got.NextAttempt.Equal(stored.NextAttempt) {
+		t.Errorf("got State %+v, want the stored schedule %+v", got, stored)
 	}
 }
 
@@ -157,7 +167,7 @@ func TestNoOrderWithoutStateDirectory(t *testing.T) {
 	c := acmeConfig(t, "one.example.org")
 	c.StateDir = ""
 	_, buf := newTestManaged(t, c)
-	if buf.count("no certificate will be ordered") != 1 {
+	if buf.Count("no certificate will be ordered") != 1 {
 		t.Errorf("want one warning:\n%s", buf)
 	}
 }
@@ -171,7 +181,7 @@ func TestManagedOffersTheChallengeProtocol(t *testing.T) {
 
 func TestUnknownNamesGetAnAlert(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "*.example.org")
+	chain, key := tlstest.ValidPair(t, "*.example.org")
 	p.write(t, chain, key)
 	c := acmeConfig(t, "one.example.org")
 	c.CertFile, c.KeyFile = p.cert, p.key
@@ -187,75 +197,10 @@ func TestUnknownNamesGetAnAlert(t *testing.T) {
 	}
 }
 
-// Values that cannot be written to disk are kept in memory and written later.
-func TestBufferedStorageKeepsFailedWrites(t *testing.T) {
-	log, buf := newLog()
-	dir := filepath.Join(t.TempDir(), "state")
-	mustWriteFile(t, dir, nil) // a file where the directory should be
-	k := newBufferedStorage(certmagicStorage(dirStorage{dir, log}), log)
-	ctx := t.Context()
-	for _, key := range []string{"a/one", "a/two"} {
-		if err := k.Store(ctx, key, []byte(key)); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := k.Load(ctx, key); err != nil || string(got) != key || !k.Exists(ctx, key) {
-			t.Errorf("Load(%s): got %q, %v, want the stored value", key, got, err)
-		}
-	}
-	if buf.count("takes no files") != 1 {
-		t.Errorf("want one log line about the failed writes:\n%s", buf)
-	}
-	_ = k.Store(ctx, "a/three", nil)
-	_ = k.Delete(ctx, "a/three") // fails on disk
-	canceled, cancel := context.WithCancel(ctx)
-	cancel()
-	if err := k.Store(canceled, "a/late", nil); err == nil {
-		t.Error("Store with an ended context: got no error")
-	}
-	if len(k.pending) != 2 {
-		t.Errorf("got %d pending values, want 2, without the deleted and the late one", len(k.pending))
-	}
-	k.flush(ctx) // still fails
-	if err := os.Remove(dir); err != nil {
-		t.Fatal(err)
-	}
-	k.flush(ctx)
-	got, err := os.ReadFile(filepath.Join(dir, "a", "one"))
-	if err != nil || string(got) != "a/one" || len(k.pending) != 0 {
-		t.Errorf("after flush: got %q, %v, %d pending, want the value on disk", got, err, len(k.pending))
-	}
-	if err := k.Delete(ctx, "a/one"); err != nil || k.Exists(ctx, "a/one") {
-		t.Errorf("Delete: got %v, exists %v, want nil, false", err, k.Exists(ctx, "a/one"))
-	}
-}
-
-// A damaged lock file is quarantined only if it is old, since a recent one can be
-// partially written.
-func TestQuarantineSkipsRecentLocks(t *testing.T) {
-	log, buf := newLog()
-	dir := t.TempDir()
-	m := fileQuarantine{dir, log}
-	locks := filepath.Join(dir, "locks")
-	if err := os.Mkdir(locks, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	lock := filepath.Join(locks, "issue_cert_one.lock")
-	mustWriteFile(t, lock, bytes.Repeat([]byte{0}, 100))
-	m.checkCertmagicFiles("one")
-	if !exists(lock) {
-		t.Error("a recent lock file was quarantined")
-	}
-	setTimes(t, time.Now().Add(-time.Minute), lock)
-	m.checkCertmagicFiles("one")
-	if exists(lock) || buf.count("set aside") != 1 {
-		t.Errorf("an old lock file of zeros was not quarantined:\n%s", buf)
-	}
-}
-
 // New does not write to the state directory and does not create it.
 func TestNewWritesNothing(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example.org")
+	chain, key := tlstest.ValidPair(t, "one.example.org")
 	p.write(t, chain, key)
 	c := acmeConfig(t, "one.example.org")
 	c.CertFile, c.KeyFile = p.cert, p.key
@@ -264,9 +209,9 @@ func TestNewWritesNothing(t *testing.T) {
 	if err := os.MkdirAll(filepath.Dir(damaged), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	mustWriteFile(t, damaged, []byte("{"))
-	for _, engine := range []string{CertMagic, Autocert} {
-		c.ACME.Engine = engine
+	tlstest.MustWriteFile(t, damaged, []byte("{"))
+	for engine, newEngine := range map[string]acme.NewEngine{"certmagic": certmagic.New, "autocert": autocert.New} {
+		c.ACME.Engine = newEngine
 		before := listFiles(t, state)
 		m, _ := newTestManaged(t, c)
 		m.State()
@@ -304,7 +249,7 @@ func listFiles(t *testing.T, dir string) string {
 
 // With domains, missing certificate files are not logged unless they existed before.
 func TestMissingFallbackFilesAreNotLogged(t *testing.T) {
-	log, buf := newLog()
+	log, buf := tlstest.NewLog()
 	pair := newPairFiles(t)
 	f := newUnloadedFiles(Config{CertFile: pair.cert, KeyFile: pair.key, Logger: log})
 	f.readInitial()
@@ -315,7 +260,31 @@ func TestMissingFallbackFilesAreNotLogged(t *testing.T) {
 	}
 	pair.write(t, []byte("x"), []byte("x"))
 	f.check()
-	if buf.count("ignoring invalid") != 1 {
+	if buf.Count("ignoring invalid") != 1 {
 		t.Errorf("want one log line about new, invalid files:\n%s", buf)
+	}
+}
+
+// InUse reports whether a server runs on the state directory, so that the doctor can
+// let it answer challenges.
+func TestInUseWhileServerRuns(t *testing.T) {
+	c := acmeConfig(t, "one.example.org")
+	c.ACME.CA.URL = "https://127.0.0.1:1/directory" // unreachable, so nothing is ordered
+	m, _ := newTestManaged(t, c)
+	if InUse(c.StateDir) {
+		t.Error("got InUse true before a server runs")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- m.Run(ctx) }()
+	for began := time.Now(); !InUse(c.StateDir); time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > 30*time.Second {
+			t.Fatal("got InUse false while a server runs")
+		}
+	}
+	cancel()
+	<-done
+	if InUse(c.StateDir) {
+		t.Error("got InUse true after the server has stopped")
 	}
 }

@@ -7,20 +7,34 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/internal/hosts"
 )
 
+// RedirectConfig configures the handler for plain HTTP.
+type RedirectConfig struct {
+	// Domains are the configured hosts.
+	Domains []string
+	// HTTPSPort is the port of the HTTPS listener.
+	HTTPSPort int
+	// APIPaths are paths that clients send passwords to. They are not redirected,
+	// because a client that follows redirects would send its password in clear text
+	// each time.
+	APIPaths []string
+}
+
 // Redirect returns the handler for plain HTTP. It redirects GET and HEAD requests
-// for a configured host to https on httpsPort, with status 308, and answers 421 to
-// other hosts. It rejects the mailbox with 403, because a client that follows
-// redirects would send its password in clear text each time, and a challenge token
-// that the [Source] did not answer with 404.
+// for a configured host to https, with status 308, and answers 421 to other hosts,
+// 403 to API paths and other methods, and 404 to a challenge token that the
+// [Manager] did not answer.
 //
 // The URL omits port 443. It also omits the port if the request was sent to port 80
 // but arrived at another one: a container or router maps port 80, and so port 443.
-func Redirect(domains []string, httpsPort int) http.Handler {
-	return CheckHost(domains, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func Redirect(c RedirectConfig) http.Handler {
+	return CheckHost(c.Domains, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
-		if strings.HasPrefix(r.URL.Path, tokenPath) {
+		if strings.HasPrefix(r.URL.Path, acme.TokenPath) {
 			http.Error(w, "no certificate is being ordered with this token", http.StatusNotFound)
 			return
 		}
@@ -29,18 +43,18 @@ func Redirect(domains []string, httpsPort int) http.Handler {
 			return
 		}
 		isRead := r.Method == http.MethodGet || r.Method == http.MethodHead
-		if !isRead || r.URL.Path == "/inbox" || r.URL.Path == "/ice" {
+		if !isRead || slices.Contains(c.APIPaths, r.URL.Path) {
 			w.Header().Set("Connection", "close")
 			http.Error(w, "use https: over plain http a password can be read on the way", http.StatusForbidden)
 			return
 		}
 		w.Header().Del("Cache-Control")
-		port := httpsPort
+		port := c.HTTPSPort
 		if isPortMapped(r) {
 			port = 443
 		}
 		// Built from the validated host and a known port, not from client input.
-		http.Redirect(w, r, "https://"+urlHost(hostOf(r.Host), port)+r.URL.RequestURI(), http.StatusPermanentRedirect)
+		http.Redirect(w, r, "https://"+urlHost(hosts.FromHeader(r.Host), port)+r.URL.RequestURI(), http.StatusPermanentRedirect)
 	}))
 }
 
@@ -71,12 +85,12 @@ func urlHost(host string, port int) string {
 func CheckHost(domains []string, except func(*http.Request) bool, next http.Handler) http.Handler {
 	var names []string
 	for _, d := range domains {
-		if name, err := canonicalName(d); err == nil {
+		if name, err := hosts.Canonical(d); err == nil {
 			names = append(names, name)
 		}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !slices.Contains(names, hostOf(r.Host)) && (except == nil || !except(r)) {
+		if !slices.Contains(names, hosts.FromHeader(r.Host)) && (except == nil || !except(r)) {
 			w.Header().Set("Cache-Control", "no-store")
 			http.Error(w, "this server does not serve that host", http.StatusMisdirectedRequest)
 			return

@@ -16,7 +16,6 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +24,8 @@ import (
 	"time"
 
 	"inbox/internal/atomicfile"
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/timeout"
 )
 
 const (
@@ -48,7 +49,6 @@ type selfSigned struct {
 	log        *slog.Logger
 	localNames func() certNames
 	now        func() time.Time
-	tickets    *tickets
 	current    atomic.Pointer[tls.Certificate]
 
 	mu      sync.Mutex // serializes refresh
@@ -56,7 +56,7 @@ type selfSigned struct {
 }
 
 func newSelfSigned(c Config) (*selfSigned, error) {
-	s := &selfSigned{log: c.Logger, localNames: localCertNames, now: time.Now, tickets: c.tickets}
+	s := &selfSigned{log: c.Logger, localNames: localCertNames, now: time.Now}
 	if c.StateDir != "" {
 		s.path = filepath.Join(c.StateDir, selfSignedFile)
 	}
@@ -80,31 +80,23 @@ func (s *selfSigned) loadOrMake() error {
 	return nil
 }
 
-func (s *selfSigned) TLSConfig() *tls.Config {
-	return s.tickets.configure(serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.current.Load(), nil }))
+func (s *selfSigned) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return s.current.Load(), nil
 }
 
-func (s *selfSigned) HTTPHandler(fallback http.Handler) http.Handler { return fallback }
+func (s *selfSigned) run(ctx context.Context) { every(ctx, selfSignedCheckInterval, s.reload) }
 
-func (s *selfSigned) Run(ctx context.Context) error {
-	var background sync.WaitGroup
-	background.Go(func() { s.tickets.run(ctx) })
-	every(ctx, selfSignedCheckInterval, s.Reload)
-	background.Wait()
-	return nil
-}
-
-func (s *selfSigned) Reload() {
+func (s *selfSigned) reload() {
 	if err := s.refresh(); err != nil {
 		s.log.Error("cannot renew the self-signed certificate", "err", err)
 	}
 }
 
-func (s *selfSigned) State() []NameState {
+func (s *selfSigned) state() []NameState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	leaf := s.current.Load().Leaf
-	return statesOf(leaf, "self-signed", s.lastErr, renewAt(leaf))
+	return statesOf(leaf, "self-signed", s.lastErr, certs.RenewAt(leaf))
 }
 
 // refresh creates a new certificate if one is needed.
@@ -132,7 +124,7 @@ func (s *selfSigned) reasonLocked(want certNames) string {
 	switch {
 	case cert == nil:
 		return "no valid certificate"
-	case s.now().After(renewAt(cert.Leaf)):
+	case s.now().After(certs.RenewAt(cert.Leaf)):
 		return "the previous certificate expires soon"
 	case !want.coveredBy(cert.Leaf):
 		return "the host has a new name or address"
@@ -157,7 +149,10 @@ func (s *selfSigned) saveLocked(bundle []byte) {
 	if s.path == "" {
 		return
 	}
-	_, err := withDiskTimeout(func() (zero struct{}, err error) { return zero, atomicfile.Write(s.path, bundle) })
+	err, result := errDiskTimeout, make(chan error, 1)
+	if timeout.Run(diskTimeout, func() { result <- atomicfile.Write(s.path, bundle) }) {
+		err = <-result
+	}
 	if err != nil {
 		s.lastErr = err
 		s.log.Warn("cannot save the self-signed certificate; the next start creates another one", "err", err)
@@ -169,47 +164,24 @@ func (s *selfSigned) load() *tls.Certificate {
 	if s.path == "" {
 		return nil
 	}
-	bundle, err := withDiskTimeout(func() ([]byte, error) { return atomicfile.Read(s.path, maxFileBytes) })
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		var cert *tls.Certificate
-		if cert, err = parseKeyPair(bundle, bundle, s.now()); err == nil {
-			return cert
+	err, loaded := errDiskTimeout, make(chan *tls.Certificate, 1)
+	failed := make(chan error, 1)
+	if timeout.Run(diskTimeout, func() {
+		cert, err := loadValid(s.path, s.path, s.now())
+		loaded <- cert
+		failed <- err
+	}) {
+		if err = <-failed; err == nil {
+			return <-loaded
 		}
 	}
-	s.log.Warn("ignoring the stored self-signed certificate", "file", s.path, "err", err)
+	if !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("ignoring the stored self-signed certificate", "file", s.path, "err", err)
+	}
 	return nil
 }
 
-// withDiskTimeout returns the result of do, or an error after diskTimeout. A call that
-// hangs is left running in the background.
-func withDiskTimeout[T any](do func() (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		value, err := do()
-		done <- result{value, err}
-	}()
-	timer := time.NewTimer(diskTimeout)
-	defer timer.Stop()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-timer.C:
-		var zero T
-		return zero, errors.New("timeout accessing the state directory: the disk does not respond")
-	}
-}
-
-// renewAt returns the time when a third of the certificate's lifetime remains.
-func renewAt(c *x509.Certificate) time.Time {
-	return c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore) / 3)
-}
+var errDiskTimeout = errors.New("timeout: the disk of the state directory does not respond")
 
 func makeSelfSigned(n certNames, now time.Time) (*tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -228,7 +200,7 @@ func makeSelfSigned(n certNames, now time.Time) (*tls.Certificate, []byte, error
 	if err != nil {
 		return nil, nil, err
 	}
-	cert, err := parseKeyPair(bundle, bundle, now)
+	cert, err := certs.Parse(bundle, bundle)
 	return cert, bundle, err
 }
 

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"inbox/tlsmgr/internal/tlstest"
 )
 
 // testHostNames returns the names and addresses of a fictitious host.
@@ -16,10 +18,16 @@ func testHostNames() certNames {
 	return certNames{[]string{"localhost", "box"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.ParseIP("192.0.2.7")}}
 }
 
-// startSelfSigned creates a source with a state directory, host names and a time.
-func startSelfSigned(t *testing.T, dir string, host certNames, now time.Time) (*selfSigned, *logBuffer) {
+// selfSignedManager is a manager with its self-signed certificate.
+type selfSignedManager struct {
+	*Manager
+	*selfSigned
+}
+
+// startSelfSigned creates a manager with a state directory, host names and a time.
+func startSelfSigned(t *testing.T, dir string, host certNames, now time.Time) (*selfSignedManager, *tlstest.LogBuffer) {
 	t.Helper()
-	log, buf := newLog()
+	log, buf := tlstest.NewLog()
 	s := &selfSigned{log: log, localNames: func() certNames { return host }, now: func() time.Time { return now }}
 	if dir != "" {
 		s.path = filepath.Join(dir, selfSignedFile)
@@ -27,7 +35,7 @@ func startSelfSigned(t *testing.T, dir string, host certNames, now time.Time) (*
 	if err := s.loadOrMake(); err != nil {
 		t.Fatal(err)
 	}
-	return s, buf
+	return &selfSignedManager{&Manager{source: s, tickets: newTickets(nil, log)}, s}, buf
 }
 
 func (s *selfSigned) fingerprint() string { return Fingerprint(s.current.Load().Leaf) }
@@ -38,7 +46,7 @@ func TestSelfSignedCoversHostNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(s.(*selfSigned).current.Load().Leaf)
+	roots.AddCert(s.source.(*selfSigned).current.Load().Leaf)
 	host, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)
@@ -95,13 +103,13 @@ func TestSelfSignedIsReissued(t *testing.T) {
 			dir := t.TempDir()
 			first, _ := startSelfSigned(t, dir, testHostNames(), now)
 			if tt.damage {
-				mustWriteFile(t, first.path, []byte("-----BEGIN CERT"))
+				tlstest.MustWriteFile(t, first.path, []byte("-----BEGIN CERT"))
 			}
 			second, buf := startSelfSigned(t, dir, tt.host, tt.now)
 			if reissued := first.fingerprint() != second.fingerprint(); reissued != tt.reissue {
 				t.Errorf("got reissued %v, want %v", reissued, tt.reissue)
 			}
-			if tt.reissue && buf.count(tt.reason) != 1 {
+			if tt.reissue && buf.Count(tt.reason) != 1 {
 				t.Errorf("want the reason %q in the log:\n%s", tt.reason, buf)
 			}
 			third, _ := startSelfSigned(t, dir, tt.host, tt.now)
@@ -139,12 +147,12 @@ func TestSelfSignedRenewsWhileServing(t *testing.T) {
 
 func TestSelfSignedServesWithoutStorage(t *testing.T) {
 	notADirectory := filepath.Join(t.TempDir(), "file")
-	mustWriteFile(t, notADirectory, nil)
+	tlstest.MustWriteFile(t, notADirectory, nil)
 	s, buf := startSelfSigned(t, notADirectory, testHostNames(), time.Now())
 	if got := servedName(t, s); got != "localhost" {
 		t.Errorf("got certificate for %q, want localhost", got)
 	}
-	if buf.count("cannot save") != 1 {
+	if buf.Count("cannot save") != 1 {
 		t.Errorf("want one warning that it cannot be saved:\n%s", buf)
 	}
 	if s.State()[0].LastError == nil {

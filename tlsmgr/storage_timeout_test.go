@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/certmagic"
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/internal/timeout"
+	"inbox/tlsmgr/internal/tlstest"
 )
 
 // blockWithFIFO replaces a file by a FIFO without a writer. Reading it blocks, as on an
@@ -34,7 +36,7 @@ func blockWithFIFO(t *testing.T, path string) {
 // wantWithin fails the test if do does not return within limit.
 func wantWithin(t *testing.T, limit time.Duration, what string, do func()) {
 	t.Helper()
-	if began := time.Now(); !withTimeout(limit, do) {
+	if began := time.Now(); !timeout.Run(limit, do) {
 		t.Errorf("%s did not return within %v", what, time.Since(began))
 	}
 }
@@ -43,7 +45,7 @@ func wantWithin(t *testing.T, limit time.Duration, what string, do func()) {
 func TestSelfSignedStartsWhenStorageHangs(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	mustWriteFile(t, filepath.Join(dir, selfSignedFile), nil)
+	tlstest.MustWriteFile(t, filepath.Join(dir, selfSignedFile), nil)
 	blockWithFIFO(t, filepath.Join(dir, selfSignedFile))
 	wantWithin(t, 2*diskTimeout, "New", func() {
 		s, err := New(Config{StateDir: dir})
@@ -63,12 +65,12 @@ func TestHangingFilesDoNotBlock(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPairFiles(t)
-			chain, key := validPair(t, "one.example.org")
+			chain, key := tlstest.ValidPair(t, "one.example.org")
 			p.write(t, chain, key)
 			c := acmeConfig(t, "one.example.org")
 			c.Domains, c.CertFile, c.KeyFile = domains, p.cert, p.key
 			c.ACME.WaitForAddress = true // nothing is ordered, since the name has no address
-			log, buf := newLog()
+			log, buf := tlstest.NewLog()
 			c.Logger = log
 			s, err := New(c)
 			if err != nil {
@@ -84,14 +86,14 @@ func TestHangingFilesDoNotBlock(t *testing.T) {
 				wantWithin(t, 2*diskTimeout, "Reload", s.Reload)
 			}
 			wantWithin(t, diskTimeout, "State", func() { s.State() })
-			if buf.count("timeout reading") == 0 {
+			if buf.Count("timeout reading") == 0 {
 				t.Errorf("want the timeout in the log:\n%s", buf)
 			}
 			if states := s.State(); states[0].Source != "file" {
 				t.Errorf("got State %+v, want source file", states)
 			}
 			cancel()
-			wantWithin(t, 2*(diskTimeout+shutdownTimeout), "Run", func() { <-done })
+			wantWithin(t, 2*(diskTimeout+acme.ShutdownTimeout), "Run", func() { <-done })
 		})
 	}
 }
@@ -101,7 +103,7 @@ func TestHangingFilesDoNotBlock(t *testing.T) {
 func TestStartWhenFallbackFilesHang(t *testing.T) {
 	t.Parallel()
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example.org")
+	chain, key := tlstest.ValidPair(t, "one.example.org")
 	p.write(t, chain, key)
 	blockWithFIFO(t, p.cert)
 	c := acmeConfig(t, "one.example.org")
@@ -113,7 +115,7 @@ func TestStartWhenFallbackFilesHang(t *testing.T) {
 func TestStartFailsWhenFilesHang(t *testing.T) {
 	t.Parallel()
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example.org")
+	chain, key := tlstest.ValidPair(t, "one.example.org")
 	p.write(t, chain, key)
 	blockWithFIFO(t, p.cert)
 	wantWithin(t, 6*diskTimeout, "New", func() {
@@ -121,41 +123,4 @@ func TestStartFailsWhenFilesHang(t *testing.T) {
 			t.Errorf("New: got %v, want a timeout", err)
 		}
 	})
-}
-
-// stallingStorage blocks before it stores the value "old".
-type stallingStorage struct {
-	certmagic.Storage
-	reached, unblock chan struct{}
-}
-
-func (s stallingStorage) Store(ctx context.Context, key string, value []byte) error {
-	if string(value) == "old" {
-		close(s.reached)
-		<-s.unblock
-	}
-	return s.Storage.Store(ctx, key, value)
-}
-
-// flush does not overwrite a newer value with a pending one.
-func TestFlushKeepsNewerValue(t *testing.T) {
-	log, _ := newLog()
-	dir := t.TempDir()
-	k := newBufferedStorage(certmagicStorage(dirStorage{dir, log}), log)
-	stalled := stallingStorage{k.Storage, make(chan struct{}), make(chan struct{})}
-	k.Storage = stalled
-	k.pending["a"] = []byte("old")
-	flushed, stored := make(chan struct{}), make(chan error, 1)
-	go func() { defer close(flushed); k.flush(context.Background()) }()
-	<-stalled.reached
-	go func() { stored <- k.Store(context.Background(), "a", []byte("new")) }()
-	time.Sleep(50 * time.Millisecond) // time for a wrong implementation to write
-	close(stalled.unblock)
-	<-flushed
-	if err := <-stored; err != nil {
-		t.Fatal(err)
-	}
-	if got, err := os.ReadFile(filepath.Join(dir, "a")); err != nil || string(got) != "new" || len(k.pending) != 0 {
-		t.Errorf("got %q, %v on disk and %d pending values, want the new value and none", got, err, len(k.pending))
-	}
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"inbox/tlsmgr/storage"
 )
 
 const (
@@ -32,8 +34,8 @@ const (
 // It can rotate keys while servers run: new session ticket keys set on a tls.Config
 // do not reach the copy that a server has made of it.
 type tickets struct {
-	tlsConfig *tls.Config // only encrypts and decrypts tickets
-	shared    Shared      // nil: the keys are local to this process
+	tlsConfig *tls.Config     // only encrypts and decrypts tickets
+	shared    storage.Storage // nil: the keys are local to this process
 	log       *slog.Logger
 
 	mu        sync.Mutex
@@ -47,18 +49,14 @@ type ticketKey struct {
 	ActiveFrom time.Time
 }
 
-func newTickets(shared Shared, log *slog.Logger) *tickets {
+func newTickets(shared storage.Storage, log *slog.Logger) *tickets {
 	t := &tickets{tlsConfig: new(tls.Config), shared: shared, log: log}
 	t.rotate(time.Now())
 	return t
 }
 
-// configure makes c use the tickets and returns it. With a nil receiver crypto/tls
-// manages the ticket keys of c.
+// configure makes c use the tickets and returns it.
 func (t *tickets) configure(c *tls.Config) *tls.Config {
-	if t == nil {
-		return c
-	}
 	c.WrapSession = t.tlsConfig.EncryptTicket
 	c.UnwrapSession = t.tlsConfig.DecryptTicket
 	return c
@@ -66,9 +64,6 @@ func (t *tickets) configure(c *tls.Config) *tls.Config {
 
 // run rotates keys until ctx ends. With a shared store it first loads the shared keys.
 func (t *tickets) run(ctx context.Context) {
-	if t == nil {
-		return
-	}
 	if t.shared == nil {
 		every(ctx, time.Minute, func() { t.rotate(time.Now()) })
 		return
@@ -158,12 +153,15 @@ func (t *tickets) syncKeys(ctx context.Context, now time.Time) error {
 // createSharedKey stores a new key and returns all keys. It returns nil, nil if
 // another node holds the lock. The very first key is active at once.
 func (t *tickets) createSharedKey(ctx context.Context, now time.Time) ([]ticketKey, error) {
-	lockCtx, unlock, acquired, err := t.shared.TryLock(ctx, ticketStorageKey)
-	if err != nil || !acquired {
+	lease, err := t.shared.TryLock(ctx, ticketStorageKey)
+	if errors.Is(err, storage.ErrLocked) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
-	defer unlock()
-	keys, err := t.load(lockCtx)
+	defer lease.Release()
+	keys, err := t.load(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +177,7 @@ func (t *tickets) createSharedKey(ctx context.Context, now time.Time) ([]ticketK
 	if err != nil {
 		return nil, err
 	}
-	return keys, t.shared.Store(lockCtx, ticketStorageKey, text)
+	return keys, lease.Store(ctx, ticketStorageKey, text)
 }
 
 // load returns the shared keys, newest first. Invalid data counts as no keys.

@@ -10,6 +10,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/acme/certmagic"
+	"inbox/tlsmgr/internal/tlstest"
 )
 
 // ticketServer serves TLS with c. As in a real server, listener and configuration stay
@@ -48,7 +52,6 @@ func sessionResumed(t *testing.T, addr string, sessions tls.ClientSessionCache) 
 
 func TestTicketKeysRotateWhileServing(t *testing.T) {
 	s, _ := startSelfSigned(t, "", testHostNames(), time.Now())
-	s.tickets = newTickets(nil, s.log)
 	addr := ticketServer(t, s.TLSConfig())
 	sessions := tls.NewLRUClientSessionCache(1)
 	once := tls.NewLRUClientSessionCache(1)
@@ -74,7 +77,7 @@ func TestTicketKeysRotateWhileServing(t *testing.T) {
 }
 
 func TestTicketKeysRotateDaily(t *testing.T) {
-	log, _ := newLog()
+	log, _ := tlstest.NewLog()
 	tickets := newTickets(nil, log)
 	first := tickets.keys[0]
 	now := first.ActiveFrom
@@ -96,23 +99,23 @@ func TestEverySourceRotatesTicketKeys(t *testing.T) {
 	for name, c := range map[string]Config{
 		"self-signed": {},
 		"files":       {CertFile: pair.cert, KeyFile: pair.key},
-		"managed":     {Domains: []string{"one.example.org"}, ACME: ACME{Agreed: true}},
+		"managed":     {Domains: []string{"one.example.org"}, ACME: acme.Config{Engine: certmagic.New, Agreed: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				chain, key := makePair(t, "one.example.org", time.Now(), time.Now().Add(2*ticketKeyLifetime))
+				chain, key := tlstest.MakePair(t, "one.example.org", time.Now(), time.Now().Add(2*ticketKeyLifetime))
 				pair.write(t, chain, key)
 				s, err := New(c)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if f, ok := s.(*files); ok {
+				if f, ok := s.source.(*files); ok {
 					f.interval = time.Minute // a check each second slows the test
 				}
 				if config := s.TLSConfig(); config.WrapSession == nil || config.UnwrapSession == nil {
 					t.Error("the TLS configuration does not use the tickets")
 				}
-				tickets := ticketsOf(s)
+				tickets := s.tickets
 				first := tickets.keys[0]
 				ctx, cancel := context.WithTimeout(t.Context(), ticketKeyLifetime+2*time.Minute)
 				defer cancel()
@@ -128,8 +131,8 @@ func TestEverySourceRotatesTicketKeys(t *testing.T) {
 // A node loads the shared keys when it starts.
 func TestTicketKeysAreSharedAtStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := newFakeSharedStorage(t)
-		log, _ := newLog()
+		store := tlstest.NewSharedStorage(t)
+		log, _ := tlstest.NewLog()
 		one, two := newTickets(store, log), newTickets(store, log)
 		one.sync(t.Context())
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -141,22 +144,11 @@ func TestTicketKeysAreSharedAtStart(t *testing.T) {
 	})
 }
 
-func ticketsOf(s Source) *tickets {
-	switch s := s.(type) {
-	case *files:
-		return s.tickets
-	case *selfSigned:
-		return s.tickets
-	default:
-		return s.(*managed).settings.tickets
-	}
-}
-
 // Nodes on a shared store resume each other's sessions, also while a new key is being
 // distributed. A node that cannot reach the store keeps its keys.
 func TestTicketKeysShared(t *testing.T) {
-	store := newFakeSharedStorage(t)
-	log, buf := newLog()
+	store := tlstest.NewSharedStorage(t)
+	log, buf := tlstest.NewLog()
 	one, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	two, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	one.tickets, two.tickets = newTickets(store, log), newTickets(store, log)
@@ -185,10 +177,10 @@ func TestTicketKeysShared(t *testing.T) {
 	if !sessionResumed(t, second, sessions) || !sessionResumed(t, first, sessions) {
 		t.Error("the other node did not resume a session with the new key")
 	}
-	store.unavailable.Store(true)
+	store.Unavailable.Store(true)
 	one.tickets.sync(t.Context())
 	one.tickets.sync(t.Context())
-	if !sessionResumed(t, first, sessions) || buf.count("cannot share") != 1 {
+	if !sessionResumed(t, first, sessions) || buf.Count("cannot share") != 1 {
 		t.Errorf("without the store: want the session resumed and one warning:\n%s", buf)
 	}
 }
@@ -196,8 +188,8 @@ func TestTicketKeysShared(t *testing.T) {
 // A node whose clock is a year ahead creates keys that are active in a year. Other
 // nodes rotate keys nevertheless, and can decrypt its tickets.
 func TestTicketKeysWithClockAhead(t *testing.T) {
-	store := newFakeSharedStorage(t)
-	log, _ := newLog()
+	store := tlstest.NewSharedStorage(t)
+	log, _ := tlstest.NewLog()
 	const year = 365 * ticketKeyLifetime
 	ahead, accurate := newTickets(store, log), newTickets(store, log)
 	now := time.Now()
@@ -233,8 +225,8 @@ func TestTicketKeysWithClockAhead(t *testing.T) {
 // Invalid keys in the store are replaced.
 func TestCorruptTicketKeys(t *testing.T) {
 	for name, text := range map[string]string{"not JSON": "x", "short key": `[{"Key":"AAAA"}]`, "empty list": `[]`} {
-		store := newFakeSharedStorage(t)
-		log, _ := newLog()
+		store := tlstest.NewSharedStorage(t)
+		log, _ := tlstest.NewLog()
 		if err := store.Store(t.Context(), ticketStorageKey, []byte(text)); err != nil {
 			t.Fatal(err)
 		}

@@ -1,14 +1,15 @@
 // Package tlsmgr provides and renews the certificates of a TLS listener.
 //
-// A [Source] obtains certificates from an ACME CA if domains are configured, else
+// A [Manager] obtains certificates from an ACME CA if domains are configured, else
 // uses certificate files if they exist, else creates a self-signed certificate for
-// development. A server uses the tls.Config of the source and runs the source in the
-// background. The package neither listens nor serves.
+// development. A server uses the tls.Config of the manager and runs the manager in
+// the background. The package neither listens nor serves, and imports no ACME
+// library: the caller selects an engine in [Config].
 //
 // Handshakes read only memory, except for ACME challenges while an order is in
-// progress. Run reloads files and renews certificates, so a source that does not run
-// serves certificates that expire. Call Run once the listeners are bound, because
-// the CA connects to them.
+// progress. Run reloads files and renews certificates, so a manager that does not
+// run serves certificates that expire. Call Run once the listeners are bound,
+// because the CA connects to them.
 package tlsmgr
 
 import (
@@ -21,28 +22,38 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"time"
+
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/hosts"
+	"inbox/tlsmgr/internal/timeout"
+	"inbox/tlsmgr/storage"
 )
 
-// Source provides certificates for a TLS listener. All methods are safe for
+// ErrUsage is wrapped by each error of a configuration that contradicts itself, or
+// that asks for what an ACME engine cannot do.
+var ErrUsage = acme.ErrUsage
+
+// Manager provides certificates for a TLS listener. All methods are safe for
 // concurrent use. Run must be called at most once.
-type Source interface {
-	// TLSConfig returns a complete server configuration: versions, cipher suites,
-	// protocols and GetCertificate. Each call returns a new one, which the caller
-	// owns. All of them serve the current certificates of the source.
-	TLSConfig() *tls.Config
-	// HTTPHandler returns the handler for plain HTTP on port 80. It answers the
-	// source's challenges and passes all other requests to fallback.
-	HTTPHandler(fallback http.Handler) http.Handler
-	// Run reloads and renews certificates. It returns nil when ctx ends.
-	Run(ctx context.Context) error
-	// Reload checks for a newer certificate now. Errors are logged, and the current
-	// certificate stays in use.
-	Reload()
-	// State returns the state of the certificate for each name.
-	State() []NameState
+type Manager struct {
+	source  source
+	managed *managed // the source if domains are configured; nil: it is another
+	tickets *tickets
+}
+
+// source is one origin of certificates.
+type source interface {
+	// getCertificate reads memory, except for challenges.
+	getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	run(context.Context)
+	reload()
+	state() []NameState
 }
 
 // NameState is the state of the certificate for one name or IP address.
@@ -90,10 +101,10 @@ type Config struct {
 	// certificates are ordered, since CA rate limits cannot be respected without a
 	// stored schedule.
 	StateDir string
-	// Shared is a store that several nodes use instead of StateDir for certificates
+	// Shared is a storage that several nodes use instead of StateDir for certificates
 	// from a CA. It also holds the shared session ticket keys. Nil means a single
 	// node.
-	Shared Shared
+	Shared storage.Storage
 	// Logger receives changes and errors; nil discards them.
 	Logger *slog.Logger
 
@@ -101,28 +112,40 @@ type Config struct {
 	// handshakes for other names fail, and the certificate files are the fallback
 	// for names without a valid certificate.
 	Domains []string
-	// ACME configures the CA; used only with Domains.
-	ACME ACME
-
-	tickets *tickets
+	// ACME selects the engine and the CA; used only with Domains.
+	ACME acme.Config
 }
 
-// New returns the source that c selects, and logs the choice: an ACME CA if Domains
-// is set, else the certificate files if either exists, else a self-signed
+// New returns a manager of the source that c selects, and logs the choice: an ACME CA
+// if Domains is set, else the certificate files if either exists, else a self-signed
 // certificate. Invalid files are an error unless Domains is set. An inconsistent
 // configuration is an error that wraps [ErrUsage].
-func New(c Config) (Source, error) {
+func New(c Config) (*Manager, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	c.tickets = newTickets(c.Shared, c.Logger)
-	if len(c.Domains) > 0 {
-		return newManaged(c)
+	m := &Manager{tickets: newTickets(c.Shared, c.Logger)}
+	var err error
+	if len(c.Domains) == 0 {
+		if m.source, err = newLocalSource(c); err != nil {
+			return nil, err
+		}
+		return m, nil
 	}
+	if m.managed, err = newManaged(c); err != nil {
+		return nil, err
+	}
+	m.source = m.managed
+	return m, nil
+}
+
+// newLocalSource returns the certificate files if either exists, else a self-signed
+// certificate.
+func newLocalSource(c Config) (source, error) {
 	var f *files
 	var err error
 	// The files are the only certificate, so the timeout is longer.
-	done := withTimeout(5*diskTimeout, func() {
+	done := timeout.Run(5*diskTimeout, func() {
 		if exists(c.CertFile) || exists(c.KeyFile) {
 			f, err = newFiles(c)
 		}
@@ -137,6 +160,60 @@ func New(c Config) (Source, error) {
 	}
 	return newSelfSigned(c)
 }
+
+// TLSConfig returns a complete server configuration: versions, cipher suites,
+// protocols and GetCertificate. Each call returns a new one, which the caller owns.
+// All of them serve the current certificates.
+func (m *Manager) TLSConfig() *tls.Config {
+	c := m.tickets.configure(serverConfig(m.source.getCertificate))
+	if m.managed != nil {
+		c.NextProtos = append(c.NextProtos, acme.ALPNProto)
+	}
+	return c
+}
+
+// HTTPHandler returns the handler for plain HTTP on port 80. It answers the challenges
+// of CAs and passes all other requests to fallback.
+func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
+	if m.managed == nil {
+		return fallback
+	}
+	return m.managed.issuer.HTTPHandler(fallback)
+}
+
+// hstsMaxAge is a week: long enough to protect a regular user, and short enough for
+// an operator who gives up HTTPS.
+const hstsMaxAge = "max-age=604800"
+
+// HSTS tells browsers to use only HTTPS (RFC 6797) while the requested host is served
+// with a certificate of a public CA. Without domains it returns next.
+func (m *Manager) HSTS(next http.Handler) http.Handler {
+	if m.managed == nil || !m.managed.issuer.PubliclyTrusted() {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil && m.managed.hasIssued(hosts.FromHeader(r.Host), time.Now()) {
+			w.Header().Set("Strict-Transport-Security", hstsMaxAge)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Run reloads and renews certificates. It returns nil when ctx ends.
+func (m *Manager) Run(ctx context.Context) error {
+	var background sync.WaitGroup
+	background.Go(func() { m.tickets.run(ctx) })
+	m.source.run(ctx)
+	background.Wait()
+	return nil
+}
+
+// Reload checks for a newer certificate now, and makes due orders as soon as the
+// limits of the CA allow. Errors are logged, and the current certificate stays in use.
+func (m *Manager) Reload() { m.source.reload() }
+
+// State returns the state of the certificate for each name.
+func (m *Manager) State() []NameState { return m.source.state() }
 
 // exists reports whether a file exists. It returns true if stat fails for another
 // reason, so that reading the file reports the error.
@@ -183,24 +260,11 @@ func aeadSuites() []uint16 {
 	}
 }
 
-// namesOf returns the DNS names and IP addresses of a certificate, or its common name
-// if it has neither.
-func namesOf(c *x509.Certificate) []string {
-	names := append([]string(nil), c.DNSNames...)
-	for _, ip := range c.IPAddresses {
-		names = append(names, ip.String())
-	}
-	if len(names) == 0 {
-		names = append(names, c.Subject.CommonName)
-	}
-	return names
-}
-
 // statesOf implements State for a source with one certificate.
 func statesOf(c *x509.Certificate, source string, last error, next time.Time) []NameState {
 	var states []NameState
 	fingerprint := Fingerprint(c)
-	for _, name := range namesOf(c) {
+	for _, name := range certs.Names(c) {
 		states = append(states, NameState{
 			Name: name, Source: source, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 			Fingerprint: fingerprint, LastError: last, NextAttempt: next,
@@ -225,3 +289,19 @@ func every(ctx context.Context, interval time.Duration, do func()) {
 		}
 	}
 }
+
+// Covers reports whether a certificate is for a name or IP address: by its subject
+// alternative names, with wildcards, and only without any by its common name.
+func Covers(leaf *x509.Certificate, name string) bool { return certs.Covers(leaf, name) }
+
+// ErrEncryptedKey is returned for a private key that is protected by a passphrase.
+var ErrEncryptedKey = certs.ErrEncryptedKey
+
+// LoadKeyPair reads a PEM chain and its key as a Manager does. Leaf is set. It does not
+// check the validity period.
+func LoadKeyPair(certFile, keyFile string) (*tls.Certificate, error) {
+	return certs.Load(certFile, keyFile)
+}
+
+// IsPublicAddr reports whether the internet routes to an address.
+func IsPublicAddr(a netip.Addr) bool { return hosts.IsPublicAddr(a) }

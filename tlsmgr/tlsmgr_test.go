@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"inbox/tlsmgr/internal/tlstest"
 )
 
 func TestTLSConfigIsStrict(t *testing.T) {
@@ -65,14 +67,14 @@ func TestTLSConfigIsACopy(t *testing.T) {
 // Handshakes during a replacement of the files get the old or the new certificate.
 func TestHandshakesDuringReplacement(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	f, _ := startFileSource(t, p)
 	var replacing sync.WaitGroup
 	replacing.Go(func() {
 		for range 20 {
-			chain, key := validPair(t, "two.example")
-			mustWriteFile(t, p.cert, chain[:len(chain)/2])
+			chain, key := tlstest.ValidPair(t, "two.example")
+			tlstest.MustWriteFile(t, p.cert, chain[:len(chain)/2])
 			f.check()
 			p.write(t, chain, key)
 			f.check()
@@ -95,7 +97,7 @@ func TestNewPrefersFiles(t *testing.T) {
 	if got := s.State()[0].Source; got != "self-signed" {
 		t.Errorf("without files: got source %q, want self-signed", got)
 	}
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	if s, err = New(Config{CertFile: p.cert, KeyFile: p.key}); err != nil {
 		t.Fatal(err)
@@ -107,14 +109,14 @@ func TestNewPrefersFiles(t *testing.T) {
 
 func TestHTTPHandlerReturnsFallback(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	f, _ := startFileSource(t, p)
 	s, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	fallback := http.NewServeMux()
-	for _, source := range []Source{f, s} {
+	for _, source := range []*Manager{f.Manager, s.Manager} {
 		if source.HTTPHandler(fallback) != http.Handler(fallback) {
-			t.Errorf("%T: got another handler, want the fallback itself", source)
+			t.Errorf("%T: got another handler, want the fallback itself", source.source)
 		}
 	}
 }

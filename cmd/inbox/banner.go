@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"inbox/tlsmgr"
 )
 
 // banner is for the person who started the program: where to click, and what
@@ -17,9 +19,6 @@ type banner struct {
 	fingerprint string       // of a self-signed certificate
 	inContainer bool         // in a container, whose addresses and ports may not be seen outside
 }
-
-// carrierNAT are addresses that are nobody's on the internet (RFC 6598).
-var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
 
 func (b banner) String() string {
 	var s strings.Builder
@@ -56,7 +55,7 @@ func (b banner) links() [][2]string {
 	}
 	if !addr.IsUnspecified() {
 		from := "From anywhere:"
-		if addr.IsPrivate() || addr.IsLinkLocalUnicast() || carrierNAT.Contains(addr) {
+		if !tlsmgr.IsPublicAddr(addr) {
 			from = "From another device:" // of the same network
 		}
 		return [][2]string{{from, b.url(addr.String())}}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -8,14 +10,17 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"inbox/cmd/inbox/systemd"
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
 	"inbox/public"
 	"inbox/ratelimit"
 	"inbox/tlsmgr"
-
-	"github.com/prometheus/client_golang/prometheus"
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/acme/autocert"
+	"inbox/tlsmgr/acme/certmagic"
 )
 
 // server is the program, built but not yet serving.
@@ -30,7 +35,7 @@ type server struct {
 	handler    *inbox.Handler
 	clients    *clientResolver
 	limits     *limits
-	source     tlsmgr.Source // nil over plain HTTP
+	source     certManager // nil over plain HTTP
 	process    process
 	listeners  listeners
 	mainServer *http.Server
@@ -142,15 +147,32 @@ func (s *server) buildSource(dir string) (err error) {
 		return nil
 	}
 	config := s.cfg.tlsmgrConfig(dir, s.listeners, s.log)
-	if config.Shared = s.cfg.sharedCertificates(s.shared); config.Shared != nil {
+	if config.Shared = s.cfg.sharedCertificates(s.shared, s.log); config.Shared != nil {
 		awaitReady(s.shared)
 	}
-	s.source, err = tlsmgr.New(config)
-	if err == nil && s.selfSignedFingerprint() != "" && s.cfg.from["server-cert"]+s.cfg.from["server-key"] != "" {
+	manager, err := tlsmgr.New(config)
+	if err != nil {
+		return err
+	}
+	s.source = manager
+	if s.selfSignedFingerprint() != "" && s.cfg.from["server-cert"]+s.cfg.from["server-key"] != "" {
 		s.log.Warn("the files of -server-cert and -server-key do not exist, so a self-signed certificate serves")
 	}
 	return err
 }
+
+// certManager is a *tlsmgr.Manager, or its state alone in a test.
+type certManager interface {
+	TLSConfig() *tls.Config
+	HTTPHandler(fallback http.Handler) http.Handler
+	HSTS(next http.Handler) http.Handler
+	Run(ctx context.Context) error
+	Reload()
+	State() []tlsmgr.NameState
+}
+
+// acmeEngines are the values of -acme.
+var acmeEngines = map[string]acme.NewEngine{"certmagic": certmagic.New, "autocert": autocert.New}
 
 // tlsmgrConfig says where certificates come from, and how an authority
 // reaches the doors that are open.
@@ -158,8 +180,8 @@ func (c *config) tlsmgrConfig(dir string, ls listeners, log *slog.Logger) tlsmgr
 	a := c.acme
 	return tlsmgr.Config{
 		CertFile: c.serverCert, KeyFile: c.serverKey, StateDir: dir, Logger: log, Domains: c.domains,
-		ACME: tlsmgr.ACME{
-			Engine: a.engine, Email: c.email, Agreed: a.agree,
+		ACME: acme.Config{
+			Engine: acmeEngines[a.engine], Email: c.email, Agreed: a.agree,
 			CA: a.ca.tlsmgrCA(), FallbackCA: a.second.tlsmgrCA(),
 			Staging: a.staging, StagingFirst: a.stagingFirst, Profile: a.profile, WaitForAddress: a.preflight,
 			ListenHost: hostOf(ls.main), TLSPort: portOf(ls.main), HTTPPort: portOf(ls.redirect),
@@ -168,8 +190,8 @@ func (c *config) tlsmgrConfig(dir string, ls listeners, log *slog.Logger) tlsmgr
 	}
 }
 
-func (o caOptions) tlsmgrCA() tlsmgr.CA {
-	return tlsmgr.CA{URL: o.url, RootsFile: o.root, EABKeyID: o.keyID, EABKeyFile: o.keyFile}
+func (o caOptions) tlsmgrCA() acme.CA {
+	return acme.CA{URL: o.url, RootsFile: o.root, EABKeyID: o.keyID, EABKeyFile: o.keyFile}
 }
 
 // selfSignedFingerprint is the fingerprint of a self-signed certificate that serves, else empty.
@@ -247,7 +269,7 @@ func (s *server) buildMainServer(pages http.Handler) {
 	}
 	handler = s.corsForErrors(s.limits.requests.Handler(handler))
 	if len(s.cfg.domains) > 0 {
-		handler = tlsmgr.HSTS(s.source, handler)
+		handler = s.source.HSTS(handler)
 	}
 	handler = limitBody(s.timeouts.body, s.limits.streams.Handler(handler))
 	idle := s.timeouts.idle
@@ -287,7 +309,7 @@ func (s *server) buildRedirectServer() {
 	if s.listeners.redirect == nil {
 		return
 	}
-	redirect := tlsmgr.Redirect(s.cfg.domains, portOf(s.listeners.main))
+	redirect := tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.cfg.domains, HTTPSPort: portOf(s.listeners.main), APIPaths: []string{"/inbox", "/ice"}})
 	handler := limitBody(s.timeouts.body, s.source.HTTPHandler(s.limits.requests.Handler(redirect)))
 	handler = s.meter.handler(func(*http.Request) route { return routeRedirect }, handler)
 	s.redirectServer = &http.Server{

@@ -12,7 +12,6 @@ import (
 
 	"inbox/cmd/inbox/text"
 	"inbox/inbox"
-	"inbox/tlsmgr"
 )
 
 // config is every option, as given, and what validate made of them.
@@ -124,7 +123,7 @@ func (c *config) acmeFlags() *flag.FlagSet {
 	fs.StringVar(&c.email, "email", "", "`address` that the authority may write to; giving it agrees to the authority's terms")
 	fs.StringVar(&c.httpBind, "http-bind", ":80", "`address` and port for plain HTTP, which answers the authority's challenges and leads everyone else "+
 		"to HTTPS; only with -domain; empty for none")
-	fs.StringVar(&a.engine, "acme", tlsmgr.CertMagic, "`engine` that talks to the authority: certmagic or autocert")
+	fs.StringVar(&a.engine, "acme", "certmagic", "`engine` that talks to the authority: certmagic or autocert")
 	fs.BoolVar(&a.agree, "acme-agree", false, "agree to the authority's terms without giving an e-mail address")
 	fs.StringVar(&a.ca.url, "acme-ca", "", "`URL` of the authority's directory; empty for Let's Encrypt")
 	fs.StringVar(&a.ca.root, "acme-root", "", "`file` of PEM certificates that a private authority's own server is trusted by")

@@ -58,7 +58,7 @@ func storedCertificates(c *config, dir string) []tlsmgr.NameState {
 			return nil // why, the check of the store says
 		}
 		defer store.Shutdown()
-		config.Shared = c.sharedCertificates(store)
+		config.Shared = c.sharedCertificates(store, config.Logger)
 	}
 	config.ACME.NoHTTP = false // nothing is opened, and nothing ordered
 	source, err := tlsmgr.New(config)

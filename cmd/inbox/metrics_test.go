@@ -14,11 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"inbox/tlsmgr"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"inbox/tlsmgr"
 )
 
 var metricsLine = regexp.MustCompile(`msg=metrics addr=(\S+)`)
@@ -148,7 +148,7 @@ func TestProfilesAreLoopbackOnly(t *testing.T) {
 
 // fakeSource is a source of which only the state is asked.
 type fakeSource struct {
-	tlsmgr.Source
+	certManager
 	states []tlsmgr.NameState
 }
 
@@ -158,8 +158,8 @@ func (c fakeSource) State() []tlsmgr.NameState { return c.states }
 func TestCertificateMetrics(t *testing.T) {
 	at := func(n int64) time.Time { return time.Unix(n, 0) }
 	srv := &server{source: fakeSource{states: []tlsmgr.NameState{
-		{Name: "a.example", Source: "acme", NotBefore: at(1), NotAfter: at(2), RenewAt: at(3), Engine: tlsmgr.CertMagic, Failures: 4, Obtained: 5, LastError: errors.New("away")},
-		{Name: "b.example", Engine: tlsmgr.CertMagic},
+		{Name: "a.example", Source: "acme", NotBefore: at(1), NotAfter: at(2), RenewAt: at(3), Engine: "certmagic", Failures: 4, Obtained: 5, LastError: errors.New("away")},
+		{Name: "b.example", Engine: "certmagic"},
 		{Name: "c.example", Source: "file", NotBefore: at(6), NotAfter: at(7)},
 	}}}
 	want := map[string]float64{

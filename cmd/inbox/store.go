@@ -14,8 +14,8 @@ import (
 
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
-	"inbox/tlsmgr"
-	"inbox/tlsmgr/redisstorage"
+	"inbox/tlsmgr/storage"
+	"inbox/tlsmgr/storage/redis"
 )
 
 // storeOptions say where mailboxes are that several processes share.
@@ -180,7 +180,7 @@ func (c *config) storeConfig(log *slog.Logger) redisstore.Config {
 // sharedCertificates is where nodes have certificates and the keys of session
 // tickets in common; nil where they do not. What is kept there is sealed, so
 // there must be a key.
-func (c *config) sharedCertificates(s *redisstore.Store) tlsmgr.Shared {
+func (c *config) sharedCertificates(s *redisstore.Store, log *slog.Logger) storage.Storage {
 	if s == nil || c.store.key == nil {
 		return nil
 	}
@@ -188,7 +188,7 @@ func (c *config) sharedCertificates(s *redisstore.Store) tlsmgr.Shared {
 	if err != nil {
 		panic(err) // only for a length that no hash has
 	}
-	shared, err := redisstorage.New(s, redisstore.Prefix, key)
+	shared, err := redis.New(s, redisstore.Prefix, key, log)
 	if err != nil {
 		panic(err) // only for a key of another length
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 func TestDoctorChecksCAs(t *testing.T) {
@@ -113,7 +113,7 @@ func TestDoctorChecksIPProfiles(t *testing.T) {
 // TestCAURLs: production unless something else was asked for.
 func TestCAURLs(t *testing.T) {
 	for want, c := range map[string]Config{
-		tlsmgr.LetsEncrypt: {}, tlsmgr.LetsEncryptStaging: {Staging: true}, "https://ca": {CAURL: "https://ca", Staging: true},
+		acme.LetsEncrypt: {}, acme.LetsEncryptStaging: {Staging: true}, "https://ca": {CAURL: "https://ca", Staging: true},
 	} {
 		e := &examination{Config: c}
 		if got := e.caURLs(); len(got) != 1 || got[0] != want {

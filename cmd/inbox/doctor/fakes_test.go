@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"inbox/tlsmgr/acme"
 )
 
 // fakeDNS is a DNS server on loopback, over UDP and TCP.
@@ -126,7 +128,7 @@ type fakeCA struct {
 	noTLS               bool // no TLS
 	down                bool
 	localhostIdentities []string // the CA's identities when asked as localhost, in place of its own
-	directory
+	acme.Directory
 }
 
 func newFakeCA(t *testing.T, cert testCert) *fakeCA {
@@ -163,7 +165,7 @@ func (ca *fakeCA) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Write([]byte(ca.body))
 		return
 	}
-	d := ca.directory
+	d := ca.Directory
 	if ca.localhostIdentities != nil && r.Host == "localhost" {
 		d.Meta.CAAIdentities = ca.localhostIdentities
 	}

@@ -86,7 +86,7 @@ func (e *examination) evaluateAddrs(name string, addrs, local []netip.Addr) []Fi
 func (e *examination) checkIPName(addr netip.Addr, local []netip.Addr) []Finding {
 	name := addr.String()
 	switch {
-	case e.Engine == tlsmgr.Autocert:
+	case e.Engine == "autocert":
 		return []Finding{failure(name, "The engine autocert has no certificates for IP addresses.",
 			"Use -acme certmagic, or a name instead of the address.")}
 	case e.letsEncrypt() && !isRoutable(addr):
@@ -123,8 +123,7 @@ func (e *examination) onlyIPv4() bool {
 
 // isRoutable is whether the internet routes to an address.
 func isRoutable(a netip.Addr) bool {
-	shared := netip.MustParsePrefix("100.64.0.0/10") // carriers' NAT (RFC 6598)
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !shared.Contains(a)
+	return tlsmgr.IsPublicAddr(a)
 }
 
 // suggestAddrs names the addresses that belong into DNS.

@@ -167,6 +167,9 @@ func (s *State) RemainingRetryAfter(caURL string, now time.Time) time.Duration {
 	return 0
 }
 
+// NextOrder returns the earliest time of the next order that is not forced.
+func (s *State) NextOrder() time.Time { return later(s.NextAttempt, s.Outage.Next) }
+
 // resumable reports whether an order is known that can be continued.
 func (s *State) resumable() bool {
 	return s.OrderURL != "" && (s.Phase == Finalized || s.Phase == Processing)
