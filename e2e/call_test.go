@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	// callTimeout bounds the whole test; two cores take a sixth of it.
+	// callTimeout bounds the whole test. On two cores it takes a sixth of that.
 	callTimeout  = 60 * time.Second
 	payloadBytes = 1 << 20
 )
 
-// TestPeers lets a hundred pairs of peers call each other at once through one
-// server. Each pair trickles its candidates, connects, and passes a megabyte. Not
-// one may fail.
+// TestPeers has a hundred pairs of peers call each other concurrently through one
+// server. Each pair trickles its candidates, connects and transfers a megabyte. Every
+// call must succeed.
 func TestPeers(t *testing.T) {
 	server := "https://" + startInbox(t).Addr
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
@@ -40,12 +40,12 @@ func TestPeers(t *testing.T) {
 	}
 	wg.Wait()
 	if n := failed.Load(); n > 0 {
-		t.Errorf("%d of %d pairs failed, want none", n, pairCount)
+		t.Errorf("got %d of %d calls failed, want none", n, pairCount)
 	}
 }
 
-// call connects two peers. The one who calls begins at the same time as the one
-// who is called, so that it sometimes knocks and sometimes finds the inbox there.
+// call connects two peers. Both start at the same time, so the offer sometimes waits
+// for the callee to claim its name.
 func call(ctx context.Context, server string, pair int, payload []byte) error {
 	caller, err := newPeer(server, pair, "caller", "callee")
 	if err != nil {
@@ -71,26 +71,26 @@ func call(ctx context.Context, server string, pair int, payload []byte) error {
 		caller.client.Close(ctx), callee.client.Close(ctx))
 }
 
-// waitForPayload returns when the other side has the peer's cargo, whole.
+// waitForPayload waits until the remote peer has received the whole payload.
 func (p *peer) waitForPayload(ctx context.Context, signalingDone <-chan error) error {
 	select {
 	case got := <-p.payloadHash:
 		if want := sha256.Sum256(p.payload); !bytes.Equal(got, want[:]) {
-			return fmt.Errorf("the cargo arrived as %x, want %x", got, want)
+			return fmt.Errorf("got a payload with hash %x, want %x", got, want)
 		}
 		return nil
 	case err := <-signalingDone:
-		return fmt.Errorf("signaling ended before the cargo arrived: %w", err)
+		return fmt.Errorf("signaling ended before the payload arrived: %w", err)
 	case <-ctx.Done():
-		return fmt.Errorf("no cargo, the connection is %s: %w", p.pc.ConnectionState(), ctx.Err())
+		return fmt.Errorf("payload not received in connection state %s: %w", p.pc.ConnectionState(), ctx.Err())
 	}
 }
 
-// checkTrickle makes sure that candidates went by themselves, after a description
-// that had none.
+// checkTrickle checks that candidates were sent separately, after a description without
+// candidates.
 func (p *peer) checkTrickle() error {
 	if sent := p.sentSignals.Load(); sent < 2 {
-		return fmt.Errorf("%s sent %d signals, want a description and candidates", p.client.Name, sent)
+		return fmt.Errorf("%s: got %d signals sent, want a description and candidates", p.client.Name, sent)
 	}
 	return nil
 }

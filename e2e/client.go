@@ -1,9 +1,9 @@
-// Package e2e tests the server from outside: it starts the real binary and
-// talks to it as peers do. It is a module of its own, so that the libraries
-// which only tests need never become part of the server.
+// Package e2e tests the server from outside: it starts the real binary and acts as its
+// peers. It is a module of its own, so that libraries used only by tests are not
+// dependencies of the server.
 //
-// Its [Client] is a small client of the mailbox protocol. It tries nothing
-// twice: in a test, each failure is to be seen.
+// [Client] is a small client of the mailbox protocol. It does not retry, so that a test
+// sees every failure.
 package e2e
 
 import (
@@ -18,14 +18,14 @@ import (
 	"time"
 )
 
-// ErrSuperseded is returned by Receive when another receiver of the same name
-// has taken over. Whoever asks again would end that one, and so on for ever.
-var ErrSuperseded = errors.New("another receiver of this name has taken over")
+// ErrSuperseded is returned by Receive when a newer receiver of the same name has
+// superseded it. A client that polls again would supersede that one in turn, endlessly.
+var ErrSuperseded = errors.New("superseded by another receiver of this name")
 
-// Client is one peer of a mailbox server. Its fields are set before the first
-// call; then Send may be called concurrently, Receive by one goroutine.
+// Client is one peer of a mailbox server. Its fields must be set before the first call.
+// Send can then be called concurrently, Receive by one goroutine.
 type Client struct {
-	// Server is the address, such as https://inbox.example.
+	// Server is the base URL, such as https://inbox.example.
 	Server         string
 	Name, Password string
 	HTTP           *http.Client
@@ -34,7 +34,7 @@ type Client struct {
 	lastID string
 }
 
-// Message is what another peer sent.
+// Message is a message from another peer.
 type Message struct {
 	From string
 	ID   string
@@ -42,7 +42,8 @@ type Message struct {
 	Body []byte
 }
 
-// Send leaves a message for another peer, and waits up to wait for it to come.
+// Send leaves a message for another peer. It waits up to wait, in whole seconds, for
+// the recipient to claim its name.
 func (c *Client) Send(ctx context.Context, to, contentType string, body []byte, wait time.Duration) error {
 	query := url.Values{"to": {to}}
 	if wait > 0 {
@@ -58,8 +59,7 @@ func (c *Client) Send(ctx context.Context, to, contentType string, body []byte, 
 	return nil
 }
 
-// Receive returns the next message, and tells the server with its next call
-// that this one has arrived.
+// Receive returns the next message. The next call acknowledges it.
 func (c *Client) Receive(ctx context.Context) (Message, error) {
 	for {
 		resp, body, err := c.do(ctx, http.MethodGet, url.Values{"after": {c.lastID}}, "", nil)
@@ -76,24 +76,26 @@ func (c *Client) Receive(ctx context.Context) (Message, error) {
 		case resp.Header.Get("X-Poll-Ended") == "superseded":
 			return Message{}, ErrSuperseded
 		case resp.Header.Get("Retry-After") != "":
-			return Message{}, errors.New("receive: the server is stopping")
+			return Message{}, errors.New("receive: the server is shutting down")
 		}
 	}
 }
 
-// Close gives the name up.
+// Close deletes the mailbox.
 func (c *Client) Close(ctx context.Context) error {
 	resp, _, err := c.do(ctx, http.MethodDelete, nil, "", nil)
 	if err != nil {
-		return fmt.Errorf("give the name up: %w", err)
+		return fmt.Errorf("delete mailbox: %w", err)
 	}
 	if resp.StatusCode != http.StatusNoContent {
-		return fmt.Errorf("give the name up: got %s, want 204", resp.Status)
+		return fmt.Errorf("delete mailbox: got %s, want 204", resp.Status)
 	}
 	return nil
 }
 
-func (c *Client) do(ctx context.Context, method string, query url.Values, contentType string, body []byte) (*http.Response, []byte, error) {
+func (c *Client) do(
+	ctx context.Context, method string, query url.Values, contentType string, body []byte,
+) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.Server+"/inbox?"+query.Encode(), bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// DocBlock is the block of commands or configuration in a page of docs/ that
-// follows a line with this end, so that a test runs what people copy. The page
-// is a path from the working directory.
+// DocBlock returns the block of commands or configuration that follows a line ending
+// with after in a documentation page, so that tests run what readers copy. page is a
+// path relative to the working directory.
 func DocBlock(page, after string) (string, error) {
 	text, err := os.ReadFile(page)
 	if err != nil {
@@ -16,7 +16,7 @@ func DocBlock(page, after string) (string, error) {
 	}
 	_, rest, found := strings.Cut(string(text), after+"\n\n    ")
 	if !found {
-		return "", fmt.Errorf("%s has nothing after %q", page, after)
+		return "", fmt.Errorf("%s has no block after %q", page, after)
 	}
 	block, _, _ := strings.Cut(rest, "\n\n")
 	return strings.ReplaceAll(block, "\n    ", "\n") + "\n", nil

@@ -2,5 +2,5 @@
 
 package e2e
 
-// pairCount is how many pairs call at once.
+// pairCount is the number of concurrent calls.
 const pairCount = 100

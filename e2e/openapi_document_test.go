@@ -21,7 +21,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 )
 
-// document is an OpenAPI document, and what of it was seen in answers.
+// document is an OpenAPI document with a record of what occurred in responses.
 type document struct {
 	spec   *openapi3.T
 	router routers.Router
@@ -46,12 +46,12 @@ func loadDocument(t *testing.T, file string) *document {
 	return &document{spec: spec, router: router, seen: map[string]bool{}}
 }
 
-// messageTypes are the content types that a message can have.
+// messageTypes returns the content types that a message can have.
 func messageTypes(spec *openapi3.T) []string {
 	return slices.Collect(maps.Keys(spec.Paths.Find("/inbox").Get.Responses.Status(200).Value.Content))
 }
 
-// roundTrip sends a request as it is written in exchanges, holds it and its answer
+// roundTrip sends a request in the format of exchanges, validates it and its response
 // against the document, and returns the operation and the status.
 func (d *document) roundTrip(t *testing.T, server, text string) string {
 	t.Helper()
@@ -71,13 +71,13 @@ func (d *document) roundTrip(t *testing.T, server, text string) string {
 	}
 	req.Body = io.NopCloser(strings.NewReader(body))
 	if err := d.check(req, resp, respBody); err != nil {
-		t.Errorf("%q got %s: %v", text, resp.Status, err)
+		t.Errorf("%q: got %s: %v", text, resp.Status, err)
 	}
 	return fmt.Sprintf("%s %s %d", req.Method, req.URL.Path, resp.StatusCode)
 }
 
-// parseRequest makes a request of its text. With a Content-Length of its own it
-// stays incomplete, as that of a slow client.
+// parseRequest parses a request in the format of exchanges. With an explicit
+// Content-Length its body never ends, as with a slow client.
 func parseRequest(server, text string) (*http.Request, string, error) {
 	head, body, _ := strings.Cut(text, "\n\n")
 	lines := strings.Split(head, "\n")
@@ -102,8 +102,8 @@ func parseRequest(server, text string) (*http.Request, string, error) {
 	return req, body, err
 }
 
-// check finds the operation and holds both sides against it. A request that
-// the server refuses may break the document's rules, others may not.
+// check validates both request and response. Only a request that the server rejects can
+// violate the document.
 func (d *document) check(req *http.Request, resp *http.Response, body []byte) error {
 	route, params, err := d.router.FindRoute(req)
 	if err != nil {
@@ -119,7 +119,7 @@ func (d *document) check(req *http.Request, resp *http.Response, body []byte) er
 		return err
 	}
 	if req.Method == http.MethodHead {
-		// The library does not look at answers to HEAD. Only the body is special.
+		// The library does not validate responses to HEAD. They differ only in the body.
 		in.Request = req.Clone(req.Context())
 		in.Request.Method = http.MethodGet
 	}
@@ -131,12 +131,12 @@ func (d *document) check(req *http.Request, resp *http.Response, body []byte) er
 	return d.checkUndocumented(route, resp, body)
 }
 
-// isMessage is true for an answer whose body is any bytes, whatever its type
-// says; the library would read JSON as JSON.
+// isMessage reports whether a response is a message. The body of a message is arbitrary
+// bytes, but the library would parse it according to its type.
 func isMessage(resp *http.Response) bool { return resp.Header.Get("X-Message-Id") != "" }
 
-// checkUndocumented refuses what the library lets pass: header fields and bodies
-// that the document does not know.
+// checkUndocumented rejects what the library accepts: header fields and bodies that the
+// document does not contain.
 func (d *document) checkUndocumented(route *routers.Route, resp *http.Response, body []byte) error {
 	response := route.Operation.Responses.Status(resp.StatusCode).Value
 	d.markSeen(fmt.Sprint(route.Method, " ", route.Path, " ", resp.StatusCode))
@@ -146,15 +146,15 @@ func (d *document) checkUndocumented(route *routers.Route, resp *http.Response, 
 		case slices.Contains(known, name):
 			d.markSeen(name)
 		case name != "Date" && name != "Content-Length" && name != "Content-Type" && name != "Connection":
-			return fmt.Errorf("the field %s is not in the document", name)
+			return fmt.Errorf("undocumented header field %s", name)
 		}
 	}
 	kind := resp.Header.Get("Content-Type")
 	if len(response.Content) == 0 && (len(body) > 0 || kind != "") {
-		return fmt.Errorf("a body of type %q, want none", kind)
+		return fmt.Errorf("got a body of type %q, want none", kind)
 	}
 	if len(response.Content) > 0 && response.Content.Get(kind) == nil {
-		return fmt.Errorf("the content type %q is not in the document", kind)
+		return fmt.Errorf("undocumented content type %q", kind)
 	}
 	d.markSeen(kind)
 	d.markSeen(string(problemType.Find(body)))
@@ -185,8 +185,8 @@ func (d *document) operations() (all []string) {
 	return all
 }
 
-// notSeen lists what the document promises and no answer had: statuses,
-// header fields, content types of messages and types of problems.
+// notSeen lists what the document contains but no response had: statuses, header
+// fields, content types of messages and problem types.
 func (d *document) notSeen() (missing []string) {
 	var all []string
 	for path, item := range d.spec.Paths.Map() {
@@ -201,7 +201,7 @@ func (d *document) notSeen() (missing []string) {
 		all = append(all, kind.(string))
 	}
 	for _, kind := range messageTypes(d.spec) {
-		if kind != "text/plain" { // it is seen with its charset
+		if kind != "text/plain" { // occurs with a charset
 			all = append(all, kind)
 		}
 	}
@@ -214,8 +214,8 @@ func (d *document) notSeen() (missing []string) {
 	return missing
 }
 
-// checkOtherMethods holds the answer to a method that no operation has: its
-// Allow field lists those that the document has, but for HEAD, which is refused.
+// checkOtherMethods validates the response to an undocumented method: its Allow field
+// lists the documented methods except HEAD, which is rejected.
 func (d *document) checkOtherMethods(server, path string) error {
 	req, err := http.NewRequest(http.MethodPut, server+path, nil)
 	if err != nil {
@@ -234,11 +234,11 @@ func (d *document) checkOtherMethods(server, path string) error {
 	allowed := strings.Split(resp.Header.Get("Allow"), ", ")
 	for _, method := range append(allowed, http.MethodHead) {
 		if d.spec.Paths.Find(path).GetOperation(method) == nil {
-			return fmt.Errorf("%s is allowed, but not in the document", method)
+			return fmt.Errorf("undocumented method %s in Allow", method)
 		}
 	}
 	if want := len(d.spec.Paths.Find(path).Operations()) - 1; len(allowed) != want || resp.StatusCode != 405 {
-		return fmt.Errorf("got %s and %d methods, want 405 and the %d of the document", resp.Status, len(allowed), want)
+		return fmt.Errorf("got %s with %d methods, want 405 with the %d documented ones", resp.Status, len(allowed), want)
 	}
 	return d.spec.Components.Schemas["Problem"].Value.VisitJSON(problem)
 }

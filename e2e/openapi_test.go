@@ -14,14 +14,14 @@ import (
 	"inbox/ratelimit"
 )
 
-// handlerOption changes a server's configuration for one exchange.
+// handlerOption modifies a server's configuration for one exchange.
 type handlerOption func(*inbox.Config, *inbox.Limits)
 
-// exchange is what provokes one documented answer: a server, and requests to
-// it, the last of which gets that answer. A request is written as «METHOD PATH
-// [NAME:PASSWORD]», with fields on further lines and a body after an empty one.
+// exchange provokes one documented response: a server configuration and requests, of
+// which the last gets that response. A request is written as "METHOD PATH
+// [NAME:PASSWORD]", with header fields on further lines and a body after an empty line.
 type exchange struct {
-	want     string // an operation and a status
+	want     string // operation and status
 	option   handlerOption
 	requests []string
 }
@@ -49,7 +49,7 @@ var exchanges = []exchange{
 	{"GET /inbox 503", smallLimits, []string{"GET /inbox?wait=0 alice:rabbit", "GET /inbox bob:builder"}},
 
 	{"POST /inbox 200", defaults, []string{"POST /inbox?to=alice alice:rabbit\n\na note to myself"}},
-	{"POST /inbox 400", defaults, []string{"POST /inbox alice:rabbit\n\nto whom?"}},
+	{"POST /inbox 400", defaults, []string{"POST /inbox alice:rabbit\n\nno recipient"}},
 	{"POST /inbox 401", defaults, []string{"GET /inbox?wait=0 alice:rabbit", "POST /inbox?to=alice alice:queen\n\nhello"}},
 	{"POST /inbox 403", defaults, []string{"POST /inbox?to=alice alice:rabbit" + crossSite}},
 	{"POST /inbox 404", defaults, []string{"POST /inbox?to=bob&wait=0 alice:rabbit\n\nhello"}},
@@ -104,11 +104,13 @@ func onePayer(c *inbox.Config, m *inbox.Limits) {
 
 func attemptsRejected(c *inbox.Config, _ *inbox.Limits) { c.Guard = rejectingGuard{} }
 
-// rejectingGuard has had enough of everybody's guesses.
+// rejectingGuard rejects every attempt.
 type rejectingGuard struct{ inbox.Guard }
 
 func (rejectingGuard) Allow(*http.Request, inbox.Attempt, string) error {
-	return &ratelimit.Refusal{Limit: "passwords", Quota: 10, Window: 100 * time.Second, Wait: 10 * time.Second, Detail: "Enough."}
+	return &ratelimit.Refusal{
+		Limit: "passwords", Quota: 10, Window: 100 * time.Second, Wait: 10 * time.Second, Detail: "Too many attempts.",
+	}
 }
 
 func failingStore(c *inbox.Config, _ *inbox.Limits) { c.Store = brokenStore{} }
@@ -127,7 +129,7 @@ func both(a, b handlerOption) handlerOption {
 	return func(c *inbox.Config, m *inbox.Limits) { a(c, m); b(c, m) }
 }
 
-// startHandler starts a handler that differs from the defaults by change.
+// startHandler starts a handler with a default configuration modified by change.
 func startHandler(t *testing.T, change handlerOption) (string, *inbox.Handler) {
 	t.Helper()
 	memory := inbox.Limits{Timeout: time.Minute, Capacity: 100}
@@ -138,14 +140,14 @@ func startHandler(t *testing.T, change handlerOption) (string, *inbox.Handler) {
 	}
 	h := inbox.NewHandler(cfg)
 	s := httptest.NewUnstartedServer(h)
-	s.Config.ReadTimeout = 200 * time.Millisecond // for the body that is slow
+	s.Config.ReadTimeout = 200 * time.Millisecond // for the slow body
 	s.Start()
 	t.Cleanup(s.Close)
 	return s.URL, h
 }
 
-// TestOpenAPI holds docs/openapi.yaml and the server against each other: every
-// answer is as the document says, and every answer in it is given.
+// TestOpenAPI compares docs/openapi.yaml with the server: every response conforms to
+// the document, and every documented response occurs.
 func TestOpenAPI(t *testing.T) {
 	doc := loadDocument(t, filepath.Join("..", "docs", "openapi.yaml"))
 	for _, exch := range exchanges {
@@ -168,12 +170,12 @@ func TestOpenAPI(t *testing.T) {
 	checkStopping(t, doc)
 	checkProgramResponses(t, doc)
 	if missing := doc.notSeen(); len(missing) > 0 {
-		t.Errorf("in the document, but never provoked: %s", strings.Join(missing, ", "))
+		t.Errorf("documented, but never returned: %s", strings.Join(missing, ", "))
 	}
 }
 
-// checkSuperseded holds a GET until a newer one takes over. The newer one
-// is repeated, for it may arrive before the older.
+// checkSuperseded holds a GET until a newer one supersedes it. The newer one is
+// repeated, because it can arrive before the older one.
 func checkSuperseded(t *testing.T, doc *document) {
 	server, _ := startHandler(t, defaults)
 	older := make(chan string, 1)
@@ -186,37 +188,37 @@ func checkSuperseded(t *testing.T, doc *document) {
 		default:
 		}
 	}
-	t.Error("a newer GET does not end an older one")
+	t.Error("older GET still held after a newer one, want it superseded")
 }
 
 func checkStopping(t *testing.T, doc *document) {
 	server, handler := startHandler(t, defaults)
 	handler.EndPolls()
 	for text, want := range map[string]string{
-		"GET /inbox alice:rabbit":                       "GET /inbox 204",
-		"POST /inbox?to=nobody&wait=9 alice:rabbit\n\n": "POST /inbox 503",
+		"GET /inbox alice:rabbit":                      "GET /inbox 204",
+		"POST /inbox?to=carol&wait=9 alice:rabbit\n\n": "POST /inbox 503",
 	} {
 		if got := doc.roundTrip(t, server, text); got != want {
-			t.Errorf("stopping: got %s, want %s", got, want)
+			t.Errorf("during shutdown: got %s, want %s", got, want)
 		}
 	}
 }
 
-// checkProgramResponses asks the real program for what it answers itself, before
-// the handler sees the request.
+// checkProgramResponses checks responses of the real program that the handler does not
+// produce.
 func checkProgramResponses(t *testing.T, doc *document) {
 	server := "http://" + startInbox(t, "-https=false", "-max-header-size", "4096").Addr
-	withoutStore := "http://" + startInbox(t, "-https=false", "-store", "redis://127.0.0.1:1").Addr // nobody is there
+	withoutStore := "http://" + startInbox(t, "-https=false", "-store", "redis://127.0.0.1:1").Addr // no store listens
 	if got, want := doc.roundTrip(t, withoutStore, "GET /inbox alice:rabbit"), "GET /inbox 503"; got != want {
-		t.Errorf("without its store: got %s, want %s", got, want)
+		t.Errorf("store unavailable: got %s, want %s", got, want)
 	}
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if got, want := doc.roundTrip(t, server, "GET "+path), "GET "+path+" 200"; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
-	// Only a part that is away brings this about from outside: a server that
-	// stops takes no new request. The program's own test has it.
+	// From outside, only an unavailable component causes this status: a server that
+	// shuts down accepts no requests. A test of cmd/inbox covers it.
 	doc.markSeen("GET /readyz 503")
 	for _, operation := range doc.operations() {
 		got := doc.roundTrip(t, server, operation+"\nX-Large: "+strings.Repeat("x", 5000))
@@ -226,10 +228,10 @@ func checkProgramResponses(t *testing.T, doc *document) {
 	}
 }
 
-// brokenStore fails in a way that no client can mend.
+// brokenStore fails with an internal error.
 type brokenStore struct{ inbox.Store }
 
-var errBroken = errors.New("the disk is on fire")
+var errBroken = errors.New("internal failure")
 
 func (brokenStore) Open(context.Context, string, inbox.Key, *inbox.Payer) (inbox.Claim, error) {
 	return inbox.Claim{}, errBroken

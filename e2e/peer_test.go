@@ -17,19 +17,19 @@ import (
 	"github.com/pion/webrtc/v4"
 )
 
-// peer is one side of a call: a WebRTC connection and its mailbox.
+// peer is one side of a call: a WebRTC connection and a mailbox.
 type peer struct {
 	client            *Client
 	remoteName        string
 	pc                *webrtc.PeerConnection
 	outgoing          chan signal
-	pendingCandidates []webrtc.ICECandidateInit // came before the description
+	pendingCandidates []webrtc.ICECandidateInit // received before the description
 	sentSignals       atomic.Int32
 	payload           []byte
-	payloadHash       chan []byte // the hash of the cargo, from the other side
+	payloadHash       chan []byte // hash of the payload, from the remote peer
 }
 
-// signal is what peers send each other through the server.
+// signal is a message between peers.
 type signal struct {
 	Description *webrtc.SessionDescription `json:"description,omitempty"`
 	Candidate   *webrtc.ICECandidateInit   `json:"candidate,omitempty"`
@@ -60,7 +60,7 @@ func newPeer(server string, pair int, name, remoteName string) (*peer, error) {
 	return p, nil
 }
 
-// newPeerConnection finds paths on loopback only.
+// newPeerConnection uses loopback candidates only.
 func newPeerConnection() (*webrtc.PeerConnection, error) {
 	var s webrtc.SettingEngine
 	s.SetIncludeLoopbackCandidate(true)
@@ -70,8 +70,8 @@ func newPeerConnection() (*webrtc.PeerConnection, error) {
 	return webrtc.NewAPI(webrtc.WithSettingEngine(s)).NewPeerConnection(webrtc.Configuration{})
 }
 
-// newHTTPClient connects from an address of its own for each pair, as users do.
-// The server's certificate is one it made itself a moment ago.
+// newHTTPClient connects from a separate loopback address for each pair, like separate
+// users. The server has a self-signed certificate.
 func newHTTPClient(pair int) *http.Client {
 	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 2, byte(1+pair))}}
 	return &http.Client{Transport: &http.Transport{
@@ -81,9 +81,9 @@ func newHTTPClient(pair int) *http.Client {
 	}}
 }
 
-// offer begins the call.
+// offer starts the call.
 func (p *peer) offer() error {
-	channel, err := p.pc.CreateDataChannel("cargo", nil)
+	channel, err := p.pc.CreateDataChannel("payload", nil)
 	if err != nil {
 		return err
 	}
@@ -95,16 +95,16 @@ func (p *peer) offer() error {
 	return p.sendDescription(offer)
 }
 
-// sendDescription sends the description first and then lets the gathering begin.
+// sendDescription sends a description before it starts the gathering of candidates.
 func (p *peer) sendDescription(d webrtc.SessionDescription) error {
 	if strings.Contains(d.SDP, "a=candidate") {
-		return errors.New("the description has candidates in it, which ought to follow one by one")
+		return errors.New("got a description with candidates, want them trickled")
 	}
 	p.outgoing <- signal{Description: &d}
 	return p.pc.SetLocalDescription(d)
 }
 
-// runSignaling passes signals both ways until ctx ends.
+// runSignaling sends and receives signals until ctx ends.
 func (p *peer) runSignaling(ctx context.Context) error {
 	defer p.client.HTTP.CloseIdleConnections()
 	ctx, stop := context.WithCancelCause(ctx)
@@ -130,7 +130,7 @@ func (p *peer) send(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			// The other may not be there yet: knock.
+			// Wait if the remote peer has not claimed its name yet.
 			if err := p.client.Send(ctx, p.remoteName, "application/json", text, 20*time.Second); err != nil {
 				return err
 			}
@@ -146,7 +146,7 @@ func (p *peer) receive(ctx context.Context) error {
 			return err
 		}
 		if m.From != p.remoteName || m.Type != "application/json" {
-			return fmt.Errorf("a message of type %s from %s, want application/json from %s", m.Type, m.From, p.remoteName)
+			return fmt.Errorf("got a message of type %s from %s, want application/json from %s", m.Type, m.From, p.remoteName)
 		}
 		var s signal
 		if err := json.Unmarshal(m.Body, &s); err != nil {
@@ -166,7 +166,7 @@ func (p *peer) handle(s signal) error {
 	case s.Candidate != nil:
 		return p.pc.AddICECandidate(*s.Candidate)
 	case s.Description == nil:
-		return errors.New("a signal with nothing in it")
+		return errors.New("got an empty signal")
 	}
 	if err := p.pc.SetRemoteDescription(*s.Description); err != nil {
 		return err
@@ -186,26 +186,26 @@ func (p *peer) handle(s signal) error {
 	return p.sendDescription(answer)
 }
 
-// sendPayload sends the cargo once the channel is open, and takes the receipt.
+// sendPayload sends the payload once the channel is open, and receives its hash.
 func (p *peer) sendPayload(channel *webrtc.DataChannel) {
-	const chunk = 16 << 10 // what every WebRTC implementation takes
+	const chunk = 16 << 10 // supported by every WebRTC implementation
 	channel.OnOpen(func() {
 		for rest := p.payload; len(rest) > 0; rest = rest[chunk:] {
 			if channel.Send(rest[:chunk]) != nil {
-				return // no receipt comes then, and that is noticed
+				return // the missing hash makes the call fail
 			}
 		}
 	})
 	channel.OnMessage(func(m webrtc.DataChannelMessage) { p.payloadHash <- m.Data })
 }
 
-// receivePayload takes the cargo, and sends its hash back as a receipt.
+// receivePayload receives the payload and returns its hash.
 func (p *peer) receivePayload(channel *webrtc.DataChannel) {
 	hash, size := sha256.New(), 0
 	channel.OnMessage(func(m webrtc.DataChannelMessage) {
 		hash.Write(m.Data)
 		if size += len(m.Data); size >= payloadBytes {
-			_ = channel.Send(hash.Sum(nil)) // as above
+			_ = channel.Send(hash.Sum(nil)) // a missing hash makes the call fail
 		}
 	})
 }

@@ -22,9 +22,9 @@ import (
 	"time"
 )
 
-// proxies are those of docs/deploy.md. Each makes of the block that the page
-// shows a configuration that listens at an address, in a directory of its own,
-// and returns its command.
+// proxies are the reverse proxies of docs/proxy.md. command embeds the documented
+// block into a configuration that listens at addr, writes it to dir, and returns the
+// command to run.
 var proxies = []struct {
 	name    string
 	command func(t *testing.T, dir, documented, addr string) []string
@@ -60,30 +60,31 @@ http {
 	}},
 }
 
-// TestBehindProxies runs the server behind proxies, with the lines of docs/deploy.md.
+// TestBehindProxies runs the server behind proxies with the configuration in
+// docs/proxy.md.
 func TestBehindProxies(t *testing.T) {
 	for _, proxy := range proxies {
 		t.Run(proxy.name, func(t *testing.T) {
 			t.Parallel()
-			args := strings.Fields(deployDocBlock(t, "know it, or all clients count as one:"))
+			args := strings.Fields(proxyDocBlock(t, "otherwise limits all clients as one:"))
 			if len(args) < 2 || args[0] != "inbox" {
-				t.Fatalf("docs/deploy.md runs %q", args)
+				t.Fatalf("got command %q in docs/proxy.md, want inbox with options", args)
 			}
-			args = append(args[1:], "-bind", "127.0.0.1:0", "-rate", "1", "-burst", "40") // the later -bind counts
+			args = append(args[1:], "-bind", "127.0.0.1:0", "-rate", "1", "-burst", "40") // the last -bind wins
 			server := startInbox(t, args...)
 			dir, addr := t.TempDir(), freeAddr(t)
-			block := strings.ReplaceAll(deployDocBlock(t, proxy.name+":"), "127.0.0.1:3000", server.Addr)
+			block := strings.ReplaceAll(proxyDocBlock(t, proxy.name+":"), "127.0.0.1:3000", server.Addr)
 			startProxy(t, dir, addr, proxy.command(t, dir, block, addr))
 			url := "https://" + addr
 
 			checkCall(t, url)
 			checkLongPolls(t, url)
-			t.Run("a page of the same site", func(t *testing.T) {
+			t.Run("same-origin page", func(t *testing.T) {
 				ask := newRequest(t, "GET", url+"/inbox?wait=0", "page", "")
 				ask.Header.Set("Origin", url)
 				wantStatus(t, 10, ask, http.StatusNoContent)
 				ask = newRequest(t, "GET", url+"/inbox?wait=0", "page", "")
-				ask.Header.Set("Origin", "https://elsewhere.example")
+				ask.Header.Set("Origin", "https://other.example")
 				wantStatus(t, 10, ask, http.StatusForbidden)
 			})
 			checkRateLimit(t, url)
@@ -91,26 +92,26 @@ func TestBehindProxies(t *testing.T) {
 	}
 }
 
-// checkCall makes two peers connect.
+// checkCall connects two peers.
 func checkCall(t *testing.T, url string) {
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
 	defer cancel()
 	payload := make([]byte, payloadBytes)
 	rand.Read(payload)
 	if err := call(ctx, url, 20, payload); err != nil {
-		t.Errorf("a call: %v", err)
+		t.Errorf("call: %v", err)
 	}
 }
 
-// checkLongPolls holds a poll until a message comes, until its time is over, and
-// until its client is gone, of which the server has to hear.
+// checkLongPolls checks polls that end with a message, with a timeout, and with a
+// disconnect of the client, which the proxy must pass on to the server.
 func checkLongPolls(t *testing.T, url string) {
 	alice := newHTTPClient(30)
 	defer alice.CloseIdleConnections()
 	began := time.Now()
 	wantStatus(t, 30, newRequest(t, "GET", url+"/inbox?wait=2", "alice", ""), http.StatusNoContent)
 	if took := time.Since(began); took < 1900*time.Millisecond {
-		t.Errorf("a poll of 2 s was held for %v", took)
+		t.Errorf("poll held for %v, want 2s", took)
 	}
 	got := make(chan string, 1)
 	go func() {
@@ -123,33 +124,33 @@ func checkLongPolls(t *testing.T, url string) {
 		text, _ := io.ReadAll(resp.Body)
 		got <- string(text)
 	}()
-	time.Sleep(300 * time.Millisecond) // until it is held; sooner, it tests less
+	time.Sleep(300 * time.Millisecond) // until the poll is held; less would only weaken the test
 	sent := time.Now()
 	wantStatus(t, 31, newRequest(t, "POST", url+"/inbox?to=alice", "bob", "hello"), http.StatusOK)
 	if text := <-got; text != "hello" || time.Since(sent) > 2*time.Second {
-		t.Errorf("the held poll got %q after %v, want hello at once", text, time.Since(sent))
+		t.Errorf("held poll: got %q after %v, want hello within two seconds", text, time.Since(sent))
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if resp, err := alice.Do(newRequest(t, "GET", url+"/inbox", "alice", "").WithContext(ctx)); err == nil {
 		resp.Body.Close()
-		t.Errorf("a poll that nobody answers got %s", resp.Status)
+		t.Errorf("canceled poll: got %s, want no response", resp.Status)
 	}
-	time.Sleep(300 * time.Millisecond) // the proxy tells the server
+	time.Sleep(300 * time.Millisecond) // the proxy closes its connection to the server
 	wantStatus(t, 31, newRequest(t, "POST", url+"/inbox?to=alice", "bob", "later"), http.StatusOK)
 	if text := wantStatus(t, 30, newRequest(t, "GET", url+"/inbox", "alice", ""), http.StatusOK); text != "later" {
-		t.Errorf("after a poll that was given up: got %q, want later", text)
+		t.Errorf("after a canceled poll: got %q, want later", text)
 	}
 }
 
-// checkRateLimit lets one client use its budget up. Others have theirs, and it
-// gets no other one by saying that it is somebody else.
+// checkRateLimit has one client exhaust its budget. It does not get another one with
+// forged header fields, and other clients keep theirs.
 func checkRateLimit(t *testing.T, url string) {
 	client := newHTTPClient(40)
 	defer client.CloseIdleConnections()
-	refused := false
-	for i := 0; i < 60 && !refused; i++ {
+	limited := false
+	for i := 0; i < 60 && !limited; i++ {
 		req := newRequest(t, "GET", url+"/robots.txt", "", "")
 		req.Header.Set("X-Forwarded-For", fmt.Sprintf("198.51.100.%d", i))
 		resp, err := client.Do(req)
@@ -157,17 +158,18 @@ func checkRateLimit(t *testing.T, url string) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		refused = resp.StatusCode == http.StatusTooManyRequests
+		limited = resp.StatusCode == http.StatusTooManyRequests
 	}
-	if !refused {
-		t.Error("a client of the proxy that asks 60 times is never refused: its address is not known, or believed")
+	if !limited {
+		t.Error("got no 429 in 60 requests: the proxy does not pass on the client address, or a forged one is trusted")
 	}
-	for range 10 { // more than a budget that was used up regains meanwhile
+	for range 10 { // more than an exhausted budget regains meanwhile
 		wantStatus(t, 41, newRequest(t, "GET", url+"/robots.txt", "", ""), http.StatusOK)
 	}
 }
 
-// newRequest is as a peer sends it; a name has its password.
+// newRequest creates a request as a peer sends it. The password is derived from the
+// name.
 func newRequest(t *testing.T, method, url, name, body string) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
@@ -180,7 +182,7 @@ func newRequest(t *testing.T, method, url, name, body string) *http.Request {
 	return r
 }
 
-// wantStatus asks from an address of its own and returns the body.
+// wantStatus sends the request from a separate loopback address and returns the body.
 func wantStatus(t *testing.T, from int, r *http.Request, want int) string {
 	t.Helper()
 	client := newHTTPClient(from)
@@ -197,16 +199,17 @@ func wantStatus(t *testing.T, from int, r *http.Request, want int) string {
 	return string(text)
 }
 
-func deployDocBlock(t *testing.T, after string) string {
+func proxyDocBlock(t *testing.T, after string) string {
 	t.Helper()
-	block, err := DocBlock("../docs/deploy.md", after)
+	block, err := DocBlock("../docs/proxy.md", after)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return block
 }
 
-// startProxy returns once the proxy listens, and ends it with the test.
+// startProxy starts the proxy, waits until it listens, and stops it at the end of the
+// test.
 func startProxy(t *testing.T, dir, addr string, command []string) {
 	t.Helper()
 	path, err := exec.LookPath(command[0])
@@ -214,7 +217,7 @@ func startProxy(t *testing.T, dir, addr string, command []string) {
 		if os.Getenv("CI") != "" {
 			t.Fatal(err)
 		}
-		t.Skipf("%s is not installed; scripts/test install brings it", command[0])
+		t.Skipf("%s is not installed: run scripts/test install", command[0])
 	}
 	var output bytes.Buffer
 	cmd := exec.Command(path, command[1:]...)
@@ -229,11 +232,11 @@ func startProxy(t *testing.T, dir, addr string, command []string) {
 		_ = cmd.Process.Signal(os.Interrupt)
 		<-exited
 		if t.Failed() {
-			t.Logf("%s said:\n%s", command[0], output.String())
+			t.Logf("output of %s:\n%s", command[0], output.String())
 		}
 	})
 	for deadline := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
-		// A whole handshake: Caddy makes its certificate after it listens.
+		// A complete handshake: Caddy creates its certificate after it starts to listen.
 		if c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}); err == nil {
 			c.Close()
 			return
@@ -241,11 +244,11 @@ func startProxy(t *testing.T, dir, addr string, command []string) {
 		select {
 		case err := <-exited:
 			exited <- err
-			t.Fatalf("%s ended: %v\n%s", command[0], err, output.String())
+			t.Fatalf("%s exited: %v\n%s", command[0], err, output.String())
 		default:
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s does not listen", command[0])
+			t.Fatalf("%s does not listen after %v", command[0], startTimeout)
 		}
 	}
 }
@@ -267,7 +270,8 @@ func writeFile(t *testing.T, dir, name, text string) {
 	}
 }
 
-// writeCertificate writes a pair, crt and key, that nobody has to trust.
+// writeCertificate writes a self-signed certificate and its key to the files crt and
+// key.
 func writeCertificate(t *testing.T, dir string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

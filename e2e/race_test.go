@@ -2,6 +2,6 @@
 
 package e2e
 
-// pairCount is smaller under the race detector, which slows the peers' own
-// cryptography down tenfold and does not reach into the server's process.
+// pairCount is smaller under the race detector. It slows the peers' cryptography down
+// tenfold and does not cover the server's process.
 const pairCount = 20

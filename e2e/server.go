@@ -15,31 +15,31 @@ import (
 	"time"
 )
 
-// startTimeout is how long a program may take until it listens. A self-signed
-// key is made within it, on a busy machine too.
+// startTimeout bounds the time until a program listens, including the creation of a
+// self-signed certificate on a busy machine.
 const startTimeout = 20 * time.Second
 
-// stopTimeout is more than the server takes: ten seconds for posts, five for
-// silent connections, and a slow disk.
+// stopTimeout exceeds the server's own shutdown timeouts: ten seconds for POSTs, five
+// for silent connections, plus a slow disk.
 const stopTimeout = 40 * time.Second
 
-// Server is a program of this repository, or another mailbox server, that
-// runs as a process of its own.
+// Server is a running process of this repository's program, or of another mailbox
+// server.
 type Server struct {
-	// Addr is where it listens, host and port.
+	// Addr is the host and port where it listens.
 	Addr string
 
 	cmd   *exec.Cmd
-	ended chan struct{} // closed when it has; then err says how
+	ended chan struct{} // closed when the process has exited; then err is set
 	err   error
 }
 
-// Build compiles the server into a directory and returns the program's path.
-// The working directory must be inside of this module.
+// Build compiles the server into dir and returns the path of the program. The working
+// directory must be inside this module.
 func Build(ctx context.Context, dir string) (string, error) {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "inbox").Output()
 	if err != nil {
-		return "", fmt.Errorf("find the server's source (run this inside of e2e): %w", err)
+		return "", fmt.Errorf("find the source of the server: %w; run this inside e2e", err)
 	}
 	program := filepath.Join(dir, "inbox")
 	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/inbox")
@@ -50,8 +50,8 @@ func Build(ctx context.Context, dir string) (string, error) {
 	return program, nil
 }
 
-// Main builds the server, runs the tests of a package and ends the process:
-// all that a TestMain has to do. The program is removed at the end.
+// Main implements TestMain: it builds the server, runs the tests of a package, removes
+// the program and exits.
 func Main(m interface{ Run() int }, program *string) {
 	dir, err := os.MkdirTemp("", "inbox-e2e-")
 	if err == nil {
@@ -66,15 +66,15 @@ func Main(m interface{ Run() int }, program *string) {
 	os.Exit(code)
 }
 
-// Start runs a program that logs msg=listening addr=HOST:PORT to its standard
-// error, and returns once it did.
+// Start runs a program that logs msg=listening addr=HOST:PORT to standard error, and
+// waits for that line.
 func Start(program string, args ...string) (*Server, error) {
 	return StartWith(exec.Command(program, args...), nil)
 }
 
-// StartWith is [Start] for a command that was prepared otherwise, such as with
-// files of its own. Each line of its standard error is handed to note, if it is not
-// nil, one after the other; once the server was stopped, all of them were.
+// StartWith is [Start] for a prepared command, such as one with extra files. onLine, if
+// not nil, is called sequentially with each line of standard error. All calls have
+// returned when the server is stopped.
 func StartWith(cmd *exec.Cmd, onLine func(line string)) (*Server, error) {
 	log := &logLines{onLine: onLine, addr: make(chan string, 1)}
 	cmd.Stderr = log
@@ -86,14 +86,14 @@ func StartWith(cmd *exec.Cmd, onLine func(line string)) (*Server, error) {
 	case s.Addr = <-log.addr:
 		return s, nil
 	case <-s.ended:
-		return nil, errors.Join(fmt.Errorf("%s ended with: %s", s.name(), log.last), s.err)
+		return nil, errors.Join(fmt.Errorf("%s exited; last log line: %s", s.name(), log.last), s.err)
 	case <-time.After(startTimeout):
-		return nil, errors.Join(fmt.Errorf("%s does not log that it listens", s.name()), s.Stop())
+		return nil, errors.Join(fmt.Errorf("%s has not logged its address after %v", s.name(), startTimeout), s.Stop())
 	}
 }
 
-// StartCommand runs a program that logs nothing of the kind. Its arguments
-// name the address where it will listen; it has started once it accepts there.
+// StartCommand runs a program that does not log its address. Its arguments must make it
+// listen at addr; StartCommand waits until it accepts connections there.
 func StartCommand(addr, program string, args ...string) (*Server, error) {
 	s, err := startProcess(exec.Command(program, args...))
 	if err != nil {
@@ -105,12 +105,12 @@ func StartCommand(addr, program string, args ...string) (*Server, error) {
 			return s, c.Close()
 		}
 	}
-	return nil, errors.Join(fmt.Errorf("%s does not listen on %s", s.name(), addr), s.Stop())
+	return nil, errors.Join(fmt.Errorf("%s does not listen on %s after %v", s.name(), addr, startTimeout), s.Stop())
 }
 
 func startProcess(cmd *exec.Cmd) (*Server, error) {
 	s := &Server{cmd: cmd, ended: make(chan struct{})}
-	cmd.WaitDelay = 10 * time.Second // for a child that keeps the log open
+	cmd.WaitDelay = 10 * time.Second // in case a child process keeps the log open
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.name(), err)
 	}
@@ -123,11 +123,11 @@ func startProcess(cmd *exec.Cmd) (*Server, error) {
 
 func (s *Server) name() string { return filepath.Base(s.cmd.Path) }
 
-// PID is the process, for those who measure it.
+// PID returns the process ID, for measurements.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
-// Stop asks the program to stop, as a service manager would, and waits until
-// it has. It must end with exit code 0.
+// Stop sends SIGTERM, as a service manager does, and waits. It returns an error unless
+// the program exits with code 0.
 func (s *Server) Stop() error {
 	if err := s.StopWithSignal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop %s: %w", s.name(), err)
@@ -135,13 +135,13 @@ func (s *Server) Stop() error {
 	return nil
 }
 
-// Signal sends the program a signal.
+// Signal sends a signal to the program.
 func (s *Server) Signal(sig syscall.Signal) error { return s.cmd.Process.Signal(sig) }
 
-// StopWithSignal sends a signal that ends the program, and returns how it ended, as
-// [exec.Cmd.Wait] tells it. Whoever does not end within stopTimeout is killed.
+// StopWithSignal sends a signal that ends the program and returns the result of
+// [exec.Cmd.Wait]. The program is killed after stopTimeout.
 func (s *Server) StopWithSignal(sig os.Signal) error {
-	_ = s.cmd.Process.Signal(sig) // gone already: err says how
+	_ = s.cmd.Process.Signal(sig) // fails only if already exited; then see err
 	killTimer := time.AfterFunc(stopTimeout, func() { _ = s.cmd.Process.Kill() })
 	defer killTimer.Stop()
 	<-s.ended
@@ -150,14 +150,14 @@ func (s *Server) StopWithSignal(sig os.Signal) error {
 
 var listeningPattern = regexp.MustCompile(`msg=listening\b.*\baddr=(\S+)`)
 
-// maxLine is more than any line of a log has.
+// maxLine is longer than any log line of the server.
 const maxLine = 64 << 10
 
-// logLines reads a log as it is written, by one goroutine.
+// logLines splits a log into lines as it is written. It is used by one goroutine.
 type logLines struct {
 	onLine  func(line string)
-	addr    chan string // gets the address of the first line that names one
-	partial []byte      // of a line that is not whole
+	addr    chan string // receives the first address
+	partial []byte      // incomplete line
 	last    string
 }
 
@@ -181,7 +181,7 @@ func (l *logLines) handleLine(line string) {
 	if m := listeningPattern.FindStringSubmatch(line); m != nil {
 		select {
 		case l.addr <- m[1]:
-		default: // it listens twice
+		default: // a second listener
 		}
 	}
 }

@@ -9,10 +9,11 @@ import (
 	"testing"
 )
 
-// script is a program in a few words, which logs as the server does.
+// script returns a shell script that imitates the log of the server.
 func script(text string) *exec.Cmd { return exec.Command("sh", "-c", text) }
 
-// TestServerForwardsItsLog: whole lines, the last ones too.
+// TestServerForwardsItsLog checks that whole lines are passed on, including those at
+// exit.
 func TestServerForwardsItsLog(t *testing.T) {
 	var lines []string
 	s, err := StartWith(script(`trap 'echo bye >&2; exit 0' TERM
@@ -29,15 +30,16 @@ func TestServerForwardsItsLog(t *testing.T) {
 	}
 }
 
-// TestServerStartFailure: the error has the last line, which says why.
+// TestServerStartFailure checks that the error contains the last log line, which is the
+// reason.
 func TestServerStartFailure(t *testing.T) {
 	_, err := StartWith(script("echo first >&2; echo the port is taken >&2; exit 1"), nil)
-	if err == nil || !strings.Contains(err.Error(), "sh ended with: the port is taken") {
-		t.Errorf("got %v", err)
+	if err == nil || !strings.Contains(err.Error(), "sh exited; last log line: the port is taken") {
+		t.Errorf("got %v, want an error with the last log line", err)
 	}
 }
 
-// TestServerReportsHowItExited: how it ended is not hidden.
+// TestServerReportsHowItExited checks that StopWithSignal returns the exit status.
 func TestServerReportsHowItExited(t *testing.T) {
 	s, err := StartWith(script("echo msg=listening addr=127.0.0.1:1 >&2; exec sleep 60"), nil)
 	if err != nil {
@@ -45,11 +47,11 @@ func TestServerReportsHowItExited(t *testing.T) {
 	}
 	err = s.StopWithSignal(syscall.SIGKILL)
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		t.Errorf("got %v, want it killed", err)
+		t.Errorf("got %v, want SIGKILL", err)
 	}
 }
 
-// TestLogLinesAreBounded: a program that never ends its line does not fill the memory.
+// TestLogLinesAreBounded checks that the memory for a line without an end is bounded.
 func TestLogLinesAreBounded(t *testing.T) {
 	var got int
 	l := &logLines{onLine: func(line string) { got += len(line) }, addr: make(chan string, 1)}
@@ -58,6 +60,6 @@ func TestLogLinesAreBounded(t *testing.T) {
 		l.Write(part)
 	}
 	if len(l.partial) >= maxLine || got+len(l.partial) != 1_000_000 {
-		t.Errorf("handed on %d bytes, kept %d", got, len(l.partial))
+		t.Errorf("got %d bytes passed on and %d kept, want 1000000 in total and less than %d kept", got, len(l.partial), maxLine)
 	}
 }

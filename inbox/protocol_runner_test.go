@@ -40,8 +40,8 @@ func newServer(t *testing.T, engine func(inbox.Limits) inbox.Store, set func(*in
 	return s
 }
 
-// pipeListener is a listener inside the process: only such connections let fake time
-// pass while somebody waits on them.
+// pipeListener is a listener with in-memory connections: fake time advances only while
+// goroutines wait on such connections.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -65,8 +65,8 @@ func (p *pipeListener) dial() net.Conn {
 	return client
 }
 
-// documentRunner plays the document: its servers, the requests that are held, and what
-// its <placeholders> stand for so far.
+// documentRunner runs the document. It has the servers, the held requests, and the values of
+// the <placeholders> so far.
 type documentRunner struct {
 	servers map[string]*server
 	held    map[string]chan reply
@@ -97,8 +97,8 @@ func (s *documentRunner) run(b block) error {
 	return s.compare(got, b.answer)
 }
 
-// exchange gives the answer that the block shows. A held request has none
-// yet; its answer must be there by the time that the document shows it.
+// exchange sends the request of a block and returns the answer. A held request has
+// no answer yet; it must have arrived when the document shows it.
 func (s *documentRunner) exchange(b block) (reply, error) {
 	if b.request == nil {
 		answers := s.held[b.held]
@@ -108,7 +108,7 @@ func (s *documentRunner) exchange(b block) (reply, error) {
 		case got := <-answers:
 			return got, got.err
 		default:
-			return reply{}, fmt.Errorf("held=%s is not answered, or was never sent", b.held)
+			return reply{}, fmt.Errorf("held=%s has no answer, or was never sent", b.held)
 		}
 	}
 	answers := make(chan reply, 1)
@@ -127,7 +127,7 @@ func (s *documentRunner) exchange(b block) (reply, error) {
 
 var placeholder = regexp.MustCompile(`<[a-z-]+>`)
 
-// fill puts the values learnt so far into a request.
+// fill replaces the placeholders in a request that have a value.
 func (s *documentRunner) fill(lines []string) []string {
 	text := strings.Join(lines, "\n")
 	text = placeholder.ReplaceAllStringFunc(text, func(name string) string {
@@ -139,8 +139,8 @@ func (s *documentRunner) fill(lines []string) []string {
 	return strings.Split(text, "\n")
 }
 
-// match compares one text of the answer. A placeholder that is new stands for
-// a number, and for the same number from then on.
+// match compares one text of the answer. A new placeholder matches any number, and
+// the same number from then on.
 func (s *documentRunner) match(got, want string) error {
 	pattern, names := "", []string{}
 	for i, part := range placeholder.Split(want, -1) {
@@ -163,7 +163,7 @@ func (s *documentRunner) match(got, want string) error {
 	return nil
 }
 
-// reply is what came back.
+// reply is the answer to one request.
 type reply struct {
 	status string
 	header http.Header
@@ -171,8 +171,8 @@ type reply struct {
 	err    error
 }
 
-// roundTrip sends the request as it is written, with the Host and the
-// Content-Length that any client adds, and reads one answer.
+// roundTrip sends the request as written, adds Host and Content-Length, and reads one
+// answer.
 func roundTrip(c net.Conn, lines []string) reply {
 	defer c.Close()
 	go c.Write(encodeRequest(lines))
@@ -206,8 +206,8 @@ func splitBody(lines []string) (head []string, body string) {
 	return lines[:len(lines):len(lines)], ""
 }
 
-// compare holds the answer against the document: its status, each field that
-// is listed, and the body, which is empty when none is shown.
+// compare compares an answer with the document: the status, each listed field, and
+// the body, which must be empty if the document shows none.
 func (s *documentRunner) compare(got reply, want []string) error {
 	head, body := splitBody(want)
 	if got.status != head[0] {
@@ -216,7 +216,7 @@ func (s *documentRunner) compare(got reply, want []string) error {
 	for _, line := range head[1:] {
 		name, value, ok := strings.Cut(line, ": ")
 		if !ok {
-			return fmt.Errorf("%q is no header field", line)
+			return fmt.Errorf("%q is not a header field", line)
 		}
 		if err := s.match(strings.Join(got.header.Values(name), ", "), value); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -228,7 +228,7 @@ func (s *documentRunner) compare(got reply, want []string) error {
 	return s.match(got.body, body)
 }
 
-// compareJSON compares what two documents say, however they are laid out.
+// compareJSON compares two JSON documents, ignoring their layout.
 func compareJSON(got, want string) error {
 	var g, w any
 	if err := json.Unmarshal([]byte(got), &g); err != nil {

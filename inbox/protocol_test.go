@@ -14,11 +14,10 @@ import (
 
 const protocolDocument = "../docs/protocol.md"
 
-// TestProtocolDocument holds every exchange of docs/protocol.md: each fenced
-// block is sent to a real handler as it is written, and answered as it says.
-// Time is fake, so what takes a minute in the document takes none here, and a
-// block that names no time must be answered in none. A store that is far away
-// answers the same.
+// TestProtocolDocument runs every exchange of docs/protocol.md: it sends each fenced
+// block to a real handler as written and compares the answer. Time is fake, so a
+// minute in the document takes no real time, and a block without took= must be
+// answered at once. A remote store must give the same answers.
 func TestProtocolDocument(t *testing.T) {
 	t.Run("near", func(t *testing.T) {
 		runProtocol(t, func(l inbox.Limits) inbox.Store { return inbox.NewMemory(l) })
@@ -50,8 +49,8 @@ func runProtocol(t *testing.T, engine func(inbox.Limits) inbox.Store) {
 	})
 }
 
-// TestProtocolBlocksAreUnderstood shows that a slip in the document fails the
-// test above, and does not drop out of it.
+// TestProtocolBlocksAreUnderstood checks that mistakes in the document are errors and
+// not skipped.
 func TestProtocolBlocksAreUnderstood(t *testing.T) {
 	for name, text := range map[string]string{
 		"no blocks":          "only prose\n",
@@ -73,7 +72,7 @@ func TestProtocolBlocksAreUnderstood(t *testing.T) {
 	}
 }
 
-// block is one fenced exchange, or one half of it when the request is held.
+// block is one fenced exchange, or half of it if the request is held.
 type block struct {
 	line            int
 	on, held, event string
@@ -144,7 +143,7 @@ func (b *block) parseLine(line string) error {
 	case mark == "<":
 		b.answer = append(b.answer, rest)
 	default:
-		return fmt.Errorf("%q is neither a line of the request nor of the answer after it", line)
+		return fmt.Errorf("%q is neither a request line nor an answer line after the request", line)
 	}
 	return nil
 }
@@ -154,9 +153,9 @@ func (b *block) check() error {
 	_, knownEvent := events[b.event]
 	switch {
 	case !knownServer:
-		return fmt.Errorf("no server is called %q", b.on)
+		return fmt.Errorf("unknown server %q", b.on)
 	case b.event != "" && !knownEvent:
-		return fmt.Errorf("nothing is called %q", b.event)
+		return fmt.Errorf("unknown event %q", b.event)
 	case b.held == "" && (len(b.request) == 0 || len(b.answer) == 0):
 		return fmt.Errorf("want a request and an answer")
 	case b.held != "" && (len(b.request) == 0) == (len(b.answer) == 0):
@@ -165,8 +164,8 @@ func (b *block) check() error {
 	return nil
 }
 
-// servers are the set-ups that the document speaks of, by the name that on=
-// gives them; the empty name is the server with the defaults.
+// servers are the configurations of the document's servers, by the name in on=. The
+// empty name is the server with the defaults.
 var servers = map[string]func(*inbox.Config, *inbox.Limits){
 	"": func(*inbox.Config, *inbox.Limits) {},
 	"small": func(c *inbox.Config, m *inbox.Limits) {

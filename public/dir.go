@@ -1,7 +1,6 @@
 package public
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,88 +11,114 @@ import (
 	"path"
 	"strings"
 	"syscall"
+	"time"
 )
 
-// Dir returns a handler of the regular files below a directory: index.html
-// where a directory is asked for, never a listing. What was probably not meant
-// to be published is not found: dotfiles, Go source, keys and certificates,
-// and whatever a symbolic link reaches outside.
+// Dir returns a handler that serves the regular files below a directory. For a
+// directory it serves index.html and never a listing. It answers 404 for files that are
+// probably private: dotfiles, Go source, keys and certificates, targets of symbolic
+// links outside the directory, and files that other users of the machine cannot read.
+// A warning tells how many files of the last kind exist.
 //
-// The directory is opened once. Whoever replaces it by another restarts the
-// program; files inside it may change at any time.
-func Dir(name string) (http.Handler, error) {
+// The directory is opened once: if it is replaced by another one, the program must be
+// restarted. Files inside it can change at any time.
+func Dir(name string, o Options) (http.Handler, error) {
 	root, err := os.OpenRoot(name)
 	if err != nil {
-		return nil, fmt.Errorf("open the directory of pages: %w", err)
+		return nil, fmt.Errorf("open pages directory: %w", err)
 	}
-	return dir{root: root, favicon: loadEmbedded()[faviconName]}, nil
+	withheld := &withheldLog{log: o.logger()}
+	withheld.add(countPrivate(root), time.Now())
+	return dir{root: root, options: o, favicon: loadEmbedded()[faviconName], withheld: withheld}, nil
 }
 
 type dir struct {
-	root    *os.Root
-	favicon page
+	root     *os.Root
+	options  Options
+	favicon  page
+	withheld *withheldLog
 }
 
 func (d dir) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	d.options.allowOrigin(w, r)
 	if !requireGetOrHead(w, r) {
 		return
 	}
 	file, info, err := d.open(r.URL.Path)
+	if errors.Is(err, errPrivate) {
+		d.withheld.add(1, time.Now())
+	}
 	var redirectTo errMissingSlash
 	switch {
 	case errors.As(err, &redirectTo):
 		redirect(w, r, string(redirectTo))
 	case err != nil && r.URL.Path == "/"+faviconName:
-		// Browsers ask every site for this one, and log an error without it.
+		// Browsers request this file from every site and log an error without it.
 		d.favicon.serve(w, r)
 	case err != nil:
-		http.Error(w, "there is no such page", http.StatusNotFound)
+		http.Error(w, "page not found", http.StatusNotFound)
 	default:
 		defer file.Close()
 		serveFile(w, r, file, info)
 	}
 }
 
-// errMissingSlash says that the path is a directory's, without the slash at its end
-// that makes relative links work. Its value is where to go, relative.
+// errMissingSlash reports the path of a directory without the final slash, which
+// relative links require. Its value is the relative redirect target.
 type errMissingSlash string
 
-func (errMissingSlash) Error() string { return "the path lacks its final slash" }
+func (errMissingSlash) Error() string { return "path of a directory without the final slash" }
 
-// errNotPublic is for what exists, perhaps, but is not shown.
+// errNotPublic reports a path that is not served, whether or not the file exists.
 var errNotPublic = errors.New("not a public file")
 
-// open finds the file that a URL path names. Every error but errMoved is the
-// same to a stranger: there is no such page.
+// errPrivate reports a file that exists but is private by its permissions or content.
+var errPrivate = errors.New("private file")
+
+// open opens the file for a URL path. All errors except errMissingSlash become the same
+// 404, so that they do not reveal what exists.
 func (d dir) open(urlPath string) (*os.File, fs.FileInfo, error) {
 	name, slash := cutPath(urlPath)
 	if !isPublic(name) {
 		return nil, nil, errNotPublic
 	}
 	file, info, err := d.openNonblock(name)
-	switch {
-	case err != nil:
-		return nil, nil, err
-	case info.IsDir() && !slash:
+	if err == nil && info.IsDir() {
 		file.Close()
-		return nil, nil, errMissingSlash(path.Base(name) + "/")
-	case info.IsDir():
-		file.Close()
-		file, info, err = d.openNonblock(path.Join(name, indexName))
-	case slash:
-		file.Close()
-		return nil, nil, errNotPublic
+		if !othersCanRead(d.root, name, info) {
+			return nil, nil, errPrivate
+		}
+		if !slash {
+			return nil, nil, errMissingSlash(path.Base(name) + "/")
+		}
+		name, slash = path.Join(name, indexName), false
+		file, info, err = d.openNonblock(name)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	return requireRegular(file, info)
+	if err := d.checkFile(name, slash, file, info); err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	return file, info, nil
 }
 
-// openNonblock opens without waiting: a plain open of a FIFO would block until
-// somebody writes to it. The kind is asked of the open file, not of its name,
-// which may mean something else a moment later.
+// checkFile returns an error for an open file that must not be served.
+func (d dir) checkFile(name string, slash bool, file io.ReaderAt, info fs.FileInfo) error {
+	switch {
+	case slash || !info.Mode().IsRegular():
+		return errNotPublic
+	case !othersCanRead(d.root, name, info) || containsPrivateKey(file):
+		return errPrivate
+	}
+	return nil
+}
+
+// openNonblock opens a file without blocking: a plain open of a FIFO waits for a
+// writer. It examines the open file rather than the name, which can refer to another
+// file a moment later.
 func (d dir) openNonblock(name string) (*os.File, fs.FileInfo, error) {
 	file, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -107,16 +132,8 @@ func (d dir) openNonblock(name string) (*os.File, fs.FileInfo, error) {
 	return file, info, nil
 }
 
-func requireRegular(file *os.File, info fs.FileInfo) (*os.File, fs.FileInfo, error) {
-	if !info.Mode().IsRegular() || containsPrivateKey(file) {
-		file.Close()
-		return nil, nil, errNotPublic
-	}
-	return file, info, nil
-}
-
-// cutPath turns a URL path into a name below the root, and says whether it
-// ended in a slash, as the root's own always does.
+// cutPath converts a URL path to a name below the root and reports whether the path
+// ended in a slash. The root itself counts as ending in one.
 func cutPath(urlPath string) (name string, slash bool) {
 	name = strings.TrimPrefix(urlPath, "/")
 	if name == "" {
@@ -125,48 +142,8 @@ func cutPath(urlPath string) (name string, slash bool) {
 	return strings.CutSuffix(name, "/")
 }
 
-// isPublic judges a name by itself. fs.ValidPath refuses empty and dot
-// elements, so nothing here climbs; os.Root would refuse it once more.
-func isPublic(name string) bool {
-	if name == "." {
-		return true
-	}
-	if !fs.ValidPath(name) || strings.ContainsAny(name, "\\:\x00") {
-		return false
-	}
-	for element := range strings.SplitSeq(name, "/") {
-		if strings.HasPrefix(element, ".") {
-			return false
-		}
-	}
-	return !privateExts[strings.ToLower(path.Ext(name))]
-}
-
-// privateExts are the kinds of file that a directory served by mistake is
-// most regretted for. Certificates are public, but they lie beside their keys
-// and tell a stranger where to look.
-var privateExts = map[string]bool{
-	".go": true, ".cer": true, ".crt": true, ".csr": true, ".der": true,
-	".jks": true, ".kdbx": true, ".key": true, ".keystore": true, ".p12": true,
-	".p7b": true, ".p8": true, ".pem": true, ".pfx": true, ".pk8": true, ".ppk": true,
-}
-
-// containsPrivateKey reports whether a file begins with a private key in PEM, whatever
-// it is called; a backup of one often has another ending.
-func containsPrivateKey(file io.ReaderAt) bool {
-	start := make([]byte, 512)
-	n, err := file.ReadAt(start, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return true // what cannot be judged is not shown
-	}
-	start = bytes.TrimLeft(bytes.TrimPrefix(start[:n], []byte("\xef\xbb\xbf")), " \t\r\n")
-	line, _, _ := bytes.Cut(start, []byte("\n"))
-	return bytes.HasPrefix(line, []byte("-----BEGIN ")) && bytes.Contains(line, []byte("PRIVATE KEY")) ||
-		bytes.HasPrefix(line, []byte("Bag Attributes")) // openssl pkcs12 writes these before its keys
-}
-
-// redirect goes to a relative place, so that it holds behind a proxy that cut
-// a prefix off, and can never lead to another host.
+// redirect redirects to a relative path, so that it works behind a proxy that strips a
+// prefix and can never lead to another host.
 func redirect(w http.ResponseWriter, r *http.Request, to string) {
 	to = (&url.URL{Path: "./" + to}).EscapedPath()
 	if r.URL.RawQuery != "" {
@@ -180,5 +157,5 @@ func serveFile(w http.ResponseWriter, r *http.Request, file *os.File, info fs.Fi
 	if mediaType, ok := mediaTypes[strings.ToLower(path.Ext(info.Name()))]; ok {
 		w.Header().Set("Content-Type", mediaType)
 	}
-	http.ServeContent(w, r, info.Name(), info.ModTime(), file)
+	http.ServeContent(w, cheapConditions(r), info.Name(), info.ModTime(), file)
 }

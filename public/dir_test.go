@@ -8,11 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf16"
 )
 
 const pemKey = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n"
 
-// writeFiles makes files below a new directory, whose path it returns.
+// writeFiles creates files below a new directory and returns its path.
 func writeFiles(t testing.TB, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -30,12 +31,25 @@ func writeFiles(t testing.TB, files map[string]string) string {
 
 func openDir(t testing.TB, root string) http.Handler {
 	t.Helper()
-	h, err := Dir(root)
+	return openDirWith(t, root, Options{})
+}
+
+func openDirWith(t testing.TB, root string, o Options) http.Handler {
+	t.Helper()
+	h, err := Dir(root, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.(dir).root.Close() })
 	return h
+}
+
+func utf16le(text string) string {
+	var b strings.Builder
+	for _, unit := range utf16.Encode([]rune(text)) {
+		b.Write([]byte{byte(unit), byte(unit >> 8)})
+	}
+	return b.String()
 }
 
 func TestDirServesFiles(t *testing.T) {
@@ -47,6 +61,8 @@ func TestDirServesFiles(t *testing.T) {
 		"sub/notes.txt":  "notes",
 		"odd name é":     "<p>odd",
 		"begin.txt":      "about -----BEGIN PRIVATE KEY-----",
+		"jquery.key.js":  "let c",
+		"digits.txt":     "0123456789 abcdefgh",
 	}))
 	for _, tt := range []struct{ path, mediaType, body string }{
 		{"/", "text/html; charset=utf-8", "<h1>home</h1>"},
@@ -56,6 +72,8 @@ func TestDirServesFiles(t *testing.T) {
 		{"/sub/", "text/html; charset=utf-8", "<h1>sub</h1>"},
 		{"/sub/notes.txt", "text/plain; charset=utf-8", "notes"},
 		{"/odd name é", "text/html; charset=utf-8", "<p>odd"},
+		{"/jquery.key.js", "text/javascript; charset=utf-8", "let c"},
+		{"/digits.txt", "text/plain; charset=utf-8", "0123456789 abcdefgh"},
 		{"/begin.txt", "text/plain; charset=utf-8", "about -----BEGIN PRIVATE KEY-----"},
 	} {
 		answer := do(h, "GET", tt.path)
@@ -72,14 +90,14 @@ func TestDirServesFiles(t *testing.T) {
 	}
 }
 
-func TestDirLeavesPolicyToItsOwner(t *testing.T) {
+func TestDirSetsNoSecurityPolicy(t *testing.T) {
 	h := openDir(t, writeFiles(t, map[string]string{"index.html": "home"}))
 	for _, path := range []string{"/", "/nothing"} {
 		header := do(h, "GET", path).Header
 		if got := header.Get("X-Content-Type-Options"); got != "nosniff" {
-			t.Errorf("%s: got X-Content-Type-Options %q", path, got)
+			t.Errorf("%s: got X-Content-Type-Options %q, want nosniff", path, got)
 		}
-		for _, name := range []string{"Content-Security-Policy", "Permissions-Policy", "Cross-Origin-Opener-Policy"} {
+		for _, name := range []string{"Content-Security-Policy", "Permissions-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy"} {
 			if got := header.Get(name); got != "" {
 				t.Errorf("%s: got %s %q, want none", path, name, got)
 			}
@@ -95,6 +113,12 @@ func TestDirHides(t *testing.T) {
 		"server.key": "x", "server.crt": "x", "chain.pem": "x", "store.P12": "x", "store.pfx": "x", "id.ppk": "x",
 		"backup.key.bak": pemKey, "id_ed25519": strings.ReplaceAll(pemKey, "PRIVATE", "OPENSSH PRIVATE"),
 		"blank": "\n \r\n\t" + pemKey, "bom": "\xef\xbb\xbf" + pemKey, "bag": "Bag Attributes\n" + pemKey,
+		"server.key.bak": "x", "chain.pem.old.1": "x", "server.KEY~": "x", "#index.html#": "x", "conf.env": "x",
+		"first-line": "my key\n" + pemKey, "listing.txt": "Private-Key: (4096 bit)\n" + strings.Repeat("    00:aa:bb:cc:dd\n", 600) + pemKey,
+		"old-mac": "my key\r" + pemKey, "indented": "key: |\n  " + pemKey, "utf-16": utf16le("\ufeffx\r\n" + pemKey), "utf-16be": "\xfe\xff" + strings.ReplaceAll("\n"+pemKey, "", "\x00"),
+		"putty": "PuTTY-User-Key-File-3: ssh-ed25519\n", "age": "# created: today\nAGE-SECRET-KEY-1QQ\n", "ssh2": "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n",
+		"pkcs1": "\x30\x82\x04\xa4\x02\x01\x00\x02\x82\x01\x01\x00abcdef", "sec1": "\x30\x77\x02\x01\x01\x04\x20abcdefghijkl",
+		"pkcs12":   "\x30\x82\x04\xa4\x02\x01\x03\x30\x82\x01\x01abcdefgh",
 		"pgp.html": strings.ReplaceAll(pemKey, "PRIVATE KEY", "PGP PRIVATE KEY BLOCK"),
 	}
 	files := map[string]string{"empty/file.txt": "x"}
@@ -105,7 +129,7 @@ func TestDirHides(t *testing.T) {
 	paths := []string{
 		"/nothing", "/empty/", "/empty/file.txt/", "/empty/file.txt/x", "//empty/file.txt", "/empty//file.txt", "/./empty/file.txt",
 		"/empty/../empty/file.txt", "/../" + "etc/passwd", "/..", "/empty/..", "/\\..\\x", "/empty\\file.txt", "/C:/x", "/\x00", "/empty/file.txt\x00.html",
-		"/" + strings.Repeat("a", 5000), "", "x",
+		"/" + strings.Repeat("a", 5000), "/" + strings.Repeat("empty/", 200), "", "x",
 	}
 	for name := range hidden {
 		paths = append(paths, "/"+name)
@@ -115,13 +139,13 @@ func TestDirHides(t *testing.T) {
 		if answer.StatusCode != http.StatusNotFound {
 			t.Errorf("%.60q: got status %d, want 404", path, answer.StatusCode)
 		}
-		if body := bodyOf(t, answer); body != "there is no such page\n" {
-			t.Errorf("%.60q: got body %q", path, body)
+		if body := bodyOf(t, answer); body != "page not found\n" {
+			t.Errorf("%.60q: got body %q, want page not found", path, body)
 		}
 	}
 }
 
-func TestDirRedirectsToTheSlash(t *testing.T) {
+func TestDirRedirectsToSlash(t *testing.T) {
 	h := openDir(t, writeFiles(t, map[string]string{"sub/index.html": "x", "a b?/index.html": "x", "evil.example/index.html": "x"}))
 	for path, want := range map[string]string{
 		"/sub":          "./sub/",
@@ -142,20 +166,20 @@ func TestDirRedirectsToTheSlash(t *testing.T) {
 	}
 }
 
-func TestDirAnswersFaviconAnyway(t *testing.T) {
+func TestDirServesEmbeddedFavicon(t *testing.T) {
 	bare := openDir(t, writeFiles(t, nil))
 	answer := do(bare, "GET", "/favicon.ico")
 	wantStatus(t, answer, http.StatusOK)
 	if got := answer.Header.Get("Content-Type"); got != "image/x-icon" {
-		t.Errorf("got Content-Type %q", got)
+		t.Errorf("got Content-Type %q, want image/x-icon", got)
 	}
 	own := openDir(t, writeFiles(t, map[string]string{"favicon.ico": "own"}))
 	if got := bodyOf(t, do(own, "GET", "/favicon.ico")); got != "own" {
-		t.Errorf("got %q, want the directory's own", got)
+		t.Errorf("got %q, want the file in the directory", got)
 	}
 }
 
-func TestDirRefusesSymlinksOut(t *testing.T) {
+func TestDirRejectsSymlinksOutside(t *testing.T) {
 	outside := writeFiles(t, map[string]string{"secret.txt": "secret"})
 	root := writeFiles(t, map[string]string{"inside.txt": "inside"})
 	for name, target := range map[string]string{
@@ -175,13 +199,13 @@ func TestDirRefusesSymlinksOut(t *testing.T) {
 	wantStatus(t, do(h, "GET", "/near.txt"), http.StatusOK)
 }
 
-// A directory that turns into a link to somewhere else, and back, while it is
-// asked for: what lies there must never be served.
+// Files behind a symbolic link that temporarily replaces a directory must never be
+// served.
 func TestDirSwappedForALink(t *testing.T) {
 	outside := writeFiles(t, map[string]string{"page.txt": "secret"})
 	root := writeFiles(t, map[string]string{"sub/page.txt": "public"})
 	h := openDir(t, root)
-	sub, backup := filepath.Join(root, "sub"), filepath.Join(root, "away")
+	sub, backup := filepath.Join(root, "sub"), filepath.Join(root, "backup")
 	done := make(chan error)
 	go func() { done <- swap(sub, backup, outside, 300) }()
 	served := 0
@@ -192,15 +216,15 @@ func TestDirSwappedForALink(t *testing.T) {
 				t.Fatal(err)
 			}
 			if wantStatus(t, do(h, "GET", "/sub/page.txt"), http.StatusOK); served == 0 {
-				t.Error("the page was never served while the directory was swapped")
+				t.Error("the page was never served between swaps, want it served sometimes")
 			}
 			return
 		default:
 		}
 		if body := bodyOf(t, do(h, "GET", "/sub/page.txt")); body == "public" {
 			served++
-		} else if body != "there is no such page\n" {
-			t.Fatalf("got %q", body)
+		} else if body != "page not found\n" {
+			t.Fatalf("got %q, want public or page not found", body)
 		}
 	}
 }
@@ -222,17 +246,17 @@ func swap(sub, backup, outside string, times int) error {
 	return nil
 }
 
-func TestDirNeedsADirectory(t *testing.T) {
+func TestDirRequiresDirectory(t *testing.T) {
 	file := filepath.Join(writeFiles(t, map[string]string{"file": "x"}), "file")
 	for _, name := range []string{file, filepath.Join(t.TempDir(), "missing")} {
-		if _, err := Dir(name); err == nil || !strings.HasPrefix(err.Error(), "open the directory of pages: ") {
-			t.Errorf("got error %v", err)
+		if _, err := Dir(name, Options{}); err == nil || !strings.HasPrefix(err.Error(), "open pages directory: ") {
+			t.Errorf("got error %v, want open pages directory", err)
 		}
 	}
 }
 
-// FuzzDirPath holds that no path leads out of the directory, to what is
-// hidden, or to another answer than the few that there are.
+// FuzzDirPath checks that no path reaches files outside the directory or private ones,
+// and that only expected statuses occur.
 func FuzzDirPath(f *testing.F) {
 	for _, seed := range []string{"/", "/page.txt", "/sub", "/sub/", "/..", "/../secret", "//x", "/.hidden", "/a/./b", "/%2e%2e/", "/link/secret.txt", "/x.key", "/\\", "/sub/index.html/"} {
 		f.Add(seed)
@@ -248,15 +272,15 @@ func FuzzDirPath(f *testing.F) {
 		switch body := bodyOf(t, answer); answer.StatusCode {
 		case http.StatusOK:
 			if body != "public" && path != "/favicon.ico" {
-				t.Errorf("%q: got %q", path, body)
+				t.Errorf("%q: got %q, want public", path, body)
 			}
 		case http.StatusMovedPermanently:
 			if to := answer.Header.Get("Location"); !strings.HasPrefix(to, "./") || strings.HasPrefix(to, ".//") {
-				t.Errorf("%q: redirects to %q", path, to)
+				t.Errorf("%q: got a redirect to %q, want a relative one", path, to)
 			}
 		case http.StatusNotFound:
 		default:
-			t.Errorf("%q: got status %d", path, answer.StatusCode)
+			t.Errorf("%q: got status %d, want 200, 301 or 404", path, answer.StatusCode)
 		}
 	})
 }
@@ -270,10 +294,18 @@ func ExampleDir() {
 	if err := os.WriteFile(filepath.Join(root, "index.html"), []byte("hello"), 0o644); err != nil {
 		panic(err)
 	}
-	h, err := Dir(root)
+	h, err := Dir(root, Options{})
 	if err != nil {
 		panic(err)
 	}
 	fmt.Println(do(h, "GET", "/").StatusCode, do(h, "GET", "/server.key").StatusCode)
 	// Output: 200 404
+}
+
+func BenchmarkDir(b *testing.B) {
+	h := openDir(b, writeFiles(b, map[string]string{"sub/page.html": strings.Repeat("<p>text</p>\n", 4000)}))
+	r := httptest.NewRequest("HEAD", "/sub/page.html", nil)
+	for b.Loop() {
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
 }

@@ -2,40 +2,43 @@ package public
 
 import "net/http"
 
-// contentSecurityPolicy allows our own files and nothing else. The camera's picture is a
-// blob, and QR codes are drawn, so no exception for inline code is needed.
+// contentSecurityPolicy allows only files of this server. The camera picture is a blob,
+// and QR codes are SVG elements, so no exception for inline code is needed. No script
+// turns text into HTML or code, so the browser blocks every attempt (Trusted Types).
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; " +
 	"img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
+	"require-trusted-types-for 'script'; trusted-types 'none'"
 
-// permissionsPolicy keeps camera, microphone and screen to these pages themselves.
+// permissionsPolicy allows camera, microphone and screen capture for these pages only.
 const permissionsPolicy = "camera=(self), microphone=(self), display-capture=(self), " +
 	"geolocation=(), payment=(), usb=()"
 
-// setSecurityHeaders sets the fields that every answer of the embedded pages carries.
-// no-cache means ask again, not do not keep: a new program's pages show at once.
+// setSecurityHeaders sets the header fields of every response of the embedded pages.
+// no-cache requires revalidation, so the pages of a new version appear at once.
 func setSecurityHeaders(h http.Header) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Content-Security-Policy", contentSecurityPolicy)
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Permissions-Policy", permissionsPolicy)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")
 }
 
-// requireGetOrHead answers whatever is neither GET nor HEAD, and reports whether the
-// request is still to be answered.
+// requireGetOrHead reports whether the method is GET or HEAD. Otherwise it answers with
+// 405.
 func requireGetOrHead(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return true
 	}
 	w.Header().Set("Allow", "GET, HEAD")
-	http.Error(w, "pages can only be read: use GET or HEAD", http.StatusMethodNotAllowed)
+	http.Error(w, "method not allowed: use GET or HEAD", http.StatusMethodNotAllowed)
 	return false
 }
 
-// mediaTypes is a table of our own because the operating system's may call
-// JavaScript text/plain, which no browser runs under nosniff.
+// mediaTypes replaces the table of the operating system, which can map JavaScript to
+// text/plain; browsers do not run that under nosniff.
 var mediaTypes = map[string]string{
 	".css":         "text/css; charset=utf-8",
 	".gif":         "image/gif",

@@ -1,23 +1,24 @@
 /**
- * Which STUN and TURN servers this inbox server recommends.
+ * Fetches the STUN and TURN servers that the inbox server recommends.
  */
 
-/** Milliseconds; a call goes on without servers rather than late. */
-const LIMIT = 5_000;
+/** Milliseconds to wait for the list. After that, the call starts without it. */
+const TIMEOUT = 5_000;
 
 /**
- * @param {string | URL} url the server's /ice
- * @param {string} authorization servers with credentials are told to known users only
- * @returns {Promise<RTCIceServer[]>} none when they cannot be had
+ * Returns the ICE servers, or an empty list if the request fails.
+ * @param {string | URL} url the /ice endpoint
+ * @param {string} authorization the Authorization value; the server requires it for lists with credentials
+ * @returns {Promise<RTCIceServer[]>}
  */
 export async function iceServers(url, authorization) {
   const abort = new AbortController();
-  const timer = setTimeout(() => abort.abort(), LIMIT);
+  const timer = setTimeout(() => abort.abort(), TIMEOUT);
   try {
     const headers = {Authorization: authorization};
-    const answer = await fetch(url, {headers, cache: 'no-store', credentials: 'omit', signal: abort.signal});
-    const {iceServers} = await answer.json();
-    return answer.ok && Array.isArray(iceServers) ? iceServers : [];
+    const response = await fetch(url, {headers, cache: 'no-store', credentials: 'omit', signal: abort.signal});
+    const {iceServers} = await response.json();
+    return response.ok && Array.isArray(iceServers) ? iceServers : [];
   } catch {
     return [];
   } finally {

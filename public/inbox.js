@@ -1,71 +1,72 @@
 /**
- * A mailbox on an inbox server, and nothing of WebRTC. Any site may import it:
+ * A client for a mailbox on an inbox server, independent of WebRTC. Any site can
+ * import it:
  *
  *     const inbox = new Inbox('https://example.org/inbox', {name: 'alice', password: 'secret'});
  *     inbox.addEventListener('message', event => console.log(event.detail.from, event.detail.data));
  *     inbox.start();
  *     await inbox.send('bob', {hello: 'there'}, {wait: 25});
  *
- * It polls with acknowledgements, so that a message is lost neither by a
- * broken network nor by a crash, but may come twice; it sends in order, and
- * keeps trying until the server has accepted or refused.
+ * The client polls with acknowledgements: a message survives network failures
+ * and crashes, but can arrive twice. Messages to a recipient are sent in order.
+ * Each is retried until the server accepts or rejects it.
  */
 
-import {FIRST_PAUSE, InboxError, asInboxError, basic, decode, encode, pauseFor, refusal, retryAfter} from './wire.js';
+import {INITIAL_DELAY, InboxError, basicAuth, decode, encode, responseError, retryAfter, retryDelay, toInboxError} from './codec.js';
 
 export {InboxError};
 
-/** Seconds a poll asks the server to hold it; the server may hold it less. */
-const HOLD = 25;
-/** Milliseconds a request may take beyond the time it asked to be held. */
-const SLACK = 10_000;
-/** Milliseconds by which a knock hangs up before the server would end it. */
-const EARLY = 1_000;
-/** The most milliseconds between two knocks at a server that does not hold them. */
-const RARELY = 15_000;
-/** Messages that may wait to be sent to one recipient. */
-const QUEUE = 200;
+/** Seconds that a poll asks the server to wait. The server can respond earlier. */
+const POLL_WAIT = 25;
+/** Milliseconds that a request can take beyond its wait before it times out. */
+const TIMEOUT_MARGIN = 10_000;
+/** Milliseconds before the expected 404 at which a waiting POST is aborted. */
+const ABORT_MARGIN = 1_000;
+/** Maximum milliseconds between retries to a server that does not wait for the recipient. */
+const MAX_RETRY_INTERVAL = 15_000;
+/** Maximum number of queued messages per recipient. */
+const MAX_QUEUE = 200;
 
 /**
  * @typedef {{from: string, id: string, type: string, data: unknown}} Message
- *   data is what JSON holds, a string for text, an ArrayBuffer for the rest.
+ *   data is the parsed value of JSON, a string for text, else an ArrayBuffer.
  * @typedef {'idle'|'open'|'retrying'|'superseded'|'closed'} Status
  */
 
 /**
- * Events, all with a `detail`:
- * - message: a {@link Message}
- * - status: a {@link Status}, whenever it changes
- * - error: an {@link InboxError}; the inbox goes on by itself when `retryIn` is not 0
- * - superseded: another program reads this mailbox now; start() takes it back
+ * Inbox is a mailbox. Events, all but the last with a `detail`:
+ * - message: a received {@link Message}
+ * - status: the new {@link Status}
+ * - error: an {@link InboxError}; if `retryIn` is not 0, the request is retried automatically
+ * - superseded: another client now polls this mailbox; start() reclaims it
  */
 export class Inbox extends EventTarget {
-  /** @type {Map<string, {length: number, tail: Promise<void>}>} sends under way, by recipient */
+  /** @type {Map<string, {length: number, tail: Promise<void>}>} pending sends, by recipient */
   #queues = new Map();
   /** @type {Status} */
   #status = 'idle';
-  #closing = new AbortController();
-  #last = '';
-  /** The polling; a new start comes after the end of the one before. */
-  #run = Promise.resolve();
-  /** Milliseconds that the server was seen to hold a knock. */
-  #holds = HOLD * 1000;
+  #closed = new AbortController();
+  #lastId = '';
+  /** Settles when the poll loop ends. A restart waits for it, so that only one loop runs. */
+  #polling = Promise.resolve();
+  /** The shortest time in milliseconds that the server waited for a missing recipient. */
+  #serverHold = POLL_WAIT * 1000;
   #url;
   #authorization;
   #fetch;
 
   /**
-   * @param {string | URL} url the server's /inbox
+   * @param {string | URL} url the /inbox endpoint of the server
    * @param {{name: string, password: string, fetch?: typeof fetch}} options
    */
-  constructor(url, {name, password, fetch: fetchWith}) {
+  constructor(url, {name, password, fetch: customFetch}) {
     super();
     this.#url = String(url);
-    this.#authorization = basic(name, password);
-    this.#fetch = fetchWith ?? ((...request) => fetch(...request));
+    this.#authorization = basicAuth(name, password);
+    this.#fetch = customFetch ?? ((...request) => fetch(...request));
   }
 
-  /** The value of the Authorization field, for the server's other routes. */
+  /** The Authorization value, for other endpoints of the server. */
   get authorization() {
     return this.#authorization;
   }
@@ -75,39 +76,39 @@ export class Inbox extends EventTarget {
     return this.#status;
   }
 
-  /** Begins to poll. Does nothing while it polls already, or once closed. */
+  /** Starts to poll. Does nothing if the inbox is already polling or closed. */
   start() {
     if (this.#status === 'idle' || this.#status === 'superseded') {
-      this.#become('retrying');
-      this.#run = this.#run.then(() => this.#pollOn());
+      this.#setStatus('retrying');
+      this.#polling = this.#polling.then(() => this.#pollLoop());
     }
   }
 
-  /** Ends everything under way. What was not sent yet is not sent. */
+  /** Aborts all requests. Queued messages are not sent. */
   close() {
-    this.#become('closed');
-    this.#closing.abort();
+    this.#setStatus('closed');
+    this.#closed.abort();
   }
 
   /**
-   * Leaves data in another mailbox. Resolves once the server has it, rejects
-   * when it refused for good. With `wait` it waits for the mailbox to exist,
-   * that many seconds, or Infinity.
+   * Sends data to another mailbox. Resolves when the server has stored it, and
+   * rejects on a permanent error. With `wait`, a missing mailbox is an error only
+   * after that many seconds; Infinity waits without limit.
    * @param {string} to
-   * @param {unknown} data a string, an ArrayBuffer or view, a Blob, or anything JSON can hold
+   * @param {unknown} data a string, an ArrayBuffer or view, a Blob, or a value that JSON can represent
    * @param {{wait?: number}} [options]
    * @returns {Promise<void>}
    */
   async send(to, data, {wait = 0} = {}) {
     const queue = this.#queues.get(to) ?? {length: 0, tail: Promise.resolve()};
-    if (queue.length >= QUEUE) {
-      throw new InboxError('queue-full', `${QUEUE} messages wait to be sent to this recipient already`);
+    if (queue.length >= MAX_QUEUE) {
+      throw new InboxError('queue-full', `queue full: ${MAX_QUEUE} messages to this recipient are pending`);
     }
     const message = encode(data);
     this.#queues.set(to, queue);
     queue.length++;
     const sent = queue.tail.then(() => this.#deliver(to, message, wait));
-    queue.tail = sent.catch(() => {}); // a refusal concerns its own message alone
+    queue.tail = sent.catch(() => {}); // an error affects only its own message
     try {
       await sent;
     } finally {
@@ -116,183 +117,191 @@ export class Inbox extends EventTarget {
   }
 
   /**
-   * Sends once, past the queue, in a way that outlives the page; for a goodbye.
+   * Sends a last message when the page closes. The request bypasses the queue,
+   * outlives the page and is not retried.
    * @param {string} to
    * @param {unknown} data
    */
   sendLast(to, data) {
-    const options = {...this.#options('POST', encode(data)), keepalive: true};
-    this.#fetch(this.#at({to}), options).catch(() => {}); // nobody is left to tell
+    const options = {...this.#requestOptions('POST', encode(data)), keepalive: true};
+    this.#fetch(this.#urlWith({to}), options).catch(() => {}); // the page is closing
   }
 
-  /** Polls until superseded or closed; one poll at a time. */
-  async #pollOn() {
+  /** Polls until the inbox is superseded or closed, one request at a time. */
+  async #pollLoop() {
     let failures = 0;
-    while (!this.#ended) {
+    while (!this.#stopped) {
       try {
-        await this.#poll(failures > 0 || this.#status !== 'open' ? 0 : HOLD);
+        await this.#poll(failures > 0 || this.#status !== 'open' ? 0 : POLL_WAIT);
         failures = 0;
       } catch (error) {
-        if (this.#ended) return;
-        await this.#pauseAfter(asInboxError(error), failures++);
+        if (this.#stopped) return;
+        await this.#backOff(toInboxError(error), failures++);
       }
     }
   }
 
-  get #ended() {
+  get #stopped() {
     return this.#status === 'closed' || this.#status === 'superseded';
   }
 
   /**
-   * One poll. The first, and each after a failure, asks not to be held: it
-   * tells at once that the server is there.
-   * @param {number} hold seconds
+   * Sends one poll. The first poll, and each poll after a failure, does not wait,
+   * so that its response confirms the connection immediately.
+   * @param {number} hold seconds that the server should wait
    */
   async #poll(hold) {
-    const asked = Date.now();
-    const query = {after: this.#last, wait: String(hold)};
-    const {response, body} = await this.#ask(query, this.#options('GET'), hold * 1000 + SLACK);
-    if (this.#ended) return;
+    const started = Date.now();
+    const query = {after: this.#lastId, wait: String(hold)};
+    const {response, body} = await this.#request(query, this.#requestOptions('GET'), hold * 1000 + TIMEOUT_MARGIN);
+    if (this.#stopped) return;
     if (response.headers.get('X-Poll-Ended') === 'superseded') {
-      this.#become('superseded');
+      this.#setStatus('superseded');
       this.dispatchEvent(new Event('superseded'));
       return;
     }
-    const stopping = retryAfter(response);
-    if (stopping > 0) throw new InboxError('stopping', 'the server is stopping', {status: 204, retryAfter: stopping});
-    this.#become('open');
-    if (response.status === 200) this.#accept(response, body);
-    else if (hold > 0) await this.#pace(Date.now() - asked);
+    const pause = retryAfter(response);
+    if (pause > 0) throw new InboxError('stopping', 'the server is shutting down', {status: 204, retryAfter: pause});
+    this.#setStatus('open');
+    if (response.status === 200) this.#dispatchMessage(response, body);
+    else if (hold > 0) await this.#throttle(Date.now() - started);
   }
 
   /**
-   * A server without long polling answers at once; asking again at once would be a flood.
-   * @param {number} took milliseconds
+   * Limits the poll rate. A server without long polling responds immediately.
+   * @param {number} elapsed milliseconds
    */
-  async #pace(took) {
-    if (took < FIRST_PAUSE) await this.#pause(2 * FIRST_PAUSE);
+  async #throttle(elapsed) {
+    if (elapsed < INITIAL_DELAY) await this.#sleep(2 * INITIAL_DELAY);
   }
 
   /**
-   * Hands a message out. It is acknowledged by the next poll, so not if a
-   * crash comes before.
+   * Dispatches a message. The next poll acknowledges it, so a message that is
+   * being handled during a crash is delivered again.
    * @param {Response} response
    * @param {ArrayBuffer} body
    */
-  #accept(response, body) {
+  #dispatchMessage(response, body) {
     const type = response.headers.get('Content-Type') ?? '';
     const id = response.headers.get('X-Message-Id') ?? '';
-    this.#last = id;
+    this.#lastId = id;
     try {
       const from = decodeURIComponent(response.headers.get('X-From') ?? '');
       this.dispatchEvent(new CustomEvent('message', {detail: {from, id, type, data: decode(type, body)}}));
     } catch (cause) {
-      this.#complain(new InboxError('unreadable', 'a message came that cannot be read; it is skipped', {cause}));
+      this.#emitError(new InboxError('unreadable', 'skipped a message that cannot be decoded', {cause}));
     }
   }
 
   /**
+   * Sends a message, with retries.
    * @param {string} to
    * @param {{body: BodyInit, type: string}} message
-   * @param {number} wait seconds
+   * @param {number} wait seconds to wait for the recipient
    */
   async #deliver(to, message, wait) {
     const until = Date.now() + wait * 1000;
-    for (let failures = 0, inVain = 0; ; ) {
+    for (let failures = 0, attempts = 0; ; ) {
       if (this.#status === 'closed') throw new InboxError('closed', 'the inbox was closed before the message was sent');
-      const asked = Date.now();
+      const started = Date.now();
       try {
-        await this.#knock(to, message, Math.max(0, until - asked));
-        if (this.#status === 'retrying') this.#become('open');
+        await this.#post(to, message, Math.max(0, until - started));
+        if (this.#status === 'retrying') this.#setStatus('open');
         return;
-      } catch (error) {
-        const reason = asInboxError(error);
-        const absent = reason.code === 'no-inbox' && until > Date.now();
-        if (absent) await this.#restAfter(Date.now() - asked, inVain++, to, until);
-        else if (reason.passing) await this.#pauseAfter(reason, failures++);
-        else if (reason.code !== 'still-absent') throw this.#complain(reason);
+      } catch (cause) {
+        const error = toInboxError(cause);
+        const absent = error.code === 'no-inbox' && until > Date.now();
+        if (absent) await this.#waitToRetry(Date.now() - started, attempts++, to, until);
+        else if (error.passing) await this.#backOff(error, failures++);
+        else if (error.code !== 'recipient-absent') throw this.#emitError(error);
       }
     }
   }
 
   /**
-   * One POST. While nobody is there it is held; the browser would write the
-   * 404 at the end into its console, so a knock that will be repeated hangs up a
-   * moment before. A message that arrived in that moment arrives twice.
+   * Sends one POST. The server holds it while the recipient does not exist, then
+   * responds with 404. Browsers log a 404 to the console, so a POST that will be
+   * retried is aborted shortly before. If the server stores the message at that
+   * moment, the retry delivers it twice.
    * @param {string} to
    * @param {{body: BodyInit, type: string}} message
-   * @param {number} left milliseconds
+   * @param {number} remaining milliseconds until the send gives up
    */
-  async #knock(to, message, left) {
-    const hold = Math.min(HOLD, Math.ceil(left / 1000));
-    const again = left > this.#holds && this.#holds >= 2 * EARLY;
+  async #post(to, message, remaining) {
+    const hold = Math.min(POLL_WAIT, Math.ceil(remaining / 1000));
+    const willRetry = remaining > this.#serverHold && this.#serverHold >= 2 * ABORT_MARGIN;
     /** @type {Record<string, string>} */
     const query = hold > 0 ? {to, wait: String(hold)} : {to};
-    await this.#ask(query, this.#options('POST', message), again ? this.#holds - EARLY : hold * 1000 + SLACK, again);
+    const limit = willRetry ? this.#serverHold - ABORT_MARGIN : hold * 1000 + TIMEOUT_MARGIN;
+    await this.#request(query, this.#requestOptions('POST', message), limit, willRetry);
   }
 
   /**
-   * The server answered a knock before its time: it holds less than it was
-   * asked to, or nothing. In the latter case each knock ends in the console, so
-   * they become rare; a message of the recipient shows that it is there now.
-   * @param {number} held milliseconds
-   * @param {number} inVain how many knocks were before it
+   * Waits after a 404, which shows that the server holds a POST for less time
+   * than requested, or not at all. Without holding, each POST ends with a 404 in the
+   * console, so the retries back off. A message from the recipient ends the
+   * delay, because it proves that the recipient exists.
+   * @param {number} held milliseconds that the server held the POST
+   * @param {number} attempts number of earlier 404 responses
    * @param {string} to
-   * @param {number} until when to give up
+   * @param {number} until deadline in milliseconds, as from Date.now()
    */
-  async #restAfter(held, inVain, to, until) {
-    this.#holds = Math.min(this.#holds, held);
-    const rest = this.#holds >= 2 * EARLY ? EARLY : Math.min(RARELY, 2 ** inVain * EARLY);
-    await this.#pause(Math.min(rest, until - Date.now()), to);
+  async #waitToRetry(held, attempts, to, until) {
+    this.#serverHold = Math.min(this.#serverHold, held);
+    const delay = this.#serverHold >= 2 * ABORT_MARGIN
+      ? ABORT_MARGIN
+      : Math.min(MAX_RETRY_INTERVAL, 2 ** attempts * ABORT_MARGIN);
+    await this.#sleep(Math.min(delay, until - Date.now()), to);
   }
 
   /**
-   * One request with its whole answer, or an InboxError.
+   * Sends a request and reads the whole response. Throws an InboxError.
    * @param {Record<string, string>} query
    * @param {RequestInit} options
-   * @param {number} limit milliseconds
-   * @param {boolean} [knocking] whether running out of time means only that nobody is there yet
+   * @param {number} limit timeout in milliseconds
+   * @param {boolean} [willRetry] whether a timeout means that the recipient does not exist yet
    */
-  async #ask(query, options, limit, knocking = false) {
+  async #request(query, options, limit, willRetry = false) {
     const abort = new AbortController();
     const stop = () => abort.abort();
     const timer = setTimeout(stop, limit);
-    // A held request outlives its network in silence: asking again tells at once how things are.
+    // A held request does not detect a network change, so it is aborted and repeated.
     globalThis.addEventListener?.('offline', stop);
     globalThis.addEventListener?.('online', stop);
-    this.#closing.signal.addEventListener('abort', stop);
+    this.#closed.signal.addEventListener('abort', stop);
     try {
-      const response = await this.#fetch(this.#at(query), {...options, signal: abort.signal});
+      const response = await this.#fetch(this.#urlWith(query), {...options, signal: abort.signal});
       const body = await response.arrayBuffer();
-      if (!response.ok) throw refusal(response, body);
+      if (!response.ok) throw responseError(response, body);
       return {response, body};
     } catch (cause) {
       if (cause instanceof InboxError) throw cause;
-      if (knocking && abort.signal.aborted) throw new InboxError('still-absent', 'nobody is there yet');
+      if (willRetry && abort.signal.aborted) throw new InboxError('recipient-absent', 'the recipient does not exist yet');
       throw new InboxError('network', 'the server cannot be reached', {cause});
     } finally {
       clearTimeout(timer);
       globalThis.removeEventListener?.('offline', stop);
       globalThis.removeEventListener?.('online', stop);
-      this.#closing.signal.removeEventListener('abort', stop);
+      this.#closed.signal.removeEventListener('abort', stop);
     }
   }
 
   /** @param {Record<string, string>} query */
-  #at(query) {
-    // encodeURIComponent, not URLSearchParams: a space as + is another name to some servers.
+  #urlWith(query) {
+    // URLSearchParams would encode a space as +, which some servers do not decode.
     const fields = Object.entries(query).map(([key, value]) => `${key}=${encodeURIComponent(value)}`);
     return `${this.#url}?${fields.join('&')}`;
   }
 
   /**
-   * no-store, because identical GETs of two tabs else queue on the browser's
-   * cache lock; omit, because a 401 else waits on the browser's login dialog.
+   * Returns the fetch options of a request. no-store keeps identical GETs of two
+   * tabs from waiting for the browser's cache lock. omit keeps a 401 from opening
+   * the browser's login dialog.
    * @param {string} method
    * @param {{body: BodyInit, type: string}} [message]
    * @returns {RequestInit}
    */
-  #options(method, message) {
+  #requestOptions(method, message) {
     /** @type {Record<string, string>} */
     const headers = {Authorization: this.#authorization};
     if (message) headers['Content-Type'] = message.type;
@@ -300,48 +309,50 @@ export class Inbox extends EventTarget {
   }
 
   /**
+   * Reports a temporary failure and waits before the next attempt.
    * @param {InboxError} error
-   * @param {number} failures how many came before it
+   * @param {number} failures number of earlier failures
    */
-  async #pauseAfter(error, failures) {
-    const milliseconds = pauseFor(error, failures);
-    error.retryIn = milliseconds / 1000;
-    if (this.#status === 'open') this.#become('retrying');
-    if (this.#status !== 'closed') this.#complain(error);
-    await this.#pause(milliseconds);
+  async #backOff(error, failures) {
+    const delay = retryDelay(error, failures);
+    error.retryIn = delay / 1000;
+    if (this.#status === 'open') this.#setStatus('retrying');
+    if (this.#status !== 'closed') this.#emitError(error);
+    await this.#sleep(delay);
   }
 
   /**
+   * Waits. Closing the inbox or coming back online ends the delay early.
    * @param {number} milliseconds
-   * @param {string} [from] whose message ends the pause
+   * @param {string} [from] a sender whose next message ends the delay as well
    */
-  #pause(milliseconds, from) {
+  #sleep(milliseconds, from) {
     return new Promise(resolve => {
       if (this.#status === 'closed') return resolve(undefined);
       const done = () => {
         clearTimeout(timer);
         globalThis.removeEventListener?.('online', done);
-        this.#closing.signal.removeEventListener('abort', done);
-        this.removeEventListener('message', heard);
+        this.#closed.signal.removeEventListener('abort', done);
+        this.removeEventListener('message', onMessage);
         resolve(undefined);
       };
-      const heard = (/** @type {Event} */ event) => /** @type {CustomEvent} */ (event).detail.from === from && done();
+      const onMessage = (/** @type {Event} */ event) => /** @type {CustomEvent} */ (event).detail.from === from && done();
       const timer = setTimeout(done, milliseconds);
-      this.addEventListener('message', heard);
+      this.addEventListener('message', onMessage);
       globalThis.addEventListener?.('online', done);
-      this.#closing.signal.addEventListener('abort', done);
+      this.#closed.signal.addEventListener('abort', done);
     });
   }
 
   /** @param {Status} status */
-  #become(status) {
+  #setStatus(status) {
     if (this.#status === status || this.#status === 'closed') return;
     this.#status = status;
     this.dispatchEvent(new CustomEvent('status', {detail: status}));
   }
 
   /** @param {InboxError} error */
-  #complain(error) {
+  #emitError(error) {
     this.dispatchEvent(new CustomEvent('error', {detail: error}));
     return error;
   }

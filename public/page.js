@@ -1,19 +1,21 @@
 /**
- * What the camera's page and the screen's page do alike, before anything else.
+ * The code that the camera page and the screen page share: joining a room, the
+ * status notice and the wake lock.
  */
 
 import {iceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Room} from './room.js';
 import {fillShareBox} from './share.js';
-import {StatusView, Troubles, troubleOf, troubles} from './status.js';
+import {ConnectionStatus, StatusView, noticeFor, notices} from './status.js';
 
 /**
  * @typedef {import('./room.js').Role} Role
- * @typedef {{inbox: Inbox, to: string, iceServers: () => Promise<RTCIceServer[]>}} Ground
+ * @typedef {{inbox: Inbox, to: string, iceServers: () => Promise<RTCIceServer[]>}} Context
  */
 
 /**
+ * Returns the element for a selector. Throws if it is missing or of another type.
  * @template {Element} T
  * @param {string} selector
  * @param {new () => T} kind
@@ -22,72 +24,76 @@ import {StatusView, Troubles, troubleOf, troubles} from './status.js';
 export function find(selector, kind) {
   const element = document.querySelector(selector);
   if (element instanceof kind) return element;
-  throw new Error(`this page lacks ${selector}`);
+  throw new Error(`element not found: ${selector}`);
 }
 
-export const view = new StatusView(find('.status', HTMLElement));
+export const statusView = new StatusView(find('.status', HTMLElement));
 
 /**
- * Enters the room of the link, or a new one. Null when this page cannot work,
- * which the person has then been told.
+ * Joins the room of the link, or a new room. Returns null if the page cannot
+ * work; the notice then says why.
  * @param {Role} role
- * @returns {Promise<Ground | null>}
+ * @returns {Promise<Context | null>}
  */
-export async function enter(role) {
-  const other = role === 'send' ? 'receive' : 'send';
+export async function joinRoom(role) {
+  const remoteRole = role === 'send' ? 'receive' : 'send';
   const room = Room.from(location.hash);
-  // Another link pasted into this tab is another visit.
+  // A link to another room changes only the fragment, so the browser does not load the page again.
   addEventListener('hashchange', () => location.reload());
   addEventListener('pageshow', event => event.persisted && location.reload());
-  if (!room) return refuse(troubles['bad-link']);
+  if (!room) return showFatal(notices['bad-link']);
   history.replaceState(null, '', room.fragment);
-  if (!isSecureContext) return refuse(troubles.insecure);
-  if (!('RTCPeerConnection' in window)) return refuse(troubles.unsupported);
-  fillShareBox(find('.share', HTMLElement), room.link(other, location.href));
+  if (!isSecureContext) return showFatal(notices.insecure);
+  if (!('RTCPeerConnection' in window)) return showFatal(notices.unsupported);
+  fillShareBox(find('.share', HTMLElement), room.link(remoteRole, location.href));
   const inbox = new Inbox(new URL('inbox', document.baseURI), await room.credentials(role));
-  return {inbox, to: room.name(other), iceServers: () => iceServers(new URL('ice', document.baseURI), inbox.authorization)};
+  return {inbox, to: room.name(remoteRole), iceServers: () => iceServers(new URL('ice', document.baseURI), inbox.authorization)};
 }
 
-/** @param {import('./status.js').Notice} notice */
-function refuse(notice) {
-  document.body.dataset.state = 'refused';
-  view.show(notice);
+/**
+ * Shows why the page cannot work, and hides its controls.
+ * @param {import('./status.js').Notice} notice
+ */
+function showFatal(notice) {
+  document.body.dataset.state = 'failed';
+  statusView.show(notice);
   return null;
 }
 
 /**
- * Keeps the notice right: the inbox's trouble comes first, but says nothing of
- * a picture that is there.
- * @param {Ground} ground
- * @param {import('./ends.js').SendingEnd | import('./ends.js').ReceivingEnd} end
- * @param {() => import('./status.js').Notice} notice what there is to say without trouble
- * @returns {() => void} to be called when the notice may have changed
+ * Keeps the status notice up to date. Errors come before the state of the call,
+ * except while a call is connected: it does not depend on the server.
+ * @param {Context} context
+ * @param {import('./session.js').SendingEndpoint | import('./session.js').ReceivingEndpoint} endpoint
+ * @param {() => import('./status.js').Notice} callNotice returns the notice to show without errors
+ * @returns {() => void} updates the notice
  */
-export function report({inbox}, end, notice) {
+export function bindStatus({inbox}, endpoint, callNotice) {
   const refresh = () => {
     const superseded = inbox.status === 'superseded';
-    document.body.dataset.state = superseded ? 'superseded' : end.state;
-    const trouble = current.notice ?? (end.fault && troubleOf(end.fault));
-    if (trouble && (superseded || end.state !== 'connected')) view.show(trouble, current.until);
-    else view.show(notice());
+    document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
+    const errorNotice = connection.notice ?? (endpoint.error && noticeFor(endpoint.error));
+    if (errorNotice && (superseded || endpoint.state !== 'connected')) statusView.show(errorNotice, connection.until);
+    else statusView.show(callNotice());
   };
-  const current = new Troubles(inbox, refresh);
-  end.addEventListener('state', refresh);
-  end.addEventListener('fault', refresh);
-  addEventListener('pagehide', () => end.leave());
+  const connection = new ConnectionStatus(inbox, refresh);
+  endpoint.addEventListener('state', refresh);
+  endpoint.addEventListener('error', refresh);
+  addEventListener('pagehide', () => endpoint.leave());
   return refresh;
 }
 
 /**
- * Keeps the display awake while a picture is shown, where that can be asked
- * for. A browser takes the lock back from a page that is hidden.
+ * WakeLock keeps the display on during a call, where the browser supports it.
+ * Browsers release the lock when the page is hidden, so it is requested again
+ * when the page is visible.
  */
 export class WakeLock {
   /** @type {WakeLockSentinel | null} */
   #lock = null;
   #wanted = false;
-  /** One thing after the other, so that no lock is forgotten that was still being asked for. */
-  #work = Promise.resolve();
+  /** Serializes the updates, so that a lock still being requested is released later. */
+  #queue = Promise.resolve();
 
   constructor() {
     document.addEventListener('visibilitychange', () => this.set(this.#wanted));
@@ -96,19 +102,19 @@ export class WakeLock {
   /** @param {boolean} wanted */
   set(wanted) {
     this.#wanted = wanted;
-    this.#work = this.#work.then(() => this.#follow());
-    return this.#work;
+    this.#queue = this.#queue.then(() => this.#update());
+    return this.#queue;
   }
 
-  async #follow() {
-    if (this.#wanted && !this.#lock && document.visibilityState === 'visible') await this.#take();
+  async #update() {
+    if (this.#wanted && !this.#lock && document.visibilityState === 'visible') await this.#acquire();
     if (this.#wanted) return;
     void this.#lock?.release();
     this.#lock = null;
   }
 
-  async #take() {
-    const lock = await navigator.wakeLock?.request('screen').catch(() => null); // low battery, or hidden by now
+  async #acquire() {
+    const lock = await navigator.wakeLock?.request('screen').catch(() => null); // for example on low battery
     this.#lock = lock ?? null;
     lock?.addEventListener('release', () => {
       if (this.#lock === lock) this.#lock = null;

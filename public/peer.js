@@ -1,51 +1,51 @@
 /**
- * One call between two peers by perfect negotiation, over anything that can
- * carry small objects both ways. It knows no URL and no mailbox:
+ * One call between two peers by perfect negotiation, over any signaling channel
+ * that carries JSON objects in both directions. It does not depend on inbox.js:
  *
  *     const peer = new Peer({call, polite, iceServers, send: signal => …});
- *     peer.receive(signal);                     // whatever the other side's send was given
+ *     peer.receive(signal);                     // a signal that the remote peer sent
  *     peer.setTrack('video', track);
  *     peer.addEventListener('track', event => … event.detail.track …);
  *
- * One side is polite and gives way when both make an offer at once. Signals
- * may be lost with their call, come late or come twice, but each side's come
- * in order.
+ * The polite peer rolls its offer back when both peers send an offer at the same
+ * time. The channel must keep the signals of a peer in order; it can delay and
+ * duplicate them. A lost signal can fail the call.
  */
 
-/** Milliseconds to gather candidates before they are sent together. */
-const BATCH = 100;
-/** Milliseconds a broken connection is given to mend by itself. */
-const PATIENCE = 2_000;
+/** Milliseconds to collect candidates before they are sent as one signal. */
+const BATCH_DELAY = 100;
+/** Milliseconds a disconnected connection has to recover before ICE restarts. */
+const RESTART_DELAY = 2_000;
 
 /**
  * @typedef {{call: string, n: number, description?: RTCSessionDescriptionInit, candidates?: RTCIceCandidateInit[]}} Signal
- *   call tells one call from the next; n counts a side's signals within it.
+ *   call identifies the call; n numbers the signals of a peer within the call, from 1.
  * @typedef {'connecting'|'connected'|'reconnecting'|'closed'} State
  */
 
 /**
- * Events, with a `detail`:
- * - state: a {@link State}, whenever it changes
- * - track: {track, streams} that came from the other side
- * - error: an Error of negotiation; the connection may still come about
+ * Peer is one side of a call. Events, all with a `detail`:
+ * - state: the new {@link State}
+ * - track: the {track, streams} of a remote track
+ * - error: an Error during negotiation; the connection can still succeed
  */
 export class Peer extends EventTarget {
   /** @type {State} */
   #state = 'connecting';
-  /** @type {Map<string, RTCRtpTransceiver>} what we send, by kind */
-  #sending = new Map();
-  /** @type {RTCIceCandidateInit[]} ours, to be sent together */
+  /** @type {Map<string, RTCRtpTransceiver>} the local transceivers, by kind */
+  #transceivers = new Map();
+  /** @type {RTCIceCandidateInit[]} local candidates that are not sent yet */
   #batch = [];
-  /** @type {RTCIceCandidateInit[]} theirs, that came before a description */
-  #early = [];
+  /** @type {RTCIceCandidateInit[]} remote candidates that arrived before a description */
+  #earlyCandidates = [];
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #batchTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #mendTimer;
-  /** Signals are taken one after the other, as they came. */
-  #work = Promise.resolve();
-  #sent = 0;
-  #received = 0;
+  #restartTimer;
+  /** Serializes the handling of signals. */
+  #queue = Promise.resolve();
+  #lastSent = 0;
+  #lastReceived = 0;
   #makingOffer = false;
   #ignoredOffer = false;
   #connection;
@@ -55,9 +55,9 @@ export class Peer extends EventTarget {
 
   /**
    * @param {object} options
-   * @param {string} options.call the same on both sides, and new for each call
+   * @param {string} options.call the id of the call, equal on both sides and unique
    * @param {boolean} options.polite true on exactly one side
-   * @param {(signal: Signal) => void} options.send carries a signal to the other side
+   * @param {(signal: Signal) => void} options.send sends a signal to the remote peer
    * @param {RTCIceServer[]} [options.iceServers]
    * @param {(configuration: RTCConfiguration) => RTCPeerConnection} [options.connect] for tests
    */
@@ -67,7 +67,7 @@ export class Peer extends EventTarget {
     this.#polite = polite;
     this.#send = send;
     this.#connection = connect({iceServers});
-    this.#listen();
+    this.#addListeners();
   }
 
   get call() {
@@ -80,71 +80,71 @@ export class Peer extends EventTarget {
   }
 
   /**
-   * Sends a track, in place of the one of this kind that was sent before; null
-   * sends nothing. Only the first of a kind costs a negotiation.
+   * Sends a track in place of the previous track of its kind; null stops sending.
+   * Only the first track of a kind needs a negotiation.
    * @param {'audio'|'video'} kind
    * @param {MediaStreamTrack | null} track
    */
   setTrack(kind, track) {
-    const sending = this.#sending.get(kind);
-    if (sending) return sending.sender.replaceTrack(track);
-    this.#sending.set(kind, this.#connection.addTransceiver(track ?? kind, {direction: 'sendonly'}));
+    const transceiver = this.#transceivers.get(kind);
+    if (transceiver) return transceiver.sender.replaceTrack(track);
+    this.#transceivers.set(kind, this.#connection.addTransceiver(track ?? kind, {direction: 'sendonly'}));
     return Promise.resolve();
   }
 
   /**
-   * Takes a signal of the other side. Those of another call, and those that
-   * came before, are dropped.
+   * Handles a signal from the remote peer. Signals of other calls, duplicates
+   * and late signals are dropped.
    * @param {Signal} signal
    */
   receive(signal) {
-    this.#work = this.#work.then(async () => {
-      if (this.#state === 'closed' || signal.call !== this.#call || !(signal.n > this.#received)) return;
-      this.#received = signal.n;
-      if (signal.description) await this.#describe(signal.description);
+    this.#queue = this.#queue.then(async () => {
+      if (this.#state === 'closed' || signal.call !== this.#call || !(signal.n > this.#lastReceived)) return;
+      this.#lastReceived = signal.n;
+      if (signal.description) await this.#setRemoteDescription(signal.description);
       await this.#addCandidates(signal.candidates ?? []);
-    }).catch(error => this.#complain(error));
-    return this.#work;
+    }).catch(error => this.#emitError(error));
+    return this.#queue;
   }
 
-  /** Ends the call. The other side sees a broken connection, or is told by other means. */
+  /** Closes the connection. The remote peer is not notified. */
   close() {
     clearTimeout(this.#batchTimer);
-    clearTimeout(this.#mendTimer);
+    clearTimeout(this.#restartTimer);
     this.#connection.close();
-    this.#become('closed');
+    this.#setState('closed');
   }
 
-  #listen() {
+  #addListeners() {
     const connection = this.#connection;
-    connection.addEventListener('negotiationneeded', () => this.#offer());
-    connection.addEventListener('icecandidate', ({candidate}) => this.#gather(candidate));
-    connection.addEventListener('connectionstatechange', () => this.#follow());
+    connection.addEventListener('negotiationneeded', () => this.#sendOffer());
+    connection.addEventListener('icecandidate', ({candidate}) => this.#onCandidate(candidate));
+    connection.addEventListener('connectionstatechange', () => this.#onConnectionStateChange());
     connection.addEventListener('track', ({track, streams}) =>
       this.dispatchEvent(new CustomEvent('track', {detail: {track, streams}})));
   }
 
-  async #offer() {
+  async #sendOffer() {
     try {
       this.#makingOffer = true;
       await this.#connection.setLocalDescription();
       this.#sendDescription();
     } catch (error) {
-      this.#complain(error);
+      this.#emitError(error);
     } finally {
       this.#makingOffer = false;
     }
   }
 
   /** @param {RTCSessionDescriptionInit} description */
-  async #describe(description) {
+  async #setRemoteDescription(description) {
     const stable = this.#connection.signalingState === 'stable';
-    if (description.type === 'answer' && stable) return; // to an offer that was rolled back
+    if (description.type === 'answer' && stable) return; // the answer to an offer that was rolled back
     const collision = description.type === 'offer' && (this.#makingOffer || !stable);
     this.#ignoredOffer = collision && !this.#polite;
     if (this.#ignoredOffer) return;
-    await this.#connection.setRemoteDescription(description); // rolls our own offer back when it must
-    const early = this.#early.splice(0);
+    await this.#connection.setRemoteDescription(description); // rolls back the local offer if necessary
+    const early = this.#earlyCandidates.splice(0);
     await this.#addCandidates(early);
     if (description.type !== 'offer') return;
     await this.#connection.setLocalDescription();
@@ -154,12 +154,12 @@ export class Peer extends EventTarget {
   /** @param {RTCIceCandidateInit[]} candidates */
   async #addCandidates(candidates) {
     if (!this.#connection.remoteDescription) {
-      if (!this.#ignoredOffer) this.#early.push(...candidates);
+      if (!this.#ignoredOffer) this.#earlyCandidates.push(...candidates);
       return;
     }
     for (const candidate of candidates) {
       await this.#connection.addIceCandidate(candidate).catch(error => {
-        if (!this.#ignoredOffer) this.#complain(error); // else it belongs to the offer we ignored
+        if (!this.#ignoredOffer) this.#emitError(error); // else it belongs to the ignored offer
       });
     }
   }
@@ -167,59 +167,63 @@ export class Peer extends EventTarget {
   #sendDescription() {
     const {localDescription} = this.#connection;
     if (!localDescription) return;
-    this.#flush(); // candidates before a new description belong to the one before
-    this.#signal({description: {type: localDescription.type, sdp: localDescription.sdp}});
+    this.#flush(); // pending candidates belong to the previous description
+    this.#sendSignal({description: {type: localDescription.type, sdp: localDescription.sdp}});
   }
 
   /**
-   * Candidates come in bursts; one message for each would be a flood.
+   * Queues a local candidate. Candidates arrive in bursts, so they are sent in
+   * batches.
    * @param {RTCIceCandidate | null} candidate
    */
-  #gather(candidate) {
-    if (!candidate || !candidate.candidate) return; // the end of gathering says nothing we use
+  #onCandidate(candidate) {
+    if (!candidate || !candidate.candidate) return; // end of gathering
     this.#batch.push(candidate.toJSON());
-    this.#batchTimer ??= setTimeout(() => this.#flush(), BATCH);
+    this.#batchTimer ??= setTimeout(() => this.#flush(), BATCH_DELAY);
   }
 
   #flush() {
     clearTimeout(this.#batchTimer);
     this.#batchTimer = undefined;
-    if (this.#batch.length > 0) this.#signal({candidates: this.#batch.splice(0)});
+    if (this.#batch.length > 0) this.#sendSignal({candidates: this.#batch.splice(0)});
   }
 
   /** @param {Omit<Signal, 'call' | 'n'>} content */
-  #signal(content) {
-    if (this.#state !== 'closed') this.#send({call: this.#call, n: ++this.#sent, ...content});
+  #sendSignal(content) {
+    if (this.#state !== 'closed') this.#send({call: this.#call, n: ++this.#lastSent, ...content});
   }
 
-  #follow() {
+  #onConnectionStateChange() {
     const {connectionState} = this.#connection;
     if (connectionState === 'connected') {
-      clearTimeout(this.#mendTimer);
-      this.#become('connected');
+      clearTimeout(this.#restartTimer);
+      this.#setState('connected');
     } else if (connectionState === 'failed') {
-      this.#mend(0);
+      this.#scheduleRestart(0);
     } else if (connectionState === 'disconnected') {
-      this.#mend(PATIENCE);
+      this.#scheduleRestart(RESTART_DELAY);
     }
   }
 
-  /** @param {number} after milliseconds */
-  #mend(after) {
-    this.#become('reconnecting');
-    clearTimeout(this.#mendTimer);
-    this.#mendTimer = setTimeout(() => this.#connection.restartIce(), after);
+  /**
+   * Schedules an ICE restart.
+   * @param {number} delay milliseconds
+   */
+  #scheduleRestart(delay) {
+    this.#setState('reconnecting');
+    clearTimeout(this.#restartTimer);
+    this.#restartTimer = setTimeout(() => this.#connection.restartIce(), delay);
   }
 
   /** @param {State} state */
-  #become(state) {
+  #setState(state) {
     if (this.#state === state || this.#state === 'closed') return;
     this.#state = state;
     this.dispatchEvent(new CustomEvent('state', {detail: state}));
   }
 
   /** @param {unknown} error */
-  #complain(error) {
+  #emitError(error) {
     if (this.#state !== 'closed') this.dispatchEvent(new CustomEvent('error', {detail: error}));
   }
 }

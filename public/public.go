@@ -1,25 +1,25 @@
-// Package public serves web pages: those compiled into the program, which put
-// a camera on another screen, or the files of a directory that the operator
-// chose.
+// Package public serves web pages: either those embedded in the program, which put a
+// camera on another screen, or the files of a directory. It is independent of
+// mailboxes.
 //
-// It knows nothing of mailboxes. What a caller must know: the embedded pages
-// carry a policy so strict that nothing inline runs and no other host is
-// asked, while a directory belongs to its owner and is served without one.
+// The embedded pages have a security policy that forbids inline code and requests to
+// other hosts. A directory is served without a policy: its content is up to the
+// operator.
 package public
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"embed"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
-	"time"
 )
 
-// The patterns name what a browser needs, so that types, tests and Go files
+// The patterns match only what a browser needs, so that types, tests and Go files
 // stay out of the binary.
 //
 //go:embed *.html *.css *.js *.svg *.ico *.txt third-party/*.js third-party/*.txt
@@ -31,23 +31,65 @@ const (
 	faviconName  = "favicon.ico"
 )
 
-// Embedded returns a handler of the pages compiled into the program.
-func Embedded() http.Handler {
-	return loadEmbedded()
+// Options configures a handler. The zero value is ready to use.
+type Options struct {
+	// AllowOrigin sets the CORS fields of the response if pages of the origin in the
+	// request can import the modules of this server. It is called for every response
+	// to a module, errors included, and must be safe for concurrent use. If it is nil,
+	// no other site can import them.
+	AllowOrigin func(http.ResponseWriter, *http.Request)
+
+	// Logger receives warnings about the directory; nil discards them.
+	Logger *slog.Logger
 }
 
-// embedded holds every page in memory, by its path without the leading slash.
+func (o Options) logger() *slog.Logger {
+	if o.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return o.Logger
+}
+
+// allowOrigin sets the CORS fields of a module.
+func (o Options) allowOrigin(w http.ResponseWriter, r *http.Request) {
+	if o.AllowOrigin != nil && IsModule(r.URL.Path) {
+		o.AllowOrigin(w, r)
+	}
+}
+
+// IsModule reports whether a page can import the file at a path: a JavaScript module, or
+// a file that one can import.
+func IsModule(urlPath string) bool {
+	switch strings.ToLower(path.Ext(urlPath)) {
+	case ".css", ".js", ".json", ".mjs", ".wasm":
+		return true
+	}
+	return false
+}
+
+// Embedded returns a handler of the pages embedded in the program. It is safe for
+// concurrent use.
+func Embedded(o Options) http.Handler {
+	return embeddedPages{pages: loadEmbedded(), options: o}
+}
+
+type embeddedPages struct {
+	pages   embedded
+	options Options
+}
+
+// embedded holds all pages by their path without the leading slash.
 type embedded map[string]page
 
-// page is one file, ready to be written.
+// page is a file with its response headers.
 type page struct {
 	mediaType string
 	etag      string
 	body      []byte
 }
 
-// loadEmbedded panics on an error, which can only mean a program that was
-// built wrong; every test of this package would see it.
+// loadEmbedded reads all pages. It panics on an error, which only a build mistake can
+// cause and every test of this package would detect.
 func loadEmbedded() embedded {
 	e := embedded{}
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -70,13 +112,17 @@ func newPage(name string, body []byte) page {
 	sum := sha256.Sum256(body)
 	return page{
 		mediaType: mediaTypes[path.Ext(name)],
-		etag:      fmt.Sprintf("%x", sum[:12]),
+		etag:      fmt.Sprintf(`"%x"`, sum[:12]),
 		body:      body,
 	}
 }
 
-func (e embedded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (e embeddedPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	setSecurityHeaders(w.Header())
+	if e.options.AllowOrigin != nil && IsModule(r.URL.Path) {
+		w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
+	}
+	e.options.allowOrigin(w, r)
 	if !requireGetOrHead(w, r) {
 		return
 	}
@@ -84,30 +130,37 @@ func (e embedded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if name == "" {
 		name = indexName
 	}
-	p, ok := e[name]
+	p, ok := e.pages[name]
 	if !ok || name == notFoundName {
-		e.notFound(w, r)
+		e.pages.notFound(w, r)
 		return
 	}
 	p.serve(w, r)
 }
 
-// serve lets net/http decide about conditions and ranges; the time is left
-// out because a binary's pages have none that means anything.
+// serve sends the whole page, or 304 to a client that has it. The pages are too small
+// for ranges, and have no modification time.
 func (p page) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Content-Type", p.mediaType)
-	h.Set("Etag", `"`+p.etag+`"`)
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(p.body))
+	h.Set("Etag", p.etag)
+	if matchesETag(r, p.etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h.Set("Accept-Ranges", "none")
+	p.write(w, r, http.StatusOK)
 }
 
-func (e embedded) notFound(w http.ResponseWriter, r *http.Request) {
-	p := e[notFoundName]
+func (p page) write(w http.ResponseWriter, r *http.Request, status int) {
 	h := w.Header()
 	h.Set("Content-Type", p.mediaType)
-	h.Set("Content-Length", fmt.Sprint(len(p.body)))
-	w.WriteHeader(http.StatusNotFound)
+	h.Set("Content-Length", strconv.Itoa(len(p.body)))
+	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		w.Write(p.body)
 	}
+}
+
+func (e embedded) notFound(w http.ResponseWriter, r *http.Request) {
+	e[notFoundName].write(w, r, http.StatusNotFound)
 }

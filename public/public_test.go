@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// do sends one request to h; more is pairs of header names and values.
+// do sends one request to h; more is a list of header names and values.
 func do(h http.Handler, method, target string, more ...string) *http.Response {
 	r := httptest.NewRequest(method, "/", nil)
 	r.URL.Path = target
@@ -41,8 +41,8 @@ func wantStatus(t *testing.T, answer *http.Response, want int) {
 }
 
 func TestEmbeddedPages(t *testing.T) {
-	pages := Embedded()
-	for _, tt := range []struct{ path, mediaType, holds string }{
+	pages := Embedded(Options{})
+	for _, tt := range []struct{ path, mediaType, contains string }{
 		{"/", "text/html; charset=utf-8", "Put a camera on another screen"},
 		{"/index.html", "text/html; charset=utf-8", "Put a camera on another screen"},
 		{"/send.html", "text/html; charset=utf-8", "microphone"},
@@ -62,22 +62,23 @@ func TestEmbeddedPages(t *testing.T) {
 			if got := answer.Header.Get("Content-Type"); got != tt.mediaType {
 				t.Errorf("got Content-Type %q, want %q", got, tt.mediaType)
 			}
-			if body := bodyOf(t, answer); !strings.Contains(body, tt.holds) {
-				t.Errorf("the body lacks %q", tt.holds)
+			if body := bodyOf(t, answer); !strings.Contains(body, tt.contains) {
+				t.Errorf("got a body without %q, want it to contain that", tt.contains)
 			}
 		})
 	}
 }
 
-func TestEmbeddedProtectsEveryAnswer(t *testing.T) {
-	pages := Embedded()
+func TestEmbeddedSetsSecurityHeaders(t *testing.T) {
+	pages := Embedded(Options{})
 	for _, request := range [][2]string{{"GET", "/"}, {"HEAD", "/send.html"}, {"GET", "/nothing"}, {"POST", "/"}} {
 		h := do(pages, request[0], request[1]).Header
 		for name, want := range map[string]string{
-			"Cache-Control":              "no-cache",
-			"Cross-Origin-Opener-Policy": "same-origin",
-			"Referrer-Policy":            "no-referrer",
-			"X-Content-Type-Options":     "nosniff",
+			"Cache-Control":                "no-cache",
+			"Cross-Origin-Opener-Policy":   "same-origin",
+			"Cross-Origin-Resource-Policy": "same-origin",
+			"Referrer-Policy":              "no-referrer",
+			"X-Content-Type-Options":       "nosniff",
 		} {
 			if got := h.Get(name); got != want {
 				t.Errorf("%v: got %s %q, want %q", request, name, got, want)
@@ -87,76 +88,69 @@ func TestEmbeddedProtectsEveryAnswer(t *testing.T) {
 		for _, want := range []string{
 			"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'",
 			"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
+			"require-trusted-types-for 'script'", "trusted-types 'none'",
 		} {
 			if !strings.Contains(csp, "; "+want+";") || strings.Contains(csp, "unsafe") {
 				t.Errorf("%v: got Content-Security-Policy %q, want %s in it", request, csp, want)
 			}
 		}
 		if got := h.Get("Permissions-Policy"); !strings.Contains(got, "camera=(self), microphone=(self)") {
-			t.Errorf("%v: got Permissions-Policy %q", request, got)
+			t.Errorf("%v: got Permissions-Policy %q, want camera and microphone for self", request, got)
 		}
 	}
 }
 
 func TestEmbeddedMethods(t *testing.T) {
 	for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS", "PATCH"} {
-		answer := do(Embedded(), method, "/")
+		answer := do(Embedded(Options{}), method, "/")
 		wantStatus(t, answer, http.StatusMethodNotAllowed)
 		if got := answer.Header.Get("Allow"); got != "GET, HEAD" {
-			t.Errorf("%s: got Allow %q", method, got)
+			t.Errorf("%s: got Allow %q, want GET, HEAD", method, got)
 		}
 	}
-	answer := do(Embedded(), "HEAD", "/")
+	answer := do(Embedded(Options{}), "HEAD", "/")
 	wantStatus(t, answer, http.StatusOK)
 	if body := bodyOf(t, answer); body != "" || answer.ContentLength <= 0 {
-		t.Errorf("HEAD: got a body of %d bytes and length %d", len(body), answer.ContentLength)
+		t.Errorf("HEAD: got a body of %d bytes and Content-Length %d, want no body and a positive length", len(body), answer.ContentLength)
 	}
 }
 
-func TestEmbeddedHidesWhatIsNoPage(t *testing.T) {
+func TestEmbeddedNotFound(t *testing.T) {
 	for _, path := range []string{
 		"/nothing", "/public.go", "/tsconfig.json", "/third-party/uqr.d.ts", "/404.html", "/third-party", "/third-party/",
 		"//index.html", "/./index.html", "/../public/index.html", "/send.html/", "/INDEX.HTML", "/\x00",
 	} {
-		answer := do(Embedded(), "GET", path)
+		answer := do(Embedded(Options{}), "GET", path)
 		if answer.StatusCode != http.StatusNotFound {
 			t.Errorf("%q: got status %d, want 404", path, answer.StatusCode)
 		}
 		if !strings.Contains(bodyOf(t, answer), "There is no such page") {
-			t.Errorf("%q: the body does not say so to a person", path)
+			t.Errorf("%q: got a body other than the 404 page", path)
 		}
 	}
 }
 
 func TestEmbeddedNotModified(t *testing.T) {
-	first := do(Embedded(), "GET", "/inbox.js")
+	first := do(Embedded(Options{}), "GET", "/inbox.js")
 	etag := first.Header.Get("Etag")
 	if !regexp.MustCompile(`^"[0-9a-f]{24}"$`).MatchString(etag) {
-		t.Fatalf("got ETag %q", etag)
+		t.Fatalf("got ETag %q, want 24 hexadecimal digits", etag)
 	}
-	wantStatus(t, do(Embedded(), "GET", "/inbox.js", "If-None-Match", etag), http.StatusNotModified)
-	wantStatus(t, do(Embedded(), "GET", "/peer.js", "If-None-Match", etag), http.StatusOK)
+	wantStatus(t, do(Embedded(Options{}), "GET", "/inbox.js", "If-None-Match", etag), http.StatusNotModified)
+	wantStatus(t, do(Embedded(Options{}), "GET", "/peer.js", "If-None-Match", etag), http.StatusOK)
 }
 
-// Compression under TLS is what auditors look for (BREACH). The pages hold no
-// secret, but are small enough to do without.
+// Security scanners report compression under TLS because of BREACH. The pages contain
+// no secrets, but are small enough to do without it.
 func TestPagesAreNotCompressed(t *testing.T) {
-	answer := do(Embedded(), "GET", "/inbox.js", "Accept-Encoding", "gzip, br")
+	answer := do(Embedded(Options{}), "GET", "/inbox.js", "Accept-Encoding", "gzip, br")
 	if got := answer.Header.Get("Content-Encoding"); got != "" {
 		t.Errorf("got Content-Encoding %q, want none", got)
 	}
 }
 
-func TestEmbeddedRange(t *testing.T) {
-	answer := do(Embedded(), "GET", "/index.html", "Range", "bytes=0-14")
-	wantStatus(t, answer, http.StatusPartialContent)
-	if got := bodyOf(t, answer); got != "<!doctype html>" {
-		t.Errorf("got %q", got)
-	}
-}
-
-// The policy forbids inline code, so a page that has any is broken without a
-// sound; and everything that a page names must be among the embedded files.
+// The policy blocks inline code silently, so no page must contain any. Every file that
+// a page refers to must be embedded.
 func TestPagesObeyTheirPolicy(t *testing.T) {
 	inline := regexp.MustCompile(`<script(?:[^>]*)>[^<]|<style|\sstyle=|\son[a-z]+=|javascript:`)
 	reference := regexp.MustCompile(`(?:src|href|from|import)[= ]["']([^"'#]+)["']`)
@@ -171,14 +165,14 @@ func TestPagesObeyTheirPolicy(t *testing.T) {
 		for _, match := range reference.FindAllSubmatch(p.body, -1) {
 			target := strings.TrimPrefix(strings.TrimPrefix(string(match[1]), "/"), "./")
 			if _, ok := pages[target]; !ok && target != "" {
-				t.Errorf("%s: refers to %q, which is not there", name, match[1])
+				t.Errorf("%s: refers to %q, which is not embedded", name, match[1])
 			}
 		}
 	}
 }
 
-// A file that somebody adds must be served, unless it is known not to be a page.
-func TestEmbeddedHoldsEveryPage(t *testing.T) {
+// Every new file must be embedded, unless it is known not to be a page.
+func TestEmbeddedContainsEveryPage(t *testing.T) {
 	private := regexp.MustCompile(`(\.go|\.d\.ts|tsconfig\.json|404\.html)$|^testdata`)
 	pages := loadEmbedded()
 	err := fs.WalkDir(os.DirFS("."), ".", func(name string, entry fs.DirEntry, err error) error {
@@ -186,7 +180,7 @@ func TestEmbeddedHoldsEveryPage(t *testing.T) {
 			return err
 		}
 		if p, ok := pages[name]; !ok || p.mediaType == "" {
-			t.Errorf("%s: not embedded, or of unknown type", name)
+			t.Errorf("%s: not embedded, or its media type is unknown", name)
 		}
 		return nil
 	})
@@ -196,7 +190,7 @@ func TestEmbeddedHoldsEveryPage(t *testing.T) {
 }
 
 func BenchmarkEmbedded(b *testing.B) {
-	pages := Embedded()
+	pages := Embedded(Options{})
 	r := httptest.NewRequest("GET", "/send.html", nil)
 	r.Header.Set("Accept-Encoding", "gzip")
 	for b.Loop() {
@@ -206,7 +200,7 @@ func BenchmarkEmbedded(b *testing.B) {
 }
 
 func ExampleEmbedded() {
-	answer := do(Embedded(), "GET", "/send.html")
+	answer := do(Embedded(Options{}), "GET", "/send.html")
 	fmt.Println(answer.StatusCode, answer.Header.Get("Content-Type"))
 	// Output: 200 text/html; charset=utf-8
 }

@@ -1,17 +1,18 @@
 /**
- * The screen's page: it begins by itself, there is nothing to permit.
+ * The screen page. It joins the call automatically, because receiving needs no
+ * permission.
  */
 
-import {ReceivingEnd} from './ends.js';
-import {WakeLock, enter, find, report} from './page.js';
+import {WakeLock, bindStatus, find, joinRoom} from './page.js';
+import {ReceivingEndpoint} from './session.js';
 
-/** @type {Record<import('./ends.js').EndState, import('./status.js').Notice>} */
+/** @type {Record<import('./session.js').EndpointState, import('./status.js').Notice>} */
 const notices = {
-  waiting: {tone: 'busy', title: 'Waiting for the camera', hint: 'The picture appears here by itself.'},
-  here: {tone: 'busy', title: 'The camera’s page is open', hint: 'Press start there.'},
-  connecting: {tone: 'busy', title: 'Connecting', hint: 'The camera was started.'},
+  waiting: {tone: 'busy', title: 'Waiting for the camera', hint: 'The picture appears here automatically.'},
+  present: {tone: 'busy', title: 'The camera page is open', hint: 'Press start there.'},
+  connecting: {tone: 'busy', title: 'Connecting', hint: 'The camera has started.'},
   connected: {tone: 'good', title: 'Connected', hint: 'Encrypted from the camera to this screen.'},
-  reconnecting: {tone: 'busy', title: 'Connection lost, reconnecting', hint: 'It comes back by itself.'},
+  reconnecting: {tone: 'busy', title: 'Connection lost, reconnecting', hint: 'The call resumes automatically.'},
 };
 
 const stage = find('.stage', HTMLElement);
@@ -21,46 +22,46 @@ const fullscreenButton = find('#fullscreen', HTMLButtonElement);
 const takeOver = find('#take-over', HTMLButtonElement);
 const wakeLock = new WakeLock();
 
-const ground = await enter('receive');
-if (ground) run(ground);
+const context = await joinRoom('receive');
+if (context) run(context);
 
-/** @param {import('./page.js').Ground} ground */
-function run(ground) {
-  const end = new ReceivingEnd(ground);
-  const refresh = report(ground, end, () => notices[end.state]);
-  end.addEventListener('track', event => show(/** @type {CustomEvent} */ (event).detail.track));
-  end.addEventListener('state', () => {
-    if (!end.peer) video.srcObject = null;
-    void wakeLock.set(end.state === 'connected');
+/** @param {import('./page.js').Context} context */
+function run(context) {
+  const endpoint = new ReceivingEndpoint(context);
+  const refresh = bindStatus(context, endpoint, () => notices[endpoint.state]);
+  endpoint.addEventListener('track', event => showTrack(/** @type {CustomEvent} */ (event).detail.track));
+  endpoint.addEventListener('state', () => {
+    if (!endpoint.peer) video.srcObject = null;
+    void wakeLock.set(endpoint.state === 'connected');
   });
-  ground.inbox.addEventListener('superseded', () => end.hangUp());
-  takeOver.addEventListener('click', () => end.open());
+  context.inbox.addEventListener('superseded', () => endpoint.hangUp());
+  takeOver.addEventListener('click', () => endpoint.open());
   soundButton.addEventListener('click', toggleSound);
   fullscreenButton.addEventListener('click', toggleFullscreen);
   fullscreenButton.hidden = !canFullscreen();
   refresh();
-  end.open();
+  endpoint.open();
 }
 
 /**
- * A new call's tracks replace those of the one before; video and audio of one
- * call come one after the other.
+ * Shows a track in place of the previous track of its kind. The video and audio
+ * tracks of a call arrive separately.
  * @param {MediaStreamTrack} track
  */
-function show(track) {
+function showTrack(track) {
   const stream = video.srcObject instanceof MediaStream ? video.srcObject : new MediaStream();
   for (const old of stream.getTracks()) {
     if (old.kind === track.kind) stream.removeTrack(old);
   }
   stream.addTrack(track);
   video.srcObject = stream;
-  // Muted, a video may begin without a press; the person unmutes it.
-  video.play().catch(() => {}); // another track is already replacing this one
+  // Browsers allow autoplay only while muted. The user unmutes the video.
+  video.play().catch(() => {}); // interrupted by the next track
 }
 
 function toggleSound() {
   video.muted = !video.muted;
-  void video.play(); // phones that save power did not let it begin without a press
+  void video.play(); // phones in low-power mode block autoplay
   soundButton.textContent = video.muted ? 'Unmute' : 'Mute';
   stage.classList.toggle('audible', !video.muted);
 }
@@ -72,6 +73,6 @@ function canFullscreen() {
 function toggleFullscreen() {
   if (document.fullscreenElement) return void document.exitFullscreen();
   if (document.fullscreenEnabled) return void stage.requestFullscreen();
-  // iPhones fill the screen with a video, not with a page.
+  // iPhones support full screen for a video only.
   /** @type {{webkitEnterFullscreen?: () => void}} */ (/** @type {unknown} */ (video)).webkitEnterFullscreen?.();
 }

@@ -1,6 +1,7 @@
 /**
- * A room is where one camera meets one screen: an identifier and a secret, 128
- * random bits each, in the part of the link that browsers send to nobody.
+ * A room connects one camera to one screen. It consists of an identifier and a
+ * secret of 128 random bits each. Both are in the fragment of the link, which
+ * browsers do not send to servers.
  */
 
 /** @typedef {'send'|'receive'} Role */
@@ -19,8 +20,8 @@ export class Room {
   }
 
   /**
-   * The room of a link's fragment; a new one when there is no fragment, null
-   * when it is damaged.
+   * Returns the room of a link's fragment, a new room if the fragment is empty,
+   * or null if the fragment is invalid.
    * @param {string} fragment
    */
   static from(fragment) {
@@ -34,7 +35,7 @@ export class Room {
   }
 
   /**
-   * The link of one side, beside the page we are on.
+   * Returns the link for one side, in the directory of the given page.
    * @param {Role} role
    * @param {string | URL} page
    */
@@ -44,14 +45,18 @@ export class Room {
     return link.href;
   }
 
-  /** @param {Role} role */
+  /**
+   * Returns the mailbox name of one side.
+   * @param {Role} role
+   */
   name(role) {
     return `${this.id}-${role}`;
   }
 
   /**
-   * Each side's password differs, so that the server cannot open one mailbox
-   * with what it saw of the other, and neither shows the secret.
+   * Derives the mailbox credentials of one side from the secret. Each side has
+   * its own password, so the server cannot derive one from the other, and
+   * neither reveals the secret.
    * @param {Role} role
    * @returns {Promise<Credentials>}
    */
@@ -64,12 +69,15 @@ export class Room {
   }
 }
 
-/** 128 random bits as 22 characters. */
+/** Returns 128 random bits as 22 characters of base64url. */
 export function random() {
   return base64url(crypto.getRandomValues(new Uint8Array(16)));
 }
 
-/** @param {Uint8Array} bytes */
+/**
+ * Encodes bytes as base64url without padding (RFC 4648).
+ * @param {Uint8Array} bytes
+ */
 function base64url(bytes) {
   return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
 }

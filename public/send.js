@@ -1,32 +1,32 @@
 /**
- * The camera's page: choose, press start, be seen.
+ * The camera page. The user chooses the devices and starts the call.
  */
 
 import {DeviceList, NONE, SCREEN, capture, refusal} from './devices.js';
-import {SendingEnd} from './ends.js';
-import {WakeLock, enter, find, report} from './page.js';
+import {WakeLock, bindStatus, find, joinRoom} from './page.js';
+import {SendingEndpoint} from './session.js';
 
 /**
  * @typedef {import('./status.js').Notice} Notice
  * @typedef {import('./devices.js').Kind} Kind
  */
 
-/** @type {Record<import('./ends.js').EndState, Notice>} what there is to say before start */
-const before = {
-  waiting: {tone: 'calm', title: 'Ready when you are', hint: 'Choose a camera and press start. The other screen may come before or after.'},
-  here: {tone: 'calm', title: 'The other screen is waiting', hint: 'Choose a camera and press start.'},
+/** @type {Record<import('./session.js').EndpointState, Notice>} the notices before start */
+const idleNotices = {
+  waiting: {tone: 'calm', title: 'Ready when you are', hint: 'Choose a camera and press start. The other screen can join before or after.'},
+  present: {tone: 'calm', title: 'The other screen is waiting', hint: 'Choose a camera and press start.'},
   connecting: {tone: 'busy', title: 'Connecting'},
   connected: {tone: 'good', title: 'Connected'},
   reconnecting: {tone: 'busy', title: 'Reconnecting'},
 };
 
-/** @type {Record<import('./ends.js').EndState, Notice>} what there is to say after start */
-const after = {
+/** @type {Record<import('./session.js').EndpointState, Notice>} the notices after start */
+const liveNotices = {
   waiting: {tone: 'busy', title: 'Waiting for the other screen', hint: 'Open the link there, or scan the code with it.'},
-  here: {tone: 'busy', title: 'Connecting', hint: 'The other screen is there.'},
-  connecting: {tone: 'busy', title: 'Connecting', hint: 'The other screen is there.'},
+  present: {tone: 'busy', title: 'Connecting', hint: 'The other screen has joined.'},
+  connecting: {tone: 'busy', title: 'Connecting', hint: 'The other screen has joined.'},
   connected: {tone: 'good', title: 'Connected', hint: 'The other screen shows your camera.'},
-  reconnecting: {tone: 'busy', title: 'Connection lost, reconnecting', hint: 'It comes back by itself.'},
+  reconnecting: {tone: 'busy', title: 'Connection lost, reconnecting', hint: 'The call resumes automatically.'},
 };
 
 const preview = find('#preview', HTMLVideoElement);
@@ -40,172 +40,174 @@ const lists = {
 /** @type {Record<Kind, MediaStreamTrack | null>} */
 const tracks = {video: null, audio: null};
 const wakeLock = new WakeLock();
-/** @type {Record<Kind, string | undefined>} the choice that each track was taken for */
-const taken = {video: undefined, audio: undefined};
-/** @type {Record<Kind, Notice | null>} why there is no picture or no sound, when the fault is here */
-const faults = {video: null, audio: null};
-/** A word on the side, until the camera is chosen or started again. */
-let aside = '';
-let taking = Promise.resolve(true);
+/** @type {Record<Kind, string | undefined>} the choice that each track was captured for */
+const capturedChoice = {video: undefined, audio: undefined};
+/** @type {Record<Kind, Notice | null>} why capture failed, by kind */
+const captureErrors = {video: null, audio: null};
+/** Replaces the hint of the notice until the next capture, '' for none. */
+let hintOverride = '';
+/** Serializes the captures. */
+let captureQueue = Promise.resolve(true);
 
-const ground = await enter('send');
-if (ground) await run(ground);
+const context = await joinRoom('send');
+if (context) await run(context);
 
-/** @param {import('./page.js').Ground} ground */
-async function run(ground) {
-  const end = new SendingEnd(ground);
-  const refresh = report(ground, end, () => faults.video ?? withAsides((end.live ? after : before)[end.state]));
-  end.addEventListener('state', () => wakeLock.set(end.state === 'connected'));
-  const stop = () => stopAll(end, refresh);
-  ground.inbox.addEventListener('superseded', stop);
-  end.addEventListener('fault', () => end.fault?.kind === 'signal' && stop());
-  startButton.addEventListener('click', () => start(end, refresh));
+/** @param {import('./page.js').Context} context */
+async function run(context) {
+  const endpoint = new SendingEndpoint(context);
+  const refresh = bindStatus(context, endpoint, () =>
+    captureErrors.video ?? withHints((endpoint.live ? liveNotices : idleNotices)[endpoint.state]));
+  endpoint.addEventListener('state', () => wakeLock.set(endpoint.state === 'connected'));
+  const stop = () => stopAll(endpoint, refresh);
+  context.inbox.addEventListener('superseded', stop);
+  endpoint.addEventListener('error', () => endpoint.error?.kind === 'signal' && stop());
+  startButton.addEventListener('click', () => start(endpoint, refresh));
   stopButton.addEventListener('click', stop);
-  takeOver.addEventListener('click', () => end.open());
+  takeOver.addEventListener('click', () => endpoint.open());
   for (const kind of /** @type {Kind[]} */ (['video', 'audio'])) {
     find(kind === 'video' ? '#camera' : '#microphone', HTMLSelectElement)
-      .addEventListener('change', () => choose(end, kind, refresh));
+      .addEventListener('change', () => onChoice(endpoint, kind, refresh));
   }
-  navigator.mediaDevices.addEventListener('devicechange', fillLists);
-  await fillLists();
+  navigator.mediaDevices.addEventListener('devicechange', fillDeviceLists);
+  await fillDeviceLists();
   startButton.disabled = false;
   refresh();
-  end.open();
+  endpoint.open();
 }
 
 /**
- * What is no trouble, yet to be said, takes the place of the hint. A call
- * without sound is still a call.
+ * Replaces the hint of a notice with a remark that is not an error. A call
+ * without sound continues.
  * @param {Notice} notice
  * @returns {Notice}
  */
-function withAsides(notice) {
-  if (aside) return {...notice, hint: aside};
-  return faults.audio ? {...notice, hint: `Without sound: ${faults.audio.title.toLowerCase()}.`} : notice;
+function withHints(notice) {
+  if (hintOverride) return {...notice, hint: hintOverride};
+  return captureErrors.audio ? {...notice, hint: `Without sound: ${captureErrors.audio.title.toLowerCase()}.`} : notice;
 }
 
-async function fillLists() {
+async function fillDeviceLists() {
   const devices = await navigator.mediaDevices.enumerateDevices();
   lists.video.fill(devices);
   lists.audio.fill(devices);
 }
 
 /**
- * @param {SendingEnd} end
+ * @param {SendingEndpoint} endpoint
  * @param {() => void} refresh
  */
-async function start(end, refresh) {
-  const held = document.activeElement === startButton; // which it loses by being disabled
+async function start(endpoint, refresh) {
+  const hadFocus = document.activeElement === startButton; // disabling the button removes the focus
   startButton.disabled = true;
-  end.blame(null);
-  if (superseded(end)) end.open(); // who presses start means this tab
+  endpoint.setError(null);
+  if (isSuperseded(endpoint)) endpoint.open(); // pressing start selects this tab
   try {
-    // The camera first: without it there is nothing to start.
-    if (!(await take(end, 'video', refresh))) return;
-    await take(end, 'audio', refresh);
-    if (superseded(end)) stopAll(end, refresh); // while the person was asked for permission
-    else end.start();
+    // Without a camera there is no call, so it is captured first.
+    if (!(await captureTrack(endpoint, 'video', refresh))) return;
+    await captureTrack(endpoint, 'audio', refresh);
+    if (isSuperseded(endpoint)) stopAll(endpoint, refresh); // during the permission prompt
+    else endpoint.start();
   } finally {
     startButton.disabled = false;
-    showLive(end, refresh, held && document.activeElement === document.body);
+    updateControls(endpoint, refresh, hadFocus && document.activeElement === document.body);
   }
 }
 
-/** @param {SendingEnd} end */
-function superseded(end) {
-  return end.inbox.status === 'superseded';
+/** @param {SendingEndpoint} endpoint */
+function isSuperseded(endpoint) {
+  return endpoint.inbox.status === 'superseded';
 }
 
 /**
- * @param {SendingEnd} end
+ * @param {SendingEndpoint} endpoint
  * @param {() => void} refresh
  */
-function stopAll(end, refresh) {
-  end.stop();
-  drop('video');
-  drop('audio');
-  aside = '';
-  faults.video = faults.audio = null;
-  showLive(end, refresh);
+function stopAll(endpoint, refresh) {
+  endpoint.stop();
+  stopTrack('video');
+  stopTrack('audio');
+  hintOverride = '';
+  captureErrors.video = captureErrors.audio = null;
+  updateControls(endpoint, refresh);
 }
 
 /**
- * Another choice in a list takes effect at once; before start it is shown in
- * the preview only.
- * @param {SendingEnd} end
+ * Applies a new choice immediately. Before start, only the preview shows it.
+ * @param {SendingEndpoint} endpoint
  * @param {Kind} kind
  * @param {() => void} refresh
  */
-async function choose(end, kind, refresh) {
-  if (kind === 'video' || end.live) await take(end, kind, refresh);
-  showLive(end, refresh);
+async function onChoice(endpoint, kind, refresh) {
+  if (kind === 'video' || endpoint.live) await captureTrack(endpoint, kind, refresh);
+  updateControls(endpoint, refresh);
 }
 
 /**
- * Takes a track of the chosen device in place of the one before, and reports
- * whether that went well. One after the other: of two at once, one track would
- * be left running with nobody to stop it.
- * @param {SendingEnd} end
+ * Replaces the track of a kind with one of the chosen device, and reports
+ * whether that succeeded. Captures run one at a time, because two concurrent
+ * captures would leak a track.
+ * @param {SendingEndpoint} endpoint
  * @param {Kind} kind
  * @param {() => void} refresh
  */
-function take(end, kind, refresh) {
-  taking = taking.catch(() => false).then(() => takeNow(end, kind, refresh));
-  return taking;
+function captureTrack(endpoint, kind, refresh) {
+  captureQueue = captureQueue.catch(() => false).then(() => captureNow(endpoint, kind, refresh));
+  return captureQueue;
 }
 
 /**
- * @param {SendingEnd} end
+ * @param {SendingEndpoint} endpoint
  * @param {Kind} kind
  * @param {() => void} refresh
  */
-async function takeNow(end, kind, refresh) {
+async function captureNow(endpoint, kind, refresh) {
   const {choice} = lists[kind];
-  if (kind === 'video') aside = '';
-  if (choice === taken[kind] && (choice === NONE || tracks[kind]?.readyState === 'live')) return true;
-  if (choice !== SCREEN) drop(kind); // first: some cameras cannot be opened twice
+  if (kind === 'video') hintOverride = '';
+  if (choice === capturedChoice[kind] && (choice === NONE || tracks[kind]?.readyState === 'live')) return true;
+  if (choice !== SCREEN) stopTrack(kind); // before the capture, because some cameras cannot be opened twice
   try {
     const track = await capture(kind, choice);
-    drop(kind);
-    track?.addEventListener('ended', () => lose(end, kind, track, refresh));
+    stopTrack(kind);
+    track?.addEventListener('ended', () => onTrackEnded(endpoint, kind, track, refresh));
     tracks[kind] = track;
-    faults[kind] = null;
+    captureErrors[kind] = null;
   } catch (error) {
-    if (choice === SCREEN) return keep();
-    faults[kind] = refusal(error, kind);
+    if (choice === SCREEN) return onScreenShareCancelled();
+    captureErrors[kind] = refusal(error, kind);
   }
-  await end.setTrack(kind, tracks[kind]);
+  await endpoint.setTrack(kind, tracks[kind]);
   if (kind === 'video') preview.srcObject = tracks.video && new MediaStream([tracks.video]);
-  await fillLists(); // permission brings the labels
-  taken[kind] = lists[kind].settle(tracks[kind]);
-  return !faults[kind];
+  await fillDeviceLists(); // labels are available after permission
+  capturedChoice[kind] = lists[kind].settle(tracks[kind]);
+  return !captureErrors[kind];
 }
 
-/** Most often the person thought better of showing the screen: all stays as it was. */
-function keep() {
+/** Restores the previous choice. Usually the user has cancelled the prompt. */
+function onScreenShareCancelled() {
   lists.video.back();
-  aside = 'The screen was not shared.';
+  hintOverride = 'The screen was not shared.';
   return false;
 }
 
 /** @param {Kind} kind */
-function drop(kind) {
+function stopTrack(kind) {
   tracks[kind]?.stop();
   tracks[kind] = null;
   if (kind === 'video') preview.srcObject = null;
 }
 
 /**
- * A device was unplugged, or taken away by the person or another program.
- * @param {SendingEnd} end
+ * Handles a track that the device ended: it was unplugged, its permission was
+ * revoked, or another program took it over.
+ * @param {SendingEndpoint} endpoint
  * @param {Kind} kind
  * @param {MediaStreamTrack} track
  * @param {() => void} refresh
  */
-function lose(end, kind, track, refresh) {
+function onTrackEnded(endpoint, kind, track, refresh) {
   if (tracks[kind] !== track) return;
-  if (kind === 'video') stopAll(end, refresh);
-  faults[kind] = ended(kind);
+  if (kind === 'video') stopAll(endpoint, refresh);
+  captureErrors[kind] = endedNotice(kind);
   refresh();
 }
 
@@ -213,26 +215,26 @@ function lose(end, kind, track, refresh) {
  * @param {Kind} kind
  * @returns {Notice}
  */
-function ended(kind) {
+function endedNotice(kind) {
   const hint = 'Choose another in the list, or press start again.';
-  if (kind === 'video' && taken.video === SCREEN) return {tone: 'calm', title: 'The screen is not shared any more', hint};
+  if (kind === 'video' && capturedChoice.video === SCREEN) return {tone: 'calm', title: 'The screen is no longer shared', hint};
   return {tone: 'bad', title: `The ${kind === 'video' ? 'camera' : 'microphone'} has stopped`, hint};
 }
 
-/** Whether the keyboard is on one of the two buttons that take each other's place. */
-function buttonHeld() {
+/** Whether the start or stop button has the focus. Only one of them is visible. */
+function buttonHasFocus() {
   return document.activeElement === startButton || document.activeElement === stopButton;
 }
 
 /**
- * @param {SendingEnd} end
+ * @param {SendingEndpoint} endpoint
  * @param {() => void} refresh
  */
-function showLive(end, refresh, held = buttonHeld()) {
-  startButton.hidden = end.live;
-  stopButton.hidden = !end.live;
-  document.body.classList.toggle('live', end.live);
+function updateControls(endpoint, refresh, hadFocus = buttonHasFocus()) {
+  startButton.hidden = endpoint.live;
+  stopButton.hidden = !endpoint.live;
+  document.body.classList.toggle('live', endpoint.live);
   document.body.classList.toggle('previewing', Boolean(tracks.video));
-  if (held) (end.live ? stopButton : startButton).focus(); // a hidden button would lose the keyboard
+  if (hadFocus) (endpoint.live ? stopButton : startButton).focus(); // hiding a button removes its focus
   refresh();
 }

@@ -1,16 +1,17 @@
 /**
- * The box that brings the other device here: a QR code, the link, and ways to
- * pass it on.
+ * The share box: a QR code and the link for the other device, with buttons to
+ * copy and share the link.
  */
 
 import {encode} from './third-party/uqr.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
-/** Empty modules around a code; readers expect four. */
-const QUIET = 4;
+/** Width of the quiet zone in modules, as the QR code standard requires. */
+const QUIET_ZONE = 4;
 
 /**
- * @param {HTMLElement} box with the elements that the pages have
+ * Fills the share box of a page.
+ * @param {HTMLElement} box the .share element
  * @param {string} link
  */
 export function fillShareBox(box, link) {
@@ -21,16 +22,16 @@ export function fillShareBox(box, link) {
   box.querySelector('.share-open')?.setAttribute('href', link);
   const copy = /** @type {HTMLButtonElement} */ (box.querySelector('.share-copy'));
   copy.addEventListener('click', () => copyLink(field, copy));
-  offerShare(/** @type {HTMLButtonElement} */ (box.querySelector('.share-send')), link);
+  setUpShareButton(/** @type {HTMLButtonElement} */ (box.querySelector('.share-send')), link);
 }
 
 /**
- * A QR code as a picture whose colours the style sheet decides.
+ * Returns a QR code as an SVG element. The style sheet sets its colours.
  * @param {string} text
  */
 export function qrCode(text) {
-  // The least correction makes the largest modules; a display has no stains.
-  const {size, data} = encode(text, {ecc: 'L', border: QUIET});
+  // Level L has the largest modules. A display needs no more error correction.
+  const {size, data} = encode(text, {ecc: 'L', border: QUIET_ZONE});
   const svg = document.createElementNS(SVG, 'svg');
   svg.setAttribute('viewBox', `0 0 ${size} ${size}`);
   svg.setAttribute('role', 'img');
@@ -51,7 +52,7 @@ async function copyLink(field, button) {
     await navigator.clipboard.writeText(field.value);
     button.textContent = 'Copied';
   } catch {
-    field.focus(); // which selects it: the person copies by hand
+    field.focus(); // selects the link, so that the user can copy it
     button.textContent = 'Press Ctrl+C';
   }
   setTimeout(() => (button.textContent = label), 2_000);
@@ -61,9 +62,9 @@ async function copyLink(field, button) {
  * @param {HTMLButtonElement} button
  * @param {string} link
  */
-function offerShare(button, link) {
+function setUpShareButton(button, link) {
   button.hidden = typeof navigator.share !== 'function';
   button.addEventListener('click', () => {
-    navigator.share({title: 'inbox', url: link}).catch(() => {}); // the person changed their mind
+    navigator.share({title: 'inbox', url: link}).catch(() => {}); // the user cancelled
   });
 }

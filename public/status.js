@@ -1,6 +1,6 @@
 /**
- * What a page tells its person: one sentence on how things are, one on what to
- * do, and a countdown while the server asked for a pause.
+ * The status notice of a page: a title, a hint on what to do, and a countdown
+ * while the server asks for a delay.
  */
 
 /**
@@ -10,38 +10,41 @@
  * @typedef {{tone: Tone, title: string, hint?: string}} Notice
  */
 
-/** Troubles that both pages share, by a name of our own. @satisfies {Record<string, Notice>} */
-export const troubles = {
-  'bad-link': {tone: 'bad', title: 'This link is incomplete', hint: 'Copy the whole link again, or start over from the first page.'},
-  'insecure': {tone: 'bad', title: 'This page is not on a secure connection', hint: 'Browsers only share a camera over https. Open the same address with https:// in front.'},
+/** The error notices of both pages. @satisfies {Record<string, Notice>} */
+export const notices = {
+  'bad-link': {tone: 'bad', title: 'This link is incomplete', hint: 'Copy the whole link again, or start over from the start page.'},
+  'insecure': {tone: 'bad', title: 'This page is not on a secure connection', hint: 'Browsers only share a camera over HTTPS. Open the same address with https:// in front.'},
   'unsupported': {tone: 'bad', title: 'This browser cannot make video calls', hint: 'Use a current version of Firefox, Chrome, Edge or Safari.'},
-  'superseded': {tone: 'busy', title: 'Opened in another tab', hint: 'The newest tab with this link is the one that works.'},
-  'offline': {tone: 'bad', title: 'This device is offline', hint: 'It connects by itself when the network is back.'},
-  'unreachable': {tone: 'bad', title: 'The server cannot be reached', hint: 'Trying again by itself.'},
-  'limited': {tone: 'bad', title: 'Too many requests', hint: 'The server asked for a pause. Trying again by itself.'},
-  'full': {tone: 'bad', title: 'The server is full', hint: 'Trying again by itself.'},
-  'stopping': {tone: 'busy', title: 'The server is restarting', hint: 'Trying again by itself.'},
-  'store-unavailable': {tone: 'busy', title: 'The server waits for its store', hint: 'Its operator can see why. Trying again by itself.'},
-  'locked': {tone: 'bad', title: 'This room is in use with another secret', hint: 'Copy the whole link again, or start over from the first page.'},
-  'too-large': {tone: 'bad', title: 'This server takes only small messages', hint: 'A call cannot be set up through it. Its operator can allow larger ones with -max-body-size.'},
-  'forbidden': {tone: 'bad', title: 'The server does not take requests from this page', hint: 'Open the page at the server’s own address. Or its operator allows this address with -cors-origins.'},
-  'refused': {tone: 'bad', title: 'The server refused a request of this page', hint: 'Load the page again. If that does not help, tell the operator of the server.'},
-  'unexpected': {tone: 'bad', title: 'The server gave an unexpected answer', hint: 'Trying again by itself.'},
+  'superseded': {tone: 'busy', title: 'Opened in another tab', hint: 'Only the newest tab with this link is active.'},
+  'offline': {tone: 'bad', title: 'This device is offline', hint: 'It reconnects automatically when the network is back.'},
+  'unreachable': {tone: 'bad', title: 'The server cannot be reached', hint: 'Retrying automatically.'},
+  'limited': {tone: 'bad', title: 'Too many requests', hint: 'The server asked this page to slow down. Retrying automatically.'},
+  'full': {tone: 'bad', title: 'The server is full', hint: 'Retrying automatically.'},
+  'stopping': {tone: 'busy', title: 'The server is restarting', hint: 'Retrying automatically.'},
+  'store-unavailable': {tone: 'busy', title: 'The server cannot reach its store', hint: 'Its operator can see why. Retrying automatically.'},
+  'locked': {tone: 'bad', title: 'This room is in use with another secret', hint: 'Copy the whole link again, or start over from the start page.'},
+  'too-large': {tone: 'bad', title: 'This server accepts only small messages', hint: 'A call cannot be set up through it. Its operator can allow larger ones with -max-body-size.'},
+  'forbidden': {tone: 'bad', title: 'The server does not accept requests from this page', hint: 'Open the page at the server’s own address, or ask its operator to allow this address with -cors-origins.'},
+  'refused': {tone: 'bad', title: 'The server refused a request from this page', hint: 'Reload the page. If that does not help, tell the operator of the server.'},
+  'unexpected': {tone: 'bad', title: 'The server gave an unexpected answer', hint: 'Retrying automatically.'},
 };
 
-/** @type {Map<number, Notice>} those of 400 to 499 that have a notice of their own; 408 passes */
-const refusals = new Map([[401, troubles.locked], [403, troubles.forbidden], [408, troubles.unexpected], [413, troubles['too-large']]]);
+/** @type {Map<number, Notice>} client errors with their own notice; 408 is temporary */
+const clientErrorNotices = new Map([[401, notices.locked], [403, notices.forbidden], [408, notices.unexpected], [413, notices['too-large']]]);
 
-/** @param {Pick<InboxError, 'code' | 'status'>} error */
-export function troubleOf(error) {
-  if (error.code === 'network') return navigator.onLine ? troubles.unreachable : troubles.offline;
-  if (error.code === 'stopping' || error.code === 'store-unavailable') return troubles[error.code];
-  if (error.status === 429) return troubles.limited;
-  if (error.status === 503) return troubles.full;
-  return refusals.get(error.status) ?? (error.status >= 400 && error.status < 500 ? troubles.refused : troubles.unexpected);
+/**
+ * Returns the notice for an error.
+ * @param {Pick<InboxError, 'code' | 'status'>} error
+ */
+export function noticeFor(error) {
+  if (error.code === 'network') return navigator.onLine ? notices.unreachable : notices.offline;
+  if (error.code === 'stopping' || error.code === 'store-unavailable') return notices[error.code];
+  if (error.status === 429) return notices.limited;
+  if (error.status === 503) return notices.full;
+  return clientErrorNotices.get(error.status) ?? (error.status >= 400 && error.status < 500 ? notices.refused : notices.unexpected);
 }
 
-/** The notice on a page. Its text is read out; the ticking number beside it is not. */
+/** StatusView shows a notice. Screen readers announce its text, but not the countdown. */
 export class StatusView {
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #timer;
@@ -54,65 +57,66 @@ export class StatusView {
 
   /**
    * @param {Notice} notice
-   * @param {number} [until] when the next attempt is made, as Date.now() tells time
+   * @param {number} [until] the time of the next attempt, in milliseconds as from Date.now()
    */
   show({tone, title, hint = ''}, until = 0) {
     this.#root.dataset.tone = tone;
-    this.#write('.status-title', title);
-    this.#write('.status-hint', hint);
+    this.#setText('.status-title', title);
+    this.#setText('.status-hint', hint);
     clearInterval(this.#timer);
-    this.#count(until);
-    if (until > Date.now()) this.#timer = setInterval(() => this.#count(until), 500);
+    this.#updateCountdown(until);
+    if (until > Date.now()) this.#timer = setInterval(() => this.#updateCountdown(until), 500);
   }
 
   /** @param {number} until */
-  #count(until) {
+  #updateCountdown(until) {
     const seconds = Math.ceil((until - Date.now()) / 1000);
-    this.#write('.status-countdown', seconds > 0 ? `Next try in ${seconds} s.` : '');
+    this.#setText('.status-countdown', seconds > 0 ? `Next try in ${seconds} s.` : '');
     if (seconds <= 0) clearInterval(this.#timer);
   }
 
   /**
-   * Writes only what changed, so that nothing is read out twice.
+   * Sets the text of an element if it changed, so that screen readers do not
+   * announce it twice.
    * @param {string} selector
    * @param {string} text
    */
-  #write(selector, text) {
+  #setText(selector, text) {
     const element = this.#root.querySelector(selector);
     if (element && element.textContent !== text) element.textContent = text;
   }
 }
 
-/** Follows an inbox: which trouble it has now, if any. */
-export class Troubles {
+/** ConnectionStatus tracks the current error of an inbox, if any. */
+export class ConnectionStatus {
   /** @type {Notice | null} */
   notice = null;
   until = 0;
 
   /**
    * @param {Inbox} inbox
-   * @param {() => void} changed
+   * @param {() => void} onChange
    */
-  constructor(inbox, changed) {
+  constructor(inbox, onChange) {
     inbox.addEventListener('error', event => {
       const {detail} = /** @type {CustomEvent<InboxError>} */ (event);
-      if (!detail.retryIn) return; // a message that was refused: whoever sent it knows what that means
-      this.#set(troubleOf(detail), detail.retryAfter ? Date.now() + detail.retryIn * 1000 : 0, changed);
+      if (!detail.retryIn) return; // a rejected message: its sender handles the error
+      this.#set(noticeFor(detail), detail.retryAfter ? Date.now() + detail.retryIn * 1000 : 0, onChange);
     });
     inbox.addEventListener('status', () => {
-      if (inbox.status === 'superseded') this.#set(troubles.superseded, 0, changed);
-      if (inbox.status === 'open') this.#set(null, 0, changed);
+      if (inbox.status === 'superseded') this.#set(notices.superseded, 0, onChange);
+      if (inbox.status === 'open') this.#set(null, 0, onChange);
     });
   }
 
   /**
    * @param {Notice | null} notice
    * @param {number} until
-   * @param {() => void} changed
+   * @param {() => void} onChange
    */
-  #set(notice, until, changed) {
+  #set(notice, until, onChange) {
     this.notice = notice;
     this.until = until;
-    changed();
+    onChange();
   }
 }

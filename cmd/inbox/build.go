@@ -69,6 +69,9 @@ func (s *server) wire() error {
 	c := s.cfg
 	s.errorLog = &errorLogFilter{log: s.log}
 	s.notify = systemd.NewNotifier(s.process.getenv, s.log)
+	if err := c.checkPagesDir(s.process.environ); err != nil {
+		return err
+	}
 	dir := stateDir(c, s.process.environ, s.log)
 	key, err := c.passwordHashKey(dir)
 	if err != nil {
@@ -208,12 +211,16 @@ func (s *server) selfSignedFingerprint() string {
 
 // pages chooses between the built-in pages and a directory.
 func (s *server) pages() (http.Handler, error) {
-	dir := s.cfg.public
-	if s.cfg.from["public"] == "" && !isPagesDir(dir) || dir == "" {
-		s.log.Info("pages", "from", "built in")
-		return public.Embedded(), nil
+	options := public.Options{Logger: s.log}
+	if s.cfg.cors || len(s.cfg.origins) > 0 {
+		options.AllowOrigin = func(w http.ResponseWriter, r *http.Request) { s.handler.AllowOrigin(w, r) }
 	}
-	pages, err := public.Dir(dir)
+	if s.cfg.usesEmbeddedPages() {
+		s.log.Info("pages", "from", "built in")
+		return public.Embedded(options), nil
+	}
+	dir := s.cfg.public
+	pages, err := public.Dir(dir, options)
 	if err != nil {
 		return nil, fmt.Errorf("serve the pages of -public: %w", err)
 	}
@@ -252,10 +259,10 @@ func (s *server) route(pages http.Handler) http.Handler {
 }
 
 // corsForErrors lets the pages of allowed origins read refusals that come
-// before the mailbox handler.
+// before the mailbox handler and the modules.
 func (s *server) corsForErrors(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/inbox" || r.URL.Path == "/ice" {
+		if r.URL.Path == "/inbox" || r.URL.Path == "/ice" || public.IsModule(r.URL.Path) {
 			s.handler.AllowOrigin(w, r)
 		}
 		next.ServeHTTP(w, r)

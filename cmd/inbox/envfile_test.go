@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// The service's environment file has every option, commented, with its
-// default, and nothing else. To mend it, put the line that the failure prints
-// below the heading of its group.
+// TestEnvironmentFile compares systemd/inbox.env with the options: it lists each one
+// with its default, commented out, and nothing else. To fix it, add the line that the
+// failure prints below the heading of its group.
 func TestEnvironmentFile(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../systemd/inbox.env")
@@ -24,7 +24,7 @@ func TestEnvironmentFile(t *testing.T) {
 			values[name] = value
 		}
 		if line != "" && !isComment {
-			t.Errorf("the line %q counts: all have to be comments", line)
+			t.Errorf("the line %q is not a comment", line)
 		}
 	}
 	c := newConfig()
@@ -36,12 +36,12 @@ func TestEnvironmentFile(t *testing.T) {
 			name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 			value, found := values[name]
 			if !found || f.DefValue != "" && value != f.DefValue {
-				t.Errorf("systemd/inbox.env lacks, below «# %s»:\n#%s=%s", g.title, name, f.DefValue)
+				t.Errorf("systemd/inbox.env lacks, below \"# %s\":\n#%s=%s", g.title, name, f.DefValue)
 			}
 			delete(values, name)
 		})
 	}
 	for name := range values {
-		t.Errorf("systemd/inbox.env has %s, which is no option", name)
+		t.Errorf("systemd/inbox.env has %s, which is not an option", name)
 	}
 }

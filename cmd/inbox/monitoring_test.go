@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// scrapeAll is the text of /metrics of servers with every part that has
-// metrics, after something of each kind happened.
+// scrapeAll returns the text of /metrics of three servers, which together have
+// every metric.
 func scrapeAll(t *testing.T) string {
 	t.Helper()
 	p := start(t, "-metrics-bind", "127.0.0.1:0", "-domain", "localhost", "-acme-agree", "-http-bind=",
@@ -22,14 +22,14 @@ func scrapeAll(t *testing.T) string {
 	plain := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false")
 	plain.claim("alice")
 	plain.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
-	shared := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false", "-store", "redis://127.0.0.1:1") // it need not be there
+	shared := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false", "-store", "redis://127.0.0.1:1") // nothing listens there
 	_, one := p.metrics("/metrics", "")
 	_, other := plain.metrics("/metrics", "")
 	_, third := shared.metrics("/metrics", "")
 	return one + other + third
 }
 
-// parseMetrics are the metrics in a text, with the labels of each.
+// parseMetrics returns the metrics in a text, with the labels of each.
 func parseMetrics(text string) map[string][]string {
 	metrics := map[string][]string{"up": {"job", "instance"}} // of Prometheus itself
 	label := regexp.MustCompile(`([a-z_]+)="`)
@@ -38,7 +38,7 @@ func parseMetrics(text string) map[string][]string {
 		if name == "" {
 			continue
 		}
-		labels := append(metrics[name], "job", "instance") // which the monitor adds
+		labels := append(metrics[name], "job", "instance") // added by Prometheus
 		for _, m := range label.FindAllStringSubmatch(line, -1) {
 			labels = append(labels, m[1])
 		}
@@ -55,8 +55,8 @@ var (
 	matcher    = regexp.MustCompile(`([a-z_]+) *[=!]~?"`)
 )
 
-// checkQuery fails for a metric that the program does not have, or a label that
-// the metric does not have.
+// checkQuery reports metrics that the program does not have, and labels that the
+// metric does not have.
 func checkQuery(t *testing.T, where, query string, metrics map[string][]string) {
 	t.Helper()
 	names := metricName.FindAllString(query, -1)
@@ -80,13 +80,13 @@ func checkQuery(t *testing.T, where, query string, metrics map[string][]string) 
 	for _, m := range grouping.FindAllStringSubmatch(query, -1) {
 		for label := range strings.SplitSeq(m[1], ", ") {
 			if !slices.Contains(all, label) {
-				t.Errorf("%s: nothing in %q has the label %s", where, query, label)
+				t.Errorf("%s: no metric in %q has the label %s", where, query, label)
 			}
 		}
 	}
 }
 
-// dashboard is the part of Grafana's format that matters here.
+// dashboard is the part of Grafana's format that the tests read.
 type dashboard struct {
 	Panels []struct {
 		Title, Type, Description string
@@ -111,7 +111,7 @@ func TestMonitoringQueriesExistingMetrics(t *testing.T) {
 	queries := 0
 	for _, p := range readDashboard(t).Panels {
 		if p.Type != "row" && (len(p.Targets) == 0 || p.Description == "") {
-			t.Errorf("panel %q asks for nothing, or does not say what it shows", p.Title)
+			t.Errorf("panel %q has no query or no description", p.Title)
 		}
 		for _, target := range p.Targets {
 			checkQuery(t, "panel "+p.Title, target.Expr, metrics)
@@ -123,11 +123,12 @@ func TestMonitoringQueriesExistingMetrics(t *testing.T) {
 		queries++
 	}
 	if queries < 40 {
-		t.Errorf("%d queries were found, there are more", queries)
+		t.Errorf("got %d queries, want at least 40", queries)
 	}
 }
 
-// alerts finds the rules: «expr:» on one line, or on the deeper ones after it.
+// alerts returns the expressions of docs/alerts.yaml by alert: the value of expr, on
+// its line or on the indented lines after it.
 func alerts(t *testing.T) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/alerts.yaml")
@@ -140,12 +141,12 @@ func alerts(t *testing.T) map[string]string {
 		rules[m[1]] = strings.TrimSpace(strings.TrimPrefix(m[2], "|"))
 	}
 	if n := strings.Count(string(text), "- alert:"); len(rules) != n || n == 0 {
-		t.Fatalf("%d of %d alerts were found", len(rules), n)
+		t.Fatalf("got %d alerts, want %d", len(rules), n)
 	}
 	return rules
 }
 
-// docs/monitoring.md tells of every metric and alert that there is, and of no other.
+// TestMonitoringIsDocumented compares docs/monitoring.md with the metrics and alerts.
 func TestMonitoringIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/monitoring.md")
 	if err != nil {
@@ -155,32 +156,32 @@ func TestMonitoringIsDocumented(t *testing.T) {
 	suffix := regexp.MustCompile(`_(bucket|sum|count)$`)
 	for name := range metrics {
 		if told := suffix.ReplaceAllString(name, ""); strings.HasPrefix(name, "inbox_") && !strings.Contains(string(text), "`"+told) {
-			t.Errorf("docs/monitoring.md does not tell of %s", told)
+			t.Errorf("docs/monitoring.md does not describe %s", told)
 		}
 	}
 	for _, name := range regexp.MustCompile("`(inbox_[a-z_]+)").FindAllStringSubmatch(string(text), -1) {
 		if metrics[name[1]] == nil && metrics[name[1]+"_count"] == nil {
-			t.Errorf("docs/monitoring.md tells of %s, which does not exist", name[1])
+			t.Errorf("docs/monitoring.md describes %s, which does not exist", name[1])
 		}
 	}
 	for name := range alerts(t) {
 		if !strings.Contains(string(text), "`"+name+"`") {
-			t.Errorf("docs/monitoring.md does not tell of the alert %s", name)
+			t.Errorf("docs/monitoring.md does not describe the alert %s", name)
 		}
 	}
 	for _, f := range handshakeFailures {
 		if !strings.Contains(string(text), "`"+f.reason+"`") {
-			t.Errorf("docs/monitoring.md does not tell of handshakes that fail for %s", f.reason)
+			t.Errorf("docs/monitoring.md does not describe the handshake failure %s", f.reason)
 		}
 	}
 }
 
-// promtool runs Prometheus' own judgement.
+// promtool runs promtool with input on its standard input and returns its output.
 func promtool(t *testing.T, input string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
 	if err != nil && os.Getenv("CI") == "" {
-		t.Skip("promtool is not installed; scripts/test install brings it")
+		t.Skip("promtool is not installed; scripts/test install installs it")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +195,7 @@ func promtool(t *testing.T, input string, args ...string) string {
 	return string(out)
 }
 
-// The format is right, and so are the names.
+// TestMetricsPassPromtool checks the format of /metrics and the names in it.
 func TestMetricsPassPromtool(t *testing.T) {
 	for _, scheme := range []string{"-https=true", "-https=false"} {
 		p := start(t, scheme, "-metrics-bind", "127.0.0.1:0")
@@ -206,7 +207,7 @@ func TestMetricsPassPromtool(t *testing.T) {
 	}
 }
 
-// What the panels ask is written as Prometheus wants it.
+// TestMonitoringQueriesAreValid checks the syntax of the dashboard's queries.
 func TestMonitoringQueriesAreValid(t *testing.T) {
 	var rules []map[string]string
 	for _, p := range readDashboard(t).Panels {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestFlagsDocument holds docs/flags.md against the table of options. To mend
-// it, put the rows that the failure prints into the document.
+// TestFlagsDocument compares docs/flags.md with the table of options. To fix it, copy
+// the rows that the failure prints into the document.
 func TestFlagsDocument(t *testing.T) {
 	text, err := os.ReadFile("../../docs/flags.md")
 	if err != nil {
@@ -20,20 +20,20 @@ func TestFlagsDocument(t *testing.T) {
 		table := flagTable(g)
 		before, after, found := strings.Cut(rest, table)
 		if !found {
-			t.Errorf("docs/flags.md does not hold, in this order:\n%s", table)
+			t.Errorf("docs/flags.md does not contain, in this order:\n%s", table)
 			continue
 		}
 		if strings.Contains(before, "\n| `-") {
-			t.Errorf("docs/flags.md has rows of no option before «%s»", g.title)
+			t.Errorf("docs/flags.md has rows of unknown options before %q", g.title)
 		}
 		rest = after
 	}
 	if strings.Contains(rest, "\n| `-") {
-		t.Error("docs/flags.md has rows of no option at its end")
+		t.Error("docs/flags.md has rows of unknown options at its end")
 	}
 }
 
-// flagTable is a group in Markdown.
+// flagTable returns a group as a Markdown table.
 func flagTable(g optionGroup) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## %s\n\n| option | default | meaning |\n| --- | --- | --- |\n", g.title)
@@ -46,30 +46,4 @@ func flagTable(g optionGroup) string {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", strings.TrimSpace("-"+f.Name+" "+value), shown, meaning)
 	})
 	return b.String()
-}
-
-// TestReadmeListsOptions holds the lists of README against the same table.
-func TestReadmeListsOptions(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, g := range newConfig().optionGroups() {
-		if line := flagLine(g); !strings.Contains(string(text), line+"\n") {
-			t.Errorf("README.md does not hold the line:\n%s", line)
-		}
-	}
-}
-
-// flagLine is a group in one line: the options with their defaults.
-func flagLine(g optionGroup) string {
-	var options []string
-	g.flags.VisitAll(func(f *flag.Flag) {
-		option := strings.TrimSpace("-" + f.Name + " " + f.DefValue)
-		if f.DefValue == "true" || f.DefValue == "false" {
-			option = "-" + f.Name + "=" + f.DefValue // a switch takes no separate value
-		}
-		options = append(options, "`"+option+"`")
-	})
-	return "- " + g.title + ": " + strings.Join(options, ", ")
 }

@@ -78,7 +78,11 @@ func TestPages(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(dir, "public"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		writeFile(t, filepath.Join(dir, "public", "index.html"), "my own page")
+		page := filepath.Join(dir, "public", "index.html")
+		writeFile(t, page, "my own page")
+		if err := os.Chmod(page, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	writeFile(t, filepath.Join(source, "public", "public.go"), "package public")
 	for _, tt := range []struct {
@@ -307,6 +311,72 @@ func TestCORSOptions(t *testing.T) {
 		if err != nil || a.status != tt.status || a.header.Get("Access-Control-Allow-Origin") != tt.allow {
 			t.Errorf("%v from %s: %v, status %d, allowed %q; want %d, %q", tt.args, tt.origin, err, a.status,
 				a.header.Get("Access-Control-Allow-Origin"), tt.status, tt.allow)
+		}
+	}
+}
+
+// Pages of allowed origins import the modules and read refusals of them.
+func TestCORSOfModules(t *testing.T) {
+	own := t.TempDir()
+	writeFile(t, filepath.Join(own, "app.js"), "let a")
+	if err := os.Chmod(filepath.Join(own, "app.js"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name  string
+		args  []string
+		path  string
+		allow string
+		vary  string
+	}{
+		{"no option", nil, "/inbox.js", "", ""},
+		{"any origin", []string{"-cors"}, "/inbox.js", "*", ""},
+		{"any origin, imported", []string{"-cors"}, "/codec.js", "*", ""},
+		{"any origin, missing", []string{"-cors"}, "/missing.js", "*", ""},
+		{"any origin, a page", []string{"-cors"}, "/send.html", "", ""},
+		{"listed", []string{"-cors-origins", "https://a.example,https://b.example"}, "/peer.js", "https://b.example", "Origin"},
+		{"not listed", []string{"-cors-origins", "https://a.example"}, "/peer.js", "", "Origin"},
+		{"any origin, a directory", []string{"-cors", "-public", own}, "/app.js", "*", ""},
+	} {
+		p := start(t, tt.args...)
+		got := p.requestAs("", "", tt.path, "Origin: https://b.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors")
+		if allow, vary := got.header.Get("Access-Control-Allow-Origin"), got.header.Get("Vary"); allow != tt.allow || vary != tt.vary {
+			t.Errorf("%s: got Access-Control-Allow-Origin %q and Vary %q, want %q and %q", tt.name, allow, vary, tt.allow, tt.vary)
+		}
+	}
+	p := start(t, "-cors", "-rate", "1", "-burst", "2")
+	var refused response
+	for range 10 {
+		if refused = p.requestAs("", "", "/inbox.js", "Origin: https://b.example"); refused.status == http.StatusTooManyRequests {
+			break
+		}
+	}
+	if got := refused.header.Get("Access-Control-Allow-Origin"); refused.status != http.StatusTooManyRequests || got != "*" {
+		t.Errorf("got status %d and Access-Control-Allow-Origin %q, want 429 and *", refused.status, got)
+	}
+}
+
+// Over HTTP/1.1 and HTTP/2, pages have no ranges and files have at most one.
+func TestPageRanges(t *testing.T) {
+	own := t.TempDir()
+	writeFile(t, filepath.Join(own, "digits.txt"), "0123456789")
+	if err := os.Chmod(filepath.Join(own, "digits.txt"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	many := "Range: bytes=0-0" + strings.Repeat(",1-1", 3000)
+	for _, args := range [][]string{nil, {"-https=false"}} {
+		p := start(t, args...)
+		for _, field := range []string{"Range: bytes=0-9", many} {
+			if got := p.requestAs("", "", "/style.css", field); got.status != http.StatusOK || len(got.body) < 100 {
+				t.Errorf("%v, page, %.20s: got status %d and %d bytes, want 200 and the whole page", args, field, got.status, len(got.body))
+			}
+		}
+		p = start(t, append(args, "-public", own)...)
+		if got := p.requestAs("", "", "/digits.txt", many); got.status != http.StatusOK || got.body != "0123456789" {
+			t.Errorf("%v, file, many ranges: got status %d and %q, want 200 and the whole file", args, got.status, got.body)
+		}
+		if got := p.requestAs("", "", "/digits.txt", "Range: bytes=2-3"); got.status != http.StatusPartialContent || got.body != "23" {
+			t.Errorf("%v, file, one range: got status %d and %q, want 206 and 23", args, got.status, got.body)
 		}
 	}
 }

@@ -12,19 +12,19 @@ import (
 	"testing"
 )
 
-// TestTroubleshootingQuotesLogLines: each line that docs/deploy.md explains is one that
+// TestTroubleshootingQuotesLogLines: each line that docs/troubleshooting.md explains is one that
 // the program writes. What differs each time is «…», or an example.
 func TestTroubleshootingQuotesLogLines(t *testing.T) {
-	text, err := os.ReadFile("../../docs/deploy.md")
+	text, err := os.ReadFile("../../docs/troubleshooting.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, _ := strings.Cut(string(text), "| what the log says |")
-	messages, rows := stringLiterals(t, ".", "binding", "systemd", "../../tlsmgr", "../../ratelimit", "../../inbox"), 0
+	_, table, _ := strings.Cut(string(text), "| log message |")
+	messages, rows := stringLiterals(t, ".", "binding", "systemd", "../../tlsmgr", "../../ratelimit", "../../inbox", "../../public"), 0
 	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(table, -1) {
 		rows++
 		if !containsMessage(messages, row[1]) {
-			t.Errorf("docs/deploy.md explains «%s», which the program never says", row[1])
+			t.Errorf("docs/troubleshooting.md explains «%s», which the program never says", row[1])
 		}
 	}
 	if want := strings.Count(table, "\n| ") - 1; rows < 15 || rows != want {

@@ -277,13 +277,8 @@ func (c *config) resolveICE() error {
 // readICEServers takes what looks like URLs for URLs, and all else for a file's path.
 // Credentials belong into the file: others can read a command line.
 func readICEServers(value string) (string, error) {
-	for _, scheme := range []string{"stun:", "stuns:", "turn:", "turns:"} {
-		if strings.HasPrefix(strings.TrimSpace(value), scheme) {
-			return value, nil
-		}
-	}
-	if value == "" {
-		return "", nil
+	if value == "" || isICEServerList(value) {
+		return value, nil
 	}
 	text, err := readSmallFile(value)
 	if err != nil {
@@ -293,6 +288,16 @@ func readICEServers(value string) (string, error) {
 		return "", errors.New(`the file must hold a JSON array, like [{"urls": "stun:stun.example.org"}]`)
 	}
 	return text, nil
+}
+
+// isICEServerList reports whether -ice-servers holds URLs instead of the path of a file.
+func isICEServerList(value string) bool {
+	for _, scheme := range []string{"stun:", "stuns:", "turn:", "turns:"} {
+		if strings.HasPrefix(strings.TrimSpace(value), scheme) {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *config) resolveLog() error {

@@ -9,16 +9,16 @@ import (
 	"inbox/tlsmgr"
 )
 
-// An address is certified over either door, with the short-lived profile that
-// the authority lists, and shown to a client that sends no name.
+// Either challenge type obtains a certificate for an IP address, with the short-lived
+// profile that the CA lists. It is served to clients that send no server name.
 func TestIPAddressCertificate(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, addr string
 		change     func(*tlsmgr.ACME)
 	}{
-		{"over TLS", "127.0.0.1", func(a *tlsmgr.ACME) { a.NoHTTP = true }},
-		{"over HTTP", "127.0.0.2", func(a *tlsmgr.ACME) { a.NoTLS = true; a.ListenHost = "" }},
+		{"tls-alpn-01", "127.0.0.1", func(a *tlsmgr.ACME) { a.NoHTTP = true }},
+		{"http-01", "127.0.0.2", func(a *tlsmgr.ACME) { a.NoTLS = true; a.ListenHost = "" }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -27,21 +27,22 @@ func TestIPAddressCertificate(t *testing.T) {
 			tt.change(&c.ACME)
 			s := &testServer{t: t, rig: r, log: new(logBuffer), host: tt.addr}
 			s.serve(c)
-			eventually(t, waitTimeout, "the address is certified", func() bool { return s.state(tt.addr).Source == "acme" })
+			eventually(t, waitTimeout, "the address has a certificate of the CA", func() bool { return s.state(tt.addr).Source == "acme" })
 			leaf := s.verifiedCert(tt.addr)
 			if life := leaf.NotAfter.Sub(leaf.NotBefore); life > 2*time.Hour {
-				t.Errorf("the certificate lives %v, want the short-lived profile", life)
+				t.Errorf("got a certificate lifetime of %v, want that of the short-lived profile", life)
 			}
 		})
 	}
 }
 
-// verifiedCert connects as to an address: without a name, checked against the root.
+// verifiedCert connects without a server name and verifies the certificate for the
+// address.
 func (s *testServer) verifiedCert(addr string) *x509.Certificate {
 	s.t.Helper()
 	conn, err := tls.Dial("tcp", s.addr(s.rig.tlsPort), &tls.Config{RootCAs: s.rig.ca.issuerRoots, ServerName: addr})
 	if err != nil {
-		s.t.Fatalf("connect to the address: %v", err)
+		s.t.Fatalf("connect to %s: %v", addr, err)
 	}
 	defer conn.Close()
 	return conn.ConnectionState().PeerCertificates[0]
@@ -60,12 +61,12 @@ func TestProfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if life := leaf.NotAfter.Sub(leaf.NotBefore); life > 3*time.Hour {
-		t.Errorf("the certificate lives %v, want the two hours of the profile", life)
+		t.Errorf("got a certificate lifetime of %v, want the two hours of the profile", life)
 	}
 }
 
-// The second authority certifies when the first is silent, closed or refuses;
-// a silent one costs no more than ten seconds.
+// The fallback CA issues the certificate if the first CA is closed, hangs or refuses. A
+// hanging CA delays the order by at most ten seconds.
 func TestFallbackCA(t *testing.T) {
 	t.Parallel()
 	for name, breakFirst := range map[string]func(*rig){
@@ -82,22 +83,22 @@ func TestFallbackCA(t *testing.T) {
 			c.ACME.FallbackCA = tlsmgr.CA{URL: second.url(), RootsFile: second.serverRootFile}
 			breakFirst(r)
 			s := r.serve(c)
-			eventually(t, waitTimeout, "the second authority certifies", func() bool { return s.state(name).Source == "acme" })
+			eventually(t, waitTimeout, "the name has a certificate of the fallback CA", func() bool { return s.state(name).Source == "acme" })
 			if second.orders() != 1 {
-				t.Errorf("%d orders at the second authority, want 1", second.orders())
+				t.Errorf("got %d orders at the fallback CA, want 1", second.orders())
 			}
 			s.stop()
 			again := r.serve(c)
 			if got := again.state(name); got.Source != "acme" {
-				t.Errorf("after a restart State = %+v, want the kept certificate", got)
+				t.Errorf("after a restart: got state %+v, want the stored certificate", got)
 			}
 		})
 	}
 }
 
-// The second authority gives two days while the first is away, and then wants
-// its certificate back. The first gives one that ends much sooner: it serves all
-// the same, and nothing is ordered but its renewals.
+// While the first CA is unavailable, the fallback CA issues a certificate for two days. Its
+// ARI then requests a renewal. The first CA issues a certificate that expires much sooner.
+// The server must serve it, and order only its renewals.
 func TestShorterLivedCertificateOfPrimaryCA(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{validity: 24 * time.Second})
@@ -107,7 +108,7 @@ func TestShorterLivedCertificateOfPrimaryCA(t *testing.T) {
 	c.ACME.FallbackCA = tlsmgr.CA{URL: second.url(), RootsFile: second.serverRootFile}
 	r.ca.close()
 	s := r.serve(c)
-	eventually(t, waitTimeout, "the second authority certifies", func() bool { return s.state(name).Source == "acme" })
+	eventually(t, waitTimeout, "the name has a certificate of the fallback CA", func() bool { return s.state(name).Source == "acme" })
 	old, err := s.servedCert(name)
 	if err != nil {
 		t.Fatal(err)
@@ -115,29 +116,28 @@ func TestShorterLivedCertificateOfPrimaryCA(t *testing.T) {
 	r.ca.listen()
 	second.setRenewalWindow(old, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
 	s.source.Reload()
-	s.waitForCert(waitTimeout, name) // by the first
-	eventually(t, 2*waitTimeout, "the first authority's certificate is renewed twice", func() bool { return s.state(name).Obtained >= 4 })
+	s.waitForCert(waitTimeout, name) // of the first CA
+	eventually(t, 2*waitTimeout, "the certificate of the first CA is renewed twice", func() bool { return s.state(name).Obtained >= 4 })
 	began := time.Now()
 	for range 5 {
 		s.source.Reload()
-		time.Sleep(time.Second) // the interval of looks, so that a wrong one would order
+		time.Sleep(time.Second) // the check interval, so that there is time for an unwanted order
 	}
-	// Each renewal takes two thirds of a life; one more may be under way.
+	// A renewal is due after two thirds of the lifetime. One more can be in progress.
 	most := 5 + int(time.Since(began)/(16*time.Second))
 	if got, obtained := r.ca.orders()+second.orders(), s.state(name).Obtained; obtained > most || got > obtained+1 {
-		t.Errorf("%d orders for %d certificates, want %d at most", got, obtained, most)
+		t.Errorf("got %d orders for %d certificates, want at most %d", got, obtained, most)
 	}
 	if got := second.orders(); got != 1 {
-		t.Errorf("%d orders at the second authority, want 1", got)
+		t.Errorf("got %d orders at the fallback CA, want 1", got)
 	}
 	s.stop()
 	s.serve(c)
-	s.waitForCert(waitTimeout, name) // and not by what the second gave, which is in force still
+	s.waitForCert(waitTimeout, name) // not that of the fallback CA, which is still valid
 }
 
-// Each certificate is wanted back as soon as it is there. However often the name
-// is looked at, and the program told to reload or started anew, the authority
-// sees two orders.
+// The ARI of the CA requests a renewal of each certificate at once. Despite reloads and
+// restarts, the server makes only two orders.
 func TestNoOpRenewalsAreLimited(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{validity: 48 * time.Hour})
@@ -146,38 +146,37 @@ func TestNoOpRenewalsAreLimited(t *testing.T) {
 	s.waitForCert(waitTimeout, name)
 	makeDue := func(n int) {
 		t.Helper()
-		eventually(t, waitTimeout, "the renewal information was asked for", func() bool { return s.state(name).RenewAt.After(time.Now()) })
+		eventually(t, waitTimeout, "the renewal information is loaded", func() bool { return s.state(name).RenewAt.After(time.Now()) })
 		leaf, err := s.servedCert(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.ca.setRenewalWindow(leaf, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
 		s.source.Reload()
-		eventually(t, waitTimeout, "the authority's wish is known", func() bool {
+		eventually(t, waitTimeout, "the renewal is due, or made", func() bool {
 			return s.state(name).RenewAt.Before(time.Now()) || r.ca.orders() == n
 		})
 	}
 	makeDue(2)
-	eventually(t, waitTimeout, "it is replaced once", func() bool { return s.state(name).Obtained == 2 })
+	eventually(t, waitTimeout, "the certificate is replaced once", func() bool { return s.state(name).Obtained == 2 })
 	makeDue(3)
 	for range 3 {
 		s.stop()
 		s = r.serve(r.config(name))
 		for range 3 {
 			s.source.Reload()
-			time.Sleep(300 * time.Millisecond) // so that a wrong one would have the time to order
+			time.Sleep(300 * time.Millisecond) // time for an unwanted order
 		}
 	}
 	if got := r.ca.orders(); got != 2 {
-		t.Errorf("%d orders, want 2", got)
+		t.Errorf("got %d orders, want 2", got)
 	}
 	if got := s.state(name); got.RenewAt.After(time.Now()) || time.Until(got.NextAttempt) < 4*time.Hour {
-		t.Errorf("State = %+v, want a name that is due, and a rest of hours", got)
+		t.Errorf("got state %+v, want a due renewal and the next attempt in 4 hours at least", got)
 	}
 }
 
-// A certificate that the authority revokes is announced through its renewal
-// information, and replaced once that is asked for.
+// The CA announces a revocation through ARI. The server then replaces the certificate.
 func TestRevokedCertificateIsReplaced(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{validity: 48 * time.Hour})
@@ -188,7 +187,7 @@ func TestRevokedCertificateIsReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, waitTimeout, "the renewal information was asked for", func() bool { return s.state(name).RenewAt.After(time.Now()) })
+	eventually(t, waitTimeout, "the renewal information is loaded", func() bool { return s.state(name).RenewAt.After(time.Now()) })
 	r.ca.setRenewalWindow(leaf, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
 	s.source.Reload()
 	eventually(t, waitTimeout, "the certificate is replaced", func() bool {
@@ -196,16 +195,16 @@ func TestRevokedCertificateIsReplaced(t *testing.T) {
 		return err == nil && !now.Equal(leaf)
 	})
 	if !s.log.has("wants the certificate replaced at once") {
-		t.Error("the log does not say why")
+		t.Error("the log does not contain the reason")
 	}
-	// The new one is not due, so nothing more is ordered.
+	// The new certificate is not due, so no further order is made.
 	s.source.Reload()
 	s.source.Reload()
-	eventually(t, waitTimeout, "the new one is not due", func() bool { return s.state(name).Status == "renewal is not due" })
+	eventually(t, waitTimeout, "the renewal of the new certificate is not due", func() bool { return s.state(name).Status == "renewal is not due" })
 	if got := r.ca.orders(); got != 2 {
-		t.Errorf("%d orders, want 2", got)
+		t.Errorf("got %d orders, want 2", got)
 	}
 	if got := r.ca.requestCount("replaces"); got != 1 {
-		t.Errorf("%d orders say what they replace, want 1", got)
+		t.Errorf("got %d orders with a replaces field, want 1", got)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"inbox/tlsmgr"
 )
 
-// damaged are files that a loss of power may leave: blocks of zeros, or half
-// of what was written. Each once stopped the library for good.
+// A power failure can leave files that consist of zeros. Without the quarantine, each of
+// these files would prevent every further order.
 func TestDamagedState(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -24,8 +24,8 @@ func TestDamagedState(t *testing.T) {
 		{"metadata", tlsmgr.CertMagic, "certificates/CA/NAME/NAME.json"},
 		{"account", tlsmgr.CertMagic, "acme/CA/users/me@example.test/me.json"},
 		{"account key", tlsmgr.CertMagic, "acme/CA/users/me@example.test/me.key"},
-		{"autocert's certificate", tlsmgr.Autocert, "autocert/CA/NAME"},
-		{"autocert's account", tlsmgr.Autocert, "autocert/CA/acme_account+key"},
+		{"autocert certificate", tlsmgr.Autocert, "autocert/CA/NAME"},
+		{"autocert account", tlsmgr.Autocert, "autocert/CA/acme_account+key"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -44,17 +44,17 @@ func TestDamagedState(t *testing.T) {
 			r.corrupt(name, tt.file)
 			s = r.serve(c)
 			s.waitForCert(waitTimeout, name)
-			eventually(t, waitTimeout, "it was ordered again", func() bool { return r.ca.orders() == 2 })
-			eventually(t, waitTimeout, "it was obtained", func() bool { return s.state(name).Obtained == 1 })
+			eventually(t, waitTimeout, "a second order is made", func() bool { return r.ca.orders() == 2 })
+			eventually(t, waitTimeout, "the certificate is obtained", func() bool { return s.state(name).Obtained == 1 })
 			if !s.log.has("set aside") {
-				t.Error("the log does not say what was set aside")
+				t.Error("the log does not report the quarantined file")
 			}
 		})
 	}
 }
 
-// corrupt fills a file with zeros, as of yesterday, and has the certificate
-// ordered anew at the next start.
+// corrupt overwrites a file with zeros, dates it to yesterday, and removes the schedule, so
+// that the next start orders a certificate.
 func (r *rig) corrupt(name, file string) {
 	r.t.Helper()
 	ca := strings.ReplaceAll(r.ca.addr, ":", "-") + "-dir"
@@ -66,7 +66,7 @@ func (r *rig) corrupt(name, file string) {
 		path = strings.Replace(path, filepath.Join("acme", ca), filepath.Join("acme", filepath.Base(found[0])), 1)
 	}
 	if _, err := os.Stat(path); err != nil && !strings.Contains(file, "lock") {
-		r.t.Fatalf("the library keeps this elsewhere: %v", err)
+		r.t.Fatalf("unexpected storage layout of the library: %v", err)
 	}
 	writeFile(r.t, path, bytes.Repeat([]byte{0}, 300))
 	yesterday := time.Now().Add(-24 * time.Hour)
@@ -79,7 +79,7 @@ func (r *rig) corrupt(name, file string) {
 	r.removeCert(name, file)
 }
 
-// removeCert removes the certificate, unless that is what was spoilt.
+// removeCert removes the certificate, unless file is a part of it.
 func (r *rig) removeCert(name, file string) {
 	r.t.Helper()
 	if strings.Contains(file, "NAME") && !strings.Contains(file, "lock") {
@@ -98,7 +98,7 @@ func (r *rig) removeCert(name, file string) {
 	}
 }
 
-// A record of orders that is damaged is replaced, as if an order had failed.
+// A damaged schedule is replaced, as if an order had failed.
 func TestDamagedRecord(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
@@ -108,15 +108,15 @@ func TestDamagedRecord(t *testing.T) {
 	s.stop()
 	found, err := filepath.Glob(statePath(r, "schedule", name+".json"))
 	if err != nil || len(found) != 1 {
-		t.Fatalf("records: %v, %v; want one", found, err)
+		t.Fatalf("got schedules %v, %v; want one", found, err)
 	}
 	writeFile(t, found[0], []byte("{\"Next\""))
 	if err := os.RemoveAll(statePath(r, "certificates")); err != nil {
 		t.Fatal(err)
 	}
 	s = r.serve(r.config(name))
-	eventually(t, waitTimeout, "the name is waited with", func() bool { return s.state(name).Status == "waiting to try again" })
+	eventually(t, waitTimeout, "the name backs off", func() bool { return s.state(name).Status == "waiting to try again" })
 	if got := r.ca.orders(); got != 1 {
-		t.Errorf("%d orders, want none after the first", got)
+		t.Errorf("got %d orders, want none after the first", got)
 	}
 }

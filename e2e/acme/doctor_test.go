@@ -14,10 +14,11 @@ import (
 	"time"
 )
 
-// doctorFinding is one line of «inbox doctor -json».
+// doctorFinding is one result of inbox doctor -json.
 type doctorFinding struct{ Check, Name, Level, Text, Fix string }
 
-// runDoctor examines the site of a name with the options of startProgram.
+// runDoctor runs inbox doctor with the options of startProgram and returns the results by
+// check.
 func (r *rig) runDoctor(name string, extraArgs ...string) map[string]doctorFinding {
 	r.t.Helper()
 	path, err := program()
@@ -30,11 +31,11 @@ func (r *rig) runDoctor(name string, extraArgs ...string) map[string]doctorFindi
 	out, err := exec.CommandContext(r.t.Context(), path, args...).Output()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
-		r.t.Fatalf("the doctor: %v\n%s", err, out)
+		r.t.Fatalf("inbox doctor: %v\n%s", err, out)
 	}
 	var all []doctorFinding
 	if err := json.Unmarshal(out, &all); err != nil {
-		r.t.Fatalf("the doctor said %q: %v", out, err)
+		r.t.Fatalf("inbox doctor printed %q: %v", out, err)
 	}
 	found := map[string]doctorFinding{}
 	for _, d := range all {
@@ -43,55 +44,55 @@ func (r *rig) runDoctor(name string, extraArgs ...string) map[string]doctorFindi
 	return found
 }
 
-// TestDoctorDryRun: the whole way through, and nothing is kept.
+// A dry run makes a complete order.
 func TestDoctorDryRun(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	got := r.runDoctor(newName(), "-renew-test", "-acme-preflight=false")
 	if d := got["renew-test"]; d.Level != "ok" || r.ca.orders() != 1 {
-		t.Errorf("got %+v and %d orders, want one that went well", d, r.ca.orders())
+		t.Errorf("got %+v and %d orders, want one that succeeds", d, r.ca.orders())
 	}
 	if d := got["ca"]; d.Level != "ok" {
-		t.Errorf("got %+v, want the authority reached", d)
+		t.Errorf("got %+v, want a reachable CA", d)
 	}
 }
 
-// TestDoctorReportsCertificates: those that are stored, and that there are none.
+// The doctor reports the stored certificate, or that no certificate is stored.
 func TestDoctorReportsCertificates(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	name := newName()
 	if d := r.runDoctor(name)["certificates"]; !strings.Contains(d.Text, "no certificate of the CA yet") {
-		t.Errorf("got %+v, want none", d)
+		t.Errorf("got %+v, want no certificate", d)
 	}
 	stop := r.startProgram(name)
 	r.waitUntilServed(name)
 	stop()
 	if d := r.runDoctor(name)["certificates"]; d.Level != "ok" || !strings.Contains(d.Text, "until") {
-		t.Errorf("got %+v, want the certificate that was obtained", d)
+		t.Errorf("got %+v, want the obtained certificate", d)
 	}
 }
 
-// TestDoctorReportsFailedOrders: the authority cannot reach the site, whose
-// server records that; a dry order fails in the same way.
+// The CA cannot reach the server. The doctor reports the failed order of the server, and
+// its dry run fails in the same way.
 func TestDoctorReportsFailedOrders(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
 	name := newName()
 	stop := r.startProgram(name)
-	eventually(t, 30*time.Second, "a failed order is on record", func() bool { return r.runDoctor(name)["supervisor"].Level == "warning" })
+	eventually(t, 30*time.Second, "the doctor reports a failed order", func() bool { return r.runDoctor(name)["supervisor"].Level == "warning" })
 	stop()
 	got := r.runDoctor(name, "-renew-test", "-acme-preflight=false")
 	if d := got["supervisor"]; d.Level != "warning" || d.Name != name || !strings.Contains(d.Fix, "tries again") {
-		t.Errorf("got %+v, want the failed order and when the next one is", d)
+		t.Errorf("got %+v, want the failed order and the time of the next one", d)
 	}
 	if d := got["renew-test"]; d.Level != "failure" {
 		t.Errorf("got %+v, want a failure", d)
 	}
 }
 
-// listStateDir lists what is below the state directory, but for the directories'
-// own times.
+// listStateDir lists the files below the state directory with size and modification time,
+// without the directories.
 func (r *rig) listStateDir() string {
 	r.t.Helper()
 	var all strings.Builder
@@ -111,15 +112,14 @@ func (r *rig) listStateDir() string {
 	return all.String()
 }
 
-// TestDoctorChangesNothing: an examination of a fresh directory, and of one with
-// certificates, leaves both as they were.
+// The doctor changes neither an empty state directory nor one with certificates.
 func TestDoctorChangesNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	name := newName()
 	r.runDoctor(name)
 	if got := r.listStateDir(); got != "" {
-		t.Errorf("a fresh directory holds afterwards:\n%s", got)
+		t.Errorf("got files in an empty state directory, want none:\n%s", got)
 	}
 	stop := r.startProgram(name)
 	r.waitUntilServed(name)
@@ -127,43 +127,42 @@ func TestDoctorChangesNothing(t *testing.T) {
 	before := r.listStateDir()
 	r.runDoctor(name)
 	if got := r.listStateDir(); got != before {
-		t.Errorf("the directory held\n%sand holds afterwards\n%s", before, got)
+		t.Errorf("got state directory\n%swant it unchanged:\n%s", got, before)
 	}
 }
 
-// TestDoctorDryRunWhileServerRuns: the server answers for the doctor, whose
-// order brings it nothing.
+// A running server answers the challenges of a dry run, and does not load its certificate.
 func TestDoctorDryRunWhileServerRuns(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, engine, challenge string }{
-		{"certmagic over TLS", "certmagic", "tls-alpn-01"},
-		{"certmagic over HTTP", "certmagic", "http-01"},
+		{"certmagic tls-alpn-01", "certmagic", "tls-alpn-01"},
+		{"certmagic http-01", "certmagic", "http-01"},
 		{"autocert", "autocert", "both"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pebbleOptions{})
 			name := newName()
-			more := []string{"-acme", tt.engine, "-acme-challenge", tt.challenge}
-			r.startProgram(name, more...)
+			flags := []string{"-acme", tt.engine, "-acme-challenge", tt.challenge}
+			r.startProgram(name, flags...)
 			r.waitUntilServed(name)
 			before := r.servedSerial(name)
-			got := r.runDoctor(name, append(more, "-renew-test", "-acme-preflight=false")...)
+			got := r.runDoctor(name, append(flags, "-renew-test", "-acme-preflight=false")...)
 			if d := got["renew-test"]; d.Level != "ok" || r.ca.orders() != 2 {
-				t.Errorf("got %+v and %d orders, want one beside the server's", d, r.ca.orders())
+				t.Errorf("got %+v and %d orders, want a successful one after that of the server", d, r.ca.orders())
 			}
-			time.Sleep(2 * time.Second) // for a server that would take it up
+			time.Sleep(2 * time.Second) // time for the server to load it
 			if r.servedSerial(name) != before {
-				t.Error("the server took the dry order's certificate up")
+				t.Error("the server loaded the certificate of the dry run")
 			}
 			if left := r.challengeFiles(); len(left) > 0 {
-				t.Errorf("left behind: %v", left)
+				t.Errorf("got challenge files %v after the dry run, want none", left)
 			}
 		})
 	}
 }
 
-// servedSerial is that of the certificate that a running program shows.
+// servedSerial returns the serial number of the certificate that the program serves.
 func (r *rig) servedSerial(name string) string {
 	r.t.Helper()
 	leaf, err := (&testServer{t: r.t, rig: r, host: "127.0.0.1"}).servedCert(name)
@@ -173,7 +172,7 @@ func (r *rig) servedSerial(name string) string {
 	return leaf.SerialNumber.String()
 }
 
-// challengeFiles are the answers that are laid out in the state directory.
+// challengeFiles returns the files with challenge responses in the state directory.
 func (r *rig) challengeFiles() (left []string) {
 	for _, pattern := range []string{"acme/*/challenge_tokens/*.json", "autocert/*/*+token", "autocert/*/*+http-01"} {
 		found, err := filepath.Glob(statePath(r, pattern))
@@ -185,8 +184,8 @@ func (r *rig) challengeFiles() (left []string) {
 	return left
 }
 
-// TestDryRunValidationsAreCounted: at an authority of the server's own, validations that
-// fail in dry orders count with the server's, and the fifth is not made.
+// At a CA without staging environment, failed validations of dry runs count together with
+// those of the server. The fifth validation is not made.
 func TestDryRunValidationsAreCounted(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{"certmagic", "autocert"} {
@@ -195,36 +194,35 @@ func TestDryRunValidationsAreCounted(t *testing.T) {
 			r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
 			name := newName()
 			stop := r.startProgram(name, "-acme", engine)
-			eventually(t, 30*time.Second, "a failed order is on record", func() bool { return r.runDoctor(name)["supervisor"].Level == "warning" })
+			eventually(t, 30*time.Second, "the doctor reports a failed order", func() bool { return r.runDoctor(name)["supervisor"].Level == "warning" })
 			stop()
 			before := r.ca.validations()
 			for n := 1; n <= 3; n++ {
 				d := r.runDoctor(name, "-acme", engine, "-renew-test", "-acme-preflight=false")["renew-test"]
 				if floor := strings.Contains(d.Text, "too many validations"); d.Level != "failure" || floor != (n > 1) {
-					t.Errorf("dry order %d: got %+v", n, d)
+					t.Errorf("dry run %d: got %+v, want a failure, from the second on because of too many validations", n, d)
 				}
 			}
 			if got := r.ca.validations(); before != 2 || got != 4 {
-				t.Errorf("%d validations by the server, and %d in all; want 2 and 4", before, got)
+				t.Errorf("got %d validations of the server and %d in total, want 2 and 4", before, got)
 			}
 		})
 	}
 }
 
-// TestDryRunRequiresStateDirectory: without a state directory an authority of one's own
-// is not asked.
+// At a CA without staging environment, a dry run without state directory makes no order.
 func TestDryRunRequiresStateDirectory(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	r.dir = filepath.Join(r.dir, "none")
 	d := r.runDoctor(newName(), "-renew-test", "-acme-preflight=false")["renew-test"]
 	if d.Level != "failure" || !strings.Contains(d.Text, "no state directory yet") || r.ca.orders() != 0 {
-		t.Errorf("got %+v and %d orders, want none", d, r.ca.orders())
+		t.Errorf("got %+v and %d orders, want a failure without an order", d, r.ca.orders())
 	}
 }
 
-// TestDryRunWithOtherStateDirectory: a server has the ports, but looks for
-// challenges elsewhere.
+// A dry run fails if the running server uses another state directory, where it does not
+// find the challenges.
 func TestDryRunWithOtherStateDirectory(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
@@ -234,12 +232,11 @@ func TestDryRunWithOtherStateDirectory(t *testing.T) {
 	r.dir = t.TempDir()
 	d := r.runDoctor(name, "-renew-test", "-acme-preflight=false")["renew-test"]
 	if d.Level != "failure" || !strings.Contains(d.Text, "-state") || r.ca.orders() != 1 {
-		t.Errorf("got %+v and %d orders, want a word on the state directory and no order", d, r.ca.orders())
+		t.Errorf("got %+v and %d orders, want a failure that names -state, and no second order", d, r.ca.orders())
 	}
 }
 
-// TestDryRunAsRootKeepsFileOwner: what root's dry order makes belongs to the
-// user that the service runs as.
+// Files that a dry run creates as root belong to the user of the service.
 func TestDryRunAsRootKeepsFileOwner(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -254,7 +251,7 @@ func TestDryRunAsRootKeepsFileOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := r.runDoctor(newName(), "-renew-test", "-acme-preflight=false")["renew-test"]; d.Level != "ok" {
-		t.Fatalf("got %+v, want an order that went well", d)
+		t.Fatalf("got %+v, want a successful order", d)
 	}
 	files := 0
 	err := filepath.WalkDir(r.dir, func(path string, d fs.DirEntry, err error) error {
@@ -264,11 +261,11 @@ func TestDryRunAsRootKeepsFileOwner(t *testing.T) {
 		files++
 		info, err := d.Info()
 		if err == nil && info.Sys().(*syscall.Stat_t).Uid != service {
-			t.Errorf("%s belongs to user %d", path, info.Sys().(*syscall.Stat_t).Uid)
+			t.Errorf("%s: got owner %d, want %d", path, info.Sys().(*syscall.Stat_t).Uid, service)
 		}
 		return err
 	})
 	if err != nil || files < 3 {
-		t.Errorf("%d files and directories, %v; want a record", files, err)
+		t.Errorf("got %d files and directories, %v; want a schedule in its directories", files, err)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"inbox/tlsmgr"
 )
 
-// Where orders can be tried out, a dry one goes there, whether first orders do
-// or not, through the server that runs; what fails there is not counted.
+// With a staging CA configured, a dry run orders there, even if first orders do not. The
+// running server answers its challenges. Failures there are not counted.
 func TestDryRunAtStagingCA(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{tlsmgr.CertMagic, tlsmgr.Autocert} {
@@ -25,11 +25,11 @@ func TestDryRunAtStagingCA(t *testing.T) {
 			s := r.serve(c)
 			s.waitForCert(waitTimeout, name)
 			if staging.orders() != 0 {
-				t.Errorf("%d first orders at the trial, want none", staging.orders())
+				t.Errorf("got %d first orders at the staging CA, want none", staging.orders())
 			}
 			r.dryRun(c, true)
 			if r.ca.orders() != 1 || staging.orders() != 1 {
-				t.Errorf("%d orders and %d at the trial, want one each", r.ca.orders(), staging.orders())
+				t.Errorf("got %d orders and %d at the staging CA, want 1 and 1", r.ca.orders(), staging.orders())
 			}
 			unreachable := newPebble(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t), nameserver: r.names.addr})
 			c.ACME.StagingCA = tlsmgr.CA{URL: unreachable.url(), RootsFile: unreachable.serverRootFile}
@@ -38,13 +38,13 @@ func TestDryRunAtStagingCA(t *testing.T) {
 				r.dryRun(c, false)
 			}
 			if got := readFile(t, statePath(r, "schedule", name+".json")); got != before {
-				t.Errorf("the record was\n%sand is\n%s", before, got)
+				t.Errorf("got schedule\n%swant it unchanged:\n%s", got, before)
 			}
 		})
 	}
 }
 
-// dryRun makes a dry order, which succeeds or does not.
+// dryRun makes a dry run that must succeed, or must fail.
 func (r *rig) dryRun(c tlsmgr.Config, succeeds bool) {
 	r.t.Helper()
 	d, err := tlsmgr.NewDryRun(c)
@@ -52,7 +52,7 @@ func (r *rig) dryRun(c tlsmgr.Config, succeeds bool) {
 		r.t.Fatal(err)
 	}
 	if err := d.Order(r.t.Context()); (err == nil) != succeeds {
-		r.t.Errorf("a dry order: %v, want success %v", err, succeeds)
+		r.t.Errorf("dry run: got %v, want success %v", err, succeeds)
 	}
 	if err := d.Close(); err != nil {
 		r.t.Error(err)
@@ -68,7 +68,7 @@ func readFile(t *testing.T, path string) string {
 	return string(text)
 }
 
-// Keys are kept from other users of the machine, and so is the rest.
+// All files and directories of the state are private to the user of the server.
 func TestStateIsPrivate(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{tlsmgr.CertMagic, tlsmgr.Autocert} {
@@ -92,12 +92,12 @@ func TestStateIsPrivate(t *testing.T) {
 				}
 				files++
 				if info.Mode().Perm()&0o077 != 0 {
-					t.Errorf("%s has mode %v", path, info.Mode())
+					t.Errorf("%s: got mode %v, want no access for group and others", path, info.Mode())
 				}
 				return nil
 			})
 			if err != nil || files < 8 {
-				t.Errorf("%d files and directories, %v; want all that is kept", files, err)
+				t.Errorf("got %d files and directories, %v; want the whole state, 8 at least", files, err)
 			}
 		})
 	}

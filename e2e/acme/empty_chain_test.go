@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// An authority that takes the order and gives a chain without a certificate is
-// not asked again soon, by either engine.
+// A CA that finalizes the order but returns a chain without a certificate is not retried
+// soon, by either engine.
 func TestEmptyCertificateChain(t *testing.T) {
 	for _, engine := range []string{"certmagic", "autocert"} {
 		t.Run(engine, func(t *testing.T) {
@@ -17,12 +17,12 @@ func TestEmptyCertificateChain(t *testing.T) {
 			config := r.config(name)
 			config.ACME.Engine = engine
 			s := r.serve(config)
-			eventually(t, waitTimeout, "the failure is in State", func() bool { return s.state(name).LastError != nil })
+			eventually(t, waitTimeout, "the state contains the failure", func() bool { return s.state(name).LastError != nil })
 			if wait := time.Until(s.state(name).NextAttempt); wait < 14*time.Minute {
-				t.Errorf("the next attempt is in %v after %v, want a quarter of an hour at least", wait, s.state(name).LastError)
+				t.Errorf("got the next attempt in %v after %v, want 15 minutes at least", wait, s.state(name).LastError)
 			}
 			if n := r.ca.orders(); n != 1 {
-				t.Errorf("%d orders, want one", n)
+				t.Errorf("got %d orders, want 1", n)
 			}
 		})
 	}

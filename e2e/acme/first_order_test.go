@@ -12,27 +12,27 @@ import (
 
 const waitTimeout = time.Minute
 
-// Each door alone suffices; the other one leads to a port where nobody listens.
+// One reachable port is sufficient. Connections of the CA to the other port are refused.
 func TestFirstOrder(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name, engine, door string
-		change             func(*tlsmgr.ACME)
+		name, engine, reachable string
+		change                  func(*tlsmgr.ACME)
 	}{
-		{"certmagic over HTTP", tlsmgr.CertMagic, "http", func(a *tlsmgr.ACME) { a.NoTLS = true }},
-		{"certmagic over TLS", tlsmgr.CertMagic, "tls", func(a *tlsmgr.ACME) { a.NoHTTP = true }},
-		{"certmagic finds the HTTP door", tlsmgr.CertMagic, "http", func(*tlsmgr.ACME) {}},
-		{"certmagic, both", tlsmgr.CertMagic, "both", func(*tlsmgr.ACME) {}},
-		{"autocert finds the HTTP door", tlsmgr.Autocert, "http", func(*tlsmgr.ACME) {}},
-		{"autocert over TLS", tlsmgr.Autocert, "tls", func(a *tlsmgr.ACME) { a.NoHTTP = true }},
+		{"certmagic, only http-01", tlsmgr.CertMagic, "http", func(a *tlsmgr.ACME) { a.NoTLS = true }},
+		{"certmagic, only tls-alpn-01", tlsmgr.CertMagic, "tls", func(a *tlsmgr.ACME) { a.NoHTTP = true }},
+		{"certmagic, HTTP port reachable", tlsmgr.CertMagic, "http", func(*tlsmgr.ACME) {}},
+		{"certmagic, both ports reachable", tlsmgr.CertMagic, "both", func(*tlsmgr.ACME) {}},
+		{"autocert, HTTP port reachable", tlsmgr.Autocert, "http", func(*tlsmgr.ACME) {}},
+		{"autocert, only tls-alpn-01", tlsmgr.Autocert, "tls", func(a *tlsmgr.ACME) { a.NoHTTP = true }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			o := pebbleOptions{}
-			if tt.door == "http" {
+			if tt.reachable == "http" {
 				o.tlsPort = freePort(t)
 			}
-			if tt.door == "tls" {
+			if tt.reachable == "tls" {
 				o.httpPort = freePort(t)
 			}
 			r := newRig(t, o)
@@ -43,7 +43,7 @@ func TestFirstOrder(t *testing.T) {
 			s := r.serve(c)
 			s.waitForCert(waitTimeout, name)
 			if got := s.state(name); got.Source != "acme" || got.Engine != tt.engine || got.LastError != nil {
-				t.Errorf("State = %+v, want one from acme over %s without an error", got, tt.engine)
+				t.Errorf("got state %+v, want source acme, engine %s and no error", got, tt.engine)
 			}
 		})
 	}
@@ -61,10 +61,10 @@ func TestSeveralNames(t *testing.T) {
 			s := r.serve(c)
 			s.waitForCert(waitTimeout, names...)
 			if got := r.ca.orders(); got != len(names) {
-				t.Errorf("%d orders, want one for each of %d names", got, len(names))
+				t.Errorf("got %d orders, want one for each of %d names", got, len(names))
 			}
 			if _, err := s.servedCert("other.example.test"); err == nil {
-				t.Error("a name that is not configured was answered")
+				t.Error("got a certificate for a name that is not configured, want an error")
 			}
 		})
 	}
@@ -90,7 +90,7 @@ func TestExternalAccountBinding(t *testing.T) {
 
 func TestWrongAccountKeyReportsCAError(t *testing.T) {
 	t.Parallel()
-	key := base64.RawURLEncoding.EncodeToString([]byte("not the key that the authority knows"))
+	key := base64.RawURLEncoding.EncodeToString([]byte("not the key that the CA knows"))
 	r := newRig(t, pebbleOptions{eab: map[string]string{"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}})
 	name := newName()
 	c := r.config(name)
@@ -98,16 +98,16 @@ func TestWrongAccountKeyReportsCAError(t *testing.T) {
 	c.ACME.CA.EABKeyFile = filepath.Join(t.TempDir(), "mac")
 	writeFile(t, c.ACME.CA.EABKeyFile, []byte(key))
 	s := r.serve(c)
-	eventually(t, waitTimeout, "the refusal is in State", func() bool { return s.state(name).Failures == 1 })
+	eventually(t, waitTimeout, "the state contains the failure", func() bool { return s.state(name).Failures == 1 })
 	if !s.log.has("the authority says: unauthorized") {
-		t.Error("the log has not the authority's words")
+		t.Error("the log does not contain the error of the CA")
 	}
 	if wait := time.Until(s.state(name).NextAttempt); wait < 14*time.Minute {
-		t.Errorf("the next attempt is in %v, want a quarter of an hour", wait)
+		t.Errorf("got the next attempt in %v, want 15 minutes at least", wait)
 	}
 }
 
-// An authority that rejects nonces and fails now and then still certifies.
+// Rejected nonces and occasional server errors of the CA do not prevent a certificate.
 func TestBadNoncesAndServerErrors(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{tlsmgr.CertMagic, tlsmgr.Autocert} {

@@ -9,7 +9,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// nameserver answers every name with 127.0.0.1, but for those it does not know.
+// nameserver resolves every name to 127.0.0.1, except those set to unknown.
 type nameserver struct {
 	addr string
 
@@ -58,7 +58,7 @@ func (n *nameserver) setUnknown(name string, unknown bool) {
 	n.unknown[dns.Fqdn(name)] = unknown
 }
 
-// resolver asks this server alone.
+// resolver returns a resolver that queries only this server.
 func (n *nameserver) resolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", n.addr)

@@ -7,13 +7,12 @@ import (
 	"inbox/tlsmgr"
 )
 
-// Neither restarts nor a person who presses «reload» get through to the
-// authority before the time.
+// Neither restarts nor reloads cause an order before the next attempt is due.
 func TestRestartLoopMakesNoExtraOrder(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		engine string
-		orders int // of one attempt: one for each door
+		orders int // at most, in one attempt with both challenge types
 	}{{tlsmgr.CertMagic, 2}, {tlsmgr.Autocert, 3}} {
 		t.Run(tt.engine, func(t *testing.T) {
 			t.Parallel()
@@ -22,13 +21,13 @@ func TestRestartLoopMakesNoExtraOrder(t *testing.T) {
 			c := r.config(name)
 			c.ACME.Engine = tt.engine
 			s := r.serve(c)
-			eventually(t, waitTimeout, "the first attempt has failed", func() bool { return s.state(name).Failures == 1 })
+			eventually(t, waitTimeout, "the first attempt fails", func() bool { return s.state(name).Failures == 1 })
 			if !s.log.has("the authority says:") || !s.log.has("make sure that the name's address is this server's") {
-				t.Error("the log has not the authority's words and what to do")
+				t.Error("the log does not contain the error of the CA and a fix")
 			}
 			orders, validations := r.ca.orders(), r.ca.validations()
 			if orders > tt.orders || validations != 2 {
-				t.Errorf("%d orders and %d validations for one attempt, want at most %d and 2", orders, validations, tt.orders)
+				t.Errorf("got %d orders and %d validations for one attempt, want at most %d and 2", orders, validations, tt.orders)
 			}
 			for range 5 {
 				s.stop()
@@ -36,19 +35,19 @@ func TestRestartLoopMakesNoExtraOrder(t *testing.T) {
 				for range 3 {
 					s.source.Reload()
 				}
-				eventually(t, waitTimeout, "the name is waited with", func() bool { return s.state(name).Status == "waiting to try again" })
+				eventually(t, waitTimeout, "the name backs off", func() bool { return s.state(name).Status == "waiting to try again" })
 			}
 			if got := r.ca.orders(); got != orders {
-				t.Errorf("%d orders after five restarts, want the %d of before", got, orders)
+				t.Errorf("got %d orders after five restarts, want still %d", got, orders)
 			}
 			if got := s.state(name); got.LastError == nil || got.Failures != 1 {
-				t.Errorf("State = %+v, want the failure remembered", got)
+				t.Errorf("got state %+v, want the failure", got)
 			}
 		})
 	}
 }
 
-// A name without an address is waited for, and ordered once it has one.
+// The server makes no order until the name resolves to an address.
 func TestWaitsForAnAddress(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
@@ -57,36 +56,36 @@ func TestWaitsForAnAddress(t *testing.T) {
 	c := r.config(name)
 	c.ACME.WaitForAddress, c.ACME.Resolver = true, r.names.resolver()
 	s := r.serve(c)
-	eventually(t, waitTimeout, "the name is waited for", func() bool { return s.state(name).Status == "waiting for an address" })
+	eventually(t, waitTimeout, "the server waits for an address", func() bool { return s.state(name).Status == "waiting for an address" })
 	if got := r.ca.orders(); got != 0 {
-		t.Errorf("%d orders for a name without an address, want none", got)
+		t.Errorf("got %d orders for a name without an address, want none", got)
 	}
 	r.names.setUnknown(name, false)
 	s.waitForCert(waitTimeout, name)
 }
 
-// The first order is tried elsewhere: it costs nothing there when it fails,
-// and when that place is away it is made without.
+// With StagingFirst, the first order goes to the staging CA. If it fails there, no order is
+// made at the production CA. An unavailable staging CA is skipped.
 func TestStagingFirst(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name                   string
-		spoil                  func(*rig, *pebble)
-		open, certified, tried bool
+		name                        string
+		breakStaging                func(*rig, *pebble)
+		reachable, certified, tried bool
 	}{
 		{"passes", func(*rig, *pebble) {}, true, true, true},
 		{"fails", func(*rig, *pebble) {}, false, false, true},
-		{"away", func(_ *rig, staging *pebble) { staging.close() }, true, true, false},
+		{"unavailable", func(_ *rig, staging *pebble) { staging.close() }, true, true, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pebbleOptions{})
 			o := pebbleOptions{httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr}
-			if !tt.open {
+			if !tt.reachable {
 				o.httpPort, o.tlsPort = freePort(t), freePort(t)
 			}
 			staging := newPebble(t, o)
-			tt.spoil(r, staging)
+			tt.breakStaging(r, staging)
 			name := newName()
 			c := r.config(name)
 			c.ACME.StagingFirst = true
@@ -95,20 +94,20 @@ func TestStagingFirst(t *testing.T) {
 			if tt.certified {
 				s.waitForCert(waitTimeout, name)
 			} else {
-				eventually(t, waitTimeout, "the trial has failed", func() bool { return s.state(name).Failures == 1 })
+				eventually(t, waitTimeout, "the staging order fails", func() bool { return s.state(name).Failures == 1 })
 			}
 			if got := r.ca.orders() == 1; got != tt.certified {
-				t.Errorf("%d orders at the real place, want one: %v", r.ca.orders(), tt.certified)
+				t.Errorf("got %d orders at the production CA, want one: %v", r.ca.orders(), tt.certified)
 			}
 			if got := staging.orders() > 0; got != tt.tried {
-				t.Errorf("%d orders at the trial, want any: %v", staging.orders(), tt.tried)
+				t.Errorf("got %d orders at the staging CA, want any: %v", staging.orders(), tt.tried)
 			}
 		})
 	}
 }
 
-// autocert renews by a timer that nobody can stop. Here the timer finds nothing
-// to do, even when the server that ordered is long gone.
+// The renewal timer of autocert cannot be stopped. It must not order, even after the server
+// has stopped.
 func TestAutocertTimerOrdersNothing(t *testing.T) {
 	t.Parallel()
 	const life = 12 * time.Second
@@ -120,14 +119,14 @@ func TestAutocertTimerOrdersNothing(t *testing.T) {
 	s.waitForCert(waitTimeout, name)
 	end := s.state(name).NotAfter
 	s.stop()
-	asked, orders := r.ca.requestCount("dir"), r.ca.orders()
-	eventually(t, 2*life, "the end of the certificate", func() bool { return time.Now().After(end) })
-	if r.ca.orders() != orders || r.ca.requestCount("dir") != asked {
-		t.Errorf("%d orders and %d questions after the server had stopped, want none", r.ca.orders()-orders, r.ca.requestCount("dir")-asked)
+	requests, orders := r.ca.requestCount("dir"), r.ca.orders()
+	eventually(t, 2*life, "the certificate expires", func() bool { return time.Now().After(end) })
+	if r.ca.orders() != orders || r.ca.requestCount("dir") != requests {
+		t.Errorf("got %d orders and %d directory requests after the server stopped, want none", r.ca.orders()-orders, r.ca.requestCount("dir")-requests)
 	}
 }
 
-// An authority that asks for patience gets it.
+// The server sends no request before the Retry-After of the CA has passed.
 func TestRetryAfterIsHonored(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
@@ -135,16 +134,16 @@ func TestRetryAfterIsHonored(t *testing.T) {
 	r.ca.retryAfterSeconds.Store(3600)
 	name := newName()
 	s := r.serve(r.config(name))
-	eventually(t, waitTimeout, "the failure is in State", func() bool { return s.state(name).LastError != nil })
+	eventually(t, waitTimeout, "the state contains the failure", func() bool { return s.state(name).LastError != nil })
 	if wait := time.Until(s.state(name).NextAttempt); wait < 59*time.Minute {
-		t.Errorf("the next attempt is in %v, want an hour", wait)
+		t.Errorf("got the next attempt in %v, want an hour", wait)
 	}
-	asked := r.ca.requestCount("dir")
+	requests := r.ca.requestCount("dir")
 	for range 3 {
 		s.source.Reload()
-		time.Sleep(50 * time.Millisecond) // so that a wrong one would have the time to ask
+		time.Sleep(50 * time.Millisecond) // time for an unwanted request
 	}
-	if got := r.ca.requestCount("dir"); got != asked {
-		t.Errorf("asked %d times more in spite of Retry-After", got-asked)
+	if got := r.ca.requestCount("dir"); got != requests {
+		t.Errorf("got %d requests despite Retry-After, want none", got-requests)
 	}
 }

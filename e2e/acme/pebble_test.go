@@ -32,27 +32,26 @@ import (
 	"github.com/letsencrypt/pebble/v2/wfe"
 )
 
-// What an authority does when it is asked.
+// Modes of a CA. Any other number is the status of every response.
 const (
 	modeUp   = 0
-	modeHang = -1 // any other number is the status it answers everything with
+	modeHang = -1
 )
 
-// pebble is a certificate authority for tests, in this process. Closing it keeps
-// its accounts and orders.
+// pebble is a test CA in this process. It keeps its accounts and orders when it is closed.
 type pebble struct {
 	t              *testing.T
 	addr           string
-	serverRootFile string // a file, for its own server
+	serverRootFile string // root certificate of its HTTPS server
 	issuerRoots    *x509.CertPool
 
 	handler, management http.Handler
 	serverCert          tls.Certificate
 	mode                atomic.Int64
-	retryAfterSeconds   atomic.Int64                  // the seconds it asks for when it is not up
-	failEvery           atomic.Int64                  // each so manieth POST fails with 500; 0: none
-	emptyChains         atomic.Bool                   // certificates without any in them
-	finalizeGate        atomic.Pointer[chan struct{}] // orders are not finished before it is closed
+	retryAfterSeconds   atomic.Int64                  // sent while the mode is a status
+	failEvery           atomic.Int64                  // every n-th POST fails with 500; 0: none
+	emptyChains         atomic.Bool                   // return certificate chains without a certificate
+	finalizeGate        atomic.Pointer[chan struct{}] // blocks finalize requests until it is closed
 	done                chan struct{}
 
 	mu     sync.Mutex
@@ -60,18 +59,18 @@ type pebble struct {
 	server *http.Server
 }
 
-// pebbleOptions say how an authority differs from one that issues for an hour.
+// pebbleOptions configures a CA. The default certificate lifetime is one hour.
 type pebbleOptions struct {
 	validity   time.Duration
-	profiles   map[string]time.Duration // instead of the validity
-	eab        map[string]string        // required when there is one
-	badNonces  string                   // percentage
+	profiles   map[string]time.Duration // lifetimes by name, instead of validity
+	eab        map[string]string        // keys by ID; required if not empty
+	badNonces  string                   // percentage of rejected nonces
 	httpPort   int
 	tlsPort    int
 	nameserver string
 }
 
-// buildMu guards the environment, which Pebble reads as it is built.
+// buildMu guards the environment variables, which Pebble reads when it is created.
 var buildMu sync.Mutex
 
 func newPebble(t *testing.T, o pebbleOptions) *pebble {
@@ -109,7 +108,7 @@ func (p *pebble) build(o pebbleOptions) {
 	p.handler, p.management = frontend.Handler(), frontend.ManagementHandler()
 }
 
-// profileTable has one profile at least: without any, Pebble draws lots.
+// profileTable returns one profile at least. Without any, Pebble chooses one at random.
 func (o pebbleOptions) profileTable() map[string]ca.Profile {
 	if o.validity == 0 {
 		o.validity = time.Hour
@@ -124,15 +123,14 @@ func (o pebbleOptions) profileTable() map[string]ca.Profile {
 	return table
 }
 
-// makeServerCert makes the certificate of the authority's own server, and the file by
-// which it is trusted.
+// makeServerCert creates the certificate of the CA's HTTPS server, and its root file.
 func (p *pebble) makeServerCert() {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "authority"},
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test CA"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 	}
@@ -148,23 +146,23 @@ func (p *pebble) makeServerCert() {
 	}
 }
 
-// loadIssuerRoots learns the root of what the authority issues.
+// loadIssuerRoots loads the root of the issued certificates.
 func (p *pebble) loadIssuerRoots() {
 	recorder := httptest.NewRecorder()
 	p.management.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/roots/0", nil))
 	p.issuerRoots = x509.NewCertPool()
 	if !p.issuerRoots.AppendCertsFromPEM(recorder.Body.Bytes()) {
-		p.t.Fatalf("the authority has no root certificate: %s", recorder.Body)
+		p.t.Fatalf("load the root certificate of the CA: got %s", recorder.Body)
 	}
 }
 
-// listen listens, on the same port each time.
+// listen starts the HTTPS server, on the same port each time.
 func (p *pebble) listen() {
 	if p.addr == "" {
 		p.addr = addrOf(freePort(p.t))
 	}
 	var l net.Listener
-	eventually(p.t, waitTimeout, "the authority's port is free", func() (free bool) {
+	eventually(p.t, waitTimeout, "the port of the CA is free", func() (free bool) {
 		var err error
 		l, err = net.Listen("tcp", p.addr)
 		return err == nil
@@ -176,7 +174,7 @@ func (p *pebble) listen() {
 	go server.Serve(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{p.serverCert}, NextProtos: []string{"h2", "http/1.1"}}))
 }
 
-// close refuses connections from now on, and ends those there are.
+// close stops listening and closes all connections.
 func (p *pebble) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,14 +183,14 @@ func (p *pebble) close() {
 
 func (p *pebble) url() string { return "https://" + p.addr + wfe.DirectoryPath }
 
-// blockFinalize keeps orders from being finished until they may go on.
+// blockFinalize blocks finalize requests until unblock is called.
 func (p *pebble) blockFinalize() (unblock func()) {
 	gate := make(chan struct{})
 	p.finalizeGate.Store(&gate)
 	return func() { close(gate) }
 }
 
-// waitFinalize waits while what a request asks for is held.
+// waitFinalize waits while finalize requests are blocked.
 func (p *pebble) waitFinalize(r *http.Request) {
 	if gate := p.finalizeGate.Load(); gate != nil && strings.HasPrefix(r.URL.Path, "/finalize-order/") {
 		select {
@@ -226,23 +224,23 @@ func (p *pebble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// countReplacements counts the orders that say which certificate they replace.
+// countReplacements counts the orders with a replaces field.
 func (p *pebble) countReplacements(r *http.Request) *http.Request {
 	if r.URL.Path != "/order-plz" {
 		return r
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		p.t.Errorf("read an order: %v", err)
+		p.t.Errorf("read order: %v", err)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	var signed struct{ Payload string }
 	if err := json.Unmarshal(body, &signed); err != nil {
-		p.t.Errorf("read an order: %v", err)
+		p.t.Errorf("read order: %v", err)
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(signed.Payload)
 	if err != nil {
-		p.t.Errorf("read an order: %v", err)
+		p.t.Errorf("read order: %v", err)
 	}
 	if bytes.Contains(payload, []byte(`"replaces"`)) {
 		p.mu.Lock()
@@ -252,7 +250,8 @@ func (p *pebble) countReplacements(r *http.Request) *http.Request {
 	return r
 }
 
-// count notes the first part of the path, and returns how many POSTs there were.
+// count counts the request by the first element of its path, and returns the number of
+// POSTs.
 func (p *pebble) count(r *http.Request) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -270,11 +269,11 @@ func (p *pebble) requestCount(first string) int {
 	return p.counts[first]
 }
 
-// orders and validations are how many were asked for.
+// orders and validations return the number of requests of each kind.
 func (p *pebble) orders() int      { return p.requestCount("order-plz") }
 func (p *pebble) validations() int { return p.requestCount("chalZ") }
 
-// setRenewalWindow makes the authority want a certificate replaced between two times.
+// setRenewalWindow sets the ARI window of a certificate.
 func (p *pebble) setRenewalWindow(leaf *x509.Certificate, from, to time.Time) {
 	p.t.Helper()
 	window, err := json.Marshal(map[string]any{"suggestedWindow": map[string]time.Time{"start": from, "end": to}})
@@ -289,7 +288,7 @@ func (p *pebble) setRenewalWindow(leaf *x509.Certificate, from, to time.Time) {
 		p.t.Fatal(err)
 	}
 	r := httptest.NewRequest(http.MethodPost, "/set-renewal-info/", bytes.NewReader(body))
-	r.Header.Set("User-Agent", "test") // Pebble insists
+	r.Header.Set("User-Agent", "test") // required by Pebble
 	recorder := httptest.NewRecorder()
 	p.management.ServeHTTP(recorder, r)
 	if recorder.Code != http.StatusOK {

@@ -18,7 +18,7 @@ import (
 	"inbox/tlsmgr"
 )
 
-// buildDir is where programs are built, by the first test that needs them.
+// buildDir contains the programs, each built by the first test that needs it.
 var buildDir string
 
 var nodeBinary = sync.OnceValues(func() (string, error) {
@@ -26,7 +26,7 @@ var nodeBinary = sync.OnceValues(func() (string, error) {
 	defer cancel()
 	program := filepath.Join(buildDir, "node")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "./node").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the node: %w\n%s", err, out)
+		return "", fmt.Errorf("build node: %w\n%s", err, out)
 	}
 	return program, nil
 })
@@ -37,7 +37,7 @@ func runTests(m *testing.M) int {
 	flag.Parse()
 	var err error
 	if buildDir, err = os.MkdirTemp("", "inbox-acme-"); err == nil {
-		// The tests mostly wait, so more of them fit than there are processors.
+		// The tests mostly wait, so more of them can run than there are processors.
 		err = flag.Set("test.parallel", "12")
 	}
 	if err != nil {
@@ -49,13 +49,13 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// process is a node that runs.
+// process is a running node.
 type process struct {
 	*exec.Cmd
 	log *logBuffer
 }
 
-// startNode starts a process that serves the name on ports of its own.
+// startNode starts a node that serves the name on the given ports.
 func (r *rig) startNode(name string, httpPort, tlsPort int, extraArgs ...string) *process {
 	r.t.Helper()
 	program, err := nodeBinary()
@@ -73,14 +73,14 @@ func (r *rig) startNode(name string, httpPort, tlsPort int, extraArgs ...string)
 		p.Process.Kill()
 		p.Wait()
 		if r.t.Failed() {
-			r.t.Logf("log of a node:\n%s", p.log)
+			r.t.Logf("node log:\n%s", p.log)
 		}
 	})
 	return p
 }
 
-// The authority only ever sees the first node; when the second orders, the
-// first answers for it out of the directory they share.
+// The CA connects only to the first node. If the second one orders, the first one answers
+// the challenge from the shared state directory.
 func TestTwoProcessesOrderOnce(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{"certmagic", "autocert"} {
@@ -91,18 +91,18 @@ func TestTwoProcessesOrderOnce(t *testing.T) {
 			first := r.startNode(name, r.httpPort, r.tlsPort, "-engine", engine)
 			second := r.startNode(name, freePort(t), freePort(t), "-engine", engine)
 			for _, p := range []*process{first, second} {
-				eventually(t, waitTimeout, "both nodes have taken up the certificate", func() bool {
+				eventually(t, waitTimeout, "both nodes load the certificate", func() bool {
 					return p.log.has("certificate taken up")
 				})
 			}
 			if got := r.ca.orders(); got != 1 {
-				t.Errorf("%d orders, want 1", got)
+				t.Errorf("got %d orders, want 1", got)
 			}
 		})
 	}
 }
 
-// At renewal, too, one of two orders, and the other takes up what it brought.
+// At renewal, too, one node orders, and the other one loads the new certificate.
 func TestTwoProcessesRenewOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{validity: 24 * time.Second})
@@ -110,26 +110,26 @@ func TestTwoProcessesRenewOnce(t *testing.T) {
 	first := r.startNode(name, r.httpPort, r.tlsPort)
 	second := r.startNode(name, freePort(t), freePort(t))
 	for _, p := range []*process{first, second} {
-		eventually(t, 2*waitTimeout, "both nodes have renewed", func() bool { return p.log.count("certificate taken up") > 1 })
+		eventually(t, 2*waitTimeout, "both nodes load a renewed certificate", func() bool { return p.log.count("certificate taken up") > 1 })
 	}
 	loaded := min(first.log.count("certificate taken up"), second.log.count("certificate taken up"))
 	if got := r.ca.orders(); got > loaded+1 {
-		t.Errorf("%d orders for %d certificates", got, loaded)
+		t.Errorf("got %d orders for %d certificates, want at most one more", got, loaded)
 	}
 	obtained := func(p *process) int { return p.log.count("certificate obtained") + p.log.count("certificate renewed") }
 	if got := obtained(first) + obtained(second); got > r.ca.orders() {
-		t.Errorf("%d certificates from %d orders", got, r.ca.orders())
+		t.Errorf("got %d certificates from %d orders, want at most as many", got, r.ca.orders())
 	}
 }
 
-// The second node alone orders, and the first, which does not, answers.
+// Only the second node orders, and the first one answers the challenge.
 func TestOneProcessAnswersForAnother(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	name := newName()
 	r.ca.mode.Store(503)
 	first := r.startNode(name, r.httpPort, r.tlsPort)
-	eventually(t, waitTimeout, "the first node has tried", func() bool { return first.log.has("no certificate yet") })
+	eventually(t, waitTimeout, "the first node fails", func() bool { return first.log.has("no certificate yet") })
 	first.Process.Signal(syscall.SIGSTOP)
 	r.ca.mode.Store(modeUp)
 	second := r.startNode(name, freePort(t), freePort(t))
@@ -138,45 +138,44 @@ func TestOneProcessAnswersForAnother(t *testing.T) {
 	eventually(t, waitTimeout, "the second node has a certificate", func() bool { return second.log.has("certificate obtained") })
 }
 
-// However often a process is killed and started again, the orders at the
-// authority stay those of one attempt.
+// Crashes and restarts make no more orders than one attempt.
 func TestCrashLoopMakesNoExtraOrder(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
 	name := newName()
 	for range 6 {
 		p := r.startNode(name, r.httpPort, r.tlsPort)
-		eventually(t, waitTimeout, "the node has ordered, or waits with it", func() bool {
+		eventually(t, waitTimeout, "the node listens, and an order was made", func() bool {
 			return p.log.has("msg=listening") && r.ca.orders() > 0
 		})
-		time.Sleep(200 * time.Millisecond) // so that a wrong one would have the time to order
+		time.Sleep(200 * time.Millisecond) // time for an unwanted order
 		p.Process.Kill()
 		p.Wait()
 	}
 	if got := r.ca.orders(); got > 1 {
-		t.Errorf("%d orders after six crashes, want 1", got)
+		t.Errorf("got %d orders after six crashes, want at most 1", got)
 	}
 	if got := r.ca.validations(); got > 1 {
-		t.Errorf("%d validations after six crashes, want 1 at most", got)
+		t.Errorf("got %d validations after six crashes, want at most 1", got)
 	}
 }
 
-// With no room on the disk nothing is ordered, for it could not be recorded;
-// the log says so, and the files serve.
+// On a full disk the server makes no orders, because it cannot record them. It logs the
+// reason and serves the certificate files.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	name := newName()
 	cert, key := writeSelfSigned(t, time.Hour, name)
 	p := r.startNode(name, r.httpPort, r.tlsPort, "-full", "-cert", cert, "-key", key)
-	eventually(t, waitTimeout, "the log says why nothing is ordered", func() bool {
+	eventually(t, waitTimeout, "the log reports why no certificate is ordered", func() bool {
 		return p.log.has("no certificate can be ordered") && p.log.has("file too large")
 	})
 	leaf, err := (&testServer{t: t, rig: r, host: "127.0.0.1"}).servedCert(name)
 	if err != nil || leaf.Subject.CommonName != selfSignedCN {
-		t.Errorf("shown %v, %v; want the certificate of the files", leaf, err)
+		t.Errorf("got certificate %v, %v; want the one of the files", leaf, err)
 	}
 	if got := r.ca.orders(); got != 0 {
-		t.Errorf("%d orders, want none", got)
+		t.Errorf("got %d orders, want none", got)
 	}
 }

@@ -19,12 +19,12 @@ import (
 	"inbox/e2e"
 )
 
-// program builds the server once for the tests that run it whole.
+// program builds the server binary once, for all tests that run it.
 var program = sync.OnceValues(func() (string, error) {
 	return e2e.Build(context.Background(), buildDir)
 })
 
-// startProgram runs the server for a name that the rig's authority certifies.
+// startProgram runs the server for a name, with certificates from the CA of the rig.
 func (r *rig) startProgram(name string, extraArgs ...string) (stop func()) {
 	r.t.Helper()
 	path, err := program()
@@ -48,13 +48,13 @@ func (r *rig) startProgram(name string, extraArgs ...string) (stop func()) {
 	return stop
 }
 
-// httpClient trusts what the authority issues.
+// httpClient returns a client that trusts the CA.
 func (r *rig) httpClient() *http.Client { return (&testServer{t: r.t, rig: r}).client() }
 
 func (r *rig) waitUntilServed(name string) {
 	r.t.Helper()
 	client := r.httpClient()
-	eventually(r.t, 60*time.Second, name+" is served with a certificate of the authority", func() bool {
+	eventually(r.t, 60*time.Second, name+" is served with a certificate of the CA", func() bool {
 		resp, err := client.Get(fmt.Sprintf("https://%s:%d/healthz", name, r.tlsPort))
 		if err != nil {
 			return false
@@ -64,8 +64,7 @@ func (r *rig) waitUntilServed(name string) {
 	})
 }
 
-// TestProgramObtainsItsCertificate is the promise of the first page: a name and
-// an e-mail address, and there is a padlock.
+// A host name and an e-mail address are sufficient to serve HTTPS, as the README says.
 func TestProgramObtainsItsCertificate(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{"certmagic", "autocert"} {
@@ -95,7 +94,7 @@ func TestProgramObtainsItsCertificate(t *testing.T) {
 	}
 }
 
-// TestProgramWithIPAddress is the promise for those who have an address alone.
+// An IP address is sufficient to serve HTTPS.
 func TestProgramWithIPAddress(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{profiles: map[string]time.Duration{"shortlived": time.Hour}})
@@ -124,12 +123,12 @@ func (r *rig) wantResponse(url, host, user string, status int, header, want stri
 	defer resp.Body.Close()
 	io.Copy(io.Discard, resp.Body)
 	if resp.StatusCode != status || header != "" && resp.Header.Get(header) != want {
-		r.t.Errorf("%s as host %q: got %d with %v; want %d and %s %q", url, host, resp.StatusCode, resp.Header, status, header, want)
+		r.t.Errorf("%s with host %q: got %d and %v; want %d and %s %q", url, host, resp.StatusCode, resp.Header, status, header, want)
 	}
 }
 
-// Challenges of an order that is under way cost no token, however many places the
-// authority asks from: this one asks three times, and one request is allowed.
+// Challenge requests of a pending order are not rate limited: the CA sends three of them,
+// with a burst of one request.
 func TestChallengesAreNotRateLimited(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
@@ -141,8 +140,7 @@ func TestChallengesAreNotRateLimited(t *testing.T) {
 	}
 }
 
-// TestProgramStartFailures: what contradicts itself ends with 2, a port that
-// was asked for and is taken with 1.
+// Contradictory options exit with status 2, a configured port that is in use with 1.
 func TestProgramStartFailures(t *testing.T) {
 	t.Parallel()
 	path, err := program()
@@ -183,8 +181,8 @@ func TestProgramStartFailures(t *testing.T) {
 	}
 }
 
-// TestTestssl holds the running program against testssl.sh. What the
-// certificate says about revocation is the authority's to decide.
+// TestTestssl audits the running program with testssl.sh. It ignores the finding about
+// revocation, which depends on the CA.
 func TestTestssl(t *testing.T) {
 	t.Parallel()
 	testssl, err := exec.LookPath("testssl")
@@ -199,7 +197,7 @@ func TestTestssl(t *testing.T) {
 	stop := r.startProgram(name)
 	r.waitUntilServed(name)
 	stop()
-	// For the first month the policy to come back over HTTPS alone is short, on purpose.
+	// During the first month the HSTS max-age is intentionally short.
 	writeServedTime(t, r.dir, name, 60*24*time.Hour)
 	r.startProgram(name, "-rate", "0", "-conn-rate", "0", "-max-conns-per-ip", "0")
 	r.waitUntilServed(name)
@@ -212,18 +210,18 @@ func TestTestssl(t *testing.T) {
 	report := filepath.Join(t.TempDir(), "report.json")
 	ctx, cancel := deadlineContext(t)
 	defer cancel()
-	// All but the simulation of browsers, which takes long and judges nothing.
+	// All checks except the browser simulation, which takes long and has no findings.
 	audit := exec.CommandContext(ctx, testssl, "--quiet", "--color", "0", "--warnings", "off", "--add-ca", roots,
 		"-p", "-s", "-f", "-P", "-S", "-h", "-U",
 		"--ip", "127.0.0.1", "--jsonfile", report, fmt.Sprintf("%s:%d", name, r.tlsPort))
 	audit.WaitDelay = 10 * time.Second
 	out, err := audit.CombinedOutput()
 	if ctx.Err() != nil {
-		t.Fatalf("the audit was not over when the tests had to end; give them more time with -timeout:\n%s", out)
+		t.Fatalf("the audit did not finish before the test deadline; increase -timeout:\n%s", out)
 	}
 	findings := readFindings(t, report)
 	if len(findings) < 50 {
-		t.Fatalf("got %d findings, want a whole audit: %v\n%s", len(findings), err, out)
+		t.Fatalf("got %d findings, want 50 at least: %v\n%s", len(findings), err, out)
 	}
 	for _, f := range findings {
 		switch {
@@ -235,8 +233,9 @@ func TestTestssl(t *testing.T) {
 	}
 }
 
-// deadlineContext lasts for as long as the tests may, less a moment to tell of it:
-// a busy machine takes ten times as long as another one.
+// deadlineContext ends 30 seconds before the test deadline, which leaves time for the
+// report. A fixed timeout would be too short on a busy machine, which takes ten times
+// longer.
 func deadlineContext(t *testing.T) (context.Context, context.CancelFunc) {
 	end, limited := t.Deadline()
 	if !limited {
@@ -245,8 +244,8 @@ func deadlineContext(t *testing.T) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(t.Context(), end.Add(-30*time.Second))
 }
 
-// writeServedTime makes the state directory remember that the name has been served
-// with valid certificates for so long.
+// writeServedTime records in the state directory how long the name has been served with
+// valid certificates.
 func writeServedTime(t *testing.T, dir, name string, served time.Duration) {
 	t.Helper()
 	text := fmt.Sprintf(`{"Seconds":%d}`, served/time.Second)

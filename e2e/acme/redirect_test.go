@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Port 80 redirects readers of our host, keeps passwords away, and knows
-// tokens only while an order runs; port 443 knows no other host.
+// Port 80 redirects page requests for the host, rejects requests that carry passwords, and
+// serves challenge tokens only during an order. Port 443 rejects other hosts.
 func TestRedirectAndHostCheck(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
@@ -46,12 +46,12 @@ func TestRedirectAndHostCheck(t *testing.T) {
 				resp.StatusCode, resp.Header.Get("Location"), tt.status, tt.location)
 		}
 		if got := resp.Header.Get("Strict-Transport-Security"); (got == "max-age=86400") != (tt.scheme == "https" && tt.status == 200) {
-			t.Errorf("%s://%s: HSTS %q", tt.scheme, tt.host, got)
+			t.Errorf("%s://%s: got Strict-Transport-Security %q, want it only with a page over HTTPS", tt.scheme, tt.host, got)
 		}
 	}
 }
 
-// request sends a request to the site that may name another host than it connects for.
+// request connects for name and sends a request with the given Host field.
 func (s *testServer) request(method, scheme, name, host, path string) *http.Response {
 	s.t.Helper()
 	port := s.rig.httpPort
@@ -72,7 +72,8 @@ func (s *testServer) request(method, scheme, name, host, path string) *http.Resp
 	return resp
 }
 
-// Whoever asks for another name, or for none, is told so by TLS itself.
+// A handshake with another server name, or without one, fails with an unrecognized_name
+// alert.
 func TestUnknownNames(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
@@ -85,7 +86,7 @@ func TestUnknownNames(t *testing.T) {
 		const unrecognized = tls.AlertError(112)
 		var remote *net.OpError
 		if !errors.As(err, &remote) || remote.Err.Error() != unrecognized.Error() {
-			t.Errorf("asked for %q: got %v, want the alert %v", serverName, err, unrecognized)
+			t.Errorf("server name %q: got %v, want the alert %v", serverName, err, unrecognized)
 		}
 	}
 }

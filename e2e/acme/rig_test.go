@@ -22,8 +22,8 @@ import (
 	"inbox/tlsmgr"
 )
 
-// rig is one authority, its name server, and the ports where it looks for the
-// site that a test starts.
+// rig is a CA, its name server, a state directory, and the ports to which the CA connects
+// for validation.
 type rig struct {
 	t                 *testing.T
 	ca                *pebble
@@ -46,15 +46,14 @@ func newRig(t *testing.T, o pebbleOptions) *rig {
 	return r
 }
 
-// lastPort counts the ports given out. They lie below those that the system
-// gives to outgoing connections, one of which could else take a port while a
-// test has it closed.
+// lastPort counts the assigned ports. They are below the ephemeral range, so that no
+// outgoing connection can occupy a port while a test has it closed.
 var lastPort atomic.Int32
 
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 1000 {
-		port := 20000 + (97*os.Getpid()+int(lastPort.Add(1)))%10000 // away from another run's
+		port := 20000 + (97*os.Getpid()+int(lastPort.Add(1)))%10000 // distinct from those of a parallel run
 		if l, err := net.Listen("tcp", addrOf(port)); err == nil {
 			l.Close()
 			return port
@@ -66,13 +65,14 @@ func freePort(t *testing.T) int {
 
 func addrOf(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
-// certmagic has one table of challenges for the process, so no two tests may
-// use the same name.
+// lastName counts the names. certmagic has one table of challenges per process, so each
+// test needs its own names.
 var lastName atomic.Int32
 
 func newName() string { return fmt.Sprintf("site%d.example.test", lastName.Add(1)) }
 
-// config orders for the names from the rig's authority.
+// config returns a configuration that orders certificates for the names from the CA of the
+// rig.
 func (r *rig) config(names ...string) tlsmgr.Config {
 	return tlsmgr.Config{
 		Domains:  names,
@@ -84,11 +84,11 @@ func (r *rig) config(names ...string) tlsmgr.Config {
 	}
 }
 
-// testServer is a server, as the program builds one from a source.
+// testServer is a server that uses a certificate source as the program does.
 type testServer struct {
 	t      *testing.T
 	rig    *rig
-	host   string // where it listens
+	host   string // listening address
 	source tlsmgr.Source
 	log    *logBuffer
 	stop   func()
@@ -143,8 +143,8 @@ func (s *testServer) start(c tlsmgr.Config) {
 
 func discardLogger() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// listen tries again when the port is in use: a process that another test is
-// just starting holds all our sockets until it has become another program.
+// listen retries while the port is in use: a process that another test forks holds all
+// sockets of this process until it executes the new program.
 func (s *testServer) listen(port int) (l net.Listener) {
 	s.t.Helper()
 	eventually(s.t, waitTimeout, "the port is free", func() bool {
@@ -155,7 +155,7 @@ func (s *testServer) listen(port int) (l net.Listener) {
 	return l
 }
 
-// servedCert is the certificate that a client is shown who asks for the name.
+// servedCert returns the certificate that the server presents for a server name.
 func (s *testServer) servedCert(name string) (*x509.Certificate, error) {
 	conn, err := tls.Dial("tcp", s.addr(s.rig.tlsPort), &tls.Config{ServerName: name, InsecureSkipVerify: true})
 	if err != nil {
@@ -165,7 +165,7 @@ func (s *testServer) servedCert(name string) (*x509.Certificate, error) {
 	return conn.ConnectionState().PeerCertificates[0], nil
 }
 
-// client trusts what the authority issues, and goes to the site for any host.
+// client returns a client that trusts the CA and connects to the server for any host.
 func (s *testServer) client() *http.Client {
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		_, port, _ := net.SplitHostPort(addr)
@@ -178,7 +178,7 @@ func (s *testServer) client() *http.Client {
 	}
 }
 
-// get asks for the page of a name over verified TLS.
+// get requests the page of a name over verified TLS.
 func (s *testServer) get(client *http.Client, name string) error {
 	resp, err := client.Get(fmt.Sprintf("https://%s/", net.JoinHostPort(name, fmt.Sprint(s.rig.tlsPort))))
 	if err != nil {
@@ -191,21 +191,21 @@ func (s *testServer) get(client *http.Client, name string) error {
 	return nil
 }
 
-// eventually waits for what the background brings.
+// eventually waits until is returns true. what describes the condition.
 func eventually(t *testing.T, timeout time.Duration, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(timeout); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", timeout, what)
+			t.Fatalf("timeout after %v, want: %s", timeout, what)
 		}
 	}
 }
 
-// waitForCert waits until a name has a certificate of the authority.
+// waitForCert waits until the names are served with certificates of the CA.
 func (s *testServer) waitForCert(timeout time.Duration, names ...string) {
 	s.t.Helper()
 	for _, name := range names {
-		eventually(s.t, timeout, name+" is served with a certificate of the authority", func() bool {
+		eventually(s.t, timeout, name+" is served with a certificate of the CA", func() bool {
 			return s.get(s.client(), name) == nil
 		})
 	}
@@ -218,11 +218,11 @@ func (s *testServer) state(name string) tlsmgr.NameState {
 			return n
 		}
 	}
-	s.t.Fatalf("State has no %s", name)
+	s.t.Fatalf("the state does not contain %s", name)
 	return tlsmgr.NameState{}
 }
 
-// logBuffer is a log that a test can read while it is written.
+// logBuffer is a log that tests can read while it is written.
 type logBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder

@@ -21,9 +21,9 @@ import (
 	"inbox/tlsmgr"
 )
 
-const selfSignedCN = "made by hand"
+const selfSignedCN = "self-signed for tests"
 
-// writeSelfSigned writes a pair of files as an operator brings them.
+// writeSelfSigned writes a certificate and its key, as an operator would.
 func writeSelfSigned(t *testing.T, life time.Duration, names ...string) (cert, key string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -54,12 +54,11 @@ func writePair(t *testing.T, cert, key string, life time.Duration, names ...stri
 	writeFile(t, key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
 }
 
-// startTraffic asks for the page without pause, over new connections and over one
-// that is kept. Its end returns how many requests there were; a failed one
-// fails the test.
+// startTraffic requests the page continuously, over new connections and over one that is
+// kept alive. stopTraffic returns the number of requests. A failed request fails the test.
 func (s *testServer) startTraffic(name string) (stopTraffic func() int64) {
 	stop := make(chan struct{})
-	var asked atomic.Int64
+	var requests atomic.Int64
 	var clients sync.WaitGroup
 	for i := range 3 {
 		client := s.client()
@@ -72,17 +71,17 @@ func (s *testServer) startTraffic(name string) (stopTraffic func() int64) {
 				case <-time.After(10 * time.Millisecond):
 				}
 				if err := s.get(client, name); err != nil {
-					s.t.Errorf("a request failed: %v", err)
+					s.t.Errorf("request: %v", err)
 					return
 				}
-				asked.Add(1)
+				requests.Add(1)
 			}
 		})
 	}
-	return func() int64 { close(stop); clients.Wait(); return asked.Load() }
+	return func() int64 { close(stop); clients.Wait(); return requests.Load() }
 }
 
-// The lives leave a quarter of a minute between renewal and end, as a busy machine needs.
+// The lifetimes leave 15 seconds between renewal and expiry, which a busy machine needs.
 func TestRenewalUnderTraffic(t *testing.T) {
 	t.Parallel()
 	for engine, life := range map[string]time.Duration{tlsmgr.CertMagic: time.Minute, tlsmgr.Autocert: 48 * time.Second} {
@@ -96,23 +95,23 @@ func TestRenewalUnderTraffic(t *testing.T) {
 			s.waitForCert(waitTimeout, name)
 			before := s.state(name)
 			stopTraffic := s.startTraffic(name)
-			eventually(t, life, "the renewal", func() bool { return s.state(name).Fingerprint != before.Fingerprint })
-			eventually(t, life, "the end of the first certificate", func() bool { return time.Now().After(before.NotAfter) })
-			asked := stopTraffic()
-			if asked < 100 {
-				t.Errorf("only %d requests were made", asked)
+			eventually(t, life, "the certificate is renewed", func() bool { return s.state(name).Fingerprint != before.Fingerprint })
+			eventually(t, life, "the first certificate expires", func() bool { return time.Now().After(before.NotAfter) })
+			requests := stopTraffic()
+			if requests < 100 {
+				t.Errorf("got %d requests, want 100 at least", requests)
 			}
-			t.Logf("%d requests while a certificate was renewed; none failed", asked)
-			// One may be under way.
+			t.Logf("%d requests during a renewal", requests)
+			// One more order can be in progress.
 			if got, obtained := r.ca.orders(), s.state(name).Obtained; obtained < 2 || got > obtained+1 {
-				t.Errorf("%d orders for %d certificates, want one for each of two at least", got, obtained)
+				t.Errorf("got %d orders for %d certificates, want one for each of at least two", got, obtained)
 			}
 		})
 	}
 }
 
-// The authority is away at first: the files serve. It comes back: its
-// certificate takes over, without a restart and without a failed handshake.
+// While the CA is unavailable, the server uses the certificate files. When the CA is
+// available again, its certificate replaces them without a restart.
 func TestCAUnavailableAtFirstOrder(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{tlsmgr.CertMagic, tlsmgr.Autocert} {
@@ -125,24 +124,24 @@ func TestCAUnavailableAtFirstOrder(t *testing.T) {
 			c.ACME.Engine = engine
 			c.CertFile, c.KeyFile = writeSelfSigned(t, time.Hour, "*.example.test")
 			s := r.serve(c)
-			eventually(t, waitTimeout, "the failure is in State", func() bool { return s.state(name).LastError != nil })
+			eventually(t, waitTimeout, "the state contains the failure", func() bool { return s.state(name).LastError != nil })
 			if got := s.state(name); got.Source != "file" || time.Until(got.NextAttempt) > time.Minute {
-				t.Errorf("State = %+v; want the files, and the next attempt soon", got)
+				t.Errorf("got state %+v, want source file and the next attempt within a minute", got)
 			}
 			if leaf, err := s.servedCert(name); err != nil || leaf.Subject.CommonName != selfSignedCN {
-				t.Errorf("shown %v, %v; want the certificate of the files", leaf, err)
+				t.Errorf("got certificate %v, %v; want the one of the files", leaf, err)
 			}
 			r.ca.listen()
 			s.waitForCert(waitTimeout, name)
 			if got := s.state(name); got.Source != "acme" {
-				t.Errorf("State = %+v, want the authority's certificate", got)
+				t.Errorf("got state %+v, want source acme", got)
 			}
 		})
 	}
 }
 
-// The authority refuses at renewal: the old certificate serves to its end and,
-// for want of a better one, beyond; then the new one does.
+// While the CA refuses a renewal, the server uses the old certificate, even after it has
+// expired, and the new one as soon as the CA issues it.
 func TestCAUnavailableAtRenewal(t *testing.T) {
 	t.Parallel()
 	for mode, how := range map[int64]string{503: "503", 429: "429", 0: "refused"} {
@@ -157,11 +156,11 @@ func TestCAUnavailableAtRenewal(t *testing.T) {
 				r.ca.close()
 			}
 			r.ca.mode.Store(mode)
-			eventually(t, waitTimeout, "a warning", func() bool { return s.log.has("the old one serves on") })
-			eventually(t, waitTimeout, "the end of the certificate", func() bool { return time.Now().After(old.NotAfter.Add(time.Second)) })
+			eventually(t, waitTimeout, "the log contains a warning", func() bool { return s.log.has("the old one serves on") })
+			eventually(t, waitTimeout, "the certificate expires", func() bool { return time.Now().After(old.NotAfter.Add(time.Second)) })
 			leaf, err := s.servedCert(name)
 			if err != nil || tlsmgr.Fingerprint(leaf) != old.Fingerprint {
-				t.Errorf("shown %v after its end, want the old certificate", err)
+				t.Errorf("got another certificate after the expiry (%v), want the old one", err)
 			}
 			r.ca.mode.Store(modeUp)
 			if mode == 0 {
@@ -172,7 +171,7 @@ func TestCAUnavailableAtRenewal(t *testing.T) {
 	}
 }
 
-// Neither an authority nor a disk that hangs is felt by a handshake.
+// A hanging CA and hanging storage do not delay handshakes.
 func TestHandshakeWhileCAAndStorageHang(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
@@ -201,20 +200,19 @@ func TestHandshakeWhileCAAndStorageHang(t *testing.T) {
 		slices.Sort(all)
 		longest := all[len(all)-1]
 		t.Logf("%d handshakes, median %v, longest %v", len(all), all[len(all)/2], longest)
-		if longest > 5*time.Second { // what hangs does so for ever; a busy machine takes a second
-			t.Errorf("a handshake for %s took %v while the authority hung", n, longest)
+		if longest > 5*time.Second { // a blocked handshake would hang forever; a busy machine takes a second
+			t.Errorf("handshake for %s: got %v while the CA hangs, want at most 5s", n, longest)
 		}
 	}
 	checkChallengeTimeout(t, r, other)
 	began := time.Now()
 	s.stop()
 	if took := time.Since(began); took > 30*time.Second {
-		t.Errorf("stopping took %v", took)
+		t.Errorf("shutdown: got %v, want at most 30s", took)
 	}
 }
 
-// hangStorage puts a pipe where the certificate is looked for: to open it is to
-// wait for a writer that never comes.
+// hangStorage creates a named pipe in place of the certificate, so that opening it blocks.
 func hangStorage(t *testing.T, r *rig, name string) {
 	t.Helper()
 	dir := statePath(r, "certificates", "127.0.0.1"+r.ca.addr[len("127.0.0.1"):]+"-dir", name)
@@ -226,22 +224,23 @@ func hangStorage(t *testing.T, r *rig, name string) {
 	t.Cleanup(func() { openPipe(pipe) })
 }
 
-// checkChallengeTimeout makes sure that a stranger who asks like an authority does not
-// wait for the disk for long.
+// checkChallengeTimeout checks that the lookup of a challenge in hanging storage ends with
+// a timeout, since any client can cause it.
 func checkChallengeTimeout(t *testing.T, r *rig, name string) {
 	t.Helper()
 	began := time.Now()
 	conn, err := tls.Dial("tcp", addrOf(r.tlsPort), &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{"acme-tls/1"}})
 	if err == nil {
 		conn.Close()
-		t.Error("a challenge was answered although there is none")
+		t.Error("got a challenge certificate without a pending order, want an error")
 	}
 	if took := time.Since(began); took > 15*time.Second {
-		t.Errorf("a challenge hello took %v", took)
+		t.Errorf("challenge handshake: got %v, want at most 15s", took)
 	}
 }
 
-// The files are replaced under traffic, first by halves.
+// The certificate files are replaced under traffic, with incomplete and mismatched files in
+// between.
 func TestFilesReplacedUnderTraffic(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
@@ -252,7 +251,7 @@ func TestFilesReplacedUnderTraffic(t *testing.T) {
 	s := r.serve(c)
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
-	var shown atomic.Int64
+	var handshakes atomic.Int64
 	for range 2 {
 		clients.Go(func() {
 			for {
@@ -265,29 +264,30 @@ func TestFilesReplacedUnderTraffic(t *testing.T) {
 					t.Errorf("handshake: %v", err)
 					return
 				}
-				shown.Add(1)
+				handshakes.Add(1)
 			}
 		})
 	}
 	for n := 1; n <= 2; n++ {
 		before := s.state(name).Fingerprint
 		writeFile(t, c.CertFile, []byte("-----BEGIN CERTIFICATE-----\nhalf"))
-		eventually(t, waitTimeout, "the half is refused", func() bool { return s.log.count("not usable") == n })
+		eventually(t, waitTimeout, "the incomplete file is rejected", func() bool { return s.log.count("not usable") == n })
 		if got := s.state(name).Fingerprint; got != before {
-			t.Error("half a file replaced the certificate")
+			t.Error("an incomplete file replaced the certificate")
 		}
 		writePair(t, c.CertFile, c.KeyFile, time.Hour, "elsewhere.example.test")
-		eventually(t, waitTimeout, "a pair for another name is refused", func() bool { return s.log.count("for other names") == n })
+		eventually(t, waitTimeout, "a certificate for another name is rejected", func() bool { return s.log.count("for other names") == n })
 		writePair(t, c.CertFile, c.KeyFile, time.Hour, name)
-		eventually(t, waitTimeout, "the whole pair is taken", func() bool { return s.state(name).Fingerprint != before })
+		eventually(t, waitTimeout, "the valid files are loaded", func() bool { return s.state(name).Fingerprint != before })
 	}
 	close(stop)
 	clients.Wait()
-	if shown.Load() < 20 {
-		t.Errorf("only %d handshakes were made", shown.Load())
+	if handshakes.Load() < 20 {
+		t.Errorf("got %d handshakes, want 20 at least", handshakes.Load())
 	}
 }
 
+// openPipe unblocks the readers of a named pipe.
 func openPipe(path string) {
 	if fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
 		syscall.Close(fd)

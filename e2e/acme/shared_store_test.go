@@ -19,15 +19,15 @@ import (
 	"inbox/tlsmgr/redisstorage"
 )
 
-// cluster is two programs on machines of their own, as far as their state
-// goes, which share a store. The authority only ever sees the first.
+// cluster is two nodes that share a store but no state directory. The CA connects only
+// to the first node.
 type cluster struct {
 	*rig
 	name     string
 	key      string
 	redis    *e2e.Server
 	programs [2]*e2e.Server
-	ports    [2][2]int // of http and TLS
+	ports    [2][2]int // HTTP and TLS
 	dirs     [2]string
 }
 
@@ -52,11 +52,11 @@ func newCluster(t *testing.T, o pebbleOptions) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.redis.Stop() }) // a test may have stopped it
+	t.Cleanup(func() { _ = c.redis.Stop() }) // fails if the test has stopped it already
 	return c
 }
 
-// start starts one of the two programs.
+// start starts one of the two nodes.
 func (c *cluster) start(i int) {
 	c.t.Helper()
 	path, err := program()
@@ -72,14 +72,14 @@ func (c *cluster) start(i int) {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() {
-		_ = c.programs[i].Stop() // a test may have killed it
+		_ = c.programs[i].Stop() // fails if the test has killed it already
 		if c.t.Failed() {
-			c.t.Logf("log of program %d:\n%s", i+1, log)
+			c.t.Logf("log of node %d:\n%s", i+1, log)
 		}
 	})
 }
 
-// servedCert is what one of the programs shows, or nil.
+// servedCert returns the certificate that a node serves, or nil.
 func (c *cluster) servedCert(i int) *x509.Certificate {
 	leaf, err := (&testServer{t: c.t, rig: &rig{tlsPort: c.ports[i][1]}, host: "127.0.0.1"}).servedCert(c.name)
 	if err != nil {
@@ -88,17 +88,18 @@ func (c *cluster) servedCert(i int) *x509.Certificate {
 	return leaf
 }
 
+// waitForBoth waits until is accepts the certificate of each node.
 func (c *cluster) waitForBoth(timeout time.Duration, what string, is func(*x509.Certificate) bool) {
 	c.t.Helper()
 	for i := range c.programs {
-		eventually(c.t, timeout, fmt.Sprintf("program %d shows %s", i+1, what), func() bool {
+		eventually(c.t, timeout, fmt.Sprintf("node %d serves %s", i+1, what), func() bool {
 			leaf := c.servedCert(i)
 			return leaf != nil && is(leaf)
 		})
 	}
 }
 
-// sessionResumed connects to one of the programs and tells whether it took up a session.
+// sessionResumed connects to a node and reports whether the node resumed a session.
 func (c *cluster) sessionResumed(i int, sessions tls.ClientSessionCache) bool {
 	c.t.Helper()
 	conn, err := tls.Dial("tcp", addrOf(c.ports[i][1]), &tls.Config{ServerName: c.name, InsecureSkipVerify: true, ClientSessionCache: sessions,
@@ -108,26 +109,27 @@ func (c *cluster) sessionResumed(i int, sessions tls.ClientSessionCache) bool {
 	}
 	defer conn.Close()
 	fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", c.name)
-	_, _ = io.Copy(io.Discard, conn) // the ticket comes with the answer
+	_, _ = io.Copy(io.Discard, conn) // the session ticket arrives with the response
 	return conn.ConnectionState().DidResume
 }
 
-// The first node does not reach the authority, dies while it asks again, and
-// still does not hinder the second, for which it answers the challenge. There is one order; both serve what
-// it brought, take up each other's sessions, and serve on without the store.
+// The first node cannot reach the CA and is suspended during a retry. The second node
+// orders nevertheless, and the first one, resumed, answers the challenge. Both serve the
+// certificate of this one order, resume each other's sessions, and continue to serve
+// without the store.
 func TestNodesShareAStore(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, pebbleOptions{})
 	c.ca.mode.Store(503)
 	c.start(0)
-	eventually(t, waitTimeout, "the first node has asked the authority in vain", func() bool { return c.ca.requestCount("dir") > 0 })
+	eventually(t, waitTimeout, "the first node fails to reach the CA", func() bool { return c.ca.requestCount("dir") > 0 })
 	c.ca.mode.Store(modeHang)
 	before := c.ca.requestCount("dir")
-	eventually(t, waitTimeout, "the first node asks again", func() bool { return c.ca.requestCount("dir") > before })
+	eventually(t, waitTimeout, "the first node retries", func() bool { return c.ca.requestCount("dir") > before })
 	_ = c.programs[0].Signal(syscall.SIGSTOP)
 	c.ca.mode.Store(modeUp)
 	c.start(1)
-	eventually(t, 2*time.Minute, "the second node orders, at the latest when the lease of the first has run out", func() bool { return c.ca.orders() > 0 })
+	eventually(t, 2*time.Minute, "the second node orders, at the latest when the lease of the first expires", func() bool { return c.ca.orders() > 0 })
 	_ = c.programs[0].Signal(syscall.SIGCONT)
 	var serial string
 	c.waitForBoth(waitTimeout, "the same certificate", func(leaf *x509.Certificate) bool {
@@ -137,24 +139,24 @@ func TestNodesShareAStore(t *testing.T) {
 		return leaf.SerialNumber.String() == serial
 	})
 	if got := c.ca.orders(); got != 1 {
-		t.Errorf("%d orders, want 1", got)
+		t.Errorf("got %d orders, want 1", got)
 	}
 	found := c.runDoctor(c.name, "-state", t.TempDir(), "-store", "redis://"+c.redis.Addr, "-store-key-file", c.key)
 	if d := found["certificates"]; d.Level != "ok" || !strings.Contains(d.Text, "until") {
-		t.Errorf("the doctor says %+v of the certificate in the store", d)
+		t.Errorf("doctor: got %+v, want the certificate in the store to be valid", d)
 	}
 	sessions := tls.NewLRUClientSessionCache(1)
 	c.sessionResumed(0, sessions)
-	eventually(t, 2*time.Minute, "the second node takes up a session of the first", func() bool { return c.sessionResumed(1, sessions) })
+	eventually(t, 2*time.Minute, "the second node resumes a session of the first", func() bool { return c.sessionResumed(1, sessions) })
 	if err := c.redis.Stop(); err != nil {
 		t.Log(err)
 	}
 	time.Sleep(time.Second)
-	c.waitForBoth(waitTimeout, "its certificate without the store", func(leaf *x509.Certificate) bool { return leaf.SerialNumber.String() == serial })
+	c.waitForBoth(waitTimeout, "the certificate without the store", func(leaf *x509.Certificate) bool { return leaf.SerialNumber.String() == serial })
 }
 
-// One of two renews, both show it within seconds; when one dies, the other
-// goes on alone.
+// One of two nodes renews, and both serve the new certificate within seconds. When one
+// node is killed, the other one continues to renew.
 func TestNodesRenewOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, pebbleOptions{validity: 24 * time.Second})
@@ -172,30 +174,29 @@ func TestNodesRenewOnce(t *testing.T) {
 		})
 		seen[now] = true
 		if got := c.ca.orders(); got > len(seen)+1 {
-			t.Errorf("%d orders for %d certificates", got, len(seen))
+			t.Errorf("got %d orders for %d certificates, want at most one more", got, len(seen))
 		}
 	}
 	_ = c.programs[1].Signal(syscall.SIGKILL)
-	eventually(t, 2*waitTimeout, "the node that is left renews", func() bool {
+	eventually(t, 2*waitTimeout, "the remaining node renews", func() bool {
 		leaf := c.servedCert(0)
 		return leaf != nil && isNew(leaf)
 	})
 }
 
-// A node is paused in the middle of its order, for longer than its lock lasts.
-// Another orders when a person asks for it, and what the first does when it wakes
-// changes nothing of that.
+// A node is suspended during its order, for longer than its lock is valid. The other node
+// orders after SIGHUP. The first node, resumed, must not replace that certificate.
 func TestPausedNodeChangesNothing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, pebbleOptions{})
-	unblock := c.ca.blockFinalize() // else it may be over before the node is paused
+	unblock := c.ca.blockFinalize() // otherwise the order could finish before the node is suspended
 	c.start(1)
 	eventually(t, waitTimeout, "the node orders", func() bool { return c.ca.orders() > 0 })
 	_ = c.programs[1].Signal(syscall.SIGSTOP)
 	unblock()
 	time.Sleep(redisstorage.LeaseDuration + time.Second)
 	c.start(0)
-	eventually(t, waitTimeout, "the other node answers, and hears hangups", func() bool {
+	eventually(t, waitTimeout, "the other node listens and handles SIGHUP", func() bool {
 		_, err := tls.Dial("tcp", addrOf(c.ports[0][1]), &tls.Config{ServerName: c.name, InsecureSkipVerify: true})
 		return err != nil && strings.Contains(err.Error(), "unrecognized name")
 	})
@@ -204,7 +205,7 @@ func TestPausedNodeChangesNothing(t *testing.T) {
 		return c.ca.orders() > 1
 	})
 	var serial string
-	eventually(t, waitTimeout, "the other node shows its certificate", func() bool {
+	eventually(t, waitTimeout, "the other node serves its certificate", func() bool {
 		leaf := c.servedCert(0)
 		if leaf != nil {
 			serial = leaf.SerialNumber.String()
@@ -214,9 +215,9 @@ func TestPausedNodeChangesNothing(t *testing.T) {
 	_ = c.programs[1].Signal(syscall.SIGCONT)
 	for range 5 {
 		time.Sleep(time.Second)
-		c.waitForBoth(waitTimeout, "that certificate", func(leaf *x509.Certificate) bool { return leaf.SerialNumber.String() == serial })
+		c.waitForBoth(waitTimeout, "the certificate of the other node", func(leaf *x509.Certificate) bool { return leaf.SerialNumber.String() == serial })
 	}
 	if got := c.ca.orders(); got != 2 {
-		t.Errorf("%d orders, want 2", got)
+		t.Errorf("got %d orders, want 2", got)
 	}
 }

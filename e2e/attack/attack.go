@@ -1,16 +1,15 @@
-// Package attack attacks the real server and measures how it stands it. Each
-// attack starts a server of its own, keeps a good client busy on another
-// address meanwhile, and is over in seconds. Afterwards the server must be as it
-// was: its memory given back, its files and goroutines gone, and a real call must
-// connect through it.
+// Package attack attacks the real server and measures the effects. Each attack starts its
+// own server and takes seconds, while a good client uses the server from another address.
+// Afterwards the server must have released its memory, files and goroutines, and a real
+// call must connect through it.
 //
-//	go test -v ./attack                         all, on a small machine's memory
-//	ATTACK=rapid go test -v ./attack            those whose name matches
-//	ATTACK_LONG=1 go test -v -timeout 20m ./attack   all, for longer, and on two sizes of memory
+//	go test -v ./attack                              all, with the memory of a small machine
+//	ATTACK=rapid go test -v ./attack                 attacks whose name matches
+//	ATTACK_LONG=1 go test -v -timeout 20m ./attack   all, for longer, with two memory limits
 //
-// All traffic stays on loopback: addresses in 127.0.0.0/8 stand for as many
-// strangers, and X-Forwarded-For from a trusted proxy for thousands more. It
-// needs Linux, for /proc.
+// All traffic stays on loopback: each address in 127.0.0.0/8 is a client, and
+// X-Forwarded-For from a trusted proxy adds thousands more. The package requires Linux,
+// for /proc.
 package attack
 
 import (
@@ -18,51 +17,51 @@ import (
 	"time"
 )
 
-// attack is one thing that strangers may try.
+// attack is one kind of attack.
 type attack struct {
 	name string
-	// flags are given to the server besides the usual ones.
+	// flags are additional options of the server.
 	flags []string
-	// memory is the server's -max-memory; zero is that of the run.
+	// memory is the server's -max-memory in bytes; zero selects the default of the run.
 	memory int64
-	// slow is for those that mostly wait: they run beside others.
+	// slow marks an attack that mostly waits: it runs in parallel with others.
 	slow bool
-	// timeout ends an attack that hangs; zero is a minute.
+	// timeout ends an attack that hangs; zero selects a minute.
 	timeout time.Duration
-	// run attacks, notes figures and says what went wrong.
+	// run makes the attack and reports figures and failures.
 	run func(ctx context.Context, s *scenario)
 }
 
-// attacks is everything that is tried.
+// attacks returns all attacks. extended selects longer ones.
 func attacks(extended bool) []attack {
 	seconds := time.Duration(1)
 	if extended {
 		seconds = 5
 	}
-	// The first measures times. After it come those whose memory takes longest to
-	// come back.
+	// The first attack measures latencies. The attacks whose memory takes longest to be
+	// released follow.
 	return []attack{
 		{name: "request flood, one address", timeout: 4 * time.Minute, run: requestFlood(4 * int(seconds))},
-		{name: "small answers never read", run: unreadResponses},
-		{name: "bodies that nobody reads", run: unreadBodies},
-		{name: "connections left with open requests", run: abandonedConns(5 * seconds * time.Second)},
+		{name: "small responses never read", run: unreadResponses},
+		{name: "bodies of held polls", run: unreadBodies},
+		{name: "connections closed with open requests", run: abandonedConns(5 * seconds * time.Second)},
 		{name: "request flood, 10,000 addresses", flags: behindProxy, run: distributedFlood(10_000)},
 		{name: "connection flood", run: connectionFlood(2 * seconds * time.Second)},
 		{name: "TLS handshake flood", run: handshakeFlood(2 * seconds * time.Second)},
-		{name: "recorded hellos, one address", run: replayedHellos(20 * int(seconds))},
-		{name: "hoarding, one address", flags: shortInboxTimeout, run: exhaustOneAddr},
-		{name: "hoarding, 100 addresses, 1 GiB machine", flags: shortInboxTimeout, memory: 768 << 20, run: exhaustManyAddrs(1 << 20)},
-		{name: "hoarding, 100 addresses", flags: shortInboxTimeout, run: exhaustManyAddrs(1 << 20)},
-		{name: "half-sent bodies of 1 MiB", run: halfBodies},
+		{name: "replayed ClientHellos, one address", run: replayedHellos(20 * int(seconds))},
+		{name: "queue exhaustion, one address", flags: shortInboxTimeout, run: exhaustOneAddr},
+		{name: "queue exhaustion, 100 addresses, 1 GiB machine", flags: shortInboxTimeout, memory: 768 << 20, run: exhaustManyAddrs(1 << 20)},
+		{name: "queue exhaustion, 100 addresses", flags: shortInboxTimeout, run: exhaustManyAddrs(1 << 20)},
+		{name: "incomplete bodies of 1 MiB", run: halfBodies},
 		{name: "many header fields", run: manyFields},
-		{name: "polls at once", run: manyPolls},
+		{name: "concurrent polls", run: manyPolls},
 		{name: "rapid reset", run: measureFlood("resets", 2*seconds*time.Second)},
 		{name: "PING flood", run: measureFlood("pings", 2*seconds*time.Second)},
-		{name: "PING flood, never read", run: pingsUnread},
+		{name: "PING flood, responses never read", run: pingsUnread},
 		{name: "SETTINGS flood", run: measureFlood("settings", 2*seconds*time.Second)},
-		{name: "records of one byte", run: measureFlood("records", 2*seconds*time.Second)},
+		{name: "TLS records of one byte", run: measureFlood("records", 2*seconds*time.Second)},
 		{name: "CONTINUATION flood", run: continuationFlood},
-		{name: "oversize everything", run: oversize},
+		{name: "oversized requests", run: oversize},
 		{name: "request smuggling", flags: overHTTP, run: smuggling},
 		{name: "wrong passwords", run: passwordGuessing},
 		{name: "spoofed forwarding fields", flags: behindProxy, run: spoofing},
@@ -71,16 +70,16 @@ func attacks(extended bool) []attack {
 		{name: "half-closed connections", slow: true, run: halfClosed},
 		{name: "slow headers", slow: true, run: slowHeaders},
 		{name: "slow bodies", slow: true, run: slowBodies},
-		{name: "large answers never read", slow: true, flags: largeMessages, memory: 768 << 20, run: slowReaders},
-		{name: "mailboxes deleted while read", flags: largeMessages, memory: 768 << 20, run: deletedWhileRead},
+		{name: "large responses never read", slow: true, flags: largeMessages, memory: 768 << 20, run: slowReaders},
+		{name: "mailboxes deleted during delivery", flags: largeMessages, memory: 768 << 20, run: deletedWhileRead},
 	}
 }
 
 var (
 	overHTTP    = []string{"-https=false"}
 	behindProxy = []string{"-trusted-proxies", "127.0.0.1"}
-	// largeMessages do not fit into what the kernel keeps of an answer.
+	// largeMessages allows messages that exceed the kernel's socket buffers.
 	largeMessages = []string{"-max-body-size", "8388608", "-inbox-timeout", "40"}
-	// shortInboxTimeout gives back what is hoarded within the minute.
+	// shortInboxTimeout releases the queued messages within recoveryTimeout.
 	shortInboxTimeout = []string{"-inbox-timeout", "15"}
 )

@@ -11,7 +11,7 @@ import (
 	"inbox/e2e"
 )
 
-// program is the server's binary, built once for all attacks.
+// program is the path of the server binary, built once for all attacks.
 var program string
 
 func TestMain(m *testing.M) {
@@ -25,8 +25,7 @@ func TestMain(m *testing.M) {
 	e2e.Main(m, &program)
 }
 
-// Two sizes of memory: what the server takes of a machine with 512 MiB, and of
-// one with 1 GiB.
+// Two memory limits, which the server selects on machines with 512 MiB and with 1 GiB.
 const (
 	smallMemory = 384 << 20
 	largeMemory = 768 << 20
@@ -40,7 +39,7 @@ func TestAttacks(t *testing.T) {
 	}
 	planned := plan(attacks(extended), pattern, extended)
 	if len(planned) == 0 {
-		t.Fatalf("ATTACK=%s is the name of no attack", pattern)
+		t.Fatalf("ATTACK=%s matches no attack", pattern)
 	}
 	outcomes, errs := runAll(t.Context(), planned, idleGoroutines(t))
 	for i, o := range outcomes {
@@ -56,7 +55,7 @@ func TestAttacks(t *testing.T) {
 	printTable(os.Stdout, outcomes)
 }
 
-// plan gives each attack its memory.
+// plan selects the attacks that match pattern and sets their memory limits.
 func plan(all []attack, pattern *regexp.Regexp, extended bool) (planned []attack) {
 	for _, a := range all {
 		if !pattern.MatchString(a.name) {
@@ -77,16 +76,16 @@ func plan(all []attack, pattern *regexp.Regexp, extended bool) (planned []attack
 	return planned
 }
 
-// runAll runs attacks one after another, and those that are slow beside them.
-// While it is seen what is left of one, the next begins. Only the first has the
-// machine to itself: it measures times.
+// runAll runs the attacks one after another, and the slow ones in parallel. The next attack
+// begins while the server of the previous one recovers. Only the first attack has the
+// machine to itself, because it measures latencies.
 func runAll(ctx context.Context, planned []attack, idleCount int) ([]outcome, []error) {
 	outcomes, errs := make([]outcome, len(planned)), make([]error, len(planned))
 	var wg sync.WaitGroup
 	attackOne := func(i int) {
-		over := make(chan struct{})
-		wg.Go(func() { outcomes[i], errs[i] = run(ctx, program, planned[i], idleCount, func() { close(over) }) })
-		<-over
+		done := make(chan struct{})
+		wg.Go(func() { outcomes[i], errs[i] = run(ctx, program, planned[i], idleCount, func() { close(done) }) })
+		<-done
 	}
 	attackOne(0)
 	for i, a := range planned {
@@ -103,12 +102,12 @@ func runAll(ctx context.Context, planned []attack, idleCount int) ([]outcome, []
 	return outcomes, errs
 }
 
-// idleGoroutines is how many a server has that nobody attacked.
+// idleGoroutines returns the number of goroutines of a server without an attack.
 func idleGoroutines(t *testing.T) int {
 	t.Helper()
 	o, err := run(t.Context(), program, attack{name: "none", memory: smallMemory}, 0, func() {})
 	if err != nil || len(o.failures) > 0 || o.goroutines == 0 {
-		t.Fatalf("a server that nobody attacked: %v, %v, %d goroutines", err, o.failures, o.goroutines)
+		t.Fatalf("idle server: got %v, %v, %d goroutines", err, o.failures, o.goroutines)
 	}
 	return o.goroutines
 }

@@ -12,11 +12,11 @@ import (
 	"github.com/pion/webrtc/v4"
 )
 
-// callTimeout is how long a call may take to connect, on a busy machine too.
+// callTimeout bounds the time until a call connects, also on a busy machine.
 const callTimeout = 30 * time.Second
 
-// call lets two peers find each other through the server and pass a word over
-// a data channel. The callee may come first or last.
+// call connects two peers through the server and sends a message over a data channel. Either
+// peer can be the first one.
 func (s *scenario) call(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -39,23 +39,23 @@ func (s *scenario) call(ctx context.Context) error {
 	case <-received:
 		return nil
 	case err := <-failed:
-		return fmt.Errorf("a call after it: %w", err)
+		return fmt.Errorf("call: %w", err)
 	case <-ctx.Done():
-		return fmt.Errorf("a call after it did not connect in %v", callTimeout)
+		return fmt.Errorf("timeout after %v: the call did not connect", callTimeout)
 	}
 }
 
-// runCaller calls the callee and says a word.
+// runCaller calls the callee and sends a message.
 func runCaller(ctx context.Context, c *e2e.Client) error {
 	pc, err := newPeerConnection(ctx)
 	if err != nil {
 		return err
 	}
-	channel, err := pc.CreateDataChannel("words", nil)
+	channel, err := pc.CreateDataChannel("test", nil)
 	if err != nil {
 		return err
 	}
-	channel.OnOpen(func() { _ = channel.SendText("hello") }) // not heard: the call times out
+	channel.OnOpen(func() { _ = channel.SendText("hello") }) // on failure the call times out
 	offer, err := pc.CreateOffer(nil)
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func runCaller(ctx context.Context, c *e2e.Client) error {
 	return err
 }
 
-// runCallee answers a call and reports the word.
+// runCallee answers a call and passes on the message.
 func runCallee(ctx context.Context, c *e2e.Client, received chan<- string) error {
 	pc, err := newPeerConnection(ctx)
 	if err != nil {
@@ -87,7 +87,7 @@ func runCallee(ctx context.Context, c *e2e.Client, received chan<- string) error
 	return sendDescription(ctx, c, pc, answer, from)
 }
 
-// newPeerConnection finds paths on loopback only, and is closed with ctx.
+// newPeerConnection creates a connection that uses only loopback. It is closed when ctx ends.
 func newPeerConnection(ctx context.Context) (*webrtc.PeerConnection, error) {
 	var settings webrtc.SettingEngine
 	settings.SetIncludeLoopbackCandidate(true)
@@ -119,7 +119,7 @@ func sendDescription(ctx context.Context, c *e2e.Client, pc *webrtc.PeerConnecti
 	return c.Send(ctx, to, "application/json", text, 20*time.Second)
 }
 
-// receiveDescription takes the other side's description.
+// receiveDescription receives and sets the description of the other peer.
 func receiveDescription(ctx context.Context, c *e2e.Client, pc *webrtc.PeerConnection) (from string, err error) {
 	m, err := c.Receive(ctx)
 	if err != nil {

@@ -11,13 +11,13 @@ import (
 
 const (
 	concurrentHellos = 64
-	// burstDuration is for how long such hellos keep a core busy, and some to spare.
+	// burstDuration is longer than the time for which these handshakes occupy a core.
 	burstDuration = 70 * time.Millisecond
 )
 
-// replayedHellos sends the same hello on many connections of one address at
-// once, which costs a stranger nothing and the server a handshake each. Unlike
-// handshakes made here, they all come at the same time.
+// replayedHellos sends the same ClientHello on many connections of one address at once. This
+// costs the attacker nothing, and the server one handshake each. Unlike handshakes that
+// this machine computes, all of them arrive at the same time.
 func replayedHellos(rounds int) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
 		hello := captureClientHello()
@@ -37,19 +37,20 @@ func replayedHellos(rounds int) func(context.Context, *scenario) {
 				c.Close()
 			}
 		}
-		s.addFigure("others' p50 / p99: quiet %s / %s, after %d hellos at once %s / %s", milliseconds(percentile(baseline, 0.5)), milliseconds(percentile(baseline, 0.99)),
+		s.addFigure("good clients' p50 / p99: quiet %s / %s, after %d hellos at once %s / %s",
+			milliseconds(percentile(baseline, 0.5)), milliseconds(percentile(baseline, 0.99)),
 			concurrentHellos, milliseconds(percentile(underFlood, 0.5)), milliseconds(percentile(underFlood, 0.99)))
-		// The middle, for in these short moments the p99 is that of whatever else the
-		// machine does. Without turns it is three to five times the quiet one; that
-		// handshakes take turns is asserted where time does not count, in ratelimit.
+		// The median, because the p99 of such short phases depends on other load of the
+		// machine. Without handshake turns the median is three to five times the quiet
+		// one. Tests of package ratelimit check the turns without measuring time.
 		before, after := percentile(baseline, 0.5), percentile(underFlood, 0.5)
 		if after > before*maxSlowdown+10*time.Millisecond {
-			s.fail("others' p50 is %v after hellos, %v without", after, before)
+			s.fail("got p50 of good clients %v after the hellos, want at most %v", after, before*maxSlowdown+10*time.Millisecond)
 		}
 	}
 }
 
-// openConns opens n connections from an address.
+// openConns opens n connections from a source address.
 func (s *scenario) openConns(ctx context.Context, from string, n int) (conns []net.Conn) {
 	for range n {
 		c, err := s.dialTCP(ctx, from)
@@ -62,14 +63,14 @@ func (s *scenario) openConns(ctx context.Context, from string, n int) (conns []n
 	return conns
 }
 
-// captureClientHello returns the first bytes of a handshake.
+// captureClientHello returns a ClientHello.
 func captureClientHello() []byte {
 	r := new(captureConn)
 	tls.Client(r, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}).Handshake()
 	return r.Bytes()
 }
 
-// captureConn is a connection that breaks once something was written.
+// captureConn keeps what is written, and fails at the first read.
 type captureConn struct {
 	net.Conn
 	bytes.Buffer

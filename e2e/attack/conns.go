@@ -10,24 +10,25 @@ import (
 	"time"
 )
 
-// connectionFlood opens connections as fast as it can and keeps them, from one
-// address and then from as many as fill the server.
+// connectionFlood opens connections as fast as possible and keeps them, from one address
+// and then from enough addresses to fill the server.
 func connectionFlood(d time.Duration) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
 		opened, stillOpen := s.openAll(ctx, d, 8, func(int) string { return attackerAddr(0) })
-		s.addFigure("one address: %d opened in %v, %d kept open by the server", opened, d, stillOpen)
+		s.addFigure("one address: %d opened in %v, %d kept by the server", opened, d, stillOpen)
 		if stillOpen > 256 {
-			s.fail("one address keeps %d connections, want at most 256", stillOpen)
+			s.fail("got %d open connections of one address, want at most 256", stillOpen)
 		}
 		opened, stillOpen = s.openAll(ctx, d, 8, func(i int) string { return attackerAddr(1 + i%200) })
 		s.addFigure("200 addresses: %d opened, %d kept", opened, stillOpen)
 	}
 }
 
-// maxOpened bounds a flood of connections: each is a file here, too.
+// maxOpened bounds a flood of connections: each is a file descriptor of this process, too.
 const maxOpened = 1500
 
-// openAll opens connections for a while and says how many the server left open.
+// openAll opens connections for d, and returns how many it opened and how many the server
+// kept open.
 func (s *scenario) openAll(ctx context.Context, d time.Duration, concurrency int, from func(i int) string) (opened, stillOpen int64) {
 	flooding, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -45,7 +46,7 @@ func (s *scenario) openAll(ctx context.Context, d time.Duration, concurrency int
 		}
 	})
 	close(conns)
-	sleep(ctx, 1500*time.Millisecond) // refused ones are held for a second
+	sleep(ctx, 1500*time.Millisecond) // the server holds refused connections for a second
 	var openConns []net.Conn
 	for c := range conns {
 		openConns = append(openConns, c)
@@ -65,16 +66,17 @@ func isTimeout(err error) bool {
 	return ok && e.Timeout()
 }
 
-// handshakeFlood makes TLS handshakes and throws them away.
+// handshakeFlood makes TLS handshakes and closes the connections.
 func handshakeFlood(d time.Duration) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
 		for _, addrs := range []int{1, 50} {
 			before := s.cpu()
 			done, refused := s.handshakes(ctx, d, addrs)
-			s.addFigure("%s: %d handshakes and %d refusals in %v, %d ms of CPU", addresses(addrs), done, refused, d, (s.cpu() - before).Milliseconds())
-			// 50 a second and five times as many at once.
+			s.addFigure("%s: %d handshakes and %d refusals in %v, %d ms of CPU",
+				addresses(addrs), done, refused, d, (s.cpu() - before).Milliseconds())
+			// The default rate is 50 a second, with a burst of five times as many.
 			if most := int64(addrs) * (250 + 50*int64(d/time.Second+1)); done > most {
-				s.fail("%s: %d handshakes, want at most %d", addresses(addrs), done, most)
+				s.fail("%s: got %d handshakes, want at most %d", addresses(addrs), done, most)
 			}
 		}
 	}

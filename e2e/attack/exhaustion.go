@@ -11,93 +11,95 @@ import (
 	"time"
 )
 
-// fillQuota lets one address queue messages of 1 MiB for names that it claims, until
-// it is refused, and returns how many bytes were taken.
-func (s *scenario) fillQuota(ctx context.Context, n int) (taken int64, last int) {
+// fillQuota claims names from the n-th attacker address and queues messages of 1 MiB for
+// them until the server refuses one. It returns the number of accepted bytes, and the last
+// status.
+func (s *scenario) fillQuota(ctx context.Context, n int) (accepted int64, last int) {
 	body := make([]byte, 1<<20)
 	for name := range 60 {
-		to := s.peer(fmt.Sprint("hoard-", n, "-", name), attackerAddr(n))
+		to := s.peer(fmt.Sprint("exhaust-", n, "-", name), attackerAddr(n))
 		if err := wantStatus(ctx, to, "GET", "?wait=0", http.StatusNoContent); err != nil {
-			s.fail("hoarder %d: %v", n, err)
-			return taken, 0
+			s.fail("address %d: %v", n, err)
+			return accepted, 0
 		}
 		for range 8 {
 			got, err := requestStatus(ctx, to, "POST", "?to="+to.Name, bytes.NewReader(body))
 			if err != nil || got != http.StatusOK {
 				to.HTTP.CloseIdleConnections()
-				return taken + s.fillRemainder(ctx, n), got
+				return accepted + s.fillRemainder(ctx, n), got
 			}
-			taken += int64(len(body))
+			accepted += int64(len(body))
 		}
 		to.HTTP.CloseIdleConnections()
 	}
-	return taken, http.StatusOK
+	return accepted, http.StatusOK
 }
 
-// fillRemainder adds what a hoarder still gets in smaller pieces.
-func (s *scenario) fillRemainder(ctx context.Context, n int) (taken int64) {
-	to := s.peer(fmt.Sprint("hoard-", n, "-0"), attackerAddr(n))
+// fillRemainder fills the rest of the quota with smaller messages.
+func (s *scenario) fillRemainder(ctx context.Context, n int) (accepted int64) {
+	to := s.peer(fmt.Sprint("exhaust-", n, "-0"), attackerAddr(n))
 	defer to.HTTP.CloseIdleConnections()
 	for size := 512 << 10; size >= 8<<10; size /= 2 {
 		if got, _ := requestStatus(ctx, to, "POST", "?to="+to.Name, bytes.NewReader(make([]byte, size))); got == http.StatusOK {
-			taken += int64(size)
+			accepted += int64(size)
 		}
 	}
-	return taken
+	return accepted
 }
 
-// exhaustOneAddr fills what one address may fill.
+// exhaustOneAddr fills the quota of one address. A new client must still have room.
 func exhaustOneAddr(ctx context.Context, s *scenario) {
-	taken, last := s.fillQuota(ctx, 0)
-	s.addFigure("%d MiB taken, then %d", taken>>20, last)
-	if taken > 32<<20 {
-		s.fail("one address queued %d MiB, want at most 32", taken>>20)
+	accepted, last := s.fillQuota(ctx, 0)
+	s.addFigure("%d MiB accepted, then %d", accepted>>20, last)
+	if accepted > 32<<20 {
+		s.fail("got %d MiB queued by one address, want at most 32", accepted>>20)
 	}
 	s.checkNewClient(ctx, 1<<20)
 	names := s.claimAll(ctx, attackerAddr(1), 1500)
-	s.addFigure("%d of 1500 names claimed at once", names)
+	s.addFigure("%d of 1500 names claimed", names)
 }
 
-// exhaustManyAddrs does it from a hundred addresses; a newcomer must still have
-// room for so many bytes.
+// exhaustManyAddrs fills the quotas of a hundred addresses. A new client must still have
+// room for sizeBytes.
 func exhaustManyAddrs(sizeBytes int) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
-		var taken atomic.Int64
+		var accepted atomic.Int64
 		parallel(100, 8, func(i int) {
 			n, _ := s.fillQuota(ctx, i)
-			taken.Add(n)
+			accepted.Add(n)
 		})
-		s.addFigure("%d MiB taken", taken.Load()>>20)
+		s.addFigure("%d MiB accepted", accepted.Load()>>20)
 		s.checkNewClient(ctx, sizeBytes)
 		if err := s.call(ctx); err != nil {
-			s.fail("among hoarders: %v", err)
+			s.fail("with full quotas: %v", err)
 		}
 	}
 }
 
-// checkNewClient queues a message of that size and has it read.
+// checkNewClient checks that a new client can receive a message of size bytes, overhead
+// included.
 func (s *scenario) checkNewClient(ctx context.Context, size int) {
-	to, from := s.peer("newcomer", clientAddr), s.peer("friend", "127.200.1.2")
+	to, from := s.peer("new", clientAddr), s.peer("sender", "127.200.1.2")
 	defer to.HTTP.CloseIdleConnections()
 	defer from.HTTP.CloseIdleConnections()
 	if err := wantStatus(ctx, to, "GET", "?wait=0", http.StatusNoContent); err != nil {
-		s.fail("a newcomer: %v", err)
+		s.fail("new client: %v", err)
 		return
 	}
 	err := from.Send(ctx, to.Name, "text/plain", bytes.Repeat([]byte("x"), size-2<<10), 0)
 	if err != nil {
-		s.fail("a newcomer cannot queue %d KiB: %v", size>>10, err)
+		s.fail("queue %d KiB for a new client: %v", size>>10, err)
 		return
 	}
 	m, err := to.Receive(ctx)
 	if err != nil || len(m.Body) != size-2<<10 {
-		s.fail("a newcomer got %d bytes of %d: %v", len(m.Body), size, err)
+		s.fail("new client: got %d bytes, want %d: %v", len(m.Body), size-2<<10, err)
 		return
 	}
-	s.addFigure("a newcomer queued %d KiB", size>>10)
+	s.addFigure("%d KiB queued for a new client", size>>10)
 }
 
-// claimAll claims names until it is refused.
+// claimAll claims n names, or fewer if the server refuses one, and returns their number.
 func (s *scenario) claimAll(ctx context.Context, from string, n int) (claimed int) {
 	client := s.http(from)
 	defer client.CloseIdleConnections()
@@ -112,8 +114,8 @@ func (s *scenario) claimAll(ctx context.Context, from string, n int) (claimed in
 	return n
 }
 
-// halfBodies sends nearly all of a large message on each of many connections,
-// and waits: it is not queued yet, and counted nowhere else.
+// halfBodies sends all bytes of a large message but the last, on each of many connections.
+// Such a message is not queued yet, so only the in-flight body budget bounds it.
 func halfBodies(ctx context.Context, s *scenario) {
 	const conns = 800
 	part := strings.Repeat("x", 1<<20-1)
@@ -139,11 +141,11 @@ func halfBodies(ctx context.Context, s *scenario) {
 		sent.Add(1)
 	})
 	sleep(ctx, time.Second)
-	s.addFigure("%d bodies of 1 MiB but a byte on %d connections, %d refused while sending", sent.Load(), conns, refused.Load())
+	s.addFigure("%d bodies of 1 MiB less one byte on %d connections, %d refused while sending", sent.Load(), conns, refused.Load())
 }
 
-// manyFields sends headers with as many fields as fit, each of which costs the
-// server more than its bytes: complete ones, to be held as polls, and others that
+// manyFields sends headers with as many fields as possible, because each field uses more
+// memory than its bytes. Half of the headers are complete and become held polls, the others
 // stop before the end.
 func manyFields(ctx context.Context, s *scenario) {
 	const conns = 2000
@@ -169,11 +171,12 @@ func manyFields(ctx context.Context, s *scenario) {
 		}()
 	})
 	sleep(ctx, 2*time.Second)
-	s.addFigure("%d headers of %d fields in 19 KiB, half of them not complete; %d answered at once", sent.Load(), strings.Count(fields, "\n"), answered.Load())
+	s.addFigure("%d headers of %d fields in 19 KiB, half of them incomplete; %d answered at once",
+		sent.Load(), strings.Count(fields, "\n"), answered.Load())
 }
 
-// manyPolls holds as many polls as it is let, over HTTP/2, where connections do
-// not bound them.
+// manyPolls opens as many polls as possible, over HTTP/2, where the number of connections
+// does not bound them.
 func manyPolls(ctx context.Context, s *scenario) {
 	const addrs, conns, polls = 20, 5, 60
 	var h2conns [addrs * conns]*http2Conn
@@ -194,8 +197,9 @@ func manyPolls(ctx context.Context, s *scenario) {
 	sleep(ctx, 3*time.Second)
 	responses, resets := closeAll(h2conns[:])
 	requested := int64(len(h2conns) * polls)
-	s.addFigure("%d addresses ask %d times: %d held, %d answered, %d reset", addrs, requested, requested-responses-resets, responses, resets)
+	s.addFigure("%d addresses, %d polls: %d held, %d answered, %d reset",
+		addrs, requested, requested-responses-resets, responses, resets)
 	if held := requested - responses - resets; held > addrs*256 {
-		s.fail("%d polls are held, want at most 256 of each address", held)
+		s.fail("got %d held polls, want at most 256 of each address", held)
 	}
 }

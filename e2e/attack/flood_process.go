@@ -8,14 +8,16 @@ import (
 	"os/exec"
 )
 
-// A flood that is measured by how others fare runs in a process of its own,
-// with the least priority: strangers have machines of their own, and what their
-// side of the work costs must not count against the server.
+// A flood whose effect on other clients is measured runs in a separate process with the
+// lowest priority. Real attackers have their own machines, so their share of the work must
+// not slow the server.
 
-// floodEnv names the flood that this process is, floodAddrEnv whom it floods.
+// floodEnv is the environment variable with the name of the flood that this process makes,
+// floodAddrEnv the one with the address of the server.
 const floodEnv, floodAddrEnv = "ATTACK_FLOODER", "ATTACK_FLOODER_ADDR"
 
-// floods are what may run apart, until ctx ends. Each returns two counts.
+// floods contains the floods that can run in a separate process, until ctx ends. Each
+// returns two counts.
 var floods = map[string]func(s *scenario, ctx context.Context) (int64, int64){
 	"requests": (*scenario).floodRequests,
 	"resets":   (*scenario).floodResets,
@@ -31,21 +33,22 @@ func (s *scenario) runFloodProcess(ctx context.Context, flood string) (one, two 
 	c.Stderr = os.Stderr
 	in, err := c.StdinPipe()
 	if err != nil {
-		s.fail("a process that floods: %v", err)
+		s.fail("flood process: %v", err)
 		return 0, 0
 	}
-	defer context.AfterFunc(ctx, func() { in.Close() })() // tells it to end
+	defer context.AfterFunc(ctx, func() { in.Close() })() // ends the process
 	out, err := c.Output()
 	if err == nil {
 		_, err = fmt.Sscan(string(out), &one, &two)
 	}
 	if err != nil {
-		s.fail("the process that floods with %s: %v", flood, err)
+		s.fail("flood process %s: %v", flood, err)
 	}
 	return one, two
 }
 
-// runFloodInChild is what such a process does.
+// runFloodInChild runs a flood in this process until its standard input ends, and prints the
+// counts.
 func runFloodInChild(flood string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
@@ -54,7 +57,7 @@ func runFloodInChild(flood string) error {
 	}()
 	run := floods[flood]
 	if run == nil {
-		return fmt.Errorf("%s=%s is no flood", floodEnv, flood)
+		return fmt.Errorf("unknown flood %s=%s", floodEnv, flood)
 	}
 	_, err := fmt.Println(run(&scenario{target: &target{addr: os.Getenv(floodAddrEnv)}}, ctx))
 	return err

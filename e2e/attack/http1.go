@@ -14,18 +14,19 @@ import (
 	"inbox/e2e"
 )
 
-// basic is the Authorization field of a name.
+// basic returns the value of the Authorization field for a name.
 func basic(name string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(name+":password of "+name))
 }
 
-// requestHead begins a request of HTTP/1.1; more header lines and an empty one are to
-// follow.
+// requestHead returns the beginning of an HTTP/1.1 request. The caller appends further
+// header lines and the empty line.
 func requestHead(method, target, name string) string {
 	return method + " " + target + " HTTP/1.1\r\nHost: inbox\r\nAuthorization: " + basic(name) + "\r\n"
 }
 
-// requestStatus asks and returns the status of the answer, with its body read.
+// requestStatus sends a request, reads the whole response and returns its status.
+// headerFields are pairs of a field name and a value.
 func requestStatus(ctx context.Context, c *e2e.Client, method, query string, body io.Reader, headerFields ...string) (int, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.Server+"/inbox"+query, body)
 	if err != nil {
@@ -44,7 +45,7 @@ func requestStatus(ctx context.Context, c *e2e.Client, method, query string, bod
 	return resp.StatusCode, err
 }
 
-// wantStatus is status with an answer that is expected.
+// wantStatus sends a request and returns an error unless the response has the status want.
 func wantStatus(ctx context.Context, c *e2e.Client, method, query string, want int) error {
 	got, err := requestStatus(ctx, c, method, query, nil)
 	if err == nil && got != want {
@@ -53,7 +54,7 @@ func wantStatus(ctx context.Context, c *e2e.Client, method, query string, want i
 	return err
 }
 
-// http1Conn is a connection with HTTP/1.1 on it, which a flooder keeps.
+// http1Conn is a persistent HTTP/1.1 connection.
 type http1Conn struct {
 	net.Conn
 	reader *bufio.Reader
@@ -61,8 +62,8 @@ type http1Conn struct {
 
 func newHTTP1Conn(c net.Conn) *http1Conn { return &http1Conn{c, bufio.NewReaderSize(c, 1024)} }
 
-// roundTrip writes a whole request and returns the status of the answer, and whether
-// the server will take another.
+// roundTrip writes a complete request, and returns the status of the response and whether
+// the connection can be used again.
 func (l *http1Conn) roundTrip(request string) (status int, keepAlive bool, err error) {
 	l.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := io.WriteString(l, request); err != nil {
@@ -81,8 +82,7 @@ func (l *http1Conn) readResponse() (status int, keepAlive bool, err error) {
 	return resp.StatusCode, !resp.Close, err
 }
 
-// closedWithin waits until the server closes, at most for d, and reports whether it
-// did.
+// closedWithin reports whether the server closes the connection within d.
 func closedWithin(c net.Conn, d time.Duration) bool {
 	c.SetReadDeadline(time.Now().Add(d))
 	_, err := io.Copy(io.Discard, c)

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// http2Conn is a connection with HTTP/2 on it that follows no rule. One goroutine
-// may write; what comes back is counted.
+// http2Conn is an HTTP/2 connection without the checks of a client. Only one goroutine can
+// write. Received frames are counted.
 type http2Conn struct {
 	net.Conn
 	*http2.Framer
@@ -22,12 +22,12 @@ type http2Conn struct {
 	nextStreamID uint32
 
 	responses, resets, acks  atomic.Int64
-	closed                   chan struct{} // closed when the server has closed
-	goAway                   atomic.Int64  // the code, plus one
-	connWindow, streamWindow atomic.Int64  // bytes of body that the server grants
+	closed                   chan struct{} // closed when the server closes the connection
+	goAway                   atomic.Int64  // error code of GOAWAY plus one; 0: none
+	connWindow, streamWindow atomic.Int64  // flow-control windows in bytes
 }
 
-// dialHTTP2 connects and says so; the settings come first.
+// dialHTTP2 connects and sends the client preface with the settings.
 func (s *scenario) dialHTTP2(ctx context.Context, from string, settings ...http2.Setting) (*http2Conn, error) {
 	c, err := s.dial(ctx, from, "h2")
 	if err != nil {
@@ -36,11 +36,11 @@ func (s *scenario) dialHTTP2(ctx context.Context, from string, settings ...http2
 	return startHTTP2(c, settings...)
 }
 
-// startHTTP2 says the first words of HTTP/2.
+// startHTTP2 sends the client preface.
 func startHTTP2(c net.Conn, settings ...http2.Setting) (*http2Conn, error) {
 	f := &http2Conn{Conn: c, Framer: http2.NewFramer(c, c), nextStreamID: 1, closed: make(chan struct{})}
 	f.encoder = hpack.NewEncoder(&f.headerBlock)
-	f.connWindow.Store(1<<16 - 1) // what RFC 9113 grants from the start
+	f.connWindow.Store(1<<16 - 1) // the initial windows of RFC 9113
 	f.streamWindow.Store(1<<16 - 1)
 	f.SetWriteDeadline(time.Now().Add(30 * time.Second))
 	if _, err := io.WriteString(c, http2.ClientPreface); err != nil {
@@ -50,7 +50,7 @@ func startHTTP2(c net.Conn, settings ...http2.Setting) (*http2Conn, error) {
 	return f, f.WriteSettings(settings...)
 }
 
-// readFrames reads what the server sends until it closes.
+// readFrames reads frames until the server closes the connection.
 func (f *http2Conn) readFrames() {
 	defer close(f.closed)
 	for {
@@ -79,7 +79,7 @@ func (f *http2Conn) readFrames() {
 	}
 }
 
-// openStream begins a request and returns its stream.
+// openStream sends the header of a request and returns the ID of its stream.
 func (f *http2Conn) openStream(method, path, name string, endStream bool, extra ...hpack.HeaderField) (uint32, error) {
 	f.headerBlock.Reset()
 	fields := append([]hpack.HeaderField{
@@ -105,8 +105,8 @@ func (f *http2Conn) openStream(method, path, name string, endStream bool, extra 
 	return id, err
 }
 
-// closeAll closes connections, of which some may never have been made, and sums
-// up what came back.
+// closeAll closes the connections that are not nil, and returns the total of received
+// responses and resets.
 func closeAll(h2conns []*http2Conn) (responses, resets int64) {
 	for _, f := range h2conns {
 		if f != nil {
@@ -118,8 +118,8 @@ func closeAll(h2conns []*http2Conn) (responses, resets int64) {
 	return responses, resets
 }
 
-// fillerFields is header fields of about that many bytes as HTTP/2 counts them,
-// each stored by the server, none compressed.
+// fillerFields returns header fields of about size bytes, with the overhead that HTTP/2
+// counts. They are sent without compression.
 func fillerFields(size int) []hpack.HeaderField {
 	value := string(bytes.Repeat([]byte("x"), 1000))
 	var fields []hpack.HeaderField

@@ -11,13 +11,13 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// frameFloodConns is how many connections flood at once, on few addresses: each has
-// more than it may use.
+// frameFloodConns is the number of flooding connections. They come from two addresses, so
+// that each address exceeds its budget.
 const frameFloodConns = 8
 
-// floodHTTP2 lets some connections of HTTP/2 write what they like until ctx ends or
-// the server hangs up, and returns how many writes there were, and how often it
-// did.
+// floodHTTP2 calls write in a loop on several HTTP/2 connections until ctx ends, and
+// reconnects when the server closes one. It returns the number of writes, and of
+// connections that the server closed.
 func (s *scenario) floodHTTP2(ctx context.Context, write func(f *http2Conn, i int) error) (writes int64, hungUp int64) {
 	var n, gone atomic.Int64
 	parallel(frameFloodConns, frameFloodConns, func(i int) {
@@ -42,7 +42,7 @@ func (s *scenario) floodHTTP2(ctx context.Context, write func(f *http2Conn, i in
 	return n.Load(), gone.Load()
 }
 
-// floodResets opens streams and resets them at once, CVE-2023-44487.
+// floodResets opens streams and resets them immediately (CVE-2023-44487).
 func (s *scenario) floodResets(ctx context.Context) (streams, hungUp int64) {
 	return s.floodHTTP2(ctx, func(f *http2Conn, i int) error {
 		id, err := f.openStream("GET", "/inbox", fmt.Sprint("reset", i%50), true)
@@ -53,19 +53,19 @@ func (s *scenario) floodResets(ctx context.Context) (streams, hungUp int64) {
 	})
 }
 
-// floodPings asks for answers to PING and reads them.
+// floodPings sends PING frames and reads the responses.
 func (s *scenario) floodPings(ctx context.Context) (pings, hungUp int64) {
 	return s.floodHTTP2(ctx, func(f *http2Conn, i int) error { return f.WritePing(false, [8]byte{byte(i)}) })
 }
 
-// floodSettings changes the settings again and again.
+// floodSettings changes the settings repeatedly.
 func (s *scenario) floodSettings(ctx context.Context) (settings, hungUp int64) {
 	return s.floodHTTP2(ctx, func(f *http2Conn, i int) error {
 		return f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(i)})
 	})
 }
 
-// floodRecords sends headers of which each byte is a record of TLS.
+// floodRecords sends headers with one TLS record per byte.
 func (s *scenario) floodRecords(ctx context.Context) (records, hungUp int64) {
 	var n, gone atomic.Int64
 	request := requestHead("GET", "/inbox?wait=0", "tiny") + "X-Filler: " + strings.Repeat("x", 12<<10) + "\r\n\r\n"
@@ -90,7 +90,7 @@ func (s *scenario) floodRecords(ctx context.Context) (records, hungUp int64) {
 	return n.Load(), gone.Load()
 }
 
-// measureFlood measures how others fare while that flood goes on, and what it costs.
+// measureFlood measures the latencies of good clients during a flood, and its CPU time.
 func measureFlood(flood string, d time.Duration) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
 		probes, stopProbes := s.startProbes(ctx, probeCount)
@@ -105,16 +105,16 @@ func measureFlood(flood string, d time.Duration) func(context.Context, *scenario
 			defer stop()
 			writes, hungUp = s.runFloodProcess(flooding, flood)
 		}))
-		busy := s.cpu() - before - (before - began) // what the good ones cost left out
-		s.addFigure("%d written in %v, hung up on %d times, %d ms of CPU", writes, d, hungUp, busy.Milliseconds())
-		s.addFigure("others' p50 / p99: quiet %s, flooded %s", &baseline, &underFlood)
+		busy := s.cpu() - before - (before - began) // without the CPU time for the good clients
+		s.addFigure("%d written in %v, %d connections closed, %d ms of CPU", writes, d, hungUp, busy.Milliseconds())
+		s.addFigure("good clients' p50 / p99: quiet %s, flooded %s", &baseline, &underFlood)
 		if most := d / 2; busy > most {
-			s.fail("it cost %v of CPU in %v, want at most %v", busy, d, most)
+			s.fail("got %v of CPU time in %v, want at most %v", busy, d, most)
 		}
 	}
 }
 
-// pingsUnread makes the server queue answers that are never read.
+// pingsUnread makes the server queue PING responses that are never read.
 func pingsUnread(ctx context.Context, s *scenario) {
 	const conns, pings = 400, 20_000
 	var sent, ended atomic.Int64
@@ -129,7 +129,7 @@ func pingsUnread(ctx context.Context, s *scenario) {
 			ended.Add(1)
 			return
 		}
-		f.SetWriteDeadline(time.Now().Add(3 * time.Second)) // full pipes end it too
+		f.SetWriteDeadline(time.Now().Add(3 * time.Second)) // full socket buffers end the loop too
 		n := int64(0)
 		for ; err == nil && n < pings; n++ {
 			err = f.WritePing(false, [8]byte{byte(n)})
@@ -140,10 +140,10 @@ func pingsUnread(ctx context.Context, s *scenario) {
 		}
 	})
 	sleep(ctx, time.Second)
-	s.addFigure("%d connections, %d PINGs; %d could not send all", conns, sent.Load(), ended.Load())
+	s.addFigure("%d connections, %d PINGs; %d connections blocked or closed", conns, sent.Load(), ended.Load())
 }
 
-// continuationFlood sends headers without end, CVE-2023-45288.
+// continuationFlood sends endless header blocks (CVE-2023-45288).
 func continuationFlood(ctx context.Context, s *scenario) {
 	var sent, most atomic.Int64
 	parallel(50, 10, func(i int) {
@@ -165,14 +165,14 @@ func continuationFlood(ctx context.Context, s *scenario) {
 		sent.Add(n)
 		most.Store(max(most.Load(), n))
 		if err == nil {
-			s.fail("%d CONTINUATION frames of 8 KiB were taken", n)
+			s.fail("got %d CONTINUATION frames of 8 KiB accepted, want the connection closed", n)
 		}
 	})
-	s.addFigure("at most %d frames of 8 KiB before the server hung up, %d on 50 connections", most.Load(), sent.Load())
+	s.addFigure("at most %d frames of 8 KiB before the server closed a connection, %d on 50 connections", most.Load(), sent.Load())
 }
 
-// unreadResponses asks with large headers and allows the server to send nothing:
-// each answer keeps its request in memory.
+// unreadResponses sends requests with large headers and grants the server no window for
+// the responses: each response keeps its request in memory.
 func unreadResponses(ctx context.Context, s *scenario) {
 	const conns, streams = 120, 100
 	var opened atomic.Int64
@@ -194,14 +194,15 @@ func unreadResponses(ctx context.Context, s *scenario) {
 	})
 	sleep(ctx, 3*time.Second)
 	responses, resets := closeAll(h2conns[:])
-	s.addFigure("%d connections of 5 addresses, %d requests with headers of 14 KiB: %d answers unread, %d refused", conns, opened.Load(), responses, resets)
+	s.addFigure("%d connections of 5 addresses, %d requests with headers of 14 KiB: %d unread responses, %d refused",
+		conns, opened.Load(), responses, resets)
 }
 
-// unreadBodies sends bodies with polls, which nobody reads while they are
+// unreadBodies sends bodies with polls. The server does not read them while the polls are
 // held.
 func unreadBodies(ctx context.Context, s *scenario) {
 	const conns = 500
-	var taken atomic.Int64
+	var sent atomic.Int64
 	var h2conns [conns]*http2Conn
 	chunk := make([]byte, 16<<10)
 	parallel(conns, 20, func(i int) {
@@ -212,11 +213,11 @@ func unreadBodies(ctx context.Context, s *scenario) {
 		}
 		h2conns[i] = f
 		go f.readFrames()
-		sleep(ctx, 100*time.Millisecond) // for the server's settings
+		sleep(ctx, 100*time.Millisecond) // until the server's settings arrive
 		id, err := f.openStream("GET", "/inbox", fmt.Sprint("poll", i), false)
 		for left := min(f.connWindow.Load(), f.streamWindow.Load()); err == nil && left > 0; left -= int64(len(chunk)) {
 			if err = f.WriteData(id, false, chunk[:min(left, int64(len(chunk)))]); err == nil {
-				taken.Add(min(left, int64(len(chunk))))
+				sent.Add(min(left, int64(len(chunk))))
 			}
 		}
 	})
@@ -226,11 +227,11 @@ func unreadBodies(ctx context.Context, s *scenario) {
 			f.Close()
 		}
 	}
-	s.addFigure("%d held polls with %d MiB of bodies", conns, taken.Load()>>20)
+	s.addFigure("%d held polls with %d MiB of bodies", conns, sent.Load()>>20)
 }
 
-// abandonedConns leaves connections with a request and a body on them, again and
-// again, as fast as an address may open new ones.
+// abandonedConns closes connections with a pending request and body, as fast as an address
+// can open new ones.
 func abandonedConns(d time.Duration) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
 		flooding, cancel := context.WithTimeout(ctx, d)
@@ -243,17 +244,17 @@ func abandonedConns(d time.Duration) func(context.Context, *scenario) {
 					refused.Add(1)
 					continue
 				}
-				id, err := f.openStream("GET", "/inbox", fmt.Sprint("left", worker), false)
+				id, err := f.openStream("GET", "/inbox", fmt.Sprint("abandoned", worker), false)
 				for range 4 {
 					if err == nil {
 						err = f.WriteData(id, false, make([]byte, 15<<10))
 					}
 				}
-				sleep(flooding, 5*time.Millisecond) // for the server to take it in
+				sleep(flooding, 5*time.Millisecond) // until the server has read the frames
 				f.Close()
 				opened.Add(1)
 			}
 		})
-		s.addFigure("%d connections left in %v, %d refused", opened.Load(), d, refused.Load())
+		s.addFigure("%d connections abandoned in %v, %d refused", opened.Load(), d, refused.Load())
 	}
 }

@@ -10,29 +10,31 @@ import (
 	"inbox/e2e"
 )
 
-// guessDuration is how long passwords are guessed.
+// guessDuration is the duration of one round of guesses.
 const guessDuration = 4 * time.Second
 
-// passwordGuessing tries passwords of a name, from one address and from fifty, while
-// its owner goes on.
+// passwordGuessing guesses the password of a name, from one address and then from fifty. The
+// owner must keep access.
 func passwordGuessing(ctx context.Context, s *scenario) {
 	owner := s.peer("owner", clientAddr)
 	defer owner.HTTP.CloseIdleConnections()
 	for _, addrs := range []int{1, 50} {
 		if err := wantStatus(ctx, owner, "GET", "?wait=0", http.StatusNoContent); err != nil {
-			s.fail("the owner: %v", err)
+			s.fail("owner: %v", err)
 		}
 		compared, refused := s.guess(ctx, addrs)
 		s.addFigure("%s: %d guesses compared, %d refused in %v", addresses(addrs), compared, refused, guessDuration)
 		if most := int64(10 + guessDuration/(10*time.Second) + 1); compared > most {
-			s.fail("%s: %d guesses were compared, want at most %d", addresses(addrs), compared, most)
+			s.fail("%s: got %d compared guesses, want at most %d", addresses(addrs), compared, most)
 		}
 	}
 	if err := wantStatus(ctx, owner, "GET", "?wait=0", http.StatusNoContent); err != nil {
-		s.fail("the owner, after the guesses: %v", err)
+		s.fail("owner, after the guesses: %v", err)
 	}
 }
 
+// guess sends wrong passwords and returns how many the server compared (401), and how many
+// it refused without a comparison (429).
 func (s *scenario) guess(ctx context.Context, addrs int) (compared, refused int64) {
 	ctx, cancel := context.WithTimeout(ctx, guessDuration)
 	defer cancel()
@@ -50,14 +52,15 @@ func (s *scenario) guess(ctx context.Context, addrs int) (compared, refused int6
 			case got == http.StatusTooManyRequests:
 				limited.Add(1)
 			default:
-				s.fail("a guess got %d", got)
+				s.fail("guess: got %d, want 401 or 429", got)
 			}
 		}
 	})
 	return unauthorized.Load(), limited.Load()
 }
 
-// spoofing pretends to be somebody else with each request.
+// spoofing sends requests with another forged client address each. All of them must count
+// as one address.
 func spoofing(ctx context.Context, s *scenario) {
 	fakeAddr := func(i int) string { return fmt.Sprintf("9.%d.%d.%d", i>>16&255, i>>8&255, i&255) }
 	for _, row := range []struct {
@@ -65,21 +68,21 @@ func spoofing(ctx context.Context, s *scenario) {
 		field     string
 		value     func(i int) string
 	}{
-		{"a stranger", attackerAddr(1), "X-Forwarded-For", fakeAddr},
-		{"a stranger", attackerAddr(2), "Forwarded", func(i int) string { return "for=" + fakeAddr(i) }},
-		{"a stranger", attackerAddr(3), "X-Real-IP", fakeAddr},
-		{"a stranger who says to be the proxy", attackerAddr(4), "X-Forwarded-For", func(i int) string { return fakeAddr(i) + ", 127.0.0.1" }},
-		{"a client of the proxy", "127.0.0.1", "X-Forwarded-For", func(i int) string { return fakeAddr(i) + ", 198.51.100.7" }},
-		{"a client of the proxy with nonsense", "127.0.0.1", "X-Forwarded-For", func(i int) string { return fakeAddr(i) + ", nonsense" }},
+		{"untrusted client", attackerAddr(1), "X-Forwarded-For", fakeAddr},
+		{"untrusted client", attackerAddr(2), "Forwarded", func(i int) string { return "for=" + fakeAddr(i) }},
+		{"untrusted client", attackerAddr(3), "X-Real-IP", fakeAddr},
+		{"untrusted client posing as the proxy", attackerAddr(4), "X-Forwarded-For", func(i int) string { return fakeAddr(i) + ", 127.0.0.1" }},
+		{"client of the proxy", "127.0.0.1", "X-Forwarded-For", func(i int) string { return fakeAddr(i) + ", 198.51.100.7" }},
+		{"client of the proxy with an invalid address", "127.0.0.1", "X-Forwarded-For", func(i int) string { return fakeAddr(i) + ", nonsense" }},
 	} {
 		client := s.http(row.from)
 		var ok, limited atomic.Int64
 		began := time.Now()
 		parallel(800, 8, func(i int) {
-			c := &e2e.Client{Server: s.url(), Name: "liar" + row.from + row.who, Password: "x", HTTP: client}
+			c := &e2e.Client{Server: s.url(), Name: "spoofer" + row.from + row.who, Password: "x", HTTP: client}
 			got, err := requestStatus(ctx, c, "GET", "?wait=0", nil, row.field, row.value(i))
 			switch {
-			case err != nil: // closed: refused too
+			case err != nil: // a closed connection is a refusal too
 			case got == http.StatusTooManyRequests:
 				limited.Add(1)
 			default:
@@ -88,8 +91,8 @@ func spoofing(ctx context.Context, s *scenario) {
 		})
 		client.CloseIdleConnections()
 		if most := int64(600 + 40*(time.Since(began).Seconds()+1)); ok.Load() > most || limited.Load() == 0 {
-			s.fail("%s in %s: %d of 800 requests got through, want at most %d", row.who, row.field, ok.Load(), most)
+			s.fail("%s, %s: got %d of 800 requests accepted and %d limited, want at most %d accepted", row.who, row.field, ok.Load(), limited.Load(), most)
 		}
 	}
-	s.addFigure("6 ways, 800 requests each: every one counted as one address")
+	s.addFigure("6 ways, 800 requests each: each counted as one address")
 }

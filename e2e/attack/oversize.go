@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// oversizeCase is a request with something too large in it.
+// oversizeCase is a request with an oversized element.
 type oversizeCase struct {
 	name    string
 	request string
-	want    []int // statuses; 0 is a connection that is closed
+	want    []int // accepted statuses; 0: connection closed without a response
 }
 
-// oversizeCases are all of them, for the default limits.
+// oversizeCases returns the cases for the default limits.
 func oversizeCases() []oversizeCase {
 	mine := func(method, target string) string { return requestHead(method, target, "big") }
 	fields := func(n int) string { return strings.Repeat("X-A: b\r\n", n) }
@@ -36,10 +36,10 @@ func oversizeCases() []oversizeCase {
 		{"a wait of 10,000 digits", mine("DELETE", "/inbox?wait="+strings.Repeat("9", 10000)) + "\r\n", []int{204}},
 		{"a content type of 14 KiB", mine("POST", "/inbox?to=good") + "Content-Type: text/" + x(14<<10) + "\r\nContent-Length: 1\r\n\r\nx", []int{200}},
 		{"a body of 1 MiB and a byte", mine("POST", "/inbox?to=good") + "Content-Length: 1048577\r\n\r\n" + x(1<<20+1), []int{413}},
-		{"a body that claims 8 EiB", mine("POST", "/inbox?to=good") + "Content-Length: 9223372036854775807\r\n\r\nx", []int{413}},
-		{"a body that claims more than that", mine("POST", "/inbox?to=good") + "Content-Length: 99999999999999999999\r\n\r\nx", []int{400}},
+		{"a Content-Length of 8 EiB", mine("POST", "/inbox?to=good") + "Content-Length: 9223372036854775807\r\n\r\nx", []int{413}},
+		{"a Content-Length above 8 EiB", mine("POST", "/inbox?to=good") + "Content-Length: 99999999999999999999\r\n\r\nx", []int{400}},
 		{"a chunked body of 8 MiB", chunked + "800000\r\n" + x(8<<20) + "\r\n0\r\n\r\n", []int{413}},
-		{"a chunk that claims 8 EiB", chunked + "7fffffffffffffff\r\n" + x(1<<21), []int{413, 400}},
+		{"a chunk size of 8 EiB", chunked + "7fffffffffffffff\r\n" + x(1<<21), []int{413, 400}},
 		{"chunks of a byte", chunked + strings.Repeat("1\r\nx\r\n", 40000) + "0\r\n\r\n", []int{200, 400, 404, 413}},
 		{"chunk extensions of 1 MiB", chunked + "1;" + x(1<<20) + "\r\nx\r\n0\r\n\r\n", []int{400, 0}},
 		{"trailers of 1 MiB", chunked + "1\r\nx\r\n0\r\nX-T: " + x(1<<20) + "\r\n\r\n", []int{400, 404, 431, 0}},
@@ -47,7 +47,7 @@ func oversizeCases() []oversizeCase {
 	}
 }
 
-// oversize sends each and holds that the server says so and goes on.
+// oversize sends each case and checks the response.
 func oversize(ctx context.Context, s *scenario) {
 	cases := oversizeCases()
 	for i, b := range cases {
@@ -56,11 +56,12 @@ func oversize(ctx context.Context, s *scenario) {
 			s.fail("%s: got %d (%v), want one of %v", b.name, got, err, b.want)
 		}
 	}
-	s.addFigure("%d kinds, each refused or harmless", len(cases))
+	s.addFigure("%d cases, each refused or harmless", len(cases))
 	s.oversizeHTTP2(ctx)
 }
 
-// roundTrip writes a request and returns the status of the answer, 0 for none.
+// roundTrip sends a request on a new connection and returns the status of the response, or 0
+// without a response.
 func (s *scenario) roundTrip(ctx context.Context, from, request string) (int, error) {
 	c, err := s.dial(ctx, from, "http/1.1")
 	if err != nil {
@@ -68,7 +69,7 @@ func (s *scenario) roundTrip(ctx context.Context, from, request string) (int, er
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(20 * time.Second))
-	go io.WriteString(c, request) // the server may answer before it has all
+	go io.WriteString(c, request) // the server can respond before it has read everything
 	status, _, err := newHTTP1Conn(c).readResponse()
 	return status, err
 }
@@ -82,7 +83,7 @@ func containsStatus(got int, want []int) bool {
 	return false
 }
 
-// oversizeHTTP2 sends headers that HTTP/2 would compress well.
+// oversizeHTTP2 sends headers that HPACK compresses well.
 func (s *scenario) oversizeHTTP2(ctx context.Context) {
 	f, err := s.dialHTTP2(ctx, attackerAddr(200))
 	if err != nil {
@@ -92,7 +93,8 @@ func (s *scenario) oversizeHTTP2(ctx context.Context) {
 	defer f.Close()
 	go f.readFrames()
 	for i := range 20 {
-		// The first is kept by HPACK, the others point to it: 30 bytes become a megabyte.
+		// HPACK stores the first field, and the others refer to it: a few bytes decode to a
+		// megabyte.
 		fields := fillerFields(1 << 20)
 		for k := range fields {
 			fields[k].Sensitive = false
@@ -105,5 +107,5 @@ func (s *scenario) oversizeHTTP2(ctx context.Context) {
 	case <-f.closed:
 	case <-time.After(2 * time.Second):
 	}
-	s.addFigure("20 compressed headers of 1 MiB: %d answers, hung up with code %d", f.responses.Load(), f.goAway.Load()-1)
+	s.addFigure("20 compressed headers of 1 MiB: %d responses, GOAWAY code %d", f.responses.Load(), f.goAway.Load()-1)
 }

@@ -9,11 +9,11 @@ import (
 	"inbox/e2e"
 )
 
-// probeInterval is how often a good client relays a message to itself: two requests,
-// well below what an address may make.
+// probeInterval is the interval at which a good client sends a message to itself. Its two
+// requests stay far below the rate limit of an address.
 const probeInterval = 60 * time.Millisecond
 
-// probe is a client that goes about its business while others attack.
+// probe is a good client, which sends and receives messages during an attack.
 type probe struct {
 	client *e2e.Client
 
@@ -25,12 +25,12 @@ type probe struct {
 
 func newProbe(s *scenario, name, from string) *probe { return &probe{client: s.peer(name, from)} }
 
-// claim makes the name its own.
+// claim claims the name of the probe.
 func (g *probe) claim(ctx context.Context) error {
 	return wantStatus(ctx, g.client, "GET", "?wait=0", 204)
 }
 
-// run relays messages until ctx ends.
+// run sends and receives messages until ctx ends.
 func (g *probe) run(ctx context.Context) {
 	defer g.client.HTTP.CloseIdleConnections()
 	for sleep(ctx, probeInterval) {
@@ -57,7 +57,7 @@ func (g *probe) relay(ctx context.Context) error {
 	return err
 }
 
-// takeLatencies returns the times since it was last called.
+// takeLatencies returns the latencies since the previous call.
 func (g *probe) takeLatencies() []time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -66,7 +66,7 @@ func (g *probe) takeLatencies() []time.Duration {
 	return latencies
 }
 
-// percentile of some times, in order or not; zero of none.
+// percentile returns the p quantile of unsorted durations, or zero if there are none.
 func percentile(durations []time.Duration, p float64) time.Duration {
 	if len(durations) == 0 {
 		return 0

@@ -14,30 +14,30 @@ import (
 
 const (
 	requestFloodConns = 32
-	probeCount        = 16 // good clients, each on an address of its own
+	probeCount        = 16 // good clients, each with its own address
 	phaseDuration     = 1000 * time.Millisecond
-	// rampUpDuration is when the flooder connects.
+	// rampUpDuration is the time in which the flooder connects.
 	rampUpDuration = 500 * time.Millisecond
-	// maxSlowdown is a generous bound for the best round, since other work of the
-	// machine only ever makes one look worse; the aim, for the middle one, is 1.5.
+	// maxSlowdown is a generous bound for the best round, because other load of the machine
+	// can only make a round worse. The aim for the median is 1.5.
 	maxSlowdown = 5
-	// defaultRate and defaultBurst are those of requests, for one address.
+	// defaultRate and defaultBurst are the default request limits of one address.
 	defaultRate, defaultBurst = 40.0, 600.0
-	// maxRefusalRate is how many a second are made on one connection; delayed, they
-	// are five or so, and undelayed hundreds.
+	// maxRefusalRate bounds the refusals per second on one connection. With the delay of
+	// refusals there are about five, without it hundreds.
 	maxRefusalRate = 20.0
-	minMemory      = 128 << 20 // of memory, for a server that is only there to be flooded
+	minMemory      = 128 << 20 // -max-memory of the server for comparison
 )
 
-// requestFlood floods from one address on kept connections, and holds the
-// patience of others against quiet phases in between. Since the flooder is on
-// this machine too, if only as a process that waits for all others, it also
-// floods another server for comparison.
+// requestFlood floods the server from one address on persistent connections, and compares
+// the latencies of good clients with those of quiet phases in between. The flooder uses this
+// machine too, though with the lowest priority. For comparison, it also floods another
+// server.
 func requestFlood(rounds int) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
 		controlTarget, err := start(s.program, minMemory, nil)
 		if err != nil {
-			s.fail("a second server: %v", err)
+			s.fail("start the server for comparison: %v", err)
 			return
 		}
 		defer controlTarget.quit()
@@ -51,8 +51,8 @@ func requestFlood(rounds int) func(context.Context, *scenario) {
 			baselineTimes := latenciesDuring(ctx, probes, func() { sleep(ctx, phaseDuration) })
 			floodRes, controlRes := s.floodPhase(ctx, s, probes), s.floodPhase(ctx, &scenario{target: controlTarget}, probes)
 			if ctx.Err() != nil {
-				s.fail("cut off after %d of %d rounds", len(underFlood.p99), rounds)
-				break // the last is not whole
+				s.fail("timeout after %d of %d rounds", len(underFlood.p99), rounds)
+				break // the last round is incomplete
 			}
 			baseline.add(baselineTimes)
 			underFlood.add(floodRes.steady)
@@ -61,24 +61,26 @@ func requestFlood(rounds int) func(context.Context, *scenario) {
 			controlRampUp.add(controlRes.rampUp)
 			answered, refused, floodDuration = answered+floodRes.answered, refused+floodRes.refused, floodDuration+floodRes.duration
 		}
-		// Of a busy machine there is less of both.
+		// On a busy machine there are fewer of both.
 		if most := defaultBurst + defaultRate*(time.Since(began).Seconds()+1); float64(answered) > most {
-			s.fail("%d requests of one address were answered, want at most %.0f", answered, most)
+			s.fail("got %d requests of one address answered, want at most %.0f", answered, most)
 		}
 		if most := requestFloodConns * maxRefusalRate * floodDuration.Seconds(); float64(refused) > most {
-			s.fail("%d refusals in %v on %d connections, want them delayed: at most %.0f", refused, floodDuration, requestFloodConns, most)
+			s.fail("got %d refusals in %v on %d connections, want at most %.0f because of their delay", refused, floodDuration, requestFloodConns, most)
 		}
 		s.addFigure("%d rounds, %d answered, %d refused", len(underFlood.p99), answered, refused)
-		s.addFigure("others' p50 / p99: quiet %s, flooded %s, while another server is flooded %s", &baseline, &underFlood, &control)
-		s.addFigure("p99 × %.2f of quiet, × %.2f of the other's flood", underFlood.ratio(&baseline), underFlood.ratio(&control))
-		s.addFigure("in the first %v: %s, × %.2f of quiet, × %.2f of the other's", rampUpDuration, &underFloodRampUp, underFloodRampUp.ratio(&baseline), underFloodRampUp.ratio(&controlRampUp))
+		s.addFigure("good clients' p50 / p99: quiet %s, flooded %s, other server flooded %s",
+			&baseline, &underFlood, &control)
+		s.addFigure("p99: %.2f times quiet, %.2f times other server flooded", underFlood.ratio(&baseline), underFlood.ratio(&control))
+		s.addFigure("first %v: %s, %.2f times quiet, %.2f times other server flooded",
+			rampUpDuration, &underFloodRampUp, underFloodRampUp.ratio(&baseline), underFloodRampUp.ratio(&controlRampUp))
 		if r := underFlood.minRatio(&baseline); r > maxSlowdown {
-			s.fail("others' p99 is %.1f times the quiet one in the best of the rounds, want at most %d", r, maxSlowdown)
+			s.fail("got p99 of good clients %.1f times the quiet one in the best round, want at most %d", r, maxSlowdown)
 		}
 	}
 }
 
-// latencyPhases are what good clients saw in the phases of one kind.
+// latencyPhases contains the latencies of good clients, per phase of one kind.
 type latencyPhases struct{ p50, p99 []time.Duration }
 
 func (p *latencyPhases) add(latencies []time.Duration) {
@@ -86,17 +88,17 @@ func (p *latencyPhases) add(latencies []time.Duration) {
 	p.p99 = append(p.p99, percentile(latencies, 0.99))
 }
 
-// String is the middle phase's.
+// String returns the medians over all phases.
 func (p *latencyPhases) String() string {
 	return milliseconds(percentile(p.p50, 0.5)) + " / " + milliseconds(percentile(p.p99, 0.5))
 }
 
-// ratio is that of the middle phases' p99.
+// ratio returns the ratio of the median p99 to that of baseline.
 func (p *latencyPhases) ratio(baseline *latencyPhases) float64 {
 	return float64(percentile(p.p99, 0.5)) / float64(max(percentile(baseline.p99, 0.5), 1))
 }
 
-// minRatio is that of the p99 of the two phases of one round, in the round where it is least.
+// minRatio returns the smallest ratio, over all rounds, of the p99 to that of baseline.
 func (p *latencyPhases) minRatio(baseline *latencyPhases) float64 {
 	least := math.Inf(1)
 	for i := range min(len(p.p99), len(baseline.p99)) {
@@ -105,15 +107,15 @@ func (p *latencyPhases) minRatio(baseline *latencyPhases) float64 {
 	return least
 }
 
-// floodResult is what good clients saw of a flood, and how it went.
+// floodResult contains the latencies of good clients during a flood, and its counts.
 type floodResult struct {
 	rampUp, steady    []time.Duration
 	answered, refused int64
 	duration          time.Duration
 }
 
-// floodPhase is a phase with a flood. In its first moment the flooder's connections
-// are made: their handshakes take this machine's cores on both sides.
+// floodPhase floods target and measures the latencies of probes. The ramp-up is separate:
+// the flooder then connects, and both sides of the handshakes use the cores of this machine.
 func (s *scenario) floodPhase(ctx context.Context, target *scenario, probes []*probe) (f floodResult) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -133,7 +135,7 @@ func (s *scenario) floodPhase(ctx context.Context, target *scenario, probes []*p
 	return f
 }
 
-// startProbes lets good clients live until leave is called.
+// startProbes runs n good clients until stopProbes is called.
 func (s *scenario) startProbes(ctx context.Context, n int) (probes []*probe, stopProbes func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -142,27 +144,27 @@ func (s *scenario) startProbes(ctx context.Context, n int) (probes []*probe, sto
 		probes = append(probes, g)
 		wg.Go(func() { g.run(ctx) })
 	}
-	sleep(ctx, phaseDuration) // connections are made
+	sleep(ctx, phaseDuration) // until they are connected
 	return probes, func() {
 		cancel()
 		wg.Wait()
 		for _, g := range probes {
 			if g.failed > 0 {
-				s.fail("%d messages of others failed: %v", g.failed, g.lastErr)
+				s.fail("%d messages of a good client failed, the last with: %v", g.failed, g.lastErr)
 			}
 		}
 	}
 }
 
-// latenciesDuring returns how long the messages of good clients took while f ran.
+// latenciesDuring returns the latencies of good clients while f runs.
 func latenciesDuring(ctx context.Context, probes []*probe, f func()) (latencies []time.Duration) {
-	sleep(ctx, 100*time.Millisecond) // what was under way before is of no interest
+	sleep(ctx, 100*time.Millisecond) // discards messages that began before f
 	takeLatencies(probes)
 	f()
 	return takeLatencies(probes)
 }
 
-// takeLatencies takes the times of all.
+// takeLatencies takes the latencies of all probes.
 func takeLatencies(probes []*probe) (latencies []time.Duration) {
 	for _, g := range probes {
 		latencies = append(latencies, g.takeLatencies()...)
@@ -170,8 +172,8 @@ func takeLatencies(probes []*probe) (latencies []time.Duration) {
 	return latencies
 }
 
-// floodRequests asks on many connections of one address, each as fast as it is
-// answered, until ctx ends.
+// floodRequests sends requests on many connections of one address, each as fast as the
+// responses arrive, until ctx ends.
 func (s *scenario) floodRequests(ctx context.Context) (answered, refused int64) {
 	var answeredCount, refusedCount atomic.Int64
 	request := requestHead("GET", "/inbox?wait=0", "flooder") + "\r\n"
@@ -199,8 +201,8 @@ func (s *scenario) floodRequests(ctx context.Context) (answered, refused int64) 
 	return answeredCount.Load(), refusedCount.Load()
 }
 
-// distributedFlood is as many addresses as a botnet has, seen through a proxy: half of
-// them IPv6, each with a name of its own.
+// distributedFlood sends requests from n client addresses, half of them IPv6, through a
+// proxy. Each client has its own name.
 func distributedFlood(n int) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
 		began := time.Now()
@@ -220,12 +222,12 @@ func distributedFlood(n int) func(context.Context, *scenario) {
 				count.(*atomic.Int64).Add(1)
 			}
 		})
-		s.addFigure("%d addresses, %s in %.1f s, %d ms of CPU", n, statusCounts(&statuses), time.Since(began).Seconds(), (s.cpu() - before).Milliseconds())
+		s.addFigure("%d addresses, %s in %.1f s, %d ms of CPU",
+			n, statusCounts(&statuses), time.Since(began).Seconds(), (s.cpu() - before).Milliseconds())
 	}
 }
 
-// forwardedAddr is an address of the world outside, every other one of IPv6 with a
-// /48 of its own.
+// forwardedAddr returns the i-th public address. Every other one is IPv6, with its own /48.
 func forwardedAddr(i int) string {
 	if i%2 == 0 {
 		return fmt.Sprintf("11.%d.%d.%d", i>>16&255, i>>8&255, i&255)
@@ -233,7 +235,7 @@ func forwardedAddr(i int) string {
 	return fmt.Sprintf("2001:%x:%x::1", 0x1000+i>>16, i&0xffff)
 }
 
-// statusCounts writes how often each status came.
+// statusCounts formats the number of responses per status.
 func statusCounts(statuses *sync.Map) string {
 	text := ""
 	for status := range 600 {

@@ -9,29 +9,29 @@ import (
 )
 
 const (
-	// recoveryTimeout is how long the server may take to be as it was.
+	// recoveryTimeout bounds the time until the server has released memory and files.
 	recoveryTimeout = time.Minute
-	// anonSlackBytes is what its own memory may be above what it was: Go keeps the
-	// tables with which it managed more.
+	// anonSlackBytes is the tolerated growth of anonymous memory: Go keeps the tables with
+	// which it managed a larger heap.
 	anonSlackBytes = 16 << 20
-	// openFileSlack allows for a connection that is just being closed.
+	// openFileSlack tolerates connections that are being closed.
 	openFileSlack = 2
-	// maxMemoryFactor is how far above -max-memory the server may go.
+	// maxMemoryFactor bounds the peak RSS as a multiple of -max-memory.
 	maxMemoryFactor = 1.1
 )
 
-// outcome is what one attack did to the server.
+// outcome contains the effects of one attack on the server. Sizes are in bytes.
 type outcome struct {
 	name               string
 	figures            []string
 	failures           []string
 	probeLatencies     []time.Duration
 	memory             int64 // the server's -max-memory
-	rssBefore, rssPeak int64 // its RSS
+	rssBefore, rssPeak int64 // RSS of the server
 	rssAfter           int64
-	recovery           time.Duration // until everything was as before
+	recovery           time.Duration // until memory and files were released
 	threads            int64
-	goroutines, idle   int // at the end, and of a server that nobody attacked
+	goroutines, idle   int // after the attack, and of an idle server
 	logBytes           int
 	took               time.Duration // of the attack itself
 }
@@ -40,8 +40,8 @@ func (o *outcome) fail(format string, args ...any) {
 	o.failures = append(o.failures, fmt.Sprintf(format, args...))
 }
 
-// run starts a server, attacks it, and looks at what is left of it. It calls
-// over when the attack is, and only what is left of it remains to be seen.
+// run starts a server, attacks it, and checks its recovery. It calls attackDone when the
+// attack has ended and only the recovery remains.
 func run(ctx context.Context, program string, a attack, idle int, attackDone func()) (o outcome, err error) {
 	o = outcome{name: a.name, memory: a.memory, idle: idle}
 	once := sync.OnceFunc(attackDone)
@@ -57,13 +57,13 @@ func run(ctx context.Context, program string, a attack, idle int, attackDone fun
 		err = quitErr
 	}
 	if o.goroutines = len(goroutines); idle > 0 && o.goroutines > idle {
-		o.fail("%d goroutines are left, want the %d of an idle server:\n%s", o.goroutines, idle, strings.Join(goroutines, "\n"))
+		o.fail("got %d goroutines, want the %d of an idle server:\n%s", o.goroutines, idle, strings.Join(goroutines, "\n"))
 	}
 	o.figures, o.failures = s.figures, append(s.failures, o.failures...)
 	return o, err
 }
 
-// measure measures before, during and after the attack.
+// measure runs the attack and measures the server before, during and after it.
 func (o *outcome) measure(ctx context.Context, s *scenario, a attack, attackDone func()) error {
 	g := newProbe(s, "good", probeAddr)
 	if err := g.claim(ctx); err != nil {
@@ -84,17 +84,17 @@ func (o *outcome) measure(ctx context.Context, s *scenario, a attack, attackDone
 	var unexpected []string
 	o.logBytes, unexpected = s.log.summary()
 	for _, line := range unexpected {
-		o.fail("the server logged: %s", line)
+		o.fail("unexpected log line: %s", line)
 	}
 	o.threads = s.proc.Threads()
 	for i := 0; i < 50 && s.proc.OpenFiles() > files; i++ {
 		sleep(ctx, 100*time.Millisecond)
 	}
-	sleep(ctx, 300*time.Millisecond) // the callers' connections are closed; their goroutines need a moment
+	sleep(ctx, 300*time.Millisecond) // the connections of the call are closed; their goroutines end a moment later
 	return nil
 }
 
-// attack runs the attack with a good client beside it.
+// attack runs the attack while a good client uses the server.
 func (o *outcome) attack(ctx context.Context, s *scenario, a attack, g *probe) {
 	timeout := a.timeout
 	if timeout == 0 {
@@ -108,21 +108,21 @@ func (o *outcome) attack(ctx context.Context, s *scenario, a attack, g *probe) {
 	a.run(attackCtx, s)
 	o.took = time.Since(began)
 	if attackCtx.Err() != nil {
-		s.fail("the attack was not over after %v", timeout)
+		s.fail("timeout after %v: the attack has not ended", timeout)
 	}
 	cancel()
 	stopProbe()
 	<-probeDone
 	o.probeLatencies, o.rssPeak = g.takeLatencies(), s.proc.PeakRSS()
 	if g.failed > 0 {
-		o.fail("%d of %d messages of a good client failed, one with: %v", g.failed, len(o.probeLatencies), g.lastErr)
+		o.fail("%d of %d messages of the good client failed, the last with: %v", g.failed, len(o.probeLatencies), g.lastErr)
 	}
 	if most := int64(maxMemoryFactor * float64(o.memory)); o.rssPeak > most {
-		o.fail("%d MiB of memory, want at most %d", o.rssPeak>>20, most>>20)
+		o.fail("got %d MiB of memory, want at most %d", o.rssPeak>>20, most>>20)
 	}
 }
 
-// waitForRecovery waits until memory and files are as they were.
+// waitForRecovery waits until memory and files are released.
 func (o *outcome) waitForRecovery(ctx context.Context, s *scenario, anon int64, files int) {
 	began := time.Now()
 	for {
@@ -132,7 +132,7 @@ func (o *outcome) waitForRecovery(ctx context.Context, s *scenario, anon int64, 
 			return
 		}
 		if o.recovery > recoveryTimeout || !sleep(ctx, 100*time.Millisecond) {
-			o.fail("after %v: %d MiB of memory and %d files, want %d and %d as before",
+			o.fail("after %v: got %d MiB of memory and %d files, want %d and %d as before the attack",
 				o.recovery.Round(time.Second), anonNow>>20, open, anon>>20, files)
 			return
 		}

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// scenario is what an attack works in: a server to attack, and a place for what
-// it finds.
+// scenario is the environment of an attack: the target, and its figures and failures.
+// Its methods can be called concurrently.
 type scenario struct {
 	*target
 
@@ -25,14 +25,14 @@ type scenario struct {
 	failures []string
 }
 
-// addFigure adds a figure to the table.
+// addFigure adds a figure to the row of the attack in the table.
 func (s *scenario) addFigure(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.figures = append(s.figures, fmt.Sprintf(format, args...))
 }
 
-// fail says what the server did not stand.
+// fail reports a failure of the attack. It keeps the first ten.
 func (s *scenario) fail(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,11 +41,11 @@ func (s *scenario) fail(format string, args ...any) {
 	}
 }
 
-// attackerAddr is an address in 127.0.0.0/8, another for each number, and none of
-// the good ones.
+// attackerAddr returns the n-th attacker address in 127.0.0.0/8, distinct from those of the
+// good clients.
 func attackerAddr(n int) string { return fmt.Sprintf("127.%d.%d.%d", 10+n/62500, n/250%250, 1+n%250) }
 
-// Those who do no harm.
+// Addresses of good clients.
 const (
 	probeAddr  = "127.200.0.1"
 	callerAddr = "127.200.0.2"
@@ -53,14 +53,14 @@ const (
 	clientAddr = "127.200.1.1"
 )
 
-// dialTCP connects from an address, without TLS.
+// dialTCP connects from a source address, without TLS.
 func (s *scenario) dialTCP(ctx context.Context, from string) (net.Conn, error) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
 	return d.DialContext(ctx, "tcp", s.addr)
 }
 
-// dial connects from an address, with TLS unless the server has none. It
-// closes the connection when ctx ends.
+// dial connects from a source address, with TLS unless the server is plaintext. It closes
+// the connection when ctx ends.
 func (s *scenario) dial(ctx context.Context, from string, protocols ...string) (net.Conn, error) {
 	c, err := s.dialTCP(ctx, from)
 	if err != nil {
@@ -70,7 +70,7 @@ func (s *scenario) dial(ctx context.Context, from string, protocols ...string) (
 	if s.plaintext {
 		return c, nil
 	}
-	t := tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: protocols}) // made by itself a moment ago
+	t := tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: protocols}) // self-signed certificate
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.Close()
 		return nil, err
@@ -78,7 +78,7 @@ func (s *scenario) dial(ctx context.Context, from string, protocols ...string) (
 	return t, nil
 }
 
-// http returns a client that connects from an address, with HTTP/1.1.
+// http returns an HTTP/1.1 client that connects from a source address.
 func (s *scenario) http(from string) *http.Client {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	return &http.Client{
@@ -98,12 +98,12 @@ func (s *scenario) url() string {
 	return "https://" + s.addr
 }
 
-// peer is a mailbox client of that name at an address.
+// peer returns a mailbox client with a name and a source address.
 func (s *scenario) peer(name, from string) *e2e.Client {
 	return &e2e.Client{Server: s.url(), Name: name, Password: "password of " + name, HTTP: s.http(from)}
 }
 
-// parallel runs f for 0 to n-1, at most width at once, and waits.
+// parallel runs f for 0 to n-1, at most limit calls at once, and waits for all.
 func parallel(n, limit int, f func(i int)) {
 	var wg sync.WaitGroup
 	sem := make(chan struct{}, limit)
@@ -117,7 +117,7 @@ func parallel(n, limit int, f func(i int)) {
 	wg.Wait()
 }
 
-// sleep waits, and reports whether ctx is still alive.
+// sleep waits for d and returns true, or returns false when ctx ends.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
@@ -127,14 +127,14 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// dialSmallBuffer is dial with little room for what arrives, so that an answer which
-// nobody reads stays with the server.
+// dialSmallBuffer is dial with a small receive buffer, so that unread responses stay in the
+// server.
 func (s *scenario) dialSmallBuffer(ctx context.Context, from, protocol string) (net.Conn, error) {
 	d := net.Dialer{
 		LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)},
 		Control: func(_, _ string, raw syscall.RawConn) error {
 			return raw.Control(func(fd uintptr) {
-				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) // the most that fails is the attack
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) // a failure only weakens the attack
 			})
 		},
 	}

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// slowConns is how many connections are slow at once.
+// slowConns is the number of concurrent slow connections.
 const slowConns = 500
 
-// runSlowConns opens connections, says something on each, goes on a byte at a time,
-// and holds that the server has ended all within d.
+// runSlowConns opens connections, calls start on each and then writes single bytes. The
+// server must close all of them within d.
 func (s *scenario) runSlowConns(ctx context.Context, d time.Duration, start func(c net.Conn, i int) error) {
 	var mu sync.Mutex
 	var times []time.Duration
@@ -43,14 +43,14 @@ func (s *scenario) runSlowConns(ctx context.Context, d time.Duration, start func
 		defer mu.Unlock()
 		times = append(times, time.Since(began))
 	})
-	s.addFigure("%d of %d ended, half after %.1f s, the last after %.1f s", len(times), slowConns,
+	s.addFigure("%d of %d closed, half after %.1f s, the last after %.1f s", len(times), slowConns,
 		percentile(times, 0.5).Seconds(), percentile(times, 1).Seconds())
 	if last := percentile(times, 1); open.Load() > 0 || last > d+3*time.Second {
-		s.fail("%d are open, the last ended after %v; want all within %v", open.Load(), last, d)
+		s.fail("got %d open connections, the last one closed after %v; want all closed within %v", open.Load(), last, d)
 	}
 }
 
-// writeSlowly writes a byte every half second until it is stopped.
+// writeSlowly writes a byte every half second until stop is called.
 func writeSlowly(c net.Conn) (stop func()) {
 	done := make(chan struct{})
 	go func() {
@@ -86,7 +86,7 @@ func slowBodies(ctx context.Context, s *scenario) {
 	})
 }
 
-// halfClosed says that nothing more will come, in the middle of things.
+// halfClosed closes the sending side of connections at different points of a request.
 func halfClosed(ctx context.Context, s *scenario) {
 	sends := []string{
 		"",
@@ -108,23 +108,23 @@ func halfClosed(ctx context.Context, s *scenario) {
 		if closedWithin(c, 15*time.Second) {
 			closed.Add(1)
 		} else {
-			s.fail("after %.40q and a half close the server keeps the connection", sends[i%len(sends)])
+			s.fail("after %.40q and a half-close: got an open connection, want it closed", sends[i%len(sends)])
 		}
 	})
 	s.addFigure("%d of %d closed by the server", closed.Load(), slowConns)
 }
 
-// largeMessage is more than the kernel takes of an answer that nobody reads.
+// largeMessage is a message size in bytes that exceeds the kernel's socket buffers.
 const largeMessage = 6 << 20
 
-// slowReaders ask for large messages and never read them.
+// slowReaders requests large messages and does not read them before the write timeout.
 func slowReaders(ctx context.Context, s *scenario) {
 	const conns, writeTimeout = 8, 30 * time.Second
 	var cut atomic.Int64
 	parallel(conns, conns, func(i int) {
 		c := s.requestWithoutReading(ctx, i, fmt.Sprint("slow", i))
 		if c == nil {
-			s.fail("connection %d: the message was refused", i)
+			s.fail("connection %d: cannot queue a large message", i)
 			return
 		}
 		defer c.Close()
@@ -132,14 +132,14 @@ func slowReaders(ctx context.Context, s *scenario) {
 		if n, closed := readAll(c); closed && n < largeMessage {
 			cut.Add(1)
 		} else {
-			s.fail("connection %d: %d bytes came after %v, want it cut", i, n, writeTimeout)
+			s.fail("connection %d: got %d bytes after %v, want an incomplete response", i, n, writeTimeout)
 		}
 	})
-	s.addFigure("%d of %d cut within %v", cut.Load(), conns, writeTimeout+2*time.Second)
+	s.addFigure("%d of %d closed within %v", cut.Load(), conns, writeTimeout+2*time.Second)
 }
 
-// requestWithoutReading claims a name, leaves it a large message and asks for that, without
-// reading.
+// requestWithoutReading claims a name, sends it a large message and requests that message
+// without reading the response. It returns nil if the server refuses the message.
 func (s *scenario) requestWithoutReading(ctx context.Context, i int, name string) net.Conn {
 	p := s.peer(name, attackerAddr(i))
 	defer p.HTTP.CloseIdleConnections()
@@ -148,7 +148,7 @@ func (s *scenario) requestWithoutReading(ctx context.Context, i int, name string
 		return nil
 	}
 	if got, err := requestStatus(ctx, p, "POST", "?to="+name, bytes.NewReader(make([]byte, largeMessage))); err != nil || got != http.StatusOK {
-		return nil // refused: so much for this one
+		return nil // refused
 	}
 	c, err := s.dialSmallBuffer(ctx, attackerAddr(i), "http/1.1")
 	if err == nil {
@@ -161,15 +161,15 @@ func (s *scenario) requestWithoutReading(ctx context.Context, i int, name string
 	return c
 }
 
-// readAll reads what there is.
+// readAll reads what arrives within five seconds, and reports whether the connection ended.
 func readAll(c net.Conn) (n int64, atEnd bool) {
 	c.SetReadDeadline(time.Now().Add(5 * time.Second))
 	n, err := io.Copy(io.Discard, c)
 	return n, !isTimeout(err)
 }
 
-// deletedWhileRead gives names up while their mail is being written to
-// somebody who does not read it: it is in no mailbox any more.
+// deletedWhileRead deletes mailboxes while a message is being written to a receiver that
+// does not read. The message still uses memory, but is not in a mailbox any more.
 func deletedWhileRead(ctx context.Context, s *scenario) {
 	const names = 120
 	var unread atomic.Int64
@@ -180,11 +180,11 @@ func deletedWhileRead(ctx context.Context, s *scenario) {
 			return
 		}
 		unread.Add(1)
-		sleep(ctx, 100*time.Millisecond) // for the answer to begin
+		sleep(ctx, 100*time.Millisecond) // until the response begins
 		p := s.peer(name, attackerAddr(i/10))
 		defer p.HTTP.CloseIdleConnections()
 		if err := wantStatus(ctx, p, "DELETE", "", http.StatusNoContent); err != nil {
-			s.fail("give up name %d: %v", i, err)
+			s.fail("delete mailbox %d: %v", i, err)
 		}
 	})
 	sleep(ctx, time.Second)
@@ -193,5 +193,5 @@ func deletedWhileRead(ctx context.Context, s *scenario) {
 			c.Close()
 		}
 	}
-	s.addFigure("%d messages of 6 MiB taken, not read, their mailboxes deleted", unread.Load())
+	s.addFigure("%d messages of 6 MiB accepted, not read, their mailboxes deleted", unread.Load())
 }

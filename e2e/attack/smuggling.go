@@ -9,11 +9,10 @@ import (
 	"time"
 )
 
-// smugglingCase is a request that two servers could read differently. Behind it
-// follows, on the same connection, a request for another's mail.
+// smugglingCase is a request that two servers could parse differently.
 type smugglingCase struct{ name, request string }
 
-// smugglingCases are what is known of such requests.
+// smugglingCases returns the known forms of such requests.
 func smugglingCases() []smugglingCase {
 	post := requestHead("POST", "/inbox?to=good", "smuggler")
 	get := requestHead("GET", "/inbox?wait=0", "smuggler")
@@ -48,30 +47,30 @@ func smugglingCases() []smugglingCase {
 		{"HTTP/9", strings.Replace(get, "HTTP/1.1", "HTTP/9.9", 1) + "\r\n"},
 		{"HTTP/2's preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"},
 		{"a space in the target", "GET /inbox?wait=0 x HTTP/1.1\r\nHost: inbox\r\n\r\n"},
-		{"a whole URL of another", "GET http://other/inbox?wait=0 HTTP/1.1\r\nHost: inbox\r\n\r\n"},
+		{"an absolute URL of another host", "GET http://other/inbox?wait=0 HTTP/1.1\r\nHost: inbox\r\n\r\n"},
 		{"CONNECT", "CONNECT other:443 HTTP/1.1\r\nHost: other:443\r\n\r\n"},
 		{"an upgrade to h2c", get + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"},
 	}
 }
 
-// acceptedStatus are the shapes that are one request for everybody, or nothing:
-// they are answered as such.
+// acceptedStatus contains the cases that every server parses as one request, or rejects,
+// and the status of the first response. More responses can follow.
 var acceptedStatus = map[string]int{
-	"an empty length":          http.StatusOK,
-	"a whole URL of another":   http.StatusUnauthorized,
-	"CONNECT":                  http.StatusMethodNotAllowed,
-	"an upgrade to h2c":        http.StatusNoContent,
-	"a chunk ended with LF":    http.StatusOK,
-	"a folded field":           http.StatusOK,
-	"HTTP/1.0 with chunks":     http.StatusOK,
-	"a length and chunks":      http.StatusOK,
-	"chunks and a length":      http.StatusOK,
-	"a lone CR in a field":     http.StatusBadRequest,
-	"two lengths in one field": http.StatusBadRequest,
+	"an empty length":                 http.StatusOK,
+	"an absolute URL of another host": http.StatusUnauthorized,
+	"CONNECT":                         http.StatusMethodNotAllowed,
+	"an upgrade to h2c":               http.StatusNoContent,
+	"a chunk ended with LF":           http.StatusOK,
+	"a folded field":                  http.StatusOK,
+	"HTTP/1.0 with chunks":            http.StatusOK,
+	"a length and chunks":             http.StatusOK,
+	"chunks and a length":             http.StatusOK,
+	"a lone CR in a field":            http.StatusBadRequest,
+	"two lengths in one field":        http.StatusBadRequest,
 }
 
-// smuggling sends each shape with a second request behind it. A shape must be
-// refused and the connection closed, or read as what it plainly is.
+// smuggling sends each case with a second request behind it. The server must refuse the
+// request and close the connection, or respond with the status in acceptedStatus.
 func smuggling(ctx context.Context, s *scenario) {
 	refused, cases := 0, smugglingCases()
 	for i, tc := range cases {
@@ -81,14 +80,14 @@ func smuggling(ctx context.Context, s *scenario) {
 			continue
 		}
 		if want, ok := acceptedStatus[tc.name]; !ok || len(statuses) == 0 || statuses[0] != want {
-			s.fail("%s: got %v, want a refusal and nothing behind it", tc.name, statuses)
+			s.fail("%s: got %v, want one refusal and no further response", tc.name, statuses)
 		}
 	}
-	s.addFigure("%d shapes: %d refused and hung up, %d read as one plain request", len(cases), refused, len(cases)-refused)
+	s.addFigure("%d forms: %d refused and disconnected, %d read as one request", len(cases), refused, len(cases)-refused)
 }
 
-// sendPipelined sends a request and another behind it, and returns the statuses of
-// all answers until the server closes.
+// sendPipelined sends a request and a second one behind it, and returns the statuses of all
+// responses until the server closes the connection.
 func (s *scenario) sendPipelined(ctx context.Context, from, request string) (statuses []int) {
 	c, err := s.dial(ctx, from, "http/1.1")
 	if err != nil {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// printTable writes what all attacks did, as a table of Markdown.
+// printTable writes the outcomes as a Markdown table.
 func printTable(w io.Writer, outcomes []outcome) {
-	fmt.Fprintln(w, "| attack | figures | good client p50 / p99 | RSS before, peak (limit), after | took | settled | threads | log |")
+	fmt.Fprintln(w, "| attack | figures | good client p50 / p99 | RSS before, peak (limit), after | duration | recovery | threads | log |")
 	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, o := range outcomes {
 		fmt.Fprintf(w, "| %s | %s | %s / %s | %d, %d (%d), %d MiB | %.1f s | %.1f s | %d | %d KiB |\n",

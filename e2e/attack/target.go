@@ -16,7 +16,7 @@ import (
 	"inbox/e2e/proc"
 )
 
-// target is a server under attack, a process of its own.
+// target is a server under attack, in its own process.
 type target struct {
 	*e2e.Server
 	program   string
@@ -27,7 +27,7 @@ type target struct {
 	log       *serverLog
 }
 
-// start runs the program and returns once it listens.
+// start runs the program with a memory limit in bytes, and returns when it listens.
 func start(program string, memory int64, flags []string) (*target, error) {
 	stateDir, err := os.MkdirTemp("", "inbox-attack-")
 	if err != nil {
@@ -44,29 +44,30 @@ func start(program string, memory int64, flags []string) (*target, error) {
 	return t, nil
 }
 
-// quit ends the server with SIGQUIT, upon which Go prints every goroutine. It
-// returns a line for each of the program's own.
+// quit ends the server with SIGQUIT, so that Go prints all goroutines. It returns one line
+// for each goroutine of the program.
 func (t *target) quit() (goroutines []string, err error) {
 	defer os.RemoveAll(t.stateDir)
 	err = t.StopWithSignal(syscall.SIGQUIT)
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 2 {
-		return nil, fmt.Errorf("the server ended with %v before it was told to", err)
+		return nil, fmt.Errorf("the server exited before SIGQUIT: %v", err)
 	}
 	return t.log.goroutines, nil
 }
 
-// cpu is how long it has run; 0 when it is gone, which other measures tell.
+// cpu returns the CPU time of the server, or 0 if it has exited, which other checks
+// report.
 func (t *target) cpu() time.Duration {
 	d, _ := t.proc.CPU()
 	return d
 }
 
-// serverLog reads the server's log and keeps of it what counts.
+// serverLog reads the server's log, and keeps its size, unexpected lines and goroutines.
 type serverLog struct {
 	mu              sync.Mutex
 	bytes           int
-	unexpectedLines []string // the first few
-	goroutines      []string // what each does, once the server was told to say so
+	unexpectedLines []string // the first five
+	goroutines      []string // after SIGQUIT
 	quitting        bool
 }
 
@@ -88,8 +89,8 @@ func (j *serverLog) readLine(line string) {
 	}
 }
 
-// countLocked keeps a line for each goroutine, without those of Go itself,
-// which come and go.
+// countLocked keeps a line for each goroutine, except those of the Go runtime, whose number
+// varies.
 func (j *serverLog) countLocked(line string) {
 	if strings.HasPrefix(line, "goroutine ") && !strings.HasPrefix(line, "goroutine 0 ") {
 		j.goroutines = append(j.goroutines, line)
@@ -103,7 +104,7 @@ func (j *serverLog) countLocked(line string) {
 	}
 }
 
-// summary returns how much was logged, and what must not have been.
+// summary returns the number of logged bytes, and the unexpected lines.
 func (j *serverLog) summary() (int, []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -19,10 +19,9 @@ import (
 	"inbox/e2e/talk"
 )
 
-// The test's own process is the host on which the peers are. It runs itself
-// once more in that host's namespace.
+// The host process starts itself again in the network namespace of the peers.
 const (
-	networkEnv = "INBOX_CLUSTER_NETWORK" // the network's name, for the inner process
+	networkEnv = "INBOX_CLUSTER_NETWORK" // name of the network, set in the inner process
 	programEnv = "INBOX_CLUSTER_PROGRAM"
 	peerHost   = "peers"
 	storeURL   = "redis://10.99.0.2:6379"
@@ -47,20 +46,20 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// missingRequirement is what this machine lacks, or "".
+// missingRequirement returns what the machine lacks, or "".
 func missingRequirement() string {
 	if os.Geteuid() != 0 {
-		return "needs root, for network namespaces"
+		return "requires root for network namespaces"
 	}
 	for _, program := range []string{"ip", "redis-server"} {
 		if _, err := exec.LookPath(program); err != nil {
-			return "needs " + program + ": apt-get install iproute2 redis-server"
+			return "requires " + program + ": apt-get install iproute2 redis-server"
 		}
 	}
 	return ""
 }
 
-// runInNamespace makes the network and runs the tests on one of its hosts.
+// runInNamespace creates the network and runs the tests in the namespace of the peers.
 func runInNamespace() (code int, err error) {
 	if why := missingRequirement(); why != "" {
 		if os.Getenv("CI") != "" {
@@ -84,7 +83,7 @@ func runInNamespace() (code int, err error) {
 		return 1, err
 	}
 	for i, host := range allHosts {
-		addr := fmt.Sprintf("10.99.0.%d", i+1) // peers 1, store 2
+		addr := fmt.Sprintf("10.99.0.%d", i+1) // the peers have 1, the store has 2
 		if i > 1 {
 			addr = nodeAddr(i - 2)
 		}
@@ -105,7 +104,7 @@ func runInNamespace() (code int, err error) {
 	return self.ProcessState.ExitCode(), nil
 }
 
-// testCluster is all hosts with what runs on them.
+// testCluster is the network with its processes.
 type testCluster struct {
 	network
 	dir   string
@@ -158,14 +157,14 @@ func (s *testCluster) process(host string, ready *regexp.Regexp, program string,
 	return &process{command: command, readyPattern: ready, logPath: s.path(host + ".log")}
 }
 
-// waitReady waits until every node says that it wants requests.
+// waitReady waits until every node is ready.
 func (s *testCluster) waitReady(t *testing.T) {
 	t.Helper()
 	for i := range s.nodes {
 		began := time.Now()
 		for !isReady(nodeAddr(i)) {
 			if time.Since(began) > startTimeout {
-				t.Fatalf("%s is not ready in %v", nodeNames[i], startTimeout)
+				t.Fatalf("%s is not ready after %v", nodeNames[i], startTimeout)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -180,24 +179,24 @@ func (s *testCluster) stop(t *testing.T) {
 	}
 	for _, p := range s.nodes {
 		if unexpected := p.unexpectedLog(); unexpected != "" {
-			t.Errorf("%s logged:\n%s", filepath.Base(p.logPath), unexpected)
+			t.Errorf("%s: got unexpected log lines, want none:\n%s", filepath.Base(p.logPath), unexpected)
 		}
 	}
 	if t.Failed() && os.Getenv("KEEP") != "" {
 		out, _ := exec.Command("cp", "-r", s.dir, os.Getenv("KEEP")).CombinedOutput()
-		t.Logf("logs are in %s %s", os.Getenv("KEEP"), out)
+		t.Logf("logs copied to %s %s", os.Getenv("KEEP"), out)
 	}
 }
 
-// dialer connects pair i to the node that it likes, and to another when that
-// one does not answer, as with several addresses in the DNS. Each pair has an
-// address of its own.
+// dialer connects pair i to a preferred node, or to another one if that does not
+// answer, like clients with several addresses in the DNS. Each pair has its own source
+// address.
 func dialer(i int) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	preferred := 0
 	var mu sync.Mutex
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
 		mu.Lock()
-		preferred++ // the sender and the receiver of a pair like different nodes
+		preferred++ // sender and receiver of a pair prefer different nodes
 		first := i + preferred
 		mu.Unlock()
 		var err error
@@ -215,9 +214,9 @@ func dialer(i int) func(ctx context.Context, network, addr string) (net.Conn, er
 
 const pairCount = 12
 
-// A node is killed, one is cut off, the store is restarted and killed, all
-// nodes are replaced one after another: what was accepted arrives, once unless
-// somebody had no answer.
+// A node is killed, another disconnected, the store restarted and killed, and all nodes
+// are restarted in turn: accepted messages arrive, with duplicates only after requests
+// with an unknown result.
 func TestPeersLoseNothing(t *testing.T) {
 	s, counters := startCluster(t), new(talk.Counters)
 	server := talk.Server{URL: "https://inbox.test", Dial: dialer, RequestTimeout: 8 * time.Second}
@@ -236,17 +235,18 @@ func TestPeersLoseNothing(t *testing.T) {
 		do()
 		waitForTraffic(t, pairs)
 		after := counters.Stats()
-		t.Logf("%-40s accepted %5d, refused %4d, without an answer %3d, told to come back %4d, longest gap %v", name, after.Accepted-before.Accepted,
-			after.Refused-before.Refused, after.NoResponse-before.NoResponse, after.RetryAfter-before.RetryAfter, counters.TakeMaxGap().Round(10*time.Millisecond))
+		t.Logf("%-32s accepted %5d, refused %4d, no response %3d, Retry-After %4d, longest gap %v",
+			name, after.Accepted-before.Accepted, after.Refused-before.Refused, after.NoResponse-before.NoResponse,
+			after.RetryAfter-before.RetryAfter, counters.TakeMaxGap().Round(10*time.Millisecond))
 	}
-	phase("quiet", func() { time.Sleep(3 * time.Second) })
-	phase("a node is killed, and starts again", func() {
+	phase("idle", func() { time.Sleep(3 * time.Second) })
+	phase("a node is killed and restarted", func() {
 		s.nodes[0].kill()
 		time.Sleep(3 * time.Second)
 		must(t, s.nodes[0].start())
 		s.waitReady(t)
 	})
-	phase("a node is cut off for 6 s", func() {
+	phase("a node is disconnected for 6 s", func() {
 		must(t, s.disconnect("node2"))
 		time.Sleep(6 * time.Second)
 		must(t, s.reconnect("node2"))
@@ -258,41 +258,41 @@ func TestPeersLoseNothing(t *testing.T) {
 		s.waitReady(t)
 		time.Sleep(2 * time.Second)
 	})
-	phase("the store is killed, and away for 3 s", func() {
+	phase("the store is killed for 3 s", func() {
 		s.store.kill()
 		time.Sleep(3 * time.Second)
 		must(t, s.store.start())
 		s.waitReady(t)
 		time.Sleep(2 * time.Second)
 	})
-	phase("all nodes, one after another", func() {
+	phase("all nodes are restarted in turn", func() {
 		for _, n := range s.nodes {
 			must(t, n.stop())
 			must(t, n.start())
 			s.waitReady(t)
 		}
 	})
-	phase("quiet again", func() { time.Sleep(3 * time.Second) })
+	phase("idle again", func() { time.Sleep(3 * time.Second) })
 	cancel()
 	wg.Wait()
 	counters.CheckNoLoss(t, true)
 }
 
-// waitForTraffic waits until each pair talks again, so that what it waited for counts
-// where it came from.
+// waitForTraffic waits until every pair receives messages again, so that gaps count in
+// the phase that caused them.
 func waitForTraffic(t *testing.T, pairs []*talk.Pair) {
 	t.Helper()
 	began := time.Now()
 	for _, p := range pairs {
 		for before := p.Received(); p.Received() == before; time.Sleep(20 * time.Millisecond) {
 			if time.Since(began) > 30*time.Second {
-				t.Fatal("a pair does not talk any more")
+				t.Fatal("got no messages of a pair for 30 seconds")
 			}
 		}
 	}
 }
 
-// isReady asks /readyz.
+// isReady queries /readyz.
 func isReady(addr string) bool {
 	out, err := exec.Command("curl", "-sk", "--max-time", "2", "-o", "/dev/null", "-w", "%{http_code}", "https://"+addr+"/readyz").Output()
 	return err == nil && strings.TrimSpace(string(out)) == "200"

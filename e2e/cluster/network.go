@@ -1,6 +1,6 @@
-// Package cluster runs several servers and the store they share as hosts of a
-// small network, in namespaces of its own, and takes hosts and cables away
-// while peers talk.
+// Package cluster runs several servers and their shared store as hosts of a small
+// network in network namespaces, and stops hosts and disconnects links while peers
+// exchange messages.
 package cluster
 
 import (
@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// network is a bridge with a cable to each host. All of it is in namespaces,
-// whose names begin with its own.
+// network is a bridge with a link to each host. All of it lies in namespaces whose
+// names begin with that of the network.
 type network struct{ name string }
 
-// newNetwork needs root and the program ip.
+// newNetwork creates the bridge. It requires root and the ip command.
 func newNetwork() (network, error) {
 	n := network{fmt.Sprintf("inbox%d-", os.Getpid())}
 	return n, n.runIP(
@@ -24,8 +24,8 @@ func newNetwork() (network, error) {
 	)
 }
 
-// runIP runs ip with each of the commands, in which names of namespaces are in
-// capitals.
+// runIP runs ip with each of the commands. Words in capitals stand for namespaces of
+// this network.
 func (n network) runIP(commands ...string) error {
 	for _, c := range commands {
 		var words []string
@@ -42,7 +42,7 @@ func (n network) runIP(commands ...string) error {
 	return nil
 }
 
-// addHost makes a host with an address in 10.99.0.0/16.
+// addHost creates a host with an address in 10.99.0.0/16.
 func (n network) addHost(host, addr string) error {
 	ns := strings.ToUpper(host)
 	return n.runIP(
@@ -55,12 +55,12 @@ func (n network) addHost(host, addr string) error {
 	)
 }
 
-// addSourceAddrs lets a host speak from each address of 10.99.128.0/17, too.
+// addSourceAddrs lets a host also use the addresses of 10.99.128.0/17.
 func (n network) addSourceAddrs(host string) error {
 	return n.runIP("-n " + strings.ToUpper(host) + " route add local 10.99.128.0/17 dev lo")
 }
 
-// disconnect takes a host's cable away: what it sends and is sent is lost without a word.
+// disconnect takes a host's link down: packets in both directions are lost silently.
 func (n network) disconnect(host string) error {
 	return n.runIP("-n SWITCH link set cable-" + host + " down")
 }
@@ -69,12 +69,12 @@ func (n network) reconnect(host string) error {
 	return n.runIP("-n SWITCH link set cable-" + host + " up")
 }
 
-// command is a program to be run on a host.
+// command returns a command that runs a program on a host.
 func (n network) command(host, program string, args ...string) *exec.Cmd {
 	return exec.Command("ip", append([]string{"netns", "exec", n.name + host, program}, args...)...)
 }
 
-// remove takes all hosts away. What runs on them must have ended.
+// remove deletes all hosts. Their processes must have ended.
 func (n network) remove(hosts ...string) error {
 	var all []string
 	for _, host := range append(hosts, "switch") {

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,20 +22,20 @@ const (
 // process is a program on a host, across restarts.
 type process struct {
 	command      func() *exec.Cmd
-	readyPattern *regexp.Regexp // the line of its log that says that it serves
-	logPath      string         // the file that keeps it
+	readyPattern *regexp.Regexp // log line that reports readiness
+	logPath      string         // file with the log of all runs
 
 	cmd             *exec.Cmd
 	mu              sync.Mutex
-	unexpectedLines []string // lines that nobody should see
+	unexpectedLines []string // log lines that must not occur, up to five
 }
 
 var unexpectedPattern = regexp.MustCompile(`^panic|^fatal error|level=ERROR|DATA RACE`)
 
-// start returns once the program serves.
+// start starts the program and waits until it logs readiness.
 func (p *process) start() error {
 	p.cmd = p.command()
-	// ip becomes the program, so signals reach it; it dies with the test.
+	// ip execs the program, so signals reach it; Pdeathsig ends it with the test.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, in, err := os.Pipe()
 	if err != nil {
@@ -53,7 +52,7 @@ func (p *process) start() error {
 	select {
 	case err = <-started:
 	case <-time.After(startTimeout):
-		err = errors.New("it does not say that it serves")
+		err = fmt.Errorf("not ready after %v", startTimeout)
 	}
 	if err != nil {
 		return fmt.Errorf("start %s: %w", filepath.Base(p.logPath), err)
@@ -84,13 +83,13 @@ func (p *process) readLog(out io.ReadCloser, started chan<- error) {
 		}
 	}
 	if !isUp {
-		started <- fmt.Errorf("it ended: %s", last)
+		started <- fmt.Errorf("exited; last log line: %s", last)
 	}
 }
 
 // stop ends the program as a service manager does.
 func (p *process) stop() error {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // gone already: Wait says so
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails only if already exited; then see Wait
 	killTimer := time.AfterFunc(stopTimeout, func() { _ = p.cmd.Process.Kill() })
 	defer killTimer.Stop()
 	if err := p.cmd.Wait(); err != nil {
@@ -99,13 +98,13 @@ func (p *process) stop() error {
 	return nil
 }
 
-// kill ends the program without a word.
+// kill sends SIGKILL and waits.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
-	_ = p.cmd.Wait() // it says that it was killed
+	_ = p.cmd.Wait() // always an error: the process was killed
 }
 
-// unexpectedLog returns what was logged and should not have been.
+// unexpectedLog returns log lines that must not occur.
 func (p *process) unexpectedLog() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

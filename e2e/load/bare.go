@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// bareHandler is the bare handler: what net/http itself costs for these requests.
-// It keeps bodies and hands them out again, to anyone, and checks nothing. That
-// it reads exactly the announced length makes it as cheap as it can be.
+// bareHandler is the baseline: the cost of net/http itself for these requests. It
+// queues bodies and returns them to any client without any check. It reads exactly
+// Content-Length bytes, the cheapest possible way.
 type bareHandler chan []byte
 
 func (s bareHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -38,7 +38,7 @@ func (s bareHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveBare serves the bare handler until ctx ends.
+// serveBare serves a bareHandler until ctx ends.
 func serveBare(ctx context.Context, https bool, logs io.Writer) error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -65,8 +65,8 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// selfSigned makes a certificate with the kind of key that the server makes
-// for itself.
+// selfSigned creates a certificate with the same kind of key as the server's
+// self-signed one.
 func selfSigned() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -80,7 +80,7 @@ func selfSigned() (tls.Certificate, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("make a certificate: %w", err)
+		return tls.Certificate{}, fmt.Errorf("create certificate: %w", err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// config is what the command line asks for.
+// config is the parsed command line.
 type config struct {
 	pairs, count, size, rounds int
 	duration                   time.Duration
@@ -25,32 +25,33 @@ type config struct {
 	bare                       string
 }
 
-// other is another mailbox server to measure, as a command line in which
-// {addr} stands for where it listens and {https} for whether it speaks TLS.
+// other is the command line of another mailbox server to measure. {addr} stands for its
+// address and {https} for whether it must use TLS.
 type other struct{ name, command string }
 
 func parse(args []string, logs io.Writer) (cfg config, err error) {
 	f := flag.NewFlagSet("load", flag.ContinueOnError)
 	f.SetOutput(logs)
-	f.IntVar(&cfg.pairs, "pairs", 16, "pairs of peers that relay at once, each on an address of its own")
-	f.IntVar(&cfg.count, "count", 1000, "messages in a round")
-	f.IntVar(&cfg.size, "size", 1500, "bytes of a message")
-	f.IntVar(&cfg.rounds, "rounds", 60, "rounds for each server")
-	f.DurationVar(&cfg.duration, "duration", 2*time.Minute, "the most that the rounds over http, and over https, may take")
-	f.StringVar(&cfg.scheme, "scheme", "", "http or https only (default both)")
-	f.BoolVar(&cfg.acknowledge, "after", false, "acknowledge messages with ?after=, as careful clients do")
-	f.Float64Var(&cfg.maxRatio, "max-ratio", 0, "fail when the server costs more than so many times the bare handler (0: report only)")
-	f.StringVar(&cfg.url, "url", "", "measure the server that runs at this loopback address, and no other")
-	f.IntVar(&cfg.pid, "pid", 0, "with -url: the server's process, to read its CPU time (0: not measured)")
+	f.IntVar(&cfg.pairs, "pairs", 16, "number of concurrent pairs of peers, each with its own source address")
+	f.IntVar(&cfg.count, "count", 1000, "messages per round")
+	f.IntVar(&cfg.size, "size", 1500, "message size in bytes")
+	f.IntVar(&cfg.rounds, "rounds", 60, "rounds per server")
+	f.DurationVar(&cfg.duration, "duration", 2*time.Minute, "maximum duration of the rounds per scheme")
+	f.StringVar(&cfg.scheme, "scheme", "", "scheme, http or https (default both)")
+	f.BoolVar(&cfg.acknowledge, "after", false, "acknowledge messages with ?after=")
+	f.Float64Var(&cfg.maxRatio, "max-ratio", 0, "maximum ratio of the server's CPU time to the bare handler's; exit 1 if exceeded (0: no limit)")
+	f.StringVar(&cfg.url, "url", "", "loopback URL of a running server to measure, without any other")
+	f.IntVar(&cfg.pid, "pid", 0, "process ID of the server at -url, to measure its CPU time (0: not measured)")
 	f.StringVar(&cfg.serverFlags, "server-flags", "-rate 1000000 -burst 1000000 -conn-rate 0",
-		"flags for the server, separated by spaces; by default the limits count, and refuse nothing")
-	f.Func("other", "another server, as 'NAME=COMMAND'; {addr} in it is where to listen, {https} true or false (repeatable)", cfg.addOther)
-	f.StringVar(&cfg.bare, "bare", "", "be the bare handler, over http or https (the tool calls itself with it)")
+		"space-separated flags of the server; the default limits are counted, but never reached")
+	f.Func("other", "another server as 'NAME=COMMAND', with {addr} for its address and {https} for true or false (repeatable)",
+		cfg.addOther)
+	f.StringVar(&cfg.bare, "bare", "", "run as the bare handler over http or https (used internally)")
 	if err := f.Parse(args); err != nil {
 		return cfg, err
 	}
 	if f.NArg() > 0 {
-		return cfg, fmt.Errorf("unexpected argument %q: only flags are understood", f.Arg(0))
+		return cfg, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
 	return cfg, cfg.validate()
 }
@@ -64,7 +65,7 @@ func (cfg *config) addOther(value string) error {
 	return nil
 }
 
-// The most that a run may ask for: it shares the machine with what it measures.
+// Limits of a run, which shares the machine with the server that it measures.
 const (
 	maxPairs  = 1000
 	maxCount  = 1_000_000
@@ -98,8 +99,8 @@ func (cfg *config) validate() error {
 	return nil
 }
 
-// validateURL refuses every address that is not on this machine: a load tool
-// on someone else's server is an attack.
+// validateURL accepts only loopback addresses: load on another machine would be an
+// attack.
 func (cfg *config) validateURL() error {
 	u, err := url.Parse(cfg.url)
 	if err != nil {
@@ -110,11 +111,11 @@ func (cfg *config) validateURL() error {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("-url %s: want http:// or https://", cfg.url)
 	case ip.To4() == nil || !ip.IsLoopback():
-		return fmt.Errorf("-url %s: want an address in 127.0.0.0/8 and nothing else; this tool never loads another machine", cfg.url)
+		return fmt.Errorf("-url %s: want an address in 127.0.0.0/8; this tool does not load other machines", cfg.url)
 	case u.Port() == "":
 		return fmt.Errorf("-url %s: want a port", cfg.url)
 	case len(cfg.others) > 0 || cfg.maxRatio > 0:
-		return errors.New("-url stands alone: there is nothing to compare with -other or -max-ratio")
+		return errors.New("-url cannot be combined with -other or -max-ratio")
 	}
 	cfg.scheme, cfg.url = u.Scheme, u.Host
 	return nil

@@ -13,8 +13,8 @@ import (
 	"inbox/e2e"
 )
 
-// TestMain lets this program be the bare handler, as the load tool does when
-// it calls itself.
+// TestMain lets the test binary run as the bare handler, as the load tool does when it
+// starts itself.
 func TestMain(m *testing.M) {
 	if slices.Contains(os.Args, "-bare") {
 		main()
@@ -36,7 +36,7 @@ func TestRunMeasuresAll(t *testing.T) {
 	}
 	for _, want := range []string{"http, 3 pairs", "https, 3 pairs", "inbox ", "bare net/http", "again "} {
 		if !strings.Contains(out.String(), want) {
-			t.Errorf("the report lacks %q:\n%s", want, out.String())
+			t.Errorf("got a report without %q, want it to contain that:\n%s", want, out.String())
 		}
 	}
 }
@@ -45,29 +45,29 @@ func TestRunFailsAboveRatio(t *testing.T) {
 	args := []string{"-pairs", "1", "-count", "10", "-rounds", "1", "-scheme", "http", "-max-ratio", "0.001"}
 	err := run(t.Context(), args, io.Discard, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "want at most 0.00") {
-		t.Errorf("got %v, want an error that names the limit", err)
+		t.Errorf("got %v, want an error with the limit", err)
 	}
 }
 
-func TestRunEndsWithItsDuration(t *testing.T) {
+func TestRunEndsAfterDuration(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	args := []string{"-scheme", "http", "-duration", "1s", "-rounds", "1000", "-count", "1000000"}
 	err := run(ctx, args, io.Discard, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "-duration") {
-		t.Errorf("got %v, want an error that names -duration", err)
+		t.Errorf("got %v, want an error that mentions -duration", err)
 	}
 	var out bytes.Buffer
 	args = []string{"-scheme", "http", "-duration", "2s", "-rounds", "1000", "-count", "100"}
 	if err := run(ctx, args, &out, io.Discard); err != nil || !strings.Contains(out.String(), "bare") {
-		t.Errorf("got %v and %q, want a report of the rounds that there were", err, out.String())
+		t.Errorf("got %v and %q, want a report of the completed rounds", err, out.String())
 	}
 	if ctx.Err() != nil {
-		t.Error("the run did not end by itself")
+		t.Error("got a run that only the timeout of the test ended, want it to end after -duration")
 	}
 }
 
-func TestRelayNoticesAnotherMessage(t *testing.T) {
+func TestRelayDetectsWrongMessage(t *testing.T) {
 	bare, err := startBare("http")
 	if err != nil {
 		t.Fatal(err)
@@ -88,32 +88,32 @@ func TestRelayNoticesAnotherMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.body = bytes.Clone(p.body)
-	p.body[0] = 'x' // what is expected, while what is sent stays
+	p.body[0] = 'x' // changes the expected message, not the one sent
 	if err := p.relay(); err == nil {
-		t.Error("the receiver took another message for the right one")
+		t.Error("got no error for a wrong message, want one")
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParseRejects(t *testing.T) {
 	for name, args := range map[string][]string{
-		"another machine":         {"-url", "http://192.0.2.1:3000"},
-		"a name, which may be it": {"-url", "http://example.org:80"},
-		"no port":                 {"-url", "http://127.0.0.1"},
-		"another scheme":          {"-url", "ftp://127.0.0.1:21"},
-		"url and other":           {"-url", "http://127.0.0.1:1", "-other", "x=x {addr}"},
-		"other without address":   {"-other", "x=x"},
-		"no pairs":                {"-pairs", "0"},
-		"too many rounds":         {"-rounds", "1000000"},
-		"less than a message":     {"-pairs", "10", "-count", "9"},
-		"unknown scheme":          {"-scheme", "gopher"},
-		"a stray word":            {"relay"},
+		"another machine":       {"-url", "http://192.0.2.1:3000"},
+		"host name":             {"-url", "http://example.org:80"},
+		"no port":               {"-url", "http://127.0.0.1"},
+		"another scheme":        {"-url", "ftp://127.0.0.1:21"},
+		"url and other":         {"-url", "http://127.0.0.1:1", "-other", "x=x {addr}"},
+		"other without address": {"-other", "x=x"},
+		"no pairs":              {"-pairs", "0"},
+		"too many rounds":       {"-rounds", "1000000"},
+		"fewer than pairs":      {"-pairs", "10", "-count", "9"},
+		"unknown scheme":        {"-scheme", "gopher"},
+		"positional argument":   {"relay"},
 	} {
 		if _, err := parse(args, io.Discard); err == nil {
-			t.Errorf("%s: %q is taken, want an error", name, args)
+			t.Errorf("%s: got no error for %q, want one", name, args)
 		}
 	}
 	if _, err := parse([]string{"-url", "https://127.8.0.1:3000"}, io.Discard); err != nil {
-		t.Errorf("a loopback address is refused: %v", err)
+		t.Errorf("loopback address: got %v, want no error", err)
 	}
 }
 
@@ -125,6 +125,6 @@ func TestQuantile(t *testing.T) {
 		}
 	}
 	if got := quantile([]int{7}, 0.99); got != 7 {
-		t.Errorf("the quantile of one value: got %d, want 7", got)
+		t.Errorf("quantile of one value: got %d, want 7", got)
 	}
 }

@@ -1,25 +1,23 @@
-// Load measures what relaying a message costs the server.
+// Load measures the cost of relaying messages through the server.
 //
-// It starts the server and, beside it, a bare net/http handler that keeps a
-// message and hands it out without looking at anything. Both get the same
-// requests in the same run, a round for the one and a round for the other, so
-// that whatever else the machine does hits both. Pairs of peers, each pair on a
-// loopback address of its own, relay messages: one leaves a message of the
-// size of an offer, the other takes it. Connections are kept.
+// It starts the server and a bare net/http handler as a baseline, which stores messages
+// and returns them without any checks. Both get the same requests in alternating rounds
+// of the same run, so that other load on the machine affects both. Each pair of peers
+// has its own loopback address and relays messages of the size of an offer from a
+// sender to a receiver over persistent connections.
 //
 //	go run ./load                          the server and the bare handler
-//	go run ./load -after                   messages are acknowledged
-//	go run ./load -max-ratio 1.25          exit 1 when the server costs more
+//	go run ./load -after                   with acknowledgements
+//	go run ./load -max-ratio 1.25          exit 1 if the server costs more
 //	go run ./load -other 'x=x -bind {addr}'  another mailbox server as well
 //	go run ./load -url http://127.0.0.1:3000 -pid 4711
 //
-// The figure that counts is the CPU time of the server's process for each
-// message, beside that of the bare handler. Throughput and latency are those
-// of this machine with the load tool on it.
+// The significant figure is the CPU time of the server process per message in
+// comparison with the bare handler. Throughput and latency depend on this machine,
+// which also runs the load tool.
 //
-// All traffic stays on loopback: another address is refused. A run ends by
-// itself, after -rounds or -duration, whichever comes first. It takes two cores
-// to be of use, and Linux.
+// All traffic stays on loopback; other addresses are rejected. A run ends after -rounds
+// or -duration, whichever comes first. It requires Linux and at least two cores.
 package main
 
 import (
@@ -67,7 +65,7 @@ func run(ctx context.Context, args []string, out, logs io.Writer) error {
 	return nil
 }
 
-// measure runs all rounds over one scheme and prints their table.
+// measure runs all rounds over one scheme and prints the results.
 func measure(ctx context.Context, cfg config, scheme, dir string, out io.Writer) error {
 	targets, err := startTargets(ctx, cfg, scheme, dir)
 	defer stopTargets(targets)
@@ -80,7 +78,7 @@ func measure(ctx context.Context, cfg config, scheme, dir string, out io.Writer)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%s, %d pairs, %d messages of %d bytes a round, %d rounds\n",
+	fmt.Fprintf(out, "%s, %d pairs, %d messages of %d bytes per round, %d rounds\n",
 		scheme, cfg.pairs, cfg.count, cfg.size, len(results[0].rounds))
 	if err := printTable(out, results); err != nil {
 		return err

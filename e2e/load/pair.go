@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// httpConn is one kept connection of one peer. It writes requests that are made
-// beforehand, so that the load tool leaves the cores to what it measures.
+// httpConn is a persistent connection of one peer. It writes prepared requests, which
+// keeps the load tool's own CPU time low.
 type httpConn struct {
 	conn   net.Conn
 	reader *bufio.Reader
@@ -29,18 +29,17 @@ func dial(ctx context.Context, t target, pair int) (*httpConn, error) {
 		return nil, err
 	}
 	if t.https {
-		// Whoever serves was started here, on loopback, with a certificate
-		// that nobody signed; TLS is wanted for its cost.
+		// The servers are local and have self-signed certificates. TLS is used for its cost.
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
 	}
 	return &httpConn{conn, bufio.NewReader(conn)}, nil
 }
 
-// address is the pair's own, from 127.0.1.1 on.
+// address returns the source address of a pair, from 127.0.1.1 on.
 func address(pair int) net.IP { return net.IPv4(127, 0, byte(1+pair/250), byte(1+pair%250)) }
 
-// roundTrip sends a request and reads the answer into body, which must be as long
-// as the answer's body is; nil throws away whatever comes.
+// roundTrip sends a request and reads the response into body, whose length must match.
+// A nil body discards the response.
 func (l *httpConn) roundTrip(request, body []byte) (*http.Response, error) {
 	if _, err := l.conn.Write(request); err != nil {
 		return nil, err
@@ -53,15 +52,15 @@ func (l *httpConn) roundTrip(request, body []byte) (*http.Response, error) {
 		_, err = io.ReadFull(resp.Body, body)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the answer's body: %w", err)
+		return nil, fmt.Errorf("read response body: %w", err)
 	}
 	if extra, err := io.Copy(io.Discard, resp.Body); extra > 0 && body != nil || err != nil {
-		return nil, fmt.Errorf("%s has %d bytes too many (%v)", resp.Status, extra, err)
+		return nil, fmt.Errorf("response %s has %d excess bytes (%v)", resp.Status, extra, err)
 	}
 	return resp, nil
 }
 
-// pair is two peers: what the one leaves, the other takes.
+// pair is a sender and a receiver.
 type pair struct {
 	sender, receiver *httpConn
 	post, get, body  []byte
@@ -70,10 +69,10 @@ type pair struct {
 	lastID           string
 }
 
-// claimTimeout ends the run when a server holds the first GET, wait=0 or not.
+// claimTimeout bounds the first GET, in case a server ignores wait=0.
 const claimTimeout = 5 * time.Second
 
-// newPair connects both peers and lets the receiver claim its name.
+// newPair connects both peers and claims the name of the receiver.
 func newPair(ctx context.Context, cfg config, t target, n int) (p *pair, err error) {
 	p = &pair{acknowledge: cfg.acknowledge, received: make([]byte, cfg.size)}
 	p.body = bytes.Repeat([]byte("v=0\r\n"), cfg.size/5+1)[:cfg.size]
@@ -88,14 +87,13 @@ func newPair(ctx context.Context, cfg config, t target, n int) (p *pair, err err
 	}
 	timer := time.AfterFunc(claimTimeout, func() { _ = p.receiver.conn.Close() })
 	defer timer.Stop()
-	// A server that was stopped meanwhile still has what the run before it did not
-	// acknowledge.
+	// A restarted server can still have a message that an earlier run did not acknowledge.
 	resp, err := p.receiver.roundTrip(request("GET /inbox?wait=0", t.addr, to, nil), nil)
 	if err != nil {
-		return nil, fmt.Errorf("claim a name (a server that holds GETs of empty inboxes must be told not to): %w", err)
+		return nil, fmt.Errorf("claim name: %w (the server must answer GETs of empty mailboxes at once)", err)
 	}
 	if resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("claim a name: %s", resp.Status)
+		return nil, fmt.Errorf("claim name: got %s", resp.Status)
 	}
 	return p, nil
 }
@@ -109,12 +107,11 @@ func request(line, host, name string, body []byte) []byte {
 	return append([]byte(head+"\r\n"), body...)
 }
 
-// relay passes one message from the one to the other, and makes sure that it
-// is the one.
+// relay sends one message and checks that the receiver gets it.
 func (p *pair) relay() error {
 	resp, err := p.sender.roundTrip(p.post, []byte{})
 	if err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("leave a message: %v %w", statusText(resp), err)
+		return fmt.Errorf("send message: %v %w", statusText(resp), err)
 	}
 	get := p.get
 	if p.acknowledge {
@@ -122,18 +119,18 @@ func (p *pair) relay() error {
 	}
 	resp, err = p.receiver.roundTrip(get, p.received)
 	if err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("take a message: %v %w", statusText(resp), err)
+		return fmt.Errorf("receive message: %v %w", statusText(resp), err)
 	}
 	p.lastID = resp.Header.Get("X-Message-Id")
 	if !bytes.Equal(p.received, p.body) {
-		return fmt.Errorf("take a message: it is not the one that was left")
+		return fmt.Errorf("receive message: content differs from the sent one")
 	}
 	return nil
 }
 
 func statusText(resp *http.Response) string {
 	if resp == nil {
-		return "no answer:"
+		return "no response:"
 	}
 	return resp.Status
 }

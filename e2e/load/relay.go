@@ -10,21 +10,21 @@ import (
 	"inbox/e2e/proc"
 )
 
-// round is what one target did in one round.
+// round is the measurement of one target in one round.
 type round struct {
-	took, cpu time.Duration // cpu: of the server's process, for one message
+	took, cpu time.Duration // cpu: of the server process, per message
 	messages  int
 }
 
-// result is all that is known of one target.
+// result is all measurements of one target.
 type result struct {
 	target
 	rounds    []round
 	latencies []time.Duration
 }
 
-// relay gives every target its pairs and one round to warm up, then lets the
-// targets take turns, in an order that turns around too.
+// relay connects the pairs of every target, runs a warm-up round, and then alternates
+// between the targets in rotating order.
 func relay(ctx context.Context, cfg config, targets []target) ([]result, error) {
 	results := make([]result, len(targets))
 	pairs := make([][]*pair, len(targets))
@@ -35,7 +35,7 @@ func relay(ctx context.Context, cfg config, targets []target) ([]result, error) 
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", t.name, err)
 			}
-			// Whatever waits for an answer ends with ctx.
+			// Pending reads end with ctx.
 			defer context.AfterFunc(ctx, p.close)()
 			defer p.close()
 			pairs[i] = append(pairs[i], p)
@@ -48,7 +48,7 @@ func relay(ctx context.Context, cfg config, targets []target) ([]result, error) 
 		case ctx.Err() == nil:
 			return nil, err
 		case r < 2:
-			return nil, fmt.Errorf("not one round ended within -duration %v: %w", cfg.duration, err)
+			return nil, fmt.Errorf("no round completed within -duration %v: %w", cfg.duration, err)
 		default:
 			return results, nil
 		}
@@ -56,7 +56,7 @@ func relay(ctx context.Context, cfg config, targets []target) ([]result, error) 
 	return results, nil
 }
 
-// runRound gives every target its turn. The round r 0 warms up.
+// runRound runs round r of every target. Round 0 is the warm-up.
 func runRound(cfg config, r int, results []result, pairs [][]*pair) error {
 	for i := range results {
 		index := (i + r) % len(results)
@@ -67,7 +67,7 @@ func runRound(cfg config, r int, results []result, pairs [][]*pair) error {
 	return nil
 }
 
-// run runs one round and, when it counts, adds what it measured.
+// run runs one round and adds its measurements if record is set.
 func (r *result) run(cfg config, pairs []*pair, record bool) error {
 	before, err := r.cpuTime()
 	if err != nil {
@@ -96,8 +96,8 @@ func (t target) cpuTime() (time.Duration, error) {
 	return proc.ID(t.pid).CPU()
 }
 
-// relayAll lets every pair relay count messages, and returns how long each
-// took from leaving it to having it.
+// relayAll relays count messages with every pair and returns the latencies from the
+// POST to the received message.
 func relayAll(pairs []*pair, count int) ([]time.Duration, error) {
 	latencies := make([][]time.Duration, len(pairs))
 	errs := make([]error, len(pairs))

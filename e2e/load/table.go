@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// printTable prints a line for each target. Ratios are of rounds that ran side
-// by side; the middle one counts, and the middle half shows the noise.
+// printTable prints a line for each target. Ratios compare adjacent rounds: the median
+// counts, and the interquartile range shows the noise.
 func printTable(out io.Writer, results []result) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\tmessages/s\tp50\tp90\tp99\tp99.9\tCPU/message\t× bare\t(middle half)\t")
@@ -39,14 +39,14 @@ func ratioText(r result, results []result) string {
 	return fmt.Sprintf("%.2f\t(%.2f-%.2f)", quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75))
 }
 
-// checkRatio holds the first target, the server, against the second, the bare
-// handler. Zero allows anything.
+// checkRatio compares the first target, the server, with the second, the bare handler.
+// A limit of zero disables the check.
 func checkRatio(results []result, limit float64) error {
 	if limit == 0 {
 		return nil
 	}
 	if got := quantile(results[0].ratios(results[1]), 0.5); got > limit {
-		return fmt.Errorf("a message costs %.2f × the bare handler's, want at most %.2f", got, limit)
+		return fmt.Errorf("got %.2f times the bare handler's CPU time per message, want at most %.2f", got, limit)
 	}
 	return nil
 }
@@ -59,7 +59,7 @@ func (r result) throughput() float64 {
 	return float64(len(r.latencies)) / took.Seconds()
 }
 
-// cpu is the middle round's cost of one message.
+// cpu returns the median CPU time per message.
 func (r result) cpu() time.Duration {
 	var all []time.Duration
 	for _, x := range r.rounds {
@@ -69,7 +69,7 @@ func (r result) cpu() time.Duration {
 	return quantile(all, 0.5)
 }
 
-// ratios compares the CPU time of a message round by round, in order.
+// ratios returns the ratios of CPU time per message round by round, sorted.
 func (r result) ratios(bare result) []float64 {
 	var all []float64
 	for i := range min(len(r.rounds), len(bare.rounds)) {
@@ -79,7 +79,7 @@ func (r result) ratios(bare result) []float64 {
 	return all
 }
 
-// quantile expects its values in order, and at least one.
+// quantile requires at least one value, in ascending order.
 func quantile[T any](sorted []T, q float64) T {
 	return sorted[int(q*float64(len(sorted)-1)+0.5)]
 }

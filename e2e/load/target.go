@@ -16,14 +16,14 @@ import (
 type target struct {
 	name, addr string
 	https      bool
-	pid        int // 0: its CPU time is not known
+	pid        int // 0: CPU time is unknown
 	process    *e2e.Server
 }
 
-// startTargets starts the server, the bare handler and the others that speak
-// the scheme, or takes the one that -url names. The server is the first and the
-// bare handler the second. Those that started are returned with an error too,
-// to be stopped.
+// startTargets starts the server, the bare handler and the other servers that support
+// the scheme, or returns the running server at -url. The server is the first target and
+// the bare handler the second. On an error it returns the targets already started,
+// which the caller must stop.
 func startTargets(ctx context.Context, cfg config, scheme, dir string) (targets []target, err error) {
 	https := scheme == "https"
 	if cfg.url != "" {
@@ -60,7 +60,7 @@ func stopTargets(targets []target) {
 		if t.process == nil {
 			continue
 		}
-		// Whether it stops in order is a matter of tests; some just die.
+		// The exit code does not matter here; other servers do not handle SIGTERM.
 		_ = t.process.Stop()
 	}
 }
@@ -92,7 +92,7 @@ func startOther(o other, https bool) (*e2e.Server, error) {
 	return e2e.StartCommand(addr, command[0], command[1:]...)
 }
 
-// freeAddr finds a port for a program that cannot be asked which one it took.
+// freeAddr finds a free address for a program that does not report its own.
 func freeAddr() (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

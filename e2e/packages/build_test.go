@@ -1,5 +1,5 @@
-// Package packages builds what is released with scripts/package, and lives
-// with it as an operator does: installs, starts, upgrades, removes, purges.
+// Package packages tests the release files of scripts/package: it installs, starts,
+// upgrades, removes and purges the packages, and runs the container image.
 package packages
 
 import (
@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// workDir is where packages are built, by the first test that needs them.
+// workDir contains the releases, built by the first test that needs them.
 var workDir string
 
 func TestMain(m *testing.M) {
@@ -31,11 +31,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// release is a directory that scripts/package filled.
+// release is an output directory of scripts/package.
 type release string
 
-// releases are this source built here, and in a copy under other
-// circumstances, and a newer commit of it.
+// releases contains a build of this source tree, a build of a copy in a different
+// environment, and a build of a newer commit.
 type releases struct{ original, rebuilt, newer release }
 
 var build = sync.OnceValues(func() (r releases, err error) {
@@ -55,7 +55,8 @@ var build = sync.OnceValues(func() (r releases, err error) {
 	)
 })
 
-// runScript runs a script with arguments, within the time that a cold build takes.
+// runScript runs a bash script with arguments. The timeout is sufficient for a build with
+// empty caches.
 func runScript(script string, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
@@ -76,17 +77,18 @@ func buildReleases(t *testing.T) releases {
 	return r
 }
 
-// file is the one file of the release that matches.
+// file returns the path of the only file of the release that matches pattern.
 func (r release) file(t *testing.T, pattern string) string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(string(r), pattern))
 	if err != nil || len(found) != 1 {
-		t.Fatalf("%s in %s: found %q, want one file (%v)", pattern, r, found, err)
+		t.Fatalf("%s in %s: got %q (%v), want one file", pattern, r, found, err)
 	}
 	return found[0]
 }
 
-// requireTools skips a test where something is missing, but not in CI.
+// requireTools skips the test if a program is missing, or fails it in CI. The pseudo-program
+// root requires the user root.
 func requireTools(t *testing.T, programs ...string) {
 	t.Helper()
 	var missing []string
@@ -100,13 +102,13 @@ func requireTools(t *testing.T, programs ...string) {
 	switch {
 	case len(missing) == 0:
 	case os.Getenv("CI") != "":
-		t.Fatalf("missing: %s (scripts/test install brings it)", strings.Join(missing, ", "))
+		t.Fatalf("missing: %s; run scripts/test install", strings.Join(missing, ", "))
 	default:
 		t.Skipf("missing: %s", strings.Join(missing, ", "))
 	}
 }
 
-// runCommand runs a program for at most a minute and returns what it says.
+// runCommand runs a program for at most a minute and returns its output.
 func runCommand(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -130,7 +132,7 @@ func TestBuildIsReproducible(t *testing.T) {
 		return string(text)
 	}
 	if original, rebuilt := sums(r.original), sums(r.rebuilt); original != rebuilt {
-		t.Errorf("here:\n%selsewhere:\n%s", original, rebuilt)
+		t.Errorf("got different checksums, want them identical:\n%s\n%s", original, rebuilt)
 	}
 }
 
@@ -143,7 +145,7 @@ func TestChecksumsNameEveryFile(t *testing.T) {
 	}
 	for _, e := range entries {
 		if !e.IsDir() && e.Name() != "SHA256SUMS" && !strings.Contains(checked, e.Name()+": OK\n") {
-			t.Errorf("no checksum of %s in\n%s", e.Name(), checked)
+			t.Errorf("got no checksum of %s:\n%s", e.Name(), checked)
 		}
 	}
 }
@@ -156,7 +158,7 @@ func TestBinaryIsStatic(t *testing.T) {
 	defer f.Close()
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
-			t.Errorf("the binary has a segment %v: it is not static", p.Type)
+			t.Errorf("got segment %v, want a static binary", p.Type)
 		}
 	}
 }
@@ -165,7 +167,7 @@ func TestBinaryReportsCommit(t *testing.T) {
 	got := runCommand(t, buildReleases(t).newer.file(t, "inbox-linux-amd64"), "version")
 	fields := strings.Fields(got)
 	if len(fields) != 8 || strings.Contains(got, "unknown") || len(fields[3]) != 12 || fields[7] != "linux/amd64)" {
-		t.Errorf("inbox version says %q", got)
+		t.Errorf("inbox version: got %q, want version, commit and platform", got)
 	}
 }
 
@@ -191,12 +193,12 @@ func TestSBOMListsModules(t *testing.T) {
 		if f := strings.Fields(line); f[0] == "dep" {
 			modules++
 			if listed[f[1]] != f[2] {
-				t.Errorf("%s %s is compiled in, the list says %q", f[1], f[2], listed[f[1]])
+				t.Errorf("%s: got version %q in the SBOM, want %q", f[1], listed[f[1]], f[2])
 			}
 		}
 	}
-	if modules == 0 || sbom.BomFormat != "CycloneDX" || len(listed) != modules+1 { // and the standard library
-		t.Errorf("%d modules, %d listed, format %q", modules, len(listed), sbom.BomFormat)
+	if modules == 0 || sbom.BomFormat != "CycloneDX" || len(listed) != modules+1 { // one more for the standard library
+		t.Errorf("got %d components in format %q, want %d in CycloneDX", len(listed), sbom.BomFormat, modules+1)
 	}
 }
 

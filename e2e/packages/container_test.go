@@ -11,8 +11,8 @@ import (
 	"inbox/e2e"
 )
 
-// buildImage builds the Containerfile and returns its files. The user in it gets no
-// rights from root, which buildah needs here.
+// buildImage builds the image of the Containerfile and returns its root directory. buildah
+// requires root here, but the container runs as the unprivileged user of the image.
 func buildImage(t *testing.T) string {
 	t.Helper()
 	requireTools(t, "root", "buildah", "unshare")
@@ -28,20 +28,21 @@ func buildImage(t *testing.T) string {
 	container := strings.TrimSpace(buildah("from", "--pull-never", "inbox"))
 	config := buildah("inspect", "--format", "{{.OCIv1.Config.User}} {{.OCIv1.Config.WorkingDir}} {{.OCIv1.Config.Cmd}} {{.OCIv1.Config.Env}}", container)
 	if want := "65532:65532 /app [./inbox] ["; !strings.HasPrefix(config, want) || !strings.Contains(config, "STATE_DIRECTORY=/var/lib/inbox") {
-		t.Errorf("the image runs %q, want %q", config, want)
+		t.Errorf("got image configuration %q, want %q and STATE_DIRECTORY", config, want)
 	}
 	return strings.TrimSpace(buildah("mount", container))
 }
 
-// containerScript runs a command as an engine does that is told to mount everything
-// read-only but what is given: the image's user, directory and environment.
+// containerScript runs a command like a container engine, with the user, working directory
+// and environment of the image. All files are read-only, except for the volume.
 const containerScript = `
 root=$1 volume=$2 at=$3; shift 3
 mount --bind "$root" "$root" && mount -o remount,bind,ro "$root"
 [ -z "$volume" ] || mount --bind "$volume" "$root$at"
 exec env -i STATE_DIRECTORY=/var/lib/inbox unshare --root="$root" --wd=/app --setgid=65532 --setuid=65532 "$@"`
 
-// startContainer runs ./inbox of the image, with a volume if one is named.
+// startContainer runs ./inbox of the image, with volume mounted at the path at unless it is
+// empty.
 func startContainer(t *testing.T, image, volume, at string, args ...string) *e2e.Server {
 	t.Helper()
 	command := []string{"--mount", "--ipc", "--uts", "sh", "-euc", containerScript, "sh", image, volume, at, "./inbox", "--bind=127.0.0.1:0"}
@@ -57,8 +58,8 @@ func startContainer(t *testing.T, image, volume, at string, args ...string) *e2e
 	return s
 }
 
-// The ways in which people run the image: without HTTPS, with certificates that
-// they mount, and with a volume for what outlives it.
+// The image serves without HTTPS, with mounted certificate files, and with a volume for
+// persistent state.
 func TestImageServes(t *testing.T) {
 	root := buildImage(t)
 
@@ -66,7 +67,7 @@ func TestImageServes(t *testing.T) {
 		s := startContainer(t, root, "", "", "--https=false")
 		checkFrontPage(t, s)
 		if left := runCommand(t, "find", root, "-newer", filepath.Join(root, "app/inbox"), "-type", "f"); left != "" {
-			t.Errorf("the server wrote into the image:\n%s", left)
+			t.Errorf("got files written into the image, want none:\n%s", left)
 		}
 	})
 
@@ -75,12 +76,12 @@ func TestImageServes(t *testing.T) {
 		runCommand(t, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=cert.test",
 			"-keyout", certs+"/server.key", "-out", certs+"/server.crt")
 		runCommand(t, "chown", "-R", "65532", certs)
-		if err := os.Mkdir(filepath.Join(root, "cert"), 0o755); err != nil { // an engine makes the place
+		if err := os.Mkdir(filepath.Join(root, "cert"), 0o755); err != nil { // an engine creates the mount point
 			t.Fatal(err)
 		}
 		s := startContainer(t, root, certs, "/cert", "--server-cert=/cert/server.crt", "--server-key=/cert/server.key")
 		if got := servedCommonName(t, s); got != "cert.test" {
-			t.Errorf("served the certificate of %q, want the mounted one", got)
+			t.Errorf("got the certificate of %q, want the mounted one of cert.test", got)
 		}
 	})
 
@@ -90,12 +91,13 @@ func TestImageServes(t *testing.T) {
 		s := startContainer(t, root, state, "/var/lib/inbox")
 		servedCommonName(t, s)
 		if _, err := os.Stat(filepath.Join(state, "secret")); err != nil {
-			t.Errorf("nothing was kept: %v", err)
+			t.Errorf("got no secret in the volume: %v", err)
 		}
 	})
 }
 
-// servedCommonName asks over HTTPS and returns the name in the certificate.
+// servedCommonName requests the front page over HTTPS and returns the common name of the
+// certificate.
 func servedCommonName(t *testing.T, s *e2e.Server) string {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
@@ -106,7 +108,7 @@ func servedCommonName(t *testing.T, s *e2e.Server) string {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Errorf("the first page: %s", resp.Status)
+		t.Errorf("front page: got %s, want 200", resp.Status)
 	}
 	return resp.TLS.PeerCertificates[0].Subject.CommonName
 }

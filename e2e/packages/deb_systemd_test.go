@@ -10,56 +10,56 @@ import (
 	"inbox/e2e"
 )
 
-// lifecycleScript runs in a Debian that systemd has started, with no network but
-// loopback. Each step leaves a line that begins with «=»; the end is «= over».
-// What docs/deploy.md says stands in for the words in braces.
+// lifecycleScript runs on a Debian booted with systemd and without a network. Each step
+// writes a line that begins with "=", the last one "= done". Commands of docs/install.md
+// replace the words in braces.
 const lifecycleScript = `#!/bin/bash
-exec >/root/life 2>&1
+exec >/root/lifecycle.log 2>&1
 trap 'echo "= failed: $BASH_COMMAND"; systemctl status inbox; journalctl -u inbox | tail -50; systemctl poweroff; exit' ERR
 set -Ee
 export DEBIAN_FRONTEND=noninteractive
 
 version() { "/proc/$(systemctl show -P MainPID inbox)/exe" version; }
-knock() { (exec 3<>/dev/tcp/127.0.0.1/443) 2>/dev/null; }
+reachable() { (exec 3<>/dev/tcp/127.0.0.1/443) 2>/dev/null; }
 
 {install}
-systemctl is-active inbox inbox.socket inbox-http.socket && knock && echo "= the first page's commands start it"
+systemctl is-active inbox inbox.socket inbox-http.socket && reachable && echo "= the documented commands start it"
 {stop}
-! systemctl is-active inbox.socket && ! knock && [ ! -e /etc/systemd/system/sockets.target.wants/inbox.socket ] && echo "= stops"
+! systemctl is-active inbox.socket && ! reachable && [ ! -e /etc/systemd/system/sockets.target.wants/inbox.socket ] && echo "= the documented commands stop it"
 yes | {forget}
-[ ! -e /etc/inbox/inbox.env ] && [ ! -e /var/lib/inbox ] && [ ! -e /var/lib/private/inbox ] && echo "= forgets it all"
+[ ! -e /etc/inbox/inbox.env ] && [ ! -e /var/lib/inbox ] && [ ! -e /var/lib/private/inbox ] && echo "= the documented commands delete everything"
 
 mkdir -p /etc/inbox && printf 'INBOX_DOMAIN=inbox.test\nINBOX_EMAIL=me@inbox.test\n' >/etc/inbox/inbox.env
 apt-get -yq --no-install-recommends install /root/first.deb
-systemctl is-active inbox && echo "= runs once it is installed"
-knock && echo "= is reached on port 443"
+systemctl is-active inbox && echo "= the configured service starts at installation"
+reachable && echo "= port 443 accepts connections"
 [ "$(version)" = "$(inbox version)" ]
 secret=$(cat /var/lib/inbox/secret | sha256sum)
 (cd /root; {backup})
 
-while :; do if knock; then echo ok; else echo refused; fi; sleep 0.01; done >/root/knocks &
-knocking=$!
+while :; do if reachable; then echo ok; else echo refused; fi; sleep 0.01; done >/root/connects &
+client=$!
 before=$(version)
 apt-get -yq --no-install-recommends install /root/second.deb
 for i in $(seq 50); do [ "$(version)" != "$(inbox version)" ] || break; sleep 0.1; done
 [ "$(version)" = "$(inbox version)" ] && [ "$(version)" != "$before" ]
-kill "$knocking"
-echo "= upgrade: $(grep -c ok /root/knocks) knocks, $(grep -c refused /root/knocks || true) refused"
+kill "$client"
+echo "= upgrade: $(grep -c ok /root/connects) connected, $(grep -c refused /root/connects || true) refused"
 
 apt-get -yq remove inbox
-! systemctl is-active inbox.socket && ! knock && echo "= removal frees the port"
+! systemctl is-active inbox.socket && ! reachable && echo "= removal closes the port"
 apt-get -yq --no-install-recommends install /root/second.deb
-systemctl is-active inbox && echo "= runs again once it is back"
+systemctl is-active inbox && echo "= a second installation starts it"
 systemctl stop inbox.service inbox.socket inbox-http.socket && systemctl disable inbox
 apt-get -yq --no-install-recommends reinstall /root/second.deb
-! systemctl is-active inbox && echo "= what is disabled stays off"
+! systemctl is-active inbox && echo "= a disabled service stays disabled"
 apt-get -yq purge inbox
-[ "$(cat /var/lib/private/inbox/secret | sha256sum)" = "$secret" ] && echo "= state outlives the purge"
+[ "$(cat /var/lib/private/inbox/secret | sha256sum)" = "$secret" ] && echo "= the state survives the purge"
 rm -rf /var/lib/inbox /var/lib/private/inbox
 apt-get -yq --no-install-recommends install /root/second.deb
 (cd /root; {restore})
-systemctl is-active inbox && [ "$(stat -c %a /root/inbox-backup.tar.gz)" = 600 ] && [ "$(cat /var/lib/inbox/secret | sha256sum)" = "$secret" ] && echo "= a backup is taken up"
-echo "= over"
+systemctl is-active inbox && [ "$(stat -c %a /root/inbox-backup.tar.gz)" = 600 ] && [ "$(cat /var/lib/inbox/secret | sha256sum)" = "$secret" ] && echo "= the backup is restored"
+echo "= done"
 systemctl poweroff
 `
 
@@ -67,21 +67,21 @@ const lifecycleUnit = `[Unit]
 After=multi-user.target
 
 [Service]
-ExecStart=/bin/bash /root/life.sh
+ExecStart=/bin/bash /root/lifecycle.sh
 
 [Install]
 WantedBy=default.target
 `
 
-// withDocCommands puts the commands of docs/deploy.md where the script names them,
-// for a package that lies elsewhere and with nobody there to answer.
+// withDocCommands replaces the words in braces by the commands of docs/install.md, with the
+// path of the package adapted and without prompts.
 func withDocCommands(t *testing.T, script string) string {
 	t.Helper()
 	for name, after := range map[string]string{
-		"{install}": "with your own name and address:", "{stop}": "after the next boot, too:", "{forget}": "To forget it all:",
-		"{backup}": "With the server stopped or running:", "{restore}": "unpack the archive, and start:",
+		"{install}": "host name and e-mail address:", "{stop}": "service off after a reboot:", "{forget}": "To remove everything:",
+		"{backup}": "A backup can be made while the server runs:", "{restore}": "install the package there, then:",
 	} {
-		block, err := e2e.DocBlock("../../docs/deploy.md", after)
+		block, err := e2e.DocBlock("../../docs/install.md", after)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,29 +91,34 @@ func withDocCommands(t *testing.T, script string) string {
 	return script
 }
 
-// The package's scripts with a real systemd. It is not registered with the
-// host's, so nothing of the host's is touched.
+// The package works with a real systemd. The machine is not registered with the systemd of
+// the host, so nothing on the host changes.
 func TestDebUnderSystemd(t *testing.T) {
 	requireTools(t, "root", "systemd-nspawn")
 	releases, r := buildReleases(t), newDebianRoot(t)
 	runCommand(t, "cp", releases.original.file(t, "*.deb"), r.path("/root/first.deb"))
 	runCommand(t, "cp", releases.newer.file(t, "*.deb"), r.path("/root/second.deb"))
-	r.write("/root/life.sh", withDocCommands(t, lifecycleScript))
-	r.write("/etc/systemd/system/life.service", lifecycleUnit)
-	r.run("systemctl", "enable", "life.service")
+	r.write("/root/lifecycle.sh", withDocCommands(t, lifecycleScript))
+	r.write("/etc/systemd/system/lifecycle.service", lifecycleUnit)
+	r.run("systemctl", "enable", "lifecycle.service")
 
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "systemd-nspawn", "--quiet", "--directory", r.dir, "--private-network",
 		"--register=no", "--keep-unit", "--console=pipe", "--boot").CombinedOutput()
-	if !r.exists("/root/life") {
-		t.Fatalf("systemd did not start: %v\n%s", err, out)
+	if !r.exists("/root/lifecycle.log") {
+		t.Fatalf("systemd did not boot: %v\n%s", err, out)
 	}
-	result := r.read("/root/life")
-	for _, want := range []string{"the first page's commands start it", "stops", "forgets it all", "runs once it is installed", "is reached on port 443", " 0 refused", "removal frees the port",
-		"runs again once it is back", "what is disabled stays off", "state outlives the purge", "a backup is taken up", "over"} {
+	result := r.read("/root/lifecycle.log")
+	for _, want := range []string{
+		"the documented commands start it", "the documented commands stop it",
+		"the documented commands delete everything", "the configured service starts at installation",
+		"port 443 accepts connections", " 0 refused", "removal closes the port",
+		"a second installation starts it", "a disabled service stays disabled",
+		"the state survives the purge", "the backup is restored", "done",
+	} {
 		if !strings.Contains(result, want+"\n") {
-			t.Errorf("not reached: %s", want)
+			t.Errorf("step missing: %s", want)
 		}
 	}
 	for line := range strings.Lines(result) {

@@ -10,18 +10,18 @@ const (
 	secretFile = "/var/lib/inbox/secret"
 )
 
-// One life of a .deb. Nothing of what an operator changed, and nothing of the
-// state, is lost on the way, not even by a purge.
+// Installation, upgrade, removal and purge of the .deb keep the state. All but the purge
+// keep the options that the operator changed.
 func TestDebLifecycle(t *testing.T) {
 	releases, r := buildReleases(t), newDebianRoot(t)
 	first, second := releases.original.file(t, "*.deb"), releases.newer.file(t, "*.deb")
 
-	wantContains(t, r.apt("install", first), "name your domain and e-mail address in "+envFile+", then run: systemctl enable --now inbox")
+	wantContains(t, r.apt("install", first), "set your domain and e-mail address in "+envFile+", then run: systemctl enable --now inbox")
 	if r.enabled() {
-		t.Error("a server without a name is enabled")
+		t.Error("got an enabled service without a domain, want it disabled")
 	}
 	if got, want := r.read(envFile), r.read("/usr/share/inbox/inbox.env"); got != want {
-		t.Error("the options are no copy of the commented ones")
+		t.Error("got options that differ from /usr/share/inbox/inbox.env, want a copy")
 	}
 	old := r.run("inbox", "version")
 	running := r.startServer()
@@ -31,12 +31,12 @@ func TestDebLifecycle(t *testing.T) {
 	r.write(envFile, edited)
 	r.run("systemctl", "enable", "inbox.service")
 	r.apt("install", second)
-	checkFrontPage(t, running)             // the old program serves until it is restarted
-	if err := running.Stop(); err != nil { // else the new one waits for the state
+	checkFrontPage(t, running)             // the old process serves until it is restarted
+	if err := running.Stop(); err != nil { // otherwise the new process waits for the lock of the state
 		t.Error(err)
 	}
 	if r.run("inbox", "version") == old || r.read(envFile) != edited || r.read(secretFile) != kept || !r.enabled() {
-		t.Error("the upgrade changed the options, the state or the units, or not the program")
+		t.Error("upgrade: want a new program with the same options, state and enabled units")
 	}
 	r.startServer()
 
@@ -44,42 +44,43 @@ func TestDebLifecycle(t *testing.T) {
 	r.wantFiles("removed", false, "/usr/bin/inbox", "/usr/lib/systemd/system/inbox.service", "/usr/share/inbox")
 	r.apt("install", second)
 	if r.read(envFile) != edited || r.read(secretFile) != kept || !r.enabled() {
-		t.Error("a removal and another installation changed the options, the state or the units")
+		t.Error("removal and installation: want the same options, state and enabled units")
 	}
 
 	wantContains(t, r.apt("purge", "inbox"), "certificates stay in /var/lib/inbox")
 	r.wantFiles("purged", false, "/usr/bin/inbox", "/etc/inbox")
 	r.wantFiles("purged", true, secretFile)
 	if r.enabled() || r.read(secretFile) != kept {
-		t.Error("the purge left the units enabled, or changed the state")
+		t.Error("purge: want disabled units and the same state")
 	}
 	if left := strings.TrimSpace(r.run("sh", "-c", "find /etc /var/lib/systemd -name '*inbox*'")); left != "" {
-		t.Errorf("the purge left:\n%s", left)
+		t.Errorf("purge: got remaining files, want none:\n%s", left)
 	}
 }
 
-// An image or a provisioning tool may write the options first.
+// If an image or a provisioning tool has written the options, the installation enables the
+// service.
 func TestDebEnablesWhenConfigured(t *testing.T) {
 	releases, r := buildReleases(t), newDebianRoot(t)
-	named := "INBOX_DOMAIN=example.org\nINBOX_EMAIL=me@example.org\n"
-	r.write(envFile, named)
-	r.write("/etc/inbox/server.key", "of the operator's own")
+	options := "INBOX_DOMAIN=example.org\nINBOX_EMAIL=me@example.org\n"
+	r.write(envFile, options)
+	r.write("/etc/inbox/server.key", "key of the operator")
 	r.apt("install", releases.original.file(t, "*.deb"))
-	if !r.enabled() || r.read(envFile) != named {
-		t.Errorf("enabled: %v, options:\n%s", r.enabled(), r.read(envFile))
+	if !r.enabled() || r.read(envFile) != options {
+		t.Errorf("got enabled %v and options\n%swant true and\n%s", r.enabled(), r.read(envFile), options)
 	}
 	r.run("systemctl", "disable", "inbox.service")
 	r.apt("install", releases.newer.file(t, "*.deb"))
 	if r.enabled() {
-		t.Error("the upgrade enabled what the operator had disabled")
+		t.Error("upgrade: got an enabled service, want it disabled as before")
 	}
 	r.apt("purge", "inbox")
 	r.wantFiles("purged", true, "/etc/inbox/server.key")
 	r.wantFiles("purged", false, envFile)
 }
 
-// The units find what they name where the package has put it, and the manual
-// page names every option of the program beside it.
+// The units of the package are valid, and the manual page contains every option of the
+// program.
 func TestDebUnitsAndManual(t *testing.T) {
 	releases, r := buildReleases(t), newDebianRoot(t)
 	r.apt("install", releases.original.file(t, "*.deb"))
@@ -91,11 +92,11 @@ func TestDebUnitsAndManual(t *testing.T) {
 		if strings.HasPrefix(line, "  -") {
 			options++
 			if !strings.Contains(page, "\n"+strings.ReplaceAll(line, "-", `\-`)) {
-				t.Errorf("the manual page does not have %s", line)
+				t.Errorf("manual page: missing %s", line)
 			}
 		}
 	}
 	if options == 0 {
-		t.Error("no options in inbox -h")
+		t.Error("inbox -h: got no options")
 	}
 }

@@ -10,13 +10,13 @@ import (
 	"inbox/e2e"
 )
 
-// debianRoot is a small Debian of its own, without systemd as its first process.
+// debianRoot is the root directory of a minimal Debian, whose systemd does not run.
 type debianRoot struct {
 	t   *testing.T
 	dir string
 }
 
-// newDebianRoot unpacks a fresh one. It is made once and kept beside the other tools.
+// newDebianRoot unpacks a fresh root. The archive is created once and cached with the tools.
 func newDebianRoot(t *testing.T) debianRoot {
 	t.Helper()
 	requireTools(t, "root", "debootstrap", "chroot")
@@ -40,13 +40,13 @@ func newDebianRoot(t *testing.T) debianRoot {
 
 func (r debianRoot) path(name string) string { return filepath.Join(r.dir, name) }
 
-// run runs a command in the root and returns what it says.
+// run runs a command in the root and returns its output.
 func (r debianRoot) run(args ...string) string {
 	r.t.Helper()
 	return runCommand(r.t, "chroot", append([]string{r.dir}, args...)...)
 }
 
-// apt installs a file as a person does, or removes.
+// apt runs apt-get with a verb and a package name, or an absolute path of a package file.
 func (r debianRoot) apt(verb, what string) string {
 	r.t.Helper()
 	if filepath.IsAbs(what) {
@@ -76,28 +76,28 @@ func (r debianRoot) write(name, text string) {
 	}
 }
 
-// exists is whether there is such a file, also a link to nowhere.
+// exists reports whether a file exists. A dangling link counts.
 func (r debianRoot) exists(name string) bool {
 	_, err := os.Lstat(r.path(name))
 	return err == nil
 }
 
-// wantFiles fails for each file that is there and should not be, or the reverse.
+// wantFiles checks that all files exist, or that none does.
 func (r debianRoot) wantFiles(when string, want bool, names ...string) {
 	r.t.Helper()
 	for _, name := range names {
 		if r.exists(name) != want {
-			r.t.Errorf("%s: is there %s? got %v, want %v", when, name, !want, want)
+			r.t.Errorf("%s: %s exists: got %v, want %v", when, name, !want, want)
 		}
 	}
 }
 
-// enabled is whether the service starts at boot.
+// enabled reports whether the service starts at boot.
 func (r debianRoot) enabled() bool {
 	return r.exists("/etc/systemd/system/multi-user.target.wants/inbox.service")
 }
 
-// startServer starts what is installed by hand, and asks it for its first page.
+// startServer starts the installed program without systemd and requests its front page.
 func (r debianRoot) startServer() *e2e.Server {
 	r.t.Helper()
 	s, err := e2e.Start("chroot", r.dir, "/usr/bin/inbox", "-bind", "127.0.0.1:0", "-https=false", "-state", "/var/lib/inbox")
@@ -109,7 +109,7 @@ func (r debianRoot) startServer() *e2e.Server {
 	return s
 }
 
-// checkFrontPage asks a server for its first page.
+// checkFrontPage requests the front page of a server.
 func checkFrontPage(t *testing.T, s *e2e.Server) {
 	t.Helper()
 	resp, err := http.Get("http://" + s.Addr + "/")
@@ -118,14 +118,14 @@ func checkFrontPage(t *testing.T, s *e2e.Server) {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Errorf("the first page: %s", resp.Status)
+		t.Errorf("front page: got %s, want 200", resp.Status)
 	}
 }
 
-// wantContains fails unless a text holds another.
+// wantContains checks that a text contains another one.
 func wantContains(t *testing.T, text, want string) {
 	t.Helper()
 	if !strings.Contains(text, want) {
-		t.Errorf("got %q, want it to say %q", text, want)
+		t.Errorf("got %q, want it to contain %q", text, want)
 	}
 }

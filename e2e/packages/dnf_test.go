@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// shellPackageConfig is the least that provides what the package asks for: the Debian has
-// a shell, but rpm does not know it.
+// shellPackageConfig describes a package that provides /bin/sh to rpm. The Debian root has
+// a shell, but the rpm database does not list it.
 const shellPackageConfig = `name: shell
 arch: amd64
 platform: linux
 version: 1.0.0
-maintainer: nobody <nobody@example.org>
-description: what rpm should know of the shell
+maintainer: Test <test@example.org>
+description: provides /bin/sh
 provides: [/bin/sh]
 `
 
@@ -33,8 +33,8 @@ func buildShellPackage(t *testing.T) string {
 	return dir + "/shell.rpm"
 }
 
-// The same life as with rpm, by the commands of docs/deploy.md. No repository
-// is at hand, so dnf resolves among what it is given.
+// Installation, upgrade and removal with dnf, as with rpm. Without a repository, dnf
+// resolves dependencies only among the given files.
 func TestDnfLifecycle(t *testing.T) {
 	requireTools(t, "root", "dnf")
 	releases, r := buildReleases(t), newDebianRoot(t)
@@ -43,19 +43,19 @@ func TestDnfLifecycle(t *testing.T) {
 		t.Helper()
 		got := runCommand(t, "dnf", append(arguments, args...)...)
 		if strings.Contains(got, "scriptlet failed") {
-			t.Errorf("a script failed:\n%s", got)
+			t.Errorf("got a failed scriptlet:\n%s", got)
 		}
 		return got
 	}
 	first, shell := releases.original.file(t, "*.rpm"), buildShellPackage(t)
 
-	// Without one dnf must refuse, or the scripts would run before there is a shell.
+	// dnf must refuse the package without a shell, which the scriptlets need.
 	if out, err := exec.Command("dnf", append(arguments, "install", first)...).CombinedOutput(); err == nil || !strings.Contains(string(out), "/bin/sh") {
-		t.Errorf("installed without a shell: %v\n%s", err, out)
+		t.Errorf("install without a shell: got %v, want an error about /bin/sh:\n%s", err, out)
 	}
 	got := dnf("install", first, shell)
 	if before, after := strings.Index(got, "Installing       : shell"), strings.Index(got, "Installing       : inbox"); before < 0 || after < before {
-		t.Errorf("the shell does not come first:\n%s", got)
+		t.Errorf("install: want the shell before inbox:\n%s", got)
 	}
 	r.startServer()
 	r.checkUpgradeAndRemoval(t, func() { dnf("upgrade", releases.newer.file(t, "*.rpm")) }, func() { dnf("remove", "inbox") })

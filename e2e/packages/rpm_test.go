@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// One life of an .rpm. No Red Hat system is at hand: rpm itself runs, on a
-// database of its own inside of a small Debian.
+// Installation, upgrade and removal of the .rpm. Instead of a Red Hat system, rpm runs with
+// its own database in a minimal Debian.
 func TestRpmLifecycle(t *testing.T) {
 	requireTools(t, "root", "rpm")
 	releases, r := buildReleases(t), newDebianRoot(t)
@@ -18,14 +18,14 @@ func TestRpmLifecycle(t *testing.T) {
 
 	rpm("--install", releases.original.file(t, "*.rpm"))
 	if got := rpm("--verify", "inbox"); got != "" {
-		t.Errorf("what was installed is not what was packaged:\n%s", got)
+		t.Errorf("rpm --verify: got differences, want none:\n%s", got)
 	}
 	r.startServer()
 	r.checkUpgradeAndRemoval(t, func() { rpm("--upgrade", releases.newer.file(t, "*.rpm")) }, func() { rpm("--erase", "inbox") })
 }
 
-// checkUpgradeAndRemoval upgrades and removes a package of rpm's that has served, and looks for
-// what has to outlive that.
+// checkUpgradeAndRemoval upgrades and removes an installed .rpm, and checks that the options
+// and the state remain.
 func (r debianRoot) checkUpgradeAndRemoval(t *testing.T, upgrade, remove func()) {
 	t.Helper()
 	old, kept := r.run("inbox", "version"), r.read(secretFile)
@@ -33,12 +33,12 @@ func (r debianRoot) checkUpgradeAndRemoval(t *testing.T, upgrade, remove func())
 	r.write(envFile, edited)
 	upgrade()
 	if r.run("inbox", "version") == old || r.read(envFile) != edited || r.read(secretFile) != kept {
-		t.Error("the upgrade changed the options or the state, or not the program")
+		t.Error("upgrade: want a new program with the same options and state")
 	}
 	remove()
 	r.wantFiles("removed", false, "/usr/bin/inbox", "/usr/lib/systemd/system/inbox.service", envFile)
 	if r.read(envFile+".rpmsave") != edited || r.read(secretFile) != kept {
-		t.Error("the removal lost the options or the state")
+		t.Error("removal: want the options in inbox.env.rpmsave and the same state")
 	}
 }
 
@@ -51,10 +51,10 @@ func TestRpmAndDebHaveSameFiles(t *testing.T) {
 		debOnly := strings.HasSuffix(name, "/") || strings.Contains(name, "lintian") || strings.HasSuffix(name, "changelog.gz") ||
 			name == "/usr/share/inbox/inbox.env"
 		if !debOnly && !slices.Contains(files, name) {
-			t.Errorf("%s is in the .deb alone", name)
+			t.Errorf("%s: got it only in the .deb, want it in the .rpm too", name)
 		}
 	}
 	if !slices.Contains(files, envFile) {
-		t.Errorf("%s is not in the .rpm", envFile)
+		t.Errorf("%s: missing in the .rpm", envFile)
 	}
 }

@@ -1,5 +1,5 @@
-// Package proc looks at a process from outside, through Linux's /proc and its
-// clock: what it holds of the machine.
+// Package proc measures the resources of a process from outside, through Linux's /proc
+// and the CPU clock of the process.
 package proc
 
 import (
@@ -12,22 +12,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ID is the number of a process.
+// ID is a process ID.
 type ID int
 
-// RSS is the memory it has now, in bytes; negative when it is gone.
+// RSS returns the resident memory in bytes, or a negative value if the process has
+// exited.
 func (p ID) RSS() int64 { return p.status("VmRSS:") << 10 }
 
-// AnonRSS is what of that is not the program file itself, which is read in as it is used.
+// AnonRSS returns the anonymous part of RSS in bytes, which excludes pages of the
+// program file.
 func (p ID) AnonRSS() int64 { return p.status("RssAnon:") << 10 }
 
-// PeakRSS is the most memory that it had.
+// PeakRSS returns the maximum RSS so far in bytes.
 func (p ID) PeakRSS() int64 { return p.status("VmHWM:") << 10 }
 
-// Threads is how many the kernel runs for it; -1 when it is gone.
+// Threads returns the number of threads, or -1 if the process has exited.
 func (p ID) Threads() int64 { return p.status("Threads:") }
 
-// OpenFiles is how many files and connections are open; -1 when it is gone.
+// OpenFiles returns the number of open file descriptors, or -1 if the process has
+// exited.
 func (p ID) OpenFiles() int {
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p))
 	if err != nil {
@@ -36,20 +39,20 @@ func (p ID) OpenFiles() int {
 	return len(entries)
 }
 
-// CPU is how long all its threads have run, on any core, to the nanosecond. The
-// times in /proc/PID/stat come in ticks of 10 ms, too coarse for a short round.
+// CPU returns the CPU time of all threads. Its resolution is a nanosecond; the times in
+// /proc/PID/stat have ticks of 10 ms, too coarse for a short round.
 func (p ID) CPU() (time.Duration, error) {
-	// The process's CPU clock, as clock_getcpuclockid(3) makes it on Linux.
+	// The process's CPU clock, computed as by clock_getcpuclockid(3) on Linux.
 	const schedClock = 2
 	clock := ^int32(p)<<3 | schedClock
 	var t unix.Timespec
 	if err := unix.ClockGettime(clock, &t); err != nil {
-		return 0, fmt.Errorf("read the CPU time of process %d: %w", p, err)
+		return 0, fmt.Errorf("read CPU time of process %d: %w", p, err)
 	}
 	return time.Duration(t.Nano()), nil
 }
 
-// status reads a number of /proc/PID/status; -1 when the process is gone.
+// status reads a number from /proc/PID/status, or -1 if the process has exited.
 func (p ID) status(field string) int64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p))
 	if err != nil {
@@ -60,6 +63,6 @@ func (p ID) status(field string) int64 {
 	if len(words) == 0 {
 		return -1
 	}
-	n, _ := strconv.ParseInt(words[0], 10, 64) // the kernel's own number
+	n, _ := strconv.ParseInt(words[0], 10, 64) // written by the kernel, always valid
 	return n
 }

@@ -14,11 +14,12 @@ import (
 )
 
 const (
-	manyClients = 20 // each with one connection of HTTP/2
+	manyClients = 20 // each with one HTTP/2 connection
 	manyPolls   = 1000
 )
 
-// pollLoad is a thousand held polls on a few connections, and posts to all of them.
+// pollLoad holds a thousand polls on a few connections and sends messages to all of
+// them.
 type pollLoad struct {
 	url                                   string
 	clients                               [manyClients]*http.Client
@@ -38,12 +39,14 @@ func newPollLoad(url string) *pollLoad {
 	return m
 }
 
-func (m *pollLoad) request(ctx context.Context, client int, method, query, name, body string) (*http.Response, string) {
+func (m *pollLoad) request(
+	ctx context.Context, client int, method, query, name, body string,
+) (*http.Response, string) {
 	r, err := http.NewRequestWithContext(ctx, method, m.url+"/inbox?"+query, strings.NewReader(body))
 	if err != nil {
-		panic(err) // the test's own mistake
+		panic(err) // a bug in the test
 	}
-	r.GetBody = nil // asked once, whatever comes
+	r.GetBody = nil // the transport must not retry
 	r.SetBasicAuth(name, "secret of "+name)
 	resp, err := m.clients[client].Do(r)
 	if err == nil {
@@ -69,7 +72,7 @@ func (m *pollLoad) withLock(f func()) {
 	f()
 }
 
-// receive acknowledges what comes for receiver n.
+// receive receives and acknowledges the messages of receiver n.
 func (m *pollLoad) receive(ctx context.Context, n int) {
 	name, after := fmt.Sprint("many-", n), ""
 	for ctx.Err() == nil {
@@ -87,20 +90,21 @@ func (m *pollLoad) receive(ctx context.Context, n int) {
 	}
 }
 
-// post sends numbers to all in turn until ctx ends.
+// post sends numbers to all receivers in turn until ctx ends.
 func (m *pollLoad) post(ctx context.Context, worker int) {
 	for n := worker; ctx.Err() == nil; n += 4 {
 		text := fmt.Sprint(n)
-		// Not ctx: whoever hangs up does not know whether it was accepted.
+		// Not ctx: after a cancellation it is unknown if the message was accepted.
 		to := fmt.Sprintf("to=many-%d&wait=5", n%manyPolls)
-		if resp, _ := m.request(context.Background(), worker, "POST", to, fmt.Sprint("poster-", worker), text); resp != nil && resp.StatusCode == http.StatusOK {
+		resp, _ := m.request(context.Background(), worker, "POST", to, fmt.Sprint("poster-", worker), text)
+		if resp != nil && resp.StatusCode == http.StatusOK {
 			m.withLock(func() { m.accepted[text]++ })
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
 }
 
-// missing is how much of what was accepted has not come.
+// missing returns how many accepted messages have not arrived.
 func (m *pollLoad) missing() (n int) {
 	m.withLock(func() {
 		for text := range m.accepted {
@@ -112,8 +116,8 @@ func (m *pollLoad) missing() (n int) {
 	return n
 }
 
-// waitForPosts lets it go on for two seconds, and on a busy machine until so many more
-// posts were accepted.
+// waitForPosts waits two seconds, or on a busy machine longer, until 150 more messages
+// were accepted.
 func (m *pollLoad) waitForPosts(t *testing.T) {
 	t.Helper()
 	const more = 150
@@ -127,11 +131,11 @@ func (m *pollLoad) waitForPosts(t *testing.T) {
 			return
 		}
 	}
-	t.Fatalf("%d posts were accepted in a minute, want %d", now-before, more)
+	t.Fatalf("got %d messages accepted in a minute, want %d", now-before, more)
 }
 
-// A thousand held polls and posts on their way over HTTP/2 live through restarts.
-func TestRestartsWithAThousandPolls(t *testing.T) {
+// A thousand held polls over HTTP/2, and POSTs to them, survive restarts.
+func TestRestartsWithThousandPolls(t *testing.T) {
 	s := startService(t, true)
 	m := newPollLoad("https://" + s.addr)
 	receiving, endReceiving := context.WithCancel(context.Background())
@@ -160,8 +164,10 @@ func TestRestartsWithAThousandPolls(t *testing.T) {
 	for _, c := range m.clients {
 		c.CloseIdleConnections()
 	}
-	t.Logf("accepted %d, lost %d, without an answer %d, refused connections %d, other answers %d", len(m.accepted), lost, m.noResponse, m.refused, m.unexpectedStatus)
+	t.Logf("accepted %d, lost %d, no response %d, refused connections %d, unexpected statuses %d",
+		len(m.accepted), lost, m.noResponse, m.refused, m.unexpectedStatus)
 	if lost > 0 || m.refused > 0 || m.unexpectedStatus > 0 {
-		t.Errorf("lost %d of %d, %d connections refused, %d answers that nobody expects", lost, len(m.accepted), m.refused, m.unexpectedStatus)
+		t.Errorf("got %d of %d messages lost, %d connections refused, %d unexpected statuses, want none",
+			lost, len(m.accepted), m.refused, m.unexpectedStatus)
 	}
 }

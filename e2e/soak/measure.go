@@ -13,18 +13,18 @@ import (
 	"inbox/e2e/proc"
 )
 
-// sample is what a server holds of the machine at one moment.
+// sample is the resource use of a server at one moment.
 type sample struct{ memoryBytes, goroutines, openFiles float64 }
 
 var goroutinesPattern = regexp.MustCompile(`(?m)^go_goroutines (\d+)`)
 
-// measure asks the kernel for memory and open files, and the server for the
-// rest. Memory is that of the process alone, without the program's file.
+// measure reads memory and open files from the kernel and the number of goroutines from
+// the server's metrics. Memory is anonymous, without pages of the program file.
 func (s *service) measure() (sample, error) {
 	pid := proc.ID(s.process.PID())
 	memory, files := pid.AnonRSS(), pid.OpenFiles()
 	if memory < 0 || files < 0 {
-		return sample{}, errors.New("measure the server: it is gone")
+		return sample{}, errors.New("measure server: process has exited")
 	}
 	goroutines, err := s.fetchGoroutines()
 	return sample{float64(memory), goroutines, float64(files)}, err
@@ -46,15 +46,15 @@ func (s *service) fetchGoroutines() (float64, error) {
 	}
 	m := goroutinesPattern.FindSubmatch(text)
 	if m == nil {
-		return 0, fmt.Errorf("%s has no go_goroutines", url)
+		return 0, fmt.Errorf("no go_goroutines in %s", url)
 	}
 	return strconv.ParseFloat(string(m[1]), 64)
 }
 
-// sampleSeries is what was measured between two restarts.
+// sampleSeries are the samples of one process, between two restarts.
 type sampleSeries []sample
 
-// median is that of one quantity over a part of the samples.
+// median returns the median of one quantity.
 func median(samples []sample, of func(sample) float64) float64 {
 	values := make([]float64, len(samples))
 	for i, s := range samples {
@@ -64,23 +64,23 @@ func median(samples []sample, of func(sample) float64) float64 {
 	return values[len(values)/2]
 }
 
-// quantities that must not grow, and by how much noise they may.
+// quantities must not grow by more than a quarter plus slack, which allows for noise.
 var quantities = []struct {
 	name  string
 	of    func(sample) float64
-	slack float64 // beside a quarter
+	slack float64
 }{
 	{"memory", func(s sample) float64 { return s.memoryBytes }, 16 << 20},
 	{"goroutines", func(s sample) float64 { return s.goroutines }, 30},
 	{"open files", func(s sample) float64 { return s.openFiles }, 30},
 }
 
-// growth says which quantities are larger in the second than in the first.
+// growth returns the quantities that grew from the first to the second samples.
 func growth(when string, first, second []sample) (grown []string) {
 	for _, q := range quantities {
 		a, b := median(first, q.of), median(second, q.of)
 		if b > a+a/4+q.slack {
-			grown = append(grown, fmt.Sprintf("%s: %s went from %.0f to %.0f", when, q.name, a, b))
+			grown = append(grown, fmt.Sprintf("%s: %s grew from %.0f to %.0f", when, q.name, a, b))
 		}
 	}
 	return grown

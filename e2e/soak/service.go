@@ -1,6 +1,6 @@
-// Package soak runs the server for a while as a service manager would: peers
-// come and go over TLS, the server is restarted among them, and what it holds
-// of the machine must not grow.
+// Package soak runs the server for a while like a service manager: peers connect and
+// disconnect over TLS, the server is restarted under load, and its resource use must
+// not grow.
 package soak
 
 import (
@@ -15,9 +15,9 @@ import (
 	"inbox/e2e"
 )
 
-// service is the server on one state directory and one address, across
-// restarts. The socket, if there is one, stays open between two processes, as that of a socket
-// unit, so that connections wait instead of being refused.
+// service is the server on one state directory and one address, across restarts. With a
+// socket, that stays open between two processes, like that of a systemd socket unit, so
+// that connections are queued rather than refused.
 type service struct {
 	program, state, addr string
 	socket               *os.File // nil: the server binds the address itself
@@ -26,10 +26,11 @@ type service struct {
 	mu              sync.Mutex
 	metricsAddr     string
 	crashed         bool
-	unexpectedLines []string // the first few lines of the log that nobody should see
+	unexpectedLines []string // log lines that must not occur, up to five
 }
 
-// newService chooses a free address, and holds a socket there if held. The first start is the caller's.
+// newService chooses a free address, and keeps a listening socket there if withSocket
+// is set. The caller must start the service.
 func newService(program, state string, withSocket bool) (*service, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -38,16 +39,17 @@ func newService(program, state string, withSocket bool) (*service, error) {
 	defer l.Close()
 	s := &service{program: program, state: state, addr: l.Addr().String()}
 	if withSocket {
-		s.socket, err = l.(*net.TCPListener).File() // a copy
+		s.socket, err = l.(*net.TCPListener).File() // a duplicate, which stays open
 	}
 	return s, err
 }
 
-// socketActivationScript sets what tells a process that the socket is its descriptor 3. It has
-// to know its own number, which only the shell that becomes it can tell.
+// socketActivationScript sets the environment of socket activation: the socket is
+// descriptor 3. LISTEN_PID must be the process ID, which is known only to the shell
+// that execs the program.
 const socketActivationScript = `export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=https; exec "$0" "$@"`
 
-// start returns once the server listens.
+// start starts the server and waits until it listens.
 func (s *service) start() error {
 	args := []string{"-state", s.state, "-public", "", "-metrics-bind", "127.0.0.1:0",
 		"-rate", "1000", "-burst", "2000", "-conn-rate", "500"}
@@ -77,24 +79,24 @@ func (s *service) readLogLine(line string) {
 		s.metricsAddr = m[1]
 	}
 	if s.crashed && strings.Contains(line, "ended without saving") {
-		return // as it should
+		return // expected after a crash
 	}
 	if unexpectedPattern.MatchString(line) && len(s.unexpectedLines) < 5 {
 		s.unexpectedLines = append(s.unexpectedLines, line)
 	}
 }
 
-// unexpectedLog returns what was logged and should not have been.
+// unexpectedLog returns log lines that must not occur.
 func (s *service) unexpectedLog() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Join(s.unexpectedLines, "\n")
 }
 
-// stop ends the process as a service manager does; it must end with 0.
+// stop ends the process as a service manager does; the exit code must be 0.
 func (s *service) stop() error { return s.process.Stop() }
 
-// restart returns how long no process listened.
+// restart restarts the server and returns the time without a listening process.
 func (s *service) restart() (time.Duration, error) {
 	began := time.Now()
 	if err := s.stop(); err != nil {
@@ -103,10 +105,10 @@ func (s *service) restart() (time.Duration, error) {
 	return time.Since(began), s.start()
 }
 
-// crash ends the process without a word.
+// crash sends SIGKILL.
 func (s *service) crash() {
 	s.mu.Lock()
 	s.crashed = true
 	s.mu.Unlock()
-	_ = s.process.StopWithSignal(os.Kill) // it says that it was killed
+	_ = s.process.StopWithSignal(os.Kill) // always an error: the process was killed
 }

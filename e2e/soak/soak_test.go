@@ -12,14 +12,14 @@ import (
 	"inbox/e2e/talk"
 )
 
-// program is the server's binary, built once for all tests.
+// program is the path of the server's binary, built once for all tests.
 var program string
 
 func TestMain(m *testing.M) {
 	e2e.Main(m, &program)
 }
 
-// startService starts the server, and stops it when the test ends.
+// startService starts the server and stops it at the end of the test.
 func startService(t *testing.T, withSocket bool) *service {
 	t.Helper()
 	s, err := newService(program, t.TempDir(), withSocket)
@@ -33,16 +33,15 @@ func startService(t *testing.T, withSocket bool) *service {
 		if err := s.stop(); err != nil {
 			t.Error(err)
 		}
-		s.socket.Close() // there may be none, which is no more than an error
+		s.socket.Close() // a nil file only returns an error
 		if unexpected := s.unexpectedLog(); unexpected != "" {
-			t.Errorf("the server logged:\n%s", unexpected)
+			t.Errorf("got unexpected log lines, want none:\n%s", unexpected)
 		}
 	})
 	return s
 }
 
-// startTraffic lets pairs talk until the returned function is called, which waits
-// for the last message.
+// startTraffic runs pairs until end is called, which waits for the last messages.
 func startTraffic(s *service, pairs int, t *talk.Counters) (talkingPairs []*talk.Pair, end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -60,28 +59,28 @@ const (
 	pairCount       = 8
 )
 
-// Behind a socket that stays open, restarts under load lose no message and
-// refuse no connection.
+// With a socket that stays open, restarts under load lose no message and refuse no
+// connection.
 func TestRestartsWithSocketActivation(t *testing.T) {
 	s, counters := startService(t, true), &talk.Counters{}
 	_, stopTraffic := startTraffic(s, pairCount, counters)
 	downtime := restartRepeatedly(t, s)
 	stopTraffic()
-	t.Logf("%d restarts, of %v together", restartCount, downtime)
+	t.Logf("%d restarts, total downtime %v", restartCount, downtime)
 	counters.CheckNoLoss(t, false)
 	if counters.Stats().Refused > 0 {
-		t.Errorf("%d connections were refused, want none", counters.Stats().Refused)
+		t.Errorf("got %d refused connections, want none", counters.Stats().Refused)
 	}
 }
 
-// A server that binds by itself refuses connections while it is away, and
-// loses no message either.
+// A server that binds its own socket refuses connections during a restart, but loses no
+// message.
 func TestRestartsLoseNothing(t *testing.T) {
 	s, counters := startService(t, false), &talk.Counters{}
 	_, stopTraffic := startTraffic(s, pairCount, counters)
 	downtime := restartRepeatedly(t, s)
 	stopTraffic()
-	t.Logf("%d restarts, of %v together", restartCount, downtime)
+	t.Logf("%d restarts, total downtime %v", restartCount, downtime)
 	counters.CheckNoLoss(t, false)
 }
 
@@ -98,8 +97,8 @@ func restartRepeatedly(t *testing.T, s *service) (downtime time.Duration) {
 	return downtime
 }
 
-// A crash loses what was in memory. What is accepted after it arrives, and the
-// peers need nobody's hand.
+// A crash loses the messages in memory. Peers recover automatically, and messages
+// accepted afterwards arrive.
 func TestCrashLosesOnlyMemory(t *testing.T) {
 	s, counters := startService(t, false), &talk.Counters{}
 	pairs, stopTraffic := startTraffic(s, pairCount, counters)
@@ -120,15 +119,16 @@ func TestCrashLosesOnlyMemory(t *testing.T) {
 		after += p.Accepted()
 	}
 	if after == 0 || f.Lost > 0 || f.Unexpected > 0 {
-		t.Errorf("after the crash: accepted %d, lost %d, unexpected %d %q", after, f.Lost, f.Unexpected, f.UnexpectedSamples)
+		t.Errorf("after the crash: got %d messages accepted, %d lost, %d unexpected responses %q, want some accepted, none lost",
+			after, f.Lost, f.Unexpected, f.UnexpectedSamples)
 	}
 }
 
-// startCount is how many times the soak's server is started.
+// startCount is the number of starts of the server in TestSoak.
 const startCount = 4
 
-// TestSoak lets pairs talk and others come and go, through restarts. SOAK is
-// how long, as in SOAK=8h.
+// TestSoak runs steady and short-lived pairs through restarts. The environment variable
+// SOAK is the duration, as in SOAK=8h.
 func TestSoak(t *testing.T) {
 	duration := 45 * time.Second
 	if text := os.Getenv("SOAK"); text != "" {
@@ -154,21 +154,21 @@ func TestSoak(t *testing.T) {
 	counters.CheckNoLoss(t, false)
 	churnCounters.CheckNoLoss(t, false)
 	if refused := counters.Stats().Refused + churnCounters.Stats().Refused; refused > 0 {
-		t.Errorf("%d connections were refused, want none", refused)
+		t.Errorf("got %d refused connections, want none", refused)
 	}
 	for i, l := range series {
-		t.Logf("life %d: %v", i+1, l)
+		t.Logf("run %d: %v", i+1, l)
 		third := len(l) / 3
-		for _, g := range growth(fmt.Sprintf("life %d", i+1), l[third:2*third], l[2*third:]) {
+		for _, g := range growth(fmt.Sprintf("run %d", i+1), l[third:2*third], l[2*third:]) {
 			t.Error(g)
 		}
 	}
-	for _, g := range growth("from the first life to the last", series[0], series[startCount-1]) {
+	for _, g := range growth("from the first run to the last", series[0], series[startCount-1]) {
 		t.Error(g)
 	}
 }
 
-// collectSamples measures for so long.
+// collectSamples samples the server for the given duration.
 func collectSamples(t *testing.T, s *service, duration time.Duration) (series sampleSeries) {
 	t.Helper()
 	for end := time.Now().Add(duration); time.Now().Before(end); time.Sleep(duration / 40) {
@@ -181,8 +181,7 @@ func collectSamples(t *testing.T, s *service, duration time.Duration) (series sa
 	return series
 }
 
-// churn lets pairs come, talk for a moment and leave, under new names and from
-// other addresses, until the returned function is called.
+// churn runs short-lived pairs with new names and addresses until stop is called.
 func churn(s *service, t *talk.Counters) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -193,7 +192,7 @@ func churn(s *service, t *talk.Counters) (stop func()) {
 				talkCtx, stopTalking := context.WithTimeout(ctx, 200*time.Millisecond)
 				p.Run(talkCtx)
 				stopTalking()
-				if n%8 < 4 { // the others leave without a word
+				if n%8 < 4 { // the others leave their mailbox to expire
 					p.DeleteInbox()
 				}
 			}

@@ -1,7 +1,6 @@
 #!/bin/sh
-# Boots a real systemd in namespaces of its own, on a copy of this machine's
-# root that is thrown away: what is written goes into memory. It ends when the
-# process that runs this script does.
+# Boots a real systemd in new namespaces, on an overlay of the root of this machine.
+# All writes go to a tmpfs. systemd is killed when the process of this script exits.
 #
 #   unshare --mount sh boot.sh DIR
 set -eu
@@ -32,14 +31,14 @@ mkdir dev/shm dev/pts
 mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
-# A new machine, on which nothing is enabled.
+# A new machine ID, and no enabled units.
 : >etc/machine-id
 rm -rf etc/systemd/system/*.wants etc/systemd/system/inbox*
-printf '[Unit]\nRequires=systemd-journald.service\nAfter=systemd-journald.service\n' >etc/systemd/system/rig.target
+printf '[Unit]\nRequires=systemd-journald.service\nAfter=systemd-journald.service\n' >etc/systemd/system/test.target
 ip link set lo up
 mkdir old
 pivot_root . old
 umount -l old
-mount --make-rshared / # as systemd does where it is first; credentials need it
-exec env -i container=rig PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-	/lib/systemd/systemd --system --unit=rig.target --log-target=journal
+mount --make-rshared / # as systemd does as the first process of a machine; credentials require it
+exec env -i container=test PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+	/lib/systemd/systemd --system --unit=test.target --log-target=journal

@@ -1,5 +1,5 @@
-// Package systemd runs the units of this repository under a real systemd, which
-// it boots in namespaces of its own.
+// Package systemd tests the units of this repository with a real systemd, which it boots in
+// new namespaces.
 package systemd
 
 import (
@@ -24,14 +24,14 @@ import (
 	"inbox/e2e"
 )
 
-// unitsDir is where the repository has them.
+// unitsDir is the directory of the units in the repository.
 const unitsDir = "../../systemd"
 
-// clientEnv makes the test binary a visitor of this URL until its input ends,
-// since only a process of its own can live in another network.
-const clientEnv = "TEST_VISIT"
+// clientEnv is the environment variable with a URL that the test binary requests until its
+// standard input ends. Only a separate process can run in another network namespace.
+const clientEnv = "TEST_CLIENT_URL"
 
-// program is the server's binary, as it is installed.
+// program is the path of the server binary to install.
 var program string
 
 func TestMain(m *testing.M) {
@@ -39,18 +39,18 @@ func TestMain(m *testing.M) {
 		runClients(url)
 		return
 	}
-	os.Setenv("CGO_ENABLED", "0") // it has to run on any Debian
+	os.Setenv("CGO_ENABLED", "0") // the binary must run on any Debian
 	e2e.Main(m, &program)
 }
 
-// clientStats is what visitors met.
+// clientStats counts the results of client requests.
 type clientStats struct {
 	Answered, Refused, Failed int64
-	MaxLatency                time.Duration // that one waited for an answer
+	MaxLatency                time.Duration // of answered requests
 }
 
-// runClients connects again and again from four places until standard input ends,
-// and prints what it met.
+// runClients sends requests from four concurrent clients, each on a new connection, until
+// standard input ends, and prints clientStats as JSON.
 func runClients(url string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
@@ -92,10 +92,10 @@ func runClients(url string) {
 // machine is a booted systemd.
 type machine struct {
 	t   *testing.T
-	pid string // of systemd, as we see it
+	pid string // of systemd, in the PID namespace of this process
 }
 
-// skipOrFail skips the test, but fails where everything has to run.
+// skipOrFail skips the test, or fails it in CI.
 func skipOrFail(t *testing.T, why string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -104,15 +104,15 @@ func skipOrFail(t *testing.T, why string) {
 	t.Skip(why)
 }
 
-// boot starts a machine with the server installed, and ends it with the test.
+// boot starts a machine. It is stopped at the end of the test.
 func boot(t *testing.T) *machine {
 	t.Helper()
 	if os.Getuid() != 0 {
-		skipOrFail(t, "booting systemd needs root")
+		skipOrFail(t, "booting systemd requires root")
 	}
 	for _, tool := range []string{"unshare", "nsenter", "ip", "/lib/systemd/systemd"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			skipOrFail(t, "booting systemd needs "+tool+"; install util-linux, iproute2 and systemd")
+			skipOrFail(t, "booting systemd requires "+tool+"; install util-linux, iproute2 and systemd")
 		}
 	}
 	dir := t.TempDir()
@@ -134,7 +134,7 @@ func boot(t *testing.T) *machine {
 		select {
 		case err := <-exited:
 			exited <- err
-			skipOrFail(t, fmt.Sprintf("systemd does not boot here: %v\n%s", err, output.String()))
+			skipOrFail(t, fmt.Sprintf("systemd does not boot on this machine: %v\n%s", err, output.String()))
 		default:
 		}
 		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
@@ -144,25 +144,26 @@ func boot(t *testing.T) *machine {
 		}
 		if time.Now().After(deadline) {
 			out, _ := m.try("systemctl", "--failed")
-			t.Fatalf("systemd has not booted in a minute\n%s", out)
+			t.Fatalf("timeout after a minute: systemd has not booted\n%s", out)
 		}
 	}
 }
 
-// removeCgroup removes the control groups that the machine leaves.
+// removeCgroup removes the remaining control groups of the machine.
 func removeCgroup(t *testing.T, dir string, pid int) {
 	script := fmt.Sprintf("mount --make-rprivate /; mount -t cgroup2 cgroup2 %s && find %[1]s/inbox-boot-%d -depth -type d -exec rmdir {} +", dir, pid)
 	var out []byte
 	var err error
-	for range 100 { // until the kernel has ended all
+	for range 100 { // until the kernel has ended all processes
 		if out, err = exec.Command("unshare", "--mount", "sh", "-c", script).CombinedOutput(); err == nil {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	t.Errorf("the machine's control group cannot be removed: %v\n%s", err, out)
+	t.Errorf("remove the control group of the machine: %v\n%s", err, out)
 }
 
+// try runs a command on the machine and returns its output.
 func (m *machine) try(command ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -173,7 +174,7 @@ func (m *machine) try(command ...string) (string, error) {
 	return string(out), err
 }
 
-// run runs a command on the machine and returns what it says.
+// run runs a command on the machine, which must succeed, and returns its output.
 func (m *machine) run(command ...string) string {
 	m.t.Helper()
 	out, err := m.try(command...)
@@ -193,7 +194,7 @@ func (m *machine) journal() string {
 	return out
 }
 
-// property is a property of the service.
+// property returns a property of the service.
 func (m *machine) property(name string) string {
 	m.t.Helper()
 	return strings.TrimSpace(m.systemctl("show", "--value", "-p", name, "inbox"))
@@ -208,7 +209,7 @@ func (m *machine) intProperty(name string) int {
 	return n
 }
 
-// write makes a file on the machine.
+// write writes a file on the machine.
 func (m *machine) write(path, text string) {
 	m.t.Helper()
 	path = filepath.Join("/proc", m.pid, "root", path)
@@ -220,7 +221,7 @@ func (m *machine) write(path, text string) {
 	}
 }
 
-// installFile installs a file of this side on the machine.
+// installFile copies a file to the machine.
 func (m *machine) installFile(from, to string, mode os.FileMode) {
 	m.t.Helper()
 	data, err := os.ReadFile(from)
@@ -233,31 +234,31 @@ func (m *machine) installFile(from, to string, mode os.FileMode) {
 	}
 }
 
-// eventually waits up to half a minute.
+// eventually waits until is returns true. what describes the condition.
 func (m *machine) eventually(what string, is func() bool) {
 	m.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			m.t.Fatalf("%s: not in half a minute\n%s", what, m.journal())
+			m.t.Fatalf("timeout after 30s, want: %s\n%s", what, m.journal())
 		}
 	}
 }
 
-// curl asks on the machine, and returns the status, or 000.
+// curl runs curl on the machine and returns the status of the response, or 000 without one.
 func (m *machine) curl(args ...string) string {
 	out, _ := m.try(append([]string{"curl", "-sk", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}"}, args...)...)
 	return strings.TrimSpace(out)
 }
 
-// wantServed demands that all that is asked is answered with the status.
+// wantStatus runs curl with args and checks the status of the response.
 func (m *machine) wantStatus(status string, args ...string) {
 	m.t.Helper()
 	if got := m.curl(args...); got != status {
-		m.t.Fatalf("curl %s: status %s, want %s\n%s", strings.Join(args, " "), got, status, m.journal())
+		m.t.Fatalf("curl %s: got status %s, want %s\n%s", strings.Join(args, " "), got, status, m.journal())
 	}
 }
 
-// measureClients counts what visitors of the URL meet while do runs.
+// measureClients runs clients that request url while do runs, and returns their results.
 func (m *machine) measureClients(url string, do func()) (v clientStats) {
 	m.t.Helper()
 	cmd := exec.Command("nsenter", "--target", m.pid, "--net", "--", os.Args[0])
@@ -272,15 +273,15 @@ func (m *machine) measureClients(url string, do func()) (v clientStats) {
 		m.t.Fatal(err)
 	}
 	func() {
-		defer input.Close() // also when do ends the test
+		defer input.Close() // even if do ends the test
 		do()
 	}()
 	if err := cmd.Wait(); err != nil {
-		m.t.Fatalf("visitors: %v\n%s", err, errs.String())
+		m.t.Fatalf("clients: %v\n%s", err, errs.String())
 	}
 	if err := json.Unmarshal([]byte(out.String()), &v); err != nil {
-		m.t.Fatalf("%v in %q", err, out.String())
+		m.t.Fatalf("clients: got %q: %v", out.String(), err)
 	}
-	m.t.Logf("visitors: %+v", v)
+	m.t.Logf("clients: %+v", v)
 	return v
 }

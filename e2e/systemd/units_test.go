@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// stageUnits copies the units into a directory, with some drop-ins in their places
-// (as "inbox.service/bind"), for systemd-analyze to read.
+// stageUnits copies the units into a directory for systemd-analyze, with the given drop-ins
+// (UNIT/NAME, as in "inbox.service/bind").
 func stageUnits(t *testing.T, dropIns ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
@@ -23,10 +23,10 @@ func stageUnits(t *testing.T, dropIns ...string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// It looks for the program, which is installed nowhere here.
+		// systemd-analyze checks that the program exists, but it is not installed.
 		text := strings.Replace(string(data), "ExecStart=inbox\n", "ExecStart="+program+"\n", 1)
 		if from == "inbox.service" && text == string(data) {
-			t.Fatal("inbox.service does not run inbox")
+			t.Fatal("inbox.service: got no ExecStart=inbox")
 		}
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, to)), 0o755); err != nil {
 			t.Fatal(err)
@@ -53,12 +53,12 @@ func analyze(dir string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// systemd has nothing to say against the units, with any of the drop-ins.
+// systemd-analyze verify reports nothing about the units, without and with each drop-in.
 func TestUnitsVerify(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join(unitsDir, "drop-ins", "*.conf"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no drop-ins: %v", err)
+		t.Fatalf("got no drop-ins: %v", err)
 	}
 	sets := [][]string{nil}
 	for _, file := range files {
@@ -75,12 +75,13 @@ func TestUnitsVerify(t *testing.T) {
 	for _, set := range sets {
 		out, err := analyze(stageUnits(t, set...), "verify", "./inbox.service", "./inbox.socket", "./inbox-http.socket")
 		if err != nil || out != "" {
-			t.Errorf("with %v: %v\n%s", set, err, out)
+			t.Errorf("drop-ins %v: got %v, want no output:\n%s", set, err, out)
 		}
 	}
 }
 
-// The exposure that systemd finds, of 100: less is better.
+// The exposure that systemd-analyze security calculates (100 is the worst) stays below a
+// threshold.
 func TestUnitsAreHardened(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -94,11 +95,11 @@ func TestUnitsAreHardened(t *testing.T) {
 		dir := stageUnits(t, test.dropIns...)
 		out, err := analyze(dir, "security", "--offline=true", fmt.Sprintf("--threshold=%d", test.most), "./inbox.service")
 		if err != nil {
-			t.Errorf("with %v, more than %d of 100: %v\n%s", test.dropIns, test.most, err, out)
+			t.Errorf("drop-ins %v: got an exposure above %d of 100: %v\n%s", test.dropIns, test.most, err, out)
 		}
-		// The threshold must be able to fail.
+		// A lower threshold must fail.
 		if out, err := analyze(dir, "security", "--offline=true", "--threshold=5", "./inbox.service"); err == nil {
-			t.Errorf("with %v, a threshold of 5 passes:\n%s", test.dropIns, out)
+			t.Errorf("drop-ins %v: got success with a threshold of 5, want a failure:\n%s", test.dropIns, out)
 		}
 	}
 }

@@ -12,30 +12,32 @@ import (
 	"time"
 )
 
-// peer is one client with connections and an address of its own.
+// peer is a client with its own connections and source address.
 type peer struct {
 	server, name string
 	httpClient   *http.Client
 	*Counters
 }
 
-// newPeer speaks HTTP/1.1 or HTTP/2. A connection over which nothing comes back
-// is given up as fast as a request.
+// newPeer creates a peer that speaks HTTP/1.1 or HTTP/2, depending on i. Dead HTTP/2
+// connections are detected by pings within half the request timeout.
 func newPeer(s Server, name string, i int, t *Counters) *peer {
 	return &peer{s.URL, name, &http.Client{Timeout: s.requestTimeout(), Transport: &http.Transport{
 		DialContext:       s.dial(i),
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // one that the server made itself
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // self-signed certificate
 		ForceAttemptHTTP2: i%2 == 0,
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: s.requestTimeout() / 4, PingTimeout: s.requestTimeout() / 4},
 	}}, t}
 }
 
-func (p *peer) request(ctx context.Context, method string, query url.Values, body string) (*http.Response, string, error) {
+func (p *peer) request(
+	ctx context.Context, method string, query url.Values, body string,
+) (*http.Response, string, error) {
 	r, err := http.NewRequestWithContext(ctx, method, p.server+"/inbox?"+query.Encode(), strings.NewReader(body))
 	if err != nil {
 		return nil, "", err
 	}
-	r.GetBody = nil // tried again by us alone, so that it is counted
+	r.GetBody = nil // the transport must not retry: retries are counted here
 	r.SetBasicAuth(p.name, "secret of "+p.name)
 	resp, err := p.httpClient.Do(r)
 	if err != nil {
@@ -46,15 +48,15 @@ func (p *peer) request(ctx context.Context, method string, query url.Values, bod
 	return resp, string(text), err
 }
 
-// Pair is a sender, its receiver, and the numbers that passed between them.
+// Pair is a sender and a receiver, with the numbers that were sent and received.
 type Pair struct {
 	sender, receiver   *peer
 	mu                 sync.Mutex
 	accepted, received map[string]int
-	senderDone         bool // the sender is done
+	senderDone         bool
 }
 
-// NewPair is pair number i. Names of pairs on one server differ.
+// NewPair creates pair number i. Names of pairs on one server must differ.
 func NewPair(s Server, name string, i int, t *Counters) *Pair {
 	return &Pair{
 		sender: newPeer(s, name+"-sender", i, t), receiver: newPeer(s, name+"-receiver", i, t),
@@ -62,13 +64,13 @@ func NewPair(s Server, name string, i int, t *Counters) *Pair {
 	}
 }
 
-// send sends numbers until ctx ends, each until it is accepted.
+// send sends increasing numbers until ctx ends and repeats each until it is accepted.
 func (p *Pair) send(ctx context.Context) {
 	query := url.Values{"to": {p.receiver.name}, "wait": {"5"}}
 	for n := 0; ctx.Err() == nil; n++ {
 		text := strconv.Itoa(n)
 		for ctx.Err() == nil {
-			// Not ctx: whoever hangs up does not know whether it was accepted.
+			// Not ctx: after a cancellation it is unknown if the message was accepted.
 			resp, _, err := p.sender.request(context.Background(), "POST", query, text)
 			if err == nil && resp.StatusCode == http.StatusOK {
 				p.countMessage(p.accepted, text)
@@ -87,7 +89,8 @@ func (p *Pair) countMessage(counts map[string]int, text string) {
 	counts[text]++
 }
 
-// receive acknowledges what comes until ctx ends, or all that was accepted has come.
+// receive receives and acknowledges messages until ctx ends or all accepted ones have
+// arrived.
 func (p *Pair) receive(ctx context.Context) {
 	after, last := "", time.Now()
 	for ctx.Err() == nil && !p.allReceived() {
@@ -120,34 +123,37 @@ func (p *Pair) allReceived() bool {
 	return true
 }
 
-// ResetAccepted demands no more of what was accepted until now: the server has crashed.
+// ResetAccepted excludes the messages accepted so far from the check for losses,
+// because the server has crashed.
 func (p *Pair) ResetAccepted() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.accepted)
 }
 
-// Accepted is how many messages are demanded to arrive.
+// Accepted returns the number of messages that must arrive.
 func (p *Pair) Accepted() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.accepted)
 }
 
-// Received is how many different messages have arrived.
+// Received returns the number of distinct messages received.
 func (p *Pair) Received() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.received)
 }
 
-// DeleteInbox gives the receiver's name up, as far as that goes, and hangs up.
+// DeleteInbox deletes the receiver's mailbox, ignoring errors, and closes its idle
+// connections.
 func (p *Pair) DeleteInbox() {
 	_, _, _ = p.receiver.request(context.Background(), "DELETE", nil, "")
 	p.receiver.httpClient.CloseIdleConnections()
 }
 
-// Run sends until ctx ends, then gives what is on its way time to arrive, and counts.
+// Run sends until ctx ends, waits up to drainTimeout for outstanding messages, and
+// updates the counters.
 func (p *Pair) Run(ctx context.Context) {
 	receiving, stopReceiving := context.WithCancel(context.Background())
 	defer stopReceiving()

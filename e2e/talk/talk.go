@@ -1,6 +1,6 @@
-// Package talk lets pairs of peers talk through a server, and keeps account:
-// what was accepted, what arrived, what was lost, what came twice, and how long
-// anybody had to wait. It tries again what fails, as a good client would.
+// Package talk exchanges messages between pairs of peers through a server and counts
+// those accepted, delivered, lost and duplicated, and the longest gap. Failed requests
+// are retried as by a well-behaved client.
 package talk
 
 import (
@@ -17,19 +17,20 @@ import (
 )
 
 const (
-	sendInterval = 10 * time.Millisecond // between two messages of a sender
-	retryDelay   = 20 * time.Millisecond // before a request is tried again
-	// drainTimeout is what the last messages have to arrive.
+	sendInterval = 10 * time.Millisecond // between messages of a sender
+	retryDelay   = 20 * time.Millisecond // before a retry
+	// drainTimeout bounds the wait for the last messages.
 	drainTimeout = 15 * time.Second
 )
 
-// Server is where pairs talk.
+// Server is the server under test.
 type Server struct {
 	URL string
-	// Dial connects pair number i. Nil: to the URL's host, from a loopback
-	// address of the pair's own, so that limits do not take all for one.
+	// Dial returns the dial function of pair i. Nil dials the URL's host from a
+	// separate loopback address for each pair, so that limits per address do not apply
+	// to all pairs together.
 	Dial func(i int) func(ctx context.Context, network, addr string) (net.Conn, error)
-	// RequestTimeout is when a request is given up that was not answered; 0 is a minute.
+	// RequestTimeout bounds a request; 0 means one minute.
 	RequestTimeout time.Duration
 }
 
@@ -48,38 +49,39 @@ func (s Server) requestTimeout() time.Duration {
 	return s.RequestTimeout
 }
 
-// Stats are what was counted.
+// Stats are the counts.
 type Stats struct {
 	Accepted, Delivered, Lost, Duplicated int
-	// Refused are connections, Broken requests without an answer, Told those
-	// that were told to come back, Unexpected all other answers.
+	// Refused counts refused connections, NoResponse requests without a response,
+	// RetryAfter responses with that header, Unexpected all other responses.
 	Refused, NoResponse, RetryAfter, Unexpected int
-	// MaxGap is the longest time in which nothing arrived at one receiver.
+	// MaxGap is the longest time between two messages at one receiver.
 	MaxGap time.Duration
-	// UnexpectedSamples are the first of what was unexpected.
+	// UnexpectedSamples are up to five statuses of unexpected responses.
 	UnexpectedSamples []string
 }
 
 func (f Stats) String() string {
-	return fmt.Sprintf("accepted %d, delivered %d, lost %d, duplicated %d, connections refused %d, requests without an answer %d, told to come back %d, longest gap %v",
+	return fmt.Sprintf("accepted %d, delivered %d, lost %d, duplicated %d, "+
+		"connections refused %d, requests without a response %d, responses with Retry-After %d, longest gap %v",
 		f.Accepted, f.Delivered, f.Lost, f.Duplicated, f.Refused, f.NoResponse, f.RetryAfter, f.MaxGap.Round(10*time.Millisecond))
 }
 
-// Counters counts what several pairs meet. The zero value is ready; it may be used
-// concurrently.
+// Counters accumulates the Stats of several pairs. The zero value is ready to use. It
+// is safe for concurrent use.
 type Counters struct {
 	mu    sync.Mutex
 	stats Stats
 }
 
-// Stats returns what was counted until now; losses only of pairs that have ended.
+// Stats returns the current counts. Losses include only pairs that have ended.
 func (t *Counters) Stats() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.stats
 }
 
-// TakeMaxGap returns the longest gap since it was last called.
+// TakeMaxGap returns the longest gap since the previous call.
 func (t *Counters) TakeMaxGap() (gap time.Duration) {
 	t.update(func(f *Stats) { gap, f.MaxGap = f.MaxGap, 0 })
 	return gap
@@ -91,31 +93,31 @@ func (t *Counters) update(change func(*Stats)) {
 	change(&t.stats)
 }
 
-// CheckNoLoss fails the test when a message was lost, when more came twice than
-// requests went without an answer, or when an answer was none that a server
-// gives. With a store that can go away, a request that is told to come back
-// counts as one without an answer: its message may have been stored.
+// CheckNoLoss fails the test if a message was lost, if there are more duplicates than
+// requests without a response, or if a response was unexpected. If the store can fail,
+// requests with Retry-After are ambiguous as well: the store can have accepted their
+// message.
 func (t *Counters) CheckNoLoss(test testing.TB, storeMayFail bool) {
 	test.Helper()
 	f := t.Stats()
 	test.Log(f)
 	if f.Lost > 0 || f.Accepted == 0 || f.Delivered < f.Accepted {
-		test.Errorf("lost %d of %d messages, want none of many", f.Lost, f.Accepted)
+		test.Errorf("got %d of %d messages lost, want none, and at least one accepted", f.Lost, f.Accepted)
 	}
 	ambiguous := f.NoResponse
 	if storeMayFail {
 		ambiguous += f.RetryAfter
 	}
 	if f.Duplicated > ambiguous {
-		test.Errorf("%d messages came twice, and only %d requests had no sure answer", f.Duplicated, ambiguous)
+		test.Errorf("got %d duplicates, want at most %d, the number of requests with an unknown result", f.Duplicated, ambiguous)
 	}
 	if f.Unexpected > 0 {
-		test.Errorf("%d answers that nobody expects, such as %q", f.Unexpected, f.UnexpectedSamples)
+		test.Errorf("got %d unexpected responses, such as %q, want none", f.Unexpected, f.UnexpectedSamples)
 	}
 }
 
-// recordFailure counts an answer that is none of those that the peer hoped for, and
-// waits as long as it asks for.
+// recordFailure counts a failed request and waits for retryDelay or for the Retry-After
+// of the response.
 func (t *Counters) recordFailure(ctx context.Context, resp *http.Response, err error) {
 	if ctx.Err() != nil {
 		return
@@ -129,7 +131,7 @@ func (t *Counters) recordFailure(ctx context.Context, resp *http.Response, err e
 			f.NoResponse++
 		case resp.Header.Get("Retry-After") != "" && (resp.StatusCode == 204 || resp.StatusCode == 503):
 			f.RetryAfter++
-			seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // the server's own: nonsense is no wait
+			seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // invalid: no wait
 			wait = time.Duration(seconds) * time.Second
 		default:
 			f.Unexpected++

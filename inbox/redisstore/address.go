@@ -17,32 +17,34 @@ import (
 const (
 	redisPort    = "6379"
 	sentinelPort = "26379"
-	// dialTimeout bounds one attempt to connect, TLS and greeting included.
+	// dialTimeout bounds one connection attempt, including the TLS handshake and
+	// authentication.
 	dialTimeout = time.Second
-	// maxHosts bounds a list of hosts: a few are enough to find the others.
+	// maxHosts bounds a list of hosts. A few are enough: the client discovers the
+	// others.
 	maxHosts = 64
 )
 
-// Address says where a store is, and how to be let in. Make one with
-// [ParseAddress]; it holds a password.
+// Address is the address of a store with its credentials. It contains a password;
+// [Address.String] omits it. Make one with [ParseAddress].
 type Address struct {
 	tls      bool
-	roots    *x509.CertPool // nil for the system's
-	master   string         // of Sentinel
+	roots    *x509.CertPool // nil: the system's roots
+	master   string         // name of the master set; empty without Sentinel
 	hosts    []string
 	user     *url.Userinfo
 	database int
 }
 
-// ParseAddress reads one of
+// ParseAddress parses one of
 //
 //	redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/DATABASE]
 //	redis-sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]…]/MASTER[/DATABASE]
 //
-// and the same with rediss and rediss-sentinel, over TLS. Whether the first is
-// one server or a cluster shows itself; several hosts are nodes of one cluster.
-// User and password are for the store and for Sentinel. An error repeats
-// nothing of the address: it holds a secret.
+// and the same with rediss and rediss-sentinel for TLS. The first form is a single
+// server or a cluster, which is detected when connecting; several hosts are nodes of
+// one cluster. User and password apply to the store and to Sentinel. An error repeats
+// no part of the address, because the address contains a secret.
 func ParseAddress(text string) (a Address, err error) {
 	scheme, rest, found := strings.Cut(text, "://")
 	if !found {
@@ -58,8 +60,8 @@ func ParseAddress(text string) (a Address, err error) {
 	}
 	a.tls = strings.HasPrefix(scheme, "rediss")
 	authority, path, _ := strings.Cut(rest, "/")
-	if strings.Contains(path, "@") { // or a part of the password would be taken for a host, and shown
-		return a, errors.New("has an @ behind the first slash; in a password write %2F for a slash")
+	if strings.Contains(path, "@") { // else a part of the password would be parsed as a host, and logged
+		return a, errors.New("has an @ after the first slash; write a slash in a password as %2F")
 	}
 	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
 		if a.user, err = userinfo(authority[:at]); err != nil {
@@ -74,7 +76,7 @@ func ParseAddress(text string) (a Address, err error) {
 		a.hosts = append(a.hosts, host)
 	}
 	if len(a.hosts) > maxHosts {
-		return a, fmt.Errorf("names more than %d hosts", maxHosts)
+		return a, fmt.Errorf("has more than %d hosts", maxHosts)
 	}
 	return a, a.parsePath(path, sentinel)
 }
@@ -82,7 +84,7 @@ func ParseAddress(text string) (a Address, err error) {
 func userinfo(text string) (*url.Userinfo, error) {
 	u, err := url.Parse("redis://" + text + "@host")
 	if err != nil || u.User == nil {
-		return nil, errors.New("has a user or password with characters that must be percent-encoded")
+		return nil, errors.New("has characters in its user or password that must be percent-encoded")
 	}
 	return u.User, nil
 }
@@ -94,18 +96,19 @@ func withPort(host, port string) (string, error) {
 	}
 	n, err := strconv.ParseUint(p, 10, 16)
 	if err != nil || n == 0 || h == "" || strings.ContainsAny(h, "/?#[]@ ") {
-		return "", errors.New("has a host that is no HOST:PORT; write 192.0.2.1:6379, [2001:db8::1]:6379 or redis.example.org:6379")
+		return "", errors.New("has an invalid HOST:PORT; " +
+			"examples: 192.0.2.1:6379, [2001:db8::1]:6379, redis.example.org:6379")
 	}
 	return net.JoinHostPort(h, p), nil
 }
 
-// parsePath reads what stands behind the hosts: the master's name, the number
-// of the database.
+// parsePath parses the part after the hosts: the name of the master, if sentinel is
+// set, and the database number.
 func (a *Address) parsePath(path string, sentinel bool) error {
 	if sentinel {
 		a.master, path, _ = strings.Cut(path, "/")
 		if a.master == "" {
-			return errors.New("must name the master behind the hosts, as in redis-sentinel://host/mymaster")
+			return errors.New("must name the master after the hosts, as in redis-sentinel://host/mymaster")
 		}
 	}
 	if path == "" {
@@ -113,26 +116,26 @@ func (a *Address) parsePath(path string, sentinel bool) error {
 	}
 	n, err := strconv.ParseUint(path, 10, 16)
 	if err != nil {
-		return errors.New("must end with the number of a database, as in redis://host/0, or without one")
+		return errors.New("must end with a database number, as in redis://host/0, or with the host")
 	}
 	if n > 0 && len(a.hosts) > 1 && !sentinel {
-		return errors.New("names a database, which a cluster does not have")
+		return errors.New("selects a database, which a cluster does not support")
 	}
 	a.database = int(n)
 	return nil
 }
 
-// TLS is whether the connection is encrypted.
+// TLS reports whether connections use TLS.
 func (a Address) TLS() bool { return a.tls }
 
-// Trust makes the certificates in text, PEM, those that the store's is trusted
-// by, instead of the system's. It is false when there are none.
+// Trust makes the PEM certificates in text the only roots for the store's certificate,
+// in place of the system's. It returns false if text contains no certificate.
 func (a *Address) Trust(text []byte) bool {
 	a.roots = x509.NewCertPool()
 	return a.roots.AppendCertsFromPEM(text)
 }
 
-// String is the address without user and password.
+// String returns the address without user and password.
 func (a Address) String() string {
 	text := "redis"
 	if a.tls {
@@ -148,8 +151,8 @@ func (a Address) String() string {
 	return text
 }
 
-// clientOption is what the client is made with. It never repeats a step by itself: one
-// whose answer was lost may have been taken.
+// clientOption returns the options of the client. Retries are disabled: the store can
+// have executed a step whose reply was lost.
 func (a Address) clientOption() rueidis.ClientOption {
 	o := rueidis.ClientOption{
 		InitAddress:  a.hosts,
@@ -157,7 +160,7 @@ func (a Address) clientOption() rueidis.ClientOption {
 		ClientName:   "inbox",
 		Dialer:       net.Dialer{Timeout: dialTimeout, KeepAlive: time.Second},
 		DisableRetry: true, DisableCache: true,
-		ConnWriteTimeout:   2 * callTimeout, // also how long a silent connection is trusted
+		ConnWriteTimeout:   2 * callTimeout, // also the deadline of the client's periodic PING
 		ReadBufferEachConn: 64 << 10, WriteBufferEachConn: 64 << 10,
 	}
 	if a.user != nil {
@@ -168,7 +171,10 @@ func (a Address) clientOption() rueidis.ClientOption {
 		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: a.roots}
 	}
 	if a.master != "" {
-		o.Sentinel = rueidis.SentinelOption{MasterSet: a.master, Dialer: o.Dialer, TLSConfig: o.TLSConfig, Username: o.Username, Password: o.Password, ClientName: "inbox"}
+		o.Sentinel = rueidis.SentinelOption{
+			MasterSet: a.master, Dialer: o.Dialer, TLSConfig: o.TLSConfig,
+			Username: o.Username, Password: o.Password, ClientName: o.ClientName,
+		}
 	}
 	return o
 }

@@ -7,9 +7,9 @@ import (
 
 func TestParseAddress(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
-		{"host alone", "redis://localhost", "redis://localhost:6379"},
-		{"all of it", "redis://user:p%40ss,word@192.0.2.1:7000/3", "redis://192.0.2.1:7000"},
-		{"password alone", "rediss://:secret@redis.example.org", "rediss://redis.example.org:6379"},
+		{"host only", "redis://localhost", "redis://localhost:6379"},
+		{"user, password, port and database", "redis://user:p%40ss,word@192.0.2.1:7000/3", "redis://192.0.2.1:7000"},
+		{"password only", "rediss://:secret@redis.example.org", "rediss://redis.example.org:6379"},
 		{"IPv6", "redis://[2001:db8::1]:7000", "redis://[2001:db8::1]:7000"},
 		{"IPv6 without a port", "redis://[2001:db8::1]", "redis://[2001:db8::1]:6379"},
 		{"cluster", "redis://a:7000,b,c:7002", "redis://a:7000,b:6379,c:7002"},
@@ -30,7 +30,7 @@ func TestParseAddress(t *testing.T) {
 	}
 }
 
-func TestParseAddressRefuses(t *testing.T) {
+func TestParseAddressRejects(t *testing.T) {
 	for _, text := range []string{
 		"", "localhost:6379", "http://localhost", "redis://", "redis://host:0", "redis://host:port", "redis://a,,b",
 		"redis://host/one", "redis://a,b/1", "redis-sentinel://host", "redis://top secret@host", "redis://host?db=1",
@@ -40,7 +40,7 @@ func TestParseAddressRefuses(t *testing.T) {
 		if a, err := ParseAddress(text); err == nil {
 			t.Errorf("%q: got %v, want an error", text, a)
 		} else if strings.Contains(err.Error(), "secret") {
-			t.Errorf("%q: the error %q tells the secret", text, err)
+			t.Errorf("%q: the error %q contains the secret", text, err)
 		}
 	}
 }
@@ -57,23 +57,23 @@ func FuzzParseAddress(f *testing.F) {
 	})
 }
 
-// Redis 6 and 7 tell what went wrong inside a script each in its way. The client
-// takes a leading «ERR » away.
+// Redis 6 and 7 format errors inside a script differently. The client removes the
+// prefix "ERR ".
 func TestErrorsOfScripts(t *testing.T) {
 	const six = "Error running script (call to f_0123456789012345678901234567890123456789): @user_script:12: @user_script: 12: -"
-	for text, want := range map[string]struct{ away, full bool }{
+	for text, want := range map[string]struct{ unavailable, full bool }{
 		"OOM command not allowed when used memory > 'maxmemory'.":        {full: true},
 		six + "OOM command not allowed when used memory > 'maxmemory'. ": {full: true},
-		"READONLY You can't write against a read only replica.":          {away: true},
-		six + "READONLY You can't write against a read only replica. ":   {away: true},
+		"READONLY You can't write against a read only replica.":          {unavailable: true},
+		six + "READONLY You can't write against a read only replica. ":   {unavailable: true},
 		"ERR " + six + "OOM command not allowed. ":                       {full: true},
-		six + "NOREPLICAS Not enough good replicas to write. ":           {away: true},
-		"ACL failure in script: No permissions to run the 'del' command": {away: true},
-		"ERR max number of clients reached":                              {away: true},
+		six + "NOREPLICAS Not enough good replicas to write. ":           {unavailable: true},
+		"ACL failure in script: No permissions to run the 'del' command": {unavailable: true},
+		"ERR max number of clients reached":                              {unavailable: true},
 		"ERR wrong number of arguments":                                  {},
 	} {
-		if unavailable, full := classifyText(text); unavailable != want.away || full != want.full {
-			t.Errorf("%q: got away %v, full %v, want %+v", text, unavailable, full, want)
+		if unavailable, full := classifyText(text); unavailable != want.unavailable || full != want.full {
+			t.Errorf("%q: got unavailable %v, full %v, want %+v", text, unavailable, full, want)
 		}
 	}
 }

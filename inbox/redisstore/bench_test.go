@@ -17,9 +17,9 @@ import (
 	"inbox/inbox"
 )
 
-// BenchmarkRelay is a message from one peer to another, acknowledged with the
-// next request, as a handler asks for it: beside the memory engine, and for
-// one to three nodes.
+// BenchmarkRelay measures a message from one peer to another, acknowledged with the
+// next request, as a handler sends it: with the memory engine, and with one to three
+// nodes.
 func BenchmarkRelay(b *testing.B) {
 	b.Run("memory", func(b *testing.B) { relay(b, inbox.NewMemory(limits)) })
 	b.Run("redis", func(b *testing.B) { relayNodes(b, cluster{startServer(b)}, Config{}) })
@@ -37,7 +37,7 @@ func relayReplicated(b *testing.B, wanted int) {
 	relayNodes(b, cluster{master, startReplica(b, master)}, Config{Replicas: wanted})
 }
 
-// cpuTime is how long a process of the store, and this one, ran on any core.
+// cpuTime returns the CPU time used by the servers of the store and by this process.
 func (c cluster) cpuTime(b testing.TB) (store, self time.Duration) {
 	for _, s := range c {
 		for _, found := range cpuFields.FindAllStringSubmatch(s.do("INFO", "cpu"), -1) {
@@ -57,7 +57,9 @@ func (c cluster) cpuTime(b testing.TB) (store, self time.Duration) {
 
 var cpuFields = regexp.MustCompile(`used_cpu_(?:user|sys):([0-9.]+)`)
 
-var limits = inbox.Limits{Timeout: 3600e9, Capacity: 100, MaxInboxes: 100_000, MaxQueuedBytes: 256 << 20, MaxQueuedBytesPerPayer: 32 << 20}
+var limits = inbox.Limits{
+	Timeout: 3600e9, Capacity: 100, MaxInboxes: 100_000, MaxQueuedBytes: 256 << 20, MaxQueuedBytesPerPayer: 32 << 20,
+}
 
 func relayNodes(b *testing.B, redis cluster, cfg Config) {
 	for n := 1; n <= 3; n++ {
@@ -82,8 +84,8 @@ func relayNodes(b *testing.B, redis cluster, cfg Config) {
 
 var pairs atomic.Int64
 
-// relay has 32 pairs of peers, each on some node. Its time is that of a whole
-// message, four steps of a store.
+// relay runs 32 pairs of peers, distributed over the nodes. One operation is a whole
+// message, which takes four steps of a store.
 func relay(b *testing.B, stores ...inbox.Store) {
 	b.SetParallelism(16)
 	b.ReportAllocs()
@@ -137,7 +139,7 @@ func receive(s inbox.Store, name string, ack uint64) (uint64, error) {
 	return m.ID, err
 }
 
-// BenchmarkWake is the way of a message to a peer that waits at another node.
+// BenchmarkWake measures a message to a peer that waits at another node.
 func BenchmarkWake(b *testing.B) {
 	url := "redis://" + startServer(b).addr()
 	from, to := newStore(b, url, Config{Limits: limits}), newStore(b, url, Config{Limits: limits})

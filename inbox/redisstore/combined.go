@@ -7,9 +7,11 @@ import (
 	"inbox/inbox"
 )
 
-// OpenPut implements [inbox.Distant]. In a cluster the two mailboxes are
-// seldom in one place, so it takes two steps there.
-func (s *Store) OpenPut(ctx context.Context, name string, key inbox.Key, to string, m inbox.Message) (c inbox.Claim, err error) {
+// OpenPut implements [inbox.CombinedStore]. In a cluster it takes two steps, because
+// the two mailboxes are seldom in the same slot.
+func (s *Store) OpenPut(
+	ctx context.Context, name string, key inbox.Key, to string, m inbox.Message,
+) (c inbox.Claim, err error) {
 	sess, err := s.currentSession()
 	if err != nil {
 		return c, err
@@ -28,8 +30,11 @@ func (s *Store) OpenPut(ctx context.Context, name string, key inbox.Key, to stri
 	return c, err
 }
 
-// openPut is one try. Who may not put now still learns whether the key fits.
-func (s *Store) openPut(ctx context.Context, sess *session, name string, key inbox.Key, req *putRequest) (c inbox.Claim, err error) {
+// openPut is one attempt. If the quota of the payer is used up, it still checks the
+// key, so that a wrong password is reported first.
+func (s *Store) openPut(
+	ctx context.Context, sess *session, name string, key inbox.Key, req *putRequest,
+) (c inbox.Claim, err error) {
 	reserved, quotaErr := s.ledger.reserveBytes(req.payer, req.size)
 	if quotaErr != nil {
 		if c, err = s.Open(ctx, name, key, nil); err == nil {
@@ -38,7 +43,8 @@ func (s *Store) openPut(ctx context.Context, sess *session, name string, key inb
 		return c, err
 	}
 	o := s.prepareOpen(sess, name, key, nil)
-	answer, err := s.do(ctx, sess, "open put", []location{o.location, req.location}, reserved, append(o.args, s.putArgs(req, 0)...)...)
+	answer, err := s.do(ctx, sess, "open put", []location{o.location, req.location}, reserved,
+		append(o.args, s.putArgs(req, 0)...)...)
 	if err != nil {
 		return c, err
 	}
@@ -52,14 +58,17 @@ func (s *Store) openPut(ctx context.Context, sess *session, name string, key inb
 	return c, putStatus(rest[0])
 }
 
-// OpenNext implements [inbox.Distant].
-func (s *Store) OpenNext(ctx context.Context, name string, key inbox.Key, ack uint64) (c inbox.Claim, m inbox.Message, err error) {
+// OpenNext implements [inbox.CombinedStore].
+func (s *Store) OpenNext(
+	ctx context.Context, name string, key inbox.Key, ack uint64,
+) (c inbox.Claim, m inbox.Message, err error) {
 	sess, err := s.currentSession()
 	if err != nil {
 		return c, m, err
 	}
 	o := s.prepareOpen(sess, name, key, nil)
-	answer, err := s.do(ctx, sess, "open next", []location{o.location}, nil, append(o.args, strconv.FormatUint(ack, 10), strconv.FormatInt(s.maxRecordBytes, 10))...)
+	args := append(o.args, strconv.FormatUint(ack, 10), strconv.FormatInt(s.maxRecordBytes, 10))
+	answer, err := s.do(ctx, sess, "open next", []location{o.location}, nil, args...)
 	if err != nil {
 		return c, m, err
 	}

@@ -15,7 +15,7 @@ import (
 
 var _ inbox.CombinedStore = (*Store)(nil)
 
-func TestTwoStepsInOne(t *testing.T) {
+func TestCombinedSteps(t *testing.T) {
 	t.Parallel()
 	onBothTopologies(t, func(t *testing.T, url string) {
 		s := newStore(t, url, Config{Limits: inbox.Limits{Timeout: 60e9, MaxQueuedBytesPerPayer: 4000}})
@@ -27,14 +27,14 @@ func TestTwoStepsInOne(t *testing.T) {
 			return s.OpenNext(t.Context(), name, key, ack)
 		}
 		if c, err := openPut("alice", bobsKey, "bob"); !errors.Is(err, inbox.ErrNoInbox) || c.Name != "" {
-			t.Fatalf("of an unclaimed name: got %+v, %v, want no claim and ErrNoInbox", c, err)
+			t.Fatalf("open put from an unclaimed name: got %+v, %v, want no claim and ErrNoInbox", c, err)
 		}
 		alice, bob := open(t, s, "alice"), open(t, s, "bob")
 		if c, err := openPut("alice", inbox.Key{9}, "bob"); !errors.Is(err, inbox.ErrWrongKey) || c.Name != "" {
-			t.Fatalf("with a wrong key: got %+v, %v, want no claim and ErrWrongKey", c, err)
+			t.Fatalf("open put with a wrong key: got %+v, %v, want no claim and ErrWrongKey", c, err)
 		}
 		if c, err := openPut("alice", bobsKey, "carol"); !errors.Is(err, inbox.ErrNoInbox) || c != (inbox.Claim{Name: "alice", Epoch: alice.Epoch}) {
-			t.Fatalf("to nobody: got %+v, %v, want alice's claim and ErrNoInbox", c, err)
+			t.Fatalf("open put to an unclaimed name: got %+v, %v, want alice's claim and ErrNoInbox", c, err)
 		}
 		if _, _, err := openNext("bob", bobsKey, 0); !errors.Is(err, inbox.ErrEmpty) {
 			t.Fatalf("next: got %v, want ErrEmpty", err)
@@ -49,7 +49,7 @@ func TestTwoStepsInOne(t *testing.T) {
 		if _, _, err := openNext("bob", inbox.Key{9}, m.ID); !errors.Is(err, inbox.ErrWrongKey) {
 			t.Fatalf("next with a wrong key: got %v, want ErrWrongKey", err)
 		}
-		wantNext(t, s, bob, 0, "hello") // it acknowledged nothing
+		wantNext(t, s, bob, 0, "hello") // a wrong key acknowledges nothing
 		if _, _, err := openNext("bob", bobsKey, m.ID); !errors.Is(err, inbox.ErrEmpty) {
 			t.Fatalf("next after the last: got %v, want ErrEmpty", err)
 		}
@@ -58,17 +58,18 @@ func TestTwoStepsInOne(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c, err := openPut("alice", bobsKey, "bob"); !errors.Is(err, inbox.ErrPayerFull) || c.Name != "alice" {
-			t.Fatalf("of a payer that is full: got %+v, %v, want alice's claim and ErrPayerFull", c, err)
+			t.Fatalf("open put over quota: got %+v, %v, want alice's claim and ErrPayerFull", c, err)
 		}
 		if _, err := openPut("alice", inbox.Key{9}, "bob"); !errors.Is(err, inbox.ErrWrongKey) {
-			t.Fatalf("of one with a wrong key: got %v, want ErrWrongKey", err)
+			t.Fatalf("open put over quota with a wrong key: got %v, want ErrWrongKey", err)
 		}
 	})
 }
 
 var evalshaCalls = regexp.MustCompile(`cmdstat_evalsha:calls=(\d+)`)
 
-// countRoundTrips counts the scripts that the store ran. Nobody sweeps meanwhile.
+// countRoundTrips returns how many scripts the store runs during f. It holds the lock
+// of the usage cache to suspend sweeps.
 func countRoundTrips(t testing.TB, s *Store, redis cluster, f func()) int {
 	s.usage.mu.Lock()
 	defer s.usage.mu.Unlock()
@@ -88,7 +89,7 @@ func countRoundTrips(t testing.TB, s *Store, redis cluster, f func()) int {
 	return count() - before
 }
 
-// What docs/scale.md says of round trips.
+// The numbers of round trips in docs/scale.md.
 func TestRoundTrips(t *testing.T) {
 	t.Parallel()
 	t.Run("one", func(t *testing.T) {
@@ -120,8 +121,8 @@ func testRoundTrips(t *testing.T, redis cluster, post int) {
 		_, err := s.OpenPut(t.Context(), "alice", bobsKey, "bob", inbox.Message{From: "alice"})
 		return err
 	}
-	want("a message", post, send)
-	want("a message that waits", 1, func() (err error) {
+	want("open put", post, send)
+	want("open next with a message", 1, func() (err error) {
 		_, m, err = s.OpenNext(t.Context(), "bob", bobsKey, 0)
 		return err
 	})
@@ -129,16 +130,16 @@ func testRoundTrips(t *testing.T, redis cluster, post int) {
 	if err := send(); err != nil {
 		t.Fatal(err)
 	}
-	want("an acknowledgement, and the message behind it", 1, func() (err error) {
+	want("open next with an acknowledgement", 1, func() (err error) {
 		_, m, err = s.OpenNext(t.Context(), "bob", bobsKey, m.ID)
 		return err
 	})
 	want("discard", 1, func() error { return s.Discard(t.Context(), bob, m.ID) })
-	want("a wait in vain", 2, func() error {
+	want("next that times out", 2, func() error {
 		if _, err := s.Next(t.Context(), bob, 0, 200*time.Millisecond); !errors.Is(err, inbox.ErrEmpty) {
 			return fmt.Errorf("got %w, want ErrEmpty", err)
 		}
 		return nil
 	})
-	want("a new name", 1, func() error { _, err := s.Open(t.Context(), "carol", bobsKey, &inbox.Payer{}); return err })
+	want("open of a new name", 1, func() error { _, err := s.Open(t.Context(), "carol", bobsKey, &inbox.Payer{}); return err })
 }

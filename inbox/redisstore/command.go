@@ -10,10 +10,11 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Do runs one command for others who keep something beside the mailboxes: its
-// words, a key, and what follows. Their keys begin with [Prefix] and no
-// mailbox's. The answer is nil, a string, an int64 or a list of these. It waits
-// as long as ctx allows; without the store it is [inbox.ErrStoreAway] at once.
+// Do executes one command on behalf of another package that keeps data in the same
+// store: the words of the command, a key and its arguments. Keys must begin with
+// [Prefix] and must not collide with those of mailboxes. The answer is nil, a string,
+// an int64 or a list of these. Do waits as long as ctx allows; while disconnected it
+// returns [inbox.ErrStoreUnavailable] at once.
 func (s *Store) Do(ctx context.Context, command []string, key string, args ...string) (any, error) {
 	sess, err := s.currentSession()
 	if err != nil {
@@ -31,5 +32,5 @@ func (s *Store) Do(ctx context.Context, command []string, key string, args ...st
 	return answer, err
 }
 
-// Prefix is what all keys of this project begin with.
+// Prefix begins all keys of this project.
 const Prefix = "inbox:"

@@ -15,35 +15,34 @@ import (
 	"inbox/inbox"
 )
 
-// In a shortage one step at a time waits long, and tells if it is over; what
-// happens in another part says nothing of it.
+// While a part is degraded, one step at a time probes for recovery. Other parts are
+// independent of it.
 func TestDegradedParts(t *testing.T) {
 	f := degradedParts{parts: map[int]bool{}}
 	healthy, first := f.begin(1), f.begin(1)
 	if !f.end(first, true, false) || f.end(f.begin(2), false, false) {
-		t.Error("want news of the first shortage alone")
+		t.Error("want a change reported for the first degraded part only")
 	}
 	probe, brief := f.begin(1), f.begin(1)
 	if probe.timeout != replicaTimeout || brief.timeout != degradedReplicaTimeout {
-		t.Errorf("got waits of %v and %v, want one that probes", probe.timeout, brief.timeout)
+		t.Errorf("got waits of %v and %v, want one long probe and one brief wait", probe.timeout, brief.timeout)
 	}
 	if w := f.begin(2); w.timeout != replicaTimeout || f.end(w, true, true) || f.parts[2] {
-		t.Errorf("got %+v and %v, want another part to be well after a step that was given up", w, f.parts)
+		t.Errorf("got %+v and %v, want the other part not degraded after a canceled step", w, f.parts)
 	}
 	if f.begin(1).timeout != degradedReplicaTimeout {
 		t.Error("got a second probe, want one at a time")
 	}
 	if !f.end(healthy, false, false) || f.end(brief, true, false) || f.end(probe, true, true) || f.begin(1).timeout != replicaTimeout {
-		t.Error("want the shortage to be over, whatever waits tell that began in it")
+		t.Error("want recovery, regardless of failed waits that began during the shortage")
 	}
 	f.end(first, true, false)
 	if !f.begin(1).isProbe {
-		t.Error("got none that probes, want one in the next shortage")
+		t.Error("got no probe, want one in the next shortage")
 	}
 }
 
-// Replicas that are further away than a brief wait are enough again after a
-// shortage.
+// A replica whose delay exceeds the brief wait is counted again after a shortage.
 func TestSlowReplicaRecovers(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
@@ -60,10 +59,10 @@ func TestSlowReplicaRecovers(t *testing.T) {
 		t.Fatalf("got %v, want errUnreplicated", err)
 	}
 	replica.signal(syscall.SIGCONT)
-	eventually(t, "the replica is enough again", func() bool { return s.Put(t.Context(), "bob", inbox.Message{}, 0) == nil })
+	eventually(t, "the replica acknowledges in time again", func() bool { return s.Put(t.Context(), "bob", inbox.Message{}, 0) == nil })
 }
 
-// delayedProxy is a way to a server that takes a while in either direction.
+// delayedProxy returns the address of a proxy to s that delays each direction.
 func delayedProxy(t *testing.T, s *server, delay time.Duration) (addr string) {
 	t.Helper()
 	return proxyTo(t, s, func(to, from net.Conn) {
@@ -93,7 +92,7 @@ func delayedProxy(t *testing.T, s *server, delay time.Duration) (addr string) {
 	})
 }
 
-// A part of a cluster whose replica is away is told of once, though the others go on.
+// A degraded part of a cluster is logged once, even while other parts are not degraded.
 func TestDegradedPartIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	redis := startCluster(t, 1)
@@ -106,13 +105,14 @@ func TestDegradedPartIsLoggedOnce(t *testing.T) {
 			failed++
 		}
 	}
-	if said := log.String(); failed == 0 || failed == 40 || strings.Count(said, "too few replicas") != 1 || strings.Contains(said, "enough replicas have") {
-		t.Errorf("got %d of 40 refused and %q, want some, and one line", failed, said)
+	if said := log.String(); failed == 0 || failed == 40 || strings.Count(said, "too few replicas") != 1 ||
+		strings.Contains(said, "enough replicas acknowledge") {
+		t.Errorf("got %d of 40 calls failed and log %q, want some, and one line", failed, said)
 	}
 }
 
-// Who polls at one node and saw a message that too few replicas had does not take
-// the place of who polled at another since.
+// A poll that saw an unreplicated message must not supersede a later poll at another
+// node when it registers again.
 func TestUnreplicatedPollIsSuperseded(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
@@ -122,10 +122,10 @@ func TestUnreplicatedPollIsSuperseded(t *testing.T) {
 	older := startNext(t, a, bob, 20*time.Second)
 	replica.signal(syscall.SIGSTOP)
 	_ = a.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("hello")}, 0)
-	time.Sleep(replicaTimeout) // it has seen the message
+	time.Sleep(replicaTimeout) // the older poll sees the message
 	replica.signal(syscall.SIGCONT)
 	var m inbox.Message
-	eventually(t, "the other node hands it out", func() (ok bool) {
+	eventually(t, "the other node returns the message", func() (ok bool) {
 		var err error
 		m, err = b.Next(t.Context(), bob, 0, 0)
 		return err == nil
@@ -152,7 +152,7 @@ func TestUnreplicatedPollIsSuperseded(t *testing.T) {
 	}
 }
 
-// A poll that was told of a message when too many waited for replicas looks again.
+// A poll that cannot read a message because all replica slots are in use peeks again.
 func TestCrowdedPollPeeksAgain(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
@@ -172,9 +172,9 @@ func TestCrowdedPollPeeksAgain(t *testing.T) {
 	}
 }
 
-// A connection whose answers the client has a goroutine read is tidied up before
-// it is used again. Nobody waits for that.
-func TestHungStoreIsNotTidiedUpFor(t *testing.T) {
+// The client cleans up a pipelined connection before it reuses it. Calls do not wait
+// for that.
+func TestHungConnectionCleanupIsNotAwaited(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
 	startReplica(t, master)
@@ -183,7 +183,7 @@ func TestHungStoreIsNotTidiedUpFor(t *testing.T) {
 	c, release := s.session.Load().Dedicate()
 	endless, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if err := c.Do(endless, c.B().Ping().Build()).Error(); err != nil { // one without a deadline makes it so
+	if err := c.Do(endless, c.B().Ping().Build()).Error(); err != nil { // a call without a deadline starts the pipeline
 		t.Fatal(err)
 	}
 	release()
@@ -192,6 +192,6 @@ func TestHungStoreIsNotTidiedUpFor(t *testing.T) {
 	began := time.Now()
 	err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0)
 	if took := time.Since(began); !errors.Is(err, inbox.ErrStoreUnavailable) || took > 2*time.Second {
-		t.Errorf("got %v after %v, want ErrStoreAway within two seconds", err, took)
+		t.Errorf("got %v after %v, want ErrStoreUnavailable within two seconds", err, took)
 	}
 }

@@ -12,39 +12,41 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Report is what a look at a store found; see [Examine].
+// Report is the result of [Examine].
 type Report struct {
-	Address string // without its secrets
+	Address string // without credentials
 	Kind    string // standalone, sentinel or cluster
 	Servers []ServerReport
-	// ClockSkew is how far the store's clock is ahead of this machine's.
+	// ClockSkew is how far the store's clock is ahead of the local one.
 	ClockSkew time.Duration
-	// Unused is whether no node was ever here; KeyMismatch, whether those that were
-	// have another key than cfg.Key.
+	// Unused reports that no node has used the store yet. KeyMismatch reports that the
+	// nodes using it have a key other than cfg.Key.
 	Unused, KeyMismatch bool
 	// Replicas is cfg.Replicas.
 	Replicas int
 }
 
-// ServerReport is one server that is written to.
+// ServerReport describes one master of the store.
 type ServerReport struct {
 	Address                 string
-	Product, Version        string // Redis or Valkey; others say that they are Redis
-	TooOld                  bool   // to be used
-	UsedBytes, MaxBytes     int64  // MaxBytes is 0 where there is no bound
+	Product, Version        string // Redis or Valkey; other engines identify as Redis
+	TooOld                  bool   // older than MinRedisVersion
+	UsedBytes, MaxBytes     int64  // MaxBytes is 0 if unlimited
 	EvictionPolicy          string
 	AppendOnly, WriteFailed bool
-	Fsync                   string // empty where that may not be asked
-	Replicas                int    // that have all it has; asked for when there have to be any
+	Fsync                   string // empty if CONFIG GET is not permitted
+	Replicas                int    // up to date; queried only if cfg.Replicas > 0
 }
 
-// probeScript is harmless and needs the rights that mailboxes need: it deletes what is
-// never there, and tells nobody anything.
-const probeScript = `redis.call('DEL', KEYS[1] .. ':'); redis.call('PUBLISH', 'inbox:n:doctor', '!'); return redis.call('TIME')`
+// probeScript requires the same permissions as mailbox.lua. It changes nothing: the key
+// that it deletes never exists, and no node subscribes to its channel.
+const probeScript = `redis.call('DEL', KEYS[1] .. ':')
+redis.call('PUBLISH', 'inbox:n:doctor', '!')
+return redis.call('TIME')`
 
-// Examine looks at a store as a node would find it, and leaves nothing there. An
-// error is why a node could not use it. It ends within a few seconds, or one for
-// each server of a cluster.
+// Examine inspects a store as a node would find it and changes nothing there. The error
+// says why a node could not use the store. Examine takes a few seconds at most, plus
+// one second for each unresponsive server of a cluster.
 func Examine(ctx context.Context, cfg Config) (r Report, err error) {
 	r.Address, r.Replicas = cfg.Address.String(), cfg.Replicas
 	client, err := rueidis.NewClient(cfg.Address.clientOption())
@@ -70,7 +72,8 @@ func Examine(ctx context.Context, cfg Config) (r Report, err error) {
 	return r, nil
 }
 
-// measureClockSkew runs the probe in every bucket: each may be at another server.
+// measureClockSkew runs the probe in every bucket, because each can be on another
+// server.
 func (r *Report) measureClockSkew(ctx context.Context, client rueidis.Client) error {
 	var commands rueidis.Commands
 	for i := range buckets {
@@ -110,13 +113,13 @@ func (r *Report) checkKey(ctx context.Context, client rueidis.Client, key []byte
 	return nil
 }
 
-// inspectServer adds a server, unless it is a replica.
+// inspectServer adds a report on a server, unless it is a replica.
 func (r *Report) inspectServer(ctx context.Context, address string, srv rueidis.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	info, err := fetchInfo(ctx, srv)
 	if err != nil {
-		return fmt.Errorf("ask %s about itself: %w", address, err)
+		return fmt.Errorf("INFO from %s: %w", address, err)
 	}
 	if info["role"] == "slave" {
 		return nil
@@ -126,15 +129,16 @@ func (r *Report) inspectServer(ctx context.Context, address string, srv rueidis.
 		Address: address, Product: p.name, Version: p.version, TooOld: p.tooOld(), EvictionPolicy: info["maxmemory_policy"],
 		AppendOnly: info["aof_enabled"] == "1", WriteFailed: info["aof_last_write_status"] == "err",
 	}
-	s.UsedBytes, _ = strconv.ParseInt(info["used_memory"], 10, 64) // 0 when it does not say
+	s.UsedBytes, _ = strconv.ParseInt(info["used_memory"], 10, 64) // 0 if missing
 	s.MaxBytes, _ = strconv.ParseInt(info["maxmemory"], 10, 64)
 	if config, err := srv.Do(ctx, srv.B().ConfigGet().Parameter("appendfsync").Build()).AsStrMap(); err == nil {
 		s.Fsync = config["appendfsync"]
 	}
 	if r.Replicas > 0 {
-		n, err := srv.Do(ctx, srv.B().Wait().Numreplicas(int64(r.Replicas)).Timeout(replicaTimeout.Milliseconds()).Build()).AsInt64()
+		wait := srv.B().Wait().Numreplicas(int64(r.Replicas)).Timeout(replicaTimeout.Milliseconds()).Build()
+		n, err := srv.Do(ctx, wait).AsInt64()
 		if err != nil {
-			return fmt.Errorf("ask %s for its replicas: %w", address, err)
+			return fmt.Errorf("WAIT for replicas of %s: %w", address, err)
 		}
 		s.Replicas = int(n)
 	}

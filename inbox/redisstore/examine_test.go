@@ -19,7 +19,7 @@ func examine(t *testing.T, url string, key []byte) (Report, error) {
 	return Examine(t.Context(), Config{Address: a, Key: key, Limits: inbox.Limits{Timeout: 1}})
 }
 
-func TestExamineLeavesNothing(t *testing.T) {
+func TestExamineChangesNothing(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t, "--maxmemory", "100mb", "--appendonly", "yes", "--appendfsync", "always", "--requirepass", "secret-word")
 	r, err := examine(t, "redis://:secret-word@"+redis.addr(), nil)
@@ -30,13 +30,13 @@ func TestExamineLeavesNothing(t *testing.T) {
 	if s.MaxBytes != 100<<20 || s.UsedBytes == 0 || s.EvictionPolicy != "noeviction" || !s.AppendOnly || s.WriteFailed || s.Fsync != "always" || s.TooOld {
 		t.Errorf("got %+v", s)
 	}
-	// «Redis server v=7.0.15 …», «Valkey server v=8.1.1 …», of the oldest Valkey «Server v=7.2.14 …»
+	// "Redis server v=7.0.15 …", "Valkey server v=8.1.1 …", from the oldest Valkey "Server v=7.2.14 …"
 	said, err := exec.Command("redis-server", "--version").Output()
 	if engine, _, _ := strings.Cut(string(said), " "); err != nil || !strings.Contains(string(said), "v="+s.Version+" ") || engine != "Server" && s.Product != engine {
-		t.Errorf("got %s %s of a store that is %s (%v)", s.Product, s.Version, said, err)
+		t.Errorf("got %s %s, want %s (%v)", s.Product, s.Version, said, err)
 	}
 	if !r.Unused || r.KeyMismatch || r.ClockSkew.Abs() > 2e9 {
-		t.Errorf("got %+v, want a fresh store with our clock", r)
+		t.Errorf("got %+v, want an unused store without clock skew", r)
 	}
 	if n := redis.try("-a", "secret-word", "--no-auth-warning", "DBSIZE"); n != "0" {
 		t.Errorf("got %s keys, want none", n)
@@ -53,12 +53,12 @@ func TestExamineComparesKeys(t *testing.T) {
 		other bool
 	}{{sharedKey, false}, {other, true}, {nil, true}} {
 		if r, err := examine(t, "redis://"+redis.addr(), c.key); err != nil || r.Unused || r.KeyMismatch != c.other {
-			t.Errorf("key %q: got %+v, %v, want other key %v", c.key, r, err, c.other)
+			t.Errorf("key %q: got %+v, %v, want key mismatch %v", c.key, r, err, c.other)
 		}
 	}
 }
 
-func TestExamineRefuses(t *testing.T) {
+func TestExamineReturnsErrors(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	mute := redis.user("mute", "~*", "resetchannels", "+@all")
@@ -78,7 +78,7 @@ func TestExamineRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: got %v, want %s", url, err, what)
 		} else if strings.Contains(err.Error(), "secret-word") {
-			t.Errorf("%s: the error tells the password: %v", url, err)
+			t.Errorf("%s: the error contains the password: %v", url, err)
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"inbox/inbox"
 )
 
-// logBuffer is a log that is read while it is written.
+// logBuffer is a log buffer that is safe for concurrent use.
 type logBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -37,7 +37,7 @@ func (l *logBuffer) String() string {
 
 func (l *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
-// What takes from a full store goes on, or it would stay full for ever.
+// Steps that free memory succeed in a full store; otherwise it would stay full.
 func TestFullRedisCanBeEmptied(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
@@ -69,7 +69,7 @@ func TestFullRedisCanBeEmptied(t *testing.T) {
 		t.Errorf("discard: %v", err)
 	}
 	if res := <-startNext(t, s, bob, 500*time.Millisecond); !errors.Is(res.err, inbox.ErrEmpty) {
-		t.Errorf("a poll that waits: got %v, want ErrEmpty", res.err)
+		t.Errorf("waiting poll: got %v, want ErrEmpty", res.err)
 	}
 	if err := s.Close(t.Context(), carol); err != nil {
 		t.Errorf("close: %v", err)
@@ -83,35 +83,38 @@ func TestFullRedisCanBeEmptied(t *testing.T) {
 	}
 }
 
-// A store that forbids what we need is no store that is there.
-func TestStoreThatForbidsScripts(t *testing.T) {
+// A store that refuses required commands counts as unavailable.
+func TestScriptsNotPermitted(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	redis.user("inbox", "~*", "&*", "+@all", "-@scripting")
 	var log logBuffer
 	s := startStore(t, "redis://inbox:secret-word@"+redis.addr(), Config{Logger: log.logger()})
-	eventually(t, "the log tells why", func() bool { return strings.Contains(log.String(), "NOPERM") })
+	eventually(t, "the log contains the reason", func() bool { return strings.Contains(log.String(), "NOPERM") })
 	if s.Ready() == nil {
-		t.Error("got ready, want it not to be")
+		t.Error("got a ready store, want it unavailable")
 	}
 	redis.do("ACL", "SETUSER", "inbox", "+@scripting")
 	eventually(t, "the store is ready", func() bool { return s.Ready() == nil })
 	bob := open(t, s, "bob")
 	redis.do("ACL", "SETUSER", "inbox", "-evalsha", "-eval")
-	eventually(t, "it is not ready any more", func() bool { return s.Ready() != nil })
+	eventually(t, "the store is unavailable", func() bool { return s.Ready() != nil })
 	wantUnavailable(t, s, bob)
 	redis.do("ACL", "SETUSER", "inbox", "+@scripting")
-	eventually(t, "it is ready again", func() bool { return s.Ready() == nil })
+	eventually(t, "the store is available again", func() bool { return s.Ready() == nil })
 	put(t, s, "bob", "hello")
 	if strings.Contains(log.String(), "secret-word") {
 		t.Errorf("got the password in the log:\n%s", log.String())
 	}
 }
 
-// minimalACL is what docs/scale.md says that a user of the store may have to do.
-var minimalACL = []string{"resetkeys", "~inbox:*", "resetchannels", "&inbox:n:*", "nocommands", "+@read", "+@write", "+@scripting", "+@pubsub", "+@connection", "+time", "+info", "+cluster"}
+// minimalACL is the minimal set of permissions that docs/scale.md documents.
+var minimalACL = []string{
+	"resetkeys", "~inbox:*", "resetchannels", "&inbox:n:*", "nocommands",
+	"+@read", "+@write", "+@scripting", "+@pubsub", "+@connection", "+time", "+info", "+cluster",
+}
 
-func TestLeastRights(t *testing.T) {
+func TestMinimalPermissions(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	redis.user("inbox", minimalACL...)
@@ -128,22 +131,24 @@ func TestLeastRights(t *testing.T) {
 	}
 }
 
-// A user has no channels unless it is given some.
-func TestStoreThatForbidsChannels(t *testing.T) {
+// Redis grants a new user no channels by default.
+func TestChannelsNotPermitted(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	if !redis.user("inbox", "~*", "resetchannels", "+@all") {
-		t.Skip("needs Redis 6.2: before, every user may publish anywhere")
+		t.Skip("requires Redis 6.2: older versions have no channel permissions")
 	}
 	var log logBuffer
 	s := startStore(t, "redis://inbox:secret-word@"+redis.addr(), Config{Logger: log.logger()})
-	eventually(t, "the log tells why", func() bool { return strings.Contains(log.String(), "publish: NOPERM") })
+	eventually(t, "the log contains the reason", func() bool {
+		return strings.Contains(log.String(), "publish: NOPERM")
+	})
 	if s.Ready() == nil {
-		t.Error("got ready, want it not to be")
+		t.Error("got a ready store, want it unavailable")
 	}
 }
 
-// A replica refuses what writes; a master may become one.
+// A master that becomes a replica rejects writes, so the store is unavailable.
 func TestReplicaIsUnavailable(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t, "--repl-diskless-sync-delay", "0")
@@ -151,42 +156,43 @@ func TestReplicaIsUnavailable(t *testing.T) {
 	bob := open(t, s, "bob")
 	put(t, s, "bob", "hello")
 	bucket := s.session.Load().locate("bob").bucket
-	eventually(t, "looks have nothing to write", func() bool { return redis.do("PTTL", bucketKey(bucket)+":s") > "0" })
+	eventually(t, "sweeps have nothing to write", func() bool { return redis.do("PTTL", bucketKey(bucket)+":s") > "0" })
 	redis.do("REPLICAOF", "127.0.0.1", "1")
-	eventually(t, "it is away", func() bool { return s.unavailable[bucket].Load() })
+	eventually(t, "the store is unavailable", func() bool { return s.unavailable[bucket].Load() })
 	wantUnavailable(t, s, bob)
-	for range 100 { // also while nobody asks, and there is nothing to write
+	for range 100 { // also without requests, and with nothing to write
 		if s.Ready() == nil {
-			t.Fatal("it is ready, want it to be away as long as it is a replica")
+			t.Fatal("got a ready store, want it unavailable while it is a replica")
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	redis.do("REPLICAOF", "NO", "ONE")
-	eventually(t, "it is ready again", func() bool { return s.Ready() == nil })
+	eventually(t, "the store is available again", func() bool { return s.Ready() == nil })
 	wantNext(t, s, bob, 0, "hello")
 }
 
-// A server that was started anew with an empty store, and met another's new
-// secret there, goes over to that by itself.
+// A node adopts the new secret of a store that was emptied and initialized by another
+// node.
 func TestStoreWithAnotherSecret(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	a := newStore(t, "redis://"+redis.addr(), Config{})
 	waiting := startNext(t, a, open(t, a, "bob"), 20*time.Second)
-	redis.do("EVAL", "redis.call('FLUSHALL'); redis.call('SET', KEYS[1], 'secret ' .. string.rep('ab', 32))", "1", secretKey)
+	redis.do("EVAL", `redis.call('FLUSHALL')
+		redis.call('SET', KEYS[1], 'secret ' .. string.rep('ab', 32))`, "1", secretKey)
 	b := newStore(t, "redis://"+redis.addr(), Config{})
-	eventually(t, "both have one secret", func() bool {
+	eventually(t, "both nodes have the same secret", func() bool {
 		sess := a.session.Load()
 		return sess != nil && sess.identity == b.session.Load().identity
 	})
 	eventually(t, "the store is ready", func() bool { return a.Ready() == nil })
 	if res := <-waiting; !errors.Is(res.err, inbox.ErrClaimEnded) || res.took > 10*time.Second {
-		t.Errorf("poll of the store as it was: got %v after %v, want ErrClaimOver soon", res.err, res.took)
+		t.Errorf("poll of an old claim: got %v after %v, want ErrClaimEnded within ten seconds", res.err, res.took)
 	}
 	c := open(t, a, "bob")
 	put(t, b, "bob", "hello")
 	wantNext(t, a, c, 0, "hello")
-	got := startNext(t, a, c, 5*time.Second) // it hears again
+	got := startNext(t, a, c, 5*time.Second) // the new subscription works
 	if err := b.Discard(t.Context(), c, c.Epoch); err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +201,8 @@ func TestStoreWithAnotherSecret(t *testing.T) {
 	}
 }
 
-// Somebody else wrote into a mailbox: what is whole in it comes, and it ends.
+// Another user of the store changed a mailbox: intact messages are delivered, and a
+// mailbox with invalid fields ends.
 func TestDamagedMailbox(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
@@ -213,13 +220,14 @@ func TestDamagedMailbox(t *testing.T) {
 	m = wantNext(t, s, bob, m.ID, "3")
 	redis.do("HSET", data, "f", "nonsense")
 	if _, err := s.Next(t.Context(), bob, m.ID, 0); !errors.Is(err, inbox.ErrClaimEnded) {
-		t.Errorf("next: got %v, want ErrClaimOver of a mailbox that is no mailbox", err)
+		t.Errorf("next: got %v, want ErrClaimEnded of an invalid mailbox", err)
 	}
-	eventually(t, "nothing of it is left", func() bool { return s.Stats() == inbox.Stats{} })
+	eventually(t, "the sums are zero", func() bool { return s.Stats() == inbox.Stats{} })
 	open(t, s, "bob")
 }
 
-// Another server may allow larger messages; a message that was accepted comes.
+// A node delivers messages that another node accepted, even if they exceed its own
+// limit.
 func TestLargerMessageOfAnotherNode(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
@@ -233,13 +241,13 @@ func TestLargerMessageOfAnotherNode(t *testing.T) {
 	}
 }
 
-// However long the books took, a store that hiccupped is back soon.
-func TestSlowStoreIsBackSoon(t *testing.T) {
+// A long refresh must not delay the detection that the store is available again.
+func TestSlowStoreRecoversQuickly(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	bob := open(t, s, "bob")
-	for range 3 { // whatever it was doing, its sweep took the better part of a second
+	for range 3 { // make a sweep take about a second
 		redis.signal(syscall.SIGSTOP)
 		time.Sleep(1100 * time.Millisecond)
 		redis.signal(syscall.SIGCONT)
@@ -249,14 +257,14 @@ func TestSlowStoreIsBackSoon(t *testing.T) {
 	wantUnavailable(t, s, bob)
 	redis.signal(syscall.SIGCONT)
 	began := time.Now()
-	eventually(t, "the store is back", func() bool { return s.Ready() == nil })
+	eventually(t, "the store is available again", func() bool { return s.Ready() == nil })
 	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("the store was away for %v after it answered again, want three seconds at most", took)
+		t.Errorf("the store was unavailable for %v after it answered again, want three seconds at most", took)
 	}
 }
 
-// What nobody uses costs no writes: each would be in the append-only file, and
-// at every replica.
+// An idle store causes no writes: each would go to the append-only file and to all
+// replicas.
 func TestIdleStoreWritesLittle(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t, "--appendonly", "yes")
@@ -266,7 +274,7 @@ func TestIdleStoreWritesLittle(t *testing.T) {
 	size := func() (n int) {
 		found := regexp.MustCompile(`aof_current_size:(\d+)`).FindStringSubmatch(redis.do("INFO", "persistence"))
 		if found == nil {
-			t.Fatal("no aof_current_size")
+			t.Fatal("INFO has no aof_current_size")
 		}
 		n, _ = strconv.Atoi(found[1])
 		return n
@@ -278,11 +286,11 @@ func TestIdleStoreWritesLittle(t *testing.T) {
 	}
 }
 
-// The sums of so many payers do not come in the time that one call may take.
-// They come in parts.
+// The sums of this many payers take longer to read than the timeout of one call, so
+// they are read in several pipelines.
 func TestSumsOfManyPayers(t *testing.T) {
 	t.Parallel()
-	const each = 2500 // in a bucket: 320,000 in all
+	const each = 2500 // per bucket; 320,000 in total
 	redis := startServer(t)
 	for bucket := range buckets {
 		redis.do("EVAL", `for i = 1, ARGV[1] do
@@ -295,17 +303,17 @@ func TestSumsOfManyPayers(t *testing.T) {
 		t.Errorf("got %d inboxes, want %d", n, each*buckets)
 	}
 	open(t, s, "bob")
-	// One who is refused, again and again, does not have it all read for him.
+	// Repeated rejected requests must not each read all sums.
 	s.ledger.mu.Lock()
 	s.ledger.limits.MaxInboxes = 1
 	s.ledger.mu.Unlock()
 	var took time.Duration
-	eventually(t, "a store that is there for all of it", func() bool {
+	eventually(t, "the store is available throughout", func() bool {
 		before, _ := cluster{redis}.cpuTime(t)
 		for range 20 {
 			_, err := s.Open(t.Context(), "carol", bobsKey, &inbox.Payer{})
 			if errors.Is(err, inbox.ErrStoreUnavailable) {
-				return false // the machine is busy, and all is read again
+				return false // busy machine: measure again
 			}
 			if !errors.Is(err, inbox.ErrTooManyInboxes) {
 				t.Errorf("got %v, want ErrTooManyInboxes", err)
@@ -317,6 +325,6 @@ func TestSumsOfManyPayers(t *testing.T) {
 		return true
 	})
 	if took > time.Second {
-		t.Errorf("refusing for two seconds took the store %v, want a second at most", took)
+		t.Errorf("two seconds of rejected requests cost %v of CPU time, want one second at most", took)
 	}
 }

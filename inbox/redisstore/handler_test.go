@@ -11,7 +11,7 @@ import (
 	"inbox/inbox"
 )
 
-// node is one process of a server, spoken to without a network.
+// node is one process of a server, called without a network.
 type node struct {
 	*inbox.Handler
 	store *Store
@@ -20,7 +20,7 @@ type node struct {
 func newNode(t *testing.T, url string) node {
 	s := newStore(t, url, Config{})
 	return node{inbox.NewHandler(inbox.Config{
-		Store: s, Secret: []byte("that which all nodes have"), PollTimeout: 20 * time.Second, MaxBodyBytes: 1 << 20,
+		Store: s, Secret: []byte("shared secret of the nodes"), PollTimeout: 20 * time.Second, MaxBodyBytes: 1 << 20,
 	}), s}
 }
 
@@ -39,7 +39,7 @@ func want(t testing.TB, w *httptest.ResponseRecorder, status int, body string) {
 	}
 }
 
-// A call between peers at different nodes, as a client sees it.
+// A call between peers at different nodes, at the HTTP level.
 func TestPeersAtTwoNodes(t *testing.T) {
 	t.Parallel()
 	onBothTopologies(t, func(t *testing.T, url string) {
@@ -52,14 +52,14 @@ func TestPeersAtTwoNodes(t *testing.T) {
 			t.Errorf("got X-From %q, want alice", from)
 		}
 		id := w.Header().Get("X-Message-Id")
-		want(t, b.do("bob", "GET", "/inbox?after=", ""), 200, "offer") // it was not acknowledged
+		want(t, b.do("bob", "GET", "/inbox?after=", ""), 200, "offer") // not yet acknowledged
 		want(t, b.do("bob", "GET", "/inbox?wait=0&after="+id, ""), 204, "")
 		want(t, a.do("bob", "DELETE", "/inbox", ""), 204, "")
 		want(t, b.do("alice", "POST", "/inbox?to=bob", "offer"), 404, "*")
 	})
 }
 
-func TestNewestPollIsToldAcrossNodes(t *testing.T) {
+func TestPollEndedHeaderAcrossNodes(t *testing.T) {
 	t.Parallel()
 	url := "redis://" + startServer(t).addr()
 	a, b := newNode(t, url), newNode(t, url)
@@ -87,10 +87,11 @@ func TestUnavailableStoreIs503(t *testing.T) {
 		w := n.do("bob", c[0], c[1], "offer")
 		want(t, w, 503, "*")
 		if !strings.Contains(w.Body.String(), "urn:inbox:problem:store-unavailable") || w.Header().Get("Retry-After") == "" {
-			t.Errorf("%s: got %q, Retry-After %q, want store-unavailable and when to come back", c[0], w.Body, w.Header().Get("Retry-After"))
+			t.Errorf("%s: got %q, Retry-After %q, want store-unavailable and a Retry-After",
+				c[0], w.Body, w.Header().Get("Retry-After"))
 		}
 		if strings.Contains(w.Body.String(), "127.0.0.1") {
-			t.Errorf("%s: the answer %q tells where the store is", c[0], w.Body)
+			t.Errorf("%s: the response %q contains the address of the store", c[0], w.Body)
 		}
 		if took := time.Since(began); took > 2*time.Second {
 			t.Errorf("%s: took %v, want two seconds at most", c[0], took)
@@ -104,10 +105,16 @@ func TestRoundTripsOfRequests(t *testing.T) {
 	n := newNode(t, "redis://"+redis.addr())
 	want(t, n.do("alice", "GET", "/inbox?wait=0", ""), 204, "")
 	want(t, n.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
-	if got := countRoundTrips(t, n.store, cluster{redis}, func() { want(t, n.do("alice", "POST", "/inbox?to=bob", "offer"), 200, "") }); got != 1 {
+	got := countRoundTrips(t, n.store, cluster{redis}, func() {
+		want(t, n.do("alice", "POST", "/inbox?to=bob", "offer"), 200, "")
+	})
+	if got != 1 {
 		t.Errorf("got %d round trips for a POST, want 1", got)
 	}
-	if got := countRoundTrips(t, n.store, cluster{redis}, func() { want(t, n.do("bob", "GET", "/inbox?after=0", ""), 200, "offer") }); got != 1 {
+	got = countRoundTrips(t, n.store, cluster{redis}, func() {
+		want(t, n.do("bob", "GET", "/inbox?after=0", ""), 200, "offer")
+	})
+	if got != 1 {
 		t.Errorf("got %d round trips for a GET of a waiting message, want 1", got)
 	}
 }

@@ -12,16 +12,16 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// entry is an amount on one of the store's sums.
+// entry is an amount added to one of the store's sums.
 type entry struct {
 	sum string
 	n   int64
 }
 
-// reservation is what a step would cost.
+// reservation is the cost of a step that is under way.
 type reservation []entry
 
-// payer is an inbox.Payer as the store sees it.
+// payer is an inbox.Payer with hashed IDs, as stored.
 type payer struct{ client, network string }
 
 func inboxReservation(p payer) reservation { return p.newReservation("n", "i:", "I:", 1) }
@@ -40,20 +40,21 @@ func (p payer) newReservation(total, client, network string, n int64) reservatio
 	return b
 }
 
-// ledger is this node's view of what all hold: what the store said a moment
-// ago, what this node did since, and what it is about to do. The last two make
-// quotas exact for one node; what others do is seen with the next refresh.
+// ledger is this node's view of the sums of all nodes: the state of the last refresh,
+// the changes that this node made since, and the reservations of its pending steps. The
+// latter two make quotas exact for a single node. Changes made by other nodes become
+// visible with the next refresh.
 type ledger struct {
 	limits     inbox.Limits
 	mu         sync.Mutex
 	total      map[string]int64
 	pending    map[string]int64
 	versions   [buckets]int64 // versions of the sums in total
-	recent     []change       // since the refresh that is under way began
-	refreshing bool           // whether one is
+	recent     []change       // made since the current refresh began
+	refreshing bool
 }
 
-// change is what one step did to the sums of a bucket.
+// change is the effect of one step on the sums of a bucket.
 type change struct {
 	bucket  int
 	version int64
@@ -71,8 +72,8 @@ func (l *ledger) stats() inbox.Stats {
 	return inbox.Stats{Inboxes: l.total["n"], QueuedBytes: l.total["t"]}
 }
 
-// reserveInbox returns a bill to be released, or why the payer may have no
-// mailbox more.
+// reserveInbox reserves one mailbox for a payer, or returns the limit that forbids it.
+// The caller must release the reservation.
 func (l *ledger) reserveInbox(p payer) (reservation, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,7 +90,7 @@ func (l *ledger) reserveInbox(p payer) (reservation, error) {
 	return b, nil
 }
 
-// reserveBytes is reserveInbox for a message.
+// reserveBytes is reserveInbox for a message of size bytes.
 func (l *ledger) reserveBytes(p payer, size int64) (reservation, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,7 +107,8 @@ func (l *ledger) reserveBytes(p payer, size int64) (reservation, error) {
 	return b, nil
 }
 
-// quotaFactor is how many budgets a payer's entry has: a client's comes first.
+// quotaFactor returns the number of budgets of a payer's entry i: the client comes
+// first, then its network.
 func quotaFactor(i int) int {
 	if i == 0 {
 		return 1
@@ -122,7 +124,7 @@ func (l *ledger) reserveLocked(b reservation) {
 	}
 }
 
-// release ends a reservation: what became of it, the store has said.
+// release ends a reservation. The actual changes come with the reply of the store.
 func (l *ledger) release(b reservation) {
 	if len(b) == 0 {
 		return
@@ -142,7 +144,7 @@ func addTo(sums map[string]int64, sum string, n int64) {
 	}
 }
 
-// apply takes in what a step changed, as its answer says.
+// apply adds the changes of sums that a step's reply reports.
 func (l *ledger) apply(answer rueidis.RedisMessage) error {
 	parts, err := answer.ToArray()
 	if err != nil {
@@ -188,7 +190,7 @@ func readChange(part rueidis.RedisMessage) (c change, err error) {
 	return c, nil
 }
 
-// add counts a change, unless it is in what the store said already.
+// add applies a change, unless the last refresh included it.
 func (l *ledger) add(c change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -203,13 +205,13 @@ func (l *ledger) add(c change) {
 	}
 }
 
-// sums is what the store holds in one bucket.
+// sums are the sums of one bucket in the store.
 type sums struct {
 	version int64
 	values  map[string]int64
 }
 
-// readSums reads what a sweep answered.
+// readSums parses the sums in the reply of a sweep.
 func readSums(answer rueidis.RedisMessage) (s sums, err error) {
 	fields, err := answer.ToArray()
 	if err != nil || len(fields)%2 != 0 {
@@ -223,7 +225,7 @@ func readSums(answer rueidis.RedisMessage) (s sums, err error) {
 		}
 		n, err := fields[i+1].AsInt64()
 		if err != nil || n < 0 || n > math.MaxInt64/buckets {
-			return s, fmt.Errorf("%w: a sum %q", errUnexpectedReply, sum)
+			return s, fmt.Errorf("%w: invalid sum %q", errUnexpectedReply, sum)
 		}
 		switch sum {
 		case "v":
@@ -236,15 +238,16 @@ func readSums(answer rueidis.RedisMessage) (s sums, err error) {
 	return s, nil
 }
 
-// beginRefresh says that the store is being asked for its sums.
+// beginRefresh starts to record changes, because the replies of the refresh can be
+// older.
 func (l *ledger) beginRefresh() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refreshing, l.recent = true, l.recent[:0]
 }
 
-// replace takes what the store said of all buckets, and on top of it what this
-// node did since each of them was asked.
+// replace installs the sums of a refresh and re-applies the changes that this node made
+// after each bucket was read.
 func (l *ledger) replace(all *[buckets]sums) {
 	total := map[string]int64{}
 	for i := range all {

@@ -12,15 +12,15 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// How a look for messages treats the claim, in mailbox.lua.
+// Modes of a peek: how it affects the timeout of the claim; see mailbox.lua.
 const (
-	peekFirst = "first" // of a Next: it keeps the claim alive
-	peekAgain = "again" // in the midst of one: only a message does
+	peekFirst = "first" // the first peek of a Next: restarts the timeout
+	peekAgain = "again" // a later one: restarts it only if there is a message
 	peekLast  = peekFirst
-	touchOnly = "touch"
+	touchOnly = "touch" // restarts the timeout without looking for a message
 )
 
-// currentSession returns the store, unless none was found yet.
+// currentSession returns the session, or ErrStoreUnavailable while disconnected.
 func (s *Store) currentSession() (*session, error) {
 	sess := s.session.Load()
 	if sess == nil {
@@ -29,21 +29,22 @@ func (s *Store) currentSession() (*session, error) {
 	return sess, nil
 }
 
-// payer is p as the store sees it.
+// payerOf returns p with hashed IDs.
 func (c *codec) payerOf(p inbox.Payer) payer {
 	return payer{c.payerID(p.Client), c.payerID(p.Network)}
 }
 
-// openRequest is an Open, prepared.
+// openRequest is a prepared Open.
 type openRequest struct {
 	name        string
 	location    location
 	args        []string
 	reservation reservation
-	quotaErr    error // why the payer may not make a mailbox, if one is needed
+	quotaErr    error // the limit that forbids a new mailbox; irrelevant if one exists
 }
 
-// prepareOpen says what an Open sends, and pays for the mailbox it may make.
+// prepareOpen builds the arguments of an Open and reserves the mailbox that it can
+// create.
 func (s *Store) prepareOpen(sess *session, name string, key inbox.Key, p *inbox.Payer) openRequest {
 	o := openRequest{name: name, location: sess.locate(name)}
 	mayCreate, owner := "0", payer{}
@@ -57,7 +58,8 @@ func (s *Store) prepareOpen(sess *session, name string, key inbox.Key, p *inbox.
 	return o
 }
 
-// parseClaim reads the beginning of what open, alone or with another step, answered.
+// parseClaim parses the part of a reply that open produced, alone or combined with
+// another step, and returns the rest.
 func (o *openRequest) parseClaim(answer []rueidis.RedisMessage) (c inbox.Claim, rest []rueidis.RedisMessage, err error) {
 	status, err := answer[0].ToString()
 	switch {
@@ -95,13 +97,13 @@ func parseID(m rueidis.RedisMessage) (uint64, error) {
 	return n, nil
 }
 
-// isLimit is whether err may end when expired mailboxes are swept.
+// isLimit reports whether err is a limit that a sweep of expired mailboxes can lift.
 func isLimit(err error) bool {
 	return errors.Is(err, inbox.ErrTooManyInboxes) || errors.Is(err, inbox.ErrPayerFull) || errors.Is(err, inbox.ErrStoreFull)
 }
 
-// retryAfterReclaim calls f, and once more when it met a limit that sweeping, or the step
-// itself, may have lifted.
+// retryAfterReclaim calls f. If f hits a limit, it sweeps expired mailboxes and calls f
+// once more.
 func (s *Store) retryAfterReclaim(ctx context.Context, f func() error) error {
 	err := f()
 	if isLimit(err) {
@@ -128,7 +130,7 @@ func (s *Store) Open(ctx context.Context, name string, key inbox.Key, p *inbox.P
 	return c, err
 }
 
-// putRequest is a Put, prepared.
+// putRequest is a prepared Put.
 type putRequest struct {
 	location location
 	size     int64
@@ -142,11 +144,12 @@ func (s *Store) newPutRequest(sess *session, to string, m *inbox.Message) putReq
 	return putRequest{loc, size, sess.payerOf(m.Payer), sess.seal(loc.tag, m)}
 }
 
-// args are what a Put sends; knock is how long it goes on to wait.
+// putArgs returns the arguments of a Put. With a wait, the node is registered for that
+// time for a wake-up when the name is claimed.
 func (s *Store) putArgs(req *putRequest, wait time.Duration) []string {
 	return []string{
-		req.location.tag, strconv.Itoa(s.limits.Capacity), strconv.FormatInt(req.size, 10), req.payer.client, req.payer.network,
-		strconv.FormatInt(wait.Milliseconds(), 10), req.record,
+		req.location.tag, strconv.Itoa(s.limits.Capacity), strconv.FormatInt(req.size, 10),
+		req.payer.client, req.payer.network, strconv.FormatInt(wait.Milliseconds(), 10), req.record,
 	}
 }
 
@@ -184,7 +187,9 @@ func (s *Store) Put(ctx context.Context, to string, m inbox.Message, wait time.D
 	})
 }
 
-func (s *Store) put(ctx context.Context, sess *session, req *putRequest, wait time.Duration, reserved reservation) error {
+func (s *Store) put(
+	ctx context.Context, sess *session, req *putRequest, wait time.Duration, reserved reservation,
+) error {
 	answer, err := s.do(ctx, sess, "put", []location{req.location}, reserved, s.putArgs(req, wait)...)
 	if err != nil {
 		return err
@@ -192,8 +197,8 @@ func (s *Store) put(ctx context.Context, sess *session, req *putRequest, wait ti
 	return putStatus(answer[0])
 }
 
-// putPending puts as soon as somebody claims the name. Others are told of the
-// knocks only for as long as this one lasts.
+// putPending puts the message as soon as the name is claimed. Each attempt registers
+// this node for a wake-up; the registration expires one second after the deadline.
 func (s *Store) putPending(ctx context.Context, sess *session, req *putRequest, wait time.Duration) error {
 	w := s.waiters.add(req.location.tag, true)
 	defer s.waiters.remove(w)
@@ -210,7 +215,7 @@ func (s *Store) putPending(ctx context.Context, sess *session, req *putRequest, 
 	return s.put(ctx, sess, req, 0, nil)
 }
 
-// wait returns nil when w was woken or the time is over.
+// wait returns nil when w is woken or maxWait has passed.
 func (w *waiter) wait(ctx context.Context, maxWait time.Duration) error {
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
@@ -236,7 +241,7 @@ func (s *Store) Next(ctx context.Context, c inbox.Claim, ack uint64, wait time.D
 		m, _, err := s.peek(ctx, sess, loc, c, ack, peekFirst, 0)
 		return m, err
 	}
-	w := s.waiters.add(loc.tag, false) // before the first look: nothing may come in between
+	w := s.waiters.add(loc.tag, false) // before the first peek, so that no wake-up is missed
 	defer s.waiters.remove(w)
 	deadline := time.Now().Add(wait)
 	m, left, err := s.peek(ctx, sess, loc, c, ack, peekFirst, w.seq)
@@ -250,22 +255,23 @@ func (s *Store) Next(ctx context.Context, c inbox.Claim, ack uint64, wait time.D
 		}
 		m, left, err = s.peek(ctx, sess, loc, c, 0, peekAgain, w.seq)
 		if now := s.session.Load(); now != nil && now != sess {
-			return m, inbox.ErrClaimEnded // of a store that was emptied
+			return m, inbox.ErrClaimEnded // the old store's claim; the new one has another secret
 		}
 		if err == errUnreplicated || err == errTooManyWaits {
-			// Nobody wakes it for a message that it saw, nor is it the store's newest
-			// poll any more: the message's sender has ended that.
+			// The Put of the message that could not be returned removed this poll's
+			// registration and sends no further wake-up: register again, retry later.
 			_, _, _ = s.peek(ctx, sess, loc, c, 0, touchOnly, w.seq)
 			err, left = inbox.ErrEmpty, peekAgainAfter
 		} else if errors.Is(err, inbox.ErrStoreUnavailable) {
-			// The poll is held: what comes wakes it when the store is back.
+			// Hold the poll; wakeAll wakes it after the outage.
 			err, left = inbox.ErrEmpty, wait
 		}
 	}
 	return m, err
 }
 
-// lastPeek ends a wait. Whether the store is away then, the next poll tells.
+// lastPeek ends a wait. An unavailable store counts as an empty mailbox; the next poll
+// reports the outage.
 func (s *Store) lastPeek(ctx context.Context, sess *session, loc location, c inbox.Claim) (inbox.Message, error) {
 	m, _, err := s.peek(ctx, sess, loc, c, 0, peekLast, 0)
 	if errors.Is(err, inbox.ErrStoreUnavailable) {
@@ -274,14 +280,17 @@ func (s *Store) lastPeek(ctx context.Context, sess *session, loc location, c inb
 	return m, err
 }
 
-// touch restarts the timeout after a wait that was given up.
+// touch restarts the timeout of the claim after a canceled or superseded wait.
 func (s *Store) touch(ctx context.Context, sess *session, loc location, c inbox.Claim) {
 	_, _, _ = s.peek(context.WithoutCancel(ctx), sess, loc, c, 0, touchOnly, 0)
 }
 
-// peek is one look into a mailbox, past what is damaged there. With ErrEmpty comes how long the claim still
-// lives. A seq that is not 0 is told of what comes later.
-func (s *Store) peek(ctx context.Context, sess *session, loc location, c inbox.Claim, ack uint64, mode string, seq uint64) (inbox.Message, time.Duration, error) {
+// peek returns the oldest message of a mailbox and skips damaged ones. With ErrEmpty it
+// also returns the remaining lifetime of the claim. A seq other than 0 registers that
+// waiter for a wake-up.
+func (s *Store) peek(
+	ctx context.Context, sess *session, loc location, c inbox.Claim, ack uint64, mode string, seq uint64,
+) (inbox.Message, time.Duration, error) {
 	for {
 		answer, err := s.do(ctx, sess, "next", []location{loc}, nil, loc.tag, strconv.FormatUint(c.Epoch, 10),
 			strconv.FormatUint(ack, 10), mode, strconv.FormatUint(seq, 10), strconv.FormatInt(s.maxRecordBytes, 10))
@@ -296,14 +305,16 @@ func (s *Store) peek(ctx context.Context, sess *session, loc location, c inbox.C
 	}
 }
 
-// dropDamaged says that a message is lost, and returns what forgets it: it would
-// keep back all that came after it.
+// dropDamaged logs the loss of a message and returns the acknowledgement that removes
+// it. Otherwise it would block all later messages.
 func (s *Store) dropDamaged(m inbox.Message) (ack uint64) {
-	s.log.Error("dropped a message that is damaged, or that another key sealed", "store", s.address)
+	s.log.Error("dropped a message: damaged or encrypted with another key", "store", s.address)
 	return m.ID
 }
 
-func (c *codec) parsePeek(loc location, answer []rueidis.RedisMessage) (m inbox.Message, left time.Duration, err error) {
+func (c *codec) parsePeek(
+	loc location, answer []rueidis.RedisMessage,
+) (m inbox.Message, left time.Duration, err error) {
 	status, err := answer[0].ToString()
 	switch {
 	case err != nil:
@@ -336,19 +347,21 @@ func (s *Store) Discard(ctx context.Context, c inbox.Claim, upTo uint64) error {
 	return s.claimStep(ctx, "discard", c, strconv.FormatUint(upTo, 10))
 }
 
-// Close implements [inbox.Store]. It does not end the store: [Store.Quit] does.
+// Close implements [inbox.Store]: it ends the claim, not the store; see
+// [Store.Shutdown].
 func (s *Store) Close(ctx context.Context, c inbox.Claim) error {
 	return s.claimStep(ctx, "close", c)
 }
 
-// claimStep is a step on one's own mailbox.
+// claimStep executes a step that requires a claim.
 func (s *Store) claimStep(ctx context.Context, op string, c inbox.Claim, args ...string) error {
 	sess, err := s.currentSession()
 	if err != nil {
 		return err
 	}
 	loc := sess.locate(c.Name)
-	answer, err := s.do(ctx, sess, op, []location{loc}, nil, append([]string{loc.tag, strconv.FormatUint(c.Epoch, 10)}, args...)...)
+	args = append([]string{loc.tag, strconv.FormatUint(c.Epoch, 10)}, args...)
+	answer, err := s.do(ctx, sess, op, []location{loc}, nil, args...)
 	if err != nil {
 		return err
 	}

@@ -1,17 +1,19 @@
--- Every step on mailboxes, each atomic. KEYS are buckets, as in "inbox:{37}";
--- all other keys are made of a bucket's, so they share its hash tag and slot:
+-- The steps on mailboxes, each atomic. KEYS are buckets, as in "inbox:{37}". All other
+-- keys extend the key of a bucket, so they share its hash tag and slot:
 --
 --   :d:TAG  hash    one mailbox: k key, e epoch, x expiry (ms), f and l first and
---                   last ID, c and n who pays for it, w who waits for it,
---                   mID a message, qID what that costs whom
---   :s      hash    sums: n mailboxes, t bytes, i:, b:, I:, B: of each payer;
---                   L the highest ID of mailboxes that ended, v a version
---   :x      zset    mailboxes by when to look whether they have expired
---   :k:TAG  set     nodes where somebody waits for that name to be claimed
+--                   last ID, c and n client and network that pay for it,
+--                   w node and seq of the poll that waits for it,
+--                   mID a message, qID its size and payer
+--   :s      hash    sums: n mailboxes, t bytes; of each client i: mailboxes and
+--                   b: bytes, of each network I: and B:; L the highest ID of
+--                   mailboxes that ended, v a version
+--   :x      zset    mailboxes by the time of their next expiry check
+--   :k:TAG  set     nodes where a Put waits for that name to be claimed
 --
--- Expiry is compared with the server's clock here, and is not left to a TTL,
--- because what a mailbox held has to be given back to the sums as it goes. TTLs
--- of days stand behind, for a store whose nodes are all gone.
+-- The scripts compare expiry with the server's clock. A TTL alone is not enough,
+-- because the end of a mailbox must be subtracted from the sums. TTLs of days remove
+-- the keys when no node runs any more.
 local call = redis.call
 local op, timeout, node = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local day = 86400000
@@ -27,7 +29,7 @@ local function box(bucket, tag)
 end
 local function nextBox() keyAt = keyAt + 1; return box(KEYS[keyAt], arg()) end
 
--- What the sums changed by, for the node that asked.
+-- The changes of sums, returned to the calling node.
 local changed = {}
 local function add(bucket, field, n)
 	if n == 0 then return end
@@ -59,14 +61,14 @@ local function wake(m, waiting)
 	if waiting then publish(string.match(waiting, '^%S*'), 'w' .. m.tag) end
 end
 
--- allowWritesWhenFull makes the rest of this script run in a store whose memory is used up:
--- Redis refuses what may need memory only until the first write. What takes from
--- a store must never be refused, or it would stay full. A deletion that is
--- needed anyway does as well.
+-- allowWritesWhenFull lets the rest of this script write to a store whose memory is
+-- exhausted: Redis checks memory only until the first write of a script. Steps that
+-- free memory must never fail, or the store would stay full. Any deletion has the same
+-- effect, so scripts that delete do not need it.
 local function allowWritesWhenFull(bucket) call('DEL', bucket .. ':') end
 
-local refundedMessages = 0 -- messages that were refunded: what takes the time of a script
-local batch = 500 -- fields that one command reads or deletes; Lua's stack holds 8000 words
+local refundedMessages = 0 -- number of refunded messages; determines the run time of a script
+local batch = 500 -- fields per command; unpack is limited by Lua's stack of 8000 slots
 
 local function fields(prefix, from, to)
 	local names = {}
@@ -74,8 +76,8 @@ local function fields(prefix, from, to)
 	return names
 end
 
--- refund gives back what the messages from one ID to another cost. One whose
--- cost is missing, or no cost, was touched by somebody else, and gives nothing.
+-- refund subtracts the cost of messages from the sums, for a range of IDs. A missing or
+-- malformed cost, changed by another user of the store, is skipped.
 local function refund(m, from, to, delete)
 	local costs = {}
 	for first = from, to, batch do
@@ -93,12 +95,12 @@ local function refund(m, from, to, delete)
 	end
 end
 
--- sane is whether first and last ID, and expiry, can be those of a mailbox.
+-- sane reports whether first and last ID and expiry are plausible.
 local function sane(first, last, expires)
 	return first and last and expires and first > 0 and last < 2^53 and last - first < 20000
 end
 
--- endMailbox ends a mailbox. IDs of its successor begin above its own.
+-- endMailbox deletes a mailbox. L makes the IDs of its successor higher than its own.
 local function endMailbox(m)
 	local h = call('HMGET', m.data, 'f', 'l', 'x', 'c', 'n', 'w')
 	local counted = call('ZREM', m.bucket .. ':x', m.tag) == 1
@@ -112,8 +114,8 @@ local function endMailbox(m)
 	call('UNLINK', m.data)
 end
 
--- live returns the mailbox, unless there is none or it has expired just now. One
--- that somebody else wrote into, so that it is none any more, ends.
+-- live returns the mailbox unless it does not exist or has expired. It deletes an
+-- expired mailbox and one that another user of the store corrupted.
 local function live(m)
 	local h = call('HMGET', m.data, 'k', 'e', 'x', 'f', 'l', 'w')
 	if not h[1] then return nil end
@@ -147,9 +149,9 @@ local function claim(m, key, client, network)
 	return digits(epoch)
 end
 
--- open returns what it came to, the epoch, whether the claim is new, and the
--- mailbox when it is not: whoever opens it has to touch it, too.
--- What it compares is a keyed hash: how long that takes tells nothing.
+-- open returns the status, the epoch, whether the claim is new, and an existing
+-- mailbox, which the caller must touch. It compares keyed hashes, so the time of the
+-- comparison reveals nothing.
 local function open(m)
 	local key, mayCreate, client, network = arg(), arg(), arg(), arg()
 	local h = live(m)
@@ -184,7 +186,7 @@ end
 
 local function removeThrough(m, h, upTo)
 	if upTo < h.first or upTo > h.last then return end
-	for first = h.first, upTo, batch do -- a deletion comes first: a full store allows it
+	for first = h.first, upTo, batch do -- deletions come first: they succeed in a full store
 		local last = math.min(first + batch - 1, upTo)
 		call('HDEL', m.data, unpack(fields('m', first, last)))
 	end
@@ -193,8 +195,8 @@ local function removeThrough(m, h, upTo)
 	call('HSET', m.data, 'f', digits(h.first))
 end
 
--- oldest returns ID and record of the oldest message. One that was taken out
--- behind our back is skipped.
+-- oldest returns ID and record of the oldest message. It skips messages that another
+-- user of the store deleted.
 local function oldest(m, h)
 	while h.first <= h.last do
 		local id = digits(h.first)
@@ -204,13 +206,13 @@ local function oldest(m, h)
 	end
 end
 
--- peek returns the oldest message, or how long the claim still lives. In the
--- midst of a wait ("again") finding nothing keeps nothing alive.
+-- peek returns the oldest message, or the remaining lifetime of the claim. In the mode
+-- "again", an empty mailbox does not restart the timeout.
 local function peek(m, h, mode, seq, most)
 	if mode ~= 'touch' then
 		local id, record = oldest(m, h)
 		if id then touchEvenWhenFull(m) end
-		if id and #record > most then return 'ok', id, '' end -- none that we wrote
+		if id and #record > most then return 'ok', id, '' end -- larger than any record of ours
 		if id then return 'ok', id, record end
 	end
 	if mode ~= 'again' then
@@ -252,22 +254,22 @@ local function close()
 	return 'ok'
 end
 
--- replicateFromHere lets replicas and the append-only file have what is written from here on.
+-- replicateFromHere propagates all later writes to replicas and the append-only file.
 local function replicateFromHere() redis.set_repl(redis.REPL_ALL) end
 
--- sweep ends some of what has expired, and returns how many it looked at and
--- the sums.
+-- sweep ends expired mailboxes of a bucket, as many as the argument allows. It returns
+-- how many it checked, and the sums.
 local function sweep()
 	local bucket, most = KEYS[1], arg()
 	local sums, due = bucket .. ':s', bucket .. ':x'
-	-- A store that lets nobody write has to say so. Redis 6 passes even a deletion
-	-- of nothing on, and all that is read after it, unless it is told not to.
+	-- A write detects a store that refuses writes. Redis 6 propagates even the deletion
+	-- of a missing key, and the rest of the script, unless propagation is disabled.
 	redis.set_repl(redis.REPL_NONE)
 	allowWritesWhenFull(bucket)
 	local tags = call('ZRANGEBYSCORE', due, '-inf', ms, 'LIMIT', 0, most)
 	if #tags > 0 then replicateFromHere() end
 	for _, tag in ipairs(tags) do
-		if refundedMessages > 2000 then break end -- the rest at the next look, which is soon
+		if refundedMessages > 2000 then break end -- the rest is left to the next sweep
 		local m = box(bucket, tag)
 		local expires = tonumber(call('HGET', m.data, 'x') or 0)
 		if expires > ms then
@@ -277,10 +279,10 @@ local function sweep()
 			endMailbox(m)
 		end
 	end
-	local version -- nothing is written when nothing changed: this runs each second
+	local version -- no write without a change: this runs every second
 	if next(changed) then version = call('HINCRBY', sums, 'v', 1) else version = tonumber(call('HGET', sums, 'v') or 0) end
 	if call('EXISTS', due) == 0 and call('HLEN', sums) > 2 then
-		-- No mailbox: whatever is still counted was deleted behind our back.
+		-- No mailbox is left: another user of the store deleted what is still counted.
 		local last = call('HGET', sums, 'L') or 0
 		replicateFromHere()
 		call('DEL', sums)

@@ -47,7 +47,7 @@ type nextResult struct {
 	took time.Duration
 }
 
-// startNext begins a Next that waits, and returns once it is registered.
+// startNext starts a Next that waits, and gives it time to register.
 func startNext(t testing.TB, s *Store, c inbox.Claim, wait time.Duration) <-chan nextResult {
 	done := make(chan nextResult, 1)
 	began := time.Now()
@@ -59,7 +59,7 @@ func startNext(t testing.TB, s *Store, c inbox.Claim, wait time.Duration) <-chan
 	return done
 }
 
-// onBothTopologies runs a test of several nodes on one Redis and on a cluster.
+// onBothTopologies runs a test on a single Redis and on a cluster.
 func onBothTopologies(t *testing.T, test func(t *testing.T, url string)) {
 	t.Run("one", func(t *testing.T) {
 		t.Parallel()
@@ -84,7 +84,7 @@ func TestMessageWakesAnotherNode(t *testing.T) {
 			got := startNext(t, a, c, 9*time.Second)
 			put(t, b, name, "hello")
 			if res := <-got; res.err != nil || string(res.Body) != "hello" || res.took > 3*time.Second {
-				t.Fatalf("got %q, %v after %v, want hello soon", res.Body, res.err, res.took)
+				t.Fatalf("got %q, %v after %v, want hello within three seconds", res.Body, res.err, res.took)
 			}
 		}
 	})
@@ -102,7 +102,7 @@ func TestPendingPutAcrossNodes(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 		c := open(t, b, "bob")
 		if err := <-done; err != nil || time.Since(began) > 5*time.Second {
-			t.Fatalf("knock: got %v after %v", err, time.Since(began))
+			t.Fatalf("pending put: got %v after %v", err, time.Since(began))
 		}
 		wantNext(t, b, c, 0, "hello")
 	})
@@ -116,7 +116,7 @@ func TestNewestPollWinsAcrossNodes(t *testing.T) {
 		older := startNext(t, a, c, 9*time.Second)
 		newer := startNext(t, b, c, 9*time.Second)
 		if res := <-older; !errors.Is(res.err, inbox.ErrSuperseded) || res.took > 5*time.Second {
-			t.Fatalf("older poll: got %v after %v, want ErrSuperseded at once", res.err, res.took)
+			t.Fatalf("older poll: got %v after %v, want ErrSuperseded within five seconds", res.err, res.took)
 		}
 		put(t, a, "bob", "hello")
 		if res := <-newer; res.err != nil || string(res.Body) != "hello" {
@@ -125,7 +125,7 @@ func TestNewestPollWinsAcrossNodes(t *testing.T) {
 	})
 }
 
-// A Put that knocks waits for the mailbox too, and no poll takes its place.
+// A pending Put waits for the same mailbox, but polls do not supersede it.
 func TestOnlyPollsAreSuperseded(t *testing.T) {
 	var ws waiters
 	ws.init()
@@ -134,7 +134,7 @@ func TestOnlyPollsAreSuperseded(t *testing.T) {
 	for name, row := range map[string]struct {
 		w    *waiter
 		want bool
-	}{"knock": {put, false}, "poll": {poll, true}, "newer poll": {newer, false}} {
+	}{"pending put": {put, false}, "poll": {poll, true}, "newer poll": {newer, false}} {
 		select {
 		case <-row.w.superseded:
 			if !row.want {
@@ -148,9 +148,9 @@ func TestOnlyPollsAreSuperseded(t *testing.T) {
 	}
 }
 
-// A poll that comes back to its first node must not be ended by news of the
-// poll that it was before.
-func TestLateNewsSupersedesNothingNewer(t *testing.T) {
+// When a client polls its first node again, a late message must not supersede the new
+// poll in place of the old one.
+func TestLateSupersedeKeepsNewerPoll(t *testing.T) {
 	t.Parallel()
 	url := "redis://" + startServer(t).addr()
 	a := newStore(t, url, Config{})
@@ -159,15 +159,15 @@ func TestLateNewsSupersedesNothingNewer(t *testing.T) {
 	older := startNext(t, a, c, 400*time.Millisecond)
 	<-older
 	newer := startNext(t, a, c, 9*time.Second)
-	a.handleMessage("s1 " + sess.locate("bob").tag) // the older one registered as 1
+	a.handleMessage("s1 " + sess.locate("bob").tag) // the older poll has seq 1
 	put(t, a, "bob", "hello")
 	if res := <-newer; res.err != nil || string(res.Body) != "hello" {
 		t.Fatalf("got %q, %v, want hello", res.Body, res.err)
 	}
 }
 
-// A node that dies with a message in hand has not discarded it.
-func TestDeadNodesMessageGoesToTheNext(t *testing.T) {
+// A node that ends between reading and discarding a message loses nothing.
+func TestUndiscardedMessageOfDeadNode(t *testing.T) {
 	t.Parallel()
 	url := "redis://" + startServer(t).addr()
 	a, b := newStore(t, url, Config{}), newStore(t, url, Config{})
@@ -181,13 +181,13 @@ func TestDeadNodesMessageGoesToTheNext(t *testing.T) {
 	}
 }
 
-func TestIDsStayAboveOnesGivenUnderAnotherClock(t *testing.T) {
+func TestIDsIncreaseWhenClockIsSetBack(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	c := open(t, s, "bob")
 	bucket := bucketKey(s.session.Load().locate("bob").bucket)
-	// As if the server's clock had been an hour ahead until now.
+	// As if the server's clock had been an hour ahead so far.
 	ahead := uint64(time.Now().Add(time.Hour).UnixMicro())
 	redis.do("HSET", bucket+":s", "L", fmt.Sprint(ahead))
 	if err := s.Close(t.Context(), c); err != nil {
@@ -199,7 +199,7 @@ func TestIDsStayAboveOnesGivenUnderAnotherClock(t *testing.T) {
 	if first <= ahead {
 		t.Fatalf("got ID %d, want it above %d", first, ahead)
 	}
-	for range 5 { // given since: the claim's own first ID is not the highest
+	for range 5 { // the highest ID is above the claim's first one
 		put(t, s, "bob", "hello")
 	}
 	if err := s.Close(t.Context(), c); err != nil {
@@ -212,19 +212,19 @@ func TestIDsStayAboveOnesGivenUnderAnotherClock(t *testing.T) {
 	}
 }
 
-// Knocks at names that nobody ever claims leave nothing in the store.
-func TestPendingPutsAreForgotten(t *testing.T) {
+// Pending puts to names that are never claimed leave no keys in the store.
+func TestPendingPutsLeaveNoKeys(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
 	if err := s.Put(t.Context(), "nobody", inbox.Message{From: "alice"}, 300*time.Millisecond); !errors.Is(err, inbox.ErrNoInbox) {
 		t.Fatalf("got %v, want %v", err, inbox.ErrNoInbox)
 	}
-	eventually(t, "the knock is forgotten", func() bool { return redis.do("KEYS", "*:k:*") == "" })
+	eventually(t, "the registration is deleted", func() bool { return redis.do("KEYS", "*:k:*") == "" })
 }
 
-// Two nodes each know within a second what the other accepted: together they
-// exceed a quota by what one accepts in that time, and not for ever.
+// Two nodes learn within a second what the other accepted. Together they exceed a quota
+// at most by what one accepts in that time.
 func TestQuotasHoldAcrossNodes(t *testing.T) {
 	t.Parallel()
 	onBothTopologies(t, func(t *testing.T, url string) {
@@ -233,7 +233,7 @@ func TestQuotasHoldAcrossNodes(t *testing.T) {
 		for i := range 10 {
 			open(t, a, fmt.Sprint("peer", i))
 		}
-		eventually(t, "the other node refuses an eleventh", func() bool {
+		eventually(t, "the other node rejects an eleventh mailbox", func() bool {
 			_, err := b.Open(t.Context(), "another", bobsKey, &inbox.Payer{})
 			if err == nil {
 				c := open(t, b, "another")
@@ -248,7 +248,7 @@ func TestQuotasHoldAcrossNodes(t *testing.T) {
 			}
 		}
 		accepted := 0
-		eventually(t, "the other node refuses the payer", func() bool {
+		eventually(t, "the other node rejects the payer", func() bool {
 			err := b.Put(t.Context(), "peer2", m, 0)
 			if err == nil {
 				accepted++
@@ -263,11 +263,13 @@ func TestQuotasHoldAcrossNodes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, "what one node freed is free at the other", func() bool { return b.Put(t.Context(), "peer3", m, 0) == nil })
+		eventually(t, "the other node sees the freed bytes", func() bool {
+			return b.Put(t.Context(), "peer3", m, 0) == nil
+		})
 	})
 }
 
-func TestSumsAreZeroWhenAllIsGone(t *testing.T) {
+func TestSumsAreZeroAfterExpiry(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	limits := inbox.Limits{Timeout: 6 * time.Second}
@@ -285,7 +287,7 @@ func TestSumsAreZeroWhenAllIsGone(t *testing.T) {
 	if got := a.Stats(); got.Inboxes != 50 || got.QueuedBytes != 50*(5+5+messageOverhead) {
 		t.Fatalf("got %+v, want 50 inboxes with a message each", got)
 	}
-	eventually(t, "all expired", func() bool { return a.Stats() == inbox.Stats{} })
+	eventually(t, "all mailboxes expired", func() bool { return a.Stats() == inbox.Stats{} })
 	for _, key := range strings.Fields(redis.do("KEYS", "*")) {
 		if strings.Contains(key, ":d:") || strings.Contains(key, ":x") || strings.Contains(key, ":k:") {
 			t.Errorf("got key %s left, want only sums", key)
@@ -293,11 +295,11 @@ func TestSumsAreZeroWhenAllIsGone(t *testing.T) {
 	}
 }
 
-// The longest that one script holds up everybody else: it forgets the fullest
-// mailbox there can be, of a hundred payers.
-func TestFullestMailboxIsForgottenQuickly(t *testing.T) {
+// The longest time that one script blocks the store: deletion of the largest possible
+// mailbox, paid for by a hundred payers.
+func TestFullestMailboxIsDeletedQuickly(t *testing.T) {
 	t.Parallel()
-	for what, forget := range map[string]func(*Store, inbox.Claim) error{
+	for what, remove := range map[string]func(*Store, inbox.Claim) error{
 		"close":   func(s *Store, c inbox.Claim) error { return s.Close(t.Context(), c) },
 		"discard": func(s *Store, c inbox.Claim) error { return s.Discard(t.Context(), c, c.Epoch+maxCapacity-1) },
 	} {
@@ -312,7 +314,7 @@ func TestFullestMailboxIsForgottenQuickly(t *testing.T) {
 				for {
 					err := s.Put(t.Context(), "bob", m, 0)
 					if errors.Is(err, inbox.ErrStoreUnavailable) && time.Since(began) < time.Minute {
-						continue // others are busy on this machine, too
+						continue // busy machine
 					}
 					if !errors.Is(err, inbox.ErrInboxFull) && err != nil {
 						t.Error(err)
@@ -327,14 +329,14 @@ func TestFullestMailboxIsForgottenQuickly(t *testing.T) {
 		if err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0); !errors.Is(err, inbox.ErrInboxFull) {
 			t.Fatalf("%s: got %v, want ErrInboxFull", what, err)
 		}
-		before, _ := redis.cpuTime(t) // not time, for the same reason
-		if err := forget(s, c); err != nil {
+		before, _ := redis.cpuTime(t) // not wall-clock time, for the same reason
+		if err := remove(s, c); err != nil {
 			t.Fatal(err)
 		}
 		after, _ := redis.cpuTime(t)
-		t.Logf("%s took the store %v", what, after-before)
+		t.Logf("%s took %v of CPU time", what, after-before)
 		if after-before > 100*time.Millisecond {
-			t.Errorf("%s took the store %v, want 100 ms at most", what, after-before)
+			t.Errorf("%s took %v of CPU time, want 100 ms at most", what, after-before)
 		}
 		if got := s.Stats(); got.QueuedBytes != 0 {
 			t.Errorf("%s: got %d bytes left, want none", what, got.QueuedBytes)

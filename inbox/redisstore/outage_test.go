@@ -16,7 +16,8 @@ import (
 	"inbox/inbox"
 )
 
-// wantUnavailable holds every method to ErrStoreAway within two seconds.
+// wantUnavailable checks that every method returns ErrStoreUnavailable within two
+// seconds.
 func wantUnavailable(t *testing.T, s *Store, c inbox.Claim) {
 	t.Helper()
 	calls := map[string]func() error{
@@ -29,7 +30,7 @@ func wantUnavailable(t *testing.T, s *Store, c inbox.Claim) {
 	for name, call := range calls {
 		began := time.Now()
 		if err := call(); !errors.Is(err, inbox.ErrStoreUnavailable) {
-			t.Errorf("%s: got %v, want ErrStoreAway", name, err)
+			t.Errorf("%s: got %v, want ErrStoreUnavailable", name, err)
 		}
 		if took := time.Since(began); took > 2*time.Second {
 			t.Errorf("%s: took %v, want two seconds at most", name, took)
@@ -37,24 +38,24 @@ func wantUnavailable(t *testing.T, s *Store, c inbox.Claim) {
 	}
 }
 
-func TestStoreThatIsAbsentAtStart(t *testing.T) {
+func TestStoreUnavailableAtStart(t *testing.T) {
 	t.Parallel()
 	requireRedis(t)
 	port := freePort(t)
 	s := startStore(t, fmt.Sprintf("redis://127.0.0.1:%d", port), Config{})
 	wantUnavailable(t, s, inbox.Claim{Name: "bob", Epoch: 1})
 	if s.Ready() == nil {
-		t.Error("got ready, want it not to be")
+		t.Error("got a ready store, want it unavailable")
 	}
 	redis := &server{t: t, port: port, dir: t.TempDir()}
 	redis.start()
 	t.Cleanup(redis.kill)
-	eventually(t, "the store was found", func() bool { return s.Ready() == nil })
+	eventually(t, "the store is ready", func() bool { return s.Ready() == nil })
 	open(t, s, "bob")
 }
 
-// A store that was killed and restarted with its append-only file has
-// everything that was acknowledged, and polls that waited go on.
+// A store that is killed and restarted with its append-only file keeps everything that
+// was acknowledged.
 func TestKilledRedisLosesNothing(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t, "--appendonly", "yes", "--appendfsync", "always")
@@ -77,25 +78,25 @@ func TestKilledRedisLosesNothing(t *testing.T) {
 	if sent == 0 {
 		t.Fatal("got no message accepted before the kill")
 	}
-	waiting := startNext(t, s, carol, 15*time.Second) // refused: the store is away
+	waiting := startNext(t, s, carol, 15*time.Second) // fails: the store is unavailable
 	wantUnavailable(t, s, bob)
 	if res := <-waiting; !errors.Is(res.err, inbox.ErrStoreUnavailable) {
-		t.Fatalf("got %v, want ErrStoreAway", res.err)
+		t.Fatalf("got %v, want ErrStoreUnavailable", res.err)
 	}
 	redis.start()
-	eventually(t, "the store is back", func() bool { return s.Ready() == nil })
+	eventually(t, "the store is available again", func() bool { return s.Ready() == nil })
 	var last uint64
 	for i := range sent {
 		last = wantNext(t, s, bob, last, fmt.Sprint(i)).ID
 	}
-	// One more may have been taken whose answer was lost.
+	// The store can have accepted one more message whose reply was lost.
 	if m, err := s.Next(t.Context(), bob, last, 0); err == nil && string(m.Body) != fmt.Sprint(sent) {
-		t.Fatalf("got %q after the last", m.Body)
+		t.Fatalf("got %q after the last acknowledged message", m.Body)
 	}
 	t.Logf("%d messages acknowledged before the kill, none lost", sent)
 }
 
-func TestWaitingPollsOutliveARestart(t *testing.T) {
+func TestWaitingPollsSurviveRestart(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t, "--appendonly", "yes", "--appendfsync", "always")
 	s := newStore(t, "redis://"+redis.addr(), Config{})
@@ -104,14 +105,14 @@ func TestWaitingPollsOutliveARestart(t *testing.T) {
 	redis.kill()
 	time.Sleep(time.Second)
 	redis.start()
-	eventually(t, "the store is back", func() bool { return s.Ready() == nil })
+	eventually(t, "the store is available again", func() bool { return s.Ready() == nil })
 	put(t, s, "bob", "hello")
 	if res := <-waiting; res.err != nil || string(res.Body) != "hello" || res.took > 8*time.Second {
-		t.Fatalf("got %q, %v after %v, want hello soon", res.Body, res.err, res.took)
+		t.Fatalf("got %q, %v after %v, want hello within eight seconds", res.Body, res.err, res.took)
 	}
 }
 
-// A message that came while the node could not hear is found when it can.
+// A message that arrives while the subscription is down is found when it is restored.
 func TestLostSubscriptionMissesNothing(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
@@ -119,17 +120,17 @@ func TestLostSubscriptionMissesNothing(t *testing.T) {
 	bob := open(t, s, "bob")
 	waiting := startNext(t, s, bob, 30*time.Second)
 	for range 5 {
-		// In this order: once deaf it soon hears again, looks, and is told of what comes.
+		// In this order: the new subscription makes the poll look and register again.
 		redis.do("HDEL", bucketKey(s.session.Load().locate("bob").bucket)+":d:"+s.session.Load().locate("bob").tag, "w")
 		redis.do("CLIENT", "KILL", "TYPE", "pubsub")
 	}
-	put(t, s, "bob", "hello") // nobody is told
+	put(t, s, "bob", "hello") // no wake-up is published
 	if res := <-waiting; res.err != nil || string(res.Body) != "hello" || res.took > 8*time.Second {
-		t.Fatalf("got %q, %v after %v, want hello before the next look", res.Body, res.err, res.took)
+		t.Fatalf("got %q, %v after %v, want hello before the next recheck", res.Body, res.err, res.took)
 	}
 }
 
-// A store that answers nothing at all is the worst kind of away.
+// A hung store, which accepts connections and does not answer, is unavailable too.
 func TestHungRedis(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
@@ -138,8 +139,8 @@ func TestHungRedis(t *testing.T) {
 	redis.signal(syscall.SIGSTOP)
 	wantUnavailable(t, s, bob)
 	redis.signal(syscall.SIGCONT)
-	eventually(t, "the store is back", func() bool { return s.Ready() == nil })
-	carol := open(t, s, "carol") // what was asked of bob's mailbox may have been done since
+	eventually(t, "the store is available again", func() bool { return s.Ready() == nil })
+	carol := open(t, s, "carol") // bob's pending steps can have been executed
 	put(t, s, "carol", "hello")
 	wantNext(t, s, carol, 0, "hello")
 }
@@ -152,24 +153,24 @@ func TestFlushedStoreEndsPolls(t *testing.T) {
 	waiting := startNext(t, s, bob, 2*time.Second)
 	redis.do("FLUSHALL")
 	if res := <-waiting; !errors.Is(res.err, inbox.ErrClaimEnded) || res.took > 4*time.Second {
-		t.Fatalf("got %v after %v, want ErrClaimOver when the wait ends", res.err, res.took)
+		t.Fatalf("got %v after %v, want ErrClaimEnded when the wait ends", res.err, res.took)
 	}
 	waiting = startNext(t, s, open(t, s, "bob"), 20*time.Second)
 	redis.do("FLUSHALL")
 	if res := <-waiting; !errors.Is(res.err, inbox.ErrClaimEnded) || res.took > 8*time.Second {
-		t.Fatalf("got %v after %v, want ErrClaimOver as soon as somebody sees it", res.err, res.took)
+		t.Fatalf("got %v after %v, want ErrClaimEnded within eight seconds", res.err, res.took)
 	}
 	again := open(t, s, "bob")
 	put(t, s, "bob", "hello")
 	wantNext(t, s, again, 0, "hello")
-	eventually(t, "the sums are right again", func() bool { return s.Stats().Inboxes == 1 })
-	other := newStore(t, "redis://"+redis.addr(), Config{}) // it finds the same secret
+	eventually(t, "the sums are correct again", func() bool { return s.Stats().Inboxes == 1 })
+	other := newStore(t, "redis://"+redis.addr(), Config{}) // reads the restored secret
 	if c := open(t, other, "bob"); c.Epoch != again.Epoch {
 		t.Fatalf("got claim %+v at a new node, want %+v", c, again)
 	}
 }
 
-func TestForgottenScriptIsSentAgain(t *testing.T) {
+func TestFlushedScriptIsLoadedAgain(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
@@ -186,7 +187,7 @@ func TestForgottenScriptIsSentAgain(t *testing.T) {
 	}
 }
 
-func TestFullRedisRefusesMessages(t *testing.T) {
+func TestFullRedisRejectsMessages(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t, "--maxmemory", "4mb", "--maxmemory-policy", "noeviction")
 	s := newStore(t, "redis://"+redis.addr(), Config{})
@@ -204,7 +205,8 @@ func TestFullRedisRefusesMessages(t *testing.T) {
 	_ = c
 }
 
-// A cluster's master dies: its replica takes over, and everything goes on.
+// A master of a cluster dies and its replica takes over: mailboxes and waiting polls
+// survive.
 func TestClusterFailover(t *testing.T) {
 	t.Parallel()
 	redis := startCluster(t, 1)
@@ -215,7 +217,7 @@ func TestClusterFailover(t *testing.T) {
 		claims[name] = open(t, s, name)
 		put(t, s, name, "hello")
 	}
-	time.Sleep(500 * time.Millisecond) // replication is not part of an answer
+	time.Sleep(500 * time.Millisecond) // replication is asynchronous
 	waiting := startNext(t, s, open(t, s, "waiting"), 40*time.Second)
 	var victim *server
 	for _, srv := range redis {
@@ -226,7 +228,7 @@ func TestClusterFailover(t *testing.T) {
 	}
 	victim.kill()
 	began := time.Now()
-	eventually(t, "all mailboxes are there again", func() bool {
+	eventually(t, "all mailboxes are available again", func() bool {
 		for _, c := range claims {
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 			m, err := s.Next(ctx, c, 0, 0)
@@ -245,7 +247,7 @@ func TestClusterFailover(t *testing.T) {
 	}
 }
 
-// Sentinel says who the master is, also after it died.
+// After a master dies, Sentinel names the new one.
 func TestSentinelFailover(t *testing.T) {
 	t.Parallel()
 	master := startServer(t)
@@ -271,11 +273,13 @@ func TestSentinelFailover(t *testing.T) {
 	}
 }
 
-// startSentinel returns the address of one that watches master alone.
+// startSentinel returns the address of a Sentinel that monitors master and knows its
+// replica.
 func startSentinel(t *testing.T, master *server) string {
 	t.Helper()
 	port := freePort(t)
-	config := fmt.Sprintf("port %d\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 %d 1\nsentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 3000\n", port, master.port)
+	config := fmt.Sprintf("port %d\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 %d 1\n"+
+		"sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 3000\n", port, master.port)
 	path := writeFile(t, "sentinel.conf", config)
 	cmd := exec.Command("redis-server", path, "--sentinel")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -291,7 +295,7 @@ func startSentinel(t *testing.T, master *server) string {
 	return addr
 }
 
-func TestStoreThatEvictsIsWarnedOf(t *testing.T) {
+func TestEvictionPolicyWarning(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
 	var log strings.Builder
@@ -302,8 +306,8 @@ func TestStoreThatEvictsIsWarnedOf(t *testing.T) {
 	}
 }
 
-// What a look at the sums ends and keeps is ended and kept at replicas, too.
-func TestReplicaHasWhatSweepsDo(t *testing.T) {
+// The deletions and TTLs of a sweep are replicated.
+func TestSweepsAreReplicated(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
 	replica := startReplica(t, master)
@@ -314,7 +318,8 @@ func TestReplicaHasWhatSweepsDo(t *testing.T) {
 	kept := func(srv *server) bool { return strings.Contains(srv.do("EXISTS", bucket+":x"), "1") }
 	replica.until("has the mailbox", func() bool { return kept(replica) })
 	eventually(t, "the mailbox has ended", func() bool { return !kept(master) })
-	eventually(t, "its end is passed on", func() bool {
-		return !kept(replica) && replica.do("HGETALL", bucket+":s") == master.do("HGETALL", bucket+":s") && replica.do("PTTL", bucket+":s") > "0"
+	eventually(t, "the deletion is replicated", func() bool {
+		return !kept(replica) && replica.do("HGETALL", bucket+":s") == master.do("HGETALL", bucket+":s") &&
+			replica.do("PTTL", bucket+":s") > "0"
 	})
 }

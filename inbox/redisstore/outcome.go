@@ -8,29 +8,29 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Outcome is how a command ended, for those who count; see [Config].
+// Outcome classifies how a command ended, for metrics; see [Config].Observe.
 type Outcome uint8
 
 const (
 	Answered     Outcome = iota
-	Unavailable          // no answer in time, or the store was refusing everything for the moment
-	Full                 // its memory is used up
-	Refused              // it does not do what no inbox can do without
-	Unreplicated         // too few replicas have it, or it would have had to wait for them too long
-	NumOutcomes          // how many there are
+	Unavailable          // no reply in time, or the store temporarily refused all commands
+	Full                 // the memory of the store is exhausted
+	Refused              // the store refused a command that inbox requires
+	Unreplicated         // too few replicas acknowledged it, or too many steps were waiting for them
+	NumOutcomes          // number of outcomes
 )
 
-// String is one lower-case word.
+// String returns the outcome as one lower-case word.
 func (o Outcome) String() string {
 	return [...]string{"answered", "unavailable", "full", "refused", "unreplicated"}[o]
 }
 
-// Outages is how often the store, or a part of it, was noticed to be away since
-// it was first there.
+// Outages returns how often the store, or a part of it, became unavailable since the
+// first connection.
 func (s *Store) Outages() int64 { return s.outages.Load() }
 
-// observeOutcome observes a command that was sent when it began. One that its sender gave
-// up tells nothing of the store.
+// observeOutcome reports a command that was sent at began. A command that its caller
+// canceled says nothing about the store and is not reported.
 func (s *Store) observeOutcome(ctx context.Context, began time.Time, err error) {
 	if s.observe != nil && (err == nil || !errors.Is(ctx.Err(), context.Canceled)) {
 		s.observe(outcomeOf(err), time.Since(began))

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,19 +10,20 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// silenceTimeout is how long a subscription may be silent; it hears this node each second.
+// silenceTimeout is how long a subscription can receive nothing before it is replaced.
+// This node publishes a heartbeat to itself every refreshEvery.
 const silenceTimeout = 4 * time.Second
 
-// listen hears what happens to mailboxes that somebody waits for here. After
-// each time that it was deaf everybody looks again, so nothing is missed.
+// listen receives the wake-ups for waiters of this node and resubscribes after a
+// failure. After each subscription all waiters look again, so no message is missed.
 func (s *Store) listen(ctx context.Context, sess *session) {
 	for ctx.Err() == nil {
 		err := s.subscribe(ctx, sess)
 		if _, refused := rueidis.IsRedisErr(err); refused {
-			s.log.Warn("the store does not tell this server of messages, so they come late", "store", s.address, "err", err)
+			s.log.Warn("subscription refused; messages are delivered late", "store", s.address, "err", err)
 			pause(ctx, recheckClusterEvery)
 		} else if err != nil && ctx.Err() == nil {
-			s.log.Debug("the subscription ended", "err", err)
+			s.log.Debug("subscription ended", "err", err)
 		}
 		pause(ctx, retryEvery)
 	}
@@ -50,20 +50,20 @@ func (s *Store) subscribe(ctx context.Context, sess *session) error {
 		case <-subscribed:
 			s.tasks.Go(func() { s.waiters.wakeAll(ctx) })
 		case <-heartbeat.C:
-			_ = s.publishHeartbeat(ctx, sess) // if it is not heard, silence tells
+			_ = s.publishHeartbeat(ctx, sess) // silenceTimeout detects a failure
 		case <-s.heartbeats:
 			silence.Reset(silenceTimeout)
 		case err := <-ended:
 			return err
 		case <-silence.C:
-			return errors.New("it is silent")
+			return fmt.Errorf("no heartbeat for %v", silenceTimeout)
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// publishHeartbeat lets this node hear itself, over the whole way that a wake-up takes.
+// publishHeartbeat sends a message to this node over the whole path of a wake-up.
 func (s *Store) publishHeartbeat(ctx context.Context, sess *session) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -80,8 +80,9 @@ func notify(c chan struct{}) {
 	}
 }
 
-// handleMessage takes one message of the channel: "wTAG" to wake, "sSEQ TAG" to
-// supersede, "!" is this node's own. Anything else is nothing of ours.
+// handleMessage handles a message on this node's channel: "wTAG" wakes the waiters of a
+// mailbox, "sSEQ TAG" supersedes polls, "!" is the heartbeat. Other messages are
+// ignored.
 func (s *Store) handleMessage(text string) {
 	if text == "" {
 		return

@@ -1,14 +1,13 @@
-// Package redisstore keeps mailboxes in Redis or Valkey, so that any number of
-// processes are one server: a peer may ask any of them.
+// Package redisstore keeps mailboxes in Redis or Valkey. Any number of processes that
+// share one store act as one server: a client can send each request to any of them.
 //
-// Every step on a mailbox is one Lua script (mailbox.lua), so it is atomic and
-// takes one round trip. A process has one connection on which it hears that a
-// message came for somebody who waits in it, however many wait. Names are
-// keyed hashes to the store, passwords too, and with [Config].Key the messages
-// are sealed, so that the store sees neither.
+// Every step on a mailbox is one Lua script (mailbox.lua): it is atomic and takes one
+// round trip. A process holds one subscription connection for wake-ups, however many
+// requests wait in it. The store sees names and passwords only as keyed hashes; with
+// [Config].Key, messages are encrypted as well.
 //
-// What a caller must know: an error may mean that the store did what was asked
-// and its answer was lost. A message is never put twice by this package itself.
+// An error can mean that the store executed a step and only its reply was lost. The
+// package never sends a Put twice.
 package redisstore
 
 import (
@@ -31,25 +30,27 @@ import (
 )
 
 const (
-	// buckets is how many parts the mailboxes are in, each with sums of its
-	// own in one slot of a cluster; also the most nodes of a cluster that are
-	// of use. Changing it loses the mailboxes of a running store.
+	// buckets is the number of partitions of the mailboxes. Each has its own sums and
+	// lies in one slot of a cluster, so it is also the largest useful number of cluster
+	// nodes. A change of the value loses the mailboxes of a running store.
 	buckets = 128
-	// maxCapacity bounds a mailbox where Limits do not, and with it the time
-	// that a script takes to forget one.
+	// maxCapacity bounds the messages of a mailbox when Limits do not. It also bounds
+	// the time that a script takes to delete one.
 	maxCapacity = 10_000
-	// callTimeout is how long one call waits for the store. Whoever waited so long
-	// in vain marks the bucket as away, and the calls after it do not wait: a
-	// request is answered within two seconds.
+	// callTimeout bounds one call to the store. A call that times out marks its bucket
+	// as unavailable and later calls fail at once, so every request is answered within
+	// two seconds.
 	callTimeout = 1200 * time.Millisecond
-	// recheckClusterEvery is how often a waiting Next looks by itself in a cluster, whose
-	// servers may lose what one tells the other. One server loses nothing that
-	// its subscription, which is watched, does not end with; recheckSingleEvery is for
-	// what nobody thought of.
+	// recheckClusterEvery and recheckSingleEvery are how often a waiting Next looks for
+	// messages without a wake-up. The servers of a cluster can lose messages that they
+	// publish to each other. A single server loses none without ending the
+	// subscription, which is monitored; there the recheck is a safeguard only.
 	recheckClusterEvery, recheckSingleEvery = 10 * time.Second, time.Minute
-	// maxReadBytes is the largest body that is read back whatever this node accepts.
+	// maxReadBytes is the largest body that is read back, even if this node accepts
+	// only smaller ones.
 	maxReadBytes = 64 << 20
-	// messageOverhead is what a message costs the store beyond its texts.
+	// messageOverhead is the memory that the store needs for a message beyond its
+	// texts, in bytes.
 	messageOverhead = 256
 )
 
@@ -57,53 +58,55 @@ const (
 var mailboxScript string
 
 var scriptSHA = func() string {
-	sum := sha1.Sum([]byte(mailboxScript)) // by which Redis knows a script
+	sum := sha1.Sum([]byte(mailboxScript)) // Redis identifies a script by its SHA-1
 	return hex.EncodeToString(sum[:])
 }()
 
-// Config says which store, and what it may hold. Address and Limits.Timeout
-// are required.
+// Config configures a [Store]. Address and Limits.Timeout are required.
 type Config struct {
-	// Address is as in [ParseAddress].
+	// Address is the result of [ParseAddress].
 	Address Address
-	// Key seals messages and hashes names and passwords; 32 bytes that all
-	// nodes share and the store never sees. Without it messages are stored as
-	// they are, and the hashes are keyed by a secret kept in the store.
+	// Key encrypts messages and keys the hashes of names and passwords. It has 32
+	// bytes; all nodes share it and the store never sees it. Without a key, messages
+	// are stored in plain text and the hashes are keyed with a secret kept in the
+	// store.
 	Key []byte
-	// Limits are the same for all nodes. A mailbox holds 10000 messages at
-	// most. Quotas are exact with one node; with more, each may exceed them by
-	// what it accepts within a second, because it learns only then what the
-	// others did.
+	// Limits must be the same on all nodes. Capacity is capped at 10000 messages.
+	// Quotas are exact with one node. With several, each node can exceed them by what
+	// it accepts between two refreshes (normally one second), because only a refresh
+	// tells it what the others did.
 	Limits inbox.Limits
-	// MaxBodyBytes is the largest message that is put here. Up to 64 MiB are read
-	// back whatever it is: another node may allow more.
+	// MaxBodyBytes is the largest body that this node accepts. Bodies of up to 64 MiB
+	// are read back in any case: another node can accept larger ones.
 	MaxBodyBytes int64
-	// Replicas is how many replicas must have what a step did or handed out before
-	// it is answered; fewer is ErrStoreAway, though the step was done. With 0 a
-	// failover may take back what was answered.
+	// Replicas is the number of replicas that must have acknowledged the changes and
+	// reads of a step before it is answered. With fewer, the step fails with
+	// [inbox.ErrStoreUnavailable] although it was executed. With 0, a failover can undo
+	// a step that was answered.
 	Replicas int
-	// Observe is told of each command that was sent for a request or for
-	// certificates, and not given up by who asked: how it ended, and how long that
-	// took. Many goroutines call it at once, and wait for it. It may be nil.
+	// Observe receives the outcome and duration of each command that was sent for a
+	// request or for certificates, unless the caller canceled it. It is called
+	// concurrently and synchronously. It can be nil.
 	Observe func(Outcome, time.Duration)
-	// Logger gets what an operator should see. Nil discards it.
+	// Logger receives events for operators. Nil discards them.
 	Logger *slog.Logger
 }
 
-// Store is an inbox.Store in Redis. Make one with [New].
+// Store is an [inbox.Store] in Redis, created with [New]. Its methods are safe for
+// concurrent use.
 type Store struct {
 	limits         inbox.Limits
 	clientOption   rueidis.ClientOption
-	address        string // without its secrets, for people
+	address        string // without credentials, for log lines and errors
 	key            []byte
-	maxRecordBytes int64 // bytes of a record
+	maxRecordBytes int64
 	node           string
 	script         *rueidis.Lua
 	observe        func(Outcome, time.Duration)
 	outages        atomic.Int64
 
 	replicas     int
-	replicaSlots chan struct{} // of steps that wait for replicas
+	replicaSlots chan struct{} // one element per step that waits for replicas
 	degraded     degradedParts
 
 	log          *slog.Logger
@@ -112,28 +115,28 @@ type Store struct {
 	session      atomic.Pointer[session]
 	unavailable  [buckets]atomic.Bool
 	usage        usageCache
-	heartbeats   chan struct{} // this node's own voice, from its subscription
+	heartbeats   chan struct{} // this node's own messages, received on its subscription
 	cancel       context.CancelFunc
 	tasks        sync.WaitGroup
 	shutdownOnce sync.Once
 }
 
-// session is a store that was found, with the keys that its nodes share.
+// session is a connected store, with the keys that its nodes share.
 type session struct {
 	recheckEvery time.Duration
 	rueidis.Client
 	codec
 	cluster  bool
-	identity string // what secretKey held
+	identity string // value of secretKey at connect time
 }
 
-// New returns a store that connects by itself, in the background, now and
-// whenever the connection was lost. Until then its methods return
-// inbox.ErrStoreAway. It runs until [Store.Quit]. It panics without a timeout
-// or with a key of another size: mistakes of the program, not of its user.
+// New returns a store that connects in the background and reconnects after a failure.
+// While disconnected, its methods return [inbox.ErrStoreUnavailable]. It runs until
+// [Store.Shutdown]. New panics if Limits.Timeout is not positive or Key has a size
+// other than 0 or 32: these are programming errors.
 func New(cfg Config) *Store {
 	if cfg.Limits.Timeout <= 0 || len(cfg.Key) != 0 && len(cfg.Key) != keySize {
-		panic("redisstore: New needs a timeout above zero, and a key of 32 bytes or none")
+		panic("redisstore: New requires a positive timeout, and a key of 32 bytes or none")
 	}
 	s := &Store{limits: cfg.Limits, key: cfg.Key, log: cfg.Logger, observe: cfg.Observe, address: cfg.Address.String()}
 	if s.limits.Capacity <= 0 || s.limits.Capacity > maxCapacity {
@@ -157,20 +160,20 @@ func New(cfg Config) *Store {
 	return s
 }
 
-// Shutdown disconnects and returns once nothing of the store runs any more. Nobody
-// may use it afterwards.
+// Shutdown disconnects and returns once all goroutines of the store have ended. The
+// store must not be used afterwards. It can be called more than once.
 func (s *Store) Shutdown() {
 	s.shutdownOnce.Do(func() {
 		s.cancel()
 		s.tasks.Wait()
-		for range maxReplicaWaits { // whoever is cut off may still come, and gets none of these places
+		for range maxReplicaWaits { // waits for canceled steps; a late one finds no slot
 			s.replicaSlots <- struct{}{}
 		}
 	})
 }
 
-// Ready returns nil when the whole store is there, else an error that says
-// what is missing.
+// Ready returns nil if all parts of the store are available, and otherwise an error
+// that wraps [inbox.ErrStoreUnavailable] and names what is missing.
 func (s *Store) Ready() error {
 	if s.session.Load() == nil {
 		return fmt.Errorf("%w: %s", inbox.ErrStoreUnavailable, s.address)
@@ -178,7 +181,7 @@ func (s *Store) Ready() error {
 	return s.checkBuckets()
 }
 
-// Stats is what all nodes together hold, as of the last second.
+// Stats returns the totals of all nodes, about one second old.
 func (s *Store) Stats() inbox.Stats { return s.ledger.stats() }
 
 func random(n int) []byte {
@@ -187,7 +190,7 @@ func random(n int) []byte {
 	return b
 }
 
-// location is where a mailbox is.
+// location is the place of a mailbox in the store.
 type location struct {
 	bucket int
 	tag    string
@@ -195,12 +198,14 @@ type location struct {
 
 func bucketKey(i int) string { return "inbox:{" + strconv.Itoa(i) + "}" }
 
-// do runs one step and returns its answer, after the sums were told what it
-// changed. Whatever goes wrong with the store is ErrStoreAway, except that it
-// is full.
-func (s *Store) do(ctx context.Context, sess *session, op string, locations []location, reserved reservation, args ...string) ([]rueidis.RedisMessage, error) {
+// do executes one step, applies the changes of sums in its reply to the ledger, and
+// returns the rest of the reply. Connection failures and refusals of the server are
+// ErrStoreUnavailable, exhausted memory is ErrStoreFull.
+func (s *Store) do(
+	ctx context.Context, sess *session, op string, locations []location, reserved reservation, args ...string,
+) ([]rueidis.RedisMessage, error) {
 	defer s.ledger.release(reserved)
-	if s.session.Load() != sess { // it was given up for another
+	if s.session.Load() != sess { // replaced by another session
 		return nil, fmt.Errorf("%w: %s", inbox.ErrStoreUnavailable, s.address)
 	}
 	keys := make([]string, len(locations))
@@ -232,8 +237,10 @@ func (s *Store) do(ctx context.Context, sess *session, op string, locations []lo
 	return answer[1:], err
 }
 
-func (s *Store) step(ctx context.Context, sess *session, op string, locations []location, keys, argv []string) ([]rueidis.RedisMessage, error) {
-	if s.replicas > 0 && op != "discard" { // which comes after an answer: nobody waits to hear of it
+func (s *Store) step(
+	ctx context.Context, sess *session, op string, locations []location, keys, argv []string,
+) ([]rueidis.RedisMessage, error) {
+	if s.replicas > 0 && op != "discard" { // a discard follows the response: no client waits for its result
 		part := 0
 		if sess.cluster {
 			part = locations[0].bucket
@@ -243,16 +250,17 @@ func (s *Store) step(ctx context.Context, sess *session, op string, locations []
 	return s.script.Exec(ctx, sess, keys, argv).ToArray()
 }
 
-// errUnexpectedReply is a store that answers what no script of ours says.
-var errUnexpectedReply = errors.New("redisstore: the store answered something that no inbox wrote")
+// errUnexpectedReply reports a reply that mailbox.lua does not produce.
+var errUnexpectedReply = errors.New("redisstore: unexpected reply from the store")
 
-// storeError turns a client's error into ours, and notes that the bucket is away.
+// storeError translates an error of the client and marks the buckets of an unavailable
+// store.
 func (s *Store) storeError(ctx context.Context, sess *session, locations []location, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if unavailable, full := classify(err); full {
-		return fmt.Errorf("%w: its memory is used up", inbox.ErrStoreFull)
+		return fmt.Errorf("%w: store memory exhausted", inbox.ErrStoreFull)
 	} else if !unavailable {
 		return fmt.Errorf("redisstore: %w", err)
 	}

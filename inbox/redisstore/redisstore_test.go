@@ -13,9 +13,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The client of the store sleeps a while here and there after its end.
+// TestMain ignores goroutines of the client that sleep for a while after it is closed.
 func TestMain(m *testing.M) {
-	// Tests wait more than they work, each for servers of its own.
+	// Tests mostly wait, each for its own servers, so more than GOMAXPROCS run in parallel.
 	flag.Parse()
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
@@ -25,21 +25,22 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
 }
 
-// tick is what the contract counts in: Redis tells milliseconds, the rest is
-// for a busy machine.
+// tick is the time unit of the contract. Redis has a resolution of milliseconds; the
+// rest is tolerance for a busy machine.
 const tick = 100 * time.Millisecond
 
-func TestRedisKeepsTheContract(t *testing.T) {
+func TestRedisFulfillsContract(t *testing.T) {
 	t.Parallel()
 	runContract(t, Config{}, func() cluster { return cluster{startServer(t)} })
 }
 
-func TestClusterKeepsTheContract(t *testing.T) {
+func TestClusterFulfillsContract(t *testing.T) {
 	t.Parallel()
 	runContract(t, Config{Key: []byte("a key of the nodes, of 32 bytes.")}, func() cluster { return startCluster(t, 0) })
 }
 
-// runContract runs each test on one of a few stores, which it has to itself.
+// runContract runs each test on one of a few stores, which no other test uses
+// meanwhile.
 func runContract(t *testing.T, cfg Config, start func() cluster) {
 	const storeCount = 3
 	free := make(chan cluster, storeCount)
@@ -56,7 +57,7 @@ func runContract(t *testing.T, cfg Config, start func() cluster) {
 	}})
 }
 
-// newStore returns a store that is there.
+// newStore returns a store that is ready.
 func newStore(t testing.TB, url string, cfg Config) *Store {
 	t.Helper()
 	s := startStore(t, url, cfg)

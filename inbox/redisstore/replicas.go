@@ -13,42 +13,44 @@ import (
 )
 
 const (
-	// replicaTimeout is how long a step waits for replicas. With the step itself
-	// it has to fit into patience.
+	// replicaTimeout bounds the wait of a step for replicas. Together with the step
+	// itself it must fit into callTimeout.
 	replicaTimeout = 600 * time.Millisecond
-	// degradedReplicaTimeout is that while replicas are known to be too few, so that most are
-	// answered soon; see shortage.
+	// degradedReplicaTimeout replaces replicaTimeout while replicas are known to be too
+	// few, so that most steps fail fast; see degradedParts.
 	degradedReplicaTimeout = 50 * time.Millisecond
-	// maxReplicaWaits is how many steps wait for replicas at once, each on a connection
-	// of its own: WAIT holds up all that comes behind it on one.
+	// maxReplicaWaits bounds the concurrent waits for replicas. Each has its own
+	// connection, because WAIT blocks all later commands on a connection.
 	maxReplicaWaits = 64
-	// slotTimeout is how long one waits for such a connection.
+	// slotTimeout bounds the wait for such a connection.
 	slotTimeout = 300 * time.Millisecond
-	// peekAgainAfter is when a held poll looks for a message that could not be
-	// handed out, for want of replicas.
+	// peekAgainAfter is the interval at which a held poll looks again for a message
+	// that it could not return for lack of replicas.
 	peekAgainAfter = time.Second
 )
 
 var (
-	// errUnreplicated is a step that was done, and may not outlive a failover.
-	errUnreplicated = fmt.Errorf("%w: too few replicas have what was done", inbox.ErrStoreUnavailable)
-	// errTooManyWaits is a step that was not begun.
-	errTooManyWaits = fmt.Errorf("%w: too many requests wait for its replicas", inbox.ErrStoreUnavailable)
+	// errUnreplicated reports a step that was executed, but can be lost in a failover.
+	errUnreplicated = fmt.Errorf("%w: too few replicas acknowledged the change", inbox.ErrStoreUnavailable)
+	// errTooManyWaits reports a step that was not executed.
+	errTooManyWaits = fmt.Errorf("%w: too many requests are waiting for replicas", inbox.ErrStoreUnavailable)
 )
 
-// stepResult is what became of a step and the wait for its replicas.
+// stepResult is the result of a step and its wait for replicas.
 type stepResult struct {
 	answer []rueidis.RedisMessage
 	err    error
 }
 
-// runReplicated runs a step, and returns once replicas have what it did. They have
-// what it saw, too: a receiver must not know of an ID that a failover takes back,
-// for the next message would have it, and be taken for one that was read.
+// runReplicated executes a step and returns once replicas have acknowledged it. This
+// includes steps that only read: if a receiver learns an ID that a failover undoes, the
+// next message gets the same ID and is taken for one already read.
 //
-// It ends with ctx, though not the goroutine that it starts: the client connects,
-// and tidies a connection up, for as long as it likes.
-func (s *Store) runReplicated(ctx context.Context, sess *session, op string, part int, keys, argv []string) ([]rueidis.RedisMessage, error) {
+// It returns when ctx ends, but its goroutine can outlive it: connecting and closing in
+// the client are not bounded by ctx.
+func (s *Store) runReplicated(
+	ctx context.Context, sess *session, op string, part int, keys, argv []string,
+) ([]rueidis.RedisMessage, error) {
 	if err := s.acquireSlot(ctx); err != nil {
 		return nil, err
 	}
@@ -60,7 +62,7 @@ func (s *Store) runReplicated(ctx context.Context, sess *session, op string, par
 		answer, err := s.runOn(ctx, c, op, part, keys, argv)
 		broken := err != nil && ctx.Err() != nil
 		done <- stepResult{answer, err}
-		if broken { // what was asked may still be on its way
+		if broken { // its reply can still arrive, so the connection must not be reused
 			c.Close()
 		}
 	}()
@@ -72,7 +74,7 @@ func (s *Store) runReplicated(ctx context.Context, sess *session, op string, par
 	}
 }
 
-// acquireSlot waits for one of the few places of those who wait for replicas.
+// acquireSlot waits for one of the maxReplicaWaits slots.
 func (s *Store) acquireSlot(ctx context.Context) error {
 	timer := time.NewTimer(slotTimeout)
 	defer timer.Stop()
@@ -86,10 +88,13 @@ func (s *Store) acquireSlot(ctx context.Context) error {
 	}
 }
 
-func (s *Store) runOn(ctx context.Context, c rueidis.DedicatedClient, op string, part int, keys, argv []string) ([]rueidis.RedisMessage, error) {
-	result := c.Do(ctx, c.B().Evalsha().Sha1(scriptSHA).Numkeys(int64(len(keys))).Key(keys...).Arg(argv...).Build())
+func (s *Store) runOn(
+	ctx context.Context, c rueidis.DedicatedClient, op string, part int, keys, argv []string,
+) ([]rueidis.RedisMessage, error) {
+	n := int64(len(keys))
+	result := c.Do(ctx, c.B().Evalsha().Sha1(scriptSHA).Numkeys(n).Key(keys...).Arg(argv...).Build())
 	if redisErr, ok := rueidis.IsRedisErr(result.Error()); ok && redisErr.IsNoScript() {
-		result = c.Do(ctx, c.B().Eval().Script(mailboxScript).Numkeys(int64(len(keys))).Key(keys...).Arg(argv...).Build())
+		result = c.Do(ctx, c.B().Eval().Script(mailboxScript).Numkeys(n).Key(keys...).Arg(argv...).Build())
 	}
 	answer, err := result.ToArray()
 	if err != nil || !succeeded(op, answer) {
@@ -98,13 +103,14 @@ func (s *Store) runOn(ctx context.Context, c rueidis.DedicatedClient, op string,
 	return answer, s.awaitReplicas(ctx, c, part)
 }
 
-// awaitReplicas waits until enough of them have all that the connection did and
-// saw. Whatever happens to the wait, that was done.
+// awaitReplicas waits until enough replicas have acknowledged all that was written and
+// read on the connection. If the wait fails, the step was still executed.
 func (s *Store) awaitReplicas(ctx context.Context, c rueidis.DedicatedClient, part int) error {
 	w := s.degraded.begin(part)
-	n, err := c.Do(ctx, c.B().Wait().Numreplicas(int64(s.replicas)).Timeout(w.timeout.Milliseconds()).Build()).AsInt64()
+	wait := c.B().Wait().Numreplicas(int64(s.replicas)).Timeout(w.timeout.Milliseconds()).Build()
+	n, err := c.Do(ctx, wait).AsInt64()
 	tooFew := err != nil || n < int64(s.replicas)
-	gaveUp := err != nil && ctx.Err() != nil // who asked did: it says nothing of the replicas
+	gaveUp := err != nil && ctx.Err() != nil // canceled by the caller: says nothing about the replicas
 	if s.degraded.end(w, tooFew, gaveUp) {
 		s.noteReplicas(tooFew, n, err)
 	}
@@ -114,23 +120,24 @@ func (s *Store) awaitReplicas(ctx context.Context, c rueidis.DedicatedClient, pa
 	return nil
 }
 
-// degradedParts is which parts of the store have too few replicas: buckets of a
-// cluster, whose masters each have their own, else the one part 0.
+// degradedParts records which parts of the store have too few replicas. In a cluster a
+// part is a bucket, because each master has its own replicas; otherwise the store is
+// the single part 0.
 type degradedParts struct {
 	mu      sync.Mutex
 	parts   map[int]bool
-	probing bool // whether a step finds out if one is over
+	probing bool // whether a step tests if a degraded part has recovered
 }
 
-// replicaWait is one step's wait for the replicas of a part.
+// replicaWait is the wait of one step for the replicas of a part.
 type replicaWait struct {
 	part    int
 	timeout time.Duration
 	isProbe bool
 }
 
-// begin says how long a step waits. While replicas are too few one step at a time
-// waits long enough for those that are far away, and the others briefly.
+// begin returns how long a step waits. While a part is degraded, one step at a time
+// waits long enough for distant replicas; the others wait briefly.
 func (d *degradedParts) begin(part int) replicaWait {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -142,8 +149,8 @@ func (d *degradedParts) begin(part int) replicaWait {
 	return replicaWait{part, replicaTimeout, tooFew}
 }
 
-// end takes in what a wait came to, and is true when that is news: a shortage
-// began where none was, or the last is over. A brief wait in vain tells nothing.
+// end records the result of a wait. It reports whether the first part became degraded
+// or the last one recovered. A failed brief wait proves nothing.
 func (d *degradedParts) end(w replicaWait, tooFew, gaveUp bool) (changed bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -161,8 +168,8 @@ func (d *degradedParts) end(w replicaWait, tooFew, gaveUp bool) (changed bool) {
 	return (before == 0) != (len(d.parts) == 0)
 }
 
-// succeeded is whether a step did or found what it was asked for. Its answer
-// begins with changes of sums; of two steps in one, the second counts.
+// succeeded reports whether a step did or found what was requested. A reply begins with
+// the changes of sums; of two combined steps, the second counts.
 func succeeded(op string, answer []rueidis.RedisMessage) bool {
 	at := 1
 	if strings.HasPrefix(op, "open ") && len(answer) > 4 {
@@ -175,12 +182,12 @@ func succeeded(op string, answer []rueidis.RedisMessage) bool {
 	return err == nil && status == "ok"
 }
 
-// noteReplicas logs when replicas begin and cease to be too few.
+// noteReplicas logs the beginning and the end of a shortage of replicas.
 func (s *Store) noteReplicas(tooFew bool, n int64, err error) {
 	if !tooFew {
-		s.log.Info("enough replicas have what the store did", "store", s.address)
+		s.log.Info("enough replicas acknowledge writes again", "store", s.address)
 		return
 	}
-	s.log.Warn("too few replicas have what the store did, so requests are told to come back", "store", s.address,
+	s.log.Warn("too few replicas acknowledge writes; requests get 503", "store", s.address,
 		"replicas", n, "want", s.replicas, "err", err)
 }

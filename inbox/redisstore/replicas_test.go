@@ -18,7 +18,7 @@ import (
 
 var replicaOnline = regexp.MustCompile(`slave0:.*state=online,offset=[1-9]`)
 
-// startReplica starts one that follows master, and has told it so.
+// startReplica starts a replica and waits until master reports it online.
 func startReplica(t testing.TB, master *server) *server {
 	t.Helper()
 	r := startServer(t, "--replicaof", "127.0.0.1", fmt.Sprint(master.port))
@@ -26,8 +26,8 @@ func startReplica(t testing.TB, master *server) *server {
 	return r
 }
 
-// What replicas do not have is neither accepted nor handed out.
-func TestReplicasAreWaitedFor(t *testing.T) {
+// Changes are not acknowledged, and messages not returned, before replicas have them.
+func TestStepsWaitForReplicas(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
 	replica := startReplica(t, master)
@@ -63,27 +63,28 @@ func TestReplicasAreWaitedFor(t *testing.T) {
 	wantTooFew("next", func() error { _, err := s.Next(t.Context(), bob, 0, 0); return err })
 	wantTooFew("open next", func() error { _, _, err := s.OpenNext(t.Context(), "bob", bobsKey, 0); return err })
 	if err := s.Discard(t.Context(), bob, m.ID); err != nil {
-		t.Errorf("what follows an answer: got %v, want it done", err)
+		t.Errorf("discard: got %v, want success without replicas", err)
 	}
 	if err := s.Put(t.Context(), "nobody", inbox.Message{}, 0); !errors.Is(err, inbox.ErrNoInbox) {
-		t.Errorf("what changes nothing: got %v, want ErrNoInbox", err)
+		t.Errorf("put that changes nothing: got %v, want ErrNoInbox", err)
 	}
 	if s.Ready() != nil || unreplicated.Load() != 4 {
-		t.Errorf("got %v, and %d told as unreplicated, want a store that is ready, and 4", s.Ready(), unreplicated.Load())
+		t.Errorf("got Ready %v and %d outcomes Unreplicated, want nil and 4", s.Ready(), unreplicated.Load())
 	}
 	waiting := startNext(t, s, alice, 20*time.Second)
 	_ = s.Put(t.Context(), "alice", inbox.Message{From: "bob", Body: []byte("held")}, 0)
 	replica.signal(syscall.SIGCONT)
 	if res := <-waiting; res.err != nil || string(res.Body) != "held" || res.took > 8*time.Second {
-		t.Errorf("a held poll: got %q, %v after %v, want the message soon", res.Body, res.err, res.took)
+		t.Errorf("held poll: got %q, %v after %v, want the message within eight seconds", res.Body, res.err, res.took)
 	}
 	wantNext(t, s, bob, m.ID, "again")
-	if said := log.String(); strings.Count(said, "too few replicas") != 1 || strings.Count(said, "enough replicas have") != 1 {
-		t.Errorf("got %q, want one line when they are too few, and one when not", said)
+	if said := log.String(); strings.Count(said, "too few replicas") != 1 || strings.Count(said, "enough replicas acknowledge") != 1 {
+		t.Errorf("got log %q, want one line at the beginning of the shortage and one at its end", said)
 	}
 }
 
-// replicasFound is what a look at a store with one master finds.
+// replicasFound returns the number of replicas that Examine finds for a store with one
+// master.
 func replicasFound(t *testing.T, url string) int {
 	t.Helper()
 	a, err := ParseAddress(url)
@@ -97,8 +98,8 @@ func replicasFound(t *testing.T, url string) int {
 	return r.Servers[0].Replicas
 }
 
-// A store that hangs is away within two seconds also when replicas are waited for,
-// and however many requests come at once.
+// With replicas required, calls to a hung store fail within two seconds, even when many
+// arrive at once.
 func TestHungStoreWithReplicas(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
@@ -112,23 +113,24 @@ func TestHungStoreWithReplicas(t *testing.T) {
 			began := time.Now()
 			err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0)
 			if took := time.Since(began); !errors.Is(err, inbox.ErrStoreUnavailable) || took > 2*time.Second {
-				t.Errorf("got %v after %v, want ErrStoreAway within two seconds", err, took)
+				t.Errorf("got %v after %v, want ErrStoreUnavailable within two seconds", err, took)
 			}
 		})
 	}
 	all.Wait()
 	wantUnavailable(t, s, bob)
 	master.signal(syscall.SIGCONT)
-	eventually(t, "the store takes messages again", func() bool { return s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0) == nil })
+	eventually(t, "the store accepts messages again", func() bool {
+		return s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0) == nil
+	})
 }
 
-// In a cluster each master has replicas of its own. Scripts that it forgot are
-// sent again.
+// Each master of a cluster has its own replicas. Scripts that it lost are loaded again.
 func TestReplicasOfACluster(t *testing.T) {
 	t.Parallel()
 	redis := startCluster(t, 1)
 	s := newStore(t, redis.url(), Config{Replicas: 1})
-	two := newStore(t, redis.url(), Config{Replicas: 2}) // more than there are
+	two := newStore(t, redis.url(), Config{Replicas: 2}) // more than exist
 	for i := range 30 {
 		name := fmt.Sprint("peer", i)
 		c := open(t, s, name)
@@ -140,15 +142,15 @@ func TestReplicasOfACluster(t *testing.T) {
 		eventually(t, "two replicas are too few", func() bool {
 			err := two.Put(t.Context(), name, inbox.Message{From: "alice"}, 0)
 			if err == nil {
-				t.Errorf("%s: got no error of two replicas, want too few", name)
+				t.Errorf("%s: got no error with two replicas required, want errUnreplicated", name)
 			}
 			return err == nil || errors.Is(err, errUnreplicated)
 		})
 	}
 }
 
-// A master dies while messages come, and its replica takes over: what was
-// acknowledged is there, and what was handed out keeps its ID.
+// A master dies while messages arrive and its replica takes over: acknowledged messages
+// are kept.
 func TestFailoverLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
@@ -197,9 +199,8 @@ func TestFailoverLosesNothingAcknowledged(t *testing.T) {
 	t.Logf("%d messages acknowledged before the failover", sent)
 }
 
-// Quit ends what still waits at a store that hangs, and whoever was cut off and
-// comes afterwards is refused.
-func TestShutdownWhileReplicasAreWaitedFor(t *testing.T) {
+// Shutdown cancels steps that wait at a hung store; later calls fail.
+func TestShutdownDuringReplicaWaits(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")
 	startReplica(t, master)
@@ -214,7 +215,7 @@ func TestShutdownWhileReplicasAreWaitedFor(t *testing.T) {
 		senders.Go(func() {
 			for range 3 {
 				if err := send(); !errors.Is(err, inbox.ErrStoreUnavailable) {
-					t.Errorf("got %v, want that the store is away", err)
+					t.Errorf("got %v, want ErrStoreUnavailable", err)
 				}
 			}
 		})
@@ -222,10 +223,10 @@ func TestShutdownWhileReplicasAreWaitedFor(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	began := time.Now()
 	s.Shutdown()
-	t.Logf("it took %v", time.Since(began))
+	t.Logf("Shutdown took %v", time.Since(began))
 	senders.Wait()
 	if err := send(); !errors.Is(err, inbox.ErrStoreUnavailable) {
-		t.Errorf("after the end: got %v, want that the store is away", err)
+		t.Errorf("after Shutdown: got %v, want ErrStoreUnavailable", err)
 	}
 	master.signal(syscall.SIGCONT)
 }

@@ -17,33 +17,35 @@ import (
 )
 
 const (
-	// keySize is that of the key that seals, and of the secret in the store.
+	// keySize is the size of Config.Key and of the secret in the store, in bytes.
 	keySize = 32
-	// recordOverhead is the most that a record has beyond its body: two texts
-	// of at most 256 bytes, their lengths, nonce and seal.
+	// recordOverhead bounds the size of a record beyond its body: two texts of at most
+	// 256 bytes, their lengths, the nonce and the authentication tag.
 	recordOverhead = 1024
 )
 
-// The first byte of a record says what the rest is.
+// The first byte of a record is its format.
 const (
 	recordPlain  = 'p'
 	recordSealed = 'x'
 )
 
-var errDamaged = errors.New("redisstore: a message in the store is damaged, or was sealed with another key")
+var errDamaged = errors.New("redisstore: message in the store is damaged or encrypted with another key")
 
-// codec turns names, passwords and messages into what the store sees. It is
-// never changed and safe for concurrent use.
+// codec converts names, passwords and messages to their stored form. It is immutable
+// and safe for concurrent use.
 type codec struct {
 	names, passwords, payers *keyedHash
-	aead                     cipher.AEAD // nil: they are stored as they are
+	aead                     cipher.AEAD // nil: messages are stored in plain text
 }
 
-// newCodec derives everything from one secret that all nodes share.
+// newCodec derives all keys from one secret that the nodes share.
 func newCodec(secret []byte, sealed bool) (c codec) {
-	c.names, c.passwords, c.payers = newKeyedHash(derive(secret, "names")), newKeyedHash(derive(secret, "passwords")), newKeyedHash(derive(secret, "payers"))
+	c.names = newKeyedHash(derive(secret, "names"))
+	c.passwords = newKeyedHash(derive(secret, "passwords"))
+	c.payers = newKeyedHash(derive(secret, "payers"))
 	if sealed {
-		c.aead, _ = chacha20poly1305.NewX(derive(secret, "messages")) // of a key of the right size: cannot fail
+		c.aead, _ = chacha20poly1305.NewX(derive(secret, "messages")) // fails only for a wrong key size
 	}
 	return c
 }
@@ -51,13 +53,13 @@ func newCodec(secret []byte, sealed bool) (c codec) {
 func derive(secret []byte, purpose string) []byte {
 	key, err := hkdf.Key(sha256.New, secret, nil, "inbox redisstore "+purpose, keySize)
 	if err != nil {
-		panic(err) // only for a length that no hash has
+		panic(err) // only for a size beyond the limit of HKDF
 	}
 	return key
 }
 
-// keyedHash are HMACs under one key, used again: to key one costs as much as to
-// use it, and a message needs five.
+// keyedHash pools HMACs under one key: setting up the key costs as much as a hash, and
+// a message needs five hashes.
 type keyedHash struct{ pool sync.Pool }
 
 func newKeyedHash(key []byte) *keyedHash {
@@ -79,18 +81,19 @@ func (h *keyedHash) sum(texts ...string) []byte {
 
 var base64URL = base64.RawURLEncoding
 
-// locate is where the mailbox of that name is.
+// locate returns the location of the mailbox of that name.
 func (c *codec) locate(name string) location {
 	sum := c.names.sum(name)
 	return location{int(sum[16]) % buckets, base64URL.EncodeToString(sum[:16])}
 }
 
-// passwordHash is what the store keeps of a key: it fits that name alone.
+// passwordHash returns the stored form of a key. It includes the name, so equal
+// passwords of different mailboxes have different hashes.
 func (c *codec) passwordHash(name string, key inbox.Key) string {
 	return string(c.passwords.sum(name, string(key[:])))
 }
 
-// payerID is a payer as the store sees it; nobody stays nobody.
+// payerID returns the stored form of a payer. An empty ID stays empty.
 func (c *codec) payerID(id string) string {
 	if id == "" {
 		return ""
@@ -98,9 +101,9 @@ func (c *codec) payerID(id string) string {
 	return base64URL.EncodeToString(c.payers.sum(id)[:12])
 }
 
-// seal makes a record of m for the mailbox tag. It is bound to the mailbox, and
-// to what it says of its sender. Its ID is not in it: that is given in the same
-// step that stores it.
+// seal encodes m as a record for the mailbox tag. Encryption binds the record to the
+// mailbox and to the sender's name. The record does not contain the ID, which is
+// assigned in the step that stores it.
 func (c *codec) seal(tag string, m *inbox.Message) string {
 	text := make([]byte, 1, 1+len(m.From)+len(m.ContentType)+len(m.Body)+2*binary.MaxVarintLen16)
 	text[0] = recordPlain
@@ -119,7 +122,8 @@ func (c *codec) seal(tag string, m *inbox.Message) string {
 	return string(c.aead.Seal(record, nonce, text, []byte(tag)))
 }
 
-// open reads a record of the mailbox tag, which anybody may have tampered with.
+// open decodes a record of the mailbox tag. The record is untrusted: other users of the
+// store can have changed it.
 func (c *codec) open(tag, record string) (m inbox.Message, err error) {
 	text := []byte(record)
 	if c.aead != nil {
@@ -145,7 +149,7 @@ func (c *codec) open(tag, record string) (m inbox.Message, err error) {
 	return inbox.Message{From: string(from), ContentType: string(kind), Body: body}, nil
 }
 
-// cutText cuts off a text that has its length in front.
+// cutText cuts off a text that is prefixed with its length.
 func cutText(b []byte) (text, rest []byte, ok bool) {
 	size, n := binary.Uvarint(b)
 	if n <= 0 || size > uint64(len(b)-n) {

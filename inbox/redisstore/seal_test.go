@@ -31,9 +31,9 @@ func TestSealedMessageOpensOnlyInItsMailbox(t *testing.T) {
 		"of another mailbox":    errorOf(v.open("carol", record)),
 		"with another key":      errorOf(other.open("bob", record)),
 		"without a key":         errorOf(plain.open("bob", record)),
-		"that is not sealed":    errorOf(v.open("bob", plain.seal("bob", &m))),
-		"that was cut":          errorOf(v.open("bob", record[:len(record)-1])),
-		"that was cut to a bit": errorOf(v.open("bob", record[:5])),
+		"that is not encrypted": errorOf(v.open("bob", plain.seal("bob", &m))),
+		"that is truncated":     errorOf(v.open("bob", record[:len(record)-1])),
+		"cut to five bytes":     errorOf(v.open("bob", record[:5])),
 	} {
 		if !errors.Is(err, errDamaged) {
 			t.Errorf("record %s: got %v, want errDamaged", what, err)
@@ -46,16 +46,16 @@ func TestSealedMessageOpensOnlyInItsMailbox(t *testing.T) {
 
 func errorOf[T any](_ T, err error) error { return err }
 
-func TestPasswordFitsItsNameAlone(t *testing.T) {
+func TestPasswordHashIncludesName(t *testing.T) {
 	t.Parallel()
 	v := newCodec(sharedKey, true)
 	if v.passwordHash("bob", bobsKey) == v.passwordHash("carol", bobsKey) {
-		t.Error("got one hash for two names with the same password")
+		t.Error("got equal hashes for two names with the same password, want different ones")
 	}
 }
 
-// What reaches the store's disk shows neither names nor messages nor keys.
-func TestSealedStoreSeesNothing(t *testing.T) {
+// The files of the store contain no names, messages or keys.
+func TestEncryptedStoreContainsNoPlaintext(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t, "--appendonly", "yes", "--aof-use-rdb-preamble", "no")
 	s := newStore(t, "redis://"+redis.addr(), Config{Key: sharedKey})
@@ -83,17 +83,17 @@ func TestSealedStoreSeesNothing(t *testing.T) {
 		return err
 	})
 	if err != nil || !bytes.Contains(kept, []byte(s.session.Load().locate("the-name-of-bob").tag)) {
-		t.Fatalf("the store's files hold no mailbox (%v): the test looks at the wrong place", err)
+		t.Fatalf("the files of the store contain no mailbox (%v): the test reads the wrong files", err)
 	}
 	for _, secret := range []string{"the-name-of", "what alice says", "application/sdp", "the-payers", "the key that", string(sharedKey)} {
 		if bytes.Contains(kept, []byte(secret)) {
-			t.Errorf("the store saw %q", secret)
+			t.Errorf("the files of the store contain %q", secret)
 		}
 	}
 }
 
-// Nodes that do not share a key must not share a store.
-func TestNodesWithDifferentKeysAreKeptApart(t *testing.T) {
+// Nodes with different keys must not share a store.
+func TestNodesWithDifferentKeysAreRejected(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	url := "redis://" + redis.addr()
@@ -102,13 +102,13 @@ func TestNodesWithDifferentKeysAreKeptApart(t *testing.T) {
 	none := startStore(t, url, Config{})
 	time.Sleep(time.Second)
 	if other.Ready() == nil || none.Ready() == nil {
-		t.Fatal("got a node with another key, or none, ready")
+		t.Fatal("got a ready node with another key, or without one, want it unavailable")
 	}
 	same := newStore(t, url, Config{Key: sharedKey})
 	open(t, same, "bob")
 }
 
-// Whatever a stranger writes into the store is an error, and nothing worse.
+// Invalid data in the store causes errors at most, and no panic.
 func TestGarbageInTheStoreIsAnError(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
@@ -146,9 +146,9 @@ func TestGarbageInTheStoreIsAnError(t *testing.T) {
 	}
 }
 
-// A record that nobody can read is dropped, and said to be in the log: it would
-// keep back all that came after it.
-func TestGarbageMessagesArePassedOver(t *testing.T) {
+// Unreadable records are dropped and logged, because they would block all later
+// messages.
+func TestDamagedMessagesAreDropped(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	var log logBuffer
@@ -171,7 +171,7 @@ func TestGarbageMessagesArePassedOver(t *testing.T) {
 			redis.do("HSET", box, fmt.Sprint("m", id), record)
 			put(t, s, "bob", what)
 			if m, err := next(); err != nil || string(m.Body) != what {
-				t.Errorf("after a record that is %s: got %q, %v, want the next", what, m.Body, err)
+				t.Errorf("after a record that is %s: got %q, %v, want the next message", what, m.Body, err)
 			}
 			id += 2
 			if err := s.Discard(t.Context(), c, id-1); err != nil {
@@ -193,11 +193,11 @@ func FuzzOpenRecord(f *testing.F) {
 	f.Fuzz(func(t *testing.T, tag, record string) {
 		if m, err := plain.open(tag, record); err == nil {
 			if again, err := plain.open(tag, plain.seal(tag, &m)); err != nil || again.From != m.From || !bytes.Equal(again.Body, m.Body) {
-				t.Errorf("got %+v, %v of what was read and written again, want %+v", again, err, m)
+				t.Errorf("round trip: got %+v, %v, want %+v", again, err, m)
 			}
 		}
 		if _, err := sealed.open(tag+"?", record); err == nil {
-			t.Error("a record that nobody sealed for that mailbox was opened")
+			t.Error("opened a record that was not sealed for that mailbox, want errDamaged")
 		}
 	})
 }

@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// server is a real redis-server of this test's own, on loopback. It ends with the
-// test by a means that Linux alone has, hence the build constraint.
+// server is a real redis-server on loopback, owned by one test. It ends with the test
+// process by means of Pdeathsig, which only Linux has; hence the build constraint.
 type server struct {
 	t    testing.TB
 	port int
@@ -28,8 +28,8 @@ type server struct {
 	cmd  *exec.Cmd
 }
 
-// requireRedis skips the test where there is no redis-server, which never happens
-// in CI: scripts/test installs it.
+// requireRedis skips the test if redis-server is not installed. In CI that is a
+// failure: scripts/test installs it.
 func requireRedis(t testing.TB) {
 	t.Helper()
 	for _, program := range []string{"redis-server", "redis-cli"} {
@@ -42,11 +42,11 @@ func requireRedis(t testing.TB) {
 	}
 }
 
-// usedPorts are the ports of this run, which tests take at once.
+// usedPorts are the ports in use by the tests of this run.
 var usedPorts sync.Map
 
-// freePort finds one whose cluster bus port, 10000 above, is one too. Neither is
-// one that the kernel gives to connections, which begin at 32768.
+// freePort finds a free port whose cluster bus port, 10000 above, is free as well. Both
+// are below the ephemeral range, which begins at 32768.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 1000 {
@@ -96,7 +96,7 @@ func (s *server) start() {
 	})
 }
 
-// kill is kill -9.
+// kill sends SIGKILL.
 func (s *server) kill() {
 	if s.cmd != nil {
 		s.cmd.Process.Kill()
@@ -119,10 +119,10 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			return
 		}
 	}
-	t.Fatalf("waited a minute in vain: %s", what)
+	t.Fatalf("timed out after a minute waiting until %s", what)
 }
 
-// try runs one command and returns what it says, errors too.
+// try runs one command and returns its output, including errors.
 func (s *server) try(args ...string) string {
 	out, _ := exec.Command("redis-cli", append([]string{"-p", fmt.Sprint(s.port)}, args...)...).CombinedOutput()
 	return strings.TrimSpace(string(out))
@@ -132,7 +132,7 @@ func (s *server) do(args ...string) string {
 	s.t.Helper()
 	for _, arg := range args {
 		if strings.ContainsRune(arg, 0) {
-			s.t.Fatalf("redis-cli cannot be given %q", arg)
+			s.t.Fatalf("redis-cli cannot pass %q", arg)
 		}
 	}
 	out := s.try(args...)
@@ -142,8 +142,8 @@ func (s *server) do(args ...string) string {
 	return out
 }
 
-// user makes a user with the password secret-word and some rights. It is false
-// when those to channels are missing, which Redis knows since 6.2.
+// user creates a user with the password secret-word and some permissions. It returns
+// false if the server does not support channel permissions, which require Redis 6.2.
 func (s *server) user(name string, rights ...string) (channels bool) {
 	s.t.Helper()
 	channels = !strings.Contains(s.do("INFO", "server"), "redis_version:6.0.")
@@ -156,7 +156,7 @@ func (s *server) user(name string, rights ...string) (channels bool) {
 
 func (s *server) addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
 
-// cluster is some servers that are one Redis Cluster.
+// cluster is a set of servers, either a single one or those of a Redis Cluster.
 type cluster []*server
 
 func startCluster(t testing.TB, replicas int) cluster {
@@ -165,20 +165,21 @@ func startCluster(t testing.TB, replicas int) cluster {
 	args := []string{"--cluster", "create"}
 	masters := 3
 	for range masters * (1 + replicas) {
-		s := startServer(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")
+		s := startServer(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
+			"--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")
 		c = append(c, s)
 		args = append(args, s.addr())
 	}
 	args = append(args, "--cluster-replicas", fmt.Sprint(replicas), "--cluster-yes")
-	joining, cancel := context.WithTimeout(t.Context(), time.Minute) // it would wait for them for ever
+	joining, cancel := context.WithTimeout(t.Context(), time.Minute) // redis-cli waits without a limit
 	defer cancel()
 	if out, err := exec.CommandContext(joining, "redis-cli", args...).CombinedOutput(); err != nil {
 		t.Fatalf("redis-cli %v: %v\n%s", args, err, out)
 	}
 	for _, s := range c {
-		s.until("knows who follows whom", func() bool { return strings.Count(s.try("CLUSTER", "NODES"), "master") == masters })
+		s.until("knows all masters and replicas", func() bool { return strings.Count(s.try("CLUSTER", "NODES"), "master") == masters })
 		s.until("is in the cluster", func() bool { return strings.Contains(s.try("CLUSTER", "INFO"), "cluster_state:ok") })
-		s.until("follows its master, if it has one", func() bool {
+		s.until("is a master or connected to one", func() bool {
 			info := s.try("INFO", "replication")
 			return strings.Contains(info, "role:master") || strings.Contains(info, "master_link_status:up")
 		})
@@ -194,7 +195,7 @@ func (c cluster) url() string {
 	return "redis://" + strings.Join(hosts, ",")
 }
 
-// flush empties all masters; a replica refuses.
+// flush empties all masters. Replicas reject the command.
 func (c cluster) flush() {
 	for _, s := range c {
 		s.try("FLUSHALL")

@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	// secretKey is where the nodes find what they share.
+	// secretKey is the key of the secret that the nodes share.
 	secretKey = "inbox:secret"
-	// retryEvery is how soon what failed is tried again.
+	// retryEvery is the delay between connection attempts.
 	retryEvery = 250 * time.Millisecond
 )
 
-// classify tells whether an error means that the store is away, or full. What
-// is neither is a store that does not do what it is told.
+// classify reports whether an error means that the store is unavailable or full. If
+// neither, the store refuses a command that inbox requires.
 func classify(err error) (unavailable, full bool) {
 	answer, ok := rueidis.IsRedisErr(err)
 	if !ok {
@@ -30,8 +30,8 @@ func classify(err error) (unavailable, full bool) {
 	return classifyText(answer.Error())
 }
 
-// classifyText reads what Redis says; the client cuts a leading «ERR » off.
-// Version 6 tells what a command within a script said behind the script's own error.
+// classifyText classifies the text of a Redis error; the client removes the prefix "ERR
+// ". Redis 6 embeds the error of a command in that of the script that ran it.
 func classifyText(text string) (unavailable, full bool) {
 	text = strings.TrimPrefix(text, "ERR ")
 	if at := strings.LastIndex(text, ": -"); at >= 0 && strings.HasPrefix(text, "Error running script") {
@@ -41,14 +41,15 @@ func classifyText(text string) (unavailable, full bool) {
 	switch word {
 	case "OOM":
 		return false, true
-	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY", "MOVED", "ASK", "NOREPLICAS", "MISCONF", "NOAUTH", "NOPERM", "ACL", "WRONGPASS", "max":
+	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY", "MOVED", "ASK",
+		"NOREPLICAS", "MISCONF", "NOAUTH", "NOPERM", "ACL", "WRONGPASS", "max":
 		return true, false
 	}
 	return false, false
 }
 
-// run finds the store, and keeps in touch with it until ctx ends, or until it
-// turns out to be another one.
+// run connects, and serves the connection until ctx ends or the store has another
+// secret; then it connects again.
 func (s *Store) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if sess := s.connect(ctx); sess != nil {
@@ -62,29 +63,29 @@ func (s *Store) serve(ctx context.Context, sess *session) {
 	ctx, cancel := context.WithCancel(ctx)
 	s.session.Store(sess)
 	s.warnOfEviction(ctx, sess)
-	s.log.Info("the store is here", "store", s.address, "kind", string(sess.Mode()), "sealed", sess.aead != nil)
+	s.log.Info("connected to store", "store", s.address, "kind", string(sess.Mode()), "sealed", sess.aead != nil)
 	var wg sync.WaitGroup
 	wg.Go(func() { s.listen(ctx, sess) })
 	s.refreshUsage(ctx, sess)
 	if ctx.Err() == nil {
-		s.outages.Add(1) // it is another store now
+		s.outages.Add(1) // the store has another secret
 	}
 	s.session.Store(nil)
 	cancel()
 	wg.Wait()
 }
 
-// warnOfEviction warns of a store that drops what it holds when it is full.
+// warnOfEviction logs a warning if the store evicts keys when its memory is full.
 func (s *Store) warnOfEviction(ctx context.Context, sess *session) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	info, err := sess.Do(ctx, sess.B().Info().Section("memory").Build()).ToString()
 	if err == nil && !strings.Contains(info, "maxmemory_policy:noeviction") && !strings.Contains(info, "maxmemory:0\r") {
-		s.log.Warn("the store drops mailboxes when its memory is full; set maxmemory-policy noeviction", "store", s.address)
+		s.log.Warn("store evicts mailboxes when its memory is full; set maxmemory-policy noeviction", "store", s.address)
 	}
 }
 
-// connect tries until it succeeds, or ctx ends.
+// connect retries until it succeeds or ctx ends.
 func (s *Store) connect(ctx context.Context) *session {
 	lastLogged := ""
 	for ctx.Err() == nil {
@@ -92,9 +93,9 @@ func (s *Store) connect(ctx context.Context) *session {
 		if err == nil {
 			return sess
 		}
-		if reason := err.Error(); reason != lastLogged { // each reason once
+		if reason := err.Error(); reason != lastLogged { // log each error once
 			lastLogged = reason
-			s.log.Warn("waiting for the store", "store", s.address, "err", err)
+			s.log.Warn("cannot connect to store; retrying", "store", s.address, "err", err)
 		}
 		pause(ctx, retryEvery)
 	}
@@ -115,7 +116,8 @@ func (s *Store) dial(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	sess := &session{Client: client, cluster: client.Mode() == rueidis.ClientModeCluster, recheckEvery: recheckSingleEvery}
+	cluster := client.Mode() == rueidis.ClientModeCluster
+	sess := &session{Client: client, cluster: cluster, recheckEvery: recheckSingleEvery}
 	if sess.cluster {
 		sess.recheckEvery = recheckClusterEvery
 	}
@@ -138,12 +140,14 @@ func (s *Store) dial(ctx context.Context) (*session, error) {
 	return sess, nil
 }
 
-// errSecretMismatch says that the nodes of a store do not agree.
-var errSecretMismatch = errors.New("its nodes do not share one key: give all the same -store-key-file, or none")
+// errSecretMismatch reports that the nodes of a store are configured with different
+// keys.
+var errSecretMismatch = errors.New("the nodes of the store have different keys: " +
+	"configure the same key file on all of them, or on none")
 
-// secret returns what keys this store's hashes: our own key, or a secret that
-// the first node put into the store. With a key of our own the store holds
-// something to tell by whether all nodes have the same.
+// secret returns the secret that keys the hashes: the configured key, or else the
+// secret that the first node put into the store. With a configured key, the store holds
+// a check value by which nodes with a different key are detected.
 func (s *Store) secret(ctx context.Context, sess *session) ([]byte, error) {
 	kind, ours := "secret ", random(keySize)
 	if s.key != nil {
@@ -159,7 +163,7 @@ func (s *Store) secret(ctx context.Context, sess *session) ([]byte, error) {
 	}
 	secret, err := hex.DecodeString(text)
 	if err != nil || len(secret) != keySize {
-		return nil, fmt.Errorf("%s in the store is damaged; when no node runs, delete it", secretKey)
+		return nil, fmt.Errorf("key %s in the store is damaged: stop all nodes, then delete it", secretKey)
 	}
 	if s.key == nil {
 		sess.identity = stored
@@ -172,8 +176,8 @@ func (s *Store) secret(ctx context.Context, sess *session) ([]byte, error) {
 	return s.key, nil
 }
 
-// loadOrStoreSecret stores text unless there is one, and returns what is there, and
-// whether there was none.
+// loadOrStoreSecret stores text unless the store has a secret, and returns the stored
+// secret and whether it was created.
 func (s *Store) loadOrStoreSecret(ctx context.Context, sess *session, text string) (stored string, created bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -188,17 +192,17 @@ func (s *Store) loadOrStoreSecret(ctx context.Context, sess *session, text strin
 	return stored, created, nil
 }
 
-// checkIdentity puts the secret back that a FLUSHALL took. It is false when
-// somebody was faster, with another one: then all hashes are different.
+// checkIdentity restores the secret after a FLUSHALL. It returns false if another node
+// stored a different one first: then all hashes differ.
 func (s *Store) checkIdentity(ctx context.Context, sess *session) bool {
 	stored, emptied, err := s.loadOrStoreSecret(ctx, sess, sess.identity)
 	if emptied {
-		s.log.Warn("the store was emptied; all mailboxes are gone", "store", s.address)
+		s.log.Warn("store was emptied; all mailboxes are lost", "store", s.address)
 		s.tasks.Go(func() { s.waiters.wakeAll(ctx) })
 	}
 	if err != nil || stored == sess.identity {
 		return true
 	}
-	s.log.Warn("the store was emptied and given another secret; connecting anew", "store", s.address)
+	s.log.Warn("store was emptied and has another secret; reconnecting", "store", s.address)
 	return false
 }

@@ -17,7 +17,7 @@ import (
 	"inbox/inbox"
 )
 
-// certificate makes a self-signed one for 127.0.0.1.
+// certificate makes a self-signed certificate for 127.0.0.1.
 func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -62,10 +62,10 @@ func TestStoreOverTLS(t *testing.T) {
 	}
 	cfg.Address = address(fmt.Sprintf("rediss://:geheim@127.0.0.1:%d", port))
 	if ready().Ready() == nil {
-		t.Error("got a store ready whose certificate nobody trusts")
+		t.Error("got a ready store with an untrusted certificate, want it unavailable")
 	}
 	if !cfg.Address.Trust([]byte(cert)) {
-		t.Fatal("got no certificate from its PEM")
+		t.Fatal("Trust returned false for a valid PEM certificate")
 	}
 	s := ready()
 	eventually(t, "the store is ready", func() bool { return s.Ready() == nil })
@@ -76,6 +76,6 @@ func TestStoreOverTLS(t *testing.T) {
 	wrong.Trust([]byte(cert))
 	cfg.Address = wrong
 	if ready().Ready() == nil {
-		t.Error("got a store ready with a wrong password")
+		t.Error("got a ready store with a wrong password, want it unavailable")
 	}
 }

@@ -15,36 +15,35 @@ import (
 )
 
 const (
-	// refreshEvery is how often a node asks what the others did, and how long
-	// a store that was away may be back unnoticed.
+	// refreshEvery is the interval between refreshes. It bounds how long the changes of
+	// other nodes and the end of an outage go unnoticed.
 	refreshEvery = time.Second
-	// refreshShare bounds the time that refreshing a large store takes to a
-	// twentieth.
+	// refreshShare limits refreshes of a large store to a twentieth of the time.
 	refreshShare = 20
-	// maxRefreshInterval is the longest that a node knows nothing of what others do.
+	// maxRefreshInterval bounds the interval that results from refreshShare.
 	maxRefreshInterval = time.Minute
-	// bucketsPerPipeline is how many buckets are asked in one pipeline.
+	// bucketsPerPipeline is the number of buckets that one pipeline reads.
 	bucketsPerPipeline = 16
-	// reclaimEvery bounds how often a full store is swept for a request, for one
-	// who is refused may ask as often as he likes. With more than reclaimMost
-	// sums, of which most are payers', that would still be too much work.
+	// reclaimEvery limits how often requests sweep a full store, because clients can
+	// repeat a rejected request at any rate. Above maxReclaimSums sums, most of which
+	// belong to payers, even that costs too much.
 	reclaimEvery   = 100 * time.Millisecond
 	maxReclaimSums = 20_000
-	// sweepBatch mailboxes are ended in one script.
+	// sweepBatch is the number of mailboxes that one script checks.
 	sweepBatch = 20
 )
 
-// usageCache is what the store said of its sums when it was last asked.
+// usageCache holds the sums of the last refresh.
 type usageCache struct {
-	mu        sync.Mutex // held while it is asked
+	mu        sync.Mutex // held during a refresh
 	last      [buckets]sums
 	refreshed time.Time
-	sumCount  atomic.Int64 // sums of all buckets
-	err       error        // that some of them did not answer
+	sumCount  atomic.Int64 // number of sums in all buckets
+	err       error        // an error of the buckets that could not be read
 }
 
-// refreshUsage asks the store again and again, and notes which of it is there. It
-// returns when ctx ends, or the store has another secret.
+// refreshUsage refreshes the sums periodically and logs when the store becomes
+// unavailable or available. It returns when ctx ends or the store has another secret.
 func (s *Store) refreshUsage(ctx context.Context, sess *session) {
 	wasUnavailable, took := false, time.Duration(0)
 	for ctx.Err() == nil && s.checkIdentity(ctx, sess) {
@@ -52,9 +51,9 @@ func (s *Store) refreshUsage(ctx context.Context, sess *session) {
 		switch {
 		case unavailable && !wasUnavailable:
 			s.outages.Add(1)
-			s.log.Warn("the store, or a part of it, is away", "store", s.address, "err", s.outageErr())
+			s.log.Warn("store unavailable", "store", s.address, "err", s.outageErr())
 		case !unavailable && wasUnavailable:
-			s.log.Info("the store is back", "store", s.address)
+			s.log.Info("store available again", "store", s.address)
 			s.tasks.Go(func() { s.waiters.wakeAll(ctx) })
 		}
 		wasUnavailable = unavailable
@@ -65,8 +64,8 @@ func (s *Store) refreshUsage(ctx context.Context, sess *session) {
 	}
 }
 
-// waitForRefresh pauses, but not for long once a request found the store away: whether it
-// is back is only found out by asking.
+// waitForRefresh pauses for d, or only briefly once a request has found the store
+// unavailable: a refresh detects its return.
 func (s *Store) waitForRefresh(ctx context.Context, d time.Duration) {
 	for end := time.Now().Add(min(d, maxRefreshInterval)); ctx.Err() == nil && time.Now().Before(end); {
 		pause(ctx, min(retryEvery, time.Until(end)))
@@ -76,13 +75,13 @@ func (s *Store) waitForRefresh(ctx context.Context, d time.Duration) {
 	}
 }
 
-// checkUsage is nil when every part of the store does what it is told.
+// checkUsage returns nil if every bucket can be read.
 func (s *Store) checkUsage(ctx context.Context, sess *session) error {
 	s.usage.mu.Lock()
 	defer s.usage.mu.Unlock()
 	s.readUsage(ctx, sess)
 	if s.usage.err != nil {
-		return fmt.Errorf("ask for its sums: %w", s.usage.err)
+		return fmt.Errorf("read usage: %w", s.usage.err)
 	}
 	return nil
 }
@@ -93,7 +92,7 @@ func (s *Store) outageErr() error {
 	return s.usage.err
 }
 
-// checkBuckets is Ready, of a store that was found.
+// checkBuckets is Ready for a connected store.
 func (s *Store) checkBuckets() error {
 	for i := range s.unavailable {
 		if s.unavailable[i].Load() {
@@ -103,8 +102,8 @@ func (s *Store) checkBuckets() error {
 	return nil
 }
 
-// reclaim sweeps for a request that met a limit, unless that was just done, or
-// the store is so large that it waits for the next look.
+// reclaim sweeps the store for a request that hit a limit, unless this was just done or
+// the store is so large that the request must wait for the next refresh.
 func (s *Store) reclaim(ctx context.Context) {
 	sess := s.session.Load()
 	if sess == nil || s.usage.sumCount.Load() > maxReclaimSums {
@@ -117,8 +116,8 @@ func (s *Store) reclaim(ctx context.Context) {
 	}
 }
 
-// readUsage sweeps every bucket and takes in its sums. A bucket that does not
-// answer is away, and counts with what it last said. It returns what it took.
+// readUsage sweeps every bucket and updates the sums, and returns how long that took. A
+// bucket that cannot be read becomes unavailable and keeps its last sums.
 func (s *Store) readUsage(ctx context.Context, sess *session) time.Duration {
 	began := time.Now()
 	s.ledger.beginRefresh()
@@ -127,7 +126,7 @@ func (s *Store) readUsage(ctx context.Context, sess *session) time.Duration {
 	timedOut := false
 	for i := range parts {
 		part := func() { parts[i] = s.readUsagePart(ctx, sess, i*bucketsPerPipeline, began) }
-		if timedOut { // not one time-out after the other
+		if timedOut { // the others run concurrently, so timeouts do not add up
 			wg.Go(part)
 			continue
 		}
@@ -146,8 +145,8 @@ func (s *Store) readUsage(ctx context.Context, sess *session) time.Duration {
 	return s.usage.refreshed.Sub(began)
 }
 
-// readUsagePart reads the books of some buckets. It is a part of them that has to
-// come in time: those of a million payers are 40 MB in all.
+// readUsagePart reads the sums of one pipeline of buckets. The timeout applies to a
+// pipeline and not to the whole store, because the sums of a million payers are 40 MB.
 func (s *Store) readUsagePart(ctx context.Context, sess *session, from int, began time.Time) (err error) {
 	callCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
@@ -161,8 +160,8 @@ func (s *Store) readUsagePart(ctx context.Context, sess *session, from int, bega
 	return err
 }
 
-// sweep asks some buckets and returns those that have more to sweep, and the
-// last error of those that did not answer.
+// sweep sweeps some buckets. It returns those that have more to sweep, and an error of
+// those that could not be read.
 func (s *Store) sweep(ctx context.Context, sess *session, wanted []int) (more []int, reason error) {
 	commands := make(rueidis.Commands, len(wanted))
 	for i, bucket := range wanted {
@@ -185,9 +184,9 @@ func (s *Store) sweep(ctx context.Context, sess *session, wanted []int) (more []
 	return more, reason
 }
 
-// applySweep takes in what one bucket answered, and returns how many mailboxes were
-// looked at in it. One that does anything else than what it is asked is away, as
-// far as requests are concerned.
+// applySweep stores the sums of one bucket and returns how many of its mailboxes were
+// checked. A bucket with an error or an unexpected reply becomes unavailable to
+// requests.
 func (s *Store) applySweep(bucket int, result rueidis.RedisResult) (int64, error) {
 	n, current, err := readSweep(result)
 	s.unavailable[bucket].Store(err != nil)

@@ -9,16 +9,16 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// MinRedisVersion is the first version of Redis that is used; every Valkey is. One
-// before it has neither users nor TLS, a subscription of it that was lost is not
-// taken up again, and before 5.0 scripts that look at the clock may not write.
+// MinRedisVersion is the oldest supported version of Redis; all versions of Valkey are
+// supported. Older versions have neither users nor TLS, and the client does not restore
+// their subscriptions; before 5.0, scripts that read the clock cannot write.
 const MinRedisVersion = "6.0"
 
-// product is what a server of the store says it is.
+// product is the name and version that a server reports.
 type product struct{ name, version string }
 
-// productOf reads what INFO says. Valkey names the version of Redis that it can
-// stand in for as well, and every other such engine that alone.
+// productOf reads the reply of INFO. Valkey reports the compatible version of Redis in
+// addition to its own; other engines report only that.
 func productOf(info map[string]string) product {
 	if version := info["valkey_version"]; version != "" {
 		return product{"Valkey", version}
@@ -26,7 +26,8 @@ func productOf(info map[string]string) product {
 	return product{"Redis", info["redis_version"]}
 }
 
-// tooOld is false for one that does not say its version: then scripts tell.
+// tooOld returns false if the version is unknown; then the first script shows whether
+// the server is usable.
 func (e product) tooOld() bool {
 	oldest, _, _ := strings.Cut(MinRedisVersion, ".")
 	least, _ := strconv.Atoi(oldest)
@@ -35,7 +36,7 @@ func (e product) tooOld() bool {
 	return err == nil && e.name == "Redis" && n < least
 }
 
-// fetchInfo returns what a server says of itself.
+// fetchInfo returns the fields of INFO.
 func fetchInfo(ctx context.Context, srv rueidis.Client) (map[string]string, error) {
 	text, err := srv.Do(ctx, srv.B().Info().Build()).ToString()
 	if err != nil {
@@ -49,9 +50,8 @@ func fetchInfo(ctx context.Context, srv rueidis.Client) (map[string]string, erro
 	return info, nil
 }
 
-// checkVersions is an error when a server of the store is too old to be of use.
-// One that does not answer, or not to this, is not looked at: the books tell
-// whether it is there.
+// checkVersions returns an error if a server of the store is too old. Servers that do
+// not answer INFO are skipped: checkUsage detects unavailable ones.
 func checkVersions(ctx context.Context, client rueidis.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -61,7 +61,7 @@ func checkVersions(ctx context.Context, client rueidis.Client) error {
 			continue
 		}
 		if p := productOf(info); p.tooOld() {
-			return fmt.Errorf("it is %s %s; use Redis %s or newer, or Valkey", p.name, p.version, MinRedisVersion)
+			return fmt.Errorf("%s %s is not supported: use Redis %s or newer, or Valkey", p.name, p.version, MinRedisVersion)
 		}
 	}
 	return nil

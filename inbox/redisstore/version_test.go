@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// What INFO of several engines says, and which of them are refused.
+// INFO replies of several engines, and which versions are rejected.
 func TestProducts(t *testing.T) {
 	for _, c := range []struct {
 		info   map[string]string
@@ -29,28 +29,29 @@ func TestProducts(t *testing.T) {
 	}
 }
 
-// A server too old is not used, and the log says why, once.
-func TestOldStoreIsRefused(t *testing.T) {
+// An unsupported server is not used, and the log contains the reason once.
+func TestOldStoreIsRejected(t *testing.T) {
 	t.Parallel()
 	url := "redis://" + proxyAsRedis5(t, startServer(t))
 	var log logBuffer
 	s := startStore(t, url, Config{Logger: log.logger()})
-	const reason = "it is Redis 5."
-	eventually(t, "the log tells why", func() bool { return strings.Contains(log.String(), reason) })
+	const reason = "Redis 5."
+	eventually(t, "the log contains the reason", func() bool { return strings.Contains(log.String(), reason) })
 	if s.Ready() == nil {
-		t.Error("got ready, want it not to be")
+		t.Error("got a ready store, want it unavailable")
 	}
 	if n := strings.Count(log.String(), reason); n != 1 || !strings.Contains(log.String(), "use Redis 6.0 or newer, or Valkey") {
-		t.Errorf("got it %d times, want one mend:\n%s", n, log.String())
+		t.Errorf("got the error %d times in the log, want once with a fix:\n%s", n, log.String())
 	}
 	if r, err := examine(t, url, nil); err != nil || len(r.Servers) != 1 || !r.Servers[0].TooOld {
-		t.Errorf("got %+v, %v, want one server that is too old", r, err)
+		t.Errorf("got %+v, %v, want one server with TooOld", r, err)
 	}
 }
 
 var versionLine = regexp.MustCompile(`redis_version:\d|valkey_v`)
 
-// proxyAsRedis5 is a way to a server that makes it say of itself that it is Redis 5.
+// proxyAsRedis5 returns the address of a proxy that changes the version in INFO to
+// Redis 5.
 func proxyAsRedis5(t *testing.T, s *server) (addr string) {
 	t.Helper()
 	return proxyTo(t, s, func(to, from net.Conn) {
@@ -63,8 +64,8 @@ func proxyAsRedis5(t *testing.T, s *server) (addr string) {
 	})
 }
 
-// proxyTo is a way to a server on which carry has each connection, once in either
-// direction, until it closes.
+// proxyTo returns the address of a proxy to s that calls carry for each direction of
+// each connection.
 func proxyTo(t *testing.T, s *server, carry func(to, from net.Conn)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -90,7 +91,7 @@ func proxyTo(t *testing.T, s *server, carry func(to, from net.Conn)) (addr strin
 	return l.Addr().String()
 }
 
-// copyThrough copies until either end closes, through change, which keeps lengths.
+// copyThrough copies through change, which must keep lengths, until either end closes.
 func copyThrough(to, from net.Conn, change func([]byte) []byte) {
 	defer to.Close()
 	for b := make([]byte, 64<<10); ; {

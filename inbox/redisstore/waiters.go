@@ -7,26 +7,26 @@ import (
 )
 
 const (
-	// wakeBatch waiters are told at once that the store is back, with a pause
-	// before the next: 20,000 a second, which a store that is alone can answer.
+	// wakeBatch is the number of waiters that wakeAll wakes before it pauses for
+	// wakePause: at most 20,000 per second, which a single server can handle.
 	wakeBatch = 200
 	wakePause = 10 * time.Millisecond
 )
 
-// waiters are the calls of this process that wait for something to happen to a
-// mailbox. Whoever holds requests bounds their number.
+// waiters are the calls of this process that wait for a change of a mailbox. Their
+// number is bounded by the caller, which limits waiting requests.
 type waiters struct {
 	mu      sync.Mutex
 	lastSeq uint64
 	byTag   map[string][]*waiter
 }
 
-// waiter is one call. Its channel has room for one: what happens while it
-// looks makes it look once more.
+// waiter is one waiting call. woken has a buffer of one, so a wake-up during a peek
+// causes another peek.
 type waiter struct {
 	tag        string
-	seq        uint64 // grows with each; tells the store's news of an older one apart
-	isPut      bool   // it is a Put, which no poll supersedes
+	seq        uint64 // increasing; a supersede message applies to waiters up to a seq
+	isPut      bool   // a Put, which polls do not supersede
 	woken      chan struct{}
 	superseded chan struct{}
 }
@@ -70,7 +70,7 @@ func (w *waiter) wake() {
 	}
 }
 
-// wake makes all who wait for that mailbox look again.
+// wake makes all waiters of a mailbox look again.
 func (ws *waiters) wake(tag string) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -79,7 +79,7 @@ func (ws *waiters) wake(tag string) {
 	}
 }
 
-// supersede ends the polls of that mailbox that registered with seq or before.
+// supersede ends the polls of a mailbox that registered with seq or earlier.
 func (ws *waiters) supersede(tag string, seq uint64) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -91,7 +91,7 @@ func (ws *waiters) supersede(tag string, seq uint64) {
 	}
 }
 
-// wakeAll makes everybody look again, a few at a time, until ctx ends.
+// wakeAll makes all waiters look again, in batches, until ctx ends.
 func (ws *waiters) wakeAll(ctx context.Context) {
 	ws.mu.Lock()
 	var all []*waiter

@@ -21,7 +21,7 @@ func keyIsChecked(r *rig) {
 func claimIsOneOfItsName(r *rig) {
 	first, second := r.open("bob"), r.open("bob")
 	if first.Epoch != second.Epoch || !first.Created || second.Created {
-		r.Fatalf("got claims %+v and %+v, want the same, the first one fresh", first, second)
+		r.Fatalf("got claims %+v and %+v, want the same claim, created by the first open", first, second)
 	}
 	if first.Name != "bob" {
 		r.Fatalf("got a claim of %q, want bob", first.Name)
@@ -34,9 +34,9 @@ func openWithoutPayerClaimsNothing(r *rig) {
 	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put")
 	r.open("bob")
 	_, err = r.store.Open(r.Context(), "bob", key("bob"), nil)
-	r.want(err, nil, "open of one's own without a payer")
+	r.want(err, nil, "open of an existing claim without a payer")
 	_, err = r.store.Open(r.Context(), "bob", key("another"), nil)
-	r.want(err, inbox.ErrWrongKey, "open of another's")
+	r.want(err, inbox.ErrWrongKey, "open with another key without a payer")
 }
 
 func order(r *rig) {
@@ -49,7 +49,7 @@ func order(r *rig) {
 		m := r.next(bob, last)
 		r.wantBody(m, fmt.Sprint(i))
 		if m.ID <= last {
-			r.Fatalf("got ID %d after %d, want it to grow", m.ID, last)
+			r.Fatalf("got ID %d after %d, want it to increase", m.ID, last)
 		}
 		last = m.ID
 	}
@@ -75,7 +75,7 @@ func ackRemoves(r *rig) {
 	_, err := r.store.Next(r.Context(), bob, two.ID, 0)
 	r.want(err, inbox.ErrEmpty, "next after the last")
 	_, err = r.store.Next(r.Context(), bob, two.ID, 0)
-	r.want(err, inbox.ErrEmpty, "the same again")
+	r.want(err, inbox.ErrEmpty, "next with the same acknowledgement again")
 }
 
 func ackOfUnknownIDRemovesNothing(r *rig) {
@@ -154,7 +154,7 @@ func cancelledNextLosesNothing(r *rig) {
 }
 
 func noInbox(r *rig) {
-	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put to nobody")
+	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put to an unclaimed name")
 	bob := r.open("bob")
 	r.wantEmpty(bob)
 }
@@ -230,7 +230,7 @@ func idsAreNeverReused(r *rig) {
 			r.put("bob", "hello")
 			m := r.next(bob, last)
 			if m.ID <= last {
-				r.Fatalf("got ID %d after %d, want it above", m.ID, last)
+				r.Fatalf("got ID %d after %d, want a higher one", m.ID, last)
 			}
 			r.want(r.store.Discard(r.Context(), bob, m.ID), nil, "discard")
 			last = m.ID
@@ -239,8 +239,9 @@ func idsAreNeverReused(r *rig) {
 	}
 }
 
-// idsFollowTheClock: those of a store that remembers nothing are above all that
-// one before it gave, unless it gave a million a second.
+// idsFollowTheClock checks that IDs are at least the time in microseconds, so that a
+// store without memory of an earlier one never reuses its IDs, unless that assigned
+// more than a million per second.
 func idsFollowTheClock(r *rig) {
 	began := uint64(time.Now().Add(-time.Second).UnixMicro())
 	bob := r.open("bob")
@@ -302,8 +303,8 @@ func expiryEndsAWait(r *rig) {
 	r.wantDuration(res.took, 20*r.tick)
 }
 
-// sendersShareAnInbox has thirty senders put at once: nothing is lost or
-// doubled, and each sender's messages keep their order.
+// sendersShareAnInbox has thirty concurrent senders: no message is lost or duplicated,
+// and the messages of each sender keep their order.
 func sendersShareAnInbox(r *rig) {
 	bob := r.open("bob")
 	concurrently(30, func(i int) {
@@ -326,8 +327,8 @@ func sendersShareAnInbox(r *rig) {
 	r.wantEmpty(bob)
 }
 
-// receiversShareMessages has thirty receivers wait at once; between them they
-// see every message.
+// receiversShareMessages has thirty concurrent receivers, which together receive every
+// message.
 func receiversShareMessages(r *rig) {
 	bob := r.open("bob")
 	var mu sync.Mutex
@@ -360,8 +361,8 @@ func receiversShareMessages(r *rig) {
 	}
 }
 
-// manyAtOnce does everything at once on few names. Its proof is the race
-// detector, that it ends, and that the store is empty and usable after.
+// manyAtOnce calls all methods concurrently on a few names. It passes if the race
+// detector is silent, all calls return, and the store is usable afterwards.
 func manyAtOnce(r *rig) {
 	ctx, cancel := context.WithTimeout(r.Context(), 15*r.tick)
 	defer cancel()

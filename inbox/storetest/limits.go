@@ -12,7 +12,7 @@ func inboxFull(r *rig) {
 	r.put("bob", "two")
 	r.want(r.store.Put(r.Context(), "bob", text("three"), 0), inbox.ErrInboxFull, "put")
 	r.open("carol")
-	r.put("carol", "hers is not")
+	r.put("carol", "not full")
 	if body := r.receive(bob); body != "one" {
 		r.Fatalf("got %q, want one", body)
 	}
@@ -28,7 +28,7 @@ func tooManyInboxes(r *rig) {
 	r.want(r.store.Close(r.Context(), alice), nil, "close")
 	r.open("carol")
 	time.Sleep(22 * r.tick)
-	r.open("dave") // the expired ones leave room at once
+	r.open("dave") // expired mailboxes do not count
 	r.open("erin")
 }
 
@@ -44,14 +44,14 @@ func storeFull(r *rig) {
 	r.receive(bob)
 	r.put("bob", body)
 	time.Sleep(22 * r.tick)
-	r.open("carol") // the expired ones leave room at once
+	r.open("carol") // expired mailboxes do not count
 	for range 3 {
 		r.put("carol", body)
 	}
 }
 
-// refusedPutCostsNothing: whoever is refused because the store is full has not
-// used up his own quota by asking.
+// refusedPutCostsNothing checks that a Put rejected by a full store does not count
+// against the quota of its payer.
 func refusedPutCostsNothing(r *rig) {
 	bob := r.open("bob")
 	m := text(string(make([]byte, 1000)))
@@ -75,7 +75,7 @@ func pendingPutsAreCounted(r *rig) {
 	}
 	r.want(r.store.Put(r.Context(), "alice", text(body), 0), inbox.ErrStoreFull, "put")
 	for _, k := range pending {
-		r.want((<-k).err, inbox.ErrNoInbox, "knock")
+		r.want((<-k).err, inbox.ErrNoInbox, "pending put")
 	}
 	r.put("alice", body)
 }
@@ -88,7 +88,7 @@ func payerFull(r *rig) {
 		r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
 	}
 	r.want(r.store.Put(r.Context(), "bob", m, 0), inbox.ErrPayerFull, "put")
-	r.put("bob", "of another")
+	r.put("bob", "from another payer")
 	r.receive(bob)
 	r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
 	r.want(r.store.Close(r.Context(), bob), nil, "close")
@@ -104,13 +104,14 @@ func payerHasTooManyInboxes(r *rig) {
 	r.want(open("alice", "payer"), nil, "open")
 	r.want(open("bob", "payer"), nil, "open")
 	r.want(open("carol", "payer"), inbox.ErrPayerFull, "open a third")
-	r.want(open("bob", "payer"), nil, "open one's own again")
+	r.want(open("bob", "payer"), nil, "open an existing mailbox")
 	r.want(open("carol", "another"), nil, "open")
 	time.Sleep(22 * r.tick)
 	r.want(open("dave", "payer"), nil, "open after the others expired")
 }
 
-// networkHasSixteenBudgets: clients of one network share sixteen of them.
+// networkHasSixteenBudgets checks that the clients of one network share sixteen
+// budgets.
 func networkHasSixteenBudgets(r *rig) {
 	bob := r.open("bob")
 	m := text(string(make([]byte, 1000)))
@@ -146,8 +147,8 @@ func networkHasSixteenBudgets(r *rig) {
 	r.want(put(31, "network"), nil, "put after all was freed")
 }
 
-// fullPayersLeaveCapacity has a hundred payers take all they can, in messages of the
-// largest size and of an offer's: a newcomer still queues 1 MiB.
+// fullPayersLeaveCapacity has a hundred payers queue as much as possible, in messages
+// of the largest size and of the size of an offer. A new payer can still queue 1 MiB.
 func fullPayersLeaveCapacity(r *rig) {
 	for _, size := range []int{1 << 20, 100 << 10} {
 		var claims []inbox.Claim
@@ -161,7 +162,7 @@ func fullPayersLeaveCapacity(r *rig) {
 			}
 		}
 		for range 16 {
-			r.want(put(name(100), 64<<10-200), nil, "put of a newcomer")
+			r.want(put(name(100), 64<<10-200), nil, "put of a new payer")
 		}
 		for _, c := range claims {
 			r.want(r.store.Close(r.Context(), c), nil, "close")
@@ -169,8 +170,8 @@ func fullPayersLeaveCapacity(r *rig) {
 	}
 }
 
-// expiredInboxIsReplaced: the only place is that of the name's own
-// claim, which is over.
+// expiredInboxIsReplaced checks that an expired mailbox does not count against the
+// limits, even if only one mailbox is allowed.
 func expiredInboxIsReplaced(r *rig) {
 	for range 3 {
 		_, err := r.store.Open(r.Context(), "bob", key("bob"), &inbox.Payer{Client: "payer"})

@@ -1,6 +1,6 @@
-// Package storetest is the contract of inbox.Store as a test that every engine
-// passes. It says nothing of how an engine works, and sleeps only in the time
-// of the bubble that the engine's test provides.
+// Package storetest tests the contract of inbox.Store. Every engine must pass it. The
+// tests assume nothing about the implementation. They sleep in multiples of
+// [Engine].Tick, which takes no time inside a synctest bubble.
 package storetest
 
 import (
@@ -14,18 +14,18 @@ import (
 	"inbox/inbox"
 )
 
-// Engine is what a test of one engine hands to [Run].
+// Engine describes the engine under test to [Run].
 type Engine struct {
-	// New returns an empty store with these limits; it cleans up after itself.
+	// New returns an empty store with these limits and registers its cleanup.
 	New func(t *testing.T, limits inbox.Limits) inbox.Store
-	// Bubble runs a test in the engine's time: synctest.Test for one that lives
-	// in this process, a plain call for one on a server. Nil is a plain call.
+	// Bubble runs a test in the time of the engine: synctest.Test for an in-process
+	// engine, a plain call for a remote one. Nil is a plain call.
 	Bubble func(t *testing.T, test func(*testing.T))
-	// Parallel is whether tests may run at once: whatever New returns shares
-	// nothing with another.
+	// Parallel allows tests to run in parallel. The stores that New returns must then
+	// be independent.
 	Parallel bool
-	// Tick is the shortest time that the engine tells apart, with room for the
-	// noise of a busy machine.
+	// Tick is the time unit of the tests: the time resolution of the engine, with
+	// tolerance for a busy machine.
 	Tick time.Duration
 }
 
@@ -44,7 +44,7 @@ func Run(t *testing.T, e Engine) {
 				if limits.Timeout == shortTimeout {
 					limits.Timeout = 20 * e.Tick
 				} else {
-					limits.Timeout = time.Hour // a busy machine takes long over many steps
+					limits.Timeout = time.Hour // no expiry, even on a busy machine
 				}
 				c.test(&rig{T: t, tick: e.Tick, store: e.New(t, limits)})
 			})
@@ -52,7 +52,8 @@ func Run(t *testing.T, e Engine) {
 	}
 }
 
-// shortTimeout is the timeout of a mailbox that is to expire during its test: twenty ticks.
+// shortTimeout stands for a timeout of twenty ticks, for mailboxes that expire during
+// the test.
 const shortTimeout = -1
 
 var contract = []struct {
@@ -103,7 +104,7 @@ var contract = []struct {
 	{"ManyAtOnce", inbox.Limits{Capacity: 10, MaxInboxes: 30}, manyAtOnce},
 }
 
-// rig is one store under test.
+// rig is a test with its store.
 type rig struct {
 	*testing.T
 	tick  time.Duration
@@ -120,7 +121,7 @@ func key(s string) (k inbox.Key) {
 
 func text(s string) inbox.Message { return inbox.Message{From: "sender", Body: []byte(s)} }
 
-// open claims the name with a key made of it.
+// open claims the name with a key derived from it.
 func (r *rig) open(name string) inbox.Claim {
 	r.Helper()
 	c, err := r.store.Open(r.Context(), name, key(name), unlimitedPayer)
@@ -135,7 +136,7 @@ func (r *rig) put(to, body string) {
 	r.want(r.store.Put(r.Context(), to, text(body), 0), nil, "put")
 }
 
-// next returns the message that is there at once.
+// next returns the oldest message, which must be available without waiting.
 func (r *rig) next(c inbox.Claim, ack uint64) inbox.Message {
 	r.Helper()
 	m, err := r.store.Next(r.Context(), c, ack, 0)
@@ -153,7 +154,7 @@ func (r *rig) receive(c inbox.Claim) string {
 	return string(m.Body)
 }
 
-// wantEmpty checks that there is no message.
+// wantEmpty checks that the mailbox is empty.
 func (r *rig) wantEmpty(c inbox.Claim) {
 	r.Helper()
 	m, err := r.store.Next(r.Context(), c, 0, 0)
@@ -176,15 +177,15 @@ func (r *rig) wantBody(m inbox.Message, want string) {
 	}
 }
 
-// result is what a Next in the background returned, and after how long.
+// result is the outcome of a call in the background, and its duration.
 type result struct {
 	inbox.Message
 	err  error
 	took time.Duration
 }
 
-// start runs f in the background, gives it a tick to begin, and returns where
-// its result will be.
+// start runs f in the background, gives it a tick to begin, and returns a channel that
+// receives the result.
 func (r *rig) start(f func() (inbox.Message, error)) <-chan result {
 	done := make(chan result, 1)
 	began := time.Now()
@@ -206,7 +207,7 @@ func (r *rig) startPut(ctx context.Context, to, body string, wait time.Duration)
 	})
 }
 
-// wantDuration checks that something took its time: not less, and not much more.
+// wantDuration checks that took is at least want and at most eight ticks longer.
 func (r *rig) wantDuration(took, want time.Duration) {
 	r.Helper()
 	if took < want || took > want+8*r.tick {
@@ -214,7 +215,7 @@ func (r *rig) wantDuration(took, want time.Duration) {
 	}
 }
 
-// concurrently runs f n times at once.
+// concurrently runs f n times in parallel and waits for all calls.
 func concurrently(n int, f func(i int)) {
 	var wg sync.WaitGroup
 	for i := range n {

@@ -1,6 +1,6 @@
-// Command sbom writes what a Go binary is made of, as the Go command recorded
-// it, to standard output: a CycloneDX 1.6 bill of materials in JSON. The same
-// binary gives the same bytes.
+// Command sbom writes a CycloneDX 1.6 bill of materials in JSON for a Go binary to
+// standard output, from the build information that the Go command embedded. The output
+// is reproducible: it depends only on the binary.
 //
 //	sbom BINARY
 package main
@@ -24,11 +24,11 @@ func main() {
 
 func run(args []string, out io.Writer) error {
 	if len(args) != 1 {
-		return fmt.Errorf("give one argument, the Go binary to describe")
+		return fmt.Errorf("expected one argument: the Go binary")
 	}
 	info, err := buildinfo.ReadFile(args[0])
 	if err != nil {
-		return fmt.Errorf("read what %s is made of: %w", args[0], err)
+		return fmt.Errorf("read build information of %s: %w", args[0], err)
 	}
 	e := json.NewEncoder(out)
 	e.SetIndent("", "  ")
@@ -36,7 +36,7 @@ func run(args []string, out io.Writer) error {
 	return e.Encode(describe(info))
 }
 
-// document is the part of CycloneDX that says all we know.
+// document is the subset of CycloneDX that the build information provides.
 type document struct {
 	Format     string      `json:"bomFormat"`
 	Spec       string      `json:"specVersion"`
@@ -47,7 +47,7 @@ type document struct {
 }
 
 type metadata struct {
-	Timestamp string    `json:"timestamp,omitempty"` // the commit's
+	Timestamp string    `json:"timestamp,omitempty"` // of the commit
 	Component component `json:"component"`
 }
 
@@ -83,7 +83,7 @@ func describe(info *debug.BuildInfo) document {
 	for _, dep := range info.Deps {
 		d.Components = append(d.Components, module("library", dep))
 	}
-	// A binary knows what is in it, not which part asked for which.
+	// The build information lists the modules without the dependencies between them.
 	all := depends{Ref: d.Metadata.Component.Ref}
 	for _, c := range d.Components {
 		all.On = append(all.On, c.Ref)
@@ -92,8 +92,8 @@ func describe(info *debug.BuildInfo) document {
 	return d
 }
 
-// module describes what was compiled, which a replacement is instead of the
-// module that was asked for.
+// module describes the compiled module, which is the replacement if there is a replace
+// directive.
 func module(kind string, m *debug.Module) component {
 	if m.Replace != nil {
 		m = m.Replace

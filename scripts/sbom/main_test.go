@@ -21,22 +21,22 @@ func TestDescribe(t *testing.T) {
 		Settings: []debug.BuildSetting{{Key: "vcs.time", Value: "2026-11-22T16:30:29Z"}},
 	})
 	if got, want := d.Metadata.Component.Package, "pkg:golang/inbox@v1.2.3%2Bdirty"; got != want {
-		t.Errorf("the program is %s, want %s", got, want)
+		t.Errorf("got purl %s, want %s", got, want)
 	}
 	if d.Metadata.Timestamp != "2026-11-22T16:30:29Z" {
-		t.Errorf("timestamp %q is not the commit's", d.Metadata.Timestamp)
+		t.Errorf("got timestamp %q, want that of the commit", d.Metadata.Timestamp)
 	}
 	want := []string{"pkg:golang/stdlib@1.26.8", "pkg:golang/example.org/a@v1.0.0", "pkg:golang/example.org/c@v2.0.0"}
 	if got := d.Depends[0].On; strings.Join(got, " ") != strings.Join(want, " ") {
-		t.Errorf("made of %v, want %v", got, want)
+		t.Errorf("got dependencies %v, want %v", got, want)
 	}
 	if len(d.Components) != len(want) || d.Components[1].Properties[0].Value != "h1:abc" {
-		t.Errorf("components %+v", d.Components)
+		t.Errorf("got components %+v, want %d with the checksum of the first module", d.Components, len(want))
 	}
 }
 
-// This test's own binary is one, too.
-func TestRunReadsABinary(t *testing.T) {
+// The test binary serves as input.
+func TestRunReadsBinary(t *testing.T) {
 	var first, second bytes.Buffer
 	if err := run([]string{os.Args[0]}, &first); err != nil {
 		t.Fatal(err)
@@ -45,21 +45,21 @@ func TestRunReadsABinary(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(first.Bytes(), second.Bytes()) {
-		t.Error("the same binary gave other bytes")
+		t.Error("got different output for the same binary, want it identical")
 	}
 	var d document
 	if err := json.Unmarshal(first.Bytes(), &d); err != nil {
 		t.Fatal(err)
 	}
 	if want := strings.TrimPrefix(runtime.Version(), "go"); d.Components[0].Version != want {
-		t.Errorf("standard library %q, want %q", d.Components[0].Version, want)
+		t.Errorf("got standard library %q, want %q", d.Components[0].Version, want)
 	}
 }
 
-func TestRunRefuses(t *testing.T) {
+func TestRunReturnsErrors(t *testing.T) {
 	for _, args := range [][]string{nil, {"a", "b"}, {"/dev/null"}, {"/nonexistent"}} {
 		if err := run(args, new(bytes.Buffer)); err == nil {
-			t.Errorf("%q: no error", args)
+			t.Errorf("%q: got no error, want one", args)
 		}
 	}
 }

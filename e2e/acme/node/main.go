@@ -1,5 +1,5 @@
-// Node serves one name with a certificate of an authority, as a process that
-// the tests can start twice, kill, and keep from writing.
+// Command node serves one name with a certificate from a CA. The tests start several of
+// these processes, kill them, and make their writes fail.
 package main
 
 import (
@@ -22,16 +22,16 @@ import (
 func main() {
 	c := tlsmgr.Config{Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	a := &c.ACME
-	name := flag.String("name", "", "the name to be certified")
-	full := flag.Bool("full", false, "write nothing, as on a full disk")
+	name := flag.String("name", "", "host name of the certificate")
+	full := flag.Bool("full", false, "fail every write, as on a full disk")
 	flag.StringVar(&c.StateDir, "state", "", "state directory")
 	flag.StringVar(&c.CertFile, "cert", "", "certificate file")
 	flag.StringVar(&c.KeyFile, "key", "", "key file")
-	flag.StringVar(&a.Engine, "engine", "", "certmagic or autocert")
-	flag.StringVar(&a.CA.URL, "ca", "", "directory of the authority")
-	flag.StringVar(&a.CA.RootsFile, "roots", "", "what the authority's server is trusted by")
-	flag.IntVar(&a.HTTPPort, "http", 0, "port for plain HTTP")
-	flag.IntVar(&a.TLSPort, "tls", 0, "port for TLS")
+	flag.StringVar(&a.Engine, "engine", "", "ACME engine: certmagic or autocert")
+	flag.StringVar(&a.CA.URL, "ca", "", "directory URL of the CA")
+	flag.StringVar(&a.CA.RootsFile, "roots", "", "file of root certificates for the CA's server")
+	flag.IntVar(&a.HTTPPort, "http", 0, "plain HTTP port")
+	flag.IntVar(&a.TLSPort, "tls", 0, "TLS port")
 	flag.Parse()
 	c.Domains = []string{*name}
 	a.Agreed, a.ListenHost = true, "127.0.0.1"
@@ -70,7 +70,7 @@ func run(c tlsmgr.Config, full bool) error {
 	return source.Run(ctx)
 }
 
-// fillDisk makes every write to a file fail.
+// fillDisk limits the file size to zero, so that every write to a file fails.
 func fillDisk() error {
 	signal.Ignore(syscall.SIGXFSZ)
 	return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{})

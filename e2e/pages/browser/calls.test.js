@@ -1,4 +1,4 @@
-/** Whole calls, as two persons make them: who comes first, who reloads. */
+/** Tests complete calls: the order of the pages, reloads, and repeated calls. */
 
 import assert from 'node:assert/strict';
 import {mkdtempSync, rmSync, writeFileSync} from 'node:fs';
@@ -8,7 +8,7 @@ import {after, before, test} from 'node:test';
 import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
 import {Server} from '../lib/server.js';
 
-/** Nobody answers there; a call has to come about all the same. */
+/** A TURN server that does not respond. Calls must connect without it. */
 const iceServers = [{urls: ['turn:127.0.0.1:9?transport=udp'], username: 'someone', credential: 'something'}];
 
 /** @type {string} */
@@ -34,32 +34,32 @@ after(async () => {
   if (directory) rmSync(directory, {recursive: true});
 });
 
-/** Two persons, each with a device of their own. */
+/** Creates the devices of two users. */
 async function pair() {
-  return Promise.all([Device.make(browser, server.origin), Device.make(browser, server.origin)]);
+  return Promise.all([Device.create(browser, server.origin), Device.create(browser, server.origin)]);
 }
 
-test('the screen first, then the camera', {skip}, async () => {
+test('the screen opens first', {skip}, async () => {
   const [ann, ben] = await pair();
   const screen = await ann.open('/receive.html');
   await waitForTitle(screen, 'Waiting for the camera');
   const camera = await ben.open(await sharedLink(screen));
   await waitForTitle(camera, 'The other screen is waiting');
-  await waitForTitle(screen, 'The camera’s page is open');
+  await waitForTitle(screen, 'The camera page is open');
   await pressStart(camera);
   await waitForPicture(screen);
   await waitForTitle(screen, 'Connected');
   await waitForTitle(camera, 'Connected');
   for (const page of [screen, camera]) {
     const used = await page.evaluate(() => /** @type {any} */ (window).connections.at(-1).getConfiguration().iceServers);
-    assert.deepEqual(used, iceServers, 'what the server recommends is used');
+    assert.deepEqual(used, iceServers, 'ICE servers of the connection');
   }
   await ann.close();
   await waitForTitle(camera, 'Waiting for the other screen');
   await ben.close();
 });
 
-test('the camera first, started before the screen is there', {skip}, async () => {
+test('the camera starts before the screen opens', {skip}, async () => {
   const [ann, ben] = await pair();
   const camera = await ann.open('/send.html');
   await pressStart(camera);
@@ -80,17 +80,17 @@ test('each side reloads during a call', {skip}, async () => {
   await waitForPicture(screen);
 
   await screen.reload();
-  await waitForPicture(screen); // and nobody pressed anything
+  await waitForPicture(screen); // without any action by the user
 
   await camera.reload();
-  await waitForTitle(screen, 'The camera’s page is open');
+  await waitForTitle(screen, 'The camera page is open');
   await pressStart(camera);
   await waitForPicture(screen);
   await ann.close();
   await ben.close();
 });
 
-test('five calls one after the other in one room', {skip}, async () => {
+test('five consecutive calls in one room', {skip}, async () => {
   const [ann, ben] = await pair();
   const screen = await ann.open('/receive.html');
   const camera = await ben.open(await sharedLink(screen));
@@ -98,7 +98,7 @@ test('five calls one after the other in one room', {skip}, async () => {
     await pressStart(camera);
     await waitForPicture(screen);
     await camera.getByRole('button', {name: 'Stop'}).click();
-    await waitForTitle(screen, 'The camera’s page is open');
+    await waitForTitle(screen, 'The camera page is open');
   }
   await ann.close();
   await ben.close();

@@ -1,4 +1,4 @@
-/** The same calls in Firefox, and between Firefox and Chromium. */
+/** Tests calls in Firefox, and between Firefox and Chromium. */
 
 import assert from 'node:assert/strict';
 import {after, before, test} from 'node:test';
@@ -11,29 +11,29 @@ const skip = firefox.skip || chromium.skip;
 /** @type {Server} */
 let server;
 /** @type {firefox.Browser} */
-let fox;
+let firefoxBrowser;
 /** @type {chromium.Browser} */
-let chrome;
-/** @type {string[]} what Firefox complains of */
-let faults = [];
+let chromiumBrowser;
+/** @type {string[]} console errors of Firefox */
+let errors = [];
 
 before(async () => {
   if (skip) return;
   server = new Server();
   await server.start();
-  [fox, chrome] = await Promise.all([firefox.launch(), chromium.launch()]);
+  [firefoxBrowser, chromiumBrowser] = await Promise.all([firefox.launch(), chromium.launch()]);
 });
 
 after(async () => {
-  await Promise.all([fox?.close(), chrome?.close()]);
+  await Promise.all([firefoxBrowser?.close(), chromiumBrowser?.close()]);
   await server?.remove();
 });
 
-test('a call in Firefox, and again after either page was reloaded', {skip}, async () => {
-  faults = [];
-  const camera = await firefox.open(fox, server.origin + '/send.html', faults);
-  const screen = await firefox.open(fox, await firefox.sharedLink(camera), faults);
-  await firefox.waitForTitle(screen, 'The camera’s page is open');
+test('a call in Firefox, before and after each page reloads', {skip}, async () => {
+  errors = [];
+  const camera = await firefox.open(firefoxBrowser, server.origin + '/send.html', errors);
+  const screen = await firefox.open(firefoxBrowser, await firefox.sharedLink(camera), errors);
+  await firefox.waitForTitle(screen, 'The camera page is open');
   await firefox.pressStart(camera);
   await firefox.waitForTitle(camera, 'Connected');
   await firefox.waitForPicture(screen);
@@ -41,36 +41,36 @@ test('a call in Firefox, and again after either page was reloaded', {skip}, asyn
   await firefox.waitForPicture(screen);
   await camera.bringToFront();
   await camera.reload();
-  await firefox.waitForTitle(screen, 'The camera’s page is open');
+  await firefox.waitForTitle(screen, 'The camera page is open');
   await firefox.pressStart(camera);
   await firefox.waitForTitle(camera, 'Connected');
   await firefox.waitForPicture(screen);
   await Promise.all([camera.close(), screen.close()]);
-  assert.deepEqual(faults, []);
+  assert.deepEqual(errors, []);
 });
 
 test('from Firefox to Chromium', {skip}, async () => {
-  faults = [];
-  const ann = await chromium.Device.make(chrome, server.origin);
+  errors = [];
+  const ann = await chromium.Device.create(chromiumBrowser, server.origin);
   const screen = await ann.open('/receive.html');
-  const camera = await firefox.open(fox, await chromium.sharedLink(screen), faults);
+  const camera = await firefox.open(firefoxBrowser, await chromium.sharedLink(screen), errors);
   await firefox.waitForTitle(camera, 'The other screen is waiting');
   await firefox.pressStart(camera);
   await chromium.waitForPicture(screen);
   await camera.close();
   await ann.close();
-  assert.deepEqual(faults, []);
+  assert.deepEqual(errors, []);
 });
 
 test('from Chromium to Firefox', {skip}, async () => {
-  faults = [];
-  const ann = await chromium.Device.make(chrome, server.origin);
+  errors = [];
+  const ann = await chromium.Device.create(chromiumBrowser, server.origin);
   const camera = await ann.open('/send.html');
-  const screen = await firefox.open(fox, await chromium.sharedLink(camera), faults);
+  const screen = await firefox.open(firefoxBrowser, await chromium.sharedLink(camera), errors);
   await chromium.waitForTitle(camera, 'The other screen is waiting');
   await chromium.pressStart(camera);
   await firefox.waitForPicture(screen);
   await screen.close();
   await ann.close();
-  assert.deepEqual(faults, []);
+  assert.deepEqual(errors, []);
 });

@@ -1,4 +1,4 @@
-/** Servers with other limits than usual: what the pages tell, and that they go on by themselves where they can. */
+/** Tests the pages against servers with unusual limits: the notice, and the recovery where it is possible. */
 
 import assert from 'node:assert/strict';
 import {after, before, test} from 'node:test';
@@ -19,15 +19,15 @@ after(async () => {
 });
 
 /**
- * Two persons at a server of their own.
+ * Runs a test with its own server and the devices of two users.
  * @param {string[]} flags
  * @param {(ann: Device, ben: Device, server: Server) => Promise<void>} use
  */
-async function meet(flags, use) {
+async function withServer(flags, use) {
   const server = new Server(flags);
   await server.start();
   try {
-    const [ann, ben] = [await Device.make(browser, server.origin), await Device.make(browser, server.origin)];
+    const [ann, ben] = [await Device.create(browser, server.origin), await Device.create(browser, server.origin)];
     await use(ann, ben, server);
     await ann.close();
     await ben.close();
@@ -37,40 +37,40 @@ async function meet(flags, use) {
 }
 
 /**
- * Counts the answers with a status.
+ * Counts the responses with a status.
  * @param {Device} device
  * @param {number} status
  */
-function count(device, status) {
-  const seen = {answers: 0};
+function countResponses(device, status) {
+  const counter = {responses: 0};
   device.context.on('response', response => {
-    if (response.status() === status) seen.answers++;
+    if (response.status() === status) counter.responses++;
   });
-  return seen;
+  return counter;
 }
 
-test('a server that takes only small messages: both are told, and nothing is tried in vain', {skip}, () =>
-  meet(['-max-body-size', '1000'], async (ann, ben) => {
-    ben.expect(/status of 413/);
-    const refused = count(ben, 413);
+test('a server that accepts only small messages: both pages show it, and nothing is retried', {skip}, () =>
+  withServer(['-max-body-size', '1000'], async (ann, ben) => {
+    ben.allowError(/status of 413/);
+    const refused = countResponses(ben, 413);
     const screen = await ann.open('/receive.html');
     const camera = await ben.open(await sharedLink(screen));
     await waitForTitle(camera, 'The other screen is waiting');
     await pressStart(camera);
     for (const page of [camera, screen]) {
-      await waitForTitle(page, 'This server takes only small messages');
+      await waitForTitle(page, 'This server accepts only small messages');
       assert.equal(await page.locator('.status-countdown').textContent(), '');
     }
-    assert.equal(refused.answers, 1, 'answers 413');
+    assert.equal(refused.responses, 1, 'responses with 413');
     assert.ok(!(await camera.locator('body.live').count()), 'the camera is off');
-    await pressStart(camera); // and can be started again
-    await waitForTitle(camera, 'This server takes only small messages');
+    await pressStart(camera); // starting again is possible
+    await waitForTitle(camera, 'This server accepts only small messages');
   }));
 
-test('a room in use with another secret is told, and entered once it is free', {skip}, () =>
-  meet(['-inbox-timeout', '6'], async (ann, ben) => {
-    ann.expect(/status of 404/); // the server holds knocks for three seconds only
-    ben.expect(/status of (401|404)/);
+test('a page waits for a room that is in use with another secret', {skip}, () =>
+  withServer(['-inbox-timeout', '6'], async (ann, ben) => {
+    ann.allowError(/status of 404/); // the server holds a POST for only 3 s
+    ben.allowError(/status of (401|404)/);
     const first = await ann.open('/receive.html');
     await waitForTitle(first, 'Waiting for the camera');
     const [room] = first.url().split('.html')[1].split('.');
@@ -80,32 +80,32 @@ test('a room in use with another secret is told, and entered once it is free', {
     await waitForTitle(second, 'Waiting for the camera', 40_000);
     const camera = await ann.open(await sharedLink(second));
     await waitForTitle(camera, 'The other screen is waiting');
-    await waitForTitle(second, 'The camera’s page is open');
+    await waitForTitle(second, 'The camera page is open');
   }));
 
-for (const [flags, most] of /** @type {[string[], number][]} */ ([
+for (const [flags, maxNotFound] of /** @type {[string[], number][]} */ ([
   [['-poll-timeout', '3'], 1],
   [['-inbox-timeout', '4'], 1],
   [['-long-polling=false'], 4],
 ])) {
-  test(`${flags.join(' ')}: a page that waits alone leaves the console alone`, {skip}, () => meet(flags, async (ann, ben) => {
-    ann.expect(/status of 404/); // counted instead
-    ben.expect(/status of 404/);
+  test(`${flags.join(' ')}: a waiting page does not flood the console`, {skip}, () => withServer(flags, async (ann, ben) => {
+    ann.allowError(/status of 404/); // counted below
+    ben.allowError(/status of 404/);
     const camera = await ann.open('/send.html');
-    const absent = count(ann, 404);
+    const notFound = countResponses(ann, 404);
     await pressStart(camera);
     await waitForTitle(camera, 'Waiting for the other screen');
-    await new Promise(resolve => setTimeout(resolve, 8_000)); // an absence can only be waited for
-    assert.ok(absent.answers <= most, `got ${absent.answers} answers 404 in 8 s, want at most ${most}`);
+    await new Promise(resolve => setTimeout(resolve, 8_000)); // no event marks the absence of requests
+    assert.ok(notFound.responses <= maxNotFound, `got ${notFound.responses} responses with 404 in 8 s, want at most ${maxNotFound}`);
     const screen = await ben.open(await sharedLink(camera));
     await waitForPicture(screen);
   }));
 }
 
-test('two requests a second: the pages load and the call comes about, by themselves', {skip, timeout: 150_000}, () =>
-  meet(['-rate', '2', '-burst', '20'], async (ann, ben) => {
-    ann.expect(/status of 429/);
-    ben.expect(/status of 429/);
+test('two requests per second: the pages load and the call connects automatically', {skip, timeout: 150_000}, () =>
+  withServer(['-rate', '2', '-burst', '20'], async (ann, ben) => {
+    ann.allowError(/status of 429/);
+    ben.allowError(/status of 429/);
     const screen = await ann.open('/receive.html');
     await waitForTitle(screen, 'Waiting for the camera');
     const camera = await ben.open(await sharedLink(screen));
@@ -116,22 +116,22 @@ test('two requests a second: the pages load and the call comes about, by themsel
     await waitForTitle(camera, 'Connected', 30_000);
   }));
 
-test('requests are used up while a page waits: it counts down and goes on', {skip}, () =>
-  meet(['-rate', '1', '-burst', '40'], async (ann, _ben, server) => {
-    ann.expect(/status of 429|net::ERR_INTERNET_DISCONNECTED/);
+test('a page that exceeds the rate limit while it waits counts down and continues', {skip}, () =>
+  withServer(['-rate', '1', '-burst', '40'], async (ann, _ben, server) => {
+    ann.allowError(/status of 429|net::ERR_INTERNET_DISCONNECTED/);
     const screen = await ann.open('/receive.html');
     await waitForTitle(screen, 'Waiting for the camera');
     while ((await ann.context.request.get(`${server.origin}/robots.txt`)).ok());
-    await ann.context.setOffline(true); // which ends what is held
+    await ann.context.setOffline(true); // aborts the held requests
     await ann.context.setOffline(false);
     await waitForTitle(screen, 'Too many requests');
     await waitForCountdown(screen);
     await waitForTitle(screen, 'Waiting for the camera');
   }));
 
-test('requests are used up when a page is opened: it loads itself later', {skip}, () =>
-  meet(['-rate', '1', '-burst', '24'], async (ann, _ben, server) => {
-    ann.expect(/status of 429|Refused to (apply style|execute script)|net::ERR_ABORTED/);
+test('a page that exceeds the rate limit when it opens reloads automatically', {skip}, () =>
+  withServer(['-rate', '1', '-burst', '24'], async (ann, _ben, server) => {
+    ann.allowError(/status of 429|Refused to (apply style|execute script)|net::ERR_ABORTED/);
     const page = await ann.context.newPage();
     let answer;
     do answer = await page.goto(`${server.origin}/receive.html`, {waitUntil: 'commit'}); while (answer?.ok());
@@ -142,15 +142,15 @@ test('requests are used up when a page is opened: it loads itself later', {skip}
     await page.getByRole('heading', {name: 'Too many requests'}).waitFor({state: 'detached'});
   }));
 
-test('of a page nothing but the page itself has come: it says what to do, but not at once', {skip}, () =>
-  meet([], async ann => {
-    ann.expect(/status of 429|Refused to execute script/);
+test('a page whose scripts fail to load shows a hint after a delay', {skip}, () =>
+  withServer([], async ann => {
+    ann.allowError(/status of 429|Refused to execute script/);
     await ann.context.route('**/*.js', route => route.fulfill({status: 429, contentType: 'application/problem+json', body: '{}'}));
     const page = await ann.open('/receive.html');
-    const hint = page.getByText('If this stays, load the page again.');
+    const hint = page.getByText('If nothing happens, reload the page.');
     const visible = await hint.isVisible();
     const age = await page.evaluate(() => performance.now());
-    assert.ok(!visible || age > 5_000, `it says so after ${age} ms`);
+    assert.ok(!visible || age > 5_000, `the hint is visible after ${age} ms, want more than 5000`);
     await hint.waitFor();
   }));
 

@@ -1,6 +1,6 @@
 /**
- * Chromium with a fake camera, and a guard that hears of every console error,
- * refused policy and request to another host.
+ * Drives Chromium with a fake camera. A test fails on any console error, policy
+ * violation or request to another origin.
  */
 
 import {existsSync} from 'node:fs';
@@ -13,21 +13,21 @@ const flags = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync',
   '--use-fake-device-for-media-stream=fps=20', '--use-fake-ui-for-media-stream',
-  // Where loopback is the only interface, ICE needs both of these.
+  // ICE needs both flags if loopback is the only interface.
   '--allow-loopback-in-peer-connection', '--disable-features=WebRtcHideLocalIpsWithMdns',
 ];
 
-/** Why browser tests cannot run here, or false. In CI they have to run. */
+/** Why the browser tests are skipped, or false. In CI they are never skipped. */
 export const skip = existsSync(executablePath) || process.env.CI ? false :
-  `there is no Chromium at ${executablePath}: install it, or set CHROMIUM`;
+  `Chromium not found at ${executablePath}: install it or set CHROMIUM`;
 
 /**
- * @param {string[]} [changed] flags that replace those of the same name
+ * @param {string[]} [overrides] flags that replace the defaults of the same name
  */
-export function launch(changed = []) {
+export function launch(overrides = []) {
   const name = (/** @type {string} */ flag) => flag.split('=')[0];
-  const kept = flags.filter(flag => !changed.some(other => name(other) === name(flag)));
-  return chromium.launch({executablePath, args: [...kept, ...changed]});
+  const kept = flags.filter(flag => !overrides.some(other => name(other) === name(flag)));
+  return chromium.launch({executablePath, args: [...kept, ...overrides]});
 }
 
 /**
@@ -35,12 +35,12 @@ export function launch(changed = []) {
  * @typedef {import('playwright-core').Browser} Browser
  */
 
-/** One person at one device: a browser profile of its own, watched. */
+/** Device is one user's browser profile. It records errors. */
 export class Device {
-  /** @type {string[]} what must not happen */
-  faults = [];
+  /** @type {string[]} errors that fail the test */
+  errors = [];
   /** @type {RegExp[]} */
-  #expected = [];
+  #allowed = [];
   #origin;
 
   /**
@@ -58,16 +58,16 @@ export class Device {
    * @param {string} origin
    * @param {import('playwright-core').BrowserContextOptions} [options]
    */
-  static async make(browser, origin, options = {}) {
-    // Small and still, because every frame is painted by the processor here.
+  static async create(browser, origin, options = {}) {
+    // A small viewport without motion, because frames are rendered on the CPU.
     const context = await browser.newContext({ignoreHTTPSErrors: true, viewport: {width: 640, height: 480}, reducedMotion: 'reduce', ...options});
-    await context.addInitScript(rememberConnections);
+    await context.addInitScript(recordConnections);
     return new Device(context, origin);
   }
 
-  /** Console errors that a test causes on purpose. @param {RegExp} pattern */
-  expect(pattern) {
-    this.#expected.push(pattern);
+  /** Ignores console errors that the test causes on purpose. @param {RegExp} pattern */
+  allowError(pattern) {
+    this.#allowed.push(pattern);
   }
 
   /** @param {string} path */
@@ -79,40 +79,40 @@ export class Device {
 
   async close() {
     await this.context.close();
-    assert.deepEqual(this.faults, [], 'faults in the browser');
+    assert.deepEqual(this.errors, [], 'errors in the browser');
   }
 
   /** @param {Page} page */
   #watch(page) {
-    page.on('pageerror', error => this.faults.push(`error: ${error.stack}`));
+    page.on('pageerror', error => this.errors.push(`error: ${error.stack}`));
     page.on('console', message => {
       const text = `${message.type()}: ${message.text()} ${message.location().url.split('?')[0]}`;
       if (!['error', 'warning'].includes(message.type())) return;
-      if (!this.#expected.some(pattern => pattern.test(text))) this.faults.push(text);
+      if (!this.#allowed.some(pattern => pattern.test(text))) this.errors.push(text);
     });
     page.on('request', request => {
       const url = new URL(request.url());
-      if (!['data:', 'blob:'].includes(url.protocol) && url.origin !== this.#origin) this.faults.push(`request to ${url.origin}`);
+      if (!['data:', 'blob:'].includes(url.protocol) && url.origin !== this.#origin) this.errors.push(`request to ${url.origin}`);
     });
   }
 }
 
-/** Runs in the page: keeps its peer connections where framesDecoded can ask them. */
-export function rememberConnections() {
-  const w = /** @type {any} */ (window);
-  w.connections = [];
-  const Original = w.RTCPeerConnection;
-  w.RTCPeerConnection = class extends Original {
+/** Runs in the page: records its peer connections for decodedFrames. */
+export function recordConnections() {
+  const win = /** @type {any} */ (window);
+  win.connections = [];
+  const Original = win.RTCPeerConnection;
+  win.RTCPeerConnection = class extends Original {
     /** @param {any[]} args */
     constructor(...args) {
       super(...args);
-      w.connections.push(this);
+      win.connections.push(this);
     }
   };
 }
 
 /**
- * The link that a page shares with the other device.
+ * Returns the link that a page shows for the other device.
  * @param {Page} page
  */
 export async function sharedLink(page) {
@@ -126,27 +126,27 @@ export async function pressStart(page) {
 }
 
 /**
- * Waits for the notice to begin so.
+ * Waits until the title of the notice contains a text.
  * @param {Page} page
  * @param {string} title
  */
 export async function waitForTitle(page, title, timeout = 15_000) {
   await page.locator('.status-title', {hasText: title}).waitFor({timeout}).catch(async () => {
-    assert.fail(`the notice is «${await page.locator('.status-title').textContent()}», want «${title}»`);
+    assert.fail(`got the notice «${await page.locator('.status-title').textContent()}», want «${title}»`);
   });
 }
 
 /**
- * Waits until the picture of a page's newest connection moves: frames are
- * decoded, and more of them later.
+ * Waits until the newest connection of a page shows moving video: the number of
+ * decoded frames increases.
  * @param {Page} page
  */
 export async function waitForPicture(page, timeout = 20_000) {
-  const end = Date.now() + timeout;
+  const deadline = Date.now() + timeout;
   let first = NaN;
   let last = {frames: 0, connection: ''};
-  while (Date.now() < end) {
-    last = await page.evaluate(decoded);
+  while (Date.now() < deadline) {
+    last = await page.evaluate(decodedFrames);
     if (last.connection === 'connected' && Number.isNaN(first) && last.frames > 0) first = last.frames;
     if (last.frames > first + 5) return last.frames;
     await new Promise(resolve => setTimeout(resolve, 100));
@@ -155,8 +155,8 @@ export async function waitForPicture(page, timeout = 20_000) {
   assert.fail(`no moving picture after ${timeout} ms: ${JSON.stringify(last)}, the notice is «${title}»`);
 }
 
-/** Runs in the page. */
-export async function decoded() {
+/** Runs in the page: returns the state and the decoded frames of its newest connection. */
+export async function decodedFrames() {
   const connection = /** @type {any} */ (window).connections.at(-1);
   if (!connection) return {frames: 0, connection: 'none'};
   let frames = 0;

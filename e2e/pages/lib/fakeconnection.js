@@ -1,6 +1,6 @@
-/** As much of an RTCPeerConnection as negotiation needs, without a network. */
+/** A fake RTCPeerConnection that implements negotiation without a network. */
 
-let made = 0;
+let offers = 0;
 
 export class FakeConnection extends EventTarget {
   /** @type {RTCSignalingState} */
@@ -18,8 +18,8 @@ export class FakeConnection extends EventTarget {
   restarts = 0;
   rollbacks = 0;
   closed = false;
-  #needed = false;
-  #pending = false;
+  #negotiationNeeded = false;
+  #negotiationScheduled = false;
 
   /** @param {RTCConfiguration} configuration */
   constructor(configuration) {
@@ -31,25 +31,25 @@ export class FakeConnection extends EventTarget {
   addTransceiver(trackOrKind) {
     const transceiver = new FakeTransceiver(trackOrKind);
     this.transceivers.push(transceiver);
-    this.#need();
+    this.#scheduleNegotiation();
     return transceiver;
   }
 
   restartIce() {
     this.restarts++;
-    this.#need();
+    this.#scheduleNegotiation();
   }
 
   async setLocalDescription() {
     await undefined;
     if (this.signalingState === 'have-remote-offer') {
       this.localDescription = {type: 'answer', sdp: `answer to ${this.remoteDescription?.sdp}`};
-      this.#settle();
+      this.#becomeStable();
       return;
     }
-    this.localDescription = {type: 'offer', sdp: `offer ${++made}`};
+    this.localDescription = {type: 'offer', sdp: `offer ${++offers}`};
     this.signalingState = 'have-local-offer';
-    this.#needed = false;
+    this.#negotiationNeeded = false;
   }
 
   /** @param {{type: RTCSdpType, sdp: string}} description */
@@ -58,21 +58,21 @@ export class FakeConnection extends EventTarget {
     if (description.type === 'offer') {
       if (this.signalingState === 'have-local-offer') {
         this.rollbacks++;
-        this.#needed = true;
+        this.#negotiationNeeded = true;
       }
       this.remoteDescription = description;
       this.signalingState = 'have-remote-offer';
       return;
     }
-    if (this.signalingState !== 'have-local-offer') throw new DOMException('an answer without an offer', 'InvalidStateError');
+    if (this.signalingState !== 'have-local-offer') throw new DOMException('answer without an offer', 'InvalidStateError');
     this.remoteDescription = description;
-    this.#settle();
+    this.#becomeStable();
   }
 
   /** @param {RTCIceCandidateInit} candidate */
   async addIceCandidate(candidate) {
     if (!this.remoteDescription) throw new DOMException('no remote description', 'InvalidStateError');
-    if (candidate.candidate === 'bad') throw new DOMException('of another generation', 'OperationError');
+    if (candidate.candidate === 'bad') throw new DOMException('candidate of another ICE generation', 'OperationError');
     this.candidates.push(candidate);
   }
 
@@ -81,29 +81,29 @@ export class FakeConnection extends EventTarget {
   }
 
   /** @param {string} candidate */
-  find(candidate) {
+  emitCandidate(candidate) {
     this.dispatchEvent(Object.assign(new Event('icecandidate'), {candidate: {candidate, toJSON: () => ({candidate})}}));
   }
 
   /** @param {RTCPeerConnectionState} state */
-  turn(state) {
+  setConnectionState(state) {
     this.connectionState = state;
     this.dispatchEvent(new Event('connectionstatechange'));
   }
 
-  #settle() {
+  #becomeStable() {
     this.signalingState = 'stable';
-    if (this.#needed) this.#need();
+    if (this.#negotiationNeeded) this.#scheduleNegotiation();
   }
 
-  /** As browsers do: once, later, and only while stable. */
-  #need() {
-    this.#needed = true;
-    if (this.#pending) return;
-    this.#pending = true;
+  /** Fires negotiationneeded once, asynchronously and only in the stable state, as browsers do. */
+  #scheduleNegotiation() {
+    this.#negotiationNeeded = true;
+    if (this.#negotiationScheduled) return;
+    this.#negotiationScheduled = true;
     queueMicrotask(() => {
-      this.#pending = false;
-      if (this.#needed && this.signalingState === 'stable') this.dispatchEvent(new Event('negotiationneeded'));
+      this.#negotiationScheduled = false;
+      if (this.#negotiationNeeded && this.signalingState === 'stable') this.dispatchEvent(new Event('negotiationneeded'));
     });
   }
 }

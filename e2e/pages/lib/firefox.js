@@ -1,12 +1,12 @@
 /**
- * Firefox with a fake camera, driven over WebDriver BiDi, which Debian's own
- * Firefox speaks; Playwright wants one that it has changed itself.
+ * Drives Firefox with a fake camera over WebDriver BiDi. Playwright requires a
+ * patched Firefox; BiDi works with the Firefox package of Debian.
  */
 
 import assert from 'node:assert/strict';
 import {existsSync} from 'node:fs';
 import puppeteer from 'puppeteer-core';
-import {decoded, rememberConnections} from './browser.js';
+import {decodedFrames, recordConnections} from './browser.js';
 
 const executablePath = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
 
@@ -14,14 +14,14 @@ const extraPrefsFirefox = {
   'media.navigator.streams.fake': true,
   'media.navigator.permission.disabled': true,
   'media.autoplay.default': 0,
-  // Where loopback is the only interface, ICE needs both of these.
+  // ICE needs both preferences if loopback is the only interface.
   'media.peerconnection.ice.loopback': true,
   'media.peerconnection.ice.obfuscate_host_addresses': false,
 };
 
-/** Why tests in Firefox cannot run here, or false. In CI they have to run. */
+/** Why the Firefox tests are skipped, or false. In CI they are never skipped. */
 export const skip = existsSync(executablePath) || process.env.CI ? false :
-  `there is no Firefox at ${executablePath}: install it, or set FIREFOX`;
+  `Firefox not found at ${executablePath}: install it or set FIREFOX`;
 
 export function launch() {
   return puppeteer.launch({browser: 'firefox', executablePath, headless: true, acceptInsecureCerts: true, extraPrefsFirefox});
@@ -33,16 +33,16 @@ export function launch() {
  */
 
 /**
- * Opens a page; its errors are added to faults.
+ * Opens a page and appends its errors to a list.
  * @param {Browser} browser
  * @param {string} url
- * @param {string[]} faults
+ * @param {string[]} errors
  */
-export async function open(browser, url, faults) {
+export async function open(browser, url, errors) {
   const page = await browser.newPage();
-  page.on('console', message => { if (message.type() === 'error') faults.push(message.text()); });
-  page.on('pageerror', error => faults.push(String(error)));
-  await page.evaluateOnNewDocument(rememberConnections);
+  page.on('console', message => { if (message.type() === 'error') errors.push(message.text()); });
+  page.on('pageerror', error => errors.push(String(error)));
+  await page.evaluateOnNewDocument(recordConnections);
   await page.goto(url);
   return page;
 }
@@ -54,7 +54,7 @@ export async function sharedLink(page) {
 }
 
 /**
- * Presses start. Firefox hands out no camera to a page in the background.
+ * Presses start. Firefox denies the camera to a background page.
  * @param {Page} page
  */
 export async function pressStart(page) {
@@ -68,11 +68,11 @@ export async function pressStart(page) {
  */
 export async function waitForTitle(page, title) {
   await page.waitForFunction(want => document.querySelector('.status-title')?.textContent?.includes(want), {timeout: 15_000}, title)
-    .catch(async () => assert.fail(`the notice is «${await page.$eval('.status-title', e => e.textContent)}», want «${title}»`));
+    .catch(async () => assert.fail(`got the notice «${await page.$eval('.status-title', e => e.textContent)}», want «${title}»`));
 }
 
 /**
- * Waits until the picture of a page's newest connection moves, as
+ * Waits until the newest connection of a page shows moving video, as
  * waitForPicture in browser.js does.
  * @param {Page} page
  */
@@ -80,8 +80,8 @@ export async function waitForPicture(page) {
   await page.bringToFront();
   let first = NaN;
   let last = {frames: 0, connection: ''};
-  for (const end = Date.now() + 30_000; Date.now() < end;) {
-    last = await page.evaluate(decoded);
+  for (const deadline = Date.now() + 30_000; Date.now() < deadline;) {
+    last = await page.evaluate(decodedFrames);
     if (last.connection === 'connected' && Number.isNaN(first) && last.frames > 0) first = last.frames;
     if (last.frames > first + 5) return;
     await new Promise(resolve => setTimeout(resolve, 100));

@@ -1,6 +1,6 @@
 /**
- * The real program, run on a free port of 127.0.0.1: what INBOX_BINARY names,
- * else built from this checkout.
+ * Runs the real server on a free port of 127.0.0.1. INBOX_BINARY names the
+ * binary; without it, the binary is built from this checkout.
  */
 
 import {execFileSync, spawn} from 'node:child_process';
@@ -13,7 +13,7 @@ import {fileURLToPath} from 'node:url';
 
 const checkout = fileURLToPath(new URL('../../..', import.meta.url));
 
-/** A server that can be stopped and started again at the same address. */
+/** Server can be stopped and restarted at the same address. */
 export class Server {
   /** @type {import('node:child_process').ChildProcess | undefined} */
   #process;
@@ -38,19 +38,19 @@ export class Server {
   async start() {
     this.#port ||= await freePort();
     const flags = ['-bind', `127.0.0.1:${this.#port}`, '-state', this.#directory, '-public', '', ...this.#flags];
-    // In its own directory, so that no certificate lying about is used.
+    // An empty working directory, so that the server finds no certificate files.
     this.#process = spawn(this.#binary, flags, {cwd: this.#directory, stdio: ['ignore', 'ignore', 'pipe']});
-    const running = this.#process;
-    process.once('exit', () => running.kill('SIGKILL')); // a test that ran out of time cleans nothing up
-    await listening(running);
+    const child = this.#process;
+    process.once('exit', () => child.kill('SIGKILL')); // a test that times out runs no cleanup
+    await untilListening(child);
   }
 
   /** @param {NodeJS.Signals} signal */
   async stop(signal = 'SIGTERM') {
-    const running = this.#process;
-    if (!running || running.exitCode !== null) return;
-    const ended = new Promise(resolve => running.once('exit', resolve));
-    running.kill(signal);
+    const child = this.#process;
+    if (!child || child.exitCode !== null) return;
+    const ended = new Promise(resolve => child.once('exit', resolve));
+    child.kill(signal);
     await ended;
   }
 
@@ -72,18 +72,18 @@ function freePort() {
 }
 
 /**
- * @param {import('node:child_process').ChildProcess} running
+ * @param {import('node:child_process').ChildProcess} child
  * @returns {Promise<void>}
  */
-function listening(running) {
+function untilListening(child) {
   return new Promise((resolve, reject) => {
     /** @type {string[]} */
     const lines = [];
-    const reader = createInterface({input: /** @type {import('node:stream').Readable} */ (running.stderr)});
+    const reader = createInterface({input: /** @type {import('node:stream').Readable} */ (child.stderr)});
     reader.on('line', line => {
       lines.push(line);
       if (line.includes('msg=listening')) resolve();
     });
-    running.once('exit', code => reject(new Error(`the server ended with ${code}:\n${lines.join('\n')}`)));
+    child.once('exit', code => reject(new Error(`the server exited with ${code}:\n${lines.join('\n')}`)));
   });
 }

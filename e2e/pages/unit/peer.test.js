@@ -1,4 +1,4 @@
-/** peer.js over a wire of arrays and a connection without a network. */
+/** Tests peer.js with an in-memory signaling channel and fake connections. */
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
@@ -7,14 +7,15 @@ import {FakeConnection} from '../lib/fakeconnection.js';
 
 /** @typedef {import('../../../public/peer.js').Signal} Signal */
 
-/** Lets everything that waits on nothing but promises happen. */
-const settle = () => new Promise(resolve => setImmediate(resolve));
+/** Runs all pending promise callbacks. */
+const flushPromises = () => new Promise(resolve => setImmediate(resolve));
 
 /**
+ * Creates a peer with a fake connection, and records its signals and errors.
  * @param {boolean} polite
  * @param {string} [call]
  */
-function make(polite, call = 'call 1') {
+function makePeer(polite, call = 'call 1') {
   /** @type {Signal[]} */
   const sent = [];
   /** @type {FakeConnection[]} */
@@ -33,19 +34,19 @@ function make(polite, call = 'call 1') {
   return {peer, sent, connection: connections[0], errors};
 }
 
-/** @typedef {ReturnType<typeof make>} Side */
+/** @typedef {ReturnType<typeof makePeer>} Side */
 
 /**
- * Carries signals until nobody has any left.
+ * Delivers signals until both sides have none left.
  * @param {Side} a
  * @param {Side} b
  */
-async function carry(a, b) {
-  await settle();
+async function exchange(a, b) {
+  await flushPromises();
   while (a.sent.length + b.sent.length > 0) {
     for (const signal of a.sent.splice(0)) await b.peer.receive(signal);
     for (const signal of b.sent.splice(0)) await a.peer.receive(signal);
-    await settle();
+    await flushPromises();
   }
 }
 
@@ -53,32 +54,32 @@ async function carry(a, b) {
 const track = kind => /** @type {MediaStreamTrack} */ ({kind});
 
 test('an offer is answered', async () => {
-  const [a, b] = [make(false), make(true)];
+  const [a, b] = [makePeer(false), makePeer(true)];
   assert.deepEqual(a.connection.configuration, {iceServers: [{urls: 'stun:example.org'}]});
   await a.peer.setTrack('video', track('video'));
   await a.peer.setTrack('audio', null);
-  await carry(a, b);
+  await exchange(a, b);
   assert.equal(a.connection.remoteDescription?.sdp, `answer to ${a.connection.localDescription?.sdp}`);
   assert.equal(a.connection.signalingState, 'stable');
   assert.deepEqual([...a.errors, ...b.errors], []);
 });
 
-test('when both offer at once, the polite side gives way', async () => {
-  const [a, b] = [make(false), make(true)];
+test('on an offer collision, the polite peer rolls back', async () => {
+  const [a, b] = [makePeer(false), makePeer(true)];
   await a.peer.setTrack('video', track('video'));
   await b.peer.setTrack('audio', track('audio'));
-  await settle();
+  await flushPromises();
   assert.deepEqual([a.sent[0].description?.type, b.sent[0].description?.type], ['offer', 'offer']);
-  await carry(a, b);
+  await exchange(a, b);
   assert.equal(b.connection.rollbacks, 1);
   assert.equal(a.connection.rollbacks, 0);
   assert.deepEqual([a.connection.signalingState, b.connection.signalingState], ['stable', 'stable']);
-  assert.equal(b.connection.localDescription?.type, 'offer', 'the polite side offers again afterwards');
+  assert.equal(b.connection.localDescription?.type, 'offer', 'the polite peer sends its offer again');
   assert.deepEqual([...a.errors, ...b.errors], []);
 });
 
-test('candidates wait for a description', async () => {
-  const b = make(true);
+test('candidates are queued until there is a description', async () => {
+  const b = makePeer(true);
   await b.peer.receive({call: 'call 1', n: 1, candidates: [{candidate: 'early'}]});
   assert.deepEqual(b.connection.candidates, []);
   await b.peer.receive({call: 'call 1', n: 2, description: {type: 'offer', sdp: 'x'}, candidates: [{candidate: 'late'}]});
@@ -86,10 +87,10 @@ test('candidates wait for a description', async () => {
   assert.deepEqual(b.errors, []);
 });
 
-test('candidates of an offer that was ignored are no error, others are', async () => {
-  const a = make(false);
+test('invalid candidates are an error, except those of an ignored offer', async () => {
+  const a = makePeer(false);
   await a.peer.setTrack('video', track('video'));
-  await settle();
+  await flushPromises();
   await a.peer.receive({call: 'call 1', n: 1, description: {type: 'offer', sdp: 'in vain'}});
   await a.peer.receive({call: 'call 1', n: 2, candidates: [{candidate: 'bad'}]});
   assert.deepEqual(a.errors, []);
@@ -99,52 +100,52 @@ test('candidates of an offer that was ignored are no error, others are', async (
   assert.deepEqual(a.connection.candidates, [{candidate: 'good'}]);
 });
 
-test('candidates are sent together, 100 ms after the first', async t => {
+test('candidates are sent in a batch, 100 ms after the first', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
-  const a = make(false);
-  a.connection.find('one');
+  const a = makePeer(false);
+  a.connection.emitCandidate('one');
   t.mock.timers.tick(60);
-  a.connection.find('two');
-  a.connection.find(''); // the end of gathering
+  a.connection.emitCandidate('two');
+  a.connection.emitCandidate(''); // the end of gathering
   t.mock.timers.tick(39);
   assert.equal(a.sent.length, 0);
   t.mock.timers.tick(1);
   assert.deepEqual(a.sent, [{call: 'call 1', n: 1, candidates: [{candidate: 'one'}, {candidate: 'two'}]}]);
-  a.connection.find('three');
+  a.connection.emitCandidate('three');
   t.mock.timers.tick(100);
   assert.deepEqual(a.sent[1], {call: 'call 1', n: 2, candidates: [{candidate: 'three'}]});
 });
 
-test('candidates before a new description go before it', async t => {
+test('pending candidates are sent before a new description', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
-  const a = make(false);
+  const a = makePeer(false);
   await a.peer.setTrack('video', track('video'));
-  await settle();
-  a.connection.find('one');
+  await flushPromises();
+  a.connection.emitCandidate('one');
   await a.peer.receive({call: 'call 1', n: 1, description: {type: 'answer', sdp: 'x'}});
   a.connection.restartIce();
-  await settle();
+  await flushPromises();
   assert.deepEqual(a.sent.map(({description}) => description?.type), ['offer', undefined, 'offer']);
 });
 
-test('an offer that comes while the own one is being made collides with it', async () => {
-  const a = make(false);
+test('an offer that arrives while a local offer is created is a collision', async () => {
+  const a = makePeer(false);
   void a.peer.setTrack('video', track('video'));
   await a.peer.receive({call: 'call 1', n: 1, description: {type: 'offer', sdp: 'x'}});
-  await settle();
-  assert.equal(a.connection.remoteDescription, null, 'the impolite side ignores it');
+  await flushPromises();
+  assert.equal(a.connection.remoteDescription, null, 'the impolite peer ignores the offer');
   assert.deepEqual(a.sent.map(({description}) => description?.type), ['offer']);
 });
 
 test('signals of another call are dropped', async () => {
-  const b = make(true, 'call 2');
+  const b = makePeer(true, 'call 2');
   await b.peer.receive({call: 'call 1', n: 1, description: {type: 'offer', sdp: 'stale'}});
   assert.equal(b.connection.remoteDescription, null);
   assert.equal(b.sent.length, 0);
 });
 
-test('signals that come twice, or late, are dropped', async () => {
-  const b = make(true);
+test('duplicate and late signals are dropped', async () => {
+  const b = makePeer(true);
   const offer = {call: 'call 1', n: 2, description: {type: /** @type {const} */ ('offer'), sdp: 'x'}};
   await b.peer.receive(offer);
   await b.peer.receive(offer);
@@ -153,53 +154,53 @@ test('signals that come twice, or late, are dropped', async () => {
 });
 
 test('an answer to an offer that was rolled back is dropped', async () => {
-  const a = make(false);
+  const a = makePeer(false);
   await a.peer.receive({call: 'call 1', n: 1, description: {type: 'answer', sdp: 'x'}});
   assert.deepEqual(a.errors, []);
 });
 
-test('only the first track of a kind costs a negotiation', async () => {
-  const a = make(false);
+test('only the first track of a kind needs a negotiation', async () => {
+  const a = makePeer(false);
   await a.peer.setTrack('video', track('video'));
-  await settle();
+  await flushPromises();
   const other = track('video');
   await a.peer.setTrack('video', other);
-  await settle();
+  await flushPromises();
   assert.equal(a.sent.length, 1);
   assert.equal(a.connection.transceivers[0].track, other);
 });
 
-test('a broken connection gets time, a failed one restarts ICE at once', async t => {
+test('a disconnected connection has time to recover, a failed one restarts ICE immediately', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
-  const a = make(false);
+  const a = makePeer(false);
   /** @type {string[]} */
   const states = [];
   a.peer.addEventListener('state', event => states.push(/** @type {CustomEvent} */ (event).detail));
-  a.connection.turn('connected');
-  a.connection.turn('disconnected');
+  a.connection.setConnectionState('connected');
+  a.connection.setConnectionState('disconnected');
   t.mock.timers.tick(1_999);
-  a.connection.turn('connected');
+  a.connection.setConnectionState('connected');
   t.mock.timers.tick(10_000);
-  assert.equal(a.connection.restarts, 0, 'it mended by itself');
-  a.connection.turn('disconnected');
+  assert.equal(a.connection.restarts, 0, 'the connection recovered');
+  a.connection.setConnectionState('disconnected');
   t.mock.timers.tick(2_000);
   assert.equal(a.connection.restarts, 1);
-  a.connection.turn('failed');
+  a.connection.setConnectionState('failed');
   t.mock.timers.tick(0);
   assert.equal(a.connection.restarts, 2);
-  await settle();
+  await flushPromises();
   assert.equal(a.sent.at(-1)?.description?.type, 'offer');
   assert.deepEqual(states, ['connected', 'reconnecting', 'connected', 'reconnecting']);
 });
 
-test('a closed peer says nothing, takes nothing and mends nothing', async t => {
+test('a closed peer sends nothing, handles nothing and does not restart ICE', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
-  const a = make(false);
+  const a = makePeer(false);
   await a.peer.setTrack('video', track('video'));
-  a.connection.find('one');
-  a.connection.turn('disconnected');
+  a.connection.emitCandidate('one');
+  a.connection.setConnectionState('disconnected');
   a.peer.close();
-  await settle();
+  await flushPromises();
   await a.peer.receive({call: 'call 1', n: 1, description: {type: 'offer', sdp: 'x'}});
   t.mock.timers.tick(10_000);
   assert.equal(a.connection.restarts, 0);
@@ -209,8 +210,8 @@ test('a closed peer says nothing, takes nothing and mends nothing', async t => {
   assert.deepEqual(a.sent, []);
 });
 
-test('tracks of the other side are handed on', () => {
-  const b = make(true);
+test('remote tracks are dispatched', () => {
+  const b = makePeer(true);
   /** @type {any} */
   let got;
   b.peer.addEventListener('track', event => { got = /** @type {CustomEvent} */ (event).detail; });

@@ -1,4 +1,4 @@
-/** room.js and the QR code of its links. */
+/** Tests room.js and the QR codes of its links. */
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
@@ -6,14 +6,14 @@ import jsQR from 'jsqr';
 import {Room} from '../../../public/room.js';
 import {encode} from '../../../public/third-party/uqr.js';
 
-test('a visit without a room makes a new one, of 128 bits each', () => {
+test('an empty fragment creates a room with 128-bit values', () => {
   const rooms = Array.from({length: 100}, () => Room.from(''));
   for (const room of rooms) assert.match(room?.fragment ?? '', /^#[\w-]{22}\.[\w-]{22}$/);
   assert.equal(new Set(rooms.flatMap(room => [room?.id, room?.secret])).size, 200);
   assert.ok(Room.from('#'));
 });
 
-test('a link leads both sides into the same room', async () => {
+test('a link leads both sides to the same room', async () => {
   const room = /** @type {Room} */ (Room.from(''));
   const link = new URL(room.link('receive', 'https://example.org/under/send.html?x#y'));
   assert.equal(link.origin + link.pathname, 'https://example.org/under/receive.html');
@@ -21,14 +21,14 @@ test('a link leads both sides into the same room', async () => {
   assert.deepEqual(await there.credentials('send'), await room.credentials('send'));
 });
 
-test('a damaged link is no room', () => {
+test('an invalid fragment is rejected', () => {
   const {fragment} = /** @type {Room} */ (Room.from(''));
   for (const damaged of ['#x', fragment.slice(0, -1), `${fragment}x`, fragment.replace('.', ''), fragment.replace(/.$/, '=')]) {
     assert.equal(Room.from(damaged), null, damaged);
   }
 });
 
-test('each side has a name and a password of its own, and neither shows the secret', async () => {
+test('each side has its own name and password, and neither reveals the secret', async () => {
   const room = new Room('r'.repeat(22), 's'.repeat(22));
   const [send, receive] = await Promise.all([room.credentials('send'), room.credentials('receive')]);
   assert.equal(send.name, `${room.id}-send`);
@@ -39,7 +39,7 @@ test('each side has a name and a password of its own, and neither shows the secr
   assert.notEqual(other.password, send.password);
 });
 
-test('a link survives its QR code', () => {
+test('a QR code decodes to its link', () => {
   const link = /** @type {Room} */ (Room.from('')).link('receive', 'https://a-rather-long-name.example.org:3000/send.html');
   const {size, data} = encode(link, {ecc: 'L', border: 4});
   const scale = 4;

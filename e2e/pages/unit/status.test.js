@@ -1,13 +1,13 @@
-/** status.js: what a person is told about a refusal. */
+/** Tests status.js: the notices for errors, and their countdown. */
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {StatusView, Troubles, troubleOf} from '../../../public/status.js';
+import {ConnectionStatus, StatusView, noticeFor} from '../../../public/status.js';
 
-for (const [status, code, title, again] of /** @type {[number, string, RegExp, boolean][]} */ ([
+for (const [status, code, title, retried] of /** @type {[number, string, RegExp, boolean][]} */ ([
   [400, 'bad-request', /refused a request/, false],
   [401, 'unauthorized', /another secret/, false],
-  [403, 'cross-site', /does not take requests from this page/, false],
+  [403, 'cross-site', /does not accept requests from this page/, false],
   [404, 'not-found', /refused a request/, false],
   [408, 'body-too-slow', /unexpected answer/, true],
   [413, 'body-too-large', /only small messages/, false],
@@ -15,20 +15,20 @@ for (const [status, code, title, again] of /** @type {[number, string, RegExp, b
   [500, 'internal', /unexpected answer/, true],
   [503, 'server-full', /is full/, true],
   [503, 'stopping', /is restarting/, true],
-  [503, 'store-unavailable', /waits for its store/, true],
+  [503, 'store-unavailable', /cannot reach its store/, true],
 ])) {
   test(`${status} ${code}`, () => {
-    const {title: got, hint = ''} = troubleOf({status, code});
+    const {title: got, hint = ''} = noticeFor({status, code});
     assert.match(got, title);
-    assert.equal(/by itself/.test(hint), again, `the hint is «${hint}»`);
+    assert.equal(/automatically/.test(hint), retried, `the hint is «${hint}»`);
   });
 }
 
-/** An inbox of which only the events count. */
+/** FakeInbox only dispatches events. */
 class FakeInbox extends EventTarget {
   status = 'idle';
   /** @param {string} status */
-  become(status) {
+  setStatus(status) {
     this.status = status;
     this.dispatchEvent(new CustomEvent('status', {detail: status}));
   }
@@ -36,37 +36,37 @@ class FakeInbox extends EventTarget {
   fail(error) { this.dispatchEvent(new CustomEvent('error', {detail: error})); }
 }
 
-test('troubles come, count down only what the server asked for, and pass', t => {
+test('errors are shown, count down only to Retry-After, and clear', t => {
   t.mock.timers.enable({apis: ['Date'], now: 1_000_000});
   const inbox = new FakeInbox();
   let changes = 0;
-  const troubles = new Troubles(/** @type {any} */ (inbox), () => changes++);
-  const now = () => [troubles.notice?.title ?? '', troubles.until - Date.now(), changes];
+  const connection = new ConnectionStatus(/** @type {any} */ (inbox), () => changes++);
+  const now = () => [connection.notice?.title ?? '', connection.until - Date.now(), changes];
   inbox.fail({status: 413, code: 'body-too-large', retryAfter: 0, retryIn: 0});
-  assert.deepEqual([troubles.notice, changes], [null, 0], 'a message that was refused for good is its sender’s concern');
+  assert.deepEqual([connection.notice, changes], [null, 0], 'the sender handles a permanent error');
   inbox.fail({status: 429, code: 'rate-limited', retryAfter: 7, retryIn: 7.5});
   assert.deepEqual(now(), ['Too many requests', 7500, 1]);
   inbox.fail({status: 500, code: 'internal', retryAfter: 0, retryIn: 0.5});
-  assert.deepEqual([troubles.notice?.title, troubles.until, changes], ['The server gave an unexpected answer', 0, 2]);
-  inbox.become('retrying');
+  assert.deepEqual([connection.notice?.title, connection.until, changes], ['The server gave an unexpected answer', 0, 2]);
+  inbox.setStatus('retrying');
   assert.equal(changes, 2);
-  inbox.become('open');
-  assert.deepEqual([troubles.notice, troubles.until, changes], [null, 0, 3]);
-  inbox.become('superseded');
-  assert.deepEqual([troubles.notice?.title, changes], ['Opened in another tab', 4]);
+  inbox.setStatus('open');
+  assert.deepEqual([connection.notice, connection.until, changes], [null, 0, 3]);
+  inbox.setStatus('superseded');
+  assert.deepEqual([connection.notice?.title, changes], ['Opened in another tab', 4]);
 });
 
-test('a device without a network is told apart from a server that is away', t => {
+test('an offline device and an unreachable server have different notices', t => {
   let online = true;
   const before = Object.getOwnPropertyDescriptor(globalThis, 'navigator') ?? {value: undefined, configurable: true};
   Object.defineProperty(globalThis, 'navigator', {value: {get onLine() { return online; }}, configurable: true});
   t.after(() => Object.defineProperty(globalThis, 'navigator', before));
-  assert.match(troubleOf({status: 0, code: 'network'}).title, /cannot be reached/);
+  assert.match(noticeFor({status: 0, code: 'network'}).title, /cannot be reached/);
   online = false;
-  assert.match(troubleOf({status: 0, code: 'network'}).title, /offline/);
+  assert.match(noticeFor({status: 0, code: 'network'}).title, /offline/);
 });
 
-test('the countdown ticks to nothing, and a new notice begins anew', t => {
+test('the countdown ends at zero, and a new notice restarts it', t => {
   t.mock.timers.enable({apis: ['setInterval', 'Date'], now: 1_000_000});
   /** @type {Record<string, {textContent: string}>} */
   const parts = {'.status-title': {textContent: ''}, '.status-hint': {textContent: ''}, '.status-countdown': {textContent: ''}};

@@ -1,6 +1,6 @@
 /**
- * How the pages look and how accessible they are, in their main states, by day
- * and by night, on a desk and on a phone. The pictures are left in shots/.
+ * Checks the accessibility and layout of the pages in their main states, in both
+ * colour schemes and on two screen sizes. The screenshots are kept in shots/.
  */
 
 import assert from 'node:assert/strict';
@@ -37,43 +37,45 @@ after(async () => {
 
 for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
   test(colorScheme, {skip}, async () => {
-    const device = await Device.make(browser, server.origin, {colorScheme});
+    const device = await Device.create(browser, server.origin, {colorScheme});
     /** @param {Page} page @param {string} state */
-    const look = (page, state) => lookAt(page, state, colorScheme);
-    await look(await device.open('/'), 'index');
-    await lookAtCall(device, look);
-    await look(await device.open('/send.html#torn'), 'bad-link');
-    device.expect(/404/);
-    await look(await device.open('/nothing'), 'lost');
+    const check = (page, state) => checkState(page, state, colorScheme);
+    await check(await device.open('/'), 'index');
+    await checkCall(device, check);
+    await check(await device.open('/send.html#torn'), 'bad-link');
+    device.allowError(/404/);
+    await check(await device.open('/nothing'), 'not-found');
     await device.close();
   });
 }
 
 /**
+ * Checks both pages before and during a call.
  * @param {Device} device
- * @param {(page: Page, state: string) => Promise<void>} look
+ * @param {(page: Page, state: string) => Promise<void>} check
  */
-async function lookAtCall(device, look) {
+async function checkCall(device, check) {
   const screen = await device.open('/receive.html');
   await waitForTitle(screen, 'Waiting for the camera');
-  await look(screen, 'receive-waiting');
+  await check(screen, 'receive-waiting');
   const camera = await device.open(await sharedLink(screen));
   await waitForTitle(camera, 'The other screen is waiting');
-  await look(camera, 'send-ready');
+  await check(camera, 'send-ready');
   await pressStart(camera);
   await waitForPicture(screen);
   await waitForTitle(camera, 'Connected');
-  await look(camera, 'send-connected');
+  await check(camera, 'send-connected');
   await screen.bringToFront();
-  await look(screen, 'receive-connected');
+  await check(screen, 'receive-connected');
 }
 
 /**
+ * Checks a page in both sizes.
  * @param {Page} page
  * @param {string} state
  * @param {string} scheme
  */
-async function lookAt(page, state, scheme) {
+async function checkState(page, state, scheme) {
   for (const [size, viewport] of Object.entries(sizes)) {
     const name = `${state}-${size}-${scheme}`;
     await page.setViewportSize(viewport);
@@ -84,24 +86,25 @@ async function lookAt(page, state, scheme) {
 }
 
 /**
+ * Fails on serious and critical findings of axe.
  * @param {Page} page
  * @param {string} name
  */
 async function assertAccessible(page, name) {
-  await page.evaluate(axe); // past the policy, which stops scripts that the page itself would load
+  await page.evaluate(axe); // evaluate bypasses the Content-Security-Policy
   const {violations} = await page.evaluate(() => /** @type {any} */ (window).axe.run());
-  const grave = violations
+  const serious = violations
     .filter((/** @type {any} */ v) => ['serious', 'critical'].includes(v.impact))
     .map((/** @type {any} */ v) => `${v.id}: ${v.nodes.map((/** @type {any} */ n) => n.html).join(' ')}`);
-  assert.deepEqual(grave, [], `${name}: accessibility`);
+  assert.deepEqual(serious, [], `${name}: accessibility`);
 }
 
 /**
- * Nothing may make a person scroll sideways.
+ * Fails if a page scrolls horizontally.
  * @param {Page} page
  * @param {string} name
  */
 async function assertFits(page, name) {
   const [content, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-  assert.ok(content <= window, `${name}: the page is ${content} wide, the window ${window}`);
+  assert.ok(content <= window, `${name}: the page is ${content} px wide, the window ${window} px`);
 }

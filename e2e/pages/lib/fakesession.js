@@ -1,27 +1,27 @@
-/** What stands around the ends of a room: a server of arrays, and peers that only keep books. */
+/** Fakes for the tests of session.js: an in-memory server, its inboxes, and peers that record calls. */
 
-/** A server that holds what is sent to who is not there, as the real one does for a knock. */
-export class Post {
+/** FakeServer holds messages to a missing recipient, as the real server does for a POST that waits. */
+export class FakeServer {
   /** @type {Map<string, FakeInbox>} */
-  readers = new Map();
+  inboxes = new Map();
   /** @type {{from: string, to: string, data: any}[]} */
   sent = [];
-  /** @type {{to: string, go: () => void}[]} */
-  #held = [];
+  /** @type {{to: string, resume: () => void}[]} */
+  #waiting = [];
 
   /** @param {string} from @param {string} to @param {any} data */
-  async carry(from, to, data) {
-    if (!this.readers.has(to)) await new Promise(resolve => this.#held.push({to, go: () => resolve(undefined)}));
+  async deliver(from, to, data) {
+    if (!this.inboxes.has(to)) await new Promise(resolve => this.#waiting.push({to, resume: () => resolve(undefined)}));
     this.sent.push({from, to, data: structuredClone(data)});
-    this.readers.get(to)?.dispatchEvent(new CustomEvent('message', {detail: {from, data: structuredClone(data)}}));
+    this.inboxes.get(to)?.dispatchEvent(new CustomEvent('message', {detail: {from, data: structuredClone(data)}}));
   }
 
   /** @param {FakeInbox} inbox */
-  read(inbox) {
-    this.readers.set(inbox.name, inbox);
-    const due = this.#held.filter(({to}) => to === inbox.name);
-    this.#held = this.#held.filter(({to}) => to !== inbox.name);
-    for (const {go} of due) go();
+  register(inbox) {
+    this.inboxes.set(inbox.name, inbox);
+    const due = this.#waiting.filter(({to}) => to === inbox.name);
+    this.#waiting = this.#waiting.filter(({to}) => to !== inbox.name);
+    for (const {resume} of due) resume();
   }
 
   /** @param {string} kind */
@@ -32,27 +32,27 @@ export class Post {
 
 export class FakeInbox extends EventTarget {
   status = 'idle';
-  /** @type {{kind: string, status: number, code: string} | null} what the server does not carry */
-  refuses = null;
-  /** @param {Post} post @param {string} name */
-  constructor(post, name) {
+  /** @type {{kind: string, status: number, code: string} | null} the kind of message that the server rejects, and the error */
+  rejects = null;
+  /** @param {FakeServer} server @param {string} name */
+  constructor(server, name) {
     super();
-    this.post = post;
+    this.server = server;
     this.name = name;
   }
   start() {
     this.status = 'open';
-    this.post.read(this);
+    this.server.register(this);
   }
   /** @param {string} status */
-  become(status) {
+  setStatus(status) {
     this.status = status;
     this.dispatchEvent(new CustomEvent('status', {detail: status}));
   }
   /** @param {string} to @param {any} data */
   async send(to, data) {
-    if (this.refuses?.kind === data.kind) throw Object.assign(new Error('refused'), this.refuses);
-    await this.post.carry(this.name, to, data);
+    if (this.rejects?.kind === data.kind) throw Object.assign(new Error('refused'), this.rejects);
+    await this.server.deliver(this.name, to, data);
   }
   /** @param {string} to @param {any} data */
   sendLast(to, data) { void this.send(to, data); }
@@ -61,7 +61,7 @@ export class FakeInbox extends EventTarget {
 export class FakePeer extends EventTarget {
   state = 'connecting';
   /** @type {any[]} */
-  got = [];
+  received = [];
   /** @type {Map<string, unknown>} */
   tracks = new Map();
   /** @param {any} options */
@@ -76,11 +76,11 @@ export class FakePeer extends EventTarget {
     this.tracks.set(kind, track);
   }
   /** @param {any} signal */
-  async receive(signal) { this.got.push(signal); }
+  async receive(signal) { this.received.push(signal); }
   /** @param {string} state */
-  turn(state) {
+  setState(state) {
     this.state = state;
     this.dispatchEvent(new CustomEvent('state', {detail: state}));
   }
-  close() { this.turn('closed'); }
+  close() { this.setState('closed'); }
 }

@@ -1,30 +1,30 @@
-/** wire.js: what requests and answers carry, and how long to pause. */
+/** Tests codec.js: encoding, decoding, errors and retry delays. */
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {InboxError, decode, encode, pauseFor, retryAfter} from '../../../public/wire.js';
+import {InboxError, decode, encode, retryAfter, retryDelay} from '../../../public/codec.js';
 
 for (const [status, code, passing] of /** @type {[number, string, boolean][]} */ ([
   [0, 'network', true], [0, 'closed', false], [0, 'queue-full', false],
   [400, 'bad-request', false], [401, 'unauthorized', false], [403, 'cross-site', false], [404, 'no-inbox', false], [413, 'body-too-large', false],
   [408, 'body-too-slow', true], [429, 'rate-limited', true], [500, 'internal', true], [502, 'refused', true], [503, 'inbox-full', true],
 ])) {
-  test(`${status} ${code} ${passing ? 'passes' : 'is for good'}`, () => {
+  test(`${status} ${code} is ${passing ? 'temporary' : 'permanent'}`, () => {
     assert.equal(new InboxError(code, '', {status}).passing, passing);
   });
 }
 
-test('pauses double up to fifteen seconds, and are never shorter than asked', () => {
-  for (const [failures, asked, least, most] of [[0, 0, 250, 500], [1, 0, 500, 1000], [4, 0, 4000, 8000], [5, 0, 7500, 15_000], [60, 0, 7500, 15_000], [0, 10, 10_125, 10_250], [60, 10, 13_750, 17_500]]) {
-    const error = new InboxError('network', '', {retryAfter: asked});
-    const pauses = Array.from({length: 200}, () => pauseFor(error, failures));
-    assert.ok(pauses.every(pause => pause >= least && pause <= most),
-      `after ${failures} failures and asked for ${asked} s: ${Math.min(...pauses)} to ${Math.max(...pauses)}, want ${least} to ${most}`);
-    assert.ok(new Set(pauses).size > 20, 'spread at random');
+test('delays double up to 15 seconds and are never shorter than Retry-After', () => {
+  for (const [failures, seconds, min, max] of [[0, 0, 250, 500], [1, 0, 500, 1000], [4, 0, 4000, 8000], [5, 0, 7500, 15_000], [60, 0, 7500, 15_000], [0, 10, 10_125, 10_250], [60, 10, 13_750, 17_500]]) {
+    const error = new InboxError('network', '', {retryAfter: seconds});
+    const pauses = Array.from({length: 200}, () => retryDelay(error, failures));
+    assert.ok(pauses.every(pause => pause >= min && pause <= max),
+      `after ${failures} failures with Retry-After ${seconds}: got ${Math.min(...pauses)} to ${Math.max(...pauses)}, want ${min} to ${max}`);
+    assert.ok(new Set(pauses).size > 20, 'jitter');
   }
 });
 
-test('Retry-After is seconds or a date, and an hour at most', t => {
+test('Retry-After is seconds or a date, capped at one hour', t => {
   t.mock.timers.enable({apis: ['Date'], now: Date.UTC(2026, 0, 1)});
   for (const [field, want] of /** @type {[string, number][]} */ ([
     ['', 0], ['0', 0], ['7', 7], ['86400', 3600], ['-5', 0], ['soon', 0], ['1e9', 0],
@@ -34,7 +34,7 @@ test('Retry-After is seconds or a date, and an hour at most', t => {
   }
 });
 
-test('data goes out by its type, and comes back by that', async () => {
+test('data is encoded by its type and decoded by its media type', async () => {
   const bytes = new Uint8Array([0, 255]);
   for (const [data, type, text] of /** @type {[unknown, string, string][]} */ ([
     ['é', 'text/plain', 'é'], [{a: ['é']}, 'application/json', '{"a":["é"]}'], [null, 'application/json', 'null'],

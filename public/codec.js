@@ -1,53 +1,58 @@
 /**
- * What an inbox's requests and answers carry: bodies, credentials, refusals,
- * and how long to pause after one.
+ * Encodes requests to an inbox server, decodes its responses, and computes
+ * retry delays.
  */
 
-/** Pauses after failures, in milliseconds: the first, and the longest. */
-export const FIRST_PAUSE = 500;
-const LONGEST_PAUSE = 15_000;
+/** Milliseconds before the first retry. */
+export const INITIAL_DELAY = 500;
+/** Maximum milliseconds before a retry. */
+const MAX_DELAY = 15_000;
 
-/** Why a request failed. `code` is the problem type's last word, 'network', 'closed' or 'queue-full'. */
+/**
+ * InboxError is a failed request. `code` is the last part of the problem type
+ * (RFC 9457), or a code of the client such as 'network', 'closed' or 'queue-full'.
+ */
 export class InboxError extends Error {
   /**
    * @param {string} code
    * @param {string} message
-   * @param {{status?: number, retryAfter?: number, cause?: unknown}} [facts]
+   * @param {{status?: number, retryAfter?: number, cause?: unknown}} [details]
    */
   constructor(code, message, {status = 0, retryAfter = 0, cause} = {}) {
     super(message, {cause});
     this.name = 'InboxError';
     this.code = code;
-    /** The HTTP status, 0 when there was no answer. */
+    /** The HTTP status, 0 without a response. */
     this.status = status;
-    /** Seconds the server asked us to wait, 0 when it did not say. */
+    /** Retry-After in seconds, 0 if the response has none. */
     this.retryAfter = retryAfter;
-    /** Seconds until the next attempt, 0 when there is none. */
+    /** Seconds until the next attempt, 0 if the request is not retried. */
     this.retryIn = 0;
   }
 
-  /** Whether the same request may well succeed later. */
+  /** Whether the failure is temporary, so that a retry can succeed. */
   get passing() {
     return this.status === 0 ? this.code === 'network' : [408, 429].includes(this.status) || this.status >= 500;
   }
 }
 
 /**
- * How long to wait after a failure: doubling, spread at random so that a
- * server coming back is not met by everybody at once, and never less than it
- * asked for.
+ * Returns the delay before the next attempt: exponential backoff with jitter,
+ * so that clients do not retry in step after an outage. The delay is never
+ * shorter than Retry-After.
  * @param {InboxError} error
  * @param {number} failures
  * @returns {number} milliseconds
  */
-export function pauseFor(error, failures) {
-  const longest = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** failures);
-  const asked = error.retryAfter * 1000;
-  return Math.ceil(asked + longest * (0.5 + Math.random() / 2) * (asked > 0 ? 0.5 : 1));
+export function retryDelay(error, failures) {
+  const delay = Math.min(MAX_DELAY, INITIAL_DELAY * 2 ** failures);
+  const minimum = error.retryAfter * 1000;
+  return Math.ceil(minimum + delay * (0.5 + Math.random() / 2) * (minimum > 0 ? 0.5 : 1));
 }
 
 /**
- * Seconds or a date, as HTTP has it.
+ * Returns Retry-After in seconds, 0 if it is absent or invalid. The field holds
+ * seconds or an HTTP date. The result is at most one hour.
  * @param {Response} response
  */
 export function retryAfter(response) {
@@ -58,35 +63,38 @@ export function retryAfter(response) {
 }
 
 /**
+ * Converts an error response to an InboxError.
  * @param {Response} response
  * @param {ArrayBuffer} body
  */
-export function refusal(response, body) {
-  const facts = {status: response.status, retryAfter: retryAfter(response)};
+export function responseError(response, body) {
+  const details = {status: response.status, retryAfter: retryAfter(response)};
   try {
     const problem = JSON.parse(new TextDecoder().decode(body));
-    return new InboxError(String(problem.type).split(':').at(-1) ?? '', String(problem.detail ?? problem.title), facts);
+    return new InboxError(String(problem.type).split(':').at(-1) ?? '', String(problem.detail ?? problem.title), details);
   } catch {
-    return new InboxError('refused', `the server answered ${response.status}`, facts);
+    return new InboxError('refused', `the server responded with status ${response.status}`, details);
   }
 }
 
 /** @param {unknown} error */
-export function asInboxError(error) {
+export function toInboxError(error) {
   return error instanceof InboxError ? error : new InboxError('failed', String(error), {cause: error});
 }
 
 /**
- * btoa takes bytes, not text: UTF-8 comes first.
+ * Returns the Authorization value of Basic authentication (RFC 7617). The
+ * credentials are encoded as UTF-8 first, because btoa accepts only bytes.
  * @param {string} name
  * @param {string} password
  */
-export function basic(name, password) {
+export function basicAuth(name, password) {
   const bytes = new TextEncoder().encode(`${name}:${password}`);
   return `Basic ${btoa(String.fromCharCode(...bytes))}`;
 }
 
 /**
+ * Encodes data as a request body with its media type.
  * @param {unknown} data
  * @returns {{body: BodyInit, type: string}}
  */
@@ -98,6 +106,7 @@ export function encode(data) {
 }
 
 /**
+ * Decodes a response body by its media type.
  * @param {string} type
  * @param {ArrayBuffer} body
  */

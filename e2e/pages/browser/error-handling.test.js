@@ -1,4 +1,4 @@
-/** What goes wrong, and whether the person is told what to do about it. */
+/** Tests error handling: each error is shown with a hint, and the page stays usable. */
 
 import assert from 'node:assert/strict';
 import {after, before, test} from 'node:test';
@@ -23,45 +23,46 @@ after(async () => {
 });
 
 /**
+ * Runs a test with one device.
  * @param {(device: Device) => Promise<void>} use
  * @param {string} [origin]
  * @param {import('../lib/browser.js').Browser} [on]
  */
 async function withDevice(use, origin = server.origin, on = browser) {
-  const device = await Device.make(on, origin);
+  const device = await Device.create(on, origin);
   await use(device);
   await device.close();
 }
 
 /**
- * The same in a browser of its own, started with other flags.
+ * Runs a test with one device in a separate browser with other flags.
  * @param {string[]} flags
  * @param {(device: Device) => Promise<void>} use
  * @param {string} [origin]
  */
 async function withFlags(flags, use, origin) {
-  const special = await launch(flags);
+  const browserWithFlags = await launch(flags);
   try {
-    await withDevice(use, origin, special);
+    await withDevice(use, origin, browserWithFlags);
   } finally {
-    await special.close();
+    await browserWithFlags.close();
   }
 }
 
-test('the camera is refused', {skip}, () => withFlags(['--use-fake-ui-for-media-stream=deny'], async device => {
+test('access to the camera is denied', {skip}, () => withFlags(['--use-fake-ui-for-media-stream=deny'], async device => {
   const camera = await device.open('/send.html');
   await pressStart(camera);
-  await waitForTitle(camera, 'The camera was refused');
-  assert.ok(await camera.getByRole('button', {name: 'Start'}).isEnabled(), 'start can be pressed again');
+  await waitForTitle(camera, 'Access to the camera was denied');
+  assert.ok(await camera.getByRole('button', {name: 'Start'}).isEnabled(), 'start is enabled');
 }));
 
-test('there is no camera', {skip}, () => withFlags(['--use-fake-device-for-media-stream=device-count=0'], async device => {
+test('no camera is found', {skip}, () => withFlags(['--use-fake-device-for-media-stream=device-count=0'], async device => {
   const camera = await device.open('/send.html');
   await pressStart(camera);
   await waitForTitle(camera, 'No camera was found');
 }));
 
-test('the camera is busy, and free again at the next press', {skip}, () => withDevice(async device => {
+test('the camera is in use, and available on the next attempt', {skip}, () => withDevice(async device => {
   await device.context.addInitScript(() => {
     const {mediaDevices} = navigator;
     if (!mediaDevices) return; // about:blank
@@ -78,7 +79,7 @@ test('the camera is busy, and free again at the next press', {skip}, () => withD
   await waitForTitle(camera, 'Waiting for the other screen');
 }));
 
-test('the microphone is missing: a call without sound', {skip}, () => withDevice(async device => {
+test('without a microphone, the call has no sound', {skip}, () => withDevice(async device => {
   await device.context.addInitScript(() => {
     const {mediaDevices} = navigator;
     if (!mediaDevices) return; // about:blank
@@ -104,33 +105,33 @@ test('the camera is unplugged during a call', {skip}, () => withDevice(async dev
     stream.getTracks()[0].dispatchEvent(new Event('ended'));
   });
   await waitForTitle(camera, 'The camera has stopped');
-  await waitForTitle(screen, 'The camera’s page is open');
+  await waitForTitle(screen, 'The camera page is open');
   await pressStart(camera);
   await waitForPicture(screen);
 }));
 
-test('the keyboard stays on the button, whichever it is', {skip}, () => withDevice(async device => {
+test('the focus moves between the start and stop buttons', {skip}, () => withDevice(async device => {
   const camera = await device.open('/send.html');
-  const held = () => camera.evaluate(() => document.activeElement?.id || document.activeElement?.tagName);
+  const focused = () => camera.evaluate(() => document.activeElement?.id || document.activeElement?.tagName);
   await camera.locator('#start:enabled').waitFor();
   await camera.focus('#start');
   await camera.keyboard.press('Enter');
   await waitForTitle(camera, 'Waiting for the other screen');
   await camera.waitForFunction(() => document.querySelector('#stop')?.checkVisibility());
-  assert.equal(await held(), 'stop');
+  assert.equal(await focused(), 'stop');
   await camera.keyboard.press('Enter');
   await waitForTitle(camera, 'Ready when you are');
-  assert.equal(await held(), 'start');
+  assert.equal(await focused(), 'start');
 }));
 
-/** Runs in the page: a person who is asked for a screen and cancels. */
-function cancelScreens() {
+/** Runs in the page: makes screen capture fail as if the user cancelled it. */
+function rejectScreenCapture() {
   const {mediaDevices} = navigator;
   if (mediaDevices) mediaDevices.getDisplayMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'));
 }
 
-test('a screen that is not shared after all: everything stays as it was', {skip}, () => withDevice(async device => {
-  await device.context.addInitScript(cancelScreens);
+test('cancelling screen capture restores the previous choice', {skip}, () => withDevice(async device => {
+  await device.context.addInitScript(rejectScreenCapture);
   const camera = await device.open('/send.html');
   const list = camera.getByLabel('Camera', {exact: true});
   await waitForTitle(camera, 'Ready when you are');
@@ -138,7 +139,7 @@ test('a screen that is not shared after all: everything stays as it was', {skip}
   await list.selectOption('screen');
   await camera.getByText('The screen was not shared.').waitFor();
   await waitForTitle(camera, 'Ready when you are');
-  assert.equal(await list.inputValue(), before, 'the choice is back');
+  assert.equal(await list.inputValue(), before, 'the previous choice');
 
   await pressStart(camera);
   const screen = await device.open(await sharedLink(camera));
@@ -147,38 +148,38 @@ test('a screen that is not shared after all: everything stays as it was', {skip}
   await list.selectOption('screen');
   await camera.getByText('The screen was not shared.').waitFor();
   await waitForTitle(camera, 'Connected');
-  assert.equal(await list.inputValue(), during, 'the choice is back');
-  await waitForPicture(screen); // of the camera that was
+  assert.equal(await list.inputValue(), during, 'the previous choice');
+  await waitForPicture(screen); // still of the camera
 }));
 
-test('start with a screen that is not shared after all', {skip}, () => withDevice(async device => {
-  await device.context.addInitScript(cancelScreens);
+test('cancelling screen capture on start does not start a call', {skip}, () => withDevice(async device => {
+  await device.context.addInitScript(rejectScreenCapture);
   await device.context.addInitScript(() => globalThis.origin !== 'null' && sessionStorage.setItem('video', 'screen'));
   const camera = await device.open('/send.html');
   await pressStart(camera);
   await camera.getByText('The screen was not shared.').waitFor();
   await waitForTitle(camera, 'Ready when you are');
-  assert.ok(await camera.getByRole('button', {name: 'Start'}).isEnabled(), 'start can be pressed again');
+  assert.ok(await camera.getByRole('button', {name: 'Start'}).isEnabled(), 'start is enabled');
 }));
 
-/** Runs in the page: counts wake locks, and hands the next one out when told to. */
+/** Runs in the page: records wake locks, and grants a request when the test says so. */
 function fakeWakeLocks() {
-  const w = /** @type {any} */ (window);
-  w.locks = [];
-  w.granted = Promise.resolve();
+  const win = /** @type {any} */ (window);
+  win.locks = [];
+  win.granted = Promise.resolve();
   const request = async () => {
-    await w.granted;
+    await win.granted;
     const lock = Object.assign(new EventTarget(), {released: false, release: async () => {
       lock.released = true;
       lock.dispatchEvent(new Event('release'));
     }});
-    w.locks.push(lock);
+    win.locks.push(lock);
     return lock;
   };
   Object.defineProperty(navigator, 'wakeLock', {value: {request}});
 }
 
-test('the display is kept awake again after the page was hidden, and not after the call', {skip}, () => withDevice(async device => {
+test('the wake lock is requested again after the page was hidden, and released after the call', {skip}, () => withDevice(async device => {
   await device.context.addInitScript(fakeWakeLocks);
   const screen = await device.open('/receive.html');
   const camera = await device.open(await sharedLink(screen));
@@ -187,22 +188,22 @@ test('the display is kept awake again after the page was hidden, and not after t
   await screen.bringToFront();
   await waitForTitle(screen, 'Connected');
   await screen.waitForFunction(() => /** @type {any} */ (window).locks.length === 1);
-  // A browser releases the lock of a page that is hidden; then it is shown again.
+  // Browsers release the lock of a hidden page. The event shows the page again.
   await screen.evaluate(() => {
-    const w = /** @type {any} */ (window);
-    void w.locks[0].release();
-    w.granted = new Promise(resolve => { w.grant = resolve; });
+    const win = /** @type {any} */ (window);
+    void win.locks[0].release();
+    win.granted = new Promise(resolve => { win.grant = resolve; });
     document.dispatchEvent(new Event('visibilitychange'));
   });
   await camera.getByRole('button', {name: 'Stop'}).click();
-  await waitForTitle(screen, 'The camera’s page is open');
+  await waitForTitle(screen, 'The camera page is open');
   await screen.evaluate(() => /** @type {any} */ (window).grant());
   await screen.waitForFunction(() => /** @type {any} */ (window).locks.length === 2);
   await screen.waitForFunction(() => /** @type {any} */ (window).locks[1].released);
   assert.deepEqual(await locks(), [true, true]);
 }));
 
-test('a choice outlives a reload, and storage that is forbidden', {skip}, () => withDevice(async device => {
+test('a choice survives a reload, and works without storage', {skip}, () => withDevice(async device => {
   const camera = await device.open('/send.html');
   const microphone = camera.getByLabel('Microphone', {exact: true});
   await microphone.selectOption('none');
@@ -218,11 +219,11 @@ test('a choice outlives a reload, and storage that is forbidden', {skip}, () => 
   await waitForTitle(camera, 'Waiting for the other screen');
 }));
 
-test('a damaged link', {skip}, () => withDevice(async device => {
+test('an invalid link', {skip}, () => withDevice(async device => {
   await waitForTitle(await device.open('/receive.html#torn'), 'This link is incomplete');
 }));
 
-test('the picture has sound once the person asks for it, and fills the screen', {skip}, () => withDevice(async device => {
+test('the user can unmute the picture and show it in full screen', {skip}, () => withDevice(async device => {
   const camera = await device.open('/send.html');
   await pressStart(camera);
   const screen = await device.open(await sharedLink(camera));
@@ -230,33 +231,33 @@ test('the picture has sound once the person asks for it, and fills the screen', 
   const muted = () => /** @type {HTMLVideoElement} */ (document.querySelector('#picture')).muted;
   assert.ok(await screen.evaluate(muted), 'muted at first');
   await screen.getByRole('button', {name: 'Unmute'}).click();
-  assert.ok(!(await screen.evaluate(muted)), 'audible once asked for');
+  assert.ok(!(await screen.evaluate(muted)), 'audible after unmuting');
   await screen.getByRole('button', {name: 'Full screen'}).click();
   await screen.waitForFunction(() => document.fullscreenElement);
 }));
 
-test('the server refuses what the page sends: that is told without a countdown', {skip}, () => withDevice(async device => {
-  device.expect(/status of 403/);
+test('a permanent error is shown without a countdown', {skip}, () => withDevice(async device => {
+  device.allowError(/status of 403/);
   await device.context.route('**/inbox?to=*', route => route.fulfill({
     status: 403, contentType: 'application/problem+json', body: '{"type":"urn:inbox:problem:cross-site","title":"t"}',
   }));
   const screen = await device.open('/receive.html');
-  await waitForTitle(screen, 'The server does not take requests from this page');
+  await waitForTitle(screen, 'The server does not accept requests from this page');
   assert.equal(await screen.locator('.status-countdown').textContent(), '');
 }));
 
-test('plain HTTP from another machine is no place for cameras', {skip}, async () => {
-  const plain = new Server(['-https=false']);
-  await plain.start();
-  const origin = plain.origin.replace('https://localhost', 'http://camera.test');
+test('plain HTTP from another machine is not a secure context', {skip}, async () => {
+  const httpServer = new Server(['-https=false']);
+  await httpServer.start();
+  const origin = httpServer.origin.replace('https://localhost', 'http://camera.test');
   try {
     await withFlags(['--host-resolver-rules=MAP camera.test 127.0.0.1'], async device => {
-      device.expect(/Cross-Origin-Opener-Policy header has been ignored/); // says Chromium, of the same trouble
+      device.allowError(/Cross-Origin-Opener-Policy header has been ignored/); // same cause
       await waitForTitle(await device.open('/send.html'), 'This page is not on a secure connection');
       await waitForTitle(await device.open('/receive.html'), 'This page is not on a secure connection');
     }, origin);
   } finally {
-    await plain.remove();
+    await httpServer.remove();
   }
 });
 
@@ -264,38 +265,38 @@ for (const [limit, status, title] of /** @type {const} */ ([
   ['-max-inboxes', 503, 'The server is full'],
   ['-max-inboxes-per-ip', 429, 'Too many requests'],
 ])) {
-  test(`${status}: the page counts down and goes on`, {skip}, async () => {
-    const small = new Server([limit, '1', '-inbox-timeout', '6']);
-    await small.start();
+  test(`${status}: the page counts down and continues`, {skip}, async () => {
+    const limited = new Server([limit, '1', '-inbox-timeout', '6']);
+    await limited.start();
     try {
-      await withDevice(device => waitOut(device, small, status, title), small.origin);
+      await withDevice(device => waitForExpiry(device, limited, status, title), limited.origin);
     } finally {
-      await small.remove();
+      await limited.remove();
     }
   });
 }
 
 /**
- * Somebody has taken the only mailbox, and lets it expire once the page has met that.
+ * Claims the only mailbox, checks the notice of the page, then lets the mailbox expire.
  * @param {Device} device
- * @param {Server} small
+ * @param {Server} limited
  * @param {number} status
  * @param {string} title
  */
-async function waitOut(device, small, status, title) {
-  device.expect(new RegExp(`status of ${status}`));
-  device.expect(/status of 404/); // with a timeout this short the server ends knocks before the page does
-  const headers = {Authorization: `Basic ${btoa('somebody:else')}`};
-  const take = async () => (await device.context.request.get(`${small.origin}/inbox?wait=0`, {headers})).status();
-  assert.equal(await take(), 204);
-  const keep = setInterval(() => void take().catch(() => {}), 500);
+async function waitForExpiry(device, limited, status, title) {
+  device.allowError(new RegExp(`status of ${status}`));
+  device.allowError(/status of 404/); // with this timeout, the server responds to a held POST before the page aborts it
+  const headers = {Authorization: `Basic ${btoa('other:secret')}`};
+  const claim = async () => (await device.context.request.get(`${limited.origin}/inbox?wait=0`, {headers})).status();
+  assert.equal(await claim(), 204);
+  const renewal = setInterval(() => void claim().catch(() => {}), 500);
   try {
     const screen = await device.open('/receive.html');
     await waitForTitle(screen, title);
     await screen.locator('.status-countdown', {hasText: /^Next try in \d+ s\.$/}).waitFor();
-    clearInterval(keep);
+    clearInterval(renewal);
     await waitForTitle(screen, 'Waiting for the camera', 30_000);
   } finally {
-    clearInterval(keep);
+    clearInterval(renewal);
   }
 }

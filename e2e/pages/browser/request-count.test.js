@@ -1,12 +1,12 @@
-/** What a call costs the server in requests: docs/security.md counts on it. */
+/** Limits the number of requests per call. The figures in docs/security.md depend on it. */
 
 import assert from 'node:assert/strict';
 import {after, before, test} from 'node:test';
 import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
 import {Server} from '../lib/server.js';
 
-/** Of both sides together, with their pages, until a picture is seen. */
-const mostRequests = 80;
+/** Maximum requests of both sides, including their pages, until the picture is shown. */
+const maxRequests = 80;
 
 /** @type {Server} */
 let server;
@@ -25,14 +25,14 @@ after(async () => {
   await server?.remove();
 });
 
-test('a call takes few requests', {skip}, async t => {
-  const [ann, ben] = await Promise.all([Device.make(browser, server.origin), Device.make(browser, server.origin)]);
+test('a call needs few requests', {skip}, async t => {
+  const [ann, ben] = await Promise.all([Device.create(browser, server.origin), Device.create(browser, server.origin)]);
   /** @type {Record<string, number>} */
-  const counted = {pages: 0, messages: 0, polls: 0};
+  const counts = {pages: 0, messages: 0, polls: 0};
   for (const device of [ann, ben]) {
     device.context.on('request', request => {
       const mailbox = new URL(request.url()).pathname === '/inbox';
-      counted[!mailbox ? 'pages' : request.method() === 'POST' ? 'messages' : 'polls']++;
+      counts[!mailbox ? 'pages' : request.method() === 'POST' ? 'messages' : 'polls']++;
     });
   }
   const screen = await ann.open('/receive.html');
@@ -40,10 +40,10 @@ test('a call takes few requests', {skip}, async t => {
   await waitForTitle(camera, 'The other screen is waiting');
   await pressStart(camera);
   await waitForPicture(screen);
-  t.diagnostic(`requests of one call: ${JSON.stringify(counted)}`);
-  const all = Object.values(counted).reduce((a, b) => a + b);
-  assert.ok(counted.messages > 0 && counted.polls > 0, 'a call goes through the mailboxes');
-  assert.ok(all <= mostRequests, `a call takes ${all} requests, want at most ${mostRequests}`);
+  t.diagnostic(`requests of one call: ${JSON.stringify(counts)}`);
+  const total = Object.values(counts).reduce((a, b) => a + b);
+  assert.ok(counts.messages > 0 && counts.polls > 0, 'a call goes through the mailboxes');
+  assert.ok(total <= maxRequests, `got ${total} requests per call, want at most ${maxRequests}`);
   await ann.close();
   await ben.close();
 });

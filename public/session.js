@@ -1,0 +1,348 @@
+/**
+ * Connects the two endpoints of a room and keeps their call connected. The pages
+ * can open in any order, reload, and lose the server for a while. This module
+ * does not touch the DOM.
+ *
+ * A random id identifies the page of an endpoint; each load has a new one.
+ * Endpoints exchange these messages:
+ * - hello {page, live, ask}: the page is open; with ask, the other page replies with a hello
+ * - signal {page, to, signal}: a signal of a peer, valid only for the page `to`
+ * - bye {page}: the page is closing
+ * - refused {page, to, code, status}: the server rejected a signal to that page, so the call fails
+ *
+ * The sending endpoint starts every call. While it is live, it calls each page
+ * that says hello and has no call. It sends hellos while there is no call, and
+ * when a call does not connect in time.
+ */
+
+import {Peer} from './peer.js';
+import {random} from './room.js';
+
+/** Milliseconds a call has to connect before a new call replaces it. */
+const CONNECT_TIMEOUT = 10_000;
+/** Milliseconds between checks of the call. */
+const TICK_INTERVAL = 1_000;
+/** Minimum milliseconds between hellos. */
+const HELLO_INTERVAL = 5_000;
+
+/**
+ * @typedef {import('./inbox.js').Inbox} Inbox
+ * @typedef {import('./peer.js').Signal} Signal
+ * @typedef {'waiting'|'present'|'connecting'|'connected'|'reconnecting'} EndpointState
+ * @typedef {{code: string, status: number}} ErrorInfo the identifying fields of an InboxError
+ * @typedef {{kind: 'hello'|'signal'|'bye'|'refused', page: string, live?: boolean, ask?: boolean, to?: string, signal?: Signal} & Partial<ErrorInfo>} Message
+ * @typedef {ConstructorParameters<typeof Peer>[0]} PeerOptions
+ */
+
+/**
+ * Endpoint is the base class of both sides. Events:
+ * - state: the {@link EndpointState} has changed
+ * - track: as in Peer
+ * - error: the `error` property has changed
+ */
+class Endpoint extends EventTarget {
+  /** @type {Peer | null} */
+  peer = null;
+  /** The id of the remote page, '' while it is unknown. */
+  remotePage = '';
+  page = random();
+  /** @type {ErrorInfo & {kind: 'hello'|'signal'} | null} the last permanent error from the server */
+  error = null;
+  /** Changes with each call, so that an outdated startCall can detect it. */
+  #generation = 0;
+  #sendingHello = false;
+  #queue = Promise.resolve();
+  /** @type {EndpointState} */
+  #state = 'waiting';
+
+  /**
+   * @param {object} options
+   * @param {Inbox} options.inbox
+   * @param {string} options.to the mailbox of the remote endpoint
+   * @param {() => Promise<RTCIceServer[]>} options.iceServers called before each call
+   * @param {(options: PeerOptions) => Peer} [options.createPeer] for tests
+   */
+  constructor({inbox, to, iceServers, createPeer = options => new Peer(options)}) {
+    super();
+    this.inbox = inbox;
+    this.to = to;
+    this.iceServers = iceServers;
+    this.createPeer = createPeer;
+    inbox.addEventListener('message', event => {
+      const {from, data} = /** @type {CustomEvent} */ (event).detail;
+      if (from === to && data?.page) this.#queue = this.#queue.then(() => this.onMessage(data)).catch(() => {});
+    });
+    inbox.addEventListener('status', () => {
+      if (inbox.status !== 'open' || this.error?.kind !== 'hello') return;
+      this.setError(null); // the server accepts requests again
+      void this.sendHello();
+    });
+  }
+
+  /** @returns {EndpointState} */
+  get state() {
+    return this.#state;
+  }
+
+  get live() {
+    return false;
+  }
+
+  /** Starts to receive messages and sends a hello. */
+  open() {
+    this.inbox.start();
+    this.sendHello();
+  }
+
+  /** Sends a bye. A page calls it when it closes. */
+  leave() {
+    if (this.remotePage) this.inbox.sendLast(this.to, {kind: 'bye', page: this.page});
+  }
+
+  /** Ends the current call, if any. */
+  hangUp() {
+    this.#generation++;
+    this.peer?.close();
+    this.peer = null;
+    this.updateState();
+  }
+
+  /**
+   * Sends a hello that requests a reply. At most one is pending, because
+   * delivery waits until the remote mailbox exists.
+   */
+  async sendHello() {
+    if (this.#sendingHello) return;
+    this.#sendingHello = true;
+    await this.send({kind: 'hello', live: this.live, ask: true});
+    this.#sendingHello = false;
+  }
+
+  /**
+   * Sends a message to the remote endpoint. A superseded page must not send,
+   * because the remote endpoint would take it for the newest page.
+   * @param {Omit<Message, 'page'>} message
+   */
+  async send(message) {
+    if (this.inbox.status === 'superseded') return;
+    try {
+      await this.inbox.send(this.to, {...message, page: this.page}, {wait: Infinity});
+      if (message.kind === 'hello' && this.error?.kind === 'hello') this.setError(null);
+    } catch (error) {
+      const {code, status} = /** @type {import('./inbox.js').InboxError} */ (error);
+      if (status) this.#onSendError(message, {code, status}); // without a status, the inbox was closed
+    }
+  }
+
+  /**
+   * Handles a message that the server rejected permanently. A call cannot be
+   * established without its signals, so it ends on both sides. A connected
+   * call continues.
+   * @param {Omit<Message, 'page'>} message
+   * @param {ErrorInfo} error
+   */
+  #onSendError({kind, signal}, error) {
+    if (kind === 'hello') this.setError({kind, ...error});
+    if (kind !== 'signal' || signal?.call !== this.peer?.call || this.peer?.state === 'connected') return;
+    void this.send({kind: 'refused', to: this.remotePage, ...error});
+    this.failCall(error);
+  }
+
+  /**
+   * Ends a call whose signals were rejected.
+   * @param {ErrorInfo} error
+   */
+  failCall(error) {
+    this.setError({kind: 'signal', ...error});
+    this.hangUp();
+  }
+
+  /** @param {Endpoint['error']} error */
+  setError(error) {
+    if (error === this.error) return;
+    this.error = error;
+    this.dispatchEvent(new CustomEvent('error', {detail: error}));
+  }
+
+  /**
+   * @param {Message} message
+   * @returns {Promise<void>}
+   */
+  async onMessage(message) {
+    if (message.kind === 'hello') await this.onHello(message);
+    if (message.kind === 'signal' && message.signal) await this.onSignal(message, message.signal);
+    if (message.kind === 'refused' && message.to === this.page) this.failCall({code: message.code ?? '', status: message.status ?? 0});
+    if (message.kind === 'bye' && message.page === this.remotePage) {
+      this.remotePage = '';
+      this.setError(null);
+      this.hangUp();
+    }
+    this.updateState();
+  }
+
+  /** @param {Message} message */
+  async onHello({page, ask}) {
+    this.remotePage = page;
+    if (ask) void this.send({kind: 'hello', live: this.live});
+  }
+
+  /**
+   * @param {Message} _message
+   * @param {Signal} signal
+   */
+  async onSignal(_message, signal) {
+    void this.peer?.receive(signal);
+  }
+
+  /**
+   * Replaces the current call with a new one. Returns null if the call was hung
+   * up while the ICE servers were being fetched.
+   * @param {string} call
+   * @param {boolean} polite
+   */
+  async startCall(call, polite) {
+    this.peer?.close();
+    this.setError(null);
+    const generation = ++this.#generation;
+    const iceServers = await this.iceServers();
+    if (generation !== this.#generation) return null;
+    const to = this.remotePage;
+    const send = (/** @type {Signal} */ signal) => void this.send({kind: 'signal', to, signal});
+    const peer = this.createPeer({call, polite, send, iceServers});
+    this.peer = peer;
+    peer.addEventListener('state', () => peer === this.peer && this.updateState());
+    peer.addEventListener('track', event =>
+      this.dispatchEvent(new CustomEvent('track', {detail: /** @type {CustomEvent} */ (event).detail})));
+    this.updateState();
+    return peer;
+  }
+
+  /** Recomputes the state and dispatches an event if it changed. */
+  updateState() {
+    const state = this.#currentState();
+    if (state === this.#state) return;
+    this.#state = state;
+    this.dispatchEvent(new CustomEvent('state', {detail: state}));
+  }
+
+  /** @returns {EndpointState} */
+  #currentState() {
+    if (this.peer && this.peer.state !== 'closed') return this.peer.state;
+    return this.remotePage ? 'present' : 'waiting';
+  }
+}
+
+/** SendingEndpoint is the endpoint with the camera. */
+export class SendingEndpoint extends Endpoint {
+  /** @type {Map<'audio'|'video', MediaStreamTrack | null>} */
+  #tracks = new Map();
+  #calledPage = '';
+  #connectingSince = 0;
+  #lastHello = 0;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #timer;
+
+  get live() {
+    return this.#timer !== undefined;
+  }
+
+  /** Starts to send the tracks to the current remote page and to each later one. */
+  start() {
+    if (this.live) return;
+    this.setError(null);
+    this.#timer = setInterval(() => this.#tick(), TICK_INTERVAL);
+    this.#announce();
+  }
+
+  /** Ends the call and starts no new one. */
+  stop() {
+    if (!this.live) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    this.hangUp();
+    if (this.remotePage) void this.send({kind: 'hello', live: false});
+  }
+
+  /**
+   * Stops as well, because the server would reject the next call too. The user
+   * has to start again.
+   * @param {ErrorInfo} error
+   */
+  failCall(error) {
+    super.failCall(error);
+    this.stop();
+  }
+
+  /**
+   * @param {'audio'|'video'} kind
+   * @param {MediaStreamTrack | null} track null stops sending this kind
+   */
+  async setTrack(kind, track) {
+    this.#tracks.set(kind, track);
+    await this.peer?.setTrack(kind, track);
+  }
+
+  /** @param {Message} message */
+  async onHello(message) {
+    this.remotePage = message.page;
+    if (this.live && this.#needsCall(message.page)) await this.#makeCall();
+    else await super.onHello(message);
+  }
+
+  /** @param {string} page */
+  #needsCall(page) {
+    return !this.peer || page !== this.#calledPage || this.#timedOut;
+  }
+
+  /** Whether the call failed to connect within CONNECT_TIMEOUT. */
+  get #timedOut() {
+    return this.peer?.state !== 'connected' && Date.now() - this.#connectingSince > CONNECT_TIMEOUT;
+  }
+
+  async #makeCall() {
+    this.#calledPage = this.remotePage;
+    this.#connectingSince = Date.now();
+    const peer = await this.startCall(random(), false);
+    for (const [kind, track] of this.#tracks) await peer?.setTrack(kind, track);
+  }
+
+  /**
+   * Sends a hello if the call is missing or has timed out; the reply starts a new
+   * call. The timeout restarts while the call is connected, so that a broken
+   * connection has time to recover. It also restarts while the inbox backs off:
+   * signals are delayed then, and a new call would only add requests.
+   */
+  #tick() {
+    if (this.peer?.state === 'connected' || this.inbox.status === 'retrying') this.#connectingSince = Date.now();
+    const missing = !this.peer || this.#timedOut;
+    if (missing && Date.now() - this.#lastHello > HELLO_INTERVAL) this.#announce();
+  }
+
+  #announce() {
+    this.#lastHello = Date.now();
+    void this.sendHello();
+  }
+}
+
+/** ReceivingEndpoint is the endpoint with the screen. It accepts every call. */
+export class ReceivingEndpoint extends Endpoint {
+  /** @param {Message} message */
+  async onHello(message) {
+    if (message.page !== this.remotePage || !message.live) this.hangUp();
+    await super.onHello(message);
+  }
+
+  /**
+   * @param {Message} message
+   * @param {Signal} signal
+   */
+  async onSignal(message, signal) {
+    if (message.to !== this.page) return; // sent to an earlier load of this page
+    if (this.peer?.call !== signal.call) {
+      if (signal.description?.type !== 'offer') return;
+      this.remotePage = message.page;
+      await this.startCall(signal.call, true);
+    }
+    await super.onSignal(message, signal);
+  }
+}

@@ -1,0 +1,89 @@
+# Functions of scripts/test and scripts/soak, which source this file. Each defines
+# step_NAME functions and calls run_steps.
+# shellcheck shell=bash
+
+root=$PWD
+tools=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/inbox-tools
+modules=(. e2e)
+
+PATH=$tools/node/node_modules/.bin:$tools:$PATH # step_install puts programs here
+
+staticcheck_version=v0.8.2
+govulncheck_version=v1.9.0
+next_go=go1.27.0 # the newest Go release line, which users may build with
+
+# run_steps runs the named steps and prints the duration of each.
+run_steps() {
+	command -v go >/dev/null || die "Go is missing: install Go 1.26 or newer from https://go.dev/dl/"
+	local began=$SECONDS step
+	for step in "$@"; do
+		local from=$SECONDS
+		printf '\n=== %s\n' "$step"
+		"step_$step"
+		printf '=== %s: passed in %d s\n' "$step" $((SECONDS - from))
+	done
+	printf '\nall passed in %d s\n' $((SECONDS - began))
+}
+
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+each_module() {
+	local module
+	for module in "${modules[@]}"; do (cd "$root/$module" && "$@"); done
+}
+
+# step_install installs missing programs on Debian as root. Elsewhere it only lists
+# them.
+step_install() {
+	local want=()
+	command -v gcc >/dev/null || want+=(gcc libc6-dev) # for the race detector
+	command -v chromium >/dev/null || [ -n "${CHROMIUM:-}" ] || want+=(chromium)
+	command -v firefox-esr >/dev/null || [ -n "${FIREFOX:-}" ] || want+=(firefox-esr)
+	command -v testssl >/dev/null || want+=(testssl.sh)
+	[ -x /lib/systemd/systemd ] || want+=(systemd)
+	command -v ip >/dev/null || want+=(iproute2)
+	command -v curl >/dev/null || want+=(curl)
+	{ command -v redis-server && command -v redis-cli; } >/dev/null || want+=(redis-server) # comes with redis-cli
+	{ command -v node && command -v npm; } >/dev/null || want+=(nodejs npm)
+	command -v debootstrap >/dev/null || want+=(debootstrap)
+	command -v rpm >/dev/null || want+=(rpm)
+	command -v dnf >/dev/null || want+=(dnf)
+	command -v lintian >/dev/null || want+=(lintian)
+	command -v buildah >/dev/null || want+=(buildah)
+	command -v systemd-nspawn >/dev/null || want+=(systemd-container)
+	if [ ${#want[@]} -gt 0 ]; then
+		command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || die "missing programs: install ${want[*]}"
+		apt-get update -q >/dev/null
+		DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${want[@]}" >/dev/null
+	fi
+	alone prometheus usr/bin/promtool
+	alone nginx usr/sbin/nginx
+	alone caddy usr/bin/caddy
+	modern_node || npm install --silent --prefix "$tools/node" node@22
+	tool staticcheck "honnef.co/go/tools/cmd/staticcheck@$staticcheck_version"
+	tool govulncheck "golang.org/x/vuln/cmd/govulncheck@$govulncheck_version"
+	(cd e2e/pages && npm ci --no-audit --no-fund --silent)
+	echo "installed"
+}
+
+# modern_node succeeds if node is version 20 or newer. Debian 12 has 18.
+modern_node() { node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; }
+
+# alone extracts one program from a Debian package without installing the package,
+# which would start a server.
+alone() {
+	local package=$1 file=$2 into
+	command -v "${file##*/}" >/dev/null && return
+	command -v dpkg-deb >/dev/null && command -v apt-get >/dev/null || die "missing programs: install ${file##*/}"
+	into=$(mktemp -d)
+	apt-get update -q >/dev/null
+	(cd "$into" && apt-get download -q -o APT::Sandbox::User=root "$package" >/dev/null && dpkg-deb -x "$package"_*.deb .)
+	install -D "$into/$file" "$tools/${file##*/}"
+	rm -r "$into"
+}
+
+# tool installs a Go tool, once per version.
+tool() {
+	local stamp=$tools/$1-${2##*@}
+	[ -e "$stamp" ] || { GOBIN=$tools go install "$2" && touch "$stamp"; }
+}
