@@ -52,21 +52,19 @@ func acmeDirectory(stateDir string, log *slog.Logger) *storage.Directory {
 }
 
 func newManaged(c Config) (*managed, error) {
-	m := &managed{log: c.Logger}
-	var err error
-	var store storage.Storage
-	store, m.dir = stateStorage(c)
-	if m.names, err = acme.Names(c.Domains); err != nil {
+	names, err := acme.Names(c.Domains)
+	if err != nil {
 		return nil, err
 	}
-	m.certs = newCertTable(m.names)
+	store, dir := stateStorage(c)
+	m := &managed{names: names, log: c.Logger, dir: dir, certs: newCertTable(names)}
 	m.issuer, err = acme.New(acme.Options{Config: c.ACME, Domains: c.Domains, Storage: store, Logger: c.Logger, OnCertificate: m.certs.setACME})
 	if err != nil {
 		return nil, err
 	}
 	m.loadStatic(c)
 	m.announce()
-	if _, unavailable := store.(storage.Unavailable); unavailable {
+	if c.Shared == nil && c.StateDir == "" {
 		m.log.Warn("no certificate will be ordered", "err", errNoStateDir)
 	}
 	return m, nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -184,11 +183,7 @@ func (c *config) sharedCertificates(s *redisstore.Store, log *slog.Logger) stora
 	if s == nil || c.store.key == nil {
 		return nil
 	}
-	key, err := hkdf.Key(sha256.New, c.store.key, nil, "inbox certificates", sha256.Size)
-	if err != nil {
-		panic(err) // only for a length that no hash has
-	}
-	shared, err := redis.New(s, redisstore.Prefix, key, log)
+	shared, err := redis.New(s, redisstore.Prefix, deriveKey(c.store.key, "inbox certificates"), log)
 	if err != nil {
 		panic(err) // only for a key of another length
 	}

@@ -79,7 +79,7 @@ func TestProgramObtainsItsCertificate(t *testing.T) {
 				status          int
 				header, want    string
 			}{
-				{https + "/", "", "", 200, "Strict-Transport-Security", "max-age=86400"},
+				{https + "/", "", "", 200, "Strict-Transport-Security", "max-age=604800"},
 				{https + "/inbox?wait=0", "", "bob", 204, "Cache-Control", "no-store"},
 				{https + "/", "other.test", "", 421, "", ""},
 				{https + "/healthz", "other.test", "", 200, "", ""},

@@ -499,7 +499,7 @@ func (w *worker) takeForced() bool {
 // the name has what it needs.
 func (v *view) err(now time.Time) error {
 	switch text := v.state.Err(); {
-	case v.blocked != nil:
+	case v.blocked != nil && !errors.Is(v.blocked, storage.ErrLocked):
 		return v.blocked
 	case text != "" && !v.satisfied(now):
 		return errors.New(text)

@@ -54,7 +54,9 @@ func (s *store) Store(ctx context.Context, key string, value []byte) error {
 	return s.of(key).Store(ctx, key, value)
 }
 
-func (s *store) Load(ctx context.Context, key string) ([]byte, error) { return s.of(key).Load(ctx, key) }
+func (s *store) Load(ctx context.Context, key string) ([]byte, error) {
+	return s.of(key).Load(ctx, key)
+}
 
 func (s *store) Delete(ctx context.Context, key string) error { return s.of(key).Delete(ctx, key) }
 
