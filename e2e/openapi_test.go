@@ -12,6 +12,7 @@ import (
 
 	"inbox/inbox"
 	"inbox/ratelimit"
+	"inbox/tlsmgr"
 )
 
 // handlerOption modifies a server's configuration for one exchange.
@@ -169,6 +170,7 @@ func TestOpenAPI(t *testing.T) {
 	checkSuperseded(t, doc)
 	checkStopping(t, doc)
 	checkProgramResponses(t, doc)
+	checkMisdirectedResponses(t, doc)
 	if missing := doc.notSeen(); len(missing) > 0 {
 		t.Errorf("documented, but never returned: %s", strings.Join(missing, ", "))
 	}
@@ -223,6 +225,21 @@ func checkProgramResponses(t *testing.T, doc *document) {
 	for _, operation := range doc.operations() {
 		got := doc.roundTrip(t, server, operation+"\nX-Large: "+strings.Repeat("x", 5000))
 		if want := operation + " 431"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+// checkMisdirectedResponses checks the responses to requests for another host. Health checks
+// are answered for any host.
+func checkMisdirectedResponses(t *testing.T, doc *document) {
+	server := httptest.NewServer(tlsmgr.CheckHost([]string{"server.example"}, nil, http.NotFoundHandler()))
+	defer server.Close()
+	for _, operation := range doc.operations() {
+		if strings.HasSuffix(operation, "z") {
+			continue
+		}
+		if got, want := doc.roundTrip(t, server.URL, operation), operation+" 421"; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}

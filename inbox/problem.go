@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+
+	document "inbox/internal/problem"
 )
 
 // typePrefix begins the type of every problem. Types are compared, not fetched.
@@ -136,11 +137,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case http.StatusInternalServerError:
 		h.log.Error("answer a request", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
-	body, _ := json.Marshal(p) // four plain fields: cannot fail
-	header["Content-Type"] = []string{"application/problem+json"}
-	header["Content-Length"] = []string{strconv.Itoa(len(body))}
-	w.WriteHeader(p.Status)
-	w.Write(body)
+	(&document.Problem{Type: p.Type, Title: p.Title, Status: p.Status, Detail: p.Detail}).Write(w)
 }
 
 // refusals counts problems by their type. The map is made once.

@@ -1,7 +1,6 @@
 package ratelimit
 
 import (
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -10,30 +9,34 @@ import (
 	"sync"
 )
 
-// ClientIP says which address a request comes from. The zero value believes no
-// proxy.
+// ClientIP resolves the address that a request comes from, also behind proxies. The zero
+// value trusts no proxy. All methods may be called concurrently; fields must not change
+// after the first call.
 type ClientIP struct {
-	// Trusted are the proxies that may say whom they ask for. A peer on a Unix
+	// Trusted lists the proxies whose client-address header counts. A peer on a Unix
 	// socket is always trusted.
 	Trusted []netip.Prefix
-	// Header is the field they say it in: "X-Forwarded-For" (when empty),
-	// "Forwarded" (RFC 7239), or any with one address or a list of them.
+	// Header is the field in which proxies send the client's address: X-Forwarded-For
+	// (when empty), Forwarded (RFC 7239), or any field with an address or a
+	// comma-separated list of addresses.
 	Header string
-	// Logger gets one warning when a private address that is not trusted sends
-	// the field: most likely the operator's own proxy. Nil discards it.
-	Logger *slog.Logger
+	// OnUntrusted, when not nil, is called once, when a private or loopback address
+	// that is not trusted sends the header: probably a proxy that Trusted lacks, whose
+	// clients all count as one.
+	OnUntrusted func(header string)
 
-	warned sync.Once
+	untrusted sync.Once
 }
 
-// Addr returns the client's address: the peer's, or, when that is trusted, the
-// right-most entry of the field that is not trusted itself, since everything
-// left of it is what a stranger wrote. It is the nearest trusted address
-// when an entry cannot be parsed, and invalid for a Unix socket that says nothing.
+// Addr returns the client's address. That is the peer's address unless the peer is
+// trusted; then it is the right-most entry of the header that is not trusted, because a
+// client controls everything to the left of it. When an entry cannot be parsed, Addr
+// returns the nearest trusted address. The result is invalid for a Unix socket without
+// the header.
 func (c *ClientIP) Addr(r *http.Request) netip.Addr {
 	peer := ParseAddr(r.RemoteAddr)
 	if !c.TrustsPeer(r.RemoteAddr) {
-		c.warnOnce(peer, r)
+		c.checkUntrusted(peer, r)
 		return peer
 	}
 	field := strings.Join(r.Header.Values(c.header()), ",")
@@ -56,7 +59,8 @@ func (c *ClientIP) Addr(r *http.Request) netip.Addr {
 	return addr
 }
 
-// TrustsPeer reports whether the peer of a connection is a trusted proxy.
+// TrustsPeer reports whether the peer of a connection is a trusted proxy, given the peer's
+// address as net prints it.
 func (c *ClientIP) TrustsPeer(remoteAddr string) bool {
 	addr := ParseAddr(remoteAddr)
 	if !addr.IsValid() {
@@ -65,7 +69,7 @@ func (c *ClientIP) TrustsPeer(remoteAddr string) bool {
 	return c.trusts(addr)
 }
 
-// isUnix knows the peer of a Unix socket as net prints it: no name, or a path.
+// isUnix recognizes the peer of a Unix socket as net prints it: unnamed, or a path.
 func isUnix(remoteAddr string) bool {
 	return remoteAddr == "" || remoteAddr == "@" || strings.HasPrefix(remoteAddr, "/")
 }
@@ -81,17 +85,15 @@ func (c *ClientIP) header() string {
 	return c.Header
 }
 
-func (c *ClientIP) warnOnce(peer netip.Addr, r *http.Request) {
-	if c.Logger == nil || !peer.IsPrivate() && !peer.IsLoopback() || r.Header.Get(c.header()) == "" {
+func (c *ClientIP) checkUntrusted(peer netip.Addr, r *http.Request) {
+	if c.OnUntrusted == nil || !peer.IsPrivate() && !peer.IsLoopback() || r.Header.Get(c.header()) == "" {
 		return
 	}
-	c.warned.Do(func() {
-		c.Logger.Warn("a private address sends " + c.header() + " but is not trusted; if it is your proxy, name it with -trusted-proxies, or all its clients count as one")
-	})
+	c.untrusted.Do(func() { c.OnUntrusted(c.header()) })
 }
 
-// parseEntry reads one entry of the field. In Forwarded that is a list of
-// pairs of which for= counts.
+// parseEntry parses one entry of the header. An entry of Forwarded is a list of pairs, of
+// which for= has the address.
 func (c *ClientIP) parseEntry(entry string) netip.Addr {
 	if !strings.EqualFold(c.header(), "Forwarded") {
 		return ParseAddr(strings.TrimSpace(entry))
@@ -105,9 +107,8 @@ func (c *ClientIP) parseEntry(entry string) netip.Addr {
 	return netip.Addr{}
 }
 
-// ParseAddr reads an address with or without a port, IPv6 with or without
-// brackets, and returns it without zone and unmapped. It is invalid for
-// anything else.
+// ParseAddr parses an address with or without a port, IPv6 with or without brackets. The
+// result has no zone and is not IPv4-mapped. It is invalid for any other text.
 func ParseAddr(s string) netip.Addr {
 	if ap, err := netip.ParseAddrPort(s); err == nil {
 		return ap.Addr().WithZone("").Unmap()
@@ -120,7 +121,7 @@ func ParseAddr(s string) netip.Addr {
 	return addr.WithZone("").Unmap()
 }
 
-// connAddr is the peer of a connection, invalid for a Unix socket.
+// connAddr returns the peer's address, which is invalid for a Unix socket.
 func connAddr(c net.Conn) netip.Addr {
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return a.AddrPort().Addr().WithZone("").Unmap()

@@ -2,21 +2,21 @@ package ratelimit
 
 import "sync"
 
-// counter counts what each key holds at the moment. It has no entry for zero,
-// so it is as small as what is held, which something else bounds.
+// counter counts what each key holds. It has no entry for zero, so its size is bounded by
+// what is held. The zero value is ready to use.
 type counter struct {
-	mu    *sync.Mutex
+	mu    sync.Mutex
 	count map[key]int
 }
 
-func newCounter() counter { return counter{new(sync.Mutex), make(map[key]int)} }
-
-// enter counts one more for an address and its network, and reports whether
-// the address has more than limit now, or the network more than its share; zero
-// is no limit.
-func (c counter) enter(keys [2]key, limit int) (tooMany bool) {
+// enter adds one for an address and its network. It reports whether the address then
+// exceeds limit or the network its multiple; zero is no limit.
+func (c *counter) enter(keys [2]key, limit int) (tooMany bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.count == nil {
+		c.count = make(map[key]int)
+	}
 	for _, k := range keys {
 		if k == (key{}) {
 			continue
@@ -31,7 +31,7 @@ func (c counter) enter(keys [2]key, limit int) (tooMany bool) {
 	return tooMany
 }
 
-func (c counter) leave(keys [2]key) {
+func (c *counter) leave(keys [2]key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range keys {
@@ -43,3 +43,6 @@ func (c counter) leave(keys [2]key) {
 		}
 	}
 }
+
+// exceeds reports whether n is over a limit, of which zero is none.
+func exceeds(n, limit int) bool { return limit > 0 && n > limit }

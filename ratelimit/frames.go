@@ -2,7 +2,6 @@ package ratelimit
 
 import (
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -11,61 +10,58 @@ import (
 	"time"
 )
 
-// FrameLimiter limits what a client can make a server do without a request: frames
-// of HTTP/2, which it answers, and records of TLS with next to nothing in them, each
-// of which may change the keys. Who sends too many is read more slowly, and
-// left when even that would take too long. Every piece is taken from the bucket of
-// the address; connections of trusted proxies and Unix sockets are not looked at.
+// FrameLimiter limits what a client can make a server do without a request: HTTP/2 frames,
+// which the server answers, and TLS records with almost no content, each of which can
+// change the keys. Each such unit takes a token of the address. When the address is in
+// debt, its connections are read more slowly, and dropped if the debt is too large.
+// Connections of trusted proxies and of Unix sockets are not limited.
 type FrameLimiter struct {
 	Limiter *Limiter
-	// ClientIP knows the proxies.
+	// ClientIP identifies trusted proxies.
 	ClientIP *ClientIP
-	// DryRun counts what would be slowed, and slows nothing.
+	// DryRun counts what would be throttled but throttles nothing.
 	DryRun bool
 
 	throttled, dropped atomic.Int64
 }
 
 const (
-	// chargeEvery pieces are paid for at once: asking for each would cost more
-	// than most of them do. So many are free on each connection.
+	// chargeEvery is how many units are charged together, because a charge costs more
+	// than most units do. As many are free on each connection.
 	chargeEvery = 16
-	// maxPause is how long a connection is not read at most. An address
-	// that owes more is left.
+	// maxPause bounds how long a connection is not read. A connection whose address owes
+	// more is dropped.
 	maxPause = 2 * time.Second
-	// smallRecordBytes is the bytes below which a record counts. A request is
-	// mostly larger, a change of keys without padding is 22.
-	smallRecordBytes = 128
-	// smallDataBytes is the bytes below which a frame of a body counts.
-	smallDataBytes = 1 << 10
-	// smallReadBytes are read at once where there are many pieces, so that nobody
-	// owes seconds for what one read brought.
+	// smallReadBytes bounds one read of a connection that brings mostly small units, so
+	// that one read does not put the address seconds into debt.
 	smallReadBytes = 512
-	// bytesPerFreeFrame is what the server writes for each frame that is free: who
-	// reads much has to grant windows for it.
+	// bytesPerFreeFrame is how many bytes the server writes for each free unit, because a
+	// client that reads much must grant flow-control windows for it.
 	bytesPerFreeFrame = 1 << 10
 )
 
-var errTooManyFrames = errors.New("the client sends too many frames or records without asking for anything")
+var errTooManyFrames = errors.New("too many frames or records without requests")
 
-// Throttled returns how often a connection had to wait; Ended how many were left.
+// Throttled returns how often a connection was throttled, or would have been in a dry run.
 func (f *FrameLimiter) Throttled() int64 { return f.throttled.Load() }
-func (f *FrameLimiter) Dropped() int64   { return f.dropped.Load() }
 
-// RecordListener returns a listener, to be put under TLS, whose connections pay for
-// small records.
+// Dropped returns how many connections were dropped.
+func (f *FrameLimiter) Dropped() int64 { return f.dropped.Load() }
+
+// RecordListener returns a listener whose connections are charged for small TLS records.
+// It belongs under the TLS listener.
 func (f *FrameLimiter) RecordListener(inner net.Listener) net.Listener {
 	return recordListener{inner, f}
 }
 
-// FrameConn returns a connection that negotiated HTTP/2, before anything is read
-// from it, as one that pays for frames.
+// FrameConn returns c as a connection that is charged for HTTP/2 frames. Its ALPN protocol
+// must be h2, and nothing may have been read from it.
 func (f *FrameLimiter) FrameConn(c *tls.Conn) net.Conn {
 	units := splitter{headerBytes: frameHeaderBytes, measure: measureFrame, skip: prefaceBytes}
 	return &frameConn{throttledConn{Conn: c, limiter: f, units: units}, c}
 }
 
-// frameConn still tells HTTP/2 of the TLS underneath.
+// frameConn has the connection state that an HTTP/2 server requires.
 type frameConn struct {
 	throttledConn
 	tls *tls.Conn
@@ -83,28 +79,29 @@ func (l recordListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &throttledConn{Conn: c, limiter: l.limiter, units: splitter{headerBytes: recordHeaderBytes, measure: measureRecord}}, nil
+	units := splitter{headerBytes: recordHeaderBytes, measure: measureRecord}
+	return &throttledConn{Conn: c, limiter: l.limiter, units: units}, nil
 }
 
-// throttledConn counts what is read from it.
+// throttledConn counts the units that are read from it.
 type throttledConn struct {
 	net.Conn
 	limiter     *FrameLimiter
 	units       splitter
-	uncharged   int  // pieces not yet paid for
-	mostlySmall bool // whether what was read last was little else
+	uncharged   int  // units not charged yet
+	mostlySmall bool // whether the last read brought mostly small units
 	written     atomic.Int64
 
-	once sync.Once // by the first that pays: under a PROXY header the address is known only then
+	once sync.Once // before the first charge: with a PROXY header, the address is unknown earlier
 	addr netip.Addr
 
 	mu     sync.Mutex
 	closed bool
-	wake   chan struct{} // while it pauses; closed by Close
+	wake   chan struct{} // during a pause; closed by Close
 }
 
-// Raw returns the connection underneath.
-func (c *throttledConn) Raw() net.Conn { return c.Conn }
+// NetConn returns the connection underneath, as tls.Conn does.
+func (c *throttledConn) NetConn() net.Conn { return c.Conn }
 
 func (c *throttledConn) Read(p []byte) (int, error) {
 	if c.uncharged >= chargeEvery {
@@ -128,8 +125,7 @@ func (c *throttledConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// charge takes tokens for what was read, and waits until the address has none to
-// pay back.
+// charge charges for the units read, and waits until the address is out of debt.
 func (c *throttledConn) charge() error {
 	c.once.Do(func() {
 		if c.addr = connAddr(c.Conn); c.limiter.ClientIP.trusts(c.addr) {
@@ -147,7 +143,7 @@ func (c *throttledConn) charge() error {
 	return err
 }
 
-// charge returns how long the connection is to wait, or that it is to end.
+// charge returns how long the connection must wait, or an error if it must be dropped.
 func (f *FrameLimiter) charge(addr netip.Addr, n int) (time.Duration, error) {
 	wait := f.Limiter.chargeN(addr, n, maxPause, time.Now())
 	if wait <= 0 {
@@ -164,7 +160,7 @@ func (f *FrameLimiter) charge(addr netip.Addr, n int) (time.Duration, error) {
 	return wait, nil
 }
 
-// pause waits for so long, or until the connection is closed.
+// pause waits for d or until the connection is closed.
 func (c *throttledConn) pause(d time.Duration) {
 	c.mu.Lock()
 	if c.closed {
@@ -182,7 +178,7 @@ func (c *throttledConn) pause(d time.Duration) {
 	}
 }
 
-// Close closes the connection, and wakes the one who waits to read from it.
+// Close closes the connection and wakes a throttled reader.
 func (c *throttledConn) Close() error {
 	c.mu.Lock()
 	if !c.closed && c.wake != nil {
@@ -191,55 +187,4 @@ func (c *throttledConn) Close() error {
 	c.closed = true
 	c.mu.Unlock()
 	return c.Conn.Close()
-}
-
-// The shapes of RFC 8446 and RFC 9113.
-const (
-	recordHeaderBytes = 5
-	frameHeaderBytes  = 9
-	prefaceBytes      = 24 // "PRI * HTTP/2.0…"
-	frameData         = 0
-)
-
-// splitter finds pieces in a stream: each is a head that says how much follows.
-type splitter struct {
-	headerBytes int // bytes
-	measure     func(head []byte) (length int, counts bool)
-
-	buf      [frameHeaderBytes]byte
-	buffered int // bytes of the head in buf
-	skip     int // bytes that are no head
-}
-
-// count goes on through the stream and returns how many pieces that count
-// began in p.
-func (s *splitter) count(p []byte) (n int) {
-	for len(p) > 0 {
-		if s.skip > 0 {
-			k := min(s.skip, len(p))
-			p, s.skip = p[k:], s.skip-k
-			continue
-		}
-		k := copy(s.buf[s.buffered:s.headerBytes], p)
-		p, s.buffered = p[k:], s.buffered+k
-		if s.buffered < s.headerBytes {
-			break
-		}
-		length, counts := s.measure(s.buf[:s.headerBytes])
-		if counts {
-			n++
-		}
-		s.buffered, s.skip = 0, length
-	}
-	return n
-}
-
-func measureRecord(header []byte) (length int, counts bool) {
-	length = int(binary.BigEndian.Uint16(header[3:]))
-	return length, length < smallRecordBytes
-}
-
-func measureFrame(header []byte) (length int, counts bool) {
-	length = int(header[0])<<16 | int(header[1])<<8 | int(header[2])
-	return length, header[3] != frameData || length < smallDataBytes
 }

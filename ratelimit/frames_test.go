@@ -3,7 +3,6 @@ package ratelimit
 import (
 	"bytes"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -13,9 +12,9 @@ import (
 	"time"
 )
 
-// scriptedConn is a connection that brings what it was given, some bytes at a time.
+// scriptedConn is a connection that delivers its input in chunks.
 type scriptedConn struct {
-	net.Conn // nil: what is not overridden is not called
+	net.Conn // nil: other methods are not called
 	from     string
 	in       *bytes.Reader
 	chunk    int
@@ -28,56 +27,6 @@ func (s *scriptedConn) RemoteAddr() net.Addr {
 	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr(s.from), 1234))
 }
 
-func record(payload int) []byte {
-	b := make([]byte, recordHeaderBytes+payload)
-	b[0], b[1], b[2] = 23, 3, 3
-	binary.BigEndian.PutUint16(b[3:], uint16(payload))
-	return b
-}
-
-func frame(kind byte, payload int) []byte {
-	b := make([]byte, frameHeaderBytes+payload)
-	b[0], b[1], b[2], b[3] = byte(payload>>16), byte(payload>>8), byte(payload), kind
-	return b
-}
-
-func repeat(n int, unit []byte) []byte { return bytes.Repeat(unit, n) }
-
-// TestSplitterCountsUnits: whatever the sizes in which the stream is read.
-func TestSplitterCountsUnits(t *testing.T) {
-	const ping = 6
-	preface := make([]byte, prefaceBytes)
-	records := splitter{headerBytes: recordHeaderBytes, measure: measureRecord}
-	frames := splitter{headerBytes: frameHeaderBytes, measure: measureFrame, skip: prefaceBytes}
-	for _, row := range []struct {
-		name   string
-		stream []byte
-		in     splitter
-		want   int
-	}{
-		{"changes of keys", repeat(7, record(22)), records, 7},
-		{"records of one byte", repeat(5, record(18)), records, 5},
-		{"empty records", repeat(5, record(0)), records, 5},
-		{"requests", repeat(9, record(400)), records, 0},
-		{"both", append(repeat(3, record(16<<10)), record(30)...), records, 1},
-		{"PINGs", append(preface, repeat(11, frame(ping, 8))...), frames, 11},
-		{"SETTINGS without any", append(preface, repeat(3, frame(4, 0))...), frames, 3},
-		{"a body", append(preface, repeat(4, frame(frameData, 16<<10))...), frames, 0},
-		{"a body byte by byte", append(preface, repeat(4, frame(frameData, 1))...), frames, 4},
-		{"a frame of 16 MiB", append(preface, 255, 255, 255, 1, 0, 0, 0, 0, 0), frames, 1},
-	} {
-		for _, step := range []int{1, 3, 8, 9, 100, 1 << 20} {
-			in, got := row.in, 0
-			for rest := row.stream; len(rest) > 0; rest = rest[min(step, len(rest)):] {
-				got += in.count(rest[:min(step, len(rest))])
-			}
-			if got != row.want {
-				t.Errorf("%s in steps of %d: got %d pieces, want %d", row.name, step, got, row.want)
-			}
-		}
-	}
-}
-
 func newFrameLimiter(perSecond float64, burst int) *FrameLimiter {
 	return &FrameLimiter{
 		Limiter:  NewLimiter(Budget{PerSecond: perSecond, Burst: burst}, 0),
@@ -85,7 +34,7 @@ func newFrameLimiter(perSecond float64, burst int) *FrameLimiter {
 	}
 }
 
-// recordConn puts a connection that brings these bytes under a counter of records.
+// recordConn returns a connection that delivers the stream, charged for records.
 func (f *FrameLimiter) recordConn(from string, stream []byte) net.Conn {
 	return &throttledConn{
 		Conn:    &scriptedConn{from: from, in: bytes.NewReader(stream), chunk: 100},
@@ -93,37 +42,36 @@ func (f *FrameLimiter) recordConn(from string, stream []byte) net.Conn {
 	}
 }
 
-// TestFrameLimiterThrottlesFlood: a connection reads as fast as the bucket fills, others
-// as fast as they like.
+// A flooding connection is read as fast as the bucket refills, others without delay.
 func TestFrameLimiterThrottlesFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newFrameLimiter(100, 200)
 		flood := repeat(1200, record(18))
 		for _, row := range []struct {
-			who, from   string
+			name, from  string
 			stream      []byte
 			least, most time.Duration
 		}{
-			{"a flooder", "192.0.2.1", flood, 9 * time.Second, 10 * time.Second},
-			{"another who asks", "192.0.2.2", repeat(1200, record(400)), 0, 0},
-			{"the flooder who asks", "192.0.2.1", repeat(1200, record(400)), 0, 0},
+			{"a flood", "192.0.2.1", flood, 9 * time.Second, 10 * time.Second},
+			{"requests from another address", "192.0.2.2", repeat(1200, record(400)), 0, 0},
+			{"requests from the flooding address", "192.0.2.1", repeat(1200, record(400)), 0, 0},
 			{"a trusted proxy", "127.0.0.9", flood, 0, 0},
 		} {
 			began := time.Now()
 			n, err := io.Copy(io.Discard, p.recordConn(row.from, row.stream))
 			took := time.Since(began)
 			if err != nil || n != int64(len(row.stream)) || took < row.least || took > row.most {
-				t.Errorf("%s: got %d bytes of %d in %v and %v, want %v to %v", row.who, n, len(row.stream), took, err, row.least, row.most)
+				t.Errorf("%s: got %d bytes of %d in %v and %v, want %v to %v", row.name, n, len(row.stream), took, err, row.least, row.most)
 			}
 		}
 		if p.Throttled() == 0 || p.Dropped() != 0 {
-			t.Errorf("got %d slowed and %d ended, want some and none", p.Throttled(), p.Dropped())
+			t.Errorf("got %d throttled and %d dropped, want some and none", p.Throttled(), p.Dropped())
 		}
 	})
 }
 
-// TestFrameLimiterDropsFloodOfManyConnections: who owes more than a pause is worth is
-// left, and owes no more by it.
+// Connections of an address that owes more than the longest pause are dropped, and its
+// debt does not grow further.
 func TestFrameLimiterDropsFloodOfManyConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newFrameLimiter(100, 200)
@@ -141,33 +89,31 @@ func TestFrameLimiterDropsFloodOfManyConnections(t *testing.T) {
 			}
 		}
 		if dropped < 90 || p.Dropped() != int64(dropped) {
-			t.Errorf("got %d of 100 ended and %d counted, want most", dropped, p.Dropped())
+			t.Errorf("got %d of 100 dropped and %d counted, want most", dropped, p.Dropped())
 		}
 		if wait := p.Limiter.chargeN(addr("192.0.2.1"), 1, maxPause, time.Now()); wait > maxPause+time.Second {
-			t.Errorf("the address has to wait %v, want about %v", wait, maxPause)
+			t.Errorf("the address must wait %v, want about %v", wait, maxPause)
 		}
 	})
 }
 
 func TestFrameLimiterDryRunAndOff(t *testing.T) {
 	for _, row := range []struct {
-		name   string
-		pieces *FrameLimiter
-		slowed bool
+		name      string
+		limiter   *FrameLimiter
+		throttled bool
 	}{{"dry run", newFrameLimiter(1, 1), true}, {"off", newFrameLimiter(0, 10), false}} {
-		row.pieces.DryRun = row.name == "dry run"
+		row.limiter.DryRun = row.name == "dry run"
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
-			_, err := io.Copy(io.Discard, row.pieces.recordConn("192.0.2.1", repeat(500, record(18))))
-			if err != nil || time.Since(began) > 0 || row.pieces.Throttled() > 0 != row.slowed {
-				t.Errorf("%s: got %v after %v, %d counted", row.name, err, time.Since(began), row.pieces.Throttled())
+			_, err := io.Copy(io.Discard, row.limiter.recordConn("192.0.2.1", repeat(500, record(18))))
+			if err != nil || time.Since(began) > 0 || row.limiter.Throttled() > 0 != row.throttled {
+				t.Errorf("%s: got %v after %v, %d counted", row.name, err, time.Since(began), row.limiter.Throttled())
 			}
 		})
 	}
 }
 
-// TestFramesAreFreeInProportionToWrites: frames are free in proportion to what the
-// server writes.
 func TestFramesAreFreeInProportionToWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newFrameLimiter(1, 20)
@@ -179,13 +125,13 @@ func TestFramesAreFreeInProportionToWrites(t *testing.T) {
 			t.Errorf("got %v and %d pauses, want none", err, p.Throttled())
 		}
 		if _, err := io.Copy(io.Discard, c); !errors.Is(err, errTooManyFrames) {
-			t.Errorf("got %v for as many again, want them to cost", err)
+			t.Errorf("got %v for the other half, want it charged", err)
 		}
 	})
 }
 
-// TestManyUnitsAreReadInSmallParts, so that nobody owes seconds for one read.
-func TestManyUnitsAreReadInSmallParts(t *testing.T) {
+// One read must not put an address seconds into debt.
+func TestSmallUnitsAreReadInSmallChunks(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		stream []byte
@@ -199,7 +145,7 @@ func TestManyUnitsAreReadInSmallParts(t *testing.T) {
 		p := make([]byte, 16<<10)
 		c.Read(p)
 		if n, err := c.Read(p); n != row.most || err != nil {
-			t.Errorf("%s: got %d bytes at once after the first and %v, want %d", row.name, n, err, row.most)
+			t.Errorf("%s: got %d bytes from the second read and %v, want %d", row.name, n, err, row.most)
 		}
 	}
 }
@@ -211,39 +157,20 @@ func TestCloseWakesThrottledReader(t *testing.T) {
 		time.AfterFunc(time.Millisecond, func() { c.Close() })
 		io.Copy(io.Discard, c)
 		if took := time.Since(began); took != time.Millisecond {
-			t.Errorf("it read for %v, want it woken by Close", took)
+			t.Errorf("the reader waited %v, want Close to wake it", took)
 		}
 		began = time.Now()
 		c.(*throttledConn).pause(time.Hour)
 		if took := time.Since(began); took != 0 {
-			t.Errorf("closed, it still waits for %v", took)
+			t.Errorf("a closed connection waited %v", took)
 		}
 	})
 }
 
-// TestFrameConnHasConnectionState: HTTP/2 refuses a connection whose TLS it cannot see.
+// An HTTP/2 server refuses a connection without a connection state.
 func TestFrameConnHasConnectionState(t *testing.T) {
 	c := newFrameLimiter(1, 1).FrameConn(tls.Server(&scriptedConn{from: "192.0.2.1", in: bytes.NewReader(nil), chunk: 1}, &tls.Config{}))
 	if _, ok := c.(interface{ ConnectionState() tls.ConnectionState }); !ok {
-		t.Error("it has no ConnectionState")
+		t.Error("the connection has no ConnectionState")
 	}
-}
-
-// FuzzSplitter: a stream has as many pieces however it is cut.
-func FuzzSplitter(f *testing.F) {
-	f.Add(repeat(3, record(22)), 7)
-	f.Add(append(make([]byte, prefaceBytes), repeat(3, frame(6, 8))...), 9)
-	f.Fuzz(func(t *testing.T, stream []byte, step int) {
-		step = 1 + int(uint(step)%100)
-		for _, in := range []splitter{{headerBytes: recordHeaderBytes, measure: measureRecord}, {headerBytes: frameHeaderBytes, measure: measureFrame, skip: prefaceBytes}} {
-			whole, cut, got := in, in, 0
-			want := whole.count(stream)
-			for rest := stream; len(rest) > 0; rest = rest[min(step, len(rest)):] {
-				got += cut.count(rest[:min(step, len(rest))])
-			}
-			if got != want || got > len(stream)/in.headerBytes {
-				t.Errorf("got %d pieces in steps of %d, %d at once, of %d bytes", got, step, want, len(stream))
-			}
-		}
-	})
 }

@@ -8,40 +8,40 @@ import (
 	"time"
 )
 
-// HandshakeLimiter bounds how many TLS handshakes of an address are worked on at once, so
-// that one that opens many connections does not have all processors to itself.
-// The others of that address wait in order, and no other address waits for
-// them. A turn lasts while the server computes and never while it waits for the
-// client: it is taken when something was read, and given back before the next
-// write or read. Connections of trusted proxies and Unix sockets wait for nobody.
+// HandshakeLimiter bounds how many TLS handshakes of an address are computed at once, so
+// that an address that opens many connections does not occupy all processors. Further
+// handshakes of that address queue for a slot in order; other addresses do not wait for
+// them. A connection holds a slot only while the server computes: it acquires one when
+// bytes have arrived and releases it before the next read or write, so that a slow client
+// holds none. Connections of trusted proxies and of Unix sockets do not queue.
 type HandshakeLimiter struct {
-	// PerAddr is how many an address has at once, and a /48 sixteen times as
-	// many; zero is no limit.
+	// PerAddr is the number of slots of an address. A /48 has sixteen times as many;
+	// zero is no limit.
 	PerAddr int
-	// Timeout is how long after its start a connection may wait for a turn.
+	// Timeout bounds how long after it was accepted a connection waits for a slot.
 	Timeout time.Duration
-	// ClientIP knows the proxies.
+	// ClientIP identifies trusted proxies.
 	ClientIP *ClientIP
-	// DryRun counts who would wait, and lets nobody.
+	// DryRun counts handshakes that would wait but delays none.
 	DryRun bool
 
 	waited atomic.Int64
 	mu     sync.Mutex
-	queues map[key]*queue // of those who have a turn or wait for one
+	queues map[key]*queue // of addresses that hold a slot or wait for one
 }
 
-// queue is where an address waits: what is sent is a turn, and whoever waits to
-// send is next in order.
+// queue is the queue of an address. A send to slots acquires a slot; blocked sends are
+// served in order.
 type queue struct {
 	slots chan struct{}
 	refs  int
 }
 
-// Waited returns how often a handshake had to wait.
+// Waited returns how often a handshake waited, or would have in a dry run.
 func (h *HandshakeLimiter) Waited() int64 { return h.waited.Load() }
 
-// Listener returns a listener, to be put under TLS, whose connections take
-// turns until their handshake is done.
+// Listener returns a listener whose connections acquire slots until their handshake is
+// done. It belongs under the TLS listener.
 func (h *HandshakeLimiter) Listener(inner net.Listener) net.Listener {
 	if h.PerAddr <= 0 {
 		return inner
@@ -59,40 +59,41 @@ func (l handshakeListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	state := &handshakeState{records: splitter{headerBytes: recordHeaderBytes}, deadline: time.Now().Add(l.limiter.Timeout)}
+	state := &handshakeState{deadline: time.Now().Add(l.limiter.Timeout)}
+	state.records.headerBytes = recordHeaderBytes
 	state.records.measure = state.measure
 	return &handshakeConn{Conn: c, limiter: l.limiter, state: state}, nil
 }
 
-// handshakeConn takes turns while it shakes hands.
+// handshakeConn acquires slots during its handshake.
 type handshakeConn struct {
 	net.Conn
 	limiter   *HandshakeLimiter
-	state     *handshakeState // nil once it is done; the reader's alone
-	keys      [2]key          // the address's, none for one that waits for nobody
+	state     *handshakeState // nil after the handshake; used by the reader only
+	keys      [2]key          // zero for a connection that does not queue
 	holdsSlot atomic.Bool
 	closed    atomic.Bool
 }
 
-// handshakeState follows the records that come.
+// handshakeState follows the records of a handshake.
 type handshakeState struct {
 	records   splitter
 	deadline  time.Time
 	done      bool
-	keysKnown bool // whether the keys are: under a PROXY header only once something was read
+	keysKnown bool // with a PROXY header, only after the first read
 }
 
-// measure sees the end of what costs in the first record of another kind than
-// the handshake's: in TLS 1.3 the client's Finished, in 1.2 its first request. No
-// expensive step follows it, and before its time it is an error.
+// measure detects the end of the handshake by the first record of application data: the
+// client's Finished in TLS 1.3, its first request in TLS 1.2. No expensive step follows
+// it, and TLS rejects such a record that comes too early.
 func (h *handshakeState) measure(header []byte) (length int, counts bool) {
 	const applicationData = 23
 	h.done = h.done || header[0] == applicationData
 	return measureRecord(header)
 }
 
-// Raw returns the connection underneath.
-func (c *handshakeConn) Raw() net.Conn { return c.Conn }
+// NetConn returns the connection underneath, as tls.Conn does.
+func (c *handshakeConn) NetConn() net.Conn { return c.Conn }
 
 func (c *handshakeConn) Read(p []byte) (int, error) {
 	c.release()
@@ -115,15 +116,15 @@ func (c *handshakeConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// Close closes the connection. One that still waits for its turn finds out
-// when it has it.
+// Close closes the connection. If its reader waits for a slot, the reader releases the
+// slot as soon as it has acquired it.
 func (c *handshakeConn) Close() error {
 	c.closed.Store(true)
 	c.release()
 	return c.Conn.Close()
 }
 
-// acquire waits for a turn, and reports whether the connection may go on.
+// acquire waits for a slot and reports whether the handshake may continue.
 func (c *handshakeConn) acquire() bool {
 	if !c.state.keysKnown {
 		c.state.keysKnown = true
@@ -143,14 +144,14 @@ func (c *handshakeConn) acquire() bool {
 	return true
 }
 
-// release ends the turn, if there is one.
+// release releases the slot, if the connection holds one.
 func (c *handshakeConn) release() {
 	if c.holdsSlot.Load() && c.holdsSlot.Swap(false) {
 		c.limiter.release(c.keys)
 	}
 }
 
-// acquire waits for a turn of the address, then for one of its network.
+// acquire waits for a slot of the address, then for one of its network.
 func (h *HandshakeLimiter) acquire(keys [2]key, deadline time.Time) bool {
 	if !h.acquireSlot(keys[0], deadline) {
 		return false
@@ -167,7 +168,7 @@ func (h *HandshakeLimiter) release(keys [2]key) {
 	h.releaseSlot(keys[0])
 }
 
-// acquireSlot reports whether there is a turn now, for the one who waited for it.
+// acquireSlot waits for a slot and reports whether it acquired one.
 func (h *HandshakeLimiter) acquireSlot(k key, deadline time.Time) bool {
 	if k == (key{}) {
 		return true
@@ -199,13 +200,18 @@ func (h *HandshakeLimiter) releaseSlot(k key) {
 	}
 }
 
-// retainQueue counts one more user of a line, made for the first.
+// retainQueue returns the slots of k's queue and adds a reference. The first reference
+// creates the queue.
 func (h *HandshakeLimiter) retainQueue(k key) chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	q := h.queues[k]
 	if q == nil {
-		q = &queue{slots: make(chan struct{}, h.slotsFor(k))}
+		slots := h.PerAddr
+		if k.isNetwork() {
+			slots *= networkFactor
+		}
+		q = &queue{slots: make(chan struct{}, slots)}
 		if h.queues == nil {
 			h.queues = make(map[key]*queue)
 		}
@@ -215,7 +221,7 @@ func (h *HandshakeLimiter) retainQueue(k key) chan struct{} {
 	return q.slots
 }
 
-// releaseQueue counts one user less; the last takes the line away.
+// releaseQueue drops a reference. The last one deletes the queue.
 func (h *HandshakeLimiter) releaseQueue(k key) chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -224,11 +230,4 @@ func (h *HandshakeLimiter) releaseQueue(k key) chan struct{} {
 		delete(h.queues, k)
 	}
 	return q.slots
-}
-
-func (h *HandshakeLimiter) slotsFor(k key) int {
-	if k.isNetwork() {
-		return networkFactor * h.PerAddr
-	}
-	return h.PerAddr
 }

@@ -17,15 +17,14 @@ import (
 
 const handshakeRecord, dataRecord = 22, 23
 
-// recordsOfType is n records of a kind that a client would send in a handshake.
+// recordsOfType returns n records of a type.
 func recordsOfType(kind byte, n int) []byte {
 	r := record(200)
 	r[0] = kind
 	return repeat(n, r)
 }
 
-// handshaking is a connection that brings so many records of a handshake, then one
-// with data.
+// handshaking returns a connection that delivers handshake records, then application data.
 func handshaking(limiter *HandshakeLimiter, from string, records int) net.Conn {
 	in := append(recordsOfType(handshakeRecord, records), recordsOfType(dataRecord, 1)...)
 	var c net.Conn = &scriptedConn{from: from, in: bytes.NewReader(in), chunk: len(in) / (records + 1)}
@@ -36,7 +35,7 @@ func handshaking(limiter *HandshakeLimiter, from string, records int) net.Conn {
 	return accepted
 }
 
-// unixConn is a connection of a Unix socket.
+// unixConn is a connection from a Unix socket.
 type unixConn struct{ net.Conn }
 
 func (unixConn) RemoteAddr() net.Addr { return &net.UnixAddr{Net: "unix"} }
@@ -52,7 +51,7 @@ func readOnce(c net.Conn) error {
 	return err
 }
 
-// TestHandshakesQueueInOrder, by those of one address; the others wait for nobody.
+// Handshakes of one address queue in order; other addresses do not wait for them.
 func TestHandshakesQueueInOrder(t *testing.T) {
 	const alice, bob = "192.0.2.1", "192.0.2.2"
 	for name, end := range map[string]func(net.Conn){
@@ -74,16 +73,16 @@ func TestHandshakesQueueInOrder(t *testing.T) {
 					synctest.Wait()
 				}
 				if err := readOnce(handshaking(limiter, bob, 1)); err != nil || len(order) > 0 || limiter.Waited() != 2 {
-					t.Fatalf("another address: %v; %d went on without a turn, %d waited, want none and 2", err, len(order), limiter.Waited())
+					t.Fatalf("another address: %v; %d continued without a slot and %d waited, want 0 and 2", err, len(order), limiter.Waited())
 				}
 				for i, before := range []net.Conn{first, waiting[0]} {
 					end(before)
 					synctest.Wait()
 					if len(order) != 1 {
-						t.Fatalf("%d went on after turn %d, want one", len(order), i)
+						t.Fatalf("%d continued after release %d, want 1", len(order), i)
 					}
 					if got := <-order; got != i {
-						t.Errorf("got %d, want %d as the next", got, i)
+						t.Errorf("got handshake %d next, want %d", got, i)
 					}
 				}
 			})
@@ -103,21 +102,21 @@ func TestHandshakeSlotsAreReleased(t *testing.T) {
 		closed := handshaking(limiter, "192.0.2.1", 1)
 		go readOnce(closed)
 		synctest.Wait()
-		closed.Close() // while it waits
+		closed.Close() // while it waits for a slot
 		holder.Close()
 		synctest.Wait()
 		if len(limiter.queues) != 0 {
-			t.Errorf("%d lines are left, want none", len(limiter.queues))
+			t.Errorf("%d queues left, want none", len(limiter.queues))
 		}
 	})
 }
 
-// TestOnlyHandshakesWait of strangers; what follows them waits for nobody.
+// Only handshakes of limited addresses wait, and nothing after a handshake does.
 func TestOnlyHandshakesWait(t *testing.T) {
 	trusted := &ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}
 	for _, row := range []struct {
 		name   string
-		turns  *HandshakeLimiter
+		limit  *HandshakeLimiter
 		from   string
 		skip   int // records of the handshake
 		waited int64
@@ -127,17 +126,17 @@ func TestOnlyHandshakesWait(t *testing.T) {
 		{"a trusted proxy", &HandshakeLimiter{PerAddr: 1, ClientIP: trusted}, "192.0.2.1", 0, 0},
 		{"no address", &HandshakeLimiter{PerAddr: 1, ClientIP: new(ClientIP)}, "", 0, 0},
 		{"data", &HandshakeLimiter{PerAddr: 1, ClientIP: new(ClientIP)}, "192.0.2.1", 3, 0},
-		{"two turns and a third", &HandshakeLimiter{PerAddr: 2, DryRun: true, ClientIP: new(ClientIP)}, "192.0.2.1", 0, 1},
+		{"two slots", &HandshakeLimiter{PerAddr: 2, DryRun: true, ClientIP: new(ClientIP)}, "192.0.2.1", 0, 1},
 	} {
-		for range 3 { // none of them reads on
-			c := handshaking(row.turns, row.from, 3)
+		for range 3 { // none reads again and releases its slot
+			c := handshaking(row.limit, row.from, 3)
 			for range row.skip + 1 {
 				if err := readOnce(c); err != nil {
 					t.Errorf("%s: %v", row.name, err)
 				}
 			}
 		}
-		if got := row.turns.Waited(); got != row.waited {
+		if got := row.limit.Waited(); got != row.waited {
 			t.Errorf("%s: %d waited, want %d", row.name, got, row.waited)
 		}
 	}
@@ -147,16 +146,16 @@ func TestHandshakesOfANetwork(t *testing.T) {
 	limiter := &HandshakeLimiter{PerAddr: 1, DryRun: true, ClientIP: new(ClientIP)}
 	for i := range networkFactor + 1 {
 		if limiter.Waited() != 0 {
-			t.Errorf("one of the first %d addresses of a /48 waited", i)
+			t.Errorf("one of the first %d handshakes of a /48 waited", i)
 		}
 		readOnce(handshaking(limiter, fmt.Sprintf("2001:db8:0:%x::1", i), 1))
 	}
 	if got := limiter.Waited(); got != 1 {
-		t.Errorf("%d waited, want the last", got)
+		t.Errorf("%d waited, want the last one", got)
 	}
 }
 
-// TestHandshakeRefusedByItsNetwork is free for the next of that address.
+// A handshake that gets no slot of its network must release the slot of its address.
 func TestHandshakeRefusedByItsNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limiter := &HandshakeLimiter{PerAddr: 1, Timeout: time.Second, ClientIP: new(ClientIP)}
@@ -167,24 +166,24 @@ func TestHandshakeRefusedByItsNetwork(t *testing.T) {
 			others = append(others, c)
 		}
 		if err := readOnce(handshaking(limiter, "2001:db8:0:ff::1", 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("got %v, want the network to have no turn left", err)
+			t.Errorf("got %v, want no slot of the network", err)
 		}
 		for _, c := range others {
 			c.Close()
 		}
 		c := handshaking(limiter, "2001:db8:0:ff::1", 1)
 		if err := readOnce(c); err != nil {
-			t.Errorf("got %v when all turns were free again", err)
+			t.Errorf("got %v after all slots were released", err)
 		}
 		c.Close()
 		if len(limiter.queues) != 0 {
-			t.Errorf("%d lines are left, want none", len(limiter.queues))
+			t.Errorf("%d queues left, want none", len(limiter.queues))
 		}
 	})
 }
 
-// TestHandshakesUnderTLS: whatever the version and the number of round trips, one
-// handshake of an address is worked on at once, a silent one delays nobody, and nothing is held after it.
+// For each TLS version and number of round trips, one handshake of an address is computed
+// at once, a silent client delays no other, and no slot is held afterwards.
 func TestHandshakesUnderTLS(t *testing.T) {
 	certificate := httptest.NewTLSServer(nil)
 	defer certificate.Close()
@@ -193,7 +192,7 @@ func TestHandshakesUnderTLS(t *testing.T) {
 		server, client *tls.Config
 	}{
 		{"1.3", &tls.Config{}, &tls.Config{}},
-		{"1.3 with another group asked for", &tls.Config{CurvePreferences: []tls.CurveID{tls.CurveP256}}, &tls.Config{CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256}}},
+		{"1.3 with HelloRetryRequest", &tls.Config{CurvePreferences: []tls.CurveID{tls.CurveP256}}, &tls.Config{CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256}}},
 		{"1.2", &tls.Config{MaxVersion: tls.VersionTLS12}, &tls.Config{}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -217,19 +216,19 @@ func TestHandshakesUnderTLS(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer silent.Close()
-			silent.Write([]byte{handshakeRecord, 3, 1, 1, 0, 1}) // the beginning of a hello
+			silent.Write([]byte{handshakeRecord, 3, 1, 1, 0, 1}) // the start of a ClientHello
 			results := make(chan error, 4)
 			for _, from := range []string{"127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2"} {
 				go func() { results <- exchange(from, l.Addr().String(), row.client) }()
 			}
 			if a, b := <-entered, <-entered; a == b {
-				t.Errorf("two handshakes of %s are worked on at once", a)
+				t.Errorf("two handshakes of %s are computed at once", a)
 			}
 			for limiter.Waited() < 2 {
 				time.Sleep(time.Millisecond)
 			}
 			if len(entered) > 0 {
-				t.Error("a third handshake is worked on, want one for each address")
+				t.Error("a third handshake is computed, want one of each address")
 			}
 			close(leave)
 			for range 4 {
@@ -240,13 +239,13 @@ func TestHandshakesUnderTLS(t *testing.T) {
 			limiter.mu.Lock()
 			defer limiter.mu.Unlock()
 			if len(limiter.queues) != 0 {
-				t.Errorf("%d lines are left, want none", len(limiter.queues))
+				t.Errorf("%d queues left, want none", len(limiter.queues))
 			}
 		})
 	}
 }
 
-// echo answers a byte with the same on each connection.
+// echo sends the first byte of each connection back.
 func echo(l net.Listener) {
 	for {
 		c, err := l.Accept()
@@ -260,7 +259,7 @@ func echo(l net.Listener) {
 	}
 }
 
-// exchange shakes hands from an address, and has a byte echoed.
+// exchange connects from an address with TLS and receives an echo.
 func exchange(from, to string, config *tls.Config) error {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
 	c, err := tls.DialWithDialer(&d, "tcp", to, config)

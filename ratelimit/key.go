@@ -5,21 +5,20 @@ import (
 	"net/netip"
 )
 
-// key names one bucket in nine bytes: what kind it is of, and which. The zero
-// key is limited by nothing.
+// key names one bucket in nine bytes: a kind and a value. The zero key is not limited.
 type key [9]byte
 
 const (
-	kindIPv4    = '4' // a whole address
+	kindIPv4    = '4' // an address
 	kindIPv6    = '6' // a /64
 	kindNetwork = 'n' // a /48
-	kindHash    = 'h' // anything else, by its hash
+	kindHash    = 'h' // the hash of anything else
 )
 
-// keysOf returns the keys of an address, the zero key where it has no second,
-// and of none at all for a peer without one, as behind a Unix socket.
+// keysOf returns the keys of an address and of its network. IPv4 has no network, so its
+// second key is zero. Both are zero for an invalid address, as of a Unix socket.
 func keysOf(addr netip.Addr) [2]key {
-	addr = addr.Unmap() // on a dual-stack socket all of IPv4 else has one /64
+	addr = addr.Unmap() // on a dual-stack socket, all IPv4 clients are in ::/64 otherwise
 	var keys [2]key
 	switch {
 	case addr.Is4():
@@ -45,17 +44,18 @@ func hashKey(hash uint64) (k key) {
 
 func (k key) isNetwork() bool { return k[0] == kindNetwork }
 
-// hash is keyed, so that nobody can tell which keys meet.
+// hash is keyed, so that a client cannot predict which keys collide.
 func (k key) hash(seed maphash.Seed) uint64 { return maphash.Bytes(seed, k[:]) }
 
-// Prefix returns the part of an address that counts as one client: the /32 of
-// IPv4, mapped or not, the /64 of IPv6. It is invalid for an invalid address.
+// Prefix returns the part of an address that counts as one client: the /32 of an IPv4
+// address, mapped or not, or the /64 of an IPv6 address. The prefix of an invalid address
+// is invalid.
 func Prefix(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap()
 	bits := 64
 	if addr.Is4() {
 		bits = 32
 	}
-	p, _ := addr.Prefix(bits)
+	p, _ := addr.Prefix(bits) // fails only for more bits than the address has
 	return p
 }

@@ -1,15 +1,20 @@
-// Package ratelimit limits what one network address can ask of a server:
-// connections at once and per second before a TLS handshake ([Listener]),
-// requests per second ([Limiter], [Requests]), requests held open at once
-// ([Held]), frames and records that ask for nothing ([Pieces]) and guesses at passwords ([Passwords]). [Clients] says which
-// address asks, also behind proxies.
+// Package ratelimit limits what one network address can demand of a server:
 //
-// An address is a /32 of IPv4 or a /64 of IPv6; the /48 around the latter has
-// sixteen budgets, since whoever has a /48 has 65536 of them.
+//   - connections, open and per second, before the TLS handshake ([Listener]),
+//   - TLS handshakes in progress ([HandshakeLimiter]),
+//   - TLS records and HTTP/2 frames that carry no request ([FrameLimiter]),
+//   - HTTP/2 streams ([StreamLimiter]), requests per second ([RequestLimiter]) and long polls
+//     ([PollLimiter]),
+//   - wrong passwords and other failed attempts ([AttemptLimiter]).
 //
-// The package knows nothing of what it protects. What a caller must know: all
-// tables are bounded, and an attacker with many addresses can fill them but
-// cannot make them forget anybody's debt.
+// [ClientIP] resolves the address of a request, also behind proxies, and [Payer] turns it
+// into pseudonyms for quotas.
+//
+// One client is an IPv4 address or an IPv6 /64. The /48 around the latter has sixteen
+// times the budget of a client, because it contains 65,536 of them.
+//
+// The package does not depend on what it protects. All tables are bounded: an attacker with
+// many addresses can fill them, but cannot evict the debt of another address.
 package ratelimit
 
 import (
@@ -23,46 +28,53 @@ import (
 )
 
 const (
-	// limiterShards keeps requests that run at once out of each other's way.
+	// limiterShards reduces lock contention between concurrent requests.
 	limiterShards = 32
-	// networkFactor is how many budgets of an address an IPv6 /48 has.
+	// networkFactor is the budget of an IPv6 /48, in budgets of an address.
 	networkFactor = 16
-	// overflowBuckets are shared by those for whom a full table has no room.
+	// overflowBuckets are shared by addresses that a full table has no room for.
 	overflowBuckets = 256
-	// evictTries is how many of the longest unused entries a newcomer to a full
-	// table looks at; one in debt must not shield those behind it.
+	// evictTries is how many of the least recently used buckets a full table examines
+	// for eviction, so that a bucket in debt does not shield those behind it.
 	evictTries = 8
 )
 
-// DefaultTableSize is how many addresses in debt a Limiter remembers when its
-// config does not say. Each takes about 200 bytes, so 25 MiB when full.
+// DefaultTableSize is the default number of addresses in debt that a [Limiter] remembers.
+// Each takes about 200 bytes: 25 MiB when the table is full.
 const DefaultTableSize = 128 << 10
 
-// Budget is a token bucket: Burst tokens, refilled by PerSecond. A PerSecond
-// of zero is no limit.
+// Budget is the size of a token bucket: Burst tokens, refilled at PerSecond tokens per
+// second. A PerSecond of zero is no limit.
 type Budget struct {
 	PerSecond float64
 	Burst     int
 }
 
-// Limiter keeps a token bucket for every address that used some of its tokens.
-// A bucket that is full again is the same as none and is the only kind that is
-// dropped. When all are in debt and the table is full, newcomers share
-// overflow buckets by a keyed hash, so that an attacker can neither evict a
-// debt nor choose whom to share with. All methods may be called concurrently.
-// Time is an argument; it may stand still but should not run backwards.
+// window returns how long an empty bucket takes to fill.
+func (b Budget) window() time.Duration {
+	if b.PerSecond <= 0 {
+		return 0
+	}
+	return time.Duration(float64(b.Burst) / b.PerSecond * float64(time.Second))
+}
+
+// Limiter keeps a token bucket for each address that has used tokens. A full bucket is
+// equivalent to no bucket, and only full buckets are evicted. When all buckets are in debt
+// and the table is full, new addresses share overflow buckets by a keyed hash, so that an
+// attacker can neither evict a debt nor choose with whom to share. All methods may be
+// called concurrently. Time is an argument; it must not run backwards.
 type Limiter struct {
 	budget   Budget
 	seed     maphash.Seed
 	perShard int
-	total    atomic.Int64 // buckets in all shards: mostly none, which is quickly asked
+	total    atomic.Int64 // buckets in all shards; usually zero, which is cheap to check
 	shards   [limiterShards]limiterShard
 }
 
 type limiterShard struct {
 	mu       sync.Mutex
 	buckets  map[key]*bucket
-	oldest   *bucket // in order of last use
+	oldest   *bucket // list by last use
 	newest   *bucket
 	overflow [overflowBuckets / limiterShards]*rate.Limiter
 }
@@ -73,15 +85,15 @@ type bucket struct {
 	older, newer *bucket
 }
 
-// Result is what a limiter says of one request.
+// Result is the decision of a limiter.
 type Result struct {
-	// OK is whether it may go on.
+	// OK is whether a token is available.
 	OK bool
-	// Wait is how long until it may, when it may not.
+	// Wait is how long until a token is available, if OK is false.
 	Wait time.Duration
 }
 
-// NewLimiter returns a limiter that remembers at most size addresses; zero is
+// NewLimiter returns a limiter that remembers at most size addresses. Zero is
 // [DefaultTableSize].
 func NewLimiter(budget Budget, size int) *Limiter {
 	if size <= 0 {
@@ -94,10 +106,10 @@ func NewLimiter(budget Budget, size int) *Limiter {
 	return l
 }
 
-// Budget returns what each address may use.
+// Budget returns the budget of an address.
 func (l *Limiter) Budget() Budget { return l.budget }
 
-// Take takes a token of the address, and one of its network, or refuses.
+// Take takes a token of the address and one of its network.
 func (l *Limiter) Take(addr netip.Addr, now time.Time) Result {
 	for _, k := range keysOf(addr) {
 		if res := l.take(k, now); !res.OK {
@@ -107,7 +119,7 @@ func (l *Limiter) Take(addr netip.Addr, now time.Time) Result {
 	return Result{OK: true}
 }
 
-// Ready says what Take would, and takes nothing.
+// Ready returns what Take would return, but takes no token.
 func (l *Limiter) Ready(addr netip.Addr, now time.Time) Result {
 	for _, k := range keysOf(addr) {
 		if res := l.ready(k, now); !res.OK {
@@ -117,17 +129,16 @@ func (l *Limiter) Ready(addr netip.Addr, now time.Time) Result {
 	return Result{OK: true}
 }
 
-// Charge takes a token even if there is none: the address is in debt then, and
-// waits all the longer. It is for what is known only afterwards, as a wrong
-// password is.
+// Charge takes a token even if none is available. The address is then in debt and waits
+// longer. It suits costs that are known only afterwards, such as a wrong password.
 func (l *Limiter) Charge(addr netip.Addr, now time.Time) {
 	for _, k := range keysOf(addr) {
 		l.charge(k, now)
 	}
 }
 
-// chargeN takes n tokens even if there are none, and returns how long until they
-// are there. An address that already owes more than most owes no more by it.
+// chargeN takes n tokens even if they are not available, and returns how long until the
+// debt is paid. An address that owes more than maxDebt is not charged again.
 func (l *Limiter) chargeN(addr netip.Addr, n int, maxDebt time.Duration, now time.Time) (wait time.Duration) {
 	if l.budget.PerSecond <= 0 || n <= 0 {
 		return 0
@@ -143,8 +154,8 @@ func (l *Limiter) chargeN(addr netip.Addr, n int, maxDebt time.Duration, now tim
 // Len returns how many addresses the limiter remembers.
 func (l *Limiter) Len() int { return int(l.total.Load()) }
 
-// Sweep forgets buckets that are full again. Nothing depends on when it is
-// called; it gives memory back after a flood.
+// Sweep drops full buckets, to free memory after a flood. Results do not depend on when it
+// is called.
 func (l *Limiter) Sweep(now time.Time) {
 	for i := range l.shards {
 		for l.sweepBatch(&l.shards[i], now) {
@@ -152,8 +163,8 @@ func (l *Limiter) Sweep(now time.Time) {
 	}
 }
 
-// sweepBatch drops a few, so that no request waits long for the lock, and
-// reports whether there may be more.
+// sweepBatch drops a few buckets, so that no request waits long for the lock. It reports
+// whether more could be full.
 func (l *Limiter) sweepBatch(s *limiterShard, now time.Time) bool {
 	const batch = 64
 	s.mu.Lock()
@@ -225,8 +236,7 @@ func (l *Limiter) chargeKeyN(k key, n int, maxDebt time.Duration, now time.Time)
 	return timeUntil(b, 0, now)
 }
 
-// bucketLocked returns the bucket of k, made if there is room for it, else one
-// that it shares.
+// bucketLocked returns the bucket of k, created if there is room for it, or a shared one.
 func (l *Limiter) bucketLocked(s *limiterShard, k key, hash uint64, now time.Time) *rate.Limiter {
 	b := s.buckets[k]
 	if b == nil {
@@ -238,8 +248,8 @@ func (l *Limiter) bucketLocked(s *limiterShard, k key, hash uint64, now time.Tim
 		l.total.Add(1)
 	}
 	s.useLocked(b)
-	// Whoever made no debt lately makes room even while there is some, so that
-	// the table is as small as the traffic is.
+	// Evict one full bucket even while there is room, so that the table is as small as
+	// the traffic.
 	l.dropIfFullLocked(s, s.oldest, now)
 	return b.limiter
 }
@@ -260,7 +270,7 @@ func (l *Limiter) overflowLocked(s *limiterShard, hash uint64) *rate.Limiter {
 	return *b
 }
 
-// evictLocked drops one bucket that is full again, if it finds one.
+// evictLocked drops one full bucket and reports whether it found one.
 func (l *Limiter) evictLocked(s *limiterShard, now time.Time) bool {
 	b := s.oldest
 	for range evictTries {
@@ -276,7 +286,7 @@ func (l *Limiter) evictLocked(s *limiterShard, now time.Time) bool {
 	return false
 }
 
-// dropIfFullLocked forgets a bucket other than the newest if it is full.
+// dropIfFullLocked drops a full bucket, unless it is the newest.
 func (l *Limiter) dropIfFullLocked(s *limiterShard, b *bucket, now time.Time) bool {
 	if b == s.newest || b.limiter.TokensAt(now) < float64(b.limiter.Burst()) {
 		return false
@@ -315,7 +325,7 @@ func (s *limiterShard) unlinkLocked(b *bucket) {
 	b.older, b.newer = nil, nil
 }
 
-// timeUntil is how long until b has so many tokens.
+// timeUntil returns how long until b has that many tokens.
 func timeUntil(b *rate.Limiter, tokens float64, now time.Time) time.Duration {
 	missing := tokens - b.TokensAt(now)
 	return time.Duration(missing / float64(b.Limit()) * float64(time.Second))

@@ -4,39 +4,38 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
 // ConnLimits bounds the connections of a [Listener]. Zero is no limit.
 type ConnLimits struct {
-	// Max and MaxPerAddr are how many may be open at once; a /48 may have
-	// sixteen times the latter.
+	// Max and MaxPerAddr bound the open connections, in total and per address. A /48
+	// may have sixteen times MaxPerAddr.
 	Max, MaxPerAddr int
-	// Rate is how many an address may open.
+	// Rate bounds how fast an address may open connections.
 	Rate Budget
-	// Tarpit is how long a refused connection is kept before it is closed: a
-	// flooder that waits for the answer is slowed by it.
+	// Tarpit delays the close of a refused connection. A client that waits for it opens
+	// its next connection later.
 	Tarpit time.Duration
-	// MaxTarpitted is how many refused connections are kept at once; those beyond
-	// are closed at once.
+	// MaxTarpitted bounds the refused connections that are kept open at once. Others are
+	// closed immediately.
 	MaxTarpitted int
-	// DryRun counts what would be refused and refuses nothing.
+	// DryRun counts refusals but refuses nothing.
 	DryRun bool
 }
 
-// ConnStats counts what a [Listener] did since it was made.
+// ConnStats counts the connections of a [Listener] since it was created.
 type ConnStats struct {
-	Open     int64 // connections open now
+	Open     int64 // open now
 	Accepted int64
-	// Refused by layer: too many in all, of one address, too fast.
+	// Refused, by the limit exceeded: Max, MaxPerAddr or Rate.
 	RefusedTotal, RefusedAddr, RefusedRate int64
 }
 
-// Listener refuses connections before anything is read from them: a TLS
-// handshake costs a server about forty times what a request does. It refuses
-// by closing; Accept never returns an error for a refused client, which would
-// end the server (http.Server.Serve returns any error it gets).
+// Listener refuses connections before it reads from them, because a TLS handshake costs a
+// server about forty times what a request does. It refuses by closing. Accept never
+// returns an error for a refused client, because http.Server.Serve ends with any error
+// that Accept returns. All methods may be called concurrently.
 type Listener struct {
 	net.Listener
 	limits    ConnLimits
@@ -47,16 +46,16 @@ type Listener struct {
 	stats     struct{ open, accepted, total, addr, rate atomic.Int64 }
 }
 
-// NewListener limits the connections of inner. Peers that clients trusts count
-// only in all: they are proxies with many clients behind them.
+// NewListener limits the connections of inner. Peers that clientIP trusts are proxies with
+// many clients behind them, so only Max applies to them.
 func NewListener(inner net.Listener, limits ConnLimits, clientIP *ClientIP) *Listener {
 	return &Listener{
 		Listener: inner, limits: limits, clientIP: clientIP,
-		rate: NewLimiter(limits.Rate, 0), open: newCounter(),
+		rate: NewLimiter(limits.Rate, 0),
 	}
 }
 
-// Stats returns the counters.
+// Stats returns the counts.
 func (l *Listener) Stats() ConnStats {
 	return ConnStats{
 		Open: l.stats.open.Load(), Accepted: l.stats.accepted.Load(),
@@ -64,10 +63,12 @@ func (l *Listener) Stats() ConnStats {
 	}
 }
 
-// Sweep gives memory back after a flood.
+// Sweep frees memory after a flood, as [Limiter.Sweep] does.
 func (l *Listener) Sweep(now time.Time) { l.rate.Sweep(now) }
 
-// Accept returns the next connection that is within the limits.
+// Accept returns the next connection that is within the limits. The connection has a
+// method NetConn, as tls.Conn has, and a method DelayRelease(time.Duration), which makes
+// the connection count for some time after it is closed.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
@@ -107,15 +108,14 @@ func (l *Listener) admit(c net.Conn) net.Conn {
 	return counted
 }
 
-func exceeds(n, limit int) bool { return limit > 0 && n > limit }
-
-// countRefusal counts a refusal and reports whether it is only for the record.
+// countRefusal counts a refusal and reports whether a dry run admits the connection.
 func (l *Listener) countRefusal(refused *atomic.Int64) bool {
 	refused.Add(1)
 	return l.limits.DryRun
 }
 
-// refuse closes the connection, after a while if there is room to hold it.
+// refuse closes the connection: after Tarpit if there is room to keep it open, otherwise
+// immediately.
 func (l *Listener) refuse(c net.Conn) {
 	if l.limits.Tarpit <= 0 || l.tarpitted.Add(1) > int64(l.limits.MaxTarpitted) {
 		if l.limits.Tarpit > 0 {
@@ -130,47 +130,39 @@ func (l *Listener) refuse(c net.Conn) {
 	})
 }
 
-// conn is a counted connection.
-type conn struct {
-	net.Conn
-	listener     *Listener
-	keys         [2]key // none: counted in all alone
-	once         sync.Once
-	releaseDelay atomic.Int64
-}
-
-// Close closes the connection and gives its place back, once.
-func (c *conn) Close() error {
-	err := c.Conn.Close()
-	c.once.Do(func() {
-		l, keys := c.listener, c.keys // and not c, which holds more memory
-		if delay := time.Duration(c.releaseDelay.Load()); delay > 0 {
-			time.AfterFunc(delay, func() { l.leave(keys) })
-		} else {
-			l.leave(keys)
-		}
-	})
-	return err
-}
-
-// DelayRelease keeps the connection's place for so long after it is closed: for a
-// server that keeps its memory as long.
-func (c *conn) DelayRelease(d time.Duration) { c.releaseDelay.Store(int64(d)) }
-
-func (l *Listener) leave(keys [2]key) {
+func (l *Listener) release(keys [2]key) {
 	l.stats.open.Add(-1)
 	if keys[0] != (key{}) {
 		l.open.leave(keys)
 	}
 }
 
+// conn is a counted connection.
+type conn struct {
+	net.Conn
+	listener     *Listener
+	keys         [2]key // zero for a connection that counts only in total
+	once         sync.Once
+	releaseDelay atomic.Int64
+}
+
+// Close closes the connection and releases its slot once.
+func (c *conn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() {
+		l, keys := c.listener, c.keys // the closure must not keep c, which holds more memory
+		if delay := time.Duration(c.releaseDelay.Load()); delay > 0 {
+			time.AfterFunc(delay, func() { l.release(keys) })
+		} else {
+			l.release(keys)
+		}
+	})
+	return err
+}
+
+// DelayRelease keeps the connection's slot for d after Close, for a server that keeps
+// memory of the connection as long.
+func (c *conn) DelayRelease(d time.Duration) { c.releaseDelay.Store(int64(d)) }
+
 // NetConn returns the connection underneath, as tls.Conn does.
 func (c *conn) NetConn() net.Conn { return c.Conn }
-
-// SyscallConn lets a server ask the kernel about the connection.
-func (c *conn) SyscallConn() (syscall.RawConn, error) {
-	if s, ok := c.Conn.(syscall.Conn); ok {
-		return s.SyscallConn()
-	}
-	return nil, syscall.ENOTSUP
-}

@@ -2,39 +2,52 @@ package ratelimit
 
 import (
 	"fmt"
-	"html"
+	"math"
 	"net/http"
-	"strings"
+	"strconv"
+	"time"
+
+	"inbox/internal/problem"
 )
 
-// isNavigation reports whether a browser asks for a page to show. Browsers that
-// do not say so ask for HTML before anything else.
-func isNavigation(r *http.Request) bool {
-	if r.Method != http.MethodGet {
-		return false
-	}
-	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" {
-		return mode == "navigate"
-	}
-	return strings.HasPrefix(r.Header.Get("Accept"), "text/html")
+// Refusal is the error of a limit that was reached. It writes the response that says so.
+type Refusal struct {
+	Limit  string        // the name of the limit, a token
+	Quota  int           // what the limit grants
+	Window time.Duration // in which time; zero for a limit on concurrency
+	Wait   time.Duration // until the client may retry
+	Detail string        // a sentence for a person
 }
 
-// writePage answers as Refuse does, with a page that loads itself again when
-// the wait is over: nothing of the site runs there that could.
-func (r *Refusal) writePage(w http.ResponseWriter) {
-	seconds := r.setFields(w.Header())
-	h := w.Header()
-	h.Set("Refresh", fmt.Sprint(seconds))
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(http.StatusTooManyRequests)
-	fmt.Fprintf(w, `<!doctype html>
-<html lang="en">
-<meta name="viewport" content="width=device-width">
-<meta name="color-scheme" content="light dark">
-<title>Too many requests</title>
-<h1>Too many requests</h1>
-<p>%s</p>
-<p>This page tries again by itself in %d seconds.</p>
-`, html.EscapeString(r.Detail), seconds)
+// Error implements error.
+func (r *Refusal) Error() string { return "limit of " + r.Limit + " reached" }
+
+// Refuse writes a 429 response: a problem document (RFC 9457) with Retry-After (RFC 9110)
+// and the RateLimit fields of draft-ietf-httpapi-ratelimit-headers-10.
+func (r *Refusal) Refuse(w http.ResponseWriter) {
+	r.setFields(w.Header())
+	r.problem().Write(w)
+}
+
+// respond is Refuse, except that a browser that loads a page gets a page, which reloads.
+func (r *Refusal) respond(w http.ResponseWriter, req *http.Request) {
+	r.setFields(w.Header())
+	r.problem().Respond(w, req)
+}
+
+func (r *Refusal) problem() *problem.Problem {
+	p := problem.New(http.StatusTooManyRequests, "rate-limited", "Too many requests from your address", r.Detail)
+	p.Limit = r.Limit
+	return p
+}
+
+func (r *Refusal) setFields(h http.Header) {
+	seconds := int(math.Ceil(max(r.Wait.Seconds(), 1)))
+	h.Set("Retry-After", strconv.Itoa(seconds))
+	h.Set("RateLimit", fmt.Sprintf("%q;r=0;t=%d", r.Limit, seconds))
+	policy := fmt.Sprintf("%q;q=%d", r.Limit, r.Quota)
+	if r.Window > 0 {
+		policy += fmt.Sprintf(";w=%d", int(math.Ceil(r.Window.Seconds())))
+	}
+	h.Set("RateLimit-Policy", policy)
 }

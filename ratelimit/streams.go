@@ -6,18 +6,19 @@ import (
 	"sync/atomic"
 )
 
-// StreamLimiter bounds the requests of HTTP/2 that are under way, from their header
-// until the client has taken the last byte of the answer. Connections bound
-// those of HTTP/1 well enough; of HTTP/2 one carries a hundred, each with a header
-// and a goroutine, and a client that grants no window for answers keeps them
-// all. It refuses by resetting the stream: any answer would be kept too.
+// StreamLimiter is a middleware that bounds the active HTTP/2 streams: requests from their
+// header until the client has received the last byte of the response. Connection limits
+// bound the requests of HTTP/1.1 well enough. A connection of HTTP/2 carries a hundred
+// streams, each with a header and a goroutine, and a client that grants no flow-control
+// window for responses keeps all of them. Excess streams are reset, because a response
+// would be kept too.
 type StreamLimiter struct {
-	// Max and MaxPerAddr are how many may be under way, and sixteen times
-	// the latter of a /48; zero is no limit.
+	// Max and MaxPerAddr bound the active streams, in total and per address. A /48 may
+	// have sixteen times MaxPerAddr; zero is no limit.
 	Max, MaxPerAddr int
-	// Addr says who asks.
+	// Addr returns the client's address, as [ClientIP.Addr] does.
 	Addr func(*http.Request) netip.Addr
-	// DryRun counts what would be refused and refuses nothing.
+	// DryRun counts refusals but refuses nothing.
 	DryRun bool
 
 	open    counter
@@ -25,13 +26,15 @@ type StreamLimiter struct {
 	refused atomic.Int64
 }
 
-// Active returns how many requests are under way; Refused how many were not let.
-func (s *StreamLimiter) Active() int64  { return s.active.Load() }
+// Active returns how many streams are active.
+func (s *StreamLimiter) Active() int64 { return s.active.Load() }
+
+// Refused returns how many streams were reset, or would have been in a dry run.
 func (s *StreamLimiter) Refused() int64 { return s.refused.Load() }
 
-// Handler limits next. It is called once, and belongs around all that answers.
+// Handler returns next behind the limit. It belongs around every handler that writes a
+// response. A refusal panics with [http.ErrAbortHandler].
 func (s *StreamLimiter) Handler(next http.Handler) http.Handler {
-	s.open = newCounter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor < 2 {
 			next.ServeHTTP(w, r)
@@ -44,13 +47,13 @@ func (s *StreamLimiter) Handler(next http.Handler) http.Handler {
 			s.admit(s.open.enter(keys, s.MaxPerAddr))
 		}
 		next.ServeHTTP(w, r)
-		// net/http writes what is left after this function, where it is no
-		// longer counted. An error means that the client is gone.
+		// net/http would write what is buffered after this function, when the stream is
+		// no longer counted. An error means that the client is gone.
 		_ = http.NewResponseController(w).Flush()
 	})
 }
 
-// admit resets the stream of a request that is too many.
+// admit resets the stream if there are too many.
 func (s *StreamLimiter) admit(tooMany bool) {
 	if !tooMany {
 		return

@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// streamServer serves HTTP/2 within limits; requests wait until release is
-// closed.
+// streamServer serves next over HTTP/2 behind the limiter.
 func streamServer(t *testing.T, a *StreamLimiter, next http.Handler) *httptest.Server {
 	t.Helper()
 	a.Addr = func(r *http.Request) netip.Addr { return ParseAddr(r.Header.Get("X-From")) }
@@ -37,13 +36,13 @@ func TestStreamLimiterBoundsConcurrentRequests(t *testing.T) {
 	for _, row := range []struct {
 		name       string
 		limits     *StreamLimiter
-		held, then string // the addresses that hold, and that ask then
+		held, then string // addresses of the first two requests, and of the third
 		refuses    bool
 	}{
 		{"below", &StreamLimiter{Max: 3, MaxPerAddr: 3}, "192.0.2.1", "192.0.2.1", false},
-		{"in all", &StreamLimiter{Max: 2}, "192.0.2.1", "192.0.2.2", true},
-		{"of an address", &StreamLimiter{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.1", true},
-		{"of another", &StreamLimiter{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.2", false},
+		{"in total", &StreamLimiter{Max: 2}, "192.0.2.1", "192.0.2.2", true},
+		{"per address", &StreamLimiter{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.1", true},
+		{"another address", &StreamLimiter{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.2", false},
 		{"no limit", &StreamLimiter{}, "192.0.2.1", "192.0.2.1", false},
 		{"dry run", &StreamLimiter{Max: 1, MaxPerAddr: 1, DryRun: true}, "192.0.2.1", "192.0.2.1", false},
 	} {
@@ -63,7 +62,7 @@ func TestStreamLimiterBoundsConcurrentRequests(t *testing.T) {
 			go func() { _, err := getFrom(t.Context(), s, row.then); answers <- err }()
 			if row.refuses {
 				if err := <-answers; err == nil {
-					t.Error("the third request was served, want its stream reset")
+					t.Error("the third request was answered, want its stream reset")
 				}
 				answers <- nil
 			} else {
@@ -76,13 +75,13 @@ func TestStreamLimiterBoundsConcurrentRequests(t *testing.T) {
 				}
 			}
 			if got := a.Refused() > 0; got != (row.refuses || a.DryRun) {
-				t.Errorf("counted a refusal: %v, want %v", got, row.refuses || a.DryRun)
+				t.Errorf("got a refusal counted %v, want %v", got, row.refuses || a.DryRun)
 			}
 		})
 	}
 }
 
-// TestStreamLimiterReleasesSlots when a request ends, also one that was refused.
+// A slot is released when its request ends, also after a refusal.
 func TestStreamLimiterReleasesSlots(t *testing.T) {
 	a := &StreamLimiter{Max: 1, MaxPerAddr: 1, Addr: func(*http.Request) netip.Addr { return addr("2001:db8::1") }}
 	var h http.Handler
@@ -102,19 +101,18 @@ func TestStreamLimiterReleasesSlots(t *testing.T) {
 		ask()
 	}
 	if served != 20 || refused != 20 || a.Active() != 0 || len(a.open.count) != 0 {
-		t.Errorf("got %d served, %d refused, %d under way and %v counted, want 20, 20 and nothing left", served, refused, a.Active(), a.open.count)
+		t.Errorf("got %d served, %d refused, %d active and %v counted, want 20, 20 and none", served, refused, a.Active(), a.open.count)
 	}
 }
 
-// TestStreamLimiterIgnoresHTTP1: its connections are bounded, and it knows no
-// stream to reset.
+// Requests of HTTP/1.1 are bounded by connections and have no stream to reset.
 func TestStreamLimiterIgnoresHTTP1(t *testing.T) {
 	a := &StreamLimiter{Max: 1, MaxPerAddr: 1, Addr: func(*http.Request) netip.Addr { return ip4(1) }}
 	var h http.Handler
 	depth := 0
 	h = a.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if depth++; depth < 3 {
-			h.ServeHTTP(w, r) // one more while this one is under way
+			h.ServeHTTP(w, r) // one more while this one is active
 		}
 	}))
 	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
@@ -123,19 +121,19 @@ func TestStreamLimiterIgnoresHTTP1(t *testing.T) {
 	}
 }
 
-// unreadRecorder is an answer that the client does not take.
+// unreadRecorder records a response that the client does not read yet.
 type unreadRecorder struct {
 	*httptest.ResponseRecorder
-	flushing, taken chan struct{}
+	flushing, read chan struct{}
 }
 
 func (s *unreadRecorder) Flush() {
 	close(s.flushing)
-	<-s.taken
+	<-s.read
 }
 
-// TestStreamLimiterCountsUnreadResponses: an answer that the client does not take is
-// under way, though the handler has returned.
+// A stream is active until the client has read the response, even after the handler has
+// returned.
 func TestStreamLimiterCountsUnreadResponses(t *testing.T) {
 	a := &StreamLimiter{Max: 1, Addr: func(*http.Request) netip.Addr { return netip.Addr{} }}
 	h := a.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
@@ -146,11 +144,11 @@ func TestStreamLimiterCountsUnreadResponses(t *testing.T) {
 	go func() { defer close(done); h.ServeHTTP(w, r) }()
 	<-w.flushing
 	if a.Active() != 1 {
-		t.Errorf("%d requests are under way while an answer is not taken, want 1", a.Active())
+		t.Errorf("%d streams active while a response is not read, want 1", a.Active())
 	}
-	close(w.taken)
+	close(w.read)
 	<-done
 	if a.Active() != 0 {
-		t.Errorf("%d requests are under way after all ended", a.Active())
+		t.Errorf("%d streams active after all ended", a.Active())
 	}
 }

@@ -3,6 +3,7 @@ package tlsmgr
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -174,6 +175,9 @@ func stampOf(path string) fileStamp {
 // with an error.
 func loadValid(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
 	cert, err := certs.Load(certFile, keyFile)
+	if errors.Is(err, certs.ErrEncryptedKey) {
+		return nil, fmt.Errorf("%w; decrypt it with: openssl pkey -in KEY -out NEWKEY", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"inbox/internal/problem"
 	"inbox/tlsmgr/acme"
 	"inbox/tlsmgr/internal/hosts"
 )
@@ -79,6 +80,9 @@ func urlHost(host string, port int) string {
 	return host
 }
 
+var misdirected = problem.New(http.StatusMisdirectedRequest, "misdirected-request",
+	"This server does not serve that host", "Use a name of the server.")
+
 // CheckHost answers 421 Misdirected Request to requests whose host is not one of the
 // domains, regardless of the port. Requests for which except returns true are passed
 // to next; except can be nil.
@@ -91,8 +95,7 @@ func CheckHost(domains []string, except func(*http.Request) bool, next http.Hand
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !slices.Contains(names, hosts.FromHeader(r.Host)) && (except == nil || !except(r)) {
-			w.Header().Set("Cache-Control", "no-store")
-			http.Error(w, "this server does not serve that host", http.StatusMisdirectedRequest)
+			misdirected.Respond(w, r)
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -12,13 +12,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"inbox/cmd/inbox/internal/metrics"
 )
 
 func TestRequestsAreLoggedOnlyAtDebug(t *testing.T) {
 	p := start(t)
 	p.claim("alice")
 	if strings.Contains(p.log.String(), "route=/inbox") {
-		t.Errorf("a request is in the log:\n%s", p.log)
+		t.Errorf("a request is logged at level info:\n%s", p.log)
 	}
 }
 
@@ -28,27 +30,27 @@ func TestRequestLogStatus(t *testing.T) {
 		handler http.HandlerFunc
 		want    string
 	}{
-		{"a client that left", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "status=499"},
-		{"a client that left while it was written to", func(w http.ResponseWriter, _ *http.Request) {
+		{"client disconnected", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "status=499"},
+		{"client disconnected during the response", func(w http.ResponseWriter, _ *http.Request) {
 			io.WriteString(w, "x")
 			panic(http.ErrAbortHandler)
 		}, "status=499"},
-		{"a mistake of ours", func(http.ResponseWriter, *http.Request) { panic("boom") }, "status=500"},
-		{"nothing", func(http.ResponseWriter, *http.Request) {}, "status=200"},
+		{"handler panic", func(http.ResponseWriter, *http.Request) { panic("boom") }, "status=500"},
+		{"empty response", func(http.ResponseWriter, *http.Request) {}, "status=200"},
 		{"three bytes", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "xyz") }, "status=200 dur=[^ ]+ bytes=3"},
 		{"a file", func(w http.ResponseWriter, _ *http.Request) { io.Copy(w, strings.NewReader("xyz")) }, "status=200 dur=[^ ]+ bytes=3"},
 		{"not found", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "status=404"},
-		{"a hint first", func(w http.ResponseWriter, _ *http.Request) {
+		{"early hints first", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusEarlyHints)
 			w.WriteHeader(404)
 		}, "status=404"},
-		{"a flush", func(w http.ResponseWriter, _ *http.Request) { http.NewResponseController(w).Flush() }, "status=200"},
+		{"flush", func(w http.ResponseWriter, _ *http.Request) { http.NewResponseController(w).Flush() }, "status=200"},
 	} {
 		var out bytes.Buffer
-		m := newMeter(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fixedAddr("192.0.2.77"))
+		m := metrics.NewMeter(accessLog(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fixedAddr("192.0.2.77")))
 		func() {
-			defer func() { recover() }() // net/http's part
-			m.handler(routeOf, tt.handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+			defer func() { recover() }() // as net/http does
+			m.Handler(metrics.RouteOf, tt.handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 		}()
 		if !matches(tt.want, out.String()) {
 			t.Errorf("%s: logged %q, want %s", tt.name, out.String(), tt.want)
@@ -63,7 +65,8 @@ func fixedAddr(text string) func(*http.Request) netip.Addr {
 	return func(*http.Request) netip.Addr { return addr }
 }
 
-// A line holds what was asked for by kind, and nothing that a stranger wrote.
+// TestRequestLogOmitsClientInput checks that a log line holds the route and a known
+// method, and no text from the client.
 func TestRequestLogOmitsClientInput(t *testing.T) {
 	for _, tt := range []struct{ method, target, addr, want string }{
 		{"GET", "/inbox?wait=secret", "192.0.2.77", "method=GET route=/inbox status=200 dur=DUR bytes=0 addr=192.0.2.0/24"},
@@ -71,9 +74,9 @@ func TestRequestLogOmitsClientInput(t *testing.T) {
 		{"SECRET", "/secret", "", "method=other route=pages status=200 dur=DUR bytes=0 addr=unknown"},
 	} {
 		var out bytes.Buffer
-		m := newMeter(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fixedAddr(tt.addr))
+		log := accessLog(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fixedAddr(tt.addr))
 		r := httptest.NewRequest(tt.method, tt.target, nil)
-		m.logRequest(r, routeOf(r), http.StatusOK, time.Second, 0)
+		log(r, metrics.RouteOf(r), http.StatusOK, time.Second, 0)
 		if want := strings.Replace(tt.want, "DUR", "1s", 1); !strings.Contains(out.String(), want) || strings.Contains(strings.ToLower(out.String()), "secret") {
 			t.Errorf("logged %q, want %q", out.String(), want)
 		}
@@ -95,7 +98,7 @@ func TestLogAsJSON(t *testing.T) {
 		}
 		seen[entry.Level+" "+entry.Msg]++
 		if entry.Msg == "request" && (entry.Route != "/healthz" || entry.Status != 200) {
-			t.Errorf("got %q, want the request", line)
+			t.Errorf("got %q, want the request to /healthz", line)
 		}
 	}
 	for _, once := range []string{"INFO listening", "DEBUG request", "INFO stopping", "INFO stopped"} {

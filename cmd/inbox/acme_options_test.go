@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"inbox/cmd/inbox/internal/logging"
 	"inbox/tlsmgr"
 	"inbox/tlsmgr/acme"
 )
@@ -32,8 +33,8 @@ func TestDomainSetsDefaultPorts(t *testing.T) {
 	}
 }
 
-// Each option about certificates arrives where they are obtained, and so does
-// which doors are open.
+// TestCertificateOptionsReachTLSManager checks that every certificate option, and the
+// ports of the listeners, reach the configuration of the certificate manager.
 func TestCertificateOptionsReachTLSManager(t *testing.T) {
 	port, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -49,9 +50,9 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 		},
 	}
 	for _, row := range []struct {
-		args  string
-		doors listeners
-		want  func(*tlsmgr.Config)
+		args      string
+		listeners listeners
+		want      func(*tlsmgr.Config)
 	}{
 		{"", both, func(*tlsmgr.Config) {}},
 		{"-server-cert c -server-key k", both, func(c *tlsmgr.Config) { c.CertFile, c.KeyFile = "c", "k" }},
@@ -74,7 +75,7 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 		}
 		want := usual
 		row.want(&want)
-		got := c.tlsmgrConfig("state", row.doors, nil)
+		got := c.tlsmgrConfig("state", row.listeners, nil)
 		if engine := reflect.ValueOf(acmeEngines[c.acme.engine]).Pointer(); reflect.ValueOf(got.ACME.Engine).Pointer() != engine {
 			t.Errorf("%s: got another engine than %s", row.args, c.acme.engine)
 		}
@@ -90,7 +91,7 @@ func TestInvalidDomainOptions(t *testing.T) {
 		{"-domain a.example -acme-agree -https=false", "-https=false"},
 		{"-domain a.example -acme-agree -acme-challenge dns-01", "http-01"},
 		{"-domain a.example -acme-agree -acme lego", "certmagic or autocert"},
-		{"-domain a.example -acme-agree -http-bind 80", "like 0.0.0.0:3000"},
+		{"-domain a.example -acme-agree -http-bind 80", "such as 0.0.0.0:3000"},
 		{"-http-bind :80", "-domain"},
 	} {
 		_, err := parse(strings.Fields(row.args), nil)
@@ -100,29 +101,29 @@ func TestInvalidDomainOptions(t *testing.T) {
 	}
 }
 
-// TestPort80IsOptional: another program has it, and nobody asked for it
-// by name.
+// TestPort80IsOptional checks that a port in use is a warning for the default -http-bind,
+// and an error for an explicit one.
 func TestPort80IsOptional(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	for _, asked := range []bool{false, true} {
+	for _, explicit := range []bool{false, true} {
 		var log bytes.Buffer
 		c, err := parse([]string{"-domain", "a.example", "-acme-agree", "-bind", "127.0.0.1:0", "-http-bind", taken.Addr().String()}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !asked {
+		if !explicit {
 			delete(c.from, "http-bind") // as if it were the default
 		}
-		ls, err := listenAll(c, nil, newLogger(c, &log))
+		ls, err := listenAll(c, nil, logging.New(&log, c.level, c.logFormat == "json"))
 		switch {
-		case asked && (err == nil || !strings.Contains(err.Error(), "-http-bind")):
-			t.Errorf("asked for: got %v, want an error that names the option", err)
-		case !asked && (err != nil || ls.redirect != nil || !strings.Contains(log.String(), "level=WARN")):
-			t.Errorf("not asked for: got %v and %q, want a warning", err, log.String())
+		case explicit && (err == nil || !strings.Contains(err.Error(), "-http-bind")):
+			t.Errorf("explicit: got %v, want an error that names the option", err)
+		case !explicit && (err != nil || ls.redirect != nil || !strings.Contains(log.String(), "level=WARN")):
+			t.Errorf("default: got %v and %q, want a warning", err, log.String())
 		}
 		if err == nil {
 			ls.close()

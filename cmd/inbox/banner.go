@@ -9,15 +9,15 @@ import (
 	"inbox/tlsmgr"
 )
 
-// banner is for the person who started the program: where to click, and what
-// the browser will say.
+// banner is the startup text for a terminal: the links to open, and the browser
+// warnings to expect.
 type banner struct {
 	scheme      string
 	addr        netip.AddrPort
-	names       []string     // that were given with -domain
-	network     []netip.Addr // this machine's addresses on its networks
+	names       []string     // of -domain
+	network     []netip.Addr // addresses of this machine's interfaces
 	fingerprint string       // of a self-signed certificate
-	inContainer bool         // in a container, whose addresses and ports may not be seen outside
+	inContainer bool         // addresses and ports can differ outside
 }
 
 func (b banner) String() string {
@@ -27,20 +27,20 @@ func (b banner) String() string {
 		fmt.Fprintf(&s, "  %-24s %s\n", line[0], line[1])
 	}
 	if b.scheme == "http" {
-		s.WriteString("\nOver plain HTTP, browsers give a page the camera only on localhost.\n")
+		s.WriteString("\nOver plain HTTP, browsers allow camera access only on localhost.\n")
 	}
 	if b.fingerprint != "" {
-		fmt.Fprintf(&s, "\nThe certificate is self-signed, so browsers warn at the first visit. Go on\n"+
+		fmt.Fprintf(&s, "\nThe certificate is self-signed, so browsers warn on the first visit. Continue\n"+
 			"(Advanced, then Proceed or Accept) if the certificate has this SHA-256 fingerprint:\n\n  %s\n", b.fingerprint)
 	}
 	if b.inContainer {
-		s.WriteString("\nThis is a container. Unless it shares its machine's network, others need the\naddress of that machine, and the port that was published (-p).\n")
+		s.WriteString("\nRunning in a container. Unless it uses the host's network, connect to the\naddress of the host and the published port (-p).\n")
 	}
 	s.WriteString("\nPress Ctrl+C to stop.\n\n")
 	return s.String()
 }
 
-// links are pairs of where one is and what to open there.
+// links returns pairs of a client location and the URL to open from there.
 func (b banner) links() [][2]string {
 	addr := b.addr.Addr()
 	if len(b.names) > 0 {
@@ -56,7 +56,7 @@ func (b banner) links() [][2]string {
 	if !addr.IsUnspecified() {
 		from := "From anywhere:"
 		if !tlsmgr.IsPublicAddr(addr) {
-			from = "From another device:" // of the same network
+			from = "From another device:" // on the same network
 		}
 		return [][2]string{{from, b.url(addr.String())}}
 	}
@@ -70,7 +70,7 @@ func (b banner) links() [][2]string {
 }
 
 func (b banner) url(host string) string {
-	named := len(b.names) > 0 && b.inContainer // an authority asks at 443 alone, so that it is mapped
+	named := len(b.names) > 0 && b.inContainer // a CA validates on port 443 only, so that port must be published
 	if b.scheme == "https" && (b.addr.Port() == 443 || named) {
 		if strings.Contains(host, ":") {
 			host = "[" + host + "]"
@@ -80,11 +80,11 @@ func (b banner) url(host string) string {
 	return b.scheme + "://" + net.JoinHostPort(host, fmt.Sprint(b.addr.Port()))
 }
 
-// networkAddrs are the addresses by which other devices reach this machine.
-// Link-local ones are left out: a browser cannot open them.
+// networkAddrs returns the addresses at which other devices reach this machine. It omits
+// link-local addresses, which browsers cannot open.
 func networkAddrs() []netip.Addr {
 	var found []netip.Addr
-	addrs, _ := net.InterfaceAddrs() // none, then
+	addrs, _ := net.InterfaceAddrs() // on failure, the banner shows localhost only
 	for _, a := range addrs {
 		p, err := netip.ParsePrefix(a.String())
 		if err == nil && p.Addr().IsGlobalUnicast() {

@@ -23,7 +23,7 @@ func Example_banner() {
 	//   On this machine:         http://localhost:3000
 	//   From another device:     http://192.0.2.7:3000
 	//
-	// Over plain HTTP, browsers give a page the camera only on localhost.
+	// Over plain HTTP, browsers allow camera access only on localhost.
 	//
 	// Press Ctrl+C to stop.
 }
@@ -50,12 +50,12 @@ func TestBannerLinks(t *testing.T) {
 	}
 }
 
-// TestBannerInContainer: what it sees of itself may be of no use outside, and is
-// right where it shares its machine's network.
+// TestBannerInContainer checks that the banner lists the container's own addresses, which
+// are valid with the host's network, and mentions published ports.
 func TestBannerInContainer(t *testing.T) {
 	b := banner{scheme: "https", addr: netip.MustParseAddrPort("[::]:3000"), network: []netip.Addr{netip.MustParseAddr("10.88.0.9")}, inContainer: true}
 	if got, want := fmt.Sprint(b.links()), "[[On this machine: https://localhost:3000] [From another device: https://10.88.0.9:3000]]"; got != want || !strings.Contains(b.String(), "(-p)") {
-		t.Errorf("got %s, want %s, and word of -p:\n%v", got, want, b)
+		t.Errorf("got %s, want %s and a hint about -p:\n%v", got, want, b)
 	}
 	b.names = []string{"example.org"}
 	if got, want := fmt.Sprint(b.links()), "[[From anywhere: https://example.org]]"; got != want {
@@ -63,8 +63,8 @@ func TestBannerInContainer(t *testing.T) {
 	}
 }
 
-// TestBannerReachability: an address that is not of the internet is reached
-// from its own network alone.
+// TestBannerReachability checks that private addresses are shown as reachable from the
+// same network only.
 func TestBannerReachability(t *testing.T) {
 	for addr, want := range map[string]string{
 		"127.0.0.1": "On this machine:", "8.8.8.8": "From anywhere:", "2001:4860:4860::8888": "From anywhere:",
@@ -81,7 +81,7 @@ func TestBannerReachability(t *testing.T) {
 func TestNetworkAddrsAreReachable(t *testing.T) {
 	for _, a := range networkAddrs() {
 		if a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() {
-			t.Errorf("%v is no address that another device could use", a)
+			t.Errorf("%v is not reachable from another device", a)
 		}
 	}
 }
@@ -99,7 +99,8 @@ func TestBannerShowsServedFingerprint(t *testing.T) {
 	}
 }
 
-// A pair made by the program's own self-signed source stands for anybody's files.
+// TestCertificateFilesAreServed uses a self-signed certificate of the program as the
+// operator's certificate files.
 func TestCertificateFilesAreServed(t *testing.T) {
 	dir := t.TempDir()
 	start(t, "-state", dir).stop()
@@ -108,7 +109,7 @@ func TestCertificateFilesAreServed(t *testing.T) {
 	p.claim("alice")
 	text := p.log.String()
 	if !strings.Contains(text, "source=file") || strings.Contains(text, "self-signed") {
-		t.Errorf("the files do not serve:\n%s", text)
+		t.Errorf("the certificate files are not used:\n%s", text)
 	}
 }
 
@@ -119,20 +120,20 @@ func TestMissingCertificateFilesWarning(t *testing.T) {
 	}
 	plain := start(t)
 	if strings.Contains(plain.log.String(), "level=WARN") {
-		t.Errorf("a warning although no files were named:\n%s", plain.log)
+		t.Errorf("unexpected warning without certificate file options:\n%s", plain.log)
 	}
 }
 
 func TestPlainHTTPWarning(t *testing.T) {
 	all := start(t, "-https=false", "-bind", "0.0.0.0:0")
 	if !strings.Contains(all.log.String(), "level=WARN msg=\"plain HTTP") {
-		t.Errorf("no warning on all addresses:\n%s", all.log)
+		t.Errorf("no warning when listening on all addresses:\n%s", all.log)
 	}
 	loopback := start(t, "-https=false")
 	if strings.Contains(loopback.log.String(), "level=WARN") {
-		t.Errorf("a warning on loopback:\n%s", loopback.log)
+		t.Errorf("unexpected warning on loopback:\n%s", loopback.log)
 	}
 	if _, err := os.Stat("server.crt"); err == nil {
-		t.Error("the test's own directory holds a certificate")
+		t.Error("the test wrote a certificate to its working directory")
 	}
 }

@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// BenchmarkRelay is a POST and the GET that takes it, over kept connections of
-// TCP: to a handler that keeps the body and checks nothing, to the same with the
-// header fields of our answers, and to the whole program. The client is in the
-// same process: pin it to one core to compare.
+// BenchmarkRelay measures a POST and the GET that receives it, over persistent TCP
+// connections: to a handler that stores the body without any checks, to the same handler
+// with the header fields of inbox, and to the whole program. The client runs in the same
+// process: pin it to one core to compare.
 func BenchmarkRelay(b *testing.B) {
 	b.Run("bare", func(b *testing.B) { relayOver(b, serveBare(b, bareHandler{bodies: make(chan []byte, 1)})) })
 	b.Run("bare-with-our-fields", func(b *testing.B) {
@@ -27,7 +27,7 @@ func BenchmarkRelay(b *testing.B) {
 	b.Run("inbox", func(b *testing.B) { relayOver(b, serveProgram(b)) })
 }
 
-// bareHandler is the bare handler.
+// bareHandler relays bodies without any checks.
 type bareHandler struct {
 	bodies      chan []byte
 	withHeaders bool
@@ -124,7 +124,8 @@ func relayRequest(line, host, name, body string) []byte {
 	return []byte(line + " HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: load\r\nAuthorization: Basic " + auth + "\r\n" + field + "\r\n" + body)
 }
 
-// roundTrip reads an answer with no more work than it takes to find its end.
+// roundTrip sends a request and reads the response, parsing only what is needed to find
+// its end.
 func (c *relayConn) roundTrip(b *testing.B, request []byte) {
 	if _, err := c.Write(request); err != nil {
 		b.Fatal(err)

@@ -2,17 +2,21 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
-	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/conn"
+	"inbox/cmd/inbox/internal/limits"
+	"inbox/cmd/inbox/internal/logging"
+	"inbox/cmd/inbox/internal/metrics"
+	"inbox/cmd/inbox/internal/sdnotify"
+	"inbox/cmd/inbox/internal/snapshot"
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
 	"inbox/public"
@@ -23,43 +27,42 @@ import (
 	"inbox/tlsmgr/acme/certmagic"
 )
 
-// server is the program, built but not yet serving.
+// server is a server with all of its components, built but not yet serving.
 type server struct {
 	cfg        *config
 	timeouts   timeouts
 	log        *slog.Logger
-	errorLog   *errorLogFilter
-	snapshot   *snapshotFile
+	errorLog   *logging.ErrorLog
+	snapshot   *snapshot.File // nil: mailboxes are not saved
 	store      *inbox.Memory
-	shared     *redisstore.Store // instead of it; nil without -store
+	shared     *redisstore.Store // used instead of store; nil without -store
 	handler    *inbox.Handler
-	clients    *clientResolver
-	limits     *limits
-	source     certManager // nil over plain HTTP
+	clientIP   *ratelimit.ClientIP
+	clients    *conn.ClientResolver
+	limits     *limits.Limits
+	source     *tlsmgr.Manager // nil over plain HTTP
 	process    process
 	listeners  listeners
 	mainServer *http.Server
-	h2Shutdown *http.Server // its Shutdown says goodbye to connections of HTTP/2
+	h2Shutdown *http.Server // its Shutdown sends GOAWAY on HTTP/2 connections
 
 	health     health
-	meter      *meter                 // nil when nobody reads it
-	handshakes handshakeCounts        // of the main listener
-	collectors []prometheus.Collector // what other parts show in the metrics; added while building
+	meter      *metrics.Meter // nil if nothing reads it
+	handshakes metrics.Handshakes
+	collectors []prometheus.Collector // metrics of other components; added while building
 
-	// oversizedHeaders counts headers beyond -max-header-size.
-	oversizedHeaders atomic.Int64
-	redirectServer   *http.Server // on port 80; nil without -domain
-	notify           *systemd.Notifier
-	sighup           <-chan os.Signal
-	connTracker      connTracker    // of the main listener
-	acceptProbes     []*acceptProbe // of the listeners, for the watchdog
+	redirectServer *http.Server // on port 80; nil without -domain
+	notify         *sdnotify.Notifier
+	sighup         <-chan os.Signal
+	connTracker    conn.Tracker   // of the main listener
+	acceptProbes   []*acceptProbe // of the listeners, for the watchdog
 }
 
-// newServer makes the rooms in order, from the innermost.
+// newServer builds the components of the server, innermost first.
 func newServer(c *config, p process, ls listeners, log *slog.Logger) (*server, error) {
 	s := &server{cfg: c, timeouts: p.timeouts, log: log, process: p, listeners: ls}
 	if err := s.wire(); err != nil {
-		s.closeStore()
+		s.close()
 		return nil, err
 	}
 	return s, nil
@@ -67,8 +70,8 @@ func newServer(c *config, p process, ls listeners, log *slog.Logger) (*server, e
 
 func (s *server) wire() error {
 	c := s.cfg
-	s.errorLog = &errorLogFilter{log: s.log}
-	s.notify = systemd.NewNotifier(s.process.getenv, s.log)
+	s.errorLog = logging.NewErrorLog(s.log)
+	s.notify = sdnotify.NewNotifier(s.process.getenv, s.log)
 	if err := c.checkPagesDir(s.process.environ); err != nil {
 		return err
 	}
@@ -77,12 +80,23 @@ func (s *server) wire() error {
 	if err != nil {
 		return err
 	}
-	s.clients = newClientResolver(&ratelimit.ClientIP{Trusted: c.proxies, Header: c.clientHeader, Logger: s.log}, deriveKey(key, "payers"))
-	s.limits = newLimits(c, s.clients)
-	s.limits.handshakes.Timeout = s.timeouts.header
-	s.buildMeter()
+	s.clientIP = &ratelimit.ClientIP{Trusted: c.proxies, Header: c.clientHeader, OnUntrusted: s.warnUntrustedProxy}
+	s.clients = conn.NewClientResolver(s.clientIP, deriveKey(key, "payers"))
+	s.limits = limits.New(limits.Config{
+		Rate: int(c.rate), Burst: int(c.burst), ConnRate: int(c.connRate),
+		MaxConns: int(c.maxConns), MaxConnsPerIP: int(c.maxConnsPerIP), MaxHeaderBytes: c.maxHeaderSize,
+		OwnerTTL: seconds(c.inboxTimeout), HandshakeTimeout: s.timeouts.header,
+		Exempt: exemptHealthChecks(s.clients), DryRun: c.rateDryRun,
+	}, s.clientIP, s.clients)
+	var logRequest metrics.LogFunc
+	if s.log.Enabled(context.Background(), slog.LevelDebug) {
+		logRequest = accessLog(s.log, s.clients.Addr)
+	}
+	if logRequest != nil || s.listeners.metrics != nil {
+		s.meter = metrics.NewMeter(logRequest)
+	}
 	if len(c.unknownVars) > 0 {
-		s.log.Debug("variables that are no option", "names", c.unknownVars)
+		s.log.Debug("ignoring unknown environment variables", "names", c.unknownVars)
 	}
 	s.openStore()
 	if err := s.buildSource(dir); err != nil {
@@ -92,27 +106,48 @@ func (s *server) wire() error {
 	if err != nil {
 		return err
 	}
-	// From here on nothing fails that would have to close the archive.
-	if c.store.shared() {
-		dir = "" // what this server holds in memory is nothing
-	}
-	s.snapshot = openSnapshotFile(dir, deriveKey(key, "snapshots"), s.timeouts.shutdown+stopMargin, s.process.done, s.log)
-	s.collectors = append(s.collectors, s.snapshot)
-	s.buildMailboxes(key)
+	s.loadMailboxes(dir, key)
+	s.buildHandler(key)
 	s.buildMainServer(pages)
-	if err := s.configureHTTP2(); err != nil {
+	if s.h2Shutdown, err = conn.ConfigureHTTP2(s.mainServer, s.limits.Frames, &s.connTracker); err != nil {
 		return err
 	}
 	s.buildRedirectServer()
 	return nil
 }
 
-func (s *server) buildMailboxes(key []byte) {
+func (s *server) warnUntrustedProxy(header string) {
+	s.log.Warn("a private address sends " + header + " but is not trusted; if it is a proxy, add it to -trusted-proxies: otherwise all its clients count as one")
+}
+
+// loadMailboxes restores the mailboxes of the previous server. With a shared store
+// there is nothing to restore or save.
+func (s *server) loadMailboxes(dir string, key []byte) {
+	if dir != "" && !s.cfg.store.shared() {
+		var err error
+		s.snapshot, err = snapshot.Open(dir, deriveKey(key, "snapshots"), s.timeouts.shutdown+stopMargin, s.process.done, s.log)
+		if err != nil {
+			s.log.Warn("a restart will lose all mailboxes: cannot lock the state directory; give each server its own with -state", "err", err)
+		}
+	}
+	var restored snapshot.Restored
+	if s.snapshot == nil {
+		s.store = inbox.NewMemory(s.cfg.mailboxLimits())
+	} else {
+		s.store, restored = s.snapshot.Load(s.cfg.mailboxLimits())
+	}
+	s.collectors = append(s.collectors, metrics.RestoreCollector{Restored: restored})
+}
+
+func (s *server) buildHandler(key []byte) {
 	c := s.cfg
-	s.store = s.snapshot.load(c.mailboxLimits())
 	store := inbox.Store(s.store)
 	if s.shared != nil {
 		store = s.shared
+	}
+	var onWait func(http.ResponseWriter, time.Duration)
+	if s.meter != nil {
+		onWait = s.meter.OnWait
 	}
 	s.handler = inbox.NewHandler(inbox.Config{
 		Store:        store,
@@ -120,16 +155,16 @@ func (s *server) buildMailboxes(key []byte) {
 		PollTimeout:  c.pollWait,
 		MaxBodyBytes: c.maxBodySize,
 		WriteTimeout: s.timeouts.write,
-		// The queue, the bodies on their way and the connections may each take
-		// a third of the memory.
+		// Queued messages, in-flight bodies and connections each get a third of
+		// the memory.
 		MaxInFlightBytes: c.maxQueuedBytes,
 		AnyOrigin:        c.cors,
 		Origins:          c.origins,
 		ICEServers:       c.ice,
-		Alive:            alive,
-		Payer:            s.clients.payer,
-		OnWait:           s.meter.onWait(),
-		Guard:            s.limits.guard,
+		Alive:            conn.Alive,
+		Payer:            s.clients.Payer,
+		OnWait:           onWait,
+		Guard:            s.limits.Guard,
 		Logger:           s.log,
 	})
 }
@@ -153,32 +188,18 @@ func (s *server) buildSource(dir string) (err error) {
 	if config.Shared = s.cfg.sharedCertificates(s.shared, s.log); config.Shared != nil {
 		awaitReady(s.shared)
 	}
-	manager, err := tlsmgr.New(config)
-	if err != nil {
-		return err
-	}
-	s.source = manager
-	if s.selfSignedFingerprint() != "" && s.cfg.from["server-cert"]+s.cfg.from["server-key"] != "" {
-		s.log.Warn("the files of -server-cert and -server-key do not exist, so a self-signed certificate serves")
+	s.source, err = tlsmgr.New(config)
+	if err == nil && s.selfSignedFingerprint() != "" && s.cfg.from["server-cert"]+s.cfg.from["server-key"] != "" {
+		s.log.Warn("the files of -server-cert and -server-key do not exist; using a self-signed certificate")
 	}
 	return err
-}
-
-// certManager is a *tlsmgr.Manager, or its state alone in a test.
-type certManager interface {
-	TLSConfig() *tls.Config
-	HTTPHandler(fallback http.Handler) http.Handler
-	HSTS(next http.Handler) http.Handler
-	Run(ctx context.Context) error
-	Reload()
-	State() []tlsmgr.NameState
 }
 
 // acmeEngines are the values of -acme.
 var acmeEngines = map[string]acme.NewEngine{"certmagic": certmagic.New, "autocert": autocert.New}
 
-// tlsmgrConfig says where certificates come from, and how an authority
-// reaches the doors that are open.
+// tlsmgrConfig returns the configuration of the certificate manager, with the ports at
+// which the CA reaches the given listeners.
 func (c *config) tlsmgrConfig(dir string, ls listeners, log *slog.Logger) tlsmgr.Config {
 	a := c.acme
 	return tlsmgr.Config{
@@ -197,19 +218,20 @@ func (o caOptions) tlsmgrCA() acme.CA {
 	return acme.CA{URL: o.url, RootsFile: o.root, EABKeyID: o.keyID, EABKeyFile: o.keyFile}
 }
 
-// selfSignedFingerprint is the fingerprint of a self-signed certificate that serves, else empty.
+// selfSignedFingerprint returns the fingerprint of the self-signed certificate, or "" if
+// the server uses another certificate or none.
 func (s *server) selfSignedFingerprint() string {
 	if s.source == nil {
 		return ""
 	}
-	state := s.source.State()[0] // a certificate is for one name at least
+	state := s.source.State()[0] // there is always at least one
 	if state.Source != "self-signed" || len(s.cfg.domains) > 0 {
 		return ""
 	}
 	return state.Fingerprint
 }
 
-// pages chooses between the built-in pages and a directory.
+// pages returns the handler of the built-in pages or of a directory.
 func (s *server) pages() (http.Handler, error) {
 	options := public.Options{Logger: s.log}
 	if s.cfg.cors || len(s.cfg.origins) > 0 {
@@ -222,14 +244,15 @@ func (s *server) pages() (http.Handler, error) {
 	dir := s.cfg.public
 	pages, err := public.Dir(dir, options)
 	if err != nil {
-		return nil, fmt.Errorf("serve the pages of -public: %w", err)
+		return nil, fmt.Errorf("serve pages of -public: %w", err)
 	}
 	s.log.Info("pages", "from", dir)
 	return pages, nil
 }
 
-// isPagesDir is true for a directory, unless it is the source of the built-in
-// pages: in a clone of this repository those are meant, with their policy.
+// isPagesDir reports whether dir is a directory other than the source of the built-in
+// pages. In a clone of this repository, the embedded pages are served instead, with
+// their content security policy.
 func isPagesDir(dir string) bool {
 	info, err := os.Stat(dir)
 	if err != nil || !info.IsDir() {
@@ -239,11 +262,11 @@ func isPagesDir(dir string) bool {
 	return err != nil
 }
 
-// route finds the room for a path. There are few: a table would cost more.
+// route dispatches requests by path. For so few paths, a switch is faster than a mux.
 func (s *server) route(pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.health.serving.Load() {
-			w.Header().Set("Connection", "close") // over HTTP/2, too, it means to go
+			w.Header().Set("Connection", "close") // over HTTP/2, net/http sends GOAWAY instead
 		}
 		switch r.URL.Path {
 		case "/inbox", "/ice":
@@ -258,8 +281,8 @@ func (s *server) route(pages http.Handler) http.Handler {
 	})
 }
 
-// corsForErrors lets the pages of allowed origins read refusals that come
-// before the mailbox handler and the modules.
+// corsForErrors adds CORS headers to error responses of layers in front of the mailbox
+// handler and the modules, so that pages of allowed origins can read them.
 func (s *server) corsForErrors(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/inbox" || r.URL.Path == "/ice" || public.IsModule(r.URL.Path) {
@@ -270,59 +293,64 @@ func (s *server) corsForErrors(next http.Handler) http.Handler {
 }
 
 func (s *server) buildMainServer(pages http.Handler) {
-	handler := limitHeader(s.cfg.maxHeaderSize, &s.oversizedHeaders, s.limits.polls.Handler(s.route(pages)))
+	handler := s.limits.Header.Handler(s.limits.Polls.Handler(s.route(pages)))
 	if len(s.cfg.domains) > 0 {
 		handler = tlsmgr.CheckHost(s.cfg.domains, isHealthCheck, handler)
 	}
-	handler = s.corsForErrors(s.limits.requests.Handler(handler))
+	handler = s.corsForErrors(s.limits.Requests.Handler(handler))
 	if len(s.cfg.domains) > 0 {
 		handler = s.source.HSTS(handler)
 	}
-	handler = limitBody(s.timeouts.body, s.limits.streams.Handler(handler))
+	handler = limitBody(s.timeouts.body, s.limits.Streams.Handler(handler))
 	idle := s.timeouts.idle
-	if s.source != nil { // a proxy, which keeps connections for longer, seldom speaks TLS to us
+	if s.source != nil { // long idle timeouts are needed for proxies, which rarely use TLS to the server
 		idle = min(idle, idleTimeoutTLS)
-		handler = delayReleaseHTTP2(idle, handler)
+		handler = conn.DelayReleaseHTTP2(idle, handler)
 	}
-	handler = s.meter.handler(routeOf, handler)
+	if s.meter != nil {
+		handler = s.meter.Handler(metrics.RouteOf, handler)
+	}
 	s.mainServer = &http.Server{
 		Handler:           handler,
-		ConnContext:       withConnInfo,
-		ConnState:         s.connTracker.onState,
-		ErrorLog:          s.errorLog.logger(),
-		ReadHeaderTimeout: s.timeouts.header, // and for the TLS handshake
+		ConnContext:       conn.WithInfo,
+		ConnState:         s.connTracker.OnState,
+		ErrorLog:          s.errorLog.Logger(),
+		ReadHeaderTimeout: s.timeouts.header, // also bounds the TLS handshake
 		IdleTimeout:       idle,
-		// It counts from the end of the header: a body, then a wait, then the answer.
+		// WriteTimeout runs from the end of the request header, so it covers reading the
+		// body, waiting, and writing the response.
 		WriteTimeout:   s.timeouts.body + s.cfg.pollWait + s.timeouts.write,
 		MaxHeaderBytes: int(s.cfg.maxHeaderSize),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 100,
-			// What a client may send before anybody reads it, as with a held
-			// poll: the default of 1 MiB for each connection is a hole.
+			// Data that a client can send before a handler reads it, such as during a
+			// held poll. The default of 1 MiB per connection would exhaust memory.
 			MaxReceiveBufferPerConnection: 64 << 10,
 			MaxReceiveBufferPerStream:     64 << 10,
-			SendPingTimeout:               s.timeouts.header, // finds those who left without a word, or send a header for ever
+			SendPingTimeout:               s.timeouts.header, // detects clients that vanished, or that never complete a header
 			PingTimeout:                   s.timeouts.header / 2,
 			WriteByteTimeout:              s.timeouts.write,
 		},
 	}
-	// Else net/http answers OPTIONS * itself, which costs no token.
+	// Otherwise net/http would answer OPTIONS * without rate limiting.
 	s.mainServer.DisableGeneralOptionsHandler = true
 }
 
-// buildRedirectServer makes the server on port 80. The authority's challenges cost no
-// token; everything else does.
+// buildRedirectServer builds the server on port 80. ACME challenges are exempt from rate
+// limiting; all other requests are not.
 func (s *server) buildRedirectServer() {
 	if s.listeners.redirect == nil {
 		return
 	}
 	redirect := tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.cfg.domains, HTTPSPort: portOf(s.listeners.main), APIPaths: []string{"/inbox", "/ice"}})
-	handler := limitBody(s.timeouts.body, s.source.HTTPHandler(s.limits.requests.Handler(redirect)))
-	handler = s.meter.handler(func(*http.Request) route { return routeRedirect }, handler)
+	handler := limitBody(s.timeouts.body, s.source.HTTPHandler(s.limits.Requests.Handler(redirect)))
+	if s.meter != nil {
+		handler = s.meter.Handler(func(*http.Request) metrics.Route { return metrics.RouteRedirect }, handler)
+	}
 	s.redirectServer = &http.Server{
 		Handler:           handler,
-		ConnContext:       withConnInfo,
-		ErrorLog:          s.errorLog.logger(),
+		ConnContext:       conn.WithInfo,
+		ErrorLog:          s.errorLog.Logger(),
 		ReadHeaderTimeout: s.timeouts.header,
 		IdleTimeout:       s.timeouts.idle,
 		WriteTimeout:      s.timeouts.body + s.timeouts.write,

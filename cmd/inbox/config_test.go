@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// seedOptions are those of the program this one descends from. Their names and
-// defaults are a promise, apart from the one default that was a hole.
+// seedOptions are the options of the original program. Their names and defaults are
+// stable.
 var seedOptions = map[string]string{
 	"bind": "0.0.0.0:3000", "cleanup-interval": "1", "cors": "false", "https": "true",
 	"inbox-capacity": "100", "inbox-timeout": "60", "max-body-size": "1048576",
@@ -50,7 +50,7 @@ func TestOptionPrecedence(t *testing.T) {
 		{"command line over all", c.inboxCapacity, int64(1), "inbox-capacity", "command line"},
 		{"environment over file", c.inboxTimeout, int64(22), "inbox-timeout", "INBOX_INBOX_TIMEOUT"},
 		{"file over default", c.maxInboxes, int64(30), "max-inboxes", file + ":6"},
-		{"a switch alone in a file", c.cors, true, "cors", file + ":5"},
+		{"boolean option without a value in a file", c.cors, true, "cors", file + ":5"},
 		{"default", c.bind, "0.0.0.0:3000", "bind", ""},
 		{"an empty variable is absent", c.public, "public", "public", ""},
 	} {
@@ -59,7 +59,7 @@ func TestOptionPrecedence(t *testing.T) {
 		}
 	}
 	if got := fmt.Sprint(c.unknownVars); got != "[INBOX_PORT INBOX_VERSION INBOX_inbox_timeout]" {
-		t.Errorf("unknown variables %s, want INBOX_PORT, INBOX_VERSION and the one in small letters", got)
+		t.Errorf("unknown variables %s, want INBOX_PORT, INBOX_VERSION and INBOX_inbox_timeout", got)
 	}
 }
 
@@ -99,7 +99,7 @@ func TestInvalidOptions(t *testing.T) {
 		{"-inbox-capacity -1", "-inbox-capacity"},
 		{"-cleanup-interval 0", "-cleanup-interval"},
 		{"-poll-timeout -1", "-poll-timeout"},
-		{"-poll-timeout 60", "must be less than -inbox-timeout, which is 60"},
+		{"-poll-timeout 60", "must be less than -inbox-timeout (60)"},
 		{"-inbox-timeout 5 -poll-timeout 10", `-poll-timeout "10"`},
 		{"-max-body-size 0", "-max-body-size"},
 		{"-max-header-size 0", "-max-header-size"},
@@ -107,7 +107,7 @@ func TestInvalidOptions(t *testing.T) {
 		{"-max-inboxes-per-ip -1", "-max-inboxes-per-ip"},
 		{"-max-queued-bytes -1", "-max-queued-bytes"},
 		{"-max-queued-bytes-per-ip -1", "-max-queued-bytes-per-ip"},
-		{"-max-queued-bytes 100", "must be 0, or at least -max-body-size, which is 1048576"},
+		{"-max-queued-bytes 100", "must be 0, or at least -max-body-size (1048576)"},
 		{"-max-queued-bytes-per-ip 1048575", `-max-queued-bytes-per-ip "1048575"`},
 		{"-max-queued-bytes 600 -max-body-size 601", "-max-queued-bytes"},
 		{"-bind 3000", "-bind"},
@@ -115,23 +115,23 @@ func TestInvalidOptions(t *testing.T) {
 		{"-bind 127.0.0.1:", "-bind"},
 		{"-bind :70000", "-bind"},
 		{"-bind :nosuchservice", "-bind"},
-		{"-cors -cors-origins https://a.example", "contradicts -cors"},
-		{"-cors-origins a.example", "is no origin"},
-		{"-cors-origins https://a.example/", "is no origin"},
-		{"-cors-origins https://a.example,", "is no origin"},
+		{"-cors -cors-origins https://a.example", "conflicts with -cors"},
+		{"-cors-origins a.example", "is not an origin"},
+		{"-cors-origins https://a.example/", "is not an origin"},
+		{"-cors-origins https://a.example,", "is not an origin"},
 		{"-ice-servers http://a.example", "-ice-servers"},
 		{"-ice-servers stun:", "-ice-servers"},
 		{"-ice-servers /no/such/file", "-ice-servers"},
-		{"-metrics-hosts https://monitor.example", "must be a name alone"},
-		{"-metrics-hosts monitor.example:9090", "must be a name alone"},
+		{"-metrics-hosts https://monitor.example", "must be a host name without scheme"},
+		{"-metrics-hosts monitor.example:9090", "must be a host name without scheme"},
 		{"-log-format xml", "-log-format"},
 		{"-log-level loud", "-log-level"},
 		{"-https=perhaps", "https"},
 		{"-config /no/such/file", "-config"},
 		{"-config /dev/zero", "is larger than 1048576 bytes"},
 		{"-metrics-bind 9090", "must be an address and a port"},
-		{"-json", "is for the doctor"},
-		{"-renew-test", "is for the doctor"},
+		{"-json", "applies only to the doctor"},
+		{"-renew-test", "applies only to the doctor"},
 		{"-nonsense", "inbox -h"},
 		{"-cors false", `unexpected argument "false"`},
 		{"version now", `unexpected argument "now"`},
@@ -154,9 +154,9 @@ func TestOptionErrorNamesSource(t *testing.T) {
 		{"", "# first\ninbox-capacity many", `-inbox-capacity "many" (from ` + file + `:2): must be a whole number`},
 		{"", "inbox-capacity -4", `(from ` + file + `:1)`},
 		{"", "\n\nnonsense 1", file + `:3: unknown option "nonsense"`},
-		{"", "cors=true", file + `:1: unknown option "cors=true"; write «name value»`},
-		{"", "-cors true", file + `:1: unknown option "-cors"; write it without the dash`},
-		{"", "config other", file + `:1: a file cannot name another one`},
+		{"", "cors=true", file + `:1: unknown option "cors=true"; write the name and the value separated by a space`},
+		{"", "-cors true", file + `:1: unknown option "-cors"; omit the leading dash`},
+		{"", "config other", file + `:1: a configuration file cannot include another one`},
 		{"", "version", file + `:1: unknown option "version"`},
 		{"", "cors\ncors", file + `:2: cors was already set at ` + file + `:1`},
 	} {
@@ -210,15 +210,15 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// checkHelp demands the groups in their order, and for each option a line of
-// its own and its default.
+// checkHelp checks that the help text lists the groups in order, and each option on its
+// own line with its default.
 func checkHelp(t *testing.T, help string) {
 	t.Helper()
 	rest := help
 	for _, g := range newConfig().optionGroups() {
 		_, after, found := strings.Cut(rest, "\n"+g.title+"\n")
 		if !found {
-			t.Errorf("no group %q after the one before", g.title)
+			t.Errorf("group %q is missing or out of order", g.title)
 			continue
 		}
 		rest = after
@@ -228,7 +228,7 @@ func checkHelp(t *testing.T, help string) {
 				at = 0
 			}
 			if at < 0 {
-				t.Errorf("-%s has no line of its own in group %q", f.Name, g.title)
+				t.Errorf("-%s has no line in group %q", f.Name, g.title)
 				return
 			}
 			entry, _, _ := strings.Cut(rest[at+1:], "\n  -")
@@ -237,7 +237,7 @@ func checkHelp(t *testing.T, help string) {
 				shown = "empty"
 			}
 			if !strings.Contains(strings.Join(strings.Fields(entry), " "), "(default "+shown+")") {
-				t.Errorf("-%s does not tell its default %q:\n%s", f.Name, shown, entry)
+				t.Errorf("-%s does not show its default %q:\n%s", f.Name, shown, entry)
 			}
 		})
 	}
@@ -248,8 +248,8 @@ func checkHelp(t *testing.T, help string) {
 	}
 }
 
-// FuzzParseText holds that no file makes the parser panic, and that what it
-// accepts is made of known options.
+// FuzzParseText checks that no configuration file makes the parser panic, and that
+// accepted files contain only known options.
 func FuzzParseText(f *testing.F) {
 	for _, seed := range []string{"", "# x", "cors", "bind :3000\r\ncors true\r\n", "bind", "inbox-timeout 5 6", "\ufeffcors", "cors\ncors",
 		"version", "config x", "\x00", " \t", "max-body-size 99999999999999999999"} {
@@ -259,7 +259,7 @@ func FuzzParseText(f *testing.F) {
 		c := newConfig()
 		if err := c.parseText("file", text); err != nil {
 			if !strings.Contains(err.Error(), "file:") {
-				t.Errorf("error %q does not say where", err)
+				t.Errorf("error %q has no position", err)
 			}
 			return
 		}

@@ -11,10 +11,11 @@ import (
 	"testing"
 )
 
-// rounds is how often a receiver hangs up, in each way. The original lost one message in eight.
+// rounds is the number of disconnects of each kind. The original program lost one message
+// in eight.
 const rounds = 150
 
-// hangUps end a receiver's connection as a program, a crash or a network does.
+// hangUps are the ways in which a receiver's connection ends.
 var hangUps = []struct {
 	name, scheme, protocol string
 	end                    func(net.Conn)
@@ -29,7 +30,7 @@ var hangUps = []struct {
 
 func closeConn(c net.Conn) { c.Close() }
 
-// resetConn says no goodbye: not TLS's, not TCP's.
+// resetConn resets the connection without close_notify or FIN.
 func resetConn(c net.Conn) {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
@@ -38,8 +39,8 @@ func resetConn(c net.Conn) {
 	c.Close()
 }
 
-// receive sends a GET of alice over a connection of its own and returns that,
-// and what is closed once the answer begins or the connection has ended.
+// receive sends a GET as alice on a new connection. It returns the connection and a channel
+// that is closed when the response begins or the connection ends.
 func (p *program) receive(protocol, target string) (c net.Conn, answered <-chan struct{}) {
 	p.t.Helper()
 	if protocol == "h2" {
@@ -83,8 +84,8 @@ func (p *program) receiveHTTP2(target string) (net.Conn, <-chan struct{}) {
 	return c, began
 }
 
-// A receiver whose poll is held hangs up right before a message arrives. The
-// next to ask gets the message.
+// TestHangUpBeforeAMessageLosesNothing disconnects a held poll right before a message
+// arrives. The next poll must receive the message.
 func TestHangUpBeforeAMessageLosesNothing(t *testing.T) {
 	for _, h := range hangUps {
 		t.Run(h.name, func(t *testing.T) {
@@ -93,7 +94,7 @@ func TestHangUpBeforeAMessageLosesNothing(t *testing.T) {
 			for i := range rounds {
 				text := fmt.Sprintf("message %d", i)
 				gone, ended := p.receive(h.protocol, "/inbox")
-				if i%2 == 0 { // most polls are held by the end of another request; the rest just began
+				if i%2 == 0 { // after another request, most polls are held; the others have just arrived
 					p.want(http.StatusOK, "GET", "/healthz", "", "")
 					p.want(http.StatusNoContent, "GET", "/inbox?wait=0", "carol", "")
 				}
@@ -109,8 +110,8 @@ func TestHangUpBeforeAMessageLosesNothing(t *testing.T) {
 	}
 }
 
-// A message that was written to a receiver who never read it is lost, unless
-// the receiver acknowledges what it got.
+// TestUnreadMessageIsKeptWithAfter checks that a message written to a receiver that never
+// reads it is delivered again to a receiver that acknowledges with after=.
 func TestUnreadMessageIsKeptWithAfter(t *testing.T) {
 	for _, h := range hangUps {
 		t.Run(h.name, func(t *testing.T) {
@@ -121,9 +122,9 @@ func TestUnreadMessageIsKeptWithAfter(t *testing.T) {
 				text := fmt.Sprintf("message %d", i)
 				p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", text)
 				gone, answered := p.receive(h.protocol, "/inbox?after="+after)
-				<-answered // it is under way, and its message is never read
+				<-answered // the response has begun, and its message is never read
 				h.end(gone)
-				for range 2 { // asking twice loses nothing
+				for range 2 { // repeated requests lose nothing
 					got := p.want(http.StatusOK, "GET", "/inbox?after="+after, "alice", "")
 					if got.body != text {
 						t.Fatalf("round %d: got %q, want %q", i, got.body, text)

@@ -7,11 +7,11 @@ import (
 	"os"
 	"slices"
 
-	"inbox/cmd/inbox/doctor"
+	"inbox/cmd/inbox/internal/doctor"
 	"inbox/tlsmgr"
 )
 
-// doctorConfig is what the doctor examines for a server with these options.
+// doctorConfig returns the doctor's configuration for a server with these options.
 func doctorConfig(c *config, p process) doctor.Config {
 	dir, err := chooseStateDir(c.state, p.environ)
 	if err != nil {
@@ -32,9 +32,9 @@ func doctorConfig(c *config, p process) doctor.Config {
 	}
 }
 
-// loadRoots reads a file of trusted certificates. Without one the system's are
-// trusted; with one that cannot be read nobody is, which the check of the
-// authority then says.
+// loadRoots reads a file of root certificates. It returns nil, for the system's roots,
+// without a path, and an empty pool if the file cannot be read, so that the doctor's check
+// of the CA fails.
 func loadRoots(path string) *x509.CertPool {
 	if path == "" {
 		return nil
@@ -46,7 +46,7 @@ func loadRoots(path string) *x509.CertPool {
 	return pool
 }
 
-// storedCertificates is the state in which a server would find its certificates.
+// storedCertificates returns the state of the certificates that a server would load.
 func storedCertificates(c *config, dir string) []tlsmgr.NameState {
 	if len(c.domains) == 0 || dir == "" && !c.store.shared() {
 		return nil
@@ -55,31 +55,31 @@ func storedCertificates(c *config, dir string) []tlsmgr.NameState {
 	if c.store.shared() {
 		store := c.openUsedStore()
 		if store == nil {
-			return nil // why, the check of the store says
+			return nil // the check of the store reports the reason
 		}
 		defer store.Shutdown()
 		config.Shared = c.sharedCertificates(store, config.Logger)
 	}
-	config.ACME.NoHTTP = false // nothing is opened, and nothing ordered
+	config.ACME.NoHTTP = false // satisfies New; no port is opened and nothing is ordered
 	source, err := tlsmgr.New(config)
 	if err != nil {
-		return nil // what is wrong with the options, other checks say
+		return nil // other checks report invalid options
 	}
 	return source.State()
 }
 
-// preflight lets the doctor look before the first order, and logs what it
-// finds. Nothing waits for it.
+// preflight logs the doctor's findings if a name has no ACME certificate yet. Orders do
+// not wait for it.
 func (s *server) preflight(ctx context.Context) {
 	missing := func(state tlsmgr.NameState) bool { return state.Source != "acme" }
 	if len(s.cfg.domains) == 0 || !s.cfg.acme.preflight || !slices.ContainsFunc(s.source.State(), missing) {
 		return
 	}
 	doctorCfg := doctorConfig(s.cfg, s.process)
-	doctorCfg.States, doctorCfg.InServer = nil, true // the log has them already
+	doctorCfg.States, doctorCfg.InServer = nil, true // the server has already logged the certificates
 	for _, f := range doctorCfg.Examine(ctx) {
 		if f.Level != doctor.OK && ctx.Err() == nil {
-			s.log.Warn("the doctor: "+f.Text, "check", f.Check, "name", f.Name, "fix", f.Fix)
+			s.log.Warn("doctor: "+f.Text, "check", f.Check, "name", f.Name, "fix", f.Fix)
 		}
 	}
 }

@@ -8,35 +8,36 @@ import (
 	"testing"
 	"time"
 
-	"inbox/cmd/inbox/doctor"
+	"inbox/cmd/inbox/internal/doctor"
 )
 
-// TestDoctorDetectsRunningServer in each of the ways it can listen.
+// TestDoctorDetectsRunningServer runs the doctor against a server over HTTPS, over plain
+// HTTP and with exhausted rate limits.
 func TestDoctorDetectsRunningServer(t *testing.T) {
 	for _, args := range [][]string{nil, {"-https=false"}, {"-rate", "1", "-burst", "1"}} {
 		p := start(t, args...)
 		c := doctor.Config{HTTPS: !slices.Contains(args, "-https=false"), Bind: p.addr, StateDir: t.TempDir()}
 		found := c.Examine(t.Context())
 		i := slices.IndexFunc(found, func(f doctor.Finding) bool { return f.Check == "ports" })
-		want := doctor.Finding{Check: "ports", Name: "-bind " + p.addr, Level: doctor.OK, Text: "A running inbox listens there."}
+		want := doctor.Finding{Check: "ports", Name: "-bind " + p.addr, Level: doctor.OK, Text: "In use by a running inbox."}
 		if i < 0 || found[i] != want {
 			t.Errorf("%v: got %+v, want %+v", args, found, want)
 		}
 	}
 }
 
-// TestPreflightIsLogged: before the first order, and the log has what it found.
+// TestPreflightIsLogged checks that the doctor's findings are logged at the first order.
 func TestPreflightIsLogged(t *testing.T) {
 	p := start(t, "-domain", "127.0.0.1", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/directory", "-http-bind=")
-	const finding = `level=WARN msg="the doctor: The CA cannot be used`
+	const finding = `level=WARN msg="doctor: The CA is unusable`
 	for began := time.Now(); !strings.Contains(p.log.String(), finding); time.Sleep(10 * time.Millisecond) {
 		if time.Since(began) > 30*time.Second {
-			t.Fatalf("the log does not say «%s»:\n%s", finding, p.log)
+			t.Fatalf("the log lacks %s:\n%s", finding, p.log)
 		}
 	}
 }
 
-// TestDoctorExitCodes: they tell a script whether anything is to be mended.
+// TestDoctorExitCodes checks that the exit code reports whether the doctor found a problem.
 func TestDoctorExitCodes(t *testing.T) {
 	for bind, want := range map[string]int{"127.0.0.1:0": exitDone, "192.0.2.1:3000": exitFailure} {
 		var out bytes.Buffer
@@ -47,9 +48,10 @@ func TestDoctorExitCodes(t *testing.T) {
 	}
 }
 
-// Roots that cannot be read are not replaced by those of the machine.
+// TestDoctorUnreadableRootsTrustNothing checks that the system's roots do not replace roots
+// that cannot be read.
 func TestDoctorUnreadableRootsTrustNothing(t *testing.T) {
 	if loadRoots(t.TempDir()+"/none.pem") == nil || loadRoots("") != nil {
-		t.Error("a file that is not there stands for the machine's roots, or none is asked for and they do not count")
+		t.Error("unreadable file or empty path: want an empty pool and nil, respectively")
 	}
 }

@@ -12,19 +12,19 @@ import (
 	"strconv"
 	"time"
 
-	"inbox/cmd/inbox/binding"
+	"inbox/cmd/inbox/internal/host"
 	"inbox/tlsmgr"
 )
 
-// dryRunTimeout bounds a dry order: two challenges, a slow authority, and room.
+// dryRunTimeout bounds a test order: two challenges and a slow CA, with a margin.
 const dryRunTimeout = 3 * time.Minute
 
-// dryRunOrder makes an order for all names as the server would, and keeps nothing
-// of it. A server that runs on the same state directory has the ports, and
-// answers the authority for us; without one they are opened here.
+// dryRunOrder places an order for all names as the server would, and discards the
+// certificate. If a server uses the same state directory, that server answers the
+// challenges on its ports. Otherwise dryRunOrder binds the ports itself.
 func dryRunOrder(ctx context.Context, c *config, dir string) error {
 	quiet := slog.New(slog.DiscardHandler)
-	log.SetOutput(io.Discard) // certmagic tells there of ports that a server has
+	log.SetOutput(io.Discard) // certmagic logs there that ports are in use
 	ls, err := dryRunListeners(c, dir, quiet)
 	if err != nil {
 		return err
@@ -41,12 +41,13 @@ func dryRunOrder(ctx context.Context, c *config, dir string) error {
 	defer serveDryRun(ls.redirect, nil, dryRun.HTTPHandler(http.NotFoundHandler()))()
 	err = dryRun.Order(ctx)
 	if ctx.Err() != nil && err != nil {
-		return fmt.Errorf("the order was not finished within three minutes: %w", err)
+		return fmt.Errorf("order not completed within three minutes: %w", err)
 	}
 	return err
 }
 
-// dryRunListeners are none when a server runs that has them.
+// dryRunListeners binds the listeners of a test order. It binds none if a running server
+// holds them.
 func dryRunListeners(c *config, dir string, log *slog.Logger) (listeners, error) {
 	if tlsmgr.InUse(dir) {
 		return listeners{}, nil
@@ -55,30 +56,32 @@ func dryRunListeners(c *config, dir string, log *slog.Logger) (listeners, error)
 	withoutMetrics.metricsBind = ""
 	ls, err := listenAll(&withoutMetrics, nil, log)
 	if err != nil {
-		return ls, fmt.Errorf("the test needs the ports, unless a server has them that runs on the same state directory (%s); "+
-			"name that server's with -state, or stop what listens: %w", dir, err)
+		return ls, fmt.Errorf("the test order requires the ports, unless a server with the same state "+
+			"directory (%s) holds them; set the state directory of that server with -state, or stop the "+
+			"program that uses the ports: %w", dir, err)
 	}
 	return ls, nil
 }
 
-// dryRunConfig is certificateSource for doors that may be another process's.
+// dryRunConfig is like tlsmgrConfig, but also covers ports held by another process, which
+// it takes from the options.
 func (c *config) dryRunConfig(dir string, ls listeners, log *slog.Logger) tlsmgr.Config {
 	config := c.tlsmgrConfig(dir, ls, log)
 	if ls.main != nil {
 		return config
 	}
 	a := &config.ACME
-	host, _, _ := net.SplitHostPort(c.bind) // a Unix socket has none
-	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
-		a.ListenHost = host
+	bindHost, _, _ := net.SplitHostPort(c.bind) // a Unix socket has none
+	if ip := net.ParseIP(bindHost); ip != nil && !ip.IsUnspecified() {
+		a.ListenHost = bindHost
 	}
-	a.TLSPort, _ = strconv.Atoi(binding.Port(c.bind))
-	a.HTTPPort, _ = strconv.Atoi(binding.Port(c.httpBind))
+	a.TLSPort, _ = strconv.Atoi(host.Port(c.bind))
+	a.HTTPPort, _ = strconv.Atoi(host.Port(c.httpBind))
 	a.NoHTTP = c.httpBind == "" || c.acme.challenge == "tls-alpn-01"
 	return config
 }
 
-// serveDryRun serves a listener, if there is one, until it is told to end.
+// serveDryRun serves on l until stop is called. It does nothing if l is nil.
 func serveDryRun(l net.Listener, tlsConfig *tls.Config, h http.Handler) (stop func()) {
 	if l == nil {
 		return func() {}
@@ -90,7 +93,7 @@ func serveDryRun(l net.Listener, tlsConfig *tls.Config, h http.Handler) (stop fu
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		server.Serve(l) // how it failed, the authority says too
+		server.Serve(l) // on failure, the CA reports the failed challenge
 	}()
 	return func() { server.Close(); <-done }
 }

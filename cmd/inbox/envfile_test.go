@@ -30,7 +30,7 @@ func TestEnvironmentFile(t *testing.T) {
 	c := newConfig()
 	for _, g := range c.optionGroups() {
 		g.flags.VisitAll(func(f *flag.Flag) {
-			if !c.settable(f.Name) || f.Name == "config" || g.title == "For inbox doctor" {
+			if !c.settable(f.Name) || f.Name == "config" || g.title == "Only for inbox doctor" {
 				return
 			}
 			name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))

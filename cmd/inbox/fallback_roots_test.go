@@ -7,13 +7,13 @@ import (
 	"testing"
 )
 
-// The roots are read once in a process, so this test runs itself in another
-// one, whose system knows no authority.
+// TestFallbackRoots runs itself in a process whose system has no root certificates, as a
+// process reads the roots only once.
 func TestFallbackRoots(t *testing.T) {
 	if os.Getenv("TEST_ROOTS") != "" {
 		pool, err := x509.SystemCertPool()
 		if err != nil || pool.Equal(x509.NewCertPool()) {
-			t.Fatalf("no authority is trusted (%v)", err)
+			t.Fatalf("no root certificates (%v)", err)
 		}
 		return
 	}

@@ -2,45 +2,12 @@ package main
 
 import (
 	"bytes"
-	"io"
-	"net"
 	"net/netip"
 	"testing"
-	"time"
-
-	"github.com/pires/go-proxyproto"
 )
 
-// FuzzProxyHeader sends anything in place of a PROXY header: nothing that is
-// none gets through, and what gets through says a plain address.
-func FuzzProxyHeader(f *testing.F) {
-	v2 := "\r\n\r\n\x00\r\nQUIT\n"
-	for _, seed := range []string{"", "GET / HTTP/1.1\r\n\r\n", "PROXY TCP4 192.0.2.1 127.0.0.1 1 2\r\nhello", "PROXY UNKNOWN\r\nhello", "PROXY TCP6 ::1 ::1 1 2\r\n",
-		"PROXY TCP4 192.0.2.1", v2 + "\x21\x11\x00\x0c\xc6\x33\x64\x09\x7f\x00\x00\x01\x04\xd2\x0b\xb8hello", v2 + "\x20\x00\x00\x00hello", v2 + "\x21\x21\xff\xff"} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, sent []byte) {
-		client, server := net.Pipe()
-		defer server.Close()
-		go func() {
-			client.Write(sent)
-			client.Close()
-		}()
-		inner := proxyproto.NewConn(server, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(time.Second))
-		c := newLazyConn(inner)
-		got, err := io.ReadAll(c)
-		isHeader := bytes.HasPrefix(sent, []byte("PROXY ")) || bytes.HasPrefix(sent, []byte(v2))
-		if len(got) > 0 && (!isHeader || !bytes.HasSuffix(sent, got) || len(got) == len(sent)) {
-			t.Errorf("%q: got %q through (%v)", sent, got, err)
-		}
-		if a, ok := c.RemoteAddr().(*net.TCPAddr); ok && !a.AddrPort().IsValid() {
-			t.Errorf("%q: got the address %v", sent, a)
-		}
-	})
-}
-
-// FuzzTrustedProxies parses any list that an operator could write: what is
-// accepted is networks, and none that he did not write.
+// FuzzTrustedProxies parses arbitrary lists. Accepted entries must be networks that the
+// list contains.
 func FuzzTrustedProxies(f *testing.F) {
 	for _, seed := range []string{"", "127.0.0.1", "10.0.0.0/8, ::1", "10.1.2.3/8", "::ffff:10.0.0.0/104", "0.0.0.0/0", "a", ",", "fe80::1%eth0", "10.0.0.0/33"} {
 		f.Add(seed)
@@ -55,10 +22,10 @@ func FuzzTrustedProxies(f *testing.F) {
 				t.Errorf("%q: accepted %v", list, p)
 			}
 			if p.Bits() == 0 && !bytes.Contains([]byte(list), []byte("/0")) {
-				t.Errorf("%q: trusts everybody with %v", list, p)
+				t.Errorf("%q: trusts every address with %v", list, p)
 			}
 			if p.Addr() != netip.MustParsePrefix(p.String()).Addr() {
-				t.Errorf("%q: %v does not read back", list, p)
+				t.Errorf("%q: %v does not round-trip", list, p)
 			}
 		}
 	})

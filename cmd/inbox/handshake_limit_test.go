@@ -12,37 +12,38 @@ import (
 
 var handshakesWaited = regexp.MustCompile(`inbox_limited_total\{limit="handshakes"\} [1-9]`)
 
-// TestHandshakesAreLimited, unless nobody wants connections to be counted.
+// TestHandshakesAreLimited checks that concurrent handshakes of one address wait, unless
+// the connection limit per address is off.
 func TestHandshakesAreLimited(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		args   []string
 		waited bool
 	}{
-		{"as it comes", nil, true},
+		{"default", nil, true},
 		{"without a limit", []string{"-max-conns-per-ip", "0"}, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			p := start(t, append(row.args, "-metrics-bind", "127.0.0.1:0", "-conn-rate", "0")...)
-			for try := 0; ; try++ { // all at once they meet, on a machine with one processor not each time
+			for try := 0; ; try++ { // with one processor, handshakes do not overlap in every attempt
 				p.sendClientHellos(32)
 				_, text := p.metrics("/metrics", "")
 				waited := handshakesWaited.MatchString(text)
 				if waited && !row.waited {
-					t.Fatal("handshakes had to wait, want that they never have to")
+					t.Fatal("a handshake waited, want none to wait")
 				}
 				if waited || !row.waited && try == 2 {
 					return
 				}
 				if try == 20 {
-					t.Fatal("no handshake had to wait, want that they take turns")
+					t.Fatal("no handshake waited, want some to wait")
 				}
 			}
 		})
 	}
 }
 
-// sendClientHellos sends the beginning of so many handshakes, and waits for the answers.
+// sendClientHellos sends n ClientHellos and waits for the responses.
 func (p *program) sendClientHellos(n int) {
 	p.t.Helper()
 	r := new(helloRecorder)
@@ -62,12 +63,12 @@ func (p *program) sendClientHellos(n int) {
 	for _, c := range conns {
 		c.SetReadDeadline(time.Now().Add(10 * time.Second))
 		if _, err := io.ReadFull(c, make([]byte, 5)); err != nil {
-			p.t.Errorf("no answer to a hello: %v", err)
+			p.t.Errorf("no response to a ClientHello: %v", err)
 		}
 	}
 }
 
-// helloRecorder is a connection that breaks once a hello was written.
+// helloRecorder records a ClientHello and fails the read that follows.
 type helloRecorder struct {
 	net.Conn
 	bytes.Buffer

@@ -6,10 +6,13 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"inbox/cmd/inbox/internal/conn"
+	"inbox/internal/problem"
 )
 
-// health is whether the server wants requests. All methods may be called
-// concurrently.
+// health tracks whether the server is ready for requests. Its methods are safe for
+// concurrent use.
 type health struct {
 	serving atomic.Bool
 
@@ -17,26 +20,27 @@ type health struct {
 	checks []healthCheck
 }
 
-// healthCheck is what the server cannot do without, and that may be away for a while.
+// healthCheck checks a dependency of the server that can be temporarily unavailable.
 type healthCheck struct {
 	name string
 	ok   func() bool
 }
 
-// addCheck makes the server ready only while here returns true. It is asked at each
-// look and must not wait for anybody: who watches a part remembers what it saw.
+// addCheck adds a check that must return true for the server to be ready. Each readiness
+// request calls ok, which must not block: it returns a remembered state.
 func (h *health) addCheck(name string, ok func() bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.checks = append(h.checks, healthCheck{name, ok})
 }
 
-// failing lists what keeps the server from being ready; none: it is.
+// failing returns the names of the failed checks. It is empty, never nil, if the server
+// is ready.
 func (h *health) failing() []string {
 	h.mu.Lock()
 	checks := slices.Clone(h.checks)
 	h.mu.Unlock()
-	names := []string{} // and not null for those who read JSON
+	names := []string{} // encodes as [] in JSON, not null
 	if !h.serving.Load() {
 		names = append(names, "listeners")
 	}
@@ -48,11 +52,11 @@ func (h *health) failing() []string {
 	return names
 }
 
-// healthz says that the process answers, and nothing more.
+// healthz is the liveness check: it succeeds whenever the process can answer.
 func healthz(w http.ResponseWriter, r *http.Request) { writeHealth(w, r, true) }
 
-// readyz says whether the server wants requests, and nothing more: what is away
-// is for the metrics listener.
+// readyz is the readiness check. It does not name the failed checks; the metrics listener
+// does.
 func (h *health) readyz(w http.ResponseWriter, r *http.Request) {
 	writeHealth(w, r, len(h.failing()) == 0)
 }
@@ -60,7 +64,8 @@ func (h *health) readyz(w http.ResponseWriter, r *http.Request) {
 func writeHealth(w http.ResponseWriter, r *http.Request, ok bool) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET is for this path", http.StatusMethodNotAllowed)
+		problem.New(http.StatusMethodNotAllowed, "method-not-allowed", "This method is not for this path",
+			"The Allow field lists those that are.").Write(w)
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -74,5 +79,14 @@ func writeHealth(w http.ResponseWriter, r *http.Request, ok bool) {
 	io.WriteString(w, "ok\n")
 }
 
-// isHealthCheck is true for what a monitor asks, by whatever address it knows.
+// isHealthCheck reports whether a request is for /healthz or /readyz, which monitors can
+// request under any host name.
 func isHealthCheck(r *http.Request) bool { return r.URL.Path == "/healthz" || r.URL.Path == "/readyz" }
+
+// exemptHealthChecks returns a predicate for health checks from this machine, which are not
+// rate limited: a monitor must reach the server while its address is flooding.
+func exemptHealthChecks(clients *conn.ClientResolver) func(*http.Request) bool {
+	return func(r *http.Request) bool {
+		return isHealthCheck(r) && clients.Addr(r).IsLoopback()
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"inbox/cmd/inbox/internal/conn"
 	"inbox/ratelimit"
 )
 
@@ -24,8 +25,8 @@ func TestHealthResponse(t *testing.T) {
 	}
 }
 
-// A server that was built and does not serve yet is alive, not ready; and a part
-// that is away takes readiness until it is back.
+// TestReadyRequiresEveryCheck checks that the server is ready only while it serves and all
+// checks succeed.
 func TestReadyRequiresEveryCheck(t *testing.T) {
 	var h health
 	var ok atomic.Bool
@@ -33,27 +34,28 @@ func TestReadyRequiresEveryCheck(t *testing.T) {
 		w := httptest.NewRecorder()
 		h.readyz(w, httptest.NewRequest("GET", "/readyz", nil))
 		if strings.Contains(w.Body.String(), "store") {
-			t.Errorf("the answer names a part: %q", w.Body)
+			t.Errorf("the response names a failed check: %q", w.Body)
 		}
 		return w.Code
 	}
 	h.addCheck("store", ok.Load)
 	for _, row := range []struct {
-		serving, here bool
-		want          int
-		away          string
+		serving, ok bool
+		want        int
+		failing     string
 	}{
 		{false, true, 503, "listeners"}, {true, false, 503, "store"}, {true, true, 200, ""}, {false, false, 503, "listeners store"},
 	} {
 		h.serving.Store(row.serving)
-		ok.Store(row.here)
-		if got, failing := status(), strings.Join(h.failing(), " "); got != row.want || failing != row.away {
-			t.Errorf("%+v: got %d, away %q", row, got, failing)
+		ok.Store(row.ok)
+		if got, failing := status(), strings.Join(h.failing(), " "); got != row.want || failing != row.failing {
+			t.Errorf("%+v: got %d, failing %q", row, got, failing)
 		}
 	}
 }
 
-// Readiness goes before the listeners do, while requests are still answered.
+// TestNotReadyWhileStopping checks that the server reports not ready before it closes its
+// listeners, and still answers requests.
 func TestNotReadyWhileStopping(t *testing.T) {
 	c, err := parse([]string{"-https=false"}, nil)
 	if err != nil {
@@ -68,7 +70,7 @@ func TestNotReadyWhileStopping(t *testing.T) {
 	srv.mainServer.RegisterOnShutdown(func() { during <- srv.health.failing() })
 	srv.stop()
 	if failing := <-during; len(failing) != 1 || failing[0] != "listeners" {
-		t.Errorf("when the listeners close, %q is away, want the listeners", failing)
+		t.Errorf("during shutdown, failing checks are %q, want listeners", failing)
 	}
 	for path, want := range map[string]int{"/readyz": 503, "/healthz": 200} {
 		w := httptest.NewRecorder()
@@ -80,23 +82,8 @@ func TestNotReadyWhileStopping(t *testing.T) {
 	}
 }
 
-// The operator is told which part is away, on the metrics listener alone.
-func TestDetailedHealth(t *testing.T) {
-	srv := &server{}
-	srv.health.serving.Store(true)
-	var ok atomic.Bool
-	srv.health.addCheck("store", ok.Load)
-	for want, body := range map[int]string{503: `"Ready":false,"Failing":["store"],`, 200: `"Ready":true,"Failing":[],`} {
-		ok.Store(want == http.StatusOK)
-		w := httptest.NewRecorder()
-		if srv.serveHealth(w, nil); w.Code != want || !strings.Contains(w.Body.String(), body) {
-			t.Errorf("got %d %s, want %d with %s", w.Code, w.Body, want, body)
-		}
-	}
-}
-
-// A monitor on this machine sees the server while its address is refused, and
-// under whatever name; a stranger pays for its look.
+// TestLoopbackHealthChecksAreExempt checks that health checks from loopback are exempt from
+// rate limits, and that those from other addresses are not.
 func TestLoopbackHealthChecksAreExempt(t *testing.T) {
 	p := start(t, "-https=false", "-rate", "1", "-burst", "1")
 	for p.request("GET", "/ice", "", "").status != http.StatusTooManyRequests {
@@ -104,10 +91,10 @@ func TestLoopbackHealthChecksAreExempt(t *testing.T) {
 	for _, path := range []string{"/healthz", "/readyz"} {
 		p.want(http.StatusOK, "GET", path, "", "")
 		r := httptest.NewRequest("GET", path, nil)
-		free := exemptHealthChecks(newClientResolver(&ratelimit.ClientIP{}, []byte("one")))
+		exempt := exemptHealthChecks(conn.NewClientResolver(&ratelimit.ClientIP{}, []byte("one")))
 		for remote, want := range map[string]bool{"127.0.0.1:1": true, "[::1]:1": true, "192.0.2.1:1": false} {
-			if r.RemoteAddr = remote; free(r) != want {
-				t.Errorf("%s from %s: free is %v, want %v", path, remote, !want, want)
+			if r.RemoteAddr = remote; exempt(r) != want {
+				t.Errorf("%s from %s: exempt is %v, want %v", path, remote, !want, want)
 			}
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestClosedHTTP2StillCounts: net/http keeps the memory of such a connection,
-// so it keeps its place.
+// TestClosedHTTP2StillCounts checks that a closed HTTP/2 connection counts toward the limit
+// as long as net/http retains its memory.
 func TestClosedHTTP2StillCounts(t *testing.T) {
 	timeouts := defaultTimeouts()
 	timeouts.idle = 300 * time.Millisecond
@@ -33,12 +33,12 @@ func TestClosedHTTP2StillCounts(t *testing.T) {
 		took := time.Since(began)
 		if err == nil {
 			if took < timeouts.idle {
-				t.Errorf("there was room again after %v, want it after %v", took, timeouts.idle)
+				t.Errorf("accepted the next connection after %v, want after %v", took, timeouts.idle)
 			}
 			return
 		}
 		if took > 10*time.Second {
-			t.Fatalf("no room after %v: %v", took, err)
+			t.Fatalf("no connection accepted after %v: %v", took, err)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// dialTLS connects with one protocol.
+// dialTLS opens a TLS connection with one ALPN protocol.
 func (p *program) dialTLS(protocol string) *tls.Conn {
 	p.t.Helper()
 	c, err := tls.Dial("tcp", p.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
@@ -24,8 +24,7 @@ func (p *program) dialTLS(protocol string) *tls.Conn {
 	return c
 }
 
-// pings sends PINGs on a connection of its own and counts what is answered in
-// a while.
+// pings sends n PINGs on a new connection and counts the ACKs received within d.
 func (p *program) pings(n int, d time.Duration) (answered int) {
 	p.t.Helper()
 	c := p.dialTLS("h2")
@@ -49,11 +48,12 @@ func (p *program) pings(n int, d time.Duration) (answered int) {
 	}
 }
 
-// TestHTTP2FramesAreLimited: they cost no request, but a bucket of their own.
+// TestHTTP2FramesAreLimited checks that frames without a request are limited by a token
+// bucket of their own.
 func TestHTTP2FramesAreLimited(t *testing.T) {
 	p := start(t, "-rate", "1", "-burst", "1") // 10 frames a second
 	if got := p.pings(500, time.Second); got == 0 || got > 60 {
-		t.Errorf("got %d of 500 PINGs answered in a second, want those of the burst and a few", got)
+		t.Errorf("got %d of 500 PINGs answered in a second, want the burst and a few more", got)
 	}
 	if got := start(t).pings(500, 5*time.Second); got != 500 {
 		t.Errorf("by default: got %d of 500 PINGs answered, want all", got)
@@ -63,14 +63,14 @@ func TestHTTP2FramesAreLimited(t *testing.T) {
 	}
 }
 
-// TestTinyRecordsAreLimited: a header of which each byte is a record of TLS
-// costs more than a request does.
+// TestTinyRecordsAreLimited sends each byte of a header as a separate TLS record, which
+// costs more tokens than the request.
 func TestTinyRecordsAreLimited(t *testing.T) {
 	p := start(t, "-rate", "1", "-burst", "1")
 	c := p.dialTLS("http/1.1")
 	answers := bufio.NewReader(c)
 	began := time.Now()
-	for range 4 { // what one brought is paid for before the next is read
+	for range 4 { // the tokens of one request are charged before the next is read
 		for _, b := range []byte("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") {
 			if _, err := c.Write([]byte{b}); err != nil {
 				t.Fatal(err)
@@ -83,12 +83,12 @@ func TestTinyRecordsAreLimited(t *testing.T) {
 		io.Copy(io.Discard, a.Body)
 	}
 	if took := time.Since(began); took < time.Second {
-		t.Errorf("four were answered after %v, want more than a second", took)
+		t.Errorf("four requests took %v, want more than a second", took)
 	}
 }
 
-// TestLargeMessagesOverHTTP2AreNotLimited: who sends and reads large messages stays below
-// what frames may cost.
+// TestLargeMessagesOverHTTP2AreNotLimited checks that transferring large messages stays
+// below the frame limit.
 func TestLargeMessagesOverHTTP2AreNotLimited(t *testing.T) {
 	p := start(t, "-metrics-bind", "127.0.0.1:0")
 	p.claim("bob")
@@ -102,6 +102,6 @@ func TestLargeMessagesOverHTTP2AreNotLimited(t *testing.T) {
 		}
 	}
 	if _, text := p.metrics("/metrics", ""); !strings.Contains(text, "inbox_limited_total{limit=\"frames\"} 0\n") {
-		t.Error("it had to wait, want that it never has to")
+		t.Error("the connection was throttled, want no throttling")
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// runToJournal runs the program to its end with stderr on a pipe, which JOURNAL_STREAM
-// names if so wanted, and returns the lines.
+// runToJournal runs the program until it exits, with stderr on a pipe, and returns the
+// lines. JOURNAL_STREAM identifies the pipe if named is true.
 func runToJournal(t *testing.T, named bool, args ...string) []string {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -28,7 +28,7 @@ func runToJournal(t *testing.T, named bool, args ...string) []string {
 	if stream := fmt.Sprintf("%d:%d", s.Dev, s.Ino); named {
 		c.Env = append(c.Env, "JOURNAL_STREAM="+stream)
 	} else {
-		c.Env = append(c.Env, "JOURNAL_STREAM=1"+stream) // of something else
+		c.Env = append(c.Env, "JOURNAL_STREAM=1"+stream) // another stream
 	}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
@@ -52,18 +52,18 @@ func TestJournalPriorities(t *testing.T) {
 		for _, line := range runToJournal(t, true, args...) {
 			for mark, level := range map[string]string{"<7>": "DEBUG", "<6>": "INFO", "<4>": "WARN", "<3>": "ERROR"} {
 				if has := strings.Contains(line, level); has != strings.HasPrefix(line, mark) {
-					t.Errorf("%s: %q does not begin with its priority", format, line)
+					t.Errorf("%s: %q has a wrong priority prefix", format, line)
 				} else if has {
 					found[level] = true
 				}
 			}
 		}
-		if !found["INFO"] || !found["WARN"] { // plain HTTP is warned of
-			t.Errorf("%s: found only %v", format, found)
+		if !found["INFO"] || !found["WARN"] { // plain HTTP causes a warning
+			t.Errorf("%s: found only levels %v", format, found)
 		}
 		for _, line := range runToJournal(t, false, args...) {
 			if strings.HasPrefix(line, "<") {
-				t.Errorf("%s: not the journal, and %q", format, line)
+				t.Errorf("%s: unexpected priority without the journal: %q", format, line)
 			}
 		}
 	}
@@ -73,10 +73,10 @@ func TestJournalPriorityOfFailedStart(t *testing.T) {
 	for _, args := range [][]string{{"-bind", "192.0.2.1:1"}, {"-no-such-option"}} {
 		lines := runToJournal(t, true, args...)
 		if len(lines) == 0 || !strings.HasPrefix(lines[len(lines)-1], "<3>inbox: ") {
-			t.Errorf("%q: got %q, want an error", args, lines)
+			t.Errorf("%q: got %q, want an error with priority 3", args, lines)
 		}
 		if lines := runToJournal(t, false, args...); !strings.HasPrefix(lines[len(lines)-1], "inbox: ") {
-			t.Errorf("%q: got %q without the journal", args, lines)
+			t.Errorf("%q: without the journal: got %q, want no priority", args, lines)
 		}
 	}
 }

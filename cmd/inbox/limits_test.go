@@ -2,8 +2,8 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,10 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"inbox/ratelimit"
+	"inbox/cmd/inbox/internal/limits"
 )
 
-// requestAs sends a GET with any password and more header lines.
+// requestAs sends a GET with the given password and additional header lines.
 func (p *program) requestAs(name, password, path string, header ...string) response {
 	p.t.Helper()
 	r, err := http.NewRequest("GET", p.url+path, nil)
@@ -40,6 +40,9 @@ func (p *program) requestAs(name, password, path string, header ...string) respo
 	return a
 }
 
+// Values of package limits.
+const guessBurst, noveltyBurst = 10, 60
+
 func TestRequestsAreLimited(t *testing.T) {
 	p := start(t, "-https=false", "-rate", "1", "-burst", "5", "-cors")
 	last := response{}
@@ -58,7 +61,7 @@ func TestRequestsAreLimited(t *testing.T) {
 		}
 	}
 	if a := p.request("GET", "/healthz", "", ""); a.status != http.StatusOK {
-		t.Errorf("a health check of this machine got %d, want 200", a.status)
+		t.Errorf("health check from loopback: got %d, want 200", a.status)
 	}
 }
 
@@ -79,8 +82,8 @@ func TestSmallBurstWarning(t *testing.T) {
 		{"-burst 23", true}, {"-burst 24", false}, {"-burst 1 -rate 0", false}, {"-burst 1 -rate-dry-run", false},
 	} {
 		p := start(t, strings.Fields("-https=false "+row.args)...)
-		if got := strings.Contains(p.log.String(), "level=WARN msg=\"-burst is too small"); got != row.want {
-			t.Errorf("%s: a warning %t, want %t:\n%s", row.args, got, row.want, p.log)
+		if got := strings.Contains(p.log.String(), "level=WARN msg=\"-burst is too low"); got != row.want {
+			t.Errorf("%s: warning logged: %t, want %t:\n%s", row.args, got, row.want, p.log)
 		}
 	}
 }
@@ -92,52 +95,22 @@ func TestDryRunRefusesNothing(t *testing.T) {
 			t.Fatalf("got %d, want 200", a.status)
 		}
 	}
-	for began := time.Now(); !strings.Contains(p.log.String(), "a dry run\" requests="); time.Sleep(20 * time.Millisecond) {
+	for began := time.Now(); !strings.Contains(p.log.String(), "nothing refused\" requests="); time.Sleep(20 * time.Millisecond) {
 		if time.Since(began) > 10*time.Second {
-			t.Fatalf("the log does not say what would have been refused:\n%s", p.log)
+			t.Fatalf("the log does not report what would have been rejected:\n%s", p.log)
 		}
 	}
 }
 
-// TestDryRunReports: once a minute, and only what grew.
-func TestDryRunReports(t *testing.T) {
-	var log bytes.Buffer
-	c := &config{rateDryRun: true, rate: 1, burst: 1}
-	srv := &server{cfg: c, log: slog.New(slog.NewTextHandler(&log, nil)), limits: newLimits(c, newClientResolver(&ratelimit.ClientIP{}, nil))}
-	var report dryRunReport
-	now := time.Now()
-	logged := func(after time.Duration) string {
-		log.Reset()
-		report.logNew(srv, now.Add(after))
-		return log.String()
-	}
-	srv.oversizedHeaders.Store(3)
-	for _, row := range []struct {
-		after time.Duration
-		grows int64
-		want  string
-	}{{0, 0, "header=3"}, {59 * time.Second, 4, ""}, {time.Minute, 0, "header=4"}, {2 * time.Minute, 0, ""}} {
-		srv.oversizedHeaders.Add(row.grows)
-		if got := logged(row.after); got == "" != (row.want == "") || !strings.Contains(got, row.want) {
-			t.Errorf("after %v: got %q, want %q", row.after, got, row.want)
-		}
-	}
-	c.rateDryRun = false
-	srv.oversizedHeaders.Add(1)
-	if got := logged(time.Hour); got != "" {
-		t.Errorf("without a dry run: got %q", got)
-	}
-}
-
-// TestGuessingIsLimited: from one address ten guesses are compared; the owner,
-// who has asked from another before, is not locked out.
+// TestGuessingIsLimited checks that one address can try ten passwords. The owner, known
+// from another address, is not locked out.
 func TestGuessingIsLimited(t *testing.T) {
 	p := start(t, "-https=false", "-trusted-proxies", "127.0.0.1")
 	from := func(addr, password string) int {
 		return p.requestAs("bob", password, "/inbox?wait=0", "X-Forwarded-For: "+addr).status
 	}
 	if got := from("192.0.2.1", "builder"); got != 204 {
-		t.Fatalf("the owner got %d, want 204", got)
+		t.Fatalf("owner: got %d, want 204", got)
 	}
 	for i := range 15 {
 		want := 401
@@ -149,15 +122,15 @@ func TestGuessingIsLimited(t *testing.T) {
 		}
 	}
 	for _, row := range []struct {
-		who, addr, password string
-		want                int
+		client, addr, password string
+		want                   int
 	}{
 		{"the guesser with the right password", "198.51.100.1", "builder", 429},
-		{"another stranger", "198.51.100.2", "guess", 429},
+		{"a guesser at another address", "198.51.100.2", "guess", 429},
 		{"the owner", "192.0.2.1", "builder", 204},
 	} {
 		if got := from(row.addr, row.password); got != row.want {
-			t.Errorf("%s: got %d, want %d", row.who, got, row.want)
+			t.Errorf("%s: got %d, want %d", row.client, got, row.want)
 		}
 	}
 }
@@ -174,7 +147,7 @@ func TestNewNamesAndMissesAreLimited(t *testing.T) {
 		}
 	}
 	if a := p.request("GET", "/inbox?wait=0", "peer0", ""); a.status != 204 {
-		t.Errorf("a name it has: got %d, want 204", a.status)
+		t.Errorf("a claimed name: got %d, want 204", a.status)
 	}
 	for i := range noveltyBurst + 1 {
 		want := 404
@@ -186,7 +159,7 @@ func TestNewNamesAndMissesAreLimited(t *testing.T) {
 		}
 	}
 	if a := p.request("POST", "/inbox?to=peer1", "peer0", "hello"); a.status != 429 {
-		t.Errorf("a hit after the misses: got %d, want 429, or it could be told from a miss", a.status)
+		t.Errorf("a hit after the misses: got %d, want 429, so that it looks like a miss", a.status)
 	}
 }
 
@@ -201,12 +174,12 @@ func TestHeldPollsAreLimited(t *testing.T) {
 	third := p.dial()
 	fmt.Fprint(third, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
 	if line, _ := bufio.NewReader(third).ReadString('\n'); !strings.Contains(line, "200") {
-		t.Errorf("the third connection got %q, want 200", line)
+		t.Errorf("third connection: got %q, want 200", line)
 	}
 	fourth := p.dial()
 	fourth.SetDeadline(time.Now().Add(5 * time.Second))
 	if n, err := fourth.Read(make([]byte, 1)); err != io.EOF && n == 0 && !strings.Contains(fmt.Sprint(err), "reset") {
-		t.Errorf("the fourth connection got %v, want to be closed", err)
+		t.Errorf("fourth connection: got %v, want it closed", err)
 	}
 	for _, c := range conns {
 		c.Close()
@@ -223,7 +196,7 @@ func TestAutomaticSizes(t *testing.T) {
 	}{
 		{"a VPS", nil, gib, 1 << 20, gib / 4 * 3, 256 << 20, 4096},
 		{"a small one", nil, gib / 2, 1 << 20, gib / 8 * 3, 128 << 20, 2048},
-		{"few files", nil, gib, 2048, gib / 4 * 3, 256 << 20, 2048 - 64 - maxTarpittedConns},
+		{"few files", nil, gib, 2048, gib / 4 * 3, 256 << 20, 2048 - 64 - limits.MaxTarpittedConns},
 		{"unknown", nil, 0, 0, 0, 256 << 20, 1 << 20},
 		{"given", []string{"-max-memory", "1000", "-max-conns", "7", "-max-queued-bytes", "0"}, gib, 1 << 20, 1000, 0, 7},
 		{"none", []string{"-max-memory", "0", "-max-conns", "0"}, gib, 1 << 20, 0, 256 << 20, 0},
@@ -239,7 +212,7 @@ func TestAutomaticSizes(t *testing.T) {
 	}
 }
 
-// TestMemoryIsLimited: the runtime hears of -max-memory.
+// TestMemoryIsLimited checks that -max-memory sets the runtime's memory limit.
 func TestMemoryIsLimited(t *testing.T) {
 	before, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
 	t.Cleanup(func() { debug.SetMemoryLimit(before); debug.SetGCPercent(percent) })
@@ -247,11 +220,11 @@ func TestMemoryIsLimited(t *testing.T) {
 	const limit int64 = 123 << 30
 	start(t, "-max-memory", fmt.Sprint(limit))
 	if got := debug.SetMemoryLimit(-1); got != limit {
-		t.Errorf("the runtime stays below %d bytes, want %d", got, limit)
+		t.Errorf("got a runtime limit of %d bytes, want %d", got, limit)
 	}
 }
 
-// newDomainServer is a server for a name, built but not serving.
+// newDomainServer builds a server with -domain that is not serving.
 func newDomainServer(t *testing.T, args ...string) *server {
 	t.Helper()
 	c, err := parse(append([]string{
@@ -274,7 +247,8 @@ func newDomainServer(t *testing.T, args ...string) *server {
 	return srv
 }
 
-// TestEveryResponseIsRateLimited: also those that come before any page or mailbox.
+// TestEveryResponseIsRateLimited checks responses of the layers in front of pages and
+// mailboxes.
 func TestEveryResponseIsRateLimited(t *testing.T) {
 	srv := newDomainServer(t, "-rate", "1", "-burst", "2")
 	for i, row := range []struct {
@@ -285,11 +259,11 @@ func TestEveryResponseIsRateLimited(t *testing.T) {
 	}{
 		{"another host", srv.mainServer.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
 		{"another host on port 80", srv.redirectServer.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
-		{"the way to https", srv.redirectServer.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 308},
+		{"redirect to HTTPS", srv.redirectServer.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 308},
 		{"an unknown token", srv.redirectServer.Handler, "GET /.well-known/acme-challenge/x HTTP/1.1\r\nHost: a.example\r\n\r\n", 404},
 		{"a large header", srv.mainServer.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\nX: " + strings.Repeat("x", 17<<10) + "\r\n\r\n", 431},
-		{"health for a stranger", srv.mainServer.Handler, "GET /healthz HTTP/1.1\r\nHost: a.example\r\n\r\n", 200},
-		{"a method that is none", srv.mainServer.Handler, "BREW /inbox HTTP/1.1\r\nHost: a.example\r\n\r\n", 405},
+		{"health check from another address", srv.mainServer.Handler, "GET /healthz HTTP/1.1\r\nHost: a.example\r\n\r\n", 200},
+		{"an unknown method", srv.mainServer.Handler, "BREW /inbox HTTP/1.1\r\nHost: a.example\r\n\r\n", 405},
 	} {
 		for _, want := range []int{row.status, row.status, 429} {
 			r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(row.request)))
@@ -306,7 +280,52 @@ func TestEveryResponseIsRateLimited(t *testing.T) {
 	}
 }
 
-// TestServerWideOptionsIsRateLimited: net/http would answer OPTIONS * by itself.
+// TestRefusalsAreProblemDocuments checks that refusals before the mailbox handler are problem
+// documents, and are counted.
+func TestRefusalsAreProblemDocuments(t *testing.T) {
+	srv := newDomainServer(t, "-rate", "1", "-burst", "1", "-metrics-bind", "127.0.0.1:0")
+	for i, row := range []struct {
+		name    string
+		handler http.Handler
+		host, x string
+		status  int
+		kind    string
+	}{
+		{"another host", srv.mainServer.Handler, "other.example", "", 421, "misdirected-request"},
+		{"another host on port 80", srv.redirectServer.Handler, "other.example", "", 421, "misdirected-request"},
+		{"a large header", srv.mainServer.Handler, "a.example", strings.Repeat("x", 17<<10), 431, "header-too-large"},
+		{"too many requests", srv.mainServer.Handler, "a.example", "", 429, "rate-limited"},
+	} {
+		r := httptest.NewRequest("GET", "/inbox", nil)
+		r.Host, r.RemoteAddr = row.host, fmt.Sprintf("192.0.2.%d:1", i)
+		r.Header.Set("X", row.x)
+		if row.status == http.StatusTooManyRequests {
+			row.handler.ServeHTTP(httptest.NewRecorder(), r)
+		}
+		w := httptest.NewRecorder()
+		row.handler.ServeHTTP(w, r)
+		var p struct {
+			Type, Title, Detail string
+			Status              int
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+			t.Errorf("%s: got %q: %v", row.name, w.Body, err)
+		}
+		if w.Code != row.status || p.Status != row.status || p.Type != "urn:inbox:problem:"+row.kind || p.Title == "" || p.Detail == "" ||
+			w.Header().Get("Content-Type") != "application/problem+json" || w.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: got %d %+v with %v", row.name, w.Code, p, w.Header())
+		}
+	}
+	if got := srv.metricsSources().Refusals()["misdirected-request"]; got != 2 {
+		t.Errorf("got %d misdirected requests counted, want 2", got)
+	}
+	if got := srv.limits.Refused(); got["header"] != 1 || got["requests"] != 1 {
+		t.Errorf("got %v counted, want one large header and one request over the rate", got)
+	}
+}
+
+// TestServerWideOptionsIsRateLimited checks OPTIONS *, which net/http would answer without
+// calling the handler.
 func TestServerWideOptionsIsRateLimited(t *testing.T) {
 	p := start(t, "-https=false", "-rate", "1", "-burst", "2")
 	c := p.dial()
@@ -322,27 +341,27 @@ func TestServerWideOptionsIsRateLimited(t *testing.T) {
 		last = a.StatusCode
 	}
 	if last != http.StatusTooManyRequests {
-		t.Errorf("the third got %d, want 429", last)
+		t.Errorf("third request: got %d, want 429", last)
 	}
 }
 
-// TestAbandonedPendingSendsAreMisses: who hangs up at once has learnt as much as who
-// waits for the 404.
+// TestAbandonedPendingSendsAreMisses checks that a pending send counts as a miss if the
+// client disconnects before the 404, as it has also learned that the name is unclaimed.
 func TestAbandonedPendingSendsAreMisses(t *testing.T) {
 	p := start(t, "-https=false", "-metrics-bind", "127.0.0.1:0")
 	p.claim("peer")
 	waitHeld := func(want float64) {
 		t.Helper()
-		for began := time.Now(); p.metricValue("inbox_held_requests") != want; time.Sleep(time.Millisecond) {
+		for began := time.Now(); p.metricValue("inbox_polls_open") != want; time.Sleep(time.Millisecond) {
 			if time.Since(began) > 20*time.Second {
-				t.Fatalf("%v requests are held, want %v", p.metricValue("inbox_held_requests"), want)
+				t.Fatalf("got %v open polls, want %v", p.metricValue("inbox_polls_open"), want)
 			}
 		}
 	}
 	for i := range noveltyBurst {
 		c := p.dial()
 		fmt.Fprintf(c, "POST /inbox?to=nobody%d&wait=20 HTTP/1.1\r\nHost: x\r\n%sContent-Length: 0\r\n\r\n", i, basicAuthHeader("peer"))
-		waitHeld(1) // it is asked before it is given up
+		waitHeld(1) // the request is held before it is abandoned
 		c.Close()
 		waitHeld(0)
 	}
@@ -351,7 +370,7 @@ func TestAbandonedPendingSendsAreMisses(t *testing.T) {
 		if a.status == http.StatusTooManyRequests && strings.Contains(a.body, `"misses"`) {
 			return
 		}
-		time.Sleep(20 * time.Millisecond) // until the server knows that the last has left
+		time.Sleep(20 * time.Millisecond) // until the server has detected the last disconnect
 	}
-	t.Error("names can be tried without end by knocks that are given up")
+	t.Error("abandoned pending sends are not limited as misses")
 }

@@ -11,22 +11,18 @@ import (
 	"syscall"
 	"time"
 
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/conn"
+	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/ratelimit"
-
-	"github.com/pires/go-proxyproto"
 )
 
-// proxyHeaderTimeout is how long a trusted proxy may take for the PROXY header.
-const proxyHeaderTimeout = 5 * time.Second
-
-// listeners are the listeners. Main serves; the others may be nil: plain answers
-// challenges and leads to main, metrics is for the operator.
+// listeners holds the open listeners. main serves peers. redirect answers ACME
+// challenges and redirects to main; metrics serves the operator. Both can be nil.
 type listeners struct{ main, redirect, metrics net.Listener }
 
-// listenAll takes the sockets that were passed on, and binds what the options
-// say beside them; on an error, nothing stays open.
-func listenAll(c *config, sockets systemd.Sockets, log *slog.Logger) (ls listeners, err error) {
+// listenAll uses the sockets passed by systemd and binds the remaining addresses of the
+// options. On an error it closes all of them.
+func listenAll(c *config, sockets sdnotify.Sockets, log *slog.Logger) (ls listeners, err error) {
 	defer func() {
 		if err != nil {
 			ls.close()
@@ -51,41 +47,47 @@ func listenAll(c *config, sockets systemd.Sockets, log *slog.Logger) (ls listene
 	return ls, err
 }
 
-// inheritedListeners sorts the sockets of the service manager into doors. What listens instead of -bind is found
-// by what it speaks: plain HTTP never goes out through a socket named https.
-func inheritedListeners(sockets systemd.Sockets, c *config, log *slog.Logger) (ls listeners, err error) {
-	ls.metrics = sockets[systemd.Metrics]
-	if sockets[systemd.HTTPS] == nil && sockets[systemd.HTTP] == nil {
+// inheritedListeners assigns the sockets passed by systemd to listeners. The main
+// listener is the socket of the protocol it serves: plain HTTP is never served on a
+// socket named https.
+func inheritedListeners(sockets sdnotify.Sockets, c *config, log *slog.Logger) (ls listeners, err error) {
+	ls.metrics = sockets[sdnotify.Metrics]
+	if sockets[sdnotify.HTTPS] == nil && sockets[sdnotify.HTTP] == nil {
 		return ls, nil
 	}
-	if ls.main, ls.redirect = sockets[systemd.HTTPS], sockets[systemd.HTTP]; !c.https {
-		ls.main, ls.redirect = sockets[systemd.HTTP], nil
-		if sockets[systemd.HTTPS] != nil {
-			return ls, errors.New("the service manager passed a socket named https, but -https=false: stop and mask that socket unit, or name it http (FileDescriptorName=http)")
+	if ls.main, ls.redirect = sockets[sdnotify.HTTPS], sockets[sdnotify.HTTP]; !c.https {
+		ls.main, ls.redirect = sockets[sdnotify.HTTP], nil
+		if sockets[sdnotify.HTTPS] != nil {
+			return ls, errors.New("systemd passed a socket named https, but -https=false is set: stop and " +
+				"mask that socket unit, or rename it with FileDescriptorName=http")
 		}
 	}
 	if ls.main == nil {
-		return ls, errors.New("the service manager passed a socket named http alone, and the server speaks HTTPS: " +
-			"if inbox.socket failed, another program may have port 443 (systemctl status inbox.socket); else pass one with FileDescriptorName=https, too, or give -https=false")
+		return ls, errors.New("systemd passed only a socket named http, but the server requires one named " +
+			"https: if inbox.socket failed, another program might be using port 443 (systemctl status " +
+			"inbox.socket); otherwise add a socket with FileDescriptorName=https, or set -https=false")
 	}
 	if c.https && ls.redirect == nil && len(c.domains) > 0 {
-		log.Warn(noRedirectListener, "err", "no socket named http was passed; if inbox-http.socket failed, another program may have port 80")
+		log.Warn(noRedirectListener, "err", "systemd passed no socket named http; if inbox-http.socket "+
+			"failed, another program might be using port 80")
 	}
 	if ls.redirect != nil && len(c.domains) == 0 {
-		log.Warn("without -domain the http socket leads nobody to HTTPS: all requests there are refused")
+		log.Warn("requests on the http socket are rejected: redirecting to HTTPS requires -domain")
 	}
 	for _, option := range []string{"bind", "http-bind"} {
 		if c.from[option] != "" {
-			log.Warn("sockets of the service manager serve, so -"+option+" counts for nothing", "from", c.from[option])
+			log.Warn("-"+option+" is ignored: using sockets passed by systemd", "from", c.from[option])
 		}
 	}
 	return ls, nil
 }
 
-const noRedirectListener = "no listener for plain HTTP: nobody is led to HTTPS, and certificates come through port 443 alone"
+const noRedirectListener = "no plain HTTP listener: requests are not redirected to HTTPS, and ACME " +
+	"validation uses port 443 only"
 
-// listenRedirect opens port 80. It is done without when another program has it and
-// nobody asked for it by name: the other challenge needs only port 443.
+// listenRedirect binds -http-bind. If the default port 80 cannot be bound, the server
+// runs without it, as the tls-alpn-01 challenge needs only port 443. An explicit
+// -http-bind that cannot be bound is an error.
 func listenRedirect(c *config, log *slog.Logger) (net.Listener, error) {
 	if c.httpBind == "" {
 		return nil, nil
@@ -106,7 +108,7 @@ func (ls listeners) close() {
 	}
 }
 
-// portOf is zero for a socket without a port, and for none at all.
+// portOf returns the port of a listener, or 0 for a Unix socket or nil.
 func portOf(l net.Listener) int {
 	if l == nil {
 		return 0
@@ -117,7 +119,8 @@ func portOf(l net.Listener) int {
 	return 0
 }
 
-// hostOf is empty for a listener on all addresses.
+// hostOf returns the IP address of a listener. It is empty for a listener on all
+// addresses, a Unix socket or nil.
 func hostOf(l net.Listener) string {
 	if l == nil {
 		return ""
@@ -128,7 +131,8 @@ func hostOf(l net.Listener) string {
 	return ""
 }
 
-// listen binds an address, or a Unix socket given as unix:/path; option is who named it.
+// listen binds an address, or a Unix socket given as unix:/path. option is the name of
+// the option for error messages.
 func listen(option, bind string) (net.Listener, error) {
 	path, isUnix := strings.CutPrefix(bind, "unix:")
 	if !isUnix {
@@ -143,64 +147,57 @@ func listen(option, bind string) (net.Listener, error) {
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("listen on the socket %s (-bind): %w", path, err)
+		return nil, fmt.Errorf("listen on Unix socket %s (-bind): %w", path, err)
 	}
 	return l, nil
 }
 
-// removeSocket removes what a killed server left behind, and nothing else.
+// removeSocket removes the stale socket of a killed server. A socket in use or another
+// kind of file is an error.
 func removeSocket(path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("look at the socket of -bind: %w", err)
+		return fmt.Errorf("stat socket of -bind: %w", err)
 	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("%s is no socket; give -bind unix: another path", path)
+		return fmt.Errorf("%s exists and is not a socket; choose another path with -bind", path)
 	}
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		c.Close()
-		return fmt.Errorf("another program listens on the socket %s; stop it, or give -bind unix: another path", path)
+		return fmt.Errorf("socket %s is in use by another program; stop it, or choose another path with -bind", path)
 	}
 	return os.Remove(path)
 }
 
-// bindError says what to do about an address that cannot be had.
+// bindError describes why an address cannot be bound, and how to fix it.
 func bindError(option, bind string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("another program listens on %s already; stop it, or choose another port with -%s", bind, option)
+		return fmt.Errorf("address %s is already in use by another program; stop it, or choose another port "+
+			"with -%s", bind, option)
 	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("no right to listen on %s; ports below 1024 need a privilege, or inbox.socket of systemd; or choose a higher one with -%s", bind, option)
+		return fmt.Errorf("permission denied binding %s: ports below 1024 require CAP_NET_BIND_SERVICE or "+
+			"inbox.socket of systemd; choose a higher port with -%s", bind, option)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("this machine has no address %s; give one of its own with -%s, or 0.0.0.0 for all", bind, option)
+		return fmt.Errorf("cannot bind %s: this machine does not have that address; set one of its own with "+
+			"-%s, or 0.0.0.0 for all", bind, option)
 	}
 	return fmt.Errorf("listen on %s (-%s): %w", bind, option, err)
 }
 
-// wrapListener puts the layers around a listener that come before TLS: who may
-// connect, then whom a proxy speaks for, then what the client sends without asking.
+// wrapListener adds the layers below TLS to a listener: connection limits first, then
+// the PROXY protocol, then the limits on TLS records and handshakes.
 func (s *server) wrapListener(l net.Listener, overTLS bool) net.Listener {
-	limited := ratelimit.NewListener(l, s.limits.conns, s.limits.clientIP)
-	s.limits.listeners = append(s.limits.listeners, limited)
+	limited := ratelimit.NewListener(l, s.limits.Conns, s.clientIP)
+	s.limits.Register(limited)
 	l = limited
 	if s.cfg.proxyProtocol {
-		// The header is read by the goroutine of the connection: Accept waits
-		// for nobody.
-		l = &proxyproto.Listener{Listener: limited, ReadHeaderTimeout: proxyHeaderTimeout, ConnPolicy: s.proxyPolicy}
+		l = conn.ProxyListener(l, s.clientIP)
 	}
 	if overTLS {
-		l = s.limits.handshakes.Listener(s.limits.frames.RecordListener(l))
+		l = s.limits.Handshakes.Listener(s.limits.Frames.RecordListener(l))
 	}
-	return lazyListener{l}
-}
-
-// proxyPolicy demands the header of trusted proxies and serves nobody else:
-// whoever reaches the port directly could say to be anyone.
-func (s *server) proxyPolicy(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
-	if s.limits.clientIP.TrustsPeer(o.Upstream.String()) {
-		return proxyproto.REQUIRE, nil
-	}
-	return proxyproto.REJECT, proxyproto.ErrInvalidUpstream
+	return conn.LazyListener(l)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -14,10 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"inbox/cmd/inbox/systemd"
-	"inbox/ratelimit"
-
-	"github.com/pires/go-proxyproto"
+	"inbox/cmd/inbox/internal/sdnotify"
 )
 
 func TestProxyProtocol(t *testing.T) {
@@ -43,8 +39,8 @@ func TestProxyProtocol(t *testing.T) {
 		{"version 2", "127.0.0.2", v2, "HTTP/1.1 200 OK"},
 		{"version 2 again", "127.0.0.2", v2, "HTTP/1.1 429 Too Many Requests"},
 		{"a proxy without the header", "127.0.0.1", "", ""},
-		{"a stranger with it", "127.0.0.9", v1("192.0.2.3"), ""},
-		{"a stranger without it", "127.0.0.9", "", ""},
+		{"an untrusted peer with the header", "127.0.0.9", v1("192.0.2.3"), ""},
+		{"an untrusted peer without it", "127.0.0.9", "", ""},
 	} {
 		if got := ask(row.from, row.preamble); got != row.want && !(row.want == "" && !strings.Contains(got, "200")) {
 			t.Errorf("%s: got %q, want %q", row.name, got, row.want)
@@ -52,36 +48,9 @@ func TestProxyProtocol(t *testing.T) {
 	}
 }
 
-// TestRawConnUnderProxyProtocol: a receiver behind a proxy hangs up like
-// any other.
-func TestRawConnUnderProxyProtocol(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer inner.Close()
-	limited := ratelimit.NewListener(inner, ratelimit.ConnLimits{}, &ratelimit.ClientIP{})
-	l := lazyListener{&proxyproto.Listener{Listener: limited}}
-	client, err := net.Dial("tcp", inner.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	c, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	for _, c := range []net.Conn{c, tls.Server(c, &tls.Config{})} {
-		if p := withConnInfo(t.Context(), c).Value(connInfoKey{}).(*connInfo); p.raw == nil {
-			t.Errorf("%T: the kernel cannot be asked", c)
-		}
-	}
-}
-
 func TestUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.sock")
-	if l, err := net.Listen("unix", path); err != nil { // what a killed server leaves behind
+	if l, err := net.Listen("unix", path); err != nil { // the stale socket of a killed server
 		t.Fatal(err)
 	} else {
 		l.(*net.UnixListener).SetUnlinkOnClose(false)
@@ -115,7 +84,7 @@ func TestUnusableSocketPaths(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listen("bind", "unix:"+file); err == nil || !strings.Contains(err.Error(), "is no socket") {
+	if _, err := listen("bind", "unix:"+file); err == nil || !strings.Contains(err.Error(), "is not a socket") {
 		t.Errorf("a file: got %v", err)
 	}
 	l, err := listen("bind", "unix:"+filepath.Join(dir, "s"))
@@ -127,12 +96,12 @@ func TestUnusableSocketPaths(t *testing.T) {
 		t.Errorf("a socket in use: got %v", err)
 	}
 	if _, err := listen("bind", "unix:"+filepath.Join(dir, "no", "s")); err == nil {
-		t.Error("a path in no directory: got a socket")
+		t.Error("missing directory: got a socket, want an error")
 	}
 }
 
-// Behind the service manager a port that another program has is a socket that
-// was not passed on.
+// TestMissingHTTPSocketWarning checks the warning for a missing http socket. systemd does
+// not pass a socket whose port is in use.
 func TestMissingHTTPSocketWarning(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -141,19 +110,19 @@ func TestMissingHTTPSocketWarning(t *testing.T) {
 	defer l.Close()
 	for _, row := range []struct {
 		domains []string
-		sockets systemd.Sockets
-		told    bool
+		sockets sdnotify.Sockets
+		want    bool
 	}{
-		{[]string{"one.example"}, systemd.Sockets{systemd.HTTPS: l}, true},
-		{[]string{"one.example"}, systemd.Sockets{systemd.HTTPS: l, systemd.HTTP: l}, false},
-		{nil, systemd.Sockets{systemd.HTTPS: l}, false},
+		{[]string{"one.example"}, sdnotify.Sockets{sdnotify.HTTPS: l}, true},
+		{[]string{"one.example"}, sdnotify.Sockets{sdnotify.HTTPS: l, sdnotify.HTTP: l}, false},
+		{nil, sdnotify.Sockets{sdnotify.HTTPS: l}, false},
 	} {
 		var log strings.Builder
 		if _, err := inheritedListeners(row.sockets, &config{https: true, domains: row.domains}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 			t.Error(err)
 		}
-		if got := strings.Contains(log.String(), noRedirectListener); got != row.told {
-			t.Errorf("%v with %d sockets: got %q", row.domains, len(row.sockets), log.String())
+		if got := strings.Contains(log.String(), noRedirectListener); got != row.want {
+			t.Errorf("%v with %d sockets: unexpected log %q", row.domains, len(row.sockets), log.String())
 		}
 	}
 }

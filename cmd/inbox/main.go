@@ -1,50 +1,51 @@
-// Command inbox is a WebRTC signaling server: peers leave each other offers,
-// answers and ICE candidates in named mailboxes until they are connected
-// directly. It serves pages that put a camera on another screen, too.
+// Command inbox is a WebRTC signaling server. Peers exchange offers, answers and
+// ICE candidates through named mailboxes until they are connected directly. It
+// also serves pages that show a camera on another screen.
 //
 //	inbox [options]
 //	inbox doctor [options]
 //	inbox version
 //
-// Started without options it listens on port 3000 of every address, over
-// HTTPS, and prints where to click. The certificate is server.crt with
-// server.key of the working directory when they exist, else a self-signed one,
-// which is made once and kept in the state directory.
+// Without options it listens on port 3000 of all addresses, over HTTPS, and
+// prints the links to open. It uses the certificate server.crt with the key
+// server.key in the working directory if they exist. Otherwise it generates a
+// self-signed certificate and keeps it in the state directory.
 //
-// Every option can be given in four ways; the first that is found counts:
+// Each option can be set in several places, in this order of precedence:
 //
-//	on the command line      -inbox-timeout 120
-//	in the environment       INBOX_INBOX_TIMEOUT=120
-//	in the file of -config   inbox-timeout 120
-//	not at all               the default, which -h tells
+//	command line     -inbox-timeout 120
+//	environment      INBOX_INBOX_TIMEOUT=120
+//	-config file     inbox-timeout 120
+//	default          shown by -h
 //
-// A file has one option a line, its name and its value apart by a space; lines
-// that begin with # are comments. Durations are whole seconds, sizes bytes,
-// and a limit of 0 is none.
+// The file holds one option per line: the name, a space and the value. Lines
+// that begin with # are comments. Durations are in seconds, sizes in bytes, and
+// a limit of 0 means unlimited.
 //
-// The state directory is that of -state, else the first of $STATE_DIRECTORY
-// (which systemd sets), else the user's own. It holds the self-signed
-// certificate, the secret under which passwords are hashed and, while no server
-// runs, the mailboxes.
+// The state directory is set by -state. The default is the first directory of
+// $STATE_DIRECTORY, which systemd sets, or else the user's state directory. It
+// holds certificates, the secret that keys the password hashes and, while no
+// server runs, the mailboxes.
 //
-// With -domain, certificates for these names are obtained from a certificate
-// authority and renewed; the server then listens on ports 443 and 80. SIGHUP
-// reads certificate files again, and orders sooner what is due. The doctor looks for
-// what would keep a server with the same options from working, and exits with
-// 1 when it found something.
+// With -domain, certificates for the given names are obtained from a CA with
+// ACME and renewed automatically. The server then listens on ports 443 and 80.
+// SIGHUP reloads certificate files and retries due orders. The doctor checks
+// whether a server with the same options would work, and exits with code 1 if
+// it finds a problem.
 //
-// Sockets that systemd passes replace -bind and -http-bind when they are named
-// https or http, and -metrics-bind when metrics; systemd also hears when the
-// server is ready, reloads and stops, and that it lives.
+// Sockets passed by systemd replace -bind and -http-bind if they are named https
+// or http, and -metrics-bind if named metrics. The server notifies systemd when
+// it is ready, reloads and stops, and supports the watchdog.
 //
-// The log goes to standard error, and never holds names, passwords, messages
-// or whole addresses. In text format a few lines for a person precede it.
+// The log is written to standard error. It never contains names, passwords,
+// messages or complete addresses. In text format, a short introduction for
+// terminals precedes it.
 //
-// On SIGTERM or SIGINT the server stops listening, answers held polls, gives
-// posts ten seconds, saves the mailboxes for the next start and exits with 0. A
-// second signal cuts the posts short, and saves; a third ends it at once, with 1.
-// It exits with 2 when an option is wrong, with 1 when it could not start, go on,
-// or save.
+// On SIGTERM or SIGINT the server closes its listeners, answers held polls,
+// allows ten seconds for posts, saves the mailboxes for the next start and exits
+// with code 0. A second signal aborts the posts and saves at once; a third exits
+// immediately with code 1. The exit code is 2 for an invalid option, and 1 if
+// the server cannot start, fails while serving, or cannot save the mailboxes.
 package main
 
 import (

@@ -16,9 +16,12 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"inbox/cmd/inbox/internal/logging"
 )
 
-// asProgram makes the test binary be the program, so that a test can send it signals.
+// asProgram is the variable that makes the test binary run as the program, so that a test
+// can send it signals.
 const asProgram = "TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -27,13 +30,14 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	if left := leakedGoroutines(5 * time.Second); code == 0 && left != "" {
-		fmt.Fprintf(os.Stderr, "goroutines left over:\n%s\n", left)
+		fmt.Fprintf(os.Stderr, "leaked goroutines:\n%s\n", left)
 		code = 1
 	}
 	os.Exit(code)
 }
 
-// leakedGoroutines returns the stacks of goroutines that still serve after the given patience.
+// leakedGoroutines returns the stacks of server goroutines that are still running after
+// timeout.
 func leakedGoroutines(timeout time.Duration) string {
 	for deadline := time.Now().Add(timeout); ; runtime.Gosched() {
 		left := serverGoroutines()
@@ -54,11 +58,11 @@ func serverGoroutines() string {
 	}), "\n\n")
 }
 
-// output collects what the program prints and tells when it listens.
+// output collects the program's output and reports when it listens.
 type output struct {
 	mu        sync.Mutex
 	buf       bytes.Buffer
-	listening chan string // gets the address
+	listening chan string // receives the address
 }
 
 var listeningLine = regexp.MustCompile(`"?msg"?[=:]"?listening"? ?,?"?addr"?[=:]"?([^ "]+)`)
@@ -95,7 +99,7 @@ type program struct {
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
 	timeouts := defaultTimeouts()
-	timeouts.drain = 10 * time.Millisecond // there is nobody far away
+	timeouts.drain = 10 * time.Millisecond // clients are local
 	return startWithTimeouts(t, timeouts, args...)
 }
 
@@ -110,7 +114,7 @@ func startWithTimeouts(t *testing.T, timeouts timeouts, args ...string) *program
 	select {
 	case p.addr = <-p.log.listening:
 	case code := <-p.exit:
-		t.Fatalf("the program ended with %d:\n%s", code, p.log)
+		t.Fatalf("the program exited with %d:\n%s", code, p.log)
 	case <-time.After(30 * time.Second):
 		t.Fatalf("the program does not listen:\n%s", p.log)
 	}
@@ -123,7 +127,7 @@ func startWithTimeouts(t *testing.T, timeouts timeouts, args ...string) *program
 	return p
 }
 
-// newClient returns a client with connections of its own.
+// newClient returns a client that shares no connections.
 func newClient(t *testing.T) *http.Client {
 	transport := &http.Transport{
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
@@ -133,7 +137,7 @@ func newClient(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
-// stop ends the program and returns its exit code; again, the same.
+// stop stops the program and returns its exit code. It can be called again.
 func (p *program) stop() int {
 	p.client.CloseIdleConnections()
 	p.cancel()
@@ -142,7 +146,7 @@ func (p *program) stop() int {
 	return code
 }
 
-// response is a response, read to its end.
+// response is a response with its complete body.
 type response struct {
 	status int
 	header http.Header
@@ -150,7 +154,7 @@ type response struct {
 	proto  string
 }
 
-// request sends a request; name is the user, whose password follows from it.
+// request sends a request as user name, with a password derived from the name.
 func (p *program) request(method, path, name, body string) response {
 	p.t.Helper()
 	a, err := p.tryRequest(method, path, name, body)
@@ -181,7 +185,7 @@ func (p *program) send(r *http.Request) (response, error) {
 	return response{resp.StatusCode, resp.Header, string(text), resp.Proto}, err
 }
 
-// want asks and demands a status.
+// want sends a request and fails the test on any other status.
 func (p *program) want(status int, method, path, name, body string) response {
 	p.t.Helper()
 	a := p.request(method, path, name, body)
@@ -191,13 +195,13 @@ func (p *program) want(status int, method, path, name, body string) response {
 	return a
 }
 
-// claim makes an inbox for the name, without waiting for a message.
+// claim claims an inbox for the name without waiting for a message.
 func (p *program) claim(name string) {
 	p.t.Helper()
 	p.want(http.StatusNoContent, "GET", "/inbox?wait=0", name, "")
 }
 
-// dial opens a connection without HTTP on top.
+// dial opens a TCP or TLS connection.
 func (p *program) dial() net.Conn {
 	p.t.Helper()
 	var c net.Conn
@@ -215,7 +219,7 @@ func (p *program) dial() net.Conn {
 	return c
 }
 
-// runOnce runs the program to its end, for what ends by itself.
+// runOnce runs the program until it exits, for command lines that do not serve.
 func runOnce(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -223,12 +227,12 @@ func runOnce(t *testing.T, environ []string, args ...string) (code int, stdout, 
 	defer cancel()
 	code = run(ctx, process{args: args, environ: environ, stdout: &out, stderr: &errs, timeouts: defaultTimeouts()})
 	if ctx.Err() != nil {
-		t.Fatalf("the program with %q went on:\n%s", args, errs.String())
+		t.Fatalf("the program with %q did not exit:\n%s", args, errs.String())
 	}
 	return code, out.String(), errs.String()
 }
 
-// newServerWithoutListeners is build for a house without doors.
+// newServerWithoutListeners builds a server that has no listeners.
 func newServerWithoutListeners(c *config, p process) (*server, error) {
-	return newServer(c, p, listeners{}, newLogger(c, p.stderr))
+	return newServer(c, p, listeners{}, logging.New(p.stderr, c.level, c.logFormat == "json"))
 }

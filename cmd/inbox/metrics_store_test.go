@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// The metrics tell of a store that is there, away, and back.
+// TestStoreMetrics checks the metrics while the store is absent, available, unavailable and
+// available again.
 func TestStoreMetrics(t *testing.T) {
 	port := redisPort(t)
 	p := start(t, "-https=false", "-metrics-bind", "127.0.0.1:0", "-store", fmt.Sprintf("redis://:geheim@127.0.0.1:%d", port))
@@ -33,10 +34,10 @@ func TestStoreMetrics(t *testing.T) {
 	stop := startRedis(t, port, "geheim")
 	p.wantReady(http.StatusOK)
 	p.claim("bob")
-	want("there", "up 1", "outages_total 0", "command_duration_seconds_count "+some, `command_failures_total{reason="unavailable"} 0`)
+	want("available", "up 1", "outages_total 0", "command_duration_seconds_count "+some, `command_failures_total{reason="unavailable"} 0`)
 	stop()
 	p.want(http.StatusServiceUnavailable, "GET", "/inbox", "bob", "")
-	want("away", "up 0", "outages_total 1", `command_failures_total{reason="(unavailable)"} `+some, `command_failures_total{reason="full"} 0`)
+	want("unavailable", "up 0", "outages_total 1", `command_failures_total{reason="(unavailable)"} `+some, `command_failures_total{reason="full"} 0`)
 	startRedis(t, port, "geheim")
 	want("back", "up 1", "outages_total 1")
 }

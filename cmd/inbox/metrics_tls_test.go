@@ -3,13 +3,12 @@ package main
 import (
 	"crypto/tls"
 	"io"
-	"log/slog"
 	"net"
 	"testing"
 	"time"
 )
 
-// handshake makes one handshake, reads an answer so that tickets arrive, and returns its error.
+// handshake performs one handshake and reads a response, so that session tickets arrive.
 func (p *program) handshake(c *tls.Config) error {
 	p.t.Helper()
 	c.InsecureSkipVerify = c.RootCAs == nil
@@ -40,20 +39,21 @@ func TestHandshakesAreCounted(t *testing.T) {
 	})
 }
 
-// What real clients do wrong, as the real server tells it.
+// TestHandshakeErrorsByReason checks the counted reasons of failed handshakes by real
+// clients.
 func TestHandshakeErrorsByReason(t *testing.T) {
 	timeouts := defaultTimeouts()
-	timeouts.header = time.Second // for the one that says nothing; the others need a part of it
+	timeouts.header = time.Second // for the silent client; the others finish sooner
 	p := startWithTimeouts(t, timeouts, "-metrics-bind", "127.0.0.1:0", "-domain", "a.example", "-acme-agree", "-http-bind=",
 		"-acme-ca", "https://127.0.0.1:1/", "-acme-preflight=false")
-	raw := func(say string) {
+	raw := func(data string) {
 		c, err := net.Dial("tcp", p.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		io.WriteString(c, say)
-		if say != "" {
+		io.WriteString(c, data)
+		if data != "" {
 			c.(*net.TCPConn).CloseWrite()
 		}
 		io.Copy(io.Discard, c)
@@ -75,7 +75,7 @@ func TestHandshakeErrorsByReason(t *testing.T) {
 		do()
 	}
 	want := map[string]float64{
-		`inbox_tls_handshake_errors_total{reason="no-certificate"}`: 2, // of a name that is not ours, and of one that has none yet
+		`inbox_tls_handshake_errors_total{reason="no-certificate"}`: 2, // for an unknown name, and for one without a certificate yet
 		`inbox_tls_handshake_errors_total{reason="version"}`:        1,
 		`inbox_tls_handshake_errors_total{reason="no-protocol"}`:    1,
 		`inbox_tls_handshake_errors_total{reason="not-tls"}`:        2,
@@ -83,7 +83,7 @@ func TestHandshakeErrorsByReason(t *testing.T) {
 		`inbox_tls_handshake_errors_total{reason="timeout"}`:        1,
 		`inbox_tls_handshake_errors_total{reason="other"}`:          0,
 	}
-	missing := func() bool { // the server counts a little after the client knows
+	missing := func() bool { // the server counts an error after the client has seen it
 		for series, n := range want {
 			if p.metricValue(series) < n {
 				return true
@@ -95,40 +95,4 @@ func TestHandshakeErrorsByReason(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	p.wantMetrics(want)
-}
-
-func TestHandshakeReasons(t *testing.T) {
-	for text, want := range map[string]string{
-		"remote error: tls: unknown certificate":                              "rejected",
-		"tls: no cipher suite supported by both client and server":            "no-cipher",
-		"read tcp 192.0.2.0/24->192.0.2.0/24: read: connection reset by peer": "closed",
-		`tls: client requested unsupported application protocols (["EOF"])`:   "no-protocol",
-		"tls: something that a later version of Go says":                      "other",
-		"tls: client offered only unsupported versions: [302 301]":            "version",
-		"read tcp 127.0.0.0/24->127.0.0.0/24: i/o timeout":                    "timeout",
-		"tls: first record does not look like a TLS handshake":                "not-tls",
-		"client sent an HTTP request to an HTTPS server":                      "not-tls",
-	} {
-		if got := handshakeFailures[handshakeFailure(text)].reason; got != want {
-			t.Errorf("%q: got %s, want %s", text, got, want)
-		}
-	}
-	f := &errorLogFilter{log: slog.New(slog.DiscardHandler)}
-	f.logger().Print("http2: server: error reading preface from client 192.0.2.1:1: EOF")
-	if f.protocolErrors.Load() != 1 || f.suppressed.Load() != 1 || f.handshakeErrors[handshakeFailure("EOF")].Load() != 0 {
-		t.Error("noise after the handshake counts as a handshake")
-	}
-}
-
-// An authority that validates is no visitor.
-func TestChallengesAreNotCounted(t *testing.T) {
-	var h handshakeCounts
-	for _, protocol := range []string{"acme-tls/1", "h2"} {
-		if err := h.count(tls.ConnectionState{Version: tls.VersionTLS13, NegotiatedProtocol: protocol}); err != nil {
-			t.Error(err)
-		}
-	}
-	if got := h.counts[1][0].Load(); got != 1 {
-		t.Errorf("%d handshakes, want that of the visitor alone", got)
-	}
 }

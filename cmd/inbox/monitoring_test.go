@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"inbox/cmd/inbox/internal/logging"
 )
 
 // scrapeAll returns the text of /metrics of three servers, which together have
@@ -169,9 +171,9 @@ func TestMonitoringIsDocumented(t *testing.T) {
 			t.Errorf("docs/monitoring.md does not describe the alert %s", name)
 		}
 	}
-	for _, f := range handshakeFailures {
-		if !strings.Contains(string(text), "`"+f.reason+"`") {
-			t.Errorf("docs/monitoring.md does not describe the handshake failure %s", f.reason)
+	for reason := range logging.NewErrorLog(nil).HandshakeErrors() {
+		if !strings.Contains(string(text), "`"+reason+"`") {
+			t.Errorf("docs/monitoring.md does not describe the handshake failure %s", reason)
 		}
 	}
 }

@@ -17,27 +17,28 @@ import (
 	"testing"
 	"time"
 
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/sdnotify"
 )
 
-// inheritedSockets lists what a child of this process has open.
+// inheritedSockets lists the open files of a child process.
 func inheritedSockets() (string, error) {
 	out, err := exec.Command("sh", "-c", "ls -l /proc/self/fd /proc/$$/fd").CombinedOutput()
 	return string(out), err
 }
 
-// The service manager hears of a whole life, in its own words.
+// TestServiceManagerNotifications checks the sd_notify messages of a start, a reload and a
+// shutdown.
 func TestServiceManagerNotifications(t *testing.T) {
 	t.Parallel()
 	m := newServiceManager(t)
-	addr := m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
+	addr := m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0")
 	c := m.start("-https=false")
 	ready := m.next(20 * time.Second)
 	if ready[0] != "READY=1" || len(ready) != 2 || !strings.HasPrefix(ready[1], "STATUS=Serves HTTP on "+addr.String()) {
-		t.Errorf("first notice %q, want READY=1 and a status", ready)
+		t.Errorf("got first message %q, want READY=1 and a status", ready)
 	}
 	if resp, err := newClient(t).Get("http://" + addr.String() + "/healthz"); err != nil {
-		t.Errorf("it is ready, and does not answer: %v", err)
+		t.Errorf("request after READY=1: %v", err)
 	} else {
 		resp.Body.Close()
 	}
@@ -51,23 +52,24 @@ func TestServiceManagerNotifications(t *testing.T) {
 	}
 	c.signal(syscall.SIGTERM)
 	stopping := m.next(20 * time.Second)
-	c.signal(syscall.SIGHUP) // of which nobody hears any more
+	c.signal(syscall.SIGHUP) // must not cause another message
 	if stopping[0] != "STOPPING=1" || stopping[len(stopping)-1] != "EXTEND_TIMEOUT_USEC=20000000" {
 		t.Errorf("after SIGTERM: %q, want STOPPING=1 and 20 s", stopping)
 	}
 	if saving := m.next(20 * time.Second); saving[0] != "EXTEND_TIMEOUT_USEC=60000000" {
-		t.Errorf("before it saves: %q, want a minute more", saving)
+		t.Errorf("before saving: got %q, want an extension of 60 s", saving)
 	}
 	c.cmd.Wait()
 	if lines, more := m.tryNext(100 * time.Millisecond); more {
-		t.Errorf("without WATCHDOG_USEC came %q", lines)
+		t.Errorf("unexpected message without WATCHDOG_USEC: %q", lines)
 	}
 }
 
-// A hangup has the files read at once, though nothing tells that they changed.
+// TestSIGHUPReloadsCertificateFiles checks that SIGHUP reloads files whose size and
+// modification time have not changed.
 func TestSIGHUPReloadsCertificateFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pair.pem")
-	replacePair := func() { // another pair in the same file, of the same size and age
+	replacePair := func() { // another pair in the same file, with the same size and modification time
 		dir := t.TempDir()
 		start(t, "-state", dir).stop()
 		text, err := os.ReadFile(filepath.Join(dir, "selfsigned.pem"))
@@ -88,38 +90,38 @@ func TestSIGHUPReloadsCertificateFiles(t *testing.T) {
 	}
 	for began := time.Now(); !strings.Contains(p.log.String(), "certificate replaced"); time.Sleep(10 * time.Millisecond) {
 		if time.Since(began) > 20*time.Second {
-			t.Fatalf("the files were not read again:\n%s", p.log)
+			t.Fatalf("the files were not reloaded:\n%s", p.log)
 		}
 	}
 }
 
-// Signs of life come twice in the time granted, stop while the program hangs,
-// and come again. Nothing connects to it meanwhile but itself.
+// TestWatchdogStopsWhileSuspended checks that watchdog messages are sent, stop while the
+// process is suspended, and resume. Only the watchdog itself connects to the server.
 func TestWatchdogStopsWhileSuspended(t *testing.T) {
 	t.Parallel()
 	m := newServiceManager(t)
 	m.environ = append(m.environ, "WATCHDOG_USEC=2000000")
-	m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
+	m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0")
 	c := m.start("-https=false", "-max-inboxes", "1", "-rate", "1", "-burst", "1", "-conn-rate", "1")
 	for range 4 {
 		m.await("WATCHDOG=1")
 	}
 	c.signal(syscall.SIGSTOP)
-	for { // what was said before
+	for { // drain earlier messages
 		if _, more := m.tryNext(100 * time.Millisecond); !more {
 			break
 		}
 	}
 	if lines, more := m.tryNext(3 * time.Second); more {
-		t.Errorf("stopped, it says %q", lines)
+		t.Errorf("unexpected message while suspended: %q", lines)
 	}
 	c.signal(syscall.SIGCONT)
 	m.await("WATCHDOG=1")
 	m.stop(c)
 }
 
-// A server that is busy for longer than a look waits is looked at again in
-// time: it is not killed.
+// TestWatchdogRetries checks that a failed probe is retried in time, so that systemd does
+// not kill a server that was busy for a moment.
 func TestWatchdogRetries(t *testing.T) {
 	t.Parallel()
 	const timeout, busy = 8 * time.Second, 2200 * time.Millisecond
@@ -131,11 +133,11 @@ func TestWatchdogRetries(t *testing.T) {
 	srv := newWatchdogServer(t)
 	acceptAll(t, srv.listeners.main)
 	srv.process.environ = []string{"WATCHDOG_USEC=8000000", "NOTIFY_SOCKET=" + socket.LocalAddr().String()}
-	srv.notify = systemd.NewNotifier(srv.process.getenv, srv.log)
-	var asked atomic.Int64
+	srv.notify = sdnotify.NewNotifier(srv.process.getenv, srv.log)
+	var probes atomic.Int64
 	serve := srv.mainServer.Handler
 	srv.mainServer.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if asked.Add(1) == 3 { // of the second look; each asks twice
+		if probes.Add(1) == 3 { // of the second check; each sends two requests
 			time.Sleep(busy)
 		}
 		serve.ServeHTTP(w, r)
@@ -151,28 +153,29 @@ func TestWatchdogRetries(t *testing.T) {
 			t.Fatal(err)
 		}
 		if gap := time.Since(last); !last.IsZero() && gap > timeout-timeout/20 {
-			t.Errorf("no sign of life for %v, want one well within %v", gap, timeout)
+			t.Errorf("no watchdog message for %v, want one well within %v", gap, timeout)
 		}
 		last = time.Now()
 	}
 }
 
-// A server that hangs says nothing: it is killed then, and started anew.
+// TestWatchdogDoesNotNotifyWhenHung checks that a hung server sends no watchdog message, so
+// that systemd restarts it.
 func TestWatchdogDoesNotNotifyWhenHung(t *testing.T) {
 	t.Parallel()
 	m := newServiceManager(t)
-	srv := newWatchdogServer(t) // nobody accepts
+	srv := newWatchdogServer(t) // nothing accepts connections
 	srv.process.environ = append(m.environ, "WATCHDOG_USEC=400000")
-	srv.notify = systemd.NewNotifier(srv.process.getenv, srv.log)
+	srv.notify = sdnotify.NewNotifier(srv.process.getenv, srv.log)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	srv.runWatchdog(ctx)
 	if lines, more := m.tryNext(100 * time.Millisecond); more {
-		t.Errorf("it hangs, and says %q", lines)
+		t.Errorf("unexpected message from a hung server: %q", lines)
 	}
 }
 
-// newWatchdogServer is a house whose door nobody accepts at.
+// newWatchdogServer builds a server with a listener on which nothing accepts connections.
 func newWatchdogServer(t *testing.T, args ...string) *server {
 	t.Helper()
 	c, err := parse(append([]string{"-https=false", "-state", t.TempDir()}, args...), nil)
@@ -193,7 +196,7 @@ func newWatchdogServer(t *testing.T, args ...string) *server {
 	return srv
 }
 
-// acceptAll accepts all that comes until the test ends.
+// acceptAll accepts and closes connections until the test ends.
 func acceptAll(t *testing.T, l net.Listener) {
 	done := make(chan struct{})
 	go func() {
@@ -213,29 +216,29 @@ func TestSelfTest(t *testing.T) {
 	t.Parallel()
 	const timeout = 300 * time.Millisecond
 	var probing sync.Mutex
-	waitProbe := func() { // the request under way
+	waitProbe := func() { // until the pending request ends
 		probing.Lock()
 		defer probing.Unlock()
 	}
 
 	srv := newWatchdogServer(t)
 	if err := srv.selfTest(t.Context(), &probing, timeout); err == nil || !strings.Contains(err.Error(), "is not accepted") {
-		t.Errorf("nobody accepts: got %v", err)
+		t.Errorf("no accept: got %v", err)
 	}
 	srv.health.serving.Store(false)
 	if err := srv.selfTest(t.Context(), &probing, timeout); err != nil {
-		t.Errorf("nobody accepts while the server stops: got %v", err)
+		t.Errorf("no accept while stopping: got %v, want nil", err)
 	}
 
 	srv = newWatchdogServer(t)
 	acceptAll(t, srv.listeners.main)
 	for range 3 {
 		if err := srv.selfTest(t.Context(), &probing, 10*time.Second); err != nil {
-			t.Errorf("all is well: got %v", err)
+			t.Errorf("healthy server: got %v, want nil", err)
 		}
 	}
 	if got := srv.store.Stats().Inboxes; got != 0 {
-		t.Errorf("the watchdog leaves %d mailboxes behind", got)
+		t.Errorf("got %d mailboxes after the self-test, want 0", got)
 	}
 
 	release, serve := make(chan struct{}), srv.mainServer.Handler
@@ -244,7 +247,7 @@ func TestSelfTest(t *testing.T) {
 		t.Errorf("the handler hangs: got %v", err)
 	}
 	if err := srv.selfTest(t.Context(), &probing, timeout); err == nil || !strings.Contains(err.Error(), "still not answered") {
-		t.Errorf("the handler hangs on: got %v", err)
+		t.Errorf("the handler still hangs: got %v", err)
 	}
 	close(release)
 	waitProbe()
@@ -262,12 +265,12 @@ func TestSelfTest(t *testing.T) {
 	}
 	srv.mainServer.Handler = serve
 	if err := srv.selfTest(t.Context(), &probing, 10*time.Second); err != nil {
-		t.Errorf("all is well again: got %v", err)
+		t.Errorf("healthy again: got %v, want nil", err)
 	}
 }
 
-// A socket may be for others, as for a proxy: then it counts that somebody
-// waits for a connection, also one that begins to a moment after it was asked.
+// TestAcceptProbeWithoutDial checks the probe of a socket to which the server cannot
+// connect: a pending Accept suffices, also one that starts shortly after the probe.
 func TestAcceptProbeWithoutDial(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "socket")
@@ -282,24 +285,24 @@ func TestAcceptProbeWithoutDial(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if err := probe.check(short); err == nil || !strings.Contains(err.Error(), "cannot connect") {
-		t.Errorf("nobody accepts: got %v", err)
+		t.Errorf("no accept: got %v", err)
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		time.Sleep(50 * time.Millisecond)
-		_, _ = probe.Accept() // until the end
+		_, _ = probe.Accept() // until the listener closes
 	}()
 	t.Cleanup(func() { l.Close(); <-done })
 	for range 2 {
 		if err := probe.check(t.Context()); err != nil {
-			t.Errorf("somebody does: got %v", err)
+			t.Errorf("pending Accept: got %v, want nil", err)
 		}
 	}
 }
 
-// The watchdog's requests go through every layer, and none refuses them, or
-// counts them against anyone: not under a name of the server, nor behind proxies.
+// TestWatchdogIsNotLimited checks that the watchdog's requests pass every layer without
+// being rejected or counted against a client, also with -trusted-proxies.
 func TestWatchdogIsNotLimited(t *testing.T) {
 	t.Parallel()
 	srv := newWatchdogServer(t, "-rate", "1", "-burst", "1", "-max-inboxes", "1", "-max-inboxes-per-ip", "1", "-max-conns-per-ip", "1", "-trusted-proxies", "10.0.0.0/8")
@@ -308,17 +311,18 @@ func TestWatchdogIsNotLimited(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := srv.limits.requests.Refused() + srv.limits.polls.Refused(); n != 0 {
-		t.Errorf("%d of the watchdog's requests were refused", n)
+	if n := srv.limits.Requests.Refused() + srv.limits.Polls.Refused(); n != 0 {
+		t.Errorf("got %d rejected watchdog requests, want 0", n)
 	}
 	for kind, n := range srv.handler.Refusals() {
 		if n != 0 {
-			t.Errorf("%d of the watchdog's requests were refused: %s", n, kind)
+			t.Errorf("got %d watchdog requests rejected with %s, want 0", n, kind)
 		}
 	}
 }
 
-// Names may be written in many ways; the watchdog asks by the one that is served.
+// TestSelfTestWithInternationalName checks that the watchdog uses the canonical form of the
+// name of the server.
 func TestSelfTestWithInternationalName(t *testing.T) {
 	t.Parallel()
 	srv := newWatchdogServer(t, "-domain", "Bücher.example.", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/dir", "-http-bind", "127.0.0.1:0", "-https=true")

@@ -10,11 +10,11 @@ import (
 	"inbox/internal/atomicfile"
 )
 
-// envPrefix begins the name of each variable that is an option.
+// envPrefix is the prefix of environment variables that set options.
 const envPrefix = "INBOX_"
 
-// parse makes the configuration of a command line, an environment and the
-// file they name. Every error is the user's to mend; flag.ErrHelp asks for help.
+// parse builds the configuration from a command line, an environment and the -config
+// file that they name. Every error is a usage error; flag.ErrHelp requests the help text.
 func parse(args, environ []string) (*config, error) {
 	c := newConfig()
 	if len(args) > 0 && (args[0] == "version" || args[0] == "doctor") {
@@ -37,15 +37,16 @@ func (c *config) parseArgs(args []string) error {
 		return fmt.Errorf("%w (inbox -h lists the options)", err)
 	}
 	if c.flags.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q; an option begins with a dash, and a switch is set as in -cors=false", c.flags.Arg(0))
+		return fmt.Errorf("unexpected argument %q: options begin with a dash; set a boolean option as in "+
+			"-cors=false", c.flags.Arg(0))
 	}
 	c.flags.Visit(func(f *flag.Flag) { c.from[f.Name] = "command line" })
 	return nil
 }
 
-// parseEnviron sets the options that the command line left open. An empty
-// variable counts as absent. Container platforms inject variables that begin
-// alike, so one that is no option is only remembered.
+// parseEnviron sets the options that the command line does not set. An empty
+// variable counts as absent. Container platforms inject variables with the same
+// prefix, so a variable that matches no option is recorded but is not an error.
 func (c *config) parseEnviron(environ []string) error {
 	for _, entry := range environ {
 		key, value, _ := strings.Cut(entry, "=")
@@ -65,7 +66,8 @@ func (c *config) parseEnviron(environ []string) error {
 	return nil
 }
 
-// optionName is the option of a variable: INBOX_MAX_BODY_SIZE is max-body-size.
+// optionName returns the option that a variable sets: INBOX_MAX_BODY_SIZE sets
+// max-body-size. It is empty for a name that is not in upper case.
 func optionName(key string) string {
 	name := strings.TrimPrefix(key, envPrefix)
 	if name != strings.ToUpper(name) {
@@ -74,13 +76,13 @@ func optionName(key string) string {
 	return strings.ToLower(strings.ReplaceAll(name, "_", "-"))
 }
 
-// settable is false for what is no option, and for version, which is a
-// question rather than a setting (and INBOX_VERSION something that images like to set).
+// settable reports whether name is an option that the environment or a file can set.
+// version is not: it is a command, and container images commonly set INBOX_VERSION.
 func (c *config) settable(name string) bool {
 	return c.flags.Lookup(name) != nil && name != "version"
 }
 
-// set gives an option a value unless a stronger source already did.
+// set sets an option unless a source of higher precedence has set it.
 func (c *config) set(name, value, from string) error {
 	if c.from[name] != "" {
 		return nil
@@ -92,7 +94,7 @@ func (c *config) set(name, value, from string) error {
 	return nil
 }
 
-// flagError replaces what the flag package says of a switch.
+// flagError replaces the flag package's error for a boolean option.
 func flagError(err error) error {
 	if err.Error() == "parse error" {
 		return errors.New("must be true or false")
@@ -104,7 +106,7 @@ func (c *config) valueError(name, value, from string, err error) error {
 	return fmt.Errorf("-%s %q (from %s): %w", name, value, from, err)
 }
 
-// parseFile sets the options that command line and environment left open.
+// parseFile sets the options that command line and environment do not set.
 func (c *config) parseFile() error {
 	if c.file == "" {
 		return nil
@@ -116,19 +118,19 @@ func (c *config) parseFile() error {
 	return c.parseText(c.file, text)
 }
 
-// maxFileBytes is far more than any file of options takes, and little enough to read.
+// maxFileBytes bounds what is read of a file. No configuration file is nearly as large.
 const maxFileBytes = 1 << 20
 
-// readSmallFile reads a file that a person wrote; a device or a film given by
-// mistake does not fill the memory.
+// readSmallFile reads a file of at most maxFileBytes, so that a device or a large file
+// given by mistake does not exhaust memory.
 func readSmallFile(path string) (string, error) {
 	text, err := atomicfile.Read(path, maxFileBytes)
 	return string(text), err
 }
 
-// parseText reads the lines of a configuration file.
+// parseText parses the text of a configuration file.
 func (c *config) parseText(file, text string) error {
-	seen := map[string]string{} // option to where it was set
+	seen := map[string]string{} // position at which each option was set
 	n := 0
 	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
 		n++
@@ -148,7 +150,8 @@ func (c *config) parseText(file, text string) error {
 	return nil
 }
 
-// parseLine splits a line into name and value; false for a comment or nothing.
+// parseLine splits a line into name and value; found is false for a comment or an
+// empty line.
 func parseLine(line string) (name, value string, found bool) {
 	line = strings.TrimSpace(line)
 	if line == "" || line[0] == '#' {
@@ -163,20 +166,20 @@ func parseLine(line string) (name, value string, found bool) {
 func (c *config) checkLine(name, before string) error {
 	switch {
 	case name == "config":
-		return errors.New("a file cannot name another one")
+		return errors.New("a configuration file cannot include another one")
 	case before != "":
 		return fmt.Errorf("%s was already set at %s", name, before)
 	case c.settable(name):
 		return nil
 	case strings.Contains(name, "="):
-		return fmt.Errorf("unknown option %q; write «name value», without an equals sign", name)
+		return fmt.Errorf("unknown option %q; write the name and the value separated by a space", name)
 	case strings.HasPrefix(name, "-"):
-		return fmt.Errorf("unknown option %q; write it without the dash", name)
+		return fmt.Errorf("unknown option %q; omit the leading dash", name)
 	}
 	return fmt.Errorf("unknown option %q", name)
 }
 
-// fileValue lets a switch stand alone in a file, as it may on the command line.
+// fileValue returns "true" for a boolean option without a value, as on the command line.
 func (c *config) fileValue(name, value string) string {
 	b, ok := c.flags.Lookup(name).Value.(interface{ IsBoolFlag() bool })
 	if ok && b.IsBoolFlag() && value == "" {

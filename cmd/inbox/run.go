@@ -10,9 +10,9 @@ import (
 	"log/slog"
 	"os"
 
-	"inbox/cmd/inbox/doctor"
-	"inbox/cmd/inbox/machine"
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/doctor"
+	"inbox/cmd/inbox/internal/host"
+	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/tlsmgr"
 )
 
@@ -23,18 +23,18 @@ const (
 	exitUsage   = 2
 )
 
-// process is what a running program is given by whoever started it.
+// process is the environment in which the program runs.
 type process struct {
 	args           []string
 	environ        []string
 	stdout, stderr io.Writer
 	timeouts       timeouts
-	forceStop      <-chan struct{} // closed when the end must not wait for posts; nil: never
+	forceStop      <-chan struct{} // closed when shutdown must not wait for posts; nil: never
 
-	done <-chan struct{} // closed when the program is to end; for starts that wait
+	done <-chan struct{} // closed when the program must stop, so that a waiting start returns
 }
 
-// run is the program; it returns the exit code. It ends with ctx.
+// run runs the program until ctx is done, and returns the exit code.
 func run(ctx context.Context, p process) int {
 	cfg, err := parse(p.args, p.environ)
 	switch {
@@ -55,8 +55,8 @@ func run(ctx context.Context, p process) int {
 		return exitDone
 	}
 	p.done = ctx.Done()
-	cfg.resolveAuto(machine.AvailableMemory(), machine.MaxOpenFiles())
-	machine.LimitMemory(cfg.maxMemory)
+	cfg.resolveAuto(host.AvailableMemory(), host.MaxOpenFiles())
+	host.LimitMemory(cfg.maxMemory)
 	err = serve(ctx, cfg, p)
 	switch {
 	case errors.Is(err, tlsmgr.ErrUsage):
@@ -69,23 +69,23 @@ func run(ctx context.Context, p process) int {
 	return exitDone
 }
 
-// addUserHint adds to a file that may not be opened who may not: as a service and
-// in a container that is seldom the user who wrote it.
+// addUserHint adds the process's user to a permission error for a file. In a service or
+// container, that is seldom the user who created the file.
 func addUserHint(err error) error {
 	var file *fs.PathError
 	if errors.As(err, &file) && errors.Is(file, fs.ErrPermission) {
-		return fmt.Errorf("%w; the server runs as user %d, who needs the right to it", err, os.Geteuid())
+		return fmt.Errorf("%w; the server runs as user %d, which needs access to the file", err, os.Geteuid())
 	}
 	return err
 }
 
-// getenv is the variable of that name, or empty.
+// getenv returns the value of an environment variable, or "".
 func (p process) getenv(name string) string { return lookupEnv(p.environ, name) }
 
-// journalWriter is stderr, as the log is to write to it.
-func (p process) journalWriter() io.Writer { return systemd.JournalWriter(p.stderr, p.getenv) }
+// journalWriter returns stderr, with journal priorities if it is connected to the journal.
+func (p process) journalWriter() io.Writer { return sdnotify.JournalWriter(p.stderr, p.getenv) }
 
-// errorPrefix begins the line that says why the program cannot start.
+// errorPrefix returns the journal priority that precedes an error message, or "".
 func (p process) errorPrefix() string {
-	return systemd.PriorityPrefix(p.journalWriter(), slog.LevelError)
+	return sdnotify.PriorityPrefix(p.journalWriter(), slog.LevelError)
 }

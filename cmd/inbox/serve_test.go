@@ -31,7 +31,8 @@ func TestMessageDelivery(t *testing.T) {
 	}
 }
 
-// curl -d names its own content type; the body arrives whatever it is called.
+// TestFormContentTypeIsAccepted checks the content type that curl -d sets: any type is
+// accepted.
 func TestFormContentTypeIsAccepted(t *testing.T) {
 	p := start(t)
 	p.claim("alice")
@@ -46,9 +47,10 @@ func TestFormContentTypeIsAccepted(t *testing.T) {
 	}
 }
 
-// Two concurrent first-time requests ended the original: concurrent map writes.
+// TestConcurrentFirstRequests covers a crash of the original program, which wrote to a map
+// concurrently.
 func TestConcurrentFirstRequests(t *testing.T) {
-	p := start(t, "-https=false", "-rate", "0") // more new names than one address may claim at once
+	p := start(t, "-https=false", "-rate", "0") // more new names than one address can claim at once
 	var all sync.WaitGroup
 	for i := range 100 {
 		all.Go(func() {
@@ -64,11 +66,11 @@ func TestConcurrentFirstRequests(t *testing.T) {
 func TestProtocols(t *testing.T) {
 	p := start(t)
 	if got := p.want(http.StatusOK, "GET", "/healthz", "", ""); got.proto != "HTTP/2.0" {
-		t.Errorf("a client that can speaks %s, want HTTP/2.0", got.proto)
+		t.Errorf("HTTPS: got %s, want HTTP/2.0", got.proto)
 	}
 	plain := start(t, "-https=false")
 	if got := plain.want(http.StatusOK, "GET", "/healthz", "", ""); got.proto != "HTTP/1.1" || got.body != "ok\n" {
-		t.Errorf("plain HTTP: %s %q, want HTTP/1.1 and ok", got.proto, got.body)
+		t.Errorf("plain HTTP: got %s %q, want HTTP/1.1 and ok", got.proto, got.body)
 	}
 }
 
@@ -93,8 +95,8 @@ func TestPages(t *testing.T) {
 		{"no directory", empty, nil, false},
 		{"a directory of that name", mine, nil, true},
 		{"this program's source", source, nil, false},
-		{"this program's source, asked for", source, []string{"-public", "public"}, true},
-		{"built-in pages asked for", mine, []string{"-public="}, false},
+		{"this program's source, explicit", source, []string{"-public", "public"}, true},
+		{"built-in pages, explicit", mine, []string{"-public="}, false},
 		{"another directory", empty, []string{"-public", filepath.Join(mine, "public")}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -102,13 +104,13 @@ func TestPages(t *testing.T) {
 			p := start(t, tt.args...)
 			got := p.want(http.StatusOK, "GET", "/", "", "")
 			if own := got.body == "my own page"; own != tt.own {
-				t.Errorf("serves its own pages: %v, want %v", own, tt.own)
+				t.Errorf("serves the directory: %v, want %v", own, tt.own)
 			}
 			if policy := got.header.Get("Content-Security-Policy"); (policy == "") != tt.own {
-				t.Errorf("policy %q on own pages %v", policy, tt.own)
+				t.Errorf("got policy %q, served from the directory: %v", policy, tt.own)
 			}
 			if !strings.Contains(p.log.String(), "msg=pages") {
-				t.Errorf("the log does not say which pages:\n%s", p.log)
+				t.Errorf("the log does not name the pages:\n%s", p.log)
 			}
 		})
 	}
@@ -136,10 +138,10 @@ func TestStartErrors(t *testing.T) {
 		want string
 	}{
 		{"port taken", []string{"-bind", taken.Addr().String()}, "choose another port with -bind"},
-		{"no such address", []string{"-bind", "192.0.2.99:0"}, "no address 192.0.2.99:0"},
+		{"no such address", []string{"-bind", "192.0.2.99:0"}, "cannot bind 192.0.2.99:0: this machine does not have that address"},
 		{"pages missing", []string{"-public", filepath.Join(dir, "none")}, "-public"},
 		{"unusable files", []string{"-server-cert", filepath.Join(dir, "server.crt")}, "fix the files"},
-		{"damaged secret", []string{"-state", dir}, "remove the file to have another made"},
+		{"damaged secret", []string{"-state", dir}, "remove the file to generate a new secret"},
 	} {
 		args := append([]string{"-bind", "127.0.0.1:0", "-state", t.TempDir()}, tt.args...)
 		code, _, stderr := runOnce(t, nil, args...)
@@ -149,15 +151,15 @@ func TestStartErrors(t *testing.T) {
 	}
 }
 
-// TestPermissionErrorsNameUser: root may open all, so the refusal is made here.
+// TestPermissionErrorsNameUser constructs the error, as root is never denied access.
 func TestPermissionErrorsNameUser(t *testing.T) {
 	refused := fmt.Errorf("read key: %w", &fs.PathError{Op: "open", Path: "/cert/server.key", Err: fs.ErrPermission})
 	if got, want := addUserHint(refused).Error(), fmt.Sprintf("permission denied; the server runs as user %d,", os.Geteuid()); !strings.Contains(got, want) {
-		t.Errorf("got %q, want %q in it", got, want)
+		t.Errorf("got %q, want it to contain %q", got, want)
 	}
 	for _, other := range []error{errors.New("full"), &fs.PathError{Op: "open", Path: "/cert/server.key", Err: fs.ErrNotExist}} {
 		if got := addUserHint(other); got != other {
-			t.Errorf("got %v, want it as it was", got)
+			t.Errorf("got %v, want it unchanged", got)
 		}
 	}
 }
@@ -170,7 +172,7 @@ func TestMailboxOptions(t *testing.T) {
 		p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "x")
 		for deadline := time.Now().Add(10 * time.Second); p.request("POST", "/inbox?to=alice", "bob", "x").status != http.StatusNotFound; {
 			if time.Now().After(deadline) {
-				t.Fatal("the inbox did not end")
+				t.Fatal("the inbox did not expire")
 			}
 		}
 	})
@@ -216,7 +218,7 @@ func TestCleanupFreesMemory(t *testing.T) {
 	claim.SetBasicAuth("alice", "secret")
 	srv.handler.ServeHTTP(new(discardResponse), claim)
 	if n := srv.store.Stats().Inboxes; n != 1 {
-		t.Fatalf("%d inboxes after one claim", n)
+		t.Fatalf("got %d inboxes after one claim, want 1", n)
 	}
 	var sweeping sync.WaitGroup
 	defer sweeping.Wait()
@@ -230,7 +232,7 @@ func TestCleanupFreesMemory(t *testing.T) {
 	}
 }
 
-// discardResponse is a response that nobody reads.
+// discardResponse discards the response.
 type discardResponse struct{ header http.Header }
 
 func (d *discardResponse) Header() http.Header {
@@ -246,7 +248,7 @@ func TestLimitOptions(t *testing.T) {
 	big := strings.Repeat("x", 600)
 	for _, tt := range []struct {
 		option string
-		first  int // the answer to what is just allowed
+		first  int // status of the largest allowed request
 		then   int
 		kind   string
 		ask    func(p *program) (allowed, refused response)
@@ -275,13 +277,13 @@ func TestLimitOptions(t *testing.T) {
 				t.Errorf("status %d, then %d; want %d, then %d", allowed.status, refused.status, tt.first, tt.then)
 			}
 			if want := "urn:inbox:problem:" + tt.kind; !strings.Contains(refused.body, want) {
-				t.Errorf("refused with %s, want %s", refused.body, want)
+				t.Errorf("got problem %s, want %s", refused.body, want)
 			}
 		})
 	}
 }
 
-// fill posts until it is refused.
+// fill posts until a post is refused.
 func fill(p *program, body string) (a response) {
 	for range 10 {
 		if a = p.request("POST", "/inbox?to=alice", "bob", body); a.status != http.StatusOK {
@@ -393,7 +395,7 @@ func TestICEServers(t *testing.T) {
 		got := p.want(http.StatusOK, "GET", "/ice", "alice", "")
 		var any map[string]any
 		if err := json.Unmarshal([]byte(got.body), &any); err != nil || !strings.Contains(got.body, tt.want) {
-			t.Errorf("-ice-servers %q: GET /ice is %s (%v), want %s in it", tt.value, got.body, err, tt.want)
+			t.Errorf("-ice-servers %q: GET /ice returned %s (%v), want it to contain %s", tt.value, got.body, err, tt.want)
 		}
 	}
 }
@@ -407,7 +409,7 @@ func TestConfigFileAndEnvironment(t *testing.T) {
 	p.want(http.StatusServiceUnavailable, "POST", "/inbox?to=alice", "bob", "x")
 }
 
-// The listening line is what programs that start this one wait for.
+// TestListeningLine checks the log line that parent processes wait for.
 func TestListeningLine(t *testing.T) {
 	text := start(t)
 	want := fmt.Sprintf("msg=listening addr=%s scheme=https\n", text.addr)
@@ -415,7 +417,7 @@ func TestListeningLine(t *testing.T) {
 		t.Errorf("no %q in:\n%s", want, text.log)
 	}
 	if !strings.Contains(text.log.String(), "https://localhost:"+urlPort(text.url)) {
-		t.Errorf("the log does not say where to click:\n%s", text.log)
+		t.Errorf("the banner lacks the local URL:\n%s", text.log)
 	}
 	asJSON := start(t, "-log-format", "json")
 	asJSON.stop()
@@ -423,7 +425,7 @@ func TestListeningLine(t *testing.T) {
 	for lines.Scan() {
 		var line map[string]any
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-			t.Errorf("-log-format json printed %q", lines.Text())
+			t.Errorf("-log-format json: line %q is not JSON", lines.Text())
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// serviceManager plays the service manager with its real protocol: it holds sockets
-// across restarts of the program, and takes its notices.
+// serviceManager implements systemd's side of the protocol: it holds sockets across
+// restarts of the program and receives its notifications.
 type serviceManager struct {
 	t       *testing.T
 	names   []string
@@ -36,7 +36,7 @@ func newServiceManager(t *testing.T) *serviceManager {
 	return &serviceManager{t: t, notices: notices, environ: []string{"NOTIFY_SOCKET=" + path}}
 }
 
-// passListener opens a socket of TCP or Unix to be passed on under the name.
+// passListener opens a TCP or Unix socket to pass under the name.
 func (m *serviceManager) passListener(name, network, address string) net.Addr {
 	m.t.Helper()
 	l, err := net.Listen(network, address)
@@ -55,14 +55,14 @@ func (m *serviceManager) passListener(name, network, address string) net.Addr {
 	return l.Addr()
 }
 
-// passFile passes any file on under the name.
+// passFile passes a file under the name.
 func (m *serviceManager) passFile(name string, f *os.File) {
 	m.t.Cleanup(func() { f.Close() })
 	m.names, m.files = append(m.names, name), append(m.files, f)
 }
 
-// command is the program as a service manager starts it. A shell becomes the
-// program, for LISTEN_PID has to be known before.
+// command returns the command by which systemd would start the program. A shell sets
+// LISTEN_PID to its own process ID and then executes the program.
 func (m *serviceManager) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, os.Args[0]}, args...)...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
@@ -74,7 +74,7 @@ func (m *serviceManager) command(ctx context.Context, args ...string) *exec.Cmd 
 	return cmd
 }
 
-// start runs the program until the test ends, or stop.
+// start runs the program until stop or the end of the test.
 func (m *serviceManager) start(args ...string) *child {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -87,12 +87,12 @@ func (m *serviceManager) start(args ...string) *child {
 	return c
 }
 
-// next is the next notice, as lines; it fails the test when none comes in time.
+// next returns the lines of the next notification, and fails the test on a timeout.
 func (m *serviceManager) next(within time.Duration) []string {
 	m.t.Helper()
 	lines, ok := m.tryNext(within)
 	if !ok {
-		m.t.Fatalf("no notice came in %v", within)
+		m.t.Fatalf("no notification within %v", within)
 	}
 	return lines
 }
@@ -104,7 +104,7 @@ func (m *serviceManager) tryNext(within time.Duration) ([]string, bool) {
 	return strings.Split(string(buf[:n]), "\n"), err == nil
 }
 
-// await skips notices until one begins with the line, and returns it.
+// await returns the next notification whose first line is line, and skips others.
 func (m *serviceManager) await(line string) []string {
 	m.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
@@ -112,15 +112,15 @@ func (m *serviceManager) await(line string) []string {
 			return lines
 		}
 	}
-	m.t.Fatalf("no notice %s came", line)
+	m.t.Fatalf("no notification %s", line)
 	return nil
 }
 
-// stop ends the program as systemd does.
+// stop stops the program as systemd does.
 func (m *serviceManager) stop(c *child) {
 	m.t.Helper()
 	c.signal(syscall.SIGTERM)
 	if err := c.cmd.Wait(); err != nil {
-		m.t.Fatalf("the program ended with %v\n%s", err, c.log)
+		m.t.Fatalf("the program exited with %v\n%s", err, c.log)
 	}
 }

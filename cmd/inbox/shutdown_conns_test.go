@@ -10,14 +10,17 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"inbox/cmd/inbox/internal/logging"
 )
 
-// A connection that becomes HTTP/2 after the goodbye, and asks nothing, does not
-// hold the end up: nobody told it to leave, and net/http takes it for busy.
+// TestLateHTTP2DoesNotDelayShutdown checks that a connection that becomes HTTP/2 after
+// GOAWAY was sent, and stays idle, does not delay the shutdown. net/http treats it as
+// active.
 func TestLateHTTP2DoesNotDelayShutdown(t *testing.T) {
 	t.Parallel()
 	timeouts := defaultTimeouts()
-	timeouts.drain = 2 * time.Second // for machines that are busy
+	timeouts.drain = 2 * time.Second // for busy machines
 	p := startWithTimeouts(t, timeouts)
 	slow, err := net.Dial("tcp", p.addr)
 	if err != nil {
@@ -37,12 +40,12 @@ func TestLateHTTP2DoesNotDelayShutdown(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	if took := time.Since(began); took > 4*timeouts.drain {
-		t.Errorf("the end took %v, want twice the last calls:\n%s", took, p.log)
+		t.Errorf("shutdown took %v, want about twice the drain time:\n%s", took, p.log)
 	}
 }
 
-// stuckConn is a connection whose Close waits, as that of TLS does while a write of
-// the same connection has no end.
+// stuckConn is a connection whose Close blocks, like that of a TLS connection with a
+// blocked write.
 type stuckConn struct {
 	net.Conn
 	freed chan struct{}
@@ -63,7 +66,7 @@ func (l stuckListener) Accept() (net.Conn, error) {
 	return stuckConn{c, l.freed}, err
 }
 
-// newTestServer is a server over plain HTTP that was built and does not live yet.
+// newTestServer builds a server over plain HTTP that is not serving yet.
 func newTestServer(t *testing.T, p process, wrap func(net.Listener) net.Listener) *server {
 	t.Helper()
 	c, err := parse([]string{"-bind", "127.0.0.1:0", "-https=false", "-state", t.TempDir()}, nil)
@@ -72,21 +75,21 @@ func newTestServer(t *testing.T, p process, wrap func(net.Listener) net.Listener
 	}
 	out := newOutput()
 	p.stderr = out
-	ls, err := listenAll(c, nil, newLogger(c, out))
+	ls, err := listenAll(c, nil, logging.New(out, c.level, c.logFormat == "json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ls.main = wrap(ls.main)
-	srv, err := newServer(c, p, ls, newLogger(c, out))
+	srv, err := newServer(c, p, ls, logging.New(out, c.level, c.logFormat == "json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ls.close(); srv.snapshot.close() })
+	t.Cleanup(func() { ls.close(); srv.close() })
 	return srv
 }
 
-// No client can keep the server from its end, and so from saving, by a connection
-// that cannot be closed, whatever was asked on it.
+// TestStuckConnectionsDoNotDelayShutdown checks that a connection that cannot be closed
+// does not prevent the server from saving and exiting.
 func TestStuckConnectionsDoNotDelayShutdown(t *testing.T) {
 	t.Parallel()
 	freed := make(chan struct{})
@@ -114,9 +117,9 @@ func TestStuckConnectionsDoNotDelayShutdown(t *testing.T) {
 			t.Errorf("got %v, want none", err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Fatal("the server does not end")
+		t.Fatal("the server does not stop")
 	}
-	if _, err := os.Stat(srv.snapshot.path()); err != nil {
+	if _, err := os.Stat(srv.snapshot.Path()); err != nil {
 		t.Errorf("nothing was saved: %v", err)
 	}
 }

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// h2Client is a connection of HTTP/2, frame by frame.
+// h2Client is an HTTP/2 connection at frame level.
 type h2Client struct {
 	t *testing.T
 	*http2.Framer
-	text    bytes.Buffer // of the encoder
+	text    bytes.Buffer // output of the encoder
 	encoder *hpack.Encoder
 }
 
@@ -31,7 +31,7 @@ func (p *program) dialFrames() *h2Client {
 	return c
 }
 
-// get asks for a path.
+// get sends a GET request on a stream.
 func (c *h2Client) get(stream uint32, path string) {
 	c.t.Helper()
 	c.text.Reset()
@@ -43,7 +43,7 @@ func (c *h2Client) get(stream uint32, path string) {
 	}
 }
 
-// until reads frames until one is as wanted; false at the end of the connection.
+// until reads frames until one matches. It returns false at the end of the connection.
 func (c *h2Client) until(wanted func(http2.Frame) bool) bool {
 	for {
 		frame, err := c.ReadFrame()
@@ -56,14 +56,15 @@ func (c *h2Client) until(wanted func(http2.Frame) bool) bool {
 	}
 }
 
-// answered waits for the end of an answer.
+// answered waits for the end of a response.
 func (c *h2Client) answered(stream uint32) bool {
 	return c.until(func(f http2.Frame) bool {
 		return f.Header().StreamID == stream && f.Header().Flags.Has(http2.FlagDataEndStream)
 	})
 }
 
-// A post over HTTP/2 whose body is on its way when the server stops is answered.
+// TestShutdownFinishesHTTP2Posts checks that a post over HTTP/2 whose body is in flight when
+// the server stops gets a response.
 func TestShutdownFinishesHTTP2Posts(t *testing.T) {
 	t.Parallel()
 	p := startWithTimeouts(t, defaultTimeouts())
@@ -76,7 +77,7 @@ func TestShutdownFinishesHTTP2Posts(t *testing.T) {
 		a, err := p.send(r)
 		status <- fmt.Sprintf("%s %d %v", a.proto, a.status, err)
 	}()
-	io.WriteString(write, "hel") // returns when it is being sent
+	io.WriteString(write, "hel") // returns once it is being sent
 	p.cancel()
 	time.Sleep(2 * defaultTimeouts().drain)
 	io.WriteString(write, "lo")
@@ -89,40 +90,39 @@ func TestShutdownFinishesHTTP2Posts(t *testing.T) {
 	}
 }
 
-// Who asked something before over HTTP/2, and is silent when the server stops,
-// hears that it goes (GOAWAY), well before the connection ends, and still gets an
-// answer until then.
+// TestShutdownSendsGoAwayToIdleHTTP2 checks that an idle HTTP/2 connection receives GOAWAY
+// well before it is closed, and that requests before GOAWAY get a response.
 func TestShutdownSendsGoAwayToIdleHTTP2(t *testing.T) {
 	t.Parallel()
 	timeouts := defaultTimeouts()
-	timeouts.drain = 4 * time.Second // for machines that are busy
+	timeouts.drain = 4 * time.Second // for busy machines
 	p := startWithTimeouts(t, timeouts)
 	idle, late := p.dialFrames(), p.dialFrames()
 	for _, c := range []*h2Client{idle, late} {
 		if c.get(1, "/healthz"); !c.answered(1) {
-			t.Fatal("no answer")
+			t.Fatal("no response")
 		}
 	}
 	time.Sleep(100 * time.Millisecond)
 	p.cancel()
 	time.Sleep(timeouts.drain / 4)
 	if late.get(3, "/healthz"); !late.answered(3) {
-		t.Error("a request before the goodbye was not answered")
+		t.Error("a request before GOAWAY got no response")
 	}
 	isGoAway := func(f http2.Frame) bool {
 		goAway, ok := f.(*http2.GoAwayFrame)
 		return ok && goAway.ErrCode == http2.ErrCodeNo && goAway.LastStreamID == 1
 	}
 	if !idle.until(isGoAway) {
-		t.Fatal("the connection ended without a goodbye")
+		t.Fatal("the connection was closed without GOAWAY")
 	}
 	began := time.Now()
-	idle.get(3, "/healthz") // nobody reads it: the goodbye said so
+	idle.get(3, "/healthz") // above the last stream ID of GOAWAY
 	if idle.answered(3) {
-		t.Error("a request after the goodbye was answered")
+		t.Error("a request after GOAWAY got a response")
 	}
 	if took := time.Since(began); took < timeouts.drain/8 || took > timeouts.drain {
-		t.Errorf("the connection ended %v after the goodbye, want a second, which x/net leaves it", took)
+		t.Errorf("the connection was closed %v after GOAWAY, want the second that x/net allows", took)
 	}
 	if code := p.stop(); code != exitDone {
 		t.Errorf("exit code %d:\n%s", code, p.log)

@@ -15,9 +15,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"inbox/cmd/inbox/internal/snapshot"
 )
 
-// child is the program in a process of its own, which can be sent signals.
+// child is the program in a separate process, to which signals can be sent.
 type child struct {
 	*program
 	cmd *exec.Cmd
@@ -35,7 +37,7 @@ func startChild(t *testing.T, args ...string) *child {
 	return c
 }
 
-// startProcess does not wait until it listens.
+// startProcess is like startChild, but does not wait until the program listens.
 func startProcess(t *testing.T, args ...string) *child {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -57,7 +59,7 @@ func (c *child) signal(s os.Signal) {
 	}
 }
 
-// rawRequest is one request on a connection of its own.
+// rawRequest is a request on a separate connection.
 type rawRequest struct {
 	net.Conn
 	r *bufio.Reader
@@ -72,7 +74,7 @@ func (c *child) open(text string) rawRequest {
 	return rawRequest{conn, bufio.NewReader(conn)}
 }
 
-// slowPost sends a post without its body, and returns when the server waits for that.
+// slowPost sends a post without its body and returns once the server waits for the body.
 func (c *child) slowPost(to, from string) rawRequest {
 	c.t.Helper()
 	r := c.open("POST /inbox?to=" + to + " HTTP/1.1\r\nHost: x\r\n" + basicAuthHeader(from) +
@@ -88,13 +90,14 @@ func (r rawRequest) answer(t *testing.T) *http.Response {
 	t.Helper()
 	resp, err := http.ReadResponse(r.r, nil)
 	if err != nil {
-		t.Fatalf("no answer: %v", err)
+		t.Fatalf("no response: %v", err)
 	}
 	resp.Body.Close()
 	return resp
 }
 
-// A signal ends polls with 204 at once, lets a post finish, and the exit code is 0.
+// TestSignalShutsDownGracefully checks that a signal ends polls with 204 at once, that an
+// in-flight post finishes, and that the exit code is 0.
 func TestSignalShutsDownGracefully(t *testing.T) {
 	t.Parallel()
 	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
@@ -105,7 +108,7 @@ func TestSignalShutsDownGracefully(t *testing.T) {
 		c.signal(s)
 		answer := <-polls
 		if answer.StatusCode != http.StatusNoContent || answer.Header.Get("Retry-After") == "" {
-			t.Errorf("%v: the poll ended with %d and Retry-After %q, want 204 and some",
+			t.Errorf("%v: poll: got %d and Retry-After %q, want 204 and a value",
 				s, answer.StatusCode, answer.Header.Get("Retry-After"))
 		}
 		if took := time.Since(began); took > 5*time.Second {
@@ -113,41 +116,41 @@ func TestSignalShutsDownGracefully(t *testing.T) {
 		}
 		io.WriteString(post, "hello")
 		if got := post.answer(t).StatusCode; got != http.StatusOK {
-			t.Errorf("%v: the post under way got %d, want 200", s, got)
+			t.Errorf("%v: in-flight post: got %d, want 200", s, got)
 		}
 		if err := c.cmd.Wait(); err != nil {
-			t.Errorf("%v: the program ended with %v, want exit code 0\n%s", s, err, c.log)
+			t.Errorf("%v: the program exited with %v, want exit code 0\n%s", s, err, c.log)
 		}
 		if _, err := net.Dial("tcp", c.addr); err == nil {
-			t.Errorf("%v: something still listens", s)
+			t.Errorf("%v: the port is still open", s)
 		}
 	}
 }
 
-// A poll that comes while the server stops, over a connection that was there
-// before, is told to come back.
+// TestPollsDuringShutdownGetRetryAfter checks a poll that arrives on an open connection
+// while the server stops.
 func TestPollsDuringShutdownGetRetryAfter(t *testing.T) {
 	t.Parallel()
 	c := startChild(t)
 	held := c.holdPoll("alice")
 	late := c.open("")
-	post := c.slowPost("alice", "bob") // holds the end up; late was accepted before it
+	post := c.slowPost("alice", "bob") // delays the shutdown; late was accepted before it
 	c.signal(syscall.SIGTERM)
 	<-held
 	io.WriteString(late, "GET /inbox HTTP/1.1\r\nHost: x\r\n"+basicAuthHeader("alice")+"\r\n")
 	answer := late.answer(t)
 	if answer.StatusCode != http.StatusNoContent || answer.Header.Get("Retry-After") == "" {
-		t.Errorf("got %d and Retry-After %q, want 204 and some", answer.StatusCode, answer.Header.Get("Retry-After"))
+		t.Errorf("got %d and Retry-After %q, want 204 and a value", answer.StatusCode, answer.Header.Get("Retry-After"))
 	}
 	io.WriteString(post, "hello")
 	post.answer(t)
 	if err := c.cmd.Wait(); err != nil {
-		t.Errorf("the program ended with %v, want exit code 0\n%s", err, c.log)
+		t.Errorf("the program exited with %v, want exit code 0\n%s", err, c.log)
 	}
 }
 
-// Connections that nobody asked anything on, as browsers open them ahead, do not
-// hold the end up.
+// TestIdleConnectionsDoNotDelayShutdown checks connections without a request, which
+// browsers open in advance.
 func TestIdleConnectionsDoNotDelayShutdown(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"-https=false", "-https=true"} {
@@ -159,7 +162,7 @@ func TestIdleConnectionsDoNotDelayShutdown(t *testing.T) {
 			}
 			defer conn.Close()
 		}
-		if scheme == "-https=true" { // some after their handshakes, too
+		if scheme == "-https=true" { // also connections after the handshake
 			for _, protocol := range []string{"h2", "http/1.1"} {
 				conn, err := tls.Dial("tcp", c.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
 				if err != nil {
@@ -168,21 +171,21 @@ func TestIdleConnectionsDoNotDelayShutdown(t *testing.T) {
 				defer conn.Close()
 			}
 		} else {
-			c.claim("alice") // the server has accepted all that came before
+			c.claim("alice") // the server has accepted all earlier connections
 		}
 		began := time.Now()
 		c.signal(syscall.SIGTERM)
 		if err := c.cmd.Wait(); err != nil {
-			t.Errorf("%s: the program ended with %v\n%s", scheme, err, c.log)
+			t.Errorf("%s: the program exited with %v\n%s", scheme, err, c.log)
 		}
 		if took := time.Since(began); took > 3*time.Second {
-			t.Errorf("%s: the end took %v, want about the half second of the last calls", scheme, took)
+			t.Errorf("%s: shutdown took %v, want about the drain time of half a second", scheme, took)
 		}
 	}
 }
 
-// holdPoll returns once a poll of the name is held for certain: when it has
-// ended another one. Its own answer comes over the channel.
+// holdPoll returns once a poll of the name is held, that is, once it has superseded another
+// poll. The channel receives the response to the held poll.
 func (c *child) holdPoll(name string) <-chan *http.Response {
 	c.t.Helper()
 	answers := make(chan *http.Response, 2)
@@ -191,28 +194,28 @@ func (c *child) holdPoll(name string) <-chan *http.Response {
 		go func() {
 			resp, err := http.ReadResponse(poll.r, nil)
 			if err != nil {
-				c.t.Errorf("a poll got no answer: %v", err)
+				c.t.Errorf("no response to a poll: %v", err)
 				resp = new(http.Response)
 			}
 			answers <- resp
 		}()
 	}
 	if ended := <-answers; ended.Header.Get("X-Poll-Ended") != "superseded" {
-		c.t.Fatalf("of two polls none was superseded: status %d", ended.StatusCode)
+		c.t.Fatalf("neither of two polls was superseded: status %d", ended.StatusCode)
 	}
 	return answers
 }
 
-// Another signal in the same moment changes nothing. A later one waits for no
-// post; what was answered is saved all the same.
+// TestSecondSignalSaves checks that a second signal within signalDebounce has no effect. A
+// later one aborts in-flight posts; accepted messages are saved in both cases.
 func TestSecondSignalSaves(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name  string
 		after time.Duration
-		want  bool // the post that is under way is answered
+		want  bool // whether the in-flight post finishes
 	}{
-		{"in the same moment", 10 * time.Millisecond, true},
+		{"at the same time", 10 * time.Millisecond, true},
 		{"later", signalDebounce + 100*time.Millisecond, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -231,28 +234,31 @@ func TestSecondSignalSaves(t *testing.T) {
 				post.answer(t)
 			}
 			if err := c.cmd.Wait(); err != nil {
-				t.Errorf("the program ended with %v, want exit code 0\n%s", err, c.log)
+				t.Errorf("the program exited with %v, want exit code 0\n%s", err, c.log)
 			}
 			if took := time.Since(began); took > 8*time.Second {
-				t.Errorf("the program ended after %v, want sooner than the ten seconds of a post", took)
+				t.Errorf("the program exited after %v, want less than the post timeout of ten seconds", took)
 			}
 			want := map[bool]string{true: "inboxes=2 messages=2", false: "inboxes=2 messages=1"}[test.want]
 			c.wantLog(`msg="mailboxes saved" ` + want)
-			wantMode(t, dir, snapshotName, 0o600)
+			wantMode(t, dir, snapshot.FileName, 0o600)
 		})
 	}
 }
 
-// While a start waits for another server a hangup does not end it, and a
-// signal ends it at once; the mailboxes stay where they are.
+// TestWaitingStartCanBeStopped checks a start that waits for another server: SIGHUP does
+// not end it, SIGTERM ends it at once, and the mailboxes are untouched.
 func TestWaitingStartCanBeStopped(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, snapshotName), "of the other server")
-	other := openSnapshotFile(dir, nil, 0, nil, slog.New(slog.DiscardHandler))
-	defer other.close()
+	writeFile(t, filepath.Join(dir, snapshot.FileName), "of the other server")
+	other, err := snapshot.Open(dir, nil, 0, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
 	c := startProcess(t, "-state", dir)
-	for began := time.Now(); !strings.Contains(c.log.String(), "waiting for its end"); time.Sleep(time.Millisecond) {
+	for began := time.Now(); !strings.Contains(c.log.String(), "waiting for another server"); time.Sleep(time.Millisecond) {
 		if time.Since(began) > 20*time.Second {
 			t.Fatalf("the program does not wait:\n%s", c.log)
 		}
@@ -262,15 +268,15 @@ func TestWaitingStartCanBeStopped(t *testing.T) {
 	began := time.Now()
 	c.signal(syscall.SIGTERM)
 	if err := c.cmd.Wait(); err != nil || time.Since(began) > 5*time.Second {
-		t.Errorf("the program ended with %v after %v, want exit code 0 at once\n%s", err, time.Since(began), c.log)
+		t.Errorf("the program exited with %v after %v, want exit code 0 at once\n%s", err, time.Since(began), c.log)
 	}
-	if text, err := os.ReadFile(filepath.Join(dir, snapshotName)); string(text) != "of the other server" {
+	if text, err := os.ReadFile(filepath.Join(dir, snapshot.FileName)); string(text) != "of the other server" {
 		t.Errorf("the other server's mailboxes: %q, %v", text, err)
 	}
 }
 
-// The listeners are closed before anything is waited for: who connects from
-// then on waits for the next process, or learns that there is none.
+// TestListenersCloseFirst checks that the listeners close before the shutdown waits for
+// anything.
 func TestListenersCloseFirst(t *testing.T) {
 	timeouts := defaultTimeouts()
 	timeouts.drain, timeouts.shutdown = 2*time.Minute, 3*time.Minute
@@ -289,7 +295,7 @@ func TestListenersCloseFirst(t *testing.T) {
 		}
 		conn.Close()
 		if time.Since(began) > time.Minute {
-			t.Error("it still listens while it waits for the last requests")
+			t.Error("the listener is open while the server drains")
 			break
 		}
 	}
@@ -299,7 +305,8 @@ func TestListenersCloseFirst(t *testing.T) {
 	}
 }
 
-// A post that takes longer than the server waits is cut off, never answered 200.
+// TestSlowPostsAreAborted checks that a post that exceeds the shutdown timeout is aborted
+// and never gets 200.
 func TestSlowPostsAreAborted(t *testing.T) {
 	timeouts := defaultTimeouts()
 	timeouts.shutdown = 100 * time.Millisecond
@@ -313,18 +320,19 @@ func TestSlowPostsAreAborted(t *testing.T) {
 	if resp, err := http.ReadResponse(post.r, nil); err == nil {
 		resp.Body.Close()
 		if resp.StatusCode == http.StatusOK {
-			t.Error("a post that was not stored got 200")
+			t.Error("a post that was not stored got status 200")
 		}
 	}
 	if !strings.Contains(p.log.String(), "inboxes=2 messages=0") {
-		t.Errorf("the post that was cut off is in the snapshot, or names are not:\n%s", p.log)
+		t.Errorf("want a snapshot with both names and without the aborted post:\n%s", p.log)
 	}
-	if !strings.Contains(p.log.String(), "cut off") {
-		t.Errorf("the log does not tell:\n%s", p.log)
+	if !strings.Contains(p.log.String(), "aborting the remaining requests") {
+		t.Errorf("the log does not mention the aborted post:\n%s", p.log)
 	}
 }
 
-// A context that is over from the start ends the program, too.
+// TestRunWithCanceledContext checks that the program exits if the context is canceled before
+// the start.
 func TestRunWithCanceledContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// signalDebounce is the time in which several signals are the same wish. Who ends a
-// group of processes often sends each of them two: timeout(1) does, and a
-// terminal together with a program that hands signals on.
+// signalDebounce is the time within which several signals count as one. A process often
+// receives two for one request to stop: from timeout(1), or from a terminal and from a
+// parent that forwards signals.
 const signalDebounce = time.Second
 
-// handleSignals takes one step for each signal; after the last it ignores them.
+// handleSignals calls one step per signal, in order. After the last step it returns, and
+// further signals are ignored.
 func handleSignals(signals <-chan os.Signal, steps ...func()) {
 	var last time.Time
 	for _, step := range steps {

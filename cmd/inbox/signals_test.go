@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Signals within a second are one wish, also many.
+// TestSignalDebounce checks that signals within signalDebounce count as one.
 func TestSignalDebounce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signals, taken := make(chan os.Signal, 3), 0
@@ -24,7 +24,7 @@ func TestSignalDebounce(t *testing.T) {
 			signals <- syscall.SIGTERM
 			synctest.Wait()
 			if taken != test.want {
-				t.Errorf("%v later: %d steps, want %d", test.after, taken, test.want)
+				t.Errorf("%v later: got %d steps, want %d", test.after, taken, test.want)
 			}
 		}
 	})

@@ -4,18 +4,17 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"inbox/inbox"
+	"inbox/cmd/inbox/internal/logging"
+	"inbox/cmd/inbox/internal/snapshot"
 )
 
-// startIn runs the program on a state directory that it shares with others of the test.
+// startIn runs the program with the given state directory.
 func startIn(t *testing.T, dir string, args ...string) *program {
 	t.Helper()
 	return start(t, append([]string{"-https=false", "-state", dir}, args...)...)
@@ -31,11 +30,12 @@ func (p *program) mustStop() {
 func (p *program) wantLog(what string) {
 	p.t.Helper()
 	if !strings.Contains(p.log.String(), what) {
-		p.t.Errorf("the log does not say «%s»:\n%s", what, p.log)
+		p.t.Errorf("the log lacks %q:\n%s", what, p.log)
 	}
 }
 
-// A restart keeps names, passwords, messages, their order and what is not acknowledged.
+// TestRestartKeepsMailboxes checks that a restart keeps names, passwords, messages, their
+// order and unacknowledged messages.
 func TestRestartKeepsMailboxes(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -47,11 +47,11 @@ func TestRestartKeepsMailboxes(t *testing.T) {
 	two := p.want(http.StatusOK, "GET", "/inbox?after="+one, "alice", "") // not acknowledged
 	p.mustStop()
 	p.wantLog(`msg="mailboxes saved" inboxes=2 messages=2`)
-	wantMode(t, dir, snapshotName, 0o600)
+	wantMode(t, dir, snapshot.FileName, 0o600)
 
 	p = startIn(t, dir)
-	p.wantLog(`msg="mailboxes taken up again" inboxes=2 messages=2`)
-	wantNoFile(t, dir, snapshotName) // nobody has asked for anything yet
+	p.wantLog(`msg="mailboxes restored" inboxes=2 messages=2`)
+	wantNoFile(t, dir, snapshot.FileName) // removed before the first request
 	if got := p.want(http.StatusOK, "GET", "/inbox?after="+one, "alice", ""); got.body != "two" || got.header.Get("X-Message-Id") != two.header.Get("X-Message-Id") {
 		t.Errorf("got %q with ID %s, want two with ID %s", got.body, got.header.Get("X-Message-Id"), two.header.Get("X-Message-Id"))
 	}
@@ -79,18 +79,18 @@ func wantMode(t *testing.T, dir, name string, want os.FileMode) {
 func wantNoFile(t *testing.T, dir, name string) {
 	t.Helper()
 	if _, err := os.Lstat(filepath.Join(dir, name)); !os.IsNotExist(err) {
-		t.Errorf("%s is there (%v), want none", name, err)
+		t.Errorf("%s exists (%v), want none", name, err)
 	}
 }
 
-// A password is in no snapshot, whatever the name and the message are.
+// TestSnapshotOmitsPasswords checks that a snapshot contains no passwords or addresses.
 func TestSnapshotOmitsPasswords(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
 	p.claim("alice")
 	p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
 	p.mustStop()
-	text, err := os.ReadFile(filepath.Join(dir, snapshotName))
+	text, err := os.ReadFile(filepath.Join(dir, snapshot.FileName))
 	if err != nil || !strings.Contains(string(text), "hello") {
 		t.Fatalf("the message is not in the snapshot: %v", err)
 	}
@@ -99,7 +99,7 @@ func TestSnapshotOmitsPasswords(t *testing.T) {
 	}
 }
 
-// Limits by payer hold across a restart: the same address is the same payer.
+// TestPayersSurviveRestart checks that the limits per payer hold across a restart.
 func TestPayersSurviveRestart(t *testing.T) {
 	dir := t.TempDir()
 	limit := []string{"-max-inboxes-per-ip", "2"}
@@ -112,13 +112,14 @@ func TestPayersSurviveRestart(t *testing.T) {
 	p.claim("bob")
 }
 
-// What cannot be read is set aside, a few of them, and the server begins.
+// TestBadSnapshotsAreQuarantined checks that unreadable snapshots are quarantined, up to
+// maxQuarantined, and that the server starts.
 func TestBadSnapshotsAreQuarantined(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
 	p.claim("alice")
 	p.mustStop()
-	path := filepath.Join(dir, snapshotName)
+	path := filepath.Join(dir, snapshot.FileName)
 	good, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -131,30 +132,31 @@ func TestBadSnapshotsAreQuarantined(t *testing.T) {
 	} {
 		writeFile(t, path, text)
 		p := startIn(t, dir)
-		p.wantLog("level=WARN msg=\"the saved mailboxes cannot be read")
-		p.wantLog("file=mailboxes.bad-")
+		p.wantLog("level=WARN msg=\"cannot read the saved mailboxes")
+		p.wantLog("quarantined=mailboxes.bad-")
 		if name == "another version" {
 			p.wantLog("version 2")
 		}
 		p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "bob", "hello")
 		p.mustStop()
 		if err := os.Remove(path); err != nil {
-			t.Errorf("%s: the next snapshot: %v", name, err)
+			t.Errorf("%s: remove the next snapshot: %v", name, err)
 		}
 	}
-	if quarantined, _ := filepath.Glob(path + ".bad-*"); len(quarantined) != maxQuarantined {
-		t.Errorf("%d files were set aside, want %d", len(quarantined), maxQuarantined)
+	if quarantined, _ := filepath.Glob(path + ".bad-*"); len(quarantined) != 3 {
+		t.Errorf("got %d quarantined files, want 3", len(quarantined))
 	}
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	p = startIn(t, dir)
-	p.wantLog("no regular file")
+	p.wantLog("not a regular file")
 	p.mustStop()
-	wantMode(t, dir, snapshotName, 0o600)
+	wantMode(t, dir, snapshot.FileName, 0o600)
 }
 
-// Under another secret all passwords would be wrong, and their owners locked out.
+// TestSnapshotWithOtherSecretIsQuarantined checks that a snapshot is not restored under
+// another secret, which would invalidate all passwords.
 func TestSnapshotWithOtherSecretIsQuarantined(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -168,7 +170,7 @@ func TestSnapshotWithOtherSecretIsQuarantined(t *testing.T) {
 	p.claim("alice")
 }
 
-// Lower limits drop mailboxes and say how many.
+// TestLowerLimitsAreLogged checks that mailboxes dropped by lower limits are logged.
 func TestLowerLimitsAreLogged(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -177,74 +179,43 @@ func TestLowerLimitsAreLogged(t *testing.T) {
 	}
 	p.mustStop()
 	p = startIn(t, dir, "-max-inboxes", "2")
-	p.wantLog("level=WARN msg=\"the limits are lower than before the restart")
+	p.wantLog("level=WARN msg=\"mailboxes or messages dropped")
 	p.wantLog("inboxes=1 messages=0")
-	p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "carol", "she was longest away")
+	p.want(http.StatusNotFound, "POST", "/inbox?to=alice", "carol", "least recently used")
 	p.want(http.StatusOK, "POST", "/inbox?to=bob", "carol", "hello")
 }
 
-// Who cannot save says so and exits with 1; what is left is no half of a file.
+// TestFailedSaveExitCode checks that a failed save is logged, exits with code 1 and leaves
+// no partial snapshot.
 func TestFailedSaveExitCode(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
 	p.claim("alice")
-	if err := os.Mkdir(filepath.Join(dir, snapshotName+".new"), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, snapshot.FileName+".new"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if code := p.stop(); code != exitFailure {
 		t.Errorf("exit code %d, want 1", code)
 	}
-	p.wantLog("inbox: save the mailboxes for the next start")
-	wantNoFile(t, dir, snapshotName)
+	p.wantLog("inbox: mailboxes not saved")
+	wantNoFile(t, dir, snapshot.FileName)
 	p = startIn(t, dir)
 	p.mustStop()
-	wantMode(t, dir, snapshotName, 0o600)
+	wantMode(t, dir, snapshot.FileName, 0o600)
 }
 
-// Without a state directory a restart loses all, and a warning says so.
+// TestNothingIsSavedWithoutStateDir checks the warning that a restart loses all mailboxes.
 func TestNothingIsSavedWithoutStateDir(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	writeFile(t, file, "")
 	p := startIn(t, filepath.Join(file, "state"))
-	p.wantLog("has no mailboxes")
+	p.wantLog("mailboxes do not survive a restart")
 	p.claim("alice")
 	p.mustStop()
 }
 
-// Of two servers on one directory the first keeps its mailboxes; the other
-// neither loads nor saves. One that comes while the first is about to end waits for it.
-func TestSnapshotFileIsExclusive(t *testing.T) {
-	dir, key := t.TempDir(), []byte("key")
-	out := newOutput()
-	log := slog.New(slog.NewTextHandler(out, nil))
-	limits := inbox.Limits{Timeout: time.Minute}
-	first := openSnapshotFile(dir, key, 0, nil, log)
-	if err := first.save(inbox.NewMemory(limits)); err != nil {
-		t.Fatal(err)
-	}
-	second := openSnapshotFile(dir, key, 0, nil, log)
-	second.load(limits)
-	if err := second.markInUse(); err != nil {
-		t.Fatal(err)
-	}
-	wantMode(t, dir, snapshotName, 0o600)
-	if !strings.Contains(out.String(), "a restart will lose all mailboxes") {
-		t.Errorf("the log does not tell:\n%s", out)
-	}
-	waited := make(chan *snapshotFile)
-	go func() { waited <- openSnapshotFile(dir, key, time.Minute, nil, log) }()
-	for !strings.Contains(out.String(), "waiting for its end") {
-		time.Sleep(time.Millisecond)
-	}
-	first.close()
-	third := <-waited
-	defer third.close()
-	if third.load(limits); !strings.Contains(out.String(), "taken up again") {
-		t.Errorf("whoever waited did not load:\n%s", out)
-	}
-}
-
-// A crash loses what was in memory and brings nothing old back.
+// TestCrashRestoresNothing checks that a start after a crash does not restore an old
+// snapshot.
 func TestCrashRestoresNothing(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir)
@@ -259,25 +230,24 @@ func TestCrashRestoresNothing(t *testing.T) {
 	c.cmd.Wait()
 	p = startIn(t, dir)
 	p.want(http.StatusNoContent, "GET", "/inbox?wait=0", "alice", "")
-	if strings.Contains(p.log.String(), "taken up") {
-		t.Errorf("the start after a crash takes something up:\n%s", p.log)
+	if strings.Contains(p.log.String(), "mailboxes restored") {
+		t.Errorf("the start after a crash restored mailboxes:\n%s", p.log)
 	}
 }
 
-// One that dies while it saves leaves half a snapshot beside, which is in
-// nobody's way.
+// TestCrashWhileSaving checks that a partial snapshot of a crash during saving is removed.
 func TestCrashWhileSaving(t *testing.T) {
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, snapshotName+".new"), "half of a snap")
+	writeFile(t, filepath.Join(dir, snapshot.FileName+".new"), "half of a snap")
 	p := startIn(t, dir)
-	wantNoFile(t, dir, snapshotName+".new")
+	wantNoFile(t, dir, snapshot.FileName+".new")
 	p.claim("alice")
 	p.mustStop()
 	p.wantLog(`msg="mailboxes saved" inboxes=1`)
 }
 
-// What a restart kept and lost is in the metrics of the next server, and a
-// loss in its log; a restart in order, and a first start, lose nothing.
+// TestRestoreMetrics checks that the metrics show what a restart restored and lost, and
+// that a loss is logged. A clean restart and a first start lose nothing.
 func TestRestoreMetrics(t *testing.T) {
 	dir := t.TempDir()
 	next := func(inboxes, messages, droppedInboxes, droppedMessages, unsaved, unreadable int, args ...string) *program {
@@ -290,11 +260,11 @@ func TestRestoreMetrics(t *testing.T) {
 			`inbox_restore_failed{reason="unsaved"}`: unsaved, `inbox_restore_failed{reason="unreadable"}`: unreadable,
 		} {
 			if line := fmt.Sprintf("\n%s %d\n", name, want); !strings.Contains(text, line) {
-				t.Errorf("the metrics do not say %q", line)
+				t.Errorf("the metrics lack %q", line)
 			}
 		}
-		if told := strings.Contains(p.log.String(), "ended without saving"); told != (unsaved > 0) {
-			t.Errorf("a loss is logged: %v, want %v", told, unsaved > 0)
+		if logged := strings.Contains(p.log.String(), "did not save its mailboxes"); logged != (unsaved > 0) {
+			t.Errorf("loss logged: %v, want %v", logged, unsaved > 0)
 		}
 		return p
 	}
@@ -307,14 +277,14 @@ func TestRestoreMetrics(t *testing.T) {
 	p = next(2, 2, 0, 1, 0, 0, "-inbox-capacity", "2")
 	p.mustStop()
 	p = next(1, 0, 1, 2, 0, 0, "-max-inboxes", "1")
-	if err := os.Mkdir(filepath.Join(dir, snapshotName+".new"), 0o700); err != nil { // it cannot save
+	if err := os.Mkdir(filepath.Join(dir, snapshot.FileName+".new"), 0o700); err != nil { // makes saving fail
 		t.Fatal(err)
 	}
 	p.stop()
 	p = next(0, 0, 0, 0, 1, 0)
 	p.mustStop()
 	next(0, 0, 0, 0, 0, 0).mustStop()
-	writeFile(t, filepath.Join(dir, snapshotName), "nonsense")
+	writeFile(t, filepath.Join(dir, snapshot.FileName), "nonsense")
 	next(0, 0, 0, 0, 0, 1).mustStop()
 	c := startChild(t, "-state", dir)
 	c.signal(os.Kill)
@@ -322,7 +292,7 @@ func TestRestoreMetrics(t *testing.T) {
 	next(0, 0, 0, 0, 1, 0).mustStop()
 }
 
-// A post that was answered with 200 while the server stopped is saved.
+// TestPostDuringShutdownIsSaved checks that a post accepted during shutdown is saved.
 func TestPostDuringShutdownIsSaved(t *testing.T) {
 	dir := t.TempDir()
 	c := startChild(t, "-state", dir)
@@ -332,10 +302,10 @@ func TestPostDuringShutdownIsSaved(t *testing.T) {
 	<-polls
 	io.WriteString(post, "hello")
 	if got := post.answer(t).StatusCode; got != http.StatusOK {
-		t.Fatalf("the post got %d, want 200", got)
+		t.Fatalf("post: got %d, want 200", got)
 	}
 	if err := c.cmd.Wait(); err != nil {
-		t.Fatalf("the program ended with %v:\n%s", err, c.log)
+		t.Fatalf("the program exited with %v:\n%s", err, c.log)
 	}
 	p := startIn(t, dir)
 	if got := p.want(http.StatusOK, "GET", "/inbox", "alice", ""); got.body != "hello" {
@@ -343,14 +313,14 @@ func TestPostDuringShutdownIsSaved(t *testing.T) {
 	}
 }
 
-// A server whose listener fails saves, too.
+// TestFailedServerSavesSnapshot checks that mailboxes are saved if the listener fails.
 func TestFailedServerSavesSnapshot(t *testing.T) {
 	dir := t.TempDir()
 	c, err := parse([]string{"-bind", "127.0.0.1:0", "-https=false", "-state", dir}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := newLogger(c, io.Discard)
+	log := logging.New(io.Discard, c.level, c.logFormat == "json")
 	ls, err := listenAll(c, nil, log)
 	if err != nil {
 		t.Fatal(err)
@@ -359,10 +329,10 @@ func TestFailedServerSavesSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer srv.snapshot.close()
+	defer srv.close()
 	ls.close()
 	if err := srv.run(context.Background()); err == nil {
 		t.Error("got no error from a closed listener")
 	}
-	wantMode(t, dir, snapshotName, 0o600)
+	wantMode(t, dir, snapshot.FileName, 0o600)
 }

@@ -18,13 +18,13 @@ import (
 	"testing"
 	"time"
 
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/sdnotify"
 )
 
-// requestCounts counts what clients met.
+// requestCounts counts the outcomes of client requests.
 type requestCounts struct{ answered, refused, broken atomic.Int64 }
 
-// requestLoop asks again and again, each time on a connection of its own, until ctx ends.
+// requestLoop sends requests, each on a new connection, until ctx is done.
 func (n *requestCounts) requestLoop(ctx context.Context, network, address, url string) {
 	transport := &http.Transport{
 		DisableKeepAlives: true,
@@ -48,8 +48,9 @@ func (n *requestCounts) requestLoop(ctx context.Context, network, address, url s
 	}
 }
 
-// The sockets outlive the program: while it restarts, connections wait in the
-// kernel, and none is refused or broken. Over TCP and over a Unix socket.
+// TestRestartsBehindPassedSockets checks that no connection is refused or broken during
+// restarts, over TCP and Unix sockets: the sockets stay open, and connections queue in the
+// kernel.
 func TestRestartsBehindPassedSockets(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"tcp", "unix"} {
@@ -60,15 +61,15 @@ func TestRestartsBehindPassedSockets(t *testing.T) {
 				address = filepath.Join(t.TempDir(), "s")
 			}
 			m := newServiceManager(t)
-			addr := m.passListener(systemd.HTTP, network, address)
+			addr := m.passListener(sdnotify.HTTP, network, address)
 			c := m.start("-https=false", "-conn-rate", "0", "-rate", "0", "-bind", "203.0.113.1:1")
 			m.await("READY=1")
 
 			var n requestCounts
-			var visitors sync.WaitGroup
+			var clients sync.WaitGroup
 			ctx, cancel := context.WithCancel(t.Context())
 			for range 4 {
-				visitors.Go(func() { n.requestLoop(ctx, network, addr.String(), "http://inbox/healthz") })
+				clients.Go(func() { n.requestLoop(ctx, network, addr.String(), "http://inbox/healthz") })
 			}
 			const restarts = 5
 			for range restarts {
@@ -81,7 +82,7 @@ func TestRestartsBehindPassedSockets(t *testing.T) {
 				}
 			}
 			cancel()
-			visitors.Wait()
+			clients.Wait()
 			t.Logf("%d restarts: %d answered, %d refused, %d broken", restarts, n.answered.Load(), n.refused.Load(), n.broken.Load())
 			if n.refused.Load() > 0 || n.broken.Load() > 0 {
 				t.Errorf("%d refused, %d broken; want none\n%s", n.refused.Load(), n.broken.Load(), c.log)
@@ -91,13 +92,14 @@ func TestRestartsBehindPassedSockets(t *testing.T) {
 	}
 }
 
-// Both sockets replace both options, and the metrics have one, too.
+// TestPassedSocketsReplaceOptions checks that passed sockets replace -bind, -http-bind and
+// -metrics-bind.
 func TestPassedSocketsReplaceOptions(t *testing.T) {
 	t.Parallel()
 	m := newServiceManager(t)
-	metrics := m.passListener(systemd.Metrics, "tcp", "127.0.0.1:0")
-	plain := m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
-	secure := m.passListener(systemd.HTTPS, "tcp", "[::1]:0")
+	metrics := m.passListener(sdnotify.Metrics, "tcp", "127.0.0.1:0")
+	plain := m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0")
+	secure := m.passListener(sdnotify.HTTPS, "tcp", "[::1]:0")
 	c := m.start("-domain", "a.example", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/", "-bind", "203.0.113.1:1")
 	m.await("READY=1")
 	for url, want := range map[string]int{
@@ -114,8 +116,8 @@ func TestPassedSocketsReplaceOptions(t *testing.T) {
 		}
 	}
 	r, _ := http.NewRequest("GET", "http://"+plain.String()+"/x", nil)
-	_, asked, _ := net.SplitHostPort(plain.String())
-	r.Host = "a.example:" + asked
+	_, plainPort, _ := net.SplitHostPort(plain.String())
+	r.Host = "a.example:" + plainPort
 	client := newClient(t)
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	resp, err := client.Do(r)
@@ -125,19 +127,19 @@ func TestPassedSocketsReplaceOptions(t *testing.T) {
 	resp.Body.Close()
 	_, port, _ := net.SplitHostPort(secure.String())
 	if got, want := resp.Header.Get("Location"), "https://a.example:"+port+"/x"; got != want {
-		t.Errorf("the http socket leads to %q, want %q", got, want)
+		t.Errorf("the http socket redirects to %q, want %q", got, want)
 	}
-	if !strings.Contains(c.log.String(), "-bind counts for nothing") {
-		t.Errorf("the log does not say that -bind was replaced:\n%s", c.log)
+	if !strings.Contains(c.log.String(), "-bind is ignored") {
+		t.Errorf("the log does not say that -bind is ignored:\n%s", c.log)
 	}
 	m.stop(c)
 }
 
-// The https socket alone suffices, with TLS on it.
+// TestPassedHTTPSSocketAlone checks that an https socket suffices.
 func TestPassedHTTPSSocketAlone(t *testing.T) {
 	t.Parallel()
 	m := newServiceManager(t)
-	addr := m.passListener(systemd.HTTPS, "tcp", "127.0.0.1:0")
+	addr := m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0")
 	c := m.start()
 	m.await("READY=1")
 	resp, err := newClient(t).Get("https://" + addr.String() + "/healthz")
@@ -148,7 +150,7 @@ func TestPassedHTTPSSocketAlone(t *testing.T) {
 	m.stop(c)
 }
 
-// passNull passes on what is no socket.
+// passNull passes a file that is not a socket.
 func passNull(t *testing.T, m *serviceManager, name string) {
 	f, err := os.Open(os.DevNull)
 	if err != nil {
@@ -157,7 +159,7 @@ func passNull(t *testing.T, m *serviceManager, name string) {
 	m.passFile(name, f)
 }
 
-// passUDP passes on a socket on which nobody can listen.
+// passUDP passes a socket that cannot accept connections.
 func passUDP(t *testing.T, m *serviceManager) {
 	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -168,12 +170,12 @@ func passUDP(t *testing.T, m *serviceManager) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.passFile(systemd.HTTPS, f)
+	m.passFile(sdnotify.HTTPS, f)
 }
 
-// passConnection passes on a listener, and a connection to it as another.
+// passConnection passes a listener, and a connection to it in place of another listener.
 func passConnection(t *testing.T, m *serviceManager) {
-	addr := m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
+	addr := m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0")
 	c, err := net.Dial("tcp", addr.String())
 	if err != nil {
 		t.Fatal(err)
@@ -183,10 +185,11 @@ func passConnection(t *testing.T, m *serviceManager) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.passFile(systemd.HTTPS, f)
+	m.passFile(sdnotify.HTTPS, f)
 }
 
-// What cannot be served ends the program with 1 and one line that says what to do.
+// TestInvalidPassedSockets checks that an unusable socket ends the program with code 1 and
+// an error that says what to do.
 func TestInvalidPassedSockets(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -194,16 +197,16 @@ func TestInvalidPassedSockets(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no socket":    {func(t *testing.T, m *serviceManager) { passNull(t, m, systemd.HTTPS) }, nil, "descriptor 3 (https) from the service manager is no listening socket"},
-		"UDP":          {passUDP, nil, "no listening socket"},
-		"a connection": {passConnection, nil, "descriptor 4 (https) from the service manager is no listening socket"},
-		"unknown name": {func(t *testing.T, m *serviceManager) { passNull(t, m, "web") }, nil, `a socket named "web"; its unit must have FileDescriptorName=`},
+		"no socket":    {func(t *testing.T, m *serviceManager) { passNull(t, m, sdnotify.HTTPS) }, nil, "descriptor 3 (https) from the service manager is not a listening socket"},
+		"UDP":          {passUDP, nil, "not a listening socket"},
+		"a connection": {passConnection, nil, "descriptor 4 (https) from the service manager is not a listening socket"},
+		"unknown name": {func(t *testing.T, m *serviceManager) { passNull(t, m, "web") }, nil, `a socket named "web": set FileDescriptorName= of its unit to https`},
 		"two of a name": {func(t *testing.T, m *serviceManager) {
-			m.passListener(systemd.HTTPS, "tcp", "127.0.0.1:0")
-			m.passListener(systemd.HTTPS, "tcp", "127.0.0.1:0")
+			m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0")
+			m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0")
 		}, nil, "two sockets named https"},
-		"http alone with HTTPS": {func(t *testing.T, m *serviceManager) { m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0") }, nil, "a socket named http alone, and the server speaks HTTPS"},
-		"https without HTTPS":   {func(t *testing.T, m *serviceManager) { m.passListener(systemd.HTTPS, "tcp", "127.0.0.1:0") }, []string{"-https=false"}, "a socket named https, but -https=false"},
+		"http alone with HTTPS": {func(t *testing.T, m *serviceManager) { m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0") }, nil, "only a socket named http, but the server requires one named https"},
+		"https without HTTPS":   {func(t *testing.T, m *serviceManager) { m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0") }, []string{"-https=false"}, "a socket named https, but -https=false"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -219,30 +222,31 @@ func TestInvalidPassedSockets(t *testing.T) {
 				last = line
 			}
 			if !strings.HasPrefix(last, "inbox: ") || !strings.Contains(last, test.want) {
-				t.Errorf("got %q, want a line with %q", last, test.want)
+				t.Errorf("got %q, want an error with %q", last, test.want)
 			}
 		})
 	}
 }
 
-// Once taken over, neither the environment nor the descriptors reach a child.
+// TestPassedSocketsAreNotInherited checks that children inherit neither the environment
+// variables nor the descriptors.
 func TestPassedSocketsAreNotInherited(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("what a child inherits is listed in Linux's /proc")
+		t.Skip("requires /proc/self/fd")
 	}
-	const asked = "TEST_ASKED"
-	if os.Getenv(asked) == "" {
+	const inChild = "TEST_IN_CHILD"
+	if os.Getenv(inChild) == "" {
 		m := newServiceManager(t)
-		m.passListener(systemd.HTTP, "tcp", "127.0.0.1:0")
+		m.passListener(sdnotify.HTTP, "tcp", "127.0.0.1:0")
 		cmd := m.command(t.Context(), "-test.run=^"+t.Name()+"$")
-		cmd.Env = append(cmd.Env, asked+"=1", asProgram+"=")
+		cmd.Env = append(cmd.Env, inChild+"=1", asProgram+"=")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
 		return
 	}
-	sockets, err := systemd.TakeSockets(os.Getenv)
-	if err != nil || sockets[systemd.HTTP] == nil {
+	sockets, err := sdnotify.TakeSockets(os.Getenv)
+	if err != nil || sockets[sdnotify.HTTP] == nil {
 		t.Fatalf("got %v, %v; want a socket", sockets, err)
 	}
 	defer sockets.Close()
@@ -257,16 +261,17 @@ func TestPassedSocketsAreNotInherited(t *testing.T) {
 	}
 }
 
-// The path of a socket that was passed on is the service manager's, for the next process.
+// TestPassedUnixSocketIsNotRemoved checks that the path of a passed Unix socket remains for
+// the next process.
 func TestPassedUnixSocketIsNotRemoved(t *testing.T) {
 	t.Parallel()
 	m := newServiceManager(t)
 	path := filepath.Join(t.TempDir(), "s")
-	m.passListener(systemd.HTTP, "unix", path)
+	m.passListener(sdnotify.HTTP, "unix", path)
 	c := m.start("-https=false")
 	m.await("READY=1")
 	m.stop(c)
 	if _, err := os.Stat(path); err != nil {
-		t.Errorf("after the server's end: %v, want the socket", err)
+		t.Errorf("after shutdown: got %v, want the socket to exist", err)
 	}
 }

@@ -21,15 +21,16 @@ const (
 	secretSize = 32
 )
 
-// stateDir returns the directory for what outlives a restart, made if need be,
-// or "" and a warning when there is none that can be written to.
+// stateDir returns the state directory, which it creates if necessary. If the directory
+// is not writable, stateDir logs a warning and returns "".
 func stateDir(c *config, environ []string, log *slog.Logger) string {
 	dir, err := chooseStateDir(c.state, environ)
 	if err == nil {
 		err = ensureWritable(dir)
 	}
 	if err != nil {
-		log.Warn("no state directory: each start makes another certificate and secret, and has no mailboxes; -state names a directory", "err", err)
+		log.Warn("no state directory: certificates, secret and mailboxes do not survive a restart; set a "+
+			"writable directory with -state", "err", err)
 		return ""
 	}
 	return dir
@@ -55,7 +56,8 @@ func chooseStateDir(given string, environ []string) (string, error) {
 	return "", errors.New("neither -state, $STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME is set")
 }
 
-// lookupEnv is the last value of that name, as in a shell.
+// lookupEnv returns the value of a variable, or "". The last of several values counts,
+// as in a shell.
 func lookupEnv(environ []string, name string) (value string) {
 	for _, entry := range environ {
 		if v, ok := strings.CutPrefix(entry, name+"="); ok {
@@ -65,7 +67,7 @@ func lookupEnv(environ []string, name string) (value string) {
 	return value
 }
 
-// ensureWritable makes the directory and tries to write there.
+// ensureWritable creates the directory if necessary and writes a test file.
 func ensureWritable(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -77,8 +79,8 @@ func ensureWritable(dir string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// loadSecret returns what keys the hashes of passwords: that of the directory,
-// made if there is none yet, or one for this process alone.
+// loadSecret returns the secret that keys the password hashes. It is stored in dir and
+// generated on first use. If dir is "", the secret lasts only as long as the process.
 func loadSecret(dir string) ([]byte, error) {
 	generated := make([]byte, secretSize)
 	rand.Read(generated)
@@ -87,19 +89,20 @@ func loadSecret(dir string) ([]byte, error) {
 	}
 	path := filepath.Join(dir, secretFile)
 	if err := atomicfile.Create(path, generated); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make the secret: %w", err)
+		return nil, fmt.Errorf("create secret: %w", err)
 	}
 	stored, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the secret: %w", err)
+		return nil, fmt.Errorf("read secret: %w", err)
 	}
 	if len(stored) != secretSize {
-		return nil, fmt.Errorf("the secret in %s has %d bytes instead of %d; remove the file to have another made", path, len(stored), secretSize)
+		return nil, fmt.Errorf("secret in %s has %d bytes, want %d; "+
+			"remove the file to generate a new secret", path, len(stored), secretSize)
 	}
 	return stored, nil
 }
 
-// deriveKey makes a key for one purpose of the secret (HKDF, RFC 5869).
+// deriveKey derives a key for one purpose from the secret (HKDF, RFC 5869).
 func deriveKey(secret []byte, purpose string) []byte {
 	key, err := hkdf.Key(sha256.New, secret, nil, purpose, secretSize)
 	if err != nil {

@@ -25,7 +25,7 @@ func TestChooseStateDir(t *testing.T) {
 		{"", nil, ""},
 	}
 	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" {
-		rows = rows[:2] // the rest is what other systems do
+		rows = rows[:2] // the remaining rows apply to other systems
 	}
 	for _, tt := range rows {
 		got, err := chooseStateDir(tt.given, tt.environ)
@@ -37,7 +37,8 @@ func TestChooseStateDir(t *testing.T) {
 
 var fingerprintPattern = regexp.MustCompile(`(?:[0-9A-F]{2}:){31}[0-9A-F]{2}`)
 
-// What is in the state directory is used again, so that a browser asks once.
+// TestStateSurvivesRestart checks that a restart reuses the secret and the self-signed
+// certificate, so that browsers warn only once.
 func TestStateSurvivesRestart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "deep", "state")
 	var prints, secrets []string
@@ -69,7 +70,7 @@ func TestMissingStateDirWarning(t *testing.T) {
 	writeFile(t, file, "")
 	dirs := []string{filepath.Join(file, "below")}
 	if runtime.GOOS == "linux" {
-		dirs = append(dirs, "/proc/self") // it is there, and takes no files, of root neither
+		dirs = append(dirs, "/proc/self") // exists, but not even root can create files in it
 	}
 	for _, dir := range dirs {
 		p := start(t, "-state", dir)
@@ -80,7 +81,7 @@ func TestMissingStateDirWarning(t *testing.T) {
 	}
 }
 
-// Of several processes that start at once on one directory, all use one secret.
+// TestSecretIsCreatedOnce checks that concurrent starts on one directory use one secret.
 func TestSecretIsCreatedOnce(t *testing.T) {
 	dir := t.TempDir()
 	found := make([][]byte, 8)
@@ -91,15 +92,14 @@ func TestSecretIsCreatedOnce(t *testing.T) {
 	all.Wait()
 	for _, s := range found {
 		if len(s) != secretSize || !bytes.Equal(s, found[0]) {
-			t.Fatal("two starts found different secrets")
+			t.Fatal("concurrent starts loaded different secrets")
 		}
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
-		t.Errorf("%d files in the directory, want one", len(entries))
+		t.Errorf("got %d files in the directory, want 1", len(entries))
 	}
 }
 
-// A key for one purpose tells nothing of that for another.
 func TestDerivedKeysDiffer(t *testing.T) {
 	key := bytes.Repeat([]byte{1}, secretSize)
 	payers, snapshots := deriveKey(key, "payers"), deriveKey(key, "snapshots")
@@ -112,6 +112,6 @@ func TestSecretInMemoryIsNew(t *testing.T) {
 	a, err := loadSecret("")
 	b, err2 := loadSecret("")
 	if err != nil || err2 != nil || len(a) != secretSize || bytes.Equal(a, b) {
-		t.Errorf("two secrets in memory: %d and %d bytes, the same: %v", len(a), len(b), bytes.Equal(a, b))
+		t.Errorf("got secrets of %d and %d bytes, equal: %v; want two different ones", len(a), len(b), bytes.Equal(a, b))
 	}
 }

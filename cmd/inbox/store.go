@@ -11,44 +11,45 @@ import (
 	"strings"
 	"time"
 
+	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
 	"inbox/tlsmgr/storage"
 	"inbox/tlsmgr/storage/redis"
 )
 
-// storeOptions say where mailboxes are that several processes share.
+// storeOptions configure the store that several nodes share.
 type storeOptions struct {
 	rawAddress, file, ca, keyFile string
 	replicas                      int64
 
 	address redisstore.Address
-	key     []byte // seals messages; nil: nothing does
+	key     []byte // encrypts messages; nil: messages are not encrypted
 }
 
-// maxStoreCapacity is the most messages of one inbox in a store: what a script
-// forgets at once.
+// maxStoreCapacity is the maximum number of messages of one inbox in a store. A Lua
+// script deletes all of them in one call.
 const maxStoreCapacity = 10_000
 
-// maxReplicas is more than anybody waits for.
+// maxReplicas bounds -store-replicas; no deployment needs more.
 const maxReplicas = 100
 
 func (o *storeOptions) shared() bool { return o.rawAddress != "" || o.file != "" }
 
-// resolveStore reads the address and what belongs to it. No error repeats the
-// address, for it may hold a password.
+// resolveStore validates the store options. No error repeats the address, which can
+// contain a password.
 func (c *config) resolveStore() (err error) {
 	o := &c.store
 	if !o.shared() {
 		for name, given := range map[string]bool{"store-ca": o.ca != "", "store-key-file": o.keyFile != "", "store-replicas": o.replicas != 0} {
 			if given {
-				return c.optionError(name, errors.New("needs -store or -store-file"))
+				return c.optionError(name, errors.New("requires -store or -store-file"))
 			}
 		}
 		return nil
 	}
 	if o.rawAddress != "" && o.file != "" {
-		return c.optionError("store-file", errors.New("contradicts -store; give one of the two"))
+		return c.optionError("store-file", errors.New("conflicts with -store; remove one of the two"))
 	}
 	text, from := o.rawAddress, "-store"
 	if o.file != "" {
@@ -73,19 +74,19 @@ func (c *config) resolveStoreFiles() error {
 	o := &c.store
 	if o.ca != "" {
 		if !o.address.TLS() {
-			return c.optionError("store-ca", errors.New("needs a store over TLS, as in rediss://host"))
+			return c.optionError("store-ca", errors.New("requires a store over TLS, such as rediss://host"))
 		}
 		text, err := readSmallFile(o.ca)
 		if err != nil {
 			return c.optionError("store-ca", err)
 		}
 		if !o.address.Trust([]byte(text)) {
-			return c.optionError("store-ca", errors.New("the file holds no certificate in PEM"))
+			return c.optionError("store-ca", errors.New("the file contains no PEM certificate"))
 		}
 	}
 	if o.keyFile == "" && strings.Trim(c.domain, ", ") != "" {
-		return c.optionError("store-key-file", errors.New("is needed when -domain is shared over a store, for the keys of certificates are sealed there; "+
-			"make it with: openssl rand -base64 32"))
+		return c.optionError("store-key-file", errors.New("is required with -domain and a store, to encrypt "+
+			"the private keys of certificates; create it with: openssl rand -base64 32"))
 	}
 	if o.keyFile == "" {
 		return nil
@@ -100,21 +101,22 @@ func (c *config) resolveStoreFiles() error {
 	return nil
 }
 
-// readKey reads 32 bytes in base64 or hexadecimal.
+// readKey decodes a key of 32 bytes in base64 or hexadecimal.
 func readKey(text string) ([]byte, error) {
 	key, err := hex.DecodeString(text)
 	if err != nil {
 		key, err = base64.StdEncoding.DecodeString(text)
 	}
 	if err != nil || len(key) != sha256.Size {
-		return nil, errors.New("the file must hold 32 random bytes in base64; make it with: openssl rand -base64 32")
+		return nil, errors.New("the file must contain 32 random bytes in base64; create it with: openssl " +
+			"rand -base64 32")
 	}
 	return key, nil
 }
 
-// passwordHashKey keys the hashes of passwords and payers. Nodes of one store have to
-// hash alike, before the store's own secret hashes it once more; theirs leaves
-// the process in no other way.
+// passwordHashKey returns the key of the hashes of passwords and payers. Nodes on one
+// store must produce equal hashes, so they use a constant; the hashes leave the process
+// only after the store has hashed them again with its own secret.
 func (c *config) passwordHashKey(dir string) ([]byte, error) {
 	if c.store.shared() {
 		shared := sha256.Sum256([]byte("inbox: nodes of one store"))
@@ -123,8 +125,8 @@ func (c *config) passwordHashKey(dir string) ([]byte, error) {
 	return loadSecret(dir)
 }
 
-// openStore connects to the store, if there is one, in the background. The
-// server listens meanwhile, and says that it is not ready.
+// openStore starts connecting to the store, if one is configured. The server listens in
+// the meantime and reports that it is not ready.
 func (s *server) openStore() {
 	c := s.cfg
 	if !c.store.shared() {
@@ -134,16 +136,15 @@ func (s *server) openStore() {
 	if s.listeners.metrics == nil {
 		s.shared = redisstore.New(cfg)
 	} else {
-		m := newStoreMeter()
-		cfg.Observe = m.observe
+		meter := metrics.NewStoreMeter()
+		cfg.Observe = meter.Observe
 		s.shared = redisstore.New(cfg)
-		m.store = s.shared
-		s.collectors = append(s.collectors, m)
+		s.collectors = append(s.collectors, meter.Collector(s.shared))
 	}
 	s.health.addCheck("store", func() bool { return s.shared.Ready() == nil })
 }
 
-// examineStore is how the doctor looks at the store; nil without one.
+// examineStore returns the doctor's check of the store; nil without a store.
 func (c *config) examineStore() func(context.Context) (redisstore.Report, error) {
 	if !c.store.shared() {
 		return nil
@@ -153,8 +154,9 @@ func (c *config) examineStore() func(context.Context) (redisstore.Report, error)
 	}
 }
 
-// openUsedStore connects to the store if servers with this key were there before,
-// or nothing may be left behind; else, and when it is away, it is nil.
+// openUsedStore connects to the store if nodes with the same key have used it, so that
+// the doctor writes nothing to a new store. Otherwise, and if the store is unavailable,
+// it returns nil.
 func (c *config) openUsedStore() *redisstore.Store {
 	ctx, cancel := context.WithTimeout(context.Background(), storeStartTimeout)
 	defer cancel()
@@ -176,22 +178,21 @@ func (c *config) storeConfig(log *slog.Logger) redisstore.Config {
 	}
 }
 
-// sharedCertificates is where nodes have certificates and the keys of session
-// tickets in common; nil where they do not. What is kept there is sealed, so
-// there must be a key.
+// sharedCertificates returns the storage in which nodes share certificates and session
+// ticket keys, or nil. The storage is encrypted and therefore requires a key.
 func (c *config) sharedCertificates(s *redisstore.Store, log *slog.Logger) storage.Storage {
 	if s == nil || c.store.key == nil {
 		return nil
 	}
 	shared, err := redis.New(s, redisstore.Prefix, deriveKey(c.store.key, "inbox certificates"), log)
 	if err != nil {
-		panic(err) // only for a key of another length
+		panic(err) // only for an invalid key length
 	}
 	return shared
 }
 
-// storeStartTimeout is how long a start waits for the store to have certificates from
-// the first handshake on. Without it they come when the store does.
+// storeStartTimeout is how long a start waits for the store, so that certificates are
+// available at the first handshake. After that they are loaded once the store connects.
 const storeStartTimeout = 2 * time.Second
 
 func awaitReady(s *redisstore.Store) {
@@ -200,13 +201,7 @@ func awaitReady(s *redisstore.Store) {
 	}
 }
 
-func (s *server) closeStore() {
-	if s.shared != nil {
-		s.shared.Shutdown()
-	}
-}
-
-// stats is what is held here, or in the store that is shared.
+// stats returns the statistics of the shared store, or else of the mailboxes in memory.
 func (s *server) stats() inbox.Stats {
 	if s.shared != nil {
 		return s.shared.Stats()

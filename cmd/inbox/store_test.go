@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// redisPort finds a free one.
+// redisPort returns a free port, or skips the test if redis-server is not installed.
 func redisPort(t *testing.T) int {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
@@ -32,7 +32,7 @@ func redisPort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// startRedis starts a real redis-server, which wants a password.
+// startRedis starts a redis-server that requires a password.
 func startRedis(t *testing.T, port int, password string) (stop func()) {
 	t.Helper()
 	cmd := exec.Command("redis-server", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir(), "--requirepass", password)
@@ -58,20 +58,21 @@ func (p *program) wantReady(status int) {
 			return
 		}
 	}
-	p.t.Fatalf("waited a minute in vain for /readyz to answer %d", status)
+	p.t.Fatalf("/readyz did not return %d within a minute", status)
 }
 
-// Two programs and a store that comes late, is one server, goes, and comes back.
+// TestTwoServersShareStore runs two servers on a store that starts late, fails and comes
+// back.
 func TestTwoServersShareStore(t *testing.T) {
 	port, dir := redisPort(t), t.TempDir()
 	file, key := filepath.Join(dir, "address"), filepath.Join(dir, "key")
 	writeFile(t, file, fmt.Sprintf("redis://:geheim@127.0.0.1:%d\n", port))
 	writeFile(t, key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
-	options := []string{"-https=false", "-store-file", file, "-store-key-file", key, "-state", t.TempDir()} // the same, which harms nobody
+	options := []string{"-https=false", "-store-file", file, "-store-key-file", key, "-state", t.TempDir()} // shared state directory, which is allowed with a store
 	a, b := start(t, options...), start(t, options...)
 	a.wantReady(http.StatusServiceUnavailable)
 	if refused := a.want(http.StatusServiceUnavailable, "GET", "/inbox", "bob", ""); refused.header.Get("Retry-After") == "" {
-		t.Error("got no Retry-After from a server whose store is away")
+		t.Error("got no Retry-After while the store is unavailable")
 	}
 	stop := startRedis(t, port, "geheim")
 	a.wantReady(http.StatusOK)
@@ -94,15 +95,16 @@ func TestTwoServersShareStore(t *testing.T) {
 		}
 		log := p.log.String()
 		if strings.Contains(log, "geheim") {
-			t.Errorf("the log tells the password:\n%s", log)
+			t.Errorf("the password is in the log:\n%s", log)
 		}
-		if strings.Contains(log, "uses the state directory") || strings.Contains(log, "mailboxes saved") {
-			t.Errorf("a server saves mailboxes though the store has them:\n%s", log)
+		if strings.Contains(log, "waiting for another server") || strings.Contains(log, "mailboxes saved") {
+			t.Errorf("mailboxes are saved although the store holds them:\n%s", log)
 		}
 	}
 }
 
-// An address pays with the same budget at every server.
+// TestQuotaIsSharedAcrossServers checks that the quota of a client address applies to all
+// servers on a store together.
 func TestQuotaIsSharedAcrossServers(t *testing.T) {
 	port := redisPort(t)
 	startRedis(t, port, "geheim")
@@ -112,7 +114,7 @@ func TestQuotaIsSharedAcrossServers(t *testing.T) {
 	b.wantReady(http.StatusOK)
 	a.claim("alice")
 	a.claim("bob")
-	time.Sleep(1500 * time.Millisecond) // b asks once a second
+	time.Sleep(1500 * time.Millisecond) // b refreshes its totals once a second
 	b.want(http.StatusTooManyRequests, "GET", "/inbox?wait=0", "carol", "")
 	b.claim("bob")
 }
@@ -127,17 +129,17 @@ func TestInvalidStoreOptions(t *testing.T) {
 	}{
 		{"-store must begin with redis://", []string{"-store", "http://:geheim@host"}},
 		{"HOST:PORT", []string{"-store", "redis://:geheim@host:port"}},
-		{"contradicts -store", []string{"-store", "redis://host", "-store-file", short}},
+		{"conflicts with -store", []string{"-store", "redis://host", "-store-file", short}},
 		{"no such file", []string{"-store-file", filepath.Join(dir, "none")}},
 		{"the address in -store-file must begin with", []string{"-store-file", short}},
-		{"needs -store", []string{"-store-key-file", short}},
-		{"needs -store", []string{"-store-replicas", "1"}},
+		{"requires -store", []string{"-store-key-file", short}},
+		{"requires -store", []string{"-store-replicas", "1"}},
 		{"from 0 to 100", []string{"-store", "redis://host", "-store-replicas", "-1"}},
 		{"from 0 to 100", []string{"-store", "redis://host", "-store-replicas", "101"}},
 		{"openssl rand", []string{"-store", "redis://host", "-store-key-file", short}},
-		{"is needed when -domain", []string{"-store", "redis://host", "-domain", "inbox.example", "-email", "me@inbox.example"}},
-		{"needs a store over TLS", []string{"-store", "redis://host", "-store-ca", short}},
-		{"no certificate in PEM", []string{"-store", "rediss://host", "-store-ca", short}},
+		{"is required with -domain", []string{"-store", "redis://host", "-domain", "inbox.example", "-email", "me@inbox.example"}},
+		{"requires a store over TLS", []string{"-store", "redis://host", "-store-ca", short}},
+		{"no PEM certificate", []string{"-store", "rediss://host", "-store-ca", short}},
 		{"from 1 to 10000 with -store", []string{"-store", "redis://host", "-inbox-capacity", "0"}},
 	} {
 		code, _, stderr := runOnce(t, nil, c.args...)
@@ -145,18 +147,19 @@ func TestInvalidStoreOptions(t *testing.T) {
 			t.Errorf("%q: got exit code %d, %q, want %q", c.args, code, stderr, c.want)
 		}
 		if strings.Contains(stderr, "geheim") || strings.Count(stderr, "\n") != 1 {
-			t.Errorf("%q: got %q, want one line that tells no password", c.args, stderr)
+			t.Errorf("%q: got %q, want one line without the password", c.args, stderr)
 		}
 	}
 }
 
-// The doctor looks at a real store, leaves nothing there, and tells no secret.
+// TestDoctorChecksStore runs the doctor against a real store. It must not write to the
+// store or print a secret.
 func TestDoctorChecksStore(t *testing.T) {
 	port, dir := redisPort(t), t.TempDir()
 	file, key := filepath.Join(dir, "address"), filepath.Join(dir, "key")
 	writeFile(t, file, fmt.Sprintf("redis://:geheim@127.0.0.1:%d\n", port))
 	writeFile(t, key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
-	look := func(want ...string) {
+	examine := func(want ...string) {
 		t.Helper()
 		var out strings.Builder
 		code := run(t.Context(), process{args: []string{"doctor", "-https=false", "-bind", "127.0.0.1:0", "-state", dir, "-store-file", file, "-store-key-file", key}, stdout: &out, stderr: &out})
@@ -169,12 +172,12 @@ func TestDoctorChecksStore(t *testing.T) {
 			t.Errorf("got the password:\n%s", out.String())
 		}
 	}
-	look("The store cannot be used", "connect")
+	examine("The store is unusable", "connect")
 	startRedis(t, port, "geheim")
-	look("No server has used it yet", "Its memory has no bound", "keeps no append-only file")
+	examine("No node has used the store yet", "The memory is not limited", "has no append-only file")
 	start(t, "-https=false", "-store-file", file, "-store-key-file", key).wantReady(http.StatusOK)
 	writeFile(t, key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDI=\n")
-	look("have another key")
+	examine("with a different key")
 	writeFile(t, file, fmt.Sprintf("redis://:geheim-not@127.0.0.1:%d\n", port))
-	look("WRONGPASS")
+	examine("WRONGPASS")
 }

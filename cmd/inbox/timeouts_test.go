@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -13,13 +12,13 @@ import (
 	"time"
 )
 
-// shortTimeouts is a server that waits for nobody, for tests of what it does then.
+// shortTimeouts returns timeouts that expire quickly, for tests of the expiry.
 func shortTimeouts() timeouts {
 	return timeouts{header: 200 * time.Millisecond, body: 200 * time.Millisecond, idle: 200 * time.Millisecond,
 		write: 5 * time.Second, shutdown: 5 * time.Second, saveStall: 20 * time.Second, save: 20 * time.Second}
 }
 
-// basicAuthHeader is the header field of a user.
+// basicAuthHeader returns the Authorization header line of a user.
 func basicAuthHeader(name string) string {
 	r := http.Request{Header: http.Header{}}
 	r.SetBasicAuth(name, "password of "+name)
@@ -28,9 +27,9 @@ func basicAuthHeader(name string) string {
 
 func TestSlowClientsTimeOut(t *testing.T) {
 	for _, tt := range []struct{ name, sends string }{
-		{"says nothing", ""},
+		{"sends nothing", ""},
 		{"half a header", "GET /inbox HTTP/1.1\r\nHost: x\r\nX-Slow: "},
-		{"idle after an answer", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"},
+		{"idle after a response", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"},
 		{"a body that no handler reads", "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"},
 		{"a body of a page", "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"},
 		{"an endless body", "GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"},
@@ -45,7 +44,7 @@ func TestSlowClientsTimeOut(t *testing.T) {
 				c.SetDeadline(time.Now().Add(10 * time.Second))
 				_, err := io.Copy(io.Discard, c)
 				if e, ok := err.(net.Error); ok && e.Timeout() {
-					t.Errorf("%s: after ten seconds the connection is still open", scheme)
+					t.Errorf("%s: the connection is still open after ten seconds", scheme)
 				}
 			}
 		})
@@ -61,7 +60,7 @@ func TestSilentHandshakeTimesOut(t *testing.T) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(10 * time.Second))
 	if _, err := c.Read(make([]byte, 1)); err == nil || !isClosed(err) {
-		t.Errorf("a client that says nothing at all: %v, want the end of the connection", err)
+		t.Errorf("silent client: got %v, want a closed connection", err)
 	}
 }
 
@@ -86,13 +85,13 @@ func TestSlowBodyGets408(t *testing.T) {
 	p.want(http.StatusNoContent, "GET", "/inbox?wait=0", "alice", "")
 }
 
-// The patience for a body ends with the body: a post that waits for its
-// recipient, or a poll, may take longer than any body.
+// TestWaitCanExceedBodyTimeout checks that the body timeout does not apply after the body:
+// a pending send or a held poll can take longer.
 func TestWaitCanExceedBodyTimeout(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"-https=true", "-https=false"} {
 		timeouts := shortTimeouts()
-		timeouts.write = 200 * time.Millisecond // and that for an answer begins later
+		timeouts.write = 200 * time.Millisecond // starts only when the response is written
 		p := startWithTimeouts(t, timeouts, scheme, "-poll-timeout", "1")
 		p.want(http.StatusNotFound, "POST", "/inbox?to=nobody&wait=1", "bob", "hello")
 		p.want(http.StatusNoContent, "GET", "/inbox", "bob", "")
@@ -109,22 +108,22 @@ func TestHeaderLimit(t *testing.T) {
 			{size + 100_000, http.StatusRequestHeaderFieldsTooLarge},
 		} {
 			if got := statusOfHeader(t, p, tt.bytes); got != tt.status {
-				t.Errorf("limit %d: a header of %d bytes gets %d, want %d", size, tt.bytes, got, tt.status)
+				t.Errorf("limit %d: header of %d bytes: got %d, want %d", size, tt.bytes, got, tt.status)
 			}
 		}
 	}
 }
 
-// statusOfHeader sends a request whose header has that many bytes.
+// statusOfHeader sends a request with a header of size bytes and returns the status.
 func statusOfHeader(t *testing.T, p *program, size int) int {
 	t.Helper()
 	const start, end = "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Filler: ", "\r\n\r\n"
 	c := p.dial()
-	// The server may close while the rest is on its way, so errors here are as good as its answer.
+	// The server can close the connection during the write, so write errors are ignored.
 	go io.WriteString(c, start+strings.Repeat("x", size-len(start)-len(end))+end)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
-		t.Fatalf("a header of %d bytes: %v", size, err)
+		t.Fatalf("header of %d bytes: %v", size, err)
 	}
 	resp.Body.Close()
 	return resp.StatusCode
@@ -136,28 +135,8 @@ func TestHeaderLimitOverHTTP2(t *testing.T) {
 		r, _ := http.NewRequest("GET", p.url+"/healthz", nil)
 		r.Header.Set("X-Filler", strings.Repeat("x", size))
 		if a, err := p.send(r); err != nil || a.status != want || a.proto != "HTTP/2.0" {
-			t.Errorf("a field of %d bytes: %v, %s, status %d, want %d", size, err, a.proto, a.status, want)
+			t.Errorf("field of %d bytes: got %v, %s, status %d, want %d", size, err, a.proto, a.status, want)
 		}
-	}
-}
-
-// What the size of a header is, is held against the bytes that net/http writes.
-func TestHeaderSize(t *testing.T) {
-	r, _ := http.NewRequest("POST", "http://server.example/inbox?to=a", nil)
-	r.Header.Set("User-Agent", "test")
-	r.Header.Add("Accept", "a")
-	r.Header.Add("Accept", "b")
-	var wire bytes.Buffer
-	if err := r.Write(&wire); err != nil {
-		t.Fatal(err)
-	}
-	size := wire.Len()
-	got, err := http.ReadRequest(bufio.NewReader(&wire))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := headerSize(got); n != int64(size) {
-		t.Errorf("headerSize = %d, want %d", n, size)
 	}
 }
 
@@ -175,23 +154,22 @@ func TestMainServerTimeouts(t *testing.T) {
 		t.Errorf("header %v, idle %v; want 10s, 2m", s.ReadHeaderTimeout, s.IdleTimeout)
 	}
 	if least := c.pollWait + 30*time.Second; s.WriteTimeout <= least {
-		t.Errorf("WriteTimeout %v would cut what a poll of %v answers", s.WriteTimeout, c.pollWait)
+		t.Errorf("WriteTimeout %v is too short for a poll held for %v", s.WriteTimeout, c.pollWait)
 	}
 	if s.HTTP2.MaxConcurrentStreams != 100 || s.HTTP2.SendPingTimeout == 0 || s.HTTP2.WriteByteTimeout == 0 {
-		t.Errorf("HTTP/2 is not bounded: %+v", s.HTTP2)
+		t.Errorf("HTTP/2 limits are not set: %+v", s.HTTP2)
 	}
 }
 
-// Nor does port 80 wait for anybody.
 func TestRedirectServerTimeouts(t *testing.T) {
 	s := newDomainServer(t).redirectServer
 	if s.ReadHeaderTimeout != 10*time.Second || s.IdleTimeout != 2*time.Minute || s.WriteTimeout != time.Minute || s.MaxHeaderBytes != 16<<10 {
-		t.Errorf("header %v, idle %v, answer %v, %d bytes; want 10s, 2m, 1m, 16 KiB", s.ReadHeaderTimeout, s.IdleTimeout, s.WriteTimeout, s.MaxHeaderBytes)
+		t.Errorf("got header %v, idle %v, write %v, %d bytes; want 10s, 2m, 1m, 16 KiB", s.ReadHeaderTimeout, s.IdleTimeout, s.WriteTimeout, s.MaxHeaderBytes)
 	}
 }
 
-// TestRefusalsLeaveHTTP2Open: a request that is too slow or too large ends
-// alone, not with all that share its connection.
+// TestRefusalsLeaveHTTP2Open checks that a request that is too slow or too large does not
+// close its HTTP/2 connection, which other requests share.
 func TestRefusalsLeaveHTTP2Open(t *testing.T) {
 	p := startWithTimeouts(t, shortTimeouts(), "-max-header-size", "600")
 	p.claim("alice")
@@ -203,7 +181,7 @@ func TestRefusalsLeaveHTTP2Open(t *testing.T) {
 		want                int
 	}{
 		{"GET", "/healthz", "", nil, http.StatusOK},
-		{"GET", "/healthz", strings.Repeat("x", 480), nil, http.StatusRequestHeaderFieldsTooLarge}, // net/http itself counts more over HTTP/2
+		{"GET", "/healthz", strings.Repeat("x", 480), nil, http.StatusRequestHeaderFieldsTooLarge}, // net/http's own limit is higher over HTTP/2
 		{"POST", "/inbox?to=alice", "", stalled, http.StatusRequestTimeout},
 		{"GET", "/healthz", "", nil, http.StatusOK},
 	} {

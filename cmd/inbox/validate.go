@@ -11,17 +11,20 @@ import (
 	"strings"
 	"time"
 
+	"inbox/cmd/inbox/internal/limits"
 	"inbox/inbox"
 )
 
-// maxSeconds is about thirty years: more is a slip, and could overflow a Duration.
+// maxSeconds is about thirty years. A larger value is a mistake, and could overflow a
+// Duration.
 const maxSeconds = 1_000_000_000
 
-// resolve refuses what makes no sense, with the option and where its value
-// came from, and settles what follows from the options.
+// resolve validates the options and derives the settings that follow from them.
+// An error names the option and the source of its value.
 func (c *config) resolve() error {
 	for _, check := range []func() error{
-		c.checkDoctor, c.checkNumbers, c.checkQueue, c.resolvePoll, c.resolveDomains, c.resolveMetrics, c.checkBind, c.resolveProxies, c.resolveOrigins, c.resolveICE, c.resolveStore, c.resolveLog,
+		c.checkDoctor, c.checkNumbers, c.checkQueue, c.resolvePoll, c.resolveDomains, c.resolveMetrics,
+		c.checkBind, c.resolveProxies, c.resolveOrigins, c.resolveICE, c.resolveStore, c.resolveLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -33,13 +36,13 @@ func (c *config) resolve() error {
 func (c *config) checkDoctor() error {
 	for name, given := range map[string]bool{"json": c.asJSON, "renew-test": c.renewTest} {
 		if given && !c.doctor {
-			return c.optionError(name, errors.New("is for the doctor: inbox doctor -"+name))
+			return c.optionError(name, errors.New("applies only to the doctor: inbox doctor -"+name))
 		}
 	}
 	return nil
 }
 
-// optionError names an option, its value and where that came from.
+// optionError returns an error that names an option, its value and the source of the value.
 func (c *config) optionError(name string, why error) error {
 	from := c.from[name]
 	if from == "" {
@@ -75,18 +78,20 @@ func (c *config) checkNumbers() error {
 	return nil
 }
 
-// checkQueue refuses a queue that never takes the largest message.
+// checkQueue rejects a queue that can never hold the largest message.
 func (c *config) checkQueue() error {
 	for name, size := range map[string]int64{"max-queued-bytes": c.maxQueuedBytes, "max-queued-bytes-per-ip": c.maxQueuedBytesPerIP} {
 		if c.from[name] != "" && 0 < size && size < c.maxBodySize {
-			return c.optionError(name, fmt.Errorf("must be 0, or at least -max-body-size, which is %d: the largest message would never fit", c.maxBodySize))
+			return c.optionError(name, fmt.Errorf("must be 0, or at least -max-body-size (%d), or the "+
+				"largest message would never fit", c.maxBodySize))
 		}
 	}
 	return nil
 }
 
-// resolvePoll settles how long a poll is held. A poll must end well before its
-// inbox does, so only a wait that was asked for can contradict the timeout.
+// resolvePoll determines how long a poll is held. A poll must end well before its inbox
+// expires, so the default is lowered to fit -inbox-timeout; an explicit value that does
+// not fit is an error.
 func (c *config) resolvePoll() error {
 	if !c.longPolling {
 		c.pollWait = 0
@@ -97,14 +102,14 @@ func (c *config) resolvePoll() error {
 		c.pollWait = min(c.pollWait, seconds(c.inboxTimeout)/2)
 	}
 	if c.pollWait >= seconds(c.inboxTimeout) {
-		return c.optionError("poll-timeout", fmt.Errorf("must be less than -inbox-timeout, which is %d: "+
-			"an inbox must not end while its owner waits", c.inboxTimeout))
+		return c.optionError("poll-timeout", fmt.Errorf("must be less than -inbox-timeout (%d), or an inbox "+
+			"would expire while its owner polls", c.inboxTimeout))
 	}
 	return nil
 }
 
-// resolveDomains settles where a server with names listens. What the names and
-// the authority must be like, tlsmgr knows.
+// resolveDomains determines the addresses that a server with -domain binds. tlsmgr
+// validates the names and the CA options.
 func (c *config) resolveDomains() error {
 	for name := range strings.SplitSeq(c.domain, ",") {
 		if name = strings.TrimSpace(name); name != "" {
@@ -121,17 +126,19 @@ func (c *config) resolveDomains() error {
 	}
 	if len(c.domains) == 0 {
 		if c.from["http-bind"] != "" && c.httpBind != "" {
-			return c.optionError("http-bind", errors.New("needs -domain: without a name there is nowhere to lead to"))
+			return c.optionError("http-bind", errors.New("requires -domain: without a host name there is no "+
+				"HTTPS address to redirect to"))
 		}
 		c.httpBind = ""
 		return nil
 	}
 	if !c.https {
-		return c.optionError("domain", errors.New("contradicts -https=false: a certificate needs HTTPS; give one of the two"))
+		return c.optionError("domain", errors.New("conflicts with -https=false: automatic certificates "+
+			"require HTTPS; remove one of the two"))
 	}
 	if c.email == "" && !c.acme.agree {
-		return c.optionError("domain", errors.New("needs -email ADDRESS, to which the certificate authority may write, or -acme-agree: "+
-			"either says that you agree to its terms"))
+		return c.optionError("domain", errors.New("requires -email ADDRESS, a contact address for the CA, "+
+			"or -acme-agree: either one agrees to the CA's terms of service"))
 	}
 	if c.from["bind"] == "" {
 		c.bind = ":443"
@@ -146,7 +153,8 @@ func (c *config) resolveMetrics() error {
 	for name := range strings.SplitSeq(c.metricsHosts, ",") {
 		name = strings.ToLower(strings.TrimSpace(name))
 		if strings.ContainsAny(name, "/: \t") {
-			return c.optionError("metrics-hosts", fmt.Errorf("%q must be a name alone, like monitor.example.org", name))
+			return c.optionError("metrics-hosts", fmt.Errorf("%q must be a host name without scheme, port "+
+				"or path, such as monitor.example.org", name))
 		}
 		if name != "" {
 			c.metricsNames = append(c.metricsNames, name)
@@ -158,11 +166,12 @@ func (c *config) resolveMetrics() error {
 	return c.checkAddress("metrics-bind", c.metricsBind)
 }
 
-// resolveProxies reads the networks; a single address is one.
+// resolveProxies parses the trusted networks. A single address is a network of one.
 func (c *config) resolveProxies() error {
 	if c.trustedProxies == "" {
 		if c.proxyProtocol {
-			return c.optionError("proxy-protocol", errors.New("needs -trusted-proxies: without it anyone could say to be anyone"))
+			return c.optionError("proxy-protocol", errors.New("requires -trusted-proxies: without it any "+
+				"client could claim any address"))
 		}
 		return nil
 	}
@@ -176,20 +185,22 @@ func (c *config) resolveProxies() error {
 			}
 		}
 		if err != nil {
-			return c.optionError("trusted-proxies", fmt.Errorf("%q is no network; write an address like 192.0.2.1 or a network like 10.0.0.0/8", text))
+			return c.optionError("trusted-proxies", fmt.Errorf("%q is not a network: must be an address "+
+				"such as 192.0.2.1 or a network such as 10.0.0.0/8", text))
 		}
 		c.proxies = append(c.proxies, p)
 	}
 	return nil
 }
 
-// resolveAuto chooses what was left to the machine.
+// resolveAuto replaces auto values, given the available memory in bytes and the limit
+// of open files; 0 means unknown.
 func (c *config) resolveAuto(memory, files int64) {
 	const (
 		queued       = 256 << 20
-		bytesPerConn = 64 << 10 // of a connection with TLS and HTTP/2, and what it holds
-		spareFiles   = 64       // files for everything else
-		fallbackMax  = 1 << 20  // where neither memory nor files can be told
+		bytesPerConn = 64 << 10 // of a connection with TLS and HTTP/2, buffers included
+		spareFiles   = 64       // descriptors for everything else
+		fallbackMax  = 1 << 20  // if neither memory nor files are known
 	)
 	if c.maxMemory == auto {
 		c.maxMemory = memory / 4 * 3
@@ -204,7 +215,7 @@ func (c *config) resolveAuto(memory, files int64) {
 			c.maxConns = max(1, min(c.maxConns, c.maxMemory/3/bytesPerConn))
 		}
 		if files > 0 {
-			c.maxConns = max(1, min(c.maxConns, files-spareFiles-maxTarpittedConns))
+			c.maxConns = max(1, min(c.maxConns, files-spareFiles-limits.MaxTarpittedConns))
 		}
 	}
 }
@@ -212,7 +223,7 @@ func (c *config) resolveAuto(memory, files int64) {
 func (c *config) checkBind() error {
 	if path, ok := strings.CutPrefix(c.bind, "unix:"); ok {
 		if path == "" {
-			return c.optionError("bind", errors.New("must name a path, like unix:/run/inbox.sock"))
+			return c.optionError("bind", errors.New("must name a path, such as unix:/run/inbox.sock"))
 		}
 		return nil
 	}
@@ -225,7 +236,8 @@ func (c *config) checkAddress(name, address string) error {
 		_, err = net.LookupPort("tcp", port)
 	}
 	if err != nil || port == "" {
-		return c.optionError(name, errors.New("must be an address and a port, like 0.0.0.0:3000, [::1]:3000 or :3000"))
+		return c.optionError(name, errors.New("must be an address and a port, such as 0.0.0.0:3000, "+
+			"[::1]:3000 or :3000"))
 	}
 	return nil
 }
@@ -235,21 +247,24 @@ func (c *config) resolveOrigins() error {
 		return nil
 	}
 	if c.cors {
-		return c.optionError("cors-origins", errors.New("contradicts -cors, which allows every origin; give one of the two"))
+		return c.optionError("cors-origins", errors.New("conflicts with -cors, which allows every origin; "+
+			"remove one of the two"))
 	}
 	for origin := range strings.SplitSeq(c.corsOrigins, ",") {
 		origin = strings.TrimSpace(origin)
 		u, err := url.Parse(origin)
 		if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin || !isSerializedOrigin(u) {
-			return c.optionError("cors-origins", fmt.Errorf("%q is no origin; write it as browsers do, like https://example.org: scheme and host, in ASCII, without wildcard, default port or final slash", origin))
+			return c.optionError("cors-origins", fmt.Errorf("%q is not an origin: must be scheme and host "+
+				"as sent by browsers, such as https://example.org, in ASCII, without wildcard, default port "+
+				"or trailing slash", origin))
 		}
 		c.origins = append(c.origins, origin)
 	}
 	return nil
 }
 
-// isSerializedOrigin is false for an origin that no browser sends, so that it would
-// never match: with a wildcard, a default port, or letters beyond ASCII.
+// isSerializedOrigin reports whether browsers send u in this form (RFC 6454). An origin
+// with a wildcard, a default port or non-ASCII letters would never match.
 func isSerializedOrigin(u *url.URL) bool {
 	for _, c := range u.Host {
 		if c == '*' || c > 0x7e {
@@ -261,8 +276,9 @@ func isSerializedOrigin(u *url.URL) bool {
 
 func (c *config) resolveICE() error {
 	if strings.HasPrefix(strings.TrimSpace(c.iceServers), "[") {
-		// Not refuse: it would repeat the credentials.
-		return errors.New("-ice-servers: put the JSON into a file, and give its path")
+		// Not optionError, which would repeat the credentials.
+		return errors.New("-ice-servers: inline JSON is not accepted; write it to a file and give the path " +
+			"of the file")
 	}
 	text, err := readICEServers(c.iceServers)
 	if err == nil {
@@ -274,18 +290,18 @@ func (c *config) resolveICE() error {
 	return nil
 }
 
-// readICEServers takes what looks like URLs for URLs, and all else for a file's path.
-// Credentials belong into the file: others can read a command line.
+// readICEServers returns value if it consists of URLs, or else the text of the file
+// that it names. Credentials belong in the file: other users can read a command line.
 func readICEServers(value string) (string, error) {
 	if value == "" || isICEServerList(value) {
 		return value, nil
 	}
 	text, err := readSmallFile(value)
 	if err != nil {
-		return "", fmt.Errorf("neither stun: URLs nor a file that can be read: %w", err)
+		return "", fmt.Errorf("must be stun: URLs or a readable file: %w", err)
 	}
 	if !strings.HasPrefix(strings.TrimSpace(text), "[") {
-		return "", errors.New(`the file must hold a JSON array, like [{"urls": "stun:stun.example.org"}]`)
+		return "", errors.New(`the file must contain a JSON array, such as [{"urls": "stun:stun.example.org"}]`)
 	}
 	return text, nil
 }

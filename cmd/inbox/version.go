@@ -6,10 +6,11 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"strings"
 )
 
-// version describes this build in one line: version, commit and its time, Go
-// and platform, as the Go command recorded them. What is not known is said so.
+// version describes this build in one line: version, commit, commit time, Go version
+// and platform, as recorded by the Go command. Missing values read "unknown".
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -19,17 +20,20 @@ func version() string {
 	return fmt.Sprintf("inbox %s (commit %s of %s, %s, %s/%s)", b.version, b.commit, b.date, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// buildInfo is where a binary comes from.
+// buildVersion returns the version alone.
+func buildVersion() string { return strings.Fields(version())[1] }
+
+// buildInfo identifies the source of a binary.
 type buildInfo struct {
 	version, commit, date string
 }
 
-// pseudoVersion matches what the Go command calls a commit without a tag of its
-// own: its time and the beginning of its hash, the last parts of a version.
+// pseudoVersion matches the last two parts of a Go pseudo-version, which names a commit
+// without a tag: the commit time and the first 12 digits of the hash.
 var pseudoVersion = regexp.MustCompile(`[-.](\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)-([0-9a-f]{12})(?:\+|$)`)
 
-// readBuildInfo reads the repository's state, which only builds inside of a clone
-// know, or else the version, which is all that a build of a fetched module knows.
+// readBuildInfo uses the VCS settings, which only a build inside a clone records. A build
+// of a downloaded module records only the version, which can be a pseudo-version.
 func readBuildInfo(info *debug.BuildInfo) buildInfo {
 	m := buildInfo{version: cmp.Or(info.Main.Version, "(unknown)")}
 	changed := ""

@@ -39,7 +39,8 @@ func TestReadBuild(t *testing.T) {
 	}
 }
 
-// The command and the option print the same line, which also a script can read.
+// TestVersionIsOneLine checks that the command and the option print the same line in a
+// format that scripts can parse.
 func TestVersionIsOneLine(t *testing.T) {
 	line := regexp.MustCompile(`^inbox \S+ \(commit .+ of .+, ` + regexp.QuoteMeta(runtime.Version()+", "+runtime.GOOS+"/"+runtime.GOARCH) + `\)\n$`)
 	for _, arg := range []string{"version", "-version"} {

@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"inbox/cmd/inbox/binding"
-	"inbox/cmd/inbox/systemd"
+	"inbox/cmd/inbox/internal/host"
+	"inbox/cmd/inbox/internal/sdnotify"
 )
 
 // The watchdog tells the service manager that the server still serves, and
@@ -23,7 +23,7 @@ import (
 // after half of that. Then it looks again and again for as long as is left: a
 // server that starved for a moment is busy, and does not hang.
 func (s *server) runWatchdog(ctx context.Context) {
-	timeout := systemd.WatchdogInterval(s.process.getenv, os.Getpid())
+	timeout := sdnotify.WatchdogInterval(s.process.getenv, os.Getpid())
 	if timeout == 0 {
 		return
 	}
@@ -195,7 +195,7 @@ func (l *acceptProbe) check(ctx context.Context) error {
 
 // dialSelf connects to the listener from this machine.
 func (l *acceptProbe) dialSelf(ctx context.Context) (c net.Conn, err error) {
-	addresses := binding.DialAddrs(l.Addr().String())
+	addresses := host.DialAddrs(l.Addr().String())
 	if l.Addr().Network() == "unix" {
 		addresses = []string{l.Addr().String()}
 	}
@@ -212,16 +212,12 @@ func (l *acceptProbe) dialSelf(ctx context.Context) (c net.Conn, err error) {
 // much there is to do.
 func (s *server) status() string {
 	if !s.health.serving.Load() {
-		return systemd.StatusStopping
+		return sdnotify.StatusStopping
 	}
 	scheme := "HTTP"
 	if s.source != nil {
 		scheme = "HTTPS"
 	}
-	var open int64
-	for _, l := range s.limits.listeners {
-		open += l.Stats().Open
-	}
 	return fmt.Sprintf("Serves %s on %s: %d connections, %d mailboxes, %d requests waiting.",
-		scheme, s.listeners.main.Addr(), open, s.stats().Inboxes, s.limits.polls.Active())
+		scheme, s.listeners.main.Addr(), s.limits.ConnStats().Open, s.stats().Inboxes, s.limits.Polls.Active())
 }

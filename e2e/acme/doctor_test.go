@@ -62,7 +62,7 @@ func TestDoctorReportsCertificates(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{})
 	name := newName()
-	if d := r.runDoctor(name)["certificates"]; !strings.Contains(d.Text, "no certificate of the CA yet") {
+	if d := r.runDoctor(name)["certificates"]; !strings.Contains(d.Text, "No certificate from the CA yet") {
 		t.Errorf("got %+v, want no certificate", d)
 	}
 	stop := r.startProgram(name)
@@ -83,7 +83,7 @@ func TestDoctorReportsFailedOrders(t *testing.T) {
 	eventually(t, 30*time.Second, "the doctor reports a failed order", func() bool { return r.runDoctor(name)["supervisor"].Level == "warning" })
 	stop()
 	got := r.runDoctor(name, "-renew-test", "-acme-preflight=false")
-	if d := got["supervisor"]; d.Level != "warning" || d.Name != name || !strings.Contains(d.Fix, "tries again") {
+	if d := got["supervisor"]; d.Level != "warning" || d.Name != name || !strings.Contains(d.Fix, "retries at") {
 		t.Errorf("got %+v, want the failed order and the time of the next one", d)
 	}
 	if d := got["renew-test"]; d.Level != "failure" {

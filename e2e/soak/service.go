@@ -78,7 +78,7 @@ func (s *service) readLogLine(line string) {
 	if m := metricsAddrPattern.FindStringSubmatch(line); m != nil {
 		s.metricsAddr = m[1]
 	}
-	if s.crashed && strings.Contains(line, "ended without saving") {
+	if s.crashed && strings.Contains(line, "did not save its mailboxes") {
 		return // expected after a crash
 	}
 	if unexpectedPattern.MatchString(line) && len(s.unexpectedLines) < 5 {

@@ -54,7 +54,7 @@ func TestLockExcludesOtherProcesses(t *testing.T) {
 	lock.Close()
 }
 
-// lockProcess is this test in another process, which locks a file and waits.
+// lockProcess runs the test in another process, which locks a file and waits.
 type lockProcess struct {
 	t   *testing.T
 	cmd *exec.Cmd

@@ -157,14 +157,14 @@ type Directory struct {
 // ReadDirectory reads a CA's directory from the response to a request for it.
 func ReadDirectory(resp *http.Response) (*Directory, error) {
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("it answers with status %s", resp.Status)
+		return nil, fmt.Errorf("status %s", resp.Status)
 	}
 	d := new(Directory)
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxResponseBytes)).Decode(d); err != nil {
-		return nil, fmt.Errorf("its answer is no ACME directory: %w", err)
+		return nil, fmt.Errorf("the response is not an ACME directory: %w", err)
 	}
 	if d.NewNonce == "" || d.NewAccount == "" || d.NewOrder == "" {
-		return nil, errors.New("its answer is no ACME directory: newNonce, newAccount or newOrder is missing")
+		return nil, errors.New("the response is not an ACME directory: newNonce, newAccount or newOrder is missing")
 	}
 	return d, nil
 }

@@ -137,7 +137,7 @@ test('a page that exceeds the rate limit when it opens reloads automatically', {
     do answer = await page.goto(`${server.origin}/receive.html`, {waitUntil: 'commit'}); while (answer?.ok());
     assert.equal(answer?.status(), 429);
     const again = page.waitForResponse(response => response.request().isNavigationRequest() && response.ok());
-    await page.getByText('This page tries again by itself').waitFor();
+    await page.getByText('This page reloads automatically').waitFor();
     await again;
     await page.getByRole('heading', {name: 'Too many requests'}).waitFor({state: 'detached'});
   }));

@@ -20,7 +20,7 @@ import (
 const MaxFileBytes = 4 << 20
 
 // ErrEncryptedKey is returned for a private key that is protected by a passphrase.
-var ErrEncryptedKey = errors.New("the key is encrypted with a passphrase; decrypt it with «openssl pkey -in KEY -out NEWKEY»")
+var ErrEncryptedKey = errors.New("the key is encrypted with a passphrase")
 
 // Load reads a PEM chain and its key.
 func Load(certFile, keyFile string) (*tls.Certificate, error) {

@@ -1,0 +1,88 @@
+// Package conn holds what the server knows and does per connection: information for the
+// requests of a connection ([Info]), the deadlines of reads and writes ([LazyListener]), the
+// PROXY header ([ProxyListener]), the hand-over to HTTP/2 ([ConfigureHTTP2]), and the
+// connections that delay a shutdown ([Tracker]).
+//
+// [ConfigureHTTP2] serves HTTP/2 with golang.org/x/net/http2, whose server is deprecated in
+// favor of the one in net/http, because net/http has no hook between TLS and HTTP/2 and does
+// not limit PING, SETTINGS and similar frames. It can be removed, and with it
+// [ratelimit.FrameLimiter.FrameConn] and half of [Tracker], when net/http limits these frames
+// per connection or serves HTTP/2 on a wrapped connection.
+package conn
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"inbox/inbox"
+	"inbox/internal/netconn"
+)
+
+// Info is what is known of a connection, so that its requests need not determine it again.
+type Info struct {
+	raw     syscall.RawConn // nil if there is no socket
+	counted counted         // nil if no listener counts the connection
+
+	once    sync.Once // by the first request: with a PROXY header, the address is unknown earlier
+	isProxy bool      // a trusted proxy, whose requests come from many clients
+	addr    netip.Addr
+	payer   inbox.Payer
+
+	lastOwner atomic.Pointer[ownerSeen]
+}
+
+// counted is a connection that a [ratelimit.Listener] counts.
+type counted interface{ DelayRelease(time.Duration) }
+
+type infoKey struct{}
+
+// WithInfo adds the connection's [Info] to its context, as http.Server.ConnContext.
+func WithInfo(ctx context.Context, c net.Conn) context.Context {
+	info := new(Info)
+	info.counted, _ = netconn.Find[counted](c)
+	if s, ok := netconn.Find[syscall.Conn](c); ok {
+		info.raw, _ = s.SyscallConn() // nil if the connection is closed already
+	}
+	return context.WithValue(ctx, infoKey{}, info)
+}
+
+// infoOf returns the information of a request's connection, or nil if it has none.
+func infoOf(r *http.Request) *Info {
+	info, _ := r.Context().Value(infoKey{}).(*Info)
+	return info
+}
+
+// DelayReleaseHTTP2 counts an HTTP/2 connection for d after it is closed. When streams are
+// open, net/http keeps the connection's memory until its idle timeout although the client
+// is gone. Otherwise a client that reconnects repeatedly would use unlimited memory.
+func DelayReleaseHTTP2(d time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor >= 2 {
+			if info := infoOf(r); info != nil && info.counted != nil {
+				info.counted.DelayRelease(d)
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Alive reports whether the client of a request can still receive the response. It asks the
+// kernel, because the request's context is canceled only some time after the connection is
+// closed. For inbox.Config.
+func Alive(r *http.Request) bool {
+	info := infoOf(r)
+	if info == nil || info.raw == nil {
+		return true
+	}
+	open := false
+	// Control and not Read, because net/http has a pending Read on the socket, and another
+	// would queue behind it. An error means that the connection is closed.
+	err := info.raw.Control(func(fd uintptr) { open = socketAlive(fd) })
+	return err == nil && open
+}

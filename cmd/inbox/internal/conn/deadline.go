@@ -1,0 +1,192 @@
+package conn
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// deadlineTick bounds how far ahead a deadline is set in the runtime. It is below the default
+// header timeout, so that net/http's moves between that and the idle timeout change no timer.
+const deadlineTick = 8 * time.Second
+
+// maxWriteTime bounds a write that has no deadline. Writes of HTTP/1.1 have one. Writes of
+// HTTP/2 and of TLS itself, as in response to a key update, have none.
+const maxWriteTime = time.Minute
+
+// LazyListener returns a listener whose connections bound each write and can move their
+// deadlines at low cost.
+func LazyListener(inner net.Listener) net.Listener { return lazyListener{inner} }
+
+type lazyListener struct{ net.Listener }
+
+func (l lazyListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return newLazyConn(c), nil
+}
+
+// lazyConn makes deadlines cheap to move, which net/http does several times per request. A
+// deadline reaches the runtime's timers only if it is earlier than the one that is set. When a
+// timer fires before the wanted deadline, the call continues with a new timer.
+//
+// net/http also starts a background read for each request and aborts it with a deadline in
+// the past. Usually that read has not reached the runtime yet, and then never does.
+type lazyConn struct {
+	net.Conn
+	read, write lazyDeadline
+}
+
+func newLazyConn(c net.Conn) *lazyConn {
+	now := time.Now()
+	lazy := &lazyConn{Conn: c}
+	lazy.read.set, lazy.read.began = c.SetReadDeadline, now
+	lazy.write.set, lazy.write.began = c.SetWriteDeadline, now
+	return lazy
+}
+
+func (c *lazyConn) Read(p []byte) (int, error) {
+	if !c.read.begin() {
+		return 0, os.ErrDeadlineExceeded
+	}
+	defer c.read.end()
+	for {
+		n, err := c.Conn.Read(p)
+		if n > 0 || err == nil || !c.read.expiredEarly(err) {
+			return n, err
+		}
+	}
+}
+
+func (c *lazyConn) Write(p []byte) (n int, err error) {
+	c.write.setDefault(maxWriteTime)
+	if !c.write.begin() {
+		return 0, os.ErrDeadlineExceeded
+	}
+	defer c.write.end()
+	for {
+		m, err := c.Conn.Write(p[n:])
+		n += m
+		if err == nil || !c.write.expiredEarly(err) {
+			return n, err
+		}
+	}
+}
+
+func (c *lazyConn) SetReadDeadline(t time.Time) error  { return c.read.move(t) }
+func (c *lazyConn) SetWriteDeadline(t time.Time) error { return c.write.move(t) }
+
+func (c *lazyConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.read.move(t), c.write.move(t))
+}
+
+// NetConn returns the connection underneath, as tls.Conn does.
+func (c *lazyConn) NetConn() net.Conn { return c.Conn }
+
+// lazyDeadline has the two deadlines of one direction: the wanted one and the armed one, which
+// is never later. Both are durations since the connection was accepted; zero is none, and a
+// negative one has passed. Each is written before the other is read, so that of two
+// concurrent calls at least one sees the change of the other.
+type lazyDeadline struct {
+	set   func(time.Time) error
+	began time.Time
+
+	wanted, armed atomic.Int64 // a wanted deadline that setDefault chose is odd
+	busy          atomic.Int32 // calls in progress, which only the runtime can end
+
+	mu sync.Mutex // held while arming
+}
+
+// begin reports whether a call may start. A call that has started must call end.
+func (d *lazyDeadline) begin() bool {
+	d.busy.Add(1)
+	if d.wanted.Load() < 0 {
+		d.end()
+		return false
+	}
+	return true
+}
+
+func (d *lazyDeadline) end() { d.busy.Add(-1) }
+
+func (d *lazyDeadline) move(t time.Time) error {
+	wanted := int64(0)
+	if !t.IsZero() {
+		wanted = int64(t.Sub(d.began)) &^ 1
+		if wanted <= 0 {
+			wanted = -1
+		}
+	}
+	d.wanted.Store(wanted)
+	if wanted < 0 && d.busy.Load() == 0 || !d.armedTooLate() {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.advanceLocked()
+}
+
+// setDefault gives a call without a deadline a default one.
+func (d *lazyDeadline) setDefault(limit time.Duration) {
+	wanted := d.wanted.Load()
+	if wanted < 0 || wanted != 0 && wanted&1 == 0 {
+		return
+	}
+	// A deadline that is set concurrently wins.
+	if d.wanted.CompareAndSwap(wanted, int64(time.Since(d.began)+limit)|1) && d.armedTooLate() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		_ = d.advanceLocked() // the connection is closed; the call will return the error
+	}
+}
+
+// armedTooLate reports whether the armed deadline is later than the wanted one.
+func (d *lazyDeadline) armedTooLate() bool {
+	wanted, armed := d.wanted.Load(), d.armed.Load()
+	return wanted != 0 && (armed == 0 || wanted < armed)
+}
+
+// advanceLocked arms the wanted deadline if it is earlier than the armed one.
+func (d *lazyDeadline) advanceLocked() error {
+	for d.armedTooLate() {
+		if err := d.armLocked(d.wanted.Load()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expiredEarly reports whether err is a timeout before the wanted deadline. If so, it arms the
+// next one.
+func (d *lazyDeadline) expiredEarly(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now, wanted := int64(time.Since(d.began)), d.wanted.Load()
+	if wanted != 0 && now >= wanted {
+		return false
+	}
+	next := wanted
+	if wanted != 0 {
+		next = min(wanted, now+int64(deadlineTick))
+	}
+	if d.armLocked(next) != nil {
+		return false
+	}
+	return d.advanceLocked() == nil
+}
+
+func (d *lazyDeadline) armLocked(since int64) error {
+	d.armed.Store(since)
+	if since == 0 {
+		return d.set(time.Time{})
+	}
+	return d.set(d.began.Add(time.Duration(since)))
+}

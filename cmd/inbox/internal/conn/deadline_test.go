@@ -1,0 +1,135 @@
+package conn
+
+import (
+	"errors"
+	"net"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// lazyPipe returns a lazyConn with a silent peer, and the number of deadlines set on the
+// underlying connection.
+func lazyPipe(t *testing.T) (c *lazyConn, set *int) {
+	near, far := net.Pipe()
+	t.Cleanup(func() { near.Close(); far.Close() })
+	c, set = newLazyConn(near), new(int)
+	count := func(f func(time.Time) error) func(time.Time) error {
+		return func(t time.Time) error { *set++; return f(t) }
+	}
+	c.read.set, c.write.set = count(near.SetReadDeadline), count(near.SetWriteDeadline)
+	return c, set
+}
+
+func TestLazyDeadlineExpiresOnTime(t *testing.T) {
+	buf := make([]byte, 1)
+	for name, io := range map[string]struct {
+		move func(*lazyConn, time.Time) error
+		do   func(*lazyConn) (int, error)
+	}{
+		"read":  {(*lazyConn).SetReadDeadline, func(c *lazyConn) (int, error) { return c.Read(buf) }},
+		"write": {(*lazyConn).SetWriteDeadline, func(c *lazyConn) (int, error) { return c.Write(buf) }},
+		"both":  {(*lazyConn).SetDeadline, func(c *lazyConn) (int, error) { return c.Read(buf) }},
+	} {
+		for _, moves := range [][]time.Duration{
+			{5 * time.Second}, {time.Minute, 5 * time.Second}, {5 * time.Second, time.Minute},
+			{time.Second, time.Hour, 3 * time.Minute}, {-time.Hour, 20 * time.Second}, {time.Minute, -time.Hour},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				c, _ := lazyPipe(t)
+				began := time.Now()
+				for _, d := range moves {
+					io.move(c, began.Add(d))
+				}
+				_, err := io.do(c)
+				want := max(0, moves[len(moves)-1])
+				if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took != want {
+					t.Errorf("%s, moved to %v: got %v after %v, want a timeout after %v", name, moves, err, took, want)
+				}
+			})
+		}
+	}
+}
+
+// TestWriteTimesOut checks that a write without a deadline fails after maxWriteTime if the
+// peer does not read, also on a connection that was idle for hours.
+func TestWriteTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		t.Cleanup(func() { near.Close(); far.Close() })
+		c := newLazyConn(near)
+		for range 3 {
+			began := time.Now()
+			if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began).Round(time.Second) != maxWriteTime {
+				t.Errorf("got %v after %v, want a timeout after %v", err, time.Since(began), maxWriteTime)
+			}
+			time.Sleep(3 * time.Hour)
+			go far.Read(make([]byte, 1))
+			if _, err := c.Write([]byte("x")); err != nil {
+				t.Errorf("write with a reader: %v", err)
+			}
+			c.SetWriteDeadline(time.Now().Add(time.Second))
+			c.SetWriteDeadline(time.Time{})
+		}
+		time.AfterFunc(time.Second, func() { c.SetWriteDeadline(time.Now()) })
+		began := time.Now()
+		if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("deadline moved into a pending write: got %v after %v, want a timeout after a second", err, time.Since(began))
+		}
+	})
+}
+
+// TestLazyDeadlineUnblocksRead does what net/http does to abort its background read, and
+// then reads without a deadline.
+func TestLazyDeadlineUnblocksRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := lazyPipe(t)
+		c.SetReadDeadline(time.Now().Add(time.Minute))
+		read := make(chan error)
+		background := func() {
+			_, err := c.Read(make([]byte, 1))
+			read <- err
+		}
+		go background()
+		synctest.Wait()
+		c.SetReadDeadline(time.Unix(1, 0))
+		if err := <-read; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("got %v, want a timeout", err)
+		}
+		c.SetReadDeadline(time.Time{})
+		go background()
+		time.Sleep(time.Hour)
+		select {
+		case err := <-read:
+			t.Fatalf("got %v, want the read to block without a deadline", err)
+		default:
+		}
+		c.Close()
+		<-read
+	})
+}
+
+// TestLazyDeadlineIsRarelySet moves the deadlines five times for each of a thousand
+// requests per second. Only a deadline that expires earlier is set on the connection. A
+// read that is aborted before it starts does not reach the connection.
+func TestLazyDeadlineIsRarelySet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, set := lazyPipe(t)
+		for range 1000 {
+			now := time.Now()
+			c.SetReadDeadline(now.Add(2 * time.Minute))
+			c.SetReadDeadline(time.Unix(1, 0))
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("got %v, want a timeout", err)
+			}
+			c.SetReadDeadline(now.Add(10 * time.Second))
+			c.SetReadDeadline(time.Time{})
+			c.SetWriteDeadline(now.Add(85 * time.Second))
+			time.Sleep(time.Millisecond)
+		}
+		if *set > 3 {
+			t.Errorf("got %d deadlines set for 5000 moves, want at most 3", *set)
+		}
+	})
+}

@@ -1,0 +1,69 @@
+package conn
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"inbox/ratelimit"
+
+	"github.com/pires/go-proxyproto"
+)
+
+// A receiver behind a proxy must be checked for liveness as any other.
+func TestInfoUnderProxyHeader(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inner.Close()
+	limited := ratelimit.NewListener(inner, ratelimit.ConnLimits{}, &ratelimit.ClientIP{})
+	l := LazyListener(ProxyListener(limited, &ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}))
+	client, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, c := range []net.Conn{c, tls.Server(c, &tls.Config{})} {
+		if info := WithInfo(t.Context(), c).Value(infoKey{}).(*Info); info.raw == nil || info.counted == nil {
+			t.Errorf("%T: got no socket or no counted connection", c)
+		}
+	}
+}
+
+// FuzzProxyHeader sends anything in place of a PROXY header: nothing that is
+// none gets through, and what gets through says a plain address.
+func FuzzProxyHeader(f *testing.F) {
+	v2 := "\r\n\r\n\x00\r\nQUIT\n"
+	for _, seed := range []string{"", "GET / HTTP/1.1\r\n\r\n", "PROXY TCP4 192.0.2.1 127.0.0.1 1 2\r\nhello", "PROXY UNKNOWN\r\nhello", "PROXY TCP6 ::1 ::1 1 2\r\n",
+		"PROXY TCP4 192.0.2.1", v2 + "\x21\x11\x00\x0c\xc6\x33\x64\x09\x7f\x00\x00\x01\x04\xd2\x0b\xb8hello", v2 + "\x20\x00\x00\x00hello", v2 + "\x21\x21\xff\xff"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		client, server := net.Pipe()
+		defer server.Close()
+		go func() {
+			client.Write(sent)
+			client.Close()
+		}()
+		inner := proxyproto.NewConn(server, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(time.Second))
+		c := newLazyConn(inner)
+		got, err := io.ReadAll(c)
+		isHeader := bytes.HasPrefix(sent, []byte("PROXY ")) || bytes.HasPrefix(sent, []byte(v2))
+		if len(got) > 0 && (!isHeader || !bytes.HasSuffix(sent, got) || len(got) == len(sent)) {
+			t.Errorf("%q: got %q through (%v)", sent, got, err)
+		}
+		if a, ok := c.RemoteAddr().(*net.TCPAddr); ok && !a.AddrPort().IsValid() {
+			t.Errorf("%q: got the address %v", sent, a)
+		}
+	})
+}

@@ -1,0 +1,71 @@
+package limits
+
+import (
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"inbox/ratelimit"
+)
+
+// ConnStats returns the sums over all registered listeners.
+func (l *Limits) ConnStats() (sum ratelimit.ConnStats) {
+	for _, listener := range l.listeners {
+		stats := listener.Stats()
+		sum.Open += stats.Open
+		sum.Accepted += stats.Accepted
+		sum.RefusedTotal += stats.RefusedTotal
+		sum.RefusedAddr += stats.RefusedAddr
+		sum.RefusedRate += stats.RefusedRate
+	}
+	return sum
+}
+
+// Refused returns how often each limit was reached, by the name of the limit.
+func (l *Limits) Refused() map[string]int64 {
+	conns := l.ConnStats()
+	return map[string]int64{
+		"connections":             conns.RefusedTotal,
+		"connections-per-address": conns.RefusedAddr,
+		"connection-rate":         conns.RefusedRate,
+		"frames":                  l.Frames.Throttled(),
+		"handshakes":              l.Handshakes.Waited(),
+		"streams":                 l.Streams.Refused(),
+		"requests":                l.Requests.Refused(),
+		"header":                  l.Header.Refused(),
+		"polls":                   l.Polls.Refused(),
+		"passwords":               l.Guard.attempts.Refused(ratelimit.WrongPassword),
+		"names":                   l.Guard.attempts.Refused(ratelimit.NewName),
+		"misses":                  l.Guard.attempts.Refused(ratelimit.UnknownRecipient),
+	}
+}
+
+// dryRunReportInterval is how often a dry run logs what it would have refused.
+const dryRunReportInterval = time.Minute
+
+// DryRunReport logs what a dry run would have refused. The zero value is ready to use.
+type DryRunReport struct {
+	last map[string]int64
+	next time.Time
+}
+
+// Log logs the counts that have grown since the last report, at most once a minute, and nothing
+// without a dry run.
+func (d *DryRunReport) Log(l *Limits, log *slog.Logger, now time.Time) {
+	if !l.dryRun || now.Before(d.next) {
+		return
+	}
+	d.next = now.Add(dryRunReportInterval)
+	counts := l.Refused()
+	var grown []any
+	for _, limit := range slices.Sorted(maps.Keys(counts)) {
+		if n := counts[limit] - d.last[limit]; n > 0 {
+			grown = append(grown, limit, n)
+		}
+	}
+	d.last = counts
+	if len(grown) > 0 {
+		log.Info("dry run: limits reached, nothing refused", grown...)
+	}
+}

@@ -1,0 +1,49 @@
+package limits
+
+import (
+	"net/http"
+	"time"
+
+	"inbox/cmd/inbox/internal/conn"
+	"inbox/inbox"
+	"inbox/ratelimit"
+)
+
+// Guard limits guesses at passwords and names. It implements [inbox.Guard].
+type Guard struct {
+	attempts *ratelimit.AttemptLimiter
+	clients  *conn.ClientResolver
+	ownerTTL time.Duration
+}
+
+func newGuard(cfg Config, clients *conn.ClientResolver) *Guard {
+	limits := ratelimit.AttemptLimits{OwnerTTL: cfg.OwnerTTL, MaxOwners: maxKnownOwners, DryRun: cfg.DryRun}
+	if cfg.Rate > 0 {
+		limits.WrongPasswords = ratelimit.Budget{PerSecond: guessRate, Burst: guessBurst}
+		limits.NewNames = ratelimit.Budget{PerSecond: noveltyRate, Burst: noveltyBurst}
+		limits.UnknownRecipients = limits.NewNames
+	}
+	return &Guard{ratelimit.NewAttemptLimiter(limits, clients.Addr), clients, cfg.OwnerTTL}
+}
+
+// attemptOf maps the attempts of package inbox to those of package ratelimit.
+var attemptOf = [...]ratelimit.Attempt{
+	inbox.PasswordGuess:    ratelimit.WrongPassword,
+	inbox.NewName:          ratelimit.NewName,
+	inbox.UnknownRecipient: ratelimit.UnknownRecipient,
+}
+
+// Allow implements [inbox.Guard].
+func (g *Guard) Allow(r *http.Request, a inbox.Attempt, name string) error {
+	return g.attempts.Allow(r, attemptOf[a], name)
+}
+
+// Record implements [inbox.Guard].
+func (g *Guard) Record(r *http.Request, a inbox.Attempt, name string) {
+	switch {
+	case a != inbox.PasswordMatch:
+		g.attempts.Failed(r, attemptOf[a], name)
+	case g.clients.ShouldRecordOwner(r, name, g.ownerTTL/8):
+		g.attempts.Succeeded(r, name)
+	}
+}

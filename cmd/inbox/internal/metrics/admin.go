@@ -1,0 +1,120 @@
+package metrics
+
+import (
+	"encoding/json"
+	"log"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"inbox/tlsmgr"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// AdminConfig configures the server of the metrics listener.
+type AdminConfig struct {
+	Sources Sources
+	// Hosts are the names, in lower case, by which the listener may be addressed besides
+	// localhost and IP addresses.
+	Hosts                      []string
+	ErrorLog                   *log.Logger
+	HeaderTimeout, IdleTimeout time.Duration
+}
+
+// NewAdminServer returns a server of /metrics, /health, /certificates and, for clients on the
+// same machine, /debug/pprof/.
+func NewAdminServer(cfg AdminConfig) *http.Server {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(NewCollector(cfg.Sources), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.HandleFunc("GET /health", cfg.serveHealth)
+	mux.HandleFunc("GET /certificates", cfg.serveCertificates)
+	mux.HandleFunc("GET /debug/pprof/", loopbackOnly(pprof.Index))
+	mux.HandleFunc("GET /debug/pprof/profile", loopbackOnly(pprof.Profile))
+	mux.HandleFunc("GET /debug/pprof/trace", loopbackOnly(pprof.Trace))
+	return &http.Server{
+		Handler: checkHost(cfg.Hosts, mux), ErrorLog: cfg.ErrorLog, MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: cfg.HeaderTimeout, IdleTimeout: cfg.IdleTimeout,
+	}
+}
+
+// healthState has the details that the public /readyz omits.
+type healthState struct {
+	Ready   bool
+	Failing []string
+	Version string
+}
+
+func (c *AdminConfig) serveHealth(w http.ResponseWriter, r *http.Request) {
+	failing := c.Sources.Failing()
+	w.Header().Set("Content-Type", "application/json")
+	if len(failing) > 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	json.NewEncoder(w).Encode(healthState{len(failing) == 0, failing, c.Sources.Version})
+}
+
+// certificateState is an element of /certificates.
+type certificateState struct {
+	Name, Source, Issuer, Status, LastError     string
+	NotAfter, RenewAt, LastAttempt, NextAttempt time.Time
+}
+
+func (c *AdminConfig) serveCertificates(w http.ResponseWriter, r *http.Request) {
+	states := []certificateState{}
+	if c.Sources.Certificates != nil {
+		for _, state := range c.Sources.Certificates() {
+			states = append(states, certificateStateOf(state))
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(states)
+}
+
+func certificateStateOf(s tlsmgr.NameState) certificateState {
+	state := certificateState{
+		Name: s.Name, Source: s.Source, Issuer: s.Issuer, Status: s.Status,
+		NotAfter: s.NotAfter, RenewAt: s.RenewAt, LastAttempt: s.LastAttempt, NextAttempt: s.NextAttempt,
+	}
+	if s.LastError != nil {
+		state.LastError = s.LastError.Error()
+	}
+	return state
+}
+
+// loopbackOnly refuses clients on other machines, because profiles contain memory of the
+// process.
+func loopbackOnly(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if ap, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !ap.Addr().Unmap().IsLoopback() {
+			http.Error(w, "profiles are available on the same machine only", http.StatusForbidden)
+			return
+		}
+		next(w, r)
+	}
+}
+
+// checkHost refuses names that the page of an attacker could make a browser resolve to this
+// listener (DNS rebinding).
+func checkHost(hosts []string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = strings.Trim(r.Host, "[]")
+		}
+		_, err = netip.ParseAddr(host)
+		if err != nil && !strings.EqualFold(host, "localhost") && !slices.Contains(hosts, strings.ToLower(host)) {
+			http.Error(w, "unknown host: use an IP address, or add the host to -metrics-hosts", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,159 @@
+// Package metrics exports what operators observe: metrics for Prometheus, readiness, the
+// certificates, and profiles, on a listener of their own. It reads the counters of other
+// components when it is scraped. Only [Meter] measures on the request path.
+package metrics
+
+import (
+	"runtime"
+	"time"
+
+	"inbox/cmd/inbox/internal/limits"
+	"inbox/inbox"
+	"inbox/tlsmgr"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// The names follow the conventions of Prometheus. docs/monitoring.md describes each metric,
+// and a test compares the two.
+var (
+	descBuild      = desc("build_info", "Always 1; the labels have the versions.", "version", "goversion")
+	descReady      = desc("ready", "Whether /readyz reports ready.")
+	descMemory     = desc("memory_limit_bytes", "Memory limit of the process; absent without a limit.")
+	descInboxes    = desc("inboxes", "Claimed inboxes.")
+	descMaxInboxes = desc("inboxes_limit", "Limit of claimed inboxes; absent without a limit.")
+	descMessages   = desc("queued_messages", "Messages that were not received yet, or whose sender waits for the recipient.")
+	descQueued     = desc("queued_bytes", "Bytes that these messages count for.")
+	descMaxQueued  = desc("queued_bytes_limit", "Limit of these bytes; absent without a limit.")
+	descDelivered  = desc("deliveries_total", "Messages delivered: acknowledged automatically, kept until acknowledged, or requeued because the receiver was gone.", "kind")
+	descPolls      = desc("polls_open", "Unfinished requests that can wait for a message or a recipient.")
+	descOpen       = desc("connections_open", "Open connections.")
+	descMaxOpen    = desc("connections_open_limit", "Limit of open connections per port; absent without a limit.")
+	descAccepted   = desc("connections_accepted_total", "Accepted connections.")
+	descLimited    = desc("limited_total", "Refusals by the limits per address, or what -rate-dry-run would have refused.", "limit")
+	descRefused    = desc("refused_total", "Refused requests, by the type of the problem.", "problem")
+	descNotBefore  = desc("certificate_not_before_timestamp_seconds", "Start of the certificate's validity, in Unix time; 0 without a certificate.", "name", "source")
+	descNotAfter   = desc("certificate_not_after_timestamp_seconds", "End of the certificate's validity, in Unix time; 0 without a certificate.", "name", "source")
+	descCertFailed = desc("certificate_failing", "Whether the last attempt to replace the certificate failed.", "name")
+	descFailures   = desc("certificate_order_failures", "Failed orders since the last success.", "name")
+	descObtained   = desc("certificate_obtained_total", "Obtained certificates.", "name")
+	descRenewAt    = desc("certificate_renew_at_timestamp_seconds", "When the certificate is due for renewal, in Unix time; 0 without a certificate.", "name")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("inbox_"+name, help, labels, nil)
+}
+
+// Sources are what the metrics are read from. The functions must be safe for concurrent use.
+type Sources struct {
+	// Version is the version of the program.
+	Version string
+	// Failing returns the failing readiness checks.
+	Failing func() []string
+	// Limits that options set; zero is no limit.
+	MaxMemoryBytes, MaxInboxes, MaxQueuedBytes, MaxConns int64
+	// Mailboxes, Deliveries and Refusals are the statistics of the mailboxes.
+	Mailboxes  func() inbox.Stats
+	Deliveries func() inbox.Deliveries
+	Refusals   func() map[string]int64
+	// Limits has the counters of connections, polls and limits.
+	Limits *limits.Limits
+	// Errors counts the errors that clients cause.
+	Errors ErrorCounts
+	// Certificates returns the state of the certificates; nil without TLS.
+	Certificates func() []tlsmgr.NameState
+	// Collectors have the metrics of further components.
+	Collectors []prometheus.Collector
+}
+
+// NewCollector returns a collector of all metrics except those of the Go runtime.
+func NewCollector(s Sources) prometheus.Collector { return collector{s} }
+
+type collector struct{ Sources }
+
+func (c collector) Describe(descs chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, descs) }
+
+func (c collector) Collect(m chan<- prometheus.Metric) {
+	m <- gauge(descBuild, 1, c.Version, runtime.Version())
+	m <- gauge(descReady, boolValue(len(c.Failing()) == 0))
+	limitGauge(m, descMemory, c.MaxMemoryBytes)
+	c.collectMailboxes(m)
+	c.collectLimits(m)
+	collectErrors(m, c.Errors)
+	if c.Certificates != nil {
+		collectCertificates(m, c.Certificates())
+	}
+	for _, more := range c.Collectors {
+		more.Collect(m)
+	}
+}
+
+func (c collector) collectMailboxes(m chan<- prometheus.Metric) {
+	stats := c.Mailboxes()
+	m <- gauge(descInboxes, stats.Inboxes)
+	limitGauge(m, descMaxInboxes, c.MaxInboxes)
+	m <- gauge(descMessages, stats.Queued)
+	m <- gauge(descQueued, stats.QueuedBytes)
+	limitGauge(m, descMaxQueued, c.MaxQueuedBytes)
+	d := c.Deliveries()
+	m <- counter(descDelivered, d.AutoAck, "auto-ack")
+	m <- counter(descDelivered, d.ManualAck, "manual-ack")
+	m <- counter(descDelivered, d.Requeued, "requeued")
+	for kind, n := range c.Refusals() {
+		m <- counter(descRefused, n, kind)
+	}
+}
+
+func (c collector) collectLimits(m chan<- prometheus.Metric) {
+	conns := c.Limits.ConnStats()
+	m <- gauge(descOpen, conns.Open)
+	limitGauge(m, descMaxOpen, c.MaxConns)
+	m <- counter(descAccepted, conns.Accepted)
+	m <- gauge(descPolls, c.Limits.Polls.Active())
+	for limit, n := range c.Limits.Refused() {
+		m <- counter(descLimited, n, limit)
+	}
+}
+
+func collectCertificates(m chan<- prometheus.Metric, states []tlsmgr.NameState) {
+	for _, s := range states {
+		m <- gauge(descNotBefore, unixSeconds(s.NotBefore), s.Name, s.Source)
+		m <- gauge(descNotAfter, unixSeconds(s.NotAfter), s.Name, s.Source)
+		m <- gauge(descCertFailed, boolValue(s.LastError != nil), s.Name)
+		if s.Engine == "" {
+			continue // not obtained from a CA
+		}
+		m <- gauge(descFailures, int64(s.Failures), s.Name)
+		m <- counter(descObtained, int64(s.Obtained), s.Name)
+		m <- gauge(descRenewAt, unixSeconds(s.RenewAt), s.Name)
+	}
+}
+
+// limitGauge omits a limit that is off, so that no ratio to it can be computed.
+func limitGauge(m chan<- prometheus.Metric, d *prometheus.Desc, n int64) {
+	if n > 0 {
+		m <- gauge(d, n)
+	}
+}
+
+func boolValue(yes bool) int64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+func unixSeconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}
+
+func gauge(d *prometheus.Desc, n int64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
+}
+
+func counter(d *prometheus.Desc, n int64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+}

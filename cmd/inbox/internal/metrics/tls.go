@@ -1,0 +1,64 @@
+package metrics
+
+import (
+	"crypto/tls"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var (
+	descHandshakes      = desc("tls_handshakes_total", "Successful TLS handshakes, except those of ACME challenges.", "version", "resumed")
+	descHandshakeErrors = desc("tls_handshake_errors_total", "Failed TLS handshakes, by a coarse reason. Scanners cause most of them.", "reason")
+	descProtocolErrors  = desc("protocol_errors_total", "Protocol errors that net/http reported after the handshake. Scanners cause most of them.")
+)
+
+// Handshakes counts successful TLS handshakes: TLS 1.2 and 1.3, full and resumed. The zero
+// value is ready to use. All methods may be called concurrently.
+type Handshakes struct{ counts [2][2]atomic.Int64 }
+
+// Count is for tls.Config.VerifyConnection, which TLS calls just before the end of each
+// handshake. It returns no error.
+func (h *Handshakes) Count(s tls.ConnectionState) error {
+	if s.NegotiatedProtocol == "acme-tls/1" {
+		return nil
+	}
+	version, resumed := 0, 0
+	if s.Version >= tls.VersionTLS13 {
+		version = 1
+	}
+	if s.DidResume {
+		resumed = 1
+	}
+	h.counts[version][resumed].Add(1)
+	return nil
+}
+
+// Describe implements [prometheus.Collector].
+func (h *Handshakes) Describe(descs chan<- *prometheus.Desc) { prometheus.DescribeByCollect(h, descs) }
+
+// Collect implements [prometheus.Collector].
+func (h *Handshakes) Collect(to chan<- prometheus.Metric) {
+	for version, name := range []string{"1.2", "1.3"} {
+		for resumed := range h.counts[version] {
+			to <- counter(descHandshakes, h.counts[version][resumed].Load(), name, strconv.FormatBool(resumed == 1))
+		}
+	}
+}
+
+// ErrorCounts counts the errors that clients cause.
+type ErrorCounts interface {
+	// HandshakeErrors returns the number of failed TLS handshakes by reason, including
+	// reasons without any.
+	HandshakeErrors() map[string]int64
+	// ProtocolErrors returns the number of errors after the handshake.
+	ProtocolErrors() int64
+}
+
+func collectErrors(to chan<- prometheus.Metric, e ErrorCounts) {
+	for reason, n := range e.HandshakeErrors() {
+		to <- counter(descHandshakeErrors, n, reason)
+	}
+	to <- counter(descProtocolErrors, e.ProtocolErrors())
+}

@@ -1,7 +1,0 @@
-//go:build !linux
-
-package systemd
-
-import "os"
-
-func isJournal(*os.File, string) bool { return false }

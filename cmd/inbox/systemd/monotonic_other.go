@@ -1,8 +1,0 @@
-//go:build !linux
-
-package systemd
-
-import "time"
-
-// monotonic is for systemd, which runs on Linux alone.
-func monotonic() time.Duration { return 0 }
