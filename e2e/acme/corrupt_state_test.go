@@ -44,7 +44,7 @@ func TestDamagedState(t *testing.T) {
 			s.waitForCert(waitTimeout, name)
 			eventually(t, waitTimeout, "a second order is made", func() bool { return r.ca.orders() == 2 })
 			eventually(t, waitTimeout, "the certificate is obtained", func() bool { return s.state(name).Obtained == 1 })
-			if !s.log.has("quarantined") {
+			if isLock := tt.name == "lock"; !isLock && !s.log.has("quarantined") { // the content of a lock file does not matter
 				t.Error("the log does not report the quarantined file")
 			}
 		})

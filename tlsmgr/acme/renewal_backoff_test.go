@@ -132,9 +132,9 @@ func TestStoreReadErrorKeepsCertificate(t *testing.T) {
 		s := newTestSchedulerWithFallbackCA(t, dir)
 		old, fresh := storedPair(t, s.settings.cas[1], testName, -48*time.Hour, time.Hour), storedPair(t, s.settings.cas[0], testName, -time.Hour, time.Hour)
 		s.engine.certs[testName] = fresh
-		s.loadCertificate(t.Context(), s.workers[0])
+		s.loadCertificate(t.Context(), s.workers[0], "")
 		s.engine.certs[testName], s.engine.loadErr = old, errors.New("disk unavailable")
-		s.loadCertificate(t.Context(), s.workers[0])
+		s.loadCertificate(t.Context(), s.workers[0], "")
 		if got := s.workers[0].get().cert; got != fresh {
 			t.Errorf("got the older certificate of the %s CA, want the current one", got.CA.URL)
 		}

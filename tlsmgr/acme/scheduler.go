@@ -38,33 +38,6 @@ type scheduler struct {
 	workers []*worker
 }
 
-// worker does what is to be done for one name.
-type worker struct {
-	name string
-	wake chan struct{}
-	// restored is closed when what was stored before the start has been read. Until
-	// then the goroutine that reads it owns what follows, later the worker's own.
-	restored        chan struct{}
-	state           schedule.State
-	lastIssuer      string // that of the certificate obtained last
-	overdueLoggedAt time.Time
-
-	mu     sync.Mutex
-	forced bool // an operator asked for an order
-	view   view
-}
-
-// view is what others see of a worker, and what it has published.
-type view struct {
-	cert     *Certificate
-	ari      schedule.ARI
-	state    schedule.State
-	next     time.Time // of the next order; zero: now
-	blocked  error     // why nothing is ordered
-	loadErr  error     // of the stored certificate
-	obtained int
-}
-
 func newScheduler(s *settings, e Engine, buffered *storage.Buffered, r records, publish func(string, *tls.Certificate)) *scheduler {
 	sc := &scheduler{settings: s, engine: e, probe: func(ctx context.Context, ca *CAClient) (*Directory, error) { return ca.FetchDirectory(ctx) },
 		storage: buffered, records: r, publish: publish}
@@ -85,10 +58,9 @@ func (sc *scheduler) restore(limit time.Duration) (inTime bool) {
 			defer close(w.restored)
 			if stored, defect, err := sc.records.load(ctx, w.name, time.Now()); err == nil && defect == defectNone {
 				w.state = schedule.Merge(w.state, stored)
-				w.lastIssuer = w.state.LastIssuer
 				w.show(schedule.Action{Next: w.state.NextOrder()}, nil)
 			}
-			sc.loadCertificate(ctx, w)
+			sc.loadCertificate(ctx, w, w.state.LastIssuer)
 		})
 	}
 	return timeout.Run(limit, all.Wait)
@@ -136,9 +108,9 @@ func (sc *scheduler) forceRenewal() {
 func (sc *scheduler) step(ctx context.Context, w *worker) time.Duration {
 	now := time.Now()
 	stateErr := sc.loadState(ctx, w, now)
-	damaged := sc.loadCertificate(ctx, w)
+	damaged := sc.loadCertificate(ctx, w, w.state.LastIssuer)
 	sc.storage.Flush(ctx)
-	sc.logOverdue(w, now)
+	w.logOverdue(sc.log, now)
 	forced := w.takeForced()
 	sc.refreshARI(ctx, w, forced, now)
 	if stateErr != nil {
@@ -170,7 +142,6 @@ func (sc *scheduler) loadState(ctx context.Context, w *worker, now time.Time) er
 		return err
 	}
 	w.state = schedule.Merge(w.state, stored)
-	w.lastIssuer = w.state.LastIssuer
 	if defect != defectNone {
 		return sc.records.repair(ctx, w.name, now)
 	}
@@ -179,14 +150,14 @@ func (sc *scheduler) loadState(ctx context.Context, w *worker, now time.Time) er
 
 // loadCertificate publishes the best certificate, and reports whether what is
 // stored is damaged. After a read error the present one stays.
-func (sc *scheduler) loadCertificate(ctx context.Context, w *worker) (damaged bool) {
+func (sc *scheduler) loadCertificate(ctx context.Context, w *worker, lastIssuer string) (damaged bool) {
 	all, err := sc.engine.Load(ctx, w.name)
 	v := w.get()
 	if err != nil && (v.loadErr == nil || v.loadErr.Error() != err.Error()) {
 		sc.log.Warn("the stored certificate cannot be read", "name", w.name, "err", err)
 	}
 	// The present one is a candidate: it can be better than all stored ones.
-	best := newest(append([]*Certificate{v.cert}, all...), w.name, w.lastIssuer, time.Now())
+	best := newest(append([]*Certificate{v.cert}, all...), w.name, lastIssuer, time.Now())
 	isNew := best != nil && (v.cert == nil || !certs.SameChain(best.Certificate, v.cert.Certificate))
 	w.publish(func(v *view) {
 		if v.loadErr = err; isNew {
@@ -286,7 +257,7 @@ func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *wor
 	now := time.Now()
 	buffered := sc.storage.Under(lease)
 	sc.engine.QuarantineDamaged(ctx, buffered, w.name)
-	if sc.loadCertificate(ctx, w) {
+	if sc.loadCertificate(ctx, w, w.state.LastIssuer) {
 		return fmt.Errorf("the stored certificate cannot be quarantined: %w", ErrDamaged)
 	}
 	stored, err := sc.records.loadUnder(ctx, lease, w.name, now)
@@ -349,7 +320,7 @@ func (sc *scheduler) failed(ctx context.Context, w *worker, err error) {
 	default:
 		e := asOrderError(err)
 		w.apply(schedule.OrderFailed{Now: now, Outcome: e.Outcome, RetryAfter: e.RetryAfter, Horizon: cert.Horizon(now), Err: err.Error()})
-		sc.logFailure(w, err)
+		w.logFailure(sc.log, err)
 	}
 }
 
@@ -360,8 +331,7 @@ func (sc *scheduler) obtained(ctx context.Context, w *worker, ca *CAClient, due 
 	if w.get().cert != nil {
 		event = "certificate renewed"
 	}
-	w.lastIssuer = ca.URL
-	sc.loadCertificate(ctx, w)
+	sc.loadCertificate(ctx, w, ca.URL)
 	lifetime := schedule.AssumedLifetime
 	attrs := []any{"name", w.name}
 	if c := w.get().cert; c != nil {
@@ -410,126 +380,4 @@ func (sc *scheduler) block(w *worker, err error) time.Duration {
 		sc.log.Error("no certificate can be ordered: storage failed", "name", w.name, "err", err)
 	}
 	return blockedRetryDelay
-}
-
-// logFailure logs why an order failed, in the words of the CA, and the fix.
-func (sc *scheduler) logFailure(w *worker, err error) {
-	now := time.Now()
-	w.overdueLoggedAt = now
-	attrs := []any{"name", w.name, "err", err, "fix", fixFor(asOrderError(err).Outcome), "next", w.state.NextOrder()}
-	switch c := w.get().cert; {
-	case c == nil:
-		sc.log.Warn("no certificate yet", attrs...)
-	case now.After(c.Leaf.NotAfter):
-		sc.log.Error("the certificate has expired and could not be renewed", attrs...)
-	default:
-		sc.log.Warn("the certificate could not be renewed; the old one stays in use", append(attrs, "left", c.Leaf.NotAfter.Sub(now).Round(time.Second))...)
-	}
-}
-
-func fixFor(o schedule.Outcome) string {
-	switch o {
-	case schedule.ValidationFailed:
-		return "make sure that the address of the name is this server's, and that port 80 or 443 can be reached from outside"
-	case schedule.CARejected:
-		return "read what the CA says; a CAA record, the account or a rate limit may be the cause"
-	}
-	return "none if it is temporary; otherwise make sure that this server can reach the CA, and that its clock is right"
-}
-
-// logOverdue reminds, each day or thirtieth part of the lifetime, of a certificate
-// that should have been renewed: the cause was perhaps logged a month ago.
-func (sc *scheduler) logOverdue(w *worker, now time.Time) {
-	v := w.get()
-	err := v.err(now)
-	if v.cert == nil || err == nil || now.Before(certs.RenewAt(v.cert.Leaf)) {
-		return
-	}
-	interval := 24 * time.Hour
-	if part := v.cert.summary().Lifetime() / 30; part > 0 { // an invalid certificate can have none
-		interval = min(interval, part)
-	}
-	if now.Sub(w.overdueLoggedAt) < interval {
-		return
-	}
-	w.overdueLoggedAt = now
-	if left := v.cert.Leaf.NotAfter.Sub(now).Round(time.Second); left > 0 {
-		sc.log.Warn("the certificate is not renewed yet; the old one stays in use", "name", w.name, "left", left, "err", err)
-		return
-	}
-	sc.log.Error("the certificate has expired and is not renewed", "name", w.name, "err", err)
-}
-
-// apply moves the schedule on.
-func (w *worker) apply(e schedule.Event) (action schedule.Action) {
-	w.state, action = schedule.Next(w.state, e)
-	return action
-}
-
-// show publishes what was decided; blocked is why nothing is ordered.
-func (w *worker) show(action schedule.Action, blocked error) {
-	w.publish(func(v *view) { v.state, v.next, v.blocked = w.state, action.Next, blocked })
-}
-
-func (w *worker) publish(change func(*view)) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	change(&w.view)
-}
-
-func (w *worker) get() view {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.view
-}
-
-// takeForced reports whether an operator asked for an order since the last step.
-func (w *worker) takeForced() bool {
-	w.mu.Lock()
-	forced := w.forced
-	w.forced = false
-	w.mu.Unlock()
-	if forced {
-		w.apply(schedule.Force{})
-	}
-	return forced
-}
-
-// err returns what is wrong, nil when nothing is: an earlier failure is none once
-// the name has what it needs.
-func (v *view) err(now time.Time) error {
-	switch text := v.state.Err(); {
-	case v.blocked != nil && !errors.Is(v.blocked, storage.ErrLocked):
-		return v.blocked
-	case text != "" && !v.satisfied(now):
-		return errors.New(text)
-	case v.cert == nil:
-		return v.loadErr
-	}
-	return nil
-}
-
-// satisfied reports whether the certificate is valid and not due, and nothing
-// failed since it was obtained.
-func (v *view) satisfied(now time.Time) bool {
-	return !v.state.Troubled() && v.cert != nil && certs.ValidAt(v.cert.Certificate, now) && schedule.RenewAt(v.cert.summary(), v.ari).After(now)
-}
-
-// status describes in a few words what is done for the name.
-func (v *view) status(now time.Time) string {
-	switch {
-	case errors.Is(v.blocked, storage.ErrLocked):
-		return "another process orders"
-	case errors.Is(v.blocked, errNoAddress):
-		return "waiting for an address"
-	case v.blocked != nil:
-		return "nothing is ordered: storage failed"
-	case v.state.Phase == schedule.Ordering || v.state.Phase == schedule.Finalized || v.state.Phase == schedule.Processing:
-		return string(v.state.Phase)
-	case v.err(now) != nil:
-		return "waiting to try again"
-	case v.state.Phase == schedule.Idle && v.cert == nil:
-		return ""
-	}
-	return "renewal is not due"
 }

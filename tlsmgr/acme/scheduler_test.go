@@ -393,7 +393,7 @@ func TestWorseStoredCertificateIsIgnored(t *testing.T) {
 	for name, ends := range map[string]time.Duration{"wrong.example": time.Hour, testName: -time.Hour} {
 		s := newTestScheduler(t, t.TempDir(), orderSucceeds)
 		s.engine.certs[testName] = &Certificate{s.engine.makeCert(testName, time.Hour), s.settings.cas[0]}
-		s.loadCertificate(t.Context(), s.workers[0])
+		s.loadCertificate(t.Context(), s.workers[0], "")
 		good := s.served()
 		chain, key := tlstest.MakePair(t, name, time.Now().Add(-2*time.Hour), time.Now().Add(ends))
 		worse, err := tls.X509KeyPair(chain, key)
@@ -401,7 +401,7 @@ func TestWorseStoredCertificateIsIgnored(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.engine.certs[testName] = &Certificate{&worse, s.settings.cas[0]}
-		s.loadCertificate(t.Context(), s.workers[0])
+		s.loadCertificate(t.Context(), s.workers[0], "")
 		if got := s.served(); got != good {
 			t.Errorf("stored for %s, expiring in %v: got certificate for %v until %v, want the valid one", name, ends, certs.Names(got.Leaf), got.Leaf.NotAfter)
 		}
