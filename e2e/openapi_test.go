@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 	"inbox/ratelimit"
 	"inbox/tlsmgr"
 )
@@ -134,10 +135,10 @@ func both(a, b handlerOption) handlerOption {
 func startHandler(t *testing.T, change handlerOption) (string, *inbox.Handler) {
 	t.Helper()
 	memory := inbox.Limits{Timeout: time.Minute, Capacity: 100}
-	cfg := inbox.Config{Secret: []byte("sixteen bytes or"), PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20}
+	cfg := inbox.Config{Secret: []byte("sixteen bytes or"), Path: "/inbox", ICEPath: "/ice", PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20}
 	change(&cfg, &memory)
 	if cfg.Store == nil {
-		cfg.Store = inbox.NewMemory(memory)
+		cfg.Store = memstore.New(memory)
 	}
 	h := inbox.NewHandler(cfg)
 	s := httptest.NewUnstartedServer(h)
@@ -252,4 +253,12 @@ var errBroken = errors.New("internal failure")
 
 func (brokenStore) Open(context.Context, string, inbox.Key, *inbox.Payer) (inbox.Claim, error) {
 	return inbox.Claim{}, errBroken
+}
+
+func (brokenStore) OpenPut(context.Context, string, inbox.Key, string, inbox.Message) (inbox.Claim, uint64, error) {
+	return inbox.Claim{}, 0, errBroken
+}
+
+func (brokenStore) OpenNext(context.Context, string, inbox.Key, uint64) (inbox.Claim, inbox.Message, error) {
+	return inbox.Claim{}, inbox.Message{}, errBroken
 }

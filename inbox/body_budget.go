@@ -2,43 +2,40 @@ package inbox
 
 import "sync/atomic"
 
-// bodyBudget counts the large bodies that are in no mailbox: on their way in, and on
-// their way out to somebody whose mailbox may be gone before all is read. How
-// long either takes is the client's choice, so they are shared out as the
-// store's room is. Small ones, of bodyStart bytes or less, are not counted:
-// what they take is what any request does.
+// bodyBudget bounds the bytes of large bodies that are being read or written.
+// They are in no mailbox: one that is being written can outlive its mailbox.
+// How long either takes is up to the client, so they are shared among payers
+// as a store's bytes are. Bodies of initialBodyBytes or less are not counted.
 type bodyBudget struct {
-	limits Limits
-	payers payers
-	bytes  atomic.Int64
+	maxBytes int64 // 0: no limit
+	ledger   *Ledger
+	bytes    atomic.Int64
 }
 
-// init grants so many bytes in all; zero is no limit.
 func (b *bodyBudget) init(maxBytes int64) {
-	b.limits = Limits{MaxQueuedBytes: maxBytes}
-	b.payers.init()
+	b.maxBytes, b.ledger = maxBytes, NewLedger(Limits{MaxQueuedBytes: maxBytes})
 }
 
-// reservation is what one request has in hand.
+// reservation is what one request holds of the budget.
 type reservation struct {
 	budget  *bodyBudget
 	payer   Payer
-	account *account
+	account *Account
 	bytes   int64
 }
 
 func (b *bodyBudget) newReservation(p Payer) *reservation { return &reservation{budget: b, payer: p} }
 
-// reserve counts more bytes, or none and returns ErrPayerFull or ErrStoreFull.
+// reserve counts more bytes. On ErrPayerFull or ErrStoreFull it counts none.
 func (r *reservation) reserve(more int64) error {
 	b := r.budget
-	a, err := b.payers.charge(r.payer, usage{bytes: more}, b.limits, b.bytes.Load())
+	a, err := b.ledger.Charge(r.payer, Usage{Bytes: more}, b.bytes.Load())
 	if err != nil {
 		return err
 	}
-	if total := b.bytes.Add(more); b.limits.MaxQueuedBytes > 0 && total > b.limits.MaxQueuedBytes {
+	if total := b.bytes.Add(more); b.maxBytes > 0 && total > b.maxBytes {
 		b.bytes.Add(-more)
-		b.payers.refund(a, usage{bytes: more})
+		b.ledger.Refund(a, Usage{Bytes: more})
 		return ErrStoreFull
 	}
 	r.account = a
@@ -46,12 +43,12 @@ func (r *reservation) reserve(more int64) error {
 	return nil
 }
 
-// release gives all of it back.
+// release returns all of it to the budget. A second call does nothing.
 func (r *reservation) release() {
 	if r.bytes == 0 {
 		return
 	}
 	r.budget.bytes.Add(-r.bytes)
-	r.budget.payers.refund(r.account, usage{bytes: r.bytes})
+	r.budget.ledger.Refund(r.account, Usage{Bytes: r.bytes})
 	r.bytes = 0
 }

@@ -10,8 +10,8 @@ import (
 	"inbox/inbox"
 )
 
-// bodyBudgetRig has room for 4 MiB, of which one payer gets a quarter. The names
-// bob1 and bob2 are one payer's.
+// bodyBudgetRig has a budget of 4 MiB, of which one payer gets a quarter. The
+// names bob1 and bob2 have the same payer.
 func bodyBudgetRig(t *testing.T) *rig {
 	return newRig(t, func(c *inbox.Config, _ *inbox.Limits) {
 		c.MaxInFlightBytes = 4 << 20
@@ -22,8 +22,8 @@ func bodyBudgetRig(t *testing.T) *rig {
 	})
 }
 
-// TestSlowBodiesAreCounted: what is being read is in no mailbox, and yet
-// nobody may have more of it than its share.
+// TestSlowBodiesAreCounted checks that bodies that are being read count against the
+// share of their payer.
 func TestSlowBodiesAreCounted(t *testing.T) {
 	s := bodyBudgetRig(t)
 	s.do("bob", "GET", "/inbox?wait=0", "")
@@ -47,7 +47,8 @@ func TestSlowBodiesAreCounted(t *testing.T) {
 	s.want(s.do("alice", "POST", "/inbox?to=bob", large), 200, "")
 }
 
-// TestRefusedBodiesAreNotCounted: what the server had no room to read takes none.
+// TestRefusedBodiesAreNotCounted checks that a body that exceeds the budget leaves
+// no charge.
 func TestRefusedBodiesAreNotCounted(t *testing.T) {
 	s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.MaxInFlightBytes = 1 << 20 })
 	s.do("bob", "GET", "/inbox?wait=0", "")
@@ -70,7 +71,7 @@ func TestRefusedBodiesAreNotCounted(t *testing.T) {
 	s.want(s.do("alice", "POST", "/inbox?to=bob", large), 200, "")
 }
 
-// blockingWriter is an answer that the client does not take.
+// blockingWriter is a client that does not read the response.
 type blockingWriter struct {
 	*httptest.ResponseRecorder
 	writing, unblock chan struct{}
@@ -82,8 +83,8 @@ func (w *blockingWriter) Write(p []byte) (int, error) {
 	return w.ResponseRecorder.Write(p)
 }
 
-// TestSlowReadersAreCounted: a message that is being written stays in memory
-// when its mailbox is given up, so the reader pays for it.
+// TestSlowReadersAreCounted checks that a message that is being written counts
+// against the reader, because it stays in memory when its mailbox is closed.
 func TestSlowReadersAreCounted(t *testing.T) {
 	s := bodyBudgetRig(t)
 	large := strings.Repeat("x", 700<<10)
@@ -102,6 +103,6 @@ func TestSlowReadersAreCounted(t *testing.T) {
 	close(w.unblock)
 	<-done
 	if got := s.do("bob2", "GET", "/inbox", "").Body.Len(); got != len(large) {
-		t.Errorf("got %d bytes, want the message to have stayed", got)
+		t.Errorf("got %d bytes, want the whole message", got)
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"inbox/inbox"
 )
 
-// TestMalformedBodies: a body that cannot be read is its sender's fault, not
-// the server's, and a stranger cannot fill the log with errors.
+// TestMalformedBodies checks that a malformed body is a bad request, and logs
+// nothing.
 func TestMalformedBodies(t *testing.T) {
 	var log bytes.Buffer
 	s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
@@ -24,9 +24,9 @@ func TestMalformedBodies(t *testing.T) {
 	defer server.Close()
 	for _, row := range []struct{ name, chunks string }{
 		{"no size", "zz\r\n\r\n"},
-		{"a sign", "-1\r\n\r\n"},
-		{"a size that overflows", "10000000000000000\r\n\r\n"},
-		{"no end", "1\r\nxy\r\n0\r\n\r\n"},
+		{"a signed size", "-1\r\n\r\n"},
+		{"an overflowing size", "10000000000000000\r\n\r\n"},
+		{"a chunk without end", "1\r\nxy\r\n0\r\n\r\n"},
 		{"a long extension", "1;" + strings.Repeat("x", 10000) + "\r\nx\r\n0\r\n\r\n"},
 		{"a long trailer", "1\r\nx\r\n0\r\nX-T: " + strings.Repeat("x", 10000) + "\r\n\r\n"},
 	} {
@@ -48,6 +48,6 @@ func TestMalformedBodies(t *testing.T) {
 		c.Close()
 	}
 	if log.Len() > 0 {
-		t.Errorf("got a log of %s, want none", &log)
+		t.Errorf("got log %s, want none", &log)
 	}
 }

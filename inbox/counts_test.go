@@ -28,7 +28,7 @@ func TestDeliveriesAreCounted(t *testing.T) {
 	two := s.do("bob", "GET", "/inbox?after=", "")
 	s.want(two, 200, "two")
 	if got := s.store.Stats().Queued; got != 1 {
-		t.Errorf("%d messages are queued, want the one that is not acknowledged", got)
+		t.Errorf("%d messages are queued, want the unacknowledged one", got)
 	}
 	s.ServeHTTP(failingWriter{httptest.NewRecorder()}, request("bob", "GET", "/inbox?after=", ""))
 	s.do("bob", "GET", "/inbox?wait=0&after="+two.Header().Get("X-Message-Id"), "")
@@ -40,12 +40,13 @@ func TestDeliveriesAreCounted(t *testing.T) {
 	}
 }
 
-// failingWriter is a client that nothing can be written to.
+// failingWriter fails to write.
 type failingWriter struct{ *httptest.ResponseRecorder }
 
 func (failingWriter) Write([]byte) (int, error) { return 0, errors.New("connection reset") }
 
-// A message counts as long as it takes memory, and no longer, whatever ends it.
+// TestQueuedMessagesAreCountedOnce checks that a message counts as long as it takes
+// memory, whatever removes it.
 func TestQueuedMessagesAreCountedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, func(_ *inbox.Config, l *inbox.Limits) { l.Capacity = 2 })
@@ -61,7 +62,7 @@ func TestQueuedMessagesAreCountedOnce(t *testing.T) {
 			t.Errorf("got %d, want 404", w.Code)
 		}
 		want(0)
-		for i := range 3 { // the last finds it full
+		for i := range 3 { // the last one finds it full
 			s.do("bob", "POST", "/inbox?to=bob", strconv.Itoa(i))
 		}
 		want(2)
@@ -74,7 +75,8 @@ func TestQueuedMessagesAreCountedOnce(t *testing.T) {
 	})
 }
 
-// Whoever times requests hears how long each was held, for that is no slowness.
+// TestOnWait checks that the duration of a wait is reported, so that it can be
+// subtracted from that of the request.
 func TestOnWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var waits []time.Duration

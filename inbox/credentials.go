@@ -12,14 +12,14 @@ import (
 	"sync"
 )
 
-// keyring turns passwords into keys: HMAC-SHA256 (RFC 2104) under a secret,
-// so that a stolen store cannot be tried against a dictionary without it.
+// keyring derives keys from passwords: HMAC-SHA256 (RFC 2104) under a secret.
+// Without the secret, a stolen store allows no dictionary attack.
 type keyring struct{ scratches *sync.Pool }
 
-// scratch is the memory that reading one request's credentials needs.
+// scratch is the memory to read the credentials of one request.
 type scratch struct {
 	mac     hash.Hash
-	decoded [2*maxNameBytes + 8]byte // what base64 hides; longer ones are on the heap, and refused
+	decoded [2*maxNameBytes + 8]byte // longer ones are allocated, and refused
 	key     Key
 }
 
@@ -27,8 +27,8 @@ func newKeyring(secret []byte) keyring {
 	return keyring{&sync.Pool{New: func() any { return &scratch{mac: hmac.New(sha256.New, secret)} }}}
 }
 
-// credentials reads the name of a request and the key that its password makes.
-// The password itself is in no string, and gone when this returns.
+// credentials returns the name of a request and the key of its password. It
+// copies the password into no string, and clears it.
 func (k keyring) credentials(r *http.Request) (name string, key Key, err error) {
 	s := k.scratches.Get().(*scratch)
 	defer k.scratches.Put(s)
@@ -51,8 +51,8 @@ func (k keyring) credentials(r *http.Request) (name string, key Key, err error) 
 	return name, s.key, nil
 }
 
-// decodeBasic appends to plain what a field of HTTP Basic authentication (RFC 7617)
-// hides.
+// decodeBasic appends the credentials of a field of HTTP Basic authentication
+// (RFC 7617) to dst.
 func decodeBasic(dst []byte, field string) ([]byte, bool) {
 	const scheme = "Basic "
 	if len(field) < len(scheme) || !strings.EqualFold(field[:len(scheme)], scheme) {
@@ -62,7 +62,7 @@ func decodeBasic(dst []byte, field string) ([]byte, bool) {
 	return dst, err == nil
 }
 
-// canonicalHeader is Header.Get for a name that is canonical already.
+// canonicalHeader is Header.Get for a name in canonical form.
 func canonicalHeader(h http.Header, name string) string {
 	if values := h[name]; len(values) > 0 {
 		return values[0]

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 func TestPollWaits(t *testing.T) {
@@ -25,13 +27,13 @@ func TestPollWaits(t *testing.T) {
 	})
 }
 
-// start serves a request in the background of a bubble until it waits.
+// start serves a request in another goroutine of a bubble until it blocks.
 func (s *rig) start(r *http.Request) <-chan *httptest.ResponseRecorder {
 	done := make(chan *httptest.ResponseRecorder, 1)
 	go func() {
 		defer func() {
 			if recover() != nil {
-				close(done) // aborted: no answer
+				close(done) // aborted: no response
 			}
 		}()
 		w := httptest.NewRecorder()
@@ -42,7 +44,7 @@ func (s *rig) start(r *http.Request) <-chan *httptest.ResponseRecorder {
 	return done
 }
 
-func TestPollWaitsAsLongAsAsked(t *testing.T) {
+func TestPollWaitsAsLongAsRequested(t *testing.T) {
 	for target, want := range map[string]time.Duration{
 		"/inbox": 25 * time.Second, "/inbox?wait=7": 7 * time.Second, "/inbox?wait=0": 0,
 		"/inbox?wait=25": 25 * time.Second, "/inbox?wait=26": 25 * time.Second, "/inbox?wait=3600": 25 * time.Second, "/inbox?wait=99999999999999999999": 25 * time.Second,
@@ -83,9 +85,9 @@ func TestNewestPollWins(t *testing.T) {
 	})
 }
 
-// TestGonePollSupersedesNobody: the request of a client that hung up is read
-// after the one with which it came back.
-func TestGonePollSupersedesNobody(t *testing.T) {
+// TestClosedPollSupersedesNothing has the request of a client that closed its
+// connection arrive after the poll with which it reconnected.
+func TestClosedPollSupersedesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, nil)
 		poll := s.start(request("bob", "GET", "/inbox", ""))
@@ -97,7 +99,7 @@ func TestGonePollSupersedesNobody(t *testing.T) {
 	})
 }
 
-// slowWriter is a client whose answer takes its time, or breaks.
+// slowWriter is a client whose flush takes time, or fails.
 type slowWriter struct {
 	*httptest.ResponseRecorder
 	flush chan error
@@ -105,9 +107,9 @@ type slowWriter struct {
 
 func (w slowWriter) FlushError() error { return <-w.flush }
 
-// TestMessageIsReservedWhileItIsWritten: a poll that comes while the last one
-// is being answered gets the next message if that answer went out, the same
-// one if it did not.
+// TestMessageIsReservedWhileItIsWritten checks that a poll that arrives while the
+// last one is being answered gets the next message if that was written, and the
+// same one if not.
 func TestMessageIsReservedWhileItIsWritten(t *testing.T) {
 	for _, row := range []struct {
 		err  error
@@ -133,7 +135,7 @@ func TestMessageIsReservedWhileItIsWritten(t *testing.T) {
 	}
 }
 
-func TestHangUpLosesNothing(t *testing.T) {
+func TestDisconnectLosesNothing(t *testing.T) {
 	s := newRig(t, nil)
 	s.do("bob", "GET", "/inbox?wait=0", "")
 	s.do("alice", "POST", "/inbox?to=bob", "hello")
@@ -143,14 +145,14 @@ func TestHangUpLosesNothing(t *testing.T) {
 	s.want(s.do("bob", "GET", "/inbox", ""), 200, "hello")
 }
 
-func TestCancelledPollEatsNothing(t *testing.T) {
+func TestCanceledPollTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		poll := s.start(request("bob", "GET", "/inbox", "").WithContext(ctx))
 		cancel()
 		if w := <-poll; w != nil {
-			t.Errorf("got an answer %d, want none", w.Code)
+			t.Errorf("got a response %d, want none", w.Code)
 		}
 		s.do("alice", "POST", "/inbox?to=bob", "hello")
 		s.want(s.do("bob", "GET", "/inbox", ""), 200, "hello")
@@ -173,9 +175,9 @@ func TestAcknowledgedDelivery(t *testing.T) {
 	s.want(s.do("bob", "GET", "/inbox?wait=0&after=", ""), 204, "")
 }
 
-// TestAcknowledgedMessageKeepsNobodyWaiting: while it is written to a receiver
-// that may have lost its network, the same receiver comes back and gets it.
-func TestAcknowledgedMessageKeepsNobodyWaiting(t *testing.T) {
+// TestManualAckDoesNotBlockAPoll checks that a message with acknowledgement can be
+// read again while it is still being written to a connection that may be dead.
+func TestManualAckDoesNotBlockAPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, nil)
 		s.do("bob", "GET", "/inbox?wait=0", "")
@@ -186,13 +188,13 @@ func TestAcknowledgedMessageKeepsNobodyWaiting(t *testing.T) {
 		began := time.Now()
 		s.want(s.do("bob", "GET", "/inbox?after=&wait=0", ""), 200, "hello")
 		if took := time.Since(began); took != 0 {
-			t.Errorf("waited %v for a poll that is stuck", took)
+			t.Errorf("waited %v for a blocked poll, want no wait", took)
 		}
 		close(unblock)
 	})
 }
 
-// blockedWriter is a client that takes no byte for a while.
+// blockedWriter is a client that does not read for a while.
 type blockedWriter struct {
 	*httptest.ResponseRecorder
 	until chan struct{}
@@ -203,10 +205,10 @@ func (w blockedWriter) Write(b []byte) (int, error) {
 	return w.ResponseRecorder.Write(b)
 }
 
-// failingStore is a memory engine that fails at ends: at Discard and Close. Like an
-// engine over a network it does nothing for a context that is over.
+// failingStore fails at Discard and Close. Like an engine over a network, it does
+// nothing once the context has ended.
 type failingStore struct {
-	*inbox.Memory
+	*memstore.Store
 	err error
 }
 
@@ -214,14 +216,14 @@ func (m failingStore) Discard(ctx context.Context, c inbox.Claim, upTo uint64) e
 	if err := errors.Join(m.err, ctx.Err()); err != nil {
 		return err
 	}
-	return m.Memory.Discard(ctx, c, upTo)
+	return m.Store.Discard(ctx, c, upTo)
 }
 
 func (m failingStore) Close(ctx context.Context, c inbox.Claim) error {
-	return errors.Join(m.err, m.Memory.Close(ctx, c))
+	return errors.Join(m.err, m.Store.Close(ctx, c))
 }
 
-// hangUpWriter is a client that hangs up once it has all of its answer.
+// hangUpWriter is a client that disconnects once it has the whole response.
 type hangUpWriter struct {
 	*httptest.ResponseRecorder
 	hangUp func()
@@ -229,11 +231,12 @@ type hangUpWriter struct {
 
 func (w hangUpWriter) FlushError() error { w.hangUp(); return nil }
 
-// TestHangUpAfterTheAnswer: he has the message, and does not get it again.
-func TestHangUpAfterTheAnswer(t *testing.T) {
+// TestDisconnectAfterTheResponse checks that the client does not get the message
+// again.
+func TestDisconnectAfterTheResponse(t *testing.T) {
 	var log bytes.Buffer
 	s := newRig(t, func(c *inbox.Config, l *inbox.Limits) {
-		c.Store, c.Logger = failingStore{inbox.NewMemory(*l), nil}, slog.New(slog.NewTextHandler(&log, nil))
+		c.Store, c.Logger = failingStore{memstore.New(*l), nil}, slog.New(slog.NewTextHandler(&log, nil))
 	})
 	s.do("bob", "GET", "/inbox?wait=0", "")
 	s.do("alice", "POST", "/inbox?to=bob", "hello")
@@ -247,31 +250,31 @@ func TestHangUpAfterTheAnswer(t *testing.T) {
 	}
 }
 
-// TestFailureAfterTheAnswer: a message that went out and cannot be discarded
-// is for the operator to know; that its mailbox is gone is nothing.
-func TestFailureAfterTheAnswer(t *testing.T) {
+// TestFailureAfterTheResponse checks that the operator learns of a delivered message
+// that cannot be discarded, unless its mailbox has ended.
+func TestFailureAfterTheResponse(t *testing.T) {
 	for _, row := range []struct {
 		err     error
 		logged  bool
 		deleted int
 	}{
-		{inbox.ErrClaimEnded, false, 204}, {inbox.ErrStopping, false, 503}, {errors.New("the disk is on fire"), true, 500},
+		{inbox.ErrClaimEnded, false, 204}, {inbox.ErrStopping, false, 503}, {errors.New("disk failure"), true, 500},
 	} {
 		var log bytes.Buffer
 		s := newRig(t, func(c *inbox.Config, l *inbox.Limits) {
-			c.Store, c.Logger = failingStore{inbox.NewMemory(*l), row.err}, slog.New(slog.NewTextHandler(&log, nil))
+			c.Store, c.Logger = failingStore{memstore.New(*l), row.err}, slog.New(slog.NewTextHandler(&log, nil))
 		})
 		s.do("bob", "GET", "/inbox?wait=0", "")
 		s.do("alice", "POST", "/inbox?to=bob", "hello")
 		s.want(s.do("bob", "GET", "/inbox", ""), 200, "hello")
 		if got := log.Len() > 0; got != row.logged {
-			t.Errorf("%v: got log %q, want one %v", row.err, &log, row.logged)
+			t.Errorf("%v: got log %q, want an entry: %v", row.err, &log, row.logged)
 		}
 		s.want(s.do("bob", "DELETE", "/inbox", ""), row.deleted, "*")
 	}
 }
 
-// deadlineRecorder is a client whose connection has deadlines.
+// deadlineRecorder records the deadlines of a connection.
 type deadlineRecorder struct {
 	*httptest.ResponseRecorder
 	read, write []time.Time
@@ -283,8 +286,8 @@ func (w *deadlineRecorder) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// TestWriteDeadline: a receiver that takes nothing is left in time, which
-// begins when there is something to take; a knock outlives the time for its body.
+// TestWriteDeadline checks that the write deadline begins with the message, and that
+// a pending send has no read deadline.
 func TestWriteDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.WriteTimeout = 7 * time.Second })
@@ -294,10 +297,36 @@ func TestWriteDeadline(t *testing.T) {
 		s.ServeHTTP(poll, request("bob", "GET", "/inbox", ""))
 		synctest.Wait()
 		if want := []time.Time{time.Now().Add(7 * time.Second)}; !slices.Equal(poll.write, want) {
-			t.Errorf("got %v to write until, want %v", poll.write, want)
+			t.Errorf("got write deadlines %v, want %v", poll.write, want)
 		}
 		if want := []time.Time{{}}; !slices.Equal(pending.read, want) {
-			t.Errorf("got %v to read until, want no end", pending.read)
+			t.Errorf("got read deadlines %v, want none", pending.read)
+		}
+	})
+}
+
+// TestClosedStore checks that requests to a store that was saved get 503, and polls
+// that wait get 204, both with Retry-After.
+func TestClosedStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, nil)
+		poll := s.start(request("bob", "GET", "/inbox", ""))
+		pending := s.start(request("alice", "POST", "/inbox?to=carol&wait=9", "hello"))
+		if _, err := s.store.Save(io.Discard, nil); err != nil {
+			t.Fatal(err)
+		}
+		w := <-poll
+		s.want(w, 204, "")
+		if w.Header().Get("Retry-After") == "" {
+			t.Error("the poll that waited got no Retry-After")
+		}
+		for _, w := range []*httptest.ResponseRecorder{
+			<-pending, s.do("bob", "GET", "/inbox", ""), s.do("alice", "POST", "/inbox?to=bob", "hello"), s.do("bob", "DELETE", "/inbox", ""),
+		} {
+			s.wantProblem(w, 503, "stopping")
+			if w.Header().Get("Retry-After") == "" {
+				t.Error("got no Retry-After, want one")
+			}
 		}
 	})
 }

@@ -11,8 +11,8 @@ import (
 	"inbox/inbox"
 )
 
-// FuzzAuthorization sends any Authorization field: it is refused, or claims a
-// name that another request then reaches, and comes back intact in X-From.
+// FuzzAuthorization sends arbitrary Authorization fields. Each is refused, or claims
+// a name that appears unchanged in X-From.
 func FuzzAuthorization(f *testing.F) {
 	for _, seed := range []string{"", "Basic", "Basic YTpi", "basic YTpi", "Basic OmI=", "Basic YTo=", "Basic w4Q6Yg==", "Basic JSAlOmI=", "Bearer x", "Basic /w==", "Basic AGE6Yg=="} {
 		f.Add(seed)
@@ -27,7 +27,7 @@ func FuzzAuthorization(f *testing.F) {
 		switch w.Code {
 		case 400, 401:
 			if s.store.Stats().Inboxes != 1 {
-				t.Errorf("%q: refused with %d, and yet a name was claimed", value, w.Code)
+				t.Errorf("%q: refused with %d, but a name was claimed", value, w.Code)
 			}
 			return
 		case 200:
@@ -47,8 +47,8 @@ func FuzzAuthorization(f *testing.F) {
 	})
 }
 
-// FuzzQuery sends any query string with every method: no panic, no status that
-// the protocol does not have, and never a message to anyone but the recipient.
+// FuzzQuery sends arbitrary query strings with every method. There is no panic, no
+// status outside the protocol, and no message to another recipient.
 func FuzzQuery(f *testing.F) {
 	for _, seed := range []string{"", "to=bob", "to=bob&to=bob", "to=%zz", "wait=0", "wait=-1", "after=", "after=1&wait=0", "to=bob&wait=1e9", "to=b;ob", "&&=&", "to=%E2%80%AE", "after=99999999999999999999999"} {
 		f.Add(seed)
@@ -72,8 +72,8 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
-// FuzzContentType sends any Content-Type: what the receiver is told is one of
-// the few that a browser does not act on.
+// FuzzContentType sends arbitrary Content-Type fields. The receiver gets one of the
+// few that a browser does not act on.
 func FuzzContentType(f *testing.F) {
 	for _, seed := range []string{"", "text/plain", "text/plain; charset=utf-8", "text/html", "application/json;x=\"y\"", "a/b;;", "text/plain;charset*=utf-8''%41"} {
 		f.Add(seed)
@@ -97,7 +97,7 @@ func FuzzContentType(f *testing.F) {
 	})
 }
 
-// FuzzICEServers parses any text that an operator could write.
+// FuzzICEServers parses arbitrary text.
 func FuzzICEServers(f *testing.F) {
 	for _, seed := range []string{"", "stun:a", "stun:a,stun:b:3478", "[]", `[{"urls":"stun:a"}]`, `[{"urls":["turn:a"],"username":"u","credential":"c"}]`, "turn:a", "[{}]"} {
 		f.Add(seed)

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
-// recordingGuard is a guard that writes down what it is told, and refuses one kind of
-// attempt.
+// recordingGuard records attempts and refuses one kind of them.
 type recordingGuard struct {
 	recorded []string
 	refused  inbox.Attempt
@@ -37,52 +37,42 @@ func (c *recordingGuard) Record(_ *http.Request, a inbox.Attempt, name string) {
 	c.recorded = append(c.recorded, fmt.Sprint(attempts[a], " ", name))
 }
 
-// rateLimitedError is a refusal that writes its own answer.
+// rateLimitedError writes its own response.
 type rateLimitedError struct{}
 
 func (rateLimitedError) Error() string                { return "too often" }
 func (rateLimitedError) Refuse(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) }
 
-// testWithGuard runs a test with a store near by and with one far away; alice and
-// bob have claimed their names.
+// testWithGuard runs a test in which alice and bob have claimed their names.
 func testWithGuard(t *testing.T, test func(*testing.T, *rig, *recordingGuard)) {
-	for _, where := range []string{"near", "far"} {
-		t.Run(where, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := &recordingGuard{refused: refuseNothing}
-				s := newRig(t, func(cfg *inbox.Config, l *inbox.Limits) {
-					cfg.Guard = c
-					if where == "far" {
-						cfg.Store = combinedStore{inbox.NewMemory(*l)}
-					}
-				})
-				s.do("alice", "GET", "/inbox?wait=0", "")
-				s.do("bob", "GET", "/inbox?wait=0", "")
-				c.recorded = nil
-				test(t, s, c)
-			})
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c := &recordingGuard{refused: refuseNothing}
+		s := newRig(t, func(cfg *inbox.Config, _ *inbox.Limits) { cfg.Guard = c })
+		s.do("alice", "GET", "/inbox?wait=0", "")
+		s.do("bob", "GET", "/inbox?wait=0", "")
+		c.recorded = nil
+		test(t, s, c)
+	})
 }
 
-// TestGuardRecords what each request turned out as, whoever keeps the store:
-// what it is not told costs a guesser nothing.
+// TestGuardRecords checks what the guard records for each request: an attempt
+// that is not recorded costs nothing.
 func TestGuardRecords(t *testing.T) {
 	for _, row := range []struct {
 		name, user, method, target string
-		told                       string
+		recorded                   string
 	}{
 		{"a new name", "carol", "GET", "/inbox?wait=0", "new carol, right carol"},
 		{"an owner", "alice", "GET", "/inbox?wait=0", "right alice"},
 		{"a guess", "alice:guess", "GET", "/inbox?wait=0", "wrong alice"},
 		{"a guess of a sender", "alice:guess", "POST", "/inbox?to=bob", "wrong alice"},
-		{"a guess of a sender who waits", "alice:guess", "POST", "/inbox?to=bob&wait=1", "wrong alice"},
-		{"a guess that would give up", "alice:guess", "DELETE", "/inbox", "wrong alice"},
+		{"a guess of a pending send", "alice:guess", "POST", "/inbox?to=bob&wait=1", "wrong alice"},
+		{"a guess of a DELETE", "alice:guess", "DELETE", "/inbox", "wrong alice"},
 		{"a message", "alice", "POST", "/inbox?to=bob", "right alice"},
-		{"a miss", "alice", "POST", "/inbox?to=nobody", "missed nobody, right alice"},
-		{"a miss of a new name", "carol", "POST", "/inbox?to=nobody", "missed nobody, new carol, right carol"},
-		{"a knock in vain", "alice", "POST", "/inbox?to=nobody&wait=5", "missed nobody, right alice"},
-		{"a knock that is let in", "alice", "POST", "/inbox?to=bob&wait=5", "right alice"},
+		{"an unknown recipient", "alice", "POST", "/inbox?to=unclaimed", "missed unclaimed, right alice"},
+		{"an unknown recipient of a new name", "carol", "POST", "/inbox?to=unclaimed", "missed unclaimed, new carol, right carol"},
+		{"a pending send that times out", "alice", "POST", "/inbox?to=unclaimed&wait=5", "missed unclaimed, right alice"},
+		{"a pending send that is delivered", "alice", "POST", "/inbox?to=bob&wait=5", "right alice"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			testWithGuard(t, func(t *testing.T, s *rig, c *recordingGuard) {
@@ -93,67 +83,65 @@ func TestGuardRecords(t *testing.T) {
 				}
 				<-s.start(r)
 				slices.Sort(c.recorded)
-				if got := strings.Join(c.recorded, ", "); got != row.told {
-					t.Errorf("told %q, want %q", got, row.told)
+				if got := strings.Join(c.recorded, ", "); got != row.recorded {
+					t.Errorf("recorded %q, want %q", got, row.recorded)
 				}
 			})
 		})
 	}
 }
 
-// racingStore is a memory engine at which somebody claims each name in the moment
-// after it was found free.
-type racingStore struct{ *inbox.Memory }
+// racingStore is a store in which another request claims each name just after it
+// was found free.
+type racingStore struct{ *memstore.Store }
 
-func (h racingStore) Open(ctx context.Context, name string, key inbox.Key, payer *inbox.Payer) (inbox.Claim, error) {
-	if payer == nil {
-		if _, err := h.Memory.Open(ctx, name, key, &inbox.Payer{}); err != nil {
-			return inbox.Claim{}, err
-		}
-		return inbox.Claim{}, inbox.ErrNoInbox
+func (h racingStore) OpenNext(ctx context.Context, name string, key inbox.Key, _ uint64) (c inbox.Claim, m inbox.Message, err error) {
+	if _, err = h.Open(ctx, name, key, &inbox.Payer{}); err == nil {
+		err = inbox.ErrNoInbox
 	}
-	return h.Memory.Open(ctx, name, key, payer)
+	return c, m, err
 }
 
-// TestNameThatAnotherClaimedIsNotNew: it costs nothing that the other paid.
-func TestNameThatAnotherClaimedIsNotNew(t *testing.T) {
+// TestConcurrentlyClaimedNameIsNotNew checks that only the request that made the
+// claim is charged for it.
+func TestConcurrentlyClaimedNameIsNotNew(t *testing.T) {
 	c := &recordingGuard{refused: refuseNothing}
-	s := newRig(t, func(cfg *inbox.Config, l *inbox.Limits) { cfg.Guard, cfg.Store = c, racingStore{inbox.NewMemory(*l)} })
+	s := newRig(t, func(cfg *inbox.Config, l *inbox.Limits) { cfg.Guard, cfg.Store = c, racingStore{memstore.New(*l)} })
 	s.want(s.do("alice", "GET", "/inbox?wait=0", ""), 204, "")
 	if got := strings.Join(c.recorded, ", "); got != "right alice" {
-		t.Errorf("told %q, want right alice", got)
+		t.Errorf("recorded %q, want right alice", got)
 	}
 }
 
-// TestPendingSendEndsEarly: who hangs up has learnt as much as who waited; whom
-// the server sends away has not.
+// TestPendingSendEndsEarly checks that a client that disconnects is charged like
+// one that waited in vain, and one that the server ends is not.
 func TestPendingSendEndsEarly(t *testing.T) {
 	for _, row := range []struct {
-		name string
-		end  func(*rig, context.CancelFunc)
-		told string
+		name     string
+		end      func(*rig, context.CancelFunc)
+		recorded string
 	}{
-		{"hung up", func(_ *rig, hangUp context.CancelFunc) { hangUp() }, "missed nobody, right alice"},
+		{"disconnected", func(_ *rig, hangUp context.CancelFunc) { hangUp() }, "missed unclaimed, right alice"},
 		{"stopped", func(s *rig, _ context.CancelFunc) { s.EndPolls() }, "right alice"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			testWithGuard(t, func(t *testing.T, s *rig, c *recordingGuard) {
 				ctx, hangUp := context.WithCancel(t.Context())
 				defer hangUp()
-				pending := s.start(request("alice", "POST", "/inbox?to=nobody&wait=5", "hello").WithContext(ctx))
+				pending := s.start(request("alice", "POST", "/inbox?to=unclaimed&wait=5", "hello").WithContext(ctx))
 				row.end(s, hangUp)
 				<-pending
 				slices.Sort(c.recorded)
-				if got := strings.Join(c.recorded, ", "); got != row.told {
-					t.Errorf("told %q, want %q", got, row.told)
+				if got := strings.Join(c.recorded, ", "); got != row.recorded {
+					t.Errorf("recorded %q, want %q", got, row.recorded)
 				}
 			})
 		})
 	}
 }
 
-// TestGuardRefuses: what it refuses is not even tried, and its answer is the
-// client's.
+// TestGuardRefuses checks that a refused attempt does not reach the store, and
+// that the client gets the response of the guard.
 func TestGuardRefuses(t *testing.T) {
 	for _, row := range []struct {
 		name, user, method, target string
@@ -161,14 +149,14 @@ func TestGuardRefuses(t *testing.T) {
 		status                     int
 	}{
 		{"the right password of a poll", "alice", "GET", "/inbox?wait=0", inbox.PasswordGuess, 429},
-		{"of a sender", "alice", "POST", "/inbox?to=bob", inbox.PasswordGuess, 429},
-		{"of one who gives up", "bob", "DELETE", "/inbox", inbox.PasswordGuess, 429},
+		{"the right password of a sender", "alice", "POST", "/inbox?to=bob", inbox.PasswordGuess, 429},
+		{"the right password of a DELETE", "bob", "DELETE", "/inbox", inbox.PasswordGuess, 429},
 		{"a new name", "carol", "GET", "/inbox?wait=0", inbox.NewName, 429},
 		{"a new sender", "carol", "POST", "/inbox?to=bob", inbox.NewName, 429},
-		{"no owner, for it is not new", "alice", "GET", "/inbox?wait=0", inbox.NewName, 204},
-		{"a message that would arrive", "alice", "POST", "/inbox?to=bob", inbox.UnknownRecipient, 429},
-		{"a knock", "alice", "POST", "/inbox?to=bob&wait=5", inbox.UnknownRecipient, 429},
-		{"no poll, for it misses nobody", "alice", "GET", "/inbox?wait=0", inbox.UnknownRecipient, 204},
+		{"an owner is not refused as a new name", "alice", "GET", "/inbox?wait=0", inbox.NewName, 204},
+		{"a message to a claimed name", "alice", "POST", "/inbox?to=bob", inbox.UnknownRecipient, 429},
+		{"a pending send", "alice", "POST", "/inbox?to=bob&wait=5", inbox.UnknownRecipient, 429},
+		{"a poll has no recipient", "alice", "GET", "/inbox?wait=0", inbox.UnknownRecipient, 204},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			testWithGuard(t, func(t *testing.T, s *rig, c *recordingGuard) {
@@ -176,13 +164,13 @@ func TestGuardRefuses(t *testing.T) {
 				began := time.Now()
 				s.want(s.do(row.user, row.method, row.target, "hello"), row.status, "")
 				if row.refuses == inbox.PasswordGuess && len(c.recorded) > 0 {
-					t.Errorf("told %q of a password that may not be compared", c.recorded)
+					t.Errorf("recorded %q of a password that was not compared, want nothing", c.recorded)
 				}
 				if took := time.Since(began); took != 0 {
 					t.Errorf("took %v, want no wait", took)
 				}
 				c.refused = refuseNothing
-				s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "") // nothing was left for him
+				s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "") // no message was stored
 			})
 		})
 	}

@@ -3,102 +3,118 @@ package inbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"sync/atomic"
 	"time"
+
+	"inbox/internal/problem"
 )
 
-// Config says what a [Handler] serves and how. Store and Secret are required.
+// Config configures a [Handler]. Store, Secret and Path are required.
 type Config struct {
 	Store Store
-	// Secret keys the hashes of passwords. Handlers on one store share it.
+	// Secret keys the hashes of passwords. It has 16 bytes or more. Handlers
+	// that share a store share it.
 	Secret []byte
-	// PollTimeout is how long a GET of an empty mailbox is held, and the most
-	// that ?wait= can ask for. Zero switches long polling off. It must be well
+	// Path is the URL path of the mailbox, as in "/inbox". ICEPath is that of
+	// the ICE servers; empty serves none. Other paths are answered with 404.
+	Path, ICEPath string
+	// PollTimeout is how long a GET of an empty mailbox waits, and the maximum
+	// of its parameter wait. Zero switches long polling off. It must be well
 	// below the store's timeout.
 	PollTimeout time.Duration
 	// MaxBodyBytes bounds one message.
 	MaxBodyBytes int64
 	// MaxInFlightBytes bounds the large bodies that are being read or written,
-	// in all; each payer has its share. Zero is no limit.
+	// in total. Each payer has a share of it. Zero is no limit.
 	MaxInFlightBytes int64
-	// WriteTimeout bounds the writing of one message to its receiver, during
-	// which a newer poll of a plain receiver has to wait. Zero leaves it to the
-	// server.
+	// WriteTimeout bounds the time to write one message to its receiver, for
+	// which a newer poll without acknowledgements has to wait. Zero leaves it
+	// to the server.
 	WriteTimeout time.Duration
-	// AnyOrigin lets the pages of every site use the server; Origins lets
-	// those listed, as in "https://example.org". Neither: only its own pages.
+	// AnyOrigin lets pages of every site use the server. Origins lets those
+	// listed, as in "https://example.org". Without either only the server's own
+	// pages can.
 	AnyOrigin bool
 	Origins   []string
-	// ICEServers is what GET /ice hands to a page for its RTCConfiguration.
+	// CrossSiteDetail is the detail of the problem document for a page that
+	// may not use the server: how the operator can allow it. Empty says only
+	// that the operator can.
+	CrossSiteDetail string
+	// ICEServers is what pages get for their RTCConfiguration.
 	ICEServers []ICEServer
-	// Alive reports whether the request's connection is, as far as the kernel
-	// knows, still there. Nil trusts every connection.
+	// Alive reports whether the connection of the request is still open. Use
+	// [Alive]. Nil trusts every connection: a message that is written to a
+	// closed one, without acknowledgement, is lost.
 	Alive func(*http.Request) bool
-	// Payer names whose budget a request counts against, the same for the same
-	// client. Nil counts against nobody's.
+	// Payer returns whom a request counts against. It is the same for all
+	// requests of one client. Nil counts against none: limits per payer do not
+	// apply.
 	Payer func(*http.Request) Payer
-	// OnWait hears how long a request waited for a message or a recipient, with
-	// the writer that ServeHTTP was given, before its answer is written. Nil:
-	// nobody does.
+	// OnWait, if not nil, is called when a request has waited for a message or
+	// a recipient, with the writer that ServeHTTP was given and the duration,
+	// before the response is written.
 	OnWait func(http.ResponseWriter, time.Duration)
 	// Guard limits guessing. Nil limits nothing.
 	Guard Guard
-	// Logger gets what the operator should see: failures of the store. Nil
-	// discards them.
+	// Logger gets failures of the store. Nil discards them.
 	Logger *slog.Logger
 }
 
-// Handler speaks the mailbox protocol at /inbox, and /ice. Use [NewHandler].
+// Handler implements the mailbox protocol. Make one with [NewHandler].
 type Handler struct {
-	store        Store
-	combined     CombinedStore // the store, if it is one
-	keys         keyring
-	origins      origins
-	pollTimeout  time.Duration
-	writeTimeout time.Duration
-	maxBytes     int64
-	ice          []byte
-	iceAuth      bool
-	alive        func(*http.Request) bool
-	payer        func(*http.Request) Payer
-	onWait       func(http.ResponseWriter, time.Duration)
-	guard        Guard
-	log          *slog.Logger
-	bodies       bodyBudget
-	polls        polls
-	refusals     refusals
-	delivered    struct{ plain, kept, putBack atomic.Int64 }
-	stopping     context.Context // ends when polls are to end
-	endPolls     context.CancelCauseFunc
+	store         Store
+	keys          keyring
+	path, icePath string
+	origins       origins
+	pollTimeout   time.Duration
+	writeTimeout  time.Duration
+	maxBytes      int64
+	ice           []byte
+	iceAuth       bool
+	alive         func(*http.Request) bool
+	payer         func(*http.Request) Payer
+	onWait        func(http.ResponseWriter, time.Duration)
+	guard         Guard
+	log           *slog.Logger
+	bodies        bodyBudget
+	polls         polls
+	refusals      refusals
+	notFound      *problem.Problem
+	crossSite     *problem.Problem
+	deliveries    struct{ autoAck, manualAck, requeued atomic.Int64 }
+	stopping      context.Context // ends when requests must no longer wait
+	endWaits      context.CancelCauseFunc
 }
 
-// What every answer says: the mail is nobody else's, and inert in a browser.
+// Fields of every response: messages must not be cached, and are inert in a
+// browser.
 var (
 	noStore    = []string{"no-store"}
 	nosniff    = []string{"nosniff"}
 	sandboxCSP = []string{"default-src 'none'; frame-ancestors 'none'; sandbox"}
 )
 
-// NewHandler returns a handler over cfg.Store. It panics without a store or a
-// secret, which is a mistake of the program, not of its user.
+// NewHandler returns a handler. It panics if the configuration lacks what it
+// requires: a mistake of the program, not of its user.
 func NewHandler(cfg Config) *Handler {
-	if cfg.Store == nil || len(cfg.Secret) < 16 {
-		panic("inbox: NewHandler needs a Store and a Secret of 16 bytes or more")
+	if cfg.Store == nil || len(cfg.Secret) < 16 || cfg.Path == "" {
+		panic("inbox: NewHandler needs a Store, a Secret of 16 bytes or more, and a Path")
 	}
 	h := &Handler{
 		store: cfg.Store, keys: newKeyring(cfg.Secret), origins: newOrigins(cfg.AnyOrigin, cfg.Origins),
+		path: cfg.Path, icePath: cfg.ICEPath,
 		pollTimeout: cfg.PollTimeout, writeTimeout: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
 		alive: cfg.Alive, payer: cfg.Payer, onWait: cfg.OnWait, guard: cfg.Guard, log: cfg.Logger,
 	}
-	h.combined, _ = cfg.Store.(CombinedStore)
 	h.ice, h.iceAuth = encodeICE(cfg.ICEServers)
+	h.notFound, h.crossSite = notFoundProblem(cfg.Path, cfg.ICEPath), crossSiteProblem(cfg.CrossSiteDetail)
 	h.bodies.init(cfg.MaxInFlightBytes)
 	h.refusals = newRefusals()
 	h.polls.slots = make(map[string]pollSlot)
-	h.stopping, h.endPolls = context.WithCancelCause(context.Background())
+	h.stopping, h.endWaits = context.WithCancelCause(context.Background())
 	if h.alive == nil {
 		h.alive = func(*http.Request) bool { return true }
 	}
@@ -114,35 +130,39 @@ func NewHandler(cfg Config) *Handler {
 	return h
 }
 
-// Refusals returns how often requests were refused since the handler was made,
+// Refusals returns how many requests were refused since the handler was made,
 // by the last part of the problem's type, as in "inbox-full".
 func (h *Handler) Refusals() map[string]int64 { return h.refusals.counts() }
 
-// Deliveries counts what became of messages that were handed out.
+// Deliveries counts the outcomes of messages that were read for a receiver.
 type Deliveries struct {
-	// AutoAck were written to a receiver that was still there, and forgotten.
+	// AutoAck were written to a receiver that was still connected, and
+	// discarded.
 	AutoAck int64
-	// ManualAck were written to a receiver that acknowledges, and are kept until it
-	// does. One that asks twice counts twice.
+	// ManualAck were written to a receiver that acknowledges, and kept until it
+	// does. One that is written twice counts twice.
 	ManualAck int64
-	// Requeued were not written, for the receiver was gone, and are first again.
+	// Requeued were not written because the receiver had disconnected. They
+	// stay first in their mailbox.
 	Requeued int64
 }
 
 // Deliveries returns the counts since the handler was made.
 func (h *Handler) Deliveries() Deliveries {
-	return Deliveries{h.delivered.plain.Load(), h.delivered.kept.Load(), h.delivered.putBack.Load()}
+	d := &h.deliveries
+	return Deliveries{d.autoAck.Load(), d.manualAck.Load(), d.requeued.Load()}
 }
 
-// EndPolls ends the held polls, and those still to come, with 204 and
-// Retry-After. Posts go on. A server calls it when it begins to shut down.
+// EndPolls ends the polls that wait, and all later ones, with 204 and
+// Retry-After, and pending sends with a problem document. Other requests are
+// served. A server calls it when it begins to shut down.
 func (h *Handler) EndPolls() {
-	h.endPolls(ErrStopping)
+	h.endWaits(ErrStopping)
 	h.polls.endAll()
 }
 
-// ServeHTTP answers one request. It panics with http.ErrAbortHandler when the
-// client is known to be gone, so that no answer is taken for a delivery.
+// ServeHTTP serves one request. It panics with http.ErrAbortHandler when the
+// client is known to be gone, so that no response is mistaken for a delivery.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header["Cache-Control"] = noStore
@@ -154,159 +174,53 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
-	var allowed string
-	switch r.URL.Path {
-	case "/inbox":
-		allowed = "GET, POST, DELETE, OPTIONS"
-	case "/ice":
-		allowed = "GET, OPTIONS"
-	default:
-		return errNotFound
+	allowed, isICE := "GET, POST, DELETE, OPTIONS", false
+	if r.URL.Path != h.path {
+		if h.icePath == "" || r.URL.Path != h.icePath {
+			return h.notFound
+		}
+		allowed, isICE = "GET, OPTIONS", true
 	}
-	if err := h.origins.check(w, r); err != nil {
-		return err
+	if !h.origins.check(w, r) {
+		return h.crossSite
 	}
-	switch r.URL.Path + r.Method {
-	case "/inbox" + http.MethodGet:
-		return h.get(w, r)
-	case "/inbox" + http.MethodPost:
-		return h.post(w, r)
-	case "/inbox" + http.MethodDelete:
-		return h.delete(w, r)
-	case "/ice" + http.MethodGet:
-		return h.getICE(w, r)
-	case r.URL.Path + http.MethodOptions:
+	switch {
+	case r.Method == http.MethodOptions:
 		h.origins.preflight(w, r, allowed)
 		return nil
+	case isICE && r.Method == http.MethodGet:
+		return h.getICE(w, r)
+	case isICE:
+	case r.Method == http.MethodGet:
+		return h.get(w, r)
+	case r.Method == http.MethodPost:
+		return h.post(w, r)
+	case r.Method == http.MethodDelete:
+		return h.delete(w, r)
 	}
-	// HEAD comes here too: a link preview must not take a message.
+	// This includes HEAD: a link preview must not take a message.
 	w.Header().Set("Allow", allowed)
 	return errMethodNotAllowed
 }
 
-// post leaves a message in somebody's mailbox.
-func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
-	if h.combined != nil {
-		return h.postCombined(w, r)
-	}
-	from, err := h.open(r)
+// delete gives the name up.
+func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
+	name, key, err := h.credentials(r)
 	if err != nil {
 		return err
 	}
-	q, err := h.parseQuery(r.URL.RawQuery)
-	if err != nil {
+	c, err := h.store.Open(r.Context(), name, key, nil)
+	if c, err = h.completeOpen(r, name, key, c, err); err != nil {
 		return err
 	}
-	if err := checkRecipient(q); err != nil {
+	if err := h.store.Close(r.Context(), c); err != nil && !errors.Is(err, ErrClaimEnded) {
 		return err
 	}
-	if err := h.guard.Allow(r, UnknownRecipient, q.to); err != nil {
-		return err
-	}
-	body, err := h.readBody(w, r)
-	if err != nil {
-		return err
-	}
-	return h.put(w, r, q, h.message(r, from.Name, body))
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
-func (h *Handler) message(r *http.Request, from string, body []byte) Message {
-	return Message{From: from, ContentType: safeContentType(canonicalHeader(r.Header, "Content-Type")), Body: body, Payer: h.payer(r)}
-}
-
-// put leaves m, at once or when its recipient comes.
-func (h *Handler) put(w http.ResponseWriter, r *http.Request, q query, m Message) (err error) {
-	if q.wait > 0 {
-		err = h.putPending(w, r, q, m)
-	} else {
-		err = h.store.Put(r.Context(), q.to, m, 0)
-	}
-	// Who hangs up has been told as well: nobody is there.
-	if errors.Is(err, ErrNoInbox) || errors.Is(err, context.Canceled) {
-		h.guard.Record(r, UnknownRecipient, q.to)
-	}
-	return err
-}
-
-// putPending is a post that waits for its recipient to come.
-func (h *Handler) putPending(w http.ResponseWriter, r *http.Request, q query, m Message) error {
-	// The body is here; its deadline must not end the wait.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	defer h.observeWait(w)()
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	defer context.AfterFunc(h.stopping, func() { cancel(ErrStopping) })()
-	err := h.store.Put(ctx, q.to, m, q.wait)
-	if err != nil && context.Cause(ctx) == ErrStopping {
-		return ErrStopping
-	}
-	return err
-}
-
-// get hands out the oldest message, or waits for one.
-func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
-	if h.combined != nil {
-		if handled, err := h.getCombined(w, r); handled {
-			return err
-		}
-	}
-	claim, err := h.open(r)
-	if err != nil {
-		return err
-	}
-	q, err := h.parseQuery(r.URL.RawQuery)
-	if err != nil {
-		return err
-	}
-	// A client may be gone before its request is read. Such a poll must not
-	// end the one with which it came back.
-	if h.polls.hasPoll(claim.Name) && !h.alive(r) {
-		panic(http.ErrAbortHandler)
-	}
-	p, err := h.polls.enter(r.Context(), claim.Name)
-	defer h.polls.leave(p)
-	if err != nil {
-		return endPoll(w, err)
-	}
-	m, err := h.store.Next(r.Context(), claim, q.after, 0)
-	return h.respond(w, r, p, claim, q, m, err)
-}
-
-// respond hands out the message that a first look found, or waits for one.
-func (h *Handler) respond(w http.ResponseWriter, r *http.Request, p *poll, claim Claim, q query, m Message, err error) error {
-	wait := h.pollTimeout
-	if q.hasWait {
-		wait = q.wait
-	}
-	if m, err = h.next(r.Context(), w, p, claim, wait, m, err); err != nil {
-		return endPoll(w, err)
-	}
-	if q.hasAfter {
-		// The store keeps the message: a newer poll need not wait until it is
-		// written, to a client that may have lost its network.
-		h.polls.leave(p)
-	}
-	return h.deliver(w, r, claim, m, q.hasAfter)
-}
-
-// next waits if a poll's first look found nothing: what ends the poll ends the
-// wait.
-func (h *Handler) next(ctx context.Context, w http.ResponseWriter, p *poll, c Claim, wait time.Duration, m Message, err error) (Message, error) {
-	if wait > 0 && errors.Is(err, ErrEmpty) {
-		if ctx, err = h.polls.waitContext(ctx, p); err != nil {
-			return m, err
-		}
-		waited := h.observeWait(w)
-		m, err = h.store.Next(ctx, c, 0, wait)
-		waited()
-	}
-	if reason := h.polls.endReason(p); reason != nil {
-		return m, reason
-	}
-	return m, err
-}
-
-// observeWait begins a wait, which the function that it returns ends.
+// observeWait begins a wait. The function that it returns ends it.
 func (h *Handler) observeWait(w http.ResponseWriter) func() {
 	if h.onWait == nil {
 		return func() {}
@@ -315,81 +229,17 @@ func (h *Handler) observeWait(w http.ResponseWriter) func() {
 	return func() { h.onWait(w, time.Since(began)) }
 }
 
-// endPoll answers a poll that brought no message, with the reason when there
-// is one to tell.
-func endPoll(w http.ResponseWriter, err error) error {
-	switch {
-	case errors.Is(err, ErrEmpty), errors.Is(err, ErrClaimEnded):
-	case errors.Is(err, ErrSuperseded):
-		w.Header().Set("X-Poll-Ended", "superseded")
-	case errors.Is(err, ErrStopping):
-		w.Header().Set("Retry-After", "1")
-		w.Header().Set("Connection", "close")
-	default:
-		return err
+func notFoundProblem(path, icePath string) *problem.Problem {
+	detail := fmt.Sprintf("The mailbox is at %s.", path)
+	if icePath != "" {
+		detail = fmt.Sprintf("The mailbox is at %s, the ICE servers are at %s.", path, icePath)
 	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return problem.New(http.StatusNotFound, "not-found", "There is nothing at this path", detail)
 }
 
-// deliver writes m. A receiver that acknowledges messages gets it again if it
-// was lost on the way; for any other it is discarded here, once it was written
-// to a connection that is still there.
-func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, c Claim, m Message, manualAck bool) error {
-	if !manualAck && !h.alive(r) {
-		h.delivered.putBack.Add(1)
-		panic(http.ErrAbortHandler)
+func crossSiteProblem(detail string) *problem.Problem {
+	if detail == "" {
+		detail = "Its operator can allow them."
 	}
-	if len(m.Body) > initialBodyBytes {
-		inFlight := h.bodies.newReservation(h.payer(r))
-		if err := inFlight.reserve(int64(len(m.Body))); err != nil {
-			return err // the message stays
-		}
-		defer inFlight.release()
-	}
-	control := http.NewResponseController(w)
-	if h.writeTimeout > 0 {
-		// A connection that knows no deadline has the server's.
-		_ = control.SetWriteDeadline(time.Now().Add(h.writeTimeout))
-	}
-	header := w.Header()
-	fields := [...]string{contentType(m.ContentType), strconv.Itoa(len(m.Body)), escapeName(m.From), strconv.FormatUint(m.ID, 10)}
-	header["Content-Type"] = fields[0:1:1] // four fields, one allocation
-	header["Content-Length"] = fields[1:2:2]
-	header["X-From"] = fields[2:3:3]
-	header["X-Message-Id"] = fields[3:4:4]
-	_, err := w.Write(m.Body)
-	if manualAck {
-		if err == nil {
-			h.delivered.kept.Add(1)
-		}
-		return nil
-	}
-	if err == nil {
-		err = control.Flush()
-	}
-	if err != nil {
-		h.delivered.putBack.Add(1)
-		panic(http.ErrAbortHandler)
-	}
-	// He has it, even if he hangs up now.
-	err = h.store.Discard(context.Background(), c, m.ID)
-	if err != nil && !errors.Is(err, ErrClaimEnded) && !errors.Is(err, ErrStopping) {
-		h.log.Error("discard a delivered message", "err", err)
-	}
-	h.delivered.plain.Add(1)
-	return nil
-}
-
-// delete gives the name up.
-func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
-	claim, err := h.open(r)
-	if err != nil {
-		return err
-	}
-	if err := h.store.Close(r.Context(), claim); err != nil && !errors.Is(err, ErrClaimEnded) {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return problem.New(http.StatusForbidden, "cross-site", "Pages of other sites may not use this server", detail)
 }

@@ -13,27 +13,28 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
-// rig is a handler under test, spoken to without a network.
+// rig is a handler under test, called without a network.
 type rig struct {
 	*inbox.Handler
 	t     *testing.T
-	store *inbox.Memory
-	gone  bool // what the kernel says of every connection
+	store *memstore.Store
+	gone  bool // Alive reports false for every connection
 }
 
 func newRig(t *testing.T, change func(*inbox.Config, *inbox.Limits)) *rig {
 	s := &rig{t: t}
 	limits := inbox.Limits{Timeout: time.Minute, Capacity: 100}
 	cfg := inbox.Config{
-		Secret: []byte("a secret of the test"), PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20,
+		Secret: []byte("a secret of the test"), Path: "/inbox", ICEPath: "/ice", PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20,
 		Alive: func(*http.Request) bool { return !s.gone },
 	}
 	if change != nil {
 		change(&cfg, &limits)
 	}
-	s.store = inbox.NewMemory(limits)
+	s.store = memstore.New(limits)
 	if cfg.Store == nil {
 		cfg.Store = s.store
 	}
@@ -41,8 +42,8 @@ func newRig(t *testing.T, change func(*inbox.Config, *inbox.Limits)) *rig {
 	return s
 }
 
-// request makes a request of user, whose password follows from the name;
-// header lines are "Name: value".
+// request returns a request of user, with a password derived from the name. Each
+// header is "Name: value".
 func request(user, method, target, body string, header ...string) *http.Request {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	if user != "" {
@@ -68,7 +69,7 @@ func (s *rig) want(w *httptest.ResponseRecorder, status int, body string) {
 	}
 }
 
-// wantProblem checks a refusal and returns its detail.
+// wantProblem checks a problem document and returns its detail.
 func (s *rig) wantProblem(w *httptest.ResponseRecorder, status int, kind string) string {
 	s.t.Helper()
 	var p struct {
@@ -82,21 +83,21 @@ func (s *rig) wantProblem(w *httptest.ResponseRecorder, status int, kind string)
 		s.t.Fatalf("got %d %+v, want %d %s", w.Code, p, status, kind)
 	}
 	if w.Header().Get("Content-Type") != "application/problem+json" || p.Title == "" || p.Detail == "" {
-		s.t.Errorf("%s: got type %q and %+v, want a problem that explains itself", kind, w.Header().Get("Content-Type"), p)
+		s.t.Errorf("%s: got type %q and %+v, want a title and a detail", kind, w.Header().Get("Content-Type"), p)
 	}
 	return p.Detail
 }
 
-func TestShortSecretIsAMistake(t *testing.T) {
+func TestNewHandlerRequiresASecret(t *testing.T) {
 	defer func() {
 		if recover() == nil {
-			t.Error("a handler was made with a secret of 15 bytes, want a panic")
+			t.Error("got a handler with a secret of 15 bytes, want a panic")
 		}
 	}()
-	inbox.NewHandler(inbox.Config{Store: inbox.NewMemory(inbox.Limits{Timeout: time.Minute}), Secret: make([]byte, 15)})
+	inbox.NewHandler(inbox.Config{Store: memstore.New(inbox.Limits{Timeout: time.Minute}), Secret: make([]byte, 15), Path: "/inbox"})
 }
 
-func TestMessageGoesFromAliceToBob(t *testing.T) {
+func TestMessageIsDelivered(t *testing.T) {
 	s := newRig(t, nil)
 	s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
 	s.want(s.do("älice %", "POST", "/inbox?to=bob", "an offer", "Content-Type: application/sdp"), 200, "")
@@ -145,7 +146,7 @@ func TestRefusals(t *testing.T) {
 		status                     int
 		kind                       string
 	}{
-		{"no credentials come before no inbox", "", "POST", "/inbox?to=nobody", 401, "unauthorized"},
+		{"no credentials precede no inbox", "", "POST", "/inbox?to=nobody", 401, "unauthorized"},
 		{"get without credentials", "", "GET", "/inbox", 401, "unauthorized"},
 		{"no inbox", "alice", "POST", "/inbox?to=nobody", 404, "no-inbox"},
 		{"to is missing", "alice", "POST", "/inbox", 400, "bad-request"},
@@ -153,18 +154,18 @@ func TestRefusals(t *testing.T) {
 		{"to is given twice", "alice", "POST", "/inbox?to=bob&to=bob", 400, "bad-request"},
 		{"to has a colon", "alice", "POST", "/inbox?to=a%3Ab", 400, "bad-request"},
 		{"to is not UTF-8", "alice", "POST", "/inbox?to=%ff", 400, "bad-request"},
-		{"to turns the writing around", "alice", "POST", "/inbox?to=a%E2%80%AEb", 400, "bad-request"},
+		{"to changes the direction of text", "alice", "POST", "/inbox?to=a%E2%80%AEb", 400, "bad-request"},
 		{"to is long", "alice", "POST", "/inbox?to=" + long, 400, "bad-request"},
-		{"to is badly encoded", "alice", "POST", "/inbox?to=%zz", 400, "bad-request"},
-		{"the name has a control", "a\x07", "GET", "/inbox", 400, "bad-request"},
-		{"the name has a C1 control", "a\u0085", "GET", "/inbox", 400, "bad-request"},
+		{"to has an invalid percent-encoding", "alice", "POST", "/inbox?to=%zz", 400, "bad-request"},
+		{"the name has a control character", "a\x07", "GET", "/inbox", 400, "bad-request"},
+		{"the name has a C1 control character", "a\u0085", "GET", "/inbox", 400, "bad-request"},
 		{"the name is long", long, "GET", "/inbox", 400, "bad-request"},
-		{"wait is junk", "alice", "GET", "/inbox?wait=soon", 400, "bad-request"},
+		{"wait is not a number", "alice", "GET", "/inbox?wait=soon", 400, "bad-request"},
 		{"wait is negative", "alice", "GET", "/inbox?wait=-1", 400, "bad-request"},
 		{"wait is empty", "alice", "GET", "/inbox?wait=", 400, "bad-request"},
 		{"wait is a fraction", "alice", "POST", "/inbox?to=bob&wait=1.5", 400, "bad-request"},
 		{"wait is given twice", "alice", "GET", "/inbox?wait=1&wait=2", 400, "bad-request"},
-		{"after is junk", "alice", "GET", "/inbox?after=last", 400, "bad-request"},
+		{"after is not a number", "alice", "GET", "/inbox?after=last", 400, "bad-request"},
 		{"after is given twice", "alice", "GET", "/inbox?after=1&after=", 400, "bad-request"},
 		{"HEAD takes no message", "alice", "HEAD", "/inbox", 405, "method-not-allowed"},
 		{"PUT", "alice", "PUT", "/inbox", 405, "method-not-allowed"},
@@ -191,7 +192,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func TestUndecodableCredentialsAreNone(t *testing.T) {
+func TestMalformedCredentials(t *testing.T) {
 	s := newRig(t, nil)
 	for _, value := range []string{"Basic", "Basic !", "Basic YQ==", "Bearer abc", "Basic YTpi YTpi", "Basic  YTpi"} {
 		w := s.do("", "GET", "/inbox", "", "Authorization: "+value)
@@ -231,7 +232,7 @@ func TestBodyLimit(t *testing.T) {
 			s.ServeHTTP(w, r)
 			if size > limit {
 				if detail := s.wantProblem(w, 413, "body-too-large"); !strings.Contains(detail, "51200") {
-					t.Errorf("got %q, want the limit named", detail)
+					t.Errorf("got %q, want the limit in it", detail)
 				}
 				continue
 			}
@@ -241,12 +242,12 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
-// errorReader is a body that breaks off.
+// errorReader is a body whose read fails.
 type errorReader struct{ err error }
 
 func (e errorReader) Read([]byte) (int, error) { return 0, e.err }
 
-func TestBodyThatBreaksOffStoresNothing(t *testing.T) {
+func TestIncompleteBodyStoresNothing(t *testing.T) {
 	s := newRig(t, nil)
 	s.do("bob", "GET", "/inbox?wait=0", "")
 	slow := request("alice", "POST", "/inbox?to=bob", "")
@@ -255,7 +256,7 @@ func TestBodyThatBreaksOffStoresNothing(t *testing.T) {
 	s.ServeHTTP(w, slow)
 	s.wantProblem(w, 408, "body-too-slow")
 	if w.Header().Get("Connection") != "close" {
-		t.Error("what is left of a slow body is still read")
+		t.Error("the connection stays open for the rest of a slow body, want it closed")
 	}
 	broken := request("alice", "POST", "/inbox?to=bob", "")
 	broken.Body, broken.ContentLength = io.NopCloser(io.MultiReader(strings.NewReader("hel"), errorReader{io.ErrUnexpectedEOF})), 5
@@ -263,12 +264,12 @@ func TestBodyThatBreaksOffStoresNothing(t *testing.T) {
 	s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
 }
 
-// wantAborted checks that the request gets no answer.
+// wantAborted checks that the request gets no response.
 func (s *rig) wantAborted(r *http.Request) {
 	s.t.Helper()
 	defer func() {
 		if got := recover(); got != http.ErrAbortHandler {
-			s.t.Fatalf("got %v, want the connection to be dropped", got)
+			s.t.Fatalf("got %v, want http.ErrAbortHandler", got)
 		}
 	}()
 	s.ServeHTTP(httptest.NewRecorder(), r)
@@ -304,7 +305,7 @@ func TestSenderKeepsItsName(t *testing.T) {
 	})
 }
 
-func TestDeleteGivesTheNameUp(t *testing.T) {
+func TestDeleteEndsTheClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, nil)
 		poll := s.start(request("bob", "GET", "/inbox", ""))
@@ -328,7 +329,7 @@ func TestEndPolls(t *testing.T) {
 		for _, w := range []*httptest.ResponseRecorder{<-poll, s.do("dave", "GET", "/inbox", "")} {
 			s.want(w, 204, "")
 			if w.Header().Get("Retry-After") == "" || w.Header().Get("Connection") != "close" {
-				t.Errorf("got %v, want Retry-After, and the connection to end", w.Header())
+				t.Errorf("got %v, want Retry-After and Connection: close", w.Header())
 			}
 		}
 		s.wantProblem(<-pending, 503, "stopping")

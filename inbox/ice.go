@@ -11,14 +11,14 @@ import (
 )
 
 // ICEServer is an RTCIceServer of the WebRTC specification: a STUN or TURN
-// server that peers use to find a path to each other.
+// server with which peers find a path to each other.
 type ICEServer struct {
 	URLs       []string `json:"urls"`
 	Username   string   `json:"username,omitempty"`
 	Credential string   `json:"credential,omitempty"`
 }
 
-// UnmarshalJSON accepts urls as a string too, as browsers do.
+// UnmarshalJSON also accepts urls as a string, as browsers do.
 func (s *ICEServer) UnmarshalJSON(data []byte) error {
 	var raw struct {
 		URLs                 json.RawMessage `json:"urls"`
@@ -31,7 +31,7 @@ func (s *ICEServer) UnmarshalJSON(data []byte) error {
 	}
 	s.Username, s.Credential = raw.Username, raw.Credential
 	if len(raw.URLs) == 0 {
-		return nil // check says so
+		return nil // check reports it
 	}
 	var one string
 	if json.Unmarshal(raw.URLs, &one) == nil {
@@ -41,10 +41,10 @@ func (s *ICEServer) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(raw.URLs, &s.URLs)
 }
 
-// ParseICEServers reads either a list of URLs separated by commas, as in
-// "stun:stun.example.org,stun:stun.example.net:3478", or the JSON text of an
-// array of RTCIceServer objects, which alone can carry credentials. Empty text
-// is no server.
+// ParseICEServers parses a comma-separated list of URLs, as in
+// "stun:stun.example.org,stun:stun.example.net:3478", or a JSON array of
+// RTCIceServer objects. Only the latter can have credentials. An empty spec has
+// no servers.
 func ParseICEServers(spec string) ([]ICEServer, error) {
 	spec = strings.TrimSpace(spec)
 	var servers []ICEServer
@@ -68,7 +68,7 @@ func ParseICEServers(spec string) ([]ICEServer, error) {
 	return servers, nil
 }
 
-// check refuses what a browser would refuse, where the operator can see it.
+// check rejects what a browser would reject, so that the operator sees it.
 func (s ICEServer) check() error {
 	if len(s.URLs) == 0 {
 		return errors.New("an ICE server has no urls")
@@ -88,7 +88,7 @@ func (s ICEServer) check() error {
 	return nil
 }
 
-// encodeICE returns the answer to GET /ice, and whether it holds a secret.
+// encodeICE returns the RTCConfiguration, and whether it contains a secret.
 func encodeICE(servers []ICEServer) (body []byte, secret bool) {
 	for _, s := range servers {
 		secret = secret || s.Credential != ""
@@ -100,11 +100,15 @@ func encodeICE(servers []ICEServer) (body []byte, secret bool) {
 	return body, secret
 }
 
-// getICE answers with an RTCConfiguration. One that holds credentials is only
-// for those who claimed a name.
+// getICE responds with the RTCConfiguration. If it contains credentials, the
+// client must have claimed a name.
 func (h *Handler) getICE(w http.ResponseWriter, r *http.Request) error {
 	if h.iceAuth {
-		if _, err := h.open(r); err != nil {
+		name, key, err := h.credentials(r)
+		if err != nil {
+			return err
+		}
+		if err := h.open(r, name, key); err != nil {
 			return err
 		}
 	}

@@ -1,15 +1,16 @@
-// Package inbox is the heart of the signaling server: named mailboxes in
-// which WebRTC peers leave each other offers, answers and ICE candidates.
+// Package inbox relays messages between WebRTC peers: offers, answers and ICE
+// candidates, left in named mailboxes over HTTP.
 //
-// A mailbox belongs to whoever first used its name with a password, for as
-// long as the owner keeps asking. Anyone who knows the name, and has a name of
-// its own, may leave messages; only the owner reads them. [Handler] speaks the
-// HTTP protocol, a [Store] keeps the mailboxes, [Memory] is the engine that
-// needs nothing but memory.
+// The first request that uses a name with a password claims the mailbox of
+// that name. The claim lasts as long as its owner keeps sending requests. Any
+// peer with a name of its own can leave messages in it, only the owner can
+// read them. [Handler] implements the HTTP protocol. A [Store] keeps the
+// mailboxes: in memory (package memstore), or in Redis for several servers
+// (package redisstore).
 //
-// The package knows nothing of TLS, of limits per address or of pages. What a
-// caller must know: a message leaves its mailbox only when it is discarded,
-// never because it was read.
+// The package does not do TLS, does not limit requests per address and has no
+// web pages. A message leaves its mailbox only when it is discarded, never
+// because it was read.
 package inbox
 
 import (
@@ -18,165 +19,159 @@ import (
 	"time"
 )
 
-// Errors that a [Store] returns. They may be wrapped; test with errors.Is.
+// Errors of a [Store]. They can be wrapped; test with errors.Is.
 var (
 	// ErrWrongKey is returned by Open: the name is claimed with another key.
 	ErrWrongKey = errors.New("the name is in use with another password")
-	// ErrTooManyInboxes is returned by Open: the store holds as many
-	// mailboxes as it may. It ends when some expire.
-	ErrTooManyInboxes = errors.New("the server holds as many inboxes as it may")
-	// ErrNoInbox is returned by Put, and by an Open that may not claim: nobody
-	// claims the name.
+	// ErrTooManyInboxes is returned by Open: the store is at its limit of
+	// mailboxes. It accepts new ones when others expire.
+	ErrTooManyInboxes = errors.New("the server is at its limit of inboxes")
+	// ErrNoInbox is returned by Put, and by an Open without a payer: the name
+	// is not claimed.
 	ErrNoInbox = errors.New("no such inbox")
-	// ErrInboxFull is returned by Put: the recipient has as many unread
-	// messages as one mailbox may hold.
+	// ErrInboxFull is returned by Put: the recipient's mailbox is at its limit
+	// of unread messages.
 	ErrInboxFull = errors.New("the inbox is full")
-	// ErrStoreFull is returned by Put: the store holds as many bytes as it may.
-	ErrStoreFull = errors.New("the server holds as many messages as it may")
-	// ErrPayerFull is returned by Open and Put: the payer holds as many
-	// mailboxes, or queued bytes, as one payer may.
-	ErrPayerFull = errors.New("this address holds as much as one address may")
-	// ErrEmpty is returned by Next: no message came while it waited.
+	// ErrStoreFull is returned by Put: the store is at its limit of bytes.
+	ErrStoreFull = errors.New("the server is at its limit of queued messages")
+	// ErrPayerFull is returned by Open and Put: the payer is at its limit of
+	// mailboxes or queued bytes.
+	ErrPayerFull = errors.New("this address is at its limit")
+	// ErrEmpty is returned by Next: there is no message.
 	ErrEmpty = errors.New("the inbox is empty")
-	// ErrClaimEnded is returned for a claim that was given up or expired,
-	// whether or not the name has been claimed anew since.
-	ErrClaimEnded = errors.New("the claim is over")
-	// ErrStopping is returned by every method of a store that was closed to be
-	// saved, and ends what waits when a [Handler] is told to stop.
+	// ErrClaimEnded is returned for a claim that was closed or has expired,
+	// whether or not the name has been claimed again since.
+	ErrClaimEnded = errors.New("the claim has ended")
+	// ErrStopping is returned by every method of a store that has been closed
+	// for good, and ends requests that wait when a [Handler] is told to stop.
 	ErrStopping = errors.New("the server is stopping")
-	// ErrSuperseded is returned by the Next of an engine that several
-	// processes share: somebody waits for the same mailbox in another one, and
-	// came later.
-	ErrSuperseded = errors.New("a newer poll took over")
-	// ErrStoreUnavailable is returned by every method of an engine over a network
-	// that cannot be reached now. It may or may not have done what was asked.
-	ErrStoreUnavailable = errors.New("the store cannot be reached")
+	// ErrSuperseded ends a watch: a newer receiver of the same mailbox has
+	// taken over.
+	ErrSuperseded = errors.New("superseded by a newer receiver")
+	// ErrStoreUnavailable is returned by every method of an engine over a
+	// network that cannot be reached. The step may have been done.
+	ErrStoreUnavailable = errors.New("the store is unavailable")
 )
 
-// PayerError is the [ErrPayerFull] of an engine that can tell which quota is
-// used up.
-type PayerError struct {
-	// Limit is "inboxes" or "queued-bytes", Quota how much the payer may hold
-	// of that now.
-	Limit string
-	Quota int64
-}
-
-func (e *PayerError) Error() string { return ErrPayerFull.Error() + ": " + e.Limit }
-
-// Is makes it an ErrPayerFull.
-func (e *PayerError) Is(target error) bool { return target == ErrPayerFull }
-
-// Key stands for a password: a keyed hash of it, so that no store ever holds
-// what a person typed. Keys are compared in constant time.
+// Key stands for a password: a keyed hash of it, so that no store holds the
+// password itself. Engines compare keys in constant time.
 type Key [32]byte
 
 // Claim is the right to read one mailbox, from the Open that made it until it
-// is given up or expires. It is a value; a stale one is harmless, every method
-// answers it with [ErrClaimOver].
+// is closed or expires. It is a value. A stale one is harmless: every method
+// answers it with [ErrClaimEnded].
 type Claim struct {
 	Name string
-	// Epoch tells this claim from earlier and later ones of the same name.
+	// Epoch distinguishes this claim from earlier and later ones of the name.
 	Epoch uint64
-	// Created is whether the Open that returned this value made the claim.
+	// Created reports whether the Open that returned this value made the claim.
 	Created bool
 }
 
-// Message is what one peer left for another. Its Body belongs to the store
-// from Put on, and is shared with every reader: nobody may change it.
+// Message is what one peer left for another. From Put on, Body belongs to the
+// store and is shared with every reader: it must not be changed.
 type Message struct {
-	// ID orders the messages of a mailbox. The store assigns it at Put; it
-	// grows within a claim and never returns in a later one.
+	// ID orders the messages of a mailbox. The store assigns it at Put. It
+	// grows within a claim and is never reused by a later one.
 	ID uint64
-	// From is the sender's name.
+	// From is the name of the sender.
 	From string
-	// ContentType is one of the few media types that are handed on as sent,
-	// or empty for application/octet-stream.
+	// ContentType is one of the few media types that are passed on as sent, or
+	// empty for application/octet-stream.
 	ContentType string
 	Body        []byte
-	// Payer is whose budget the queued bytes count against.
+	// Payer is whom the queued bytes count against.
 	Payer Payer
 }
 
-// Payer is whom mailboxes and queued bytes count against: a client, and the
-// network it is one of many in, if any, which has [NetworkFactor] budgets. Both
-// are opaque; an empty one counts against nobody's.
-type Payer struct{ Client, Network string }
-
-// NetworkFactor is how many budgets of a client a network has.
-const NetworkFactor = 16
-
-// Limits says when the mailboxes of a store expire and how much it may hold.
-// A limit of zero is no limit; Timeout must be above zero.
-type Limits struct {
-	// Timeout ends a claim that its owner did not use for so long.
-	Timeout time.Duration
-	// Capacity is how many unread messages one mailbox holds.
-	Capacity int
-	// MaxInboxes and MaxInboxesPerPayer bound the mailboxes.
-	MaxInboxes, MaxInboxesPerPayer int
-	// MaxQueuedBytes and MaxQueuedBytesPerPayer bound the messages: their
-	// texts and what the engine needs to keep them, also while a Put waits
-	// for its recipient. What one payer may hold shrinks as the store fills,
-	// so that those who hoard leave room for those who call.
-	MaxQueuedBytes, MaxQueuedBytesPerPayer int64
+// Stats is what a store holds at one moment. Expired mailboxes count until
+// their memory is freed.
+type Stats struct {
+	Inboxes int64
+	// Queued is the number of messages that wait to be read, or for their
+	// recipient. QueuedBytes is what they count for in [Limits].
+	Queued, QueuedBytes int64
 }
 
-// Store keeps mailboxes. All methods may be called concurrently; what they do
-// to one mailbox happens in one order, seen by all.
+// Store keeps mailboxes. All methods can be called concurrently. The steps on
+// one mailbox happen in one order, which is the same for all callers.
 //
-// A claim ends when its timeout, a property of the store, has passed since the
-// owner's last Open or since its last Next returned. Expiry is exact: a claim that is over is never seen
-// again, whether or not its memory was freed.
+// A claim expires when the store's timeout has passed since its last Open, its
+// last Next or the end of its last watch. It does not expire while a watch is
+// registered. Expiry is exact: an expired claim is never seen again, whether
+// or not its memory was freed.
 //
-// Any method may also return the context's error or one of the engine's own
-// (an engine over a network is sometimes away); an error always means that
-// nothing was changed, or, from an engine over a network, that it may not have been.
+// Every method can also return the context's error or an error of the engine,
+// such as [ErrStoreUnavailable]. An error means that nothing was changed; from
+// an engine over a network it means that nothing may have been changed.
 type Store interface {
-	// Open claims the name with the key, or checks the key of the claim that
-	// exists, and restarts its timeout. A new mailbox counts against payer; nil
-	// is for a client that may not make one.
+	// Open claims the name with the key, or checks the key of the existing
+	// claim, and restarts its timeout. A new mailbox counts against payer.
+	// Without a payer (nil), Open claims nothing.
 	//
 	// Errors: ErrWrongKey, ErrTooManyInboxes, ErrPayerFull; without a payer
 	// ErrNoInbox.
 	Open(ctx context.Context, name string, key Key, payer *Payer) (Claim, error)
 
-	// Put appends m, whose ID it assigns, to the mailbox named to. When
-	// nobody claims the name, it waits up to wait for somebody to.
+	// Put appends m to the mailbox named to and returns the ID that it assigns.
+	// If the name is not claimed, Put waits up to wait for a claim.
 	//
 	// Errors: ErrNoInbox, ErrInboxFull, ErrStoreFull, ErrPayerFull.
-	Put(ctx context.Context, to string, m Message, wait time.Duration) error
+	Put(ctx context.Context, to string, m Message, wait time.Duration) (id uint64, err error)
 
-	// Next forgets the messages up to and including the ID ack, unless ack
-	// is above every ID that this claim's messages were given, and returns
-	// the oldest that is left, without removing it. When none is left it
-	// waits up to wait for one. Callers that wait at the same time are all
-	// given the same message; whoever wants turns takes them above the store.
+	// Next returns the oldest message with an ID above after. It removes
+	// nothing, does not wait, and restarts the timeout of the claim. An after
+	// above every ID that was given in this claim reads from the oldest
+	// message, as 0 does: it is from another claim, or the clock was set back.
 	//
-	// Errors: ErrEmpty, ErrClaimOver. A Next that returns an error took no
-	// message; what ack acknowledged stays forgotten.
-	Next(ctx context.Context, c Claim, ack uint64, wait time.Duration) (Message, error)
+	// Errors: ErrEmpty, ErrClaimEnded.
+	Next(ctx context.Context, c Claim, after uint64) (Message, error)
 
-	// Discard forgets the messages up to and including the ID upTo.
+	// Discard acknowledges the messages up to and including upTo and removes
+	// them. An upTo above every ID that was given in this claim removes
+	// nothing.
 	//
-	// Errors: ErrClaimOver.
+	// Errors: ErrClaimEnded.
 	Discard(ctx context.Context, c Claim, upTo uint64) error
 
-	// Close gives the name up, and all its messages.
+	// Close ends the claim and removes its messages.
 	//
-	// Errors: ErrClaimOver.
+	// Errors: ErrClaimEnded.
 	Close(ctx context.Context, c Claim) error
-}
 
-// CombinedStore is a [Store] to which each call is a journey, and that can take two
-// steps in one. A [Handler] uses them where it can.
-type CombinedStore interface {
-	Store
+	// OpenPut is Open without a payer, followed by Put without a wait, in one
+	// step where the engine can. The claim is zero if Open failed.
+	OpenPut(ctx context.Context, name string, key Key, to string, m Message) (c Claim, id uint64, err error)
 
-	// OpenPut is Open, of a client that may not make a mailbox, and then Put
-	// without a wait. The claim is the zero one when it was Open that failed.
-	OpenPut(ctx context.Context, name string, key Key, to string, m Message) (Claim, error)
-
-	// OpenNext is Open, likewise, and then Next without a wait.
+	// OpenNext is Open without a payer, followed by Discard and Next of ack, in
+	// one step. The claim is zero if Open failed.
 	OpenNext(ctx context.Context, name string, key Key, ack uint64) (Claim, Message, error)
+
+	// Watch calls notify whenever the caller should act on the mailbox, until
+	// stop is called or the watch ends. While it is registered the claim does
+	// not expire.
+	//
+	// notify(nil) means that there may be a message: call Next. It is called
+	// for a message that is there when the watch is registered, which can be
+	// after Watch has returned, and for each message that is put afterwards.
+	// One call can stand for several messages, and a call can be spurious: an
+	// engine calls it too when it may have missed a message, as after an
+	// outage.
+	//
+	// notify with an error ends the watch: ErrClaimEnded, ErrStopping, or
+	// ErrSuperseded if another process that shares the store has registered a
+	// later watch of the claim. Watches in one process do not supersede one
+	// another.
+	//
+	// notify is called without locks held, from any goroutine that uses the
+	// store (within Watch itself, or within the Put of another caller) and
+	// concurrently with itself. It must not block, and must not call the store.
+	// A call can still come from a step that is under way when the watch ends
+	// or is stopped.
+	//
+	// stop restarts the timeout of the claim, does not wait for the store, and
+	// can be called more than once. A watch that has ended needs no stop.
+	//
+	// Errors: ErrClaimEnded, which an engine can report through notify instead.
+	Watch(c Claim, notify func(end error)) (stop func(), err error)
 }

@@ -1,15 +1,14 @@
 package inbox
 
 import (
-	"fmt"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 )
 
-// TestCharactersOfNames: none that a person cannot see, or that makes one name
-// look like another; all the others.
+// TestCharactersOfNames checks that invisible characters, and those that make one
+// name look like another, are refused, and others allowed.
 func TestCharactersOfNames(t *testing.T) {
 	for _, c := range []rune{0, '\n', 0x1f, ':', 0x7f, 0x80, 0x9f, 0x61c, 0x200e, 0x200f, 0x202a, 0x202c, 0x202e, 0x2066, 0x2069} {
 		if checkName("a"+string(c)+"b") == nil {
@@ -23,7 +22,7 @@ func TestCharactersOfNames(t *testing.T) {
 	}
 }
 
-// TestPasswordLeavesNoTrace in the memory that is used again for the next.
+// TestPasswordLeavesNoTrace checks that the reused memory contains no password.
 func TestPasswordLeavesNoTrace(t *testing.T) {
 	keys := newKeyring([]byte("a secret of the test"))
 	used := keys.scratches.New().(*scratch)
@@ -32,53 +31,20 @@ func TestPasswordLeavesNoTrace(t *testing.T) {
 	r.SetBasicAuth("bob", "builder")
 	_, key, err := keys.credentials(r)
 	if err != nil || key != used.key {
-		t.Fatalf("got %v and key %x, want that of the memory that is looked at", err, key)
+		t.Fatalf("got %v and key %x, want the key in the reused memory", err, key)
 	}
 	if used.decoded != [len(used.decoded)]byte{} {
 		t.Errorf("got %q left", used.decoded)
 	}
 }
 
-// TestPayersAreForgotten once they hold nothing: strangers with many addresses
-// leave no trace.
-func TestPayersAreForgotten(t *testing.T) {
-	m := NewMemory(Limits{Timeout: 1 << 40, MaxQueuedBytesPerPayer: 1000, MaxInboxesPerPayer: 1})
-	for i := range 100 {
-		p := Payer{Client: fmt.Sprint(i), Network: fmt.Sprint(i / 3)}
-		c, err := m.Open(t.Context(), fmt.Sprint("peer ", i), Key{}, &p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, body := range []string{"kept", strings.Repeat("x", 1000), "kept"} {
-			_ = m.Put(t.Context(), c.Name, Message{Body: []byte(body), Payer: p}, 0)
-		}
-		if _, err := m.Open(t.Context(), fmt.Sprint("second ", i), Key{}, &p); err == nil {
-			t.Fatal("a payer has two mailboxes, want one")
-		}
-		if err := m.Close(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range m.payers.clients {
-		if left := m.payers.clients[i].accounts; len(left) > 0 {
-			t.Errorf("got accounts %v left, want none", left)
-		}
-	}
-	if left := m.payers.networks.usage; len(left) > 0 {
-		t.Errorf("got networks %v left, want none", left)
-	}
-	if got := m.Stats(); got != (Stats{}) {
-		t.Errorf("got %+v, want nothing held", got)
-	}
-}
-
-// TestBodiesTakeMemoryAsTheyCome, whatever length was announced, and keep none
-// that is not counted.
-func TestBodiesTakeMemoryAsTheyCome(t *testing.T) {
+// TestBodiesTakeMemoryAsTheyArrive checks that the announced length does not
+// determine the memory that a body takes, and that all of it is reserved.
+func TestBodiesTakeMemoryAsTheyArrive(t *testing.T) {
 	for _, row := range []struct {
 		came      int
 		announced int64
-		taken     int64 // beyond bodyStart
+		taken     int64 // beyond initialBodyBytes
 	}{
 		{100, 1 << 20, 0},
 		{initialBodyBytes + 1, 1 << 20, initialBodyBytes},
@@ -90,10 +56,10 @@ func TestBodiesTakeMemoryAsTheyCome(t *testing.T) {
 		var reserved int64
 		body, err := readGrowing(strings.NewReader(strings.Repeat("x", row.came)), row.announced, func(n int64) error { reserved += n; return nil })
 		if err != nil || len(body) != row.came || cap(body) != row.came {
-			t.Errorf("%+v: got %d bytes in memory for %d and %v, want no more than came", row, len(body), cap(body), err)
+			t.Errorf("%+v: got %d bytes in memory for %d and %v, want no spare capacity", row, len(body), cap(body), err)
 		}
 		if reserved != row.taken {
-			t.Errorf("%+v: took %d bytes on the way", row, reserved)
+			t.Errorf("%+v: reserved %d bytes", row, reserved)
 		}
 	}
 }

@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// origins decides which sites' pages may use the server. A browser may
-// remember a login and send it along with what another site makes it fetch; a
-// stranger's page must never take somebody's messages that way.
+// origins decides which sites' pages may use the server. A browser can remember
+// a login and add it to a request that another site's page makes. Such a page
+// must not take messages that way.
 type origins struct {
 	anyOrigin bool
 	allowed   map[string]bool
 }
 
-// exposedHeaders are the response fields that a page of another origin may read.
+// exposedHeaders are the response fields that a page of another origin can read.
 const exposedHeaders = "X-From, X-Message-Id, X-Poll-Ended, Retry-After, RateLimit, RateLimit-Policy"
 
 func newOrigins(anyOrigin bool, list []string) origins {
@@ -25,29 +25,27 @@ func newOrigins(anyOrigin bool, list []string) origins {
 	return o
 }
 
-// check sets the CORS fields for an origin that is allowed and returns
-// errCrossSite for a page that may not ask.
-func (o origins) check(w http.ResponseWriter, r *http.Request) error {
+// check sets the CORS fields for an allowed origin and reports whether the
+// request is allowed.
+func (o origins) check(w http.ResponseWriter, r *http.Request) bool {
 	allowed := o.allow(w, r)
 	if !isCrossSite(r) {
-		return nil
+		return true
 	}
-	// Without CORS a browser neither asks nor lets the page read, yet the
-	// message would be gone: an image, a form or a link is never the mailbox's
-	// client.
+	// Without CORS a browser sends no preflight and the page cannot read the
+	// response, but the message would be gone. An image, a form or a link is
+	// never a client of the mailbox.
 	switch canonicalHeader(r.Header, "Sec-Fetch-Mode") {
 	case "no-cors", "navigate":
-		return errCrossSite
+		return false
 	}
-	if !allowed {
-		return errCrossSite
-	}
-	return nil
+	return allowed
 }
 
-// allow sets the fields of the CORS protocol (Fetch Standard) that belong on
-// every answer to an allowed origin. Credentials are never allowed: a client
-// sets the Authorization field itself.
+// allow sets the fields of the CORS protocol (Fetch Standard) that every response
+// to an allowed origin has, and reports whether the origin is allowed.
+// Credentials of the browser are never allowed: a client sets the Authorization
+// field itself.
 func (o origins) allow(w http.ResponseWriter, r *http.Request) bool {
 	if !o.anyOrigin && len(o.allowed) == 0 {
 		return false
@@ -68,15 +66,16 @@ func (o origins) allow(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// AllowOrigin sets the fields that let pages of an allowed origin read an
-// answer. The handler does it by itself; it is for refusals that come before.
+// AllowOrigin sets the CORS fields that let pages of an allowed origin read a
+// response. The handler sets them itself. Call it for refusals that precede the
+// handler.
 func (h *Handler) AllowOrigin(w http.ResponseWriter, r *http.Request) {
 	h.origins.allow(w, r)
 }
 
-// isCrossSite reports whether another site's page caused the request. The browser
-// says so in Sec-Fetch-Site; where it does not (plain HTTP, old browsers), the
-// origin's host has to be ours.
+// isCrossSite reports whether a page of another site made the request. Browsers
+// send Sec-Fetch-Site. Without it (plain HTTP, old browsers), the host of the
+// origin must be that of the request.
 func isCrossSite(r *http.Request) bool {
 	switch canonicalHeader(r.Header, "Sec-Fetch-Site") {
 	case "same-origin", "none":
@@ -92,14 +91,14 @@ func isCrossSite(r *http.Request) bool {
 	return true
 }
 
-// preflight answers OPTIONS: what a page may send.
+// preflight responds to OPTIONS.
 func (o origins) preflight(w http.ResponseWriter, r *http.Request, allowed string) {
 	header := w.Header()
 	header.Set("Allow", allowed)
 	if header.Get("Access-Control-Allow-Origin") != "" {
 		header.Set("Access-Control-Allow-Methods", allowed)
 		header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
-		header.Set("Access-Control-Max-Age", "7200") // what Chromium caps it to
+		header.Set("Access-Control-Max-Age", "7200") // the maximum in Chromium
 	}
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -17,27 +17,27 @@ func TestOtherSites(t *testing.T) {
 		name    string
 		header  []string
 		closed  bool // allowed without any CORS option
-		listed  bool // allowed with -cors-origins https://site.example
-		anyone  bool // allowed with -cors
+		listed  bool // allowed with Origins https://site.example
+		anyone  bool // allowed with AnyOrigin
 		exposed bool // Access-Control-Allow-Origin, where allowed
 	}{
 		{"no browser", nil, true, true, true, false},
-		{"our page", []string{"Sec-Fetch-Site: same-origin", "Origin: http://example.com"}, true, true, true, false},
-		{"our page behind a proxy that renames us", []string{"Sec-Fetch-Site: same-origin", "Origin: https://other"}, true, true, true, false},
-		{"our page in an old browser", []string{"Origin: http://example.com"}, true, true, true, false},
-		{"another port of our host", []string{"Origin: http://example.com:81"}, false, false, true, true},
-		{"typed in", []string{"Sec-Fetch-Site: none", "Sec-Fetch-Mode: navigate"}, true, true, true, false},
+		{"own page", []string{"Sec-Fetch-Site: same-origin", "Origin: http://example.com"}, true, true, true, false},
+		{"own page behind a proxy that changes the host", []string{"Sec-Fetch-Site: same-origin", "Origin: https://other"}, true, true, true, false},
+		{"own page in an old browser", []string{"Origin: http://example.com"}, true, true, true, false},
+		{"another port of the host", []string{"Origin: http://example.com:81"}, false, false, true, true},
+		{"address bar", []string{"Sec-Fetch-Site: none", "Sec-Fetch-Mode: navigate"}, true, true, true, false},
 		{"a site's script", []string{cross, cors, origin}, false, true, true, true},
 		{"an old browser's script", []string{origin}, false, true, true, true},
-		{"a site on our domain", []string{"Sec-Fetch-Site: same-site", cors, origin}, false, true, true, true},
+		{"another host of the domain", []string{"Sec-Fetch-Site: same-site", cors, origin}, false, true, true, true},
 		{"an unlisted site's script", []string{cross, cors, "Origin: https://evil.example"}, false, false, true, true},
 		{"a script without origin", []string{cross, cors, "Origin: null"}, false, false, true, true},
 		{"a listed name over http", []string{cross, cors, "Origin: http://site.example"}, false, false, true, true},
 		{"an image", []string{cross, "Sec-Fetch-Mode: no-cors"}, false, false, false, false},
 		{"a form", []string{cross, "Sec-Fetch-Mode: navigate", origin}, false, false, false, false},
 		{"a link", []string{cross, "Sec-Fetch-Mode: navigate"}, false, false, false, false},
-		{"nonsense", []string{"Sec-Fetch-Site: whatever"}, false, false, true, false},
-		{"nonsense origin", []string{"Origin: ://"}, false, false, true, true},
+		{"unknown value", []string{"Sec-Fetch-Site: whatever"}, false, false, true, false},
+		{"malformed origin", []string{"Origin: ://"}, false, false, true, true},
 	}
 	for _, row := range rows {
 		for option, want := range map[string]bool{"": row.closed, "list": row.listed, "any": row.anyone} {
@@ -64,7 +64,7 @@ func TestOtherSites(t *testing.T) {
 	}
 }
 
-func TestCORSIsOnEveryAnswer(t *testing.T) {
+func TestCORSIsOnEveryResponse(t *testing.T) {
 	s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.Origins = []string{"https://site.example"} })
 	header := []string{"Origin: https://site.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors"}
 	s.do("bob", "GET", "/inbox?wait=0", "")

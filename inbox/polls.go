@@ -5,32 +5,32 @@ import (
 	"sync"
 )
 
-// polls gives the GETs of one mailbox turns. The newest wins: it ends those
-// that wait, and itself waits for one that is just being answered, so that no
-// message is handed out twice while it is not known whether it arrived.
+// polls serializes the polls of each mailbox. A newer poll supersedes those that
+// wait. It waits for one that is being answered, so that no message is written
+// twice while it is not known whether the first write arrived.
 type polls struct {
 	mu    sync.Mutex
 	slots map[string]pollSlot
 	ended bool
 }
 
-// pollSlot is the state of one mailbox that is being polled. The holder alone may
-// talk to the store; the newest is the holder or waits to be.
+// pollSlot is the state of a mailbox that is being polled. Only the holder reads
+// from the store. The newest is the holder or waits to become it.
 type pollSlot struct {
 	holder, newest *poll
 }
 
-// poll is one GET under way. The lock of its polls guards it. Most polls find
-// a message at once: only one that waits has a context of its own.
+// poll is one GET. The lock of polls guards it. Most polls find a message at
+// once; only one that waits has a context of its own.
 type poll struct {
 	name      string
-	endReason error           // why it has to end
+	endReason error           // why it must end, or nil
 	ctx       context.Context // to wait in; nil until it waits
 	cancel    context.CancelCauseFunc
-	ready     chan struct{} // closed when it is this poll's turn; nil: from the start
+	ready     chan struct{} // closed when it becomes the holder; nil if it was from the start
 }
 
-// endLocked makes p end for that reason, unless it has one already.
+// endLocked ends p for that reason, unless it has one already.
 func (p *poll) endLocked(reason error) {
 	if p.endReason != nil {
 		return
@@ -41,8 +41,8 @@ func (p *poll) endLocked(reason error) {
 	}
 }
 
-// enter supersedes older polls of that name and waits for its turn. Whatever
-// it returns, the poll has to leave.
+// enter supersedes older polls of that name and waits until it is the holder. The
+// caller must let the poll leave, also after an error.
 func (ps *polls) enter(ctx context.Context, name string) (*poll, error) {
 	p := &poll{name: name}
 	if err := ps.add(p); err != nil || p.ready == nil {
@@ -60,7 +60,8 @@ func (ps *polls) enter(ctx context.Context, name string) (*poll, error) {
 	}
 }
 
-// tryEnter returns a poll that has its turn, unless there is another of that name.
+// tryEnter returns a poll that is the holder, or nil if there is another poll of
+// that name.
 func (ps *polls) tryEnter(name string) *poll {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -72,8 +73,8 @@ func (ps *polls) tryEnter(name string) *poll {
 	return p
 }
 
-// add lines p up; it has a turn to wait for if another poll holds that. The
-// error is why it has to end already.
+// add makes p the newest poll of its name, and the holder if the name has none. The
+// error is why it must end at once.
 func (ps *polls) add(p *poll) error {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -92,15 +93,8 @@ func (ps *polls) add(p *poll) error {
 	return p.endReason
 }
 
-// hasPoll reports whether a poll of that name is under way.
-func (ps *polls) hasPoll(name string) bool {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	return ps.slots[name].holder != nil
-}
-
-// waitContext returns a context for p to wait in. It ends with ctx, or with why the
-// poll has to, which is its cause then.
+// waitContext returns a context for p to wait in. It ends with ctx, or when the
+// poll must end, with the reason as its cause.
 func (ps *polls) waitContext(ctx context.Context, p *poll) (context.Context, error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -113,14 +107,14 @@ func (ps *polls) waitContext(ctx context.Context, p *poll) (context.Context, err
 	return p.ctx, nil
 }
 
-// endReason returns why p has to end, or nil.
+// endReason returns why p must end, or nil.
 func (ps *polls) endReason(p *poll) error {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	return p.endReason
 }
 
-// leave ends p and hands its turn on. Leaving twice does no harm.
+// leave ends p and makes the newest poll the holder. A second call does nothing.
 func (ps *polls) leave(p *poll) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -138,12 +132,12 @@ func (ps *polls) leave(p *poll) {
 	case slot.newest == p:
 		slot.newest = slot.holder
 	default:
-		return // superseded before its turn, or left already: the name may have no turn any more
+		return // superseded before it was the holder, or left already: the name may have no slot
 	}
 	ps.slots[p.name] = slot
 }
 
-// endAll ends all polls, now and from now on.
+// endAll ends all polls, and all later ones.
 func (ps *polls) endAll() {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()

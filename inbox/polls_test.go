@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestPollsRemoveLeftPolls: in whatever order three polls of a name leave, no
-// turn is left over, and the end of all finds nothing.
+// TestPollsRemoveLeftPolls checks that no slot remains, in whatever order three polls
+// of a name leave.
 func TestPollsRemoveLeftPolls(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		ps := polls{slots: map[string]pollSlot{}}
@@ -19,17 +19,17 @@ func TestPollsRemoveLeftPolls(t *testing.T) {
 		}
 		for _, i := range order {
 			ps.leave(three[i])
-			ps.leave(three[i]) // twice does no harm
+			ps.leave(three[i]) // a second call does nothing
 		}
 		if len(ps.slots) != 0 {
-			t.Errorf("left as %v: got turns %v, want none", order, ps.slots)
+			t.Errorf("left as %v: got slots %v, want none", order, ps.slots)
 		}
 		ps.endAll()
 	}
 }
 
-// TestConcurrentPolls has polls come, go and wait at random: only one holds the
-// turn at a time, and in the end nothing is left.
+// TestConcurrentPolls has polls enter, wait and leave at random: one poll is the holder
+// at a time, and no slot remains.
 func TestConcurrentPolls(t *testing.T) {
 	ps := polls{slots: map[string]pollSlot{}}
 	holders := map[string]*sync.Mutex{"bob": {}, "carol": {}}
@@ -42,7 +42,7 @@ func TestConcurrentPolls(t *testing.T) {
 				p, err := ps.enter(ctx, name)
 				if err == nil {
 					if !holders[name].TryLock() {
-						t.Error("two polls hold the turn")
+						t.Error("two polls are holders")
 					} else {
 						if ctx, err := ps.waitContext(ctx, p); err == nil && rand.IntN(2) == 0 {
 							<-ctx.Done()
@@ -57,30 +57,6 @@ func TestConcurrentPolls(t *testing.T) {
 	}
 	all.Wait()
 	if len(ps.slots) != 0 {
-		t.Errorf("got turns %v left, want none", ps.slots)
-	}
-}
-
-// TestPutDoesNotWaitForClaimedName: it was claimed after the Put had found
-// nobody, and before it began to wait.
-func TestPutDoesNotWaitForClaimedName(t *testing.T) {
-	s := &shard{boxes: map[string]*box{"bob": {}}, claimWaiters: map[string]*claimWaiter{}}
-	timeout := make(chan time.Time)
-	close(timeout)
-	if err := s.awaitClaim(t.Context(), "bob", timeout); err != nil {
-		t.Errorf("got %v, want no wait", err)
-	}
-}
-
-// TestLateClaimWaiterKeepsNewer: a Put that was let in, and only now goes on, leaves
-// alone who knocks at the same name since.
-func TestLateClaimWaiterKeepsNewer(t *testing.T) {
-	late, newer := &claimWaiter{count: 1}, &claimWaiter{count: 1}
-	s := &shard{claimWaiters: map[string]*claimWaiter{"bob": newer}}
-	if s.removeClaimWaiter("bob", late); s.claimWaiters["bob"] != newer {
-		t.Error("the newer knock is forgotten, and would not be told of a claim")
-	}
-	if s.removeClaimWaiter("bob", newer); len(s.claimWaiters) != 0 {
-		t.Errorf("got knocks %v left, want none", s.claimWaiters)
+		t.Errorf("got slots %v left, want none", ps.slots)
 	}
 }

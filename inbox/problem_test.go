@@ -14,7 +14,7 @@ import (
 	"inbox/inbox"
 )
 
-func TestFullAnswersSayWhenToComeBack(t *testing.T) {
+func TestQuotaRefusalsHaveRetryAfter(t *testing.T) {
 	payer := func(*http.Request) inbox.Payer { return inbox.Payer{Client: "payer"} }
 	rows := []struct {
 		kind   string
@@ -46,7 +46,7 @@ func TestFullAnswersSayWhenToComeBack(t *testing.T) {
 	}
 }
 
-// brokenStore fails at everything.
+// brokenStore fails to open mailboxes.
 type brokenStore struct {
 	inbox.Store
 	err error
@@ -56,26 +56,34 @@ func (s brokenStore) Open(context.Context, string, inbox.Key, *inbox.Payer) (inb
 	return inbox.Claim{}, s.err
 }
 
+func (s brokenStore) OpenPut(context.Context, string, inbox.Key, string, inbox.Message) (inbox.Claim, uint64, error) {
+	return inbox.Claim{}, 0, s.err
+}
+
+func (s brokenStore) OpenNext(context.Context, string, inbox.Key, uint64) (inbox.Claim, inbox.Message, error) {
+	return inbox.Claim{}, inbox.Message{}, s.err
+}
+
 func TestFailureIsLoggedNotSent(t *testing.T) {
 	var log bytes.Buffer
 	s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) {
-		c.Store, c.Logger = brokenStore{err: errors.New("the disk of the test is on fire")}, slog.New(slog.NewTextHandler(&log, nil))
+		c.Store, c.Logger = brokenStore{err: errors.New("disk failure of the test")}, slog.New(slog.NewTextHandler(&log, nil))
 	})
 	w := s.do("bob", "POST", "/inbox?to=carol", "hello")
 	s.wantProblem(w, 500, "internal")
-	if strings.Contains(w.Body.String(), "fire") || !strings.Contains(log.String(), "fire") {
-		t.Errorf("got answer %q and log %q, want the cause in the log alone", w.Body, log.String())
+	if strings.Contains(w.Body.String(), "disk failure") || !strings.Contains(log.String(), "disk failure") {
+		t.Errorf("got answer %q and log %q, want the cause in the log only", w.Body, log.String())
 	}
 	for _, private := range []string{"bob", "carol", "hello", "Basic"} {
 		if strings.Contains(log.String(), private) {
-			t.Errorf("got log %q, want nothing of %s in it", log.String(), private)
+			t.Errorf("got log %q, want no %s in it", log.String(), private)
 		}
 	}
 }
 
-// TestRefusedTogetherComeBackApart, and sooner where a restart is all that they
-// wait for.
-func TestRefusedTogetherComeBackApart(t *testing.T) {
+// TestRetryAfterIsSpread checks that Retry-After is random, and shorter for a
+// restart or an outage.
+func TestRetryAfterIsSpread(t *testing.T) {
 	for _, row := range []struct {
 		err  error
 		kind string

@@ -28,8 +28,12 @@ func newServer(t *testing.T, engine func(inbox.Limits) inbox.Store, set func(*in
 	memory := inbox.Limits{Timeout: time.Minute, Capacity: 100}
 	config := inbox.Config{
 		Secret:       []byte("sixteen bytes or"),
+		Path:         "/inbox",
+		ICEPath:      "/ice",
 		PollTimeout:  25 * time.Second,
 		MaxBodyBytes: 1 << 20,
+		// As the command says.
+		CrossSiteDetail: "Its operator can allow them with -cors or -cors-origins.",
 	}
 	set(&config, &memory)
 	config.Store = engine(memory)

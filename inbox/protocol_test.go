@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 const protocolDocument = "../docs/protocol.md"
@@ -17,14 +18,9 @@ const protocolDocument = "../docs/protocol.md"
 // TestProtocolDocument runs every exchange of docs/protocol.md: it sends each fenced
 // block to a real handler as written and compares the answer. Time is fake, so a
 // minute in the document takes no real time, and a block without took= must be
-// answered at once. A remote store must give the same answers.
+// answered at once.
 func TestProtocolDocument(t *testing.T) {
-	t.Run("near", func(t *testing.T) {
-		runProtocol(t, func(l inbox.Limits) inbox.Store { return inbox.NewMemory(l) })
-	})
-	t.Run("far", func(t *testing.T) {
-		runProtocol(t, func(l inbox.Limits) inbox.Store { return combinedStore{inbox.NewMemory(l)} })
-	})
+	runProtocol(t, func(l inbox.Limits) inbox.Store { return memstore.New(l) })
 }
 
 func runProtocol(t *testing.T, engine func(inbox.Limits) inbox.Store) {

@@ -20,16 +20,16 @@ import (
 // maxNameBytes bounds names and passwords, in bytes.
 const maxNameBytes = 256
 
-// maxCharsetBytes bounds the one parameter of a media type that is passed on; the
-// longest registered name of a charset has 45 bytes.
+// maxCharsetBytes bounds the only parameter of a media type that is passed on.
+// The longest registered name of a charset has 45 bytes.
 const maxCharsetBytes = 45
 
-// initialBodyBytes is how much of a body is allocated before any of it came, so that
-// a large Content-Length alone costs nothing.
+// initialBodyBytes is how much of a body is allocated before any of it has
+// arrived, so that a large Content-Length alone costs nothing.
 const initialBodyBytes = 16 << 10
 
-// checkName says what is wrong with a name: it must be text that a person can
-// tell from another, and that fits into a header of Basic authentication.
+// checkName returns what is wrong with a name. A name must be text that people
+// can distinguish from another, and fit into the credentials of HTTP Basic.
 func checkName(name string) error {
 	switch {
 	case name == "":
@@ -47,8 +47,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// isControl reports C0 and C1 controls, and those that turn the direction of
-// writing: with them two different names look alike.
+// isControl reports C0 and C1 controls, and those that change the direction of
+// text: with them two different names look alike.
 func isControl(c rune) bool {
 	switch {
 	case c < 0x20, 0x7f <= c && c <= 0x9f:
@@ -61,8 +61,8 @@ func isControl(c rune) bool {
 	return false
 }
 
-// escapeName makes a name fit for a header: every byte that is not visible
-// ASCII, and the percent sign, is percent-encoded.
+// escapeName percent-encodes the percent sign and every byte that is not visible
+// ASCII, so that the name fits into a header field.
 func escapeName(name string) string {
 	n := 0
 	for i := range len(name) {
@@ -88,17 +88,17 @@ func escapeName(name string) string {
 
 func mustEscape(c byte) bool { return c < 0x21 || c > 0x7e || c == '%' }
 
-// query is what a request's query string asks for.
+// query is the parsed query string of a request.
 type query struct {
 	to                string
-	recipients        int // how often to was given
+	recipients        int // how often the parameter to occurs
 	wait              time.Duration
 	after             uint64
 	hasWait, hasAfter bool
 }
 
-// parseQuery reads the parameters that the protocol knows; others are ignored.
-// Waits are cut to what the server grants.
+// parseQuery parses the parameters of the protocol and ignores others. It caps
+// waits at the poll timeout.
 func (h *Handler) parseQuery(raw string) (query, error) {
 	var q query
 	for raw != "" {
@@ -147,7 +147,8 @@ func checkRecipient(q query) error {
 	return nil
 }
 
-// parseDigits reads a number without sign; one too large is the largest.
+// parseDigits parses a number without a sign. One that is too large becomes the
+// largest.
 func parseDigits(s string) (uint64, error) {
 	n, err := strconv.ParseUint(s, 10, 64)
 	if errors.Is(err, strconv.ErrRange) {
@@ -163,8 +164,8 @@ func capWait(seconds uint64, limit time.Duration) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// safeContentType returns the media type that a receiver is told, or "" for one that
-// a browser might act on.
+// safeContentType returns the media type to pass on, or "" for one that a browser
+// could act on.
 func safeContentType(sent string) string {
 	switch sent {
 	case "application/json", "application/sdp", "application/trickle-ice-sdpfrag", "text/plain", "text/plain;charset=UTF-8":
@@ -193,7 +194,7 @@ func contentType(mediaType string) string {
 	return mediaType
 }
 
-// readBody reads at most maxBytes, taking memory as they come.
+// readBody reads at most maxBytes, and allocates as they arrive.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	size := r.ContentLength
 	if size > h.maxBytes {
@@ -205,11 +206,12 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 		return body, err
 	}
 	inFlight := h.bodies.newReservation(h.payer(r))
-	defer inFlight.release() // the store counts what it is given
+	defer inFlight.release() // the store counts the bytes it gets
 	return readGrowing(bodyReader{http.MaxBytesReader(w, r.Body, h.maxBytes)}, size, inFlight.reserve)
 }
 
-// bodyReader is what a stranger sends: what net/http cannot read in it is his fault.
+// bodyReader reads a request body. What net/http cannot parse in it is an error
+// of the client.
 type bodyReader struct{ io.Reader }
 
 func (b bodyReader) Read(p []byte) (int, error) {
@@ -225,9 +227,9 @@ func (b bodyReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readGrowing reads to the end, doubling the memory as it fills but never past
-// the announced size (-1: none), and returns a slice without slack. It asks take
-// before it takes more memory than bodyStart.
+// readGrowing reads to the end and returns a slice without spare capacity. It
+// doubles the memory as it fills, up to the announced size (-1: unknown), and
+// calls reserve before it allocates more than initialBodyBytes.
 func readGrowing(r io.Reader, size int64, reserve func(int64) error) ([]byte, error) {
 	body := make([]byte, 0, initialBodyBytes)
 	for {
@@ -249,10 +251,10 @@ func readGrowing(r io.Reader, size int64, reserve func(int64) error) ([]byte, er
 	}
 }
 
-// nextCapacity is the next size for memory of n bytes.
+// nextCapacity returns the size to grow to from n bytes.
 func nextCapacity(n int, size int64) int {
 	if size > int64(n) {
-		return min(2*n, int(size)+1) // one more, so that the end is seen without growing
+		return min(2*n, int(size)+1) // one more, to see the end without growing again
 	}
 	return 2 * n
 }

@@ -18,6 +18,7 @@ import (
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/snapshot"
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 	"inbox/inbox/redisstore"
 	"inbox/public"
 	"inbox/ratelimit"
@@ -34,7 +35,7 @@ type server struct {
 	log        *slog.Logger
 	errorLog   *logging.ErrorLog
 	snapshot   *snapshot.File // nil: mailboxes are not saved
-	store      *inbox.Memory
+	store      *memstore.Store
 	shared     *redisstore.Store // used instead of store; nil without -store
 	handler    *inbox.Handler
 	clientIP   *ratelimit.ClientIP
@@ -132,7 +133,7 @@ func (s *server) loadMailboxes(dir string, key []byte) {
 	}
 	var restored snapshot.Restored
 	if s.snapshot == nil {
-		s.store = inbox.NewMemory(s.cfg.mailboxLimits())
+		s.store = memstore.New(s.cfg.mailboxLimits())
 	} else {
 		s.store, restored = s.snapshot.Load(s.cfg.mailboxLimits())
 	}
@@ -152,6 +153,8 @@ func (s *server) buildHandler(key []byte) {
 	s.handler = inbox.NewHandler(inbox.Config{
 		Store:        store,
 		Secret:       key,
+		Path:         "/inbox",
+		ICEPath:      "/ice",
 		PollTimeout:  c.pollWait,
 		MaxBodyBytes: c.maxBodySize,
 		WriteTimeout: s.timeouts.write,
@@ -160,8 +163,9 @@ func (s *server) buildHandler(key []byte) {
 		MaxInFlightBytes: c.maxQueuedBytes,
 		AnyOrigin:        c.cors,
 		Origins:          c.origins,
+		CrossSiteDetail:  "Its operator can allow them with -cors or -cors-origins.",
 		ICEServers:       c.ice,
-		Alive:            conn.Alive,
+		Alive:            inbox.Alive,
 		Payer:            s.clients.Payer,
 		OnWait:           onWait,
 		Guard:            s.limits.Guard,

@@ -30,7 +30,7 @@ func newSavingServer(t *testing.T, stall, save time.Duration) (*server, *service
 		t.Fatal(err)
 	}
 	for range 32 {
-		if err := srv.store.Put(t.Context(), "alice", inbox.Message{From: "bob", Body: make([]byte, 64<<10)}, 0); err != nil {
+		if _, err := srv.store.Put(t.Context(), "alice", inbox.Message{From: "bob", Body: make([]byte, 64<<10)}, 0); err != nil {
 			t.Fatal(err)
 		}
 	}

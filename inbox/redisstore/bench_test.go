@@ -15,13 +15,14 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 // BenchmarkRelay measures a message from one peer to another, acknowledged with the
 // next request, as a handler sends it: with the memory engine, and with one to three
 // nodes.
 func BenchmarkRelay(b *testing.B) {
-	b.Run("memory", func(b *testing.B) { relay(b, inbox.NewMemory(limits)) })
+	b.Run("memory", func(b *testing.B) { relay(b, memstore.New(limits)) })
 	b.Run("redis", func(b *testing.B) { relayNodes(b, cluster{startServer(b)}, Config{}) })
 	b.Run("sealed", func(b *testing.B) { relayNodes(b, cluster{startServer(b)}, Config{Key: sharedKey}) })
 	b.Run("always", func(b *testing.B) {
@@ -116,26 +117,12 @@ func relay(b *testing.B, stores ...inbox.Store) {
 }
 
 func send(s inbox.Store, from, to string, m inbox.Message) error {
-	if d, ok := s.(inbox.CombinedStore); ok {
-		_, err := d.OpenPut(context.Background(), from, bobsKey, to, m)
-		return err
-	}
-	if _, err := s.Open(context.Background(), from, bobsKey, nil); err != nil {
-		return err
-	}
-	return s.Put(context.Background(), to, m, 0)
+	_, _, err := s.OpenPut(context.Background(), from, bobsKey, to, m)
+	return err
 }
 
 func receive(s inbox.Store, name string, ack uint64) (uint64, error) {
-	if d, ok := s.(inbox.CombinedStore); ok {
-		_, m, err := d.OpenNext(context.Background(), name, bobsKey, ack)
-		return m.ID, err
-	}
-	c, err := s.Open(context.Background(), name, bobsKey, nil)
-	if err != nil {
-		return 0, err
-	}
-	m, err := s.Next(context.Background(), c, ack, 0)
+	_, m, err := s.OpenNext(context.Background(), name, bobsKey, ack)
 	return m.ID, err
 }
 
@@ -148,13 +135,50 @@ func BenchmarkWake(b *testing.B) {
 	for b.Loop() {
 		got := make(chan error, 1)
 		go func() {
-			m, err := to.Next(context.Background(), c, last, 20e9)
+			m, err := inbox.WaitNext(context.Background(), to, c, last, 20e9)
 			last = m.ID
-			got <- err
+			got <- errors.Join(err, to.Discard(context.Background(), c, m.ID))
 		}()
-		err := from.Put(context.Background(), "bob", inbox.Message{From: "alice", Body: make([]byte, 1500)}, 0)
+		_, err := from.Put(context.Background(), "bob", inbox.Message{From: "alice", Body: make([]byte, 1500)}, 0)
 		if err = errors.Join(err, <-got); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkWatches is the cost of 5,000 watches that are renewed, in store CPU time for
+// each renewal.
+func BenchmarkWatches(b *testing.B) {
+	const n = 5000
+	redis := cluster{startServer(b)}
+	s := newStore(b, redis.url(), Config{Limits: limits})
+	for i := range n {
+		stop, err := s.Watch(open(b, s, fmt.Sprint("peer", i)), func(error) {})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer stop()
+	}
+	due := func() bool {
+		s.watches.mu.Lock()
+		defer s.watches.mu.Unlock()
+		for _, some := range s.watches.byTag {
+			if !some[0].registered || some[0].due.IsZero() {
+				return true
+			}
+		}
+		return false
+	}
+	for due() {
+		time.Sleep(time.Millisecond)
+	}
+	before, _ := redis.cpuTime(b)
+	for b.Loop() {
+		s.watches.recheck(context.Background())
+		for due() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	after, _ := redis.cpuTime(b)
+	b.ReportMetric(float64(after-before)/1e3/float64(b.N*n), "store-µs/renewal")
 }

@@ -55,11 +55,11 @@ func TestSlowReplicaRecovers(t *testing.T) {
 		t.Errorf("got %d replicas found, want 1", n)
 	}
 	replica.signal(syscall.SIGSTOP)
-	if err := s.Put(t.Context(), "bob", inbox.Message{}, 0); err != errUnreplicated {
+	if _, err := s.Put(t.Context(), "bob", inbox.Message{}, 0); err != errUnreplicated {
 		t.Fatalf("got %v, want errUnreplicated", err)
 	}
 	replica.signal(syscall.SIGCONT)
-	eventually(t, "the replica acknowledges in time again", func() bool { return s.Put(t.Context(), "bob", inbox.Message{}, 0) == nil })
+	eventually(t, "the replica acknowledges in time again", func() bool { return tryPut(t, s, "bob", inbox.Message{}) == nil })
 }
 
 // delayedProxy returns the address of a proxy to s that delays each direction.
@@ -121,20 +121,20 @@ func TestUnreplicatedPollIsSuperseded(t *testing.T) {
 	bob := open(t, a, "bob")
 	older := startNext(t, a, bob, 20*time.Second)
 	replica.signal(syscall.SIGSTOP)
-	_ = a.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("hello")}, 0)
+	_, _ = a.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("hello")}, 0)
 	time.Sleep(replicaTimeout) // the older poll sees the message
 	replica.signal(syscall.SIGCONT)
 	var m inbox.Message
 	eventually(t, "the other node returns the message", func() (ok bool) {
 		var err error
-		m, err = b.Next(t.Context(), bob, 0, 0)
+		m, err = b.Next(t.Context(), bob, 0)
 		return err == nil
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	newer := make(chan error, 1)
 	go func() {
-		_, err := b.Next(ctx, bob, m.ID, time.Minute)
+		_, err := inbox.WaitNext(ctx, b, bob, m.ID, time.Minute)
 		newer <- err
 	}()
 	select {
@@ -142,7 +142,7 @@ func TestUnreplicatedPollIsSuperseded(t *testing.T) {
 		if res.err != nil && !errors.Is(res.err, inbox.ErrSuperseded) {
 			t.Errorf("the older poll: got %v, want the message or ErrSuperseded", res.err)
 		}
-		time.Sleep(2 * peekAgainAfter)
+		time.Sleep(2 * time.Second) // beyond the next try of the older poll
 	case err := <-newer:
 		t.Fatalf("the newer poll: got %v, want it to wait", err)
 	}
@@ -190,7 +190,7 @@ func TestHungConnectionCleanupIsNotAwaited(t *testing.T) {
 	master.signal(syscall.SIGSTOP)
 	defer master.signal(syscall.SIGCONT)
 	began := time.Now()
-	err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0)
+	_, err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0)
 	if took := time.Since(began); !errors.Is(err, inbox.ErrStoreUnavailable) || took > 2*time.Second {
 		t.Errorf("got %v after %v, want ErrStoreUnavailable within two seconds", err, took)
 	}

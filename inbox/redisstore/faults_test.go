@@ -48,10 +48,10 @@ func TestFullRedisCanBeEmptied(t *testing.T) {
 		put(t, s, "carol", "hello")
 	}
 	redis.do("CONFIG", "SET", "maxmemory", "1")
-	if err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0); !errors.Is(err, inbox.ErrStoreFull) {
+	if _, err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0); !errors.Is(err, inbox.ErrStoreFull) {
 		t.Errorf("put: got %v, want ErrStoreFull", err)
 	}
-	if _, err := s.OpenPut(t.Context(), "bob", bobsKey, "carol", inbox.Message{From: "bob"}); !errors.Is(err, inbox.ErrStoreFull) {
+	if _, _, err := s.OpenPut(t.Context(), "bob", bobsKey, "carol", inbox.Message{From: "bob"}); !errors.Is(err, inbox.ErrStoreFull) {
 		t.Errorf("open put: got %v, want ErrStoreFull", err)
 	}
 	if _, err := s.Open(t.Context(), "newcomer", bobsKey, &inbox.Payer{}); !errors.Is(err, inbox.ErrStoreFull) {
@@ -219,7 +219,7 @@ func TestDamagedMailbox(t *testing.T) {
 	m := wantNext(t, s, bob, 0, "1")
 	m = wantNext(t, s, bob, m.ID, "3")
 	redis.do("HSET", data, "f", "nonsense")
-	if _, err := s.Next(t.Context(), bob, m.ID, 0); !errors.Is(err, inbox.ErrClaimEnded) {
+	if _, err := s.Next(t.Context(), bob, m.ID); !errors.Is(err, inbox.ErrClaimEnded) {
 		t.Errorf("next: got %v, want ErrClaimEnded of an invalid mailbox", err)
 	}
 	eventually(t, "the sums are zero", func() bool { return s.Stats() == inbox.Stats{} })
@@ -236,7 +236,7 @@ func TestLargerMessageOfAnotherNode(t *testing.T) {
 	body := strings.Repeat("x", 1<<20)
 	bob := open(t, a, "bob")
 	put(t, a, "bob", body)
-	if m, err := b.Next(t.Context(), bob, 0, 0); err != nil || len(m.Body) != len(body) {
+	if m, err := b.Next(t.Context(), bob, 0); err != nil || len(m.Body) != len(body) {
 		t.Fatalf("got %d bytes, %v, want %d", len(m.Body), err, len(body))
 	}
 }

@@ -20,7 +20,7 @@ type node struct {
 func newNode(t *testing.T, url string) node {
 	s := newStore(t, url, Config{})
 	return node{inbox.NewHandler(inbox.Config{
-		Store: s, Secret: []byte("shared secret of the nodes"), PollTimeout: 20 * time.Second, MaxBodyBytes: 1 << 20,
+		Store: s, Secret: []byte("shared secret of the nodes"), Path: "/inbox", PollTimeout: 20 * time.Second, MaxBodyBytes: 1 << 20,
 	}), s}
 }
 

@@ -12,14 +12,6 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Modes of a peek: how it affects the timeout of the claim; see mailbox.lua.
-const (
-	peekFirst = "first" // the first peek of a Next: restarts the timeout
-	peekAgain = "again" // a later one: restarts it only if there is a message
-	peekLast  = peekFirst
-	touchOnly = "touch" // restarts the timeout without looking for a message
-)
-
 // currentSession returns the session, or ErrStoreUnavailable while disconnected.
 func (s *Store) currentSession() (*session, error) {
 	sess := s.session.Load()
@@ -153,193 +145,212 @@ func (s *Store) putArgs(req *putRequest, wait time.Duration) []string {
 	}
 }
 
-func putStatus(m rueidis.RedisMessage) error {
-	switch status, err := m.ToString(); {
+func parsePut(answer []rueidis.RedisMessage) (id uint64, err error) {
+	switch status, err := answer[0].ToString(); {
 	case err != nil:
-		return errUnexpectedReply
-	case status == "ok":
-		return nil
+	case status == "ok" && len(answer) == 2:
+		return parseID(answer[1])
 	case status == "none":
-		return inbox.ErrNoInbox
+		return 0, inbox.ErrNoInbox
 	case status == "full":
-		return inbox.ErrInboxFull
+		return 0, inbox.ErrInboxFull
 	}
-	return errUnexpectedReply
+	return 0, errUnexpectedReply
 }
 
 // Put implements [inbox.Store].
-func (s *Store) Put(ctx context.Context, to string, m inbox.Message, wait time.Duration) error {
+func (s *Store) Put(ctx context.Context, to string, m inbox.Message, wait time.Duration) (id uint64, err error) {
 	sess, err := s.currentSession()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	req := s.newPutRequest(sess, to, &m)
-	return s.retryAfterReclaim(ctx, func() error {
+	err = s.retryAfterReclaim(ctx, func() error {
 		reserved, err := s.ledger.reserveBytes(req.payer, req.size)
 		if err != nil {
 			return err
 		}
 		if wait > 0 {
 			defer s.ledger.release(reserved)
-			return s.putPending(ctx, sess, &req, wait)
+			id, err = s.putPending(ctx, sess, &req, wait)
+		} else {
+			id, err = s.put(ctx, sess, &req, 0, reserved)
 		}
-		return s.put(ctx, sess, &req, 0, reserved)
+		return err
 	})
+	return id, err
 }
 
 func (s *Store) put(
 	ctx context.Context, sess *session, req *putRequest, wait time.Duration, reserved reservation,
-) error {
+) (id uint64, err error) {
 	answer, err := s.do(ctx, sess, "put", []location{req.location}, reserved, s.putArgs(req, wait)...)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return putStatus(answer[0])
+	return parsePut(answer)
 }
 
 // putPending puts the message as soon as the name is claimed. Each attempt registers
 // this node for a wake-up; the registration expires one second after the deadline.
-func (s *Store) putPending(ctx context.Context, sess *session, req *putRequest, wait time.Duration) error {
-	w := s.waiters.add(req.location.tag, true)
-	defer s.waiters.remove(w)
+func (s *Store) putPending(ctx context.Context, sess *session, req *putRequest, wait time.Duration) (uint64, error) {
+	woken := make(chan struct{}, 1)
+	w := s.watches.addPut(req.location, func(error) { signal(woken) })
+	defer s.watches.remove(w)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	deadline := time.Now().Add(wait)
 	for remaining := wait; remaining > 0; remaining = time.Until(deadline) {
-		err := s.put(ctx, sess, req, remaining+time.Second, nil)
+		id, err := s.put(ctx, sess, req, remaining+time.Second, nil)
 		if err != inbox.ErrNoInbox {
-			return err
+			return id, err
 		}
-		if err := w.wait(ctx, min(time.Until(deadline), sess.recheckEvery)); err != nil {
-			return err
+		timer.Reset(min(time.Until(deadline), sess.recheckEvery))
+		select {
+		case <-woken:
+		case <-timer.C:
+		case <-ctx.Done():
+			return 0, ctx.Err()
 		}
 	}
 	return s.put(ctx, sess, req, 0, nil)
 }
 
-// wait returns nil when w is woken or maxWait has passed.
-func (w *waiter) wait(ctx context.Context, maxWait time.Duration) error {
-	timer := time.NewTimer(maxWait)
-	defer timer.Stop()
-	select {
-	case <-w.woken:
-	case <-timer.C:
-	case <-w.superseded:
-		return inbox.ErrSuperseded
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
-}
-
 // Next implements [inbox.Store].
-func (s *Store) Next(ctx context.Context, c inbox.Claim, ack uint64, wait time.Duration) (inbox.Message, error) {
+func (s *Store) Next(ctx context.Context, c inbox.Claim, after uint64) (inbox.Message, error) {
 	sess, err := s.currentSession()
 	if err != nil {
 		return inbox.Message{}, err
 	}
-	loc := sess.locate(c.Name)
-	if wait <= 0 {
-		m, _, err := s.peek(ctx, sess, loc, c, ack, peekFirst, 0)
-		return m, err
-	}
-	w := s.waiters.add(loc.tag, false) // before the first peek, so that no wake-up is missed
-	defer s.waiters.remove(w)
-	deadline := time.Now().Add(wait)
-	m, left, err := s.peek(ctx, sess, loc, c, ack, peekFirst, w.seq)
-	for err == inbox.ErrEmpty {
-		if err := w.wait(ctx, min(time.Until(deadline), left, sess.recheckEvery)); err != nil {
-			s.touch(ctx, sess, loc, c)
-			return m, err
-		}
-		if time.Until(deadline) <= 0 {
-			return s.lastPeek(ctx, sess, loc, c)
-		}
-		m, left, err = s.peek(ctx, sess, loc, c, 0, peekAgain, w.seq)
-		if now := s.session.Load(); now != nil && now != sess {
-			return m, inbox.ErrClaimEnded // the old store's claim; the new one has another secret
-		}
-		if err == errUnreplicated || err == errTooManyWaits {
-			// The Put of the message that could not be returned removed this poll's
-			// registration and sends no further wake-up: register again, retry later.
-			_, _, _ = s.peek(ctx, sess, loc, c, 0, touchOnly, w.seq)
-			err, left = inbox.ErrEmpty, peekAgainAfter
-		} else if errors.Is(err, inbox.ErrStoreUnavailable) {
-			// Hold the poll; wakeAll wakes it after the outage.
-			err, left = inbox.ErrEmpty, wait
-		}
-	}
-	return m, err
+	return s.next(ctx, sess, sess.locate(c.Name), c, after, 0)
 }
 
-// lastPeek ends a wait. An unavailable store counts as an empty mailbox; the next poll
-// reports the outage.
-func (s *Store) lastPeek(ctx context.Context, sess *session, loc location, c inbox.Claim) (inbox.Message, error) {
-	m, _, err := s.peek(ctx, sess, loc, c, 0, peekLast, 0)
-	if errors.Is(err, inbox.ErrStoreUnavailable) {
-		err = inbox.ErrEmpty
-	}
-	return m, err
-}
-
-// touch restarts the timeout of the claim after a canceled or superseded wait.
-func (s *Store) touch(ctx context.Context, sess *session, loc location, c inbox.Claim) {
-	_, _, _ = s.peek(context.WithoutCancel(ctx), sess, loc, c, 0, touchOnly, 0)
-}
-
-// peek returns the oldest message of a mailbox and skips damaged ones. With ErrEmpty it
-// also returns the remaining lifetime of the claim. A seq other than 0 registers that
-// waiter for a wake-up.
-func (s *Store) peek(
-	ctx context.Context, sess *session, loc location, c inbox.Claim, ack uint64, mode string, seq uint64,
-) (inbox.Message, time.Duration, error) {
+// next returns the oldest message above after. It drops damaged ones, which would
+// otherwise come again and again: drop, and those that it finds.
+func (s *Store) next(
+	ctx context.Context, sess *session, loc location, c inbox.Claim, after, drop uint64,
+) (inbox.Message, error) {
 	for {
 		answer, err := s.do(ctx, sess, "next", []location{loc}, nil, loc.tag, strconv.FormatUint(c.Epoch, 10),
-			strconv.FormatUint(ack, 10), mode, strconv.FormatUint(seq, 10), strconv.FormatInt(s.maxRecordBytes, 10))
+			strconv.FormatUint(after, 10), strconv.FormatUint(drop, 10), strconv.FormatInt(s.maxRecordBytes, 10))
 		if err != nil {
-			return inbox.Message{}, 0, err
+			return inbox.Message{}, err
 		}
-		m, left, err := sess.parsePeek(loc, answer)
+		m, err := sess.parseNext(loc, answer)
 		if err != errDamaged {
-			return m, left, err
+			return m, err
 		}
-		ack = s.dropDamaged(m)
+		drop = s.logDamaged(m)
 	}
 }
 
-// dropDamaged logs the loss of a message and returns the acknowledgement that removes
-// it. Otherwise it would block all later messages.
-func (s *Store) dropDamaged(m inbox.Message) (ack uint64) {
+// logDamaged logs the loss of a message and returns its ID.
+func (s *Store) logDamaged(m inbox.Message) (id uint64) {
 	s.log.Error("dropped a message: damaged or encrypted with another key", "store", s.address)
 	return m.ID
 }
 
-func (c *codec) parsePeek(
-	loc location, answer []rueidis.RedisMessage,
-) (m inbox.Message, left time.Duration, err error) {
+// parseNext returns errDamaged with the ID of a message that it cannot read.
+func (c *codec) parseNext(loc location, answer []rueidis.RedisMessage) (m inbox.Message, err error) {
 	status, err := answer[0].ToString()
 	switch {
 	case err != nil:
 	case status == "over":
-		return m, 0, inbox.ErrClaimEnded
-	case status == "empty" && len(answer) == 2:
-		ms, err := answer[1].AsInt64()
-		if err != nil {
-			return m, 0, errUnexpectedReply
-		}
-		return m, time.Duration(ms+1) * time.Millisecond, inbox.ErrEmpty
+		return m, inbox.ErrClaimEnded
+	case status == "empty":
+		return m, inbox.ErrEmpty
 	case status == "ok" && len(answer) == 3:
 		id, err := parseID(answer[1])
 		if err != nil {
-			return m, 0, err
+			return m, err
 		}
 		record, err := answer[2].ToString()
 		if err != nil {
-			return m, 0, errUnexpectedReply
+			return m, errUnexpectedReply
 		}
 		m, err = c.open(loc.tag, record)
 		m.ID = id
-		return m, 0, err
+		return m, err
 	}
-	return m, 0, errUnexpectedReply
+	return m, errUnexpectedReply
+}
+
+// OpenPut implements [inbox.Store]. In a cluster it takes two steps, because the two
+// mailboxes are seldom in the same slot.
+func (s *Store) OpenPut(
+	ctx context.Context, name string, key inbox.Key, to string, m inbox.Message,
+) (c inbox.Claim, id uint64, err error) {
+	sess, err := s.currentSession()
+	if err != nil {
+		return c, 0, err
+	}
+	if sess.cluster {
+		if c, err = s.Open(ctx, name, key, nil); err == nil {
+			id, err = s.Put(ctx, to, m, 0)
+		}
+		return c, id, err
+	}
+	req := s.newPutRequest(sess, to, &m)
+	err = s.retryAfterReclaim(ctx, func() error {
+		c, id, err = s.openPut(ctx, sess, name, key, &req)
+		return err
+	})
+	return c, id, err
+}
+
+// openPut is one attempt. If the quota of the payer is used up, it still checks the
+// key, so that a wrong password is reported first.
+func (s *Store) openPut(
+	ctx context.Context, sess *session, name string, key inbox.Key, req *putRequest,
+) (c inbox.Claim, id uint64, err error) {
+	reserved, quotaErr := s.ledger.reserveBytes(req.payer, req.size)
+	if quotaErr != nil {
+		if c, err = s.Open(ctx, name, key, nil); err == nil {
+			err = quotaErr
+		}
+		return c, 0, err
+	}
+	o := s.prepareOpen(sess, name, key, nil)
+	answer, err := s.do(ctx, sess, "open put", []location{o.location, req.location}, reserved, append(o.args, s.putArgs(req, 0)...)...)
+	if err != nil {
+		return c, 0, err
+	}
+	c, rest, err := o.parseClaim(answer)
+	if err != nil {
+		return c, 0, err
+	}
+	if len(rest) == 0 {
+		return c, 0, errUnexpectedReply
+	}
+	id, err = parsePut(rest)
+	return c, id, err
+}
+
+// OpenNext implements [inbox.Store].
+func (s *Store) OpenNext(
+	ctx context.Context, name string, key inbox.Key, ack uint64,
+) (c inbox.Claim, m inbox.Message, err error) {
+	sess, err := s.currentSession()
+	if err != nil {
+		return c, m, err
+	}
+	o := s.prepareOpen(sess, name, key, nil)
+	answer, err := s.do(ctx, sess, "open next", []location{o.location}, nil,
+		append(o.args, strconv.FormatUint(ack, 10), strconv.FormatInt(s.maxRecordBytes, 10))...)
+	if err != nil {
+		return c, m, err
+	}
+	c, rest, err := o.parseClaim(answer)
+	if err != nil {
+		return c, m, err
+	}
+	if len(rest) == 0 {
+		return c, m, errUnexpectedReply
+	}
+	if m, err = sess.parseNext(o.location, rest); err == errDamaged {
+		m, err = s.next(ctx, sess, o.location, c, ack, s.logDamaged(m))
+	}
+	return c, m, err
 }
 
 // Discard implements [inbox.Store].

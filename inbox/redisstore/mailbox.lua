@@ -3,7 +3,7 @@
 --
 --   :d:TAG  hash    one mailbox: k key, e epoch, x expiry (ms), f and l first and
 --                   last ID, c and n client and network that pay for it,
---                   w node and seq of the poll that waits for it,
+--                   w node and seq of the latest watch,
 --                   mID a message, qID its size and payer
 --   :s      hash    sums: n mailboxes, t bytes; of each client i: mailboxes and
 --                   b: bytes, of each network I: and B:; L the highest ID of
@@ -57,9 +57,7 @@ local function reply(...)
 end
 
 local function publish(to, text) call('PUBLISH', 'inbox:n:' .. to, text) end
-local function wake(m, waiting)
-	if waiting then publish(string.match(waiting, '^%S*'), 'w' .. m.tag) end
-end
+local function watcher(h) return string.match(h or '', '^(%S+) (%d+)$') end
 
 -- allowWritesWhenFull lets the rest of this script write to a store whose memory is
 -- exhausted: Redis checks memory only until the first write of a script. Steps that
@@ -102,7 +100,7 @@ end
 
 -- endMailbox deletes a mailbox. L makes the IDs of its successor higher than its own.
 local function endMailbox(m)
-	local h = call('HMGET', m.data, 'f', 'l', 'x', 'c', 'n', 'w')
+	local h = call('HMGET', m.data, 'f', 'l', 'x', 'c', 'n', 'w', 'e')
 	local counted = call('ZREM', m.bucket .. ':x', m.tag) == 1
 	local first, last = tonumber(h[1]), tonumber(h[2])
 	if sane(first, last, tonumber(h[3])) then
@@ -110,7 +108,8 @@ local function endMailbox(m)
 		if counted then refund(m, first, last) end
 	end
 	if counted and h[4] and h[5] then charge(m.bucket, 'n', 'i:', 'I:', h[4], h[5], -1) end
-	wake(m, h[6])
+	local other = watcher(h[6])
+	if other then publish(other, 'e' .. (h[7] or '') .. ' ' .. m.tag) end
 	call('UNLINK', m.data)
 end
 
@@ -177,11 +176,9 @@ local function put()
 	local id = digits(h.last + 1)
 	call('HSET', m.data, 'l', id, 'm' .. id, record, 'q' .. id, size .. ' ' .. client .. ' ' .. network)
 	charge(m.bucket, 't', 'b:', 'B:', client, network, tonumber(size))
-	if h.waiting then
-		wake(m, h.waiting)
-		call('HDEL', m.data, 'w')
-	end
-	return 'ok'
+	local other = watcher(h.waiting)
+	if other then publish(other, 'w' .. m.tag) end
+	return 'ok', id
 end
 
 local function removeThrough(m, h, upTo)
@@ -195,37 +192,27 @@ local function removeThrough(m, h, upTo)
 	call('HSET', m.data, 'f', digits(h.first))
 end
 
--- oldest returns ID and record of the oldest message. It skips messages that another
--- user of the store deleted.
-local function oldest(m, h)
-	while h.first <= h.last do
-		local id = digits(h.first)
+-- oldest returns ID and record of the oldest message above after. It skips a message
+-- that another program deleted.
+local function oldest(m, h, after)
+	if after > h.last then after = 0 end
+	for n = math.max(h.first, after + 1), h.last do
+		local id = digits(n)
 		local record = call('HGET', m.data, 'm' .. id)
 		if record then return id, record end
-		removeThrough(m, h, h.first)
+		if n == h.first then removeThrough(m, h, n) end
 	end
 end
 
--- peek returns the oldest message, or the remaining lifetime of the claim. In the mode
--- "again", an empty mailbox does not restart the timeout.
-local function peek(m, h, mode, seq, most)
-	if mode ~= 'touch' then
-		local id, record = oldest(m, h)
-		if id then touchEvenWhenFull(m) end
-		if id and #record > most then return 'ok', id, '' end -- larger than any record of ours
-		if id then return 'ok', id, record end
-	end
-	if mode ~= 'again' then
-		touchEvenWhenFull(m)
-		h.expires = ms + timeout
-	end
-	if seq ~= '0' then
-		local other, its = string.match(h.waiting or '', '^(%S+) (%d+)$')
-		if other and other ~= node then publish(other, 's' .. its .. ' ' .. m.tag) end
-		if mode == 'again' then allowWritesWhenFull(m.bucket) end
-		call('HSET', m.data, 'w', node .. ' ' .. seq)
-	end
-	return 'empty', h.expires - ms
+-- take returns the oldest message above after, without removing it. It first deletes
+-- the record of drop, which a node could not read.
+local function take(m, h, after, drop, most)
+	if drop ~= '0' then call('HDEL', m.data, 'm' .. drop) end
+	local id, record = oldest(m, h, after)
+	touchEvenWhenFull(m)
+	if not id then return 'empty' end
+	if #record > most then return 'ok', id, '' end -- larger than any record of this program
+	return 'ok', id, record
 end
 
 local function findClaim()
@@ -236,11 +223,47 @@ local function findClaim()
 end
 local function nextMessage()
 	local m, h = findClaim()
-	local ack, mode, seq, most = tonumber(arg()), arg(), arg(), tonumber(arg())
+	local after, drop, most = tonumber(arg()), arg(), tonumber(arg())
 	if not h then return 'over' end
-	removeThrough(m, h, ack)
-	return peek(m, h, mode, seq, most)
+	return take(m, h, after, drop, most)
 end
+
+-- keep renews one watch of this node, or ends it ("stop"). A new watch supersedes that
+-- of another node. One that another node has superseded does not come back, nor does
+-- an older one of this node replace a later one.
+local function keep(m, h, mode, seq)
+	local other, its = watcher(h.waiting)
+	if mode == 'stop' then
+		if h.waiting == node .. ' ' .. seq then call('HDEL', m.data, 'w') end
+		touch(m)
+		return 'ok'
+	end
+	if other and other ~= node then
+		if mode ~= 'new' then return 'superseded' end
+		publish(other, 's' .. its .. ' ' .. m.tag)
+	end
+	if mode == 'new' or not other then call('HSET', m.data, 'w', node .. ' ' .. seq) end
+	touch(m)
+	return h.first <= h.last and 'message' or 'ok'
+end
+
+-- watch renews watches of this node in one bucket.
+local function watch()
+	local statuses = {}
+	allowWritesWhenFull(KEYS[1])
+	while argAt < #ARGV do
+		local m = box(KEYS[1], arg())
+		local epoch, mode, seq = arg(), arg(), arg()
+		local h = live(m)
+		if h and h.epoch == epoch then
+			statuses[#statuses + 1] = keep(m, h, mode, seq)
+		else
+			statuses[#statuses + 1] = 'over'
+		end
+	end
+	return statuses
+end
+
 local function discard()
 	local m, h = findClaim()
 	if not h then return 'over' end
@@ -314,13 +337,15 @@ if op == 'open put' then
 	local opened, epoch, created, h = open(m)
 	if h then touch(m) end
 	if opened ~= 'ok' then return reply(opened) end
-	return reply(opened, epoch, created, (put()))
+	return reply(opened, epoch, created, put())
 end
 if op == 'open next' then
 	local m = nextBox()
 	local opened, epoch, created, h = open(m)
 	if opened ~= 'ok' then return reply(opened) end
-	removeThrough(m, h, tonumber(arg()))
-	return reply(opened, epoch, created, peek(m, h, 'first', '0', tonumber(arg())))
+	local ack = tonumber(arg())
+	removeThrough(m, h, ack)
+	return reply(opened, epoch, created, take(m, h, ack, '0', tonumber(arg())))
 end
+if op == 'watch' then return reply(watch()) end
 return redis.error_reply('unknown step')

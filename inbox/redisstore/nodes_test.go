@@ -27,14 +27,20 @@ func open(t testing.TB, s inbox.Store, name string) inbox.Claim {
 
 func put(t testing.TB, s inbox.Store, to, body string) {
 	t.Helper()
-	if err := s.Put(t.Context(), to, inbox.Message{From: "alice", Body: []byte(body)}, 0); err != nil {
+	if _, err := s.Put(t.Context(), to, inbox.Message{From: "alice", Body: []byte(body)}, 0); err != nil {
 		t.Fatalf("put to %q: %v", to, err)
 	}
 }
 
+// tryPut puts without a wait.
+func tryPut(t testing.TB, s inbox.Store, to string, m inbox.Message) error {
+	_, err := s.Put(t.Context(), to, m, 0)
+	return err
+}
+
 func wantNext(t testing.TB, s inbox.Store, c inbox.Claim, ack uint64, want string) inbox.Message {
 	t.Helper()
-	m, err := s.Next(t.Context(), c, ack, 0)
+	m, err := s.Next(t.Context(), c, ack)
 	if err != nil || string(m.Body) != want {
 		t.Fatalf("next: got %q, %v, want %q", m.Body, err, want)
 	}
@@ -52,7 +58,11 @@ func startNext(t testing.TB, s *Store, c inbox.Claim, wait time.Duration) <-chan
 	done := make(chan nextResult, 1)
 	began := time.Now()
 	go func() {
-		m, err := s.Next(context.WithoutCancel(t.Context()), c, 0, wait)
+		ctx := context.WithoutCancel(t.Context())
+		m, err := s.Next(ctx, c, 0)
+		if errors.Is(err, inbox.ErrEmpty) {
+			m, err = inbox.WaitNext(ctx, s, c, 0, wait)
+		}
 		done <- nextResult{m, err, time.Since(began)}
 	}()
 	time.Sleep(300 * time.Millisecond)
@@ -97,7 +107,8 @@ func TestPendingPutAcrossNodes(t *testing.T) {
 		done := make(chan error, 1)
 		began := time.Now()
 		go func() {
-			done <- a.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("hello")}, 9*time.Second)
+			_, err := a.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("hello")}, 9*time.Second)
+			done <- err
 		}()
 		time.Sleep(300 * time.Millisecond)
 		c := open(t, b, "bob")
@@ -125,26 +136,23 @@ func TestNewestPollWinsAcrossNodes(t *testing.T) {
 	})
 }
 
-// A pending Put waits for the same mailbox, but polls do not supersede it.
-func TestOnlyPollsAreSuperseded(t *testing.T) {
-	var ws waiters
-	ws.init()
-	put, poll, newer := ws.add("tag", true), ws.add("tag", false), ws.add("tag", false)
-	ws.supersede("tag", poll.seq)
-	for name, row := range map[string]struct {
-		w    *waiter
-		want bool
-	}{"pending put": {put, false}, "poll": {poll, true}, "newer poll": {newer, false}} {
-		select {
-		case <-row.w.superseded:
-			if !row.want {
-				t.Errorf("the %s is superseded", name)
-			}
-		default:
-			if row.want {
-				t.Errorf("the %s is not superseded", name)
-			}
-		}
+// TestOnlyWatchesAreSuperseded checks that a watch of another node supersedes neither a
+// waiting Put nor a later watch.
+func TestOnlyWatchesAreSuperseded(t *testing.T) {
+	var s Store
+	s.watches.init()
+	ended := map[string]error{}
+	add := func(name string, isPut bool) *watch {
+		w := &watch{loc: location{tag: "tag"}, isPut: isPut, notify: func(end error) { ended[name] = end }}
+		s.watches.add(w, "")
+		return w
+	}
+	add("put", true)
+	older := add("older", false)
+	add("newer", false)
+	s.handleMessage(fmt.Sprintf("s%d tag", older.seq))
+	if len(ended) != 1 || ended["older"] != inbox.ErrSuperseded {
+		t.Errorf("got %v, want ErrSuperseded of the older watch alone", ended)
 	}
 }
 
@@ -217,7 +225,7 @@ func TestPendingPutsLeaveNoKeys(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)
 	s := newStore(t, "redis://"+redis.addr(), Config{})
-	if err := s.Put(t.Context(), "nobody", inbox.Message{From: "alice"}, 300*time.Millisecond); !errors.Is(err, inbox.ErrNoInbox) {
+	if _, err := s.Put(t.Context(), "nobody", inbox.Message{From: "alice"}, 300*time.Millisecond); !errors.Is(err, inbox.ErrNoInbox) {
 		t.Fatalf("got %v, want %v", err, inbox.ErrNoInbox)
 	}
 	eventually(t, "the registration is deleted", func() bool { return redis.do("KEYS", "*:k:*") == "" })
@@ -243,13 +251,13 @@ func TestQuotasHoldAcrossNodes(t *testing.T) {
 		})
 		m := inbox.Message{From: "alice", Body: make([]byte, 9000), Payer: inbox.Payer{Client: "one"}}
 		for range 4 {
-			if err := a.Put(t.Context(), "peer1", m, 0); err != nil {
+			if _, err := a.Put(t.Context(), "peer1", m, 0); err != nil {
 				t.Fatal(err)
 			}
 		}
 		accepted := 0
 		eventually(t, "the other node rejects the payer", func() bool {
-			err := b.Put(t.Context(), "peer2", m, 0)
+			_, err := b.Put(t.Context(), "peer2", m, 0)
 			if err == nil {
 				accepted++
 			}
@@ -264,7 +272,7 @@ func TestQuotasHoldAcrossNodes(t *testing.T) {
 			}
 		}
 		eventually(t, "the other node sees the freed bytes", func() bool {
-			return b.Put(t.Context(), "peer3", m, 0) == nil
+			return tryPut(t, b, "peer3", m) == nil
 		})
 	})
 }
@@ -280,7 +288,7 @@ func TestSumsAreZeroAfterExpiry(t *testing.T) {
 		if _, err := a.Open(t.Context(), name, bobsKey, &payer); err != nil {
 			t.Fatal(err)
 		}
-		if err := a.Put(t.Context(), name, inbox.Message{From: "alice", Body: []byte("hello"), Payer: payer}, 0); err != nil {
+		if _, err := a.Put(t.Context(), name, inbox.Message{From: "alice", Body: []byte("hello"), Payer: payer}, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -312,7 +320,7 @@ func TestFullestMailboxIsDeletedQuickly(t *testing.T) {
 			all.Go(func() {
 				m := inbox.Message{From: "alice", Payer: inbox.Payer{Client: fmt.Sprint(i), Network: fmt.Sprint(i / 10)}}
 				for {
-					err := s.Put(t.Context(), "bob", m, 0)
+					_, err := s.Put(t.Context(), "bob", m, 0)
 					if errors.Is(err, inbox.ErrStoreUnavailable) && time.Since(began) < time.Minute {
 						continue // busy machine
 					}
@@ -326,7 +334,7 @@ func TestFullestMailboxIsDeletedQuickly(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0); !errors.Is(err, inbox.ErrInboxFull) {
+		if _, err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0); !errors.Is(err, inbox.ErrInboxFull) {
 			t.Fatalf("%s: got %v, want ErrInboxFull", what, err)
 		}
 		before, _ := redis.cpuTime(t) // not wall-clock time, for the same reason

@@ -22,8 +22,8 @@ func wantUnavailable(t *testing.T, s *Store, c inbox.Claim) {
 	t.Helper()
 	calls := map[string]func() error{
 		"open":    func() error { _, err := s.Open(t.Context(), "bob", bobsKey, &inbox.Payer{}); return err },
-		"put":     func() error { return s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0) },
-		"next":    func() error { _, err := s.Next(t.Context(), c, 0, 0); return err },
+		"put":     func() error { return tryPut(t, s, "bob", inbox.Message{From: "alice"}) },
+		"next":    func() error { _, err := s.Next(t.Context(), c, 0); return err },
 		"discard": func() error { return s.Discard(t.Context(), c, 1) },
 		"close":   func() error { return s.Close(t.Context(), c) },
 	}
@@ -66,7 +66,7 @@ func TestKilledRedisLosesNothing(t *testing.T) {
 	stop := time.AfterFunc(150*time.Millisecond, func() { process.Kill() })
 	defer stop.Stop()
 	for {
-		err := s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: fmt.Append(nil, sent)}, 0)
+		_, err := s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: fmt.Append(nil, sent)}, 0)
 		if errors.Is(err, inbox.ErrStoreUnavailable) {
 			break
 		} else if err != nil {
@@ -90,7 +90,7 @@ func TestKilledRedisLosesNothing(t *testing.T) {
 		last = wantNext(t, s, bob, last, fmt.Sprint(i)).ID
 	}
 	// The store can have accepted one more message whose reply was lost.
-	if m, err := s.Next(t.Context(), bob, last, 0); err == nil && string(m.Body) != fmt.Sprint(sent) {
+	if m, err := s.Next(t.Context(), bob, last); err == nil && string(m.Body) != fmt.Sprint(sent) {
 		t.Fatalf("got %q after the last acknowledged message", m.Body)
 	}
 	t.Logf("%d messages acknowledged before the kill, none lost", sent)
@@ -187,6 +187,23 @@ func TestFlushedScriptIsLoadedAgain(t *testing.T) {
 	}
 }
 
+// Shutdown ends watches, so that a stream does not wait for messages that never come.
+func TestShutdownEndsWatches(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, "redis://"+startServer(t).addr(), Config{})
+	ended := make(chan error, 2)
+	if _, err := s.Watch(open(t, s, "bob"), func(end error) { ended <- end }); err != nil {
+		t.Fatal(err)
+	}
+	s.Shutdown()
+	if end := <-ended; end != inbox.ErrStopping {
+		t.Errorf("got %v, want ErrStopping", end)
+	}
+	if _, err := s.Watch(inbox.Claim{Name: "bob"}, func(error) {}); !errors.Is(err, inbox.ErrStoreUnavailable) {
+		t.Errorf("watch after the end: got %v, want ErrStoreUnavailable", err)
+	}
+}
+
 func TestFullRedisRejectsMessages(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t, "--maxmemory", "4mb", "--maxmemory-policy", "noeviction")
@@ -194,7 +211,7 @@ func TestFullRedisRejectsMessages(t *testing.T) {
 	c := open(t, s, "bob")
 	var err error
 	for i := 0; err == nil && i < 1000; i++ {
-		err = s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: make([]byte, 64<<10)}, 0)
+		_, err = s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: make([]byte, 64<<10)}, 0)
 	}
 	if !errors.Is(err, inbox.ErrStoreFull) {
 		t.Fatalf("got %v, want ErrStoreFull", err)
@@ -231,7 +248,7 @@ func TestClusterFailover(t *testing.T) {
 	eventually(t, "all mailboxes are available again", func() bool {
 		for _, c := range claims {
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-			m, err := s.Next(ctx, c, 0, 0)
+			m, err := s.Next(ctx, c, 0)
 			cancel()
 			if err != nil || string(m.Body) != "hello" {
 				return false
@@ -261,7 +278,7 @@ func TestSentinelFailover(t *testing.T) {
 	master.kill()
 	began := time.Now()
 	eventually(t, "the message is at the new master", func() bool {
-		m, err := s.Next(t.Context(), c, 0, 0)
+		m, err := s.Next(t.Context(), c, 0)
 		return err == nil && string(m.Body) == "hello"
 	})
 	t.Logf("the failover took %v", time.Since(began).Round(time.Millisecond))

@@ -32,9 +32,9 @@ func TestOutcomesAreObserved(t *testing.T) {
 		}
 	}
 	bob := open(t, s, "bob")
-	send := func() error { return s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0) }
+	send := func() error { return tryPut(t, s, "bob", inbox.Message{From: "alice"}) }
 	want("put", Answered, send)
-	want("put to an unclaimed name", Answered, func() error { return s.Put(t.Context(), "carol", inbox.Message{}, 0) })
+	want("put to an unclaimed name", Answered, func() error { return tryPut(t, s, "carol", inbox.Message{}) })
 	do := func(command, key string) func() error {
 		return func() error { _, err := s.Do(t.Context(), []string{command}, Prefix+key); return err }
 	}
@@ -42,12 +42,13 @@ func TestOutcomesAreObserved(t *testing.T) {
 	want("unknown command", Refused, do("NONSENSE", "x"))
 	redis.do("CONFIG", "SET", "maxmemory", "1")
 	want("put into a full store", Full, func() error {
-		return s.put(t.Context(), s.session.Load(), new(s.newPutRequest(s.session.Load(), "bob", &inbox.Message{})), 0, nil)
+		_, err := s.put(t.Context(), s.session.Load(), new(s.newPutRequest(s.session.Load(), "bob", &inbox.Message{})), 0, nil)
+		return err
 	})
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	before := counts[Unavailable].Load()
-	if _, err := s.Next(canceled, bob, 0, 0); !errors.Is(err, context.Canceled) || counts[Unavailable].Load() != before {
+	if _, err := s.Next(canceled, bob, 0); !errors.Is(err, context.Canceled) || counts[Unavailable].Load() != before {
 		t.Errorf("canceled: got %v, and %d more outcomes Unavailable, want none", err, counts[Unavailable].Load()-before)
 	}
 	if n := s.Outages(); n != 0 {

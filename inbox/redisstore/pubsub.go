@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"inbox/inbox"
+
 	"github.com/redis/rueidis"
 )
 
@@ -14,8 +16,8 @@ import (
 // This node publishes a heartbeat to itself every refreshEvery.
 const silenceTimeout = 4 * time.Second
 
-// listen receives the wake-ups for waiters of this node and resubscribes after a
-// failure. After each subscription all waiters look again, so no message is missed.
+// listen receives the wake-ups for watches of this node and resubscribes after a
+// failure. After each subscription all watches are renewed, so no message is missed.
 func (s *Store) listen(ctx context.Context, sess *session) {
 	for ctx.Err() == nil {
 		err := s.subscribe(ctx, sess)
@@ -35,7 +37,7 @@ func (s *Store) subscribe(ctx context.Context, sess *session) error {
 	subscribed := make(chan struct{}, 1)
 	ended := c.SetPubSubHooks(rueidis.PubSubHooks{
 		OnMessage:      func(m rueidis.PubSubMessage) { s.handleMessage(m.Message) },
-		OnSubscription: func(rueidis.PubSubSubscription) { notify(subscribed) },
+		OnSubscription: func(rueidis.PubSubSubscription) { signal(subscribed) },
 	})
 	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -48,7 +50,7 @@ func (s *Store) subscribe(ctx context.Context, sess *session) error {
 	for {
 		select {
 		case <-subscribed:
-			s.tasks.Go(func() { s.waiters.wakeAll(ctx) })
+			s.tasks.Go(func() { s.watches.recheck(ctx) })
 		case <-heartbeat.C:
 			_ = s.publishHeartbeat(ctx, sess) // silenceTimeout detects a failure
 		case <-s.heartbeats:
@@ -73,29 +75,35 @@ func (s *Store) publishHeartbeat(ctx context.Context, sess *session) error {
 	return nil
 }
 
-func notify(c chan struct{}) {
+// signal adds a token to a channel of capacity 1, unless it has one.
+func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
 }
 
-// handleMessage handles a message on this node's channel: "wTAG" wakes the waiters of a
-// mailbox, "sSEQ TAG" supersedes polls, "!" is the heartbeat. Other messages are
-// ignored.
+// handleMessage handles a message on this node's channel: "wTAG" wakes the watches of a
+// mailbox, "sSEQ TAG" supersedes them up to a seq, "eEPOCH TAG" tells that a claim has
+// ended, "!" is the heartbeat. Other messages are ignored.
 func (s *Store) handleMessage(text string) {
 	if text == "" {
 		return
 	}
 	switch rest := text[1:]; text[0] {
 	case 'w':
-		s.waiters.wake(rest)
-	case 's':
+		s.watches.wake(rest)
+	case 's', 'e':
 		number, tag, _ := strings.Cut(rest, " ")
-		if seq, err := strconv.ParseUint(number, 10, 64); err == nil {
-			s.waiters.supersede(tag, seq)
+		n, err := strconv.ParseUint(number, 10, 64)
+		switch {
+		case err != nil:
+		case text[0] == 's':
+			s.watches.end(tag, inbox.ErrSuperseded, func(w *watch) bool { return w.seq <= n })
+		default:
+			s.watches.end(tag, inbox.ErrClaimEnded, func(w *watch) bool { return w.epoch == n })
 		}
 	case '!':
-		notify(s.heartbeats)
+		signal(s.heartbeats)
 	}
 }

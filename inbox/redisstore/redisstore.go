@@ -2,8 +2,8 @@
 // share one store act as one server: a client can send each request to any of them.
 //
 // Every step on a mailbox is one Lua script (mailbox.lua): it is atomic and takes one
-// round trip. A process holds one subscription connection for wake-ups, however many
-// requests wait in it. The store sees names and passwords only as keyed hashes; with
+// round trip. A process has one subscription for the wake-ups of all its watches, and
+// registers and renews them in batches. The store sees names and passwords only as keyed hashes; with
 // [Config].Key, messages are encrypted as well.
 //
 // An error can mean that the store executed a step and only its reply was lost. The
@@ -41,8 +41,8 @@ const (
 	// as unavailable and later calls fail at once, so every request is answered within
 	// two seconds.
 	callTimeout = 1200 * time.Millisecond
-	// recheckClusterEvery and recheckSingleEvery are how often a waiting Next looks for
-	// messages without a wake-up. The servers of a cluster can lose messages that they
+	// recheckClusterEvery and recheckSingleEvery bound the time until a watch, or a Put
+	// that waits, looks at the mailbox without a wake-up. The servers of a cluster can lose messages that they
 	// publish to each other. A single server loses none without ending the
 	// subscription, which is monitored; there the recheck is a safeguard only.
 	recheckClusterEvery, recheckSingleEvery = 10 * time.Second, time.Minute
@@ -111,7 +111,7 @@ type Store struct {
 
 	log          *slog.Logger
 	ledger       ledger
-	waiters      waiters
+	watches      watches
 	session      atomic.Pointer[session]
 	unavailable  [buckets]atomic.Bool
 	usage        usageCache
@@ -150,7 +150,7 @@ func New(cfg Config) *Store {
 	s.script = rueidis.NewLuaScript(mailboxScript)
 	s.node = hex.EncodeToString(random(8))
 	s.ledger.init(s.limits)
-	s.waiters.init()
+	s.watches.init()
 	s.replicas, s.replicaSlots = cfg.Replicas, make(chan struct{}, maxReplicaWaits)
 	s.degraded.parts = map[int]bool{}
 	s.heartbeats = make(chan struct{}, 1)
@@ -166,6 +166,7 @@ func (s *Store) Shutdown() {
 	s.shutdownOnce.Do(func() {
 		s.cancel()
 		s.tasks.Wait()
+		s.watches.endAll(nil, inbox.ErrStopping)
 		for range maxReplicaWaits { // waits for canceled steps; a late one finds no slot
 			s.replicaSlots <- struct{}{}
 		}

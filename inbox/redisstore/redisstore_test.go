@@ -47,7 +47,13 @@ func runContract(t *testing.T, cfg Config, start func() cluster) {
 	for range storeCount {
 		free <- start()
 	}
-	storetest.Run(t, storetest.Engine{Tick: tick, Parallel: true, New: func(t *testing.T, limits inbox.Limits) inbox.Store {
+	join := func(t *testing.T, s inbox.Store) inbox.Store {
+		first := s.(*Store)
+		cfg := cfg
+		cfg.Limits = first.limits
+		return newStore(t, first.address, cfg)
+	}
+	storetest.Run(t, storetest.Engine{Tick: tick, Parallel: true, Join: join, New: func(t *testing.T, limits inbox.Limits) inbox.Store {
 		redis := <-free
 		t.Cleanup(func() { free <- redis })
 		redis.flush()

@@ -24,9 +24,6 @@ const (
 	maxReplicaWaits = 64
 	// slotTimeout bounds the wait for such a connection.
 	slotTimeout = 300 * time.Millisecond
-	// peekAgainAfter is the interval at which a held poll looks again for a message
-	// that it could not return for lack of replicas.
-	peekAgainAfter = time.Second
 )
 
 var (

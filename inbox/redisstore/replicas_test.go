@@ -55,24 +55,24 @@ func TestStepsWaitForReplicas(t *testing.T) {
 			t.Errorf("%s: got %v after %v, want too few replicas within two seconds", what, err, time.Since(began))
 		}
 	}
-	wantTooFew("put", func() error { return s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("again")}, 0) })
+	wantTooFew("put", func() error { return tryPut(t, s, "bob", inbox.Message{From: "alice", Body: []byte("again")}) })
 	wantTooFew("open put", func() error {
-		_, err := s.OpenPut(t.Context(), "alice", bobsKey, "bob", inbox.Message{From: "alice"})
+		_, _, err := s.OpenPut(t.Context(), "alice", bobsKey, "bob", inbox.Message{From: "alice"})
 		return err
 	})
-	wantTooFew("next", func() error { _, err := s.Next(t.Context(), bob, 0, 0); return err })
+	wantTooFew("next", func() error { _, err := s.Next(t.Context(), bob, 0); return err })
 	wantTooFew("open next", func() error { _, _, err := s.OpenNext(t.Context(), "bob", bobsKey, 0); return err })
 	if err := s.Discard(t.Context(), bob, m.ID); err != nil {
 		t.Errorf("discard: got %v, want success without replicas", err)
 	}
-	if err := s.Put(t.Context(), "nobody", inbox.Message{}, 0); !errors.Is(err, inbox.ErrNoInbox) {
+	if _, err := s.Put(t.Context(), "nobody", inbox.Message{}, 0); !errors.Is(err, inbox.ErrNoInbox) {
 		t.Errorf("put that changes nothing: got %v, want ErrNoInbox", err)
 	}
 	if s.Ready() != nil || unreplicated.Load() != 4 {
 		t.Errorf("got Ready %v and %d outcomes Unreplicated, want nil and 4", s.Ready(), unreplicated.Load())
 	}
 	waiting := startNext(t, s, alice, 20*time.Second)
-	_ = s.Put(t.Context(), "alice", inbox.Message{From: "bob", Body: []byte("held")}, 0)
+	_, _ = s.Put(t.Context(), "alice", inbox.Message{From: "bob", Body: []byte("held")}, 0)
 	replica.signal(syscall.SIGCONT)
 	if res := <-waiting; res.err != nil || string(res.Body) != "held" || res.took > 8*time.Second {
 		t.Errorf("held poll: got %q, %v after %v, want the message within eight seconds", res.Body, res.err, res.took)
@@ -111,7 +111,7 @@ func TestHungStoreWithReplicas(t *testing.T) {
 	for range maxReplicaWaits + 32 {
 		all.Go(func() {
 			began := time.Now()
-			err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0)
+			_, err := s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0)
 			if took := time.Since(began); !errors.Is(err, inbox.ErrStoreUnavailable) || took > 2*time.Second {
 				t.Errorf("got %v after %v, want ErrStoreUnavailable within two seconds", err, took)
 			}
@@ -121,7 +121,7 @@ func TestHungStoreWithReplicas(t *testing.T) {
 	wantUnavailable(t, s, bob)
 	master.signal(syscall.SIGCONT)
 	eventually(t, "the store accepts messages again", func() bool {
-		return s.Put(t.Context(), "bob", inbox.Message{From: "alice"}, 0) == nil
+		return tryPut(t, s, "bob", inbox.Message{From: "alice"}) == nil
 	})
 }
 
@@ -140,7 +140,7 @@ func TestReplicasOfACluster(t *testing.T) {
 		put(t, s, name, "hello")
 		wantNext(t, s, c, 0, "hello")
 		eventually(t, "two replicas are too few", func() bool {
-			err := two.Put(t.Context(), name, inbox.Message{From: "alice"}, 0)
+			_, err := two.Put(t.Context(), name, inbox.Message{From: "alice"}, 0)
 			if err == nil {
 				t.Errorf("%s: got no error with two replicas required, want errUnreplicated", name)
 			}
@@ -165,7 +165,7 @@ func TestFailoverLosesNothingAcknowledged(t *testing.T) {
 		senders.Go(func() {
 			for n := 0; ; n++ {
 				text := fmt.Sprint(i, "-", n)
-				if s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte(text)}, 0) != nil {
+				if tryPut(t, s, "bob", inbox.Message{From: "alice", Body: []byte(text)}) != nil {
 					return
 				}
 				mu.Lock()
@@ -184,7 +184,7 @@ func TestFailoverLosesNothingAcknowledged(t *testing.T) {
 	replica.until("is the master", func() bool { return strings.Contains(replica.try("INFO", "replication"), "role:master") })
 	after := newStore(t, "redis://"+replica.addr(), Config{Limits: inbox.Limits{Timeout: time.Minute, Capacity: maxCapacity}})
 	for ack := uint64(0); ; {
-		m, err := after.Next(t.Context(), bob, ack, 0)
+		m, err := after.Next(t.Context(), bob, ack)
 		if errors.Is(err, inbox.ErrEmpty) {
 			break
 		} else if err != nil {
@@ -207,7 +207,7 @@ func TestShutdownDuringReplicaWaits(t *testing.T) {
 	s := newStore(t, "redis://"+master.addr(), Config{Replicas: 1})
 	open(t, s, "bob")
 	send := func() error {
-		return s.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: []byte("hello")}, 0)
+		return tryPut(t, s, "bob", inbox.Message{From: "alice", Body: []byte("hello")})
 	}
 	master.signal(syscall.SIGSTOP)
 	var senders sync.WaitGroup

@@ -66,10 +66,10 @@ func TestEncryptedStoreContainsNoPlaintext(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := inbox.Message{From: "the-name-of-alice", ContentType: "application/sdp", Body: []byte("what alice says"), Payer: payer}
-	if err := s.Put(t.Context(), "the-name-of-bob", m, 0); err != nil {
+	if _, err := s.Put(t.Context(), "the-name-of-bob", m, 0); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.Next(t.Context(), c, 0, 0); err != nil || got.From != m.From || string(got.Body) != string(m.Body) {
+	if got, err := s.Next(t.Context(), c, 0); err != nil || got.From != m.From || string(got.Body) != string(m.Body) {
 		t.Fatalf("got %+v, %v, want %+v", got, err, m)
 	}
 	redis.kill()
@@ -134,8 +134,8 @@ func TestGarbageInTheStoreIsAnError(t *testing.T) {
 		spoil(bucket, bucket+":d:"+p.tag)
 		_, _ = s.Open(t.Context(), name, bobsKey, &inbox.Payer{})
 		_, _ = s.Open(t.Context(), name, inbox.Key{9}, &inbox.Payer{})
-		_ = s.Put(t.Context(), name, inbox.Message{From: "alice", Body: []byte("hello")}, 0)
-		_, _ = s.Next(t.Context(), c, 0, 100*time.Millisecond)
+		_, _ = s.Put(t.Context(), name, inbox.Message{From: "alice", Body: []byte("hello")}, 0)
+		_, _ = inbox.WaitNext(t.Context(), s, c, 0, 100*time.Millisecond)
 		_ = s.Discard(t.Context(), c, 1<<62)
 		_ = s.Close(t.Context(), c)
 		redis.do("FLUSHALL")
@@ -161,7 +161,7 @@ func TestDamagedMessagesAreDropped(t *testing.T) {
 		"empty": "", "cut": "p\x10a", "of another kind": "?hello", "too large": "p\x01a\x01b" + strings.Repeat("x", 4000),
 	} {
 		for _, next := range []func() (inbox.Message, error){
-			func() (inbox.Message, error) { return s.Next(t.Context(), c, 0, 0) },
+			func() (inbox.Message, error) { return s.Next(t.Context(), c, 0) },
 			func() (inbox.Message, error) {
 				_, m, err := s.OpenNext(t.Context(), "bob", bobsKey, 0)
 				return m, err

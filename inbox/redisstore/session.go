@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"inbox/inbox"
+
 	"github.com/redis/rueidis"
 )
 
@@ -66,13 +68,16 @@ func (s *Store) serve(ctx context.Context, sess *session) {
 	s.log.Info("connected to store", "store", s.address, "kind", string(sess.Mode()), "sealed", sess.aead != nil)
 	var wg sync.WaitGroup
 	wg.Go(func() { s.listen(ctx, sess) })
+	wg.Go(func() { s.keepWatches(ctx, sess) })
 	s.refreshUsage(ctx, sess)
-	if ctx.Err() == nil {
-		s.outages.Add(1) // the store has another secret
-	}
+	otherSecret := ctx.Err() == nil
 	s.session.Store(nil)
 	cancel()
 	wg.Wait()
+	if otherSecret {
+		s.outages.Add(1)
+		s.watches.endAll(nil, inbox.ErrClaimEnded) // the claims are lost
+	}
 }
 
 // warnOfEviction logs a warning if the store evicts keys when its memory is full.
@@ -198,7 +203,7 @@ func (s *Store) checkIdentity(ctx context.Context, sess *session) bool {
 	stored, emptied, err := s.loadOrStoreSecret(ctx, sess, sess.identity)
 	if emptied {
 		s.log.Warn("store was emptied; all mailboxes are lost", "store", s.address)
-		s.tasks.Go(func() { s.waiters.wakeAll(ctx) })
+		s.tasks.Go(func() { s.watches.recheck(ctx) })
 	}
 	if err != nil || stored == sess.identity {
 		return true

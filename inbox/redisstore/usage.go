@@ -54,7 +54,7 @@ func (s *Store) refreshUsage(ctx context.Context, sess *session) {
 			s.log.Warn("store unavailable", "store", s.address, "err", s.outageErr())
 		case !unavailable && wasUnavailable:
 			s.log.Info("store available again", "store", s.address)
-			s.tasks.Go(func() { s.waiters.wakeAll(ctx) })
+			s.tasks.Go(func() { s.watches.recheck(ctx) })
 		}
 		wasUnavailable = unavailable
 		s.waitForRefresh(ctx, max(refreshEvery, refreshShare*took))
@@ -163,17 +163,12 @@ func (s *Store) readUsagePart(ctx context.Context, sess *session, from int, bega
 // sweep sweeps some buckets. It returns those that have more to sweep, and an error of
 // those that could not be read.
 func (s *Store) sweep(ctx context.Context, sess *session, wanted []int) (more []int, reason error) {
-	commands := make(rueidis.Commands, len(wanted))
+	calls := make([]scriptCall, len(wanted))
 	for i, bucket := range wanted {
-		commands[i] = sess.B().Evalsha().Sha1(scriptSHA).Numkeys(1).Key(bucketKey(bucket)).
-			Arg("sweep", strconv.FormatInt(s.limits.Timeout.Milliseconds(), 10), s.node, strconv.Itoa(sweepBatch)).Build()
+		calls[i] = scriptCall{bucket, []string{"sweep", strconv.Itoa(sweepBatch)}}
 	}
-	for i, result := range sess.DoMulti(ctx, commands...) {
+	for i, result := range s.runScripts(ctx, sess, calls) {
 		bucket := wanted[i]
-		if answer, ok := rueidis.IsRedisErr(result.Error()); ok && answer.IsNoScript() {
-			result = s.script.Exec(ctx, sess, []string{bucketKey(bucket)},
-				[]string{"sweep", strconv.FormatInt(s.limits.Timeout.Milliseconds(), 10), s.node, strconv.Itoa(sweepBatch)})
-		}
 		n, err := s.applySweep(bucket, result)
 		if err != nil {
 			reason = err
@@ -209,4 +204,28 @@ func readSweep(result rueidis.RedisResult) (n int64, current sums, err error) {
 	}
 	current, err = readSums(answer[1])
 	return n, current, err
+}
+
+// scriptCall is a call of mailbox.lua with one bucket and the arguments op and more.
+type scriptCall struct {
+	bucket int
+	args   []string
+}
+
+// runScripts runs scripts in one pipeline.
+func (s *Store) runScripts(ctx context.Context, sess *session, calls []scriptCall) []rueidis.RedisResult {
+	commands := make(rueidis.Commands, len(calls))
+	argv := func(c scriptCall) []string {
+		return append([]string{c.args[0], strconv.FormatInt(s.limits.Timeout.Milliseconds(), 10), s.node}, c.args[1:]...)
+	}
+	for i, c := range calls {
+		commands[i] = sess.B().Evalsha().Sha1(scriptSHA).Numkeys(1).Key(bucketKey(c.bucket)).Arg(argv(c)...).Build()
+	}
+	results := sess.DoMulti(ctx, commands...)
+	for i, result := range results {
+		if redisErr, ok := rueidis.IsRedisErr(result.Error()); ok && redisErr.IsNoScript() {
+			results[i] = s.script.Exec(ctx, sess, []string{bucketKey(calls[i].bucket)}, argv(calls[i]))
+		}
+	}
+	return results
 }

@@ -31,7 +31,7 @@ func claimIsOneOfItsName(r *rig) {
 func openWithoutPayerClaimsNothing(r *rig) {
 	_, err := r.store.Open(r.Context(), "bob", key("bob"), nil)
 	r.want(err, inbox.ErrNoInbox, "open without a payer")
-	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put")
+	r.want(r.tryPut("bob", text("hello")), inbox.ErrNoInbox, "put")
 	r.open("bob")
 	_, err = r.store.Open(r.Context(), "bob", key("bob"), nil)
 	r.want(err, nil, "open of an existing claim without a payer")
@@ -64,28 +64,47 @@ func nextDoesNotRemove(r *rig) {
 	}
 }
 
-func ackRemoves(r *rig) {
+func nextReadsAboveAnID(r *rig) {
 	bob := r.open("bob")
-	r.put("bob", "one")
-	r.put("bob", "two")
+	for _, body := range []string{"one", "two", "three"} {
+		r.put("bob", body)
+	}
 	one := r.next(bob, 0)
+	r.wantBody(r.next(bob, one.ID-1), "one")
 	two := r.next(bob, one.ID)
 	r.wantBody(two, "two")
 	r.wantBody(r.next(bob, one.ID), "two")
-	_, err := r.store.Next(r.Context(), bob, two.ID, 0)
+	three := r.next(bob, two.ID)
+	r.wantBody(three, "three")
+	for range 2 {
+		_, err := r.store.Next(r.Context(), bob, three.ID)
+		r.want(err, inbox.ErrEmpty, "next after the last")
+	}
+	r.wantBody(r.next(bob, 0), "one")
+	r.want(r.store.Discard(r.Context(), bob, two.ID), nil, "discard")
+	r.wantBody(r.next(bob, 0), "three")
+	r.wantBody(r.next(bob, one.ID), "three")
+	_, err := r.store.Next(r.Context(), bob, three.ID)
 	r.want(err, inbox.ErrEmpty, "next after the last")
-	_, err = r.store.Next(r.Context(), bob, two.ID, 0)
-	r.want(err, inbox.ErrEmpty, "next with the same acknowledgement again")
 }
 
-func ackOfUnknownIDRemovesNothing(r *rig) {
+func unknownIDReadsFromTheOldest(r *rig) {
 	bob := r.open("bob")
 	r.put("bob", "one")
 	one := r.next(bob, 0)
-	r.wantBody(r.next(bob, one.ID+1), "one")
-	r.wantBody(r.next(bob, ^uint64(0)), "one")
-	r.want(r.store.Discard(r.Context(), bob, one.ID+1), nil, "discard")
+	for _, unknown := range []uint64{one.ID + 1, 1 << 60, ^uint64(0)} {
+		r.wantBody(r.next(bob, unknown), "one")
+		_, m, err := r.store.OpenNext(r.Context(), "bob", key("bob"), unknown)
+		r.want(err, nil, "open next")
+		r.wantBody(m, "one")
+		r.want(r.store.Discard(r.Context(), bob, unknown), nil, "discard")
+	}
 	r.wantBody(r.next(bob, 0), "one")
+	r.want(r.store.Discard(r.Context(), bob, one.ID), nil, "discard")
+	for _, unknown := range []uint64{one.ID + 1, 1 << 60, ^uint64(0)} {
+		_, err := r.store.Next(r.Context(), bob, unknown)
+		r.want(err, inbox.ErrEmpty, "next of an empty mailbox")
+	}
 }
 
 func discardRemoves(r *rig) {
@@ -107,7 +126,7 @@ func messageIsWhole(r *rig) {
 	bob := r.open("bob")
 	body := bytes.Repeat([]byte{0, 0xff, '\n'}, 100)
 	sent := inbox.Message{From: "Älice %", ContentType: "application/sdp", Body: body}
-	r.want(r.store.Put(r.Context(), "bob", sent, 0), nil, "put")
+	r.want(r.tryPut("bob", sent), nil, "put")
 	r.put("bob", "")
 	m := r.next(bob, 0)
 	if m.From != sent.From || m.ContentType != sent.ContentType || !bytes.Equal(m.Body, body) {
@@ -116,14 +135,106 @@ func messageIsWhole(r *rig) {
 	r.wantBody(r.next(bob, m.ID), "")
 }
 
+func putReturnsTheID(r *rig) {
+	bob := r.open("bob")
+	for range 3 {
+		id, err := r.store.Put(r.Context(), "bob", text("hello"), 0)
+		r.want(err, nil, "put")
+		if m := r.next(bob, id-1); m.ID != id {
+			r.Fatalf("put returned ID %d, next %d", id, m.ID)
+		}
+	}
+	_, last, err := r.store.OpenPut(r.Context(), "bob", key("bob"), "bob", text("last"))
+	r.want(err, nil, "open put")
+	if m := r.next(bob, last-1); m.ID != last || string(m.Body) != "last" {
+		r.Fatalf("open put returned ID %d, next %d with %q", last, m.ID, m.Body)
+	}
+	pending := r.startPut(r.Context(), "carol", "hello", 10*r.tick)
+	carol := r.open("carol")
+	if res, m := <-pending, r.next(carol, 0); res.err != nil || res.ID != m.ID {
+		r.Fatalf("pending put returned ID %d, %v, next %d", res.ID, res.err, m.ID)
+	}
+}
+
+func openPut(r *rig) {
+	m := text("hello")
+	try := func(key inbox.Key, to string) (inbox.Claim, error) {
+		c, _, err := r.store.OpenPut(r.Context(), "alice", key, to, m)
+		return c, err
+	}
+	c, err := try(key("alice"), "bob")
+	r.want(err, inbox.ErrNoInbox, "open put of an unclaimed name")
+	r.wantClaim(c, inbox.Claim{})
+	alice, bob := r.open("alice"), r.open("bob")
+	alice.Created = false
+	c, err = try(key("another"), "bob")
+	r.want(err, inbox.ErrWrongKey, "open put with a wrong key")
+	r.wantClaim(c, inbox.Claim{})
+	c, err = try(key("alice"), "carol")
+	r.want(err, inbox.ErrNoInbox, "open put to an unclaimed name")
+	r.wantClaim(c, alice)
+	r.wantEmpty(bob)
+	c, err = try(key("alice"), "bob")
+	r.want(err, nil, "open put")
+	r.wantClaim(c, alice)
+	got := r.next(bob, 0)
+	r.wantBody(got, "hello")
+	if got.From != m.From {
+		r.Fatalf("got a message from %q, want %q", got.From, m.From)
+	}
+	m.Body, m.Payer = make([]byte, 3000), inbox.Payer{Client: "payer"}
+	_, err = try(key("alice"), "bob")
+	r.want(err, nil, "open put")
+	c, err = try(key("alice"), "bob")
+	r.want(err, inbox.ErrPayerFull, "open put of a full payer")
+	r.wantClaim(c, alice)
+	c, err = try(key("another"), "bob")
+	r.want(err, inbox.ErrWrongKey, "open put of a full payer with a wrong key")
+	r.wantClaim(c, inbox.Claim{})
+}
+
+func openNext(r *rig) {
+	try := func(key inbox.Key, ack uint64) (inbox.Claim, inbox.Message, error) {
+		return r.store.OpenNext(r.Context(), "bob", key, ack)
+	}
+	c, _, err := try(key("bob"), 0)
+	r.want(err, inbox.ErrNoInbox, "open next of an unclaimed name")
+	r.wantClaim(c, inbox.Claim{})
+	bob := r.open("bob")
+	bob.Created = false
+	c, _, err = try(key("bob"), 0)
+	r.want(err, inbox.ErrEmpty, "open next of an empty mailbox")
+	r.wantClaim(c, bob)
+	r.put("bob", "one")
+	r.put("bob", "two")
+	c, one, err := try(key("bob"), 0)
+	r.want(err, nil, "open next")
+	r.wantClaim(c, bob)
+	r.wantBody(one, "one")
+	c, _, err = try(key("another"), one.ID)
+	r.want(err, inbox.ErrWrongKey, "open next with a wrong key")
+	r.wantClaim(c, inbox.Claim{})
+	r.wantBody(r.next(bob, 0), "one") // the wrong key acknowledged nothing
+	_, two, err := try(key("bob"), one.ID)
+	r.want(err, nil, "open next")
+	r.wantBody(two, "two")
+	r.wantBody(r.next(bob, 0), "two")
+	_, again, err := try(key("bob"), one.ID)
+	r.want(err, nil, "open next with the same acknowledgement again")
+	r.wantBody(again, "two")
+	_, _, err = try(key("bob"), two.ID)
+	r.want(err, inbox.ErrEmpty, "open next after the last")
+	r.wantEmpty(bob)
+}
+
 func emptyAtOnce(r *rig) {
 	bob := r.open("bob")
 	r.wantEmpty(bob)
 }
 
-func nextWaits(r *rig) {
+func waitNextWaits(r *rig) {
 	bob := r.open("bob")
-	got := r.startNext(r.Context(), bob, 10*r.tick)
+	got := r.startWaitNext(r.Context(), bob, 10*r.tick)
 	r.put("bob", "hello")
 	res := <-got
 	r.want(res.err, nil, "next")
@@ -131,18 +242,18 @@ func nextWaits(r *rig) {
 	r.wantDuration(res.took, r.tick)
 }
 
-func nextTimesOut(r *rig) {
+func waitNextTimesOut(r *rig) {
 	bob := r.open("bob")
-	res := <-r.startNext(r.Context(), bob, 4*r.tick)
+	res := <-r.startWaitNext(r.Context(), bob, 4*r.tick)
 	r.want(res.err, inbox.ErrEmpty, "next")
 	r.wantDuration(res.took, 4*r.tick)
 }
 
-func cancelledNextLosesNothing(r *rig) {
+func cancelledWaitLosesNothing(r *rig) {
 	bob := r.open("bob")
 	for i := range 10 {
 		ctx, cancel := context.WithCancel(r.Context())
-		got := r.startNext(ctx, bob, 10*r.tick)
+		got := r.startWaitNext(ctx, bob, 10*r.tick)
 		cancel()
 		res := <-got
 		r.want(res.err, context.Canceled, "cancelled next")
@@ -154,7 +265,7 @@ func cancelledNextLosesNothing(r *rig) {
 }
 
 func noInbox(r *rig) {
-	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put to an unclaimed name")
+	r.want(r.tryPut("bob", text("hello")), inbox.ErrNoInbox, "put to an unclaimed name")
 	bob := r.open("bob")
 	r.wantEmpty(bob)
 }
@@ -190,9 +301,9 @@ func closeEndsTheClaim(r *rig) {
 	r.want(r.store.Close(r.Context(), bob), nil, "close")
 	r.want(r.store.Close(r.Context(), bob), inbox.ErrClaimEnded, "close again")
 	r.want(r.store.Discard(r.Context(), bob, 1), inbox.ErrClaimEnded, "discard")
-	_, err := r.store.Next(r.Context(), bob, 0, 0)
+	_, err := r.store.Next(r.Context(), bob, 0)
 	r.want(err, inbox.ErrClaimEnded, "next")
-	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put")
+	r.want(r.tryPut("bob", text("hello")), inbox.ErrNoInbox, "put")
 	c, err := r.store.Open(r.Context(), "bob", key("another"), unlimitedPayer)
 	r.want(err, nil, "open by another")
 	r.wantEmpty(c)
@@ -200,7 +311,7 @@ func closeEndsTheClaim(r *rig) {
 
 func closeEndsAWait(r *rig) {
 	bob := r.open("bob")
-	got := r.startNext(r.Context(), bob, 10*r.tick)
+	got := r.startWaitNext(r.Context(), bob, 10*r.tick)
 	r.want(r.store.Close(r.Context(), bob), nil, "close")
 	res := <-got
 	r.want(res.err, inbox.ErrClaimEnded, "next")
@@ -209,13 +320,13 @@ func closeEndsAWait(r *rig) {
 
 func successorIsNotRead(r *rig) {
 	bob := r.open("bob")
-	got := r.startNext(r.Context(), bob, 10*r.tick)
+	got := r.startWaitNext(r.Context(), bob, 10*r.tick)
 	r.want(r.store.Close(r.Context(), bob), nil, "close")
 	successor, err := r.store.Open(r.Context(), "bob", key("another"), unlimitedPayer)
 	r.want(err, nil, "open by another")
 	r.put("bob", "for the successor")
 	r.want((<-got).err, inbox.ErrClaimEnded, "next of the predecessor")
-	_, err = r.store.Next(r.Context(), bob, 0, 0)
+	_, err = r.store.Next(r.Context(), bob, 0)
 	r.want(err, inbox.ErrClaimEnded, "next of the predecessor")
 	r.want(r.store.Discard(r.Context(), bob, ^uint64(0)), inbox.ErrClaimEnded, "discard of the predecessor")
 	r.want(r.store.Close(r.Context(), bob), inbox.ErrClaimEnded, "close of the predecessor")
@@ -255,9 +366,9 @@ func expires(r *rig) {
 	bob := r.open("bob")
 	r.put("bob", "hello")
 	time.Sleep(22 * r.tick)
-	_, err := r.store.Next(r.Context(), bob, 0, 0)
+	_, err := r.store.Next(r.Context(), bob, 0)
 	r.want(err, inbox.ErrClaimEnded, "next after the timeout")
-	r.want(r.store.Put(r.Context(), "bob", text("hello"), 0), inbox.ErrNoInbox, "put after the timeout")
+	r.want(r.tryPut("bob", text("hello")), inbox.ErrNoInbox, "put after the timeout")
 	c, err := r.store.Open(r.Context(), "bob", key("another"), unlimitedPayer)
 	r.want(err, nil, "open by another")
 	r.wantEmpty(c)
@@ -277,7 +388,7 @@ func openKeepsAlive(r *rig) {
 
 func endOfAWaitKeepsAlive(r *rig) {
 	bob := r.open("bob")
-	res := <-r.startNext(r.Context(), bob, 14*r.tick)
+	res := <-r.startWaitNext(r.Context(), bob, 14*r.tick)
 	r.want(res.err, inbox.ErrEmpty, "next")
 	time.Sleep(14 * r.tick)
 	r.put("bob", "hello")
@@ -287,7 +398,7 @@ func endOfAWaitKeepsAlive(r *rig) {
 func cancelledWaitKeepsAlive(r *rig) {
 	bob := r.open("bob")
 	ctx, cancel := context.WithCancel(r.Context())
-	got := r.startNext(ctx, bob, 60*r.tick)
+	got := r.startWaitNext(ctx, bob, 60*r.tick)
 	time.Sleep(10 * r.tick)
 	cancel()
 	r.want((<-got).err, context.Canceled, "cancelled next")
@@ -296,11 +407,13 @@ func cancelledWaitKeepsAlive(r *rig) {
 	r.wantBody(r.next(bob, 0), "hello")
 }
 
-func expiryEndsAWait(r *rig) {
+func waitOutlivesTheTimeout(r *rig) {
 	bob := r.open("bob")
-	res := <-r.startNext(r.Context(), bob, 60*r.tick)
-	r.want(res.err, inbox.ErrClaimEnded, "next that outlives its claim")
-	r.wantDuration(res.took, 20*r.tick)
+	res := <-r.startWaitNext(r.Context(), bob, 50*r.tick)
+	r.want(res.err, inbox.ErrEmpty, "wait for longer than the timeout")
+	r.wantDuration(res.took, 50*r.tick)
+	r.put("bob", "hello")
+	r.wantBody(r.next(bob, 0), "hello")
 }
 
 // sendersShareAnInbox has thirty concurrent senders: no message is lost or duplicated,
@@ -310,7 +423,7 @@ func sendersShareAnInbox(r *rig) {
 	concurrently(30, func(i int) {
 		for n := range 10 {
 			m := inbox.Message{From: name(i), Body: fmt.Append(nil, n)}
-			if err := r.store.Put(r.Context(), "bob", m, 0); err != nil {
+			if err := r.tryPut("bob", m); err != nil {
 				r.Errorf("put: %v", err)
 			}
 		}
@@ -335,7 +448,7 @@ func receiversShareMessages(r *rig) {
 	seen := map[string]bool{}
 	go func() {
 		for i := range 30 {
-			if err := r.store.Put(r.Context(), "bob", text(fmt.Sprint(i)), 0); err != nil {
+			if err := r.tryPut("bob", text(fmt.Sprint(i))); err != nil {
 				r.Errorf("put: %v", err)
 			}
 		}
@@ -343,7 +456,7 @@ func receiversShareMessages(r *rig) {
 	concurrently(30, func(int) {
 		var ack uint64
 		for {
-			m, err := r.store.Next(r.Context(), bob, ack, 12*r.tick)
+			m, err := inbox.WaitNext(r.Context(), r.store, bob, ack, 12*r.tick)
 			if errors.Is(err, inbox.ErrEmpty) {
 				return
 			} else if err != nil {
@@ -354,6 +467,9 @@ func receiversShareMessages(r *rig) {
 			seen[string(m.Body)] = true
 			mu.Unlock()
 			ack = m.ID
+			if err := r.store.Discard(r.Context(), bob, ack); err != nil {
+				r.Errorf("discard: %v", err)
+			}
 		}
 	})
 	if len(seen) != 30 {
@@ -373,8 +489,8 @@ func manyAtOnce(r *rig) {
 			if err != nil {
 				continue
 			}
-			_ = r.store.Put(ctx, name((k+n)%9), text("hello"), time.Duration(n%2)*r.tick/10)
-			m, _ := r.store.Next(ctx, c, 0, time.Duration(n%3)*r.tick/10)
+			_, _ = r.store.Put(ctx, name((k+n)%9), text("hello"), time.Duration(n%2)*r.tick/10)
+			m, _ := inbox.WaitNext(ctx, r.store, c, 0, time.Duration(n%3)*r.tick/10)
 			_ = r.store.Discard(ctx, c, m.ID)
 			if n%10 == 9 {
 				_ = r.store.Close(ctx, c)

@@ -10,7 +10,7 @@ func inboxFull(r *rig) {
 	bob := r.open("bob")
 	r.put("bob", "one")
 	r.put("bob", "two")
-	r.want(r.store.Put(r.Context(), "bob", text("three"), 0), inbox.ErrInboxFull, "put")
+	r.want(r.tryPut("bob", text("three")), inbox.ErrInboxFull, "put")
 	r.open("carol")
 	r.put("carol", "not full")
 	if body := r.receive(bob); body != "one" {
@@ -40,7 +40,7 @@ func storeFull(r *rig) {
 	for _, to := range []string{"alice", "alice", "bob"} {
 		r.put(to, body)
 	}
-	r.want(r.store.Put(r.Context(), "bob", text(body), 0), inbox.ErrStoreFull, "put")
+	r.want(r.tryPut("bob", text(body)), inbox.ErrStoreFull, "put")
 	r.receive(bob)
 	r.put("bob", body)
 	time.Sleep(22 * r.tick)
@@ -56,14 +56,14 @@ func refusedPutCostsNothing(r *rig) {
 	bob := r.open("bob")
 	m := text(string(make([]byte, 1000)))
 	for range 3 {
-		r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
+		r.want(r.tryPut("bob", m), nil, "put")
 	}
 	m.Payer = inbox.Payer{Client: "payer", Network: "network"}
 	for range 40 {
-		r.want(r.store.Put(r.Context(), "bob", m, 0), inbox.ErrStoreFull, "put")
+		r.want(r.tryPut("bob", m), inbox.ErrStoreFull, "put")
 	}
 	r.receive(bob)
-	r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
+	r.want(r.tryPut("bob", m), nil, "put")
 }
 
 func pendingPutsAreCounted(r *rig) {
@@ -73,7 +73,7 @@ func pendingPutsAreCounted(r *rig) {
 	for i := range pending {
 		pending[i] = r.startPut(r.Context(), "bob", body, 12*r.tick)
 	}
-	r.want(r.store.Put(r.Context(), "alice", text(body), 0), inbox.ErrStoreFull, "put")
+	r.want(r.tryPut("alice", text(body)), inbox.ErrStoreFull, "put")
 	for _, k := range pending {
 		r.want((<-k).err, inbox.ErrNoInbox, "pending put")
 	}
@@ -85,15 +85,15 @@ func payerFull(r *rig) {
 	m := text(string(make([]byte, 1000)))
 	m.Payer.Client = "payer"
 	for range 3 {
-		r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
+		r.want(r.tryPut("bob", m), nil, "put")
 	}
-	r.want(r.store.Put(r.Context(), "bob", m, 0), inbox.ErrPayerFull, "put")
+	r.want(r.tryPut("bob", m), inbox.ErrPayerFull, "put")
 	r.put("bob", "from another payer")
 	r.receive(bob)
-	r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
+	r.want(r.tryPut("bob", m), nil, "put")
 	r.want(r.store.Close(r.Context(), bob), nil, "close")
 	r.open("bob")
-	r.want(r.store.Put(r.Context(), "bob", m, 0), nil, "put")
+	r.want(r.tryPut("bob", m), nil, "put")
 }
 
 func payerHasTooManyInboxes(r *rig) {
@@ -117,7 +117,7 @@ func networkHasSixteenBudgets(r *rig) {
 	m := text(string(make([]byte, 1000)))
 	put := func(client int, network string) error {
 		m.Payer = inbox.Payer{Client: name(client), Network: network}
-		return r.store.Put(r.Context(), "bob", m, 0)
+		return r.tryPut("bob", m)
 	}
 	accepted := 0
 	for client := range 30 {
@@ -154,7 +154,7 @@ func fullPayersLeaveCapacity(r *rig) {
 		var claims []inbox.Claim
 		put := func(payer string, size int) error {
 			m := inbox.Message{From: "sender", Body: make([]byte, size), Payer: inbox.Payer{Client: payer}}
-			return r.store.Put(r.Context(), "to-"+payer, m, 0)
+			return r.tryPut("to-"+payer, m)
 		}
 		for i := range 101 {
 			claims = append(claims, r.open("to-"+name(i)))

@@ -18,6 +18,9 @@ import (
 type Engine struct {
 	// New returns an empty store with these limits and registers its cleanup.
 	New func(t *testing.T, limits inbox.Limits) inbox.Store
+	// Join returns the store of another process that shares the mailboxes of s, and
+	// registers its cleanup. Nil if the engine does not share mailboxes.
+	Join func(t *testing.T, s inbox.Store) inbox.Store
 	// Bubble runs a test in the time of the engine: synctest.Test for an in-process
 	// engine, a plain call for a remote one. Nil is a plain call.
 	Bubble func(t *testing.T, test func(*testing.T))
@@ -46,7 +49,7 @@ func Run(t *testing.T, e Engine) {
 				} else {
 					limits.Timeout = time.Hour // no expiry, even on a busy machine
 				}
-				c.test(&rig{T: t, tick: e.Tick, store: e.New(t, limits)})
+				c.test(&rig{T: t, tick: e.Tick, store: e.New(t, limits), join: e.Join})
 			})
 		})
 	}
@@ -66,14 +69,17 @@ var contract = []struct {
 	{"OpenWithoutPayerClaimsNothing", inbox.Limits{}, openWithoutPayerClaimsNothing},
 	{"Order", inbox.Limits{}, order},
 	{"NextDoesNotRemove", inbox.Limits{}, nextDoesNotRemove},
-	{"AckRemoves", inbox.Limits{}, ackRemoves},
-	{"AckOfUnknownIDRemovesNothing", inbox.Limits{}, ackOfUnknownIDRemovesNothing},
+	{"NextReadsAboveAnID", inbox.Limits{}, nextReadsAboveAnID},
+	{"UnknownIDReadsFromTheOldest", inbox.Limits{}, unknownIDReadsFromTheOldest},
 	{"DiscardRemoves", inbox.Limits{}, discardRemoves},
 	{"MessageIsWhole", inbox.Limits{}, messageIsWhole},
+	{"PutReturnsTheID", inbox.Limits{}, putReturnsTheID},
+	{"OpenPut", inbox.Limits{MaxQueuedBytesPerPayer: 4000}, openPut},
+	{"OpenNext", inbox.Limits{}, openNext},
 	{"EmptyAtOnce", inbox.Limits{}, emptyAtOnce},
-	{"NextWaits", inbox.Limits{}, nextWaits},
-	{"NextTimesOut", inbox.Limits{}, nextTimesOut},
-	{"CancelledNextLosesNothing", inbox.Limits{}, cancelledNextLosesNothing},
+	{"WaitNextWaits", inbox.Limits{}, waitNextWaits},
+	{"WaitNextTimesOut", inbox.Limits{}, waitNextTimesOut},
+	{"CancelledWaitLosesNothing", inbox.Limits{}, cancelledWaitLosesNothing},
 	{"NoInbox", inbox.Limits{}, noInbox},
 	{"PutWaitsForClaim", inbox.Limits{}, putWaitsForClaim},
 	{"PutWaitTimesOut", inbox.Limits{}, putWaitTimesOut},
@@ -87,7 +93,15 @@ var contract = []struct {
 	{"OpenKeepsAlive", inbox.Limits{Timeout: shortTimeout}, openKeepsAlive},
 	{"EndOfAWaitKeepsAlive", inbox.Limits{Timeout: shortTimeout}, endOfAWaitKeepsAlive},
 	{"CancelledWaitKeepsAlive", inbox.Limits{Timeout: shortTimeout}, cancelledWaitKeepsAlive},
-	{"ExpiryEndsAWait", inbox.Limits{Timeout: shortTimeout}, expiryEndsAWait},
+	{"WaitOutlivesTheTimeout", inbox.Limits{Timeout: shortTimeout}, waitOutlivesTheTimeout},
+	{"WatchTellsOfMessages", inbox.Limits{}, watchTellsOfMessages},
+	{"WatchTellsOfAnOldMessage", inbox.Limits{}, watchTellsOfAnOldMessage},
+	{"WatchEndsWithTheClaim", inbox.Limits{}, watchEndsWithTheClaim},
+	{"WatchOfAnEndedClaim", inbox.Limits{}, watchOfAnEndedClaim},
+	{"WatchesOfOneProcess", inbox.Limits{}, watchesOfOneProcess},
+	{"StoppedWatchIsSilent", inbox.Limits{}, stoppedWatchIsSilent},
+	{"WatchKeepsAlive", inbox.Limits{Timeout: shortTimeout, MaxInboxes: 2}, watchKeepsAlive},
+	{"LaterWatchSupersedes", inbox.Limits{Timeout: shortTimeout}, laterWatchSupersedes},
 	{"InboxFull", inbox.Limits{Capacity: 2}, inboxFull},
 	{"TooManyInboxes", inbox.Limits{Timeout: shortTimeout, MaxInboxes: 2}, tooManyInboxes},
 	{"StoreFull", inbox.Limits{Timeout: shortTimeout, MaxQueuedBytes: 4000}, storeFull},
@@ -109,6 +123,7 @@ type rig struct {
 	*testing.T
 	tick  time.Duration
 	store inbox.Store
+	join  func(*testing.T, inbox.Store) inbox.Store
 }
 
 // unlimitedPayer is a payer without budgets.
@@ -133,13 +148,18 @@ func (r *rig) open(name string) inbox.Claim {
 
 func (r *rig) put(to, body string) {
 	r.Helper()
-	r.want(r.store.Put(r.Context(), to, text(body), 0), nil, "put")
+	r.want(r.tryPut(to, text(body)), nil, "put")
 }
 
-// next returns the oldest message, which must be available without waiting.
-func (r *rig) next(c inbox.Claim, ack uint64) inbox.Message {
+func (r *rig) tryPut(to string, m inbox.Message) error {
+	_, err := r.store.Put(r.Context(), to, m, 0)
+	return err
+}
+
+// next returns the oldest message above after, which must be there.
+func (r *rig) next(c inbox.Claim, after uint64) inbox.Message {
 	r.Helper()
-	m, err := r.store.Next(r.Context(), c, ack, 0)
+	m, err := r.store.Next(r.Context(), c, after)
 	if err != nil {
 		r.Fatalf("next: got %v, want a message", err)
 	}
@@ -157,7 +177,7 @@ func (r *rig) receive(c inbox.Claim) string {
 // wantEmpty checks that the mailbox is empty.
 func (r *rig) wantEmpty(c inbox.Claim) {
 	r.Helper()
-	m, err := r.store.Next(r.Context(), c, 0, 0)
+	m, err := r.store.Next(r.Context(), c, 0)
 	if !errors.Is(err, inbox.ErrEmpty) {
 		r.Fatalf("next: got %q, %v, want ErrEmpty", m.Body, err)
 	}
@@ -167,6 +187,13 @@ func (r *rig) want(err, want error, doing string) {
 	r.Helper()
 	if !errors.Is(err, want) {
 		r.Fatalf("%s: got %v, want %v", doing, err, want)
+	}
+}
+
+func (r *rig) wantClaim(c, want inbox.Claim) {
+	r.Helper()
+	if c != want {
+		r.Fatalf("got claim %+v, want %+v", c, want)
 	}
 }
 
@@ -197,13 +224,14 @@ func (r *rig) start(f func() (inbox.Message, error)) <-chan result {
 	return done
 }
 
-func (r *rig) startNext(ctx context.Context, c inbox.Claim, wait time.Duration) <-chan result {
-	return r.start(func() (inbox.Message, error) { return r.store.Next(ctx, c, 0, wait) })
+func (r *rig) startWaitNext(ctx context.Context, c inbox.Claim, wait time.Duration) <-chan result {
+	return r.start(func() (inbox.Message, error) { return inbox.WaitNext(ctx, r.store, c, 0, wait) })
 }
 
 func (r *rig) startPut(ctx context.Context, to, body string, wait time.Duration) <-chan result {
 	return r.start(func() (inbox.Message, error) {
-		return inbox.Message{}, r.store.Put(ctx, to, text(body), wait)
+		id, err := r.store.Put(ctx, to, text(body), wait)
+		return inbox.Message{ID: id}, err
 	})
 }
 

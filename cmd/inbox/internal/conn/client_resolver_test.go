@@ -50,12 +50,14 @@ func TestPayer(t *testing.T) {
 // of a connection, except on a connection from a proxy, which serves many clients.
 func TestClientIsResolvedOncePerConnection(t *testing.T) {
 	clients := NewClientResolver(&ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, []byte("one"))
-	server, _ := socketPair(t)
+	server, client := net.Pipe()
+	defer server.Close()
+	defer client.Close()
 	for _, row := range []struct{ peer, first, second string }{
 		{"192.0.2.1:1", "192.0.2.1", "192.0.2.1"},
 		{"10.0.0.1:1", "198.51.100.1", "198.51.100.2"},
 	} {
-		r := requestOn(server)
+		r := (&http.Request{}).WithContext(WithInfo(t.Context(), server))
 		r.RemoteAddr = row.peer
 		for i, want := range []string{row.first, row.second} {
 			r.Header = http.Header{"X-Forwarded-For": {[]string{"198.51.100.1", "198.51.100.2"}[i]}}

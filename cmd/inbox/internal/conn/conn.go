@@ -17,7 +17,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"inbox/inbox"
@@ -26,8 +25,7 @@ import (
 
 // Info is what is known of a connection, so that its requests need not determine it again.
 type Info struct {
-	raw     syscall.RawConn // nil if there is no socket
-	counted counted         // nil if no listener counts the connection
+	counted counted // nil if no listener counts the connection
 
 	once    sync.Once // by the first request: with a PROXY header, the address is unknown earlier
 	isProxy bool      // a trusted proxy, whose requests come from many clients
@@ -42,14 +40,12 @@ type counted interface{ DelayRelease(time.Duration) }
 
 type infoKey struct{}
 
-// WithInfo adds the connection's [Info] to its context, as http.Server.ConnContext.
+// WithInfo adds the connection's [Info] to its context, and what [inbox.Alive] needs, as
+// http.Server.ConnContext.
 func WithInfo(ctx context.Context, c net.Conn) context.Context {
 	info := new(Info)
 	info.counted, _ = netconn.Find[counted](c)
-	if s, ok := netconn.Find[syscall.Conn](c); ok {
-		info.raw, _ = s.SyscallConn() // nil if the connection is closed already
-	}
-	return context.WithValue(ctx, infoKey{}, info)
+	return context.WithValue(inbox.ConnContext(ctx, c), infoKey{}, info)
 }
 
 // infoOf returns the information of a request's connection, or nil if it has none.
@@ -70,19 +66,4 @@ func DelayReleaseHTTP2(d time.Duration, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// Alive reports whether the client of a request can still receive the response. It asks the
-// kernel, because the request's context is canceled only some time after the connection is
-// closed. For inbox.Config.
-func Alive(r *http.Request) bool {
-	info := infoOf(r)
-	if info == nil || info.raw == nil {
-		return true
-	}
-	open := false
-	// Control and not Read, because net/http has a pending Read on the socket, and another
-	// would queue behind it. An error means that the connection is closed.
-	err := info.raw.Control(func(fd uintptr) { open = socketAlive(fd) })
-	return err == nil && open
 }

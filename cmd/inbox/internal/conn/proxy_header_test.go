@@ -3,12 +3,15 @@ package conn
 import (
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"testing"
 	"time"
 
+	"inbox/inbox"
 	"inbox/ratelimit"
 
 	"github.com/pires/go-proxyproto"
@@ -33,9 +36,23 @@ func TestInfoUnderProxyHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	requests := map[string]*http.Request{}
 	for _, c := range []net.Conn{c, tls.Server(c, &tls.Config{})} {
-		if info := WithInfo(t.Context(), c).Value(infoKey{}).(*Info); info.raw == nil || info.counted == nil {
-			t.Errorf("%T: got no socket or no counted connection", c)
+		r := (&http.Request{}).WithContext(WithInfo(t.Context(), c))
+		requests[fmt.Sprintf("%T", c)] = r
+		if infoOf(r).counted == nil {
+			t.Errorf("%T: got no counted connection", c)
+		}
+		if !inbox.Alive(r) {
+			t.Errorf("%T: an open connection is not alive", c)
+		}
+	}
+	client.Close()
+	for conn, r := range requests {
+		for deadline := time.Now().Add(5 * time.Second); inbox.Alive(r); {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: still alive after the client closed the connection", conn)
+			}
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"inbox/inbox"
+	"inbox/inbox/memstore"
 	"inbox/internal/atomicfile"
 )
 
@@ -30,7 +30,7 @@ type Timeouts struct {
 // calls progress each time that something has reached the disk, at most ten times
 // in t.Stall. When a timeout passes Save returns [ErrStalled] and leaves the
 // goroutine that writes behind: a system call that hangs cannot be cancelled.
-func (f *File) Save(m *inbox.Memory, t Timeouts, progress func()) error {
+func (f *File) Save(m *memstore.Store, t Timeouts, progress func()) error {
 	done := make(chan error, 1)
 	go func() { done <- f.save(m) }()
 	ticker := time.NewTicker(max(t.Stall/10, time.Millisecond))
@@ -60,7 +60,7 @@ func wrapSaveError(err error) error {
 	return fmt.Errorf("mailboxes not saved; the next start begins without them: %w", err)
 }
 
-func (f *File) save(m *inbox.Memory) error {
+func (f *File) save(m *memstore.Store) error {
 	tmp := f.Path() + ".new"
 	stats, err := f.write(m, tmp)
 	if err == nil {
@@ -78,10 +78,10 @@ func (f *File) save(m *inbox.Memory) error {
 	return nil
 }
 
-func (f *File) write(m *inbox.Memory, path string) (inbox.SnapshotStats, error) {
+func (f *File) write(m *memstore.Store, path string) (memstore.SnapshotStats, error) {
 	disk, err := f.Create(path)
 	if err != nil {
-		return inbox.SnapshotStats{}, err
+		return memstore.SnapshotStats{}, err
 	}
 	w := &progressWriter{WriteSyncCloser: disk, progress: &f.progress}
 	stats, err := m.Save(w, f.key)

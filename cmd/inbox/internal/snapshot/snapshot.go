@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 	"inbox/internal/atomicfile"
 	"inbox/internal/filelock"
 )
@@ -57,7 +58,7 @@ const (
 
 // Restored describes what Load restored.
 type Restored struct {
-	inbox.SnapshotStats
+	memstore.SnapshotStats
 	Loss Loss
 }
 
@@ -95,7 +96,7 @@ func (f *File) Path() string { return filepath.Join(f.dir, FileName) }
 
 // Load returns the saved mailboxes, or empty ones. A snapshot that cannot be read is
 // quarantined. Losses are logged.
-func (f *File) Load(limits inbox.Limits) (*inbox.Memory, Restored) {
+func (f *File) Load(limits inbox.Limits) (*memstore.Store, Restored) {
 	m, stats, err := f.read(limits)
 	if err == nil {
 		f.log.Info("mailboxes restored", "inboxes", stats.Inboxes, "messages", stats.Messages)
@@ -115,23 +116,23 @@ func (f *File) Load(limits inbox.Limits) (*inbox.Memory, Restored) {
 		quarantined, quarantineErr := f.quarantine()
 		f.log.Warn("cannot read the saved mailboxes: starting without them", "err", errors.Join(err, quarantineErr), "quarantined", quarantined)
 	}
-	return inbox.NewMemory(limits), r
+	return memstore.New(limits), r
 }
 
-func (f *File) read(limits inbox.Limits) (*inbox.Memory, inbox.SnapshotStats, error) {
+func (f *File) read(limits inbox.Limits) (*memstore.Store, memstore.SnapshotStats, error) {
 	info, err := os.Lstat(f.Path())
 	if err != nil {
-		return nil, inbox.SnapshotStats{}, err
+		return nil, memstore.SnapshotStats{}, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, inbox.SnapshotStats{}, errors.New("not a regular file")
+		return nil, memstore.SnapshotStats{}, errors.New("not a regular file")
 	}
 	file, err := os.Open(f.Path())
 	if err != nil {
-		return nil, inbox.SnapshotStats{}, err
+		return nil, memstore.SnapshotStats{}, err
 	}
 	defer file.Close()
-	return inbox.LoadMemory(limits, file, f.key)
+	return memstore.Load(limits, file, f.key)
 }
 
 // quarantine renames the snapshot and removes the oldest of those quarantined

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 var testLimits = inbox.Limits{Timeout: time.Minute}
@@ -53,7 +54,7 @@ func TestOpenIsExclusive(t *testing.T) {
 	dir, out := t.TempDir(), &logBuffer{}
 	log := slog.New(slog.NewTextHandler(out, nil))
 	first := mustOpen(t, dir, 0, log)
-	if err := first.Save(inbox.NewMemory(testLimits), longTimeouts, func() {}); err != nil {
+	if err := first.Save(memstore.New(testLimits), longTimeouts, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(dir, []byte("key"), 0, nil, log); err == nil {
@@ -105,12 +106,12 @@ func (f slowFile) Close() error { defer close(f.closed); return f.WriteSyncClose
 func TestSaveHasTotalTimeout(t *testing.T) {
 	t.Parallel()
 	f := mustOpen(t, t.TempDir(), 0, slog.New(slog.DiscardHandler))
-	m := inbox.NewMemory(inbox.Limits{Timeout: time.Minute, Capacity: 100, MaxQueuedBytes: 1 << 30})
+	m := memstore.New(inbox.Limits{Timeout: time.Minute, Capacity: 100, MaxQueuedBytes: 1 << 30})
 	if _, err := m.Open(t.Context(), "alice", inbox.Key{}, &inbox.Payer{}); err != nil {
 		t.Fatal(err)
 	}
 	for range 32 {
-		if err := m.Put(t.Context(), "alice", inbox.Message{From: "bob", Body: make([]byte, 64<<10)}, 0); err != nil {
+		if _, err := m.Put(t.Context(), "alice", inbox.Message{From: "bob", Body: make([]byte, 64<<10)}, 0); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,12 +1,12 @@
 //go:build linux || darwin || dragonfly || freebsd || netbsd || openbsd
 
-package conn
+package inbox
 
 import "syscall"
 
-// peek reports whether the stream can continue, as far as the next byte shows, and whether
-// that byte has arrived.
-func peek(fd int) (alive, unread bool) {
+// peekSocket reports whether the socket has not reached its end within the
+// next byte, and whether that byte has arrived.
+func peekSocket(fd int) (alive, unread bool) {
 	var b [1]byte
 	for {
 		n, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)

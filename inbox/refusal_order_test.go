@@ -1,7 +1,6 @@
 package inbox_test
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,34 +11,17 @@ import (
 	"inbox/inbox"
 )
 
-// combinedStore is the memory engine as one that takes two steps at once. It is what the
-// handler makes of such an engine that is tested with it.
-type combinedStore struct{ *inbox.Memory }
-
-func (f combinedStore) OpenPut(ctx context.Context, name string, key inbox.Key, to string, m inbox.Message) (inbox.Claim, error) {
-	c, err := f.Open(ctx, name, key, nil)
-	if err == nil {
-		err = f.Put(ctx, to, m, 0)
-	}
-	return c, err
-}
-
-func (f combinedStore) OpenNext(ctx context.Context, name string, key inbox.Key, ack uint64) (c inbox.Claim, m inbox.Message, err error) {
-	if c, err = f.Open(ctx, name, key, nil); err == nil {
-		m, err = f.Next(ctx, c, ack, 0)
-	}
-	return c, m, err
-}
-
-func newCombinedRig(t *testing.T) *rig {
-	return newRig(t, func(c *inbox.Config, l *inbox.Limits) {
+// newSmallRig accepts bodies of 100 bytes.
+func newSmallRig(t *testing.T) *rig {
+	return newRig(t, func(c *inbox.Config, _ *inbox.Limits) {
 		c.MaxBodyBytes = 100
-		c.Store = combinedStore{inbox.NewMemory(*l)}
 	})
 }
 
-func TestCombinedChecksPasswordFirst(t *testing.T) {
-	s := newCombinedRig(t)
+// TestPasswordIsCheckedFirst checks that a wrong password hides every other reason to
+// refuse a request.
+func TestPasswordIsCheckedFirst(t *testing.T) {
+	s := newSmallRig(t)
 	s.want(s.do("alice", "GET", "/inbox?wait=0", ""), 204, "")
 	for _, target := range []string{"/inbox?to=nobody", "/inbox?to=alice", "/inbox", "/inbox?to=", "/inbox?to=alice&wait=junk", "/inbox?to=nobody&wait=1"} {
 		for _, body := range []string{"hello", strings.Repeat("x", 1000)} {
@@ -58,10 +40,11 @@ func TestCombinedChecksPasswordFirst(t *testing.T) {
 	s.want(s.do("", "POST", "/inbox?to=alice", "hello"), 401, "*")
 }
 
-// A stranger's poll must not end the owner's, nor get anything.
-func TestCombinedPollWithWrongPassword(t *testing.T) {
+// TestPollWithWrongPassword checks that such a poll does not end that of the owner,
+// and gets no message.
+func TestPollWithWrongPassword(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newCombinedRig(t)
+		s := newSmallRig(t)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -76,9 +59,9 @@ func TestCombinedPollWithWrongPassword(t *testing.T) {
 	})
 }
 
-func TestCombinedNewestPollWins(t *testing.T) {
+func TestNewerPollWithShorterWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newCombinedRig(t)
+		s := newSmallRig(t)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)

@@ -1,4 +1,4 @@
-package inbox
+package memstore
 
 import (
 	"bufio"
@@ -11,28 +11,32 @@ import (
 	"io"
 	"math"
 	"time"
+
+	"inbox/inbox"
 )
 
-// A snapshot is, numbers in big endian:
+// The format of a snapshot, with numbers in big endian:
 //
 //	magic, version (4 bytes), the highest ID that was given (8)
 //	for each mailbox: 1, name, key, epoch (8), last ID (8), idle time in ns (8), payer, number of messages (4)
 //	  for each of its messages: ID (8), sender, content type, payer, length (4), body
 //	0, length of all before this (8), HMAC-SHA256 of all before this (32)
 //
-// A text is its length (2) and its bytes, a payer its client and its network.
+// A text is its length (2) and its bytes, a payer its client and its network as texts.
 const (
 	snapshotMagic   = "inboxes\n"
 	snapshotVersion = 1
 
 	endTag, boxTag = 0, 1
-	// maxID keeps IDs, which are microseconds since 1970, from running over.
+	// maxID keeps IDs, which begin as microseconds since 1970, from overflowing.
 	maxID = math.MaxInt64
-	// maxSavedBodyBytes leaves room for one more byte in an int of any machine.
+	// maxSavedBodyBytes fits an int of 32 bits.
 	maxSavedBodyBytes = math.MaxInt32 - 1
+	// firstReadBytes is how much of a body is allocated before any of it was read.
+	firstReadBytes = 16 << 10
 )
 
-// encoder writes a snapshot; the first error stays until end returns it.
+// encoder writes a snapshot. It keeps the first error until end returns it.
 type encoder struct {
 	w   io.Writer
 	buf *bufio.Writer // to w and mac
@@ -75,10 +79,10 @@ func (e *encoder) message(n *node) {
 	e.write(n.Body)
 }
 
-func (e *encoder) payer(a *account) {
-	var p Payer
+func (e *encoder) payer(a *inbox.Account) {
+	var p inbox.Payer
 	if a != nil {
-		p = a.payer
+		p = a.Payer
 	}
 	e.text(p.Client)
 	e.text(p.Network)
@@ -98,7 +102,7 @@ func (e *encoder) end() error {
 
 func (e *encoder) text(s string) {
 	e.write(binary.BigEndian.AppendUint16(e.buf.AvailableBuffer(), uint16(e.length(len(s), math.MaxUint16))))
-	n, _ := e.buf.WriteString(s) // the error comes again with Flush
+	n, _ := e.buf.WriteString(s) // Flush returns the error again
 	e.n += uint64(n)
 }
 
@@ -110,11 +114,11 @@ func (e *encoder) uint64(v uint64) {
 }
 
 func (e *encoder) write(p []byte) {
-	n, _ := e.buf.Write(p) // the error comes again with Flush
+	n, _ := e.buf.Write(p) // Flush returns the error again
 	e.n += uint64(n)
 }
 
-// length is n, unless the format has no room for it.
+// length returns n, and sets an error if it is above the limit of the format.
 func (e *encoder) length(n, limit int) uint32 {
 	if n > limit {
 		e.err = errors.New("a text is too long")
@@ -122,8 +126,8 @@ func (e *encoder) length(n, limit int) uint32 {
 	return uint32(n)
 }
 
-// decoder reads a snapshot; after an error it returns zeros. It takes memory
-// only for bytes that are there.
+// decoder reads a snapshot. After an error it returns zeros. It allocates only
+// for bytes that have arrived.
 type decoder struct {
 	r       *bufio.Reader
 	mac     hash.Hash
@@ -138,10 +142,10 @@ func newDecoder(r io.Reader, key []byte) *decoder {
 
 func (d *decoder) header() (lastID uint64) {
 	if magic := d.bytes(len(snapshotMagic)); d.err == nil && string(magic) != snapshotMagic {
-		d.err = errors.New("this is no snapshot")
+		d.err = errors.New("not a snapshot")
 	}
 	if version := d.uint32(); d.err == nil && version != snapshotVersion {
-		d.err = fmt.Errorf("version %d, while this program knows version %d", version, snapshotVersion)
+		d.err = fmt.Errorf("version %d is not supported, want version %d", version, snapshotVersion)
 	}
 	return d.id()
 }
@@ -150,7 +154,7 @@ func (d *decoder) header() (lastID uint64) {
 func (d *decoder) more() bool {
 	d.fill(d.scratch[:1])
 	if tag := d.scratch[0]; d.err == nil && tag > boxTag {
-		d.err = fmt.Errorf("an unknown part %d", tag)
+		d.err = fmt.Errorf("unknown part %d", tag)
 	}
 	return d.err == nil && d.scratch[0] == boxTag
 }
@@ -161,32 +165,32 @@ func (d *decoder) box() savedBox {
 	b.epoch, b.lastID = d.id(), d.id()
 	s := savedBox{box: b, idle: time.Duration(d.uint64()), payer: d.payer(), messageCount: d.uint32()}
 	if d.err == nil && (b.epoch == 0 || b.lastID < b.epoch-1 || s.idle < 0) {
-		d.err = errors.New("a mailbox that cannot be")
+		d.err = errors.New("invalid mailbox")
 	}
 	return s
 }
 
-func (d *decoder) message() Message {
-	return Message{
+func (d *decoder) message() inbox.Message {
+	return inbox.Message{
 		ID: d.id(), From: d.text(), ContentType: d.text(), Payer: d.payer(), Body: d.bytes(d.bodyLength()),
 	}
 }
 
-func (d *decoder) payer() Payer { return Payer{Client: d.text(), Network: d.text()} }
+func (d *decoder) payer() inbox.Payer { return inbox.Payer{Client: d.text(), Network: d.text()} }
 
-// end reads what follows the mailboxes, to the last byte.
+// end reads what follows the mailboxes.
 func (d *decoder) end() error {
 	length := d.n
 	if got := d.uint64(); d.err == nil && got != length {
-		d.err = errors.New("its length is not what it says")
+		d.err = errors.New("the length does not match")
 	}
 	want := d.mac.Sum(nil)
 	d.fill(d.scratch[:])
 	if d.err == nil && !hmac.Equal(d.scratch[:], want) {
-		d.err = errors.New("it is damaged, or was saved under another secret")
+		d.err = errors.New("damaged, or saved under another secret")
 	}
 	if _, err := d.r.ReadByte(); d.err == nil && err != io.EOF {
-		d.err = errors.New("something follows its end")
+		d.err = errors.New("data after the end")
 	}
 	return d.err
 }
@@ -199,7 +203,7 @@ func (d *decoder) text() string {
 func (d *decoder) id() uint64 {
 	id := d.uint64()
 	if id > maxID && d.err == nil {
-		d.err = errors.New("an ID beyond all time")
+		d.err = errors.New("invalid ID")
 	}
 	return id
 }
@@ -207,7 +211,7 @@ func (d *decoder) id() uint64 {
 func (d *decoder) bodyLength() int {
 	n := d.uint32()
 	if n > maxSavedBodyBytes && d.err == nil {
-		d.err = errors.New("a message beyond all measure")
+		d.err = errors.New("invalid message length")
 	}
 	return int(min(n, maxSavedBodyBytes))
 }
@@ -222,21 +226,18 @@ func (d *decoder) uint64() uint64 {
 	return binary.BigEndian.Uint64(d.scratch[:8])
 }
 
-// bytes reads n bytes. Many are read as they come, so that a length alone
-// takes no memory.
+// bytes reads n bytes. It allocates as they arrive, so that a length without
+// the bytes takes no memory.
 func (d *decoder) bytes(n int) []byte {
+	p := make([]byte, min(n, firstReadBytes))
+	d.fill(p)
+	for len(p) < n && d.err == nil {
+		grown := make([]byte, min(2*len(p), n))
+		d.fill(grown[copy(grown, p):])
+		p = grown
+	}
 	if d.err != nil {
 		return nil
-	}
-	if n <= initialBodyBytes {
-		p := make([]byte, n)
-		d.fill(p)
-		return p
-	}
-	p, err := readGrowing(io.LimitReader(d.r, int64(n)), int64(n), func(int64) error { return nil })
-	d.count(p, err)
-	if d.err == nil && len(p) < n {
-		d.err = io.ErrUnexpectedEOF
 	}
 	return p
 }
@@ -252,7 +253,7 @@ func (d *decoder) fill(p []byte) {
 	}
 }
 
-// count notes what was read.
+// count adds what was read to the length and the HMAC.
 func (d *decoder) count(p []byte, err error) {
 	d.mac.Write(p)
 	d.n += uint64(len(p))

@@ -1,4 +1,4 @@
-package inbox
+package memstore
 
 import (
 	"context"
@@ -6,37 +6,40 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"inbox/inbox"
 )
 
-// errWaitTimeout says that a Put waited as long as it may.
-var errWaitTimeout = errors.New("wait over")
+// errWaitTimeout ends a Put that has waited as long as its caller allowed.
+var errWaitTimeout = errors.New("wait timeout")
 
 const (
-	// minShrinkSize is the size under which a shard's map is not worth rebuilding.
+	// minShrinkSize is the size below which a shard's map is not rebuilt.
 	minShrinkSize = 1024
-	// messageOverhead is what a queued message costs beyond its texts: its node
-	// and the rounding of its allocations, in bytes.
+	// messageOverhead is what a queued message costs beyond its body, sender
+	// and type: its node and the rounding of its allocations, in bytes.
 	messageOverhead = 160
 )
 
-// shard is one part of the names. Its mailboxes form a list in the order of
-// last use: since all live equally long, the expired are always in front.
+// shard holds a part of the names. Its mailboxes form a list in the order of
+// last use: all have the same timeout, so those that have expired are in front.
+// A watched mailbox can be in front too; Sweep moves it to the end.
 type shard struct {
 	mu           sync.Mutex
 	boxes        map[string]*box
 	peak         int // most boxes since the map was made, to know when to shrink it
 	oldest       *box
 	newest       *box
-	lastID       uint64                  // the highest ID given to any claim here, so that none returns
-	claimWaiters map[string]*claimWaiter // Puts that wait for a name to be claimed
-	frozen       bool                    // it is being saved and changes no more
-	_            [40]byte                // neighbours' locks on cache lines of their own
+	lastID       uint64                  // the highest ID given to any claim here, so that none is reused
+	claimWaiters map[string]*claimWaiter // Puts that wait for a claim of a name
+	frozen       bool                    // it has been saved and no longer changes
+	_            [40]byte                // keeps the locks of two shards off one cache line
 }
 
 // box is one claimed mailbox. Its shard's lock guards it.
 type box struct {
 	name         string
-	key          Key
+	key          inbox.Key
 	epoch        uint64
 	lastID       uint64
 	lastUse      time.Duration
@@ -44,15 +47,15 @@ type box struct {
 	first, last  *node
 	count        int
 	bytes        int64
-	payer        *account
-	arrived      chan struct{} // made by a waiting Next, closed by the next change
+	payer        *inbox.Account
+	watches      *watch // newest first; a watched claim does not expire
 }
 
 // node is one queued message.
 type node struct {
-	Message // its Payer is in the account alone
-	payer   *account
-	next    *node
+	inbox.Message // without its Payer, which the account has
+	payer         *inbox.Account
+	next          *node
 }
 
 // claimWaiter is one unclaimed name that Puts wait for.
@@ -61,7 +64,7 @@ type claimWaiter struct {
 	count   int
 }
 
-// markUsedLocked marks b as used now, which makes it the last to expire.
+// markUsedLocked restarts the timeout of b, which makes it the last to expire.
 func (s *shard) markUsedLocked(b *box, now time.Duration) {
 	b.lastUse = now
 	if s.newest == b {
@@ -77,8 +80,8 @@ func (s *shard) markUsedLocked(b *box, now time.Duration) {
 	s.newest = b
 }
 
-// unlinkLocked takes b out of the list of use; one that is not in it may be
-// given too.
+// unlinkLocked takes b out of the list of use. It does nothing for a box that is
+// not in the list.
 func (s *shard) unlinkLocked(b *box) {
 	if b.older != nil {
 		b.older.newer = b.newer
@@ -93,13 +96,12 @@ func (s *shard) unlinkLocked(b *box) {
 	b.older, b.newer = nil, nil
 }
 
-// removeLocked takes b out of the shard and wakes who waits for its messages.
-// Whoever calls it settles b after the lock is released.
+// removeLocked takes b out of the shard. The caller releases b, and ends its
+// watches, once the lock is released.
 func (s *shard) removeLocked(b *box) {
 	s.unlinkLocked(b)
 	delete(s.boxes, b.name)
-	b.wakeWaiters()
-	// A Go map never gives memory back: copy what is left once it is little.
+	// A Go map never releases memory: copy what is left once it is little.
 	if s.peak > minShrinkSize && len(s.boxes) < s.peak/4 {
 		boxes := make(map[string]*box, len(s.boxes))
 		maps.Copy(boxes, s.boxes)
@@ -107,16 +109,17 @@ func (s *shard) removeLocked(b *box) {
 	}
 }
 
-// notFoundLocked is why something was not found: err, unless the shard is frozen.
+// notFoundLocked returns the error for a mailbox that was not found: err, unless
+// the shard is frozen.
 func (s *shard) notFoundLocked(err error) error {
 	if s.frozen {
-		return ErrStopping
+		return inbox.ErrStopping
 	}
 	return err
 }
 
-// awaitClaim returns nil when somebody claims the name or nobody can any more,
-// else why the wait is over: its time is, or the context has ended.
+// awaitClaim waits until the name is claimed or the shard is frozen, and then
+// returns nil. The error is errWaitTimeout or that of the context.
 func (s *shard) awaitClaim(ctx context.Context, name string, timeout <-chan time.Time) error {
 	s.mu.Lock()
 	if s.boxes[name] != nil || s.frozen {
@@ -150,21 +153,6 @@ func (s *shard) removeClaimWaiter(name string, k *claimWaiter) {
 	}
 }
 
-// wakeWaiters wakes every Next that waits on b.
-func (b *box) wakeWaiters() {
-	if b.arrived != nil {
-		close(b.arrived)
-		b.arrived = nil
-	}
-}
-
-func (b *box) awaitLocked() chan struct{} {
-	if b.arrived == nil {
-		b.arrived = make(chan struct{})
-	}
-	return b.arrived
-}
-
 // push appends n, which has its ID.
 func (b *box) push(n *node) {
 	if b.last == nil {
@@ -177,8 +165,20 @@ func (b *box) push(n *node) {
 	b.bytes += n.size()
 }
 
-// removeThroughLocked cuts off the messages up to and including upTo and returns them
-// as a list. An ID that no message was given yet acknowledges nothing.
+// oldestAboveLocked returns the oldest message with an ID above after, or nil.
+// An ID that was not given yet reads from the oldest.
+func (b *box) oldestAboveLocked(after uint64) *node {
+	n := b.first
+	if after <= b.lastID {
+		for n != nil && n.ID <= after {
+			n = n.next
+		}
+	}
+	return n
+}
+
+// removeThroughLocked cuts off the messages up to and including upTo and
+// returns them as a list. An ID that was not given yet acknowledges nothing.
 func (b *box) removeThroughLocked(upTo uint64) *node {
 	if b.first == nil || upTo < b.first.ID || upTo > b.lastID {
 		return nil

@@ -1,4 +1,4 @@
-package conn
+package inbox_test
 
 import (
 	"context"
@@ -6,12 +6,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"sync"
 	"testing"
 	"time"
 
-	"inbox/tlsmgr"
+	"inbox/inbox"
 )
 
 // socketPair returns both ends of a TCP connection.
@@ -34,18 +35,17 @@ func socketPair(t *testing.T) (server, client *net.TCPConn) {
 	return s.(*net.TCPConn), c.(*net.TCPConn)
 }
 
-// requestOn returns a request received on c.
+// requestOn returns a request of the connection.
 func requestOn(c net.Conn) *http.Request {
-	ctx := WithInfo(context.Background(), c)
-	return (&http.Request{}).WithContext(ctx)
+	return (&http.Request{}).WithContext(inbox.ConnContext(context.Background(), c))
 }
 
-// waitAlive waits until the kernel has processed what the peer did.
+// waitAlive waits until the kernel has seen what the client did.
 func waitAlive(t *testing.T, r *http.Request, want bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); Alive(r) != want; {
+	for deadline := time.Now().Add(5 * time.Second); inbox.Alive(r) != want; {
 		if time.Now().After(deadline) {
-			t.Fatalf("alive is still %v, want %v", !want, want)
+			t.Fatalf("Alive is still %v, want %v", !want, want)
 		}
 	}
 }
@@ -56,16 +56,16 @@ func TestAlive(t *testing.T) {
 		do   func(client *net.TCPConn)
 		want bool
 	}{
-		{"unchanged", func(*net.TCPConn) {}, true},
+		{"idle", func(*net.TCPConn) {}, true},
 		{"pipelined bytes", func(c *net.TCPConn) { c.Write([]byte("GET / HTTP/1.1\r\n")) }, true},
 		{"closed", func(c *net.TCPConn) { c.Close() }, false},
 		{"reset", func(c *net.TCPConn) { c.SetLinger(0); c.Close() }, false},
-		{"half closed, which is indistinguishable", func(c *net.TCPConn) { c.CloseWrite() }, false},
+		{"half closed, which looks the same", func(c *net.TCPConn) { c.CloseWrite() }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server, client := socketPair(t)
 			r := requestOn(server)
-			if !Alive(r) {
+			if !inbox.Alive(r) {
 				t.Fatal("a new connection is not alive")
 			}
 			tt.do(client)
@@ -81,31 +81,31 @@ func TestAliveConsumesNothing(t *testing.T) {
 	}
 	r := requestOn(server)
 	for range 10 {
-		Alive(r)
+		inbox.Alive(r)
 	}
 	var got [5]byte
 	if _, err := io.ReadFull(server, got[:]); err != nil || string(got[:]) != "hello" {
-		t.Errorf("read after alive: got %q, %v; want hello", got, err)
+		t.Errorf("after Alive the connection holds %q, %v; want hello", got, err)
 	}
 }
 
-// TestAliveDuringPendingRead checks that alive does not wait for the background Read of
-// net/http, which is pending while a handler runs.
+// TestAliveDuringPendingRead checks that Alive does not queue behind the Read
+// that net/http keeps pending while a handler runs.
 func TestAliveDuringPendingRead(t *testing.T) {
 	server, client := socketPair(t)
 	r := requestOn(server)
 	var reading, asking sync.WaitGroup
 	reading.Go(func() { server.Read(make([]byte, 1)) })
 	asking.Go(func() {
-		for range 2000 { // long enough for the Read to start
-			Alive(r)
+		for range 2000 { // the Read has begun before the last of them
+			inbox.Alive(r)
 			runtime.Gosched()
 		}
 	})
-	rescue := time.AfterFunc(10*time.Second, func() { client.Close() }) // unblocks the Read
+	rescue := time.AfterFunc(10*time.Second, func() { client.Close() }) // ends a Read that blocks Alive
 	asking.Wait()
 	if !rescue.Stop() {
-		t.Error("alive blocked until the Read returned")
+		t.Error("Alive waited for the Read")
 	}
 	client.Close()
 	waitAlive(t, r, false)
@@ -116,33 +116,28 @@ func TestAliveAfterLocalClose(t *testing.T) {
 	server, _ := socketPair(t)
 	r := requestOn(server)
 	server.Close()
-	if Alive(r) {
-		t.Error("a locally closed connection is alive")
+	if inbox.Alive(r) {
+		t.Error("a connection that the server closed is alive")
 	}
 }
 
 func TestAliveWithoutASocket(t *testing.T) {
-	if !Alive(&http.Request{}) {
+	if !inbox.Alive(&http.Request{}) {
 		t.Error("a request without a connection is not alive")
 	}
 	a, b := net.Pipe()
 	defer b.Close()
 	defer a.Close()
-	if !Alive(requestOn(a)) {
+	if !inbox.Alive(requestOn(a)) {
 		t.Error("a connection without a socket is not alive")
 	}
 }
 
-// tlsPair returns a TLS connection over a socketPair. Nothing reads from the server end
-// after the handshake.
+// tlsPair puts TLS over a pair. The server does not read after the handshake.
 func tlsPair(t *testing.T, version uint16) (server *tls.Conn, client *tls.Conn, tcp *net.TCPConn) {
 	t.Helper()
-	source, err := tlsmgr.New(tlsmgr.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	s, c := socketPair(t)
-	server = tls.Server(s, source.TLSConfig())
+	server = tls.Server(s, testTLSConfig())
 	client = tls.Client(c, &tls.Config{InsecureSkipVerify: true, MaxVersion: version})
 	failed := make(chan error, 1)
 	go func() { failed <- server.Handshake() }()
@@ -155,6 +150,13 @@ func tlsPair(t *testing.T, version uint16) (server *tls.Conn, client *tls.Conn, 
 	return server, client, c
 }
 
+// testTLSConfig has the certificate of package httptest.
+var testTLSConfig = sync.OnceValue(func() *tls.Config {
+	s := httptest.NewTLSServer(http.NotFoundHandler())
+	s.Close()
+	return s.TLS
+})
+
 func TestAliveOverTLS(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
@@ -163,7 +165,7 @@ func TestAliveOverTLS(t *testing.T) {
 			waitAlive(t, r, true)
 			client.Write([]byte("pipelined"))
 			waitAlive(t, r, true)
-			client.Close() // leaves close_notify unread before the FIN
+			client.Close() // leaves a close_notify alert unread before the FIN
 			waitAlive(t, r, false)
 		})
 	}

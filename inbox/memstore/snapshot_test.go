@@ -1,11 +1,10 @@
-package inbox_test
+package memstore_test
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 var (
@@ -27,7 +27,7 @@ func keyOf(name string) (k inbox.Key) {
 	return k
 }
 
-func open(t *testing.T, m *inbox.Memory, name string, payer inbox.Payer) inbox.Claim {
+func open(t *testing.T, m *memstore.Store, name string, payer inbox.Payer) inbox.Claim {
 	t.Helper()
 	c, err := m.Open(t.Context(), name, keyOf(name), &payer)
 	if err != nil {
@@ -36,28 +36,31 @@ func open(t *testing.T, m *inbox.Memory, name string, payer inbox.Payer) inbox.C
 	return c
 }
 
-func put(t *testing.T, m *inbox.Memory, to, body string) {
+func put(t *testing.T, m *memstore.Store, to, body string) {
 	t.Helper()
-	if err := m.Put(t.Context(), to, inbox.Message{From: "sender", Body: []byte(body)}, 0); err != nil {
+	if _, err := m.Put(t.Context(), to, inbox.Message{From: "sender", Body: []byte(body)}, 0); err != nil {
 		t.Fatalf("put %s to %s: %v", body, to, err)
 	}
 }
 
-// readAll takes all messages of a mailbox.
-func readAll(t *testing.T, m *inbox.Memory, c inbox.Claim) (all []string) {
+// readAll reads and discards all messages of a mailbox.
+func readAll(t *testing.T, m *memstore.Store, c inbox.Claim) (all []string) {
 	t.Helper()
-	for ack := uint64(0); ; {
-		msg, err := m.Next(t.Context(), c, ack, 0)
+	for {
+		msg, err := m.Next(t.Context(), c, 0)
 		if errors.Is(err, inbox.ErrEmpty) {
 			return all
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		all, ack = append(all, string(msg.Body)), msg.ID
+		all = append(all, string(msg.Body))
+		if err := m.Discard(t.Context(), c, msg.ID); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
-func save(t testing.TB, m *inbox.Memory) []byte {
+func save(t testing.TB, m *memstore.Store) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if _, err := m.Save(&b, snapshotKey); err != nil {
@@ -66,35 +69,36 @@ func save(t testing.TB, m *inbox.Memory) []byte {
 	return b.Bytes()
 }
 
-func load(t testing.TB, limits inbox.Limits, snapshot []byte) (*inbox.Memory, inbox.SnapshotStats) {
+func load(t testing.TB, limits inbox.Limits, snapshot []byte) (*memstore.Store, memstore.SnapshotStats) {
 	t.Helper()
-	m, stats, err := inbox.LoadMemory(limits, bytes.NewReader(snapshot), snapshotKey)
+	m, stats, err := memstore.Load(limits, bytes.NewReader(snapshot), snapshotKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return m, stats
 }
 
-func TestASnapshotHoldsAll(t *testing.T) {
-	m := inbox.NewMemory(minuteLimits)
+func TestSnapshotIsComplete(t *testing.T) {
+	m := memstore.New(minuteLimits)
 	bob, alice := open(t, m, "bob", inbox.Payer{Client: "a", Network: "n"}), open(t, m, "älice", inbox.Payer{})
 	large := strings.Repeat("x", 100<<10)
 	sent := inbox.Message{From: "älice", ContentType: "application/sdp", Body: []byte("v=0"), Payer: inbox.Payer{Client: "b"}}
-	if err := m.Put(t.Context(), "bob", sent, 0); err != nil {
+	if _, err := m.Put(t.Context(), "bob", sent, 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, body := range []string{"", large, "last"} {
 		put(t, m, "bob", body)
 	}
-	one, _ := m.Next(t.Context(), bob, 0, 0)
-	two, _ := m.Next(t.Context(), bob, one.ID, 0) // handed out and not acknowledged
+	one, _ := m.Next(t.Context(), bob, 0)
+	_ = m.Discard(t.Context(), bob, one.ID)
+	two, _ := m.Next(t.Context(), bob, 0) // read and not acknowledged
 
 	again, stats := load(t, minuteLimits, save(t, m))
-	if want := (inbox.SnapshotStats{Inboxes: 2, Messages: 3}); stats != want {
+	if want := (memstore.SnapshotStats{Inboxes: 2, Messages: 3}); stats != want {
 		t.Errorf("got %+v, want %+v", stats, want)
 	}
 	if was, is := m.Stats(), again.Stats(); was != is {
-		t.Errorf("it counted %+v and counts %+v", was, is)
+		t.Errorf("got stats %+v, want %+v", is, was)
 	}
 	if _, err := again.Open(t.Context(), "bob", keyOf("another"), nil); !errors.Is(err, inbox.ErrWrongKey) {
 		t.Errorf("open with another key: got %v, want ErrWrongKey", err)
@@ -102,42 +106,42 @@ func TestASnapshotHoldsAll(t *testing.T) {
 	if c := open(t, again, "bob", inbox.Payer{}); c != (inbox.Claim{Name: "bob", Epoch: bob.Epoch}) {
 		t.Errorf("got claim %+v, want %+v", c, bob)
 	}
-	if got, err := again.Next(t.Context(), bob, one.ID, 0); err != nil || got.ID != two.ID {
+	if got, err := again.Next(t.Context(), bob, one.ID); err != nil || got.ID != two.ID {
 		t.Errorf("got message %d, %v, want %d again", got.ID, err, two.ID)
 	}
 	if got := readAll(t, again, bob); !slices.Equal(got, []string{"", large, "last"}) {
-		t.Errorf("got other messages than were left, %d of them", len(got))
+		t.Errorf("got %d messages, not those that were queued", len(got))
 	}
 	if got := readAll(t, again, alice); len(got) > 0 {
 		t.Errorf("älice got %q, want nothing", got)
 	}
 }
 
-func TestASavedMessageIsWhole(t *testing.T) {
-	m := inbox.NewMemory(minuteLimits)
+func TestSavedMessageIsWhole(t *testing.T) {
+	m := memstore.New(minuteLimits)
 	bob := open(t, m, "bob", inbox.Payer{})
 	sent := inbox.Message{From: "Älice %", ContentType: "application/sdp", Body: []byte{0, 0xff, '\n'}}
-	if err := m.Put(t.Context(), "bob", sent, 0); err != nil {
+	if _, err := m.Put(t.Context(), "bob", sent, 0); err != nil {
 		t.Fatal(err)
 	}
 	again, _ := load(t, minuteLimits, save(t, m))
-	got, err := again.Next(t.Context(), bob, 0, 0)
+	got, err := again.Next(t.Context(), bob, 0)
 	if err != nil || got.From != sent.From || got.ContentType != sent.ContentType || !bytes.Equal(got.Body, sent.Body) {
 		t.Errorf("got %+v, %v, want %+v", got, err, sent)
 	}
 }
 
-// IDs stay above all that were ever given, also of claims that are gone, and
-// though the clock goes back.
-func TestIDsDoNotReturnWithASnapshot(t *testing.T) {
+// TestSnapshotKeepsIDsUnique checks that IDs are above all earlier ones, including
+// those of claims that ended, even when the clock was set back.
+func TestSnapshotKeepsIDsUnique(t *testing.T) {
 	var last uint64
 	var snapshot []byte
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Hour)
-		m := inbox.NewMemory(minuteLimits)
+		m := memstore.New(minuteLimits)
 		gone := open(t, m, "gone", inbox.Payer{})
 		put(t, m, "gone", "hello")
-		msg, err := m.Next(t.Context(), gone, 0, 0)
+		msg, err := m.Next(t.Context(), gone, 0)
 		if err != nil || m.Close(t.Context(), gone) != nil {
 			t.Fatal(err)
 		}
@@ -153,11 +157,11 @@ func TestIDsDoNotReturnWithASnapshot(t *testing.T) {
 	})
 }
 
-// The time without a server does not count, and nobody has less than half a
-// timeout to come back.
-func TestARestartEndsNoClaim(t *testing.T) {
+// TestRestartEndsNoClaim checks that the time without a server does not count, and
+// that every claim lives for at least half its timeout afterwards.
+func TestRestartEndsNoClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := inbox.NewMemory(minuteLimits)
+		m := memstore.New(minuteLimits)
 		over := open(t, m, "over", inbox.Payer{})
 		time.Sleep(time.Second)
 		late := open(t, m, "late", inbox.Payer{})
@@ -168,7 +172,7 @@ func TestARestartEndsNoClaim(t *testing.T) {
 		time.Sleep(time.Hour)
 		m, stats := load(t, minuteLimits, snapshot)
 		if stats.Inboxes != 2 {
-			t.Errorf("got %d mailboxes, want 2 without the one that was over", stats.Inboxes)
+			t.Errorf("got %d mailboxes, want 2, without the expired one", stats.Inboxes)
 		}
 		lives := func(c inbox.Claim) bool { return m.Discard(t.Context(), c, 0) == nil }
 		want := func(when string, o, l, e bool) {
@@ -190,10 +194,11 @@ func TestARestartEndsNoClaim(t *testing.T) {
 	})
 }
 
-// The list of use goes on where it was: those used since are the last to go.
+// TestLoadedMailboxesExpireInOrder checks that the order of use is restored, and that
+// later uses change it.
 func TestLoadedMailboxesExpireInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := inbox.NewMemory(minuteLimits)
+		m := memstore.New(minuteLimits)
 		for i := range 1000 {
 			open(t, m, fmt.Sprint(i), inbox.Payer{})
 			time.Sleep(10 * time.Millisecond)
@@ -215,49 +220,54 @@ func TestLoadedMailboxesExpireInOrder(t *testing.T) {
 
 func TestSaveClosesTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := inbox.NewMemory(minuteLimits)
+		m := memstore.New(minuteLimits)
 		bob := open(t, m, "bob", inbox.Payer{})
 		put(t, m, "bob", "hello")
 		alice := open(t, m, "alice", inbox.Payer{})
 		poll, pending := make(chan error), make(chan error)
-		go func() { _, err := m.Next(context.Background(), alice, 0, 20*time.Second); poll <- err }()
-		go func() { pending <- m.Put(context.Background(), "nobody", inbox.Message{}, 20*time.Second) }()
+		go func() { _, err := inbox.WaitNext(context.Background(), m, alice, 0, 20*time.Second); poll <- err }()
+		go func() {
+			_, err := m.Put(context.Background(), "nobody", inbox.Message{}, 20*time.Second)
+			pending <- err
+		}()
 		synctest.Wait()
 		began := time.Now()
 		first := save(t, m)
 		for name, got := range map[string]error{
-			"held Next": <-poll, "knock": <-pending,
-			"Put":             m.Put(t.Context(), "bob", inbox.Message{}, 0),
-			"Put to nobody":   m.Put(t.Context(), "carol", inbox.Message{}, 0),
-			"Put that knocks": m.Put(t.Context(), "carol", inbox.Message{}, 20*time.Second),
-			"Discard":         m.Discard(t.Context(), bob, 1<<60),
-			"Close":           m.Close(t.Context(), bob),
-			"Next":            errorOf(m.Next(t.Context(), bob, 0, 20*time.Second)),
-			"Open":            errorOf(m.Open(t.Context(), "bob", keyOf("bob"), nil)),
-			"Open of another": errorOf(m.Open(t.Context(), "carol", keyOf("carol"), new(inbox.Payer))),
+			"WaitNext": <-poll, "Put with a wait": <-pending,
+			"Put":                      errorOf(m.Put(t.Context(), "bob", inbox.Message{}, 0)),
+			"Put to an unclaimed name": errorOf(m.Put(t.Context(), "carol", inbox.Message{}, 0)),
+			"Put that would wait":      errorOf(m.Put(t.Context(), "carol", inbox.Message{}, 20*time.Second)),
+			"Discard":                  m.Discard(t.Context(), bob, 1<<60),
+			"Close":                    m.Close(t.Context(), bob),
+			"Next":                     errorOf(m.Next(t.Context(), bob, 0)),
+			"Watch":                    errorOf(m.Watch(bob, func(error) {})),
+			"Open":                     errorOf(m.Open(t.Context(), "bob", keyOf("bob"), nil)),
+			"Open of another":          errorOf(m.Open(t.Context(), "carol", keyOf("carol"), new(inbox.Payer))),
 		} {
 			if !errors.Is(got, inbox.ErrStopping) {
 				t.Errorf("%s: got %v, want ErrStopping", name, got)
 			}
 		}
 		if took := time.Since(began); took > 0 {
-			t.Errorf("it took %v, want no wait", took)
+			t.Errorf("took %v, want no wait", took)
 		}
 		if again := save(t, m); !bytes.Equal(first, again) {
-			t.Error("a second Save wrote something else")
+			t.Error("a second Save wrote another snapshot")
 		}
 		time.Sleep(time.Hour)
 		if n := m.Sweep(); n != 0 {
-			t.Errorf("%d mailboxes were swept while they were saved, want none", n)
+			t.Errorf("swept %d mailboxes of a closed store, want none", n)
 		}
 	})
 }
 
 func errorOf[T any](_ T, err error) error { return err }
 
-// What was accepted while Save came is in the snapshot, and nothing else is.
+// TestWhatIsAcceptedIsSaved checks that a snapshot has exactly the messages that were
+// accepted before Save closed the store.
 func TestWhatIsAcceptedIsSaved(t *testing.T) {
-	m := inbox.NewMemory(minuteLimits)
+	m := memstore.New(minuteLimits)
 	const peers = 32
 	var claims [peers]inbox.Claim
 	var accepted [peers][]string
@@ -270,13 +280,13 @@ func TestWhatIsAcceptedIsSaved(t *testing.T) {
 		wg.Go(func() {
 			for n := 0; ; n++ {
 				body := fmt.Sprint(i, "-", n)
-				if err := m.Put(context.Background(), fmt.Sprint(i), inbox.Message{Body: []byte(body)}, 0); err != nil {
+				if _, err := m.Put(context.Background(), fmt.Sprint(i), inbox.Message{Body: []byte(body)}, 0); err != nil {
 					return
 				}
 				if accepted[i] = append(accepted[i], body); n == 10 {
 					started <- struct{}{}
 				}
-				runtime.Gosched() // Save has its turn soon, also where there is one processor
+				runtime.Gosched() // lets Save run soon, even on one processor
 			}
 		})
 	}
@@ -291,27 +301,4 @@ func TestWhatIsAcceptedIsSaved(t *testing.T) {
 			t.Errorf("%d: %d messages were accepted and %d saved", i, len(accepted[i]), len(got))
 		}
 	}
-}
-
-// Whoever still comes to a store that was saved is told to come back.
-func TestASavedStoreSendsPeersAway(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newRig(t, nil)
-		poll := s.start(request("bob", "GET", "/inbox", ""))
-		pending := s.start(request("alice", "POST", "/inbox?to=carol&wait=9", "hello"))
-		save(t, s.store)
-		w := <-poll
-		s.want(w, 204, "")
-		if w.Header().Get("Retry-After") == "" {
-			t.Error("the held poll got no Retry-After")
-		}
-		for _, w := range []*httptest.ResponseRecorder{
-			<-pending, s.do("bob", "GET", "/inbox", ""), s.do("alice", "POST", "/inbox?to=bob", "hello"), s.do("bob", "DELETE", "/inbox", ""),
-		} {
-			s.wantProblem(w, 503, "stopping")
-			if w.Header().Get("Retry-After") == "" {
-				t.Error("got no Retry-After, want one")
-			}
-		}
-	})
 }

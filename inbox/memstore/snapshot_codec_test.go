@@ -1,4 +1,4 @@
-package inbox_test
+package memstore_test
 
 import (
 	"bytes"
@@ -13,9 +13,10 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
-// sign puts an end to the body of a snapshot that makes it genuine.
+// sign appends a valid trailer to the body of a snapshot.
 func sign(body []byte) []byte {
 	body = binary.BigEndian.AppendUint64(bytes.Clone(body), uint64(len(body)))
 	mac := hmac.New(sha256.New, snapshotKey)
@@ -25,12 +26,12 @@ func sign(body []byte) []byte {
 
 const trailerSize = 8 + sha256.Size
 
-func TestADamagedSnapshotIsRefused(t *testing.T) {
+func TestDamagedSnapshotIsRefused(t *testing.T) {
 	whole := fourMailboxes(t)
 	refused := func(what string, snapshot []byte, key []byte) {
-		m, stats, err := inbox.LoadMemory(minuteLimits, bytes.NewReader(snapshot), key)
-		if err == nil || m != nil || stats != (inbox.SnapshotStats{}) {
-			t.Fatalf("%s: got %v, %+v, %v, want an error alone", what, m, stats, err)
+		m, stats, err := memstore.Load(minuteLimits, bytes.NewReader(snapshot), key)
+		if err == nil || m != nil || stats != (memstore.SnapshotStats{}) {
+			t.Fatalf("%s: got %v, %+v, %v, want only an error", what, m, stats, err)
 		}
 	}
 	for i := range whole {
@@ -39,15 +40,15 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 		changed[i] ^= 1 << (i % 8)
 		refused("changed", changed, snapshotKey)
 		if i < len(whole)-trailerSize {
-			refused("cut and sealed", sign(whole[:i]), snapshotKey)
+			refused("cut and signed", sign(whole[:i]), snapshotKey)
 		}
 	}
-	refused("with something behind", append(bytes.Clone(whole), 0), snapshotKey)
+	refused("with data appended", append(bytes.Clone(whole), 0), snapshotKey)
 	refused("of another secret", whole, []byte("another"))
 	load(t, minuteLimits, whole)
 }
 
-func TestLoadSaysWhatIsWrong(t *testing.T) {
+func TestLoadErrors(t *testing.T) {
 	whole := fourMailboxes(t)
 	body := whole[:len(whole)-trailerSize]
 	later := bytes.Clone(body)
@@ -60,42 +61,43 @@ func TestLoadSaysWhatIsWrong(t *testing.T) {
 		name, want string
 		snapshot   []byte
 	}{
-		{"nothing", "unexpected EOF", nil},
-		{"another file", "no snapshot", []byte("-----BEGIN CERTIFICATE-----")},
+		{"empty", "unexpected EOF", nil},
+		{"another file", "not a snapshot", []byte("-----BEGIN CERTIFICATE-----")},
 		{"a later version", "version 2", sign(later)},
 		{"cut short", "unexpected EOF", whole[:len(whole)/2]},
-		{"one used later behind one used earlier", "the order of use", again(boxes[:quarter])},
-		{"a name twice", "a name that was there", again(boxes[3*quarter:])},
+		{"wrong order of use", "the order of use", again(boxes[:quarter])},
+		{"a name twice", "a name occurs twice", again(boxes[3*quarter:])},
 		{"another secret", "another secret", append(bytes.Clone(whole[:len(whole)-1]), whole[len(whole)-1]^1)},
 	} {
-		_, _, err := inbox.LoadMemory(minuteLimits, bytes.NewReader(tt.snapshot), snapshotKey)
+		_, _, err := memstore.Load(minuteLimits, bytes.NewReader(tt.snapshot), snapshotKey)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: got %v, want something about «%s»", tt.name, err, tt.want)
+			t.Errorf("%s: got %v, want an error with %q", tt.name, err, tt.want)
 		}
 	}
 }
 
-// A length that nothing follows takes no memory.
-func TestALengthAloneTakesNoMemory(t *testing.T) {
-	m := inbox.NewMemory(minuteLimits)
+// TestLengthAloneTakesNoMemory checks that a length without the bytes allocates
+// nothing.
+func TestLengthAloneTakesNoMemory(t *testing.T) {
+	m := memstore.New(minuteLimits)
 	open(t, m, "bob", inbox.Payer{})
 	put(t, m, "bob", "")
 	snapshot := save(t, m)
-	at := len(snapshot) - trailerSize - 1 - 4 // the body's length, before the end
+	at := len(snapshot) - trailerSize - 1 - 4 // the length of the body, before the trailer
 	binary.BigEndian.PutUint32(snapshot[at:], 1<<31-2)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_, _, err := inbox.LoadMemory(minuteLimits, bytes.NewReader(snapshot[:at+4]), snapshotKey)
+	_, _, err := memstore.Load(minuteLimits, bytes.NewReader(snapshot[:at+4]), snapshotKey)
 	runtime.ReadMemStats(&after)
 	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v, want ErrUnexpectedEOF", err)
 	}
 	if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
-		t.Errorf("it took %d bytes of memory", took)
+		t.Errorf("allocated %d bytes", took)
 	}
 }
 
-// fullDisk is a disk without room.
+// fullDisk is a disk with little free space.
 type fullDisk struct{ free int }
 
 func (f *fullDisk) Write(p []byte) (int, error) {
@@ -106,42 +108,42 @@ func (f *fullDisk) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-func TestSaveTellsThatItFailed(t *testing.T) {
-	m := inbox.NewMemory(minuteLimits)
+func TestSaveReturnsWriteErrors(t *testing.T) {
+	m := memstore.New(minuteLimits)
 	open(t, m, "bob", inbox.Payer{})
 	put(t, m, "bob", strings.Repeat("x", 100<<10))
 	size := len(save(t, m))
 	for _, room := range []int{0, 10, 64 << 10, size - 33, size - 32, size - 1} {
 		if _, err := m.Save(&fullDisk{room}, snapshotKey); err == nil {
-			t.Errorf("room for %d of %d bytes: got no error", room, size)
+			t.Errorf("%d of %d bytes free: got no error", room, size)
 		}
 	}
 	if _, err := m.Save(&fullDisk{size}, snapshotKey); err != nil {
-		t.Errorf("room for all: %v", err)
+		t.Errorf("enough free space: %v", err)
 	}
 }
 
-func TestTextsThatAreTooLongAreNotSaved(t *testing.T) {
-	m := inbox.NewMemory(minuteLimits)
+func TestSaveRefusesLongTexts(t *testing.T) {
+	m := memstore.New(minuteLimits)
 	open(t, m, strings.Repeat("x", 1<<16), inbox.Payer{})
 	if _, err := m.Save(io.Discard, snapshotKey); err == nil {
 		t.Error("got no error for a name of 64 KiB")
 	}
 }
 
-// FuzzLoadMemory reads any bytes as they are, and as the body of a genuine
-// snapshot. What is taken over keeps the limits, and comes back when saved.
-func FuzzLoadMemory(f *testing.F) {
+// FuzzLoad loads arbitrary bytes as they are, and as the body of a signed snapshot. What
+// is loaded keeps the limits, and is the same after it was saved again.
+func FuzzLoad(f *testing.F) {
 	whole := fourMailboxes(f)
 	f.Add(whole)
 	f.Add(whole[:len(whole)-trailerSize])
 	f.Add([]byte("inboxes\n\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
 	limits := inbox.Limits{Timeout: time.Minute, Capacity: 2, MaxInboxes: 3, MaxInboxesPerPayer: 3, MaxQueuedBytes: 4000}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if _, _, err := inbox.LoadMemory(limits, bytes.NewReader(data), []byte("another")); err == nil {
-			t.Error("a snapshot of another key was taken over")
+		if _, _, err := memstore.Load(limits, bytes.NewReader(data), []byte("another")); err == nil {
+			t.Error("a snapshot of another key was loaded")
 		}
-		m, stats, err := inbox.LoadMemory(limits, bytes.NewReader(sign(data)), snapshotKey)
+		m, stats, err := memstore.Load(limits, bytes.NewReader(sign(data)), snapshotKey)
 		if err != nil {
 			return
 		}
@@ -150,7 +152,7 @@ func FuzzLoadMemory(f *testing.F) {
 			t.Errorf("got %+v and %+v, beyond the limits", stats, held)
 		}
 		again, same := load(t, limits, save(t, m))
-		if again.Stats() != held || same != (inbox.SnapshotStats{Inboxes: stats.Inboxes, Messages: stats.Messages}) {
+		if again.Stats() != held || same != (memstore.SnapshotStats{Inboxes: stats.Inboxes, Messages: stats.Messages}) {
 			t.Errorf("saved and loaded %+v with %+v, got %+v with %+v", stats, held, same, again.Stats())
 		}
 	})
@@ -159,11 +161,11 @@ func FuzzLoadMemory(f *testing.F) {
 // BenchmarkSnapshot saves and loads a hundred thousand mailboxes with 256 MiB
 // of messages among them.
 func BenchmarkSnapshot(b *testing.B) {
-	m := inbox.NewMemory(minuteLimits)
+	m := memstore.New(minuteLimits)
 	claimNames(b, m, 100_000)
 	body := make([]byte, 64<<10)
 	for i := range 4096 {
-		if err := m.Put(b.Context(), name16(i), inbox.Message{From: "sender", Body: body}, 0); err != nil {
+		if _, err := m.Put(b.Context(), name16(i), inbox.Message{From: "sender", Body: body}, 0); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,0 +1,80 @@
+package inbox
+
+import (
+	"errors"
+	"net/http"
+)
+
+// Attempt is something that a client can do only at a limited rate, because it
+// could be used to guess.
+type Attempt int
+
+const (
+	// PasswordGuess is a wrong password for a name.
+	PasswordGuess Attempt = iota
+	// PasswordMatch is the right one. It costs nothing and identifies an owner.
+	PasswordMatch
+	// NewName is the claim of a free name.
+	NewName
+	// UnknownRecipient is a message to a name that is not claimed.
+	UnknownRecipient
+)
+
+// Guard limits attempts. All methods can be called concurrently.
+type Guard interface {
+	// Allow returns an error to refuse a request that could turn out as a:
+	// PasswordGuess for every name, NewName for one that is free. An error with
+	// a method Refuse(http.ResponseWriter) writes its own response.
+	Allow(r *http.Request, a Attempt, name string) error
+	// Record reports what a request turned out as.
+	Record(r *http.Request, a Attempt, name string)
+}
+
+type noGuard struct{}
+
+func (noGuard) Allow(*http.Request, Attempt, string) error { return nil }
+func (noGuard) Record(*http.Request, Attempt, string)      {}
+
+// credentials returns the name of a request and the key of its password, unless
+// the client has to wait before it can try another password.
+func (h *Handler) credentials(r *http.Request) (name string, key Key, err error) {
+	if name, key, err = h.keys.credentials(r); err == nil {
+		err = h.guard.Allow(r, PasswordGuess, name)
+	}
+	return name, key, err
+}
+
+// open claims the name, or checks the key of its claim.
+func (h *Handler) open(r *http.Request, name string, key Key) error {
+	c, err := h.store.Open(r.Context(), name, key, nil)
+	_, err = h.completeOpen(r, name, key, c, err)
+	return err
+}
+
+// completeOpen takes the result of an Open without a payer. It claims a name
+// that is free, and reports to the guard whether the password was right.
+func (h *Handler) completeOpen(r *http.Request, name string, key Key, c Claim, err error) (Claim, error) {
+	if errors.Is(err, ErrNoInbox) {
+		c, err = h.claim(r, name, key)
+	}
+	switch {
+	case err == nil:
+		h.guard.Record(r, PasswordMatch, name)
+	case errors.Is(err, ErrWrongKey):
+		h.guard.Record(r, PasswordGuess, name)
+	}
+	return c, err
+}
+
+// claim makes the mailbox, unless another request has just made it.
+func (h *Handler) claim(r *http.Request, name string, key Key) (Claim, error) {
+	if err := h.guard.Allow(r, NewName, name); err != nil {
+		return Claim{}, err
+	}
+	payer := h.payer(r)
+	c, err := h.store.Open(r.Context(), name, key, &payer)
+	if c.Created {
+		h.guard.Record(r, NewName, name)
+	}
+	return c, err
+}

@@ -1,0 +1,107 @@
+package inbox
+
+import (
+	"math"
+	"time"
+)
+
+// Payer identifies what mailboxes and queued bytes count against: a client,
+// and the network it is one of many in, if any. A network has [NetworkFactor]
+// times the quota of a client. Both are opaque. An empty one has no quota.
+type Payer struct{ Client, Network string }
+
+// NetworkFactor is how many times the quota of a client a network has.
+const NetworkFactor = 16
+
+// Limits says when the mailboxes of a store expire and how much the store can
+// hold. A limit of zero is no limit. Timeout must be above zero.
+type Limits struct {
+	// Timeout ends a claim that its owner has not used for this time.
+	Timeout time.Duration
+	// Capacity is the number of unread messages that one mailbox can hold.
+	Capacity int
+	// MaxInboxes and MaxInboxesPerPayer bound the number of mailboxes.
+	MaxInboxes, MaxInboxesPerPayer int
+	// MaxQueuedBytes and MaxQueuedBytesPerPayer bound the messages: their
+	// bodies, senders and types, and the engine's overhead for each. They
+	// include a Put that waits for its recipient. The share of one payer
+	// shrinks as the store fills, so that large senders leave capacity for
+	// small ones.
+	MaxQueuedBytes, MaxQueuedBytesPerPayer int64
+}
+
+// PayerError is the [ErrPayerFull] of an engine that knows which quota is
+// used up.
+type PayerError struct {
+	// Limit is "inboxes" or "queued-bytes". Quota is how much of that the
+	// payer can hold at present.
+	Limit string
+	Quota int64
+}
+
+func (e *PayerError) Error() string { return ErrPayerFull.Error() + ": " + e.Limit }
+
+// Is makes errors.Is report an ErrPayerFull.
+func (e *PayerError) Is(target error) bool { return target == ErrPayerFull }
+
+// AllowInbox returns nil if a payer that holds this many mailboxes can claim
+// one more, else a [PayerError]. Engines that do not use a [Ledger] keep the
+// same rule by it. factor is 1 for a client, [NetworkFactor] for a network.
+func (l Limits) AllowInbox(held int64, factor int) error {
+	return l.allow(Usage{Inboxes: int(held)}, Usage{Inboxes: 1}, factor, 0)
+}
+
+// AllowBytes returns nil if a payer that holds this many queued bytes can
+// queue more bytes in a store that has queued bytes in all, else a
+// [PayerError]. factor is as in [Limits.AllowInbox].
+func (l Limits) AllowBytes(held, more int64, factor int, queued int64) error {
+	return l.allow(Usage{Bytes: held}, Usage{Bytes: more}, factor, queued)
+}
+
+// allow returns nil if a payer that holds u can hold more, with factor times a
+// client's quota, else a PayerError.
+func (l Limits) allow(u, more Usage, factor int, queued int64) error {
+	if quota := factor * l.MaxInboxesPerPayer; more.Inboxes > 0 && quota > 0 && u.Inboxes+more.Inboxes > quota {
+		return &PayerError{"inboxes", int64(quota)}
+	}
+	if quota := l.quotaBytes(int64(factor), queued); more.Bytes > 0 && u.Bytes+more.Bytes > quota {
+		return &PayerError{"queued-bytes", quota}
+	}
+	return nil
+}
+
+// quotaBytes returns how many bytes one payer can have queued at present.
+func (l Limits) quotaBytes(factor, queued int64) int64 {
+	quota := int64(math.MaxInt64)
+	if l.MaxQueuedBytesPerPayer > 0 {
+		quota = factor * l.MaxQueuedBytesPerPayer
+	}
+	if l.MaxQueuedBytes > 0 {
+		quota = min(quota, l.share(queued, factor))
+	}
+	return quota
+}
+
+// share returns what one payer can hold of a store with this much queued. Up
+// to the half, or further if 101 payers at their maximum would otherwise have
+// less than 1 MiB each, a payer can take a quarter of what is free. Beyond it
+// each has 1 MiB, or a 240th of a store that is too small for that. The last
+// sixteenth is reserved for payers that hold next to nothing, so that they can
+// still send an offer.
+func (l Limits) share(queued, factor int64) int64 {
+	const minReserveBytes, minShareBytes = 16 << 10, 64 << 10
+	const maxedOutPayers, targetShareBytes = 102, 1<<20 + 1<<16
+	free, reserve := l.MaxQueuedBytes-queued, l.MaxQueuedBytes/16
+	fixedShare, heldBack := max(l.MaxQueuedBytes/240, minShareBytes), l.MaxQueuedBytes/2
+	if need := reserve + maxedOutPayers*targetShareBytes; need < l.MaxQueuedBytes {
+		fixedShare, heldBack = max(fixedShare, targetShareBytes), max(heldBack, need)
+	}
+	switch {
+	case free > heldBack:
+		return max(free/4, minShareBytes*factor)
+	case free > reserve:
+		return fixedShare * factor
+	default:
+		return max(l.MaxQueuedBytes/4096, minReserveBytes) * factor
+	}
+}

@@ -1,0 +1,210 @@
+package memstore
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"inbox/inbox"
+)
+
+// SnapshotStats counts what was saved or restored, and what was dropped because
+// the limits have become lower since it was saved.
+type SnapshotStats struct {
+	Inboxes, Messages               int64
+	DroppedInboxes, DroppedMessages int64
+}
+
+// Save closes the store for good and writes what it holds: claims with their
+// keys, and messages with their IDs, including those that were handed out and
+// not acknowledged. From then on every method of [inbox.Store] returns
+// [inbox.ErrStopping], and so do watches and Puts that wait. A step that
+// succeeded before is in the snapshot; one that is refused is not.
+//
+// The snapshot contains names, senders and messages in the clear, but no
+// passwords. It ends with an HMAC-SHA256 under key, which can have any length.
+// Save can be called again, as after an error of w.
+func (m *Store) Save(w io.Writer, key []byte) (SnapshotStats, error) {
+	boxes, lastID := m.freeze(), uint64(0)
+	for i := range m.shards {
+		lastID = max(lastID, m.shards[i].lastID)
+	}
+	now := m.now()
+	e := newEncoder(w, key)
+	e.header(lastID)
+	var saved SnapshotStats
+	for _, b := range boxes {
+		if m.expired(b, now) {
+			continue
+		}
+		e.box(b, now-b.lastUse)
+		saved.Inboxes++
+		saved.Messages += int64(b.count)
+	}
+	return saved, e.end()
+}
+
+// freeze stops all changes, ends what waits for one, and returns the mailboxes,
+// most recently used first.
+func (m *Store) freeze() []*box {
+	var all []*box
+	for i := range m.shards {
+		watches := m.shards[i].freeze(m.now())
+		watches.notify(inbox.ErrStopping)
+		for b := m.shards[i].newest; b != nil; b = b.older { // frozen: no lock needed
+			all = append(all, b)
+		}
+	}
+	slices.SortFunc(all, func(a, b *box) int { return cmp.Compare(b.lastUse, a.lastUse) })
+	return all
+}
+
+// freeze returns the watches that it ends.
+func (s *shard) freeze(now time.Duration) (ended notifyList) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.frozen = true
+	for name, k := range s.claimWaiters {
+		close(k.claimed)
+		delete(s.claimWaiters, name)
+	}
+	for b, older := s.newest, (*box)(nil); b != nil; b = older {
+		older = b.older
+		if b.watches != nil {
+			ended = append(ended, b.watchesLocked()...)
+			b.watches = nil
+			s.markUsedLocked(b, now)
+		}
+	}
+	return ended
+}
+
+// Load returns a store with what [Store.Save] wrote under the same key. An error
+// means that the snapshot is damaged, cut short, of another version or of
+// another key.
+//
+// The time between Save and Load does not count: no owner could send a request.
+// Each claim lives for at least half its timeout, which is the longest that a
+// poll of default length waits, so that a restart ends no claim that is in use.
+//
+// The limits hold: the mailboxes that were used last are kept, and of a mailbox
+// the oldest messages, as if the others had been refused. Under the limits with
+// which it was saved everything fits, since the share of a payer that shrinks as
+// the store fills concerns new messages only.
+func Load(limits inbox.Limits, r io.Reader, key []byte) (*Store, SnapshotStats, error) {
+	m := New(limits)
+	d := newDecoder(r, key)
+	loaded, err := m.load(d)
+	if err != nil {
+		return nil, SnapshotStats{}, fmt.Errorf("read a snapshot, byte %d: %w", d.n, err)
+	}
+	return m, loaded, nil
+}
+
+// load fills m, which is not shared yet: it takes no lock.
+func (m *Store) load(d *decoder) (stats SnapshotStats, err error) {
+	lastID := d.header()
+	for i := range m.shards {
+		m.shards[i].lastID = lastID
+	}
+	now, idle := m.now(), time.Duration(0)
+	for d.more() {
+		s := d.box()
+		switch {
+		case d.err != nil:
+			return stats, d.err
+		case s.idle < idle:
+			return stats, errors.New("mailboxes are not in the order of use")
+		case s.lastID > lastID:
+			return stats, errors.New("an ID is above the highest")
+		}
+		idle = s.idle
+		s.lastUse = now - min(idle, m.limits.Timeout/2)
+		if err := m.loadBox(d, s, &stats); err != nil {
+			return stats, err
+		}
+	}
+	return stats, d.end()
+}
+
+// savedBox is a mailbox of a snapshot, without its messages.
+type savedBox struct {
+	*box
+	payer        inbox.Payer
+	idle         time.Duration // since its last use
+	messageCount uint32        // messages that follow
+}
+
+// loadBox restores a mailbox and its messages, as far as the limits allow.
+func (m *Store) loadBox(d *decoder, s savedBox, stats *SnapshotStats) error {
+	b, err := m.restoreBox(s)
+	if err != nil {
+		return err
+	}
+	if b != nil {
+		stats.Inboxes++
+	} else {
+		stats.DroppedInboxes++
+	}
+	after := s.epoch - 1
+	for range s.messageCount {
+		n := &node{Message: d.message()}
+		if d.err != nil {
+			return d.err
+		}
+		if n.ID <= after || n.ID > s.lastID {
+			return errors.New("IDs are out of order")
+		}
+		after = n.ID
+		if b != nil && m.restoreMessage(b, n) {
+			stats.Messages++
+		} else {
+			stats.DroppedMessages++
+		}
+	}
+	return nil
+}
+
+// restoreBox adds a mailbox that was used before all others. It returns nil if the
+// limits do not allow it.
+func (m *Store) restoreBox(s savedBox) (*box, error) {
+	sh := m.shard(s.name)
+	if sh.boxes[s.name] != nil {
+		return nil, errors.New("a name occurs twice")
+	}
+	if m.limits.MaxInboxes > 0 && m.inboxes.Load() >= int64(m.limits.MaxInboxes) {
+		return nil, nil
+	}
+	a, err := m.ledger.Charge(s.payer, inbox.Usage{Inboxes: 1}, 0)
+	if err != nil {
+		return nil, nil
+	}
+	b := s.box
+	b.payer, b.newer = a, sh.oldest
+	m.inboxes.Add(1)
+	sh.boxes[b.name] = b
+	sh.peak = len(sh.boxes)
+	if sh.oldest != nil {
+		sh.oldest.older = b
+	} else {
+		sh.newest = b
+	}
+	sh.oldest = b
+	return b, nil
+}
+
+// restoreMessage appends a message that has its ID, and reports whether the
+// limits allow it. The share of its payer is that of an empty store, the largest.
+func (m *Store) restoreMessage(b *box, n *node) bool {
+	if m.limits.Capacity > 0 && b.count >= m.limits.Capacity {
+		return false
+	}
+	if m.charge(n, 0) != nil {
+		return false
+	}
+	b.push(n)
+	return true
+}

@@ -1,0 +1,62 @@
+package memstore
+
+import "inbox/inbox"
+
+// watch is one registered watch. Its shard's lock guards older.
+type watch struct {
+	notifyFunc func(error)
+	older      *watch
+}
+
+// notifyList is what to call once the lock is released.
+type notifyList []func(error)
+
+func (l notifyList) notify(end error) {
+	for _, f := range l {
+		f(end)
+	}
+}
+
+// Watch implements [inbox.Store].
+func (m *Store) Watch(c inbox.Claim, notify func(error)) (stop func(), err error) {
+	s := m.shard(c.Name)
+	s.mu.Lock()
+	now := m.now()
+	b, expired := m.findOwnedLocked(s, c, now)
+	if b == nil {
+		err := s.notFoundLocked(inbox.ErrClaimEnded)
+		s.mu.Unlock()
+		m.release(expired)
+		return nil, err
+	}
+	s.markUsedLocked(b, now)
+	w := &watch{notify, b.watches}
+	b.watches = w
+	hasMessage := b.first != nil
+	s.mu.Unlock()
+	if hasMessage {
+		notify(nil)
+	}
+	return func() { m.stopWatch(s, b, w) }, nil
+}
+
+// stopWatch removes w, unless the watch has ended.
+func (m *Store) stopWatch(s *shard, b *box, w *watch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for at := &b.watches; *at != nil; at = &(*at).older {
+		if *at == w {
+			*at = w.older
+			s.markUsedLocked(b, m.now())
+			return
+		}
+	}
+}
+
+// watchesLocked returns the functions to notify.
+func (b *box) watchesLocked() (list notifyList) {
+	for w := b.watches; w != nil; w = w.older {
+		list = append(list, w.notifyFunc)
+	}
+	return list
+}
