@@ -16,8 +16,8 @@ func InUse(stateDir string) bool {
 }
 
 // DryRun makes orders as a [Manager] with the same configuration would, and discards
-// what they bring. They go to the staging CA when there is one (Let's Encrypt's, by
-// default), else to the CA itself: then failed validations count in the schedule of
+// what they bring. They go to the staging CA if one is configured (for
+// Let's Encrypt by default), else to the CA itself: then failed validations count in the schedule of
 // the manager, whose budget holds here, too.
 //
 // A manager that runs on the same state directory or shared storage answers the

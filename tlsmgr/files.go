@@ -43,7 +43,10 @@ type files struct {
 }
 
 func newUnloadedFiles(c Config) *files {
-	return &files{certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: fileCheckInterval, readSem: make(chan struct{}, 1)}
+	return &files{
+		certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger,
+		interval: fileCheckInterval, readSem: make(chan struct{}, 1),
+	}
 }
 
 // exclusiveWithTimeout runs do in the background while holding readSem. It waits for
@@ -94,6 +97,23 @@ func (f *files) run(ctx context.Context) {
 func (f *files) reload() {
 	if !f.exclusiveWithTimeout(f.reread) {
 		f.reportTimeout()
+	}
+}
+
+// readInitial reads fallback files: expired ones are better than none. The caller
+// must hold readSem.
+func (f *files) readInitial() {
+	f.lastStamp, f.stampTrusted = f.stamp()
+	if !exists(f.certFile) && !exists(f.keyFile) {
+		return
+	}
+	now := time.Now()
+	cert, err := loadValid(f.certFile, f.keyFile, now)
+	if cert != nil && !now.Before(cert.Leaf.NotBefore) {
+		f.current.Store(cert)
+	}
+	if f.lastErr = err; err != nil {
+		f.log.Warn("the certificate files are not valid now", "err", err)
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 )
 
 // managed serves the configured names with certificates of a CA, and with the
-// certificate files where there is none.
+// certificate files for a name without one.
 type managed struct {
 	names      []string
 	log        *slog.Logger
@@ -32,7 +32,8 @@ type managed struct {
 }
 
 // errNoStateDir is shown and logged when nothing can be ordered.
-var errNoStateDir = errors.New("there is no state directory, and the limits of a CA cannot be respected without a stored schedule")
+var errNoStateDir = errors.New("there is no state directory, " +
+	"and the limits of a CA cannot be respected without a stored schedule")
 
 // stateStorage returns where certificates of a CA are kept. dir is nil unless that
 // is a directory.
@@ -58,7 +59,9 @@ func newManaged(c Config) (*managed, error) {
 	}
 	store, dir := stateStorage(c)
 	m := &managed{names: names, log: c.Logger, dir: dir, certs: newCertTable(names)}
-	m.issuer, err = acme.New(acme.Options{Config: c.ACME, Domains: c.Domains, Storage: store, Logger: c.Logger, OnCertificate: m.certs.setACME})
+	m.issuer, err = acme.New(acme.Options{
+		Config: c.ACME, Domains: c.Domains, Storage: store, Logger: c.Logger, OnCertificate: m.certs.setACME,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -79,23 +82,6 @@ func (m *managed) loadStatic(c Config) {
 	m.static = newUnloadedFiles(c)
 	if !m.static.exclusiveWithTimeout(func() { m.static.readInitial(); m.applyStatic() }) {
 		m.static.reportTimeout()
-	}
-}
-
-// readInitial reads fallback files: expired ones are better than none. The caller
-// must hold readSem.
-func (f *files) readInitial() {
-	f.lastStamp, f.stampTrusted = f.stamp()
-	if !exists(f.certFile) && !exists(f.keyFile) {
-		return
-	}
-	now := time.Now()
-	cert, err := loadValid(f.certFile, f.keyFile, now)
-	if cert != nil && !now.Before(cert.Leaf.NotBefore) {
-		f.current.Store(cert)
-	}
-	if f.lastErr = err; err != nil {
-		f.log.Warn("the certificate files are not valid now", "err", err)
 	}
 }
 

@@ -169,10 +169,10 @@ func ReadDirectory(resp *http.Response) (*Directory, error) {
 	return d, nil
 }
 
-// FetchDirectory asks the CA whether it can be asked at all now, before each
-// order. Nothing is ordered by it, so a failure is an [OrderError] with the
-// outcome schedule.CAUnavailable. The engines would wait for minutes.
-func (ca *CAClient) FetchDirectory(ctx context.Context) (*Directory, error) {
+// fetchDirectory asks a CA whether it can be asked at all now, before each
+// order. Nothing is ordered by it, so a failure is an OrderError with the outcome
+// schedule.CAUnavailable. The engines would wait for minutes.
+func fetchDirectory(ctx context.Context, ca *CAClient) (*Directory, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, ca.URL, nil)
 	if err != nil {
 		return nil, err
@@ -184,7 +184,8 @@ func (ca *CAClient) FetchDirectory(ctx context.Context) (*Directory, error) {
 	defer resp.Body.Close()
 	d, err := ReadDirectory(resp)
 	if err != nil {
-		return nil, &OrderError{RetryAfter: ParseRetryAfter(resp.Header, time.Now()), Err: fmt.Errorf("reach the CA at %s: %w", ca.URL, err)}
+		wait := ParseRetryAfter(resp.Header, time.Now())
+		return nil, &OrderError{RetryAfter: wait, Err: fmt.Errorf("reach the CA at %s: %w", ca.URL, err)}
 	}
 	return d, nil
 }

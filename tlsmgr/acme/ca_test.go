@@ -24,7 +24,7 @@ func testCAClient(t *testing.T, ca *tlstest.CA) *CAClient {
 // A redirect loop at the directory ends after a few requests.
 func TestDirectoryRedirectLoop(t *testing.T) {
 	ca := tlstest.NewCA(t, tlstest.RedirectLoop)
-	if _, err := testCAClient(t, ca).FetchDirectory(t.Context()); err == nil || !strings.Contains(err.Error(), "redirects") {
+	if _, err := fetchDirectory(t.Context(), testCAClient(t, ca)); err == nil || !strings.Contains(err.Error(), "redirects") {
 		t.Errorf("got %v, want an error about redirects", err)
 	}
 	if n := ca.Requests.Load(); n > 10 {
@@ -37,7 +37,7 @@ func TestEndlessDirectory(t *testing.T) {
 	for _, kind := range []string{"application/json", "application/problem+json", "text/plain"} {
 		var sentBytes atomic.Int64
 		ca := tlstest.NewCA(t, tlstest.Endless(kind, &sentBytes))
-		if _, err := testCAClient(t, ca).FetchDirectory(t.Context()); err == nil {
+		if _, err := fetchDirectory(t.Context(), testCAClient(t, ca)); err == nil {
 			t.Errorf("%s: got no error for an endless response", kind)
 		}
 		if n := sentBytes.Load(); n > 32<<20 { // socket buffers count as sent

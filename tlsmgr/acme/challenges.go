@@ -42,7 +42,8 @@ type lockState struct {
 }
 
 func newChallenges(names []string, e Engine, checkLock func(string) bool) *challenges {
-	return &challenges{names: names, engine: e, checkLock: checkLock, lookupSlots: make(chan struct{}, maxStorageLookups), lockCache: map[string]lockState{}}
+	return &challenges{names: names, engine: e, checkLock: checkLock,
+		lookupSlots: make(chan struct{}, maxStorageLookups), lockCache: map[string]lockState{}}
 }
 
 // orderInProgress reports whether a process orders for the name.

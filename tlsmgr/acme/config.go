@@ -40,7 +40,7 @@ type Config struct {
 	Email  string
 	Agreed bool
 	// CA is asked first; without a URL it is Let's Encrypt. FallbackCA is asked when
-	// that one fails; without a URL there is none.
+	// that one fails; without a URL it is not used.
 	CA, FallbackCA CA
 	// Staging selects Let's Encrypt's staging environment, whose certificates no
 	// browser trusts.

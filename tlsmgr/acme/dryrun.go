@@ -14,7 +14,7 @@ import (
 )
 
 // DryRun makes orders as an [Issuer] with the same options would, and discards
-// what they bring. They go to the staging CA when there is one, else to the CA
+// what they bring. They go to the staging CA if one is configured, else to the CA
 // itself: then failed validations count in the stored schedule, whose budget
 // holds here, too.
 //
@@ -41,7 +41,8 @@ func NewDryRun(o Options) (*DryRun, error) {
 	d := &DryRun{settings: s, ca: s.stagingCA, records: records{storage: o.Storage, cas: s.caURLs(), log: s.log}}
 	if d.ca == nil {
 		if d.ca = s.cas[0]; o.Storage == nil {
-			return nil, errors.New("there is no state directory yet, and failed validations at a CA must be recorded: start the server once")
+			return nil, errors.New("there is no state directory yet, and failed validations at a CA must be recorded: " +
+				"start the server once")
 		}
 	}
 	if d.tempDir, err = os.MkdirTemp("", "inbox-renew-test-"); err != nil {
@@ -93,8 +94,8 @@ func (d *DryRun) orderName(ctx context.Context, name string) error {
 	if d.settings.hasNoAddress(ctx, name) {
 		return errNoAddress
 	}
-	run := &orderRun{settings: d.settings, engine: d.engine, name: name, state: new(schedule.State), storage: d.temp(), challenges: d.temp(),
-		probe: func(ctx context.Context, ca *CAClient) (*Directory, error) { return ca.FetchDirectory(ctx) },
+	run := &orderRun{settings: d.settings, engine: d.engine, probe: fetchDirectory, name: name,
+		state: new(schedule.State), storage: d.temp(), challenges: d.temp(),
 		begin: func(now time.Time, _ string, n int) schedule.Event {
 			return schedule.CountValidations{Now: now, Validations: n}
 		},

@@ -73,7 +73,7 @@ type Engine interface {
 	// ChallengeTypes returns how an order can be tried, the best first.
 	ChallengeTypes() []ChallengeType
 	// Order obtains a certificate and stores it. The error wraps an [*OrderError].
-	// failed is how many validations may have failed, also without an error.
+	// failed counts the validations that could have failed, also without an error.
 	Order(ctx context.Context, o Order) (failed int, err error)
 	// RenewalInfo asks the CA when to renew. The error can be [ErrNoRenewalInfo].
 	RenewalInfo(ctx context.Context, c *Certificate) (schedule.ARI, error)
@@ -163,7 +163,7 @@ func Classify(status int, retryAfter time.Duration, err error) *OrderError {
 
 // TimedOut reclassifies the error of an order whose context ran out of time after
 // a challenge was started. step-ca leaves a challenge pending that it could not
-// follow: another challenge type may work.
+// follow: another challenge type can work.
 func TimedOut(ctx context.Context, startedChallenges int, e *OrderError) *OrderError {
 	if startedChallenges == 0 || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return e

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"inbox/tlsmgr/acme/schedule"
 	"inbox/tlsmgr/storage"
 )
 
@@ -43,7 +42,7 @@ type NameStatus struct {
 	// LastAttempt is the time of the last order, and NextAttempt the time of the next
 	// one; zero: none is known, and now.
 	LastAttempt, NextAttempt time.Time
-	// RenewAt is when the certificate is due; zero: there is none.
+	// RenewAt is when the certificate is due; zero without a certificate.
 	RenewAt time.Time
 	// Failures counts the failed orders since the last success, and Obtained the
 	// certificates obtained since the start.
@@ -119,10 +118,10 @@ func (i *Issuer) Status() []NameStatus {
 	var all []NameStatus
 	for _, w := range i.scheduler.workers {
 		v := w.get()
-		n := NameStatus{Name: w.name, Text: v.status(now), Err: v.err(now), LastAttempt: v.state.LastAttempt, NextAttempt: v.next,
-			Failures: v.state.Failures, Obtained: v.obtained}
+		n := NameStatus{Name: w.name, Text: v.status(now), Err: v.err(now), Obtained: v.obtained,
+			LastAttempt: v.state.LastAttempt, NextAttempt: v.next, Failures: v.state.Failures}
 		if v.cert != nil {
-			n.RenewAt = schedule.RenewAt(v.cert.summary(), v.ari)
+			n.RenewAt = v.renewAt()
 		}
 		all = append(all, n)
 	}

@@ -12,7 +12,8 @@ import (
 
 var (
 	errStateNotSaved    = errors.New("the schedule cannot be stored, so nothing is ordered")
-	errValidationBudget = errors.New("too many validations have failed in the last hour; waiting, so that the CA does not block the name")
+	errValidationBudget = errors.New("too many validations have failed in the last hour; " +
+		"waiting, so that the CA does not block the name")
 )
 
 // orderRun is one run of orders for a name, under its lock, at one CA after the
@@ -100,7 +101,8 @@ func (r *orderRun) orderStaging(ctx context.Context, hasCertificate bool) error 
 func (r *orderRun) orderUnlessThrottled(ctx context.Context, ca *CAClient) error {
 	now := time.Now()
 	if wait := r.state.RemainingRetryAfter(ca.URL, now); wait > 0 {
-		return &OrderError{RetryAfter: wait, Err: fmt.Errorf("%s asked to wait until %s", ca.URL, now.Add(wait).Format(time.DateTime))}
+		until := now.Add(wait).Format(time.DateTime)
+		return &OrderError{RetryAfter: wait, Err: fmt.Errorf("%s asked to wait until %s", ca.URL, until)}
 	}
 	err := r.orderAt(ctx, ca)
 	r.apply(schedule.RetryAfter{Now: time.Now(), CA: ca.URL, Wait: asOrderError(err).RetryAfter})

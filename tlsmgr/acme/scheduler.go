@@ -38,9 +38,8 @@ type scheduler struct {
 	workers []*worker
 }
 
-func newScheduler(s *settings, e Engine, buffered *storage.Buffered, r records, publish func(string, *tls.Certificate)) *scheduler {
-	sc := &scheduler{settings: s, engine: e, probe: func(ctx context.Context, ca *CAClient) (*Directory, error) { return ca.FetchDirectory(ctx) },
-		storage: buffered, records: r, publish: publish}
+func newScheduler(s *settings, e Engine, b *storage.Buffered, r records, publish func(string, *tls.Certificate)) *scheduler {
+	sc := &scheduler{settings: s, engine: e, probe: fetchDirectory, storage: b, records: r, publish: publish}
 	for _, name := range s.names {
 		sc.workers = append(sc.workers, &worker{name: name, wake: make(chan struct{}, 1), restored: make(chan struct{})})
 	}
@@ -117,7 +116,8 @@ func (sc *scheduler) step(ctx context.Context, w *worker) time.Duration {
 		return sc.block(w, stateErr)
 	}
 	v := w.get()
-	action := w.apply(schedule.Check{Now: now, Certificate: v.cert.summary(), ARI: v.ari, Shared: sc.records.storage.Shared(), Damaged: damaged})
+	action := w.apply(schedule.Check{Now: now, Certificate: v.cert.summary(), ARI: v.ari,
+		Shared: sc.records.storage.Shared(), Damaged: damaged})
 	if !action.Order {
 		w.show(action, nil)
 		return action.Wait
@@ -292,7 +292,7 @@ func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *wor
 	case ctx.Err() != nil && w.state.LastAttempt.Equal(lastAttempt):
 		return nil // stopped before any order began: nothing must be stored
 	case err == nil:
-		sc.obtained(leaseCtx, w, ca, schedule.RenewAt(v.cert.summary(), v.ari))
+		sc.obtained(leaseCtx, w, ca, v.renewAt())
 	default:
 		sc.failed(leaseCtx, w, err)
 	}
@@ -319,7 +319,8 @@ func (sc *scheduler) failed(ctx context.Context, w *worker, err error) {
 		w.apply(schedule.Interrupted{Now: now})
 	default:
 		e := asOrderError(err)
-		w.apply(schedule.OrderFailed{Now: now, Outcome: e.Outcome, RetryAfter: e.RetryAfter, Horizon: cert.Horizon(now), Err: err.Error()})
+		w.apply(schedule.OrderFailed{Now: now, Outcome: e.Outcome, RetryAfter: e.RetryAfter,
+			Horizon: cert.Horizon(now), Err: err.Error()})
 		w.logFailure(sc.log, err)
 	}
 }
@@ -346,8 +347,8 @@ func (sc *scheduler) obtained(ctx context.Context, w *worker, ca *CAClient, due 
 	w.publish(func(v *view) { v.obtained++ })
 	sc.log.Info(event, attrs...)
 	if n := w.state.NoOpRenewals; n > 0 {
-		sc.log.Warn("orders are successful, but the name is due again at once; the interval between orders grows, so that the CA does not block the name: "+
-			"check the clock", "name", w.name, "orders", n+1, "next", w.state.RenewNotBefore)
+		sc.log.Warn("orders are successful, but the name is due again at once; "+
+			"the interval between orders grows, so that the CA does not block the name: check the clock", "name", w.name, "orders", n+1, "next", w.state.RenewNotBefore)
 	}
 	if invalid != "" {
 		sc.log.Error("the CA issued an invalid certificate", "name", w.name, "ca", ca.URL, "err", invalid, "next", w.state.RenewNotBefore)

@@ -86,10 +86,13 @@ func (v *view) err(now time.Time) error {
 	return nil
 }
 
+// renewAt returns when the certificate is due; the zero time is now.
+func (v *view) renewAt() time.Time { return schedule.RenewAt(v.cert.summary(), v.ari) }
+
 // satisfied reports whether the certificate is valid and not due, and nothing
 // failed since it was obtained.
 func (v *view) satisfied(now time.Time) bool {
-	return !v.state.Troubled() && v.cert != nil && certs.ValidAt(v.cert.Certificate, now) && schedule.RenewAt(v.cert.summary(), v.ari).After(now)
+	return !v.state.Troubled() && v.cert != nil && certs.ValidAt(v.cert.Certificate, now) && v.renewAt().After(now)
 }
 
 // status describes in a few words what is done for the name.
@@ -122,7 +125,8 @@ func (w *worker) logFailure(log *slog.Logger, err error) {
 	case now.After(c.Leaf.NotAfter):
 		log.Error("the certificate has expired and could not be renewed", attrs...)
 	default:
-		log.Warn("the certificate could not be renewed; the old one stays in use", append(attrs, "left", c.Leaf.NotAfter.Sub(now).Round(time.Second))...)
+		left := c.Leaf.NotAfter.Sub(now).Round(time.Second)
+		log.Warn("the certificate could not be renewed; the old one stays in use", append(attrs, "left", left)...)
 	}
 }
 

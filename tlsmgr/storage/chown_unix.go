@@ -10,7 +10,7 @@ import (
 
 // chownLikeDir gives a file, and the directories between it and dir, the owner of
 // dir, where root owns them. It does nothing unless the process is root. The
-// service that owns dir may have put links into it, so nothing outside is
+// service that owns dir can have put links into it, so nothing outside is
 // changed. Failures are left to the service to report.
 func chownLikeDir(dir, path string) {
 	if os.Geteuid() != 0 {

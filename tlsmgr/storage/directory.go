@@ -143,7 +143,7 @@ func (d *Directory) Quarantine(_ context.Context, key string) error {
 		d.log.Error("a damaged file cannot be quarantined; remove it", "file", path, "err", err)
 		return err
 	}
-	d.log.Warn("a damaged file was quarantined; a power failure may have damaged it", "file", path, "as", filepath.Base(to))
+	d.log.Warn("a damaged file was quarantined; the usual cause is a power failure", "file", path, "as", filepath.Base(to))
 	return nil
 }
 

@@ -16,8 +16,8 @@ import (
 var (
 	// ErrLocked is returned by TryLock while another process holds the lock.
 	ErrLocked = errors.New("another process holds the lock")
-	// ErrLeaseLost is the error of a [Lease] whose lock another process may hold.
-	ErrLeaseLost = errors.New("the lock was lost: another process may hold it")
+	// ErrLeaseLost is the error of a [Lease] whose lock another process can hold.
+	ErrLeaseLost = errors.New("the lock was lost: another process can hold it")
 )
 
 // Storage keeps values and locks. A value is read whole or not at all, also
@@ -46,7 +46,7 @@ type Storage interface {
 
 // Lease is a lock that is held: the storage as the holder of the lock sees it.
 // Store, Delete and Quarantine change nothing and return [ErrLeaseLost] once
-// another process may hold the lock, so that a process that was paused does not
+// another process can hold the lock, so that a process that was paused does not
 // undo what the next holder did.
 type Lease interface {
 	Storage

@@ -206,7 +206,7 @@ func (e *engine) register(ctx context.Context, ca *acme.CAClient, cache *orderCa
 }
 
 // loadAccountKey returns the key of the account, in the form that autocert writes
-// it, and creates it if there is none.
+// it, and creates a missing one.
 func loadAccountKey(ctx context.Context, cache *orderCache) (crypto.Signer, error) {
 	text, err := cache.Get(ctx, accountKey)
 	if err == nil {

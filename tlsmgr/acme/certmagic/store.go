@@ -28,7 +28,7 @@ const (
 // them.
 type store struct {
 	values, challenges storage.Storage
-	// challengeStarted: from then on the CA may validate. One challenge type is one
+	// challengeStarted: from then on the CA can validate. One challenge type is one
 	// challenge.
 	challengeStarted atomic.Bool
 

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Damaged returns the state that replaces one that cannot be read: it may have
+// Damaged returns the state that replaces one that cannot be read: it could have
 // told of anything, so it counts as an order that failed just now.
 func Damaged(cas []string, now time.Time) State {
 	return State{Phase: Failed, LastAttempt: now, NextAttempt: now.Add(FailureBackoffMin), CAs: cas,
@@ -53,7 +53,8 @@ func ClampFuture(s State, now time.Time) (_ State, clamped bool) {
 // other CAs; that must not bring an order forward.
 func Merge(local, stored State) State {
 	m := stored.clone()
-	m.recentValidations, m.forced, m.missingAddress, m.merged = slices.Clone(local.recentValidations), local.forced, local.missingAddress, true
+	m.recentValidations = slices.Clone(local.recentValidations)
+	m.forced, m.missingAddress, m.merged = local.forced, local.missingAddress, true
 	if local.merged {
 		m.Outage = local.Outage
 	}
@@ -65,7 +66,8 @@ func Merge(local, stored State) State {
 	}
 	m.Phase, m.OrderURL, m.OrderCA, m.Unsettled = local.Phase, local.OrderURL, local.OrderCA, 0
 	m.LastAttempt, m.NextAttempt = local.LastAttempt, later(local.NextAttempt, stored.NextAttempt)
-	m.RetryAfter, m.RenewNotBefore = later(local.RetryAfter, stored.RetryAfter), later(local.RenewNotBefore, stored.RenewNotBefore)
+	m.RetryAfter = later(local.RetryAfter, stored.RetryAfter)
+	m.RenewNotBefore = later(local.RenewNotBefore, stored.RenewNotBefore)
 	m.RetryAfterByCA = local.clone().RetryAfterByCA
 	m.Failures, m.NoOpRenewals = max(local.Failures, stored.Failures), max(local.NoOpRenewals, stored.NoOpRenewals)
 	m.StagingPassed = local.StagingPassed || stored.StagingPassed

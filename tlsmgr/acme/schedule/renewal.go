@@ -9,7 +9,7 @@ const (
 	checkIntervalMin, checkIntervalMax = time.Second, 10 * time.Minute
 	// checkIntervalShared bounds the delay with which a node loads what another obtained.
 	checkIntervalShared = 3 * time.Second
-	// checkIntervalNoCert is used without a certificate: another process may obtain one.
+	// checkIntervalNoCert is used without a certificate: another process can obtain one.
 	checkIntervalNoCert = 2 * time.Second
 	// minRemainingDivisor is the part of the lifetime that remains at a renewal,
 	// whatever the CA proposes: an order can fail.

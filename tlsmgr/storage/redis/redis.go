@@ -57,7 +57,10 @@ func New(client Client, prefix string, key []byte, log *slog.Logger) (*Storage, 
 		return nil, err
 	}
 	tag := prefix + "{tls}:"
-	return &Storage{client: client, valuesKey: tag + "values", lockPrefix: tag + "lock:", sealer: sealer, log: log, now: time.Now}, nil
+	return &Storage{
+		client: client, valuesKey: tag + "values", lockPrefix: tag + "lock:",
+		sealer: sealer, log: log, now: time.Now,
+	}, nil
 }
 
 func (s *Storage) do(ctx context.Context, command []string, key string, args ...string) (any, error) {
