@@ -42,7 +42,8 @@ type NameStatus struct {
 	// LastAttempt is the time of the last order, and NextAttempt the time of the next
 	// one; zero: none is known, and now.
 	LastAttempt, NextAttempt time.Time
-	// RenewAt is when the certificate is due; zero without a certificate.
+	// RenewAt is when the certificate is due; zero without a certificate, and until the
+	// CA has been asked about it.
 	RenewAt time.Time
 	// Failures counts the failed orders since the last success, and Obtained the
 	// certificates obtained since the start.
@@ -120,7 +121,7 @@ func (i *Issuer) Status() []NameStatus {
 		v := w.get()
 		n := NameStatus{Name: w.name, Text: v.status(now), Err: v.err(now), Obtained: v.obtained,
 			LastAttempt: v.state.LastAttempt, NextAttempt: v.next, Failures: v.state.Failures}
-		if v.cert != nil {
+		if v.cert != nil && v.ari.Serial == v.cert.Serial() {
 			n.RenewAt = v.renewAt()
 		}
 		all = append(all, n)
