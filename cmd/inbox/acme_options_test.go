@@ -9,6 +9,7 @@ import (
 
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 func TestDomainSetsDefaultPorts(t *testing.T) {
@@ -43,8 +44,8 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 	both := listeners{main: port, redirect: port}
 	usual := tlsmgr.Config{
 		CertFile: "server.crt", KeyFile: "server.key", StateDir: "state", Domains: []string{"a.example"},
-		ACME: tlsmgr.ACME{
-			Engine: tlsmgr.CertMagic, Agreed: true, StagingFirst: true, WaitForAddress: true,
+		ACME: acme.Config{
+			Agreed: true, StagingFirst: true, WaitForAddress: true,
 			ListenHost: "127.0.0.1", TLSPort: portOf(port), HTTPPort: portOf(port),
 		},
 	}
@@ -55,12 +56,12 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 	}{
 		{"", both, func(*tlsmgr.Config) {}},
 		{"-server-cert c -server-key k", both, func(c *tlsmgr.Config) { c.CertFile, c.KeyFile = "c", "k" }},
-		{"-acme autocert -email me@a.example", both, func(c *tlsmgr.Config) { c.ACME.Engine, c.ACME.Email = tlsmgr.Autocert, "me@a.example" }},
+		{"-acme autocert -email me@a.example", both, func(c *tlsmgr.Config) { c.ACME.Email = "me@a.example" }},
 		{"-acme-ca https://ca/ -acme-root r -acme-eab-kid i -acme-eab-key k", both, func(c *tlsmgr.Config) {
-			c.ACME.CA = tlsmgr.CA{URL: "https://ca/", RootsFile: "r", EABKeyID: "i", EABKeyFile: "k"}
+			c.ACME.CA = acme.CA{URL: "https://ca/", RootsFile: "r", EABKeyID: "i", EABKeyFile: "k"}
 		}},
 		{"-acme-ca2 https://ca/ -acme-ca2-root r -acme-ca2-eab-kid i -acme-ca2-eab-key k", both, func(c *tlsmgr.Config) {
-			c.ACME.FallbackCA = tlsmgr.CA{URL: "https://ca/", RootsFile: "r", EABKeyID: "i", EABKeyFile: "k"}
+			c.ACME.FallbackCA = acme.CA{URL: "https://ca/", RootsFile: "r", EABKeyID: "i", EABKeyFile: "k"}
 		}},
 		{"-acme-staging -acme-staging-first=false", both, func(c *tlsmgr.Config) { c.ACME.Staging, c.ACME.StagingFirst = true, false }},
 		{"-acme-preflight=false -acme-profile p", both, func(c *tlsmgr.Config) { c.ACME.WaitForAddress, c.ACME.Profile = false, "p" }},
@@ -74,7 +75,11 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 		}
 		want := usual
 		row.want(&want)
-		if got := c.tlsmgrConfig("state", row.listeners, nil); !reflect.DeepEqual(got, want) {
+		got := c.tlsmgrConfig("state", row.listeners, nil)
+		if engine := reflect.ValueOf(acmeEngines[c.acme.engine]).Pointer(); reflect.ValueOf(got.ACME.Engine).Pointer() != engine {
+			t.Errorf("%s: got another engine than %s", row.args, c.acme.engine)
+		}
+		if got.ACME.Engine = nil; !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %+v, want %+v", row.args, got, want)
 		}
 	}
@@ -85,6 +90,7 @@ func TestInvalidDomainOptions(t *testing.T) {
 		{"-domain a.example", "-email"},
 		{"-domain a.example -acme-agree -https=false", "-https=false"},
 		{"-domain a.example -acme-agree -acme-challenge dns-01", "http-01"},
+		{"-domain a.example -acme-agree -acme lego", "certmagic or autocert"},
 		{"-domain a.example -acme-agree -http-bind 80", "such as 0.0.0.0:3000"},
 		{"-http-bind :80", "-domain"},
 	} {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/logging"
@@ -21,8 +23,9 @@ import (
 	"inbox/public"
 	"inbox/ratelimit"
 	"inbox/tlsmgr"
-
-	"github.com/prometheus/client_golang/prometheus"
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/acme/autocert"
+	"inbox/tlsmgr/acme/certmagic"
 )
 
 // server is a server with all of its components, built but not yet serving.
@@ -38,7 +41,7 @@ type server struct {
 	clientIP   *ratelimit.ClientIP
 	clients    *conn.ClientResolver
 	limits     *limits.Limits
-	source     tlsmgr.Source // nil over plain HTTP
+	source     *tlsmgr.Manager // nil over plain HTTP
 	process    process
 	listeners  listeners
 	mainServer *http.Server
@@ -186,7 +189,7 @@ func (s *server) buildSource(dir string) (err error) {
 		return nil
 	}
 	config := s.cfg.tlsmgrConfig(dir, s.listeners, s.log)
-	if config.Shared = s.cfg.sharedCertificates(s.shared); config.Shared != nil {
+	if config.Shared = s.cfg.sharedCertificates(s.shared, s.log); config.Shared != nil {
 		awaitReady(s.shared)
 	}
 	s.source, err = tlsmgr.New(config)
@@ -196,14 +199,17 @@ func (s *server) buildSource(dir string) (err error) {
 	return err
 }
 
+// acmeEngines are the values of -acme.
+var acmeEngines = map[string]acme.NewEngine{"certmagic": certmagic.New, "autocert": autocert.New}
+
 // tlsmgrConfig returns the configuration of the certificate manager, with the ports at
 // which the CA reaches the given listeners.
 func (c *config) tlsmgrConfig(dir string, ls listeners, log *slog.Logger) tlsmgr.Config {
 	a := c.acme
 	return tlsmgr.Config{
 		CertFile: c.serverCert, KeyFile: c.serverKey, StateDir: dir, Logger: log, Domains: c.domains,
-		ACME: tlsmgr.ACME{
-			Engine: a.engine, Email: c.email, Agreed: a.agree,
+		ACME: acme.Config{
+			Engine: acmeEngines[a.engine], Email: c.email, Agreed: a.agree,
 			CA: a.ca.tlsmgrCA(), FallbackCA: a.second.tlsmgrCA(),
 			Staging: a.staging, StagingFirst: a.stagingFirst, Profile: a.profile, WaitForAddress: a.preflight,
 			ListenHost: hostOf(ls.main), TLSPort: portOf(ls.main), HTTPPort: portOf(ls.redirect),
@@ -212,8 +218,8 @@ func (c *config) tlsmgrConfig(dir string, ls listeners, log *slog.Logger) tlsmgr
 	}
 }
 
-func (o caOptions) tlsmgrCA() tlsmgr.CA {
-	return tlsmgr.CA{URL: o.url, RootsFile: o.root, EABKeyID: o.keyID, EABKeyFile: o.keyFile}
+func (o caOptions) tlsmgrCA() acme.CA {
+	return acme.CA{URL: o.url, RootsFile: o.root, EABKeyID: o.keyID, EABKeyFile: o.keyFile}
 }
 
 // selfSignedFingerprint returns the fingerprint of the self-signed certificate, or "" if
@@ -297,7 +303,7 @@ func (s *server) buildMainServer(pages http.Handler) {
 	}
 	handler = s.corsForErrors(s.limits.Requests.Handler(handler))
 	if len(s.cfg.domains) > 0 {
-		handler = tlsmgr.HSTS(s.source, handler)
+		handler = s.source.HSTS(handler)
 	}
 	handler = limitBody(s.timeouts.body, s.limits.Streams.Handler(handler))
 	idle := s.timeouts.idle
@@ -340,7 +346,7 @@ func (s *server) buildRedirectServer() {
 	if s.listeners.redirect == nil {
 		return
 	}
-	redirect := tlsmgr.Redirect(s.cfg.domains, portOf(s.listeners.main))
+	redirect := tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.cfg.domains, HTTPSPort: portOf(s.listeners.main), APIPaths: []string{"/inbox", "/ice"}})
 	handler := limitBody(s.timeouts.body, s.source.HTTPHandler(s.limits.Requests.Handler(redirect)))
 	if s.meter != nil {
 		handler = s.meter.Handler(func(*http.Request) metrics.Route { return metrics.RouteRedirect }, handler)

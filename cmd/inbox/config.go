@@ -12,7 +12,6 @@ import (
 
 	"inbox/cmd/inbox/internal/host"
 	"inbox/inbox"
-	"inbox/tlsmgr"
 )
 
 // config holds every option as given, and the settings that resolve derives from them.
@@ -131,7 +130,7 @@ func (c *config) acmeFlags() *flag.FlagSet {
 		"of service")
 	fs.StringVar(&c.httpBind, "http-bind", ":80", "`address` and port for plain HTTP, which answers ACME "+
 		"challenges and redirects everything else to HTTPS; only with -domain; empty to disable")
-	fs.StringVar(&a.engine, "acme", tlsmgr.CertMagic, "ACME client `engine`: certmagic or autocert")
+	fs.StringVar(&a.engine, "acme", "certmagic", "ACME client `engine`: certmagic or autocert")
 	fs.BoolVar(&a.agree, "acme-agree", false, "agree to the CA's terms of service without giving an e-mail address")
 	fs.StringVar(&a.ca.url, "acme-ca", "", "ACME directory `URL` of the CA; empty for Let's Encrypt")
 	fs.StringVar(&a.ca.root, "acme-root", "", "`file` of root certificates (PEM) to trust when connecting "+

@@ -58,7 +58,7 @@ func storedCertificates(c *config, dir string) []tlsmgr.NameState {
 			return nil // the check of the store reports the reason
 		}
 		defer store.Shutdown()
-		config.Shared = c.sharedCertificates(store)
+		config.Shared = c.sharedCertificates(store, config.Logger)
 	}
 	config.ACME.NoHTTP = false // satisfies New; no port is opened and nothing is ordered
 	source, err := tlsmgr.New(config)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -15,8 +14,8 @@ import (
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
-	"inbox/tlsmgr"
-	"inbox/tlsmgr/redisstorage"
+	"inbox/tlsmgr/storage"
+	"inbox/tlsmgr/storage/redis"
 )
 
 // storeOptions configure the store that several nodes share.
@@ -181,15 +180,11 @@ func (c *config) storeConfig(log *slog.Logger) redisstore.Config {
 
 // sharedCertificates returns the storage in which nodes share certificates and session
 // ticket keys, or nil. The storage is encrypted and therefore requires a key.
-func (c *config) sharedCertificates(s *redisstore.Store) tlsmgr.Shared {
+func (c *config) sharedCertificates(s *redisstore.Store, log *slog.Logger) storage.Storage {
 	if s == nil || c.store.key == nil {
 		return nil
 	}
-	key, err := hkdf.Key(sha256.New, c.store.key, nil, "inbox certificates", sha256.Size)
-	if err != nil {
-		panic(err) // only for an excessive key length
-	}
-	shared, err := redisstorage.New(s, redisstore.Prefix, key)
+	shared, err := redis.New(s, redisstore.Prefix, deriveKey(c.store.key, "inbox certificates"), log)
 	if err != nil {
 		panic(err) // only for an invalid key length
 	}

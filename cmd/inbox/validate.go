@@ -121,6 +121,9 @@ func (c *config) resolveDomains() error {
 	default:
 		return c.optionError("acme-challenge", errors.New("must be http-01, tls-alpn-01 or both"))
 	}
+	if acmeEngines[c.acme.engine] == nil {
+		return c.optionError("acme", errors.New("must be certmagic or autocert"))
+	}
 	if len(c.domains) == 0 {
 		if c.from["http-bind"] != "" && c.httpBind != "" {
 			return c.optionError("http-bind", errors.New("requires -domain: without a host name there is no "+
