@@ -15,7 +15,7 @@ import (
 type stack struct {
 	domains     []string
 	timeouts    Timeouts
-	certs       tlsmgr.Source // nil over plain HTTP
+	certs       *tlsmgr.Manager // nil over plain HTTP
 	limits      *limits.Limits
 	meter       *metrics.Meter // nil if nothing reads it
 	allowOrigin func(http.ResponseWriter, *http.Request)
@@ -35,7 +35,7 @@ func (s stack) mainHandler(routes http.Handler) http.Handler {
 		bodyDeadline(s.timeouts.Body),
 		s.limits.Streams.Handler,
 		// Refusals from here on have the HSTS field, and those after it the CORS fields.
-		when(named, func(next http.Handler) http.Handler { return tlsmgr.HSTS(s.certs, next) }),
+		when(named, s.certs.HSTS),
 		corsForErrors(s.allowOrigin),
 		s.limits.Requests.Handler,
 		when(named, func(next http.Handler) http.Handler { return tlsmgr.CheckHost(s.domains, isHealthCheck, next) }),
@@ -48,7 +48,8 @@ func (s stack) mainHandler(routes http.Handler) http.Handler {
 // challenges are answered before the request rate is limited.
 func (s stack) redirectHandler(httpsPort int) http.Handler {
 	isRedirect := func(*http.Request) metrics.Route { return metrics.RouteRedirect }
-	return chain(tlsmgr.Redirect(s.domains, httpsPort),
+	redirect := tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.domains, HTTPSPort: httpsPort, APIPaths: []string{"/inbox", "/ice"}})
+	return chain(redirect,
 		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(isRedirect, next) }),
 		bodyDeadline(s.timeouts.Body),
 		s.certs.HTTPHandler,

@@ -51,7 +51,7 @@ type server struct {
 	mailboxes *mailboxes
 	handler   *inbox.Handler
 	limits    *limits.Limits
-	certs     tlsmgr.Source // nil over plain HTTP
+	certs     *tlsmgr.Manager // nil over plain HTTP
 	meters    *meters
 
 	main     *endpoint
