@@ -10,7 +10,7 @@ import (
 
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
-	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 // Config is the resolved configuration: values that can be used as they are. It must not
@@ -89,7 +89,7 @@ type Address struct {
 type ACME struct {
 	Engine, Email         string
 	Agreed                bool
-	CA, FallbackCA        tlsmgr.CA
+	CA, FallbackCA        acme.CA
 	Staging               bool
 	StagingFirst          bool
 	Profile               string

@@ -10,6 +10,12 @@ import (
 	"inbox/tlsmgr"
 )
 
+// The paths of the mailbox API.
+const (
+	mailboxPath = "/inbox"
+	icePath     = "/ice"
+)
+
 // mainHandler returns the layers of the main server around the routes, outermost first.
 func (s *server) mainHandler(pages http.Handler) http.Handler {
 	meter, overTLS, named := s.meters.requests, s.certs != nil, len(s.cfg.Domains) > 0
@@ -22,7 +28,7 @@ func (s *server) mainHandler(pages http.Handler) http.Handler {
 		bodyDeadline(s.timeouts.Body),
 		s.limits.Streams.Handler,
 		// Refusals from here on have the HSTS field, and those after it the CORS fields.
-		when(named, func(next http.Handler) http.Handler { return tlsmgr.HSTS(s.certs, next) }),
+		when(named, s.certs.HSTS),
 		corsForErrors(s.handler.AllowOrigin),
 		s.limits.Requests.Handler,
 		when(named, func(next http.Handler) http.Handler { return tlsmgr.CheckHost(s.cfg.Domains, isHealthCheck, next) }),
@@ -36,7 +42,7 @@ func (s *server) mainHandler(pages http.Handler) http.Handler {
 func (s *server) redirectHandler(httpsPort int) http.Handler {
 	meter := s.meters.requests
 	isRedirect := func(*http.Request) metrics.Route { return metrics.RouteRedirect }
-	return chain(tlsmgr.Redirect(s.cfg.Domains, httpsPort),
+	return chain(tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.cfg.Domains, HTTPSPort: httpsPort, APIPaths: []string{mailboxPath, icePath}}),
 		when(meter != nil, func(next http.Handler) http.Handler { return meter.Handler(isRedirect, next) }),
 		bodyDeadline(s.timeouts.Body),
 		s.certs.HTTPHandler,
@@ -51,7 +57,7 @@ func (s *server) routes(pages http.Handler) http.Handler {
 			w.Header().Set("Connection", "close") // over HTTP/2, net/http sends GOAWAY instead
 		}
 		switch r.URL.Path {
-		case "/inbox", "/ice":
+		case mailboxPath, icePath:
 			s.handler.ServeHTTP(w, r)
 		case "/healthz":
 			healthz(w, r)
@@ -104,7 +110,7 @@ func bodyDeadline(timeout time.Duration) middleware {
 func corsForErrors(allowOrigin func(http.ResponseWriter, *http.Request)) middleware {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/inbox" || r.URL.Path == "/ice" || public.IsModule(r.URL.Path) {
+			if r.URL.Path == mailboxPath || r.URL.Path == icePath || public.IsModule(r.URL.Path) {
 				allowOrigin(w, r)
 			}
 			next.ServeHTTP(w, r)

@@ -48,7 +48,7 @@ type server struct {
 	mailboxes *mailboxes
 	handler   *inbox.Handler
 	limits    *limits.Limits
-	certs     tlsmgr.Source // nil over plain HTTP
+	certs     *tlsmgr.Manager // nil over plain HTTP
 	meters    *meters
 
 	main     *endpoint
@@ -136,8 +136,8 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 	c := inbox.Config{
 		Store:        store,
 		Secret:       key,
-		Path:         "/inbox",
-		ICEPath:      "/ice",
+		Path:         mailboxPath,
+		ICEPath:      icePath,
 		PollTimeout:  cfg.PollTimeout,
 		MaxBodyBytes: cfg.MaxBodyBytes,
 		WriteTimeout: t.Write,
