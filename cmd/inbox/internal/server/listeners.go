@@ -7,16 +7,18 @@ import (
 	"sync/atomic"
 
 	"inbox/cmd/inbox/internal/conn"
+	"inbox/cmd/inbox/internal/limits"
 	"inbox/ratelimit"
 )
 
 // wrapListener adds the layers to a bound socket, from the socket up. Without a
 // tlsConfig it serves plain HTTP.
-func (s *server) wrapListener(socket net.Listener, clientIP *ratelimit.ClientIP, tlsConfig *tls.Config) (net.Listener, *acceptProbe) {
+func wrapListener(socket net.Listener, lim *limits.Limits, clientIP *ratelimit.ClientIP, proxyProtocol bool,
+	tlsConfig *tls.Config) (net.Listener, *acceptProbe) {
 	probe := &acceptProbe{seen: -1}
 	counted := func(inner net.Listener) net.Listener {
-		l := ratelimit.NewListener(inner, s.limits.Conns, clientIP)
-		s.limits.Register(l)
+		l := ratelimit.NewListener(inner, lim.Conns, clientIP)
+		lim.Register(l)
 		return l
 	}
 	overTLS := tlsConfig != nil
@@ -27,10 +29,10 @@ func (s *server) wrapListener(socket net.Listener, clientIP *ratelimit.ClientIP,
 	}{
 		{true, probe.listener}, // observes the accept loop
 		{true, counted},        // limits connections per address
-		{s.cfg.ProxyProtocol, func(inner net.Listener) net.Listener { return conn.ProxyListener(inner, clientIP) }},
-		{overTLS, s.limits.Frames.RecordListener}, // limits small TLS records
-		{overTLS, s.limits.Handshakes.Listener},   // limits concurrent handshakes per address
-		{true, conn.LazyListener},                 // moves deadlines only when needed
+		{proxyProtocol, func(inner net.Listener) net.Listener { return conn.ProxyListener(inner, clientIP) }},
+		{overTLS, lim.Frames.RecordListener}, // limits small TLS records
+		{overTLS, lim.Handshakes.Listener},   // limits concurrent handshakes per address
+		{true, conn.LazyListener},            // moves deadlines only when needed
 		{overTLS, func(inner net.Listener) net.Listener { return tls.NewListener(inner, tlsConfig) }},
 	} {
 		if layer.on {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"inbox/cmd/inbox/internal/conn"
+	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/public"
 	"inbox/tlsmgr"
@@ -16,22 +17,34 @@ const (
 	icePath     = "/ice"
 )
 
+// stack has what the layers of a request need.
+type stack struct {
+	domains     []string
+	timeouts    Timeouts
+	certs       *tlsmgr.Manager // nil over plain HTTP
+	limits      *limits.Limits
+	meter       *metrics.Meter // nil if nothing reads it
+	allowOrigin func(http.ResponseWriter, *http.Request)
+}
+
 // mainHandler returns the layers of the main server around the routes, outermost first.
-func (s *server) mainHandler(pages http.Handler) http.Handler {
-	meter, overTLS, named := s.meters.requests, s.certs != nil, len(s.cfg.Domains) > 0
-	return chain(s.routes(pages),
+func (s stack) mainHandler(routes http.Handler) http.Handler {
+	overTLS, named := s.certs != nil, len(s.domains) > 0
+	return chain(routes,
 		// Counts and logs every response.
-		when(meter != nil, func(next http.Handler) http.Handler { return meter.Handler(metrics.RouteOf, next) }),
+		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(metrics.RouteOf, next) }),
 		// Counts an HTTP/2 connection for as long as net/http can keep its memory.
-		when(overTLS, func(next http.Handler) http.Handler { return conn.DelayReleaseHTTP2(s.idleTimeout(), next) }),
+		when(overTLS, func(next http.Handler) http.Handler {
+			return conn.DelayReleaseHTTP2(s.timeouts.idle(overTLS), next)
+		}),
 		// Before everything that can refuse: net/http reads the body of a refused request.
 		bodyDeadline(s.timeouts.Body),
 		s.limits.Streams.Handler,
 		// Refusals from here on have the HSTS field, and those after it the CORS fields.
 		when(named, s.certs.HSTS),
-		corsForErrors(s.handler.AllowOrigin),
+		corsForErrors(s.allowOrigin),
 		s.limits.Requests.Handler,
-		when(named, func(next http.Handler) http.Handler { return tlsmgr.CheckHost(s.cfg.Domains, isHealthCheck, next) }),
+		when(named, func(next http.Handler) http.Handler { return tlsmgr.CheckHost(s.domains, isHealthCheck, next) }),
 		s.limits.Header.Handler,
 		s.limits.Polls.Handler,
 	)
@@ -39,30 +52,29 @@ func (s *server) mainHandler(pages http.Handler) http.Handler {
 
 // redirectHandler returns the layers of the server on port 80, outermost first. ACME
 // challenges are answered before the request rate is limited.
-func (s *server) redirectHandler(httpsPort int) http.Handler {
-	meter := s.meters.requests
+func (s stack) redirectHandler(httpsPort int) http.Handler {
 	isRedirect := func(*http.Request) metrics.Route { return metrics.RouteRedirect }
-	return chain(tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.cfg.Domains, HTTPSPort: httpsPort, APIPaths: []string{mailboxPath, icePath}}),
-		when(meter != nil, func(next http.Handler) http.Handler { return meter.Handler(isRedirect, next) }),
+	return chain(tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.domains, HTTPSPort: httpsPort, APIPaths: []string{mailboxPath, icePath}}),
+		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(isRedirect, next) }),
 		bodyDeadline(s.timeouts.Body),
 		s.certs.HTTPHandler,
 		s.limits.Requests.Handler,
 	)
 }
 
-// routes dispatches requests by path. For so few paths, a switch is faster than a mux.
-func (s *server) routes(pages http.Handler) http.Handler {
+// newRoutes dispatches requests by path. For so few paths, a switch is faster than a mux.
+func newRoutes(mailboxes http.Handler, health *health, pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.health.serving.Load() {
+		if !health.serving.Load() {
 			w.Header().Set("Connection", "close") // over HTTP/2, net/http sends GOAWAY instead
 		}
 		switch r.URL.Path {
 		case mailboxPath, icePath:
-			s.handler.ServeHTTP(w, r)
+			mailboxes.ServeHTTP(w, r)
 		case "/healthz":
 			healthz(w, r)
 		case "/readyz":
-			s.health.readyz(w, r)
+			health.readyz(w, r)
 		default:
 			pages.ServeHTTP(w, r)
 		}
