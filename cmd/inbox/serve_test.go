@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -203,46 +202,6 @@ func TestMailboxOptions(t *testing.T) {
 		}
 	})
 }
-
-func TestCleanupFreesMemory(t *testing.T) {
-	t.Parallel()
-	c, err := parse([]string{"-inbox-timeout", "1", "-https=false"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := newServerWithoutListeners(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: newOutput(), timeouts: defaultTimeouts()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	claim, _ := http.NewRequest("GET", "/inbox?wait=0", nil)
-	claim.SetBasicAuth("alice", "secret")
-	srv.handler.ServeHTTP(new(discardResponse), claim)
-	if n := srv.store.Stats().Inboxes; n != 1 {
-		t.Fatalf("got %d inboxes after one claim, want 1", n)
-	}
-	var sweeping sync.WaitGroup
-	defer sweeping.Wait()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	sweeping.Go(func() { srv.sweep(ctx) })
-	for deadline := time.Now().Add(10 * time.Second); srv.store.Stats().Inboxes > 0; {
-		if time.Now().After(deadline) {
-			t.Fatal("the inbox was not freed")
-		}
-	}
-}
-
-// discardResponse discards the response.
-type discardResponse struct{ header http.Header }
-
-func (d *discardResponse) Header() http.Header {
-	if d.header == nil {
-		d.header = http.Header{}
-	}
-	return d.header
-}
-func (d *discardResponse) Write(b []byte) (int, error) { return len(b), nil }
-func (d *discardResponse) WriteHeader(int)             {}
 
 func TestLimitOptions(t *testing.T) {
 	big := strings.Repeat("x", 600)
