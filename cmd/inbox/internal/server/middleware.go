@@ -11,6 +11,12 @@ import (
 	"inbox/tlsmgr"
 )
 
+// The paths of the mailbox API.
+const (
+	mailboxPath = "/inbox"
+	icePath     = "/ice"
+)
+
 // stack has what the layers of a request need.
 type stack struct {
 	domains     []string
@@ -48,8 +54,7 @@ func (s stack) mainHandler(routes http.Handler) http.Handler {
 // challenges are answered before the request rate is limited.
 func (s stack) redirectHandler(httpsPort int) http.Handler {
 	isRedirect := func(*http.Request) metrics.Route { return metrics.RouteRedirect }
-	redirect := tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.domains, HTTPSPort: httpsPort, APIPaths: []string{"/inbox", "/ice"}})
-	return chain(redirect,
+	return chain(tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.domains, HTTPSPort: httpsPort, APIPaths: []string{mailboxPath, icePath}}),
 		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(isRedirect, next) }),
 		bodyDeadline(s.timeouts.Body),
 		s.certs.HTTPHandler,
@@ -64,7 +69,7 @@ func newRoutes(mailboxes http.Handler, health *health, pages http.Handler) http.
 			w.Header().Set("Connection", "close") // over HTTP/2, net/http sends GOAWAY instead
 		}
 		switch r.URL.Path {
-		case "/inbox", "/ice":
+		case mailboxPath, icePath:
 			mailboxes.ServeHTTP(w, r)
 		case "/healthz":
 			healthz(w, r)
@@ -117,7 +122,7 @@ func bodyDeadline(timeout time.Duration) middleware {
 func corsForErrors(allowOrigin func(http.ResponseWriter, *http.Request)) middleware {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/inbox" || r.URL.Path == "/ice" || public.IsModule(r.URL.Path) {
+			if r.URL.Path == mailboxPath || r.URL.Path == icePath || public.IsModule(r.URL.Path) {
 				allowOrigin(w, r)
 			}
 			next.ServeHTTP(w, r)

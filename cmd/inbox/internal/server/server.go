@@ -182,8 +182,8 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 	c := inbox.Config{
 		Store:        store,
 		Secret:       key,
-		Path:         "/inbox",
-		ICEPath:      "/ice",
+		Path:         mailboxPath,
+		ICEPath:      icePath,
 		PollTimeout:  cfg.PollTimeout,
 		MaxBodyBytes: cfg.MaxBodyBytes,
 		WriteTimeout: t.Write,
