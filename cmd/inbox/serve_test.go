@@ -139,7 +139,7 @@ func TestStartErrors(t *testing.T) {
 		{"port taken", []string{"-bind", taken.Addr().String()}, "choose another port with -bind"},
 		{"no such address", []string{"-bind", "192.0.2.99:0"}, "cannot bind 192.0.2.99:0: this machine does not have that address"},
 		{"pages missing", []string{"-public", filepath.Join(dir, "none")}, "-public"},
-		{"unusable files", []string{"-server-cert", filepath.Join(dir, "server.crt")}, "mend the files"},
+		{"unusable files", []string{"-server-cert", filepath.Join(dir, "server.crt")}, "fix the files"},
 		{"damaged secret", []string{"-state", dir}, "remove the file to generate a new secret"},
 	} {
 		args := append([]string{"-bind", "127.0.0.1:0", "-state", t.TempDir()}, tt.args...)

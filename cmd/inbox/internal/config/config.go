@@ -10,7 +10,7 @@ import (
 
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
-	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 // Config is the resolved configuration: values that can be used as they are. It must not
@@ -87,11 +87,11 @@ type Address struct {
 	From   string // source of the value; empty: the default
 }
 
-// ACME configures how certificates are ordered. The names are those of [tlsmgr.ACME].
+// ACME configures how certificates are ordered. The names are those of [acme.Config].
 type ACME struct {
 	Engine, Email         string
 	Agreed                bool
-	CA, FallbackCA        tlsmgr.CA
+	CA, FallbackCA        acme.CA
 	Staging               bool
 	StagingFirst          bool
 	Profile               string

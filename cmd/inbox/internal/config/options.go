@@ -4,7 +4,7 @@ import (
 	"flag"
 	"io"
 
-	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 // Command is what the program is asked to do.
@@ -63,7 +63,7 @@ type Options struct {
 // acmeOptions select the CA and the way certificates are ordered.
 type acmeOptions struct {
 	engine, challenge, profile string
-	ca, second                 tlsmgr.CA
+	ca, second                 acme.CA
 	agree, staging             bool
 	stagingFirst, preflight    bool
 }
@@ -131,7 +131,7 @@ func (o *Options) acmeFlags() *flag.FlagSet {
 		"of service")
 	fs.StringVar(&o.httpBind, "http-bind", ":80", "`address` and port for plain HTTP, which answers ACME "+
 		"challenges and redirects everything else to HTTPS; only with -domain; empty to disable")
-	fs.StringVar(&a.engine, "acme", tlsmgr.CertMagic, "ACME client `engine`: certmagic or autocert")
+	fs.StringVar(&a.engine, "acme", "certmagic", "ACME client `engine`: certmagic or autocert")
 	fs.BoolVar(&a.agree, "acme-agree", false, "agree to the CA's terms of service without giving an e-mail address")
 	fs.StringVar(&a.ca.URL, "acme-ca", "", "ACME directory `URL` of the CA; empty for Let's Encrypt")
 	fs.StringVar(&a.ca.RootsFile, "acme-root", "", "`file` of root certificates (PEM) to trust when connecting "+

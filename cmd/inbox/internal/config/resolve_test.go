@@ -54,6 +54,7 @@ func TestInvalidDomainOptions(t *testing.T) {
 		{"-domain a.example", "-email"},
 		{"-domain a.example -acme-agree -https=false", "-https=false"},
 		{"-domain a.example -acme-agree -acme-challenge dns-01", "http-01"},
+		{"-domain a.example -acme-agree -acme lego", "certmagic or autocert"},
 		{"-domain a.example -acme-agree -http-bind 80", "such as 0.0.0.0:3000"},
 		{"-http-bind :80", "-domain"},
 	} {

@@ -8,7 +8,7 @@ import (
 )
 
 // stateDir returns the state directory: the given one, the first of $STATE_DIRECTORY,
-// or one in the user's home directory; "" if there is none of these.
+// or one in the user's home directory; "" without any of these.
 func stateDir(given string, getenv func(name string) string) string {
 	if given != "" {
 		return given

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"inbox/tlsmgr"
 )
 
 // banner is the startup text for a terminal: the links to open, and the browser
@@ -17,10 +19,6 @@ type banner struct {
 	fingerprint string       // of a self-signed certificate
 	inContainer bool         // addresses and ports can differ outside
 }
-
-// carrierNAT is the shared address space behind carrier-grade NAT (RFC 6598), which is
-// not reachable from the internet.
-var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
 
 func (b banner) String() string {
 	var s strings.Builder
@@ -57,7 +55,7 @@ func (b banner) links() [][2]string {
 	}
 	if !addr.IsUnspecified() {
 		from := "From anywhere:"
-		if addr.IsPrivate() || addr.IsLinkLocalUnicast() || carrierNAT.Contains(addr) {
+		if !tlsmgr.IsPublicAddr(addr) {
 			from = "From another device:" // on the same network
 		}
 		return [][2]string{{from, b.url(addr.String())}}

@@ -9,6 +9,7 @@ import (
 
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 // TestCertificateOptionsReachTLSManager checks that every certificate option, and the
@@ -22,8 +23,8 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 	both := sockets{main: port, redirect: port}
 	usual := tlsmgr.Config{
 		CertFile: "server.crt", KeyFile: "server.key", StateDir: "state", Domains: []string{"a.example"},
-		ACME: tlsmgr.ACME{
-			Engine: tlsmgr.CertMagic, Agreed: true, StagingFirst: true, WaitForAddress: true,
+		ACME: acme.Config{
+			Agreed: true, StagingFirst: true, WaitForAddress: true,
 			ListenHost: "127.0.0.1", TLSPort: portOf(port), HTTPPort: portOf(port),
 		},
 	}
@@ -34,12 +35,12 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 	}{
 		{"", both, func(*tlsmgr.Config) {}},
 		{"-server-cert c -server-key k", both, func(c *tlsmgr.Config) { c.CertFile, c.KeyFile = "c", "k" }},
-		{"-acme autocert -email me@a.example", both, func(c *tlsmgr.Config) { c.ACME.Engine, c.ACME.Email = tlsmgr.Autocert, "me@a.example" }},
+		{"-acme autocert -email me@a.example", both, func(c *tlsmgr.Config) { c.ACME.Email = "me@a.example" }},
 		{"-acme-ca https://ca/ -acme-root r -acme-eab-kid i -acme-eab-key k", both, func(c *tlsmgr.Config) {
-			c.ACME.CA = tlsmgr.CA{URL: "https://ca/", RootsFile: "r", EABKeyID: "i", EABKeyFile: "k"}
+			c.ACME.CA = acme.CA{URL: "https://ca/", RootsFile: "r", EABKeyID: "i", EABKeyFile: "k"}
 		}},
 		{"-acme-ca2 https://ca/ -acme-ca2-root r -acme-ca2-eab-kid i -acme-ca2-eab-key k", both, func(c *tlsmgr.Config) {
-			c.ACME.FallbackCA = tlsmgr.CA{URL: "https://ca/", RootsFile: "r", EABKeyID: "i", EABKeyFile: "k"}
+			c.ACME.FallbackCA = acme.CA{URL: "https://ca/", RootsFile: "r", EABKeyID: "i", EABKeyFile: "k"}
 		}},
 		{"-acme-staging -acme-staging-first=false", both, func(c *tlsmgr.Config) { c.ACME.Staging, c.ACME.StagingFirst = true, false }},
 		{"-acme-preflight=false -acme-profile p", both, func(c *tlsmgr.Config) { c.ACME.WaitForAddress, c.ACME.Profile = false, "p" }},
@@ -50,7 +51,11 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 		c := resolve(t, append([]string{"-domain", "a.example", "-acme-agree"}, strings.Fields(row.args)...)...)
 		want := usual
 		row.want(&want)
-		if got := tlsmgrConfig(c, "state", row.sockets, nil); !reflect.DeepEqual(got, want) {
+		got := tlsmgrConfig(c, "state", row.sockets, nil)
+		if engine := reflect.ValueOf(acmeEngines[c.ACME.Engine]).Pointer(); reflect.ValueOf(got.ACME.Engine).Pointer() != engine {
+			t.Errorf("%s: got another engine than %s", row.args, c.ACME.Engine)
+		}
+		if got.ACME.Engine = nil; !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %+v, want %+v", row.args, got, want)
 		}
 	}

@@ -60,7 +60,7 @@ func storedCertificates(c *config.Config) []tlsmgr.NameState {
 			return nil // the check of the store reports the reason
 		}
 		defer store.Shutdown()
-		tlsConfig.Shared = sharedCertificates(c, store)
+		tlsConfig.Shared = sharedCertificates(c, store, tlsConfig.Logger)
 	}
 	tlsConfig.ACME.NoHTTP = false // satisfies New; no port is opened and nothing is ordered
 	source, err := tlsmgr.New(tlsConfig)
@@ -72,7 +72,7 @@ func storedCertificates(c *config.Config) []tlsmgr.NameState {
 
 // preflight logs the doctor's findings if a name has no ACME certificate yet. Orders do
 // not wait for it.
-func preflight(ctx context.Context, c *config.Config, certs tlsmgr.Source, log *slog.Logger) {
+func preflight(ctx context.Context, c *config.Config, certs *tlsmgr.Manager, log *slog.Logger) {
 	missing := func(state tlsmgr.NameState) bool { return state.Source != "acme" }
 	if len(c.Domains) == 0 || !c.ACME.Preflight || !slices.ContainsFunc(certs.State(), missing) {
 		return

@@ -3,21 +3,16 @@ package server
 import (
 	"io"
 	"net/http"
-	"slices"
-	"sync"
 	"sync/atomic"
 
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/internal/problem"
 )
 
-// health tracks whether the server is ready for requests. Its methods are safe for
-// concurrent use.
+// health tracks whether the server is ready for requests.
 type health struct {
 	serving atomic.Bool
-
-	mu     sync.Mutex
-	checks []healthCheck
+	checks  []healthCheck
 }
 
 // healthCheck checks a dependency of the server that can be temporarily unavailable.
@@ -27,24 +22,20 @@ type healthCheck struct {
 }
 
 // addCheck adds a check that must return true for the server to be ready. Each readiness
-// request calls ok, which must not block: it returns a remembered state.
+// request calls ok, which must not block: it returns a remembered state. All checks must be
+// added before the first request.
 func (h *health) addCheck(name string, ok func() bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.checks = append(h.checks, healthCheck{name, ok})
 }
 
 // failing returns the names of the failed checks. It is empty, never nil, if the server
 // is ready.
 func (h *health) failing() []string {
-	h.mu.Lock()
-	checks := slices.Clone(h.checks)
-	h.mu.Unlock()
 	names := []string{} // encodes as [] in JSON, not null
 	if !h.serving.Load() {
 		names = append(names, "listeners")
 	}
-	for _, check := range checks {
+	for _, check := range h.checks {
 		if !check.ok() {
 			names = append(names, check.name)
 		}

@@ -19,16 +19,6 @@ import (
 	"inbox/cmd/inbox/internal/snapshot"
 )
 
-const (
-	// stopMargin is the part of the shutdown time that is not for posts.
-	stopMargin = 10 * time.Second
-	// saveMargin is added to the stall timeout when asking the service manager for time,
-	// so that the error of a failed save is still reported.
-	saveMargin = 15 * time.Second
-	// closeTimeout bounds how long closing the connections can delay the exit.
-	closeTimeout = time.Second
-)
-
 // Run binds the listeners, builds the server and serves until ctx is done, and then
 // shuts down gracefully. Binding comes first, because certificate orders depend on the
 // ports that are open. An error of a certificate option is [tlsmgr.ErrUsage].

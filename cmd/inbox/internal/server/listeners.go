@@ -7,12 +7,14 @@ import (
 	"sync/atomic"
 
 	"inbox/cmd/inbox/internal/conn"
+	"inbox/cmd/inbox/internal/limits"
 	"inbox/ratelimit"
 )
 
 // wrapListener adds the layers to a bound socket, from the socket up. Without a
 // tlsConfig it serves plain HTTP.
-func (s *server) wrapListener(socket net.Listener, clientIP *ratelimit.ClientIP, tlsConfig *tls.Config) (net.Listener, *acceptProbe) {
+func wrapListener(socket net.Listener, lim *limits.Limits, clientIP *ratelimit.ClientIP, proxyProtocol bool,
+	tlsConfig *tls.Config) (net.Listener, *acceptProbe) {
 	probe := &acceptProbe{seen: -1}
 	overTLS := tlsConfig != nil
 	l := socket
@@ -20,15 +22,15 @@ func (s *server) wrapListener(socket net.Listener, clientIP *ratelimit.ClientIP,
 		on   bool
 		wrap func(inner net.Listener) net.Listener
 	}{
-		{true, probe.listener},          // observes the accept loop
-		{true, s.limits.Conns.Listener}, // limits connections per address
-		{s.cfg.ProxyProtocol, func(inner net.Listener) net.Listener { return conn.ProxyListener(inner, clientIP) }},
-		{s.cfg.ProxyProtocol, s.limits.Conns.ClientListener}, // limits connections per client of a proxy
-		{overTLS, s.limits.Frames.RecordListener},            // limits small TLS records
-		{overTLS, s.limits.Unfinished.HandshakeListener},     // limits the memory of unfinished handshakes
-		{overTLS, s.limits.Handshakes.Listener},              // limits concurrent handshakes per address
-		{true, conn.LazyListener},                            // moves deadlines only when needed
-		{!overTLS, s.limits.Unfinished.HeaderListener},       // limits the memory of unfinished headers
+		{true, probe.listener},     // observes the accept loop
+		{true, lim.Conns.Listener}, // limits connections per address
+		{proxyProtocol, func(inner net.Listener) net.Listener { return conn.ProxyListener(inner, clientIP) }},
+		{proxyProtocol, lim.Conns.ClientListener},   // limits connections per client of a proxy
+		{overTLS, lim.Frames.RecordListener},        // limits small TLS records
+		{overTLS, lim.Unfinished.HandshakeListener}, // limits the memory of unfinished handshakes
+		{overTLS, lim.Handshakes.Listener},          // limits concurrent handshakes per address
+		{true, conn.LazyListener},                   // moves deadlines only when needed
+		{!overTLS, lim.Unfinished.HeaderListener},   // limits the memory of unfinished headers
 		{overTLS, func(inner net.Listener) net.Listener { return tls.NewListener(inner, tlsConfig) }},
 	} {
 		if layer.on {

@@ -47,27 +47,6 @@ func accessLog(log *slog.Logger, addr func(*http.Request) netip.Addr) metrics.Lo
 	}
 }
 
-// metricsSources returns what the metrics listener exports.
-func (s *server) metricsSources() metrics.Sources {
-	m := s.meters
-	sources := metrics.Sources{
-		Version: s.process.Version, Failing: s.health.failing,
-		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns),
-		MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes,
-		Mailboxes: s.mailboxes.stats, Deliveries: s.handler.Deliveries, Refusals: func() map[string]int64 { return refusals(s.handler, m.requests) },
-		Limits: s.limits, Errors: s.errorLog,
-	}
-	sources.Collectors = append(sources.Collectors, metrics.RestoreCollector{Restored: s.mailboxes.restored}, m.requests)
-	if s.mailboxes.shared != nil {
-		sources.Collectors = append(sources.Collectors, m.store.Collector(s.mailboxes.shared))
-	}
-	if s.certs != nil {
-		sources.Certificates = s.certs.State
-		sources.Collectors = append(sources.Collectors, &m.handshakes)
-	}
-	return sources
-}
-
 // refusals returns the number of refused requests by type of problem, of the mailboxes and of
 // the host check. Refusals by limits are counted by limit.
 func refusals(handler *inbox.Handler, requests *metrics.Meter) map[string]int64 {

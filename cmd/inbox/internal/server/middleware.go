@@ -5,40 +5,58 @@ import (
 	"time"
 
 	"inbox/cmd/inbox/internal/conn"
+	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/public"
 	"inbox/tlsmgr"
 )
 
+// The paths of the mailbox API.
+const (
+	mailboxPath = "/inbox"
+	icePath     = "/ice"
+)
+
+// stack has what the layers of a request need.
+type stack struct {
+	domains     []string
+	timeouts    Timeouts
+	certs       *tlsmgr.Manager // nil over plain HTTP
+	limits      *limits.Limits
+	meter       *metrics.Meter // nil if nothing reads it
+	allowOrigin func(http.ResponseWriter, *http.Request)
+}
+
 // mainHandler returns the layers of the main server around the routes, outermost first.
-func (s *server) mainHandler(pages http.Handler) http.Handler {
-	meter, overTLS, named := s.meters.requests, s.certs != nil, len(s.cfg.Domains) > 0
-	return chain(s.routes(pages),
+func (s stack) mainHandler(routes http.Handler) http.Handler {
+	overTLS, named := s.certs != nil, len(s.domains) > 0
+	return chain(routes,
 		// Counts and logs every response.
-		when(meter != nil, func(next http.Handler) http.Handler { return meter.Handler(metrics.RouteOf, next) }),
+		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(metrics.RouteOf, next) }),
 		// Counts an HTTP/2 connection for as long as net/http can keep its memory.
-		when(overTLS, func(next http.Handler) http.Handler { return conn.DelayReleaseHTTP2(s.idleTimeout(), next) }),
+		when(overTLS, func(next http.Handler) http.Handler {
+			return conn.DelayReleaseHTTP2(s.timeouts.idle(overTLS), next)
+		}),
 		// Before everything that can refuse: net/http reads the body of a refused request.
 		bodyDeadline(s.timeouts.Body),
 		s.limits.Streams.Handler,
 		// Refusals from here on have the HSTS field, and those after it the CORS fields.
-		when(named, func(next http.Handler) http.Handler { return tlsmgr.HSTS(s.certs, next) }),
-		corsForErrors(s.handler.AllowOrigin),
+		when(named, s.certs.HSTS),
+		corsForErrors(s.allowOrigin),
 		// Before a refusal can be delayed, because a large header uses much memory.
 		s.limits.Header.Handler(s.limits.Requests.Handler),
 		s.limits.Requests.Handler,
-		when(named, func(next http.Handler) http.Handler { return tlsmgr.CheckHost(s.cfg.Domains, isHealthCheck, next) }),
+		when(named, func(next http.Handler) http.Handler { return tlsmgr.CheckHost(s.domains, isHealthCheck, next) }),
 		s.limits.Polls.Handler,
 	)
 }
 
 // redirectHandler returns the layers of the server on port 80, outermost first. ACME
 // challenges are answered before the request rate is limited.
-func (s *server) redirectHandler(httpsPort int) http.Handler {
-	meter := s.meters.requests
+func (s stack) redirectHandler(httpsPort int) http.Handler {
 	isRedirect := func(*http.Request) metrics.Route { return metrics.RouteRedirect }
-	return chain(tlsmgr.Redirect(s.cfg.Domains, httpsPort),
-		when(meter != nil, func(next http.Handler) http.Handler { return meter.Handler(isRedirect, next) }),
+	return chain(tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.domains, HTTPSPort: httpsPort, APIPaths: []string{mailboxPath, icePath}}),
+		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(isRedirect, next) }),
 		bodyDeadline(s.timeouts.Body),
 		s.limits.Header.Handler(s.limits.Requests.Handler),
 		s.certs.HTTPHandler,
@@ -46,19 +64,19 @@ func (s *server) redirectHandler(httpsPort int) http.Handler {
 	)
 }
 
-// routes dispatches requests by path. For so few paths, a switch is faster than a mux.
-func (s *server) routes(pages http.Handler) http.Handler {
+// newRoutes dispatches requests by path. For so few paths, a switch is faster than a mux.
+func newRoutes(mailboxes http.Handler, health *health, pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.health.serving.Load() {
+		if !health.serving.Load() {
 			w.Header().Set("Connection", "close") // over HTTP/2, net/http sends GOAWAY instead
 		}
 		switch r.URL.Path {
-		case "/inbox", "/ice":
-			s.handler.ServeHTTP(w, r)
+		case mailboxPath, icePath:
+			mailboxes.ServeHTTP(w, r)
 		case "/healthz":
 			healthz(w, r)
 		case "/readyz":
-			s.health.readyz(w, r)
+			health.readyz(w, r)
 		default:
 			pages.ServeHTTP(w, r)
 		}
@@ -106,7 +124,7 @@ func bodyDeadline(timeout time.Duration) middleware {
 func corsForErrors(allowOrigin func(http.ResponseWriter, *http.Request)) middleware {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/inbox" || r.URL.Path == "/ice" || public.IsModule(r.URL.Path) {
+			if r.URL.Path == mailboxPath || r.URL.Path == icePath || public.IsModule(r.URL.Path) {
 				allowOrigin(w, r)
 			}
 			next.ServeHTTP(w, r)

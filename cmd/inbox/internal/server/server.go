@@ -4,6 +4,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,6 +20,8 @@ import (
 	"inbox/public"
 	"inbox/ratelimit"
 	"inbox/tlsmgr"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Process is the environment in which the server runs.
@@ -48,7 +51,7 @@ type server struct {
 	mailboxes *mailboxes
 	handler   *inbox.Handler
 	limits    *limits.Limits
-	certs     tlsmgr.Source // nil over plain HTTP
+	certs     *tlsmgr.Manager // nil over plain HTTP
 	meters    *meters
 
 	main     *endpoint
@@ -103,17 +106,60 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	if cfg.PagesDir != "" {
 		pages = s.limits.Files.Handler(pages)
 	}
-	s.main = s.newMainEndpoint(bound.main, pages, clientIP)
-	if s.sendGoAway, err = conn.ConfigureHTTP2(s.main.server, s.limits.Frames, s.connTracker); err != nil {
+	if err = s.buildEndpoints(bound, pages, clientIP); err != nil {
 		return nil, err
 	}
+	return s, nil
+}
+
+// buildEndpoints puts servers on the bound sockets.
+func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *ratelimit.ClientIP) (err error) {
+	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin}
+	errorLog := s.errorLog.Logger()
+	var tlsConfig *tls.Config
+	if s.certs != nil {
+		tlsConfig = s.certs.TLSConfig()
+		tlsConfig.VerifyConnection = s.meters.handshakes.Count
+	}
+	h := layers.mainHandler(newRoutes(s.handler, s.health, pages))
+	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, s.connTracker, errorLog)}
+	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, clientIP, s.cfg.ProxyProtocol, tlsConfig)
+	if s.sendGoAway, err = conn.ConfigureHTTP2(s.main.server, s.limits.Frames, s.connTracker); err != nil {
+		return err
+	}
 	if bound.redirect != nil {
-		s.redirect = s.newRedirectEndpoint(bound.redirect, portOf(bound.main), clientIP)
+		h := layers.redirectHandler(portOf(bound.main))
+		s.redirect = &endpoint{socket: bound.redirect, server: newRedirectServer(s.cfg, s.timeouts, h, errorLog)}
+		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, clientIP, s.cfg.ProxyProtocol, nil)
 	}
 	if bound.metrics != nil {
-		s.admin = s.newAdminEndpoint(bound.metrics)
+		s.admin = &endpoint{socket: bound.metrics, listener: bound.metrics, server: metrics.NewAdminServer(metrics.AdminConfig{
+			Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, ErrorLog: errorLog,
+			HeaderTimeout: s.timeouts.Header, IdleTimeout: s.timeouts.Idle,
+		})}
 	}
-	return s, nil
+	return nil
+}
+
+// metricsSources returns what the metrics listener exports.
+func (s *server) metricsSources() metrics.Sources {
+	sources := metrics.Sources{
+		Version: s.process.Version, Failing: s.health.failing,
+		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns),
+		MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes,
+		Mailboxes: s.mailboxes.stats, Deliveries: s.handler.Deliveries,
+		Refusals: func() map[string]int64 { return refusals(s.handler, s.meters.requests) },
+		Limits:   s.limits, Errors: s.errorLog,
+		Collectors: []prometheus.Collector{metrics.RestoreCollector{Restored: s.mailboxes.restored}, s.meters.requests},
+	}
+	if s.mailboxes.shared != nil {
+		sources.Collectors = append(sources.Collectors, s.meters.store.Collector(s.mailboxes.shared))
+	}
+	if s.certs != nil {
+		sources.Certificates = s.certs.State
+		sources.Collectors = append(sources.Collectors, &s.meters.handshakes)
+	}
+	return sources
 }
 
 // close releases what newServer opened, apart from the sockets.
@@ -141,8 +187,8 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 	c := inbox.Config{
 		Store:        store,
 		Secret:       key,
-		Path:         "/inbox",
-		ICEPath:      "/ice",
+		Path:         mailboxPath,
+		ICEPath:      icePath,
 		PollTimeout:  cfg.PollTimeout,
 		MaxBodyBytes: cfg.MaxBodyBytes,
 		WriteTimeout: t.Write,
