@@ -14,7 +14,7 @@ func exhaustFiles(ctx context.Context, s *scenario) {
 	if !s.log.has("the limit of open files allows few connections") {
 		s.fail("got no warning of the low limit of open files")
 	}
-	const conns = 700
+	const conns = 350
 	var opened, answered atomic.Int64
 	var open [conns]net.Conn
 	parallel(conns, 16, func(i int) {

@@ -11,8 +11,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// unfinishedConns is the number of connections with something unfinished, from four addresses
-// and then from forty.
+// unfinishedConns is the number of connections with something unfinished.
 const unfinishedConns = 880
 
 // holdUnfinished opens connections, lets begin send on each what it does not finish, and keeps
@@ -37,11 +36,12 @@ func (s *scenario) holdUnfinished(ctx context.Context, addrs int, hold time.Dura
 	s.addFigure("%d addresses: %d begun, %d refused while sending", addrs, sent.Load(), refused.Load())
 }
 
-// unfinished runs an attack from few and from many addresses.
-func unfinished(hold time.Duration, begin func(*scenario) func(context.Context, string) (net.Conn, error)) func(context.Context, *scenario) {
+// unfinished runs an attack from four addresses, and an extended one from forty as well.
+func unfinished(extended bool, begin func(*scenario) func(context.Context, string) (net.Conn, error)) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
-		for _, addrs := range []int{4, 40} {
-			s.holdUnfinished(ctx, addrs, hold, begin(s))
+		s.holdUnfinished(ctx, 4, 2*time.Second, begin(s))
+		if extended {
+			s.holdUnfinished(ctx, 40, 10*time.Second, begin(s))
 		}
 	}
 }
