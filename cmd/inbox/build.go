@@ -41,8 +41,8 @@ type server struct {
 	source     tlsmgr.Source // nil over plain HTTP
 	process    process
 	listeners  listeners
-	mainServer *http.Server
-	h2Shutdown *http.Server // its Shutdown sends GOAWAY on HTTP/2 connections
+	mainServer *http.Server // serves HTTP/1.1, and has the handler and the timeouts of conns
+	conns      *conn.Server // of the main listener
 
 	health     health
 	meter      *metrics.Meter // nil if nothing reads it
@@ -52,7 +52,6 @@ type server struct {
 	redirectServer *http.Server // on port 80; nil without -domain
 	notify         *sdnotify.Notifier
 	sighup         <-chan os.Signal
-	connTracker    conn.Tracker   // of the main listener
 	acceptProbes   []*acceptProbe // of the listeners, for the watchdog
 }
 
@@ -107,7 +106,7 @@ func (s *server) wire() error {
 	s.loadMailboxes(dir, key)
 	s.buildHandler(key)
 	s.buildMainServer(pages)
-	if s.h2Shutdown, err = conn.ConfigureHTTP2(s.mainServer, s.limits.Frames, &s.connTracker); err != nil {
+	if s.conns, err = conn.NewServer(s.mainServer, s.limits.Frames); err != nil {
 		return err
 	}
 	s.buildRedirectServer()
@@ -310,8 +309,6 @@ func (s *server) buildMainServer(pages http.Handler) {
 	}
 	s.mainServer = &http.Server{
 		Handler:           handler,
-		ConnContext:       conn.WithInfo,
-		ConnState:         s.connTracker.OnState,
 		ErrorLog:          s.errorLog.Logger(),
 		ReadHeaderTimeout: s.timeouts.header, // also bounds the TLS handshake
 		IdleTimeout:       idle,

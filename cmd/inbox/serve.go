@@ -71,6 +71,7 @@ func (s *server) run(ctx context.Context) error {
 	defer cancel()
 	// Before sweep starts, which requires all listeners to be registered.
 	listener, redirect := s.wrapListener(s.withAcceptProbe(s.listeners.main), s.source != nil), net.Listener(nil)
+	var tlsConfig *tls.Config
 	if s.redirectServer != nil {
 		redirect = s.wrapListener(s.withAcceptProbe(s.listeners.redirect), false)
 	}
@@ -79,15 +80,14 @@ func (s *server) run(ctx context.Context) error {
 	if s.source != nil {
 		background.Go(func() { s.source.Run(inner) })
 		background.Go(func() { s.preflight(inner) })
-		config := s.source.TLSConfig()
-		config.VerifyConnection = s.handshakes.Count
-		listener = tls.NewListener(listener, config)
+		tlsConfig = s.source.TLSConfig()
+		tlsConfig.VerifyConnection = s.handshakes.Count
 	}
 	if s.listeners.metrics != nil {
 		background.Go(func() { s.serveMetrics(inner, s.listeners.metrics) })
 	}
 	failed := make(chan error, 2)
-	background.Go(func() { failed <- s.mainServer.Serve(listener) })
+	background.Go(func() { failed <- s.conns.Serve(listener, tlsConfig) })
 	if s.redirectServer != nil {
 		background.Go(func() { failed <- s.redirectServer.Serve(redirect) })
 	}
@@ -172,7 +172,7 @@ func (s *server) stop() error {
 	defer cancel()
 	go s.awaitForceStop(ctx, cancel)
 	s.drain(ctx)
-	s.connTracker.CloseIdle(s.timeouts.drain / 2)
+	s.conns.CloseIdle(s.timeouts.drain / 2)
 	s.closeRedirectServer() // redirects need no graceful shutdown
 	if err := s.shutdown(ctx); err != nil {
 		s.log.Warn("shutdown timeout exceeded, aborting the remaining requests", "err", err)
@@ -197,7 +197,7 @@ func (s *server) drain(ctx context.Context) {
 	}
 	s.handler.EndPolls()
 	pause(ctx, s.timeouts.drain/2)
-	_ = s.h2Shutdown.Shutdown(ctx) // returns at once, as it has no listener
+	s.conns.GoAway()
 	pause(ctx, s.timeouts.drain/2)
 }
 
@@ -214,7 +214,7 @@ func pause(ctx context.Context, d time.Duration) {
 // TLS handshake completes during the shutdown.
 func (s *server) shutdown(ctx context.Context) error {
 	ended := make(chan error, 1)
-	go func() { ended <- s.mainServer.Shutdown(ctx) }()
+	go func() { ended <- s.conns.Shutdown(ctx) }()
 	ticker := time.NewTicker(max(s.timeouts.drain, 100*time.Millisecond))
 	defer ticker.Stop()
 	for {
@@ -224,8 +224,8 @@ func (s *server) shutdown(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
-			_ = s.h2Shutdown.Shutdown(ctx)
-			s.connTracker.CloseIdle(s.timeouts.drain)
+			s.conns.GoAway()
+			s.conns.CloseIdle(s.timeouts.drain)
 		}
 	}
 }
@@ -233,10 +233,10 @@ func (s *server) shutdown(ctx context.Context) error {
 // closeTimeout bounds how long closing the connections can delay the exit.
 const closeTimeout = time.Second
 
-// closeConns closes all connections of the main server.
+// closeConns closes all connections of the main listener.
 func (s *server) closeConns() {
 	closed := make(chan struct{})
-	go func() { defer close(closed); s.mainServer.Close() }()
+	go func() { defer close(closed); s.conns.Close() }()
 	select {
 	case <-closed:
 	case <-time.After(closeTimeout):
