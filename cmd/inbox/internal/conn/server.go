@@ -21,6 +21,7 @@ import (
 // goroutine, because a handshake leaves a large stack behind. All methods may be called
 // concurrently.
 type Server struct {
+	tlsConfig  *tls.Config // nil over plain HTTP
 	http1      *http.Server
 	http2      *http2Server
 	newConns   newConns
@@ -28,11 +29,11 @@ type Server struct {
 }
 
 // NewServer returns a server with the configuration and the handler of main, whose
-// ReadHeaderTimeout also bounds the TLS handshake and whose IdleTimeout must be set. Frames
-// throttles HTTP/2. NewServer sets main's Protocols, ConnContext and ConnState; main must not
-// serve anything else.
-func NewServer(main *http.Server, frames *ratelimit.FrameLimiter) (*Server, error) {
-	s := &Server{http1: main, handshakes: handshakes{timeout: main.ReadHeaderTimeout, log: main.ErrorLog}}
+// ReadHeaderTimeout also bounds the TLS handshake and whose IdleTimeout must be set. With a nil
+// tlsConfig it serves plain HTTP. Frames throttles HTTP/2. NewServer sets main's Protocols,
+// ConnContext and ConnState; main must not serve anything else.
+func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.FrameLimiter) (*Server, error) {
+	s := &Server{tlsConfig: tlsConfig, http1: main, handshakes: handshakes{timeout: main.ReadHeaderTimeout, log: main.ErrorLog}}
 	main.Protocols = new(http.Protocols)
 	main.Protocols.SetHTTP1(true) // HTTP/2 is served by s.http2
 	main.ConnContext = WithInfo
@@ -58,16 +59,16 @@ func (s *Server) routes(http1 *handover) []route {
 	}
 }
 
-// Serve accepts connections until the listener fails or is closed, and returns its error. With
-// a config it serves HTTPS, otherwise HTTP. Connections that are open, or whose handshake is
-// in progress, are served further until [Server.Shutdown] or [Server.Close].
-func (s *Server) Serve(l net.Listener, config *tls.Config) error {
-	if config == nil {
+// Serve accepts connections until the listener fails or is closed, and returns its error.
+// Connections that are open, or whose handshake is in progress, are served further until
+// [Server.Shutdown] or [Server.Close].
+func (s *Server) Serve(l net.Listener) error {
+	if s.tlsConfig == nil {
 		return s.http1.Serve(l)
 	}
 	http1 := newHandover(l.Addr())
 	go s.http1.Serve(http1) // until Shutdown or Close
-	return s.handshakes.serve(l, config, s.routes(http1))
+	return s.handshakes.serve(l, s.tlsConfig, s.routes(http1))
 }
 
 // GoAway sends GOAWAY on all HTTP/2 connections: its last stream ID tells a client which

@@ -70,11 +70,11 @@ func startServer(t *testing.T, timeout time.Duration, handler http.HandlerFunc, 
 	frames := &ratelimit.FrameLimiter{Limiter: ratelimit.NewLimiter(ratelimit.Budget{}, 0), ClientIP: &ratelimit.ClientIP{}}
 	s.Server, err = NewServer(&http.Server{
 		Handler: handler, ErrorLog: log.New(s.log, "", 0), ReadHeaderTimeout: timeout, IdleTimeout: time.Minute,
-	}, frames)
+	}, s.config, frames)
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { s.ended <- s.Serve(l, s.config) }()
+	go func() { s.ended <- s.Serve(l) }()
 	t.Cleanup(func() { l.Close(); s.Close() })
 	return s
 }
