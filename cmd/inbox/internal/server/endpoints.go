@@ -17,12 +17,11 @@ type endpoint struct {
 	server   *http.Server
 }
 
-// newMainServer returns the server for peers.
-func newMainServer(c *config.Config, t Timeouts, h http.Handler, tracker *conn.Tracker, errorLog *log.Logger) *http.Server {
+// newMainServer returns the server for peers, of which [conn.NewServer] makes one of HTTP/1.1
+// and one of HTTP/2.
+func newMainServer(c *config.Config, t Timeouts, h http.Handler, errorLog *log.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
-		ConnContext:       conn.WithInfo,
-		ConnState:         tracker.OnState,
 		ErrorLog:          errorLog,
 		ReadHeaderTimeout: t.Header, // also bounds the TLS handshake
 		IdleTimeout:       t.idle(c.HTTPS),

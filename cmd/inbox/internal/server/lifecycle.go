@@ -73,7 +73,7 @@ func (s *server) run(ctx context.Context, hangups <-chan os.Signal) error {
 	if s.admin != nil {
 		background.Go(func() { s.serveAdmin(inner) })
 	}
-	background.Go(func() { failed <- s.main.server.Serve(s.main.listener) })
+	background.Go(func() { failed <- s.conns.Serve(s.main.listener) })
 	if s.redirect != nil {
 		background.Go(func() { failed <- s.redirect.server.Serve(s.redirect.listener) })
 	}
@@ -108,7 +108,7 @@ func (s *server) stop() error {
 	s.closeSockets()
 	s.handler.EndPolls()
 	s.drain(ctx)
-	s.connTracker.CloseIdle(s.timeouts.Drain / 2)
+	s.conns.CloseIdle(s.timeouts.Drain / 2)
 	s.closeRedirect() // redirects need no graceful shutdown
 	if err := s.shutdown(ctx); err != nil {
 		s.log.Warn("shutdown timeout exceeded, aborting the remaining requests", "err", err)
@@ -135,7 +135,7 @@ func (s *server) closeSockets() {
 // retried on the next server.
 func (s *server) drain(ctx context.Context) {
 	pause(ctx, s.timeouts.Drain/2)
-	_ = s.sendGoAway.Shutdown(ctx) // returns at once, as it has no listener
+	s.conns.GoAway()
 	pause(ctx, s.timeouts.Drain/2)
 }
 
@@ -152,7 +152,7 @@ func pause(ctx context.Context, d time.Duration) {
 // TLS handshake completes during the shutdown.
 func (s *server) shutdown(ctx context.Context) error {
 	ended := make(chan error, 1)
-	go func() { ended <- s.main.server.Shutdown(ctx) }()
+	go func() { ended <- s.conns.Shutdown(ctx) }()
 	ticker := time.NewTicker(max(s.timeouts.Drain, 100*time.Millisecond))
 	defer ticker.Stop()
 	for {
@@ -162,8 +162,8 @@ func (s *server) shutdown(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
-			_ = s.sendGoAway.Shutdown(ctx)
-			s.connTracker.CloseIdle(s.timeouts.Drain)
+			s.conns.GoAway()
+			s.conns.CloseIdle(s.timeouts.Drain)
 		}
 	}
 }
@@ -171,7 +171,7 @@ func (s *server) shutdown(ctx context.Context) error {
 // closeConns closes all connections of the main server.
 func (s *server) closeConns() {
 	closed := make(chan struct{})
-	go func() { defer close(closed); s.main.server.Close() }()
+	go func() { defer close(closed); s.conns.Close() }()
 	select {
 	case <-closed:
 	case <-time.After(closeTimeout):

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -11,12 +10,11 @@ import (
 	"inbox/ratelimit"
 )
 
-// wrapListener adds the layers to a bound socket, from the socket up. Without a
-// tlsConfig it serves plain HTTP.
-func wrapListener(socket net.Listener, lim *limits.Limits, clientIP *ratelimit.ClientIP, proxyProtocol bool,
-	tlsConfig *tls.Config) (net.Listener, *acceptProbe) {
+// wrapListener adds the layers below TLS to a bound socket, from the socket up. The steps
+// above them are those of [conn.Server].
+func wrapListener(socket net.Listener, lim *limits.Limits, clientIP *ratelimit.ClientIP, proxyProtocol, overTLS bool) (
+	net.Listener, *acceptProbe) {
 	probe := &acceptProbe{seen: -1}
-	overTLS := tlsConfig != nil
 	l := socket
 	for _, layer := range []struct {
 		on   bool
@@ -31,7 +29,6 @@ func wrapListener(socket net.Listener, lim *limits.Limits, clientIP *ratelimit.C
 		{overTLS, lim.Handshakes.Listener},          // limits concurrent handshakes per address
 		{true, conn.LazyListener},                   // moves deadlines only when needed
 		{!overTLS, lim.Unfinished.HeaderListener},   // limits the memory of unfinished headers
-		{overTLS, func(inner net.Listener) net.Listener { return tls.NewListener(inner, tlsConfig) }},
 	} {
 		if layer.on {
 			l = layer.wrap(l)
