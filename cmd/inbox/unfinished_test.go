@@ -46,12 +46,20 @@ func (p *program) waitMetric(series string, least float64) {
 }
 
 func TestUnfinishedHeadersAreClosed(t *testing.T) {
-	p := start(t, "-https=false", "-max-memory", fmt.Sprint(64<<20), "-metrics-bind", "127.0.0.1:0")
-	for range 8 {
-		io.WriteString(p.dial(), "GET / HTTP/1.1\nHost: a\n"+strings.Repeat("abc:\n", 3000))
+	for _, https := range []bool{false, true} {
+		p := start(t, fmt.Sprint("-https=", https), "-max-memory", fmt.Sprint(64<<20), "-metrics-bind", "127.0.0.1:0")
+		for range 8 {
+			var c net.Conn
+			if https {
+				c = p.dialTLS("http/1.1")
+			} else {
+				c = p.dial()
+			}
+			io.WriteString(c, "GET / HTTP/1.1\nHost: a\n"+strings.Repeat("abc:\n", 3000))
+		}
+		p.waitMetric(`inbox_limited_total{limit="unfinished-headers"}`, 7)
+		p.want(http.StatusOK, "GET", "/healthz", "", "")
 	}
-	p.waitMetric(`inbox_limited_total{limit="unfinished-headers"}`, 7)
-	p.want(http.StatusOK, "GET", "/healthz", "", "")
 }
 
 func TestUnfinishedHandshakesAreClosed(t *testing.T) {
