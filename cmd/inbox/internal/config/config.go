@@ -85,7 +85,7 @@ type Address struct {
 	From   string // source of the value; empty: the default
 }
 
-// ACME configures how certificates are ordered. The names are those of [tlsmgr.ACME].
+// ACME configures how certificates are ordered. The names are those of [acme.Config].
 type ACME struct {
 	Engine, Email         string
 	Agreed                bool
