@@ -11,7 +11,7 @@ import (
 // Tracker tracks the connections that would delay http.Server.Shutdown although they are
 // idle: HTTP/1.1 connections without a request yet, as browsers open in advance, for which
 // Shutdown waits five seconds and then drops what arrives; and HTTP/2 connections, which
-// net/http considers active until they end. The zero value is ready to use. All methods may
+// net/http considers active until they end. The zero value is ready to use. All methods can
 // be called concurrently.
 type Tracker struct {
 	newCount atomic.Int64 // so that requests need no lock while there are no new connections
