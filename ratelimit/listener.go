@@ -40,7 +40,7 @@ type ConnStats struct {
 
 // ConnLimiter bounds the connections of the listeners of a server, which share the limits. It
 // refuses connections before it reads from them, because a TLS handshake costs a server about
-// forty times what a request does. It refuses by closing. All methods may be called
+// forty times what a request does. It refuses by closing. All methods can be called
 // concurrently.
 type ConnLimiter struct {
 	limits    ConnLimits

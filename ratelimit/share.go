@@ -26,7 +26,7 @@ import (
 // client while less than half is free. Otherwise it has the same share.
 //
 // A Share has an entry for each client and network that holds units, and refuses new clients
-// above [DefaultTableSize] entries. It does not depend on time. All methods may be called
+// above [DefaultTableSize] entries. It does not depend on time. All methods can be called
 // concurrently.
 type Share struct {
 	limits  ShareLimits

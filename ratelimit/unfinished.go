@@ -19,8 +19,11 @@ type UnfinishedLimiter struct {
 	Share *Share
 	// ClientIP identifies trusted proxies.
 	ClientIP *ClientIP
+	// MaxHeaderBytes is the size of a header as of which net/http refuses it, which
+	// [UnfinishedLimiter.LargeHeaders] counts. Zero counts nothing.
+	MaxHeaderBytes int64
 
-	handshakes, headers atomic.Int64
+	handshakes, headers, largeHeaders atomic.Int64
 }
 
 const (
@@ -38,6 +41,9 @@ const (
 
 // Headers returns how many connections were closed during a header.
 func (u *UnfinishedLimiter) Headers() int64 { return u.headers.Load() }
+
+// LargeHeaders returns how many headers net/http refused because of their size.
+func (u *UnfinishedLimiter) LargeHeaders() int64 { return u.largeHeaders.Load() }
 
 // Handshakes returns how many connections were closed during a handshake.
 func (u *UnfinishedLimiter) Handshakes() int64 { return u.handshakes.Load() }
@@ -188,7 +194,11 @@ func (c *headerConn) NetConn() net.Conn { return c.Conn }
 
 func (c *headerConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	before := c.scan.bytes
 	c.scan.add(p[:n])
+	if most := c.memory.limiter.MaxHeaderBytes; most > 0 && before < most && c.scan.bytes >= most && c.scan.state == inHeader {
+		c.memory.limiter.largeHeaders.Add(1)
+	}
 	cost := unfinishedFactor*max(0, c.scan.bytes-freeUnfinishedBytes) + bytesPerField*max(0, c.scan.lines-freeFields)
 	if !c.memory.set(cost, c.Conn) {
 		c.memory.limiter.headers.Add(1)

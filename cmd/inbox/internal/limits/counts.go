@@ -22,7 +22,7 @@ func (l *Limits) Refused() map[string]int64 {
 		"handshakes":              l.Handshakes.Waited(),
 		"streams":                 l.Streams.Refused(),
 		"requests":                l.Requests.Refused(),
-		"header":                  l.Header.Refused(),
+		"header":                  l.Header.Refused() + l.Unfinished.LargeHeaders(),
 		"polls":                   l.Polls.Refused(),
 		"files":                   l.Files.Share.Refused(),
 		"passwords":               l.Guard.attempts.Refused(ratelimit.WrongPassword),

@@ -90,8 +90,11 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 			Rate:   ratelimit.Budget{PerSecond: float64(cfg.ConnRate), Burst: connBurst * cfg.ConnRate},
 			Tarpit: connTarpit, MaxTarpitted: cfg.MaxTarpitted, DryRun: cfg.DryRun,
 		}, clientIP),
-		Frames:     &ratelimit.FrameLimiter{Limiter: ratelimit.NewLimiter(frames, 0), ClientIP: clientIP, DryRun: cfg.DryRun},
-		Unfinished: &ratelimit.UnfinishedLimiter{Share: ratelimit.NewShare(unfinishedLimits(cfg)), ClientIP: clientIP},
+		Frames: &ratelimit.FrameLimiter{Limiter: ratelimit.NewLimiter(frames, 0), ClientIP: clientIP, DryRun: cfg.DryRun},
+		Unfinished: &ratelimit.UnfinishedLimiter{
+			Share: ratelimit.NewShare(unfinishedLimits(cfg)), ClientIP: clientIP,
+			MaxHeaderBytes: max(cfg.MaxHeaderBytes, 1+conn.HTTP1HeaderSlack),
+		},
 		Handshakes: &ratelimit.HandshakeLimiter{
 			PerAddr: handshakesPerAddr, Timeout: cfg.HandshakeTimeout, ClientIP: clientIP, DryRun: cfg.DryRun,
 		},
