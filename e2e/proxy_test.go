@@ -92,6 +92,34 @@ func TestBehindProxies(t *testing.T) {
 	}
 }
 
+// TestProxyLogin runs nginx with the login in docs/proxy.md, which protects the pages and
+// leaves the mailbox to its own passwords.
+func TestProxyLogin(t *testing.T) {
+	server := startInbox(t, "-https=false", "-bind", "127.0.0.1:0", "-trusted-proxies", "127.0.0.1")
+	nginx := proxies[0]
+	dir, addr := t.TempDir(), freeAddr(t)
+	writeFile(t, dir, "htpasswd", "staff:{PLAIN}secret\n")
+	login := proxyDocBlock(t, "put this before the `location` block:")
+	login = strings.ReplaceAll(login, "/etc/nginx/inbox.htpasswd", dir+"/htpasswd")
+	block := login + strings.ReplaceAll(proxyDocBlock(t, nginx.name+":"), "127.0.0.1:3000", server.Addr)
+	startProxy(t, dir, addr, nginx.command(t, dir, block, addr))
+	url := "https://" + addr
+
+	checkCall(t, url)
+	for _, path := range []string{"/", "/send.html", "/inbox.js", "/inbox/", "/icecream"} {
+		anonymous, err := http.NewRequestWithContext(t.Context(), "GET", url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantStatus(t, 10, anonymous, http.StatusUnauthorized)
+	}
+	for _, path := range []string{"/", "/send.html", "/inbox.js"} {
+		staff := newRequest(t, "GET", url+path, "staff", "")
+		staff.SetBasicAuth("staff", "secret")
+		wantStatus(t, 10, staff, http.StatusOK)
+	}
+}
+
 // checkCall connects two peers.
 func checkCall(t *testing.T, url string) {
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)

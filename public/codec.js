@@ -7,10 +7,21 @@
 export const INITIAL_DELAY = 500;
 /** Maximum milliseconds before a retry. */
 const MAX_DELAY = 15_000;
+/** The type of the problem documents of an inbox server; its last part is the code. */
+const PROBLEM_TYPE = /^urn:inbox:problem:([\w-]+)$/;
 
 /**
  * InboxError is a failed request. `code` is the last part of the problem type
- * (RFC 9457), or a code of the client such as 'network', 'closed' or 'queue-full'.
+ * (RFC 9457) that the inbox server sent, or a code of the client:
+ * - network: there was no response, or the connection was lost
+ * - refused: an error status without a problem document of an inbox server. A
+ *   proxy, a CDN or a firewall in front of the server responded; `status` is its status
+ * - intercepted: a redirect, or a success that an inbox server does not send. A
+ *   login page, a captive portal, a service worker or a cache responded
+ * - stopping: the server is shutting down
+ * - unreadable: a received message cannot be decoded
+ * - closed: the inbox was closed
+ * - queue-full: too many messages to one recipient are pending
  */
 export class InboxError extends Error {
   /**
@@ -32,7 +43,8 @@ export class InboxError extends Error {
 
   /** Whether the failure is temporary, so that a retry can succeed. */
   get passing() {
-    return this.status === 0 ? this.code === 'network' : [408, 429].includes(this.status) || this.status >= 500;
+    if (this.code === 'network' || this.code === 'intercepted') return true;
+    return [408, 425, 429].includes(this.status) || this.status >= 500;
   }
 }
 
@@ -63,6 +75,52 @@ export function retryAfter(response) {
 }
 
 /**
+ * Returns the body of a response of an inbox server. Throws an InboxError if the
+ * response is an error, or is not from an inbox server.
+ * @param {Response} response
+ * @param {string | undefined} method
+ * @param {string | undefined} after the ID that a poll acknowledges
+ */
+export async function readResponse(response, method, after) {
+  if (isRedirect(response) || (response.ok && !isExpected(response, method, after))) {
+    void response.body?.cancel().catch(() => {}); // it can be endless
+    throw interceptedError(response);
+  }
+  const body = await response.arrayBuffer();
+  if (!response.ok) throw responseError(response, body);
+  if (method === 'POST' && body.byteLength > 0) throw interceptedError(response);
+  return body;
+}
+
+/**
+ * Reports whether a response is a redirect or the result of one. An inbox server
+ * sends none for a mailbox.
+ * @param {Response} response
+ */
+function isRedirect({type, status, redirected}) {
+  return type === 'opaqueredirect' || redirected || (status >= 300 && status < 400);
+}
+
+/**
+ * Reports whether an inbox server can have sent a successful response. A poll
+ * returns a message with its ID, or 204. An ID that the poll acknowledged comes
+ * from a cache.
+ * @param {Response} response
+ * @param {string | undefined} method
+ * @param {string | undefined} after
+ */
+function isExpected({status, headers}, method, after) {
+  if (method === 'POST') return status === 200;
+  const id = headers.get('X-Message-Id') ?? '';
+  return status === 204 || (status === 200 && /^\d+$/.test(id) && id !== after);
+}
+
+/** @param {Response} response */
+function interceptedError({status}) {
+  return new InboxError('intercepted', 'the response is not from an inbox server, but from a login page, a proxy or a cache', {status});
+}
+
+/**
  * Converts an error response to an InboxError.
  * @param {Response} response
  * @param {ArrayBuffer} body
@@ -70,10 +128,11 @@ export function retryAfter(response) {
 export function responseError(response, body) {
   const details = {status: response.status, retryAfter: retryAfter(response)};
   try {
-    const problem = JSON.parse(new TextDecoder().decode(body));
-    return new InboxError(String(problem.type).split(':').at(-1) ?? '', String(problem.detail ?? problem.title), details);
-  } catch {
-    return new InboxError('refused', `the server responded with status ${response.status}`, details);
+    const {type, title, detail} = JSON.parse(new TextDecoder().decode(body));
+    const [, code] = /** @type {RegExpExecArray} */ (PROBLEM_TYPE.exec(type));
+    return new InboxError(code, String(detail ?? title), details);
+  } catch { // not JSON, or a problem of another program
+    return new InboxError('refused', `a proxy in front of the inbox server responded with status ${response.status}`, details);
   }
 }
 

@@ -10,14 +10,16 @@
  * The client polls with acknowledgements: a message survives network failures
  * and crashes, but can arrive twice. Messages to a recipient are sent in order.
  * Each is retried until the server accepts or rejects it.
+ *
+ * A response that is not from an inbox server, such as a login page, is an error:
+ * see the codes of {@link InboxError}.
  */
 
-import {INITIAL_DELAY, InboxError, basicAuth, decode, encode, responseError, retryAfter, retryDelay, toInboxError} from './codec.js';
+import {INITIAL_DELAY, InboxError, basicAuth, decode, encode, readResponse, retryAfter, retryDelay, toInboxError} from './codec.js';
+import {HoldTime, networkChange} from './hold.js';
 
 export {InboxError};
 
-/** Seconds that a poll asks the server to wait. The server can respond earlier. */
-const POLL_WAIT = 25;
 /** Milliseconds that a request can take beyond its wait before it times out. */
 const TIMEOUT_MARGIN = 10_000;
 /** Milliseconds before the expected 404 at which a waiting POST is aborted. */
@@ -50,7 +52,8 @@ export class Inbox extends EventTarget {
   /** Settles when the poll loop ends. A restart waits for it, so that only one loop runs. */
   #polling = Promise.resolve();
   /** The shortest time in milliseconds that the server waited for a missing recipient. */
-  #serverHold = POLL_WAIT * 1000;
+  #serverHold = Infinity;
+  #hold = new HoldTime();
   #url;
   #authorization;
   #fetch;
@@ -127,16 +130,28 @@ export class Inbox extends EventTarget {
     this.#fetch(this.#urlWith({to}), options).catch(() => {}); // the page is closing
   }
 
-  /** Polls until the inbox is superseded or closed, one request at a time. */
+  /**
+   * Polls until the inbox is superseded or closed, one request at a time. The
+   * first poll, and each poll after a failure, does not wait, so that its response
+   * confirms the connection immediately. A held poll that a proxy cut is an error
+   * only if the next poll fails as well.
+   */
   async #pollLoop() {
     let failures = 0;
+    let confirming = true;
     while (!this.#stopped) {
+      const hold = confirming || this.#status !== 'open' ? 0 : this.#hold.seconds;
+      const started = Date.now();
       try {
-        await this.#poll(failures > 0 || this.#status !== 'open' ? 0 : POLL_WAIT);
-        failures = 0;
-      } catch (error) {
+        await this.#poll(hold, confirming);
+        if (!confirming) failures = 0;
+        confirming = false;
+      } catch (cause) {
         if (this.#stopped) return;
-        await this.#backOff(toInboxError(error), failures++);
+        const error = toInboxError(cause);
+        confirming = true;
+        if (this.#hold.shorten(error, hold, Date.now() - started)) await this.#sleep(retryDelay(error, 0));
+        else await this.#backOff(error, failures++);
       }
     }
   }
@@ -146,11 +161,11 @@ export class Inbox extends EventTarget {
   }
 
   /**
-   * Sends one poll. The first poll, and each poll after a failure, does not wait,
-   * so that its response confirms the connection immediately.
+   * Sends one poll.
    * @param {number} hold seconds that the server should wait
+   * @param {boolean} confirming whether the poll only confirms the connection
    */
-  async #poll(hold) {
+  async #poll(hold, confirming) {
     const started = Date.now();
     const query = {after: this.#lastId, wait: String(hold)};
     const {response, body} = await this.#request(query, this.#requestOptions('GET'), hold * 1000 + TIMEOUT_MARGIN);
@@ -164,14 +179,17 @@ export class Inbox extends EventTarget {
     if (pause > 0) throw new InboxError('stopping', 'the server is shutting down', {status: 204, retryAfter: pause});
     this.#setStatus('open');
     if (response.status === 200) this.#dispatchMessage(response, body);
-    else if (hold > 0) await this.#throttle(Date.now() - started);
+    else if (!confirming) await this.#onHeld(hold, Date.now() - started);
   }
 
   /**
-   * Limits the poll rate. A server without long polling responds immediately.
+   * Handles a poll that ended without a message, and limits the poll rate. A
+   * server without long polling responds immediately.
+   * @param {number} hold seconds that the poll asked for
    * @param {number} elapsed milliseconds
    */
-  async #throttle(elapsed) {
+  async #onHeld(hold, elapsed) {
+    this.#hold.complete(hold, elapsed);
     if (elapsed < INITIAL_DELAY) await this.#sleep(2 * INITIAL_DELAY);
   }
 
@@ -194,26 +212,33 @@ export class Inbox extends EventTarget {
   }
 
   /**
-   * Sends a message, with retries.
+   * Sends a message, with retries. A held POST that a proxy cut is repeated; two
+   * cuts in a row are an error.
    * @param {string} to
    * @param {{body: BodyInit, type: string}} message
    * @param {number} wait seconds to wait for the recipient
    */
   async #deliver(to, message, wait) {
     const until = Date.now() + wait * 1000;
-    for (let failures = 0, attempts = 0; ; ) {
+    for (let failures = 0, attempts = 0, wasCut = false; ; ) {
       if (this.#status === 'closed') throw new InboxError('closed', 'the inbox was closed before the message was sent');
       const started = Date.now();
+      const remaining = Math.max(0, until - started);
+      const hold = Math.min(this.#hold.seconds, Math.ceil(remaining / 1000));
       try {
-        await this.#post(to, message, Math.max(0, until - started));
+        await this.#post(to, message, hold, remaining);
         if (this.#status === 'retrying') this.#setStatus('open');
         return;
       } catch (cause) {
         const error = toInboxError(cause);
+        const elapsed = Date.now() - started;
         const absent = error.code === 'no-inbox' && until > Date.now();
-        if (absent) await this.#waitToRetry(Date.now() - started, attempts++, to, until);
+        const cut = this.#hold.shorten(error, hold, elapsed);
+        if (absent) await this.#waitToRetry(hold, elapsed, attempts++, to, until);
+        else if (cut && !wasCut) await this.#sleep(retryDelay(error, 0));
         else if (error.passing) await this.#backOff(error, failures++);
         else if (error.code !== 'recipient-absent') throw this.#emitError(error);
+        wasCut = cut;
       }
     }
   }
@@ -225,14 +250,15 @@ export class Inbox extends EventTarget {
    * moment, the retry delivers it twice.
    * @param {string} to
    * @param {{body: BodyInit, type: string}} message
+   * @param {number} hold seconds that the server should wait for the recipient
    * @param {number} remaining milliseconds until the send gives up
    */
-  async #post(to, message, remaining) {
-    const hold = Math.min(POLL_WAIT, Math.ceil(remaining / 1000));
-    const willRetry = remaining > this.#serverHold && this.#serverHold >= 2 * ABORT_MARGIN;
+  async #post(to, message, hold, remaining) {
+    const held = Math.min(this.#serverHold, this.#hold.seconds * 1000);
+    const willRetry = remaining > held && held >= 2 * ABORT_MARGIN;
     /** @type {Record<string, string>} */
     const query = hold > 0 ? {to, wait: String(hold)} : {to};
-    const limit = willRetry ? this.#serverHold - ABORT_MARGIN : hold * 1000 + TIMEOUT_MARGIN;
+    const limit = willRetry ? held - ABORT_MARGIN : hold * 1000 + TIMEOUT_MARGIN;
     await this.#request(query, this.#requestOptions('POST', message), limit, willRetry);
   }
 
@@ -241,14 +267,15 @@ export class Inbox extends EventTarget {
    * than requested, or not at all. Without holding, each POST ends with a 404 in the
    * console, so the retries back off. A message from the recipient ends the
    * delay, because it proves that the recipient exists.
+   * @param {number} hold seconds that the POST asked for
    * @param {number} held milliseconds that the server held the POST
    * @param {number} attempts number of earlier 404 responses
    * @param {string} to
    * @param {number} until deadline in milliseconds, as from Date.now()
    */
-  async #waitToRetry(held, attempts, to, until) {
-    this.#serverHold = Math.min(this.#serverHold, held);
-    const delay = this.#serverHold >= 2 * ABORT_MARGIN
+  async #waitToRetry(hold, held, attempts, to, until) {
+    if (held < hold * 1000) this.#serverHold = Math.min(this.#serverHold, held);
+    const delay = Math.min(this.#serverHold, hold * 1000) >= 2 * ABORT_MARGIN
       ? ABORT_MARGIN
       : Math.min(MAX_RETRY_INTERVAL, 2 ** attempts * ABORT_MARGIN);
     await this.#sleep(Math.min(delay, until - Date.now()), to);
@@ -264,24 +291,23 @@ export class Inbox extends EventTarget {
   async #request(query, options, limit, willRetry = false) {
     const abort = new AbortController();
     const stop = () => abort.abort();
+    const onNetworkChange = () => abort.abort(networkChange);
     const timer = setTimeout(stop, limit);
     // A held request does not detect a network change, so it is aborted and repeated.
-    globalThis.addEventListener?.('offline', stop);
-    globalThis.addEventListener?.('online', stop);
+    globalThis.addEventListener?.('offline', onNetworkChange);
+    globalThis.addEventListener?.('online', onNetworkChange);
     this.#closed.signal.addEventListener('abort', stop);
     try {
       const response = await this.#fetch(this.#urlWith(query), {...options, signal: abort.signal});
-      const body = await response.arrayBuffer();
-      if (!response.ok) throw responseError(response, body);
-      return {response, body};
+      return {response, body: await readResponse(response, options.method, query.after)};
     } catch (cause) {
       if (cause instanceof InboxError) throw cause;
       if (willRetry && abort.signal.aborted) throw new InboxError('recipient-absent', 'the recipient does not exist yet');
-      throw new InboxError('network', 'the server cannot be reached', {cause});
+      throw new InboxError('network', 'the server cannot be reached', {cause: abort.signal.reason ?? cause});
     } finally {
       clearTimeout(timer);
-      globalThis.removeEventListener?.('offline', stop);
-      globalThis.removeEventListener?.('online', stop);
+      globalThis.removeEventListener?.('offline', onNetworkChange);
+      globalThis.removeEventListener?.('online', onNetworkChange);
       this.#closed.signal.removeEventListener('abort', stop);
     }
   }
@@ -296,7 +322,8 @@ export class Inbox extends EventTarget {
   /**
    * Returns the fetch options of a request. no-store keeps identical GETs of two
    * tabs from waiting for the browser's cache lock. omit keeps a 401 from opening
-   * the browser's login dialog.
+   * the browser's login dialog. manual keeps the password from the target of a
+   * redirect, which is never an inbox server.
    * @param {string} method
    * @param {{body: BodyInit, type: string}} [message]
    * @returns {RequestInit}
@@ -305,7 +332,7 @@ export class Inbox extends EventTarget {
     /** @type {Record<string, string>} */
     const headers = {Authorization: this.#authorization};
     if (message) headers['Content-Type'] = message.type;
-    return {method, headers, body: message?.body, cache: 'no-store', credentials: 'omit'};
+    return {method, headers, body: message?.body, cache: 'no-store', credentials: 'omit', redirect: 'manual'};
   }
 
   /**

@@ -40,12 +40,13 @@
 
   /**
    * Returns 0 if the server responds, else the seconds until the next probe. A
-   * reload without a response would show the browser's error page.
+   * reload without a response would show the browser's error page. After a 401 of a
+   * proxy, the reload sends the login of the user.
    */
   const probe = async () => {
     try {
-      const {ok, headers} = await fetch(location.pathname, {method: 'HEAD', cache: 'no-store', credentials: 'omit'});
-      return ok ? 0 : Number(headers.get('Retry-After')) || INITIAL_DELAY;
+      const {ok, status, headers} = await fetch(location.pathname, {method: 'HEAD', cache: 'no-store', credentials: 'omit'});
+      return ok || status === 401 ? 0 : Number(headers.get('Retry-After')) || INITIAL_DELAY;
     } catch {
       return INITIAL_DELAY;
     }

@@ -74,13 +74,25 @@ export function bindStatus({inbox}, endpoint, callNotice) {
     document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
     const errorNotice = connection.notice ?? (endpoint.error && noticeFor(endpoint.error));
     if (errorNotice && (superseded || endpoint.state !== 'connected')) statusView.show(errorNotice, connection.until);
-    else statusView.show(callNotice());
+    else statusView.show(withServerRemark(callNotice(), endpoint));
   };
   const connection = new ConnectionStatus(inbox, refresh);
   endpoint.addEventListener('state', refresh);
   endpoint.addEventListener('error', refresh);
   addEventListener('pagehide', () => endpoint.leave());
   return refresh;
+}
+
+/**
+ * Replaces the hint of a notice while a call connects without invalid ICE servers.
+ * @param {import('./status.js').Notice} notice
+ * @param {import('./session.js').SendingEndpoint | import('./session.js').ReceivingEndpoint} endpoint
+ * @returns {import('./status.js').Notice}
+ */
+function withServerRemark(notice, {peer, state}) {
+  const connecting = state === 'connecting' || state === 'reconnecting';
+  if (!connecting || !peer?.rejectedServers.length) return notice;
+  return {...notice, hint: 'The server lists STUN or TURN servers that this browser rejects. The call is made without them.'};
 }
 
 /**

@@ -12,6 +12,8 @@
  * duplicate them. A lost signal can fail the call.
  */
 
+import {connectWith} from './ice.js';
+
 /** Milliseconds to collect candidates before they are sent as one signal. */
 const BATCH_DELAY = 100;
 /** Milliseconds a disconnected connection has to recover before ICE restarts. */
@@ -49,6 +51,7 @@ export class Peer extends EventTarget {
   #makingOffer = false;
   #ignoredOffer = false;
   #connection;
+  #rejectedServers;
   #call;
   #polite;
   #send;
@@ -58,7 +61,7 @@ export class Peer extends EventTarget {
    * @param {string} options.call the id of the call, equal on both sides and unique
    * @param {boolean} options.polite true on exactly one side
    * @param {(signal: Signal) => void} options.send sends a signal to the remote peer
-   * @param {RTCIceServer[]} [options.iceServers]
+   * @param {RTCIceServer[]} [options.iceServers] those that the browser rejects are left out
    * @param {(configuration: RTCConfiguration) => RTCPeerConnection} [options.connect] for tests
    */
   constructor({call, polite, send, iceServers = [], connect = configuration => new RTCPeerConnection(configuration)}) {
@@ -66,12 +69,19 @@ export class Peer extends EventTarget {
     this.#call = call;
     this.#polite = polite;
     this.#send = send;
-    this.#connection = connect({iceServers});
+    const {connection, rejected} = connectWith(connect, iceServers);
+    this.#connection = connection;
+    this.#rejectedServers = rejected;
     this.#addListeners();
   }
 
   get call() {
     return this.#call;
+  }
+
+  /** The URLs of the ICE servers that were left out, because the browser rejects them. */
+  get rejectedServers() {
+    return this.#rejectedServers;
   }
 
   /** @returns {State} */

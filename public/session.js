@@ -70,7 +70,7 @@ class Endpoint extends EventTarget {
     this.createPeer = createPeer;
     inbox.addEventListener('message', event => {
       const {from, data} = /** @type {CustomEvent} */ (event).detail;
-      if (from === to && data?.page) this.#queue = this.#queue.then(() => this.onMessage(data)).catch(() => {});
+      if (from === to && data?.page) this.#queue = this.#queue.then(() => this.onMessage(data)).catch(error => console.warn(error));
     });
     inbox.addEventListener('status', () => {
       if (inbox.status !== 'open' || this.error?.kind !== 'hello') return;

@@ -27,10 +27,30 @@ export const notices = {
   'forbidden': {tone: 'bad', title: 'The server does not accept requests from this page', hint: 'Open the page at the server’s own address, or ask its operator to allow this address with -cors-origins.'},
   'refused': {tone: 'bad', title: 'The server refused a request from this page', hint: 'Reload the page. If that does not help, tell the operator of the server.'},
   'unexpected': {tone: 'bad', title: 'The server gave an unexpected answer', hint: 'Retrying automatically.'},
+  'intercepted': {tone: 'bad', title: 'Another page answers instead of the server', hint: 'It can be the sign-in page of a Wi-Fi network or of a proxy. Open a new tab to sign in. Retrying automatically.'},
+  'proxy-login': {tone: 'bad', title: 'A proxy in front of the server asks for a login', hint: 'This page cannot answer it for /inbox and /ice. The operator of the proxy must protect the pages only.'},
+  'proxy-refused': {tone: 'bad', title: 'A proxy in front of the server refused a request', hint: 'The request did not reach the server. Reload the page. If that does not help, tell the operator.'},
+  'proxy-too-large': {tone: 'bad', title: 'A proxy in front of the server accepts only small messages', hint: 'A call cannot be set up through it. Its operator can allow larger ones.'},
+  'proxy-limited': {tone: 'bad', title: 'A proxy in front of the server limits requests', hint: 'Retrying automatically.'},
+  'proxy-failed': {tone: 'bad', title: 'A proxy cannot reach the server', hint: 'Retrying automatically.'},
 };
 
 /** @type {Map<number, Notice>} client errors with their own notice; 408 is temporary */
 const clientErrorNotices = new Map([[401, notices.locked], [403, notices.forbidden], [408, notices.unexpected], [413, notices['too-large']]]);
+
+/** @type {Map<number, Notice>} client errors of proxies with their own notice; 408 and 425 are temporary */
+const proxyErrorNotices = new Map([
+  [401, notices['proxy-login']], [407, notices['proxy-login']], [408, notices['proxy-failed']], [413, notices['proxy-too-large']],
+  [425, notices['proxy-failed']], [429, notices['proxy-limited']], [511, notices.intercepted],
+]);
+
+/**
+ * Returns the notice for an error status that is not from the inbox server.
+ * @param {number} status
+ */
+function proxyNoticeFor(status) {
+  return proxyErrorNotices.get(status) ?? notices[status >= 500 ? 'proxy-failed' : 'proxy-refused'];
+}
 
 /**
  * Returns the notice for an error.
@@ -38,6 +58,8 @@ const clientErrorNotices = new Map([[401, notices.locked], [403, notices.forbidd
  */
 export function noticeFor(error) {
   if (error.code === 'network') return navigator.onLine ? notices.unreachable : notices.offline;
+  if (error.code === 'intercepted') return notices.intercepted;
+  if (error.code === 'refused') return proxyNoticeFor(error.status);
   if (error.code === 'stopping' || error.code === 'store-unavailable') return notices[error.code];
   if (error.status === 429) return notices.limited;
   if (error.status === 503) return notices.full;

@@ -2,7 +2,6 @@ package tlsmgr
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"maps"
 	"net"
 	"net/netip"
@@ -11,36 +10,39 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/hosts"
 )
 
-// snapshot is all that a handshake reads. It is never changed.
+// snapshot is the immutable data that a handshake reads.
 type snapshot struct {
-	acme         map[string]*tls.Certificate
-	static       map[string]*tls.Certificate
-	hstsEligible map[string]bool // for how long valid ones have been served is proof enough
+	acme   map[string]*tls.Certificate
+	static map[string]*tls.Certificate
 }
 
-// certTable decides which certificate a name is served with: that of the authority
-// while it is valid; else that of the files while it is; else the one that ends
-// last, for a warning in the browser is more than no connection; else none.
+// certTable selects the certificate for a name: the ACME certificate while it is
+// valid, else the file certificate while it is valid, else whichever of the two
+// expires last. A browser warning is better than a failed handshake.
+// It is safe for concurrent use.
 type certTable struct {
 	names   []string
 	current atomic.Pointer[snapshot]
-	mu      sync.Mutex // one change at a time
+	mu      sync.Mutex // serializes change
 }
 
 func newCertTable(names []string) *certTable {
 	c := &certTable{names: names}
-	c.current.Store(&snapshot{acme: map[string]*tls.Certificate{}, static: map[string]*tls.Certificate{}, hstsEligible: map[string]bool{}})
+	c.current.Store(&snapshot{map[string]*tls.Certificate{}, map[string]*tls.Certificate{}})
 	return c
 }
 
-// change replaces the snapshot by a changed copy.
+// change replaces the snapshot with a modified copy.
 func (c *certTable) change(do func(*snapshot)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.current.Load()
-	fresh := &snapshot{maps.Clone(old.acme), maps.Clone(old.static), maps.Clone(old.hstsEligible)}
+	fresh := &snapshot{maps.Clone(old.acme), maps.Clone(old.static)}
 	do(fresh)
 	c.current.Store(fresh)
 }
@@ -49,33 +51,27 @@ func (c *certTable) setACME(name string, cert *tls.Certificate) {
 	c.change(func(snap *snapshot) { snap.acme[name] = cert })
 }
 
-// setStatic takes the files' certificate for each name that it covers. The
-// others keep what the files held for them before: it is still good, or at least
-// better than none.
+// setStatic sets the file certificate for each name that it covers. Other names
+// keep their previous file certificate, which is better than none.
 func (c *certTable) setStatic(cert *tls.Certificate) {
 	c.change(func(snap *snapshot) {
 		for _, name := range c.names {
-			if covers(cert.Leaf, name) {
+			if certs.Covers(cert.Leaf, name) {
 				snap.static[name] = cert
 			}
 		}
 	})
 }
 
-func (c *certTable) setHSTSEligible(name string, eligible bool) {
-	if c.current.Load().hstsEligible[name] != eligible {
-		c.change(func(snap *snapshot) { snap.hstsEligible[name] = eligible })
-	}
-}
-
-// pick returns the certificate for a name, and where it comes from.
+// pick returns the certificate for a name and its source, "acme" or "file".
+// Without a certificate it returns nil and "".
 func (c *certTable) pick(name string, now time.Time) (cert *tls.Certificate, source string) {
 	snap := c.current.Load()
 	acme, static := snap.acme[name], snap.static[name]
 	switch {
-	case isValidAt(acme, now):
+	case certs.ValidAt(acme, now):
 		return acme, "acme"
-	case isValidAt(static, now):
+	case certs.ValidAt(static, now):
 		return static, "file"
 	case acme != nil && (static == nil || acme.Leaf.NotAfter.After(static.Leaf.NotAfter)):
 		return acme, "acme"
@@ -85,11 +81,7 @@ func (c *certTable) pick(name string, now time.Time) (cert *tls.Certificate, sou
 	return nil, ""
 }
 
-func isValidAt(c *tls.Certificate, now time.Time) bool {
-	return c != nil && !now.Before(c.Leaf.NotBefore) && !now.After(c.Leaf.NotAfter)
-}
-
-// requestedName is the configured name that a client asks for, or "".
+// requestedName returns the configured name that a client requests, or "".
 func (c *certTable) requestedName(hello *tls.ClientHelloInfo) string {
 	if hello.ServerName != "" {
 		name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
@@ -101,18 +93,18 @@ func (c *certTable) requestedName(hello *tls.ClientHelloInfo) string {
 	return c.nameForAddr(hello.Conn)
 }
 
-// nameForAddr is for clients that send no name, as those do which were given an
-// address: the local address, or the only address there is, for behind a
-// translation of addresses the local one is another.
+// nameForAddr returns the configured IP address for a client without SNI, as
+// browsers connect to an address: the local address of the connection or, since
+// NAT hides the public address, the only configured IP address.
 func (c *certTable) nameForAddr(conn net.Conn) string {
 	if local := localAddr(conn); slices.Contains(c.names, local) {
 		return local
 	}
 	onlyIP := ""
 	for _, name := range c.names {
-		if isIP(name) && onlyIP != "" {
+		if hosts.IsIP(name) && onlyIP != "" {
 			return ""
-		} else if isIP(name) {
+		} else if hosts.IsIP(name) {
 			onlyIP = name
 		}
 	}
@@ -128,18 +120,4 @@ func localAddr(conn net.Conn) string {
 		return ""
 	}
 	return ap.Addr().Unmap().WithZone("").String()
-}
-
-// covers tells whether a certificate is for a name: by its alternative names,
-// with wildcards, and if it has none by its common name.
-func covers(leaf *x509.Certificate, name string) bool {
-	if len(leaf.DNSNames) > 0 || len(leaf.IPAddresses) > 0 {
-		return leaf.VerifyHostname(name) == nil
-	}
-	common := strings.ToLower(leaf.Subject.CommonName)
-	if rest, wild := strings.CutPrefix(common, "*."); wild {
-		_, parent, found := strings.Cut(name, ".")
-		return found && parent == rest && !isIP(name)
-	}
-	return common == name
 }

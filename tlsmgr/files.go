@@ -1,58 +1,57 @@
 package tlsmgr
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"inbox/internal/atomicfile"
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/timeout"
 )
 
-// fileCheckInterval is how often the files are looked at. A look is two stat calls.
+// fileCheckInterval is how often the files are checked. A check is two stat calls.
 const fileCheckInterval = time.Second
 
-// diskTimeout is how long anybody waits for the disk that the files are on. One that
-// hangs keeps the old certificate in use, and nobody from stopping.
+// diskTimeout bounds every wait for a file. While a disk hangs, the current
+// certificate stays in use and shutdown is not blocked.
 const diskTimeout = 2 * time.Second
 
-// minStampAge is how old a file must be before its time stamp is trusted to
-// change with its content: file systems count in steps of up to two seconds.
+// minStampAge is the age from which a file's modification time is trusted to change
+// with its content: file systems store it with a granularity of up to two seconds.
 const minStampAge = 2 * time.Second
 
-// files serves the pair in two files to every hello, and follows changes.
+// files serves the key pair of two files to every client and reloads the files when
+// they change.
 type files struct {
 	certFile, keyFile string
 	log               *slog.Logger
 	interval          time.Duration
-	tickets           *tickets
 	current           atomic.Pointer[tls.Certificate]
 
-	// readSem holds a token while somebody reads, which may take for ever; only they
-	// use what stands below.
+	// readSem is a semaphore of one for reading the files, which can block forever.
+	// It guards the fields below, except stateErr.
 	readSem      chan struct{}
-	lastStamp    pairStamp // of the last reading
-	stampTrusted bool      // whether seen can be trusted
-	lastErr      error     // of the last reading
+	lastStamp    pairStamp // of the last read
+	stampTrusted bool      // whether lastStamp can be trusted
+	lastErr      error     // of the last read
 	stateErr     atomic.Pointer[error]
 }
 
 func newUnloadedFiles(c Config) *files {
-	return &files{certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger, interval: fileCheckInterval, tickets: c.tickets, readSem: make(chan struct{}, 1)}
+	return &files{
+		certFile: c.CertFile, keyFile: c.KeyFile, log: c.Logger,
+		interval: fileCheckInterval, readSem: make(chan struct{}, 1),
+	}
 }
 
-// exclusiveWithTimeout does one thing with the files in the background, when nobody else
-// does, and waits for diskTime at most. While one thing hangs no other is begun.
+// exclusiveWithTimeout runs do in the background while holding readSem. It waits for
+// diskTimeout to get readSem and again for do to return, and reports whether do
+// returned in time. While one call hangs, no other starts.
 func (f *files) exclusiveWithTimeout(do func()) (done bool) {
 	timer := time.NewTimer(diskTimeout)
 	defer timer.Stop()
@@ -61,58 +60,70 @@ func (f *files) exclusiveWithTimeout(do func()) (done bool) {
 	case <-timer.C:
 		return false
 	}
-	return withTimeout(diskTimeout, func() {
+	return timeout.Run(diskTimeout, func() {
 		defer func() { <-f.readSem }()
 		do()
 	})
 }
 
-// reportTimeout is for a disk that did not answer in time.
+// reportTimeout logs a read that timed out, and shows it in State.
 func (f *files) reportTimeout() {
-	err := fmt.Errorf("the disk of %s does not answer; the certificate in use stays", f.certFile)
+	err := fmt.Errorf("timeout reading %s: the disk does not respond; the current certificate stays in use", f.certFile)
 	f.stateErr.Store(&err)
-	f.log.Warn("read the certificate files", "err", err)
+	f.log.Warn("cannot read certificate files", "err", err)
 }
 
 func newFiles(c Config) (*files, error) {
 	f := newUnloadedFiles(c)
 	f.lastStamp, f.stampTrusted = f.stamp()
-	cert, err := loadKeyPair(f.certFile, f.keyFile, time.Now())
+	cert, err := loadValid(f.certFile, f.keyFile, time.Now())
 	if err != nil {
-		return nil, fmt.Errorf("%w; mend the files, or move both away to be given a self-signed certificate", err)
+		return nil, fmt.Errorf("%w; fix the files, or remove both to use a self-signed certificate", err)
 	}
 	f.current.Store(cert)
-	f.log.Info("certificate", "source", "file", "why", "the files exist, and no domain is named", "file", f.certFile, "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
+	f.log.Info("certificate", "source", "file", "why", "certificate files exist and no domain is configured",
+		"file", f.certFile, "names", certs.Names(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
 	return f, nil
 }
 
-func (f *files) TLSConfig() *tls.Config {
-	return f.tickets.configure(serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.current.Load(), nil }))
+func (f *files) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return f.current.Load(), nil
 }
 
-func (f *files) HTTPHandler(fallback http.Handler) http.Handler { return fallback }
-
-func (f *files) Run(ctx context.Context) error {
-	var background sync.WaitGroup
-	background.Go(func() { f.tickets.run(ctx) })
+func (f *files) run(ctx context.Context) {
 	every(ctx, f.interval, func() { f.exclusiveWithTimeout(f.check) })
-	background.Wait()
-	return nil
 }
 
-func (f *files) Reload() {
+func (f *files) reload() {
 	if !f.exclusiveWithTimeout(f.reread) {
 		f.reportTimeout()
 	}
 }
 
-// reread reads the files, changed or not. The caller is at the disk.
+// readInitial reads fallback files: expired ones are better than none. The caller
+// must hold readSem.
+func (f *files) readInitial() {
+	f.lastStamp, f.stampTrusted = f.stamp()
+	if !exists(f.certFile) && !exists(f.keyFile) {
+		return
+	}
+	now := time.Now()
+	cert, err := loadValid(f.certFile, f.keyFile, now)
+	if cert != nil && !now.Before(cert.Leaf.NotBefore) {
+		f.current.Store(cert)
+	}
+	if f.lastErr = err; err != nil {
+		f.log.Warn("the certificate files are not valid now", "err", err)
+	}
+}
+
+// reread reads the files, whether they changed or not. The caller must hold readSem.
 func (f *files) reread() {
 	f.lastStamp, f.stampTrusted = f.stamp()
 	f.read(true)
 }
 
-func (f *files) State() []NameState {
+func (f *files) state() []NameState {
 	return statesOf(f.current.Load().Leaf, "file", f.stateError(), time.Time{})
 }
 
@@ -123,37 +134,38 @@ func (f *files) stateError() error {
 	return nil
 }
 
-// check reads the files when they changed. A pair that was bad is read again
-// each time, since the writing of it may not have been over; it is spoken of
-// once. The caller is at the disk.
+// check reads the files if they changed. After an error it reads them on every call,
+// since they can be partially written, but logs each error once. The caller must
+// hold readSem.
 func (f *files) check() {
 	stamp, trusted := f.stamp()
 	changed := stamp != f.lastStamp
 	if !changed && f.stampTrusted && f.lastErr == nil {
-		f.stateErr.Store(nil) // the disk answers
+		f.stateErr.Store(nil) // clears an earlier timeout
 		return
 	}
 	f.lastStamp, f.stampTrusted = stamp, trusted
 	f.read(changed)
 }
 
-// read takes what the files hold now, if that is any good.
+// read loads the files and replaces the current certificate if they are valid. An
+// error is logged if it differs from the last one, or if forceLog is set.
 func (f *files) read(forceLog bool) {
-	cert, err := loadKeyPair(f.certFile, f.keyFile, time.Now())
+	cert, err := loadValid(f.certFile, f.keyFile, time.Now())
 	isNew := err != nil && (f.lastErr == nil || f.lastErr.Error() != err.Error())
 	f.lastErr = err
 	f.stateErr.Store(&err)
 	switch {
 	case err != nil && (forceLog || isNew):
-		f.log.Warn("the new certificate is not usable, the old one stays", "err", err)
-	case err == nil && !sameChain(cert, f.current.Load()):
+		f.log.Warn("ignoring invalid certificate files", "err", err)
+	case err == nil && !certs.SameChain(cert, f.current.Load()):
 		f.current.Store(cert)
-		f.log.Info("certificate replaced", "source", "file", "names", namesOf(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
+		f.log.Info("certificate replaced", "source", "file", "names", certs.Names(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
 	}
 }
 
-// pairStamp changes when one of the two files does. Stat follows links, so a
-// link that is turned to another file changes it too.
+// pairStamp changes when one of the two files changes. Stat follows symbolic links,
+// so a link to another file changes it too.
 type pairStamp struct{ cert, key fileStamp }
 
 type fileStamp struct {
@@ -162,7 +174,8 @@ type fileStamp struct {
 	inode    uint64
 }
 
-// stamp also tells whether the stamp is old enough to be trusted.
+// stamp returns the stamp of the files, and whether it is old enough to be trusted
+// (see minStampAge).
 func (f *files) stamp() (stamp pairStamp, trusted bool) {
 	stamp = pairStamp{stampOf(f.certFile), stampOf(f.keyFile)}
 	cutoff := time.Now().Add(-minStampAge)
@@ -178,55 +191,18 @@ func stampOf(path string) fileStamp {
 	return fileStamp{info.ModTime().UTC().Round(0), info.Size(), inode(info)}
 }
 
-// sameChain compares whole chains: a chain that was incomplete is mended by one
-// with the same leaf. It is false for a certificate that replaces none.
-func sameChain(a, b *tls.Certificate) bool {
-	return b != nil && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
-}
-
-// maxFileBytes is more than any chain, key or list of roots has.
-const maxFileBytes = 4 << 20
-
-// loadKeyPair reads a chain and its key. It returns an error unless a client
-// could accept them now; one that is whole, but not in time, comes with it.
-func loadKeyPair(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
-	chain, err := atomicfile.Read(certFile, maxFileBytes)
-	if err != nil {
-		return nil, fmt.Errorf("read certificate: %w", err)
+// loadValid reads a key pair. One that is expired or not yet valid is returned together
+// with an error.
+func loadValid(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
+	cert, err := certs.Load(certFile, keyFile)
+	if errors.Is(err, certs.ErrEncryptedKey) {
+		return nil, fmt.Errorf("%w; decrypt it with: openssl pkey -in KEY -out NEWKEY", err)
 	}
-	key, err := atomicfile.Read(keyFile, maxFileBytes)
-	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
-	}
-	cert, err := parseKeyPair(chain, key, now)
-	if err != nil {
-		return cert, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
-	}
-	return cert, nil
-}
-
-func parseKeyPair(chain, key []byte, now time.Time) (*tls.Certificate, error) {
-	if isEncrypted(key) {
-		return nil, errors.New("the key is locked with a passphrase; unlock it with «openssl pkey -in KEY -out NEWKEY»")
-	}
-	cert, err := tls.X509KeyPair(chain, key)
 	if err != nil {
 		return nil, err
 	}
-	return &cert, checkValidity(cert.Leaf, now)
-}
-
-func isEncrypted(key []byte) bool {
-	block, _ := pem.Decode(key)
-	return block != nil && (block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "")
-}
-
-func checkValidity(c *x509.Certificate, now time.Time) error {
-	switch {
-	case now.After(c.NotAfter):
-		return fmt.Errorf("it ended on %s", c.NotAfter.Format(time.RFC1123))
-	case now.Before(c.NotBefore):
-		return fmt.Errorf("it begins only on %s; is the clock right?", c.NotBefore.Format(time.RFC1123))
+	if err := certs.CheckValidity(cert.Leaf, now); err != nil {
+		return cert, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
 	}
-	return nil
+	return cert, nil
 }

@@ -11,46 +11,55 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/tlstest"
 )
 
-func startFileSource(t *testing.T, p pairFiles) (*files, *logBuffer) {
+// fileManager is a manager with its certificate files.
+type fileManager struct {
+	*Manager
+	*files
+}
+
+func startFileSource(t *testing.T, p pairFiles) (*fileManager, *tlstest.LogBuffer) {
 	t.Helper()
-	log, buf := newLog()
-	s, err := New(Config{CertFile: p.cert, KeyFile: p.key, Logger: log})
+	log, buf := tlstest.NewLog()
+	m, err := New(Config{CertFile: p.cert, KeyFile: p.key, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.(*files), buf
+	return &fileManager{m, m.source.(*files)}, buf
 }
 
 func TestFilesFollowChanges(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	f, buf := startFileSource(t, p)
 	if got := servedName(t, f); got != "one.example" {
-		t.Fatalf("served %q at first, want one.example", got)
+		t.Fatalf("at the start: got certificate for %q, want one.example", got)
 	}
-	chain, key = validPair(t, "two.example")
+	chain, key = tlstest.ValidPair(t, "two.example")
 	p.write(t, chain, key)
 	f.check()
 	if got := servedName(t, f); got != "two.example" {
-		t.Errorf("served %q after the change, want two.example", got)
+		t.Errorf("after the change: got certificate for %q, want two.example", got)
 	}
 	f.check()
-	if n := buf.count("certificate replaced"); n != 1 {
-		t.Errorf("the change was logged %d times, want once", n)
+	if n := buf.Count("certificate replaced"); n != 1 {
+		t.Errorf("got the change logged %d times, want once", n)
 	}
 }
 
-// A rewrite within one step of the file system's clock, in place and of the
-// same size, leaves the stamp as it was.
+// Files that were modified recently are read again, since a rewrite of the same size
+// within the granularity of modification times does not change the stamp.
 func TestFilesRereadRecentlyModified(t *testing.T) {
 	p := newPairFiles(t)
-	one, oneKey := validPair(t, "one.example")
-	two, twoKey := validPair(t, "two.example")
+	one, oneKey := tlstest.ValidPair(t, "one.example")
+	two, twoKey := tlstest.ValidPair(t, "two.example")
 	for len(one) != len(two) { // the length of a signature varies
-		two, twoKey = validPair(t, "two.example")
+		two, twoKey = tlstest.ValidPair(t, "two.example")
 	}
 	now := time.Now()
 	p.write(t, one, oneKey)
@@ -60,13 +69,13 @@ func TestFilesRereadRecentlyModified(t *testing.T) {
 	setTimes(t, now, p.cert, p.key)
 	f.check()
 	if got := servedName(t, f); got != "two.example" {
-		t.Errorf("served %q, want two.example", got)
+		t.Errorf("got certificate for %q, want two.example", got)
 	}
 }
 
 func TestFilesNotReloadedWhenUnchanged(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	setTimes(t, time.Now().Add(-time.Hour), p.cert, p.key)
 	f, _ := startFileSource(t, p)
@@ -74,7 +83,7 @@ func TestFilesNotReloadedWhenUnchanged(t *testing.T) {
 	f.check()
 	f.Reload()
 	if f.current.Load() != before {
-		t.Error("the certificate was replaced although the files had not changed")
+		t.Error("got a new certificate, want none while the files are unchanged")
 	}
 }
 
@@ -88,15 +97,15 @@ func setTimes(t *testing.T, at time.Time, paths ...string) {
 }
 
 func TestInvalidPairNeverReplacesValidOne(t *testing.T) {
-	chain, key := validPair(t, "new.example")
-	_, otherKey := validPair(t, "other.example")
-	past, pastKey := makePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
-	future, futureKey := makePair(t, "future.example", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
+	chain, key := tlstest.ValidPair(t, "new.example")
+	_, otherKey := tlstest.ValidPair(t, "other.example")
+	past, pastKey := tlstest.MakePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	future, futureKey := tlstest.MakePair(t, "future.example", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
 	for _, tt := range []struct {
 		name       string
 		chain, key []byte
 	}{
-		{"half written", chain[:len(chain)/2], key},
+		{"truncated", chain[:len(chain)/2], key},
 		{"empty", nil, key},
 		{"mismatched", chain, otherKey},
 		{"expired", past, pastKey},
@@ -104,7 +113,7 @@ func TestInvalidPairNeverReplacesValidOne(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPairFiles(t)
-			good, goodKey := validPair(t, "good.example")
+			good, goodKey := tlstest.ValidPair(t, "good.example")
 			p.write(t, good, goodKey)
 			f, buf := startFileSource(t, p)
 			p.write(t, tt.chain, tt.key)
@@ -112,21 +121,21 @@ func TestInvalidPairNeverReplacesValidOne(t *testing.T) {
 				f.check()
 			}
 			if got := servedName(t, f); got != "good.example" {
-				t.Errorf("served %q, want good.example", got)
+				t.Errorf("got certificate for %q, want good.example", got)
 			}
-			if n := buf.count("not usable"); n != 1 {
-				t.Errorf("logged %d times, want once:\n%s", n, buf)
+			if n := buf.Count("ignoring invalid"); n != 1 {
+				t.Errorf("got the error logged %d times, want once:\n%s", n, buf)
 			}
 			if err := f.State()[0].LastError; err == nil {
-				t.Error("State has no LastError")
+				t.Error("got no LastError in State")
 			}
 			p.write(t, chain, key)
 			f.check()
 			if got := servedName(t, f); got != "new.example" {
-				t.Errorf("served %q once the files were whole, want new.example", got)
+				t.Errorf("after the files are complete: got certificate for %q, want new.example", got)
 			}
 			if err := f.State()[0].LastError; err != nil {
-				t.Errorf("State still has LastError %v", err)
+				t.Errorf("got LastError %v, want none", err)
 			}
 		})
 	}
@@ -134,16 +143,16 @@ func TestInvalidPairNeverReplacesValidOne(t *testing.T) {
 
 func TestFilesSurviveTheirRemoval(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	f, buf := startFileSource(t, p)
 	os.Remove(p.key)
 	f.check()
 	if got := servedName(t, f); got != "one.example" {
-		t.Errorf("served %q, want one.example", got)
+		t.Errorf("got certificate for %q, want one.example", got)
 	}
-	if buf.count("read key") != 1 {
-		t.Errorf("the log does not say that the key cannot be read:\n%s", buf)
+	if buf.Count("read key") != 1 {
+		t.Errorf("want one log line about the missing key:\n%s", buf)
 	}
 }
 
@@ -151,9 +160,9 @@ func TestFilesFollowLinks(t *testing.T) {
 	p := newPairFiles(t)
 	dir := filepath.Dir(p.cert)
 	for _, name := range []string{"one", "two"} {
-		chain, key := validPair(t, name+".example")
-		mustWriteFile(t, filepath.Join(dir, name+".crt"), chain)
-		mustWriteFile(t, filepath.Join(dir, name+".key"), key)
+		chain, key := tlstest.ValidPair(t, name+".example")
+		tlstest.MustWriteFile(t, filepath.Join(dir, name+".crt"), chain)
+		tlstest.MustWriteFile(t, filepath.Join(dir, name+".key"), key)
 	}
 	relink := func(name string) {
 		for path, ending := range map[string]string{p.cert: ".crt", p.key: ".key"} {
@@ -168,15 +177,15 @@ func TestFilesFollowLinks(t *testing.T) {
 	relink("two")
 	f.check()
 	if got := servedName(t, f); got != "two.example" {
-		t.Errorf("served %q after the link was turned, want two.example", got)
+		t.Errorf("after the link was replaced: got certificate for %q, want two.example", got)
 	}
 }
 
 func TestInvalidFilesFailStart(t *testing.T) {
-	chain, key := validPair(t, "one.example")
-	_, otherKey := validPair(t, "two.example")
-	past, pastKey := makePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
-	locked := pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")})
+	chain, key := tlstest.ValidPair(t, "one.example")
+	_, otherKey := tlstest.ValidPair(t, "two.example")
+	past, pastKey := tlstest.MakePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	encrypted := pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")})
 	for _, tt := range []struct {
 		name       string
 		chain, key []byte
@@ -185,21 +194,21 @@ func TestInvalidFilesFailStart(t *testing.T) {
 		{"certificate missing", nil, key, "read certificate"},
 		{"key missing", chain, nil, "read key"},
 		{"not PEM", []byte("hello"), key, "server.crt"},
-		{"endless", bytes.Repeat([]byte("x"), maxFileBytes+1), key, "larger than 4194304 bytes"},
+		{"too large", bytes.Repeat([]byte("x"), certs.MaxFileBytes+1), key, "larger than 4194304 bytes"},
 		{"mismatched", chain, otherKey, "private key does not match"},
-		{"expired", past, pastKey, "it ended on"},
-		{"locked key", chain, locked, "passphrase"},
+		{"expired", past, pastKey, "expired on"},
+		{"encrypted key", chain, encrypted, "passphrase"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPairFiles(t)
 			for path, data := range map[string][]byte{p.cert: tt.chain, p.key: tt.key} {
 				if data != nil {
-					mustWriteFile(t, path, data)
+					tlstest.MustWriteFile(t, path, data)
 				}
 			}
 			_, err := New(Config{CertFile: p.cert, KeyFile: p.key, StateDir: t.TempDir()})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("New: got error %v, want one with %q", err, tt.want)
+				t.Errorf("New: got error %v, want one containing %q", err, tt.want)
 			}
 		})
 	}
@@ -207,7 +216,7 @@ func TestInvalidFilesFailStart(t *testing.T) {
 
 func TestFilesRunReloadsWhileServing(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	f, _ := startFileSource(t, p)
 	f.interval = time.Millisecond
@@ -216,29 +225,29 @@ func TestFilesRunReloadsWhileServing(t *testing.T) {
 	background.Go(func() { f.Run(ctx) })
 	defer background.Wait()
 	defer cancel()
-	chain, key = validPair(t, "two.example")
+	chain, key = tlstest.ValidPair(t, "two.example")
 	p.write(t, chain, key)
 	for deadline := time.Now().Add(10 * time.Second); servedName(t, f) != "two.example"; {
 		if time.Now().After(deadline) {
-			t.Fatal("Run did not take the new files within ten seconds")
+			t.Fatal("Run did not load the new files within ten seconds")
 		}
 	}
 }
 
 func TestFilesState(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	f, _ := startFileSource(t, p)
 	states := f.State()
 	if len(states) != 1 || states[0].Name != "one.example" || states[0].Source != "file" {
-		t.Errorf("State() = %+v, want one.example from a file", states)
+		t.Errorf("got State %+v, want one.example from a file", states)
 	}
 	seen, err := handshake(t, f, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, want := states[0].Fingerprint, Fingerprint(seen.PeerCertificates[0]); got != want {
-		t.Errorf("fingerprint %s, want that of the certificate served, %s", got, want)
+		t.Errorf("got fingerprint %s, want that of the served certificate, %s", got, want)
 	}
 }

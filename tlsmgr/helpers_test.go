@@ -1,96 +1,16 @@
 package tlsmgr
 
 import (
-	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
-	"time"
+
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/tlstest"
 )
 
-// logBuffer is a log that a test can read while it is written.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-func (b *logBuffer) count(text string) int { return strings.Count(b.String(), text) }
-
-func newLog() (*slog.Logger, *logBuffer) {
-	b := new(logBuffer)
-	return slog.New(slog.NewTextHandler(b, nil)), b
-}
-
-// makePair returns PEM texts of a certificate for the name, and of its key.
-func makePair(t *testing.T, name string, from, to time.Time) (chain, key []byte) {
-	t.Helper()
-	template, err := selfSignedTemplate(certNames{dns: []string{name}}, from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.NotBefore, template.NotAfter = from, to
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bundle, err := encodePEM(der, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := bytes.Index(bundle, []byte("-----BEGIN PRIVATE KEY"))
-	return bundle[:at], bundle[at:]
-}
-
-// tlsPair is makePair as TLS has it.
-func tlsPair(t *testing.T, name string, from, to time.Time) *tls.Certificate {
-	t.Helper()
-	chain, key := makePair(t, name, from, to)
-	cert, err := tls.X509KeyPair(chain, key)
-	if err != nil {
-		t.Error(err)
-	}
-	return &cert
-}
-
-// validPair is a pair that is valid now.
-func validPair(t *testing.T, name string) (chain, key []byte) {
-	t.Helper()
-	return makePair(t, name, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
-}
-
-func mustWriteFile(t *testing.T, path string, data []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// pairFiles are the two files of a test.
+// pairFiles holds the paths of a certificate file and a key file.
 type pairFiles struct{ cert, key string }
 
 func newPairFiles(t *testing.T) pairFiles {
@@ -100,12 +20,15 @@ func newPairFiles(t *testing.T) pairFiles {
 
 func (p pairFiles) write(t *testing.T, chain, key []byte) {
 	t.Helper()
-	mustWriteFile(t, p.cert, chain)
-	mustWriteFile(t, p.key, key)
+	tlstest.MustWriteFile(t, p.cert, chain)
+	tlstest.MustWriteFile(t, p.key, key)
 }
 
-// handshake connects the source to a client over real TLS and returns what the client saw.
-func handshake(t *testing.T, s Source, client *tls.Config) (tls.ConnectionState, error) {
+// tlsServer is a [Manager], or a part of one with it.
+type tlsServer interface{ TLSConfig() *tls.Config }
+
+// handshake performs a TLS handshake with the server and returns the state of the client.
+func handshake(t *testing.T, s tlsServer, client *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
 	serverEnd, clientEnd := net.Pipe()
 	defer clientEnd.Close()
@@ -113,7 +36,7 @@ func handshake(t *testing.T, s Source, client *tls.Config) (tls.ConnectionState,
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		server.Handshake() // what failed, the client hears too
+		server.Handshake() // the client sees errors too
 		server.Close()
 	}()
 	conn := tls.Client(clientEnd, client)
@@ -124,12 +47,12 @@ func handshake(t *testing.T, s Source, client *tls.Config) (tls.ConnectionState,
 	return state, err
 }
 
-// servedName is the name of the certificate that a client is shown.
-func servedName(t *testing.T, s Source) string {
+// servedName returns the name in the certificate that a client receives.
+func servedName(t *testing.T, s tlsServer) string {
 	t.Helper()
 	state, err := handshake(t, s, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatalf("handshake: %v", err)
 	}
-	return namesOf(state.PeerCertificates[0])[0]
+	return certs.Names(state.PeerCertificates[0])[0]
 }

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// inode tells a file that was put in the place of another from the other,
-// when the two have the same size and time.
+// inode returns the inode number, which distinguishes a file from its replacement of
+// the same size and modification time.
 func inode(info fs.FileInfo) uint64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return uint64(st.Ino)

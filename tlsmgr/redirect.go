@@ -9,17 +9,33 @@ import (
 	"strings"
 
 	"inbox/internal/problem"
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/internal/hosts"
 )
 
-// Redirect is what port 80 serves besides challenges: it sends readers of a
-// configured host to https, and nobody else anywhere. The mailbox is refused
-// instead, for a client that follows would have sent its password in clear
-// each time; and so is a token that a [Source] did not answer. httpsPort is left out of the address when it is 443,
-// and for whoever came by port 80 to a listener on another: a container or a router maps the ports, 443 as well.
-func Redirect(domains []string, httpsPort int) http.Handler {
-	return CheckHost(domains, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// RedirectConfig configures the handler for plain HTTP.
+type RedirectConfig struct {
+	// Domains are the configured hosts.
+	Domains []string
+	// HTTPSPort is the port of the HTTPS listener.
+	HTTPSPort int
+	// APIPaths are paths that clients send passwords to. They are not redirected,
+	// because a client that follows redirects would send its password in clear text
+	// each time.
+	APIPaths []string
+}
+
+// Redirect returns the handler for plain HTTP. It redirects GET and HEAD requests
+// for a configured host to https, with status 308, and answers 421 to other hosts,
+// 403 to API paths and other methods, and 404 to a challenge token that the
+// [Manager] did not answer.
+//
+// The URL omits port 443. It also omits the port if the request was sent to port 80
+// but arrived at another one: a container or router maps port 80, and so port 443.
+func Redirect(c RedirectConfig) http.Handler {
+	return CheckHost(c.Domains, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
-		if strings.HasPrefix(r.URL.Path, tokenPath) {
+		if strings.HasPrefix(r.URL.Path, acme.TokenPath) {
 			http.Error(w, "no certificate is being ordered with this token", http.StatusNotFound)
 			return
 		}
@@ -28,32 +44,32 @@ func Redirect(domains []string, httpsPort int) http.Handler {
 			return
 		}
 		isRead := r.Method == http.MethodGet || r.Method == http.MethodHead
-		if !isRead || r.URL.Path == "/inbox" || r.URL.Path == "/ice" {
+		if !isRead || slices.Contains(c.APIPaths, r.URL.Path) {
 			w.Header().Set("Connection", "close")
 			http.Error(w, "use https: over plain http a password can be read on the way", http.StatusForbidden)
 			return
 		}
 		w.Header().Del("Cache-Control")
-		port := httpsPort
+		port := c.HTTPSPort
 		if isPortMapped(r) {
 			port = 443
 		}
-		// From the checked name and a known port, never from what the client wrote.
-		http.Redirect(w, r, "https://"+urlHost(hostOf(r.Host), port)+r.URL.RequestURI(), http.StatusPermanentRedirect)
+		// Built from the validated host and a known port, not from client input.
+		http.Redirect(w, r, "https://"+urlHost(hosts.FromHeader(r.Host), port)+r.URL.RequestURI(), http.StatusPermanentRedirect)
 	}))
 }
 
-// isPortMapped is true for a request that went to port 80 and came to another.
+// isPortMapped reports whether a request sent to port 80 arrived at another port.
 func isPortMapped(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	if !ok || local.Port == 80 {
 		return false
 	}
 	_, requestedPort, err := net.SplitHostPort(r.Host)
-	return err != nil || requestedPort == "" || requestedPort == "80" // an error is a host without a port
+	return err != nil || requestedPort == "" || requestedPort == "80" // err: host without a port
 }
 
-// urlHost writes host and port as a URL has them.
+// urlHost returns host and port in URL syntax, without the default port 443.
 func urlHost(host string, port int) string {
 	if port != 443 {
 		return net.JoinHostPort(host, strconv.Itoa(port))
@@ -67,17 +83,18 @@ func urlHost(host string, port int) string {
 var misdirected = problem.New(http.StatusMisdirectedRequest, "misdirected-request",
 	"This server does not serve that host", "Use a name of the server.")
 
-// CheckHost answers 421 to requests for other hosts than the domains, on
-// whatever port. Requests for which except is true pass; nil: none do.
+// CheckHost answers 421 Misdirected Request to requests whose host is not one of the
+// domains, regardless of the port. Requests for which except returns true are passed
+// to next; except can be nil.
 func CheckHost(domains []string, except func(*http.Request) bool, next http.Handler) http.Handler {
 	var names []string
 	for _, d := range domains {
-		if name, err := canonicalName(d); err == nil {
+		if name, err := hosts.Canonical(d); err == nil {
 			names = append(names, name)
 		}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !slices.Contains(names, hostOf(r.Host)) && (except == nil || !except(r)) {
+		if !slices.Contains(names, hosts.FromHeader(r.Host)) && (except == nil || !except(r)) {
 			misdirected.Respond(w, r)
 			return
 		}

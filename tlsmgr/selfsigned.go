@@ -16,7 +16,6 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,38 +24,39 @@ import (
 	"time"
 
 	"inbox/internal/atomicfile"
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/timeout"
 )
 
 const (
-	// selfSignedFile holds certificate and key together, so that one rename
-	// replaces both.
+	// selfSignedFile holds both certificate and key, so that one rename replaces
+	// them together.
 	selfSignedFile = "selfsigned.pem"
-	// selfSignedLifetime is under the 398 and 825 days that browsers and Apple's
-	// systems accept, should somebody install the certificate.
+	// selfSignedLifetime is below the 398 days that browsers and the 825 days that
+	// Apple systems accept from an installed certificate.
 	selfSignedLifetime = 365 * 24 * time.Hour
-	// selfSignedCheckInterval is how often its age is looked at.
+	// selfSignedCheckInterval is how often the age and the host names are checked.
 	selfSignedCheckInterval = time.Hour
-	// maxNames bounds how many names of earlier networks are carried along.
+	// maxNames bounds the DNS names and the IP addresses, including those of
+	// earlier networks, each.
 	maxNames = 64
 )
 
-// selfSigned serves a certificate that it made itself. A browser warns of it,
-// and remembers the answer for as long as the certificate stays the same:
-// hence it is kept and used again.
+// selfSigned creates and serves a self-signed certificate. Browsers remember an
+// accepted warning only for the same certificate, so it is stored and reused.
 type selfSigned struct {
-	path       string // empty: in memory
+	path       string // empty: memory only
 	log        *slog.Logger
 	localNames func() certNames
 	now        func() time.Time
-	tickets    *tickets
 	current    atomic.Pointer[tls.Certificate]
 
-	mu      sync.Mutex // one making at a time
+	mu      sync.Mutex // serializes refresh
 	lastErr error
 }
 
 func newSelfSigned(c Config) (*selfSigned, error) {
-	s := &selfSigned{log: c.Logger, localNames: localCertNames, now: time.Now, tickets: c.tickets}
+	s := &selfSigned{log: c.Logger, localNames: localCertNames, now: time.Now}
 	if c.StateDir != "" {
 		s.path = filepath.Join(c.StateDir, selfSignedFile)
 	}
@@ -75,38 +75,31 @@ func (s *selfSigned) loadOrMake() error {
 		return err
 	}
 	leaf := s.current.Load().Leaf
-	s.log.Info("certificate", "source", "self-signed", "why", "no domain is named, and there are no files", "fingerprint", Fingerprint(leaf), "notAfter", leaf.NotAfter)
+	s.log.Info("certificate", "source", "self-signed", "why", "no domain is configured and no certificate files exist",
+		"fingerprint", Fingerprint(leaf), "notAfter", leaf.NotAfter)
 	return nil
 }
 
-func (s *selfSigned) TLSConfig() *tls.Config {
-	return s.tickets.configure(serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.current.Load(), nil }))
+func (s *selfSigned) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return s.current.Load(), nil
 }
 
-func (s *selfSigned) HTTPHandler(fallback http.Handler) http.Handler { return fallback }
+func (s *selfSigned) run(ctx context.Context) { every(ctx, selfSignedCheckInterval, s.reload) }
 
-func (s *selfSigned) Run(ctx context.Context) error {
-	var background sync.WaitGroup
-	background.Go(func() { s.tickets.run(ctx) })
-	every(ctx, selfSignedCheckInterval, s.Reload)
-	background.Wait()
-	return nil
-}
-
-func (s *selfSigned) Reload() {
+func (s *selfSigned) reload() {
 	if err := s.refresh(); err != nil {
-		s.log.Error("make a self-signed certificate", "err", err)
+		s.log.Error("cannot renew the self-signed certificate", "err", err)
 	}
 }
 
-func (s *selfSigned) State() []NameState {
+func (s *selfSigned) state() []NameState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	leaf := s.current.Load().Leaf
-	return statesOf(leaf, "self-signed", s.lastErr, renewAt(leaf))
+	return statesOf(leaf, "self-signed", s.lastErr, certs.RenewAt(leaf))
 }
 
-// refresh makes another certificate when there is a reason to.
+// refresh creates a new certificate if one is needed.
 func (s *selfSigned) refresh() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,30 +110,31 @@ func (s *selfSigned) refresh() error {
 	}
 	cert, bundle, err := makeSelfSigned(want.union(s.namesLocked()), s.now())
 	if s.lastErr = err; err != nil {
-		return fmt.Errorf("make a self-signed certificate: %w", err)
+		return fmt.Errorf("create self-signed certificate: %w", err)
 	}
 	s.current.Store(cert)
-	s.log.Info("made a self-signed certificate", "why", why)
+	s.log.Info("self-signed certificate created", "why", why)
 	s.saveLocked(bundle)
 	return nil
 }
 
-// reasonLocked is why another certificate is needed; empty when it is not.
+// reasonLocked returns why a new certificate is needed, or "".
 func (s *selfSigned) reasonLocked(want certNames) string {
 	cert := s.current.Load()
 	switch {
 	case cert == nil:
-		return "there was none"
-	case s.now().After(renewAt(cert.Leaf)):
-		return "the old one is near its end"
+		return "no valid certificate"
+	case s.now().After(certs.RenewAt(cert.Leaf)):
+		return "the previous certificate expires soon"
 	case !want.coveredBy(cert.Leaf):
-		return "this machine has a new name or address"
+		return "the host has a new name or address"
 	}
 	return ""
 }
 
-// namesLocked are the names of the certificate in use, carried along so that
-// a laptop that moves between two networks keeps one certificate.
+// namesLocked returns the names of the current certificate. A new certificate
+// includes them, so that a laptop that moves between two networks keeps one
+// certificate.
 func (s *selfSigned) namesLocked() certNames {
 	cert := s.current.Load()
 	if cert == nil {
@@ -149,63 +143,45 @@ func (s *selfSigned) namesLocked() certNames {
 	return certNames{cert.Leaf.DNSNames, cert.Leaf.IPAddresses}
 }
 
-// saveLocked writes the certificate for the next start; without, it serves all the same.
+// saveLocked stores the certificate for the next start. A failure is logged and shown
+// in State, and the certificate is served.
 func (s *selfSigned) saveLocked(bundle []byte) {
 	if s.path == "" {
 		return
 	}
-	_, err := withDiskTimeout(func() (zero struct{}, err error) { return zero, atomicfile.Write(s.path, bundle) })
+	err, result := errDiskTimeout, make(chan error, 1)
+	if timeout.Run(diskTimeout, func() { result <- atomicfile.Write(s.path, bundle) }) {
+		err = <-result
+	}
 	if err != nil {
 		s.lastErr = err
-		s.log.Warn("the self-signed certificate cannot be kept, the next start makes another", "err", err)
+		s.log.Warn("cannot save the self-signed certificate; the next start creates another one", "err", err)
 	}
 }
 
-// load returns the kept certificate, or nil when there is none that can be used.
+// load returns the stored certificate, or nil if it is missing or invalid.
 func (s *selfSigned) load() *tls.Certificate {
 	if s.path == "" {
 		return nil
 	}
-	bundle, err := withDiskTimeout(func() ([]byte, error) { return atomicfile.Read(s.path, maxFileBytes) })
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		var cert *tls.Certificate
-		if cert, err = parseKeyPair(bundle, bundle, s.now()); err == nil {
-			return cert
+	err, loaded := errDiskTimeout, make(chan *tls.Certificate, 1)
+	failed := make(chan error, 1)
+	if timeout.Run(diskTimeout, func() {
+		cert, err := loadValid(s.path, s.path, s.now())
+		loaded <- cert
+		failed <- err
+	}) {
+		if err = <-failed; err == nil {
+			return <-loaded
 		}
 	}
-	s.log.Warn("the kept self-signed certificate cannot be used", "file", s.path, "err", err)
+	if !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("ignoring the stored self-signed certificate", "file", s.path, "err", err)
+	}
 	return nil
 }
 
-// withDiskTimeout waits for the disk, which may hang, for diskTime at most.
-func withDiskTimeout[T any](do func() (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		value, err := do()
-		done <- result{value, err}
-	}()
-	timer := time.NewTimer(diskTimeout)
-	defer timer.Stop()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-timer.C:
-		var zero T
-		return zero, errors.New("the disk of the state directory does not answer")
-	}
-}
-
-// renewAt is when a third of the certificate's life is left.
-func renewAt(c *x509.Certificate) time.Time {
-	return c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore) / 3)
-}
+var errDiskTimeout = errors.New("timeout: the disk of the state directory does not respond")
 
 func makeSelfSigned(n certNames, now time.Time) (*tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -224,7 +200,7 @@ func makeSelfSigned(n certNames, now time.Time) (*tls.Certificate, []byte, error
 	if err != nil {
 		return nil, nil, err
 	}
-	cert, err := parseKeyPair(bundle, bundle, now)
+	cert, err := certs.Parse(bundle, bundle)
 	return cert, bundle, err
 }
 
@@ -236,7 +212,7 @@ func selfSignedTemplate(n certNames, now time.Time) (*x509.Certificate, error) {
 	return &x509.Certificate{
 		SerialNumber: serial,
 		Subject:      pkix.Name{CommonName: "inbox, self-signed"},
-		// An hour back: the clocks of two devices seldom agree.
+		// One hour of tolerance for clients whose clock is behind.
 		NotBefore:             now.Add(-time.Hour),
 		NotAfter:              now.Add(selfSignedLifetime),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
@@ -258,14 +234,14 @@ func encodePEM(der []byte, key *ecdsa.PrivateKey) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// certNames are what a certificate is for.
+// certNames holds the subject alternative names of a certificate.
 type certNames struct {
 	dns []string
 	ips []net.IP
 }
 
-// localCertNames are the names by which this machine is reached from itself and
-// from its networks. What cannot be found out is left out.
+// localCertNames returns the names and addresses under which clients on this host and
+// on its networks reach it. Values that cannot be determined are omitted.
 func localCertNames() certNames {
 	n := certNames{[]string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
 	if host, err := os.Hostname(); err == nil && validHost(host) {
@@ -283,13 +259,13 @@ func localCertNames() certNames {
 	return n
 }
 
-// validHost keeps out of the certificate what x509 would refuse to encode.
+// validHost reports whether x509 can encode the host name: printable ASCII, no spaces.
 func validHost(host string) bool {
 	ascii := !slices.ContainsFunc([]byte(host), func(b byte) bool { return b <= ' ' || b >= 0x7f })
 	return host != "" && ascii
 }
 
-// union returns n and, as far as there is room, more.
+// union returns the names of n followed by those of more, up to maxNames of each kind.
 func (n certNames) union(more certNames) certNames {
 	sum := certNames{slices.Clone(n.dns), slices.Clone(n.ips)}
 	sum.add(more.dns, more.ips)
@@ -309,8 +285,9 @@ func (n *certNames) add(dns []string, ips []net.IP) {
 	}
 }
 
-// coveredBy leaves global IPv6 addresses out: privacy extensions mint a new
-// one every day, and a new certificate means a new browser warning.
+// coveredBy reports whether the certificate contains all names and addresses except
+// global IPv6 addresses. Privacy extensions create a new one every day, and a new
+// certificate means a new browser warning.
 func (n certNames) coveredBy(c *x509.Certificate) bool {
 	for _, d := range n.dns {
 		if !slices.Contains(c.DNSNames, d) {

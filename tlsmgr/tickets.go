@@ -12,61 +12,58 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"inbox/tlsmgr/storage"
 )
 
 const (
-	// ticketKeyLifetime is how long one key encrypts new session tickets.
+	// ticketKeyLifetime is how long a key encrypts new session tickets.
 	ticketKeyLifetime = 24 * time.Hour
-	// maxTicketKeys is how many keys decrypt: a ticket is good for seven days.
+	// maxTicketKeys is the number of keys that decrypt: tickets are valid for seven days.
 	maxTicketKeys = 8
-	// ticketSyncInterval is how often nodes read the keys they share, and ticketsAhead
-	// how long a new one is known before it encrypts, so that all can decrypt.
+	// ticketSyncInterval is how often nodes read the shared keys. ticketKeyLead is the
+	// time between storing a new key and encrypting with it, so that every node can
+	// decrypt by then.
 	ticketSyncInterval = 20 * time.Second
 	ticketKeyLead      = 3 * ticketSyncInterval
-	// ticketStorageKey is where nodes share them.
+	// ticketStorageKey is the storage key of the shared keys.
 	ticketStorageKey = "tickets/keys.json"
 )
 
-// tickets encrypts the session tickets of every configuration of a source. The
-// keys are replaced while servers use them, which is why it exists: a
-// tls.Config that a server already has ignores new ones.
+// tickets encrypts and decrypts the session tickets of every tls.Config of a source.
+// It can rotate keys while servers run: new session ticket keys set on a tls.Config
+// do not reach the copy that a server has made of it.
 type tickets struct {
-	tlsConfig *tls.Config // seals and opens, and serves nobody
-	shared    Shared      // nil: the keys are this process's own
+	tlsConfig *tls.Config     // only encrypts and decrypts tickets
+	shared    storage.Storage // nil: the keys are local to this process
 	log       *slog.Logger
 
 	mu        sync.Mutex
-	keys      []ticketKey // the newest first
-	storeDown bool        // the store could not be reached the last time
+	keys      []ticketKey // newest first
+	storeDown bool        // the last sync failed
 }
 
-// ticketKey encrypts from a time on.
+// ticketKey is a key that can encrypt from ActiveFrom on. Its JSON form is stored.
 type ticketKey struct {
 	Key        []byte // 32 bytes
 	ActiveFrom time.Time
 }
 
-func newTickets(shared Shared, log *slog.Logger) *tickets {
+func newTickets(shared storage.Storage, log *slog.Logger) *tickets {
 	t := &tickets{tlsConfig: new(tls.Config), shared: shared, log: log}
 	t.rotate(time.Now())
 	return t
 }
 
-// configure makes a configuration use the tickets; nil leaves it to crypto/tls.
+// configure makes c use the tickets and returns it.
 func (t *tickets) configure(c *tls.Config) *tls.Config {
-	if t == nil {
-		return c
-	}
 	c.WrapSession = t.tlsConfig.EncryptTicket
 	c.UnwrapSession = t.tlsConfig.DecryptTicket
 	return c
 }
 
-// run replaces keys until ctx ends. With a store it begins with that one's.
+// run rotates keys until ctx ends. With a shared store it first loads the shared keys.
 func (t *tickets) run(ctx context.Context) {
-	if t == nil {
-		return
-	}
 	if t.shared == nil {
 		every(ctx, time.Minute, func() { t.rotate(time.Now()) })
 		return
@@ -75,7 +72,7 @@ func (t *tickets) run(ctx context.Context) {
 	every(ctx, ticketSyncInterval, func() { t.sync(ctx) })
 }
 
-// rotate puts a new key in front when the newest has served its day.
+// rotate adds a key if the newest is older than ticketKeyLifetime.
 func (t *tickets) rotate(now time.Time) {
 	t.mu.Lock()
 	keys, _ := rotatedKeys(t.keys, now, now)
@@ -83,10 +80,10 @@ func (t *tickets) rotate(now time.Time) {
 	t.useKeys(keys, now)
 }
 
-// rotatedKeys are the keys with one more, which encrypts from a time on, when the
-// newest has served its day. A key that begins later than a new one would was
-// made by a clock that was ahead: it decrypts, and keeps nobody from making
-// another.
+// rotatedKeys returns keys, with a new key that is active from activeFrom if the
+// newest is older than ticketKeyLifetime. A key that becomes active later than a new
+// one would was created by a node whose clock is ahead: it decrypts, but does not
+// delay the new key.
 func rotatedKeys(keys []ticketKey, now, activeFrom time.Time) (_ []ticketKey, changed bool) {
 	index := activeKeyIndex(keys, now.Add(ticketKeyLead))
 	if index < len(keys) && now.Sub(keys[index].ActiveFrom) < ticketKeyLifetime {
@@ -94,12 +91,12 @@ func rotatedKeys(keys []ticketKey, now, activeFrom time.Time) (_ []ticketKey, ch
 	}
 	newKey := make([]byte, 32)
 	rand.Read(newKey)
-	// Of those ahead the newest alone, lest there be no room.
+	// Bound the keys from the future, to leave room for the others.
 	keys = slices.Concat(keys[:min(index, maxTicketKeys/2)], []ticketKey{{newKey, activeFrom}}, keys[index:])
 	return keys[:min(len(keys), maxTicketKeys)], true
 }
 
-// activeKeyIndex is which of the keys is the newest whose time has come.
+// activeKeyIndex returns the index of the newest active key, or len(keys).
 func activeKeyIndex(keys []ticketKey, now time.Time) int {
 	index := slices.IndexFunc(keys, func(k ticketKey) bool { return !k.ActiveFrom.After(now) })
 	if index < 0 {
@@ -108,7 +105,7 @@ func activeKeyIndex(keys []ticketKey, now time.Time) int {
 	return index
 }
 
-// useKeys uses keys from now on. The newest whose time has come encrypts.
+// useKeys replaces the keys. The newest active key encrypts, all keys decrypt.
 func (t *tickets) useKeys(keys []ticketKey, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -123,8 +120,8 @@ func (t *tickets) useKeys(keys []ticketKey, now time.Time) {
 	t.tlsConfig.SetSessionTicketKeys(ordered)
 }
 
-// sync takes up the keys that nodes share, and makes one when it is time.
-// Without the store, tickets go on under the keys there are.
+// sync loads the shared keys and adds one if it is due. While the store is
+// unavailable, the current keys stay in use.
 func (t *tickets) sync(ctx context.Context) {
 	err := t.syncKeys(ctx, time.Now())
 	t.mu.Lock()
@@ -133,9 +130,9 @@ func (t *tickets) sync(ctx context.Context) {
 	t.mu.Unlock()
 	switch {
 	case err != nil && changed && ctx.Err() == nil:
-		t.log.Warn("the keys of session tickets cannot be shared; sessions of other nodes begin anew", "err", err)
+		t.log.Warn("cannot share session ticket keys; sessions of other nodes are not resumed", "err", err)
 	case err == nil && changed:
-		t.log.Info("the keys of session tickets are shared again")
+		t.log.Info("session ticket keys are shared again")
 	}
 }
 
@@ -153,15 +150,18 @@ func (t *tickets) syncKeys(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// createSharedKey adds a key for all, unless another node does; then nil is returned. The
-// first of all encrypts at once.
+// createSharedKey stores a new key and returns all keys. It returns nil, nil if
+// another node holds the lock. The very first key is active at once.
 func (t *tickets) createSharedKey(ctx context.Context, now time.Time) ([]ticketKey, error) {
-	lockCtx, unlock, acquired, err := t.shared.TryLock(ctx, ticketStorageKey)
-	if err != nil || !acquired {
+	lease, err := t.shared.TryLock(ctx, ticketStorageKey)
+	if errors.Is(err, storage.ErrLocked) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
-	defer unlock()
-	keys, err := t.load(lockCtx)
+	defer lease.Release()
+	keys, err := t.load(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -177,17 +177,17 @@ func (t *tickets) createSharedKey(ctx context.Context, now time.Time) ([]ticketK
 	if err != nil {
 		return nil, err
 	}
-	return keys, t.shared.Store(lockCtx, ticketStorageKey, text)
+	return keys, lease.Store(ctx, ticketStorageKey, text)
 }
 
-// load reads the keys of all; what is no list of keys counts as none.
+// load returns the shared keys, newest first. Invalid data counts as no keys.
 func (t *tickets) load(ctx context.Context) ([]ticketKey, error) {
 	text, err := t.shared.Load(ctx, ticketStorageKey)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the keys of session tickets: %w", err)
+		return nil, fmt.Errorf("read session ticket keys: %w", err)
 	}
 	var keys []ticketKey
 	isInvalid := func(k ticketKey) bool { return len(k.Key) != 32 }

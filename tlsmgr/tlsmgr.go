@@ -1,15 +1,15 @@
-// Package tlsmgr finds the certificate that a TLS listener shows.
+// Package tlsmgr provides and renews the certificates of a TLS listener.
 //
-// A [Source] is built once, at start: from a certificate authority when domains
-// are named, else from certificate files when they exist, else from a
-// self-signed certificate for development. Whoever serves asks it for a
-// tls.Config and runs it in the background; nobody else knows which kind it
-// is. The package neither listens nor serves.
+// A [Manager] obtains certificates from an ACME CA if domains are configured, else
+// uses certificate files if they exist, else creates a self-signed certificate for
+// development. A server uses the tls.Config of the manager and runs the manager in
+// the background. The package neither listens nor serves, and imports no ACME
+// library: the caller selects an engine in [Config].
 //
-// What a caller must know: a handshake only ever reads memory. Files are read
-// again, and certificates obtained or made anew, by Run, so a source that is
-// not running still serves, but what it serves grows old. Run is called once
-// the listeners are bound, for an authority connects to them.
+// Handshakes read only memory, except for ACME challenges while an order is in
+// progress. Run reloads files and renews certificates, so a manager that does not
+// run serves certificates that expire. Call Run once the listeners are bound,
+// because the CA connects to them.
 package tlsmgr
 
 import (
@@ -22,114 +22,137 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"time"
+
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/hosts"
+	"inbox/tlsmgr/internal/timeout"
+	"inbox/tlsmgr/storage"
 )
 
-// Source is one way to have a certificate. All methods may be called
-// concurrently, except that Run is called once.
-type Source interface {
-	// TLSConfig returns a complete configuration for a server: versions,
-	// suites, protocols and GetCertificate. The caller owns it; each call
-	// makes another, and all of them follow the source.
-	TLSConfig() *tls.Config
-	// HTTPHandler returns what listens on port 80: whatever the source must
-	// answer there itself, then fallback.
-	HTTPHandler(fallback http.Handler) http.Handler
-	// Run keeps the certificate fresh. It returns when ctx ends, with nil.
-	Run(ctx context.Context) error
-	// Reload looks for a newer certificate now. What is wrong with it is
-	// logged; the one in use stays.
-	Reload()
-	// State tells, for each name, which certificate is in use.
-	State() []NameState
-}
+// ErrUsage is wrapped by each error of a configuration that contradicts itself, or
+// that asks for what an ACME engine cannot do.
+var ErrUsage = acme.ErrUsage
 
-// NameState is what a source knows of one name or address it has a certificate for.
-type NameState struct {
-	Name string
-	// Source is "acme", "file" or "self-signed": where the certificate in use
-	// comes from. Empty: there is none, and a client that asks for the name gets
-	// an alert.
-	Source    string
-	NotBefore time.Time
-	NotAfter  time.Time
-	// Fingerprint is the SHA-256 of the certificate, as [Fingerprint] writes it.
-	Fingerprint string
-	// LastError is why the last attempt to replace the certificate came to
-	// nothing; nil when it did not.
-	LastError error
-	// LastAttempt is when the last order was made; zero: none that is known.
-	LastAttempt time.Time
-	// NextAttempt is when the source looks again by itself; zero: all the time.
-	NextAttempt time.Time
-
-	// What follows is set for names that an authority certifies.
-
-	// Engine is "certmagic" or "autocert", and CA the directory URL.
-	Engine, CA string
-	// Status is what is being done for the name, in a few words.
-	Status string
-	// Issuer is who signed the certificate in use.
-	Issuer string
-	// RenewAt is when the certificate of the authority is due; zero without one.
-	RenewAt time.Time
-	// Failures counts the orders that failed since the last success.
-	Failures int
-	// Obtained counts the certificates obtained since the start.
-	Obtained int
-}
-
-// Config says where certificates come from and where they are kept.
-type Config struct {
-	// CertFile and KeyFile hold a PEM chain and its key. When either exists
-	// both must be usable.
-	CertFile, KeyFile string
-	// StateDir is where certificates, accounts and the record of attempts are
-	// kept. Empty: a self-signed certificate is kept in memory, so that each
-	// start makes another, and nothing is ordered from an authority, whose
-	// limits cannot be kept without a record.
-	StateDir string
-	// Shared is what several nodes keep certificates in, instead of StateDir;
-	// they share the keys of session tickets in it, too. Nil: this is the only one.
-	Shared Shared
-	// Logger hears of changes and of what is wrong; nil: nobody.
-	Logger *slog.Logger
-
-	// Domains are the names to be certified by an authority. With any, no other
-	// name is ever answered, and the files stand in where a certificate is
-	// missing. A name may be an IP address of the server.
-	Domains []string
-	// ACME says by whom and how; it matters only with Domains.
-	ACME ACME
-
+// Manager provides certificates for a TLS listener. All methods are safe for
+// concurrent use. Run must be called at most once.
+type Manager struct {
+	source  source
+	managed *managed // the source if domains are configured; nil: it is another
 	tickets *tickets
 }
 
-// New decides where the certificate comes from, and says so in one log line:
-// from an authority when there are Domains; else from the files when either
-// exists, which must then be usable; else a self-signed one. What contradicts
-// itself is an [ErrUsage].
-func New(c Config) (Source, error) {
+// source is one origin of certificates.
+type source interface {
+	// getCertificate reads memory, except for challenges.
+	getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	run(context.Context)
+	reload()
+	state() []NameState
+}
+
+// NameState is the state of the certificate for one name or IP address.
+type NameState struct {
+	Name string
+	// Source is the origin of the current certificate: "acme", "file" or
+	// "self-signed". Empty means that the name has no certificate, and handshakes
+	// fail with an alert.
+	Source    string
+	NotBefore time.Time
+	NotAfter  time.Time
+	// Fingerprint is the SHA-256 of the certificate in the format of [Fingerprint].
+	Fingerprint string
+	// LastError is the error of the last attempt to replace the certificate, or nil.
+	LastError error
+	// LastAttempt is the time of the last known order; zero if none.
+	LastAttempt time.Time
+	// NextAttempt is the time of the next automatic attempt; zero if the source
+	// checks continuously.
+	NextAttempt time.Time
+
+	// The fields below are set only for names with certificates from a CA.
+
+	// Engine is "certmagic" or "autocert", and CA the directory URL.
+	Engine, CA string
+	// Status describes the current activity for the name in a few words.
+	Status string
+	// Issuer is the common name of the issuer of the current certificate.
+	Issuer string
+	// RenewAt is when the CA certificate is due for renewal; zero without one.
+	RenewAt time.Time
+	// Failures is the number of failed orders since the last success.
+	Failures int
+	// Obtained is the number of certificates obtained since the start.
+	Obtained int
+}
+
+// Config configures where certificates come from and where they are stored.
+type Config struct {
+	// CertFile and KeyFile hold a PEM certificate chain and its key. Without Domains,
+	// both must be valid if either exists.
+	CertFile, KeyFile string
+	// StateDir is the directory for certificates, accounts and the schedules of
+	// orders. If empty, each start creates a new self-signed certificate, and no
+	// certificates are ordered, since CA rate limits cannot be respected without a
+	// stored schedule.
+	StateDir string
+	// Shared is a storage that several nodes use instead of StateDir for certificates
+	// from a CA. It also holds the shared session ticket keys. Nil means a single
+	// node.
+	Shared storage.Storage
+	// Logger receives changes and errors; nil discards them.
+	Logger *slog.Logger
+
+	// Domains are the host names and IP addresses to obtain certificates for. If set,
+	// handshakes for other names fail, and the certificate files are the fallback
+	// for names without a valid certificate.
+	Domains []string
+	// ACME selects the engine and the CA; used only with Domains.
+	ACME acme.Config
+}
+
+// New returns a manager of the source that c selects, and logs the choice: an ACME CA
+// if Domains is set, else the certificate files if either exists, else a self-signed
+// certificate. Invalid files are an error unless Domains is set. An inconsistent
+// configuration is an error that wraps [ErrUsage].
+func New(c Config) (*Manager, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	c.tickets = newTickets(c.Shared, c.Logger)
-	if len(c.Domains) > 0 {
-		return newManaged(c)
+	m := &Manager{tickets: newTickets(c.Shared, c.Logger)}
+	var err error
+	if len(c.Domains) == 0 {
+		if m.source, err = newLocalSource(c); err != nil {
+			return nil, err
+		}
+		return m, nil
 	}
+	if m.managed, err = newManaged(c); err != nil {
+		return nil, err
+	}
+	m.source = m.managed
+	return m, nil
+}
+
+// newLocalSource returns the certificate files if either exists, else a self-signed
+// certificate.
+func newLocalSource(c Config) (source, error) {
 	var f *files
 	var err error
-	// The pair is all there is to serve with, so it is waited for longer.
-	done := withTimeout(5*diskTimeout, func() {
+	// The files are the only certificate, so the timeout is longer.
+	done := timeout.Run(5*diskTimeout, func() {
 		if exists(c.CertFile) || exists(c.KeyFile) {
 			f, err = newFiles(c)
 		}
 	})
 	switch {
 	case !done:
-		return nil, fmt.Errorf("the disk of %s does not answer; mend it, or name other files", c.CertFile)
+		return nil, fmt.Errorf("timeout reading %s: the disk does not respond; fix it, or use other certificate files", c.CertFile)
 	case err != nil:
 		return nil, err
 	case f != nil:
@@ -138,8 +161,62 @@ func New(c Config) (Source, error) {
 	return newSelfSigned(c)
 }
 
-// exists is true for a file that cannot be looked at, too: it is there, and
-// what is wrong with it should be said rather than passed over.
+// TLSConfig returns a complete server configuration: versions, cipher suites,
+// protocols and GetCertificate. Each call returns a new one, which the caller owns.
+// All of them serve the current certificates.
+func (m *Manager) TLSConfig() *tls.Config {
+	c := m.tickets.configure(serverConfig(m.source.getCertificate))
+	if m.managed != nil {
+		c.NextProtos = append(c.NextProtos, acme.ALPNProto)
+	}
+	return c
+}
+
+// HTTPHandler returns the handler for plain HTTP on port 80. It answers the challenges
+// of CAs and passes all other requests to fallback.
+func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
+	if m.managed == nil {
+		return fallback
+	}
+	return m.managed.issuer.HTTPHandler(fallback)
+}
+
+// hstsMaxAge is a week: long enough to protect a regular user, and short enough for
+// an operator who gives up HTTPS.
+const hstsMaxAge = "max-age=604800"
+
+// HSTS tells browsers to use only HTTPS (RFC 6797) while the requested host is served
+// with a certificate of a public CA. Without domains it returns next.
+func (m *Manager) HSTS(next http.Handler) http.Handler {
+	if m.managed == nil || !m.managed.issuer.PubliclyTrusted() {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil && m.managed.hasIssued(hosts.FromHeader(r.Host), time.Now()) {
+			w.Header().Set("Strict-Transport-Security", hstsMaxAge)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Run reloads and renews certificates. It returns nil when ctx ends.
+func (m *Manager) Run(ctx context.Context) error {
+	var background sync.WaitGroup
+	background.Go(func() { m.tickets.run(ctx) })
+	m.source.run(ctx)
+	background.Wait()
+	return nil
+}
+
+// Reload checks for a newer certificate now, and makes due orders as soon as the
+// limits of the CA allow. Errors are logged, and the current certificate stays in use.
+func (m *Manager) Reload() { m.source.reload() }
+
+// State returns the state of the certificate for each name.
+func (m *Manager) State() []NameState { return m.source.state() }
+
+// exists reports whether a file exists. It returns true if stat fails for another
+// reason, so that reading the file reports the error.
 func exists(path string) bool {
 	if path == "" {
 		return false
@@ -148,8 +225,8 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// Fingerprint returns the SHA-256 of a certificate the way browsers show it:
-// pairs of capital hexadecimal digits between colons.
+// Fingerprint returns the SHA-256 of a certificate in the format of browsers: pairs
+// of upper-case hexadecimal digits separated by colons.
 func Fingerprint(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.Raw)
 	pairs := make([]string, len(sum))
@@ -159,8 +236,8 @@ func Fingerprint(c *x509.Certificate) string {
 	return strings.Join(pairs, ":")
 }
 
-// serverConfig is the same for every source. Groups are left to crypto/tls,
-// whose default puts the post-quantum ones first.
+// serverConfig returns the configuration that all sources share. Key exchange groups
+// are left to crypto/tls, which prefers post-quantum groups by default.
 func serverConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
@@ -170,8 +247,8 @@ func serverConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls
 	}
 }
 
-// aeadSuites are the TLS 1.2 suites with forward secrecy and authenticated
-// encryption. The default still has CBC suites.
+// aeadSuites returns the TLS 1.2 cipher suites with forward secrecy and authenticated
+// encryption. The crypto/tls defaults include CBC suites.
 func aeadSuites() []uint16 {
 	return []uint16{
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
@@ -183,24 +260,11 @@ func aeadSuites() []uint16 {
 	}
 }
 
-// namesOf lists the DNS names and addresses that a certificate is for; the
-// common name when it has neither.
-func namesOf(c *x509.Certificate) []string {
-	names := append([]string(nil), c.DNSNames...)
-	for _, ip := range c.IPAddresses {
-		names = append(names, ip.String())
-	}
-	if len(names) == 0 {
-		names = append(names, c.Subject.CommonName)
-	}
-	return names
-}
-
-// statesOf is State for a source with one certificate.
+// statesOf implements State for a source with one certificate.
 func statesOf(c *x509.Certificate, source string, last error, next time.Time) []NameState {
 	var states []NameState
 	fingerprint := Fingerprint(c)
-	for _, name := range namesOf(c) {
+	for _, name := range certs.Names(c) {
 		states = append(states, NameState{
 			Name: name, Source: source, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 			Fingerprint: fingerprint, LastError: last, NextAttempt: next,
@@ -209,7 +273,7 @@ func statesOf(c *x509.Certificate, source string, last error, next time.Time) []
 	return states
 }
 
-// every calls do each interval until ctx ends.
+// every calls do at each interval until ctx ends.
 func every(ctx context.Context, interval time.Duration, do func()) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -219,9 +283,25 @@ func every(ctx context.Context, interval time.Duration, do func()) {
 			return
 		case <-ticker.C:
 			if ctx.Err() != nil {
-				return // both were ready: what takes as long as the interval would go on by chance
+				return // select picks at random when both channels are ready
 			}
 			do()
 		}
 	}
 }
+
+// Covers reports whether a certificate is for a name or IP address: by its subject
+// alternative names, with wildcards, and only without any by its common name.
+func Covers(leaf *x509.Certificate, name string) bool { return certs.Covers(leaf, name) }
+
+// ErrEncryptedKey is returned for a private key that is protected by a passphrase.
+var ErrEncryptedKey = certs.ErrEncryptedKey
+
+// LoadKeyPair reads a PEM chain and its key as a Manager does. Leaf is set. It does not
+// check the validity period.
+func LoadKeyPair(certFile, keyFile string) (*tls.Certificate, error) {
+	return certs.Load(certFile, keyFile)
+}
+
+// IsPublicAddr reports whether the internet routes to an address.
+func IsPublicAddr(a netip.Addr) bool { return hosts.IsPublicAddr(a) }

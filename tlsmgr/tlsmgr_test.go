@@ -9,12 +9,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"inbox/tlsmgr/internal/tlstest"
 )
 
 func TestTLSConfigIsStrict(t *testing.T) {
 	s, _ := startSelfSigned(t, "", testHostNames(), time.Now())
-	if got := s.TLSConfig().MinVersion; got != tls.VersionTLS12 { // with our suites no handshake would tell
-		t.Errorf("the least version is %s, want TLS 1.2", tls.VersionName(got))
+	if got := s.TLSConfig().MinVersion; got != tls.VersionTLS12 { // the cipher suites prevent older versions too
+		t.Errorf("got minimum version %s, want TLS 1.2", tls.VersionName(got))
 	}
 	for _, tt := range []struct {
 		name   string
@@ -24,7 +26,7 @@ func TestTLSConfigIsStrict(t *testing.T) {
 		{"TLS 1.3", &tls.Config{MinVersion: tls.VersionTLS13}, true},
 		{"TLS 1.2", &tls.Config{MaxVersion: tls.VersionTLS12}, true},
 		{"TLS 1.1", &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false},
-		{"a CBC suite", &tls.Config{MaxVersion: tls.VersionTLS12,
+		{"CBC suite", &tls.Config{MaxVersion: tls.VersionTLS12,
 			CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}}, false},
 		{"RSA key exchange", &tls.Config{MaxVersion: tls.VersionTLS12,
 			CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}}, false},
@@ -34,7 +36,7 @@ func TestTLSConfigIsStrict(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.client.InsecureSkipVerify = true
 			if _, err := handshake(t, s, tt.client); (err == nil) != tt.ok {
-				t.Errorf("handshake: %v, want success %v", err, tt.ok)
+				t.Errorf("handshake: got %v, want success %v", err, tt.ok)
 			}
 		})
 	}
@@ -45,10 +47,10 @@ func TestTLSConfigPrefersHTTP2AndPostQuantumGroups(t *testing.T) {
 	for _, protocol := range []string{"h2", "http/1.1"} {
 		state, err := handshake(t, s, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
 		if err != nil || state.NegotiatedProtocol != protocol {
-			t.Errorf("offered %s: got %q, %v", protocol, state.NegotiatedProtocol, err)
+			t.Errorf("client offers %s: got %q, %v", protocol, state.NegotiatedProtocol, err)
 		}
 		if state.CurveID != tls.X25519MLKEM768 {
-			t.Errorf("group %v, want X25519MLKEM768", state.CurveID)
+			t.Errorf("got group %v, want X25519MLKEM768", state.CurveID)
 		}
 	}
 }
@@ -56,23 +58,23 @@ func TestTLSConfigPrefersHTTP2AndPostQuantumGroups(t *testing.T) {
 func TestTLSConfigIsACopy(t *testing.T) {
 	s, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	mine := s.TLSConfig()
-	mine.NextProtos[0], mine.CipherSuites[0] = "spoilt", 0
+	mine.NextProtos[0], mine.CipherSuites[0] = "changed", 0
 	if other := s.TLSConfig(); other.NextProtos[0] != "h2" || other.CipherSuites[0] == 0 {
-		t.Error("a change to one configuration shows in the next")
+		t.Error("a change to one configuration affects the next")
 	}
 }
 
-// Handshakes read one atomic snapshot, whatever is being replaced meanwhile.
+// Handshakes during a replacement of the files get the old or the new certificate.
 func TestHandshakesDuringReplacement(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	f, _ := startFileSource(t, p)
 	var replacing sync.WaitGroup
 	replacing.Go(func() {
 		for range 20 {
-			chain, key := validPair(t, "two.example")
-			mustWriteFile(t, p.cert, chain[:len(chain)/2])
+			chain, key := tlstest.ValidPair(t, "two.example")
+			tlstest.MustWriteFile(t, p.cert, chain[:len(chain)/2])
 			f.check()
 			p.write(t, chain, key)
 			f.check()
@@ -80,7 +82,7 @@ func TestHandshakesDuringReplacement(t *testing.T) {
 	})
 	for range 50 {
 		if got := servedName(t, f); got != "one.example" && got != "two.example" {
-			t.Errorf("served %q", got)
+			t.Errorf("got certificate for %q, want one.example or two.example", got)
 		}
 	}
 	replacing.Wait()
@@ -93,28 +95,28 @@ func TestNewPrefersFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := s.State()[0].Source; got != "self-signed" {
-		t.Errorf("without files: source %q, want self-signed", got)
+		t.Errorf("without files: got source %q, want self-signed", got)
 	}
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	if s, err = New(Config{CertFile: p.cert, KeyFile: p.key}); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.State()[0].Source; got != "file" {
-		t.Errorf("with files: source %q, want file", got)
+		t.Errorf("with files: got source %q, want file", got)
 	}
 }
 
 func TestHTTPHandlerReturnsFallback(t *testing.T) {
 	p := newPairFiles(t)
-	chain, key := validPair(t, "one.example")
+	chain, key := tlstest.ValidPair(t, "one.example")
 	p.write(t, chain, key)
 	f, _ := startFileSource(t, p)
 	s, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	fallback := http.NewServeMux()
-	for _, source := range []Source{f, s} {
+	for _, source := range []*Manager{f.Manager, s.Manager} {
 		if source.HTTPHandler(fallback) != http.Handler(fallback) {
-			t.Errorf("%T put something before the fallback", source)
+			t.Errorf("%T: got another handler, want the fallback itself", source.source)
 		}
 	}
 }
@@ -122,23 +124,23 @@ func TestHTTPHandlerReturnsFallback(t *testing.T) {
 func TestFingerprintFormat(t *testing.T) {
 	s, _ := startSelfSigned(t, "", testHostNames(), time.Now())
 	if got := s.fingerprint(); !regexp.MustCompile(`^([0-9A-F]{2}:){31}[0-9A-F]{2}$`).MatchString(got) {
-		t.Errorf("fingerprint %q, want 32 pairs of capital digits between colons", got)
+		t.Errorf("got fingerprint %q, want 32 pairs of upper-case hexadecimal digits separated by colons", got)
 	}
 }
 
-// What takes longer than its interval is not begun again once its context ended.
-func TestEveryEndsWithItsContext(t *testing.T) {
+// every does not call do again after its context has ended, even if a tick is pending.
+func TestEveryStopsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for range 100 { // chance would decide between an end and a tick that are both there
+		for range 100 { // select picks at random between ctx.Done and the tick
 			ctx, cancel := context.WithCancel(t.Context())
-			began := 0
+			calls := 0
 			every(ctx, time.Second, func() {
-				began++
+				calls++
 				cancel()
 				time.Sleep(3 * time.Second)
 			})
-			if began != 1 {
-				t.Fatalf("begun %d times, want once", began)
+			if calls != 1 {
+				t.Fatalf("got %d calls, want 1", calls)
 			}
 		}
 	})

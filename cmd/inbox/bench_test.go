@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"inbox/cmd/inbox/internal/server"
 )
 
 // BenchmarkRelay measures a POST and the GET that receives it, over persistent TCP
@@ -76,7 +78,7 @@ func serveProgram(b *testing.B) string {
 	out, exit := newOutput(), make(chan int, 1)
 	args := []string{"-bind", "127.0.0.1:0", "-state", b.TempDir(), "-https=false", "-rate", "1000000", "-burst", "1000000", "-conn-rate", "0"}
 	go func() {
-		exit <- run(ctx, process{args: args, stdout: io.Discard, stderr: out, timeouts: defaultTimeouts()})
+		exit <- run(ctx, process{args: args, stdout: io.Discard, stderr: out, timeouts: server.DefaultTimeouts()})
 	}()
 	b.Cleanup(func() { cancel(); <-exit })
 	select {

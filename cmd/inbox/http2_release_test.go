@@ -6,13 +6,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"inbox/cmd/inbox/internal/server"
 )
 
 // TestClosedHTTP2StillCounts checks that a closed HTTP/2 connection counts toward the limit
 // as long as net/http retains its memory.
 func TestClosedHTTP2StillCounts(t *testing.T) {
-	timeouts := defaultTimeouts()
-	timeouts.idle = 300 * time.Millisecond
+	timeouts := server.DefaultTimeouts()
+	timeouts.Idle = 300 * time.Millisecond
 	p := startWithTimeouts(t, timeouts, "-max-conns-per-ip", "1")
 	ask := func(http2 bool) (int, error) {
 		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: http2}
@@ -32,8 +34,8 @@ func TestClosedHTTP2StillCounts(t *testing.T) {
 		_, err := ask(false)
 		took := time.Since(began)
 		if err == nil {
-			if took < timeouts.idle {
-				t.Errorf("accepted the next connection after %v, want after %v", took, timeouts.idle)
+			if took < timeouts.Idle {
+				t.Errorf("accepted the next connection after %v, want after %v", took, timeouts.Idle)
 			}
 			return
 		}

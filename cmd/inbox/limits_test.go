@@ -3,20 +3,15 @@ package main
 import (
 	"bufio"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"inbox/cmd/inbox/internal/limits"
 )
 
 // requestAs sends a GET with the given password and additional header lines.
@@ -186,32 +181,6 @@ func TestHeldPollsAreLimited(t *testing.T) {
 	}
 }
 
-func TestAutomaticSizes(t *testing.T) {
-	const gib = 1 << 30
-	for _, row := range []struct {
-		name                    string
-		args                    []string
-		memory, files           int64
-		maxMemory, queued, conn int64
-	}{
-		{"a VPS", nil, gib, 1 << 20, gib / 4 * 3, 256 << 20, 4096},
-		{"a small one", nil, gib / 2, 1 << 20, gib / 8 * 3, 128 << 20, 2048},
-		{"few files", nil, gib, 2048, gib / 4 * 3, 256 << 20, 2048 - 64 - limits.MaxTarpittedConns},
-		{"unknown", nil, 0, 0, 0, 256 << 20, 1 << 20},
-		{"given", []string{"-max-memory", "1000", "-max-conns", "7", "-max-queued-bytes", "0"}, gib, 1 << 20, 1000, 0, 7},
-		{"none", []string{"-max-memory", "0", "-max-conns", "0"}, gib, 1 << 20, 0, 256 << 20, 0},
-	} {
-		c, err := parse(row.args, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.resolveAuto(row.memory, row.files)
-		if c.maxMemory != row.maxMemory || c.maxQueuedBytes != row.queued || c.maxConns != row.conn {
-			t.Errorf("%s: got %d, %d, %d, want %d, %d, %d", row.name, c.maxMemory, c.maxQueuedBytes, c.maxConns, row.maxMemory, row.queued, row.conn)
-		}
-	}
-}
-
 // TestMemoryIsLimited checks that -max-memory sets the runtime's memory limit.
 func TestMemoryIsLimited(t *testing.T) {
 	before, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
@@ -221,106 +190,6 @@ func TestMemoryIsLimited(t *testing.T) {
 	start(t, "-max-memory", fmt.Sprint(limit))
 	if got := debug.SetMemoryLimit(-1); got != limit {
 		t.Errorf("got a runtime limit of %d bytes, want %d", got, limit)
-	}
-}
-
-// newDomainServer builds a server with -domain that is not serving.
-func newDomainServer(t *testing.T, args ...string) *server {
-	t.Helper()
-	c, err := parse(append([]string{
-		"-domain", "a.example", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/directory", "-bind", "127.0.0.1:0", "-http-bind", "127.0.0.1:0",
-		"-state", t.TempDir(),
-	}, args...), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := slog.New(slog.DiscardHandler)
-	ls, err := listenAll(c, nil, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ls.close)
-	srv, err := newServer(c, process{stderr: io.Discard, timeouts: defaultTimeouts()}, ls, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return srv
-}
-
-// TestEveryResponseIsRateLimited checks responses of the layers in front of pages and
-// mailboxes.
-func TestEveryResponseIsRateLimited(t *testing.T) {
-	srv := newDomainServer(t, "-rate", "1", "-burst", "2")
-	for i, row := range []struct {
-		name    string
-		handler http.Handler
-		request string
-		status  int
-	}{
-		{"another host", srv.mainServer.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
-		{"another host on port 80", srv.redirectServer.Handler, "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n", 421},
-		{"redirect to HTTPS", srv.redirectServer.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 308},
-		{"an unknown token", srv.redirectServer.Handler, "GET /.well-known/acme-challenge/x HTTP/1.1\r\nHost: a.example\r\n\r\n", 404},
-		{"a large header", srv.mainServer.Handler, "GET / HTTP/1.1\r\nHost: a.example\r\nX: " + strings.Repeat("x", 17<<10) + "\r\n\r\n", 431},
-		{"health check from another address", srv.mainServer.Handler, "GET /healthz HTTP/1.1\r\nHost: a.example\r\n\r\n", 200},
-		{"an unknown method", srv.mainServer.Handler, "BREW /inbox HTTP/1.1\r\nHost: a.example\r\n\r\n", 405},
-	} {
-		for _, want := range []int{row.status, row.status, 429} {
-			r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(row.request)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", i)
-			w := httptest.NewRecorder()
-			row.handler.ServeHTTP(w, r)
-			if w.Code != want {
-				t.Errorf("%s: got %d, want %d", row.name, w.Code, want)
-			}
-		}
-	}
-}
-
-// TestRefusalsAreProblemDocuments checks that refusals before the mailbox handler are problem
-// documents, and are counted.
-func TestRefusalsAreProblemDocuments(t *testing.T) {
-	srv := newDomainServer(t, "-rate", "1", "-burst", "1", "-metrics-bind", "127.0.0.1:0")
-	for i, row := range []struct {
-		name    string
-		handler http.Handler
-		host, x string
-		status  int
-		kind    string
-	}{
-		{"another host", srv.mainServer.Handler, "other.example", "", 421, "misdirected-request"},
-		{"another host on port 80", srv.redirectServer.Handler, "other.example", "", 421, "misdirected-request"},
-		{"a large header", srv.mainServer.Handler, "a.example", strings.Repeat("x", 17<<10), 431, "header-too-large"},
-		{"too many requests", srv.mainServer.Handler, "a.example", "", 429, "rate-limited"},
-	} {
-		r := httptest.NewRequest("GET", "/inbox", nil)
-		r.Host, r.RemoteAddr = row.host, fmt.Sprintf("192.0.2.%d:1", i)
-		r.Header.Set("X", row.x)
-		if row.status == http.StatusTooManyRequests {
-			row.handler.ServeHTTP(httptest.NewRecorder(), r)
-		}
-		w := httptest.NewRecorder()
-		row.handler.ServeHTTP(w, r)
-		var p struct {
-			Type, Title, Detail string
-			Status              int
-		}
-		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
-			t.Errorf("%s: got %q: %v", row.name, w.Body, err)
-		}
-		if w.Code != row.status || p.Status != row.status || p.Type != "urn:inbox:problem:"+row.kind || p.Title == "" || p.Detail == "" ||
-			w.Header().Get("Content-Type") != "application/problem+json" || w.Header().Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: got %d %+v with %v", row.name, w.Code, p, w.Header())
-		}
-	}
-	if got := srv.metricsSources().Refusals()["misdirected-request"]; got != 2 {
-		t.Errorf("got %d misdirected requests counted, want 2", got)
-	}
-	if got := srv.limits.Refused(); got["header"] != 1 || got["requests"] != 1 {
-		t.Errorf("got %v counted, want one large header and one request over the rate", got)
 	}
 }
 

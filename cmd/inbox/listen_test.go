@@ -4,16 +4,12 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"inbox/cmd/inbox/internal/sdnotify"
 )
 
 func TestProxyProtocol(t *testing.T) {
@@ -74,55 +70,6 @@ func TestUnixSocket(t *testing.T) {
 		a.Body.Close()
 		if a.StatusCode != row.want {
 			t.Errorf("%s: got %d, want %d", row.client, a.StatusCode, row.want)
-		}
-	}
-}
-
-func TestUnusableSocketPaths(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := listen("bind", "unix:"+file); err == nil || !strings.Contains(err.Error(), "is not a socket") {
-		t.Errorf("a file: got %v", err)
-	}
-	l, err := listen("bind", "unix:"+filepath.Join(dir, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if _, err := listen("bind", "unix:"+filepath.Join(dir, "s")); err == nil || !strings.Contains(err.Error(), "another program") {
-		t.Errorf("a socket in use: got %v", err)
-	}
-	if _, err := listen("bind", "unix:"+filepath.Join(dir, "no", "s")); err == nil {
-		t.Error("missing directory: got a socket, want an error")
-	}
-}
-
-// TestMissingHTTPSocketWarning checks the warning for a missing http socket. systemd does
-// not pass a socket whose port is in use.
-func TestMissingHTTPSocketWarning(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	for _, row := range []struct {
-		domains []string
-		sockets sdnotify.Sockets
-		want    bool
-	}{
-		{[]string{"one.example"}, sdnotify.Sockets{sdnotify.HTTPS: l}, true},
-		{[]string{"one.example"}, sdnotify.Sockets{sdnotify.HTTPS: l, sdnotify.HTTP: l}, false},
-		{nil, sdnotify.Sockets{sdnotify.HTTPS: l}, false},
-	} {
-		var log strings.Builder
-		if _, err := inheritedListeners(row.sockets, &config{https: true, domains: row.domains}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
-			t.Error(err)
-		}
-		if got := strings.Contains(log.String(), noRedirectListener); got != row.want {
-			t.Errorf("%v with %d sockets: unexpected log %q", row.domains, len(row.sockets), log.String())
 		}
 	}
 }

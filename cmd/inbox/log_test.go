@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"io"
 	"log"
 	"net"
@@ -35,20 +34,6 @@ func TestLogOmitsSecrets(t *testing.T) {
 		if !strings.Contains(text, wanted) {
 			t.Errorf("the log lacks %q:\n%s", wanted, text)
 		}
-	}
-}
-
-func TestUnknownVariablesAreLoggedAtDebug(t *testing.T) {
-	c, err := parse([]string{"-https=false", "-log-level", "debug"}, []string{"INBOX_PORT=tcp://192.0.2.1:80"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	if _, err := newServerWithoutListeners(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: &out}); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(out.String(), "INBOX_PORT") || strings.Contains(out.String(), "192.0.2.1") {
-		t.Errorf("want the name of the variable without its value:\n%s", out.String())
 	}
 }
 

@@ -53,6 +53,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"inbox/cmd/inbox/internal/server"
 )
 
 func main() {
@@ -66,7 +68,7 @@ func main() {
 		environ:   os.Environ(),
 		stdout:    os.Stdout,
 		stderr:    os.Stderr,
-		timeouts:  defaultTimeouts(),
+		timeouts:  server.DefaultTimeouts(),
 		forceStop: forceStop,
 	}))
 }

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"inbox/cmd/inbox/internal/logging"
+	"inbox/cmd/inbox/internal/server"
 )
 
 // asProgram is the variable that makes the test binary run as the program, so that a test
@@ -53,7 +53,7 @@ func serverGoroutines() string {
 	return strings.Join(slices.DeleteFunc(all, func(stack string) bool {
 		ours := strings.Contains(stack, "inbox/inbox.") || strings.Contains(stack, "inbox/tlsmgr.") ||
 			strings.Contains(stack, "net/http.(*conn)") || strings.Contains(stack, "net/http.(*Server)") ||
-			strings.Contains(stack, "main.(*server)")
+			strings.Contains(stack, "internal/server.")
 		return !ours
 	}), "\n\n")
 }
@@ -98,12 +98,12 @@ type program struct {
 // start runs the program on a free port, and stops it when the test ends.
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
-	timeouts := defaultTimeouts()
-	timeouts.drain = 10 * time.Millisecond // clients are local
+	timeouts := server.DefaultTimeouts()
+	timeouts.Drain = 10 * time.Millisecond // clients are local
 	return startWithTimeouts(t, timeouts, args...)
 }
 
-func startWithTimeouts(t *testing.T, timeouts timeouts, args ...string) *program {
+func startWithTimeouts(t *testing.T, timeouts server.Timeouts, args ...string) *program {
 	t.Helper()
 	args = append([]string{"-bind", "127.0.0.1:0", "-state", t.TempDir()}, args...)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -225,14 +225,9 @@ func runOnce(t *testing.T, environ []string, args ...string) (code int, stdout, 
 	var out, errs bytes.Buffer
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	code = run(ctx, process{args: args, environ: environ, stdout: &out, stderr: &errs, timeouts: defaultTimeouts()})
+	code = run(ctx, process{args: args, environ: environ, stdout: &out, stderr: &errs, timeouts: server.DefaultTimeouts()})
 	if ctx.Err() != nil {
 		t.Fatalf("the program with %q did not exit:\n%s", args, errs.String())
 	}
 	return code, out.String(), errs.String()
-}
-
-// newServerWithoutListeners builds a server that has no listeners.
-func newServerWithoutListeners(c *config, p process) (*server, error) {
-	return newServer(c, p, listeners{}, logging.New(p.stderr, c.level, c.logFormat == "json"))
 }

@@ -3,17 +3,10 @@ package main
 import (
 	"encoding/json"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
-
-	"inbox/cmd/inbox/internal/metrics"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 var metricsLine = regexp.MustCompile(`msg=metrics addr=(\S+)`)
@@ -67,32 +60,6 @@ func TestMetrics(t *testing.T) {
 	}
 	if strings.Contains(text, "alice") || strings.Contains(text, "bob") {
 		t.Error("names of peers are in the metrics")
-	}
-}
-
-func TestMetricsFollowTheConventions(t *testing.T) {
-	c, err := parse([]string{"-https=false"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	srv, err := newServer(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, timeouts: defaultTimeouts()}, listeners{metrics: listener}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// A component adds metrics of its own while the server is built.
-	part := prometheus.NewGauge(prometheus.GaugeOpts{Name: "inbox_part", Help: "Metric of another component."})
-	srv.collectors = append(srv.collectors, part)
-	if testutil.CollectAndCount(metrics.NewCollector(srv.metricsSources()), "inbox_part") != 1 {
-		t.Error("the metric of another component is missing")
-	}
-	problems, err := testutil.CollectAndLint(metrics.NewCollector(srv.metricsSources()))
-	if err != nil || len(problems) > 0 {
-		t.Errorf("got %v, %v", problems, err)
 	}
 }
 

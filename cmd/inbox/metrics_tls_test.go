@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"inbox/cmd/inbox/internal/server"
 )
 
 // handshake performs one handshake and reads a response, so that session tickets arrive.
@@ -42,8 +44,8 @@ func TestHandshakesAreCounted(t *testing.T) {
 // TestHandshakeErrorsByReason checks the counted reasons of failed handshakes by real
 // clients.
 func TestHandshakeErrorsByReason(t *testing.T) {
-	timeouts := defaultTimeouts()
-	timeouts.header = time.Second // for the silent client; the others finish sooner
+	timeouts := server.DefaultTimeouts()
+	timeouts.Header = time.Second // for the silent client; the others finish sooner
 	p := startWithTimeouts(t, timeouts, "-metrics-bind", "127.0.0.1:0", "-domain", "a.example", "-acme-agree", "-http-bind=",
 		"-acme-ca", "https://127.0.0.1:1/", "-acme-preflight=false")
 	raw := func(data string) {

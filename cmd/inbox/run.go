@@ -10,9 +10,12 @@ import (
 	"log/slog"
 	"os"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
 	"inbox/cmd/inbox/internal/host"
+	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/sdnotify"
+	"inbox/cmd/inbox/internal/server"
 	"inbox/tlsmgr"
 )
 
@@ -28,45 +31,60 @@ type process struct {
 	args           []string
 	environ        []string
 	stdout, stderr io.Writer
-	timeouts       timeouts
+	timeouts       server.Timeouts
 	forceStop      <-chan struct{} // closed when shutdown must not wait for posts; nil: never
-
-	done <-chan struct{} // closed when the program must stop, so that a waiting start returns
 }
 
 // run runs the program until ctx is done, and returns the exit code.
 func run(ctx context.Context, p process) int {
-	cfg, err := parse(p.args, p.environ)
+	options, err := config.Parse(p.args, p.environ)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		io.WriteString(p.stdout, usage())
+		io.WriteString(p.stdout, config.Usage())
 		return exitDone
 	case err != nil:
-		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.errorPrefix(), err)
-		return exitUsage
-	case cfg.version:
+		return p.fail(exitUsage, err)
+	case options.Command == config.Version:
 		fmt.Fprintln(p.stdout, version())
 		return exitDone
 	}
-	if cfg.doctor {
-		if !doctor.Run(ctx, doctorConfig(cfg, p), p.stdout) {
+	cfg, err := config.Resolve(options, hostFacts(p.getenv))
+	if err != nil {
+		return p.fail(exitUsage, err)
+	}
+	if options.Command == config.Doctor {
+		if !doctor.Run(ctx, server.DoctorConfig(cfg), p.stdout) {
 			return exitFailure
 		}
 		return exitDone
 	}
-	p.done = ctx.Done()
-	cfg.resolveAuto(host.AvailableMemory(), host.MaxOpenFiles())
-	host.LimitMemory(cfg.maxMemory)
-	err = serve(ctx, cfg, p)
+	host.LimitMemory(cfg.MaxMemoryBytes)
+	err = server.Run(ctx, cfg, server.Process{
+		Version: buildVersion(), Getenv: p.getenv, Stderr: p.stderr, ForceStop: p.forceStop, Timeouts: p.timeouts,
+	})
 	switch {
 	case errors.Is(err, tlsmgr.ErrUsage):
-		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.errorPrefix(), addUserHint(err))
-		return exitUsage
+		return p.fail(exitUsage, addUserHint(err))
 	case err != nil:
-		fmt.Fprintf(p.stderr, "%sinbox: %v\n", p.errorPrefix(), addUserHint(err))
-		return exitFailure
+		return p.fail(exitFailure, addUserHint(err))
 	}
 	return exitDone
+}
+
+// fail prints an error, with its priority if the journal reads it, and returns the code.
+func (p process) fail(code int, err error) int {
+	prefix := sdnotify.PriorityPrefix(sdnotify.JournalWriter(p.stderr, p.getenv), slog.LevelError)
+	fmt.Fprintf(p.stderr, "%sinbox: %v\n", prefix, err)
+	return code
+}
+
+// hostFacts returns what the configuration needs to know of this machine.
+func hostFacts(getenv func(name string) string) config.Facts {
+	const spareFiles = 64 // for everything that is not a connection
+	return config.Facts{
+		MemoryBytes: host.AvailableMemory(), OpenFiles: host.MaxOpenFiles(),
+		ReservedFiles: spareFiles + limits.MaxTarpittedConns, Getenv: getenv,
+	}
 }
 
 // addUserHint adds the process's user to a permission error for a file. In a service or
@@ -80,12 +98,4 @@ func addUserHint(err error) error {
 }
 
 // getenv returns the value of an environment variable, or "".
-func (p process) getenv(name string) string { return lookupEnv(p.environ, name) }
-
-// journalWriter returns stderr, with journal priorities if it is connected to the journal.
-func (p process) journalWriter() io.Writer { return sdnotify.JournalWriter(p.stderr, p.getenv) }
-
-// errorPrefix returns the journal priority that precedes an error message, or "".
-func (p process) errorPrefix() string {
-	return sdnotify.PriorityPrefix(p.journalWriter(), slog.LevelError)
-}
+func (p process) getenv(name string) string { return host.Getenv(p.environ, name) }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -140,7 +139,7 @@ func TestStartErrors(t *testing.T) {
 		{"port taken", []string{"-bind", taken.Addr().String()}, "choose another port with -bind"},
 		{"no such address", []string{"-bind", "192.0.2.99:0"}, "cannot bind 192.0.2.99:0: this machine does not have that address"},
 		{"pages missing", []string{"-public", filepath.Join(dir, "none")}, "-public"},
-		{"unusable files", []string{"-server-cert", filepath.Join(dir, "server.crt")}, "mend the files"},
+		{"unusable files", []string{"-server-cert", filepath.Join(dir, "server.crt")}, "fix the files"},
 		{"damaged secret", []string{"-state", dir}, "remove the file to generate a new secret"},
 	} {
 		args := append([]string{"-bind", "127.0.0.1:0", "-state", t.TempDir()}, tt.args...)
@@ -203,46 +202,6 @@ func TestMailboxOptions(t *testing.T) {
 		}
 	})
 }
-
-func TestCleanupFreesMemory(t *testing.T) {
-	t.Parallel()
-	c, err := parse([]string{"-inbox-timeout", "1", "-https=false"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := newServerWithoutListeners(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: newOutput(), timeouts: defaultTimeouts()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	claim, _ := http.NewRequest("GET", "/inbox?wait=0", nil)
-	claim.SetBasicAuth("alice", "secret")
-	srv.handler.ServeHTTP(new(discardResponse), claim)
-	if n := srv.store.Stats().Inboxes; n != 1 {
-		t.Fatalf("got %d inboxes after one claim, want 1", n)
-	}
-	var sweeping sync.WaitGroup
-	defer sweeping.Wait()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	sweeping.Go(func() { srv.sweep(ctx) })
-	for deadline := time.Now().Add(10 * time.Second); srv.store.Stats().Inboxes > 0; {
-		if time.Now().After(deadline) {
-			t.Fatal("the inbox was not freed")
-		}
-	}
-}
-
-// discardResponse discards the response.
-type discardResponse struct{ header http.Header }
-
-func (d *discardResponse) Header() http.Header {
-	if d.header == nil {
-		d.header = http.Header{}
-	}
-	return d.header
-}
-func (d *discardResponse) Write(b []byte) (int, error) { return len(b), nil }
-func (d *discardResponse) WriteHeader(int)             {}
 
 func TestLimitOptions(t *testing.T) {
 	big := strings.Repeat("x", 600)

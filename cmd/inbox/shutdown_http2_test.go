@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"inbox/cmd/inbox/internal/server"
 )
 
 // h2Client is an HTTP/2 connection at frame level.
@@ -67,7 +69,7 @@ func (c *h2Client) answered(stream uint32) bool {
 // the server stops gets a response.
 func TestShutdownFinishesHTTP2Posts(t *testing.T) {
 	t.Parallel()
-	p := startWithTimeouts(t, defaultTimeouts())
+	p := startWithTimeouts(t, server.DefaultTimeouts())
 	p.claim("alice")
 	body, write := io.Pipe()
 	status := make(chan string, 1)
@@ -79,7 +81,7 @@ func TestShutdownFinishesHTTP2Posts(t *testing.T) {
 	}()
 	io.WriteString(write, "hel") // returns once it is being sent
 	p.cancel()
-	time.Sleep(2 * defaultTimeouts().drain)
+	time.Sleep(2 * server.DefaultTimeouts().Drain)
 	io.WriteString(write, "lo")
 	write.Close()
 	if got := <-status; got != "HTTP/2.0 200 <nil>" {
@@ -94,8 +96,8 @@ func TestShutdownFinishesHTTP2Posts(t *testing.T) {
 // well before it is closed, and that requests before GOAWAY get a response.
 func TestShutdownSendsGoAwayToIdleHTTP2(t *testing.T) {
 	t.Parallel()
-	timeouts := defaultTimeouts()
-	timeouts.drain = 4 * time.Second // for busy machines
+	timeouts := server.DefaultTimeouts()
+	timeouts.Drain = 4 * time.Second // for busy machines
 	p := startWithTimeouts(t, timeouts)
 	idle, late := p.dialFrames(), p.dialFrames()
 	for _, c := range []*h2Client{idle, late} {
@@ -105,7 +107,7 @@ func TestShutdownSendsGoAwayToIdleHTTP2(t *testing.T) {
 	}
 	time.Sleep(100 * time.Millisecond)
 	p.cancel()
-	time.Sleep(timeouts.drain / 4)
+	time.Sleep(timeouts.Drain / 4)
 	if late.get(3, "/healthz"); !late.answered(3) {
 		t.Error("a request before GOAWAY got no response")
 	}
@@ -121,7 +123,7 @@ func TestShutdownSendsGoAwayToIdleHTTP2(t *testing.T) {
 	if idle.answered(3) {
 		t.Error("a request after GOAWAY got a response")
 	}
-	if took := time.Since(began); took < timeouts.drain/8 || took > timeouts.drain {
+	if took := time.Since(began); took < timeouts.Drain/8 || took > timeouts.Drain {
 		t.Errorf("the connection was closed %v after GOAWAY, want the second that x/net allows", took)
 	}
 	if code := p.stop(); code != exitDone {

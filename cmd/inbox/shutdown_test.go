@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"inbox/cmd/inbox/internal/server"
 	"inbox/cmd/inbox/internal/snapshot"
 )
 
@@ -278,8 +279,8 @@ func TestWaitingStartCanBeStopped(t *testing.T) {
 // TestListenersCloseFirst checks that the listeners close before the shutdown waits for
 // anything.
 func TestListenersCloseFirst(t *testing.T) {
-	timeouts := defaultTimeouts()
-	timeouts.drain, timeouts.shutdown = 2*time.Minute, 3*time.Minute
+	timeouts := server.DefaultTimeouts()
+	timeouts.Drain, timeouts.Shutdown = 2*time.Minute, 3*time.Minute
 	out, forceStop, exit := newOutput(), make(chan struct{}), make(chan int, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	args := []string{"-bind", "127.0.0.1:0", "-state", t.TempDir(), "-https=false"}
@@ -308,8 +309,8 @@ func TestListenersCloseFirst(t *testing.T) {
 // TestSlowPostsAreAborted checks that a post that exceeds the shutdown timeout is aborted
 // and never gets 200.
 func TestSlowPostsAreAborted(t *testing.T) {
-	timeouts := defaultTimeouts()
-	timeouts.shutdown = 100 * time.Millisecond
+	timeouts := server.DefaultTimeouts()
+	timeouts.Shutdown = 100 * time.Millisecond
 	p := startWithTimeouts(t, timeouts, "-https=false")
 	p.claim("alice")
 	c := &child{program: p}
@@ -339,7 +340,7 @@ func TestRunWithCanceledContext(t *testing.T) {
 	out := newOutput()
 	code := run(ctx, process{
 		args:   []string{"-bind", "127.0.0.1:0", "-state", t.TempDir()},
-		stdout: io.Discard, stderr: out, timeouts: defaultTimeouts(),
+		stdout: io.Discard, stderr: out, timeouts: server.DefaultTimeouts(),
 	})
 	if code != exitDone {
 		t.Errorf("exit code %d, want 0:\n%s", code, out)

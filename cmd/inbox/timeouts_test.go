@@ -10,12 +10,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"inbox/cmd/inbox/internal/server"
 )
 
 // shortTimeouts returns timeouts that expire quickly, for tests of the expiry.
-func shortTimeouts() timeouts {
-	return timeouts{header: 200 * time.Millisecond, body: 200 * time.Millisecond, idle: 200 * time.Millisecond,
-		write: 5 * time.Second, shutdown: 5 * time.Second, saveStall: 20 * time.Second, save: 20 * time.Second}
+func shortTimeouts() server.Timeouts {
+	return server.Timeouts{Header: 200 * time.Millisecond, Body: 200 * time.Millisecond, Idle: 200 * time.Millisecond,
+		Write: 5 * time.Second, Shutdown: 5 * time.Second, SaveStall: 20 * time.Second, Save: 20 * time.Second}
 }
 
 // basicAuthHeader returns the Authorization header line of a user.
@@ -91,7 +93,7 @@ func TestWaitCanExceedBodyTimeout(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"-https=true", "-https=false"} {
 		timeouts := shortTimeouts()
-		timeouts.write = 200 * time.Millisecond // starts only when the response is written
+		timeouts.Write = 200 * time.Millisecond // starts only when the response is written
 		p := startWithTimeouts(t, timeouts, scheme, "-poll-timeout", "1")
 		p.want(http.StatusNotFound, "POST", "/inbox?to=nobody&wait=1", "bob", "hello")
 		p.want(http.StatusNoContent, "GET", "/inbox", "bob", "")
@@ -137,34 +139,6 @@ func TestHeaderLimitOverHTTP2(t *testing.T) {
 		if a, err := p.send(r); err != nil || a.status != want || a.proto != "HTTP/2.0" {
 			t.Errorf("field of %d bytes: got %v, %s, status %d, want %d", size, err, a.proto, a.status, want)
 		}
-	}
-}
-
-func TestMainServerTimeouts(t *testing.T) {
-	c, err := parse([]string{"-https=false"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := newServerWithoutListeners(c, process{environ: []string{"HOME=" + t.TempDir()}, stderr: io.Discard, timeouts: defaultTimeouts()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := srv.mainServer
-	if s.ReadHeaderTimeout != 10*time.Second || s.IdleTimeout != 2*time.Minute {
-		t.Errorf("header %v, idle %v; want 10s, 2m", s.ReadHeaderTimeout, s.IdleTimeout)
-	}
-	if least := c.pollWait + 30*time.Second; s.WriteTimeout <= least {
-		t.Errorf("WriteTimeout %v is too short for a poll held for %v", s.WriteTimeout, c.pollWait)
-	}
-	if s.HTTP2.MaxConcurrentStreams != 100 || s.HTTP2.SendPingTimeout == 0 || s.HTTP2.WriteByteTimeout == 0 {
-		t.Errorf("HTTP/2 limits are not set: %+v", s.HTTP2)
-	}
-}
-
-func TestRedirectServerTimeouts(t *testing.T) {
-	s := newDomainServer(t).redirectServer
-	if s.ReadHeaderTimeout != 10*time.Second || s.IdleTimeout != 2*time.Minute || s.WriteTimeout != time.Minute || s.MaxHeaderBytes != 16<<10 {
-		t.Errorf("got header %v, idle %v, write %v, %d bytes; want 10s, 2m, 1m, 16 KiB", s.ReadHeaderTimeout, s.IdleTimeout, s.WriteTimeout, s.MaxHeaderBytes)
 	}
 }
 

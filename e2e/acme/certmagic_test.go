@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 // Either challenge type obtains a certificate for an IP address, with the short-lived
@@ -15,10 +15,10 @@ func TestIPAddressCertificate(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, addr string
-		change     func(*tlsmgr.ACME)
+		change     func(*acme.Config)
 	}{
-		{"tls-alpn-01", "127.0.0.1", func(a *tlsmgr.ACME) { a.NoHTTP = true }},
-		{"http-01", "127.0.0.2", func(a *tlsmgr.ACME) { a.NoTLS = true; a.ListenHost = "" }},
+		{"tls-alpn-01", "127.0.0.1", func(a *acme.Config) { a.NoHTTP = true }},
+		{"http-01", "127.0.0.2", func(a *acme.Config) { a.NoTLS = true; a.ListenHost = "" }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -80,7 +80,7 @@ func TestFallbackCA(t *testing.T) {
 			second := newPebble(t, pebbleOptions{httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
 			name := newName()
 			c := r.config(name)
-			c.ACME.FallbackCA = tlsmgr.CA{URL: second.url(), RootsFile: second.serverRootFile}
+			c.ACME.FallbackCA = acme.CA{URL: second.url(), RootsFile: second.serverRootFile}
 			breakFirst(r)
 			s := r.serve(c)
 			eventually(t, waitTimeout, "the name has a certificate of the fallback CA", func() bool { return s.state(name).Source == "acme" })
@@ -105,7 +105,7 @@ func TestShorterLivedCertificateOfPrimaryCA(t *testing.T) {
 	second := newPebble(t, pebbleOptions{validity: 48 * time.Hour, httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
 	name := newName()
 	c := r.config(name)
-	c.ACME.FallbackCA = tlsmgr.CA{URL: second.url(), RootsFile: second.serverRootFile}
+	c.ACME.FallbackCA = acme.CA{URL: second.url(), RootsFile: second.serverRootFile}
 	r.ca.close()
 	s := r.serve(c)
 	eventually(t, waitTimeout, "the name has a certificate of the fallback CA", func() bool { return s.state(name).Source == "acme" })

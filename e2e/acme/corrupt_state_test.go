@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"inbox/tlsmgr"
 )
 
 // A power failure can leave files that consist of zeros. Without the quarantine, each of
@@ -18,21 +16,21 @@ func TestDamagedState(t *testing.T) {
 	for _, tt := range []struct {
 		name, engine, file string
 	}{
-		{"lock", tlsmgr.CertMagic, "locks/issue_cert_NAME.lock"},
-		{"certificate", tlsmgr.CertMagic, "certificates/CA/NAME/NAME.crt"},
-		{"key", tlsmgr.CertMagic, "certificates/CA/NAME/NAME.key"},
-		{"metadata", tlsmgr.CertMagic, "certificates/CA/NAME/NAME.json"},
-		{"account", tlsmgr.CertMagic, "acme/CA/users/me@example.test/me.json"},
-		{"account key", tlsmgr.CertMagic, "acme/CA/users/me@example.test/me.key"},
-		{"autocert certificate", tlsmgr.Autocert, "autocert/CA/NAME"},
-		{"autocert account", tlsmgr.Autocert, "autocert/CA/acme_account+key"},
+		{"lock", "certmagic", "locks/issue_cert_NAME.lock"},
+		{"certificate", "certmagic", "certificates/CA/NAME/NAME.crt"},
+		{"key", "certmagic", "certificates/CA/NAME/NAME.key"},
+		{"metadata", "certmagic", "certificates/CA/NAME/NAME.json"},
+		{"account", "certmagic", "acme/CA/users/me@example.test/me.json"},
+		{"account key", "certmagic", "acme/CA/users/me@example.test/me.key"},
+		{"autocert certificate", "autocert", "autocert/CA/NAME"},
+		{"autocert account", "autocert", "autocert/CA/acme_account+key"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pebbleOptions{})
 			name := newName()
 			c := r.config(name)
-			c.ACME.Engine = tt.engine
+			c.ACME.Engine = engines[tt.engine]
 			s := r.serve(c)
 			s.waitForCert(waitTimeout, name)
 			leaf, err := s.servedCert(name)
@@ -46,7 +44,7 @@ func TestDamagedState(t *testing.T) {
 			s.waitForCert(waitTimeout, name)
 			eventually(t, waitTimeout, "a second order is made", func() bool { return r.ca.orders() == 2 })
 			eventually(t, waitTimeout, "the certificate is obtained", func() bool { return s.state(name).Obtained == 1 })
-			if !s.log.has("set aside") {
+			if isLock := tt.name == "lock"; !isLock && !s.log.has("quarantined") { // the content of a lock file does not matter
 				t.Error("the log does not report the quarantined file")
 			}
 		})

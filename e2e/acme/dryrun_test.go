@@ -7,21 +7,22 @@ import (
 	"testing"
 
 	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 // With a staging CA configured, a dry run orders there, even if first orders do not. The
 // running server answers its challenges. Failures there are not counted.
 func TestDryRunAtStagingCA(t *testing.T) {
 	t.Parallel()
-	for _, engine := range []string{tlsmgr.CertMagic, tlsmgr.Autocert} {
+	for _, engine := range []string{"certmagic", "autocert"} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pebbleOptions{})
 			staging := newPebble(t, pebbleOptions{httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
 			name := newName()
 			c := r.config(name)
-			c.ACME.Engine = engine
-			c.ACME.StagingCA = tlsmgr.CA{URL: staging.url(), RootsFile: staging.serverRootFile}
+			c.ACME.Engine = engines[engine]
+			c.ACME.StagingCA = acme.CA{URL: staging.url(), RootsFile: staging.serverRootFile}
 			s := r.serve(c)
 			s.waitForCert(waitTimeout, name)
 			if staging.orders() != 0 {
@@ -32,7 +33,7 @@ func TestDryRunAtStagingCA(t *testing.T) {
 				t.Errorf("got %d orders and %d at the staging CA, want 1 and 1", r.ca.orders(), staging.orders())
 			}
 			unreachable := newPebble(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t), nameserver: r.names.addr})
-			c.ACME.StagingCA = tlsmgr.CA{URL: unreachable.url(), RootsFile: unreachable.serverRootFile}
+			c.ACME.StagingCA = acme.CA{URL: unreachable.url(), RootsFile: unreachable.serverRootFile}
 			before := readFile(t, statePath(r, "schedule", name+".json"))
 			for range 3 {
 				r.dryRun(c, false)
@@ -71,13 +72,13 @@ func readFile(t *testing.T, path string) string {
 // All files and directories of the state are private to the user of the server.
 func TestStateIsPrivate(t *testing.T) {
 	t.Parallel()
-	for _, engine := range []string{tlsmgr.CertMagic, tlsmgr.Autocert} {
+	for _, engine := range []string{"certmagic", "autocert"} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pebbleOptions{})
 			name := newName()
 			c := r.config(name)
-			c.ACME.Engine = engine
+			c.ACME.Engine = engines[engine]
 			s := r.serve(c)
 			s.waitForCert(waitTimeout, name)
 			s.stop()

@@ -15,7 +15,7 @@ func TestEmptyCertificateChain(t *testing.T) {
 			r.ca.emptyChains.Store(true)
 			name := newName()
 			config := r.config(name)
-			config.ACME.Engine = engine
+			config.ACME.Engine = engines[engine]
 			s := r.serve(config)
 			eventually(t, waitTimeout, "the state contains the failure", func() bool { return s.state(name).LastError != nil })
 			if wait := time.Until(s.state(name).NextAttempt); wait < 14*time.Minute {

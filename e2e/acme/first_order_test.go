@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 const waitTimeout = time.Minute
@@ -17,14 +17,14 @@ func TestFirstOrder(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, engine, reachable string
-		change                  func(*tlsmgr.ACME)
+		change                  func(*acme.Config)
 	}{
-		{"certmagic, only http-01", tlsmgr.CertMagic, "http", func(a *tlsmgr.ACME) { a.NoTLS = true }},
-		{"certmagic, only tls-alpn-01", tlsmgr.CertMagic, "tls", func(a *tlsmgr.ACME) { a.NoHTTP = true }},
-		{"certmagic, HTTP port reachable", tlsmgr.CertMagic, "http", func(*tlsmgr.ACME) {}},
-		{"certmagic, both ports reachable", tlsmgr.CertMagic, "both", func(*tlsmgr.ACME) {}},
-		{"autocert, HTTP port reachable", tlsmgr.Autocert, "http", func(*tlsmgr.ACME) {}},
-		{"autocert, only tls-alpn-01", tlsmgr.Autocert, "tls", func(a *tlsmgr.ACME) { a.NoHTTP = true }},
+		{"certmagic, only http-01", "certmagic", "http", func(a *acme.Config) { a.NoTLS = true }},
+		{"certmagic, only tls-alpn-01", "certmagic", "tls", func(a *acme.Config) { a.NoHTTP = true }},
+		{"certmagic, HTTP port reachable", "certmagic", "http", func(*acme.Config) {}},
+		{"certmagic, both ports reachable", "certmagic", "both", func(*acme.Config) {}},
+		{"autocert, HTTP port reachable", "autocert", "http", func(*acme.Config) {}},
+		{"autocert, only tls-alpn-01", "autocert", "tls", func(a *acme.Config) { a.NoHTTP = true }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -38,7 +38,7 @@ func TestFirstOrder(t *testing.T) {
 			r := newRig(t, o)
 			name := newName()
 			c := r.config(name)
-			c.ACME.Engine = tt.engine
+			c.ACME.Engine = engines[tt.engine]
 			tt.change(&c.ACME)
 			s := r.serve(c)
 			s.waitForCert(waitTimeout, name)
@@ -51,13 +51,13 @@ func TestFirstOrder(t *testing.T) {
 
 func TestSeveralNames(t *testing.T) {
 	t.Parallel()
-	for _, engine := range []string{tlsmgr.CertMagic, tlsmgr.Autocert} {
+	for _, engine := range []string{"certmagic", "autocert"} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pebbleOptions{})
 			names := []string{newName(), newName(), newName()}
 			c := r.config(names...)
-			c.ACME.Engine = engine
+			c.ACME.Engine = engines[engine]
 			s := r.serve(c)
 			s.waitForCert(waitTimeout, names...)
 			if got := r.ca.orders(); got != len(names) {
@@ -73,13 +73,13 @@ func TestSeveralNames(t *testing.T) {
 func TestExternalAccountBinding(t *testing.T) {
 	t.Parallel()
 	const id, key = "kid-1", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
-	for _, engine := range []string{tlsmgr.CertMagic, tlsmgr.Autocert} {
+	for _, engine := range []string{"certmagic", "autocert"} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pebbleOptions{eab: map[string]string{id: key}})
 			name := newName()
 			c := r.config(name)
-			c.ACME.Engine = engine
+			c.ACME.Engine = engines[engine]
 			c.ACME.CA.EABKeyID = id
 			c.ACME.CA.EABKeyFile = filepath.Join(t.TempDir(), "mac")
 			writeFile(t, c.ACME.CA.EABKeyFile, []byte(key+"\n"))
@@ -99,7 +99,7 @@ func TestWrongAccountKeyReportsCAError(t *testing.T) {
 	writeFile(t, c.ACME.CA.EABKeyFile, []byte(key))
 	s := r.serve(c)
 	eventually(t, waitTimeout, "the state contains the failure", func() bool { return s.state(name).Failures == 1 })
-	if !s.log.has("the authority says: unauthorized") {
+	if !s.log.has("the CA says: unauthorized") {
 		t.Error("the log does not contain the error of the CA")
 	}
 	if wait := time.Until(s.state(name).NextAttempt); wait < 14*time.Minute {
@@ -110,14 +110,14 @@ func TestWrongAccountKeyReportsCAError(t *testing.T) {
 // Rejected nonces and occasional server errors of the CA do not prevent a certificate.
 func TestBadNoncesAndServerErrors(t *testing.T) {
 	t.Parallel()
-	for _, engine := range []string{tlsmgr.CertMagic, tlsmgr.Autocert} {
+	for _, engine := range []string{"certmagic", "autocert"} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pebbleOptions{badNonces: "30"})
 			r.ca.failEvery.Store(7)
 			name := newName()
 			c := r.config(name)
-			c.ACME.Engine = engine
+			c.ACME.Engine = engines[engine]
 			r.serve(c).waitForCert(40*time.Second, name)
 		})
 	}

@@ -4,7 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/acme/autocert"
 )
 
 // Neither restarts nor reloads cause an order before the next attempt is due.
@@ -13,16 +14,16 @@ func TestRestartLoopMakesNoExtraOrder(t *testing.T) {
 	for _, tt := range []struct {
 		engine string
 		orders int // at most, in one attempt with both challenge types
-	}{{tlsmgr.CertMagic, 2}, {tlsmgr.Autocert, 3}} {
+	}{{"certmagic", 2}, {"autocert", 3}} {
 		t.Run(tt.engine, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
 			name := newName()
 			c := r.config(name)
-			c.ACME.Engine = tt.engine
+			c.ACME.Engine = engines[tt.engine]
 			s := r.serve(c)
 			eventually(t, waitTimeout, "the first attempt fails", func() bool { return s.state(name).Failures == 1 })
-			if !s.log.has("the authority says:") || !s.log.has("make sure that the name's address is this server's") {
+			if !s.log.has("the CA says:") || !s.log.has("make sure that the address of the name is this server's") {
 				t.Error("the log does not contain the error of the CA and a fix")
 			}
 			orders, validations := r.ca.orders(), r.ca.validations()
@@ -89,7 +90,7 @@ func TestStagingFirst(t *testing.T) {
 			name := newName()
 			c := r.config(name)
 			c.ACME.StagingFirst = true
-			c.ACME.StagingCA = tlsmgr.CA{URL: staging.url(), RootsFile: staging.serverRootFile}
+			c.ACME.StagingCA = acme.CA{URL: staging.url(), RootsFile: staging.serverRootFile}
 			s := r.serve(c)
 			if tt.certified {
 				s.waitForCert(waitTimeout, name)
@@ -114,7 +115,7 @@ func TestAutocertTimerOrdersNothing(t *testing.T) {
 	r := newRig(t, pebbleOptions{validity: life})
 	name := newName()
 	c := r.config(name)
-	c.ACME.Engine = tlsmgr.Autocert
+	c.ACME.Engine = autocert.New
 	s := r.serve(c)
 	s.waitForCert(waitTimeout, name)
 	end := s.state(name).NotAfter

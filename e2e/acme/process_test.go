@@ -4,8 +4,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"log"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"inbox/tlsmgr"
 )
 
 // buildDir contains the programs, each built by the first test that needs it.
@@ -45,7 +43,7 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(buildDir)
-	log.SetOutput(tlsmgr.StdLog{Log: slog.New(slog.DiscardHandler)})
+	log.SetOutput(io.Discard) // certmagic writes there
 	return m.Run()
 }
 
@@ -92,7 +90,7 @@ func TestTwoProcessesOrderOnce(t *testing.T) {
 			second := r.startNode(name, freePort(t), freePort(t), "-engine", engine)
 			for _, p := range []*process{first, second} {
 				eventually(t, waitTimeout, "both nodes load the certificate", func() bool {
-					return p.log.has("certificate taken up")
+					return p.log.has("certificate loaded")
 				})
 			}
 			if got := r.ca.orders(); got != 1 {
@@ -110,9 +108,9 @@ func TestTwoProcessesRenewOnce(t *testing.T) {
 	first := r.startNode(name, r.httpPort, r.tlsPort)
 	second := r.startNode(name, freePort(t), freePort(t))
 	for _, p := range []*process{first, second} {
-		eventually(t, 2*waitTimeout, "both nodes load a renewed certificate", func() bool { return p.log.count("certificate taken up") > 1 })
+		eventually(t, 2*waitTimeout, "both nodes load a renewed certificate", func() bool { return p.log.count("certificate loaded") > 1 })
 	}
-	loaded := min(first.log.count("certificate taken up"), second.log.count("certificate taken up"))
+	loaded := min(first.log.count("certificate loaded"), second.log.count("certificate loaded"))
 	if got := r.ca.orders(); got > loaded+1 {
 		t.Errorf("got %d orders for %d certificates, want at most one more", got, loaded)
 	}

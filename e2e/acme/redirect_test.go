@@ -45,7 +45,7 @@ func TestRedirectAndHostCheck(t *testing.T) {
 			t.Errorf("%s %s://%s%s: got %d to %q, want %d to %q", tt.method, tt.scheme, tt.host, tt.path,
 				resp.StatusCode, resp.Header.Get("Location"), tt.status, tt.location)
 		}
-		if got := resp.Header.Get("Strict-Transport-Security"); (got == "max-age=86400") != (tt.scheme == "https" && tt.status == 200) {
+		if got := resp.Header.Get("Strict-Transport-Security"); (got == "max-age=604800") != (tt.scheme == "https" && tt.status == 200) {
 			t.Errorf("%s://%s: got Strict-Transport-Security %q, want it only with a page over HTTPS", tt.scheme, tt.host, got)
 		}
 	}

@@ -20,6 +20,9 @@ import (
 	"time"
 
 	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/acme/autocert"
+	"inbox/tlsmgr/acme/certmagic"
 )
 
 // rig is a CA, its name server, a state directory, and the ports to which the CA connects
@@ -71,15 +74,18 @@ var lastName atomic.Int32
 
 func newName() string { return fmt.Sprintf("site%d.example.test", lastName.Add(1)) }
 
+// engines are the ACME engines by name.
+var engines = map[string]acme.NewEngine{"certmagic": certmagic.New, "autocert": autocert.New}
+
 // config returns a configuration that orders certificates for the names from the CA of the
 // rig.
 func (r *rig) config(names ...string) tlsmgr.Config {
 	return tlsmgr.Config{
 		Domains:  names,
 		StateDir: r.dir,
-		ACME: tlsmgr.ACME{
-			Email: "me@example.test", ListenHost: "127.0.0.1", HTTPPort: r.httpPort, TLSPort: r.tlsPort,
-			CA: tlsmgr.CA{URL: r.ca.url(), RootsFile: r.ca.serverRootFile},
+		ACME: acme.Config{
+			Engine: certmagic.New, Email: "me@example.test", ListenHost: "127.0.0.1", HTTPPort: r.httpPort, TLSPort: r.tlsPort,
+			CA: acme.CA{URL: r.ca.url(), RootsFile: r.ca.serverRootFile},
 		},
 	}
 }
@@ -89,7 +95,7 @@ type testServer struct {
 	t      *testing.T
 	rig    *rig
 	host   string // listening address
-	source tlsmgr.Source
+	source *tlsmgr.Manager
 	log    *logBuffer
 	stop   func()
 }
@@ -122,8 +128,8 @@ func (s *testServer) addr(port int) string { return net.JoinHostPort(s.host, str
 
 func (s *testServer) start(c tlsmgr.Config) {
 	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
-	secure := &http.Server{Handler: tlsmgr.HSTS(s.source, tlsmgr.CheckHost(c.Domains, nil, page)), ErrorLog: discardLogger(), ReadHeaderTimeout: 10 * time.Second}
-	plain := &http.Server{Handler: s.source.HTTPHandler(tlsmgr.Redirect(c.Domains, c.ACME.TLSPort)), ErrorLog: discardLogger()}
+	secure := &http.Server{Handler: s.source.HSTS(tlsmgr.CheckHost(c.Domains, nil, page)), ErrorLog: discardLogger(), ReadHeaderTimeout: 10 * time.Second}
+	plain := &http.Server{Handler: s.source.HTTPHandler(tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: c.Domains, HTTPSPort: c.ACME.TLSPort, APIPaths: []string{"/inbox"}})), ErrorLog: discardLogger()}
 	var background sync.WaitGroup
 	encrypted := tls.NewListener(s.listen(c.ACME.TLSPort), s.source.TLSConfig())
 	background.Go(func() { secure.Serve(encrypted) })

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"inbox/e2e"
-	"inbox/tlsmgr/redisstorage"
+	"inbox/tlsmgr/storage/redis"
 )
 
 // cluster is two nodes that share a store but no state directory. The CA connects only
@@ -194,7 +194,7 @@ func TestPausedNodeChangesNothing(t *testing.T) {
 	eventually(t, waitTimeout, "the node orders", func() bool { return c.ca.orders() > 0 })
 	_ = c.programs[1].Signal(syscall.SIGSTOP)
 	unblock()
-	time.Sleep(redisstorage.LeaseDuration + time.Second)
+	time.Sleep(redis.LeaseDuration + time.Second)
 	c.start(0)
 	eventually(t, waitTimeout, "the other node listens and handles SIGHUP", func() bool {
 		_, err := tls.Dial("tcp", addrOf(c.ports[0][1]), &tls.Config{ServerName: c.name, InsecureSkipVerify: true})

@@ -83,7 +83,7 @@ func install(m *machine) {
 	m.wantStatus("200", "https://127.0.0.1/healthz")
 	m.wantStatus("200", "https://[::1]/healthz")
 	m.wantStatus("421", "http://127.0.0.1/") // no redirect without -domain
-	if got := m.property("StatusText"); !strings.HasPrefix(got, "Serves HTTPS on [::]:443: ") {
+	if got := m.property("StatusText"); !strings.HasPrefix(got, "Serving HTTPS on [::]:443: ") {
 		m.t.Errorf("got status text %q, want the listening address", got)
 	}
 	wantUnprivileged(m, "0000000000000000")

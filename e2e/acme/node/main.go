@@ -17,6 +17,9 @@ import (
 	"syscall"
 
 	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/acme/autocert"
+	"inbox/tlsmgr/acme/certmagic"
 )
 
 func main() {
@@ -27,13 +30,14 @@ func main() {
 	flag.StringVar(&c.StateDir, "state", "", "state directory")
 	flag.StringVar(&c.CertFile, "cert", "", "certificate file")
 	flag.StringVar(&c.KeyFile, "key", "", "key file")
-	flag.StringVar(&a.Engine, "engine", "", "ACME engine: certmagic or autocert")
+	engine := flag.String("engine", "certmagic", "ACME engine: certmagic or autocert")
 	flag.StringVar(&a.CA.URL, "ca", "", "directory URL of the CA")
 	flag.StringVar(&a.CA.RootsFile, "roots", "", "file of root certificates for the CA's server")
 	flag.IntVar(&a.HTTPPort, "http", 0, "plain HTTP port")
 	flag.IntVar(&a.TLSPort, "tls", 0, "TLS port")
 	flag.Parse()
 	c.Domains = []string{*name}
+	a.Engine = map[string]acme.NewEngine{"certmagic": certmagic.New, "autocert": autocert.New}[*engine]
 	a.Agreed, a.ListenHost = true, "127.0.0.1"
 	if err := run(c, *full); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -60,7 +64,7 @@ func run(c tlsmgr.Config, full bool) error {
 		return err
 	}
 	quiet := log.New(io.Discard, "", 0)
-	redirect := &http.Server{Handler: source.HTTPHandler(tlsmgr.Redirect(c.Domains, c.ACME.TLSPort)), ErrorLog: quiet}
+	redirect := &http.Server{Handler: source.HTTPHandler(tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: c.Domains, HTTPSPort: c.ACME.TLSPort, APIPaths: []string{"/inbox"}})), ErrorLog: quiet}
 	page := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: quiet}
 	go redirect.Serve(httpListener)
 	go page.Serve(tls.NewListener(tlsListener, source.TLSConfig()))

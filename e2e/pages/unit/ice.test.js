@@ -1,15 +1,15 @@
-/** Tests ice.js: the list of servers, or an empty list on failure. */
+/** Tests ice.js: the list of servers, or an empty list on failure, and connections without invalid servers. */
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {iceServers} from '../../../public/ice.js';
+import {connectWith, iceServers} from '../../../public/ice.js';
 
 test('the request is authenticated and returns the servers', async t => {
   const servers = [{urls: ['turn:example.org'], username: 'u', credential: 'c'}];
   const fetchMock = t.mock.method(globalThis, 'fetch', async () => Response.json({iceServers: servers}));
   assert.deepEqual(await iceServers('https://example.org/ice', 'Basic x'), servers);
   const [, options] = fetchMock.mock.calls[0].arguments;
-  assert.deepEqual([options?.cache, options?.credentials, options?.headers], ['no-store', 'omit', {Authorization: 'Basic x'}]);
+  assert.deepEqual([options?.cache, options?.credentials, options?.redirect, options?.headers], ['no-store', 'omit', 'error', {Authorization: 'Basic x'}]);
 });
 
 for (const [name, answer] of /** @type {[string, () => Promise<Response>][]} */ ([
@@ -17,18 +17,94 @@ for (const [name, answer] of /** @type {[string, () => Promise<Response>][]} */ 
   ['an error status', async () => Response.json({iceServers: [{urls: 'stun:x'}]}, {status: 401})],
   ['invalid JSON', async () => new Response('<p>')],
   ['a missing list', async () => Response.json({})],
+  ['null', async () => Response.json(null)],
+  ['an object in place of the list', async () => Response.json({iceServers: {urls: 'stun:x'}})],
+  ['a string in place of the list', async () => Response.json({iceServers: 'stun:x'})],
 ])) {
-  test(`${name}: an empty list`, async t => {
+  test(`${name}: an empty list, and the console says why`, async t => {
+    const info = t.mock.method(console, 'info', () => {});
     t.mock.method(globalThis, 'fetch', answer);
     assert.deepEqual(await iceServers('https://example.org/ice', ''), []);
+    assert.match(info.mock.calls[0].arguments[0], /^No STUN and TURN servers: /);
   });
 }
 
 test('the request times out', async t => {
+  t.mock.method(console, 'info', () => {});
   t.mock.timers.enable({apis: ['setTimeout']});
   t.mock.method(globalThis, 'fetch', (/** @type {string} */ _url, /** @type {RequestInit} */ {signal}) =>
     new Promise((_resolve, reject) => signal?.addEventListener('abort', () => reject(signal.reason))));
   const servers = iceServers('https://example.org/ice', '');
   t.mock.timers.tick(5_000);
   assert.deepEqual(await servers, []);
+});
+
+/** FakeConnection rejects servers as browsers do. */
+class FakeConnection {
+  closed = false;
+  /** @param {any} configuration */
+  constructor({iceServers}) {
+    for (const {urls} of iceServers) {
+      if (urls === undefined || urls.length === 0) throw new TypeError('malformed');
+      for (const url of [urls].flat()) {
+        if (!/^stun:[a-z]+\d*$/.test(url)) throw new SyntaxError(url);
+      }
+    }
+    this.iceServers = iceServers;
+  }
+  close() { this.closed = true; }
+}
+
+/**
+ * Connects with fake connections.
+ * @param {import('node:test').TestContext} t
+ * @param {unknown} servers
+ */
+function connectWithFakes(t, servers) {
+  const warn = t.mock.method(console, 'warn', () => {});
+  /** @type {FakeConnection[]} */
+  const made = [];
+  const connect = (/** @type {RTCConfiguration} */ configuration) => {
+    const connection = new FakeConnection(configuration);
+    made.push(connection);
+    return /** @type {any} */ (connection);
+  };
+  const {connection, rejected} = connectWith(connect, /** @type {any} */ (servers));
+  assert.deepEqual(made.filter(({closed}) => !closed), [connection], 'the unused connections are closed');
+  return {servers: /** @type {any} */ (connection).iceServers, rejected, warnings: warn.mock.calls.map(({arguments: [text]}) => text)};
+}
+
+test('servers that the browser accepts are used as they are', t => {
+  const servers = [{urls: ['stun:a', 'stun:b']}, {urls: 'stun:c', username: 'u', credential: 'c'}];
+  assert.deepEqual(connectWithFakes(t, servers), {servers, rejected: [], warnings: []});
+});
+
+for (const [name, servers, want, rejected] of /** @type {[string, unknown, object[], string[]][]} */ ([
+  ['one URL of several', [{urls: ['stun:a', 'stun:h:99999'], username: 'u'}, {urls: 'stun:b'}], [{urls: 'stun:a', username: 'u'}, {urls: 'stun:b'}], ['stun:h:99999']],
+  ['the only one', [{urls: 'stun:h?transport=udp', credential: 'secret'}], [], ['stun:h?transport=udp']],
+  ['null', null, [], ['an entry without a URL']],
+  ['an object', {urls: 'stun:h:'}, [], ['stun:h:']],
+  ['a string', 'stun:a', [], ['an entry without a URL']],
+  ['entries that are not objects', [null, 'stun:a', 5, {urls: 'stun:b'}], [{urls: 'stun:b'}], Array(3).fill('an entry without a URL')],
+  ['entries without URLs', [{}, {urls: []}, {urls: null}, {urls: 'stun:b'}], [{urls: 'stun:b'}], Array(3).fill('an entry without a URL')],
+  ['URLs that are not strings', [{urls: [5, ['stun:x:'], 'stun:b']}], [{urls: 'stun:b'}], Array(2).fill('an entry without a URL')],
+])) {
+  test(`invalid servers are left out: ${name}`, t => {
+    const got = connectWithFakes(t, servers);
+    assert.deepEqual([got.servers, got.rejected], [want, rejected]);
+    assert.equal(got.warnings.length, 1);
+    assert.ok(!got.warnings[0].includes('secret'), 'the console shows no credentials');
+  });
+}
+
+test('URLs beyond the limit are left out', t => {
+  for (const servers of [Array.from({length: 100}, (_, i) => ({urls: `stun:h${i}`})), [{urls: Array.from({length: 100}, (_, i) => `stun:h${i}`)}]]) {
+    const got = connectWithFakes(t, servers);
+    assert.deepEqual([got.servers.length, got.rejected.length], [32, 68]);
+  }
+});
+
+test('a browser that creates no connection at all is not the fault of a server', () => {
+  const connect = () => { throw new Error('no more connections'); };
+  assert.throws(() => connectWith(connect, [{urls: 'stun:a'}]), /no more connections/);
 });

@@ -94,6 +94,137 @@ test('a send to a server that does not hold a POST gives up on time', async t =>
   assert.equal(seen.notFound, 5, 'after 0, 1, 3, 7 and 9 seconds');
 });
 
+/**
+ * Opens an inbox behind a fake proxy that cuts each request after a time.
+ * @param {import('node:test').TestContext} t
+ * @param {() => globalThis.Response | null} cut returns the response after a cut, null for a lost connection
+ */
+function inboxBehindProxy(t, cut) {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  /** @type {{waits: number[], events: string[], limit: number, cuts: number, posts: number}} */
+  const seen = {waits: [], events: [], limit: 10_000, cuts: 0, posts: 0};
+  const inbox = openInbox('http://localhost/inbox', {
+    fetch: (url, {method, signal} = {}) => new Promise((resolve, reject) => {
+      signal?.addEventListener('abort', () => reject(signal.reason));
+      const wait = 1000 * Number(new URL(String(url)).searchParams.get('wait'));
+      if (method === 'POST') seen.posts++;
+      else seen.waits.push(wait / 1000);
+      const respond = () => resolve(method === 'GET' ? new globalThis.Response(null, {status: 204})
+        : new globalThis.Response('{"type":"urn:inbox:problem:no-inbox","title":"t"}', {status: 404}));
+      const sever = () => {
+        if (signal?.aborted) return;
+        seen.cuts++;
+        const response = cut();
+        if (response) resolve(response);
+        else reject(new TypeError('connection lost'));
+      };
+      if (wait >= seen.limit) setTimeout(sever, seen.limit);
+      else setTimeout(respond, wait);
+    }),
+  });
+  inbox.addEventListener('error', event => seen.events.push(/** @type {CustomEvent} */ (event).detail.code));
+  inbox.addEventListener('status', () => seen.events.push(inbox.status));
+  return {inbox, seen};
+}
+
+for (const [name, cut] of /** @type {[string, () => globalThis.Response | null][]} */ ([
+  ['502', () => new globalThis.Response('<h1>Bad Gateway</h1>', {status: 502})],
+  ['504', () => new globalThis.Response('<h1>Gateway Time-out</h1>', {status: 504})],
+  ['524', () => new globalThis.Response('', {status: 524})],
+  ['a lost connection', () => null],
+])) {
+  test(`a proxy that cuts polls with ${name}: shorter polls without an error`, async t => {
+    const {inbox, seen} = inboxBehindProxy(t, cut);
+    inbox.start();
+    await advance(t, 60);
+    assert.deepEqual(seen.waits.slice(0, 6), [0, 25, 0, 8, 8, 8]);
+    assert.deepEqual(seen.events, ['retrying', 'open']);
+    await advance(t, 540);
+    assert.ok(seen.cuts <= 4, `got ${seen.cuts} cuts in 10 minutes, want at most 4`);
+    assert.deepEqual(seen.events, ['retrying', 'open']);
+    seen.limit = Infinity;
+    await advance(t, 1_800);
+    assert.equal(seen.waits.at(-1), 25, 'polls grow again');
+  });
+}
+
+for (const limit of [1_000, 1_500, 3_000, 20_000]) {
+  test(`a proxy that cuts polls after ${limit} ms`, async t => {
+    const {inbox, seen} = inboxBehindProxy(t, () => null);
+    seen.limit = limit;
+    inbox.start();
+    await advance(t, 120);
+    assert.ok(seen.cuts >= 1 && seen.cuts <= 6, `got ${seen.cuts} cuts`);
+    assert.ok(seen.waits.length <= 125, `got ${seen.waits.length} polls in two minutes`);
+    assert.deepEqual(seen.events, ['retrying', 'open']);
+  });
+}
+
+test('a poll that is cut while the server is down is an error', async t => {
+  const {inbox, seen} = inboxBehindProxy(t, () => null);
+  inbox.start();
+  await advance(t, 1);
+  seen.limit = 0; // for each later request
+  await advance(t, 11);
+  assert.deepEqual(seen.events.slice(0, 4), ['retrying', 'open', 'retrying', 'network']);
+});
+
+test('a held POST that is cut is repeated without an error and for a shorter time', async t => {
+  const {inbox, seen} = inboxBehindProxy(t, () => new globalThis.Response('', {status: 504}));
+  void inbox.send('bob', 'x', {wait: Infinity}).catch(() => {});
+  await advance(t, 120);
+  assert.equal(seen.cuts, 1);
+  assert.ok(seen.posts >= 14 && seen.posts <= 18, `got ${seen.posts} POSTs in two minutes`);
+  assert.deepEqual(seen.events, []);
+});
+
+test('a POST that is cut repeatedly is an error', async t => {
+  const {inbox, seen} = inboxBehindProxy(t, () => (seen.limit = 1_500, new globalThis.Response('', {status: 504})));
+  void inbox.send('bob', 'x', {wait: Infinity}).catch(() => {});
+  await advance(t, 20);
+  assert.ok(seen.events.includes('refused'), `got the events ${seen.events}`);
+});
+
+for (const [name, answer] of /** @type {[string, () => globalThis.Response][]} */ ([
+  ['a page', () => new globalThis.Response('<title>Sign in</title>', {headers: {'Content-Type': 'text/html'}})],
+  ['a redirect', () => new globalThis.Response(null, {status: 302, headers: {Location: '/login'}})],
+  ['an old message', () => new globalThis.Response('x', {headers: {'X-Message-Id': '1', 'X-From': 'bob'}})],
+  ['401 of a proxy', () => new globalThis.Response('<h1>401</h1>', {status: 401})],
+  ['403 of a proxy', () => new globalThis.Response('<h1>403</h1>', {status: 403})],
+])) {
+  test(`${name} in place of the server's response: the polls back off`, async t => {
+    t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+    let polls = 0;
+    let messages = 0;
+    const inbox = openInbox('http://localhost/inbox', {fetch: async () => (polls++, answer())});
+    /** @type {number[]} */
+    const delays = [];
+    inbox.addEventListener('error', event => delays.push(/** @type {CustomEvent} */ (event).detail.retryIn));
+    inbox.addEventListener('message', () => messages++);
+    inbox.start();
+    await advance(t, 60);
+    assert.ok(polls >= 7 && polls <= 16, `got ${polls} polls in a minute`);
+    assert.ok(/** @type {number} */ (delays.at(-1)) >= 7.5, `the last delay is ${delays.at(-1)} s`);
+    assert.notEqual(inbox.status, 'open');
+    assert.equal(messages, name === 'an old message' ? 1 : 0, 'each message is dispatched once');
+  });
+}
+
+test('a message that another page answers is sent when the server answers again', async t => {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  let intercepted = true;
+  let posts = 0;
+  const inbox = openInbox('http://localhost/inbox', {fetch: async () => (posts++, new globalThis.Response(intercepted ? '<p>' : ''))});
+  let sent = false;
+  const sending = inbox.send('bob', 'x').then(() => { sent = true; });
+  await advance(t, 60);
+  assert.ok(!sent, 'the page is not the server');
+  assert.ok(posts <= 12, `got ${posts} POSTs in a minute`);
+  intercepted = false;
+  await advance(t, 16);
+  await sending;
+});
+
 test('a poll without a response times out', async t => {
   t.mock.timers.enable({apis: ['setTimeout']});
   const inbox = openInbox('http://localhost/inbox', {

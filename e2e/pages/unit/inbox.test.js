@@ -212,8 +212,10 @@ test('the queue is bounded', async () => {
 
 test('a send asks the server to wait, and retries after an early 404', async () => {
   let absent = 1;
-  const {url, requests} = await serve(({response}) => respond(response, absent-- > 0 ? 404 : 200,
-    {'Content-Type': 'application/problem+json'}, '{"type":"urn:inbox:problem:no-inbox","title":"t"}'));
+  const {url, requests} = await serve(({response}) => {
+    if (absent-- <= 0) return respond(response, 200);
+    respond(response, 404, {'Content-Type': 'application/problem+json'}, '{"type":"urn:inbox:problem:no-inbox","title":"t"}');
+  });
   const inbox = openInbox(url);
   await inbox.send('bob & cé', 'x', {wait: 30});
   assert.deepEqual(requests.map(({url}) => url.search), ['?to=bob%20%26%20c%C3%A9&wait=25', '?to=bob%20%26%20c%C3%A9&wait=25']);

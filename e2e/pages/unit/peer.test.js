@@ -53,6 +53,18 @@ async function exchange(a, b) {
 /** @param {string} kind @returns {MediaStreamTrack} */
 const track = kind => /** @type {MediaStreamTrack} */ ({kind});
 
+test('servers that the browser rejects are left out', t => {
+  t.mock.method(console, 'warn', () => {});
+  const peer = new Peer({
+    call: 'call 1', polite: true, send: () => {}, iceServers: [{urls: 'stun:h:99999'}, {urls: 'stun:example.org'}],
+    connect: configuration => {
+      if (configuration.iceServers?.some(({urls}) => urls === 'stun:h:99999')) throw new SyntaxError('invalid port');
+      return /** @type {RTCPeerConnection} */ (/** @type {unknown} */ (new FakeConnection(configuration)));
+    },
+  });
+  assert.deepEqual(peer.rejectedServers, ['stun:h:99999']);
+});
+
 test('an offer is answered', async () => {
   const [a, b] = [makePeer(false), makePeer(true)];
   assert.deepEqual(a.connection.configuration, {iceServers: [{urls: 'stun:example.org'}]});

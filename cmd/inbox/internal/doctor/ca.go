@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -15,38 +13,23 @@ import (
 	"sync"
 	"time"
 
-	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 const (
 	// caTimeout bounds the request for a CA's directory, handshake included.
 	caTimeout = 10 * time.Second
-	// maxDirectoryBytes is far more than any directory has.
-	maxDirectoryBytes = 1 << 20
 	// ipProfile is the only profile under which Let's Encrypt issues
 	// certificates for IP addresses.
 	ipProfile = "shortlived"
 )
-
-// directory is the directory object of an ACME server (RFC 8555, section 7.1.1).
-type directory struct {
-	NewNonce   string `json:"newNonce"`
-	NewAccount string `json:"newAccount"`
-	NewOrder   string `json:"newOrder"`
-	Meta       struct {
-		TermsOfService          string            `json:"termsOfService"`
-		CAAIdentities           []string          `json:"caaIdentities"`
-		ExternalAccountRequired bool              `json:"externalAccountRequired"`
-		Profiles                map[string]string `json:"profiles"`
-	} `json:"meta"`
-}
 
 // acmeCA is a CA and its response.
 type acmeCA struct {
 	url        string
 	roots      *x509.CertPool
 	hasAccount bool // external account credentials are configured
-	directory
+	acme.Directory
 	err        error
 	clockAhead time.Duration // of the CA's clock relative to ours
 	clockKnown bool          // clockAhead is valid
@@ -56,8 +39,8 @@ type acmeCA struct {
 func (e *examination) caURLs() []string {
 	first := e.CAURL
 	if first == "" {
-		if first = tlsmgr.LetsEncrypt; e.Staging {
-			first = tlsmgr.LetsEncryptStaging
+		if first = acme.LetsEncrypt; e.Staging {
+			first = acme.LetsEncryptStaging
 		}
 	}
 	if e.SecondCAURL == "" {
@@ -99,20 +82,11 @@ func (e *examination) fetchDirectory(ctx context.Context, ca *acmeCA) error {
 	}
 	defer resp.Body.Close()
 	ca.compareClocks(resp.Header.Get("Date"), sent, e.now())
-	return ca.readDirectory(resp)
-}
-
-func (ca *acmeCA) readDirectory(resp *http.Response) error {
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %s", resp.Status)
+	directory, err := acme.ReadDirectory(resp)
+	if err == nil {
+		ca.Directory = *directory
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxDirectoryBytes)).Decode(&ca.directory); err != nil {
-		return fmt.Errorf("the response is not an ACME directory: %w", err)
-	}
-	if ca.NewNonce == "" || ca.NewAccount == "" || ca.NewOrder == "" {
-		return errors.New("the response is not an ACME directory: newNonce, newAccount or newOrder is missing")
-	}
-	return nil
+	return err
 }
 
 // compareClocks assumes that the response was made in the middle of the request,

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 func TestDoctorChecksCAs(t *testing.T) {
@@ -112,7 +112,7 @@ func TestDoctorChecksIPProfiles(t *testing.T) {
 // The default is Let's Encrypt's production environment.
 func TestCAURLs(t *testing.T) {
 	for want, c := range map[string]Config{
-		tlsmgr.LetsEncrypt: {}, tlsmgr.LetsEncryptStaging: {Staging: true}, "https://ca": {CAURL: "https://ca", Staging: true},
+		acme.LetsEncrypt: {}, acme.LetsEncryptStaging: {Staging: true}, "https://ca": {CAURL: "https://ca", Staging: true},
 	} {
 		e := &examination{Config: c}
 		if got := e.caURLs(); len(got) != 1 || got[0] != want {

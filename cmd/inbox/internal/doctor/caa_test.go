@@ -7,7 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 func TestDoctorChecksCAA(t *testing.T) {
@@ -58,7 +58,7 @@ func TestDoctorChecksCAA(t *testing.T) {
 // One permitted CA is enough.
 func TestDoctorChecksCAAOfTwoCAs(t *testing.T) {
 	s := newTestEnv(t)
-	s.CAURL, s.SecondCAURL = tlsmgr.LetsEncryptStaging, "https://localhost/directory"
+	s.CAURL, s.SecondCAURL = acme.LetsEncryptStaging, "https://localhost/directory"
 	s.ca.localhostIdentities = []string{"second.example"}
 	s.zone.addCAA("example.net", 0, "issue", "second.example")
 	s.expectFinding(expect{"caa", Warning, "do not permit ca.example", "Add this record"})

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"inbox/tlsmgr/acme"
 )
 
 // fakeDNS is a DNS server on loopback, over UDP and TCP.
@@ -124,7 +126,7 @@ type fakeCA struct {
 	noTLS               bool
 	down                bool
 	localhostIdentities []string // CAA identities for the host localhost instead of its own
-	directory
+	acme.Directory
 }
 
 func newFakeCA(t *testing.T, cert testCert) *fakeCA {
@@ -161,7 +163,7 @@ func (ca *fakeCA) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Write([]byte(ca.body))
 		return
 	}
-	d := ca.directory
+	d := ca.Directory
 	if ca.localhostIdentities != nil && r.Host == "localhost" {
 		d.Meta.CAAIdentities = ca.localhostIdentities
 	}

@@ -4,13 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"strings"
 	"time"
+
+	"inbox/tlsmgr"
 )
 
 // checkFiles checks the certificate and key files.
@@ -18,7 +19,7 @@ func (e *examination) checkFiles(context.Context) []Finding {
 	if !e.hasCertFiles() {
 		return []Finding{good("", "No certificate files (none required).")}
 	}
-	pair, err := readKeyPair(e.CertFile, e.KeyFile)
+	pair, err := tlsmgr.LoadKeyPair(e.CertFile, e.KeyFile)
 	if err != nil {
 		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate is unusable: %v.", err), fixForKeyPair(err))}
 	}
@@ -32,31 +33,13 @@ func (e *examination) checkFiles(context.Context) []Finding {
 	return found
 }
 
-var errEncryptedKey = errors.New("the key is encrypted with a passphrase")
-
-func readKeyPair(certFile, keyFile string) (*tls.Certificate, error) {
-	certPEM, err := os.ReadFile(certFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the certificate: %w", err)
-	}
-	keyPEM, err := os.ReadFile(keyFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the key: %w", err)
-	}
-	if block, _ := pem.Decode(keyPEM); block != nil && (block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "") {
-		return nil, errEncryptedKey
-	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
-	return &pair, err
-}
-
 func fixForKeyPair(err error) string {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return "Set both -server-cert and -server-key, or remove the other file too."
 	case errors.Is(err, os.ErrPermission):
 		return "Make the files readable for the user that the server runs as."
-	case errors.Is(err, errEncryptedKey):
+	case errors.Is(err, tlsmgr.ErrEncryptedKey):
 		return "Decrypt it: openssl pkey -in KEY -out NEWKEY."
 	case strings.Contains(err.Error(), "does not match"): // crypto/tls has no error value for it
 		return "The key belongs to another certificate: set -server-cert and -server-key to a matching pair."
@@ -98,7 +81,7 @@ func roughDuration(d time.Duration) string {
 func (e *examination) checkHostnames(leaf *x509.Certificate) []Finding {
 	var missing []string
 	for _, name := range e.Domains {
-		if !covers(leaf, name) {
+		if !tlsmgr.Covers(leaf, name) {
 			missing = append(missing, name)
 		}
 	}
@@ -107,16 +90,6 @@ func (e *examination) checkHostnames(leaf *x509.Certificate) []Finding {
 	}
 	return []Finding{warning(e.CertFile, fmt.Sprintf("The certificate does not cover %s.", strings.Join(missing, ", ")),
 		"These names are not served until the CA has issued a certificate. To serve them earlier, use a certificate that lists them.")}
-}
-
-// covers reports whether the server would use the certificate for the name: it
-// checks the subject alternative names, and the common name if there are none.
-func covers(leaf *x509.Certificate, name string) bool {
-	if leaf.VerifyHostname(name) == nil {
-		return true
-	}
-	none := len(leaf.DNSNames)+len(leaf.IPAddresses) == 0
-	return none && strings.EqualFold(leaf.Subject.CommonName, name)
 }
 
 // checkTrust checks whether clients that trust the same roots as this machine

@@ -86,7 +86,7 @@ func (e *examination) evaluateAddrs(name string, addrs, local []netip.Addr) []Fi
 func (e *examination) checkIPName(addr netip.Addr, local []netip.Addr) []Finding {
 	name := addr.String()
 	switch {
-	case e.Engine == tlsmgr.Autocert:
+	case e.Engine == "autocert":
 		return []Finding{failure(name, "The ACME engine autocert does not support IP addresses.",
 			"Use -acme certmagic, or a name instead of the address.")}
 	case e.letsEncrypt() && !isRoutable(addr):
@@ -123,8 +123,7 @@ func (e *examination) onlyIPv4() bool {
 
 // isRoutable reports whether an address is reachable over the internet.
 func isRoutable(a netip.Addr) bool {
-	shared := netip.MustParsePrefix("100.64.0.0/10") // carrier-grade NAT (RFC 6598)
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !shared.Contains(a)
+	return tlsmgr.IsPublicAddr(a)
 }
 
 // suggestAddrs lists the addresses for the DNS records in parentheses, or is "".

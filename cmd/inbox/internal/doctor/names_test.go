@@ -12,7 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 func TestDoctorChecksNames(t *testing.T) {
@@ -103,7 +103,7 @@ func TestOnlyIPv4(t *testing.T) {
 
 func TestIsLetsEncrypt(t *testing.T) {
 	for url, want := range map[string]bool{
-		tlsmgr.LetsEncrypt: true, tlsmgr.LetsEncryptStaging: true,
+		acme.LetsEncrypt: true, acme.LetsEncryptStaging: true,
 		"https://localhost/directory": false, "https://api.letsencrypt.org.example.net/directory": false, ":": false,
 	} {
 		if got := isLetsEncrypt(url); got != want {

@@ -108,7 +108,7 @@ func TestDoctorChecksPortsInUse(t *testing.T) {
 func TestDoctorKnowsPort80(t *testing.T) {
 	for _, served := range []string{"www.example.net", "mail.example.net"} {
 		s := newTestEnv(t)
-		port80 := httptest.NewServer(tlsmgr.Redirect([]string{served}, 443))
+		port80 := httptest.NewServer(tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: []string{served}, HTTPSPort: 443, APIPaths: []string{"/inbox"}}))
 		t.Cleanup(port80.Close)
 		s.listen = net.Listen
 		e := &examination{Config: s.Config}

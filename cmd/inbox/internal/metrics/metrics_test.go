@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"inbox/tlsmgr"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"inbox/tlsmgr"
 )
 
 // TestCertificateMetrics checks the certificate metrics and the list on the metrics
@@ -18,8 +18,8 @@ import (
 func TestCertificateMetrics(t *testing.T) {
 	at := func(n int64) time.Time { return time.Unix(n, 0) }
 	states := []tlsmgr.NameState{
-		{Name: "a.example", Source: "acme", NotBefore: at(1), NotAfter: at(2), RenewAt: at(3), Engine: tlsmgr.CertMagic, Failures: 4, Obtained: 5, LastError: errors.New("away")},
-		{Name: "b.example", Engine: tlsmgr.CertMagic},
+		{Name: "a.example", Source: "acme", NotBefore: at(1), NotAfter: at(2), RenewAt: at(3), Engine: "certmagic", Failures: 4, Obtained: 5, LastError: errors.New("away")},
+		{Name: "b.example", Engine: "certmagic"},
 		{Name: "c.example", Source: "file", NotBefore: at(6), NotAfter: at(7)},
 	}
 	want := map[string]float64{

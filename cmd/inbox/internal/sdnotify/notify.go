@@ -47,7 +47,7 @@ func (n *Notifier) send(text string) error {
 		if n.write(text) == nil {
 			return nil
 		}
-		n.conn.Close() // the service manager may have recreated its socket
+		n.conn.Close() // it fails if the service manager has recreated its socket
 		n.conn = nil
 	}
 	c, err := net.Dial("unixgram", n.socket)

@@ -62,9 +62,9 @@ type Restored struct {
 	Loss Loss
 }
 
-// Open locks the directory. It waits up to timeout for another server to release
-// it, which may be about to save, and returns early with an error when done is
-// closed. key authenticates the snapshot.
+// Open locks the directory. If another server holds the lock, Open waits up to timeout
+// for that server to save and exit, and returns early with an error when done is closed.
+// key authenticates the snapshot.
 func Open(dir string, key []byte, timeout time.Duration, done <-chan struct{}, log *slog.Logger) (*File, error) {
 	path := filepath.Join(dir, FileName+".lock")
 	lock, err := filelock.TryLock(path)

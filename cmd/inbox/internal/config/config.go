@@ -1,0 +1,111 @@
+// Package config reads the options of the server. [Parse] takes them from the command
+// line, the environment and a file, and remembers where each value came from.
+// [Resolve] validates them and returns the [Config] that the server is built from.
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"inbox/inbox"
+	"inbox/inbox/redisstore"
+	"inbox/tlsmgr/acme"
+)
+
+// Config is the resolved configuration: values that can be used as they are. It must not
+// be changed. Zero means off for limits and empty means none for addresses and paths.
+type Config struct {
+	// Bind is the address of the main listener, or unix:/path. HTTPBind is that of the
+	// listener that redirects to HTTPS, and MetricsBind that of the operator's listener.
+	Bind, HTTPBind, MetricsBind Address
+	// MetricsHosts are the host names that the metrics listener accepts, in lower case.
+	MetricsHosts []string
+	// HTTPS selects HTTPS for the main listener.
+	HTTPS bool
+
+	// PagesDir is the directory of the pages; empty means the built-in ones.
+	PagesDir string
+	// AnyOrigin allows cross-origin requests of every origin, Origins those of some.
+	AnyOrigin bool
+	Origins   []string
+	// ICEServers are handed out by GET /ice.
+	ICEServers []inbox.ICEServer
+
+	// CertFile and KeyFile hold a certificate. CertFilesGiven is false for the defaults.
+	CertFile, KeyFile string
+	CertFilesGiven    bool
+	// Domains are the names to obtain certificates for.
+	Domains []string
+	ACME    ACME
+
+	// Mailboxes limits the mailboxes.
+	Mailboxes inbox.Limits
+	// PollTimeout bounds how long a GET of an empty mailbox is held; 0 means not at all.
+	PollTimeout time.Duration
+	// CleanupInterval is the time between two removals of expired mailboxes.
+	CleanupInterval time.Duration
+	// Store is the store that several nodes share; nil means the memory of this one.
+	Store *Store
+
+	// MaxBodyBytes and MaxHeaderBytes limit requests.
+	MaxBodyBytes, MaxHeaderBytes int64
+	// MaxMemoryBytes is the soft limit of memory use.
+	MaxMemoryBytes int64
+	// MaxConns and MaxConnsPerIP limit open connections, ConnRate new ones per second.
+	MaxConns, MaxConnsPerIP, ConnRate int
+	// Rate limits the requests of an address per second, Burst those at once.
+	Rate, Burst int
+	// DryRun counts what the limits per address would refuse, and refuses nothing.
+	DryRun bool
+
+	// TrustedProxies are the networks whose ClientHeader is trusted. ProxyProtocol
+	// requires the PROXY protocol from them.
+	TrustedProxies []netip.Prefix
+	ClientHeader   string
+	ProxyProtocol  bool
+
+	// StateDir is the directory of data that survives a restart; empty if it is neither
+	// given nor can be derived from the environment. It need not exist.
+	StateDir string
+	// LogLevel is the minimum level; LogJSON selects JSON instead of text.
+	LogLevel slog.Level
+	LogJSON  bool
+	// UnknownVars are the environment variables that look like an option and are none.
+	UnknownVars []string
+
+	// Doctor has the options of inbox doctor.
+	Doctor DoctorConfig
+}
+
+// Address is a listen address.
+type Address struct {
+	Option string // name of the option, without dash
+	Value  string // empty: no listener
+	From   string // source of the value; empty: the default
+}
+
+// ACME configures how certificates are ordered. The names are those of [acme.Config].
+type ACME struct {
+	Engine, Email         string
+	Agreed                bool
+	CA, FallbackCA        acme.CA
+	Staging               bool
+	StagingFirst          bool
+	Profile               string
+	Preflight             bool // wait for a name's address, and let the doctor look first
+	NoHTTP01, NoTLSALPN01 bool
+}
+
+// Store configures the store that several nodes share.
+type Store struct {
+	Address  redisstore.Address
+	Key      []byte // encrypts messages and certificates; nil: they are not encrypted
+	Replicas int
+}
+
+// DoctorConfig configures inbox doctor.
+type DoctorConfig struct {
+	JSON      bool
+	RenewTest bool
+}

@@ -1,0 +1,169 @@
+package config
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// seedOptions are the options of the original program. Their names and defaults are
+// stable.
+var seedOptions = map[string]string{
+	"bind": "0.0.0.0:3000", "cleanup-interval": "1", "cors": "false", "https": "true",
+	"inbox-capacity": "100", "inbox-timeout": "60", "max-body-size": "1048576",
+	"max-header-size": "16384", "public": "public", "server-cert": "server.crt", "server-key": "server.key",
+}
+
+func TestSeedOptionsKeepTheirDefaults(t *testing.T) {
+	c := defaultOptions()
+	for name, want := range seedOptions {
+		f := c.flags.Lookup(name)
+		if f == nil {
+			t.Errorf("-%s is missing", name)
+		} else if f.DefValue != want {
+			t.Errorf("-%s has default %q, want %q", name, f.DefValue, want)
+		}
+	}
+}
+
+func TestOptionPrecedence(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "inbox.conf")
+	text := "# mailboxes\n\ninbox-capacity 3\n  inbox-timeout\t33\ncors\nmax-inboxes 30\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	environ := []string{"INBOX_INBOX_CAPACITY=2", "INBOX_INBOX_TIMEOUT=22", "INBOX_PUBLIC=", "INBOX_PORT=tcp://10.0.0.1:80",
+		"INBOX_VERSION=1.2.3", "INBOX_inbox_timeout=23", "INBOX_CONFIG=" + file, "PATH=/bin"}
+	c, err := Parse([]string{"--inbox-capacity=1"}, environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name        string
+		got, want   any
+		from, value string
+	}{
+		{"command line over all", c.inboxCapacity, int64(1), "inbox-capacity", "command line"},
+		{"environment over file", c.inboxTimeout, int64(22), "inbox-timeout", "INBOX_INBOX_TIMEOUT"},
+		{"file over default", c.maxInboxes, int64(30), "max-inboxes", file + ":6"},
+		{"boolean option without a value in a file", c.cors, true, "cors", file + ":5"},
+		{"default", c.bind, "0.0.0.0:3000", "bind", ""},
+		{"an empty variable is absent", c.public, "public", "public", ""},
+	} {
+		if tt.got != tt.want || c.from[tt.from] != tt.value {
+			t.Errorf("%s: got %v from %q, want %v from %q", tt.name, tt.got, c.from[tt.from], tt.want, tt.value)
+		}
+	}
+	if got := fmt.Sprint(c.unknownVars); got != "[INBOX_PORT INBOX_VERSION INBOX_inbox_timeout]" {
+		t.Errorf("unknown variables %s, want INBOX_PORT, INBOX_VERSION and INBOX_inbox_timeout", got)
+	}
+}
+
+func TestEveryOptionFromEnvironment(t *testing.T) {
+	given := map[string]string{"bind": ":1", "log-format": "json", "log-level": "warn",
+		"cors-origins": "https://a.example", "ice-servers": "stun:a.example", "config": "x"}
+	defaultOptions().flags.VisitAll(func(f *flag.Flag) {
+		if !defaultOptions().settable(f.Name) {
+			return
+		}
+		value := given[f.Name]
+		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+			value = map[string]string{"true": "false", "false": "true"}[f.DefValue]
+		} else if value == "" {
+			value = "7"
+		}
+		c := defaultOptions()
+		variable := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if err := c.parseEnviron([]string{variable + "=" + value}); err != nil {
+			t.Errorf("%s: %v", variable, err)
+		}
+		if got := c.flags.Lookup(f.Name).Value.String(); got != value {
+			t.Errorf("%s=%s: -%s is %q", variable, value, f.Name, got)
+		}
+	})
+}
+
+func TestPollTimeoutFollowsInboxTimeout(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		want time.Duration
+	}{
+		{"", 25 * time.Second},
+		{"-inbox-timeout 10", 5 * time.Second},
+		{"-inbox-timeout 1", 500 * time.Millisecond},
+		{"-inbox-timeout 600", 25 * time.Second},
+		{"-poll-timeout 59", 59 * time.Second},
+		{"-poll-timeout 0", 0},
+		{"-long-polling=false", 0},
+		{"-long-polling=false -poll-timeout 10", 0},
+	} {
+		if c := mustResolve(t, Facts{}, strings.Fields(tt.args)...); c.PollTimeout != tt.want {
+			t.Errorf("%q: polls are held %v, want %v", tt.args, c.PollTimeout, tt.want)
+		}
+	}
+}
+
+// TestUsage checks that the help text lists the groups in order, and each option on its
+// own line with its default.
+func TestUsage(t *testing.T) {
+	help := Usage()
+	rest := help
+	for _, g := range defaultOptions().groups {
+		_, after, found := strings.Cut(rest, "\n"+g.title+"\n")
+		if !found {
+			t.Errorf("group %q is missing or out of order", g.title)
+			continue
+		}
+		rest = after
+		g.flags.VisitAll(func(f *flag.Flag) {
+			at := strings.Index(rest, "\n  -"+f.Name)
+			if strings.HasPrefix(rest, "  -"+f.Name) {
+				at = 0
+			}
+			if at < 0 {
+				t.Errorf("-%s has no line in group %q", f.Name, g.title)
+				return
+			}
+			entry, _, _ := strings.Cut(rest[at+1:], "\n  -")
+			shown := f.DefValue
+			if shown == "" {
+				shown = "empty"
+			}
+			if !strings.Contains(strings.Join(strings.Fields(entry), " "), "(default "+shown+")") {
+				t.Errorf("-%s does not show its default %q:\n%s", f.Name, shown, entry)
+			}
+		})
+	}
+	for line := range strings.Lines(help) {
+		if len(line) > 81 {
+			t.Errorf("line of %d bytes: %s", len(line), line)
+		}
+	}
+}
+
+// FuzzParseText checks that no configuration file makes the parser panic, and that
+// accepted files contain only known options.
+func FuzzParseText(f *testing.F) {
+	for _, seed := range []string{"", "# x", "cors", "bind :3000\r\ncors true\r\n", "bind", "inbox-timeout 5 6", "\ufeffcors", "cors\ncors",
+		"version", "config x", "\x00", " \t", "max-body-size 99999999999999999999"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c := defaultOptions()
+		if err := c.parseText("file", text); err != nil {
+			if !strings.Contains(err.Error(), "file:") {
+				t.Errorf("error %q has no position", err)
+			}
+			return
+		}
+		for name, from := range c.from {
+			if !c.settable(name) || !strings.HasPrefix(from, "file:") {
+				t.Errorf("accepted %q from %q", name, from)
+			}
+		}
+	})
+}

@@ -1,0 +1,57 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"strconv"
+)
+
+// intValue is a whole number. Unlike the flag package's own type, its parse error
+// says that a whole number is expected.
+type intValue int64
+
+func intVar(fs *flag.FlagSet, p *int64, name string, value int64, usage string) {
+	*p = value
+	fs.Var((*intValue)(p), name, usage)
+}
+
+func (v *intValue) String() string { return strconv.FormatInt(int64(*v), 10) }
+
+func (v *intValue) Set(s string) error {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return errors.New("must be a whole number")
+	}
+	*v = intValue(n)
+	return nil
+}
+
+// autoValue is a whole number, or auto, which [Resolve] replaces.
+type autoValue int64
+
+const auto = -1
+
+func autoVar(fs *flag.FlagSet, p *int64, name, usage string) {
+	*p = auto
+	fs.Var((*autoValue)(p), name, usage)
+}
+
+func (v *autoValue) String() string {
+	if *v == auto {
+		return "auto"
+	}
+	return strconv.FormatInt(int64(*v), 10)
+}
+
+func (v *autoValue) Set(s string) error {
+	if s == "auto" {
+		*v = auto
+		return nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 {
+		return errors.New("must be a non-negative whole number or auto")
+	}
+	*v = autoValue(n)
+	return nil
+}

@@ -1,0 +1,53 @@
+package server
+
+import (
+	"io"
+	"net/netip"
+
+	"inbox/cmd/inbox/internal/host"
+)
+
+// announce prints the banner and logs the addresses of the listeners.
+func (s *server) announce() {
+	addr := s.main.socket.Addr()
+	b := banner{scheme: "http", names: s.cfg.Domains, network: networkAddrs(), fingerprint: selfSignedFingerprint(s.cfg, s.certs),
+		inContainer: host.InContainer(s.process.Getenv)}
+	if s.certs != nil {
+		b.scheme = "https"
+	}
+	ap, err := netip.ParseAddrPort(addr.String())
+	if err == nil { // otherwise a Unix socket, which browsers cannot open
+		b.addr = ap
+		s.warnPlainHTTP(ap.Addr())
+		if !s.cfg.LogJSON {
+			io.WriteString(s.process.Stderr, b.String())
+		}
+	}
+	s.warnBurst()
+	if s.admin != nil {
+		s.log.Info("metrics", "addr", s.admin.socket.Addr().String())
+	}
+	s.log.Info("listening", "addr", addr.String(), "scheme", b.scheme)
+}
+
+// warnPlainHTTP warns that passwords are sent in clear text, unless a trusted proxy is
+// configured or only this machine can connect.
+func (s *server) warnPlainHTTP(addr netip.Addr) {
+	if s.certs == nil && !addr.IsLoopback() && len(s.cfg.TrustedProxies) == 0 {
+		s.log.Warn("plain HTTP: passwords and messages are sent unencrypted; if a proxy terminates TLS, set " +
+			"-trusted-proxies")
+	}
+}
+
+// pageBurst is the number of requests of one page load, with its modules and first poll,
+// plus a reserve.
+const pageBurst = 24
+
+// warnBurst warns of a burst that is too low for a page load.
+func (s *server) warnBurst() {
+	if s.cfg.Rate > 0 && s.cfg.Burst < pageBurst && !s.cfg.DryRun {
+		s.log.Warn("-burst is too low for a page load: a browser's first requests are rejected and retried; "+
+			"increase -burst, or disable the limit with -rate 0",
+			"burst", s.cfg.Burst, "atLeast", pageBurst)
+	}
+}

@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"os"
+	"slices"
+
+	"inbox/cmd/inbox/internal/config"
+	"inbox/cmd/inbox/internal/doctor"
+	"inbox/tlsmgr"
+)
+
+// DoctorConfig returns the doctor's configuration for a server with these options.
+func DoctorConfig(c *config.Config) doctor.Config {
+	a := c.ACME
+	return doctor.Config{
+		Domains: c.Domains, Email: a.Email, TermsAgreed: a.Agreed,
+		Bind: c.Bind.Value, HTTPBind: c.HTTPBind.Value, HTTPS: c.HTTPS,
+		CertFile: c.CertFile, KeyFile: c.KeyFile, StateDir: c.StateDir,
+		CAURL: a.CA.URL, SecondCAURL: a.FallbackCA.URL,
+		Roots: loadRoots(a.CA.RootsFile), SecondRoots: loadRoots(a.FallbackCA.RootsFile),
+		Staging: a.Staging, Engine: a.Engine, Profile: a.Profile,
+		ExternalAccount: a.CA.EABKeyID != "", SecondAccount: a.FallbackCA.EABKeyID != "",
+		JSON: c.Doctor.JSON, RenewTest: c.Doctor.RenewTest,
+		Store:  examineStore(c),
+		DryRun: func(ctx context.Context) error { return dryRunOrder(ctx, c) },
+		States: func() []tlsmgr.NameState { return storedCertificates(c) },
+	}
+}
+
+// loadRoots reads a file of root certificates. It returns nil, for the system's roots,
+// without a path, and an empty pool if the file cannot be read, so that the doctor's check
+// of the CA fails.
+func loadRoots(path string) *x509.CertPool {
+	if path == "" {
+		return nil
+	}
+	pool := x509.NewCertPool()
+	if text, err := os.ReadFile(path); err == nil {
+		pool.AppendCertsFromPEM(text)
+	}
+	return pool
+}
+
+// storedCertificates returns the state of the certificates that a server would load.
+func storedCertificates(c *config.Config) []tlsmgr.NameState {
+	if len(c.Domains) == 0 || c.StateDir == "" && c.Store == nil {
+		return nil
+	}
+	tlsConfig := tlsmgrConfig(c, c.StateDir, sockets{}, slog.New(slog.DiscardHandler))
+	if c.Store != nil {
+		store := openUsedStore(c)
+		if store == nil {
+			return nil // the check of the store reports the reason
+		}
+		defer store.Shutdown()
+		tlsConfig.Shared = sharedCertificates(c, store, tlsConfig.Logger)
+	}
+	tlsConfig.ACME.NoHTTP = false // satisfies New; no port is opened and nothing is ordered
+	source, err := tlsmgr.New(tlsConfig)
+	if err != nil {
+		return nil // other checks report invalid options
+	}
+	return source.State()
+}
+
+// preflight logs the doctor's findings if a name has no ACME certificate yet. Orders do
+// not wait for it.
+func preflight(ctx context.Context, c *config.Config, certs *tlsmgr.Manager, log *slog.Logger) {
+	missing := func(state tlsmgr.NameState) bool { return state.Source != "acme" }
+	if len(c.Domains) == 0 || !c.ACME.Preflight || !slices.ContainsFunc(certs.State(), missing) {
+		return
+	}
+	examination := DoctorConfig(c)
+	examination.States, examination.InServer = nil, true // the server has already logged the certificates
+	for _, f := range examination.Examine(ctx) {
+		if f.Level != doctor.OK && ctx.Err() == nil {
+			log.Warn("doctor: "+f.Text, "check", f.Check, "name", f.Name, "fix", f.Fix)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package server
+
+import (
+	"log"
+	"net"
+	"net/http"
+
+	"inbox/cmd/inbox/internal/config"
+	"inbox/cmd/inbox/internal/conn"
+)
+
+// endpoint is a listener with the server that accepts its connections.
+type endpoint struct {
+	socket   net.Listener // as bound
+	listener net.Listener // socket with its layers
+	probe    *acceptProbe // nil for the admin endpoint
+	server   *http.Server
+}
+
+// newMainServer returns the server for peers.
+func newMainServer(c *config.Config, t Timeouts, h http.Handler, tracker *conn.Tracker, errorLog *log.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ConnContext:       conn.WithInfo,
+		ConnState:         tracker.OnState,
+		ErrorLog:          errorLog,
+		ReadHeaderTimeout: t.Header, // also bounds the TLS handshake
+		IdleTimeout:       t.idle(c.HTTPS),
+		// WriteTimeout runs from the end of the request header, so it covers reading the
+		// body, waiting, and writing the response.
+		WriteTimeout:   t.Body + c.PollTimeout + t.Write,
+		MaxHeaderBytes: int(c.MaxHeaderBytes),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: 100,
+			// Data that a client can send before a handler reads it, such as during a
+			// held poll. The default of 1 MiB per connection would exhaust memory.
+			MaxReceiveBufferPerConnection: 64 << 10,
+			MaxReceiveBufferPerStream:     64 << 10,
+			SendPingTimeout:               t.Header, // detects clients that vanished, or that never complete a header
+			PingTimeout:                   t.Header / 2,
+			WriteByteTimeout:              t.Write,
+		},
+		// Otherwise net/http would answer OPTIONS * without rate limiting.
+		DisableGeneralOptionsHandler: true,
+	}
+}
+
+// newRedirectServer returns the server for plain HTTP.
+func newRedirectServer(c *config.Config, t Timeouts, h http.Handler, errorLog *log.Logger) *http.Server {
+	return &http.Server{
+		Handler:                      h,
+		ConnContext:                  conn.WithInfo,
+		ErrorLog:                     errorLog,
+		ReadHeaderTimeout:            t.Header,
+		IdleTimeout:                  t.Idle,
+		WriteTimeout:                 t.Body + t.Write,
+		MaxHeaderBytes:               int(c.MaxHeaderBytes),
+		DisableGeneralOptionsHandler: true,
+	}
+}

@@ -1,0 +1,56 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"inbox/cmd/inbox/internal/logging"
+	"inbox/cmd/inbox/internal/metrics"
+	"inbox/inbox"
+)
+
+// meters measure what other components do not count. They are nil if nothing reads them.
+type meters struct {
+	requests   *metrics.Meter
+	store      *metrics.StoreMeter
+	handshakes metrics.Handshakes
+}
+
+// newMeters returns the meters for a server with or without a metrics listener.
+func newMeters(log *slog.Logger, addr func(*http.Request) netip.Addr, exported bool) *meters {
+	m := &meters{}
+	var logRequest metrics.LogFunc
+	if log.Enabled(context.Background(), slog.LevelDebug) {
+		logRequest = accessLog(log, addr)
+	}
+	if logRequest != nil || exported {
+		m.requests = metrics.NewMeter(logRequest)
+	}
+	if exported {
+		m.store = metrics.NewStoreMeter()
+	}
+	return m
+}
+
+// accessLog returns a function that logs completed requests at debug level.
+func accessLog(log *slog.Logger, addr func(*http.Request) netip.Addr) metrics.LogFunc {
+	return func(r *http.Request, route metrics.Route, status int, took time.Duration, bytes int64) {
+		name := route.String()
+		if _, path, found := strings.Cut(name, " /"); found {
+			name = "/" + path
+		}
+		logging.Request(log, r.Method, name, status, took, bytes, addr(r))
+	}
+}
+
+// refusals returns the number of refused requests by type of problem, of the mailboxes and of
+// the host check. Refusals by limits are counted by limit.
+func refusals(handler *inbox.Handler, requests *metrics.Meter) map[string]int64 {
+	counts := handler.Refusals()
+	counts["misdirected-request"] = requests.Responses(http.StatusMisdirectedRequest)
+	return counts
+}

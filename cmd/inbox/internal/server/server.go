@@ -1,0 +1,224 @@
+// Package server builds the server from its configuration and runs it. newServer wires
+// the components. listeners.go lists the layers of a listener, middleware.go those of a
+// request, and lifecycle.go the steps of a run and of a shutdown.
+package server
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+
+	"inbox/cmd/inbox/internal/config"
+	"inbox/cmd/inbox/internal/conn"
+	"inbox/cmd/inbox/internal/limits"
+	"inbox/cmd/inbox/internal/logging"
+	"inbox/cmd/inbox/internal/metrics"
+	"inbox/cmd/inbox/internal/sdnotify"
+	"inbox/inbox"
+	"inbox/public"
+	"inbox/ratelimit"
+	"inbox/tlsmgr"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Process is the environment in which the server runs.
+type Process struct {
+	// Version is the version of the program, for the metrics.
+	Version string
+	// Getenv looks up environment variables, like [os.Getenv].
+	Getenv func(name string) string
+	// Stderr receives the log and the banner.
+	Stderr io.Writer
+	// ForceStop is closed when the shutdown must not wait for posts; nil means never.
+	ForceStop <-chan struct{}
+	// Timeouts are usually [DefaultTimeouts].
+	Timeouts Timeouts
+}
+
+// server is a server that is ready to run.
+type server struct {
+	cfg      *config.Config
+	process  Process
+	timeouts Timeouts
+	log      *slog.Logger
+
+	errorLog  *logging.ErrorLog
+	notify    *sdnotify.Notifier
+	health    *health
+	mailboxes *mailboxes
+	handler   *inbox.Handler
+	limits    *limits.Limits
+	certs     *tlsmgr.Manager // nil over plain HTTP
+	meters    *meters
+
+	main     *endpoint
+	redirect *endpoint // nil without a listener for HTTP
+	admin    *endpoint // nil without a listener for metrics
+
+	sendGoAway  *http.Server // its Shutdown sends GOAWAY on HTTP/2 connections
+	connTracker *conn.Tracker
+}
+
+// newServer builds the components in the order of their dependencies. A closed stopping
+// channel ends the wait for the state directory of another server. On an error
+// everything that was opened is closed, except the sockets.
+func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan struct{}, log *slog.Logger) (_ *server, err error) {
+	s := &server{cfg: cfg, process: p, timeouts: p.Timeouts, log: log, mailboxes: &mailboxes{}, health: &health{}, connTracker: &conn.Tracker{}}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if len(cfg.UnknownVars) > 0 {
+		log.Debug("ignoring unknown environment variables", "names", cfg.UnknownVars)
+	}
+	s.errorLog = logging.NewErrorLog(log)
+	s.notify = sdnotify.NewNotifier(p.Getenv, log)
+	stateDir := openStateDir(cfg.StateDir, log)
+	key, err := passwordHashKey(cfg, stateDir)
+	if err != nil {
+		return nil, err
+	}
+	clientIP := &ratelimit.ClientIP{Trusted: cfg.TrustedProxies, Header: cfg.ClientHeader, OnUntrusted: warnUntrustedProxy(log)}
+	clients := conn.NewClientResolver(clientIP, deriveKey(key, "payers"))
+	s.limits = newLimits(cfg, p.Timeouts, clientIP, clients)
+	s.meters = newMeters(log, clients.Addr, bound.metrics != nil)
+	if cfg.Store != nil {
+		s.mailboxes.shared = openStore(cfg, s.meters.store, log)
+		s.health.addCheck("store", func() bool { return s.mailboxes.shared.Ready() == nil })
+	}
+	if cfg.HTTPS {
+		if s.certs, err = openCertificates(cfg, stateDir, bound, s.mailboxes.shared, log); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Store == nil {
+		s.mailboxes.load(cfg.Mailboxes, stateDir, deriveKey(key, "snapshots"), p.Timeouts.Shutdown+stopMargin, stopping, log)
+	}
+	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits.Guard, log)
+	pages, err := openPages(cfg, s.handler.AllowOrigin, log)
+	if err != nil {
+		return nil, err
+	}
+	if err = s.buildEndpoints(bound, pages, clientIP); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// buildEndpoints puts servers on the bound sockets.
+func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *ratelimit.ClientIP) (err error) {
+	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin}
+	errorLog := s.errorLog.Logger()
+	var tlsConfig *tls.Config
+	if s.certs != nil {
+		tlsConfig = s.certs.TLSConfig()
+		tlsConfig.VerifyConnection = s.meters.handshakes.Count
+	}
+	h := layers.mainHandler(newRoutes(s.handler, s.health, pages))
+	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, s.connTracker, errorLog)}
+	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, clientIP, s.cfg.ProxyProtocol, tlsConfig)
+	if s.sendGoAway, err = conn.ConfigureHTTP2(s.main.server, s.limits.Frames, s.connTracker); err != nil {
+		return err
+	}
+	if bound.redirect != nil {
+		h := layers.redirectHandler(portOf(bound.main))
+		s.redirect = &endpoint{socket: bound.redirect, server: newRedirectServer(s.cfg, s.timeouts, h, errorLog)}
+		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, clientIP, s.cfg.ProxyProtocol, nil)
+	}
+	if bound.metrics != nil {
+		s.admin = &endpoint{socket: bound.metrics, listener: bound.metrics, server: metrics.NewAdminServer(metrics.AdminConfig{
+			Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, ErrorLog: errorLog,
+			HeaderTimeout: s.timeouts.Header, IdleTimeout: s.timeouts.Idle,
+		})}
+	}
+	return nil
+}
+
+// metricsSources returns what the metrics listener exports.
+func (s *server) metricsSources() metrics.Sources {
+	sources := metrics.Sources{
+		Version: s.process.Version, Failing: s.health.failing,
+		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns),
+		MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes,
+		Mailboxes: s.mailboxes.stats, Deliveries: s.handler.Deliveries,
+		Refusals: func() map[string]int64 { return refusals(s.handler, s.meters.requests) },
+		Limits:   s.limits, Errors: s.errorLog,
+		Collectors: []prometheus.Collector{metrics.RestoreCollector{Restored: s.mailboxes.restored}, s.meters.requests},
+	}
+	if s.mailboxes.shared != nil {
+		sources.Collectors = append(sources.Collectors, s.meters.store.Collector(s.mailboxes.shared))
+	}
+	if s.certs != nil {
+		sources.Certificates = s.certs.State
+		sources.Collectors = append(sources.Collectors, &s.meters.handshakes)
+	}
+	return sources
+}
+
+// close releases what newServer opened, apart from the sockets.
+func (s *server) close() { s.mailboxes.close() }
+
+func warnUntrustedProxy(log *slog.Logger) func(header string) {
+	return func(header string) {
+		log.Warn("a private address sends " + header + " but is not trusted; if it is a proxy, add it to -trusted-proxies: otherwise all its clients count as one")
+	}
+}
+
+func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver) *limits.Limits {
+	return limits.New(limits.Config{
+		Rate: cfg.Rate, Burst: cfg.Burst, ConnRate: cfg.ConnRate,
+		MaxConns: cfg.MaxConns, MaxConnsPerIP: cfg.MaxConnsPerIP, MaxHeaderBytes: cfg.MaxHeaderBytes,
+		OwnerTTL: cfg.Mailboxes.Timeout, HandshakeTimeout: t.Header,
+		Exempt: exemptHealthChecks(clients), DryRun: cfg.DryRun,
+	}, clientIP, clients)
+}
+
+func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, clients *conn.ClientResolver,
+	meter *metrics.Meter, guard inbox.Guard, log *slog.Logger) *inbox.Handler {
+	c := inbox.Config{
+		Store:        store,
+		Secret:       key,
+		Path:         mailboxPath,
+		ICEPath:      icePath,
+		PollTimeout:  cfg.PollTimeout,
+		MaxBodyBytes: cfg.MaxBodyBytes,
+		WriteTimeout: t.Write,
+		// Queued messages, in-flight bodies and connections each get a third of
+		// the memory.
+		MaxInFlightBytes: cfg.Mailboxes.MaxQueuedBytes,
+		AnyOrigin:        cfg.AnyOrigin,
+		Origins:          cfg.Origins,
+		CrossSiteDetail:  "Its operator can allow them with -cors or -cors-origins.",
+		ICEServers:       cfg.ICEServers,
+		Alive:            inbox.Alive,
+		Payer:            clients.Payer,
+		Guard:            guard,
+		Logger:           log,
+	}
+	if meter != nil {
+		c.OnWait = meter.OnWait
+	}
+	return inbox.NewHandler(c)
+}
+
+// openPages returns the handler of the built-in pages or of a directory.
+func openPages(cfg *config.Config, allowOrigin func(http.ResponseWriter, *http.Request), log *slog.Logger) (http.Handler, error) {
+	options := public.Options{Logger: log}
+	if cfg.AnyOrigin || len(cfg.Origins) > 0 {
+		options.AllowOrigin = allowOrigin
+	}
+	if cfg.PagesDir == "" {
+		log.Info("pages", "from", "built in")
+		return public.Embedded(options), nil
+	}
+	pages, err := public.Dir(cfg.PagesDir, options)
+	if err != nil {
+		return nil, fmt.Errorf("serve pages of -public: %w", err)
+	}
+	log.Info("pages", "from", cfg.PagesDir)
+	return pages, nil
+}

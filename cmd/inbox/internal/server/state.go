@@ -1,0 +1,91 @@
+package server
+
+import (
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"inbox/cmd/inbox/internal/config"
+	"inbox/internal/atomicfile"
+)
+
+const (
+	secretFile = "secret"
+	secretSize = 32
+)
+
+// openStateDir returns the state directory, which it creates if necessary. If there is
+// none, or it is not writable, openStateDir logs a warning and returns "".
+func openStateDir(dir string, log *slog.Logger) string {
+	err := errors.New("neither -state, $STATE_DIRECTORY nor a home directory is set")
+	if dir != "" {
+		err = ensureWritable(dir)
+	}
+	if err != nil {
+		log.Warn("no state directory: certificates, secret and mailboxes do not survive a restart; set a "+
+			"writable directory with -state", "err", err)
+		return ""
+	}
+	return dir
+}
+
+// ensureWritable creates the directory if necessary and writes a test file.
+func ensureWritable(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".try-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// passwordHashKey returns the key of the hashes of passwords and payers. Nodes on one
+// store must produce equal hashes, so they use a constant; the hashes leave the process
+// only after the store has hashed them again with its own secret.
+func passwordHashKey(c *config.Config, dir string) ([]byte, error) {
+	if c.Store != nil {
+		shared := sha256.Sum256([]byte("inbox: nodes of one store"))
+		return shared[:], nil
+	}
+	return loadSecret(dir)
+}
+
+// loadSecret returns the secret that keys the password hashes. It is stored in dir and
+// generated on first use. If dir is "", the secret lasts only as long as the process.
+func loadSecret(dir string) ([]byte, error) {
+	generated := make([]byte, secretSize)
+	rand.Read(generated)
+	if dir == "" {
+		return generated, nil
+	}
+	path := filepath.Join(dir, secretFile)
+	if err := atomicfile.Create(path, generated); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("create secret: %w", err)
+	}
+	stored, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read secret: %w", err)
+	}
+	if len(stored) != secretSize {
+		return nil, fmt.Errorf("secret in %s has %d bytes, want %d; "+
+			"remove the file to generate a new secret", path, len(stored), secretSize)
+	}
+	return stored, nil
+}
+
+// deriveKey derives a key for one purpose from the secret (HKDF, RFC 5869).
+func deriveKey(secret []byte, purpose string) []byte {
+	key, err := hkdf.Key(sha256.New, secret, nil, purpose, secretSize)
+	if err != nil {
+		panic(err) // only for a key of more than 8160 bytes
+	}
+	return key
+}

@@ -1,0 +1,274 @@
+// Package autocert is the ACME engine that uses golang.org/x/crypto/acme/autocert.
+// It supports neither IP addresses, profiles nor a fallback CA, and knows no
+// renewal information.
+//
+// An autocert.Manager orders when a client connects, renews when it likes, and
+// cannot be stopped. So each order has a Manager of its own, which is asked by a
+// client that does not exist and disabled once it has answered.
+package autocert
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	acmelib "golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+
+	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/acme/schedule"
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/hosts"
+	"inbox/tlsmgr/storage"
+)
+
+type engine struct {
+	acme.EngineConfig
+
+	mu     sync.Mutex
+	orders map[string]*orderCache // in progress, by name
+
+	registerMu sync.Mutex
+	registered map[*acme.CAClient]bool
+}
+
+var _ acme.NewEngine = New
+
+// New returns the engine.
+func New(c acme.EngineConfig) (acme.Engine, error) {
+	if err := checkSupported(c); err != nil {
+		return nil, err
+	}
+	return newEngine(c), nil
+}
+
+func newEngine(c acme.EngineConfig) *engine {
+	return &engine{EngineConfig: c, orders: map[string]*orderCache{}, registered: map[*acme.CAClient]bool{}}
+}
+
+func checkSupported(c acme.EngineConfig) error {
+	switch {
+	case c.Profile != "":
+		return acme.UsageErrorf("autocert does not support certificate profiles; use certmagic")
+	case len(c.CAs) > 1:
+		return acme.UsageErrorf("autocert does not support a fallback CA; use certmagic")
+	case c.NoTLS:
+		return acme.UsageErrorf("autocert always tries port 443 first, where each failure counts against the CA's limits; use certmagic")
+	}
+	for _, name := range c.Names {
+		if hosts.IsIP(name) {
+			return acme.UsageErrorf("autocert cannot certify the IP address %s; use certmagic", name)
+		}
+		if !strings.Contains(name, ".") {
+			return acme.UsageErrorf("autocert cannot certify %s, which has no dot; use certmagic", name)
+		}
+	}
+	return nil
+}
+
+func (e *engine) Name() string { return "autocert" }
+
+func (e *engine) Close() {}
+
+// ChallengeTypes returns one: autocert tries TLS first and then, if it can, HTTP.
+func (e *engine) ChallengeTypes() []acme.ChallengeType {
+	if e.NoHTTP {
+		return []acme.ChallengeType{{Name: acme.TLSALPN01, Validations: 1}}
+	}
+	return []acme.ChallengeType{{Name: acme.TLSALPN01 + ", " + acme.HTTP01, Validations: 2}}
+}
+
+func keyOf(ca *acme.CAClient, name string) string { return path.Join("autocert", ca.StorageKey, name) }
+
+func (e *engine) Load(ctx context.Context, name string) ([]*acme.Certificate, error) {
+	bundle, err := e.Storage.Load(ctx, keyOf(e.CAs[0], name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the stored certificate: %w", err)
+	}
+	cert, err := certs.Parse(bundle, bundle)
+	if err != nil {
+		return nil, fmt.Errorf("the stored certificate of %s: %w: %w", name, acme.ErrDamaged, err)
+	}
+	return []*acme.Certificate{{Certificate: cert, CA: e.CAs[0]}}, nil
+}
+
+// QuarantineDamaged checks the certificate and the keys of the accounts.
+func (e *engine) QuarantineDamaged(ctx context.Context, s storage.Storage, name string) {
+	if _, err := e.Load(ctx, name); errors.Is(err, acme.ErrDamaged) {
+		_ = s.Quarantine(ctx, keyOf(e.CAs[0], name)) // it logs
+	}
+	if s.Shared() { // it has no half-written values
+		return
+	}
+	for _, ca := range e.ChallengeCAs() {
+		key := keyOf(ca, accountKey)
+		if text, err := s.Load(ctx, key); err == nil {
+			if block, _ := pem.Decode(text); block == nil {
+				_ = s.Quarantine(ctx, key)
+			}
+		}
+	}
+}
+
+func (e *engine) RenewalInfo(context.Context, *acme.Certificate) (schedule.ARI, error) {
+	return schedule.ARI{}, acme.ErrNoRenewalInfo
+}
+
+func (e *engine) Order(ctx context.Context, o acme.Order) (failed int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, acme.OrderTimeout)
+	defer cancel()
+	cache := &orderCache{order: o}
+	tap := &responseTap{ctx: ctx, next: o.CA.HTTPClient.Transport}
+	m := e.manager(o, cache, tap)
+	if err := e.register(ctx, o.CA, cache, m.Client); err != nil {
+		return 0, orderError(err, tap)
+	}
+	e.setOrder(o.Name, cache)
+	defer e.setOrder(o.Name, nil)
+	defer cache.retired.Store(true)
+	_, err = m.GetCertificate(clientHello(o.Name))
+	started := int(cache.startedChallenges.Load())
+	if err == nil {
+		return max(started-1, 0), nil // the last one was valid
+	}
+	return started, acme.TimedOut(ctx, started, orderError(err, tap))
+}
+
+func (e *engine) manager(o acme.Order, cache *orderCache, tap *responseTap) *autocert.Manager {
+	m := &autocert.Manager{
+		Prompt: autocert.AcceptTOS, // checked already
+		Cache:  cache,
+		HostPolicy: func(_ context.Context, host string) error {
+			if hosts.FromHeader(host) != o.Name {
+				return errors.New("not the ordered name")
+			}
+			return nil
+		},
+		Email:                  e.Email,
+		ExternalAccountBinding: binding(o.CA),
+		Client: &acmelib.Client{DirectoryURL: o.CA.URL, RetryBackoff: retryDelay,
+			HTTPClient: &http.Client{Transport: tap, Timeout: acme.RequestTimeout}},
+	}
+	if !e.NoHTTP {
+		m.HTTPHandler(nil) // enables the challenge type; the engine answers it itself
+	}
+	return m
+}
+
+func binding(ca *acme.CAClient) *acmelib.ExternalAccountBinding {
+	if ca.EABKeyID == "" {
+		return nil
+	}
+	return &acmelib.ExternalAccountBinding{KID: ca.EABKeyID, Key: ca.EABKey}
+}
+
+// accountKey is where autocert keeps the key of the account.
+const accountKey = "acme_account+key"
+
+// register creates the account before the first order. Managers that order for
+// several names at once would create one each.
+func (e *engine) register(ctx context.Context, ca *acme.CAClient, cache *orderCache, client *acmelib.Client) error {
+	e.registerMu.Lock()
+	defer e.registerMu.Unlock()
+	if e.registered[ca] {
+		return nil
+	}
+	key, err := loadAccountKey(ctx, cache)
+	if err != nil {
+		return err
+	}
+	account := &acmelib.Account{ExternalAccountBinding: binding(ca)}
+	if e.Email != "" {
+		account.Contact = []string{"mailto:" + e.Email}
+	}
+	registrar := &acmelib.Client{DirectoryURL: client.DirectoryURL, HTTPClient: client.HTTPClient, RetryBackoff: retryDelay, Key: key}
+	if _, err := registrar.Register(ctx, account, autocert.AcceptTOS); err != nil && !errors.Is(err, acmelib.ErrAccountAlreadyExists) {
+		return err
+	}
+	e.registered[ca] = true
+	return nil
+}
+
+// loadAccountKey returns the key of the account, in the form that autocert writes
+// it, and creates a missing one.
+func loadAccountKey(ctx context.Context, cache *orderCache) (crypto.Signer, error) {
+	text, err := cache.Get(ctx, accountKey)
+	if err == nil {
+		block, _ := pem.Decode(text)
+		if block == nil {
+			return nil, fmt.Errorf("the account key: %w", acme.ErrDamaged)
+		}
+		return x509.ParseECPrivateKey(block.Bytes)
+	}
+	if !errors.Is(err, autocert.ErrCacheMiss) {
+		return nil, fmt.Errorf("read the account key: %w", err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return key, cache.Put(ctx, accountKey, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
+}
+
+// retryDelay repeats a request with an expired nonce or after a server error. All
+// else is repeated by the scheduler.
+func retryDelay(n int, _ *http.Request, resp *http.Response) time.Duration {
+	if resp.StatusCode == http.StatusBadRequest && n <= 20 || resp.StatusCode >= 500 && n <= 3 {
+		return 100 * time.Millisecond
+	}
+	return -1
+}
+
+// clientHello is that of a client that supports ECDSA; for others autocert would
+// order a second certificate.
+func clientHello(name string) *tls.ClientHelloInfo {
+	return &tls.ClientHelloInfo{
+		ServerName:       name,
+		CipherSuites:     []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
+		SupportedCurves:  []tls.CurveID{tls.CurveP256},
+		SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256},
+	}
+}
+
+func orderError(err error, tap *responseTap) *acme.OrderError {
+	validationErrors, retryAfter := tap.result()
+	status := 0
+	var problem *acmelib.Error
+	if errors.As(err, &problem) {
+		status = problem.StatusCode
+		err = fmt.Errorf("the CA says: %s: %s", path.Base(strings.ReplaceAll(problem.ProblemType, ":", "/")), problem.Detail)
+	}
+	if status == http.StatusBadRequest && strings.HasSuffix(problem.ProblemType, ":badNonce") {
+		status = http.StatusServiceUnavailable
+	}
+	e := acme.Classify(status, retryAfter, err)
+	if tap.issued() { // another order soon would use up the weekly limit of the CA
+		e.Outcome = schedule.CARejected
+		e.Err = fmt.Errorf("the CA issued a certificate that autocert cannot use: %w", err)
+	}
+	if len(validationErrors) > 0 {
+		e.Outcome = schedule.ValidationFailed
+		e.Err = fmt.Errorf("the CA says: %s", strings.Join(validationErrors, "; "))
+	}
+	return e
+}

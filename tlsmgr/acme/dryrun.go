@@ -1,0 +1,146 @@
+package acme
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"inbox/tlsmgr/acme/schedule"
+	"inbox/tlsmgr/storage"
+)
+
+// DryRun makes orders as an [Issuer] with the same options would, and discards
+// what they bring. They go to the staging CA if one is configured, else to the CA
+// itself: then failed validations count in the stored schedule, whose budget
+// holds here, too.
+//
+// The answers to challenges are put into the storage of the options, under the
+// lock of the name, where a running server finds them. Without a running server
+// the caller serves Challenge and HTTPHandler.
+type DryRun struct {
+	settings   *settings
+	engine     Engine
+	challenges *challenges
+	records    records
+	ca         *CAClient
+	tempDir    string
+}
+
+// NewDryRun prepares orders. An invalid configuration is an [ErrUsage]. A nil
+// Storage is an error unless there is a staging CA. [DryRun.Close] removes what
+// it creates.
+func NewDryRun(o Options) (*DryRun, error) {
+	s, err := resolve(o.Config, o.Domains, o.Logger)
+	if err != nil {
+		return nil, err
+	}
+	d := &DryRun{settings: s, ca: s.stagingCA, records: records{storage: o.Storage, cas: s.caURLs(), log: s.log}}
+	if d.ca == nil {
+		if d.ca = s.cas[0]; o.Storage == nil {
+			return nil, errors.New("there is no state directory yet, and failed validations at a CA must be recorded: " +
+				"start the server once")
+		}
+	}
+	if d.tempDir, err = os.MkdirTemp("", "inbox-renew-test-"); err != nil {
+		return nil, fmt.Errorf("create a directory for the test: %w", err)
+	}
+	temp := d.temp()
+	if o.Storage == nil {
+		d.engine, err = s.newEngine(temp, temp)
+	} else {
+		d.engine, err = s.newEngine(temp, o.Storage)
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(d.tempDir))
+	}
+	d.challenges = newChallenges(s.names, d.engine, func(string) bool { return false })
+	return d, nil
+}
+
+// temp is where accounts and certificates of the test are kept.
+func (d *DryRun) temp() storage.Storage { return storage.NewDirectory(d.tempDir, d.settings.log) }
+
+// Challenge answers a hello for which [IsChallenge] is true.
+func (d *DryRun) Challenge(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return d.challenges.getCertificate(hello)
+}
+
+// HTTPHandler answers challenges, and leaves the rest to fallback.
+func (d *DryRun) HTTPHandler(fallback http.Handler) http.Handler {
+	return d.challenges.httpHandler(fallback)
+}
+
+// Close ends what runs in the background, and removes what orders brought.
+func (d *DryRun) Close() error {
+	d.engine.Close()
+	return os.RemoveAll(d.tempDir)
+}
+
+// Order makes one order for each name, and returns the first error.
+func (d *DryRun) Order(ctx context.Context) error {
+	for _, name := range d.settings.names {
+		if err := d.orderName(ctx, name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (d *DryRun) orderName(ctx context.Context, name string) error {
+	if d.settings.hasNoAddress(ctx, name) {
+		return errNoAddress
+	}
+	run := &orderRun{settings: d.settings, engine: d.engine, probe: fetchDirectory, name: name,
+		state: new(schedule.State), storage: d.temp(), challenges: d.temp(),
+		begin: func(now time.Time, _ string, n int) schedule.Event {
+			return schedule.CountValidations{Now: now, Validations: n}
+		},
+		save: func(context.Context) error { return nil }}
+	if d.records.storage == nil {
+		return run.orderAt(ctx, d.ca)
+	}
+	lease, err := d.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	run.challenges = lease
+	if d.ca != d.settings.stagingCA {
+		if *run.state, err = d.records.loadUnder(ctx, lease, name, time.Now()); err != nil {
+			return err
+		}
+		run.save = func(ctx context.Context) error {
+			return d.records.save(context.WithoutCancel(ctx), lease, name, *run.state)
+		}
+	}
+	ctx, cancel := storage.Context(ctx, lease)
+	defer cancel()
+	err = run.orderAt(ctx, d.ca)
+	if ctx.Err() != nil || errors.Is(err, errValidationBudget) { // nothing more is known than what is stored
+		return err
+	}
+	return errors.Join(err, run.save(ctx))
+}
+
+// lockTimeout is how long the order of another process is waited for.
+const lockTimeout = 30 * time.Second
+
+// lock keeps the server from ordering for the name, and makes it answer challenges
+// from storage.
+func (d *DryRun) lock(ctx context.Context, name string) (storage.Lease, error) {
+	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(lockCacheTTL) {
+		lease, err := d.records.lock(ctx, name)
+		switch {
+		case err == nil:
+			return lease, nil
+		case !errors.Is(err, storage.ErrLocked):
+			return nil, fmt.Errorf("lock the orders of the name: %w", err)
+		case time.Now().After(deadline), ctx.Err() != nil:
+			return nil, errors.New("another process orders for the name; try again in a minute")
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package acme
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"inbox/tlsmgr/storage"
+)
+
+// Options is what an [Issuer] works with.
+type Options struct {
+	Config
+	// Domains are the names and addresses to certify.
+	Domains []string
+	// Storage keeps accounts, certificates and schedules.
+	Storage storage.Storage
+	Logger  *slog.Logger // required
+	// OnCertificate receives each certificate that a name should be served with from
+	// now on. It can be called from several goroutines, and by New.
+	OnCertificate func(name string, cert *tls.Certificate)
+}
+
+// Issuer keeps a certificate for each of its names. All methods can be called
+// concurrently; Run is called once.
+type Issuer struct {
+	settings   *settings
+	engine     Engine
+	challenges *challenges
+	scheduler  *scheduler
+}
+
+// NameStatus is what an [Issuer] knows of one name.
+type NameStatus struct {
+	Name string
+	// Text describes what is done for the name, in a few words.
+	Text string
+	// Err is what is wrong; nil when nothing is.
+	Err error
+	// LastAttempt is the time of the last order, and NextAttempt the time of the next
+	// one; zero: none is known, and now.
+	LastAttempt, NextAttempt time.Time
+	// RenewAt is when the certificate is due; zero without a certificate, and until the
+	// CA has been asked about it.
+	RenewAt time.Time
+	// Failures counts the failed orders since the last success, and Obtained the
+	// certificates obtained since the start.
+	Failures, Obtained int
+}
+
+// restoreTimeout bounds the wait for slow storage at the start.
+const restoreTimeout = 2 * time.Second
+
+// New returns an issuer that has published the certificates in storage. It writes
+// nothing. An invalid configuration is an [ErrUsage].
+func New(o Options) (*Issuer, error) {
+	s, err := resolve(o.Config, o.Domains, o.Logger)
+	if err != nil {
+		return nil, err
+	}
+	buffered := storage.NewBuffered(o.Storage, s.log)
+	engine, err := s.newEngine(buffered, buffered)
+	if err != nil {
+		return nil, err
+	}
+	r := records{storage: o.Storage, cas: s.caURLs(), log: s.log}
+	i := &Issuer{settings: s, engine: engine, scheduler: newScheduler(s, engine, buffered, r, o.OnCertificate),
+		challenges: newChallenges(s.names, engine, r.orderInProgress)}
+	if !i.scheduler.restore(restoreTimeout) {
+		s.log.Warn("the state directory is slow; starting without what is stored there")
+	}
+	return i, nil
+}
+
+func (s *settings) newEngine(values, challenges storage.Storage) (Engine, error) {
+	return s.Engine(EngineConfig{Config: s.Config, Names: s.names, CAs: s.cas, StagingCA: s.stagingCA,
+		Storage: values, Challenges: challenges, Log: s.log})
+}
+
+// Names returns the names in canonical form.
+func (i *Issuer) Names() []string { return i.settings.names }
+
+// EngineName returns the name of the engine.
+func (i *Issuer) EngineName() string { return i.engine.Name() }
+
+// CAURL returns the directory URL of the first CA.
+func (i *Issuer) CAURL() string { return i.settings.CA.URL }
+
+// PubliclyTrusted reports whether browsers are meant to trust the certificates.
+func (i *Issuer) PubliclyTrusted() bool { return i.settings.publiclyTrusted() }
+
+// Run obtains and renews certificates until ctx ends.
+func (i *Issuer) Run(ctx context.Context) {
+	i.scheduler.run(ctx)
+	i.engine.Close()
+}
+
+// ForceRenewal checks all names now, and orders what is due as soon as the limits
+// of the CA allow.
+func (i *Issuer) ForceRenewal() { i.scheduler.forceRenewal() }
+
+// Challenge answers a hello for which [IsChallenge] is true. (nil, nil) makes
+// crypto/tls send unrecognized_name.
+func (i *Issuer) Challenge(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return i.challenges.getCertificate(hello)
+}
+
+// HTTPHandler answers challenges on port 80 and leaves the rest to fallback. It
+// answers those of other processes with the same storage, too.
+func (i *Issuer) HTTPHandler(fallback http.Handler) http.Handler {
+	return i.challenges.httpHandler(fallback)
+}
+
+// Status returns the status of each name, in the order of Names.
+func (i *Issuer) Status() []NameStatus {
+	now := time.Now()
+	var all []NameStatus
+	for _, w := range i.scheduler.workers {
+		v := w.get()
+		n := NameStatus{Name: w.name, Text: v.status(now), Err: v.err(now), Obtained: v.obtained,
+			LastAttempt: v.state.LastAttempt, NextAttempt: v.next, Failures: v.state.Failures}
+		if v.cert != nil && v.ari.Serial == v.cert.Serial() {
+			n.RenewAt = v.renewAt()
+		}
+		all = append(all, n)
+	}
+	return all
+}

@@ -1,0 +1,167 @@
+package acme
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"inbox/tlsmgr/acme/schedule"
+	"inbox/tlsmgr/storage"
+)
+
+var (
+	errStateNotSaved    = errors.New("the schedule cannot be stored, so nothing is ordered")
+	errValidationBudget = errors.New("too many validations have failed in the last hour; " +
+		"waiting, so that the CA does not block the name")
+)
+
+// orderRun is one run of orders for a name, under its lock, at one CA after the
+// other and with one challenge type after the other.
+type orderRun struct {
+	*settings
+	engine Engine
+	probe  func(context.Context, *CAClient) (*Directory, error)
+	name   string
+	state  *schedule.State
+	// begin returns the event of an order that is about to begin.
+	begin func(now time.Time, ca string, validations int) schedule.Event
+	// save stores the state.
+	save func(context.Context) error
+	// storage and challenges are those of [Order].
+	storage, challenges storage.Storage
+	resume              schedule.Action
+}
+
+func (r *orderRun) apply(e schedule.Event) { *r.state, _ = schedule.Next(*r.state, e) }
+
+// order asks one CA after the other, and returns the one that issued.
+func (r *orderRun) order(ctx context.Context, hasCertificate bool) (*CAClient, error) {
+	if err := r.orderStaging(ctx, hasCertificate); err != nil {
+		return nil, err
+	}
+	var worst error
+	for _, ca := range r.cas {
+		err := r.orderUnlessThrottled(ctx, ca)
+		if err == nil || isTerminal(ctx, err) {
+			return ca, err
+		}
+		if len(r.cas) > 1 {
+			r.log.Warn("a CA issued no certificate", "name", r.name, "ca", ca.URL, "err", err)
+		}
+		if worst == nil {
+			worst = err
+			continue
+		}
+		// Each CA is left alone for as long as it asked; the next attempt is for the first.
+		worst = withRetryAfter(moreSevere(worst, err), min(asOrderError(worst).RetryAfter, asOrderError(err).RetryAfter))
+	}
+	return nil, worst
+}
+
+// isTerminal errors leave nothing to try now.
+func isTerminal(ctx context.Context, err error) bool {
+	return errors.Is(err, errStateNotSaved) || errors.Is(err, errValidationBudget) || ctx.Err() != nil
+}
+
+// moreSevere returns the one of two errors with the longer wait.
+func moreSevere(a, b error) error {
+	if asOrderError(b).Outcome > asOrderError(a).Outcome {
+		return b
+	}
+	return a
+}
+
+func withRetryAfter(err error, retryAfter time.Duration) error {
+	return &OrderError{asOrderError(err).Outcome, retryAfter, err}
+}
+
+// orderStaging makes the first order for a name where a failure costs nothing. If
+// that CA cannot be reached, the real order is made without.
+func (r *orderRun) orderStaging(ctx context.Context, hasCertificate bool) error {
+	if !r.StagingFirst || r.stagingCA == nil || r.state.StagingPassed || hasCertificate {
+		return nil
+	}
+	err := r.orderUnlessThrottled(ctx, r.stagingCA)
+	switch {
+	case err == nil:
+		r.apply(schedule.StagingPassed{})
+		r.log.Info("staging order succeeded", "name", r.name, "ca", r.stagingCA.URL)
+	case isTerminal(ctx, err):
+		return err
+	case asOrderError(err).Outcome != schedule.CAUnavailable:
+		return fmt.Errorf("the staging order failed, so the real one is not made: %w", err)
+	default:
+		r.log.Warn("staging CA unavailable; ordering without a staging order", "name", r.name, "err", err)
+	}
+	return nil
+}
+
+// orderUnlessThrottled orders at a CA, unless it asked to wait.
+func (r *orderRun) orderUnlessThrottled(ctx context.Context, ca *CAClient) error {
+	now := time.Now()
+	if wait := r.state.RemainingRetryAfter(ca.URL, now); wait > 0 {
+		until := now.Add(wait).Format(time.DateTime)
+		return &OrderError{RetryAfter: wait, Err: fmt.Errorf("%s asked to wait until %s", ca.URL, until)}
+	}
+	err := r.orderAt(ctx, ca)
+	r.apply(schedule.RetryAfter{Now: time.Now(), CA: ca.URL, Wait: asOrderError(err).RetryAfter})
+	return err
+}
+
+// orderAt tries one challenge type after the other. Only a failed validation
+// makes another type worth trying.
+func (r *orderRun) orderAt(ctx context.Context, ca *CAClient) (err error) {
+	for _, ct := range r.engine.ChallengeTypes() {
+		before := err
+		err = r.orderWith(ctx, Order{Name: r.name, CA: ca, ChallengeType: ct})
+		if errors.Is(err, errValidationBudget) && before != nil {
+			return before // the failure within the budget is the cause
+		}
+		if err == nil || isTerminal(ctx, err) {
+			return err
+		}
+		last := asOrderError(err)
+		if before != nil { // a type that could not be tried does not cancel the failure of another
+			err = withRetryAfter(moreSevere(err, before), max(last.RetryAfter, asOrderError(before).RetryAfter))
+		}
+		if last.Outcome != schedule.ValidationFailed {
+			return err
+		}
+	}
+	return err
+}
+
+// orderWith tries one challenge type. The order is stored before it begins, but
+// after the CA was found to answer: a node that dies over that has ordered
+// nothing, and must keep no other from ordering.
+func (r *orderRun) orderWith(ctx context.Context, o Order) (err error) {
+	now := time.Now()
+	if at := r.state.ValidationsAllowedAt(o.ChallengeType.Validations, now); at.After(now) {
+		r.apply(schedule.BudgetExhausted{At: at, Err: errValidationBudget.Error()})
+		return fmt.Errorf("%w; retry after %s", errValidationBudget, at.Format(time.DateTime))
+	}
+	if o.Directory, err = r.probe(ctx, o.CA); err != nil {
+		return err
+	}
+	if r.resume.ResumeCA == o.CA.URL {
+		o.ResumeURL = r.resume.ResumeURL
+	}
+	r.apply(r.begin(time.Now(), o.CA.URL, o.ChallengeType.Validations))
+	if err := r.save(ctx); err != nil {
+		return fmt.Errorf("%w: %w", errStateNotSaved, err)
+	}
+	r.log.Debug("ordering", "name", o.Name, "ca", o.CA.URL, "challenge", o.ChallengeType.Name)
+	o.Storage, o.Challenges = r.storage, r.challenges
+	o.Progress = func(phase schedule.Phase, orderURL string) {
+		r.apply(schedule.Progress{Now: time.Now(), Phase: phase, OrderURL: orderURL})
+		if err := r.save(ctx); err != nil {
+			r.log.Warn("the progress of an order cannot be stored", "name", o.Name, "err", err)
+		}
+	}
+	failed, err := r.engine.Order(ctx, o)
+	if err == nil || ctx.Err() == nil { // otherwise the outcome is unknown
+		r.apply(schedule.Settled{Failed: failed})
+	}
+	return err
+}

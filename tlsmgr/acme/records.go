@@ -1,0 +1,131 @@
+package acme
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"inbox/tlsmgr/acme/schedule"
+	"inbox/tlsmgr/storage"
+)
+
+// scheduleDir is where schedules are stored.
+const scheduleDir = "schedule"
+
+// records stores the schedule of each name. The holder of a name's lock alone
+// writes what concerns orders.
+type records struct {
+	storage storage.Storage
+	cas     []string // the sorted URLs of the CAs
+	log     *slog.Logger
+}
+
+func recordKey(name, suffix string) string {
+	return scheduleDir + "/" + storage.Element(name) + suffix
+}
+
+// defect is what is wrong with a stored schedule.
+type defect int
+
+const (
+	defectNone defect = iota
+	defectDamaged
+	defectFuture
+)
+
+// load returns the schedule of a name as it applies now. It changes nothing: a
+// defect is corrected in what it returns, and stored by the holder of the lock.
+func (r records) load(ctx context.Context, name string, now time.Time) (schedule.State, defect, error) {
+	var stored schedule.State
+	switch err := r.loadJSON(ctx, recordKey(name, ".json"), &stored); {
+	case errors.Is(err, ErrDamaged):
+		return schedule.Damaged(r.cas, now), defectDamaged, nil
+	case err != nil:
+		return stored, defectNone, fmt.Errorf("read the schedule: %w", err)
+	}
+	state, clamped := schedule.ClampFuture(schedule.ForCAs(stored, r.cas), now)
+	if clamped {
+		return state, defectFuture, nil
+	}
+	return state, defectNone, nil
+}
+
+// loadUnder returns the schedule, and stores it when it had a defect. The caller
+// holds the lock of the name.
+func (r records) loadUnder(ctx context.Context, lease storage.Lease, name string, now time.Time) (schedule.State, error) {
+	state, defect, err := r.load(ctx, name, now)
+	if err != nil || defect == defectNone {
+		return state, err
+	}
+	if defect == defectFuture {
+		r.log.Warn("the clock was ahead when the schedule was stored, or is behind now; the stored times count as now", "name", name)
+	} else if err := lease.Quarantine(ctx, recordKey(name, ".json")); err != nil {
+		return state, fmt.Errorf("quarantine the damaged schedule: %w", err)
+	}
+	return state, r.save(ctx, lease, name, state)
+}
+
+// repair stores a corrected schedule, unless another process orders: then that
+// one stores it.
+func (r records) repair(ctx context.Context, name string, now time.Time) error {
+	lease, err := r.lock(ctx, name)
+	if errors.Is(err, storage.ErrLocked) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	_, err = r.loadUnder(ctx, lease, name, now)
+	return err
+}
+
+// save stores the schedule. An outage is about this process, so other nodes do
+// not see it.
+func (r records) save(ctx context.Context, lease storage.Lease, name string, state schedule.State) error {
+	if r.storage.Shared() {
+		state.Outage = schedule.Outage{}
+	}
+	if err := saveJSON(ctx, lease, recordKey(name, ".json"), state); err != nil {
+		return fmt.Errorf("write the schedule: %w", err)
+	}
+	return nil
+}
+
+// loadJSON leaves into as it is when nothing is stored.
+func (r records) loadJSON(ctx context.Context, key string, into any) error {
+	text, err := r.storage.Load(ctx, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return nil
+}
+
+func saveJSON(ctx context.Context, s storage.Storage, key string, value any) error {
+	text, err := json.MarshalIndent(value, "", "\t")
+	if err != nil {
+		return err
+	}
+	return s.Store(ctx, key, append(text, '\n'))
+}
+
+// lock is held by the process that orders for a name.
+func (r records) lock(ctx context.Context, name string) (storage.Lease, error) {
+	return r.storage.TryLock(ctx, recordKey(name, ".lock"))
+}
+
+// orderInProgress reports whether a process orders for a name.
+func (r records) orderInProgress(name string) bool {
+	locked, err := r.storage.IsLocked(context.Background(), recordKey(name, ".lock"))
+	return locked && err == nil
+}

@@ -1,0 +1,76 @@
+package schedule
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Damaged returns the state that replaces one that cannot be read: it could have
+// told of anything, so it counts as an order that failed just now.
+func Damaged(cas []string, now time.Time) State {
+	return State{Phase: Failed, LastAttempt: now, NextAttempt: now.Add(FailureBackoffMin), CAs: cas,
+		LastError: "the stored schedule was damaged; a new one was begun"}
+}
+
+// ForCAs returns a stored state as it applies to the CAs that are configured,
+// given by sorted URLs. Of a state about other CAs only the failed validations
+// count.
+func ForCAs(stored State, cas []string) State {
+	if stored.CAs == nil || slices.Equal(stored.CAs, cas) {
+		stored.CAs = cas
+		return stored
+	}
+	return State{CAs: cas, FailedValidations: stored.FailedValidations}
+}
+
+// ClampFuture corrects a state that was stored by a clock ahead by more than the
+// clocks of two machines differ. What it tells of counts as just happened, so
+// that waits neither grow nor end. It reports whether it changed the state.
+func ClampFuture(s State, now time.Time) (_ State, clamped bool) {
+	ahead := s.LastAttempt.Sub(now)
+	if ahead <= ValidationWindow {
+		return s, false
+	}
+	s = s.clone()
+	for _, at := range []*time.Time{&s.LastAttempt, &s.NextAttempt, &s.RetryAfter, &s.RenewNotBefore, &s.Outage.Next} {
+		if !at.IsZero() {
+			*at = at.Add(-ahead)
+		}
+	}
+	for i := range s.FailedValidations {
+		s.FailedValidations[i] = s.FailedValidations[i].Add(-ahead)
+	}
+	for ca := range s.RetryAfterByCA {
+		s.RetryAfterByCA[ca] = s.RetryAfterByCA[ca].Add(-ahead)
+	}
+	return s, true
+}
+
+// Merge combines the state in memory with the one just loaded. The stored state
+// is newer when another process has ordered. It is older, or says less, when a
+// replica lags, a backup was restored, the storage was emptied, or it is about
+// other CAs; that must not bring an order forward.
+func Merge(local, stored State) State {
+	m := stored.clone()
+	m.recentValidations = slices.Clone(local.recentValidations)
+	m.forced, m.missingAddress, m.merged = local.forced, local.missingAddress, true
+	if local.merged {
+		m.Outage = local.Outage
+	}
+	if !local.LastAttempt.After(stored.LastAttempt) {
+		return m
+	}
+	if len(local.FailedValidations) > len(m.FailedValidations) {
+		m.FailedValidations = slices.Clone(local.FailedValidations)
+	}
+	m.Phase, m.OrderURL, m.OrderCA, m.Unsettled = local.Phase, local.OrderURL, local.OrderCA, 0
+	m.LastAttempt, m.NextAttempt = local.LastAttempt, later(local.NextAttempt, stored.NextAttempt)
+	m.RetryAfter = later(local.RetryAfter, stored.RetryAfter)
+	m.RenewNotBefore = later(local.RenewNotBefore, stored.RenewNotBefore)
+	m.RetryAfterByCA = local.clone().RetryAfterByCA
+	m.Failures, m.NoOpRenewals = max(local.Failures, stored.Failures), max(local.NoOpRenewals, stored.NoOpRenewals)
+	m.StagingPassed = local.StagingPassed || stored.StagingPassed
+	m.LastIssuer, m.LastError = cmp.Or(stored.LastIssuer, local.LastIssuer), cmp.Or(stored.LastError, local.LastError)
+	return m
+}

@@ -1,0 +1,384 @@
+package acme
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"inbox/tlsmgr/acme/schedule"
+	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/hosts"
+	"inbox/tlsmgr/internal/timeout"
+	"inbox/tlsmgr/storage"
+)
+
+const (
+	// lockRetryDelay is how soon the lock of another process is tried again.
+	lockRetryDelay = time.Second
+	// blockedRetryDelay is how soon storage that fails is tried again.
+	blockedRetryDelay = time.Minute
+	// ShutdownTimeout is how long Run waits for what hangs in a disk or a library.
+	ShutdownTimeout = 2 * time.Second
+)
+
+// scheduler does the I/O that package schedule decides. Each name has a worker
+// with a goroutine of its own, so that one that hangs delays no other.
+type scheduler struct {
+	*settings
+	engine  Engine
+	probe   func(context.Context, *CAClient) (*Directory, error)
+	storage *storage.Buffered // accounts and certificates
+	records records
+	publish func(name string, cert *tls.Certificate)
+	workers []*worker
+}
+
+func newScheduler(s *settings, e Engine, b *storage.Buffered, r records, publish func(string, *tls.Certificate)) *scheduler {
+	sc := &scheduler{settings: s, engine: e, probe: fetchDirectory, storage: b, records: r, publish: publish}
+	for _, name := range s.names {
+		sc.workers = append(sc.workers, &worker{name: name, wake: make(chan struct{}, 1), restored: make(chan struct{})})
+	}
+	return sc
+}
+
+// restore reads what is stored, and reports whether it was there in time. It
+// writes nothing: a damaged value is repaired by the first step.
+func (sc *scheduler) restore(limit time.Duration) (inTime bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, w := range sc.workers {
+		all.Go(func() {
+			defer close(w.restored)
+			if stored, defect, err := sc.records.load(ctx, w.name, time.Now()); err == nil && defect == defectNone {
+				w.state = schedule.Merge(w.state, stored)
+				w.show(schedule.Action{Next: w.state.NextOrder()}, nil)
+			}
+			sc.loadCertificate(ctx, w, w.state.LastIssuer)
+		})
+	}
+	return timeout.Run(limit, all.Wait)
+}
+
+func (sc *scheduler) run(ctx context.Context) {
+	var workers sync.WaitGroup
+	for _, w := range sc.workers {
+		workers.Go(func() { sc.runWorker(ctx, w) })
+	}
+	<-ctx.Done()
+	timeout.Run(ShutdownTimeout, workers.Wait)
+}
+
+func (sc *scheduler) runWorker(ctx context.Context, w *worker) {
+	select {
+	case <-ctx.Done():
+	case <-w.restored:
+	}
+	for ctx.Err() == nil {
+		timer := time.NewTimer(sc.step(ctx, w))
+		select {
+		case <-ctx.Done():
+		case <-w.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// forceRenewal makes each worker check now, and order as soon as limits allow.
+func (sc *scheduler) forceRenewal() {
+	for _, w := range sc.workers {
+		w.mu.Lock()
+		w.forced = true
+		w.mu.Unlock()
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// step does what is due for a name, and returns how long to wait until the next.
+func (sc *scheduler) step(ctx context.Context, w *worker) time.Duration {
+	now := time.Now()
+	stateErr := sc.loadState(ctx, w, now)
+	damaged := sc.loadCertificate(ctx, w, w.state.LastIssuer)
+	sc.storage.Flush(ctx)
+	w.logOverdue(sc.log, now)
+	forced := w.takeForced()
+	sc.refreshARI(ctx, w, forced, now)
+	if stateErr != nil {
+		return sc.block(w, stateErr)
+	}
+	v := w.get()
+	action := w.apply(schedule.Check{Now: now, Certificate: v.cert.summary(), ARI: v.ari,
+		Shared: sc.records.storage.Shared(), Damaged: damaged})
+	if !action.Order {
+		w.show(action, nil)
+		return action.Wait
+	}
+	if sc.hasNoAddress(ctx, w.name) {
+		action = w.apply(schedule.NoAddress{Now: now})
+		if w.state.FirstMissingAddress() {
+			sc.log.Warn("order postponed: the name has no address; add an A or AAAA record that points here", "name", w.name)
+		}
+		w.show(action, errNoAddress)
+		return action.Wait
+	}
+	w.apply(schedule.HasAddress{})
+	return sc.attempt(ctx, w)
+}
+
+// loadState merges the stored schedule into that of the worker. The error tells
+// why nothing can be ordered.
+func (sc *scheduler) loadState(ctx context.Context, w *worker, now time.Time) error {
+	stored, defect, err := sc.records.load(ctx, w.name, now)
+	if err != nil {
+		return err
+	}
+	w.state = schedule.Merge(w.state, stored)
+	if defect != defectNone {
+		return sc.records.repair(ctx, w.name, now)
+	}
+	return nil
+}
+
+// loadCertificate publishes the best certificate, and reports whether what is
+// stored is damaged. After a read error the present one stays.
+func (sc *scheduler) loadCertificate(ctx context.Context, w *worker, lastIssuer string) (damaged bool) {
+	all, err := sc.engine.Load(ctx, w.name)
+	v := w.get()
+	if err != nil && (v.loadErr == nil || v.loadErr.Error() != err.Error()) {
+		sc.log.Warn("the stored certificate cannot be read", "name", w.name, "err", err)
+	}
+	// The present one is a candidate: it can be better than all stored ones.
+	best := newest(append([]*Certificate{v.cert}, all...), w.name, lastIssuer, time.Now())
+	isNew := best != nil && (v.cert == nil || !certs.SameChain(best.Certificate, v.cert.Certificate))
+	w.publish(func(v *view) {
+		if v.loadErr = err; isNew {
+			v.cert = best
+		}
+	})
+	if isNew {
+		sc.publish(w.name, best.Certificate)
+		sc.log.Info("certificate loaded", "name", w.name, "issuer", best.Leaf.Issuer.CommonName, "notAfter", best.Leaf.NotAfter)
+	}
+	return errors.Is(err, ErrDamaged) && len(all) == 0
+}
+
+// refreshARI asks the CA when to renew, if it is time to ask or asked to.
+func (sc *scheduler) refreshARI(ctx context.Context, w *worker, forced bool, now time.Time) {
+	v := w.get()
+	if v.cert == nil {
+		return
+	}
+	known, serial, key := v.ari, v.cert.Serial(), recordKey(w.name, ".renewal.json")
+	if known.Serial == "" {
+		_ = sc.records.loadJSON(ctx, key, &known) // one that cannot be read is asked for again
+	}
+	if known.Current(serial, now) && !forced {
+		w.publish(func(v *view) { v.ari = known })
+		return
+	}
+	// A silent CA must not cost a short-lived certificate the time for its renewal.
+	limit := min(schedule.CheckInterval(v.cert.summary(), sc.records.storage.Shared()), RequestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	fresh, err := sc.engine.RenewalInfo(ctx, v.cert)
+	urgent := false
+	switch {
+	case errors.Is(err, ErrNoRenewalInfo):
+		fresh = schedule.Unsupported(serial, now)
+	case err != nil:
+		sc.log.Debug("renewal information unavailable", "name", w.name, "err", err)
+		fresh = known.Unanswered(serial, now)
+	default:
+		fresh, urgent = known.Answered(fresh, now)
+	}
+	if urgent {
+		sc.log.Warn("the CA wants the certificate replaced at once", "name", w.name, "explanation", fresh.Why)
+	}
+	w.publish(func(v *view) { v.ari = fresh })
+	if err := saveJSON(ctx, sc.records.storage, key, fresh); err != nil {
+		sc.log.Debug("the renewal information cannot be stored", "name", w.name, "err", err)
+	}
+}
+
+var errNoAddress = errors.New("the name has no address; add an A or AAAA record that points here")
+
+// hasNoAddress is true for a name that certainly has no address. When a lookup
+// fails, the CA will tell.
+func (s *settings) hasNoAddress(ctx context.Context, name string) bool {
+	if !s.WaitForAddress || hosts.IsIP(name) {
+		return false
+	}
+	resolver := s.Resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	defer cancel()
+	_, err := resolver.LookupNetIP(ctx, "ip", name)
+	var dnsErr *net.DNSError
+	return errors.As(err, &dnsErr) && dnsErr.IsNotFound
+}
+
+// attempt orders for a name, unless another process does, and returns how long to
+// wait until the next step.
+func (sc *scheduler) attempt(ctx context.Context, w *worker) time.Duration {
+	lease, err := sc.records.lock(ctx, w.name)
+	if errors.Is(err, storage.ErrLocked) {
+		w.show(schedule.Action{Next: time.Now().Add(lockRetryDelay)}, err)
+		return lockRetryDelay
+	}
+	if err != nil {
+		return sc.block(w, err)
+	}
+	defer lease.Release()
+	err = sc.orderUnder(ctx, lease, w)
+	if lease.Err() != nil && ctx.Err() == nil {
+		sc.block(w, fmt.Errorf("the order was abandoned: %w", errors.Join(lease.Err(), err)))
+		return lockRetryDelay
+	}
+	if err != nil && ctx.Err() == nil {
+		return sc.block(w, err)
+	}
+	return 0
+}
+
+// orderUnder orders while the lease is held. The error tells why nothing can be
+// ordered or stored.
+func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *worker) error {
+	now := time.Now()
+	buffered := sc.storage.Under(lease)
+	sc.engine.QuarantineDamaged(ctx, buffered, w.name)
+	if sc.loadCertificate(ctx, w, w.state.LastIssuer) {
+		return fmt.Errorf("the stored certificate cannot be quarantined: %w", ErrDamaged)
+	}
+	stored, err := sc.records.loadUnder(ctx, lease, w.name, now)
+	if err != nil {
+		return err
+	}
+	w.state = schedule.Merge(w.state, stored)
+	v := w.get()
+	action := w.apply(schedule.Check{Now: now, Certificate: v.cert.summary(), ARI: v.ari, Locked: true})
+	if !action.Order {
+		return nil // another process has ordered
+	}
+	if err := checkSpace(ctx, lease); err != nil {
+		return fmt.Errorf("%w: %w", errStateNotSaved, err)
+	}
+	run := &orderRun{settings: sc.settings, engine: sc.engine, probe: sc.probe, name: w.name, state: &w.state,
+		storage: buffered, challenges: buffered, resume: action,
+		begin: func(now time.Time, ca string, n int) schedule.Event {
+			return schedule.Begin{Now: now, CA: ca, Validations: n}
+		},
+		save: func(ctx context.Context) error {
+			w.show(schedule.Action{}, nil)
+			return sc.records.save(ctx, lease, w.name, w.state)
+		}}
+	leaseCtx, cancel := storage.Context(ctx, lease)
+	defer cancel()
+	lastAttempt := w.state.LastAttempt
+	ca, err := run.order(leaseCtx, v.cert != nil)
+	switch {
+	case lease.Err() != nil, errors.Is(err, errStateNotSaved):
+		return err // the schedule is that of another process now
+	case ctx.Err() != nil && w.state.LastAttempt.Equal(lastAttempt):
+		return nil // stopped before any order began: nothing must be stored
+	case err == nil:
+		sc.obtained(leaseCtx, w, ca, v.renewAt())
+	default:
+		sc.failed(leaseCtx, w, err)
+	}
+	w.show(schedule.Action{Next: w.state.NextOrder()}, nil)
+	return sc.records.save(context.WithoutCancel(ctx), lease, w.name, w.state)
+}
+
+// checkSpace makes sure that storage takes what an order brings.
+func checkSpace(ctx context.Context, s storage.Storage) error {
+	const probe, bytes = "space", 32 << 10
+	if err := s.Store(ctx, probe, make([]byte, bytes)); err != nil {
+		return err
+	}
+	return s.Delete(ctx, probe)
+}
+
+// failed records an order without a certificate.
+func (sc *scheduler) failed(ctx context.Context, w *worker, err error) {
+	now := time.Now()
+	cert := w.get().cert.summary()
+	switch {
+	case errors.Is(err, errValidationBudget): // already applied
+	case ctx.Err() != nil:
+		w.apply(schedule.Interrupted{Now: now})
+	default:
+		e := asOrderError(err)
+		w.apply(schedule.OrderFailed{Now: now, Outcome: e.Outcome, RetryAfter: e.RetryAfter,
+			Horizon: cert.Horizon(now), Err: err.Error()})
+		w.logFailure(sc.log, err)
+	}
+}
+
+// obtained loads what a CA issued. due is since when it was wanted. A certificate
+// that no client accepts counts as a successful order all the same.
+func (sc *scheduler) obtained(ctx context.Context, w *worker, ca *CAClient, due time.Time) {
+	event := "certificate obtained"
+	if w.get().cert != nil {
+		event = "certificate renewed"
+	}
+	sc.loadCertificate(ctx, w, ca.URL)
+	lifetime := schedule.AssumedLifetime
+	attrs := []any{"name", w.name}
+	if c := w.get().cert; c != nil {
+		lifetime = c.summary().Lifetime()
+		attrs = append(attrs, "ca", c.CA.URL, "notAfter", c.Leaf.NotAfter)
+	}
+	invalid := ""
+	if err := sc.validateIssued(ctx, w.name, ca); err != nil {
+		invalid = err.Error()
+	}
+	w.apply(schedule.Obtained{Now: time.Now(), CA: ca.URL, Lifetime: lifetime, Due: due, Invalid: invalid})
+	w.publish(func(v *view) { v.obtained++ })
+	sc.log.Info(event, attrs...)
+	if n := w.state.NoOpRenewals; n > 0 {
+		sc.log.Warn("orders are successful, but the name is due again at once; "+
+			"the interval between orders grows, so that the CA does not block the name: check the clock", "name", w.name, "orders", n+1, "next", w.state.RenewNotBefore)
+	}
+	if invalid != "" {
+		sc.log.Error("the CA issued an invalid certificate", "name", w.name, "ca", ca.URL, "err", invalid, "next", w.state.RenewNotBefore)
+	}
+}
+
+// validateIssued returns why no client accepts what a CA issued; nil when one can.
+func (sc *scheduler) validateIssued(ctx context.Context, name string, ca *CAClient) error {
+	all, err := sc.engine.Load(ctx, name)
+	if errors.Is(err, ErrDamaged) {
+		return err
+	}
+	for _, c := range all {
+		if c.CA != ca {
+			continue
+		}
+		if !certs.Covers(c.Leaf, name) {
+			return fmt.Errorf("the certificate is for other names: %s", SanitizeText(strings.Join(certs.Names(c.Leaf), ", ")))
+		}
+		return certs.CheckValidity(c.Leaf, time.Now())
+	}
+	return nil
+}
+
+// block shows why nothing can be ordered or stored.
+func (sc *scheduler) block(w *worker, err error) time.Duration {
+	before := w.get().blocked
+	w.show(schedule.Action{Next: time.Now().Add(blockedRetryDelay)}, err)
+	if before == nil || before.Error() != err.Error() {
+		sc.log.Error("no certificate can be ordered: storage failed", "name", w.name, "err", err)
+	}
+	return blockedRetryDelay
+}
