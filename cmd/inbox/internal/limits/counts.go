@@ -31,6 +31,7 @@ func (l *Limits) Refused() map[string]int64 {
 		"connection-rate":         conns.RefusedRate,
 		"frames":                  l.Frames.Throttled(),
 		"handshakes":              l.Handshakes.Waited(),
+		"lingering":               l.Lingering.Cut(),
 		"streams":                 l.Streams.Refused(),
 		"requests":                l.Requests.Refused(),
 		"header":                  l.Header.Refused(),
