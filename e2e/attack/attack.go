@@ -88,6 +88,7 @@ func attacks(extended bool) []attack {
 		{name: "half-closed connections", slow: true, run: halfClosed},
 		{name: "slow headers", slow: true, run: slowHeaders},
 		{name: "slow bodies", slow: true, run: slowBodies},
+		{name: "refused bodies", slow: true, run: refusedBodies},
 		{name: "large responses never read", slow: true, flags: largeMessages, memory: 768 << 20, run: slowReaders},
 		{name: "mailboxes deleted during delivery", flags: largeMessages, memory: 768 << 20, run: deletedWhileRead},
 	}

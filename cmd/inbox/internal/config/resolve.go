@@ -275,6 +275,9 @@ func (r *resolver) resolveICE() error {
 	if err == nil {
 		r.c.ICEServers, err = inbox.ParseICEServers(text)
 	}
+	if err != nil && strings.ContainsAny(r.o.iceServers, "@?") {
+		return fmt.Errorf("-ice-servers: %w", err) // not optionError: a URL could contain a password
+	}
 	if err != nil {
 		return r.o.optionError("ice-servers", err)
 	}
@@ -299,8 +302,9 @@ func readICEServers(value string) (string, error) {
 
 // isICEServerList reports whether -ice-servers holds URLs instead of the path of a file.
 func isICEServerList(value string) bool {
-	for _, scheme := range []string{"stun:", "stuns:", "turn:", "turns:"} {
-		if strings.HasPrefix(strings.TrimSpace(value), scheme) {
+	scheme, _, isURL := strings.Cut(strings.TrimSpace(value), ":")
+	for _, s := range []string{"stun", "stuns", "turn", "turns"} {
+		if isURL && strings.EqualFold(scheme, s) {
 			return true
 		}
 	}

@@ -20,6 +20,7 @@ func (l *Limits) Refused() map[string]int64 {
 		"unfinished-handshakes":   l.Unfinished.Handshakes(),
 		"unfinished-headers":      l.Unfinished.Headers(),
 		"handshakes":              l.Handshakes.Waited(),
+		"lingering":               l.Lingering.Cut(),
 		"streams":                 l.Streams.Refused(),
 		"requests":                l.Requests.Refused(),
 		"header":                  l.Header.Refused() + l.Unfinished.LargeHeaders(),

@@ -107,6 +107,7 @@ func (s *server) stop() error {
 	s.notify.Stopping(s.timeouts.Shutdown + stopMargin)
 	s.closeSockets()
 	s.handler.EndPolls()
+	s.limits.Lingering.Stop()
 	s.drain(ctx)
 	s.conns.CloseIdle(s.timeouts.Drain / 2)
 	s.closeRedirect() // redirects need no graceful shutdown

@@ -59,13 +59,15 @@ type server struct {
 	admin    *endpoint // nil without a listener for metrics
 
 	conns *conn.Server // serves the connections of main
+
+	http2Refuser *conn.HTTP2Refuser // of the listeners without TLS
 }
 
 // newServer builds the components in the order of their dependencies. A closed stopping
 // channel ends the wait for the state directory of another server. On an error
 // everything that was opened is closed, except the sockets.
 func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan struct{}, log *slog.Logger) (_ *server, err error) {
-	s := &server{cfg: cfg, process: p, timeouts: p.Timeouts, log: log, mailboxes: &mailboxes{}, health: &health{}}
+	s := &server{cfg: cfg, process: p, timeouts: p.Timeouts, log: log, mailboxes: &mailboxes{}, health: &health{}, http2Refuser: &conn.HTTP2Refuser{}}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -113,7 +115,7 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 
 // buildEndpoints puts servers on the bound sockets.
 func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *ratelimit.ClientIP) (err error) {
-	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin}
+	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin, s.http2Refuser}
 	errorLog := s.errorLog.Logger()
 	var tlsConfig *tls.Config
 	if s.certs != nil {
@@ -147,7 +149,7 @@ func (s *server) metricsSources() metrics.Sources {
 		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns),
 		MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes,
 		Mailboxes: s.mailboxes.stats, Deliveries: s.handler.Deliveries,
-		Refusals: func() map[string]int64 { return refusals(s.handler, s.meters.requests) },
+		Refusals: func() map[string]int64 { return refusals(s.handler, s.meters.requests, s.http2Refuser) },
 		Limits:   s.limits, Errors: s.errorLog,
 		Collectors: []prometheus.Collector{metrics.RestoreCollector{Restored: s.mailboxes.restored}, s.meters.requests},
 	}
