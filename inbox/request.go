@@ -174,6 +174,7 @@ func contentType(mediaType string) string {
 
 // readBody reads at most maxBytes, and allocates as they arrive.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	defer func() { r.Trailer = nil }() // a send can wait, and hundreds of fields with it
 	size := r.ContentLength
 	if size > h.maxBytes {
 		return nil, &http.MaxBytesError{Limit: h.maxBytes}

@@ -36,7 +36,9 @@ func (s *StreamLimiter) Refused() int64 { return s.refused.Load() }
 // response. A refusal panics with [http.ErrAbortHandler].
 func (s *StreamLimiter) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor < 2 {
+		// net/http delivers the preface of HTTP/2 without TLS as a request of HTTP/2.0 on a
+		// connection of HTTP/1.1, which a handler can hijack.
+		if r.ProtoMajor < 2 || r.Method == "PRI" && r.TLS == nil {
 			next.ServeHTTP(w, r)
 			return
 		}

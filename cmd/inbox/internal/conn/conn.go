@@ -1,13 +1,12 @@
-// Package conn holds what the server knows and does per connection: information for the
-// requests of a connection ([Info]), the deadlines of reads and writes ([LazyListener]), the
-// PROXY header ([ProxyListener]), the hand-over to HTTP/2 ([ConfigureHTTP2]), and the
-// connections that delay a shutdown ([Tracker]).
+// Package conn holds what the server knows and does per connection: the TLS handshake and the
+// hand-over to HTTP/1.1 or HTTP/2 ([Server]), information for the requests of a connection
+// ([Info]), the deadlines of reads and writes ([LazyListener]), and the PROXY header
+// ([ProxyListener]).
 //
-// [ConfigureHTTP2] serves HTTP/2 with golang.org/x/net/http2, whose server is deprecated in
-// favor of the one in net/http, because net/http has no hook between TLS and HTTP/2 and does
-// not limit PING, SETTINGS and similar frames. It can be removed, and with it
-// [ratelimit.FrameLimiter.FrameConn] and half of [Tracker], when net/http limits these frames
-// per connection or serves HTTP/2 on a wrapped connection.
+// HTTP/2 is served with golang.org/x/net/http2, which is deprecated in favor of net/http,
+// because frames are limited between TLS and HTTP/2, and net/http does not limit PING, SETTINGS
+// and similar frames itself. From Go 1.27 on, net/http serves HTTP/2 on a wrapped connection,
+// too, and can replace it.
 package conn
 
 import (

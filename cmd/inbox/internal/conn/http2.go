@@ -4,38 +4,127 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"inbox/ratelimit"
 
 	"golang.org/x/net/http2"
 )
 
-//lint:file-ignore SA1019 net/http, which x/net recommends instead, does not serve HTTP/2 on a wrapped connection
+//lint:file-ignore SA1019 net/http, which x/net recommends instead, does not serve HTTP/2 on a wrapped connection before Go 1.27
 
-// ConfigureHTTP2 makes server serve HTTP/2 on connections that frames throttles and tracker
-// tracks. The server's IdleTimeout must be set.
-//
-// The HTTP/2 server sends GOAWAY to all connections when the http.Server that it is
-// configured for shuts down. Clients must receive GOAWAY while server still answers.
-// ConfigureHTTP2 therefore configures a separate http.Server that serves nothing, and returns
-// it: its Shutdown sends GOAWAY and returns at once.
-func ConfigureHTTP2(server *http.Server, frames *ratelimit.FrameLimiter, tracker *Tracker) (goAway *http.Server, err error) {
-	h2 := &http2.Server{}
-	goAway = &http.Server{IdleTimeout: server.IdleTimeout}
-	if err := http2.ConfigureServer(goAway, h2); err != nil {
+// http2Server serves HTTP/2 connections whose handshake is done. It tracks them, because
+// x/net/http2 does not.
+type http2Server struct {
+	main   *http.Server  // its handler is served
+	base   *http.Server  // the configuration; serves nothing, but its Shutdown sends GOAWAY
+	h2     *http2.Server // configured for base
+	frames *ratelimit.FrameLimiter
+
+	conns sync.Map      // net.Conn to *atomic.Int64: idle since, in Unix nanoseconds; 0 if active
+	open  atomic.Int64  // the number of conns
+	ended chan struct{} // receives when a connection has ended; never blocks the sender
+}
+
+func newHTTP2Server(main *http.Server, frames *ratelimit.FrameLimiter) (*http2Server, error) {
+	s := &http2Server{main: main, h2: &http2.Server{}, frames: frames, ended: make(chan struct{}, 1)}
+	s.base = &http.Server{
+		ConnState: s.onState, ErrorLog: main.ErrorLog, HTTP2: main.HTTP2,
+		IdleTimeout: main.IdleTimeout, WriteTimeout: main.WriteTimeout, MaxHeaderBytes: main.MaxHeaderBytes + HTTP1HeaderSlack,
+	}
+	if err := http2.ConfigureServer(s.base, s.h2); err != nil {
 		return nil, fmt.Errorf("configure HTTP/2: %w", err)
 	}
-	server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){
-		http2.NextProtoTLS: func(base *http.Server, c *tls.Conn, next http.Handler) {
-			opts := &http2.ServeConnOpts{BaseConfig: base, Handler: next}
-			if b, ok := next.(interface{ BaseContext() context.Context }); ok {
-				opts.Context = b.BaseContext() // with the connection's Info
-			}
-			limited := frames.FrameConn(c)
-			defer tracker.trackHTTP2(c, limited)()
-			h2.ServeConn(limited, opts)
-		},
-	}
-	return goAway, nil
+	return s, nil
 }
+
+// serve starts to serve a connection. It returns at once.
+func (s *http2Server) serve(c *tls.Conn) {
+	limited := s.frames.FrameConn(c)
+	s.track(limited)
+	go s.serveConn(limited)
+}
+
+func (s *http2Server) serveConn(c net.Conn) {
+	defer s.untrack(c)
+	defer c.Close()
+	defer logPanic(c, s.main.ErrorLog)
+	s.h2.ServeConn(c, &http2.ServeConnOpts{
+		Context:    WithInfo(context.Background(), c),
+		BaseConfig: baseConfig(s.base),
+		Handler:    s.main.Handler,
+	})
+}
+
+func (s *http2Server) track(c net.Conn) {
+	since := new(atomic.Int64)
+	since.Store(time.Now().UnixNano())
+	s.conns.Store(c, since)
+	s.open.Add(1)
+}
+
+func (s *http2Server) untrack(c net.Conn) {
+	s.conns.Delete(c)
+	s.open.Add(-1)
+	select {
+	case s.ended <- struct{}{}:
+	default:
+	}
+}
+
+// onState follows the state of a connection, as http.Server.ConnState.
+func (s *http2Server) onState(c net.Conn, state http.ConnState) {
+	since, ok := s.conns.Load(c)
+	if !ok {
+		return
+	}
+	at := int64(0)
+	if state == http.StateIdle {
+		at = time.Now().UnixNano()
+	}
+	since.(*atomic.Int64).Store(at)
+}
+
+// goAway sends GOAWAY on the connections that are open now.
+func (s *http2Server) goAway() {
+	_ = s.base.Shutdown(context.Background()) // returns at once, as base has no connections of its own
+}
+
+// closeIdle closes the connections that have been idle for at least minIdle.
+func (s *http2Server) closeIdle(minIdle time.Duration) {
+	before := time.Now().Add(-minIdle).UnixNano()
+	s.conns.Range(func(c, since any) bool {
+		if at := since.(*atomic.Int64).Load(); at > 0 && at <= before {
+			closeNow(c.(net.Conn))
+		}
+		return true
+	})
+}
+
+// close closes all connections.
+func (s *http2Server) close() {
+	s.conns.Range(func(c, _ any) bool {
+		closeNow(c.(net.Conn))
+		return true
+	})
+}
+
+// wait waits until no connection is left, or ctx is done.
+func (s *http2Server) wait(ctx context.Context) error {
+	for s.open.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.ended:
+		}
+	}
+	return nil
+}
+
+// HTTP1HeaderSlack is how much longer than MaxHeaderBytes a header of HTTP/1.1 can be. A limit
+// less the slack is exact for HTTP/1.1. HTTP/2 has no such slack.
+const HTTP1HeaderSlack = 4096

@@ -17,21 +17,23 @@ type endpoint struct {
 	server   *http.Server
 }
 
-// newMainServer returns the server for peers.
-func newMainServer(c *config.Config, t Timeouts, h http.Handler, tracker *conn.Tracker, errorLog *log.Logger) *http.Server {
+// newMainServer returns the server for peers, of which [conn.NewServer] makes one of HTTP/1.1
+// and one of HTTP/2.
+func newMainServer(c *config.Config, t Timeouts, h http.Handler, errorLog *log.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
-		ConnContext:       conn.WithInfo,
-		ConnState:         tracker.OnState,
 		ErrorLog:          errorLog,
 		ReadHeaderTimeout: t.Header, // also bounds the TLS handshake
 		IdleTimeout:       t.idle(c.HTTPS),
 		// WriteTimeout runs from the end of the request header, so it covers reading the
 		// body, waiting, and writing the response.
 		WriteTimeout:   t.Body + c.PollTimeout + t.Write,
-		MaxHeaderBytes: int(c.MaxHeaderBytes),
+		MaxHeaderBytes: maxHeaderBytes(c),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 100,
+			// A buffer of this size is allocated when the header of a frame arrives. The
+			// default is 1 MiB.
+			MaxReadFrameSize: 16 << 10,
 			// Data that a client can send before a handler reads it, such as during a
 			// held poll. The default of 1 MiB per connection would exhaust memory.
 			MaxReceiveBufferPerConnection: 64 << 10,
@@ -45,6 +47,11 @@ func newMainServer(c *config.Config, t Timeouts, h http.Handler, tracker *conn.T
 	}
 }
 
+// maxHeaderBytes returns MaxHeaderBytes of a server, which reads more.
+func maxHeaderBytes(c *config.Config) int {
+	return int(max(1, c.MaxHeaderBytes-conn.HTTP1HeaderSlack))
+}
+
 // newRedirectServer returns the server for plain HTTP.
 func newRedirectServer(c *config.Config, t Timeouts, h http.Handler, errorLog *log.Logger) *http.Server {
 	return &http.Server{
@@ -54,7 +61,7 @@ func newRedirectServer(c *config.Config, t Timeouts, h http.Handler, errorLog *l
 		ReadHeaderTimeout:            t.Header,
 		IdleTimeout:                  t.Idle,
 		WriteTimeout:                 t.Body + t.Write,
-		MaxHeaderBytes:               int(c.MaxHeaderBytes),
+		MaxHeaderBytes:               maxHeaderBytes(c),
 		DisableGeneralOptionsHandler: true,
 	}
 }

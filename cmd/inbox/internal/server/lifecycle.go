@@ -73,7 +73,7 @@ func (s *server) run(ctx context.Context, hangups <-chan os.Signal) error {
 	if s.admin != nil {
 		background.Go(func() { s.serveAdmin(inner) })
 	}
-	background.Go(func() { failed <- s.main.server.Serve(s.main.listener) })
+	background.Go(func() { failed <- s.conns.Serve(s.main.listener) })
 	if s.redirect != nil {
 		background.Go(func() { failed <- s.redirect.server.Serve(s.redirect.listener) })
 	}
@@ -109,7 +109,7 @@ func (s *server) stop() error {
 	s.handler.EndPolls()
 	s.limits.Lingering.Stop()
 	s.drain(ctx)
-	s.connTracker.CloseIdle(s.timeouts.Drain / 2)
+	s.conns.CloseIdle(s.timeouts.Drain / 2)
 	s.closeRedirect() // redirects need no graceful shutdown
 	if err := s.shutdown(ctx); err != nil {
 		s.log.Warn("shutdown timeout exceeded, aborting the remaining requests", "err", err)
@@ -136,7 +136,7 @@ func (s *server) closeSockets() {
 // retried on the next server.
 func (s *server) drain(ctx context.Context) {
 	pause(ctx, s.timeouts.Drain/2)
-	_ = s.sendGoAway.Shutdown(ctx) // returns at once, as it has no listener
+	s.conns.GoAway()
 	pause(ctx, s.timeouts.Drain/2)
 }
 
@@ -153,7 +153,7 @@ func pause(ctx context.Context, d time.Duration) {
 // TLS handshake completes during the shutdown.
 func (s *server) shutdown(ctx context.Context) error {
 	ended := make(chan error, 1)
-	go func() { ended <- s.main.server.Shutdown(ctx) }()
+	go func() { ended <- s.conns.Shutdown(ctx) }()
 	ticker := time.NewTicker(max(s.timeouts.Drain, 100*time.Millisecond))
 	defer ticker.Stop()
 	for {
@@ -163,8 +163,8 @@ func (s *server) shutdown(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
-			_ = s.sendGoAway.Shutdown(ctx)
-			s.connTracker.CloseIdle(s.timeouts.Drain)
+			s.conns.GoAway()
+			s.conns.CloseIdle(s.timeouts.Drain)
 		}
 	}
 }
@@ -172,7 +172,7 @@ func (s *server) shutdown(ctx context.Context) error {
 // closeConns closes all connections of the main server.
 func (s *server) closeConns() {
 	closed := make(chan struct{})
-	go func() { defer close(closed); s.main.server.Close() }()
+	go func() { defer close(closed); s.conns.Close() }()
 	select {
 	case <-closed:
 	case <-time.After(closeTimeout):
@@ -270,5 +270,5 @@ func (s *server) status() string {
 		scheme = "HTTPS"
 	}
 	return fmt.Sprintf("Serving %s on %s: %d connections, %d mailboxes, %d requests waiting.",
-		scheme, s.main.socket.Addr(), s.limits.ConnStats().Open, s.mailboxes.stats().Inboxes, s.limits.Polls.Active())
+		scheme, s.main.socket.Addr(), s.limits.Conns.Stats().Open, s.mailboxes.stats().Inboxes, s.limits.Polls.Active())
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -11,29 +10,25 @@ import (
 	"inbox/ratelimit"
 )
 
-// wrapListener adds the layers to a bound socket, from the socket up. Without a
-// tlsConfig it serves plain HTTP.
-func wrapListener(socket net.Listener, lim *limits.Limits, clientIP *ratelimit.ClientIP, proxyProtocol bool,
-	tlsConfig *tls.Config) (net.Listener, *acceptProbe) {
+// wrapListener adds the layers below TLS to a bound socket, from the socket up. The steps
+// above them are those of [conn.Server].
+func wrapListener(socket net.Listener, lim *limits.Limits, clientIP *ratelimit.ClientIP, proxyProtocol, overTLS bool) (
+	net.Listener, *acceptProbe) {
 	probe := &acceptProbe{seen: -1}
-	counted := func(inner net.Listener) net.Listener {
-		l := ratelimit.NewListener(inner, lim.Conns, clientIP)
-		lim.Register(l)
-		return l
-	}
-	overTLS := tlsConfig != nil
 	l := socket
 	for _, layer := range []struct {
 		on   bool
 		wrap func(inner net.Listener) net.Listener
 	}{
-		{true, probe.listener}, // observes the accept loop
-		{true, counted},        // limits connections per address
+		{true, probe.listener},     // observes the accept loop
+		{true, lim.Conns.Listener}, // limits connections per address
 		{proxyProtocol, func(inner net.Listener) net.Listener { return conn.ProxyListener(inner, clientIP) }},
-		{overTLS, lim.Frames.RecordListener}, // limits small TLS records
-		{overTLS, lim.Handshakes.Listener},   // limits concurrent handshakes per address
-		{true, conn.LazyListener},            // moves deadlines only when needed
-		{overTLS, func(inner net.Listener) net.Listener { return tls.NewListener(inner, tlsConfig) }},
+		{proxyProtocol, lim.Conns.ClientListener},   // limits connections per client of a proxy
+		{overTLS, lim.Frames.RecordListener},        // limits small TLS records
+		{overTLS, lim.Unfinished.HandshakeListener}, // limits the memory of unfinished handshakes
+		{overTLS, lim.Handshakes.Listener},          // limits concurrent handshakes per address
+		{true, conn.LazyListener},                   // moves deadlines only when needed
+		{!overTLS, lim.Unfinished.HeaderListener},   // limits the memory of unfinished headers
 	} {
 		if layer.on {
 			l = layer.wrap(l)

@@ -47,10 +47,11 @@ func (s stack) mainHandler(routes http.Handler) http.Handler {
 		// Refusals from here on have the HSTS field, and those after it the CORS fields.
 		when(named, s.certs.HSTS),
 		corsForErrors(s.allowOrigin),
+		// Before a refusal can be delayed, because a large header uses much memory.
+		s.limits.Header.Handler(s.limits.Requests.Handler),
 		s.limits.Requests.Handler,
 		when(!overTLS, s.http2Refuser.Handler),
 		when(named, func(next http.Handler) http.Handler { return tlsmgr.CheckHost(s.domains, isHealthCheck, next) }),
-		s.limits.Header.Handler,
 		s.limits.Polls.Handler,
 	)
 }
@@ -63,6 +64,7 @@ func (s stack) redirectHandler(httpsPort int) http.Handler {
 		s.limits.Lingering.Handler,
 		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(isRedirect, next) }),
 		bodyDeadline(s.timeouts.Body),
+		s.limits.Header.Handler(s.limits.Requests.Handler),
 		s.certs.HTTPHandler,
 		s.limits.Requests.Handler,
 		s.http2Refuser.Handler,

@@ -58,17 +58,16 @@ type server struct {
 	redirect *endpoint // nil without a listener for HTTP
 	admin    *endpoint // nil without a listener for metrics
 
-	http2Refuser *conn.HTTP2Refuser // of the listeners without TLS
+	conns *conn.Server // serves the connections of main
 
-	sendGoAway  *http.Server // its Shutdown sends GOAWAY on HTTP/2 connections
-	connTracker *conn.Tracker
+	http2Refuser *conn.HTTP2Refuser // of the listeners without TLS
 }
 
 // newServer builds the components in the order of their dependencies. A closed stopping
 // channel ends the wait for the state directory of another server. On an error
 // everything that was opened is closed, except the sockets.
 func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan struct{}, log *slog.Logger) (_ *server, err error) {
-	s := &server{cfg: cfg, process: p, timeouts: p.Timeouts, log: log, mailboxes: &mailboxes{}, health: &health{}, connTracker: &conn.Tracker{}, http2Refuser: &conn.HTTP2Refuser{}}
+	s := &server{cfg: cfg, process: p, timeouts: p.Timeouts, log: log, mailboxes: &mailboxes{}, health: &health{}, http2Refuser: &conn.HTTP2Refuser{}}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -105,6 +104,9 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	if err != nil {
 		return nil, err
 	}
+	if cfg.PagesDir != "" {
+		pages = s.limits.Files.Handler(pages)
+	}
 	if err = s.buildEndpoints(bound, pages, clientIP); err != nil {
 		return nil, err
 	}
@@ -121,15 +123,15 @@ func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *rat
 		tlsConfig.VerifyConnection = s.meters.handshakes.Count
 	}
 	h := layers.mainHandler(newRoutes(s.handler, s.health, pages))
-	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, s.connTracker, errorLog)}
-	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, clientIP, s.cfg.ProxyProtocol, tlsConfig)
-	if s.sendGoAway, err = conn.ConfigureHTTP2(s.main.server, s.limits.Frames, s.connTracker); err != nil {
+	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, errorLog)}
+	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, clientIP, s.cfg.ProxyProtocol, tlsConfig != nil)
+	if s.conns, err = conn.NewServer(s.main.server, tlsConfig, s.limits.Frames, s.limits.Unfinished); err != nil {
 		return err
 	}
 	if bound.redirect != nil {
 		h := layers.redirectHandler(portOf(bound.main))
 		s.redirect = &endpoint{socket: bound.redirect, server: newRedirectServer(s.cfg, s.timeouts, h, errorLog)}
-		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, clientIP, s.cfg.ProxyProtocol, nil)
+		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, clientIP, s.cfg.ProxyProtocol, false)
 	}
 	if bound.metrics != nil {
 		s.admin = &endpoint{socket: bound.metrics, listener: bound.metrics, server: metrics.NewAdminServer(metrics.AdminConfig{
@@ -173,7 +175,9 @@ func warnUntrustedProxy(log *slog.Logger) func(header string) {
 func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver) *limits.Limits {
 	return limits.New(limits.Config{
 		Rate: cfg.Rate, Burst: cfg.Burst, ConnRate: cfg.ConnRate,
-		MaxConns: cfg.MaxConns, MaxConnsPerIP: cfg.MaxConnsPerIP, MaxHeaderBytes: cfg.MaxHeaderBytes,
+		MaxConns: cfg.MaxConns, MaxConnsPerIP: cfg.MaxConnsPerIP,
+		MaxTarpitted: cfg.Files.Tarpitted, PageFiles: cfg.Files.Pages,
+		MaxMemoryBytes: cfg.MaxMemoryBytes, MaxHeaderBytes: cfg.MaxHeaderBytes,
 		OwnerTTL: cfg.Mailboxes.Timeout, HandshakeTimeout: t.Header,
 		Exempt: exemptHealthChecks(clients), DryRun: cfg.DryRun,
 	}, clientIP, clients)
