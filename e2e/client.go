@@ -19,7 +19,7 @@ import (
 )
 
 // ErrSuperseded is returned by Receive when a newer receiver of the same name has
-// superseded it. A client that polls again would supersede that one in turn, endlessly.
+// superseded it. A client that polls again would supersede that one, endlessly.
 var ErrSuperseded = errors.New("superseded by another receiver of this name")
 
 // Client is one peer of a mailbox server. Its fields must be set before the first call.

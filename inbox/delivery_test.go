@@ -176,7 +176,7 @@ func TestAcknowledgedDelivery(t *testing.T) {
 }
 
 // TestManualAckDoesNotBlockAPoll checks that a message with acknowledgement can be
-// read again while it is still being written to a connection that may be dead.
+// read again while it is still being written to a connection that can be dead.
 func TestManualAckDoesNotBlockAPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, nil)

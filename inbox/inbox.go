@@ -49,7 +49,7 @@ var (
 	// taken over.
 	ErrSuperseded = errors.New("superseded by a newer receiver")
 	// ErrStoreUnavailable is returned by every method of an engine over a
-	// network that cannot be reached. The step may have been done.
+	// network that cannot be reached. The step can have been done.
 	ErrStoreUnavailable = errors.New("the store is unavailable")
 )
 
@@ -103,7 +103,7 @@ type Stats struct {
 //
 // Every method can also return the context's error or an error of the engine,
 // such as [ErrStoreUnavailable]. An error means that nothing was changed; from
-// an engine over a network it means that nothing may have been changed.
+// an engine over a network, the change can have been made.
 type Store interface {
 	// Open claims the name with the key, or checks the key of the existing
 	// claim, and restarts its timeout. A new mailbox counts against payer.
@@ -151,11 +151,11 @@ type Store interface {
 	// stop is called or the watch ends. While it is registered the claim does
 	// not expire.
 	//
-	// notify(nil) means that there may be a message: call Next. It is called
+	// notify(nil) means that there can be a message: call Next. It is called
 	// for a message that is there when the watch is registered, which can be
 	// after Watch has returned, and for each message that is put afterwards.
 	// One call can stand for several messages, and a call can be spurious: an
-	// engine calls it too when it may have missed a message, as after an
+	// engine calls it too when it can have missed a message, as after an
 	// outage.
 	//
 	// notify with an error ends the watch: ErrClaimEnded, ErrStopping, or

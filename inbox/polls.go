@@ -132,7 +132,7 @@ func (ps *polls) leave(p *poll) {
 	case slot.newest == p:
 		slot.newest = slot.holder
 	default:
-		return // superseded before it was the holder, or left already: the name may have no slot
+		return // superseded before it was the holder, or left already: the name can have no slot
 	}
 	ps.slots[p.name] = slot
 }

@@ -35,22 +35,22 @@ var problemTable = []struct {
 		"Send them with HTTP Basic authentication. The first use of a name claims it with that password.")},
 	{ErrWrongKey, problem.New(401, "unauthorized", "The name is in use with another password",
 		"Use the password it was claimed with, or another name; a name is free again when its owner was silent for a while.")},
-	{ErrNoInbox, problem.New(404, "no-inbox", "Nobody has claimed that name",
+	{ErrNoInbox, problem.New(404, "no-inbox", "That name is not claimed",
 		"The recipient has to ask for its messages first. Add wait=SECONDS to wait for it.")},
 	{errMethodNotAllowed, problem.New(405, "method-not-allowed", "This method is not for this path",
 		"The Allow field lists those that are.")},
 	{os.ErrDeadlineExceeded, problem.New(408, "body-too-slow", "The body took too long",
 		"Send it faster, or in smaller messages.")},
-	{ErrPayerFull, problem.New(429, "payer-full", "Your address holds as much as one address may",
-		"It frees itself as messages are read and unused names expire.")},
+	{ErrPayerFull, problem.New(429, "payer-full", "Your address has used up its quota",
+		"Space is freed as messages are read and unused names expire.")},
 	{ErrInboxFull, problem.New(503, "inbox-full", "The inbox is full",
 		"Its owner has to read some messages first.")},
-	{ErrStoreFull, problem.New(503, "server-full", "The server holds as many messages as it may",
-		"It frees itself as messages are read and unused names expire.")},
-	{ErrTooManyInboxes, problem.New(503, "too-many-inboxes", "The server holds as many inboxes as it may",
-		"It frees itself as unused names expire.")},
+	{ErrStoreFull, problem.New(503, "server-full", "The server is at its limit of queued messages",
+		"Space is freed as messages are read and unused names expire.")},
+	{ErrTooManyInboxes, problem.New(503, "too-many-inboxes", "The server is at its limit of inboxes",
+		"Space is freed as unused names expire.")},
 	{ErrStoreUnavailable, problem.New(503, "store-unavailable", "The server cannot reach its store",
-		"It may not have been stored. Try again in a moment.")},
+		"It is not known whether anything was stored. Try again in a moment.")},
 	{ErrStopping, problem.New(503, "stopping", "The server is stopping",
 		"Nothing was stored. Try again in a moment.")},
 }
@@ -73,7 +73,7 @@ func problemOf(r *http.Request, err error) *problem.Problem {
 	switch {
 	case errors.As(err, &tooLarge):
 		return problem.New(413, "body-too-large", "The message is too large",
-			fmt.Sprintf("One message may have %d bytes.", tooLarge.Limit))
+			fmt.Sprintf("A message can have at most %d bytes.", tooLarge.Limit))
 	case r.Context().Err() != nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.Canceled):
 		return nil
 	}

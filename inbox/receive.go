@@ -44,7 +44,7 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 	}
 	if q.hasAfter {
 		// The store keeps the message: a newer poll does not have to wait until
-		// it is written to a client that may have lost its network.
+		// it is written to a client that can have lost its network.
 		h.polls.leave(p)
 	}
 	return h.deliver(w, r, c, m, q.hasAfter)

@@ -27,7 +27,7 @@ const (
 var attemptTexts = [numAttempts]struct{ limit, detail string }{
 	WrongPassword:    {"passwords", "There were too many wrong passwords from your address, or for this name."},
 	NewName:          {"names", "Your address has claimed many names lately."},
-	UnknownRecipient: {"misses", "Your address has sent to many names that nobody has claimed."},
+	UnknownRecipient: {"misses", "Your address has sent to many names that are not claimed."},
 }
 
 // AttemptLimits configures an [AttemptLimiter]. A zero budget is no limit.
@@ -44,7 +44,7 @@ type AttemptLimits struct {
 }
 
 // AttemptLimiter limits failed attempts: guesses at passwords, and at names. All methods
-// may be called concurrently.
+// can be called concurrently.
 type AttemptLimiter struct {
 	addr    func(*http.Request) netip.Addr
 	logins  *LoginThrottle
@@ -135,7 +135,7 @@ func (l *AttemptLimiter) Sweep(now time.Time) {
 // LoginThrottle limits wrong passwords: per address, for any name, and per name, from any
 // address. An address that recently sent the name's password is its owner, and the budget
 // of the name does not apply to it, so that an attacker who uses up that budget cannot
-// lock the owner out. All methods may be called concurrently.
+// lock the owner out. All methods can be called concurrently.
 type LoginThrottle struct {
 	addrs, names *Limiter
 	seed         maphash.Seed

@@ -10,7 +10,7 @@ import (
 )
 
 // ClientIP resolves the address that a request comes from, also behind proxies. The zero
-// value trusts no proxy. All methods may be called concurrently; fields must not change
+// value trusts no proxy. All methods can be called concurrently; fields must not change
 // after the first call.
 type ClientIP struct {
 	// Trusted lists the proxies whose client-address header counts. A peer on a Unix

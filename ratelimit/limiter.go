@@ -61,7 +61,7 @@ func (b Budget) window() time.Duration {
 // Limiter keeps a token bucket for each address that has used tokens. A full bucket is
 // equivalent to no bucket, and only full buckets are evicted. When all buckets are in debt
 // and the table is full, new addresses share overflow buckets by a keyed hash, so that an
-// attacker can neither evict a debt nor choose with whom to share. All methods may be
+// attacker can neither evict a debt nor choose with whom to share. All methods can be
 // called concurrently. Time is an argument; it must not run backwards.
 type Limiter struct {
 	budget   Budget

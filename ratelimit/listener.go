@@ -35,7 +35,7 @@ type ConnStats struct {
 // Listener refuses connections before it reads from them, because a TLS handshake costs a
 // server about forty times what a request does. It refuses by closing. Accept never
 // returns an error for a refused client, because http.Server.Serve ends with any error
-// that Accept returns. All methods may be called concurrently.
+// that Accept returns. All methods can be called concurrently.
 type Listener struct {
 	net.Listener
 	limits    ConnLimits

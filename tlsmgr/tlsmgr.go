@@ -290,7 +290,7 @@ func every(ctx context.Context, interval time.Duration, do func()) {
 	}
 }
 
-// Covers reports whether a certificate is for a name or IP address: by its subject
+// Covers reports whether a certificate covers a name or IP address: by its subject
 // alternative names, with wildcards, and only without any by its common name.
 func Covers(leaf *x509.Certificate, name string) bool { return certs.Covers(leaf, name) }
 

@@ -41,8 +41,8 @@ func replayedHellos(rounds int) func(context.Context, *scenario) {
 			milliseconds(percentile(baseline, 0.5)), milliseconds(percentile(baseline, 0.99)),
 			concurrentHellos, milliseconds(percentile(underFlood, 0.5)), milliseconds(percentile(underFlood, 0.99)))
 		// The median, because the p99 of such short phases depends on other load of the
-		// machine. Without handshake turns the median is three to five times the quiet
-		// one. Tests of package ratelimit check the turns without measuring time.
+		// machine. Without handshake slots the median is three to five times the quiet
+		// one. Tests of package ratelimit check the slots without measuring time.
 		before, after := percentile(baseline, 0.5), percentile(underFlood, 0.5)
 		if after > before*maxSlowdown+10*time.Millisecond {
 			s.fail("got p50 of good clients %v after the hellos, want at most %v", after, before*maxSlowdown+10*time.Millisecond)

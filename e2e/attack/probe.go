@@ -66,7 +66,7 @@ func (g *probe) takeLatencies() []time.Duration {
 	return latencies
 }
 
-// percentile returns the p quantile of unsorted durations, or zero if there are none.
+// percentile returns the p quantile of unsorted durations, or zero without any.
 func percentile(durations []time.Duration, p float64) time.Duration {
 	if len(durations) == 0 {
 		return 0

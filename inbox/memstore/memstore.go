@@ -81,7 +81,7 @@ func (m *Store) open(name string, key inbox.Key, payer *inbox.Payer) (inbox.Clai
 	now := m.now()
 	b, expired := m.findLocked(s, name, now)
 	if expired != nil {
-		// The new mailbox may need the quota that the expired one holds.
+		// The new mailbox can need the quota that the expired one holds.
 		s.mu.Unlock()
 		m.release(expired)
 		return m.open(name, key, payer)

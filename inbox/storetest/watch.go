@@ -192,7 +192,7 @@ func watchKeepsAlive(r *rig) {
 	r.want(err, inbox.ErrClaimEnded, "next after the timeout")
 }
 
-// laterWatchSupersedes has two processes watch in turn. A watch that was superseded
+// laterWatchSupersedes has two processes watch one after the other. A watch that was superseded
 // does not come back.
 func laterWatchSupersedes(r *rig) {
 	if r.join == nil {

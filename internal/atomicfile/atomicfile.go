@@ -54,7 +54,7 @@ func writeTemp(path string, data []byte) (name string, err error) {
 	return tmp.Name(), nil
 }
 
-// Read is [os.ReadFile] with a limit, for a path that may lead to a device. A
+// Read is [os.ReadFile] with a limit, for a path that can lead to a device. A
 // longer file is an error.
 func Read(path string, limitBytes int64) ([]byte, error) {
 	f, err := os.Open(path)

@@ -53,7 +53,7 @@ func (r *orderRun) order(ctx context.Context, hasCertificate bool) (*CAClient, e
 			worst = err
 			continue
 		}
-		// Each CA is left alone for as long as it asked; the next attempt is for the first.
+		// Each CA gets the wait that it asked for; the next attempt begins with the first CA.
 		worst = withRetryAfter(moreSevere(worst, err), min(asOrderError(worst).RetryAfter, asOrderError(err).RetryAfter))
 	}
 	return nil, worst

@@ -135,7 +135,7 @@ func fixFor(o schedule.Outcome) string {
 	case schedule.ValidationFailed:
 		return "make sure that the address of the name is this server's, and that port 80 or 443 can be reached from outside"
 	case schedule.CARejected:
-		return "read what the CA says; a CAA record, the account or a rate limit may be the cause"
+		return "read what the CA says; a CAA record, the account or a rate limit can be the cause"
 	}
 	return "none if it is temporary; otherwise make sure that this server can reach the CA, and that its clock is right"
 }

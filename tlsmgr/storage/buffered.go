@@ -103,7 +103,7 @@ func (b *Buffered) Flush(ctx context.Context) {
 	}
 }
 
-// flushKey writes the present value: it may have been replaced or deleted.
+// flushKey writes the present value: it can have been replaced or deleted.
 func (b *Buffered) flushKey(ctx context.Context, key string) error {
 	p := b.pending
 	p.writeMu.Lock()

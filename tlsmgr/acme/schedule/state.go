@@ -82,7 +82,7 @@ type State struct {
 	Failures int
 	// LastError explains the last order that brought no usable certificate.
 	LastError string
-	// FailedValidations are the times of those that failed, or may have. The last
+	// FailedValidations are the times of those that failed, or could have. The last
 	// Unsettled of them are the assumption about the order in progress.
 	FailedValidations []time.Time
 	Unsettled         int `json:",omitempty"`
@@ -143,7 +143,7 @@ func (s *State) ValidationsAllowedAt(n int, now time.Time) time.Time {
 func allowedAt(failed []time.Time, n int, now time.Time) time.Time {
 	failed = slices.Clone(failed)
 	for i, at := range failed {
-		failed[i] = earlier(at, now) // a clock that was ahead: it may have been just now
+		failed[i] = earlier(at, now) // a clock that was ahead: it could have been just now
 	}
 	failed = inWindow(failed, now)
 	slices.SortFunc(failed, time.Time.Compare)

@@ -78,7 +78,7 @@ func SameChain(a, b *tls.Certificate) bool {
 	return a != nil && b != nil && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 }
 
-// Covers reports whether a certificate is for a name or IP address: by its
+// Covers reports whether a certificate covers a name or IP address: by its
 // subject alternative names, with wildcards, and only without any by its common
 // name, which can be a wildcard, too.
 func Covers(leaf *x509.Certificate, name string) bool {

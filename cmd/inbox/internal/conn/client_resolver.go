@@ -10,7 +10,7 @@ import (
 )
 
 // ClientResolver determines the client of a request: its address and its payer. It does so
-// once per connection, except for connections of proxies. All methods may be called
+// once per connection, except for connections of proxies. All methods can be called
 // concurrently.
 type ClientResolver struct {
 	clientIP *ratelimit.ClientIP

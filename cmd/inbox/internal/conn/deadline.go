@@ -102,7 +102,7 @@ type lazyDeadline struct {
 	mu sync.Mutex // held while arming
 }
 
-// begin reports whether a call may start. A call that has started must call end.
+// begin reports whether a call can start. A call that has started must call end.
 func (d *lazyDeadline) begin() bool {
 	d.busy.Add(1)
 	if d.wanted.Load() < 0 {

@@ -21,7 +21,7 @@ import (
 // AdminConfig configures the server of the metrics listener.
 type AdminConfig struct {
 	Sources Sources
-	// Hosts are the names, in lower case, by which the listener may be addressed besides
+	// Hosts are the names, in lower case, by which the listener can be addressed besides
 	// localhost and IP addresses.
 	Hosts                      []string
 	ErrorLog                   *log.Logger

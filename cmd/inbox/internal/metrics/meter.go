@@ -73,7 +73,7 @@ const (
 var latencyBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
 // Meter counts and times requests. Its middleware reads the clock twice per request, so a
-// server should not build one that nothing reads. All methods may be called concurrently.
+// server should not build one that nothing reads. All methods can be called concurrently.
 type Meter struct {
 	start    time.Time // reading the clock relative to it costs half
 	requests [len(routeNames)][maxStatus]atomic.Int64

@@ -19,7 +19,7 @@ var (
 // after 1.2 s, or after 3 s for certificates.
 var storeLatencyBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}
 
-// StoreMeter counts and times the commands of a shared store. All methods may be called
+// StoreMeter counts and times the commands of a shared store. All methods can be called
 // concurrently.
 type StoreMeter struct {
 	latency  prometheus.Histogram

@@ -15,7 +15,7 @@ var (
 )
 
 // Handshakes counts successful TLS handshakes: TLS 1.2 and 1.3, full and resumed. The zero
-// value is ready to use. All methods may be called concurrently.
+// value is ready to use. All methods can be called concurrently.
 type Handshakes struct{ counts [2][2]atomic.Int64 }
 
 // Count is for tls.Config.VerifyConnection, which TLS calls just before the end of each
