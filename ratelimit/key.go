@@ -13,6 +13,8 @@ const (
 	kindIPv6    = '6' // a /64
 	kindNetwork = 'n' // a /48
 	kindHash    = 'h' // the hash of anything else
+
+	kindIPv4Network = 'N' // a /24, which only a Share counts
 )
 
 // keysOf returns the keys of an address and of its network. IPv4 has no network, so its
