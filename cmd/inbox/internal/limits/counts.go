@@ -32,6 +32,7 @@ func (l *Limits) Refused() map[string]int64 {
 		"frames":                  l.Frames.Throttled(),
 		"handshakes":              l.Handshakes.Waited(),
 		"streams":                 l.Streams.Refused(),
+		"stalled-streams":         l.Streams.Stalled(),
 		"requests":                l.Requests.Refused(),
 		"header":                  l.Header.Refused(),
 		"polls":                   l.Polls.Refused(),

@@ -39,10 +39,10 @@ func (s stack) mainHandler(routes http.Handler) http.Handler {
 		}),
 		// Before everything that can refuse: net/http reads the body of a refused request.
 		bodyDeadline(s.timeouts.Body),
-		s.limits.Streams.Handler,
 		// Refusals from here on have the HSTS field, and those after it the CORS fields.
 		when(named, s.certs.HSTS),
 		corsForErrors(s.allowOrigin),
+		s.limits.Streams.Handler(s.limits.Requests.Handler),
 		s.limits.Requests.Handler,
 		when(named, func(next http.Handler) http.Handler { return tlsmgr.CheckHost(s.domains, isHealthCheck, next) }),
 		s.limits.Header.Handler,
