@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -173,6 +174,7 @@ func TestOpenAPI(t *testing.T) {
 	checkStopping(t, doc)
 	checkProgramResponses(t, doc)
 	checkMisdirectedResponses(t, doc)
+	checkStreamRefusals(t, doc)
 	if missing := doc.notSeen(); len(missing) > 0 {
 		t.Errorf("documented, but never returned: %s", strings.Join(missing, ", "))
 	}
@@ -245,6 +247,29 @@ func checkMisdirectedResponses(t *testing.T, doc *document) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
+}
+
+// checkStreamRefusals checks the response to a request over HTTP/2 while another one uses the
+// only stream.
+func checkStreamRefusals(t *testing.T, doc *document) {
+	streams := ratelimit.NewStreamLimiter(ratelimit.StreamLimits{Max: 1}, func(*http.Request) netip.Addr { return netip.Addr{} })
+	var server *httptest.Server
+	limited := streams.Handler(func(next http.Handler) http.Handler { return next })(
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			if got, want := doc.roundTrip(t, server.URL, "GET /inbox alice:rabbit"), "GET /inbox 503"; got != want {
+				t.Errorf("no free stream: got %s, want %s", got, want)
+			}
+		}))
+	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.ProtoMajor = 2
+		limited.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	resp, err := http.Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
 }
 
 // brokenStore fails with an internal error.

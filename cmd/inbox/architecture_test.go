@@ -192,6 +192,7 @@ func TestArchitectureHasTheOrderOfLayers(t *testing.T) {
 	const dir = "cmd/inbox/internal/server/"
 	lists := [][]string{
 		layers(t, dir+"listeners.go", "wrapListener"),
+		layers(t, "cmd/inbox/internal/conn/server.go", "Server.routes"),
 		layers(t, dir+"middleware.go", "stack.mainHandler"),
 		layers(t, dir+"middleware.go", "stack.redirectHandler"),
 	}

@@ -106,9 +106,9 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 		Handshakes: &ratelimit.HandshakeLimiter{
 			PerAddr: handshakesPerAddr, Timeout: cfg.HandshakeTimeout, ClientIP: clientIP, DryRun: cfg.DryRun,
 		},
-		Streams: &ratelimit.StreamLimiter{
-			Max: cfg.MaxConns, MaxPerAddr: streamsFactor * cfg.MaxConnsPerIP, Addr: clients.Addr, DryRun: cfg.DryRun,
-		},
+		Streams: ratelimit.NewStreamLimiter(ratelimit.StreamLimits{
+			Max: cfg.MaxConns, MaxPerAddr: streamsFactor * cfg.MaxConnsPerIP, DryRun: cfg.DryRun,
+		}, clients.Addr),
 		Requests: &ratelimit.RequestLimiter{
 			Limiter: ratelimit.NewLimiter(budget, 0), Addr: clients.Addr, Exempt: cfg.Exempt,
 			Tarpit: refusalDelay, MaxTarpitted: maxDelayedRefusals, DryRun: cfg.DryRun,

@@ -29,6 +29,8 @@ var (
 	descPolls      = desc("polls_open", "Unfinished requests that can wait for a message or a recipient.")
 	descOpen       = desc("connections_open", "Open connections.")
 	descMaxOpen    = desc("connections_open_limit", "Limit of open connections per port; absent without a limit.")
+	descStreams    = desc("streams_open", "HTTP/2 requests whose response the client has not received completely.")
+	descMaxStreams = desc("streams_open_limit", "Limit of these requests; absent without a limit.")
 	descAccepted   = desc("connections_accepted_total", "Accepted connections.")
 	descLimited    = desc("limited_total", "Refusals by the limits per address, or what -rate-dry-run would have refused.", "limit")
 	descRefused    = desc("refused_total", "Refused requests, by the type of the problem.", "problem")
@@ -109,6 +111,8 @@ func (c collector) collectLimits(m chan<- prometheus.Metric) {
 	m <- gauge(descOpen, conns.Open)
 	limitGauge(m, descMaxOpen, c.MaxConns)
 	m <- counter(descAccepted, conns.Accepted)
+	m <- gauge(descStreams, c.Limits.Streams.Active())
+	limitGauge(m, descMaxStreams, c.MaxConns)
 	m <- gauge(descPolls, c.Limits.Polls.Active())
 	for limit, n := range c.Limits.Refused() {
 		m <- counter(descLimited, n, limit)

@@ -43,10 +43,10 @@ func (s stack) mainHandler(routes http.Handler) http.Handler {
 		}),
 		// Before everything that can refuse: net/http reads the body of a refused request.
 		bodyDeadline(s.timeouts.Body),
-		s.limits.Streams.Handler,
 		// Refusals from here on have the HSTS field, and those after it the CORS fields.
 		when(named, s.certs.HSTS),
 		corsForErrors(s.allowOrigin),
+		s.limits.Streams.Handler(s.limits.Requests.Handler),
 		// Before a refusal can be delayed, because a large header uses much memory.
 		s.limits.Header.Handler(s.limits.Requests.Handler),
 		s.limits.Requests.Handler,
