@@ -72,9 +72,6 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 			s.close()
 		}
 	}()
-	if len(cfg.UnknownVars) > 0 {
-		log.Debug("ignoring unknown environment variables", "names", cfg.UnknownVars)
-	}
 	s.errorLog = logging.NewErrorLog(log)
 	s.notify = sdnotify.NewNotifier(p.Getenv, log)
 	stateDir := openStateDir(cfg.StateDir, log)
@@ -107,6 +104,17 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 		return nil, err
 	}
 	return s, nil
+}
+
+// logWarnings logs mistakes in the options.
+func logWarnings(warnings []config.Warning, log *slog.Logger) {
+	for _, w := range warnings {
+		if w.From != "" {
+			log.Warn(w.Text, "option", w.Name, "from", w.From, "fix", w.Fix)
+		} else {
+			log.Warn(w.Text, "name", w.Name, "fix", w.Fix)
+		}
+	}
 }
 
 // buildEndpoints puts servers on the bound sockets.
