@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"inbox/internal/diskfull"
 )
 
 const (
@@ -96,7 +98,7 @@ func fixForWrite(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return "Change its owner to the user that the server runs as (chown), or set -state to another directory."
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case diskfull.Is(err):
 		return "Free some space on its file system, or set -state to another directory."
 	case errors.Is(err, syscall.EROFS):
 		return "The file system is read-only: mount it read-write, list the directory in ReadWritePaths= of the unit, or set -state to another directory."

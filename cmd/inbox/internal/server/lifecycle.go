@@ -67,6 +67,7 @@ func (s *server) run(ctx context.Context, hangups <-chan os.Signal) error {
 	failed := make(chan error, 2)
 	background.Go(func() { s.sweep(inner) })
 	background.Go(func() { host.NewScavenger().Run(inner) })
+	background.Go(func() { s.watchDiskSpace(inner) })
 	if s.certs != nil {
 		background.Go(func() { s.certs.Run(inner) })
 		background.Go(func() { preflight(inner, s.cfg, s.certs, s.log) })

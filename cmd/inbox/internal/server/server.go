@@ -74,8 +74,7 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	}()
 	s.errorLog = logging.NewErrorLog(log)
 	s.notify = sdnotify.NewNotifier(p.Getenv, log)
-	stateDir := openStateDir(cfg.StateDir, log)
-	key, err := passwordHashKey(cfg, stateDir)
+	stateDir, key, err := openState(cfg, log)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/internal/atomicfile"
+	"inbox/internal/diskfull"
 )
 
 const (
@@ -27,12 +28,33 @@ func openStateDir(dir string, log *slog.Logger) string {
 	if dir != "" {
 		err = ensureWritable(dir)
 	}
-	if err != nil {
-		log.Warn("no state directory: certificates, secret and mailboxes do not survive a restart; set a "+
-			"writable directory with -state", "err", err)
-		return ""
+	switch _, statErr := os.Lstat(filepath.Join(dir, secretFile)); {
+	case err == nil:
+		return dir
+	case diskfull.Is(err) && statErr == nil:
+		log.Warn("the disk of the state directory is full; free space on it", "err", err)
+		return dir
 	}
-	return dir
+	warnNoState(log, err)
+	return ""
+}
+
+// openState returns the state directory and the key of the hashes of passwords and payers.
+// A disk that is full at the first start is treated like a directory that is not writable.
+// Later starts need no space.
+func openState(c *config.Config, log *slog.Logger) (dir string, key []byte, err error) {
+	dir = openStateDir(c.StateDir, log)
+	if key, err = passwordHashKey(c, dir); diskfull.Is(err) {
+		warnNoState(log, err)
+		dir = ""
+		key, err = passwordHashKey(c, dir)
+	}
+	return dir, key, err
+}
+
+func warnNoState(log *slog.Logger, err error) {
+	log.Warn("no state directory: certificates, secret and mailboxes do not survive a restart; set a "+
+		"writable directory with -state", "err", err)
 }
 
 // ensureWritable creates the directory if necessary and writes a test file.
