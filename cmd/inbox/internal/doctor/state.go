@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"inbox/internal/diskfull"
+	"inbox/internal/privatefile"
 )
 
 const (
@@ -43,9 +44,32 @@ func (e *examination) checkState(context.Context) []Finding {
 	if err != nil {
 		return []Finding{failure(e.StateDir, fmt.Sprintf("The directory is unusable: %v.", err), fixForWrite(err))}
 	}
-	found := append(e.checkDisk(), checkDirMode(e.StateDir)...)
+	found := append(checkPlanted(e.StateDir), e.checkDisk()...)
+	found = append(found, checkDirMode(e.StateDir)...)
 	if len(found) == 0 {
 		return []Finding{good(e.StateDir, "Writable and persistent.")}
+	}
+	return found
+}
+
+// checkPlanted finds what another user can have placed in the directory, and files that
+// other users can read.
+func checkPlanted(dir string) (found []Finding) {
+	r := privatefile.Inspect(dir)
+	for _, err := range r.Unsafe {
+		found = append(found, failure(dir, fmt.Sprintf("The server would not start: %v.", err), "Check it, and remove it."))
+	}
+	for _, name := range []string{"secret", "mailboxes.lock"} {
+		f, err := privatefile.Open(filepath.Join(dir, name), os.O_RDONLY)
+		switch {
+		case errors.Is(err, privatefile.ErrUnsafe):
+			found = append(found, failure(dir, fmt.Sprintf("The server refuses a file: %v.", err), "Check it, and remove it."))
+		case err == nil:
+			f.Close()
+		}
+	}
+	if len(r.Exposed) > 0 {
+		found = append(found, warning(r.Exposed[0], "Other users can read or write "+plural(len(r.Exposed), "file")+" of the state directory.", "chmod -R go-rwx "+dir))
 	}
 	return found
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/x509"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
+	"inbox/internal/atomicfile"
 	"inbox/tlsmgr"
 )
 
@@ -47,6 +47,9 @@ func optionFindings(warnings []config.Warning) (found []doctor.Finding) {
 	return found
 }
 
+// maxRootsBytes is more than any file of root certificates has.
+const maxRootsBytes = 4 << 20
+
 // loadRoots reads a file of root certificates. It returns nil, for the system's roots,
 // without a path, and an empty pool if the file cannot be read, so that the doctor's check
 // of the CA fails.
@@ -55,7 +58,7 @@ func loadRoots(path string) *x509.CertPool {
 		return nil
 	}
 	pool := x509.NewCertPool()
-	if text, err := os.ReadFile(path); err == nil {
+	if text, err := atomicfile.Read(path, maxRootsBytes); err == nil {
 		pool.AppendCertsFromPEM(text)
 	}
 	return pool
