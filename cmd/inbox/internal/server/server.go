@@ -137,9 +137,10 @@ func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *rat
 		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, clientIP, s.cfg.ProxyProtocol, nil)
 	}
 	if bound.metrics != nil {
-		s.admin = &endpoint{socket: bound.metrics, listener: bound.metrics, server: metrics.NewAdminServer(metrics.AdminConfig{
+		limited := ratelimit.NewListener(bound.metrics, ratelimit.ConnLimits{Max: metrics.MaxAdminConns}, &ratelimit.ClientIP{})
+		s.admin = &endpoint{socket: bound.metrics, listener: conn.LazyListener(limited), server: metrics.NewAdminServer(metrics.AdminConfig{
 			Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, ErrorLog: errorLog,
-			HeaderTimeout: s.timeouts.Header, IdleTimeout: s.timeouts.Idle,
+			HeaderTimeout: s.timeouts.Header, WriteTimeout: s.timeouts.Write, IdleTimeout: s.timeouts.Idle,
 		})}
 	}
 	return nil
