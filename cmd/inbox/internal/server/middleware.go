@@ -25,6 +25,7 @@ type stack struct {
 	limits      *limits.Limits
 	meter       *metrics.Meter // nil if nothing reads it
 	allowOrigin func(http.ResponseWriter, *http.Request)
+	warnOfLoop  middleware // for requests that are redirected to HTTPS
 }
 
 // mainHandler returns the layers of the main server around the routes, outermost first.
@@ -59,6 +60,7 @@ func (s stack) redirectHandler(httpsPort int) http.Handler {
 		bodyDeadline(s.timeouts.Body),
 		s.certs.HTTPHandler,
 		s.limits.Requests.Handler,
+		s.warnOfLoop,
 	)
 }
 

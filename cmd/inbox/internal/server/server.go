@@ -118,7 +118,9 @@ func logWarnings(warnings []config.Warning, log *slog.Logger) {
 
 // buildEndpoints puts servers on the bound sockets.
 func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *ratelimit.ClientIP) (err error) {
-	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin}
+	proxies := &proxyWarnings{log: s.log, clientIP: clientIP}
+	s.errorLog.OnHandshakeError = proxies.onHandshakeError
+	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin, proxies.redirects}
 	errorLog := s.errorLog.Logger()
 	var tlsConfig *tls.Config
 	if s.certs != nil {
