@@ -77,9 +77,15 @@ type Report struct {
 	Unsafe []error
 }
 
-// Inspect examines a directory and what is below it. It skips what it cannot read.
+// Inspect examines a directory and what is below it. It skips what it cannot read. The
+// directory itself can be a symbolic link, as that of a service of systemd is.
 func Inspect(dir string) Report {
 	var r Report
+	if info, err := os.Lstat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		if target, err := filepath.EvalSymlinks(dir); err == nil {
+			dir = target
+		}
+	}
 	if info, err := os.Stat(dir); err == nil {
 		r.Writable = exposedMode(info)&0o022 != 0
 	}

@@ -116,6 +116,11 @@ func TestInspect(t *testing.T) {
 	if !r.Writable || !slices.Equal(r.Exposed, exposed) || len(r.Unsafe) != 1 {
 		t.Errorf("got %+v, want a writable directory, %q exposed, and the link unsafe", r, exposed)
 	}
+	link := filepath.Join(t.TempDir(), "state")
+	must(t, os.Symlink(dir, link))
+	if r := Inspect(link); !r.Writable || len(r.Exposed) != 2 || len(r.Unsafe) != 1 {
+		t.Errorf("by a link to the directory: got %+v, want the same", r)
+	}
 	if r := Inspect(filepath.Join(dir, "missing")); r.Writable || r.Exposed != nil || r.Unsafe != nil {
 		t.Errorf("missing directory: got %+v, want nothing", r)
 	}
