@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"inbox/internal/atomicfile"
+	"inbox/internal/privatefile"
 	"inbox/tlsmgr/internal/certs"
 	"inbox/tlsmgr/internal/timeout"
 )
@@ -167,7 +168,7 @@ func (s *selfSigned) load() *tls.Certificate {
 	err, loaded := errDiskTimeout, make(chan *tls.Certificate, 1)
 	failed := make(chan error, 1)
 	if timeout.Run(diskTimeout, func() {
-		cert, err := loadValid(s.path, s.path, s.now())
+		cert, err := s.read()
 		loaded <- cert
 		failed <- err
 	}) {
@@ -179,6 +180,19 @@ func (s *selfSigned) load() *tls.Certificate {
 		s.log.Warn("ignoring the stored self-signed certificate", "file", s.path, "err", err)
 	}
 	return nil
+}
+
+// read returns the stored certificate if it is valid.
+func (s *selfSigned) read() (*tls.Certificate, error) {
+	bundle, err := privatefile.Read(s.path, certs.MaxFileBytes)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := certs.Parse(bundle, bundle)
+	if err != nil {
+		return nil, err
+	}
+	return cert, certs.CheckValidity(cert.Leaf, s.now())
 }
 
 var errDiskTimeout = errors.New("timeout: the disk of the state directory does not respond")

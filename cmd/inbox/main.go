@@ -39,7 +39,8 @@
 //
 // The log is written to standard error. It never contains names, passwords,
 // messages or complete addresses. In text format, a short introduction for
-// terminals precedes it.
+// terminals precedes it. If the reader of standard error ends or stops reading, log
+// lines are lost and the server continues.
 //
 // On SIGTERM or SIGINT the server closes its listeners, answers held polls,
 // allows ten seconds for posts, saves the mailboxes for the next start and exits
@@ -54,10 +55,14 @@ import (
 	"os/signal"
 	"syscall"
 
+	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/server"
 )
 
 func main() {
+	// The Go runtime would end the process when the reader of standard output or standard
+	// error is gone, even if the parent process ignores the signal.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := context.WithCancel(context.Background())
 	forceStop := make(chan struct{})
 	signals := make(chan os.Signal, 3)
@@ -67,7 +72,7 @@ func main() {
 		args:      os.Args[1:],
 		environ:   os.Environ(),
 		stdout:    os.Stdout,
-		stderr:    os.Stderr,
+		stderr:    logging.NewWriter(os.Stderr),
 		timeouts:  server.DefaultTimeouts(),
 		forceStop: forceStop,
 	}))

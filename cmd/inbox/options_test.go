@@ -58,6 +58,9 @@ func TestInvalidOptions(t *testing.T) {
 		{"-json", "applies only to the doctor"},
 		{"-renew-test", "applies only to the doctor"},
 		{"-nonsense", "inbox -h"},
+		{"-domian a.example", "did you mean -domain?"},
+		{"-inbox_timeout 5", "did you mean -inbox-timeout?"},
+		{"-domain my_host.example -acme-agree", `-domain "my_host.example" (from command line): "my_host.example" contains an underscore`},
 		{"-cors false", `unexpected argument "false"`},
 		{"version now", `unexpected argument "now"`},
 	} {
@@ -79,7 +82,16 @@ func TestOptionErrorNamesSource(t *testing.T) {
 		{"", "# first\ninbox-capacity many", `-inbox-capacity "many" (from ` + file + `:2): must be a whole number`},
 		{"", "inbox-capacity -4", `(from ` + file + `:1)`},
 		{"", "\n\nnonsense 1", file + `:3: unknown option "nonsense"`},
-		{"", "cors=true", file + `:1: unknown option "cors=true"; write the name and the value separated by a space`},
+		{"", "cors=true", file + `:1: unknown option "cors=true"; write the name and the value separated by a space, without =`},
+		{"", "cors: true", file + `:1: unknown option "cors:"; write the name and the value separated by a space, without colon`},
+		{"", "bind = 127.0.0.1:0", file + `:1: -bind: write the name and the value separated by a space, without = or colon`},
+		{"", "bind =127.0.0.1:0", file + `:1: -bind: write the name`},
+		{"", "bind := 127.0.0.1:0", file + `:1: -bind: write the name`},
+		{"", "inbox-timout 5", file + `:1: unknown option "inbox-timout"; did you mean inbox-timeout?`},
+		{"", "INBOX_DOMAIN a.example", file + `:1: unknown option "INBOX_DOMAIN"; did you mean domain?`},
+		{"", "state /var/lib/inbox # default", `-state (from ` + file + `:1): the value contains a space and #`},
+		{"", `domain "a.example"`, `-domain (from ` + file + `:1): the value is in quotation marks`},
+		{`INBOX_STORE="redis://:geheim@localhost"`, "", `-store (from INBOX_STORE): the value is in quotation marks`},
 		{"", "-cors true", file + `:1: unknown option "-cors"; omit the leading dash`},
 		{"", "config other", file + `:1: a configuration file cannot include another one`},
 		{"", "version", file + `:1: unknown option "version"`},
@@ -91,6 +103,21 @@ func TestOptionErrorNamesSource(t *testing.T) {
 		code, _, stderr := runOnce(t, []string{tt.variable}, "-config", file)
 		if code != exitUsage || !strings.Contains(stderr, tt.want) {
 			t.Errorf("%q %q: exit code %d, %q; want 2 and %q", tt.variable, tt.text, code, stderr, tt.want)
+		}
+	}
+}
+
+// TestCertificateErrorNamesSources checks that an error of the certificate manager names
+// the options that are given.
+func TestCertificateErrorNamesSources(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"-acme-agree", "-domain (from INBOX_DOMAIN), -http-bind (from command line), -acme-agree (from command line): cannot be configured like this: no public CA"},
+		{"-email nobody", "-domain (from INBOX_DOMAIN), -http-bind (from command line), -email (from command line): cannot be configured like this: invalid e-mail"},
+	} {
+		args := append([]string{"-bind", "127.0.0.1:0", "-http-bind=", "-state", t.TempDir()}, strings.Fields(tt.args)...)
+		code, _, stderr := runOnce(t, []string{"INBOX_DOMAIN=a.local"}, args...)
+		if code != exitUsage || !strings.Contains(stderr, tt.want) {
+			t.Errorf("%s: exit code %d, %q; want 2 and %q", tt.args, code, stderr, tt.want)
 		}
 	}
 }

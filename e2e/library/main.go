@@ -37,8 +37,8 @@ func main() {
 
 func serve(ctx context.Context, inner net.Listener, key []byte) error {
 	clients := &ratelimit.ClientIP{} // Trusted lists the proxies in front of the server
-	conns := ratelimit.ConnLimits{Max: 10_000, MaxPerAddr: 256}
-	listener := ratelimit.NewListener(inner, conns, clients)
+	conns := ratelimit.NewConnLimiter(ratelimit.ConnLimits{Max: 10_000, MaxPerAddr: 256}, clients)
+	listener := conns.Listener(inner)
 	rate := ratelimit.Budget{PerSecond: 40, Burst: 400}
 	requests := &ratelimit.RequestLimiter{Limiter: ratelimit.NewLimiter(rate, 0), Addr: clients.Addr}
 	attempts := ratelimit.NewAttemptLimiter(ratelimit.AttemptLimits{
@@ -75,7 +75,7 @@ func serve(ctx context.Context, inner net.Listener, key []byte) error {
 	go certificate.Run(ctx) // renews or reloads
 	go every(ctx, time.Second, func(now time.Time) {
 		store.Sweep()
-		listener.Sweep(now)
+		conns.Sweep(now)
 		requests.Limiter.Sweep(now)
 		attempts.Sweep(now)
 	})

@@ -5,14 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
 	"inbox/inbox"
 )
 
-// SnapshotStats counts what was saved or restored, and what was dropped because
-// the limits have become lower since it was saved.
+// SnapshotStats counts what was saved or restored, and what was dropped: by
+// [Store.SaveWithin] for lack of space, by [Load] because the limits have become
+// lower since it was saved.
 type SnapshotStats struct {
 	Inboxes, Messages               int64
 	DroppedInboxes, DroppedMessages int64
@@ -28,23 +30,64 @@ type SnapshotStats struct {
 // passwords. It ends with an HMAC-SHA256 under key, which can have any length.
 // Save can be called again, as after an error of w.
 func (m *Store) Save(w io.Writer, key []byte) (SnapshotStats, error) {
+	return m.SaveWithin(w, key, math.MaxInt64)
+}
+
+// SaveWithin is [Store.Save] with a limit on the bytes of the snapshot, for a disk
+// without enough space. It drops the messages of the largest mailboxes first. If
+// the claims alone exceed the limit, it drops those that were used least recently.
+func (m *Store) SaveWithin(w io.Writer, key []byte, limitBytes int64) (SnapshotStats, error) {
 	boxes, lastID := m.freeze(), uint64(0)
 	for i := range m.shards {
 		lastID = max(lastID, m.shards[i].lastID)
 	}
 	now := m.now()
+	boxes = slices.DeleteFunc(boxes, func(b *box) bool { return m.expired(b, now) })
+	kept, emptied := fit(boxes, limitBytes)
 	e := newEncoder(w, key)
 	e.header(lastID)
-	var saved SnapshotStats
-	for _, b := range boxes {
-		if m.expired(b, now) {
+	saved := SnapshotStats{DroppedInboxes: int64(len(boxes) - kept)}
+	for i, b := range boxes {
+		if i >= kept || emptied[b] {
+			saved.DroppedMessages += int64(b.count)
+		}
+		if i >= kept {
 			continue
 		}
-		e.box(b, now-b.lastUse)
+		e.box(b, now-b.lastUse, !emptied[b])
 		saved.Inboxes++
-		saved.Messages += int64(b.count)
+		if !emptied[b] {
+			saved.Messages += int64(b.count)
+		}
 	}
 	return saved, e.end()
+}
+
+// fit returns how many of the mailboxes fit into a snapshot of limitBytes, and which of
+// them do so without their messages only.
+func fit(boxes []*box, limitBytes int64) (kept int, emptied map[*box]bool) {
+	if limitBytes == math.MaxInt64 {
+		return len(boxes), nil
+	}
+	total, messageBytes := int64(snapshotOverheadBytes), make(map[*box]int64, len(boxes))
+	for _, b := range boxes {
+		messageBytes[b] = savedMessageBytes(b)
+		total += savedClaimBytes(b) + messageBytes[b]
+	}
+	emptied = map[*box]bool{}
+	bySize := slices.Clone(boxes)
+	slices.SortStableFunc(bySize, func(a, b *box) int { return cmp.Compare(messageBytes[b], messageBytes[a]) })
+	for _, b := range bySize {
+		if total <= limitBytes {
+			break
+		}
+		total -= messageBytes[b]
+		emptied[b] = b.count > 0
+	}
+	for kept = len(boxes); kept > 0 && total > limitBytes; kept-- {
+		total -= savedClaimBytes(boxes[kept-1])
+	}
+	return kept, emptied
 }
 
 // freeze stops all changes, ends what waits for one, and returns the mailboxes,

@@ -56,7 +56,32 @@ func (e *encoder) header(lastID uint64) {
 	e.uint64(lastID)
 }
 
-func (e *encoder) box(b *box, idle time.Duration) {
+// snapshotOverheadBytes is the size of a snapshot without mailboxes.
+const snapshotOverheadBytes = len(snapshotMagic) + 4 + 8 + 1 + 8 + sha256.Size
+
+// savedClaimBytes returns the size of a mailbox in a snapshot, without its messages.
+func savedClaimBytes(b *box) int64 {
+	return 1 + textBytes(b.name) + int64(len(b.key)) + 3*8 + payerBytes(b.payer) + 4
+}
+
+// savedMessageBytes returns the size of the messages of a mailbox in a snapshot.
+func savedMessageBytes(b *box) (sum int64) {
+	for n := b.first; n != nil; n = n.next {
+		sum += 8 + textBytes(n.From) + textBytes(n.ContentType) + payerBytes(n.payer) + 4 + int64(len(n.Body))
+	}
+	return sum
+}
+
+func textBytes(s string) int64 { return 2 + int64(len(s)) }
+
+func payerBytes(a *inbox.Account) int64 {
+	if a == nil {
+		return 2 * textBytes("")
+	}
+	return textBytes(a.Payer.Client) + textBytes(a.Payer.Network)
+}
+
+func (e *encoder) box(b *box, idle time.Duration, withMessages bool) {
 	e.write([]byte{boxTag})
 	e.text(b.name)
 	e.write(b.key[:])
@@ -64,6 +89,10 @@ func (e *encoder) box(b *box, idle time.Duration) {
 	e.uint64(b.lastID)
 	e.uint64(uint64(idle))
 	e.payer(b.payer)
+	if !withMessages {
+		e.uint32(0)
+		return
+	}
 	e.uint32(uint32(b.count))
 	for n := b.first; n != nil; n = n.next {
 		e.message(n)

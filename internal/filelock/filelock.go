@@ -1,6 +1,7 @@
 // Package filelock locks files between processes. A lock ends when its file is
 // closed or its process dies, whatever the reason. No function waits. The
-// contents and size of a locked file can be read and changed meanwhile.
+// contents and size of a locked file can be read and changed meanwhile. What
+// another user can have placed at the path is refused, as by package privatefile.
 //
 // On systems without flock or LockFileEx nothing is locked: every lock is
 // acquired and none is reported as held.
@@ -9,6 +10,8 @@ package filelock
 import (
 	"errors"
 	"os"
+
+	"inbox/internal/privatefile"
 )
 
 // ErrLocked is returned when another process, or another open file of this
@@ -32,7 +35,7 @@ func Held(path string) bool { return conflicts(path, true) }
 func HeldExclusively(path string) bool { return conflicts(path, false) }
 
 func open(path string, exclusive bool) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := privatefile.Open(path, os.O_CREATE|os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +50,7 @@ func open(path string, exclusive bool) (*os.File, error) {
 }
 
 func conflicts(path string, exclusive bool) bool {
-	f, err := os.Open(path)
+	f, err := privatefile.Open(path, os.O_RDONLY)
 	if err != nil {
 		return false
 	}

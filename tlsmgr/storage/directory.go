@@ -13,6 +13,7 @@ import (
 
 	"inbox/internal/atomicfile"
 	"inbox/internal/filelock"
+	"inbox/internal/privatefile"
 )
 
 // maxValueBytes exceeds any chain, key or schedule.
@@ -44,7 +45,7 @@ func (d *Directory) Load(_ context.Context, key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return atomicfile.Read(path, maxValueBytes)
+	return privatefile.Read(path, maxValueBytes)
 }
 
 // Store implements [Storage].

@@ -6,6 +6,7 @@ package config
 import (
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"inbox/inbox"
@@ -73,8 +74,8 @@ type Config struct {
 	// LogLevel is the minimum level; LogJSON selects JSON instead of text.
 	LogLevel slog.Level
 	LogJSON  bool
-	// UnknownVars are the environment variables that look like an option and are none.
-	UnknownVars []string
+	// Warnings are mistakes in the options that do not prevent a start.
+	Warnings []Warning
 
 	// Doctor has the options of inbox doctor.
 	Doctor DoctorConfig
@@ -87,6 +88,8 @@ type Address struct {
 	From   string // source of the value; empty: the default
 }
 
+func (a Address) isUnix() bool { return strings.HasPrefix(a.Value, "unix:") }
+
 // ACME configures how certificates are ordered. The names are those of [acme.Config].
 type ACME struct {
 	Engine, Email         string
@@ -97,6 +100,8 @@ type ACME struct {
 	Profile               string
 	Preflight             bool // wait for a name's address, and let the doctor look first
 	NoHTTP01, NoTLSALPN01 bool
+	// Given lists the given options with their sources, for an error of [tlsmgr.New].
+	Given string
 }
 
 // Store configures the store that several nodes share.

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"inbox/internal/atomicfile"
 )
@@ -46,28 +48,43 @@ func Parse(args, environ []string) (*Options, error) {
 
 func (o *Options) parseArgs(args []string) error {
 	if err := o.flags.Parse(args); err != nil {
-		return fmt.Errorf("%w (inbox -h lists the options)", err)
+		return fmt.Errorf("%w (%sinbox -h lists the options)", err, o.suggestFlag(err))
 	}
 	if o.flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q: options begin with a dash; set a boolean option as in "+
 			"-cors=false", o.flags.Arg(0))
 	}
-	o.flags.Visit(func(f *flag.Flag) { o.from[f.Name] = "command line" })
-	return nil
+	var err error
+	o.flags.Visit(func(f *flag.Flag) {
+		o.from[f.Name] = "command line"
+		err = cmp.Or(err, checkQuotes(f.Name, f.Value.String(), o.from[f.Name]))
+	})
+	return err
+}
+
+// suggestFlag returns a suggestion for an unknown option of the command line.
+func (o *Options) suggestFlag(err error) string {
+	_, name, found := strings.Cut(err.Error(), "flag provided but not defined: -")
+	if nearest := o.nearestOption(name); found && nearest != "" {
+		return "did you mean -" + nearest + "? "
+	}
+	return ""
 }
 
 // parseEnviron sets the options that the command line does not set. An empty
-// variable counts as absent. Container platforms inject variables with the same
-// prefix, so a variable that matches no option is recorded but is not an error.
+// variable counts as absent. Other programs use the same prefix, so a variable that
+// matches no option is recorded but is not an error.
 func (o *Options) parseEnviron(environ []string) error {
 	for _, entry := range environ {
 		key, value, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(key, envPrefix) || value == "" {
+		if len(key) < len(envPrefix) || !strings.EqualFold(key[:len(envPrefix)], envPrefix) || value == "" {
 			continue
 		}
 		name := optionName(key)
 		if !o.settable(name) {
-			o.unknownVars = append(o.unknownVars, key)
+			if !isInjected(key, value) {
+				o.unknownVars = append(o.unknownVars, key)
+			}
 			continue
 		}
 		if err := o.set(name, value, key); err != nil {
@@ -78,11 +95,21 @@ func (o *Options) parseEnviron(environ []string) error {
 	return nil
 }
 
+// isInjected reports whether a variable comes from a container platform: Kubernetes and
+// Docker describe a service named inbox in variables such as INBOX_SERVICE_HOST and
+// INBOX_PORT=tcp://10.0.0.1:80, and images commonly set INBOX_VERSION.
+func isInjected(key, value string) bool {
+	name := strings.TrimPrefix(key, envPrefix)
+	_, isURL := strings.CutPrefix(strings.ToLower(value), "tcp://")
+	return name == "VERSION" || name == "PORT" && isURL ||
+		strings.HasPrefix(name, "PORT_") || strings.HasPrefix(name, "SERVICE_") || strings.HasPrefix(name, "ENV_")
+}
+
 // optionName returns the option that a variable sets: INBOX_MAX_BODY_SIZE sets
 // max-body-size. It is empty for a name that is not in upper case.
 func optionName(key string) string {
 	name := strings.TrimPrefix(key, envPrefix)
-	if name != strings.ToUpper(name) {
+	if key != strings.ToUpper(key) {
 		return ""
 	}
 	return strings.ToLower(strings.ReplaceAll(name, "_", "-"))
@@ -99,10 +126,39 @@ func (o *Options) set(name, value, from string) error {
 	if o.from[name] != "" {
 		return nil
 	}
+	if err := checkQuotes(name, value, from); err != nil {
+		return err
+	}
+	if err := checkComment(name, value, from); err != nil {
+		return err
+	}
 	if err := o.flags.Set(name, value); err != nil {
 		return o.valueError(name, value, from, flagError(err))
 	}
 	o.from[name] = from
+	return nil
+}
+
+// checkQuotes rejects a value in quotation marks. A shell removes them, but neither
+// Docker's --env-file nor this program's files do. The error does not repeat the value,
+// which can contain a password.
+func checkQuotes(name, value, from string) error {
+	value = strings.TrimSpace(value)
+	const opening, closing = "\"'`“„‘«", "\"'`”“’»"
+	first, _ := utf8.DecodeRuneInString(value)
+	last, _ := utf8.DecodeLastRuneInString(value)
+	if utf8.RuneCountInString(value) > 1 && strings.ContainsRune(opening, first) && strings.ContainsRune(closing, last) {
+		return fmt.Errorf("-%s (from %s): the value is in quotation marks; remove them", name, from)
+	}
+	return nil
+}
+
+// checkComment rejects a comment behind a value in the environment or a file, which would
+// become a part of it.
+func checkComment(name, value, from string) error {
+	if strings.Contains(value, " #") || strings.Contains(value, "\t#") {
+		return fmt.Errorf("-%s (from %s): the value contains a space and #; write comments on lines of their own", name, from)
+	}
 	return nil
 }
 
@@ -160,7 +216,7 @@ func (o *Options) parseText(file, text string) error {
 		if !found {
 			continue
 		}
-		if err := o.checkLine(name, seen[name]); err != nil {
+		if err := o.checkLine(name, value, seen[name]); err != nil {
 			return fmt.Errorf("%s: %w", position, err)
 		}
 		seen[name] = position
@@ -184,18 +240,26 @@ func parseLine(line string) (name, value string, found bool) {
 	return line, "", true
 }
 
-func (o *Options) checkLine(name, before string) error {
+func (o *Options) checkLine(name, value, before string) error {
+	const separator = "write the name and the value separated by a space"
 	switch {
 	case name == "config":
 		return errors.New("a configuration file cannot include another one")
 	case before != "":
 		return fmt.Errorf("%s was already set at %s", name, before)
+	case o.settable(name) && (strings.HasPrefix(value, "=") || strings.HasPrefix(value, ":=") || strings.HasPrefix(value, ": ")):
+		return fmt.Errorf("-%s: %s, without = or colon", name, separator)
 	case o.settable(name):
 		return nil
 	case strings.Contains(name, "="):
-		return fmt.Errorf("unknown option %q; write the name and the value separated by a space", name)
+		return fmt.Errorf("unknown option %q; %s, without =", name, separator)
+	case strings.HasSuffix(name, ":"):
+		return fmt.Errorf("unknown option %q; %s, without colon", name, separator)
 	case strings.HasPrefix(name, "-"):
 		return fmt.Errorf("unknown option %q; omit the leading dash", name)
+	}
+	if nearest := o.nearestOption(strings.TrimPrefix(strings.ToUpper(name), envPrefix)); nearest != "" {
+		return fmt.Errorf("unknown option %q; did you mean %s?", name, nearest)
 	}
 	return fmt.Errorf("unknown option %q", name)
 }

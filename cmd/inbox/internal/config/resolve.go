@@ -10,8 +10,10 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"inbox/inbox"
+	"inbox/tlsmgr/acme"
 )
 
 // maxSeconds is about thirty years. A larger value is a mistake, and could overflow a
@@ -40,6 +42,8 @@ func Resolve(o *Options, facts Facts) (*Config, error) {
 		}
 	}
 	r.resolveLimits()
+	r.warnUnknownVars()
+	r.warnNoEffect()
 	return r.c, nil
 }
 
@@ -120,14 +124,18 @@ func (r *resolver) resolvePoll() error {
 }
 
 // resolveDomains resolves the options of automatic certificates. tlsmgr validates the
-// names and the CAs.
+// CAs, and the combination of options.
 func (r *resolver) resolveDomains() error {
 	o, a := r.o, r.o.acme
+	if err := r.checkDomains(); err != nil {
+		return err
+	}
 	r.c.Domains = splitList(o.domain)
 	r.c.ACME = ACME{
 		Engine: a.engine, Email: o.email, Agreed: a.agree, CA: a.ca, FallbackCA: a.second,
 		Staging: a.staging, StagingFirst: a.stagingFirst, Profile: a.profile, Preflight: a.preflight,
 		NoHTTP01: a.challenge == "tls-alpn-01", NoTLSALPN01: a.challenge == "http-01",
+		Given: r.givenACME(),
 	}
 	r.c.HTTPBind = Address{Option: "http-bind", From: o.from["http-bind"]}
 	switch given := o.from["http-bind"] != "" && o.httpBind != ""; {
@@ -153,9 +161,57 @@ func (r *resolver) resolveDomains() error {
 	return r.checkAddress(r.c.HTTPBind)
 }
 
+// checkDomains reports what is wrong with a name of -domain.
+func (r *resolver) checkDomains() error {
+	if r.o.domain != "" && len(splitList(r.o.domain)) == 0 {
+		return r.o.optionError("domain", errors.New("contains no host name"))
+	}
+	for _, name := range splitList(r.o.domain) {
+		if why := hostNameMistake(name); why != "" {
+			return r.o.optionError("domain", fmt.Errorf("%q %s", name, why))
+		}
+		if _, err := acme.Names([]string{name}); err != nil {
+			return r.o.optionError("domain", errors.New(strings.TrimPrefix(err.Error(), acme.ErrUsage.Error()+": ")))
+		}
+	}
+	return nil
+}
+
+// hostNameMistake returns what is wrong with a host name for common mistakes; "" if it is
+// none of them.
+func hostNameMistake(name string) string {
+	switch {
+	case strings.ContainsAny(name, "\"'`“”„‘’«»"):
+		return "contains a quotation mark; remove it"
+	case strings.ContainsFunc(name, unicode.IsSpace) || strings.ContainsAny(name, ";|"):
+		return "is not a host name; separate several names by commas"
+	case strings.Contains(name, "://") || strings.ContainsAny(name, "/?#"):
+		return "is a URL; write the host name only"
+	case strings.Contains(name, "@"):
+		return "is an e-mail address; write the host name only"
+	case strings.Contains(name, "_"):
+		return "contains an underscore, which host names and certificates cannot contain"
+	}
+	if host, _, err := net.SplitHostPort(name); err == nil && host != "" {
+		return "contains a port; write the host name only, and set the port with -bind"
+	}
+	return ""
+}
+
+// givenACME lists the options of certificates that are given, with their sources.
+func (r *resolver) givenACME() string {
+	var given []string
+	for _, name := range append([]string{"domain", "http-bind"}, noEffect[0].options...) {
+		if from := r.o.from[name]; from != "" {
+			given = append(given, fmt.Sprintf("-%s (from %s)", name, from))
+		}
+	}
+	return strings.Join(given, ", ")
+}
+
 func (r *resolver) resolveMetrics() error {
 	for _, name := range splitList(strings.ToLower(r.o.metricsHosts)) {
-		if strings.ContainsAny(name, "/: \t") {
+		if why := hostNameMistake(name); why != "" && !strings.Contains(why, "underscore") || strings.ContainsAny(name, "/: \t") {
 			return r.o.optionError("metrics-hosts", fmt.Errorf("%q must be a host name without scheme, port "+
 				"or path, such as monitor.example.org", name))
 		}
@@ -185,20 +241,34 @@ func (r *resolver) resolveBind() error {
 }
 
 func (r *resolver) checkAddress(a Address) error {
-	_, port, err := net.SplitHostPort(a.Value)
+	host, port, err := net.SplitHostPort(a.Value)
 	if err == nil {
 		_, err = net.LookupPort("tcp", port)
 	}
-	if err != nil || port == "" {
+	if err != nil || port == "" || !isBindHost(host) {
 		return r.o.optionError(a.Option, errors.New("must be an address and a port, such as 0.0.0.0:3000, "+
 			"[::1]:3000 or :3000"))
 	}
 	return nil
 }
 
+// isBindHost reports whether a host can be listened on: all addresses, an address, or a
+// name of this machine. Anything else would only be sent to DNS servers.
+func isBindHost(host string) bool {
+	if _, err := netip.ParseAddr(host); host == "" || err == nil {
+		return true
+	}
+	return len(host) <= 253 && !strings.ContainsFunc(host, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_')
+	})
+}
+
 // resolveProxies parses the trusted networks. A single address is a network of one.
 func (r *resolver) resolveProxies() error {
 	r.c.ClientHeader, r.c.ProxyProtocol = r.o.clientHeader, r.o.proxyProtocol
+	if !isFieldName(r.o.clientHeader) {
+		return r.o.optionError("client-header", errors.New("must be the name of one header field, such as X-Real-IP"))
+	}
 	if r.o.trustedProxies == "" {
 		if r.o.proxyProtocol {
 			return r.o.optionError("proxy-protocol", errors.New("requires -trusted-proxies: without it any "+
@@ -226,7 +296,15 @@ func parseNetwork(text string) (netip.Prefix, error) {
 		}
 	}
 	return netip.Prefix{}, fmt.Errorf("%q is not a network: must be an address such as 192.0.2.1 or a "+
-		"network such as 10.0.0.0/8", text)
+		"network such as 10.0.0.0/8; separate several by commas", text)
+}
+
+// isFieldName reports whether name can be the name of a header field. An empty one is the
+// default.
+func isFieldName(name string) bool {
+	return !strings.ContainsFunc(name, func(c rune) bool {
+		return c <= ' ' || c >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
+	})
 }
 
 func (r *resolver) resolveOrigins() error {
@@ -258,7 +336,7 @@ func isSerializedOrigin(origin string) bool {
 		return false
 	}
 	for _, c := range u.Host {
-		if c == '*' || c > 0x7e {
+		if c > 0x7e || strings.ContainsRune("*;'\"`,!$&()+=~|^", c) {
 			return false
 		}
 	}
@@ -320,7 +398,7 @@ func (r *resolver) resolveLog() error {
 	if !ok {
 		return r.o.optionError("log-level", errors.New("must be debug, info, warn or error"))
 	}
-	r.c.LogJSON, r.c.LogLevel, r.c.UnknownVars = r.o.logFormat == "json", level, r.o.unknownVars
+	r.c.LogJSON, r.c.LogLevel = r.o.logFormat == "json", level
 	return nil
 }
 

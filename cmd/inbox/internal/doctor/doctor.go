@@ -48,6 +48,10 @@ type Config struct {
 	RenewTest       bool
 	InServer        bool // the caller is the server and holds its ports
 
+	// Options are warnings about the options.
+	Options []Finding
+	// Pages opens the pages as the server does; nil: they are not checked.
+	Pages func() error
 	// Store examines the shared store; nil without one.
 	Store func(ctx context.Context) (redisstore.Report, error)
 	// DryRun places a test order for all names; nil if it is not possible.
@@ -160,9 +164,12 @@ func (e *examination) examine(ctx context.Context) []Finding {
 
 // checks returns the checks that apply to the options.
 func (e *examination) checks() []check {
-	checks := []check{{"source", e.checkSource}, {"clock", e.checkClock}, {"state", e.checkState}, {"ports", e.checkPorts}}
+	checks := []check{{"source", e.checkSource}, {"options", e.checkOptions}, {"clock", e.checkClock}, {"state", e.checkState}, {"ports", e.checkPorts}}
 	if e.FewFiles > 0 && !e.InServer { // the server has already logged it
 		checks = append(checks, check{"open-files", e.checkOpenFiles})
+	}
+	if e.Pages != nil {
+		checks = append(checks, check{"pages", e.checkPages})
 	}
 	if e.Store != nil {
 		checks = append(checks, check{"store", e.checkStore})

@@ -12,6 +12,9 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"inbox/internal/diskfull"
+	"inbox/internal/privatefile"
 )
 
 const (
@@ -41,9 +44,32 @@ func (e *examination) checkState(context.Context) []Finding {
 	if err != nil {
 		return []Finding{failure(e.StateDir, fmt.Sprintf("The directory is unusable: %v.", err), fixForWrite(err))}
 	}
-	found := append(e.checkDisk(), checkDirMode(e.StateDir)...)
+	found := append(checkPlanted(e.StateDir), e.checkDisk()...)
+	found = append(found, checkDirMode(e.StateDir)...)
 	if len(found) == 0 {
 		return []Finding{good(e.StateDir, "Writable and persistent.")}
+	}
+	return found
+}
+
+// checkPlanted finds what another user can have placed in the directory, and files that
+// other users can read.
+func checkPlanted(dir string) (found []Finding) {
+	r := privatefile.Inspect(dir)
+	for _, err := range r.Unsafe {
+		found = append(found, failure(dir, fmt.Sprintf("The server would not start: %v.", err), "Check it, and remove it."))
+	}
+	for _, name := range []string{"secret", "mailboxes.lock"} {
+		f, err := privatefile.Open(filepath.Join(dir, name), os.O_RDONLY)
+		switch {
+		case errors.Is(err, privatefile.ErrUnsafe):
+			found = append(found, failure(dir, fmt.Sprintf("The server refuses a file: %v.", err), "Check it, and remove it."))
+		case err == nil:
+			f.Close()
+		}
+	}
+	if len(r.Exposed) > 0 {
+		found = append(found, warning(r.Exposed[0], "Other users can read or write "+plural(len(r.Exposed), "file")+" of the state directory.", "chmod -R go-rwx "+dir))
 	}
 	return found
 }
@@ -96,7 +122,7 @@ func fixForWrite(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return "Change its owner to the user that the server runs as (chown), or set -state to another directory."
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case diskfull.Is(err):
 		return "Free some space on its file system, or set -state to another directory."
 	case errors.Is(err, syscall.EROFS):
 		return "The file system is read-only: mount it read-write, list the directory in ReadWritePaths= of the unit, or set -state to another directory."

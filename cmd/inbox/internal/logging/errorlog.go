@@ -12,6 +12,10 @@ import (
 // that any client can cause at will and logs those at debug level only; all others
 // are logged as errors.
 type ErrorLog struct {
+	// OnHandshakeError, if not nil, is called for each failed TLS handshake with the peer's
+	// address, as net prints it, and the reason. It must be set before the first error.
+	OnHandshakeError func(peer, reason string)
+
 	log             *slog.Logger
 	handshakeErrors [len(handshakeFailures)]atomic.Int64
 	protocolErrors  atomic.Int64
@@ -36,7 +40,11 @@ func (e *ErrorLog) Write(line []byte) (int, error) {
 	level := slog.LevelDebug
 	switch {
 	case strings.HasPrefix(text, handshakePrefix):
-		e.handshakeErrors[handshakeFailure(text)].Add(1)
+		failure := handshakeFailure(text)
+		e.handshakeErrors[failure].Add(1)
+		if e.OnHandshakeError != nil {
+			e.OnHandshakeError(handshakePeer(string(line)), handshakeFailures[failure].reason)
+		}
 	case isClientCaused(text):
 		e.protocolErrors.Add(1)
 	default:
@@ -71,6 +79,13 @@ func (e *ErrorLog) Suppressed() int64 {
 // handshakePrefix starts a line of net/http about a failed TLS handshake.
 const handshakePrefix = "http: TLS handshake error"
 
+// handshakePeer returns the peer's address in a line about a failed handshake.
+func handshakePeer(line string) string {
+	_, rest, _ := strings.Cut(line, handshakePrefix+" from ")
+	peer, _, _ := strings.Cut(rest, ": ")
+	return peer
+}
+
 // isClientCaused reports whether clients can cause the error at will. A panic is
 // always an error of the server.
 func isClientCaused(text string) bool {
@@ -79,6 +94,12 @@ func isClientCaused(text string) bool {
 		strings.HasPrefix(text, "timeout waiting for ") || // HTTP/2 PING or SETTINGS
 		strings.HasPrefix(text, "http2: ") && !strings.HasPrefix(text, "http2: panic")
 }
+
+// Reasons of failed handshakes that a misconfigured proxy causes.
+const (
+	NoCertificate = "no-certificate" // unknown or missing server name (SNI)
+	NotTLS        = "not-tls"
+)
 
 // handshakeFailures maps texts of net/http, which does not expose the errors, to the
 // reasons of failed handshakes. The first match counts. Only the text of the first
@@ -90,8 +111,8 @@ var handshakeFailures = [...]struct {
 	{"no-protocol", []string{"unsupported application protocols", "did not request an application protocol"}},
 	{"version", []string{"unsupported versions", "legacy version field", "inappropriate protocol fallback"}},
 	{"no-cipher", []string{"no cipher suite supported", "no key exchanges supported", "peer doesn't support any of the certificate's signature algorithms"}},
-	{"no-certificate", []string{"no certificates configured"}}, // for an unknown name
-	{"not-tls", []string{"does not look like a TLS handshake", "sent an HTTP request to an HTTPS server"}},
+	{NoCertificate, []string{"no certificates configured"}}, // for an unknown name
+	{NotTLS, []string{"does not look like a TLS handshake", "sent an HTTP request to an HTTPS server"}},
 	{"rejected", []string{"remote error: tls: "}}, // by the client, like a self-signed certificate
 	{"timeout", []string{"i/o timeout", "deadline exceeded"}},
 	{"closed", []string{"EOF", "connection reset", "broken pipe", "closed network connection"}},

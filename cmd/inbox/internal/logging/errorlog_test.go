@@ -92,3 +92,20 @@ func TestStandardLogIsFiltered(t *testing.T) {
 		t.Errorf("got log %q, want the panic without the address", got)
 	}
 }
+
+func TestHandshakePeer(t *testing.T) {
+	for line, want := range map[string]string{
+		"http: TLS handshake error from 192.0.2.1:4711: tls: no certificates configured\n":            "192.0.2.1:4711",
+		"http: TLS handshake error from [2001:db8::1]:4711: tls: no certificates configured":          "[2001:db8::1]:4711",
+		"http: TLS handshake error from @: EOF":                                                       "@",
+		`http: TLS handshake error from 192.0.2.1:1: tls: client offered (["from 127.0.0.1:1: EOF"])`: "192.0.2.1:1",
+	} {
+		var got string
+		e := NewErrorLog(slog.New(slog.DiscardHandler))
+		e.OnHandshakeError = func(peer, _ string) { got = peer }
+		e.Logger().Print(line)
+		if got != want {
+			t.Errorf("%q: got peer %q, want %q", line, got, want)
+		}
+	}
+}

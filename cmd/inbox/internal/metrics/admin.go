@@ -2,12 +2,14 @@ package metrics
 
 import (
 	"encoding/json"
+	"fmt"
 	"log"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,10 +25,21 @@ type AdminConfig struct {
 	Sources Sources
 	// Hosts are the names, in lower case, by which the listener can be addressed besides
 	// localhost and IP addresses.
-	Hosts                      []string
-	ErrorLog                   *log.Logger
-	HeaderTimeout, IdleTimeout time.Duration
+	Hosts    []string
+	ErrorLog *log.Logger
+	// HeaderTimeout also bounds the body of a request. WriteTimeout runs from the end of the
+	// header; a profile has its duration in addition.
+	HeaderTimeout, WriteTimeout, IdleTimeout time.Duration
 }
+
+const (
+	// maxProfileSeconds is twice the default of a CPU profile.
+	maxProfileSeconds = 60
+	// maxProfiles bounds concurrent profiles: some stop the process while they are collected.
+	maxProfiles = 2
+	// MaxAdminConns bounds the connections of the listener.
+	MaxAdminConns = 64
+)
 
 // NewAdminServer returns a server of /metrics, /health, /certificates and, for clients on the
 // same machine, /debug/pprof/.
@@ -37,12 +50,15 @@ func NewAdminServer(cfg AdminConfig) *http.Server {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /health", cfg.serveHealth)
 	mux.HandleFunc("GET /certificates", cfg.serveCertificates)
-	mux.HandleFunc("GET /debug/pprof/", loopbackOnly(pprof.Index))
-	mux.HandleFunc("GET /debug/pprof/profile", loopbackOnly(pprof.Profile))
-	mux.HandleFunc("GET /debug/pprof/trace", loopbackOnly(pprof.Trace))
+	bound := boundProfiles()
+	mux.HandleFunc("GET /debug/pprof/", loopbackOnly(bound(pprof.Index)))
+	mux.HandleFunc("GET /debug/pprof/profile", loopbackOnly(bound(pprof.Profile)))
+	mux.HandleFunc("GET /debug/pprof/trace", loopbackOnly(bound(pprof.Trace)))
 	return &http.Server{
 		Handler: checkHost(cfg.Hosts, mux), ErrorLog: cfg.ErrorLog, MaxHeaderBytes: 16 << 10,
-		ReadHeaderTimeout: cfg.HeaderTimeout, IdleTimeout: cfg.IdleTimeout,
+		ReadHeaderTimeout: cfg.HeaderTimeout, ReadTimeout: 2 * cfg.HeaderTimeout,
+		WriteTimeout: cfg.WriteTimeout, IdleTimeout: cfg.IdleTimeout,
+		DisableGeneralOptionsHandler: true,
 	}
 }
 
@@ -100,6 +116,38 @@ func loopbackOnly(next http.HandlerFunc) http.HandlerFunc {
 		}
 		next(w, r)
 	}
+}
+
+// boundProfiles returns a layer that bounds the duration and the number of profiles.
+func boundProfiles() func(next http.HandlerFunc) http.HandlerFunc {
+	slots := make(chan struct{}, maxProfiles)
+	return func(next http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if !validSeconds(r.URL.Query()["seconds"]) {
+				http.Error(w, fmt.Sprintf("seconds must be a number from 0 to %d", maxProfileSeconds), http.StatusBadRequest)
+				return
+			}
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+				next(w, r)
+			default:
+				w.Header().Set("Retry-After", strconv.Itoa(maxProfileSeconds))
+				http.Error(w, "other profiles are being collected; try again later", http.StatusServiceUnavailable)
+			}
+		}
+	}
+}
+
+// validSeconds reports whether a duration is absent or within the limit. NaN is not.
+func validSeconds(given []string) bool {
+	for _, text := range given {
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(n >= 0 && n <= maxProfileSeconds) {
+			return false
+		}
+	}
+	return true
 }
 
 // checkHost refuses names that the page of an attacker could make a browser resolve to this

@@ -1,11 +1,13 @@
 package metrics
 
 import (
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
@@ -63,5 +65,57 @@ func emptySources() Sources {
 		Refusals:   func() map[string]int64 { return nil },
 		Errors:     logging.NewErrorLog(slog.New(slog.DiscardHandler)),
 		Limits:     limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
+	}
+}
+
+// TestProfilesAreBounded checks the limits of duration and number of profiles.
+func TestProfilesAreBounded(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	handler := boundProfiles()(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-release })
+	get := func(query string) int {
+		w := httptest.NewRecorder()
+		handler(w, httptest.NewRequest("GET", "/debug/pprof/profile?"+query, nil))
+		return w.Code
+	}
+	for _, query := range []string{"seconds=61", "seconds=-1", "seconds=1e9", "seconds=NaN", "seconds=Inf", "seconds=x", "seconds=",
+		"seconds=1&seconds=999999", "seconds=99999999999999999999"} {
+		if code := get(query); code != http.StatusBadRequest {
+			t.Errorf("%s: got %d, want 400", query, code)
+		}
+	}
+	done := make(chan int)
+	for range maxProfiles {
+		go func() { done <- get("seconds=60") }()
+		<-entered
+	}
+	if code := get(""); code != http.StatusServiceUnavailable {
+		t.Errorf("one profile more: got %d, want 503", code)
+	}
+	close(release)
+	for range maxProfiles {
+		if code := <-done; code != http.StatusOK {
+			t.Errorf("got %d, want 200", code)
+		}
+	}
+}
+
+// TestAdminServerHasTimeouts checks that each phase of a connection is bounded, and that a
+// profile that takes longer than the write timeout is complete.
+func TestAdminServerHasTimeouts(t *testing.T) {
+	s := NewAdminServer(AdminConfig{Sources: emptySources(), HeaderTimeout: time.Second, WriteTimeout: time.Second, IdleTimeout: time.Second})
+	if s.ReadHeaderTimeout == 0 || s.ReadTimeout == 0 || s.WriteTimeout == 0 || s.IdleTimeout == 0 || s.MaxHeaderBytes == 0 {
+		t.Errorf("a limit is missing: %+v", s)
+	}
+	server := httptest.NewUnstartedServer(s.Handler)
+	server.Config = s
+	server.Start()
+	defer server.Close()
+	resp, err := http.Get(server.URL + "/debug/pprof/trace?seconds=1.5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || len(text) == 0 {
+		t.Errorf("got %d, %d bytes, %v; want a complete trace", resp.StatusCode, len(text), err)
 	}
 }

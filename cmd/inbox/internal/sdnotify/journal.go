@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"io/fs"
 	"log/slog"
-	"os"
 	"sync"
 )
 
@@ -13,10 +13,16 @@ import (
 // writer that prefixes lines with their priority, so that journalctl -p warning
 // finds the warnings. A logger must write to it through [JournalHandler].
 func JournalWriter(stderr io.Writer, getenv func(name string) string) io.Writer {
-	if f, ok := stderr.(*os.File); ok && isJournal(f, getenv("JOURNAL_STREAM")) {
+	if f, ok := stderr.(file); ok && isJournal(f, getenv("JOURNAL_STREAM")) {
 		return &journalWriter{out: f}
 	}
 	return stderr
+}
+
+// file is an [os.File], or a writer that wraps one.
+type file interface {
+	io.Writer
+	Stat() (fs.FileInfo, error)
 }
 
 // JournalHandler returns next, whose output is w; if w is a writer of

@@ -2,13 +2,12 @@ package sdnotify
 
 import (
 	"fmt"
-	"os"
 	"syscall"
 )
 
 // isJournal reports whether stream, the value of $JOURNAL_STREAM, is the device
 // and inode of f. They differ if stderr was redirected.
-func isJournal(f *os.File, stream string) bool {
+func isJournal(f file, stream string) bool {
 	info, err := f.Stat()
 	if err != nil {
 		return false

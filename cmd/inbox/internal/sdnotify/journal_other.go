@@ -2,6 +2,4 @@
 
 package sdnotify
 
-import "os"
-
-func isJournal(*os.File, string) bool { return false }
+func isJournal(file, string) bool { return false }

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 
 	"inbox/cmd/inbox/internal/config"
@@ -21,7 +23,10 @@ func openCertificates(c *config.Config, dir string, s sockets, shared *redisstor
 		awaitReady(shared)
 	}
 	certs, err := tlsmgr.New(tlsConfig)
-	if err != nil {
+	switch {
+	case errors.Is(err, tlsmgr.ErrUsage) && c.ACME.Given != "":
+		return nil, fmt.Errorf("%s: %w", c.ACME.Given, err)
+	case err != nil:
 		return nil, err
 	}
 	if c.CertFilesGiven && selfSignedFingerprint(c, certs) != "" {

@@ -4,11 +4,12 @@ import (
 	"context"
 	"crypto/x509"
 	"log/slog"
-	"os"
 	"slices"
+	"strings"
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
+	"inbox/internal/atomicfile"
 	"inbox/tlsmgr"
 )
 
@@ -28,11 +29,30 @@ func DoctorConfig(c *config.Config) doctor.Config {
 		Staging: a.Staging, Engine: a.Engine, Profile: a.Profile,
 		ExternalAccount: a.CA.EABKeyID != "", SecondAccount: a.FallbackCA.EABKeyID != "",
 		JSON: c.Doctor.JSON, RenewTest: c.Doctor.RenewTest,
-		Store:  examineStore(c),
-		DryRun: func(ctx context.Context) error { return dryRunOrder(ctx, c) },
-		States: func() []tlsmgr.NameState { return storedCertificates(c) },
+		Options: optionFindings(c.Warnings),
+		Pages:   func() error { _, err := openPages(c, nil, slog.New(slog.DiscardHandler)); return err },
+		Store:   examineStore(c),
+		DryRun:  func(ctx context.Context) error { return dryRunOrder(ctx, c) },
+		States:  func() []tlsmgr.NameState { return storedCertificates(c) },
 	}
 }
+
+// optionFindings returns the warnings about options that the server logs at its start.
+func optionFindings(warnings []config.Warning) (found []doctor.Finding) {
+	for _, w := range warnings {
+		text := strings.ToUpper(w.Text[:1]) + w.Text[1:]
+		if w.From != "" {
+			text += " (from " + w.From + ")"
+		}
+		found = append(found, doctor.Finding{
+			Name: w.Name, Level: doctor.Warning, Text: text + ".", Fix: strings.ToUpper(w.Fix[:1]) + w.Fix[1:],
+		})
+	}
+	return found
+}
+
+// maxRootsBytes is more than any file of root certificates has.
+const maxRootsBytes = 4 << 20
 
 // loadRoots reads a file of root certificates. It returns nil, for the system's roots,
 // without a path, and an empty pool if the file cannot be read, so that the doctor's check
@@ -42,7 +62,7 @@ func loadRoots(path string) *x509.CertPool {
 		return nil
 	}
 	pool := x509.NewCertPool()
-	if text, err := os.ReadFile(path); err == nil {
+	if text, err := atomicfile.Read(path, maxRootsBytes); err == nil {
 		pool.AppendCertsFromPEM(text)
 	}
 	return pool
@@ -78,7 +98,8 @@ func preflight(ctx context.Context, c *config.Config, certs *tlsmgr.Manager, log
 		return
 	}
 	examination := DoctorConfig(c)
-	examination.States, examination.InServer = nil, true // the server has already logged the certificates
+	// The server has already logged the options and the certificates, and opened the pages.
+	examination.Options, examination.States, examination.Pages, examination.InServer = nil, nil, nil, true
 	for _, f := range examination.Examine(ctx) {
 		if f.Level != doctor.OK && ctx.Err() == nil {
 			log.Warn("doctor: "+f.Text, "check", f.Check, "name", f.Name, "fix", f.Fix)

@@ -24,6 +24,7 @@ import (
 // ports that are open. An error of a certificate option is [tlsmgr.ErrUsage].
 func Run(ctx context.Context, cfg *config.Config, p Process) error {
 	log := logging.New(sdnotify.JournalWriter(p.Stderr, p.Getenv), cfg.LogLevel, cfg.LogJSON)
+	logWarnings(cfg.Warnings, log)
 	hangups := make(chan os.Signal, 1)
 	// Before mailboxes are loaded: an unhandled SIGHUP would end the process and lose them.
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -66,6 +67,7 @@ func (s *server) run(ctx context.Context, hangups <-chan os.Signal) error {
 	failed := make(chan error, 2)
 	background.Go(func() { s.sweep(inner) })
 	background.Go(func() { host.NewScavenger().Run(inner) })
+	background.Go(func() { s.watchDiskSpace(inner) })
 	if s.certs != nil {
 		background.Go(func() { s.certs.Run(inner) })
 		background.Go(func() { preflight(inner, s.cfg, s.certs, s.log) })

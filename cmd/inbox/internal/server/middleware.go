@@ -25,6 +25,7 @@ type stack struct {
 	limits      *limits.Limits
 	meter       *metrics.Meter // nil if nothing reads it
 	allowOrigin func(http.ResponseWriter, *http.Request)
+	warnOfLoop  middleware // for requests that are redirected to HTTPS
 
 	http2Refuser *conn.HTTP2Refuser // of the listeners without TLS
 }
@@ -68,6 +69,7 @@ func (s stack) redirectHandler(httpsPort int) http.Handler {
 		s.certs.HTTPHandler,
 		s.limits.Requests.Handler,
 		s.http2Refuser.Handler,
+		s.warnOfLoop,
 	)
 }
 

@@ -73,13 +73,9 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 			s.close()
 		}
 	}()
-	if len(cfg.UnknownVars) > 0 {
-		log.Debug("ignoring unknown environment variables", "names", cfg.UnknownVars)
-	}
 	s.errorLog = logging.NewErrorLog(log)
 	s.notify = sdnotify.NewNotifier(p.Getenv, log)
-	stateDir := openStateDir(cfg.StateDir, log)
-	key, err := passwordHashKey(cfg, stateDir)
+	stateDir, key, err := openState(cfg, log)
 	if err != nil {
 		return nil, err
 	}
@@ -113,9 +109,22 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	return s, nil
 }
 
+// logWarnings logs mistakes in the options.
+func logWarnings(warnings []config.Warning, log *slog.Logger) {
+	for _, w := range warnings {
+		if w.From != "" {
+			log.Warn(w.Text, "option", w.Name, "from", w.From, "fix", w.Fix)
+		} else {
+			log.Warn(w.Text, "name", w.Name, "fix", w.Fix)
+		}
+	}
+}
+
 // buildEndpoints puts servers on the bound sockets.
 func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *ratelimit.ClientIP) (err error) {
-	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin, s.http2Refuser}
+	proxies := &proxyWarnings{log: s.log, clientIP: clientIP}
+	s.errorLog.OnHandshakeError = proxies.onHandshakeError
+	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin, proxies.redirects, s.http2Refuser}
 	errorLog := s.errorLog.Logger()
 	var tlsConfig *tls.Config
 	if s.certs != nil {
@@ -134,9 +143,10 @@ func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *rat
 		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, clientIP, s.cfg.ProxyProtocol, false)
 	}
 	if bound.metrics != nil {
-		s.admin = &endpoint{socket: bound.metrics, listener: bound.metrics, server: metrics.NewAdminServer(metrics.AdminConfig{
+		limited := ratelimit.NewConnLimiter(ratelimit.ConnLimits{Max: metrics.MaxAdminConns}, &ratelimit.ClientIP{}).Listener(bound.metrics)
+		s.admin = &endpoint{socket: bound.metrics, listener: conn.LazyListener(limited), server: metrics.NewAdminServer(metrics.AdminConfig{
 			Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, ErrorLog: errorLog,
-			HeaderTimeout: s.timeouts.Header, IdleTimeout: s.timeouts.Idle,
+			HeaderTimeout: s.timeouts.Header, WriteTimeout: s.timeouts.Write, IdleTimeout: s.timeouts.Idle,
 		})}
 	}
 	return nil

@@ -13,11 +13,15 @@ import (
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/internal/atomicfile"
+	"inbox/internal/diskfull"
+	"inbox/internal/privatefile"
 )
 
 const (
 	secretFile = "secret"
 	secretSize = 32
+	// maxSecretBytes is more than is read of any secret.
+	maxSecretBytes = 4 << 10
 )
 
 // openStateDir returns the state directory, which it creates if necessary. If there is
@@ -27,12 +31,51 @@ func openStateDir(dir string, log *slog.Logger) string {
 	if dir != "" {
 		err = ensureWritable(dir)
 	}
-	if err != nil {
-		log.Warn("no state directory: certificates, secret and mailboxes do not survive a restart; set a "+
-			"writable directory with -state", "err", err)
-		return ""
+	switch _, statErr := os.Lstat(filepath.Join(dir, secretFile)); {
+	case err == nil:
+		return dir
+	case diskfull.Is(err) && statErr == nil:
+		log.Warn("the disk of the state directory is full; free space on it", "err", err)
+		return dir
 	}
-	return dir
+	warnNoState(log, err)
+	return ""
+}
+
+// openState returns the state directory and the key of the hashes of passwords and payers.
+// A disk that is full at the first start is treated like a directory that is not writable.
+// Later starts need no space.
+func openState(c *config.Config, log *slog.Logger) (dir string, key []byte, err error) {
+	if dir = openStateDir(c.StateDir, log); dir != "" {
+		if err := inspectStateDir(dir, log); err != nil {
+			return "", nil, err
+		}
+	}
+	if key, err = passwordHashKey(c, dir); diskfull.Is(err) {
+		warnNoState(log, err)
+		dir = ""
+		key, err = passwordHashKey(c, dir)
+	}
+	return dir, key, err
+}
+
+// inspectStateDir returns an error if another user can have placed a directory in the state
+// directory, and warns if other users can read or write files.
+func inspectStateDir(dir string, log *slog.Logger) error {
+	r := privatefile.Inspect(dir)
+	if r.Writable {
+		log.Warn("other users can write to the state directory", "dir", dir, "fix", "chmod 700 "+dir)
+	}
+	if len(r.Exposed) > 0 {
+		log.Warn("other users can read or write files in the state directory", "file", r.Exposed[0], "count", len(r.Exposed),
+			"fix", "chmod -R go-rwx "+dir)
+	}
+	return errors.Join(r.Unsafe...)
+}
+
+func warnNoState(log *slog.Logger, err error) {
+	log.Warn("no state directory: certificates, secret and mailboxes do not survive a restart; set a "+
+		"writable directory with -state", "err", err)
 }
 
 // ensureWritable creates the directory if necessary and writes a test file.
@@ -70,7 +113,7 @@ func loadSecret(dir string) ([]byte, error) {
 	if err := atomicfile.Create(path, generated); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("create secret: %w", err)
 	}
-	stored, err := os.ReadFile(path)
+	stored, err := privatefile.Read(path, maxSecretBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read secret: %w", err)
 	}

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync/atomic"
 	"time"
 
 	"inbox/inbox/memstore"
 	"inbox/internal/atomicfile"
+	"inbox/internal/diskfull"
 )
 
 // syncBytes bounds the bytes that wait in memory for the disk: few enough that a
@@ -20,6 +22,9 @@ const syncBytes = 32 << 20
 // ErrStalled is returned by [File.Save] when it gives up.
 var ErrStalled = errors.New("the disk of the state directory hangs or is far too slow; check dmesg and df")
 
+// ErrPartlySaved is returned by [File.Save] when the disk was too full for all messages.
+var ErrPartlySaved = errors.New("the disk of the state directory is full")
+
 // Timeouts bound [File.Save].
 type Timeouts struct {
 	Stall time.Duration // without any progress
@@ -28,7 +33,7 @@ type Timeouts struct {
 
 // Save closes the mailboxes and writes them for the next start, atomically. It
 // calls progress each time that something has reached the disk, at most ten times
-// in t.Stall. When a timeout passes Save returns [ErrStalled] and leaves the
+// in t.Stall. A full disk gets what fits, and Save returns [ErrPartlySaved]. When a timeout passes Save returns [ErrStalled] and leaves the
 // goroutine that writes behind: a system call that hangs cannot be cancelled.
 func (f *File) Save(m *memstore.Store, t Timeouts, progress func()) error {
 	done := make(chan error, 1)
@@ -39,7 +44,7 @@ func (f *File) Save(m *memstore.Store, t Timeouts, progress func()) error {
 	for last, moved := int64(0), began; ; {
 		select {
 		case err := <-done:
-			return wrapSaveError(err)
+			return err
 		case <-ticker.C:
 		}
 		if now := f.progress.Load(); now != last {
@@ -60,35 +65,55 @@ func wrapSaveError(err error) error {
 	return fmt.Errorf("mailboxes not saved; the next start begins without them: %w", err)
 }
 
+// minSnapshotBytes is the size below which nothing more is dropped to make a snapshot fit.
+const minSnapshotBytes = 4 << 10
+
+// save writes the snapshot. If the disk is full, it drops messages until the rest fits. The
+// bytes that were written before the error show how much that is; a file system that
+// reports the error late needs further attempts.
 func (f *File) save(m *memstore.Store) error {
-	tmp := f.Path() + ".new"
-	stats, err := f.write(m, tmp)
+	stats, written, err := f.write(m, math.MaxInt64)
+	for limitBytes := written; diskfull.Is(err) && limitBytes >= minSnapshotBytes; limitBytes /= 2 {
+		f.log.Warn("the disk is full: saving the mailboxes without the messages of the largest ones", "maxBytes", limitBytes, "err", err)
+		stats, _, err = f.write(m, limitBytes)
+	}
 	if err == nil {
-		err = os.Rename(tmp, f.Path())
+		err = os.Rename(f.newPath(), f.Path())
 	}
 	if err == nil {
 		err = atomicfile.SyncDir(f.dir)
 	}
 	if err != nil {
-		os.Remove(tmp)
-		return err
+		os.Remove(f.newPath())
+		return wrapSaveError(err)
 	}
 	f.lock.Truncate(0) // if this fails, the next start finds the snapshot anyway
 	f.log.Info("mailboxes saved", "inboxes", stats.Inboxes, "messages", stats.Messages)
+	if stats.DroppedInboxes+stats.DroppedMessages > 0 {
+		return fmt.Errorf("%w: %d mailboxes and %d messages were not saved; free space on it", ErrPartlySaved, stats.DroppedInboxes, stats.DroppedMessages)
+	}
 	return nil
 }
 
-func (f *File) write(m *memstore.Store, path string) (memstore.SnapshotStats, error) {
-	disk, err := f.Create(path)
+// newPath returns the path that the snapshot is written to.
+func (f *File) newPath() string { return f.Path() + ".new" }
+
+// write writes a snapshot of at most limitBytes to newPath. On an error it removes the file
+// and returns the number of bytes that were written.
+func (f *File) write(m *memstore.Store, limitBytes int64) (stats memstore.SnapshotStats, writtenBytes int64, err error) {
+	disk, err := f.Create(f.newPath())
 	if err != nil {
-		return memstore.SnapshotStats{}, err
+		return stats, 0, err
 	}
 	w := &progressWriter{WriteSyncCloser: disk, progress: &f.progress}
-	stats, err := m.Save(w, f.key)
+	stats, err = m.SaveWithin(w, f.key, limitBytes)
 	if err == nil {
 		err = w.Sync()
 	}
-	return stats, errors.Join(err, w.Close())
+	if err = errors.Join(err, w.Close()); err != nil {
+		os.Remove(f.newPath())
+	}
+	return stats, w.writtenBytes, err
 }
 
 // WriteSyncCloser is a file that a snapshot is written to.
@@ -106,6 +131,7 @@ func createExclusive(path string) (WriteSyncCloser, error) {
 // would buffer all of it, and the final sync would show no progress for minutes.
 type progressWriter struct {
 	WriteSyncCloser
+	writtenBytes  int64
 	unsyncedBytes int64
 	progress      *atomic.Int64
 }
@@ -113,6 +139,7 @@ type progressWriter struct {
 func (w *progressWriter) Write(p []byte) (int, error) {
 	n, err := w.WriteSyncCloser.Write(p)
 	w.progress.Add(1)
+	w.writtenBytes += int64(n)
 	if w.unsyncedBytes += int64(n); err == nil && w.unsyncedBytes >= syncBytes {
 		err = w.Sync()
 	}

@@ -19,6 +19,7 @@ import (
 	"inbox/inbox/memstore"
 	"inbox/internal/atomicfile"
 	"inbox/internal/filelock"
+	"inbox/internal/privatefile"
 )
 
 const (
@@ -120,14 +121,7 @@ func (f *File) Load(limits inbox.Limits) (*memstore.Store, Restored) {
 }
 
 func (f *File) read(limits inbox.Limits) (*memstore.Store, memstore.SnapshotStats, error) {
-	info, err := os.Lstat(f.Path())
-	if err != nil {
-		return nil, memstore.SnapshotStats{}, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, memstore.SnapshotStats{}, errors.New("not a regular file")
-	}
-	file, err := os.Open(f.Path())
+	file, err := privatefile.Open(f.Path(), os.O_RDONLY)
 	if err != nil {
 		return nil, memstore.SnapshotStats{}, err
 	}

@@ -1,0 +1,127 @@
+package config
+
+import (
+	"flag"
+	"slices"
+)
+
+// Warning is a mistake in the options that does not prevent a start.
+type Warning struct {
+	// Text is a sentence without period, in lower case.
+	Text string
+	// Name is the option with a dash, or the environment variable, and From the source of
+	// an option's value.
+	Name, From string
+	// Fix is what to do.
+	Fix string
+}
+
+// condition is a state of the options in which other options have no effect.
+type condition struct {
+	options []string
+	holds   func(*resolver) bool
+	fix     string
+}
+
+// noEffect lists the conditions in which an option has no effect. An option that is an
+// error in the same condition, like -store-ca without -store, is not listed.
+var noEffect = []condition{
+	{
+		[]string{"email", "acme", "acme-agree", "acme-ca", "acme-root", "acme-eab-kid", "acme-eab-key", "acme-ca2", "acme-ca2-root",
+			"acme-ca2-eab-kid", "acme-ca2-eab-key", "acme-challenge", "acme-profile", "acme-staging", "acme-staging-first", "acme-preflight"},
+		func(r *resolver) bool { return len(r.c.Domains) == 0 },
+		"set -domain, or remove the option",
+	},
+	{
+		[]string{"acme-ca2-root", "acme-ca2-eab-kid", "acme-ca2-eab-key"},
+		func(r *resolver) bool { return r.o.acme.second.URL == "" },
+		"set -acme-ca2, or remove the option",
+	},
+	{
+		[]string{"acme-staging-first"},
+		func(r *resolver) bool { return r.o.acme.ca.URL != "" || r.o.acme.staging },
+		"remove the option: only the production environment of Let's Encrypt has a staging environment",
+	},
+	{
+		[]string{"server-cert", "server-key"},
+		func(r *resolver) bool { return !r.o.https },
+		"remove the option, or -https=false",
+	},
+	{
+		[]string{"poll-timeout"},
+		func(r *resolver) bool { return !r.o.longPolling },
+		"remove the option, or -long-polling=false",
+	},
+	{
+		[]string{"burst"},
+		func(r *resolver) bool { return r.o.rate == 0 },
+		"remove the option, or -rate 0",
+	},
+	{
+		[]string{"rate-dry-run"},
+		func(r *resolver) bool { return r.o.rate == 0 && r.o.connRate == 0 && r.o.maxConnsPerIP == 0 },
+		"remove the option, or enable a limit per client address",
+	},
+	{
+		[]string{"client-header"},
+		func(r *resolver) bool { return len(r.c.TrustedProxies) == 0 && !r.mayServeUnixSocket() },
+		"set -trusted-proxies, or remove the option",
+	},
+	{
+		[]string{"metrics-hosts"},
+		func(r *resolver) bool { return r.o.metricsBind == "" && !r.hasPassedSockets() },
+		"set -metrics-bind, or remove the option",
+	},
+	{
+		[]string{"max-inboxes-per-ip"},
+		func(r *resolver) bool { return exceeds(r.o.maxInboxesPerIP, r.o.maxInboxes) },
+		"lower the option below -max-inboxes",
+	},
+	{
+		[]string{"max-queued-bytes-per-ip"},
+		func(r *resolver) bool { return exceeds(r.o.maxQueuedBytesPerIP, r.c.Mailboxes.MaxQueuedBytes) },
+		"lower the option below -max-queued-bytes",
+	},
+}
+
+// exceeds reports whether a limit per address is never reached, because the limit for all
+// is reached first. 0 is unlimited.
+func exceeds(perAddress, total int64) bool {
+	return total > 0 && (perAddress == 0 || perAddress > total)
+}
+
+// warnNoEffect collects the options that are given and have no effect. A value that equals
+// the default is no mistake. It needs the resolved configuration.
+func (r *resolver) warnNoEffect() {
+	for _, condition := range noEffect {
+		if !condition.holds(r) {
+			continue
+		}
+		for _, name := range condition.options {
+			if f := r.o.flags.Lookup(name); r.o.from[name] != "" && !r.warnsOf(f) && f.Value.String() != f.DefValue {
+				r.c.Warnings = append(r.c.Warnings, Warning{"option has no effect", "-" + name, r.o.from[name], condition.fix})
+			}
+		}
+	}
+}
+
+func (r *resolver) warnsOf(f *flag.Flag) bool {
+	return slices.ContainsFunc(r.c.Warnings, func(w Warning) bool { return w.Name == "-"+f.Name })
+}
+
+// hasPassedSockets reports whether systemd passes sockets, whose kind is not known yet.
+func (r *resolver) hasPassedSockets() bool { return r.facts.Getenv("LISTEN_FDS") != "" }
+
+// mayServeUnixSocket reports whether peers can connect over a Unix socket. They are trusted.
+func (r *resolver) mayServeUnixSocket() bool { return r.c.Bind.isUnix() || r.hasPassedSockets() }
+
+// warnUnknownVars collects the environment variables that look like options.
+func (r *resolver) warnUnknownVars() {
+	for _, name := range r.o.unknownVars {
+		w := Warning{Text: "unknown environment variable", Name: name, Fix: "remove the variable, or correct its name; inbox -h lists the options"}
+		if option := r.o.nearestOption(name[len(envPrefix):]); option != "" {
+			w.Fix = "did you mean " + variableOf(option) + "?"
+		}
+		r.c.Warnings = append(r.c.Warnings, w)
+	}
+}
