@@ -29,7 +29,7 @@ func (b *bodyBudget) newReservation(p Payer) *reservation { return &reservation{
 // reserve counts more bytes. On ErrPayerFull or ErrStoreFull it counts none.
 func (r *reservation) reserve(more int64) error {
 	b := r.budget
-	a, err := b.ledger.Charge(r.payer, Usage{Bytes: more}, b.bytes.Load())
+	a, err := b.ledger.Charge(r.payer, Usage{Bytes: more}, Usage{Bytes: b.bytes.Load()})
 	if err != nil {
 		return err
 	}

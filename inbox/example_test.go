@@ -16,11 +16,11 @@ import (
 	"inbox/inbox/memstore"
 )
 
-// guessLimit allows ten wrong passwords per name. Package ratelimit has limits
+// guessLimit allows ten wrong passwords per name, and as many comparisons at once. Package ratelimit has limits
 // for addresses, and refusals that say when to retry.
 type guessLimit struct {
 	mu    sync.Mutex
-	wrong map[string]int
+	wrong map[string]int // and comparisons that run
 }
 
 func (g *guessLimit) Allow(_ *http.Request, a inbox.Attempt, name string) error {
@@ -37,6 +37,22 @@ func (g *guessLimit) Record(_ *http.Request, a inbox.Attempt, name string) {
 	defer g.mu.Unlock()
 	if a == inbox.PasswordGuess {
 		g.wrong[name]++
+	}
+}
+
+func (g *guessLimit) Reserve(r *http.Request, a inbox.Attempt, name string) (bool, error) {
+	if err := g.Allow(r, a, name); err != nil {
+		return false, err
+	}
+	g.Record(r, a, name)
+	return true, nil
+}
+
+func (g *guessLimit) Release(_ *http.Request, a inbox.Attempt, name string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if a == inbox.PasswordGuess {
+		g.wrong[name]--
 	}
 }
 

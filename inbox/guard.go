@@ -28,12 +28,24 @@ type Guard interface {
 	Allow(r *http.Request, a Attempt, name string) error
 	// Record reports what a request turned out as.
 	Record(r *http.Request, a Attempt, name string)
+	// Reserve reserves the cost of an attempt that can turn out as a, which is
+	// PasswordGuess or NewName, right before the store is asked. Attempts that
+	// run at the same time thus cannot exceed the limit. It can wait for their
+	// outcome. An error refuses the request, as that of Allow does. If reserved
+	// is true, Release follows, after Record.
+	Reserve(r *http.Request, a Attempt, name string) (reserved bool, err error)
+	// Release ends a reservation.
+	Release(r *http.Request, a Attempt, name string)
 }
 
 type noGuard struct{}
 
 func (noGuard) Allow(*http.Request, Attempt, string) error { return nil }
 func (noGuard) Record(*http.Request, Attempt, string)      {}
+func (noGuard) Release(*http.Request, Attempt, string)     {}
+func (noGuard) Reserve(*http.Request, Attempt, string) (bool, error) {
+	return false, nil
+}
 
 // credentials returns the name of a request and the key of its password, unless
 // the client has to wait before it can try another password.
@@ -45,14 +57,22 @@ func (h *Handler) credentials(r *http.Request) (name string, key Key, err error)
 }
 
 // open claims the name, or checks the key of its claim.
-func (h *Handler) open(r *http.Request, name string, key Key) error {
+func (h *Handler) open(r *http.Request, name string, key Key) (Claim, error) {
+	reserved, err := h.guard.Reserve(r, PasswordGuess, name)
+	if err != nil {
+		return Claim{}, err
+	}
+	if reserved {
+		defer h.guard.Release(r, PasswordGuess, name)
+	}
 	c, err := h.store.Open(r.Context(), name, key, nil)
-	_, err = h.completeOpen(r, name, key, c, err)
-	return err
+	return h.completeOpen(r, name, key, c, err)
 }
 
 // completeOpen takes the result of an Open without a payer. It claims a name
-// that is free, and reports to the guard whether the password was right.
+// that is free, and reports to the guard whether the password was right. A client
+// that disconnects before the result is charged for a guess: it could learn the
+// result otherwise, as from a name that its DELETE has released.
 func (h *Handler) completeOpen(r *http.Request, name string, key Key, c Claim, err error) (Claim, error) {
 	if errors.Is(err, ErrNoInbox) {
 		c, err = h.claim(r, name, key)
@@ -60,7 +80,7 @@ func (h *Handler) completeOpen(r *http.Request, name string, key Key, c Claim, e
 	switch {
 	case err == nil:
 		h.guard.Record(r, PasswordMatch, name)
-	case errors.Is(err, ErrWrongKey):
+	case errors.Is(err, ErrWrongKey), r.Context().Err() != nil:
 		h.guard.Record(r, PasswordGuess, name)
 	}
 	return c, err
@@ -70,6 +90,13 @@ func (h *Handler) completeOpen(r *http.Request, name string, key Key, c Claim, e
 func (h *Handler) claim(r *http.Request, name string, key Key) (Claim, error) {
 	if err := h.guard.Allow(r, NewName, name); err != nil {
 		return Claim{}, err
+	}
+	reserved, err := h.guard.Reserve(r, NewName, name)
+	if err != nil {
+		return Claim{}, err
+	}
+	if reserved {
+		defer h.guard.Release(r, NewName, name)
 	}
 	payer := h.payer(r)
 	c, err := h.store.Open(r.Context(), name, key, &payer)

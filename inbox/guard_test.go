@@ -18,6 +18,7 @@ import (
 type recordingGuard struct {
 	recorded []string
 	refused  inbox.Attempt
+	reserved int
 }
 
 const refuseNothing = inbox.Attempt(-1)
@@ -32,6 +33,13 @@ func (c *recordingGuard) Allow(_ *http.Request, a inbox.Attempt, _ string) error
 	}
 	return nil
 }
+
+func (c *recordingGuard) Reserve(*http.Request, inbox.Attempt, string) (bool, error) {
+	c.reserved++
+	return true, nil
+}
+
+func (c *recordingGuard) Release(*http.Request, inbox.Attempt, string) { c.reserved-- }
 
 func (c *recordingGuard) Record(_ *http.Request, a inbox.Attempt, name string) {
 	c.recorded = append(c.recorded, fmt.Sprint(attempts[a], " ", name))
@@ -52,6 +60,9 @@ func testWithGuard(t *testing.T, test func(*testing.T, *rig, *recordingGuard)) {
 		s.do("bob", "GET", "/inbox?wait=0", "")
 		c.recorded = nil
 		test(t, s, c)
+		if c.reserved != 0 {
+			t.Errorf("got %d reservations left, want none", c.reserved)
+		}
 	})
 }
 

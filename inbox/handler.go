@@ -209,8 +209,8 @@ func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c, err := h.store.Open(r.Context(), name, key, nil)
-	if c, err = h.completeOpen(r, name, key, c, err); err != nil {
+	c, err := h.open(r, name, key)
+	if err != nil {
 		return err
 	}
 	if err := h.store.Close(r.Context(), c); err != nil && !errors.Is(err, ErrClaimEnded) {

@@ -130,7 +130,7 @@ func (h *Handler) getICE(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		if err := h.open(r, name, key); err != nil {
+		if _, err := h.open(r, name, key); err != nil {
 			return err
 		}
 	}

@@ -64,6 +64,9 @@ type Claim struct {
 	Name string
 	// Epoch distinguishes this claim from earlier and later ones of the name.
 	Epoch uint64
+	// Token authenticates the claim to an engine whose storage is not trusted.
+	// It is zero for other engines.
+	Token [16]byte
 	// Created reports whether the Open that returned this value made the claim.
 	Created bool
 }

@@ -61,9 +61,9 @@ func (l *Ledger) client(id string) *clientLedger {
 
 // Charge counts more against the payer and returns its account, to be given to
 // [Ledger.Refund]. On an error, which is a [PayerError], it counts nothing.
-// queuedBytes is what the whole store has queued: as it fills, each payer's
-// share shrinks. A payer without a client has no account: nil.
-func (l *Ledger) Charge(payer Payer, more Usage, queuedBytes int64) (*Account, error) {
+// total is what the whole store holds: as it fills, each payer's share shrinks.
+// A payer without a client has no account: nil.
+func (l *Ledger) Charge(payer Payer, more, total Usage) (*Account, error) {
 	if payer.Client == "" {
 		return nil, nil
 	}
@@ -74,10 +74,10 @@ func (l *Ledger) Charge(payer Payer, more Usage, queuedBytes int64) (*Account, e
 	if a == nil {
 		a = &Account{Payer: payer}
 	}
-	if err := l.limits.allow(a.usage, more, 1, queuedBytes); err != nil {
+	if err := l.limits.allow(a.usage, more, 1, total); err != nil {
 		return nil, err
 	}
-	if err := l.chargeNetwork(payer.Network, more, queuedBytes); err != nil {
+	if err := l.chargeNetwork(payer.Network, more, total); err != nil {
 		return nil, err
 	}
 	a.usage.add(more)
@@ -85,7 +85,7 @@ func (l *Ledger) Charge(payer Payer, more Usage, queuedBytes int64) (*Account, e
 	return a, nil
 }
 
-func (l *Ledger) chargeNetwork(id string, more Usage, queuedBytes int64) error {
+func (l *Ledger) chargeNetwork(id string, more, total Usage) error {
 	if id == "" {
 		return nil
 	}
@@ -93,7 +93,7 @@ func (l *Ledger) chargeNetwork(id string, more Usage, queuedBytes int64) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	u := n.usage[id]
-	if err := l.limits.allow(u, more, NetworkFactor, queuedBytes); err != nil {
+	if err := l.limits.allow(u, more, NetworkFactor, total); err != nil {
 		return err
 	}
 	u.add(more)

@@ -20,7 +20,10 @@ type Limits struct {
 	Timeout time.Duration
 	// Capacity is the number of unread messages that one mailbox can hold.
 	Capacity int
-	// MaxInboxes and MaxInboxesPerPayer bound the number of mailboxes.
+	// MaxInboxes and MaxInboxesPerPayer bound the number of mailboxes. The
+	// share of one payer shrinks as the store fills, and the last mailboxes are
+	// reserved for payers that hold none. A limit below 16 is too small to be
+	// divided: only MaxInboxesPerPayer divides it.
 	MaxInboxes, MaxInboxesPerPayer int
 	// MaxQueuedBytes and MaxQueuedBytesPerPayer bound the messages: their
 	// bodies, senders and types, and the engine's overhead for each. They
@@ -45,29 +48,64 @@ func (e *PayerError) Error() string { return ErrPayerFull.Error() + ": " + e.Lim
 func (e *PayerError) Is(target error) bool { return target == ErrPayerFull }
 
 // AllowInbox returns nil if a payer that holds this many mailboxes can claim
-// one more, else a [PayerError]. Engines that do not use a [Ledger] keep the
-// same rule by it. factor is 1 for a client, [NetworkFactor] for a network.
-func (l Limits) AllowInbox(held int64, factor int) error {
-	return l.allow(Usage{Inboxes: int(held)}, Usage{Inboxes: 1}, factor, 0)
+// one more in a store that has claimed mailboxes in all, else a [PayerError].
+// Engines that do not use a [Ledger] keep the same rule by it. factor is 1 for a
+// client, [NetworkFactor] for a network.
+func (l Limits) AllowInbox(held int64, factor int, claimed int64) error {
+	return l.allow(Usage{Inboxes: int(held)}, Usage{Inboxes: 1}, factor, Usage{Inboxes: int(claimed)})
 }
 
 // AllowBytes returns nil if a payer that holds this many queued bytes can
 // queue more bytes in a store that has queued bytes in all, else a
 // [PayerError]. factor is as in [Limits.AllowInbox].
 func (l Limits) AllowBytes(held, more int64, factor int, queued int64) error {
-	return l.allow(Usage{Bytes: held}, Usage{Bytes: more}, factor, queued)
+	return l.allow(Usage{Bytes: held}, Usage{Bytes: more}, factor, Usage{Bytes: queued})
 }
 
-// allow returns nil if a payer that holds u can hold more, with factor times a
-// client's quota, else a PayerError.
-func (l Limits) allow(u, more Usage, factor int, queued int64) error {
-	if quota := factor * l.MaxInboxesPerPayer; more.Inboxes > 0 && quota > 0 && u.Inboxes+more.Inboxes > quota {
-		return &PayerError{"inboxes", int64(quota)}
+// allow returns nil if a payer that holds u can hold more of a store that holds
+// total, with factor times a client's quota, else a PayerError.
+func (l Limits) allow(u, more Usage, factor int, total Usage) error {
+	if quota := l.quotaInboxes(int64(factor), int64(total.Inboxes)); more.Inboxes > 0 && int64(u.Inboxes+more.Inboxes) > quota {
+		return &PayerError{"inboxes", quota}
 	}
-	if quota := l.quotaBytes(int64(factor), queued); more.Bytes > 0 && u.Bytes+more.Bytes > quota {
+	if quota := l.quotaBytes(int64(factor), total.Bytes); more.Bytes > 0 && u.Bytes+more.Bytes > quota {
 		return &PayerError{"queued-bytes", quota}
 	}
 	return nil
+}
+
+// quotaInboxes returns how many mailboxes one payer can hold at present.
+func (l Limits) quotaInboxes(factor, claimed int64) int64 {
+	const minDivisible = 16
+	quota := int64(math.MaxInt64)
+	if l.MaxInboxesPerPayer > 0 {
+		quota = factor * int64(l.MaxInboxesPerPayer)
+	}
+	if l.MaxInboxes >= minDivisible {
+		quota = min(quota, l.shareOfInboxes(factor, claimed))
+	}
+	return quota
+}
+
+// shareOfInboxes returns how many mailboxes one payer can hold of a store in
+// which this many are claimed. Up to the half it can have a quarter of those
+// that are free. Up to the last sixteenth it can have a 240th of the store,
+// which leaves some to a hundred payers at their maximum; then a 4096th. The
+// last 64th is reserved for clients that hold none, and for networks of which
+// few do. The share never grows as the store fills.
+func (l Limits) shareOfInboxes(factor, claimed int64) int64 {
+	const minShare = 4
+	all := int64(l.MaxInboxes)
+	switch free := all - claimed; {
+	case free > all/2:
+		return max(free/4, minShare)
+	case free > all/16:
+		return max(all*factor/240, minShare)
+	case free > all/64:
+		return max(all*factor/4096, 1)
+	default:
+		return max(min(factor, all*factor/64/256), 1)
+	}
 }
 
 // quotaBytes returns how many bytes one payer can have queued at present.

@@ -37,3 +37,52 @@ func TestSharesOfAStore(t *testing.T) {
 		}
 	}
 }
+
+// TestSharesOfNames checks how many mailboxes a client and a network can hold as a
+// store of 100,000 fills.
+func TestSharesOfNames(t *testing.T) {
+	l := inbox.Limits{MaxInboxes: 100_000, MaxInboxesPerPayer: 1000}
+	for _, row := range []struct {
+		name            string
+		claimed         int64
+		client, network int64 // most that either can hold
+	}{
+		{"empty", 0, 1000, 16000},
+		{"nearly half full", 49_999, 1000, 12500},
+		{"half full", 50_000, 416, 6666},
+		{"the last sixteenth", 93_750, 24, 390},
+		{"the last 64th", 98_438, 1, 16},
+		{"one left", 99_999, 1, 16},
+	} {
+		for factor, most := range map[int]int64{1: row.client, inbox.NetworkFactor: row.network} {
+			if err := l.AllowInbox(most-1, factor, row.claimed); err != nil {
+				t.Errorf("%s, factor %d: one more than %d: got %v, want it allowed", row.name, factor, most-1, err)
+			}
+			if err := l.AllowInbox(most, factor, row.claimed); !errors.Is(err, inbox.ErrPayerFull) {
+				t.Errorf("%s, factor %d: one more than %d: got %v, want %v", row.name, factor, most, err, inbox.ErrPayerFull)
+			}
+		}
+	}
+}
+
+// TestSharesOfNamesNeverGrow checks stores of many sizes: as they fill, no share grows,
+// and a payer that holds none can always claim the next name.
+func TestSharesOfNamesNeverGrow(t *testing.T) {
+	for _, size := range []int64{1, 2, 15, 16, 17, 63, 64, 100, 255, 1000, 4096, 20_000} {
+		l := inbox.Limits{MaxInboxes: int(size)}
+		for _, factor := range []int{1, inbox.NetworkFactor} {
+			last := size
+			for claimed := range size {
+				for last > 0 && l.AllowInbox(last-1, factor, claimed) != nil {
+					last--
+				}
+				if last == 0 {
+					t.Fatalf("size %d, factor %d: %d claimed: a payer without names is refused", size, factor, claimed)
+				}
+				if size >= 16 && last < size && l.AllowInbox(last, factor, claimed) == nil {
+					t.Fatalf("size %d, factor %d: the share has grown at %d claimed", size, factor, claimed)
+				}
+			}
+		}
+	}
+}

@@ -16,7 +16,7 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 	}
 	q, reason := h.parseQuery(r.URL.RawQuery)
 	if reason != nil {
-		if err := h.open(r, name, key); err != nil {
+		if _, err := h.open(r, name, key); err != nil {
 			return err // with a wrong password, no other reason is given
 		}
 		return reason
@@ -62,7 +62,7 @@ func (h *Handler) enterPoll(r *http.Request, name string, key Key) (*poll, error
 	}
 	// A wrong password must not end the poll of the owner, nor must a client that
 	// is gone end the poll with which it came back.
-	if err := h.open(r, name, key); err != nil {
+	if _, err := h.open(r, name, key); err != nil {
 		return nil, err
 	}
 	if !h.alive(r) {
@@ -74,6 +74,13 @@ func (h *Handler) enterPoll(r *http.Request, name string, key Key) (*poll, error
 // openNext opens the mailbox, acknowledges through ack and returns the next
 // message. The claim is zero if the mailbox was not opened.
 func (h *Handler) openNext(r *http.Request, name string, key Key, ack uint64) (Claim, Message, error) {
+	reserved, err := h.guard.Reserve(r, PasswordGuess, name)
+	if err != nil {
+		return Claim{}, Message{}, err
+	}
+	if reserved {
+		defer h.guard.Release(r, PasswordGuess, name)
+	}
 	c, m, err := h.store.OpenNext(r.Context(), name, key, ack)
 	if c.Name != "" {
 		h.guard.Record(r, PasswordMatch, name)

@@ -18,7 +18,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	}
 	q, body, reason := h.readPost(w, r)
 	if reason != nil || q.wait > 0 {
-		if err := h.open(r, name, key); err != nil {
+		if _, err := h.open(r, name, key); err != nil {
 			return err // with a wrong password, no other reason is given
 		}
 	}
@@ -59,6 +59,13 @@ func (h *Handler) readPost(w http.ResponseWriter, r *http.Request) (q query, bod
 // openPut opens the sender's mailbox and puts m. ErrNoInbox means that the
 // recipient has none.
 func (h *Handler) openPut(r *http.Request, name string, key Key, to string, m Message) error {
+	reserved, err := h.guard.Reserve(r, PasswordGuess, name)
+	if err != nil {
+		return err
+	}
+	if reserved {
+		defer h.guard.Release(r, PasswordGuess, name)
+	}
 	c, _, err := h.store.OpenPut(r.Context(), name, key, to, m)
 	if c.Name != "" {
 		h.guard.Record(r, PasswordMatch, name)

@@ -101,8 +101,8 @@ func requestFrom(server net.Addr, client string) string {
 	return fmt.Sprintf("%d %s", resp.StatusCode, body)
 }
 
-// Wrong passwords are charged when they turn out wrong. Then the client waits, and the
-// owner of the name does not.
+// A token is reserved while a password is compared, and charged if it is wrong. Then the
+// client waits, and the owner of the name does not.
 func ExampleAttemptLimiter() {
 	limiter := ratelimit.NewAttemptLimiter(ratelimit.AttemptLimits{
 		WrongPasswords: ratelimit.Budget{PerSecond: 0.1, Burst: 2},
@@ -110,8 +110,12 @@ func ExampleAttemptLimiter() {
 	}, new(ratelimit.ClientIP).Addr)
 	login := func(peer, password string) string {
 		r := &http.Request{RemoteAddr: peer}
-		if err := limiter.Allow(r, ratelimit.WrongPassword, "alice"); err != nil {
+		reserved, err := limiter.Reserve(r, ratelimit.WrongPassword, "alice")
+		if err != nil {
 			return err.Error()
+		}
+		if reserved {
+			defer limiter.Release(r, ratelimit.WrongPassword, "alice")
 		}
 		if password != "correct" {
 			limiter.Failed(r, ratelimit.WrongPassword, "alice")

@@ -5,7 +5,8 @@
 //   - TLS records and HTTP/2 frames that carry no request ([FrameLimiter]),
 //   - HTTP/2 streams ([StreamLimiter]), requests per second ([RequestLimiter]) and long polls
 //     ([PollLimiter]),
-//   - wrong passwords and other failed attempts ([AttemptLimiter]),
+//   - wrong passwords and other failed attempts ([AttemptLimiter]), also those that run at
+//     the same time,
 //   - any resource that can be counted ([Share]).
 //
 // [ClientIP] resolves the address of a request, also behind proxies, and [Payer] turns it
@@ -20,6 +21,7 @@ package ratelimit
 
 import (
 	"hash/maphash"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -211,6 +213,26 @@ func (l *Limiter) ready(k key, now time.Time) Result {
 		return Result{OK: true}
 	}
 	return Result{Wait: timeUntil(b, 1, now)}
+}
+
+// tokens returns how many tokens the bucket of k has. It is negative in debt.
+func (l *Limiter) tokens(k key, now time.Time) float64 {
+	if l.budget.PerSecond <= 0 || k == (key{}) {
+		return math.Inf(1)
+	}
+	hash := k.hash(l.seed)
+	s := &l.shards[hash%limiterShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.buckets[k]; known != nil {
+		return known.limiter.TokensAt(now)
+	}
+	if len(s.buckets) >= l.perShard {
+		if b := s.overflow[hash/limiterShards%uint64(len(s.overflow))]; b != nil {
+			return b.TokensAt(now)
+		}
+	}
+	return float64(l.newBucket(k).Burst())
 }
 
 func (l *Limiter) charge(k key, now time.Time) {

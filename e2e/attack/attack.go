@@ -64,6 +64,8 @@ func attacks(extended bool) []attack {
 		{name: "queue exhaustion, one address", flags: shortInboxTimeout, run: exhaustOneAddr},
 		{name: "queue exhaustion, 100 addresses, 1 GiB machine", flags: shortInboxTimeout, memory: 768 << 20, run: exhaustManyAddrs(1 << 20)},
 		{name: "queue exhaustion, 100 addresses", flags: shortInboxTimeout, run: exhaustManyAddrs(1 << 20)},
+		{name: "name exhaustion, 100 addresses", flags: fewNames, run: exhaustNames(100, ipv4Clients)},
+		{name: "name exhaustion, seven networks", flags: fewNames, run: exhaustNames(700, clientsOfSevenNetworks)},
 		{name: "incomplete bodies of 1 MiB", run: halfBodies},
 		{name: "many header fields", run: manyFields},
 		{name: "unfinished headers of short fields", memory: tinyMemory, run: unfinished(extended, headerOf(fieldsOfFiveBytes))},
@@ -99,6 +101,8 @@ func attacks(extended bool) []attack {
 var (
 	overHTTP    = []string{"-https=false"}
 	behindProxy = []string{"-trusted-proxies", "127.0.0.1"}
+	// fewNames lets addresses claim all names within their budget of new names.
+	fewNames = append([]string{"-max-inboxes", "4000", "-inbox-timeout", "15"}, behindProxy...)
 	// largeMessages allows messages that exceed the kernel's socket buffers.
 	largeMessages = []string{"-max-body-size", "8388608", "-inbox-timeout", "40"}
 	// shortInboxTimeout releases the queued messages within recoveryTimeout.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"inbox/e2e"
 )
 
 // fillQuota claims names from the n-th attacker address and queues messages of 1 MiB for
@@ -112,6 +114,42 @@ func (s *scenario) claimAll(ctx context.Context, from string, n int) (claimed in
 		}
 	}
 	return n
+}
+
+// ipv4Clients and clientsOfSevenNetworks return the address of the n-th attacker: an IPv4
+// address, or one in a /64 of its own in one of seven /48.
+func ipv4Clients(n int) string            { return fmt.Sprintf("198.18.%d.%d", n/250, 1+n%250) }
+func clientsOfSevenNetworks(n int) string { return fmt.Sprintf("2001:db8:%x:%x::1", n%7, n/7) }
+
+// exhaustNames claims names from many addresses until the server refuses them. New clients
+// must still be able to claim one each. The call that follows each attack begins before the
+// names expire.
+func exhaustNames(addrs int, addr func(n int) string) func(context.Context, *scenario) {
+	return func(ctx context.Context, s *scenario) {
+		proxy := s.http("127.0.0.1")
+		defer proxy.CloseIdleConnections()
+		var claimed, refused atomic.Int64
+		parallel(addrs, 8, func(n int) {
+			for i := range 100 {
+				c := &e2e.Client{Server: s.url(), Name: fmt.Sprint("hoard-", n, "-", i), Password: "x", HTTP: proxy}
+				got, err := requestStatus(ctx, c, "GET", "?wait=0", nil, "X-Forwarded-For", addr(n))
+				switch {
+				case err != nil:
+					s.fail("address %d: %v", n, err)
+					return
+				case got == http.StatusTooManyRequests:
+					refused.Add(1)
+					return
+				case got != http.StatusNoContent:
+					s.fail("address %d, name %d: got %d, want 204 or 429", n, i, got)
+					return
+				}
+				claimed.Add(1)
+			}
+		})
+		s.addFigure("%d addresses claimed %d of 4000 names, %d refused", addrs, claimed.Load(), refused.Load())
+		s.checkNewClient(ctx, 64<<10)
+	}
 }
 
 // halfBodies sends all bytes of a large message but the last, on each of many connections.

@@ -115,6 +115,14 @@ func (g guard) Allow(r *http.Request, a inbox.Attempt, name string) error {
 	return g.AttemptLimiter.Allow(r, attemptKinds[a], name)
 }
 
+func (g guard) Reserve(r *http.Request, a inbox.Attempt, name string) (bool, error) {
+	return g.AttemptLimiter.Reserve(r, attemptKinds[a], name)
+}
+
+func (g guard) Release(r *http.Request, a inbox.Attempt, name string) {
+	g.AttemptLimiter.Release(r, attemptKinds[a], name)
+}
+
 func (g guard) Record(r *http.Request, a inbox.Attempt, name string) {
 	if a == inbox.PasswordMatch {
 		g.Succeeded(r, name)

@@ -5,7 +5,7 @@ import "inbox/inbox"
 // charge counts the bytes of n against the store and its payer. The payer's
 // share is that of a store with this much queued.
 func (m *Store) charge(n *node, queued int64) error {
-	a, err := m.ledger.Charge(n.Payer, inbox.Usage{Bytes: n.size()}, queued)
+	a, err := m.ledger.Charge(n.Payer, inbox.Usage{Bytes: n.size()}, inbox.Usage{Bytes: queued})
 	if err != nil {
 		return err
 	}

@@ -111,11 +111,12 @@ func (m *Store) open(name string, key inbox.Key, payer *inbox.Payer) (inbox.Clai
 
 // claimLocked makes the mailbox and wakes the Puts that wait for it.
 func (m *Store) claimLocked(s *shard, name string, key inbox.Key, payer inbox.Payer, now time.Duration) (*box, error) {
-	if n := m.inboxes.Add(1); m.limits.MaxInboxes > 0 && n > int64(m.limits.MaxInboxes) {
+	n := m.inboxes.Add(1)
+	if m.limits.MaxInboxes > 0 && n > int64(m.limits.MaxInboxes) {
 		m.inboxes.Add(-1)
 		return nil, inbox.ErrTooManyInboxes
 	}
-	a, err := m.ledger.Charge(payer, inbox.Usage{Inboxes: 1}, 0)
+	a, err := m.ledger.Charge(payer, inbox.Usage{Inboxes: 1}, inbox.Usage{Inboxes: int(n - 1)})
 	if err != nil {
 		m.inboxes.Add(-1)
 		return nil, err

@@ -221,7 +221,7 @@ func (m *Store) restoreBox(s savedBox) (*box, error) {
 	if m.limits.MaxInboxes > 0 && m.inboxes.Load() >= int64(m.limits.MaxInboxes) {
 		return nil, nil
 	}
-	a, err := m.ledger.Charge(s.payer, inbox.Usage{Inboxes: 1}, 0)
+	a, err := m.ledger.Charge(s.payer, inbox.Usage{Inboxes: 1}, inbox.Usage{})
 	if err != nil {
 		return nil, nil
 	}

@@ -3,8 +3,12 @@
 package redisstore
 
 import (
+	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +26,101 @@ func newNode(t *testing.T, url string) node {
 	return node{inbox.NewHandler(inbox.Config{
 		Store: s, Secret: []byte("shared secret of the nodes"), Path: "/inbox", PollTimeout: 20 * time.Second, MaxBodyBytes: 1 << 20,
 	}), s}
+}
+
+// newGuardedNode returns a node that limits wrong passwords.
+func newGuardedNode(t *testing.T, url string) node {
+	s := newStore(t, url, Config{})
+	return node{inbox.NewHandler(inbox.Config{
+		Store: s, Secret: []byte("shared secret of the nodes"), Path: "/inbox", PollTimeout: 20 * time.Second, MaxBodyBytes: 1 << 20,
+		Guard: &guessGuard{},
+	}), s}
+}
+
+// guessGuard allows ten wrong passwords, and as many comparisons at once, per network of
+// the tests.
+type guessGuard struct {
+	mu   sync.Mutex
+	used map[string]int
+}
+
+type tooManyGuesses struct{}
+
+func (tooManyGuesses) Error() string                { return "too many guesses" }
+func (tooManyGuesses) Refuse(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) }
+
+func (*guessGuard) Allow(*http.Request, inbox.Attempt, string) error { return nil }
+
+func (g *guessGuard) Reserve(r *http.Request, a inbox.Attempt, _ string) (bool, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.used[network(r)] >= 10 {
+		return false, tooManyGuesses{}
+	}
+	g.addLocked(r, 1)
+	return true, nil
+}
+
+func (g *guessGuard) Release(r *http.Request, _ inbox.Attempt, _ string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.addLocked(r, -1)
+}
+
+func (g *guessGuard) Record(r *http.Request, a inbox.Attempt, _ string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if a == inbox.PasswordGuess {
+		g.addLocked(r, 1)
+	}
+}
+
+func (g *guessGuard) addLocked(r *http.Request, n int) {
+	if g.used == nil {
+		g.used = map[string]int{}
+	}
+	g.used[network(r)] += n
+}
+
+func network(r *http.Request) string { return r.RemoteAddr[:strings.LastIndex(r.RemoteAddr, ".")] }
+
+// Wrong passwords that are on their way to the store together reserve their cost before:
+// no more than the budget are compared.
+func TestGuessesAtOnceAreLimited(t *testing.T) {
+	t.Parallel()
+	onBothTopologies(t, func(t *testing.T, url string) {
+		n := newGuardedNode(t, url)
+		want(t, n.do("alice", "GET", "/inbox?wait=0", ""), 204, "")
+		send := func(addr, password string) int {
+			r := httptest.NewRequest("GET", "/inbox?wait=0", nil)
+			r.RemoteAddr = addr
+			r.SetBasicAuth("alice", password)
+			w := httptest.NewRecorder()
+			n.ServeHTTP(w, r)
+			return w.Code
+		}
+		var wg sync.WaitGroup
+		var compared, refused atomic.Int64
+		for i := range 200 {
+			wg.Go(func() {
+				switch code := send(fmt.Sprintf("192.0.2.%d:1", 1+i%50), "guess"); code {
+				case 401:
+					compared.Add(1)
+				case 429:
+					refused.Add(1)
+				default:
+					t.Errorf("got %d, want 401 or 429", code)
+				}
+			})
+		}
+		wg.Wait()
+		if compared.Load() != 10 || refused.Load() != 190 {
+			t.Errorf("got %d passwords compared and %d refused, want 10 and 190", compared.Load(), refused.Load())
+		}
+		if code := send("198.51.100.7:1", "password of alice"); code != 204 {
+			t.Errorf("owner in another network: got %d, want 204", code)
+		}
+	})
 }
 
 func (n node) do(user, method, target, body string) *httptest.ResponseRecorder {

@@ -77,12 +77,13 @@ func (l *ledger) stats() inbox.Stats {
 func (l *ledger) reserveInbox(p payer) (reservation, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if limit := int64(l.limits.MaxInboxes); limit > 0 && l.usageLocked("n") >= limit {
+	claimed := l.usageLocked("n")
+	if limit := int64(l.limits.MaxInboxes); limit > 0 && claimed >= limit {
 		return nil, inbox.ErrTooManyInboxes
 	}
 	b := inboxReservation(p)
 	for i, e := range b[1:] {
-		if err := l.limits.AllowInbox(l.usageLocked(e.sum), quotaFactor(i)); err != nil {
+		if err := l.limits.AllowInbox(l.usageLocked(e.sum), quotaFactor(i), claimed); err != nil {
 			return nil, err
 		}
 	}

@@ -28,11 +28,26 @@ func (c *codec) payerOf(p inbox.Payer) payer {
 
 // openRequest is a prepared Open.
 type openRequest struct {
-	name        string
-	location    location
-	args        []string
-	reservation reservation
-	quotaErr    error // the limit that forbids a new mailbox; irrelevant if one exists
+	name         string
+	location     location
+	passwordHash string
+	args         []string
+	reservation  reservation
+	quotaErr     error // the limit that forbids a new mailbox; irrelevant if one exists
+}
+
+// expectClaim makes the step fail with errOtherClaim if the claim is another one. It
+// returns false if the node does not know a claim with that password.
+func (o *openRequest) expectClaim(sess *session) bool {
+	if sess.aead == nil {
+		return true
+	}
+	known := sess.known.get(o.location.tag)
+	if known.signed == "" || known.passwordHash != o.passwordHash {
+		return false
+	}
+	o.args[len(o.args)-1] = string(known.signed)
+	return true
 }
 
 // prepareOpen builds the arguments of an Open and reserves the mailbox that it can
@@ -46,13 +61,20 @@ func (s *Store) prepareOpen(sess *session, name string, key inbox.Key, p *inbox.
 			mayCreate = "1"
 		}
 	}
-	o.args = []string{o.location.tag, sess.passwordHash(name, key), mayCreate, owner.client, owner.network}
+	o.passwordHash = sess.passwordHash(name, key)
+	token := signedToken("")
+	if mayCreate == "1" {
+		token = sess.newSignedToken(o.location.tag, o.passwordHash)
+	}
+	o.args = []string{o.location.tag, o.passwordHash, mayCreate, owner.client, owner.network, string(token), ""}
 	return o
 }
 
 // parseClaim parses the part of a reply that open produced, alone or combined with
 // another step, and returns the rest.
-func (o *openRequest) parseClaim(answer []rueidis.RedisMessage) (c inbox.Claim, rest []rueidis.RedisMessage, err error) {
+//
+// A claim that no node made is ErrWrongKey: another user of the store made it.
+func (s *Store) parseClaim(sess *session, o *openRequest, answer []rueidis.RedisMessage) (c inbox.Claim, rest []rueidis.RedisMessage, err error) {
 	status, err := answer[0].ToString()
 	switch {
 	case err != nil:
@@ -63,7 +85,9 @@ func (o *openRequest) parseClaim(answer []rueidis.RedisMessage) (c inbox.Claim, 
 		return c, nil, o.quotaErr
 	case status == "none":
 		return c, nil, inbox.ErrNoInbox
-	case status != "ok" || len(answer) < 3:
+	case status == "stale":
+		return c, nil, errOtherClaim
+	case status != "ok" || len(answer) < 4:
 		return c, nil, errUnexpectedReply
 	}
 	epoch, err := parseID(answer[1])
@@ -74,7 +98,16 @@ func (o *openRequest) parseClaim(answer []rueidis.RedisMessage) (c inbox.Claim, 
 	if err != nil {
 		return c, nil, errUnexpectedReply
 	}
-	return inbox.Claim{Name: o.name, Epoch: epoch, Created: created == 1}, answer[3:], nil
+	signed, err := answer[3].ToString()
+	if err != nil {
+		return c, nil, errUnexpectedReply
+	}
+	token, ok := sess.verifyClaim(o.location.tag, verifiedClaim{signedToken(signed), o.passwordHash})
+	if !ok {
+		s.logForged()
+		return c, nil, inbox.ErrWrongKey
+	}
+	return inbox.Claim{Name: o.name, Epoch: epoch, Token: token, Created: created == 1}, answer[4:], nil
 }
 
 func parseID(m rueidis.RedisMessage) (uint64, error) {
@@ -115,7 +148,7 @@ func (s *Store) Open(ctx context.Context, name string, key inbox.Key, p *inbox.P
 		o := s.prepareOpen(sess, name, key, p)
 		answer, err := s.do(ctx, sess, "open", []location{o.location}, o.reservation, o.args...)
 		if err == nil {
-			c, _, err = o.parseClaim(answer)
+			c, _, err = s.parseClaim(sess, &o, answer)
 		}
 		return err
 	})
@@ -124,16 +157,32 @@ func (s *Store) Open(ctx context.Context, name string, key inbox.Key, p *inbox.P
 
 // putRequest is a prepared Put.
 type putRequest struct {
+	message  *inbox.Message
 	location location
 	size     int64
 	payer    payer
-	record   string
+	token    signedToken // of the recipient's claim: "" if it is not known, "-" without encryption
+	record   string      // sealed for that claim
 }
 
 func (s *Store) newPutRequest(sess *session, to string, m *inbox.Message) putRequest {
 	loc := sess.locate(to)
 	size := int64(len(m.Body)+len(m.From)+len(m.ContentType)) + messageOverhead
-	return putRequest{loc, size, sess.payerOf(m.Payer), sess.seal(loc.tag, m)}
+	req := putRequest{message: m, location: loc, size: size, payer: sess.payerOf(m.Payer)}
+	if sess.aead == nil {
+		req.token, req.record = "-", sess.seal(loc.tag, claimToken{}, m)
+	} else {
+		req.sealFor(sess, sess.known.get(loc.tag).signed)
+	}
+	return req
+}
+
+// sealFor seals the message for a claim. If that is not known, the store replies with it.
+func (req *putRequest) sealFor(sess *session, signed signedToken) {
+	req.token, req.record = signed, ""
+	if signed != "" {
+		req.record = sess.seal(req.location.tag, signed.token(), req.message)
+	}
 }
 
 // putArgs returns the arguments of a Put. With a wait, the node is registered for that
@@ -141,11 +190,13 @@ func (s *Store) newPutRequest(sess *session, to string, m *inbox.Message) putReq
 func (s *Store) putArgs(req *putRequest, wait time.Duration) []string {
 	return []string{
 		req.location.tag, strconv.Itoa(s.limits.Capacity), strconv.FormatInt(req.size, 10),
-		req.payer.client, req.payer.network, strconv.FormatInt(wait.Milliseconds(), 10), req.record,
+		req.payer.client, req.payer.network, strconv.FormatInt(wait.Milliseconds(), 10), string(req.token), req.record,
 	}
 }
 
-func parsePut(answer []rueidis.RedisMessage) (id uint64, err error) {
+// parsePut returns errOtherClaim after it has sealed the message for that claim. A
+// mailbox whose claim no node made does not exist.
+func (s *Store) parsePut(sess *session, req *putRequest, answer []rueidis.RedisMessage) (id uint64, err error) {
 	switch status, err := answer[0].ToString(); {
 	case err != nil:
 	case status == "ok" && len(answer) == 2:
@@ -154,8 +205,27 @@ func parsePut(answer []rueidis.RedisMessage) (id uint64, err error) {
 		return 0, inbox.ErrNoInbox
 	case status == "full":
 		return 0, inbox.ErrInboxFull
+	case status == "claim" && len(answer) == 3:
+		return 0, s.learnClaim(sess, req, answer[1], answer[2])
 	}
 	return 0, errUnexpectedReply
+}
+
+func (s *Store) learnClaim(sess *session, req *putRequest, signed, passwordHash rueidis.RedisMessage) error {
+	token, err := signed.ToString()
+	if err != nil {
+		return errUnexpectedReply
+	}
+	hash, err := passwordHash.ToString()
+	if err != nil {
+		return errUnexpectedReply
+	}
+	if _, ok := sess.verifyClaim(req.location.tag, verifiedClaim{signedToken(token), hash}); !ok {
+		s.logForged()
+		return inbox.ErrNoInbox
+	}
+	req.sealFor(sess, signedToken(token))
+	return errOtherClaim
 }
 
 // Put implements [inbox.Store].
@@ -170,25 +240,32 @@ func (s *Store) Put(ctx context.Context, to string, m inbox.Message, wait time.D
 		if err != nil {
 			return err
 		}
+		defer s.ledger.release(reserved)
 		if wait > 0 {
-			defer s.ledger.release(reserved)
 			id, err = s.putPending(ctx, sess, &req, wait)
 		} else {
-			id, err = s.put(ctx, sess, &req, 0, reserved)
+			id, err = s.put(ctx, sess, &req, 0)
 		}
 		return err
 	})
 	return id, err
 }
 
-func (s *Store) put(
-	ctx context.Context, sess *session, req *putRequest, wait time.Duration, reserved reservation,
-) (id uint64, err error) {
-	answer, err := s.do(ctx, sess, "put", []location{req.location}, reserved, s.putArgs(req, wait)...)
-	if err != nil {
-		return 0, err
+// maxPutTries bounds the steps of a Put to a mailbox whose claim changes meanwhile.
+const maxPutTries = 4
+
+// put takes a second step if the node does not know the recipient's claim.
+func (s *Store) put(ctx context.Context, sess *session, req *putRequest, wait time.Duration) (id uint64, err error) {
+	for range maxPutTries {
+		answer, err := s.do(ctx, sess, "put", []location{req.location}, nil, s.putArgs(req, wait)...)
+		if err != nil {
+			return 0, err
+		}
+		if id, err = s.parsePut(sess, req, answer); err != errOtherClaim {
+			return id, err
+		}
 	}
-	return parsePut(answer)
+	return 0, fmt.Errorf("%w: the claim of the recipient keeps changing", inbox.ErrStoreUnavailable)
 }
 
 // putPending puts the message as soon as the name is claimed. Each attempt registers
@@ -201,7 +278,7 @@ func (s *Store) putPending(ctx context.Context, sess *session, req *putRequest, 
 	defer timer.Stop()
 	deadline := time.Now().Add(wait)
 	for remaining := wait; remaining > 0; remaining = time.Until(deadline) {
-		id, err := s.put(ctx, sess, req, remaining+time.Second, nil)
+		id, err := s.put(ctx, sess, req, remaining+time.Second)
 		if err != inbox.ErrNoInbox {
 			return id, err
 		}
@@ -213,7 +290,7 @@ func (s *Store) putPending(ctx context.Context, sess *session, req *putRequest, 
 			return 0, ctx.Err()
 		}
 	}
-	return s.put(ctx, sess, req, 0, nil)
+	return s.put(ctx, sess, req, 0)
 }
 
 // Next implements [inbox.Store].
@@ -236,7 +313,7 @@ func (s *Store) next(
 		if err != nil {
 			return inbox.Message{}, err
 		}
-		m, err := sess.parseNext(loc, answer)
+		m, err := sess.parseNext(loc, c.Token, answer)
 		if err != errDamaged {
 			return m, err
 		}
@@ -251,7 +328,7 @@ func (s *Store) logDamaged(m inbox.Message) (id uint64) {
 }
 
 // parseNext returns errDamaged with the ID of a message that it cannot read.
-func (c *codec) parseNext(loc location, answer []rueidis.RedisMessage) (m inbox.Message, err error) {
+func (c *codec) parseNext(loc location, token claimToken, answer []rueidis.RedisMessage) (m inbox.Message, err error) {
 	status, err := answer[0].ToString()
 	switch {
 	case err != nil:
@@ -268,7 +345,7 @@ func (c *codec) parseNext(loc location, answer []rueidis.RedisMessage) (m inbox.
 		if err != nil {
 			return m, errUnexpectedReply
 		}
-		m, err = c.open(loc.tag, record)
+		m, err = c.open(loc.tag, token, record)
 		m.ID = id
 		return m, err
 	}
@@ -276,7 +353,8 @@ func (c *codec) parseNext(loc location, answer []rueidis.RedisMessage) (m inbox.
 }
 
 // OpenPut implements [inbox.Store]. In a cluster it takes two steps, because the two
-// mailboxes are seldom in the same slot.
+// mailboxes are seldom in the same slot. With a key of the nodes, each claim of the two
+// that this node does not know yet takes one more.
 func (s *Store) OpenPut(
 	ctx context.Context, name string, key inbox.Key, to string, m inbox.Message,
 ) (c inbox.Claim, id uint64, err error) {
@@ -284,22 +362,26 @@ func (s *Store) OpenPut(
 	if err != nil {
 		return c, 0, err
 	}
-	if sess.cluster {
-		if c, err = s.Open(ctx, name, key, nil); err == nil {
-			id, err = s.Put(ctx, to, m, 0)
+	if !sess.cluster {
+		req := s.newPutRequest(sess, to, &m)
+		err = s.retryAfterReclaim(ctx, func() error {
+			c, id, err = s.openPut(ctx, sess, name, key, &req)
+			return err
+		})
+		if err != errOtherClaim {
+			return c, id, err
 		}
-		return c, id, err
 	}
-	req := s.newPutRequest(sess, to, &m)
-	err = s.retryAfterReclaim(ctx, func() error {
-		c, id, err = s.openPut(ctx, sess, name, key, &req)
-		return err
-	})
+	if c, err = s.Open(ctx, name, key, nil); err == nil {
+		id, err = s.Put(ctx, to, m, 0)
+	}
 	return c, id, err
 }
 
 // openPut is one attempt. If the quota of the payer is used up, it still checks the
-// key, so that a wrong password is reported first.
+// key, so that a wrong password is reported first. It returns errOtherClaim, and puts
+// nothing, if the node does not know the sender's claim: the store alone must not decide
+// that a message is from the owner of a name.
 func (s *Store) openPut(
 	ctx context.Context, sess *session, name string, key inbox.Key, req *putRequest,
 ) (c inbox.Claim, id uint64, err error) {
@@ -310,19 +392,25 @@ func (s *Store) openPut(
 		}
 		return c, 0, err
 	}
+	defer s.ledger.release(reserved)
 	o := s.prepareOpen(sess, name, key, nil)
-	answer, err := s.do(ctx, sess, "open put", []location{o.location, req.location}, reserved, append(o.args, s.putArgs(req, 0)...)...)
+	if !o.expectClaim(sess) {
+		return c, 0, errOtherClaim
+	}
+	answer, err := s.do(ctx, sess, "open put", []location{o.location, req.location}, nil, append(o.args, s.putArgs(req, 0)...)...)
 	if err != nil {
 		return c, 0, err
 	}
-	c, rest, err := o.parseClaim(answer)
+	c, rest, err := s.parseClaim(sess, &o, answer)
 	if err != nil {
 		return c, 0, err
 	}
 	if len(rest) == 0 {
 		return c, 0, errUnexpectedReply
 	}
-	id, err = parsePut(rest)
+	if id, err = s.parsePut(sess, req, rest); err == errOtherClaim {
+		id, err = s.put(ctx, sess, req, 0)
+	}
 	return c, id, err
 }
 
@@ -340,14 +428,14 @@ func (s *Store) OpenNext(
 	if err != nil {
 		return c, m, err
 	}
-	c, rest, err := o.parseClaim(answer)
+	c, rest, err := s.parseClaim(sess, &o, answer)
 	if err != nil {
 		return c, m, err
 	}
 	if len(rest) == 0 {
 		return c, m, errUnexpectedReply
 	}
-	if m, err = sess.parseNext(o.location, rest); err == errDamaged {
+	if m, err = sess.parseNext(o.location, c.Token, rest); err == errDamaged {
 		m, err = s.next(ctx, sess, o.location, c, ack, s.logDamaged(m))
 	}
 	return c, m, err

@@ -1,7 +1,8 @@
 -- The steps on mailboxes, each atomic. KEYS are buckets, as in "inbox:{37}". All other
 -- keys extend the key of a bucket, so they share its hash tag and slot:
 --
---   :d:TAG  hash    one mailbox: k key, e epoch, x expiry (ms), f and l first and
+--   :d:TAG  hash    one mailbox: k key, a token of the claim (empty without a key of the
+--                   nodes), e epoch, x expiry (ms), f and l first and
 --                   last ID, c and n client and network that pay for it,
 --                   w node and seq of the latest watch,
 --                   mID a message, qID its size and payer
@@ -116,11 +117,12 @@ end
 -- live returns the mailbox unless it does not exist or has expired. It deletes an
 -- expired mailbox and one that another user of the store corrupted.
 local function live(m)
-	local h = call('HMGET', m.data, 'k', 'e', 'x', 'f', 'l', 'w')
+	local h = call('HMGET', m.data, 'k', 'e', 'x', 'f', 'l', 'w', 'a')
 	if not h[1] then return nil end
 	local first, last, expires = tonumber(h[4]), tonumber(h[5]), tonumber(h[3])
 	if not sane(first, last, expires) or expires <= ms then endMailbox(m); return nil end
-	return {key = h[1], epoch = h[2], expires = expires, first = first, last = last, waiting = h[6]}
+	return {key = h[1], epoch = h[2], expires = expires, first = first, last = last, waiting = h[6],
+		token = h[7] or ''}
 end
 local function touch(m) call('HSET', m.data, 'x', digits(ms + timeout)) end
 local function touchEvenWhenFull(m)
@@ -132,12 +134,12 @@ local function touchEvenWhenFull(m)
 end
 local function extendTTL(m) call('PEXPIRE', m.data, digits(7 * day + 2 * timeout)) end
 
-local function claim(m, key, client, network)
+local function claim(m, key, client, network, token)
 	local last = tonumber(call('HGET', m.bucket .. ':s', 'L') or 0)
 	local epoch = math.max(us, last + 1)
 	call('HSET', m.bucket .. ':s', 'L', digits(epoch))
 	call('DEL', m.data)
-	call('HSET', m.data, 'k', key, 'e', digits(epoch), 'x', digits(ms + timeout), 'f', digits(epoch),
+	call('HSET', m.data, 'k', key, 'a', token, 'e', digits(epoch), 'x', digits(ms + timeout), 'f', digits(epoch),
 		'l', digits(epoch - 1), 'c', client, 'n', network)
 	extendTTL(m)
 	call('ZADD', m.bucket .. ':x', digits(ms + timeout), m.tag)
@@ -148,21 +150,25 @@ local function claim(m, key, client, network)
 	return digits(epoch)
 end
 
--- open returns the status, the epoch, whether the claim is new, and an existing
--- mailbox, which the caller must touch. It compares keyed hashes, so the time of the
--- comparison reveals nothing.
+-- open returns the status, the epoch, whether the claim is new, its token, and an
+-- existing mailbox, which the caller must touch. It compares keyed hashes, so the time of
+-- the comparison reveals nothing. With a token that the caller expects, another one is
+-- 'stale'.
 local function open(m)
-	local key, mayCreate, client, network = arg(), arg(), arg(), arg()
+	local key, mayCreate, client, network, token, expected = arg(), arg(), arg(), arg(), arg(), arg()
 	local h = live(m)
 	if h and h.key ~= key then return 'wrong' end
-	if h then return 'ok', h.epoch, 0, h end
+	if h and expected ~= '' and h.token ~= expected then return 'stale' end
+	if h then return 'ok', h.epoch, 0, h.token, h end
 	if mayCreate ~= '1' then return 'none' end
-	return 'ok', claim(m, key, client, network), 1
+	return 'ok', claim(m, key, client, network, token), 1, token
 end
 
+-- put appends a record that is sealed for the claim with that token. For any other claim
+-- it returns what that is. '-' is for every claim.
 local function put()
 	local m, capacity, size, client, network = nextBox(), tonumber(arg()), arg(), arg(), arg()
-	local wait, record = tonumber(arg()), arg()
+	local wait, token, record = tonumber(arg()), arg(), arg()
 	local h = live(m)
 	if not h then
 		if wait > 0 then
@@ -172,6 +178,7 @@ local function put()
 		end
 		return 'none'
 	end
+	if token ~= '-' and token ~= h.token then return 'claim', h.token, h.key end
 	if h.last - h.first + 1 >= capacity then return 'full' end
 	local id = digits(h.last + 1)
 	call('HSET', m.data, 'l', id, 'm' .. id, record, 'q' .. id, size .. ' ' .. client .. ' ' .. network)
@@ -324,9 +331,9 @@ end
 if op == 'sweep' then return sweep() end
 if op == 'open' then
 	local m = nextBox()
-	local opened, epoch, created, h = open(m)
+	local opened, epoch, created, token, h = open(m)
 	if h then touchEvenWhenFull(m) end
-	return reply(opened, epoch, created)
+	return reply(opened, epoch, created, token)
 end
 if op == 'put' then return reply(put()) end
 if op == 'next' then return reply(nextMessage()) end
@@ -334,18 +341,18 @@ if op == 'discard' then return reply(discard()) end
 if op == 'close' then return reply(close()) end
 if op == 'open put' then
 	local m = nextBox()
-	local opened, epoch, created, h = open(m)
+	local opened, epoch, created, token, h = open(m)
 	if h then touch(m) end
 	if opened ~= 'ok' then return reply(opened) end
-	return reply(opened, epoch, created, put())
+	return reply(opened, epoch, created, token, put())
 end
 if op == 'open next' then
 	local m = nextBox()
-	local opened, epoch, created, h = open(m)
+	local opened, epoch, created, token, h = open(m)
 	if opened ~= 'ok' then return reply(opened) end
 	local ack = tonumber(arg())
 	removeThrough(m, h, ack)
-	return reply(opened, epoch, created, take(m, h, ack, '0', tonumber(arg())))
+	return reply(opened, epoch, created, token, take(m, h, ack, '0', tonumber(arg())))
 end
 if op == 'watch' then return reply(watch()) end
 return redis.error_reply('unknown step')

@@ -42,7 +42,7 @@ func TestOutcomesAreObserved(t *testing.T) {
 	want("unknown command", Refused, do("NONSENSE", "x"))
 	redis.do("CONFIG", "SET", "maxmemory", "1")
 	want("put into a full store", Full, func() error {
-		_, err := s.put(t.Context(), s.session.Load(), new(s.newPutRequest(s.session.Load(), "bob", &inbox.Message{})), 0, nil)
+		_, err := s.put(t.Context(), s.session.Load(), new(s.newPutRequest(s.session.Load(), "bob", &inbox.Message{})), 0)
 		return err
 	})
 	canceled, cancel := context.WithCancel(t.Context())

@@ -104,6 +104,7 @@ type Store struct {
 	script         *rueidis.Lua
 	observe        func(Outcome, time.Duration)
 	outages        atomic.Int64
+	forgedLogged   atomic.Int64 // when a forged claim was last logged, in Unix seconds
 
 	replicas     int
 	replicaSlots chan struct{} // one element per step that waits for replicas
@@ -126,6 +127,7 @@ type session struct {
 	recheckEvery time.Duration
 	rueidis.Client
 	codec
+	known    claimCache
 	cluster  bool
 	identity string // value of secretKey at connect time
 }

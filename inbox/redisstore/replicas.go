@@ -169,8 +169,8 @@ func (d *degradedParts) end(w replicaWait, tooFew, gaveUp bool) (changed bool) {
 // the changes of sums; of two combined steps, the second counts.
 func succeeded(op string, answer []rueidis.RedisMessage) bool {
 	at := 1
-	if strings.HasPrefix(op, "open ") && len(answer) > 4 {
-		at = 4
+	if strings.HasPrefix(op, "open ") && len(answer) > 5 {
+		at = 5
 	}
 	if len(answer) <= at {
 		return false

@@ -43,16 +43,20 @@ func TestRoundTrips(t *testing.T) {
 	t.Parallel()
 	t.Run("one", func(t *testing.T) {
 		t.Parallel()
-		testRoundTrips(t, cluster{startServer(t)}, 1)
+		testRoundTrips(t, cluster{startServer(t)}, Config{}, 1)
+	})
+	t.Run("encrypted", func(t *testing.T) {
+		t.Parallel()
+		testRoundTrips(t, cluster{startServer(t)}, Config{Key: sharedKey}, 1)
 	})
 	t.Run("cluster", func(t *testing.T) {
 		t.Parallel()
-		testRoundTrips(t, startCluster(t, 0), 2)
+		testRoundTrips(t, startCluster(t, 0), Config{}, 2)
 	})
 }
 
-func testRoundTrips(t *testing.T, redis cluster, post int) {
-	s := newStore(t, redis.url(), Config{})
+func testRoundTrips(t *testing.T, redis cluster, cfg Config, post int) {
+	s := newStore(t, redis.url(), cfg)
 	open(t, s, "alice")
 	bob := open(t, s, "bob")
 	want := func(what string, want int, f func() error) {
@@ -93,4 +97,21 @@ func testRoundTrips(t *testing.T, redis cluster, post int) {
 		return nil
 	})
 	want("open of a new name", 1, func() error { _, err := s.Open(t.Context(), "carol", bobsKey, &inbox.Payer{}); return err })
+}
+
+// With encryption, a message to a claim that the node does not know takes one round trip
+// more, once.
+func TestRoundTripsToAnUnknownClaim(t *testing.T) {
+	t.Parallel()
+	redis := cluster{startServer(t)}
+	a, b := newStore(t, redis.url(), Config{Key: sharedKey}), newStore(t, redis.url(), Config{Key: sharedKey})
+	open(t, b, "bob")
+	for _, want := range []int{2, 1, 1} {
+		a.usage.mu.Lock() // as countRoundTrips does for b
+		n := countRoundTrips(t, b, redis, func() { put(t, a, "bob", "hello") })
+		a.usage.mu.Unlock()
+		if n != want {
+			t.Errorf("got %d round trips, want %d", n, want)
+		}
+	}
 }

@@ -35,8 +35,8 @@ var errDamaged = errors.New("redisstore: message in the store is damaged or encr
 // codec converts names, passwords and messages to their stored form. It is immutable
 // and safe for concurrent use.
 type codec struct {
-	names, passwords, payers *keyedHash
-	aead                     cipher.AEAD // nil: messages are stored in plain text
+	names, passwords, payers, claims *keyedHash
+	aead                             cipher.AEAD // nil: messages are stored in plain text
 }
 
 // newCodec derives all keys from one secret that the nodes share.
@@ -44,6 +44,7 @@ func newCodec(secret []byte, sealed bool) (c codec) {
 	c.names = newKeyedHash(derive(secret, "names"))
 	c.passwords = newKeyedHash(derive(secret, "passwords"))
 	c.payers = newKeyedHash(derive(secret, "payers"))
+	c.claims = newKeyedHash(derive(secret, "claims"))
 	if sealed {
 		c.aead, _ = chacha20poly1305.NewX(derive(secret, "messages")) // fails only for a wrong key size
 	}
@@ -101,10 +102,10 @@ func (c *codec) payerID(id string) string {
 	return base64URL.EncodeToString(c.payers.sum(id)[:12])
 }
 
-// seal encodes m as a record for the mailbox tag. Encryption binds the record to the
-// mailbox and to the sender's name. The record does not contain the ID, which is
-// assigned in the step that stores it.
-func (c *codec) seal(tag string, m *inbox.Message) string {
+// seal encodes m as a record for one claim of the mailbox tag. Encryption binds the
+// record to the mailbox, the claim and the sender's name. The record does not contain the
+// ID, which is assigned in the step that stores it.
+func (c *codec) seal(tag string, token claimToken, m *inbox.Message) string {
 	text := make([]byte, 1, 1+len(m.From)+len(m.ContentType)+len(m.Body)+2*binary.MaxVarintLen16)
 	text[0] = recordPlain
 	text = binary.AppendUvarint(text, uint64(len(m.From)))
@@ -119,19 +120,22 @@ func (c *codec) seal(tag string, m *inbox.Message) string {
 	record := make([]byte, 1, 1+len(nonce)+len(text)+c.aead.Overhead())
 	record[0] = recordSealed
 	record = append(record, nonce...)
-	return string(c.aead.Seal(record, nonce, text, []byte(tag)))
+	return string(c.aead.Seal(record, nonce, text, boundTo(tag, token)))
 }
 
-// open decodes a record of the mailbox tag. The record is untrusted: other users of the
+// boundTo returns what a record is authenticated with.
+func boundTo(tag string, token claimToken) []byte { return append(token[:], tag...) }
+
+// open decodes a record of a claim of the mailbox tag. The record is untrusted: other users of the
 // store can have changed it.
-func (c *codec) open(tag, record string) (m inbox.Message, err error) {
+func (c *codec) open(tag string, token claimToken, record string) (m inbox.Message, err error) {
 	text := []byte(record)
 	if c.aead != nil {
 		const head = 1 + chacha20poly1305.NonceSizeX
 		if len(text) < head || text[0] != recordSealed {
 			return m, errDamaged
 		}
-		if text, err = c.aead.Open(nil, text[1:head], text[head:], []byte(tag)); err != nil {
+		if text, err = c.aead.Open(nil, text[1:head], text[head:], boundTo(tag, token)); err != nil {
 			return m, errDamaged
 		}
 	}

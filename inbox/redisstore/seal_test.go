@@ -17,29 +17,32 @@ import (
 
 var sharedKey = []byte("a key of the nodes, of 32 bytes.")
 
+var bobsToken = claimToken{1, 2, 3}
+
 func TestSealedMessageOpensOnlyInItsMailbox(t *testing.T) {
 	t.Parallel()
 	v := newCodec(sharedKey, true)
 	m := inbox.Message{From: "Älice", ContentType: "application/sdp", Body: []byte("hello")}
-	record := v.seal("bob", &m)
-	got, err := v.open("bob", record)
+	record := v.seal("bob", bobsToken, &m)
+	got, err := v.open("bob", bobsToken, record)
 	if err != nil || got.From != m.From || got.ContentType != m.ContentType || !bytes.Equal(got.Body, m.Body) {
 		t.Fatalf("got %+v, %v, want %+v", got, err, m)
 	}
 	other, plain := newCodec(bytes.Repeat([]byte{1}, keySize), true), newCodec(sharedKey, false)
 	for what, err := range map[string]error{
-		"of another mailbox":    errorOf(v.open("carol", record)),
-		"with another key":      errorOf(other.open("bob", record)),
-		"without a key":         errorOf(plain.open("bob", record)),
-		"that is not encrypted": errorOf(v.open("bob", plain.seal("bob", &m))),
-		"that is truncated":     errorOf(v.open("bob", record[:len(record)-1])),
-		"cut to five bytes":     errorOf(v.open("bob", record[:5])),
+		"of another mailbox":    errorOf(v.open("carol", bobsToken, record)),
+		"of another claim":      errorOf(v.open("bob", claimToken{1, 2, 4}, record)),
+		"with another key":      errorOf(other.open("bob", bobsToken, record)),
+		"without a key":         errorOf(plain.open("bob", bobsToken, record)),
+		"that is not encrypted": errorOf(v.open("bob", bobsToken, plain.seal("bob", bobsToken, &m))),
+		"that is truncated":     errorOf(v.open("bob", bobsToken, record[:len(record)-1])),
+		"cut to five bytes":     errorOf(v.open("bob", bobsToken, record[:5])),
 	} {
 		if !errors.Is(err, errDamaged) {
 			t.Errorf("record %s: got %v, want errDamaged", what, err)
 		}
 	}
-	if v.seal("bob", &m) == record {
+	if v.seal("bob", bobsToken, &m) == record {
 		t.Error("got the same record twice, want another nonce")
 	}
 }
@@ -187,16 +190,16 @@ func TestDamagedMessagesAreDropped(t *testing.T) {
 func FuzzOpenRecord(f *testing.F) {
 	plain, sealed := newCodec(sharedKey, false), newCodec(sharedKey, true)
 	m := inbox.Message{From: "alice", ContentType: "text/plain", Body: []byte("hello")}
-	f.Add("bob", plain.seal("bob", &m))
-	f.Add("bob", sealed.seal("bob", &m))
+	f.Add("bob", plain.seal("bob", bobsToken, &m))
+	f.Add("bob", sealed.seal("bob", bobsToken, &m))
 	f.Add("", "p\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")
 	f.Fuzz(func(t *testing.T, tag, record string) {
-		if m, err := plain.open(tag, record); err == nil {
-			if again, err := plain.open(tag, plain.seal(tag, &m)); err != nil || again.From != m.From || !bytes.Equal(again.Body, m.Body) {
+		if m, err := plain.open(tag, bobsToken, record); err == nil {
+			if again, err := plain.open(tag, bobsToken, plain.seal(tag, bobsToken, &m)); err != nil || again.From != m.From || !bytes.Equal(again.Body, m.Body) {
 				t.Errorf("round trip: got %+v, %v, want %+v", again, err, m)
 			}
 		}
-		if _, err := sealed.open(tag+"?", record); err == nil {
+		if _, err := sealed.open(tag+"?", bobsToken, record); err == nil {
 			t.Error("opened a record that was not sealed for that mailbox, want errDamaged")
 		}
 	})

@@ -170,6 +170,46 @@ func fullPayersLeaveCapacity(r *rig) {
 	}
 }
 
+// fullPayersLeaveNames has a hundred clients, and then seven networks of many clients,
+// claim as many names as possible. A new client of a new network can still claim one.
+func fullPayersLeaveNames(r *rig) {
+	for _, row := range []struct{ clients, networks int }{{100, 0}, {7 * 50, 7}} {
+		var claims []inbox.Claim
+		claim := func(p inbox.Payer) error {
+			name := name(len(claims))
+			c, err := r.store.Open(r.Context(), name, key(name), &p)
+			if err == nil {
+				claims = append(claims, c)
+			}
+			return err
+		}
+		for i := range row.clients {
+			p := inbox.Payer{Client: name(i)}
+			if row.networks > 0 {
+				p.Network = name(i % row.networks)
+			}
+			err := error(nil)
+			for err == nil {
+				err = claim(p)
+			}
+			r.want(err, inbox.ErrPayerFull, "claim beyond a share")
+		}
+		for i := range 8 {
+			r.want(claim(inbox.Payer{Client: name(-1 - i), Network: name(-1 - i)}), nil, "claim of a new client")
+		}
+		for _, c := range claims {
+			r.want(r.store.Close(r.Context(), c), nil, "close")
+		}
+		claims = nil
+		for range 100 {
+			r.want(claim(inbox.Payer{Client: name(0), Network: name(0)}), nil, "claim after all was freed")
+		}
+		for _, c := range claims {
+			r.want(r.store.Close(r.Context(), c), nil, "close")
+		}
+	}
+}
+
 // expiredInboxIsReplaced checks that an expired mailbox does not count against the
 // limits, even if only one mailbox is allowed.
 func expiredInboxIsReplaced(r *rig) {

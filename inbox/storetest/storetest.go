@@ -111,6 +111,7 @@ var contract = []struct {
 	{"NetworkHasSixteenBudgets", inbox.Limits{MaxQueuedBytesPerPayer: 4000, MaxInboxesPerPayer: 1}, networkHasSixteenBudgets},
 	{"FullPayersLeaveCapacity", inbox.Limits{MaxQueuedBytes: 256 << 20, MaxQueuedBytesPerPayer: 32 << 20}, fullPayersLeaveCapacity},
 	{"FullPayersLeaveCapacityInLess", inbox.Limits{MaxQueuedBytes: 128 << 20, MaxQueuedBytesPerPayer: 32 << 20}, fullPayersLeaveCapacity},
+	{"FullPayersLeaveNames", inbox.Limits{MaxInboxes: 1000, MaxInboxesPerPayer: 100}, fullPayersLeaveNames},
 	{"ExpiredInboxIsReplaced", inbox.Limits{Timeout: shortTimeout, MaxInboxes: 1, MaxInboxesPerPayer: 1}, expiredInboxIsReplaced},
 	{"PayerHasTooManyInboxes", inbox.Limits{Timeout: shortTimeout, MaxInboxesPerPayer: 2}, payerHasTooManyInboxes},
 	{"SendersShareAnInbox", inbox.Limits{}, sendersShareAnInbox},

@@ -188,7 +188,7 @@ func (o *Options) limitFlags() *flag.FlagSet {
 	intVar(fs, &o.maxHeaderSize, "max-header-size", 16<<10, "maximum size of a request header in `bytes`; at least 1")
 	intVar(fs, &o.maxInboxes, "max-inboxes", 100_000, "maximum `number` of inboxes")
 	intVar(fs, &o.maxInboxesPerIP, "max-inboxes-per-ip", 1000, "maximum `number` of inboxes claimed by one "+
-		"client address (IPv4, or IPv6 /64)")
+		"client address (IPv4, or IPv6 /64); shrinks as the server fills")
 	autoVar(fs, &o.maxQueuedBytes, "max-queued-bytes", "maximum size of all unread messages in `bytes`; "+
 		"auto is 256 MiB, or a third of -max-memory if that is less")
 	intVar(fs, &o.maxQueuedBytesPerIP, "max-queued-bytes-per-ip", 32<<20, "maximum size of the unread "+

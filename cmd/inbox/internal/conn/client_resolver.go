@@ -77,11 +77,20 @@ func (c *ClientResolver) ShouldRecordOwner(r *http.Request, name string, interva
 	if info == nil {
 		return true
 	}
-	addr, now := c.Addr(r), time.Since(c.start)
-	last := info.lastOwner.Load()
-	if last != nil && last.name == name && last.addr == addr && now-last.at < interval {
+	if c.IsRecordedOwner(r, name, interval) {
 		return false
 	}
-	info.lastOwner.Store(&ownerSeen{name, addr, now})
+	info.lastOwner.Store(&ownerSeen{name, c.Addr(r), time.Since(c.start)})
 	return true
+}
+
+// IsRecordedOwner reports whether [ClientResolver.ShouldRecordOwner] recorded the client as
+// the name's owner less than ttl ago, for the same connection and as the last owner there.
+func (c *ClientResolver) IsRecordedOwner(r *http.Request, name string, ttl time.Duration) bool {
+	info := infoOf(r)
+	if info == nil {
+		return false
+	}
+	last := info.lastOwner.Load()
+	return last != nil && last.name == name && last.addr == c.Addr(r) && time.Since(c.start)-last.at < ttl
 }

@@ -47,3 +47,17 @@ func (g *Guard) Record(r *http.Request, a inbox.Attempt, name string) {
 		g.attempts.Succeeded(r, name)
 	}
 }
+
+// Reserve implements [inbox.Guard]. A connection that sent the password of the name lately
+// reserves nothing: its guesses are not those of a stranger, and it saves a lock.
+func (g *Guard) Reserve(r *http.Request, a inbox.Attempt, name string) (bool, error) {
+	if a == inbox.PasswordGuess && g.clients.IsRecordedOwner(r, name, g.ownerTTL) {
+		return false, nil
+	}
+	return g.attempts.Reserve(r, attemptOf[a], name)
+}
+
+// Release implements [inbox.Guard].
+func (g *Guard) Release(r *http.Request, a inbox.Attempt, name string) {
+	g.attempts.Release(r, attemptOf[a], name)
+}
