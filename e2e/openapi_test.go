@@ -58,6 +58,7 @@ var exchanges = []exchange{
 	{"POST /inbox 404", defaults, []string{"POST /inbox?to=bob&wait=0 alice:rabbit\n\nhello"}},
 	{"POST /inbox 408", defaults, []string{"POST /inbox?to=alice alice:rabbit\nContent-Length: 1000\n\nslow"}},
 	{"POST /inbox 413", smallLimits, []string{"POST /inbox?to=alice alice:rabbit\n\ntwenty bytes and more"}},
+	{"POST /inbox 415", defaults, []string{"POST /inbox?to=alice alice:rabbit\nContent-Encoding: gzip\n\nhello"}},
 	{"POST /inbox 429", onePayer, []string{"GET /inbox?wait=0 alice:rabbit", "POST /inbox?to=alice bob:builder\n\nhello"}},
 	{"POST /inbox 500", failingStore, []string{"POST /inbox?to=alice alice:rabbit\n\nhello"}},
 	{"POST /inbox 503", smallLimits, []string{"POST /inbox?to=alice alice:rabbit\n\nfirst", "POST /inbox?to=alice alice:rabbit\n\nsecond"}},

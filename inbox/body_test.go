@@ -51,3 +51,14 @@ func TestMalformedBodies(t *testing.T) {
 		t.Errorf("got log %s, want none", &log)
 	}
 }
+
+// TestTrailersAreDropped checks that a send does not keep trailers, because it can wait.
+func TestTrailersAreDropped(t *testing.T) {
+	s := newRig(t, nil)
+	r := request("alice", "POST", "/inbox?to=nobody", "hello")
+	r.ContentLength, r.Trailer = -1, http.Header{"X": {"y"}}
+	s.ServeHTTP(httptest.NewRecorder(), r)
+	if r.Trailer != nil {
+		t.Errorf("got trailers %v, want none", r.Trailer)
+	}
+}

@@ -5,11 +5,15 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"hash"
 	"net/http"
 	"strings"
 	"sync"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // keyring derives keys from passwords: HMAC-SHA256 (RFC 2104) under a secret.
@@ -18,10 +22,15 @@ type keyring struct{ scratches *sync.Pool }
 
 // scratch is the memory to read the credentials of one request.
 type scratch struct {
-	mac     hash.Hash
-	decoded [2*maxNameBytes + 8]byte // longer ones are allocated, and refused
-	key     Key
+	mac      hash.Hash
+	decoded  [maxCredentialBytes]byte
+	composed [3 * maxNameBytes]byte // NFC triples a text at most
+	key      Key
 }
+
+// maxCredentialBytes bounds what is decoded: longer credentials contain a name or a
+// password that is too long.
+const maxCredentialBytes = 2*maxNameBytes + 1
 
 func newKeyring(secret []byte) keyring {
 	return keyring{&sync.Pool{New: func() any { return &scratch{mac: hmac.New(sha256.New, secret)} }}}
@@ -30,36 +39,76 @@ func newKeyring(secret []byte) keyring {
 // credentials returns the name of a request and the key of its password. It
 // copies the password into no string, and clears it.
 func (k keyring) credentials(r *http.Request) (name string, key Key, err error) {
+	field, err := authorization(r.Header)
+	if err != nil {
+		return "", Key{}, err
+	}
 	s := k.scratches.Get().(*scratch)
 	defer k.scratches.Put(s)
 	defer clear(s.decoded[:])
-	pair, ok := decodeBasic(s.decoded[:0], canonicalHeader(r.Header, "Authorization"))
-	before, password, found := bytes.Cut(pair, []byte(":"))
-	if !ok || !found {
-		return "", Key{}, errUnauthorized
+	before, password, err := s.decodeBasic(field)
+	if err != nil {
+		return "", Key{}, err
 	}
-	name = string(before)
-	if err := checkName(name); err != nil {
+	if name, err = parseName(string(before)); err != nil {
 		return "", Key{}, badRequest("the user name", err)
 	}
-	if len(password) == 0 || len(password) > maxNameBytes {
-		return "", Key{}, badRequest("the password", fmt.Errorf("must have 1 to %d bytes", maxNameBytes))
+	if err := s.deriveKey(password); err != nil {
+		return "", Key{}, badRequest("the password", err)
+	}
+	return name, s.key, nil
+}
+
+// authorization returns the Authorization field. With two, a proxy could have checked
+// the other one.
+func authorization(h http.Header) (string, error) {
+	switch values := h["Authorization"]; len(values) {
+	case 0:
+		return "", errUnauthorized
+	case 1:
+		return values[0], nil
+	}
+	return "", badRequest("the Authorization field", errors.New("must be sent once"))
+}
+
+// decodeBasic decodes a field of HTTP Basic authentication (RFC 7617): the scheme in any
+// case, one or more spaces, and base64 in its standard form.
+func (s *scratch) decodeBasic(field string) (name, password []byte, err error) {
+	scheme, encoded, _ := strings.Cut(field, " ")
+	encoded = strings.Trim(encoded, " ")
+	switch {
+	case !strings.EqualFold(scheme, "Basic"), encoded == "":
+		return nil, nil, errUnauthorized
+	case base64.StdEncoding.DecodedLen(len(encoded)) > len(s.decoded):
+		return nil, nil, badRequest("the name or the password", fmt.Errorf("is longer than %d bytes", maxNameBytes))
+	}
+	pair, err := base64.StdEncoding.AppendDecode(s.decoded[:0], []byte(encoded))
+	if err != nil {
+		return nil, nil, errNotBase64
+	}
+	name, password, found := bytes.Cut(pair, []byte(":"))
+	if !found {
+		return nil, nil, errNoColon
+	}
+	return name, password, nil
+}
+
+// deriveKey sets the key of a password. Passwords are compared in NFC, like names: what a
+// person types has another form on another system.
+func (s *scratch) deriveKey(password []byte) error {
+	switch {
+	case len(password) == 0 || len(password) > maxNameBytes:
+		return fmt.Errorf("must have 1 to %d bytes", maxNameBytes)
+	case !utf8.Valid(password):
+		return errNotUTF8
+	case !norm.NFC.IsNormal(password):
+		defer clear(s.composed[:])
+		password = norm.NFC.Append(s.composed[:0], password...)
 	}
 	s.mac.Reset()
 	s.mac.Write(password)
 	s.mac.Sum(s.key[:0])
-	return name, s.key, nil
-}
-
-// decodeBasic appends the credentials of a field of HTTP Basic authentication
-// (RFC 7617) to dst.
-func decodeBasic(dst []byte, field string) ([]byte, bool) {
-	const scheme = "Basic "
-	if len(field) < len(scheme) || !strings.EqualFold(field[:len(scheme)], scheme) {
-		return nil, false
-	}
-	dst, err := base64.StdEncoding.AppendDecode(dst, []byte(field[len(scheme):]))
-	return dst, err == nil
+	return nil
 }
 
 // canonicalHeader is Header.Get for a name in canonical form.

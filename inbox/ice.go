@@ -60,29 +60,51 @@ func ParseICEServers(spec string) ([]ICEServer, error) {
 			servers = append(servers, ICEServer{URLs: []string{strings.TrimSpace(url)}})
 		}
 	}
-	for _, s := range servers {
-		if err := s.check(); err != nil {
-			return nil, err
-		}
+	if err := normalize(servers); err != nil {
+		return nil, err
 	}
 	return servers, nil
 }
 
-// check rejects what a browser would reject, so that the operator sees it.
+const (
+	// maxICEURLs bounds what a browser has to try in each call.
+	maxICEURLs = 32
+	// maxICECredentialBytes is the bound of STUN for user names (RFC 8489, section 14.3),
+	// and of WebKit for both.
+	maxICECredentialBytes = 508
+)
+
+// normalize rejects what a browser would reject, so that the operator sees it, and
+// writes URLs in the form that all browsers understand.
+func normalize(servers []ICEServer) error {
+	urls := 0
+	for _, s := range servers {
+		if err := s.check(); err != nil {
+			return err
+		}
+		for i, url := range s.URLs {
+			var err error
+			if s.URLs[i], err = parseICEURL(url); err != nil {
+				return fmt.Errorf("ICE server %s: %w", loggedURL(url), err)
+			}
+			if strings.HasPrefix(s.URLs[i], "turn") && (s.Username == "" || s.Credential == "") {
+				return fmt.Errorf("ICE server %s: a TURN server needs username and credential, so it has to be given in a JSON file", loggedURL(url))
+			}
+		}
+		if urls += len(s.URLs); urls > maxICEURLs {
+			return fmt.Errorf("the ICE servers have more than %d URLs: a browser tries each of them", maxICEURLs)
+		}
+	}
+	return nil
+}
+
 func (s ICEServer) check() error {
 	if len(s.URLs) == 0 {
 		return errors.New("an ICE server has no urls")
 	}
-	for _, url := range s.URLs {
-		scheme, host, _ := strings.Cut(url, ":")
-		host, _, _ = strings.Cut(host, "?")
-		switch {
-		case scheme != "stun" && scheme != "stuns" && scheme != "turn" && scheme != "turns":
-			return fmt.Errorf("ICE server %q: want stun:, stuns:, turn: or turns: and a host", url)
-		case host == "" || strings.ContainsAny(host, "/@ \t"):
-			return fmt.Errorf("ICE server %q: want a host and perhaps a port after %s:, no slashes", url, scheme)
-		case strings.HasPrefix(scheme, "turn") && (s.Username == "" || s.Credential == ""):
-			return fmt.Errorf("ICE server %q: a TURN server needs username and credential, so it has to be given in a JSON file", url)
+	for field, value := range map[string]string{"username": s.Username, "credential": s.Credential} {
+		if len(value) > maxICECredentialBytes {
+			return fmt.Errorf("the %s of an ICE server is longer than %d bytes", field, maxICECredentialBytes)
 		}
 	}
 	return nil

@@ -24,6 +24,9 @@ func TestParseICEServers(t *testing.T) {
 		{"stun://a.example", nil, "no slashes"},
 		{"stun:", nil, "a host"},
 		{"stun:a,,stun:b", nil, "stun:"},
+		{"STUN:a", []inbox.ICEServer{{URLs: []string{"stun:a"}}}, ""},
+		{"stun:a,stun:h:99999", nil, "1 to 65535"},
+		{strings.TrimSuffix(strings.Repeat("stun:a,", 33), ","), nil, "32"},
 		{"turn:a", nil, "JSON file"},
 		{`[{"urls":"turn:a","username":"u"}]`, nil, "credential"},
 		{`[{"urls":[]}]`, nil, "no urls"},
@@ -31,6 +34,25 @@ func TestParseICEServers(t *testing.T) {
 		{`[{"urls":"stun:a","credentialType":"oauth"}]`, nil, "unknown field"},
 		{`[{"urls":1}]`, nil, "JSON"},
 		{`[`, nil, "JSON"},
+		{`[] []`, nil, "JSON"},
+		{`[null]`, nil, "no urls"},
+		{`["stun:a"]`, nil, "JSON"},
+		{`[["stun:a"]]`, nil, "JSON"},
+		{`[{"urls":null}]`, nil, "stun:"},
+		{`[{"urls":""}]`, nil, "stun:"},
+		{`[{"urls":["stun:a",5]}]`, nil, "JSON"},
+		{`[{"urls":["stun:a",["stun:b"]]}]`, nil, "JSON"},
+		{`[{"urls":{"a":"stun:a"}}]`, nil, "JSON"},
+		{`[{"urls":" stun:a"}]`, nil, "stun:"},
+		{`[{"urls":"turn:a","username":5,"credential":"c"}]`, nil, "JSON"},
+		{`[{"urls":"turn:a","username":"u","credential":{"key":"c"}}]`, nil, "JSON"},
+		{`[{"urls":"turn:a","username":"u","credential":["c"]}]`, nil, "JSON"},
+		{`[{"urls":"turn:a","username":null,"credential":null}]`, nil, "credential"},
+		{`[{"urls":"turn:a?transport=sctp","username":"u","credential":"c"}]`, nil, "transport=udp"},
+		{`[{"urls":"TURNS:a?transport=TCP","username":"u","credential":"c"}]`,
+			[]inbox.ICEServer{{URLs: []string{"turns:a?transport=tcp"}, Username: "u", Credential: "c"}}, ""},
+		{`[{"urls":"turn:a","username":"` + strings.Repeat("u", 509) + `","credential":"c"}]`, nil, "508"},
+		{`[{"urls":"turn:a","username":"u","credential":"` + strings.Repeat("c", 509) + `"}]`, nil, "508"},
 	}
 	for _, row := range rows {
 		got, err := inbox.ParseICEServers(row.spec)
@@ -40,6 +62,22 @@ func TestParseICEServers(t *testing.T) {
 			}
 		} else if err == nil || !strings.Contains(err.Error(), row.err) {
 			t.Errorf("%q: got %v, want an error with %q", row.spec, err, row.err)
+		}
+	}
+}
+
+// TestErrorsOfICEServersHideCredentials checks the errors for URLs in which an operator
+// has put a password.
+func TestErrorsOfICEServersHideCredentials(t *testing.T) {
+	for _, spec := range []string{
+		"turn:guest:geheim@turn.example", "stun:geheim@stun.example", "turn:turn.example?credential=geheim",
+		`[{"urls":"turn:guest:geheim@turn.example:3478?transport=udp","username":"u","credential":"c"}]`,
+		`[{"urls":"turn:turn.example:0","username":"geheim","credential":"geheim"}]`,
+		`[{"urls":"turn:turn.example","credential":"geheim"}]`,
+		`[{"urls":"turn:turn.example","username":"u","credential":5,"password":"geheim"}]`,
+	} {
+		if _, err := inbox.ParseICEServers(spec); err == nil || strings.Contains(err.Error(), "geheim") {
+			t.Errorf("%q: got %v, want an error without the password", spec, err)
 		}
 	}
 }

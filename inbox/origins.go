@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -17,6 +16,10 @@ type origins struct {
 // exposedHeaders are the response fields that a page of another origin can read.
 const exposedHeaders = "X-From, X-Message-Id, X-Poll-Ended, Retry-After, RateLimit, RateLimit-Policy"
 
+// allowedHeaders are the request fields that a page of another origin can send. Monitoring
+// libraries add the last four to each request of a page.
+const allowedHeaders = "Authorization, Content-Type, traceparent, tracestate, baggage, sentry-trace"
+
 func newOrigins(anyOrigin bool, list []string) origins {
 	o := origins{anyOrigin: anyOrigin, allowed: make(map[string]bool, len(list))}
 	for _, origin := range list {
@@ -29,17 +32,16 @@ func newOrigins(anyOrigin bool, list []string) origins {
 // request is allowed.
 func (o origins) check(w http.ResponseWriter, r *http.Request) bool {
 	allowed := o.allow(w, r)
-	if !isCrossSite(r) {
-		return true
-	}
-	// Without CORS a browser sends no preflight and the page cannot read the
-	// response, but the message would be gone. An image, a form or a link is
-	// never a client of the mailbox.
-	switch canonicalHeader(r.Header, "Sec-Fetch-Mode") {
-	case "no-cors", "navigate":
+	switch originOf(r) {
+	case otherScript:
+		return allowed
+	case otherElement:
+		// Without CORS a browser sends no preflight and the page cannot read the
+		// response, but the message would be gone. An image, a form or a link is
+		// never a client of the mailbox.
 		return false
 	}
-	return allowed
+	return true
 }
 
 // allow sets the fields of the CORS protocol (Fetch Standard) that every response
@@ -73,31 +75,13 @@ func (h *Handler) AllowOrigin(w http.ResponseWriter, r *http.Request) {
 	h.origins.allow(w, r)
 }
 
-// isCrossSite reports whether a page of another site made the request. Browsers
-// send Sec-Fetch-Site. Without it (plain HTTP, old browsers), the host of the
-// origin must be that of the request.
-func isCrossSite(r *http.Request) bool {
-	switch canonicalHeader(r.Header, "Sec-Fetch-Site") {
-	case "same-origin", "none":
-		return false
-	case "":
-		origin := canonicalHeader(r.Header, "Origin")
-		if origin == "" {
-			return false
-		}
-		u, err := url.Parse(origin)
-		return err != nil || !strings.EqualFold(u.Host, r.Host)
-	}
-	return true
-}
-
 // preflight responds to OPTIONS.
 func (o origins) preflight(w http.ResponseWriter, r *http.Request, allowed string) {
 	header := w.Header()
 	header.Set("Allow", allowed)
 	if header.Get("Access-Control-Allow-Origin") != "" {
 		header.Set("Access-Control-Allow-Methods", allowed)
-		header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+		header.Set("Access-Control-Allow-Headers", allowedHeaders)
 		header.Set("Access-Control-Max-Age", "7200") // the maximum in Chromium
 	}
 	w.WriteHeader(http.StatusNoContent)

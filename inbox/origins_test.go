@@ -64,6 +64,73 @@ func TestOtherSites(t *testing.T) {
 	}
 }
 
+const (
+	chromeAgent  = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36"
+	firefoxAgent = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+	imageAccept  = "Accept: image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
+	pageAccept   = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+)
+
+// TestElementsWithoutFetchMetadata checks requests as browsers send them over plain HTTP,
+// where they leave out Sec-Fetch-Site: what another site's page embeds must not take a
+// message with a remembered login.
+func TestElementsWithoutFetchMetadata(t *testing.T) {
+	const elsewhere, own = "Referer: http://site.example/", "Referer: http://example.com/watch"
+	for _, row := range []struct {
+		name, method string
+		header       []string
+		allowed      bool
+	}{
+		{"img", "GET", []string{chromeAgent, imageAccept, elsewhere}, false},
+		{"img without Referer", "GET", []string{chromeAgent, imageAccept}, false},
+		{"img of an unknown browser", "GET", []string{imageAccept}, false},
+		{"img in Firefox", "GET", []string{firefoxAgent, "Accept: image/png,image/*;q=0.8,*/*;q=0.5"}, false},
+		{"script", "GET", []string{chromeAgent, "Accept: */*", elsewhere}, false},
+		{"script without Referer", "GET", []string{chromeAgent, "Accept: */*"}, false},
+		{"script of a reloaded page", "GET", []string{firefoxAgent, "Accept: */*", "Cache-Control: max-age=0"}, false},
+		{"style sheet", "GET", []string{chromeAgent, "Accept: text/css,*/*;q=0.1"}, false},
+		{"iframe", "GET", []string{chromeAgent, pageAccept, elsewhere}, false},
+		{"iframe without Referer", "GET", []string{chromeAgent, pageAccept}, false},
+		{"audio in Chromium", "GET", []string{chromeAgent, "Accept: */*", "Range: bytes=0-", elsewhere}, false},
+		{"audio in Chromium without Referer", "GET", []string{chromeAgent, "Accept: */*", "Range: bytes=0-"}, false},
+		{"audio in Firefox", "GET", []string{firefoxAgent, "Accept: audio/webm,audio/ogg,audio/*;q=0.9,*/*;q=0.5"}, false},
+		{"video", "GET", []string{firefoxAgent, "Accept: video/webm,video/*;q=0.9,*/*;q=0.5"}, false},
+		{"form", "POST", []string{chromeAgent, pageAccept, "Content-Type: text/plain", elsewhere, "Origin: http://site.example"}, false},
+		{"form of a sandboxed frame", "POST", []string{chromeAgent, pageAccept, "Content-Type: text/plain", "Origin: null"}, false},
+		{"form in an old browser", "POST", []string{chromeAgent, pageAccept, "Content-Type: text/plain", elsewhere}, false},
+		{"form in an old browser without Referer", "POST", []string{chromeAgent, pageAccept, "Content-Type: text/plain"}, false},
+		{"Referer of another port", "GET", []string{chromeAgent, "Accept: */*", "Referer: http://example.com:81/"}, false},
+		{"Referer that is no URL", "GET", []string{chromeAgent, "Accept: */*", "Referer: ://"}, false},
+
+		{"own fetch", "GET", []string{chromeAgent, "Accept: */*", "Cache-Control: no-cache", "Pragma: no-cache"}, true},
+		{"own fetch with Referer", "GET", []string{chromeAgent, "Accept: */*", own}, true},
+		{"own POST", "POST", []string{chromeAgent, "Accept: */*", "Origin: http://example.com"}, true},
+		{"curl", "GET", []string{"User-Agent: curl/8.0", "Accept: */*"}, true},
+		{"wget", "GET", []string{"User-Agent: Wget/1.21", "Accept: */*", "Accept-Encoding: identity"}, true},
+		{"http.client", "GET", []string{"Accept-Encoding: identity"}, true},
+		{"requests", "GET", []string{"User-Agent: python-requests/2.28", "Accept: */*", "Accept-Encoding: gzip, deflate"}, true},
+		{"aiohttp", "GET", []string{"User-Agent: Python/3.11 aiohttp/3.8", "Accept: */*"}, true},
+		{"Node's fetch", "GET", []string{"User-Agent: node", "Accept: */*", "Accept-Language: *", "Sec-Fetch-Mode: cors"}, true},
+		{"Go", "GET", []string{"User-Agent: Go-http-client/1.1", "Accept-Encoding: gzip"}, true},
+		{"Java's HttpURLConnection", "GET", []string{"User-Agent: Java/17.0.1", "Accept: text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"}, true},
+		{"Java's HttpClient", "GET", []string{"User-Agent: Java-http-client/17.0.1"}, true},
+		{"PowerShell", "GET", []string{"User-Agent: Mozilla/5.0 (Windows NT 10.0; en-US) WindowsPowerShell/5.1"}, true},
+	} {
+		for _, anyOrigin := range []bool{false, true} {
+			s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.AnyOrigin = anyOrigin })
+			s.want(s.do("bob", "POST", "/inbox?to=bob", "a message"), 200, "")
+			w := s.do("bob", row.method, "/inbox?wait=0&to=bob", "hello", row.header...)
+			if got := w.Code == 200; got != row.allowed {
+				t.Errorf("%s, any origin %v: got %d, want allowed %v", row.name, anyOrigin, w.Code, row.allowed)
+			}
+			if !row.allowed {
+				s.wantProblem(w, 403, "cross-site")
+				s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 200, "a message")
+			}
+		}
+	}
+}
+
 func TestCORSIsOnEveryResponse(t *testing.T) {
 	s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.Origins = []string{"https://site.example"} })
 	header := []string{"Origin: https://site.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors"}
@@ -102,7 +169,7 @@ func TestPreflight(t *testing.T) {
 	for name, want := range map[string]string{
 		"Access-Control-Allow-Origin":  "*",
 		"Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
-		"Access-Control-Allow-Headers": "Authorization, Content-Type",
+		"Access-Control-Allow-Headers": "Authorization, Content-Type, traceparent, tracestate, baggage, sentry-trace",
 		"Access-Control-Max-Age":       "7200",
 	} {
 		if got := w.Header().Get(name); got != want {

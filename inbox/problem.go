@@ -22,7 +22,10 @@ func badRequest(what string, err error) *problem.Problem {
 // Refusals by the handler itself.
 var (
 	errUnauthorized     = errors.New("no credentials")
+	errNotBase64        = errors.New("credentials that are not base64")
+	errNoColon          = errors.New("credentials without a colon")
 	errMethodNotAllowed = errors.New("method not allowed")
+	errContentEncoding  = errors.New("content encoding")
 )
 
 // problemTable maps errors to problems. A problem of the handler, such as that
@@ -33,14 +36,20 @@ var problemTable = []struct {
 }{
 	{errUnauthorized, problem.New(401, "unauthorized", "A name and a password are needed",
 		"Send them with HTTP Basic authentication. The first use of a name claims it with that password.")},
+	{errNotBase64, problem.New(401, "unauthorized", "The credentials cannot be read",
+		"The base64 in the Authorization field cannot be read. It must be plain base64 on one line, with its padding; not base64url.")},
+	{errNoColon, problem.New(401, "unauthorized", "The credentials cannot be read",
+		"The base64 in the Authorization field must stand for name:password, with a colon.")},
 	{ErrWrongKey, problem.New(401, "unauthorized", "The name is in use with another password",
-		"Use the password it was claimed with, or another name; a name is free again when its owner was silent for a while.")},
+		"Use the password it was claimed with, or another name; the name is released after a period of inactivity.")},
 	{ErrNoInbox, problem.New(404, "no-inbox", "That name is not claimed",
 		"The recipient has to ask for its messages first. Add wait=SECONDS to wait for it.")},
 	{errMethodNotAllowed, problem.New(405, "method-not-allowed", "This method is not for this path",
 		"The Allow field lists those that are.")},
 	{os.ErrDeadlineExceeded, problem.New(408, "body-too-slow", "The body took too long",
 		"Send it faster, or in smaller messages.")},
+	{errContentEncoding, problem.New(415, "content-encoding", "The body is encoded",
+		"Send it without Content-Encoding. The server passes a body on as it is, and would not tell the receiver how to decode it.")},
 	{ErrPayerFull, problem.New(429, "payer-full", "Your address has used up its quota",
 		"Space is freed as messages are read and unused names expire.")},
 	{ErrInboxFull, problem.New(503, "inbox-full", "The inbox is full",
@@ -106,6 +115,8 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch p.Status {
 	case http.StatusUnauthorized:
 		header.Set("WWW-Authenticate", `Basic realm="inbox", charset="UTF-8"`)
+	case http.StatusUnsupportedMediaType:
+		header.Set("Accept-Encoding", "identity") // RFC 9110, section 15.5.16
 	case http.StatusRequestTimeout:
 		if r.ProtoMajor < 2 { // over HTTP/2 it would end the connection for other requests too
 			header.Set("Connection", "close")

@@ -3,7 +3,6 @@ package inbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"mime"
@@ -14,11 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
-
-// maxNameBytes bounds names and passwords, in bytes.
-const maxNameBytes = 256
 
 // maxCharsetBytes bounds the only parameter of a media type that is passed on.
 // The longest registered name of a charset has 45 bytes.
@@ -27,39 +22,6 @@ const maxCharsetBytes = 45
 // initialBodyBytes is how much of a body is allocated before any of it has
 // arrived, so that a large Content-Length alone costs nothing.
 const initialBodyBytes = 16 << 10
-
-// checkName returns what is wrong with a name. A name must be text that people
-// can distinguish from another, and fit into the credentials of HTTP Basic.
-func checkName(name string) error {
-	switch {
-	case name == "":
-		return errors.New("is empty")
-	case len(name) > maxNameBytes:
-		return fmt.Errorf("is longer than %d bytes", maxNameBytes)
-	case !utf8.ValidString(name):
-		return errors.New("is not UTF-8")
-	}
-	for _, c := range name {
-		if c == ':' || isControl(c) {
-			return errors.New("has a colon or a control character")
-		}
-	}
-	return nil
-}
-
-// isControl reports C0 and C1 controls, and those that change the direction of
-// text: with them two different names look alike.
-func isControl(c rune) bool {
-	switch {
-	case c < 0x20, 0x7f <= c && c <= 0x9f:
-		return true
-	case c == 0x061c, c == 0x200e, c == 0x200f:
-		return true
-	case 0x202a <= c && c <= 0x202e, 0x2066 <= c && c <= 0x2069:
-		return true
-	}
-	return false
-}
 
 // escapeName percent-encodes the percent sign and every byte that is not visible
 // ASCII, so that the name fits into a header field.
@@ -137,13 +99,16 @@ func (h *Handler) setParameter(q *query, key, value string) error {
 	return nil
 }
 
-func checkRecipient(q query) error {
+// parseRecipient replaces the parameter to by the name that it stands for.
+func (q *query) parseRecipient() error {
 	if q.recipients != 1 {
 		return badRequest("to", errors.New("must be in the query once, as in POST /inbox?to=bob"))
 	}
-	if err := checkName(q.to); err != nil {
+	name, err := parseName(q.to)
+	if err != nil {
 		return badRequest("to", err)
 	}
+	q.to = name
 	return nil
 }
 
@@ -187,6 +152,19 @@ func safeContentType(sent string) string {
 	return ""
 }
 
+// checkContentEncoding refuses a body that a receiver could not read: the coding is not
+// passed on, and the server does not decode.
+func checkContentEncoding(r *http.Request) error {
+	for _, field := range r.Header["Content-Encoding"] {
+		for coding := range strings.SplitSeq(field, ",") {
+			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
+				return errContentEncoding
+			}
+		}
+	}
+	return nil
+}
+
 func contentType(mediaType string) string {
 	if mediaType == "" {
 		return "application/octet-stream"
@@ -196,6 +174,7 @@ func contentType(mediaType string) string {
 
 // readBody reads at most maxBytes, and allocates as they arrive.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	defer func() { r.Trailer = nil }() // a send can wait, and hundreds of fields with it
 	size := r.ContentLength
 	if size > h.maxBytes {
 		return nil, &http.MaxBytesError{Limit: h.maxBytes}

@@ -43,7 +43,10 @@ func (h *Handler) readPost(w http.ResponseWriter, r *http.Request) (q query, bod
 	if q, err = h.parseQuery(r.URL.RawQuery); err != nil {
 		return q, nil, err
 	}
-	if err = checkRecipient(q); err != nil {
+	if err = q.parseRecipient(); err != nil {
+		return q, nil, err
+	}
+	if err = checkContentEncoding(r); err != nil {
 		return q, nil, err
 	}
 	if err = h.guard.Allow(r, UnknownRecipient, q.to); err != nil {

@@ -57,7 +57,7 @@ func (d dir) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// Browsers request this file from every site and log an error without it.
 		d.favicon.serve(w, r)
 	case err != nil:
-		http.Error(w, "page not found", http.StatusNotFound)
+		pageNotFound.Respond(w, r)
 	default:
 		defer file.Close()
 		serveFile(w, r, file, info)

@@ -92,7 +92,7 @@ func TestDirServesFiles(t *testing.T) {
 
 func TestDirSetsNoSecurityPolicy(t *testing.T) {
 	h := openDir(t, writeFiles(t, map[string]string{"index.html": "home"}))
-	for _, path := range []string{"/", "/nothing"} {
+	for _, path := range []string{"/", "/index.html"} {
 		header := do(h, "GET", path).Header
 		if got := header.Get("X-Content-Type-Options"); got != "nosniff" {
 			t.Errorf("%s: got X-Content-Type-Options %q, want nosniff", path, got)
@@ -103,7 +103,8 @@ func TestDirSetsNoSecurityPolicy(t *testing.T) {
 			}
 		}
 	}
-	wantStatus(t, do(h, "POST", "/"), http.StatusMethodNotAllowed)
+	wantProblem(t, do(h, "POST", "/"), http.StatusMethodNotAllowed, "method-not-allowed")
+	wantProblem(t, do(h, "GET", "/nothing"), http.StatusNotFound, "not-found")
 }
 
 func TestDirHides(t *testing.T) {
@@ -139,8 +140,8 @@ func TestDirHides(t *testing.T) {
 		if answer.StatusCode != http.StatusNotFound {
 			t.Errorf("%.60q: got status %d, want 404", path, answer.StatusCode)
 		}
-		if body := bodyOf(t, answer); body != "page not found\n" {
-			t.Errorf("%.60q: got body %q, want page not found", path, body)
+		if body := bodyOf(t, answer); !strings.Contains(body, "urn:inbox:problem:not-found") {
+			t.Errorf("%.60q: got body %q, want a problem document", path, body)
 		}
 	}
 }
@@ -223,8 +224,8 @@ func TestDirSwappedForALink(t *testing.T) {
 		}
 		if body := bodyOf(t, do(h, "GET", "/sub/page.txt")); body == "public" {
 			served++
-		} else if body != "page not found\n" {
-			t.Fatalf("got %q, want public or page not found", body)
+		} else if !strings.Contains(body, "urn:inbox:problem:not-found") {
+			t.Fatalf("got %q, want public or a problem document", body)
 		}
 	}
 }

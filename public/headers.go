@@ -1,6 +1,10 @@
 package public
 
-import "net/http"
+import (
+	"net/http"
+
+	"inbox/internal/problem"
+)
 
 // contentSecurityPolicy allows only files of this server. The camera picture is a blob,
 // and QR codes are SVG elements, so no exception for inline code is needed. No script
@@ -26,6 +30,14 @@ func setSecurityHeaders(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 }
 
+// Refusals, with the types that the mailboxes use.
+var (
+	methodNotAllowed = problem.New(http.StatusMethodNotAllowed, "method-not-allowed", "This method is not for this path",
+		"The Allow field lists those that are.")
+	pageNotFound = problem.New(http.StatusNotFound, "not-found", "There is nothing at this path",
+		"The page was moved or removed, or the address is wrong.")
+)
+
 // requireGetOrHead reports whether the method is GET or HEAD. Otherwise it answers with
 // 405.
 func requireGetOrHead(w http.ResponseWriter, r *http.Request) bool {
@@ -33,7 +45,7 @@ func requireGetOrHead(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	w.Header().Set("Allow", "GET, HEAD")
-	http.Error(w, "method not allowed: use GET or HEAD", http.StatusMethodNotAllowed)
+	methodNotAllowed.Write(w)
 	return false
 }
 

@@ -69,9 +69,29 @@ func TestEmbeddedPages(t *testing.T) {
 	}
 }
 
+// wantProblem checks a problem document.
+func wantProblem(t *testing.T, answer *http.Response, status int, kind string) {
+	t.Helper()
+	wantStatus(t, answer, status)
+	body := bodyOf(t, answer)
+	if got := answer.Header.Get("Content-Type"); got != "application/problem+json" || !strings.Contains(body, `"urn:inbox:problem:`+kind+`"`) {
+		t.Errorf("got %s %q, want a problem document of type %s", got, body, kind)
+	}
+}
+
+func TestEmbeddedRefusesOtherMethods(t *testing.T) {
+	for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS"} {
+		answer := do(Embedded(Options{}), method, "/")
+		wantProblem(t, answer, http.StatusMethodNotAllowed, "method-not-allowed")
+		if got := answer.Header.Get("Allow"); got != "GET, HEAD" {
+			t.Errorf("%s: got Allow %q, want GET, HEAD", method, got)
+		}
+	}
+}
+
 func TestEmbeddedSetsSecurityHeaders(t *testing.T) {
 	pages := Embedded(Options{})
-	for _, request := range [][2]string{{"GET", "/"}, {"HEAD", "/send.html"}, {"GET", "/nothing"}, {"POST", "/"}} {
+	for _, request := range [][2]string{{"GET", "/"}, {"HEAD", "/send.html"}, {"GET", "/nothing"}} {
 		h := do(pages, request[0], request[1]).Header
 		for name, want := range map[string]string{
 			"Cache-Control":                "no-cache",

@@ -36,7 +36,8 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	listener := ratelimit.NewListener(inner, conns, clientIP)
+	limiter := ratelimit.NewConnLimiter(conns, clientIP)
+	listener := limiter.Listener(inner)
 	server := &http.Server{
 		Handler: requests.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, "hello, %s", clientIP.Addr(r))
@@ -54,7 +55,7 @@ func Example() {
 		for {
 			select {
 			case now := <-ticker.C:
-				listener.Sweep(now)
+				limiter.Sweep(now)
 				requests.Limiter.Sweep(now)
 			case <-stop:
 				return

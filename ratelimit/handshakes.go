@@ -87,8 +87,7 @@ type handshakeState struct {
 // client's Finished in TLS 1.3, its first request in TLS 1.2. No expensive step follows
 // it, and TLS rejects such a record that comes too early.
 func (h *handshakeState) measure(header []byte) (length int, counts bool) {
-	const applicationData = 23
-	h.done = h.done || header[0] == applicationData
+	h.done = h.done || header[0] == recordApplicationData
 	return measureRecord(header)
 }
 

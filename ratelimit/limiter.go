@@ -1,11 +1,12 @@
 // Package ratelimit limits what one network address can demand of a server:
 //
-//   - connections, open and per second, before the TLS handshake ([Listener]),
+//   - connections, open and per second, before the TLS handshake ([ConnLimiter]),
 //   - TLS handshakes in progress ([HandshakeLimiter]),
 //   - TLS records and HTTP/2 frames that carry no request ([FrameLimiter]),
 //   - HTTP/2 streams ([StreamLimiter]), requests per second ([RequestLimiter]) and long polls
 //     ([PollLimiter]),
-//   - wrong passwords and other failed attempts ([AttemptLimiter]).
+//   - wrong passwords and other failed attempts ([AttemptLimiter]),
+//   - any resource that can be counted ([Share]).
 //
 // [ClientIP] resolves the address of a request, also behind proxies, and [Payer] turns it
 // into pseudonyms for quotas.

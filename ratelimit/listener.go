@@ -2,15 +2,17 @@ package ratelimit
 
 import (
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// ConnLimits bounds the connections of a [Listener]. Zero is no limit.
+// ConnLimits bounds the connections of a [ConnLimiter]. Zero is no limit.
 type ConnLimits struct {
-	// Max and MaxPerAddr bound the open connections, in total and per address. A /48
-	// may have sixteen times MaxPerAddr.
+	// Max and MaxPerAddr bound the open connections, in total and per address. A network
+	// may have sixteen times MaxPerAddr. If MaxPerAddr is below Max, an address also has a
+	// share of Max, which shrinks as connections open: see [Share].
 	Max, MaxPerAddr int
 	// Rate bounds how fast an address may open connections.
 	Rate Budget
@@ -24,7 +26,11 @@ type ConnLimits struct {
 	DryRun bool
 }
 
-// ConnStats counts the connections of a [Listener] since it was created.
+// minConnsPerAddr is what an address can open while the reserve lasts: one connection for a
+// page and one for a peer, or two of a browser that has no HTTP/2.
+const minConnsPerAddr = 2
+
+// ConnStats counts the connections of a [ConnLimiter] since it was created.
 type ConnStats struct {
 	Open     int64 // open now
 	Accepted int64
@@ -32,91 +38,106 @@ type ConnStats struct {
 	RefusedTotal, RefusedAddr, RefusedRate int64
 }
 
-// Listener refuses connections before it reads from them, because a TLS handshake costs a
-// server about forty times what a request does. It refuses by closing. Accept never
-// returns an error for a refused client, because http.Server.Serve ends with any error
-// that Accept returns. All methods can be called concurrently.
-type Listener struct {
-	net.Listener
+// ConnLimiter bounds the connections of the listeners of a server, which share the limits. It
+// refuses connections before it reads from them, because a TLS handshake costs a server about
+// forty times what a request does. It refuses by closing. All methods can be called
+// concurrently.
+type ConnLimiter struct {
 	limits    ConnLimits
 	clientIP  *ClientIP
 	rate      *Limiter
-	open      counter
+	open      *Share
 	tarpitted atomic.Int64
-	stats     struct{ open, accepted, total, addr, rate atomic.Int64 }
+	stats     struct{ accepted, total, addr, rate atomic.Int64 }
 }
 
-// NewListener limits the connections of inner. Peers that clientIP trusts are proxies with
-// many clients behind them, so only Max applies to them.
-func NewListener(inner net.Listener, limits ConnLimits, clientIP *ClientIP) *Listener {
-	return &Listener{
-		Listener: inner, limits: limits, clientIP: clientIP,
-		rate: NewLimiter(limits.Rate, 0),
+// NewConnLimiter returns a limiter. Peers that clientIP trusts are proxies with many clients
+// behind them, so only Max applies to them.
+func NewConnLimiter(limits ConnLimits, clientIP *ClientIP) *ConnLimiter {
+	share := ShareLimits{MaxPerClient: int64(limits.MaxPerAddr), DryRun: limits.DryRun}
+	if limits.Max > 0 {
+		share.Ceiling, share.MinPerClient = int64(limits.Max), minConnsPerAddr
 	}
+	if limits.MaxPerAddr <= 0 || limits.MaxPerAddr >= limits.Max {
+		share.MinPerClient = share.Ceiling // one address may take all
+	}
+	return &ConnLimiter{limits: limits, clientIP: clientIP, rate: NewLimiter(limits.Rate, 0), open: NewShare(share)}
 }
 
 // Stats returns the counts.
-func (l *Listener) Stats() ConnStats {
+func (l *ConnLimiter) Stats() ConnStats {
 	return ConnStats{
-		Open: l.stats.open.Load(), Accepted: l.stats.accepted.Load(),
+		Open: l.open.Used(), Accepted: l.stats.accepted.Load(),
 		RefusedTotal: l.stats.total.Load(), RefusedAddr: l.stats.addr.Load(), RefusedRate: l.stats.rate.Load(),
 	}
 }
 
 // Sweep frees memory after a flood, as [Limiter.Sweep] does.
-func (l *Listener) Sweep(now time.Time) { l.rate.Sweep(now) }
+func (l *ConnLimiter) Sweep(now time.Time) { l.rate.Sweep(now) }
 
-// Accept returns the next connection that is within the limits. The connection has a
-// method NetConn, as tls.Conn has, and a method DelayRelease(time.Duration), which makes
-// the connection count for some time after it is closed.
-func (l *Listener) Accept() (net.Conn, error) {
+// Listener returns a listener that accepts the connections of inner that are within the
+// limits. Accept never returns an error for a refused client, because http.Server.Serve ends
+// with any error that Accept returns.
+//
+// The connections have a method NetConn, as tls.Conn has, and a method
+// DelayRelease(time.Duration), which makes the connection count for some time after it is
+// closed.
+func (l *ConnLimiter) Listener(inner net.Listener) net.Listener { return &connListener{inner, l} }
+
+type connListener struct {
+	net.Listener
+	limiter *ConnLimiter
+}
+
+func (l *connListener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		if admitted := l.admit(c); admitted != nil {
-			l.stats.accepted.Add(1)
+		if admitted := l.limiter.admit(c); admitted != nil {
+			l.limiter.stats.accepted.Add(1)
 			return admitted, nil
 		}
-		l.refuse(c)
+		l.limiter.refuse(c)
 	}
 }
 
 // admit returns the connection as it is counted, or nil.
-func (l *Listener) admit(c net.Conn) net.Conn {
+func (l *ConnLimiter) admit(c net.Conn) net.Conn {
 	addr := connAddr(c)
-	trusted := !addr.IsValid() || l.clientIP.trusts(addr)
-	counted := &conn{Conn: c, listener: l}
-	if open := l.stats.open.Add(1); exceeds(int(open), l.limits.Max) && !l.countRefusal(&l.stats.total) {
-		l.stats.open.Add(-1)
+	if l.clientIP.trusts(addr) {
+		addr = netip.Addr{}
+	}
+	if !l.reserve(addr) {
 		return nil
 	}
-	if trusted {
-		return counted
+	return &conn{Conn: c, limiter: l, addr: addr}
+}
+
+// reserve takes a slot for an address; an invalid one counts only in total.
+func (l *ConnLimiter) reserve(addr netip.Addr) bool {
+	if addr.IsValid() && !l.rate.Take(addr, time.Now()).OK && !l.countRefusal(&l.stats.rate) {
+		return false
 	}
-	counted.keys = keysOf(addr)
-	if !l.rate.Take(addr, time.Now()).OK && !l.countRefusal(&l.stats.rate) {
-		l.stats.open.Add(-1)
-		return nil
+	switch l.open.reserve(addr, 1) {
+	case overCeiling:
+		return l.countRefusal(&l.stats.total)
+	case overShare:
+		return l.countRefusal(&l.stats.addr)
 	}
-	if l.open.enter(counted.keys, l.limits.MaxPerAddr) && !l.countRefusal(&l.stats.addr) {
-		l.open.leave(counted.keys)
-		l.stats.open.Add(-1)
-		return nil
-	}
-	return counted
+	return true
 }
 
 // countRefusal counts a refusal and reports whether a dry run admits the connection.
-func (l *Listener) countRefusal(refused *atomic.Int64) bool {
+func (l *ConnLimiter) countRefusal(refused *atomic.Int64) bool {
 	refused.Add(1)
 	return l.limits.DryRun
 }
 
 // refuse closes the connection: after Tarpit if there is room to keep it open, otherwise
 // immediately.
-func (l *Listener) refuse(c net.Conn) {
+func (l *ConnLimiter) refuse(c net.Conn) {
 	if l.limits.Tarpit <= 0 || l.tarpitted.Add(1) > int64(l.limits.MaxTarpitted) {
 		if l.limits.Tarpit > 0 {
 			l.tarpitted.Add(-1)
@@ -130,34 +151,50 @@ func (l *Listener) refuse(c net.Conn) {
 	})
 }
 
-func (l *Listener) release(keys [2]key) {
-	l.stats.open.Add(-1)
-	if keys[0] != (key{}) {
-		l.open.leave(keys)
-	}
-}
-
 // conn is a counted connection.
 type conn struct {
 	net.Conn
-	listener     *Listener
-	keys         [2]key // zero for a connection that counts only in total
-	once         sync.Once
+	limiter      *ConnLimiter
 	releaseDelay atomic.Int64
+
+	mu       sync.Mutex
+	addr     netip.Addr // that the slot counts for; invalid if only in total
+	released bool
 }
 
 // Close closes the connection and releases its slot once.
 func (c *conn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(func() {
-		l, keys := c.listener, c.keys // the closure must not keep c, which holds more memory
-		if delay := time.Duration(c.releaseDelay.Load()); delay > 0 {
-			time.AfterFunc(delay, func() { l.release(keys) })
-		} else {
-			l.release(keys)
-		}
-	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.released {
+		return err
+	}
+	c.released = true
+	open, addr := c.limiter.open, c.addr // the closure must not keep c, which holds more memory
+	if delay := time.Duration(c.releaseDelay.Load()); delay > 0 {
+		time.AfterFunc(delay, func() { open.Release(addr, 1) })
+	} else {
+		open.Release(addr, 1)
+	}
 	return err
+}
+
+// countFor moves the slot of an open connection to an address, and reports whether the
+// address may have it.
+func (c *conn) countFor(addr netip.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.released {
+		return false
+	}
+	c.limiter.open.Release(c.addr, 1)
+	if !c.limiter.reserve(addr) {
+		c.released = true
+		return false
+	}
+	c.addr = addr
+	return true
 }
 
 // DelayRelease keeps the connection's slot for d after Close, for a server that keeps

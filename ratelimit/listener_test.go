@@ -14,8 +14,14 @@ import (
 	"inbox/internal/netconn"
 )
 
+// testListener is a listener with its limiter.
+type testListener struct {
+	net.Listener
+	*ConnLimiter
+}
+
 // listen starts a listener and returns its accepted connections in a channel.
-func listen(t *testing.T, limits ConnLimits, clientIP *ClientIP) (*Listener, <-chan net.Conn) {
+func listen(t *testing.T, limits ConnLimits, clientIP *ClientIP) (testListener, <-chan net.Conn) {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -24,7 +30,8 @@ func listen(t *testing.T, limits ConnLimits, clientIP *ClientIP) (*Listener, <-c
 	if clientIP == nil {
 		clientIP = &ClientIP{}
 	}
-	l := NewListener(inner, limits, clientIP)
+	limiter := NewConnLimiter(limits, clientIP)
+	l := testListener{limiter.Listener(inner), limiter}
 	t.Cleanup(func() { l.Close() })
 	accepted := make(chan net.Conn, 100)
 	go func() {
@@ -123,7 +130,7 @@ func TestProxiesAndDryRunsAreNotRefused(t *testing.T) {
 	limits := ConnLimits{MaxPerAddr: 1, Rate: Budget{PerSecond: 0.001, Burst: 1}}
 	trusted := &ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}}
 	dry := limits
-	dry.DryRun, dry.Max = true, 1
+	dry.DryRun, dry.Max = true, 3
 	for name, row := range map[string]struct {
 		limits  ConnLimits
 		clients *ClientIP
@@ -171,7 +178,7 @@ func TestUnixSocketPeersCountOnlyInTotal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := NewListener(inner, ConnLimits{MaxPerAddr: 1, Max: 3, Rate: Budget{PerSecond: 0.01, Burst: 1}}, &ClientIP{})
+	l := NewConnLimiter(ConnLimits{MaxPerAddr: 1, Max: 3, Rate: Budget{PerSecond: 0.01, Burst: 1}}, &ClientIP{}).Listener(inner)
 	defer l.Close()
 	go http.Serve(l, http.NotFoundHandler())
 	for i := range 4 {
@@ -210,7 +217,8 @@ func TestListenerDelaysRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer inner.Close()
-	l := NewListener(inner, ConnLimits{}, &ClientIP{})
+	limiter := NewConnLimiter(ConnLimits{}, &ClientIP{})
+	l := limiter.Listener(inner)
 	accept := func() net.Conn {
 		t.Helper()
 		client, err := net.Dial("tcp", inner.Addr().String())
@@ -230,12 +238,12 @@ func TestListenerDelaysRelease(t *testing.T) {
 	began := time.Now()
 	delayed.Close()
 	other.Close()
-	if open := l.Stats().Open; open != 1 && time.Since(began) < delay {
+	if open := limiter.Stats().Open; open != 1 && time.Since(began) < delay {
 		t.Errorf("%d connections count after both were closed, want 1", open)
 	}
-	for l.Stats().Open > 0 {
+	for limiter.Stats().Open > 0 {
 		if time.Since(began) > 5*time.Second {
-			t.Fatalf("%d connections still count after %v", l.Stats().Open, time.Since(began))
+			t.Fatalf("%d connections still count after %v", limiter.Stats().Open, time.Since(began))
 		}
 		time.Sleep(time.Millisecond)
 	}

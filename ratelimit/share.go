@@ -26,7 +26,7 @@ import (
 // client while less than half is free. Otherwise it has the same share.
 //
 // A Share has an entry for each client and network that holds units, and refuses new clients
-// above [DefaultTableSize] entries. It does not depend on time. All methods may be called
+// above [DefaultTableSize] entries. It does not depend on time. All methods can be called
 // concurrently.
 type Share struct {
 	limits  ShareLimits
@@ -72,17 +72,31 @@ func NewShare(limits ShareLimits) *Share {
 // address has no share: only the ceiling applies, as for a trusted proxy, whose clients are
 // unknown, or a Unix socket.
 func (s *Share) Reserve(addr netip.Addr, n int64) bool {
+	return s.reserve(addr, n) == withinShare || s.limits.DryRun
+}
+
+// shareResult tells which part of the contract a reservation exceeds.
+type shareResult int
+
+const (
+	withinShare shareResult = iota
+	overShare
+	overCeiling
+)
+
+// reserve is Reserve with the reason of a refusal, which a dry run ignores.
+func (s *Share) reserve(addr netip.Addr, n int64) shareResult {
 	keys := shareKeys(addr)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.fitsLocked(keys, n) {
+	result := s.fitsLocked(keys, n)
+	if result != withinShare {
 		s.refused.Add(1)
-		if !s.limits.DryRun {
-			return false
-		}
 	}
-	s.addLocked(keys, n)
-	return true
+	if result == withinShare || s.limits.DryRun {
+		s.addLocked(keys, n)
+	}
+	return result
 }
 
 // Release returns n units that were reserved for the same address.
@@ -106,9 +120,9 @@ func (s *Share) Refused() int64 { return s.refused.Load() }
 // Limits returns the limits, with defaults resolved.
 func (s *Share) Limits() ShareLimits { return s.limits }
 
-func (s *Share) fitsLocked(keys [2]key, n int64) bool {
+func (s *Share) fitsLocked(keys [2]key, n int64) shareResult {
 	if s.limits.Ceiling > 0 && (n > s.limits.Ceiling || s.used > s.limits.Ceiling-n) {
-		return false
+		return overCeiling
 	}
 	for i, k := range keys {
 		if k == (key{}) {
@@ -116,10 +130,10 @@ func (s *Share) fitsLocked(keys [2]key, n int64) bool {
 		}
 		held, known := s.held[k]
 		if !known && len(s.held) >= DefaultTableSize || held+n > s.limits.quota(s.used+n, factors[i]) {
-			return false
+			return overShare
 		}
 	}
-	return true
+	return withinShare
 }
 
 func (s *Share) addLocked(keys [2]key, n int64) {

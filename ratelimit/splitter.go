@@ -8,6 +8,8 @@ const (
 	frameHeaderBytes  = 9
 	prefaceBytes      = 24 // "PRI * HTTP/2.0…"
 	frameData         = 0
+
+	recordApplicationData = 23
 )
 
 // splitter finds the units of a stream: TLS records or HTTP/2 frames. Each has a header

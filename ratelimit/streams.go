@@ -88,7 +88,9 @@ func (s *StreamLimiter) Handler(limit func(http.Handler) http.Handler) func(http
 	refusal := limit(http.HandlerFunc(refuseStream))
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.ProtoMajor < 2 {
+			// net/http delivers the preface of HTTP/2 without TLS as a request of HTTP/2.0
+			// on a connection of HTTP/1.1, which a handler can hijack.
+			if r.ProtoMajor < 2 || r.Method == "PRI" && r.TLS == nil {
 				next.ServeHTTP(w, r)
 				return
 			}

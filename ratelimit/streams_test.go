@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -354,5 +355,30 @@ func TestStreamLimiterCountsUnreadResponses(t *testing.T) {
 	<-done
 	if a.Active() != 0 {
 		t.Errorf("%d streams active after all ended", a.Active())
+	}
+}
+
+// TestPrefaceOfHTTP2IsNoStream checks that a handler can hijack the connection of a preface.
+func TestPrefaceOfHTTP2IsNoStream(t *testing.T) {
+	limiter := NewStreamLimiter(StreamLimits{Max: 1}, func(*http.Request) netip.Addr { return netip.Addr{} })
+	unlimited := func(next http.Handler) http.Handler { return next }
+	server := httptest.NewServer(limiter.Handler(unlimited)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(c, "hijacked")
+		c.Close()
+	})))
+	defer server.Close()
+	c, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	if got, _ := io.ReadAll(c); string(got) != "hijacked" || limiter.Active() != 0 {
+		t.Errorf("got %q and %d active streams, want hijacked and none", got, limiter.Active())
 	}
 }

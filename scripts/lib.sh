@@ -45,6 +45,8 @@ step_install() {
 	command -v curl >/dev/null || want+=(curl)
 	{ command -v redis-server && command -v redis-cli; } >/dev/null || want+=(redis-server) # comes with redis-cli
 	{ command -v node && command -v npm; } >/dev/null || want+=(nodejs npm)
+	command -v wget >/dev/null || want+=(wget)
+	/usr/bin/python3 -c 'import requests, aiohttp' 2>/dev/null || want+=(python3-requests python3-aiohttp)
 	command -v debootstrap >/dev/null || want+=(debootstrap)
 	command -v rpm >/dev/null || want+=(rpm)
 	command -v dnf >/dev/null || want+=(dnf)
@@ -63,6 +65,7 @@ step_install() {
 	tool staticcheck "honnef.co/go/tools/cmd/staticcheck@$staticcheck_version"
 	tool govulncheck "golang.org/x/vuln/cmd/govulncheck@$govulncheck_version"
 	(cd e2e/pages && npm ci --no-audit --no-fund --silent)
+	command -v javac >/dev/null || echo "missing, so not tested: Java's HTTP clients (default-jdk-headless)"
 	echo "installed"
 }
 

@@ -25,6 +25,16 @@ type RedirectConfig struct {
 	APIPaths []string
 }
 
+// Refusals over plain HTTP.
+var (
+	unknownToken = problem.New(http.StatusNotFound, "not-found", "There is nothing at this path",
+		"no certificate is being ordered with this token")
+	noPath = problem.New(http.StatusBadRequest, "bad-request", "The request is not valid",
+		"the request names no path of this host")
+	httpsRequired = problem.New(http.StatusForbidden, "https-required", "HTTPS is required",
+		"use https: over plain http a password can be read on the way")
+)
+
 // Redirect returns the handler for plain HTTP. It redirects GET and HEAD requests
 // for a configured host to https, with status 308, and answers 421 to other hosts,
 // 403 to API paths and other methods, and 404 to a challenge token that the
@@ -36,17 +46,17 @@ func Redirect(c RedirectConfig) http.Handler {
 	return CheckHost(c.Domains, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		if strings.HasPrefix(r.URL.Path, acme.TokenPath) {
-			http.Error(w, "no certificate is being ordered with this token", http.StatusNotFound)
+			unknownToken.Write(w)
 			return
 		}
 		if r.URL.Opaque != "" || !strings.HasPrefix(r.URL.Path, "/") {
-			http.Error(w, "the request names no path of this host", http.StatusBadRequest)
+			noPath.Write(w)
 			return
 		}
 		isRead := r.Method == http.MethodGet || r.Method == http.MethodHead
 		if !isRead || slices.Contains(c.APIPaths, r.URL.Path) {
 			w.Header().Set("Connection", "close")
-			http.Error(w, "use https: over plain http a password can be read on the way", http.StatusForbidden)
+			httpsRequired.Write(w)
 			return
 		}
 		w.Header().Del("Cache-Control")

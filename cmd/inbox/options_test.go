@@ -43,6 +43,9 @@ func TestInvalidOptions(t *testing.T) {
 		{"-cors-origins https://a.example,", "is not an origin"},
 		{"-ice-servers http://a.example", "-ice-servers"},
 		{"-ice-servers stun:", "-ice-servers"},
+		{"-ice-servers stun:h?transport=udp", `-ice-servers: ICE server "stun:h": a STUN server has no ?transport=`},
+		{"-ice-servers stun:h:99999", "the port must be a number from 1 to 65535"},
+		{"-ice-servers stun:2001:db8::1", "an IPv6 address must be in brackets"},
 		{"-ice-servers /no/such/file", "-ice-servers"},
 		{"-metrics-hosts https://monitor.example", "must be a host name without scheme"},
 		{"-metrics-hosts monitor.example:9090", "must be a host name without scheme"},
@@ -93,9 +96,11 @@ func TestOptionErrorNamesSource(t *testing.T) {
 }
 
 func TestICECredentialsAreNotRepeated(t *testing.T) {
-	code, _, stderr := runOnce(t, nil, "-ice-servers", `[{"urls":"turn:a.example","username":"u","credential":"geheim"}]`)
-	if code != exitUsage || strings.Contains(stderr, "geheim") {
-		t.Errorf("exit code %d, %q; want 2 without the credential", code, stderr)
+	for _, value := range []string{`[{"urls":"turn:a.example","username":"u","credential":"geheim"}]`, "turn:guest:geheim@turn.example", "TURN:h?credential=geheim"} {
+		code, _, stderr := runOnce(t, nil, "-ice-servers", value)
+		if code != exitUsage || !strings.Contains(stderr, "-ice-servers") || strings.Contains(stderr, "geheim") {
+			t.Errorf("%s: exit code %d, %q; want 2 without the credential", value, code, stderr)
+		}
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
 	"inbox/cmd/inbox/internal/host"
-	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/server"
 	"inbox/tlsmgr"
@@ -80,11 +79,7 @@ func (p process) fail(code int, err error) int {
 
 // hostFacts returns what the configuration needs to know of this machine.
 func hostFacts(getenv func(name string) string) config.Facts {
-	const spareFiles = 64 // for everything that is not a connection
-	return config.Facts{
-		MemoryBytes: host.AvailableMemory(), OpenFiles: host.MaxOpenFiles(),
-		ReservedFiles: spareFiles + limits.MaxTarpittedConns, Getenv: getenv,
-	}
+	return config.Facts{MemoryBytes: host.AvailableMemory(), OpenFiles: host.MaxOpenFiles(), Getenv: getenv}
 }
 
 // addUserHint adds the process's user to a permission error for a file. In a service or

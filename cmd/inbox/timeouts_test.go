@@ -102,7 +102,7 @@ func TestWaitCanExceedBodyTimeout(t *testing.T) {
 
 func TestHeaderLimit(t *testing.T) {
 	for _, size := range []int{600, 5000, 20000} {
-		p := start(t, "-https=false", "-max-header-size", fmt.Sprint(size))
+		p := start(t, "-https=false", "-max-header-size", fmt.Sprint(size), "-metrics-bind", "127.0.0.1:0")
 		for _, tt := range []struct{ bytes, status int }{
 			{size, http.StatusOK},
 			{size + 1, http.StatusRequestHeaderFieldsTooLarge},
@@ -113,6 +113,7 @@ func TestHeaderLimit(t *testing.T) {
 				t.Errorf("limit %d: header of %d bytes: got %d, want %d", size, tt.bytes, got, tt.status)
 			}
 		}
+		p.waitMetric(`inbox_limited_total{limit="header"}`, 3)
 	}
 }
 

@@ -17,6 +17,13 @@ import (
 	"time"
 )
 
+// Memory limits, which the server selects on machines with 341 MiB, 512 MiB and 1 GiB.
+const (
+	tinyMemory  = 256 << 20
+	smallMemory = 384 << 20
+	largeMemory = 768 << 20
+)
+
 // attack is one kind of attack.
 type attack struct {
 	name string
@@ -24,6 +31,9 @@ type attack struct {
 	flags []string
 	// memory is the server's -max-memory in bytes; zero selects the default of the run.
 	memory int64
+	// files is the limit of open files; zero is that of the test. The pages are then those of
+	// a directory.
+	files int
 	// slow marks an attack that mostly waits: it runs in parallel with others.
 	slow bool
 	// timeout ends an attack that hangs; zero selects a minute.
@@ -56,6 +66,14 @@ func attacks(extended bool) []attack {
 		{name: "queue exhaustion, 100 addresses", flags: shortInboxTimeout, run: exhaustManyAddrs(1 << 20)},
 		{name: "incomplete bodies of 1 MiB", run: halfBodies},
 		{name: "many header fields", run: manyFields},
+		{name: "unfinished headers of short fields", memory: tinyMemory, run: unfinished(extended, headerOf(fieldsOfFiveBytes))},
+		{name: "unfinished headers of distinct fields", memory: tinyMemory, run: unfinished(extended, headerOf(distinctFields()))},
+		{name: "unfinished headers behind a request", memory: tinyMemory, run: unfinished(extended, headerOf("GET /healthz HTTP/1.1\nHost: a\n\n"+distinctFields()))},
+		{name: "unfinished ClientHellos", memory: tinyMemory, run: unfinished(extended, helloWithoutEnd)},
+		{name: "unfinished HTTP/2 headers", memory: tinyMemory, run: unfinished(extended, framesWithoutEnd)},
+		{name: "unfinished HTTP/2 frames of 1 MiB", memory: tinyMemory, run: unfinished(extended, largeFrames)},
+		{name: "connection flood through a proxy", flags: append(overHTTP, proxyProtocol...), memory: tinyMemory, run: floodThroughProxy},
+		{name: "open files", files: 1024, timeout: 2 * time.Minute, run: exhaustFiles},
 		{name: "concurrent polls", run: manyPolls},
 		{name: "rapid reset", run: measureFlood("resets", 2*seconds*time.Second)},
 		{name: "PING flood", run: measureFlood("pings", 2*seconds*time.Second)},
@@ -72,6 +90,7 @@ func attacks(extended bool) []attack {
 		{name: "half-closed connections", slow: true, run: halfClosed},
 		{name: "slow headers", slow: true, run: slowHeaders},
 		{name: "slow bodies", slow: true, run: slowBodies},
+		{name: "refused bodies", slow: true, run: refusedBodies},
 		{name: "large responses never read", slow: true, flags: largeMessages, memory: 768 << 20, run: slowReaders},
 		{name: "mailboxes deleted during delivery", flags: largeMessages, memory: 768 << 20, run: deletedWhileRead},
 	}

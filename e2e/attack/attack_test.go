@@ -25,12 +25,6 @@ func TestMain(m *testing.M) {
 	e2e.Main(m, &program)
 }
 
-// Two memory limits, which the server selects on machines with 512 MiB and with 1 GiB.
-const (
-	smallMemory = 384 << 20
-	largeMemory = 768 << 20
-)
-
 func TestAttacks(t *testing.T) {
 	extended := os.Getenv("ATTACK_LONG") != ""
 	pattern, err := regexp.Compile(os.Getenv("ATTACK"))

@@ -35,7 +35,7 @@ const (
 // server.
 func requestFlood(rounds int) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
-		controlTarget, err := start(s.program, minMemory, nil)
+		controlTarget, err := start(s.program, attack{memory: minMemory})
 		if err != nil {
 			s.fail("start the server for comparison: %v", err)
 			return

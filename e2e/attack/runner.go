@@ -46,7 +46,7 @@ func run(ctx context.Context, program string, a attack, idle int, attackDone fun
 	o = outcome{name: a.name, memory: a.memory, idle: idle}
 	once := sync.OnceFunc(attackDone)
 	defer once()
-	t, err := start(program, a.memory, a.flags)
+	t, err := start(program, a)
 	if err != nil {
 		return o, err
 	}

@@ -42,8 +42,8 @@ func (s *scenario) fail(format string, args ...any) {
 }
 
 // attackerAddr returns the n-th attacker address in 127.0.0.0/8, distinct from those of the
-// good clients.
-func attackerAddr(n int) string { return fmt.Sprintf("127.%d.%d.%d", 10+n/62500, n/250%250, 1+n%250) }
+// good clients. The first 250 are in networks of their own.
+func attackerAddr(n int) string { return fmt.Sprintf("127.%d.%d.%d", 10+n/62500, n%250, 1+n/250%250) }
 
 // Addresses of good clients.
 const (
@@ -53,10 +53,19 @@ const (
 	clientAddr = "127.200.1.1"
 )
 
-// dialTCP connects from a source address, without TLS.
+// dialTCP connects from a source address, without TLS. Through a proxy, the address is that of
+// the proxy's client.
 func (s *scenario) dialTCP(ctx context.Context, from string) (net.Conn, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
-	return d.DialContext(ctx, "tcp", s.addr)
+	source := from
+	if s.proxied {
+		source = "127.0.0.1"
+	}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: 10 * time.Second}
+	c, err := d.DialContext(ctx, "tcp", s.addr)
+	if err == nil && s.proxied {
+		_, err = fmt.Fprintf(c, "PROXY TCP4 %s 127.0.0.1 1 2\r\n", from)
+	}
+	return c, err
 }
 
 // dial connects from a source address, with TLS unless the server is plaintext. It closes
@@ -80,11 +89,10 @@ func (s *scenario) dial(ctx context.Context, from string, protocols ...string) (
 
 // http returns an HTTP/1.1 client that connects from a source address.
 func (s *scenario) http(from string) *http.Client {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	return &http.Client{
 		Timeout: 30 * time.Second,
 		Transport: &http.Transport{
-			DialContext:         d.DialContext,
+			DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dialTCP(ctx, from) },
 			TLSClientConfig:     &tls.Config{InsecureSkipVerify: true},
 			MaxIdleConnsPerHost: 64,
 		},

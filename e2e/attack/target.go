@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,32 +23,67 @@ type target struct {
 	program   string
 	addr      string
 	plaintext bool
+	proxied   bool // connections begin with a PROXY header
 	proc      proc.ID
 	stateDir  string
 	log       *serverLog
 }
 
-// start runs the program with a memory limit in bytes, and returns when it listens.
-func start(program string, memory int64, flags []string) (*target, error) {
+// start runs the program for an attack, and returns when it listens.
+func start(program string, a attack) (*target, error) {
 	stateDir, err := os.MkdirTemp("", "inbox-attack-")
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"-bind", "127.0.0.1:0", "-state", stateDir, "-public", "", "-max-memory", fmt.Sprint(memory)}
-	t := &target{program: program, plaintext: slices.Contains(flags, "-https=false"), stateDir: stateDir, log: &serverLog{}}
-	t.Server, err = e2e.StartWith(exec.Command(program, append(args, flags...)...), t.log.readLine)
+	t := &target{
+		program: program, stateDir: stateDir, log: &serverLog{},
+		plaintext: slices.Contains(a.flags, "-https=false"), proxied: slices.Contains(a.flags, "-proxy-protocol"),
+	}
+	pages := ""
+	if a.files > 0 {
+		pages = stateDir + "-pages"
+		if err := writeLargeFile(pages); err != nil {
+			return nil, err
+		}
+	}
+	args := append([]string{"-bind", "127.0.0.1:0", "-state", stateDir, "-public", pages, "-max-memory", fmt.Sprint(a.memory)}, a.flags...)
+	t.Server, err = e2e.StartWith(commandWithFiles(a.files, program, args), t.log.readLine)
 	if err != nil {
-		os.RemoveAll(stateDir)
+		t.removeDirs()
 		return nil, err
 	}
 	t.addr, t.proc = t.Addr, proc.ID(t.PID())
 	return t, nil
 }
 
+func (t *target) removeDirs() {
+	os.RemoveAll(t.stateDir)
+	os.RemoveAll(t.stateDir + "-pages")
+}
+
+// writeLargeFile makes a directory of pages with large.bin, which exceeds the kernel's socket
+// buffers.
+func writeLargeFile(dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "large.bin"), make([]byte, 16<<20), 0o644)
+}
+
+// commandWithFiles returns a command whose process may open a number of files; zero is the
+// limit of this process.
+func commandWithFiles(files int, program string, args []string) *exec.Cmd {
+	if files == 0 {
+		return exec.Command(program, args...)
+	}
+	script := fmt.Sprintf(`ulimit -Sn %d && ulimit -Hn %d && exec "$0" "$@"`, files, files)
+	return exec.Command("/bin/sh", append([]string{"-c", script, program}, args...)...)
+}
+
 // quit ends the server with SIGQUIT, so that Go prints all goroutines. It returns one line
 // for each goroutine of the program.
 func (t *target) quit() (goroutines []string, err error) {
-	defer os.RemoveAll(t.stateDir)
+	defer t.removeDirs()
 	err = t.StopWithSignal(syscall.SIGQUIT)
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 2 {
 		return nil, fmt.Errorf("the server exited before SIGQUIT: %v", err)
@@ -67,6 +103,7 @@ type serverLog struct {
 	mu              sync.Mutex
 	bytes           int
 	unexpectedLines []string // the first five
+	lines           []string // the first hundred
 	goroutines      []string // after SIGQUIT
 	quitting        bool
 }
@@ -84,6 +121,9 @@ func (j *serverLog) readLine(line string) {
 		return
 	}
 	j.bytes += len(line) + 1
+	if len(j.lines) < 100 {
+		j.lines = append(j.lines, line)
+	}
 	if unexpectedPattern.MatchString(line) && len(j.unexpectedLines) < 5 {
 		j.unexpectedLines = append(j.unexpectedLines, line)
 	}
@@ -102,6 +142,13 @@ func (j *serverLog) countLocked(line string) {
 			j.goroutines = j.goroutines[:last]
 		}
 	}
+}
+
+// has reports whether one of the first lines contains a text.
+func (j *serverLog) has(text string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.ContainsFunc(j.lines, func(line string) bool { return strings.Contains(line, text) })
 }
 
 // summary returns the number of logged bytes, and the unexpected lines.

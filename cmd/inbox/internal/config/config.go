@@ -54,6 +54,8 @@ type Config struct {
 	MaxMemoryBytes int64
 	// MaxConns and MaxConnsPerIP limit open connections, ConnRate new ones per second.
 	MaxConns, MaxConnsPerIP, ConnRate int
+	// Files divides the open files.
+	Files Files
 	// Rate limits the requests of an address per second, Burst those at once.
 	Rate, Burst int
 	// DryRun counts what the limits per address would refuse, and refuses nothing.

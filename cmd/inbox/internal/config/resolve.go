@@ -20,10 +20,9 @@ const maxSeconds = 1_000_000_000
 
 // Facts describes the machine that the server runs on.
 type Facts struct {
-	MemoryBytes   int64 // available memory; 0: unknown
-	OpenFiles     int64 // limit of open files; 0: unknown
-	ReservedFiles int64 // of OpenFiles, for other purposes than open connections
-	Getenv        func(name string) string
+	MemoryBytes int64 // available memory; 0: unknown
+	OpenFiles   int64 // limit of open files; 0: unknown
+	Getenv      func(name string) string
 }
 
 // Resolve validates the options, reads the files that they name, and derives the
@@ -276,6 +275,9 @@ func (r *resolver) resolveICE() error {
 	if err == nil {
 		r.c.ICEServers, err = inbox.ParseICEServers(text)
 	}
+	if err != nil && strings.ContainsAny(r.o.iceServers, "@?") {
+		return fmt.Errorf("-ice-servers: %w", err) // not optionError: a URL could contain a password
+	}
 	if err != nil {
 		return r.o.optionError("ice-servers", err)
 	}
@@ -300,8 +302,9 @@ func readICEServers(value string) (string, error) {
 
 // isICEServerList reports whether -ice-servers holds URLs instead of the path of a file.
 func isICEServerList(value string) bool {
-	for _, scheme := range []string{"stun:", "stuns:", "turn:", "turns:"} {
-		if strings.HasPrefix(strings.TrimSpace(value), scheme) {
+	scheme, _, isURL := strings.Cut(strings.TrimSpace(value), ":")
+	for _, s := range []string{"stun", "stuns", "turn", "turns"} {
+		if isURL && strings.EqualFold(scheme, s) {
 			return true
 		}
 	}
@@ -335,6 +338,7 @@ func (r *resolver) resolveLimits() {
 		bytesPerConn = 64 << 10 // of a connection with TLS and HTTP/2, buffers included
 		fallbackMax  = 1 << 20  // if neither memory nor files are known
 	)
+	files := divideFiles(r.facts.OpenFiles, r.c.PagesDir != "")
 	o, memory, queuedBytes, conns := r.o, r.o.maxMemory, r.o.maxQueuedBytes, r.o.maxConns
 	if memory == auto {
 		memory = r.facts.MemoryBytes / 4 * 3
@@ -348,10 +352,11 @@ func (r *resolver) resolveLimits() {
 		if conns = fallbackMax; memory > 0 {
 			conns = max(1, min(conns, memory/3/bytesPerConn))
 		}
-		if r.facts.OpenFiles > 0 {
-			conns = max(1, min(conns, r.facts.OpenFiles-r.facts.ReservedFiles))
+		if files.Conns > 0 {
+			conns = min(conns, files.Conns)
 		}
 	}
+	r.c.Files = files
 	r.c.MaxMemoryBytes, r.c.MaxBodyBytes, r.c.MaxHeaderBytes = memory, o.maxBodySize, o.maxHeaderSize
 	r.c.MaxConns, r.c.MaxConnsPerIP, r.c.ConnRate = int(conns), int(o.maxConnsPerIP), int(o.connRate)
 	r.c.Rate, r.c.Burst, r.c.DryRun = int(o.rate), int(o.burst), o.rateDryRun

@@ -66,7 +66,7 @@ func TestInvalidDomainOptions(t *testing.T) {
 }
 
 func TestAutomaticSizes(t *testing.T) {
-	const gib, reserved = 1 << 30, 100
+	const gib = 1 << 30
 	for _, row := range []struct {
 		name                    string
 		args                    []string
@@ -75,12 +75,13 @@ func TestAutomaticSizes(t *testing.T) {
 	}{
 		{"a VPS", nil, gib, 1 << 20, gib / 4 * 3, 256 << 20, 4096},
 		{"a small one", nil, gib / 2, 1 << 20, gib / 8 * 3, 128 << 20, 2048},
-		{"few files", nil, gib, 2048, gib / 4 * 3, 256 << 20, 2048 - reserved},
+		{"few files", nil, gib, 2048, gib / 4 * 3, 256 << 20, 1736},
+		{"few files, and pages", []string{"-public", t.TempDir()}, gib, 1024, gib / 4 * 3, 256 << 20, 600},
 		{"unknown", nil, 0, 0, 0, 256 << 20, 1 << 20},
 		{"given", []string{"-max-memory", "1000", "-max-conns", "7", "-max-queued-bytes", "0"}, gib, 1 << 20, 1000, 0, 7},
 		{"none", []string{"-max-memory", "0", "-max-conns", "0"}, gib, 1 << 20, 0, 256 << 20, 0},
 	} {
-		c := mustResolve(t, Facts{MemoryBytes: row.memory, OpenFiles: row.files, ReservedFiles: reserved}, row.args...)
+		c := mustResolve(t, Facts{MemoryBytes: row.memory, OpenFiles: row.files}, row.args...)
 		if c.MaxMemoryBytes != row.maxMemory || c.Mailboxes.MaxQueuedBytes != row.queued || int64(c.MaxConns) != row.conn {
 			t.Errorf("%s: got %d, %d, %d, want %d, %d, %d", row.name, c.MaxMemoryBytes, c.Mailboxes.MaxQueuedBytes, c.MaxConns, row.maxMemory, row.queued, row.conn)
 		}

@@ -34,7 +34,7 @@ func newHTTP2Server(main *http.Server, frames *ratelimit.FrameLimiter) (*http2Se
 	s := &http2Server{main: main, h2: &http2.Server{}, frames: frames, ended: make(chan struct{}, 1)}
 	s.base = &http.Server{
 		ConnState: s.onState, ErrorLog: main.ErrorLog, HTTP2: main.HTTP2,
-		IdleTimeout: main.IdleTimeout, WriteTimeout: main.WriteTimeout, MaxHeaderBytes: main.MaxHeaderBytes,
+		IdleTimeout: main.IdleTimeout, WriteTimeout: main.WriteTimeout, MaxHeaderBytes: main.MaxHeaderBytes + HTTP1HeaderSlack,
 	}
 	if err := http2.ConfigureServer(s.base, s.h2); err != nil {
 		return nil, fmt.Errorf("configure HTTP/2: %w", err)
@@ -124,3 +124,7 @@ func (s *http2Server) wait(ctx context.Context) error {
 	}
 	return nil
 }
+
+// HTTP1HeaderSlack is how much longer than MaxHeaderBytes a header of HTTP/1.1 can be. A limit
+// less the slack is exact for HTTP/1.1. HTTP/2 has no such slack.
+const HTTP1HeaderSlack = 4096

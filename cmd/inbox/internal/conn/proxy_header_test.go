@@ -24,7 +24,7 @@ func TestInfoUnderProxyHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer inner.Close()
-	limited := ratelimit.NewListener(inner, ratelimit.ConnLimits{}, &ratelimit.ClientIP{})
+	limited := ratelimit.NewConnLimiter(ratelimit.ConnLimits{}, &ratelimit.ClientIP{}).Listener(inner)
 	l := LazyListener(ProxyListener(limited, &ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}))
 	client, err := net.Dial("tcp", inner.Addr().String())
 	if err != nil {

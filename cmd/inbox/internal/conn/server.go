@@ -26,14 +26,18 @@ type Server struct {
 	http2      *http2Server
 	newConns   newConns
 	handshakes handshakes
+	unfinished *ratelimit.UnfinishedLimiter
 }
 
 // NewServer returns a server with the configuration and the handler of main, whose
 // ReadHeaderTimeout also bounds the TLS handshake and whose IdleTimeout must be set. With a nil
-// tlsConfig it serves plain HTTP. Frames throttles HTTP/2. NewServer sets main's Protocols,
-// ConnContext and ConnState; main must not serve anything else.
-func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.FrameLimiter) (*Server, error) {
-	s := &Server{tlsConfig: tlsConfig, http1: main, handshakes: handshakes{timeout: main.ReadHeaderTimeout, log: main.ErrorLog}}
+// tlsConfig it serves plain HTTP. Frames throttles HTTP/2, and unfinished limits the headers of
+// HTTP/1.1 over TLS. NewServer sets main's Protocols, ConnContext and ConnState; main must not
+// serve anything else.
+func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.FrameLimiter,
+	unfinished *ratelimit.UnfinishedLimiter) (*Server, error) {
+	s := &Server{tlsConfig: tlsConfig, http1: main, unfinished: unfinished}
+	s.handshakes = handshakes{timeout: main.ReadHeaderTimeout, log: main.ErrorLog}
 	main.Protocols = new(http.Protocols)
 	main.Protocols.SetHTTP1(true) // HTTP/2 is served by s.http2
 	main.ConnContext = WithInfo
@@ -67,7 +71,7 @@ func (s *Server) Serve(l net.Listener) error {
 		return s.http1.Serve(l)
 	}
 	http1 := newHandover(l.Addr())
-	go s.http1.Serve(http1) // until Shutdown or Close
+	go s.http1.Serve(s.unfinished.HeaderListener(http1)) // until Shutdown or Close
 	return s.handshakes.serve(l, s.tlsConfig, s.routes(http1))
 }
 

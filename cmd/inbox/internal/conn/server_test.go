@@ -70,7 +70,7 @@ func startServer(t *testing.T, timeout time.Duration, handler http.HandlerFunc, 
 	frames := &ratelimit.FrameLimiter{Limiter: ratelimit.NewLimiter(ratelimit.Budget{}, 0), ClientIP: &ratelimit.ClientIP{}}
 	s.Server, err = NewServer(&http.Server{
 		Handler: handler, ErrorLog: log.New(s.log, "", 0), ReadHeaderTimeout: timeout, IdleTimeout: time.Minute,
-	}, s.config, frames)
+	}, s.config, frames, &ratelimit.UnfinishedLimiter{Share: ratelimit.NewShare(ratelimit.ShareLimits{}), ClientIP: &ratelimit.ClientIP{}})
 	if err != nil {
 		t.Fatal(err)
 	}

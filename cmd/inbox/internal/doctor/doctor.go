@@ -42,6 +42,8 @@ type Config struct {
 	Profile         string
 	ExternalAccount bool // external account credentials are given
 	SecondAccount   bool
+	FewFiles        int64 // the limit of open files, if it is too low for the connections
+	MaxConns        int64 // that fit into FewFiles
 	JSON            bool
 	RenewTest       bool
 	InServer        bool // the caller is the server and holds its ports
@@ -159,6 +161,9 @@ func (e *examination) examine(ctx context.Context) []Finding {
 // checks returns the checks that apply to the options.
 func (e *examination) checks() []check {
 	checks := []check{{"source", e.checkSource}, {"clock", e.checkClock}, {"state", e.checkState}, {"ports", e.checkPorts}}
+	if e.FewFiles > 0 && !e.InServer { // the server has already logged it
+		checks = append(checks, check{"open-files", e.checkOpenFiles})
+	}
 	if e.Store != nil {
 		checks = append(checks, check{"store", e.checkStore})
 	}

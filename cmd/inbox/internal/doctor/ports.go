@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -173,24 +172,15 @@ func (e *examination) probe(ctx context.Context, network, address string, secure
 	if err != nil {
 		return probeResult{err: err}
 	}
-	if !isInboxRefusal(status, text) {
+	if !isInboxRefusal(text) {
 		return probeResult{}
 	}
 	status, _, err = e.get(ctx, client, secure, "/healthz")
 	return probeResult{inbox: true, healthy: err == nil && status < 500} // on port 80 it redirects
 }
 
-// isInboxRefusal recognizes the response of an inbox server at /inbox: its problem
-// document, or the texts for plain HTTP and for hosts that are not served.
-func isInboxRefusal(status int, text []byte) bool {
-	switch status {
-	case http.StatusForbidden, http.StatusMisdirectedRequest:
-		for _, words := range []string{"use https: over plain http a password can be read", "this server does not serve that host"} {
-			if bytes.HasPrefix(text, []byte(words)) {
-				return true
-			}
-		}
-	}
+// isInboxRefusal recognizes the response of an inbox server at /inbox, a problem document.
+func isInboxRefusal(text []byte) bool {
 	var problem struct{ Type string }
 	// Without JSON, Type stays empty.
 	_ = json.Unmarshal(text, &problem)

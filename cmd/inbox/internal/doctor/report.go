@@ -55,7 +55,7 @@ func tally(findings []Finding, level Level) int {
 // titleOf returns the heading of a check in the text report.
 func titleOf(check string) string {
 	titles := map[string]string{
-		"source": "Certificate source", "clock": "Clock", "state": "State directory", "ports": "Ports", "files": "Certificate files",
+		"source": "Certificate source", "clock": "Clock", "state": "State directory", "ports": "Ports", "open-files": "Open files", "files": "Certificate files",
 		"store": "Store",
 		"names": "DNS names", "ca": "Certificate authority", "caa": "CAA records", "account": "Account at the CA",
 		"certificates": "Certificates", "supervisor": "Last orders", "renew-test": "Test order",

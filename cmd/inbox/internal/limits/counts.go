@@ -9,33 +9,24 @@ import (
 	"inbox/ratelimit"
 )
 
-// ConnStats returns the sums over all registered listeners.
-func (l *Limits) ConnStats() (sum ratelimit.ConnStats) {
-	for _, listener := range l.listeners {
-		stats := listener.Stats()
-		sum.Open += stats.Open
-		sum.Accepted += stats.Accepted
-		sum.RefusedTotal += stats.RefusedTotal
-		sum.RefusedAddr += stats.RefusedAddr
-		sum.RefusedRate += stats.RefusedRate
-	}
-	return sum
-}
-
 // Refused returns how often each limit was reached, by the name of the limit.
 func (l *Limits) Refused() map[string]int64 {
-	conns := l.ConnStats()
+	conns := l.Conns.Stats()
 	return map[string]int64{
 		"connections":             conns.RefusedTotal,
 		"connections-per-address": conns.RefusedAddr,
 		"connection-rate":         conns.RefusedRate,
 		"frames":                  l.Frames.Throttled(),
+		"unfinished-handshakes":   l.Unfinished.Handshakes(),
+		"unfinished-headers":      l.Unfinished.Headers(),
 		"handshakes":              l.Handshakes.Waited(),
+		"lingering":               l.Lingering.Cut(),
 		"streams":                 l.Streams.Refused(),
 		"stalled-streams":         l.Streams.Stalled(),
 		"requests":                l.Requests.Refused(),
-		"header":                  l.Header.Refused(),
+		"header":                  l.Header.Refused() + l.Unfinished.LargeHeaders(),
 		"polls":                   l.Polls.Refused(),
+		"files":                   l.Files.Share.Refused(),
 		"passwords":               l.Guard.attempts.Refused(ratelimit.WrongPassword),
 		"names":                   l.Guard.attempts.Refused(ratelimit.NewName),
 		"misses":                  l.Guard.attempts.Refused(ratelimit.UnknownRecipient),

@@ -23,11 +23,20 @@ const (
 	refusalDelay       = time.Second // of a request: a closed-loop flooder gets one answer in this time
 	maxDelayedRefusals = 1024        // refusals delayed at once, a few KiB each
 	connTarpit         = time.Second // of a refused connection
-	MaxTarpittedConns  = 1024        // a file each
 	streamsFactor      = 2           // times -max-conns-per-ip over HTTP/2: as many refusals as polls
 	framesFactor       = 10          // times -rate and -burst: frames and small records; a request is about four
 	maxKnownOwners     = 100_000     // pairs of address and name, about 50 bytes each
+	maxHeaderFields    = 100         // of a request; a browser behind proxies sends 15 to 40
+	unfinishedPart     = 16          // of the memory: unfinished headers and handshakes
+	unfinishedDefault  = 64 << 20    // bytes, if the memory is not known
+	minUnfinishedBytes = 32 << 10    // of a client: a header of 14 KiB
 )
+
+// lingering bounds the bodies that are read and dropped after a refusal: 8 MB at 5 Mbit/s
+// take 13 seconds. 128 connections at their bounds are 140 MB/s.
+var lingering = ratelimit.LingeringLimits{
+	Timeout: 15 * time.Second, MaxBytes: 16 << 20, Max: 128, MaxPerAddr: 8, BytesPerSecond: 2 << 20, BurstBytes: 64 << 20,
+}
 
 // Config has the limits that options set. Zero is no limit.
 type Config struct {
@@ -38,6 +47,12 @@ type Config struct {
 	ConnRate int
 	// MaxConns and MaxConnsPerIP bound the open connections, HTTP/2 streams and polls.
 	MaxConns, MaxConnsPerIP int
+	// MaxTarpitted bounds the refused connections that stay open for a moment, and PageFiles
+	// the files that pages have open.
+	MaxTarpitted, PageFiles int
+	// MaxMemoryBytes is the memory of the server. A part of it is for unfinished headers and
+	// handshakes.
+	MaxMemoryBytes int64
 	// MaxHeaderBytes bounds the header of a request.
 	MaxHeaderBytes int64
 	// OwnerTTL is how long a client that sent the password of a name counts as its owner.
@@ -52,17 +67,19 @@ type Config struct {
 
 // Limits has the limiters, in the order in which a request passes them.
 type Limits struct {
-	Conns      ratelimit.ConnLimits
+	Conns      *ratelimit.ConnLimiter
+	Lingering  *ratelimit.LingeringClose
 	Frames     *ratelimit.FrameLimiter
+	Unfinished *ratelimit.UnfinishedLimiter
 	Handshakes *ratelimit.HandshakeLimiter
 	Streams    *ratelimit.StreamLimiter
 	Requests   *ratelimit.RequestLimiter
 	Header     *HeaderLimiter
 	Polls      *ratelimit.PollLimiter
+	Files      *FileLimiter
 	Guard      *Guard
 
-	dryRun    bool
-	listeners []*ratelimit.Listener
+	dryRun bool
 }
 
 // New returns the limiters. ClientIP identifies trusted proxies, and clients the client of a
@@ -75,12 +92,17 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 		handshakesPerAddr = max(1, runtime.GOMAXPROCS(0)/2) // the rest is left to other addresses
 	}
 	return &Limits{
-		Conns: ratelimit.ConnLimits{
+		Conns: ratelimit.NewConnLimiter(ratelimit.ConnLimits{
 			Max: cfg.MaxConns, MaxPerAddr: cfg.MaxConnsPerIP,
 			Rate:   ratelimit.Budget{PerSecond: float64(cfg.ConnRate), Burst: connBurst * cfg.ConnRate},
-			Tarpit: connTarpit, MaxTarpitted: MaxTarpittedConns, DryRun: cfg.DryRun,
+			Tarpit: connTarpit, MaxTarpitted: cfg.MaxTarpitted, DryRun: cfg.DryRun,
+		}, clientIP),
+		Lingering: ratelimit.NewLingeringClose(lingering, clients.Addr),
+		Frames:    &ratelimit.FrameLimiter{Limiter: ratelimit.NewLimiter(frames, 0), ClientIP: clientIP, DryRun: cfg.DryRun},
+		Unfinished: &ratelimit.UnfinishedLimiter{
+			Share: ratelimit.NewShare(unfinishedLimits(cfg)), ClientIP: clientIP,
+			MaxHeaderBytes: max(cfg.MaxHeaderBytes, 1+conn.HTTP1HeaderSlack),
 		},
-		Frames: &ratelimit.FrameLimiter{Limiter: ratelimit.NewLimiter(frames, 0), ClientIP: clientIP, DryRun: cfg.DryRun},
 		Handshakes: &ratelimit.HandshakeLimiter{
 			PerAddr: handshakesPerAddr, Timeout: cfg.HandshakeTimeout, ClientIP: clientIP, DryRun: cfg.DryRun,
 		},
@@ -91,11 +113,25 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 			Limiter: ratelimit.NewLimiter(budget, 0), Addr: clients.Addr, Exempt: cfg.Exempt,
 			Tarpit: refusalDelay, MaxTarpitted: maxDelayedRefusals, DryRun: cfg.DryRun,
 		},
-		Header: &HeaderLimiter{MaxBytes: cfg.MaxHeaderBytes},
-		Polls:  &ratelimit.PollLimiter{Max: cfg.MaxConnsPerIP, Addr: clients.Addr, IsPoll: canWait, DryRun: cfg.DryRun},
+		Header: &HeaderLimiter{
+			MaxBytes: cfg.MaxHeaderBytes, MaxFields: maxHeaderFields,
+			Keep: []string{"Origin", "Accept", "Sec-Fetch-Mode", "X-Forwarded-For", "Forwarded", clientIP.Header},
+		},
+		Polls: &ratelimit.PollLimiter{Max: cfg.MaxConnsPerIP, Addr: clients.Addr, IsPoll: canWait, DryRun: cfg.DryRun},
+		Files: &FileLimiter{
+			Share: ratelimit.NewShare(ratelimit.ShareLimits{Ceiling: int64(cfg.PageFiles), DryRun: cfg.DryRun}), Addr: clients.Addr,
+		},
 		Guard:  newGuard(cfg, clients),
 		dryRun: cfg.DryRun,
 	}
+}
+
+func unfinishedLimits(cfg Config) ratelimit.ShareLimits {
+	ceiling := int64(unfinishedDefault)
+	if cfg.MaxMemoryBytes > 0 {
+		ceiling = max(minUnfinishedBytes, cfg.MaxMemoryBytes/unfinishedPart)
+	}
+	return ratelimit.ShareLimits{Ceiling: ceiling, MinPerClient: minUnfinishedBytes, DryRun: cfg.DryRun}
 }
 
 // canWait reports whether a request can wait for a message or for a recipient.
@@ -106,16 +142,11 @@ func canWait(r *http.Request) bool {
 	return r.Method == http.MethodGet || r.Method == http.MethodPost && strings.Contains(r.URL.RawQuery, "wait=")
 }
 
-// Register adds a listener to those that Sweep and the counts include. It must not be called
-// after either.
-func (l *Limits) Register(listener *ratelimit.Listener) { l.listeners = append(l.listeners, listener) }
-
 // Sweep frees memory after a flood.
 func (l *Limits) Sweep(now time.Time) {
+	l.Lingering.Sweep(now)
 	l.Requests.Limiter.Sweep(now)
 	l.Frames.Limiter.Sweep(now)
 	l.Guard.attempts.Sweep(now)
-	for _, listener := range l.listeners {
-		listener.Sweep(now)
-	}
+	l.Conns.Sweep(now)
 }

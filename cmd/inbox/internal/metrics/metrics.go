@@ -107,7 +107,7 @@ func (c collector) collectMailboxes(m chan<- prometheus.Metric) {
 }
 
 func (c collector) collectLimits(m chan<- prometheus.Metric) {
-	conns := c.Limits.ConnStats()
+	conns := c.Limits.Conns.Stats()
 	m <- gauge(descOpen, conns.Open)
 	limitGauge(m, descMaxOpen, c.MaxConns)
 	m <- counter(descAccepted, conns.Accepted)

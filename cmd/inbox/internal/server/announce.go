@@ -24,6 +24,7 @@ func (s *server) announce() {
 		}
 	}
 	s.warnBurst()
+	s.warnFiles()
 	if s.admin != nil {
 		s.log.Info("metrics", "addr", s.admin.socket.Addr().String())
 	}
@@ -49,5 +50,13 @@ func (s *server) warnBurst() {
 		s.log.Warn("-burst is too low for a page load: a browser's first requests are rejected and retried; "+
 			"increase -burst, or disable the limit with -rate 0",
 			"burst", s.cfg.Burst, "atLeast", pageBurst)
+	}
+}
+
+// warnFiles warns of a limit of open files that is too low.
+func (s *server) warnFiles() {
+	if s.cfg.FewFiles() {
+		s.log.Warn("the limit of open files allows few connections: raise it with LimitNOFILE= of the service or ulimit -n",
+			"files", s.cfg.Files.Limit, "connections", min(int64(s.cfg.MaxConns), s.cfg.Files.Conns))
 	}
 }

@@ -14,8 +14,12 @@ import (
 
 // DoctorConfig returns the doctor's configuration for a server with these options.
 func DoctorConfig(c *config.Config) doctor.Config {
-	a := c.ACME
+	a, fewFiles := c.ACME, int64(0)
+	if c.FewFiles() {
+		fewFiles = c.Files.Limit
+	}
 	return doctor.Config{
+		FewFiles: fewFiles, MaxConns: min(int64(c.MaxConns), c.Files.Conns),
 		Domains: c.Domains, Email: a.Email, TermsAgreed: a.Agreed,
 		Bind: c.Bind.Value, HTTPBind: c.HTTPBind.Value, HTTPS: c.HTTPS,
 		CertFile: c.CertFile, KeyFile: c.KeyFile, StateDir: c.StateDir,

@@ -28,9 +28,12 @@ func newMainServer(c *config.Config, t Timeouts, h http.Handler, errorLog *log.L
 		// WriteTimeout runs from the end of the request header, so it covers reading the
 		// body, waiting, and writing the response.
 		WriteTimeout:   t.Body + c.PollTimeout + t.Write,
-		MaxHeaderBytes: int(c.MaxHeaderBytes),
+		MaxHeaderBytes: maxHeaderBytes(c),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 100,
+			// A buffer of this size is allocated when the header of a frame arrives. The
+			// default is 1 MiB.
+			MaxReadFrameSize: 16 << 10,
 			// Data that a client can send before a handler reads it, such as during a
 			// held poll. The default of 1 MiB per connection would exhaust memory.
 			MaxReceiveBufferPerConnection: 64 << 10,
@@ -44,6 +47,11 @@ func newMainServer(c *config.Config, t Timeouts, h http.Handler, errorLog *log.L
 	}
 }
 
+// maxHeaderBytes returns MaxHeaderBytes of a server, which reads more.
+func maxHeaderBytes(c *config.Config) int {
+	return int(max(1, c.MaxHeaderBytes-conn.HTTP1HeaderSlack))
+}
+
 // newRedirectServer returns the server for plain HTTP.
 func newRedirectServer(c *config.Config, t Timeouts, h http.Handler, errorLog *log.Logger) *http.Server {
 	return &http.Server{
@@ -53,7 +61,7 @@ func newRedirectServer(c *config.Config, t Timeouts, h http.Handler, errorLog *l
 		ReadHeaderTimeout:            t.Header,
 		IdleTimeout:                  t.Idle,
 		WriteTimeout:                 t.Body + t.Write,
-		MaxHeaderBytes:               int(c.MaxHeaderBytes),
+		MaxHeaderBytes:               maxHeaderBytes(c),
 		DisableGeneralOptionsHandler: true,
 	}
 }

@@ -107,6 +107,7 @@ func (s *server) stop() error {
 	s.notify.Stopping(s.timeouts.Shutdown + stopMargin)
 	s.closeSockets()
 	s.handler.EndPolls()
+	s.limits.Lingering.Stop()
 	s.drain(ctx)
 	s.conns.CloseIdle(s.timeouts.Drain / 2)
 	s.closeRedirect() // redirects need no graceful shutdown
@@ -269,5 +270,5 @@ func (s *server) status() string {
 		scheme = "HTTPS"
 	}
 	return fmt.Sprintf("Serving %s on %s: %d connections, %d mailboxes, %d requests waiting.",
-		scheme, s.main.socket.Addr(), s.limits.ConnStats().Open, s.mailboxes.stats().Inboxes, s.limits.Polls.Active())
+		scheme, s.main.socket.Addr(), s.limits.Conns.Stats().Open, s.mailboxes.stats().Inboxes, s.limits.Polls.Active())
 }

@@ -15,22 +15,20 @@ import (
 func wrapListener(socket net.Listener, lim *limits.Limits, clientIP *ratelimit.ClientIP, proxyProtocol, overTLS bool) (
 	net.Listener, *acceptProbe) {
 	probe := &acceptProbe{seen: -1}
-	counted := func(inner net.Listener) net.Listener {
-		l := ratelimit.NewListener(inner, lim.Conns, clientIP)
-		lim.Register(l)
-		return l
-	}
 	l := socket
 	for _, layer := range []struct {
 		on   bool
 		wrap func(inner net.Listener) net.Listener
 	}{
-		{true, probe.listener}, // observes the accept loop
-		{true, counted},        // limits connections per address
+		{true, probe.listener},     // observes the accept loop
+		{true, lim.Conns.Listener}, // limits connections per address
 		{proxyProtocol, func(inner net.Listener) net.Listener { return conn.ProxyListener(inner, clientIP) }},
-		{overTLS, lim.Frames.RecordListener}, // limits small TLS records
-		{overTLS, lim.Handshakes.Listener},   // limits concurrent handshakes per address
-		{true, conn.LazyListener},            // moves deadlines only when needed
+		{proxyProtocol, lim.Conns.ClientListener},   // limits connections per client of a proxy
+		{overTLS, lim.Frames.RecordListener},        // limits small TLS records
+		{overTLS, lim.Unfinished.HandshakeListener}, // limits the memory of unfinished handshakes
+		{overTLS, lim.Handshakes.Listener},          // limits concurrent handshakes per address
+		{true, conn.LazyListener},                   // moves deadlines only when needed
+		{!overTLS, lim.Unfinished.HeaderListener},   // limits the memory of unfinished headers
 	} {
 		if layer.on {
 			l = layer.wrap(l)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
@@ -47,10 +48,11 @@ func accessLog(log *slog.Logger, addr func(*http.Request) netip.Addr) metrics.Lo
 	}
 }
 
-// refusals returns the number of refused requests by type of problem, of the mailboxes and of
-// the host check. Refusals by limits are counted by limit.
-func refusals(handler *inbox.Handler, requests *metrics.Meter) map[string]int64 {
+// refusals returns the number of refused requests by type of problem, of the mailboxes, of
+// the host check and of HTTP/2 without TLS. Refusals by limits are counted by limit.
+func refusals(handler *inbox.Handler, requests *metrics.Meter, http2 *conn.HTTP2Refuser) map[string]int64 {
 	counts := handler.Refusals()
 	counts["misdirected-request"] = requests.Responses(http.StatusMisdirectedRequest)
+	counts["http-version"] = http2.Refused()
 	return counts
 }

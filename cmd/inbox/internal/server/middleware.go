@@ -25,12 +25,16 @@ type stack struct {
 	limits      *limits.Limits
 	meter       *metrics.Meter // nil if nothing reads it
 	allowOrigin func(http.ResponseWriter, *http.Request)
+
+	http2Refuser *conn.HTTP2Refuser // of the listeners without TLS
 }
 
 // mainHandler returns the layers of the main server around the routes, outermost first.
 func (s stack) mainHandler(routes http.Handler) http.Handler {
 	overTLS, named := s.certs != nil, len(s.domains) > 0
 	return chain(routes,
+		// Outermost, so that the time in which a refused body arrives counts for no layer.
+		s.limits.Lingering.Handler,
 		// Counts and logs every response.
 		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(metrics.RouteOf, next) }),
 		// Counts an HTTP/2 connection for as long as net/http can keep its memory.
@@ -43,9 +47,11 @@ func (s stack) mainHandler(routes http.Handler) http.Handler {
 		when(named, s.certs.HSTS),
 		corsForErrors(s.allowOrigin),
 		s.limits.Streams.Handler(s.limits.Requests.Handler),
+		// Before a refusal can be delayed, because a large header uses much memory.
+		s.limits.Header.Handler(s.limits.Requests.Handler),
 		s.limits.Requests.Handler,
+		when(!overTLS, s.http2Refuser.Handler),
 		when(named, func(next http.Handler) http.Handler { return tlsmgr.CheckHost(s.domains, isHealthCheck, next) }),
-		s.limits.Header.Handler,
 		s.limits.Polls.Handler,
 	)
 }
@@ -55,10 +61,13 @@ func (s stack) mainHandler(routes http.Handler) http.Handler {
 func (s stack) redirectHandler(httpsPort int) http.Handler {
 	isRedirect := func(*http.Request) metrics.Route { return metrics.RouteRedirect }
 	return chain(tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.domains, HTTPSPort: httpsPort, APIPaths: []string{mailboxPath, icePath}}),
+		s.limits.Lingering.Handler,
 		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(isRedirect, next) }),
 		bodyDeadline(s.timeouts.Body),
+		s.limits.Header.Handler(s.limits.Requests.Handler),
 		s.certs.HTTPHandler,
 		s.limits.Requests.Handler,
+		s.http2Refuser.Handler,
 	)
 }
 

@@ -59,13 +59,15 @@ type server struct {
 	admin    *endpoint // nil without a listener for metrics
 
 	conns *conn.Server // serves the connections of main
+
+	http2Refuser *conn.HTTP2Refuser // of the listeners without TLS
 }
 
 // newServer builds the components in the order of their dependencies. A closed stopping
 // channel ends the wait for the state directory of another server. On an error
 // everything that was opened is closed, except the sockets.
 func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan struct{}, log *slog.Logger) (_ *server, err error) {
-	s := &server{cfg: cfg, process: p, timeouts: p.Timeouts, log: log, mailboxes: &mailboxes{}, health: &health{}}
+	s := &server{cfg: cfg, process: p, timeouts: p.Timeouts, log: log, mailboxes: &mailboxes{}, health: &health{}, http2Refuser: &conn.HTTP2Refuser{}}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -102,6 +104,9 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	if err != nil {
 		return nil, err
 	}
+	if cfg.PagesDir != "" {
+		pages = s.limits.Files.Handler(pages)
+	}
 	if err = s.buildEndpoints(bound, pages, clientIP); err != nil {
 		return nil, err
 	}
@@ -110,7 +115,7 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 
 // buildEndpoints puts servers on the bound sockets.
 func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *ratelimit.ClientIP) (err error) {
-	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin}
+	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin, s.http2Refuser}
 	errorLog := s.errorLog.Logger()
 	var tlsConfig *tls.Config
 	if s.certs != nil {
@@ -120,7 +125,7 @@ func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *rat
 	h := layers.mainHandler(newRoutes(s.handler, s.health, pages))
 	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, errorLog)}
 	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, clientIP, s.cfg.ProxyProtocol, tlsConfig != nil)
-	if s.conns, err = conn.NewServer(s.main.server, tlsConfig, s.limits.Frames); err != nil {
+	if s.conns, err = conn.NewServer(s.main.server, tlsConfig, s.limits.Frames, s.limits.Unfinished); err != nil {
 		return err
 	}
 	if bound.redirect != nil {
@@ -144,7 +149,7 @@ func (s *server) metricsSources() metrics.Sources {
 		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns),
 		MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes,
 		Mailboxes: s.mailboxes.stats, Deliveries: s.handler.Deliveries,
-		Refusals: func() map[string]int64 { return refusals(s.handler, s.meters.requests) },
+		Refusals: func() map[string]int64 { return refusals(s.handler, s.meters.requests, s.http2Refuser) },
 		Limits:   s.limits, Errors: s.errorLog,
 		Collectors: []prometheus.Collector{metrics.RestoreCollector{Restored: s.mailboxes.restored}, s.meters.requests},
 	}
@@ -170,7 +175,9 @@ func warnUntrustedProxy(log *slog.Logger) func(header string) {
 func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver) *limits.Limits {
 	return limits.New(limits.Config{
 		Rate: cfg.Rate, Burst: cfg.Burst, ConnRate: cfg.ConnRate,
-		MaxConns: cfg.MaxConns, MaxConnsPerIP: cfg.MaxConnsPerIP, MaxHeaderBytes: cfg.MaxHeaderBytes,
+		MaxConns: cfg.MaxConns, MaxConnsPerIP: cfg.MaxConnsPerIP,
+		MaxTarpitted: cfg.Files.Tarpitted, PageFiles: cfg.Files.Pages,
+		MaxMemoryBytes: cfg.MaxMemoryBytes, MaxHeaderBytes: cfg.MaxHeaderBytes,
 		OwnerTTL: cfg.Mailboxes.Timeout, HandshakeTimeout: t.Header,
 		Exempt: exemptHealthChecks(clients), DryRun: cfg.DryRun,
 	}, clientIP, clients)

@@ -1,0 +1,215 @@
+package ratelimit
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+)
+
+// UnfinishedLimiter bounds the memory of TLS handshakes and HTTP/1.1 headers that clients have
+// begun and not finished. A header costs a server much more than its bytes, because each field
+// is an entry of a map. Typical handshakes and headers cost nothing. Beyond that, each charges
+// an estimate of its memory to Share until it is complete, and its connection is closed if the
+// share of its address is used up. Trusted proxies have no share of their own.
+type UnfinishedLimiter struct {
+	// Share divides the memory in bytes.
+	Share *Share
+	// ClientIP identifies trusted proxies.
+	ClientIP *ClientIP
+	// MaxHeaderBytes is the size of a header as of which net/http refuses it, which
+	// [UnfinishedLimiter.LargeHeaders] counts. Zero counts nothing.
+	MaxHeaderBytes int64
+
+	handshakes, headers, largeHeaders atomic.Int64
+}
+
+const (
+	// freeUnfinishedBytes of each handshake and header cost nothing. Browsers send less
+	// than 2 KiB of each without large cookies.
+	freeUnfinishedBytes = 4 << 10
+	// freeFields of each header cost nothing. Browsers and their proxies send 15 to 40.
+	freeFields = 64
+	// bytesPerField is what net/http allocates for a short field.
+	bytesPerField = 200
+	// unfinishedFactor is the memory per byte of long fields and of handshake messages,
+	// in buffers that grow by doubling and in copies.
+	unfinishedFactor = 3
+)
+
+// Headers returns how many connections were closed during a header.
+func (u *UnfinishedLimiter) Headers() int64 { return u.headers.Load() }
+
+// LargeHeaders returns how many headers net/http refused because of their size.
+func (u *UnfinishedLimiter) LargeHeaders() int64 { return u.largeHeaders.Load() }
+
+// Handshakes returns how many connections were closed during a handshake.
+func (u *UnfinishedLimiter) Handshakes() int64 { return u.handshakes.Load() }
+
+// HandshakeListener returns a listener whose connections are charged for their handshake. It
+// belongs under the TLS listener.
+func (u *UnfinishedLimiter) HandshakeListener(inner net.Listener) net.Listener {
+	return wrapListener{inner, func(c net.Conn) net.Conn {
+		h := &helloConn{Conn: c, memory: charge{limiter: u}, records: splitter{headerBytes: recordHeaderBytes}}
+		h.records.measure = h.measure
+		return h
+	}}
+}
+
+// HeaderListener returns a listener whose connections are charged for the headers of HTTP/1.1
+// requests. It belongs above TLS. A *tls.Conn must have completed its handshake; as net/http
+// requires, its connection has the method ConnectionState.
+func (u *UnfinishedLimiter) HeaderListener(inner net.Listener) net.Listener {
+	return wrapListener{inner, func(c net.Conn) net.Conn {
+		h := &headerConn{Conn: c, memory: charge{limiter: u}}
+		if t, ok := c.(*tls.Conn); ok {
+			return tlsHeaderConn{h, t}
+		}
+		return h
+	}}
+}
+
+// tlsHeaderConn has the methods of a TLS connection that net/http looks for.
+type tlsHeaderConn struct {
+	*headerConn
+	tls *tls.Conn
+}
+
+func (c tlsHeaderConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
+func (c tlsHeaderConn) CloseWrite() error                    { return c.tls.CloseWrite() }
+
+// wrapListener wraps the connections of a listener.
+type wrapListener struct {
+	net.Listener
+	wrap func(net.Conn) net.Conn
+}
+
+func (l wrapListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return l.wrap(c), nil
+}
+
+// charge is what a connection has charged to the share of its address.
+type charge struct {
+	limiter *UnfinishedLimiter
+
+	mu        sync.Mutex
+	held      int64
+	addrKnown bool // with a PROXY header, only after the first read
+	addr      netip.Addr
+	closed    bool
+}
+
+// set charges cost bytes instead of what was charged before. It reports whether the share
+// allows them; otherwise nothing changes.
+func (c *charge) set(cost int64, conn net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed || cost == c.held:
+		return true
+	case cost < c.held:
+		c.limiter.Share.Release(c.addr, c.held-cost)
+	default:
+		if !c.addrKnown {
+			c.addrKnown = true
+			if addr := connAddr(conn); !c.limiter.ClientIP.trusts(addr) {
+				c.addr = addr
+			}
+		}
+		if !c.limiter.Share.Reserve(c.addr, cost-c.held) {
+			return false
+		}
+	}
+	c.held = cost
+	return true
+}
+
+// close releases the charge. Nothing can be charged afterwards.
+func (c *charge) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	if c.held > 0 {
+		c.limiter.Share.Release(c.addr, c.held)
+		c.held = 0
+	}
+}
+
+// helloConn is charged for its handshake.
+type helloConn struct {
+	net.Conn
+	memory  charge
+	records splitter
+	bytes   int64
+	done    bool // the handshake is complete, as for handshakeState
+}
+
+func (c *helloConn) measure(header []byte) (length int, counts bool) {
+	c.done = c.done || header[0] == recordApplicationData
+	return measureRecord(header)
+}
+
+// NetConn returns the connection underneath, as tls.Conn does.
+func (c *helloConn) NetConn() net.Conn { return c.Conn }
+
+func (c *helloConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.done || n == 0 {
+		return n, err
+	}
+	c.bytes += int64(n)
+	if c.records.count(p[:n]); c.done {
+		c.memory.set(0, c.Conn)
+		return n, err
+	}
+	if !c.memory.set(unfinishedFactor*max(0, c.bytes-freeUnfinishedBytes), c.Conn) {
+		c.memory.limiter.handshakes.Add(1)
+		c.Close()
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// Close closes the connection and releases its charge.
+func (c *helloConn) Close() error {
+	c.memory.close()
+	return c.Conn.Close()
+}
+
+// headerConn is charged for the header that it is receiving.
+type headerConn struct {
+	net.Conn
+	memory charge
+	scan   headerScanner
+}
+
+// NetConn returns the connection underneath, as tls.Conn does.
+func (c *headerConn) NetConn() net.Conn { return c.Conn }
+
+func (c *headerConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	before := c.scan.bytes
+	c.scan.add(p[:n])
+	if most := c.memory.limiter.MaxHeaderBytes; most > 0 && before < most && c.scan.bytes >= most && c.scan.state == inHeader {
+		c.memory.limiter.largeHeaders.Add(1)
+	}
+	cost := unfinishedFactor*max(0, c.scan.bytes-freeUnfinishedBytes) + bytesPerField*max(0, c.scan.lines-freeFields)
+	if !c.memory.set(cost, c.Conn) {
+		c.memory.limiter.headers.Add(1)
+		c.Close()
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// Close closes the connection and releases its charge.
+func (c *headerConn) Close() error {
+	c.memory.close()
+	return c.Conn.Close()
+}
