@@ -54,7 +54,7 @@ func attacks(extended bool) []attack {
 		{name: "request flood, one address", timeout: 4 * time.Minute, run: requestFlood(4 * int(seconds))},
 		{name: "small responses never read", run: unreadResponses},
 		{name: "pages never read over HTTP/2, three addresses", run: stalledStreams(3, 10*seconds*time.Second)},
-		{name: "pages never read over HTTP/2, 20 addresses", run: stalledStreams(20, 10*seconds*time.Second)},
+		{name: "pages never read over HTTP/2, 8 addresses", run: stalledStreams(8, 10*seconds*time.Second)},
 		{name: "bodies of held polls", run: unreadBodies},
 		{name: "connections closed with open requests", run: abandonedConns(5 * seconds * time.Second)},
 		{name: "request flood, 10,000 addresses", flags: behindProxy, run: distributedFlood(10_000)},

@@ -86,7 +86,7 @@ func (h *handshakes) handshake(c *tls.Conn) bool {
 	return h.end(c)
 }
 
-// begin records a handshake, unless no further one may complete.
+// begin records a handshake, unless no further one can complete.
 func (h *handshakes) begin(c net.Conn) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -100,7 +100,7 @@ func (h *handshakes) begin(c net.Conn) bool {
 	return true
 }
 
-// end removes a handshake and reports whether its connection may be handed over.
+// end removes a handshake and reports whether its connection can be handed over.
 func (h *handshakes) end(c net.Conn) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 //	accept → TLS handshake in a goroutine of its own → by ALPN protocol → HTTP/2 or HTTP/1.1
 //
 // The list of protocols is in [Server.routes]. Each server starts a connection in a new
-// goroutine, because a handshake leaves a large stack behind. All methods may be called
+// goroutine, because a handshake leaves a large stack behind. All methods can be called
 // concurrently.
 type Server struct {
 	tlsConfig  *tls.Config // nil over plain HTTP
