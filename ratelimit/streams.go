@@ -18,7 +18,8 @@ type StreamLimiter struct {
 	Max, MaxPerAddr int
 	// Addr returns the client's address, as [ClientIP.Addr] does.
 	Addr func(*http.Request) netip.Addr
-	// DryRun counts refusals but refuses nothing.
+	// DryRun counts refusals of MaxPerAddr but refuses nothing. Max applies nevertheless: it
+	// protects the memory of the server.
 	DryRun bool
 
 	open    counter
@@ -41,10 +42,10 @@ func (s *StreamLimiter) Handler(next http.Handler) http.Handler {
 			return
 		}
 		defer s.active.Add(-1)
-		s.admit(exceeds(int(s.active.Add(1)), s.Max))
+		s.admit(exceeds(int(s.active.Add(1)), s.Max), false)
 		if keys := keysOf(s.Addr(r)); keys[0] != (key{}) {
 			defer s.open.leave(keys)
-			s.admit(s.open.enter(keys, s.MaxPerAddr))
+			s.admit(s.open.enter(keys, s.MaxPerAddr), s.DryRun)
 		}
 		next.ServeHTTP(w, r)
 		// net/http would write what is buffered after this function, when the stream is
@@ -54,12 +55,12 @@ func (s *StreamLimiter) Handler(next http.Handler) http.Handler {
 }
 
 // admit resets the stream if there are too many.
-func (s *StreamLimiter) admit(tooMany bool) {
+func (s *StreamLimiter) admit(tooMany, dryRun bool) {
 	if !tooMany {
 		return
 	}
 	s.refused.Add(1)
-	if !s.DryRun {
+	if !dryRun {
 		panic(http.ErrAbortHandler)
 	}
 }

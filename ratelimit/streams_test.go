@@ -44,7 +44,8 @@ func TestStreamLimiterBoundsConcurrentRequests(t *testing.T) {
 		{"per address", &StreamLimiter{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.1", true},
 		{"another address", &StreamLimiter{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.2", false},
 		{"no limit", &StreamLimiter{}, "192.0.2.1", "192.0.2.1", false},
-		{"dry run", &StreamLimiter{Max: 1, MaxPerAddr: 1, DryRun: true}, "192.0.2.1", "192.0.2.1", false},
+		{"dry run", &StreamLimiter{Max: 9, MaxPerAddr: 1, DryRun: true}, "192.0.2.1", "192.0.2.1", false},
+		{"in total in a dry run", &StreamLimiter{Max: 2, DryRun: true}, "192.0.2.1", "192.0.2.2", true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			arrived, release := make(chan struct{}, 3), make(chan struct{})

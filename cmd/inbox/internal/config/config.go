@@ -56,7 +56,8 @@ type Config struct {
 	MaxConns, MaxConnsPerIP, ConnRate int
 	// Rate limits the requests of an address per second, Burst those at once.
 	Rate, Burst int
-	// DryRun counts what the limits per address would refuse, and refuses nothing.
+	// DryRun counts what the limits per address would refuse, but refuses nothing. The
+	// quotas of Mailboxes still apply.
 	DryRun bool
 
 	// TrustedProxies are the networks whose ClientHeader is trusted. ProxyProtocol

@@ -206,7 +206,7 @@ func (o *Options) limitFlags() *flag.FlagSet {
 	intVar(fs, &o.burst, "burst", 600, "`number` of requests that a client address can send at once before "+
 		"-rate applies; at least 1")
 	fs.BoolVar(&o.rateDryRun, "rate-dry-run", false, "count what the limits per client address would "+
-		"reject, without rejecting anything")
+		"reject, without rejecting it; the quotas -max-inboxes-per-ip and -max-queued-bytes-per-ip still reject")
 	return fs
 }
 

@@ -52,16 +52,16 @@ type Config struct {
 	HandshakeTimeout time.Duration
 	// Exempt reports which requests the request rate does not limit.
 	Exempt func(*http.Request) bool
-	// DryRun counts refusals but refuses nothing.
+	// DryRun counts what the limits per address would refuse, but refuses nothing.
 	DryRun bool
 }
 
 // Limits has the limiters, in the order in which a request passes them.
 type Limits struct {
 	Conns      ratelimit.ConnLimits
-	Lingering  *ratelimit.LingeringClose
 	Frames     *ratelimit.FrameLimiter
 	Handshakes *ratelimit.HandshakeLimiter
+	Lingering  *ratelimit.LingeringClose
 	Streams    *ratelimit.StreamLimiter
 	Requests   *ratelimit.RequestLimiter
 	Header     *HeaderLimiter
