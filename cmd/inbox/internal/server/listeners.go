@@ -28,7 +28,7 @@ func wrapListener(socket net.Listener, lim *limits.Limits, clientIP *ratelimit.C
 		wrap func(inner net.Listener) net.Listener
 	}{
 		{true, probe.listener}, // observes the accept loop
-		{true, counted},        // limits connections per address
+		{true, counted},        // limits connections: in total, per address, per second
 		{proxyProtocol, func(inner net.Listener) net.Listener { return conn.ProxyListener(inner, clientIP) }},
 		{overTLS, lim.Frames.RecordListener}, // limits small TLS records
 		{overTLS, lim.Handshakes.Listener},   // limits concurrent handshakes per address
