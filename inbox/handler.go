@@ -203,7 +203,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	return errMethodNotAllowed
 }
 
-// delete gives the name up.
+// delete releases the name.
 func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
 	name, key, err := h.credentials(r)
 	if err != nil {

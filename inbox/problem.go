@@ -44,8 +44,8 @@ var problemTable = []struct {
 		"Use the password it was claimed with, or another name; the name is released after a period of inactivity.")},
 	{ErrNoInbox, problem.New(404, "no-inbox", "That name is not claimed",
 		"The recipient has to ask for its messages first. Add wait=SECONDS to wait for it.")},
-	{errMethodNotAllowed, problem.New(405, "method-not-allowed", "This method is not for this path",
-		"The Allow field lists those that are.")},
+	{errMethodNotAllowed, problem.New(405, "method-not-allowed", "Method not allowed",
+		"The Allow field lists the methods of this path.")},
 	{os.ErrDeadlineExceeded, problem.New(408, "body-too-slow", "The body took too long",
 		"Send it faster, or in smaller messages.")},
 	{errContentEncoding, problem.New(415, "content-encoding", "The body is encoded",
@@ -65,7 +65,7 @@ var problemTable = []struct {
 }
 
 var internalProblem = problem.New(500, "internal", "Something went wrong in the server",
-	"It is not your fault. Its operator finds the cause in the log.")
+	"The server log has the cause.")
 
 // problemOf returns the problem for an error, or nil if the client is gone.
 func problemOf(r *http.Request, err error) *problem.Problem {

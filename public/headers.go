@@ -32,8 +32,8 @@ func setSecurityHeaders(h http.Header) {
 
 // Refusals, with the types that the mailboxes use.
 var (
-	methodNotAllowed = problem.New(http.StatusMethodNotAllowed, "method-not-allowed", "This method is not for this path",
-		"The Allow field lists those that are.")
+	methodNotAllowed = problem.New(http.StatusMethodNotAllowed, "method-not-allowed", "Method not allowed",
+		"The Allow field lists the methods of this path.")
 	pageNotFound = problem.New(http.StatusNotFound, "not-found", "There is nothing at this path",
 		"The page was moved or removed, or the address is wrong.")
 )

@@ -41,7 +41,7 @@ type Config struct {
 
 	// Mailboxes limits the mailboxes.
 	Mailboxes inbox.Limits
-	// PollTimeout bounds how long a GET of an empty mailbox is held; 0 means not at all.
+	// PollTimeout bounds how long a GET of an empty mailbox waits; 0 means not at all.
 	PollTimeout time.Duration
 	// CleanupInterval is the time between two removals of expired mailboxes.
 	CleanupInterval time.Duration
@@ -72,7 +72,7 @@ type Config struct {
 	// LogLevel is the minimum level; LogJSON selects JSON instead of text.
 	LogLevel slog.Level
 	LogJSON  bool
-	// UnknownVars are the environment variables that look like an option and are none.
+	// UnknownVars are the environment variables that match no option.
 	UnknownVars []string
 
 	// Doctor has the options of inbox doctor.

@@ -55,8 +55,8 @@ func (h *health) readyz(w http.ResponseWriter, r *http.Request) {
 func writeHealth(w http.ResponseWriter, r *http.Request, ok bool) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		problem.New(http.StatusMethodNotAllowed, "method-not-allowed", "This method is not for this path",
-			"The Allow field lists those that are.").Write(w)
+		problem.New(http.StatusMethodNotAllowed, "method-not-allowed", "Method not allowed",
+			"The Allow field lists the methods of this path.").Write(w)
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")

@@ -32,7 +32,7 @@ type Process struct {
 	Getenv func(name string) string
 	// Stderr receives the log and the banner.
 	Stderr io.Writer
-	// ForceStop is closed when the shutdown must not wait for posts; nil means never.
+	// ForceStop is closed when the shutdown must not wait for requests; nil means never.
 	ForceStop <-chan struct{}
 	// Timeouts are usually [DefaultTimeouts].
 	Timeouts Timeouts
