@@ -6,7 +6,6 @@ package limits
 import (
 	"net/http"
 	"runtime"
-	"strings"
 	"time"
 
 	"inbox/cmd/inbox/internal/conn"
@@ -52,6 +51,8 @@ type Config struct {
 	HandshakeTimeout time.Duration
 	// Exempt reports which requests the request rate does not limit.
 	Exempt func(*http.Request) bool
+	// CanWait reports which requests can wait for a message or for a recipient.
+	CanWait func(*http.Request) bool
 	// DryRun counts what the limits per address would refuse, but refuses nothing.
 	DryRun bool
 }
@@ -100,18 +101,10 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 			Tarpit: refusalDelay, MaxTarpitted: maxDelayedRefusals, DryRun: cfg.DryRun,
 		},
 		Header: &HeaderLimiter{MaxBytes: cfg.MaxHeaderBytes},
-		Polls:  &ratelimit.PollLimiter{Max: cfg.MaxConnsPerIP, Addr: clients.Addr, IsPoll: canWait, DryRun: cfg.DryRun},
+		Polls:  &ratelimit.PollLimiter{Max: cfg.MaxConnsPerIP, Addr: clients.Addr, IsPoll: cfg.CanWait, DryRun: cfg.DryRun},
 		Guard:  newGuard(cfg, clients),
 		dryRun: cfg.DryRun,
 	}
-}
-
-// canWait reports whether a request can wait for a message or for a recipient.
-func canWait(r *http.Request) bool {
-	if r.URL.Path != "/inbox" {
-		return false
-	}
-	return r.Method == http.MethodGet || r.Method == http.MethodPost && strings.Contains(r.URL.RawQuery, "wait=")
 }
 
 // Register adds a listener to those that Sweep and the counts include. It must not be called

@@ -175,7 +175,7 @@ func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, cli
 		Rate: cfg.Rate, Burst: cfg.Burst, ConnRate: cfg.ConnRate,
 		MaxConns: cfg.MaxConns, MaxConnsPerIP: cfg.MaxConnsPerIP, MaxHeaderBytes: cfg.MaxHeaderBytes,
 		OwnerTTL: cfg.Mailboxes.Timeout, HandshakeTimeout: t.Header,
-		Exempt: exemptHealthChecks(clients), DryRun: cfg.DryRun,
+		Exempt: exemptHealthChecks(clients), CanWait: canWait, DryRun: cfg.DryRun,
 	}, clientIP, clients)
 }
 
