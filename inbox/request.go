@@ -117,7 +117,7 @@ func (h *Handler) setParameter(q *query, key, value string) error {
 // parseRecipient replaces the parameter to by the name that it stands for.
 func (q *query) parseRecipient() error {
 	if q.recipients != 1 {
-		return badRequest("to", errors.New("must be in the query once, as in POST /inbox?to=bob"))
+		return badRequest("to", errors.New("must be in the query once, as in ?to=bob"))
 	}
 	name, err := parseName(q.to)
 	if err != nil {
