@@ -29,6 +29,8 @@ var (
 	descPolls      = desc("polls_open", "Unfinished requests that can wait for a message or a recipient.")
 	descOpen       = desc("connections_open", "Open connections.")
 	descMaxOpen    = desc("connections_open_limit", "Limit of open connections per port; absent without a limit.")
+	descStreams    = desc("streams_open", "Active HTTP/2 streams.")
+	descDropped    = desc("frames_dropped_connections_total", "Connections dropped because their address sent too many frames or small TLS records.")
 	descAccepted   = desc("connections_accepted_total", "Accepted connections.")
 	descLimited    = desc("limited_total", "Refusals by the limits per address, or what -rate-dry-run would have refused.", "limit")
 	descRefused    = desc("refused_total", "Refused requests, by the type of the problem.", "problem")
@@ -110,6 +112,8 @@ func (c collector) collectLimits(m chan<- prometheus.Metric) {
 	limitGauge(m, descMaxOpen, c.MaxConns)
 	m <- counter(descAccepted, conns.Accepted)
 	m <- gauge(descPolls, c.Limits.Polls.Active())
+	m <- gauge(descStreams, c.Limits.Streams.Active())
+	m <- counter(descDropped, c.Limits.Frames.Dropped())
 	for limit, n := range c.Limits.Refused() {
 		m <- counter(descLimited, n, limit)
 	}
