@@ -16,8 +16,8 @@ import (
 const (
 	guessBurst         = 10  // a person mistypes, and a page retries
 	guessRate          = 0.1 // then one guess in 10 s: a four-letter word takes weeks
-	noveltyBurst       = 60  // new names, and misses: an office that starts its day
-	noveltyRate        = 1
+	newNameBurst       = 60  // new names, and misses: an office that starts its day
+	newNameRate        = 1
 	connBurst          = 5           // times -conn-rate: a page loads a dozen files, an office reconnects at once
 	refusalDelay       = time.Second // of a request: a closed-loop flooder gets one answer in this time
 	maxDelayedRefusals = 1024        // refusals delayed at once, a few KiB each

@@ -25,7 +25,7 @@ func DoctorConfig(c *config.Config) doctor.Config {
 		ExternalAccount: a.CA.EABKeyID != "", SecondAccount: a.FallbackCA.EABKeyID != "",
 		JSON: c.Doctor.JSON, RenewTest: c.Doctor.RenewTest,
 		Store:  examineStore(c),
-		DryRun: func(ctx context.Context) error { return dryRunOrder(ctx, c) },
+		DryRun: func(ctx context.Context) error { return testOrder(ctx, c) },
 		States: func() []tlsmgr.NameState { return storedCertificates(c) },
 	}
 }
