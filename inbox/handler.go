@@ -89,14 +89,6 @@ type Handler struct {
 	endWaits      context.CancelCauseFunc
 }
 
-// Fields of every response: messages must not be cached, and are inert in a
-// browser.
-var (
-	noStore    = []string{"no-store"}
-	nosniff    = []string{"nosniff"}
-	sandboxCSP = []string{"default-src 'none'; frame-ancestors 'none'; sandbox"}
-)
-
 // NewHandler returns a handler. It panics if the configuration lacks what it
 // requires: a mistake of the program, not of its user.
 func NewHandler(cfg Config) *Handler {
@@ -164,10 +156,7 @@ func (h *Handler) EndPolls() {
 // ServeHTTP serves one request. It panics with http.ErrAbortHandler when the
 // client is known to be gone, so that no response is mistaken for a delivery.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header["Cache-Control"] = noStore
-	header["X-Content-Type-Options"] = nosniff
-	header["Content-Security-Policy"] = sandboxCSP
+	problem.SetInert(w.Header())
 	if err := h.serve(w, r); err != nil {
 		h.refuse(w, r, err)
 	}
@@ -203,7 +192,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	return errMethodNotAllowed
 }
 
-// delete gives the name up.
+// delete releases the name.
 func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
 	name, key, err := h.credentials(r)
 	if err != nil {
@@ -234,7 +223,7 @@ func notFoundProblem(path, icePath string) *problem.Problem {
 	if icePath != "" {
 		detail = fmt.Sprintf("The mailbox is at %s, the ICE servers are at %s.", path, icePath)
 	}
-	return problem.New(http.StatusNotFound, "not-found", "There is nothing at this path", detail)
+	return problem.NotFound(detail)
 }
 
 func crossSiteProblem(detail string) *problem.Problem {

@@ -44,8 +44,7 @@ var problemTable = []struct {
 		"Use the password it was claimed with, or another name; the name is released after a period of inactivity.")},
 	{ErrNoInbox, problem.New(404, "no-inbox", "That name is not claimed",
 		"The recipient has to ask for its messages first. Add wait=SECONDS to wait for it.")},
-	{errMethodNotAllowed, problem.New(405, "method-not-allowed", "This method is not for this path",
-		"The Allow field lists those that are.")},
+	{errMethodNotAllowed, problem.MethodNotAllowed},
 	{os.ErrDeadlineExceeded, problem.New(408, "body-too-slow", "The body took too long",
 		"Send it faster, or in smaller messages.")},
 	{errContentEncoding, problem.New(415, "content-encoding", "The body is encoded",
@@ -65,7 +64,7 @@ var problemTable = []struct {
 }
 
 var internalProblem = problem.New(500, "internal", "Something went wrong in the server",
-	"It is not your fault. Its operator finds the cause in the log.")
+	"The server log has the cause.")
 
 // problemOf returns the problem for an error, or nil if the client is gone.
 func problemOf(r *http.Request, err error) *problem.Problem {
@@ -108,9 +107,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	var quota *PayerError
 	if errors.As(err, &quota) {
-		// As in draft-ietf-httpapi-ratelimit-headers-10: the quota that is used up.
-		header.Set("RateLimit", fmt.Sprintf("%q;r=0;t=%d", quota.Limit, retryAfter))
-		header.Set("RateLimit-Policy", fmt.Sprintf("%q;q=%d", quota.Limit, quota.Quota))
+		problem.SetRateLimit(header, quota.Limit, quota.Quota, 0, retryAfter)
 	}
 	switch p.Status {
 	case http.StatusUnauthorized:

@@ -69,11 +69,11 @@ func (p *pipeListener) dial() net.Conn {
 	return client
 }
 
-// documentRunner runs the document. It has the servers, the held requests, and the values of
+// documentRunner runs the document. It has the servers, the pending requests, and the values of
 // the <placeholders> so far.
 type documentRunner struct {
 	servers map[string]*server
-	held    map[string]chan reply
+	pending map[string]chan reply
 	values  map[string]string
 }
 
@@ -101,30 +101,30 @@ func (s *documentRunner) run(b block) error {
 	return s.compare(got, b.answer)
 }
 
-// exchange sends the request of a block and returns the answer. A held request has
+// exchange sends the request of a block and returns the answer. A pending request has
 // no answer yet; it must have arrived when the document shows it.
 func (s *documentRunner) exchange(b block) (reply, error) {
 	if b.request == nil {
-		answers := s.held[b.held]
-		delete(s.held, b.held)
+		answers := s.pending[b.pending]
+		delete(s.pending, b.pending)
 		synctest.Wait()
 		select {
 		case got := <-answers:
 			return got, got.err
 		default:
-			return reply{}, fmt.Errorf("held=%s has no answer, or was never sent", b.held)
+			return reply{}, fmt.Errorf("pending=%s has no answer, or was never sent", b.pending)
 		}
 	}
 	answers := make(chan reply, 1)
 	go func() { answers <- roundTrip(s.servers[b.on].dial(), s.fill(b.request)) }()
-	if b.held == "" {
+	if b.pending == "" {
 		got := <-answers
 		return got, got.err
 	}
-	s.held[b.held] = answers
+	s.pending[b.pending] = answers
 	synctest.Wait()
 	if len(answers) > 0 {
-		return reply{}, fmt.Errorf("held=%s is answered at once", b.held)
+		return reply{}, fmt.Errorf("pending=%s is answered at once", b.pending)
 	}
 	return reply{}, nil
 }

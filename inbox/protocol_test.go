@@ -39,8 +39,8 @@ func runProtocol(t *testing.T, engine func(inbox.Limits) inbox.Store) {
 				t.Fatalf("docs/protocol.md:%d: %v", b.line, err)
 			}
 		}
-		for label := range s.held {
-			t.Errorf("docs/protocol.md: the answer to held=%s is never shown", label)
+		for label := range s.pending {
+			t.Errorf("docs/protocol.md: the answer to pending=%s is never shown", label)
 		}
 	})
 }
@@ -68,12 +68,12 @@ func TestProtocolBlocksAreUnderstood(t *testing.T) {
 	}
 }
 
-// block is one fenced exchange, or half of it if the request is held.
+// block is one fenced exchange, or half of it if the request waits.
 type block struct {
-	line            int
-	on, held, event string
-	later, took     time.Duration
-	request, answer []string
+	line               int
+	on, pending, event string
+	later, took        time.Duration
+	request, answer    []string
 }
 
 var events = map[string]func(*inbox.Handler){"stop": (*inbox.Handler).EndPolls}
@@ -113,8 +113,8 @@ func (b *block) parseInfo(info string) (err error) {
 		switch key {
 		case "on":
 			b.on = value
-		case "held":
-			b.held = value
+		case "pending":
+			b.pending = value
 		case "event":
 			b.event = value
 		case "later":
@@ -152,10 +152,10 @@ func (b *block) check() error {
 		return fmt.Errorf("unknown server %q", b.on)
 	case b.event != "" && !knownEvent:
 		return fmt.Errorf("unknown event %q", b.event)
-	case b.held == "" && (len(b.request) == 0 || len(b.answer) == 0):
+	case b.pending == "" && (len(b.request) == 0 || len(b.answer) == 0):
 		return fmt.Errorf("want a request and an answer")
-	case b.held != "" && (len(b.request) == 0) == (len(b.answer) == 0):
-		return fmt.Errorf("held=%s wants either a request or an answer", b.held)
+	case b.pending != "" && (len(b.request) == 0) == (len(b.answer) == 0):
+		return fmt.Errorf("pending=%s wants either a request or an answer", b.pending)
 	}
 	return nil
 }

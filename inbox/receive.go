@@ -93,7 +93,7 @@ func (h *Handler) openNext(r *http.Request, name string, key Key, ack uint64) (C
 	return c, m, err
 }
 
-// wait waits for a message in an empty mailbox, as long as the poll lasts.
+// wait returns the next message of an empty mailbox, at the latest when the poll ends.
 func (h *Handler) wait(w http.ResponseWriter, r *http.Request, p *poll, c Claim, q query) (Message, error) {
 	wait := h.pollTimeout
 	if q.hasWait {

@@ -59,6 +59,21 @@ type query struct {
 	hasWait, hasAfter bool
 }
 
+// CanWait reports whether a request to the mailbox can wait: a GET for a message,
+// or a POST with the parameter wait for its recipient.
+func CanWait(r *http.Request) bool {
+	return r.Method == http.MethodGet || r.Method == http.MethodPost && hasWait(r.URL.RawQuery)
+}
+
+func hasWait(raw string) bool {
+	for pair := range strings.SplitSeq(raw, "&") {
+		if key, _, _ := strings.Cut(pair, "="); key == "wait" {
+			return true
+		}
+	}
+	return false
+}
+
 // parseQuery parses the parameters of the protocol and ignores others. It caps
 // waits at the poll timeout.
 func (h *Handler) parseQuery(raw string) (query, error) {
@@ -102,7 +117,7 @@ func (h *Handler) setParameter(q *query, key, value string) error {
 // parseRecipient replaces the parameter to by the name that it stands for.
 func (q *query) parseRecipient() error {
 	if q.recipients != 1 {
-		return badRequest("to", errors.New("must be in the query once, as in POST /inbox?to=bob"))
+		return badRequest("to", errors.New("must be in the query once, as in ?to=bob"))
 	}
 	name, err := parseName(q.to)
 	if err != nil {

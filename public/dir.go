@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"inbox/internal/problem"
 )
 
 // Dir returns a handler that serves the regular files below a directory. For a
@@ -42,7 +44,7 @@ type dir struct {
 func (d dir) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	d.options.allowOrigin(w, r)
-	if !requireGetOrHead(w, r) {
+	if !problem.RequireGetOrHead(w, r) {
 		return
 	}
 	file, info, err := d.open(r.URL.Path)

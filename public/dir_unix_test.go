@@ -38,7 +38,7 @@ func TestDirRejectsSpecialFiles(t *testing.T) {
 	}
 }
 
-// Files that other users of the machine cannot read are not meant for strangers.
+// Files that other users of the machine cannot read are not served.
 func TestDirWithholdsPrivateFiles(t *testing.T) {
 	root := writeFiles(t, map[string]string{
 		"index.html": "x", "turn.json": "x", "conf.txt": "x", "group.html": "x", "closed/page.html": "x", "closed/sub/page.html": "x",

@@ -30,24 +30,7 @@ func setSecurityHeaders(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 }
 
-// Refusals, with the types that the mailboxes use.
-var (
-	methodNotAllowed = problem.New(http.StatusMethodNotAllowed, "method-not-allowed", "This method is not for this path",
-		"The Allow field lists those that are.")
-	pageNotFound = problem.New(http.StatusNotFound, "not-found", "There is nothing at this path",
-		"The page was moved or removed, or the address is wrong.")
-)
-
-// requireGetOrHead reports whether the method is GET or HEAD. Otherwise it answers with
-// 405.
-func requireGetOrHead(w http.ResponseWriter, r *http.Request) bool {
-	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		return true
-	}
-	w.Header().Set("Allow", "GET, HEAD")
-	methodNotAllowed.Write(w)
-	return false
-}
+var pageNotFound = problem.NotFound("The page was moved or removed, or the address is wrong.")
 
 // mediaTypes replaces the table of the operating system, which can map JavaScript to
 // text/plain; browsers do not run that under nosniff.

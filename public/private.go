@@ -148,7 +148,7 @@ func isDERKey(data []byte) bool {
 
 // othersCanRead reports whether permissions let every user of the machine read a file:
 // those of the file, and of the directories on the way. What other users must not read
-// is not meant for strangers. The directory of the pages itself can be closed.
+// is not meant for clients either. The directory of the pages itself can be closed.
 func othersCanRead(root *os.Root, name string, info fs.FileInfo) bool {
 	if !info.IsDir() {
 		if info.Mode()&0o004 == 0 {

@@ -17,6 +17,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"inbox/internal/problem"
 )
 
 // The patterns match only what a browser needs, so that types, tests and Go files
@@ -123,7 +125,7 @@ func (e embeddedPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
 	}
 	e.options.allowOrigin(w, r)
-	if !requireGetOrHead(w, r) {
+	if !problem.RequireGetOrHead(w, r) {
 		return
 	}
 	name := strings.TrimPrefix(r.URL.Path, "/")

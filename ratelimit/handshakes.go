@@ -143,7 +143,7 @@ func (c *handshakeConn) acquire() bool {
 	return true
 }
 
-// release releases the slot, if the connection holds one.
+// release returns the slot to the queue of its address, if the connection has one.
 func (c *handshakeConn) release() {
 	if c.holdsSlot.Load() && c.holdsSlot.Swap(false) {
 		c.limiter.release(c.keys)

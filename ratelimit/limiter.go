@@ -5,6 +5,7 @@
 //   - TLS records and HTTP/2 frames that carry no request ([FrameLimiter]),
 //   - HTTP/2 streams ([StreamLimiter]), requests per second ([RequestLimiter]) and long polls
 //     ([PollLimiter]),
+//   - the rest of bodies that were refused ([LingeringClose]),
 //   - wrong passwords and other failed attempts ([AttemptLimiter]), also those that run at
 //     the same time,
 //   - any resource that can be counted ([Share]).

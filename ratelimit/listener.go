@@ -122,7 +122,8 @@ func (l *ConnLimiter) reserve(addr netip.Addr) bool {
 	}
 	switch l.open.reserve(addr, 1) {
 	case overCeiling:
-		return l.countRefusal(&l.stats.total)
+		l.stats.total.Add(1) // a dry run does not lift it: it protects the server
+		return false
 	case overShare:
 		return l.countRefusal(&l.stats.addr)
 	}

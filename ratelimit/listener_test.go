@@ -126,11 +126,12 @@ func TestListenerLimitsNewConnections(t *testing.T) {
 	}
 }
 
+// In a dry run only the total is a limit.
 func TestProxiesAndDryRunsAreNotRefused(t *testing.T) {
 	limits := ConnLimits{MaxPerAddr: 1, Rate: Budget{PerSecond: 0.001, Burst: 1}}
 	trusted := &ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}}
 	dry := limits
-	dry.DryRun, dry.Max = true, 3
+	dry.DryRun, dry.Max = true, 4
 	for name, row := range map[string]struct {
 		limits  ConnLimits
 		clients *ClientIP
@@ -140,6 +141,9 @@ func TestProxiesAndDryRunsAreNotRefused(t *testing.T) {
 			c := dialFrom(t, l, "127.0.0.2")
 			<-accepted
 			wantRefused(t, c, false, name)
+		}
+		if row.limits.DryRun {
+			wantRefused(t, dialFrom(t, l, "127.0.0.2"), true, "over the total")
 		}
 		if s := l.Stats(); row.limits.DryRun != (s.RefusedAddr > 0 && s.RefusedRate > 0 && s.RefusedTotal > 0) {
 			t.Errorf("%s: got %+v", name, s)

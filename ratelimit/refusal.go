@@ -1,7 +1,6 @@
 package ratelimit
 
 import (
-	"fmt"
 	"math"
 	"net/http"
 	"strconv"
@@ -44,10 +43,5 @@ func (r *Refusal) problem() *problem.Problem {
 func (r *Refusal) setFields(h http.Header) {
 	seconds := int(math.Ceil(max(r.Wait.Seconds(), 1)))
 	h.Set("Retry-After", strconv.Itoa(seconds))
-	h.Set("RateLimit", fmt.Sprintf("%q;r=0;t=%d", r.Limit, seconds))
-	policy := fmt.Sprintf("%q;q=%d", r.Limit, r.Quota)
-	if r.Window > 0 {
-		policy += fmt.Sprintf(";w=%d", int(math.Ceil(r.Window.Seconds())))
-	}
-	h.Set("RateLimit-Policy", policy)
+	problem.SetRateLimit(h, r.Limit, int64(r.Quota), r.Window, seconds)
 }

@@ -47,7 +47,8 @@ type ShareLimits struct {
 	// MaxPerClient bounds what a client can hold, however much is free. A network can hold
 	// sixteen times as much. Zero is no limit besides the share.
 	MaxPerClient int64
-	// DryRun counts refusals but refuses nothing.
+	// DryRun counts what exceeds the shares but refuses nothing. Ceiling applies nevertheless:
+	// it protects the server.
 	DryRun bool
 }
 
@@ -72,7 +73,8 @@ func NewShare(limits ShareLimits) *Share {
 // address has no share: only the ceiling applies, as for a trusted proxy, whose clients are
 // unknown, or a Unix socket.
 func (s *Share) Reserve(addr netip.Addr, n int64) bool {
-	return s.reserve(addr, n) == withinShare || s.limits.DryRun
+	result := s.reserve(addr, n)
+	return result == withinShare || result == overShare && s.limits.DryRun
 }
 
 // shareResult tells which part of the contract a reservation exceeds.
@@ -84,7 +86,7 @@ const (
 	overCeiling
 )
 
-// reserve is Reserve with the reason of a refusal, which a dry run ignores.
+// reserve is Reserve with the reason of a refusal. A dry run ignores overShare.
 func (s *Share) reserve(addr netip.Addr, n int64) shareResult {
 	keys := shareKeys(addr)
 	s.mu.Lock()
@@ -93,7 +95,7 @@ func (s *Share) reserve(addr netip.Addr, n int64) shareResult {
 	if result != withinShare {
 		s.refused.Add(1)
 	}
-	if result == withinShare || s.limits.DryRun {
+	if result == withinShare || result == overShare && s.limits.DryRun {
 		s.addLocked(keys, n)
 	}
 	return result

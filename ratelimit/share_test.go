@@ -158,8 +158,11 @@ func TestShareFitsManyFullClients(t *testing.T) {
 
 func TestShareDryRun(t *testing.T) {
 	s := NewShare(ShareLimits{Ceiling: 10, DryRun: true})
-	if !s.Reserve(ipv4(1, 1), 100) || s.Refused() != 1 || s.Used() != 100 {
-		t.Errorf("got %d used and %d refusals, want 100 and 1", s.Used(), s.Refused())
+	if !s.Reserve(ipv4(1, 1), 10) || s.Refused() != 1 || s.Used() != 10 {
+		t.Errorf("over the share: got %d used and %d refusals, want 10 and 1", s.Used(), s.Refused())
+	}
+	if s.Reserve(ipv4(2, 1), 1) || s.Refused() != 2 || s.Used() != 10 {
+		t.Errorf("over the ceiling: got %d used and %d refusals, want 10 and 2", s.Used(), s.Refused())
 	}
 }
 

@@ -17,7 +17,8 @@ type StreamLimits struct {
 	// MaxPerAddr bounds the active streams of an address. A network can have sixteen times
 	// as many. Zero also lets one address have all of Max.
 	MaxPerAddr int
-	// DryRun counts refusals but refuses nothing.
+	// DryRun counts refusals of shares and of MaxPerAddr but refuses nothing. Max applies
+	// nevertheless: it protects the memory of the server.
 	DryRun bool
 }
 

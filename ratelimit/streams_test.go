@@ -64,7 +64,8 @@ func TestStreamLimiterBoundsConcurrentRequests(t *testing.T) {
 		{"per address", StreamLimits{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.1", true},
 		{"another address", StreamLimits{Max: 9, MaxPerAddr: 2}, "192.0.2.1", "192.0.2.2", false},
 		{"no limit", StreamLimits{}, "192.0.2.1", "192.0.2.1", false},
-		{"dry run", StreamLimits{Max: 1, MaxPerAddr: 1, DryRun: true}, "192.0.2.1", "192.0.2.1", false},
+		{"dry run per address", StreamLimits{Max: 9, MaxPerAddr: 1, DryRun: true}, "192.0.2.1", "192.0.2.1", false},
+		{"dry run in total", StreamLimits{Max: 2, DryRun: true}, "192.0.2.1", "192.0.2.2", true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			arrived, release := make(chan struct{}, 3), make(chan struct{})

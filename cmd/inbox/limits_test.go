@@ -36,7 +36,7 @@ func (p *program) requestAs(name, password, path string, header ...string) respo
 }
 
 // Values of package limits.
-const guessBurst, noveltyBurst = 10, 60
+const guessBurst, newNameBurst = 10, 60
 
 func TestRequestsAreLimited(t *testing.T) {
 	p := start(t, "-https=false", "-rate", "1", "-burst", "5", "-cors")
@@ -132,9 +132,9 @@ func TestGuessingIsLimited(t *testing.T) {
 
 func TestNewNamesAndMissesAreLimited(t *testing.T) {
 	p := start(t, "-https=false")
-	for i := range noveltyBurst + 1 {
+	for i := range newNameBurst + 1 {
 		want := 204
-		if i == noveltyBurst {
+		if i == newNameBurst {
 			want = 429
 		}
 		if a := p.request("GET", "/inbox?wait=0", fmt.Sprint("peer", i), ""); a.status != want {
@@ -144,9 +144,9 @@ func TestNewNamesAndMissesAreLimited(t *testing.T) {
 	if a := p.request("GET", "/inbox?wait=0", "peer0", ""); a.status != 204 {
 		t.Errorf("a claimed name: got %d, want 204", a.status)
 	}
-	for i := range noveltyBurst + 1 {
+	for i := range newNameBurst + 1 {
 		want := 404
-		if i == noveltyBurst {
+		if i == newNameBurst {
 			want = 429
 		}
 		if a := p.request("POST", "/inbox?to=nobody", "peer0", "hello"); a.status != want {
@@ -227,7 +227,7 @@ func TestAbandonedPendingSendsAreMisses(t *testing.T) {
 			}
 		}
 	}
-	for i := range noveltyBurst {
+	for i := range newNameBurst {
 		c := p.dial()
 		fmt.Fprintf(c, "POST /inbox?to=nobody%d&wait=20 HTTP/1.1\r\nHost: x\r\n%sContent-Length: 0\r\n\r\n", i, basicAuthHeader("peer"))
 		waitHeld(1) // the request is held before it is abandoned

@@ -42,9 +42,9 @@
 // terminals precedes it. If the reader of standard error ends or stops reading, log
 // lines are lost and the server continues.
 //
-// On SIGTERM or SIGINT the server closes its listeners, answers held polls,
-// allows ten seconds for posts, saves the mailboxes for the next start and exits
-// with code 0. A second signal aborts the posts and saves at once; a third exits
+// On SIGTERM or SIGINT the server closes its listeners, answers waiting polls,
+// allows ten seconds for requests, saves the mailboxes for the next start and exits
+// with code 0. A second signal aborts them and saves at once; a third exits
 // immediately with code 1. The exit code is 2 for an invalid option, and 1 if
 // the server cannot start, fails while serving, or cannot save the mailboxes.
 package main

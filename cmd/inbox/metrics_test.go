@@ -46,7 +46,8 @@ func TestMetrics(t *testing.T) {
 	}
 	_, text := p.metrics("/metrics", "")
 	for _, want := range []string{
-		"\ninbox_inboxes 2\n", "\ninbox_polls_open 0\n", "\ninbox_connections_accepted_total 1\n",
+		"\ninbox_inboxes 2\n", "\ninbox_streams_open ", "\ninbox_frames_dropped_connections_total 0\n",
+		"\ninbox_polls_open 0\n", "\ninbox_connections_accepted_total 1\n",
 		"\ninbox_refused_total{problem=\"no-inbox\"} 1\n", "\ninbox_refused_total{problem=\"unauthorized\"} 1\n",
 		"\ninbox_limited_total{limit=\"passwords\"} 0\n", "\ninbox_certificate_not_after_timestamp_seconds{name=\"localhost\",source=\"self-signed\"} ",
 		"\ngo_goroutines ", "\nprocess_resident_memory_bytes ",

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"html"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // TypePrefix begins the type of each problem. Types identify problems and are not URLs.
@@ -29,6 +31,15 @@ func New(status int, kind, title, detail string) *Problem {
 	return &Problem{Type: TypePrefix + kind, Title: title, Status: status, Detail: detail}
 }
 
+// MethodNotAllowed is the refusal of a method. The field Allow must be set.
+var MethodNotAllowed = New(http.StatusMethodNotAllowed, "method-not-allowed", "Method not allowed",
+	"The Allow field lists the methods of this path.")
+
+// NotFound returns the refusal of a path.
+func NotFound(detail string) *Problem {
+	return New(http.StatusNotFound, "not-found", "There is nothing at this path", detail)
+}
+
 // Error returns the title.
 func (p *Problem) Error() string { return p.Title }
 
@@ -47,11 +58,39 @@ func (p *Problem) Write(w http.ResponseWriter) {
 	h := w.Header()
 	h["Content-Type"] = contentType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	SetInert(h)
+	w.WriteHeader(p.Status)
+	w.Write(body)
+}
+
+// SetInert sets the fields that keep a response out of caches and inert in browsers.
+func SetInert(h http.Header) {
 	h["Cache-Control"] = noStore
 	h["X-Content-Type-Options"] = nosniff
 	h["Content-Security-Policy"] = sandboxCSP
-	w.WriteHeader(p.Status)
-	w.Write(body)
+}
+
+// SetRateLimit sets the fields of draft-ietf-httpapi-ratelimit-headers-10 for a limit that is
+// used up: its name, a token, what it grants, in which time (zero for a limit on concurrency),
+// and in how many seconds the client may retry.
+func SetRateLimit(h http.Header, limit string, quota int64, window time.Duration, retryAfter int) {
+	h.Set("RateLimit", fmt.Sprintf("%q;r=0;t=%d", limit, retryAfter))
+	policy := fmt.Sprintf("%q;q=%d", limit, quota)
+	if window > 0 {
+		policy += fmt.Sprintf(";w=%d", int(math.Ceil(window.Seconds())))
+	}
+	h.Set("RateLimit-Policy", policy)
+}
+
+// RequireGetOrHead reports whether the method is GET or HEAD. Otherwise it responds with
+// MethodNotAllowed.
+func RequireGetOrHead(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return true
+	}
+	w.Header().Set("Allow", "GET, HEAD")
+	MethodNotAllowed.Write(w)
+	return false
 }
 
 // Respond writes a page for a person if a browser loads the response as a page, and otherwise

@@ -42,7 +42,7 @@ type Config struct {
 
 	// Mailboxes limits the mailboxes.
 	Mailboxes inbox.Limits
-	// PollTimeout bounds how long a GET of an empty mailbox is held; 0 means not at all.
+	// PollTimeout bounds how long a GET of an empty mailbox waits; 0 means not at all.
 	PollTimeout time.Duration
 	// CleanupInterval is the time between two removals of expired mailboxes.
 	CleanupInterval time.Duration
@@ -59,7 +59,8 @@ type Config struct {
 	Files Files
 	// Rate limits the requests of an address per second, Burst those at once.
 	Rate, Burst int
-	// DryRun counts what the limits per address would refuse, and refuses nothing.
+	// DryRun counts what the limits per address would refuse, but refuses nothing. The
+	// quotas of Mailboxes still apply.
 	DryRun bool
 
 	// TrustedProxies are the networks whose ClientHeader is trusted. ProxyProtocol

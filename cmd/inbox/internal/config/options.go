@@ -164,8 +164,8 @@ func (o *Options) mailboxFlags() *flag.FlagSet {
 		"which an inbox is deleted and its name is released")
 	intVar(fs, &o.inboxCapacity, "inbox-capacity", 100, "maximum `number` of messages in one inbox; 0 for no limit")
 	intVar(fs, &o.cleanupInterval, "cleanup-interval", 1, "`seconds` between cleanups of expired inboxes")
-	fs.BoolVar(&o.longPolling, "long-polling", true, "hold a GET of an empty inbox until a message arrives")
-	intVar(fs, &o.pollTimeout, "poll-timeout", 25, "`seconds` to hold a GET of an empty inbox, and the "+
+	fs.BoolVar(&o.longPolling, "long-polling", true, "keep a GET of an empty inbox open until a message arrives")
+	intVar(fs, &o.pollTimeout, "poll-timeout", 25, "`seconds` that a GET of an empty inbox waits, and the "+
 		"maximum for ?wait=; the default is at most half of -inbox-timeout")
 	fs.StringVar(&o.store.address, "store", "", "`address` of a Redis or Valkey store that several "+
 		"servers share: redis://host:6379, rediss:// for TLS, redis-sentinel://host,host/master; several "+
@@ -198,7 +198,7 @@ func (o *Options) limitFlags() *flag.FlagSet {
 	autoVar(fs, &o.maxConns, "max-conns", "maximum `number` of concurrent connections; auto is the open "+
 		"file limit less a reserve, or a third of -max-memory at 64 KiB per connection if that is less")
 	intVar(fs, &o.maxConnsPerIP, "max-conns-per-ip", 256, "maximum `number` of concurrent connections, and "+
-		"of held requests, per client address")
+		"of waiting requests, per client address")
 	intVar(fs, &o.connRate, "conn-rate", 50, "`number` of new connections per second from one client "+
 		"address, with bursts of five times as many")
 	intVar(fs, &o.rate, "rate", 40, "`number` of requests per second from one client address; 0 also "+
@@ -206,7 +206,7 @@ func (o *Options) limitFlags() *flag.FlagSet {
 	intVar(fs, &o.burst, "burst", 600, "`number` of requests that a client address can send at once before "+
 		"-rate applies; at least 1")
 	fs.BoolVar(&o.rateDryRun, "rate-dry-run", false, "count what the limits per client address would "+
-		"reject, without rejecting anything")
+		"reject, without rejecting it; the quotas -max-inboxes-per-ip and -max-queued-bytes-per-ip still reject")
 	return fs
 }
 

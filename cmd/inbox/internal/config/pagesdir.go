@@ -10,7 +10,7 @@ import (
 
 // resolvePages determines the directory of the pages. It must contain neither the state
 // directory nor a file that an option names: their names and permissions alone would
-// decide whether strangers can read them. It needs the state directory.
+// decide whether clients can read them. It needs the state directory.
 func (r *resolver) resolvePages() error {
 	o := r.o
 	if o.public == "" || o.from["public"] == "" && !isPagesDir(o.public) {

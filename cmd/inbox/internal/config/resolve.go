@@ -104,7 +104,7 @@ func (r *resolver) checkQueue() error {
 	return nil
 }
 
-// resolvePoll determines how long a poll is held. A poll must end well before its inbox
+// resolvePoll determines how long a poll waits. A poll must end well before its inbox
 // expires, so the default is lowered to fit -inbox-timeout; an explicit value that does
 // not fit is an error.
 func (r *resolver) resolvePoll() error {

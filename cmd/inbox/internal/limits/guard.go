@@ -20,7 +20,7 @@ func newGuard(cfg Config, clients *conn.ClientResolver) *Guard {
 	limits := ratelimit.AttemptLimits{OwnerTTL: cfg.OwnerTTL, MaxOwners: maxKnownOwners, DryRun: cfg.DryRun}
 	if cfg.Rate > 0 {
 		limits.WrongPasswords = ratelimit.Budget{PerSecond: guessRate, Burst: guessBurst}
-		limits.NewNames = ratelimit.Budget{PerSecond: noveltyRate, Burst: noveltyBurst}
+		limits.NewNames = ratelimit.Budget{PerSecond: newNameRate, Burst: newNameBurst}
 		limits.UnknownRecipients = limits.NewNames
 	}
 	return &Guard{ratelimit.NewAttemptLimiter(limits, clients.Addr), clients, cfg.OwnerTTL}

@@ -6,7 +6,6 @@ package limits
 import (
 	"net/http"
 	"runtime"
-	"strings"
 	"time"
 
 	"inbox/cmd/inbox/internal/conn"
@@ -17,8 +16,8 @@ import (
 const (
 	guessBurst         = 10  // a person mistypes, and a page retries
 	guessRate          = 0.1 // then one guess in 10 s: a four-letter word takes weeks
-	noveltyBurst       = 60  // new names, and misses: an office that starts its day
-	noveltyRate        = 1
+	newNameBurst       = 60  // new names, and misses: an office that starts its day
+	newNameRate        = 1
 	connBurst          = 5           // times -conn-rate: a page loads a dozen files, an office reconnects at once
 	refusalDelay       = time.Second // of a request: a closed-loop flooder gets one answer in this time
 	maxDelayedRefusals = 1024        // refusals delayed at once, a few KiB each
@@ -61,17 +60,19 @@ type Config struct {
 	HandshakeTimeout time.Duration
 	// Exempt reports which requests the request rate does not limit.
 	Exempt func(*http.Request) bool
-	// DryRun counts refusals but refuses nothing.
+	// CanWait reports which requests can wait for a message or for a recipient.
+	CanWait func(*http.Request) bool
+	// DryRun counts what the limits per address would refuse, but refuses nothing.
 	DryRun bool
 }
 
 // Limits has the limiters, in the order in which a request passes them.
 type Limits struct {
 	Conns      *ratelimit.ConnLimiter
-	Lingering  *ratelimit.LingeringClose
 	Frames     *ratelimit.FrameLimiter
 	Unfinished *ratelimit.UnfinishedLimiter
 	Handshakes *ratelimit.HandshakeLimiter
+	Lingering  *ratelimit.LingeringClose
 	Streams    *ratelimit.StreamLimiter
 	Requests   *ratelimit.RequestLimiter
 	Header     *HeaderLimiter
@@ -117,7 +118,7 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 			MaxBytes: cfg.MaxHeaderBytes, MaxFields: maxHeaderFields,
 			Keep: []string{"Origin", "Accept", "Sec-Fetch-Mode", "X-Forwarded-For", "Forwarded", clientIP.Header},
 		},
-		Polls: &ratelimit.PollLimiter{Max: cfg.MaxConnsPerIP, Addr: clients.Addr, IsPoll: canWait, DryRun: cfg.DryRun},
+		Polls: &ratelimit.PollLimiter{Max: cfg.MaxConnsPerIP, Addr: clients.Addr, IsPoll: cfg.CanWait, DryRun: cfg.DryRun},
 		Files: &FileLimiter{
 			Share: ratelimit.NewShare(ratelimit.ShareLimits{Ceiling: int64(cfg.PageFiles), DryRun: cfg.DryRun}), Addr: clients.Addr,
 		},
@@ -132,14 +133,6 @@ func unfinishedLimits(cfg Config) ratelimit.ShareLimits {
 		ceiling = max(minUnfinishedBytes, cfg.MaxMemoryBytes/unfinishedPart)
 	}
 	return ratelimit.ShareLimits{Ceiling: ceiling, MinPerClient: minUnfinishedBytes, DryRun: cfg.DryRun}
-}
-
-// canWait reports whether a request can wait for a message or for a recipient.
-func canWait(r *http.Request) bool {
-	if r.URL.Path != "/inbox" {
-		return false
-	}
-	return r.Method == http.MethodGet || r.Method == http.MethodPost && strings.Contains(r.URL.RawQuery, "wait=")
 }
 
 // Sweep frees memory after a flood.

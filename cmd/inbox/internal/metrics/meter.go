@@ -38,10 +38,13 @@ var routeNames = [...]string{
 // String returns the label of a route.
 func (r Route) String() string { return routeNames[r] }
 
-// RouteOf returns the route of a request on the main listener.
-func RouteOf(r *http.Request) Route {
+// Routes has the paths of the main listener that are not pages.
+type Routes struct{ Mailbox, ICE, Health, Ready string }
+
+// Of returns the route of a request.
+func (p *Routes) Of(r *http.Request) Route {
 	switch r.URL.Path {
-	case "/inbox":
+	case p.Mailbox:
 		switch r.Method {
 		case http.MethodGet:
 			return routeReceive
@@ -51,11 +54,11 @@ func RouteOf(r *http.Request) Route {
 			return routeDelete
 		}
 		return routeInbox
-	case "/ice":
+	case p.ICE:
 		return routeICE
-	case "/healthz":
+	case p.Health:
 		return routeHealth
-	case "/readyz":
+	case p.Ready:
 		return routeReady
 	}
 	return routePages

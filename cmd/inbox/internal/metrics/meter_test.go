@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
+var testRoutes = Routes{Mailbox: "/inbox", ICE: "/ice"}
+
 // TestLatencyExcludesRefusals checks that rejected requests, which are delayed on purpose,
 // and requests of disconnected clients are not timed.
 func TestLatencyExcludesRefusals(t *testing.T) {
@@ -23,7 +25,7 @@ func TestLatencyExcludesRefusals(t *testing.T) {
 	} {
 		func() {
 			defer func() { recover() }()
-			m.Handler(RouteOf, handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/ice", nil))
+			m.Handler(testRoutes.Of, handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/ice", nil))
 		}()
 	}
 	text := exposition(m)
@@ -53,7 +55,7 @@ func BenchmarkMeter(b *testing.B) {
 	for _, row := range []struct {
 		name    string
 		handler http.Handler
-	}{{"without", inner}, {"with", NewMeter(nil).Handler(RouteOf, inner)}} {
+	}{{"without", inner}, {"with", NewMeter(nil).Handler(testRoutes.Of, inner)}} {
 		b.Run(row.name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {

@@ -31,6 +31,7 @@ var (
 	descMaxOpen    = desc("connections_open_limit", "Limit of open connections per port; absent without a limit.")
 	descStreams    = desc("streams_open", "HTTP/2 requests whose response the client has not received completely.")
 	descMaxStreams = desc("streams_open_limit", "Limit of these requests; absent without a limit.")
+	descDropped    = desc("frames_dropped_connections_total", "Connections dropped because their address sent too many frames or small TLS records.")
 	descAccepted   = desc("connections_accepted_total", "Accepted connections.")
 	descLimited    = desc("limited_total", "Refusals by the limits per address, or what -rate-dry-run would have refused.", "limit")
 	descRefused    = desc("refused_total", "Refused requests, by the type of the problem.", "problem")
@@ -114,6 +115,7 @@ func (c collector) collectLimits(m chan<- prometheus.Metric) {
 	m <- gauge(descStreams, c.Limits.Streams.Active())
 	limitGauge(m, descMaxStreams, c.MaxConns)
 	m <- gauge(descPolls, c.Limits.Polls.Active())
+	m <- counter(descDropped, c.Limits.Frames.Dropped())
 	for limit, n := range c.Limits.Refused() {
 		m <- counter(descLimited, n, limit)
 	}

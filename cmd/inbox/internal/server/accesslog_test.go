@@ -41,7 +41,7 @@ func TestRequestLogStatus(t *testing.T) {
 		m := metrics.NewMeter(accessLog(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fixedAddr("192.0.2.77")))
 		func() {
 			defer func() { recover() }() // as net/http does
-			m.Handler(metrics.RouteOf, tt.handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+			m.Handler(routes.Of, tt.handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 		}()
 		if !matches(tt.want, out.String()) {
 			t.Errorf("%s: logged %q, want %s", tt.name, out.String(), tt.want)
@@ -67,7 +67,7 @@ func TestRequestLogOmitsClientInput(t *testing.T) {
 		var out bytes.Buffer
 		log := accessLog(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), fixedAddr(tt.addr))
 		r := httptest.NewRequest(tt.method, tt.target, nil)
-		log(r, metrics.RouteOf(r), http.StatusOK, time.Second, 0)
+		log(r, routes.Of(r), http.StatusOK, time.Second, 0)
 		if want := strings.Replace(tt.want, "DUR", "1s", 1); !strings.Contains(out.String(), want) || strings.Contains(strings.ToLower(out.String()), "secret") {
 			t.Errorf("logged %q, want %q", out.String(), want)
 		}

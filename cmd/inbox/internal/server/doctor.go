@@ -32,7 +32,7 @@ func DoctorConfig(c *config.Config) doctor.Config {
 		Options: optionFindings(c.Warnings),
 		Pages:   func() error { _, err := openPages(c, nil, slog.New(slog.DiscardHandler)); return err },
 		Store:   examineStore(c),
-		DryRun:  func(ctx context.Context) error { return dryRunOrder(ctx, c) },
+		DryRun:  func(ctx context.Context) error { return testOrder(ctx, c) },
 		States:  func() []tlsmgr.NameState { return storedCertificates(c) },
 	}
 }

@@ -35,7 +35,7 @@ func newMainServer(c *config.Config, t Timeouts, h http.Handler, errorLog *log.L
 			// default is 1 MiB.
 			MaxReadFrameSize: 16 << 10,
 			// Data that a client can send before a handler reads it, such as during a
-			// held poll. The default of 1 MiB per connection would exhaust memory.
+			// waiting poll. The default of 1 MiB per connection would exhaust memory.
 			MaxReceiveBufferPerConnection: 64 << 10,
 			MaxReceiveBufferPerStream:     64 << 10,
 			SendPingTimeout:               t.Header, // detects clients that vanished, or that never complete a header

@@ -53,10 +53,7 @@ func (h *health) readyz(w http.ResponseWriter, r *http.Request) {
 }
 
 func writeHealth(w http.ResponseWriter, r *http.Request, ok bool) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		problem.New(http.StatusMethodNotAllowed, "method-not-allowed", "This method is not for this path",
-			"The Allow field lists those that are.").Write(w)
+	if !problem.RequireGetOrHead(w, r) {
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -72,7 +69,7 @@ func writeHealth(w http.ResponseWriter, r *http.Request, ok bool) {
 
 // isHealthCheck reports whether a request is for /healthz or /readyz, which monitors can
 // request under any host name.
-func isHealthCheck(r *http.Request) bool { return r.URL.Path == "/healthz" || r.URL.Path == "/readyz" }
+func isHealthCheck(r *http.Request) bool { return r.URL.Path == healthPath || r.URL.Path == readyPath }
 
 // exemptHealthChecks returns a predicate for health checks from this machine, which are not
 // rate limited: a monitor must reach the server while its address is flooding.

@@ -96,8 +96,8 @@ func (s *server) run(ctx context.Context, hangups <-chan os.Signal) error {
 	return s.stop()
 }
 
-// stop shuts down: in-flight requests get their time, held polls are answered with 204,
-// and the snapshot holds every accepted message. It uses a new context, because with the
+// stop shuts down: in-flight requests get their time, waiting polls are answered with 204,
+// and the snapshot has every accepted message. It uses a new context, because with the
 // server's own, which is done, Shutdown would not wait.
 func (s *server) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeouts.Shutdown)
@@ -194,7 +194,7 @@ func (s *server) save() error {
 	})
 }
 
-// awaitForceStop cancels the wait for posts on a second signal.
+// awaitForceStop cancels the wait for in-flight requests on a second signal.
 func (s *server) awaitForceStop(ctx context.Context, cancel context.CancelFunc) {
 	select {
 	case <-ctx.Done():

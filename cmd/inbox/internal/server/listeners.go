@@ -21,7 +21,7 @@ func wrapListener(socket net.Listener, lim *limits.Limits, clientIP *ratelimit.C
 		wrap func(inner net.Listener) net.Listener
 	}{
 		{true, probe.listener},     // observes the accept loop
-		{true, lim.Conns.Listener}, // limits connections per address
+		{true, lim.Conns.Listener}, // limits connections: in total, per address, per second
 		{proxyProtocol, func(inner net.Listener) net.Listener { return conn.ProxyListener(inner, clientIP) }},
 		{proxyProtocol, lim.Conns.ClientListener},   // limits connections per client of a proxy
 		{overTLS, lim.Frames.RecordListener},        // limits small TLS records

@@ -7,15 +7,24 @@ import (
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
+	"inbox/inbox"
 	"inbox/public"
 	"inbox/tlsmgr"
 )
 
-// The paths of the mailbox API.
+// The paths that are not pages.
 const (
 	mailboxPath = "/inbox"
 	icePath     = "/ice"
+	healthPath  = "/healthz"
+	readyPath   = "/readyz"
 )
+
+// routes maps them to the routes of the metrics.
+var routes = metrics.Routes{Mailbox: mailboxPath, ICE: icePath, Health: healthPath, Ready: readyPath}
+
+// canWait reports whether a request can wait for a message or for a recipient.
+func canWait(r *http.Request) bool { return r.URL.Path == mailboxPath && inbox.CanWait(r) }
 
 // stack has what the layers of a request need.
 type stack struct {
@@ -30,14 +39,14 @@ type stack struct {
 	http2Refuser *conn.HTTP2Refuser // of the listeners without TLS
 }
 
-// mainHandler returns the layers of the main server around the routes, outermost first.
-func (s stack) mainHandler(routes http.Handler) http.Handler {
+// mainHandler returns the layers of the main server around the handler that newRoutes returns, outermost first.
+func (s stack) mainHandler(inner http.Handler) http.Handler {
 	overTLS, named := s.certs != nil, len(s.domains) > 0
-	return chain(routes,
+	return chain(inner,
 		// Outermost, so that the time in which a refused body arrives counts for no layer.
 		s.limits.Lingering.Handler,
 		// Counts and logs every response.
-		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(metrics.RouteOf, next) }),
+		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(routes.Of, next) }),
 		// Counts an HTTP/2 connection for as long as net/http can keep its memory.
 		when(overTLS, func(next http.Handler) http.Handler {
 			return conn.DelayReleaseHTTP2(s.timeouts.idle(overTLS), next)
@@ -82,9 +91,9 @@ func newRoutes(mailboxes http.Handler, health *health, pages http.Handler) http.
 		switch r.URL.Path {
 		case mailboxPath, icePath:
 			mailboxes.ServeHTTP(w, r)
-		case "/healthz":
+		case healthPath:
 			healthz(w, r)
-		case "/readyz":
+		case readyPath:
 			health.readyz(w, r)
 		default:
 			pages.ServeHTTP(w, r)
@@ -115,7 +124,7 @@ func chain(h http.Handler, layers ...middleware) http.Handler {
 // bodyDeadline sets a read deadline for request bodies. Server.ReadTimeout would include
 // the header. Without a deadline, a slow body that no handler reads would hold the
 // connection open forever, as net/http first reads the rest of it. net/http clears the
-// deadline once the body is complete, so a poll can be held longer.
+// deadline once the body is complete, so a poll can wait longer.
 func bodyDeadline(timeout time.Duration) middleware {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

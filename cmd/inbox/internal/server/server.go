@@ -32,7 +32,7 @@ type Process struct {
 	Getenv func(name string) string
 	// Stderr receives the log and the banner.
 	Stderr io.Writer
-	// ForceStop is closed when the shutdown must not wait for posts; nil means never.
+	// ForceStop is closed when the shutdown must not wait for requests; nil means never.
 	ForceStop <-chan struct{}
 	// Timeouts are usually [DefaultTimeouts].
 	Timeouts Timeouts
@@ -189,7 +189,7 @@ func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, cli
 		MaxTarpitted: cfg.Files.Tarpitted, PageFiles: cfg.Files.Pages,
 		MaxMemoryBytes: cfg.MaxMemoryBytes, MaxHeaderBytes: cfg.MaxHeaderBytes,
 		OwnerTTL: cfg.Mailboxes.Timeout, HandshakeTimeout: t.Header,
-		Exempt: exemptHealthChecks(clients), DryRun: cfg.DryRun,
+		Exempt: exemptHealthChecks(clients), CanWait: canWait, DryRun: cfg.DryRun,
 	}, clientIP, clients)
 }
 

@@ -95,7 +95,7 @@ func (t *selfTest) request(ctx context.Context) (err error) {
 		}
 	}()
 	name, password := rand.Text(), rand.Text()
-	for _, req := range [][2]string{{http.MethodGet, "/inbox?wait=0"}, {http.MethodDelete, "/inbox"}} {
+	for _, req := range [][2]string{{http.MethodGet, mailboxPath + "?wait=0"}, {http.MethodDelete, mailboxPath}} {
 		r, err := http.NewRequestWithContext(ctx, req[0], req[1], http.NoBody)
 		if err != nil {
 			return err

@@ -17,39 +17,39 @@ import (
 	"inbox/tlsmgr"
 )
 
-// dryRunTimeout bounds a test order: two challenges and a slow CA, with a margin.
-const dryRunTimeout = 3 * time.Minute
+// testOrderTimeout bounds a test order: two challenges and a slow CA, with a margin.
+const testOrderTimeout = 3 * time.Minute
 
-// dryRunOrder places an order for all names as the server would, and discards the
+// testOrder places an order for all names as the server would, and discards the
 // certificate. If a server uses the same state directory, that server answers the
-// challenges on its ports. Otherwise dryRunOrder binds the ports itself.
-func dryRunOrder(ctx context.Context, c *config.Config) error {
+// challenges on its ports. Otherwise testOrder binds the ports itself.
+func testOrder(ctx context.Context, c *config.Config) error {
 	quiet := slog.New(slog.DiscardHandler)
 	log.SetOutput(io.Discard) // certmagic logs there that ports are in use
-	s, err := dryRunSockets(c, quiet)
+	s, err := testOrderSockets(c, quiet)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	dryRun, err := tlsmgr.NewDryRun(dryRunConfig(c, s, quiet))
+	order, err := tlsmgr.NewDryRun(testOrderConfig(c, s, quiet))
 	if err != nil {
 		return err
 	}
-	defer dryRun.Close()
-	ctx, cancel := context.WithTimeout(ctx, dryRunTimeout)
+	defer order.Close()
+	ctx, cancel := context.WithTimeout(ctx, testOrderTimeout)
 	defer cancel()
-	defer serveDryRun(s.main, dryRun.TLSConfig(), http.NotFoundHandler())()
-	defer serveDryRun(s.redirect, nil, dryRun.HTTPHandler(http.NotFoundHandler()))()
-	err = dryRun.Order(ctx)
+	defer serveTestOrder(s.main, order.TLSConfig(), http.NotFoundHandler())()
+	defer serveTestOrder(s.redirect, nil, order.HTTPHandler(http.NotFoundHandler()))()
+	err = order.Order(ctx)
 	if ctx.Err() != nil && err != nil {
 		return fmt.Errorf("order not completed within three minutes: %w", err)
 	}
 	return err
 }
 
-// dryRunSockets binds the listeners of a test order. It binds none if a running server
+// testOrderSockets binds the listeners of a test order. It binds none if a running server
 // holds them.
-func dryRunSockets(c *config.Config, log *slog.Logger) (sockets, error) {
+func testOrderSockets(c *config.Config, log *slog.Logger) (sockets, error) {
 	if tlsmgr.InUse(c.StateDir) {
 		return sockets{}, nil
 	}
@@ -62,9 +62,9 @@ func dryRunSockets(c *config.Config, log *slog.Logger) (sockets, error) {
 	return s, nil
 }
 
-// dryRunConfig is like tlsmgrConfig, but also covers ports held by another process, which
+// testOrderConfig is like tlsmgrConfig, but also covers ports held by another process, which
 // it takes from the options.
-func dryRunConfig(c *config.Config, s sockets, log *slog.Logger) tlsmgr.Config {
+func testOrderConfig(c *config.Config, s sockets, log *slog.Logger) tlsmgr.Config {
 	tlsConfig := tlsmgrConfig(c, c.StateDir, s, log)
 	if s.main != nil {
 		return tlsConfig
@@ -80,8 +80,8 @@ func dryRunConfig(c *config.Config, s sockets, log *slog.Logger) tlsmgr.Config {
 	return tlsConfig
 }
 
-// serveDryRun serves on l until stop is called. It does nothing if l is nil.
-func serveDryRun(l net.Listener, tlsConfig *tls.Config, h http.Handler) (stop func()) {
+// serveTestOrder serves on l until stop is called. It does nothing if l is nil.
+func serveTestOrder(l net.Listener, tlsConfig *tls.Config, h http.Handler) (stop func()) {
 	if l == nil {
 		return func() {}
 	}
