@@ -5,17 +5,6 @@ import (
 	"sync"
 )
 
-// Usage is what a payer holds of a store.
-type Usage struct {
-	Inboxes int
-	Bytes   int64
-}
-
-func (u *Usage) add(more Usage) {
-	u.Inboxes += more.Inboxes
-	u.Bytes += more.Bytes
-}
-
 // Account is what one client holds, as counted by a [Ledger].
 type Account struct {
 	// Payer does not change.

@@ -5,14 +5,6 @@ import (
 	"time"
 )
 
-// Payer identifies what mailboxes and queued bytes count against: a client,
-// and the network it is one of many in, if any. A network has [NetworkFactor]
-// times the quota of a client. Both are opaque. An empty one has no quota.
-type Payer struct{ Client, Network string }
-
-// NetworkFactor is how many times the quota of a client a network has.
-const NetworkFactor = 16
-
 // Limits says when the mailboxes of a store expire and how much the store can
 // hold. A limit of zero is no limit. Timeout must be above zero.
 type Limits struct {

@@ -90,7 +90,7 @@ func TestDryRunRefusesNothing(t *testing.T) {
 			t.Fatalf("got %d, want 200", a.status)
 		}
 	}
-	for began := time.Now(); !strings.Contains(p.log.String(), "nothing refused\" requests="); time.Sleep(20 * time.Millisecond) {
+	for began := time.Now(); !strings.Contains(p.log.String(), "limits reached in a dry run\" requests="); time.Sleep(20 * time.Millisecond) {
 		if time.Since(began) > 10*time.Second {
 			t.Fatalf("the log does not report what would have been rejected:\n%s", p.log)
 		}

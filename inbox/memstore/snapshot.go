@@ -173,14 +173,6 @@ func (m *Store) load(d *decoder) (stats SnapshotStats, err error) {
 	return stats, d.end()
 }
 
-// savedBox is a mailbox of a snapshot, without its messages.
-type savedBox struct {
-	*box
-	payer        inbox.Payer
-	idle         time.Duration // since its last use
-	messageCount uint32        // messages that follow
-}
-
 // loadBox restores a mailbox and its messages, as far as the limits allow.
 func (m *Store) loadBox(d *decoder, s savedBox, stats *SnapshotStats) error {
 	b, err := m.restoreBox(s)

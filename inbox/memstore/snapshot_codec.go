@@ -188,6 +188,14 @@ func (d *decoder) more() bool {
 	return d.err == nil && d.scratch[0] == boxTag
 }
 
+// savedBox is a mailbox of a snapshot, without its messages.
+type savedBox struct {
+	*box
+	payer        inbox.Payer
+	idle         time.Duration // since its last use
+	messageCount uint32        // messages that follow
+}
+
 func (d *decoder) box() savedBox {
 	b := &box{name: d.text()}
 	d.fill(b.key[:])

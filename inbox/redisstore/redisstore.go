@@ -12,11 +12,7 @@ package redisstore
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha1"
-	_ "embed"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -30,22 +26,9 @@ import (
 )
 
 const (
-	// buckets is the number of partitions of the mailboxes. Each has its own sums and
-	// lies in one slot of a cluster, so it is also the largest useful number of cluster
-	// nodes. A change of the value loses the mailboxes of a running store.
-	buckets = 128
 	// maxCapacity bounds the messages of a mailbox when Limits do not. It also bounds
 	// the time that a script takes to delete one.
 	maxCapacity = 10_000
-	// callTimeout bounds one call to the store. A call that times out marks its bucket
-	// as unavailable and later calls fail at once, so every request is answered within
-	// two seconds.
-	callTimeout = 1200 * time.Millisecond
-	// recheckClusterEvery and recheckSingleEvery bound the time until a watch, or a Put
-	// that waits, looks at the mailbox without a wake-up. The servers of a cluster can lose messages that they
-	// publish to each other. A single server loses none without ending the
-	// subscription, which is monitored; there the recheck is a safeguard only.
-	recheckClusterEvery, recheckSingleEvery = 10 * time.Second, time.Minute
 	// maxReadBytes is the largest body that is read back, even if this node accepts
 	// only smaller ones.
 	maxReadBytes = 64 << 20
@@ -53,14 +36,6 @@ const (
 	// texts, in bytes.
 	messageOverhead = 256
 )
-
-//go:embed mailbox.lua
-var mailboxScript string
-
-var scriptSHA = func() string {
-	sum := sha1.Sum([]byte(mailboxScript)) // Redis identifies a script by its SHA-1
-	return hex.EncodeToString(sum[:])
-}()
 
 // Config configures a [Store]. Address and Limits.Timeout are required.
 type Config struct {
@@ -187,20 +162,6 @@ func (s *Store) Ready() error {
 // Stats returns the totals of all nodes, about one second old.
 func (s *Store) Stats() inbox.Stats { return s.ledger.stats() }
 
-func random(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b)
-	return b
-}
-
-// location is the place of a mailbox in the store.
-type location struct {
-	bucket int
-	tag    string
-}
-
-func bucketKey(i int) string { return "inbox:{" + strconv.Itoa(i) + "}" }
-
 // do executes one step, applies the changes of sums in its reply to the ledger, and
 // returns the rest of the reply. Connection failures and refusals of the server are
 // ErrStoreUnavailable, exhausted memory is ErrStoreFull.
@@ -252,9 +213,6 @@ func (s *Store) step(
 	}
 	return s.script.Exec(ctx, sess, keys, argv).ToArray()
 }
-
-// errUnexpectedReply reports a reply that mailbox.lua does not produce.
-var errUnexpectedReply = errors.New("redisstore: unexpected reply from the store")
 
 // storeError translates an error of the client and marks the buckets of an unavailable
 // store.

@@ -8,19 +8,14 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 
 	"inbox/inbox"
 
 	"github.com/redis/rueidis"
 )
 
-const (
-	// secretKey is the key of the secret that the nodes share.
-	secretKey = "inbox:secret"
-	// retryEvery is the delay between connection attempts.
-	retryEvery = 250 * time.Millisecond
-)
+// secretKey is the key of the secret that the nodes share.
+const secretKey = "inbox:secret"
 
 // classify reports whether an error means that the store is unavailable or full. If
 // neither, the store refuses a command that inbox requires.
@@ -105,15 +100,6 @@ func (s *Store) connect(ctx context.Context) *session {
 		pause(ctx, retryEvery)
 	}
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 func (s *Store) dial(ctx context.Context) (*session, error) {

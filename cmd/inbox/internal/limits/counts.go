@@ -33,10 +33,11 @@ func (l *Limits) Refused() map[string]int64 {
 	}
 }
 
-// dryRunReportInterval is how often a dry run logs what it would have refused.
+// dryRunReportInterval is how often a dry run logs which limits were reached.
 const dryRunReportInterval = time.Minute
 
-// DryRunReport logs what a dry run would have refused. The zero value is ready to use.
+// DryRunReport logs which limits were reached in a dry run, including those that apply
+// nevertheless. The zero value is ready to use.
 type DryRunReport struct {
 	last map[string]int64
 	next time.Time
@@ -58,6 +59,6 @@ func (d *DryRunReport) Log(l *Limits, log *slog.Logger, now time.Time) {
 	}
 	d.last = counts
 	if len(grown) > 0 {
-		log.Info("dry run: limits reached, nothing refused", grown...)
+		log.Info("limits reached in a dry run", grown...)
 	}
 }
