@@ -57,6 +57,7 @@ func testLingering(t *testing.T, limits LingeringLimits, addr string, test func(
 		}
 		web := &http.Server{Handler: s.Handler(http.HandlerFunc(refuse))}
 		go web.Serve(s.listener)
+		defer time.Sleep(time.Second) // until the connections end, half a second after the response
 		defer web.Close()
 		test(s)
 	})
