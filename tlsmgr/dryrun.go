@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/internal/tlsconfig"
 )
 
 // InUse reports whether a process runs a [Manager] on this state directory, which
@@ -43,7 +44,7 @@ func NewDryRun(c Config) (*DryRun, error) {
 
 // TLSConfig returns a server configuration that answers challenges alone.
 func (d *DryRun) TLSConfig() *tls.Config {
-	c := serverConfig(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c := tlsconfig.Server(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if !acme.IsChallenge(hello) {
 			return nil, nil
 		}

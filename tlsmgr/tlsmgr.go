@@ -32,6 +32,7 @@ import (
 	"inbox/tlsmgr/internal/certs"
 	"inbox/tlsmgr/internal/hosts"
 	"inbox/tlsmgr/internal/timeout"
+	"inbox/tlsmgr/internal/tlsconfig"
 	"inbox/tlsmgr/storage"
 )
 
@@ -165,7 +166,7 @@ func newLocalSource(c Config) (source, error) {
 // protocols and GetCertificate. Each call returns a new one, which the caller owns.
 // All of them serve the current certificates.
 func (m *Manager) TLSConfig() *tls.Config {
-	c := m.tickets.configure(serverConfig(m.source.getCertificate))
+	c := m.tickets.configure(tlsconfig.Server(m.source.getCertificate))
 	if m.managed != nil {
 		c.NextProtos = append(c.NextProtos, acme.ALPNProto)
 	}
@@ -234,30 +235,6 @@ func Fingerprint(c *x509.Certificate) string {
 		pairs[i] = fmt.Sprintf("%02X", b)
 	}
 	return strings.Join(pairs, ":")
-}
-
-// serverConfig returns the configuration that all sources share. Key exchange groups
-// are left to crypto/tls, which prefers post-quantum groups by default.
-func serverConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		CipherSuites:   aeadSuites(),
-		NextProtos:     []string{"h2", "http/1.1"},
-		GetCertificate: get,
-	}
-}
-
-// aeadSuites returns the TLS 1.2 cipher suites with forward secrecy and authenticated
-// encryption. The crypto/tls defaults include CBC suites.
-func aeadSuites() []uint16 {
-	return []uint16{
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-	}
 }
 
 // statesOf implements State for a source with one certificate.

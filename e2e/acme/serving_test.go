@@ -271,7 +271,9 @@ func TestFilesReplacedUnderTraffic(t *testing.T) {
 	for n := 1; n <= 2; n++ {
 		before := s.state(name).Fingerprint
 		writeFile(t, c.CertFile, []byte("-----BEGIN CERTIFICATE-----\nhalf"))
-		eventually(t, waitTimeout, "the incomplete file is rejected", func() bool { return s.log.count("ignoring invalid certificate files") + s.log.count("the certificate files are not valid now") == n })
+		eventually(t, waitTimeout, "the incomplete file is rejected", func() bool {
+			return s.log.count("ignoring invalid certificate files")+s.log.count("the certificate files are not valid now") == n
+		})
 		if got := s.state(name).Fingerprint; got != before {
 			t.Error("an incomplete file replaced the certificate")
 		}

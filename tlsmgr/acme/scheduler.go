@@ -274,7 +274,7 @@ func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *wor
 		return fmt.Errorf("%w: %w", errStateNotSaved, err)
 	}
 	run := &orderRun{settings: sc.settings, engine: sc.engine, probe: sc.probe, name: w.name, state: &w.state,
-		storage: buffered, challenges: buffered, resume: action,
+		storage: buffered, challenges: buffered, resume: action, trackProgress: true,
 		begin: func(now time.Time, ca string, n int) schedule.Event {
 			return schedule.Begin{Now: now, CA: ca, Validations: n}
 		},
@@ -320,7 +320,7 @@ func (sc *scheduler) failed(ctx context.Context, w *worker, err error) {
 	default:
 		e := asOrderError(err)
 		w.apply(schedule.OrderFailed{Now: now, Outcome: e.Outcome, RetryAfter: e.RetryAfter,
-			Horizon: cert.Horizon(now), Err: err.Error()})
+			Horizon: cert.Horizon(now), OtherCA: len(sc.cas) > 1, Err: err.Error()})
 		w.logFailure(sc.log, err)
 	}
 }
