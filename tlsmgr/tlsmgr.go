@@ -173,8 +173,9 @@ func (m *Manager) TLSConfig() *tls.Config {
 	return c
 }
 
-// HTTPHandler returns the handler for plain HTTP on port 80. It answers the challenges
-// of CAs and passes all other requests to fallback.
+// HTTPHandler returns a handler that answers the challenges of CAs (http-01) and passes
+// all other requests to fallback. The CA asks on port 80, and follows redirects to
+// https, so that a server uses it for both.
 func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 	if m.managed == nil {
 		return fallback
@@ -274,10 +275,35 @@ func Covers(leaf *x509.Certificate, name string) bool { return certs.Covers(leaf
 // ErrEncryptedKey is returned for a private key that is protected by a passphrase.
 var ErrEncryptedKey = certs.ErrEncryptedKey
 
-// LoadKeyPair reads a PEM chain and its key as a Manager does. Leaf is set. It does not
-// check the validity period.
+// FormatError is a certificate or key file that holds something else than usable PEM.
+// It names what the file holds, and what converts it.
+type FormatError = certs.FormatError
+
+// ErrUnusable is wrapped by the error about a pair that no client can use.
+var ErrUnusable = tlsconfig.ErrUnusable
+
+// LoadKeyPair reads a PEM chain and its key as a Manager does, and proves them by a
+// handshake in memory. Leaf is set. It does not check the validity period.
 func LoadKeyPair(certFile, keyFile string) (*tls.Certificate, error) {
-	return certs.Load(certFile, keyFile)
+	cert, err := certs.Load(certFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	if err := tlsconfig.Prove(cert); err != nil {
+		return nil, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
+	}
+	return cert, nil
+}
+
+// CheckValid returns an error while a name has a certificate that is expired or not
+// valid yet; nil otherwise. A server that is not ready says so.
+func (m *Manager) CheckValid(now time.Time) error {
+	for _, s := range m.State() {
+		if s.Source != "" && (now.Before(s.NotBefore) || !now.Before(s.NotAfter)) {
+			return fmt.Errorf("the certificate of %s is valid from %s to %s", s.Name, s.NotBefore.Format(time.DateTime), s.NotAfter.Format(time.DateTime))
+		}
+	}
+	return nil
 }
 
 // IsPublicAddr reports whether the internet routes to an address.

@@ -193,6 +193,9 @@ func (s *server) buildSource(dir string) (err error) {
 		awaitReady(s.shared)
 	}
 	s.source, err = tlsmgr.New(config)
+	if err == nil {
+		s.health.addCheck("certificate", func() bool { return s.source.CheckValid(time.Now()) == nil })
+	}
 	if err == nil && s.selfSignedFingerprint() != "" && s.cfg.from["server-cert"]+s.cfg.from["server-key"] != "" {
 		s.log.Warn("the files of -server-cert and -server-key do not exist; using a self-signed certificate")
 	}
@@ -303,7 +306,8 @@ func (s *server) buildMainServer(pages http.Handler) {
 	}
 	handler = s.corsForErrors(s.limits.Requests.Handler(handler))
 	if len(s.cfg.domains) > 0 {
-		handler = s.source.HSTS(handler)
+		// A proxy in front can redirect the challenges of port 80 to https.
+		handler = s.source.HSTS(s.source.HTTPHandler(handler))
 	}
 	handler = limitBody(s.timeouts.body, s.limits.Streams.Handler(handler))
 	idle := s.timeouts.idle

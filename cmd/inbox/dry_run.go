@@ -37,7 +37,7 @@ func dryRunOrder(ctx context.Context, c *config, dir string) error {
 	defer dryRun.Close()
 	ctx, cancel := context.WithTimeout(ctx, dryRunTimeout)
 	defer cancel()
-	defer serveDryRun(ls.main, dryRun.TLSConfig(), http.NotFoundHandler())()
+	defer serveDryRun(ls.main, dryRun.TLSConfig(), dryRun.HTTPHandler(http.NotFoundHandler()))()
 	defer serveDryRun(ls.redirect, nil, dryRun.HTTPHandler(http.NotFoundHandler()))()
 	err = dryRun.Order(ctx)
 	if ctx.Err() != nil && err != nil {
