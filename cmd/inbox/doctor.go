@@ -26,9 +26,10 @@ func doctorConfig(c *config, p process) doctor.Config {
 		Staging: c.acme.staging, Engine: c.acme.engine, Profile: c.acme.profile,
 		ExternalAccount: c.acme.ca.keyID != "", SecondAccount: c.acme.second.keyID != "",
 		JSON: c.asJSON, RenewTest: c.renewTest,
-		Store:  c.examineStore(),
-		DryRun: func(ctx context.Context) error { return dryRunOrder(ctx, c, dir) },
-		States: func() []tlsmgr.NameState { return storedCertificates(c, dir) },
+		Store:    c.examineStore(),
+		DryRun:   func(ctx context.Context) error { return dryRunOrder(ctx, c, dir) },
+		Accounts: func(ctx context.Context) []tlsmgr.AccountState { return storedAccounts(ctx, c, dir) },
+		States:   func() []tlsmgr.NameState { return storedCertificates(c, dir) },
 	}
 }
 
@@ -66,6 +67,17 @@ func storedCertificates(c *config, dir string) []tlsmgr.NameState {
 		return nil // other checks report invalid options
 	}
 	return source.State()
+}
+
+// storedAccounts asks the CAs about the accounts that a server would order with. Those
+// in a shared store are not examined.
+func storedAccounts(ctx context.Context, c *config, dir string) []tlsmgr.AccountState {
+	if len(c.domains) == 0 || dir == "" || c.store.shared() {
+		return nil
+	}
+	config := c.tlsmgrConfig(dir, listeners{}, slog.New(slog.DiscardHandler))
+	config.ACME.NoHTTP = false // satisfies the configuration; no port is opened
+	return tlsmgr.Accounts(ctx, config)
 }
 
 // preflight logs the doctor's findings if a name has no ACME certificate yet. Orders do

@@ -107,6 +107,7 @@ const (
 type Account struct {
 	CA, URL string
 	Status  AccountStatus
+	Err     error // why the status is not known
 }
 
 // ChallengeType is one challenge, or several that a library insists on trying
