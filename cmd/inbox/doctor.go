@@ -88,7 +88,7 @@ func (s *server) preflight(ctx context.Context) {
 		return
 	}
 	doctorCfg := doctorConfig(s.cfg, s.process)
-	doctorCfg.States, doctorCfg.InServer = nil, true // the server has already logged the certificates
+	doctorCfg.States, doctorCfg.Accounts, doctorCfg.InServer = nil, nil, true // the server logs about certificates and accounts
 	for _, f := range doctorCfg.Examine(ctx) {
 		if f.Level != doctor.OK && ctx.Err() == nil {
 			s.log.Warn("doctor: "+f.Text, "check", f.Check, "name", f.Name, "fix", f.Fix)

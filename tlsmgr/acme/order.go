@@ -34,6 +34,7 @@ type orderRun struct {
 	// storage and challenges are those of [Order].
 	storage, challenges storage.Storage
 	resume              schedule.Action
+	horizon             time.Duration // of the certificate in use, see [schedule.OrderFailed]
 }
 
 func (r *orderRun) apply(e schedule.Event) { *r.state, _ = schedule.Next(*r.state, e) }
@@ -49,8 +50,16 @@ func (r *orderRun) order(ctx context.Context, hasCertificate bool) (*CAClient, e
 			continue
 		}
 		err := r.orderUnlessThrottled(ctx, ca)
-		if err == nil || isTerminal(ctx, err) || r.state.Pending() {
+		if err == nil || isTerminal(ctx, err) {
 			return ca, err
+		}
+		if r.state.Pending() {
+			if !r.state.Overdue(time.Now(), r.horizon, len(r.cas) > 1) {
+				return ca, err // the certificate can come at any time
+			}
+			r.apply(schedule.OrderGone{})
+			r.resume = schedule.Action{}
+			err = &OrderError{Outcome: schedule.CARejected, Err: fmt.Errorf("the order is given up: %w", err)}
 		}
 		if len(r.cas) > 1 {
 			r.log.Warn("a CA issued no certificate", "name", r.name, "ca", ca.URL, "err", err)

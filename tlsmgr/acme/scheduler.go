@@ -291,7 +291,7 @@ func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *wor
 		return fmt.Errorf("%w: %w", errStateNotSaved, err)
 	}
 	run := &orderRun{settings: sc.settings, engine: sc.engine, probe: sc.probe, name: w.name, state: &w.state,
-		storage: buffered, challenges: buffered, resume: action, trackProgress: true,
+		storage: buffered, challenges: buffered, resume: action, trackProgress: true, horizon: v.cert.summary().Horizon(now),
 		begin: func(now time.Time, ca string, n int) schedule.Event {
 			return schedule.Begin{Now: now, CA: ca, Validations: n}
 		},

@@ -130,7 +130,8 @@ func (e Resume) apply(s *State) Action {
 	return Action{}
 }
 
-// OrderGone is a finalized order that its CA does not know any more.
+// OrderGone is a finalized order that its CA does not know any more, or that is
+// given up.
 type OrderGone struct{}
 
 func (OrderGone) apply(s *State) Action {
@@ -265,8 +266,7 @@ type OrderFailed struct {
 
 func (e OrderFailed) apply(s *State) Action {
 	s.RetryAfter = e.Now.Add(e.RetryAfter)
-	overdue := s.resumable() && !s.FinalizedAt.IsZero() && e.Now.Sub(s.FinalizedAt) >= pendingLimit(e.Horizon, e.OtherCA)
-	if e.Outcome != CAUnavailable || overdue {
+	if e.Outcome != CAUnavailable || s.Overdue(e.Now, e.Horizon, e.OtherCA) {
 		s.Failures++
 		wait := backoff(FailureBackoffMin, failureBackoffMax, s.Failures)
 		s.forgetOrder()

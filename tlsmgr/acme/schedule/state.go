@@ -178,6 +178,12 @@ func (s *State) NextOrder() time.Time { return later(s.NextAttempt, s.Outage.Nex
 // Pending reports whether an order is finalized and has brought nothing yet.
 func (s *State) Pending() bool { return s.resumable() }
 
+// Overdue reports whether the CA has had enough time for a finalized order. For
+// horizon and otherCA see [OrderFailed].
+func (s *State) Overdue(now time.Time, horizon time.Duration, otherCA bool) bool {
+	return s.resumable() && !s.FinalizedAt.IsZero() && now.Sub(s.FinalizedAt) >= pendingLimit(horizon, otherCA)
+}
+
 func (s *State) forgetOrder() { s.OrderURL, s.OrderCA, s.FinalizedAt = "", "", time.Time{} }
 
 // pendingLimit returns how long a finalized order is waited for. A certificate in
