@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/internal/tlsconfig"
 )
 
 // InUse reports whether a process runs a [Manager] on this state directory, which
@@ -41,9 +42,34 @@ func NewDryRun(c Config) (*DryRun, error) {
 	return &DryRun{run}, nil
 }
 
+// AccountState is what a CA says about the account that is stored for it.
+type AccountState struct {
+	CA, URL string
+	Status  acme.AccountStatus
+	// Err is why the status is not known. It wraps fs.ErrNotExist without an account.
+	Err error
+}
+
+// Accounts asks each configured CA about the stored account. It writes nothing, and
+// returns nil for a configuration that [New] refuses.
+func Accounts(ctx context.Context, c Config) (all []AccountState) {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	store, _ := stateStorage(c)
+	accounts, err := acme.Accounts(ctx, acme.Options{Config: c.ACME, Domains: c.Domains, Storage: store, Logger: c.Logger})
+	if err != nil {
+		return nil
+	}
+	for _, a := range accounts {
+		all = append(all, AccountState{CA: a.CA, URL: a.URL, Status: a.Status, Err: a.Err})
+	}
+	return all
+}
+
 // TLSConfig returns a server configuration that answers challenges alone.
 func (d *DryRun) TLSConfig() *tls.Config {
-	c := serverConfig(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c := tlsconfig.Server(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if !acme.IsChallenge(hello) {
 			return nil, nil
 		}

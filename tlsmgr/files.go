@@ -1,6 +1,7 @@
 package tlsmgr
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"inbox/tlsmgr/internal/certs"
 	"inbox/tlsmgr/internal/timeout"
+	"inbox/tlsmgr/internal/tlsconfig"
 )
 
 // fileCheckInterval is how often the files are checked. A check is two stat calls.
@@ -77,10 +79,16 @@ func newFiles(c Config) (*files, error) {
 	f := newUnloadedFiles(c)
 	f.lastStamp, f.stampTrusted = f.stamp()
 	cert, err := loadValid(f.certFile, f.keyFile, time.Now())
-	if err != nil {
+	if cert == nil {
 		return nil, fmt.Errorf("%w; fix the files, or remove both to use a self-signed certificate", err)
 	}
 	f.current.Store(cert)
+	// A server that exits would be restarted for ever, and clients get less than a
+	// warning. A board without a clock begins before NotBefore.
+	if f.lastErr = err; err != nil {
+		f.log.Error("the certificate files are not valid now; they are served until they are replaced", "err", err)
+	}
+	f.warnChain(cert)
 	f.log.Info("certificate", "source", "file", "why", "certificate files exist and no domain is configured",
 		"file", f.certFile, "names", certs.Names(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
 	return f, nil
@@ -109,11 +117,20 @@ func (f *files) readInitial() {
 	}
 	now := time.Now()
 	cert, err := loadValid(f.certFile, f.keyFile, now)
-	if cert != nil && !now.Before(cert.Leaf.NotBefore) {
+	if cert != nil {
 		f.current.Store(cert)
+		f.warnChain(cert)
 	}
 	if f.lastErr = err; err != nil {
 		f.log.Warn("the certificate files are not valid now", "err", err)
+	}
+}
+
+// warnChain warns if clients will miss a certificate of the chain.
+func (f *files) warnChain(cert *tls.Certificate) {
+	if certs.LacksIntermediate(cert) {
+		f.log.Warn("the certificate file lacks the intermediate certificate of its CA, so some clients fail; use the full chain (fullchain.pem)",
+			"file", f.certFile)
 	}
 }
 
@@ -124,7 +141,8 @@ func (f *files) reread() {
 }
 
 func (f *files) state() []NameState {
-	return statesOf(f.current.Load().Leaf, "file", f.stateError(), time.Time{})
+	leaf := f.current.Load().Leaf
+	return statesOf(leaf, "file", cmp.Or(f.stateError(), certs.CheckValidity(leaf, time.Now())), time.Time{})
 }
 
 func (f *files) stateError() error {
@@ -155,13 +173,25 @@ func (f *files) read(forceLog bool) {
 	isNew := err != nil && (f.lastErr == nil || f.lastErr.Error() != err.Error())
 	f.lastErr = err
 	f.stateErr.Store(&err)
+	current := f.current.Load()
+	replaces := cert != nil && !certs.SameChain(cert, current) && (err == nil || isBetter(cert, current, time.Now()))
 	switch {
-	case err != nil && (forceLog || isNew):
-		f.log.Warn("ignoring invalid certificate files", "err", err)
-	case err == nil && !certs.SameChain(cert, f.current.Load()):
+	case replaces:
 		f.current.Store(cert)
 		f.log.Info("certificate replaced", "source", "file", "names", certs.Names(cert.Leaf), "notAfter", cert.Leaf.NotAfter)
+		if err != nil {
+			f.log.Error("the certificate files are not valid now; they are served until they are replaced", "err", err)
+		}
+		f.warnChain(cert)
+	case err != nil && (forceLog || isNew):
+		f.log.Warn("ignoring invalid certificate files", "err", err)
 	}
+}
+
+// isBetter reports whether a certificate that is not valid now is to be served
+// instead of the current one: when that is not valid either, and expires earlier.
+func isBetter(cert, current *tls.Certificate, now time.Time) bool {
+	return current == nil || !certs.ValidAt(current, now) && cert.Leaf.NotAfter.After(current.Leaf.NotAfter)
 }
 
 // pairStamp changes when one of the two files changes. Stat follows symbolic links,
@@ -191,8 +221,8 @@ func stampOf(path string) fileStamp {
 	return fileStamp{info.ModTime().UTC().Round(0), info.Size(), inode(info)}
 }
 
-// loadValid reads a key pair. One that is expired or not yet valid is returned together
-// with an error.
+// loadValid reads a key pair that clients can use. One that is expired or not yet valid
+// is returned together with an error.
 func loadValid(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
 	cert, err := certs.Load(certFile, keyFile)
 	if errors.Is(err, certs.ErrEncryptedKey) {
@@ -200,6 +230,9 @@ func loadValid(certFile, keyFile string, now time.Time) (*tls.Certificate, error
 	}
 	if err != nil {
 		return nil, err
+	}
+	if err := tlsconfig.Prove(cert); err != nil {
+		return nil, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
 	}
 	if err := certs.CheckValidity(cert.Leaf, now); err != nil {
 		return cert, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)

@@ -3,9 +3,13 @@ package tlsmgr
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/pem"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -100,6 +104,8 @@ func TestInvalidPairNeverReplacesValidOne(t *testing.T) {
 	chain, key := tlstest.ValidPair(t, "new.example")
 	_, otherKey := tlstest.ValidPair(t, "other.example")
 	past, pastKey := tlstest.MakePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	p224Chain, p224Key := tlstest.PairOf(t, newECKey(t, elliptic.P224()), "p224.example", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	rsa512Chain, rsa512Key := rsa512Pair(t)
 	future, futureKey := tlstest.MakePair(t, "future.example", time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
 	for _, tt := range []struct {
 		name       string
@@ -110,6 +116,8 @@ func TestInvalidPairNeverReplacesValidOne(t *testing.T) {
 		{"mismatched", chain, otherKey},
 		{"expired", past, pastKey},
 		{"not yet valid", future, futureKey},
+		{"P-224", p224Chain, p224Key},
+		{"RSA 512", rsa512Chain, rsa512Key},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPairFiles(t)
@@ -184,7 +192,7 @@ func TestFilesFollowLinks(t *testing.T) {
 func TestInvalidFilesFailStart(t *testing.T) {
 	chain, key := tlstest.ValidPair(t, "one.example")
 	_, otherKey := tlstest.ValidPair(t, "two.example")
-	past, pastKey := tlstest.MakePair(t, "past.example", time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	p224Chain, p224Key := tlstest.PairOf(t, newECKey(t, elliptic.P224()), "one.example", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 	encrypted := pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")})
 	for _, tt := range []struct {
 		name       string
@@ -196,7 +204,7 @@ func TestInvalidFilesFailStart(t *testing.T) {
 		{"not PEM", []byte("hello"), key, "server.crt"},
 		{"too large", bytes.Repeat([]byte("x"), certs.MaxFileBytes+1), key, "larger than 4194304 bytes"},
 		{"mismatched", chain, otherKey, "private key does not match"},
-		{"expired", past, pastKey, "expired on"},
+		{"unusable", p224Chain, p224Key, "no client can use"},
 		{"encrypted key", chain, encrypted, "passphrase"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -249,5 +257,71 @@ func TestFilesState(t *testing.T) {
 	}
 	if got, want := states[0].Fingerprint, Fingerprint(seen.PeerCertificates[0]); got != want {
 		t.Errorf("got fingerprint %s, want that of the served certificate, %s", got, want)
+	}
+}
+
+func newECKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// rsa512Pair returns a pair that OpenSSL made: Go makes no such key.
+func rsa512Pair(t *testing.T) (chain, key []byte) {
+	t.Helper()
+	dir := t.TempDir()
+	cert, private := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	out, err := exec.Command("openssl", "req", "-x509", "-newkey", "rsa:512", "-nodes", "-subj", "/CN=rsa.example",
+		"-addext", "subjectAltName=DNS:rsa.example", "-days", "2", "-keyout", private, "-out", cert).CombinedOutput()
+	if err != nil {
+		t.Skipf("openssl does not make the key: %v\n%s", err, out)
+	}
+	for path, into := range map[string]*[]byte{cert: &chain, private: &key} {
+		if *into, err = os.ReadFile(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return chain, key
+}
+
+// Files that are not valid now are served, since a server that exits is restarted for
+// ever. The state, and so the readiness, shows it. Of two, that which expires last is
+// served, and a valid one replaces both.
+func TestInvalidNowIsServed(t *testing.T) {
+	now := time.Now()
+	for what, from := range map[string]time.Duration{"expired": -3 * time.Hour, "not valid yet": 24 * time.Hour} {
+		t.Run(what, func(t *testing.T) {
+			p := newPairFiles(t)
+			chain, key := tlstest.MakePair(t, "one.example", now.Add(from), now.Add(from+time.Hour))
+			p.write(t, chain, key)
+			f, buf := startFileSource(t, p)
+			if got := servedName(t, f); got != "one.example" {
+				t.Fatalf("got certificate for %q, want one.example", got)
+			}
+			if buf.Count("level=ERROR") != 1 || f.State()[0].LastError == nil || f.CheckValid(now) == nil {
+				t.Errorf("want one error in the log, in the state and from CheckValid:\n%s", buf)
+			}
+			earlier, earlierKey := tlstest.MakePair(t, "early.example", now.Add(-9*time.Hour), now.Add(-8*time.Hour))
+			p.write(t, earlier, earlierKey)
+			f.check()
+			if got := servedName(t, f); got != "one.example" {
+				t.Errorf("after files that expired earlier: got certificate for %q, want one.example", got)
+			}
+			later, laterKey := tlstest.MakePair(t, "later.example", now.Add(from), now.Add(from+2*time.Hour))
+			p.write(t, later, laterKey)
+			f.check()
+			if got := servedName(t, f); got != "later.example" {
+				t.Errorf("after files that expire later: got certificate for %q, want later.example", got)
+			}
+			good, goodKey := tlstest.ValidPair(t, "good.example")
+			p.write(t, good, goodKey)
+			f.check()
+			if got := servedName(t, f); got != "good.example" || f.State()[0].LastError != nil || f.CheckValid(now) != nil {
+				t.Errorf("after valid files: got certificate for %q, %v", got, f.State()[0].LastError)
+			}
+		})
 	}
 }

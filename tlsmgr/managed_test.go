@@ -71,7 +71,7 @@ func TestFilesAsFallback(t *testing.T) {
 	}{
 		{"wildcard", good, goodKey, "file", ""},
 		{"expired", past, pastKey, "file", "not valid now"},
-		{"not yet valid", future, futureKey, "", "not valid now"},
+		{"not yet valid", future, futureKey, "file", "not valid now"},
 		{"other name", other, otherKey, "", "for other names"},
 		{"truncated", good[:50], goodKey, "", "not valid now"},
 		{"mismatched", good, otherKey, "", "not valid now"},

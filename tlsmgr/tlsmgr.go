@@ -32,6 +32,7 @@ import (
 	"inbox/tlsmgr/internal/certs"
 	"inbox/tlsmgr/internal/hosts"
 	"inbox/tlsmgr/internal/timeout"
+	"inbox/tlsmgr/internal/tlsconfig"
 	"inbox/tlsmgr/storage"
 )
 
@@ -165,15 +166,16 @@ func newLocalSource(c Config) (source, error) {
 // protocols and GetCertificate. Each call returns a new one, which the caller owns.
 // All of them serve the current certificates.
 func (m *Manager) TLSConfig() *tls.Config {
-	c := m.tickets.configure(serverConfig(m.source.getCertificate))
+	c := m.tickets.configure(tlsconfig.Server(m.source.getCertificate))
 	if m.managed != nil {
 		c.NextProtos = append(c.NextProtos, acme.ALPNProto)
 	}
 	return c
 }
 
-// HTTPHandler returns the handler for plain HTTP on port 80. It answers the challenges
-// of CAs and passes all other requests to fallback.
+// HTTPHandler returns a handler that answers the challenges of CAs (http-01) and passes
+// all other requests to fallback. The CA asks on port 80, and follows redirects to
+// https, so that a server uses it for both.
 func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 	if m.managed == nil {
 		return fallback
@@ -236,30 +238,6 @@ func Fingerprint(c *x509.Certificate) string {
 	return strings.Join(pairs, ":")
 }
 
-// serverConfig returns the configuration that all sources share. Key exchange groups
-// are left to crypto/tls, which prefers post-quantum groups by default.
-func serverConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		CipherSuites:   aeadSuites(),
-		NextProtos:     []string{"h2", "http/1.1"},
-		GetCertificate: get,
-	}
-}
-
-// aeadSuites returns the TLS 1.2 cipher suites with forward secrecy and authenticated
-// encryption. The crypto/tls defaults include CBC suites.
-func aeadSuites() []uint16 {
-	return []uint16{
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-	}
-}
-
 // statesOf implements State for a source with one certificate.
 func statesOf(c *x509.Certificate, source string, last error, next time.Time) []NameState {
 	var states []NameState
@@ -297,10 +275,35 @@ func Covers(leaf *x509.Certificate, name string) bool { return certs.Covers(leaf
 // ErrEncryptedKey is returned for a private key that is protected by a passphrase.
 var ErrEncryptedKey = certs.ErrEncryptedKey
 
-// LoadKeyPair reads a PEM chain and its key as a Manager does. Leaf is set. It does not
-// check the validity period.
+// FormatError is a certificate or key file that holds something else than usable PEM.
+// It names what the file holds, and what converts it.
+type FormatError = certs.FormatError
+
+// ErrUnusable is wrapped by the error about a pair that no client can use.
+var ErrUnusable = tlsconfig.ErrUnusable
+
+// LoadKeyPair reads a PEM chain and its key as a Manager does, and proves them by a
+// handshake in memory. Leaf is set. It does not check the validity period.
 func LoadKeyPair(certFile, keyFile string) (*tls.Certificate, error) {
-	return certs.Load(certFile, keyFile)
+	cert, err := certs.Load(certFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	if err := tlsconfig.Prove(cert); err != nil {
+		return nil, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
+	}
+	return cert, nil
+}
+
+// CheckValid returns an error while a name has a certificate that is expired or not
+// valid yet; nil otherwise. A server that is not ready says so.
+func (m *Manager) CheckValid(now time.Time) error {
+	for _, s := range m.State() {
+		if s.Source != "" && (now.Before(s.NotBefore) || !now.Before(s.NotAfter)) {
+			return fmt.Errorf("the certificate of %s is valid from %s to %s", s.Name, s.NotBefore.Format(time.DateTime), s.NotAfter.Format(time.DateTime))
+		}
+	}
+	return nil
 }
 
 // IsPublicAddr reports whether the internet routes to an address.

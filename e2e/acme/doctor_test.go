@@ -269,3 +269,31 @@ func TestDryRunAsRootKeepsFileOwner(t *testing.T) {
 		t.Errorf("got %d files and directories, %v; want a schedule in its directories", files, err)
 	}
 }
+
+// The doctor asks the CA about the account.
+func TestDoctorReportsDeactivatedAccount(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"certmagic", "autocert"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pebbleOptions{})
+			name := newName()
+			stop := r.startProgram(name, "-acme", engine)
+			r.waitUntilServed(name)
+			stop()
+			if d := r.runDoctor(name, "-acme", engine)["account"]; d.Level != "ok" || !strings.Contains(d.Text, "valid at the CA") {
+				t.Errorf("got %+v, want a valid account", d)
+			}
+			before := r.listStateDir()
+			if err := r.accountClient(engine).DeactivateReg(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if d := r.runDoctor(name, "-acme", engine)["account"]; d.Level != "warning" || !strings.Contains(d.Text, "deactivated") {
+				t.Errorf("got %+v, want a deactivated account", d)
+			}
+			if after := r.listStateDir(); after != before {
+				t.Errorf("the doctor changed the state directory from\n%s\nto\n%s", before, after)
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"crypto/ecdsa"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -99,6 +100,36 @@ func TestStateIsPrivate(t *testing.T) {
 			})
 			if err != nil || files < 8 {
 				t.Errorf("got %d files and directories, %v; want the whole state, 8 at least", files, err)
+			}
+		})
+	}
+}
+
+// A dry run orders with the account of the server, and says what it replaces, as the
+// server will. It changes nothing that is stored.
+func TestDryRunOrdersAsTheServer(t *testing.T) {
+	t.Parallel()
+	for engine, replacements := range map[string]int{"certmagic": 1, "autocert": 0} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pebbleOptions{})
+			name := newName()
+			c := r.config(name)
+			c.ACME.Engine = engines[engine]
+			s := r.serve(c)
+			s.waitForCert(waitTimeout, name)
+			pattern := map[string]string{"certmagic": "acme/*/users/*/*.key", "autocert": "autocert/*/acme_account+key"}[engine]
+			key := readKey(t, statePath(r, pattern))
+			before := s.state(name).Fingerprint
+			r.dryRun(c, true)
+			if got := r.ca.requestCount("replaces"); got != replacements {
+				t.Errorf("got %d orders with a replaces field, want %d", got, replacements)
+			}
+			if got := r.ca.requestCount("sign-me-up"); engine == "certmagic" && got != 1 {
+				t.Errorf("got %d registrations, want that of the server alone", got)
+			}
+			if got := readKey(t, statePath(r, pattern)); !key.Public().(*ecdsa.PublicKey).Equal(got.Public()) || s.state(name).Fingerprint != before {
+				t.Error("the dry run changed the account or the certificate of the server")
 			}
 		})
 	}

@@ -52,6 +52,7 @@ type pebble struct {
 	failEvery           atomic.Int64                  // every n-th POST fails with 500; 0: none
 	emptyChains         atomic.Bool                   // return certificate chains without a certificate
 	finalizeGate        atomic.Pointer[chan struct{}] // blocks finalize requests until it is closed
+	alteration          atomic.Pointer[alteration]    // answers instead of the CA
 	done                chan struct{}
 
 	mu     sync.Mutex
@@ -203,6 +204,9 @@ func (p *pebble) waitFinalize(r *http.Request) {
 func (p *pebble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n := p.count(r)
 	p.waitFinalize(r)
+	if alter := p.alteration.Load(); alter != nil && (*alter)(w, r) {
+		return
+	}
 	switch mode := p.mode.Load(); {
 	case mode == modeHang:
 		select {

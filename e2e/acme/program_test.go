@@ -253,3 +253,25 @@ func readFindings(t *testing.T, path string) (findings []auditFinding) {
 	}
 	return findings
 }
+
+// A proxy on port 80 redirects the challenge to https, where the server answers it.
+func TestChallengeRedirectedToHTTPS(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{})
+	name := newName()
+	proxy, err := net.Listen("tcp", addrOf(r.httpPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	redirect := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		http.Redirect(w, req, fmt.Sprintf("https://%s:%d%s", name, r.tlsPort, req.URL.Path), http.StatusMovedPermanently)
+	}), ErrorLog: discardLogger()}
+	go redirect.Serve(proxy)
+	defer redirect.Close()
+	cert, key := writeSelfSigned(t, time.Hour, name) // until there is a better one
+	r.startProgram(name, "-acme-challenge", "http-01", "-server-cert", cert, "-server-key", key, "-http-bind", addrOf(freePort(t)))
+	r.waitUntilServed(name)
+	if got := r.ca.orders(); got != 1 {
+		t.Errorf("got %d orders, want 1", got)
+	}
+}

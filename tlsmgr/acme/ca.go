@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -146,7 +147,9 @@ type Directory struct {
 	NewNonce   string `json:"newNonce"`
 	NewAccount string `json:"newAccount"`
 	NewOrder   string `json:"newOrder"`
-	Meta       struct {
+	// RenewalInfo is empty without renewal information (RFC 9773).
+	RenewalInfo string `json:"renewalInfo"`
+	Meta        struct {
 		TermsOfService          string            `json:"termsOfService"`
 		Profiles                map[string]string `json:"profiles"`
 		ExternalAccountRequired bool              `json:"externalAccountRequired"`
@@ -202,3 +205,19 @@ func ParseRetryAfter(h http.Header, now time.Time) time.Duration {
 	}
 	return min(max(wait, 0), schedule.MaxRetryAfter)
 }
+
+var termsLinkPattern = regexp.MustCompile(`^\s*<([^>]*)>\s*;.*\brel="?terms-of-service"?`)
+
+// TermsLink returns the link to new terms of service in the response of a CA (RFC
+// 8555, 7.3.3); empty: none.
+func TermsLink(h http.Header) string {
+	for _, field := range h.Values("Link") {
+		if m := termsLinkPattern.FindStringSubmatch(field); m != nil {
+			return SanitizeText(m[1])
+		}
+	}
+	return ""
+}
+
+// EABFix is the [OrderError] Fix for a CA that demands external account binding.
+const EABFix = "get a key ID and a MAC key from the CA, and configure them as external account binding"

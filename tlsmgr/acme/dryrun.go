@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"inbox/tlsmgr/acme/schedule"
@@ -48,11 +50,11 @@ func NewDryRun(o Options) (*DryRun, error) {
 	if d.tempDir, err = os.MkdirTemp("", "inbox-renew-test-"); err != nil {
 		return nil, fmt.Errorf("create a directory for the test: %w", err)
 	}
-	temp := d.temp()
+	values := d.values()
 	if o.Storage == nil {
-		d.engine, err = s.newEngine(temp, temp)
+		d.engine, err = s.newEngine(values, values)
 	} else {
-		d.engine, err = s.newEngine(temp, o.Storage)
+		d.engine, err = s.newEngine(values, o.Storage)
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(d.tempDir))
@@ -61,8 +63,44 @@ func NewDryRun(o Options) (*DryRun, error) {
 	return d, nil
 }
 
-// temp is where accounts and certificates of the test are kept.
-func (d *DryRun) temp() storage.Storage { return storage.NewDirectory(d.tempDir, d.settings.log) }
+// values is where accounts and certificates of the test are kept. Orders begin with
+// the account and the certificate of the server, so that the CA is asked for what
+// the server will ask for, and change neither.
+func (d *DryRun) values() storage.Storage {
+	temp := storage.NewDirectory(d.tempDir, d.settings.log)
+	if d.records.storage == nil {
+		return temp
+	}
+	return overlay{temp, d.records.storage}
+}
+
+// overlay reads what is not in the upper storage from the lower one, which it never
+// writes to.
+type overlay struct {
+	storage.Storage
+	lower storage.Storage
+}
+
+// Load implements storage.Storage.
+func (o overlay) Load(ctx context.Context, key string) ([]byte, error) {
+	value, err := o.Storage.Load(ctx, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return o.lower.Load(ctx, key)
+	}
+	return value, err
+}
+
+// List implements storage.Storage.
+func (o overlay) List(ctx context.Context, dir string) ([]string, error) {
+	upper, err := o.Storage.List(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	lower, err := o.lower.List(ctx, dir)
+	all := append(upper, lower...)
+	slices.Sort(all)
+	return slices.Compact(all), err
+}
 
 // Challenge answers a hello for which [IsChallenge] is true.
 func (d *DryRun) Challenge(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -95,7 +133,7 @@ func (d *DryRun) orderName(ctx context.Context, name string) error {
 		return errNoAddress
 	}
 	run := &orderRun{settings: d.settings, engine: d.engine, probe: fetchDirectory, name: name,
-		state: new(schedule.State), storage: d.temp(), challenges: d.temp(),
+		state: new(schedule.State), storage: d.values(), challenges: d.values(),
 		begin: func(now time.Time, _ string, n int) schedule.Event {
 			return schedule.CountValidations{Now: now, Validations: n}
 		},

@@ -77,6 +77,9 @@ type Engine interface {
 	Order(ctx context.Context, o Order) (failed int, err error)
 	// RenewalInfo asks the CA when to renew. The error can be [ErrNoRenewalInfo].
 	RenewalInfo(ctx context.Context, c *Certificate) (schedule.ARI, error)
+	// Account asks a CA about the stored account. The error can be fs.ErrNotExist. It
+	// writes nothing.
+	Account(ctx context.Context, ca *CAClient) (Account, error)
 	// AnswerTLS returns the certificate that a tls-alpn-01 hello asks for, or nil.
 	// Unless fromStorage, it reads memory alone.
 	AnswerTLS(hello *tls.ClientHelloInfo, fromStorage bool) (*tls.Certificate, error)
@@ -85,6 +88,26 @@ type Engine interface {
 	AnswerHTTP(r *http.Request, fromStorage bool) []byte
 	// Close ends what runs in the background.
 	Close()
+}
+
+// AccountStatus is what a CA says about an account (RFC 8555, 7.1.6), or
+// AccountUnknown.
+type AccountStatus string
+
+// The statuses of an account. The CA revokes one, and its owner deactivates it. It
+// is unknown after a reset of the CA, and to the old key after a key rollover.
+const (
+	AccountValid       AccountStatus = "valid"
+	AccountDeactivated AccountStatus = "deactivated"
+	AccountRevoked     AccountStatus = "revoked"
+	AccountUnknown     AccountStatus = "unknown to the CA"
+)
+
+// Account is an account at a CA.
+type Account struct {
+	CA, URL string
+	Status  AccountStatus
+	Err     error // why the status is not known
 }
 
 // ChallengeType is one challenge, or several that a library insists on trying
@@ -104,18 +127,35 @@ type Order struct {
 	// Storage and Challenges are those of [EngineConfig], as the holder of the name's
 	// lock sees them.
 	Storage, Challenges storage.Storage
-	// ResumeURL is an order at the CA that can be continued; empty: none. Engines
-	// ignore it until they can.
+	// ResumeURL is a finalized order at the CA, which is looked at instead of a new
+	// one; empty: none. The error wraps [ErrOrderGone] when nothing can come of it.
 	ResumeURL string
+	// OmitReplaces leaves out which certificate the order replaces (RFC 9773, 5),
+	// because an order before failed.
+	OmitReplaces bool
 	// Progress stores how far the order has come: finalized or processing, with its
-	// URL. Engines that know call it.
+	// URL. An engine that can resume calls [Order.Report] before it finalizes. nil:
+	// it is not stored.
 	Progress func(schedule.Phase, string)
+}
+
+// Report calls Progress.
+func (o *Order) Report(p schedule.Phase, orderURL string) {
+	if o.Progress != nil {
+		o.Progress(p, orderURL)
+	}
 }
 
 var (
 	// ErrDamaged is wrapped by errors about stored values that are not what they
 	// should be.
 	ErrDamaged = errors.New("the value is damaged")
+	// ErrOrderGone is wrapped by the error of a resumed order that its CA does not
+	// know any more, or whose key is lost. A new order can be made at once.
+	ErrOrderGone = errors.New("the order cannot be continued")
+	// ErrOrderPending is wrapped by the error of a finalized order for which the CA
+	// has issued nothing yet. It is looked at again before a new one is made.
+	ErrOrderPending = errors.New("the CA has not issued the certificate yet")
 	// ErrNoRenewalInfo is returned for a CA without renewal information.
 	ErrNoRenewalInfo = errors.New("the CA has no renewal information")
 )
@@ -125,7 +165,9 @@ type OrderError struct {
 	Outcome schedule.Outcome
 	// RetryAfter is the wait that the CA asked for; zero: none.
 	RetryAfter time.Duration
-	Err        error
+	// Fix says what to do; empty: what the outcome suggests.
+	Fix string
+	Err error
 }
 
 // Error returns one bounded line: a CA, or what stands in its way, wrote most of

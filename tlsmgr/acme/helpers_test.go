@@ -52,8 +52,9 @@ func (e *fakeEngine) QuarantineDamaged(context.Context, storage.Storage, string)
 		e.beforeOrder()
 	}
 }
-func (e *fakeEngine) ChallengeTypes() []ChallengeType { return e.challengeTypeList }
-func (e *fakeEngine) Close()                          {}
+func (e *fakeEngine) Account(context.Context, *CAClient) (Account, error) { return Account{}, nil }
+func (e *fakeEngine) ChallengeTypes() []ChallengeType                     { return e.challengeTypeList }
+func (e *fakeEngine) Close()                                              {}
 
 func (e *fakeEngine) probe(_ context.Context, ca *CAClient) (*Directory, error) {
 	if err := e.readyErrs[ca.URL]; err != nil {

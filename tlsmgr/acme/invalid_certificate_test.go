@@ -1,6 +1,9 @@
 package acme
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"strings"
@@ -35,6 +38,17 @@ func TestInvalidCertificates(t *testing.T) {
 		{"expires before it is valid", func(t *testing.T) *tls.Certificate {
 			return tlstest.TLSPair(t, testName, now().Add(-hour), now().Add(-90*hour))
 		}, "expired on"},
+		{"key that no client can use", func(t *testing.T) *tls.Certificate {
+			key, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cert, err := tls.X509KeyPair(tlstest.PairOf(t, key, testName, now().Add(-hour), now().Add(2000*hour)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return &cert
+		}, "no client can use"},
 	} {
 		for _, first := range []bool{true, false} {
 			name := tt.why + ", renewal"

@@ -128,3 +128,23 @@ func (i *Issuer) Status() []NameStatus {
 	}
 	return all
 }
+
+// Accounts asks each CA about the stored account. It writes nothing.
+func Accounts(ctx context.Context, o Options) ([]Account, error) {
+	s, err := resolve(o.Config, o.Domains, o.Logger)
+	if err != nil {
+		return nil, err
+	}
+	engine, err := s.newEngine(o.Storage, o.Storage)
+	if err != nil {
+		return nil, err
+	}
+	defer engine.Close()
+	var all []Account
+	for _, ca := range s.cas {
+		a, err := engine.Account(ctx, ca)
+		a.CA, a.Err = ca.URL, err
+		all = append(all, a)
+	}
+	return all, nil
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"inbox/tlsmgr/acme/schedule"
@@ -26,11 +27,14 @@ type orderRun struct {
 	state  *schedule.State
 	// begin returns the event of an order that is about to begin.
 	begin func(now time.Time, ca string, validations int) schedule.Event
-	// save stores the state.
-	save func(context.Context) error
+	// save stores the state. trackProgress stores how far an order has come, so that
+	// it can be resumed.
+	save          func(context.Context) error
+	trackProgress bool
 	// storage and challenges are those of [Order].
 	storage, challenges storage.Storage
 	resume              schedule.Action
+	horizon             time.Duration // of the certificate in use, see [schedule.OrderFailed]
 }
 
 func (r *orderRun) apply(e schedule.Event) { *r.state, _ = schedule.Next(*r.state, e) }
@@ -42,9 +46,20 @@ func (r *orderRun) order(ctx context.Context, hasCertificate bool) (*CAClient, e
 	}
 	var worst error
 	for _, ca := range r.cas {
+		if r.isPendingElsewhere(ca) {
+			continue
+		}
 		err := r.orderUnlessThrottled(ctx, ca)
 		if err == nil || isTerminal(ctx, err) {
 			return ca, err
+		}
+		if r.state.Pending() {
+			if !r.state.Overdue(time.Now(), r.horizon, len(r.cas) > 1) {
+				return ca, err // the certificate can come at any time
+			}
+			r.apply(schedule.OrderGone{})
+			r.resume = schedule.Action{}
+			err = &OrderError{Outcome: schedule.CARejected, Err: fmt.Errorf("the order is given up: %w", err)}
 		}
 		if len(r.cas) > 1 {
 			r.log.Warn("a CA issued no certificate", "name", r.name, "ca", ca.URL, "err", err)
@@ -57,6 +72,12 @@ func (r *orderRun) order(ctx context.Context, hasCertificate bool) (*CAClient, e
 		worst = withRetryAfter(moreSevere(worst, err), min(asOrderError(worst).RetryAfter, asOrderError(err).RetryAfter))
 	}
 	return nil, worst
+}
+
+// isPendingElsewhere reports whether a finalized order is to be looked at at
+// another CA first.
+func (r *orderRun) isPendingElsewhere(ca *CAClient) bool {
+	return r.resume.ResumeCA != ca.URL && slices.ContainsFunc(r.cas, func(c *CAClient) bool { return c.URL == r.resume.ResumeCA })
 }
 
 // isTerminal errors leave nothing to try now.
@@ -73,13 +94,13 @@ func moreSevere(a, b error) error {
 }
 
 func withRetryAfter(err error, retryAfter time.Duration) error {
-	return &OrderError{asOrderError(err).Outcome, retryAfter, err}
+	return &OrderError{Outcome: asOrderError(err).Outcome, RetryAfter: retryAfter, Fix: asOrderError(err).Fix, Err: err}
 }
 
 // orderStaging makes the first order for a name where a failure costs nothing. If
 // that CA cannot be reached, the real order is made without.
 func (r *orderRun) orderStaging(ctx context.Context, hasCertificate bool) error {
-	if !r.StagingFirst || r.stagingCA == nil || r.state.StagingPassed || hasCertificate {
+	if !r.StagingFirst || r.stagingCA == nil || r.state.StagingPassed || hasCertificate || r.resume.ResumeURL != "" {
 		return nil
 	}
 	err := r.orderUnlessThrottled(ctx, r.stagingCA)
@@ -109,12 +130,28 @@ func (r *orderRun) orderUnlessThrottled(ctx context.Context, ca *CAClient) error
 	return err
 }
 
-// orderAt tries one challenge type after the other. Only a failed validation
+// orderAt looks at a finalized order if there is one, else it makes a new one.
+func (r *orderRun) orderAt(ctx context.Context, ca *CAClient) error {
+	if r.resume.ResumeURL == "" || r.resume.ResumeCA != ca.URL {
+		return r.orderAnew(ctx, ca)
+	}
+	o := Order{Name: r.name, CA: ca, ResumeURL: r.resume.ResumeURL}
+	r.resume = schedule.Action{}
+	err := r.orderWith(ctx, o)
+	if !errors.Is(err, ErrOrderGone) {
+		return err
+	}
+	r.apply(schedule.OrderGone{})
+	r.log.Warn("a finalized order cannot be continued; making a new one", "name", r.name, "ca", ca.URL, "order", o.ResumeURL, "err", err)
+	return r.orderAnew(ctx, ca)
+}
+
+// orderAnew tries one challenge type after the other. Only a failed validation
 // makes another type worth trying.
-func (r *orderRun) orderAt(ctx context.Context, ca *CAClient) (err error) {
+func (r *orderRun) orderAnew(ctx context.Context, ca *CAClient) (err error) {
 	for _, ct := range r.engine.ChallengeTypes() {
 		before := err
-		err = r.orderWith(ctx, Order{Name: r.name, CA: ca, ChallengeType: ct})
+		err = r.orderWith(ctx, Order{Name: r.name, CA: ca, ChallengeType: ct, OmitReplaces: r.state.Failures > 0})
 		if errors.Is(err, errValidationBudget) && before != nil {
 			return before // the failure within the budget is the cause
 		}
@@ -136,32 +173,37 @@ func (r *orderRun) orderAt(ctx context.Context, ca *CAClient) (err error) {
 // after the CA was found to answer: a node that dies over that has ordered
 // nothing, and must keep no other from ordering.
 func (r *orderRun) orderWith(ctx context.Context, o Order) (err error) {
-	now := time.Now()
-	if at := r.state.ValidationsAllowedAt(o.ChallengeType.Validations, now); at.After(now) {
+	now, resumed := time.Now(), o.ResumeURL != ""
+	if at := r.state.ValidationsAllowedAt(o.ChallengeType.Validations, now); at.After(now) && !resumed {
 		r.apply(schedule.BudgetExhausted{At: at, Err: errValidationBudget.Error()})
 		return fmt.Errorf("%w; retry after %s", errValidationBudget, at.Format(time.DateTime))
 	}
 	if o.Directory, err = r.probe(ctx, o.CA); err != nil {
 		return err
 	}
-	if r.resume.ResumeCA == o.CA.URL {
-		o.ResumeURL = r.resume.ResumeURL
+	if resumed {
+		r.apply(schedule.Resume{Now: time.Now()})
+	} else {
+		r.apply(r.begin(time.Now(), o.CA.URL, o.ChallengeType.Validations))
 	}
-	r.apply(r.begin(time.Now(), o.CA.URL, o.ChallengeType.Validations))
 	if err := r.save(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errStateNotSaved, err)
 	}
-	r.log.Debug("ordering", "name", o.Name, "ca", o.CA.URL, "challenge", o.ChallengeType.Name)
+	r.log.Debug("ordering", "name", o.Name, "ca", o.CA.URL, "challenge", o.ChallengeType.Name, "resumed", o.ResumeURL)
 	o.Storage, o.Challenges = r.storage, r.challenges
-	o.Progress = func(phase schedule.Phase, orderURL string) {
-		r.apply(schedule.Progress{Now: time.Now(), Phase: phase, OrderURL: orderURL})
-		if err := r.save(ctx); err != nil {
-			r.log.Warn("the progress of an order cannot be stored", "name", o.Name, "err", err)
-		}
+	if r.trackProgress && o.CA != r.stagingCA {
+		o.Progress = func(phase schedule.Phase, orderURL string) { r.progress(ctx, phase, orderURL) }
 	}
 	failed, err := r.engine.Order(ctx, o)
 	if err == nil || ctx.Err() == nil { // otherwise the outcome is unknown
 		r.apply(schedule.Settled{Failed: failed})
 	}
 	return err
+}
+
+func (r *orderRun) progress(ctx context.Context, phase schedule.Phase, orderURL string) {
+	r.apply(schedule.Progress{Now: time.Now(), Phase: phase, OrderURL: orderURL})
+	if err := r.save(ctx); err != nil {
+		r.log.Warn("the progress of an order cannot be stored", "name", r.name, "err", err)
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"inbox/tlsmgr/internal/certs"
 	"inbox/tlsmgr/internal/hosts"
 	"inbox/tlsmgr/internal/timeout"
+	"inbox/tlsmgr/internal/tlsconfig"
 	"inbox/tlsmgr/storage"
 )
 
@@ -151,8 +152,8 @@ func (sc *scheduler) loadState(ctx context.Context, w *worker, now time.Time) er
 // loadCertificate publishes the best certificate, and reports whether what is
 // stored is damaged. After a read error the present one stays.
 func (sc *scheduler) loadCertificate(ctx context.Context, w *worker, lastIssuer string) (damaged bool) {
-	all, err := sc.engine.Load(ctx, w.name)
 	v := w.get()
+	all, err := sc.loadUsable(ctx, w.name, v.cert)
 	if err != nil && (v.loadErr == nil || v.loadErr.Error() != err.Error()) {
 		sc.log.Warn("the stored certificate cannot be read", "name", w.name, "err", err)
 	}
@@ -169,6 +170,22 @@ func (sc *scheduler) loadCertificate(ctx context.Context, w *worker, lastIssuer 
 		sc.log.Info("certificate loaded", "name", w.name, "issuer", best.Leaf.Issuer.CommonName, "notAfter", best.Leaf.NotAfter)
 	}
 	return errors.Is(err, ErrDamaged) && len(all) == 0
+}
+
+// loadUsable returns the stored certificates that clients can use. current was
+// proved before.
+func (sc *scheduler) loadUsable(ctx context.Context, name string, current *Certificate) (usable []*Certificate, err error) {
+	all, err := sc.engine.Load(ctx, name)
+	for _, c := range all {
+		if current == nil || !certs.SameChain(c.Certificate, current.Certificate) {
+			if unusable := tlsconfig.Prove(c.Certificate); unusable != nil {
+				err = errors.Join(err, fmt.Errorf("the stored certificate of %s is not served: %w", name, unusable))
+				continue
+			}
+		}
+		usable = append(usable, c)
+	}
+	return usable, err
 }
 
 // refreshARI asks the CA when to renew, if it is time to ask or asked to.
@@ -274,7 +291,7 @@ func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *wor
 		return fmt.Errorf("%w: %w", errStateNotSaved, err)
 	}
 	run := &orderRun{settings: sc.settings, engine: sc.engine, probe: sc.probe, name: w.name, state: &w.state,
-		storage: buffered, challenges: buffered, resume: action,
+		storage: buffered, challenges: buffered, resume: action, trackProgress: true, horizon: v.cert.summary().Horizon(now),
 		begin: func(now time.Time, ca string, n int) schedule.Event {
 			return schedule.Begin{Now: now, CA: ca, Validations: n}
 		},
@@ -320,7 +337,7 @@ func (sc *scheduler) failed(ctx context.Context, w *worker, err error) {
 	default:
 		e := asOrderError(err)
 		w.apply(schedule.OrderFailed{Now: now, Outcome: e.Outcome, RetryAfter: e.RetryAfter,
-			Horizon: cert.Horizon(now), Err: err.Error()})
+			Horizon: cert.Horizon(now), OtherCA: len(sc.cas) > 1, Err: err.Error()})
 		w.logFailure(sc.log, err)
 	}
 }
@@ -367,6 +384,9 @@ func (sc *scheduler) validateIssued(ctx context.Context, name string, ca *CAClie
 		}
 		if !certs.Covers(c.Leaf, name) {
 			return fmt.Errorf("the certificate is for other names: %s", SanitizeText(strings.Join(certs.Names(c.Leaf), ", ")))
+		}
+		if err := tlsconfig.Prove(c.Certificate); err != nil {
+			return err
 		}
 		return certs.CheckValidity(c.Leaf, time.Now())
 	}

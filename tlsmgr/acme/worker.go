@@ -20,6 +20,7 @@ type worker struct {
 	restored        chan struct{}
 	state           schedule.State
 	overdueLoggedAt time.Time
+	loggedPending   string // the last error that was logged about a finalized order
 
 	mu     sync.Mutex
 	forced bool // an operator asked for an order
@@ -104,7 +105,9 @@ func (v *view) status(now time.Time) string {
 		return "waiting for an address"
 	case v.blocked != nil:
 		return "nothing is ordered: storage failed"
-	case v.state.Phase == schedule.Ordering || v.state.Phase == schedule.Finalized || v.state.Phase == schedule.Processing:
+	case v.state.Pending():
+		return "waiting until the CA has issued"
+	case v.state.Phase == schedule.Ordering:
 		return string(v.state.Phase)
 	case v.err(now) != nil:
 		return "waiting to try again"
@@ -117,8 +120,14 @@ func (v *view) status(now time.Time) string {
 // logFailure logs why an order failed, in the words of the CA, and the fix.
 func (w *worker) logFailure(log *slog.Logger, err error) {
 	now := time.Now()
+	if text := err.Error(); errors.Is(err, ErrOrderPending) && w.state.Pending() {
+		if w.loggedPending == text { // it is looked at every few minutes
+			return
+		}
+		w.loggedPending = text
+	}
 	w.overdueLoggedAt = now
-	attrs := []any{"name", w.name, "err", err, "fix", fixFor(asOrderError(err).Outcome), "next", w.state.NextOrder()}
+	attrs := []any{"name", w.name, "err", err, "fix", fixFor(asOrderError(err)), "next", w.state.NextOrder()}
 	switch c := w.get().cert; {
 	case c == nil:
 		log.Warn("no certificate yet", attrs...)
@@ -130,11 +139,15 @@ func (w *worker) logFailure(log *slog.Logger, err error) {
 	}
 }
 
-func fixFor(o schedule.Outcome) string {
-	switch o {
-	case schedule.ValidationFailed:
+func fixFor(e *OrderError) string {
+	switch {
+	case e.Fix != "":
+		return e.Fix
+	case errors.Is(e, ErrOrderPending):
+		return "none: the same order is looked at again, and no other is made meanwhile"
+	case e.Outcome == schedule.ValidationFailed:
 		return "make sure that the address of the name is this server's, and that port 80 or 443 can be reached from outside"
-	case schedule.CARejected:
+	case e.Outcome == schedule.CARejected:
 		return "read what the CA says; a CAA record, the account or a rate limit can be the cause"
 	}
 	return "none if it is temporary; otherwise make sure that this server can reach the CA, and that its clock is right"

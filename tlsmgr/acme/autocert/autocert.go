@@ -133,21 +133,49 @@ func (e *engine) RenewalInfo(context.Context, *acme.Certificate) (schedule.ARI, 
 func (e *engine) Order(ctx context.Context, o acme.Order) (failed int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, acme.OrderTimeout)
 	defer cancel()
-	cache := &orderCache{order: o}
-	tap := &responseTap{ctx: ctx, next: o.CA.HTTPClient.Transport}
-	m := e.manager(o, cache, tap)
-	if err := e.register(ctx, o.CA, cache, m.Client); err != nil {
-		return 0, orderError(err, tap)
+	if o.ResumeURL != "" { // autocert keeps the key of an order in memory alone
+		return 0, acme.ErrOrderGone
 	}
-	e.setOrder(o.Name, cache)
-	defer e.setOrder(o.Name, nil)
-	defer cache.retired.Store(true)
-	_, err = m.GetCertificate(clientHello(o.Name))
-	started := int(cache.startedChallenges.Load())
-	if err == nil {
+	run := e.newOrderRun(ctx, o)
+	if err = run.order(ctx); err != nil && run.recoverAccount(ctx, err) {
+		run = e.newOrderRun(ctx, o)
+		err = run.order(ctx)
+	}
+	started := int(run.cache.startedChallenges.Load())
+	switch {
+	case err == nil:
 		return max(started-1, 0), nil // the last one was valid
+	case run.tap.finalized():
+		return max(started-1, 0), run.orderError(err)
 	}
-	return started, acme.TimedOut(ctx, started, orderError(err, tap))
+	return started, acme.TimedOut(ctx, started, run.orderError(err))
+}
+
+// orderRun is one order with a Manager of its own.
+type orderRun struct {
+	*engine
+	request acme.Order
+	cache   *orderCache
+	tap     *responseTap
+}
+
+func (e *engine) newOrderRun(ctx context.Context, o acme.Order) *orderRun {
+	cache := &orderCache{order: o}
+	return &orderRun{engine: e, request: o, cache: cache, tap: &responseTap{ctx: ctx, next: o.CA.HTTPClient.Transport}}
+}
+
+func (r *orderRun) order(ctx context.Context) error {
+	m := r.manager(r.request, r.cache, r.tap)
+	account, err := r.register(ctx, r.request.CA, r.cache, m.Client)
+	if err != nil {
+		return err
+	}
+	r.tap.account = account
+	r.setOrder(r.request.Name, r.cache)
+	defer r.setOrder(r.request.Name, nil)
+	defer r.cache.retired.Store(true)
+	_, err = m.GetCertificate(clientHello(r.request.Name))
+	return err
 }
 
 func (e *engine) manager(o acme.Order, cache *orderCache, tap *responseTap) *autocert.Manager {
@@ -183,15 +211,18 @@ const accountKey = "acme_account+key"
 
 // register creates the account before the first order. Managers that order for
 // several names at once would create one each.
-func (e *engine) register(ctx context.Context, ca *acme.CAClient, cache *orderCache, client *acmelib.Client) error {
+// It returns a client for the account.
+func (e *engine) register(ctx context.Context, ca *acme.CAClient, cache *orderCache, client *acmelib.Client) (*acmelib.Client, error) {
 	e.registerMu.Lock()
 	defer e.registerMu.Unlock()
-	if e.registered[ca] {
-		return nil
-	}
 	key, err := loadAccountKey(ctx, cache)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	// Its requests are not those of the order.
+	own := &acmelib.Client{DirectoryURL: ca.URL, HTTPClient: ca.HTTPClient, RetryBackoff: retryDelay, Key: key}
+	if e.registered[ca] {
+		return own, nil
 	}
 	account := &acmelib.Account{ExternalAccountBinding: binding(ca)}
 	if e.Email != "" {
@@ -199,10 +230,10 @@ func (e *engine) register(ctx context.Context, ca *acme.CAClient, cache *orderCa
 	}
 	registrar := &acmelib.Client{DirectoryURL: client.DirectoryURL, HTTPClient: client.HTTPClient, RetryBackoff: retryDelay, Key: key}
 	if _, err := registrar.Register(ctx, account, autocert.AcceptTOS); err != nil && !errors.Is(err, acmelib.ErrAccountAlreadyExists) {
-		return err
+		return own, err
 	}
 	e.registered[ca] = true
-	return nil
+	return own, nil
 }
 
 // loadAccountKey returns the key of the account, in the form that autocert writes
@@ -210,15 +241,15 @@ func (e *engine) register(ctx context.Context, ca *acme.CAClient, cache *orderCa
 func loadAccountKey(ctx context.Context, cache *orderCache) (crypto.Signer, error) {
 	text, err := cache.Get(ctx, accountKey)
 	if err == nil {
-		block, _ := pem.Decode(text)
-		if block == nil {
-			return nil, fmt.Errorf("the account key: %w", acme.ErrDamaged)
-		}
-		return x509.ParseECPrivateKey(block.Bytes)
+		return parseAccountKey(text)
 	}
 	if !errors.Is(err, autocert.ErrCacheMiss) {
 		return nil, fmt.Errorf("read the account key: %w", err)
 	}
+	return createAccountKey(ctx, cache)
+}
+
+func createAccountKey(ctx context.Context, cache *orderCache) (crypto.Signer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -250,25 +281,10 @@ func clientHello(name string) *tls.ClientHelloInfo {
 	}
 }
 
-func orderError(err error, tap *responseTap) *acme.OrderError {
-	validationErrors, retryAfter := tap.result()
-	status := 0
-	var problem *acmelib.Error
-	if errors.As(err, &problem) {
-		status = problem.StatusCode
-		err = fmt.Errorf("the CA says: %s: %s", path.Base(strings.ReplaceAll(problem.ProblemType, ":", "/")), problem.Detail)
+func parseAccountKey(text []byte) (crypto.Signer, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("the account key: %w", acme.ErrDamaged)
 	}
-	if status == http.StatusBadRequest && strings.HasSuffix(problem.ProblemType, ":badNonce") {
-		status = http.StatusServiceUnavailable
-	}
-	e := acme.Classify(status, retryAfter, err)
-	if tap.issued() { // another order soon would use up the weekly limit of the CA
-		e.Outcome = schedule.CARejected
-		e.Err = fmt.Errorf("the CA issued a certificate that autocert cannot use: %w", err)
-	}
-	if len(validationErrors) > 0 {
-		e.Outcome = schedule.ValidationFailed
-		e.Err = fmt.Errorf("the CA says: %s", strings.Join(validationErrors, "; "))
-	}
-	return e
+	return x509.ParseECPrivateKey(block.Bytes)
 }

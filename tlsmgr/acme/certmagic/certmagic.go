@@ -1,23 +1,21 @@
 // Package certmagic is the ACME engine that uses the library of that name: its
-// accounts, challenges, renewal information (RFC 9773) and storage layout. It
-// supports IP addresses, profiles and several CAs.
+// keys, its storage layout for accounts, challenges and certificates, and acmez, its
+// protocol client. It supports renewal information (RFC 9773), IP addresses,
+// profiles and several CAs.
 //
-// certmagic's cache and maintenance stay unused, since both wait for disks. Each
-// order uses one challenge type, so that failed validations can be counted.
+// certmagic's cache and maintenance stay unused, since both wait for disks. Orders
+// are made step by step with acmez, so that a finalized one can be resumed. Each
+// uses one challenge type, so that failed validations can be counted.
 package certmagic
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"crypto/tls"
-	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"path"
 	"strings"
 	"sync"
@@ -38,55 +36,45 @@ import (
 type engine struct {
 	acme.EngineConfig
 	cache     *certmagic.Cache
-	responder *certmagic.Config // answers challenges
-	issuers   map[*acme.CAClient]*certmagic.ACMEIssuer
+	issuers   map[*acme.CAClient]*certmagic.ACMEIssuer // for their storage keys
 	closeOnce sync.Once
+
+	mu        sync.Mutex
+	presented map[string]acmelib.Challenge // of the orders in progress, by name
 }
 
 var _ acme.NewEngine = New
 
+// userAgent begins the User-Agent of requests to a CA.
+const userAgent = "inbox"
+
 // New returns the engine.
 func New(c acme.EngineConfig) (acme.Engine, error) {
-	e := &engine{EngineConfig: c, issuers: map[*acme.CAClient]*certmagic.ACMEIssuer{}}
+	e := &engine{EngineConfig: c, issuers: map[*acme.CAClient]*certmagic.ACMEIssuer{}, presented: map[string]acmelib.Challenge{}}
 	e.cache = certmagic.NewCache(certmagic.CacheOptions{
-		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return e.responder, nil },
-		Logger:           zap.NewNop(),
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) {
+			return nil, errors.New("the cache is not used")
+		},
+		Logger: zap.NewNop(),
 	})
-	e.responder = e.config(newStore(c.Storage, c.Challenges), zap.NewNop())
+	config := e.config(newStore(c.Storage))
 	for _, ca := range c.ChallengeCAs() {
-		e.issuers[ca] = certmagic.NewACMEIssuer(e.responder, e.template(ca, zap.NewNop()))
-		e.responder.Issuers = append(e.responder.Issuers, e.issuers[ca])
+		e.issuers[ca] = certmagic.NewACMEIssuer(config, certmagic.ACMEIssuer{CA: ca.URL, Email: e.Email, Agreed: true, Logger: zap.NewNop()})
 	}
 	return e, nil
 }
 
 func (e *engine) Name() string { return "certmagic" }
 
-func (e *engine) config(s certmagic.Storage, log *zap.Logger) *certmagic.Config {
+func (e *engine) config(s certmagic.Storage) *certmagic.Config {
 	return certmagic.New(e.cache, certmagic.Config{
 		Storage: s,
-		Logger:  log,
+		Logger:  zap.NewNop(), // the scheduler logs what operators need
 		// It asks without a time limit, and Let's Encrypt has ended OCSP.
 		OCSP: certmagic.OCSPConfig{DisableStapling: true},
 		// The scheduler checks the space before it orders.
 		DisableStorageCheck: true,
 	})
-}
-
-// template sets every field that certmagic would otherwise take from its package
-// variables, except TestCA: if that were the CA itself, renewals would not say
-// what they replace.
-func (e *engine) template(ca *acme.CAClient, log *zap.Logger) certmagic.ACMEIssuer {
-	t := certmagic.ACMEIssuer{
-		CA: ca.URL, TrustedRoots: ca.Roots,
-		Email: e.Email, Agreed: true,
-		ListenHost: e.ListenHost, AltHTTPPort: e.HTTPPort, AltTLSALPNPort: e.TLSPort,
-		CertObtainTimeout: acme.OrderTimeout, Logger: log,
-	}
-	if ca.EABKeyID != "" {
-		t.ExternalAccount = &acmelib.EAB{KeyID: ca.EABKeyID, MACKey: base64.RawURLEncoding.EncodeToString(ca.EABKey)}
-	}
-	return t
 }
 
 // ChallengeTypes begins with TLS: that listener certainly exists.
@@ -176,35 +164,27 @@ func quarantineInvalid(ctx context.Context, s storage.Storage, pattern string, v
 	}
 }
 
-// Order makes one attempt. certmagic would repeat it for thirty days: its context
-// is canceled when it reports the first failure.
+// Order makes one attempt.
 func (e *engine) Order(ctx context.Context, o acme.Order) (failed int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, acme.OrderTimeout)
 	defer cancel()
-	store := newStore(o.Storage, o.Challenges)
-	log := newLibraryLog(e.Log)
-	config := e.config(store, log.zap())
-	issuer := e.template(o.CA, log.zap())
-	issuer.DisableHTTPChallenge = o.ChallengeType.Name != acme.HTTP01
-	issuer.DisableTLSALPNChallenge = o.ChallengeType.Name != acme.TLSALPN01
-	issuer.Profile = e.profile(o)
-	config.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(config, issuer)}
-	var failure error
-	config.OnEvent = func(_ context.Context, event string, data map[string]any) error {
-		if event == "cert_failed" {
-			failure, _ = data["error"].(error)
-			cancel()
+	r := e.newOrderRun(o)
+	if o.ResumeURL != "" {
+		if err := r.loadKey(ctx); err != nil {
+			return 0, err
 		}
-		return nil
 	}
+	config := e.config(r.store)
+	config.KeySource, config.Issuers = r, []certmagic.Issuer{r}
 	// Renewing a certificate that does not exist obtains it.
 	if err = config.RenewCertAsync(ctx, o.Name, true); err == nil {
+		_ = o.Storage.Delete(ctx, r.pendingKeyPath())
 		return 0, nil
 	}
-	if store.challengeStarted.Load() {
+	if r.challengeStarted && !r.validated {
 		failed = 1
 	}
-	return failed, acme.TimedOut(ctx, failed, orderError(cmp.Or(failure, err), log))
+	return failed, r.orderError(ctx, err)
 }
 
 // profile returns the configured one, which other CAs than the first need not
@@ -223,32 +203,9 @@ func (e *engine) profile(o acme.Order) string {
 	return ""
 }
 
-func orderError(err error, log *libraryLog) *acme.OrderError {
-	var problem acmelib.Problem
-	status := 0
-	if errors.As(err, &problem) {
-		status, err = problem.Status, problemText(problem)
-	}
-	if problem.Type == acmelib.ProblemTypeBadNonce {
-		status = http.StatusServiceUnavailable // the library has retried
-	}
-	e := acme.Classify(status, log.retryAfter(), err)
-	if _, isAuthorization := problem.Resource.(acmelib.Authorization); isAuthorization {
-		e.Outcome = schedule.ValidationFailed
-	}
-	return e
-}
-
-func problemText(p acmelib.Problem) error {
-	text := strings.TrimPrefix(p.Type, acmelib.ProblemTypeNamespace) + ": " + p.Detail
-	for _, sub := range p.Subproblems {
-		text += "; " + sub.Detail
-	}
-	return fmt.Errorf("the CA says: %s", text)
-}
-
 func (e *engine) RenewalInfo(ctx context.Context, c *acme.Certificate) (schedule.ARI, error) {
-	info, err := e.issuers[c.CA].GetRenewalInfo(ctx, certmagic.Certificate{Certificate: *c.Certificate})
+	client := &acmelib.Client{Directory: c.CA.URL, UserAgent: userAgent, HTTPClient: c.CA.HTTPClient}
+	info, err := client.GetRenewalInfo(ctx, c.Leaf)
 	if errors.Is(err, acmelib.ErrUnsupported) {
 		return schedule.ARI{}, acme.ErrNoRenewalInfo
 	}
@@ -262,31 +219,6 @@ func (e *engine) RenewalInfo(ctx context.Context, c *acme.Certificate) (schedule
 	}
 	return ari, nil
 }
-
-func (e *engine) AnswerTLS(hello *tls.ClientHelloInfo, fromStorage bool) (*tls.Certificate, error) {
-	if _, inMemory := certmagic.GetACMEChallenge(hello.ServerName); !inMemory && !fromStorage {
-		return nil, nil
-	}
-	return e.responder.GetCertificate(hello)
-}
-
-func (e *engine) AnswerHTTP(r *http.Request, fromStorage bool) []byte {
-	if _, inMemory := certmagic.GetACMEChallenge(r.Host); !inMemory && !fromStorage {
-		return nil
-	}
-	// Each issuer finds the challenges of all. It changes the request.
-	var body responseBuffer
-	if !e.issuers[e.CAs[0]].HandleHTTPChallenge(&body, r.Clone(r.Context())) {
-		return nil
-	}
-	return body.Bytes()
-}
-
-// responseBuffer takes what the library answers, a few hundred bytes.
-type responseBuffer struct{ bytes.Buffer }
-
-func (*responseBuffer) Header() http.Header { return http.Header{} }
-func (*responseBuffer) WriteHeader(int)     {}
 
 // Close gives certmagic's loop a moment to end: with a slow disk it takes minutes.
 func (e *engine) Close() {

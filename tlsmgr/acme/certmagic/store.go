@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -17,57 +16,37 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-const (
-	// tokensDir is part of the keys of challenges that certmagic starts.
-	tokensDir = "/challenge_tokens/"
-	// lockPollInterval is how often a held lock is tried again.
-	lockPollInterval = 500 * time.Millisecond
-)
+// lockPollInterval is how often a held lock is tried again.
+const lockPollInterval = 500 * time.Millisecond
 
-// store is a storage as certmagic wants it. It keeps challenges apart, and counts
-// them.
+// store is a storage as certmagic wants it.
 type store struct {
-	values, challenges storage.Storage
-	// challengeStarted: from then on the CA can validate. One challenge type is one
-	// challenge.
-	challengeStarted atomic.Bool
+	values storage.Storage
 
 	mu     sync.Mutex
 	leases map[string]storage.Lease // by name
 }
 
-func newStore(values, challenges storage.Storage) *store {
-	return &store{values: values, challenges: challenges, leases: map[string]storage.Lease{}}
-}
-
-func (s *store) of(key string) storage.Storage {
-	if strings.Contains(key, tokensDir) {
-		return s.challenges
-	}
-	return s.values
+func newStore(values storage.Storage) *store {
+	return &store{values: values, leases: map[string]storage.Lease{}}
 }
 
 func (s *store) Store(ctx context.Context, key string, value []byte) error {
-	if strings.Contains(key, tokensDir) {
-		s.challengeStarted.Store(true)
-	}
-	return s.of(key).Store(ctx, key, value)
+	return s.values.Store(ctx, key, value)
 }
 
-func (s *store) Load(ctx context.Context, key string) ([]byte, error) {
-	return s.of(key).Load(ctx, key)
-}
+func (s *store) Load(ctx context.Context, key string) ([]byte, error) { return s.values.Load(ctx, key) }
 
-func (s *store) Delete(ctx context.Context, key string) error { return s.of(key).Delete(ctx, key) }
+func (s *store) Delete(ctx context.Context, key string) error { return s.values.Delete(ctx, key) }
 
 func (s *store) Exists(ctx context.Context, key string) bool {
-	_, err := s.of(key).Load(ctx, key)
+	_, err := s.values.Load(ctx, key)
 	return err == nil
 }
 
 // List returns the keys below a path: all of them, or each next step alone.
 func (s *store) List(ctx context.Context, dir string, recursive bool) ([]string, error) {
-	keys, err := s.of(dir).List(ctx, dir)
+	keys, err := s.values.List(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +64,7 @@ func (s *store) List(ctx context.Context, dir string, recursive bool) ([]string,
 
 // Stat tells values from paths with values below. The time of change is unknown.
 func (s *store) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
-	if value, err := s.of(key).Load(ctx, key); err == nil {
+	if value, err := s.values.Load(ctx, key); err == nil {
 		return certmagic.KeyInfo{Key: key, Size: int64(len(value)), IsTerminal: true}, nil
 	}
 	if _, err := s.List(ctx, key, true); err != nil {

@@ -115,9 +115,28 @@ type Begin struct {
 }
 
 func (e Begin) apply(s *State) Action {
-	s.Phase, s.OrderURL, s.OrderCA = Ordering, "", e.CA
+	s.forgetOrder()
+	s.Phase, s.OrderCA = Ordering, e.CA
 	s.LastAttempt, s.NextAttempt = e.Now, e.Now.Add(FailureBackoffMin)
 	s.countValidations(e.Validations, e.Now)
+	return Action{}
+}
+
+// Resume is an order that is about to be looked at again.
+type Resume struct{ Now time.Time }
+
+func (e Resume) apply(s *State) Action {
+	s.LastAttempt, s.NextAttempt = e.Now, e.Now.Add(InterruptedRetryDelay)
+	return Action{}
+}
+
+// OrderGone is a finalized order that its CA does not know any more, or that is
+// given up.
+type OrderGone struct{}
+
+func (OrderGone) apply(s *State) Action {
+	s.forgetOrder()
+	s.Phase = Due
 	return Action{}
 }
 
@@ -151,6 +170,9 @@ type Progress struct {
 
 func (e Progress) apply(s *State) Action {
 	s.settle(0)
+	if s.OrderURL != e.OrderURL {
+		s.FinalizedAt = e.Now
+	}
 	s.Phase, s.OrderURL = e.Phase, e.OrderURL
 	s.NextAttempt = e.Now.Add(InterruptedRetryDelay)
 	return Action{}
@@ -237,20 +259,24 @@ type OrderFailed struct {
 	// it has expired: an unreachable CA is retried within a quarter of it. Zero: no
 	// certificate.
 	Horizon time.Duration
+	// OtherCA: another CA can be asked once this order is given up.
+	OtherCA bool
 	Err     string
 }
 
 func (e OrderFailed) apply(s *State) Action {
 	s.RetryAfter = e.Now.Add(e.RetryAfter)
-	if e.Outcome != CAUnavailable {
+	if e.Outcome != CAUnavailable || s.Overdue(e.Now, e.Horizon, e.OtherCA) {
 		s.Failures++
 		wait := backoff(FailureBackoffMin, failureBackoffMax, s.Failures)
-		s.Phase, s.OrderURL, s.OrderCA = Failed, "", ""
+		s.forgetOrder()
+		s.Phase = Failed
 		s.NextAttempt, s.LastError, s.Outage = later(e.Now.Add(wait), s.RetryAfter), e.Err, Outage{}
 		return Action{}
 	}
 	if !s.resumable() {
-		s.Phase, s.OrderURL, s.OrderCA = Unreachable, "", ""
+		s.forgetOrder()
+		s.Phase = Unreachable
 	}
 	wait := backoff(unavailableBackoffMin, unavailableBackoffMax, s.Outage.Count+1)
 	if e.Horizon > 0 {

@@ -33,7 +33,7 @@ func ClampFuture(s State, now time.Time) (_ State, clamped bool) {
 		return s, false
 	}
 	s = s.clone()
-	for _, at := range []*time.Time{&s.LastAttempt, &s.NextAttempt, &s.RetryAfter, &s.RenewNotBefore, &s.Outage.Next} {
+	for _, at := range []*time.Time{&s.LastAttempt, &s.NextAttempt, &s.RetryAfter, &s.RenewNotBefore, &s.FinalizedAt, &s.Outage.Next} {
 		if !at.IsZero() {
 			*at = at.Add(-ahead)
 		}
@@ -65,6 +65,7 @@ func Merge(local, stored State) State {
 		m.FailedValidations = slices.Clone(local.FailedValidations)
 	}
 	m.Phase, m.OrderURL, m.OrderCA, m.Unsettled = local.Phase, local.OrderURL, local.OrderCA, 0
+	m.FinalizedAt = local.FinalizedAt
 	m.LastAttempt, m.NextAttempt = local.LastAttempt, later(local.NextAttempt, stored.NextAttempt)
 	m.RetryAfter = later(local.RetryAfter, stored.RetryAfter)
 	m.RenewNotBefore = later(local.RenewNotBefore, stored.RenewNotBefore)

@@ -33,6 +33,12 @@ func cert(from, to time.Duration) *Certificate { return &Certificate{"1", in(fro
 func TestTransitions(t *testing.T) {
 	good := cert(-10*day, 80*day)
 	due := cert(-80*day, 10*day)
+	pendingSince := func(d time.Duration) State {
+		return State{Phase: Processing, OrderURL: "o", OrderCA: "a", FinalizedAt: in(d)}
+	}
+	givenUp := func(s *State) {
+		*s = State{Phase: Failed, Failures: 1, RetryAfter: now, NextAttempt: in(15 * minute), LastError: "no"}
+	}
 	for _, tt := range []struct {
 		name   string
 		state  State
@@ -119,9 +125,15 @@ func TestTransitions(t *testing.T) {
 		{"progress: finalized keeps the order's URL and refunds its validations", State{Phase: Ordering, OrderCA: "a", NextAttempt: in(15 * minute), FailedValidations: times(0), recentValidations: times(0), Unsettled: 1},
 			Progress{now, Finalized, "o"}, func(s *State) {
 				s.Phase, s.OrderURL, s.NextAttempt, s.FailedValidations, s.recentValidations, s.Unsettled = Finalized, "o", in(minute), times()[:0:0], times()[:0:0], 0
+				s.FinalizedAt = now
 			}, Action{}},
 		{"progress: processing", State{Phase: Finalized, OrderURL: "o", OrderCA: "a", NextAttempt: in(minute)}, Progress{in(minute), Processing, "o"},
 			func(s *State) { s.Phase, s.NextAttempt = Processing, in(2*minute) }, Action{}},
+
+		{"resume: nothing is assumed to fail, and the order stays resumable", State{Phase: Processing, OrderURL: "o", OrderCA: "a", FinalizedAt: in(-hour)}, Resume{now},
+			func(s *State) { s.LastAttempt, s.NextAttempt = now, in(minute) }, Action{}},
+		{"gone: a new order is due", State{Phase: Processing, OrderURL: "o", OrderCA: "a", FinalizedAt: in(-hour)}, OrderGone{},
+			func(s *State) { s.Phase, s.OrderURL, s.OrderCA, s.FinalizedAt = Due, "", "", time.Time{} }, Action{}},
 
 		// How orders end.
 		{"obtained: an hour of rest", State{Phase: Ordering, Failures: 3, LastError: "no", OrderCA: "a", CAs: []string{"a"}, StagingPassed: true, FailedValidations: times(-minute), Outage: Outage{2, in(1), "x"}},
@@ -164,6 +176,12 @@ func TestTransitions(t *testing.T) {
 		{"unreachable: a processing order stays resumable", State{Phase: Processing, OrderURL: "o", OrderCA: "a"}, OrderFailed{Now: now, Err: "no"}, func(s *State) {
 			s.RetryAfter, s.NextAttempt, s.Outage = now, now, Outage{1, in(5 * time.Second), "no"}
 		}, Action{}},
+		{"pending: looked at again for six hours without a certificate", State{Phase: Processing, OrderURL: "o", OrderCA: "a", FinalizedAt: in(-6*hour + 1)}, OrderFailed{Now: now, Err: "no"}, func(s *State) {
+			s.RetryAfter, s.NextAttempt, s.Outage = now, now, Outage{1, in(5 * time.Second), "no"}
+		}, Action{}},
+		{"pending: given up after six hours", pendingSince(-6 * hour), OrderFailed{Now: now, Err: "no"}, givenUp, Action{}},
+		{"pending: given up in time for the certificate in use", pendingSince(-2 * hour), OrderFailed{Now: now, Horizon: 8 * hour, Err: "no"}, givenUp, Action{}},
+		{"pending: given up after a quarter of an hour when another CA can be asked", pendingSince(-15 * minute), OrderFailed{Now: now, OtherCA: true, Err: "no"}, givenUp, Action{}},
 		{"interrupted: the worst stays counted, and the next order comes soon", State{Phase: Ordering, NextAttempt: in(15 * minute), FailedValidations: times(0), Unsettled: 1}, Interrupted{now}, func(s *State) {
 			s.NextAttempt, s.LastError = in(minute), "the order was interrupted by a shutdown"
 		}, Action{}},

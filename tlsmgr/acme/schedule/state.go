@@ -56,6 +56,10 @@ const (
 	MaxFailedValidations = 4
 	// ValidationWindow is how long a failed validation counts.
 	ValidationWindow = time.Hour
+	// pendingMax is how long a finalized order is waited for: as long as the longest
+	// wait after a failure, so that new orders stay within the limits of a CA.
+	// pendingMin is the least wait while there is something better to do.
+	pendingMax, pendingMin = failureBackoffMax, 15 * time.Minute
 	// MaxRetryAfter bounds the wait that a CA can ask for.
 	MaxRetryAfter = 24 * time.Hour
 	// AssumedLifetime is assumed of an issued certificate that cannot be loaded.
@@ -68,9 +72,10 @@ const (
 type State struct {
 	Phase Phase
 	// OrderURL and OrderCA identify an order that can be resumed, in the phases
-	// Finalized and Processing.
-	OrderURL string `json:",omitempty"`
-	OrderCA  string `json:",omitempty"`
+	// Finalized and Processing, and FinalizedAt is the time of its finalization.
+	OrderURL    string    `json:",omitempty"`
+	OrderCA     string    `json:",omitempty"`
+	FinalizedAt time.Time `json:",omitzero"`
 	// LastAttempt is the start of the last order, and NextAttempt the earliest time
 	// of the next one.
 	LastAttempt, NextAttempt time.Time
@@ -169,6 +174,30 @@ func (s *State) RemainingRetryAfter(caURL string, now time.Time) time.Duration {
 
 // NextOrder returns the earliest time of the next order that is not forced.
 func (s *State) NextOrder() time.Time { return later(s.NextAttempt, s.Outage.Next) }
+
+// Pending reports whether an order is finalized and has brought nothing yet.
+func (s *State) Pending() bool { return s.resumable() }
+
+// Overdue reports whether the CA has had enough time for a finalized order. For
+// horizon and otherCA see [OrderFailed].
+func (s *State) Overdue(now time.Time, horizon time.Duration, otherCA bool) bool {
+	return s.resumable() && !s.FinalizedAt.IsZero() && now.Sub(s.FinalizedAt) >= pendingLimit(horizon, otherCA)
+}
+
+func (s *State) forgetOrder() { s.OrderURL, s.OrderCA, s.FinalizedAt = "", "", time.Time{} }
+
+// pendingLimit returns how long a finalized order is waited for. A certificate in
+// use must not expire meanwhile, and a name without one must not wait if another
+// CA can be asked.
+func pendingLimit(horizon time.Duration, otherCA bool) time.Duration {
+	switch {
+	case horizon > 0:
+		return min(max(horizon/4, pendingMin), pendingMax)
+	case otherCA:
+		return pendingMin
+	}
+	return pendingMax
+}
 
 // resumable reports whether an order is known that can be continued.
 func (s *State) resumable() bool {

@@ -3,11 +3,15 @@ package doctor
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/mail"
 	"slices"
 	"strings"
 	"time"
+
+	"inbox/tlsmgr/acme"
 )
 
 // dryRunTimeout bounds a dry run of an order at a CA that keeps both challenges
@@ -15,7 +19,39 @@ import (
 const dryRunTimeout = 7 * time.Minute
 
 // checkAccount checks the agreement to the CA's terms and the e-mail address.
-func (e *examination) checkAccount(context.Context) []Finding {
+func (e *examination) checkAccount(ctx context.Context) []Finding {
+	return append(e.checkAgreement(), e.checkAccounts(ctx)...)
+}
+
+// accountTimeout bounds the question to the CAs.
+const accountTimeout = 20 * time.Second
+
+// checkAccounts reports what the CAs say about the stored accounts.
+func (e *examination) checkAccounts(ctx context.Context) (found []Finding) {
+	if e.Accounts == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, accountTimeout)
+	defer cancel()
+	for _, a := range e.Accounts(ctx) {
+		name := cmp.Or(a.URL, a.CA)
+		switch {
+		case errors.Is(a.Err, fs.ErrNotExist): // the first order registers one
+		case a.Err != nil:
+			found = append(found, warning(a.CA, fmt.Sprintf("The CA could not be asked about the account: %v.", a.Err), "Fix the findings about the CA first."))
+		case a.Status == acme.AccountValid:
+			found = append(found, good(name, "The account is valid at the CA."))
+		case a.Status == acme.AccountRevoked:
+			found = append(found, failure(name, "The CA has revoked the account.", "Ask the CA why, or set another -email, which registers another account."))
+		default:
+			found = append(found, warning(name, fmt.Sprintf("The account is %s.", a.Status),
+				"None: the next order registers another account. With -acme-eab-kid, make sure that the key can be used again."))
+		}
+	}
+	return found
+}
+
+func (e *examination) checkAgreement() []Finding {
 	if e.Email == "" && !e.TermsAgreed {
 		return []Finding{failure("", "The CA's terms of service"+e.terms()+" have not been agreed to.",
 			"Read the terms, then set -email, which also receives the CA's warnings, or -acme-agree.")}

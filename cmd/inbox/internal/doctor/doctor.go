@@ -60,6 +60,9 @@ type Config struct {
 	// nil if they are unknown.
 	States func() []tlsmgr.NameState
 
+	// Accounts asks the CAs about the stored accounts; nil if it is not possible.
+	Accounts func(ctx context.Context) []tlsmgr.AccountState
+
 	// The environment; nil is the real one.
 	resolver      resolver
 	localAddrs    func() ([]netip.Addr, error)
@@ -69,6 +72,7 @@ type Config struct {
 	findPortOwner func(port string) (portOwner, bool)   // the program that listens, if it can be determined
 	disk          func(dir string) (disk, error)
 	now           func() time.Time
+	serviceUser   func(stateDir string) (serviceUser, bool) // if the doctor runs as root and the server does not
 }
 
 // Run examines the configuration and writes a report to stdout. ok reports that
@@ -114,6 +118,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.now == nil {
 		c.now = time.Now
+	}
+	if c.serviceUser == nil {
+		c.serviceUser = findServiceUser
 	}
 	if c.States == nil {
 		c.States = func() []tlsmgr.NameState { return nil }

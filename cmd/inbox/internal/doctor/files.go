@@ -19,12 +19,16 @@ func (e *examination) checkFiles(context.Context) []Finding {
 	if !e.hasCertFiles() {
 		return []Finding{good("", "No certificate files (none required).")}
 	}
+	if found := e.checkServiceUser(); found != nil {
+		return found
+	}
 	pair, err := tlsmgr.LoadKeyPair(e.CertFile, e.KeyFile)
 	if err != nil {
 		return []Finding{failure(e.CertFile, fmt.Sprintf("The certificate is unusable: %v.", err), fixForKeyPair(err))}
 	}
 	found := e.checkValidity(pair.Leaf)
 	found = append(found, e.checkHostnames(pair.Leaf)...)
+	found = append(found, e.checkClients(pair.Leaf)...)
 	found = append(found, e.checkTrust(pair)...)
 	found = append(found, checkKeyMode(e.KeyFile)...)
 	if len(found) == 0 {
@@ -33,8 +37,28 @@ func (e *examination) checkFiles(context.Context) []Finding {
 	return found
 }
 
+// checkServiceUser examines the files as the user of the server: root reads all.
+func (e *examination) checkServiceUser() (found []Finding) {
+	user, ok := e.serviceUser(e.StateDir)
+	if !ok {
+		return nil
+	}
+	for _, file := range []string{e.CertFile, e.KeyFile} {
+		if why := user.obstacle(file); why != "" {
+			found = append(found, failure(file, fmt.Sprintf("The user of the server (%d, the owner of %s) cannot read it: %s.", user.uid, e.StateDir, why),
+				"Copy the files after each renewal with a deploy hook (see docs/certificates.md), or pass them with the drop-in credentials.conf."))
+		}
+	}
+	return found
+}
+
 func fixForKeyPair(err error) string {
+	var format *tlsmgr.FormatError
 	switch {
+	case errors.As(err, &format):
+		return strings.ToUpper(format.Fix[:1]) + format.Fix[1:] + "."
+	case errors.Is(err, tlsmgr.ErrUnusable):
+		return "Request a certificate for an ECDSA P-256 or RSA 2048 key."
 	case errors.Is(err, os.ErrNotExist):
 		return "Set both -server-cert and -server-key, or remove the other file too."
 	case errors.Is(err, os.ErrPermission):

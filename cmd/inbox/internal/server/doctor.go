@@ -29,11 +29,12 @@ func DoctorConfig(c *config.Config) doctor.Config {
 		Staging: a.Staging, Engine: a.Engine, Profile: a.Profile,
 		ExternalAccount: a.CA.EABKeyID != "", SecondAccount: a.FallbackCA.EABKeyID != "",
 		JSON: c.Doctor.JSON, RenewTest: c.Doctor.RenewTest,
-		Options: optionFindings(c.Warnings),
-		Pages:   func() error { _, err := openPages(c, nil, slog.New(slog.DiscardHandler)); return err },
-		Store:   examineStore(c),
-		DryRun:  func(ctx context.Context) error { return testOrder(ctx, c) },
-		States:  func() []tlsmgr.NameState { return storedCertificates(c) },
+		Options:  optionFindings(c.Warnings),
+		Pages:    func() error { _, err := openPages(c, nil, slog.New(slog.DiscardHandler)); return err },
+		Store:    examineStore(c),
+		DryRun:   func(ctx context.Context) error { return testOrder(ctx, c) },
+		Accounts: func(ctx context.Context) []tlsmgr.AccountState { return storedAccounts(ctx, c) },
+		States:   func() []tlsmgr.NameState { return storedCertificates(c) },
 	}
 }
 
@@ -90,6 +91,17 @@ func storedCertificates(c *config.Config) []tlsmgr.NameState {
 	return source.State()
 }
 
+// storedAccounts asks the CAs about the accounts that a server would order with. Those
+// in a shared store are not examined.
+func storedAccounts(ctx context.Context, c *config.Config) []tlsmgr.AccountState {
+	if len(c.Domains) == 0 || c.StateDir == "" || c.Store != nil {
+		return nil
+	}
+	tlsConfig := tlsmgrConfig(c, c.StateDir, sockets{}, slog.New(slog.DiscardHandler))
+	tlsConfig.ACME.NoHTTP = false // satisfies the configuration; no port is opened
+	return tlsmgr.Accounts(ctx, tlsConfig)
+}
+
 // preflight logs the doctor's findings if a name has no ACME certificate yet. Orders do
 // not wait for it.
 func preflight(ctx context.Context, c *config.Config, certs *tlsmgr.Manager, log *slog.Logger) {
@@ -99,7 +111,8 @@ func preflight(ctx context.Context, c *config.Config, certs *tlsmgr.Manager, log
 	}
 	examination := DoctorConfig(c)
 	// The server has already logged the options and the certificates, and opened the pages.
-	examination.Options, examination.States, examination.Pages, examination.InServer = nil, nil, nil, true
+	examination.Options, examination.Pages, examination.InServer = nil, nil, true
+	examination.States, examination.Accounts = nil, nil // the server logs about certificates and accounts
 	for _, f := range examination.Examine(ctx) {
 		if f.Level != doctor.OK && ctx.Err() == nil {
 			log.Warn("doctor: "+f.Text, "check", f.Check, "name", f.Name, "fix", f.Fix)

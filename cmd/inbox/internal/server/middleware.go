@@ -55,6 +55,8 @@ func (s stack) mainHandler(inner http.Handler) http.Handler {
 		bodyDeadline(s.timeouts.Body),
 		// Refusals from here on have the HSTS field, and those after it the CORS fields.
 		when(named, s.certs.HSTS),
+		// A proxy in front can redirect the challenges of port 80 to https.
+		when(named, s.certs.HTTPHandler),
 		corsForErrors(s.allowOrigin),
 		s.limits.Streams.Handler(s.limits.Requests.Handler),
 		// Before a refusal can be delayed, because a large header uses much memory.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
@@ -91,6 +92,7 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 		if s.certs, err = openCertificates(cfg, stateDir, bound, s.mailboxes.shared, log); err != nil {
 			return nil, err
 		}
+		s.health.addCheck("certificate", func() bool { return s.certs.CheckValid(time.Now()) == nil })
 	}
 	if cfg.Store == nil {
 		s.mailboxes.load(cfg.Mailboxes, stateDir, deriveKey(key, "snapshots"), p.Timeouts.Shutdown+stopMargin, stopping, log)

@@ -38,7 +38,7 @@ func testOrder(ctx context.Context, c *config.Config) error {
 	defer order.Close()
 	ctx, cancel := context.WithTimeout(ctx, testOrderTimeout)
 	defer cancel()
-	defer serveTestOrder(s.main, order.TLSConfig(), http.NotFoundHandler())()
+	defer serveTestOrder(s.main, order.TLSConfig(), order.HTTPHandler(http.NotFoundHandler()))()
 	defer serveTestOrder(s.redirect, nil, order.HTTPHandler(http.NotFoundHandler()))()
 	err = order.Order(ctx)
 	if ctx.Err() != nil && err != nil {

@@ -1,0 +1,290 @@
+package acme
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	xacme "golang.org/x/crypto/acme"
+
+	"inbox/tlsmgr"
+)
+
+// renew makes the certificate of a name due, and waits for another.
+func (s *testServer) renew(ca *pebble, name string) {
+	s.t.Helper()
+	before := s.state(name).Fingerprint
+	s.makeDue(ca, name)
+	eventually(s.t, waitTimeout, name+" has a renewed certificate", func() bool {
+		n := s.state(name)
+		return n.Fingerprint != before && n.Source == "acme"
+	})
+}
+
+// makeDue makes the certificate of a name due now.
+func (s *testServer) makeDue(ca *pebble, name string) {
+	s.t.Helper()
+	leaf, err := s.servedCert(name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ca.setRenewalWindow(leaf, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	s.source.Reload()
+}
+
+// A renewal that another account orders does not say what it replaces, which the CA
+// would refuse.
+func TestRenewalByAnotherAccount(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{})
+	name := newName()
+	c := r.config(name)
+	c.ACME.Email, c.ACME.Agreed = "", true
+	s := r.serve(c)
+	s.waitForCert(waitTimeout, name)
+	s.stop()
+	s = r.serve(r.config(name)) // with an e-mail address
+	s.renew(r.ca, name)
+	if got := r.ca.requestCount("replaces"); got != 0 {
+		t.Errorf("got %d orders with a replaces field, want none", got)
+	}
+}
+
+// Whatever a CA answers to an order that says what it replaces, the order is made
+// once more without, in the same attempt.
+func TestReplacementRefused(t *testing.T) {
+	t.Parallel()
+	plain := func(status int, text string) alteration {
+		return func(w http.ResponseWriter, _ *http.Request) bool { http.Error(w, text, status); return true }
+	}
+	for what, refuse := range map[string]func(*pebble) alteration{
+		"another account": func(p *pebble) alteration { return p.refusal(403, "unauthorized") },
+		"unauthorized":    func(p *pebble) alteration { return p.refusal(401, "unauthorized") },
+		"malformed":       func(p *pebble) alteration { return p.refusal(400, "malformed") },
+		"unknown":         func(p *pebble) alteration { return p.refusal(404, "malformed") },
+		"replaced":        func(p *pebble) alteration { return p.refusal(409, "alreadyReplaced") },
+		"conflict":        func(p *pebble) alteration { return p.refusal(409, "conflict") },
+		"rate limited":    func(p *pebble) alteration { return p.refusal(429, "rateLimited") },
+		"server error":    func(p *pebble) alteration { return p.refusal(500, "serverInternal") },
+		"plain 503":       func(*pebble) alteration { return plain(503, "not now") },
+		"plain 400":       func(*pebble) alteration { return plain(400, "unknown field") },
+		"not JSON":        func(*pebble) alteration { return plain(200, "welcome") },
+		"redirect":        func(*pebble) alteration { return plain(304, "") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pebbleOptions{})
+			name := newName()
+			s := r.serve(r.config(name))
+			s.waitForCert(waitTimeout, name)
+			answer := refuse(r.ca)
+			r.ca.alter(func(w http.ResponseWriter, r *http.Request) bool { return isReplacement(r) && answer(w, r) })
+			s.renew(r.ca, name)
+			if got := s.log.count("ordering once more without saying what it replaces"); got != 1 {
+				t.Errorf("got %d log lines about it, want 1", got)
+			}
+		})
+	}
+}
+
+func (p *pebble) refusal(status int, kind string) alteration {
+	return func(w http.ResponseWriter, _ *http.Request) bool {
+		p.refuse(w, status, kind, "no")
+		return true
+	}
+}
+
+// A CA that refuses replacements only when it issues does not stop renewals: the order
+// after a failed one does not say what it replaces.
+func TestReplacementRefusedAtFinalization(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pebbleOptions{})
+	name := newName()
+	s := r.serve(r.config(name))
+	s.waitForCert(waitTimeout, name)
+	r.ca.alter(func(w http.ResponseWriter, req *http.Request) bool {
+		if !strings.HasPrefix(req.URL.Path, finalizePath) {
+			return false
+		}
+		r.ca.refuse(w, 403, "unauthorized", "no")
+		return true
+	})
+	s.makeDue(r.ca, name)
+	eventually(t, waitTimeout, "the order failed", func() bool { return s.state(name).Failures == 1 })
+	if got := r.ca.requestCount("replaces"); got != 1 {
+		t.Errorf("got %d orders with a replaces field, want 1", got)
+	}
+	r.ca.alter(nil)
+	before := r.ca.orders()
+	s.stop()
+	shiftSchedule(t, r, name, -time.Hour)
+	s = r.serve(r.config(name))
+	eventually(t, waitTimeout, "another order is made", func() bool { return r.ca.orders() > before })
+	if got := r.ca.requestCount("replaces"); got != 1 {
+		t.Errorf("got %d orders with a replaces field after the failure, want 1", got)
+	}
+}
+
+// accountClient is a client of the CA with the stored account key.
+func (r *rig) accountClient(engine string) *xacme.Client {
+	r.t.Helper()
+	pattern := map[string]string{"certmagic": "acme/*/users/*/*.key", "autocert": "autocert/*/acme_account+key"}[engine]
+	return &xacme.Client{DirectoryURL: r.ca.url(), Key: readKey(r.t, statePath(r, pattern)), HTTPClient: r.caHTTPClient()}
+}
+
+// An account that cannot order any more is replaced by another one, in the same
+// attempt.
+func TestAccountUnusable(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"certmagic", "autocert"} {
+		for what, spoil := range map[string]func(*rig, *xacme.Client) error{
+			"deactivated": func(r *rig, c *xacme.Client) error { return c.DeactivateReg(r.t.Context()) },
+			"key rolled over": func(r *rig, c *xacme.Client) error {
+				if _, err := c.GetReg(r.t.Context(), ""); err != nil {
+					return err
+				}
+				return c.AccountKeyRollover(r.t.Context(), newKey(r.t))
+			},
+			"forgotten": func(r *rig, c *xacme.Client) error {
+				account, err := c.GetReg(r.t.Context(), "")
+				if err == nil {
+					r.ca.forget(account.URI)
+				}
+				return err
+			},
+		} {
+			t.Run(engine+", "+what, func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, pebbleOptions{validity: 40 * time.Second})
+				name := newName()
+				c := r.config(name)
+				c.ACME.Engine = engines[engine]
+				s := r.serve(c)
+				s.waitForCert(waitTimeout, name)
+				if err := spoil(r, r.accountClient(engine)); err != nil {
+					t.Fatal(err)
+				}
+				before := s.state(name).Fingerprint
+				eventually(t, waitTimeout, "the certificate is renewed", func() bool { return s.state(name).Fingerprint != before })
+				if got := s.log.count("registering another"); got != 1 && !(engine == "autocert" && what == "key rolled over") { // it registers the key again
+					t.Errorf("got %d log lines about the account, want 1", got)
+				}
+			})
+		}
+	}
+}
+
+// A CA that wants its changed terms agreed to gets the agreement, and the log has the
+// URL.
+func TestTermsChanged(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"certmagic", "autocert"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pebbleOptions{validity: 40 * time.Second})
+			name := newName()
+			c := r.config(name)
+			c.ACME.Engine = engines[engine]
+			s := r.serve(c)
+			s.waitForCert(waitTimeout, name)
+			var agreed atomic.Bool
+			r.ca.alter(func(w http.ResponseWriter, req *http.Request) bool {
+				agrees := strings.Contains(payload(req), `"termsOfServiceAgreed":true`)
+				switch {
+				case agrees && strings.HasPrefix(req.URL.Path, acctPath):
+					agreed.Store(true)
+				case agrees && req.URL.Path == newAcctPath:
+					recorded := r.ca.passOn(req)
+					agreed.Store(agreed.Load() || recorded.Code == http.StatusCreated) // not for an existing account
+					send(w, recorded, nil)
+					return true
+				case req.URL.Path == newOrderPath && !agreed.Load():
+					w.Header().Set("Link", `<https://ca.test/terms-2>;rel="terms-of-service"`)
+					r.ca.refuse(w, 403, "userActionRequired", "terms of service have changed")
+					return true
+				}
+				return false
+			})
+			before := s.state(name).Fingerprint
+			eventually(t, waitTimeout, "the certificate is renewed", func() bool { return s.state(name).Fingerprint != before })
+			if !s.log.has("https://ca.test/terms-2") {
+				t.Error("the log does not have the URL of the terms")
+			}
+		})
+	}
+}
+
+// A CA that demands external account binding, or an action, later: the error says so,
+// and the certificate stays.
+func TestAccountDemands(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"certmagic", "autocert"} {
+		for kind, want := range map[string]string{
+			"externalAccountRequired": "external account binding",
+			"userActionRequired":      "https://ca.test/action",
+		} {
+			t.Run(engine+", "+kind, func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, pebbleOptions{validity: time.Minute})
+				name := newName()
+				c := r.config(name)
+				c.ACME.Engine = engines[engine]
+				s := r.serve(c)
+				s.waitForCert(waitTimeout, name)
+				r.ca.alter(func(w http.ResponseWriter, req *http.Request) bool {
+					if req.URL.Path != newOrderPath && req.URL.Path != newAcctPath && !strings.HasPrefix(req.URL.Path, acctPath) {
+						return false
+					}
+					w.Header().Set("Link", `<https://ca.test/action>;rel="terms-of-service"`)
+					r.ca.refuse(w, 403, kind, "not yet")
+					return true
+				})
+				eventually(t, waitTimeout, "the renewal failed", func() bool { return s.state(name).Failures > 0 })
+				n := s.state(name)
+				if n.LastError == nil || !strings.Contains(n.LastError.Error()+s.log.String(), want) || n.Source != "acme" {
+					t.Errorf("got %v and source %q; want an error about %q and the certificate", n.LastError, n.Source, want)
+				}
+				if wait := time.Until(n.NextAttempt); wait < 14*time.Minute {
+					t.Errorf("got the next attempt in %v, want 15 minutes at least", wait)
+				}
+				if got := s.log.count("could not be renewed"); got != 1 {
+					t.Errorf("got %d log lines, want 1", got)
+				}
+			})
+		}
+	}
+}
+
+// The refusals of an order, without a certificate to replace.
+func TestFirstOrderRefused(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"certmagic", "autocert"} {
+		for _, status := range []int{400, 403} {
+			t.Run(fmt.Sprint(engine, status), func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, pebbleOptions{})
+				name := newName()
+				c := r.config(name)
+				c.ACME.Engine = engines[engine]
+				r.ca.alter(func(w http.ResponseWriter, req *http.Request) bool {
+					if req.URL.Path == newOrderPath {
+						r.ca.refuse(w, status, map[int]string{400: "malformed", 403: "unauthorized"}[status], "policy forbids it")
+					}
+					return req.URL.Path == newOrderPath
+				})
+				s := r.serve(c)
+				eventually(t, waitTimeout, "the order failed", func() bool { return s.state(name).LastError != nil && s.state(name).Failures > 0 })
+				var n tlsmgr.NameState = s.state(name)
+				if !strings.Contains(n.LastError.Error(), "policy forbids it") || time.Until(n.NextAttempt) < 14*time.Minute {
+					t.Errorf("got %v, next attempt %v; want the words of the CA and 15 minutes", n.LastError, n.NextAttempt)
+				}
+				if got := r.ca.orders(); got > 2 {
+					t.Errorf("got %d orders, want 2 at most", got)
+				}
+			})
+		}
+	}
+}
