@@ -173,7 +173,7 @@ func TestHiddenSuccess(t *testing.T) {
 					case "finalize answered 500":
 						r.ca.refuse(w, 500, "serverInternal", "a hiccup")
 					case "finalize answered 502 by a proxy":
-						http.Error(w, "bad gateway", 502)
+						http.Error(w, "bad gateway", http.StatusBadGateway)
 					default:
 						r.ca.refuse(w, 404, "malformed", "certificate not found")
 					}

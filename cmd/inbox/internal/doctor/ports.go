@@ -168,14 +168,14 @@ func (e *examination) probe(ctx context.Context, network, address string, secure
 	defer cancel()
 	client := e.localClient(network, address)
 	defer client.CloseIdleConnections()
-	status, text, err := e.get(ctx, client, secure, "/inbox")
+	_, text, err := e.get(ctx, client, secure, "/inbox")
 	if err != nil {
 		return probeResult{err: err}
 	}
 	if !isInboxRefusal(text) {
 		return probeResult{}
 	}
-	status, _, err = e.get(ctx, client, secure, "/healthz")
+	status, _, err := e.get(ctx, client, secure, "/healthz")
 	return probeResult{inbox: true, healthy: err == nil && status < 500} // on port 80 it redirects
 }
 
