@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +38,8 @@ func TestEveryRefusalCanBeRead(t *testing.T) {
 		{"encoded", nil, "POST /inbox?to=bob", alice, []string{"Content-Encoding: gzip"}, 415},
 		{"no recipient", nil, "POST /inbox", alice, nil, 400},
 		{"rate", []string{"-burst", "2", "-rate", "1"}, "POST /inbox?to=bob", alice, nil, 429},
-		{"large header", nil, "POST /inbox?to=bob", alice, []string{"X-Large: " + strings.Repeat("x", 17<<10)}, 431},
+		// net/http answers a header of too many bytes itself, and does not read on.
+		{"header of many fields", nil, "POST /inbox?to=bob", alice, slices.Repeat([]string{"X: y"}, 101), 431},
 		{"mailboxes", []string{"-max-inboxes", "1"}, "POST /inbox?to=alice", bob, nil, 503},
 		{"quota", []string{"-max-body-size", "10000000", "-max-queued-bytes", "10000001"}, "POST /inbox?to=alice", alice, nil, 429},
 	} {

@@ -286,7 +286,8 @@ for (const [limit, status, title] of /** @type {const} */ ([
 async function waitForExpiry(device, limited, status, title) {
   device.allowError(new RegExp(`status of ${status}`));
   device.allowError(/status of 404/); // with this timeout, the server responds to a held POST before the page aborts it
-  const headers = {Authorization: `Basic ${btoa('other:secret')}`};
+  // Without no-cache, this looks like a request of another site's element.
+  const headers = {Authorization: `Basic ${btoa('other:secret')}`, 'Cache-Control': 'no-cache'};
   const claim = async () => (await device.context.request.get(`${limited.origin}/inbox?wait=0`, {headers})).status();
   assert.equal(await claim(), 204);
   const renewal = setInterval(() => void claim().catch(() => {}), 500);
