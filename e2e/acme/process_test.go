@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"os"
 	"os/exec"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"inbox/internal/filelock"
 )
 
 // buildDir contains the programs, each built by the first test that needs it.
@@ -128,12 +131,25 @@ func TestOneProcessAnswersForAnother(t *testing.T) {
 	r.ca.mode.Store(503)
 	first := r.startNode(name, r.httpPort, r.tlsPort)
 	eventually(t, waitTimeout, "the first node fails", func() bool { return first.log.has("no certificate yet") })
+	eventually(t, waitTimeout, "the first node releases its lock", func() bool { return !anyLocked(t, r.dir) })
 	first.Process.Signal(syscall.SIGSTOP)
 	r.ca.mode.Store(modeUp)
 	second := r.startNode(name, freePort(t), freePort(t))
 	eventually(t, waitTimeout, "the second node orders", func() bool { return r.ca.orders() > 0 })
 	first.Process.Signal(syscall.SIGCONT)
 	eventually(t, waitTimeout, "the second node has a certificate", func() bool { return second.log.has("certificate obtained") })
+}
+
+// anyLocked reports whether a process holds the lock of a name in a state directory.
+func anyLocked(t *testing.T, dir string) (locked bool) {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		locked = locked || err == nil && filepath.Ext(path) == ".lock" && filelock.HeldExclusively(path)
+		return nil // a temporary file can be gone
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return locked
 }
 
 // Crashes and restarts make no more orders than one attempt.
