@@ -24,6 +24,7 @@ func (l *Limits) Refused() map[string]int64 {
 		"streams":                 l.Streams.Refused(),
 		"stalled-streams":         l.Streams.Stalled(),
 		"requests":                l.Requests.Refused(),
+		"paced-requests":          l.Requests.Paced(),
 		"header":                  l.Header.Refused() + l.Unfinished.LargeHeaders(),
 		"polls":                   l.Polls.Refused(),
 		"files":                   l.Files.Share.Refused(),
