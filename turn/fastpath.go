@@ -34,7 +34,6 @@ const (
 	messageTypeData   = 0x0017
 	classBits         = 0x0110 // zero in a request
 	classSuccess      = 0x0100
-	firstChannel      = 0x4000
 	channelNumberBits = 0x4000 // the first two bits are 01 in ChannelData, 00 in STUN
 	kindBits          = 0xC000
 )

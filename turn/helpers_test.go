@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/pion/stun/v4"
 	pion "github.com/pion/turn/v5"
 )
 
@@ -139,15 +141,29 @@ func (ts *testServer) newClient(t testing.TB, over transport, c Credentials) *pi
 	return client
 }
 
+// relayClient is a relay of pion's client.
+type relayClient struct {
+	net.PacketConn
+	client *pion.Client
+}
+
 // allocate returns a relay of a new client.
-func (ts *testServer) allocate(t testing.TB, over transport, owner string) net.PacketConn {
+func (ts *testServer) allocate(t testing.TB, over transport, owner string) *relayClient {
 	t.Helper()
-	relay, err := ts.newClient(t, over, ts.Credentials(owner, Payer{})).Allocate()
+	client := ts.newClient(t, over, ts.Credentials(owner, Payer{}))
+	relay, err := client.Allocate()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { relay.Close() })
-	return relay
+	return &relayClient{relay, client}
+}
+
+func (c *relayClient) permit(t testing.TB, other *relayClient) {
+	t.Helper()
+	if err := c.client.CreatePermission(other.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // eventually waits until a condition holds.
@@ -159,3 +175,136 @@ func eventually(t testing.TB, what string, condition func() bool) {
 		}
 	}
 }
+
+// rawClient sends requests that pion's client does not send.
+type rawClient struct {
+	t     testing.TB
+	conn  net.PacketConn
+	to    net.Addr
+	creds Credentials
+	nonce stun.Nonce
+}
+
+func (ts *testServer) newRawClient(t testing.TB, over transport, owner string) *rawClient {
+	return &rawClient{t: t, conn: ts.dial(t, over), to: ts.serverAddr(over), creds: ts.Credentials(owner, Payer{})}
+}
+
+// send sends a message without credentials.
+func (c *rawClient) send(raw []byte) {
+	c.t.Helper()
+	if _, err := c.conn.WriteTo(raw, c.to); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// receive returns the next message, which must come.
+func (c *rawClient) receive() []byte {
+	c.t.Helper()
+	buf := make([]byte, 2048)
+	c.conn.SetReadDeadline(time.Now().Add(testTimeout))
+	n, _, err := c.conn.ReadFrom(buf)
+	if err != nil {
+		c.t.Fatalf("no answer: %v", err)
+	}
+	return buf[:n]
+}
+
+// ask sends a request without credentials and returns the answer.
+func (c *rawClient) ask(method stun.Method, attrs ...stun.Setter) *stun.Message {
+	c.t.Helper()
+	request := stun.MustBuild(append([]stun.Setter{stun.TransactionID, stun.NewType(method, stun.ClassRequest)}, attrs...)...)
+	c.send(request.Raw)
+	for {
+		answer := &stun.Message{Raw: c.receive()}
+		if err := answer.Decode(); err != nil {
+			c.t.Fatalf("answer %x: %v", answer.Raw, err)
+		}
+		if answer.TransactionID == request.TransactionID {
+			return answer
+		}
+	}
+}
+
+// request sends an authenticated request. The answer must be authenticated, too.
+func (c *rawClient) request(method stun.Method, attrs ...stun.Setter) *stun.Message {
+	c.t.Helper()
+	if c.nonce == nil {
+		if err := c.nonce.GetFrom(c.ask(stun.MethodAllocate)); err != nil {
+			c.t.Fatalf("nonce: %v", err)
+		}
+	}
+	key := stun.NewLongTermIntegrity(c.creds.Username, realm, c.creds.Password)
+	answer := c.ask(method, append(attrs, stun.NewUsername(c.creds.Username), stun.NewRealm(realm), c.nonce, key)...)
+	if code := errorCode(answer); code != stun.CodeUnauthorized {
+		if err := key.Check(answer); err != nil {
+			c.t.Errorf("%s answered with %v: MESSAGE-INTEGRITY: %v", method, answer, err)
+		}
+	}
+	return answer
+}
+
+// expect sends an authenticated request, and requires an error code or, with zero, success.
+func (c *rawClient) expect(want stun.ErrorCode, method stun.Method, attrs ...stun.Setter) *stun.Message {
+	c.t.Helper()
+	answer := c.request(method, attrs...)
+	if got := errorCode(answer); got != want {
+		c.t.Errorf("%s: got code %d, want %d", method, got, want)
+	}
+	return answer
+}
+
+// allocate opens an allocation and returns its relay.
+func (c *rawClient) allocate() netip.AddrPort {
+	c.t.Helper()
+	answer := c.expect(0, stun.MethodAllocate, udpTransport)
+	return relayOf(c.t, answer)
+}
+
+func relayOf(t testing.TB, answer *stun.Message) netip.AddrPort {
+	t.Helper()
+	var addr stun.XORMappedAddress
+	if err := addr.GetFromAs(answer, stun.AttrXORRelayedAddress); err != nil {
+		t.Fatalf("XOR-RELAYED-ADDRESS: %v", err)
+	}
+	ip, _ := netip.AddrFromSlice(addr.IP)
+	return netip.AddrPortFrom(ip.Unmap(), uint16(addr.Port))
+}
+
+// errorCode is zero for a success.
+func errorCode(answer *stun.Message) stun.ErrorCode {
+	var code stun.ErrorCodeAttribute
+	if answer.Type.Class != stun.ClassErrorResponse {
+		return 0
+	}
+	if code.GetFrom(answer) != nil {
+		return -1
+	}
+	return code.Code
+}
+
+// attribute is an attribute with a value of bytes.
+func attribute(t stun.AttrType, value ...byte) stun.Setter {
+	return stun.RawAttribute{Type: t, Value: value}
+}
+
+var (
+	udpTransport = attribute(stun.AttrRequestedTransport, 17, 0, 0, 0)
+	tcpTransport = attribute(stun.AttrRequestedTransport, 6, 0, 0, 0)
+)
+
+func lifetime(seconds byte) stun.Setter { return attribute(stun.AttrLifetime, 0, 0, 0, seconds) }
+
+// peer is XOR-PEER-ADDRESS.
+func peer(addr netip.AddrPort) stun.Setter {
+	return setterFunc(func(m *stun.Message) error {
+		return stun.XORMappedAddress{IP: addr.Addr().AsSlice(), Port: int(addr.Port())}.AddToAs(m, stun.AttrXORPeerAddress)
+	})
+}
+
+func channelNumberAttr(n uint16) stun.Setter {
+	return attribute(stun.AttrChannelNumber, byte(n>>8), byte(n), 0, 0)
+}
+
+type setterFunc func(*stun.Message) error
+
+func (f setterFunc) AddTo(m *stun.Message) error { return f(m) }

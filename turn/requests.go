@@ -110,7 +110,11 @@ func (s *Server) preparePeers(r *request) {
 	if method == stun.MethodCreatePermission {
 		r.peers = old.withPermissions(asked, now)
 	} else {
-		r.peers = old.withChannel(channelNumber(&r.msg), asked[0], now)
+		number := channelNumber(&r.msg)
+		if number&kindBits != channelNumberBits {
+			r.refused = refusedMalformed
+		}
+		r.peers = old.withChannel(number, asked[0], now)
 	}
 	switch {
 	case len(r.peers.permissions) > maxPeers:
@@ -140,7 +144,7 @@ func (s *Server) askedPeers(msg *stun.Message) (asked []netip.AddrPort, refused 
 	return asked, notRefused
 }
 
-// channelNumber returns zero, which pion refuses, if the attribute is missing.
+// channelNumber returns zero, which is no valid one, if the attribute is missing.
 func channelNumber(msg *stun.Message) uint16 {
 	value, err := msg.Get(stun.AttrChannelNumber)
 	if err != nil || len(value) < 2 {

@@ -3,7 +3,6 @@ package turn
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"testing"
 	"time"
 )
@@ -18,6 +17,8 @@ func TestRelayToRelay(t *testing.T) {
 			t.Run(transportNames[a]+"-"+transportNames[b], func(t *testing.T) {
 				ts := newTestServer(t, nil)
 				alice, bob := ts.allocate(t, a, "alice"), ts.allocate(t, b, "bob")
+				alice.permit(t, bob)
+				bob.permit(t, alice)
 				for i := range 50 {
 					exchange(t, alice, bob, fmt.Append(nil, "to bob ", i))
 					exchange(t, bob, alice, bytes.Repeat([]byte{byte(i)}, 20*i+1))
@@ -34,26 +35,24 @@ func TestRelayToRelay(t *testing.T) {
 	}
 }
 
-// exchange sends from one relay to the other until it arrives: the first packets of a client
-// precede the permission of the other.
-func exchange(t *testing.T, from, to net.PacketConn, payload []byte) {
+// exchange sends from one relay to the other until it arrives.
+func exchange(t *testing.T, from, to *relayClient, payload []byte) {
 	t.Helper()
 	buf := make([]byte, 2000)
-	for deadline := time.Now().Add(testTimeout); ; {
+	for deadline := time.Now().Add(testTimeout); time.Now().Before(deadline); {
 		if _, err := from.WriteTo(payload, to.LocalAddr()); err != nil {
 			t.Fatalf("send: %v", err)
 		}
-		to.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-		n, addr, err := to.ReadFrom(buf)
-		if err == nil && bytes.Equal(buf[:n], payload) {
-			if addr.String() != from.LocalAddr().String() {
-				t.Errorf("got a packet from %s, want %s", addr, from.LocalAddr())
+		to.SetReadDeadline(time.Now().Add(time.Second))
+		for {
+			n, addr, err := to.ReadFrom(buf)
+			if err != nil {
+				break
 			}
-			return
+			if bytes.Equal(buf[:n], payload) && addr.String() == from.LocalAddr().String() {
+				return
+			}
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no packet of %d bytes arrived: %v", len(payload), err)
-		}
-		to.WriteTo([]byte("permit"), from.LocalAddr())
 	}
+	t.Fatalf("no packet of %d bytes arrived", len(payload))
 }

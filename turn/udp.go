@@ -33,13 +33,13 @@ type fiveTuple struct {
 	local  netip.Addr
 }
 
-// ServeUDP serves a socket until Close, and then returns nil. An answer has the address as
+// ServeUDP serves a socket until Close, which closes the socket, and then returns nil. An answer has the address as
 // its source that the request was sent to, on systems that tell it (Linux). One goroutine
 // reads the socket, so its receive buffer should hold what arrives in 100 ms.
 func (s *Server) ServeUDP(c *net.UDPConn) error {
 	u := &udpSocket{s: s, conn: c, packetInfo: enablePacketInfo(c), clients: make(map[fiveTuple]*allocation)}
 	if !s.addSocket(c) {
-		return errors.Join(net.ErrClosed, c.Close())
+		return c.Close()
 	}
 	defer s.running.Done()
 	buf := make([]byte, headroomBytes+maxMessageBytes+1+tailroomBytes)
