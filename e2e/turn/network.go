@@ -1,0 +1,183 @@
+// Package turn runs the server, browsers and TURN clients as hosts of a small network with
+// firewalls and address translation, and shows which calls connect through the relay.
+//
+// All traffic stays inside network namespaces. The package requires root, ip(8) and nft(8).
+package turn
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"inbox/e2e/netns"
+)
+
+// Names of the server. The hosts files have their addresses.
+const (
+	serverName = "inbox.example.org"  // host "server"
+	secondName = "second.example.org" // the same host, at its other addresses
+	natName    = "nat.example.org"    // host "natted", through address translation
+)
+
+// natAddr is translated to the private address of host "natted", but not for packets that
+// this host itself sends there: the router has no hairpin.
+const natAddr = "198.51.100.200"
+
+// A host has a link to the router and the addresses of the first prefix of each link as its
+// default routes.
+type host struct {
+	name     string
+	prefixes []string
+}
+
+var hosts = []host{
+	{"alice", []string{"203.0.113.10/25", "2001:db8:1::10/64"}},
+	{"bob", []string{"203.0.113.130/25", "2001:db8:2::10/64"}},
+	{"server", []string{"198.51.100.10/25", "2001:db8:3::10/64", "198.51.100.11/25", "2001:db8:3::11/64"}},
+	{"natted", []string{"10.0.0.10/24"}},
+}
+
+var hostsFile = strings.Join([]string{
+	"127.0.0.1 localhost",
+	"198.51.100.10 " + serverName, "2001:db8:3::10 " + serverName,
+	"198.51.100.11 " + secondName, "2001:db8:3::11 " + secondName,
+	natAddr + " " + natName,
+	"",
+}, "\n")
+
+// network is the router with its hosts.
+type network struct{ netns.Network }
+
+func newNetwork() (network, error) {
+	n, err := netns.New("inbox-turn")
+	if err != nil {
+		return network{n}, err
+	}
+	w := network{n}
+	if err := w.addRouter(); err != nil {
+		return w, err
+	}
+	for _, h := range hosts {
+		if err := w.addHost(h); err != nil {
+			return w, err
+		}
+	}
+	return w, w.setFirewall(openFirewall)
+}
+
+func (n network) addRouter() error {
+	if err := n.IP("netns add ROUTER", "-n ROUTER link set lo up"); err != nil {
+		return err
+	}
+	return n.Do("router", func() error {
+		for _, family := range []string{"ipv4", "ipv6"} {
+			if err := os.WriteFile("/proc/sys/net/"+family+"/conf/all/forwarding", []byte("1"), 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (n network) addHost(h host) error {
+	ns := strings.ToUpper(h.name)
+	commands := []string{
+		"netns add " + ns,
+		"link add " + h.name + " netns ROUTER type veth peer name eth0 netns " + ns,
+		"-n ROUTER link set " + h.name + " up",
+		"-n " + ns + " link set lo up",
+		"-n " + ns + " link set eth0 up",
+	}
+	gateways := map[netip.Prefix]bool{}
+	for _, p := range h.prefixes {
+		prefix := netip.MustParsePrefix(p)
+		commands = append(commands, "-n "+ns+" addr add "+p+nodad(prefix)+" dev eth0")
+		if link := prefix.Masked(); !gateways[link] {
+			gateways[link] = true
+			commands = append(commands, n.addGateway(h.name, ns, link)...)
+		}
+	}
+	if err := n.IP(commands...); err != nil {
+		return err
+	}
+	// Nothing listens at this address, so that lookups of other names fail at once.
+	if err := n.Configure(h.name, "resolv.conf", "nameserver 127.0.0.1\n"); err != nil {
+		return err
+	}
+	return n.Configure(h.name, "hosts", hostsFile)
+}
+
+// addGateway returns commands that give the router the first address of a link, and make it
+// the default route of the host.
+func (n network) addGateway(host, ns string, link netip.Prefix) []string {
+	gateway := link.Addr().Next()
+	return []string{
+		fmt.Sprintf("-n ROUTER addr add %s/%d%s dev %s", gateway, link.Bits(), nodad(link), host),
+		fmt.Sprintf("-n %s route add default via %s", ns, gateway),
+	}
+}
+
+// nodad disables duplicate address detection, which delays the use of an IPv6 address.
+func nodad(p netip.Prefix) string {
+	if p.Addr().Is6() {
+		return " nodad"
+	}
+	return ""
+}
+
+// setFamilies leaves a client only its addresses of some families.
+func (n network) setFamilies(name string, keep func(netip.Addr) bool) error {
+	ns := strings.ToUpper(name)
+	for _, h := range hosts {
+		for _, p := range h.prefixes {
+			prefix := netip.MustParsePrefix(p)
+			if h.name != name || keep(prefix.Addr()) {
+				continue
+			}
+			if err := n.IP("-n " + ns + " addr del " + p + " dev eth0"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Firewalls are rules of the router's forward chain. Dropped packets disappear without an
+// error at their sender, as in the field.
+const (
+	openFirewall = ``
+	// onlyHTTPS lets the clients reach nothing but TCP port 443 of servers.
+	onlyHTTPS = `
+		oifname { "server", "natted" } tcp dport 443 accept
+		iifname { "server", "natted" } tcp sport 443 accept
+		drop`
+	// noClientPath separates the clients from each other.
+	noClientPath = `iifname { "alice", "bob" } oifname { "alice", "bob" } drop`
+)
+
+// addressTranslation is one to one, and absent for packets of the server itself.
+const addressTranslation = `
+table ip nat {
+	chain prerouting {
+		type nat hook prerouting priority dstnat
+		iifname != "natted" ip daddr ` + natAddr + ` dnat to 10.0.0.10
+	}
+	chain postrouting {
+		type nat hook postrouting priority srcnat
+		iifname "natted" snat to ` + natAddr + `
+	}
+}
+`
+
+// setFirewall replaces the rules of the router.
+func (n network) setFirewall(rules string) error {
+	return n.Filter("router", addressTranslation+`
+table inet firewall {
+	chain forward {
+		type filter hook forward priority filter
+		`+rules+`
+	}
+}
+`)
+}
