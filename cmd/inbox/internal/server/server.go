@@ -136,7 +136,7 @@ func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *rat
 	h := layers.mainHandler(newRoutes(s.handler, s.health, pages))
 	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, errorLog)}
 	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, clientIP, s.cfg.ProxyProtocol, tlsConfig != nil)
-	if s.conns, err = conn.NewServer(s.main.server, tlsConfig, s.limits.Frames, s.limits.Unfinished); err != nil {
+	if s.conns, err = conn.NewServer(s.main.server, tlsConfig, s.limits.Frames, s.limits.Unfinished, nil); err != nil {
 		return err
 	}
 	if bound.redirect != nil {
