@@ -62,6 +62,11 @@ func runInWorld(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
+	names, err := world.startNameServer()
+	defer names.stop()
+	if err != nil {
+		return 1, err
+	}
 	return m.Run(), nil
 }
 

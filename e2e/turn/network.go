@@ -8,12 +8,13 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"inbox/e2e/netns"
 )
 
-// Names of the server. The hosts files have their addresses.
+// Names of the server, which the name server of the network has.
 const (
 	serverName = "inbox.example.org"  // host "server"
 	secondName = "second.example.org" // the same host, at its other addresses
@@ -24,8 +25,15 @@ const (
 // this host itself sends there: the router has no hairpin.
 const natAddr = "198.51.100.200"
 
-// A host has a link to the router and the addresses of the first prefix of each link as its
-// default routes.
+// addrs are the addresses of names.
+var addrs = map[string][]string{
+	serverName: {"198.51.100.10", "2001:db8:3::10"},
+	secondName: {"198.51.100.11", "2001:db8:3::11"},
+	natName:    {natAddr},
+}
+
+// host has a link to the router. The router has the first address of each network of the
+// link, where it is the default route and the name server of the host.
 type host struct {
 	name     string
 	prefixes []string
@@ -37,14 +45,6 @@ var hosts = []host{
 	{"server", []string{"198.51.100.10/25", "2001:db8:3::10/64", "198.51.100.11/25", "2001:db8:3::11/64"}},
 	{"natted", []string{"10.0.0.10/24"}},
 }
-
-var hostsFile = strings.Join([]string{
-	"127.0.0.1 localhost",
-	"198.51.100.10 " + serverName, "2001:db8:3::10 " + serverName,
-	"198.51.100.11 " + secondName, "2001:db8:3::11 " + secondName,
-	natAddr + " " + natName,
-	"",
-}, "\n")
 
 // network is the router with its hosts.
 type network struct{ netns.Network }
@@ -89,34 +89,40 @@ func (n network) addHost(h host) error {
 		"-n " + ns + " link set lo up",
 		"-n " + ns + " link set eth0 up",
 	}
-	gateways := map[netip.Prefix]bool{}
-	for _, p := range h.prefixes {
-		prefix := netip.MustParsePrefix(p)
-		commands = append(commands, "-n "+ns+" addr add "+p+nodad(prefix)+" dev eth0")
-		if link := prefix.Masked(); !gateways[link] {
-			gateways[link] = true
-			commands = append(commands, n.addGateway(h.name, ns, link)...)
-		}
+	for _, link := range h.links() {
+		commands = append(commands, fmt.Sprintf("-n ROUTER addr add %s/%d%s dev %s", gateway(link), link.Bits(), nodad(link), h.name))
 	}
 	if err := n.IP(commands...); err != nil {
 		return err
 	}
-	// Nothing listens at this address, so that lookups of other names fail at once.
-	if err := n.Configure(h.name, "resolv.conf", "nameserver 127.0.0.1\n"); err != nil {
+	if err := n.setFamilies(h.name, bothFamilies); err != nil {
 		return err
 	}
-	return n.Configure(h.name, "hosts", hostsFile)
+	if err := n.Configure(h.name, "resolv.conf", h.resolvers()); err != nil {
+		return err
+	}
+	return n.Configure(h.name, "hosts", "127.0.0.1 localhost\n")
 }
 
-// addGateway returns commands that give the router the first address of a link, and make it
-// the default route of the host.
-func (n network) addGateway(host, ns string, link netip.Prefix) []string {
-	gateway := link.Addr().Next()
-	return []string{
-		fmt.Sprintf("-n ROUTER addr add %s/%d%s dev %s", gateway, link.Bits(), nodad(link), host),
-		fmt.Sprintf("-n %s route add default via %s", ns, gateway),
+// links returns the networks of the link to the router.
+func (h host) links() (all []netip.Prefix) {
+	for _, p := range h.prefixes {
+		if link := netip.MustParsePrefix(p).Masked(); !slices.Contains(all, link) {
+			all = append(all, link)
+		}
 	}
+	return all
 }
+
+func (h host) resolvers() (conf string) {
+	for _, link := range h.links() {
+		conf += fmt.Sprintf("nameserver %s\n", gateway(link))
+	}
+	return conf
+}
+
+// gateway is the router's address in a network.
+func gateway(link netip.Prefix) netip.Addr { return link.Addr().Next() }
 
 // nodad disables duplicate address detection, which delays the use of an IPv6 address.
 func nodad(p netip.Prefix) string {
@@ -126,21 +132,29 @@ func nodad(p netip.Prefix) string {
 	return ""
 }
 
-// setFamilies leaves a client only its addresses of some families.
+// Families of addresses.
+var (
+	bothFamilies = func(netip.Addr) bool { return true }
+	onlyIPv4     = netip.Addr.Is4
+	onlyIPv6     = netip.Addr.Is6
+)
+
+// setFamilies replaces the addresses of a host by those of some families.
 func (n network) setFamilies(name string, keep func(netip.Addr) bool) error {
+	h := hosts[slices.IndexFunc(hosts, func(h host) bool { return h.name == name })]
 	ns := strings.ToUpper(name)
-	for _, h := range hosts {
-		for _, p := range h.prefixes {
-			prefix := netip.MustParsePrefix(p)
-			if h.name != name || keep(prefix.Addr()) {
-				continue
-			}
-			if err := n.IP("-n " + ns + " addr del " + p + " dev eth0"); err != nil {
-				return err
-			}
+	commands := []string{"-n " + ns + " -4 addr flush dev eth0", "-n " + ns + " -6 addr flush dev eth0 scope global"}
+	for _, p := range h.prefixes {
+		if prefix := netip.MustParsePrefix(p); keep(prefix.Addr()) {
+			commands = append(commands, "-n "+ns+" addr add "+p+nodad(prefix)+" dev eth0")
 		}
 	}
-	return nil
+	for _, link := range h.links() {
+		if keep(link.Addr()) {
+			commands = append(commands, fmt.Sprintf("-n %s route replace default via %s", ns, gateway(link)))
+		}
+	}
+	return n.IP(commands...)
 }
 
 // Firewalls are rules of the router's forward chain. Dropped packets disappear without an

@@ -65,7 +65,7 @@ func (s *server) lastLog() string {
 	return strings.Join(s.log, "\n")
 }
 
-// httpClient returns a client on a host, which resolves names by the hosts file of the test.
+// httpClient returns a client on a host, for the names of the server.
 func (s *site) httpClient(from string) *http.Client {
 	dial := func(ctx context.Context, network, addr string) (c net.Conn, err error) {
 		name, port, err := net.SplitHostPort(addr)
@@ -74,7 +74,7 @@ func (s *site) httpClient(from string) *http.Client {
 		}
 		err = s.Do(from, func() error {
 			d := net.Dialer{Timeout: 20 * time.Second}
-			c, err = d.DialContext(ctx, network, net.JoinHostPort(lookup(name), port))
+			c, err = d.DialContext(ctx, network, net.JoinHostPort(addrs[name][0], port))
 			return err
 		})
 		return c, err
@@ -82,16 +82,6 @@ func (s *site) httpClient(from string) *http.Client {
 	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DialContext: dial, TLSClientConfig: s.clientConfig(), DisableKeepAlives: true,
 	}}
-}
-
-// lookup returns the first address of a name in the hosts file.
-func lookup(name string) string {
-	for line := range strings.Lines(hostsFile) {
-		if addr, names, _ := strings.Cut(strings.TrimSpace(line), " "); names == name {
-			return addr
-		}
-	}
-	return name
 }
 
 // iceServer is an entry of the response to GET /ice.
