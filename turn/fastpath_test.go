@@ -11,22 +11,24 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+	"golang.org/x/time/rate"
 )
 
 // fakeClient keeps what is sent to it.
 type fakeClient struct {
-	over transport
-	from netip.AddrPort
-	sent [][]byte
-	full bool
+	over    transport
+	from    netip.AddrPort
+	sent    [][]byte
+	full    bool
+	current *allocation
 }
 
 func (c *fakeClient) transport() transport { return c.over }
 func (c *fakeClient) addr() netip.AddrPort { return c.from }
 func (c *fakeClient) admit() bool          { return true }
 func (c *fakeClient) answer(b []byte)      { c.relay(b) }
-func (c *fakeClient) attach(*allocation)   {}
-func (c *fakeClient) detach(*allocation)   {}
+func (c *fakeClient) attach(a *allocation) { c.current = a }
+func (c *fakeClient) detach(*allocation)   { c.current = nil }
 
 func (c *fakeClient) relay(b []byte) dropReason {
 	if c.full {
@@ -364,6 +366,67 @@ func FuzzDatagram(f *testing.F) {
 			if after := p.State(); after.UDP.Allocated != before.UDP.Allocated {
 				t.Error("an allocation without credentials")
 			}
+		}
+	})
+}
+
+// FuzzAuthenticatedRequest passes requests with valid credentials and any attributes to pion.
+func FuzzAuthenticatedRequest(f *testing.F) {
+	p := newPair(f)
+	c := &fakeClient{from: netip.MustParseAddrPort("198.51.100.3:4000")}
+	creds := p.Credentials("alice", Payer{})
+	key := stun.NewLongTermIntegrity(creds.Username, realm, creds.Password)
+	var nonce stun.Nonce
+	p.serveRequest(c, nil, stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodAllocate, stun.ClassRequest)).Raw)
+	challenge := stun.Message{Raw: c.sent[0]}
+	if challenge.Decode() != nil || nonce.GetFrom(&challenge) != nil {
+		f.Fatalf("got %x", c.sent[0])
+	}
+	seed := func(method stun.Method, attrs ...stun.Setter) {
+		f.Add(uint8(method), stun.MustBuild(append([]stun.Setter{stun.BindingRequest}, attrs...)...).Raw[stunHeaderBytes:])
+	}
+	seed(stun.MethodAllocate, udpTransport, lifetime(60), attribute(stun.AttrEvenPort, 0x80))
+	seed(stun.MethodAllocate, tcpTransport, attribute(stun.AttrRequestedAddressFamily, 2, 0, 0, 0))
+	seed(stun.MethodRefresh, lifetime(0))
+	seed(stun.MethodCreatePermission, peer(somePeer), peer(netip.MustParseAddrPort("[::1]:80")))
+	seed(stun.MethodChannelBind, peer(somePeer), channelNumberAttr(0x4000))
+	signed := func(method stun.Method, attrs []byte) []byte {
+		raw := stun.MustBuild(stun.TransactionID, stun.NewType(method, stun.ClassRequest)).Raw
+		raw = append(raw, attrs...)
+		binary.BigEndian.PutUint16(raw[2:], uint16(len(attrs)))
+		request := stun.Message{Raw: raw}
+		if len(raw) > maxMessageBytes || request.Decode() != nil {
+			return nil
+		}
+		for _, setter := range []stun.Setter{stun.NewUsername(creds.Username), stun.NewRealm(realm), nonce, key} {
+			if setter.AddTo(&request) != nil {
+				return nil
+			}
+		}
+		return request.Raw
+	}
+	f.Fuzz(func(t *testing.T, method uint8, attrs []byte) {
+		if c.current == nil {
+			p.serveRequest(c, nil, signed(stun.MethodAllocate, []byte{0, byte(stun.AttrRequestedTransport), 0, 4, 17, 0, 0, 0}))
+			c.current.requests.SetLimit(rate.Inf)
+		}
+		raw := signed(stun.Method(method&15), attrs)
+		if raw == nil {
+			return
+		}
+		c.sent = nil
+		a := c.current
+		p.serveRequest(c, a, raw)
+		if peers := a.peers.Load(); len(peers.permissions) > maxPeers || len(peers.channels) > maxChannels {
+			t.Errorf("got %d permissions and %d channels", len(peers.permissions), len(peers.channels))
+		}
+		for _, permission := range a.peers.Load().permissions {
+			if !p.relays.prefix.Contains(permission.addr) {
+				t.Errorf("permission for %s", permission.addr)
+			}
+		}
+		if len(c.sent) > 1 {
+			t.Errorf("got %d answers", len(c.sent))
 		}
 	})
 }
