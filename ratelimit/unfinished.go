@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+
+	"inbox/internal/netconn"
 )
 
 // UnfinishedLimiter bounds the memory of TLS handshakes and HTTP/1.1 headers that clients have
@@ -59,12 +61,12 @@ func (u *UnfinishedLimiter) HandshakeListener(inner net.Listener) net.Listener {
 }
 
 // HeaderListener returns a listener whose connections are charged for the headers of HTTP/1.1
-// requests. It belongs above TLS. A *tls.Conn must have completed its handshake; as net/http
-// requires, its connection has the method ConnectionState.
+// requests. It belongs above TLS. A *tls.Conn, or one that a connection wraps, must have
+// completed its handshake; as net/http requires, its connection has the method ConnectionState.
 func (u *UnfinishedLimiter) HeaderListener(inner net.Listener) net.Listener {
 	return wrapListener{inner, func(c net.Conn) net.Conn {
 		h := &headerConn{Conn: c, memory: charge{limiter: u}}
-		if t, ok := c.(*tls.Conn); ok {
+		if t, ok := netconn.Find[*tls.Conn](c); ok {
 			return tlsHeaderConn{h, t}
 		}
 		return h

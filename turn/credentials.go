@@ -73,7 +73,7 @@ func NewIssuer(secret []byte) (*Issuer, error) {
 // Issue returns credentials that open allocations for [CredentialLifetime]. The owner is
 // what [Server.Revoke] is called with.
 func (i *Issuer) Issue(owner string, payer Payer) Credentials {
-	expires := i.now().Add(CredentialLifetime).Truncate(time.Millisecond)
+	expires := i.now().Add(CredentialLifetime).Truncate(time.Microsecond)
 	username := identity{
 		owner:   i.ownerHash(owner),
 		payer:   quota.Payer{Client: i.payerHash("client", payer.Client), Network: i.payerHash("network", payer.Network)},
@@ -122,6 +122,23 @@ type ownerHash [12]byte
 
 func (i *Issuer) ownerHash(owner string) ownerHash { return ownerHash(mac(i.ownerKey, owner)) }
 
+// OwnerID returns a pseudonym of an owner for [Server.RevokeID].
+func (i *Issuer) OwnerID(owner string) string {
+	hash := i.ownerHash(owner)
+	return usernameEncoding.EncodeToString(hash[:])
+}
+
+func parseOwnerID(id string) (hash ownerHash, ok bool) {
+	if len(id) != usernameEncoding.EncodedLen(len(hash)) {
+		return ownerHash{}, false
+	}
+	b, err := usernameEncoding.DecodeString(id)
+	if err != nil || copy(hash[:], b) != len(hash) {
+		return ownerHash{}, false
+	}
+	return hash, true
+}
+
 // payerHash returns a pseudonym, or zero for no payer.
 func (i *Issuer) payerHash(kind, payer string) quota.Hash {
 	if payer == "" {
@@ -136,7 +153,7 @@ func mac(key []byte, text string) []byte {
 	return h.Sum(nil)
 }
 
-// identity is what a user name contains: the expiry in milliseconds since 1970 (6 bytes),
+// identity is what a user name contains: the expiry in microseconds since 1970 (7 bytes),
 // the owner, the payer's client and its network (12 bytes each).
 type identity struct {
 	owner   ownerHash
@@ -145,7 +162,7 @@ type identity struct {
 }
 
 const (
-	expiryBytes   = 6
+	expiryBytes   = 7
 	identityBytes = expiryBytes + len(ownerHash{}) + 2*len(quota.Hash{})
 )
 
@@ -155,7 +172,7 @@ var usernameEncoding = base64.RawURLEncoding.Strict()
 func (id identity) issued() time.Time { return id.expires.Add(-CredentialLifetime) }
 
 func (id identity) username() string {
-	b := binary.BigEndian.AppendUint64(nil, uint64(id.expires.UnixMilli()))[8-expiryBytes:]
+	b := binary.BigEndian.AppendUint64(nil, uint64(id.expires.UnixMicro()))[8-expiryBytes:]
 	b = append(b, id.owner[:]...)
 	b = append(b, id.payer.Client[:]...)
 	b = append(b, id.payer.Network[:]...)
@@ -172,7 +189,7 @@ func parseUsername(username string) (id identity, err error) {
 	}
 	var expiry [8]byte
 	copy(expiry[8-expiryBytes:], b)
-	id.expires = time.UnixMilli(int64(binary.BigEndian.Uint64(expiry[:])))
+	id.expires = time.UnixMicro(int64(binary.BigEndian.Uint64(expiry[:])))
 	b = b[expiryBytes:]
 	b = b[copy(id.owner[:], b):]
 	b = b[copy(id.payer.Client[:], b):]
@@ -186,7 +203,7 @@ func parseUsername(username string) (id identity, err error) {
 type revocations struct {
 	mu    sync.Mutex
 	at    map[ownerHash]time.Time
-	queue []revocation // ascending; an owner who was revoked again has an older entry, too
+	queue []revocation // in the order of add; an owner who was revoked again has several
 }
 
 type revocation struct {
@@ -194,8 +211,8 @@ type revocation struct {
 	at    time.Time
 }
 
-// add revokes the credentials of the owner that were issued until now.
-func (r *revocations) add(owner ownerHash, now time.Time) {
+// add revokes the credentials of the owner that were issued until a time.
+func (r *revocations) add(owner ownerHash, until, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.at == nil {
@@ -207,8 +224,10 @@ func (r *revocations) add(owner ownerHash, now time.Time) {
 		}
 		r.queue = r.queue[1:]
 	}
-	r.at[owner] = now
-	r.queue = append(r.queue, revocation{owner, now})
+	if until.After(r.at[owner]) {
+		r.at[owner] = until
+		r.queue = append(r.queue, revocation{owner, until})
+	}
 }
 
 func (r *revocations) includes(id identity) bool {

@@ -29,7 +29,7 @@ func TestCredentialsAtAnotherNode(t *testing.T) {
 	issuer, _ := newTestIssuer(t, testSecret)
 	other, now := newTestIssuer(t, testSecret)
 	got := issuer.Issue("alice", Payer{"client", "network"})
-	if want := now.Add(CredentialLifetime); got.Expires.After(want) || want.Sub(got.Expires) >= time.Millisecond {
+	if want := now.Add(CredentialLifetime); got.Expires.After(want) || want.Sub(got.Expires) >= time.Microsecond {
 		t.Errorf("got an expiry of %v, want %v", got.Expires, want)
 	}
 	id, err := other.checkNew(got.Username, new(revocations))
@@ -81,7 +81,7 @@ func TestExpiry(t *testing.T) {
 		forNew, forRunning error
 	}{
 		{"at once", 0, nil, nil},
-		{"before the end", CredentialLifetime - time.Millisecond, nil, nil},
+		{"before the end", CredentialLifetime - time.Microsecond, nil, nil},
 		{"at the end", CredentialLifetime, errExpiredCredentials, nil},
 		{"a day later", MaxAllocationLifetime, errExpiredCredentials, nil},
 		{"after the last allocation", MaxAllocationLifetime + CredentialLifetime, errExpiredCredentials, errExpiredCredentials},
@@ -121,26 +121,52 @@ func TestRevocation(t *testing.T) {
 	issuer, now := newTestIssuer(t, testSecret)
 	revoked := new(revocations)
 	before, bob := issuer.Issue("alice", Payer{}), issuer.Issue("bob", Payer{})
-	revoked.add(issuer.ownerHash("alice"), *now)
+	revoked.add(issuer.ownerHash("alice"), *now, *now)
 	if _, err := issuer.checkNew(before.Username, revoked); !errors.Is(err, errRevokedCredentials) {
 		t.Errorf("got %v, want %v", err, errRevokedCredentials)
 	}
 	if _, err := issuer.checkNew(bob.Username, revoked); err != nil {
 		t.Errorf("another owner: %v", err)
 	}
-	*now = now.Add(2 * time.Millisecond)
+	*now = now.Add(2 * time.Microsecond)
 	after := issuer.Issue("alice", Payer{})
 	if _, err := issuer.checkNew(after.Username, revoked); err != nil {
 		t.Errorf("credentials issued afterwards: %v", err)
 	}
-	revoked.add(issuer.ownerHash("alice"), *now)
+	revoked.add(issuer.ownerHash("alice"), *now, *now)
 	if _, err := issuer.checkNew(after.Username, revoked); !errors.Is(err, errRevokedCredentials) {
 		t.Errorf("revoked again: got %v", err)
 	}
 	*now = now.Add(CredentialLifetime)
-	revoked.add(issuer.ownerHash("carol"), *now)
+	revoked.add(issuer.ownerHash("carol"), *now, *now)
 	if len(revoked.at) != 1 || len(revoked.queue) != 1 {
 		t.Errorf("kept %d of %d revocations of expired credentials", len(revoked.at), len(revoked.queue))
+	}
+}
+
+// TestRevocationOfAnotherNode adds revocations that are older than others.
+func TestRevocationOfAnotherNode(t *testing.T) {
+	issuer, now := newTestIssuer(t, testSecret)
+	revoked := new(revocations)
+	owner, ok := parseOwnerID(issuer.OwnerID("alice"))
+	if !ok || owner != issuer.ownerHash("alice") {
+		t.Fatalf("got %v, %v, want the hash of the owner", owner, ok)
+	}
+	before := issuer.Issue("alice", Payer{})
+	*now = now.Add(time.Minute)
+	between := issuer.Issue("alice", Payer{})
+	revoked.add(owner, now.Add(-30*time.Second), *now)
+	revoked.add(owner, now.Add(-40*time.Second), *now)
+	if _, err := issuer.checkNew(before.Username, revoked); !errors.Is(err, errRevokedCredentials) {
+		t.Errorf("issued before: got %v", err)
+	}
+	if _, err := issuer.checkNew(between.Username, revoked); err != nil {
+		t.Errorf("issued afterwards: got %v", err)
+	}
+	for _, id := range []string{"", "alice", issuer.OwnerID("alice")[1:], issuer.OwnerID("alice")[1:] + "=", issuer.OwnerID("alice") + "A"} {
+		if _, ok := parseOwnerID(id); ok {
+			t.Errorf("%q is an ID", id)
+		}
 	}
 }
 
@@ -149,9 +175,9 @@ func TestRevocationsAreBounded(t *testing.T) {
 	revoked := new(revocations)
 	last := identity{owner: ownerHash{1}, expires: now.Add(time.Minute)}
 	for i := range maxRevocations + 100 {
-		revoked.add(ownerHash{2, byte(i), byte(i >> 8)}, *now)
+		revoked.add(ownerHash{2, byte(i), byte(i >> 8)}, *now, *now)
 	}
-	revoked.add(last.owner, *now)
+	revoked.add(last.owner, *now, *now)
 	if len(revoked.at) != maxRevocations || len(revoked.queue) != maxRevocations {
 		t.Errorf("got %d and %d entries, want %d", len(revoked.at), len(revoked.queue), maxRevocations)
 	}
@@ -164,7 +190,7 @@ func FuzzUsername(f *testing.F) {
 	issuer, _ := newTestIssuer(f, testSecret)
 	f.Add(issuer.Issue("alice", Payer{"client", "network"}).Username)
 	f.Add("")
-	f.Add(strings.Repeat("_", 56))
+	f.Add(strings.Repeat("_", 58))
 	f.Fuzz(func(t *testing.T, username string) {
 		id, err := parseUsername(username)
 		if err != nil {

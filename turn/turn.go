@@ -124,7 +124,7 @@ func New(c Config) (*Server, error) {
 	s.issuer.now = c.Now
 	s.quota, err = quota.New(quota.Config{RateBits: c.RateBits, MonthBytes: c.MonthBytes, Now: c.Now}, c.Ledger)
 	if err != nil {
-		c.Logger.Warn("month's traffic of the relay starts at zero: invalid ledger", "err", err)
+		c.Logger.Warn("the month's traffic of the relay starts at zero: invalid ledger", "err", err)
 	}
 	for t := range s.pions {
 		if s.pions[t], err = newPionServer(s); err != nil {
@@ -170,10 +170,19 @@ func (s *Server) Credentials(owner string, payer Payer) Credentials {
 
 // Revoke ends the allocations of an owner. Credentials that were issued for it until now
 // open none any more.
-func (s *Server) Revoke(owner string) {
-	hash := s.issuer.ownerHash(owner)
-	s.revoked.add(hash, s.config.Now())
-	s.closeAllocations(func(a *allocation) bool { return a.owner == hash })
+func (s *Server) Revoke(owner string) { s.revoke(s.issuer.ownerHash(owner), s.config.Now()) }
+
+// RevokeID is Revoke for an owner whose [Issuer.OwnerID] is known, as from another node, and
+// for credentials that were issued until a time. An invalid ID has no effect.
+func (s *Server) RevokeID(id string, until time.Time) {
+	if hash, ok := parseOwnerID(id); ok {
+		s.revoke(hash, until)
+	}
+}
+
+func (s *Server) revoke(owner ownerHash, until time.Time) {
+	s.revoked.add(owner, until, s.config.Now())
+	s.closeAllocations(func(a *allocation) bool { return a.owner == owner })
 }
 
 // MonthUsed reports whether 99 % of the month's traffic are used, so that no allocation is

@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"sync"
@@ -221,7 +222,9 @@ func (m *month) largestLocked() []entry {
 			entries = append(entries, entry{hash, used})
 		}
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(b.used, a.used) })
+	slices.SortFunc(entries, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(b.used, a.used), bytes.Compare(a.hash[:], b.hash[:]))
+	})
 	return entries[:min(len(entries), maxAccounts)]
 }
 

@@ -202,13 +202,13 @@ func (q *Quota) charge(f *Flow, n int64) reason {
 // limitsOf returns the rates that n bytes of the flow count against.
 func (q *Quota) limitsOf(f *Flow, now time.Duration, n int64) [4]limit {
 	limits := [...]limit{
-		{&f.rate, FlowBits, burst, flowRate},
-		{nil, AddressBits, burst, addressRate},
-		{nil, NetworkBits, burst, addressRate},
-		{&q.server, q.serverBits, burst, serverRate},
+		{&f.rate, FlowBits, burst, leastBytes, flowRate},
+		{nil, AddressBits, burst, leastBytes, addressRate},
+		{nil, NetworkBits, burst, leastBytes, addressRate},
+		{&q.server, q.serverBits, burst, 0, serverRate},
 	}
 	if q.month.nearlyUsed() {
-		limits[0].bits, limits[0].burst = SlowFlowBits, slowBurst
+		limits[0].bits, limits[0].burst, limits[0].least = SlowFlowBits, slowBurst, 0
 	}
 	if f.network != nil {
 		limits[2].bucket = &f.network.rate
@@ -217,7 +217,7 @@ func (q *Quota) limitsOf(f *Flow, now time.Duration, n int64) [4]limit {
 		return limits
 	}
 	limits[1].bucket = &f.address.rate
-	priority := limit{&f.address.priority, q.serverBits / priorityPart, burst, allowed}
+	priority := limit{&f.address.priority, q.serverBits / priorityPart, burst, 0, allowed}
 	if !priority.take(now, n) {
 		limits[3].burst = burst / 2
 	}

@@ -11,6 +11,9 @@ const (
 	// at SlowFlowBits: six packets of 1,300 bytes.
 	burst     = 500 * time.Millisecond
 	slowBurst = time.Second
+	// leastBytes is what a packet counts for in the rates of flows and addresses at least: a
+	// small one costs as much processor time as a large one.
+	leastBytes = 256
 
 	sweepInterval = time.Second
 )
@@ -25,6 +28,7 @@ type limit struct {
 	bucket *bucket
 	bits   int64 // per second
 	burst  time.Duration
+	least  int64 // bytes that a packet counts for
 	reason reason
 }
 
@@ -48,7 +52,7 @@ func (l limit) take(now time.Duration, n int64) bool {
 }
 
 // cost returns how long n bytes take at the rate, in nanoseconds.
-func (l limit) cost(n int64) int64 { return n * 8 * int64(time.Second) / l.bits }
+func (l limit) cost(n int64) int64 { return max(n, l.least) * 8 * int64(time.Second) / l.bits }
 
 // refund returns n bytes that were taken from each of the limits.
 func refund(limits []limit, n int64) {

@@ -138,6 +138,15 @@ func TestQuietBesideGreedy(t *testing.T) {
 	}
 }
 
+func TestSmallPackets(t *testing.T) {
+	q, c := newTestQuota(t, 0, 0)
+	const d = 10 * time.Second
+	sent := sum(sendFor(c, d, 1, openAt(t, q, "192.0.2.1")))
+	if want := bytesIn(FlowBits, d, burst) / leastBytes; !within(sent, want) {
+		t.Errorf("got %d packets of one byte, want %d", sent, want)
+	}
+}
+
 func TestRefusedPacketIsNotCharged(t *testing.T) {
 	q, c := newTestQuota(t, 1_000_000, 0)
 	f := openAt(t, q, "2001:db8::1")

@@ -34,8 +34,8 @@ func Resolve(o *Options, facts Facts) (*Config, error) {
 	r := &resolver{o, facts, &Config{}}
 	for _, step := range []func() error{
 		r.checkDoctor, r.checkNumbers, r.checkQueue, r.resolvePoll, r.resolveDomains, r.resolveMetrics,
-		r.resolveBind, r.resolveProxies, r.resolveOrigins, r.resolveICE, r.resolveStore, r.resolveLog,
-		r.resolveFiles,
+		r.resolveBind, r.resolveProxies, r.resolveOrigins, r.resolveICE, r.resolveStore, r.resolveTURN,
+		r.resolveLog, r.resolveFiles,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -84,6 +84,8 @@ func (r *resolver) checkNumbers() error {
 		{"conn-rate", o.connRate, 0, math.MaxInt32},
 		{"rate", o.rate, 0, math.MaxInt32},
 		{"burst", o.burst, 1, math.MaxInt32},
+		{"turn-rate", o.turnRate, 0, maxTURNRate},
+		{"turn-month", o.turnMonth, 0, maxTURNMonth},
 	} {
 		if limit.value < limit.least || limit.value > limit.most {
 			return o.optionError(limit.name, fmt.Errorf("must be from %d to %d", limit.least, limit.most))
@@ -167,7 +169,7 @@ func (r *resolver) checkDomains() error {
 		return r.o.optionError("domain", errors.New("contains no host name"))
 	}
 	for _, name := range splitList(r.o.domain) {
-		if why := hostNameMistake(name); why != "" {
+		if why := hostNameMistake(name, "bind"); why != "" {
 			return r.o.optionError("domain", fmt.Errorf("%q %s", name, why))
 		}
 		if _, err := acme.Names([]string{name}); err != nil {
@@ -178,8 +180,8 @@ func (r *resolver) checkDomains() error {
 }
 
 // hostNameMistake returns what is wrong with a host name for common mistakes; "" if it is
-// none of them.
-func hostNameMistake(name string) string {
+// none of them. The port is set with another option.
+func hostNameMistake(name, portOption string) string {
 	switch {
 	case strings.ContainsAny(name, "\"'`“”„‘’«»"):
 		return "contains a quotation mark; remove it"
@@ -193,7 +195,7 @@ func hostNameMistake(name string) string {
 		return "contains an underscore, which host names and certificates cannot contain"
 	}
 	if host, _, err := net.SplitHostPort(name); err == nil && host != "" {
-		return "contains a port; write the host name only, and set the port with -bind"
+		return "contains a port; write the host name only, and set the port with -" + portOption
 	}
 	return ""
 }
@@ -211,7 +213,7 @@ func (r *resolver) givenACME() string {
 
 func (r *resolver) resolveMetrics() error {
 	for _, name := range splitList(strings.ToLower(r.o.metricsHosts)) {
-		if why := hostNameMistake(name); why != "" && !strings.Contains(why, "underscore") || strings.ContainsAny(name, "/: \t") {
+		if why := hostNameMistake(name, "metrics-bind"); why != "" && !strings.Contains(why, "underscore") || strings.ContainsAny(name, "/: \t") {
 			return r.o.optionError("metrics-hosts", fmt.Errorf("%q must be a host name without scheme, port "+
 				"or path, such as monitor.example.org", name))
 		}

@@ -58,6 +58,12 @@ const waitDeadline = 30 * time.Second
 // startServer serves handler until the test ends. Configure can change the TLS configuration.
 func startServer(t *testing.T, timeout time.Duration, handler http.HandlerFunc, configure func(*tls.Config)) *testServer {
 	t.Helper()
+	return startServerWithTURN(t, timeout, handler, configure, nil)
+}
+
+// startServerWithTURN is startServer with a server of TURN.
+func startServerWithTURN(t *testing.T, timeout time.Duration, handler http.HandlerFunc, configure func(*tls.Config), turn func(net.Conn)) *testServer {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +76,7 @@ func startServer(t *testing.T, timeout time.Duration, handler http.HandlerFunc, 
 	frames := &ratelimit.FrameLimiter{Limiter: ratelimit.NewLimiter(ratelimit.Budget{}, 0), ClientIP: &ratelimit.ClientIP{}}
 	s.Server, err = NewServer(&http.Server{
 		Handler: handler, ErrorLog: log.New(s.log, "", 0), ReadHeaderTimeout: timeout, IdleTimeout: time.Minute,
-	}, s.config, frames, &ratelimit.UnfinishedLimiter{Share: ratelimit.NewShare(ratelimit.ShareLimits{}), ClientIP: &ratelimit.ClientIP{}})
+	}, s.config, frames, &ratelimit.UnfinishedLimiter{Share: ratelimit.NewShare(ratelimit.ShareLimits{}), ClientIP: &ratelimit.ClientIP{}}, turn)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/inbox"
+	"inbox/inbox/redisstore"
 	"inbox/public"
 	"inbox/ratelimit"
 	"inbox/tlsmgr"
@@ -54,6 +56,7 @@ type server struct {
 	limits    *limits.Limits
 	certs     *tlsmgr.Manager // nil over plain HTTP
 	meters    *meters
+	relay     *relay // nil: off
 
 	main     *endpoint
 	redirect *endpoint // nil without a listener for HTTP
@@ -97,7 +100,12 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	if cfg.Store == nil {
 		s.mailboxes.load(cfg.Mailboxes, stateDir, deriveKey(key, "snapshots"), p.Timeouts.Shutdown+stopMargin, stopping, log)
 	}
-	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits.Guard, log)
+	if cfg.TURN != nil { // after the mailboxes: another server saves its ledger before them
+		if s.relay, err = s.openRelay(bound, stateDir, key, clients); err != nil {
+			return nil, err
+		}
+	}
+	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits.Guard, s.relay, log)
 	pages, err := openPages(cfg, s.handler.AllowOrigin, log)
 	if err != nil {
 		return nil, err
@@ -109,6 +117,18 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 		return nil, err
 	}
 	return s, nil
+}
+
+// openRelay opens the relay with the secret of the state directory, or of the nodes of a store.
+func (s *server) openRelay(bound sockets, stateDir string, key []byte, clients *conn.ClientResolver) (*relay, error) {
+	parts := relayParts{
+		secret: key, stateDir: stateDir, socket: bound.turn, selfSigned: selfSignedFingerprint(s.cfg, s.certs) != "",
+		limits: s.limits, payer: clients.Payer,
+	}
+	if s.cfg.Store != nil {
+		parts.secret, parts.nodes = s.cfg.Store.Key, newRelayNodes(s.mailboxes.shared, redisstore.Prefix, s.log)
+	}
+	return openRelay(s.cfg.TURN, parts, s.log)
 }
 
 // logWarnings logs mistakes in the options.
@@ -136,7 +156,11 @@ func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *rat
 	h := layers.mainHandler(newRoutes(s.handler, s.health, pages))
 	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, errorLog)}
 	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, clientIP, s.cfg.ProxyProtocol, tlsConfig != nil)
-	if s.conns, err = conn.NewServer(s.main.server, tlsConfig, s.limits.Frames, s.limits.Unfinished); err != nil {
+	var serveTURN func(net.Conn)
+	if s.relay != nil && s.relay.server != nil {
+		serveTURN = s.relay.serveConn
+	}
+	if s.conns, err = conn.NewServer(s.main.server, tlsConfig, s.limits.Frames, s.limits.Unfinished, serveTURN); err != nil {
 		return err
 	}
 	if bound.redirect != nil {
@@ -176,7 +200,12 @@ func (s *server) metricsSources() metrics.Sources {
 }
 
 // close releases what newServer opened, apart from the sockets.
-func (s *server) close() { s.mailboxes.close() }
+func (s *server) close() {
+	if s.relay != nil {
+		s.relay.close()
+	}
+	s.mailboxes.close()
+}
 
 func warnUntrustedProxy(log *slog.Logger) func(header string) {
 	return func(header string) {
@@ -196,7 +225,7 @@ func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, cli
 }
 
 func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, clients *conn.ClientResolver,
-	meter *metrics.Meter, guard inbox.Guard, log *slog.Logger) *inbox.Handler {
+	meter *metrics.Meter, guard inbox.Guard, relay *relay, log *slog.Logger) *inbox.Handler {
 	c := inbox.Config{
 		Store:        store,
 		Secret:       key,
@@ -219,6 +248,9 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 	}
 	if meter != nil {
 		c.OnWait = meter.OnWait
+	}
+	if relay != nil {
+		c.TURN, c.OnDelete = relay.servers, relay.ownerDeleted
 	}
 	return inbox.NewHandler(c)
 }
