@@ -240,13 +240,8 @@ func (f *frames) next() (message, error) {
 	if len(b) < channelHeaderBytes {
 		return message{}, io.ErrUnexpectedEOF
 	}
-	size := int(binary.BigEndian.Uint16(b[2:]))
-	switch binary.BigEndian.Uint16(b) & kindBits {
-	case 0:
-		size += stunHeaderBytes
-	case channelNumberBits:
-		size = channelHeaderBytes + padded(size)
-	default:
+	size := frameBytes(b)
+	if size == 0 {
 		return message{}, errNotTURN
 	}
 	if size > maxMessageBytes {
@@ -261,8 +256,21 @@ func (f *frames) next() (message, error) {
 	return m, nil
 }
 
-// outbox is the bounded queue of bytes to a client. A goroutine exists only while there is
-// something to write. It writes all that waits at once, as one TLS record.
+// frameBytes returns the size of the message that begins with a header of at least
+// channelHeaderBytes, or zero if it is neither STUN nor ChannelData.
+func frameBytes(header []byte) int {
+	size := int(binary.BigEndian.Uint16(header[2:]))
+	switch binary.BigEndian.Uint16(header) & kindBits {
+	case 0:
+		return stunHeaderBytes + size
+	case channelNumberBits:
+		return channelHeaderBytes + padded(size)
+	}
+	return 0
+}
+
+// outbox is the bounded queue of messages to a client. A goroutine exists only while there is
+// something to write.
 type outbox struct {
 	conn    net.Conn
 	failed  func() // called after a failed write
@@ -296,10 +304,23 @@ func (o *outbox) write() {
 			return
 		}
 		o.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if _, err := o.conn.Write(batch); err != nil {
+		if err := o.writeEach(batch); err != nil {
 			o.failed()
 		}
 	}
+}
+
+// writeEach writes each message as a TLS record of its own: the client of coturn takes a
+// record for one message.
+func (o *outbox) writeEach(batch []byte) error {
+	for len(batch) > 0 {
+		size := min(frameBytes(batch), len(batch))
+		if _, err := o.conn.Write(batch[:size]); err != nil {
+			return err
+		}
+		batch = batch[size:]
+	}
+	return nil
 }
 
 // swap takes what is queued and gives the queue the memory of the batch before. It returns
