@@ -8,9 +8,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -42,7 +44,7 @@ func newCertificates(dir string) (certificates, error) {
 		return c, err
 	}
 	leaf := template(serverName)
-	leaf.DNSNames = []string{serverName, secondName, natName}
+	leaf.DNSNames = slices.Sorted(maps.Keys(addrs))
 	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	if _, err := issue(c.chain, leaf, caCert, &key.PublicKey, caKey); err != nil {
 		return c, err

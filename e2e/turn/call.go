@@ -3,6 +3,7 @@ package turn
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -37,9 +38,7 @@ func (c *call) connect() error {
 	if err != nil {
 		return err
 	}
-	if c.camera.server != c.screen.server {
-		link = replaceHost(link, c.camera.server)
-	}
+	link = strings.Replace(link, "//"+c.screen.server+"/", "//"+c.camera.server+"/", 1)
 	if err := c.camera.open(link); err != nil {
 		return err
 	}

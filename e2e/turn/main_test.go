@@ -2,6 +2,7 @@ package turn
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -10,8 +11,7 @@ import (
 	"inbox/e2e/netns"
 )
 
-// world is what all tests share. They run one after another, because some change the
-// firewall.
+// world is what all tests share. Each server host and each firewall belongs to one test.
 var world *site
 
 func TestMain(m *testing.M) {
@@ -65,6 +65,10 @@ func runInWorld(m *testing.M) (code int, err error) {
 	names, err := world.startNameServer()
 	defer names.stop()
 	if err != nil {
+		return 1, err
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil { // most tests wait, whatever the number of processors
 		return 1, err
 	}
 	return m.Run(), nil

@@ -14,22 +14,24 @@ import (
 	"inbox/e2e/netns"
 )
 
-// Names of the server, which the name server of the network has.
+// Names of servers, which the name server of the network has.
 const (
 	serverName = "inbox.example.org"  // host "server"
 	secondName = "second.example.org" // the same host, at its other addresses
 	natName    = "nat.example.org"    // host "natted", through address translation
+	otherName  = "other.example.org"  // host "other"
 )
 
 // natAddr is translated to the private address of host "natted", but not for packets that
 // this host itself sends there: the router has no hairpin.
-const natAddr = "198.51.100.200"
+const natAddr = "198.51.100.34"
 
 // addrs are the addresses of names.
 var addrs = map[string][]string{
-	serverName: {"198.51.100.10", "2001:db8:3::10"},
-	secondName: {"198.51.100.11", "2001:db8:3::11"},
+	serverName: {"198.51.100.2", "2001:db8:11::2"},
+	secondName: {"198.51.100.3", "2001:db8:11::3"},
 	natName:    {natAddr},
+	otherName:  {"198.51.100.18", "2001:db8:12::2"},
 }
 
 // host has a link to the router. The router has the first address of each network of the
@@ -39,11 +41,28 @@ type host struct {
 	prefixes []string
 }
 
+// The firewall separates alice and bob. Carol and dave are always free to use the network.
 var hosts = []host{
-	{"alice", []string{"203.0.113.10/25", "2001:db8:1::10/64"}},
-	{"bob", []string{"203.0.113.130/25", "2001:db8:2::10/64"}},
-	{"server", []string{"198.51.100.10/25", "2001:db8:3::10/64", "198.51.100.11/25", "2001:db8:3::11/64"}},
-	{"natted", []string{"10.0.0.10/24"}},
+	{"alice", []string{"203.0.113.2/28", "2001:db8:1::2/64"}},
+	{"bob", []string{"203.0.113.18/28", "2001:db8:2::2/64"}},
+	{"carol", []string{"203.0.113.34/28", "2001:db8:3::2/64"}},
+	{"dave", []string{"203.0.113.50/28", "2001:db8:4::2/64"}},
+	{"proxy", []string{"203.0.113.66/28"}},
+	{"server", []string{"198.51.100.2/28", "2001:db8:11::2/64", "198.51.100.3/28", "2001:db8:11::3/64"}},
+	{"natted", []string{"10.0.0.2/24"}},
+	{"other", []string{"198.51.100.18/28", "2001:db8:12::2/64"}},
+}
+
+// addrsOf returns the addresses of a host.
+func addrsOf(name string) (all []netip.Addr) {
+	for _, h := range hosts {
+		for _, p := range h.prefixes {
+			if h.name == name {
+				all = append(all, netip.MustParsePrefix(p).Addr())
+			}
+		}
+	}
+	return all
 }
 
 // network is the router with its hosts.
@@ -157,16 +176,17 @@ func (n network) setFamilies(name string, keep func(netip.Addr) bool) error {
 	return n.IP(commands...)
 }
 
-// Firewalls are rules of the router's forward chain. Dropped packets disappear without an
-// error at their sender, as in the field.
+// Firewalls are rules of the router's forward chain for alice and bob. Dropped packets
+// disappear without an error at their sender, as in the field.
 const (
 	openFirewall = ``
-	// onlyHTTPS lets the clients reach nothing but TCP port 443 of servers.
+	// onlyHTTPS leaves only TCP port 443 of servers.
 	onlyHTTPS = `
-		oifname { "server", "natted" } tcp dport 443 accept
-		iifname { "server", "natted" } tcp sport 443 accept
-		drop`
-	// noClientPath separates the clients from each other.
+		iifname { "alice", "bob" } oifname { "server", "natted" } tcp dport 443 accept
+		oifname { "alice", "bob" } iifname { "server", "natted" } tcp sport 443 accept
+		iifname { "alice", "bob" } drop
+		oifname { "alice", "bob" } drop`
+	// noClientPath separates them from each other.
 	noClientPath = `iifname { "alice", "bob" } oifname { "alice", "bob" } drop`
 )
 
@@ -175,7 +195,7 @@ const addressTranslation = `
 table ip nat {
 	chain prerouting {
 		type nat hook prerouting priority dstnat
-		iifname != "natted" ip daddr ` + natAddr + ` dnat to 10.0.0.10
+		iifname != "natted" ip daddr ` + natAddr + ` dnat to 10.0.0.2
 	}
 	chain postrouting {
 		type nat hook postrouting priority srcnat
