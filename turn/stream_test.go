@@ -193,14 +193,28 @@ func TestStreamWithUnauthenticatedRequestsEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newPipeServer(t, nil)
 		c, served := s.rawPipe(t, "alice")
-		for range maxEarlyRequests {
+		for range maxUnboundRequests {
 			c.ask(stun.MethodAllocate)
 		}
 		c.send(stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw)
 		<-served
-		if got := s.State(); got.Withheld != 1 || got.Unauthenticated != maxEarlyRequests || got.Streams != 0 {
+		if got := s.State(); got.Withheld != 1 || got.Unauthenticated != maxUnboundRequests || got.Streams != 0 {
 			t.Errorf("got %+v", got)
 		}
+	})
+}
+
+// TestStreamThatAllocatesAgainAndAgainEnds keeps pion busy, as no client needs to.
+func TestStreamThatAllocatesAgainAndAgainEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPipeServer(t, nil)
+		c, served := s.rawPipe(t, "alice")
+		for range maxUnboundRequests - 1 { // one brought the nonce
+			c.allocate()
+			c.expect(0, stun.MethodRefresh, lifetime(0))
+		}
+		c.send(stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw)
+		<-served
 	})
 }
 
