@@ -96,6 +96,13 @@ func attacks(extended bool) []attack {
 		{name: "slow bodies", slow: true, run: slowBodies},
 		{name: "refused bodies", slow: true, run: refusedBodies},
 		{name: "large responses never read", slow: true, flags: largeMessages, memory: 768 << 20, run: slowReaders},
+		{name: "TURN: frames of 64 KiB, byte by byte", run: dripFrames(3 * seconds * time.Second)},
+		{name: "TURN: malformed frames", run: malformedFrames},
+		{name: "TURN: 20,000 permissions, 4,095 channels", run: manyPermissions},
+		{name: "TURN: foreign peers", slow: true, run: foreignPeersRefused},
+		{name: "TURN: greedy allocation", run: greedyAllocation(3 * seconds * time.Second)},
+		{name: "TURN: streams without an allocation", slow: true, timeout: 3 * time.Minute, run: silentStreams},
+		{name: "TURN: one address uses up the month", slow: true, flags: []string{"-turn-month", "1"}, timeout: 3 * time.Minute, run: exhaustMonth},
 		{name: "mailboxes deleted during delivery", flags: largeMessages, memory: 768 << 20, run: deletedWhileRead},
 	}
 }

@@ -3,6 +3,7 @@ package netns
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"sync"
@@ -17,6 +18,9 @@ type Packet struct {
 	To       netip.AddrPort
 }
 
+// Traffic is a number of packets, and their bytes with IP headers.
+type Traffic struct{ Packets, Bytes int }
+
 // Capture records the IP packets that a host sends on all its interfaces, loopback
 // included. Neighbor discovery is left out.
 type Capture struct {
@@ -24,12 +28,12 @@ type Capture struct {
 	done   chan struct{}
 
 	mu   sync.Mutex
-	sent map[Packet]int
+	sent map[Packet]Traffic
 }
 
 // Capture begins to record the packets that a host sends.
 func (n Network) Capture(host string) (*Capture, error) {
-	c := &Capture{done: make(chan struct{}), sent: map[Packet]int{}}
+	c := &Capture{done: make(chan struct{}), sent: map[Packet]Traffic{}}
 	err := n.Do(host, func() error {
 		const allProtocols = 0x0300 // ETH_P_ALL in network byte order
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, allProtocols)
@@ -60,37 +64,33 @@ func (c *Capture) run(raw syscall.RawConn) {
 		var from unix.Sockaddr
 		var err error
 		closed := raw.Read(func(fd uintptr) bool {
-			size, from, err = unix.Recvfrom(int(fd), buf, 0)
+			size, from, err = unix.Recvfrom(int(fd), buf, unix.MSG_TRUNC) // size is that of the packet
 			return err != unix.EAGAIN
 		})
 		if closed != nil {
 			return
 		}
 		if link, ok := from.(*unix.SockaddrLinklayer); ok && err == nil && link.Pkttype == unix.PACKET_OUTGOING {
-			c.record(buf[:size])
+			c.record(buf[:min(size, len(buf))], size)
 		}
 	}
 }
 
-func (c *Capture) record(ip []byte) {
+func (c *Capture) record(ip []byte, size int) {
 	p, ok := parseIP(ip)
 	if !ok {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sent[p]++
+	c.sent[p] = Traffic{c.sent[p].Packets + 1, c.sent[p].Bytes + size}
 }
 
-// Sent returns the number of packets by destination so far.
-func (c *Capture) Sent() map[Packet]int {
+// Sent returns the traffic by destination so far.
+func (c *Capture) Sent() map[Packet]Traffic {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	sent := make(map[Packet]int, len(c.sent))
-	for p, count := range c.sent {
-		sent[p] = count
-	}
-	return sent
+	return maps.Clone(c.sent)
 }
 
 // Close ends the recording.

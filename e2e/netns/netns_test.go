@@ -81,7 +81,7 @@ func TestSocketsBelongToHosts(t *testing.T) {
 		t.Fatalf("got %q, %v, want hello", buf[:size], err)
 	}
 	want := Packet{17, netip.MustParseAddrPort("192.0.2.2:9999")}
-	for began := time.Now(); capture.Sent()[want] != 1; time.Sleep(10 * time.Millisecond) {
+	for began := time.Now(); capture.Sent()[want] != (Traffic{1, 20 + 8 + 5}); time.Sleep(10 * time.Millisecond) {
 		if time.Since(began) > 20*time.Second {
 			t.Fatalf("got packets %v, want one to %v", capture.Sent(), want)
 		}

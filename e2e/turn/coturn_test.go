@@ -132,8 +132,8 @@ func startCapture(t *testing.T, host string) *netns.Capture {
 func wantOnlyTo(t *testing.T, wire *netns.Capture, clients ...string) {
 	t.Helper()
 	sent := map[netip.Addr]int{}
-	for p, count := range wire.Sent() {
-		sent[p.To.Addr()] += count
+	for p, traffic := range wire.Sent() {
+		sent[p.To.Addr()] += traffic.Packets
 	}
 	for _, client := range clients {
 		total := 0

@@ -86,15 +86,21 @@ func (e *expiringCall) goesOn(t *testing.T, p *lifetimeProxy) {
 // allocate returns the error code of a new allocation.
 func allocate(t *testing.T, host string, c credentials) int {
 	t.Helper()
+	client := dialTURN(t, host, otherName, c.Username, c.Password)
+	defer client.Close()
+	return turnclient.CodeOf(client.Allocate())
+}
+
+// dialTURN returns a client over UDP on a host.
+func dialTURN(t *testing.T, host, server, username, password string) *turnclient.Client {
+	t.Helper()
 	var conn net.Conn
 	err := world.Do(host, func() (err error) {
-		conn, err = net.Dial("udp", net.JoinHostPort(addrs[otherName][0], "3478"))
+		conn, err = net.Dial("udp", net.JoinHostPort(addrs[server][0], "3478"))
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := turnclient.New(conn, c.Username, c.Password)
-	defer client.Close()
-	return turnclient.CodeOf(client.Allocate())
+	return turnclient.New(conn, username, password)
 }

@@ -5,6 +5,7 @@
 package turn
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -20,11 +21,15 @@ const (
 	secondName = "second.example.org" // the same host, at its other addresses
 	natName    = "nat.example.org"    // host "natted", through address translation
 	otherName  = "other.example.org"  // host "other"
+	floodName  = "flood.example.org"  // host "flooded"
 )
 
 // natAddr is translated to the private address of host "natted", but not for packets that
 // this host itself sends there: the router has no hairpin.
 const natAddr = "198.51.100.34"
+
+// forgedNetworks have no hosts. The router drops packets to them.
+const forgedNetworks = "198.18.0.0/15"
 
 // addrs are the addresses of names.
 var addrs = map[string][]string{
@@ -32,6 +37,7 @@ var addrs = map[string][]string{
 	secondName: {"198.51.100.3", "2001:db8:11::3"},
 	natName:    {natAddr},
 	otherName:  {"198.51.100.18", "2001:db8:12::2"},
+	floodName:  {"198.51.100.50"},
 }
 
 // host has a link to the router. The router has the first address of each network of the
@@ -51,6 +57,7 @@ var hosts = []host{
 	{"server", []string{"198.51.100.2/28", "2001:db8:11::2/64", "198.51.100.3/28", "2001:db8:11::3/64"}},
 	{"natted", []string{"10.0.0.2/24"}},
 	{"other", []string{"198.51.100.18/28", "2001:db8:12::2/64"}},
+	{"flooded", []string{"198.51.100.50/28"}},
 }
 
 // addrsOf returns the addresses of a host.
@@ -86,16 +93,19 @@ func newNetwork() (network, error) {
 }
 
 func (n network) addRouter() error {
-	if err := n.IP("netns add ROUTER", "-n ROUTER link set lo up"); err != nil {
+	err := n.IP("netns add ROUTER", "-n ROUTER link set lo up", "-n ROUTER route add blackhole "+forgedNetworks)
+	if err != nil {
 		return err
 	}
 	return n.Do("router", func() error {
-		for _, family := range []string{"ipv4", "ipv6"} {
-			if err := os.WriteFile("/proc/sys/net/"+family+"/conf/all/forwarding", []byte("1"), 0); err != nil {
-				return err
-			}
-		}
-		return nil
+		const dir = "/proc/sys/net/"
+		return errors.Join(
+			os.WriteFile(dir+"ipv4/conf/all/forwarding", []byte("1"), 0),
+			os.WriteFile(dir+"ipv6/conf/all/forwarding", []byte("1"), 0),
+			// Packets with forged sources pass.
+			os.WriteFile(dir+"ipv4/conf/all/rp_filter", []byte("0"), 0),
+			os.WriteFile(dir+"ipv4/conf/default/rp_filter", []byte("0"), 0),
+		)
 	})
 }
 

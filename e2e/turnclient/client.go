@@ -64,7 +64,10 @@ func New(conn net.Conn, username, password string) *Client {
 	return &Client{conn: conn, isStream: !isDatagram, username: username, password: password, in: make([]byte, 2048)}
 }
 
-// Close closes the connection.
+// Release ends the allocation and closes the connection.
+func (c *Client) Release() error { return errors.Join(c.Refresh(0), c.Close()) }
+
+// Close closes the connection. Over UDP, the server does not notice.
 func (c *Client) Close() error { return c.conn.Close() }
 
 // Conn returns the connection.
@@ -107,19 +110,34 @@ func (c *Client) Permit(peers ...netip.AddrPort) error {
 
 // Bind binds a channel to a peer.
 func (c *Client) Bind(channel uint16, peer netip.AddrPort) error {
-	number := stun.RawAttribute{Type: stun.AttrChannelNumber, Value: []byte{byte(channel >> 8), byte(channel), 0, 0}}
-	_, err := c.Request(stun.MethodChannelBind, number, Peer(peer))
+	_, err := c.Request(stun.MethodChannelBind, Channel(channel), Peer(peer))
 	return err
 }
 
-// Peer is the attribute XOR-PEER-ADDRESS.
+// Channel is the attribute CHANNEL-NUMBER.
+func Channel(number uint16) stun.Setter {
+	return stun.RawAttribute{Type: stun.AttrChannelNumber, Value: []byte{byte(number >> 8), byte(number), 0, 0}}
+}
+
+// Peer is the attribute XOR-PEER-ADDRESS. An IPv4 address that is mapped to IPv6 stays so.
 func Peer(peer netip.AddrPort) stun.Setter { return peerAddress(peer) }
 
 type peerAddress netip.AddrPort
 
 func (p peerAddress) AddTo(m *stun.Message) error {
+	const cookie, familyIPv4, familyIPv6 = 0x2112A442, 1, 2
 	peer := netip.AddrPort(p)
-	return stun.XORMappedAddress{IP: peer.Addr().AsSlice(), Port: int(peer.Port())}.AddToAs(m, stun.AttrXORPeerAddress)
+	family := byte(familyIPv6)
+	if peer.Addr().Is4() {
+		family = familyIPv4
+	}
+	value := binary.BigEndian.AppendUint16([]byte{0, family}, peer.Port()^cookie>>16)
+	mask := append(binary.BigEndian.AppendUint32(nil, cookie), m.TransactionID[:]...)
+	for i, b := range peer.Addr().AsSlice() {
+		value = append(value, b^mask[i])
+	}
+	m.Add(stun.AttrXORPeerAddress, value)
+	return nil
 }
 
 // Request makes a request with the credentials, and a second time if the server has sent a
@@ -146,13 +164,18 @@ func (c *Client) readNonce(m *stun.Message) bool {
 	return c.realm.GetFrom(m) == nil && c.nonce.GetFrom(m) == nil
 }
 
-func (c *Client) roundTrip(method stun.Method, attributes []stun.Setter) (*stun.Message, error) {
+// Build returns a request with the credentials, if the server has sent a nonce.
+func (c *Client) Build(method stun.Method, attributes ...stun.Setter) (*stun.Message, error) {
 	setters := append([]stun.Setter{stun.TransactionID, stun.NewType(method, stun.ClassRequest)}, attributes...)
 	if len(c.nonce) > 0 {
 		setters = append(setters, stun.NewUsername(c.username), c.realm, c.nonce,
 			stun.NewLongTermIntegrity(c.username, c.realm.String(), c.password))
 	}
-	m, err := stun.Build(setters...)
+	return stun.Build(setters...)
+}
+
+func (c *Client) roundTrip(method stun.Method, attributes []stun.Setter) (*stun.Message, error) {
+	m, err := c.Build(method, attributes...)
 	if err != nil {
 		return nil, err
 	}
