@@ -46,7 +46,7 @@ type stream struct {
 	unboundRequests int // of the reader
 	out             outbox
 
-	mu      sync.Mutex // guards the read deadline
+	mu      sync.Mutex // guards the read deadline and changes of the allocation
 	aborted bool
 }
 
@@ -105,7 +105,9 @@ func (s *Server) streamState() (streams, longestQueue int) {
 }
 
 func (st *stream) serve() {
-	st.setReadDeadline(allocateTimeout)
+	st.mu.Lock()
+	st.setReadDeadlineLocked(time.Now().Add(allocateTimeout))
+	st.mu.Unlock()
 	f := newFrames()
 	for f.fill(st.conn) == nil {
 		for {
@@ -174,28 +176,25 @@ func (st *stream) attach(a *allocation) {
 	if c, ok := netconn.Find[interface{ SetWriteBuffer(int) error }](st.conn); ok {
 		c.SetWriteBuffer(socketBufferBytes)
 	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	st.allocation.Store(a)
-	st.setReadDeadline(0)
+	st.setReadDeadlineLocked(time.Time{})
 }
 
 func (st *stream) detach(a *allocation) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	if st.allocation.CompareAndSwap(a, nil) {
-		st.setReadDeadline(allocateTimeout)
+		st.setReadDeadlineLocked(time.Now().Add(allocateTimeout))
 	}
 }
 
-// setReadDeadline sets when the stream ends unless it is set again. Zero is never.
-func (st *stream) setReadDeadline(timeout time.Duration) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.aborted {
-		return
+// setReadDeadlineLocked sets when the stream ends. Zero is never.
+func (st *stream) setReadDeadlineLocked(at time.Time) {
+	if !st.aborted {
+		st.conn.SetReadDeadline(at)
 	}
-	var at time.Time
-	if timeout != 0 {
-		at = time.Now().Add(timeout)
-	}
-	st.conn.SetReadDeadline(at)
 }
 
 // abort makes serve return soon. It does not wait, unlike the Close of a TLS connection.
