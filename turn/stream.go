@@ -60,13 +60,17 @@ func (s *Server) ServeConn(c net.Conn) {
 		c.Close()
 		return
 	}
-	defer s.removeStream(st)
+	defer st.end()
 	st.serve()
-	c.Close()
+}
+
+func (st *stream) end() {
+	st.conn.Close()
 	st.out.close()
 	if a := st.allocation.Load(); a != nil {
-		s.closeAllocation(a)
+		st.s.closeAllocation(a)
 	}
+	st.s.removeStream(st)
 }
 
 func addrPortOf(addr net.Addr) netip.AddrPort {
