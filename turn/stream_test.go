@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -373,22 +372,6 @@ func TestOutboxMemory(t *testing.T) {
 	o.close()
 	if o.push([]byte{0}, maxQueuedBytes) {
 		t.Error("a closed queue accepts bytes")
-	}
-}
-
-// TestOutboxWritesEachMessage checks that a reader of a TLS record gets one message, also of
-// several that were queued together.
-func TestOutboxWritesEachMessage(t *testing.T) {
-	near, far := net.Pipe()
-	defer far.Close()
-	o := &outbox{conn: far, failed: func() {}}
-	first, second := channelData(0x4000, "payload!"), channelData(0x4001, "")
-	o.push(append(slices.Clone(first), second...), maxQueuedBytes)
-	for _, want := range [][]byte{first, second} {
-		got := make([]byte, 100)
-		if n, err := near.Read(got); err != nil || !bytes.Equal(got[:n], want) {
-			t.Errorf("got %x, %v, want %x", got[:n], err, want)
-		}
 	}
 }
 
