@@ -44,9 +44,10 @@ type request struct {
 
 // pageOptions change how a page uses its ICE servers; see remote.js.
 type pageOptions struct {
-	RelayOnly bool     `json:"relayOnly,omitempty"`
-	Schemes   []string `json:"schemes,omitempty"`
-	ICE       any      `json:"ice,omitempty"`
+	RelayOnly   bool     `json:"relayOnly,omitempty"`
+	Schemes     []string `json:"schemes,omitempty"`
+	ICE         any      `json:"ice,omitempty"`
+	AllowErrors bool     `json:"allowErrors,omitempty"`
 }
 
 type response struct {

@@ -80,21 +80,19 @@ func (c *call) frames() (int, error) {
 	return state.Frames, err
 }
 
-// pictureAfter waits until the screen decodes more frames than now, and returns how long that
-// took.
-func (c *call) pictureAfter() (time.Duration, error) {
+// resumed waits until the screen has decoded more frames than the few that can be buffered.
+func (c *call) resumed() error {
 	began := time.Now()
-	for first := -1; ; time.Sleep(100 * time.Millisecond) {
-		now, err := c.frames()
-		switch {
-		case err != nil:
-			return 0, err
-		case time.Since(began) > browserTimeout:
-			return 0, fmt.Errorf("no new frames after %v", browserTimeout)
-		case first < 0:
-			first = now
-		case now > first+5:
-			return time.Since(began), nil
+	first, err := c.frames()
+	for err == nil {
+		var now int
+		if now, err = c.frames(); err == nil && now > first+10 {
+			return nil
 		}
+		if time.Since(began) > browserTimeout {
+			return fmt.Errorf("got %d frames after %v, want more than %d", now, browserTimeout, first+10)
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
+	return err
 }

@@ -1,10 +1,12 @@
 package turn
 
 import (
+	"errors"
 	"net/netip"
 	"os/exec"
 	"sync"
 	"testing"
+	"time"
 )
 
 // place is where a browser runs.
@@ -78,12 +80,13 @@ var scenes = []scene{
 // new frames, and that they pass through the relay.
 func TestCalls(t *testing.T) {
 	t.Parallel()
-	startServer(t, "server")
+	server := startServer(t, "server")
 	startServer(t, "natted")
 	browsers := launchAll(t, place{"chromium", "alice"}, place{"chromium", "bob"}, place{"firefox", "alice"}, place{"firefox", "bob"})
 	for _, s := range scenes {
 		t.Run(s.name, func(t *testing.T) { s.run(t, browsers) })
 	}
+	t.Run("restarted server", func(t *testing.T) { restartedServer(t, server, browsers) })
 }
 
 func (s scene) run(t *testing.T, browsers map[place]*browser) {
@@ -134,4 +137,44 @@ func setFamilies(t *testing.T, host string, keep func(netip.Addr) bool) {
 			t.Error(err)
 		}
 	})
+}
+
+// restartedServer restarts the server during two calls through its relay. Both show their
+// picture again, without any action by a user.
+func restartedServer(t *testing.T, s *server, browsers map[place]*browser) {
+	calls := map[string]*call{}
+	for kind, scheme := range map[string]string{"chromium": "turns", "firefox": "turn"} {
+		o := &pageOptions{RelayOnly: true, Schemes: []string{scheme}, AllowErrors: true}
+		calls[kind+" with "+scheme] = &call{
+			camera: end{browsers[place{kind, "alice"}], "camera", serverName, o},
+			screen: end{browsers[place{kind, "bob"}], "screen", serverName, o},
+		}
+	}
+	for name, c := range calls {
+		if err := c.connect(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	began := time.Now()
+	if err := errors.Join(s.Stop(), s.start()); err != nil {
+		t.Fatal(err)
+	}
+	down := time.Since(began)
+	var all sync.WaitGroup
+	for name, c := range calls {
+		all.Go(func() {
+			if err := c.resumed(); err != nil {
+				t.Errorf("%s: %v", name, err)
+				return
+			}
+			t.Logf("%s: picture again %.1f s after the stop, %.1f s after the start of the server", name,
+				time.Since(began).Seconds(), (time.Since(began) - down).Seconds())
+		})
+	}
+	all.Wait()
+	for name, c := range calls {
+		if err := c.close(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

@@ -72,7 +72,7 @@ func (e *expiringCall) goesOn(t *testing.T, p *lifetimeProxy) {
 			t.Fatalf("got refreshes of %v since the credentials expired, want some of both browsers", p.refreshedSince(e.expires))
 		}
 	}
-	if _, err := e.pictureAfter(); err != nil {
+	if err := e.resumed(); err != nil {
 		t.Error(err)
 	}
 	if got := allocate(t, "carol", e.credentials); got != 401 {

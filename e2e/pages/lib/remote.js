@@ -21,6 +21,7 @@ import * as firefox from './firefox.js';
  * @property {boolean} [relayOnly] sets iceTransportPolicy
  * @property {string[]} [schemes] keeps only these schemes of the URLs in GET /ice, such as turns
  * @property {object} [ice] replaces the response of GET /ice
+ * @property {boolean} [allowErrors] accepts errors in the console
  */
 
 /** ChromiumBrowser opens each page in a profile of its own. */
@@ -36,6 +37,7 @@ class ChromiumBrowser {
   async open({page: name, url = '', options}) {
     if (!this.browser) throw new Error('not launched');
     const device = await chromium.Device.create(this.browser, new URL(url).origin, {ignoreHTTPSErrors: false});
+    if (options?.allowErrors) device.allowError(/./);
     await device.context.addInitScript(changeICE, options);
     const page = await device.open(url);
     this.#pages.set(name, {device, page});
@@ -71,7 +73,7 @@ class FirefoxBrowser {
     /** @type {string[]} */
     const errors = [];
     const page = await firefox.open(this.browser, url, errors, page => page.evaluateOnNewDocument(changeICE, options));
-    this.#pages.set(name, {page, errors});
+    this.#pages.set(name, {page, errors: options?.allowErrors ? [] : errors});
   }
 
   /** @param {string} name */
