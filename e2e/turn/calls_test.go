@@ -2,9 +2,11 @@ package turn
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"os/exec"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -91,6 +93,15 @@ func TestCalls(t *testing.T) {
 
 func (s scene) run(t *testing.T, browsers map[place]*browser) {
 	setFirewall(t, s.firewall)
+	if s.firewall != openFirewall {
+		wantNoPath(t, "alice", addrsOf("bob")[0], 80)
+	}
+	if s.firewall == onlyHTTPS {
+		wantNoPath(t, "alice", addrsOf("server")[0], 80)
+	}
+	if s.cameraServer == natName {
+		wantNoPath(t, "natted", netip.MustParseAddr(natAddr), 443) // hairpin
+	}
 	setFamilies(t, "alice", s.alice)
 	setFamilies(t, "bob", s.bob)
 	o := &pageOptions{RelayOnly: s.relayOnly, Schemes: s.schemes}
@@ -113,6 +124,23 @@ func (s scene) run(t *testing.T, browsers map[place]*browser) {
 	}
 	if err := c.close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// wantNoPath checks that packets of a host do not arrive at an address: neither a connection
+// nor a refusal comes back.
+func wantNoPath(t *testing.T, host string, to netip.Addr, port uint16) {
+	t.Helper()
+	var c net.Conn
+	err := world.Do(host, func() (err error) {
+		c, err = net.DialTimeout("tcp", netip.AddrPortFrom(to, port).String(), 300*time.Millisecond)
+		return err
+	})
+	if err == nil {
+		c.Close()
+	}
+	if err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("connect from %s to %v: got %v, want no answer", host, to, err)
 	}
 }
 
