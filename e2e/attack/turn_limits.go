@@ -224,18 +224,20 @@ func greedyAllocation(d time.Duration) func(context.Context, *scenario) {
 		}
 		defer greedy.close()
 		defer quiet.close()
+		began := time.Now()
 		var both sync.WaitGroup
 		both.Go(func() { greedy.send(ctx, d, 8*time.Millisecond, 67, 1200) }) // 80 Mbit/s
 		both.Go(func() { quiet.send(ctx, d, 20*time.Millisecond, 1, 200) })
 		both.Wait()
-		bits := float64(greedy.receivedBytes.Load()) * 8 / d.Seconds()
-		s.addFigure("greedy: %.1f of %.1f Mbit/s relayed; quiet: %d of %d packets", bits/1e6,
-			float64(greedy.sentBytes.Load())*8/d.Seconds()/1e6, quiet.received.Load(), quiet.sent.Load())
+		took := time.Since(began).Seconds()
+		relayed, sent := float64(greedy.receivedBytes.Load())*8/1e6, float64(greedy.sentBytes.Load())*8/1e6
+		s.addFigure("greedy: %.1f of %.1f Mbit relayed in %.1f s; quiet: %d of %d packets", relayed, sent, took,
+			quiet.received.Load(), quiet.sent.Load())
 		if quiet.received.Load() < quiet.sent.Load()*9/10 {
 			s.fail("quiet: got %d of %d packets, want almost all", quiet.received.Load(), quiet.sent.Load())
 		}
-		if bits > 10e6 {
-			s.fail("greedy: got %.1f Mbit/s, want about 8", bits/1e6)
+		if most := 8 * (took + 1); relayed > most { // with a burst
+			s.fail("greedy: got %.1f Mbit in %.1f s, want at most %.1f", relayed, took, most)
 		}
 	}
 }
