@@ -14,8 +14,9 @@ type pair struct {
 	Protocol string `json:"protocol"` // of the own relay: udp or tls
 }
 
-// relayed reports whether the pair uses a relay of the server.
-func (p pair) relayed() bool { return p.Local == "relay" || p.Remote == "relay" }
+// relayed reports whether both candidates are relays of the server. A relay reaches nothing
+// else.
+func (p pair) relayed() bool { return p.Local == "relay" && p.Remote == "relay" }
 
 // end is one side of a call.
 type end struct {
