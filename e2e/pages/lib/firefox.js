@@ -48,14 +48,13 @@ export function launchOnHost(userDataDir) {
  * @param {Browser} browser
  * @param {string} url
  * @param {string[]} errors
- * @param {(page: Page) => Promise<unknown>} [prepare] runs before the page is loaded
+ * @param {(() => void)[]} [scripts] run in the page before its own
  */
-export async function open(browser, url, errors, prepare = async () => {}) {
+export async function open(browser, url, errors, scripts = []) {
   const page = await browser.newPage();
   page.on('console', message => { if (message.type() === 'error') errors.push(message.text()); });
   page.on('pageerror', error => errors.push(String(error)));
-  await page.evaluateOnNewDocument(recordConnections);
-  await prepare(page);
+  for (const script of [recordConnections, ...scripts]) await page.evaluateOnNewDocument(script);
   await page.goto(url);
   return page;
 }

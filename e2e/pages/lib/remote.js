@@ -72,7 +72,8 @@ class FirefoxBrowser {
     if (!this.browser) throw new Error('not launched');
     /** @type {string[]} */
     const errors = [];
-    const page = await firefox.open(this.browser, url, errors, page => page.evaluateOnNewDocument(changeICE, options));
+    const script = /** @type {any} */ (`(${changeICE})(${JSON.stringify(options)})`);
+    const page = await firefox.open(this.browser, url, errors, [script]);
     this.#pages.set(name, {page, errors: options?.allowErrors ? [] : errors});
   }
 
