@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
@@ -68,7 +67,7 @@ type server struct {
 // channel ends the wait for the state directory of another server. On an error
 // everything that was opened is closed, except the sockets.
 func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan struct{}, log *slog.Logger) (_ *server, err error) {
-	s := &server{cfg: cfg, process: p, timeouts: p.Timeouts, log: log, mailboxes: &mailboxes{}, health: &health{}, http2Refuser: &conn.HTTP2Refuser{}}
+	s := &server{cfg: cfg, process: p, timeouts: p.Timeouts, log: log, mailboxes: &mailboxes{}, http2Refuser: &conn.HTTP2Refuser{}}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -86,17 +85,16 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	s.meters = newMeters(log, clients.Addr, bound.metrics != nil)
 	if cfg.Store != nil {
 		s.mailboxes.shared = openStore(cfg, s.meters.store, log)
-		s.health.addCheck("store", func() bool { return s.mailboxes.shared.Ready() == nil })
 	}
 	if cfg.HTTPS {
 		if s.certs, err = openCertificates(cfg, stateDir, bound, s.mailboxes.shared, log); err != nil {
 			return nil, err
 		}
-		s.health.addCheck("certificate", func() bool { return s.certs.CheckValid(time.Now()) == nil })
 	}
 	if cfg.Store == nil {
 		s.mailboxes.load(cfg.Mailboxes, stateDir, deriveKey(key, "snapshots"), p.Timeouts.Shutdown+stopMargin, stopping, log)
 	}
+	s.health = newHealth(s.mailboxes.shared, s.certs)
 	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits.Guard, log)
 	pages, err := openPages(cfg, s.handler.AllowOrigin, log)
 	if err != nil {
@@ -105,10 +103,7 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	if cfg.PagesDir != "" {
 		pages = s.limits.Files.Handler(pages)
 	}
-	if err = s.buildEndpoints(bound, pages, clientIP); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s, s.buildEndpoints(bound, pages, clientIP)
 }
 
 // logWarnings logs mistakes in the options.
