@@ -27,8 +27,9 @@ func wrapListener(socket net.Listener, lim *limits.Limits, clientIP *ratelimit.C
 		{overTLS, lim.Frames.RecordListener},        // limits small TLS records
 		{overTLS, lim.Unfinished.HandshakeListener}, // limits the memory of unfinished handshakes
 		{overTLS, lim.Handshakes.Listener},          // limits concurrent handshakes per address
-		{true, conn.LazyListener},                   // moves deadlines only when needed
-		{!overTLS, lim.Unfinished.HeaderListener},   // limits the memory of unfinished headers
+		// Moves deadlines only when needed, and ends responses that the client does not read.
+		{true, func(inner net.Listener) net.Listener { return conn.LazyListener(inner, lim.Writes) }},
+		{!overTLS, lim.Unfinished.HeaderListener}, // limits the memory of unfinished headers
 	} {
 		if layer.on {
 			l = layer.wrap(l)

@@ -141,7 +141,7 @@ func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *rat
 	}
 	if bound.metrics != nil {
 		limited := ratelimit.NewConnLimiter(ratelimit.ConnLimits{Max: metrics.MaxAdminConns}, &ratelimit.ClientIP{}).Listener(bound.metrics)
-		s.admin = &endpoint{socket: bound.metrics, listener: conn.LazyListener(limited), server: metrics.NewAdminServer(metrics.AdminConfig{
+		s.admin = &endpoint{socket: bound.metrics, listener: conn.LazyListener(limited, s.limits.Writes), server: metrics.NewAdminServer(metrics.AdminConfig{
 			Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, ErrorLog: errorLog,
 			HeaderTimeout: s.timeouts.Header, WriteTimeout: s.timeouts.Write, IdleTimeout: s.timeouts.Idle,
 		})}
@@ -185,7 +185,7 @@ func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, cli
 		MaxConns: cfg.MaxConns, MaxConnsPerIP: cfg.MaxConnsPerIP,
 		MaxTarpitted: cfg.Files.Tarpitted, PageFiles: cfg.Files.Pages,
 		MaxMemoryBytes: cfg.MaxMemoryBytes, MaxHeaderBytes: cfg.MaxHeaderBytes,
-		OwnerTTL: cfg.Mailboxes.Timeout, HandshakeTimeout: t.Header,
+		OwnerTTL: cfg.Mailboxes.Timeout, HandshakeTimeout: t.Header, WriteTimeout: t.Write,
 		Exempt: exemptHealthChecks(clients), CanWait: canWait, DryRun: cfg.DryRun,
 	}, clientIP, clients)
 }
