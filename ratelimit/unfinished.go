@@ -110,8 +110,9 @@ func (l wrapListener) Accept() (net.Conn, error) {
 type charge struct {
 	limiter *UnfinishedLimiter
 
+	held atomic.Int64 // only the reader increases it
+
 	mu        sync.Mutex
-	held      int64
 	addrKnown bool // with a PROXY header, only after the first read
 	addr      netip.Addr
 	closed    bool
@@ -120,13 +121,17 @@ type charge struct {
 // set charges cost bytes instead of what was charged before. It reports whether the share
 // allows them; otherwise nothing changes.
 func (c *charge) set(cost int64, conn net.Conn) bool {
+	if cost == 0 && c.held.Load() == 0 {
+		return true // as usual, without a lock
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	held := c.held.Load()
 	switch {
-	case c.closed || cost == c.held:
+	case c.closed || cost == held:
 		return true
-	case cost < c.held:
-		c.limiter.Share.Release(c.addr, c.held-cost)
+	case cost < held:
+		c.limiter.Share.Release(c.addr, held-cost)
 	default:
 		if !c.addrKnown {
 			c.addrKnown = true
@@ -134,11 +139,11 @@ func (c *charge) set(cost int64, conn net.Conn) bool {
 				c.addr = addr
 			}
 		}
-		if !c.limiter.Share.Reserve(c.addr, cost-c.held) {
+		if !c.limiter.Share.Reserve(c.addr, cost-held) {
 			return false
 		}
 	}
-	c.held = cost
+	c.held.Store(cost)
 	return true
 }
 
@@ -147,9 +152,8 @@ func (c *charge) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	if c.held > 0 {
-		c.limiter.Share.Release(c.addr, c.held)
-		c.held = 0
+	if held := c.held.Swap(0); held > 0 {
+		c.limiter.Share.Release(c.addr, held)
 	}
 }
 
