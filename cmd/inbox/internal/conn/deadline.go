@@ -15,14 +15,18 @@ const deadlineTick = 8 * time.Second
 
 // LazyListener returns a listener whose connections can move their deadlines at low cost. Writes
 // without a deadline are limited by writes; those of HTTP/1.1 and HTTP/2 have none, nor have
-// those of TLS itself, as in response to a key update.
-func LazyListener(inner net.Listener, writes *WriteLimit) net.Listener {
-	return lazyListener{inner, writes}
+// those of TLS itself, as in response to a key update. OnFirst can be nil.
+func LazyListener(inner net.Listener, writes *WriteLimit, onFirst OnFirstBytes) net.Listener {
+	return lazyListener{inner, writes, onFirst}
 }
+
+// OnFirstBytes is called with what the first read of a connection returns, before it is used.
+type OnFirstBytes func(peer net.Addr, first []byte)
 
 type lazyListener struct {
 	net.Listener
-	writes *WriteLimit
+	writes  *WriteLimit
+	onFirst OnFirstBytes
 }
 
 func (l lazyListener) Accept() (net.Conn, error) {
@@ -30,7 +34,9 @@ func (l lazyListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLazyConn(c, l.writes), nil
+	lazy := newLazyConn(c, l.writes)
+	lazy.onFirst = l.onFirst
+	return lazy, nil
 }
 
 // lazyConn makes deadlines cheap to move, which net/http does several times per request. A
@@ -43,6 +49,7 @@ type lazyConn struct {
 	net.Conn
 	read, write lazyDeadline
 	progress    writeProgress
+	onFirst     OnFirstBytes // nil after the first read
 }
 
 func newLazyConn(c net.Conn, writes *WriteLimit) *lazyConn {
@@ -61,6 +68,10 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 	defer c.read.end()
 	for {
 		n, err := c.Conn.Read(p)
+		if n > 0 && c.onFirst != nil {
+			c.onFirst(c.RemoteAddr(), p[:n])
+			c.onFirst = nil
+		}
 		if n > 0 || err == nil || !c.read.expiredEarly(err) {
 			return n, err
 		}

@@ -108,7 +108,7 @@ func startWatchedServer(t *testing.T, unfinished *ratelimit.UnfinishedLimiter) *
 		n, _ := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, n)
 	}, nil, unfinished, func(l net.Listener) net.Listener {
-		return LazyListener(unfinished.HandshakeListener(l), &WriteLimit{})
+		return LazyListener(unfinished.HandshakeListener(l), &WriteLimit{}, nil)
 	})
 }
 

@@ -25,7 +25,8 @@ func TestInfoUnderProxyHeader(t *testing.T) {
 	}
 	defer inner.Close()
 	limited := ratelimit.NewConnLimiter(ratelimit.ConnLimits{}, &ratelimit.ClientIP{}).Listener(inner)
-	l := LazyListener(ProxyListener(limited, &ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}), &WriteLimit{})
+	trusted := &ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}
+	l := LazyListener(ProxyListener(limited, trusted, func(net.Addr, []byte) {}, nil), &WriteLimit{}, nil)
 	client, err := net.Dial("tcp", inner.Addr().String())
 	if err != nil {
 		t.Fatal(err)

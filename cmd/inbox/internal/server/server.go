@@ -119,9 +119,9 @@ func logWarnings(warnings []config.Warning, log *slog.Logger) {
 
 // buildEndpoints puts servers on the bound sockets.
 func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *ratelimit.ClientIP) (err error) {
-	proxies := &proxyWarnings{log: s.log, clientIP: clientIP}
+	proxies := &proxyWarnings{log: s.log, clientIP: clientIP, proxyProtocol: s.cfg.ProxyProtocol}
 	s.errorLog.OnHandshakeError = proxies.onHandshakeError
-	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin, proxies.redirects, s.http2Refuser}
+	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin, proxies, s.http2Refuser}
 	errorLog := s.errorLog.Logger()
 	var tlsConfig *tls.Config
 	if s.certs != nil {
@@ -130,18 +130,18 @@ func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *rat
 	}
 	h := layers.mainHandler(newRoutes(s.handler, s.health, pages))
 	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, errorLog)}
-	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, clientIP, s.cfg.ProxyProtocol, tlsConfig != nil)
+	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, proxies, tlsConfig != nil)
 	if s.conns, err = conn.NewServer(s.main.server, tlsConfig, s.limits.Frames, s.limits.Unfinished); err != nil {
 		return err
 	}
 	if bound.redirect != nil {
 		h := layers.redirectHandler(portOf(bound.main))
 		s.redirect = &endpoint{socket: bound.redirect, server: newRedirectServer(s.cfg, s.timeouts, h, errorLog)}
-		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, clientIP, s.cfg.ProxyProtocol, false)
+		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, proxies, false)
 	}
 	if bound.metrics != nil {
 		limited := ratelimit.NewConnLimiter(ratelimit.ConnLimits{Max: metrics.MaxAdminConns}, &ratelimit.ClientIP{}).Listener(bound.metrics)
-		s.admin = &endpoint{socket: bound.metrics, listener: conn.LazyListener(limited, s.limits.Writes), server: metrics.NewAdminServer(metrics.AdminConfig{
+		s.admin = &endpoint{socket: bound.metrics, listener: conn.LazyListener(limited, s.limits.Writes, nil), server: metrics.NewAdminServer(metrics.AdminConfig{
 			Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, ErrorLog: errorLog,
 			HeaderTimeout: s.timeouts.Header, WriteTimeout: s.timeouts.Write, IdleTimeout: s.timeouts.Idle,
 		})}
