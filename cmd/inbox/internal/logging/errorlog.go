@@ -67,7 +67,7 @@ func (e *ErrorLog) HandshakeErrors() map[string]int64 {
 // ProtocolErrors returns the number of errors after the handshake that clients caused.
 func (e *ErrorLog) ProtocolErrors() int64 { return e.protocolErrors.Load() }
 
-// Suppressed returns the number of errors that clients caused.
+// Suppressed returns the number of errors that clients caused, which only the debug level logs.
 func (e *ErrorLog) Suppressed() int64 {
 	sum := e.ProtocolErrors()
 	for _, n := range e.HandshakeErrors() {
