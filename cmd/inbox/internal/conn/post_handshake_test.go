@@ -3,6 +3,7 @@ package conn
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -19,8 +20,6 @@ import (
 	"time"
 
 	"inbox/ratelimit"
-
-	"golang.org/x/net/http2"
 )
 
 // Content types of TLS records (RFC 8446, section 5.1).
@@ -184,20 +183,18 @@ func TestSlowUploadOverHTTP2(t *testing.T) {
 	t.Parallel()
 	unfinished := newUnfinished()
 	s := startWatchedServer(t, unfinished)
-	transport := &http2.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	raw := s.dialTCP()
-	c := tls.Client(pieces{raw}, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
-	if err := c.Handshake(); err != nil {
-		t.Fatal(err)
-	}
-	client, err := transport.NewClientConn(c)
+	client := &http.Client{Transport: &http.Transport{
+		ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return pieces{raw}, nil },
+	}}
+	resp, err := client.Post("https://a/", "text/plain", strings.NewReader(strings.Repeat("x", 300_000)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, _ := http.NewRequest("POST", "https://a/", strings.NewReader(strings.Repeat("x", 300_000)))
-	resp, err := client.RoundTrip(r)
-	if err != nil {
-		t.Fatal(err)
+	defer resp.Body.Close()
+	if resp.ProtoMajor != 2 {
+		t.Errorf("got %s", resp.Proto)
 	}
 	if body, _ := io.ReadAll(resp.Body); string(body) != "300000" || unfinished.Handshakes() != 0 {
 		t.Errorf("the server received %s bytes and closed %d connections", body, unfinished.Handshakes())

@@ -158,14 +158,14 @@ func (s *server) metricsSources() metrics.Sources {
 		Mailboxes: s.mailboxes.stats, Deliveries: s.handler.Deliveries,
 		Refusals: func() map[string]int64 { return refusals(s.handler, s.meters.requests, s.http2Refuser) },
 		Limits:   s.limits, Errors: s.errorLog,
-		Collectors: []prometheus.Collector{metrics.RestoreCollector{Restored: s.mailboxes.restored}, s.meters.requests},
+		Collectors: []prometheus.CollectorFunc{metrics.CollectRestored(s.mailboxes.restored), s.meters.requests.Collect},
 	}
 	if s.mailboxes.shared != nil {
 		sources.Collectors = append(sources.Collectors, s.meters.store.Collector(s.mailboxes.shared))
 	}
 	if s.certs != nil {
 		sources.Certificates = s.certs.State
-		sources.Collectors = append(sources.Collectors, &s.meters.handshakes)
+		sources.Collectors = append(sources.Collectors, s.meters.handshakes.Collect)
 	}
 	return sources
 }
