@@ -33,7 +33,8 @@ type Server struct {
 // ReadHeaderTimeout also bounds the TLS handshake and whose IdleTimeout must be set. With a nil
 // tlsConfig it serves plain HTTP. Frames throttles HTTP/2, and unfinished limits the headers of
 // HTTP/1.1 over TLS. NewServer sets main's Protocols, ConnContext and ConnState; main must not
-// serve anything else.
+// serve anything else. Its WriteTimeout applies to HTTP/2 only, until a response begins; writes
+// of HTTP/1.1 are limited by their connections, as those of [LazyListener].
 func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.FrameLimiter,
 	unfinished *ratelimit.UnfinishedLimiter) (*Server, error) {
 	s := &Server{tlsConfig: tlsConfig, http1: main, unfinished: unfinished}
@@ -44,6 +45,7 @@ func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.Frame
 	main.ConnState = s.newConns.onState
 	var err error
 	s.http2, err = newHTTP2Server(main, frames)
+	main.WriteTimeout = 0
 	return s, err
 }
 
@@ -119,7 +121,7 @@ func logPanic(c net.Conn, log *log.Logger) {
 
 // closeNow closes a connection without waiting for it. TLS first sends close_notify and needs
 // a lock for that. A client that requests a key update and does not read the response blocks
-// a write that holds this lock for up to [maxWriteTime].
+// a write that holds this lock for as long as [WriteLimit] allows.
 func closeNow(c net.Conn) {
 	_ = c.SetWriteDeadline(time.Now())
 	go c.Close()

@@ -22,6 +22,7 @@ func (l *Limits) Refused() map[string]int64 {
 		"handshakes":              l.Handshakes.Waited(),
 		"lingering":               l.Lingering.Cut(),
 		"streams":                 l.Streams.Refused(),
+		"stalled-connections":     l.Writes.Stalled(),
 		"stalled-streams":         l.Streams.Stalled(),
 		"requests":                l.Requests.Refused(),
 		"paced-requests":          l.Requests.Paced(),

@@ -61,6 +61,8 @@ type Config struct {
 	OwnerTTL time.Duration
 	// HandshakeTimeout bounds how long a TLS handshake waits for others of its address.
 	HandshakeTimeout time.Duration
+	// WriteTimeout is in which a client must receive 64 KiB of a response, or the rest.
+	WriteTimeout time.Duration
 	// Exempt reports which requests the request rate does not limit.
 	Exempt func(*http.Request) bool
 	// CanWait reports which requests can wait for a message or for a recipient.
@@ -75,6 +77,7 @@ type Limits struct {
 	Frames     *ratelimit.FrameLimiter
 	Unfinished *ratelimit.UnfinishedLimiter
 	Handshakes *ratelimit.HandshakeLimiter
+	Writes     *conn.WriteLimit
 	Lingering  *ratelimit.LingeringClose
 	Streams    *ratelimit.StreamLimiter
 	Requests   *ratelimit.RequestLimiter
@@ -110,8 +113,9 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 		Handshakes: &ratelimit.HandshakeLimiter{
 			PerAddr: handshakesPerAddr, Total: max(1, processors*3/4), Timeout: cfg.HandshakeTimeout, ClientIP: clientIP, DryRun: cfg.DryRun,
 		},
+		Writes: &conn.WriteLimit{Timeout: cfg.WriteTimeout},
 		Streams: ratelimit.NewStreamLimiter(ratelimit.StreamLimits{
-			Max: cfg.MaxConns, MaxPerAddr: streamsFactor * cfg.MaxConnsPerIP, DryRun: cfg.DryRun,
+			Max: cfg.MaxConns, MaxPerAddr: streamsFactor * cfg.MaxConnsPerIP, Timeout: cfg.WriteTimeout, DryRun: cfg.DryRun,
 		}, clients.Addr),
 		Requests: &ratelimit.RequestLimiter{
 			Limiter: ratelimit.NewLimiter(budget, 0), Addr: clients.Addr, Exempt: cfg.Exempt,
