@@ -28,7 +28,7 @@ type managed struct {
 	static     *files             // nil: no files are configured
 	lastStatic *tls.Certificate   // the last one of the files that was considered
 	dir        *storage.Directory // nil: the storage is not a directory
-	issuer     *acme.Issuer
+	acme       *acme.Client
 }
 
 // errNoStateDir is shown and logged when nothing can be ordered.
@@ -59,7 +59,7 @@ func newManaged(c Config) (*managed, error) {
 	}
 	store, dir := stateStorage(c)
 	m := &managed{names: names, log: c.Logger, dir: dir, certs: newCertTable(names)}
-	m.issuer, err = acme.New(acme.Options{
+	m.acme, err = acme.New(acme.Options{
 		Config: c.ACME, Domains: c.Domains, Storage: store, Logger: c.Logger, OnCertificate: m.certs.setACME,
 	})
 	if err != nil {
@@ -114,15 +114,15 @@ func (m *managed) announce() {
 		}
 		serves = append(serves, text)
 	}
-	m.log.Info("certificate", "source", "acme", "why", "domains are configured", "engine", m.issuer.EngineName(),
-		"ca", m.issuer.CAURL(), "served", strings.Join(serves, "; "))
+	m.log.Info("certificate", "source", "acme", "why", "domains are configured", "engine", m.acme.EngineName(),
+		"ca", m.acme.CAURL(), "served", strings.Join(serves, "; "))
 }
 
 // getCertificate reads only memory, except for challenges while an order is in
 // progress. (nil, nil) makes crypto/tls send unrecognized_name.
 func (m *managed) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if acme.IsChallenge(hello) {
-		return m.issuer.Challenge(hello)
+		return m.acme.Challenge(hello)
 	}
 	name := m.certs.requestedName(hello)
 	if name == "" {
@@ -141,7 +141,7 @@ func (m *managed) hasIssued(name string, now time.Time) bool {
 
 func (m *managed) run(ctx context.Context) {
 	var background sync.WaitGroup
-	background.Go(func() { m.issuer.Run(ctx) })
+	background.Go(func() { m.acme.Run(ctx) })
 	if m.dir != nil {
 		released := make(chan func(), 1)
 		go func() { released <- m.dir.MarkInUse() }() // the disk can hang
@@ -156,7 +156,7 @@ func (m *managed) run(ctx context.Context) {
 }
 
 func (m *managed) reload() {
-	m.issuer.ForceRenewal()
+	m.acme.ForceRenewal()
 	if m.static != nil && !m.static.exclusiveWithTimeout(m.reread) {
 		m.static.reportTimeout()
 	}
@@ -172,10 +172,10 @@ func (m *managed) reread() {
 func (m *managed) state() []NameState {
 	now := time.Now()
 	var states []NameState
-	for _, s := range m.issuer.Status() {
+	for _, s := range m.acme.Status() {
 		n := NameState{
 			Name: s.Name, LastError: s.Err, LastAttempt: s.LastAttempt, NextAttempt: s.NextAttempt,
-			Engine: m.issuer.EngineName(), CA: m.issuer.CAURL(), Status: s.Text,
+			Engine: m.acme.EngineName(), CA: m.acme.CAURL(), Status: s.Text,
 			RenewAt: s.RenewAt, Failures: s.Failures, Obtained: s.Obtained,
 		}
 		if cert, source := m.certs.pick(s.Name, now); cert != nil {

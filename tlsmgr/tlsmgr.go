@@ -180,7 +180,7 @@ func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 	if m.managed == nil {
 		return fallback
 	}
-	return m.managed.issuer.HTTPHandler(fallback)
+	return m.managed.acme.HTTPHandler(fallback)
 }
 
 // hstsMaxAge is a week: long enough to protect a regular user, and short enough for
@@ -190,7 +190,7 @@ const hstsMaxAge = "max-age=604800"
 // HSTS tells browsers to use only HTTPS (RFC 6797) while the requested host is served
 // with a certificate of a public CA. Without domains it returns next.
 func (m *Manager) HSTS(next http.Handler) http.Handler {
-	if m.managed == nil || !m.managed.issuer.PubliclyTrusted() {
+	if m.managed == nil || !m.managed.acme.PubliclyTrusted() {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,5 +1,5 @@
 // Package acme obtains and renews certificates from CAs that speak ACME (RFC
-// 8555). An [Issuer] runs one worker per name: it loads what is stored, asks
+// 8555). A [Client] runs one worker per name: it loads what is stored, asks
 // package schedule whether to order, and does the I/O of an order. It does not
 // speak the protocol itself: an [Engine] does, in a package of its own, and this
 // package imports none.
@@ -34,7 +34,7 @@ const (
 // Config selects a CA, and tells how it can reach the server.
 type Config struct {
 	// Engine speaks the protocol: certmagic.New or autocert.New. It is required.
-	Engine NewEngine
+	Engine EngineFactory
 	// Email is the contact of the account. Agreed or an e-mail address is required:
 	// either states that the terms of the CA were read and accepted.
 	Email  string
@@ -182,7 +182,7 @@ func (s *settings) caURLs() (urls []string) {
 	return urls
 }
 
-// Names returns domains as the names that an [Issuer] certifies: in canonical form,
+// Names returns domains as the names that a [Client] certifies: in canonical form,
 // each once. The error wraps [ErrUsage].
 func Names(domains []string) ([]string, error) {
 	var names []string

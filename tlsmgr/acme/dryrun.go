@@ -15,7 +15,7 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// DryRun makes orders as an [Issuer] with the same options would, and discards
+// DryRun makes orders as a [Client] with the same options would, and discards
 // what they bring. They go to the staging CA if one is configured, else to the CA
 // itself: then failed validations count in the stored schedule, whose budget
 // holds here, too.

@@ -30,9 +30,9 @@ const (
 	ShortLivedProfile = "shortlived"
 )
 
-// NewEngine makes an engine. It returns an error that wraps [ErrUsage] for
+// EngineFactory makes an engine. It returns an error that wraps [ErrUsage] for
 // settings that the engine does not support. It writes nothing.
-type NewEngine func(EngineConfig) (Engine, error)
+type EngineFactory func(EngineConfig) (Engine, error)
 
 // EngineConfig is what an engine works with. It must not be changed.
 type EngineConfig struct {

@@ -132,8 +132,8 @@ type testScheduler struct {
 	engine *fakeEngine
 	log    *tlstest.LogBuffer
 
-	mu        sync.Mutex
-	published *tls.Certificate // for testName
+	mu     sync.Mutex
+	latest *tls.Certificate // for testName
 }
 
 // newTestScheduler returns a scheduler on a directory; "": none.
@@ -157,18 +157,18 @@ func newTestSchedulerOn(store storage.Storage, s *settings, e *fakeEngine, buf *
 	ts.scheduler = newScheduler(s, e, storage.NewBuffered(store, s.log), records{storage: store, cas: s.caURLs(), log: s.log}, func(_ string, cert *tls.Certificate) {
 		ts.mu.Lock()
 		defer ts.mu.Unlock()
-		ts.published = cert
+		ts.latest = cert
 	})
 	ts.probe = e.probe
 	close(ts.workers[0].restored)
 	return ts
 }
 
-// served returns the certificate that was published last; nil: none.
+// served returns the certificate that OnCertificate received last; nil: none.
 func (s *testScheduler) served() *tls.Certificate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.published
+	return s.latest
 }
 
 // setCAs changes the CAs of the scheduler.

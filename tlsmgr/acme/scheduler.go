@@ -31,16 +31,16 @@ const (
 // with a goroutine of its own, so that one that hangs delays no other.
 type scheduler struct {
 	*settings
-	engine  Engine
-	probe   func(context.Context, *CAClient) (*Directory, error)
-	storage *storage.Buffered // accounts and certificates
-	records records
-	publish func(name string, cert *tls.Certificate)
-	workers []*worker
+	engine        Engine
+	probe         func(context.Context, *CAClient) (*Directory, error)
+	storage       *storage.Buffered // accounts and certificates
+	records       records
+	onCertificate func(name string, cert *tls.Certificate)
+	workers       []*worker
 }
 
-func newScheduler(s *settings, e Engine, b *storage.Buffered, r records, publish func(string, *tls.Certificate)) *scheduler {
-	sc := &scheduler{settings: s, engine: e, probe: fetchDirectory, storage: b, records: r, publish: publish}
+func newScheduler(s *settings, e Engine, b *storage.Buffered, r records, onCertificate func(string, *tls.Certificate)) *scheduler {
+	sc := &scheduler{settings: s, engine: e, probe: fetchDirectory, storage: b, records: r, onCertificate: onCertificate}
 	for _, name := range s.names {
 		sc.workers = append(sc.workers, &worker{name: name, wake: make(chan struct{}, 1), restored: make(chan struct{})})
 	}
@@ -149,7 +149,7 @@ func (sc *scheduler) loadState(ctx context.Context, w *worker, now time.Time) er
 	return nil
 }
 
-// loadCertificate publishes the best certificate, and reports whether what is
+// loadCertificate selects the best certificate, and reports whether what is
 // stored is damaged. After a read error the present one stays.
 func (sc *scheduler) loadCertificate(ctx context.Context, w *worker, lastIssuer string) (damaged bool) {
 	v := w.get()
@@ -160,13 +160,13 @@ func (sc *scheduler) loadCertificate(ctx context.Context, w *worker, lastIssuer 
 	// The present one is a candidate: it can be better than all stored ones.
 	best := newest(append([]*Certificate{v.cert}, all...), w.name, lastIssuer, time.Now())
 	isNew := best != nil && (v.cert == nil || !certs.SameChain(best.Certificate, v.cert.Certificate))
-	w.publish(func(v *view) {
+	w.updateView(func(v *view) {
 		if v.loadErr = err; isNew {
 			v.cert = best
 		}
 	})
 	if isNew {
-		sc.publish(w.name, best.Certificate)
+		sc.onCertificate(w.name, best.Certificate)
 		sc.log.Info("certificate loaded", "name", w.name, "issuer", best.Leaf.Issuer.CommonName, "notAfter", best.Leaf.NotAfter)
 	}
 	return errors.Is(err, ErrDamaged) && len(all) == 0
@@ -199,7 +199,7 @@ func (sc *scheduler) refreshARI(ctx context.Context, w *worker, forced bool, now
 		_ = sc.records.loadJSON(ctx, key, &known) // one that cannot be read is asked for again
 	}
 	if known.Current(serial, now) && !forced {
-		w.publish(func(v *view) { v.ari = known })
+		w.updateView(func(v *view) { v.ari = known })
 		return
 	}
 	// A silent CA must not cost a short-lived certificate the time for its renewal.
@@ -220,7 +220,7 @@ func (sc *scheduler) refreshARI(ctx context.Context, w *worker, forced bool, now
 	if urgent {
 		sc.log.Warn("the CA wants the certificate replaced at once", "name", w.name, "explanation", fresh.Why)
 	}
-	w.publish(func(v *view) { v.ari = fresh })
+	w.updateView(func(v *view) { v.ari = fresh })
 	if err := saveJSON(ctx, sc.records.storage, key, fresh); err != nil {
 		sc.log.Debug("the renewal information cannot be stored", "name", w.name, "err", err)
 	}
@@ -361,7 +361,7 @@ func (sc *scheduler) obtained(ctx context.Context, w *worker, ca *CAClient, due 
 		invalid = err.Error()
 	}
 	w.apply(schedule.Obtained{Now: time.Now(), CA: ca.URL, Lifetime: lifetime, Due: due, Invalid: invalid})
-	w.publish(func(v *view) { v.obtained++ })
+	w.updateView(func(v *view) { v.obtained++ })
 	sc.log.Info(event, attrs...)
 	if n := w.state.NoOpRenewals; n > 0 {
 		sc.log.Warn("orders are successful, but the name is due again at once; "+

@@ -27,7 +27,7 @@ type worker struct {
 	view   view
 }
 
-// view is what others see of a worker, and what it has published.
+// view is what other goroutines see of a worker.
 type view struct {
 	cert     *Certificate
 	ari      schedule.ARI
@@ -44,12 +44,12 @@ func (w *worker) apply(e schedule.Event) (action schedule.Action) {
 	return action
 }
 
-// show publishes what was decided; blocked is why nothing is ordered.
+// show makes the decision visible; blocked is why nothing is ordered.
 func (w *worker) show(action schedule.Action, blocked error) {
-	w.publish(func(v *view) { v.state, v.next, v.blocked = w.state, action.Next, blocked })
+	w.updateView(func(v *view) { v.state, v.next, v.blocked = w.state, action.Next, blocked })
 }
 
-func (w *worker) publish(change func(*view)) {
+func (w *worker) updateView(change func(*view)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	change(&w.view)

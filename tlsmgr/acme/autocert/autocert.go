@@ -45,7 +45,7 @@ type engine struct {
 	registered map[*acme.CAClient]bool
 }
 
-var _ acme.NewEngine = New
+var _ acme.EngineFactory = New
 
 // New returns the engine.
 func New(c acme.EngineConfig) (acme.Engine, error) {

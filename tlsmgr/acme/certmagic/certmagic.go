@@ -43,7 +43,7 @@ type engine struct {
 	presented map[string]acmelib.Challenge // of the orders in progress, by name
 }
 
-var _ acme.NewEngine = New
+var _ acme.EngineFactory = New
 
 // userAgent begins the User-Agent of requests to a CA.
 const userAgent = "inbox"
