@@ -132,7 +132,7 @@ func (s *settings) resolveCAs() error {
 		}
 	}
 	if s.FallbackCA.URL == s.CA.URL {
-		return UsageErrorf("the fallback CA is the same as the primary CA")
+		return UsageErrorf("the fallback CA is the same as the first CA")
 	}
 	for _, option := range []CA{s.CA, s.FallbackCA} {
 		if option.URL == "" {

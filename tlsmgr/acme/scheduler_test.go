@@ -253,16 +253,16 @@ func TestFallbackCA(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				s := newTestScheduler(t, dir, nil)
-				s.setCAs(s.settings.cas[0], &CAClient{URL: "second"})
+				s.setCAs(s.settings.cas[0], &CAClient{URL: "fallback"})
 				s.engine.setOnOrder(func(o Order) (int, error) {
-					if o.CA.URL == "second" {
+					if o.CA.URL == "fallback" {
 						return 0, nil
 					}
 					return onOrder(o)
 				})
 				s.runFor(t, time.Minute)
-				if got := s.engine.orderCAs; len(got) < 2 || got[len(got)-1] != "second" || slices.Index(got, "second") != len(got)-1 {
-					t.Errorf("got orders at %v, want the first CA and then the second once", got)
+				if got := s.engine.orderCAs; len(got) < 2 || got[len(got)-1] != "fallback" || slices.Index(got, "fallback") != len(got)-1 {
+					t.Errorf("got orders at %v, want the first CA and then the fallback CA once", got)
 				}
 			})
 		})

@@ -43,17 +43,17 @@ func (e *examination) caURLs() []string {
 			first = acme.LetsEncryptStaging
 		}
 	}
-	if e.SecondCAURL == "" {
+	if e.FallbackCAURL == "" {
 		return []string{first}
 	}
-	return []string{first, e.SecondCAURL}
+	return []string{first, e.FallbackCAURL}
 }
 
 // fetchDirectories fetches the directories of the CAs concurrently.
 func (e *examination) fetchDirectories(ctx context.Context) []acmeCA {
 	ctx, cancel := context.WithTimeout(ctx, caTimeout)
 	defer cancel()
-	cas := []acmeCA{{roots: e.Roots, hasAccount: e.ExternalAccount}, {roots: e.SecondRoots, hasAccount: e.SecondAccount}}
+	cas := []acmeCA{{roots: e.Roots, hasAccount: e.ExternalAccount}, {roots: e.FallbackRoots, hasAccount: e.FallbackAccount}}
 	urls := e.caURLs()
 	cas = cas[:len(urls)]
 	var wg sync.WaitGroup

@@ -40,7 +40,7 @@ func TestDoctorChecksCAs(t *testing.T) {
 // An unusable CA is a warning while the other is usable.
 func TestDoctorWithTwoCAs(t *testing.T) {
 	s := newTestEnv(t)
-	s.CAURL, s.SecondCAURL = "https://elsewhere.example/directory", "https://localhost/directory"
+	s.CAURL, s.FallbackCAURL = "https://elsewhere.example/directory", "https://localhost/directory"
 	s.expectFinding(expect{"ca", Warning, "not elsewhere.example", "correct the host"})
 	s.expectOK("ca", "The CA is reachable")
 	s.expectOK("source", "from https://elsewhere.example/directory, else https://localhost/directory")
@@ -49,11 +49,11 @@ func TestDoctorWithTwoCAs(t *testing.T) {
 // Each CA has its own roots and its own account.
 func TestDoctorKeepsCAsApart(t *testing.T) {
 	s := newTestEnv(t)
-	s.SecondCAURL, s.SecondRoots = "https://localhost/second", issueCert(t, nil, validity{}, "stranger").pool()
+	s.FallbackCAURL, s.FallbackRoots = "https://localhost/fallback", issueCert(t, nil, validity{}, "stranger").pool()
 	s.expectFinding(expect{"ca", Warning, "unknown authority", "-acme-root"})
 	s.expectOK("ca", "The CA is reachable")
 	s = newTestEnv(t)
-	s.SecondCAURL, s.SecondAccount, s.ca.Meta.ExternalAccountRequired = "https://localhost/second", true, true
+	s.FallbackCAURL, s.FallbackAccount, s.ca.Meta.ExternalAccountRequired = "https://localhost/fallback", true, true
 	s.expectFinding(expect{"ca", Warning, "external account binding", "-acme-eab-key"})
 }
 

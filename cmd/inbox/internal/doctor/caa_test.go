@@ -58,11 +58,11 @@ func TestDoctorChecksCAA(t *testing.T) {
 // One permitted CA is enough.
 func TestDoctorChecksCAAOfTwoCAs(t *testing.T) {
 	s := newTestEnv(t)
-	s.CAURL, s.SecondCAURL = acme.LetsEncryptStaging, "https://localhost/directory"
-	s.ca.localhostIdentities = []string{"second.example"}
-	s.zone.addCAA("example.net", 0, "issue", "second.example")
+	s.CAURL, s.FallbackCAURL = acme.LetsEncryptStaging, "https://localhost/directory"
+	s.ca.localhostIdentities = []string{"fallback.example"}
+	s.zone.addCAA("example.net", 0, "issue", "fallback.example")
 	s.expectFinding(expect{"caa", Warning, "do not permit ca.example", "Add this record"})
-	s.expectOK("caa", "permit second.example")
+	s.expectOK("caa", "permit fallback.example")
 }
 
 // issuewild records take precedence for wildcards.

@@ -34,14 +34,14 @@ type Config struct {
 	KeyFile         string
 	StateDir        string         // empty: none
 	CAURL           string         // empty: Let's Encrypt
-	SecondCAURL     string         // empty: none
+	FallbackCAURL   string         // empty: none
 	Roots           *x509.CertPool // for the CA's own server; nil: the system's
-	SecondRoots     *x509.CertPool
+	FallbackRoots   *x509.CertPool
 	Staging         bool // Let's Encrypt's staging instead of its production
 	Engine          string
 	Profile         string
 	ExternalAccount bool // external account credentials are given
-	SecondAccount   bool
+	FallbackAccount bool
 	FewFiles        int64 // the limit of open files, if it is too low for the connections
 	MaxConns        int64 // that fit into FewFiles
 	JSON            bool
