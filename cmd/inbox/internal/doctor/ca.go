@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -103,15 +104,25 @@ func (ca *acmeCA) compareClocks(date string, sent, received time.Time) {
 // checkCAs reports which CAs can be used.
 func (e *examination) checkCAs(context.Context) []Finding {
 	var found [][]Finding
-	for _, ca := range e.cas {
+	for i, ca := range e.cas {
+		isFallback := i > 0
 		if ca.err != nil {
 			found = append(found, []Finding{failure(ca.url, fmt.Sprintf("The CA is unusable: %v.", ca.err), fixForCA(ca.err))})
-			continue
+		} else {
+			found = append(found, append([]Finding{good(ca.url, "The CA is reachable.")}, e.checkRequirements(ca, isFallback)...))
 		}
-		found = append(found, append([]Finding{good(ca.url, "The CA is reachable.")}, e.checkRequirements(ca)...))
+		for j := range found[i] {
+			if isFallback {
+				found[i][j].Fix = fallbackOptions.Replace(found[i][j].Fix)
+			}
+		}
 	}
 	return downgradeIfAnyUsable(found)
 }
+
+// fallbackOptions replaces the options of the first CA by those of the fallback CA.
+var fallbackOptions = strings.NewReplacer("-acme-ca", "-acme-fallback-ca", "-acme-root", "-acme-fallback-root",
+	"-acme-eab-", "-acme-fallback-eab-")
 
 // downgradeIfAnyUsable joins the findings of each CA. If one CA has no failures,
 // the failures of the others become warnings.
@@ -149,8 +160,9 @@ func fixForCA(err error) string {
 	return "Check that -acme-ca is the URL of an ACME directory, and that this machine can reach it."
 }
 
-// checkRequirements compares what the CA requires and offers with the options.
-func (e *examination) checkRequirements(ca acmeCA) []Finding {
+// checkRequirements compares what the CA requires and offers with the options. A
+// fallback CA without the profile of -acme-profile gets orders without one.
+func (e *examination) checkRequirements(ca acmeCA, isFallback bool) []Finding {
 	var found []Finding
 	if ca.Meta.ExternalAccountRequired && !ca.hasAccount {
 		found = append(found, failure(ca.url, "The CA requires external account binding, and no credentials are given.",
@@ -158,7 +170,7 @@ func (e *examination) checkRequirements(ca acmeCA) []Finding {
 	}
 	_, has := ca.Meta.Profiles[e.Profile]
 	switch {
-	case e.Profile != "" && !has:
+	case e.Profile != "" && !has && !isFallback:
 		found = append(found, failure(ca.url, fmt.Sprintf("The CA has no profile %q. Available: %s.", e.Profile, profileNames(ca)),
 			"Set -acme-profile to one of these, or omit it."))
 	case e.Profile == "" && slices.ContainsFunc(e.Domains, isAddress):

@@ -50,11 +50,20 @@ func TestDoctorWithTwoCAs(t *testing.T) {
 func TestDoctorKeepsCAsApart(t *testing.T) {
 	s := newTestEnv(t)
 	s.FallbackCAURL, s.FallbackRoots = "https://localhost/fallback", issueCert(t, nil, validity{}, "stranger").pool()
-	s.expectFinding(expect{"ca", Warning, "unknown authority", "-acme-root"})
+	s.expectFinding(expect{"ca", Warning, "unknown authority", "-acme-fallback-root FILE"})
 	s.expectOK("ca", "The CA is reachable")
 	s = newTestEnv(t)
 	s.FallbackCAURL, s.FallbackAccount, s.ca.Meta.ExternalAccountRequired = "https://localhost/fallback", true, true
 	s.expectFinding(expect{"ca", Warning, "external account binding", "-acme-eab-key"})
+	s.ExternalAccount, s.FallbackAccount = true, false
+	s.expectFinding(expect{"ca", Warning, "external account binding", "-acme-fallback-eab-key"})
+	s = newTestEnv(t)
+	s.CAURL, s.FallbackCAURL = "https://elsewhere.example/directory", "https://localhost/directory"
+	s.Profile, s.ca.Meta.Profiles = "short", map[string]string{"classic": ""}
+	s.expectFinding(expect{"ca", Warning, "not elsewhere.example", "correct the host in -acme-ca"})
+	if n := tally(s.Examine(t.Context()), Warning); n != 1 {
+		t.Errorf("got %d warnings, want 1: the profile is that of the first CA", n)
+	}
 }
 
 func TestDoctorLimitsWaitForCAs(t *testing.T) {
