@@ -69,7 +69,7 @@ func New(o Options) (*Client, error) {
 	c := &Client{settings: s, engine: engine, scheduler: newScheduler(s, engine, buffered, r, o.OnCertificate),
 		challenges: newChallenges(s.names, engine, r.orderInProgress)}
 	if !c.scheduler.restore(restoreTimeout) {
-		s.log.Warn("the state directory is slow; starting without what is stored there")
+		s.log.Warn("the certificate storage is slow; starting without what it holds")
 	}
 	return c, nil
 }
