@@ -187,7 +187,7 @@ func (e *examination) checks() []check {
 	if len(e.Domains) > 0 {
 		checks = append(checks,
 			check{"names", e.checkNames}, check{"ca", e.checkCAs}, check{"caa", e.checkCAA},
-			check{"account", e.checkAccount}, check{"certificates", e.checkCertificates}, check{"supervisor", e.checkLastOrders})
+			check{"account", e.checkAccount}, check{"certificates", e.checkCertificates}, check{"orders", e.checkLastOrders})
 	}
 	if e.RenewTest {
 		checks = append(checks, check{"renew-test", e.checkDryRun})

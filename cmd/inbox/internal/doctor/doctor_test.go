@@ -31,7 +31,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 			t.Errorf("got %+v in a healthy environment", f)
 		}
 	}
-	want := []string{"source", "clock", "state", "ports", "files", "names", "ca", "caa", "account", "certificates", "supervisor", "renew-test"}
+	want := []string{"source", "clock", "state", "ports", "files", "names", "ca", "caa", "account", "certificates", "orders", "renew-test"}
 	if got := slices.Compact(ids); !slices.Equal(got, want) {
 		t.Errorf("got the checks %v, want %v", got, want)
 	}
@@ -220,13 +220,13 @@ func TestDoctorReportsLastOrders(t *testing.T) {
 		}
 	}
 	runCases(t, []testCase{
-		{"with a next attempt", failed(at.Add(time.Hour)), expect{"supervisor", Warning, "The order at 2026-11-01 10:00:00 failed: connection refused", "retries at 2026-11-01 11:00:00"}},
-		{"without", failed(time.Time{}), expect{"supervisor", Warning, "connection refused", "Fix the problem reported by the CA."}},
+		{"with a next attempt", failed(at.Add(time.Hour)), expect{"orders", Warning, "The order at 2026-11-01 10:00:00 failed: connection refused", "retries at 2026-11-01 11:00:00"}},
+		{"without", failed(time.Time{}), expect{"orders", Warning, "connection refused", "Fix the problem reported by the CA."}},
 		{"CA not reached", func(s *testEnv) {
 			s.States = func() []tlsmgr.NameState {
 				return []tlsmgr.NameState{{Name: "www.example.net", LastError: errors.New("connection refused")}}
 			}
-		}, expect{"supervisor", Warning, "No order was placed: connection refused", "Fix the problem reported by the CA."}},
+		}, expect{"orders", Warning, "No order was placed: connection refused", "Fix the problem reported by the CA."}},
 	})
 }
 
