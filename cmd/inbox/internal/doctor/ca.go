@@ -17,13 +17,8 @@ import (
 	"inbox/tlsmgr/acme"
 )
 
-const (
-	// caTimeout bounds the request for a CA's directory, handshake included.
-	caTimeout = 10 * time.Second
-	// ipProfile is the only profile under which Let's Encrypt issues
-	// certificates for IP addresses.
-	ipProfile = "shortlived"
-)
+// caTimeout bounds the request for a CA's directory, handshake included.
+const caTimeout = 10 * time.Second
 
 // acmeCA is a CA and its response.
 type acmeCA struct {
@@ -181,15 +176,15 @@ func (e *examination) checkRequirements(ca acmeCA, isFallback bool) []Finding {
 
 // checkIPProfile checks that a CA has a profile for IP addresses.
 func checkIPProfile(ca acmeCA) Finding {
-	_, has := ca.Meta.Profiles[ipProfile]
+	_, has := ca.Meta.Profiles[acme.ShortLivedProfile]
 	switch {
 	case has:
-		return good(ca.url, fmt.Sprintf("Certificates for IP addresses are ordered with the profile %q.", ipProfile))
+		return good(ca.url, fmt.Sprintf("Certificates for IP addresses are ordered with the profile %q.", acme.ShortLivedProfile))
 	case len(ca.Meta.Profiles) == 0:
 		return good(ca.url, "The CA has no profiles. Certificates for IP addresses are ordered without one.")
 	}
 	const text = "The CA has no profile %q, the usual one for IP addresses. Available: %s."
-	return warning(ca.url, fmt.Sprintf(text, ipProfile, profileNames(ca)),
+	return warning(ca.url, fmt.Sprintf(text, acme.ShortLivedProfile, profileNames(ca)),
 		"Look up in the CA's documentation which profile allows IP addresses, and set -acme-profile.")
 }
 

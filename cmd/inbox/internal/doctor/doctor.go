@@ -48,6 +48,12 @@ type Config struct {
 	RenewTest       bool
 	InServer        bool // the caller is the server and holds its ports
 
+	// MailboxPath and HealthPath are the paths by which a running server is recognized.
+	MailboxPath, HealthPath string
+	// PrivateFiles are the files of the state directory that the server opens itself, and
+	// refuses if another user can have placed them.
+	PrivateFiles []string
+
 	// Options are warnings about the options.
 	Options []Finding
 	// Pages opens the pages as the server does; nil: they are not checked.

@@ -39,6 +39,7 @@ func newTestEnv(t *testing.T) *testEnv {
 	s.Config = Config{
 		Domains: []string{"www.example.net"}, Email: "me@my-domain.net", Engine: "certmagic", HTTPS: true, JSON: true,
 		Bind: ":443", HTTPBind: ":80", StateDir: privateDir(t), CAURL: "https://localhost/directory", Roots: s.root.pool(), FallbackRoots: s.root.pool(),
+		MailboxPath: "/inbox", HealthPath: "/healthz", PrivateFiles: []string{"secret"},
 		resolver: s.zone.client(), dial: s.dialLoopback, now: time.Now,
 		localAddrs: func() ([]netip.Addr, error) { return []netip.Addr{localAddr}, nil },
 		// All ports are free, whatever the machine's are.

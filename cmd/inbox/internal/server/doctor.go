@@ -9,6 +9,7 @@ import (
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
+	"inbox/cmd/inbox/internal/snapshot"
 	"inbox/internal/atomicfile"
 	"inbox/tlsmgr"
 )
@@ -29,6 +30,7 @@ func DoctorConfig(c *config.Config) doctor.Config {
 		Staging: a.Staging, Engine: a.Engine, Profile: a.Profile,
 		ExternalAccount: a.CA.EABKeyID != "", FallbackAccount: a.FallbackCA.EABKeyID != "",
 		JSON: c.Doctor.JSON, RenewTest: c.Doctor.RenewTest,
+		MailboxPath: mailboxPath, HealthPath: healthPath, PrivateFiles: []string{secretFile, snapshot.LockName},
 		Options:  optionFindings(c.Warnings),
 		Pages:    func() error { _, err := openPages(c, nil, slog.New(slog.DiscardHandler)); return err },
 		Store:    examineStore(c),
