@@ -187,7 +187,7 @@ func TestDoctorChecksAccount(t *testing.T) {
 		{"no address", func(s *testEnv) { s.Email = "me" }, expect{"account", Failure, "Not a valid e-mail address", "plain address"}},
 		{"with a name", func(s *testEnv) { s.Email = "Me <me@my-domain.net>" }, expect{"account", Failure, "Not a valid e-mail address", "plain address"}},
 		{"no dot", func(s *testEnv) { s.Email = "me@localhost" }, expect{"account", Failure, "has no dot", "internet"}},
-		{"example at Let's Encrypt", func(s *testEnv) { s.Email, s.CAURL = "me@mail.example.org", "" },
+		{"example at Let's Encrypt", func(s *testEnv) { s.Email, s.CA.URL = "me@mail.example.org", "" },
 			expect{"account", Failure, "Let's Encrypt rejects", "of your own"}},
 		{"example elsewhere", func(s *testEnv) { s.Email = "me@example.org" }, expect{"account", OK, "can send warnings", ""}},
 	})

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/x509"
 	"log/slog"
 	"slices"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
 	"inbox/cmd/inbox/internal/snapshot"
-	"inbox/internal/atomicfile"
 	"inbox/tlsmgr"
 )
 
@@ -25,10 +23,7 @@ func DoctorConfig(c *config.Config) doctor.Config {
 		Domains: c.Domains, Email: a.Email, TermsAgreed: a.Agreed,
 		Bind: c.Bind.Value, HTTPBind: c.HTTPBind.Value, HTTPS: c.HTTPS,
 		CertFile: c.CertFile, KeyFile: c.KeyFile, StateDir: c.StateDir,
-		CAURL: a.CA.URL, FallbackCAURL: a.FallbackCA.URL,
-		Roots: loadRoots(a.CA.RootsFile), FallbackRoots: loadRoots(a.FallbackCA.RootsFile),
-		Staging: a.Staging, Engine: a.Engine, Profile: a.Profile,
-		ExternalAccount: a.CA.EABKeyID != "", FallbackAccount: a.FallbackCA.EABKeyID != "",
+		CA: a.CA, FallbackCA: a.FallbackCA, Staging: a.Staging, Engine: a.Engine, Profile: a.Profile,
 		JSON: c.Doctor.JSON, RenewTest: c.Doctor.RenewTest,
 		MailboxPath: mailboxPath, HealthPath: healthPath, PrivateFiles: []string{secretFile, snapshot.LockName},
 		Options:  optionFindings(c.Warnings),
@@ -52,23 +47,6 @@ func optionFindings(warnings []config.Warning) (found []doctor.Finding) {
 		})
 	}
 	return found
-}
-
-// maxRootsBytes is more than any file of root certificates has.
-const maxRootsBytes = 4 << 20
-
-// loadRoots reads a file of root certificates. It returns nil, for the system's roots,
-// without a path, and an empty pool if the file cannot be read, so that the doctor's check
-// of the CA fails.
-func loadRoots(path string) *x509.CertPool {
-	if path == "" {
-		return nil
-	}
-	pool := x509.NewCertPool()
-	if text, err := atomicfile.Read(path, maxRootsBytes); err == nil {
-		pool.AppendCertsFromPEM(text)
-	}
-	return pool
 }
 
 // storedCertificates returns the state of the certificates that a server would load.
