@@ -97,7 +97,7 @@ func (s *selfSigned) state() []NameState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	leaf := s.current.Load().Leaf
-	return statesOf(leaf, "self-signed", s.lastErr, certs.RenewAt(leaf))
+	return statesOf(leaf, "self-signed", s.lastErr, selfSignedRenewAt(leaf))
 }
 
 // refresh creates a new certificate if one is needed.
@@ -125,12 +125,17 @@ func (s *selfSigned) reasonLocked(want certNames) string {
 	switch {
 	case cert == nil:
 		return "no valid certificate"
-	case s.now().After(certs.RenewAt(cert.Leaf)):
+	case s.now().After(selfSignedRenewAt(cert.Leaf)):
 		return "the previous certificate expires soon"
 	case !want.coveredBy(cert.Leaf):
 		return "the host has a new name or address"
 	}
 	return ""
+}
+
+// selfSignedRenewAt returns when a third of the lifetime is left.
+func selfSignedRenewAt(leaf *x509.Certificate) time.Time {
+	return leaf.NotAfter.Add(-selfSignedLifetime / 3)
 }
 
 // namesLocked returns the names of the current certificate. A new certificate

@@ -227,5 +227,5 @@ func seconds(all ...int) []time.Duration {
 // renewAt returns when the certificate of the name is due.
 func (s *testScheduler) renewAt() time.Time {
 	v := s.workers[0].get()
-	return schedule.RenewAt(v.cert.summary(), v.ari)
+	return v.renewAt()
 }

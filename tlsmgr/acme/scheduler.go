@@ -110,9 +110,9 @@ func (sc *scheduler) step(ctx context.Context, w *worker) time.Duration {
 	stateErr := sc.loadState(ctx, w, now)
 	damaged := sc.loadCertificate(ctx, w, w.state.LastIssuer)
 	sc.storage.Flush(ctx)
-	w.logOverdue(sc.log, now)
 	forced := w.takeForced()
 	sc.refreshARI(ctx, w, forced, now)
+	w.logOverdue(sc.log, now)
 	if stateErr != nil {
 		return sc.block(w, stateErr)
 	}

@@ -387,6 +387,27 @@ func TestOverdueRenewalIsLogged(t *testing.T) {
 	})
 }
 
+// A renewal is overdue when the CA wanted it, not when a third of the lifetime is left.
+func TestOverdueRenewalByARI(t *testing.T) {
+	for wantedAfter, want := range map[time.Duration]int{time.Hour: 14, 150 * time.Minute: 0} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "file")
+		tlstest.MustWriteFile(t, file, nil)
+		synctest.Test(t, func(t *testing.T) {
+			s := newTestScheduler(t, file, orderSucceeds)
+			s.engine.certs[testName] = &Certificate{s.engine.makeCert(testName, 3*time.Hour), s.settings.cas[0]}
+			wantedAt := time.Now().Add(wantedAfter)
+			s.engine.ariResponse = func(cert *Certificate) (schedule.ARI, error) {
+				return schedule.ARI{Serial: cert.Serial(), At: wantedAt}, nil
+			}
+			s.runFor(t, 145*time.Minute)
+			if n := s.log.Count("not renewed yet"); n < want || n > want+2 {
+				t.Errorf("wanted after %v: got %d reminders in 145 minutes, want about %d", wantedAfter, n, want)
+			}
+		})
+	}
+}
+
 // A stored certificate for another name, or an expired one, does not replace a valid
 // certificate.
 func TestWorseStoredCertificateIsIgnored(t *testing.T) {

@@ -153,12 +153,12 @@ func fixFor(e *OrderError) string {
 	return "none if it is temporary; otherwise make sure that this server can reach the CA, and that its clock is right"
 }
 
-// logOverdue reminds, each day or thirtieth part of the lifetime, of a certificate
-// that should have been renewed: the cause was perhaps logged a month ago.
+// logOverdue logs each day, or each thirtieth of the lifetime if that is shorter, that
+// the certificate is due and not renewed: its cause can have been logged weeks ago.
 func (w *worker) logOverdue(log *slog.Logger, now time.Time) {
 	v := w.get()
 	err := v.err(now)
-	if v.cert == nil || err == nil || now.Before(certs.RenewAt(v.cert.Leaf)) {
+	if v.cert == nil || err == nil || now.Before(v.renewAt()) {
 		return
 	}
 	interval := 24 * time.Hour
