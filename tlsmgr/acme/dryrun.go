@@ -133,10 +133,7 @@ func (d *DryRun) orderName(ctx context.Context, name string) error {
 		return errNoAddress
 	}
 	run := &orderRun{settings: d.settings, engine: d.engine, probe: fetchDirectory, name: name,
-		state: new(schedule.State), storage: d.values(), challenges: d.values(),
-		begin: func(now time.Time, _ string, n int) schedule.Event {
-			return schedule.CountValidations{Now: now, Validations: n}
-		},
+		state: new(schedule.State), storage: d.values(), challenges: d.values(), dryRun: true,
 		save: func(context.Context) error { return nil }}
 	if d.records.storage == nil {
 		return run.orderAt(ctx, d.ca)

@@ -25,19 +25,14 @@ type orderRun struct {
 	probe  func(context.Context, *CAClient) (*Directory, error)
 	name   string
 	state  *schedule.State
-	// begin returns the event of an order that is about to begin.
-	begin func(now time.Time, ca string, validations int) schedule.Event
-	// save stores the state. trackProgress stores how far an order has come, so that
-	// it can be resumed.
-	save          func(context.Context) error
-	trackProgress bool
+	save   func(context.Context) error // stores the state
+	// dryRun: only the validations are recorded, and the order cannot be resumed.
+	dryRun bool
 	// storage and challenges are those of [Order].
 	storage, challenges storage.Storage
 	resume              schedule.Action
-	horizon             time.Duration // of the certificate in use, see [schedule.OrderFailed]
+	horizon             time.Duration // of the certificate in use, see [schedule.Failure]
 }
-
-func (r *orderRun) apply(e schedule.Event) { *r.state, _ = schedule.Next(*r.state, e) }
 
 // order asks one CA after the other, and returns the one that issued.
 func (r *orderRun) order(ctx context.Context, hasCertificate bool) (*CAClient, error) {
@@ -57,7 +52,7 @@ func (r *orderRun) order(ctx context.Context, hasCertificate bool) (*CAClient, e
 			if !r.state.Overdue(time.Now(), r.horizon, len(r.cas) > 1) {
 				return ca, err // the certificate can come at any time
 			}
-			r.apply(schedule.OrderGone{})
+			r.state.OrderGone()
 			r.resume = schedule.Action{}
 			err = &OrderError{Outcome: schedule.CARejected, Err: fmt.Errorf("the order is given up: %w", err)}
 		}
@@ -106,7 +101,7 @@ func (r *orderRun) orderStaging(ctx context.Context, hasCertificate bool) error 
 	err := r.orderUnlessThrottled(ctx, r.stagingCA)
 	switch {
 	case err == nil:
-		r.apply(schedule.StagingPassed{})
+		r.state.StagingPassed = true
 		r.log.Info("staging order succeeded", "name", r.name, "ca", r.stagingCA.URL)
 	case isTerminal(ctx, err):
 		return err
@@ -126,7 +121,7 @@ func (r *orderRun) orderUnlessThrottled(ctx context.Context, ca *CAClient) error
 		return &OrderError{RetryAfter: wait, Err: fmt.Errorf("%s asked to wait until %s", ca.URL, until)}
 	}
 	err := r.orderAt(ctx, ca)
-	r.apply(schedule.RetryAfter{Now: time.Now(), CA: ca.URL, Wait: asOrderError(err).RetryAfter})
+	r.state.SetRetryAfter(time.Now(), ca.URL, asOrderError(err).RetryAfter)
 	return err
 }
 
@@ -141,7 +136,7 @@ func (r *orderRun) orderAt(ctx context.Context, ca *CAClient) error {
 	if !errors.Is(err, ErrOrderGone) {
 		return err
 	}
-	r.apply(schedule.OrderGone{})
+	r.state.OrderGone()
 	r.log.Warn("a finalized order cannot be continued; making a new one", "name", r.name, "ca", ca.URL, "order", o.ResumeURL, "err", err)
 	return r.orderAnew(ctx, ca)
 }
@@ -175,34 +170,37 @@ func (r *orderRun) orderAnew(ctx context.Context, ca *CAClient) (err error) {
 func (r *orderRun) orderWith(ctx context.Context, o Order) (err error) {
 	now, resumed := time.Now(), o.ResumeURL != ""
 	if at := r.state.ValidationsAllowedAt(o.ChallengeType.Validations, now); at.After(now) && !resumed {
-		r.apply(schedule.BudgetExhausted{At: at, Err: errValidationBudget.Error()})
+		r.state.BudgetExhausted(at, errValidationBudget.Error())
 		return fmt.Errorf("%w; retry after %s", errValidationBudget, at.Format(time.DateTime))
 	}
 	if o.Directory, err = r.probe(ctx, o.CA); err != nil {
 		return err
 	}
-	if resumed {
-		r.apply(schedule.Resume{Now: time.Now()})
-	} else {
-		r.apply(r.begin(time.Now(), o.CA.URL, o.ChallengeType.Validations))
+	switch now := time.Now(); {
+	case resumed:
+		r.state.Resume(now)
+	case r.dryRun:
+		r.state.CountValidations(now, o.ChallengeType.Validations)
+	default:
+		r.state.Begin(now, o.CA.URL, o.ChallengeType.Validations)
 	}
 	if err := r.save(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errStateNotSaved, err)
 	}
 	r.log.Debug("ordering", "name", o.Name, "ca", o.CA.URL, "challenge", o.ChallengeType.Name, "resumed", o.ResumeURL)
 	o.Storage, o.Challenges = r.storage, r.challenges
-	if r.trackProgress && o.CA != r.stagingCA {
+	if !r.dryRun && o.CA != r.stagingCA {
 		o.Progress = func(phase schedule.Phase, orderURL string) { r.progress(ctx, phase, orderURL) }
 	}
 	failed, err := r.engine.Order(ctx, o)
 	if err == nil || ctx.Err() == nil { // otherwise the outcome is unknown
-		r.apply(schedule.Settled{Failed: failed})
+		r.state.SettleValidations(failed)
 	}
 	return err
 }
 
 func (r *orderRun) progress(ctx context.Context, phase schedule.Phase, orderURL string) {
-	r.apply(schedule.Progress{Now: time.Now(), Phase: phase, OrderURL: orderURL})
+	r.state.Progress(time.Now(), phase, orderURL)
 	if err := r.save(ctx); err != nil {
 		r.log.Warn("the progress of an order cannot be stored", "name", r.name, "err", err)
 	}

@@ -117,21 +117,21 @@ func (sc *scheduler) step(ctx context.Context, w *worker) time.Duration {
 		return sc.block(w, stateErr)
 	}
 	v := w.get()
-	action := w.apply(schedule.Check{Now: now, Certificate: v.cert.summary(), ARI: v.ari,
+	action := w.state.Check(schedule.CheckInput{Now: now, Certificate: v.cert.summary(), ARI: v.ari,
 		Shared: sc.records.storage.Shared(), Damaged: damaged})
 	if !action.Order {
 		w.show(action, nil)
 		return action.Wait
 	}
 	if sc.hasNoAddress(ctx, w.name) {
-		action = w.apply(schedule.NoAddress{Now: now})
+		action = w.state.NoAddress(now)
 		if w.state.FirstMissingAddress() {
 			sc.log.Warn("order postponed: the name has no address; add an A or AAAA record that points here", "name", w.name)
 		}
 		w.show(action, errNoAddress)
 		return action.Wait
 	}
-	w.apply(schedule.HasAddress{})
+	w.state.HasAddress()
 	return sc.attempt(ctx, w)
 }
 
@@ -283,7 +283,7 @@ func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *wor
 	}
 	w.state = schedule.Merge(w.state, stored)
 	v := w.get()
-	action := w.apply(schedule.Check{Now: now, Certificate: v.cert.summary(), ARI: v.ari, Locked: true})
+	action := w.state.Check(schedule.CheckInput{Now: now, Certificate: v.cert.summary(), ARI: v.ari, Locked: true})
 	if !action.Order {
 		return nil // another process has ordered
 	}
@@ -291,10 +291,7 @@ func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *wor
 		return fmt.Errorf("%w: %w", errStateNotSaved, err)
 	}
 	run := &orderRun{settings: sc.settings, engine: sc.engine, probe: sc.probe, name: w.name, state: &w.state,
-		storage: buffered, challenges: buffered, resume: action, trackProgress: true, horizon: v.cert.summary().Horizon(now),
-		begin: func(now time.Time, ca string, n int) schedule.Event {
-			return schedule.Begin{Now: now, CA: ca, Validations: n}
-		},
+		storage: buffered, challenges: buffered, resume: action, horizon: v.cert.summary().Horizon(now),
 		save: func(ctx context.Context) error {
 			w.show(schedule.Action{}, nil)
 			return sc.records.save(ctx, lease, w.name, w.state)
@@ -333,10 +330,10 @@ func (sc *scheduler) failed(ctx context.Context, w *worker, err error) {
 	switch {
 	case errors.Is(err, errValidationBudget): // already applied
 	case ctx.Err() != nil:
-		w.apply(schedule.Interrupted{Now: now})
+		w.state.Interrupted(now)
 	default:
 		e := asOrderError(err)
-		w.apply(schedule.OrderFailed{Now: now, Outcome: e.Outcome, RetryAfter: e.RetryAfter,
+		w.state.OrderFailed(schedule.Failure{Now: now, Outcome: e.Outcome, RetryAfter: e.RetryAfter,
 			Horizon: cert.Horizon(now), OtherCA: len(sc.cas) > 1, Err: err.Error()})
 		w.logFailure(sc.log, err)
 	}
@@ -360,7 +357,7 @@ func (sc *scheduler) obtained(ctx context.Context, w *worker, ca *CAClient, due 
 	if err := sc.validateIssued(ctx, w.name, ca); err != nil {
 		invalid = err.Error()
 	}
-	w.apply(schedule.Obtained{Now: time.Now(), CA: ca.URL, Lifetime: lifetime, Due: due, Invalid: invalid})
+	w.state.Obtained(schedule.Issuance{Now: time.Now(), CA: ca.URL, Lifetime: lifetime, Due: due, Invalid: invalid})
 	w.updateView(func(v *view) { v.obtained++ })
 	sc.log.Info(event, attrs...)
 	if n := w.state.NoOpRenewals; n > 0 {

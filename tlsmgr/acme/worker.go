@@ -38,12 +38,6 @@ type view struct {
 	obtained int
 }
 
-// apply moves the schedule on.
-func (w *worker) apply(e schedule.Event) (action schedule.Action) {
-	w.state, action = schedule.Next(w.state, e)
-	return action
-}
-
 // show makes the decision visible; blocked is why nothing is ordered.
 func (w *worker) show(action schedule.Action, blocked error) {
 	w.updateView(func(v *view) { v.state, v.next, v.blocked = w.state, action.Next, blocked })
@@ -68,7 +62,7 @@ func (w *worker) takeForced() bool {
 	w.forced = false
 	w.mu.Unlock()
 	if forced {
-		w.apply(schedule.Force{})
+		w.state.Force()
 	}
 	return forced
 }
