@@ -26,8 +26,6 @@ type Options struct {
 // Client keeps a certificate for each of its names. All methods can be called
 // concurrently; Run is called once.
 type Client struct {
-	settings   *settings
-	engine     Engine
 	challenges *challenges
 	scheduler  *scheduler
 }
@@ -60,38 +58,38 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	buffered := storage.NewBuffered(o.Storage, s.log)
+	buffered := storage.NewBuffered(o.Storage, s.Log)
 	engine, err := s.newEngine(buffered, buffered)
 	if err != nil {
 		return nil, err
 	}
-	r := records{storage: o.Storage, cas: s.caURLs(), log: s.log}
-	c := &Client{settings: s, engine: engine, scheduler: newScheduler(s, engine, buffered, r, o.OnCertificate),
-		challenges: newChallenges(s.names, engine, r.orderInProgress)}
+	r := records{storage: o.Storage, cas: s.caURLs(), log: s.Log}
+	c := &Client{newChallenges(s.Names, engine, r.orderInProgress), newScheduler(s, engine, buffered, r, o.OnCertificate)}
 	if !c.scheduler.restore(restoreTimeout) {
-		s.log.Warn("the certificate storage is slow; starting without what it holds")
+		s.Log.Warn("the certificate storage is slow; starting without what it holds")
 	}
 	return c, nil
 }
 
-func (s *settings) newEngine(values, challenges storage.Storage) (Engine, error) {
-	return s.Engine(EngineConfig{Config: s.Config, Names: s.names, CAs: s.cas, StagingCA: s.stagingCA,
-		Storage: values, Challenges: challenges, Log: s.log})
+// newEngine completes the settings.
+func (s *Settings) newEngine(values, challenges storage.Storage) (Engine, error) {
+	s.Storage, s.Challenges = values, challenges
+	return s.Engine(s)
 }
 
 // EngineName returns the name of the engine.
-func (c *Client) EngineName() string { return c.engine.Name() }
+func (c *Client) EngineName() string { return c.scheduler.engine.Name() }
 
 // CAURL returns the directory URL of the first CA.
-func (c *Client) CAURL() string { return c.settings.CA.URL }
+func (c *Client) CAURL() string { return c.scheduler.CA.URL }
 
 // PubliclyTrusted reports whether browsers are meant to trust the certificates.
-func (c *Client) PubliclyTrusted() bool { return c.settings.publiclyTrusted() }
+func (c *Client) PubliclyTrusted() bool { return c.scheduler.publiclyTrusted() }
 
 // Run obtains and renews certificates until ctx ends.
 func (c *Client) Run(ctx context.Context) {
 	c.scheduler.run(ctx)
-	c.engine.Close()
+	c.scheduler.engine.Close()
 }
 
 // ForceRenewal checks all names now, and orders what is due as soon as the limits
@@ -138,7 +136,7 @@ func Accounts(ctx context.Context, o Options) ([]Account, error) {
 	}
 	defer engine.Close()
 	var all []Account
-	for _, ca := range s.cas {
+	for _, ca := range s.CAs {
 		a, err := engine.Account(ctx, ca)
 		a.CA, a.Err = ca.URL, err
 		all = append(all, a)

@@ -140,7 +140,7 @@ type testScheduler struct {
 func newTestScheduler(t *testing.T, dir string, onOrder func(Order) (int, error)) *testScheduler {
 	t.Helper()
 	log, buf := tlstest.NewLog()
-	s := &settings{names: []string{testName}, cas: []*CAClient{{URL: "first", StorageKey: "first"}}, log: log}
+	s := &Settings{Names: []string{testName}, CAs: []*CAClient{{URL: "first", StorageKey: "first"}}, Log: log}
 	e := &fakeEngine{onOrder: onOrder, lifetime: 90 * 24 * time.Hour, certs: map[string]*Certificate{}, challengeTypeList: []ChallengeType{{TLSALPN01, 1}, {HTTP01, 1}}}
 	e.makeCert = func(name string, life time.Duration) *tls.Certificate {
 		return tlstest.TLSPair(t, name, time.Now(), time.Now().Add(life))
@@ -152,9 +152,9 @@ func newTestScheduler(t *testing.T, dir string, onOrder func(Order) (int, error)
 	return newTestSchedulerOn(store, s, e, buf)
 }
 
-func newTestSchedulerOn(store storage.Storage, s *settings, e *fakeEngine, buf *tlstest.LogBuffer) *testScheduler {
+func newTestSchedulerOn(store storage.Storage, s *Settings, e *fakeEngine, buf *tlstest.LogBuffer) *testScheduler {
 	ts := &testScheduler{engine: e, log: buf}
-	ts.scheduler = newScheduler(s, e, storage.NewBuffered(store, s.log), records{storage: store, cas: s.caURLs(), log: s.log}, func(_ string, cert *tls.Certificate) {
+	ts.scheduler = newScheduler(s, e, storage.NewBuffered(store, s.Log), records{storage: store, cas: s.caURLs(), log: s.Log}, func(_ string, cert *tls.Certificate) {
 		ts.mu.Lock()
 		defer ts.mu.Unlock()
 		ts.latest = cert
@@ -173,8 +173,8 @@ func (s *testScheduler) served() *tls.Certificate {
 
 // setCAs changes the CAs of the scheduler.
 func (s *testScheduler) setCAs(cas ...*CAClient) {
-	s.settings.cas = cas
-	s.records.cas = s.settings.caURLs()
+	s.Settings.CAs = cas
+	s.records.cas = s.Settings.caURLs()
 }
 
 // err returns the error of the name, nil for none.

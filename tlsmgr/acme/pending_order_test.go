@@ -89,7 +89,7 @@ func TestPendingOrderGivesWayToFallbackCA(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca := new(pendingCA)
 		s := newTestScheduler(t, t.TempDir(), ca.order)
-		s.setCAs(s.settings.cas[0], &CAClient{URL: "fallback", StorageKey: "fallback"})
+		s.setCAs(s.Settings.CAs[0], &CAClient{URL: "fallback", StorageKey: "fallback"})
 		s.runFor(t, 14*time.Minute)
 		if n := ca.count("fallback new"); n != 0 {
 			t.Errorf("got %d orders at the fallback CA in 14 minutes, want none", n)

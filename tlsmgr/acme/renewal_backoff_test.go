@@ -63,7 +63,7 @@ func newTestSchedulerWithFallbackCA(t *testing.T, dir string) *testScheduler {
 		}
 		return 0, nil
 	})
-	s.setCAs(s.settings.cas[0], &CAClient{URL: "fallback"})
+	s.setCAs(s.Settings.CAs[0], &CAClient{URL: "fallback"})
 	return s
 }
 
@@ -130,7 +130,7 @@ func TestStoreReadErrorKeepsCertificate(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestSchedulerWithFallbackCA(t, dir)
-		old, fresh := storedPair(t, s.settings.cas[1], testName, -48*time.Hour, time.Hour), storedPair(t, s.settings.cas[0], testName, -time.Hour, time.Hour)
+		old, fresh := storedPair(t, s.Settings.CAs[1], testName, -48*time.Hour, time.Hour), storedPair(t, s.Settings.CAs[0], testName, -time.Hour, time.Hour)
 		s.engine.certs[testName] = fresh
 		s.loadCertificate(t.Context(), s.workers[0], "")
 		s.engine.certs[testName], s.engine.loadErr = old, errors.New("disk unavailable")
@@ -192,8 +192,8 @@ func TestCanceledOrderIsNoFailure(t *testing.T) {
 // address.
 func TestOrderWhenDNSFails(t *testing.T) {
 	s := newTestScheduler(t, t.TempDir(), orderSucceeds)
-	s.settings.WaitForAddress = true
-	s.settings.Resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+	s.Settings.WaitForAddress = true
+	s.Settings.Resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		return nil, errors.New("network is unreachable")
 	}}
 	s.step(t.Context(), s.workers[0])

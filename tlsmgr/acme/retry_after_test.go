@@ -37,7 +37,7 @@ func TestRetryAfterIsPerCA(t *testing.T) {
 						}
 						return orderUnreachable(o)
 					})
-					s.setCAs(s.settings.cas[0], &CAClient{URL: "fallback"})
+					s.setCAs(s.Settings.CAs[0], &CAClient{URL: "fallback"})
 					s.runFor(t, 9*time.Minute)
 					throttlingOrders = append(throttlingOrders, s.engine.ordersAt(throttling, start)...)
 					otherOrders = append(otherOrders, s.engine.ordersAt(map[string]string{"first": "fallback", "fallback": "first"}[throttling], start)...)
@@ -63,7 +63,7 @@ func TestRetryAfterOutlivesSuccess(t *testing.T) {
 			}
 			return 0, nil
 		})
-		s.setCAs(s.settings.cas[0], &CAClient{URL: "fallback", StorageKey: "fallback"})
+		s.setCAs(s.Settings.CAs[0], &CAClient{URL: "fallback", StorageKey: "fallback"})
 		s.engine.lifetime = 6 * time.Minute
 		start := time.Now()
 		s.runFor(t, 19*time.Minute)

@@ -29,7 +29,7 @@ func TestProfileRequested(t *testing.T) {
 		{"configured profile, not offered by the fallback CA", "classic", "one.example", fallback, "other", ""},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			e := &engine{EngineConfig: acme.EngineConfig{CAs: []*acme.CAClient{first, fallback}, Config: acme.Config{Profile: tt.wanted}}}
+			e := &engine{Settings: &acme.Settings{CAs: []*acme.CAClient{first, fallback}, Config: acme.Config{Profile: tt.wanted}}}
 			d := new(acme.Directory)
 			d.Meta.Profiles = map[string]string{tt.listed: ""}
 			if got := e.profile(acme.Order{Name: tt.name, CA: tt.ca, Directory: d}); got != tt.want {
