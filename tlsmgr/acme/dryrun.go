@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"inbox/tlsmgr/acme/schedule"
+	"inbox/tlsmgr/internal/tlsconfig"
 	"inbox/tlsmgr/storage"
 )
 
@@ -22,7 +23,7 @@ import (
 //
 // The answers to challenges are put into the storage of the options, under the
 // lock of the name, where a running server finds them. Without a running server
-// the caller serves Challenge and HTTPHandler.
+// the caller serves TLSConfig and HTTPHandler.
 type DryRun struct {
 	settings   *Settings
 	engine     Engine
@@ -91,9 +92,16 @@ func (o overlay) List(ctx context.Context, dir string) ([]string, error) {
 	return slices.Compact(all), err
 }
 
-// Challenge answers a hello for which [IsChallenge] is true.
-func (d *DryRun) Challenge(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return d.challenges.getCertificate(hello)
+// TLSConfig returns a server configuration that only answers challenges.
+func (d *DryRun) TLSConfig() *tls.Config {
+	c := tlsconfig.Server(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if !IsChallenge(hello) {
+			return nil, nil
+		}
+		return d.challenges.getCertificate(hello)
+	})
+	c.NextProtos = append(c.NextProtos, ALPNProto)
+	return c
 }
 
 // HTTPHandler answers challenges, and leaves the rest to fallback.

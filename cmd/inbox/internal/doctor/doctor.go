@@ -63,7 +63,7 @@ type Config struct {
 	States func() []tlsmgr.NameState
 
 	// Accounts asks the CAs about the stored accounts; nil if it is not possible.
-	Accounts func(ctx context.Context) []tlsmgr.AccountState
+	Accounts func(ctx context.Context) []acme.Account
 
 	// The environment; nil is the real one.
 	resolver      resolver

@@ -10,6 +10,7 @@ import (
 	"inbox/cmd/inbox/internal/doctor"
 	"inbox/cmd/inbox/internal/snapshot"
 	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 // DoctorConfig returns the doctor's configuration for a server with these options.
@@ -30,7 +31,7 @@ func DoctorConfig(c *config.Config) doctor.Config {
 		Pages:    func() error { _, err := openPages(c, nil, slog.New(slog.DiscardHandler)); return err },
 		Store:    examineStore(c),
 		DryRun:   func(ctx context.Context) error { return testOrder(ctx, c) },
-		Accounts: func(ctx context.Context) []tlsmgr.AccountState { return storedAccounts(ctx, c) },
+		Accounts: func(ctx context.Context) []acme.Account { return storedAccounts(ctx, c) },
 		States:   func() []tlsmgr.NameState { return storedCertificates(c) },
 	}
 }
@@ -73,7 +74,7 @@ func storedCertificates(c *config.Config) []tlsmgr.NameState {
 
 // storedAccounts asks the CAs about the accounts that a server would order with. Those
 // in a shared store are not examined.
-func storedAccounts(ctx context.Context, c *config.Config) []tlsmgr.AccountState {
+func storedAccounts(ctx context.Context, c *config.Config) []acme.Account {
 	if len(c.Domains) == 0 || c.StateDir == "" || c.Store != nil {
 		return nil
 	}
