@@ -11,7 +11,7 @@ import (
 // InUse reports whether a process runs a [Manager] on this state directory, which
 // answers the challenges of a dry run. It writes nothing.
 func InUse(stateDir string) bool {
-	return stateDir != "" && acmeDirectory(stateDir, slog.New(slog.DiscardHandler)).InUse()
+	return acmeDirectory(stateDir, slog.New(slog.DiscardHandler)).InUse()
 }
 
 // NewDryRun returns a dry run of the orders of a [Manager] with the same configuration.

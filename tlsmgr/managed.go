@@ -3,7 +3,6 @@ package tlsmgr
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -31,25 +30,21 @@ type managed struct {
 	acme       *acme.Client
 }
 
-// errNoStateDir is shown and logged when nothing can be ordered.
-var errNoStateDir = errors.New("there is no state directory, " +
-	"and the limits of a CA cannot be respected without a stored schedule")
-
 // stateStorage returns where certificates of a CA are kept. dir is nil unless that
 // is a directory.
 func stateStorage(c Config) (s storage.Storage, dir *storage.Directory) {
-	switch {
-	case c.Shared != nil:
+	if c.Shared != nil {
 		return c.Shared, nil
-	case c.StateDir != "":
-		dir = acmeDirectory(c.StateDir, c.Logger)
-		return dir, dir
 	}
-	return storage.Unavailable{Err: errNoStateDir}, nil
+	dir = acmeDirectory(c.StateDir, c.Logger)
+	return dir, dir
 }
 
 func acmeDirectory(stateDir string, log *slog.Logger) *storage.Directory {
-	return storage.NewDirectory(filepath.Join(stateDir, "acme"), log)
+	if stateDir != "" {
+		stateDir = filepath.Join(stateDir, "acme")
+	}
+	return storage.NewDirectory(stateDir, log)
 }
 
 func newManaged(c Config) (*managed, error) {
@@ -68,7 +63,8 @@ func newManaged(c Config) (*managed, error) {
 	m.loadStatic(c)
 	m.announce()
 	if c.Shared == nil && c.StateDir == "" {
-		m.log.Warn("no certificate will be ordered", "err", errNoStateDir)
+		m.log.Warn("no certificate will be ordered: there is no state directory, " +
+			"and the limits of a CA cannot be respected without a stored schedule")
 	}
 	return m, nil
 }

@@ -145,11 +145,7 @@ func newTestScheduler(t *testing.T, dir string, onOrder func(Order) (int, error)
 	e.makeCert = func(name string, life time.Duration) *tls.Certificate {
 		return tlstest.TLSPair(t, name, time.Now(), time.Now().Add(life))
 	}
-	var store storage.Storage = storage.Unavailable{Err: errors.New("no state directory")}
-	if dir != "" {
-		store = storage.NewDirectory(dir, log)
-	}
-	return newTestSchedulerOn(store, s, e, buf)
+	return newTestSchedulerOn(storage.NewDirectory(dir, log), s, e, buf)
 }
 
 func newTestSchedulerOn(store storage.Storage, s *Settings, e *fakeEngine, buf *tlstest.LogBuffer) *testScheduler {
