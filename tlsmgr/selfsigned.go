@@ -155,10 +155,7 @@ func (s *selfSigned) saveLocked(bundle []byte) {
 	if s.path == "" {
 		return
 	}
-	err, result := errDiskTimeout, make(chan error, 1)
-	if timeout.Run(diskTimeout, func() { result <- atomicfile.Write(s.path, bundle) }) {
-		err = <-result
-	}
+	_, err := timeout.Call(diskTimeout, func() (any, error) { return nil, atomicfile.Write(s.path, bundle) })
 	if err != nil {
 		s.lastErr = err
 		s.log.Warn("cannot save the self-signed certificate; the next start creates another one", "err", err)
@@ -170,16 +167,9 @@ func (s *selfSigned) load() *tls.Certificate {
 	if s.path == "" {
 		return nil
 	}
-	err, loaded := errDiskTimeout, make(chan *tls.Certificate, 1)
-	failed := make(chan error, 1)
-	if timeout.Run(diskTimeout, func() {
-		cert, err := s.read()
-		loaded <- cert
-		failed <- err
-	}) {
-		if err = <-failed; err == nil {
-			return <-loaded
-		}
+	cert, err := timeout.Call(diskTimeout, s.read)
+	if err == nil {
+		return cert
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("ignoring the stored self-signed certificate", "file", s.path, "err", err)
@@ -199,8 +189,6 @@ func (s *selfSigned) read() (*tls.Certificate, error) {
 	}
 	return cert, certs.CheckValidity(cert.Leaf, s.now())
 }
-
-var errDiskTimeout = errors.New("timeout: the disk of the state directory does not respond")
 
 func makeSelfSigned(n certNames, now time.Time) (*tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

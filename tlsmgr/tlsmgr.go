@@ -143,16 +143,15 @@ func New(c Config) (*Manager, error) {
 // newLocalSource returns the certificate files if either exists, else a self-signed
 // certificate.
 func newLocalSource(c Config) (source, error) {
-	var f *files
-	var err error
 	// The files are the only certificate, so the timeout is longer.
-	done := timeout.Run(5*diskTimeout, func() {
+	f, err := timeout.Call(5*diskTimeout, func() (*files, error) {
 		if exists(c.CertFile) || exists(c.KeyFile) {
-			f, err = newFiles(c)
+			return newFiles(c)
 		}
+		return nil, nil
 	})
 	switch {
-	case !done:
+	case errors.Is(err, timeout.Err):
 		return nil, fmt.Errorf("timeout reading %s: the disk does not respond; fix it, or use other certificate files", c.CertFile)
 	case err != nil:
 		return nil, err

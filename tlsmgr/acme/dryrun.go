@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"inbox/tlsmgr/acme/schedule"
+	"inbox/tlsmgr/internal/timeout"
 	"inbox/tlsmgr/internal/tlsconfig"
 	"inbox/tlsmgr/storage"
 )
@@ -164,14 +165,16 @@ const lockTimeout = 30 * time.Second
 // lock keeps the server from ordering for the name, and makes it answer challenges
 // from storage.
 func (d *DryRun) lock(ctx context.Context, name string) (storage.Lease, error) {
-	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(lockCacheTTL) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	for {
 		lease, err := d.records.lock(ctx, name)
 		switch {
 		case err == nil:
 			return lease, nil
 		case !errors.Is(err, storage.ErrLocked):
 			return nil, fmt.Errorf("lock the orders of the name: %w", err)
-		case time.Now().After(deadline), ctx.Err() != nil:
+		case timeout.Sleep(ctx, lockCacheTTL) != nil:
 			return nil, errors.New("another process orders for the name; try again in a minute")
 		}
 	}

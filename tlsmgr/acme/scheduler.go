@@ -56,7 +56,7 @@ func (sc *scheduler) restore(limit time.Duration) (inTime bool) {
 	for _, w := range sc.workers {
 		all.Go(func() {
 			defer close(w.restored)
-			if stored, defect, err := sc.records.load(ctx, w.name, time.Now()); err == nil && defect == defectNone {
+			if stored, defect, err := sc.records.load(ctx, w.name, time.Now()); err == nil && defect == nil {
 				w.state = schedule.Merge(w.state, stored)
 				w.show(schedule.Action{Next: w.state.NextOrder()}, nil)
 			}
@@ -143,7 +143,7 @@ func (sc *scheduler) loadState(ctx context.Context, w *worker, now time.Time) er
 		return err
 	}
 	w.state = schedule.Merge(w.state, stored)
-	if defect != defectNone {
+	if defect != nil {
 		return sc.records.repair(ctx, w.name, now)
 	}
 	return nil
