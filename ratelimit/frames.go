@@ -73,7 +73,7 @@ func (f *FrameLimiter) DiscountRecords(c net.Conn) {
 // must be h2, and nothing may have been read from it.
 func (f *FrameLimiter) FrameConn(c *tls.Conn) net.Conn {
 	units := splitter{headerBytes: frameHeaderBytes, measure: measureFrame, skip: prefaceBytes}
-	return &frameConn{throttledConn{Conn: c, limiter: f, units: units}, c}
+	return &frameConn{throttledConn{Conn: c, limiter: f, units: units, hello: watchedHello(c)}, c}
 }
 
 // frameConn has the connection state that an HTTP/2 server requires.
@@ -103,9 +103,10 @@ type throttledConn struct {
 	net.Conn
 	limiter     *FrameLimiter
 	units       splitter
-	uncharged   int  // units not charged yet
-	mostlySmall bool // whether the last read brought mostly small units
-	discounted  bool // recordDiscount units count as one
+	hello       *helloConn // of frames; nil if there is none
+	uncharged   int        // units not charged yet
+	mostlySmall bool       // whether the last read brought mostly small units
+	discounted  bool       // recordDiscount units count as one
 	written     atomic.Int64
 
 	once sync.Once // before the first charge: with a PROXY header, the address is unknown earlier
@@ -129,6 +130,9 @@ func (c *throttledConn) Read(p []byte) (int, error) {
 		p = p[:min(len(p), smallReadBytes)]
 	}
 	n, err := c.Conn.Read(p)
+	if n > 0 && c.hello != nil {
+		c.hello.deliver()
+	}
 	units := c.units.count(p[:n])
 	c.uncharged += units
 	c.mostlySmall = units*smallRecordBytes > n

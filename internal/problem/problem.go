@@ -40,6 +40,9 @@ func NotFound(detail string) *Problem {
 	return New(http.StatusNotFound, "not-found", "There is nothing at this path", detail)
 }
 
+// Kind returns the type without TypePrefix.
+func (p *Problem) Kind() string { return strings.TrimPrefix(p.Type, TypePrefix) }
+
 // Error returns the title.
 func (p *Problem) Error() string { return p.Title }
 

@@ -15,16 +15,50 @@ const proxyHeaderTimeout = 5 * time.Second
 // ProxyListener returns a listener whose connections begin with a PROXY header, which has
 // their client's address. The goroutine of a connection reads the header, so Accept does not
 // block. A trusted proxy must send the header. Other peers are refused, because they could
-// claim any address.
-func ProxyListener(inner net.Listener, clientIP *ratelimit.ClientIP) net.Listener {
+// claim any address. OnFirst is called with what a proxy sends first, and onRefused with a peer
+// that is refused.
+func ProxyListener(inner net.Listener, clientIP *ratelimit.ClientIP, onFirst OnFirstBytes, onRefused func(net.Addr)) net.Listener {
 	policy := func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
 		if clientIP.TrustsPeer(o.Upstream.String()) {
 			return proxyproto.REQUIRE, nil
 		}
+		onRefused(o.Upstream)
 		return proxyproto.REJECT, proxyproto.ErrInvalidUpstream
 	}
+	inner = firstBytesListener{inner, onFirst}
 	return proxyListener{&proxyproto.Listener{Listener: inner, ReadHeaderTimeout: proxyHeaderTimeout, ConnPolicy: policy}}
 }
+
+// firstBytesListener is the part of [LazyListener] that a PROXY header needs.
+type firstBytesListener struct {
+	net.Listener
+	onFirst OnFirstBytes
+}
+
+func (l firstBytesListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &firstBytesConn{c, l.onFirst}, nil
+}
+
+type firstBytesConn struct {
+	net.Conn
+	onFirst OnFirstBytes // nil after the first read
+}
+
+func (c *firstBytesConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.onFirst != nil {
+		c.onFirst(c.RemoteAddr(), p[:n])
+		c.onFirst = nil
+	}
+	return n, err
+}
+
+// NetConn returns the connection underneath, as tls.Conn does.
+func (c *firstBytesConn) NetConn() net.Conn { return c.Conn }
 
 type proxyListener struct{ *proxyproto.Listener }
 

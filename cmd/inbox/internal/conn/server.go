@@ -35,7 +35,9 @@ type Server struct {
 // tlsConfig it serves plain HTTP. Frames throttles HTTP/2, and unfinished limits the headers of
 // HTTP/1.1 over TLS. Turn serves a connection of TURN over TLS until it ends; nil is off. Shutdown
 // and Close do not affect these connections. NewServer sets main's Protocols, ConnContext and
-// ConnState; main must not serve anything else. It adds [ALPNTURN] to tlsConfig.
+// ConnState; main must not serve anything else. It adds [ALPNTURN] to tlsConfig. Main's
+// WriteTimeout applies to HTTP/2 only, until a response begins; writes of HTTP/1.1 are limited by
+// their connections, as those of [LazyListener].
 func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.FrameLimiter,
 	unfinished *ratelimit.UnfinishedLimiter, turn func(net.Conn)) (*Server, error) {
 	s := &Server{tlsConfig: tlsConfig, http1: main, unfinished: unfinished, turn: turn}
@@ -49,6 +51,7 @@ func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.Frame
 	main.ConnState = s.newConns.onState
 	var err error
 	s.http2, err = newHTTP2Server(main, frames)
+	main.WriteTimeout = 0
 	return s, err
 }
 
@@ -64,7 +67,7 @@ func (s *Server) routes(http1 *handover) []route {
 	return []route{
 		{"h2", s.http2.serve},
 		{"http/1.1", func(c *tls.Conn) { http1.give(c) }},
-		{ALPNTURN, func(c *tls.Conn) { s.serveTURN(c) }},
+		{ALPNTURN, func(c *tls.Conn) { s.serveTURN(&dataConn{Conn: c, onData: ratelimit.OnData(c)}) }},
 		{"", s.detect(http1)},
 	}
 }
@@ -125,7 +128,7 @@ func logPanic(c net.Conn, log *log.Logger) {
 
 // closeNow closes a connection without waiting for it. TLS first sends close_notify and needs
 // a lock for that. A client that requests a key update and does not read the response blocks
-// a write that holds this lock for up to [maxWriteTime].
+// a write that holds this lock for as long as [WriteLimit] allows.
 func closeNow(c net.Conn) {
 	_ = c.SetWriteDeadline(time.Now())
 	go c.Close()

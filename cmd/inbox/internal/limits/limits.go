@@ -10,6 +10,8 @@ import (
 
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/ratelimit"
+
+	"golang.org/x/time/rate"
 )
 
 // Values that need no option, with the reasons.
@@ -18,6 +20,7 @@ const (
 	guessRate          = 0.1 // then one guess in 10 s: a four-letter word takes weeks
 	newNameBurst       = 60  // new names, and misses: an office that starts its day
 	newNameRate        = 1
+	heavyRate          = 2000        // requests per second and processor of the addresses that request much: a tenth of the time
 	connBurst          = 5           // times -conn-rate: a page loads a dozen files, an office reconnects at once
 	refusalDelay       = time.Second // of a request: a closed-loop flooder gets one answer in this time
 	maxDelayedRefusals = 1024        // refusals delayed at once, a few KiB each
@@ -58,6 +61,8 @@ type Config struct {
 	OwnerTTL time.Duration
 	// HandshakeTimeout bounds how long a TLS handshake waits for others of its address.
 	HandshakeTimeout time.Duration
+	// WriteTimeout is in which a client must receive 64 KiB of a response, or the rest.
+	WriteTimeout time.Duration
 	// Exempt reports which requests the request rate does not limit.
 	Exempt func(*http.Request) bool
 	// CanWait reports which requests can wait for a message or for a recipient.
@@ -72,6 +77,7 @@ type Limits struct {
 	Frames     *ratelimit.FrameLimiter
 	Unfinished *ratelimit.UnfinishedLimiter
 	Handshakes *ratelimit.HandshakeLimiter
+	Writes     *conn.WriteLimit
 	Lingering  *ratelimit.LingeringClose
 	Streams    *ratelimit.StreamLimiter
 	Requests   *ratelimit.RequestLimiter
@@ -89,9 +95,9 @@ type Limits struct {
 func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver) *Limits {
 	budget := ratelimit.Budget{PerSecond: float64(cfg.Rate), Burst: cfg.Burst}
 	frames := ratelimit.Budget{PerSecond: framesFactor * budget.PerSecond, Burst: framesFactor * budget.Burst}
-	handshakesPerAddr := 0
+	processors, handshakesPerAddr := runtime.GOMAXPROCS(0), 0
 	if cfg.MaxConnsPerIP > 0 {
-		handshakesPerAddr = max(1, runtime.GOMAXPROCS(0)/2) // the rest is left to other addresses
+		handshakesPerAddr = max(1, processors/2) // the rest is left to other addresses
 	}
 	return &Limits{
 		Conns: ratelimit.NewConnLimiter(ratelimit.ConnLimits{
@@ -106,14 +112,16 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 			MaxHeaderBytes: max(cfg.MaxHeaderBytes, 1+conn.HTTP1HeaderSlack),
 		},
 		Handshakes: &ratelimit.HandshakeLimiter{
-			PerAddr: handshakesPerAddr, Timeout: cfg.HandshakeTimeout, ClientIP: clientIP, DryRun: cfg.DryRun,
+			PerAddr: handshakesPerAddr, Total: max(1, processors*3/4), Timeout: cfg.HandshakeTimeout, ClientIP: clientIP, DryRun: cfg.DryRun,
 		},
+		Writes: &conn.WriteLimit{Timeout: cfg.WriteTimeout},
 		Streams: ratelimit.NewStreamLimiter(ratelimit.StreamLimits{
-			Max: cfg.MaxConns, MaxPerAddr: streamsFactor * cfg.MaxConnsPerIP, DryRun: cfg.DryRun,
+			Max: cfg.MaxConns, MaxPerAddr: streamsFactor * cfg.MaxConnsPerIP, Timeout: cfg.WriteTimeout, DryRun: cfg.DryRun,
 		}, clients.Addr),
 		Requests: &ratelimit.RequestLimiter{
 			Limiter: ratelimit.NewLimiter(budget, 0), Addr: clients.Addr, Exempt: cfg.Exempt,
-			Tarpit: refusalDelay, MaxTarpitted: maxDelayedRefusals, DryRun: cfg.DryRun,
+			Tarpit: refusalDelay, MaxTarpitted: maxDelayedRefusals,
+			Heavy: rate.NewLimiter(rate.Limit(heavyRate*processors), 1), DryRun: cfg.DryRun,
 		},
 		Header: &HeaderLimiter{
 			MaxBytes: cfg.MaxHeaderBytes, MaxFields: maxHeaderFields,

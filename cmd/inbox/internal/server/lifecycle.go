@@ -124,7 +124,7 @@ func (s *server) stop() error {
 		s.closeConns()
 	}
 	err := s.save()
-	s.log.Info("stopped", "refusedHandshakes", s.errorLog.Suppressed())
+	s.log.Info("stopped", "suppressedErrors", s.errorLog.Suppressed())
 	return err
 }
 

@@ -34,7 +34,7 @@ type stack struct {
 	limits      *limits.Limits
 	meter       *metrics.Meter // nil if nothing reads it
 	allowOrigin func(http.ResponseWriter, *http.Request)
-	warnOfLoop  middleware // for requests that are redirected to HTTPS
+	proxies     *proxyWarnings
 
 	http2Refuser *conn.HTTP2Refuser // of the listeners without TLS
 }
@@ -63,7 +63,7 @@ func (s stack) mainHandler(inner http.Handler) http.Handler {
 		s.limits.Header.Handler(s.limits.Requests.Handler),
 		s.limits.Requests.Handler,
 		when(!overTLS, s.http2Refuser.Handler),
-		when(named, func(next http.Handler) http.Handler { return tlsmgr.CheckHost(s.domains, isHealthCheck, next) }),
+		when(named, s.proxies.checkHost(s.domains, isHealthCheck)),
 		s.limits.Polls.Handler,
 	)
 }
@@ -80,7 +80,8 @@ func (s stack) redirectHandler(httpsPort int) http.Handler {
 		s.certs.HTTPHandler,
 		s.limits.Requests.Handler,
 		s.http2Refuser.Handler,
-		s.warnOfLoop,
+		s.proxies.checkHost(s.domains, func(*http.Request) bool { return false }), // as Redirect does, with a warning
+		s.proxies.redirects,
 	)
 }
 
