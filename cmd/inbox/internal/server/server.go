@@ -187,6 +187,9 @@ func (s *server) metricsSources() metrics.Sources {
 	if s.mailboxes.shared != nil {
 		sources.Collectors = append(sources.Collectors, s.meters.store.Collector(s.mailboxes.shared))
 	}
+	if s.relay != nil && s.relay.server != nil {
+		sources.Collectors = append(sources.Collectors, metrics.CollectTURN(s.relay.server.State, s.relay.socketState()))
+	}
 	if s.certs != nil {
 		sources.Certificates = s.certs.State
 		sources.Collectors = append(sources.Collectors, s.meters.handshakes.Collect)

@@ -18,7 +18,9 @@ import (
 	"time"
 
 	"inbox/cmd/inbox/internal/config"
+	"inbox/cmd/inbox/internal/host"
 	"inbox/cmd/inbox/internal/limits"
+	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
 	"inbox/internal/atomicfile"
 	"inbox/internal/privatefile"
@@ -164,6 +166,17 @@ func (r *relay) warnOfMonth() {
 	}
 	r.log.Warn("the month's traffic of the relay is used up: calls get no relay until the next month (UTC); see -turn-month",
 		"bytes", r.cfg.MonthBytes)
+}
+
+// socketState returns what reads the state of the UDP socket; nil without one.
+func (r *relay) socketState() func() metrics.TURNSocket {
+	if r.socket == nil {
+		return nil
+	}
+	return func() metrics.TURNSocket {
+		dropped, known := host.UDPDrops(r.socket)
+		return metrics.TURNSocket{BufferBytes: host.ReceiveBuffer(r.socket), Dropped: dropped, DropsKnown: known}
+	}
 }
 
 // close ends all allocations and saves the ledger. A second call has no effect.
