@@ -54,7 +54,7 @@ func (r *resolver) checkDomains() error {
 		return r.o.optionError("domain", errors.New("contains no host name"))
 	}
 	for _, name := range splitList(r.o.domain) {
-		if why := hostNameMistake(name); why != "" {
+		if why := hostNameMistake(name, "bind"); why != "" {
 			return r.o.optionError("domain", fmt.Errorf("%q %s", name, why))
 		}
 		if _, err := acme.Names([]string{name}); err != nil {
@@ -65,8 +65,8 @@ func (r *resolver) checkDomains() error {
 }
 
 // hostNameMistake returns what is wrong with a host name for common mistakes; "" if it is
-// none of them.
-func hostNameMistake(name string) string {
+// none of them. The port is set with another option.
+func hostNameMistake(name, portOption string) string {
 	switch {
 	case strings.ContainsAny(name, "\"'`“”„‘’«»"):
 		return "contains a quotation mark; remove it"
@@ -80,7 +80,7 @@ func hostNameMistake(name string) string {
 		return "contains an underscore, which host names and certificates cannot contain"
 	}
 	if host, _, err := net.SplitHostPort(name); err == nil && host != "" {
-		return "contains a port; write the host name only, and set the port with -bind"
+		return "contains a port; write the host name only, and set the port with -" + portOption
 	}
 	return ""
 }

@@ -71,7 +71,7 @@ type Config struct {
 	DryRun bool
 }
 
-// Limits has the limiters, in the order in which a request passes them.
+// Limits has the limiters, in the order in which a request passes them, and those of the relay.
 type Limits struct {
 	Conns      *ratelimit.ConnLimiter
 	Frames     *ratelimit.FrameLimiter
@@ -85,6 +85,7 @@ type Limits struct {
 	Polls      *ratelimit.PollLimiter
 	Files      *FileLimiter
 	Guard      *Guard
+	TURN       *TURN
 
 	dryRun bool
 }
@@ -131,6 +132,7 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 			Share: ratelimit.NewShare(ratelimit.ShareLimits{Ceiling: int64(cfg.PageFiles), DryRun: cfg.DryRun}), Addr: clients.Addr,
 		},
 		Guard:  newGuard(cfg, clients),
+		TURN:   newTURN(cfg),
 		dryRun: cfg.DryRun,
 	}
 }
@@ -150,4 +152,5 @@ func (l *Limits) Sweep(now time.Time) {
 	l.Frames.Limiter.Sweep(now)
 	l.Guard.attempts.Sweep(now)
 	l.Conns.Sweep(now)
+	l.TURN.networks.Sweep(now)
 }
