@@ -24,15 +24,13 @@ var errRefused = errors.New("refused")
 
 // pionServer runs pion/turn as a function from a request to its answer. pion knows one
 // PacketConn, on which one request at a time arrives, and calls back only during that
-// request. Payload never passes through it. There is one pionServer per transport, so that
+// request. Payload never passes through it. Each transport has its own pionServer, so that
 // requests over TLS do not delay the reader of a UDP socket.
 //
-// Its five-tuples are made up: the destination is the ID of the allocation that the client
-// has in our table. So pion finds the allocation that we mean or none, also while it still
-// has an earlier one of the same client.
+// pion finds an allocation by its five-tuple. Its destination is not an address but the ID
+// of the allocation in our table, so that pion cannot find an earlier one of the client.
 type pionServer struct {
-	s      *Server
-	server *pion.Server
+	s *Server
 
 	mu       sync.Mutex // held during a request
 	requests chan *request
@@ -47,8 +45,7 @@ type pionServer struct {
 
 func newPionServer(s *Server) (*pionServer, error) {
 	p := &pionServer{s: s, requests: make(chan *request), handled: make(chan struct{}), closed: make(chan struct{})}
-	var err error
-	p.server, err = pion.NewServer(pion.ServerConfig{
+	_, err := pion.NewServer(pion.ServerConfig{
 		Realm:               realm,
 		AuthHandler:         p.authenticate,
 		EventHandler:        pion.EventHandler{OnAuth: p.authenticated},
@@ -99,7 +96,7 @@ func (p *pionServer) WriteTo(b []byte, _ net.Addr) (int, error) {
 	return len(b), nil
 }
 
-// LocalAddr returns the destination of the made-up five-tuple.
+// LocalAddr returns the destination of the five-tuple of the request.
 func (p *pionServer) LocalAddr() net.Addr {
 	addr := &net.UDPAddr{IP: make(net.IP, net.IPv6len)}
 	if p.current != nil {

@@ -16,9 +16,9 @@ import (
 const (
 	// allocateTimeout is how long a stream exists without an allocation.
 	allocateTimeout = 10 * time.Second
-	// maxEarlyRequests is how many requests a stream can send without an allocation. A client
-	// needs two.
-	maxEarlyRequests = 16
+	// maxUnboundRequests is how many requests a stream can send while it has no allocation,
+	// also between two of them. A client needs two.
+	maxUnboundRequests = 16
 	// writeTimeout ends a stream whose client reads nothing.
 	writeTimeout = 15 * time.Second
 	// maxQueuedBytes bounds what waits for a slow client, beside as much that is being
@@ -39,12 +39,12 @@ var (
 
 // stream is a client over TLS.
 type stream struct {
-	s             *Server
-	conn          net.Conn
-	client        netip.AddrPort
-	allocation    atomic.Pointer[allocation]
-	earlyRequests int // of the reader
-	out           outbox
+	s               *Server
+	conn            net.Conn
+	client          netip.AddrPort
+	allocation      atomic.Pointer[allocation]
+	unboundRequests int // of the reader
+	out             outbox
 
 	mu      sync.Mutex // guards the read deadline
 	aborted bool
@@ -148,8 +148,8 @@ func (st *stream) transport() transport { return overTLS }
 func (st *stream) addr() netip.AddrPort { return st.client }
 
 func (st *stream) admit() bool {
-	st.earlyRequests++
-	if st.earlyRequests > maxEarlyRequests {
+	st.unboundRequests++
+	if st.unboundRequests > maxUnboundRequests {
 		st.abort()
 		return false
 	}
@@ -175,7 +175,6 @@ func (st *stream) attach(a *allocation) {
 		c.SetWriteBuffer(socketBufferBytes)
 	}
 	st.allocation.Store(a)
-	st.earlyRequests = 0
 	st.setReadDeadline(0)
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"inbox/inbox"
 	"inbox/tlsmgr/acme"
 )
 
@@ -52,7 +53,7 @@ func (r *resolver) resolveTURN() error {
 	r.c.TURN = &TURN{
 		Host:    host,
 		Relay:   r.c.Store == nil || r.isDomain(host),
-		OverTLS: r.o.https && !isIP && len(r.c.TrustedProxies) == 0 && (hasName || r.c.Store != nil),
+		OverTLS: r.o.https && !isIP && !r.isBehindProxy() && (hasName || r.c.Store != nil),
 		Bind:    bind, RateBits: r.o.turnRate * 1_000_000, MonthBytes: r.o.turnMonth * 1_000_000_000,
 	}
 	if !hasName && r.c.Store == nil && !isIP {
@@ -61,6 +62,10 @@ func (r *resolver) resolveTURN() error {
 	}
 	return nil
 }
+
+// isBehindProxy reports whether clients reach the main listener through a proxy, which does not
+// know TURN.
+func (r *resolver) isBehindProxy() bool { return len(r.c.TrustedProxies) > 0 || r.c.Bind.isUnix() }
 
 // turnHost returns the host that -turn names in the form of URLs, or "".
 func (r *resolver) turnHost() (host string, isIP bool, err error) {
@@ -73,6 +78,9 @@ func (r *resolver) turnHost() (host string, isIP bool, err error) {
 		if _, err := netip.ParseAddr(names[0]); err == nil {
 			return names[0], true, nil
 		}
+	}
+	if err == nil {
+		_, err = inbox.ParseICEServers("stun:" + names[0]) // as browsers do
 	}
 	wrong := hostNameMistake(name, "turn-bind")
 	switch {

@@ -32,6 +32,7 @@ func TestTURNOptions(t *testing.T) {
 		{"name without a certificate", "-turn turn.example" + acme, true, "turn.example", true, false},
 		{"international name", "-turn bücher.example", true, "xn--bcher-kva.example", true, true},
 		{"proxies", proxies, true, "", true, false},
+		{"Unix socket", "-bind unix:/run/x", true, "", true, false},
 		{"proxies and a name", "-turn b.example" + acme + proxies, true, "b.example", true, false},
 		{"store", store, false, "", false, false},
 		{"store, another node", "-turn turn.example" + store, true, "turn.example", false, true},
