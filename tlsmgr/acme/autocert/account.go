@@ -67,7 +67,7 @@ func (r *orderRun) recoverAccount(ctx context.Context, refusal error) bool {
 		why = "the account is " + string(account.Status)
 	}
 	r.Log.Warn("the account cannot order any more; registering another", "name", r.request.Name, "ca", r.request.CA.URL,
-		"why", why, "terms", r.tap.terms())
+		"why", why, "terms", r.tap.observed().termsURL)
 	return r.replaceAccountKey(ctx) == nil
 }
 
@@ -97,7 +97,7 @@ func (r *orderRun) explainAccount(e *acme.OrderError, cause error) {
 		if r.request.Directory != nil {
 			directoryTerms = r.request.Directory.Meta.TermsOfService
 		}
-		e.Fix = "do what the CA asks for at " + cmp.Or(r.tap.terms(), directoryTerms, r.request.CA.URL)
+		e.Fix = "do what the CA asks for at " + cmp.Or(r.tap.observed().termsURL, directoryTerms, r.request.CA.URL)
 	case isProblem(cause, "unauthorized"), isProblem(cause, "malformed"):
 		if r.tap.account != nil && r.tap.account.KID != "" {
 			e.Err = fmt.Errorf("%w (account %s)", e.Err, r.tap.account.KID)

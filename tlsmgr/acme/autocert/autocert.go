@@ -145,7 +145,7 @@ func (e *engine) Order(ctx context.Context, o acme.Order) (failed int, err error
 	switch {
 	case err == nil:
 		return max(started-1, 0), nil // the last one was valid
-	case run.tap.finalized():
+	case run.tap.observed().finalized:
 		return max(started-1, 0), run.orderError(err)
 	}
 	return started, acme.TimedOut(ctx, started, run.orderError(err))

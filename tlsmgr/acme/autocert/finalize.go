@@ -44,7 +44,7 @@ func (t *responseTap) followOrder(resp *http.Response) (*http.Response, error) {
 	if isRefused && t.account == nil || !isRefused && (answer.Status == acmelib.StatusValid || answer.Status == acmelib.StatusInvalid) {
 		return resp, nil
 	}
-	orderURL := t.orderURLs().url
+	orderURL := t.observed().orderURL
 	deadline, status := time.Now().Add(pollLimit), answer.Status
 	for interval := pollIntervalMin; time.Now().Before(deadline); interval = min(2*interval, pollIntervalMax) {
 		if err := timeout.Sleep(t.ctx, interval); err != nil {
@@ -72,9 +72,7 @@ func lostAnswer(r *http.Request) *http.Response {
 
 // answerWith returns an answer with the state of the order.
 func (t *responseTap) answerWith(resp *http.Response, o *acmelib.Order) (*http.Response, error) {
-	t.mu.Lock()
-	t.order.certURL = o.CertURL
-	t.mu.Unlock()
+	t.update(func(seen *observation) { seen.certURL = o.CertURL })
 	object := map[string]any{"status": o.Status, "certificate": o.CertURL, "finalize": o.FinalizeURL, "authorizations": o.AuthzURLs}
 	if o.Error != nil {
 		object["error"] = map[string]any{"type": o.Error.ProblemType, "detail": o.Error.Detail, "status": o.Error.StatusCode}
@@ -84,7 +82,7 @@ func (t *responseTap) answerWith(resp *http.Response, o *acmelib.Order) (*http.R
 		return nil, err
 	}
 	answer := newAnswer(resp, "application/json", text)
-	answer.Header.Set("Location", t.orderURLs().url)
+	answer.Header.Set("Location", t.observed().orderURL)
 	return answer, nil
 }
 
@@ -125,8 +123,7 @@ func (r *orderRun) orderError(err error) *acme.OrderError {
 }
 
 func orderError(err error, tap *responseTap) *acme.OrderError {
-	validationErrors, retryAfter := tap.result()
-	status, cause := 0, err
+	seen, status, cause := tap.observed(), 0, err
 	var problem *acmelib.Error
 	if errors.As(err, &problem) {
 		status, err = problem.StatusCode, problemText(problem)
@@ -134,17 +131,17 @@ func orderError(err error, tap *responseTap) *acme.OrderError {
 	if isProblem(cause, "badNonce") {
 		status = http.StatusServiceUnavailable
 	}
-	e := acme.Classify(status, retryAfter, err)
+	e := acme.Classify(status, seen.retryAfter, err)
 	switch {
-	case tap.issued(): // another order soon would use up the weekly limit of the CA
+	case seen.issued: // another order soon would use up the weekly limit of the CA
 		e.Outcome = schedule.CARejected
 		e.Err = fmt.Errorf("the CA issued a certificate that autocert cannot use: %w", err)
-	case tap.finalized(): // the CA can issue, or has
+	case seen.finalized: // the CA can issue, or has
 		e.Outcome = schedule.CARejected
 		e.Err = fmt.Errorf("the name is validated, and the order was finalized, but brought no certificate: %w", err)
-	case len(validationErrors) > 0:
+	case len(seen.validationErrors) > 0:
 		e.Outcome = schedule.ValidationFailed
-		e.Err = fmt.Errorf("the CA says: %s", strings.Join(validationErrors, "; "))
+		e.Err = fmt.Errorf("the CA says: %s", strings.Join(seen.validationErrors, "; "))
 	}
 	return e
 }

@@ -24,23 +24,44 @@ type responseTap struct {
 	// account asks about a finalized order, and for its certificate; nil: it cannot.
 	account *acmelib.Client
 
-	mu               sync.Mutex
-	order            orderURLs
-	termsURL         string        // of new terms of service
-	sawFinalization  bool          // the CA got the CSR
+	mu   sync.Mutex // autocert deactivates authorizations in the background
+	seen observation
+}
+
+// observation is what the exchange with the CA shows about an order.
+type observation struct {
+	orderURL, finalizeURL, certURL string
+
+	termsURL         string        // of new terms of service; empty: none
+	finalized        bool          // the CA received the CSR
+	issued           bool          // the CA issued a certificate, which counts against its limits even if invalid
 	validationErrors []string      // distinct, as "challenge type: detail"
-	retryAfter       time.Duration // of the last response
-	sawCertificate   bool          // the CA issued a certificate, which counts against its limits even if invalid
+	retryAfter       time.Duration // of the last response if it was an error
+}
+
+// observed returns what was seen so far.
+func (t *responseTap) observed() observation {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	seen := t.seen
+	seen.validationErrors = slices.Clone(seen.validationErrors)
+	return seen
+}
+
+func (t *responseTap) update(change func(*observation)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change(&t.seen)
 }
 
 func (t *responseTap) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := t.ctx.Err(); err != nil {
 		return nil, err
 	}
-	order := t.orderURLs()
-	isFinalization := r.Method == http.MethodPost && t.account != nil && r.URL.String() == order.finalizeURL
+	seen := t.observed()
+	isFinalization := r.Method == http.MethodPost && t.account != nil && r.URL.String() == seen.finalizeURL
 	if isFinalization {
-		t.markFinalized() // from now on the CA can issue, whatever it answers
+		t.update(func(o *observation) { o.finalized = true }) // from now on the CA can issue, whatever it answers
 	}
 	resp, err := t.next.RoundTrip(r.WithContext(t.ctx))
 	switch {
@@ -49,92 +70,59 @@ func (t *responseTap) RoundTrip(r *http.Request) (*http.Response, error) {
 	case err != nil:
 		return nil, err
 	}
-	t.inspect(resp)
+	t.update(func(o *observation) { o.inspect(resp) })
 	switch {
 	case isFinalization:
 		return t.followOrder(resp)
-	case t.account != nil && r.URL.String() == order.certURL && resp.StatusCode >= http.StatusBadRequest:
+	case t.account != nil && r.URL.String() == seen.certURL && resp.StatusCode >= http.StatusBadRequest:
 		return t.followCertificate(resp)
 	}
 	return resp, nil
 }
 
-func (t *responseTap) orderURLs() orderURLs {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.order
-}
-
-func (t *responseTap) markFinalized() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.sawFinalization = true
-}
-
-// orderURLs are the URLs of the order in progress.
-type orderURLs struct{ url, finalizeURL, certURL string }
-
-// finalized reports whether the CA got the CSR.
-func (t *responseTap) finalized() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.sawFinalization
-}
-
-// terms returns the URL of new terms of service; empty: none.
-func (t *responseTap) terms() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.termsURL
-}
-
-func (t *responseTap) inspect(resp *http.Response) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.retryAfter = 0
+func (o *observation) inspect(resp *http.Response) {
+	o.retryAfter = 0
 	if url := acme.TermsLink(resp.Header); url != "" {
-		t.termsURL = url
+		o.termsURL = url
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		t.retryAfter = acme.ParseRetryAfter(resp.Header, time.Now())
+		o.retryAfter = acme.ParseRetryAfter(resp.Header, time.Now())
 		return
 	}
 	if resp.Header.Get("Content-Type") == "application/pem-certificate-chain" {
-		t.sawCertificate = true
+		o.issued = true
 	}
 	if resp.Header.Get("Content-Type") != "application/json" && resp.Header.Get("Content-Type") != "application/json; charset=utf-8" {
 		return
 	}
 	body, err := io.ReadAll(resp.Body) // bounded by limitedTransport
-	resp.Body = readCloser{io.MultiReader(bytes.NewReader(body), resp.Body), resp.Body}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(body), resp.Body), resp.Body}
 	if err == nil {
-		t.parseOrderLocked(body, resp.Header.Get("Location"))
-		t.parseAuthorizationLocked(body)
+		o.parseOrder(body, resp.Header.Get("Location"))
+		o.parseAuthorization(body)
 	}
 }
 
-type readCloser struct {
-	io.Reader
-	io.Closer
-}
-
-// parseOrderLocked records the URLs of an order.
-func (t *responseTap) parseOrderLocked(body []byte, location string) {
+// parseOrder records the URLs of an order.
+func (o *observation) parseOrder(body []byte, location string) {
 	var order struct{ Finalize, Certificate string }
 	if json.Unmarshal(body, &order) != nil || order.Finalize == "" {
 		return
 	}
-	t.order.finalizeURL = order.Finalize
+	o.finalizeURL = order.Finalize
 	if location != "" {
-		t.order.url = location
+		o.orderURL = location
 	}
 	if order.Certificate != "" {
-		t.order.certURL = order.Certificate
+		o.certURL = order.Certificate
 	}
 }
 
-// parseAuthorizationLocked records the challenge errors of an invalid authorization.
-func (t *responseTap) parseAuthorizationLocked(body []byte) {
+// parseAuthorization records the challenge errors of an invalid authorization.
+func (o *observation) parseAuthorization(body []byte) {
 	var authorization struct {
 		Status     string
 		Challenges []struct {
@@ -149,21 +137,8 @@ func (t *responseTap) parseAuthorizationLocked(body []byte) {
 		if c.Error == nil {
 			continue
 		}
-		if text := c.Type + ": " + c.Error.Detail; !slices.Contains(t.validationErrors, text) {
-			t.validationErrors = append(t.validationErrors, text)
+		if text := c.Type + ": " + c.Error.Detail; !slices.Contains(o.validationErrors, text) {
+			o.validationErrors = append(o.validationErrors, text)
 		}
 	}
-}
-
-// issued reports whether the CA issued a certificate.
-func (t *responseTap) issued() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.sawCertificate
-}
-
-func (t *responseTap) result() (validationErrors []string, retryAfter time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.Clone(t.validationErrors), t.retryAfter
 }

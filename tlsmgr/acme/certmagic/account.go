@@ -214,7 +214,7 @@ func (r *orderRun) agreeAgain(ctx context.Context, refusal error) (bool, error) 
 func (r *orderRun) termsURL(refusal error) string {
 	var problem acmelib.Problem
 	errors.As(refusal, &problem)
-	return acme.SanitizeText(cmp.Or(problem.Instance, r.tap.terms(), r.order.Directory.Meta.TermsOfService, r.order.CA.URL))
+	return acme.SanitizeText(cmp.Or(problem.Instance, r.tap.termsURL, r.order.Directory.Meta.TermsOfService, r.order.CA.URL))
 }
 
 // withAccount names the account in a refusal that can be about it.

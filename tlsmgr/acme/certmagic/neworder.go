@@ -28,7 +28,7 @@ func (r *orderRun) newOrder(ctx context.Context) (acmelib.Order, error) {
 			order, err = r.requestOrder(ctx, replaces)
 		}
 	}
-	if err != nil && replaces != "" && r.tap.status() != 0 && ctx.Err() == nil {
+	if err != nil && replaces != "" && r.tap.status != 0 && ctx.Err() == nil {
 		r.Log.Warn("the CA refused the order as a replacement; ordering once more without saying what it replaces",
 			"name", r.order.Name, "ca", r.order.CA.URL, "err", acme.SanitizeText(plain(err).Error()))
 		order, err = r.requestOrder(ctx, "")

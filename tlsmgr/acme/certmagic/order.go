@@ -106,7 +106,7 @@ func (r *orderRun) obtain(ctx context.Context, csr *x509.CertificateRequest) (ch
 func (r *orderRun) resume(ctx context.Context, csr *x509.CertificateRequest) (acmelib.Order, error) {
 	r.validated = true
 	order, err := r.client.GetOrder(ctx, r.account, acmelib.Order{Location: r.order.ResumeURL})
-	switch status := r.tap.status(); {
+	switch status := r.tap.status; {
 	case err != nil && status >= 400 && status < 500 && status != http.StatusTooManyRequests && !isProblem(err, acmelib.ProblemTypeBadNonce):
 		return order, fmt.Errorf("%w: %w", acme.ErrOrderGone, err)
 	case err != nil:
@@ -133,7 +133,7 @@ func (r *orderRun) finalize(ctx context.Context, order acmelib.Order, csr *x509.
 		return r.await(ctx, order, pollLimit)
 	}
 	order, err := r.client.GetOrder(ctx, r.account, order)
-	if err == nil && order.Status == acmelib.StatusReady && r.tap.status() < 400 && isServerError(refusal) {
+	if err == nil && order.Status == acmelib.StatusReady && r.tap.status < 400 && isServerError(refusal) {
 		if order, refusal = r.sendCSR(ctx, order, csr); refusal == nil {
 			return r.await(ctx, order, pollLimit)
 		}
@@ -152,7 +152,7 @@ func (r *orderRun) sendCSR(ctx context.Context, order acmelib.Order, csr *x509.C
 	location := order.Location
 	finalized, err := once.FinalizeOrder(ctx, r.account, order, csr.Raw)
 	finalized.Location = location
-	if status := r.tap.status(); err != nil && (status < 200 || status > 299) && !isProblem(err, acmelib.ProblemTypeOrderNotReady) {
+	if status := r.tap.status; err != nil && (status < 200 || status > 299) && !isProblem(err, acmelib.ProblemTypeOrderNotReady) {
 		return finalized, err
 	}
 	return finalized, ctx.Err() // what else the library has to say, the status of the order says
@@ -171,7 +171,7 @@ func (r *orderRun) await(ctx context.Context, order acmelib.Order, limit time.Du
 			reported = true
 			r.order.Report(schedule.Processing, order.Location)
 		}
-		wait := max(r.tap.retryAfter(), interval)
+		wait := max(r.tap.retryAfter, interval)
 		if time.Now().Add(wait).After(deadline) {
 			return order, r.pendingError(order)
 		}
@@ -197,7 +197,7 @@ func orderRefused(order acmelib.Order) error {
 }
 
 func (r *orderRun) pendingError(order acmelib.Order) error {
-	return &acme.OrderError{RetryAfter: r.tap.retryAfter(),
+	return &acme.OrderError{RetryAfter: r.tap.retryAfter,
 		Err: fmt.Errorf("%w: the name is validated, and order %s is %s", acme.ErrOrderPending, order.Location, order.Status)}
 }
 
@@ -211,12 +211,12 @@ func (r *orderRun) download(ctx context.Context, order acmelib.Order) (acmelib.C
 		if err == nil && len(chains) > 0 || n == downloadAttempts || ctx.Err() != nil {
 			break
 		}
-		if err := timeout.Sleep(ctx, max(interval, min(r.tap.retryAfter(), pollIntervalMax))); err != nil {
+		if err := timeout.Sleep(ctx, max(interval, min(r.tap.retryAfter, pollIntervalMax))); err != nil {
 			break
 		}
 	}
 	if err != nil || len(chains) == 0 {
-		return acmelib.Certificate{}, &acme.OrderError{RetryAfter: r.tap.retryAfter(), Err: fmt.Errorf(
+		return acmelib.Certificate{}, &acme.OrderError{RetryAfter: r.tap.retryAfter, Err: fmt.Errorf(
 			"%w: order %s is valid, but its certificate cannot be downloaded: %w", acme.ErrOrderPending, order.Location, plain(err))}
 	}
 	if err := r.prove(chains[0].ChainPEM); err != nil {
@@ -308,7 +308,7 @@ func (r *orderRun) problemStatus(err error) int {
 	case errors.As(err, &problem):
 		return problem.Status
 	case strings.Contains(err.Error(), ": HTTP "): // it was no problem document
-		return r.tap.status()
+		return r.tap.status
 	}
 	return 0
 }
