@@ -31,6 +31,18 @@ const (
 	maxResponseBytes = 1 << 20
 )
 
+// CA is a certificate authority that speaks ACME.
+type CA struct {
+	// URL is its directory.
+	URL string
+	// RootsFile holds the PEM certificates that its own server is trusted by; empty:
+	// those of the system.
+	RootsFile string
+	// EABKeyID and EABKeyFile bind the account to an existing one (external account
+	// binding); the file holds the MAC key in base64url.
+	EABKeyID, EABKeyFile string
+}
+
 // CAClient is a resolved [CA].
 type CAClient struct {
 	URL string
@@ -218,6 +230,3 @@ func TermsLink(h http.Header) string {
 	}
 	return ""
 }
-
-// EABFix is the [OrderError] Fix for a CA that demands external account binding.
-const EABFix = "get a key ID and a MAC key from the CA, and configure them as external account binding"

@@ -71,12 +71,6 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-// newEngine completes the settings.
-func (s *Settings) newEngine(values, challenges storage.Storage) (Engine, error) {
-	s.Storage, s.Challenges = values, challenges
-	return s.Engine(s)
-}
-
 // EngineName returns the name of the engine.
 func (c *Client) EngineName() string { return c.scheduler.engine.Name() }
 

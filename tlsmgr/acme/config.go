@@ -6,8 +6,8 @@
 package acme
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -16,15 +16,6 @@ import (
 	"inbox/tlsmgr/internal/hosts"
 	"inbox/tlsmgr/storage"
 )
-
-// ErrUsage is wrapped by each error of a configuration that contradicts itself,
-// or that asks for what an engine cannot do.
-var ErrUsage = errors.New("cannot be configured like this")
-
-// UsageErrorf returns an error that wraps [ErrUsage].
-func UsageErrorf(format string, a ...any) error {
-	return fmt.Errorf("%w: %s", ErrUsage, fmt.Sprintf(format, a...))
-}
 
 // The directory URLs of Let's Encrypt. LetsEncrypt is the default CA.
 const (
@@ -68,18 +59,6 @@ type Config struct {
 	// NoHTTP and NoTLS state that the CA cannot reach that listener. One of the two
 	// must be reachable.
 	NoHTTP, NoTLS bool
-}
-
-// CA is a certificate authority that speaks ACME.
-type CA struct {
-	// URL is its directory.
-	URL string
-	// RootsFile holds the PEM certificates that its own server is trusted by; empty:
-	// those of the system.
-	RootsFile string
-	// EABKeyID and EABKeyFile bind the account to an existing one (external account
-	// binding); the file holds the MAC key in base64url.
-	EABKeyID, EABKeyFile string
 }
 
 // Settings are a resolved [Config], shared by an engine and its caller. They must not
@@ -216,4 +195,27 @@ func Names(domains []string) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+// hasNoAddress is true for a name that certainly has no address. When a lookup
+// fails, the CA will tell.
+func (s *Settings) hasNoAddress(ctx context.Context, name string) bool {
+	if !s.WaitForAddress || hosts.IsIP(name) {
+		return false
+	}
+	resolver := s.Resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	defer cancel()
+	_, err := resolver.LookupNetIP(ctx, "ip", name)
+	var dnsErr *net.DNSError
+	return errors.As(err, &dnsErr) && dnsErr.IsNotFound
+}
+
+// newEngine completes the settings.
+func (s *Settings) newEngine(values, challenges storage.Storage) (Engine, error) {
+	s.Storage, s.Challenges = values, challenges
+	return s.Engine(s)
 }

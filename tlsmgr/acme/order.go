@@ -11,12 +11,6 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-var (
-	errStateNotSaved    = errors.New("the schedule cannot be stored, so nothing is ordered")
-	errValidationBudget = errors.New("too many validations have failed in the last hour; " +
-		"waiting, so that the CA does not block the name")
-)
-
 // orderRun is one run of orders for a name, under its lock, at one CA after the
 // other and with one challenge type after the other.
 type orderRun struct {

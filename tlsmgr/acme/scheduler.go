@@ -5,14 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"time"
 
 	"inbox/tlsmgr/acme/schedule"
 	"inbox/tlsmgr/internal/certs"
-	"inbox/tlsmgr/internal/hosts"
 	"inbox/tlsmgr/internal/timeout"
 	"inbox/tlsmgr/internal/tlsconfig"
 	"inbox/tlsmgr/storage"
@@ -224,25 +222,6 @@ func (sc *scheduler) refreshARI(ctx context.Context, w *worker, forced bool, now
 	if err := saveJSON(ctx, sc.records.storage, key, fresh); err != nil {
 		sc.Log.Debug("the renewal information cannot be stored", "name", w.name, "err", err)
 	}
-}
-
-var errNoAddress = errors.New("the name has no address; add an A or AAAA record that points here")
-
-// hasNoAddress is true for a name that certainly has no address. When a lookup
-// fails, the CA will tell.
-func (s *Settings) hasNoAddress(ctx context.Context, name string) bool {
-	if !s.WaitForAddress || hosts.IsIP(name) {
-		return false
-	}
-	resolver := s.Resolver
-	if resolver == nil {
-		resolver = net.DefaultResolver
-	}
-	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
-	defer cancel()
-	_, err := resolver.LookupNetIP(ctx, "ip", name)
-	var dnsErr *net.DNSError
-	return errors.As(err, &dnsErr) && dnsErr.IsNotFound
 }
 
 // attempt orders for a name, unless another process does, and returns how long to

@@ -1,16 +1,23 @@
 package autocert
 
 import (
-	"cmp"
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
-	"path"
-	"strings"
+	"net/http"
+	"time"
 
 	acmelib "golang.org/x/crypto/acme"
 
 	"inbox/tlsmgr/acme"
+
+	"golang.org/x/crypto/acme/autocert"
 )
 
 // Account asks the CA about the account of the stored key.
@@ -80,32 +87,78 @@ func (r *orderRun) replaceAccountKey(ctx context.Context) error {
 	return err
 }
 
-// isProblem reports whether an error is a problem document of a kind (RFC 8555, 6.7).
-func isProblem(err error, kind string) bool {
-	var problem *acmelib.Error
-	return errors.As(err, &problem) && problem.ProblemType == "urn:ietf:params:acme:error:"+kind
-}
-
-// explainAccount completes the error about an account that cannot order.
-func (r *orderRun) explainAccount(e *acme.OrderError, cause error) {
-	switch {
-	case isProblem(cause, "externalAccountRequired"):
-		e.Fix = acme.EABFix
-		e.Err = fmt.Errorf("the CA requires external account binding: %w", e.Err)
-	case isProblem(cause, "userActionRequired"):
-		var directoryTerms string
-		if r.request.Directory != nil {
-			directoryTerms = r.request.Directory.Meta.TermsOfService
-		}
-		e.Fix = "do what the CA asks for at " + cmp.Or(r.tap.observed().termsURL, directoryTerms, r.request.CA.URL)
-	case isProblem(cause, "unauthorized"), isProblem(cause, "malformed"):
-		if r.tap.account != nil && r.tap.account.KID != "" {
-			e.Err = fmt.Errorf("%w (account %s)", e.Err, r.tap.account.KID)
-		}
+// register creates the account before the first order. Managers that order for
+// several names at once would create one each.
+// It returns a client for the account.
+func (e *engine) register(ctx context.Context, ca *acme.CAClient, cache *orderCache, client *acmelib.Client) (*acmelib.Client, error) {
+	e.registerMu.Lock()
+	defer e.registerMu.Unlock()
+	key, err := loadAccountKey(ctx, cache)
+	if err != nil {
+		return nil, err
 	}
+	// Its requests are not those of the order.
+	own := &acmelib.Client{DirectoryURL: ca.URL, HTTPClient: ca.HTTPClient, RetryBackoff: retryDelay, Key: key}
+	if e.registered[ca] {
+		return own, nil
+	}
+	account := &acmelib.Account{ExternalAccountBinding: binding(ca)}
+	if e.Email != "" {
+		account.Contact = []string{"mailto:" + e.Email}
+	}
+	registrar := &acmelib.Client{DirectoryURL: client.DirectoryURL, HTTPClient: client.HTTPClient, RetryBackoff: retryDelay, Key: key}
+	if _, err := registrar.Register(ctx, account, autocert.AcceptTOS); err != nil && !errors.Is(err, acmelib.ErrAccountAlreadyExists) {
+		return own, err
+	}
+	e.registered[ca] = true
+	return own, nil
 }
 
-// problemText returns the words of the CA.
-func problemText(p *acmelib.Error) error {
-	return fmt.Errorf("the CA says: %s: %s", path.Base(strings.ReplaceAll(p.ProblemType, ":", "/")), p.Detail)
+// loadAccountKey returns the key of the account, in the form that autocert writes
+// it, and creates a missing one.
+func loadAccountKey(ctx context.Context, cache *orderCache) (crypto.Signer, error) {
+	text, err := cache.Get(ctx, accountKey)
+	if err == nil {
+		return parseAccountKey(text)
+	}
+	if !errors.Is(err, autocert.ErrCacheMiss) {
+		return nil, fmt.Errorf("read the account key: %w", err)
+	}
+	return createAccountKey(ctx, cache)
+}
+
+func createAccountKey(ctx context.Context, cache *orderCache) (crypto.Signer, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return key, cache.Put(ctx, accountKey, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
+}
+
+func parseAccountKey(text []byte) (crypto.Signer, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("the account key: %w", acme.ErrDamaged)
+	}
+	return x509.ParseECPrivateKey(block.Bytes)
+}
+
+// retryDelay repeats a request with an expired nonce or after a server error. All
+// else is repeated by the scheduler.
+func retryDelay(n int, _ *http.Request, resp *http.Response) time.Duration {
+	if resp.StatusCode == http.StatusBadRequest && n <= 20 || resp.StatusCode >= 500 && n <= 3 {
+		return 100 * time.Millisecond
+	}
+	return -1
+}
+
+func binding(ca *acme.CAClient) *acmelib.ExternalAccountBinding {
+	if ca.EABKeyID == "" {
+		return nil
+	}
+	return &acmelib.ExternalAccountBinding{KID: ca.EABKeyID, Key: ca.EABKey}
 }

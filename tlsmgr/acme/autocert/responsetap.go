@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	acmelib "golang.org/x/crypto/acme"
 
 	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/internal/timeout"
 )
 
 // responseTap is an http.RoundTripper between autocert and the CA. autocert reports
@@ -26,17 +29,6 @@ type responseTap struct {
 
 	mu   sync.Mutex // autocert deactivates authorizations in the background
 	seen observation
-}
-
-// observation is what the exchange with the CA shows about an order.
-type observation struct {
-	orderURL, finalizeURL, certURL string
-
-	termsURL         string        // of new terms of service; empty: none
-	finalized        bool          // the CA received the CSR
-	issued           bool          // the CA issued a certificate, which counts against its limits even if invalid
-	validationErrors []string      // distinct, as "challenge type: detail"
-	retryAfter       time.Duration // of the last response if it was an error
 }
 
 // observed returns what was seen so far.
@@ -80,65 +72,99 @@ func (t *responseTap) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-func (o *observation) inspect(resp *http.Response) {
-	o.retryAfter = 0
-	if url := acme.TermsLink(resp.Header); url != "" {
-		o.termsURL = url
-	}
-	if resp.StatusCode >= http.StatusBadRequest {
-		o.retryAfter = acme.ParseRetryAfter(resp.Header, time.Now())
-		return
-	}
-	if resp.Header.Get("Content-Type") == "application/pem-certificate-chain" {
-		o.issued = true
-	}
-	if resp.Header.Get("Content-Type") != "application/json" && resp.Header.Get("Content-Type") != "application/json; charset=utf-8" {
-		return
-	}
+// A finalized order is looked at for pollLimit, at intervals that double from
+// pollIntervalMin to pollIntervalMax. Its certificate is asked for downloadAttempts
+// times.
+const (
+	pollLimit                        = 90 * time.Second
+	pollIntervalMin, pollIntervalMax = 500 * time.Millisecond, 10 * time.Second
+	downloadAttempts                 = 5
+)
+
+// followOrder replaces the answer to a finalization that does not tell how it
+// ended: autocert takes it for a failure, loses the key, and orders again, although
+// the CA issues. A refusal of an order that is still ready stays, so that autocert
+// can repeat the request after a server error.
+func (t *responseTap) followOrder(resp *http.Response) (*http.Response, error) {
 	body, err := io.ReadAll(resp.Body) // bounded by limitedTransport
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(body), resp.Body), resp.Body}
-	if err == nil {
-		o.parseOrder(body, resp.Header.Get("Location"))
-		o.parseAuthorization(body)
+	resp.Body.Close()
+	if err != nil {
+		return nil, err
 	}
-}
-
-// parseOrder records the URLs of an order.
-func (o *observation) parseOrder(body []byte, location string) {
-	var order struct{ Finalize, Certificate string }
-	if json.Unmarshal(body, &order) != nil || order.Finalize == "" {
-		return
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	var answer struct{ Status string }
+	_ = json.Unmarshal(body, &answer)
+	isRefused := resp.StatusCode >= http.StatusBadRequest
+	if isRefused && t.account == nil || !isRefused && (answer.Status == acmelib.StatusValid || answer.Status == acmelib.StatusInvalid) {
+		return resp, nil
 	}
-	o.finalizeURL = order.Finalize
-	if location != "" {
-		o.orderURL = location
-	}
-	if order.Certificate != "" {
-		o.certURL = order.Certificate
-	}
-}
-
-// parseAuthorization records the challenge errors of an invalid authorization.
-func (o *observation) parseAuthorization(body []byte) {
-	var authorization struct {
-		Status     string
-		Challenges []struct {
-			Type  string
-			Error *struct{ Detail string }
+	orderURL := t.observed().orderURL
+	deadline, status := time.Now().Add(pollLimit), answer.Status
+	for interval := pollIntervalMin; time.Now().Before(deadline); interval = min(2*interval, pollIntervalMax) {
+		if err := timeout.Sleep(t.ctx, interval); err != nil {
+			return nil, err
 		}
-	}
-	if json.Unmarshal(body, &authorization) != nil || authorization.Status != "invalid" {
-		return
-	}
-	for _, c := range authorization.Challenges {
-		if c.Error == nil {
+		order, err := t.account.GetOrder(t.ctx, orderURL)
+		if err != nil {
 			continue
 		}
-		if text := c.Type + ": " + c.Error.Detail; !slices.Contains(o.validationErrors, text) {
-			o.validationErrors = append(o.validationErrors, text)
+		switch status = order.Status; {
+		case status == acmelib.StatusValid || status == acmelib.StatusInvalid:
+			return t.answerWith(resp, order)
+		case isRefused && (status == acmelib.StatusReady || status == acmelib.StatusPending):
+			return resp, nil
 		}
 	}
+	return nil, fmt.Errorf("%w: the name is validated, and order %s is %s", acme.ErrOrderPending, orderURL, status)
+}
+
+// lostAnswer stands for the answer to a request that got none.
+func lostAnswer(r *http.Request) *http.Response {
+	return &http.Response{Status: "502 no answer", StatusCode: http.StatusBadGateway, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{}, Body: http.NoBody, Request: r}
+}
+
+// answerWith returns an answer with the state of the order.
+func (t *responseTap) answerWith(resp *http.Response, o *acmelib.Order) (*http.Response, error) {
+	t.update(func(seen *observation) { seen.certURL = o.CertURL })
+	object := map[string]any{"status": o.Status, "certificate": o.CertURL, "finalize": o.FinalizeURL, "authorizations": o.AuthzURLs}
+	if o.Error != nil {
+		object["error"] = map[string]any{"type": o.Error.ProblemType, "detail": o.Error.Detail, "status": o.Error.StatusCode}
+	}
+	text, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	answer := newAnswer(resp, "application/json", text)
+	answer.Header.Set("Location", t.observed().orderURL)
+	return answer, nil
+}
+
+// newAnswer keeps the nonce of the answer that it replaces.
+func newAnswer(resp *http.Response, contentType string, text []byte) *http.Response {
+	return &http.Response{Status: "200 OK", StatusCode: http.StatusOK, Proto: resp.Proto, ProtoMajor: resp.ProtoMajor, ProtoMinor: resp.ProtoMinor,
+		Header:  http.Header{"Content-Type": {contentType}, "Replay-Nonce": resp.Header.Values("Replay-Nonce")},
+		Request: resp.Request, Body: io.NopCloser(bytes.NewReader(text)), ContentLength: int64(len(text))}
+}
+
+// followCertificate asks again for a certificate that the CA does not deliver yet.
+func (t *responseTap) followCertificate(resp *http.Response) (*http.Response, error) {
+	interval := pollIntervalMin
+	for range downloadAttempts - 1 {
+		if err := timeout.Sleep(t.ctx, interval); err != nil {
+			return nil, err
+		}
+		interval *= 2
+		chain, err := t.account.FetchCert(t.ctx, resp.Request.URL.String(), true)
+		if err != nil {
+			continue
+		}
+		var text []byte
+		for _, der := range chain {
+			text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+		}
+		resp.Body.Close()
+		return newAnswer(resp, "application/pem-certificate-chain", text), nil
+	}
+	return resp, nil
 }

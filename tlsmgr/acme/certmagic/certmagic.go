@@ -164,29 +164,6 @@ func quarantineInvalid(ctx context.Context, s storage.Storage, pattern string, v
 	}
 }
 
-// Order makes one attempt.
-func (e *engine) Order(ctx context.Context, o acme.Order) (failed int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, acme.OrderTimeout)
-	defer cancel()
-	r := e.newOrderRun(o)
-	if o.ResumeURL != "" {
-		if err := r.loadKey(ctx); err != nil {
-			return 0, err
-		}
-	}
-	config := e.config(r.store)
-	config.KeySource, config.Issuers = r, []certmagic.Issuer{r}
-	// Renewing a certificate that does not exist obtains it.
-	if err = config.RenewCertAsync(ctx, o.Name, true); err == nil {
-		_ = o.Storage.Delete(ctx, r.pendingKeyPath())
-		return 0, nil
-	}
-	if r.challengeStarted && !r.validated {
-		failed = 1
-	}
-	return failed, r.orderError(ctx, err)
-}
-
 // profile returns the configured one, which other CAs than the first need not
 // know, and for an address the one for addresses.
 func (e *engine) profile(o acme.Order) string {

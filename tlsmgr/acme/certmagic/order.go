@@ -2,13 +2,9 @@ package certmagic
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -31,47 +27,27 @@ const (
 	downloadAttempts = 5
 )
 
-// orderRun is one order. It is the issuer of a certmagic.Config, which generates
-// the key and stores what the order brings, and makes the order with acmez's
-// protocol client: certmagic's own issuer can neither resume an order nor tell how
-// far one has come, and it tries another challenge type whatever failed.
-type orderRun struct {
-	*engine
-	order   acme.Order
-	store   *store
-	tap     *responseTap
-	client  *acmelib.Client
-	account acmelib.Account
-	key     crypto.PrivateKey // of the certificate
-	// challengeStarted: from then on the CA can validate. validated: it has, so no
-	// validation failed, and no other challenge type helps.
-	challengeStarted, validated bool
-}
-
-func (e *engine) newOrderRun(o acme.Order) *orderRun {
-	tap := &responseTap{next: o.CA.HTTPClient.Transport, directoryURL: o.CA.URL}
-	return &orderRun{engine: e, order: o, store: newStore(o.Storage), tap: tap, client: newClient(o.CA, tap)}
-}
-
-// newClient returns a client that knows no renewal information if transport is a
-// responseTap. acmez caches directories by URL, so this one gets a name of its own.
-func newClient(ca *acme.CAClient, transport http.RoundTripper) *acmelib.Client {
-	return &acmelib.Client{Directory: ca.URL + "#orders", UserAgent: userAgent, PollTimeout: acme.OrderTimeout,
-		HTTPClient: &http.Client{Transport: transport, Timeout: acme.RequestTimeout}}
-}
-
-// IssuerKey implements certmagic.Issuer.
-func (r *orderRun) IssuerKey() string { return r.issuers[r.order.CA].IssuerKey() }
-
-// GenerateKey implements certmagic.KeyGenerator. A resumed order keeps its key,
-// which the CA has seen.
-func (r *orderRun) GenerateKey() (crypto.PrivateKey, error) {
-	if r.key != nil {
-		return r.key, nil
+// Order makes one attempt.
+func (e *engine) Order(ctx context.Context, o acme.Order) (failed int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, acme.OrderTimeout)
+	defer cancel()
+	r := e.newOrderRun(o)
+	if o.ResumeURL != "" {
+		if err := r.loadKey(ctx); err != nil {
+			return 0, err
+		}
 	}
-	key, err := certmagic.StandardKeyGenerator{KeyType: certmagic.P256}.GenerateKey()
-	r.key = key
-	return key, err
+	config := e.config(r.store)
+	config.KeySource, config.Issuers = r, []certmagic.Issuer{r}
+	// Renewing a certificate that does not exist obtains it.
+	if err = config.RenewCertAsync(ctx, o.Name, true); err == nil {
+		_ = o.Storage.Delete(ctx, r.pendingKeyPath())
+		return 0, nil
+	}
+	if r.challengeStarted && !r.validated {
+		failed = 1
+	}
+	return failed, r.orderError(ctx, err)
 }
 
 // Issue implements certmagic.Issuer. Every error ends certmagic's own attempts.
@@ -187,15 +163,6 @@ func (r *orderRun) await(ctx context.Context, order acmelib.Order, limit time.Du
 	}
 }
 
-// orderRefused is the error of an order that became invalid after it was finalized.
-func orderRefused(order acmelib.Order) error {
-	err := errors.New("it gives no reason")
-	if order.Error != nil {
-		err = problemText(*order.Error)
-	}
-	return &acme.OrderError{Outcome: schedule.CARejected, Err: fmt.Errorf("the CA validated the name but refused to issue: %w", err)}
-}
-
 func (r *orderRun) pendingError(order acmelib.Order) error {
 	return &acme.OrderError{RetryAfter: r.tap.retryAfter,
 		Err: fmt.Errorf("%w: the name is validated, and order %s is %s", acme.ErrOrderPending, order.Location, order.Status)}
@@ -236,121 +203,4 @@ func (r *orderRun) prove(chain []byte) error {
 		return err
 	}
 	return tlsconfig.Prove(cert)
-}
-
-// pendingKey is the key of the certificate that a finalized order brings.
-type pendingKey struct {
-	OrderURL string
-	Key      string // PEM
-}
-
-func (r *orderRun) pendingKeyPath() string {
-	return "orders/" + certmagic.StorageKeys.Safe(r.IssuerKey()) + "/" + certmagic.StorageKeys.Safe(r.order.Name) + ".json"
-}
-
-func (r *orderRun) saveKey(ctx context.Context, orderURL string) error {
-	text, err := certmagic.PEMEncodePrivateKey(r.key)
-	if err != nil {
-		return err
-	}
-	value, err := json.Marshal(pendingKey{orderURL, string(text)})
-	if err != nil {
-		return err
-	}
-	return r.order.Storage.Store(ctx, r.pendingKeyPath(), value)
-}
-
-// loadKey reads the key of the order that is resumed.
-func (r *orderRun) loadKey(ctx context.Context) error {
-	value, err := r.order.Storage.Load(ctx, r.pendingKeyPath())
-	if err != nil {
-		return fmt.Errorf("%w: its key cannot be read: %w", acme.ErrOrderGone, err)
-	}
-	var pending pendingKey
-	if err := json.Unmarshal(value, &pending); err != nil || pending.OrderURL != r.order.ResumeURL {
-		return fmt.Errorf("%w: its key is not stored", acme.ErrOrderGone)
-	}
-	if r.key, err = certmagic.PEMDecodePrivateKey([]byte(pending.Key)); err != nil {
-		return fmt.Errorf("%w: its key is damaged: %w", acme.ErrOrderGone, err)
-	}
-	return nil
-}
-
-// orderError tells what an error means for the schedule.
-func (r *orderRun) orderError(ctx context.Context, err error) *acme.OrderError {
-	var e *acme.OrderError
-	if !errors.As(err, &e) {
-		e = acme.Classify(r.problemStatus(err), r.tap.errorRetryAfter(), plain(err))
-		var problem acmelib.Problem
-		if errors.As(err, &problem) {
-			if _, isAuthorization := problem.Resource.(acmelib.Authorization); isAuthorization {
-				e.Outcome = schedule.ValidationFailed
-			}
-		}
-	}
-	if r.validated {
-		return e
-	}
-	started := 0
-	if r.challengeStarted {
-		started = 1
-	}
-	return acme.TimedOut(ctx, started, e)
-}
-
-// problemStatus returns the status of the response that an error is about; 0 for
-// none, and for a rejected nonce, which the library has repeated.
-func (r *orderRun) problemStatus(err error) int {
-	var problem acmelib.Problem
-	switch {
-	case isProblem(err, acmelib.ProblemTypeBadNonce):
-		return http.StatusServiceUnavailable
-	case errors.As(err, &problem):
-		return problem.Status
-	case strings.Contains(err.Error(), ": HTTP "): // it was no problem document
-		return r.tap.status
-	}
-	return 0
-}
-
-func isProblem(err error, types ...string) bool {
-	var problem acmelib.Problem
-	if !errors.As(err, &problem) {
-		return false
-	}
-	for _, t := range types {
-		if problem.Type == t {
-			return true
-		}
-	}
-	return false
-}
-
-// isServerError reports whether an error leaves open what the CA did.
-func isServerError(err error) bool {
-	var problem acmelib.Problem
-	return !errors.As(err, &problem) || problem.Status >= 500
-}
-
-// plain replaces a problem in an error by its text. It returns nil for nil.
-func plain(err error) error {
-	var problem acmelib.Problem
-	if errors.As(err, &problem) {
-		return caError{problemText(problem), err}
-	}
-	return err
-}
-
-// caError is an error with the words of the CA alone.
-type caError struct{ text, cause error }
-
-func (e caError) Error() string { return e.text.Error() }
-func (e caError) Unwrap() error { return e.cause }
-
-func problemText(p acmelib.Problem) error {
-	text := strings.TrimPrefix(p.Type, acmelib.ProblemTypeNamespace) + ": " + p.Detail
-	for _, sub := range p.Subproblems {
-		text += "; " + sub.Detail
-	}
-	return fmt.Errorf("the CA says: %s", text)
 }

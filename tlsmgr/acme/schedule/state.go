@@ -239,3 +239,8 @@ func earlier(a, b time.Time) time.Time {
 	}
 	return b
 }
+
+// inWindow returns the times that still count, in a slice of its own.
+func inWindow(failed []time.Time, now time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(failed), func(at time.Time) bool { return now.Sub(at) >= ValidationWindow })
+}

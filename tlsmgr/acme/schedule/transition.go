@@ -2,7 +2,6 @@ package schedule
 
 import (
 	"maps"
-	"slices"
 	"time"
 )
 
@@ -224,9 +223,4 @@ func (s *State) OrderFailed(f Failure) {
 // validations stay counted.
 func (s *State) Interrupted(now time.Time) {
 	s.NextAttempt, s.LastError = now.Add(InterruptedRetryDelay), "the order was interrupted by a shutdown"
-}
-
-// inWindow returns the times that still count, in a slice of its own.
-func inWindow(failed []time.Time, now time.Time) []time.Time {
-	return slices.DeleteFunc(slices.Clone(failed), func(at time.Time) bool { return now.Sub(at) >= ValidationWindow })
 }
