@@ -30,6 +30,8 @@ import (
 	"github.com/letsencrypt/pebble/v2/db"
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
+
+	"inbox/tlsmgr/acme"
 )
 
 // Modes of a CA. Any other number is the status of every response.
@@ -183,6 +185,9 @@ func (p *pebble) close() {
 }
 
 func (p *pebble) url() string { return "https://" + p.addr + wfe.DirectoryPath }
+
+// option returns the CA as a server is configured with it.
+func (p *pebble) option() acme.CA { return acme.CA{URL: p.url(), RootsFile: p.serverRootFile} }
 
 // blockFinalize blocks finalize requests until unblock is called.
 func (p *pebble) blockFinalize() (unblock func()) {

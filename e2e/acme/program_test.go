@@ -69,8 +69,7 @@ func TestProgramObtainsItsCertificate(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{"certmagic", "autocert"} {
 		t.Run(engine, func(t *testing.T) {
-			r := newRig(t, pebbleOptions{})
-			name := newName()
+			r, name := newRig(t, pebbleOptions{}), newName()
 			r.startProgram(name, "-acme", engine)
 			r.waitUntilServed(name)
 			https, http := fmt.Sprintf("https://%s:%d", name, r.tlsPort), fmt.Sprintf("http://%s:%d", name, r.httpPort)
@@ -131,8 +130,7 @@ func (r *rig) wantResponse(url, host, user string, status int, header, want stri
 // with a burst of one request.
 func TestChallengesAreNotRateLimited(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	r.startProgram(name, "-acme-challenge", "http-01", "-rate", "1", "-burst", "1")
 	r.waitUntilServed(name)
 	if got := r.ca.orders(); got != 1 {
@@ -192,8 +190,7 @@ func TestTestssl(t *testing.T) {
 		}
 		t.Skip("needs testssl (Debian: testssl.sh)")
 	}
-	r := newRig(t, pebbleOptions{validity: 90 * 24 * time.Hour})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{validity: 90 * 24 * time.Hour}), newName()
 	r.startProgram(name, "-rate", "0", "-conn-rate", "0", "-max-conns-per-ip", "0")
 	r.waitUntilServed(name)
 	roots := filepath.Join(t.TempDir(), "roots.pem")
@@ -257,8 +254,7 @@ func readFindings(t *testing.T, path string) (findings []auditFinding) {
 // A proxy on port 80 redirects the challenge to https, where the server answers it.
 func TestChallengeRedirectedToHTTPS(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	proxy, err := net.Listen("tcp", addrOf(r.httpPort))
 	if err != nil {
 		t.Fatal(err)
