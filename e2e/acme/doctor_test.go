@@ -25,9 +25,7 @@ func (r *rig) runDoctor(name string, extraArgs ...string) map[string]doctorFindi
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	args := append([]string{"doctor", "-json", "-domain", name, "-email", "me@example.test", "-state", r.dir,
-		"-bind", addrOf(r.tlsPort), "-http-bind", addrOf(r.httpPort),
-		"-acme-ca", r.ca.url(), "-acme-root", r.ca.serverRootFile}, extraArgs...)
+	args := append(append([]string{"doctor", "-json"}, r.options(name)...), extraArgs...)
 	out, err := exec.CommandContext(r.t.Context(), path, args...).Output()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {

@@ -1,13 +1,11 @@
 package acme
 
 import (
-	"encoding/base64"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"inbox/tlsmgr"
 	"inbox/tlsmgr/acme"
 )
 
@@ -60,41 +58,6 @@ func TestSeveralNames(t *testing.T) {
 			t.Error("got a certificate for a name that is not configured, want an error")
 		}
 	})
-}
-
-// Two keys for external account binding.
-const (
-	eabKey      = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
-	otherEABKey = "b10lLJs8l1GPIzsLP0s6pMt8O0XVGnfTaCeROxQM0BIt2XrJMDHJZBM5NuQmQJQH"
-)
-
-// configEAB is config with external account binding.
-func (r *rig) configEAB(name, id, key string) tlsmgr.Config {
-	c := r.config(name)
-	c.ACME.CA.EABKeyID, c.ACME.CA.EABKeyFile = id, filepath.Join(r.t.TempDir(), "mac")
-	writeFile(r.t, c.ACME.CA.EABKeyFile, []byte(key+"\n"))
-	return c
-}
-
-func TestExternalAccountBinding(t *testing.T) {
-	eachEngine(t, func(t *testing.T, engine string) {
-		r, name := newRig(t, pebbleOptions{eab: map[string]string{"kid-1": eabKey}}).with(engine), newName()
-		r.serve(r.configEAB(name, "kid-1", eabKey)).waitForCert(waitTimeout, name)
-	})
-}
-
-func TestWrongAccountKeyReportsCAError(t *testing.T) {
-	t.Parallel()
-	key := base64.RawURLEncoding.EncodeToString([]byte("not the key that the CA knows"))
-	r, name := newRig(t, pebbleOptions{eab: map[string]string{"kid-1": eabKey}}), newName()
-	s := r.serve(r.configEAB(name, "kid-1", key))
-	eventually(t, waitTimeout, "the state contains the failure", func() bool { return s.state(name).Failures == 1 })
-	if !s.log.has("the CA says: unauthorized") {
-		t.Error("the log does not contain the error of the CA")
-	}
-	if wait := time.Until(s.state(name).NextAttempt); wait < 14*time.Minute {
-		t.Errorf("got the next attempt in %v, want 15 minutes at least", wait)
-	}
 }
 
 // Rejected nonces and occasional server errors of the CA do not prevent a certificate.

@@ -24,18 +24,20 @@ var program = sync.OnceValues(func() (string, error) {
 	return e2e.Build(context.Background(), buildDir)
 })
 
-// startProgram runs the server for a name, with certificates from the CA of the rig.
+// options are those of the program for a name, with certificates from the CA of the rig.
+func (r *rig) options(name string) []string {
+	return []string{"-domain", name, "-email", "me@example.test", "-state", r.dir,
+		"-bind", addrOf(r.tlsPort), "-http-bind", addrOf(r.httpPort), "-acme-ca", r.ca.url(), "-acme-root", r.ca.serverRootFile}
+}
+
+// startProgram runs the server for a name.
 func (r *rig) startProgram(name string, extraArgs ...string) (stop func()) {
 	r.t.Helper()
 	path, err := program()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	server, err := e2e.Start(path, append([]string{
-		"-domain", name, "-email", "me@example.test", "-state", r.dir,
-		"-bind", addrOf(r.tlsPort), "-http-bind", addrOf(r.httpPort),
-		"-acme-ca", r.ca.url(), "-acme-root", r.ca.serverRootFile, "-acme-preflight=false",
-	}, extraArgs...)...)
+	server, err := e2e.Start(path, append(append(r.options(name), "-acme-preflight=false"), extraArgs...)...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
