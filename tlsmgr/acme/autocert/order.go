@@ -16,7 +16,7 @@ import (
 func (e *engine) Order(ctx context.Context, o acme.Order) (failed int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, acme.OrderTimeout)
 	defer cancel()
-	if o.ResumeURL != "" { // autocert keeps the key of an order in memory alone
+	if o.ResumeURL != "" { // autocert keeps the key in memory only, not in its cache
 		return 0, acme.ErrOrderGone
 	}
 	run := e.newOrderRun(ctx, o)
