@@ -7,8 +7,8 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// ErrUsage is wrapped by each error of a configuration that contradicts itself, or
-// that asks for what an ACME engine cannot do.
+// ErrUsage is wrapped by each error about a configuration that is inconsistent, or that
+// the ACME engine does not support.
 var ErrUsage = acme.ErrUsage
 
 // Config configures where certificates come from and where they are stored.

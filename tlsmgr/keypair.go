@@ -14,14 +14,14 @@ import (
 // ErrEncryptedKey is returned for a private key that is protected by a passphrase.
 var ErrEncryptedKey = certs.ErrEncryptedKey
 
-// ErrUnusable is wrapped by the error about a pair that no client can use.
+// ErrUnusable is wrapped by the error for a key pair that no client can use.
 var ErrUnusable = tlsconfig.ErrUnusable
 
-// FormatError is a certificate or key file that holds something else than usable PEM.
-// It names what the file holds, and what converts it.
+// FormatError is the error for a certificate or key file in another format than PEM. It
+// names the format and a command that converts the file.
 type FormatError = certs.FormatError
 
-// LoadKeyPair reads a PEM chain and its key as a Manager does, and proves them by a
+// LoadKeyPair loads a PEM chain and its key as a Manager does, and tests them with a
 // handshake in memory. Leaf is set. It does not check the validity period.
 func LoadKeyPair(certFile, keyFile string) (*tls.Certificate, error) {
 	cert, err := certs.Load(certFile, keyFile)
@@ -34,8 +34,8 @@ func LoadKeyPair(certFile, keyFile string) (*tls.Certificate, error) {
 	return cert, nil
 }
 
-// Covers reports whether a certificate covers a name or IP address: by its subject
-// alternative names, with wildcards, and only without any by its common name.
+// Covers reports whether a certificate is for a name or IP address: by its subject
+// alternative names, including wildcards, or without any by its common name.
 func Covers(leaf *x509.Certificate, name string) bool { return certs.Covers(leaf, name) }
 
 // Fingerprint returns the SHA-256 of a certificate in the format of browsers: pairs

@@ -14,7 +14,7 @@ import (
 
 // source is one origin of certificates.
 type source interface {
-	// getCertificate reads memory, except for challenges.
+	// getCertificate reads only memory, except for ACME challenges.
 	getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	run(context.Context)
 	reload()

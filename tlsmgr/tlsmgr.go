@@ -33,7 +33,7 @@ import (
 // concurrent use. Run must be called at most once.
 type Manager struct {
 	source  source
-	managed *managed // the source if domains are configured; nil: it is another
+	managed *managed // the source if domains are configured, else nil
 	tickets *tickets
 }
 
@@ -92,9 +92,9 @@ func (m *Manager) TLSConfig() *tls.Config {
 	return c
 }
 
-// HTTPHandler returns a handler that answers the challenges of CAs (http-01) and passes
-// all other requests to fallback. The CA asks on port 80, and follows redirects to
-// https, so that a server uses it for both.
+// HTTPHandler returns a handler that responds to http-01 challenges and passes all other
+// requests to fallback. CAs send them to port 80 and follow redirects to https, so a server
+// must use the handler for both.
 func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 	if m.managed == nil {
 		return fallback
@@ -102,12 +102,12 @@ func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 	return m.managed.acme.HTTPHandler(fallback)
 }
 
-// hstsMaxAge is a week: long enough to protect a regular user, and short enough for
-// an operator who gives up HTTPS.
+// hstsMaxAge is a week: long enough to protect a regular user, and short enough for an
+// operator who disables HTTPS.
 const hstsMaxAge = "max-age=604800"
 
-// HSTS tells browsers to use only HTTPS (RFC 6797) while the requested host is served
-// with a certificate of a public CA. Without domains it returns next.
+// HSTS sets Strict-Transport-Security (RFC 6797) in responses over TLS for hosts with a
+// valid certificate of a publicly trusted CA. Without domains it returns next.
 func (m *Manager) HSTS(next http.Handler) http.Handler {
 	if m.managed == nil || !m.managed.acme.PubliclyTrusted() {
 		return next
@@ -136,8 +136,8 @@ func (m *Manager) Reload() { m.source.reload() }
 // State returns the state of the certificate for each name.
 func (m *Manager) State() []NameState { return m.source.state() }
 
-// CheckValid returns an error while a name has a certificate that is expired or not
-// valid yet; nil otherwise. A server that is not ready says so.
+// CheckValid returns an error if the certificate of a name has expired or is not valid
+// yet. A name without a certificate is not an error.
 func (m *Manager) CheckValid(now time.Time) error {
 	for _, s := range m.State() {
 		if s.Source != "" && (now.Before(s.NotBefore) || !now.Before(s.NotAfter)) {
@@ -147,5 +147,5 @@ func (m *Manager) CheckValid(now time.Time) error {
 	return nil
 }
 
-// IsPublicAddr reports whether the internet routes to an address.
+// IsPublicAddr reports whether an IP address is reachable over the internet.
 func IsPublicAddr(a netip.Addr) bool { return hosts.IsPublicAddr(a) }

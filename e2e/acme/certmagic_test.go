@@ -170,7 +170,7 @@ func TestRevokedCertificateIsReplaced(t *testing.T) {
 	s := r.serveCertified(name)
 	eventually(t, waitTimeout, "the renewal information is loaded", func() bool { return s.state(name).RenewAt.After(time.Now()) })
 	s.renew(r.ca, name)
-	if !s.log.has("wants the certificate replaced at once") {
+	if !s.log.has("requests immediate replacement") {
 		t.Error("the log does not contain the reason")
 	}
 	// The new certificate is not due, so no further order is made.

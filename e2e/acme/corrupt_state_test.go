@@ -109,7 +109,7 @@ func TestDamagedRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = r.serve(r.config(name))
-	eventually(t, waitTimeout, "the name backs off", func() bool { return s.state(name).Status == "waiting to try again" })
+	eventually(t, waitTimeout, "the name backs off", func() bool { return s.state(name).Status == "waiting to retry" })
 	if got := r.ca.orders(); got != 1 {
 		t.Errorf("got %d orders, want none after the first", got)
 	}

@@ -71,7 +71,7 @@ func TestFinalizedOrderSurvivesRestart(t *testing.T) {
 	if wait := time.Until(n.NextAttempt); wait < 9*time.Minute || wait > 11*time.Minute {
 		t.Errorf("got the next look in %v, want the 10 minutes that the CA asks for", wait)
 	}
-	if !strings.Contains(n.LastError.Error(), "processing") || !strings.Contains(n.Status, "waiting until the CA has issued") {
+	if !strings.Contains(n.LastError.Error(), "processing") || !strings.Contains(n.Status, "waiting for the CA to issue") {
 		t.Errorf("got %q and %v, want what is waited for", n.Status, n.LastError)
 	}
 	if s.log.has("port 80 or 443") {

@@ -20,7 +20,7 @@ func TestRestartLoopMakesNoExtraOrder(t *testing.T) {
 			c := r.config(name)
 			s := r.serve(c)
 			eventually(t, waitTimeout, "the first attempt fails", func() bool { return s.state(name).Failures == 1 })
-			if !s.log.has("the CA says:") || !s.log.has("make sure that the address of the name is this server's") {
+			if !s.log.has("the CA says:") || !s.log.has("make sure that the name resolves to this server") {
 				t.Error("the log does not contain the error of the CA and a fix")
 			}
 			orders, validations := r.ca.orders(), r.ca.validations()
@@ -33,7 +33,7 @@ func TestRestartLoopMakesNoExtraOrder(t *testing.T) {
 				for range 3 {
 					s.source.Reload()
 				}
-				eventually(t, waitTimeout, "the name backs off", func() bool { return s.state(name).Status == "waiting to try again" })
+				eventually(t, waitTimeout, "the name backs off", func() bool { return s.state(name).Status == "waiting to retry" })
 			}
 			if got := r.ca.orders(); got != orders {
 				t.Errorf("got %d orders after five restarts, want still %d", got, orders)

@@ -58,7 +58,7 @@ func TestReplacementRefused(t *testing.T) {
 			answer := refuse(r.ca)
 			r.ca.alter(func(w http.ResponseWriter, r *http.Request) bool { return isReplacement(r) && answer(w, r) })
 			s.renew(r.ca, name)
-			if got := s.log.count("ordering once more without saying what it replaces"); got != 1 {
+			if got := s.log.count("retrying without the replaces field"); got != 1 {
 				t.Errorf("got %d log lines about it, want 1", got)
 			}
 		})

@@ -96,7 +96,7 @@ func TestDryRunWaitsForLock(t *testing.T) {
 	defer d.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := d.Order(ctx); err == nil || !strings.Contains(err.Error(), "another process orders") {
-		t.Errorf("got %v, want that another process orders", err)
+	if err := d.Order(ctx); err == nil || !strings.Contains(err.Error(), "another process is ordering") {
+		t.Errorf("got %v, want that another process is ordering", err)
 	}
 }

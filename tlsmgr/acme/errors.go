@@ -12,8 +12,8 @@ import (
 	"inbox/tlsmgr/acme/schedule"
 )
 
-// ErrUsage is wrapped by each error of a configuration that contradicts itself,
-// or that asks for what an engine cannot do.
+// ErrUsage is wrapped by each error about a configuration that is inconsistent, or that
+// the engine does not support.
 var ErrUsage = errors.New("cannot be configured like this")
 
 // UsageErrorf returns an error that wraps [ErrUsage].
@@ -22,45 +22,44 @@ func UsageErrorf(format string, a ...any) error {
 }
 
 var (
-	// ErrDamaged is wrapped by errors about stored values that are not what they
-	// should be.
+	// ErrDamaged is wrapped by errors about stored values that cannot be parsed.
 	ErrDamaged = errors.New("the value is damaged")
-	// ErrOrderGone is wrapped by the error of a resumed order that its CA does not
-	// know any more, or whose key is lost. A new order can be made at once.
-	ErrOrderGone = errors.New("the order cannot be continued")
-	// ErrOrderPending is wrapped by the error of a finalized order for which the CA
-	// has issued nothing yet. It is looked at again before a new one is made.
+	// ErrOrderGone is wrapped by the error of a resumed order that the CA no longer
+	// knows, or whose key is lost. A new order can be made immediately.
+	ErrOrderGone = errors.New("the order cannot be resumed")
+	// ErrOrderPending is wrapped by the error of a finalized order for which the CA has
+	// not issued a certificate yet. It is resumed later, before a new order is made.
 	ErrOrderPending = errors.New("the CA has not issued the certificate yet")
 	// ErrNoRenewalInfo is returned for a CA without renewal information.
 	ErrNoRenewalInfo = errors.New("the CA has no renewal information")
 
 	errNoAddress        = errors.New("the name has no address; add an A or AAAA record that points here")
-	errStateNotSaved    = errors.New("the schedule cannot be stored, so nothing is ordered")
+	errStateNotSaved    = errors.New("the schedule cannot be stored, so no certificate is ordered")
 	errValidationBudget = errors.New("too many validations have failed in the last hour; " +
 		"waiting, so that the CA does not block the name")
 )
 
-// OrderError tells why an order brought no certificate.
+// OrderError is the error of an order that returned no certificate.
 type OrderError struct {
 	Outcome schedule.Outcome
-	// RetryAfter is the wait that the CA asked for; zero: none.
+	// RetryAfter is the wait that the CA requested; zero if none.
 	RetryAfter time.Duration
-	// Fix says what to do; empty: what the outcome suggests.
+	// Fix tells the operator what to do; if empty, the outcome decides.
 	Fix string
 	Err error
 }
 
-// Error returns one bounded line: a CA, or what stands in its way, wrote most of
-// it, and it goes to logs, storage and terminals.
+// Error returns one printable line of bounded length, because most of the text comes
+// from the CA or from a proxy, and is written to logs, storage and terminals.
 func (e *OrderError) Error() string { return SanitizeText(e.Err.Error()) }
 
 // Unwrap returns the cause.
 func (e *OrderError) Unwrap() error { return e.Err }
 
-// maxErrorTextBytes exceeds any explanation.
+// maxErrorTextBytes is more than any explanation has.
 const maxErrorTextBytes = 2000
 
-// SanitizeText returns a text from outside as one printable line of bounded length.
+// SanitizeText returns untrusted text as one printable line of bounded length.
 func SanitizeText(text string) string {
 	if len(text) > maxErrorTextBytes {
 		text = text[:maxErrorTextBytes] + " …"
@@ -73,8 +72,8 @@ func SanitizeText(text string) string {
 	}, strings.ToValidUTF8(text, " "))
 }
 
-// Classify returns the error for an HTTP status of a CA, 0 for no response. It
-// cannot see which validations failed.
+// Classify returns the error for the HTTP status of a CA, which is 0 without a response.
+// It does not detect failed validations.
 func Classify(status int, retryAfter time.Duration, err error) *OrderError {
 	e := &OrderError{Outcome: schedule.CARejected, RetryAfter: retryAfter, Err: err}
 	if status == 0 || status == http.StatusTooManyRequests || status >= 500 {
@@ -83,13 +82,13 @@ func Classify(status int, retryAfter time.Duration, err error) *OrderError {
 	return e
 }
 
-// OrderTimeout bounds one order. CAs validate within seconds, from several places;
+// OrderTimeout bounds one order. CAs validate within seconds, from several networks.
 // Let's Encrypt gives up after about a minute.
 const OrderTimeout = 3 * time.Minute
 
-// TimedOut reclassifies the error of an order whose context ran out of time after
-// a challenge was started. step-ca leaves a challenge pending that it could not
-// follow: another challenge type can work.
+// TimedOut returns e as a failed validation if the context of the order has timed out
+// after a challenge was started. step-ca leaves a challenge that it cannot validate
+// pending, and another challenge type can succeed.
 func TimedOut(ctx context.Context, startedChallenges int, e *OrderError) *OrderError {
 	if startedChallenges == 0 || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return e
@@ -98,8 +97,8 @@ func TimedOut(ctx context.Context, startedChallenges int, e *OrderError) *OrderE
 		Err: fmt.Errorf("the CA neither validated nor rejected the name within %v: %w", OrderTimeout, e.Err)}
 }
 
-// asOrderError returns any error as an *OrderError. An unknown one is about an
-// order that was not made.
+// asOrderError returns err as an *OrderError. An error without one means that no order
+// was made, so its outcome is schedule.CAUnavailable.
 func asOrderError(err error) *OrderError {
 	var e *OrderError
 	if errors.As(err, &e) {
@@ -108,5 +107,5 @@ func asOrderError(err error) *OrderError {
 	return &OrderError{Err: err}
 }
 
-// EABFix is the [OrderError] Fix for a CA that demands external account binding.
+// EABFix is the Fix of an [OrderError] about missing external account binding.
 const EABFix = "get a key ID and a MAC key from the CA, and configure them as external account binding"

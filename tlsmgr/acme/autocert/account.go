@@ -20,7 +20,7 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 )
 
-// Account asks the CA about the account of the stored key.
+// Account implements acme.Engine. It looks up the account of the stored key.
 func (e *engine) Account(ctx context.Context, ca *acme.CAClient) (acme.Account, error) {
 	text, err := e.Storage.Load(ctx, keyOf(ca, accountKey))
 	if err != nil {
@@ -33,7 +33,7 @@ func (e *engine) Account(ctx context.Context, ca *acme.CAClient) (acme.Account, 
 	return accountOf(ctx, &acmelib.Client{DirectoryURL: ca.URL, HTTPClient: ca.HTTPClient, RetryBackoff: retryDelay, Key: key})
 }
 
-// accountOf asks a CA about the account of a client's key.
+// accountOf returns the account of a client's key.
 func accountOf(ctx context.Context, client *acmelib.Client) (acme.Account, error) {
 	account, err := client.GetReg(ctx, "")
 	switch {
@@ -42,14 +42,15 @@ func accountOf(ctx context.Context, client *acmelib.Client) (acme.Account, error
 	case isProblem(err, "unauthorized"):
 		return acme.Account{Status: acme.AccountDeactivated}, nil
 	case err != nil:
-		return acme.Account{}, fmt.Errorf("ask the CA about the account: %w", err)
+		return acme.Account{}, fmt.Errorf("get the status of the account: %w", err)
 	}
 	return acme.Account{URL: acme.SanitizeText(account.URI), Status: acme.AccountStatus(account.Status)}, nil
 }
 
-// recoverAccount gives up an account that cannot order any more, so that the next
-// order registers another. Agreeing to changed terms of service needs another one,
-// too: x/crypto/acme cannot agree for an existing account.
+// recoverAccount replaces the key of an account that can no longer be used, so that the
+// next order registers another account. It does so for changed terms of service, too,
+// because x/crypto/acme cannot agree for an existing account. It reports whether to retry
+// the order.
 func (r *orderRun) recoverAccount(ctx context.Context, refusal error) bool {
 	var problem *acmelib.Error
 	if r.tap.account == nil || r.cache.startedChallenges.Load() > 0 || ctx.Err() != nil || !errors.As(refusal, &problem) {
@@ -73,12 +74,12 @@ func (r *orderRun) recoverAccount(ctx context.Context, refusal error) bool {
 		}
 		why = "the account is " + string(account.Status)
 	}
-	r.Log.Warn("the account cannot order any more; registering another", "name", r.request.Name, "ca", r.request.CA.URL,
+	r.Log.Warn("the account can no longer be used; registering another", "name", r.request.Name, "ca", r.request.CA.URL,
 		"why", why, "terms", r.tap.observed().termsURL)
 	return r.replaceAccountKey(ctx) == nil
 }
 
-// replaceAccountKey stores another key, which the next order registers.
+// replaceAccountKey stores a new key, which the next order registers.
 func (r *orderRun) replaceAccountKey(ctx context.Context) error {
 	r.registerMu.Lock()
 	defer r.registerMu.Unlock()
@@ -87,9 +88,8 @@ func (r *orderRun) replaceAccountKey(ctx context.Context) error {
 	return err
 }
 
-// register creates the account before the first order. Managers that order for
-// several names at once would create one each.
-// It returns a client for the account.
+// register registers the account before the first order, because the Managers of several
+// names would register one each. It returns a client for the account.
 func (e *engine) register(ctx context.Context, ca *acme.CAClient, cache *orderCache, client *acmelib.Client) (*acmelib.Client, error) {
 	e.registerMu.Lock()
 	defer e.registerMu.Unlock()
@@ -97,7 +97,7 @@ func (e *engine) register(ctx context.Context, ca *acme.CAClient, cache *orderCa
 	if err != nil {
 		return nil, err
 	}
-	// Its requests are not those of the order.
+	// It bypasses the tap, which observes the order.
 	own := &acmelib.Client{DirectoryURL: ca.URL, HTTPClient: ca.HTTPClient, RetryBackoff: retryDelay, Key: key}
 	if e.registered[ca] {
 		return own, nil
@@ -114,8 +114,7 @@ func (e *engine) register(ctx context.Context, ca *acme.CAClient, cache *orderCa
 	return own, nil
 }
 
-// loadAccountKey returns the key of the account, in the form that autocert writes
-// it, and creates a missing one.
+// loadAccountKey loads the account key in the format of autocert, or creates one.
 func loadAccountKey(ctx context.Context, cache *orderCache) (crypto.Signer, error) {
 	text, err := cache.Get(ctx, accountKey)
 	if err == nil {
@@ -147,8 +146,8 @@ func parseAccountKey(text []byte) (crypto.Signer, error) {
 	return x509.ParseECPrivateKey(block.Bytes)
 }
 
-// retryDelay repeats a request with an expired nonce or after a server error. All
-// else is repeated by the scheduler.
+// retryDelay retries a request after a rejected nonce or a server error. The scheduler
+// retries after other errors.
 func retryDelay(n int, _ *http.Request, resp *http.Response) time.Duration {
 	if resp.StatusCode == http.StatusBadRequest && n <= 20 || resp.StatusCode >= 500 && n <= 3 {
 		return 100 * time.Millisecond

@@ -1,10 +1,10 @@
 // Package autocert is the ACME engine that uses golang.org/x/crypto/acme/autocert.
-// It supports neither IP addresses, profiles nor a fallback CA, and knows no
-// renewal information.
+// It does not support IP addresses, profiles, a fallback CA or ARI, and does not resume
+// orders.
 //
-// An autocert.Manager orders when a client connects, renews when it likes, and
-// cannot be stopped. So each order has a Manager of its own, which is asked by a
-// client that does not exist and disabled once it has answered.
+// An autocert.Manager orders when a client connects, renews on its own schedule, and
+// cannot be stopped. Each order therefore has its own Manager, which gets the handshake of
+// a fictitious client, and is disabled after the order.
 package autocert
 
 import (
@@ -58,10 +58,10 @@ func checkSupported(s *acme.Settings) error {
 	}
 	for _, name := range s.Names {
 		if hosts.IsIP(name) {
-			return acme.UsageErrorf("autocert cannot certify the IP address %s; use certmagic", name)
+			return acme.UsageErrorf("autocert does not support the IP address %s; use certmagic", name)
 		}
 		if !strings.Contains(name, ".") {
-			return acme.UsageErrorf("autocert cannot certify %s, which has no dot; use certmagic", name)
+			return acme.UsageErrorf("autocert does not support %s, which has no dot; use certmagic", name)
 		}
 	}
 	return nil
@@ -71,7 +71,8 @@ func (e *engine) Name() string { return "autocert" }
 
 func (e *engine) Close() {}
 
-// ChallengeTypes returns one: autocert tries TLS first and then, if it can, HTTP.
+// ChallengeTypes returns one entry, because autocert tries TLS-ALPN and then HTTP in one
+// order.
 func (e *engine) ChallengeTypes() []acme.ChallengeType {
 	if e.NoHTTP {
 		return []acme.ChallengeType{{Name: acme.TLSALPN01, Validations: 1}}
@@ -99,7 +100,7 @@ func (e *engine) QuarantineDamaged(ctx context.Context, s storage.Storage, name 
 	if _, err := e.Load(ctx, name); errors.Is(err, acme.ErrDamaged) {
 		_ = s.Quarantine(ctx, keyOf(e.CAs[0], name)) // it logs
 	}
-	if s.Shared() { // it has no half-written values
+	if s.Shared() { // a crash does not damage its values
 		return
 	}
 	for _, ca := range e.ChallengeCAs() {
@@ -116,7 +117,7 @@ func (e *engine) RenewalInfo(context.Context, *acme.Certificate) (schedule.ARI, 
 	return schedule.ARI{}, acme.ErrNoRenewalInfo
 }
 
-// orderRun is one order with a Manager of its own.
+// orderRun makes one order with its own Manager.
 type orderRun struct {
 	*engine
 	request acme.Order

@@ -16,8 +16,8 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// Suffixes of autocert's keys for the answers to challenges: the certificate for
-// a name, and the text for a token.
+// Suffixes of autocert's cache keys for challenges: the certificate for a name, and the
+// response body for a token.
 const tlsALPN01Suffix, http01Suffix = "+token", "+http-01"
 
 func isAnswer(key string) bool {
@@ -32,7 +32,7 @@ type orderCache struct {
 	retired           atomic.Bool // the order has ended
 
 	mu      sync.Mutex
-	answers map[string][]byte // to the challenges that were started
+	answers map[string][]byte // responses to the started challenges
 }
 
 func (c *orderCache) storageOf(key string) storage.Storage {
@@ -42,9 +42,9 @@ func (c *orderCache) storageOf(key string) storage.Storage {
 	return c.order.Storage
 }
 
-// Get never finds the certificate, so that it is ordered. The second question for
-// it comes from the Manager's renewal timer: that goroutine, which is the last to
-// hold the Manager, ends here.
+// Get never returns the certificate, so that the Manager orders one. The second call for it
+// comes from the Manager's renewal timer. Its goroutine, the last one that refers to the
+// Manager, is terminated.
 func (c *orderCache) Get(ctx context.Context, key string) ([]byte, error) {
 	if key == c.order.Name {
 		if c.certRequested.Swap(true) || c.retired.Load() {
@@ -72,7 +72,7 @@ func (c *orderCache) Delete(ctx context.Context, key string) error {
 	return c.storageOf(key).Delete(ctx, keyOf(c.order.CA, key))
 }
 
-// setAnswer keeps an answer in memory; nil removes it.
+// setAnswer stores a response in memory; nil removes it.
 func (c *orderCache) setAnswer(key string, value []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,5 +90,5 @@ func (c *orderCache) answer(key string) []byte {
 
 func keyOf(ca *acme.CAClient, name string) string { return path.Join("autocert", ca.StorageKey, name) }
 
-// accountKey is where autocert keeps the key of the account.
+// accountKey is autocert's cache key for the account key.
 const accountKey = "acme_account+key"

@@ -11,16 +11,16 @@ import (
 	"inbox/tlsmgr/internal/hosts"
 )
 
-// setOrder sets the order in progress for a name; nil: none.
+// setOrder sets the order in progress for a name; nil removes it.
 func (e *engine) setOrder(name string, c *orderCache) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.orders[name] = c
 }
 
-// answer finds the answer to a challenge: that of an order of this process in
-// memory, and fromStorage that of another. A Manager would read storage for each
-// client, and delay its own orders meanwhile.
+// answer returns the response to a challenge: of an order of this process, or, if
+// fromStorage is set, of another process. A Manager would read storage for each client, and
+// delay its own orders.
 func (e *engine) answer(ctx context.Context, name, key string, fromStorage bool) []byte {
 	e.mu.Lock()
 	order := e.orders[name]
@@ -58,10 +58,12 @@ func (e *engine) AnswerHTTP(r *http.Request, fromStorage bool) []byte {
 	return e.answer(r.Context(), hosts.FromHeader(r.Host), token+http01Suffix, fromStorage)
 }
 
-// maxTokenLen exceeds the tokens of all CAs; with a suffix it still is a file name.
+// maxTokenLen is more than the tokens of all CAs have. With a suffix, such a token is a
+// valid file name.
 const maxTokenLen = 200
 
-// isToken checks the syntax of a token (RFC 8555, 8.3), which is never a path.
+// isToken reports whether text has the syntax of a token (RFC 8555, 8.3), so that it
+// contains no path.
 func isToken(text string) bool {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	return text != "" && len(text) <= maxTokenLen && strings.Trim(text, alphabet) == ""

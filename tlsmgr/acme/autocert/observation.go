@@ -11,13 +11,13 @@ import (
 	"inbox/tlsmgr/acme"
 )
 
-// observation is what the exchange with the CA shows about an order.
+// observation is the information about an order from the responses of the CA.
 type observation struct {
 	orderURL, finalizeURL, certURL string
 
-	termsURL         string        // of new terms of service; empty: none
+	termsURL         string        // of new terms of service, or empty
 	finalized        bool          // the CA received the CSR
-	issued           bool          // the CA issued a certificate, which counts against its limits even if invalid
+	issued           bool          // the CA returned a certificate, which counts against its limits even if invalid
 	validationErrors []string      // distinct, as "challenge type: detail"
 	retryAfter       time.Duration // of the last response if it was an error
 }

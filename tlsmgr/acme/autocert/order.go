@@ -13,10 +13,11 @@ import (
 	"inbox/tlsmgr/internal/hosts"
 )
 
+// Order implements acme.Engine.
 func (e *engine) Order(ctx context.Context, o acme.Order) (failed int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, acme.OrderTimeout)
 	defer cancel()
-	if o.ResumeURL != "" { // autocert keeps the key in memory only, not in its cache
+	if o.ResumeURL != "" { // autocert does not put the key into its cache before the certificate
 		return 0, acme.ErrOrderGone
 	}
 	run := e.newOrderRun(ctx, o)
@@ -27,7 +28,7 @@ func (e *engine) Order(ctx context.Context, o acme.Order) (failed int, err error
 	started := int(run.cache.startedChallenges.Load())
 	switch {
 	case err == nil:
-		return max(started-1, 0), nil // the last one was valid
+		return max(started-1, 0), nil // the last validation succeeded
 	case run.tap.observed().finalized:
 		return max(started-1, 0), run.orderError(err)
 	}
@@ -50,7 +51,7 @@ func (r *orderRun) order(ctx context.Context) error {
 
 func (e *engine) manager(o acme.Order, cache *orderCache, tap *responseTap) *autocert.Manager {
 	m := &autocert.Manager{
-		Prompt: autocert.AcceptTOS, // checked already
+		Prompt: autocert.AcceptTOS, // required by acme.Config
 		Cache:  cache,
 		HostPolicy: func(_ context.Context, host string) error {
 			if hosts.FromHeader(host) != o.Name {
@@ -64,13 +65,13 @@ func (e *engine) manager(o acme.Order, cache *orderCache, tap *responseTap) *aut
 			HTTPClient: &http.Client{Transport: tap, Timeout: acme.RequestTimeout}},
 	}
 	if !e.NoHTTP {
-		m.HTTPHandler(nil) // enables the challenge type; the engine answers it itself
+		m.HTTPHandler(nil) // enables the challenge type; the engine serves the responses
 	}
 	return m
 }
 
-// clientHello is that of a client that supports ECDSA; for others autocert would
-// order a second certificate.
+// clientHello returns the ClientHello of a client that supports ECDSA. For other clients,
+// autocert would order a second certificate.
 func clientHello(name string) *tls.ClientHelloInfo {
 	return &tls.ClientHelloInfo{
 		ServerName:       name,

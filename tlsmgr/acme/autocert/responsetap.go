@@ -18,20 +18,20 @@ import (
 	"inbox/tlsmgr/internal/timeout"
 )
 
-// responseTap is an http.RoundTripper between autocert and the CA. autocert reports
-// neither why a validation failed nor the Retry-After, and cannot be canceled. The tap
-// reads both from the responses and cancels each request when ctx ends.
+// responseTap is an http.RoundTripper between autocert and the CA. It records why a
+// validation failed and the Retry-After, which autocert does not report, and cancels
+// requests when ctx ends, because autocert cannot be canceled.
 type responseTap struct {
 	ctx  context.Context
 	next http.RoundTripper
-	// account asks about a finalized order, and for its certificate; nil: it cannot.
+	// account polls finalized orders and downloads certificates; nil before registration.
 	account *acmelib.Client
 
 	mu   sync.Mutex // autocert deactivates authorizations in the background
 	seen observation
 }
 
-// observed returns what was seen so far.
+// observed returns a copy of the current observation.
 func (t *responseTap) observed() observation {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -53,7 +53,7 @@ func (t *responseTap) RoundTrip(r *http.Request) (*http.Response, error) {
 	seen := t.observed()
 	isFinalization := r.Method == http.MethodPost && t.account != nil && r.URL.String() == seen.finalizeURL
 	if isFinalization {
-		t.update(func(o *observation) { o.finalized = true }) // from now on the CA can issue, whatever it answers
+		t.update(func(o *observation) { o.finalized = true }) // from now on the CA can issue, whatever it responds
 	}
 	resp, err := t.next.RoundTrip(r.WithContext(t.ctx))
 	switch {
@@ -72,19 +72,18 @@ func (t *responseTap) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// A finalized order is looked at for pollLimit, at intervals that double from
-// pollIntervalMin to pollIntervalMax. Its certificate is asked for downloadAttempts
-// times.
+// A finalized order is polled for pollLimit, at intervals that double from pollIntervalMin
+// to pollIntervalMax. The certificate is requested up to downloadAttempts times.
 const (
 	pollLimit                        = 90 * time.Second
 	pollIntervalMin, pollIntervalMax = 500 * time.Millisecond, 10 * time.Second
 	downloadAttempts                 = 5
 )
 
-// followOrder replaces the answer to a finalization that does not tell how it
-// ended: autocert takes it for a failure, loses the key, and orders again, although
-// the CA issues. A refusal of an order that is still ready stays, so that autocert
-// can repeat the request after a server error.
+// followOrder polls the order if the response to its finalization is not conclusive, and
+// returns a response with the final status: autocert would treat it as a failure, discard
+// the key and order again, although the CA issues. It returns a refusal unchanged if the
+// order is still ready, so that autocert can retry after a server error.
 func (t *responseTap) followOrder(resp *http.Response) (*http.Response, error) {
 	body, err := io.ReadAll(resp.Body) // bounded by limitedTransport
 	resp.Body.Close()
@@ -118,13 +117,13 @@ func (t *responseTap) followOrder(resp *http.Response) (*http.Response, error) {
 	return nil, fmt.Errorf("%w: the name is validated, and order %s is %s", acme.ErrOrderPending, orderURL, status)
 }
 
-// lostAnswer stands for the answer to a request that got none.
+// lostAnswer returns a response for a request that failed.
 func lostAnswer(r *http.Request) *http.Response {
 	return &http.Response{Status: "502 no answer", StatusCode: http.StatusBadGateway, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{}, Body: http.NoBody, Request: r}
 }
 
-// answerWith returns an answer with the state of the order.
+// answerWith returns a response with the status of the order.
 func (t *responseTap) answerWith(resp *http.Response, o *acmelib.Order) (*http.Response, error) {
 	t.update(func(seen *observation) { seen.certURL = o.CertURL })
 	object := map[string]any{"status": o.Status, "certificate": o.CertURL, "finalize": o.FinalizeURL, "authorizations": o.AuthzURLs}
@@ -140,14 +139,14 @@ func (t *responseTap) answerWith(resp *http.Response, o *acmelib.Order) (*http.R
 	return answer, nil
 }
 
-// newAnswer keeps the nonce of the answer that it replaces.
+// newAnswer returns a response that replaces resp and has its nonce.
 func newAnswer(resp *http.Response, contentType string, text []byte) *http.Response {
 	return &http.Response{Status: "200 OK", StatusCode: http.StatusOK, Proto: resp.Proto, ProtoMajor: resp.ProtoMajor, ProtoMinor: resp.ProtoMinor,
 		Header:  http.Header{"Content-Type": {contentType}, "Replay-Nonce": resp.Header.Values("Replay-Nonce")},
 		Request: resp.Request, Body: io.NopCloser(bytes.NewReader(text)), ContentLength: int64(len(text))}
 }
 
-// followCertificate asks again for a certificate that the CA does not deliver yet.
+// followCertificate retries the download of a certificate that the CA does not return yet.
 func (t *responseTap) followCertificate(resp *http.Response) (*http.Response, error) {
 	interval := pollIntervalMin
 	for range downloadAttempts - 1 {

@@ -17,17 +17,18 @@ import (
 	"inbox/tlsmgr/internal/tlsconfig"
 )
 
-// An order that the CA processes is looked at for pollLimit, and one that is
-// resumed for resumePollLimit: then the scheduler waits. The interval doubles from
-// pollIntervalMin to pollIntervalMax, unless the CA asks for a longer one.
+// A finalized order is polled for pollLimit, or for resumePollLimit when it is resumed;
+// then the scheduler waits. The interval doubles from pollIntervalMin to pollIntervalMax,
+// unless the CA requests a longer one.
 const (
 	pollLimit, resumePollLimit       = 90 * time.Second, 10 * time.Second
 	pollIntervalMin, pollIntervalMax = 250 * time.Millisecond, 10 * time.Second
-	// downloadAttempts is how often the certificate of a valid order is asked for.
+	// downloadAttempts is the number of attempts to download the certificate of a valid
+	// order.
 	downloadAttempts = 5
 )
 
-// Order makes one attempt.
+// Order implements acme.Engine.
 func (e *engine) Order(ctx context.Context, o acme.Order) (failed int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, acme.OrderTimeout)
 	defer cancel()
@@ -39,7 +40,7 @@ func (e *engine) Order(ctx context.Context, o acme.Order) (failed int, err error
 	}
 	config := e.config(r.store)
 	config.KeySource, config.Issuers = r, []certmagic.Issuer{r}
-	// Renewing a certificate that does not exist obtains it.
+	// It also obtains a certificate that does not exist yet.
 	if err = config.RenewCertAsync(ctx, o.Name, true); err == nil {
 		_ = o.Storage.Delete(ctx, r.pendingKeyPath())
 		return 0, nil
@@ -50,7 +51,7 @@ func (e *engine) Order(ctx context.Context, o acme.Order) (failed int, err error
 	return failed, r.orderError(ctx, err)
 }
 
-// Issue implements certmagic.Issuer. Every error ends certmagic's own attempts.
+// Issue implements certmagic.Issuer. ErrNoRetry keeps certmagic from retrying.
 func (r *orderRun) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
 	chain, err := r.obtain(ctx, csr)
 	if err != nil {
@@ -78,7 +79,7 @@ func (r *orderRun) obtain(ctx context.Context, csr *x509.CertificateRequest) (ch
 	return r.download(ctx, order)
 }
 
-// resume looks at a finalized order.
+// resume polls a finalized order.
 func (r *orderRun) resume(ctx context.Context, csr *x509.CertificateRequest) (acmelib.Order, error) {
 	r.validated = true
 	order, err := r.client.GetOrder(ctx, r.account, acmelib.Order{Location: r.order.ResumeURL})
@@ -86,19 +87,19 @@ func (r *orderRun) resume(ctx context.Context, csr *x509.CertificateRequest) (ac
 	case err != nil && status >= 400 && status < 500 && status != http.StatusTooManyRequests && !isProblem(err, acmelib.ProblemTypeBadNonce):
 		return order, fmt.Errorf("%w: %w", acme.ErrOrderGone, err)
 	case err != nil:
-		return order, fmt.Errorf("look at the finalized order %s: %w", r.order.ResumeURL, err)
+		return order, fmt.Errorf("resume the finalized order %s: %w", r.order.ResumeURL, err)
 	}
 	switch order.Status {
-	case acmelib.StatusReady: // the CA did not take the CSR
+	case acmelib.StatusReady: // the CA did not receive the CSR
 		return r.finalize(ctx, order, csr)
 	case acmelib.StatusPending:
-		return order, fmt.Errorf("%w: its validation is missing", acme.ErrOrderGone)
+		return order, fmt.Errorf("%w: it is not validated", acme.ErrOrderGone)
 	}
 	return r.await(ctx, order, resumePollLimit)
 }
 
-// finalize sends the CSR. From then on the CA can issue, whatever it answers: the
-// key and the URL of the order are stored before.
+// finalize sends the CSR. From then on the CA can issue, whatever it responds, so the key
+// and the URL of the order are stored before.
 func (r *orderRun) finalize(ctx context.Context, order acmelib.Order, csr *x509.CertificateRequest) (acmelib.Order, error) {
 	if err := r.saveKey(ctx, order.Location); err != nil {
 		return order, fmt.Errorf("store the key before the order is finalized: %w", err)
@@ -120,8 +121,8 @@ func (r *orderRun) finalize(ctx context.Context, order acmelib.Order, csr *x509.
 	return r.await(ctx, order, pollLimit)
 }
 
-// sendCSR makes one request, without the polls of the library. The error is a
-// refusal of the CA, or about the request; the order can have been finalized even so.
+// sendCSR sends one request, and does not let the library poll. The error is a refusal of
+// the CA, or that of the request. Even then the order can be finalized.
 func (r *orderRun) sendCSR(ctx context.Context, order acmelib.Order, csr *x509.CertificateRequest) (acmelib.Order, error) {
 	once := newClient(r.order.CA, r.tap)
 	once.PollTimeout = time.Nanosecond
@@ -131,10 +132,11 @@ func (r *orderRun) sendCSR(ctx context.Context, order acmelib.Order, csr *x509.C
 	if status := r.tap.status; err != nil && (status < 200 || status > 299) && !isProblem(err, acmelib.ProblemTypeOrderNotReady) {
 		return finalized, err
 	}
-	return finalized, ctx.Err() // what else the library has to say, the status of the order says
+	return finalized, ctx.Err() // other errors of the library follow from the status of the order
 }
 
-// await polls until the CA has issued. It ends with acme.ErrOrderPending.
+// await polls the order until the CA has issued, or returns acme.ErrOrderPending after
+// limit.
 func (r *orderRun) await(ctx context.Context, order acmelib.Order, limit time.Duration) (acmelib.Order, error) {
 	deadline, interval, reported := time.Now().Add(limit), pollIntervalMin, false
 	for {
@@ -168,7 +170,7 @@ func (r *orderRun) pendingError(order acmelib.Order) error {
 		Err: fmt.Errorf("%w: the name is validated, and order %s is %s", acme.ErrOrderPending, order.Location, order.Status)}
 }
 
-// download fetches the certificate. One that no client can use is refused here: it
+// download downloads the certificate. It rejects one that no client can use, because that
 // must not replace the stored one.
 func (r *orderRun) download(ctx context.Context, order acmelib.Order) (acmelib.Certificate, error) {
 	var chains []acmelib.Certificate
@@ -188,7 +190,7 @@ func (r *orderRun) download(ctx context.Context, order acmelib.Order) (acmelib.C
 	}
 	if err := r.prove(chains[0].ChainPEM); err != nil {
 		return acmelib.Certificate{}, &acme.OrderError{Outcome: schedule.CARejected,
-			Err: fmt.Errorf("the CA issued a certificate that no client can use; the present one stays: %w", err)}
+			Err: fmt.Errorf("the CA issued a certificate that no client can use; the current one stays in use: %w", err)}
 	}
 	return chains[0], nil
 }

@@ -13,7 +13,7 @@ import (
 	"inbox/tlsmgr/acme/schedule"
 )
 
-// orderError tells what an error means for the schedule.
+// orderError classifies an error for the schedule.
 func (r *orderRun) orderError(ctx context.Context, err error) *acme.OrderError {
 	var e *acme.OrderError
 	if !errors.As(err, &e) {
@@ -35,8 +35,8 @@ func (r *orderRun) orderError(ctx context.Context, err error) *acme.OrderError {
 	return acme.TimedOut(ctx, started, e)
 }
 
-// problemStatus returns the status of the response that an error is about; 0 for
-// none, and for a rejected nonce, which the library has repeated.
+// problemStatus returns the HTTP status of the response that caused an error, or 0 without
+// a response. For a rejected nonce, after the retries of the library, it is 503.
 func (r *orderRun) problemStatus(err error) int {
 	var problem acmelib.Problem
 	switch {
@@ -44,7 +44,7 @@ func (r *orderRun) problemStatus(err error) int {
 		return http.StatusServiceUnavailable
 	case errors.As(err, &problem):
 		return problem.Status
-	case strings.Contains(err.Error(), ": HTTP "): // it was no problem document
+	case strings.Contains(err.Error(), ": HTTP "): // the response is not a problem document
 		return r.tap.status
 	}
 	return 0
@@ -63,13 +63,14 @@ func isProblem(err error, types ...string) bool {
 	return false
 }
 
-// isServerError reports whether an error leaves open what the CA did.
+// isServerError reports whether the CA can have processed the request despite the error.
 func isServerError(err error) bool {
 	var problem acmelib.Problem
 	return !errors.As(err, &problem) || problem.Status >= 500
 }
 
-// plain replaces a problem in an error by its text. It returns nil for nil.
+// plain returns an error with the text of the problem document that err wraps. Without one
+// it returns err.
 func plain(err error) error {
 	var problem acmelib.Problem
 	if errors.As(err, &problem) {
@@ -78,7 +79,7 @@ func plain(err error) error {
 	return err
 }
 
-// caError is an error with the words of the CA alone.
+// caError has the text of a problem document and wraps the error of the library.
 type caError struct{ text, cause error }
 
 func (e caError) Error() string { return e.text.Error() }
@@ -93,9 +94,10 @@ func problemText(p acmelib.Problem) error {
 	return fmt.Errorf("the CA says: %s", text)
 }
 
-// orderRefused is the error of an order that became invalid after it was finalized.
+// orderRefused returns the error of an order that is invalid although its name is
+// validated.
 func orderRefused(order acmelib.Order) error {
-	err := errors.New("it gives no reason")
+	err := errors.New("no reason given")
 	if order.Error != nil {
 		err = problemText(*order.Error)
 	}

@@ -11,18 +11,18 @@ import (
 	"inbox/tlsmgr/acme"
 )
 
-// responseTap is an http.RoundTripper between acmez and the CA. acmez reports
-// neither the status of every response nor Retry-After, and asks for renewal
-// information between the download of a certificate and its delivery, where a CA
-// that does not answer would cost the certificate. The tap removes that URL from
-// the directory. acmez makes one request after the other.
+// responseTap is an http.RoundTripper between acmez and the CA. It records the status and
+// the Retry-After of the last response, which acmez does not report. It also removes the
+// ARI URL from the directory: acmez requests ARI between the download of a certificate and
+// its return, and a CA that does not respond would make it lose the certificate. acmez
+// sends one request after the other, so there is no lock.
 type responseTap struct {
 	next         http.RoundTripper
 	directoryURL string
 
-	status     int           // of the last response; 0: the last request got none
-	retryAfter time.Duration // of the last response; zero: none
-	termsURL   string        // of new terms of service; empty: none
+	status     int           // of the last response; 0 if the last request failed
+	retryAfter time.Duration // of the last response; zero without one
+	termsURL   string        // of new terms of service, or empty
 }
 
 func (t *responseTap) RoundTrip(r *http.Request) (*http.Response, error) {

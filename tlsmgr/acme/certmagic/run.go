@@ -13,10 +13,10 @@ import (
 	"inbox/tlsmgr/acme"
 )
 
-// orderRun is one order. It is the issuer of a certmagic.Config, which generates
-// the key and stores what the order brings, and makes the order with acmez's
-// protocol client: certmagic's own issuer can neither resume an order nor tell how
-// far one has come, and it tries another challenge type whatever failed.
+// orderRun makes one order with the protocol client acmez. It is the issuer of a
+// certmagic.Config, which generates the key and stores the certificate. certmagic's own
+// issuer cannot resume an order, does not report its progress, and tries another challenge
+// type after every failure.
 type orderRun struct {
 	*engine
 	order   acme.Order
@@ -25,8 +25,8 @@ type orderRun struct {
 	client  *acmelib.Client
 	account acmelib.Account
 	key     crypto.PrivateKey // of the certificate
-	// challengeStarted: from then on the CA can validate. validated: it has, so no
-	// validation failed, and no other challenge type helps.
+	// challengeStarted: the CA can have tried to validate. validated: the validation has
+	// succeeded, so that another challenge type is of no help after a failure.
 	challengeStarted, validated bool
 }
 
@@ -35,8 +35,8 @@ func (e *engine) newOrderRun(o acme.Order) *orderRun {
 	return &orderRun{engine: e, order: o, store: newStore(o.Storage), tap: tap, client: newClient(o.CA, tap)}
 }
 
-// newClient returns a client that knows no renewal information if transport is a
-// responseTap. acmez caches directories by URL, so this one gets a name of its own.
+// newClient returns a protocol client. acmez caches directories by URL; the fragment
+// distinguishes the directory without ARI, which a responseTap returns.
 func newClient(ca *acme.CAClient, transport http.RoundTripper) *acmelib.Client {
 	return &acmelib.Client{Directory: ca.URL + "#orders", UserAgent: userAgent, PollTimeout: acme.OrderTimeout,
 		HTTPClient: &http.Client{Transport: transport, Timeout: acme.RequestTimeout}}
@@ -45,8 +45,8 @@ func newClient(ca *acme.CAClient, transport http.RoundTripper) *acmelib.Client {
 // IssuerKey implements certmagic.Issuer.
 func (r *orderRun) IssuerKey() string { return r.issuers[r.order.CA].IssuerKey() }
 
-// GenerateKey implements certmagic.KeyGenerator. A resumed order keeps its key,
-// which the CA has seen.
+// GenerateKey implements certmagic.KeyGenerator. It returns the stored key for a resumed
+// order, whose CSR contains it.
 func (r *orderRun) GenerateKey() (crypto.PrivateKey, error) {
 	if r.key != nil {
 		return r.key, nil
@@ -56,7 +56,7 @@ func (r *orderRun) GenerateKey() (crypto.PrivateKey, error) {
 	return key, err
 }
 
-// pendingKey is the key of the certificate that a finalized order brings.
+// pendingKey is the private key of a finalized order, as it is stored.
 type pendingKey struct {
 	OrderURL string
 	Key      string // PEM
@@ -78,7 +78,7 @@ func (r *orderRun) saveKey(ctx context.Context, orderURL string) error {
 	return r.order.Storage.Store(ctx, r.pendingKeyPath(), value)
 }
 
-// loadKey reads the key of the order that is resumed.
+// loadKey loads the private key of the order that is resumed.
 func (r *orderRun) loadKey(ctx context.Context) error {
 	value, err := r.order.Storage.Load(ctx, r.pendingKeyPath())
 	if err != nil {

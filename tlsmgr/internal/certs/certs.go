@@ -1,4 +1,4 @@
-// Package certs answers questions about certificates and reads key pairs.
+// Package certs loads key pairs and inspects certificates.
 package certs
 
 import (
@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// MaxFileBytes exceeds any chain, key or list of roots.
+// MaxFileBytes is more than any file of certificates or keys has.
 const MaxFileBytes = 4 << 20
 
 // ErrEncryptedKey is returned for a private key that is protected by a passphrase.
 var ErrEncryptedKey = errors.New("the key is encrypted with a passphrase")
 
-// CheckValidity returns why a certificate is not valid at a time; nil when it is.
+// CheckValidity returns an error if a certificate is not valid at a time.
 func CheckValidity(c *x509.Certificate, now time.Time) error {
 	switch {
 	case now.After(c.NotAfter):
@@ -30,20 +30,19 @@ func CheckValidity(c *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// ValidAt reports whether there is a certificate, and whether it is valid at a time.
+// ValidAt reports whether a certificate is valid at a time. It is false for nil.
 func ValidAt(c *tls.Certificate, now time.Time) bool {
 	return c != nil && CheckValidity(c.Leaf, now) == nil
 }
 
-// SameChain compares whole chains: one that lacked an intermediate differs from
-// the complete one with the same leaf. It is false when either is nil.
+// SameChain reports whether two certificates have equal chains: a chain without an
+// intermediate differs from the complete one with the same leaf. It is false for nil.
 func SameChain(a, b *tls.Certificate) bool {
 	return a != nil && b != nil && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 }
 
-// Covers reports whether a certificate covers a name or IP address: by its
-// subject alternative names, with wildcards, and only without any by its common
-// name, which can be a wildcard, too.
+// Covers reports whether a certificate is for a name or IP address: by its subject
+// alternative names, or without any by its common name. Both can be wildcards.
 func Covers(leaf *x509.Certificate, name string) bool {
 	if len(leaf.DNSNames) > 0 || len(leaf.IPAddresses) > 0 {
 		return leaf.VerifyHostname(name) == nil
@@ -57,8 +56,8 @@ func Covers(leaf *x509.Certificate, name string) bool {
 	return strings.EqualFold(common, name)
 }
 
-// Names lists the DNS names and addresses that a certificate is for; its common
-// name when it has neither.
+// Names returns the DNS names and IP addresses of a certificate, or without any its common
+// name.
 func Names(c *x509.Certificate) []string {
 	names := append([]string(nil), c.DNSNames...)
 	for _, ip := range c.IPAddresses {

@@ -15,7 +15,7 @@ import (
 	"inbox/internal/atomicfile"
 )
 
-// Load reads a PEM chain and its key.
+// Load reads and parses a PEM chain and its key.
 func Load(certFile, keyFile string) (*tls.Certificate, error) {
 	chain, err := readPEM(certFile)
 	if err != nil {
@@ -32,7 +32,7 @@ func Load(certFile, keyFile string) (*tls.Certificate, error) {
 	return cert, nil
 }
 
-// readPEM reads a file, without the byte order mark of some editors.
+// readPEM reads a PEM file without a byte order mark.
 func readPEM(path string) ([]byte, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil, &FormatError{path, "a folder", "give the file in it, such as " + filepath.Join(path, "fullchain.pem")}
@@ -48,7 +48,7 @@ func readPEM(path string) ([]byte, error) {
 	return data, checkCurve(path, data)
 }
 
-// Parse parses a PEM chain in any order and its key. Leaf is set.
+// Parse parses a PEM chain, in any order, and its key. Leaf is set.
 func Parse(chain, key []byte) (*tls.Certificate, error) {
 	for block, rest := pem.Decode(key); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
@@ -68,7 +68,7 @@ func Parse(chain, key []byte) (*tls.Certificate, error) {
 	return &cert, nil
 }
 
-// publicKey returns the public part of the first private key; nil without one.
+// publicKey returns the public key of the first private key, or nil.
 func publicKey(key []byte) crypto.PublicKey {
 	for block, rest := pem.Decode(key); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "PRIVATE KEY" && !strings.HasSuffix(block.Type, " PRIVATE KEY") {

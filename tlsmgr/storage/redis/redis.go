@@ -39,7 +39,7 @@ type Client interface {
 	Do(ctx context.Context, command []string, key string, args ...string) (any, error)
 }
 
-// Storage implements storage.Storage. Its methods can be called concurrently.
+// Storage implements storage.Storage. Its methods are safe for concurrent use.
 type Storage struct {
 	client     Client
 	valuesKey  string // of the hash
@@ -69,7 +69,7 @@ func (s *Storage) do(ctx context.Context, command []string, key string, args ...
 	return s.client.Do(ctx, command, key, args...)
 }
 
-// write runs a write command on the hash of values. A lease has one of its own.
+// write runs a write command on the hash of values. A lease has its own method.
 func (s *Storage) write(ctx context.Context, command string, args ...string) error {
 	_, err := s.do(ctx, []string{command}, s.valuesKey, args...)
 	return err
