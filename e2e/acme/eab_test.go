@@ -109,8 +109,8 @@ func eabKeyID(request string) string {
 	return header.Kid
 }
 
-// A CA that demands external account binding later, or with another key, gets another
-// account, bound to the configured key, in the same attempt.
+// If the CA requires external account binding later, or with another key, another account is
+// registered with the configured key in the same attempt.
 func TestEABDemandedLater(t *testing.T) {
 	eachEngine(t, func(t *testing.T, engine string) {
 		for what, firstKeyID := range map[string]string{"no key before": "", "another key before": "kid-1"} {

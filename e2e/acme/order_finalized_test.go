@@ -31,8 +31,8 @@ func (p *pebble) showStatus(status string, hidden *atomic.Bool, header map[strin
 	})
 }
 
-// An order that the CA has finalized and shows as ready or processing is waited for: no
-// other order is made, and no other challenge type is tried.
+// An order that the CA has finalized and reports as ready or processing is polled. No other
+// order is made, and no other challenge type is tried.
 func TestFinalizedOrderIsWaitedFor(t *testing.T) {
 	eachEngine(t, func(t *testing.T, engine string) {
 		for _, status := range []string{"ready", "processing"} {
@@ -43,7 +43,7 @@ func TestFinalizedOrderIsWaitedFor(t *testing.T) {
 				hidden.Store(true)
 				r.ca.showStatus(status, &hidden, nil)
 				s := r.serve(r.config(name))
-				eventually(t, waitTimeout, "the order is looked at several times", func() bool { return r.ca.requestCount("my-order") >= 4 })
+				eventually(t, waitTimeout, "the order is polled several times", func() bool { return r.ca.requestCount("my-order") >= 4 })
 				hidden.Store(false)
 				s.waitForCert(waitTimeout, name)
 				if n, v := r.ca.orders(), r.ca.validations(); n != 1 || v != 1 {
@@ -54,8 +54,8 @@ func TestFinalizedOrderIsWaitedFor(t *testing.T) {
 	})
 }
 
-// The wait ends when the CA asks for a longer one. The state says what is waited for,
-// and after a restart the same order brings the certificate.
+// Polling stops if the CA requests a longer wait. The state contains the reason, and after a
+// restart the same order is resumed.
 func TestFinalizedOrderSurvivesRestart(t *testing.T) {
 	t.Parallel()
 	r, name := newRig(t, pebbleOptions{}), newName()
@@ -69,7 +69,7 @@ func TestFinalizedOrderSurvivesRestart(t *testing.T) {
 	})
 	n := s.state(name)
 	if wait := time.Until(n.NextAttempt); wait < 9*time.Minute || wait > 11*time.Minute {
-		t.Errorf("got the next look in %v, want the 10 minutes that the CA asks for", wait)
+		t.Errorf("got the next attempt in %v, want the 10 minutes that the CA requests", wait)
 	}
 	if !strings.Contains(n.LastError.Error(), "processing") || !strings.Contains(n.Status, "waiting for the CA to issue") {
 		t.Errorf("got %q and %v, want what is waited for", n.Status, n.LastError)
@@ -86,7 +86,7 @@ func TestFinalizedOrderSurvivesRestart(t *testing.T) {
 	}
 }
 
-// An order that the CA has forgotten, or whose key is lost, is made anew.
+// A new order replaces one that the CA no longer knows, or whose key is lost.
 func TestFinalizedOrderIsGone(t *testing.T) {
 	t.Parallel()
 	for _, what := range []string{"unknown to the CA", "key lost"} {
@@ -136,7 +136,7 @@ func TestOrderInvalidAfterFinalization(t *testing.T) {
 	})
 }
 
-// Answers that hide a success do not cost another order.
+// Responses that hide a success do not cause another order.
 func TestHiddenSuccess(t *testing.T) {
 	eachEngine(t, func(t *testing.T, engine string) {
 		for what, path := range map[string]string{"finalize answered 500": finalizePath, "finalize answered 502 by a proxy": finalizePath,

@@ -13,8 +13,7 @@ import (
 	"inbox/tlsmgr"
 )
 
-// A renewal that another account orders does not say what it replaces, which the CA
-// would refuse.
+// A renewal with another account has no replaces field, because the CA would refuse it.
 func TestRenewalByAnotherAccount(t *testing.T) {
 	t.Parallel()
 	r, name := newRig(t, pebbleOptions{}), newName()
@@ -30,8 +29,8 @@ func TestRenewalByAnotherAccount(t *testing.T) {
 	}
 }
 
-// Whatever a CA answers to an order that says what it replaces, the order is made
-// once more without, in the same attempt.
+// After any refusal of an order with a replaces field, the order is retried without it in
+// the same attempt.
 func TestReplacementRefused(t *testing.T) {
 	t.Parallel()
 	plain := func(status int, text string) alteration {
@@ -72,8 +71,8 @@ func (p *pebble) refusal(status int, kind string) alteration {
 	}
 }
 
-// A CA that refuses replacements only when it issues does not stop renewals: the order
-// after a failed one does not say what it replaces.
+// A CA that refuses replacements only at finalization does not prevent renewals: the order
+// after a failed one has no replaces field.
 func TestReplacementRefusedAtFinalization(t *testing.T) {
 	t.Parallel()
 	r, name := newRig(t, pebbleOptions{}), newName()
@@ -108,8 +107,7 @@ func (r *rig) accountClient(engine string) *xacme.Client {
 	return &xacme.Client{DirectoryURL: r.ca.url(), Key: readKey(r.t, statePath(r, pattern)), HTTPClient: r.caHTTPClient()}
 }
 
-// An account that cannot order any more is replaced by another one, in the same
-// attempt.
+// An account that can no longer be used is replaced by another one in the same attempt.
 func TestAccountUnusable(t *testing.T) {
 	eachEngine(t, func(t *testing.T, engine string) {
 		for what, spoil := range map[string]func(*rig, *xacme.Client) error{
@@ -145,8 +143,7 @@ func TestAccountUnusable(t *testing.T) {
 	})
 }
 
-// A CA that wants its changed terms agreed to gets the agreement, and the log has the
-// URL.
+// If the CA requires agreement to changed terms, the server agrees and logs their URL.
 func TestTermsChanged(t *testing.T) {
 	eachEngine(t, func(t *testing.T, engine string) {
 		r, name := newRig(t, pebbleOptions{validity: 40 * time.Second}).with(engine), newName()
@@ -177,8 +174,8 @@ func TestTermsChanged(t *testing.T) {
 	})
 }
 
-// A CA that demands external account binding, or an action, later: the error says so,
-// and the certificate stays.
+// If the CA requires external account binding or an action for a renewal, the error says so,
+// and the certificate stays in use.
 func TestAccountDemands(t *testing.T) {
 	eachEngine(t, func(t *testing.T, engine string) {
 		for kind, want := range map[string]string{
@@ -213,7 +210,7 @@ func TestAccountDemands(t *testing.T) {
 	})
 }
 
-// The refusals of an order, without a certificate to replace.
+// A refused first order is retried after 15 minutes.
 func TestFirstOrderRefused(t *testing.T) {
 	eachEngine(t, func(t *testing.T, engine string) {
 		for _, status := range []int{400, 403} {

@@ -159,7 +159,7 @@ func TestProgramStartFailures(t *testing.T) {
 	}{
 		{[]string{"-domain", "a.example.test"}, 2, "-email"},
 		{[]string{"-domain", "a.example.test", "-https=false", "-acme-agree"}, 2, "-https=false"},
-		{[]string{"-domain", "203.0.113.5", "-acme-agree", "-acme", "autocert"}, 2, "autocert cannot certify the IP address"},
+		{[]string{"-domain", "203.0.113.5", "-acme-agree", "-acme", "autocert"}, 2, "autocert does not support the IP address"},
 		{[]string{"-domain", "a.example.test", "-acme-agree", "-acme", "autocert", "-acme-profile", "x"}, 2, "profile"},
 		{[]string{"-domain", "a.example.test", "-acme-agree", "-acme", "autocert", "-acme-fallback-ca", "https://ca.test/dir"}, 2, "fallback CA"},
 		{[]string{"-domain", "https://a.example.test/", "-acme-agree"}, 2, "host name"},
