@@ -99,14 +99,6 @@ type Order struct {
 	// the previous order failed.
 	OmitReplaces bool
 	// Progress stores the phase, finalized or processing, and the URL of the order. An
-	// engine that can resume orders calls [Order.Report] before it finalizes one. If nil,
-	// the progress is not stored.
-	Progress func(schedule.Phase, string)
-}
-
-// Report calls Progress if it is set.
-func (o *Order) Report(p schedule.Phase, orderURL string) {
-	if o.Progress != nil {
-		o.Progress(p, orderURL)
-	}
+	// engine that can resume orders calls it before it finalizes one. It is not nil.
+	Progress func(p schedule.Phase, orderURL string)
 }

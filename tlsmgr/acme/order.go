@@ -185,8 +185,10 @@ func (r *orderRun) orderWith(ctx context.Context, o Order) (err error) {
 	}
 	r.Log.Debug("ordering", "name", o.Name, "ca", o.CA.URL, "challenge", o.ChallengeType.Name, "resumed", o.ResumeURL)
 	o.Storage, o.Challenges = r.lockedStorage, r.lockedChallenges
-	if !r.dryRun && o.CA != r.StagingCA {
-		o.Progress = func(phase schedule.Phase, orderURL string) { r.progress(ctx, phase, orderURL) }
+	o.Progress = func(phase schedule.Phase, orderURL string) {
+		if !r.dryRun && o.CA != r.StagingCA {
+			r.progress(ctx, phase, orderURL)
+		}
 	}
 	failed, err := r.engine.Order(ctx, o)
 	if err == nil || ctx.Err() == nil { // otherwise the number of failed validations is unknown

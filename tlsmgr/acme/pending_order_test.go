@@ -22,7 +22,7 @@ func (c *pendingCA) order(o Order) (int, error) {
 	what := o.ResumeURL
 	if what == "" {
 		what = "new"
-		o.Report(schedule.Finalized, fmt.Sprintf("order-%d", len(c.asked)))
+		o.Progress(schedule.Finalized, fmt.Sprintf("order-%d", len(c.asked)))
 	}
 	c.asked = append(c.asked, o.CA.URL+" "+what)
 	switch {

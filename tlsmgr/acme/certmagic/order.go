@@ -104,7 +104,7 @@ func (r *orderRun) finalize(ctx context.Context, order acmelib.Order, csr *x509.
 	if err := r.saveKey(ctx, order.Location); err != nil {
 		return order, fmt.Errorf("store the key before the order is finalized: %w", err)
 	}
-	r.order.Report(schedule.Finalized, order.Location)
+	r.order.Progress(schedule.Finalized, order.Location)
 	order, refusal := r.sendCSR(ctx, order, csr)
 	if refusal == nil {
 		return r.await(ctx, order, pollLimit)
@@ -147,7 +147,7 @@ func (r *orderRun) await(ctx context.Context, order acmelib.Order, limit time.Du
 			return order, orderRefused(order)
 		case order.Status == acmelib.StatusProcessing && !reported:
 			reported = true
-			r.order.Report(schedule.Processing, order.Location)
+			r.order.Progress(schedule.Processing, order.Location)
 		}
 		wait := max(r.tap.retryAfter, interval)
 		if time.Now().Add(wait).After(deadline) {
