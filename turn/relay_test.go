@@ -175,6 +175,23 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
+// TestRevokeDuringAllocate revokes an owner after the credentials were checked.
+func TestRevokeDuringAllocate(t *testing.T) {
+	p := newPair(t)
+	id, refused := p.identify(p.Credentials("carol", Payer{}).Username, stun.MethodAllocate)
+	if refused != notRefused {
+		t.Fatalf("refused: %s", refusalTable[refused].name)
+	}
+	p.Revoke("carol")
+	c := &fakeClient{from: netip.MustParseAddrPort("198.51.100.4:4000")}
+	if _, refused := p.openAllocation(&request{client: c, identity: id}, 0); refused != refusedExpired || c.current != nil {
+		t.Errorf("got refusal %d, allocation %v", refused, c.current)
+	}
+	if got := p.State().UDP.Allocations; got != 2 {
+		t.Errorf("got %d allocations, want those of the pair", got)
+	}
+}
+
 func TestWithPermissions(t *testing.T) {
 	a, b := netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.2:1")
 	p := (&peers{}).withPermissions([]netip.AddrPort{a, a, b}, 0)

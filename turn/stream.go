@@ -46,7 +46,7 @@ type stream struct {
 	unboundRequests int // of the reader
 	out             outbox
 
-	mu      sync.Mutex // guards the read deadline
+	mu      sync.Mutex // guards the read deadline and changes of the allocation
 	aborted bool
 }
 
@@ -60,13 +60,17 @@ func (s *Server) ServeConn(c net.Conn) {
 		c.Close()
 		return
 	}
-	defer s.removeStream(st)
+	defer st.end()
 	st.serve()
-	c.Close()
+}
+
+func (st *stream) end() {
+	st.conn.Close()
 	st.out.close()
 	if a := st.allocation.Load(); a != nil {
-		s.closeAllocation(a)
+		st.s.closeAllocation(a)
 	}
+	st.s.removeStream(st)
 }
 
 func addrPortOf(addr net.Addr) netip.AddrPort {
@@ -105,7 +109,9 @@ func (s *Server) streamState() (streams, longestQueue int) {
 }
 
 func (st *stream) serve() {
-	st.setReadDeadline(allocateTimeout)
+	st.mu.Lock()
+	st.setReadDeadlineLocked(time.Now().Add(allocateTimeout))
+	st.mu.Unlock()
 	f := newFrames()
 	for f.fill(st.conn) == nil {
 		for {
@@ -174,28 +180,25 @@ func (st *stream) attach(a *allocation) {
 	if c, ok := netconn.Find[interface{ SetWriteBuffer(int) error }](st.conn); ok {
 		c.SetWriteBuffer(socketBufferBytes)
 	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	st.allocation.Store(a)
-	st.setReadDeadline(0)
+	st.setReadDeadlineLocked(time.Time{})
 }
 
 func (st *stream) detach(a *allocation) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	if st.allocation.CompareAndSwap(a, nil) {
-		st.setReadDeadline(allocateTimeout)
+		st.setReadDeadlineLocked(time.Now().Add(allocateTimeout))
 	}
 }
 
-// setReadDeadline sets when the stream ends unless it is set again. Zero is never.
-func (st *stream) setReadDeadline(timeout time.Duration) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.aborted {
-		return
+// setReadDeadlineLocked sets when the stream ends. Zero is never.
+func (st *stream) setReadDeadlineLocked(at time.Time) {
+	if !st.aborted {
+		st.conn.SetReadDeadline(at)
 	}
-	var at time.Time
-	if timeout != 0 {
-		at = time.Now().Add(timeout)
-	}
-	st.conn.SetReadDeadline(at)
 }
 
 // abort makes serve return soon. It does not wait, unlike the Close of a TLS connection.
@@ -240,20 +243,14 @@ func (f *frames) next() (message, error) {
 	if len(b) < channelHeaderBytes {
 		return message{}, io.ErrUnexpectedEOF
 	}
-	size := int(binary.BigEndian.Uint16(b[2:]))
-	switch binary.BigEndian.Uint16(b) & kindBits {
-	case 0:
-		size += stunHeaderBytes
-	case channelNumberBits:
-		size = channelHeaderBytes + padded(size)
-	default:
+	size := frameSize(b)
+	switch {
+	case size == 0:
 		return message{}, errNotTURN
-	}
-	if size > maxMessageBytes {
+	case size > maxMessageBytes:
 		f.skip = size
 		return message{}, errFrameTooLarge
-	}
-	if len(b) < size {
+	case size > len(b):
 		return message{}, io.ErrUnexpectedEOF
 	}
 	m := message{f.buf, f.start, f.start + size}
@@ -261,8 +258,22 @@ func (f *frames) next() (message, error) {
 	return m, nil
 }
 
-// outbox is the bounded queue of bytes to a client. A goroutine exists only while there is
-// something to write. It writes all that waits at once, as one TLS record.
+// frameSize returns how long a message is in a stream, with its header and padding. It is
+// zero for what is no message.
+func frameSize(header []byte) int {
+	size := int(binary.BigEndian.Uint16(header[2:]))
+	switch binary.BigEndian.Uint16(header) & kindBits {
+	case 0:
+		return stunHeaderBytes + size
+	case channelNumberBits:
+		return channelHeaderBytes + padded(size)
+	}
+	return 0
+}
+
+// outbox is the bounded queue of messages to a client. A goroutine exists only while there is
+// something to write. Each message is a TLS record, as those of other servers are: some
+// clients lose the second message of a record.
 type outbox struct {
 	conn    net.Conn
 	failed  func() // called after a failed write
@@ -274,7 +285,7 @@ type outbox struct {
 	closed  bool
 }
 
-// push queues b, or returns false if the queue is then longer than limit bytes.
+// push queues a message, or returns false if the queue is then longer than limit bytes.
 func (o *outbox) push(b []byte, limit int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -296,20 +307,26 @@ func (o *outbox) write() {
 			return
 		}
 		o.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if _, err := o.conn.Write(batch); err != nil {
-			o.failed()
+		for rest := batch; len(rest) > 0; {
+			size := frameSize(rest)
+			if _, err := o.conn.Write(rest[:size]); err != nil {
+				o.refuse()
+				o.failed()
+				break
+			}
+			rest = rest[size:]
 		}
 	}
 }
 
 // swap takes what is queued and gives the queue the memory of the batch before. It returns
-// nil if the queue is empty.
+// nil if there is nothing to write.
 func (o *outbox) swap(before []byte) []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	batch := o.queue
 	o.queue = before[:0]
-	if len(batch) > 0 {
+	if len(batch) > 0 && !o.closed {
 		return batch
 	}
 	o.writing = false
@@ -325,10 +342,14 @@ func (o *outbox) len() int {
 	return len(o.queue)
 }
 
+func (o *outbox) refuse() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+}
+
 // close waits for the writer. The connection must be closed.
 func (o *outbox) close() {
-	o.mu.Lock()
-	o.closed = true
-	o.mu.Unlock()
+	o.refuse()
 	o.writers.Wait()
 }
