@@ -117,3 +117,27 @@ type DoctorConfig struct {
 	JSON      bool
 	RenewTest bool
 }
+
+// Files is how the open files of the process are divided. A connection is a file.
+type Files struct {
+	// Limit is the process's limit of open files; zero means that it is unknown.
+	Limit int64
+	// Conns is how many connections fit, on all listeners. Zero is no limit.
+	Conns int64
+	// Tarpitted is how many refused connections stay open for a moment.
+	Tarpitted int
+	// Pages is how many files of a directory of pages can be open. Zero is no limit, or
+	// without a directory.
+	Pages int
+}
+
+// Warning is a mistake in the options that does not prevent a start.
+type Warning struct {
+	// Text is a sentence without period, in lower case.
+	Text string
+	// Name is the option with a dash, or the environment variable, and From the source of
+	// an option's value.
+	Name, From string
+	// Fix is what to do.
+	Fix string
+}

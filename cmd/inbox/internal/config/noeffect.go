@@ -5,17 +5,6 @@ import (
 	"slices"
 )
 
-// Warning is a mistake in the options that does not prevent a start.
-type Warning struct {
-	// Text is a sentence without period, in lower case.
-	Text string
-	// Name is the option with a dash, or the environment variable, and From the source of
-	// an option's value.
-	Name, From string
-	// Fix is what to do.
-	Fix string
-}
-
 // condition is a state of the options in which other options have no effect.
 type condition struct {
 	options []string

@@ -263,3 +263,12 @@ func defaultOptions() *Options {
 	}
 	return o
 }
+
+// envPrefix is the prefix of environment variables that set options.
+const envPrefix = "INBOX_"
+
+// settable reports whether name is an option that the environment or a file can set.
+// version is not: it is a command, and container images commonly set INBOX_VERSION.
+func (o *Options) settable(name string) bool {
+	return o.flags.Lookup(name) != nil && name != "version"
+}

@@ -66,3 +66,10 @@ func DelayReleaseHTTP2(d time.Duration, next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	})
 }
+
+// ownerSeen is a client that sent the password of a name.
+type ownerSeen struct {
+	name string
+	addr netip.Addr
+	at   time.Duration // since the resolver was created
+}

@@ -139,3 +139,9 @@ func looksLikeHTTP(start [5]byte) bool {
 	}
 	return false
 }
+
+// route is what serves an ALPN protocol.
+type route struct {
+	protocol string          // "" if the client offers none
+	serve    func(*tls.Conn) // takes the connection over
+}

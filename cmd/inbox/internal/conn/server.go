@@ -3,10 +3,8 @@ package conn
 import (
 	"context"
 	"crypto/tls"
-	"log"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"time"
 
 	"inbox/ratelimit"
@@ -47,12 +45,6 @@ func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.Frame
 	s.http2, err = newHTTP2Server(main, frames)
 	main.WriteTimeout = 0
 	return s, err
-}
-
-// route is what serves an ALPN protocol.
-type route struct {
-	protocol string          // "" if the client offers none
-	serve    func(*tls.Conn) // takes the connection over
 }
 
 // routes returns the servers of the connections whose handshake is done. Other protocols are
@@ -109,20 +101,4 @@ func (s *Server) Close() {
 	s.handshakes.abort()
 	s.http2.close()
 	s.http1.Close()
-}
-
-// logPanic is deferred by the goroutine of a connection, so that a panic ends only the
-// connection, as in net/http.
-func logPanic(c net.Conn, log *log.Logger) {
-	if err := recover(); err != nil && err != http.ErrAbortHandler {
-		log.Printf("http: panic serving %v: %v\n%s", c.RemoteAddr(), err, debug.Stack())
-	}
-}
-
-// closeNow closes a connection without waiting for it. TLS first sends close_notify and needs
-// a lock for that. A client that requests a key update and does not read the response blocks
-// a write that holds this lock for as long as [WriteLimit] allows.
-func closeNow(c net.Conn) {
-	_ = c.SetWriteDeadline(time.Now())
-	go c.Close()
 }

@@ -7,24 +7,9 @@ import (
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
-	"inbox/inbox"
 	"inbox/public"
 	"inbox/tlsmgr"
 )
-
-// The paths that are not pages.
-const (
-	mailboxPath = "/inbox"
-	icePath     = "/ice"
-	healthPath  = "/healthz"
-	readyPath   = "/readyz"
-)
-
-// routes maps them to the routes of the metrics.
-var routes = metrics.Routes{Mailbox: mailboxPath, ICE: icePath, Health: healthPath, Ready: readyPath}
-
-// canWait reports whether a request can wait for a message or for a recipient.
-func canWait(r *http.Request) bool { return r.URL.Path == mailboxPath && inbox.CanWait(r) }
 
 // stack has what the layers of a request need.
 type stack struct {
