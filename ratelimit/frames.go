@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"inbox/internal/netconn"
 )
 
 // FrameLimiter limits what a client can make a server do without a request: HTTP/2 frames,
@@ -51,37 +53,29 @@ func (f *FrameLimiter) Dropped() int64 { return f.dropped.Load() }
 // RecordListener returns a listener whose connections are charged for small TLS records.
 // It belongs under the TLS listener.
 func (f *FrameLimiter) RecordListener(inner net.Listener) net.Listener {
-	return recordListener{inner, f}
+	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
+		return &throttledConn{Conn: c, limiter: f, units: splitter{headerBytes: recordHeaderBytes, measure: measureRecord}}
+	})
 }
 
 // FrameConn returns c as a connection that is charged for HTTP/2 frames. Its ALPN protocol
 // must be h2, and nothing may have been read from it.
 func (f *FrameLimiter) FrameConn(c *tls.Conn) net.Conn {
 	units := splitter{headerBytes: frameHeaderBytes, measure: measureFrame, skip: prefaceBytes}
-	return &frameConn{throttledConn{Conn: c, limiter: f, units: units, hello: watchedHello(c)}, c}
+	return tlsConn{&throttledConn{Conn: c, limiter: f, units: units, hello: watchedHello(c)}, c}
 }
 
-// frameConn has the connection state that an HTTP/2 server requires.
-type frameConn struct {
-	throttledConn
+// tlsConn is a layer above a TLS connection with the methods that HTTP servers look for.
+type tlsConn struct {
+	net.Conn
 	tls *tls.Conn
 }
 
-func (c *frameConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
+// NetConn returns the connection underneath, as tls.Conn does.
+func (c tlsConn) NetConn() net.Conn { return c.Conn }
 
-type recordListener struct {
-	net.Listener
-	limiter *FrameLimiter
-}
-
-func (l recordListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	units := splitter{headerBytes: recordHeaderBytes, measure: measureRecord}
-	return &throttledConn{Conn: c, limiter: l.limiter, units: units}, nil
-}
+func (c tlsConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
+func (c tlsConn) CloseWrite() error                    { return c.tls.CloseWrite() }
 
 // throttledConn counts the units that are read from it.
 type throttledConn struct {

@@ -63,47 +63,24 @@ func (u *UnfinishedLimiter) Handshakes() int64 { return u.handshakes.Load() }
 // records without application data after the handshake are closed: crypto/tls keeps an
 // unfinished message of up to 64 KiB.
 func (u *UnfinishedLimiter) HandshakeListener(inner net.Listener) net.Listener {
-	return wrapListener{inner, func(c net.Conn) net.Conn {
+	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
 		h := &helloConn{Conn: c, memory: charge{limiter: u}, records: splitter{headerBytes: recordHeaderBytes}}
 		h.records.measure = h.measure
 		return h
-	}}
+	})
 }
 
 // HeaderListener returns a listener whose connections are charged for the headers of HTTP/1.1
 // requests. It belongs above TLS. A *tls.Conn must have completed its handshake; as net/http
 // requires, its connection has the method ConnectionState.
 func (u *UnfinishedLimiter) HeaderListener(inner net.Listener) net.Listener {
-	return wrapListener{inner, func(c net.Conn) net.Conn {
+	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
 		h := &headerConn{Conn: c, memory: charge{limiter: u}, hello: watchedHello(c)}
 		if t, ok := c.(*tls.Conn); ok {
-			return tlsHeaderConn{h, t}
+			return tlsConn{h, t}
 		}
 		return h
-	}}
-}
-
-// tlsHeaderConn has the methods of a TLS connection that net/http looks for.
-type tlsHeaderConn struct {
-	*headerConn
-	tls *tls.Conn
-}
-
-func (c tlsHeaderConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
-func (c tlsHeaderConn) CloseWrite() error                    { return c.tls.CloseWrite() }
-
-// wrapListener wraps the connections of a listener.
-type wrapListener struct {
-	net.Listener
-	wrap func(net.Conn) net.Conn
-}
-
-func (l wrapListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return l.wrap(c), nil
+	})
 }
 
 // charge is what a connection has charged to the share of its address.
@@ -164,7 +141,7 @@ type helloConn struct {
 	memory  charge
 	records splitter
 	bytes   int64 // of the handshake, or since there was application data
-	done    bool  // the handshake is complete, as for handshakeState
+	done    bool  // the handshake is complete, as for handshakeConn
 
 	watched   bool        // the layer above TLS reports application data
 	delivered atomic.Bool // since the last read
