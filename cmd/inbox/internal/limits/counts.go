@@ -26,7 +26,7 @@ func (l *Limits) Refused() map[string]int64 {
 		"stalled-streams":         l.Streams.Stalled(),
 		"requests":                l.Requests.Refused(),
 		"header":                  l.Header.Refused() + l.Unfinished.LargeHeaders(),
-		"polls":                   l.Polls.Refused(),
+		"polls":                   l.Polls.Share.Refused(),
 		"files":                   l.Files.Share.Refused(),
 		"passwords":               l.Guard.attempts.Refused(ratelimit.WrongPassword),
 		"names":                   l.Guard.attempts.Refused(ratelimit.NewName),

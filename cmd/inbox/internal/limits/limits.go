@@ -4,6 +4,7 @@
 package limits
 
 import (
+	"fmt"
 	"runtime"
 	"time"
 
@@ -22,8 +23,8 @@ type Limits struct {
 	Streams    *ratelimit.StreamLimiter
 	Requests   *ratelimit.RequestLimiter
 	Header     *HeaderLimiter
-	Polls      *ratelimit.PollLimiter
-	Files      *FileLimiter
+	Polls      *ratelimit.ConcurrencyLimiter
+	Files      *ratelimit.ConcurrencyLimiter // one file for each response
 	Guard      *Guard
 
 	dryRun bool
@@ -34,10 +35,6 @@ type Limits struct {
 func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver) *Limits {
 	budget := ratelimit.Budget{PerSecond: float64(cfg.Rate), Burst: cfg.Burst}
 	frames := ratelimit.Budget{PerSecond: framesFactor * budget.PerSecond, Burst: framesFactor * budget.Burst}
-	handshakesPerAddr := 0
-	if cfg.MaxConnsPerIP > 0 {
-		handshakesPerAddr = max(1, runtime.GOMAXPROCS(0)/2) // the rest is left to other addresses
-	}
 	return &Limits{
 		Conns: ratelimit.NewConnLimiter(ratelimit.ConnLimits{
 			Max: cfg.MaxConns, MaxPerAddr: cfg.MaxConnsPerIP,
@@ -51,7 +48,7 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 			MaxHeaderBytes: max(cfg.MaxHeaderBytes, 1+conn.HTTP1HeaderSlack),
 		},
 		Handshakes: &ratelimit.HandshakeLimiter{
-			PerAddr: handshakesPerAddr, Timeout: cfg.HandshakeTimeout, ClientIP: clientIP, DryRun: cfg.DryRun,
+			PerAddr: handshakesPerAddr(cfg), Timeout: cfg.HandshakeTimeout, ClientIP: clientIP, DryRun: cfg.DryRun,
 		},
 		Writes: &conn.WriteLimit{Timeout: cfg.WriteTimeout},
 		Streams: ratelimit.NewStreamLimiter(ratelimit.StreamLimits{
@@ -65,13 +62,26 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 			MaxBytes: cfg.MaxHeaderBytes, MaxFields: maxHeaderFields,
 			Keep: []string{"Origin", "Accept", "Sec-Fetch-Mode", "X-Forwarded-For", "Forwarded", clientIP.Header},
 		},
-		Polls: &ratelimit.PollLimiter{Max: cfg.MaxConnsPerIP, Addr: clients.Addr, IsPoll: cfg.CanWait, DryRun: cfg.DryRun},
-		Files: &FileLimiter{
+		Polls: &ratelimit.ConcurrencyLimiter{
+			Limit: "polls", Detail: fmt.Sprintf("Your address may wait for %d messages at once.", cfg.MaxConnsPerIP),
+			Share: ratelimit.NewShare(ratelimit.ShareLimits{MaxPerClient: int64(cfg.MaxConnsPerIP), DryRun: cfg.DryRun}),
+			Addr:  clients.Addr, Applies: cfg.CanWait,
+		},
+		Files: &ratelimit.ConcurrencyLimiter{
+			Limit: "files", Detail: "Too many files are being sent. Receive those that you have requested first.",
 			Share: ratelimit.NewShare(ratelimit.ShareLimits{Ceiling: int64(cfg.PageFiles), DryRun: cfg.DryRun}), Addr: clients.Addr,
 		},
 		Guard:  newGuard(cfg, clients),
 		dryRun: cfg.DryRun,
 	}
+}
+
+// handshakesPerAddr leaves half of the processors to other addresses.
+func handshakesPerAddr(cfg Config) int {
+	if cfg.MaxConnsPerIP <= 0 {
+		return 0
+	}
+	return max(1, runtime.GOMAXPROCS(0)/2)
 }
 
 func unfinishedLimits(cfg Config) ratelimit.ShareLimits {

@@ -107,7 +107,7 @@ func (s *Sources) collectLimits(m chan<- prometheus.Metric) {
 	m <- counter(descAccepted, conns.Accepted)
 	m <- gauge(descStreams, s.Limits.Streams.Active())
 	limitGauge(m, descMaxStreams, s.MaxConns)
-	m <- gauge(descPolls, s.Limits.Polls.Active())
+	m <- gauge(descPolls, s.Limits.Polls.Share.Used())
 	m <- counter(descDropped, s.Limits.Frames.Dropped())
 	for limit, n := range s.Limits.Refused() {
 		m <- counter(descLimited, n, limit)

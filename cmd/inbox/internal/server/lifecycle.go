@@ -272,5 +272,5 @@ func (s *server) status() string {
 		scheme = "HTTPS"
 	}
 	return fmt.Sprintf("Serving %s on %s: %d connections, %d mailboxes, %d requests waiting.",
-		scheme, s.main.socket.Addr(), s.limits.Conns.Stats().Open, s.mailboxes.stats().Inboxes, s.limits.Polls.Active())
+		scheme, s.main.socket.Addr(), s.limits.Conns.Stats().Open, s.mailboxes.stats().Inboxes, s.limits.Polls.Share.Used())
 }
