@@ -180,7 +180,7 @@ func (m *Store) enqueue(s *shard, to string, n *node, charged bool) (id uint64, 
 	s.mu.Lock()
 	b, expired := m.findLocked(s, to, m.now())
 	err = s.notFoundLocked(inbox.ErrNoInbox)
-	var watches notifyList
+	var watches []func(error)
 	if b != nil {
 		if err = m.appendLocked(s, b, n, charged); err == nil {
 			id, watches = n.ID, b.watchesLocked()
@@ -188,7 +188,7 @@ func (m *Store) enqueue(s *shard, to string, n *node, charged bool) (id uint64, 
 	}
 	s.mu.Unlock()
 	m.release(expired)
-	watches.notify(nil)
+	notifyAll(watches, nil)
 	return id, err
 }
 
@@ -280,7 +280,7 @@ func (m *Store) Close(_ context.Context, c inbox.Claim) error {
 	s.mu.Lock()
 	b, toRelease := m.findOwnedLocked(s, c, m.now())
 	err := s.notFoundLocked(inbox.ErrClaimEnded)
-	var watches notifyList
+	var watches []func(error)
 	if b != nil {
 		s.removeLocked(b)
 		watches, b.watches = b.watchesLocked(), nil
@@ -288,7 +288,7 @@ func (m *Store) Close(_ context.Context, c inbox.Claim) error {
 	}
 	s.mu.Unlock()
 	m.release(toRelease)
-	watches.notify(inbox.ErrClaimEnded)
+	notifyAll(watches, inbox.ErrClaimEnded)
 	return err
 }
 

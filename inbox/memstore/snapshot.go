@@ -96,7 +96,7 @@ func (m *Store) freeze() []*box {
 	var all []*box
 	for i := range m.shards {
 		watches := m.shards[i].freeze(m.now())
-		watches.notify(inbox.ErrStopping)
+		notifyAll(watches, inbox.ErrStopping)
 		for b := m.shards[i].newest; b != nil; b = b.older { // frozen: no lock needed
 			all = append(all, b)
 		}
@@ -106,7 +106,7 @@ func (m *Store) freeze() []*box {
 }
 
 // freeze returns the watches that it ends.
-func (s *shard) freeze(now time.Duration) (ended notifyList) {
+func (s *shard) freeze(now time.Duration) (ended []func(error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.frozen = true

@@ -8,12 +8,6 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// stepResult is the result of a step and its wait for replicas.
-type stepResult struct {
-	answer []rueidis.RedisMessage
-	err    error
-}
-
 // runReplicated executes a step and returns once replicas have acknowledged it. This
 // includes steps that only read: if a receiver learns an ID that a failover undoes, the
 // next message gets the same ID and is taken for one already read.
@@ -26,21 +20,23 @@ func (s *Store) runReplicated(
 	if err := s.acquireSlot(ctx); err != nil {
 		return nil, err
 	}
-	done := make(chan stepResult, 1)
+	var answer []rueidis.RedisMessage
+	var err error
+	done := make(chan struct{})
 	go func() {
 		defer func() { <-s.replicaSlots }()
 		c, release := sess.Dedicate()
 		defer release()
-		answer, err := s.runOn(ctx, c, op, part, keys, argv)
+		answer, err = s.runOn(ctx, c, op, part, keys, argv)
 		broken := err != nil && ctx.Err() != nil
-		done <- stepResult{answer, err}
+		close(done)
 		if broken { // its reply can still arrive, so the connection must not be reused
 			c.Close()
 		}
 	}()
 	select {
-	case r := <-done:
-		return r.answer, r.err
+	case <-done:
+		return answer, err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

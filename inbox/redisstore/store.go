@@ -48,20 +48,18 @@ type Store struct {
 	watches      watches
 	session      atomic.Pointer[session]
 	unavailable  [buckets]atomic.Bool
-	usage        usageCache
 	heartbeats   chan struct{} // this node's own messages, received on its subscription
 	cancel       context.CancelFunc
 	tasks        sync.WaitGroup
 	shutdownOnce sync.Once
-}
 
-// usageCache holds the sums of the last refresh.
-type usageCache struct {
-	mu        sync.Mutex // held during a refresh
-	last      [buckets]sums
-	refreshed time.Time
-	sumCount  atomic.Int64 // number of sums in all buckets
-	err       error        // an error of the buckets that could not be read
+	usage struct { // the sums of the last refresh
+		mu        sync.Mutex // held during a refresh
+		last      [buckets]sums
+		refreshed time.Time
+		sumCount  atomic.Int64 // number of sums in all buckets
+		err       error        // an error of the buckets that could not be read
+	}
 }
 
 // Ready returns nil if all parts of the store are available, and otherwise an error

@@ -79,7 +79,7 @@ type Config struct {
 	Warnings []Warning
 
 	// Doctor has the options of inbox doctor.
-	Doctor DoctorConfig
+	Doctor struct{ JSON, RenewTest bool }
 }
 
 // Address is a listen address.
@@ -110,12 +110,6 @@ type Store struct {
 	Address  redisstore.Address
 	Key      []byte // encrypts messages and certificates; nil: they are not encrypted
 	Replicas int
-}
-
-// DoctorConfig configures inbox doctor.
-type DoctorConfig struct {
-	JSON      bool
-	RenewTest bool
 }
 
 // Files is how the open files of the process are divided. A connection is a file.

@@ -5,16 +5,13 @@ import (
 	"slices"
 )
 
-// condition is a state of the options in which other options have no effect.
-type condition struct {
-	options []string
-	holds   func(*resolver) bool
-	fix     string
-}
-
 // noEffect lists the conditions in which an option has no effect. An option that is an
 // error in the same condition, like -store-ca without -store, is not listed.
-var noEffect = []condition{
+var noEffect = []struct {
+	options []string
+	applies func(*resolver) bool
+	fix     string
+}{
 	{
 		[]string{"email", "acme", "acme-agree", "acme-ca", "acme-root", "acme-eab-kid", "acme-eab-key", "acme-ca2", "acme-ca2-root",
 			"acme-ca2-eab-kid", "acme-ca2-eab-key", "acme-challenge", "acme-profile", "acme-staging", "acme-staging-first", "acme-preflight"},
@@ -83,7 +80,7 @@ func exceeds(perAddress, total int64) bool {
 // the default is no mistake. It needs the resolved configuration.
 func (r *resolver) warnNoEffect() {
 	for _, condition := range noEffect {
-		if !condition.holds(r) {
+		if !condition.applies(r) {
 			continue
 		}
 		for _, name := range condition.options {

@@ -27,8 +27,6 @@ type Options struct {
 	corsOrigins, iceServers string
 	serverCert, serverKey   string
 	domain, email, httpBind string
-	acme                    acmeOptions
-	store                   storeOptions
 	inboxTimeout            int64
 	inboxCapacity           int64
 	cleanupInterval         int64
@@ -54,24 +52,21 @@ type Options struct {
 	version                 bool
 	asJSON, renewTest       bool
 
+	acme struct { // the CA, and how certificates are ordered
+		engine, challenge, profile string
+		ca, second                 acme.CA
+		agree, staging             bool
+		stagingFirst, preflight    bool
+	}
+	store struct { // that several nodes share
+		address, file, ca, keyFile string
+		replicas                   int64
+	}
+
 	groups      []optionGroup
 	flags       *flag.FlagSet     // all groups; sets the fields above
 	from        map[string]string // source of each option's value; absent: the default
 	unknownVars []string          // INBOX_ variables that match no option
-}
-
-// acmeOptions select the CA and the way certificates are ordered.
-type acmeOptions struct {
-	engine, challenge, profile string
-	ca, second                 acme.CA
-	agree, staging             bool
-	stagingFirst, preflight    bool
-}
-
-// storeOptions select the store that several nodes share.
-type storeOptions struct {
-	address, file, ca, keyFile string
-	replicas                   int64
 }
 
 // optionGroup is a set of related options under one heading in -h.

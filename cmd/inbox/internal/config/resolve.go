@@ -31,7 +31,7 @@ func (r *resolver) checkDoctor() error {
 			return r.o.optionError(name, errors.New("applies only to the doctor: inbox doctor -"+name))
 		}
 	}
-	r.c.Doctor = DoctorConfig{JSON: r.o.asJSON, RenewTest: r.o.renewTest}
+	r.c.Doctor.JSON, r.c.Doctor.RenewTest = r.o.asJSON, r.o.renewTest
 	return nil
 }
 

@@ -47,13 +47,13 @@ func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.Frame
 	return s, err
 }
 
-// routes returns the servers of the connections whose handshake is done. Other protocols are
+// routes returns what takes over the connections whose handshake is done, by protocol. Other protocols are
 // answered in the handshake itself, as acme-tls/1, or not at all.
-func (s *Server) routes(http1 *handover) []route {
-	return []route{
-		{"h2", s.http2.serve},
-		{"http/1.1", http1.give},
-		{"", http1.give},
+func (s *Server) routes(http1 *handover) map[string]func(*tls.Conn) {
+	return map[string]func(*tls.Conn){
+		"h2":       s.http2.serve,
+		"http/1.1": http1.give,
+		"":         http1.give, // the client offers none
 	}
 }
 
