@@ -2,7 +2,9 @@ package ratelimit
 
 import (
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,16 +12,19 @@ import (
 	"inbox/internal/netconn"
 )
 
-// HandshakeLimiter bounds how many TLS handshakes of an address are computed at once, so
-// that an address that opens many connections does not occupy all processors. Further
-// handshakes of that address queue for a slot in order; other addresses do not wait for
-// them. A connection holds a slot only while the server computes: it acquires one when
-// bytes have arrived and releases it before the next read or write, so that a slow client
-// holds none. Connections of trusted proxies and of Unix sockets do not queue.
+// HandshakeLimiter bounds how many TLS handshakes are computed at once: of an address, so
+// that one that opens many connections does not occupy all processors, and in total, so that
+// many addresses do not delay the connections that are open. Further handshakes of an address
+// queue for a slot in order. In the queue of all addresses, each thus has a few handshakes,
+// and a new client waits at most for one of every other. A connection holds a slot only while
+// the server computes: it acquires one when bytes have arrived and releases it before the next
+// read or write, so that a slow client holds none. Connections of trusted proxies and of Unix sockets do not queue.
 type HandshakeLimiter struct {
 	// PerAddr is the number of slots of an address. A /48 has sixteen times as many;
 	// zero is no limit.
 	PerAddr int
+	// Total is the number of slots of all addresses; zero is no limit.
+	Total int
 	// Timeout bounds how long after it was accepted a connection waits for a slot.
 	Timeout time.Duration
 	// ClientIP identifies trusted proxies.
@@ -59,7 +64,7 @@ func (h *HandshakeLimiter) Listener(inner net.Listener) net.Listener {
 type handshakeConn struct {
 	net.Conn
 	limiter   *HandshakeLimiter
-	keys      [2]key // zero for a connection that does not queue
+	keys      [3]key // the queues in which it needs a slot; none for a trusted proxy
 	holdsSlot atomic.Bool
 	closed    atomic.Bool
 
@@ -114,7 +119,7 @@ func (c *handshakeConn) acquire() bool {
 	if !c.keysKnown {
 		c.keysKnown = true
 		if addr := connAddr(c.Conn); !c.limiter.ClientIP.trusts(addr) {
-			c.keys = keysOf(addr)
+			c.keys = c.limiter.queuesOf(addr)
 		}
 	}
 	if c.keys[0] == (key{}) {
@@ -132,25 +137,35 @@ func (c *handshakeConn) acquire() bool {
 // release returns the slot to the queue of its address, if the connection has one.
 func (c *handshakeConn) release() {
 	if c.holdsSlot.Load() && c.holdsSlot.Swap(false) {
-		c.limiter.release(c.keys)
+		c.limiter.release(c.keys[:])
 	}
 }
 
-// acquire waits for a slot of the address, then for one of its network.
-func (h *HandshakeLimiter) acquire(keys [2]key, deadline time.Time) bool {
-	if !h.acquireSlot(keys[0], deadline) {
-		return false
+// queuesOf returns the queues of a connection: of its address, its network and everyone.
+func (h *HandshakeLimiter) queuesOf(addr netip.Addr) (queues [3]key) {
+	keys := keysOf(addr)
+	copy(queues[:], keys[:])
+	if h.Total > 0 && keys[0] != (key{}) {
+		queues[2] = key{kindEveryone}
 	}
-	if !h.acquireSlot(keys[1], deadline) {
-		h.releaseSlot(keys[0])
-		return false
+	return queues
+}
+
+// acquire waits for a slot of each queue in turn.
+func (h *HandshakeLimiter) acquire(queues [3]key, deadline time.Time) bool {
+	for i, q := range queues {
+		if !h.acquireSlot(q, deadline) {
+			h.release(queues[:i])
+			return false
+		}
 	}
 	return true
 }
 
-func (h *HandshakeLimiter) release(keys [2]key) {
-	h.releaseSlot(keys[1])
-	h.releaseSlot(keys[0])
+func (h *HandshakeLimiter) release(queues []key) {
+	for _, q := range slices.Backward(queues) {
+		h.releaseSlot(q)
+	}
 }
 
 // acquireSlot waits for a slot and reports whether it acquired one.
@@ -193,7 +208,10 @@ func (h *HandshakeLimiter) retainQueue(k key) chan struct{} {
 	q := h.queues[k]
 	if q == nil {
 		slots := h.PerAddr
-		if k.isNetwork() {
+		switch {
+		case k[0] == kindEveryone:
+			slots = h.Total
+		case k.isNetwork():
 			slots *= networkFactor
 		}
 		q = &queue{slots: make(chan struct{}, slots)}

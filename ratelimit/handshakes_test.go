@@ -155,6 +155,39 @@ func TestHandshakesOfANetwork(t *testing.T) {
 	}
 }
 
+// All addresses share the slots of Total in order; trusted proxies need none.
+func TestHandshakesInTotal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		proxy := netip.MustParsePrefix("192.0.2.9/32")
+		limiter := &HandshakeLimiter{PerAddr: 1, Total: 2, Timeout: time.Minute, ClientIP: &ClientIP{Trusted: []netip.Prefix{proxy}}}
+		var holders []net.Conn
+		for i := range 2 {
+			c := handshaking(limiter, fmt.Sprintf("192.0.2.%d", 1+i), 1)
+			readOnce(c)
+			holders = append(holders, c)
+		}
+		if readOnce(handshaking(limiter, "192.0.2.9", 1)); limiter.Waited() != 0 {
+			t.Error("a trusted proxy waited")
+		}
+		done := make(chan net.Conn)
+		go func() {
+			c := handshaking(limiter, "2001:db8::1", 1)
+			readOnce(c)
+			done <- c
+		}()
+		synctest.Wait()
+		if limiter.Waited() != 1 {
+			t.Errorf("%d waited, want the third address", limiter.Waited())
+		}
+		holders[0].Close()
+		(<-done).Close()
+		holders[1].Close()
+		if len(limiter.queues) != 0 {
+			t.Errorf("%d queues left, want none", len(limiter.queues))
+		}
+	})
+}
+
 // A handshake that gets no slot of its network must release the slot of its address.
 func TestHandshakeRefusedByItsNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

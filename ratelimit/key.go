@@ -15,6 +15,7 @@ const (
 	kindHash    = 'h' // the hash of anything else
 
 	kindIPv4Network = 'N' // a /24, which only a Share counts
+	kindEveryone    = 'e' // all addresses
 )
 
 // keysOf returns the keys of an address and of its network. IPv4 has no network, so its

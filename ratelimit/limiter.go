@@ -95,6 +95,8 @@ type Result struct {
 	OK bool
 	// Wait is how long until a token is available, if OK is false.
 	Wait time.Duration
+	// Used is how much of its burst the address or its network has used, from 0 to 1.
+	Used float64
 }
 
 // NewLimiter returns a limiter that remembers at most size addresses. Zero is
@@ -115,12 +117,15 @@ func (l *Limiter) Budget() Budget { return l.budget }
 
 // Take takes a token of the address and one of its network.
 func (l *Limiter) Take(addr netip.Addr, now time.Time) Result {
+	used := 0.0
 	for _, k := range keysOf(addr) {
-		if res := l.take(k, now); !res.OK {
+		res := l.take(k, now)
+		if !res.OK {
 			return res
 		}
+		used = max(used, res.Used)
 	}
-	return Result{OK: true}
+	return Result{OK: true, Used: used}
 }
 
 // Ready returns what Take would return, but takes no token.
@@ -191,9 +196,9 @@ func (l *Limiter) take(k key, now time.Time) Result {
 	defer s.mu.Unlock()
 	b := l.bucketLocked(s, k, hash, now)
 	if b.AllowN(now, 1) {
-		return Result{OK: true}
+		return Result{OK: true, Used: 1 - b.TokensAt(now)/float64(b.Burst())}
 	}
-	return Result{Wait: timeUntil(b, 1, now)}
+	return Result{Wait: timeUntil(b, 1, now), Used: 1}
 }
 
 func (l *Limiter) ready(k key, now time.Time) Result {

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // RequestLimiter is a middleware that limits how fast an address may make requests. It
@@ -22,14 +24,26 @@ type RequestLimiter struct {
 	// when the last one was answered, and delays a client that respects Retry-After once.
 	Tarpit       time.Duration
 	MaxTarpitted int
-	// DryRun counts refusals but refuses nothing.
+	// Heavy, when not nil, paces the requests of addresses that have used more than an
+	// eighth of their burst, all together. A flood from many networks, each within its
+	// budget, then leaves processors to the clients that request little. It delays
+	// requests and refuses none.
+	Heavy *rate.Limiter
+	// DryRun counts refusals but refuses and delays nothing.
 	DryRun bool
 
-	refused, tarpitted atomic.Int64
+	refused, tarpitted, paced atomic.Int64
 }
+
+// heavyUse is the fraction of its burst as of which an address is paced. A page with a call
+// requests less.
+const heavyUse = 1.0 / 8
 
 // Refused returns how many requests were refused, or would have been in a dry run.
 func (l *RequestLimiter) Refused() int64 { return l.refused.Load() }
+
+// Paced returns how many requests were delayed because many addresses requested much.
+func (l *RequestLimiter) Paced() int64 { return l.paced.Load() }
 
 // Handler returns next behind the limit.
 func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
@@ -45,9 +59,20 @@ func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 					return
 				}
 			}
+			if res.Used > heavyUse && l.Heavy != nil && !l.DryRun {
+				l.pace(r)
+			}
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// pace delays a request of a heavy user until its turn or until the client leaves.
+func (l *RequestLimiter) pace(r *http.Request) {
+	if !l.Heavy.Allow() {
+		l.paced.Add(1)
+		_ = l.Heavy.Wait(r.Context()) // fails if the client leaves; then so do its reads and writes
+	}
 }
 
 func (l *RequestLimiter) refuse(w http.ResponseWriter, r *http.Request, res Result) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 func serveOK(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ok") }
@@ -65,6 +67,45 @@ func TestDryRunRefusesNothing(t *testing.T) {
 	if l.Refused() != 2 {
 		t.Errorf("got %d counted, want 2", l.Refused())
 	}
+}
+
+// Addresses that have used an eighth of their burst share a pace; others do not wait.
+func TestHeavyUsersArePaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &RequestLimiter{
+			Limiter: NewLimiter(Budget{PerSecond: 1, Burst: 80}, 0), Addr: new(ClientIP).Addr,
+			Heavy: rate.NewLimiter(1, 1),
+		}
+		h := l.Handler(http.HandlerFunc(serveOK))
+		began := time.Now()
+		for _, addr := range []string{"192.0.2.1", "198.51.100.1"} {
+			for range 10 {
+				get(h, "/", addr)
+			}
+		}
+		if d := time.Since(began); d != 0 {
+			t.Errorf("ten requests of each address took %v, want no delay", d)
+		}
+		get(h, "/", "192.0.2.1") // takes the first turn
+		go get(h, "/", "198.51.100.1")
+		synctest.Wait()
+		get(h, "/", "203.0.113.1")
+		if d := time.Since(began); d != 0 || l.Paced() != 1 {
+			t.Errorf("got %v for another address and %d paced, want no delay and 1", d, l.Paced())
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+		r.RemoteAddr = "192.0.2.1:1"
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if d := time.Since(began); d > 10*time.Millisecond {
+			t.Errorf("delayed a request for %v after the client left", d)
+		}
+		get(h, "/", "192.0.2.1")
+		if d := time.Since(began); d != 2*time.Second || l.Refused() != 0 {
+			t.Errorf("the third paced request took %v and %d were refused, want 2s and 0", d, l.Refused())
+		}
+	})
 }
 
 // Refusals are delayed up to MaxTarpitted, and end when the client leaves.

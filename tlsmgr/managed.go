@@ -3,7 +3,6 @@ package tlsmgr
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -28,28 +27,24 @@ type managed struct {
 	static     *files             // nil: no files are configured
 	lastStatic *tls.Certificate   // the last one of the files that was considered
 	dir        *storage.Directory // nil: the storage is not a directory
-	issuer     *acme.Issuer
+	acme       *acme.Client
 }
-
-// errNoStateDir is shown and logged when nothing can be ordered.
-var errNoStateDir = errors.New("there is no state directory, " +
-	"and the limits of a CA cannot be respected without a stored schedule")
 
 // stateStorage returns where certificates of a CA are kept. dir is nil unless that
 // is a directory.
 func stateStorage(c Config) (s storage.Storage, dir *storage.Directory) {
-	switch {
-	case c.Shared != nil:
+	if c.Shared != nil {
 		return c.Shared, nil
-	case c.StateDir != "":
-		dir = acmeDirectory(c.StateDir, c.Logger)
-		return dir, dir
 	}
-	return storage.Unavailable{Err: errNoStateDir}, nil
+	dir = acmeDirectory(c.StateDir, c.Logger)
+	return dir, dir
 }
 
 func acmeDirectory(stateDir string, log *slog.Logger) *storage.Directory {
-	return storage.NewDirectory(filepath.Join(stateDir, "acme"), log)
+	if stateDir != "" {
+		stateDir = filepath.Join(stateDir, "acme")
+	}
+	return storage.NewDirectory(stateDir, log)
 }
 
 func newManaged(c Config) (*managed, error) {
@@ -59,7 +54,7 @@ func newManaged(c Config) (*managed, error) {
 	}
 	store, dir := stateStorage(c)
 	m := &managed{names: names, log: c.Logger, dir: dir, certs: newCertTable(names)}
-	m.issuer, err = acme.New(acme.Options{
+	m.acme, err = acme.New(acme.Options{
 		Config: c.ACME, Domains: c.Domains, Storage: store, Logger: c.Logger, OnCertificate: m.certs.setACME,
 	})
 	if err != nil {
@@ -68,7 +63,8 @@ func newManaged(c Config) (*managed, error) {
 	m.loadStatic(c)
 	m.announce()
 	if c.Shared == nil && c.StateDir == "" {
-		m.log.Warn("no certificate will be ordered", "err", errNoStateDir)
+		m.log.Warn("no certificate will be ordered: there is no state directory, " +
+			"and the limits of a CA cannot be respected without a stored schedule")
 	}
 	return m, nil
 }
@@ -114,15 +110,15 @@ func (m *managed) announce() {
 		}
 		serves = append(serves, text)
 	}
-	m.log.Info("certificate", "source", "acme", "why", "domains are configured", "engine", m.issuer.EngineName(),
-		"ca", m.issuer.CAURL(), "served", strings.Join(serves, "; "))
+	m.log.Info("certificate", "source", "acme", "why", "domains are configured", "engine", m.acme.EngineName(),
+		"ca", m.acme.CAURL(), "served", strings.Join(serves, "; "))
 }
 
 // getCertificate reads only memory, except for challenges while an order is in
 // progress. (nil, nil) makes crypto/tls send unrecognized_name.
 func (m *managed) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if acme.IsChallenge(hello) {
-		return m.issuer.Challenge(hello)
+		return m.acme.Challenge(hello)
 	}
 	name := m.certs.requestedName(hello)
 	if name == "" {
@@ -141,7 +137,7 @@ func (m *managed) hasIssued(name string, now time.Time) bool {
 
 func (m *managed) run(ctx context.Context) {
 	var background sync.WaitGroup
-	background.Go(func() { m.issuer.Run(ctx) })
+	background.Go(func() { m.acme.Run(ctx) })
 	if m.dir != nil {
 		released := make(chan func(), 1)
 		go func() { released <- m.dir.MarkInUse() }() // the disk can hang
@@ -156,7 +152,7 @@ func (m *managed) run(ctx context.Context) {
 }
 
 func (m *managed) reload() {
-	m.issuer.ForceRenewal()
+	m.acme.ForceRenewal()
 	if m.static != nil && !m.static.exclusiveWithTimeout(m.reread) {
 		m.static.reportTimeout()
 	}
@@ -172,10 +168,10 @@ func (m *managed) reread() {
 func (m *managed) state() []NameState {
 	now := time.Now()
 	var states []NameState
-	for _, s := range m.issuer.Status() {
+	for _, s := range m.acme.Status() {
 		n := NameState{
 			Name: s.Name, LastError: s.Err, LastAttempt: s.LastAttempt, NextAttempt: s.NextAttempt,
-			Engine: m.issuer.EngineName(), CA: m.issuer.CAURL(), Status: s.Text,
+			Engine: m.acme.EngineName(), CA: m.acme.CAURL(), Status: s.Text,
 			RenewAt: s.RenewAt, Failures: s.Failures, Obtained: s.Obtained,
 		}
 		if cert, source := m.certs.pick(s.Name, now); cert != nil {

@@ -29,7 +29,7 @@ func newTestManaged(t *testing.T, c Config) (*Manager, *tlstest.LogBuffer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { m.managed.issuer.Run(canceled(t)) }) // ends what runs in the background
+	t.Cleanup(func() { m.managed.acme.Run(canceled(t)) }) // ends what runs in the background
 	return m, buf
 }
 
@@ -210,7 +210,7 @@ func TestNewWritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	tlstest.MustWriteFile(t, damaged, []byte("{"))
-	for engine, newEngine := range map[string]acme.NewEngine{"certmagic": certmagic.New, "autocert": autocert.New} {
+	for engine, newEngine := range map[string]acme.EngineFactory{"certmagic": certmagic.New, "autocert": autocert.New} {
 		c.ACME.Engine = newEngine
 		before := listFiles(t, state)
 		m, _ := newTestManaged(t, c)

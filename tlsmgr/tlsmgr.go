@@ -143,16 +143,15 @@ func New(c Config) (*Manager, error) {
 // newLocalSource returns the certificate files if either exists, else a self-signed
 // certificate.
 func newLocalSource(c Config) (source, error) {
-	var f *files
-	var err error
 	// The files are the only certificate, so the timeout is longer.
-	done := timeout.Run(5*diskTimeout, func() {
+	f, err := timeout.Call(5*diskTimeout, func() (*files, error) {
 		if exists(c.CertFile) || exists(c.KeyFile) {
-			f, err = newFiles(c)
+			return newFiles(c)
 		}
+		return nil, nil
 	})
 	switch {
-	case !done:
+	case errors.Is(err, timeout.Err):
 		return nil, fmt.Errorf("timeout reading %s: the disk does not respond; fix it, or use other certificate files", c.CertFile)
 	case err != nil:
 		return nil, err
@@ -180,7 +179,7 @@ func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 	if m.managed == nil {
 		return fallback
 	}
-	return m.managed.issuer.HTTPHandler(fallback)
+	return m.managed.acme.HTTPHandler(fallback)
 }
 
 // hstsMaxAge is a week: long enough to protect a regular user, and short enough for
@@ -190,7 +189,7 @@ const hstsMaxAge = "max-age=604800"
 // HSTS tells browsers to use only HTTPS (RFC 6797) while the requested host is served
 // with a certificate of a public CA. Without domains it returns next.
 func (m *Manager) HSTS(next http.Handler) http.Handler {
-	if m.managed == nil || !m.managed.issuer.PubliclyTrusted() {
+	if m.managed == nil || !m.managed.acme.PubliclyTrusted() {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

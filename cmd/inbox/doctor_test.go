@@ -16,7 +16,8 @@ import (
 func TestDoctorDetectsRunningServer(t *testing.T) {
 	for _, args := range [][]string{nil, {"-https=false"}, {"-rate", "1", "-burst", "1"}} {
 		p := start(t, args...)
-		c := doctor.Config{HTTPS: !slices.Contains(args, "-https=false"), Bind: p.addr, StateDir: t.TempDir()}
+		c := doctor.Config{HTTPS: !slices.Contains(args, "-https=false"), Bind: p.addr, StateDir: t.TempDir(),
+			MailboxPath: "/inbox", HealthPath: "/healthz"}
 		found := c.Examine(t.Context())
 		i := slices.IndexFunc(found, func(f doctor.Finding) bool { return f.Check == "ports" })
 		want := doctor.Finding{Check: "ports", Name: "-bind " + p.addr, Level: doctor.OK, Text: "In use by a running inbox."}

@@ -77,15 +77,15 @@ func TestFallbackCA(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pebbleOptions{})
-			second := newPebble(t, pebbleOptions{httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
+			fallback := newPebble(t, pebbleOptions{httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
 			name := newName()
 			c := r.config(name)
-			c.ACME.FallbackCA = acme.CA{URL: second.url(), RootsFile: second.serverRootFile}
+			c.ACME.FallbackCA = acme.CA{URL: fallback.url(), RootsFile: fallback.serverRootFile}
 			breakFirst(r)
 			s := r.serve(c)
 			eventually(t, waitTimeout, "the name has a certificate of the fallback CA", func() bool { return s.state(name).Source == "acme" })
-			if second.orders() != 1 {
-				t.Errorf("got %d orders at the fallback CA, want 1", second.orders())
+			if fallback.orders() != 1 {
+				t.Errorf("got %d orders at the fallback CA, want 1", fallback.orders())
 			}
 			s.stop()
 			again := r.serve(c)
@@ -102,10 +102,10 @@ func TestFallbackCA(t *testing.T) {
 func TestShorterLivedCertificateOfPrimaryCA(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{validity: 24 * time.Second})
-	second := newPebble(t, pebbleOptions{validity: 48 * time.Hour, httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
+	fallback := newPebble(t, pebbleOptions{validity: 48 * time.Hour, httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
 	name := newName()
 	c := r.config(name)
-	c.ACME.FallbackCA = acme.CA{URL: second.url(), RootsFile: second.serverRootFile}
+	c.ACME.FallbackCA = acme.CA{URL: fallback.url(), RootsFile: fallback.serverRootFile}
 	r.ca.close()
 	s := r.serve(c)
 	eventually(t, waitTimeout, "the name has a certificate of the fallback CA", func() bool { return s.state(name).Source == "acme" })
@@ -114,7 +114,7 @@ func TestShorterLivedCertificateOfPrimaryCA(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.ca.listen()
-	second.setRenewalWindow(old, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	fallback.setRenewalWindow(old, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
 	s.source.Reload()
 	s.waitForCert(waitTimeout, name) // of the first CA
 	eventually(t, 2*waitTimeout, "the certificate of the first CA is renewed twice", func() bool { return s.state(name).Obtained >= 4 })
@@ -125,10 +125,10 @@ func TestShorterLivedCertificateOfPrimaryCA(t *testing.T) {
 	}
 	// A renewal is due after two thirds of the lifetime. One more can be in progress.
 	most := 5 + int(time.Since(began)/(16*time.Second))
-	if got, obtained := r.ca.orders()+second.orders(), s.state(name).Obtained; obtained > most || got > obtained+1 {
+	if got, obtained := r.ca.orders()+fallback.orders(), s.state(name).Obtained; obtained > most || got > obtained+1 {
 		t.Errorf("got %d orders for %d certificates, want at most %d", got, obtained, most)
 	}
-	if got := second.orders(); got != 1 {
+	if got := fallback.orders(); got != 1 {
 		t.Errorf("got %d orders at the fallback CA, want 1", got)
 	}
 	s.stop()

@@ -80,10 +80,10 @@ func TestDoctorReportsFailedOrders(t *testing.T) {
 	r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
 	name := newName()
 	stop := r.startProgram(name)
-	eventually(t, 30*time.Second, "the doctor reports a failed order", func() bool { return r.runDoctor(name)["supervisor"].Level == "warning" })
+	eventually(t, 30*time.Second, "the doctor reports a failed order", func() bool { return r.runDoctor(name)["orders"].Level == "warning" })
 	stop()
 	got := r.runDoctor(name, "-renew-test", "-acme-preflight=false")
-	if d := got["supervisor"]; d.Level != "warning" || d.Name != name || !strings.Contains(d.Fix, "retries at") {
+	if d := got["orders"]; d.Level != "warning" || d.Name != name || !strings.Contains(d.Fix, "retries at") {
 		t.Errorf("got %+v, want the failed order and the time of the next one", d)
 	}
 	if d := got["renew-test"]; d.Level != "failure" {
@@ -194,7 +194,7 @@ func TestDryRunValidationsAreCounted(t *testing.T) {
 			r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
 			name := newName()
 			stop := r.startProgram(name, "-acme", engine)
-			eventually(t, 30*time.Second, "the doctor reports a failed order", func() bool { return r.runDoctor(name)["supervisor"].Level == "warning" })
+			eventually(t, 30*time.Second, "the doctor reports a failed order", func() bool { return r.runDoctor(name)["orders"].Level == "warning" })
 			stop()
 			before := r.ca.validations()
 			for n := 1; n <= 3; n++ {

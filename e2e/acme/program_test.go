@@ -161,7 +161,7 @@ func TestProgramStartFailures(t *testing.T) {
 		{[]string{"-domain", "a.example.test", "-https=false", "-acme-agree"}, 2, "-https=false"},
 		{[]string{"-domain", "203.0.113.5", "-acme-agree", "-acme", "autocert"}, 2, "autocert cannot certify the IP address"},
 		{[]string{"-domain", "a.example.test", "-acme-agree", "-acme", "autocert", "-acme-profile", "x"}, 2, "profile"},
-		{[]string{"-domain", "a.example.test", "-acme-agree", "-acme", "autocert", "-acme-ca2", "https://ca.test/dir"}, 2, "fallback CA"},
+		{[]string{"-domain", "a.example.test", "-acme-agree", "-acme", "autocert", "-acme-fallback-ca", "https://ca.test/dir"}, 2, "fallback CA"},
 		{[]string{"-domain", "https://a.example.test/", "-acme-agree"}, 2, "host name"},
 		{[]string{"-http-bind", ":80"}, 2, "-domain"},
 		{[]string{"-domain", "a.example.test", "-acme-agree", "-http-bind", taken.Addr().String()}, 1, "-http-bind"},

@@ -75,7 +75,7 @@ var lastName atomic.Int32
 func newName() string { return fmt.Sprintf("site%d.example.test", lastName.Add(1)) }
 
 // engines are the ACME engines by name.
-var engines = map[string]acme.NewEngine{"certmagic": certmagic.New, "autocert": autocert.New}
+var engines = map[string]acme.EngineFactory{"certmagic": certmagic.New, "autocert": autocert.New}
 
 // config returns a configuration that orders certificates for the names from the CA of the
 // rig.

@@ -36,6 +36,8 @@ type attack struct {
 	files int
 	// slow marks an attack that mostly waits: it runs in parallel with others.
 	slow bool
+	// measuresLatency marks an attack that must have the machine to itself.
+	measuresLatency bool
 	// timeout ends an attack that hangs; zero selects a minute.
 	timeout time.Duration
 	// run makes the attack and reports figures and failures.
@@ -48,14 +50,14 @@ func attacks(extended bool) []attack {
 	if extended {
 		seconds = 5
 	}
-	// The first attack measures latencies. The attacks whose memory takes longest to be
-	// released follow.
+	// Those whose memory takes longest to be released come first.
 	return []attack{
-		{name: "request flood, one address", timeout: 4 * time.Minute, run: requestFlood(4 * int(seconds))},
+		{name: "request flood, one address", measuresLatency: true, timeout: 4 * time.Minute, run: requestFlood(oneFlooder, 4*int(seconds))},
+		{name: "request flood, 50 networks", measuresLatency: true, timeout: 4 * time.Minute, run: requestFlood(networkFlooder, 4*int(seconds))},
 		{name: "small responses never read", run: unreadResponses},
 		{name: "pages never read over HTTP/2, three addresses", run: stalledStreams(3, 10*seconds*time.Second)},
 		{name: "pages never read over HTTP/2, 8 addresses", run: stalledStreams(8, 10*seconds*time.Second)},
-		{name: "bodies of held polls", run: unreadBodies},
+		{name: "bodies of waiting polls", run: unreadBodies},
 		{name: "connections closed with open requests", run: abandonedConns(5 * seconds * time.Second)},
 		{name: "request flood, 10,000 addresses", flags: behindProxy, run: distributedFlood(10_000)},
 		{name: "connection flood", run: connectionFlood(2 * seconds * time.Second)},

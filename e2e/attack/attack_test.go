@@ -71,8 +71,8 @@ func plan(all []attack, pattern *regexp.Regexp, extended bool) (planned []attack
 }
 
 // runAll runs the attacks one after another, and the slow ones in parallel. The next attack
-// begins while the server of the previous one recovers. Only the first attack has the
-// machine to itself, because it measures latencies.
+// begins while the server of the previous one recovers. Attacks that
+// measure latencies come first and have the machine to themselves.
 func runAll(ctx context.Context, planned []attack, idleCount int) ([]outcome, []error) {
 	outcomes, errs := make([]outcome, len(planned)), make([]error, len(planned))
 	var wg sync.WaitGroup
@@ -81,14 +81,18 @@ func runAll(ctx context.Context, planned []attack, idleCount int) ([]outcome, []
 		wg.Go(func() { outcomes[i], errs[i] = run(ctx, program, planned[i], idleCount, func() { close(done) }) })
 		<-done
 	}
-	attackOne(0)
 	for i, a := range planned {
-		if i > 0 && a.slow {
+		if a.measuresLatency {
+			attackOne(i)
+		}
+	}
+	for i, a := range planned {
+		if a.slow {
 			wg.Go(func() { attackOne(i) })
 		}
 	}
 	for i, a := range planned {
-		if i > 0 && !a.slow {
+		if !a.slow && !a.measuresLatency {
 			attackOne(i)
 		}
 	}

@@ -19,11 +19,12 @@ const floodEnv, floodAddrEnv = "ATTACK_FLOODER", "ATTACK_FLOODER_ADDR"
 // floods contains the floods that can run in a separate process, until ctx ends. Each
 // returns two counts.
 var floods = map[string]func(s *scenario, ctx context.Context) (int64, int64){
-	"requests": (*scenario).floodRequests,
-	"resets":   (*scenario).floodResets,
-	"pings":    (*scenario).floodPings,
-	"settings": (*scenario).floodSettings,
-	"records":  (*scenario).floodRecords,
+	oneFlooder.name:     oneFlooder.run,
+	networkFlooder.name: networkFlooder.run,
+	"resets":            (*scenario).floodResets,
+	"pings":             (*scenario).floodPings,
+	"settings":          (*scenario).floodSettings,
+	"records":           (*scenario).floodRecords,
 }
 
 // runFloodProcess runs a flood in another process until ctx ends.

@@ -13,9 +13,8 @@ import (
 )
 
 const (
-	requestFloodConns = 32
-	probeCount        = 16 // good clients, each with its own address
-	phaseDuration     = 1000 * time.Millisecond
+	probeCount    = 16 // good clients, each with its own address
+	phaseDuration = 1000 * time.Millisecond
 	// rampUpDuration is the time in which the flooder connects.
 	rampUpDuration = 500 * time.Millisecond
 	// maxSlowdown is a generous bound for the best round, because other load of the machine
@@ -29,11 +28,22 @@ const (
 	minMemory      = 128 << 20 // -max-memory of the server for comparison
 )
 
-// requestFlood floods the server from one address on persistent connections, and compares
-// the latencies of good clients with those of quiet phases in between. The flooder uses this
-// machine too, though with the lowest priority. For comparison, it also floods another
-// server.
-func requestFlood(rounds int) func(context.Context, *scenario) {
+// flooder is a flood of requests from addresses in as many networks.
+type flooder struct {
+	name  string // in floods
+	addrs int
+	conns int // per address
+}
+
+var (
+	oneFlooder     = flooder{name: "requests", addrs: 1, conns: 32}
+	networkFlooder = flooder{name: "requests of 50 networks", addrs: 50, conns: 4}
+)
+
+// requestFlood floods the server on persistent connections, and compares the latencies of
+// good clients with those of quiet phases in between. The flooder uses this machine too,
+// though with the lowest priority. For comparison, it also floods another server.
+func requestFlood(f flooder, rounds int) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
 		controlTarget, err := start(s.program, attack{memory: minMemory})
 		if err != nil {
@@ -49,7 +59,7 @@ func requestFlood(rounds int) func(context.Context, *scenario) {
 		began := time.Now()
 		for range rounds {
 			baselineTimes := latenciesDuring(ctx, probes, func() { sleep(ctx, phaseDuration) })
-			floodRes, controlRes := s.floodPhase(ctx, s, probes), s.floodPhase(ctx, &scenario{target: controlTarget}, probes)
+			floodRes, controlRes := s.floodPhase(ctx, f, s, probes), s.floodPhase(ctx, f, &scenario{target: controlTarget}, probes)
 			if ctx.Err() != nil {
 				s.fail("timeout after %d of %d rounds", len(underFlood.p99), rounds)
 				break // the last round is incomplete
@@ -62,11 +72,12 @@ func requestFlood(rounds int) func(context.Context, *scenario) {
 			answered, refused, floodDuration = answered+floodRes.answered, refused+floodRes.refused, floodDuration+floodRes.duration
 		}
 		// On a busy machine there are fewer of both.
-		if most := defaultBurst + defaultRate*(time.Since(began).Seconds()+1); float64(answered) > most {
-			s.fail("got %d requests of one address answered, want at most %.0f", answered, most)
+		if most := float64(f.addrs) * (defaultBurst + defaultRate*(time.Since(began).Seconds()+1)); float64(answered) > most {
+			s.fail("got %d requests of %d addresses answered, want at most %.0f", answered, f.addrs, most)
 		}
-		if most := requestFloodConns * maxRefusalRate * floodDuration.Seconds(); float64(refused) > most {
-			s.fail("got %d refusals in %v on %d connections, want at most %.0f because of their delay", refused, floodDuration, requestFloodConns, most)
+		conns := f.addrs * f.conns
+		if most := float64(conns) * maxRefusalRate * floodDuration.Seconds(); float64(refused) > most {
+			s.fail("got %d refusals in %v on %d connections, want at most %.0f because of their delay", refused, floodDuration, conns, most)
 		}
 		s.addFigure("%d rounds, %d answered, %d refused", len(underFlood.p99), answered, refused)
 		s.addFigure("good clients' p50 / p99: quiet %s, flooded %s, other server flooded %s",
@@ -116,7 +127,7 @@ type floodResult struct {
 
 // floodPhase floods target and measures the latencies of probes. The ramp-up is separate:
 // the flooder then connects, and both sides of the handshakes use the cores of this machine.
-func (s *scenario) floodPhase(ctx context.Context, target *scenario, probes []*probe) (f floodResult) {
+func (s *scenario) floodPhase(ctx context.Context, from flooder, target *scenario, probes []*probe) (f floodResult) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan struct{})
@@ -124,7 +135,7 @@ func (s *scenario) floodPhase(ctx context.Context, target *scenario, probes []*p
 	began := time.Now()
 	go func() {
 		defer close(done)
-		f.answered, f.refused = target.runFloodProcess(ctx, "requests")
+		f.answered, f.refused = target.runFloodProcess(ctx, from.name)
 	}()
 	sleep(ctx, rampUpDuration)
 	f.rampUp = takeLatencies(probes)
@@ -172,14 +183,15 @@ func takeLatencies(probes []*probe) (latencies []time.Duration) {
 	return latencies
 }
 
-// floodRequests sends requests on many connections of one address, each as fast as the
-// responses arrive, until ctx ends.
-func (s *scenario) floodRequests(ctx context.Context) (answered, refused int64) {
+// run sends requests on all connections, each as fast as the responses arrive, until ctx
+// ends. Each address has a mailbox of its own.
+func (f flooder) run(s *scenario, ctx context.Context) (answered, refused int64) {
 	var answeredCount, refusedCount atomic.Int64
-	request := requestHead("GET", "/inbox?wait=0", "flooder") + "\r\n"
-	parallel(requestFloodConns, requestFloodConns, func(i int) {
+	conns := f.addrs * f.conns
+	parallel(conns, conns, func(i int) {
+		request := requestHead("GET", "/inbox?wait=0", fmt.Sprint("flooder", i%f.addrs)) + "\r\n"
 		for ctx.Err() == nil {
-			c, err := s.dial(ctx, attackerAddr(0), "http/1.1")
+			c, err := s.dial(ctx, attackerAddr(i%f.addrs), "http/1.1")
 			if err != nil {
 				continue
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"inbox/tlsmgr/internal/hosts"
+	"inbox/tlsmgr/internal/timeout"
 )
 
 const (
@@ -88,27 +89,15 @@ func lookupInStorage[T any](c *challenges, name string, lookup func(context.Cont
 		return zero
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storageLookupTimeout)
-	result := make(chan T, 1)
-	go func() {
+	found, _ := timeout.Call(storageLookupTimeout, func() (T, error) {
 		defer func() { <-c.lookupSlots }()
 		defer cancel()
-		found := zero
-		if c.orderInProgress(name) {
-			found = lookup(ctx)
+		if !c.orderInProgress(name) {
+			return zero, nil
 		}
-		result <- found
-	}()
-	select {
-	case found := <-result:
-		return found
-	case <-ctx.Done():
-	}
-	select { // the result ended the context, too
-	case found := <-result:
-		return found
-	default:
-		return zero
-	}
+		return lookup(ctx), nil
+	})
+	return found
 }
 
 // ChallengedName returns the name that a challenge hello is about. For an address

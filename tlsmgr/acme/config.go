@@ -1,5 +1,5 @@
 // Package acme obtains and renews certificates from CAs that speak ACME (RFC
-// 8555). An [Issuer] runs one worker per name: it loads what is stored, asks
+// 8555). A [Client] runs one worker per name: it loads what is stored, asks
 // package schedule whether to order, and does the I/O of an order. It does not
 // speak the protocol itself: an [Engine] does, in a package of its own, and this
 // package imports none.
@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"inbox/tlsmgr/internal/hosts"
+	"inbox/tlsmgr/storage"
 )
 
 // ErrUsage is wrapped by each error of a configuration that contradicts itself,
@@ -34,7 +35,7 @@ const (
 // Config selects a CA, and tells how it can reach the server.
 type Config struct {
 	// Engine speaks the protocol: certmagic.New or autocert.New. It is required.
-	Engine NewEngine
+	Engine EngineFactory
 	// Email is the contact of the account. Agreed or an e-mail address is required:
 	// either states that the terms of the CA were read and accepted.
 	Email  string
@@ -81,17 +82,36 @@ type CA struct {
 	EABKeyID, EABKeyFile string
 }
 
-// settings is a resolved [Config].
-type settings struct {
+// Settings are a resolved [Config], shared by an engine and its caller. They must not
+// be changed.
+type Settings struct {
 	Config
-	names     []string
-	cas       []*CAClient // in the order in which they are asked
-	stagingCA *CAClient   // nil: none
-	log       *slog.Logger
+	// Names are the names to certify, in canonical form.
+	Names []string
+	// CAs are asked in this order. StagingCA can be asked, too, but certificates of
+	// it are not served; nil: none.
+	CAs       []*CAClient
+	StagingCA *CAClient
+	// Storage holds accounts and certificates. Challenges holds the answers to
+	// challenges; other processes answer the CA from it.
+	Storage, Challenges storage.Storage
+	Log                 *slog.Logger
 }
 
-func resolve(c Config, domains []string, log *slog.Logger) (*settings, error) {
-	s := &settings{Config: c, log: log}
+// ChallengeCAs returns all CAs whose challenges must be answered.
+func (s *Settings) ChallengeCAs() []*CAClient {
+	if s.StagingCA == nil {
+		return s.CAs
+	}
+	return append(s.CAs[:len(s.CAs):len(s.CAs)], s.StagingCA)
+}
+
+// EngineFactory makes an engine. It returns an error that wraps [ErrUsage] for
+// settings that the engine does not support. It writes nothing.
+type EngineFactory func(*Settings) (Engine, error)
+
+func resolve(c Config, domains []string, log *slog.Logger) (*Settings, error) {
+	s := &Settings{Config: c, Log: log}
 	if c.Engine == nil {
 		return nil, UsageErrorf("no ACME engine is configured")
 	}
@@ -109,7 +129,7 @@ func resolve(c Config, domains []string, log *slog.Logger) (*settings, error) {
 	return s, nil
 }
 
-func (s *settings) checkAccount() error {
+func (s *Settings) checkAccount() error {
 	switch {
 	case !s.Agreed && s.Email == "":
 		return UsageErrorf("the CA requires agreement to its terms of service; give an e-mail address, or agree without one")
@@ -121,7 +141,7 @@ func (s *settings) checkAccount() error {
 	return nil
 }
 
-func (s *settings) resolveCAs() error {
+func (s *Settings) resolveCAs() error {
 	if s.CA.URL != "" && s.Staging {
 		return UsageErrorf("both a CA and Let's Encrypt staging are configured; choose one")
 	}
@@ -132,7 +152,7 @@ func (s *settings) resolveCAs() error {
 		}
 	}
 	if s.FallbackCA.URL == s.CA.URL {
-		return UsageErrorf("the fallback CA is the same as the primary CA")
+		return UsageErrorf("the fallback CA is the same as the first CA")
 	}
 	for _, option := range []CA{s.CA, s.FallbackCA} {
 		if option.URL == "" {
@@ -142,9 +162,9 @@ func (s *settings) resolveCAs() error {
 		if err != nil {
 			return err
 		}
-		s.cas = append(s.cas, ca)
+		s.CAs = append(s.CAs, ca)
 	}
-	staging := s.StagingCA
+	staging := s.Config.StagingCA
 	if staging.URL == "" && s.CA.URL == LetsEncrypt {
 		staging.URL = LetsEncryptStaging
 	}
@@ -152,17 +172,17 @@ func (s *settings) resolveCAs() error {
 		return nil
 	}
 	var err error
-	s.stagingCA, err = NewCAClient(staging)
+	s.StagingCA, err = NewCAClient(staging)
 	return err
 }
 
 // resolveNames rejects what a CA would reject, before it is asked.
-func (s *settings) resolveNames(domains []string) (err error) {
-	if s.names, err = Names(domains); err != nil {
+func (s *Settings) resolveNames(domains []string) (err error) {
+	if s.Names, err = Names(domains); err != nil {
 		return err
 	}
 	atLetsEncrypt := s.CA.URL == LetsEncrypt || s.CA.URL == LetsEncryptStaging
-	for _, name := range s.names {
+	for _, name := range s.Names {
 		if atLetsEncrypt && !hosts.IsPublic(name) {
 			return UsageErrorf("no public CA certifies %s; configure a private CA", name)
 		}
@@ -171,18 +191,18 @@ func (s *settings) resolveNames(domains []string) (err error) {
 }
 
 // publiclyTrusted reports whether browsers are meant to trust the certificates.
-func (s *settings) publiclyTrusted() bool { return s.CA.URL != LetsEncryptStaging }
+func (s *Settings) publiclyTrusted() bool { return s.CA.URL != LetsEncryptStaging }
 
 // caURLs returns the sorted URLs of the CAs.
-func (s *settings) caURLs() (urls []string) {
-	for _, ca := range s.cas {
+func (s *Settings) caURLs() (urls []string) {
+	for _, ca := range s.CAs {
 		urls = append(urls, ca.URL)
 	}
 	slices.Sort(urls)
 	return urls
 }
 
-// Names returns domains as the names that an [Issuer] certifies: in canonical form,
+// Names returns domains as the names that a [Client] certifies: in canonical form,
 // each once. The error wraps [ErrUsage].
 func Names(domains []string) ([]string, error) {
 	var names []string

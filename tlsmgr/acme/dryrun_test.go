@@ -19,7 +19,7 @@ func newTestDryRun(t *testing.T, e *fakeEngine) Options {
 	server := tlstest.NewCA(t, nil)
 	e.challengeTypeList = []ChallengeType{{TLSALPN01, 1}, {HTTP01, 1}}
 	return Options{
-		Config:  Config{Engine: func(EngineConfig) (Engine, error) { return e, nil }, Agreed: true, CA: CA{URL: server.URL, RootsFile: server.RootsFile}},
+		Config:  Config{Engine: func(*Settings) (Engine, error) { return e, nil }, Agreed: true, CA: CA{URL: server.URL, RootsFile: server.RootsFile}},
 		Domains: []string{testName}, Storage: storage.NewDirectory(t.TempDir(), log), Logger: log,
 	}
 }
@@ -59,7 +59,7 @@ func TestDryRunPrefersStagingCA(t *testing.T) {
 	o := newTestDryRun(t, &fakeEngine{})
 	o.StagingCA = CA{URL: o.CA.URL + "?staging", RootsFile: o.CA.RootsFile}
 	o.Storage = nil
-	o.Config.Engine = func(EngineConfig) (Engine, error) {
+	o.Config.Engine = func(*Settings) (Engine, error) {
 		return &fakeEngine{challengeTypeList: []ChallengeType{{HTTP01, 1}}, certs: map[string]*Certificate{}, onOrder: func(o Order) (int, error) {
 			if !strings.HasSuffix(o.CA.URL, "?staging") {
 				t.Errorf("got an order at %s, want the staging CA", o.CA.URL)

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -29,33 +28,6 @@ const (
 	// ShortLivedProfile is the profile for IP addresses, of Let's Encrypt and Pebble.
 	ShortLivedProfile = "shortlived"
 )
-
-// NewEngine makes an engine. It returns an error that wraps [ErrUsage] for
-// settings that the engine does not support. It writes nothing.
-type NewEngine func(EngineConfig) (Engine, error)
-
-// EngineConfig is what an engine works with. It must not be changed.
-type EngineConfig struct {
-	Config
-	// Names are the names to certify, in canonical form.
-	Names []string
-	// CAs are asked in this order. StagingCA can be asked, too, but certificates of
-	// it are not served; nil: none.
-	CAs       []*CAClient
-	StagingCA *CAClient
-	// Storage holds accounts and certificates. Challenges holds the answers to
-	// challenges; other processes answer the CA from it.
-	Storage, Challenges storage.Storage
-	Log                 *slog.Logger
-}
-
-// ChallengeCAs returns all CAs whose challenges must be answered.
-func (c EngineConfig) ChallengeCAs() []*CAClient {
-	if c.StagingCA == nil {
-		return c.CAs
-	}
-	return append(c.CAs[:len(c.CAs):len(c.CAs)], c.StagingCA)
-}
 
 // Engine orders certificates through an ACME library. It does one thing at a
 // time, when called: it has no schedule and repeats nothing. All methods can be

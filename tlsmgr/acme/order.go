@@ -20,24 +20,19 @@ var (
 // orderRun is one run of orders for a name, under its lock, at one CA after the
 // other and with one challenge type after the other.
 type orderRun struct {
-	*settings
+	*Settings
 	engine Engine
 	probe  func(context.Context, *CAClient) (*Directory, error)
 	name   string
 	state  *schedule.State
-	// begin returns the event of an order that is about to begin.
-	begin func(now time.Time, ca string, validations int) schedule.Event
-	// save stores the state. trackProgress stores how far an order has come, so that
-	// it can be resumed.
-	save          func(context.Context) error
-	trackProgress bool
-	// storage and challenges are those of [Order].
-	storage, challenges storage.Storage
-	resume              schedule.Action
-	horizon             time.Duration // of the certificate in use, see [schedule.OrderFailed]
+	save   func(context.Context) error // stores the state
+	// dryRun: only the validations are recorded, and the order cannot be resumed.
+	dryRun bool
+	// lockedStorage and lockedChallenges are those of [Order].
+	lockedStorage, lockedChallenges storage.Storage
+	resume                          schedule.Action
+	horizon                         time.Duration // of the certificate in use, see [schedule.Failure]
 }
-
-func (r *orderRun) apply(e schedule.Event) { *r.state, _ = schedule.Next(*r.state, e) }
 
 // order asks one CA after the other, and returns the one that issued.
 func (r *orderRun) order(ctx context.Context, hasCertificate bool) (*CAClient, error) {
@@ -45,7 +40,7 @@ func (r *orderRun) order(ctx context.Context, hasCertificate bool) (*CAClient, e
 		return nil, err
 	}
 	var worst error
-	for _, ca := range r.cas {
+	for _, ca := range r.CAs {
 		if r.isPendingElsewhere(ca) {
 			continue
 		}
@@ -54,15 +49,15 @@ func (r *orderRun) order(ctx context.Context, hasCertificate bool) (*CAClient, e
 			return ca, err
 		}
 		if r.state.Pending() {
-			if !r.state.Overdue(time.Now(), r.horizon, len(r.cas) > 1) {
+			if !r.state.Overdue(time.Now(), r.horizon, len(r.CAs) > 1) {
 				return ca, err // the certificate can come at any time
 			}
-			r.apply(schedule.OrderGone{})
+			r.state.OrderGone()
 			r.resume = schedule.Action{}
 			err = &OrderError{Outcome: schedule.CARejected, Err: fmt.Errorf("the order is given up: %w", err)}
 		}
-		if len(r.cas) > 1 {
-			r.log.Warn("a CA issued no certificate", "name", r.name, "ca", ca.URL, "err", err)
+		if len(r.CAs) > 1 {
+			r.Log.Warn("a CA issued no certificate", "name", r.name, "ca", ca.URL, "err", err)
 		}
 		if worst == nil {
 			worst = err
@@ -77,7 +72,7 @@ func (r *orderRun) order(ctx context.Context, hasCertificate bool) (*CAClient, e
 // isPendingElsewhere reports whether a finalized order is to be looked at at
 // another CA first.
 func (r *orderRun) isPendingElsewhere(ca *CAClient) bool {
-	return r.resume.ResumeCA != ca.URL && slices.ContainsFunc(r.cas, func(c *CAClient) bool { return c.URL == r.resume.ResumeCA })
+	return r.resume.ResumeCA != ca.URL && slices.ContainsFunc(r.CAs, func(c *CAClient) bool { return c.URL == r.resume.ResumeCA })
 }
 
 // isTerminal errors leave nothing to try now.
@@ -100,20 +95,20 @@ func withRetryAfter(err error, retryAfter time.Duration) error {
 // orderStaging makes the first order for a name where a failure costs nothing. If
 // that CA cannot be reached, the real order is made without.
 func (r *orderRun) orderStaging(ctx context.Context, hasCertificate bool) error {
-	if !r.StagingFirst || r.stagingCA == nil || r.state.StagingPassed || hasCertificate || r.resume.ResumeURL != "" {
+	if !r.StagingFirst || r.StagingCA == nil || r.state.StagingPassed || hasCertificate || r.resume.ResumeURL != "" {
 		return nil
 	}
-	err := r.orderUnlessThrottled(ctx, r.stagingCA)
+	err := r.orderUnlessThrottled(ctx, r.StagingCA)
 	switch {
 	case err == nil:
-		r.apply(schedule.StagingPassed{})
-		r.log.Info("staging order succeeded", "name", r.name, "ca", r.stagingCA.URL)
+		r.state.StagingPassed = true
+		r.Log.Info("staging order succeeded", "name", r.name, "ca", r.StagingCA.URL)
 	case isTerminal(ctx, err):
 		return err
 	case asOrderError(err).Outcome != schedule.CAUnavailable:
 		return fmt.Errorf("the staging order failed, so the real one is not made: %w", err)
 	default:
-		r.log.Warn("staging CA unavailable; ordering without a staging order", "name", r.name, "err", err)
+		r.Log.Warn("staging CA unavailable; ordering without a staging order", "name", r.name, "err", err)
 	}
 	return nil
 }
@@ -126,7 +121,7 @@ func (r *orderRun) orderUnlessThrottled(ctx context.Context, ca *CAClient) error
 		return &OrderError{RetryAfter: wait, Err: fmt.Errorf("%s asked to wait until %s", ca.URL, until)}
 	}
 	err := r.orderAt(ctx, ca)
-	r.apply(schedule.RetryAfter{Now: time.Now(), CA: ca.URL, Wait: asOrderError(err).RetryAfter})
+	r.state.SetRetryAfter(time.Now(), ca.URL, asOrderError(err).RetryAfter)
 	return err
 }
 
@@ -141,8 +136,8 @@ func (r *orderRun) orderAt(ctx context.Context, ca *CAClient) error {
 	if !errors.Is(err, ErrOrderGone) {
 		return err
 	}
-	r.apply(schedule.OrderGone{})
-	r.log.Warn("a finalized order cannot be continued; making a new one", "name", r.name, "ca", ca.URL, "order", o.ResumeURL, "err", err)
+	r.state.OrderGone()
+	r.Log.Warn("a finalized order cannot be continued; making a new one", "name", r.name, "ca", ca.URL, "order", o.ResumeURL, "err", err)
 	return r.orderAnew(ctx, ca)
 }
 
@@ -175,35 +170,38 @@ func (r *orderRun) orderAnew(ctx context.Context, ca *CAClient) (err error) {
 func (r *orderRun) orderWith(ctx context.Context, o Order) (err error) {
 	now, resumed := time.Now(), o.ResumeURL != ""
 	if at := r.state.ValidationsAllowedAt(o.ChallengeType.Validations, now); at.After(now) && !resumed {
-		r.apply(schedule.BudgetExhausted{At: at, Err: errValidationBudget.Error()})
+		r.state.BudgetExhausted(at, errValidationBudget.Error())
 		return fmt.Errorf("%w; retry after %s", errValidationBudget, at.Format(time.DateTime))
 	}
 	if o.Directory, err = r.probe(ctx, o.CA); err != nil {
 		return err
 	}
-	if resumed {
-		r.apply(schedule.Resume{Now: time.Now()})
-	} else {
-		r.apply(r.begin(time.Now(), o.CA.URL, o.ChallengeType.Validations))
+	switch now := time.Now(); {
+	case resumed:
+		r.state.Resume(now)
+	case r.dryRun:
+		r.state.CountValidations(now, o.ChallengeType.Validations)
+	default:
+		r.state.Begin(now, o.CA.URL, o.ChallengeType.Validations)
 	}
 	if err := r.save(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errStateNotSaved, err)
 	}
-	r.log.Debug("ordering", "name", o.Name, "ca", o.CA.URL, "challenge", o.ChallengeType.Name, "resumed", o.ResumeURL)
-	o.Storage, o.Challenges = r.storage, r.challenges
-	if r.trackProgress && o.CA != r.stagingCA {
+	r.Log.Debug("ordering", "name", o.Name, "ca", o.CA.URL, "challenge", o.ChallengeType.Name, "resumed", o.ResumeURL)
+	o.Storage, o.Challenges = r.lockedStorage, r.lockedChallenges
+	if !r.dryRun && o.CA != r.StagingCA {
 		o.Progress = func(phase schedule.Phase, orderURL string) { r.progress(ctx, phase, orderURL) }
 	}
 	failed, err := r.engine.Order(ctx, o)
 	if err == nil || ctx.Err() == nil { // otherwise the outcome is unknown
-		r.apply(schedule.Settled{Failed: failed})
+		r.state.SettleValidations(failed)
 	}
 	return err
 }
 
 func (r *orderRun) progress(ctx context.Context, phase schedule.Phase, orderURL string) {
-	r.apply(schedule.Progress{Now: time.Now(), Phase: phase, OrderURL: orderURL})
+	r.state.Progress(time.Now(), phase, orderURL)
 	if err := r.save(ctx); err != nil {
-		r.log.Warn("the progress of an order cannot be stored", "name", r.name, "err", err)
+		r.Log.Warn("the progress of an order cannot be stored", "name", r.name, "err", err)
 	}
 }

@@ -84,19 +84,19 @@ func TestGoneOrderIsMadeAnew(t *testing.T) {
 	})
 }
 
-// The second CA is asked once the first had its time, not before.
+// The fallback CA is asked once the first had its time, not before.
 func TestPendingOrderGivesWayToFallbackCA(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca := new(pendingCA)
 		s := newTestScheduler(t, t.TempDir(), ca.order)
-		s.setCAs(s.settings.cas[0], &CAClient{URL: "second", StorageKey: "second"})
+		s.setCAs(s.Settings.CAs[0], &CAClient{URL: "fallback", StorageKey: "fallback"})
 		s.runFor(t, 14*time.Minute)
-		if n := ca.count("second new"); n != 0 {
-			t.Errorf("got %d orders at the second CA in 14 minutes, want none", n)
+		if n := ca.count("fallback new"); n != 0 {
+			t.Errorf("got %d orders at the fallback CA in 14 minutes, want none", n)
 		}
 		s.runFor(t, 30*time.Minute)
-		if n := ca.count("second new"); n != 1 {
-			t.Errorf("got %v, want one order at the second CA", ca.asked)
+		if n := ca.count("fallback new"); n != 1 {
+			t.Errorf("got %v, want one order at the fallback CA", ca.asked)
 		}
 	})
 }

@@ -28,41 +28,34 @@ func recordKey(name, suffix string) string {
 	return scheduleDir + "/" + storage.Element(name) + suffix
 }
 
-// defect is what is wrong with a stored schedule.
-type defect int
+var errClockAhead = errors.New("the clock was ahead when the schedule was stored, or is behind now; the stored times count as now")
 
-const (
-	defectNone defect = iota
-	defectDamaged
-	defectFuture
-)
-
-// load returns the schedule of a name as it applies now. It changes nothing: a
-// defect is corrected in what it returns, and stored by the holder of the lock.
-func (r records) load(ctx context.Context, name string, now time.Time) (schedule.State, defect, error) {
-	var stored schedule.State
-	switch err := r.loadJSON(ctx, recordKey(name, ".json"), &stored); {
+// load returns the schedule of a name as it applies now, and writes nothing. A defect,
+// which is [ErrDamaged] or errClockAhead, is corrected in the returned state. The
+// holder of the lock stores it.
+func (r records) load(ctx context.Context, name string, now time.Time) (state schedule.State, defect, err error) {
+	switch err = r.loadJSON(ctx, recordKey(name, ".json"), &state); {
 	case errors.Is(err, ErrDamaged):
-		return schedule.Damaged(r.cas, now), defectDamaged, nil
+		return schedule.Damaged(r.cas, now), err, nil
 	case err != nil:
-		return stored, defectNone, fmt.Errorf("read the schedule: %w", err)
+		return state, nil, fmt.Errorf("read the schedule: %w", err)
 	}
-	state, clamped := schedule.ClampFuture(schedule.ForCAs(stored, r.cas), now)
+	state, clamped := schedule.ClampFuture(schedule.ForCAs(state, r.cas), now)
 	if clamped {
-		return state, defectFuture, nil
+		defect = errClockAhead
 	}
-	return state, defectNone, nil
+	return state, defect, nil
 }
 
 // loadUnder returns the schedule, and stores it when it had a defect. The caller
 // holds the lock of the name.
 func (r records) loadUnder(ctx context.Context, lease storage.Lease, name string, now time.Time) (schedule.State, error) {
 	state, defect, err := r.load(ctx, name, now)
-	if err != nil || defect == defectNone {
+	if err != nil || defect == nil {
 		return state, err
 	}
-	if defect == defectFuture {
-		r.log.Warn("the clock was ahead when the schedule was stored, or is behind now; the stored times count as now", "name", name)
+	if errors.Is(defect, errClockAhead) {
+		r.log.Warn(defect.Error(), "name", name)
 	} else if err := lease.Quarantine(ctx, recordKey(name, ".json")); err != nil {
 		return state, fmt.Errorf("quarantine the damaged schedule: %w", err)
 	}

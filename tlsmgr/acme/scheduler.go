@@ -30,18 +30,18 @@ const (
 // scheduler does the I/O that package schedule decides. Each name has a worker
 // with a goroutine of its own, so that one that hangs delays no other.
 type scheduler struct {
-	*settings
-	engine  Engine
-	probe   func(context.Context, *CAClient) (*Directory, error)
-	storage *storage.Buffered // accounts and certificates
-	records records
-	publish func(name string, cert *tls.Certificate)
-	workers []*worker
+	*Settings
+	engine        Engine
+	probe         func(context.Context, *CAClient) (*Directory, error)
+	buffered      *storage.Buffered // accounts and certificates
+	records       records
+	onCertificate func(name string, cert *tls.Certificate)
+	workers       []*worker
 }
 
-func newScheduler(s *settings, e Engine, b *storage.Buffered, r records, publish func(string, *tls.Certificate)) *scheduler {
-	sc := &scheduler{settings: s, engine: e, probe: fetchDirectory, storage: b, records: r, publish: publish}
-	for _, name := range s.names {
+func newScheduler(s *Settings, e Engine, b *storage.Buffered, r records, onCertificate func(string, *tls.Certificate)) *scheduler {
+	sc := &scheduler{Settings: s, engine: e, probe: fetchDirectory, buffered: b, records: r, onCertificate: onCertificate}
+	for _, name := range s.Names {
 		sc.workers = append(sc.workers, &worker{name: name, wake: make(chan struct{}, 1), restored: make(chan struct{})})
 	}
 	return sc
@@ -56,7 +56,7 @@ func (sc *scheduler) restore(limit time.Duration) (inTime bool) {
 	for _, w := range sc.workers {
 		all.Go(func() {
 			defer close(w.restored)
-			if stored, defect, err := sc.records.load(ctx, w.name, time.Now()); err == nil && defect == defectNone {
+			if stored, defect, err := sc.records.load(ctx, w.name, time.Now()); err == nil && defect == nil {
 				w.state = schedule.Merge(w.state, stored)
 				w.show(schedule.Action{Next: w.state.NextOrder()}, nil)
 			}
@@ -109,29 +109,29 @@ func (sc *scheduler) step(ctx context.Context, w *worker) time.Duration {
 	now := time.Now()
 	stateErr := sc.loadState(ctx, w, now)
 	damaged := sc.loadCertificate(ctx, w, w.state.LastIssuer)
-	sc.storage.Flush(ctx)
-	w.logOverdue(sc.log, now)
+	sc.buffered.Flush(ctx)
 	forced := w.takeForced()
 	sc.refreshARI(ctx, w, forced, now)
+	w.logOverdue(sc.Log, now)
 	if stateErr != nil {
 		return sc.block(w, stateErr)
 	}
 	v := w.get()
-	action := w.apply(schedule.Check{Now: now, Certificate: v.cert.summary(), ARI: v.ari,
+	action := w.state.Check(schedule.CheckInput{Now: now, Certificate: v.cert.summary(), ARI: v.ari,
 		Shared: sc.records.storage.Shared(), Damaged: damaged})
 	if !action.Order {
 		w.show(action, nil)
 		return action.Wait
 	}
 	if sc.hasNoAddress(ctx, w.name) {
-		action = w.apply(schedule.NoAddress{Now: now})
+		action = w.state.NoAddress(now)
 		if w.state.FirstMissingAddress() {
-			sc.log.Warn("order postponed: the name has no address; add an A or AAAA record that points here", "name", w.name)
+			sc.Log.Warn("order postponed: the name has no address; add an A or AAAA record that points here", "name", w.name)
 		}
 		w.show(action, errNoAddress)
 		return action.Wait
 	}
-	w.apply(schedule.HasAddress{})
+	w.state.HasAddress()
 	return sc.attempt(ctx, w)
 }
 
@@ -143,31 +143,31 @@ func (sc *scheduler) loadState(ctx context.Context, w *worker, now time.Time) er
 		return err
 	}
 	w.state = schedule.Merge(w.state, stored)
-	if defect != defectNone {
+	if defect != nil {
 		return sc.records.repair(ctx, w.name, now)
 	}
 	return nil
 }
 
-// loadCertificate publishes the best certificate, and reports whether what is
+// loadCertificate selects the best certificate, and reports whether what is
 // stored is damaged. After a read error the present one stays.
 func (sc *scheduler) loadCertificate(ctx context.Context, w *worker, lastIssuer string) (damaged bool) {
 	v := w.get()
 	all, err := sc.loadUsable(ctx, w.name, v.cert)
 	if err != nil && (v.loadErr == nil || v.loadErr.Error() != err.Error()) {
-		sc.log.Warn("the stored certificate cannot be read", "name", w.name, "err", err)
+		sc.Log.Warn("the stored certificate cannot be read", "name", w.name, "err", err)
 	}
 	// The present one is a candidate: it can be better than all stored ones.
 	best := newest(append([]*Certificate{v.cert}, all...), w.name, lastIssuer, time.Now())
 	isNew := best != nil && (v.cert == nil || !certs.SameChain(best.Certificate, v.cert.Certificate))
-	w.publish(func(v *view) {
+	w.updateView(func(v *view) {
 		if v.loadErr = err; isNew {
 			v.cert = best
 		}
 	})
 	if isNew {
-		sc.publish(w.name, best.Certificate)
-		sc.log.Info("certificate loaded", "name", w.name, "issuer", best.Leaf.Issuer.CommonName, "notAfter", best.Leaf.NotAfter)
+		sc.onCertificate(w.name, best.Certificate)
+		sc.Log.Info("certificate loaded", "name", w.name, "issuer", best.Leaf.Issuer.CommonName, "notAfter", best.Leaf.NotAfter)
 	}
 	return errors.Is(err, ErrDamaged) && len(all) == 0
 }
@@ -199,7 +199,7 @@ func (sc *scheduler) refreshARI(ctx context.Context, w *worker, forced bool, now
 		_ = sc.records.loadJSON(ctx, key, &known) // one that cannot be read is asked for again
 	}
 	if known.Current(serial, now) && !forced {
-		w.publish(func(v *view) { v.ari = known })
+		w.updateView(func(v *view) { v.ari = known })
 		return
 	}
 	// A silent CA must not cost a short-lived certificate the time for its renewal.
@@ -212,17 +212,17 @@ func (sc *scheduler) refreshARI(ctx context.Context, w *worker, forced bool, now
 	case errors.Is(err, ErrNoRenewalInfo):
 		fresh = schedule.Unsupported(serial, now)
 	case err != nil:
-		sc.log.Debug("renewal information unavailable", "name", w.name, "err", err)
+		sc.Log.Debug("renewal information unavailable", "name", w.name, "err", err)
 		fresh = known.Unanswered(serial, now)
 	default:
 		fresh, urgent = known.Answered(fresh, now)
 	}
 	if urgent {
-		sc.log.Warn("the CA wants the certificate replaced at once", "name", w.name, "explanation", fresh.Why)
+		sc.Log.Warn("the CA wants the certificate replaced at once", "name", w.name, "explanation", fresh.Why)
 	}
-	w.publish(func(v *view) { v.ari = fresh })
+	w.updateView(func(v *view) { v.ari = fresh })
 	if err := saveJSON(ctx, sc.records.storage, key, fresh); err != nil {
-		sc.log.Debug("the renewal information cannot be stored", "name", w.name, "err", err)
+		sc.Log.Debug("the renewal information cannot be stored", "name", w.name, "err", err)
 	}
 }
 
@@ -230,7 +230,7 @@ var errNoAddress = errors.New("the name has no address; add an A or AAAA record 
 
 // hasNoAddress is true for a name that certainly has no address. When a lookup
 // fails, the CA will tell.
-func (s *settings) hasNoAddress(ctx context.Context, name string) bool {
+func (s *Settings) hasNoAddress(ctx context.Context, name string) bool {
 	if !s.WaitForAddress || hosts.IsIP(name) {
 		return false
 	}
@@ -272,7 +272,7 @@ func (sc *scheduler) attempt(ctx context.Context, w *worker) time.Duration {
 // ordered or stored.
 func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *worker) error {
 	now := time.Now()
-	buffered := sc.storage.Under(lease)
+	buffered := sc.buffered.Under(lease)
 	sc.engine.QuarantineDamaged(ctx, buffered, w.name)
 	if sc.loadCertificate(ctx, w, w.state.LastIssuer) {
 		return fmt.Errorf("the stored certificate cannot be quarantined: %w", ErrDamaged)
@@ -283,18 +283,15 @@ func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *wor
 	}
 	w.state = schedule.Merge(w.state, stored)
 	v := w.get()
-	action := w.apply(schedule.Check{Now: now, Certificate: v.cert.summary(), ARI: v.ari, Locked: true})
+	action := w.state.Check(schedule.CheckInput{Now: now, Certificate: v.cert.summary(), ARI: v.ari, Locked: true})
 	if !action.Order {
 		return nil // another process has ordered
 	}
 	if err := checkSpace(ctx, lease); err != nil {
 		return fmt.Errorf("%w: %w", errStateNotSaved, err)
 	}
-	run := &orderRun{settings: sc.settings, engine: sc.engine, probe: sc.probe, name: w.name, state: &w.state,
-		storage: buffered, challenges: buffered, resume: action, trackProgress: true, horizon: v.cert.summary().Horizon(now),
-		begin: func(now time.Time, ca string, n int) schedule.Event {
-			return schedule.Begin{Now: now, CA: ca, Validations: n}
-		},
+	run := &orderRun{Settings: sc.Settings, engine: sc.engine, probe: sc.probe, name: w.name, state: &w.state,
+		lockedStorage: buffered, lockedChallenges: buffered, resume: action, horizon: v.cert.summary().Horizon(now),
 		save: func(ctx context.Context) error {
 			w.show(schedule.Action{}, nil)
 			return sc.records.save(ctx, lease, w.name, w.state)
@@ -333,12 +330,12 @@ func (sc *scheduler) failed(ctx context.Context, w *worker, err error) {
 	switch {
 	case errors.Is(err, errValidationBudget): // already applied
 	case ctx.Err() != nil:
-		w.apply(schedule.Interrupted{Now: now})
+		w.state.Interrupted(now)
 	default:
 		e := asOrderError(err)
-		w.apply(schedule.OrderFailed{Now: now, Outcome: e.Outcome, RetryAfter: e.RetryAfter,
-			Horizon: cert.Horizon(now), OtherCA: len(sc.cas) > 1, Err: err.Error()})
-		w.logFailure(sc.log, err)
+		w.state.OrderFailed(schedule.Failure{Now: now, Outcome: e.Outcome, RetryAfter: e.RetryAfter,
+			Horizon: cert.Horizon(now), OtherCA: len(sc.CAs) > 1, Err: err.Error()})
+		w.logFailure(sc.Log, err)
 	}
 }
 
@@ -360,15 +357,15 @@ func (sc *scheduler) obtained(ctx context.Context, w *worker, ca *CAClient, due 
 	if err := sc.validateIssued(ctx, w.name, ca); err != nil {
 		invalid = err.Error()
 	}
-	w.apply(schedule.Obtained{Now: time.Now(), CA: ca.URL, Lifetime: lifetime, Due: due, Invalid: invalid})
-	w.publish(func(v *view) { v.obtained++ })
-	sc.log.Info(event, attrs...)
+	w.state.Obtained(schedule.Issuance{Now: time.Now(), CA: ca.URL, Lifetime: lifetime, Due: due, Invalid: invalid})
+	w.updateView(func(v *view) { v.obtained++ })
+	sc.Log.Info(event, attrs...)
 	if n := w.state.NoOpRenewals; n > 0 {
-		sc.log.Warn("orders are successful, but the name is due again at once; "+
+		sc.Log.Warn("orders are successful, but the name is due again at once; "+
 			"the interval between orders grows, so that the CA does not block the name: check the clock", "name", w.name, "orders", n+1, "next", w.state.RenewNotBefore)
 	}
 	if invalid != "" {
-		sc.log.Error("the CA issued an invalid certificate", "name", w.name, "ca", ca.URL, "err", invalid, "next", w.state.RenewNotBefore)
+		sc.Log.Error("the CA issued an invalid certificate", "name", w.name, "ca", ca.URL, "err", invalid, "next", w.state.RenewNotBefore)
 	}
 }
 
@@ -398,7 +395,7 @@ func (sc *scheduler) block(w *worker, err error) time.Duration {
 	before := w.get().blocked
 	w.show(schedule.Action{Next: time.Now().Add(blockedRetryDelay)}, err)
 	if before == nil || before.Error() != err.Error() {
-		sc.log.Error("no certificate can be ordered: storage failed", "name", w.name, "err", err)
+		sc.Log.Error("no certificate can be ordered: storage failed", "name", w.name, "err", err)
 	}
 	return blockedRetryDelay
 }

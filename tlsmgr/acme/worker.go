@@ -27,7 +27,7 @@ type worker struct {
 	view   view
 }
 
-// view is what others see of a worker, and what it has published.
+// view is what other goroutines see of a worker.
 type view struct {
 	cert     *Certificate
 	ari      schedule.ARI
@@ -38,18 +38,12 @@ type view struct {
 	obtained int
 }
 
-// apply moves the schedule on.
-func (w *worker) apply(e schedule.Event) (action schedule.Action) {
-	w.state, action = schedule.Next(w.state, e)
-	return action
-}
-
-// show publishes what was decided; blocked is why nothing is ordered.
+// show makes the decision visible; blocked is why nothing is ordered.
 func (w *worker) show(action schedule.Action, blocked error) {
-	w.publish(func(v *view) { v.state, v.next, v.blocked = w.state, action.Next, blocked })
+	w.updateView(func(v *view) { v.state, v.next, v.blocked = w.state, action.Next, blocked })
 }
 
-func (w *worker) publish(change func(*view)) {
+func (w *worker) updateView(change func(*view)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	change(&w.view)
@@ -68,7 +62,7 @@ func (w *worker) takeForced() bool {
 	w.forced = false
 	w.mu.Unlock()
 	if forced {
-		w.apply(schedule.Force{})
+		w.state.Force()
 	}
 	return forced
 }
@@ -153,12 +147,12 @@ func fixFor(e *OrderError) string {
 	return "none if it is temporary; otherwise make sure that this server can reach the CA, and that its clock is right"
 }
 
-// logOverdue reminds, each day or thirtieth part of the lifetime, of a certificate
-// that should have been renewed: the cause was perhaps logged a month ago.
+// logOverdue logs each day, or each thirtieth of the lifetime if that is shorter, that
+// the certificate is due and not renewed: its cause can have been logged weeks ago.
 func (w *worker) logOverdue(log *slog.Logger, now time.Time) {
 	v := w.get()
 	err := v.err(now)
-	if v.cert == nil || err == nil || now.Before(certs.RenewAt(v.cert.Leaf)) {
+	if v.cert == nil || err == nil || now.Before(v.renewAt()) {
 		return
 	}
 	interval := 24 * time.Hour

@@ -54,8 +54,8 @@ func (b *Buffered) Store(ctx context.Context, key string, value []byte) error {
 		return err // a value that comes too late must not be written later
 	}
 	if len(p.values) == 0 {
-		p.log.Error("the state directory cannot be written; new values are kept in memory until it can: "+
-			"free some space, or fix its permissions", "err", err)
+		p.log.Error("the certificate storage rejects writes; new values are kept in memory until it accepts them: "+
+			"check its free space and permissions", "err", err)
 	}
 	p.values[key] = slices.Clone(value)
 	return nil
@@ -99,7 +99,7 @@ func (b *Buffered) Flush(ctx context.Context) {
 		}
 	}
 	if len(keys) > 0 {
-		p.log.Info("the state directory can be written again; all values are stored")
+		p.log.Info("the certificate storage accepts writes again; all values are stored")
 	}
 }
 

@@ -28,10 +28,17 @@ type Directory struct {
 	log *slog.Logger
 }
 
-// NewDirectory returns a storage in dir, which is created by the first write.
+// ErrNoDirectory is the error of each call to a [Directory] without a path.
+var ErrNoDirectory = errors.New("there is no state directory")
+
+// NewDirectory returns a storage in dir, which is created by the first write. If dir is
+// empty, each call returns [ErrNoDirectory].
 func NewDirectory(dir string, log *slog.Logger) *Directory { return &Directory{dir, log} }
 
 func (d *Directory) path(key string) (string, error) {
+	if d.dir == "" {
+		return "", ErrNoDirectory
+	}
 	path := filepath.FromSlash(key)
 	if path == "" || !filepath.IsLocal(path) {
 		return "", fmt.Errorf("storage key %q: %w", key, fs.ErrInvalid)
@@ -171,4 +178,7 @@ func (d *Directory) MarkInUse() (release func()) {
 }
 
 // InUse reports whether a process serves from the directory. It writes nothing.
-func (d *Directory) InUse() bool { return filelock.Held(filepath.Join(d.dir, presenceLock)) }
+func (d *Directory) InUse() bool {
+	path, err := d.path(presenceLock)
+	return err == nil && filelock.Held(path)
+}

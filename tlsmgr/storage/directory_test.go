@@ -45,6 +45,25 @@ func TestDirectoryValues(t *testing.T) {
 	}
 }
 
+// Without a path, nothing is read or written, also not in the working directory.
+func TestNoDirectory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	d, ctx := NewDirectory("", slog.New(slog.DiscardHandler)), t.Context()
+	_, loadErr := d.Load(ctx, "a")
+	_, listErr := d.List(ctx, "a")
+	_, lockErr := d.TryLock(ctx, "a")
+	_, lockedErr := d.IsLocked(ctx, "a")
+	d.MarkInUse()()
+	for _, err := range []error{loadErr, listErr, lockErr, lockedErr, d.Store(ctx, "a", nil), d.Delete(ctx, "a"), d.Quarantine(ctx, "a")} {
+		if !errors.Is(err, ErrNoDirectory) {
+			t.Errorf("got %v, want %v", err, ErrNoDirectory)
+		}
+	}
+	if files, err := os.ReadDir("."); err != nil || len(files) != 0 || d.InUse() {
+		t.Errorf("got files %v, %v, in use %v; want none", files, err, d.InUse())
+	}
+}
+
 // A key never leads out of the directory.
 func TestDirectoryRejectsForeignKeys(t *testing.T) {
 	d, ctx := newTestDirectory(t), t.Context()

@@ -75,34 +75,6 @@ func Context(ctx context.Context, l Lease) (_ context.Context, cancel context.Ca
 	return ctx, cancel
 }
 
-// Unavailable is a storage that returns err from every call: nothing can be
-// kept, so nothing can be ordered.
-type Unavailable struct{ Err error }
-
-// Load returns the error.
-func (u Unavailable) Load(context.Context, string) ([]byte, error) { return nil, u.Err }
-
-// Store returns the error.
-func (u Unavailable) Store(context.Context, string, []byte) error { return u.Err }
-
-// Delete returns the error.
-func (u Unavailable) Delete(context.Context, string) error { return u.Err }
-
-// List returns the error.
-func (u Unavailable) List(context.Context, string) ([]string, error) { return nil, u.Err }
-
-// TryLock returns the error.
-func (u Unavailable) TryLock(context.Context, string) (Lease, error) { return nil, u.Err }
-
-// IsLocked returns the error.
-func (u Unavailable) IsLocked(context.Context, string) (bool, error) { return false, u.Err }
-
-// Quarantine returns the error.
-func (u Unavailable) Quarantine(context.Context, string) error { return u.Err }
-
-// Shared is false.
-func (u Unavailable) Shared() bool { return false }
-
 // Element turns a name or an address into one element of a key, which is a valid
 // file name on every system.
 func Element(text string) string {

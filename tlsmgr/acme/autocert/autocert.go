@@ -36,7 +36,7 @@ import (
 )
 
 type engine struct {
-	acme.EngineConfig
+	*acme.Settings
 
 	mu     sync.Mutex
 	orders map[string]*orderCache // in progress, by name
@@ -45,30 +45,30 @@ type engine struct {
 	registered map[*acme.CAClient]bool
 }
 
-var _ acme.NewEngine = New
+var _ acme.EngineFactory = New
 
 // New returns the engine.
-func New(c acme.EngineConfig) (acme.Engine, error) {
-	if err := checkSupported(c); err != nil {
+func New(s *acme.Settings) (acme.Engine, error) {
+	if err := checkSupported(s); err != nil {
 		return nil, err
 	}
-	return newEngine(c), nil
+	return newEngine(s), nil
 }
 
-func newEngine(c acme.EngineConfig) *engine {
-	return &engine{EngineConfig: c, orders: map[string]*orderCache{}, registered: map[*acme.CAClient]bool{}}
+func newEngine(s *acme.Settings) *engine {
+	return &engine{Settings: s, orders: map[string]*orderCache{}, registered: map[*acme.CAClient]bool{}}
 }
 
-func checkSupported(c acme.EngineConfig) error {
+func checkSupported(s *acme.Settings) error {
 	switch {
-	case c.Profile != "":
+	case s.Profile != "":
 		return acme.UsageErrorf("autocert does not support certificate profiles; use certmagic")
-	case len(c.CAs) > 1:
+	case len(s.CAs) > 1:
 		return acme.UsageErrorf("autocert does not support a fallback CA; use certmagic")
-	case c.NoTLS:
+	case s.NoTLS:
 		return acme.UsageErrorf("autocert always tries port 443 first, where each failure counts against the CA's limits; use certmagic")
 	}
-	for _, name := range c.Names {
+	for _, name := range s.Names {
 		if hosts.IsIP(name) {
 			return acme.UsageErrorf("autocert cannot certify the IP address %s; use certmagic", name)
 		}

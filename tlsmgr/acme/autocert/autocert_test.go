@@ -131,7 +131,7 @@ func TestServesChallengesDuringOrder(t *testing.T) {
 		defer close(store.unblock)
 		var e *engine
 		issuer, err := acme.New(acme.Options{
-			Config: acme.Config{Agreed: true, CA: acme.CA{URL: "https://ca.internal/directory"}, Engine: func(c acme.EngineConfig) (acme.Engine, error) {
+			Config: acme.Config{Agreed: true, CA: acme.CA{URL: "https://ca.internal/directory"}, Engine: func(c *acme.Settings) (acme.Engine, error) {
 				e = newEngine(c)
 				return e, nil
 			}},
@@ -196,7 +196,7 @@ func TestEndlessResponses(t *testing.T) {
 		}
 		log, _ := tlstest.NewLog()
 		temp := storage.NewDirectory(t.TempDir(), log)
-		e := newEngine(acme.EngineConfig{CAs: []*acme.CAClient{ca}, Storage: temp, Challenges: temp, Log: log})
+		e := newEngine(&acme.Settings{CAs: []*acme.CAClient{ca}, Storage: temp, Challenges: temp, Log: log})
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		_, err = e.Order(ctx, acme.Order{Name: "one.example", CA: ca, ChallengeType: e.ChallengeTypes()[0], Storage: temp, Challenges: temp})

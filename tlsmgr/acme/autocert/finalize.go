@@ -2,7 +2,6 @@ package autocert
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -16,6 +15,7 @@ import (
 
 	"inbox/tlsmgr/acme"
 	"inbox/tlsmgr/acme/schedule"
+	"inbox/tlsmgr/internal/timeout"
 )
 
 // A finalized order is looked at for pollLimit, at intervals that double from
@@ -47,7 +47,7 @@ func (t *responseTap) followOrder(resp *http.Response) (*http.Response, error) {
 	orderURL := t.orderURLs().url
 	deadline, status := time.Now().Add(pollLimit), answer.Status
 	for interval := pollIntervalMin; time.Now().Before(deadline); interval = min(2*interval, pollIntervalMax) {
-		if err := sleep(t.ctx, interval); err != nil {
+		if err := timeout.Sleep(t.ctx, interval); err != nil {
 			return nil, err
 		}
 		order, err := t.account.GetOrder(t.ctx, orderURL)
@@ -99,7 +99,7 @@ func newAnswer(resp *http.Response, contentType string, text []byte) *http.Respo
 func (t *responseTap) followCertificate(resp *http.Response) (*http.Response, error) {
 	interval := pollIntervalMin
 	for range downloadAttempts - 1 {
-		if err := sleep(t.ctx, interval); err != nil {
+		if err := timeout.Sleep(t.ctx, interval); err != nil {
 			return nil, err
 		}
 		interval *= 2
@@ -115,17 +115,6 @@ func (t *responseTap) followCertificate(resp *http.Response) (*http.Response, er
 		return newAnswer(resp, "application/pem-certificate-chain", text), nil
 	}
 	return resp, nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 // orderError tells what an error means for the schedule.

@@ -50,7 +50,7 @@ func TestInvalidARIResponse(t *testing.T) {
 				t.Fatal(err)
 			}
 			nothing := storage.NewDirectory(t.TempDir(), nil)
-			e, err := New(acme.EngineConfig{Names: []string{"one.example"}, CAs: []*acme.CAClient{ca}, Storage: nothing, Challenges: nothing, Log: slog.New(slog.DiscardHandler)})
+			e, err := New(&acme.Settings{Names: []string{"one.example"}, CAs: []*acme.CAClient{ca}, Storage: nothing, Challenges: nothing, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}

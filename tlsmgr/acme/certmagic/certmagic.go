@@ -34,7 +34,7 @@ import (
 )
 
 type engine struct {
-	acme.EngineConfig
+	*acme.Settings
 	cache     *certmagic.Cache
 	issuers   map[*acme.CAClient]*certmagic.ACMEIssuer // for their storage keys
 	closeOnce sync.Once
@@ -43,22 +43,22 @@ type engine struct {
 	presented map[string]acmelib.Challenge // of the orders in progress, by name
 }
 
-var _ acme.NewEngine = New
+var _ acme.EngineFactory = New
 
 // userAgent begins the User-Agent of requests to a CA.
 const userAgent = "inbox"
 
 // New returns the engine.
-func New(c acme.EngineConfig) (acme.Engine, error) {
-	e := &engine{EngineConfig: c, issuers: map[*acme.CAClient]*certmagic.ACMEIssuer{}, presented: map[string]acmelib.Challenge{}}
+func New(s *acme.Settings) (acme.Engine, error) {
+	e := &engine{Settings: s, issuers: map[*acme.CAClient]*certmagic.ACMEIssuer{}, presented: map[string]acmelib.Challenge{}}
 	e.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) {
 			return nil, errors.New("the cache is not used")
 		},
 		Logger: zap.NewNop(),
 	})
-	config := e.config(newStore(c.Storage))
-	for _, ca := range c.ChallengeCAs() {
+	config := e.config(newStore(s.Storage))
+	for _, ca := range s.ChallengeCAs() {
 		e.issuers[ca] = certmagic.NewACMEIssuer(config, certmagic.ACMEIssuer{CA: ca.URL, Email: e.Email, Agreed: true, Logger: zap.NewNop()})
 	}
 	return e, nil

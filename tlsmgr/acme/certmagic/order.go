@@ -17,6 +17,7 @@ import (
 	"inbox/tlsmgr/acme"
 	"inbox/tlsmgr/acme/schedule"
 	"inbox/tlsmgr/internal/certs"
+	"inbox/tlsmgr/internal/timeout"
 	"inbox/tlsmgr/internal/tlsconfig"
 )
 
@@ -174,7 +175,7 @@ func (r *orderRun) await(ctx context.Context, order acmelib.Order, limit time.Du
 		if time.Now().Add(wait).After(deadline) {
 			return order, r.pendingError(order)
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := timeout.Sleep(ctx, wait); err != nil {
 			return order, err
 		}
 		interval = min(2*interval, pollIntervalMax)
@@ -210,7 +211,7 @@ func (r *orderRun) download(ctx context.Context, order acmelib.Order) (acmelib.C
 		if err == nil && len(chains) > 0 || n == downloadAttempts || ctx.Err() != nil {
 			break
 		}
-		if err := sleep(ctx, max(interval, min(r.tap.retryAfter(), pollIntervalMax))); err != nil {
+		if err := timeout.Sleep(ctx, max(interval, min(r.tap.retryAfter(), pollIntervalMax))); err != nil {
 			break
 		}
 	}
@@ -235,17 +236,6 @@ func (r *orderRun) prove(chain []byte) error {
 		return err
 	}
 	return tlsconfig.Prove(cert)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 // pendingKey is the key of the certificate that a finalized order brings.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/certmagic"
 
+	"inbox/tlsmgr/internal/timeout"
 	"inbox/tlsmgr/storage"
 )
 
@@ -83,10 +84,8 @@ func (s *store) Lock(ctx context.Context, name string) error {
 			s.mu.Unlock()
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the lock of %s: %w", name, errors.Join(ctx.Err(), err))
-		case <-time.After(lockPollInterval):
+		if ended := timeout.Sleep(ctx, lockPollInterval); ended != nil {
+			return fmt.Errorf("wait for the lock of %s: %w", name, errors.Join(ended, err))
 		}
 	}
 }

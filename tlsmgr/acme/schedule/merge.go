@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -32,7 +33,7 @@ func ClampFuture(s State, now time.Time) (_ State, clamped bool) {
 	if ahead <= ValidationWindow {
 		return s, false
 	}
-	s = s.clone()
+	s.FailedValidations, s.RetryAfterByCA = slices.Clone(s.FailedValidations), maps.Clone(s.RetryAfterByCA)
 	for _, at := range []*time.Time{&s.LastAttempt, &s.NextAttempt, &s.RetryAfter, &s.RenewNotBefore, &s.FinalizedAt, &s.Outage.Next} {
 		if !at.IsZero() {
 			*at = at.Add(-ahead)
@@ -52,8 +53,8 @@ func ClampFuture(s State, now time.Time) (_ State, clamped bool) {
 // replica lags, a backup was restored, the storage was emptied, or it is about
 // other CAs; that must not bring an order forward.
 func Merge(local, stored State) State {
-	m := stored.clone()
-	m.recentValidations = slices.Clone(local.recentValidations)
+	m := stored
+	m.recentValidations = local.recentValidations
 	m.forced, m.missingAddress, m.merged = local.forced, local.missingAddress, true
 	if local.merged {
 		m.Outage = local.Outage
@@ -62,14 +63,14 @@ func Merge(local, stored State) State {
 		return m
 	}
 	if len(local.FailedValidations) > len(m.FailedValidations) {
-		m.FailedValidations = slices.Clone(local.FailedValidations)
+		m.FailedValidations = local.FailedValidations
 	}
 	m.Phase, m.OrderURL, m.OrderCA, m.Unsettled = local.Phase, local.OrderURL, local.OrderCA, 0
 	m.FinalizedAt = local.FinalizedAt
 	m.LastAttempt, m.NextAttempt = local.LastAttempt, later(local.NextAttempt, stored.NextAttempt)
 	m.RetryAfter = later(local.RetryAfter, stored.RetryAfter)
 	m.RenewNotBefore = later(local.RenewNotBefore, stored.RenewNotBefore)
-	m.RetryAfterByCA = local.clone().RetryAfterByCA
+	m.RetryAfterByCA = local.RetryAfterByCA
 	m.Failures, m.NoOpRenewals = max(local.Failures, stored.Failures), max(local.NoOpRenewals, stored.NoOpRenewals)
 	m.StagingPassed = local.StagingPassed || stored.StagingPassed
 	m.LastIssuer, m.LastError = cmp.Or(stored.LastIssuer, local.LastIssuer), cmp.Or(stored.LastError, local.LastError)

@@ -1,7 +1,6 @@
-// Package schedule decides when a name orders a certificate, as a pure state
-// machine: [Next] takes a [State] and an [Event], and returns the next state and
-// an [Action]. It performs no I/O, reads no clock and starts no goroutine. The
-// caller does what an action says, and stores the state.
+// Package schedule decides when a name orders a certificate. [State] is a state machine
+// without I/O, clock or goroutines: each method is a transition, and [State.Check]
+// returns the [Action] to take. The caller takes it, and stores the state.
 //
 //	idle ──► due ──► ordering ──► finalized ──► processing ──► valid
 //	          ▲          │             │             │
@@ -13,7 +12,6 @@
 package schedule
 
 import (
-	"maps"
 	"slices"
 	"time"
 )
@@ -67,8 +65,8 @@ const (
 )
 
 // State is what is known of the orders of one name. The zero State is a name
-// that never ordered. A stored state and the one in memory are combined by
-// [Merge] alone.
+// that never ordered. A stored state and the one in memory are combined by [Merge] alone.
+// A State can be copied: no method changes a slice or a map that a copy shares.
 type State struct {
 	Phase Phase
 	// OrderURL and OrderCA identify an order that can be resumed, in the phases
@@ -121,13 +119,6 @@ type Outage struct {
 	Error string
 }
 
-func (s *State) clone() State {
-	c := *s
-	c.FailedValidations, c.recentValidations = slices.Clone(s.FailedValidations), slices.Clone(s.recentValidations)
-	c.RetryAfterByCA = maps.Clone(s.RetryAfterByCA)
-	return c
-}
-
 // Err returns the text to show for a name without a good certificate.
 func (s *State) Err() string {
 	if s.Outage.Error != "" {
@@ -146,21 +137,16 @@ func (s *State) ValidationsAllowedAt(n int, now time.Time) time.Time {
 }
 
 func allowedAt(failed []time.Time, n int, now time.Time) time.Time {
-	failed = slices.Clone(failed)
+	failed = inWindow(failed, now)
 	for i, at := range failed {
 		failed[i] = earlier(at, now) // a clock that was ahead: it could have been just now
 	}
-	failed = inWindow(failed, now)
 	slices.SortFunc(failed, time.Time.Compare)
 	excess := len(failed) + n - MaxFailedValidations
 	if excess <= 0 {
 		return now
 	}
 	return failed[min(excess, len(failed))-1].Add(ValidationWindow)
-}
-
-func inWindow(failed []time.Time, now time.Time) []time.Time {
-	return slices.DeleteFunc(failed, func(at time.Time) bool { return now.Sub(at) >= ValidationWindow })
 }
 
 // RemainingRetryAfter returns how long a CA must not be asked. A time that is
@@ -175,16 +161,16 @@ func (s *State) RemainingRetryAfter(caURL string, now time.Time) time.Duration {
 // NextOrder returns the earliest time of the next order that is not forced.
 func (s *State) NextOrder() time.Time { return later(s.NextAttempt, s.Outage.Next) }
 
-// Pending reports whether an order is finalized and has brought nothing yet.
-func (s *State) Pending() bool { return s.resumable() }
-
-// Overdue reports whether the CA has had enough time for a finalized order. For
-// horizon and otherCA see [OrderFailed].
-func (s *State) Overdue(now time.Time, horizon time.Duration, otherCA bool) bool {
-	return s.resumable() && !s.FinalizedAt.IsZero() && now.Sub(s.FinalizedAt) >= pendingLimit(horizon, otherCA)
+// Pending reports whether an order is finalized and can be resumed.
+func (s *State) Pending() bool {
+	return s.OrderURL != "" && (s.Phase == Finalized || s.Phase == Processing)
 }
 
-func (s *State) forgetOrder() { s.OrderURL, s.OrderCA, s.FinalizedAt = "", "", time.Time{} }
+// Overdue reports whether the CA has had enough time for a finalized order. For
+// horizon and otherCA see [Failure].
+func (s *State) Overdue(now time.Time, horizon time.Duration, otherCA bool) bool {
+	return s.Pending() && !s.FinalizedAt.IsZero() && now.Sub(s.FinalizedAt) >= pendingLimit(horizon, otherCA)
+}
 
 // pendingLimit returns how long a finalized order is waited for. A certificate in
 // use must not expire meanwhile, and a name without one must not wait if another
@@ -197,11 +183,6 @@ func pendingLimit(horizon time.Duration, otherCA bool) time.Duration {
 		return pendingMin
 	}
 	return pendingMax
-}
-
-// resumable reports whether an order is known that can be continued.
-func (s *State) resumable() bool {
-	return s.OrderURL != "" && (s.Phase == Finalized || s.Phase == Processing)
 }
 
 // nextOrder returns the earliest time of the next order, whether or not the
@@ -219,15 +200,6 @@ func (s *State) nextOrder(now time.Time) time.Time {
 		at = earlier(at, allowed)
 	}
 	return later(at, s.Outage.Next)
-}
-
-// settle replaces the assumption about the order in progress by a number of
-// failed validations.
-func (s *State) settle(failed int) {
-	surplus := max(s.Unsettled-failed, 0)
-	s.FailedValidations = s.FailedValidations[:max(len(s.FailedValidations)-surplus, 0)]
-	s.recentValidations = s.recentValidations[:max(len(s.recentValidations)-surplus, 0)]
-	s.Unsettled = 0
 }
 
 // MinRenewalInterval returns how long a name rests after a successful order: an

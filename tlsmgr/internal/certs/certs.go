@@ -116,11 +116,6 @@ func ValidAt(c *tls.Certificate, now time.Time) bool {
 	return c != nil && CheckValidity(c.Leaf, now) == nil
 }
 
-// RenewAt returns when a third of the certificate's lifetime is left.
-func RenewAt(c *x509.Certificate) time.Time {
-	return c.NotAfter.Add(-c.NotAfter.Sub(c.NotBefore) / 3)
-}
-
 // SameChain compares whole chains: one that lacked an intermediate differs from
 // the complete one with the same leaf. It is false when either is nil.
 func SameChain(a, b *tls.Certificate) bool {

@@ -37,12 +37,12 @@ type lease struct {
 
 var _ storage.Lease = (*lease)(nil)
 
-// maxClockSkew is the largest accepted difference between the clocks of a node and the
-// store, because nodes share the times of orders.
-const maxClockSkew = time.Minute
+// MaxClockSkew is the largest difference between the clocks of a node and the store at
+// which TryLock succeeds, because nodes share the times of orders.
+const MaxClockSkew = time.Minute
 
 // checkClock returns an error if this node's clock differs from the store's, which all
-// nodes share, by more than maxClockSkew.
+// nodes share, by more than MaxClockSkew.
 func (s *Storage) checkClock(ctx context.Context) error {
 	sentAt := s.now()
 	reply, err := s.do(ctx, []string{"EVAL", "return redis.call('TIME')[1]", "1"}, s.valuesKey)
@@ -54,7 +54,7 @@ func (s *Storage) checkClock(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("unexpected reply to TIME: %T", reply)
 	}
-	if skew := time.Unix(seconds, 0).Sub(sentAt); skew.Abs() > maxClockSkew {
+	if skew := time.Unix(seconds, 0).Sub(sentAt); skew.Abs() > MaxClockSkew {
 		return fmt.Errorf("the clocks of this server and the store differ by %v, and no certificate is ordered with a wrong clock; "+
 			"synchronize both (timedatectl set-ntp true)", skew.Abs().Round(time.Second))
 	}
@@ -62,7 +62,7 @@ func (s *Storage) checkClock(ctx context.Context) error {
 }
 
 // TryLock implements [storage.Storage]. It returns an error if this node's clock
-// differs from the store's by more than a minute. The lease is lost shortly before
+// differs from the store's by more than [MaxClockSkew]. The lease is lost shortly before
 // [LeaseDuration] has passed since the last successful renewal.
 func (s *Storage) TryLock(ctx context.Context, name string) (storage.Lease, error) {
 	if err := s.checkClock(ctx); err != nil {

@@ -17,7 +17,7 @@ func (r *resolver) resolveDomains() error {
 	}
 	r.c.Domains = splitList(o.domain)
 	r.c.ACME = ACME{
-		Engine: a.engine, Email: o.email, Agreed: a.agree, CA: a.ca, FallbackCA: a.second,
+		Engine: a.engine, Email: o.email, Agreed: a.agree, CA: a.ca, FallbackCA: a.fallback,
 		Staging: a.staging, StagingFirst: a.stagingFirst, Profile: a.profile, Preflight: a.preflight,
 		NoHTTP01: a.challenge == "tls-alpn-01", NoTLSALPN01: a.challenge == "http-01",
 		Given: r.givenACME(),

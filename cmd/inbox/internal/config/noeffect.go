@@ -13,15 +13,15 @@ var noEffect = []struct {
 	fix     string
 }{
 	{
-		[]string{"email", "acme", "acme-agree", "acme-ca", "acme-root", "acme-eab-kid", "acme-eab-key", "acme-ca2", "acme-ca2-root",
-			"acme-ca2-eab-kid", "acme-ca2-eab-key", "acme-challenge", "acme-profile", "acme-staging", "acme-staging-first", "acme-preflight"},
+		[]string{"email", "acme", "acme-agree", "acme-ca", "acme-root", "acme-eab-kid", "acme-eab-key", "acme-fallback-ca", "acme-fallback-root",
+			"acme-fallback-eab-kid", "acme-fallback-eab-key", "acme-challenge", "acme-profile", "acme-staging", "acme-staging-first", "acme-preflight"},
 		func(r *resolver) bool { return len(r.c.Domains) == 0 },
 		"set -domain, or remove the option",
 	},
 	{
-		[]string{"acme-ca2-root", "acme-ca2-eab-kid", "acme-ca2-eab-key"},
-		func(r *resolver) bool { return r.o.acme.second.URL == "" },
-		"set -acme-ca2, or remove the option",
+		[]string{"acme-fallback-root", "acme-fallback-eab-kid", "acme-fallback-eab-key"},
+		func(r *resolver) bool { return r.o.acme.fallback.URL == "" },
+		"set -acme-fallback-ca, or remove the option",
 	},
 	{
 		[]string{"acme-staging-first"},

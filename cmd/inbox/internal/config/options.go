@@ -54,7 +54,7 @@ type Options struct {
 
 	acme struct { // the CA, and how certificates are ordered
 		engine, challenge, profile string
-		ca, second                 acme.CA
+		ca, fallback               acme.CA
 		agree, staging             bool
 		stagingFirst, preflight    bool
 	}
@@ -134,11 +134,11 @@ func (o *Options) acmeFlags() *flag.FlagSet {
 	fs.StringVar(&a.ca.EABKeyID, "acme-eab-kid", "", "key `id` for external account binding (EAB)")
 	fs.StringVar(&a.ca.EABKeyFile, "acme-eab-key", "", "`file` with the MAC key for external account binding, "+
 		"in base64url")
-	fs.StringVar(&a.second.URL, "acme-ca2", "", "ACME directory `URL` of a fallback CA, used when the first CA fails")
-	fs.StringVar(&a.second.RootsFile, "acme-ca2-root", "", "`file` of root certificates, like -acme-root, for "+
+	fs.StringVar(&a.fallback.URL, "acme-fallback-ca", "", "ACME directory `URL` of a fallback CA, used when the first CA fails")
+	fs.StringVar(&a.fallback.RootsFile, "acme-fallback-root", "", "`file` of root certificates, like -acme-root, for "+
 		"the fallback CA")
-	fs.StringVar(&a.second.EABKeyID, "acme-ca2-eab-kid", "", "key `id`, like -acme-eab-kid, for the fallback CA")
-	fs.StringVar(&a.second.EABKeyFile, "acme-ca2-eab-key", "", "`file` with the MAC key, like -acme-eab-key, "+
+	fs.StringVar(&a.fallback.EABKeyID, "acme-fallback-eab-kid", "", "key `id`, like -acme-eab-kid, for the fallback CA")
+	fs.StringVar(&a.fallback.EABKeyFile, "acme-fallback-eab-key", "", "`file` with the MAC key, like -acme-eab-key, "+
 		"for the fallback CA")
 	fs.StringVar(&a.challenge, "acme-challenge", "both", "challenge `type`: http-01 (port 80), tls-alpn-01 "+
 		"(port 443), or both")

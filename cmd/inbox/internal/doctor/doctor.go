@@ -7,7 +7,6 @@ package doctor
 
 import (
 	"context"
-	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
@@ -19,34 +18,37 @@ import (
 
 	"inbox/inbox/redisstore"
 	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 // Config holds the server's options and the environment that they are checked
 // against. It is a value and safe for concurrent use.
 type Config struct {
-	Domains         []string
-	Email           string
-	TermsAgreed     bool
-	Bind            string // host:port or unix:/path
-	HTTPBind        string // address of the HTTP listener; empty: none
-	HTTPS           bool
-	CertFile        string
-	KeyFile         string
-	StateDir        string         // empty: none
-	CAURL           string         // empty: Let's Encrypt
-	SecondCAURL     string         // empty: none
-	Roots           *x509.CertPool // for the CA's own server; nil: the system's
-	SecondRoots     *x509.CertPool
-	Staging         bool // Let's Encrypt's staging instead of its production
-	Engine          string
-	Profile         string
-	ExternalAccount bool // external account credentials are given
-	SecondAccount   bool
-	FewFiles        int64 // the limit of open files, if it is too low for the connections
-	MaxConns        int64 // that fit into FewFiles
-	JSON            bool
-	RenewTest       bool
-	InServer        bool // the caller is the server and holds its ports
+	Domains     []string
+	Email       string
+	TermsAgreed bool
+	Bind        string // host:port or unix:/path
+	HTTPBind    string // address of the HTTP listener; empty: none
+	HTTPS       bool
+	CertFile    string
+	KeyFile     string
+	StateDir    string  // empty: none
+	CA          acme.CA // without a URL: Let's Encrypt
+	FallbackCA  acme.CA // without a URL: none
+	Staging     bool    // Let's Encrypt's staging instead of its production
+	Engine      string
+	Profile     string
+	FewFiles    int64 // the limit of open files, if it is too low for the connections
+	MaxConns    int64 // that fit into FewFiles
+	JSON        bool
+	RenewTest   bool
+	InServer    bool // the caller is the server and holds its ports
+
+	// MailboxPath and HealthPath are the paths by which a running server is recognized.
+	MailboxPath, HealthPath string
+	// PrivateFiles are the files of the state directory that the server opens itself, and
+	// refuses if another user can have placed them.
+	PrivateFiles []string
 
 	// Options are warnings about the options.
 	Options []Finding
@@ -61,7 +63,7 @@ type Config struct {
 	States func() []tlsmgr.NameState
 
 	// Accounts asks the CAs about the stored accounts; nil if it is not possible.
-	Accounts func(ctx context.Context) []tlsmgr.AccountState
+	Accounts func(ctx context.Context) []acme.Account
 
 	// The environment; nil is the real one.
 	resolver      resolver
@@ -143,7 +145,7 @@ func interfaceAddrs() ([]netip.Addr, error) {
 // examination is one run of the checks.
 type examination struct {
 	Config
-	cas []acmeCA // fetched once, before the checks
+	cas []acmeCA // in order of preference; fetched once, before the checks
 }
 
 // check is one check. Its id appears in the JSON report and must not change.
@@ -153,8 +155,9 @@ type check struct {
 }
 
 func (e *examination) examine(ctx context.Context) []Finding {
+	e.cas = e.configuredCAs()
 	if len(e.Domains) > 0 {
-		e.cas = e.fetchDirectories(ctx)
+		e.fetchDirectories(ctx)
 	}
 	var all []Finding
 	for _, c := range e.checks() {
@@ -187,7 +190,7 @@ func (e *examination) checks() []check {
 	if len(e.Domains) > 0 {
 		checks = append(checks,
 			check{"names", e.checkNames}, check{"ca", e.checkCAs}, check{"caa", e.checkCAA},
-			check{"account", e.checkAccount}, check{"certificates", e.checkCertificates}, check{"supervisor", e.checkLastOrders})
+			check{"account", e.checkAccount}, check{"certificates", e.checkCertificates}, check{"orders", e.checkLastOrders})
 	}
 	if e.RenewTest {
 		checks = append(checks, check{"renew-test", e.checkDryRun})

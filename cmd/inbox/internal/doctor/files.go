@@ -125,7 +125,11 @@ func (e *examination) checkTrust(pair *tls.Certificate) []Finding {
 			intermediates.AddCert(c)
 		}
 	}
-	for _, roots := range []*x509.CertPool{nil, e.Roots, e.SecondRoots} { // nil: those of the machine
+	allRoots := []*x509.CertPool{nil} // those of the machine
+	for _, ca := range e.cas {
+		allRoots = append(allRoots, ca.roots)
+	}
+	for _, roots := range allRoots {
 		// checkValidity reports expiry, so verify for a time within the validity period.
 		_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: pair.Leaf.NotBefore.Add(time.Second)})
 		if err == nil {

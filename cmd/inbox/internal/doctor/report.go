@@ -58,7 +58,7 @@ func titleOf(check string) string {
 		"source": "Certificate source", "options": "Options", "pages": "Pages", "clock": "Clock", "state": "State directory", "ports": "Ports", "open-files": "Open files", "files": "Certificate files",
 		"store": "Store",
 		"names": "DNS names", "ca": "Certificate authority", "caa": "CAA records", "account": "Account at the CA",
-		"certificates": "Certificates", "supervisor": "Last orders", "renew-test": "Test order",
+		"certificates": "Certificates", "orders": "Last orders", "renew-test": "Test order",
 	}
 	return titles[check]
 }

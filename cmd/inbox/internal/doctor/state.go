@@ -44,7 +44,7 @@ func (e *examination) checkState(context.Context) []Finding {
 	if err != nil {
 		return []Finding{failure(e.StateDir, fmt.Sprintf("The directory is unusable: %v.", err), fixForWrite(err))}
 	}
-	found := append(checkPlanted(e.StateDir), e.checkDisk()...)
+	found := append(e.checkPlanted(), e.checkDisk()...)
 	found = append(found, checkDirMode(e.StateDir)...)
 	if len(found) == 0 {
 		return []Finding{good(e.StateDir, "Writable and persistent.")}
@@ -54,12 +54,13 @@ func (e *examination) checkState(context.Context) []Finding {
 
 // checkPlanted finds what another user can have placed in the directory, and files that
 // other users can read.
-func checkPlanted(dir string) (found []Finding) {
+func (e *examination) checkPlanted() (found []Finding) {
+	dir := e.StateDir
 	r := privatefile.Inspect(dir)
 	for _, err := range r.Unsafe {
 		found = append(found, failure(dir, fmt.Sprintf("The server would not start: %v.", err), "Check it, and remove it."))
 	}
-	for _, name := range []string{"secret", "mailboxes.lock"} {
+	for _, name := range e.PrivateFiles {
 		f, err := privatefile.Open(filepath.Join(dir, name), os.O_RDONLY)
 		switch {
 		case errors.Is(err, privatefile.ErrUnsafe):

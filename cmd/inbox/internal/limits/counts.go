@@ -25,6 +25,7 @@ func (l *Limits) Refused() map[string]int64 {
 		"stalled-connections":     l.Writes.Stalled(),
 		"stalled-streams":         l.Streams.Stalled(),
 		"requests":                l.Requests.Refused(),
+		"paced-requests":          l.Requests.Paced(),
 		"header":                  l.Header.Refused() + l.Unfinished.LargeHeaders(),
 		"polls":                   l.Polls.Share.Refused(),
 		"files":                   l.Files.Share.Refused(),

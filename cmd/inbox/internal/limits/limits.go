@@ -10,6 +10,8 @@ import (
 
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/ratelimit"
+
+	"golang.org/x/time/rate"
 )
 
 // Limits has the limiters, in the order in which a request passes them.
@@ -35,6 +37,7 @@ type Limits struct {
 func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver) *Limits {
 	budget := ratelimit.Budget{PerSecond: float64(cfg.Rate), Burst: cfg.Burst}
 	frames := ratelimit.Budget{PerSecond: framesFactor * budget.PerSecond, Burst: framesFactor * budget.Burst}
+	processors := runtime.GOMAXPROCS(0)
 	return &Limits{
 		Conns: ratelimit.NewConnLimiter(ratelimit.ConnLimits{
 			Max: cfg.MaxConns, MaxPerAddr: cfg.MaxConnsPerIP,
@@ -48,7 +51,8 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 			MaxHeaderBytes: max(cfg.MaxHeaderBytes, 1+conn.HTTP1HeaderSlack),
 		},
 		Handshakes: &ratelimit.HandshakeLimiter{
-			PerAddr: handshakesPerAddr(cfg), Timeout: cfg.HandshakeTimeout, ClientIP: clientIP, DryRun: cfg.DryRun,
+			PerAddr: handshakesPerAddr(cfg, processors), Total: max(1, processors*3/4),
+			Timeout: cfg.HandshakeTimeout, ClientIP: clientIP, DryRun: cfg.DryRun,
 		},
 		Writes: &conn.WriteLimit{Timeout: cfg.WriteTimeout},
 		Streams: ratelimit.NewStreamLimiter(ratelimit.StreamLimits{
@@ -56,7 +60,8 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 		}, clients.Addr),
 		Requests: &ratelimit.RequestLimiter{
 			Limiter: ratelimit.NewLimiter(budget, 0), Addr: clients.Addr, Exempt: cfg.Exempt,
-			Tarpit: refusalDelay, MaxTarpitted: maxDelayedRefusals, DryRun: cfg.DryRun,
+			Tarpit: refusalDelay, MaxTarpitted: maxDelayedRefusals,
+			Heavy: rate.NewLimiter(rate.Limit(heavyRate*processors), 1), DryRun: cfg.DryRun,
 		},
 		Header: &HeaderLimiter{
 			MaxBytes: cfg.MaxHeaderBytes, MaxFields: maxHeaderFields,
@@ -77,11 +82,11 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 }
 
 // handshakesPerAddr leaves half of the processors to other addresses.
-func handshakesPerAddr(cfg Config) int {
+func handshakesPerAddr(cfg Config, processors int) int {
 	if cfg.MaxConnsPerIP <= 0 {
 		return 0
 	}
-	return max(1, runtime.GOMAXPROCS(0)/2)
+	return max(1, processors/2)
 }
 
 func unfinishedLimits(cfg Config) ratelimit.ShareLimits {

@@ -10,7 +10,7 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// Options is what an [Issuer] works with.
+// Options is what a [Client] works with.
 type Options struct {
 	Config
 	// Domains are the names and addresses to certify.
@@ -23,16 +23,14 @@ type Options struct {
 	OnCertificate func(name string, cert *tls.Certificate)
 }
 
-// Issuer keeps a certificate for each of its names. All methods can be called
+// Client keeps a certificate for each of its names. All methods can be called
 // concurrently; Run is called once.
-type Issuer struct {
-	settings   *settings
-	engine     Engine
+type Client struct {
 	challenges *challenges
 	scheduler  *scheduler
 }
 
-// NameStatus is what an [Issuer] knows of one name.
+// NameStatus is what a [Client] knows of one name.
 type NameStatus struct {
 	Name string
 	// Text describes what is done for the name, in a few words.
@@ -53,71 +51,68 @@ type NameStatus struct {
 // restoreTimeout bounds the wait for slow storage at the start.
 const restoreTimeout = 2 * time.Second
 
-// New returns an issuer that has published the certificates in storage. It writes
+// New returns a client that has passed the stored certificates to OnCertificate. It writes
 // nothing. An invalid configuration is an [ErrUsage].
-func New(o Options) (*Issuer, error) {
+func New(o Options) (*Client, error) {
 	s, err := resolve(o.Config, o.Domains, o.Logger)
 	if err != nil {
 		return nil, err
 	}
-	buffered := storage.NewBuffered(o.Storage, s.log)
+	buffered := storage.NewBuffered(o.Storage, s.Log)
 	engine, err := s.newEngine(buffered, buffered)
 	if err != nil {
 		return nil, err
 	}
-	r := records{storage: o.Storage, cas: s.caURLs(), log: s.log}
-	i := &Issuer{settings: s, engine: engine, scheduler: newScheduler(s, engine, buffered, r, o.OnCertificate),
-		challenges: newChallenges(s.names, engine, r.orderInProgress)}
-	if !i.scheduler.restore(restoreTimeout) {
-		s.log.Warn("the state directory is slow; starting without what is stored there")
+	r := records{storage: o.Storage, cas: s.caURLs(), log: s.Log}
+	c := &Client{newChallenges(s.Names, engine, r.orderInProgress), newScheduler(s, engine, buffered, r, o.OnCertificate)}
+	if !c.scheduler.restore(restoreTimeout) {
+		s.Log.Warn("the certificate storage is slow; starting without what it holds")
 	}
-	return i, nil
+	return c, nil
 }
 
-func (s *settings) newEngine(values, challenges storage.Storage) (Engine, error) {
-	return s.Engine(EngineConfig{Config: s.Config, Names: s.names, CAs: s.cas, StagingCA: s.stagingCA,
-		Storage: values, Challenges: challenges, Log: s.log})
+// newEngine completes the settings.
+func (s *Settings) newEngine(values, challenges storage.Storage) (Engine, error) {
+	s.Storage, s.Challenges = values, challenges
+	return s.Engine(s)
 }
-
-// Names returns the names in canonical form.
-func (i *Issuer) Names() []string { return i.settings.names }
 
 // EngineName returns the name of the engine.
-func (i *Issuer) EngineName() string { return i.engine.Name() }
+func (c *Client) EngineName() string { return c.scheduler.engine.Name() }
 
 // CAURL returns the directory URL of the first CA.
-func (i *Issuer) CAURL() string { return i.settings.CA.URL }
+func (c *Client) CAURL() string { return c.scheduler.CA.URL }
 
 // PubliclyTrusted reports whether browsers are meant to trust the certificates.
-func (i *Issuer) PubliclyTrusted() bool { return i.settings.publiclyTrusted() }
+func (c *Client) PubliclyTrusted() bool { return c.scheduler.publiclyTrusted() }
 
 // Run obtains and renews certificates until ctx ends.
-func (i *Issuer) Run(ctx context.Context) {
-	i.scheduler.run(ctx)
-	i.engine.Close()
+func (c *Client) Run(ctx context.Context) {
+	c.scheduler.run(ctx)
+	c.scheduler.engine.Close()
 }
 
 // ForceRenewal checks all names now, and orders what is due as soon as the limits
 // of the CA allow.
-func (i *Issuer) ForceRenewal() { i.scheduler.forceRenewal() }
+func (c *Client) ForceRenewal() { c.scheduler.forceRenewal() }
 
 // Challenge answers a hello for which [IsChallenge] is true. (nil, nil) makes
 // crypto/tls send unrecognized_name.
-func (i *Issuer) Challenge(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return i.challenges.getCertificate(hello)
+func (c *Client) Challenge(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return c.challenges.getCertificate(hello)
 }
 
 // HTTPHandler answers challenges on port 80 and leaves the rest to fallback. It
 // answers those of other processes with the same storage, too.
-func (i *Issuer) HTTPHandler(fallback http.Handler) http.Handler {
-	return i.challenges.httpHandler(fallback)
+func (c *Client) HTTPHandler(fallback http.Handler) http.Handler {
+	return c.challenges.httpHandler(fallback)
 }
 
 // Status returns the status of each name, in the order of Names.
-func (i *Issuer) Status() []NameStatus {
+func (c *Client) Status() []NameStatus {
 	now := time.Now()
 	var all []NameStatus
-	for _, w := range i.scheduler.workers {
+	for _, w := range c.scheduler.workers {
 		v := w.get()
 		n := NameStatus{Name: w.name, Text: v.status(now), Err: v.err(now), Obtained: v.obtained,
 			LastAttempt: v.state.LastAttempt, NextAttempt: v.next, Failures: v.state.Failures}
@@ -141,7 +136,7 @@ func Accounts(ctx context.Context, o Options) ([]Account, error) {
 	}
 	defer engine.Close()
 	var all []Account
-	for _, ca := range s.cas {
+	for _, ca := range s.CAs {
 		a, err := engine.Account(ctx, ca)
 		a.CA, a.Err = ca.URL, err
 		all = append(all, a)
