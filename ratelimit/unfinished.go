@@ -147,8 +147,8 @@ type helloConn struct {
 	delivered atomic.Bool // since the last read
 }
 
-// watchedHello returns the layer of a TLS connection that must be told of application data; nil
-// if there is none. The handshake must be complete.
+// watchedHello returns the layer under a TLS connection to which application data must be
+// reported, or nil. The handshake must be complete.
 func watchedHello(c net.Conn) *helloConn {
 	h, ok := netconn.Find[*helloConn](c)
 	if ok {

@@ -20,7 +20,7 @@ const (
 	// shardCount reduces lock contention between peers. It is a power of two,
 	// so that selecting a shard is a mask.
 	shardCount = 128
-	// sweepBatch mailboxes are freed in one hold of a shard's lock, so that no
+	// sweepBatch mailboxes are freed while a shard is locked once, so that no
 	// request waits for a large expiry.
 	sweepBatch = 32
 	// reclaimEvery bounds how often a full store looks for expired mailboxes
@@ -293,7 +293,7 @@ func (m *Store) Close(_ context.Context, c inbox.Claim) error {
 }
 
 // Sweep frees what has expired and returns how many mailboxes that were. Each
-// hold of a lock frees only a few of them.
+// lock frees only a few of them.
 func (m *Store) Sweep() (removed int) {
 	for i := range m.shards {
 		for more := true; more; {

@@ -58,7 +58,7 @@ type verifiedClaim struct {
 }
 
 // claimCache remembers verified claims by the tag of their mailbox, so that a message can
-// be sealed for its claim before the step that stores it. It holds two generations and
+// be sealed for its claim before the step that stores it. It has two generations and
 // drops the older one as a whole. The zero value is empty.
 type claimCache struct {
 	mu         sync.Mutex

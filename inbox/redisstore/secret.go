@@ -20,7 +20,7 @@ var errSecretMismatch = errors.New("the nodes of the store have different keys: 
 	"configure the same key file on all of them, or on none")
 
 // secret returns the secret that keys the hashes: the configured key, or else the
-// secret that the first node put into the store. With a configured key, the store holds
+// secret that the first node put into the store. With a configured key, the store has
 // a check value by which nodes with a different key are detected.
 func (s *Store) secret(ctx context.Context, sess *session) ([]byte, error) {
 	kind, ours := "secret ", random(keySize)

@@ -89,7 +89,7 @@ func (s *Store) errUnavailable() error {
 	return fmt.Errorf("%w: %s", inbox.ErrStoreUnavailable, s.address)
 }
 
-// logForged logs a claim that no node made, at most once a minute: requests of strangers
+// logForged logs a claim that no node made, at most once a minute: a client
 // can repeat it.
 func (s *Store) logForged() {
 	now, last := time.Now().Unix(), s.forgedLogged.Load()

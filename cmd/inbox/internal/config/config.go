@@ -33,7 +33,7 @@ type Config struct {
 	// ICEServers are handed out by GET /ice.
 	ICEServers []inbox.ICEServer
 
-	// CertFile and KeyFile hold a certificate. CertFilesGiven is false for the defaults.
+	// CertFile and KeyFile contain a certificate. CertFilesGiven is false for the defaults.
 	CertFile, KeyFile string
 	CertFilesGiven    bool
 	// Domains are the names to obtain certificates for.

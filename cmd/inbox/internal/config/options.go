@@ -17,7 +17,7 @@ const (
 	Version         // inbox version, or -version
 )
 
-// Options holds the options as given, with the source of each value. [Parse] returns
+// Options has the options as given, with the source of each value. [Parse] returns
 // it and [Resolve] turns it into a [Config].
 type Options struct {
 	Command Command

@@ -1,4 +1,4 @@
-// Package conn holds what the server knows and does per connection: the TLS handshake and the
+// Package conn has what the server knows and does per connection: the TLS handshake and the
 // hand-over to HTTP/1.1 or HTTP/2 ([Server]), information for the requests of a connection
 // ([Info]), the deadlines of reads and writes ([LazyListener]), and the PROXY header
 // ([ProxyListener]).

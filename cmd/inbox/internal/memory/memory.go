@@ -14,7 +14,7 @@ import (
 )
 
 // gcPercent lets garbage grow to four times the live heap between collections,
-// which saves a tenth of the cost of a message. The memory limit still holds:
+// which saves a tenth of the cost of a message. The memory limit still applies:
 // near it the runtime collects more often.
 const gcPercent = 400
 
@@ -73,7 +73,7 @@ func cgroupMemory(membership, cgroupRoot string) int64 {
 	}
 }
 
-// readNumber reads a file that holds one number; anything else, like "max", is 0.
+// readNumber reads a file that contains one number; anything else, like "max", is 0.
 func readNumber(path string) int64 {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -21,7 +21,7 @@ const (
 	maxListenFDs   = 16 // more than there are names; rejects a nonsensical number
 )
 
-// Sockets holds the listeners passed by the service manager, by name.
+// Sockets has the listeners passed by the service manager, by name.
 type Sockets map[string]net.Listener
 
 // TakeSockets returns the sockets passed to this process and removes the

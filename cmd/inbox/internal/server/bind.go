@@ -15,7 +15,7 @@ import (
 	"inbox/cmd/inbox/internal/sdnotify"
 )
 
-// sockets holds the bound listeners. main is for peers. redirect is for ACME challenges
+// sockets has the bound listeners. main is for peers. redirect is for ACME challenges
 // and redirects to main, metrics for the operator; both can be nil.
 type sockets struct{ main, redirect, metrics net.Listener }
 

@@ -110,7 +110,7 @@ func chain(h http.Handler, layers ...middleware) http.Handler {
 }
 
 // bodyDeadline sets a read deadline for request bodies. Server.ReadTimeout would include
-// the header. Without a deadline, a slow body that no handler reads would hold the
+// the header. Without a deadline, a slow body that no handler reads would keep the
 // connection open forever, as net/http first reads the rest of it. net/http clears the
 // deadline once the body is complete, so a poll can wait longer.
 func bodyDeadline(timeout time.Duration) middleware {
