@@ -65,18 +65,6 @@ func (f *FrameLimiter) FrameConn(c *tls.Conn) net.Conn {
 	return tlsConn{&throttledConn{Conn: c, limiter: f, units: units, hello: watchedHello(c)}, c}
 }
 
-// tlsConn is a layer above a TLS connection with the methods that HTTP servers look for.
-type tlsConn struct {
-	net.Conn
-	tls *tls.Conn
-}
-
-// NetConn returns the connection underneath, as tls.Conn does.
-func (c tlsConn) NetConn() net.Conn { return c.Conn }
-
-func (c tlsConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
-func (c tlsConn) CloseWrite() error                    { return c.tls.CloseWrite() }
-
 // throttledConn counts the units that are read from it.
 type throttledConn struct {
 	net.Conn

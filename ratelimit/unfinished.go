@@ -258,3 +258,15 @@ func (c *headerConn) Close() error {
 	c.memory.close()
 	return c.Conn.Close()
 }
+
+// tlsConn is a layer above a TLS connection with the methods that HTTP servers look for.
+type tlsConn struct {
+	net.Conn
+	tls *tls.Conn
+}
+
+// NetConn returns the connection underneath, as tls.Conn does.
+func (c tlsConn) NetConn() net.Conn { return c.Conn }
+
+func (c tlsConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
+func (c tlsConn) CloseWrite() error                    { return c.tls.CloseWrite() }
