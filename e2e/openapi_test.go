@@ -74,9 +74,11 @@ var exchanges = []exchange{
 	{"DELETE /inbox 503", smallLimits, []string{"GET /inbox?wait=0 alice:rabbit", "DELETE /inbox bob:builder"}},
 
 	{"GET /ice 200", defaults, []string{"GET /ice"}},
+	{"GET /ice 200", turnServer, []string{"GET /ice"}},
 	{"GET /ice 200", turnServer, []string{"GET /ice alice:rabbit"}},
+	{"GET /ice 200", monthUsed, []string{"GET /ice alice:rabbit"}},
 	{"GET /ice 400", turnServer, []string{"GET /ice :rabbit"}},
-	{"GET /ice 401", turnServer, []string{"GET /ice"}},
+	{"GET /ice 401", turnServer, []string{"GET /ice alice:rabbit", "GET /ice alice:queen"}},
 	{"GET /ice 403", defaults, []string{"GET /ice" + crossSite}},
 	{"GET /ice 429", both(turnServer, onePayer), []string{"GET /ice alice:rabbit", "GET /ice bob:builder"}},
 	{"GET /ice 500", both(turnServer, failingStore), []string{"GET /ice alice:rabbit"}},
@@ -128,6 +130,10 @@ func turnServer(c *inbox.Config, _ *inbox.Limits) {
 	c.ICEServers = []inbox.ICEServer{
 		{URLs: []string{"turn:turn.example:3478"}, Username: "guest", Credential: "visitor"},
 	}
+}
+
+func monthUsed(c *inbox.Config, _ *inbox.Limits) {
+	c.TURN = func(*http.Request, string) ([]inbox.ICEServer, string) { return nil, "month-used" }
 }
 
 func both(a, b handlerOption) handlerOption {

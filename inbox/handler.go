@@ -44,8 +44,17 @@ type Config struct {
 	// may not use the server: how the operator can allow it. Empty says only
 	// that the operator can.
 	CrossSiteDetail string
-	// ICEServers is what pages get for their RTCConfiguration.
+	// ICEServers is what pages get for their RTCConfiguration. Those with credentials are
+	// for clients that own a mailbox.
 	ICEServers []ICEServer
+	// TURN, if not nil, returns the STUN and TURN servers of this server, which precede
+	// ICEServers. The owner is that of a mailbox. It identifies the name with its password, is
+	// the same for all requests and nodes, and is a secret. It is empty for a request without
+	// credentials, and for a page of a site that only AnyOrigin allows: these get no TURN.
+	// withheld says why an owner gets none, as in "month-used".
+	TURN func(r *http.Request, owner string) (servers []ICEServer, withheld string)
+	// OnDelete, if not nil, is called when an owner has deleted a mailbox.
+	OnDelete func(owner string)
 	// Alive reports whether the connection of the request is still open. Use
 	// [Alive]. Nil trusts every connection: a message that is written to a
 	// closed one, without acknowledgement, is lost.
@@ -73,8 +82,10 @@ type Handler struct {
 	pollTimeout   time.Duration
 	writeTimeout  time.Duration
 	maxBytes      int64
-	ice           []byte
-	iceAuth       bool
+	iceServers    []ICEServer
+	iceAuth       bool // credentials make a difference to the ICE servers
+	turn          func(r *http.Request, owner string) (servers []ICEServer, withheld string)
+	onDelete      func(owner string)
 	alive         func(*http.Request) bool
 	payer         func(*http.Request) Payer
 	onWait        func(http.ResponseWriter, time.Duration)
@@ -102,7 +113,8 @@ func NewHandler(cfg Config) *Handler {
 		pollTimeout: cfg.PollTimeout, writeTimeout: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
 		alive: cfg.Alive, payer: cfg.Payer, onWait: cfg.OnWait, guard: cfg.Guard, log: cfg.Logger,
 	}
-	h.ice, h.iceAuth = encodeICE(cfg.ICEServers)
+	h.iceServers, h.turn, h.onDelete = cfg.ICEServers, cfg.TURN, cfg.OnDelete
+	h.iceAuth = cfg.TURN != nil || hasSecret(cfg.ICEServers)
 	h.notFound, h.crossSite = notFoundProblem(cfg.Path, cfg.ICEPath), crossSiteProblem(cfg.CrossSiteDetail)
 	h.bodies.init(cfg.MaxInFlightBytes)
 	h.refusals = newRefusalCounter()
@@ -205,6 +217,9 @@ func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err := h.store.Close(r.Context(), c); err != nil && !errors.Is(err, ErrClaimEnded) {
 		return err
+	}
+	if h.onDelete != nil {
+		h.onDelete(ownerOf(name, key))
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -325,13 +325,3 @@ func TestEndPolls(t *testing.T) {
 		}
 	})
 }
-
-func TestICE(t *testing.T) {
-	s := newRig(t, nil)
-	s.want(s.do("", "GET", "/ice", ""), 200, `{"iceServers":[]}`)
-	s = newRig(t, func(c *inbox.Config, _ *inbox.Limits) {
-		c.ICEServers = []inbox.ICEServer{{URLs: []string{"turn:turn.example.org"}, Username: "u", Credential: "c"}, {URLs: []string{"stun:s"}}}
-	})
-	s.wantProblem(s.do("", "GET", "/ice", ""), 401, "unauthorized")
-	s.want(s.do("bob", "GET", "/ice", ""), 200, `{"iceServers":[{"urls":["turn:turn.example.org"],"username":"u","credential":"c"},{"urls":["stun:s"]}]}`)
-}

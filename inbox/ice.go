@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -110,32 +111,72 @@ func (s ICEServer) check() error {
 	return nil
 }
 
-// encodeICE returns the RTCConfiguration, and whether it contains a secret.
-func encodeICE(servers []ICEServer) (body []byte, secret bool) {
-	for _, s := range servers {
-		secret = secret || s.Credential != ""
-	}
-	if servers == nil {
-		servers = []ICEServer{}
-	}
-	body, _ = json.Marshal(map[string][]ICEServer{"iceServers": servers}) // strings: cannot fail
-	return body, secret
+// iceResponse is the body of GET /ice: an RTCConfiguration, and why it lacks TURN.
+type iceResponse struct {
+	ICEServers []ICEServer `json:"iceServers"`
+	TURN       string      `json:"turn,omitempty"`
 }
 
-// getICE responds with the RTCConfiguration. If it contains credentials, the
-// client must have claimed a name.
+// turnOtherOrigin is why pages of a site get no TURN that only AnyOrigin lets in: every site
+// could use the relay through its visitors.
+const turnOtherOrigin = "other-origin"
+
+// getICE responds with the RTCConfiguration. Servers with credentials are for clients that
+// prove to own a mailbox. Without such servers it ignores the client's credentials.
 func (h *Handler) getICE(w http.ResponseWriter, r *http.Request) error {
-	if h.iceAuth {
-		name, key, err := h.credentials(r)
-		if err != nil {
-			return err
-		}
-		if _, err := h.open(r, name, key); err != nil {
-			return err
+	owner, err := h.iceOwner(r)
+	if err != nil {
+		return err
+	}
+	servers, withheld := h.ownServers(r, owner)
+	answer := iceResponse{ICEServers: append([]ICEServer{}, servers...), TURN: withheld}
+	for _, s := range h.iceServers {
+		if s.Credential == "" || owner != "" {
+			answer.ICEServers = append(answer.ICEServers, s)
 		}
 	}
+	body, err := json.Marshal(answer)
+	if err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(h.ice)))
-	w.Write(h.ice)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Write(body)
 	return nil
+}
+
+// ownServers returns the STUN and TURN servers of this server, and why an owner gets no TURN.
+func (h *Handler) ownServers(r *http.Request, owner string) (servers []ICEServer, withheld string) {
+	if h.turn == nil {
+		return nil, ""
+	}
+	if owner == "" || h.origins.trusts(r) {
+		return h.turn(r, owner)
+	}
+	servers, _ = h.turn(r, "")
+	return servers, turnOtherOrigin
+}
+
+// iceOwner returns the owner if the request has credentials and they matter. It claims a
+// free name.
+func (h *Handler) iceOwner(r *http.Request) (owner string, err error) {
+	if !h.iceAuth || len(r.Header["Authorization"]) == 0 {
+		return "", nil
+	}
+	name, key, err := h.credentials(r)
+	if err != nil {
+		return "", err
+	}
+	if _, err := h.open(r, name, key); err != nil {
+		return "", err
+	}
+	return ownerOf(name, key), nil
+}
+
+// ownerOf identifies the owner of a name, also in a later claim.
+func ownerOf(name string, key Key) string { return string(key[:]) + name }
+
+// hasSecret reports whether a server has credentials.
+func hasSecret(servers []ICEServer) bool {
+	return slices.ContainsFunc(servers, func(s ICEServer) bool { return s.Credential != "" })
 }

@@ -44,6 +44,12 @@ func (o origins) check(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
+// trusts reports whether the request is of the server's own pages, of a listed origin or of
+// no browser: not of a site that only anyOrigin allows.
+func (o origins) trusts(r *http.Request) bool {
+	return originOf(r) == ownPage || o.allowed[canonicalHeader(r.Header, "Origin")]
+}
+
 // allow sets the fields of the CORS protocol (Fetch Standard) that every response
 // to an allowed origin has, and reports whether the origin is allowed.
 // Credentials of the browser are never allowed: a client sets the Authorization

@@ -176,10 +176,26 @@ var servers = map[string]func(*inbox.Config, *inbox.Limits){
 	"listed": func(c *inbox.Config, _ *inbox.Limits) {
 		c.Origins = []string{"https://pages.example"}
 	},
-	"turn": func(c *inbox.Config, _ *inbox.Limits) {
-		c.ICEServers = []inbox.ICEServer{
-			{URLs: []string{"stun:stun.example:3478"}},
-			{URLs: []string{"turn:turn.example:3478"}, Username: "guest", Credential: "visitor"},
+	"relay": func(c *inbox.Config, _ *inbox.Limits) {
+		c.TURN = documentedTURN
+		c.ICEServers = []inbox.ICEServer{{URLs: []string{"turn:turn.example:3478"}, Username: "guest", Credential: "visitor"}}
+	},
+	"month": func(c *inbox.Config, _ *inbox.Limits) {
+		c.TURN = func(r *http.Request, _ string) ([]inbox.ICEServer, string) {
+			servers, _ := documentedTURN(r, "")
+			return servers, "month-used"
 		}
 	},
+}
+
+// documentedTURN returns the servers of the document.
+func documentedTURN(_ *http.Request, owner string) (servers []inbox.ICEServer, withheld string) {
+	servers = []inbox.ICEServer{{URLs: []string{"stun:inbox.example:3478"}}}
+	if owner == "" {
+		return servers, ""
+	}
+	return append(servers, inbox.ICEServer{
+		URLs:     []string{"turn:inbox.example:3478?transport=udp", "turns:inbox.example:443?transport=tcp"},
+		Username: "AZnK", Credential: "c2VjcmV0",
+	}), ""
 }

@@ -13,7 +13,7 @@ const MAX_SHOWN = 100;
 /**
  * Returns the ICE servers, or an empty list if the request fails. The console says why.
  * @param {string | URL} url the /ice endpoint
- * @param {string} authorization the Authorization value; the server requires it for lists with credentials
+ * @param {string} authorization the Authorization value; without it the server leaves out TURN servers
  * @returns {Promise<RTCIceServer[]>}
  */
 export async function iceServers(url, authorization) {

@@ -40,6 +40,10 @@ const (
 	// bytesPerFreeFrame is how many bytes the server writes for each free unit, because a
 	// client that reads much must grant flow-control windows for it.
 	bytesPerFreeFrame = 1 << 10
+	// recordDiscount is how many small TLS records of a relayed stream count as one: a phone
+	// call brings fifty a second, and a TLS stack ends a connection with as many messages
+	// that carry no data.
+	recordDiscount = 16
 )
 
 var errTooManyFrames = errors.New("too many frames or records without requests")
@@ -58,6 +62,15 @@ func (f *FrameLimiter) RecordListener(inner net.Listener) net.Listener {
 	})
 }
 
+// DiscountRecords makes small TLS records of a connection count for a sixteenth: those of a
+// relayed stream are its content. The connection is one of [FrameLimiter.RecordListener], or
+// wraps one. It must not be read meanwhile.
+func (f *FrameLimiter) DiscountRecords(c net.Conn) {
+	if t, ok := netconn.Find[*throttledConn](c); ok {
+		t.discounted = true
+	}
+}
+
 // FrameConn returns c as a connection that is charged for HTTP/2 frames. Its ALPN protocol
 // must be h2, and nothing may have been read from it.
 func (f *FrameLimiter) FrameConn(c *tls.Conn) net.Conn {
@@ -73,6 +86,7 @@ type throttledConn struct {
 	hello       *helloConn // of frames; nil if there is none
 	uncharged   int        // units not charged yet
 	mostlySmall bool       // whether the last read brought mostly small units
+	discounted  bool       // recordDiscount units count as one
 	written     atomic.Int64
 
 	once sync.Once // before the first charge: with a PROXY header, the address is unknown earlier
@@ -122,6 +136,9 @@ func (c *throttledConn) charge() error {
 	c.written.Add(-free * bytesPerFreeFrame)
 	n := c.uncharged - int(free)
 	c.uncharged = 0
+	if c.discounted {
+		n, c.uncharged = n/recordDiscount, n%recordDiscount
+	}
 	wait, err := c.limiter.charge(c.addr, n)
 	if wait > 0 {
 		c.pause(wait)

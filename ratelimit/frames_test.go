@@ -70,6 +70,22 @@ func TestFrameLimiterThrottlesFlood(t *testing.T) {
 	})
 }
 
+// The small records of a relayed stream count for a sixteenth.
+func TestFrameLimiterDiscountsRelayedRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newFrameLimiter(100, 200)
+		stream := repeat(16*1200, record(18))
+		c := p.recordConn("192.0.2.1", stream)
+		p.DiscountRecords(&headerConn{Conn: c})
+		began := time.Now()
+		n, err := io.Copy(io.Discard, c)
+		if took := time.Since(began); err != nil || n != int64(len(stream)) || took < 9*time.Second || took > 10*time.Second {
+			t.Errorf("got %d bytes of %d in %v and %v, want 9 to 10 seconds", n, len(stream), took, err)
+		}
+		p.DiscountRecords(&scriptedConn{}) // not counted at all
+	})
+}
+
 // Connections of an address that owes more than the longest pause are dropped, and its
 // debt does not grow further.
 func TestFrameLimiterDropsFloodOfManyConnections(t *testing.T) {

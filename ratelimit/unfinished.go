@@ -58,10 +58,10 @@ func (u *UnfinishedLimiter) LargeHeaders() int64 { return u.largeHeaders.Load() 
 func (u *UnfinishedLimiter) Handshakes() int64 { return u.handshakes.Load() }
 
 // HandshakeListener returns a listener whose connections are charged for their handshake. It
-// belongs under the TLS listener. If [UnfinishedLimiter.HeaderListener] or
-// [FrameLimiter.FrameConn] follows the data above TLS, connections that send more than 4 KiB of
-// records without application data after the handshake are closed: crypto/tls keeps an
-// unfinished message of up to 64 KiB.
+// belongs under the TLS listener. If [UnfinishedLimiter.HeaderListener],
+// [FrameLimiter.FrameConn] or [OnData] follows the data above TLS, connections that send more
+// than 4 KiB of records without application data after the handshake are closed: crypto/tls
+// keeps an unfinished message of up to 64 KiB.
 func (u *UnfinishedLimiter) HandshakeListener(inner net.Listener) net.Listener {
 	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
 		h := &helloConn{Conn: c, memory: charge{limiter: u}, records: splitter{headerBytes: recordHeaderBytes}}
@@ -71,12 +71,12 @@ func (u *UnfinishedLimiter) HandshakeListener(inner net.Listener) net.Listener {
 }
 
 // HeaderListener returns a listener whose connections are charged for the headers of HTTP/1.1
-// requests. It belongs above TLS. A *tls.Conn must have completed its handshake; as net/http
-// requires, its connection has the method ConnectionState.
+// requests. It belongs above TLS. A *tls.Conn, or one that a connection wraps, must have
+// completed its handshake; as net/http requires, its connection has the method ConnectionState.
 func (u *UnfinishedLimiter) HeaderListener(inner net.Listener) net.Listener {
 	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
 		h := &headerConn{Conn: c, memory: charge{limiter: u}, hello: watchedHello(c)}
-		if t, ok := c.(*tls.Conn); ok {
+		if t, ok := netconn.Find[*tls.Conn](c); ok {
 			return tlsConn{h, t}
 		}
 		return h
@@ -155,6 +155,17 @@ func watchedHello(c net.Conn) *helloConn {
 		h.watched = true
 	}
 	return h
+}
+
+// OnData returns a function that must be called after each read from a TLS connection that
+// brought application data, so that the connection is one of those that
+// [UnfinishedLimiter.HandshakeListener] closes. The handshake must be complete, and nothing may
+// have been read. HTTP needs no call: its layers do this themselves.
+func OnData(c *tls.Conn) func() {
+	if h := watchedHello(c); h != nil {
+		return h.deliver
+	}
+	return func() {}
 }
 
 // deliver notes that TLS has delivered application data.

@@ -95,7 +95,7 @@ type program struct {
 	exit   chan int
 }
 
-// start runs the program on a free port, and stops it when the test ends.
+// start runs the program on a free port, without a relay, and stops it when the test ends.
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
 	timeouts := server.DefaultTimeouts()
@@ -105,7 +105,7 @@ func start(t *testing.T, args ...string) *program {
 
 func startWithTimeouts(t *testing.T, timeouts server.Timeouts, args ...string) *program {
 	t.Helper()
-	args = append([]string{"-bind", "127.0.0.1:0", "-state", t.TempDir()}, args...)
+	args = append([]string{"-bind", "127.0.0.1:0", "-turn", "off", "-state", t.TempDir()}, args...)
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &program{t: t, log: newOutput(), cancel: cancel, exit: make(chan int, 1)}
 	go func() {

@@ -159,8 +159,8 @@ func passNull(t *testing.T, m *serviceManager, name string) {
 	m.passFile(name, f)
 }
 
-// passUDP passes a socket that cannot accept connections.
-func passUDP(t *testing.T, m *serviceManager) {
+// passUDP passes a socket for datagrams under the name.
+func passUDP(t *testing.T, m *serviceManager, name string) *net.UDPAddr {
 	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +170,8 @@ func passUDP(t *testing.T, m *serviceManager) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.passFile(sdnotify.HTTPS, f)
+	m.passFile(name, f)
+	return c.LocalAddr().(*net.UDPAddr)
 }
 
 // passConnection passes a listener, and a connection to it in place of another listener.
@@ -197,8 +198,14 @@ func TestInvalidPassedSockets(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no socket":    {func(t *testing.T, m *serviceManager) { passNull(t, m, sdnotify.HTTPS) }, nil, "descriptor 3 (https) from the service manager is not a listening socket"},
-		"UDP":          {passUDP, nil, "not a listening socket"},
+		"no socket": {func(t *testing.T, m *serviceManager) { passNull(t, m, sdnotify.HTTPS) }, nil, "descriptor 3 (https) from the service manager is not a listening socket"},
+		"UDP":       {func(t *testing.T, m *serviceManager) { passUDP(t, m, sdnotify.HTTPS) }, nil, "not a listening socket"},
+		"no UDP":    {func(t *testing.T, m *serviceManager) { m.passListener(sdnotify.TURN, "tcp", "127.0.0.1:0") }, nil, "descriptor 3 (turn) from the service manager is not a UDP socket"},
+		"a file":    {func(t *testing.T, m *serviceManager) { passNull(t, m, sdnotify.TURN) }, nil, "is not a UDP socket"},
+		"two for UDP": {func(t *testing.T, m *serviceManager) {
+			passUDP(t, m, sdnotify.TURN)
+			passUDP(t, m, sdnotify.TURN)
+		}, nil, "two sockets named turn: keep one ListenDatagram="},
 		"a connection": {passConnection, nil, "descriptor 4 (https) from the service manager is not a listening socket"},
 		"unknown name": {func(t *testing.T, m *serviceManager) { passNull(t, m, "web") }, nil, `a socket named "web": set FileDescriptorName= of its unit to https`},
 		"two of a name": {func(t *testing.T, m *serviceManager) {
@@ -246,7 +253,7 @@ func TestPassedSocketsAreNotInherited(t *testing.T) {
 		return
 	}
 	sockets, err := sdnotify.TakeSockets(os.Getenv)
-	if err != nil || sockets[sdnotify.HTTP] == nil {
+	if err != nil || sockets.Listeners[sdnotify.HTTP] == nil {
 		t.Fatalf("got %v, %v; want a socket", sockets, err)
 	}
 	defer sockets.Close()
@@ -274,4 +281,30 @@ func TestPassedUnixSocketIsNotRemoved(t *testing.T) {
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("after shutdown: got %v, want the socket to exist", err)
 	}
+}
+
+// TestPassedTURNSocket checks that a passed socket for datagrams serves STUN, also after a
+// restart, and is closed with -turn off.
+func TestPassedTURNSocket(t *testing.T) {
+	t.Parallel()
+	m := newServiceManager(t)
+	m.passListener(sdnotify.HTTPS, "tcp", "127.0.0.1:0")
+	addr := passUDP(t, m, sdnotify.TURN)
+	for range 2 {
+		c := m.start()
+		m.await("READY=1")
+		if !answersSTUN(t, addr, 30*time.Second) {
+			t.Errorf("no answer on the passed socket:\n%s", c.log)
+		}
+		m.stop(c)
+	}
+	c := m.start("-turn", "off")
+	m.await("READY=1")
+	if !strings.Contains(c.log.String(), "the turn socket passed by systemd is not used") {
+		t.Errorf("the log does not mention the socket:\n%s", c.log)
+	}
+	if answersSTUN(t, addr, 100*time.Millisecond) {
+		t.Error("a server without a relay answers")
+	}
+	m.stop(c)
 }

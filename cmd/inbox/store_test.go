@@ -181,3 +181,60 @@ func TestDoctorChecksStore(t *testing.T) {
 	writeFile(t, file, fmt.Sprintf("redis://:geheim-not@127.0.0.1:%d\n", port))
 	examine("WRONGPASS")
 }
+
+// TestRelayOfStore has one server that is the relay and one that hands out its credentials.
+// The latter learns that the month's traffic is used up, and tells of deleted mailboxes.
+func TestRelayOfStore(t *testing.T) {
+	t.Parallel()
+	port, dir := redisPort(t), t.TempDir()
+	file, key := filepath.Join(dir, "address"), filepath.Join(dir, "key")
+	writeFile(t, file, fmt.Sprintf("redis://:geheim@127.0.0.1:%d\n", port))
+	writeFile(t, key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
+	startRedis(t, port, "geheim")
+	free := listenUDP(t)
+	udp := free.LocalAddr().String()
+	free.Close()
+	options := []string{"-store-file", file, "-store-key-file", key, "-turn", "relay.example", "-turn-bind", udp}
+	setMonth := exec.Command("redis-cli", "-p", fmt.Sprint(port), "-a", "geheim", "SET", "inbox:{turn}:month", "used")
+	if out, err := setMonth.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	front := start(t, append(options, "-https=false")...)
+	front.wantReady(http.StatusOK)
+	front.wantICE(`"turn":"month-used"`)
+	start(t, append(options, "-domain", "relay.example", "-acme-agree", "-acme-ca", "https://127.0.0.1:1/", "-http-bind", "")...)
+	_, udpPort, _ := net.SplitHostPort(udp)
+	front.wantICE(`"turn:relay.example:` + udpPort + `?transport=udp"`)
+	server, _ := front.turnServer("alice")
+	client, relay, err := allocate(t, listenUDP(t), udp, server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.CreatePermission(relay.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	front.want(http.StatusNoContent, "DELETE", "/inbox", "alice", "")
+	for deadline := time.Now().Add(time.Minute); client.CreatePermission(relay.LocalAddr()) == nil; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the relay exists a minute after its mailbox was deleted")
+		}
+	}
+	if _, _, err := allocate(t, listenUDP(t), udp, server); err == nil {
+		t.Error("the credentials of a deleted mailbox open a relay")
+	}
+}
+
+// wantICE waits until GET /ice contains a text.
+func (p *program) wantICE(text string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		got := p.want(http.StatusOK, "GET", "/ice", "alice", "")
+		if strings.Contains(got.body, text) {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("GET /ice: got %s, want %s", got.body, text)
+		}
+	}
+}

@@ -21,7 +21,7 @@ func TestTroubleshootingQuotesLogLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, table, _ := strings.Cut(string(text), "| log message |")
-	messages, rows := stringLiterals(t, ".", "../../internal", "../../tlsmgr", "../../tlsmgr/acme", "../../ratelimit", "../../inbox", "../../public"), 0
+	messages, rows := stringLiterals(t, ".", "../../internal", "../../tlsmgr", "../../tlsmgr/acme", "../../ratelimit", "../../inbox", "../../public", "../../turn"), 0
 	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(table, -1) {
 		rows++
 		if !containsMessage(messages, row[1]) {

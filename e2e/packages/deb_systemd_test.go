@@ -23,7 +23,7 @@ version() { "/proc/$(systemctl show -P MainPID inbox)/exe" version; }
 reachable() { (exec 3<>/dev/tcp/127.0.0.1/443) 2>/dev/null; }
 
 {install}
-systemctl is-active inbox inbox.socket inbox-http.socket && reachable && echo "= the documented commands start it"
+systemctl is-active inbox inbox.socket inbox-http.socket inbox-turn.socket && reachable && echo "= the documented commands start it"
 {stop}
 ! systemctl is-active inbox.socket && ! reachable && [ ! -e /etc/systemd/system/sockets.target.wants/inbox.socket ] && echo "= the documented commands stop it"
 yes | {forget}
@@ -50,7 +50,7 @@ apt-get -yq remove inbox
 ! systemctl is-active inbox.socket && ! reachable && echo "= removal closes the port"
 apt-get -yq --no-install-recommends install /root/second.deb
 systemctl is-active inbox && echo "= a second installation starts it"
-systemctl stop inbox.service inbox.socket inbox-http.socket && systemctl disable inbox
+systemctl stop inbox.service inbox.socket inbox-http.socket inbox-turn.socket && systemctl disable inbox
 apt-get -yq --no-install-recommends reinstall /root/second.deb
 ! systemctl is-active inbox && echo "= a disabled service stays disabled"
 apt-get -yq purge inbox

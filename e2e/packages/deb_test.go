@@ -84,7 +84,7 @@ func TestDebEnablesWhenConfigured(t *testing.T) {
 func TestDebUnitsAndManual(t *testing.T) {
 	releases, r := buildReleases(t), newDebianRoot(t)
 	r.apt("install", releases.original.file(t, "*.deb"))
-	if got := r.run("systemd-analyze", "verify", "--man=no", "inbox.service", "inbox.socket", "inbox-http.socket"); got != "" {
+	if got := r.run("systemd-analyze", "verify", "--man=no", "inbox.service", "inbox.socket", "inbox-http.socket", "inbox-turn.socket"); got != "" {
 		t.Error(got)
 	}
 	page, options := r.run("zcat", "/usr/share/man/man1/inbox.1.gz"), 0

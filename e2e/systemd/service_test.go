@@ -72,7 +72,7 @@ func install(m *machine) {
 	}
 	m.write(envFile, "") // the machine cannot reach a CA
 	m.systemctl("restart", "inbox")
-	for _, unit := range []string{"inbox.service", "inbox.socket", "inbox-http.socket"} {
+	for _, unit := range []string{"inbox.service", "inbox.socket", "inbox-http.socket", "inbox-turn.socket"} {
 		if got := strings.TrimSpace(m.systemctl("is-active", unit)); got != "active" {
 			m.t.Errorf("%s: got %s, want active", unit, got)
 		}
@@ -142,13 +142,13 @@ func upgrade(m *machine) {
 
 // uninstall follows docs/install.md.
 func uninstall(m *machine) {
-	m.systemctl("unmask", "inbox.socket", "inbox-http.socket")
+	m.systemctl("unmask", "inbox.socket", "inbox-http.socket", "inbox-turn.socket")
 	m.run("sh", "-euc", docCommands(m.t, "`/etc/inbox` and `/var/lib/inbox`:"))
 	m.systemctl("daemon-reload")
 	if out, err := m.try("systemctl", "cat", "inbox.service"); err == nil && strings.Contains(out, "ExecStart=inbox") {
 		m.t.Errorf("got a service after its removal:\n%s", out)
 	}
-	if out, err := m.try("ss", "-Hltn"); err != nil || strings.TrimSpace(out) != "" {
+	if out, err := m.try("ss", "-Hlntu"); err != nil || strings.TrimSpace(out) != "" {
 		m.t.Errorf("got listening sockets, want none: %v\n%s", err, out)
 	}
 	m.run("ls", "/etc/inbox", "/var/lib/private/inbox/secret")
@@ -323,7 +323,7 @@ func otherDropIns(m *machine) {
 // port80Taken starts the server while another program listens on port 80.
 func port80Taken(m *machine) {
 	const otherUnit = "/etc/systemd/system/other"
-	m.systemctl("stop", "inbox.socket", "inbox-http.socket", "inbox")
+	m.systemctl("stop", "inbox.socket", "inbox-http.socket", "inbox-turn.socket", "inbox")
 	m.write(otherUnit+".socket", "[Socket]\nListenStream=80\n")
 	m.write(otherUnit+".service", "[Service]\nExecStart=sleep infinity\n")
 	m.systemctl("daemon-reload")
@@ -346,7 +346,7 @@ func proxy(m *machine) {
 	m.systemctl("restart", "inbox")
 	m.wantStatus("200", "--unix-socket", "/run/inbox.sock", "http://inbox/healthz")
 	m.run("rm", "/etc/systemd/system/inbox.socket.d/proxy.conf")
-	m.systemctl("unmask", "inbox-http.socket")
+	m.systemctl("unmask", "inbox-http.socket", "inbox-turn.socket")
 }
 
 // bindWithoutSockets runs the server without socket units. It binds the port itself, with

@@ -35,7 +35,7 @@ func stageUnits(t *testing.T, dropIns ...string) string {
 			t.Fatal(err)
 		}
 	}
-	for _, unit := range []string{"inbox.service", "inbox.socket", "inbox-http.socket"} {
+	for _, unit := range []string{"inbox.service", "inbox.socket", "inbox-http.socket", "inbox-turn.socket"} {
 		install(unit, unit)
 	}
 	for _, d := range dropIns {
@@ -73,7 +73,7 @@ func TestUnitsVerify(t *testing.T) {
 		sets = append(sets, []string{unit + "/" + strings.TrimSuffix(filepath.Base(file), ".conf")})
 	}
 	for _, set := range sets {
-		out, err := analyze(stageUnits(t, set...), "verify", "./inbox.service", "./inbox.socket", "./inbox-http.socket")
+		out, err := analyze(stageUnits(t, set...), "verify", "./inbox.service", "./inbox.socket", "./inbox-http.socket", "./inbox-turn.socket")
 		if err != nil || out != "" {
 			t.Errorf("drop-ins %v: got %v, want no output:\n%s", set, err, out)
 		}

@@ -26,7 +26,7 @@ func (r *resolver) resolveBind() error {
 
 func (r *resolver) resolveMetrics() error {
 	for _, name := range splitList(strings.ToLower(r.o.metricsHosts)) {
-		if why := hostNameMistake(name); why != "" && !strings.Contains(why, "underscore") || strings.ContainsAny(name, "/: \t") {
+		if why := hostNameMistake(name, "metrics-bind"); why != "" && !strings.Contains(why, "underscore") || strings.ContainsAny(name, "/: \t") {
 			return r.o.optionError("metrics-hosts", fmt.Errorf("%q must be a host name without scheme, port "+
 				"or path, such as monitor.example.org", name))
 		}

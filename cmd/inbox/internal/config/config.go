@@ -32,6 +32,8 @@ type Config struct {
 	Origins   []string
 	// ICEServers are handed out by GET /ice.
 	ICEServers []inbox.ICEServer
+	// TURN is the relay; nil means off.
+	TURN *TURN
 
 	// CertFile and KeyFile contain a certificate. CertFilesGiven is false for the defaults.
 	CertFile, KeyFile string

@@ -52,7 +52,7 @@ func (r *resolver) checkDomains() error {
 		return r.o.optionError("domain", errors.New("contains no host name"))
 	}
 	for _, name := range splitList(r.o.domain) {
-		if why := hostNameMistake(name); why != "" {
+		if why := hostNameMistake(name, "bind"); why != "" {
 			return r.o.optionError("domain", fmt.Errorf("%q %s", name, why))
 		}
 		if _, err := acme.Names([]string{name}); err != nil {

@@ -31,6 +31,8 @@ func (r *resolver) checkNumbers() error {
 		{"conn-rate", o.connRate, 0, math.MaxInt32},
 		{"rate", o.rate, 0, math.MaxInt32},
 		{"burst", o.burst, 1, math.MaxInt32},
+		{"turn-rate", o.turnRate, 0, maxTURNRate},
+		{"turn-month", o.turnMonth, 0, maxTURNMonth},
 	} {
 		if limit.value < limit.least || limit.value > limit.most {
 			return o.optionError(limit.name, fmt.Errorf("must be from %d to %d", limit.least, limit.most))

@@ -54,6 +54,16 @@ var noEffect = []struct {
 		"set -trusted-proxies, or remove the option",
 	},
 	{
+		[]string{"turn-bind", "turn-rate", "turn-month"},
+		func(r *resolver) bool { return r.c.TURN == nil },
+		"set -turn to the name of this server, or remove the option",
+	},
+	{
+		[]string{"turn-rate", "turn-month"},
+		func(r *resolver) bool { return r.c.TURN != nil && !r.c.TURN.Relay },
+		"remove the option: another server is the relay",
+	},
+	{
 		[]string{"metrics-hosts"},
 		func(r *resolver) bool { return r.o.metricsBind == "" && !r.hasPassedSockets() },
 		"set -metrics-bind, or remove the option",

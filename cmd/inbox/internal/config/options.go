@@ -27,6 +27,8 @@ type Options struct {
 	corsOrigins, iceServers string
 	serverCert, serverKey   string
 	domain, email, httpBind string
+	turn, turnBind          string
+	turnRate, turnMonth     int64
 	inboxTimeout            int64
 	inboxCapacity           int64
 	cleanupInterval         int64
@@ -82,6 +84,7 @@ func (o *Options) table() []optionGroup {
 		{"Server", o.servingFlags()},
 		{"Certificate files", o.certificateFlags()},
 		{"Automatic certificates (ACME)", o.acmeFlags()},
+		{"Relay (STUN and TURN)", o.turnFlags()},
 		{"Mailboxes", o.mailboxFlags()},
 		{"Limits (0: unlimited)", o.limitFlags()},
 		{"Reverse proxy", o.proxyFlags()},
@@ -150,6 +153,20 @@ func (o *Options) acmeFlags() *flag.FlagSet {
 		"environment, so that a closed port does not count against rate limits")
 	fs.BoolVar(&a.preflight, "acme-preflight", true, "log the doctor's findings before a first order, and "+
 		"delay the order for a name until the name has an address")
+	return fs
+}
+
+func (o *Options) turnFlags() *flag.FlagSet {
+	fs := newFlagSet()
+	fs.StringVar(&o.turn, "turn", "auto", "relay for calls between any two networks: auto, off, or the host "+
+		"`name` or IP address under which clients reach it; auto is on with HTTPS and without -store, under "+
+		"the host of each request; with -store, all servers hand out this name, and the server with the "+
+		"name in its -domain is the relay")
+	fs.StringVar(&o.turnBind, "turn-bind", ":3478", "`address` and UDP port for STUN and TURN; TURN over TLS "+
+		"uses the port of -bind")
+	intVar(fs, &o.turnRate, "turn-rate", 0, "maximum rate of all relayed traffic in `Mbit/s`; 0 for no limit")
+	intVar(fs, &o.turnMonth, "turn-month", 1000, "maximum relayed traffic of a calendar month (UTC) in `GB` "+
+		"(10^9 bytes); no call gets a relay from 99 % on, and relayed calls end at 100 %; 0 for no limit")
 	return fs
 }
 

@@ -12,8 +12,8 @@ func Resolve(o *Options, facts Facts) (*Config, error) {
 	r := &resolver{o, facts, &Config{}}
 	for _, step := range []func() error{
 		r.checkDoctor, r.checkNumbers, r.checkQueue, r.resolvePoll, r.resolveDomains, r.resolveMetrics,
-		r.resolveBind, r.resolveProxies, r.resolveOrigins, r.resolveICE, r.resolveStore, r.resolveLog,
-		r.resolveFiles,
+		r.resolveBind, r.resolveProxies, r.resolveOrigins, r.resolveICE, r.resolveStore, r.resolveTURN,
+		r.resolveLog, r.resolveFiles,
 	} {
 		if err := step(); err != nil {
 			return nil, err

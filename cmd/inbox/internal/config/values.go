@@ -70,8 +70,8 @@ func splitList(text string) (list []string) {
 }
 
 // hostNameMistake returns what is wrong with a host name for common mistakes; "" if it is
-// none of them.
-func hostNameMistake(name string) string {
+// none of them. The port is set with another option.
+func hostNameMistake(name, portOption string) string {
 	switch {
 	case strings.ContainsAny(name, "\"'`“”„‘’«»"):
 		return "contains a quotation mark; remove it"
@@ -85,7 +85,7 @@ func hostNameMistake(name string) string {
 		return "contains an underscore, which host names and certificates cannot contain"
 	}
 	if host, _, err := net.SplitHostPort(name); err == nil && host != "" {
-		return "contains a port; write the host name only, and set the port with -bind"
+		return "contains a port; write the host name only, and set the port with -" + portOption
 	}
 	return ""
 }

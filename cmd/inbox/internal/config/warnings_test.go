@@ -11,7 +11,7 @@ import (
 // TestEveryOptionHasEffectOrWarns lists the options that always have an effect, or are an
 // error otherwise, so that a new option must be considered.
 func TestEveryOptionHasEffectOrWarns(t *testing.T) {
-	considered := strings.Fields(`bind https public cors cors-origins ice-servers domain http-bind
+	considered := strings.Fields(`bind https public cors cors-origins ice-servers turn domain http-bind
 		inbox-timeout inbox-capacity cleanup-interval long-polling
 		store store-file store-ca store-key-file store-replicas
 		max-body-size max-header-size max-inboxes max-queued-bytes max-memory max-conns max-conns-per-ip conn-rate rate
@@ -57,6 +57,11 @@ func TestOptionWithoutEffect(t *testing.T) {
 		{"-client-header Forwarded -bind unix:/run/x", ""},
 		{"-metrics-hosts monitor", "-metrics-hosts"},
 		{"-metrics-hosts monitor -metrics-bind 127.0.0.1:9091", ""},
+		{"-turn off -turn-bind :1 -turn-rate 5 -turn-month 5", "-turn-bind -turn-month -turn-rate"},
+		{"-https=false -turn-bind :1", "-turn-bind"},
+		{"-https=false -turn turn.example.org -turn-bind :1", ""},
+		{"-turn-bind :1 -turn-rate 5 -turn-month 5", ""},
+		{"-store redis://h -turn-month 5", "-turn-month"},
 		{"-max-inboxes 10 -max-inboxes-per-ip 20", "-max-inboxes-per-ip"},
 		{"-max-inboxes 10", ""}, // the other value is the default
 		{"-max-inboxes-per-ip 0", "-max-inboxes-per-ip"},

@@ -1,7 +1,6 @@
 package conn
 
 import (
-	"crypto/tls"
 	"net"
 	"sync"
 )
@@ -20,7 +19,7 @@ func newHandover(addr net.Addr) *handover {
 }
 
 // give waits until the connection is accepted, and closes it if the listener is closed.
-func (h *handover) give(c *tls.Conn) {
+func (h *handover) give(c net.Conn) {
 	select {
 	case h.conns <- c:
 	case <-h.closed:

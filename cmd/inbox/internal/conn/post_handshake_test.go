@@ -37,11 +37,15 @@ type recordWriter struct {
 	seq    uint64
 }
 
-// dialRecords performs a handshake. The client must not write to the connection otherwise.
+// dialRecords performs a handshake, with ALPN if protocol is not empty. The client must not write to the connection otherwise.
 func dialRecords(s *testServer, protocol string) (*recordWriter, *tls.Conn) {
 	s.t.Helper()
 	keys, raw := &bytes.Buffer{}, s.dialTCP()
-	c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}, KeyLogWriter: keys})
+	config := &tls.Config{InsecureSkipVerify: true, KeyLogWriter: keys}
+	if protocol != "" {
+		config.NextProtos = []string{protocol}
+	}
+	c := tls.Client(raw, config)
 	if err := c.Handshake(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -106,7 +110,7 @@ func startWatchedServer(t *testing.T, unfinished *ratelimit.UnfinishedLimiter) *
 	return startUnder(t, waitDeadline, func(w http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, n)
-	}, nil, unfinished, func(l net.Listener) net.Listener {
+	}, nil, unfinished, echo, func(l net.Listener) net.Listener {
 		return LazyListener(unfinished.HandshakeListener(l), &WriteLimit{}, nil)
 	})
 }
@@ -118,12 +122,24 @@ func newUnfinished() *ratelimit.UnfinishedLimiter {
 // TestUnfinishedMessageAfterTheHandshake checks that a connection is closed on which a client
 // begins a TLS message of 60 KB and does not finish it.
 func TestUnfinishedMessageAfterTheHandshake(t *testing.T) {
-	for _, protocol := range []string{"h2", "http/1.1"} {
-		t.Run(protocol, func(t *testing.T) {
+	for _, row := range []struct{ name, protocol, data string }{
+		{"h2", "h2", ""},
+		{"http/1.1", "http/1.1", ""},
+		{"TURN by its ALPN protocol", ALPNTURN, allocate},
+		{"no ALPN protocol, before data", "", ""},
+		{"TURN without ALPN", "", allocate},
+		{"HTTP without ALPN", "", "GET"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			unfinished := newUnfinished()
 			s := startWatchedServer(t, unfinished)
-			w, c := dialRecords(s, protocol)
+			w, c := dialRecords(s, row.protocol)
+			if row.data != "" {
+				if err := w.write(contentApplicationData, []byte(row.data)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			message := append([]byte{24, 0, 0xea, 0x60}, make([]byte, 59_000)...)
 			for len(message) > 0 {
 				n := min(len(message), 1<<10)
@@ -148,10 +164,18 @@ func isTimeout(err error) bool {
 // TestApplicationDataAfterKeyUpdates checks that clients that change their keys, and requests in
 // records of any size, are served.
 func TestApplicationDataAfterKeyUpdates(t *testing.T) {
-	t.Parallel()
+	for _, protocol := range []string{"http/1.1", ""} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			testKeyUpdates(t, protocol)
+		})
+	}
+}
+
+func testKeyUpdates(t *testing.T, protocol string) {
 	unfinished := newUnfinished()
 	s := startWatchedServer(t, unfinished)
-	w, c := dialRecords(s, "http/1.1")
+	w, c := dialRecords(s, protocol)
 	responses := bufio.NewReader(c)
 	request := "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat("x", 1_000_000)
 	for _, size := range []int{1 << 10, 5000, 16 << 10} {

@@ -10,10 +10,10 @@ import (
 	"inbox/ratelimit"
 )
 
-// Server serves HTTP on the connections of one listener. Over TLS, a connection takes these
+// Server serves HTTP and TURN on the connections of one listener. Over TLS, a connection takes these
 // steps:
 //
-//	accept → TLS handshake in a goroutine of its own → by ALPN protocol → HTTP/2 or HTTP/1.1
+//	accept → TLS handshake in a goroutine of its own → by ALPN protocol → HTTP/2, HTTP/1.1 or TURN
 //
 // The list of protocols is in [Server.routes]. Each server starts a connection in a new
 // goroutine, because a handshake leaves a large stack behind. All methods can be called
@@ -25,17 +25,23 @@ type Server struct {
 	newConns   newConns
 	handshakes handshakes
 	unfinished *ratelimit.UnfinishedLimiter
+	turn       func(net.Conn) // nil: off
 }
 
 // NewServer returns a server with the configuration and the handler of main, whose
 // ReadHeaderTimeout also bounds the TLS handshake and whose IdleTimeout must be set. With a nil
 // tlsConfig it serves plain HTTP. Frames throttles HTTP/2, and unfinished limits the headers of
-// HTTP/1.1 over TLS. NewServer sets main's Protocols, ConnContext and ConnState; main must not
-// serve anything else. Its WriteTimeout applies to HTTP/2 only, until a response begins; writes
-// of HTTP/1.1 are limited by their connections, as those of [LazyListener].
+// HTTP/1.1 over TLS. Turn serves a connection of TURN over TLS until it ends; nil is off. Shutdown
+// and Close do not affect these connections. NewServer sets main's Protocols, ConnContext and
+// ConnState; main must not serve anything else. It adds [ALPNTURN] to tlsConfig. Main's
+// WriteTimeout applies to HTTP/2 only, until a response begins; writes of HTTP/1.1 are limited by
+// their connections, as those of [LazyListener].
 func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.FrameLimiter,
-	unfinished *ratelimit.UnfinishedLimiter) (*Server, error) {
-	s := &Server{tlsConfig: tlsConfig, http1: main, unfinished: unfinished}
+	unfinished *ratelimit.UnfinishedLimiter, turn func(net.Conn)) (*Server, error) {
+	s := &Server{tlsConfig: tlsConfig, http1: main, unfinished: unfinished, turn: turn}
+	if tlsConfig != nil && turn != nil {
+		tlsConfig.NextProtos = append(tlsConfig.NextProtos, ALPNTURN)
+	}
 	s.handshakes = handshakes{timeout: main.ReadHeaderTimeout, log: main.ErrorLog}
 	main.Protocols = new(http.Protocols)
 	main.Protocols.SetHTTP1(true) // HTTP/2 is served by s.http2
@@ -47,13 +53,14 @@ func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.Frame
 	return s, err
 }
 
-// routes returns what takes over the connections whose handshake is done, by protocol. Other protocols are
-// answered in the handshake itself, as acme-tls/1, or not at all.
+// routes returns what takes over the connections whose handshake is done, by protocol. Other
+// protocols are answered in the handshake itself, as acme-tls/1, or not at all.
 func (s *Server) routes(http1 *handover) map[string]func(*tls.Conn) {
 	return map[string]func(*tls.Conn){
 		"h2":       s.http2.serve,
-		"http/1.1": http1.give,
-		"":         http1.give, // the client offers none
+		"http/1.1": func(c *tls.Conn) { http1.give(c) },
+		ALPNTURN:   func(c *tls.Conn) { s.serveTURN(&dataConn{Conn: c, onData: ratelimit.OnData(c)}) },
+		"":         s.detect(http1), // the client offers none
 	}
 }
 

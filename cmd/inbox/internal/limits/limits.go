@@ -14,7 +14,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Limits has the limiters, in the order in which a request passes them.
+// Limits has the limiters, in the order in which a request passes them, and those of the relay.
 type Limits struct {
 	Conns      *ratelimit.ConnLimiter
 	Frames     *ratelimit.FrameLimiter
@@ -28,6 +28,7 @@ type Limits struct {
 	Polls      *ratelimit.ConcurrencyLimiter
 	Files      *ratelimit.ConcurrencyLimiter // one file for each response
 	Guard      *Guard
+	TURN       *TURN
 
 	dryRun bool
 }
@@ -77,6 +78,7 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 			Share: ratelimit.NewShare(ratelimit.ShareLimits{Ceiling: int64(cfg.PageFiles), DryRun: cfg.DryRun}), Addr: clients.Addr,
 		},
 		Guard:  newGuard(cfg, clients),
+		TURN:   newTURN(cfg),
 		dryRun: cfg.DryRun,
 	}
 }
@@ -104,4 +106,5 @@ func (l *Limits) Sweep(now time.Time) {
 	l.Frames.Limiter.Sweep(now)
 	l.Guard.attempts.Sweep(now)
 	l.Conns.Sweep(now)
+	l.TURN.networks.Sweep(now)
 }

@@ -14,6 +14,7 @@ const (
 	HTTPS   = "https"
 	HTTP    = "http"
 	Metrics = "metrics"
+	TURN    = "turn"
 )
 
 const (
@@ -21,8 +22,11 @@ const (
 	maxListenFDs   = 16 // more than there are names; rejects a nonsensical number
 )
 
-// Sockets has the listeners passed by the service manager, by name.
-type Sockets map[string]net.Listener
+// Sockets has the sockets passed by the service manager, by name.
+type Sockets struct {
+	Listeners map[string]net.Listener // of HTTPS, HTTP and Metrics
+	Datagrams map[string]*net.UDPConn // of TURN
+}
 
 // TakeSockets returns the sockets passed to this process and removes the
 // variables from the process's environment, so that no child inherits them. Its
@@ -33,13 +37,13 @@ func TakeSockets(getenv func(name string) string) (Sockets, error) {
 		os.Unsetenv(name)
 	}
 	if err != nil {
-		return nil, err
+		return Sockets{}, err
 	}
-	s := Sockets{}
+	s := Sockets{map[string]net.Listener{}, map[string]*net.UDPConn{}}
 	for i, name := range names {
 		if err := s.add(listenFDsStart+i, name); err != nil {
 			s.Close()
-			return nil, err
+			return Sockets{}, err
 		}
 	}
 	return s, nil
@@ -67,33 +71,56 @@ func listenFDNames(getenv func(name string) string, pid int) ([]string, error) {
 }
 
 func (s Sockets) add(fd int, name string) error {
+	add, directive := s.addListener, "ListenStream="
 	switch name {
 	case HTTPS, HTTP, Metrics:
+	case TURN:
+		add, directive = s.addDatagram, "ListenDatagram="
 	default:
-		return fmt.Errorf("the service manager passed a socket named %q: set FileDescriptorName= of its unit to https, http or metrics", name)
+		return fmt.Errorf("the service manager passed a socket named %q: set FileDescriptorName= of its unit to https, http, metrics or turn", name)
 	}
-	if s[name] != nil {
-		return fmt.Errorf("the service manager passed two sockets named %s: keep one ListenStream= (a port without an address serves IPv4 and IPv6)", name)
+	if s.Listeners[name] != nil || s.Datagrams[name] != nil {
+		return fmt.Errorf("the service manager passed two sockets named %s: keep one %s (a port without an address serves IPv4 and IPv6)", name, directive)
 	}
 	f := os.NewFile(uintptr(fd), name)
 	if f == nil {
 		return fmt.Errorf("the service manager passed no descriptor %d (%s)", fd, name)
 	}
-	defer f.Close() // the listener has a duplicate, closed on exec
-	if !isListening(uintptr(fd)) {
-		return fmt.Errorf("descriptor %d (%s) from the service manager is not a listening socket: its unit must have ListenStream= and Accept=no", fd, name)
+	defer f.Close() // the socket has a duplicate, closed on exec
+	return add(f, name)
+}
+
+func (s Sockets) addListener(f *os.File, name string) error {
+	if !isListening(f.Fd()) {
+		return fmt.Errorf("descriptor %d (%s) from the service manager is not a listening socket: its unit must have ListenStream= and Accept=no", f.Fd(), name)
 	}
 	l, err := net.FileListener(f)
 	if err != nil {
-		return fmt.Errorf("descriptor %d (%s) from the service manager is not a TCP or Unix stream socket: %w", fd, name, err)
+		return fmt.Errorf("descriptor %d (%s) from the service manager is not a TCP or Unix stream socket: %w", f.Fd(), name, err)
 	}
-	s[name] = l
+	s.Listeners[name] = l
 	return nil
 }
 
-// Close closes all listeners.
+func (s Sockets) addDatagram(f *os.File, name string) error {
+	c, err := net.FilePacketConn(f)
+	udp, isUDP := c.(*net.UDPConn)
+	if err == nil && isUDP {
+		s.Datagrams[name] = udp
+		return nil
+	}
+	if c != nil {
+		c.Close()
+	}
+	return fmt.Errorf("descriptor %d (%s) from the service manager is not a UDP socket: its unit must have ListenDatagram= with a port", f.Fd(), name)
+}
+
+// Close closes all sockets.
 func (s Sockets) Close() {
-	for _, l := range s {
+	for _, l := range s.Listeners {
 		l.Close()
+	}
+	for _, c := range s.Datagrams {
+		c.Close()
 	}
 }

@@ -15,6 +15,9 @@ func (s *server) announce() {
 	if s.certs != nil {
 		b.scheme = "https"
 	}
+	if s.relay != nil {
+		b.relay = s.relay.ports(portOf(s.main.socket))
+	}
 	ap, err := netip.ParseAddrPort(addr.String())
 	if err == nil { // otherwise a Unix socket, which browsers cannot open
 		b.addr = ap
@@ -27,6 +30,9 @@ func (s *server) announce() {
 	s.warnFiles()
 	if s.admin != nil {
 		s.log.Info("metrics", "addr", s.admin.socket.Addr().String())
+	}
+	if s.relay != nil {
+		s.log.Info("relay", "over", s.relay.String())
 	}
 	s.log.Info("listening", "addr", addr.String(), "scheme", b.scheme)
 }

@@ -18,6 +18,7 @@ type banner struct {
 	network     []netip.Addr // addresses of this machine's interfaces
 	fingerprint string       // of a self-signed certificate
 	inContainer bool         // addresses and ports can differ outside
+	relay       string       // ports of the relay
 }
 
 func (b banner) String() string {
@@ -25,6 +26,9 @@ func (b banner) String() string {
 	s.WriteString("\ninbox is running. Open it in a browser:\n\n")
 	for _, line := range b.links() {
 		fmt.Fprintf(&s, "  %-24s %s\n", line[0], line[1])
+	}
+	if b.relay != "" {
+		fmt.Fprintf(&s, "\nCalls that find no direct path use the relay: open %s in the firewall.\n", b.relay)
 	}
 	if b.scheme == "http" {
 		s.WriteString("\nOver plain HTTP, browsers allow camera access only on localhost.\n")

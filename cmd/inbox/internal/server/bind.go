@@ -15,9 +15,13 @@ import (
 	"inbox/cmd/inbox/internal/sdnotify"
 )
 
-// sockets has the bound listeners. main is for peers. redirect is for ACME challenges
-// and redirects to main, metrics for the operator; both can be nil.
-type sockets struct{ main, redirect, metrics net.Listener }
+// sockets has the bound sockets. main is for peers. redirect is for ACME challenges
+// and redirects to main, metrics for the operator, turn for STUN and TURN over UDP; these
+// can be nil.
+type sockets struct {
+	main, redirect, metrics net.Listener
+	turn                    *net.UDPConn
+}
 
 // bindAll uses the sockets passed by systemd and binds the remaining addresses of the
 // options. On an error it closes all of them.
@@ -36,11 +40,14 @@ func bindAll(c *config.Config, passed sdnotify.Sockets, log *slog.Logger) (s soc
 			return s, err
 		}
 	}
-	if s.main != nil {
-		return s, nil
+	if s.main == nil {
+		bound, err := bindMain(c, log)
+		s.main, s.redirect = bound.main, bound.redirect
+		if err != nil {
+			return s, err
+		}
 	}
-	bound, err := bindMain(c, log)
-	s.main, s.redirect = bound.main, bound.redirect
+	s.turn, err = bindTURN(c.TURN, passed.Datagrams[sdnotify.TURN], log)
 	return s, err
 }
 
@@ -66,13 +73,14 @@ func bindMain(c *config.Config, log *slog.Logger) (s sockets, err error) {
 // listener is the socket of the protocol it serves: plain HTTP is never served on a
 // socket named https.
 func inheritSockets(passed sdnotify.Sockets, c *config.Config, log *slog.Logger) (s sockets, err error) {
-	s.metrics = passed[sdnotify.Metrics]
-	if passed[sdnotify.HTTPS] == nil && passed[sdnotify.HTTP] == nil {
+	s.metrics = passed.Listeners[sdnotify.Metrics]
+	https, http := passed.Listeners[sdnotify.HTTPS], passed.Listeners[sdnotify.HTTP]
+	if https == nil && http == nil {
 		return s, nil
 	}
-	if s.main, s.redirect = passed[sdnotify.HTTPS], passed[sdnotify.HTTP]; !c.HTTPS {
-		s.main, s.redirect = passed[sdnotify.HTTP], nil
-		if passed[sdnotify.HTTPS] != nil {
+	if s.main, s.redirect = https, http; !c.HTTPS {
+		s.main, s.redirect = http, nil
+		if https != nil {
 			return s, errors.New("systemd passed a socket named https, but -https=false is set: stop and " +
 				"mask that socket unit, or rename it with FileDescriptorName=http")
 		}
@@ -105,6 +113,9 @@ func (s sockets) close() {
 		if l != nil {
 			l.Close()
 		}
+	}
+	if s.turn != nil {
+		s.turn.Close()
 	}
 }
 

@@ -44,15 +44,15 @@ func TestMissingHTTPSocketWarning(t *testing.T) {
 	defer l.Close()
 	for _, row := range []struct {
 		domains []string
-		passed  sdnotify.Sockets
+		passed  map[string]net.Listener
 		want    bool
 	}{
-		{[]string{"one.example"}, sdnotify.Sockets{sdnotify.HTTPS: l}, true},
-		{[]string{"one.example"}, sdnotify.Sockets{sdnotify.HTTPS: l, sdnotify.HTTP: l}, false},
-		{nil, sdnotify.Sockets{sdnotify.HTTPS: l}, false},
+		{[]string{"one.example"}, map[string]net.Listener{sdnotify.HTTPS: l}, true},
+		{[]string{"one.example"}, map[string]net.Listener{sdnotify.HTTPS: l, sdnotify.HTTP: l}, false},
+		{nil, map[string]net.Listener{sdnotify.HTTPS: l}, false},
 	} {
 		var log strings.Builder
-		if _, err := inheritSockets(row.passed, &config.Config{HTTPS: true, Domains: row.domains}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+		if _, err := inheritSockets(sdnotify.Sockets{Listeners: row.passed}, &config.Config{HTTPS: true, Domains: row.domains}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 			t.Error(err)
 		}
 		if got := strings.Contains(log.String(), noRedirectListener); got != row.want {

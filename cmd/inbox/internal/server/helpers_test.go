@@ -15,6 +15,7 @@ import (
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/logging"
+	"inbox/cmd/inbox/internal/sdnotify"
 )
 
 func TestMain(m *testing.M) {
@@ -22,11 +23,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/caddyserver/certmagic.(*Cache).maintainAssets"))
 }
 
-// resolve returns the configuration of a server on a free port, with the default state
-// directory below a temporary home directory.
+// resolve returns the configuration of a server on a free port, without a relay and with the
+// default state directory below a temporary home directory.
 func resolve(t *testing.T, args ...string) *config.Config {
 	t.Helper()
-	o, err := config.Parse(append([]string{"-bind", "127.0.0.1:0"}, args...), nil)
+	o, err := config.Parse(append([]string{"-bind", "127.0.0.1:0", "-turn", "off"}, args...), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +53,7 @@ func testProcess() Process {
 func build(t *testing.T, p Process, c *config.Config, wrapMain func(net.Listener) net.Listener) *server {
 	t.Helper()
 	log := logging.New(p.Stderr, c.LogLevel, c.LogJSON)
-	bound, err := bindAll(c, nil, log)
+	bound, err := bindAll(c, sdnotify.Sockets{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,6 +75,9 @@ func (s *server) run(ctx context.Context, hangups <-chan os.Signal) error {
 	if s.admin != nil {
 		background.Go(func() { s.serveAdmin(inner) })
 	}
+	if s.relay != nil {
+		background.Go(func() { s.relay.run(inner) })
+	}
 	background.Go(func() { failed <- s.conns.Serve(s.main.listener) })
 	if s.redirect != nil {
 		background.Go(func() { failed <- s.redirect.server.Serve(s.redirect.listener) })
@@ -109,6 +112,9 @@ func (s *server) stop() error {
 	s.notify.Stopping(s.timeouts.Shutdown + stopMargin)
 	s.closeSockets()
 	s.handler.EndPolls()
+	if s.relay != nil && s.relay.server != nil {
+		s.relay.server.CloseStreams() // so that calls look for another path now
+	}
 	s.limits.Lingering.Stop()
 	s.drain(ctx)
 	s.conns.CloseIdle(s.timeouts.Drain / 2)

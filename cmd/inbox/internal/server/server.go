@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 
 	"inbox/cmd/inbox/internal/config"
@@ -17,6 +18,7 @@ import (
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/inbox"
+	"inbox/inbox/redisstore"
 	"inbox/public"
 	"inbox/ratelimit"
 	"inbox/tlsmgr"
@@ -53,6 +55,7 @@ type server struct {
 	limits    *limits.Limits
 	certs     *tlsmgr.Manager // nil over plain HTTP
 	meters    *meters
+	relay     *relay // nil: off
 
 	main     *endpoint
 	redirect *endpoint // nil without a listener for HTTP
@@ -94,8 +97,13 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	if cfg.Store == nil {
 		s.mailboxes.load(cfg.Mailboxes, stateDir, deriveKey(key, "snapshots"), p.Timeouts.Shutdown+stopMargin, stopping, log)
 	}
+	if cfg.TURN != nil { // after the mailboxes: another server saves its ledger before them
+		if s.relay, err = s.openRelay(bound, stateDir, key, clients); err != nil {
+			return nil, err
+		}
+	}
 	s.health = newHealth(s.mailboxes.shared, s.certs)
-	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits.Guard, log)
+	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits.Guard, s.relay, log)
 	pages, err := openPages(cfg, s.handler.AllowOrigin, log)
 	if err != nil {
 		return nil, err
@@ -104,6 +112,18 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 		pages = s.limits.Files.Handler(pages)
 	}
 	return s, s.buildEndpoints(bound, pages, clientIP)
+}
+
+// openRelay opens the relay with the secret of the state directory, or of the nodes of a store.
+func (s *server) openRelay(bound sockets, stateDir string, key []byte, clients *conn.ClientResolver) (*relay, error) {
+	parts := relayParts{
+		secret: key, stateDir: stateDir, socket: bound.turn, selfSigned: selfSignedFingerprint(s.cfg, s.certs) != "",
+		limits: s.limits, payer: clients.Payer,
+	}
+	if s.cfg.Store != nil {
+		parts.secret, parts.nodes = s.cfg.Store.Key, newRelayNodes(s.mailboxes.shared, redisstore.Prefix, s.log)
+	}
+	return openRelay(s.cfg.TURN, parts, s.log)
 }
 
 // logWarnings logs mistakes in the options.
@@ -131,7 +151,11 @@ func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *rat
 	h := layers.mainHandler(newRoutes(s.handler, s.health, pages))
 	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, errorLog)}
 	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, proxies, tlsConfig != nil)
-	if s.conns, err = conn.NewServer(s.main.server, tlsConfig, s.limits.Frames, s.limits.Unfinished); err != nil {
+	var serveTURN func(net.Conn)
+	if s.relay != nil && s.relay.server != nil {
+		serveTURN = s.relay.serveConn
+	}
+	if s.conns, err = conn.NewServer(s.main.server, tlsConfig, s.limits.Frames, s.limits.Unfinished, serveTURN); err != nil {
 		return err
 	}
 	if bound.redirect != nil {
@@ -163,6 +187,9 @@ func (s *server) metricsSources() metrics.Sources {
 	if s.mailboxes.shared != nil {
 		sources.Collectors = append(sources.Collectors, s.meters.store.Collector(s.mailboxes.shared))
 	}
+	if s.relay != nil && s.relay.server != nil {
+		sources.Collectors = append(sources.Collectors, metrics.CollectTURN(s.relay.server.State, s.relay.socketState()))
+	}
 	if s.certs != nil {
 		sources.Certificates = s.certs.State
 		sources.Collectors = append(sources.Collectors, s.meters.handshakes.Collect)
@@ -171,7 +198,12 @@ func (s *server) metricsSources() metrics.Sources {
 }
 
 // close releases what newServer opened, apart from the sockets.
-func (s *server) close() { s.mailboxes.close() }
+func (s *server) close() {
+	if s.relay != nil {
+		s.relay.close()
+	}
+	s.mailboxes.close()
+}
 
 func warnUntrustedProxy(log *slog.Logger) func(header string) {
 	return func(header string) {
@@ -191,7 +223,7 @@ func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, cli
 }
 
 func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, clients *conn.ClientResolver,
-	meter *metrics.Meter, guard inbox.Guard, log *slog.Logger) *inbox.Handler {
+	meter *metrics.Meter, guard inbox.Guard, relay *relay, log *slog.Logger) *inbox.Handler {
 	c := inbox.Config{
 		Store:        store,
 		Secret:       key,
@@ -214,6 +246,9 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 	}
 	if meter != nil {
 		c.OnWait = meter.OnWait
+	}
+	if relay != nil {
+		c.TURN, c.OnDelete = relay.servers, relay.ownerDeleted
 	}
 	return inbox.NewHandler(c)
 }

@@ -1,0 +1,289 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"inbox/cmd/inbox/internal/config"
+	"inbox/cmd/inbox/internal/host"
+	"inbox/cmd/inbox/internal/limits"
+	"inbox/cmd/inbox/internal/metrics"
+	"inbox/inbox"
+	"inbox/internal/atomicfile"
+	"inbox/internal/privatefile"
+	"inbox/ratelimit"
+	"inbox/tlsmgr/acme"
+	"inbox/turn"
+)
+
+const (
+	// ledgerFile is the file of the month's traffic in the state directory.
+	ledgerFile     = "turn-month"
+	maxLedgerBytes = 1 << 20
+	// ledgerInterval is how much of the ledger a crash loses at most.
+	ledgerInterval = time.Minute
+
+	// monthUsed is what GET /ice says instead of a TURN server.
+	monthUsed = "month-used"
+)
+
+// relay has the TURN server, or the credentials of that of another node, and hands them out.
+type relay struct {
+	cfg     *config.TURN
+	issuer  *turn.Issuer
+	server  *turn.Server // nil: another node is the relay
+	nodes   *relayNodes  // nil without a store
+	socket  *net.UDPConn // nil: no UDP
+	udpPort int          // in the URLs; zero is none
+	overTLS bool
+	ledger  string // path of the ledger; empty is none
+	payer   func(*http.Request) inbox.Payer
+	records *ratelimit.FrameLimiter
+	log     *slog.Logger
+
+	saved         []byte // ledger
+	saveFailed    bool
+	warnedOfMonth bool
+	closing       sync.Once
+}
+
+// relayParts is what a relay needs of the other parts.
+type relayParts struct {
+	secret     []byte // of the state directory, or of the nodes of a store
+	stateDir   string
+	socket     *net.UDPConn
+	selfSigned bool // the certificate
+	nodes      *relayNodes
+	limits     *limits.Limits
+	payer      func(*http.Request) inbox.Payer
+}
+
+// openRelay returns the relay. It must be closed.
+func openRelay(cfg *config.TURN, p relayParts, log *slog.Logger) (*relay, error) {
+	secret := deriveKey(p.secret, "turn")
+	issuer, err := turn.NewIssuer(secret)
+	if err != nil {
+		return nil, err
+	}
+	r := &relay{
+		cfg: cfg, issuer: issuer, nodes: p.nodes, socket: p.socket, payer: p.payer, records: p.limits.Frames, log: log,
+		overTLS: cfg.OverTLS && !p.selfSigned,
+	}
+	if !cfg.Relay {
+		_, port, _ := net.SplitHostPort(cfg.Bind.Value)
+		r.udpPort, err = net.LookupPort("udp", port)
+		return r, err
+	}
+	if p.socket != nil {
+		r.udpPort = p.socket.LocalAddr().(*net.UDPAddr).Port
+	}
+	if p.stateDir != "" {
+		r.ledger = filepath.Join(p.stateDir, ledgerFile)
+	}
+	r.server, err = turn.New(turn.Config{
+		Secret: secret, RateBits: cfg.RateBits, MonthBytes: cfg.MonthBytes, Ledger: r.loadLedger(),
+		Allocations: p.limits.TURN.Allocations, AllowUnauthenticated: p.limits.TURN.AllowAnswer, Logger: log,
+	})
+	return r, err
+}
+
+// loadLedger returns the stored ledger, or nil.
+func (r *relay) loadLedger() []byte {
+	if r.ledger == "" {
+		return nil
+	}
+	ledger, err := privatefile.Read(r.ledger, maxLedgerBytes)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.log.Warn("the month's traffic of the relay starts at zero: cannot read the ledger", "err", err)
+	}
+	return ledger
+}
+
+// saveLedger saves the ledger if it changed. It is called by one goroutine at a time.
+func (r *relay) saveLedger() {
+	ledger := r.server.Ledger()
+	if r.ledger == "" || bytes.Equal(ledger, r.saved) {
+		return
+	}
+	err := atomicfile.Write(r.ledger, ledger)
+	if err == nil {
+		r.saved = ledger
+	} else if !r.saveFailed {
+		r.log.Error("save the month's traffic of the relay", "err", err)
+	}
+	r.saveFailed = err != nil // log a full disk once, not every minute
+}
+
+// run serves UDP, saves the ledger and exchanges state with other nodes until ctx is done.
+func (r *relay) run(ctx context.Context) {
+	var background sync.WaitGroup
+	defer background.Wait()
+	if r.nodes != nil {
+		background.Go(func() { r.nodes.run(ctx, r.server) })
+	}
+	if r.server == nil {
+		return
+	}
+	defer r.close()
+	if r.socket != nil {
+		background.Go(func() {
+			if err := r.server.ServeUDP(r.socket); err != nil {
+				r.log.Error("serve TURN over UDP", "err", err)
+			}
+		})
+	}
+	ticker := time.NewTicker(ledgerInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			r.saveLedger()
+			r.warnOfMonth()
+		}
+	}
+}
+
+// warnOfMonth logs once that the month's traffic is used up.
+func (r *relay) warnOfMonth() {
+	used, warned := r.server.MonthUsed(), r.warnedOfMonth
+	if r.warnedOfMonth = used; !used || warned {
+		return
+	}
+	r.log.Warn("the month's traffic of the relay is used up: calls get no relay until the next month (UTC); see -turn-month",
+		"bytes", r.cfg.MonthBytes)
+}
+
+// socketState returns what reads the state of the UDP socket; nil without one.
+func (r *relay) socketState() func() metrics.TURNSocket {
+	if r.socket == nil {
+		return nil
+	}
+	return func() metrics.TURNSocket {
+		dropped, known := host.UDPDrops(r.socket)
+		return metrics.TURNSocket{BufferBytes: host.ReceiveBuffer(r.socket), Dropped: dropped, DropsKnown: known}
+	}
+}
+
+// close ends all allocations and saves the ledger. A second call has no effect.
+func (r *relay) close() {
+	r.closing.Do(func() {
+		if r.server == nil {
+			return
+		}
+		if err := r.server.Close(); err != nil {
+			r.log.Debug("close TURN", "err", err)
+		}
+		r.saveLedger()
+	})
+}
+
+// serveConn serves a connection of TURN over TLS.
+func (r *relay) serveConn(c net.Conn) {
+	r.records.DiscountRecords(c)
+	r.server.ServeConn(c)
+}
+
+// servers returns the ICE servers for a request, as [inbox.Config.TURN].
+func (r *relay) servers(req *http.Request, owner string) (servers []inbox.ICEServer, withheld string) {
+	host, port, ok := requestHost(req)
+	if r.cfg.Host != "" {
+		host = r.cfg.Host
+	} else if !ok {
+		return nil, ""
+	}
+	udp := net.JoinHostPort(host, strconv.Itoa(r.udpPort))
+	var urls []string
+	if r.udpPort > 0 {
+		servers = append(servers, inbox.ICEServer{URLs: []string{"stun:" + udp}})
+		urls = append(urls, "turn:"+udp+"?transport=udp")
+	}
+	if _, err := netip.ParseAddr(host); err != nil && r.overTLS { // browsers refuse TLS at an address
+		urls = append(urls, "turns:"+net.JoinHostPort(host, port)+"?transport=tcp")
+	}
+	switch {
+	case owner == "" || len(urls) == 0:
+		return servers, ""
+	case r.monthUsed():
+		return servers, monthUsed
+	}
+	c := r.issuer.Issue(owner, turn.Payer(r.payer(req)))
+	return append(servers, inbox.ICEServer{URLs: urls, Username: c.Username, Credential: c.Password}), ""
+}
+
+func (r *relay) monthUsed() bool {
+	if r.server == nil {
+		return r.nodes.monthUsed()
+	}
+	return r.server.MonthUsed()
+}
+
+// ownerDeleted ends the allocations of an owner, as [inbox.Config.OnDelete].
+func (r *relay) ownerDeleted(owner string) {
+	if r.server == nil {
+		r.nodes.revoke(r.issuer.OwnerID(owner))
+		return
+	}
+	r.server.Revoke(owner)
+}
+
+// requestHost returns the host of a request in canonical form, and its port, 443 if it names
+// none.
+func requestHost(r *http.Request) (host, port string, ok bool) {
+	u, err := url.Parse("//" + r.Host)
+	if err != nil || u.Host != r.Host {
+		return "", "443", false
+	}
+	if port = u.Port(); port == "" {
+		port = "443"
+	}
+	names, err := acme.Names([]string{u.Hostname()})
+	if err != nil {
+		return "", "443", false
+	}
+	if _, err := inbox.ParseICEServers("stun:" + net.JoinHostPort(names[0], port)); err != nil { // as browsers do
+		return "", "443", false
+	}
+	return names[0], port, true
+}
+
+// ports names the ports at which clients reach the relay, or is empty.
+func (r *relay) ports(https int) string {
+	var ports []string
+	if r.socket != nil && r.server != nil {
+		ports = append(ports, fmt.Sprintf("UDP port %d", r.udpPort))
+	}
+	if r.overTLS && r.server != nil {
+		ports = append(ports, fmt.Sprintf("TCP port %d", https))
+	}
+	return strings.Join(ports, " and ")
+}
+
+// String describes where clients reach the relay, for the log.
+func (r *relay) String() string {
+	switch {
+	case r.server == nil:
+		return fmt.Sprintf("at %s, another server of the store", r.cfg.Host)
+	case r.socket == nil && !r.overTLS:
+		return "nothing"
+	case r.socket == nil:
+		return "TLS"
+	case !r.overTLS:
+		return "UDP " + r.socket.LocalAddr().String()
+	}
+	return "UDP " + r.socket.LocalAddr().String() + " and TLS"
+}

@@ -1,0 +1,196 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"inbox/turn"
+)
+
+const (
+	// nodesInterval is how often nodes read what the others wrote: an owner's allocations end
+	// that much later than the mailbox.
+	nodesInterval = time.Second
+	// monthTTL is how long the month counts as used up after the relay has said so.
+	monthTTL        = time.Minute
+	nodesTimeout    = 3 * time.Second
+	maxRevoked      = 10_000 // in the store, and in a node that cannot reach it
+	maxRevokedBatch = 1000
+	revokedTTL      = time.Hour
+)
+
+// storeClient runs a command in the store, as redisstore.Store does.
+type storeClient interface {
+	Do(ctx context.Context, command []string, key string, args ...string) (any, error)
+}
+
+// relayNodes joins the relay of a store with the nodes that hand out its credentials. The
+// relay tells them that the month's traffic is used up, by a key that expires. They tell it
+// whose mailboxes were deleted, by a stream: its entries have IDs of the store, so that the
+// relay misses none after an outage. The store learns keyed hashes of the owners.
+type relayNodes struct {
+	client             storeClient
+	monthKey, revoked  string
+	used               atomic.Bool // the month's traffic, as the relay says
+	lastID             string      // of the stream
+	log                *slog.Logger
+	mu                 sync.Mutex
+	waiting            []string // owners to revoke
+	lastMonthExchanged time.Time
+}
+
+func newRelayNodes(client storeClient, prefix string, log *slog.Logger) *relayNodes {
+	// One hash tag, so that the keys are in one slot of a Redis Cluster.
+	return &relayNodes{client: client, monthKey: prefix + "{turn}:month", revoked: prefix + "{turn}:revoked", log: log}
+}
+
+func (n *relayNodes) monthUsed() bool { return n.used.Load() }
+
+// revoke tells the relay, soon, to end the allocations of an owner.
+func (n *relayNodes) revoke(owner string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.waiting) < maxRevoked {
+		n.waiting = append(n.waiting, owner)
+	}
+}
+
+// run exchanges state until ctx is done. Server is nil unless this node is the relay.
+func (n *relayNodes) run(ctx context.Context, server *turn.Server) {
+	// The credentials of an owner who was revoked before a restart are valid until they expire.
+	n.lastID = strconv.FormatInt(time.Now().Add(-turn.CredentialLifetime).UnixMilli(), 10)
+	ticker := time.NewTicker(nodesInterval)
+	defer ticker.Stop()
+	for {
+		n.exchange(ctx, server)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// exchange does what fails again in a second during an outage of the store, which that logs.
+func (n *relayNodes) exchange(ctx context.Context, server *turn.Server) {
+	var err error
+	if server != nil {
+		err = n.receiveRevoked(ctx, server)
+	} else {
+		err = n.sendRevoked(ctx)
+	}
+	if err == nil && time.Since(n.lastMonthExchanged) >= 5*nodesInterval {
+		if err = n.exchangeMonth(ctx, server); err == nil {
+			n.lastMonthExchanged = time.Now()
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		n.log.Debug("exchange the state of the relay", "err", err)
+	}
+}
+
+func (n *relayNodes) do(ctx context.Context, command, key string, args ...string) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, nodesTimeout)
+	defer cancel()
+	return n.client.Do(ctx, []string{command}, key, args...)
+}
+
+// exchangeMonth writes whether the month's traffic is used up, or reads it.
+func (n *relayNodes) exchangeMonth(ctx context.Context, server *turn.Server) error {
+	if server == nil {
+		value, err := n.do(ctx, "GET", n.monthKey)
+		if err == nil {
+			n.used.Store(value != nil)
+		}
+		return err
+	}
+	var err error
+	if server.MonthUsed() {
+		_, err = n.do(ctx, "SET", n.monthKey, "used", "EX", strconv.Itoa(int(monthTTL.Seconds())))
+	} else {
+		_, err = n.do(ctx, "DEL", n.monthKey)
+	}
+	return err
+}
+
+// sendRevoked adds the waiting owners to the stream.
+func (n *relayNodes) sendRevoked(ctx context.Context) error {
+	sent := 0
+	defer func() { n.dropWaiting(sent) }()
+	for _, owner := range n.peekWaiting() {
+		if _, err := n.do(ctx, "XADD", n.revoked, "MAXLEN", "~", strconv.Itoa(maxRevoked), "*", "owner", owner); err != nil {
+			return err
+		}
+		sent++
+	}
+	if sent == 0 {
+		return nil
+	}
+	_, err := n.do(ctx, "EXPIRE", n.revoked, strconv.Itoa(int(revokedTTL.Seconds())))
+	return err
+}
+
+func (n *relayNodes) peekWaiting() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.waiting[:min(len(n.waiting), maxRevokedBatch)]
+}
+
+// dropWaiting drops the oldest waiting owners. A new slice lets the memory of a burst go.
+func (n *relayNodes) dropWaiting(count int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.waiting = n.waiting[count:]; len(n.waiting) == 0 {
+		n.waiting = nil
+	}
+}
+
+// receiveRevoked ends the allocations of the owners that were added to the stream since the
+// last call.
+func (n *relayNodes) receiveRevoked(ctx context.Context, server *turn.Server) error {
+	for {
+		answer, err := n.do(ctx, "XRANGE", n.revoked, n.lastID, "+", "COUNT", strconv.Itoa(maxRevokedBatch))
+		if err != nil {
+			return err
+		}
+		entries, _ := answer.([]any)
+		for _, e := range entries {
+			if id, owner := streamEntry(e); id != "" && id != n.lastID {
+				n.lastID = id
+				server.RevokeID(owner, timeOfID(id))
+			}
+		}
+		if len(entries) < maxRevokedBatch {
+			return nil
+		}
+	}
+}
+
+// streamEntry returns the ID of a stream entry and the value of its only field.
+func streamEntry(entry any) (id, value string) {
+	pair, ok := entry.([]any)
+	if !ok || len(pair) != 2 {
+		return "", ""
+	}
+	id, _ = pair[0].(string)
+	if fields, ok := pair[1].([]any); ok && len(fields) == 2 {
+		value, _ = fields[1].(string)
+	}
+	return id, value
+}
+
+// timeOfID returns the end of the millisecond in which the store made an ID, such as
+// 1526919030474-0.
+func timeOfID(id string) time.Time {
+	text, _, _ := strings.Cut(id, "-")
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return time.Now()
+	}
+	return time.UnixMilli(ms + 1).Add(-time.Microsecond)
+}

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+
+	"inbox/cmd/inbox/internal/config"
+	"inbox/cmd/inbox/internal/host"
+)
+
+const (
+	// turnBufferBytes is the size of the receive buffer to request: half a second of packets
+	// at 70 Mbit/s, while the processor is busy otherwise. Below minTURNBufferBytes, bursts
+	// are lost on a busy machine.
+	turnBufferBytes    = 4 << 20
+	minTURNBufferBytes = 1 << 20
+)
+
+// bindTURN returns the UDP socket of the relay: the passed one, or one bound to -turn-bind. It
+// is nil if the relay is off, or if the default port cannot be bound: TURN over TLS remains. An
+// explicit -turn-bind that cannot be bound is an error.
+func bindTURN(c *config.TURN, passed *net.UDPConn, log *slog.Logger) (*net.UDPConn, error) {
+	if c == nil || !c.Relay {
+		if passed != nil {
+			passed.Close()
+			log.Info("the turn socket passed by systemd is not used: this server is no relay")
+		}
+		return nil, nil
+	}
+	socket := passed
+	if socket == nil {
+		var err error
+		if socket, err = listenUDP(c.Bind); err != nil {
+			if c.Bind.From != "" {
+				return nil, err
+			}
+			log.Warn("no STUN and TURN over UDP: calls between some networks are slow or fail", "err", err)
+			return nil, nil
+		}
+	} else if c.Bind.From != "" {
+		log.Warn("-turn-bind is ignored: using sockets passed by systemd", "from", c.Bind.From)
+	}
+	growReceiveBuffer(socket, log)
+	return socket, nil
+}
+
+func listenUDP(a config.Address) (*net.UDPConn, error) {
+	c, err := net.ListenPacket("udp", a.Value)
+	if err != nil {
+		return nil, bindError(a.Option, a.Value, err)
+	}
+	return c.(*net.UDPConn), nil
+}
+
+// growReceiveBuffer enlarges the receive buffer as far as the kernel allows, and warns if it
+// stays small. Systemd can give a larger one, which must not shrink.
+func growReceiveBuffer(c *net.UDPConn, log *slog.Logger) {
+	size := host.ReceiveBuffer(c)
+	if size >= turnBufferBytes {
+		return
+	}
+	if err := c.SetReadBuffer(turnBufferBytes); err != nil {
+		log.Warn("set the receive buffer of TURN", "err", err)
+	}
+	if size = host.ReceiveBuffer(c); 0 < size && size < minTURNBufferBytes {
+		log.Warn("the receive buffer of TURN over UDP is small: packets of calls are lost when the machine is busy",
+			"bytes", size, "fix", fmt.Sprintf("sysctl -w net.core.rmem_max=%d, or use inbox-turn.socket of systemd", turnBufferBytes))
+	}
+}
