@@ -91,7 +91,7 @@ func TestSlowBodyGets408(t *testing.T) {
 }
 
 // TestWaitCanExceedBodyTimeout checks that the body timeout does not apply after the body:
-// a pending send or a held poll can take longer.
+// a pending send or a poll can wait longer.
 func TestWaitCanExceedBodyTimeout(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"-https=true", "-https=false"} {

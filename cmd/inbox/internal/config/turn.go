@@ -10,22 +10,6 @@ import (
 	"inbox/tlsmgr/acme"
 )
 
-// TURN configures STUN and TURN, which GET /ice hands out.
-type TURN struct {
-	// Host is the host name or IP address in the URLs; empty means the host of the request.
-	Host string
-	// Relay reports whether this process is the relay. Otherwise another node of the store is.
-	Relay bool
-	// OverTLS reports whether clients can reach TURN over TLS, unless the certificate is
-	// self-signed.
-	OverTLS bool
-	// Bind is the address of STUN and TURN over UDP.
-	Bind Address
-	// RateBits is the maximum rate of all relayed traffic in bits per second, MonthBytes the
-	// maximum traffic of a calendar month (UTC). Zero is no limit.
-	RateBits, MonthBytes int64
-}
-
 const (
 	maxTURNRate  = 1_000_000     // Mbit/s
 	maxTURNMonth = 1_000_000_000 // GB

@@ -3,10 +3,8 @@ package conn
 import (
 	"context"
 	"crypto/tls"
-	"log"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"time"
 
 	"inbox/ratelimit"
@@ -55,20 +53,14 @@ func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.Frame
 	return s, err
 }
 
-// route is what serves an ALPN protocol.
-type route struct {
-	protocol string          // "" if the client offers none
-	serve    func(*tls.Conn) // takes the connection over
-}
-
-// routes returns the servers of the connections whose handshake is done. Other protocols are
-// answered in the handshake itself, as acme-tls/1, or not at all.
-func (s *Server) routes(http1 *handover) []route {
-	return []route{
-		{"h2", s.http2.serve},
-		{"http/1.1", func(c *tls.Conn) { http1.give(c) }},
-		{ALPNTURN, func(c *tls.Conn) { s.serveTURN(&dataConn{Conn: c, onData: ratelimit.OnData(c)}) }},
-		{"", s.detect(http1)},
+// routes returns what takes over the connections whose handshake is done, by protocol. Other
+// protocols are answered in the handshake itself, as acme-tls/1, or not at all.
+func (s *Server) routes(http1 *handover) map[string]func(*tls.Conn) {
+	return map[string]func(*tls.Conn){
+		"h2":       s.http2.serve,
+		"http/1.1": func(c *tls.Conn) { http1.give(c) },
+		ALPNTURN:   func(c *tls.Conn) { s.serveTURN(&dataConn{Conn: c, onData: ratelimit.OnData(c)}) },
+		"":         s.detect(http1), // the client offers none
 	}
 }
 
@@ -116,20 +108,4 @@ func (s *Server) Close() {
 	s.handshakes.abort()
 	s.http2.close()
 	s.http1.Close()
-}
-
-// logPanic is deferred by the goroutine of a connection, so that a panic ends only the
-// connection, as in net/http.
-func logPanic(c net.Conn, log *log.Logger) {
-	if err := recover(); err != nil && err != http.ErrAbortHandler {
-		log.Printf("http: panic serving %v: %v\n%s", c.RemoteAddr(), err, debug.Stack())
-	}
-}
-
-// closeNow closes a connection without waiting for it. TLS first sends close_notify and needs
-// a lock for that. A client that requests a key update and does not read the response blocks
-// a write that holds this lock for as long as [WriteLimit] allows.
-func closeNow(c net.Conn) {
-	_ = c.SetWriteDeadline(time.Now())
-	go c.Close()
 }

@@ -1,7 +1,6 @@
-// Package host reports the resources that the machine or the container grants
-// to this process, sets the runtime's memory limit and returns unused memory to
-// the system. It also reads listen addresses and wraps text for a terminal.
-package host
+// Package memory reports how much memory the machine or the container grants to this
+// process, sets the runtime's limit and returns unused memory to the system.
+package memory
 
 import (
 	"bufio"
@@ -15,13 +14,13 @@ import (
 )
 
 // gcPercent lets garbage grow to four times the live heap between collections,
-// which saves a tenth of the cost of a message. The memory limit still holds:
+// which saves a tenth of the cost of a message. The memory limit still applies:
 // near it the runtime collects more often.
 const gcPercent = 400
 
-// LimitMemory sets the runtime's soft memory limit in bytes, 0 for no limit, and
+// SetLimit sets the runtime's soft memory limit in bytes, 0 for no limit, and
 // its GC percentage. $GOMEMLIMIT and $GOGC take precedence.
-func LimitMemory(limit int64) {
+func SetLimit(limit int64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -30,10 +29,10 @@ func LimitMemory(limit int64) {
 	}
 }
 
-// AvailableMemory returns the number of bytes that this process can use: the
+// Available returns the number of bytes that this process can use: the
 // minimum of the machine's memory and the control groups' limits. It returns 0
 // if that is unknown.
-func AvailableMemory() int64 {
+func Available() int64 {
 	least := int64(math.MaxInt64)
 	for _, read := range []func() int64{
 		totalMemory,
@@ -74,7 +73,7 @@ func cgroupMemory(membership, cgroupRoot string) int64 {
 	}
 }
 
-// readNumber reads a file that holds one number; anything else, like "max", is 0.
+// readNumber reads a file that contains one number; anything else, like "max", is 0.
 func readNumber(path string) int64 {
 	text, err := os.ReadFile(path)
 	if err != nil {

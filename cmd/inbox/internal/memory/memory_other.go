@@ -1,6 +1,6 @@
 //go:build !linux
 
-package host
+package memory
 
 // systemMemory is unknown on other systems.
 func systemMemory() int64 { return 0 }

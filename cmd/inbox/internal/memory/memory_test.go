@@ -1,4 +1,4 @@
-package host
+package memory
 
 import (
 	"os"
@@ -56,7 +56,7 @@ func TestMachineMemoryIsKnown(t *testing.T) {
 }
 
 // The environment variables of the runtime take precedence.
-func TestLimitMemory(t *testing.T) {
+func TestSetLimit(t *testing.T) {
 	before, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
 	defer func() { debug.SetMemoryLimit(before); debug.SetGCPercent(percent) }()
 	for _, test := range []struct {
@@ -74,7 +74,7 @@ func TestLimitMemory(t *testing.T) {
 		debug.SetGCPercent(100)
 		t.Setenv("GOMEMLIMIT", test.memory)
 		t.Setenv("GOGC", test.garbage)
-		LimitMemory(test.limit)
+		SetLimit(test.limit)
 		if limit, garbage := debug.SetMemoryLimit(-1), debug.SetGCPercent(100); limit != test.want || garbage != test.wantGarbageAfter {
 			t.Errorf("%+v: got memory limit %d, GC percentage %d", test, limit, garbage)
 		}
