@@ -9,11 +9,13 @@ import (
 	"sync/atomic"
 
 	"inbox/internal/netconn"
+
+	"inbox/ratelimit/internal/headerscan"
 )
 
 // UnfinishedLimiter bounds the memory of TLS handshakes, of TLS messages after them, and of
-// HTTP/1.1 headers that clients have begun and not finished. A header costs a server much more than its bytes, because each field
-// is an entry of a map. Typical handshakes and headers cost nothing. Beyond that, each charges
+// HTTP/1.1 headers that clients have begun and not finished. A header costs a server much more
+// than its bytes, because each field is an entry of a map. Typical handshakes and headers cost nothing. Beyond that, each charges
 // an estimate of its memory to Share until it is complete, and its connection is closed if the
 // share of its address is used up. Trusted proxies have no share of their own.
 type UnfinishedLimiter struct {
@@ -238,7 +240,7 @@ func (c *helloConn) Close() error {
 type headerConn struct {
 	net.Conn
 	memory charge
-	scan   headerScanner
+	scan   headerscan.Scanner
 	hello  *helloConn // nil without TLS
 }
 
@@ -250,12 +252,12 @@ func (c *headerConn) Read(p []byte) (int, error) {
 	if n > 0 && c.hello != nil {
 		c.hello.deliver()
 	}
-	before := c.scan.bytes
-	c.scan.add(p[:n])
-	if most := c.memory.limiter.MaxHeaderBytes; most > 0 && before < most && c.scan.bytes >= most && c.scan.state == inHeader {
+	before := c.scan.Bytes
+	c.scan.Add(p[:n])
+	if most := c.memory.limiter.MaxHeaderBytes; most > 0 && before < most && c.scan.Bytes >= most && c.scan.InHeader() {
 		c.memory.limiter.largeHeaders.Add(1)
 	}
-	cost := unfinishedFactor*max(0, c.scan.bytes-freeUnfinishedBytes) + bytesPerField*max(0, c.scan.lines-freeFields)
+	cost := unfinishedFactor*max(0, c.scan.Bytes-freeUnfinishedBytes) + bytesPerField*max(0, c.scan.Lines-freeFields)
 	if !c.memory.set(cost, c.Conn) {
 		c.memory.limiter.headers.Add(1)
 		c.Close()

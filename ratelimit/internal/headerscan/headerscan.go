@@ -1,18 +1,20 @@
-package ratelimit
+// Package headerscan follows HTTP/1.1 requests as they arrive, to measure what a client has sent
+// of a header before net/http has all of it.
+package headerscan
 
 import (
 	"bytes"
 	"math"
 )
 
-// headerScanner follows the stream of a client that sends HTTP/1.1 requests (RFC 9112), and
+// Scanner follows the stream of a client that sends HTTP/1.1 requests (RFC 9112), and
 // counts the bytes and lines of a header that is not complete. It skips bodies, also of
 // pipelined requests. A stream that net/http rejects can be counted wrongly, because the
 // connection ends.
-type headerScanner struct {
-	// bytes and lines of the unfinished header, the request line included; or of unfinished
+type Scanner struct {
+	// Bytes and Lines of the unfinished header, the request line included; or of unfinished
 	// trailers or the line with a chunk's size.
-	bytes, lines int64
+	Bytes, Lines int64
 
 	state scanState
 	skip  int64 // bytes until the body or the chunk ends
@@ -28,6 +30,9 @@ type headerScanner struct {
 	chunked       bool
 }
 
+// InHeader reports whether the stream is in a header or before one.
+func (s *Scanner) InHeader() bool { return s.state == inHeader }
+
 type scanState uint8
 
 const (
@@ -42,8 +47,8 @@ const (
 // Content-Length of 19 digits with some spaces.
 const longestScanned = 40
 
-// add continues the stream with p.
-func (s *headerScanner) add(p []byte) {
+// Add continues the stream with p.
+func (s *Scanner) Add(p []byte) {
 	for len(p) > 0 {
 		if s.skip > 0 {
 			n := min(s.skip, int64(len(p)))
@@ -64,7 +69,7 @@ func (s *headerScanner) add(p []byte) {
 			s.end = [2]byte{s.end[1], line[0]}
 		}
 		s.lineBytes += int64(len(line))
-		s.bytes += int64(len(p) - len(rest))
+		s.Bytes += int64(len(p) - len(rest))
 		if p = rest; ended {
 			s.endLine()
 		}
@@ -72,14 +77,14 @@ func (s *headerScanner) add(p []byte) {
 }
 
 // begin begins a part of the stream.
-func (s *headerScanner) begin(state scanState) {
-	s.state, s.bytes, s.lines, s.lineBytes = state, 0, 0, 0
+func (s *Scanner) begin(state scanState) {
+	s.state, s.Bytes, s.Lines, s.lineBytes = state, 0, 0, 0
 	if state == inHeader {
 		s.http10, s.contentLength, s.chunked = false, 0, false
 	}
 }
 
-func (s *headerScanner) endLine() {
+func (s *Scanner) endLine() {
 	line := s.start[:min(s.lineBytes, longestScanned)]
 	if n := len(line); n > 0 && line[n-1] == '\r' && s.lineBytes <= longestScanned {
 		line = line[:n-1]
@@ -93,21 +98,21 @@ func (s *headerScanner) endLine() {
 	case inChunkEnd:
 		s.begin(inChunkSize)
 	case inTrailer:
-		if s.lines++; len(line) == 0 {
+		if s.Lines++; len(line) == 0 {
 			s.begin(inHeader)
 		}
 	}
 }
 
-func (s *headerScanner) headerLine(line []byte) {
+func (s *Scanner) headerLine(line []byte) {
 	switch {
-	case len(line) > 0 && s.lines == 0:
-		s.lines++
+	case len(line) > 0 && s.Lines == 0:
+		s.Lines++
 		s.http10 = s.end[1] == '0' || s.end == [2]byte{'0', '\r'}
 	case len(line) > 0:
-		s.lines++
+		s.Lines++
 		s.field(line)
-	case s.lines == 0: // before the request line
+	case s.Lines == 0: // before the request line
 	case s.chunked:
 		s.begin(inChunkSize)
 	case s.contentLength > 0:
@@ -119,7 +124,7 @@ func (s *headerScanner) headerLine(line []byte) {
 }
 
 // field notes the fields that give the length of the body.
-func (s *headerScanner) field(line []byte) {
+func (s *Scanner) field(line []byte) {
 	name, value, ok := bytes.Cut(line, []byte{':'})
 	switch {
 	case !ok:
@@ -131,7 +136,7 @@ func (s *headerScanner) field(line []byte) {
 }
 
 // chunkSize reads the line before a chunk: a hexadecimal number, with an optional extension.
-func (s *headerScanner) chunkSize(line []byte) {
+func (s *Scanner) chunkSize(line []byte) {
 	digits, _, _ := bytes.Cut(line, []byte{';'})
 	if s.skip = parseDigits(bytes.Trim(digits, " \t"), 16); s.skip > 0 {
 		s.begin(inChunkEnd)

@@ -1,4 +1,4 @@
-package ratelimit
+package headerscan
 
 import (
 	"bufio"
@@ -37,15 +37,15 @@ func TestHeaderScanner(t *testing.T) {
 		{"a length behind many spaces", post + "Content-Length:" + strings.Repeat(" ", 40) + "900\r\n\r\nGET / HT", 0, "GET / HT"},
 	} {
 		for _, size := range []int{1, 2, 3, 7, 4096} { // of reads
-			var s headerScanner
+			var s Scanner
 			for rest := []byte(row.stream); len(rest) > 0; {
 				n := min(size, len(rest))
-				s.add(rest[:n])
+				s.Add(rest[:n])
 				rest = rest[n:]
 			}
-			if s.lines != row.lines || s.bytes != int64(len(row.unfinished)) {
+			if s.Lines != row.lines || s.Bytes != int64(len(row.unfinished)) {
 				t.Errorf("%s, %d bytes at once: got %d lines and %d bytes, want %d and %d",
-					row.name, size, s.lines, s.bytes, row.lines, len(row.unfinished))
+					row.name, size, s.Lines, s.Bytes, row.lines, len(row.unfinished))
 			}
 		}
 	}
@@ -84,18 +84,18 @@ func FuzzHeaderScanner(f *testing.F) {
 		f.Add([]byte(seed), 4096)
 	}
 	f.Fuzz(func(t *testing.T, stream []byte, size int) {
-		var s headerScanner
+		var s Scanner
 		size = max(1, size)
 		for rest := stream; len(rest) > 0; {
 			n := min(size, len(rest))
-			s.add(rest[:n])
+			s.Add(rest[:n])
 			rest = rest[n:]
-			if s.bytes < 0 || s.lines < 0 || s.skip < 0 || s.bytes > int64(len(stream)) {
-				t.Fatalf("%q: got %d bytes and %d lines", stream, s.bytes, s.lines)
+			if s.Bytes < 0 || s.Lines < 0 || s.skip < 0 || s.Bytes > int64(len(stream)) {
+				t.Fatalf("%q: got %d bytes and %d lines", stream, s.Bytes, s.Lines)
 			}
 		}
-		if want, known := unfinishedHeader(stream); known && s.bytes < int64(want) {
-			t.Fatalf("%q: got an unfinished header of %d bytes, want %d", stream, s.bytes, want)
+		if want, known := unfinishedHeader(stream); known && s.Bytes < int64(want) {
+			t.Fatalf("%q: got an unfinished header of %d bytes, want %d", stream, s.Bytes, want)
 		}
 	})
 }
