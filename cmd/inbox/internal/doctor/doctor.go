@@ -1,7 +1,8 @@
 // Package doctor finds problems that would keep a server from working and says
 // how to fix them: clock, state directory, ports, certificate files, DNS names,
-// CAs and the shared store. It tries what the server would try, leaves no trace,
-// and contacts only the hosts that a first order would contact. The command
+// CAs, the shared store and TURN. It tries what the server would try, leaves no
+// trace, and contacts only the server itself and the hosts that a first order
+// would contact. The command
 // translates its options into a [Config].
 package doctor
 
@@ -38,6 +39,7 @@ type Config struct {
 	Staging     bool    // Let's Encrypt's staging instead of its production
 	Engine      string
 	Profile     string
+	TURN        *TURN // nil: off
 	FewFiles    int64 // the limit of open files, if it is too low for the connections
 	MaxConns    int64 // that fit into FewFiles
 	JSON        bool
@@ -71,7 +73,9 @@ type Config struct {
 	listen        func(network, address string) (net.Listener, error)
 	dial          func(ctx context.Context, network, address string) (net.Conn, error)
 	proxy         func(*http.Request) (*url.URL, error) // for requests to the CAs
-	findPortOwner func(port string) (portOwner, bool)   // the program that listens, if it can be determined
+	bindUDP       func(address string, bufferBytes int) (bytes int, err error)
+	udpBuffer     func(port string) (bytes int)                // 0: unknown
+	findPortOwner func(network, port string) (portOwner, bool) // the program that uses it, if it can be determined
 	disk          func(dir string) (disk, error)
 	now           func() time.Time
 	serviceUser   func(stateDir string) (serviceUser, bool) // if the doctor runs as root and the server does not
@@ -111,6 +115,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.proxy == nil {
 		c.proxy = http.ProxyFromEnvironment
+	}
+	if c.bindUDP == nil {
+		c.bindUDP = bindUDP
+	}
+	if c.udpBuffer == nil {
+		c.udpBuffer = udpBuffer
 	}
 	if c.findPortOwner == nil {
 		c.findPortOwner = findPortOwner
@@ -191,6 +201,9 @@ func (e *examination) checks() []check {
 		checks = append(checks,
 			check{"names", e.checkNames}, check{"ca", e.checkCAs}, check{"caa", e.checkCAA},
 			check{"account", e.checkAccount}, check{"certificates", e.checkCertificates}, check{"orders", e.checkLastOrders})
+	}
+	if e.TURN != nil && !e.InServer { // a server would test itself before it serves
+		checks = append(checks, check{"turn", e.checkTURN})
 	}
 	if e.RenewTest {
 		checks = append(checks, check{"renew-test", e.checkDryRun})
