@@ -67,7 +67,7 @@ func TestDoctorTestsRunningRelay(t *testing.T) {
 	c := doctor.Config{
 		HTTPS: true, Bind: p.addr, StateDir: t.TempDir(), MailboxPath: "/inbox", HealthPath: "/healthz",
 		CertFile: file, KeyFile: file, CA: acme.CA{RootsFile: file},
-		TURN: &doctor.TURN{Relay: true, OverTLS: true, Bind: udp, ICEPath: "/ice"},
+		TURN: &doctor.TURN{Relay: true, Bind: udp, ICEPath: "/ice"},
 	}
 	var got []string
 	for range 2 { // the second time, a mailbox that was left would exceed -max-inboxes

@@ -32,8 +32,9 @@ type Config struct {
 	Origins   []string
 	// ICEServers are handed out by GET /ice.
 	ICEServers []inbox.ICEServer
-	// TURN is the relay; nil means off.
-	TURN *TURN
+	// TURN is the relay; nil means off, and NoTURN says why.
+	TURN   *TURN
+	NoTURN string
 
 	// CertFile and KeyFile hold a certificate. CertFilesGiven is false for the defaults.
 	CertFile, KeyFile string

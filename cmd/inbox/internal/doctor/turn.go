@@ -16,13 +16,13 @@ import (
 
 // TURN describes STUN and TURN as the options set them.
 type TURN struct {
-	Host        string // in the URLs; empty: the host of the request
-	Relay       bool   // this server is the relay, not another node of the store
-	OverTLS     bool   // unless the certificate is self-signed
-	BehindProxy bool   // which terminates TLS
-	Bind        string // address of UDP
-	BindGiven   bool   // otherwise the server also starts without the port
-	ICEPath     string // of the public listener
+	Host      string // in the URLs; empty: the host of the request
+	Relay     bool   // this server is the relay, not another node of the store
+	NoTLS     string // why TURN over TLS is not offered; empty: it is, unless the certificate is self-signed
+	NeedsName bool   // which is that the name is an IP address
+	Bind      string // address of UDP
+	BindGiven bool   // otherwise the server also starts without the port
+	ICEPath   string // of the public listener
 
 	// BufferBytes is the receive buffer that the server requests, MinBufferBytes the size
 	// below which it loses packets.
@@ -55,15 +55,10 @@ func (e *examination) checkTURN(ctx context.Context) []Finding {
 func (e *examination) checkTURNOverTLS() []Finding {
 	const need = " Networks that allow only HTTPS need TURN over TLS."
 	switch name := e.relayName(); {
-	case !e.HTTPS:
-		return []Finding{good("", "TURN over TLS is not offered, because of -https=false.")}
-	case e.TURN.BehindProxy:
-		return []Finding{good("", "TURN over TLS is not offered, because of -trusted-proxies: an HTTP proxy cannot pass it.")}
-	case isAddr(name):
-		return []Finding{warning(name, "TURN over TLS is not offered: browsers do not use it with an IP address.",
-			"Add a host name to -domain, or set -turn to one."+need)}
-	case !e.TURN.OverTLS:
-		return nil // the warning about the options says why
+	case e.TURN.NeedsName:
+		return []Finding{warning(name, "TURN over TLS is not offered: "+e.TURN.NoTLS+".", "Add a host name to -domain, or set -turn to one."+need)}
+	case e.TURN.NoTLS != "": // as intended, or with a warning about the options
+		return []Finding{good("", "TURN over TLS is not offered: "+e.TURN.NoTLS+".")}
 	case len(e.Domains) == 0 && !e.hasCertFiles():
 		return []Finding{good("", "TURN over TLS is not offered: the certificate is self-signed.")}
 	case len(e.Domains) == 0 && e.TURN.Host != "":

@@ -59,7 +59,7 @@ func newFakeRelay(s *testEnv, names ...string) *fakeRelay {
 	withoutCA(s)
 	s.CertFile = s.t.TempDir() // exists, so that the certificate is not self-signed
 	s.TURN = &TURN{
-		Host: names[0], Relay: true, OverTLS: true, Bind: f.udp.LocalAddr().String(), ICEPath: "/ice",
+		Host: names[0], Relay: true, Bind: f.udp.LocalAddr().String(), ICEPath: "/ice",
 		BufferBytes: 4 << 20, MinBufferBytes: 1 << 20,
 	}
 	s.udpBuffer = func(string) int { return 2 << 20 }
@@ -304,13 +304,12 @@ func TestDoctorChecksTURNWithoutServer(t *testing.T) {
 		{"no such address", failsWith(syscall.EADDRNOTAVAIL), []wantFinding{{Failure, portName, "does not have the address", "like :3478"}, untested}},
 		{"no permission", failsWith(fs.ErrPermission), []wantFinding{{Warning, portName, "require CAP_NET_BIND_SERVICE", "inbox-turn.socket"}, untested}},
 		{"another error", failsWith(errors.New("out of sockets")), []wantFinding{{Failure, portName, "Cannot bind the port: listen: out of sockets", "Correct -turn-bind"}, untested}},
-		{"only an IP address", func(s *testEnv) { s.Domains = []string{"203.0.113.5"} },
-			append([]wantFinding{{Warning, "203.0.113.5", "TURN over TLS is not offered: browsers do not use it with an IP address", "Add a host name to -domain"}}, free...)},
-		{"-turn is an IP address", func(s *testEnv) { s.TURN.Host, s.TURN.OverTLS = "203.0.113.5", false },
-			append([]wantFinding{{Warning, "203.0.113.5", "TURN over TLS is not offered", "or set -turn to one. Networks that allow only HTTPS need TURN over TLS."}}, free...)},
-		{"-turn is not in -domain", func(s *testEnv) { s.TURN.Host, s.TURN.OverTLS = "turn.example.net", false }, free},
-		{"plain HTTP", func(s *testEnv) { s.HTTPS = false }, append([]wantFinding{{OK, "", "not offered, because of -https=false", ""}}, free...)},
-		{"behind a proxy", func(s *testEnv) { s.TURN.BehindProxy = true }, append([]wantFinding{{OK, "", "not offered, because of -trusted-proxies", ""}}, free...)},
+		{"only an IP address", func(s *testEnv) {
+			s.Domains, s.TURN.NoTLS, s.TURN.NeedsName = []string{"203.0.113.5"}, "browsers do not use it with an IP address", true
+		}, append([]wantFinding{{Warning, "203.0.113.5", "TURN over TLS is not offered: browsers do not use it with an IP address.",
+			"Add a host name to -domain, or set -turn to one. Networks that allow only HTTPS need TURN over TLS."}}, free...)},
+		{"-turn is not in -domain", func(s *testEnv) { s.TURN.Host, s.TURN.NoTLS = "turn.example.net", "no certificate has the name" },
+			append([]wantFinding{{OK, "", "TURN over TLS is not offered: no certificate has the name.", ""}}, free...)},
 		{"self-signed", func(s *testEnv) { s.Domains, s.CertFile = nil, "" }, append([]wantFinding{{OK, "", "not offered: the certificate is self-signed", ""}}, free...)},
 		{"certificate files without the name of -turn", func(s *testEnv) { withCertFiles(s, "mail.example.net") },
 			append([]wantFinding{{Warning, "www.example.net", "does not cover the name of -turn", "Use a certificate that lists the name"}}, free...)},
@@ -319,7 +318,7 @@ func TestDoctorChecksTURNWithoutServer(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			s := newTestEnv(t)
 			s.Bind = freePort(t)
-			s.TURN = &TURN{Relay: true, OverTLS: true, Bind: ":3478", ICEPath: "/ice", BufferBytes: 4 << 20, MinBufferBytes: 1 << 20}
+			s.TURN = &TURN{Relay: true, Bind: ":3478", ICEPath: "/ice", BufferBytes: 4 << 20, MinBufferBytes: 1 << 20}
 			s.bindUDP = func(string, int) (int, error) { return 2 << 20, nil }
 			row.change(s)
 			expectFindings(t, s.checkTURN(), row.want...)

@@ -44,7 +44,7 @@ func doctorTURN(c *config.Config) *doctor.TURN {
 		return nil
 	}
 	return &doctor.TURN{
-		Host: t.Host, Relay: t.Relay, OverTLS: t.OverTLS, BehindProxy: len(c.TrustedProxies) > 0,
+		Host: t.Host, Relay: t.Relay, NoTLS: t.NoTLS, NeedsName: t.NeedsName,
 		Bind: t.Bind.Value, BindGiven: t.Bind.From != "", ICEPath: icePath,
 		BufferBytes: turnBufferBytes, MinBufferBytes: minTURNBufferBytes,
 	}
