@@ -47,7 +47,7 @@ type relay struct {
 	socket  *net.UDPConn // nil: no UDP
 	udpPort int          // in the URLs; zero is none
 	noTLS   string       // why clients cannot reach it over TLS; empty if they can
-	ledger  string // path of the ledger; empty is none
+	ledger  string       // path of the ledger; empty is none
 	payer   func(*http.Request) inbox.Payer
 	records *ratelimit.FrameLimiter
 	log     *slog.Logger
