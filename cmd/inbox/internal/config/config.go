@@ -32,8 +32,9 @@ type Config struct {
 	Origins   []string
 	// ICEServers are handed out by GET /ice.
 	ICEServers []inbox.ICEServer
-	// TURN is the relay; nil means off.
-	TURN *TURN
+	// TURN is the relay; nil means off, and NoTURN says why.
+	TURN   *TURN
+	NoTURN string
 
 	// CertFile and KeyFile contain a certificate. CertFilesGiven is false for the defaults.
 	CertFile, KeyFile string
@@ -144,9 +145,11 @@ type TURN struct {
 	Host string
 	// Relay reports whether this process is the relay. Otherwise another node of the store is.
 	Relay bool
-	// OverTLS reports whether clients can reach TURN over TLS, unless the certificate is
-	// self-signed.
-	OverTLS bool
+	// NoTLS is why clients cannot reach TURN over TLS, and NeedsName whether a host name
+	// instead of an IP address changes that. It is empty if they can, unless the certificate
+	// is self-signed.
+	NoTLS     string
+	NeedsName bool
 	// Bind is the address of STUN and TURN over UDP.
 	Bind Address
 	// RateBits is the maximum rate of all relayed traffic in bits per second, MonthBytes the

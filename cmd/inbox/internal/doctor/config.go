@@ -34,6 +34,7 @@ type Config struct {
 	Staging     bool    // Let's Encrypt's staging instead of its production
 	Engine      string
 	Profile     string
+	TURN        *TURN // nil: off
 	FewFiles    int64 // the limit of open files, if it is too low for the connections
 	MaxConns    int64 // that fit into FewFiles
 	JSON        bool
@@ -67,7 +68,9 @@ type Config struct {
 	listen        func(network, address string) (net.Listener, error)
 	dial          func(ctx context.Context, network, address string) (net.Conn, error)
 	proxy         func(*http.Request) (*url.URL, error) // for requests to the CAs
-	findPortOwner func(port string) (portOwner, bool)   // the program that listens, if it can be determined
+	bindUDP       func(address string, bufferBytes int) (bytes int, err error)
+	udpBuffer     func(port string) (bytes int)                // 0: unknown
+	findPortOwner func(network, port string) (portOwner, bool) // the program that uses it, if it can be determined
 	disk          func(dir string) (disk, error)
 	now           func() time.Time
 	serviceUser   func(stateDir string) (serviceUser, bool) // if the doctor runs as root and the server does not

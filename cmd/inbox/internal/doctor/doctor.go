@@ -1,7 +1,8 @@
 // Package doctor finds problems that would keep a server from working and says
 // how to fix them: clock, state directory, ports, certificate files, DNS names,
-// CAs and the shared store. It tries what the server would try, leaves no trace,
-// and contacts only the hosts that a first order would contact. The command
+// CAs, the shared store and TURN. It tries what the server would try, leaves no
+// trace, and contacts only the server itself and the hosts that a first order
+// would contact. The command
 // translates its options into a [Config].
 package doctor
 
@@ -50,6 +51,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.proxy == nil {
 		c.proxy = http.ProxyFromEnvironment
+	}
+	if c.bindUDP == nil {
+		c.bindUDP = bindUDP
+	}
+	if c.udpBuffer == nil {
+		c.udpBuffer = udpBuffer
 	}
 	if c.findPortOwner == nil {
 		c.findPortOwner = findPortOwner
@@ -124,6 +131,9 @@ func (e *examination) checks() []check {
 		checks = append(checks,
 			check{"names", e.checkNames}, check{"ca", e.checkCAs}, check{"caa", e.checkCAA},
 			check{"account", e.checkAccount}, check{"certificates", e.checkCertificates}, check{"orders", e.checkLastOrders})
+	}
+	if e.TURN != nil && !e.InServer { // a server would test itself before it serves
+		checks = append(checks, check{"turn", e.checkTURN})
 	}
 	if e.RenewTest {
 		checks = append(checks, check{"renew-test", e.checkDryRun})

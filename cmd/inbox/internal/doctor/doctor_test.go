@@ -91,7 +91,7 @@ func TestDoctorPrintsText(t *testing.T) {
 
 // Every check has a heading.
 func TestDoctorTitles(t *testing.T) {
-	e := &examination{Config: Config{HTTPS: true, RenewTest: true, Domains: []string{"www.example.net"}}}
+	e := &examination{Config: Config{HTTPS: true, RenewTest: true, Domains: []string{"www.example.net"}, TURN: &TURN{}}}
 	for _, c := range e.checks() {
 		if titleOf(c.id) == "" {
 			t.Errorf("no title for %q", c.id)
@@ -151,7 +151,7 @@ func TestDoctorKeepsSecrets(t *testing.T) {
 func TestWithDefaults(t *testing.T) {
 	c := Config{}.withDefaults()
 	if c.resolver == nil || c.localAddrs == nil || c.listen == nil || c.dial == nil || c.proxy == nil ||
-		c.findPortOwner == nil || c.disk == nil || c.now == nil || c.States == nil {
+		c.findPortOwner == nil || c.bindUDP == nil || c.udpBuffer == nil || c.disk == nil || c.now == nil || c.States == nil {
 		t.Errorf("got %+v", c)
 	}
 	addrs, err := c.localAddrs()

@@ -107,7 +107,7 @@ func (e *examination) checkInUse(ctx context.Context, name, bind string, secure 
 			break
 		}
 	}
-	owner, _ := e.findPortOwner(host.Port(bind))
+	owner, _ := e.findPortOwner("tcp", host.Port(bind))
 	return e.evaluatePortOwner(name, result, owner)
 }
 
@@ -199,10 +199,18 @@ func (e *examination) get(ctx context.Context, client *http.Client, secure bool,
 	if len(e.Domains) > 0 {
 		host = e.Domains[0]
 	}
+	return fetch(ctx, client, http.MethodGet, url+hostInURL(host)+path)
+}
+
+func hostInURL(host string) string {
 	if addr, err := netip.ParseAddr(host); err == nil && addr.Is6() {
-		host = "[" + host + "]"
+		return "[" + host + "]"
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+host+path, nil)
+	return host
+}
+
+func fetch(ctx context.Context, client *http.Client, method, url string) (status int, text []byte, err error) {
+	r, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -211,6 +219,6 @@ func (e *examination) get(ctx context.Context, client *http.Client, secure bool,
 		return 0, nil, err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes))
+	text, err = io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes))
 	return resp.StatusCode, text, err
 }

@@ -45,7 +45,7 @@ func newTestEnv(t *testing.T) *testEnv {
 		// All ports are free, whatever the machine's are.
 		listen:        func(network, _ string) (net.Listener, error) { return net.Listen(network, "127.0.0.1:0") },
 		proxy:         func(*http.Request) (*url.URL, error) { return nil, nil },
-		findPortOwner: func(string) (portOwner, bool) { return portOwner{}, false },
+		findPortOwner: func(string, string) (portOwner, bool) { return portOwner{}, false },
 		disk: func(string) (disk, error) {
 			return disk{freeBytes: 1 << 30, allInodes: 1 << 20, freeInodes: 1 << 20}, nil
 		},

@@ -26,6 +26,7 @@ func DoctorConfig(c *config.Config) doctor.Config {
 		CertFile: c.CertFile, KeyFile: c.KeyFile, StateDir: c.StateDir,
 		CA: a.CA, FallbackCA: a.FallbackCA, Staging: a.Staging, Engine: a.Engine, Profile: a.Profile,
 		JSON: c.Doctor.JSON, RenewTest: c.Doctor.RenewTest,
+		TURN:        doctorTURN(c),
 		MailboxPath: mailboxPath, HealthPath: healthPath, PrivateFiles: []string{secretFile, snapshot.LockName},
 		Options:  optionFindings(c.Warnings),
 		Pages:    func() error { _, err := openPages(c, nil, slog.New(slog.DiscardHandler)); return err },
@@ -33,6 +34,19 @@ func DoctorConfig(c *config.Config) doctor.Config {
 		DryRun:   func(ctx context.Context) error { return testOrder(ctx, c) },
 		Accounts: func(ctx context.Context) []acme.Account { return storedAccounts(ctx, c) },
 		States:   func() []tlsmgr.NameState { return storedCertificates(c) },
+	}
+}
+
+// doctorTURN returns what the doctor checks of STUN and TURN; nil if they are off.
+func doctorTURN(c *config.Config) *doctor.TURN {
+	t := c.TURN
+	if t == nil {
+		return nil
+	}
+	return &doctor.TURN{
+		Host: t.Host, Relay: t.Relay, NoTLS: t.NoTLS, NeedsName: t.NeedsName,
+		Bind: t.Bind.Value, BindGiven: t.Bind.From != "", ICEPath: icePath,
+		BufferBytes: turnBufferBytes, MinBufferBytes: minTURNBufferBytes,
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -13,7 +12,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -48,8 +46,8 @@ type relay struct {
 	nodes   *relayNodes  // nil without a store
 	socket  *net.UDPConn // nil: no UDP
 	udpPort int          // in the URLs; zero is none
-	overTLS bool
-	ledger  string // path of the ledger; empty is none
+	noTLS   string       // why clients cannot reach it over TLS; empty if they can
+	ledger  string       // path of the ledger; empty is none
 	payer   func(*http.Request) inbox.Payer
 	records *ratelimit.FrameLimiter
 	log     *slog.Logger
@@ -80,7 +78,10 @@ func openRelay(cfg *config.TURN, p relayParts, log *slog.Logger) (*relay, error)
 	}
 	r := &relay{
 		cfg: cfg, issuer: issuer, nodes: p.nodes, socket: p.socket, payer: p.payer, records: p.limits.Frames, log: log,
-		overTLS: cfg.OverTLS && !p.selfSigned,
+		noTLS: cfg.NoTLS,
+	}
+	if r.noTLS == "" && p.selfSigned {
+		r.noTLS = "the certificate is self-signed"
 	}
 	if !cfg.Relay {
 		_, port, _ := net.SplitHostPort(cfg.Bind.Value)
@@ -212,7 +213,7 @@ func (r *relay) servers(req *http.Request, owner string) (servers []inbox.ICESer
 		servers = append(servers, inbox.ICEServer{URLs: []string{"stun:" + udp}})
 		urls = append(urls, "turn:"+udp+"?transport=udp")
 	}
-	if _, err := netip.ParseAddr(host); err != nil && r.overTLS { // browsers refuse TLS at an address
+	if _, err := netip.ParseAddr(host); err != nil && r.noTLS == "" { // browsers refuse TLS at an address
 		urls = append(urls, "turns:"+net.JoinHostPort(host, port)+"?transport=tcp")
 	}
 	switch {
@@ -259,31 +260,4 @@ func requestHost(r *http.Request) (host, port string, ok bool) {
 		return "", "443", false
 	}
 	return names[0], port, true
-}
-
-// ports names the ports at which clients reach the relay, or is empty.
-func (r *relay) ports(https int) string {
-	var ports []string
-	if r.socket != nil && r.server != nil {
-		ports = append(ports, fmt.Sprintf("UDP port %d", r.udpPort))
-	}
-	if r.overTLS && r.server != nil {
-		ports = append(ports, fmt.Sprintf("TCP port %d", https))
-	}
-	return strings.Join(ports, " and ")
-}
-
-// String describes where clients reach the relay, for the log.
-func (r *relay) String() string {
-	switch {
-	case r.server == nil:
-		return fmt.Sprintf("at %s, another server of the store", r.cfg.Host)
-	case r.socket == nil && !r.overTLS:
-		return "nothing"
-	case r.socket == nil:
-		return "TLS"
-	case !r.overTLS:
-		return "UDP " + r.socket.LocalAddr().String()
-	}
-	return "UDP " + r.socket.LocalAddr().String() + " and TLS"
 }
