@@ -96,9 +96,9 @@ func TestWaitCanExceedBodyTimeout(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"-https=true", "-https=false"} {
 		timeouts := shortTimeouts()
-		timeouts.Write = 200 * time.Millisecond // starts only when the response is written
-		p := startWithTimeouts(t, timeouts, scheme, "-poll-timeout", "1")
-		p.want(http.StatusNotFound, "POST", "/inbox?to=nobody&wait=1", "bob", "hello")
+		timeouts.Write = 3 * time.Second // starts only when the response is written
+		p := startWithTimeouts(t, timeouts, scheme, "-poll-timeout", "4")
+		p.want(http.StatusNotFound, "POST", "/inbox?to=nobody&wait=4", "bob", "hello")
 		p.want(http.StatusNoContent, "GET", "/inbox", "bob", "")
 	}
 }
