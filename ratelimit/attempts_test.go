@@ -10,15 +10,15 @@ import (
 )
 
 func TestLoginThrottle(t *testing.T) {
-	p := NewLoginThrottle(Budget{PerSecond: 0.1, Burst: 10}, time.Minute, 100)
+	p := newLoginThrottle(Budget{PerSecond: 0.1, Burst: 10}, time.Minute, 100)
 	owner, attacker, other, otherOwner := ip4(1), ip4(2), ip4(3), ip4(4)
-	p.Succeeded(owner, "bob", at(0))
-	p.Succeeded(otherOwner, "another name", at(0))
+	p.succeeded(owner, "bob", at(0))
+	p.succeeded(otherOwner, "another name", at(0))
 	for range 10 {
-		if !p.Allow(attacker, "bob", at(0)).OK {
+		if !p.allow(attacker, "bob", at(0)).OK {
 			t.Fatal("refused within the budget")
 		}
-		p.Failed(attacker, "bob", at(0))
+		p.failed(attacker, "bob", at(0))
 	}
 	for _, row := range []struct {
 		what string
@@ -36,41 +36,41 @@ func TestLoginThrottle(t *testing.T) {
 		{"the owner, after its record expired", owner, "bob", 61, true},
 		{"the attacker, after a token was refilled", attacker, "bob", 10, true},
 	} {
-		if got := p.Allow(row.addr, row.name, at(row.at)); got.OK != row.want {
+		if got := p.allow(row.addr, row.name, at(row.at)); got.OK != row.want {
 			t.Errorf("%s: got %+v, want %v", row.what, got, row.want)
 		}
 	}
 }
 
 func TestOwnerExpires(t *testing.T) {
-	p := NewLoginThrottle(Budget{PerSecond: 0.0001, Burst: 1}, time.Minute, 100)
-	p.Succeeded(ip4(1), "bob", at(0))
-	p.Failed(ip4(2), "bob", at(0))
+	p := newLoginThrottle(Budget{PerSecond: 0.0001, Burst: 1}, time.Minute, 100)
+	p.succeeded(ip4(1), "bob", at(0))
+	p.failed(ip4(2), "bob", at(0))
 	for _, row := range []struct {
 		at   float64
 		want bool
 	}{{59, true}, {60, false}, {1000, false}} {
-		if got := p.Allow(ip4(1), "bob", at(row.at)).OK; got != row.want {
+		if got := p.allow(ip4(1), "bob", at(row.at)).OK; got != row.want {
 			t.Errorf("%v s after: got %v, want %v", row.at, got, row.want)
 		}
 	}
-	p.Succeeded(ip4(1), "bob", at(100))
-	p.Succeeded(ip4(1), "bob", at(161))
-	if !p.Allow(ip4(1), "bob", at(220)).OK {
+	p.succeeded(ip4(1), "bob", at(100))
+	p.succeeded(ip4(1), "bob", at(161))
+	if !p.allow(ip4(1), "bob", at(220)).OK {
 		t.Error("an owner that logged in again was forgotten")
 	}
-	p.Succeeded(ip4(3), "another name", at(300)) // starts a generation
-	p.Succeeded(ip4(1), "bob", at(330))
-	p.Succeeded(ip4(3), "another name", at(360)) // and the next
-	if !p.Allow(ip4(1), "bob", at(380)).OK {
+	p.succeeded(ip4(3), "another name", at(300)) // starts a generation
+	p.succeeded(ip4(1), "bob", at(330))
+	p.succeeded(ip4(3), "another name", at(360)) // and the next
+	if !p.allow(ip4(1), "bob", at(380)).OK {
 		t.Error("an owner was dropped with older ones")
 	}
 }
 
 func TestOwnersAreBounded(t *testing.T) {
-	p := NewLoginThrottle(Budget{PerSecond: 1, Burst: 1}, time.Minute, 100)
+	p := newLoginThrottle(Budget{PerSecond: 1, Burst: 1}, time.Minute, 100)
 	for i := range 10000 {
-		p.Succeeded(ip4(i), fmt.Sprint(i), at(float64(i)/100))
+		p.succeeded(ip4(i), fmt.Sprint(i), at(float64(i)/100))
 	}
 	if n := len(p.owners.young) + len(p.owners.old); n > 100 {
 		t.Errorf("got %d owners remembered, want at most 100", n)
@@ -79,16 +79,16 @@ func TestOwnersAreBounded(t *testing.T) {
 
 // A client that fills the table with its own names must not displace other owners.
 func TestAttackerDoesNotEvictOwners(t *testing.T) {
-	p := NewLoginThrottle(Budget{PerSecond: 0.0001, Burst: 1}, time.Minute, 100)
-	p.Succeeded(ip4(1), "bob", at(0))
-	p.Failed(ip4(2), "bob", at(0))
+	p := newLoginThrottle(Budget{PerSecond: 0.0001, Burst: 1}, time.Minute, 100)
+	p.succeeded(ip4(1), "bob", at(0))
+	p.failed(ip4(2), "bob", at(0))
 	for step := range 20 {
 		now := float64(20 * step)
 		for i := range 1000 {
-			p.Succeeded(ip4(3), fmt.Sprint(step, "-", i), at(now))
+			p.succeeded(ip4(3), fmt.Sprint(step, "-", i), at(now))
 		}
-		p.Succeeded(ip4(1), "bob", at(now+1))
-		if !p.Allow(ip4(1), "bob", at(now+2)).OK {
+		p.succeeded(ip4(1), "bob", at(now+1))
+		if !p.allow(ip4(1), "bob", at(now+2)).OK {
 			t.Fatalf("after %d s the owner is locked out", 20*step)
 		}
 	}

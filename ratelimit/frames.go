@@ -57,7 +57,9 @@ func (f *FrameLimiter) Dropped() int64 { return f.dropped.Load() }
 // RecordListener returns a listener whose connections are charged for small TLS records.
 // It belongs under the TLS listener.
 func (f *FrameLimiter) RecordListener(inner net.Listener) net.Listener {
-	return recordListener{inner, f}
+	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
+		return &throttledConn{Conn: c, limiter: f, units: splitter{headerBytes: recordHeaderBytes, measure: measureRecord}}
+	})
 }
 
 // DiscountRecords makes small TLS records of a connection count for a sixteenth: those of a
@@ -73,29 +75,7 @@ func (f *FrameLimiter) DiscountRecords(c net.Conn) {
 // must be h2, and nothing may have been read from it.
 func (f *FrameLimiter) FrameConn(c *tls.Conn) net.Conn {
 	units := splitter{headerBytes: frameHeaderBytes, measure: measureFrame, skip: prefaceBytes}
-	return &frameConn{throttledConn{Conn: c, limiter: f, units: units}, c}
-}
-
-// frameConn has the connection state that an HTTP/2 server requires.
-type frameConn struct {
-	throttledConn
-	tls *tls.Conn
-}
-
-func (c *frameConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
-
-type recordListener struct {
-	net.Listener
-	limiter *FrameLimiter
-}
-
-func (l recordListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	units := splitter{headerBytes: recordHeaderBytes, measure: measureRecord}
-	return &throttledConn{Conn: c, limiter: l.limiter, units: units}, nil
+	return tlsConn{&throttledConn{Conn: c, limiter: f, units: units, hello: watchedHello(c)}, c}
 }
 
 // throttledConn counts the units that are read from it.
@@ -103,9 +83,10 @@ type throttledConn struct {
 	net.Conn
 	limiter     *FrameLimiter
 	units       splitter
-	uncharged   int  // units not charged yet
-	mostlySmall bool // whether the last read brought mostly small units
-	discounted  bool // recordDiscount units count as one
+	hello       *helloConn // of frames; nil if there is none
+	uncharged   int        // units not charged yet
+	mostlySmall bool       // whether the last read brought mostly small units
+	discounted  bool       // recordDiscount units count as one
 	written     atomic.Int64
 
 	once sync.Once // before the first charge: with a PROXY header, the address is unknown earlier
@@ -129,6 +110,9 @@ func (c *throttledConn) Read(p []byte) (int, error) {
 		p = p[:min(len(p), smallReadBytes)]
 	}
 	n, err := c.Conn.Read(p)
+	if n > 0 && c.hello != nil {
+		c.hello.deliver()
+	}
 	units := c.units.count(p[:n])
 	c.uncharged += units
 	c.mostlySmall = units*smallRecordBytes > n

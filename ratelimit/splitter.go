@@ -20,6 +20,7 @@ type splitter struct {
 
 	buf      [frameHeaderBytes]byte
 	buffered int // bytes of an incomplete header in buf
+	length   int // of the current unit, without its header
 	skip     int // bytes until the next header
 }
 
@@ -40,9 +41,17 @@ func (s *splitter) count(p []byte) (n int) {
 		if counts {
 			n++
 		}
-		s.buffered, s.skip = 0, length
+		s.buffered, s.length, s.skip = 0, length, length
 	}
 	return n
+}
+
+// incomplete returns the number of bytes of a unit that has begun and not ended.
+func (s *splitter) incomplete() int {
+	if s.skip > 0 {
+		return s.headerBytes + s.length - s.skip
+	}
+	return s.buffered
 }
 
 func measureRecord(header []byte) (length int, counts bool) {

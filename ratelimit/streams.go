@@ -17,6 +17,10 @@ type StreamLimits struct {
 	// MaxPerAddr bounds the active streams of an address. A network can have sixteen times
 	// as many. Zero also lets one address have all of Max.
 	MaxPerAddr int
+	// Timeout ends a response of which the client does not receive 64 KiB, or the rest, within
+	// it. A slow download of any length continues. A deadline that a handler sets has
+	// precedence.
+	Timeout time.Duration
 	// DryRun counts refusals of shares and of MaxPerAddr but refuses nothing. Max applies
 	// nevertheless: it protects the memory of the server.
 	DryRun bool
@@ -29,8 +33,9 @@ type StreamLimits struct {
 // window for responses keeps all of them. Therefore clients have shares, and when three
 // quarters of the streams are in use, responses that a client does not read are ended early.
 type StreamLimiter struct {
-	share *Share
-	addr  func(*http.Request) netip.Addr
+	share   *Share
+	addr    func(*http.Request) netip.Addr
+	timeout time.Duration
 
 	refusing atomic.Int64 // refusals that are being sent
 	stalled  atomic.Int64 // responses that were ended early
@@ -55,6 +60,8 @@ const (
 	stallTimeout = 5 * time.Second
 	// stallChunkBytes bounds one write, so that a slow client shows progress.
 	stallChunkBytes = 32 << 10
+	// minProgressBytes is what a client must receive in the timeout of a response.
+	minProgressBytes = 64 << 10
 	// sweepInterval is how often stalled responses are looked for.
 	sweepInterval = time.Second
 )
@@ -69,7 +76,7 @@ func NewStreamLimiter(limits StreamLimits, addr func(*http.Request) netip.Addr) 
 	if share.MinPerClient = minStreamsPerAddr; limits.MaxPerAddr <= 0 {
 		share.MinPerClient = share.Ceiling // no share
 	}
-	return &StreamLimiter{share: NewShare(share), addr: addr, active: make(map[*streamWriter]struct{})}
+	return &StreamLimiter{share: NewShare(share), addr: addr, timeout: limits.Timeout, active: make(map[*streamWriter]struct{})}
 }
 
 // Active returns how many streams are active.
@@ -78,7 +85,7 @@ func (s *StreamLimiter) Active() int64 { return s.share.Used() }
 // Refused returns how many streams were refused, or would have been in a dry run.
 func (s *StreamLimiter) Refused() int64 { return s.share.Refused() }
 
-// Stalled returns how many responses were ended because their client did not read them.
+// Stalled returns how many responses were ended early because their client did not read them.
 func (s *StreamLimiter) Stalled() int64 { return s.stalled.Load() }
 
 // Handler returns a middleware. It belongs around every handler that writes a response, apart
@@ -132,7 +139,7 @@ func refuseStream(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *StreamLimiter) begin(w http.ResponseWriter) *streamWriter {
-	writer := &streamWriter{ResponseWriter: w}
+	writer := &streamWriter{ResponseWriter: w, limiter: s}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.active[writer] = struct{}{}
@@ -186,7 +193,12 @@ func (s *StreamLimiter) stalledSince(now time.Time) (stalled []*streamWriter) {
 // streamWriter is the response of a stream.
 type streamWriter struct {
 	http.ResponseWriter
+	limiter *StreamLimiter
 	writing atomic.Int64 // when the current write began, in Unix nanoseconds; 0 without one
+
+	deadline    time.Time // of what is being written; zero without one
+	untilNext   int       // bytes until it moves
+	ownDeadline bool      // the handler has set one
 
 	mu    sync.Mutex
 	ended bool // the handler returns, and ResponseWriter can no longer be used
@@ -199,20 +211,48 @@ func (w *streamWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *streamWriter) Write(p []byte) (n int, err error) {
 	for {
 		chunk := p[n:min(n+stallChunkBytes, len(p))]
-		w.writing.Store(time.Now().UnixNano())
+		now := time.Now()
+		w.moveDeadline(now)
+		w.writing.Store(now.UnixNano())
 		m, err := w.ResponseWriter.Write(chunk)
 		w.writing.Store(0)
+		w.untilNext -= m
 		if n += m; err != nil || n == len(p) {
-			return n, err
+			return n, w.countStalled(err)
 		}
 	}
+}
+
+// moveDeadline sets a deadline for the next minProgressBytes.
+func (w *streamWriter) moveDeadline(now time.Time) {
+	if w.limiter.timeout <= 0 || w.untilNext > 0 || w.ownDeadline {
+		return
+	}
+	w.untilNext, w.deadline = minProgressBytes, now.Add(w.limiter.timeout)
+	// An error means that the writer does not support deadlines, like a test's recorder.
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(w.deadline)
+}
+
+// countStalled counts an error of a write whose deadline has passed, and returns it.
+func (w *streamWriter) countStalled(err error) error {
+	if err != nil && !w.ownDeadline && !w.deadline.IsZero() && !time.Now().Before(w.deadline) {
+		w.deadline = time.Time{}
+		w.limiter.stalled.Add(1)
+	}
+	return err
+}
+
+// SetWriteDeadline implements the method that [http.ResponseController] uses.
+func (w *streamWriter) SetWriteDeadline(t time.Time) error {
+	w.ownDeadline = true
+	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(t)
 }
 
 // FlushError implements the method that [http.ResponseController] uses.
 func (w *streamWriter) FlushError() error {
 	w.writing.Store(time.Now().UnixNano())
 	defer w.writing.Store(0)
-	return http.NewResponseController(w.ResponseWriter).Flush()
+	return w.countStalled(http.NewResponseController(w.ResponseWriter).Flush())
 }
 
 // Flush implements [http.Flusher].

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -54,10 +55,10 @@ func getFrom(ctx context.Context, s *httptest.Server, from string) (string, erro
 
 func TestStreamLimiterBoundsConcurrentRequests(t *testing.T) {
 	for _, row := range []struct {
-		name       string
-		limits     StreamLimits
-		held, then string // addresses of the first two requests, and of the third
-		refuses    bool
+		name         string
+		limits       StreamLimits
+		first, third string // addresses of the first two requests, and of the third
+		refuses      bool
 	}{
 		{"below", StreamLimits{Max: 3, MaxPerAddr: 3}, "192.0.2.1", "192.0.2.1", false},
 		{"in total", StreamLimits{Max: 2}, "192.0.2.1", "192.0.2.2", true},
@@ -77,10 +78,10 @@ func TestStreamLimiterBoundsConcurrentRequests(t *testing.T) {
 			}))
 			answers := make(chan error, 3)
 			for range 2 {
-				go func() { _, err := getFrom(t.Context(), s, row.held); answers <- err }()
+				go func() { _, err := getFrom(t.Context(), s, row.first); answers <- err }()
 				<-arrived
 			}
-			go func() { _, err := getFrom(t.Context(), s, row.then); answers <- err }()
+			go func() { _, err := getFrom(t.Context(), s, row.third); answers <- err }()
 			if row.refuses {
 				if err := <-answers; err == nil || err.Error() != "503 Service Unavailable 1" {
 					t.Errorf("the third request: got %v, want 503 and Retry-After", err)
@@ -279,7 +280,7 @@ func TestStalledResponsesAreEnded(t *testing.T) {
 // TestStreamWriterShowsProgress checks that a large response is written in chunks.
 func TestStreamWriterShowsProgress(t *testing.T) {
 	var sizes []int
-	w := &streamWriter{ResponseWriter: chunkRecorder{httptest.NewRecorder(), &sizes}}
+	w := &streamWriter{ResponseWriter: chunkRecorder{httptest.NewRecorder(), &sizes}, limiter: newTestStreams(StreamLimits{})}
 	if n, err := w.Write(make([]byte, 2*stallChunkBytes+1)); n != 2*stallChunkBytes+1 || err != nil {
 		t.Errorf("got %d, %v", n, err)
 	}
@@ -299,6 +300,62 @@ type chunkRecorder struct {
 func (c chunkRecorder) Write(p []byte) (int, error) {
 	*c.sizes = append(*c.sizes, len(p))
 	return len(p), nil
+}
+
+// deadlineRecorder records the write deadlines of a response.
+type deadlineRecorder struct {
+	*httptest.ResponseRecorder
+	set []time.Duration // from the beginning of the test
+	at  time.Time
+}
+
+func (d *deadlineRecorder) SetWriteDeadline(t time.Time) error {
+	d.set = append(d.set, t.Sub(d.at))
+	return nil
+}
+
+// TestStreamDeadlineMovesWithProgress checks that each 64 KiB of a response have a deadline,
+// unless the handler sets one.
+func TestStreamDeadlineMovesWithProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := &deadlineRecorder{httptest.NewRecorder(), nil, time.Now()}
+		w := &streamWriter{ResponseWriter: rec, limiter: newTestStreams(StreamLimits{Timeout: 30 * time.Second})}
+		for range 20 {
+			w.Write(make([]byte, 10<<10)) // 200 KiB in all
+			time.Sleep(time.Second)
+		}
+		want := []time.Duration{30 * time.Second, 37 * time.Second, 44 * time.Second}
+		if !slices.Equal(rec.set, want) {
+			t.Errorf("got deadlines %v, want %v", rec.set, want)
+		}
+		http.NewResponseController(w).SetWriteDeadline(time.Now())
+		w.Write(make([]byte, 1<<20))
+		if len(rec.set) != len(want)+1 {
+			t.Errorf("got deadlines %v, want none after that of the handler", rec.set)
+		}
+	})
+}
+
+// TestUnreadStreamsEnd checks that a response that the client does not read is reset, and a
+// request that waits is not.
+func TestUnreadStreamsEnd(t *testing.T) {
+	a := newTestStreams(StreamLimits{Max: 100, MaxPerAddr: 100, Timeout: 100 * time.Millisecond})
+	release := make(chan struct{})
+	s := streamServer(t, a, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-From") == "192.0.2.2" {
+			<-release
+		}
+		io.WriteString(w, "served")
+	}))
+	poll := make(chan string, 1)
+	go func() { text, err := getFrom(t.Context(), s, "192.0.2.2"); poll <- fmt.Sprint(text, err) }()
+	waitUntil(t, "a request that waits", func() bool { return a.Active() == 1 })
+	stalledClient(t, s, "192.0.2.1", 3)
+	waitUntil(t, "the end of unread responses", func() bool { return a.Stalled() == 3 && a.Active() == 1 })
+	close(release)
+	if got := <-poll; got != "served<nil>" {
+		t.Errorf("a waiting request got %s, want its response", got)
+	}
 }
 
 // waitUntil waits until done returns true.

@@ -9,11 +9,13 @@ import (
 	"sync/atomic"
 
 	"inbox/internal/netconn"
+
+	"inbox/ratelimit/internal/headerscan"
 )
 
-// UnfinishedLimiter bounds the memory of TLS handshakes and HTTP/1.1 headers that clients have
-// begun and not finished. A header costs a server much more than its bytes, because each field
-// is an entry of a map. Typical handshakes and headers cost nothing. Beyond that, each charges
+// UnfinishedLimiter bounds the memory of TLS handshakes, of TLS messages after them, and of
+// HTTP/1.1 headers that clients have begun and not finished. A header costs a server much more
+// than its bytes, because each field is an entry of a map. Typical handshakes and headers cost nothing. Beyond that, each charges
 // an estimate of its memory to Share until it is complete, and its connection is closed if the
 // share of its address is used up. Trusted proxies have no share of their own.
 type UnfinishedLimiter struct {
@@ -36,6 +38,12 @@ const (
 	freeFields = 64
 	// bytesPerField is what net/http allocates for a short field.
 	bytesPerField = 200
+	// maxPostHandshakeBytes bounds the TLS records after a handshake that bring no application
+	// data. A KeyUpdate, the only message that a client has reason to send, takes 27.
+	maxPostHandshakeBytes = 4 << 10
+	// maxRecordBytes is the size of the largest TLS record, its header included (RFC 8446,
+	// section 5.2).
+	maxRecordBytes = recordHeaderBytes + 16<<10 + 256
 	// unfinishedFactor is the memory per byte of long fields and of handshake messages,
 	// in buffers that grow by doubling and in copies.
 	unfinishedFactor = 3
@@ -47,61 +55,43 @@ func (u *UnfinishedLimiter) Headers() int64 { return u.headers.Load() }
 // LargeHeaders returns how many headers net/http refused because of their size.
 func (u *UnfinishedLimiter) LargeHeaders() int64 { return u.largeHeaders.Load() }
 
-// Handshakes returns how many connections were closed during a handshake.
+// Handshakes returns how many connections were closed during a handshake, or during a TLS
+// message after it.
 func (u *UnfinishedLimiter) Handshakes() int64 { return u.handshakes.Load() }
 
 // HandshakeListener returns a listener whose connections are charged for their handshake. It
-// belongs under the TLS listener.
+// belongs under the TLS listener. If [UnfinishedLimiter.HeaderListener],
+// [FrameLimiter.FrameConn] or [OnData] follows the data above TLS, connections that send more
+// than 4 KiB of records without application data after the handshake are closed: crypto/tls
+// keeps an unfinished message of up to 64 KiB.
 func (u *UnfinishedLimiter) HandshakeListener(inner net.Listener) net.Listener {
-	return wrapListener{inner, func(c net.Conn) net.Conn {
+	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
 		h := &helloConn{Conn: c, memory: charge{limiter: u}, records: splitter{headerBytes: recordHeaderBytes}}
 		h.records.measure = h.measure
 		return h
-	}}
+	})
 }
 
 // HeaderListener returns a listener whose connections are charged for the headers of HTTP/1.1
 // requests. It belongs above TLS. A *tls.Conn, or one that a connection wraps, must have
 // completed its handshake; as net/http requires, its connection has the method ConnectionState.
 func (u *UnfinishedLimiter) HeaderListener(inner net.Listener) net.Listener {
-	return wrapListener{inner, func(c net.Conn) net.Conn {
-		h := &headerConn{Conn: c, memory: charge{limiter: u}}
+	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
+		h := &headerConn{Conn: c, memory: charge{limiter: u}, hello: watchedHello(c)}
 		if t, ok := netconn.Find[*tls.Conn](c); ok {
-			return tlsHeaderConn{h, t}
+			return tlsConn{h, t}
 		}
 		return h
-	}}
-}
-
-// tlsHeaderConn has the methods of a TLS connection that net/http looks for.
-type tlsHeaderConn struct {
-	*headerConn
-	tls *tls.Conn
-}
-
-func (c tlsHeaderConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
-func (c tlsHeaderConn) CloseWrite() error                    { return c.tls.CloseWrite() }
-
-// wrapListener wraps the connections of a listener.
-type wrapListener struct {
-	net.Listener
-	wrap func(net.Conn) net.Conn
-}
-
-func (l wrapListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return l.wrap(c), nil
+	})
 }
 
 // charge is what a connection has charged to the share of its address.
 type charge struct {
 	limiter *UnfinishedLimiter
 
+	held atomic.Int64 // only the reader increases it
+
 	mu        sync.Mutex
-	held      int64
 	addrKnown bool // with a PROXY header, only after the first read
 	addr      netip.Addr
 	closed    bool
@@ -110,13 +100,17 @@ type charge struct {
 // set charges cost bytes instead of what was charged before. It reports whether the share
 // allows them; otherwise nothing changes.
 func (c *charge) set(cost int64, conn net.Conn) bool {
+	if cost == 0 && c.held.Load() == 0 {
+		return true // as usual, without a lock
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	held := c.held.Load()
 	switch {
-	case c.closed || cost == c.held:
+	case c.closed || cost == held:
 		return true
-	case cost < c.held:
-		c.limiter.Share.Release(c.addr, c.held-cost)
+	case cost < held:
+		c.limiter.Share.Release(c.addr, held-cost)
 	default:
 		if !c.addrKnown {
 			c.addrKnown = true
@@ -124,11 +118,11 @@ func (c *charge) set(cost int64, conn net.Conn) bool {
 				c.addr = addr
 			}
 		}
-		if !c.limiter.Share.Reserve(c.addr, cost-c.held) {
+		if !c.limiter.Share.Reserve(c.addr, cost-held) {
 			return false
 		}
 	}
-	c.held = cost
+	c.held.Store(cost)
 	return true
 }
 
@@ -137,19 +131,50 @@ func (c *charge) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	if c.held > 0 {
-		c.limiter.Share.Release(c.addr, c.held)
-		c.held = 0
+	if held := c.held.Swap(0); held > 0 {
+		c.limiter.Share.Release(c.addr, held)
 	}
 }
 
-// helloConn is charged for its handshake.
+// helloConn is charged for its handshake. When TLS reads from it, all complete records so far
+// have been processed, and have brought application data or become part of a message.
 type helloConn struct {
 	net.Conn
 	memory  charge
 	records splitter
-	bytes   int64
-	done    bool // the handshake is complete, as for handshakeState
+	bytes   int64 // of the handshake, or since there was application data
+	done    bool  // the handshake is complete, as for handshakeConn
+
+	watched   bool        // the layer above TLS reports application data
+	delivered atomic.Bool // since the last read
+}
+
+// watchedHello returns the layer under a TLS connection to which application data must be
+// reported, or nil. The handshake must be complete.
+func watchedHello(c net.Conn) *helloConn {
+	h, ok := netconn.Find[*helloConn](c)
+	if ok {
+		h.watched = true
+	}
+	return h
+}
+
+// OnData returns a function that must be called after each read from a TLS connection that
+// brought application data, so that the connection is one of those that
+// [UnfinishedLimiter.HandshakeListener] closes. The handshake must be complete, and nothing may
+// have been read. HTTP needs no call: its layers do this themselves.
+func OnData(c *tls.Conn) func() {
+	if h := watchedHello(c); h != nil {
+		return h.deliver
+	}
+	return func() {}
+}
+
+// deliver notes that TLS has delivered application data.
+func (c *helloConn) deliver() {
+	if !c.delivered.Load() { // a store costs more
+		c.delivered.Store(true)
+	}
 }
 
 func (c *helloConn) measure(header []byte) (length int, counts bool) {
@@ -161,21 +186,48 @@ func (c *helloConn) measure(header []byte) (length int, counts bool) {
 func (c *helloConn) NetConn() net.Conn { return c.Conn }
 
 func (c *helloConn) Read(p []byte) (int, error) {
+	if c.done {
+		return c.readAfter(p)
+	}
 	n, err := c.Conn.Read(p)
-	if c.done || n == 0 {
+	if n == 0 {
 		return n, err
 	}
 	c.bytes += int64(n)
 	if c.records.count(p[:n]); c.done {
+		c.bytes = int64(c.records.incomplete())
 		c.memory.set(0, c.Conn)
 		return n, err
 	}
 	if !c.memory.set(unfinishedFactor*max(0, c.bytes-freeUnfinishedBytes), c.Conn) {
-		c.memory.limiter.handshakes.Add(1)
-		c.Close()
-		return 0, io.EOF
+		return c.refuse()
 	}
 	return n, err
+}
+
+// readAfter reads after the handshake, at most one record, so that an unfinished message is no
+// larger when it is noticed.
+func (c *helloConn) readAfter(p []byte) (int, error) {
+	if !c.watched {
+		return c.Conn.Read(p)
+	}
+	if c.delivered.Load() {
+		c.delivered.Store(false)
+		c.bytes = int64(c.records.incomplete())
+	}
+	if c.bytes-int64(c.records.incomplete()) > maxPostHandshakeBytes {
+		return c.refuse()
+	}
+	n, err := c.Conn.Read(p[:min(len(p), maxRecordBytes)])
+	c.records.count(p[:n])
+	c.bytes += int64(n)
+	return n, err
+}
+
+func (c *helloConn) refuse() (int, error) {
+	c.memory.limiter.handshakes.Add(1)
+	c.Close()
+	return 0, io.EOF
 }
 
 // Close closes the connection and releases its charge.
@@ -188,7 +240,8 @@ func (c *helloConn) Close() error {
 type headerConn struct {
 	net.Conn
 	memory charge
-	scan   headerScanner
+	scan   headerscan.Scanner
+	hello  *helloConn // nil without TLS
 }
 
 // NetConn returns the connection underneath, as tls.Conn does.
@@ -196,12 +249,15 @@ func (c *headerConn) NetConn() net.Conn { return c.Conn }
 
 func (c *headerConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	before := c.scan.bytes
-	c.scan.add(p[:n])
-	if most := c.memory.limiter.MaxHeaderBytes; most > 0 && before < most && c.scan.bytes >= most && c.scan.state == inHeader {
+	if n > 0 && c.hello != nil {
+		c.hello.deliver()
+	}
+	before := c.scan.Bytes
+	c.scan.Add(p[:n])
+	if most := c.memory.limiter.MaxHeaderBytes; most > 0 && before < most && c.scan.Bytes >= most && c.scan.InHeader() {
 		c.memory.limiter.largeHeaders.Add(1)
 	}
-	cost := unfinishedFactor*max(0, c.scan.bytes-freeUnfinishedBytes) + bytesPerField*max(0, c.scan.lines-freeFields)
+	cost := unfinishedFactor*max(0, c.scan.Bytes-freeUnfinishedBytes) + bytesPerField*max(0, c.scan.Lines-freeFields)
 	if !c.memory.set(cost, c.Conn) {
 		c.memory.limiter.headers.Add(1)
 		c.Close()
@@ -215,3 +271,15 @@ func (c *headerConn) Close() error {
 	c.memory.close()
 	return c.Conn.Close()
 }
+
+// tlsConn is a layer above a TLS connection with the methods that HTTP servers look for.
+type tlsConn struct {
+	net.Conn
+	tls *tls.Conn
+}
+
+// NetConn returns the connection underneath, as tls.Conn does.
+func (c tlsConn) NetConn() net.Conn { return c.Conn }
+
+func (c tlsConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
+func (c tlsConn) CloseWrite() error                    { return c.tls.CloseWrite() }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -241,5 +242,33 @@ func TestBytesAfterTheHandshakeCostNothing(t *testing.T) {
 	c, _ := u.HandshakeListener(&oneConnListener{&scriptedConn{from: "192.0.2.1", in: bytes.NewReader(stream), chunk: 4096}}).Accept()
 	if n, err := io.Copy(io.Discard, c); err != nil || n != int64(len(stream)) {
 		t.Errorf("got %d bytes and %v, want %d", n, err, len(stream))
+	}
+}
+
+// TestChargeAndClose charges a connection while it is closed.
+func TestChargeAndClose(t *testing.T) {
+	u := &UnfinishedLimiter{Share: NewShare(ShareLimits{}), ClientIP: &ClientIP{}}
+	for range 200 {
+		c := &charge{limiter: u}
+		var closing sync.WaitGroup
+		closing.Go(c.close)
+		for _, cost := range []int64{0, 100, 0, 50, 0, 70} {
+			c.set(cost, &scriptedConn{from: "192.0.2.1"})
+		}
+		closing.Wait()
+	}
+	if n := u.Share.Used(); n != 0 {
+		t.Errorf("got %d bytes charged after all connections were closed", n)
+	}
+}
+
+func BenchmarkHeaderConnRead(b *testing.B) {
+	u := &UnfinishedLimiter{Share: NewShare(ShareLimits{}), ClientIP: &ClientIP{}}
+	request := []byte(start + strings.Repeat("Field: value\r\n", 10) + "\r\n")
+	in := bytes.NewReader(nil)
+	c, _ := u.HeaderListener(&oneConnListener{&scriptedConn{from: "192.0.2.1", in: in, chunk: 4096}}).Accept()
+	for buf := make([]byte, 4096); b.Loop(); {
+		in.Reset(request)
+		c.Read(buf)
 	}
 }

@@ -3,7 +3,6 @@ package tlsmgr
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -19,37 +18,33 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// managed serves the configured names with certificates of a CA, and with the
-// certificate files for a name without one.
+// managed serves the configured names with certificates of a CA, or with the certificate
+// files until there is one.
 type managed struct {
 	names      []string
 	log        *slog.Logger
 	certs      *certTable
-	static     *files             // nil: no files are configured
-	lastStatic *tls.Certificate   // the last one of the files that was considered
-	dir        *storage.Directory // nil: the storage is not a directory
-	issuer     *acme.Issuer
+	static     *files             // nil if no files are configured
+	lastStatic *tls.Certificate   // last seen certificate of the files
+	dir        *storage.Directory // nil for shared storage
+	acme       *acme.Client
 }
 
-// errNoStateDir is shown and logged when nothing can be ordered.
-var errNoStateDir = errors.New("there is no state directory, " +
-	"and the limits of a CA cannot be respected without a stored schedule")
-
-// stateStorage returns where certificates of a CA are kept. dir is nil unless that
-// is a directory.
+// stateStorage returns the storage of accounts and certificates. dir is nil if it is
+// shared.
 func stateStorage(c Config) (s storage.Storage, dir *storage.Directory) {
-	switch {
-	case c.Shared != nil:
+	if c.Shared != nil {
 		return c.Shared, nil
-	case c.StateDir != "":
-		dir = acmeDirectory(c.StateDir, c.Logger)
-		return dir, dir
 	}
-	return storage.Unavailable{Err: errNoStateDir}, nil
+	dir = acmeDirectory(c.StateDir, c.Logger)
+	return dir, dir
 }
 
 func acmeDirectory(stateDir string, log *slog.Logger) *storage.Directory {
-	return storage.NewDirectory(filepath.Join(stateDir, "acme"), log)
+	if stateDir != "" {
+		stateDir = filepath.Join(stateDir, "acme")
+	}
+	return storage.NewDirectory(stateDir, log)
 }
 
 func newManaged(c Config) (*managed, error) {
@@ -59,7 +54,7 @@ func newManaged(c Config) (*managed, error) {
 	}
 	store, dir := stateStorage(c)
 	m := &managed{names: names, log: c.Logger, dir: dir, certs: newCertTable(names)}
-	m.issuer, err = acme.New(acme.Options{
+	m.acme, err = acme.New(acme.Options{
 		Config: c.ACME, Domains: c.Domains, Storage: store, Logger: c.Logger, OnCertificate: m.certs.setACME,
 	})
 	if err != nil {
@@ -68,13 +63,14 @@ func newManaged(c Config) (*managed, error) {
 	m.loadStatic(c)
 	m.announce()
 	if c.Shared == nil && c.StateDir == "" {
-		m.log.Warn("no certificate will be ordered", "err", errNoStateDir)
+		m.log.Warn("no certificate will be ordered: there is no state directory, " +
+			"and the limits of a CA cannot be respected without a stored schedule")
 	}
 	return m, nil
 }
 
-// loadStatic reads the certificate files, if there are any. They are a fallback, so
-// an error is a warning.
+// loadStatic loads the certificate files if they are configured. They are a fallback, so
+// an error is only logged.
 func (m *managed) loadStatic(c Config) {
 	if c.CertFile == "" && c.KeyFile == "" {
 		return
@@ -85,8 +81,9 @@ func (m *managed) loadStatic(c Config) {
 	}
 }
 
-// applyStatic uses the certificate of the files if it has changed, unless it is for
-// other names. The caller must hold readSem, so that the newest of two is used.
+// applyStatic uses the certificate of the files if it has changed, unless it is for other
+// names. The caller must hold readSem, so that an older certificate does not replace a
+// newer one.
 func (m *managed) applyStatic() {
 	cert := m.static.current.Load()
 	if cert == nil || m.lastStatic == cert {
@@ -114,15 +111,15 @@ func (m *managed) announce() {
 		}
 		serves = append(serves, text)
 	}
-	m.log.Info("certificate", "source", "acme", "why", "domains are configured", "engine", m.issuer.EngineName(),
-		"ca", m.issuer.CAURL(), "served", strings.Join(serves, "; "))
+	m.log.Info("certificate", "source", "acme", "why", "domains are configured", "engine", m.acme.EngineName(),
+		"ca", m.acme.CAURL(), "served", strings.Join(serves, "; "))
 }
 
 // getCertificate reads only memory, except for challenges while an order is in
 // progress. (nil, nil) makes crypto/tls send unrecognized_name.
 func (m *managed) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if acme.IsChallenge(hello) {
-		return m.issuer.Challenge(hello)
+		return m.acme.Challenge(hello)
 	}
 	name := m.certs.requestedName(hello)
 	if name == "" {
@@ -132,8 +129,8 @@ func (m *managed) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	return cert, nil
 }
 
-// hasIssued reports whether a valid certificate of the CA serves a host name. Browsers
-// ignore HSTS for addresses.
+// hasIssued reports whether a host name is served with a valid certificate of the CA. It is
+// false for IP addresses, for which browsers ignore HSTS.
 func (m *managed) hasIssued(name string, now time.Time) bool {
 	cert, source := m.certs.pick(name, now)
 	return source == "acme" && certs.ValidAt(cert, now) && !hosts.IsIP(name)
@@ -141,7 +138,7 @@ func (m *managed) hasIssued(name string, now time.Time) bool {
 
 func (m *managed) run(ctx context.Context) {
 	var background sync.WaitGroup
-	background.Go(func() { m.issuer.Run(ctx) })
+	background.Go(func() { m.acme.Run(ctx) })
 	if m.dir != nil {
 		released := make(chan func(), 1)
 		go func() { released <- m.dir.MarkInUse() }() // the disk can hang
@@ -156,7 +153,7 @@ func (m *managed) run(ctx context.Context) {
 }
 
 func (m *managed) reload() {
-	m.issuer.ForceRenewal()
+	m.acme.ForceRenewal()
 	if m.static != nil && !m.static.exclusiveWithTimeout(m.reread) {
 		m.static.reportTimeout()
 	}
@@ -172,10 +169,10 @@ func (m *managed) reread() {
 func (m *managed) state() []NameState {
 	now := time.Now()
 	var states []NameState
-	for _, s := range m.issuer.Status() {
+	for _, s := range m.acme.Status() {
 		n := NameState{
 			Name: s.Name, LastError: s.Err, LastAttempt: s.LastAttempt, NextAttempt: s.NextAttempt,
-			Engine: m.issuer.EngineName(), CA: m.issuer.CAURL(), Status: s.Text,
+			Engine: m.acme.EngineName(), CA: m.acme.CAURL(), Status: s.Text,
 			RenewAt: s.RenewAt, Failures: s.Failures, Obtained: s.Obtained,
 		}
 		if cert, source := m.certs.pick(s.Name, now); cert != nil {

@@ -29,7 +29,7 @@ func newTestManaged(t *testing.T, c Config) (*Manager, *tlstest.LogBuffer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { m.managed.issuer.Run(canceled(t)) }) // ends what runs in the background
+	t.Cleanup(func() { m.managed.acme.Run(canceled(t)) }) // ends what runs in the background
 	return m, buf
 }
 
@@ -210,7 +210,7 @@ func TestNewWritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	tlstest.MustWriteFile(t, damaged, []byte("{"))
-	for engine, newEngine := range map[string]acme.NewEngine{"certmagic": certmagic.New, "autocert": autocert.New} {
+	for engine, newEngine := range map[string]acme.EngineFactory{"certmagic": certmagic.New, "autocert": autocert.New} {
 		c.ACME.Engine = newEngine
 		before := listFiles(t, state)
 		m, _ := newTestManaged(t, c)
@@ -265,8 +265,8 @@ func TestMissingFallbackFilesAreNotLogged(t *testing.T) {
 	}
 }
 
-// InUse reports whether a server runs on the state directory, so that the doctor can
-// let it answer challenges.
+// InUse reports whether a server uses the state directory, so that it responds to the
+// challenges of the doctor.
 func TestInUseWhileServerRuns(t *testing.T) {
 	c := acmeConfig(t, "one.example.org")
 	c.ACME.CA.URL = "https://127.0.0.1:1/directory" // unreachable, so nothing is ordered

@@ -97,7 +97,7 @@ func (s *selfSigned) state() []NameState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	leaf := s.current.Load().Leaf
-	return statesOf(leaf, "self-signed", s.lastErr, certs.RenewAt(leaf))
+	return statesOf(leaf, "self-signed", s.lastErr, selfSignedRenewAt(leaf))
 }
 
 // refresh creates a new certificate if one is needed.
@@ -125,12 +125,17 @@ func (s *selfSigned) reasonLocked(want certNames) string {
 	switch {
 	case cert == nil:
 		return "no valid certificate"
-	case s.now().After(certs.RenewAt(cert.Leaf)):
+	case s.now().After(selfSignedRenewAt(cert.Leaf)):
 		return "the previous certificate expires soon"
 	case !want.coveredBy(cert.Leaf):
 		return "the host has a new name or address"
 	}
 	return ""
+}
+
+// selfSignedRenewAt returns when a third of the lifetime is left.
+func selfSignedRenewAt(leaf *x509.Certificate) time.Time {
+	return leaf.NotAfter.Add(-selfSignedLifetime / 3)
 }
 
 // namesLocked returns the names of the current certificate. A new certificate
@@ -150,10 +155,7 @@ func (s *selfSigned) saveLocked(bundle []byte) {
 	if s.path == "" {
 		return
 	}
-	err, result := errDiskTimeout, make(chan error, 1)
-	if timeout.Run(diskTimeout, func() { result <- atomicfile.Write(s.path, bundle) }) {
-		err = <-result
-	}
+	_, err := timeout.Call(diskTimeout, func() (any, error) { return nil, atomicfile.Write(s.path, bundle) })
 	if err != nil {
 		s.lastErr = err
 		s.log.Warn("cannot save the self-signed certificate; the next start creates another one", "err", err)
@@ -165,16 +167,9 @@ func (s *selfSigned) load() *tls.Certificate {
 	if s.path == "" {
 		return nil
 	}
-	err, loaded := errDiskTimeout, make(chan *tls.Certificate, 1)
-	failed := make(chan error, 1)
-	if timeout.Run(diskTimeout, func() {
-		cert, err := s.read()
-		loaded <- cert
-		failed <- err
-	}) {
-		if err = <-failed; err == nil {
-			return <-loaded
-		}
+	cert, err := timeout.Call(diskTimeout, s.read)
+	if err == nil {
+		return cert
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("ignoring the stored self-signed certificate", "file", s.path, "err", err)
@@ -194,8 +189,6 @@ func (s *selfSigned) read() (*tls.Certificate, error) {
 	}
 	return cert, certs.CheckValidity(cert.Leaf, s.now())
 }
-
-var errDiskTimeout = errors.New("timeout: the disk of the state directory does not respond")
 
 func makeSelfSigned(n certNames, now time.Time) (*tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

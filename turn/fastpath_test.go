@@ -354,7 +354,7 @@ func FuzzDatagram(f *testing.F) {
 	for _, method := range []stun.Method{stun.MethodAllocate, stun.MethodRefresh, stun.MethodCreatePermission, stun.MethodChannelBind} {
 		f.Add(stun.MustBuild(stun.TransactionID, stun.NewType(method, stun.ClassRequest)).Raw)
 		f.Add(stun.MustBuild(stun.TransactionID, stun.NewType(method, stun.ClassRequest), peer(p.allocated[1].relay),
-			channelNumberAttr(0x4001), udpTransport, attribute(stun.AttrEvenPort, 0), stun.NewUsername("u"), stun.NewRealm(realm),
+			channelNumberAttr(0x4001), udpTransport, attribute(stun.AttrEvenPort, 0), stun.NewUsername("u"), stun.NewRealm(realmPlaceholder),
 			stun.NewNonce("n"), stun.NewShortTermIntegrity("p")).Raw)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -375,7 +375,8 @@ func FuzzAuthenticatedRequest(f *testing.F) {
 	p := newPair(f)
 	c := &fakeClient{from: netip.MustParseAddrPort("198.51.100.3:4000")}
 	creds := p.Credentials("alice", Payer{})
-	key := stun.NewLongTermIntegrity(creds.Username, realm, creds.Password)
+	realm := stun.NewRealm(p.issuer.realm(c.from.Addr(), p.config.Now()))
+	key := stun.NewLongTermIntegrity(creds.Username, realm.String(), creds.Password)
 	var nonce stun.Nonce
 	p.serveRequest(c, nil, stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodAllocate, stun.ClassRequest)).Raw)
 	challenge := stun.Message{Raw: c.sent[0]}
@@ -398,7 +399,7 @@ func FuzzAuthenticatedRequest(f *testing.F) {
 		if len(raw) > maxMessageBytes || request.Decode() != nil {
 			return nil
 		}
-		for _, setter := range []stun.Setter{stun.NewUsername(creds.Username), stun.NewRealm(realm), nonce, key} {
+		for _, setter := range []stun.Setter{stun.NewUsername(creds.Username), realm, nonce, key} {
 			if setter.AddTo(&request) != nil {
 				return nil
 			}

@@ -59,6 +59,7 @@ func openUDPAllocation(t *testing.T, p *socketPair, i int) {
 		t.Fatalf("got %x", answer.Raw)
 	}
 	creds := p.Credentials("alice", Payer{})
+	realm := p.issuer.realm(netip.MustParseAddr("127.0.0.1"), p.config.Now())
 	request := func(method stun.Method, attrs ...stun.Setter) {
 		attrs = append([]stun.Setter{stun.TransactionID, stun.NewType(method, stun.ClassRequest)}, attrs...)
 		m := stun.MustBuild(append(attrs, stun.NewUsername(creds.Username), stun.NewRealm(realm), nonce,

@@ -7,11 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pion/stun/v4"
 	pion "github.com/pion/turn/v5"
 )
-
-// realm is in each answer to an unauthenticated request, so it is short.
-const realm = "turn"
 
 const (
 	// reservationLifetime is how long pion keeps the reservation that it makes for each
@@ -46,7 +44,7 @@ type pionServer struct {
 func newPionServer(s *Server) (*pionServer, error) {
 	p := &pionServer{s: s, requests: make(chan *request), handled: make(chan struct{}), closed: make(chan struct{})}
 	_, err := pion.NewServer(pion.ServerConfig{
-		Realm:               realm,
+		Realm:               realmPlaceholder,
 		AuthHandler:         p.authenticate,
 		EventHandler:        pion.EventHandler{OnAuth: p.authenticated},
 		StrictAddressFamily: true,
@@ -119,12 +117,15 @@ func (p *pionServer) SetWriteDeadline(time.Time) error { return nil }
 func (p *pionServer) authenticate(a *pion.RequestAttributes) (userID string, key []byte, ok bool) {
 	r := p.current
 	identity, refused := p.s.identify(a.Username, r.msg.Type.Method)
-	if refused != notRefused || a.Realm != realm {
-		r.refused = max(refused, refusedCredentials)
+	if r.msg.Type.Method == stun.MethodAllocate && !p.s.issuer.checkRealm(a.Realm, r.client.addr().Addr()) {
+		refused = refusedCredentials
+	}
+	if refused != notRefused {
+		r.refused = refused
 		return "", nil, false
 	}
 	r.identity = identity
-	r.key = pion.GenerateAuthKey(a.Username, realm, p.s.issuer.password(a.Username))
+	r.key = pion.GenerateAuthKey(a.Username, a.Realm, p.s.issuer.password(a.Username))
 	return a.Username, r.key, true
 }
 

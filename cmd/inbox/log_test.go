@@ -30,7 +30,7 @@ func TestLogOmitsSecrets(t *testing.T) {
 			t.Errorf("the log contains %q:\n%s", secret, text)
 		}
 	}
-	for _, wanted := range []string{"method=POST route=/inbox status=200 dur=", "addr=127.0.0.0/24", "route=/inbox status=204", "TLS handshake error", "refusedHandshakes=1"} {
+	for _, wanted := range []string{"method=POST route=/inbox status=200 dur=", "addr=127.0.0.0/24", "route=/inbox status=204", "TLS handshake error", "suppressedErrors=1"} {
 		if !strings.Contains(text, wanted) {
 			t.Errorf("the log lacks %q:\n%s", wanted, text)
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,7 +21,7 @@ import (
 func scrapeAll(t *testing.T) string {
 	t.Helper()
 	p := start(t, "-metrics-bind", "127.0.0.1:0", "-domain", "localhost", "-acme-agree", "-http-bind=",
-		"-acme-ca", "https://127.0.0.1:1/", "-acme-preflight=false")
+		"-acme-ca", "https://127.0.0.1:1/", "-acme-preflight=false", "-turn", "auto", "-turn-bind", "127.0.0.1:0")
 	plain := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false")
 	plain.claim("alice")
 	plain.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
@@ -154,7 +155,8 @@ func TestMonitoringIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	metrics := parseMetrics(scrapeAll(t))
+	exported := scrapeAll(t)
+	metrics := parseMetrics(exported)
 	suffix := regexp.MustCompile(`_(bucket|sum|count)$`)
 	for name := range metrics {
 		if told := suffix.ReplaceAllString(name, ""); strings.HasPrefix(name, "inbox_") && !strings.Contains(string(text), "`"+told) {
@@ -171,9 +173,16 @@ func TestMonitoringIsDocumented(t *testing.T) {
 			t.Errorf("docs/monitoring.md does not describe the alert %s", name)
 		}
 	}
-	for reason := range logging.NewErrorLog(nil).HandshakeErrors() {
+	reasons := slices.Collect(maps.Keys(logging.NewErrorLog(nil).HandshakeErrors()))
+	for _, m := range regexp.MustCompile(`(?m)^inbox_turn_[a-z_]+\{reason="(.+?)"`).FindAllStringSubmatch(exported, -1) {
+		reasons = append(reasons, m[1])
+	}
+	if len(reasons) < 30 {
+		t.Errorf("got %d reasons, want those of handshakes and of TURN", len(reasons))
+	}
+	for _, reason := range reasons {
 		if !strings.Contains(string(text), "`"+reason+"`") {
-			t.Errorf("docs/monitoring.md does not describe the handshake failure %s", reason)
+			t.Errorf("docs/monitoring.md does not describe the reason %s", reason)
 		}
 	}
 }

@@ -2,11 +2,14 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -88,14 +91,14 @@ func TestSlowBodyGets408(t *testing.T) {
 }
 
 // TestWaitCanExceedBodyTimeout checks that the body timeout does not apply after the body:
-// a pending send or a held poll can take longer.
+// a pending send or a poll can wait longer.
 func TestWaitCanExceedBodyTimeout(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"-https=true", "-https=false"} {
 		timeouts := shortTimeouts()
-		timeouts.Write = 200 * time.Millisecond // starts only when the response is written
-		p := startWithTimeouts(t, timeouts, scheme, "-poll-timeout", "1")
-		p.want(http.StatusNotFound, "POST", "/inbox?to=nobody&wait=1", "bob", "hello")
+		timeouts.Write = 3 * time.Second // starts only when the response is written
+		p := startWithTimeouts(t, timeouts, scheme, "-poll-timeout", "4")
+		p.want(http.StatusNotFound, "POST", "/inbox?to=nobody&wait=4", "bob", "hello")
 		p.want(http.StatusNoContent, "GET", "/inbox", "bob", "")
 	}
 }
@@ -173,5 +176,49 @@ func TestRefusalsLeaveHTTP2Open(t *testing.T) {
 			t.Errorf("%s %s: got %d over %s, connection kept %t (%v), want %d over HTTP/2 on the first connection",
 				row.method, row.path, a.status, a.proto, reused, err, row.want)
 		}
+	}
+}
+
+// TestUnreadResponsesEnd checks that the response to a client that reads nothing ends, over each
+// kind of connection.
+func TestUnreadResponsesEnd(t *testing.T) {
+	t.Parallel()
+	const size = 64 << 20 // more than the buffers of both kernels
+	dir := t.TempDir()
+	file := filepath.Join(dir, "large.bin")
+	writeFile(t, file, "")
+	if err := errors.Join(os.Truncate(file, size), os.Chmod(file, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	timeouts := shortTimeouts()
+	timeouts.Write = 300 * time.Millisecond
+	for _, row := range []struct{ scheme, protocol, limit string }{
+		{"-https=false", "", "stalled-connections"},
+		{"-https=true", "http/1.1", "stalled-connections"},
+		{"-https=true", "h2", "stalled-streams"},
+	} {
+		t.Run(row.scheme+" "+row.protocol, func(t *testing.T) {
+			t.Parallel()
+			p := startWithTimeouts(t, timeouts, row.scheme, "-public", dir, "-metrics-bind", "127.0.0.1:0")
+			var received int64
+			var err error
+			if row.protocol == "h2" {
+				var resp *http.Response
+				if resp, err = p.client.Get(p.url + "/large.bin"); err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				p.waitMetric(`inbox_limited_total{limit="`+row.limit+`"}`, 1)
+				received, err = io.Copy(io.Discard, resp.Body)
+			} else {
+				c := p.dial()
+				io.WriteString(c, "GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n")
+				p.waitMetric(`inbox_limited_total{limit="`+row.limit+`"}`, 1)
+				received, err = io.Copy(io.Discard, c)
+			}
+			if received >= size || !isClosed(err) {
+				t.Errorf("got %d bytes and %v, want the end of the response", received, err)
+			}
+		})
 	}
 }

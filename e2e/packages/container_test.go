@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,6 +28,10 @@ func buildImage(t *testing.T) string {
 	buildah("build", "--isolation", "chroot", "--platform", "linux/amd64", "-t", "inbox", dir)
 	container := strings.TrimSpace(buildah("from", "--pull-never", "inbox"))
 	config := buildah("inspect", "--format", "{{.OCIv1.Config.User}} {{.OCIv1.Config.WorkingDir}} {{.OCIv1.Config.Cmd}} {{.OCIv1.Config.Env}}", container)
+	ports := buildah("inspect", "--format", "{{range $port, $_ := .OCIv1.Config.ExposedPorts}}{{$port}} {{end}}", container)
+	if got := strings.Fields(ports); !slices.Equal(got, []string{"3000", "3478/udp"}) && !slices.Equal(got, []string{"3000/tcp", "3478/udp"}) {
+		t.Errorf("got exposed ports %q, want those of HTTPS and TURN", got)
+	}
 	if want := "65532:65532 /app [./inbox] ["; !strings.HasPrefix(config, want) || !strings.Contains(config, "STATE_DIRECTORY=/var/lib/inbox") {
 		t.Errorf("got image configuration %q, want %q and STATE_DIRECTORY", config, want)
 	}

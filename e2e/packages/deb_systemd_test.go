@@ -21,11 +21,16 @@ export DEBIAN_FRONTEND=noninteractive
 
 version() { "/proc/$(systemctl show -P MainPID inbox)/exe" version; }
 reachable() { (exec 3<>/dev/tcp/127.0.0.1/443) 2>/dev/null; }
+relays() { # the Binding request of STUN, and its answer
+	exec 3<>/dev/udp/127.0.0.1/3478
+	printf '\x00\x01\x00\x00\x21\x12\xa4\x42inboxinbox12' >&3
+	[ "$(timeout 10 dd bs=64 count=1 status=none <&3 | head -c 2 | od -An -tx1)" = " 01 01" ]
+}
 
 {install}
-systemctl is-active inbox inbox.socket inbox-http.socket inbox-turn.socket && reachable && echo "= the documented commands start it"
+systemctl is-active inbox inbox.socket inbox-http.socket inbox-turn.socket && reachable && relays && echo "= the documented commands start it"
 {stop}
-! systemctl is-active inbox.socket && ! reachable && [ ! -e /etc/systemd/system/sockets.target.wants/inbox.socket ] && echo "= the documented commands stop it"
+! systemctl is-active inbox.socket inbox-turn.socket && ! reachable && ! grep -q ':0D96 ' /proc/net/udp6 && [ ! -e /etc/systemd/system/sockets.target.wants/inbox.socket ] && echo "= the documented commands stop it"
 yes | {forget}
 [ ! -e /etc/inbox/inbox.env ] && [ ! -e /var/lib/inbox ] && [ ! -e /var/lib/private/inbox ] && echo "= the documented commands delete everything"
 
@@ -33,6 +38,7 @@ mkdir -p /etc/inbox && printf 'INBOX_DOMAIN=inbox.test\nINBOX_EMAIL=me@inbox.tes
 apt-get -yq --no-install-recommends install /root/first.deb
 systemctl is-active inbox && echo "= the configured service starts at installation"
 reachable && echo "= port 443 accepts connections"
+relays && echo "= UDP port 3478 answers STUN"
 [ "$(version)" = "$(inbox version)" ]
 secret=$(cat /var/lib/inbox/secret | sha256sum)
 (cd /root; {backup})
@@ -47,7 +53,7 @@ kill "$client"
 echo "= upgrade: $(grep -c ok /root/connects) connected, $(grep -c refused /root/connects || true) refused"
 
 apt-get -yq remove inbox
-! systemctl is-active inbox.socket && ! reachable && echo "= removal closes the port"
+! systemctl is-active inbox.socket && ! reachable && ! grep -q ':0D96 ' /proc/net/udp6 && echo "= removal closes the ports"
 apt-get -yq --no-install-recommends install /root/second.deb
 systemctl is-active inbox && echo "= a second installation starts it"
 systemctl stop inbox.service inbox.socket inbox-http.socket inbox-turn.socket && systemctl disable inbox
@@ -113,7 +119,7 @@ func TestDebUnderSystemd(t *testing.T) {
 	for _, want := range []string{
 		"the documented commands start it", "the documented commands stop it",
 		"the documented commands delete everything", "the configured service starts at installation",
-		"port 443 accepts connections", " 0 refused", "removal closes the port",
+		"port 443 accepts connections", "UDP port 3478 answers STUN", " 0 refused", "removal closes the ports",
 		"a second installation starts it", "a disabled service stays disabled",
 		"the state survives the purge", "the backup is restored", "done",
 	} {

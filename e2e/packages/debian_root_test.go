@@ -94,8 +94,18 @@ func (r debianRoot) wantFiles(when string, want bool, names ...string) {
 
 // enabled reports whether the service starts at boot.
 func (r debianRoot) enabled() bool {
-	return r.exists("/etc/systemd/system/multi-user.target.wants/inbox.service")
+	r.t.Helper()
+	enabled := r.exists("/etc/systemd/system/multi-user.target.wants/inbox.service")
+	for _, socket := range socketUnits {
+		if r.exists("/etc/systemd/system/sockets.target.wants/"+socket) != enabled {
+			r.t.Errorf("%s: got enabled %v, unlike inbox.service", socket, !enabled)
+		}
+	}
+	return enabled
 }
+
+// socketUnits are enabled and disabled together with inbox.service.
+var socketUnits = []string{"inbox.socket", "inbox-http.socket", "inbox-turn.socket"}
 
 // startServer starts the installed program without systemd and requests its front page.
 func (r debianRoot) startServer() *e2e.Server {

@@ -54,7 +54,13 @@ func TestRpmAndDebHaveSameFiles(t *testing.T) {
 			t.Errorf("%s: got it only in the .deb, want it in the .rpm too", name)
 		}
 	}
-	if !slices.Contains(files, envFile) {
-		t.Errorf("%s: missing in the .rpm", envFile)
+	want := []string{envFile, "/usr/lib/systemd/system/inbox.service", "/usr/share/doc/inbox/turn.md"}
+	for _, socket := range socketUnits {
+		want = append(want, "/usr/lib/systemd/system/"+socket)
+	}
+	for _, name := range want {
+		if !slices.Contains(files, name) {
+			t.Errorf("%s: missing in the .rpm", name)
+		}
 	}
 }

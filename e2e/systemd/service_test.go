@@ -35,6 +35,7 @@ func TestService(t *testing.T) {
 		run  func(*machine)
 	}{
 		{"install", install},
+		{"relay", relay},
 		{"upgrade", upgrade},
 		{"restarts under load", restartUnderLoad},
 		{"crash", crash},
@@ -95,6 +96,41 @@ func install(m *machine) {
 	}
 	if out := m.run("journalctl", "-u", "inbox", "-p", "warning"); strings.Contains(out, "Operation not permitted") {
 		m.t.Errorf("got \"Operation not permitted\" in the journal, want none:\n%s", out)
+	}
+}
+
+// relay checks the socket of the relay: its receive buffer, which exceeds what the server could
+// request, and that packets start the service and wait for it.
+func relay(m *machine) {
+	settings := m.systemctl("show", "-p", "ReceiveBuffer", "-p", "PassPacketInfo", "-p", "FileDescriptorName", "inbox-turn.socket")
+	for _, want := range []string{"ReceiveBuffer=4194304", "PassPacketInfo=yes", "FileDescriptorName=turn"} {
+		if !strings.Contains(settings, want+"\n") {
+			m.t.Errorf("inbox-turn.socket: got\n%s\nwant %s", settings, want)
+		}
+	}
+	if got := m.run("ss", "-Hulnpm", "sport = :3478"); !strings.Contains(got, ",rb8388608,") || !strings.Contains(got, `("inbox",`) {
+		m.t.Errorf("got the socket %s, want a buffer of 4 MiB, which the kernel doubles, and the server", got)
+	}
+	journal := m.run("journalctl", "-u", "inbox")
+	if !strings.Contains(journal, `msg=relay over="UDP port 3478"`) || strings.Contains(journal, "the receive buffer of TURN over UDP is small") {
+		m.t.Errorf("journal: want a relay with a large buffer, got:\n%s", journal)
+	}
+	for _, address := range []string{"127.0.0.1", "127.0.0.2", "::1"} {
+		m.wantSTUN(address)
+	}
+	m.systemctl("stop", "inbox")
+	m.wantSTUN("127.0.0.1")
+}
+
+// wantSTUN sends a Binding request to the relay from a connected socket, which receives answers
+// only from the address that it asked.
+func (m *machine) wantSTUN(address string) {
+	m.t.Helper()
+	const script = `exec 3<>/dev/udp/$1/3478
+		printf '\x00\x01\x00\x00\x21\x12\xa4\x42inboxinbox12' >&3
+		timeout 20 dd bs=64 count=1 status=none <&3 | head -c 2 | od -An -tx1`
+	if got, err := m.try("bash", "-c", script, "bash", address); strings.TrimSpace(got) != "01 01" {
+		m.t.Errorf("STUN at %s: got %q, %v, want an answer\n%s", address, got, err, m.journal())
 	}
 }
 

@@ -80,6 +80,20 @@ func TestUnitsVerify(t *testing.T) {
 	}
 }
 
+// inbox-turn.socket gives the relay what it cannot take itself.
+func TestTURNSocket(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(unitsDir, "inbox-turn.socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"ListenDatagram=3478", "FileDescriptorName=turn", "BindIPv6Only=both", "ReceiveBuffer=4M", "PassPacketInfo=yes", "WantedBy=sockets.target"} {
+		if !strings.Contains(string(text), "\n"+want+"\n") {
+			t.Errorf("got no line %s", want)
+		}
+	}
+}
+
 // The exposure that systemd-analyze security calculates (100 is the worst) stays below a
 // threshold.
 func TestUnitsAreHardened(t *testing.T) {

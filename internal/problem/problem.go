@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,6 +39,37 @@ var MethodNotAllowed = New(http.StatusMethodNotAllowed, "method-not-allowed", "M
 // NotFound returns the refusal of a path.
 func NotFound(detail string) *Problem {
 	return New(http.StatusNotFound, "not-found", "There is nothing at this path", detail)
+}
+
+// Kind returns the type without TypePrefix.
+func (p *Problem) Kind() string { return strings.TrimPrefix(p.Type, TypePrefix) }
+
+// Counter counts problems by their kind. All methods can be called concurrently.
+type Counter map[string]*atomic.Int64
+
+// NewCounter returns a counter of these kinds. It ignores others.
+func NewCounter(kinds ...string) Counter {
+	c := Counter{}
+	for _, kind := range kinds {
+		c[kind] = new(atomic.Int64)
+	}
+	return c
+}
+
+// Add counts a problem.
+func (c Counter) Add(p *Problem) {
+	if n := c[p.Kind()]; n != nil {
+		n.Add(1)
+	}
+}
+
+// Counts returns the counts, 0 included.
+func (c Counter) Counts() map[string]int64 {
+	counts := make(map[string]int64, len(c))
+	for kind, n := range c {
+		counts[kind] = n.Load()
+	}
+	return counts
 }
 
 // Error returns the title.

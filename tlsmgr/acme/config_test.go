@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// withEngine adds an engine that is never made.
+// withEngine adds an engine factory that is not called.
 func withEngine(c Config) Config {
-	c.Engine = func(EngineConfig) (Engine, error) { return nil, nil }
+	c.Engine = func(*Settings) (Engine, error) { return nil, nil }
 	return c
 }
 
@@ -41,11 +41,11 @@ func TestDefaultCAs(t *testing.T) {
 				t.Fatal(err)
 			}
 			stagingURL := ""
-			if s.stagingCA != nil {
-				stagingURL = s.stagingCA.URL
+			if s.StagingCA != nil {
+				stagingURL = s.StagingCA.URL
 			}
-			if s.cas[0].URL != tt.ca || stagingURL != tt.staging {
-				t.Errorf("got CA %s, staging CA %q; want %s, %q", s.cas[0].URL, stagingURL, tt.ca, tt.staging)
+			if s.CAs[0].URL != tt.ca || stagingURL != tt.staging {
+				t.Errorf("got CA %s, staging CA %q; want %s, %q", s.CAs[0].URL, stagingURL, tt.ca, tt.staging)
 			}
 		})
 	}

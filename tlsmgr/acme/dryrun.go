@@ -12,19 +12,21 @@ import (
 	"time"
 
 	"inbox/tlsmgr/acme/schedule"
+	"inbox/tlsmgr/internal/timeout"
+	"inbox/tlsmgr/internal/tlsconfig"
 	"inbox/tlsmgr/storage"
 )
 
-// DryRun makes orders as an [Issuer] with the same options would, and discards
-// what they bring. They go to the staging CA if one is configured, else to the CA
-// itself: then failed validations count in the stored schedule, whose budget
-// holds here, too.
+// DryRun makes the orders of a [Client] with the same options, and discards the
+// certificates. It orders at the staging CA if there is one (for Let's Encrypt by
+// default), else at the first CA. There, failed validations count in the schedule of the
+// client, and its budget applies.
 //
-// The answers to challenges are put into the storage of the options, under the
-// lock of the name, where a running server finds them. Without a running server
-// the caller serves Challenge and HTTPHandler.
+// The responses to challenges are stored in the storage of the options, so that a running
+// server can respond to the CA. Without a running server, the caller must serve TLSConfig
+// and HTTPHandler.
 type DryRun struct {
-	settings   *settings
+	settings   *Settings
 	engine     Engine
 	challenges *challenges
 	records    records
@@ -32,17 +34,16 @@ type DryRun struct {
 	tempDir    string
 }
 
-// NewDryRun prepares orders. An invalid configuration is an [ErrUsage]. A nil
-// Storage is an error unless there is a staging CA. [DryRun.Close] removes what
-// it creates.
+// NewDryRun returns a dry run, which must be closed. The error wraps [ErrUsage] for an
+// invalid configuration. Storage can be nil only if there is a staging CA.
 func NewDryRun(o Options) (*DryRun, error) {
 	s, err := resolve(o.Config, o.Domains, o.Logger)
 	if err != nil {
 		return nil, err
 	}
-	d := &DryRun{settings: s, ca: s.stagingCA, records: records{storage: o.Storage, cas: s.caURLs(), log: s.log}}
+	d := &DryRun{settings: s, ca: s.StagingCA, records: records{storage: o.Storage, cas: s.caURLs(), log: s.Log}}
 	if d.ca == nil {
-		if d.ca = s.cas[0]; o.Storage == nil {
+		if d.ca = s.CAs[0]; o.Storage == nil {
 			return nil, errors.New("there is no state directory yet, and failed validations at a CA must be recorded: " +
 				"start the server once")
 		}
@@ -50,32 +51,21 @@ func NewDryRun(o Options) (*DryRun, error) {
 	if d.tempDir, err = os.MkdirTemp("", "inbox-renew-test-"); err != nil {
 		return nil, fmt.Errorf("create a directory for the test: %w", err)
 	}
-	values := d.values()
-	if o.Storage == nil {
-		d.engine, err = s.newEngine(values, values)
-	} else {
-		d.engine, err = s.newEngine(values, o.Storage)
+	values := storage.Storage(storage.NewDirectory(d.tempDir, s.Log))
+	challenges := values
+	if o.Storage != nil {
+		values, challenges = overlay{values, o.Storage}, o.Storage
 	}
-	if err != nil {
+	if d.engine, err = s.newEngine(values, challenges); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(d.tempDir))
 	}
-	d.challenges = newChallenges(s.names, d.engine, func(string) bool { return false })
+	d.challenges = newChallenges(s.Names, d.engine, func(string) bool { return false })
 	return d, nil
 }
 
-// values is where accounts and certificates of the test are kept. Orders begin with
-// the account and the certificate of the server, so that the CA is asked for what
-// the server will ask for, and change neither.
-func (d *DryRun) values() storage.Storage {
-	temp := storage.NewDirectory(d.tempDir, d.settings.log)
-	if d.records.storage == nil {
-		return temp
-	}
-	return overlay{temp, d.records.storage}
-}
-
-// overlay reads what is not in the upper storage from the lower one, which it never
-// writes to.
+// overlay reads from the lower storage what the upper one does not hold, and writes to
+// the upper one only. A dry run begins with the account and the certificate of the
+// server, so that it requests what the server will request, and changes neither.
 type overlay struct {
 	storage.Storage
 	lower storage.Storage
@@ -102,17 +92,25 @@ func (o overlay) List(ctx context.Context, dir string) ([]string, error) {
 	return slices.Compact(all), err
 }
 
-// Challenge answers a hello for which [IsChallenge] is true.
-func (d *DryRun) Challenge(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return d.challenges.getCertificate(hello)
+// TLSConfig returns a server configuration that only answers challenges.
+func (d *DryRun) TLSConfig() *tls.Config {
+	c := tlsconfig.Server(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if !IsChallenge(hello) {
+			return nil, nil
+		}
+		return d.challenges.getCertificate(hello)
+	})
+	c.NextProtos = append(c.NextProtos, ALPNProto)
+	return c
 }
 
-// HTTPHandler answers challenges, and leaves the rest to fallback.
+// HTTPHandler returns a handler that responds to http-01 challenges and passes all other
+// requests to fallback.
 func (d *DryRun) HTTPHandler(fallback http.Handler) http.Handler {
 	return d.challenges.httpHandler(fallback)
 }
 
-// Close ends what runs in the background, and removes what orders brought.
+// Close stops the engine and deletes the certificates.
 func (d *DryRun) Close() error {
 	d.engine.Close()
 	return os.RemoveAll(d.tempDir)
@@ -120,7 +118,7 @@ func (d *DryRun) Close() error {
 
 // Order makes one order for each name, and returns the first error.
 func (d *DryRun) Order(ctx context.Context) error {
-	for _, name := range d.settings.names {
+	for _, name := range d.settings.Names {
 		if err := d.orderName(ctx, name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -132,11 +130,8 @@ func (d *DryRun) orderName(ctx context.Context, name string) error {
 	if d.settings.hasNoAddress(ctx, name) {
 		return errNoAddress
 	}
-	run := &orderRun{settings: d.settings, engine: d.engine, probe: fetchDirectory, name: name,
-		state: new(schedule.State), storage: d.values(), challenges: d.values(),
-		begin: func(now time.Time, _ string, n int) schedule.Event {
-			return schedule.CountValidations{Now: now, Validations: n}
-		},
+	run := &orderRun{Settings: d.settings, engine: d.engine, probe: fetchDirectory, name: name,
+		state: new(schedule.State), lockedStorage: d.settings.Storage, lockedChallenges: d.settings.Challenges, dryRun: true,
 		save: func(context.Context) error { return nil }}
 	if d.records.storage == nil {
 		return run.orderAt(ctx, d.ca)
@@ -146,8 +141,8 @@ func (d *DryRun) orderName(ctx context.Context, name string) error {
 		return err
 	}
 	defer lease.Release()
-	run.challenges = lease
-	if d.ca != d.settings.stagingCA {
+	run.lockedChallenges = lease
+	if d.ca != d.settings.StagingCA {
 		if *run.state, err = d.records.loadUnder(ctx, lease, name, time.Now()); err != nil {
 			return err
 		}
@@ -158,27 +153,29 @@ func (d *DryRun) orderName(ctx context.Context, name string) error {
 	ctx, cancel := storage.Context(ctx, lease)
 	defer cancel()
 	err = run.orderAt(ctx, d.ca)
-	if ctx.Err() != nil || errors.Is(err, errValidationBudget) { // nothing more is known than what is stored
+	if ctx.Err() != nil || errors.Is(err, errValidationBudget) { // the stored state is up to date
 		return err
 	}
 	return errors.Join(err, run.save(ctx))
 }
 
-// lockTimeout is how long the order of another process is waited for.
+// lockTimeout bounds the wait for an order of another process.
 const lockTimeout = 30 * time.Second
 
-// lock keeps the server from ordering for the name, and makes it answer challenges
-// from storage.
+// lock acquires the lock of the name. While it is held, the server does not order for the
+// name, and responds to challenges from storage.
 func (d *DryRun) lock(ctx context.Context, name string) (storage.Lease, error) {
-	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(lockCacheTTL) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	for {
 		lease, err := d.records.lock(ctx, name)
 		switch {
 		case err == nil:
 			return lease, nil
 		case !errors.Is(err, storage.ErrLocked):
 			return nil, fmt.Errorf("lock the orders of the name: %w", err)
-		case time.Now().After(deadline), ctx.Err() != nil:
-			return nil, errors.New("another process orders for the name; try again in a minute")
+		case timeout.Sleep(ctx, lockCacheTTL) != nil:
+			return nil, errors.New("another process is ordering for the name; try again in a minute")
 		}
 	}
 }

@@ -15,8 +15,7 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// fakeEngine is an engine without a CA. It answers orders with onOrder and records
-// them.
+// fakeEngine is an engine without a CA. It calls onOrder for orders and records them.
 type fakeEngine struct {
 	mu                sync.Mutex
 	onOrder           func(Order) (failed int, err error)
@@ -132,49 +131,45 @@ type testScheduler struct {
 	engine *fakeEngine
 	log    *tlstest.LogBuffer
 
-	mu        sync.Mutex
-	published *tls.Certificate // for testName
+	mu     sync.Mutex
+	latest *tls.Certificate // for testName
 }
 
-// newTestScheduler returns a scheduler on a directory; "": none.
+// newTestScheduler returns a scheduler with storage in dir, or without storage if dir is "".
 func newTestScheduler(t *testing.T, dir string, onOrder func(Order) (int, error)) *testScheduler {
 	t.Helper()
 	log, buf := tlstest.NewLog()
-	s := &settings{names: []string{testName}, cas: []*CAClient{{URL: "first", StorageKey: "first"}}, log: log}
+	s := &Settings{Names: []string{testName}, CAs: []*CAClient{{URL: "first", StorageKey: "first"}}, Log: log}
 	e := &fakeEngine{onOrder: onOrder, lifetime: 90 * 24 * time.Hour, certs: map[string]*Certificate{}, challengeTypeList: []ChallengeType{{TLSALPN01, 1}, {HTTP01, 1}}}
 	e.makeCert = func(name string, life time.Duration) *tls.Certificate {
 		return tlstest.TLSPair(t, name, time.Now(), time.Now().Add(life))
 	}
-	var store storage.Storage = storage.Unavailable{Err: errors.New("no state directory")}
-	if dir != "" {
-		store = storage.NewDirectory(dir, log)
-	}
-	return newTestSchedulerOn(store, s, e, buf)
+	return newTestSchedulerOn(storage.NewDirectory(dir, log), s, e, buf)
 }
 
-func newTestSchedulerOn(store storage.Storage, s *settings, e *fakeEngine, buf *tlstest.LogBuffer) *testScheduler {
+func newTestSchedulerOn(store storage.Storage, s *Settings, e *fakeEngine, buf *tlstest.LogBuffer) *testScheduler {
 	ts := &testScheduler{engine: e, log: buf}
-	ts.scheduler = newScheduler(s, e, storage.NewBuffered(store, s.log), records{storage: store, cas: s.caURLs(), log: s.log}, func(_ string, cert *tls.Certificate) {
+	ts.scheduler = newScheduler(s, e, storage.NewBuffered(store, s.Log), records{storage: store, cas: s.caURLs(), log: s.Log}, func(_ string, cert *tls.Certificate) {
 		ts.mu.Lock()
 		defer ts.mu.Unlock()
-		ts.published = cert
+		ts.latest = cert
 	})
 	ts.probe = e.probe
 	close(ts.workers[0].restored)
 	return ts
 }
 
-// served returns the certificate that was published last; nil: none.
+// served returns the last certificate that OnCertificate received, or nil.
 func (s *testScheduler) served() *tls.Certificate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.published
+	return s.latest
 }
 
 // setCAs changes the CAs of the scheduler.
 func (s *testScheduler) setCAs(cas ...*CAClient) {
-	s.settings.cas = cas
-	s.records.cas = s.settings.caURLs()
+	s.Settings.CAs = cas
+	s.records.cas = s.Settings.caURLs()
 }
 
 // err returns the error of the name, nil for none.
@@ -227,5 +222,5 @@ func seconds(all ...int) []time.Duration {
 // renewAt returns when the certificate of the name is due.
 func (s *testScheduler) renewAt() time.Time {
 	v := s.workers[0].get()
-	return schedule.RenewAt(v.cert.summary(), v.ari)
+	return v.renewAt()
 }

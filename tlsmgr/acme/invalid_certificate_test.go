@@ -16,8 +16,8 @@ import (
 	"inbox/tlsmgr/internal/tlstest"
 )
 
-// A certificate from the CA that clients would not accept is logged. It does not
-// replace a valid one and is not ordered again at once.
+// An issued certificate that clients do not accept is logged. It does not replace a valid
+// one, and the next order waits.
 func TestInvalidCertificates(t *testing.T) {
 	const hour = time.Hour
 	now := time.Now
@@ -67,7 +67,7 @@ func testInvalidCertificate(t *testing.T, dir string, makeInvalid func(*testing.
 	s := newTestScheduler(t, dir, orderSucceeds)
 	good := tlstest.TLSPair(t, testName, time.Now().Add(-70*time.Hour), time.Now().Add(30*time.Hour))
 	if !first {
-		s.engine.certs[testName] = &Certificate{good, s.settings.cas[0]}
+		s.engine.certs[testName] = &Certificate{good, s.Settings.CAs[0]}
 	}
 	s.engine.makeCert = func(string, time.Duration) *tls.Certificate { return makeInvalid(t) }
 	s.runFor(t, 3*time.Hour)
@@ -94,7 +94,7 @@ func TestCertificateBecomesValid(t *testing.T) {
 			return tlstest.TLSPair(t, name, time.Now().Add(3*time.Minute), time.Now().Add(life))
 		}
 		old := tlstest.TLSPair(t, testName, time.Now().Add(-70*time.Hour), time.Now().Add(30*time.Hour))
-		s.engine.certs[testName] = &Certificate{old, s.settings.cas[0]}
+		s.engine.certs[testName] = &Certificate{old, s.Settings.CAs[0]}
 		s.runFor(t, 30*time.Minute)
 		cert := s.served()
 		if certs.SameChain(cert, old) || len(s.engine.orderTimes) != 1 || s.err() != nil {

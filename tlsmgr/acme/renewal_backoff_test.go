@@ -17,7 +17,7 @@ import (
 
 func TestNewestCertificate(t *testing.T) {
 	const hour = time.Hour
-	first, second := &CAClient{URL: "first"}, &CAClient{URL: "second"}
+	first, fallback := &CAClient{URL: "first"}, &CAClient{URL: "fallback"}
 	type validity struct{ from, to time.Duration }
 	for _, tt := range []struct {
 		why         string
@@ -25,15 +25,15 @@ func TestNewestCertificate(t *testing.T) {
 		lastIssuer  string
 		want        *CAClient
 	}{
-		{"issued last, though shorter", validity{-2 * hour, 2000 * hour}, validity{-hour, 5 * hour}, "", second},
+		{"issued last, though shorter", validity{-2 * hour, 2000 * hour}, validity{-hour, 5 * hour}, "", fallback},
 		{"issued in the same hour, expires last", validity{-hour, 6 * hour}, validity{-hour, 5 * hour}, "", first},
-		{"not an expired one", validity{-9 * hour, hour}, validity{-2 * hour, -hour}, "second", first},
-		{"both expired, the one that expired last", validity{-3 * hour, -hour}, validity{-2 * hour, -2 * hour}, "second", first},
-		{"backdated further, but from the last issuer", validity{-hour, 9 * hour}, validity{-14 * hour, 9 * hour}, "second", second},
+		{"not an expired one", validity{-9 * hour, hour}, validity{-2 * hour, -hour}, "fallback", first},
+		{"both expired, the one that expired last", validity{-3 * hour, -hour}, validity{-2 * hour, -2 * hour}, "fallback", first},
+		{"backdated further, but from the last issuer", validity{-hour, 9 * hour}, validity{-14 * hour, 9 * hour}, "fallback", fallback},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			certs := []*Certificate{nil, storedPair(t, first, testName, tt.first.from, tt.first.to), storedPair(t, second, testName, tt.last.from, tt.last.to),
-				storedPair(t, second, "other.example", 0, 9*hour)}
+			certs := []*Certificate{nil, storedPair(t, first, testName, tt.first.from, tt.first.to), storedPair(t, fallback, testName, tt.last.from, tt.last.to),
+				storedPair(t, fallback, "other.example", 0, 9*hour)}
 			for range 2 {
 				if got := newest(certs, testName, tt.lastIssuer, time.Now()); got == nil || got.CA != tt.want {
 					t.Errorf("got %v, want the certificate of the %s CA", got, tt.want.URL)
@@ -54,7 +54,7 @@ func storedPair(t *testing.T, ca *CAClient, name string, from, to time.Duration)
 }
 
 // newTestSchedulerWithFallbackCA returns a scheduler with two CAs. Orders at the first
-// fail, and orders at the second succeed.
+// fail, and orders at the fallback CA succeed.
 func newTestSchedulerWithFallbackCA(t *testing.T, dir string) *testScheduler {
 	t.Helper()
 	s := newTestScheduler(t, dir, func(o Order) (int, error) {
@@ -63,19 +63,19 @@ func newTestSchedulerWithFallbackCA(t *testing.T, dir string) *testScheduler {
 		}
 		return 0, nil
 	})
-	s.setCAs(s.settings.cas[0], &CAClient{URL: "second"})
+	s.setCAs(s.Settings.CAs[0], &CAClient{URL: "fallback"})
 	return s
 }
 
-// A 90-day certificate of the fallback CA is due at once, and the first CA issues one
-// for six days. That is ordered once and served, though it expires earlier.
+// A 90-day certificate of the fallback CA is due immediately, and the first CA issues one
+// for six days. It is ordered once and served, although it expires earlier.
 func TestShorterLivedCertificateIsLoaded(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestSchedulerWithFallbackCA(t, dir)
 		s.runFor(t, time.Minute)
-		if s.workers[0].get().cert.CA.URL != "second" {
-			t.Fatal("at the start: want the certificate of the second CA")
+		if s.workers[0].get().cert.CA.URL != "fallback" {
+			t.Fatal("at the start: want the certificate of the fallback CA")
 		}
 		time.Sleep(3 * time.Hour)
 		revoked := s.workers[0].get().cert.Serial()
@@ -99,8 +99,8 @@ func TestShorterLivedCertificateIsLoaded(t *testing.T) {
 	})
 }
 
-// The CA proposes to renew each new certificate at once. Neither forced renewals nor
-// restarts exceed the five orders per week that Let's Encrypt allows.
+// The CA suggests to renew each new certificate immediately. The five orders per week that
+// Let's Encrypt allows are not exceeded, even with forced renewals and restarts.
 func TestNoOpRenewalsBackOff(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestStoreReadErrorKeepsCertificate(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestSchedulerWithFallbackCA(t, dir)
-		old, fresh := storedPair(t, s.settings.cas[1], testName, -48*time.Hour, time.Hour), storedPair(t, s.settings.cas[0], testName, -time.Hour, time.Hour)
+		old, fresh := storedPair(t, s.Settings.CAs[1], testName, -48*time.Hour, time.Hour), storedPair(t, s.Settings.CAs[0], testName, -time.Hour, time.Hour)
 		s.engine.certs[testName] = fresh
 		s.loadCertificate(t.Context(), s.workers[0], "")
 		s.engine.certs[testName], s.engine.loadErr = old, errors.New("disk unavailable")
@@ -192,8 +192,8 @@ func TestCanceledOrderIsNoFailure(t *testing.T) {
 // address.
 func TestOrderWhenDNSFails(t *testing.T) {
 	s := newTestScheduler(t, t.TempDir(), orderSucceeds)
-	s.settings.WaitForAddress = true
-	s.settings.Resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+	s.Settings.WaitForAddress = true
+	s.Settings.Resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		return nil, errors.New("network is unreachable")
 	}}
 	s.step(t.Context(), s.workers[0])
@@ -202,8 +202,7 @@ func TestOrderWhenDNSFails(t *testing.T) {
 	}
 }
 
-// A damaged schedule counts as an order that failed just now, since its content is
-// unknown.
+// A damaged schedule counts as an order that has just failed.
 func TestDamagedScheduleCountsAsFailure(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

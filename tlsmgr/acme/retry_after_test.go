@@ -24,7 +24,7 @@ func (e *fakeEngine) ordersAt(caURL string, start time.Time) (all []time.Duratio
 
 // The Retry-After of each CA holds across restarts and does not affect the other CA.
 func TestRetryAfterIsPerCA(t *testing.T) {
-	for _, throttling := range []string{"first", "second"} {
+	for _, throttling := range []string{"first", "fallback"} {
 		t.Run(throttling, func(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
@@ -37,10 +37,10 @@ func TestRetryAfterIsPerCA(t *testing.T) {
 						}
 						return orderUnreachable(o)
 					})
-					s.setCAs(s.settings.cas[0], &CAClient{URL: "second"})
+					s.setCAs(s.Settings.CAs[0], &CAClient{URL: "fallback"})
 					s.runFor(t, 9*time.Minute)
 					throttlingOrders = append(throttlingOrders, s.engine.ordersAt(throttling, start)...)
-					otherOrders = append(otherOrders, s.engine.ordersAt(map[string]string{"first": "second", "second": "first"}[throttling], start)...)
+					otherOrders = append(otherOrders, s.engine.ordersAt(map[string]string{"first": "fallback", "fallback": "first"}[throttling], start)...)
 				}
 				if len(throttlingOrders) != 3 || slices.ContainsFunc([]int{1, 2}, func(i int) bool { return throttlingOrders[i]-throttlingOrders[i-1] < 20*time.Minute }) {
 					t.Errorf("got orders at the throttling CA at %v, want three, at least 20 minutes apart", throttlingOrders)
@@ -63,12 +63,12 @@ func TestRetryAfterOutlivesSuccess(t *testing.T) {
 			}
 			return 0, nil
 		})
-		s.setCAs(s.settings.cas[0], &CAClient{URL: "second", StorageKey: "second"})
+		s.setCAs(s.Settings.CAs[0], &CAClient{URL: "fallback", StorageKey: "fallback"})
 		s.engine.lifetime = 6 * time.Minute
 		start := time.Now()
 		s.runFor(t, 19*time.Minute)
-		if first, second := s.engine.ordersAt("first", start), s.engine.ordersAt("second", start); len(first) != 1 || len(second) < 3 {
-			t.Errorf("got orders at the first CA at %v, at the second at %v, want one and at least three", first, second)
+		if first, fallback := s.engine.ordersAt("first", start), s.engine.ordersAt("fallback", start); len(first) != 1 || len(fallback) < 3 {
+			t.Errorf("got orders at the first CA at %v, at the fallback CA at %v, want one and at least three", first, fallback)
 		}
 	})
 }

@@ -253,23 +253,23 @@ func TestFallbackCA(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				s := newTestScheduler(t, dir, nil)
-				s.setCAs(s.settings.cas[0], &CAClient{URL: "second"})
+				s.setCAs(s.Settings.CAs[0], &CAClient{URL: "fallback"})
 				s.engine.setOnOrder(func(o Order) (int, error) {
-					if o.CA.URL == "second" {
+					if o.CA.URL == "fallback" {
 						return 0, nil
 					}
 					return onOrder(o)
 				})
 				s.runFor(t, time.Minute)
-				if got := s.engine.orderCAs; len(got) < 2 || got[len(got)-1] != "second" || slices.Index(got, "second") != len(got)-1 {
-					t.Errorf("got orders at %v, want the first CA and then the second once", got)
+				if got := s.engine.orderCAs; len(got) < 2 || got[len(got)-1] != "fallback" || slices.Index(got, "fallback") != len(got)-1 {
+					t.Errorf("got orders at %v, want the first CA and then the fallback CA once", got)
 				}
 			})
 		})
 	}
 }
 
-// Nothing is ordered while the schedule cannot be stored.
+// No certificate is ordered while the schedule cannot be stored.
 func TestNoOrderWithoutWritableState(t *testing.T) {
 	file := t.TempDir() + "/file"
 	tlstest.MustWriteFile(t, file, nil)
@@ -371,7 +371,7 @@ func TestOverdueRenewalIsLogged(t *testing.T) {
 	tlstest.MustWriteFile(t, file, nil)
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestScheduler(t, file, orderSucceeds)
-		s.engine.certs[testName] = &Certificate{s.engine.makeCert(testName, 3*time.Hour), s.settings.cas[0]}
+		s.engine.certs[testName] = &Certificate{s.engine.makeCert(testName, 3*time.Hour), s.Settings.CAs[0]}
 		s.runFor(t, 119*time.Minute)
 		if n := s.log.Count("not renewed"); n != 0 {
 			t.Errorf("before renewal is due: got %d reminders, want none:\n%s", n, s.log)
@@ -387,12 +387,34 @@ func TestOverdueRenewalIsLogged(t *testing.T) {
 	})
 }
 
+// With ARI, a renewal is overdue from the time that the CA suggests, and not when a third of
+// the lifetime is left.
+func TestOverdueRenewalByARI(t *testing.T) {
+	for wantedAfter, want := range map[time.Duration]int{time.Hour: 14, 150 * time.Minute: 0} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "file")
+		tlstest.MustWriteFile(t, file, nil)
+		synctest.Test(t, func(t *testing.T) {
+			s := newTestScheduler(t, file, orderSucceeds)
+			s.engine.certs[testName] = &Certificate{s.engine.makeCert(testName, 3*time.Hour), s.Settings.CAs[0]}
+			wantedAt := time.Now().Add(wantedAfter)
+			s.engine.ariResponse = func(cert *Certificate) (schedule.ARI, error) {
+				return schedule.ARI{Serial: cert.Serial(), At: wantedAt}, nil
+			}
+			s.runFor(t, 145*time.Minute)
+			if n := s.log.Count("not renewed yet"); n < want || n > want+2 {
+				t.Errorf("wanted after %v: got %d reminders in 145 minutes, want about %d", wantedAfter, n, want)
+			}
+		})
+	}
+}
+
 // A stored certificate for another name, or an expired one, does not replace a valid
 // certificate.
 func TestWorseStoredCertificateIsIgnored(t *testing.T) {
 	for name, ends := range map[string]time.Duration{"wrong.example": time.Hour, testName: -time.Hour} {
 		s := newTestScheduler(t, t.TempDir(), orderSucceeds)
-		s.engine.certs[testName] = &Certificate{s.engine.makeCert(testName, time.Hour), s.settings.cas[0]}
+		s.engine.certs[testName] = &Certificate{s.engine.makeCert(testName, time.Hour), s.Settings.CAs[0]}
 		s.loadCertificate(t.Context(), s.workers[0], "")
 		good := s.served()
 		chain, key := tlstest.MakePair(t, name, time.Now().Add(-2*time.Hour), time.Now().Add(ends))
@@ -400,7 +422,7 @@ func TestWorseStoredCertificateIsIgnored(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.engine.certs[testName] = &Certificate{&worse, s.settings.cas[0]}
+		s.engine.certs[testName] = &Certificate{&worse, s.Settings.CAs[0]}
 		s.loadCertificate(t.Context(), s.workers[0], "")
 		if got := s.served(); got != good {
 			t.Errorf("stored for %s, expiring in %v: got certificate for %v until %v, want the valid one", name, ends, certs.Names(got.Leaf), got.Leaf.NotAfter)

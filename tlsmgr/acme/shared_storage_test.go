@@ -18,7 +18,7 @@ func newNode(t *testing.T, store *tlstest.SharedStorage, certificates map[string
 	t.Helper()
 	s := newTestScheduler(t, "", onOrder)
 	s.engine.certs = certificates
-	return newTestSchedulerOn(store, s.settings, s.engine, s.log)
+	return newTestSchedulerOn(store, s.Settings, s.engine, s.log)
 }
 
 // runNodes runs the nodes in turn, one step per second of fake time. They do not run
@@ -235,7 +235,7 @@ func TestNodesWithDifferentCAs(t *testing.T) {
 		runNodes(t, time.Hour, one, two)
 		for _, n := range []*testScheduler{one, two} {
 			if got := len(n.engine.orderTimes); got != 3 {
-				t.Errorf("got %d orders at CA %s in an hour, want 3, as with a single node", got, n.settings.cas[0].URL)
+				t.Errorf("got %d orders at CA %s in an hour, want 3, as with a single node", got, n.Settings.CAs[0].URL)
 			}
 		}
 	})

@@ -39,13 +39,13 @@ func TestStagingOrder(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				s := newTestScheduler(t, dir, tt.onOrder)
-				s.settings.StagingFirst, s.settings.stagingCA = true, &CAClient{URL: "staging", StorageKey: "staging"}
+				s.Settings.StagingFirst, s.Settings.StagingCA = true, &CAClient{URL: "staging", StorageKey: "staging"}
 				if tt.stagingDown {
 					s.engine.readyErrs = map[string]error{"staging": errors.New("connection refused")}
 				}
 				if tt.renewal {
 					expired := tlstest.TLSPair(t, testName, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
-					s.engine.certs[testName] = &Certificate{expired, s.settings.cas[0]}
+					s.engine.certs[testName] = &Certificate{expired, s.Settings.CAs[0]}
 				}
 				s.runFor(t, 20*time.Minute)
 				if got := s.engine.orderCAs; !slices.Equal(got, tt.want) {

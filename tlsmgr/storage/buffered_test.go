@@ -29,7 +29,7 @@ func TestBufferedStorageKeepsFailedWrites(t *testing.T) {
 			t.Errorf("Load(%s): got %q, %v, want the stored value", key, got, err)
 		}
 	}
-	if strings.Count(buf.String(), "cannot be written") != 1 {
+	if strings.Count(buf.String(), "rejects writes") != 1 {
 		t.Errorf("want one log line about the failed writes:\n%s", &buf)
 	}
 	_ = k.Store(ctx, "a/three", nil)

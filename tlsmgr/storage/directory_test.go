@@ -45,7 +45,26 @@ func TestDirectoryValues(t *testing.T) {
 	}
 }
 
-// A key never leads out of the directory.
+// Without a path, nothing is read or written, also not in the working directory.
+func TestNoDirectory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	d, ctx := NewDirectory("", slog.New(slog.DiscardHandler)), t.Context()
+	_, loadErr := d.Load(ctx, "a")
+	_, listErr := d.List(ctx, "a")
+	_, lockErr := d.TryLock(ctx, "a")
+	_, lockedErr := d.IsLocked(ctx, "a")
+	d.MarkInUse()()
+	for _, err := range []error{loadErr, listErr, lockErr, lockedErr, d.Store(ctx, "a", nil), d.Delete(ctx, "a"), d.Quarantine(ctx, "a")} {
+		if !errors.Is(err, ErrNoDirectory) {
+			t.Errorf("got %v, want %v", err, ErrNoDirectory)
+		}
+	}
+	if files, err := os.ReadDir("."); err != nil || len(files) != 0 || d.InUse() {
+		t.Errorf("got files %v, %v, in use %v; want none", files, err, d.InUse())
+	}
+}
+
+// Keys do not lead out of the directory.
 func TestDirectoryRejectsForeignKeys(t *testing.T) {
 	d, ctx := newTestDirectory(t), t.Context()
 	for _, key := range []string{"", "..", "../a", "a/../../b", "/etc/passwd"} {
@@ -87,7 +106,7 @@ func TestDirectoryLocks(t *testing.T) {
 	}
 }
 
-// A quarantined value is out of the way, and kept for an operator.
+// A quarantined value is not loaded, and its file is kept.
 func TestDirectoryQuarantine(t *testing.T) {
 	d, ctx := newTestDirectory(t), t.Context()
 	if err := errors.Join(d.Store(ctx, "a/b", []byte("x")), d.Quarantine(ctx, "a/b"), d.Quarantine(ctx, "a/b")); err != nil {

@@ -37,7 +37,7 @@ func main() {
 	flag.IntVar(&a.TLSPort, "tls", 0, "TLS port")
 	flag.Parse()
 	c.Domains = []string{*name}
-	a.Engine = map[string]acme.NewEngine{"certmagic": certmagic.New, "autocert": autocert.New}[*engine]
+	a.Engine = map[string]acme.EngineFactory{"certmagic": certmagic.New, "autocert": autocert.New}[*engine]
 	a.Agreed, a.ListenHost = true, "127.0.0.1"
 	if err := run(c, *full); err != nil {
 		fmt.Fprintln(os.Stderr, err)

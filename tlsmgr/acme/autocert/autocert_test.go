@@ -86,21 +86,21 @@ func TestTransportTapsResponses(t *testing.T) {
 		}
 		resp.Body = io.NopCloser(strings.NewReader(text))
 	}
-	if caErrors, _ := o.result(); len(caErrors) != 1 || caErrors[0] != "http-01: no route" {
+	if caErrors := o.observed().validationErrors; len(caErrors) != 1 || caErrors[0] != "http-01: no route" {
 		t.Errorf("got %q, want one error", caErrors)
 	}
 	o.next = &fakeTransport{resp: &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"90"}}}}
 	if _, err := roundTrip(t, o); err != nil {
 		t.Fatal(err)
 	}
-	if _, wait := o.result(); wait != 90*time.Second {
+	if wait := o.observed().retryAfter; wait != 90*time.Second {
 		t.Errorf("got Retry-After %v, want 90 s", wait)
 	}
 }
 
 // A certificate that autocert cannot use counts as rejected.
 func TestIssuedButUnusable(t *testing.T) {
-	if got := orderError(io.EOF, &responseTap{sawCertificate: true}); got.Outcome != schedule.CARejected {
+	if got := orderError(io.EOF, &responseTap{seen: observation{issued: true}}); got.Outcome != schedule.CARejected {
 		t.Errorf("got outcome %d, want CARejected", got.Outcome)
 	}
 }
@@ -131,7 +131,7 @@ func TestServesChallengesDuringOrder(t *testing.T) {
 		defer close(store.unblock)
 		var e *engine
 		issuer, err := acme.New(acme.Options{
-			Config: acme.Config{Agreed: true, CA: acme.CA{URL: "https://ca.internal/directory"}, Engine: func(c acme.EngineConfig) (acme.Engine, error) {
+			Config: acme.Config{Agreed: true, CA: acme.CA{URL: "https://ca.internal/directory"}, Engine: func(c *acme.Settings) (acme.Engine, error) {
 				e = newEngine(c)
 				return e, nil
 			}},
@@ -184,8 +184,7 @@ func TestServesChallengesDuringOrder(t *testing.T) {
 	})
 }
 
-// Endless CA responses do not exhaust memory. With certmagic they can, see
-// docs/known.md.
+// Endless CA responses do not exhaust memory.
 func TestEndlessResponses(t *testing.T) {
 	for _, kind := range []string{"application/json", "application/problem+json", "text/plain"} {
 		var sentBytes atomic.Int64
@@ -196,7 +195,7 @@ func TestEndlessResponses(t *testing.T) {
 		}
 		log, _ := tlstest.NewLog()
 		temp := storage.NewDirectory(t.TempDir(), log)
-		e := newEngine(acme.EngineConfig{CAs: []*acme.CAClient{ca}, Storage: temp, Challenges: temp, Log: log})
+		e := newEngine(&acme.Settings{CAs: []*acme.CAClient{ca}, Storage: temp, Challenges: temp, Log: log})
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		_, err = e.Order(ctx, acme.Order{Name: "one.example", CA: ca, ChallengeType: e.ChallengeTypes()[0], Storage: temp, Challenges: temp})

@@ -13,8 +13,7 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// Invalid renewal information is an error, not a renewal date: then the schedule of
-// the name holds.
+// Invalid renewal information is an error, so that it does not change the renewal date.
 func TestInvalidARIResponse(t *testing.T) {
 	respond := func(text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -50,7 +49,7 @@ func TestInvalidARIResponse(t *testing.T) {
 				t.Fatal(err)
 			}
 			nothing := storage.NewDirectory(t.TempDir(), nil)
-			e, err := New(acme.EngineConfig{Names: []string{"one.example"}, CAs: []*acme.CAClient{ca}, Storage: nothing, Challenges: nothing, Log: slog.New(slog.DiscardHandler)})
+			e, err := New(&acme.Settings{Names: []string{"one.example"}, CAs: []*acme.CAClient{ca}, Storage: nothing, Challenges: nothing, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,7 +14,7 @@ import (
 )
 
 func TestProfileRequested(t *testing.T) {
-	first, second := &acme.CAClient{}, &acme.CAClient{}
+	first, fallback := &acme.CAClient{}, &acme.CAClient{}
 	for _, tt := range []struct {
 		why, wanted, name string
 		ca                *acme.CAClient
@@ -25,11 +25,11 @@ func TestProfileRequested(t *testing.T) {
 		{"IP address", "", "192.0.2.1", first, "shortlived", "shortlived"},
 		{"IP address, profile not offered", "", "192.0.2.1", first, "classic", ""},
 		{"configured profile", "classic", "192.0.2.1", first, "shortlived", "classic"},
-		{"configured profile, offered by the fallback CA", "classic", "one.example", second, "classic", "classic"},
-		{"configured profile, not offered by the fallback CA", "classic", "one.example", second, "other", ""},
+		{"configured profile, offered by the fallback CA", "classic", "one.example", fallback, "classic", "classic"},
+		{"configured profile, not offered by the fallback CA", "classic", "one.example", fallback, "other", ""},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			e := &engine{EngineConfig: acme.EngineConfig{CAs: []*acme.CAClient{first, second}, Config: acme.Config{Profile: tt.wanted}}}
+			e := &engine{Settings: &acme.Settings{CAs: []*acme.CAClient{first, fallback}, Config: acme.Config{Profile: tt.wanted}}}
 			d := new(acme.Directory)
 			d.Meta.Profiles = map[string]string{tt.listed: ""}
 			if got := e.profile(acme.Order{Name: tt.name, CA: tt.ca, Directory: d}); got != tt.want {

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"encoding/json"
+	"maps"
 	"reflect"
 	"slices"
 	"testing"
@@ -14,7 +15,7 @@ const (
 	day    = 24 * time.Hour
 )
 
-// now is the present of all tables.
+// now is the current time of all tables.
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func in(d time.Duration) time.Time { return now.Add(d) }
@@ -29,201 +30,309 @@ func times(all ...time.Duration) (ts []time.Time) {
 // cert is a certificate by the times from now.
 func cert(from, to time.Duration) *Certificate { return &Certificate{"1", in(from), in(to)} }
 
-// Each rule of the state machine is a row.
-func TestTransitions(t *testing.T) {
+// transition is one rule of the state machine.
+type transition struct {
+	name  string
+	state State
+	do    func(*State)
+	want  func(*State) // what changes; nil: nothing
+}
+
+func runTransitions(t *testing.T, rows []transition) {
+	t.Helper()
+	for _, tt := range rows {
+		t.Run(tt.name, func(t *testing.T) {
+			got, before, want := tt.state, clone(tt.state), clone(tt.state)
+			if tt.want != nil {
+				tt.want(&want)
+			}
+			tt.do(&got)
+			if !equal(got, want) {
+				t.Errorf("got  %+v\nwant %+v", got, want)
+			}
+			if !equal(tt.state, before) {
+				t.Error("the transition changed what a copy of the state shares")
+			}
+		})
+	}
+}
+
+func clone(s State) State {
+	s.FailedValidations, s.recentValidations = slices.Clone(s.FailedValidations), slices.Clone(s.recentValidations)
+	s.RetryAfterByCA = maps.Clone(s.RetryAfterByCA)
+	return s
+}
+
+// checkRow is a rule of State.Check.
+type checkRow struct {
+	name   string
+	state  State
+	in     CheckInput
+	want   func(*State) // what changes; nil: nothing
+	action Action
+}
+
+func runChecks(t *testing.T, rows []checkRow) {
+	t.Helper()
+	for _, tt := range rows {
+		runTransitions(t, []transition{{tt.name, tt.state, func(s *State) {
+			if action := s.Check(tt.in); action != tt.action {
+				t.Errorf("%s: got %+v, want %+v", tt.name, action, tt.action)
+			}
+		}, tt.want}})
+	}
+}
+
+// State.Check decides when an order is made.
+func TestCheck(t *testing.T) {
 	good := cert(-10*day, 80*day)
 	due := cert(-80*day, 10*day)
+	runChecks(t, []checkRow{
+		{"no certificate: order now", State{}, CheckInput{Now: now},
+			func(s *State) { s.Phase = Due }, Action{Order: true}},
+		{"a good certificate waits until a third of its lifetime is left", State{}, CheckInput{Now: now, Certificate: good},
+			nil, Action{Wait: 10 * minute, Next: in(50 * day)}},
+		{"two thirds of the lifetime are over", State{Phase: Valid}, CheckInput{Now: now, Certificate: due},
+			func(s *State) { s.Phase = Due }, Action{Order: true}},
+		{"the ARI window is earlier", State{}, CheckInput{Now: now, Certificate: good, ARI: ARI{Serial: "1", At: in(-hour)}},
+			func(s *State) { s.Phase = Due }, Action{Order: true}},
+		{"the ARI window is later", State{}, CheckInput{Now: now, Certificate: cert(-65*day, 25*day), ARI: ARI{Serial: "1", At: in(minute)}},
+			nil, Action{Wait: minute, Next: in(minute)}},
+		{"the ARI window leaves no time for a failure", State{}, CheckInput{Now: now, Certificate: cert(-80*day, 10*day), ARI: ARI{Serial: "1", At: in(9 * day)}},
+			func(s *State) { s.Phase = Due }, Action{Order: true}},
+		{"ARI about another certificate", State{}, CheckInput{Now: now, Certificate: good, ARI: ARI{Serial: "2", At: in(-hour)}},
+			nil, Action{Wait: 10 * minute, Next: in(50 * day)}},
+		{"back-off delays a due name", State{Phase: Failed, NextAttempt: in(hour)}, CheckInput{Now: now},
+			nil, Action{Wait: 2 * time.Second, Next: in(hour)}},
+		{"an outage delays a due name", State{Phase: Unreachable, Outage: Outage{1, in(5 * time.Second), "no"}}, CheckInput{Now: now},
+			nil, Action{Wait: 2 * time.Second, Next: in(5 * time.Second)}},
+		{"the wait ends with the back-off", State{NextAttempt: in(time.Second)}, CheckInput{Now: now},
+			nil, Action{Wait: time.Second, Next: in(time.Second)}},
+		{"an outage ends when the certificate is not due", State{Outage: Outage{3, in(hour), "no"}}, CheckInput{Now: now, Certificate: good},
+			func(s *State) { s.Outage = Outage{} }, Action{Wait: 10 * minute, Next: in(50 * day)}},
+		{"another node can obtain it, so a shared storage is checked often", State{}, CheckInput{Now: now, Certificate: good, Shared: true},
+			nil, Action{Wait: 3 * time.Second, Next: in(50 * day)}},
+		{"a damaged certificate is replaced at once", State{NextAttempt: in(hour)}, CheckInput{Now: now, Damaged: true},
+			func(s *State) { s.Phase = Due }, Action{Order: true}},
+		{"an order without a result counts as failed", State{Phase: Ordering, NextAttempt: in(15 * minute)}, CheckInput{Now: now},
+			func(s *State) { s.Phase = Failed }, Action{Wait: 2 * time.Second, Next: in(15 * minute)}},
+		{"a finalized order is resumed", State{Phase: Finalized, OrderURL: "o", OrderCA: "a", NextAttempt: in(-1)}, CheckInput{Now: now, Locked: true},
+			nil, Action{Order: true, ResumeURL: "o", ResumeCA: "a"}},
+		{"a processing order is resumed", State{Phase: Processing, OrderURL: "o", OrderCA: "a"}, CheckInput{Now: now, Locked: true},
+			nil, Action{Order: true, ResumeURL: "o", ResumeCA: "a"}},
+		{"an order that has not been finalized is not resumed", State{Phase: Ordering, OrderURL: "o"}, CheckInput{Now: now},
+			func(s *State) { s.Phase = Due }, Action{Order: true}},
+	})
+}
+
+// A forced order waits only for the limits of the CA.
+func TestForcedOrder(t *testing.T) {
+	good := cert(-10*day, 80*day)
+	due := cert(-80*day, 10*day)
+	var s State
+	if s.Force(); !s.forced {
+		t.Error("Force: got no forced order")
+	}
+	runChecks(t, []checkRow{
+		{"a wait without a failure ends", State{forced: true, NextAttempt: in(hour)}, CheckInput{Now: now},
+			func(s *State) { s.Phase = Due }, Action{Order: true}},
+		{"an outage ends", State{forced: true, NextAttempt: in(-1), Outage: Outage{4, in(hour), "no"}}, CheckInput{Now: now},
+			func(s *State) { s.Phase, s.Outage = Due, Outage{} }, Action{Order: true}},
+		{"not within a minute after a failed order; the order stays forced", State{forced: true, Failures: 1, LastAttempt: in(-20 * time.Second), NextAttempt: in(hour)}, CheckInput{Now: now},
+			nil, Action{Wait: 2 * time.Second, Next: in(40 * time.Second)}},
+		{"not before Retry-After", State{forced: true, RetryAfter: in(20 * minute), NextAttempt: in(hour)}, CheckInput{Now: now},
+			nil, Action{Wait: 2 * time.Second, Next: in(20 * minute)}},
+		{"the interval after a successful order ends", State{forced: true, RenewNotBefore: in(hour), NextAttempt: in(hour)}, CheckInput{Now: now, Certificate: due},
+			func(s *State) { s.Phase = Due }, Action{Order: true}},
+		{"the interval after a no-op renewal does not end", State{forced: true, NoOpRenewals: 1, RenewNotBefore: in(hour), NextAttempt: in(hour)}, CheckInput{Now: now, Certificate: due},
+			nil, Action{Wait: 10 * minute, Next: in(hour)}},
+		{"a certificate that is not due is not ordered", State{forced: true}, CheckInput{Now: now, Certificate: good},
+			func(s *State) { s.forced = false }, Action{Wait: 10 * minute, Next: in(50 * day)}},
+		{"one order only", State{forced: true}, CheckInput{Now: now, Locked: true},
+			func(s *State) { s.Phase, s.forced = Due, false }, Action{Order: true}},
+	})
+}
+
+// The order for a name without an address waits, for longer each time.
+func TestMissingAddress(t *testing.T) {
+	var s State
+	for _, want := range []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, minute, minute} {
+		if got := s.NoAddress(now); got != (Action{Wait: want, Next: in(want)}) {
+			t.Errorf("got %+v, want a wait of %v", got, want)
+		}
+		if got := s.FirstMissingAddress(); got != (want == 5*time.Second) {
+			t.Errorf("after %v: got first missing address %v", want, got)
+		}
+	}
+	s.HasAddress()
+	if got := s.NoAddress(now).Wait; got != 5*time.Second {
+		t.Errorf("after an address was found: got a wait of %v, want 5 s", got)
+	}
+}
+
+// While an order is made, all its validations count as failed.
+func TestOrdering(t *testing.T) {
+	runTransitions(t, []transition{
+		{"all validations count as failed", State{Phase: Due, OrderURL: "old"},
+			func(s *State) { s.Begin(now, "a", 2) }, func(s *State) {
+				s.Phase, s.OrderURL, s.OrderCA, s.LastAttempt, s.NextAttempt = Ordering, "", "a", now, in(15*minute)
+				s.FailedValidations, s.recentValidations, s.Unsettled = times(0, 0), times(0, 0), 2
+			}},
+		{"validations older than an hour are forgotten", State{FailedValidations: times(-61*minute, -hour, -59*minute)},
+			func(s *State) { s.Begin(now, "a", 1) }, func(s *State) {
+				s.Phase, s.OrderCA, s.LastAttempt, s.NextAttempt = Ordering, "a", now, in(15*minute)
+				s.FailedValidations, s.recentValidations, s.Unsettled = times(-59*minute, 0), times(0), 1
+			}},
+		{"validations that did not fail are refunded", State{FailedValidations: times(-minute, 0, 0), recentValidations: times(0, 0), Unsettled: 2},
+			func(s *State) { s.SettleValidations(1) }, func(s *State) {
+				s.FailedValidations, s.recentValidations, s.Unsettled = times(-minute, 0), times(0), 0
+			}},
+		{"all failed", State{FailedValidations: times(0), Unsettled: 1},
+			func(s *State) { s.SettleValidations(1) }, func(s *State) { s.Unsettled = 0 }},
+		{"earlier failures stay", State{FailedValidations: times(-minute)},
+			func(s *State) { s.SettleValidations(0) }, nil},
+		{"finalized keeps the order's URL and refunds its validations", State{Phase: Ordering, OrderCA: "a", NextAttempt: in(15 * minute), FailedValidations: times(0), recentValidations: times(0), Unsettled: 1},
+			func(s *State) { s.Progress(now, Finalized, "o") }, func(s *State) {
+				s.Phase, s.OrderURL, s.NextAttempt, s.FailedValidations, s.recentValidations, s.Unsettled = Finalized, "o", in(minute), times()[:0:0], times()[:0:0], 0
+				s.FinalizedAt = now
+			}},
+		{"processing", State{Phase: Finalized, OrderURL: "o", OrderCA: "a", NextAttempt: in(minute)},
+			func(s *State) { s.Progress(in(minute), Processing, "o") }, func(s *State) { s.Phase, s.NextAttempt = Processing, in(2*minute) }},
+		{"an order outside the schedule changes the budget alone", State{Phase: Valid, NextAttempt: in(hour)},
+			func(s *State) { s.CountValidations(now, 1) }, func(s *State) {
+				s.FailedValidations, s.recentValidations, s.Unsettled = times(0), times(0), 1
+			}},
+	})
+}
+
+// A finalized order is resumed until it is given up.
+func TestPendingOrder(t *testing.T) {
 	pendingSince := func(d time.Duration) State {
 		return State{Phase: Processing, OrderURL: "o", OrderCA: "a", FinalizedAt: in(d)}
 	}
 	givenUp := func(s *State) {
 		*s = State{Phase: Failed, Failures: 1, RetryAfter: now, NextAttempt: in(15 * minute), LastError: "no"}
 	}
-	for _, tt := range []struct {
-		name   string
-		state  State
-		event  Event
-		want   func(*State) // what changes; nil: nothing
-		action Action
-	}{
-		// When to order.
-		{"check: no certificate is due now", State{}, Check{Now: now},
-			func(s *State) { s.Phase = Due }, Action{Order: true}},
-		{"check: a good certificate waits until a third of its lifetime is left", State{}, Check{Now: now, Certificate: good},
-			nil, Action{Wait: 10 * minute, Next: in(50 * day)}},
-		{"check: two thirds of the lifetime are over", State{Phase: Valid}, Check{Now: now, Certificate: due},
-			func(s *State) { s.Phase = Due }, Action{Order: true}},
-		{"check: the ARI window is earlier", State{}, Check{Now: now, Certificate: good, ARI: ARI{Serial: "1", At: in(-hour)}},
-			func(s *State) { s.Phase = Due }, Action{Order: true}},
-		{"check: the ARI window is later", State{}, Check{Now: now, Certificate: cert(-65*day, 25*day), ARI: ARI{Serial: "1", At: in(minute)}},
-			nil, Action{Wait: minute, Next: in(minute)}},
-		{"check: the ARI window leaves no time for a failure", State{}, Check{Now: now, Certificate: cert(-80*day, 10*day), ARI: ARI{Serial: "1", At: in(9 * day)}},
-			func(s *State) { s.Phase = Due }, Action{Order: true}},
-		{"check: ARI about another certificate", State{}, Check{Now: now, Certificate: good, ARI: ARI{Serial: "2", At: in(-hour)}},
-			nil, Action{Wait: 10 * minute, Next: in(50 * day)}},
-		{"check: back-off delays a due name", State{Phase: Failed, NextAttempt: in(hour)}, Check{Now: now},
-			nil, Action{Wait: 2 * time.Second, Next: in(hour)}},
-		{"check: an outage delays a due name", State{Phase: Unreachable, Outage: Outage{1, in(5 * time.Second), "no"}}, Check{Now: now},
-			nil, Action{Wait: 2 * time.Second, Next: in(5 * time.Second)}},
-		{"check: the wait ends with the back-off", State{NextAttempt: in(time.Second)}, Check{Now: now},
-			nil, Action{Wait: time.Second, Next: in(time.Second)}},
-		{"check: an outage ends when the certificate is not due", State{Outage: Outage{3, in(hour), "no"}}, Check{Now: now, Certificate: good},
-			func(s *State) { s.Outage = Outage{} }, Action{Wait: 10 * minute, Next: in(50 * day)}},
-		{"check: another node can obtain it, so a shared storage is checked often", State{}, Check{Now: now, Certificate: good, Shared: true},
-			nil, Action{Wait: 3 * time.Second, Next: in(50 * day)}},
-		{"check: a damaged certificate is dealt with at once", State{NextAttempt: in(hour)}, Check{Now: now, Damaged: true},
-			func(s *State) { s.Phase = Due }, Action{Order: true}},
-		{"check: an order without a result counts as failed", State{Phase: Ordering, NextAttempt: in(15 * minute)}, Check{Now: now},
-			func(s *State) { s.Phase = Failed }, Action{Wait: 2 * time.Second, Next: in(15 * minute)}},
-		{"check: a finalized order is resumed", State{Phase: Finalized, OrderURL: "o", OrderCA: "a", NextAttempt: in(-1)}, Check{Now: now, Locked: true},
-			nil, Action{Order: true, ResumeURL: "o", ResumeCA: "a"}},
-		{"check: a processing order is resumed", State{Phase: Processing, OrderURL: "o", OrderCA: "a"}, Check{Now: now, Locked: true},
-			nil, Action{Order: true, ResumeURL: "o", ResumeCA: "a"}},
-		{"check: an order that has not been finalized is not resumed", State{Phase: Ordering, OrderURL: "o"}, Check{Now: now},
-			func(s *State) { s.Phase = Due }, Action{Order: true}},
+	runTransitions(t, []transition{
+		{"resumed: no validation counts as failed, and the order stays resumable", State{Phase: Processing, OrderURL: "o", OrderCA: "a", FinalizedAt: in(-hour)},
+			func(s *State) { s.Resume(now) }, func(s *State) { s.LastAttempt, s.NextAttempt = now, in(minute) }},
+		{"gone: a new order is due", State{Phase: Processing, OrderURL: "o", OrderCA: "a", FinalizedAt: in(-hour)},
+			func(s *State) { s.OrderGone() }, func(s *State) { s.Phase, s.OrderURL, s.OrderCA, s.FinalizedAt = Due, "", "", time.Time{} }},
+		{"resumed for six hours without a certificate", State{Phase: Processing, OrderURL: "o", OrderCA: "a", FinalizedAt: in(-6*hour + 1)},
+			func(s *State) { s.OrderFailed(Failure{Now: now, Err: "no"}) }, func(s *State) {
+				s.RetryAfter, s.NextAttempt, s.Outage = now, now, Outage{1, in(5 * time.Second), "no"}
+			}},
+		{"given up after six hours", pendingSince(-6 * hour),
+			func(s *State) { s.OrderFailed(Failure{Now: now, Err: "no"}) }, givenUp},
+		{"given up in time for the certificate in use", pendingSince(-2 * hour),
+			func(s *State) { s.OrderFailed(Failure{Now: now, Horizon: 8 * hour, Err: "no"}) }, givenUp},
+		{"given up after 15 minutes if another CA can be tried", pendingSince(-15 * minute),
+			func(s *State) { s.OrderFailed(Failure{Now: now, OtherCA: true, Err: "no"}) }, givenUp},
+	})
+}
 
-		// What an operator forces.
-		{"force: an order is asked for", State{NextAttempt: in(hour)}, Force{}, func(s *State) { s.forced = true }, Action{}},
-		{"force: a wait without a failure ends", State{forced: true, NextAttempt: in(hour)}, Check{Now: now},
-			func(s *State) { s.Phase = Due }, Action{Order: true}},
-		{"force: an outage ends", State{forced: true, NextAttempt: in(-1), Outage: Outage{4, in(hour), "no"}}, Check{Now: now},
-			func(s *State) { s.Phase, s.Outage = Due, Outage{} }, Action{Order: true}},
-		{"force: not within a minute of a failed order, and not forgotten", State{forced: true, Failures: 1, LastAttempt: in(-20 * time.Second), NextAttempt: in(hour)}, Check{Now: now},
-			nil, Action{Wait: 2 * time.Second, Next: in(40 * time.Second)}},
-		{"force: not before Retry-After", State{forced: true, RetryAfter: in(20 * minute), NextAttempt: in(hour)}, Check{Now: now},
-			nil, Action{Wait: 2 * time.Second, Next: in(20 * minute)}},
-		{"force: a rest after a useful order ends", State{forced: true, RenewNotBefore: in(hour), NextAttempt: in(hour)}, Check{Now: now, Certificate: due},
-			func(s *State) { s.Phase = Due }, Action{Order: true}},
-		{"force: a rest after a useless order does not", State{forced: true, NoOpRenewals: 1, RenewNotBefore: in(hour), NextAttempt: in(hour)}, Check{Now: now, Certificate: due},
-			nil, Action{Wait: 10 * minute, Next: in(hour)}},
-		{"force: a certificate that is not due is not ordered", State{forced: true}, Check{Now: now, Certificate: good},
-			func(s *State) { s.forced = false }, Action{Wait: 10 * minute, Next: in(50 * day)}},
-		{"force: one order, not one a minute", State{forced: true}, Check{Now: now, Locked: true},
-			func(s *State) { s.Phase, s.forced = Due, false }, Action{Order: true}},
-
-		// DNS.
-		{"address: the first lookup without one waits five seconds", State{}, NoAddress{now},
-			func(s *State) { s.missingAddress = 1 }, Action{Wait: 5 * time.Second, Next: in(5 * time.Second)}},
-		{"address: the wait doubles up to a minute", State{missingAddress: 9}, NoAddress{now},
-			func(s *State) { s.missingAddress = 10 }, Action{Wait: minute, Next: in(minute)}},
-		{"address: it is there", State{missingAddress: 9}, HasAddress{}, func(s *State) { s.missingAddress = 0 }, Action{}},
-
-		// The course of an order.
-		{"begin: the worst is assumed", State{Phase: Due, OrderURL: "old"}, Begin{now, "a", 2}, func(s *State) {
-			s.Phase, s.OrderURL, s.OrderCA, s.LastAttempt, s.NextAttempt = Ordering, "", "a", now, in(15*minute)
-			s.FailedValidations, s.recentValidations, s.Unsettled = times(0, 0), times(0, 0), 2
-		}, Action{}},
-		{"begin: validations older than an hour are forgotten", State{FailedValidations: times(-61*minute, -hour, -59*minute)}, Begin{now, "a", 1}, func(s *State) {
-			s.Phase, s.OrderCA, s.LastAttempt, s.NextAttempt = Ordering, "a", now, in(15*minute)
-			s.FailedValidations, s.recentValidations, s.Unsettled = times(-59*minute, 0), times(0), 1
-		}, Action{}},
-		{"settled: validations that did not fail are refunded", State{FailedValidations: times(-minute, 0, 0), recentValidations: times(0, 0), Unsettled: 2}, Settled{1}, func(s *State) {
-			s.FailedValidations, s.recentValidations, s.Unsettled = times(-minute, 0), times(0), 0
-		}, Action{}},
-		{"settled: all failed", State{FailedValidations: times(0), Unsettled: 1}, Settled{1}, func(s *State) { s.Unsettled = 0 }, Action{}},
-		{"settled: earlier failures stay", State{FailedValidations: times(-minute)}, Settled{0}, nil, Action{}},
-		{"progress: finalized keeps the order's URL and refunds its validations", State{Phase: Ordering, OrderCA: "a", NextAttempt: in(15 * minute), FailedValidations: times(0), recentValidations: times(0), Unsettled: 1},
-			Progress{now, Finalized, "o"}, func(s *State) {
-				s.Phase, s.OrderURL, s.NextAttempt, s.FailedValidations, s.recentValidations, s.Unsettled = Finalized, "o", in(minute), times()[:0:0], times()[:0:0], 0
-				s.FinalizedAt = now
-			}, Action{}},
-		{"progress: processing", State{Phase: Finalized, OrderURL: "o", OrderCA: "a", NextAttempt: in(minute)}, Progress{in(minute), Processing, "o"},
-			func(s *State) { s.Phase, s.NextAttempt = Processing, in(2*minute) }, Action{}},
-
-		{"resume: nothing is assumed to fail, and the order stays resumable", State{Phase: Processing, OrderURL: "o", OrderCA: "a", FinalizedAt: in(-hour)}, Resume{now},
-			func(s *State) { s.LastAttempt, s.NextAttempt = now, in(minute) }, Action{}},
-		{"gone: a new order is due", State{Phase: Processing, OrderURL: "o", OrderCA: "a", FinalizedAt: in(-hour)}, OrderGone{},
-			func(s *State) { s.Phase, s.OrderURL, s.OrderCA, s.FinalizedAt = Due, "", "", time.Time{} }, Action{}},
-
-		// How orders end.
-		{"obtained: an hour of rest", State{Phase: Ordering, Failures: 3, LastError: "no", OrderCA: "a", CAs: []string{"a"}, StagingPassed: true, FailedValidations: times(-minute), Outage: Outage{2, in(1), "x"}},
-			Obtained{Now: now, CA: "a", Lifetime: 90 * day, Due: now}, func(s *State) {
+// The minimum interval after a successful order.
+func TestObtained(t *testing.T) {
+	runTransitions(t, []transition{
+		{"not renewed for an hour", State{Phase: Ordering, Failures: 3, LastError: "no", OrderCA: "a", CAs: []string{"a"}, StagingPassed: true, FailedValidations: times(-minute), Outage: Outage{2, in(1), "x"}},
+			func(s *State) { s.Obtained(Issuance{Now: now, CA: "a", Lifetime: 90 * day, Due: now}) }, func(s *State) {
 				*s = State{Phase: Valid, LastAttempt: now, NextAttempt: in(hour), RenewNotBefore: in(hour), LastIssuer: "a", CAs: []string{"a"}, StagingPassed: true, FailedValidations: times(-minute)}
-			}, Action{}},
-		{"obtained: due again while it rested, six hours", State{RenewNotBefore: in(-minute)}, Obtained{Now: now, CA: "a", Lifetime: 90 * day, Due: in(-hour)}, func(s *State) {
-			*s = State{Phase: Valid, LastAttempt: now, NextAttempt: in(6 * hour), RenewNotBefore: in(6 * hour), NoOpRenewals: 1, LastIssuer: "a"}
-		}, Action{}},
-		{"obtained: invalid, it rests too", State{}, Obtained{Now: now, CA: "a", Invalid: "for another name", Due: now}, func(s *State) {
-			*s = State{Phase: Valid, LastAttempt: now, NextAttempt: in(hour), RenewNotBefore: in(hour), LastIssuer: "a", LastError: "for another name"}
-		}, Action{}},
-		{"failed: a refusal waits 15 minutes", State{Phase: Ordering, OrderCA: "a"}, OrderFailed{Now: now, Outcome: CARejected, Err: "no"}, func(s *State) {
-			s.Phase, s.OrderCA, s.Failures, s.RetryAfter, s.NextAttempt, s.LastError = Failed, "", 1, now, in(15*minute), "no"
-		}, Action{}},
-		{"failed: the third waits an hour", State{Failures: 2}, OrderFailed{Now: now, Outcome: ValidationFailed, Err: "no"}, func(s *State) {
-			s.Phase, s.Failures, s.RetryAfter, s.NextAttempt, s.LastError = Failed, 3, now, in(hour), "no"
-		}, Action{}},
-		{"failed: six hours at most", State{Failures: 20}, OrderFailed{Now: now, Outcome: CARejected, Err: "no"}, func(s *State) {
-			s.Phase, s.Failures, s.RetryAfter, s.NextAttempt, s.LastError = Failed, 21, now, in(6*hour), "no"
-		}, Action{}},
-		{"failed: Retry-After is the least wait", State{}, OrderFailed{Now: now, Outcome: CARejected, RetryAfter: 2 * hour, Err: "no"}, func(s *State) {
-			s.Phase, s.Failures, s.RetryAfter, s.NextAttempt, s.LastError = Failed, 1, in(2*hour), in(2*hour), "no"
-		}, Action{}},
-		{"failed: a finalized order that the CA refuses is not resumed", State{Phase: Finalized, OrderURL: "o", OrderCA: "a"}, OrderFailed{Now: now, Outcome: CARejected, Err: "no"}, func(s *State) {
-			s.Phase, s.OrderURL, s.OrderCA, s.Failures, s.RetryAfter, s.NextAttempt, s.LastError = Failed, "", "", 1, now, in(15*minute), "no"
-		}, Action{}},
-		{"unreachable: five seconds, and other nodes can try", State{Phase: Ordering, NextAttempt: in(15 * minute), LastError: "old"}, OrderFailed{Now: now, Err: "no answer"}, func(s *State) {
-			s.Phase, s.RetryAfter, s.NextAttempt, s.LastError, s.Outage = Unreachable, now, now, "", Outage{1, in(5 * time.Second), "no answer"}
-		}, Action{}},
-		{"unreachable: five minutes at most", State{Outage: Outage{Count: 30}}, OrderFailed{Now: now, Err: "no"}, func(s *State) {
-			s.Phase, s.RetryAfter, s.NextAttempt, s.Outage = Unreachable, now, now, Outage{31, in(5 * minute), "no"}
-		}, Action{}},
-		{"unreachable: within a quarter of what the certificate has left", State{Outage: Outage{Count: 30}}, OrderFailed{Now: now, Horizon: 4 * minute, Err: "no"}, func(s *State) {
-			s.Phase, s.RetryAfter, s.NextAttempt, s.Outage = Unreachable, now, now, Outage{31, in(minute), "no"}
-		}, Action{}},
-		{"unreachable: what the CA asks for holds for all nodes", State{}, OrderFailed{Now: now, RetryAfter: hour, Err: "429"}, func(s *State) {
-			s.Phase, s.RetryAfter, s.NextAttempt, s.LastError, s.Outage = Unreachable, in(hour), in(hour), "429", Outage{1, in(5 * time.Second), "429"}
-		}, Action{}},
-		{"unreachable: a processing order stays resumable", State{Phase: Processing, OrderURL: "o", OrderCA: "a"}, OrderFailed{Now: now, Err: "no"}, func(s *State) {
-			s.RetryAfter, s.NextAttempt, s.Outage = now, now, Outage{1, in(5 * time.Second), "no"}
-		}, Action{}},
-		{"pending: looked at again for six hours without a certificate", State{Phase: Processing, OrderURL: "o", OrderCA: "a", FinalizedAt: in(-6*hour + 1)}, OrderFailed{Now: now, Err: "no"}, func(s *State) {
-			s.RetryAfter, s.NextAttempt, s.Outage = now, now, Outage{1, in(5 * time.Second), "no"}
-		}, Action{}},
-		{"pending: given up after six hours", pendingSince(-6 * hour), OrderFailed{Now: now, Err: "no"}, givenUp, Action{}},
-		{"pending: given up in time for the certificate in use", pendingSince(-2 * hour), OrderFailed{Now: now, Horizon: 8 * hour, Err: "no"}, givenUp, Action{}},
-		{"pending: given up after a quarter of an hour when another CA can be asked", pendingSince(-15 * minute), OrderFailed{Now: now, OtherCA: true, Err: "no"}, givenUp, Action{}},
-		{"interrupted: the worst stays counted, and the next order comes soon", State{Phase: Ordering, NextAttempt: in(15 * minute), FailedValidations: times(0), Unsettled: 1}, Interrupted{now}, func(s *State) {
-			s.NextAttempt, s.LastError = in(minute), "the order was interrupted by a shutdown"
-		}, Action{}},
-		{"interrupted: a processing order stays resumable", State{Phase: Processing, OrderURL: "o"}, Interrupted{now}, func(s *State) {
-			s.NextAttempt, s.LastError = in(minute), "the order was interrupted by a shutdown"
-		}, Action{}},
-		{"budget: exhausted, nothing is tried", State{Phase: Due}, BudgetExhausted{in(20 * minute), "too many"}, func(s *State) {
-			s.Phase, s.NextAttempt, s.LastError = Failed, in(20*minute), "too many"
-		}, Action{}},
+			}},
+		{"due again within the interval: six hours", State{RenewNotBefore: in(-minute)},
+			func(s *State) { s.Obtained(Issuance{Now: now, CA: "a", Lifetime: 90 * day, Due: in(-hour)}) }, func(s *State) {
+				*s = State{Phase: Valid, LastAttempt: now, NextAttempt: in(6 * hour), RenewNotBefore: in(6 * hour), NoOpRenewals: 1, LastIssuer: "a"}
+			}},
+		{"an invalid certificate: not renewed for an hour", State{},
+			func(s *State) { s.Obtained(Issuance{Now: now, CA: "a", Invalid: "for another name", Due: now}) }, func(s *State) {
+				*s = State{Phase: Valid, LastAttempt: now, NextAttempt: in(hour), RenewNotBefore: in(hour), LastIssuer: "a", LastError: "for another name"}
+			}},
+	})
+}
 
-		// What CAs ask for.
-		{"retry-after: noted for the CA", State{}, RetryAfter{now, "a", hour}, func(s *State) { s.RetryAfterByCA = map[string]time.Time{"a": in(hour)} }, Action{}},
-		{"retry-after: those that are over are forgotten", State{RetryAfterByCA: map[string]time.Time{"a": in(-1), "b": in(1)}}, RetryAfter{now, "a", 0},
-			func(s *State) { s.RetryAfterByCA = map[string]time.Time{"b": in(1)} }, Action{}},
-		{"staging: passed once", State{}, StagingPassed{}, func(s *State) { s.StagingPassed = true }, Action{}},
-		{"count: an order outside the schedule changes the budget alone", State{Phase: Valid, NextAttempt: in(hour)}, CountValidations{now, 1}, func(s *State) {
-			s.FailedValidations, s.recentValidations, s.Unsettled = times(0), times(0), 1
-		}, Action{}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			before, want := tt.state.clone(), tt.state.clone()
-			if tt.want != nil {
-				tt.want(&want)
-			}
-			got, action := Next(tt.state, tt.event)
-			if !equal(got, want) {
-				t.Errorf("state:\ngot  %+v\nwant %+v", got, want)
-			}
-			if action != tt.action {
-				t.Errorf("action: got %+v, want %+v", action, tt.action)
-			}
-			if !equal(tt.state, before) {
-				t.Error("Next changed its argument")
-			}
-		})
-	}
+// A refused order waits 15 minutes at first, and six hours at most.
+func TestOrderFailed(t *testing.T) {
+	runTransitions(t, []transition{
+		{"a refusal waits 15 minutes", State{Phase: Ordering, OrderCA: "a"},
+			func(s *State) { s.OrderFailed(Failure{Now: now, Outcome: CARejected, Err: "no"}) }, func(s *State) {
+				s.Phase, s.OrderCA, s.Failures, s.RetryAfter, s.NextAttempt, s.LastError = Failed, "", 1, now, in(15*minute), "no"
+			}},
+		{"the third waits an hour", State{Failures: 2},
+			func(s *State) { s.OrderFailed(Failure{Now: now, Outcome: ValidationFailed, Err: "no"}) }, func(s *State) {
+				s.Phase, s.Failures, s.RetryAfter, s.NextAttempt, s.LastError = Failed, 3, now, in(hour), "no"
+			}},
+		{"six hours at most", State{Failures: 20},
+			func(s *State) { s.OrderFailed(Failure{Now: now, Outcome: CARejected, Err: "no"}) }, func(s *State) {
+				s.Phase, s.Failures, s.RetryAfter, s.NextAttempt, s.LastError = Failed, 21, now, in(6*hour), "no"
+			}},
+		{"Retry-After is the least wait", State{},
+			func(s *State) { s.OrderFailed(Failure{Now: now, Outcome: CARejected, RetryAfter: 2 * hour, Err: "no"}) }, func(s *State) {
+				s.Phase, s.Failures, s.RetryAfter, s.NextAttempt, s.LastError = Failed, 1, in(2*hour), in(2*hour), "no"
+			}},
+		{"a finalized order that the CA refuses is not resumed", State{Phase: Finalized, OrderURL: "o", OrderCA: "a"},
+			func(s *State) { s.OrderFailed(Failure{Now: now, Outcome: CARejected, Err: "no"}) }, func(s *State) {
+				s.Phase, s.OrderURL, s.OrderCA, s.Failures, s.RetryAfter, s.NextAttempt, s.LastError = Failed, "", "", 1, now, in(15*minute), "no"
+			}},
+		{"validation budget exhausted", State{Phase: Due},
+			func(s *State) { s.BudgetExhausted(in(20*minute), "too many") }, func(s *State) {
+				s.Phase, s.NextAttempt, s.LastError = Failed, in(20*minute), "too many"
+			}},
+	})
+}
+
+// An unreachable CA is retried after seconds, and after five minutes at most.
+func TestUnreachable(t *testing.T) {
+	runTransitions(t, []transition{
+		{"five seconds, and other nodes can try", State{Phase: Ordering, NextAttempt: in(15 * minute), LastError: "old"},
+			func(s *State) { s.OrderFailed(Failure{Now: now, Err: "no answer"}) }, func(s *State) {
+				s.Phase, s.RetryAfter, s.NextAttempt, s.LastError, s.Outage = Unreachable, now, now, "", Outage{1, in(5 * time.Second), "no answer"}
+			}},
+		{"five minutes at most", State{Outage: Outage{Count: 30}},
+			func(s *State) { s.OrderFailed(Failure{Now: now, Err: "no"}) }, func(s *State) {
+				s.Phase, s.RetryAfter, s.NextAttempt, s.Outage = Unreachable, now, now, Outage{31, in(5 * minute), "no"}
+			}},
+		{"within a quarter of what the certificate has left", State{Outage: Outage{Count: 30}},
+			func(s *State) { s.OrderFailed(Failure{Now: now, Horizon: 4 * minute, Err: "no"}) }, func(s *State) {
+				s.Phase, s.RetryAfter, s.NextAttempt, s.Outage = Unreachable, now, now, Outage{31, in(minute), "no"}
+			}},
+		{"Retry-After applies to all nodes", State{},
+			func(s *State) { s.OrderFailed(Failure{Now: now, RetryAfter: hour, Err: "429"}) }, func(s *State) {
+				s.Phase, s.RetryAfter, s.NextAttempt, s.LastError, s.Outage = Unreachable, in(hour), in(hour), "429", Outage{1, in(5 * time.Second), "429"}
+			}},
+		{"a processing order stays resumable", State{Phase: Processing, OrderURL: "o", OrderCA: "a"},
+			func(s *State) { s.OrderFailed(Failure{Now: now, Err: "no"}) }, func(s *State) {
+				s.RetryAfter, s.NextAttempt, s.Outage = now, now, Outage{1, in(5 * time.Second), "no"}
+			}},
+	})
+}
+
+// An order that a shutdown interrupted is made again soon.
+func TestInterrupted(t *testing.T) {
+	runTransitions(t, []transition{
+		{"validations stay counted; retried after a minute", State{Phase: Ordering, NextAttempt: in(15 * minute), FailedValidations: times(0), Unsettled: 1},
+			func(s *State) { s.Interrupted(now) }, func(s *State) {
+				s.NextAttempt, s.LastError = in(minute), "the order was interrupted by a shutdown"
+			}},
+		{"a processing order stays resumable", State{Phase: Processing, OrderURL: "o"},
+			func(s *State) { s.Interrupted(now) }, func(s *State) {
+				s.NextAttempt, s.LastError = in(minute), "the order was interrupted by a shutdown"
+			}},
+	})
+}
+
+// Each CA has a Retry-After of its own.
+func TestRetryAfter(t *testing.T) {
+	runTransitions(t, []transition{
+		{"recorded for the CA", State{},
+			func(s *State) { s.SetRetryAfter(now, "a", hour) }, func(s *State) { s.RetryAfterByCA = map[string]time.Time{"a": in(hour)} }},
+		{"expired ones are removed", State{RetryAfterByCA: map[string]time.Time{"a": in(-1), "b": in(1)}},
+			func(s *State) { s.SetRetryAfter(now, "a", 0) }, func(s *State) { s.RetryAfterByCA = map[string]time.Time{"b": in(1)} }},
+	})
 }
 
 // equal compares states; nil and empty lists are the same.
 func equal(a, b State) bool {
 	normalize := func(s State) State {
-		s = s.clone()
+		s = clone(s)
 		if len(s.FailedValidations) == 0 {
 			s.FailedValidations = nil
 		}
@@ -235,13 +344,14 @@ func equal(a, b State) bool {
 	return reflect.DeepEqual(normalize(a), normalize(b))
 }
 
-// Reading a state decides nothing: two checks in a row agree.
+// A second check returns the same action and does not change the state.
 func TestCheckIsRepeatable(t *testing.T) {
 	s := State{NextAttempt: in(hour), Failures: 2, forced: true, LastAttempt: in(-minute)}
-	once, action := Next(s, Check{Now: now})
-	twice, again := Next(once, Check{Now: now})
-	if !equal(once, twice) || action != again {
-		t.Errorf("got %+v and %+v, then %+v and %+v", once, action, twice, again)
+	action := s.Check(CheckInput{Now: now})
+	once := s
+	again := s.Check(CheckInput{Now: now})
+	if !equal(once, s) || action != again {
+		t.Errorf("got %+v and %+v, then %+v and %+v", once, action, s, again)
 	}
 }
 
@@ -264,7 +374,7 @@ func TestValidationBudget(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := State{FailedValidations: tt.stored, recentValidations: tt.recent}
-			before := s.clone()
+			before := clone(s)
 			if got := s.ValidationsAllowedAt(tt.n, now).Sub(now); got != tt.want {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
@@ -275,27 +385,26 @@ func TestValidationBudget(t *testing.T) {
 	}
 }
 
-// However orders, restarts and forced renewals alternate, no more than four
-// validations fail within an hour.
+// At most four validations fail within an hour, in any sequence of orders, restarts and
+// forced renewals.
 func TestValidationBudgetHolds(t *testing.T) {
 	var s State
 	var failed []time.Time
 	for at := now; at.Before(in(10 * hour)); at = at.Add(37 * time.Second) {
-		s, _ = Next(s, Force{})
-		var action Action
-		if s, action = Next(s, Check{Now: at, Locked: true}); !action.Order {
+		s.Force()
+		if action := s.Check(CheckInput{Now: at, Locked: true}); !action.Order {
 			continue
 		}
 		for range 2 {
 			if s.ValidationsAllowedAt(1, at).After(at) {
-				s, _ = Next(s, BudgetExhausted{At: s.ValidationsAllowedAt(1, at)})
+				s.BudgetExhausted(s.ValidationsAllowedAt(1, at), "")
 				break
 			}
-			s, _ = Next(s, Begin{at, "a", 1})
-			s, _ = Next(s, Settled{1})
+			s.Begin(at, "a", 1)
+			s.SettleValidations(1)
 			failed = append(failed, at)
 		}
-		s, _ = Next(s, OrderFailed{Now: at, Outcome: ValidationFailed, Err: "no"})
+		s.OrderFailed(Failure{Now: at, Outcome: ValidationFailed, Err: "no"})
 		s = Merge(State{}, s) // as after a restart
 	}
 	if len(failed) < 8 {
@@ -317,7 +426,7 @@ func TestRemainingRetryAfter(t *testing.T) {
 	}
 }
 
-// A short lifetime has short rests, so that it is renewed in time.
+// Short lifetimes have short intervals.
 func TestMinRenewalInterval(t *testing.T) {
 	for _, tt := range []struct {
 		noOp     int
@@ -347,12 +456,12 @@ func TestMerge(t *testing.T) {
 		{"the same state", remembered, State{LastAttempt: in(-minute), Failures: 3}, State{LastAttempt: in(-minute), Failures: 3, recentValidations: times(-minute), merged: true}},
 		{"the storage was emptied", remembered, State{}, remembered},
 		{"a replica lags", remembered, State{Phase: Valid, LastAttempt: in(-hour), NextAttempt: in(-hour), StagingPassed: true, NoOpRenewals: 1}, func() State {
-			m := remembered.clone()
+			m := clone(remembered)
 			m.StagingPassed, m.NoOpRenewals = true, 1
 			return m
 		}()},
 		{"another node has exhausted the budget with other CAs", remembered, State{FailedValidations: times(-3, -2, -1)}, func() State {
-			m := remembered.clone()
+			m := clone(remembered)
 			m.FailedValidations = times(-3, -2, -1)
 			return m
 		}()},
@@ -368,10 +477,10 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// Of a state about other CAs only the failed validations count.
+// Of a state for other CAs, only the failed validations are kept.
 func TestForCAs(t *testing.T) {
 	stored := State{Phase: Failed, CAs: []string{"a", "b"}, NextAttempt: in(hour), Failures: 3, LastError: "no", FailedValidations: times(-1)}
-	unnamed := stored.clone()
+	unnamed := stored
 	unnamed.CAs = nil
 	for _, tt := range []struct {
 		name   string
@@ -381,7 +490,7 @@ func TestForCAs(t *testing.T) {
 	}{
 		{"the same", stored, []string{"a", "b"}, true},
 		{"none before", unnamed, []string{"a", "b"}, true},
-		{"another second", stored, []string{"a", "c"}, false},
+		{"another fallback", stored, []string{"a", "c"}, false},
 		{"all others", stored, []string{"x"}, false},
 	} {
 		want := State{CAs: tt.cas, FailedValidations: times(-1)}
@@ -406,15 +515,16 @@ func TestClampFuture(t *testing.T) {
 	}
 }
 
-// A damaged state counts as an order that failed just now.
+// A damaged state counts as an order that has just failed.
 func TestDamagedState(t *testing.T) {
-	s, action := Next(Damaged([]string{"a"}, now), Check{Now: now})
+	s := Damaged([]string{"a"}, now)
+	action := s.Check(CheckInput{Now: now})
 	if action.Order || !action.Next.Equal(in(15*minute)) || s.Err() == "" {
 		t.Errorf("got %+v, %+v; want a wait of 15 minutes", s, action)
 	}
 }
 
-// A state survives its storage, but for what is this process's alone.
+// A state is stored and loaded without loss, except for the fields of the process.
 func TestStateIsStored(t *testing.T) {
 	s := State{Phase: Processing, OrderURL: "https://ca/order/1", OrderCA: "https://ca/", LastAttempt: now, NextAttempt: in(minute), RetryAfterByCA: map[string]time.Time{"a": in(hour)},
 		Failures: 1, LastError: "no", FailedValidations: times(-minute, 0), Unsettled: 1, StagingPassed: true, LastIssuer: "a", RenewNotBefore: in(hour), NoOpRenewals: 2, CAs: []string{"a"}, Outage: Outage{1, in(2), "x"}}
@@ -478,7 +588,7 @@ func TestCheckInterval(t *testing.T) {
 	}
 }
 
-// A horizon is what is left, or the lifetime of an expired certificate.
+// The horizon is the remaining validity, or the lifetime of an expired certificate.
 func TestHorizon(t *testing.T) {
 	got := []time.Duration{(*Certificate)(nil).Horizon(now), cert(-hour, 2*hour).Horizon(now), cert(-3*hour, -hour).Horizon(now)}
 	if want := []time.Duration{0, 2 * hour, 2 * hour}; !slices.Equal(got, want) {

@@ -27,7 +27,7 @@ const (
 
 // lease is a lock that is held, and renewed until it is released or lost.
 type lease struct {
-	*Storage
+	Storage
 	key, token string
 	ctx        context.Context // of the renewal; it ends when the lease is released or lost
 	cancel     context.CancelFunc
@@ -37,12 +37,12 @@ type lease struct {
 
 var _ storage.Lease = (*lease)(nil)
 
-// maxClockSkew is the largest accepted difference between the clocks of a node and the
-// store, because nodes share the times of orders.
-const maxClockSkew = time.Minute
+// MaxClockSkew is the largest difference between the clocks of a node and the store at
+// which TryLock succeeds, because nodes share the times of orders.
+const MaxClockSkew = time.Minute
 
 // checkClock returns an error if this node's clock differs from the store's, which all
-// nodes share, by more than maxClockSkew.
+// nodes share, by more than MaxClockSkew.
 func (s *Storage) checkClock(ctx context.Context) error {
 	sentAt := s.now()
 	reply, err := s.do(ctx, []string{"EVAL", "return redis.call('TIME')[1]", "1"}, s.valuesKey)
@@ -54,7 +54,7 @@ func (s *Storage) checkClock(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("unexpected reply to TIME: %T", reply)
 	}
-	if skew := time.Unix(seconds, 0).Sub(sentAt); skew.Abs() > maxClockSkew {
+	if skew := time.Unix(seconds, 0).Sub(sentAt); skew.Abs() > MaxClockSkew {
 		return fmt.Errorf("the clocks of this server and the store differ by %v, and no certificate is ordered with a wrong clock; "+
 			"synchronize both (timedatectl set-ntp true)", skew.Abs().Round(time.Second))
 	}
@@ -62,13 +62,14 @@ func (s *Storage) checkClock(ctx context.Context) error {
 }
 
 // TryLock implements [storage.Storage]. It returns an error if this node's clock
-// differs from the store's by more than a minute. The lease is lost shortly before
+// differs from the store's by more than [MaxClockSkew]. The lease is lost shortly before
 // [LeaseDuration] has passed since the last successful renewal.
 func (s *Storage) TryLock(ctx context.Context, name string) (storage.Lease, error) {
 	if err := s.checkClock(ctx); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
-	l := &lease{Storage: s, key: s.lockPrefix + name, token: rand.Text(), renewDone: make(chan struct{})}
+	l := &lease{Storage: *s, key: s.lockPrefix + name, token: rand.Text(), renewDone: make(chan struct{})}
+	l.Storage.write = l.fencedWrite
 	sentAt := time.Now()
 	reply, err := s.do(ctx, []string{"SET"}, l.key, l.token, "NX", "PX", milliseconds(LeaseDuration))
 	if err != nil {
@@ -136,27 +137,14 @@ func (l *lease) unlock() {
 	_, _ = l.do(context.Background(), []string{"EVAL", releaseScript, "1"}, l.key, l.token)
 }
 
-// write runs a write command on the hash of values, only while the lock is held.
-func (l *lease) write(ctx context.Context, command string, args ...string) error {
+// fencedWrite runs a write command on the hash of values only while the lock is held.
+func (l *lease) fencedWrite(ctx context.Context, command string, args ...string) error {
 	reply, err := l.do(ctx, []string{"EVAL", fencedWriteScript, "2"}, l.key, append([]string{l.valuesKey, l.token, command}, args...)...)
 	if err == nil && reply == int64(-1) {
 		l.cancel()
 		return storage.ErrLeaseLost
 	}
 	return err
-}
-
-// Store implements [storage.Lease].
-func (l *lease) Store(ctx context.Context, key string, value []byte) error {
-	return l.store(ctx, l.write, key, value)
-}
-
-// Delete implements [storage.Lease].
-func (l *lease) Delete(ctx context.Context, key string) error { return l.remove(ctx, l.write, key) }
-
-// Quarantine implements [storage.Lease].
-func (l *lease) Quarantine(ctx context.Context, key string) error {
-	return l.quarantine(ctx, l.write, key)
 }
 
 // IsLocked implements [storage.Storage].

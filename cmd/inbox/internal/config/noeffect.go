@@ -5,37 +5,23 @@ import (
 	"slices"
 )
 
-// Warning is a mistake in the options that does not prevent a start.
-type Warning struct {
-	// Text is a sentence without period, in lower case.
-	Text string
-	// Name is the option with a dash, or the environment variable, and From the source of
-	// an option's value.
-	Name, From string
-	// Fix is what to do.
-	Fix string
-}
-
-// condition is a state of the options in which other options have no effect.
-type condition struct {
-	options []string
-	holds   func(*resolver) bool
-	fix     string
-}
-
 // noEffect lists the conditions in which an option has no effect. An option that is an
 // error in the same condition, like -store-ca without -store, is not listed.
-var noEffect = []condition{
+var noEffect = []struct {
+	options []string
+	applies func(*resolver) bool
+	fix     string
+}{
 	{
-		[]string{"email", "acme", "acme-agree", "acme-ca", "acme-root", "acme-eab-kid", "acme-eab-key", "acme-ca2", "acme-ca2-root",
-			"acme-ca2-eab-kid", "acme-ca2-eab-key", "acme-challenge", "acme-profile", "acme-staging", "acme-staging-first", "acme-preflight"},
+		[]string{"email", "acme", "acme-agree", "acme-ca", "acme-root", "acme-eab-kid", "acme-eab-key", "acme-fallback-ca", "acme-fallback-root",
+			"acme-fallback-eab-kid", "acme-fallback-eab-key", "acme-challenge", "acme-profile", "acme-staging", "acme-staging-first", "acme-preflight"},
 		func(r *resolver) bool { return len(r.c.Domains) == 0 },
 		"set -domain, or remove the option",
 	},
 	{
-		[]string{"acme-ca2-root", "acme-ca2-eab-kid", "acme-ca2-eab-key"},
-		func(r *resolver) bool { return r.o.acme.second.URL == "" },
-		"set -acme-ca2, or remove the option",
+		[]string{"acme-fallback-root", "acme-fallback-eab-kid", "acme-fallback-eab-key"},
+		func(r *resolver) bool { return r.o.acme.fallback.URL == "" },
+		"set -acme-fallback-ca, or remove the option",
 	},
 	{
 		[]string{"acme-staging-first"},
@@ -104,7 +90,7 @@ func exceeds(perAddress, total int64) bool {
 // the default is no mistake. It needs the resolved configuration.
 func (r *resolver) warnNoEffect() {
 	for _, condition := range noEffect {
-		if !condition.holds(r) {
+		if !condition.applies(r) {
 			continue
 		}
 		for _, name := range condition.options {

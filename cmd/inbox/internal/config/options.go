@@ -17,7 +17,7 @@ const (
 	Version         // inbox version, or -version
 )
 
-// Options holds the options as given, with the source of each value. [Parse] returns
+// Options has the options as given, with the source of each value. [Parse] returns
 // it and [Resolve] turns it into a [Config].
 type Options struct {
 	Command Command
@@ -27,8 +27,6 @@ type Options struct {
 	corsOrigins, iceServers string
 	serverCert, serverKey   string
 	domain, email, httpBind string
-	acme                    acmeOptions
-	store                   storeOptions
 	turn, turnBind          string
 	turnRate, turnMonth     int64
 	inboxTimeout            int64
@@ -56,24 +54,21 @@ type Options struct {
 	version                 bool
 	asJSON, renewTest       bool
 
+	acme struct { // the CA, and how certificates are ordered
+		engine, challenge, profile string
+		ca, fallback               acme.CA
+		agree, staging             bool
+		stagingFirst, preflight    bool
+	}
+	store struct { // that several nodes share
+		address, file, ca, keyFile string
+		replicas                   int64
+	}
+
 	groups      []optionGroup
 	flags       *flag.FlagSet     // all groups; sets the fields above
 	from        map[string]string // source of each option's value; absent: the default
 	unknownVars []string          // INBOX_ variables that match no option
-}
-
-// acmeOptions select the CA and the way certificates are ordered.
-type acmeOptions struct {
-	engine, challenge, profile string
-	ca, second                 acme.CA
-	agree, staging             bool
-	stagingFirst, preflight    bool
-}
-
-// storeOptions select the store that several nodes share.
-type storeOptions struct {
-	address, file, ca, keyFile string
-	replicas                   int64
 }
 
 // optionGroup is a set of related options under one heading in -h.
@@ -142,11 +137,11 @@ func (o *Options) acmeFlags() *flag.FlagSet {
 	fs.StringVar(&a.ca.EABKeyID, "acme-eab-kid", "", "key `id` for external account binding (EAB)")
 	fs.StringVar(&a.ca.EABKeyFile, "acme-eab-key", "", "`file` with the MAC key for external account binding, "+
 		"in base64url")
-	fs.StringVar(&a.second.URL, "acme-ca2", "", "ACME directory `URL` of a fallback CA, used when the first CA fails")
-	fs.StringVar(&a.second.RootsFile, "acme-ca2-root", "", "`file` of root certificates, like -acme-root, for "+
+	fs.StringVar(&a.fallback.URL, "acme-fallback-ca", "", "ACME directory `URL` of a fallback CA, used when the first CA fails")
+	fs.StringVar(&a.fallback.RootsFile, "acme-fallback-root", "", "`file` of root certificates, like -acme-root, for "+
 		"the fallback CA")
-	fs.StringVar(&a.second.EABKeyID, "acme-ca2-eab-kid", "", "key `id`, like -acme-eab-kid, for the fallback CA")
-	fs.StringVar(&a.second.EABKeyFile, "acme-ca2-eab-key", "", "`file` with the MAC key, like -acme-eab-key, "+
+	fs.StringVar(&a.fallback.EABKeyID, "acme-fallback-eab-kid", "", "key `id`, like -acme-eab-kid, for the fallback CA")
+	fs.StringVar(&a.fallback.EABKeyFile, "acme-fallback-eab-key", "", "`file` with the MAC key, like -acme-eab-key, "+
 		"for the fallback CA")
 	fs.StringVar(&a.challenge, "acme-challenge", "both", "challenge `type`: http-01 (port 80), tls-alpn-01 "+
 		"(port 443), or both")
@@ -279,4 +274,13 @@ func defaultOptions() *Options {
 		g.flags.VisitAll(func(f *flag.Flag) { o.flags.Var(f.Value, f.Name, f.Usage) })
 	}
 	return o
+}
+
+// envPrefix is the prefix of environment variables that set options.
+const envPrefix = "INBOX_"
+
+// settable reports whether name is an option that the environment or a file can set.
+// version is not: it is a command, and container images commonly set INBOX_VERSION.
+func (o *Options) settable(name string) bool {
+	return o.flags.Lookup(name) != nil && name != "version"
 }

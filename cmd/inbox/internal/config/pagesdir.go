@@ -48,7 +48,7 @@ func (o *Options) namedFiles() []namedFile {
 	all := []namedFile{
 		{"server-cert", o.serverCert}, {"server-key", o.serverKey}, {"config", o.file},
 		{"acme-root", a.ca.RootsFile}, {"acme-eab-key", a.ca.EABKeyFile},
-		{"acme-ca2-root", a.second.RootsFile}, {"acme-ca2-eab-key", a.second.EABKeyFile},
+		{"acme-fallback-root", a.fallback.RootsFile}, {"acme-fallback-eab-key", a.fallback.EABKeyFile},
 		{"store-file", o.store.file}, {"store-ca", o.store.ca}, {"store-key-file", o.store.keyFile},
 	}
 	if !isICEServerList(o.iceServers) {

@@ -10,22 +10,6 @@ import (
 	"inbox/tlsmgr/acme"
 )
 
-// TURN configures STUN and TURN, which GET /ice hands out.
-type TURN struct {
-	// Host is the host name or IP address in the URLs; empty means the host of the request.
-	Host string
-	// Relay reports whether this process is the relay. Otherwise another node of the store is.
-	Relay bool
-	// OverTLS reports whether clients can reach TURN over TLS, unless the certificate is
-	// self-signed.
-	OverTLS bool
-	// Bind is the address of STUN and TURN over UDP.
-	Bind Address
-	// RateBits is the maximum rate of all relayed traffic in bits per second, MonthBytes the
-	// maximum traffic of a calendar month (UTC). Zero is no limit.
-	RateBits, MonthBytes int64
-}
-
 const (
 	maxTURNRate  = 1_000_000     // Mbit/s
 	maxTURNMonth = 1_000_000_000 // GB
@@ -42,30 +26,62 @@ func (r *resolver) resolveTURN() error {
 	if err != nil {
 		return err
 	}
-	if off := r.o.turn == "off" || r.o.turn == "auto" && (!r.o.https || r.c.Store != nil); off {
+	if r.c.NoTURN = r.whyNoTURN(); r.c.NoTURN != "" {
 		return nil
 	}
 	if r.c.Store != nil && r.c.Store.Key == nil {
 		return r.o.optionError("turn", errors.New("requires -store-key-file with a store: the servers derive "+
 			"the secret of TURN credentials from it"))
 	}
-	hasName := host == "" || len(r.c.Domains) == 0 || r.isDomain(host)
 	r.c.TURN = &TURN{
-		Host:    host,
-		Relay:   r.c.Store == nil || r.isDomain(host),
-		OverTLS: r.o.https && !isIP && !r.isBehindProxy() && (hasName || r.c.Store != nil),
-		Bind:    bind, RateBits: r.o.turnRate * 1_000_000, MonthBytes: r.o.turnMonth * 1_000_000_000,
+		Host: host, Relay: r.c.Store == nil || r.isDomain(host),
+		Bind: bind, RateBits: r.o.turnRate * 1_000_000, MonthBytes: r.o.turnMonth * 1_000_000_000,
 	}
-	if !hasName && r.c.Store == nil && !isIP {
+	hasName := host == "" || len(r.c.Domains) == 0 || r.isDomain(host) || r.c.Store != nil
+	r.c.TURN.NoTLS, r.c.TURN.NeedsName = r.whyNoTLS(isIP, hasName)
+	if !hasName && !isIP {
 		r.c.Warnings = append(r.c.Warnings, Warning{"TURN over TLS is not offered: no certificate has the name of the relay",
 			"-turn", r.o.from["turn"], "add the name to -domain"})
 	}
 	return nil
 }
 
-// isBehindProxy reports whether clients reach the main listener through a proxy, which does not
-// know TURN.
-func (r *resolver) isBehindProxy() bool { return len(r.c.TrustedProxies) > 0 || r.c.Bind.isUnix() }
+// whyNoTURN returns why the relay is off, or "".
+func (r *resolver) whyNoTURN() string {
+	switch {
+	case r.o.turn == "off":
+		return "-turn off"
+	case r.o.turn != "auto":
+		return ""
+	case !r.o.https:
+		return "-https=false; -turn NAME turns it on"
+	case r.c.Store != nil:
+		return "-store; -turn NAME makes one server the relay of all"
+	}
+	return ""
+}
+
+// whyNoTLS returns why TURN over TLS is not offered, or "". IsIP and hasName describe -turn: an
+// IP address, and a name that the certificate can have.
+func (r *resolver) whyNoTLS(isIP, hasName bool) (why string, needsName bool) {
+	isAddr := func(name string) bool { _, err := netip.ParseAddr(name); return err == nil }
+	noDomain := r.o.turn == "auto" && len(r.c.Domains) > 0 && !slices.ContainsFunc(r.c.Domains, func(name string) bool { return !isAddr(name) })
+	switch {
+	case !r.o.https:
+		return "this server does not terminate TLS (-https=false)", false
+	case len(r.c.TrustedProxies) > 0:
+		return "an HTTP proxy cannot pass it (-trusted-proxies)", false
+	case r.c.Bind.isUnix():
+		return "a proxy of a Unix socket cannot pass it (-bind)", false
+	case isIP:
+		return "browsers do not use it with an IP address (-turn)", true
+	case noDomain:
+		return "browsers do not use it with an IP address (-domain)", true
+	case !hasName:
+		return "no certificate has the name of -turn", false
+	}
+	return "", false
+}
 
 // turnHost returns the host that -turn names in the form of URLs, or "".
 func (r *resolver) turnHost() (host string, isIP bool, err error) {

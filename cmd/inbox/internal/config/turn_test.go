@@ -34,6 +34,8 @@ func TestTURNOptions(t *testing.T) {
 		{"proxies", proxies, true, "", true, false},
 		{"Unix socket", "-bind unix:/run/x", true, "", true, false},
 		{"proxies and a name", "-turn b.example" + acme + proxies, true, "b.example", true, false},
+		{"certificates for IP addresses", " -domain 192.0.2.1,2001:db8::1 -acme-agree", true, "", true, false},
+		{"certificates for an IP address and a name", " -domain 192.0.2.1,a.example -acme-agree", true, "", true, true},
 		{"store", store, false, "", false, false},
 		{"store, another node", "-turn turn.example" + store, true, "turn.example", false, true},
 		{"store, another node with ACME", "-turn turn.example" + store + acme, true, "turn.example", false, true},
@@ -42,14 +44,25 @@ func TestTURNOptions(t *testing.T) {
 	}
 	for _, row := range rows {
 		c := mustResolve(t, Facts{}, strings.Fields(row.args)...)
-		if row.on != (c.TURN != nil) {
-			t.Errorf("%s: got %+v, want on %v", row.name, c.TURN, row.on)
+		if row.on != (c.TURN != nil) || row.on != (c.NoTURN == "") {
+			t.Errorf("%s: got %+v and %q, want on %v", row.name, c.TURN, c.NoTURN, row.on)
 		}
 		if c.TURN == nil {
 			continue
 		}
-		if got := *c.TURN; got.Host != row.host || got.Relay != row.relay || got.OverTLS != row.overTLS {
+		if got := *c.TURN; got.Host != row.host || got.Relay != row.relay || (got.NoTLS == "") != row.overTLS {
 			t.Errorf("%s: got %+v, want %+v", row.name, got, row)
+		}
+	}
+}
+
+func TestTURNNeedsName(t *testing.T) {
+	for args, want := range map[string]bool{
+		"-turn 192.0.2.1": true, "-domain 192.0.2.1 -acme-agree": true, "-turn 192.0.2.1 -https=false": false,
+		"-turn 192.0.2.1 -trusted-proxies 10.0.0.1": false, "-turn turn.example -domain a.example -acme-agree": false, "": false,
+	} {
+		if got := mustResolve(t, Facts{}, strings.Fields(args)...).TURN; got.NeedsName != want {
+			t.Errorf("%s: got %+v, want %v", args, got, want)
 		}
 	}
 }

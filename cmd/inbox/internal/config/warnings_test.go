@@ -39,12 +39,12 @@ func TestOptionWithoutEffect(t *testing.T) {
 		{"-acme certmagic", ""}, // the default
 		{"-acme-agree -acme-ca https://ca.example/dir -acme-root x", "-acme-agree -acme-ca -acme-root"},
 		{"-acme-challenge http-01 -acme-preflight=false", "-acme-challenge -acme-preflight"},
-		{"-acme-ca2-root x", "-acme-ca2-root"}, // for two reasons, warned of once
+		{"-acme-fallback-root x", "-acme-fallback-root"}, // for two reasons, warned of once
 		{"-http-bind=", ""},
 		{"-domain a.example -acme-agree", ""},
 		{"-domain a.example -email me@example.org -acme autocert -acme-staging", ""},
-		{"-domain a.example -acme-agree -acme-ca2-root x", "-acme-ca2-root"},
-		{"-domain a.example -acme-agree -acme-ca2 https://b.example -acme-ca2-root x", ""},
+		{"-domain a.example -acme-agree -acme-fallback-root x", "-acme-fallback-root"},
+		{"-domain a.example -acme-agree -acme-fallback-ca https://b.example -acme-fallback-root x", ""},
 		{"-domain a.example -acme-agree -acme-staging -acme-staging-first=false", "-acme-staging-first"},
 		{"-domain a.example -acme-agree -acme-staging-first=false", ""},
 		{"-https=false -server-cert a -server-key b", "-server-cert -server-key"},

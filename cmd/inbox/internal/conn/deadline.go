@@ -7,29 +7,27 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"inbox/internal/netconn"
 )
 
 // deadlineTick bounds how far ahead a deadline is set in the runtime. It is below the default
 // header timeout, so that net/http's moves between that and the idle timeout change no timer.
 const deadlineTick = 8 * time.Second
 
-// maxWriteTime bounds a write that has no deadline. Writes of HTTP/1.1 have one. Writes of
-// HTTP/2 and of TLS itself, as in response to a key update, have none.
-const maxWriteTime = time.Minute
-
-// LazyListener returns a listener whose connections bound each write and can move their
-// deadlines at low cost.
-func LazyListener(inner net.Listener) net.Listener { return lazyListener{inner} }
-
-type lazyListener struct{ net.Listener }
-
-func (l lazyListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return newLazyConn(c), nil
+// LazyListener returns a listener whose connections can move their deadlines at low cost. Writes
+// without a deadline are limited by writes; those of HTTP/1.1 and HTTP/2 have none, nor have
+// those of TLS itself, as in response to a key update. OnFirst can be nil.
+func LazyListener(inner net.Listener, writes *WriteLimit, onFirst OnFirstBytes) net.Listener {
+	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
+		lazy := newLazyConn(c, writes)
+		lazy.onFirst = onFirst
+		return lazy
+	})
 }
+
+// OnFirstBytes is called with what the first read of a connection returns, before it is used.
+type OnFirstBytes func(peer net.Addr, first []byte)
 
 // lazyConn makes deadlines cheap to move, which net/http does several times per request. A
 // deadline reaches the runtime's timers only if it is earlier than the one that is set. When a
@@ -40,11 +38,14 @@ func (l lazyListener) Accept() (net.Conn, error) {
 type lazyConn struct {
 	net.Conn
 	read, write lazyDeadline
+	progress    writeProgress
+	onFirst     OnFirstBytes // nil after the first read
 }
 
-func newLazyConn(c net.Conn) *lazyConn {
+func newLazyConn(c net.Conn, writes *WriteLimit) *lazyConn {
 	now := time.Now()
 	lazy := &lazyConn{Conn: c}
+	lazy.progress.conn, lazy.progress.limit = c, writes
 	lazy.read.set, lazy.read.began = c.SetReadDeadline, now
 	lazy.write.set, lazy.write.began = c.SetWriteDeadline, now
 	return lazy
@@ -57,6 +58,10 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 	defer c.read.end()
 	for {
 		n, err := c.Conn.Read(p)
+		if n > 0 && c.onFirst != nil {
+			c.onFirst(c.RemoteAddr(), p[:n])
+			c.onFirst = nil
+		}
 		if n > 0 || err == nil || !c.read.expiredEarly(err) {
 			return n, err
 		}
@@ -64,7 +69,7 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 }
 
 func (c *lazyConn) Write(p []byte) (n int, err error) {
-	c.write.setDefault(maxWriteTime)
+	began, waited := c.setCheck(), false
 	if !c.write.begin() {
 		return 0, os.ErrDeadlineExceeded
 	}
@@ -72,10 +77,31 @@ func (c *lazyConn) Write(p []byte) (n int, err error) {
 	for {
 		m, err := c.Conn.Write(p[n:])
 		n += m
-		if err == nil || !c.write.expiredEarly(err) {
+		c.progress.written.Add(int64(m))
+		switch {
+		case err == nil:
+			if waited {
+				c.progress.endedAt(c.write.now())
+			}
+			return n, nil
+		case c.write.expiredEarly(err):
+		case began != 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.progress.continues(began, c.write.now()) &&
+			(c.setCheck() != 0 || c.write.expiredEarly(err)): // a deadline can have been set meanwhile
+			waited = true
+		default:
 			return n, err
 		}
 	}
+}
+
+// setCheck sets a deadline for the next check of a write that has none, and returns the time;
+// 0 if the write is not limited.
+func (c *lazyConn) setCheck() time.Duration {
+	interval := c.progress.limit.interval()
+	if interval <= 0 {
+		return 0
+	}
+	return c.write.setDefault(interval)
 }
 
 func (c *lazyConn) SetReadDeadline(t time.Time) error  { return c.read.move(t) }
@@ -134,18 +160,26 @@ func (d *lazyDeadline) move(t time.Time) error {
 	return d.advanceLocked()
 }
 
-// setDefault gives a call without a deadline a default one.
-func (d *lazyDeadline) setDefault(limit time.Duration) {
+// now returns the time since the connection was accepted, which is never 0.
+func (d *lazyDeadline) now() time.Duration { return time.Since(d.began) | 1 }
+
+// setDefault gives a call without a deadline a default one, and returns the time; 0 if the call
+// has a deadline.
+func (d *lazyDeadline) setDefault(limit time.Duration) time.Duration {
 	wanted := d.wanted.Load()
 	if wanted < 0 || wanted != 0 && wanted&1 == 0 {
-		return
+		return 0
 	}
-	// A deadline that is set concurrently wins.
-	if d.wanted.CompareAndSwap(wanted, int64(time.Since(d.began)+limit)|1) && d.armedTooLate() {
+	now := d.now()
+	if !d.wanted.CompareAndSwap(wanted, int64(now+limit)|1) {
+		return 0 // a deadline that is set concurrently wins
+	}
+	if d.armedTooLate() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		_ = d.advanceLocked() // the connection is closed; the call will return the error
 	}
+	return now
 }
 
 // armedTooLate reports whether the armed deadline is later than the wanted one.

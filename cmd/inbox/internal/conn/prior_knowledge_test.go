@@ -24,7 +24,7 @@ import (
 func newHTTP1Server(t *testing.T, refuser *HTTP2Refuser) *httptest.Server {
 	ok := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") })
 	s := httptest.NewUnstartedServer(refuser.Handler(ok))
-	s.Listener = LazyListener(s.Listener)
+	s.Listener = LazyListener(s.Listener, &WriteLimit{}, nil)
 	s.Start()
 	t.Cleanup(s.Close)
 	return s

@@ -4,6 +4,7 @@ import (
 	"net"
 	"time"
 
+	"inbox/internal/netconn"
 	"inbox/ratelimit"
 
 	"github.com/pires/go-proxyproto"
@@ -15,29 +16,34 @@ const proxyHeaderTimeout = 5 * time.Second
 // ProxyListener returns a listener whose connections begin with a PROXY header, which has
 // their client's address. The goroutine of a connection reads the header, so Accept does not
 // block. A trusted proxy must send the header. Other peers are refused, because they could
-// claim any address.
-func ProxyListener(inner net.Listener, clientIP *ratelimit.ClientIP) net.Listener {
+// claim any address. OnFirst is called with what a proxy sends first, and onRefused with a peer
+// that is refused.
+func ProxyListener(inner net.Listener, clientIP *ratelimit.ClientIP, onFirst OnFirstBytes, onRefused func(net.Addr)) net.Listener {
 	policy := func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
 		if clientIP.TrustsPeer(o.Upstream.String()) {
 			return proxyproto.REQUIRE, nil
 		}
+		onRefused(o.Upstream)
 		return proxyproto.REJECT, proxyproto.ErrInvalidUpstream
 	}
-	return proxyListener{&proxyproto.Listener{Listener: inner, ReadHeaderTimeout: proxyHeaderTimeout, ConnPolicy: policy}}
+	inner = netconn.Wrap(inner, func(c net.Conn) net.Conn { return &firstBytesConn{c, onFirst} })
+	return &proxyproto.Listener{Listener: inner, ReadHeaderTimeout: proxyHeaderTimeout, ConnPolicy: policy}
 }
 
-type proxyListener struct{ *proxyproto.Listener }
+// firstBytesConn reports what its first read returns, as lazyConn does.
+type firstBytesConn struct {
+	net.Conn
+	onFirst OnFirstBytes // nil after the first read
+}
 
-func (l proxyListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if p, ok := c.(*proxyproto.Conn); ok {
-		return proxyConn{p}, err
+func (c *firstBytesConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.onFirst != nil {
+		c.onFirst(c.RemoteAddr(), p[:n])
+		c.onFirst = nil
 	}
-	return c, err
+	return n, err
 }
-
-// proxyConn can be unwrapped as all other connections.
-type proxyConn struct{ *proxyproto.Conn }
 
 // NetConn returns the connection underneath, as tls.Conn does.
-func (c proxyConn) NetConn() net.Conn { return c.Raw() }
+func (c *firstBytesConn) NetConn() net.Conn { return c.Conn }

@@ -25,7 +25,8 @@ func TestInfoUnderProxyHeader(t *testing.T) {
 	}
 	defer inner.Close()
 	limited := ratelimit.NewConnLimiter(ratelimit.ConnLimits{}, &ratelimit.ClientIP{}).Listener(inner)
-	l := LazyListener(ProxyListener(limited, &ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}))
+	trusted := &ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}
+	l := LazyListener(ProxyListener(limited, trusted, func(net.Addr, []byte) {}, nil), &WriteLimit{}, nil)
 	client, err := net.Dial("tcp", inner.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +74,7 @@ func FuzzProxyHeader(f *testing.F) {
 			client.Close()
 		}()
 		inner := proxyproto.NewConn(server, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(time.Second))
-		c := newLazyConn(inner)
+		c := newLazyConn(inner, &WriteLimit{})
 		got, err := io.ReadAll(c)
 		isHeader := bytes.HasPrefix(sent, []byte("PROXY ")) || bytes.HasPrefix(sent, []byte(v2))
 		if len(got) > 0 && (!isHeader || !bytes.HasSuffix(sent, got) || len(got) == len(sent)) {

@@ -58,11 +58,18 @@ const waitDeadline = 30 * time.Second
 // startServer serves handler until the test ends. Configure can change the TLS configuration.
 func startServer(t *testing.T, timeout time.Duration, handler http.HandlerFunc, configure func(*tls.Config)) *testServer {
 	t.Helper()
-	return startServerWithTURN(t, timeout, handler, configure, nil)
+	return startUnder(t, timeout, handler, configure, newUnfinished(), nil, func(l net.Listener) net.Listener { return l })
 }
 
 // startServerWithTURN is startServer with a server of TURN.
 func startServerWithTURN(t *testing.T, timeout time.Duration, handler http.HandlerFunc, configure func(*tls.Config), turn func(net.Conn)) *testServer {
+	t.Helper()
+	return startUnder(t, timeout, handler, configure, newUnfinished(), turn, func(l net.Listener) net.Listener { return l })
+}
+
+// startUnder is startServer with a limiter, a server of TURN, and layers between the sockets and TLS.
+func startUnder(t *testing.T, timeout time.Duration, handler http.HandlerFunc, configure func(*tls.Config),
+	unfinished *ratelimit.UnfinishedLimiter, turn func(net.Conn), layers func(net.Listener) net.Listener) *testServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -76,11 +83,11 @@ func startServerWithTURN(t *testing.T, timeout time.Duration, handler http.Handl
 	frames := &ratelimit.FrameLimiter{Limiter: ratelimit.NewLimiter(ratelimit.Budget{}, 0), ClientIP: &ratelimit.ClientIP{}}
 	s.Server, err = NewServer(&http.Server{
 		Handler: handler, ErrorLog: log.New(s.log, "", 0), ReadHeaderTimeout: timeout, IdleTimeout: time.Minute,
-	}, s.config, frames, &ratelimit.UnfinishedLimiter{Share: ratelimit.NewShare(ratelimit.ShareLimits{}), ClientIP: &ratelimit.ClientIP{}}, turn)
+	}, s.config, frames, unfinished, turn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { s.ended <- s.Serve(l) }()
+	go func() { s.ended <- s.Serve(layers(l)) }()
 	t.Cleanup(func() { l.Close(); s.Close() })
 	return s
 }

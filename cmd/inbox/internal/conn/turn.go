@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"inbox/ratelimit"
 )
 
 // ALPNTURN is the ALPN protocol of TURN (RFC 7443). Browsers do not offer it for turns: URLs,
@@ -12,7 +14,7 @@ import (
 const ALPNTURN = "stun.turn"
 
 // serveTURN starts to serve a connection of TURN. It returns at once.
-func (s *Server) serveTURN(c net.Conn) {
+func (s *Server) serveTURN(c *dataConn) {
 	go func() {
 		defer c.Close()
 		defer logPanic(c, s.http1.ErrorLog)
@@ -27,23 +29,23 @@ func (s *Server) detect(http1 *handover) func(*tls.Conn) {
 		return func(c *tls.Conn) { http1.give(c) }
 	}
 	return func(c *tls.Conn) {
-		first, ok := s.handshakes.firstByte(c)
-		switch {
+		d := &dataConn{Conn: c, onData: ratelimit.OnData(c)}
+		switch ok := s.handshakes.readFirst(d); {
 		case !ok:
 			c.Close()
-		case first < 4:
-			s.serveTURN(&unreadConn{c, first, true})
+		case d.first < 4:
+			s.serveTURN(d)
 		default:
-			http1.give(&unreadConn{c, first, true})
+			http1.give(d)
 		}
 	}
 }
 
-// firstByte reads the first byte after a handshake within the timeout of the handshake. Until
+// readFirst reads the first byte after a handshake within the timeout of the handshake. Until
 // then it counts as one in progress.
-func (h *handshakes) firstByte(c net.Conn) (first byte, ok bool) {
+func (h *handshakes) readFirst(c *dataConn) bool {
 	if !h.begin(c) {
-		return 0, false
+		return false
 	}
 	defer h.end(c)
 	if h.timeout > 0 {
@@ -52,24 +54,30 @@ func (h *handshakes) firstByte(c net.Conn) (first byte, ok bool) {
 	var b [1]byte
 	_, err := io.ReadFull(c, b[:])
 	_ = c.SetReadDeadline(time.Time{})
-	return b[0], h.end(c) && err == nil
+	c.first, c.unread = b[0], true
+	return h.end(c) && err == nil
 }
 
-// unreadConn is a TLS connection whose first byte was read.
-type unreadConn struct {
+// dataConn is a TLS connection without HTTP/2 whose first byte can be put back.
+type dataConn struct {
 	*tls.Conn
+	onData func()
 	first  byte
-	unread bool
+	unread bool // first
 }
 
 // NetConn returns the connection underneath.
-func (c *unreadConn) NetConn() net.Conn { return c.Conn }
+func (c *dataConn) NetConn() net.Conn { return c.Conn }
 
-func (c *unreadConn) Read(p []byte) (int, error) {
-	if !c.unread || len(p) == 0 {
-		return c.Conn.Read(p)
+func (c *dataConn) Read(p []byte) (int, error) {
+	if c.unread && len(p) > 0 {
+		c.unread = false
+		p[0] = c.first
+		return 1, nil
 	}
-	c.unread = false
-	p[0] = c.first
-	return 1, nil
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.onData()
+	}
+	return n, err
 }

@@ -10,59 +10,60 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"inbox/tlsmgr/acme"
 )
 
-const (
-	// caTimeout bounds the request for a CA's directory, handshake included.
-	caTimeout = 10 * time.Second
-	// ipProfile is the only profile under which Let's Encrypt issues
-	// certificates for IP addresses.
-	ipProfile = "shortlived"
-)
+// caTimeout bounds the request for a CA's directory, handshake included.
+const caTimeout = 10 * time.Second
 
-// acmeCA is a CA and its response.
-type acmeCA struct {
-	url        string
-	roots      *x509.CertPool
-	hasAccount bool // external account credentials are configured
-	acme.Directory
-	err        error
-	clockAhead time.Duration // of the CA's clock relative to ours
-	clockKnown bool          // clockAhead is valid
-}
+// errCAOptions is wrapped by the error about a CA that the server would not start with.
+var errCAOptions = errors.New("the options are invalid")
 
-// caURLs returns the directory URLs of the configured CAs in order of preference.
-func (e *examination) caURLs() []string {
-	first := e.CAURL
-	if first == "" {
-		if first = acme.LetsEncrypt; e.Staging {
-			first = acme.LetsEncryptStaging
+// configuredCAs returns the configured CAs in order of preference.
+func (e *examination) configuredCAs() []acmeCA {
+	cas := []acmeCA{{CA: e.CA}, {CA: e.FallbackCA}}
+	if e.CA.URL == "" {
+		if cas[0].URL = acme.LetsEncrypt; e.Staging {
+			cas[0].URL = acme.LetsEncryptStaging
 		}
 	}
-	if e.SecondCAURL == "" {
-		return []string{first}
+	if e.FallbackCA.URL == "" {
+		cas = cas[:1]
 	}
-	return []string{first, e.SecondCAURL}
+	for i := range cas {
+		client, err := acme.NewCAClient(cas[i].CA)
+		if err != nil {
+			cas[i].err = fmt.Errorf("%w: %w", errCAOptions, err)
+			continue
+		}
+		cas[i].roots = client.Roots
+	}
+	return cas
+}
+
+// caURLs returns the directory URLs of the CAs in order of preference.
+func (e *examination) caURLs() (urls []string) {
+	for _, ca := range e.cas {
+		urls = append(urls, ca.URL)
+	}
+	return urls
 }
 
 // fetchDirectories fetches the directories of the CAs concurrently.
-func (e *examination) fetchDirectories(ctx context.Context) []acmeCA {
+func (e *examination) fetchDirectories(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, caTimeout)
 	defer cancel()
-	cas := []acmeCA{{roots: e.Roots, hasAccount: e.ExternalAccount}, {roots: e.SecondRoots, hasAccount: e.SecondAccount}}
-	urls := e.caURLs()
-	cas = cas[:len(urls)]
 	var wg sync.WaitGroup
-	for i := range cas {
-		cas[i].url = urls[i]
-		wg.Go(func() { cas[i].err = e.fetchDirectory(ctx, &cas[i]) })
+	for i := range e.cas {
+		if ca := &e.cas[i]; ca.err == nil {
+			wg.Go(func() { ca.err = e.fetchDirectory(ctx, ca) })
+		}
 	}
 	wg.Wait()
-	return cas
 }
 
 func (e *examination) fetchDirectory(ctx context.Context, ca *acmeCA) error {
@@ -71,7 +72,7 @@ func (e *examination) fetchDirectory(ctx context.Context, ca *acmeCA) error {
 		TLSClientConfig: &tls.Config{RootCAs: ca.roots},
 	}
 	defer transport.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, ca.url, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, ca.URL, nil)
 	if err != nil {
 		return err
 	}
@@ -103,15 +104,25 @@ func (ca *acmeCA) compareClocks(date string, sent, received time.Time) {
 // checkCAs reports which CAs can be used.
 func (e *examination) checkCAs(context.Context) []Finding {
 	var found [][]Finding
-	for _, ca := range e.cas {
+	for i, ca := range e.cas {
+		isFallback := i > 0
 		if ca.err != nil {
-			found = append(found, []Finding{failure(ca.url, fmt.Sprintf("The CA is unusable: %v.", ca.err), fixForCA(ca.err))})
-			continue
+			found = append(found, []Finding{failure(ca.URL, fmt.Sprintf("The CA is unusable: %v.", ca.err), fixForCA(ca.err))})
+		} else {
+			found = append(found, append([]Finding{good(ca.URL, "The CA is reachable.")}, e.checkRequirements(ca, isFallback)...))
 		}
-		found = append(found, append([]Finding{good(ca.url, "The CA is reachable.")}, e.checkRequirements(ca)...))
+		for j := range found[i] {
+			if isFallback {
+				found[i][j].Fix = fallbackOptions.Replace(found[i][j].Fix)
+			}
+		}
 	}
 	return downgradeIfAnyUsable(found)
 }
+
+// fallbackOptions replaces the options of the first CA by those of the fallback CA.
+var fallbackOptions = strings.NewReplacer("-acme-ca", "-acme-fallback-ca", "-acme-root", "-acme-fallback-root",
+	"-acme-eab-", "-acme-fallback-eab-")
 
 // downgradeIfAnyUsable joins the findings of each CA. If one CA has no failures,
 // the failures of the others become warnings.
@@ -134,6 +145,8 @@ func fixForCA(err error) string {
 	var host x509.HostnameError
 	var record tls.RecordHeaderError
 	switch {
+	case errors.Is(err, errCAOptions):
+		return "Correct -acme-ca, -acme-root, -acme-eab-kid or -acme-eab-key."
 	case errors.As(err, &unknown):
 		return "This machine does not trust the server certificate of the CA. For a private CA give its root certificate with -acme-root FILE. " +
 			"For a public CA install the package ca-certificates, and check whether a proxy intercepts TLS."
@@ -149,17 +162,18 @@ func fixForCA(err error) string {
 	return "Check that -acme-ca is the URL of an ACME directory, and that this machine can reach it."
 }
 
-// checkRequirements compares what the CA requires and offers with the options.
-func (e *examination) checkRequirements(ca acmeCA) []Finding {
+// checkRequirements compares what the CA requires and offers with the options. A
+// fallback CA without the profile of -acme-profile gets orders without one.
+func (e *examination) checkRequirements(ca acmeCA, isFallback bool) []Finding {
 	var found []Finding
-	if ca.Meta.ExternalAccountRequired && !ca.hasAccount {
-		found = append(found, failure(ca.url, "The CA requires external account binding, and no credentials are given.",
+	if ca.Meta.ExternalAccountRequired && ca.EABKeyID == "" {
+		found = append(found, failure(ca.URL, "The CA requires external account binding, and no credentials are given.",
 			"Get a key ID and a MAC key from the CA. Set -acme-eab-kid to the key ID, and -acme-eab-key to a file with the MAC key."))
 	}
 	_, has := ca.Meta.Profiles[e.Profile]
 	switch {
-	case e.Profile != "" && !has:
-		found = append(found, failure(ca.url, fmt.Sprintf("The CA has no profile %q. Available: %s.", e.Profile, profileNames(ca)),
+	case e.Profile != "" && !has && !isFallback:
+		found = append(found, failure(ca.URL, fmt.Sprintf("The CA has no profile %q. Available: %s.", e.Profile, profileNames(ca)),
 			"Set -acme-profile to one of these, or omit it."))
 	case e.Profile == "" && slices.ContainsFunc(e.Domains, isAddress):
 		found = append(found, checkIPProfile(ca))
@@ -169,15 +183,15 @@ func (e *examination) checkRequirements(ca acmeCA) []Finding {
 
 // checkIPProfile checks that a CA has a profile for IP addresses.
 func checkIPProfile(ca acmeCA) Finding {
-	_, has := ca.Meta.Profiles[ipProfile]
+	_, has := ca.Meta.Profiles[acme.ShortLivedProfile]
 	switch {
 	case has:
-		return good(ca.url, fmt.Sprintf("Certificates for IP addresses are ordered with the profile %q.", ipProfile))
+		return good(ca.URL, fmt.Sprintf("Certificates for IP addresses are ordered with the profile %q.", acme.ShortLivedProfile))
 	case len(ca.Meta.Profiles) == 0:
-		return good(ca.url, "The CA has no profiles. Certificates for IP addresses are ordered without one.")
+		return good(ca.URL, "The CA has no profiles. Certificates for IP addresses are ordered without one.")
 	}
 	const text = "The CA has no profile %q, the usual one for IP addresses. Available: %s."
-	return warning(ca.url, fmt.Sprintf(text, ipProfile, profileNames(ca)),
+	return warning(ca.URL, fmt.Sprintf(text, acme.ShortLivedProfile, profileNames(ca)),
 		"Look up in the CA's documentation which profile allows IP addresses, and set -acme-profile.")
 }
 

@@ -21,13 +21,15 @@ func TestDoctorChecksCAs(t *testing.T) {
 		{"not a directory", responds("<html>"), expect{"ca", Failure, "not an ACME directory", "-acme-ca"}},
 		{"no orders", responds(`{"newNonce":"https://a","newAccount":"https://b"}`), expect{"ca", Failure, "newOrder is missing", "-acme-ca"}},
 		{"no accounts", responds(`{"newNonce":"https://a","newOrder":"https://b"}`), expect{"ca", Failure, "newAccount or newOrder is missing", "-acme-ca"}},
-		{"a private root", func(s *testEnv) { s.Roots = stranger.pool() }, expect{"ca", Failure, "unknown authority", "-acme-root FILE"}},
+		{"a private root", func(s *testEnv) { s.CA = stranger.ca(s.t, s.CA.URL) }, expect{"ca", Failure, "unknown authority", "-acme-root FILE"}},
 		{"expired", func(s *testEnv) { s.ca.cert = s.root.sign(t, past, "localhost") }, expect{"ca", Failure, "expired", "clock of this machine"}},
 		{"another host", func(s *testEnv) { s.ca.cert = s.root.sign(t, validity{}, "ca.example") }, expect{"ca", Failure, "not localhost", "correct the host"}},
 		{"no TLS", func(s *testEnv) { s.ca.noTLS = true }, expect{"ca", Failure, "server gave HTTP response to HTTPS client", "does not serve HTTPS"}},
-		{"invalid URL", func(s *testEnv) { s.CAURL = "https://[" }, expect{"ca", Failure, "missing ']'", "-acme-ca"}},
+		{"invalid URL", func(s *testEnv) { s.CA.URL = "https://[" }, expect{"ca", Failure, "not an ACME directory URL", "Correct -acme-ca"}},
+		{"no roots", func(s *testEnv) { s.CA.RootsFile = "none.pem" }, expect{"ca", Failure, "read CA root certificates", "-acme-root"}},
+		{"no EAB key", func(s *testEnv) { s.CA.EABKeyID, s.CA.EABKeyFile = "kid-1", "none" }, expect{"ca", Failure, "read EAB key", "-acme-eab-key"}},
 		{"requires an account", func(s *testEnv) { s.ca.Meta.ExternalAccountRequired = true }, expect{"ca", Failure, "external account binding", "-acme-eab-kid"}},
-		{"account given", func(s *testEnv) { s.ca.Meta.ExternalAccountRequired, s.ExternalAccount = true, true }, expect{"ca", OK, "The CA is reachable", ""}},
+		{"account given", func(s *testEnv) { s.ca.Meta.ExternalAccountRequired, s.CA = true, withAccount(s.t, s.CA) }, expect{"ca", OK, "The CA is reachable", ""}},
 		{"unknown profile", func(s *testEnv) {
 			s.Profile, s.ca.Meta.Profiles = "short", map[string]string{"classic": "", "long": ""}
 		}, expect{"ca", Failure, `no profile "short". Available: "classic", "long".`, "-acme-profile"}},
@@ -40,7 +42,7 @@ func TestDoctorChecksCAs(t *testing.T) {
 // An unusable CA is a warning while the other is usable.
 func TestDoctorWithTwoCAs(t *testing.T) {
 	s := newTestEnv(t)
-	s.CAURL, s.SecondCAURL = "https://elsewhere.example/directory", "https://localhost/directory"
+	s.FallbackCA, s.CA.URL = s.CA, "https://elsewhere.example/directory"
 	s.expectFinding(expect{"ca", Warning, "not elsewhere.example", "correct the host"})
 	s.expectOK("ca", "The CA is reachable")
 	s.expectOK("source", "from https://elsewhere.example/directory, else https://localhost/directory")
@@ -49,12 +51,21 @@ func TestDoctorWithTwoCAs(t *testing.T) {
 // Each CA has its own roots and its own account.
 func TestDoctorKeepsCAsApart(t *testing.T) {
 	s := newTestEnv(t)
-	s.SecondCAURL, s.SecondRoots = "https://localhost/second", issueCert(t, nil, validity{}, "stranger").pool()
-	s.expectFinding(expect{"ca", Warning, "unknown authority", "-acme-root"})
+	s.FallbackCA = issueCert(t, nil, validity{}, "stranger").ca(t, "https://localhost/fallback")
+	s.expectFinding(expect{"ca", Warning, "unknown authority", "-acme-fallback-root FILE"})
 	s.expectOK("ca", "The CA is reachable")
 	s = newTestEnv(t)
-	s.SecondCAURL, s.SecondAccount, s.ca.Meta.ExternalAccountRequired = "https://localhost/second", true, true
+	s.FallbackCA, s.ca.Meta.ExternalAccountRequired = withAccount(t, s.CA), true
 	s.expectFinding(expect{"ca", Warning, "external account binding", "-acme-eab-key"})
+	s.CA, s.FallbackCA = s.FallbackCA, s.CA
+	s.expectFinding(expect{"ca", Warning, "external account binding", "-acme-fallback-eab-key"})
+	s = newTestEnv(t)
+	s.FallbackCA, s.CA.URL = s.CA, "https://elsewhere.example/directory"
+	s.Profile, s.ca.Meta.Profiles = "short", map[string]string{"classic": ""}
+	s.expectFinding(expect{"ca", Warning, "not elsewhere.example", "correct the host in -acme-ca"})
+	if n := tally(s.Examine(t.Context()), Warning); n != 1 {
+		t.Errorf("got %d warnings, want 1: the profile is that of the first CA", n)
+	}
 }
 
 func TestDoctorLimitsWaitForCAs(t *testing.T) {
@@ -64,11 +75,12 @@ func TestDoctorLimitsWaitForCAs(t *testing.T) {
 	}
 	defer silent.Close()
 	s := newTestEnv(t)
-	s.CAURL = "https://" + silent.Addr().String()
+	s.CA.URL = "https://" + silent.Addr().String()
 	e := &examination{Config: s.withDefaults()}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	e.cas = e.fetchDirectories(ctx)
+	e.cas = e.configuredCAs()
+	e.fetchDirectories(ctx)
 	found := e.checkCAs(ctx)
 	if len(found) != 1 || !(expect{"", Failure, "deadline exceeded", "did not respond within 10 seconds"}).matches(found[0]) {
 		t.Errorf("got %+v", found)
@@ -88,7 +100,7 @@ func TestFixForCAWithoutTLS(t *testing.T) {
 		}
 	}()
 	s := newTestEnv(t)
-	s.CAURL = "https://" + smtp.Addr().String()
+	s.CA.URL = "https://" + smtp.Addr().String()
 	s.expectFinding(expect{"ca", Failure, "does not look like a TLS handshake", "does not serve HTTPS"})
 }
 
@@ -112,9 +124,10 @@ func TestDoctorChecksIPProfiles(t *testing.T) {
 // The default is Let's Encrypt's production environment.
 func TestCAURLs(t *testing.T) {
 	for want, c := range map[string]Config{
-		acme.LetsEncrypt: {}, acme.LetsEncryptStaging: {Staging: true}, "https://ca": {CAURL: "https://ca", Staging: true},
+		acme.LetsEncrypt: {}, acme.LetsEncryptStaging: {Staging: true}, "https://ca": {CA: acme.CA{URL: "https://ca"}, Staging: true},
 	} {
 		e := &examination{Config: c}
+		e.cas = e.configuredCAs()
 		if got := e.caURLs(); len(got) != 1 || got[0] != want {
 			t.Errorf("got %v, want %s", got, want)
 		}

@@ -58,7 +58,7 @@ func evaluateCAA(name, domain string, records []caaRecord, ca acmeCA) Finding {
 	case issuers == nil:
 		return good(name, fmt.Sprintf("The CAA records of %s do not restrict CAs.", domain))
 	case len(identities) == 0:
-		return warning(name, fmt.Sprintf("%s has CAA records, but %s does not publish its CAA domain name.", domain, ca.url),
+		return warning(name, fmt.Sprintf("%s has CAA records, but %s does not publish its CAA domain name.", domain, ca.URL),
 			"Look up the name in the CA's documentation, and check that the records contain it.")
 	}
 	return evaluateIssuers(name, domain, issuers, identities)
@@ -88,7 +88,7 @@ func (ca acmeCA) caaIdentities() []string {
 	for _, id := range ca.Meta.CAAIdentities {
 		found = append(found, strings.ToLower(id))
 	}
-	if len(found) == 0 && isLetsEncrypt(ca.url) {
+	if len(found) == 0 && isLetsEncrypt(ca.URL) {
 		return []string{"letsencrypt.org"}
 	}
 	return found

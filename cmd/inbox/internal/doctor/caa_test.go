@@ -46,7 +46,7 @@ func TestDoctorChecksCAA(t *testing.T) {
 		}, expect{"caa", Warning, "does not publish its CAA domain name", "documentation"}},
 		{"Let's Encrypt has one", func(s *testEnv) {
 			record("example.net", 0, "issue", "letsencrypt.org")(s)
-			s.ca.Meta.CAAIdentities, s.CAURL = nil, ""
+			s.ca.Meta.CAAIdentities, s.CA.URL = nil, ""
 		}, expect{"caa", OK, "permit letsencrypt.org", ""}},
 		{"addresses have none", func(s *testEnv) {
 			record("5", 0, "issue", "other.example")(s)
@@ -58,11 +58,11 @@ func TestDoctorChecksCAA(t *testing.T) {
 // One permitted CA is enough.
 func TestDoctorChecksCAAOfTwoCAs(t *testing.T) {
 	s := newTestEnv(t)
-	s.CAURL, s.SecondCAURL = acme.LetsEncryptStaging, "https://localhost/directory"
-	s.ca.localhostIdentities = []string{"second.example"}
-	s.zone.addCAA("example.net", 0, "issue", "second.example")
+	s.FallbackCA, s.CA.URL = s.CA, acme.LetsEncryptStaging
+	s.ca.localhostIdentities = []string{"fallback.example"}
+	s.zone.addCAA("example.net", 0, "issue", "fallback.example")
 	s.expectFinding(expect{"caa", Warning, "do not permit ca.example", "Add this record"})
-	s.expectOK("caa", "permit second.example")
+	s.expectOK("caa", "permit fallback.example")
 }
 
 // issuewild records take precedence for wildcards.

@@ -1,79 +1,21 @@
 // Package doctor finds problems that would keep a server from working and says
 // how to fix them: clock, state directory, ports, certificate files, DNS names,
-// CAs and the shared store. It tries what the server would try, leaves no trace,
-// and contacts only the hosts that a first order would contact. The command
+// CAs, the shared store and TURN. It tries what the server would try, leaves no
+// trace, and contacts only the server itself and the hosts that a first order
+// would contact. The command
 // translates its options into a [Config].
 package doctor
 
 import (
 	"context"
-	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
-	"runtime"
-	"sync"
 	"time"
 
-	"inbox/inbox/redisstore"
 	"inbox/tlsmgr"
 )
-
-// Config holds the server's options and the environment that they are checked
-// against. It is a value and safe for concurrent use.
-type Config struct {
-	Domains         []string
-	Email           string
-	TermsAgreed     bool
-	Bind            string // host:port or unix:/path
-	HTTPBind        string // address of the HTTP listener; empty: none
-	HTTPS           bool
-	CertFile        string
-	KeyFile         string
-	StateDir        string         // empty: none
-	CAURL           string         // empty: Let's Encrypt
-	SecondCAURL     string         // empty: none
-	Roots           *x509.CertPool // for the CA's own server; nil: the system's
-	SecondRoots     *x509.CertPool
-	Staging         bool // Let's Encrypt's staging instead of its production
-	Engine          string
-	Profile         string
-	ExternalAccount bool // external account credentials are given
-	SecondAccount   bool
-	FewFiles        int64 // the limit of open files, if it is too low for the connections
-	MaxConns        int64 // that fit into FewFiles
-	JSON            bool
-	RenewTest       bool
-	InServer        bool // the caller is the server and holds its ports
-
-	// Options are warnings about the options.
-	Options []Finding
-	// Pages opens the pages as the server does; nil: they are not checked.
-	Pages func() error
-	// Store examines the shared store; nil without one.
-	Store func(ctx context.Context) (redisstore.Report, error)
-	// DryRun places a test order for all names; nil if it is not possible.
-	DryRun func(ctx context.Context) error
-	// States returns the stored certificates and the results of the last orders;
-	// nil if they are unknown.
-	States func() []tlsmgr.NameState
-
-	// Accounts asks the CAs about the stored accounts; nil if it is not possible.
-	Accounts func(ctx context.Context) []tlsmgr.AccountState
-
-	// The environment; nil is the real one.
-	resolver      resolver
-	localAddrs    func() ([]netip.Addr, error)
-	listen        func(network, address string) (net.Listener, error)
-	dial          func(ctx context.Context, network, address string) (net.Conn, error)
-	proxy         func(*http.Request) (*url.URL, error) // for requests to the CAs
-	findPortOwner func(port string) (portOwner, bool)   // the program that listens, if it can be determined
-	disk          func(dir string) (disk, error)
-	now           func() time.Time
-	serviceUser   func(stateDir string) (serviceUser, bool) // if the doctor runs as root and the server does not
-}
 
 // Run examines the configuration and writes a report to stdout. ok reports that
 // there was no failure and the report was written. Run returns soon after ctx ends.
@@ -110,6 +52,12 @@ func (c Config) withDefaults() Config {
 	if c.proxy == nil {
 		c.proxy = http.ProxyFromEnvironment
 	}
+	if c.bindUDP == nil {
+		c.bindUDP = bindUDP
+	}
+	if c.udpBuffer == nil {
+		c.udpBuffer = udpBuffer
+	}
 	if c.findPortOwner == nil {
 		c.findPortOwner = findPortOwner
 	}
@@ -140,12 +88,6 @@ func interfaceAddrs() ([]netip.Addr, error) {
 	return found, err
 }
 
-// examination is one run of the checks.
-type examination struct {
-	Config
-	cas []acmeCA // fetched once, before the checks
-}
-
 // check is one check. Its id appears in the JSON report and must not change.
 type check struct {
 	id  string
@@ -153,8 +95,9 @@ type check struct {
 }
 
 func (e *examination) examine(ctx context.Context) []Finding {
+	e.cas = e.configuredCAs()
 	if len(e.Domains) > 0 {
-		e.cas = e.fetchDirectories(ctx)
+		e.fetchDirectories(ctx)
 	}
 	var all []Finding
 	for _, c := range e.checks() {
@@ -187,31 +130,13 @@ func (e *examination) checks() []check {
 	if len(e.Domains) > 0 {
 		checks = append(checks,
 			check{"names", e.checkNames}, check{"ca", e.checkCAs}, check{"caa", e.checkCAA},
-			check{"account", e.checkAccount}, check{"certificates", e.checkCertificates}, check{"supervisor", e.checkLastOrders})
+			check{"account", e.checkAccount}, check{"certificates", e.checkCertificates}, check{"orders", e.checkLastOrders})
+	}
+	if e.TURN != nil && !e.InServer { // a server would test itself before it serves
+		checks = append(checks, check{"turn", e.checkTURN})
 	}
 	if e.RenewTest {
 		checks = append(checks, check{"renew-test", e.checkDryRun})
 	}
 	return checks
-}
-
-// forEach calls fn for the names concurrently, because each waits when DNS does
-// not respond, and returns the findings in the order of the names.
-func forEach(names []string, fn func(name string) []Finding) []Finding {
-	found := make([][]Finding, len(names))
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, 2*runtime.NumCPU())
-	for i, name := range names {
-		wg.Go(func() {
-			slots <- struct{}{}
-			found[i] = fn(name)
-			<-slots
-		})
-	}
-	wg.Wait()
-	var flat []Finding
-	for _, some := range found {
-		flat = append(flat, some...)
-	}
-	return flat
 }

@@ -31,7 +31,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 			t.Errorf("got %+v in a healthy environment", f)
 		}
 	}
-	want := []string{"source", "clock", "state", "ports", "files", "names", "ca", "caa", "account", "certificates", "supervisor", "renew-test"}
+	want := []string{"source", "clock", "state", "ports", "files", "names", "ca", "caa", "account", "certificates", "orders", "renew-test"}
 	if got := slices.Compact(ids); !slices.Equal(got, want) {
 		t.Errorf("got the checks %v, want %v", got, want)
 	}
@@ -91,7 +91,7 @@ func TestDoctorPrintsText(t *testing.T) {
 
 // Every check has a heading.
 func TestDoctorTitles(t *testing.T) {
-	e := &examination{Config: Config{HTTPS: true, RenewTest: true, Domains: []string{"www.example.net"}}}
+	e := &examination{Config: Config{HTTPS: true, RenewTest: true, Domains: []string{"www.example.net"}, TURN: &TURN{}}}
 	for _, c := range e.checks() {
 		if titleOf(c.id) == "" {
 			t.Errorf("no title for %q", c.id)
@@ -151,7 +151,7 @@ func TestDoctorKeepsSecrets(t *testing.T) {
 func TestWithDefaults(t *testing.T) {
 	c := Config{}.withDefaults()
 	if c.resolver == nil || c.localAddrs == nil || c.listen == nil || c.dial == nil || c.proxy == nil ||
-		c.findPortOwner == nil || c.disk == nil || c.now == nil || c.States == nil {
+		c.findPortOwner == nil || c.bindUDP == nil || c.udpBuffer == nil || c.disk == nil || c.now == nil || c.States == nil {
 		t.Errorf("got %+v", c)
 	}
 	addrs, err := c.localAddrs()
@@ -187,7 +187,7 @@ func TestDoctorChecksAccount(t *testing.T) {
 		{"no address", func(s *testEnv) { s.Email = "me" }, expect{"account", Failure, "Not a valid e-mail address", "plain address"}},
 		{"with a name", func(s *testEnv) { s.Email = "Me <me@my-domain.net>" }, expect{"account", Failure, "Not a valid e-mail address", "plain address"}},
 		{"no dot", func(s *testEnv) { s.Email = "me@localhost" }, expect{"account", Failure, "has no dot", "internet"}},
-		{"example at Let's Encrypt", func(s *testEnv) { s.Email, s.CAURL = "me@mail.example.org", "" },
+		{"example at Let's Encrypt", func(s *testEnv) { s.Email, s.CA.URL = "me@mail.example.org", "" },
 			expect{"account", Failure, "Let's Encrypt rejects", "of your own"}},
 		{"example elsewhere", func(s *testEnv) { s.Email = "me@example.org" }, expect{"account", OK, "can send warnings", ""}},
 	})
@@ -220,13 +220,13 @@ func TestDoctorReportsLastOrders(t *testing.T) {
 		}
 	}
 	runCases(t, []testCase{
-		{"with a next attempt", failed(at.Add(time.Hour)), expect{"supervisor", Warning, "The order at 2026-11-01 10:00:00 failed: connection refused", "retries at 2026-11-01 11:00:00"}},
-		{"without", failed(time.Time{}), expect{"supervisor", Warning, "connection refused", "Fix the problem reported by the CA."}},
+		{"with a next attempt", failed(at.Add(time.Hour)), expect{"orders", Warning, "The order at 2026-11-01 10:00:00 failed: connection refused", "retries at 2026-11-01 11:00:00"}},
+		{"without", failed(time.Time{}), expect{"orders", Warning, "connection refused", "Fix the problem reported by the CA."}},
 		{"CA not reached", func(s *testEnv) {
 			s.States = func() []tlsmgr.NameState {
 				return []tlsmgr.NameState{{Name: "www.example.net", LastError: errors.New("connection refused")}}
 			}
-		}, expect{"supervisor", Warning, "No order was placed: connection refused", "Fix the problem reported by the CA."}},
+		}, expect{"orders", Warning, "No order was placed: connection refused", "Fix the problem reported by the CA."}},
 	})
 }
 

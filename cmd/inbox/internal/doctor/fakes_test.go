@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -231,10 +232,22 @@ func (c testCert) intermediate(t *testing.T) testCert {
 	return sub
 }
 
-func (c testCert) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(c.Leaf)
-	return pool
+// ca returns the options of a CA whose server has a certificate that c signed.
+func (c testCert) ca(t *testing.T, url string) acme.CA {
+	t.Helper()
+	roots := filepath.Join(t.TempDir(), "roots.pem")
+	writePEM(t, roots, "CERTIFICATE", c.Certificate.Certificate[0])
+	return acme.CA{URL: url, RootsFile: roots}
+}
+
+// withAccount adds the credentials of an external account.
+func withAccount(t *testing.T, ca acme.CA) acme.CA {
+	t.Helper()
+	ca.EABKeyID, ca.EABKeyFile = "kid-1", filepath.Join(t.TempDir(), "mac")
+	if err := os.WriteFile(ca.EABKeyFile, []byte("c2VjcmV0"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return ca
 }
 
 // write writes certificate and key as PEM.

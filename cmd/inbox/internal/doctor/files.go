@@ -90,17 +90,6 @@ func (e *examination) checkValidity(leaf *x509.Certificate) []Finding {
 	return nil
 }
 
-// roughDuration formats a duration in days, hours or minutes.
-func roughDuration(d time.Duration) string {
-	switch {
-	case d >= 48*time.Hour:
-		return plural(int(d/(24*time.Hour)), "day")
-	case d >= 2*time.Hour:
-		return plural(int(d/time.Hour), "hour")
-	}
-	return plural(int(d/time.Minute), "minute")
-}
-
 // checkHostnames finds the domains that the certificate does not cover.
 func (e *examination) checkHostnames(leaf *x509.Certificate) []Finding {
 	var missing []string
@@ -125,7 +114,11 @@ func (e *examination) checkTrust(pair *tls.Certificate) []Finding {
 			intermediates.AddCert(c)
 		}
 	}
-	for _, roots := range []*x509.CertPool{nil, e.Roots, e.SecondRoots} { // nil: those of the machine
+	allRoots := []*x509.CertPool{nil} // those of the machine
+	for _, ca := range e.cas {
+		allRoots = append(allRoots, ca.roots)
+	}
+	for _, roots := range allRoots {
 		// checkValidity reports expiry, so verify for a time within the validity period.
 		_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: pair.Leaf.NotBefore.Add(time.Second)})
 		if err == nil {

@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"inbox/tlsmgr"
 	"inbox/tlsmgr/acme"
 )
 
@@ -99,23 +98,23 @@ func TestDoctorChecksShortRSAKeys(t *testing.T) {
 
 // The CA is asked about the account.
 func TestDoctorReportsAccounts(t *testing.T) {
-	state := func(a tlsmgr.AccountState) func(*testEnv) {
+	state := func(a acme.Account) func(*testEnv) {
 		return func(s *testEnv) {
 			a.CA = "https://localhost/directory"
-			s.Accounts = func(context.Context) []tlsmgr.AccountState { return []tlsmgr.AccountState{a} }
+			s.Accounts = func(context.Context) []acme.Account { return []acme.Account{a} }
 		}
 	}
 	for _, tt := range []struct {
 		name  string
-		state tlsmgr.AccountState
+		state acme.Account
 		want  expect
 	}{
-		{"valid", tlsmgr.AccountState{URL: "https://localhost/1", Status: acme.AccountValid}, expect{"account", OK, "valid at the CA", ""}},
-		{"deactivated", tlsmgr.AccountState{URL: "https://localhost/1", Status: acme.AccountDeactivated}, expect{"account", Warning, "deactivated", "registers another"}},
-		{"unknown", tlsmgr.AccountState{Status: acme.AccountUnknown}, expect{"account", Warning, "unknown to the CA", "registers another"}},
-		{"revoked", tlsmgr.AccountState{Status: acme.AccountRevoked}, expect{"account", Failure, "revoked", "Ask the CA"}},
-		{"CA does not answer", tlsmgr.AccountState{Err: errors.New("no route")}, expect{"account", Warning, "no route", "about the CA"}},
-		{"none yet", tlsmgr.AccountState{Err: fs.ErrNotExist}, expect{"account", OK, "terms are agreed to", ""}},
+		{"valid", acme.Account{URL: "https://localhost/1", Status: acme.AccountValid}, expect{"account", OK, "valid at the CA", ""}},
+		{"deactivated", acme.Account{URL: "https://localhost/1", Status: acme.AccountDeactivated}, expect{"account", Warning, "deactivated", "registers another"}},
+		{"unknown", acme.Account{Status: acme.AccountUnknown}, expect{"account", Warning, "unknown to the CA", "registers another"}},
+		{"revoked", acme.Account{Status: acme.AccountRevoked}, expect{"account", Failure, "revoked", "Ask the CA"}},
+		{"CA does not answer", acme.Account{Err: errors.New("no route")}, expect{"account", Warning, "no route", "about the CA"}},
+		{"none yet", acme.Account{Err: fs.ErrNotExist}, expect{"account", OK, "terms are agreed to", ""}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newTestEnv(t)

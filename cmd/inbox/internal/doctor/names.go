@@ -102,8 +102,7 @@ func (e *examination) checkIPName(addr netip.Addr, local []netip.Addr) []Finding
 // letsEncrypt reports whether Let's Encrypt, which validates over the internet, is
 // the only CA.
 func (e *examination) letsEncrypt() bool {
-	urls := e.caURLs()
-	return !slices.ContainsFunc(urls, func(u string) bool { return !isLetsEncrypt(u) })
+	return !slices.ContainsFunc(e.cas, func(ca acmeCA) bool { return !isLetsEncrypt(ca.URL) })
 }
 
 func isLetsEncrypt(caURL string) bool {

@@ -34,7 +34,7 @@ func TestDoctorChecksNames(t *testing.T) {
 			expect{"names", Warning, "198.51.100.1; no interface of this machine has that address", "NAT"}},
 		{"partly elsewhere", func(s *testEnv) { s.zone.add("www.example.net. 60 IN AAAA 2001:db8::1") },
 			expect{"names", Warning, "no interface of this machine has 2001:db8::1", "prefers IPv6"}},
-		{"private for Let's Encrypt", func(s *testEnv) { s.CAURL = ""; at("www.example.net. 60 IN A 192.168.1.2")(s) },
+		{"private for Let's Encrypt", func(s *testEnv) { s.CA.URL = ""; at("www.example.net. 60 IN A 192.168.1.2")(s) },
 			expect{"names", Failure, "192.168.1.2 cannot be reached from the internet", "public address"}},
 		{"private for a private CA", func(s *testEnv) {
 			at("www.example.net. 60 IN A 127.0.0.1")(s)
@@ -70,11 +70,11 @@ func TestDoctorChecksIPNames(t *testing.T) {
 	runCases(t, []testCase{
 		{"local", named("203.0.113.5"), expect{"names", OK, "An interface of this machine has the address", ""}},
 		{"IPv4 in IPv6", named("::ffff:203.0.113.5"), expect{"names", OK, "An interface of this machine has the address", ""}},
-		{"local, for Let's Encrypt", func(s *testEnv) { s.CAURL = ""; named("203.0.113.5")(s) }, expect{"names", OK, "An interface of this machine has the address", ""}},
+		{"local, for Let's Encrypt", func(s *testEnv) { s.CA.URL = ""; named("203.0.113.5")(s) }, expect{"names", OK, "An interface of this machine has the address", ""}},
 		{"elsewhere", named("203.0.113.6"), expect{"names", Warning, "No interface of this machine has the address", "NAT"}},
 		{"autocert", func(s *testEnv) { s.Engine = "autocert"; named("203.0.113.5")(s) },
 			expect{"names", Failure, "autocert does not support IP addresses", "-acme certmagic"}},
-		{"private for Let's Encrypt", func(s *testEnv) { s.CAURL = ""; named("10.0.0.1")(s) },
+		{"private for Let's Encrypt", func(s *testEnv) { s.CA.URL = ""; named("10.0.0.1")(s) },
 			expect{"names", Failure, "cannot be reached from the internet", "public address"}},
 	})
 }

@@ -8,17 +8,18 @@ import (
 	"strings"
 )
 
-// tcpListen is the state of a listening socket in /proc/net/tcp.
-const tcpListen = "0A"
+// boundState is the state of a socket that is listening (TCP) or not connected (UDP) in the
+// tables of /proc/net.
+var boundState = map[string]string{"tcp": "0A", "udp": "07"}
 
-// findPortOwner finds the program that listens on a port: /proc/net lists the
-// sockets, and /proc/PID/fd those of each process. Only root sees those of other
+// findPortOwner finds the program that uses a port of "tcp" or "udp": /proc/net lists
+// the sockets, and /proc/PID/fd those of each process. Only root sees those of other
 // users.
-func findPortOwner(port string) (portOwner, bool) {
+func findPortOwner(network, port string) (portOwner, bool) {
 	sockets := map[string]bool{}
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		text, _ := os.ReadFile(table) // tcp6 is absent without IPv6
-		addListeners(sockets, string(text), port)
+	for _, table := range []string{network, network + "6"} {
+		text, _ := os.ReadFile("/proc/net/" + table) // tcp6 and udp6 are absent without IPv6
+		addListeners(sockets, string(text), boundState[network], port)
 	}
 	if len(sockets) == 0 {
 		return portOwner{}, false
@@ -42,9 +43,9 @@ func ownerOf(sockets map[string]bool) (found portOwner, ok bool) {
 	return found, ok
 }
 
-// addListeners adds the sockets in a table that listen on the port, in the form of
-// the links in /proc/PID/fd.
-func addListeners(sockets map[string]bool, table, port string) {
+// addListeners adds the sockets in a table that have the state and the port, in the
+// form of the links in /proc/PID/fd.
+func addListeners(sockets map[string]bool, table, bound, port string) {
 	const local, state, inode = 1, 3, 9
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
@@ -53,7 +54,7 @@ func addListeners(sockets map[string]bool, table, port string) {
 	suffix := fmt.Sprintf(":%04X", n)
 	for line := range strings.Lines(table) {
 		fields := strings.Fields(line)
-		if len(fields) > inode && fields[state] == tcpListen && strings.HasSuffix(fields[local], suffix) {
+		if len(fields) > inode && fields[state] == bound && strings.HasSuffix(fields[local], suffix) {
 			sockets["socket:["+fields[inode]+"]"] = true
 		}
 	}

@@ -43,16 +43,25 @@ func TestFindPortOwner(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		port := host.Port(l.Addr().String())
-		if owner, found := findPortOwner(port); !found || owner.pid != os.Getpid() || owner.name == "" {
-			t.Errorf("got %v, %v; want process %d", owner, found, os.Getpid())
+		u, err := net.ListenPacket("udp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports := map[string]string{"tcp": host.Port(l.Addr().String()), "udp": host.Port(u.LocalAddr().String())}
+		for network, port := range ports {
+			if owner, found := findPortOwner(network, port); !found || owner.pid != os.Getpid() || owner.name == "" {
+				t.Errorf("%s %s: got %v, %v; want process %d", network, address, owner, found, os.Getpid())
+			}
 		}
 		l.Close()
-		if owner, found := findPortOwner(port); found {
-			t.Errorf("got %v for a free port", owner)
+		u.Close()
+		for network, port := range ports {
+			if owner, found := findPortOwner(network, port); found {
+				t.Errorf("%s: got %v for a free port", network, owner)
+			}
 		}
 	}
-	if _, found := findPortOwner("no port"); found {
+	if _, found := findPortOwner("tcp", "no port"); found {
 		t.Error("found an owner of an invalid port")
 	}
 }
@@ -65,7 +74,7 @@ func TestAddListeners(t *testing.T) {
    3: short
 `
 	sockets := map[string]bool{}
-	addListeners(sockets, table, "443")
+	addListeners(sockets, table, boundState["tcp"], "443")
 	if len(sockets) != 1 || !sockets["socket:[111]"] {
 		t.Errorf("got %v, want only the listener", sockets)
 	}

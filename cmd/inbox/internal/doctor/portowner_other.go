@@ -3,4 +3,4 @@
 package doctor
 
 // findPortOwner is implemented on Linux only.
-func findPortOwner(string) (portOwner, bool) { return portOwner{}, false }
+func findPortOwner(network, port string) (portOwner, bool) { return portOwner{}, false }

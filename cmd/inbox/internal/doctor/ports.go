@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"inbox/cmd/inbox/internal/host"
+	"inbox/internal/problem"
 )
 
 const (
@@ -24,20 +25,10 @@ const (
 	probeTimeout = 3 * time.Second
 	// maxResponseBytes is enough for any problem document.
 	maxResponseBytes = 64 << 10
-	// problemPrefix starts the problem type of every refusal by an inbox server.
-	problemPrefix = "urn:inbox:problem:"
 	// unrecognizedName is in the error of crypto/tls for a server without a
 	// certificate for the name; there is no error value for it.
 	unrecognizedName = "unrecognized name"
 )
-
-// portOwner is a program that listens on a port.
-type portOwner struct {
-	name string // as in /proc/PID/comm
-	pid  int
-}
-
-func (o portOwner) String() string { return fmt.Sprintf("%s (process %d)", o.name, o.pid) }
 
 // checkPorts checks whether the server can listen or already does. A running
 // server skips the check: it holds its ports, and without root it could not
@@ -116,7 +107,7 @@ func (e *examination) checkInUse(ctx context.Context, name, bind string, secure 
 			break
 		}
 	}
-	owner, _ := e.findPortOwner(host.Port(bind))
+	owner, _ := e.findPortOwner("tcp", host.Port(bind))
 	return e.evaluatePortOwner(name, result, owner)
 }
 
@@ -131,7 +122,7 @@ func (e *examination) evaluatePortOwner(name string, result probeResult, owner p
 	case result.inbox && result.healthy:
 		return good(name, "In use by a running inbox.")
 	case result.inbox:
-		return warning(name, "In use by a running inbox whose /healthz reports a problem.", "Check its log.")
+		return warning(name, "In use by a running inbox whose "+e.HealthPath+" reports a problem.", "Check its log.")
 	case result.err != nil && owner.name == "inbox":
 		return good(name, fmt.Sprintf("In use by a running inbox (process %d) that does not complete handshakes, as before its first certificate.", owner.pid))
 	case result.err != nil && owner.name == "systemd":
@@ -160,31 +151,30 @@ type probeResult struct {
 }
 
 // probe determines whether a listener on this machine is an inbox server. Many
-// programs respond to /healthz, but only inbox refuses an unauthenticated request
-// for /inbox with its own problem type. The certificate is not verified; the
+// programs respond to HealthPath, but only inbox refuses an unauthenticated request
+// for MailboxPath with its own problem type. The certificate is not verified; the
 // requests contain no secrets.
 func (e *examination) probe(ctx context.Context, network, address string, secure bool) probeResult {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	client := e.localClient(network, address)
 	defer client.CloseIdleConnections()
-	_, text, err := e.get(ctx, client, secure, "/inbox")
+	_, text, err := e.get(ctx, client, secure, e.MailboxPath)
 	if err != nil {
 		return probeResult{err: err}
 	}
 	if !isInboxRefusal(text) {
 		return probeResult{}
 	}
-	status, _, err := e.get(ctx, client, secure, "/healthz")
+	status, _, err := e.get(ctx, client, secure, e.HealthPath)
 	return probeResult{inbox: true, healthy: err == nil && status < 500} // on port 80 it redirects
 }
 
-// isInboxRefusal recognizes the response of an inbox server at /inbox, a problem document.
+// isInboxRefusal recognizes the refusal of an inbox server, a problem document.
 func isInboxRefusal(text []byte) bool {
-	var problem struct{ Type string }
-	// Without JSON, Type stays empty.
-	_ = json.Unmarshal(text, &problem)
-	return strings.HasPrefix(problem.Type, problemPrefix)
+	var refusal struct{ Type string }
+	_ = json.Unmarshal(text, &refusal) // without JSON, Type stays empty
+	return strings.HasPrefix(refusal.Type, problem.TypePrefix)
 }
 
 // localClient returns a client that connects to one listener for every URL.
@@ -209,10 +199,18 @@ func (e *examination) get(ctx context.Context, client *http.Client, secure bool,
 	if len(e.Domains) > 0 {
 		host = e.Domains[0]
 	}
+	return fetch(ctx, client, http.MethodGet, url+hostInURL(host)+path)
+}
+
+func hostInURL(host string) string {
 	if addr, err := netip.ParseAddr(host); err == nil && addr.Is6() {
-		host = "[" + host + "]"
+		return "[" + host + "]"
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+host+path, nil)
+	return host
+}
+
+func fetch(ctx context.Context, client *http.Client, method, url string) (status int, text []byte, err error) {
+	r, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -221,6 +219,6 @@ func (e *examination) get(ctx context.Context, client *http.Client, secure bool,
 		return 0, nil, err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes))
+	text, err = io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes))
 	return resp.StatusCode, text, err
 }

@@ -63,7 +63,7 @@ func fakeInbox(health int) http.HandlerFunc {
 func ownedBy(name string, setup func(*testEnv)) func(*testEnv) {
 	return func(s *testEnv) {
 		setup(s)
-		s.findPortOwner = func(string) (portOwner, bool) { return portOwner{name, 812}, true }
+		s.findPortOwner = func(string, string) (portOwner, bool) { return portOwner{name, 812}, true }
 	}
 }
 

@@ -23,13 +23,6 @@ const (
 	minFreeInodes = 1000
 )
 
-// disk describes a file system.
-type disk struct {
-	ephemeral             string // why its files are lost at a restart; empty if they are not
-	freeBytes             uint64
-	allInodes, freeInodes uint64 // allInodes is 0 if inodes are not limited
-}
-
 // checkState writes to the state directory as the server does, and cleans up.
 func (e *examination) checkState(context.Context) []Finding {
 	if e.StateDir == "" {
@@ -44,7 +37,7 @@ func (e *examination) checkState(context.Context) []Finding {
 	if err != nil {
 		return []Finding{failure(e.StateDir, fmt.Sprintf("The directory is unusable: %v.", err), fixForWrite(err))}
 	}
-	found := append(checkPlanted(e.StateDir), e.checkDisk()...)
+	found := append(e.checkPlanted(), e.checkDisk()...)
 	found = append(found, checkDirMode(e.StateDir)...)
 	if len(found) == 0 {
 		return []Finding{good(e.StateDir, "Writable and persistent.")}
@@ -54,12 +47,13 @@ func (e *examination) checkState(context.Context) []Finding {
 
 // checkPlanted finds what another user can have placed in the directory, and files that
 // other users can read.
-func checkPlanted(dir string) (found []Finding) {
+func (e *examination) checkPlanted() (found []Finding) {
+	dir := e.StateDir
 	r := privatefile.Inspect(dir)
 	for _, err := range r.Unsafe {
 		found = append(found, failure(dir, fmt.Sprintf("The server would not start: %v.", err), "Check it, and remove it."))
 	}
-	for _, name := range []string{"secret", "mailboxes.lock"} {
+	for _, name := range e.PrivateFiles {
 		f, err := privatefile.Open(filepath.Join(dir, name), os.O_RDONLY)
 		switch {
 		case errors.Is(err, privatefile.ErrUnsafe):

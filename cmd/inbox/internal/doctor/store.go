@@ -3,14 +3,10 @@ package doctor
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"inbox/inbox/redisstore"
+	"inbox/tlsmgr/storage/redis"
 )
-
-// maxStoreSkew is the clock difference to the store at which a server stops
-// ordering certificates.
-const maxStoreSkew = time.Minute
 
 // checkStore checks the shared store.
 func (e *examination) checkStore(ctx context.Context) []Finding {
@@ -40,7 +36,7 @@ func (e *examination) checkStoreClock(r redisstore.Report) []Finding {
 	text := fmt.Sprintf("The clock of this machine is %v %s the clock of the store.", off, direction(r.ClockSkew))
 	const fix = "Set both clocks and enable time synchronization: timedatectl set-ntp true."
 	switch {
-	case off > maxStoreSkew && len(e.Domains) > 0:
+	case off > redis.MaxClockSkew && len(e.Domains) > 0:
 		return []Finding{failure(r.Address, text+" No certificates are ordered until this is fixed.", fix)}
 	case off > clockWarning:
 		return []Finding{warning(r.Address, text, fix)}

@@ -38,13 +38,14 @@ func newTestEnv(t *testing.T) *testEnv {
 	s.zone.add("www.example.net. 60 IN A 203.0.113.5")
 	s.Config = Config{
 		Domains: []string{"www.example.net"}, Email: "me@my-domain.net", Engine: "certmagic", HTTPS: true, JSON: true,
-		Bind: ":443", HTTPBind: ":80", StateDir: privateDir(t), CAURL: "https://localhost/directory", Roots: s.root.pool(), SecondRoots: s.root.pool(),
+		Bind: ":443", HTTPBind: ":80", StateDir: privateDir(t), CA: s.root.ca(t, "https://localhost/directory"),
+		MailboxPath: "/inbox", HealthPath: "/healthz", PrivateFiles: []string{"secret"},
 		resolver: s.zone.client(), dial: s.dialLoopback, now: time.Now,
 		localAddrs: func() ([]netip.Addr, error) { return []netip.Addr{localAddr}, nil },
 		// All ports are free, whatever the machine's are.
 		listen:        func(network, _ string) (net.Listener, error) { return net.Listen(network, "127.0.0.1:0") },
 		proxy:         func(*http.Request) (*url.URL, error) { return nil, nil },
-		findPortOwner: func(string) (portOwner, bool) { return portOwner{}, false },
+		findPortOwner: func(string, string) (portOwner, bool) { return portOwner{}, false },
 		disk: func(string) (disk, error) {
 			return disk{freeBytes: 1 << 30, allInodes: 1 << 20, freeInodes: 1 << 20}, nil
 		},

@@ -67,7 +67,7 @@ func (e *ErrorLog) HandshakeErrors() map[string]int64 {
 // ProtocolErrors returns the number of errors after the handshake that clients caused.
 func (e *ErrorLog) ProtocolErrors() int64 { return e.protocolErrors.Load() }
 
-// Suppressed returns the number of errors that clients caused.
+// Suppressed returns the number of errors that clients caused, which only the debug level logs.
 func (e *ErrorLog) Suppressed() int64 {
 	sum := e.ProtocolErrors()
 	for _, n := range e.HandshakeErrors() {
@@ -95,11 +95,9 @@ func isClientCaused(text string) bool {
 		strings.HasPrefix(text, "http2: ") && !strings.HasPrefix(text, "http2: panic")
 }
 
-// Reasons of failed handshakes that a misconfigured proxy causes.
-const (
-	NoCertificate = "no-certificate" // unknown or missing server name (SNI)
-	NotTLS        = "not-tls"
-)
+// NoCertificate is the reason of a handshake with an unknown or missing server name (SNI), as
+// of a misconfigured proxy.
+const NoCertificate = "no-certificate"
 
 // handshakeFailures maps texts of net/http, which does not expose the errors, to the
 // reasons of failed handshakes. The first match counts. Only the text of the first
@@ -112,7 +110,7 @@ var handshakeFailures = [...]struct {
 	{"version", []string{"unsupported versions", "legacy version field", "inappropriate protocol fallback"}},
 	{"no-cipher", []string{"no cipher suite supported", "no key exchanges supported", "peer doesn't support any of the certificate's signature algorithms"}},
 	{NoCertificate, []string{"no certificates configured"}}, // for an unknown name
-	{NotTLS, []string{"does not look like a TLS handshake", "sent an HTTP request to an HTTPS server"}},
+	{"not-tls", []string{"does not look like a TLS handshake", "sent an HTTP request to an HTTPS server"}},
 	{"rejected", []string{"remote error: tls: "}}, // by the client, like a self-signed certificate
 	{"timeout", []string{"i/o timeout", "deadline exceeded"}},
 	{"closed", []string{"EOF", "connection reset", "broken pipe", "closed network connection"}},

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"inbox/internal/problem"
 	"inbox/tlsmgr"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,45 +38,81 @@ const (
 	maxProfileSeconds = 60
 	// maxProfiles bounds concurrent profiles: some stop the process while they are collected.
 	maxProfiles = 2
+	// maxScrapes bounds concurrent requests of the metrics.
+	maxScrapes = 4
 	// MaxAdminConns bounds the connections of the listener.
 	MaxAdminConns = 64
 )
 
+// Refusals of the listener.
+var (
+	onlyLocal = problem.New(http.StatusForbidden, "local-only", "This path is for the same machine",
+		"Profiles contain memory of the process. They are available on the same machine only.")
+	badSeconds = problem.New(http.StatusBadRequest, "bad-request", "The request is not valid",
+		fmt.Sprintf("seconds must be a number from 0 to %d.", maxProfileSeconds))
+	busy = problem.New(http.StatusServiceUnavailable, "busy", "Too many requests of this kind are in progress",
+		"Try again later.")
+	unknownHost = problem.New(http.StatusMisdirectedRequest, "misdirected-request", "This listener does not serve that host",
+		"Use an IP address, or add the host to -metrics-hosts.")
+	unknownPath = problem.NotFound("The paths are /metrics, /health, /certificates and /debug/pprof/.")
+)
+
+// admin serves the metrics listener and counts what it refuses.
+type admin struct {
+	AdminConfig
+	refused problem.Counter
+}
+
 // NewAdminServer returns a server of /metrics, /health, /certificates and, for clients on the
 // same machine, /debug/pprof/.
 func NewAdminServer(cfg AdminConfig) *http.Server {
+	a := newAdmin(cfg)
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(NewCollector(cfg.Sources), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(NewCollector(a.Sources), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	mux.HandleFunc("GET /health", cfg.serveHealth)
-	mux.HandleFunc("GET /certificates", cfg.serveCertificates)
-	bound := boundProfiles()
-	mux.HandleFunc("GET /debug/pprof/", loopbackOnly(bound(pprof.Index)))
-	mux.HandleFunc("GET /debug/pprof/profile", loopbackOnly(bound(pprof.Profile)))
-	mux.HandleFunc("GET /debug/pprof/trace", loopbackOnly(bound(pprof.Trace)))
+	mux.Handle("/metrics", a.bound(maxScrapes, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP))
+	mux.HandleFunc("/health", a.serveHealth)
+	mux.HandleFunc("/certificates", a.serveCertificates)
+	mux.HandleFunc("/debug/pprof/", a.localOnly(a.bound(maxProfiles, a.serveProfile)))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { a.refuse(w, unknownPath) })
 	return &http.Server{
-		Handler: checkHost(cfg.Hosts, mux), ErrorLog: cfg.ErrorLog, MaxHeaderBytes: 16 << 10,
+		Handler: a.check(mux), ErrorLog: cfg.ErrorLog, MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: cfg.HeaderTimeout, ReadTimeout: 2 * cfg.HeaderTimeout,
 		WriteTimeout: cfg.WriteTimeout, IdleTimeout: cfg.IdleTimeout,
 		DisableGeneralOptionsHandler: true,
 	}
 }
 
-// healthState has the details that the public /readyz omits.
-type healthState struct {
-	Ready   bool
-	Failing []string
-	Version string
+func newAdmin(cfg AdminConfig) *admin {
+	a := &admin{AdminConfig: cfg, refused: problem.NewCounter("local-only", "bad-request", "busy", "misdirected-request", "not-found",
+		"method-not-allowed")}
+	a.Sources.Collectors = append(slices.Clip(a.Sources.Collectors), a.collect)
+	return a
 }
 
-func (c *AdminConfig) serveHealth(w http.ResponseWriter, r *http.Request) {
-	failing := c.Sources.Failing()
+func (a *admin) refuse(w http.ResponseWriter, p *problem.Problem) {
+	a.refused.Add(p)
+	p.Write(w)
+}
+
+func (a *admin) collect(m chan<- prometheus.Metric) {
+	for kind, n := range a.refused.Counts() {
+		m <- counter(descAdminRefused, n, kind)
+	}
+}
+
+// serveHealth has the details that the public /readyz omits.
+func (a *admin) serveHealth(w http.ResponseWriter, r *http.Request) {
+	failing := a.Sources.Failing()
 	w.Header().Set("Content-Type", "application/json")
 	if len(failing) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	json.NewEncoder(w).Encode(healthState{len(failing) == 0, failing, c.Sources.Version})
+	json.NewEncoder(w).Encode(struct {
+		Ready   bool
+		Failing []string
+		Version string
+	}{len(failing) == 0, failing, a.Sources.Version})
 }
 
 // certificateState is an element of /certificates.
@@ -84,10 +121,10 @@ type certificateState struct {
 	NotAfter, RenewAt, LastAttempt, NextAttempt time.Time
 }
 
-func (c *AdminConfig) serveCertificates(w http.ResponseWriter, r *http.Request) {
+func (a *admin) serveCertificates(w http.ResponseWriter, r *http.Request) {
 	states := []certificateState{}
-	if c.Sources.Certificates != nil {
-		for _, state := range c.Sources.Certificates() {
+	if a.Sources.Certificates != nil {
+		for _, state := range a.Sources.Certificates() {
 			states = append(states, certificateStateOf(state))
 		}
 	}
@@ -106,36 +143,45 @@ func certificateStateOf(s tlsmgr.NameState) certificateState {
 	return state
 }
 
-// loopbackOnly refuses clients on other machines, because profiles contain memory of the
-// process.
-func loopbackOnly(next http.HandlerFunc) http.HandlerFunc {
+// localOnly refuses clients on other machines.
+func (a *admin) localOnly(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if ap, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !ap.Addr().Unmap().IsLoopback() {
-			http.Error(w, "profiles are available on the same machine only", http.StatusForbidden)
+			a.refuse(w, onlyLocal)
 			return
 		}
 		next(w, r)
 	}
 }
 
-// boundProfiles returns a layer that bounds the duration and the number of profiles.
-func boundProfiles() func(next http.HandlerFunc) http.HandlerFunc {
-	slots := make(chan struct{}, maxProfiles)
-	return func(next http.HandlerFunc) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			if !validSeconds(r.URL.Query()["seconds"]) {
-				http.Error(w, fmt.Sprintf("seconds must be a number from 0 to %d", maxProfileSeconds), http.StatusBadRequest)
-				return
-			}
-			select {
-			case slots <- struct{}{}:
-				defer func() { <-slots }()
-				next(w, r)
-			default:
-				w.Header().Set("Retry-After", strconv.Itoa(maxProfileSeconds))
-				http.Error(w, "other profiles are being collected; try again later", http.StatusServiceUnavailable)
-			}
+// bound returns next for at most n requests at once.
+func (a *admin) bound(n int, next http.HandlerFunc) http.HandlerFunc {
+	slots := make(chan struct{}, n)
+	return func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+			next(w, r)
+		default:
+			w.Header().Set("Retry-After", strconv.Itoa(maxProfileSeconds))
+			a.refuse(w, busy)
 		}
+	}
+}
+
+// serveProfile bounds the duration of profiles.
+func (a *admin) serveProfile(w http.ResponseWriter, r *http.Request) {
+	if !validSeconds(r.URL.Query()["seconds"]) {
+		a.refuse(w, badSeconds)
+		return
+	}
+	switch r.URL.Path {
+	case "/debug/pprof/profile":
+		pprof.Profile(w, r)
+	case "/debug/pprof/trace":
+		pprof.Trace(w, r)
+	default:
+		pprof.Index(w, r)
 	}
 }
 
@@ -150,19 +196,23 @@ func validSeconds(given []string) bool {
 	return true
 }
 
-// checkHost refuses names that the page of an attacker could make a browser resolve to this
-// listener (DNS rebinding).
-func checkHost(hosts []string, next http.Handler) http.Handler {
+// check refuses methods other than GET and HEAD, and names that the page of an attacker could
+// make a browser resolve to this listener (DNS rebinding).
+func (a *admin) check(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
 		if err != nil {
 			host = strings.Trim(r.Host, "[]")
 		}
 		_, err = netip.ParseAddr(host)
-		if err != nil && !strings.EqualFold(host, "localhost") && !slices.Contains(hosts, strings.ToLower(host)) {
-			http.Error(w, "unknown host: use an IP address, or add the host to -metrics-hosts", http.StatusMisdirectedRequest)
-			return
+		switch {
+		case err != nil && !strings.EqualFold(host, "localhost") && !slices.Contains(a.Hosts, strings.ToLower(host)):
+			a.refuse(w, unknownHost)
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			w.Header().Set("Allow", "GET, HEAD")
+			a.refuse(w, problem.MethodNotAllowed)
+		default:
+			next.ServeHTTP(w, r)
 		}
-		next.ServeHTTP(w, r)
 	})
 }

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -30,7 +32,7 @@ func TestProfilesAreLoopbackOnly(t *testing.T) {
 		w := httptest.NewRecorder()
 		r.RemoteAddr = remote
 		passed := false
-		loopbackOnly(func(http.ResponseWriter, *http.Request) { passed = true })(w, r)
+		newAdmin(AdminConfig{}).localOnly(func(http.ResponseWriter, *http.Request) { passed = true })(w, r)
 		if passed != (want == 0) {
 			t.Errorf("%q: passed: %v, want %v", remote, passed, want == 0)
 		}
@@ -40,12 +42,12 @@ func TestProfilesAreLoopbackOnly(t *testing.T) {
 // TestDetailedHealth checks that the metrics listener names the failed checks.
 func TestDetailedHealth(t *testing.T) {
 	var ready bool
-	c := &AdminConfig{Sources: Sources{Version: "v1", Failing: func() []string {
+	c := newAdmin(AdminConfig{Sources: Sources{Version: "v1", Failing: func() []string {
 		if ready {
 			return []string{}
 		}
 		return []string{"store"}
-	}}}
+	}}})
 	for want, body := range map[int]string{503: `"Ready":false,"Failing":["store"],`, 200: `"Ready":true,"Failing":[],`} {
 		ready = want == http.StatusOK
 		w := httptest.NewRecorder()
@@ -71,7 +73,8 @@ func emptySources() Sources {
 // TestProfilesAreBounded checks the limits of duration and number of profiles.
 func TestProfilesAreBounded(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
-	handler := boundProfiles()(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-release })
+	a := newAdmin(AdminConfig{})
+	handler := a.serveProfile
 	get := func(query string) int {
 		w := httptest.NewRecorder()
 		handler(w, httptest.NewRequest("GET", "/debug/pprof/profile?"+query, nil))
@@ -83,6 +86,7 @@ func TestProfilesAreBounded(t *testing.T) {
 			t.Errorf("%s: got %d, want 400", query, code)
 		}
 	}
+	handler = a.bound(maxProfiles, func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-release })
 	done := make(chan int)
 	for range maxProfiles {
 		go func() { done <- get("seconds=60") }()
@@ -117,5 +121,45 @@ func TestAdminServerHasTimeouts(t *testing.T) {
 	defer resp.Body.Close()
 	if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || len(text) == 0 {
 		t.Errorf("got %d, %d bytes, %v; want a complete trace", resp.StatusCode, len(text), err)
+	}
+}
+
+// TestAdminRefusals checks that refusals are problem documents and counted.
+func TestAdminRefusals(t *testing.T) {
+	h := NewAdminServer(AdminConfig{Sources: emptySources()}).Handler
+	get := func(method, target, from string) *httptest.ResponseRecorder {
+		r, w := httptest.NewRequest(method, target, nil), httptest.NewRecorder()
+		r.RemoteAddr = from
+		h.ServeHTTP(w, r)
+		return w
+	}
+	const local, remote = "127.0.0.1:1", "192.0.2.1:1"
+	for _, row := range []struct {
+		method, target, from string
+		status               int
+		kind                 string
+	}{
+		{"GET", "http://evil.example/metrics", local, 421, "misdirected-request"},
+		{"GET", "http://localhost/nothing", local, 404, "not-found"},
+		{"GET", "http://localhost/metrics/", local, 404, "not-found"},
+		{"POST", "http://localhost/metrics", local, 405, "method-not-allowed"},
+		{"DELETE", "http://localhost/", local, 405, "method-not-allowed"},
+		{"GET", "http://localhost/debug/pprof/heap", remote, 403, "local-only"},
+		{"GET", "http://localhost/debug/pprof/profile?seconds=x", local, 400, "bad-request"},
+	} {
+		w := get(row.method, row.target, row.from)
+		var p struct {
+			Type   string
+			Status int
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code != row.status || p.Status != row.status || p.Type != "urn:inbox:problem:"+row.kind {
+			t.Errorf("%s %s: got %d %s, want %d and the problem %s", row.method, row.target, w.Code, w.Body, row.status, row.kind)
+		}
+	}
+	text := get("GET", "http://localhost/metrics", remote).Body.String()
+	for kind, n := range map[string]int{"misdirected-request": 1, "not-found": 2, "method-not-allowed": 2, "local-only": 1, "bad-request": 1, "busy": 0} {
+		if want := fmt.Sprintf("\ninbox_metrics_refused_total{problem=%q} %d\n", kind, n); !strings.Contains(text, want) {
+			t.Errorf("the metrics lack %s", want)
+		}
 	}
 }

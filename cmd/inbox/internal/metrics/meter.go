@@ -155,10 +155,7 @@ func (m *Meter) Responses(status int) (n int64) {
 	return n
 }
 
-// Describe implements [prometheus.Collector].
-func (m *Meter) Describe(descs chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, descs) }
-
-// Collect implements [prometheus.Collector].
+// Collect sends the metrics.
 func (m *Meter) Collect(to chan<- prometheus.Metric) {
 	m.latency.Collect(to)
 	for i, name := range routeNames {

@@ -28,7 +28,7 @@ func TestLatencyExcludesRefusals(t *testing.T) {
 			m.Handler(testRoutes.Of, handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/ice", nil))
 		}()
 	}
-	text := exposition(m)
+	text := exposition(m.Collect)
 	for _, want := range []string{
 		`inbox_requests_total{code="499",route="/ice"} 1`, `inbox_requests_total{code="429",route="/ice"} 1`,
 		`inbox_requests_total{code="599",route="/ice"} 1`, `inbox_request_duration_seconds_count{route="/ice"} 2`,
@@ -40,7 +40,7 @@ func TestLatencyExcludesRefusals(t *testing.T) {
 }
 
 // exposition returns the metrics of c in text format.
-func exposition(c prometheus.Collector) string {
+func exposition(c prometheus.CollectorFunc) string {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(c)
 	w := httptest.NewRecorder()

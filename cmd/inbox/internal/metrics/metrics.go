@@ -5,9 +5,9 @@ package metrics
 
 import (
 	"runtime"
-	"time"
 
 	"inbox/cmd/inbox/internal/limits"
+	"inbox/cmd/inbox/internal/logging"
 	"inbox/inbox"
 	"inbox/tlsmgr"
 
@@ -17,35 +17,32 @@ import (
 // The names follow the conventions of Prometheus. docs/monitoring.md describes each metric,
 // and a test compares the two.
 var (
-	descBuild      = desc("build_info", "Always 1; the labels have the versions.", "version", "goversion")
-	descReady      = desc("ready", "Whether /readyz reports ready.")
-	descMemory     = desc("memory_limit_bytes", "Memory limit of the process; absent without a limit.")
-	descInboxes    = desc("inboxes", "Claimed inboxes.")
-	descMaxInboxes = desc("inboxes_limit", "Limit of claimed inboxes; absent without a limit.")
-	descMessages   = desc("queued_messages", "Messages that were not received yet, or whose sender waits for the recipient.")
-	descQueued     = desc("queued_bytes", "Bytes that these messages count for.")
-	descMaxQueued  = desc("queued_bytes_limit", "Limit of these bytes; absent without a limit.")
-	descDelivered  = desc("deliveries_total", "Messages delivered: acknowledged automatically, kept until acknowledged, or requeued because the receiver was gone.", "kind")
-	descPolls      = desc("polls_open", "Unfinished requests that can wait for a message or a recipient.")
-	descOpen       = desc("connections_open", "Open connections.")
-	descMaxOpen    = desc("connections_open_limit", "Limit of open connections per port; absent without a limit.")
-	descStreams    = desc("streams_open", "HTTP/2 requests whose response the client has not received completely.")
-	descMaxStreams = desc("streams_open_limit", "Limit of these requests; absent without a limit.")
-	descDropped    = desc("frames_dropped_connections_total", "Connections dropped because their address sent too many frames or small TLS records.")
-	descAccepted   = desc("connections_accepted_total", "Accepted connections.")
-	descLimited    = desc("limited_total", "Refusals by the limits per address, or what -rate-dry-run would have refused.", "limit")
-	descRefused    = desc("refused_total", "Refused requests, by the type of the problem.", "problem")
-	descNotBefore  = desc("certificate_not_before_timestamp_seconds", "Start of the certificate's validity, in Unix time; 0 without a certificate.", "name", "source")
-	descNotAfter   = desc("certificate_not_after_timestamp_seconds", "End of the certificate's validity, in Unix time; 0 without a certificate.", "name", "source")
-	descCertFailed = desc("certificate_failing", "Whether the last attempt to replace the certificate failed.", "name")
-	descFailures   = desc("certificate_order_failures", "Failed orders since the last success.", "name")
-	descObtained   = desc("certificate_obtained_total", "Obtained certificates.", "name")
-	descRenewAt    = desc("certificate_renew_at_timestamp_seconds", "When the certificate is due for renewal, in Unix time; 0 without a certificate.", "name")
+	descBuild        = desc("build_info", "Always 1; the labels have the versions.", "version", "goversion")
+	descReady        = desc("ready", "Whether /readyz reports ready.")
+	descMemory       = desc("memory_limit_bytes", "Memory limit of the process; absent without a limit.")
+	descInboxes      = desc("inboxes", "Claimed inboxes.")
+	descMaxInboxes   = desc("inboxes_limit", "Limit of claimed inboxes; absent without a limit.")
+	descMessages     = desc("queued_messages", "Messages that were not received yet, or whose sender waits for the recipient.")
+	descQueued       = desc("queued_bytes", "Bytes that these messages count for.")
+	descMaxQueued    = desc("queued_bytes_limit", "Limit of these bytes; absent without a limit.")
+	descDelivered    = desc("deliveries_total", "Messages delivered: acknowledged automatically, kept until acknowledged, or requeued because the receiver was gone.", "kind")
+	descPolls        = desc("polls_open", "Unfinished requests that can wait for a message or a recipient.")
+	descOpen         = desc("connections_open", "Open connections.")
+	descMaxOpen      = desc("connections_open_limit", "Limit of open connections per port; absent without a limit.")
+	descStreams      = desc("streams_open", "HTTP/2 requests whose response the client has not received completely.")
+	descMaxStreams   = desc("streams_open_limit", "Limit of these requests; absent without a limit.")
+	descDropped      = desc("frames_dropped_connections_total", "Connections dropped because their address sent too many frames or small TLS records.")
+	descAccepted     = desc("connections_accepted_total", "Accepted connections.")
+	descLimited      = desc("limited_total", "Refusals by the limits per address, or what -rate-dry-run would have refused.", "limit")
+	descRefused      = desc("refused_total", "Refused requests, by the type of the problem.", "problem")
+	descAdminRefused = desc("metrics_refused_total", "Refused requests of the metrics listener, by the type of the problem.", "problem")
+	descNotBefore    = desc("certificate_not_before_timestamp_seconds", "Start of the certificate's validity, in Unix time; 0 without a certificate.", "name", "source")
+	descNotAfter     = desc("certificate_not_after_timestamp_seconds", "End of the certificate's validity, in Unix time; 0 without a certificate.", "name", "source")
+	descCertFailed   = desc("certificate_failing", "Whether the last attempt to replace the certificate failed.", "name")
+	descFailures     = desc("certificate_order_failures", "Failed orders since the last success.", "name")
+	descObtained     = desc("certificate_obtained_total", "Obtained certificates.", "name")
+	descRenewAt      = desc("certificate_renew_at_timestamp_seconds", "When the certificate is due for renewal, in Unix time; 0 without a certificate.", "name")
 )
-
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("inbox_"+name, help, labels, nil)
-}
 
 // Sources are what the metrics are read from. The functions must be safe for concurrent use.
 type Sources struct {
@@ -62,61 +59,57 @@ type Sources struct {
 	// Limits has the counters of connections, polls and limits.
 	Limits *limits.Limits
 	// Errors counts the errors that clients cause.
-	Errors ErrorCounts
+	Errors *logging.ErrorLog
 	// Certificates returns the state of the certificates; nil without TLS.
 	Certificates func() []tlsmgr.NameState
-	// Collectors have the metrics of further components.
-	Collectors []prometheus.Collector
+	// Collectors send the metrics of further components.
+	Collectors []prometheus.CollectorFunc
 }
 
 // NewCollector returns a collector of all metrics except those of the Go runtime.
-func NewCollector(s Sources) prometheus.Collector { return collector{s} }
+func NewCollector(s Sources) prometheus.Collector { return prometheus.CollectorFunc(s.collect) }
 
-type collector struct{ Sources }
-
-func (c collector) Describe(descs chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, descs) }
-
-func (c collector) Collect(m chan<- prometheus.Metric) {
-	m <- gauge(descBuild, 1, c.Version, runtime.Version())
-	m <- gauge(descReady, boolValue(len(c.Failing()) == 0))
-	limitGauge(m, descMemory, c.MaxMemoryBytes)
-	c.collectMailboxes(m)
-	c.collectLimits(m)
-	collectErrors(m, c.Errors)
-	if c.Certificates != nil {
-		collectCertificates(m, c.Certificates())
+func (s *Sources) collect(m chan<- prometheus.Metric) {
+	m <- gauge(descBuild, 1, s.Version, runtime.Version())
+	m <- gauge(descReady, boolValue(len(s.Failing()) == 0))
+	limitGauge(m, descMemory, s.MaxMemoryBytes)
+	s.collectMailboxes(m)
+	s.collectLimits(m)
+	collectErrors(m, s.Errors)
+	if s.Certificates != nil {
+		collectCertificates(m, s.Certificates())
 	}
-	for _, more := range c.Collectors {
-		more.Collect(m)
+	for _, collect := range s.Collectors {
+		collect(m)
 	}
 }
 
-func (c collector) collectMailboxes(m chan<- prometheus.Metric) {
-	stats := c.Mailboxes()
+func (s *Sources) collectMailboxes(m chan<- prometheus.Metric) {
+	stats := s.Mailboxes()
 	m <- gauge(descInboxes, stats.Inboxes)
-	limitGauge(m, descMaxInboxes, c.MaxInboxes)
+	limitGauge(m, descMaxInboxes, s.MaxInboxes)
 	m <- gauge(descMessages, stats.Queued)
 	m <- gauge(descQueued, stats.QueuedBytes)
-	limitGauge(m, descMaxQueued, c.MaxQueuedBytes)
-	d := c.Deliveries()
+	limitGauge(m, descMaxQueued, s.MaxQueuedBytes)
+	d := s.Deliveries()
 	m <- counter(descDelivered, d.AutoAck, "auto-ack")
 	m <- counter(descDelivered, d.ManualAck, "manual-ack")
 	m <- counter(descDelivered, d.Requeued, "requeued")
-	for kind, n := range c.Refusals() {
+	for kind, n := range s.Refusals() {
 		m <- counter(descRefused, n, kind)
 	}
 }
 
-func (c collector) collectLimits(m chan<- prometheus.Metric) {
-	conns := c.Limits.Conns.Stats()
+func (s *Sources) collectLimits(m chan<- prometheus.Metric) {
+	conns := s.Limits.Conns.Stats()
 	m <- gauge(descOpen, conns.Open)
-	limitGauge(m, descMaxOpen, c.MaxConns)
+	limitGauge(m, descMaxOpen, s.MaxConns)
 	m <- counter(descAccepted, conns.Accepted)
-	m <- gauge(descStreams, c.Limits.Streams.Active())
-	limitGauge(m, descMaxStreams, c.MaxConns)
-	m <- gauge(descPolls, c.Limits.Polls.Active())
-	m <- counter(descDropped, c.Limits.Frames.Dropped())
-	for limit, n := range c.Limits.Refused() {
+	m <- gauge(descStreams, s.Limits.Streams.Active())
+	limitGauge(m, descMaxStreams, s.MaxConns)
+	m <- gauge(descPolls, s.Limits.Polls.Share.Used())
+	m <- counter(descDropped, s.Limits.Frames.Dropped())
+	for limit, n := range s.Limits.Refused() {
 		m <- counter(descLimited, n, limit)
 	}
 }
@@ -133,33 +126,4 @@ func collectCertificates(m chan<- prometheus.Metric, states []tlsmgr.NameState) 
 		m <- counter(descObtained, int64(s.Obtained), s.Name)
 		m <- gauge(descRenewAt, unixSeconds(s.RenewAt), s.Name)
 	}
-}
-
-// limitGauge omits a limit that is off, so that no ratio to it can be computed.
-func limitGauge(m chan<- prometheus.Metric, d *prometheus.Desc, n int64) {
-	if n > 0 {
-		m <- gauge(d, n)
-	}
-}
-
-func boolValue(yes bool) int64 {
-	if yes {
-		return 1
-	}
-	return 0
-}
-
-func unixSeconds(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.Unix()
-}
-
-func gauge(d *prometheus.Desc, n int64, labels ...string) prometheus.Metric {
-	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
-}
-
-func counter(d *prometheus.Desc, n int64, labels ...string) prometheus.Metric {
-	return prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 }

@@ -29,7 +29,7 @@ func TestCertificateMetrics(t *testing.T) {
 		`renew_at_timestamp_seconds{name="b.example"}`: 0, `order_failures{name="b.example"}`: 0, `obtained_total{name="b.example"}`: 0, `failing{name="b.example"}`: 0,
 		`not_before_timestamp_seconds{name="c.example",source="file"}`: 6, `not_after_timestamp_seconds{name="c.example",source="file"}`: 7, `failing{name="c.example"}`: 0,
 	}
-	text := exposition(prometheus.CollectorFunc(func(m chan<- prometheus.Metric) { collectCertificates(m, states) }))
+	text := exposition(func(m chan<- prometheus.Metric) { collectCertificates(m, states) })
 	got := 0
 	for line := range strings.Lines(text) {
 		series, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "inbox_certificate_"), " ")
@@ -45,7 +45,7 @@ func TestCertificateMetrics(t *testing.T) {
 		t.Errorf("got %d series, want %d", got, len(want))
 	}
 	w := httptest.NewRecorder()
-	(&AdminConfig{Sources: Sources{Certificates: func() []tlsmgr.NameState { return states }}}).serveCertificates(w, nil)
+	newAdmin(AdminConfig{Sources: Sources{Certificates: func() []tlsmgr.NameState { return states }}}).serveCertificates(w, nil)
 	if text := w.Body.String(); !strings.Contains(text, `"LastError":"away"`) || strings.Count(text, `"LastError":""`) != 2 {
 		t.Errorf("the list lacks an error, or an empty one for certificates without: %s", text)
 	}

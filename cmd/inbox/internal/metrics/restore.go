@@ -14,22 +14,15 @@ var (
 	descRestoreFailed    = desc("restore_failed", "Whether the start could not restore the inboxes: the previous server did not save them, or the file was unreadable.", "reason")
 )
 
-// RestoreCollector exports what the server restored when it started. It implements
-// [prometheus.Collector].
-type RestoreCollector struct{ snapshot.Restored }
-
-// Describe implements [prometheus.Collector].
-func (c RestoreCollector) Describe(descs chan<- *prometheus.Desc) {
-	prometheus.DescribeByCollect(c, descs)
-}
-
-// Collect implements [prometheus.Collector].
-func (c RestoreCollector) Collect(m chan<- prometheus.Metric) {
-	m <- gauge(descRestoredInboxes, c.Inboxes)
-	m <- gauge(descRestoredMessages, c.Messages)
-	m <- gauge(descDroppedInboxes, c.DroppedInboxes)
-	m <- gauge(descDroppedMessages, c.DroppedMessages)
-	for _, reason := range []snapshot.Loss{snapshot.Unsaved, snapshot.Unreadable} {
-		m <- gauge(descRestoreFailed, boolValue(c.Loss == reason), string(reason))
+// CollectRestored returns a collector of what the server restored when it started.
+func CollectRestored(r snapshot.Restored) prometheus.CollectorFunc {
+	return func(m chan<- prometheus.Metric) {
+		m <- gauge(descRestoredInboxes, r.Inboxes)
+		m <- gauge(descRestoredMessages, r.Messages)
+		m <- gauge(descDroppedInboxes, r.DroppedInboxes)
+		m <- gauge(descDroppedMessages, r.DroppedMessages)
+		for _, reason := range []snapshot.Loss{snapshot.Unsaved, snapshot.Unreadable} {
+			m <- gauge(descRestoreFailed, boolValue(r.Loss == reason), string(reason))
+		}
 	}
 }

@@ -44,24 +44,13 @@ func (m *StoreMeter) Observe(o redisstore.Outcome, took time.Duration) {
 }
 
 // Collector returns a collector of the meter and of the state of the store.
-func (m *StoreMeter) Collector(store *redisstore.Store) prometheus.Collector {
-	return storeCollector{m, store}
-}
-
-type storeCollector struct {
-	*StoreMeter
-	store *redisstore.Store
-}
-
-func (c storeCollector) Describe(descs chan<- *prometheus.Desc) {
-	prometheus.DescribeByCollect(c, descs)
-}
-
-func (c storeCollector) Collect(to chan<- prometheus.Metric) {
-	to <- gauge(descStoreUp, boolValue(c.store.Ready() == nil))
-	to <- counter(descStoreOutages, c.store.Outages())
-	c.latency.Collect(to)
-	for o := redisstore.Answered + 1; o < redisstore.NumOutcomes; o++ {
-		to <- counter(descStoreFailures, c.failures[o].Load(), o.String())
+func (m *StoreMeter) Collector(store *redisstore.Store) prometheus.CollectorFunc {
+	return func(to chan<- prometheus.Metric) {
+		to <- gauge(descStoreUp, boolValue(store.Ready() == nil))
+		to <- counter(descStoreOutages, store.Outages())
+		m.latency.Collect(to)
+		for o := redisstore.Answered + 1; o < redisstore.NumOutcomes; o++ {
+			to <- counter(descStoreFailures, m.failures[o].Load(), o.String())
+		}
 	}
 }

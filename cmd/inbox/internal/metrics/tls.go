@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"inbox/cmd/inbox/internal/logging"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -35,10 +37,7 @@ func (h *Handshakes) Count(s tls.ConnectionState) error {
 	return nil
 }
 
-// Describe implements [prometheus.Collector].
-func (h *Handshakes) Describe(descs chan<- *prometheus.Desc) { prometheus.DescribeByCollect(h, descs) }
-
-// Collect implements [prometheus.Collector].
+// Collect sends the metrics.
 func (h *Handshakes) Collect(to chan<- prometheus.Metric) {
 	for version, name := range []string{"1.2", "1.3"} {
 		for resumed := range h.counts[version] {
@@ -47,16 +46,7 @@ func (h *Handshakes) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// ErrorCounts counts the errors that clients cause.
-type ErrorCounts interface {
-	// HandshakeErrors returns the number of failed TLS handshakes by reason, including
-	// reasons without any.
-	HandshakeErrors() map[string]int64
-	// ProtocolErrors returns the number of errors after the handshake.
-	ProtocolErrors() int64
-}
-
-func collectErrors(to chan<- prometheus.Metric, e ErrorCounts) {
+func collectErrors(to chan<- prometheus.Metric, e *logging.ErrorLog) {
 	for reason, n := range e.HandshakeErrors() {
 		to <- counter(descHandshakeErrors, n, reason)
 	}

@@ -15,9 +15,8 @@ func (s *server) announce() {
 	if s.certs != nil {
 		b.scheme = "https"
 	}
-	if s.relay != nil {
-		b.relay = s.relay.ports(portOf(s.main.socket))
-	}
+	relay := s.relayOffer()
+	b.relay = relay.String()
 	ap, err := netip.ParseAddrPort(addr.String())
 	if err == nil { // otherwise a Unix socket, which browsers cannot open
 		b.addr = ap
@@ -31,9 +30,7 @@ func (s *server) announce() {
 	if s.admin != nil {
 		s.log.Info("metrics", "addr", s.admin.socket.Addr().String())
 	}
-	if s.relay != nil {
-		s.log.Info("relay", "over", s.relay.String())
-	}
+	relay.log(s.log)
 	s.log.Info("listening", "addr", addr.String(), "scheme", b.scheme)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"inbox/cmd/inbox/internal/host"
 	"inbox/tlsmgr"
 )
 
@@ -18,8 +19,11 @@ type banner struct {
 	network     []netip.Addr // addresses of this machine's interfaces
 	fingerprint string       // of a self-signed certificate
 	inContainer bool         // addresses and ports can differ outside
-	relay       string       // ports of the relay
+	relay       string       // a paragraph about the relay; empty: none
 }
+
+// bannerWidth is the width of long paragraphs.
+const bannerWidth = 79
 
 func (b banner) String() string {
 	var s strings.Builder
@@ -28,7 +32,7 @@ func (b banner) String() string {
 		fmt.Fprintf(&s, "  %-24s %s\n", line[0], line[1])
 	}
 	if b.relay != "" {
-		fmt.Fprintf(&s, "\nCalls that find no direct path use the relay: open %s in the firewall.\n", b.relay)
+		fmt.Fprintf(&s, "\n%s\n", host.Wrap(b.relay, "", bannerWidth))
 	}
 	if b.scheme == "http" {
 		s.WriteString("\nOver plain HTTP, browsers allow camera access only on localhost.\n")

@@ -36,7 +36,7 @@ func openCertificates(c *config.Config, dir string, s sockets, shared *redisstor
 }
 
 // acmeEngines are the values of -acme.
-var acmeEngines = map[string]acme.NewEngine{"certmagic": certmagic.New, "autocert": autocert.New}
+var acmeEngines = map[string]acme.EngineFactory{"certmagic": certmagic.New, "autocert": autocert.New}
 
 // tlsmgrConfig returns the configuration of the certificate manager, with the ports at
 // which the CA reaches the given listeners.

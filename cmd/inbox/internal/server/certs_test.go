@@ -40,7 +40,7 @@ func TestCertificateOptionsReachTLSManager(t *testing.T) {
 		{"-acme-ca https://ca/ -acme-root r -acme-eab-kid i -acme-eab-key k", both, func(c *tlsmgr.Config) {
 			c.ACME.CA = acme.CA{URL: "https://ca/", RootsFile: "r", EABKeyID: "i", EABKeyFile: "k"}
 		}},
-		{"-acme-ca2 https://ca/ -acme-ca2-root r -acme-ca2-eab-kid i -acme-ca2-eab-key k", both, func(c *tlsmgr.Config) {
+		{"-acme-fallback-ca https://ca/ -acme-fallback-root r -acme-fallback-eab-kid i -acme-fallback-eab-key k", both, func(c *tlsmgr.Config) {
 			c.ACME.FallbackCA = acme.CA{URL: "https://ca/", RootsFile: "r", EABKeyID: "i", EABKeyFile: "k"}
 		}},
 		{"-acme-staging -acme-staging-first=false", both, func(c *tlsmgr.Config) { c.ACME.Staging, c.ACME.StagingFirst = true, false }},

@@ -2,15 +2,15 @@ package server
 
 import (
 	"context"
-	"crypto/x509"
 	"log/slog"
 	"slices"
 	"strings"
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
-	"inbox/internal/atomicfile"
+	"inbox/cmd/inbox/internal/snapshot"
 	"inbox/tlsmgr"
+	"inbox/tlsmgr/acme"
 )
 
 // DoctorConfig returns the doctor's configuration for a server with these options.
@@ -24,17 +24,29 @@ func DoctorConfig(c *config.Config) doctor.Config {
 		Domains: c.Domains, Email: a.Email, TermsAgreed: a.Agreed,
 		Bind: c.Bind.Value, HTTPBind: c.HTTPBind.Value, HTTPS: c.HTTPS,
 		CertFile: c.CertFile, KeyFile: c.KeyFile, StateDir: c.StateDir,
-		CAURL: a.CA.URL, SecondCAURL: a.FallbackCA.URL,
-		Roots: loadRoots(a.CA.RootsFile), SecondRoots: loadRoots(a.FallbackCA.RootsFile),
-		Staging: a.Staging, Engine: a.Engine, Profile: a.Profile,
-		ExternalAccount: a.CA.EABKeyID != "", SecondAccount: a.FallbackCA.EABKeyID != "",
+		CA: a.CA, FallbackCA: a.FallbackCA, Staging: a.Staging, Engine: a.Engine, Profile: a.Profile,
 		JSON: c.Doctor.JSON, RenewTest: c.Doctor.RenewTest,
+		TURN:        doctorTURN(c),
+		MailboxPath: mailboxPath, HealthPath: healthPath, PrivateFiles: []string{secretFile, snapshot.LockName},
 		Options:  optionFindings(c.Warnings),
 		Pages:    func() error { _, err := openPages(c, nil, slog.New(slog.DiscardHandler)); return err },
 		Store:    examineStore(c),
 		DryRun:   func(ctx context.Context) error { return testOrder(ctx, c) },
-		Accounts: func(ctx context.Context) []tlsmgr.AccountState { return storedAccounts(ctx, c) },
+		Accounts: func(ctx context.Context) []acme.Account { return storedAccounts(ctx, c) },
 		States:   func() []tlsmgr.NameState { return storedCertificates(c) },
+	}
+}
+
+// doctorTURN returns what the doctor checks of STUN and TURN; nil if they are off.
+func doctorTURN(c *config.Config) *doctor.TURN {
+	t := c.TURN
+	if t == nil {
+		return nil
+	}
+	return &doctor.TURN{
+		Host: t.Host, Relay: t.Relay, NoTLS: t.NoTLS, NeedsName: t.NeedsName,
+		Bind: t.Bind.Value, BindGiven: t.Bind.From != "", ICEPath: icePath,
+		BufferBytes: turnBufferBytes, MinBufferBytes: minTURNBufferBytes,
 	}
 }
 
@@ -50,23 +62,6 @@ func optionFindings(warnings []config.Warning) (found []doctor.Finding) {
 		})
 	}
 	return found
-}
-
-// maxRootsBytes is more than any file of root certificates has.
-const maxRootsBytes = 4 << 20
-
-// loadRoots reads a file of root certificates. It returns nil, for the system's roots,
-// without a path, and an empty pool if the file cannot be read, so that the doctor's check
-// of the CA fails.
-func loadRoots(path string) *x509.CertPool {
-	if path == "" {
-		return nil
-	}
-	pool := x509.NewCertPool()
-	if text, err := atomicfile.Read(path, maxRootsBytes); err == nil {
-		pool.AppendCertsFromPEM(text)
-	}
-	return pool
 }
 
 // storedCertificates returns the state of the certificates that a server would load.
@@ -93,7 +88,7 @@ func storedCertificates(c *config.Config) []tlsmgr.NameState {
 
 // storedAccounts asks the CAs about the accounts that a server would order with. Those
 // in a shared store are not examined.
-func storedAccounts(ctx context.Context, c *config.Config) []tlsmgr.AccountState {
+func storedAccounts(ctx context.Context, c *config.Config) []acme.Account {
 	if len(c.Domains) == 0 || c.StateDir == "" || c.Store != nil {
 		return nil
 	}

@@ -25,8 +25,8 @@ func newMainServer(c *config.Config, t Timeouts, h http.Handler, errorLog *log.L
 		ErrorLog:          errorLog,
 		ReadHeaderTimeout: t.Header, // also bounds the TLS handshake
 		IdleTimeout:       t.idle(c.HTTPS),
-		// WriteTimeout runs from the end of the request header, so it covers reading the
-		// body, waiting, and writing the response.
+		// For requests of HTTP/2, from their header until the first byte of the response is
+		// written: reading the body and waiting. Then limits.Streams sets the deadlines.
 		WriteTimeout:   t.Body + c.PollTimeout + t.Write,
 		MaxHeaderBytes: maxHeaderBytes(c),
 		HTTP2: &http.HTTP2Config{
@@ -40,7 +40,6 @@ func newMainServer(c *config.Config, t Timeouts, h http.Handler, errorLog *log.L
 			MaxReceiveBufferPerStream:     64 << 10,
 			SendPingTimeout:               t.Header, // detects clients that vanished, or that never complete a header
 			PingTimeout:                   t.Header / 2,
-			WriteByteTimeout:              t.Write,
 		},
 		// Otherwise net/http would answer OPTIONS * without rate limiting.
 		DisableGeneralOptionsHandler: true,
@@ -60,7 +59,6 @@ func newRedirectServer(c *config.Config, t Timeouts, h http.Handler, errorLog *l
 		ErrorLog:                     errorLog,
 		ReadHeaderTimeout:            t.Header,
 		IdleTimeout:                  t.Idle,
-		WriteTimeout:                 t.Body + t.Write,
 		MaxHeaderBytes:               maxHeaderBytes(c),
 		DisableGeneralOptionsHandler: true,
 	}

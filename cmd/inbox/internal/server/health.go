@@ -4,9 +4,12 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"inbox/cmd/inbox/internal/conn"
+	"inbox/inbox/redisstore"
 	"inbox/internal/problem"
+	"inbox/tlsmgr"
 )
 
 // health tracks whether the server is ready for requests.
@@ -19,6 +22,18 @@ type health struct {
 type healthCheck struct {
 	name string
 	ok   func() bool
+}
+
+// newHealth returns the checks of a server. store and certs are nil if it has none.
+func newHealth(store *redisstore.Store, certs *tlsmgr.Manager) *health {
+	h := &health{}
+	if store != nil {
+		h.addCheck("store", func() bool { return store.Ready() == nil })
+	}
+	if certs != nil {
+		h.addCheck("certificate", func() bool { return certs.CheckValid(time.Now()) == nil })
+	}
+	return h
 }
 
 // addCheck adds a check that must return true for the server to be ready. Each readiness

@@ -7,13 +7,11 @@ import (
 
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
-	"inbox/ratelimit"
 )
 
 // wrapListener adds the layers below TLS to a bound socket, from the socket up. The steps
 // above them are those of [conn.Server].
-func wrapListener(socket net.Listener, lim *limits.Limits, clientIP *ratelimit.ClientIP, proxyProtocol, overTLS bool) (
-	net.Listener, *acceptProbe) {
+func wrapListener(socket net.Listener, lim *limits.Limits, proxies *proxyWarnings, overTLS bool) (net.Listener, *acceptProbe) {
 	probe := &acceptProbe{seen: -1}
 	l := socket
 	for _, layer := range []struct {
@@ -22,13 +20,18 @@ func wrapListener(socket net.Listener, lim *limits.Limits, clientIP *ratelimit.C
 	}{
 		{true, probe.listener},     // observes the accept loop
 		{true, lim.Conns.Listener}, // limits connections: in total, per address, per second
-		{proxyProtocol, func(inner net.Listener) net.Listener { return conn.ProxyListener(inner, clientIP) }},
-		{proxyProtocol, lim.Conns.ClientListener},   // limits connections per client of a proxy
-		{overTLS, lim.Frames.RecordListener},        // limits small TLS records
-		{overTLS, lim.Unfinished.HandshakeListener}, // limits the memory of unfinished handshakes
-		{overTLS, lim.Handshakes.Listener},          // limits concurrent handshakes per address
-		{true, conn.LazyListener},                   // moves deadlines only when needed
-		{!overTLS, lim.Unfinished.HeaderListener},   // limits the memory of unfinished headers
+		{proxies.proxyProtocol, func(inner net.Listener) net.Listener {
+			return conn.ProxyListener(inner, proxies.clientIP, proxies.onProxyHeader, proxies.onRefused)
+		}},
+		{proxies.proxyProtocol, lim.Conns.ClientListener}, // limits connections per client of a proxy
+		{overTLS, lim.Frames.RecordListener},              // limits small TLS records
+		{overTLS, lim.Unfinished.HandshakeListener},       // limits the memory of unfinished handshakes
+		{overTLS, lim.Handshakes.Listener},                // limits concurrent handshakes per address
+		// Moves deadlines only when needed, and ends responses that the client does not read.
+		{true, func(inner net.Listener) net.Listener {
+			return conn.LazyListener(inner, lim.Writes, proxies.onFirstBytes(overTLS))
+		}},
+		{!overTLS, lim.Unfinished.HeaderListener}, // limits the memory of unfinished headers
 	} {
 		if layer.on {
 			l = layer.wrap(l)

@@ -7,24 +7,9 @@ import (
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
-	"inbox/inbox"
 	"inbox/public"
 	"inbox/tlsmgr"
 )
-
-// The paths that are not pages.
-const (
-	mailboxPath = "/inbox"
-	icePath     = "/ice"
-	healthPath  = "/healthz"
-	readyPath   = "/readyz"
-)
-
-// routes maps them to the routes of the metrics.
-var routes = metrics.Routes{Mailbox: mailboxPath, ICE: icePath, Health: healthPath, Ready: readyPath}
-
-// canWait reports whether a request can wait for a message or for a recipient.
-func canWait(r *http.Request) bool { return r.URL.Path == mailboxPath && inbox.CanWait(r) }
 
 // stack has what the layers of a request need.
 type stack struct {
@@ -34,7 +19,7 @@ type stack struct {
 	limits      *limits.Limits
 	meter       *metrics.Meter // nil if nothing reads it
 	allowOrigin func(http.ResponseWriter, *http.Request)
-	warnOfLoop  middleware // for requests that are redirected to HTTPS
+	proxies     *proxyWarnings
 
 	http2Refuser *conn.HTTP2Refuser // of the listeners without TLS
 }
@@ -63,7 +48,7 @@ func (s stack) mainHandler(inner http.Handler) http.Handler {
 		s.limits.Header.Handler(s.limits.Requests.Handler),
 		s.limits.Requests.Handler,
 		when(!overTLS, s.http2Refuser.Handler),
-		when(named, func(next http.Handler) http.Handler { return tlsmgr.CheckHost(s.domains, isHealthCheck, next) }),
+		when(named, s.proxies.checkHost(s.domains, isHealthCheck)),
 		s.limits.Polls.Handler,
 	)
 }
@@ -80,7 +65,8 @@ func (s stack) redirectHandler(httpsPort int) http.Handler {
 		s.certs.HTTPHandler,
 		s.limits.Requests.Handler,
 		s.http2Refuser.Handler,
-		s.warnOfLoop,
+		s.proxies.checkHost(s.domains, func(*http.Request) bool { return false }), // as Redirect does, with a warning
+		s.proxies.redirects,
 	)
 }
 
@@ -124,7 +110,7 @@ func chain(h http.Handler, layers ...middleware) http.Handler {
 }
 
 // bodyDeadline sets a read deadline for request bodies. Server.ReadTimeout would include
-// the header. Without a deadline, a slow body that no handler reads would hold the
+// the header. Without a deadline, a slow body that no handler reads would keep the
 // connection open forever, as net/http first reads the rest of it. net/http clears the
 // deadline once the body is complete, so a poll can wait longer.
 func bodyDeadline(timeout time.Duration) middleware {

@@ -1,41 +1,115 @@
 package server
 
 import (
+	"bytes"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
 
+	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/ratelimit"
+	"inbox/tlsmgr"
 )
 
 // proxyWarnings logs mistakes in the configuration of trusted proxies, whose users see only
 // an error of the proxy. Each mistake is logged once. Other peers are ignored, because any
 // client could cause these warnings.
 type proxyWarnings struct {
-	log      *slog.Logger
-	clientIP *ratelimit.ClientIP
+	log           *slog.Logger
+	clientIP      *ratelimit.ClientIP
+	proxyProtocol bool
 
-	noCertificate, notTLS, loop sync.Once
+	logged sync.Map // the texts
+}
+
+func (p *proxyWarnings) warn(text, fix string) {
+	if _, again := p.logged.LoadOrStore(text, true); !again {
+		p.log.Warn(text, "fix", fix)
+	}
 }
 
 // onHandshakeError is the hook of [logging.ErrorLog].
 func (p *proxyWarnings) onHandshakeError(peer, reason string) {
-	if (reason != logging.NoCertificate && reason != logging.NotTLS) || !p.clientIP.TrustsPeer(peer) {
-		return
+	if reason == logging.NoCertificate && p.clientIP.TrustsPeer(peer) {
+		p.warn("a trusted proxy connects over HTTPS without a server name of -domain (SNI), so there is no certificate for it",
+			"in nginx: proxy_ssl_server_name on; proxy_ssl_name NAME; or let it use http:// and set -https=false")
 	}
-	if reason == logging.NotTLS {
-		p.notTLS.Do(func() {
-			p.log.Warn("a trusted proxy sends plain HTTP to the HTTPS port", "fix", "let the proxy use https:// (in nginx: "+
+}
+
+const (
+	tlsHandshakeRecord = 22 // the first byte of TLS (RFC 8446, section 5.1), never of HTTP
+	proxyV1Start       = "PROXY "
+	proxyV2Start       = "\r\n\r\n\x00\r\nQUIT\n"
+)
+
+func isProxyHeader(first []byte) bool {
+	return bytes.HasPrefix(first, []byte(proxyV1Start)) || bytes.HasPrefix(first, []byte(proxyV2Start))
+}
+
+// onFirstBytes returns the hook of [conn.LazyListener], which finds connections of another
+// protocol than that of the listener.
+func (p *proxyWarnings) onFirstBytes(overTLS bool) conn.OnFirstBytes {
+	return func(peer net.Addr, first []byte) {
+		isTLS := first[0] == tlsHandshakeRecord
+		switch {
+		case isTLS == overTLS && !isProxyHeader(first):
+		case isTLS && p.proxyProtocol: // the peer is the client of a proxy
+			p.warn("a trusted proxy forwards TLS connections to the HTTP port",
+				"let the proxy decrypt TLS, or set -https, or let it connect to the HTTPS port of this server")
+		case !p.clientIP.TrustsPeer(peer.String()):
+		case isTLS:
+			p.warn("a trusted proxy connects over TLS to the HTTP port", "let the proxy use http:// (in nginx: "+
+				"proxy_pass http://…), or set -https, or let it connect to the HTTPS port of this server")
+		case isProxyHeader(first):
+			p.warn("a trusted proxy sends a PROXY header, but -proxy-protocol is not set",
+				"set -proxy-protocol, or switch the header off in the proxy")
+		case overTLS:
+			p.warn("a trusted proxy sends plain HTTP to the HTTPS port", "let the proxy use https:// (in nginx: "+
 				"proxy_pass https://…), or set -https=false")
-		})
-		return
+		}
 	}
-	p.noCertificate.Do(func() {
-		p.log.Warn("a trusted proxy connects over HTTPS without a server name of -domain (SNI), so there is no certificate for it",
-			"fix", "in nginx: proxy_ssl_server_name on; proxy_ssl_name NAME; or let it use http:// and set -https=false")
-	})
+}
+
+// onProxyHeader is a hook of [conn.ProxyListener]. The peer is trusted.
+func (p *proxyWarnings) onProxyHeader(_ net.Addr, first []byte) {
+	// The first read can end within the header.
+	if !bytes.HasPrefix([]byte(proxyV1Start), first[:min(len(first), len(proxyV1Start))]) &&
+		!bytes.HasPrefix([]byte(proxyV2Start), first[:min(len(first), len(proxyV2Start))]) {
+		p.warn("a trusted proxy sends no PROXY header, which -proxy-protocol requires",
+			"switch it on in the proxy (HAProxy: send-proxy, nginx: proxy_protocol on), or remove -proxy-protocol")
+	}
+}
+
+// onRefused is a hook of [conn.ProxyListener]. A private address is probably a proxy.
+func (p *proxyWarnings) onRefused(peer net.Addr) {
+	if addr := ratelimit.ParseAddr(peer.String()); addr.IsPrivate() || addr.IsLoopback() {
+		p.warn("a private address was refused, because -proxy-protocol is set and -trusted-proxies lacks the address",
+			"if it is the proxy, add it to -trusted-proxies")
+	}
+}
+
+// onMisdirected warns of a request for a host that is not served, as of a proxy that sends the
+// name of its upstream. A client can also cause it through the proxy.
+func (p *proxyWarnings) onMisdirected(r *http.Request) {
+	if p.clientIP.TrustsPeer(r.RemoteAddr) {
+		p.warn("a trusted proxy forwards requests for a host that is not in -domain; they get 421",
+			"let the proxy keep the host of the request (in nginx: proxy_set_header Host $http_host), or add the host to -domain")
+	}
+}
+
+// checkHost is [tlsmgr.CheckHost] with a warning.
+func (p *proxyWarnings) checkHost(domains []string, except func(*http.Request) bool) func(http.Handler) http.Handler {
+	isException := func(r *http.Request) bool { // called if the host is not served
+		if except(r) {
+			return true
+		}
+		p.onMisdirected(r)
+		return false
+	}
+	return func(next http.Handler) http.Handler { return tlsmgr.CheckHost(domains, isException, next) }
 }
 
 // redirects warns of a request that a proxy received over HTTPS and forwards to the HTTP
@@ -43,10 +117,8 @@ func (p *proxyWarnings) onHandshakeError(peer, reason string) {
 func (p *proxyWarnings) redirects(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if cameOverHTTPS(r.Header) && p.clientIP.TrustsPeer(r.RemoteAddr) {
-			p.loop.Do(func() {
-				p.log.Warn("a trusted proxy forwards HTTPS requests to the HTTP port, which redirects them to HTTPS endlessly",
-					"fix", "let the proxy connect over HTTPS (in a CDN: full mode instead of flexible), or set -https=false without -domain")
-			})
+			p.warn("a trusted proxy forwards HTTPS requests to the HTTP port, which redirects them to HTTPS endlessly",
+				"let the proxy connect over HTTPS (in a CDN: full mode instead of flexible), or set -https=false without -domain")
 		}
 		next.ServeHTTP(w, r)
 	})

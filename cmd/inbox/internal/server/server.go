@@ -7,10 +7,10 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
-	"time"
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
@@ -71,7 +71,7 @@ type server struct {
 // channel ends the wait for the state directory of another server. On an error
 // everything that was opened is closed, except the sockets.
 func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan struct{}, log *slog.Logger) (_ *server, err error) {
-	s := &server{cfg: cfg, process: p, timeouts: p.Timeouts, log: log, mailboxes: &mailboxes{}, health: &health{}, http2Refuser: &conn.HTTP2Refuser{}}
+	s := &server{cfg: cfg, process: p, timeouts: p.Timeouts, log: log, mailboxes: &mailboxes{}, http2Refuser: &conn.HTTP2Refuser{}}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -89,13 +89,11 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	s.meters = newMeters(log, clients.Addr, bound.metrics != nil)
 	if cfg.Store != nil {
 		s.mailboxes.shared = openStore(cfg, s.meters.store, log)
-		s.health.addCheck("store", func() bool { return s.mailboxes.shared.Ready() == nil })
 	}
 	if cfg.HTTPS {
 		if s.certs, err = openCertificates(cfg, stateDir, bound, s.mailboxes.shared, log); err != nil {
 			return nil, err
 		}
-		s.health.addCheck("certificate", func() bool { return s.certs.CheckValid(time.Now()) == nil })
 	}
 	if cfg.Store == nil {
 		s.mailboxes.load(cfg.Mailboxes, stateDir, deriveKey(key, "snapshots"), p.Timeouts.Shutdown+stopMargin, stopping, log)
@@ -105,18 +103,9 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 			return nil, err
 		}
 	}
+	s.health = newHealth(s.mailboxes.shared, s.certs)
 	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits.Guard, s.relay, log)
-	pages, err := openPages(cfg, s.handler.AllowOrigin, log)
-	if err != nil {
-		return nil, err
-	}
-	if cfg.PagesDir != "" {
-		pages = s.limits.Files.Handler(pages)
-	}
-	if err = s.buildEndpoints(bound, pages, clientIP); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s, s.buildEndpoints(bound, clientIP)
 }
 
 // openRelay opens the relay with the secret of the state directory, or of the nodes of a store.
@@ -143,10 +132,17 @@ func logWarnings(warnings []config.Warning, log *slog.Logger) {
 }
 
 // buildEndpoints puts servers on the bound sockets.
-func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *ratelimit.ClientIP) (err error) {
-	proxies := &proxyWarnings{log: s.log, clientIP: clientIP}
+func (s *server) buildEndpoints(bound sockets, clientIP *ratelimit.ClientIP) error {
+	pages, err := openPages(s.cfg, s.handler.AllowOrigin, s.log)
+	if err != nil {
+		return err
+	}
+	if s.cfg.PagesDir != "" {
+		pages = s.limits.Files.Handler(pages)
+	}
+	proxies := &proxyWarnings{log: s.log, clientIP: clientIP, proxyProtocol: s.cfg.ProxyProtocol}
 	s.errorLog.OnHandshakeError = proxies.onHandshakeError
-	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin, proxies.redirects, s.http2Refuser}
+	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin, proxies, s.http2Refuser}
 	errorLog := s.errorLog.Logger()
 	var tlsConfig *tls.Config
 	if s.certs != nil {
@@ -155,7 +151,7 @@ func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *rat
 	}
 	h := layers.mainHandler(newRoutes(s.handler, s.health, pages))
 	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, errorLog)}
-	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, clientIP, s.cfg.ProxyProtocol, tlsConfig != nil)
+	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, proxies, tlsConfig != nil)
 	var serveTURN func(net.Conn)
 	if s.relay != nil && s.relay.server != nil {
 		serveTURN = s.relay.serveConn
@@ -166,16 +162,23 @@ func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *rat
 	if bound.redirect != nil {
 		h := layers.redirectHandler(portOf(bound.main))
 		s.redirect = &endpoint{socket: bound.redirect, server: newRedirectServer(s.cfg, s.timeouts, h, errorLog)}
-		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, clientIP, s.cfg.ProxyProtocol, false)
+		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, proxies, false)
 	}
 	if bound.metrics != nil {
-		limited := ratelimit.NewConnLimiter(ratelimit.ConnLimits{Max: metrics.MaxAdminConns}, &ratelimit.ClientIP{}).Listener(bound.metrics)
-		s.admin = &endpoint{socket: bound.metrics, listener: conn.LazyListener(limited), server: metrics.NewAdminServer(metrics.AdminConfig{
-			Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, ErrorLog: errorLog,
-			HeaderTimeout: s.timeouts.Header, WriteTimeout: s.timeouts.Write, IdleTimeout: s.timeouts.Idle,
-		})}
+		s.admin = s.newAdminEndpoint(bound.metrics, errorLog)
 	}
 	return nil
+}
+
+func (s *server) newAdminEndpoint(socket net.Listener, errorLog *log.Logger) *endpoint {
+	limiter := ratelimit.NewConnLimiter(ratelimit.ConnLimits{Max: metrics.MaxAdminConns}, &ratelimit.ClientIP{})
+	return &endpoint{
+		socket: socket, listener: conn.LazyListener(limiter.Listener(socket), s.limits.Writes, nil),
+		server: metrics.NewAdminServer(metrics.AdminConfig{
+			Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, ErrorLog: errorLog,
+			HeaderTimeout: s.timeouts.Header, WriteTimeout: s.timeouts.Write, IdleTimeout: s.timeouts.Idle,
+		}),
+	}
 }
 
 // metricsSources returns what the metrics listener exports.
@@ -187,14 +190,17 @@ func (s *server) metricsSources() metrics.Sources {
 		Mailboxes: s.mailboxes.stats, Deliveries: s.handler.Deliveries,
 		Refusals: func() map[string]int64 { return refusals(s.handler, s.meters.requests, s.http2Refuser) },
 		Limits:   s.limits, Errors: s.errorLog,
-		Collectors: []prometheus.Collector{metrics.RestoreCollector{Restored: s.mailboxes.restored}, s.meters.requests},
+		Collectors: []prometheus.CollectorFunc{metrics.CollectRestored(s.mailboxes.restored), s.meters.requests.Collect},
 	}
 	if s.mailboxes.shared != nil {
 		sources.Collectors = append(sources.Collectors, s.meters.store.Collector(s.mailboxes.shared))
 	}
+	if s.relay != nil && s.relay.server != nil {
+		sources.Collectors = append(sources.Collectors, metrics.CollectTURN(s.relay.server.State, s.relay.socketState()))
+	}
 	if s.certs != nil {
 		sources.Certificates = s.certs.State
-		sources.Collectors = append(sources.Collectors, &s.meters.handshakes)
+		sources.Collectors = append(sources.Collectors, s.meters.handshakes.Collect)
 	}
 	return sources
 }
@@ -219,7 +225,7 @@ func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, cli
 		MaxConns: cfg.MaxConns, MaxConnsPerIP: cfg.MaxConnsPerIP,
 		MaxTarpitted: cfg.Files.Tarpitted, PageFiles: cfg.Files.Pages,
 		MaxMemoryBytes: cfg.MaxMemoryBytes, MaxHeaderBytes: cfg.MaxHeaderBytes,
-		OwnerTTL: cfg.Mailboxes.Timeout, HandshakeTimeout: t.Header,
+		OwnerTTL: cfg.Mailboxes.Timeout, HandshakeTimeout: t.Header, WriteTimeout: t.Write,
 		Exempt: exemptHealthChecks(clients), CanWait: canWait, DryRun: cfg.DryRun,
 	}, clientIP, clients)
 }

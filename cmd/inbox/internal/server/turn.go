@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -13,12 +12,13 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"inbox/cmd/inbox/internal/config"
+	"inbox/cmd/inbox/internal/host"
 	"inbox/cmd/inbox/internal/limits"
+	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
 	"inbox/internal/atomicfile"
 	"inbox/internal/privatefile"
@@ -46,8 +46,8 @@ type relay struct {
 	nodes   *relayNodes  // nil without a store
 	socket  *net.UDPConn // nil: no UDP
 	udpPort int          // in the URLs; zero is none
-	overTLS bool
-	ledger  string // path of the ledger; empty is none
+	noTLS   string       // why clients cannot reach it over TLS; empty if they can
+	ledger  string       // path of the ledger; empty is none
 	payer   func(*http.Request) inbox.Payer
 	records *ratelimit.FrameLimiter
 	log     *slog.Logger
@@ -78,7 +78,10 @@ func openRelay(cfg *config.TURN, p relayParts, log *slog.Logger) (*relay, error)
 	}
 	r := &relay{
 		cfg: cfg, issuer: issuer, nodes: p.nodes, socket: p.socket, payer: p.payer, records: p.limits.Frames, log: log,
-		overTLS: cfg.OverTLS && !p.selfSigned,
+		noTLS: cfg.NoTLS,
+	}
+	if r.noTLS == "" && p.selfSigned {
+		r.noTLS = "the certificate is self-signed"
 	}
 	if !cfg.Relay {
 		_, port, _ := net.SplitHostPort(cfg.Bind.Value)
@@ -166,6 +169,17 @@ func (r *relay) warnOfMonth() {
 		"bytes", r.cfg.MonthBytes)
 }
 
+// socketState returns what reads the state of the UDP socket; nil without one.
+func (r *relay) socketState() func() metrics.TURNSocket {
+	if r.socket == nil {
+		return nil
+	}
+	return func() metrics.TURNSocket {
+		dropped, known := host.UDPDrops(r.socket)
+		return metrics.TURNSocket{BufferBytes: host.ReceiveBuffer(r.socket), Dropped: dropped, DropsKnown: known}
+	}
+}
+
 // close ends all allocations and saves the ledger. A second call has no effect.
 func (r *relay) close() {
 	r.closing.Do(func() {
@@ -199,7 +213,7 @@ func (r *relay) servers(req *http.Request, owner string) (servers []inbox.ICESer
 		servers = append(servers, inbox.ICEServer{URLs: []string{"stun:" + udp}})
 		urls = append(urls, "turn:"+udp+"?transport=udp")
 	}
-	if _, err := netip.ParseAddr(host); err != nil && r.overTLS { // browsers refuse TLS at an address
+	if _, err := netip.ParseAddr(host); err != nil && r.noTLS == "" { // browsers refuse TLS at an address
 		urls = append(urls, "turns:"+net.JoinHostPort(host, port)+"?transport=tcp")
 	}
 	switch {
@@ -246,31 +260,4 @@ func requestHost(r *http.Request) (host, port string, ok bool) {
 		return "", "443", false
 	}
 	return names[0], port, true
-}
-
-// ports names the ports at which clients reach the relay, or is empty.
-func (r *relay) ports(https int) string {
-	var ports []string
-	if r.socket != nil && r.server != nil {
-		ports = append(ports, fmt.Sprintf("UDP port %d", r.udpPort))
-	}
-	if r.overTLS && r.server != nil {
-		ports = append(ports, fmt.Sprintf("TCP port %d", https))
-	}
-	return strings.Join(ports, " and ")
-}
-
-// String describes where clients reach the relay, for the log.
-func (r *relay) String() string {
-	switch {
-	case r.server == nil:
-		return fmt.Sprintf("at %s, another server of the store", r.cfg.Host)
-	case r.socket == nil && !r.overTLS:
-		return "nothing"
-	case r.socket == nil:
-		return "TLS"
-	case !r.overTLS:
-		return "UDP " + r.socket.LocalAddr().String()
-	}
-	return "UDP " + r.socket.LocalAddr().String() + " and TLS"
 }

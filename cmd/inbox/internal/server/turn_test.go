@@ -474,22 +474,3 @@ func FuzzRequestHost(f *testing.F) {
 		}
 	})
 }
-
-func TestBannerNamesTheRelay(t *testing.T) {
-	certFile, keyFile := writeTestCertificate(t)
-	for _, row := range []struct {
-		args, ports string // the ports without the UDP port
-	}{
-		{"", "UDP port PORT"},
-		{"-server-cert " + certFile + " -server-key " + keyFile, "UDP port PORT and TCP port 443"},
-	} {
-		s := newRelayServer(t, testProcess(), strings.Fields(row.args)...)
-		want := strings.ReplaceAll(row.ports, "PORT", portOfUDP(s))
-		if got := s.relay.ports(443); got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-		if text := (banner{relay: want}).String(); !strings.Contains(text, "open "+want+" in the firewall") {
-			t.Errorf("got %s", text)
-		}
-	}
-}

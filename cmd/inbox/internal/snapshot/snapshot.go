@@ -7,6 +7,7 @@ package snapshot
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -23,8 +24,10 @@ import (
 )
 
 const (
-	// FileName is the name of the snapshot in the state directory.
+	// FileName is the name of the snapshot in the state directory, and LockName that of
+	// its lock.
 	FileName = "mailboxes"
+	LockName = FileName + ".lock"
 	// maxQuarantined is the number of unreadable snapshots kept for inspection;
 	// each can be as large as all queued messages.
 	maxQuarantined = 3
@@ -67,7 +70,7 @@ type Restored struct {
 // for that server to save and exit, and returns early with an error when done is closed.
 // key authenticates the snapshot.
 func Open(dir string, key []byte, timeout time.Duration, done <-chan struct{}, log *slog.Logger) (*File, error) {
-	path := filepath.Join(dir, FileName+".lock")
+	path := filepath.Join(dir, LockName)
 	lock, err := filelock.TryLock(path)
 	if errors.Is(err, filelock.ErrLocked) {
 		log.Info("waiting for another server to release the state directory", "timeout", timeout)
@@ -173,4 +176,15 @@ func (f *File) Close() {
 	if !f.abandoned {
 		f.lock.Close()
 	}
+}
+
+// WriteSyncCloser is a file that a snapshot is written to.
+type WriteSyncCloser interface {
+	io.WriteCloser
+	Sync() error
+}
+
+// createExclusive creates a file that must not exist, with mode 0600.
+func createExclusive(path string) (WriteSyncCloser, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
