@@ -53,6 +53,9 @@ type stream struct {
 // ServeConn serves one connection of a client, usually a [crypto/tls.Conn]. It closes the
 // connection and returns when the client did, after ten seconds without an allocation, or at
 // [Server.CloseStreams] or [Server.Close].
+//
+// The first ten seconds begin when ServeConn is called, unless the connection, or one that its
+// method NetConn returns, has a method Accepted() time.Time: then they begin at that time.
 func (s *Server) ServeConn(c net.Conn) {
 	st := &stream{s: s, conn: c, client: addrPortOf(c.RemoteAddr())}
 	st.out.conn, st.out.failed = c, st.abort
@@ -108,9 +111,17 @@ func (s *Server) streamState() (streams, longestQueue int) {
 	return len(s.streams), longestQueue
 }
 
+// acceptedAt returns the time of a layer of the connection that knows it.
+func acceptedAt(c net.Conn) time.Time {
+	if known, ok := netconn.Find[interface{ Accepted() time.Time }](c); ok {
+		return known.Accepted()
+	}
+	return time.Now()
+}
+
 func (st *stream) serve() {
 	st.mu.Lock()
-	st.setReadDeadlineLocked(time.Now().Add(allocateTimeout))
+	st.setReadDeadlineLocked(acceptedAt(st.conn).Add(allocateTimeout))
 	st.mu.Unlock()
 	f := newFrames()
 	for f.fill(st.conn) == nil {

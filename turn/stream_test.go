@@ -187,6 +187,30 @@ func TestStreamWithoutAllocationEnds(t *testing.T) {
 	})
 }
 
+// acceptedConn is a connection that knows when it was accepted.
+type acceptedConn struct {
+	pipeConn
+	at time.Time
+}
+
+func (c acceptedConn) Accepted() time.Time { return c.at }
+
+// TestStreamTimeIncludesTheHandshake serves a connection that took eight seconds until it was
+// handed over.
+func TestStreamTimeIncludesTheHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPipeServer(t, nil)
+		near, far := net.Pipe()
+		defer near.Close()
+		start := time.Now()
+		client := pipeConn{far, &net.TCPAddr{IP: net.IPv4(198, 51, 100, 1), Port: 4000}}
+		s.ServeConn(acceptedConn{client, start.Add(-8 * time.Second)})
+		if got, want := time.Since(start), allocateTimeout-8*time.Second; got != want {
+			t.Errorf("ended after %v, want %v", got, want)
+		}
+	})
+}
+
 // TestStreamWithUnauthenticatedRequestsEnds sends requests without credentials, as a client
 // that wants to stay would.
 func TestStreamWithUnauthenticatedRequestsEnds(t *testing.T) {

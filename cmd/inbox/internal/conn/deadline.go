@@ -111,6 +111,9 @@ func (c *lazyConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.read.move(t), c.write.move(t))
 }
 
+// Accepted returns when the connection was accepted.
+func (c *lazyConn) Accepted() time.Time { return c.read.began }
+
 // NetConn returns the connection underneath, as tls.Conn does.
 func (c *lazyConn) NetConn() net.Conn { return c.Conn }
 

@@ -33,14 +33,15 @@ type Server struct {
 // tlsConfig it serves plain HTTP. Frames throttles HTTP/2, and unfinished limits the headers of
 // HTTP/1.1 over TLS. Turn serves a connection of TURN over TLS until it ends; nil is off. Shutdown
 // and Close do not affect these connections. NewServer sets main's Protocols, ConnContext and
-// ConnState; main must not serve anything else. It adds [ALPNTURN] to tlsConfig. Main's
-// WriteTimeout applies to HTTP/2 only, until a response begins; writes of HTTP/1.1 are limited by
-// their connections, as those of [LazyListener].
+// ConnState; main must not serve anything else. It puts [ALPNTURN] in front of the protocols of
+// tlsConfig. Main's WriteTimeout applies to HTTP/2 only, until a response begins; writes of
+// HTTP/1.1 are limited by their connections, as those of [LazyListener].
 func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.FrameLimiter,
 	unfinished *ratelimit.UnfinishedLimiter, turn func(net.Conn)) (*Server, error) {
 	s := &Server{tlsConfig: tlsConfig, http1: main, unfinished: unfinished, turn: turn}
 	if tlsConfig != nil && turn != nil {
-		tlsConfig.NextProtos = append(tlsConfig.NextProtos, ALPNTURN)
+		// First: the clients of coturn also offer http/1.1, which no client of HTTP does beside it.
+		tlsConfig.NextProtos = append([]string{ALPNTURN}, tlsConfig.NextProtos...)
 	}
 	s.handshakes = handshakes{timeout: main.ReadHeaderTimeout, log: main.ErrorLog}
 	main.Protocols = new(http.Protocols)
