@@ -187,7 +187,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 }
 
-// checkSuperseded holds a GET until a newer one supersedes it. The newer one is
+// checkSuperseded lets a GET wait until a newer one supersedes it. The newer one is
 // repeated, because it can arrive before the older one.
 func checkSuperseded(t *testing.T, doc *document) {
 	server, _ := startHandler(t, defaults)
@@ -201,7 +201,7 @@ func checkSuperseded(t *testing.T, doc *document) {
 		default:
 		}
 	}
-	t.Error("older GET still held after a newer one, want it superseded")
+	t.Error("the older GET still waits after a newer one, want it superseded")
 }
 
 func checkStopping(t *testing.T, doc *document) {

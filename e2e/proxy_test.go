@@ -139,7 +139,7 @@ func checkLongPolls(t *testing.T, url string) {
 	began := time.Now()
 	wantStatus(t, 30, newRequest(t, "GET", url+"/inbox?wait=2", "alice", ""), http.StatusNoContent)
 	if took := time.Since(began); took < 1900*time.Millisecond {
-		t.Errorf("poll held for %v, want 2s", took)
+		t.Errorf("the poll waited %v, want 2s", took)
 	}
 	got := make(chan string, 1)
 	go func() {
@@ -152,11 +152,11 @@ func checkLongPolls(t *testing.T, url string) {
 		text, _ := io.ReadAll(resp.Body)
 		got <- string(text)
 	}()
-	time.Sleep(300 * time.Millisecond) // until the poll is held; less would only weaken the test
+	time.Sleep(300 * time.Millisecond) // until the poll waits; less would only weaken the test
 	sent := time.Now()
 	wantStatus(t, 31, newRequest(t, "POST", url+"/inbox?to=alice", "bob", "hello"), http.StatusOK)
 	if text := <-got; text != "hello" || time.Since(sent) > 2*time.Second {
-		t.Errorf("held poll: got %q after %v, want hello within two seconds", text, time.Since(sent))
+		t.Errorf("waiting poll: got %q after %v, want hello within two seconds", text, time.Since(sent))
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

@@ -16,11 +16,9 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// keyring derives keys from passwords: HMAC-SHA256 (RFC 2104) under a secret.
-// Without the secret, a stolen store allows no dictionary attack.
-type keyring struct{ scratches *sync.Pool }
-
-// scratch is the memory to read the credentials of one request.
+// scratch is the memory to read the credentials of one request, and to derive a key from
+// the password: HMAC-SHA256 (RFC 2104) under a secret. Without the secret, a stolen store
+// allows no dictionary attack.
 type scratch struct {
 	mac      hash.Hash
 	decoded  [maxCredentialBytes]byte
@@ -32,19 +30,19 @@ type scratch struct {
 // password that is too long.
 const maxCredentialBytes = 2*maxNameBytes + 1
 
-func newKeyring(secret []byte) keyring {
-	return keyring{&sync.Pool{New: func() any { return &scratch{mac: hmac.New(sha256.New, secret)} }}}
+func newScratches(secret []byte) *sync.Pool {
+	return &sync.Pool{New: func() any { return &scratch{mac: hmac.New(sha256.New, secret)} }}
 }
 
-// credentials returns the name of a request and the key of its password. It
+// readCredentials returns the name of a request and the key of its password. It
 // copies the password into no string, and clears it.
-func (k keyring) credentials(r *http.Request) (name string, key Key, err error) {
+func readCredentials(r *http.Request, scratches *sync.Pool) (name string, key Key, err error) {
 	field, err := authorization(r.Header)
 	if err != nil {
 		return "", Key{}, err
 	}
-	s := k.scratches.Get().(*scratch)
-	defer k.scratches.Put(s)
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
 	defer clear(s.decoded[:])
 	before, password, err := s.decodeBasic(field)
 	if err != nil {

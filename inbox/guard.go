@@ -50,7 +50,7 @@ func (noGuard) Reserve(*http.Request, Attempt, string) (bool, error) {
 // credentials returns the name of a request and the key of its password, unless
 // the client has to wait before it can try another password.
 func (h *Handler) credentials(r *http.Request) (name string, key Key, err error) {
-	if name, key, err = h.keys.credentials(r); err == nil {
+	if name, key, err = readCredentials(r, h.scratches); err == nil {
 		err = h.guard.Allow(r, PasswordGuess, name)
 	}
 	return name, key, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,7 +76,7 @@ type Config struct {
 // Handler implements the mailbox protocol. Make one with [NewHandler].
 type Handler struct {
 	store         Store
-	keys          keyring
+	scratches     *sync.Pool // of *scratch
 	path, icePath string
 	origins       origins
 	pollTimeout   time.Duration
@@ -92,7 +93,7 @@ type Handler struct {
 	log           *slog.Logger
 	bodies        bodyBudget
 	polls         polls
-	refusals      refusals
+	refusals      problem.Counter
 	notFound      *problem.Problem
 	crossSite     *problem.Problem
 	deliveries    struct{ autoAck, manualAck, requeued atomic.Int64 }
@@ -107,7 +108,7 @@ func NewHandler(cfg Config) *Handler {
 		panic("inbox: NewHandler needs a Store, a Secret of 16 bytes or more, and a Path")
 	}
 	h := &Handler{
-		store: cfg.Store, keys: newKeyring(cfg.Secret), origins: newOrigins(cfg.AnyOrigin, cfg.Origins),
+		store: cfg.Store, scratches: newScratches(cfg.Secret), origins: newOrigins(cfg.AnyOrigin, cfg.Origins),
 		path: cfg.Path, icePath: cfg.ICEPath,
 		pollTimeout: cfg.PollTimeout, writeTimeout: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
 		alive: cfg.Alive, payer: cfg.Payer, onWait: cfg.OnWait, guard: cfg.Guard, log: cfg.Logger,
@@ -116,7 +117,7 @@ func NewHandler(cfg Config) *Handler {
 	h.iceAuth = cfg.TURN != nil || hasSecret(cfg.ICEServers)
 	h.notFound, h.crossSite = notFoundProblem(cfg.Path, cfg.ICEPath), crossSiteProblem(cfg.CrossSiteDetail)
 	h.bodies.init(cfg.MaxInFlightBytes)
-	h.refusals = newRefusals()
+	h.refusals = newRefusalCounter()
 	h.polls.slots = make(map[string]pollSlot)
 	h.stopping, h.endWaits = context.WithCancelCause(context.Background())
 	if h.alive == nil {
@@ -136,7 +137,7 @@ func NewHandler(cfg Config) *Handler {
 
 // Refusals returns how many requests were refused since the handler was made,
 // by the last part of the problem's type, as in "inbox-full".
-func (h *Handler) Refusals() map[string]int64 { return h.refusals.counts() }
+func (h *Handler) Refusals() map[string]int64 { return h.refusals.Counts() }
 
 // Deliveries counts the outcomes of messages that were read for a receiver.
 type Deliveries struct {

@@ -53,7 +53,7 @@ var (
 	ErrStoreUnavailable = errors.New("the store is unavailable")
 )
 
-// Key stands for a password: a keyed hash of it, so that no store holds the
+// Key stands for a password: a keyed hash of it, so that no store has the
 // password itself. Engines compare keys in constant time.
 type Key [32]byte
 

@@ -9,12 +9,11 @@ import (
 
 // TestPasswordLeavesNoTrace checks that the reused memory contains no password.
 func TestPasswordLeavesNoTrace(t *testing.T) {
-	keys := newKeyring([]byte("a secret of the test"))
-	used := keys.scratches.New().(*scratch)
-	keys.scratches = &sync.Pool{New: func() any { return used }}
+	used := newScratches([]byte("a secret of the test")).New().(*scratch)
+	scratches := &sync.Pool{New: func() any { return used }}
 	r := httptest.NewRequest("GET", "/inbox", nil)
 	r.SetBasicAuth("bob", "builder")
-	_, key, err := keys.credentials(r)
+	_, key, err := readCredentials(r, scratches)
 	if err != nil || key != used.key {
 		t.Fatalf("got %v and key %x, want the key in the reused memory", err, key)
 	}

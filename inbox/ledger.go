@@ -20,18 +20,15 @@ type Ledger struct {
 	limits   Limits
 	seed     maphash.Seed
 	clients  [16]clientLedger
-	networks networkLedger
+	networks struct { // one lock: only IPv6 clients have networks
+		mu    sync.Mutex
+		usage map[string]Usage
+	}
 }
 
 type clientLedger struct {
 	mu       sync.Mutex
 	accounts map[string]*Account
-}
-
-// networkLedger has one lock: only IPv6 clients have networks.
-type networkLedger struct {
-	mu    sync.Mutex
-	usage map[string]Usage
 }
 
 // NewLedger returns an empty ledger that keeps the per-payer limits.

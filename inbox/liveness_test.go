@@ -85,7 +85,7 @@ func TestAliveConsumesNothing(t *testing.T) {
 	}
 	var got [5]byte
 	if _, err := io.ReadFull(server, got[:]); err != nil || string(got[:]) != "hello" {
-		t.Errorf("after Alive the connection holds %q, %v; want hello", got, err)
+		t.Errorf("after Alive the connection has %q, %v; want hello", got, err)
 	}
 }
 

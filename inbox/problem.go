@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
-	"sync/atomic"
 
 	"inbox/internal/problem"
 )
@@ -99,7 +97,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if p == nil {
 		panic(http.ErrAbortHandler)
 	}
-	h.refusals.add(p)
+	h.refusals.Add(p)
 	header := w.Header()
 	retryAfter := 1 + rand.IntN(5) // spread, so that clients that were refused together do not retry together
 	if errors.Is(err, ErrStoreUnavailable) || errors.Is(err, ErrStopping) {
@@ -126,30 +124,10 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	p.Write(w)
 }
 
-// refusals counts problems by their type. The map does not change.
-type refusals map[string]*atomic.Int64
-
-func newRefusals() refusals {
-	r := refusals{}
-	for _, kind := range []string{"bad-request", "body-too-large", "cross-site", "internal", "not-found"} {
-		r[problem.TypePrefix+kind] = new(atomic.Int64)
-	}
+func newRefusalCounter() problem.Counter {
+	kinds := []string{"bad-request", "body-too-large", "cross-site", "internal", "not-found"}
 	for _, a := range problemTable {
-		r[a.problem.Type] = new(atomic.Int64)
+		kinds = append(kinds, a.problem.Kind())
 	}
-	return r
-}
-
-func (r refusals) add(p *problem.Problem) {
-	if n := r[p.Type]; n != nil {
-		n.Add(1)
-	}
-}
-
-func (r refusals) counts() map[string]int64 {
-	counts := make(map[string]int64, len(r))
-	for kind, n := range r {
-		counts[strings.TrimPrefix(kind, problem.TypePrefix)] = n.Load()
-	}
-	return counts
+	return problem.NewCounter(kinds...)
 }

@@ -201,24 +201,20 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 	}
 	inFlight := h.bodies.newReservation(h.payer(r))
 	defer inFlight.release() // the store counts the bytes it gets
-	return readGrowing(bodyReader{http.MaxBytesReader(w, r.Body, h.maxBytes)}, size, inFlight.reserve)
+	return readGrowing(http.MaxBytesReader(w, r.Body, h.maxBytes), size, inFlight.reserve)
 }
 
-// bodyReader reads a request body. What net/http cannot parse in it is an error
+// bodyError translates an error of a request body. What net/http cannot parse in it is an error
 // of the client.
-type bodyReader struct{ io.Reader }
-
-func (b bodyReader) Read(p []byte) (int, error) {
-	n, err := b.Reader.Read(p)
+func bodyError(err error) error {
 	var tooLarge *http.MaxBytesError
 	switch {
-	case err == nil, err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
-	case errors.As(err, &tooLarge), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.Canceled):
-	case errors.As(err, new(net.Error)), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &tooLarge), errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, context.Canceled), errors.As(err, new(net.Error)), errors.Is(err, net.ErrClosed):
 	default:
-		err = badRequest("the body", errors.New("cannot be read: its chunks are not well formed"))
+		return badRequest("the body", errors.New("cannot be read: its chunks are not well formed"))
 	}
-	return n, err
+	return err
 }
 
 // readGrowing reads to the end and returns a slice without spare capacity. It
@@ -233,7 +229,7 @@ func readGrowing(r io.Reader, size int64, reserve func(int64) error) ([]byte, er
 			return append(make([]byte, 0, len(body)), body...), nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, bodyError(err)
 		}
 		if len(body) == cap(body) {
 			more := nextCapacity(cap(body), size)

@@ -57,7 +57,9 @@ func (f *FrameLimiter) Dropped() int64 { return f.dropped.Load() }
 // RecordListener returns a listener whose connections are charged for small TLS records.
 // It belongs under the TLS listener.
 func (f *FrameLimiter) RecordListener(inner net.Listener) net.Listener {
-	return recordListener{inner, f}
+	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
+		return &throttledConn{Conn: c, limiter: f, units: splitter{headerBytes: recordHeaderBytes, measure: measureRecord}}
+	})
 }
 
 // DiscountRecords makes small TLS records of a connection count for a sixteenth: those of a
@@ -73,29 +75,7 @@ func (f *FrameLimiter) DiscountRecords(c net.Conn) {
 // must be h2, and nothing may have been read from it.
 func (f *FrameLimiter) FrameConn(c *tls.Conn) net.Conn {
 	units := splitter{headerBytes: frameHeaderBytes, measure: measureFrame, skip: prefaceBytes}
-	return &frameConn{throttledConn{Conn: c, limiter: f, units: units, hello: watchedHello(c)}, c}
-}
-
-// frameConn has the connection state that an HTTP/2 server requires.
-type frameConn struct {
-	throttledConn
-	tls *tls.Conn
-}
-
-func (c *frameConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
-
-type recordListener struct {
-	net.Listener
-	limiter *FrameLimiter
-}
-
-func (l recordListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	units := splitter{headerBytes: recordHeaderBytes, measure: measureRecord}
-	return &throttledConn{Conn: c, limiter: l.limiter, units: units}, nil
+	return tlsConn{&throttledConn{Conn: c, limiter: f, units: units, hello: watchedHello(c)}, c}
 }
 
 // throttledConn counts the units that are read from it.

@@ -8,15 +8,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"inbox/internal/netconn"
 )
 
 // HandshakeLimiter bounds how many TLS handshakes are computed at once: of an address, so
 // that one that opens many connections does not occupy all processors, and in total, so that
 // many addresses do not delay the connections that are open. Further handshakes of an address
 // queue for a slot in order. In the queue of all addresses, each thus has a few handshakes,
-// and a new client waits at most for one of every other. A connection holds a slot only while the server computes: it acquires one when
-// bytes have arrived and releases it before the next read or write, so that a slow client
-// holds none. Connections of trusted proxies and of Unix sockets do not queue.
+// and a new client waits at most for one of every other. A connection holds a slot only while
+// the server computes: it acquires one when bytes have arrived and releases it before the next
+// read or write, so that a slow client holds none. Connections of trusted proxies and of Unix sockets do not queue.
 type HandshakeLimiter struct {
 	// PerAddr is the number of slots of an address. A /48 has sixteen times as many;
 	// zero is no limit.
@@ -51,48 +53,33 @@ func (h *HandshakeLimiter) Listener(inner net.Listener) net.Listener {
 	if h.PerAddr <= 0 {
 		return inner
 	}
-	return handshakeListener{inner, h}
-}
-
-type handshakeListener struct {
-	net.Listener
-	limiter *HandshakeLimiter
-}
-
-func (l handshakeListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	state := &handshakeState{deadline: time.Now().Add(l.limiter.Timeout)}
-	state.records.headerBytes = recordHeaderBytes
-	state.records.measure = state.measure
-	return &handshakeConn{Conn: c, limiter: l.limiter, state: state}, nil
+	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
+		h := &handshakeConn{Conn: c, limiter: h, deadline: time.Now().Add(h.Timeout)}
+		h.records = splitter{headerBytes: recordHeaderBytes, measure: h.measure}
+		return h
+	})
 }
 
 // handshakeConn acquires slots during its handshake.
 type handshakeConn struct {
 	net.Conn
 	limiter   *HandshakeLimiter
-	state     *handshakeState // nil after the handshake; used by the reader only
-	keys      [3]key          // the queues in which it needs a slot; none for a trusted proxy
+	keys      [3]key // the queues in which it needs a slot; none for a trusted proxy
 	holdsSlot atomic.Bool
 	closed    atomic.Bool
-}
 
-// handshakeState follows the records of a handshake.
-type handshakeState struct {
+	// Of the reader:
 	records   splitter
 	deadline  time.Time
-	done      bool
+	done      bool // the handshake
 	keysKnown bool // with a PROXY header, only after the first read
 }
 
 // measure detects the end of the handshake by the first record of application data: the
 // client's Finished in TLS 1.3, its first request in TLS 1.2. No expensive step follows
 // it, and TLS rejects such a record that comes too early.
-func (h *handshakeState) measure(header []byte) (length int, counts bool) {
-	h.done = h.done || header[0] == recordApplicationData
+func (c *handshakeConn) measure(header []byte) (length int, counts bool) {
+	c.done = c.done || header[0] == recordApplicationData
 	return measureRecord(header)
 }
 
@@ -102,11 +89,10 @@ func (c *handshakeConn) NetConn() net.Conn { return c.Conn }
 func (c *handshakeConn) Read(p []byte) (int, error) {
 	c.release()
 	n, err := c.Conn.Read(p)
-	if c.state == nil || n == 0 {
+	if c.done || n == 0 {
 		return n, err
 	}
-	if c.state.records.count(p[:n]); c.state.done {
-		c.state = nil
+	if c.records.count(p[:n]); c.done {
 		return n, err
 	}
 	if !c.acquire() {
@@ -130,8 +116,8 @@ func (c *handshakeConn) Close() error {
 
 // acquire waits for a slot and reports whether the handshake may continue.
 func (c *handshakeConn) acquire() bool {
-	if !c.state.keysKnown {
-		c.state.keysKnown = true
+	if !c.keysKnown {
+		c.keysKnown = true
 		if addr := connAddr(c.Conn); !c.limiter.ClientIP.trusts(addr) {
 			c.keys = c.limiter.queuesOf(addr)
 		}
@@ -139,7 +125,7 @@ func (c *handshakeConn) acquire() bool {
 	if c.keys[0] == (key{}) {
 		return true
 	}
-	if !c.limiter.acquire(c.keys, c.state.deadline) {
+	if !c.limiter.acquire(c.keys, c.deadline) {
 		return c.limiter.DryRun
 	}
 	if c.holdsSlot.Store(true); c.closed.Load() {

@@ -3,8 +3,8 @@
 //   - connections, open and per second, before the TLS handshake ([ConnLimiter]),
 //   - TLS handshakes in progress ([HandshakeLimiter]),
 //   - TLS records and HTTP/2 frames that carry no request ([FrameLimiter]),
-//   - HTTP/2 streams ([StreamLimiter]), requests per second ([RequestLimiter]) and long polls
-//     ([PollLimiter]),
+//   - HTTP/2 streams ([StreamLimiter]), requests per second ([RequestLimiter]) and requests in
+//     progress, such as long polls ([ConcurrencyLimiter]),
 //   - the rest of bodies that were refused ([LingeringClose]),
 //   - wrong passwords and other failed attempts ([AttemptLimiter]), also those that run at
 //     the same time,

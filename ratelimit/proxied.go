@@ -16,24 +16,13 @@ import (
 // returns [io.EOF] if the client is refused. No refused connection is kept open, because it
 // would occupy the proxy.
 func (l *ConnLimiter) ClientListener(inner net.Listener) net.Listener {
-	return clientListener{inner, l}
-}
-
-type clientListener struct {
-	net.Listener
-	limiter *ConnLimiter
-}
-
-func (l clientListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	counted, ok := netconn.Find[*conn](c)
-	if !ok || counted.addr.IsValid() { // counts for its address already
-		return c, nil
-	}
-	return &clientConn{Conn: c, limiter: l.limiter, counted: counted}, nil
+	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
+		counted, ok := netconn.Find[*conn](c)
+		if !ok || counted.addr.IsValid() { // counts for its address already
+			return c
+		}
+		return &clientConn{Conn: c, limiter: l, counted: counted}
+	})
 }
 
 // clientConn counts for the client that its PROXY header names.

@@ -179,17 +179,17 @@ func TestClosedConnectionIsNotCountedForItsClient(t *testing.T) {
 func TestConnectionSlotsHaveShares(t *testing.T) {
 	const most = 1365 // of 256 MiB
 	l := NewConnLimiter(ConnLimits{Max: most, MaxPerAddr: 256}, &ClientIP{})
-	hoard := func(addr netip.Addr) (n int) {
+	openAll := func(addr netip.Addr) (n int) {
 		for l.reserve(addr) {
 			n++
 		}
 		return n
 	}
-	if n := hoard(ipv4(0, 1)); n != 256 {
+	if n := openAll(ipv4(0, 1)); n != 256 {
 		t.Errorf("got %d connections of the first address, want 256", n)
 	}
 	for i := range 40 {
-		hoard(ipv4(1+i, 1))
+		openAll(ipv4(1+i, 1))
 	}
 	for i := range 2 {
 		if !l.reserve(ipv4(1000, 1)) {

@@ -112,13 +112,13 @@ func TestShareOfUnknownClients(t *testing.T) {
 	}
 }
 
-// TestShareHasRoomForNewcomers is the contract of a Share: whatever the hoarders hold, and in
+// TestShareHasRoomForNewcomers is the contract of a Share: whatever other clients hold, and in
 // whatever order they reserve and release, a newcomer gets its minimum.
 func TestShareHasRoomForNewcomers(t *testing.T) {
 	for _, row := range []struct {
-		name     string
-		hoarders int
-		addr     func(i int) netip.Addr
+		name   string
+		others int
+		addr   func(i int) netip.Addr
 	}{
 		{"1 client", 1, func(int) netip.Addr { return ipv4(1, 1) }},
 		{"4 clients", 4, func(i int) netip.Addr { return ipv4(i, 1) }},
@@ -130,10 +130,10 @@ func TestShareHasRoomForNewcomers(t *testing.T) {
 		for _, ceiling := range []int64{4096, 100_000, 1 << 26} {
 			t.Run(fmt.Sprint(row.name, ", ", ceiling), func(t *testing.T) {
 				s := NewShare(ShareLimits{Ceiling: ceiling})
-				for i := range row.hoarders {
+				for i := range row.others {
 					take(s, row.addr(i))
 				}
-				for i := range row.hoarders { // again, in case of a share that has grown
+				for i := range row.others { // again, in case of a share that has grown
 					take(s, row.addr(i))
 				}
 				if !s.Reserve(ipv4(1000, 1), s.Limits().MinPerClient) {

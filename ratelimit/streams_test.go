@@ -55,10 +55,10 @@ func getFrom(ctx context.Context, s *httptest.Server, from string) (string, erro
 
 func TestStreamLimiterBoundsConcurrentRequests(t *testing.T) {
 	for _, row := range []struct {
-		name       string
-		limits     StreamLimits
-		held, then string // addresses of the first two requests, and of the third
-		refuses    bool
+		name         string
+		limits       StreamLimits
+		first, third string // addresses of the first two requests, and of the third
+		refuses      bool
 	}{
 		{"below", StreamLimits{Max: 3, MaxPerAddr: 3}, "192.0.2.1", "192.0.2.1", false},
 		{"in total", StreamLimits{Max: 2}, "192.0.2.1", "192.0.2.2", true},
@@ -78,10 +78,10 @@ func TestStreamLimiterBoundsConcurrentRequests(t *testing.T) {
 			}))
 			answers := make(chan error, 3)
 			for range 2 {
-				go func() { _, err := getFrom(t.Context(), s, row.held); answers <- err }()
+				go func() { _, err := getFrom(t.Context(), s, row.first); answers <- err }()
 				<-arrived
 			}
-			go func() { _, err := getFrom(t.Context(), s, row.then); answers <- err }()
+			go func() { _, err := getFrom(t.Context(), s, row.third); answers <- err }()
 			if row.refuses {
 				if err := <-answers; err == nil || err.Error() != "503 Service Unavailable 1" {
 					t.Errorf("the third request: got %v, want 503 and Retry-After", err)

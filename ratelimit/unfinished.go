@@ -9,11 +9,13 @@ import (
 	"sync/atomic"
 
 	"inbox/internal/netconn"
+
+	"inbox/ratelimit/internal/headerscan"
 )
 
 // UnfinishedLimiter bounds the memory of TLS handshakes, of TLS messages after them, and of
-// HTTP/1.1 headers that clients have begun and not finished. A header costs a server much more than its bytes, because each field
-// is an entry of a map. Typical handshakes and headers cost nothing. Beyond that, each charges
+// HTTP/1.1 headers that clients have begun and not finished. A header costs a server much more
+// than its bytes, because each field is an entry of a map. Typical handshakes and headers cost nothing. Beyond that, each charges
 // an estimate of its memory to Share until it is complete, and its connection is closed if the
 // share of its address is used up. Trusted proxies have no share of their own.
 type UnfinishedLimiter struct {
@@ -63,47 +65,24 @@ func (u *UnfinishedLimiter) Handshakes() int64 { return u.handshakes.Load() }
 // than 4 KiB of records without application data after the handshake are closed: crypto/tls
 // keeps an unfinished message of up to 64 KiB.
 func (u *UnfinishedLimiter) HandshakeListener(inner net.Listener) net.Listener {
-	return wrapListener{inner, func(c net.Conn) net.Conn {
+	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
 		h := &helloConn{Conn: c, memory: charge{limiter: u}, records: splitter{headerBytes: recordHeaderBytes}}
 		h.records.measure = h.measure
 		return h
-	}}
+	})
 }
 
 // HeaderListener returns a listener whose connections are charged for the headers of HTTP/1.1
 // requests. It belongs above TLS. A *tls.Conn, or one that a connection wraps, must have
 // completed its handshake; as net/http requires, its connection has the method ConnectionState.
 func (u *UnfinishedLimiter) HeaderListener(inner net.Listener) net.Listener {
-	return wrapListener{inner, func(c net.Conn) net.Conn {
+	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
 		h := &headerConn{Conn: c, memory: charge{limiter: u}, hello: watchedHello(c)}
 		if t, ok := netconn.Find[*tls.Conn](c); ok {
-			return tlsHeaderConn{h, t}
+			return tlsConn{h, t}
 		}
 		return h
-	}}
-}
-
-// tlsHeaderConn has the methods of a TLS connection that net/http looks for.
-type tlsHeaderConn struct {
-	*headerConn
-	tls *tls.Conn
-}
-
-func (c tlsHeaderConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
-func (c tlsHeaderConn) CloseWrite() error                    { return c.tls.CloseWrite() }
-
-// wrapListener wraps the connections of a listener.
-type wrapListener struct {
-	net.Listener
-	wrap func(net.Conn) net.Conn
-}
-
-func (l wrapListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return l.wrap(c), nil
+	})
 }
 
 // charge is what a connection has charged to the share of its address.
@@ -164,14 +143,14 @@ type helloConn struct {
 	memory  charge
 	records splitter
 	bytes   int64 // of the handshake, or since there was application data
-	done    bool  // the handshake is complete, as for handshakeState
+	done    bool  // the handshake is complete, as for handshakeConn
 
 	watched   bool        // the layer above TLS reports application data
 	delivered atomic.Bool // since the last read
 }
 
-// watchedHello returns the layer of a TLS connection that must be told of application data; nil
-// if there is none. The handshake must be complete.
+// watchedHello returns the layer under a TLS connection to which application data must be
+// reported, or nil. The handshake must be complete.
 func watchedHello(c net.Conn) *helloConn {
 	h, ok := netconn.Find[*helloConn](c)
 	if ok {
@@ -261,7 +240,7 @@ func (c *helloConn) Close() error {
 type headerConn struct {
 	net.Conn
 	memory charge
-	scan   headerScanner
+	scan   headerscan.Scanner
 	hello  *helloConn // nil without TLS
 }
 
@@ -273,12 +252,12 @@ func (c *headerConn) Read(p []byte) (int, error) {
 	if n > 0 && c.hello != nil {
 		c.hello.deliver()
 	}
-	before := c.scan.bytes
-	c.scan.add(p[:n])
-	if most := c.memory.limiter.MaxHeaderBytes; most > 0 && before < most && c.scan.bytes >= most && c.scan.state == inHeader {
+	before := c.scan.Bytes
+	c.scan.Add(p[:n])
+	if most := c.memory.limiter.MaxHeaderBytes; most > 0 && before < most && c.scan.Bytes >= most && c.scan.InHeader() {
 		c.memory.limiter.largeHeaders.Add(1)
 	}
-	cost := unfinishedFactor*max(0, c.scan.bytes-freeUnfinishedBytes) + bytesPerField*max(0, c.scan.lines-freeFields)
+	cost := unfinishedFactor*max(0, c.scan.Bytes-freeUnfinishedBytes) + bytesPerField*max(0, c.scan.Lines-freeFields)
 	if !c.memory.set(cost, c.Conn) {
 		c.memory.limiter.headers.Add(1)
 		c.Close()
@@ -292,3 +271,15 @@ func (c *headerConn) Close() error {
 	c.memory.close()
 	return c.Conn.Close()
 }
+
+// tlsConn is a layer above a TLS connection with the methods that HTTP servers look for.
+type tlsConn struct {
+	net.Conn
+	tls *tls.Conn
+}
+
+// NetConn returns the connection underneath, as tls.Conn does.
+func (c tlsConn) NetConn() net.Conn { return c.Conn }
+
+func (c tlsConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
+func (c tlsConn) CloseWrite() error                    { return c.tls.CloseWrite() }

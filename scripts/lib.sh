@@ -53,6 +53,8 @@ step_install() {
 	command -v lintian >/dev/null || want+=(lintian)
 	command -v buildah >/dev/null || want+=(buildah)
 	command -v systemd-nspawn >/dev/null || want+=(systemd-container)
+	command -v nft >/dev/null || want+=(nftables)
+	command -v certutil >/dev/null || want+=(libnss3-tools)
 	if [ ${#want[@]} -gt 0 ]; then
 		command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || die "missing programs: install ${want[*]}"
 		apt-get update -q >/dev/null
@@ -61,6 +63,7 @@ step_install() {
 	alone prometheus usr/bin/promtool
 	alone nginx usr/sbin/nginx
 	alone caddy usr/bin/caddy
+	coturn
 	modern_node || npm install --silent --prefix "$tools/node" node@22
 	tool staticcheck "honnef.co/go/tools/cmd/staticcheck@$staticcheck_version"
 	tool govulncheck "golang.org/x/vuln/cmd/govulncheck@$govulncheck_version"
@@ -72,17 +75,28 @@ step_install() {
 # modern_node succeeds if node is version 20 or newer. Debian 12 has 18.
 modern_node() { node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; }
 
-# alone extracts one program from a Debian package without installing the package,
-# which would start a server.
+# alone extracts programs from a Debian package without installing the package, which
+# would start a server.
 alone() {
-	local package=$1 file=$2 into
-	command -v "${file##*/}" >/dev/null && return
-	command -v dpkg-deb >/dev/null && command -v apt-get >/dev/null || die "missing programs: install ${file##*/}"
+	local package=$1 into
+	shift
+	command -v "${1##*/}" >/dev/null && return
+	command -v dpkg-deb >/dev/null && command -v apt-get >/dev/null || die "missing programs: install ${*##*/}"
 	into=$(mktemp -d)
 	apt-get update -q >/dev/null
 	(cd "$into" && apt-get download -q -o APT::Sandbox::User=root "$package" >/dev/null && dpkg-deb -x "$package"_*.deb .)
-	install -D "$into/$file" "$tools/${file##*/}"
+	install -D -t "$tools" "${@/#/$into/}"
 	rm -r "$into"
+}
+
+# coturn extracts the TURN server and clients, and installs their libraries.
+coturn() {
+	command -v turnserver >/dev/null && return
+	[ "$(id -u)" = 0 ] || die "missing programs: install coturn"
+	alone coturn usr/bin/turnserver usr/bin/turnutils_stunclient usr/bin/turnutils_uclient
+	# shellcheck disable=SC2046 # one word per library
+	DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-upgrade --no-install-recommends \
+		$(apt-cache depends coturn | sed -n 's/^ *Depends: \(lib.*\)/\1/p') >/dev/null
 }
 
 # tool installs a Go tool, once per version.

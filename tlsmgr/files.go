@@ -13,7 +13,6 @@ import (
 
 	"inbox/tlsmgr/internal/certs"
 	"inbox/tlsmgr/internal/timeout"
-	"inbox/tlsmgr/internal/tlsconfig"
 )
 
 // fileCheckInterval is how often the files are checked. A check is two stat calls.
@@ -38,9 +37,9 @@ type files struct {
 	// readSem is a semaphore of one for reading the files, which can block forever.
 	// It guards the fields below, except stateErr.
 	readSem      chan struct{}
-	lastStamp    pairStamp // of the last read
-	stampTrusted bool      // whether lastStamp can be trusted
-	lastErr      error     // of the last read
+	lastStamp    [2]fileStamp // of both files, at the last read
+	stampTrusted bool         // whether lastStamp can be trusted
+	lastErr      error        // of the last read
 	stateErr     atomic.Pointer[error]
 }
 
@@ -194,10 +193,8 @@ func isBetter(cert, current *tls.Certificate, now time.Time) bool {
 	return current == nil || !certs.ValidAt(current, now) && cert.Leaf.NotAfter.After(current.Leaf.NotAfter)
 }
 
-// pairStamp changes when one of the two files changes. Stat follows symbolic links,
-// so a link to another file changes it too.
-type pairStamp struct{ cert, key fileStamp }
-
+// fileStamp changes when a file changes. Stat follows symbolic links, so a link to
+// another file changes it too.
 type fileStamp struct {
 	modified time.Time
 	size     int64
@@ -206,10 +203,10 @@ type fileStamp struct {
 
 // stamp returns the stamp of the files, and whether it is old enough to be trusted
 // (see minStampAge).
-func (f *files) stamp() (stamp pairStamp, trusted bool) {
-	stamp = pairStamp{stampOf(f.certFile), stampOf(f.keyFile)}
+func (f *files) stamp() (stamp [2]fileStamp, trusted bool) {
+	stamp = [2]fileStamp{stampOf(f.certFile), stampOf(f.keyFile)}
 	cutoff := time.Now().Add(-minStampAge)
-	return stamp, stamp.cert.modified.Before(cutoff) && stamp.key.modified.Before(cutoff)
+	return stamp, stamp[0].modified.Before(cutoff) && stamp[1].modified.Before(cutoff)
 }
 
 func stampOf(path string) fileStamp {
@@ -224,15 +221,12 @@ func stampOf(path string) fileStamp {
 // loadValid reads a key pair that clients can use. One that is expired or not yet valid
 // is returned together with an error.
 func loadValid(certFile, keyFile string, now time.Time) (*tls.Certificate, error) {
-	cert, err := certs.Load(certFile, keyFile)
-	if errors.Is(err, certs.ErrEncryptedKey) {
+	cert, err := LoadKeyPair(certFile, keyFile)
+	if errors.Is(err, ErrEncryptedKey) {
 		return nil, fmt.Errorf("%w; decrypt it with: openssl pkey -in KEY -out NEWKEY", err)
 	}
 	if err != nil {
 		return nil, err
-	}
-	if err := tlsconfig.Prove(cert); err != nil {
-		return nil, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
 	}
 	if err := certs.CheckValidity(cert.Leaf, now); err != nil {
 		return cert, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)

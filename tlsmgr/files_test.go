@@ -269,7 +269,7 @@ func newECKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
 	return key
 }
 
-// rsa512Pair returns a pair that OpenSSL made: Go makes no such key.
+// rsa512Pair returns a pair from OpenSSL: Go does not generate such keys.
 func rsa512Pair(t *testing.T) (chain, key []byte) {
 	t.Helper()
 	dir := t.TempDir()
@@ -287,9 +287,9 @@ func rsa512Pair(t *testing.T) (chain, key []byte) {
 	return chain, key
 }
 
-// Files that are not valid now are served, since a server that exits is restarted for
-// ever. The state, and so the readiness, shows it. Of two, that which expires last is
-// served, and a valid one replaces both.
+// Files that are not valid now are served, because a server that exits would be restarted
+// again and again. The state, and so the readiness, shows it. Of two invalid certificates,
+// the one that expires later is served. A valid one replaces both.
 func TestInvalidNowIsServed(t *testing.T) {
 	now := time.Now()
 	for what, from := range map[string]time.Duration{"expired": -3 * time.Hour, "not valid yet": 24 * time.Hour} {

@@ -18,20 +18,20 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// managed serves the configured names with certificates of a CA, and with the
-// certificate files for a name without one.
+// managed serves the configured names with certificates of a CA, or with the certificate
+// files until there is one.
 type managed struct {
 	names      []string
 	log        *slog.Logger
 	certs      *certTable
-	static     *files             // nil: no files are configured
-	lastStatic *tls.Certificate   // the last one of the files that was considered
-	dir        *storage.Directory // nil: the storage is not a directory
+	static     *files             // nil if no files are configured
+	lastStatic *tls.Certificate   // last seen certificate of the files
+	dir        *storage.Directory // nil for shared storage
 	acme       *acme.Client
 }
 
-// stateStorage returns where certificates of a CA are kept. dir is nil unless that
-// is a directory.
+// stateStorage returns the storage of accounts and certificates. dir is nil if it is
+// shared.
 func stateStorage(c Config) (s storage.Storage, dir *storage.Directory) {
 	if c.Shared != nil {
 		return c.Shared, nil
@@ -69,8 +69,8 @@ func newManaged(c Config) (*managed, error) {
 	return m, nil
 }
 
-// loadStatic reads the certificate files, if there are any. They are a fallback, so
-// an error is a warning.
+// loadStatic loads the certificate files if they are configured. They are a fallback, so
+// an error is only logged.
 func (m *managed) loadStatic(c Config) {
 	if c.CertFile == "" && c.KeyFile == "" {
 		return
@@ -81,8 +81,9 @@ func (m *managed) loadStatic(c Config) {
 	}
 }
 
-// applyStatic uses the certificate of the files if it has changed, unless it is for
-// other names. The caller must hold readSem, so that the newest of two is used.
+// applyStatic uses the certificate of the files if it has changed, unless it is for other
+// names. The caller must hold readSem, so that an older certificate does not replace a
+// newer one.
 func (m *managed) applyStatic() {
 	cert := m.static.current.Load()
 	if cert == nil || m.lastStatic == cert {
@@ -128,8 +129,8 @@ func (m *managed) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	return cert, nil
 }
 
-// hasIssued reports whether a valid certificate of the CA serves a host name. Browsers
-// ignore HSTS for addresses.
+// hasIssued reports whether a host name is served with a valid certificate of the CA. It is
+// false for IP addresses, for which browsers ignore HSTS.
 func (m *managed) hasIssued(name string, now time.Time) bool {
 	cert, source := m.certs.pick(name, now)
 	return source == "acme" && certs.ValidAt(cert, now) && !hosts.IsIP(name)

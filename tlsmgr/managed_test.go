@@ -265,8 +265,8 @@ func TestMissingFallbackFilesAreNotLogged(t *testing.T) {
 	}
 }
 
-// InUse reports whether a server runs on the state directory, so that the doctor can
-// let it answer challenges.
+// InUse reports whether a server uses the state directory, so that it responds to the
+// challenges of the doctor.
 func TestInUseWhileServerRuns(t *testing.T) {
 	c := acmeConfig(t, "one.example.org")
 	c.ACME.CA.URL = "https://127.0.0.1:1/directory" // unreachable, so nothing is ordered

@@ -28,11 +28,11 @@ type RedirectConfig struct {
 // Refusals over plain HTTP.
 var (
 	unknownToken = problem.New(http.StatusNotFound, "not-found", "There is nothing at this path",
-		"no certificate is being ordered with this token")
+		"no order in progress has this token")
 	noPath = problem.New(http.StatusBadRequest, "bad-request", "The request is not valid",
-		"the request names no path of this host")
+		"the request has no path")
 	httpsRequired = problem.New(http.StatusForbidden, "https-required", "HTTPS is required",
-		"use https: over plain http a password can be read on the way")
+		"use https: plain http sends passwords unencrypted")
 )
 
 // Redirect returns the handler for plain HTTP. It redirects GET and HEAD requests

@@ -104,7 +104,7 @@ func hstsHeader(m *Manager, host string, secure bool) string {
 	return w.Header().Get("Strict-Transport-Security")
 }
 
-// HSTS is sent only while a certificate of a public CA is in force for the host.
+// HSTS is sent only while the host has a valid certificate of a public CA.
 func TestHSTS(t *testing.T) {
 	const name, week = "one.example.org", "max-age=604800"
 	for _, tt := range []struct {

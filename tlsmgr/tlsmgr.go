@@ -14,107 +14,27 @@ package tlsmgr
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"inbox/tlsmgr/acme"
-	"inbox/tlsmgr/internal/certs"
 	"inbox/tlsmgr/internal/hosts"
 	"inbox/tlsmgr/internal/timeout"
 	"inbox/tlsmgr/internal/tlsconfig"
-	"inbox/tlsmgr/storage"
 )
-
-// ErrUsage is wrapped by each error of a configuration that contradicts itself, or
-// that asks for what an ACME engine cannot do.
-var ErrUsage = acme.ErrUsage
 
 // Manager provides certificates for a TLS listener. All methods are safe for
 // concurrent use. Run must be called at most once.
 type Manager struct {
 	source  source
-	managed *managed // the source if domains are configured; nil: it is another
+	managed *managed // the source if domains are configured, else nil
 	tickets *tickets
-}
-
-// source is one origin of certificates.
-type source interface {
-	// getCertificate reads memory, except for challenges.
-	getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	run(context.Context)
-	reload()
-	state() []NameState
-}
-
-// NameState is the state of the certificate for one name or IP address.
-type NameState struct {
-	Name string
-	// Source is the origin of the current certificate: "acme", "file" or
-	// "self-signed". Empty means that the name has no certificate, and handshakes
-	// fail with an alert.
-	Source    string
-	NotBefore time.Time
-	NotAfter  time.Time
-	// Fingerprint is the SHA-256 of the certificate in the format of [Fingerprint].
-	Fingerprint string
-	// LastError is the error of the last attempt to replace the certificate, or nil.
-	LastError error
-	// LastAttempt is the time of the last known order; zero if none.
-	LastAttempt time.Time
-	// NextAttempt is the time of the next automatic attempt; zero if the source
-	// checks continuously.
-	NextAttempt time.Time
-
-	// The fields below are set only for names with certificates from a CA.
-
-	// Engine is "certmagic" or "autocert", and CA the directory URL.
-	Engine, CA string
-	// Status describes the current activity for the name in a few words.
-	Status string
-	// Issuer is the common name of the issuer of the current certificate.
-	Issuer string
-	// RenewAt is when the CA certificate is due for renewal; zero without one.
-	RenewAt time.Time
-	// Failures is the number of failed orders since the last success.
-	Failures int
-	// Obtained is the number of certificates obtained since the start.
-	Obtained int
-}
-
-// Config configures where certificates come from and where they are stored.
-type Config struct {
-	// CertFile and KeyFile hold a PEM certificate chain and its key. Without Domains,
-	// both must be valid if either exists.
-	CertFile, KeyFile string
-	// StateDir is the directory for certificates, accounts and the schedules of
-	// orders. If empty, each start creates a new self-signed certificate, and no
-	// certificates are ordered, since CA rate limits cannot be respected without a
-	// stored schedule.
-	StateDir string
-	// Shared is a storage that several nodes use instead of StateDir for certificates
-	// from a CA. It also holds the shared session ticket keys. Nil means a single
-	// node.
-	Shared storage.Storage
-	// Logger receives changes and errors; nil discards them.
-	Logger *slog.Logger
-
-	// Domains are the host names and IP addresses to obtain certificates for. If set,
-	// handshakes for other names fail, and the certificate files are the fallback
-	// for names without a valid certificate.
-	Domains []string
-	// ACME selects the engine and the CA; used only with Domains.
-	ACME acme.Config
 }
 
 // New returns a manager of the source that c selects, and logs the choice: an ACME CA
@@ -172,9 +92,9 @@ func (m *Manager) TLSConfig() *tls.Config {
 	return c
 }
 
-// HTTPHandler returns a handler that answers the challenges of CAs (http-01) and passes
-// all other requests to fallback. The CA asks on port 80, and follows redirects to
-// https, so that a server uses it for both.
+// HTTPHandler returns a handler that responds to http-01 challenges and passes all other
+// requests to fallback. CAs send them to port 80 and follow redirects to https, so a server
+// must use the handler for both.
 func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 	if m.managed == nil {
 		return fallback
@@ -182,12 +102,12 @@ func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 	return m.managed.acme.HTTPHandler(fallback)
 }
 
-// hstsMaxAge is a week: long enough to protect a regular user, and short enough for
-// an operator who gives up HTTPS.
+// hstsMaxAge is a week: long enough to protect a regular user, and short enough for an
+// operator who disables HTTPS.
 const hstsMaxAge = "max-age=604800"
 
-// HSTS tells browsers to use only HTTPS (RFC 6797) while the requested host is served
-// with a certificate of a public CA. Without domains it returns next.
+// HSTS sets Strict-Transport-Security (RFC 6797) in responses over TLS for hosts with a
+// valid certificate of a publicly trusted CA. Without domains it returns next.
 func (m *Manager) HSTS(next http.Handler) http.Handler {
 	if m.managed == nil || !m.managed.acme.PubliclyTrusted() {
 		return next
@@ -216,86 +136,8 @@ func (m *Manager) Reload() { m.source.reload() }
 // State returns the state of the certificate for each name.
 func (m *Manager) State() []NameState { return m.source.state() }
 
-// exists reports whether a file exists. It returns true if stat fails for another
-// reason, so that reading the file reports the error.
-func exists(path string) bool {
-	if path == "" {
-		return false
-	}
-	_, err := os.Stat(path)
-	return !errors.Is(err, fs.ErrNotExist)
-}
-
-// Fingerprint returns the SHA-256 of a certificate in the format of browsers: pairs
-// of upper-case hexadecimal digits separated by colons.
-func Fingerprint(c *x509.Certificate) string {
-	sum := sha256.Sum256(c.Raw)
-	pairs := make([]string, len(sum))
-	for i, b := range sum {
-		pairs[i] = fmt.Sprintf("%02X", b)
-	}
-	return strings.Join(pairs, ":")
-}
-
-// statesOf implements State for a source with one certificate.
-func statesOf(c *x509.Certificate, source string, last error, next time.Time) []NameState {
-	var states []NameState
-	fingerprint := Fingerprint(c)
-	for _, name := range certs.Names(c) {
-		states = append(states, NameState{
-			Name: name, Source: source, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
-			Fingerprint: fingerprint, LastError: last, NextAttempt: next,
-		})
-	}
-	return states
-}
-
-// every calls do at each interval until ctx ends.
-func every(ctx context.Context, interval time.Duration, do func()) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			if ctx.Err() != nil {
-				return // select picks at random when both channels are ready
-			}
-			do()
-		}
-	}
-}
-
-// Covers reports whether a certificate covers a name or IP address: by its subject
-// alternative names, with wildcards, and only without any by its common name.
-func Covers(leaf *x509.Certificate, name string) bool { return certs.Covers(leaf, name) }
-
-// ErrEncryptedKey is returned for a private key that is protected by a passphrase.
-var ErrEncryptedKey = certs.ErrEncryptedKey
-
-// FormatError is a certificate or key file that holds something else than usable PEM.
-// It names what the file holds, and what converts it.
-type FormatError = certs.FormatError
-
-// ErrUnusable is wrapped by the error about a pair that no client can use.
-var ErrUnusable = tlsconfig.ErrUnusable
-
-// LoadKeyPair reads a PEM chain and its key as a Manager does, and proves them by a
-// handshake in memory. Leaf is set. It does not check the validity period.
-func LoadKeyPair(certFile, keyFile string) (*tls.Certificate, error) {
-	cert, err := certs.Load(certFile, keyFile)
-	if err != nil {
-		return nil, err
-	}
-	if err := tlsconfig.Prove(cert); err != nil {
-		return nil, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
-	}
-	return cert, nil
-}
-
-// CheckValid returns an error while a name has a certificate that is expired or not
-// valid yet; nil otherwise. A server that is not ready says so.
+// CheckValid returns an error if the certificate of a name has expired or is not valid
+// yet. A name without a certificate is not an error.
 func (m *Manager) CheckValid(now time.Time) error {
 	for _, s := range m.State() {
 		if s.Source != "" && (now.Before(s.NotBefore) || !now.Before(s.NotAfter)) {
@@ -305,5 +147,5 @@ func (m *Manager) CheckValid(now time.Time) error {
 	return nil
 }
 
-// IsPublicAddr reports whether the internet routes to an address.
+// IsPublicAddr reports whether an IP address is reachable over the internet.
 func IsPublicAddr(a netip.Addr) bool { return hosts.IsPublicAddr(a) }

@@ -51,8 +51,8 @@ type Credentials struct {
 // The user name is sent in clear text over UDP. It contains the time of expiry and keyed
 // hashes of the owner and the payer, so that it reveals neither.
 type Issuer struct {
-	passwordKey, ownerKey, payerKey []byte
-	now                             func() time.Time
+	passwordKey, ownerKey, payerKey, realmKey []byte
+	now                                       func() time.Time
 }
 
 // NewIssuer returns an issuer. The secret has 16 bytes or more.
@@ -61,7 +61,7 @@ func NewIssuer(secret []byte) (*Issuer, error) {
 		return nil, fmt.Errorf("the secret of TURN credentials has %d bytes, want at least %d", len(secret), minSecretBytes)
 	}
 	i := &Issuer{now: time.Now}
-	for purpose, key := range map[string]*[]byte{"password": &i.passwordKey, "owner": &i.ownerKey, "payer": &i.payerKey} {
+	for purpose, key := range map[string]*[]byte{"password": &i.passwordKey, "owner": &i.ownerKey, "payer": &i.payerKey, "realm": &i.realmKey} {
 		var err error
 		if *key, err = hkdf.Key(sha256.New, secret, nil, "turn credentials 1 "+purpose, sha256.Size); err != nil {
 			return nil, fmt.Errorf("derive the %s key of TURN credentials: %w", purpose, err)

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"log/slog"
 	"math/big"
@@ -183,6 +184,12 @@ type rawClient struct {
 	to    net.Addr
 	creds Credentials
 	nonce stun.Nonce
+	realm stun.Realm
+}
+
+// key is that of the realm that the server gave to the client.
+func (c *rawClient) key() stun.MessageIntegrity {
+	return stun.NewLongTermIntegrity(c.creds.Username, string(c.realm), c.creds.Password)
 }
 
 func (ts *testServer) newRawClient(t testing.TB, over transport, owner string) *rawClient {
@@ -229,12 +236,13 @@ func (c *rawClient) ask(method stun.Method, attrs ...stun.Setter) *stun.Message 
 func (c *rawClient) request(method stun.Method, attrs ...stun.Setter) *stun.Message {
 	c.t.Helper()
 	if c.nonce == nil {
-		if err := c.nonce.GetFrom(c.ask(stun.MethodAllocate)); err != nil {
-			c.t.Fatalf("nonce: %v", err)
+		challenge := c.ask(stun.MethodAllocate)
+		if err := errors.Join(c.nonce.GetFrom(challenge), c.realm.GetFrom(challenge)); err != nil {
+			c.t.Fatalf("nonce and realm: %v", err)
 		}
 	}
-	key := stun.NewLongTermIntegrity(c.creds.Username, realm, c.creds.Password)
-	answer := c.ask(method, append(attrs, stun.NewUsername(c.creds.Username), stun.NewRealm(realm), c.nonce, key)...)
+	key := c.key()
+	answer := c.ask(method, append(attrs, stun.NewUsername(c.creds.Username), c.realm, c.nonce, key)...)
 	if code := errorCode(answer); code != stun.CodeUnauthorized {
 		if err := key.Check(answer); err != nil {
 			c.t.Errorf("%s answered with %v: MESSAGE-INTEGRITY: %v", method, answer, err)

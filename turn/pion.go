@@ -7,11 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pion/stun/v4"
 	pion "github.com/pion/turn/v5"
 )
-
-// realm is in each answer to an unauthenticated request, so it is short.
-const realm = "turn"
 
 const (
 	// reservationLifetime is how long pion keeps the reservation that it makes for each
@@ -24,15 +22,13 @@ var errRefused = errors.New("refused")
 
 // pionServer runs pion/turn as a function from a request to its answer. pion knows one
 // PacketConn, on which one request at a time arrives, and calls back only during that
-// request. Payload never passes through it. There is one pionServer per transport, so that
+// request. Payload never passes through it. Each transport has its own pionServer, so that
 // requests over TLS do not delay the reader of a UDP socket.
 //
-// Its five-tuples are made up: the destination is the ID of the allocation that the client
-// has in our table. So pion finds the allocation that we mean or none, also while it still
-// has an earlier one of the same client.
+// pion finds an allocation by its five-tuple. Its destination is not an address but the ID
+// of the allocation in our table, so that pion cannot find an earlier one of the client.
 type pionServer struct {
-	s      *Server
-	server *pion.Server
+	s *Server
 
 	mu       sync.Mutex // held during a request
 	requests chan *request
@@ -47,9 +43,8 @@ type pionServer struct {
 
 func newPionServer(s *Server) (*pionServer, error) {
 	p := &pionServer{s: s, requests: make(chan *request), handled: make(chan struct{}), closed: make(chan struct{})}
-	var err error
-	p.server, err = pion.NewServer(pion.ServerConfig{
-		Realm:               realm,
+	_, err := pion.NewServer(pion.ServerConfig{
+		Realm:               realmPlaceholder,
 		AuthHandler:         p.authenticate,
 		EventHandler:        pion.EventHandler{OnAuth: p.authenticated},
 		StrictAddressFamily: true,
@@ -99,7 +94,7 @@ func (p *pionServer) WriteTo(b []byte, _ net.Addr) (int, error) {
 	return len(b), nil
 }
 
-// LocalAddr returns the destination of the made-up five-tuple.
+// LocalAddr returns the destination of the five-tuple of the request.
 func (p *pionServer) LocalAddr() net.Addr {
 	addr := &net.UDPAddr{IP: make(net.IP, net.IPv6len)}
 	if p.current != nil {
@@ -122,12 +117,15 @@ func (p *pionServer) SetWriteDeadline(time.Time) error { return nil }
 func (p *pionServer) authenticate(a *pion.RequestAttributes) (userID string, key []byte, ok bool) {
 	r := p.current
 	identity, refused := p.s.identify(a.Username, r.msg.Type.Method)
-	if refused != notRefused || a.Realm != realm {
-		r.refused = max(refused, refusedCredentials)
+	if r.msg.Type.Method == stun.MethodAllocate && !p.s.issuer.checkRealm(a.Realm, r.client.addr().Addr()) {
+		refused = refusedCredentials
+	}
+	if refused != notRefused {
+		r.refused = refused
 		return "", nil, false
 	}
 	r.identity = identity
-	r.key = pion.GenerateAuthKey(a.Username, realm, p.s.issuer.password(a.Username))
+	r.key = pion.GenerateAuthKey(a.Username, a.Realm, p.s.issuer.password(a.Username))
 	return a.Username, r.key, true
 }
 

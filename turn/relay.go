@@ -81,6 +81,10 @@ func (s *Server) openAllocation(r *request, port uint16) (*allocation, refusal) 
 	}
 	a.client.attach(a)
 	s.counters.allocated(a.client.transport())
+	if s.revoked.includes(r.identity) { // Revoke did not see the allocation
+		s.closeAllocation(a)
+		return nil, refusedExpired
+	}
 	return a, notRefused
 }
 

@@ -212,6 +212,7 @@ func (s *Server) finish(r *request) {
 		r.allocation.peers.Store(r.peers)
 	}
 	if !r.authenticated {
+		setRealm(r.response, s.issuer.realm(r.client.addr().Addr(), s.config.Now()))
 		s.counters.unauthenticated.Add(1)
 	}
 	r.client.answer(r.response)

@@ -41,9 +41,8 @@ func TestUnauthenticatedRequestsAreWithheld(t *testing.T) {
 	})
 	c := ts.newRawClient(t, overUDP, "alice")
 	c.send(stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw)
-	key := stun.NewLongTermIntegrity(c.creds.Username, realm, c.creds.Password)
 	c.send(stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodAllocate, stun.ClassRequest),
-		stun.NewUsername(c.creds.Username), stun.NewRealm(realm), stun.NewNonce("x"), key).Raw)
+		stun.NewUsername(c.creds.Username), stun.NewRealm("x"), stun.NewNonce("x"), c.key()).Raw)
 	eventually(t, "two withheld answers", func() bool { return ts.State().Withheld == 2 })
 	if got := asked.Load(); got != netip.MustParseAddr("127.0.0.1") || ts.State().Unauthenticated != 0 {
 		t.Errorf("asked for %v, %d answers", got, ts.State().Unauthenticated)
@@ -154,8 +153,6 @@ func TestRepeatedAllocateGetsTheSameAnswer(t *testing.T) {
 	ts := newTestServer(t, nil)
 	c := ts.newRawClient(t, overUDP, "alice")
 	relay := c.allocate()
-	key := stun.NewLongTermIntegrity(c.creds.Username, realm, c.creds.Password)
-	_ = key
 	id := stun.NewTransactionIDSetter(stun.NewTransactionID())
 	other := ts.newRawClient(t, overUDP, "bob")
 	first := relayOf(t, other.request(stun.MethodAllocate, id, udpTransport))
@@ -352,4 +349,28 @@ func TestMonthUsed(t *testing.T) {
 		return ts.State().UDP.Allocations == 0
 	})
 	bob.expect(stun.CodeAllocMismatch, stun.MethodRefresh)
+}
+
+// An Allocate whose source is forged has the realm of another address: that of its sender.
+func TestAllocateWithTheRealmOfAnotherAddress(t *testing.T) {
+	ts := newTestServer(t, nil)
+	c := ts.newRawClient(t, overUDP, "alice")
+	if answer := c.request(stun.MethodAllocate); errorCode(answer) == stun.CodeUnauthorized {
+		t.Fatal("refused the realm of the challenge") // it lacks REQUESTED-TRANSPORT
+	}
+	given := c.realm
+	c.realm = stun.NewRealm(ts.issuer.realm(netip.MustParseAddr("127.0.0.2"), ts.clock.Now()))
+	if answer := c.request(stun.MethodAllocate, udpTransport); errorCode(answer) != stun.CodeUnauthorized {
+		t.Errorf("got %v", answer)
+	} else if err := c.realm.GetFrom(answer); err != nil || c.realm.String() != given.String() {
+		t.Errorf("got realm %q, %v, want %q", c.realm, err, given)
+	}
+	c.allocate()
+	ts.clock.advance(3 * realmPeriod)
+	c.expect(0, stun.MethodRefresh, lifetime(60)) // of a running call
+	fresh := ts.newRawClient(t, overUDP, "bob")
+	fresh.nonce, fresh.realm = c.nonce, given
+	if answer := fresh.request(stun.MethodAllocate, udpTransport); errorCode(answer) != stun.CodeUnauthorized {
+		t.Errorf("an old realm: got %v", answer)
+	}
 }

@@ -16,9 +16,9 @@ import (
 const (
 	// allocateTimeout is how long a stream exists without an allocation.
 	allocateTimeout = 10 * time.Second
-	// maxEarlyRequests is how many requests a stream can send without an allocation. A client
-	// needs two.
-	maxEarlyRequests = 16
+	// maxUnboundRequests is how many requests a stream can send while it has no allocation,
+	// also between two of them. A client needs two.
+	maxUnboundRequests = 16
 	// writeTimeout ends a stream whose client reads nothing.
 	writeTimeout = 15 * time.Second
 	// maxQueuedBytes bounds what waits for a slow client, beside as much that is being
@@ -39,20 +39,23 @@ var (
 
 // stream is a client over TLS.
 type stream struct {
-	s             *Server
-	conn          net.Conn
-	client        netip.AddrPort
-	allocation    atomic.Pointer[allocation]
-	earlyRequests int // of the reader
-	out           outbox
+	s               *Server
+	conn            net.Conn
+	client          netip.AddrPort
+	allocation      atomic.Pointer[allocation]
+	unboundRequests int // of the reader
+	out             outbox
 
-	mu      sync.Mutex // guards the read deadline
+	mu      sync.Mutex // guards the read deadline and changes of the allocation
 	aborted bool
 }
 
 // ServeConn serves one connection of a client, usually a [crypto/tls.Conn]. It closes the
 // connection and returns when the client did, after ten seconds without an allocation, or at
 // [Server.CloseStreams] or [Server.Close].
+//
+// The first ten seconds begin when ServeConn is called, unless the connection, or one that its
+// method NetConn returns, has a method Accepted() time.Time: then they begin at that time.
 func (s *Server) ServeConn(c net.Conn) {
 	st := &stream{s: s, conn: c, client: addrPortOf(c.RemoteAddr())}
 	st.out.conn, st.out.failed = c, st.abort
@@ -60,13 +63,17 @@ func (s *Server) ServeConn(c net.Conn) {
 		c.Close()
 		return
 	}
-	defer s.removeStream(st)
+	defer st.end()
 	st.serve()
-	c.Close()
+}
+
+func (st *stream) end() {
+	st.conn.Close()
 	st.out.close()
 	if a := st.allocation.Load(); a != nil {
-		s.closeAllocation(a)
+		st.s.closeAllocation(a)
 	}
+	st.s.removeStream(st)
 }
 
 func addrPortOf(addr net.Addr) netip.AddrPort {
@@ -104,8 +111,18 @@ func (s *Server) streamState() (streams, longestQueue int) {
 	return len(s.streams), longestQueue
 }
 
+// acceptedAt returns the time of a layer of the connection that knows it.
+func acceptedAt(c net.Conn) time.Time {
+	if known, ok := netconn.Find[interface{ Accepted() time.Time }](c); ok {
+		return known.Accepted()
+	}
+	return time.Now()
+}
+
 func (st *stream) serve() {
-	st.setReadDeadline(allocateTimeout)
+	st.mu.Lock()
+	st.setReadDeadlineLocked(acceptedAt(st.conn).Add(allocateTimeout))
+	st.mu.Unlock()
 	f := newFrames()
 	for f.fill(st.conn) == nil {
 		for {
@@ -148,8 +165,8 @@ func (st *stream) transport() transport { return overTLS }
 func (st *stream) addr() netip.AddrPort { return st.client }
 
 func (st *stream) admit() bool {
-	st.earlyRequests++
-	if st.earlyRequests > maxEarlyRequests {
+	st.unboundRequests++
+	if st.unboundRequests > maxUnboundRequests {
 		st.abort()
 		return false
 	}
@@ -174,29 +191,25 @@ func (st *stream) attach(a *allocation) {
 	if c, ok := netconn.Find[interface{ SetWriteBuffer(int) error }](st.conn); ok {
 		c.SetWriteBuffer(socketBufferBytes)
 	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	st.allocation.Store(a)
-	st.earlyRequests = 0
-	st.setReadDeadline(0)
+	st.setReadDeadlineLocked(time.Time{})
 }
 
 func (st *stream) detach(a *allocation) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	if st.allocation.CompareAndSwap(a, nil) {
-		st.setReadDeadline(allocateTimeout)
+		st.setReadDeadlineLocked(time.Now().Add(allocateTimeout))
 	}
 }
 
-// setReadDeadline sets when the stream ends unless it is set again. Zero is never.
-func (st *stream) setReadDeadline(timeout time.Duration) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.aborted {
-		return
+// setReadDeadlineLocked sets when the stream ends. Zero is never.
+func (st *stream) setReadDeadlineLocked(at time.Time) {
+	if !st.aborted {
+		st.conn.SetReadDeadline(at)
 	}
-	var at time.Time
-	if timeout != 0 {
-		at = time.Now().Add(timeout)
-	}
-	st.conn.SetReadDeadline(at)
 }
 
 // abort makes serve return soon. It does not wait, unlike the Close of a TLS connection.
@@ -241,20 +254,14 @@ func (f *frames) next() (message, error) {
 	if len(b) < channelHeaderBytes {
 		return message{}, io.ErrUnexpectedEOF
 	}
-	size := int(binary.BigEndian.Uint16(b[2:]))
-	switch binary.BigEndian.Uint16(b) & kindBits {
-	case 0:
-		size += stunHeaderBytes
-	case channelNumberBits:
-		size = channelHeaderBytes + padded(size)
-	default:
+	size := frameSize(b)
+	switch {
+	case size == 0:
 		return message{}, errNotTURN
-	}
-	if size > maxMessageBytes {
+	case size > maxMessageBytes:
 		f.skip = size
 		return message{}, errFrameTooLarge
-	}
-	if len(b) < size {
+	case size > len(b):
 		return message{}, io.ErrUnexpectedEOF
 	}
 	m := message{f.buf, f.start, f.start + size}
@@ -262,8 +269,22 @@ func (f *frames) next() (message, error) {
 	return m, nil
 }
 
-// outbox is the bounded queue of bytes to a client. A goroutine exists only while there is
-// something to write. It writes all that waits at once, as one TLS record.
+// frameSize returns how long a message is in a stream, with its header and padding. It is
+// zero for what is no message.
+func frameSize(header []byte) int {
+	size := int(binary.BigEndian.Uint16(header[2:]))
+	switch binary.BigEndian.Uint16(header) & kindBits {
+	case 0:
+		return stunHeaderBytes + size
+	case channelNumberBits:
+		return channelHeaderBytes + padded(size)
+	}
+	return 0
+}
+
+// outbox is the bounded queue of messages to a client. A goroutine exists only while there is
+// something to write. Each message is a TLS record, as those of other servers are: some
+// clients lose the second message of a record.
 type outbox struct {
 	conn    net.Conn
 	failed  func() // called after a failed write
@@ -275,7 +296,7 @@ type outbox struct {
 	closed  bool
 }
 
-// push queues b, or returns false if the queue is then longer than limit bytes.
+// push queues a message, or returns false if the queue is then longer than limit bytes.
 func (o *outbox) push(b []byte, limit int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -297,20 +318,26 @@ func (o *outbox) write() {
 			return
 		}
 		o.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if _, err := o.conn.Write(batch); err != nil {
-			o.failed()
+		for rest := batch; len(rest) > 0; {
+			size := frameSize(rest)
+			if _, err := o.conn.Write(rest[:size]); err != nil {
+				o.refuse()
+				o.failed()
+				break
+			}
+			rest = rest[size:]
 		}
 	}
 }
 
 // swap takes what is queued and gives the queue the memory of the batch before. It returns
-// nil if the queue is empty.
+// nil if there is nothing to write.
 func (o *outbox) swap(before []byte) []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	batch := o.queue
 	o.queue = before[:0]
-	if len(batch) > 0 {
+	if len(batch) > 0 && !o.closed {
 		return batch
 	}
 	o.writing = false
@@ -326,10 +353,14 @@ func (o *outbox) len() int {
 	return len(o.queue)
 }
 
+func (o *outbox) refuse() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+}
+
 // close waits for the writer. The connection must be closed.
 func (o *outbox) close() {
-	o.mu.Lock()
-	o.closed = true
-	o.mu.Unlock()
+	o.refuse()
 	o.writers.Wait()
 }

@@ -48,7 +48,7 @@ type Config struct {
 	// together, at 32,256.
 	Allocations Share
 	// AllowUnauthenticated reports whether a UDP request is answered whose source has no
-	// allocation. Such a source can be forged, and the answer is up to 3.4 times as large as
+	// allocation. Such a source can be forged, and the answer is up to 3.6 times as large as
 	// the request. A client needs two such answers for an allocation. Nil allows all.
 	AllowUnauthenticated func(client netip.Addr) bool
 	// Relays is the IPv4 prefix of the addresses that relays have in the eyes of clients. No

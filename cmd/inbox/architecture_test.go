@@ -221,7 +221,7 @@ func TestArchitectureHasTheOrderOfLayers(t *testing.T) {
 }
 
 // layers returns the source of the layers in the list of a function: the elements of a
-// slice literal, or the arguments of chain after the first.
+// slice or map literal, or the arguments of chain after the first.
 func layers(t *testing.T, file, function string) (all []string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(repository, file))
@@ -237,7 +237,8 @@ func layers(t *testing.T, file, function string) (all []string) {
 		ast.Inspect(d.Body, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.CompositeLit:
-				if _, isSlice := n.Type.(*ast.ArrayType); isSlice && list == nil {
+				_, isSlice := n.Type.(*ast.ArrayType)
+				if _, isMap := n.Type.(*ast.MapType); (isSlice || isMap) && list == nil {
 					list = n.Elts
 				}
 			case *ast.CallExpr:

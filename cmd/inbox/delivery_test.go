@@ -84,7 +84,7 @@ func (p *program) receiveHTTP2(target string) (net.Conn, <-chan struct{}) {
 	return c, began
 }
 
-// TestHangUpBeforeAMessageLosesNothing disconnects a held poll right before a message
+// TestHangUpBeforeAMessageLosesNothing disconnects a waiting poll right before a message
 // arrives. The next poll must receive the message.
 func TestHangUpBeforeAMessageLosesNothing(t *testing.T) {
 	for _, h := range hangUps {
@@ -94,7 +94,7 @@ func TestHangUpBeforeAMessageLosesNothing(t *testing.T) {
 			for i := range rounds {
 				text := fmt.Sprintf("message %d", i)
 				gone, ended := p.receive(h.protocol, "/inbox")
-				if i%2 == 0 { // after another request, most polls are held; the others have just arrived
+				if i%2 == 0 { // after another request, most polls wait; the others have just arrived
 					p.want(http.StatusOK, "GET", "/healthz", "", "")
 					p.want(http.StatusNoContent, "GET", "/inbox?wait=0", "carol", "")
 				}

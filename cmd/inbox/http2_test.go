@@ -31,8 +31,14 @@ func (p *program) pings(n int, d time.Duration) (answered int) {
 	f := http2.NewFramer(c, c)
 	io.WriteString(c, http2.ClientPreface)
 	f.WriteSettings()
-	go func() { // while the replies are read: the server closes a connection that has too many unread
+	unanswered := make(chan struct{}, 1000) // the server closes a connection that has 10,000
+	go func() {
 		for range n {
+			select {
+			case unanswered <- struct{}{}:
+			case <-p.t.Context().Done():
+				return
+			}
 			if f.WritePing(false, [8]byte{}) != nil {
 				return // closed at the end of the test
 			}
@@ -45,6 +51,7 @@ func (p *program) pings(n int, d time.Duration) (answered int) {
 			return answered
 		}
 		if ping, ok := frame.(*http2.PingFrame); ok && ping.IsAck() {
+			<-unanswered
 			if answered++; answered == n {
 				return answered
 			}

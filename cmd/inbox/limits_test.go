@@ -219,7 +219,7 @@ func TestServerWideOptionsIsRateLimited(t *testing.T) {
 func TestAbandonedPendingSendsAreMisses(t *testing.T) {
 	p := start(t, "-https=false", "-metrics-bind", "127.0.0.1:0")
 	p.claim("peer")
-	waitHeld := func(want float64) {
+	waitPolls := func(want float64) {
 		t.Helper()
 		for began := time.Now(); p.metricValue("inbox_polls_open") != want; time.Sleep(time.Millisecond) {
 			if time.Since(began) > 20*time.Second {
@@ -230,9 +230,9 @@ func TestAbandonedPendingSendsAreMisses(t *testing.T) {
 	for i := range newNameBurst {
 		c := p.dial()
 		fmt.Fprintf(c, "POST /inbox?to=nobody%d&wait=20 HTTP/1.1\r\nHost: x\r\n%sContent-Length: 0\r\n\r\n", i, basicAuthHeader("peer"))
-		waitHeld(1) // the request is held before it is abandoned
+		waitPolls(1) // the request waits before it is abandoned
 		c.Close()
-		waitHeld(0)
+		waitPolls(0)
 	}
 	for range 20 {
 		a := p.request("POST", "/inbox?to=nobody", "peer", "hello")

@@ -18,13 +18,13 @@
 //	-config file     inbox-timeout 120
 //	default          shown by -h
 //
-// The file holds one option per line: the name, a space and the value. Lines
+// The file contains one option per line: the name, a space and the value. Lines
 // that begin with # are comments. Durations are in seconds, sizes in bytes, and
 // a limit of 0 means unlimited.
 //
 // The state directory is set by -state. The default is the first directory of
 // $STATE_DIRECTORY, which systemd sets, or else the user's state directory. It
-// holds certificates, the secret that keys the password hashes and, while no
+// contains certificates, the secret that keys the password hashes and, while no
 // server runs, the mailboxes.
 //
 // With -domain, certificates for the given names are obtained from a CA with

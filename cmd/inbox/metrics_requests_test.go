@@ -39,7 +39,7 @@ func TestRequestsAreCounted(t *testing.T) {
 	p.want(http.StatusOK, "POST", "/inbox?to=alice", "bob", "hello")
 	p.want(http.StatusNotFound, "POST", "/inbox?to=nobody", "bob", "hello")
 	p.want(http.StatusOK, "GET", "/", "", "")
-	p.want(http.StatusNotFound, "GET", "/some/stranger/s/path", "", "")
+	p.want(http.StatusNotFound, "GET", "/some/unknown/path", "", "")
 	p.want(http.StatusMethodNotAllowed, "PUT", "/inbox", "", "")
 	p.want(http.StatusNoContent, "DELETE", "/inbox", "alice", "")
 	p.wantMetrics(map[string]float64{
@@ -53,12 +53,12 @@ func TestRequestsAreCounted(t *testing.T) {
 		`inbox_request_duration_seconds_count{route="POST /inbox"}`:      2,
 		`inbox_request_duration_seconds_bucket{route="pages",le="+Inf"}`: 2,
 	})
-	if _, text := p.metrics("/metrics", ""); strings.Contains(text, "stranger") {
+	if _, text := p.metrics("/metrics", ""); strings.Contains(text, "unknown/path") {
 		t.Error("a path is in the metrics")
 	}
 }
 
-// TestLatencyExcludesWait checks that the time for which a poll or a pending send is held
+// TestLatencyExcludesWait checks that the time for which a poll or a pending send waits does
 // does not count as latency.
 func TestLatencyExcludesWait(t *testing.T) {
 	p := start(t, "-metrics-bind", "127.0.0.1:0", "-https=false")
@@ -69,7 +69,7 @@ func TestLatencyExcludesWait(t *testing.T) {
 		began := time.Now()
 		ask()
 		if took := time.Since(began); took < 2*time.Second {
-			t.Fatalf("the request was held for %v, want at least two seconds", took)
+			t.Fatalf("the request took %v, want at least two seconds", took)
 		}
 	}
 	for _, route := range []string{"GET /inbox", "POST /inbox"} {

@@ -51,6 +51,7 @@ func TestInvalidOptions(t *testing.T) {
 		{"-metrics-hosts monitor.example:9090", "must be a host name without scheme"},
 		{"-turn on", "must be auto, off, an IP address, or a host name with a dot"},
 		{"-turn localhost", "a host name with a dot"},
+		{"-turn 0x7f.0x1", "a host name with a dot"},
 		{"-turn turn.example.org:3478", "contains a port; write the host name only, and set the port with -turn-bind"},
 		{"-turn turn:turn.example.org", "-turn"},
 		{"-turn https://turn.example.org", "is a URL"},

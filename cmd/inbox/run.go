@@ -13,6 +13,7 @@ import (
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
 	"inbox/cmd/inbox/internal/host"
+	"inbox/cmd/inbox/internal/memory"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/server"
 	"inbox/tlsmgr"
@@ -57,7 +58,7 @@ func run(ctx context.Context, p process) int {
 		}
 		return exitDone
 	}
-	host.LimitMemory(cfg.MaxMemoryBytes)
+	memory.SetLimit(cfg.MaxMemoryBytes)
 	err = server.Run(ctx, cfg, server.Process{
 		Version: buildVersion(), Getenv: p.getenv, Stderr: p.stderr, ForceStop: p.forceStop, Timeouts: p.timeouts,
 	})
@@ -79,7 +80,7 @@ func (p process) fail(code int, err error) int {
 
 // hostFacts returns what the configuration needs to know of this machine.
 func hostFacts(getenv func(name string) string) config.Facts {
-	return config.Facts{MemoryBytes: host.AvailableMemory(), OpenFiles: host.MaxOpenFiles(), Getenv: getenv}
+	return config.Facts{MemoryBytes: memory.Available(), OpenFiles: host.MaxOpenFiles(), Getenv: getenv}
 }
 
 // addUserHint adds the process's user to a permission error for a file. In a service or

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// serviceManager implements systemd's side of the protocol: it holds sockets across
+// serviceManager implements systemd's side of the protocol: it keeps sockets across
 // restarts of the program and receives its notifications.
 type serviceManager struct {
 	t       *testing.T

@@ -97,7 +97,7 @@ func TestSnapshotOmitsPasswords(t *testing.T) {
 	}
 }
 
-// TestPayersSurviveRestart checks that the limits per payer hold across a restart.
+// TestPayersSurviveRestart checks that the limits per payer apply after a restart.
 func TestPayersSurviveRestart(t *testing.T) {
 	dir := t.TempDir()
 	limit := []string{"-max-inboxes-per-ip", "2"}
@@ -294,7 +294,7 @@ func TestRestoreMetrics(t *testing.T) {
 func TestPostDuringShutdownIsSaved(t *testing.T) {
 	dir := t.TempDir()
 	c := startChild(t, "-state", dir)
-	polls := c.holdPoll("alice")
+	polls := c.startWaitingPoll("alice")
 	post := c.slowPost("alice", "bob")
 	c.signal(os.Interrupt)
 	<-polls

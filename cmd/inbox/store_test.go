@@ -98,7 +98,7 @@ func TestTwoServersShareStore(t *testing.T) {
 			t.Errorf("the password is in the log:\n%s", log)
 		}
 		if strings.Contains(log, "waiting for another server") || strings.Contains(log, "mailboxes saved") {
-			t.Errorf("mailboxes are saved although the store holds them:\n%s", log)
+			t.Errorf("mailboxes are saved although the store has them:\n%s", log)
 		}
 	}
 }

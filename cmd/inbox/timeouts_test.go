@@ -91,14 +91,14 @@ func TestSlowBodyGets408(t *testing.T) {
 }
 
 // TestWaitCanExceedBodyTimeout checks that the body timeout does not apply after the body:
-// a pending send or a held poll can take longer.
+// a pending send or a poll can wait longer.
 func TestWaitCanExceedBodyTimeout(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"-https=true", "-https=false"} {
 		timeouts := shortTimeouts()
-		timeouts.Write = 200 * time.Millisecond // starts only when the response is written
-		p := startWithTimeouts(t, timeouts, scheme, "-poll-timeout", "1")
-		p.want(http.StatusNotFound, "POST", "/inbox?to=nobody&wait=1", "bob", "hello")
+		timeouts.Write = 3 * time.Second // starts only when the response is written
+		p := startWithTimeouts(t, timeouts, scheme, "-poll-timeout", "4")
+		p.want(http.StatusNotFound, "POST", "/inbox?to=nobody&wait=4", "bob", "hello")
 		p.want(http.StatusNoContent, "GET", "/inbox", "bob", "")
 	}
 }

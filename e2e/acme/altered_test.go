@@ -23,8 +23,8 @@ import (
 	"time"
 )
 
-// alteration stands between the clients and the CA. It answers a request, or returns
-// false and leaves it to the CA. It can pass the request on and change the answer.
+// alteration is a handler in front of the CA. It responds to a request, or returns false to
+// pass it to the CA. It can also pass the request on and change the response.
 type alteration func(w http.ResponseWriter, r *http.Request) bool
 
 // alter installs an alteration; nil removes it.
@@ -48,8 +48,7 @@ const (
 	problemPrefix = "urn:ietf:params:acme:error:"
 )
 
-// refuse answers with a problem document, and a nonce, without which clients ask for
-// one first.
+// refuse responds with a problem document and a nonce.
 func (p *pebble) refuse(w http.ResponseWriter, status int, kind, detail string) {
 	nonce := httptest.NewRecorder()
 	p.handler.ServeHTTP(nonce, httptest.NewRequest(http.MethodHead, noncePath, nil))
@@ -76,14 +75,14 @@ func isReplacement(r *http.Request) bool {
 	return r.URL.Path == newOrderPath && strings.Contains(payload(r), `"replaces"`)
 }
 
-// passOn lets the CA answer, and returns what it says.
+// passOn passes a request to the CA and returns the response.
 func (p *pebble) passOn(r *http.Request) *httptest.ResponseRecorder {
 	recorder := httptest.NewRecorder()
 	p.handler.ServeHTTP(recorder, r)
 	return recorder
 }
 
-// send sends a recorded answer, with its body changed.
+// send sends a recorded response after change has changed its body.
 func send(w http.ResponseWriter, recorded *httptest.ResponseRecorder, change func(map[string]any)) {
 	body := recorded.Body.Bytes()
 	var object map[string]any

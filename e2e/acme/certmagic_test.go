@@ -50,8 +50,7 @@ func (s *testServer) verifiedCert(addr string) *x509.Certificate {
 
 func TestProfile(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{profiles: map[string]time.Duration{"classic": 48 * time.Hour, "other": 2 * time.Hour}})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{profiles: map[string]time.Duration{"classic": 48 * time.Hour, "other": 2 * time.Hour}}), newName()
 	c := r.config(name)
 	c.ACME.Profile = "other"
 	s := r.serve(c)
@@ -77,10 +76,10 @@ func TestFallbackCA(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pebbleOptions{})
-			fallback := newPebble(t, pebbleOptions{httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
+			fallback := r.newCA(pebbleOptions{})
 			name := newName()
 			c := r.config(name)
-			c.ACME.FallbackCA = acme.CA{URL: fallback.url(), RootsFile: fallback.serverRootFile}
+			c.ACME.FallbackCA = fallback.option()
 			breakFirst(r)
 			s := r.serve(c)
 			eventually(t, waitTimeout, "the name has a certificate of the fallback CA", func() bool { return s.state(name).Source == "acme" })
@@ -102,20 +101,15 @@ func TestFallbackCA(t *testing.T) {
 func TestShorterLivedCertificateOfPrimaryCA(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pebbleOptions{validity: 24 * time.Second})
-	fallback := newPebble(t, pebbleOptions{validity: 48 * time.Hour, httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
+	fallback := r.newCA(pebbleOptions{validity: 48 * time.Hour})
 	name := newName()
 	c := r.config(name)
-	c.ACME.FallbackCA = acme.CA{URL: fallback.url(), RootsFile: fallback.serverRootFile}
+	c.ACME.FallbackCA = fallback.option()
 	r.ca.close()
 	s := r.serve(c)
 	eventually(t, waitTimeout, "the name has a certificate of the fallback CA", func() bool { return s.state(name).Source == "acme" })
-	old, err := s.servedCert(name)
-	if err != nil {
-		t.Fatal(err)
-	}
 	r.ca.listen()
-	fallback.setRenewalWindow(old, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
-	s.source.Reload()
+	s.makeDue(fallback, name)
 	s.waitForCert(waitTimeout, name) // of the first CA
 	eventually(t, 2*waitTimeout, "the certificate of the first CA is renewed twice", func() bool { return s.state(name).Obtained >= 4 })
 	began := time.Now()
@@ -140,19 +134,12 @@ func TestShorterLivedCertificateOfPrimaryCA(t *testing.T) {
 // restarts, the server makes only two orders.
 func TestNoOpRenewalsAreLimited(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{validity: 48 * time.Hour})
-	name := newName()
-	s := r.serve(r.config(name))
-	s.waitForCert(waitTimeout, name)
+	r, name := newRig(t, pebbleOptions{validity: 48 * time.Hour}), newName()
+	s := r.serveCertified(name)
 	makeDue := func(n int) {
 		t.Helper()
 		eventually(t, waitTimeout, "the renewal information is loaded", func() bool { return s.state(name).RenewAt.After(time.Now()) })
-		leaf, err := s.servedCert(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.ca.setRenewalWindow(leaf, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
-		s.source.Reload()
+		s.makeDue(r.ca, name)
 		eventually(t, waitTimeout, "the renewal is due, or made", func() bool {
 			return s.state(name).RenewAt.Before(time.Now()) || r.ca.orders() == n
 		})
@@ -179,22 +166,11 @@ func TestNoOpRenewalsAreLimited(t *testing.T) {
 // The CA announces a revocation through ARI. The server then replaces the certificate.
 func TestRevokedCertificateIsReplaced(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{validity: 48 * time.Hour})
-	name := newName()
-	s := r.serve(r.config(name))
-	s.waitForCert(waitTimeout, name)
-	leaf, err := s.servedCert(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r, name := newRig(t, pebbleOptions{validity: 48 * time.Hour}), newName()
+	s := r.serveCertified(name)
 	eventually(t, waitTimeout, "the renewal information is loaded", func() bool { return s.state(name).RenewAt.After(time.Now()) })
-	r.ca.setRenewalWindow(leaf, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
-	s.source.Reload()
-	eventually(t, waitTimeout, "the certificate is replaced", func() bool {
-		now, err := s.servedCert(name)
-		return err == nil && !now.Equal(leaf)
-	})
-	if !s.log.has("wants the certificate replaced at once") {
+	s.renew(r.ca, name)
+	if !s.log.has("requests immediate replacement") {
 		t.Error("the log does not contain the reason")
 	}
 	// The new certificate is not due, so no further order is made.

@@ -27,10 +27,8 @@ func TestDamagedState(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, pebbleOptions{})
-			name := newName()
+			r, name := newRig(t, pebbleOptions{}).with(tt.engine), newName()
 			c := r.config(name)
-			c.ACME.Engine = engines[tt.engine]
 			s := r.serve(c)
 			s.waitForCert(waitTimeout, name)
 			leaf, err := s.servedCert(name)
@@ -99,10 +97,8 @@ func (r *rig) removeCert(name, file string) {
 // A damaged schedule is replaced, as if an order had failed.
 func TestDamagedRecord(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
-	s := r.serve(r.config(name))
-	s.waitForCert(waitTimeout, name)
+	r, name := newRig(t, pebbleOptions{}), newName()
+	s := r.serveCertified(name)
 	s.stop()
 	found, err := filepath.Glob(statePath(r, "schedule", name+".json"))
 	if err != nil || len(found) != 1 {
@@ -113,7 +109,7 @@ func TestDamagedRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = r.serve(r.config(name))
-	eventually(t, waitTimeout, "the name backs off", func() bool { return s.state(name).Status == "waiting to try again" })
+	eventually(t, waitTimeout, "the name backs off", func() bool { return s.state(name).Status == "waiting to retry" })
 	if got := r.ca.orders(); got != 1 {
 		t.Errorf("got %d orders, want none after the first", got)
 	}

@@ -25,9 +25,7 @@ func (r *rig) runDoctor(name string, extraArgs ...string) map[string]doctorFindi
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	args := append([]string{"doctor", "-json", "-domain", name, "-email", "me@example.test", "-state", r.dir,
-		"-bind", addrOf(r.tlsPort), "-http-bind", addrOf(r.httpPort),
-		"-acme-ca", r.ca.url(), "-acme-root", r.ca.serverRootFile}, extraArgs...)
+	args := append(append([]string{"doctor", "-json"}, r.options(name)...), extraArgs...)
 	out, err := exec.CommandContext(r.t.Context(), path, args...).Output()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
@@ -60,8 +58,7 @@ func TestDoctorDryRun(t *testing.T) {
 // The doctor reports the stored certificate, or that no certificate is stored.
 func TestDoctorReportsCertificates(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	if d := r.runDoctor(name)["certificates"]; !strings.Contains(d.Text, "No certificate from the CA yet") {
 		t.Errorf("got %+v, want no certificate", d)
 	}
@@ -77,8 +74,7 @@ func TestDoctorReportsCertificates(t *testing.T) {
 // its dry run fails in the same way.
 func TestDoctorReportsFailedOrders(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)}), newName()
 	stop := r.startProgram(name)
 	eventually(t, 30*time.Second, "the doctor reports a failed order", func() bool { return r.runDoctor(name)["orders"].Level == "warning" })
 	stop()
@@ -115,8 +111,7 @@ func (r *rig) listStateDir() string {
 // The doctor changes neither an empty state directory nor one with certificates.
 func TestDoctorChangesNothing(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	r.runDoctor(name)
 	if got := r.listStateDir(); got != "" {
 		t.Errorf("got files in an empty state directory, want none:\n%s", got)
@@ -141,8 +136,7 @@ func TestDoctorDryRunWhileServerRuns(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, pebbleOptions{})
-			name := newName()
+			r, name := newRig(t, pebbleOptions{}), newName()
 			flags := []string{"-acme", tt.engine, "-acme-challenge", tt.challenge}
 			r.startProgram(name, flags...)
 			r.waitUntilServed(name)
@@ -187,27 +181,22 @@ func (r *rig) challengeFiles() (left []string) {
 // At a CA without staging environment, failed validations of dry runs count together with
 // those of the server. The fifth validation is not made.
 func TestDryRunValidationsAreCounted(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
-			name := newName()
-			stop := r.startProgram(name, "-acme", engine)
-			eventually(t, 30*time.Second, "the doctor reports a failed order", func() bool { return r.runDoctor(name)["orders"].Level == "warning" })
-			stop()
-			before := r.ca.validations()
-			for n := 1; n <= 3; n++ {
-				d := r.runDoctor(name, "-acme", engine, "-renew-test", "-acme-preflight=false")["renew-test"]
-				if floor := strings.Contains(d.Text, "too many validations"); d.Level != "failure" || floor != (n > 1) {
-					t.Errorf("dry run %d: got %+v, want a failure, from the second on because of too many validations", n, d)
-				}
+	eachEngine(t, func(t *testing.T, engine string) {
+		r, name := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)}), newName()
+		stop := r.startProgram(name, "-acme", engine)
+		eventually(t, 30*time.Second, "the doctor reports a failed order", func() bool { return r.runDoctor(name)["orders"].Level == "warning" })
+		stop()
+		before := r.ca.validations()
+		for n := 1; n <= 3; n++ {
+			d := r.runDoctor(name, "-acme", engine, "-renew-test", "-acme-preflight=false")["renew-test"]
+			if floor := strings.Contains(d.Text, "too many validations"); d.Level != "failure" || floor != (n > 1) {
+				t.Errorf("dry run %d: got %+v, want a failure, from the second on because of too many validations", n, d)
 			}
-			if got := r.ca.validations(); before != 2 || got != 4 {
-				t.Errorf("got %d validations of the server and %d in total, want 2 and 4", before, got)
-			}
-		})
-	}
+		}
+		if got := r.ca.validations(); before != 2 || got != 4 {
+			t.Errorf("got %d validations of the server and %d in total, want 2 and 4", before, got)
+		}
+	})
 }
 
 // At a CA without staging environment, a dry run without state directory makes no order.
@@ -225,8 +214,7 @@ func TestDryRunRequiresStateDirectory(t *testing.T) {
 // find the challenges.
 func TestDryRunWithOtherStateDirectory(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	r.startProgram(name)
 	r.waitUntilServed(name)
 	r.dir = t.TempDir()
@@ -272,28 +260,23 @@ func TestDryRunAsRootKeepsFileOwner(t *testing.T) {
 
 // The doctor asks the CA about the account.
 func TestDoctorReportsDeactivatedAccount(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, pebbleOptions{})
-			name := newName()
-			stop := r.startProgram(name, "-acme", engine)
-			r.waitUntilServed(name)
-			stop()
-			if d := r.runDoctor(name, "-acme", engine)["account"]; d.Level != "ok" || !strings.Contains(d.Text, "valid at the CA") {
-				t.Errorf("got %+v, want a valid account", d)
-			}
-			before := r.listStateDir()
-			if err := r.accountClient(engine).DeactivateReg(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if d := r.runDoctor(name, "-acme", engine)["account"]; d.Level != "warning" || !strings.Contains(d.Text, "deactivated") {
-				t.Errorf("got %+v, want a deactivated account", d)
-			}
-			if after := r.listStateDir(); after != before {
-				t.Errorf("the doctor changed the state directory from\n%s\nto\n%s", before, after)
-			}
-		})
-	}
+	eachEngine(t, func(t *testing.T, engine string) {
+		r, name := newRig(t, pebbleOptions{}), newName()
+		stop := r.startProgram(name, "-acme", engine)
+		r.waitUntilServed(name)
+		stop()
+		if d := r.runDoctor(name, "-acme", engine)["account"]; d.Level != "ok" || !strings.Contains(d.Text, "valid at the CA") {
+			t.Errorf("got %+v, want a valid account", d)
+		}
+		before := r.listStateDir()
+		if err := r.accountClient(engine).DeactivateReg(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if d := r.runDoctor(name, "-acme", engine)["account"]; d.Level != "warning" || !strings.Contains(d.Text, "deactivated") {
+			t.Errorf("got %+v, want a deactivated account", d)
+		}
+		if after := r.listStateDir(); after != before {
+			t.Errorf("the doctor changed the state directory from\n%s\nto\n%s", before, after)
+		}
+	})
 }

@@ -8,42 +8,36 @@ import (
 	"testing"
 
 	"inbox/tlsmgr"
-	"inbox/tlsmgr/acme"
 )
 
 // With a staging CA configured, a dry run orders there, even if first orders do not. The
 // running server answers its challenges. Failures there are not counted.
 func TestDryRunAtStagingCA(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, pebbleOptions{})
-			staging := newPebble(t, pebbleOptions{httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr})
-			name := newName()
-			c := r.config(name)
-			c.ACME.Engine = engines[engine]
-			c.ACME.StagingCA = acme.CA{URL: staging.url(), RootsFile: staging.serverRootFile}
-			s := r.serve(c)
-			s.waitForCert(waitTimeout, name)
-			if staging.orders() != 0 {
-				t.Errorf("got %d first orders at the staging CA, want none", staging.orders())
-			}
-			r.dryRun(c, true)
-			if r.ca.orders() != 1 || staging.orders() != 1 {
-				t.Errorf("got %d orders and %d at the staging CA, want 1 and 1", r.ca.orders(), staging.orders())
-			}
-			unreachable := newPebble(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t), nameserver: r.names.addr})
-			c.ACME.StagingCA = acme.CA{URL: unreachable.url(), RootsFile: unreachable.serverRootFile}
-			before := readFile(t, statePath(r, "schedule", name+".json"))
-			for range 3 {
-				r.dryRun(c, false)
-			}
-			if got := readFile(t, statePath(r, "schedule", name+".json")); got != before {
-				t.Errorf("got schedule\n%swant it unchanged:\n%s", got, before)
-			}
-		})
-	}
+	eachEngine(t, func(t *testing.T, engine string) {
+		r := newRig(t, pebbleOptions{}).with(engine)
+		staging := r.newCA(pebbleOptions{})
+		name := newName()
+		c := r.config(name)
+		c.ACME.StagingCA = staging.option()
+		s := r.serve(c)
+		s.waitForCert(waitTimeout, name)
+		if staging.orders() != 0 {
+			t.Errorf("got %d first orders at the staging CA, want none", staging.orders())
+		}
+		r.dryRun(c, true)
+		if r.ca.orders() != 1 || staging.orders() != 1 {
+			t.Errorf("got %d orders and %d at the staging CA, want 1 and 1", r.ca.orders(), staging.orders())
+		}
+		unreachable := r.newCA(pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
+		c.ACME.StagingCA = unreachable.option()
+		before := readFile(t, statePath(r, "schedule", name+".json"))
+		for range 3 {
+			r.dryRun(c, false)
+		}
+		if got := readFile(t, statePath(r, "schedule", name+".json")); got != before {
+			t.Errorf("got schedule\n%swant it unchanged:\n%s", got, before)
+		}
+	})
 }
 
 // dryRun makes a dry run that must succeed, or must fail.
@@ -72,37 +66,29 @@ func readFile(t *testing.T, path string) string {
 
 // All files and directories of the state are private to the user of the server.
 func TestStateIsPrivate(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, pebbleOptions{})
-			name := newName()
-			c := r.config(name)
-			c.ACME.Engine = engines[engine]
-			s := r.serve(c)
-			s.waitForCert(waitTimeout, name)
-			s.stop()
-			files := 0
-			err := filepath.WalkDir(statePath(r), func(path string, d fs.DirEntry, err error) error {
-				if err != nil {
-					return err
-				}
-				info, err := d.Info()
-				if err != nil {
-					return err
-				}
-				files++
-				if info.Mode().Perm()&0o077 != 0 {
-					t.Errorf("%s: got mode %v, want no access for group and others", path, info.Mode())
-				}
-				return nil
-			})
-			if err != nil || files < 8 {
-				t.Errorf("got %d files and directories, %v; want the whole state, 8 at least", files, err)
+	eachEngine(t, func(t *testing.T, engine string) {
+		r, name := newRig(t, pebbleOptions{}).with(engine), newName()
+		s := r.serveCertified(name)
+		s.stop()
+		files := 0
+		err := filepath.WalkDir(statePath(r), func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
 			}
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			files++
+			if info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%s: got mode %v, want no access for group and others", path, info.Mode())
+			}
+			return nil
 		})
-	}
+		if err != nil || files < 8 {
+			t.Errorf("got %d files and directories, %v; want the whole state, 8 at least", files, err)
+		}
+	})
 }
 
 // A dry run orders with the account of the server, and says what it replaces, as the
@@ -112,10 +98,8 @@ func TestDryRunOrdersAsTheServer(t *testing.T) {
 	for engine, replacements := range map[string]int{"certmagic": 1, "autocert": 0} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, pebbleOptions{})
-			name := newName()
+			r, name := newRig(t, pebbleOptions{}).with(engine), newName()
 			c := r.config(name)
-			c.ACME.Engine = engines[engine]
 			s := r.serve(c)
 			s.waitForCert(waitTimeout, name)
 			pattern := map[string]string{"certmagic": "acme/*/users/*/*.key", "autocert": "autocert/*/acme_account+key"}[engine]

@@ -1,7 +1,6 @@
 package acme
 
 import (
-	"encoding/base64"
 	"os"
 	"path/filepath"
 	"testing"
@@ -35,10 +34,8 @@ func TestFirstOrder(t *testing.T) {
 			if tt.reachable == "tls" {
 				o.httpPort = freePort(t)
 			}
-			r := newRig(t, o)
-			name := newName()
+			r, name := newRig(t, o).with(tt.engine), newName()
 			c := r.config(name)
-			c.ACME.Engine = engines[tt.engine]
 			tt.change(&c.ACME)
 			s := r.serve(c)
 			s.waitForCert(waitTimeout, name)
@@ -50,77 +47,27 @@ func TestFirstOrder(t *testing.T) {
 }
 
 func TestSeveralNames(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, pebbleOptions{})
-			names := []string{newName(), newName(), newName()}
-			c := r.config(names...)
-			c.ACME.Engine = engines[engine]
-			s := r.serve(c)
-			s.waitForCert(waitTimeout, names...)
-			if got := r.ca.orders(); got != len(names) {
-				t.Errorf("got %d orders, want one for each of %d names", got, len(names))
-			}
-			if _, err := s.servedCert("other.example.test"); err == nil {
-				t.Error("got a certificate for a name that is not configured, want an error")
-			}
-		})
-	}
-}
-
-func TestExternalAccountBinding(t *testing.T) {
-	t.Parallel()
-	const id, key = "kid-1", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
-	for _, engine := range []string{"certmagic", "autocert"} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, pebbleOptions{eab: map[string]string{id: key}})
-			name := newName()
-			c := r.config(name)
-			c.ACME.Engine = engines[engine]
-			c.ACME.CA.EABKeyID = id
-			c.ACME.CA.EABKeyFile = filepath.Join(t.TempDir(), "mac")
-			writeFile(t, c.ACME.CA.EABKeyFile, []byte(key+"\n"))
-			r.serve(c).waitForCert(waitTimeout, name)
-		})
-	}
-}
-
-func TestWrongAccountKeyReportsCAError(t *testing.T) {
-	t.Parallel()
-	key := base64.RawURLEncoding.EncodeToString([]byte("not the key that the CA knows"))
-	r := newRig(t, pebbleOptions{eab: map[string]string{"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}})
-	name := newName()
-	c := r.config(name)
-	c.ACME.CA.EABKeyID = "kid-1"
-	c.ACME.CA.EABKeyFile = filepath.Join(t.TempDir(), "mac")
-	writeFile(t, c.ACME.CA.EABKeyFile, []byte(key))
-	s := r.serve(c)
-	eventually(t, waitTimeout, "the state contains the failure", func() bool { return s.state(name).Failures == 1 })
-	if !s.log.has("the CA says: unauthorized") {
-		t.Error("the log does not contain the error of the CA")
-	}
-	if wait := time.Until(s.state(name).NextAttempt); wait < 14*time.Minute {
-		t.Errorf("got the next attempt in %v, want 15 minutes at least", wait)
-	}
+	eachEngine(t, func(t *testing.T, engine string) {
+		r := newRig(t, pebbleOptions{}).with(engine)
+		names := []string{newName(), newName(), newName()}
+		s := r.serveCertified(names...)
+		if got := r.ca.orders(); got != len(names) {
+			t.Errorf("got %d orders, want one for each of %d names", got, len(names))
+		}
+		if _, err := s.servedCert("other.example.test"); err == nil {
+			t.Error("got a certificate for a name that is not configured, want an error")
+		}
+	})
 }
 
 // Rejected nonces and occasional server errors of the CA do not prevent a certificate.
 func TestBadNoncesAndServerErrors(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, pebbleOptions{badNonces: "30"})
-			r.ca.failEvery.Store(7)
-			name := newName()
-			c := r.config(name)
-			c.ACME.Engine = engines[engine]
-			r.serve(c).waitForCert(40*time.Second, name)
-		})
-	}
+	eachEngine(t, func(t *testing.T, engine string) {
+		r := newRig(t, pebbleOptions{badNonces: "30"}).with(engine)
+		r.ca.failEvery.Store(7)
+		name := newName()
+		r.serve(r.config(name)).waitForCert(40*time.Second, name)
+	})
 }
 
 func writeFile(t *testing.T, path string, data []byte) {

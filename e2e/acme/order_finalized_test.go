@@ -31,23 +31,19 @@ func (p *pebble) showStatus(status string, hidden *atomic.Bool, header map[strin
 	})
 }
 
-// An order that the CA has finalized and shows as ready or processing is waited for: no
-// other order is made, and no other challenge type is tried.
+// An order that the CA has finalized and reports as ready or processing is polled. No other
+// order is made, and no other challenge type is tried.
 func TestFinalizedOrderIsWaitedFor(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
+	eachEngine(t, func(t *testing.T, engine string) {
 		for _, status := range []string{"ready", "processing"} {
-			t.Run(engine+", "+status, func(t *testing.T) {
+			t.Run(status, func(t *testing.T) {
 				t.Parallel()
-				r := newRig(t, pebbleOptions{})
-				name := newName()
-				c := r.config(name)
-				c.ACME.Engine = engines[engine]
+				r, name := newRig(t, pebbleOptions{}).with(engine), newName()
 				var hidden atomic.Bool
 				hidden.Store(true)
 				r.ca.showStatus(status, &hidden, nil)
-				s := r.serve(c)
-				eventually(t, waitTimeout, "the order is looked at several times", func() bool { return r.ca.requestCount("my-order") >= 4 })
+				s := r.serve(r.config(name))
+				eventually(t, waitTimeout, "the order is polled several times", func() bool { return r.ca.requestCount("my-order") >= 4 })
 				hidden.Store(false)
 				s.waitForCert(waitTimeout, name)
 				if n, v := r.ca.orders(), r.ca.validations(); n != 1 || v != 1 {
@@ -55,15 +51,14 @@ func TestFinalizedOrderIsWaitedFor(t *testing.T) {
 				}
 			})
 		}
-	}
+	})
 }
 
-// The wait ends when the CA asks for a longer one. The state says what is waited for,
-// and after a restart the same order brings the certificate.
+// Polling stops if the CA requests a longer wait. The state contains the reason, and after a
+// restart the same order is resumed.
 func TestFinalizedOrderSurvivesRestart(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	var hidden atomic.Bool
 	hidden.Store(true)
 	r.ca.showStatus("processing", &hidden, map[string]string{"Retry-After": "600"})
@@ -74,9 +69,9 @@ func TestFinalizedOrderSurvivesRestart(t *testing.T) {
 	})
 	n := s.state(name)
 	if wait := time.Until(n.NextAttempt); wait < 9*time.Minute || wait > 11*time.Minute {
-		t.Errorf("got the next look in %v, want the 10 minutes that the CA asks for", wait)
+		t.Errorf("got the next attempt in %v, want the 10 minutes that the CA requests", wait)
 	}
-	if !strings.Contains(n.LastError.Error(), "processing") || !strings.Contains(n.Status, "waiting until the CA has issued") {
+	if !strings.Contains(n.LastError.Error(), "processing") || !strings.Contains(n.Status, "waiting for the CA to issue") {
 		t.Errorf("got %q and %v, want what is waited for", n.Status, n.LastError)
 	}
 	if s.log.has("port 80 or 443") {
@@ -85,21 +80,19 @@ func TestFinalizedOrderSurvivesRestart(t *testing.T) {
 	s.stop()
 	hidden.Store(false)
 	shiftSchedule(t, r, name, -time.Hour)
-	s = r.serve(r.config(name))
-	s.waitForCert(waitTimeout, name)
+	s = r.serveCertified(name)
 	if got := r.ca.orders(); got != 1 {
 		t.Errorf("got %d orders, want 1", got)
 	}
 }
 
-// An order that the CA has forgotten, or whose key is lost, is made anew.
+// A new order replaces one that the CA no longer knows, or whose key is lost.
 func TestFinalizedOrderIsGone(t *testing.T) {
 	t.Parallel()
 	for _, what := range []string{"unknown to the CA", "key lost"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, pebbleOptions{})
-			name := newName()
+			r, name := newRig(t, pebbleOptions{}), newName()
 			var hidden atomic.Bool
 			hidden.Store(true)
 			r.ca.showStatus("processing", &hidden, map[string]string{"Retry-After": "600"})
@@ -119,8 +112,7 @@ func TestFinalizedOrderIsGone(t *testing.T) {
 				return true
 			})
 			shiftSchedule(t, r, name, -time.Hour)
-			s = r.serve(r.config(name))
-			s.waitForCert(waitTimeout, name)
+			s = r.serveCertified(name)
 			if got := r.ca.orders(); got != 2 {
 				t.Errorf("got %d orders, want 2", got)
 			}
@@ -131,38 +123,27 @@ func TestFinalizedOrderIsGone(t *testing.T) {
 // An order that becomes invalid after it was finalized is a refusal: no other challenge
 // type is tried, and the next order waits.
 func TestOrderInvalidAfterFinalization(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, pebbleOptions{})
-			name := newName()
-			c := r.config(name)
-			c.ACME.Engine = engines[engine]
-			var hidden atomic.Bool
-			hidden.Store(true)
-			r.ca.showStatus("invalid", &hidden, nil)
-			s := r.serve(c)
-			eventually(t, waitTimeout, "the order failed", func() bool { return s.state(name).Failures > 0 })
-			if n := s.state(name); time.Until(n.NextAttempt) < 14*time.Minute || r.ca.orders() != 1 || r.ca.validations() != 1 {
-				t.Errorf("got next attempt %v, %d orders, %d validations; want 15 minutes, 1 and 1", n.NextAttempt, r.ca.orders(), r.ca.validations())
-			}
-		})
-	}
+	eachEngine(t, func(t *testing.T, engine string) {
+		r, name := newRig(t, pebbleOptions{}).with(engine), newName()
+		var hidden atomic.Bool
+		hidden.Store(true)
+		r.ca.showStatus("invalid", &hidden, nil)
+		s := r.serve(r.config(name))
+		eventually(t, waitTimeout, "the order failed", func() bool { return s.state(name).Failures > 0 })
+		if n := s.state(name); time.Until(n.NextAttempt) < 14*time.Minute || r.ca.orders() != 1 || r.ca.validations() != 1 {
+			t.Errorf("got next attempt %v, %d orders, %d validations; want 15 minutes, 1 and 1", n.NextAttempt, r.ca.orders(), r.ca.validations())
+		}
+	})
 }
 
-// Answers that hide a success do not cost another order.
+// Responses that hide a success do not cause another order.
 func TestHiddenSuccess(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
+	eachEngine(t, func(t *testing.T, engine string) {
 		for what, path := range map[string]string{"finalize answered 500": finalizePath, "finalize answered 502 by a proxy": finalizePath,
 			"certificate answered 404": certPath} {
-			t.Run(engine+", "+what, func(t *testing.T) {
+			t.Run(what, func(t *testing.T) {
 				t.Parallel()
-				r := newRig(t, pebbleOptions{})
-				name := newName()
-				c := r.config(name)
-				c.ACME.Engine = engines[engine]
+				r, name := newRig(t, pebbleOptions{}).with(engine), newName()
 				var altered atomic.Int32
 				r.ca.alter(func(w http.ResponseWriter, req *http.Request) bool {
 					if !strings.HasPrefix(req.URL.Path, path) || altered.Add(1) > 2 {
@@ -179,12 +160,11 @@ func TestHiddenSuccess(t *testing.T) {
 					}
 					return true
 				})
-				s := r.serve(c)
-				s.waitForCert(waitTimeout, name)
+				r.serveCertified(name)
 				if got := r.ca.orders(); got != 1 {
 					t.Errorf("got %d orders, want 1", got)
 				}
 			})
 		}
-	}
+	})
 }

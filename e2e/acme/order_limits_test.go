@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"inbox/tlsmgr/acme"
 	"inbox/tlsmgr/acme/autocert"
 )
 
@@ -17,13 +16,11 @@ func TestRestartLoopMakesNoExtraOrder(t *testing.T) {
 	}{{"certmagic", 2}, {"autocert", 3}} {
 		t.Run(tt.engine, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
-			name := newName()
+			r, name := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)}).with(tt.engine), newName()
 			c := r.config(name)
-			c.ACME.Engine = engines[tt.engine]
 			s := r.serve(c)
 			eventually(t, waitTimeout, "the first attempt fails", func() bool { return s.state(name).Failures == 1 })
-			if !s.log.has("the CA says:") || !s.log.has("make sure that the address of the name is this server's") {
+			if !s.log.has("the CA says:") || !s.log.has("make sure that the name resolves to this server") {
 				t.Error("the log does not contain the error of the CA and a fix")
 			}
 			orders, validations := r.ca.orders(), r.ca.validations()
@@ -36,7 +33,7 @@ func TestRestartLoopMakesNoExtraOrder(t *testing.T) {
 				for range 3 {
 					s.source.Reload()
 				}
-				eventually(t, waitTimeout, "the name backs off", func() bool { return s.state(name).Status == "waiting to try again" })
+				eventually(t, waitTimeout, "the name backs off", func() bool { return s.state(name).Status == "waiting to retry" })
 			}
 			if got := r.ca.orders(); got != orders {
 				t.Errorf("got %d orders after five restarts, want still %d", got, orders)
@@ -51,8 +48,7 @@ func TestRestartLoopMakesNoExtraOrder(t *testing.T) {
 // The server makes no order until the name resolves to an address.
 func TestWaitsForAnAddress(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	r.names.setUnknown(name, true)
 	c := r.config(name)
 	c.ACME.WaitForAddress, c.ACME.Resolver = true, r.names.resolver()
@@ -80,17 +76,15 @@ func TestStagingFirst(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, pebbleOptions{})
-			o := pebbleOptions{httpPort: r.httpPort, tlsPort: r.tlsPort, nameserver: r.names.addr}
+			r, name, o := newRig(t, pebbleOptions{}), newName(), pebbleOptions{}
 			if !tt.reachable {
 				o.httpPort, o.tlsPort = freePort(t), freePort(t)
 			}
-			staging := newPebble(t, o)
+			staging := r.newCA(o)
 			tt.breakStaging(r, staging)
-			name := newName()
 			c := r.config(name)
 			c.ACME.StagingFirst = true
-			c.ACME.StagingCA = acme.CA{URL: staging.url(), RootsFile: staging.serverRootFile}
+			c.ACME.StagingCA = staging.option()
 			s := r.serve(c)
 			if tt.certified {
 				s.waitForCert(waitTimeout, name)
@@ -112,8 +106,7 @@ func TestStagingFirst(t *testing.T) {
 func TestAutocertTimerOrdersNothing(t *testing.T) {
 	t.Parallel()
 	const life = 12 * time.Second
-	r := newRig(t, pebbleOptions{validity: life})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{validity: life}), newName()
 	c := r.config(name)
 	c.ACME.Engine = autocert.New
 	s := r.serve(c)

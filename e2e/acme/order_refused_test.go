@@ -13,34 +13,10 @@ import (
 	"inbox/tlsmgr"
 )
 
-// renew makes the certificate of a name due, and waits for another.
-func (s *testServer) renew(ca *pebble, name string) {
-	s.t.Helper()
-	before := s.state(name).Fingerprint
-	s.makeDue(ca, name)
-	eventually(s.t, waitTimeout, name+" has a renewed certificate", func() bool {
-		n := s.state(name)
-		return n.Fingerprint != before && n.Source == "acme"
-	})
-}
-
-// makeDue makes the certificate of a name due now.
-func (s *testServer) makeDue(ca *pebble, name string) {
-	s.t.Helper()
-	leaf, err := s.servedCert(name)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	ca.setRenewalWindow(leaf, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
-	s.source.Reload()
-}
-
-// A renewal that another account orders does not say what it replaces, which the CA
-// would refuse.
+// A renewal with another account has no replaces field, because the CA would refuse it.
 func TestRenewalByAnotherAccount(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	c := r.config(name)
 	c.ACME.Email, c.ACME.Agreed = "", true
 	s := r.serve(c)
@@ -53,8 +29,8 @@ func TestRenewalByAnotherAccount(t *testing.T) {
 	}
 }
 
-// Whatever a CA answers to an order that says what it replaces, the order is made
-// once more without, in the same attempt.
+// After any refusal of an order with a replaces field, the order is retried without it in
+// the same attempt.
 func TestReplacementRefused(t *testing.T) {
 	t.Parallel()
 	plain := func(status int, text string) alteration {
@@ -76,14 +52,12 @@ func TestReplacementRefused(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, pebbleOptions{})
-			name := newName()
-			s := r.serve(r.config(name))
-			s.waitForCert(waitTimeout, name)
+			r, name := newRig(t, pebbleOptions{}), newName()
+			s := r.serveCertified(name)
 			answer := refuse(r.ca)
 			r.ca.alter(func(w http.ResponseWriter, r *http.Request) bool { return isReplacement(r) && answer(w, r) })
 			s.renew(r.ca, name)
-			if got := s.log.count("ordering once more without saying what it replaces"); got != 1 {
+			if got := s.log.count("retrying without the replaces field"); got != 1 {
 				t.Errorf("got %d log lines about it, want 1", got)
 			}
 		})
@@ -97,14 +71,12 @@ func (p *pebble) refusal(status int, kind string) alteration {
 	}
 }
 
-// A CA that refuses replacements only when it issues does not stop renewals: the order
-// after a failed one does not say what it replaces.
+// A CA that refuses replacements only at finalization does not prevent renewals: the order
+// after a failed one has no replaces field.
 func TestReplacementRefusedAtFinalization(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
-	s := r.serve(r.config(name))
-	s.waitForCert(waitTimeout, name)
+	r, name := newRig(t, pebbleOptions{}), newName()
+	s := r.serveCertified(name)
 	r.ca.alter(func(w http.ResponseWriter, req *http.Request) bool {
 		if !strings.HasPrefix(req.URL.Path, finalizePath) {
 			return false
@@ -135,11 +107,9 @@ func (r *rig) accountClient(engine string) *xacme.Client {
 	return &xacme.Client{DirectoryURL: r.ca.url(), Key: readKey(r.t, statePath(r, pattern)), HTTPClient: r.caHTTPClient()}
 }
 
-// An account that cannot order any more is replaced by another one, in the same
-// attempt.
+// An account that can no longer be used is replaced by another one in the same attempt.
 func TestAccountUnusable(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
+	eachEngine(t, func(t *testing.T, engine string) {
 		for what, spoil := range map[string]func(*rig, *xacme.Client) error{
 			"deactivated": func(r *rig, c *xacme.Client) error { return c.DeactivateReg(r.t.Context()) },
 			"key rolled over": func(r *rig, c *xacme.Client) error {
@@ -156,14 +126,10 @@ func TestAccountUnusable(t *testing.T) {
 				return err
 			},
 		} {
-			t.Run(engine+", "+what, func(t *testing.T) {
+			t.Run(what, func(t *testing.T) {
 				t.Parallel()
-				r := newRig(t, pebbleOptions{validity: 40 * time.Second})
-				name := newName()
-				c := r.config(name)
-				c.ACME.Engine = engines[engine]
-				s := r.serve(c)
-				s.waitForCert(waitTimeout, name)
+				r, name := newRig(t, pebbleOptions{validity: 40 * time.Second}).with(engine), newName()
+				s := r.serveCertified(name)
 				if err := spoil(r, r.accountClient(engine)); err != nil {
 					t.Fatal(err)
 				}
@@ -174,66 +140,52 @@ func TestAccountUnusable(t *testing.T) {
 				}
 			})
 		}
-	}
+	})
 }
 
-// A CA that wants its changed terms agreed to gets the agreement, and the log has the
-// URL.
+// If the CA requires agreement to changed terms, the server agrees and logs their URL.
 func TestTermsChanged(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, pebbleOptions{validity: 40 * time.Second})
-			name := newName()
-			c := r.config(name)
-			c.ACME.Engine = engines[engine]
-			s := r.serve(c)
-			s.waitForCert(waitTimeout, name)
-			var agreed atomic.Bool
-			r.ca.alter(func(w http.ResponseWriter, req *http.Request) bool {
-				agrees := strings.Contains(payload(req), `"termsOfServiceAgreed":true`)
-				switch {
-				case agrees && strings.HasPrefix(req.URL.Path, acctPath):
-					agreed.Store(true)
-				case agrees && req.URL.Path == newAcctPath:
-					recorded := r.ca.passOn(req)
-					agreed.Store(agreed.Load() || recorded.Code == http.StatusCreated) // not for an existing account
-					send(w, recorded, nil)
-					return true
-				case req.URL.Path == newOrderPath && !agreed.Load():
-					w.Header().Set("Link", `<https://ca.test/terms-2>;rel="terms-of-service"`)
-					r.ca.refuse(w, 403, "userActionRequired", "terms of service have changed")
-					return true
-				}
-				return false
-			})
-			before := s.state(name).Fingerprint
-			eventually(t, waitTimeout, "the certificate is renewed", func() bool { return s.state(name).Fingerprint != before })
-			if !s.log.has("https://ca.test/terms-2") {
-				t.Error("the log does not have the URL of the terms")
+	eachEngine(t, func(t *testing.T, engine string) {
+		r, name := newRig(t, pebbleOptions{validity: 40 * time.Second}).with(engine), newName()
+		s := r.serveCertified(name)
+		var agreed atomic.Bool
+		r.ca.alter(func(w http.ResponseWriter, req *http.Request) bool {
+			agrees := strings.Contains(payload(req), `"termsOfServiceAgreed":true`)
+			switch {
+			case agrees && strings.HasPrefix(req.URL.Path, acctPath):
+				agreed.Store(true)
+			case agrees && req.URL.Path == newAcctPath:
+				recorded := r.ca.passOn(req)
+				agreed.Store(agreed.Load() || recorded.Code == http.StatusCreated) // not for an existing account
+				send(w, recorded, nil)
+				return true
+			case req.URL.Path == newOrderPath && !agreed.Load():
+				w.Header().Set("Link", `<https://ca.test/terms-2>;rel="terms-of-service"`)
+				r.ca.refuse(w, 403, "userActionRequired", "terms of service have changed")
+				return true
 			}
+			return false
 		})
-	}
+		before := s.state(name).Fingerprint
+		eventually(t, waitTimeout, "the certificate is renewed", func() bool { return s.state(name).Fingerprint != before })
+		if !s.log.has("https://ca.test/terms-2") {
+			t.Error("the log does not have the URL of the terms")
+		}
+	})
 }
 
-// A CA that demands external account binding, or an action, later: the error says so,
-// and the certificate stays.
+// If the CA requires external account binding or an action for a renewal, the error says so,
+// and the certificate stays in use.
 func TestAccountDemands(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
+	eachEngine(t, func(t *testing.T, engine string) {
 		for kind, want := range map[string]string{
 			"externalAccountRequired": "external account binding",
 			"userActionRequired":      "https://ca.test/action",
 		} {
-			t.Run(engine+", "+kind, func(t *testing.T) {
+			t.Run(kind, func(t *testing.T) {
 				t.Parallel()
-				r := newRig(t, pebbleOptions{validity: time.Minute})
-				name := newName()
-				c := r.config(name)
-				c.ACME.Engine = engines[engine]
-				s := r.serve(c)
-				s.waitForCert(waitTimeout, name)
+				r, name := newRig(t, pebbleOptions{validity: time.Minute}).with(engine), newName()
+				s := r.serveCertified(name)
 				r.ca.alter(func(w http.ResponseWriter, req *http.Request) bool {
 					if req.URL.Path != newOrderPath && req.URL.Path != newAcctPath && !strings.HasPrefix(req.URL.Path, acctPath) {
 						return false
@@ -255,27 +207,23 @@ func TestAccountDemands(t *testing.T) {
 				}
 			})
 		}
-	}
+	})
 }
 
-// The refusals of an order, without a certificate to replace.
+// A refused first order is retried after 15 minutes.
 func TestFirstOrderRefused(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
+	eachEngine(t, func(t *testing.T, engine string) {
 		for _, status := range []int{400, 403} {
-			t.Run(fmt.Sprint(engine, status), func(t *testing.T) {
+			t.Run(fmt.Sprint(status), func(t *testing.T) {
 				t.Parallel()
-				r := newRig(t, pebbleOptions{})
-				name := newName()
-				c := r.config(name)
-				c.ACME.Engine = engines[engine]
+				r, name := newRig(t, pebbleOptions{}).with(engine), newName()
 				r.ca.alter(func(w http.ResponseWriter, req *http.Request) bool {
 					if req.URL.Path == newOrderPath {
 						r.ca.refuse(w, status, map[int]string{400: "malformed", 403: "unauthorized"}[status], "policy forbids it")
 					}
 					return req.URL.Path == newOrderPath
 				})
-				s := r.serve(c)
+				s := r.serve(r.config(name))
 				eventually(t, waitTimeout, "the order failed", func() bool { return s.state(name).LastError != nil && s.state(name).Failures > 0 })
 				var n tlsmgr.NameState = s.state(name)
 				if !strings.Contains(n.LastError.Error(), "policy forbids it") || time.Until(n.NextAttempt) < 14*time.Minute {
@@ -286,5 +234,5 @@ func TestFirstOrderRefused(t *testing.T) {
 				}
 			})
 		}
-	}
+	})
 }

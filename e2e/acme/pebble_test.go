@@ -30,6 +30,8 @@ import (
 	"github.com/letsencrypt/pebble/v2/db"
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
+
+	"inbox/tlsmgr/acme"
 )
 
 // Modes of a CA. Any other number is the status of every response.
@@ -62,13 +64,14 @@ type pebble struct {
 
 // pebbleOptions configures a CA. The default certificate lifetime is one hour.
 type pebbleOptions struct {
-	validity   time.Duration
-	profiles   map[string]time.Duration // lifetimes by name, instead of validity
-	eab        map[string]string        // keys by ID; required if not empty
-	badNonces  string                   // percentage of rejected nonces
-	httpPort   int
-	tlsPort    int
-	nameserver string
+	validity time.Duration
+	profiles map[string]time.Duration // lifetimes by name, instead of validity
+	eab      map[string]string        // keys by ID; required if not empty, unless eabOptional
+
+	eabOptional       bool
+	badNonces         string // percentage of rejected nonces
+	httpPort, tlsPort int
+	nameserver        string
 }
 
 // buildMu guards the environment variables, which Pebble reads when it is created.
@@ -105,7 +108,7 @@ func (p *pebble) build(o pebbleOptions) {
 	}
 	issuer := ca.New(discard, store, "", "ecdsa", 0, 1, o.profileTable())
 	validator := va.New(discard, o.httpPort, o.tlsPort, false, o.nameserver, store)
-	frontend := wfe.New(discard, store, validator, issuer, []string{"ca.test"}, false, len(o.eab) > 0, 0, 0)
+	frontend := wfe.New(discard, store, validator, issuer, []string{"ca.test"}, false, len(o.eab) > 0 && !o.eabOptional, 0, 0)
 	p.handler, p.management = frontend.Handler(), frontend.ManagementHandler()
 }
 
@@ -183,6 +186,9 @@ func (p *pebble) close() {
 }
 
 func (p *pebble) url() string { return "https://" + p.addr + wfe.DirectoryPath }
+
+// option returns the CA as a server is configured with it.
+func (p *pebble) option() acme.CA { return acme.CA{URL: p.url(), RootsFile: p.serverRootFile} }
 
 // blockFinalize blocks finalize requests until unblock is called.
 func (p *pebble) blockFinalize() (unblock func()) {

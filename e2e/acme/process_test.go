@@ -83,31 +83,25 @@ func (r *rig) startNode(name string, httpPort, tlsPort int, extraArgs ...string)
 // The CA connects only to the first node. If the second one orders, the first one answers
 // the challenge from the shared state directory.
 func TestTwoProcessesOrderOnce(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, pebbleOptions{})
-			name := newName()
-			first := r.startNode(name, r.httpPort, r.tlsPort, "-engine", engine)
-			second := r.startNode(name, freePort(t), freePort(t), "-engine", engine)
-			for _, p := range []*process{first, second} {
-				eventually(t, waitTimeout, "both nodes load the certificate", func() bool {
-					return p.log.has("certificate loaded")
-				})
-			}
-			if got := r.ca.orders(); got != 1 {
-				t.Errorf("got %d orders, want 1", got)
-			}
-		})
-	}
+	eachEngine(t, func(t *testing.T, engine string) {
+		r, name := newRig(t, pebbleOptions{}), newName()
+		first := r.startNode(name, r.httpPort, r.tlsPort, "-engine", engine)
+		second := r.startNode(name, freePort(t), freePort(t), "-engine", engine)
+		for _, p := range []*process{first, second} {
+			eventually(t, waitTimeout, "both nodes load the certificate", func() bool {
+				return p.log.has("certificate loaded")
+			})
+		}
+		if got := r.ca.orders(); got != 1 {
+			t.Errorf("got %d orders, want 1", got)
+		}
+	})
 }
 
 // At renewal, too, one node orders, and the other one loads the new certificate.
 func TestTwoProcessesRenewOnce(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{validity: 24 * time.Second})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{validity: 24 * time.Second}), newName()
 	first := r.startNode(name, r.httpPort, r.tlsPort)
 	second := r.startNode(name, freePort(t), freePort(t))
 	for _, p := range []*process{first, second} {
@@ -126,8 +120,7 @@ func TestTwoProcessesRenewOnce(t *testing.T) {
 // Only the second node orders, and the first one answers the challenge.
 func TestOneProcessAnswersForAnother(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	r.ca.mode.Store(503)
 	first := r.startNode(name, r.httpPort, r.tlsPort)
 	eventually(t, waitTimeout, "the first node fails", func() bool { return first.log.has("no certificate yet") })
@@ -155,8 +148,7 @@ func anyLocked(t *testing.T, dir string) (locked bool) {
 // Crashes and restarts make no more orders than one attempt.
 func TestCrashLoopMakesNoExtraOrder(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{httpPort: freePort(t), tlsPort: freePort(t)}), newName()
 	for range 6 {
 		p := r.startNode(name, r.httpPort, r.tlsPort)
 		eventually(t, waitTimeout, "the node listens, and an order was made", func() bool {
@@ -178,8 +170,7 @@ func TestCrashLoopMakesNoExtraOrder(t *testing.T) {
 // reason and serves the certificate files.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	cert, key := writeSelfSigned(t, time.Hour, name)
 	p := r.startNode(name, r.httpPort, r.tlsPort, "-full", "-cert", cert, "-key", key)
 	eventually(t, waitTimeout, "the log reports why no certificate is ordered", func() bool {

@@ -24,18 +24,20 @@ var program = sync.OnceValues(func() (string, error) {
 	return e2e.Build(context.Background(), buildDir)
 })
 
-// startProgram runs the server for a name, with certificates from the CA of the rig.
+// options are those of the program for a name, with certificates from the CA of the rig.
+func (r *rig) options(name string) []string {
+	return []string{"-domain", name, "-email", "me@example.test", "-state", r.dir,
+		"-bind", addrOf(r.tlsPort), "-http-bind", addrOf(r.httpPort), "-acme-ca", r.ca.url(), "-acme-root", r.ca.serverRootFile}
+}
+
+// startProgram runs the server for a name.
 func (r *rig) startProgram(name string, extraArgs ...string) (stop func()) {
 	r.t.Helper()
 	path, err := program()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	server, err := e2e.Start(path, append([]string{
-		"-domain", name, "-email", "me@example.test", "-state", r.dir,
-		"-bind", addrOf(r.tlsPort), "-http-bind", addrOf(r.httpPort),
-		"-acme-ca", r.ca.url(), "-acme-root", r.ca.serverRootFile, "-acme-preflight=false",
-	}, extraArgs...)...)
+	server, err := e2e.Start(path, append(append(r.options(name), "-acme-preflight=false"), extraArgs...)...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -69,8 +71,7 @@ func TestProgramObtainsItsCertificate(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{"certmagic", "autocert"} {
 		t.Run(engine, func(t *testing.T) {
-			r := newRig(t, pebbleOptions{})
-			name := newName()
+			r, name := newRig(t, pebbleOptions{}), newName()
 			r.startProgram(name, "-acme", engine)
 			r.waitUntilServed(name)
 			https, http := fmt.Sprintf("https://%s:%d", name, r.tlsPort), fmt.Sprintf("http://%s:%d", name, r.httpPort)
@@ -131,8 +132,7 @@ func (r *rig) wantResponse(url, host, user string, status int, header, want stri
 // with a burst of one request.
 func TestChallengesAreNotRateLimited(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	r.startProgram(name, "-acme-challenge", "http-01", "-rate", "1", "-burst", "1")
 	r.waitUntilServed(name)
 	if got := r.ca.orders(); got != 1 {
@@ -159,7 +159,7 @@ func TestProgramStartFailures(t *testing.T) {
 	}{
 		{[]string{"-domain", "a.example.test"}, 2, "-email"},
 		{[]string{"-domain", "a.example.test", "-https=false", "-acme-agree"}, 2, "-https=false"},
-		{[]string{"-domain", "203.0.113.5", "-acme-agree", "-acme", "autocert"}, 2, "autocert cannot certify the IP address"},
+		{[]string{"-domain", "203.0.113.5", "-acme-agree", "-acme", "autocert"}, 2, "autocert does not support the IP address"},
 		{[]string{"-domain", "a.example.test", "-acme-agree", "-acme", "autocert", "-acme-profile", "x"}, 2, "profile"},
 		{[]string{"-domain", "a.example.test", "-acme-agree", "-acme", "autocert", "-acme-fallback-ca", "https://ca.test/dir"}, 2, "fallback CA"},
 		{[]string{"-domain", "https://a.example.test/", "-acme-agree"}, 2, "host name"},
@@ -192,8 +192,7 @@ func TestTestssl(t *testing.T) {
 		}
 		t.Skip("needs testssl (Debian: testssl.sh)")
 	}
-	r := newRig(t, pebbleOptions{validity: 90 * 24 * time.Hour})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{validity: 90 * 24 * time.Hour}), newName()
 	r.startProgram(name, "-rate", "0", "-conn-rate", "0", "-max-conns-per-ip", "0")
 	r.waitUntilServed(name)
 	roots := filepath.Join(t.TempDir(), "roots.pem")
@@ -257,8 +256,7 @@ func readFindings(t *testing.T, path string) (findings []auditFinding) {
 // A proxy on port 80 redirects the challenge to https, where the server answers it.
 func TestChallengeRedirectedToHTTPS(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	proxy, err := net.Listen("tcp", addrOf(r.httpPort))
 	if err != nil {
 		t.Fatal(err)

@@ -16,10 +16,8 @@ import (
 // serves challenge tokens only during an order. Port 443 rejects other hosts.
 func TestRedirectAndHostCheck(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
-	s := r.serve(r.config(name))
-	s.waitForCert(waitTimeout, name)
+	r, name := newRig(t, pebbleOptions{}), newName()
+	s := r.serveCertified(name)
 	plain, secure := fmt.Sprintf(":%d", r.httpPort), fmt.Sprintf(":%d", r.tlsPort)
 	for _, tt := range []struct {
 		method, scheme, host, path string
@@ -76,8 +74,7 @@ func (s *testServer) request(method, scheme, name, host, path string) *http.Resp
 // alert.
 func TestUnknownNames(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	c := r.config(name)
 	c.CertFile, c.KeyFile = writeSelfSigned(t, time.Hour, "*.example.test")
 	s := r.serve(c)

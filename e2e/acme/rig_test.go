@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -33,19 +34,27 @@ type rig struct {
 	names             *nameserver
 	httpPort, tlsPort int
 	dir               string
+	engine            string // of servers in this process
 }
 
 func newRig(t *testing.T, o pebbleOptions) *rig {
 	t.Helper()
-	r := &rig{t: t, names: newNameserver(t), httpPort: freePort(t), tlsPort: freePort(t), dir: t.TempDir()}
-	if o.httpPort == 0 {
-		o.httpPort = r.httpPort
-	}
-	if o.tlsPort == 0 {
-		o.tlsPort = r.tlsPort
-	}
+	r := &rig{t: t, names: newNameserver(t), httpPort: freePort(t), tlsPort: freePort(t), dir: t.TempDir(), engine: "certmagic"}
+	r.ca = r.newCA(o)
+	return r
+}
+
+// newCA returns a CA that connects to the ports of the rig, unless o has others.
+func (r *rig) newCA(o pebbleOptions) *pebble {
+	r.t.Helper()
+	o.httpPort, o.tlsPort = cmp.Or(o.httpPort, r.httpPort), cmp.Or(o.tlsPort, r.tlsPort)
 	o.nameserver = r.names.addr
-	r.ca = newPebble(t, o)
+	return newPebble(r.t, o)
+}
+
+// with selects the engine.
+func (r *rig) with(engine string) *rig {
+	r.engine = engine
 	return r
 }
 
@@ -77,6 +86,17 @@ func newName() string { return fmt.Sprintf("site%d.example.test", lastName.Add(1
 // engines are the ACME engines by name.
 var engines = map[string]acme.EngineFactory{"certmagic": certmagic.New, "autocert": autocert.New}
 
+// eachEngine runs a test with both engines, in parallel.
+func eachEngine(t *testing.T, test func(t *testing.T, engine string)) {
+	t.Parallel()
+	for engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			test(t, engine)
+		})
+	}
+}
+
 // config returns a configuration that orders certificates for the names from the CA of the
 // rig.
 func (r *rig) config(names ...string) tlsmgr.Config {
@@ -84,8 +104,8 @@ func (r *rig) config(names ...string) tlsmgr.Config {
 		Domains:  names,
 		StateDir: r.dir,
 		ACME: acme.Config{
-			Engine: certmagic.New, Email: "me@example.test", ListenHost: "127.0.0.1", HTTPPort: r.httpPort, TLSPort: r.tlsPort,
-			CA: acme.CA{URL: r.ca.url(), RootsFile: r.ca.serverRootFile},
+			Engine: engines[r.engine], Email: "me@example.test", ListenHost: "127.0.0.1", HTTPPort: r.httpPort, TLSPort: r.tlsPort,
+			CA: r.ca.option(),
 		},
 	}
 }
@@ -104,6 +124,14 @@ func (r *rig) serve(c tlsmgr.Config) *testServer {
 	r.t.Helper()
 	s := &testServer{t: r.t, rig: r, log: new(logBuffer), host: "127.0.0.1"}
 	s.serve(c)
+	return s
+}
+
+// serveCertified starts a server and waits for its certificates.
+func (r *rig) serveCertified(names ...string) *testServer {
+	r.t.Helper()
+	s := r.serve(r.config(names...))
+	s.waitForCert(waitTimeout, names...)
 	return s
 }
 
@@ -226,6 +254,28 @@ func (s *testServer) state(name string) tlsmgr.NameState {
 	}
 	s.t.Fatalf("the state does not contain %s", name)
 	return tlsmgr.NameState{}
+}
+
+// renew makes the certificate of a name due, and waits for another.
+func (s *testServer) renew(ca *pebble, name string) {
+	s.t.Helper()
+	before := s.state(name).Fingerprint
+	s.makeDue(ca, name)
+	eventually(s.t, waitTimeout, name+" has a renewed certificate", func() bool {
+		n := s.state(name)
+		return n.Fingerprint != before && n.Source == "acme"
+	})
+}
+
+// makeDue makes the certificate of a name due now.
+func (s *testServer) makeDue(ca *pebble, name string) {
+	s.t.Helper()
+	leaf, err := s.servedCert(name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ca.setRenewalWindow(leaf, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	s.source.Reload()
 }
 
 // logBuffer is a log that tests can read while it is written.

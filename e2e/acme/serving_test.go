@@ -87,12 +87,8 @@ func TestRenewalUnderTraffic(t *testing.T) {
 	for engine, life := range map[string]time.Duration{"certmagic": time.Minute, "autocert": 48 * time.Second} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, pebbleOptions{validity: life})
-			name := newName()
-			c := r.config(name)
-			c.ACME.Engine = engines[engine]
-			s := r.serve(c)
-			s.waitForCert(waitTimeout, name)
+			r, name := newRig(t, pebbleOptions{validity: life}).with(engine), newName()
+			s := r.serveCertified(name)
 			before := s.state(name)
 			stopTraffic := s.startTraffic(name)
 			eventually(t, life, "the certificate is renewed", func() bool { return s.state(name).Fingerprint != before.Fingerprint })
@@ -113,31 +109,26 @@ func TestRenewalUnderTraffic(t *testing.T) {
 // While the CA is unavailable, the server uses the certificate files. When the CA is
 // available again, its certificate replaces them without a restart.
 func TestCAUnavailableAtFirstOrder(t *testing.T) {
-	t.Parallel()
-	for _, engine := range []string{"certmagic", "autocert"} {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, pebbleOptions{})
-			r.ca.close()
-			name := newName()
-			c := r.config(name)
-			c.ACME.Engine = engines[engine]
-			c.CertFile, c.KeyFile = writeSelfSigned(t, time.Hour, "*.example.test")
-			s := r.serve(c)
-			eventually(t, waitTimeout, "the state contains the failure", func() bool { return s.state(name).LastError != nil })
-			if got := s.state(name); got.Source != "file" || time.Until(got.NextAttempt) > time.Minute {
-				t.Errorf("got state %+v, want source file and the next attempt within a minute", got)
-			}
-			if leaf, err := s.servedCert(name); err != nil || leaf.Subject.CommonName != selfSignedCN {
-				t.Errorf("got certificate %v, %v; want the one of the files", leaf, err)
-			}
-			r.ca.listen()
-			s.waitForCert(waitTimeout, name)
-			if got := s.state(name); got.Source != "acme" {
-				t.Errorf("got state %+v, want source acme", got)
-			}
-		})
-	}
+	eachEngine(t, func(t *testing.T, engine string) {
+		r := newRig(t, pebbleOptions{}).with(engine)
+		r.ca.close()
+		name := newName()
+		c := r.config(name)
+		c.CertFile, c.KeyFile = writeSelfSigned(t, time.Hour, "*.example.test")
+		s := r.serve(c)
+		eventually(t, waitTimeout, "the state contains the failure", func() bool { return s.state(name).LastError != nil })
+		if got := s.state(name); got.Source != "file" || time.Until(got.NextAttempt) > time.Minute {
+			t.Errorf("got state %+v, want source file and the next attempt within a minute", got)
+		}
+		if leaf, err := s.servedCert(name); err != nil || leaf.Subject.CommonName != selfSignedCN {
+			t.Errorf("got certificate %v, %v; want the one of the files", leaf, err)
+		}
+		r.ca.listen()
+		s.waitForCert(waitTimeout, name)
+		if got := s.state(name); got.Source != "acme" {
+			t.Errorf("got state %+v, want source acme", got)
+		}
+	})
 }
 
 // While the CA refuses a renewal, the server uses the old certificate, even after it has
@@ -147,10 +138,8 @@ func TestCAUnavailableAtRenewal(t *testing.T) {
 	for mode, how := range map[int64]string{503: "503", 429: "429", 0: "refused"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, pebbleOptions{validity: 24 * time.Second})
-			name := newName()
-			s := r.serve(r.config(name))
-			s.waitForCert(waitTimeout, name)
+			r, name := newRig(t, pebbleOptions{validity: 24 * time.Second}), newName()
+			s := r.serveCertified(name)
 			old := s.state(name)
 			if mode == 0 {
 				r.ca.close()
@@ -174,8 +163,7 @@ func TestCAUnavailableAtRenewal(t *testing.T) {
 // A hanging CA and hanging storage do not delay handshakes.
 func TestHandshakeWhileCAAndStorageHang(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pebbleOptions{})
-	name := newName()
+	r, name := newRig(t, pebbleOptions{}), newName()
 	first := r.serve(r.config(name))
 	first.waitForCert(waitTimeout, name)
 	first.stop()

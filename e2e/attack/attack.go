@@ -51,7 +51,7 @@ func attacks(extended bool) []attack {
 		seconds = 5
 	}
 	// Those whose memory takes longest to be released come first.
-	return []attack{
+	return append([]attack{
 		{name: "request flood, one address", measuresLatency: true, timeout: 4 * time.Minute, run: requestFlood(oneFlooder, 4*int(seconds))},
 		{name: "request flood, 50 networks", measuresLatency: true, timeout: 4 * time.Minute, run: requestFlood(networkFlooder, 4*int(seconds))},
 		{name: "small responses never read", run: unreadResponses},
@@ -97,6 +97,19 @@ func attacks(extended bool) []attack {
 		{name: "refused bodies", slow: true, run: refusedBodies},
 		{name: "large responses never read", slow: true, flags: largeMessages, memory: 768 << 20, run: slowReaders},
 		{name: "mailboxes deleted during delivery", flags: largeMessages, memory: 768 << 20, run: deletedWhileRead},
+	}, turnAttacks(seconds)...)
+}
+
+// turnAttacks returns the attacks on the relay.
+func turnAttacks(seconds time.Duration) []attack {
+	return []attack{
+		{name: "TURN: frames of 64 KiB, byte by byte", run: dripFrames(3 * seconds * time.Second)},
+		{name: "TURN: malformed frames", run: malformedFrames},
+		{name: "TURN: 20,000 permissions, 4,095 channels", run: manyPermissions},
+		{name: "TURN: foreign peers", slow: true, run: foreignPeersRefused},
+		{name: "TURN: greedy allocation", run: greedyAllocation(3 * seconds * time.Second)},
+		{name: "TURN: streams without an allocation", slow: true, timeout: 3 * time.Minute, run: silentStreams},
+		{name: "TURN: one address uses up the month", slow: true, flags: []string{"-turn-month", "1"}, timeout: 3 * time.Minute, run: exhaustMonth},
 	}
 }
 

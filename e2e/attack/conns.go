@@ -46,7 +46,7 @@ func (s *scenario) openAll(ctx context.Context, d time.Duration, concurrency int
 		}
 	})
 	close(conns)
-	sleep(ctx, 1500*time.Millisecond) // the server holds refused connections for a second
+	sleep(ctx, 1500*time.Millisecond) // the server keeps refused connections open for a second
 	var openConns []net.Conn
 	for c := range conns {
 		openConns = append(openConns, c)

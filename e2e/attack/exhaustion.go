@@ -183,7 +183,7 @@ func halfBodies(ctx context.Context, s *scenario) {
 }
 
 // manyFields sends headers with as many fields as possible, because each field uses more
-// memory than its bytes. Half of the headers are complete and become held polls, the others
+// memory than its bytes. Half of the headers are complete and become waiting polls, the others
 // stop before the end.
 func manyFields(ctx context.Context, s *scenario) {
 	const conns = 2000
@@ -235,9 +235,9 @@ func manyPolls(ctx context.Context, s *scenario) {
 	sleep(ctx, 3*time.Second)
 	responses, resets := closeAll(h2conns[:])
 	requested := int64(len(h2conns) * polls)
-	s.addFigure("%d addresses, %d polls: %d held, %d answered, %d reset",
+	s.addFigure("%d addresses, %d polls: %d waiting, %d answered, %d reset",
 		addrs, requested, requested-responses-resets, responses, resets)
-	if held := requested - responses - resets; held > addrs*256 {
-		s.fail("got %d held polls, want at most 256 of each address", held)
+	if waiting := requested - responses - resets; waiting > addrs*256 {
+		s.fail("got %d waiting polls, want at most 256 of each address", waiting)
 	}
 }

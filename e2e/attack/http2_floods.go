@@ -198,8 +198,8 @@ func unreadResponses(ctx context.Context, s *scenario) {
 		conns, opened.Load(), responses, resets)
 }
 
-// unreadBodies sends bodies with polls. The server does not read them while the polls are
-// held.
+// unreadBodies sends bodies with polls. The server does not read them while the polls
+// wait.
 func unreadBodies(ctx context.Context, s *scenario) {
 	const conns = 500
 	var sent atomic.Int64
@@ -227,7 +227,7 @@ func unreadBodies(ctx context.Context, s *scenario) {
 			f.Close()
 		}
 	}
-	s.addFigure("%d held polls with %d MiB of bodies", conns, sent.Load()>>20)
+	s.addFigure("%d waiting polls with %d MiB of bodies", conns, sent.Load()>>20)
 }
 
 // abandonedConns closes connections with a pending request and body, as fast as an address

@@ -46,7 +46,8 @@ func start(program string, a attack) (*target, error) {
 			return nil, err
 		}
 	}
-	args := append([]string{"-bind", "127.0.0.1:0", "-state", stateDir, "-public", pages, "-max-memory", fmt.Sprint(a.memory)}, a.flags...)
+	args := append([]string{"-bind", "127.0.0.1:0", "-state", stateDir, "-public", pages, "-max-memory", fmt.Sprint(a.memory),
+		"-turn-bind", "127.0.0.1:0"}, a.flags...)
 	t.Server, err = e2e.StartWith(commandWithFiles(a.files, program, args), t.log.readLine)
 	if err != nil {
 		t.removeDirs()

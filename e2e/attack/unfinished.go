@@ -14,9 +14,9 @@ import (
 // unfinishedConns is the number of connections with something unfinished.
 const unfinishedConns = 880
 
-// holdUnfinished opens connections, lets begin send on each what it does not finish, and keeps
-// them open for hold. begin returns an error if the server closes the connection.
-func (s *scenario) holdUnfinished(ctx context.Context, addrs int, hold time.Duration, begin func(ctx context.Context, from string) (net.Conn, error)) {
+// keepUnfinished opens connections, lets begin send on each what it does not finish, and keeps
+// them open for duration. begin returns an error if the server closes the connection.
+func (s *scenario) keepUnfinished(ctx context.Context, addrs int, duration time.Duration, begin func(ctx context.Context, from string) (net.Conn, error)) {
 	var sent, refused atomic.Int64
 	var conns [unfinishedConns]net.Conn
 	parallel(len(conns), 64, func(i int) {
@@ -27,7 +27,7 @@ func (s *scenario) holdUnfinished(ctx context.Context, addrs int, hold time.Dura
 		}
 		sent.Add(1)
 	})
-	sleep(ctx, hold)
+	sleep(ctx, duration)
 	for _, c := range conns {
 		if c != nil {
 			c.Close()
@@ -39,9 +39,9 @@ func (s *scenario) holdUnfinished(ctx context.Context, addrs int, hold time.Dura
 // unfinished runs an attack from four addresses, and an extended one from forty as well.
 func unfinished(extended bool, begin func(*scenario) func(context.Context, string) (net.Conn, error)) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
-		s.holdUnfinished(ctx, 4, 2*time.Second, begin(s))
+		s.keepUnfinished(ctx, 4, 2*time.Second, begin(s))
 		if extended {
-			s.holdUnfinished(ctx, 40, 10*time.Second, begin(s))
+			s.keepUnfinished(ctx, 40, 10*time.Second, begin(s))
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"inbox/e2e"
+	"inbox/e2e/netns"
 	"inbox/e2e/talk"
 )
 
@@ -46,22 +47,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// missingRequirement returns what the machine lacks, or "".
-func missingRequirement() string {
-	if os.Geteuid() != 0 {
-		return "requires root for network namespaces"
-	}
-	for _, program := range []string{"ip", "redis-server"} {
-		if _, err := exec.LookPath(program); err != nil {
-			return "requires " + program + ": apt-get install iproute2 redis-server"
-		}
-	}
-	return ""
-}
-
 // runInNamespace creates the network and runs the tests in the namespace of the peers.
 func runInNamespace() (code int, err error) {
-	if why := missingRequirement(); why != "" {
+	if why := netns.Missing("redis-server"); why != "" {
 		if os.Getenv("CI") != "" {
 			return 1, fmt.Errorf("cluster: %s", why)
 		}
@@ -78,7 +66,7 @@ func runInNamespace() (code int, err error) {
 		return 1, err
 	}
 	n, err := newNetwork()
-	defer n.remove(allHosts...)
+	defer n.Remove()
 	if err != nil {
 		return 1, err
 	}
@@ -94,8 +82,8 @@ func runInNamespace() (code int, err error) {
 	if err := n.addSourceAddrs(peerHost); err != nil {
 		return 1, err
 	}
-	self := n.command(peerHost, os.Args[0], os.Args[1:]...)
-	self.Env = append(os.Environ(), networkEnv+"="+n.name, programEnv+"="+program)
+	self := n.Command(peerHost, os.Args[0], os.Args[1:]...)
+	self.Env = append(os.Environ(), networkEnv+"="+n.Name, programEnv+"="+program)
 	self.Stdout, self.Stderr = os.Stdout, os.Stderr
 	err = self.Run()
 	if self.ProcessState == nil {
@@ -119,7 +107,7 @@ var (
 
 func startCluster(t *testing.T) *testCluster {
 	t.Helper()
-	s := &testCluster{network: network{os.Getenv(networkEnv)}, dir: t.TempDir()}
+	s := &testCluster{network: network{netns.Network{Name: os.Getenv(networkEnv)}}, dir: t.TempDir()}
 	secret := make([]byte, 32)
 	rand.Read(secret)
 	s.write(t, "store.key", base64.StdEncoding.EncodeToString(secret))
@@ -153,7 +141,7 @@ func (s *testCluster) write(t *testing.T, name, text string) {
 }
 
 func (s *testCluster) process(host string, ready *regexp.Regexp, program string, args ...string) *process {
-	command := func() *exec.Cmd { return s.command(host, program, args...) }
+	command := func() *exec.Cmd { return s.Command(host, program, args...) }
 	return &process{command: command, readyPattern: ready, logPath: s.path(host + ".log")}
 }
 

@@ -18,7 +18,7 @@ const (
 	manyPolls   = 1000
 )
 
-// pollLoad holds a thousand polls on a few connections and sends messages to all of
+// pollLoad keeps a thousand polls open on a few connections and sends messages to all of
 // them.
 type pollLoad struct {
 	url                                   string
@@ -134,7 +134,7 @@ func (m *pollLoad) waitForPosts(t *testing.T) {
 	t.Fatalf("got %d messages accepted in a minute, want %d", now-before, more)
 }
 
-// A thousand held polls over HTTP/2, and POSTs to them, survive restarts.
+// A thousand waiting polls over HTTP/2, and POSTs to them, survive restarts.
 func TestRestartsWithThousandPolls(t *testing.T) {
 	s := startService(t, true)
 	m := newPollLoad("https://" + s.addr)

@@ -51,7 +51,7 @@ const socketActivationScript = `export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES
 
 // start starts the server and waits until it listens.
 func (s *service) start() error {
-	args := []string{"-state", s.state, "-public", "", "-metrics-bind", "127.0.0.1:0",
+	args := []string{"-state", s.state, "-public", "", "-metrics-bind", "127.0.0.1:0", "-turn-bind", "127.0.0.1:0",
 		"-rate", "1000", "-burst", "2000", "-conn-rate", "500"}
 	var cmd *exec.Cmd
 	if s.socket == nil {

@@ -20,7 +20,7 @@ const (
 	// shardCount reduces lock contention between peers. It is a power of two,
 	// so that selecting a shard is a mask.
 	shardCount = 128
-	// sweepBatch mailboxes are freed in one hold of a shard's lock, so that no
+	// sweepBatch mailboxes are freed while a shard is locked once, so that no
 	// request waits for a large expiry.
 	sweepBatch = 32
 	// reclaimEvery bounds how often a full store looks for expired mailboxes
@@ -180,7 +180,7 @@ func (m *Store) enqueue(s *shard, to string, n *node, charged bool) (id uint64, 
 	s.mu.Lock()
 	b, expired := m.findLocked(s, to, m.now())
 	err = s.notFoundLocked(inbox.ErrNoInbox)
-	var watches notifyList
+	var watches []func(error)
 	if b != nil {
 		if err = m.appendLocked(s, b, n, charged); err == nil {
 			id, watches = n.ID, b.watchesLocked()
@@ -188,7 +188,7 @@ func (m *Store) enqueue(s *shard, to string, n *node, charged bool) (id uint64, 
 	}
 	s.mu.Unlock()
 	m.release(expired)
-	watches.notify(nil)
+	notifyAll(watches, nil)
 	return id, err
 }
 
@@ -280,7 +280,7 @@ func (m *Store) Close(_ context.Context, c inbox.Claim) error {
 	s.mu.Lock()
 	b, toRelease := m.findOwnedLocked(s, c, m.now())
 	err := s.notFoundLocked(inbox.ErrClaimEnded)
-	var watches notifyList
+	var watches []func(error)
 	if b != nil {
 		s.removeLocked(b)
 		watches, b.watches = b.watchesLocked(), nil
@@ -288,12 +288,12 @@ func (m *Store) Close(_ context.Context, c inbox.Claim) error {
 	}
 	s.mu.Unlock()
 	m.release(toRelease)
-	watches.notify(inbox.ErrClaimEnded)
+	notifyAll(watches, inbox.ErrClaimEnded)
 	return err
 }
 
 // Sweep frees what has expired and returns how many mailboxes that were. Each
-// hold of a lock frees only a few of them.
+// lock frees only a few of them.
 func (m *Store) Sweep() (removed int) {
 	for i := range m.shards {
 		for more := true; more; {

@@ -21,7 +21,7 @@ const (
 	messageOverhead = 160
 )
 
-// shard holds a part of the names. Its mailboxes form a list in the order of
+// shard has a part of the names. Its mailboxes form a list in the order of
 // last use: all have the same timeout, so those that have expired are in front.
 // A watched mailbox can be in front too; Sweep moves it to the end.
 type shard struct {

@@ -96,7 +96,7 @@ func (m *Store) freeze() []*box {
 	var all []*box
 	for i := range m.shards {
 		watches := m.shards[i].freeze(m.now())
-		watches.notify(inbox.ErrStopping)
+		notifyAll(watches, inbox.ErrStopping)
 		for b := m.shards[i].newest; b != nil; b = b.older { // frozen: no lock needed
 			all = append(all, b)
 		}
@@ -106,7 +106,7 @@ func (m *Store) freeze() []*box {
 }
 
 // freeze returns the watches that it ends.
-func (s *shard) freeze(now time.Duration) (ended notifyList) {
+func (s *shard) freeze(now time.Duration) (ended []func(error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.frozen = true
@@ -133,7 +133,7 @@ func (s *shard) freeze(now time.Duration) (ended notifyList) {
 // Each claim lives for at least half its timeout, which is the longest that a
 // poll of default length waits, so that a restart ends no claim that is in use.
 //
-// The limits hold: the mailboxes that were used last are kept, and of a mailbox
+// The limits apply: the mailboxes that were used last are kept, and of a mailbox
 // the oldest messages, as if the others had been refused. Under the limits with
 // which it was saved everything fits, since the share of a payer that shrinks as
 // the store fills concerns new messages only.

@@ -8,12 +8,10 @@ type watch struct {
 	older      *watch
 }
 
-// notifyList is what to call once the lock is released.
-type notifyList []func(error)
-
-func (l notifyList) notify(end error) {
-	for _, f := range l {
-		f(end)
+// notifyAll calls what watchesLocked returned, once the lock is released.
+func notifyAll(watches []func(error), end error) {
+	for _, notify := range watches {
+		notify(end)
 	}
 }
 
@@ -54,7 +52,7 @@ func (m *Store) stopWatch(s *shard, b *box, w *watch) {
 }
 
 // watchesLocked returns the functions to notify.
-func (b *box) watchesLocked() (list notifyList) {
+func (b *box) watchesLocked() (list []func(error)) {
 	for w := b.watches; w != nil; w = w.older {
 		list = append(list, w.notifyFunc)
 	}

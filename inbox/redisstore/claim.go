@@ -4,12 +4,7 @@ import (
 	"crypto/hmac"
 	"errors"
 	"sync"
-	"time"
 )
-
-// claimToken is the random identity that a node gives a claim when it makes it. Unlike the
-// epoch, which the store assigns, it cannot repeat. It binds the messages to the claim.
-type claimToken = [16]byte
 
 // signedToken is a token as it is stored: with an authentication code of the nodes over
 // mailbox, token and the keyed hash of the password. Other users of the store thus cannot
@@ -63,7 +58,7 @@ type verifiedClaim struct {
 }
 
 // claimCache remembers verified claims by the tag of their mailbox, so that a message can
-// be sealed for its claim before the step that stores it. It holds two generations and
+// be sealed for its claim before the step that stores it. It has two generations and
 // drops the older one as a whole. The zero value is empty.
 type claimCache struct {
 	mu         sync.Mutex
@@ -100,27 +95,4 @@ func (c *claimCache) addLocked(tag string, v verifiedClaim) {
 		c.young = make(map[string]verifiedClaim)
 	}
 	c.young[tag] = v
-}
-
-// verifyClaim is verifyToken for a claim that the store returned. It remembers the claim.
-func (sess *session) verifyClaim(tag string, v verifiedClaim) (token claimToken, ok bool) {
-	if sess.aead == nil {
-		return token, true
-	}
-	if sess.known.get(tag) == v && v.signed != "" {
-		return v.signed.token(), true
-	}
-	if token, ok = sess.verifyToken(tag, v.signed, v.passwordHash); ok {
-		sess.known.add(tag, v)
-	}
-	return token, ok
-}
-
-// logForged logs a claim that no node made, at most once a minute: requests of strangers
-// can repeat it.
-func (s *Store) logForged() {
-	now, last := time.Now().Unix(), s.forgedLogged.Load()
-	if now-last >= 60 && s.forgedLogged.CompareAndSwap(last, now) {
-		s.log.Error("refused a claim: changed in the store, or made with another key", "store", s.address)
-	}
 }

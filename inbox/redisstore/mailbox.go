@@ -12,15 +12,6 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// currentSession returns the session, or ErrStoreUnavailable while disconnected.
-func (s *Store) currentSession() (*session, error) {
-	sess := s.session.Load()
-	if sess == nil {
-		return nil, fmt.Errorf("%w: %s", inbox.ErrStoreUnavailable, s.address)
-	}
-	return sess, nil
-}
-
 // payerOf returns p with hashed IDs.
 func (c *codec) payerOf(p inbox.Payer) payer {
 	return payer{c.payerID(p.Client), c.payerID(p.Network)}

@@ -1,9 +1,10 @@
 package redisstore
 
 import (
-	"context"
-	"errors"
-	"time"
+	"fmt"
+	"strings"
+
+	"inbox/inbox"
 
 	"github.com/redis/rueidis"
 )
@@ -25,18 +26,6 @@ func (o Outcome) String() string {
 	return [...]string{"answered", "unavailable", "full", "refused", "unreplicated"}[o]
 }
 
-// Outages returns how often the store, or a part of it, became unavailable since the
-// first connection.
-func (s *Store) Outages() int64 { return s.outages.Load() }
-
-// observeOutcome reports a command that was sent at began. A command that its caller
-// canceled says nothing about the store and is not reported.
-func (s *Store) observeOutcome(ctx context.Context, began time.Time, err error) {
-	if s.observe != nil && (err == nil || !errors.Is(ctx.Err(), context.Canceled)) {
-		s.observe(outcomeOf(err), time.Since(began))
-	}
-}
-
 func outcomeOf(err error) Outcome {
 	if err == nil || rueidis.IsRedisNil(err) {
 		return Answered
@@ -50,4 +39,39 @@ func outcomeOf(err error) Outcome {
 		return Full
 	}
 	return Refused
+}
+
+var (
+	// errUnreplicated reports a step that was executed, but can be lost in a failover.
+	errUnreplicated = fmt.Errorf("%w: too few replicas acknowledged the change", inbox.ErrStoreUnavailable)
+	// errTooManyWaits reports a step that was not executed.
+	errTooManyWaits = fmt.Errorf("%w: too many requests are waiting for replicas", inbox.ErrStoreUnavailable)
+)
+
+// classify reports whether an error means that the store is unavailable or full. If
+// neither, the store refuses a command that inbox requires.
+func classify(err error) (unavailable, full bool) {
+	answer, ok := rueidis.IsRedisErr(err)
+	if !ok {
+		return !rueidis.IsParseErr(err), false
+	}
+	return classifyText(answer.Error())
+}
+
+// classifyText classifies the text of a Redis error; the client removes the prefix "ERR
+// ". Redis 6 embeds the error of a command in that of the script that ran it.
+func classifyText(text string) (unavailable, full bool) {
+	text = strings.TrimPrefix(text, "ERR ")
+	if at := strings.LastIndex(text, ": -"); at >= 0 && strings.HasPrefix(text, "Error running script") {
+		text = text[at+len(": -"):]
+	}
+	word, _, _ := strings.Cut(text, " ")
+	switch word {
+	case "OOM":
+		return false, true
+	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY", "MOVED", "ASK",
+		"NOREPLICAS", "MISCONF", "NOAUTH", "NOPERM", "ACL", "WRONGPASS", "max":
+		return true, false
+	}
+	return false, false
 }

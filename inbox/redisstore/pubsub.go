@@ -75,14 +75,6 @@ func (s *Store) publishHeartbeat(ctx context.Context, sess *session) error {
 	return nil
 }
 
-// signal adds a token to a channel of capacity 1, unless it has one.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
 // handleMessage handles a message on this node's channel: "wTAG" wakes the watches of a
 // mailbox, "sSEQ TAG" supersedes them up to a seq, "eEPOCH TAG" tells that a claim has
 // ended, "!" is the heartbeat. Other messages are ignored.

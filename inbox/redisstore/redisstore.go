@@ -13,28 +13,12 @@ package redisstore
 import (
 	"context"
 	"encoding/hex"
-	"fmt"
 	"log/slog"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"inbox/inbox"
 
 	"github.com/redis/rueidis"
-)
-
-const (
-	// maxCapacity bounds the messages of a mailbox when Limits do not. It also bounds
-	// the time that a script takes to delete one.
-	maxCapacity = 10_000
-	// maxReadBytes is the largest body that is read back, even if this node accepts
-	// only smaller ones.
-	maxReadBytes = 64 << 20
-	// messageOverhead is the memory that the store needs for a message beyond its
-	// texts, in bytes.
-	messageOverhead = 256
 )
 
 // Config configures a [Store]. Address and Limits.Timeout are required.
@@ -65,46 +49,6 @@ type Config struct {
 	Observe func(Outcome, time.Duration)
 	// Logger receives events for operators. Nil discards them.
 	Logger *slog.Logger
-}
-
-// Store is an [inbox.Store] in Redis, created with [New]. Its methods are safe for
-// concurrent use.
-type Store struct {
-	limits         inbox.Limits
-	clientOption   rueidis.ClientOption
-	address        string // without credentials, for log lines and errors
-	key            []byte
-	maxRecordBytes int64
-	node           string
-	script         *rueidis.Lua
-	observe        func(Outcome, time.Duration)
-	outages        atomic.Int64
-	forgedLogged   atomic.Int64 // when a forged claim was last logged, in Unix seconds
-
-	replicas     int
-	replicaSlots chan struct{} // one element per step that waits for replicas
-	degraded     degradedParts
-
-	log          *slog.Logger
-	ledger       ledger
-	watches      watches
-	session      atomic.Pointer[session]
-	unavailable  [buckets]atomic.Bool
-	usage        usageCache
-	heartbeats   chan struct{} // this node's own messages, received on its subscription
-	cancel       context.CancelFunc
-	tasks        sync.WaitGroup
-	shutdownOnce sync.Once
-}
-
-// session is a connected store, with the keys that its nodes share.
-type session struct {
-	recheckEvery time.Duration
-	rueidis.Client
-	codec
-	known    claimCache
-	cluster  bool
-	identity string // value of secretKey at connect time
 }
 
 // New returns a store that connects in the background and reconnects after a failure.
@@ -150,83 +94,9 @@ func (s *Store) Shutdown() {
 	})
 }
 
-// Ready returns nil if all parts of the store are available, and otherwise an error
-// that wraps [inbox.ErrStoreUnavailable] and names what is missing.
-func (s *Store) Ready() error {
-	if s.session.Load() == nil {
-		return fmt.Errorf("%w: %s", inbox.ErrStoreUnavailable, s.address)
-	}
-	return s.checkBuckets()
-}
-
 // Stats returns the totals of all nodes, about one second old.
 func (s *Store) Stats() inbox.Stats { return s.ledger.stats() }
 
-// do executes one step, applies the changes of sums in its reply to the ledger, and
-// returns the rest of the reply. Connection failures and refusals of the server are
-// ErrStoreUnavailable, exhausted memory is ErrStoreFull.
-func (s *Store) do(
-	ctx context.Context, sess *session, op string, locations []location, reserved reservation, args ...string,
-) ([]rueidis.RedisMessage, error) {
-	defer s.ledger.release(reserved)
-	if s.session.Load() != sess { // replaced by another session
-		return nil, fmt.Errorf("%w: %s", inbox.ErrStoreUnavailable, s.address)
-	}
-	keys := make([]string, len(locations))
-	for i, loc := range locations {
-		if s.unavailable[loc.bucket].Load() {
-			return nil, fmt.Errorf("%w: %s", inbox.ErrStoreUnavailable, s.address)
-		}
-		keys[i] = bucketKey(loc.bucket)
-	}
-	argv := make([]string, 0, 3+len(args))
-	argv = append(argv, op, strconv.FormatInt(s.limits.Timeout.Milliseconds(), 10), s.node)
-	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	began := time.Now()
-	answer, err := s.step(callCtx, sess, op, locations, keys, append(argv, args...))
-	s.observeOutcome(ctx, began, err)
-	if err == errTooManyWaits {
-		return nil, err
-	}
-	if err != nil && err != errUnreplicated {
-		return nil, s.storeError(ctx, sess, locations, err)
-	}
-	if len(answer) < 2 {
-		return nil, errUnexpectedReply
-	}
-	if err := s.ledger.apply(answer[0]); err != nil {
-		return nil, err
-	}
-	return answer[1:], err
-}
-
-func (s *Store) step(
-	ctx context.Context, sess *session, op string, locations []location, keys, argv []string,
-) ([]rueidis.RedisMessage, error) {
-	if s.replicas > 0 && op != "discard" { // a discard follows the response: no client waits for its result
-		part := 0
-		if sess.cluster {
-			part = locations[0].bucket
-		}
-		return s.runReplicated(ctx, sess, op, part, keys, argv)
-	}
-	return s.script.Exec(ctx, sess, keys, argv).ToArray()
-}
-
-// storeError translates an error of the client and marks the buckets of an unavailable
-// store.
-func (s *Store) storeError(ctx context.Context, sess *session, locations []location, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if unavailable, full := classify(err); full {
-		return fmt.Errorf("%w: store memory exhausted", inbox.ErrStoreFull)
-	} else if !unavailable {
-		return fmt.Errorf("redisstore: %w", err)
-	}
-	for _, loc := range locations {
-		s.unavailable[loc.bucket].Store(s.session.Load() == sess)
-	}
-	return fmt.Errorf("%w: %s: %w", inbox.ErrStoreUnavailable, s.address, err)
-}
+// Outages returns how often the store, or a part of it, became unavailable since the
+// first connection.
+func (s *Store) Outages() int64 { return s.outages.Load() }

@@ -72,10 +72,10 @@ func TestStepsWaitForReplicas(t *testing.T) {
 		t.Errorf("got Ready %v and %d outcomes Unreplicated, want nil and 4", s.Ready(), unreplicated.Load())
 	}
 	waiting := startNext(t, s, alice, 20*time.Second)
-	_, _ = s.Put(t.Context(), "alice", inbox.Message{From: "bob", Body: []byte("held")}, 0)
+	_, _ = s.Put(t.Context(), "alice", inbox.Message{From: "bob", Body: []byte("late")}, 0)
 	replica.signal(syscall.SIGCONT)
-	if res := <-waiting; res.err != nil || string(res.Body) != "held" || res.took > 8*time.Second {
-		t.Errorf("held poll: got %q, %v after %v, want the message within eight seconds", res.Body, res.err, res.took)
+	if res := <-waiting; res.err != nil || string(res.Body) != "late" || res.took > 8*time.Second {
+		t.Errorf("waiting poll: got %q, %v after %v, want the message within eight seconds", res.Body, res.err, res.took)
 	}
 	wantNext(t, s, bob, m.ID, "again")
 	if said := log.String(); strings.Count(said, "too few replicas") != 1 || strings.Count(said, "enough replicas acknowledge") != 1 {

@@ -161,3 +161,7 @@ func cutText(b []byte) (text, rest []byte, ok bool) {
 	}
 	return b[n : n+int(size)], b[n+int(size):], true
 }
+
+// claimToken is the random identity that a node gives a claim when it makes it. Unlike the
+// epoch, which the store assigns, it cannot repeat. It binds the messages to the claim.
+type claimToken = [16]byte

@@ -60,7 +60,7 @@ func TestPasswordHashIncludesName(t *testing.T) {
 // The files of the store contain no names, messages or keys.
 func TestEncryptedStoreContainsNoPlaintext(t *testing.T) {
 	t.Parallel()
-	redis := startServer(t, "--appendonly", "yes", "--aof-use-rdb-preamble", "no")
+	redis := startServer(t, "--appendonly", "yes", "--appendfsync", "always", "--aof-use-rdb-preamble", "no")
 	s := newStore(t, "redis://"+redis.addr(), Config{Key: sharedKey})
 	payer := inbox.Payer{Client: "the-payers-address", Network: "the-payers-network"}
 	key := inbox.Key([]byte("the key that stands for the pass"))

@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"inbox/inbox"
 
 	"github.com/redis/rueidis"
 )
@@ -32,15 +29,6 @@ const (
 	// sweepBatch is the number of mailboxes that one script checks.
 	sweepBatch = 20
 )
-
-// usageCache holds the sums of the last refresh.
-type usageCache struct {
-	mu        sync.Mutex // held during a refresh
-	last      [buckets]sums
-	refreshed time.Time
-	sumCount  atomic.Int64 // number of sums in all buckets
-	err       error        // an error of the buckets that could not be read
-}
 
 // refreshUsage refreshes the sums periodically and logs when the store becomes
 // unavailable or available. It returns when ctx ends or the store has another secret.
@@ -90,16 +78,6 @@ func (s *Store) outageErr() error {
 	s.usage.mu.Lock()
 	defer s.usage.mu.Unlock()
 	return s.usage.err
-}
-
-// checkBuckets is Ready for a connected store.
-func (s *Store) checkBuckets() error {
-	for i := range s.unavailable {
-		if s.unavailable[i].Load() {
-			return fmt.Errorf("%w: a part of %s", inbox.ErrStoreUnavailable, s.address)
-		}
-	}
-	return nil
 }
 
 // reclaim sweeps the store for a request that hit a limit, unless this was just done or
@@ -204,28 +182,4 @@ func readSweep(result rueidis.RedisResult) (n int64, current sums, err error) {
 	}
 	current, err = readSums(answer[1])
 	return n, current, err
-}
-
-// scriptCall is a call of mailbox.lua with one bucket and the arguments op and more.
-type scriptCall struct {
-	bucket int
-	args   []string
-}
-
-// runScripts runs scripts in one pipeline.
-func (s *Store) runScripts(ctx context.Context, sess *session, calls []scriptCall) []rueidis.RedisResult {
-	commands := make(rueidis.Commands, len(calls))
-	argv := func(c scriptCall) []string {
-		return append([]string{c.args[0], strconv.FormatInt(s.limits.Timeout.Milliseconds(), 10), s.node}, c.args[1:]...)
-	}
-	for i, c := range calls {
-		commands[i] = sess.B().Evalsha().Sha1(scriptSHA).Numkeys(1).Key(bucketKey(c.bucket)).Arg(argv(c)...).Build()
-	}
-	results := sess.DoMulti(ctx, commands...)
-	for i, result := range results {
-		if redisErr, ok := rueidis.IsRedisErr(result.Error()); ok && redisErr.IsNoScript() {
-			results[i] = s.script.Exec(ctx, sess, []string{bucketKey(calls[i].bucket)}, argv(calls[i]))
-		}
-	}
-	return results
 }

@@ -1,5 +1,6 @@
-// Package netconn finds layers in a stack of wrapped connections. A wrapper takes part by
-// having a method NetConn that returns the connection underneath, as [crypto/tls.Conn] has.
+// Package netconn wraps connections in layers, and finds a layer in such a stack. A wrapper takes
+// part by having a method NetConn that returns the connection underneath, as [crypto/tls.Conn]
+// has, or Raw, as a connection with a PROXY header.
 package netconn
 
 import "net"
@@ -11,11 +12,37 @@ func Find[T any](c net.Conn) (layer T, ok bool) {
 		if layer, ok = c.(T); ok {
 			return layer, true
 		}
-		wrapper, isWrapper := c.(interface{ NetConn() net.Conn })
-		if !isWrapper {
-			break
+		switch wrapper := c.(type) {
+		case interface{ NetConn() net.Conn }:
+			c = wrapper.NetConn()
+		case interface{ Raw() net.Conn }:
+			c = wrapper.Raw()
+		default:
+			return layer, false
 		}
-		c = wrapper.NetConn()
 	}
 	return layer, false
+}
+
+// Wrap returns a listener whose connections are those of inner, wrapped. Wrap can return nil for
+// a connection that it has refused and closed; Accept then waits for the next one.
+func Wrap(inner net.Listener, wrap func(net.Conn) net.Conn) net.Listener {
+	return listener{inner, wrap}
+}
+
+type listener struct {
+	net.Listener
+	wrap func(net.Conn) net.Conn
+}
+
+func (l listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if wrapped := l.wrap(c); wrapped != nil {
+			return wrapped, nil
+		}
+	}
 }

@@ -37,3 +37,55 @@ func TestFindReturnsOutermostLayer(t *testing.T) {
 		}
 	}
 }
+
+// scriptedListener accepts its connections and then fails.
+type scriptedListener struct {
+	net.Listener
+	conns []net.Conn
+}
+
+func (l *scriptedListener) Accept() (net.Conn, error) {
+	if len(l.conns) == 0 {
+		return nil, net.ErrClosed
+	}
+	c := l.conns[0]
+	l.conns = l.conns[1:]
+	return c, nil
+}
+
+func TestWrapSkipsRefusedConnections(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	l := Wrap(&scriptedListener{conns: []net.Conn{near, far, near}}, func(c net.Conn) net.Conn {
+		if c == near {
+			return nil
+		}
+		return wrapper{c}
+	})
+	if c, err := l.Accept(); c != (wrapper{far}) || err != nil {
+		t.Errorf("got %v, %v, want the second connection, wrapped", c, err)
+	}
+	if c, err := l.Accept(); c != nil || err != net.ErrClosed {
+		t.Errorf("got %v, %v, want the error of the listener", c, err)
+	}
+}
+
+// rawConn unwraps as a connection with a PROXY header.
+type rawConn struct{ c net.Conn }
+
+func (r rawConn) Raw() net.Conn { return r.c }
+
+func TestFindUnwrapsRawConnections(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	inner := namedConn{wrapper{near}}
+	c := struct {
+		net.Conn
+		rawConn
+	}{far, rawConn{inner}}
+	if got, ok := Find[interface{ Name() string }](c); !ok || any(got) != inner {
+		t.Errorf("got %v, %v", got, ok)
+	}
+}

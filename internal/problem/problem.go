@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -42,6 +43,34 @@ func NotFound(detail string) *Problem {
 
 // Kind returns the type without TypePrefix.
 func (p *Problem) Kind() string { return strings.TrimPrefix(p.Type, TypePrefix) }
+
+// Counter counts problems by their kind. All methods can be called concurrently.
+type Counter map[string]*atomic.Int64
+
+// NewCounter returns a counter of these kinds. It ignores others.
+func NewCounter(kinds ...string) Counter {
+	c := Counter{}
+	for _, kind := range kinds {
+		c[kind] = new(atomic.Int64)
+	}
+	return c
+}
+
+// Add counts a problem.
+func (c Counter) Add(p *Problem) {
+	if n := c[p.Kind()]; n != nil {
+		n.Add(1)
+	}
+}
+
+// Counts returns the counts, 0 included.
+func (c Counter) Counts() map[string]int64 {
+	counts := make(map[string]int64, len(c))
+	for kind, n := range c {
+		counts[kind] = n.Load()
+	}
+	return counts
+}
 
 // Error returns the title.
 func (p *Problem) Error() string { return p.Title }

@@ -27,25 +27,38 @@ import (
 const (
 	// RequestTimeout bounds one request to a CA.
 	RequestTimeout = 10 * time.Second
-	// maxResponseBytes exceeds any response of a CA.
+	// maxResponseBytes is more than any response of a CA has.
 	maxResponseBytes = 1 << 20
 )
 
-// CAClient is a resolved [CA].
+// CA configures a certificate authority that supports ACME.
+type CA struct {
+	// URL is the URL of the directory.
+	URL string
+	// RootsFile contains the PEM root certificates to verify the server of the CA with.
+	// If empty, the roots of the system are used.
+	RootsFile string
+	// EABKeyID and EABKeyFile are the key ID and a file with the MAC key in base64url for
+	// external account binding (RFC 8555, 7.3.4). Both are empty without it.
+	EABKeyID, EABKeyFile string
+}
+
+// CAClient is a resolved [CA] with a client for its server.
 type CAClient struct {
 	URL string
 	// StorageKey is the URL as one element of a storage key.
 	StorageKey string
-	// Roots verify the server of the CA; nil: those of the system.
+	// Roots verify the server of the CA; nil means the roots of the system.
 	Roots *x509.CertPool
-	// EABKeyID and EABKey bind the account to an existing one; empty: they do not.
+	// EABKeyID and EABKey are for external account binding; empty without it.
 	EABKeyID string
 	EABKey   []byte
 	// HTTPClient bounds the time and the size of each response.
 	HTTPClient *http.Client
 }
 
-// NewCAClient reads the files of a CA. An invalid URL is an [ErrUsage].
+// NewCAClient reads the files of a CA. The error wraps [ErrUsage] for an invalid URL or
+// an incomplete external account binding.
 func NewCAClient(option CA) (*CAClient, error) {
 	u, err := url.Parse(option.URL)
 	if err == nil && u.User != nil { // it would appear in logs and in file names
@@ -116,7 +129,7 @@ func newHTTPClient(roots *x509.CertPool) *http.Client {
 
 var errResponseTooLong = errors.New("the response does not end; the server is probably not a CA")
 
-// limitedTransport bounds responses, which libraries read whole.
+// limitedTransport bounds the size of responses, because libraries read them into memory.
 type limitedTransport struct{ next http.RoundTripper }
 
 func (t limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -141,13 +154,12 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Directory is the part of a CA's directory (RFC 8555, 7.1.1) that this module
-// reads itself.
+// Directory is the part of the directory of a CA (RFC 8555, 7.1.1) that this module uses.
 type Directory struct {
 	NewNonce   string `json:"newNonce"`
 	NewAccount string `json:"newAccount"`
 	NewOrder   string `json:"newOrder"`
-	// RenewalInfo is empty without renewal information (RFC 9773).
+	// RenewalInfo is empty if the CA does not support ARI (RFC 9773).
 	RenewalInfo string `json:"renewalInfo"`
 	Meta        struct {
 		TermsOfService          string            `json:"termsOfService"`
@@ -157,7 +169,7 @@ type Directory struct {
 	} `json:"meta"`
 }
 
-// ReadDirectory reads a CA's directory from the response to a request for it.
+// ReadDirectory parses the response to a GET of a directory.
 func ReadDirectory(resp *http.Response) (*Directory, error) {
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("status %s", resp.Status)
@@ -172,9 +184,9 @@ func ReadDirectory(resp *http.Response) (*Directory, error) {
 	return d, nil
 }
 
-// fetchDirectory asks a CA whether it can be asked at all now, before each
-// order. Nothing is ordered by it, so a failure is an OrderError with the outcome
-// schedule.CAUnavailable. The engines would wait for minutes.
+// fetchDirectory checks before each order that the CA is available; the engines would
+// wait for minutes. Nothing was ordered yet, so the outcome of its OrderError is
+// schedule.CAUnavailable.
 func fetchDirectory(ctx context.Context, ca *CAClient) (*Directory, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, ca.URL, nil)
 	if err != nil {
@@ -193,8 +205,8 @@ func fetchDirectory(ctx context.Context, ca *CAClient) (*Directory, error) {
 	return d, nil
 }
 
-// ParseRetryAfter reads the header field, in seconds or as a date; zero without
-// one, and schedule.MaxRetryAfter at most.
+// ParseRetryAfter returns the Retry-After of a response, given in seconds or as a date:
+// zero without one, and at most schedule.MaxRetryAfter.
 func ParseRetryAfter(h http.Header, now time.Time) time.Duration {
 	field := h.Get("Retry-After")
 	var wait time.Duration
@@ -208,8 +220,8 @@ func ParseRetryAfter(h http.Header, now time.Time) time.Duration {
 
 var termsLinkPattern = regexp.MustCompile(`^\s*<([^>]*)>\s*;.*\brel="?terms-of-service"?`)
 
-// TermsLink returns the link to new terms of service in the response of a CA (RFC
-// 8555, 7.3.3); empty: none.
+// TermsLink returns the link to new terms of service in the response of a CA (RFC 8555,
+// 7.3.3), or "".
 func TermsLink(h http.Header) string {
 	for _, field := range h.Values("Link") {
 		if m := termsLinkPattern.FindStringSubmatch(field); m != nil {
@@ -218,6 +230,3 @@ func TermsLink(h http.Header) string {
 	}
 	return ""
 }
-
-// EABFix is the [OrderError] Fix for a CA that demands external account binding.
-const EABFix = "get a key ID and a MAC key from the CA, and configure them as external account binding"

@@ -9,7 +9,7 @@ import (
 	"inbox/tlsmgr/internal/certs"
 )
 
-// Certificate is a certificate of a CA, with its key.
+// Certificate is a certificate with its key, and the CA that issued it.
 type Certificate struct {
 	*tls.Certificate
 	CA *CAClient
@@ -18,7 +18,7 @@ type Certificate struct {
 // Serial returns the serial number in hexadecimal.
 func (c *Certificate) Serial() string { return c.Leaf.SerialNumber.Text(16) }
 
-// summary returns what the schedule needs to know; nil of nil.
+// summary returns the part that the schedule needs; nil for nil.
 func (c *Certificate) summary() *schedule.Certificate {
 	if c == nil {
 		return nil
@@ -26,10 +26,11 @@ func (c *Certificate) summary() *schedule.Certificate {
 	return &schedule.Certificate{Serial: c.Serial(), NotBefore: c.Leaf.NotBefore, NotAfter: c.Leaf.NotAfter}
 }
 
-// newest returns the certificate to serve for a name: the one issued last of
-// those that are valid, however long the others last. CAs backdate certificates
-// by an hour or to midnight, so that of the last issuer comes first. Of equals
-// the later in the list wins; nil and certificates for other names are ignored.
+// newest returns the certificate to serve for a name: of the valid ones the latest, even
+// if another one expires later. NotBefore does not order certificates of different CAs,
+// because CAs backdate them by an hour or to midnight, so a certificate of the last
+// issuer takes precedence. Of equal certificates the later one in the list is returned.
+// nil and certificates for other names are ignored.
 func newest(all []*Certificate, name, lastIssuer string, now time.Time) *Certificate {
 	var best *Certificate
 	for _, c := range all {
@@ -40,8 +41,8 @@ func newest(all []*Certificate, name, lastIssuer string, now time.Time) *Certifi
 	return best
 }
 
-// compare is positive when c is the better one to serve: the valid one, and of
-// two invalid ones the one that ends last.
+// compare is positive if c is to be served rather than other. A valid certificate is
+// better than an invalid one. Of two invalid ones, the one that expires later is better.
 func (c *Certificate) compare(other *Certificate, lastIssuer string, now time.Time) int {
 	valid, otherValid := certs.ValidAt(c.Certificate, now), certs.ValidAt(other.Certificate, now)
 	switch {

@@ -14,23 +14,23 @@ import (
 )
 
 const (
-	// maxStorageLookups bounds the challenges that are looked up in storage at once,
-	// and storageLookupTimeout how long a client waits for one.
+	// maxStorageLookups bounds the concurrent lookups of challenges in storage, and
+	// storageLookupTimeout the duration of one.
 	maxStorageLookups    = 16
 	storageLookupTimeout = 2 * time.Second
-	// lockCacheTTL is how long the state of a name's lock is cached. Reading it
-	// touches the lock: a client that asks without pause must not keep a process
-	// from acquiring it.
+	// lockCacheTTL is how long the state of a lock is cached. Reading the state acquires
+	// the lock for a moment, and clients must not be able to keep a process from
+	// acquiring it.
 	lockCacheTTL = 100 * time.Millisecond
 )
 
-// challenges answers CAs. Any client can ask like one, so only configured names
-// are looked up, in storage only while a process orders for the name, and only a
-// few at once.
+// challenges responds to the validation requests of CAs. Any client can send such
+// requests, so only configured names are looked up: in storage only while a process is
+// ordering for the name, and with bounded concurrency.
 type challenges struct {
 	names       []string
 	engine      Engine
-	checkLock   func(name string) bool // whether a process orders; reads storage
+	checkLock   func(name string) bool // whether a process is ordering; reads storage
 	lookupSlots chan struct{}
 
 	mu        sync.Mutex
@@ -47,7 +47,7 @@ func newChallenges(names []string, e Engine, checkLock func(string) bool) *chall
 		lookupSlots: make(chan struct{}, maxStorageLookups), lockCache: map[string]lockState{}}
 }
 
-// orderInProgress reports whether a process orders for the name.
+// orderInProgress reports whether a process is ordering for the name. It caches the result.
 func (c *challenges) orderInProgress(name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,13 +59,13 @@ func (c *challenges) orderInProgress(name string) bool {
 	return locked
 }
 
-// IsChallenge reports whether a hello is that of a CA that validates a name.
+// IsChallenge reports whether a handshake is a tls-alpn-01 validation.
 func IsChallenge(hello *tls.ClientHelloInfo) bool {
 	return len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == ALPNProto
 }
 
-// getCertificate answers a challenge hello. (nil, nil) makes crypto/tls send
-// unrecognized_name.
+// getCertificate returns the certificate for a tls-alpn-01 validation. If it returns nil,
+// nil, crypto/tls sends the alert unrecognized_name.
 func (c *challenges) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := ChallengedName(hello.ServerName)
 	if !slices.Contains(c.names, name) {
@@ -80,8 +80,8 @@ func (c *challenges) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificat
 	}), nil
 }
 
-// lookupInStorage calls lookup in the background, for storage can hang. A client
-// that gets no answer in time learns as much as from an empty one.
+// lookupInStorage calls lookup with a timeout, because storage can hang. It returns the
+// zero value if there is no result in time.
 func lookupInStorage[T any](c *challenges, name string, lookup func(context.Context) T) (zero T) {
 	select {
 	case c.lookupSlots <- struct{}{}:
@@ -100,8 +100,8 @@ func lookupInStorage[T any](c *challenges, name string, lookup func(context.Cont
 	return found
 }
 
-// ChallengedName returns the name that a challenge hello is about. For an address
-// the server name is that of its reverse lookup (RFC 8738).
+// ChallengedName returns the name or IP address that a tls-alpn-01 validation is for. The
+// server name of an IP address is that of its reverse lookup (RFC 8738).
 func ChallengedName(serverName string) string {
 	name := strings.ToLower(strings.TrimSuffix(serverName, "."))
 	if digits, ok := strings.CutSuffix(name, ".in-addr.arpa"); ok {
@@ -124,8 +124,8 @@ func ChallengedName(serverName string) string {
 	return name
 }
 
-// httpHandler answers challenges, and leaves everything else to fallback, also a
-// token of no order in progress: fallback can count it.
+// httpHandler responds to http-01 challenges and passes all other requests to fallback,
+// also those with an unknown token, so that fallback can count them.
 func (c *challenges) httpHandler(fallback http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.Path, TokenPath) || !c.serveToken(w, r) {
@@ -134,7 +134,8 @@ func (c *challenges) httpHandler(fallback http.Handler) http.Handler {
 	})
 }
 
-// serveToken reads memory, then storage.
+// serveToken looks the token up in memory, then in storage. It reports whether it has
+// responded.
 func (c *challenges) serveToken(w http.ResponseWriter, r *http.Request) bool {
 	name := hosts.FromHeader(r.Host)
 	if !slices.Contains(c.names, name) {

@@ -10,49 +10,49 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// Options is what a [Client] works with.
+// Options configure a [Client].
 type Options struct {
 	Config
-	// Domains are the names and addresses to certify.
+	// Domains are the host names and IP addresses to obtain certificates for.
 	Domains []string
-	// Storage keeps accounts, certificates and schedules.
+	// Storage stores accounts, certificates and schedules.
 	Storage storage.Storage
 	Logger  *slog.Logger // required
-	// OnCertificate receives each certificate that a name should be served with from
-	// now on. It can be called from several goroutines, and by New.
+	// OnCertificate is called with each certificate that a name is to be served with from
+	// then on. New calls it, and several goroutines can call it concurrently.
 	OnCertificate func(name string, cert *tls.Certificate)
 }
 
-// Client keeps a certificate for each of its names. All methods can be called
-// concurrently; Run is called once.
+// Client is an ACME client that obtains and renews a certificate for each of its names.
+// All methods are safe for concurrent use. Run must be called at most once.
 type Client struct {
 	challenges *challenges
 	scheduler  *scheduler
 }
 
-// NameStatus is what a [Client] knows of one name.
+// NameStatus is the status of one name.
 type NameStatus struct {
 	Name string
-	// Text describes what is done for the name, in a few words.
+	// Text describes the current activity in a few words.
 	Text string
-	// Err is what is wrong; nil when nothing is.
+	// Err is the current problem, or nil.
 	Err error
-	// LastAttempt is the time of the last order, and NextAttempt the time of the next
-	// one; zero: none is known, and now.
+	// LastAttempt is the time of the last known order; zero if none. NextAttempt is the
+	// time of the next order; zero means now.
 	LastAttempt, NextAttempt time.Time
-	// RenewAt is when the certificate is due; zero without a certificate, and until the
-	// CA has been asked about it.
+	// RenewAt is the time at which the certificate is due for renewal; zero without a
+	// certificate, and until its renewal information was requested.
 	RenewAt time.Time
-	// Failures counts the failed orders since the last success, and Obtained the
-	// certificates obtained since the start.
+	// Failures is the number of failed orders since the last success, and Obtained the
+	// number of certificates obtained since the start.
 	Failures, Obtained int
 }
 
-// restoreTimeout bounds the wait for slow storage at the start.
+// restoreTimeout bounds how long New waits for the storage.
 const restoreTimeout = 2 * time.Second
 
-// New returns a client that has passed the stored certificates to OnCertificate. It writes
-// nothing. An invalid configuration is an [ErrUsage].
+// New returns a client, after it has called OnCertificate for the stored certificates. It
+// writes nothing. The error wraps [ErrUsage] for an invalid configuration.
 func New(o Options) (*Client, error) {
 	s, err := resolve(o.Config, o.Domains, o.Logger)
 	if err != nil {
@@ -71,19 +71,13 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-// newEngine completes the settings.
-func (s *Settings) newEngine(values, challenges storage.Storage) (Engine, error) {
-	s.Storage, s.Challenges = values, challenges
-	return s.Engine(s)
-}
-
 // EngineName returns the name of the engine.
 func (c *Client) EngineName() string { return c.scheduler.engine.Name() }
 
 // CAURL returns the directory URL of the first CA.
 func (c *Client) CAURL() string { return c.scheduler.CA.URL }
 
-// PubliclyTrusted reports whether browsers are meant to trust the certificates.
+// PubliclyTrusted reports whether clients are expected to trust the certificates.
 func (c *Client) PubliclyTrusted() bool { return c.scheduler.publiclyTrusted() }
 
 // Run obtains and renews certificates until ctx ends.
@@ -92,23 +86,23 @@ func (c *Client) Run(ctx context.Context) {
 	c.scheduler.engine.Close()
 }
 
-// ForceRenewal checks all names now, and orders what is due as soon as the limits
-// of the CA allow.
+// ForceRenewal checks all names now. Certificates that are due are ordered as soon as the
+// limits of the CA allow.
 func (c *Client) ForceRenewal() { c.scheduler.forceRenewal() }
 
-// Challenge answers a hello for which [IsChallenge] is true. (nil, nil) makes
-// crypto/tls send unrecognized_name.
+// Challenge returns the certificate for a handshake for which [IsChallenge] is true. If it
+// returns nil, nil, crypto/tls sends the alert unrecognized_name.
 func (c *Client) Challenge(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.challenges.getCertificate(hello)
 }
 
-// HTTPHandler answers challenges on port 80 and leaves the rest to fallback. It
-// answers those of other processes with the same storage, too.
+// HTTPHandler returns a handler that responds to http-01 challenges of this process and of
+// others with the same storage, and passes all other requests to fallback.
 func (c *Client) HTTPHandler(fallback http.Handler) http.Handler {
 	return c.challenges.httpHandler(fallback)
 }
 
-// Status returns the status of each name, in the order of Names.
+// Status returns the status of each name, in the order of the domains.
 func (c *Client) Status() []NameStatus {
 	now := time.Now()
 	var all []NameStatus
@@ -124,7 +118,7 @@ func (c *Client) Status() []NameStatus {
 	return all
 }
 
-// Accounts asks each CA about the stored account. It writes nothing.
+// Accounts returns the status of the stored account at each CA. It writes nothing.
 func Accounts(ctx context.Context, o Options) ([]Account, error) {
 	s, err := resolve(o.Config, o.Domains, o.Logger)
 	if err != nil {

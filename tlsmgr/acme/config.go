@@ -1,13 +1,12 @@
-// Package acme obtains and renews certificates from CAs that speak ACME (RFC
-// 8555). A [Client] runs one worker per name: it loads what is stored, asks
-// package schedule whether to order, and does the I/O of an order. It does not
-// speak the protocol itself: an [Engine] does, in a package of its own, and this
-// package imports none.
+// Package acme obtains and renews certificates from CAs with ACME (RFC 8555). A [Client]
+// runs one worker per name, which loads the stored state, lets package schedule decide
+// whether to order, and makes the order. The protocol is implemented by an [Engine] in a
+// package of its own, which this package does not import.
 package acme
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -17,88 +16,68 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// ErrUsage is wrapped by each error of a configuration that contradicts itself,
-// or that asks for what an engine cannot do.
-var ErrUsage = errors.New("cannot be configured like this")
-
-// UsageErrorf returns an error that wraps [ErrUsage].
-func UsageErrorf(format string, a ...any) error {
-	return fmt.Errorf("%w: %s", ErrUsage, fmt.Sprintf(format, a...))
-}
-
 // The directory URLs of Let's Encrypt. LetsEncrypt is the default CA.
 const (
 	LetsEncrypt        = "https://acme-v02.api.letsencrypt.org/directory"
 	LetsEncryptStaging = "https://acme-staging-v02.api.letsencrypt.org/directory"
 )
 
-// Config selects a CA, and tells how it can reach the server.
+// Config selects an engine and a CA, and describes how the CA reaches the server.
 type Config struct {
-	// Engine speaks the protocol: certmagic.New or autocert.New. It is required.
+	// Engine is certmagic.New or autocert.New. It is required.
 	Engine EngineFactory
-	// Email is the contact of the account. Agreed or an e-mail address is required:
-	// either states that the terms of the CA were read and accepted.
+	// Email is the contact of the account. An e-mail address or Agreed is required;
+	// either one states that the terms of the CA are accepted.
 	Email  string
 	Agreed bool
-	// CA is asked first; without a URL it is Let's Encrypt. FallbackCA is asked when
-	// that one fails; without a URL it is not used.
+	// CA is tried first. Without a URL it is Let's Encrypt. FallbackCA is tried if the
+	// first CA fails. Without a URL there is no fallback CA.
 	CA, FallbackCA CA
-	// Staging selects Let's Encrypt's staging environment, whose certificates no
-	// browser trusts.
+	// Staging selects the staging environment of Let's Encrypt, whose certificates
+	// browsers do not trust.
 	Staging bool
-	// StagingFirst makes the first order for a name at StagingCA, so that a firewall
-	// in the way costs none of the few failures that production allows. It has an
-	// effect only with Let's Encrypt, or when StagingCA is set.
+	// StagingFirst makes the first order for a name at the staging CA, because production
+	// CAs allow few failures, and a closed port would use them up. It has an effect only
+	// with Let's Encrypt, or with StagingCA.
 	StagingFirst bool
-	// StagingCA is where StagingFirst orders; without a URL, Let's Encrypt's staging.
+	// StagingCA is the staging CA. Without a URL it is the staging environment of Let's
+	// Encrypt.
 	StagingCA CA
-	// Profile is the certificate profile to ask for. Empty: the default of the CA, and
-	// "shortlived" for IP addresses if the CA lists it.
+	// Profile is the certificate profile to request. If empty, it is the default of the
+	// CA, and "shortlived" for IP addresses if the CA lists it.
 	Profile string
-	// WaitForAddress postpones the order for a name until it has an address.
-	// Resolver looks it up; nil: that of the system.
+	// WaitForAddress delays the order for a name until the name has an address. Resolver
+	// resolves it; nil means the resolver of the system.
 	WaitForAddress bool
 	Resolver       *net.Resolver
 
-	// ListenHost is the address of the server's listeners, without a port; empty: all.
+	// ListenHost is the address of the listeners without a port; empty for all addresses.
 	ListenHost string
-	// HTTPPort and TLSPort are the ports of the listeners; 0 is 80 and 443. The CA
-	// always connects to 80 and 443, so other ports need a forwarder.
+	// HTTPPort and TLSPort are the ports of the listeners; 0 means 80 and 443. The CA
+	// always connects to 80 and 443, so other ports require port forwarding.
 	HTTPPort, TLSPort int
-	// NoHTTP and NoTLS state that the CA cannot reach that listener. One of the two
-	// must be reachable.
+	// NoHTTP and NoTLS state that the CA cannot reach the listener. At least one of the
+	// two must be reachable.
 	NoHTTP, NoTLS bool
-}
-
-// CA is a certificate authority that speaks ACME.
-type CA struct {
-	// URL is its directory.
-	URL string
-	// RootsFile holds the PEM certificates that its own server is trusted by; empty:
-	// those of the system.
-	RootsFile string
-	// EABKeyID and EABKeyFile bind the account to an existing one (external account
-	// binding); the file holds the MAC key in base64url.
-	EABKeyID, EABKeyFile string
 }
 
 // Settings are a resolved [Config], shared by an engine and its caller. They must not
 // be changed.
 type Settings struct {
 	Config
-	// Names are the names to certify, in canonical form.
+	// Names are the names to obtain certificates for, in canonical form.
 	Names []string
-	// CAs are asked in this order. StagingCA can be asked, too, but certificates of
-	// it are not served; nil: none.
+	// CAs are tried in this order. StagingCA is nil if there is none; its certificates
+	// are not served.
 	CAs       []*CAClient
 	StagingCA *CAClient
-	// Storage holds accounts and certificates. Challenges holds the answers to
-	// challenges; other processes answer the CA from it.
+	// Storage stores accounts and certificates. Challenges stores the responses to
+	// challenges, so that other processes can respond to the CA.
 	Storage, Challenges storage.Storage
 	Log                 *slog.Logger
 }
 
-// ChallengeCAs returns all CAs whose challenges must be answered.
+// ChallengeCAs returns all CAs whose challenges the server must respond to.
 func (s *Settings) ChallengeCAs() []*CAClient {
 	if s.StagingCA == nil {
 		return s.CAs
@@ -106,8 +85,8 @@ func (s *Settings) ChallengeCAs() []*CAClient {
 	return append(s.CAs[:len(s.CAs):len(s.CAs)], s.StagingCA)
 }
 
-// EngineFactory makes an engine. It returns an error that wraps [ErrUsage] for
-// settings that the engine does not support. It writes nothing.
+// EngineFactory returns an engine, or an error that wraps [ErrUsage] for settings that
+// the engine does not support. It writes nothing.
 type EngineFactory func(*Settings) (Engine, error)
 
 func resolve(c Config, domains []string, log *slog.Logger) (*Settings, error) {
@@ -176,7 +155,7 @@ func (s *Settings) resolveCAs() error {
 	return err
 }
 
-// resolveNames rejects what a CA would reject, before it is asked.
+// resolveNames rejects names that a CA would reject.
 func (s *Settings) resolveNames(domains []string) (err error) {
 	if s.Names, err = Names(domains); err != nil {
 		return err
@@ -190,7 +169,7 @@ func (s *Settings) resolveNames(domains []string) (err error) {
 	return nil
 }
 
-// publiclyTrusted reports whether browsers are meant to trust the certificates.
+// publiclyTrusted reports whether clients are expected to trust the certificates.
 func (s *Settings) publiclyTrusted() bool { return s.CA.URL != LetsEncryptStaging }
 
 // caURLs returns the sorted URLs of the CAs.
@@ -202,8 +181,8 @@ func (s *Settings) caURLs() (urls []string) {
 	return urls
 }
 
-// Names returns domains as the names that a [Client] certifies: in canonical form,
-// each once. The error wraps [ErrUsage].
+// Names returns the domains in canonical form, without duplicates. The error wraps
+// [ErrUsage].
 func Names(domains []string) ([]string, error) {
 	var names []string
 	for _, given := range domains {
@@ -216,4 +195,27 @@ func Names(domains []string) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+// hasNoAddress reports whether DNS has no address for a name. It is false if the lookup
+// fails: then the order can succeed.
+func (s *Settings) hasNoAddress(ctx context.Context, name string) bool {
+	if !s.WaitForAddress || hosts.IsIP(name) {
+		return false
+	}
+	resolver := s.Resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	defer cancel()
+	_, err := resolver.LookupNetIP(ctx, "ip", name)
+	var dnsErr *net.DNSError
+	return errors.As(err, &dnsErr) && dnsErr.IsNotFound
+}
+
+// newEngine sets Storage and Challenges, and returns the engine.
+func (s *Settings) newEngine(values, challenges storage.Storage) (Engine, error) {
+	s.Storage, s.Challenges = values, challenges
+	return s.Engine(s)
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// withEngine adds an engine that is never made.
+// withEngine adds an engine factory that is not called.
 func withEngine(c Config) Config {
 	c.Engine = func(*Settings) (Engine, error) { return nil, nil }
 	return c

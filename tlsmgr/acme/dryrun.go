@@ -17,14 +17,14 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// DryRun makes orders as a [Client] with the same options would, and discards
-// what they bring. They go to the staging CA if one is configured, else to the CA
-// itself: then failed validations count in the stored schedule, whose budget
-// holds here, too.
+// DryRun makes the orders of a [Client] with the same options, and discards the
+// certificates. It orders at the staging CA if there is one (for Let's Encrypt by
+// default), else at the first CA. There, failed validations count in the schedule of the
+// client, and its budget applies.
 //
-// The answers to challenges are put into the storage of the options, under the
-// lock of the name, where a running server finds them. Without a running server
-// the caller serves TLSConfig and HTTPHandler.
+// The responses to challenges are stored in the storage of the options, so that a running
+// server can respond to the CA. Without a running server, the caller must serve TLSConfig
+// and HTTPHandler.
 type DryRun struct {
 	settings   *Settings
 	engine     Engine
@@ -34,9 +34,8 @@ type DryRun struct {
 	tempDir    string
 }
 
-// NewDryRun prepares orders. An invalid configuration is an [ErrUsage]. A nil
-// Storage is an error unless there is a staging CA. [DryRun.Close] removes what
-// it creates.
+// NewDryRun returns a dry run, which must be closed. The error wraps [ErrUsage] for an
+// invalid configuration. Storage can be nil only if there is a staging CA.
 func NewDryRun(o Options) (*DryRun, error) {
 	s, err := resolve(o.Config, o.Domains, o.Logger)
 	if err != nil {
@@ -105,12 +104,13 @@ func (d *DryRun) TLSConfig() *tls.Config {
 	return c
 }
 
-// HTTPHandler answers challenges, and leaves the rest to fallback.
+// HTTPHandler returns a handler that responds to http-01 challenges and passes all other
+// requests to fallback.
 func (d *DryRun) HTTPHandler(fallback http.Handler) http.Handler {
 	return d.challenges.httpHandler(fallback)
 }
 
-// Close ends what runs in the background, and removes what orders brought.
+// Close stops the engine and deletes the certificates.
 func (d *DryRun) Close() error {
 	d.engine.Close()
 	return os.RemoveAll(d.tempDir)
@@ -153,17 +153,17 @@ func (d *DryRun) orderName(ctx context.Context, name string) error {
 	ctx, cancel := storage.Context(ctx, lease)
 	defer cancel()
 	err = run.orderAt(ctx, d.ca)
-	if ctx.Err() != nil || errors.Is(err, errValidationBudget) { // nothing more is known than what is stored
+	if ctx.Err() != nil || errors.Is(err, errValidationBudget) { // the stored state is up to date
 		return err
 	}
 	return errors.Join(err, run.save(ctx))
 }
 
-// lockTimeout is how long the order of another process is waited for.
+// lockTimeout bounds the wait for an order of another process.
 const lockTimeout = 30 * time.Second
 
-// lock keeps the server from ordering for the name, and makes it answer challenges
-// from storage.
+// lock acquires the lock of the name. While it is held, the server does not order for the
+// name, and responds to challenges from storage.
 func (d *DryRun) lock(ctx context.Context, name string) (storage.Lease, error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
@@ -175,7 +175,7 @@ func (d *DryRun) lock(ctx context.Context, name string) (storage.Lease, error) {
 		case !errors.Is(err, storage.ErrLocked):
 			return nil, fmt.Errorf("lock the orders of the name: %w", err)
 		case timeout.Sleep(ctx, lockCacheTTL) != nil:
-			return nil, errors.New("another process orders for the name; try again in a minute")
+			return nil, errors.New("another process is ordering for the name; try again in a minute")
 		}
 	}
 }

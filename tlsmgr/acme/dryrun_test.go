@@ -34,8 +34,8 @@ func dryRun(t *testing.T, o Options) error {
 	return d.Order(t.Context())
 }
 
-// Failed validations of dry runs at the CA itself count in the stored schedule, and
-// nothing else of it changes.
+// Failed validations of dry runs at the first CA count in the stored schedule, which
+// otherwise does not change.
 func TestDryRunCountsFailedValidations(t *testing.T) {
 	e := &fakeEngine{onOrder: orderFailsValidation}
 	o := newTestDryRun(t, e)
@@ -54,7 +54,7 @@ func TestDryRunCountsFailedValidations(t *testing.T) {
 	}
 }
 
-// With a staging CA, dry runs order there, and need no storage.
+// With a staging CA, dry runs order there and do not require storage.
 func TestDryRunPrefersStagingCA(t *testing.T) {
 	o := newTestDryRun(t, &fakeEngine{})
 	o.StagingCA = CA{URL: o.CA.URL + "?staging", RootsFile: o.CA.RootsFile}
@@ -81,7 +81,7 @@ func TestDryRunNeedsStorage(t *testing.T) {
 	}
 }
 
-// While another process orders for the name, a dry run waits no longer than its context.
+// While another process is ordering for the name, a dry run waits until its context ends.
 func TestDryRunWaitsForLock(t *testing.T) {
 	o := newTestDryRun(t, &fakeEngine{})
 	lease, err := o.Storage.TryLock(t.Context(), recordKey(testName, ".lock"))
@@ -96,7 +96,7 @@ func TestDryRunWaitsForLock(t *testing.T) {
 	defer d.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := d.Order(ctx); err == nil || !strings.Contains(err.Error(), "another process orders") {
-		t.Errorf("got %v, want that another process orders", err)
+	if err := d.Order(ctx); err == nil || !strings.Contains(err.Error(), "another process is ordering") {
+		t.Errorf("got %v, want that another process is ordering", err)
 	}
 }

@@ -15,8 +15,7 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// fakeEngine is an engine without a CA. It answers orders with onOrder and records
-// them.
+// fakeEngine is an engine without a CA. It calls onOrder for orders and records them.
 type fakeEngine struct {
 	mu                sync.Mutex
 	onOrder           func(Order) (failed int, err error)
@@ -136,7 +135,7 @@ type testScheduler struct {
 	latest *tls.Certificate // for testName
 }
 
-// newTestScheduler returns a scheduler on a directory; "": none.
+// newTestScheduler returns a scheduler with storage in dir, or without storage if dir is "".
 func newTestScheduler(t *testing.T, dir string, onOrder func(Order) (int, error)) *testScheduler {
 	t.Helper()
 	log, buf := tlstest.NewLog()
@@ -160,7 +159,7 @@ func newTestSchedulerOn(store storage.Storage, s *Settings, e *fakeEngine, buf *
 	return ts
 }
 
-// served returns the certificate that OnCertificate received last; nil: none.
+// served returns the last certificate that OnCertificate received, or nil.
 func (s *testScheduler) served() *tls.Certificate {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 	"inbox/tlsmgr/internal/tlstest"
 )
 
-// A certificate from the CA that clients would not accept is logged. It does not
-// replace a valid one and is not ordered again at once.
+// An issued certificate that clients do not accept is logged. It does not replace a valid
+// one, and the next order waits.
 func TestInvalidCertificates(t *testing.T) {
 	const hour = time.Hour
 	now := time.Now

@@ -13,8 +13,8 @@ import (
 	"inbox/tlsmgr/internal/tlstest"
 )
 
-// A store that returns old data or loses all of it causes no earlier order: a node
-// remembers the schedule that it has written.
+// A store that returns old data, or loses all of it, causes no earlier order, because a
+// node keeps the schedule that it has written in memory.
 func TestLostScheduleState(t *testing.T) {
 	for why, loseState := range map[string]func(*tlstest.SharedStorage){
 		"stale reads": func(f *tlstest.SharedStorage) { f.Stale.Store(true) },
@@ -56,7 +56,7 @@ func TestLostScheduleStateAndForcedRenewal(t *testing.T) {
 	})
 }
 
-// Nothing is ordered while the schedule or a certificate cannot be stored.
+// No certificate is ordered while schedules or certificates cannot be stored.
 func TestStoreWriteErrorPreventsOrder(t *testing.T) {
 	for kind, reject := range map[string]func(string, []byte) bool{
 		"schedules":    func(key string, _ []byte) bool { return strings.HasPrefix(key, scheduleDir) },
@@ -79,7 +79,7 @@ func TestStoreWriteErrorPreventsOrder(t *testing.T) {
 	}
 }
 
-// While the store is unavailable, a node serves its certificate and orders nothing.
+// While the store is unavailable, a node serves its certificate and does not order.
 func TestNodeServesWithoutStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, certificates := tlstest.NewSharedStorage(t), map[string]*Certificate{}

@@ -10,8 +10,8 @@ import (
 	"inbox/tlsmgr/acme/schedule"
 )
 
-// pendingCA finalizes orders and issues nothing until issues is set. It records what
-// it was asked: "new" or the URL of an order.
+// pendingCA finalizes orders, and does not issue until issues is set. It records its
+// requests: "new" or the URL of an order.
 type pendingCA struct {
 	asked  []string
 	issues bool
@@ -22,7 +22,7 @@ func (c *pendingCA) order(o Order) (int, error) {
 	what := o.ResumeURL
 	if what == "" {
 		what = "new"
-		o.Report(schedule.Finalized, fmt.Sprintf("order-%d", len(c.asked)))
+		o.Progress(schedule.Finalized, fmt.Sprintf("order-%d", len(c.asked)))
 	}
 	c.asked = append(c.asked, o.CA.URL+" "+what)
 	switch {
@@ -44,7 +44,7 @@ func (c *pendingCA) count(what string) (n int) {
 	return n
 }
 
-// A finalized order is looked at again, across restarts, and no other is made. It is
+// A finalized order is resumed, also after restarts, and no other order is made. It is
 // logged once.
 func TestPendingOrderIsResumed(t *testing.T) {
 	dir := t.TempDir()
@@ -53,7 +53,7 @@ func TestPendingOrderIsResumed(t *testing.T) {
 		s := newTestScheduler(t, dir, ca.order)
 		s.runFor(t, time.Hour)
 		if n := ca.count("first new"); n != 1 || ca.count("first order-0") < 10 {
-			t.Errorf("got %v, want one new order that is looked at again", ca.asked)
+			t.Errorf("got %v, want one new order that is resumed", ca.asked)
 		}
 		if err := s.err(); !errors.Is(err, ErrOrderPending) && err == nil {
 			t.Errorf("got %v, want what is waited for", err)
@@ -70,7 +70,7 @@ func TestPendingOrderIsResumed(t *testing.T) {
 	})
 }
 
-// An order that is gone is made anew at once.
+// If a finalized order is gone, a new one is made immediately.
 func TestGoneOrderIsMadeAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca := &pendingCA{}
@@ -84,7 +84,7 @@ func TestGoneOrderIsMadeAnew(t *testing.T) {
 	})
 }
 
-// The fallback CA is asked once the first had its time, not before.
+// The fallback CA is tried after the time limit for a finalized order at the first CA.
 func TestPendingOrderGivesWayToFallbackCA(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca := new(pendingCA)
@@ -101,7 +101,7 @@ func TestPendingOrderGivesWayToFallbackCA(t *testing.T) {
 	})
 }
 
-// After a failed order, the next one does not say what it replaces.
+// After a failed order, the next one has no replaces field.
 func TestRetryOmitsReplaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var omitted []bool

@@ -13,14 +13,14 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// scheduleDir is where schedules are stored.
+// scheduleDir is the prefix of the storage keys of schedules.
 const scheduleDir = "schedule"
 
-// records stores the schedule of each name. The holder of a name's lock alone
-// writes what concerns orders.
+// records stores the schedule of each name. Only the holder of the lock of a name
+// writes its schedule.
 type records struct {
 	storage storage.Storage
-	cas     []string // the sorted URLs of the CAs
+	cas     []string // sorted URLs of the configured CAs
 	log     *slog.Logger
 }
 
@@ -30,9 +30,9 @@ func recordKey(name, suffix string) string {
 
 var errClockAhead = errors.New("the clock was ahead when the schedule was stored, or is behind now; the stored times count as now")
 
-// load returns the schedule of a name as it applies now, and writes nothing. A defect,
-// which is [ErrDamaged] or errClockAhead, is corrected in the returned state. The
-// holder of the lock stores it.
+// load returns the schedule of a name for the configured CAs, and writes nothing. A
+// defect, which is [ErrDamaged] or errClockAhead, is corrected in the returned state. The
+// holder of the lock stores the correction.
 func (r records) load(ctx context.Context, name string, now time.Time) (state schedule.State, defect, err error) {
 	switch err = r.loadJSON(ctx, recordKey(name, ".json"), &state); {
 	case errors.Is(err, ErrDamaged):
@@ -47,7 +47,7 @@ func (r records) load(ctx context.Context, name string, now time.Time) (state sc
 	return state, defect, nil
 }
 
-// loadUnder returns the schedule, and stores it when it had a defect. The caller
+// loadUnder returns the schedule, and stores it if a defect was corrected. The caller
 // holds the lock of the name.
 func (r records) loadUnder(ctx context.Context, lease storage.Lease, name string, now time.Time) (schedule.State, error) {
 	state, defect, err := r.load(ctx, name, now)
@@ -62,8 +62,8 @@ func (r records) loadUnder(ctx context.Context, lease storage.Lease, name string
 	return state, r.save(ctx, lease, name, state)
 }
 
-// repair stores a corrected schedule, unless another process orders: then that
-// one stores it.
+// repair stores a corrected schedule. If another process holds the lock, that process
+// stores it.
 func (r records) repair(ctx context.Context, name string, now time.Time) error {
 	lease, err := r.lock(ctx, name)
 	if errors.Is(err, storage.ErrLocked) {
@@ -77,8 +77,8 @@ func (r records) repair(ctx context.Context, name string, now time.Time) error {
 	return err
 }
 
-// save stores the schedule. An outage is about this process, so other nodes do
-// not see it.
+// save stores the schedule. In shared storage it omits the outage, which other nodes do
+// not have.
 func (r records) save(ctx context.Context, lease storage.Lease, name string, state schedule.State) error {
 	if r.storage.Shared() {
 		state.Outage = schedule.Outage{}
@@ -89,7 +89,7 @@ func (r records) save(ctx context.Context, lease storage.Lease, name string, sta
 	return nil
 }
 
-// loadJSON leaves into as it is when nothing is stored.
+// loadJSON decodes a stored value, and leaves into unchanged if there is no value.
 func (r records) loadJSON(ctx context.Context, key string, into any) error {
 	text, err := r.storage.Load(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -112,12 +112,12 @@ func saveJSON(ctx context.Context, s storage.Storage, key string, value any) err
 	return s.Store(ctx, key, append(text, '\n'))
 }
 
-// lock is held by the process that orders for a name.
+// lock acquires the lock that a process holds while it orders for a name.
 func (r records) lock(ctx context.Context, name string) (storage.Lease, error) {
 	return r.storage.TryLock(ctx, recordKey(name, ".lock"))
 }
 
-// orderInProgress reports whether a process orders for a name.
+// orderInProgress reports whether any process is ordering for a name.
 func (r records) orderInProgress(name string) bool {
 	locked, err := r.storage.IsLocked(context.Background(), recordKey(name, ".lock"))
 	return locked && err == nil

@@ -67,8 +67,8 @@ func newTestSchedulerWithFallbackCA(t *testing.T, dir string) *testScheduler {
 	return s
 }
 
-// A 90-day certificate of the fallback CA is due at once, and the first CA issues one
-// for six days. That is ordered once and served, though it expires earlier.
+// A 90-day certificate of the fallback CA is due immediately, and the first CA issues one
+// for six days. It is ordered once and served, although it expires earlier.
 func TestShorterLivedCertificateIsLoaded(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -99,8 +99,8 @@ func TestShorterLivedCertificateIsLoaded(t *testing.T) {
 	})
 }
 
-// The CA proposes to renew each new certificate at once. Neither forced renewals nor
-// restarts exceed the five orders per week that Let's Encrypt allows.
+// The CA suggests to renew each new certificate immediately. The five orders per week that
+// Let's Encrypt allows are not exceeded, even with forced renewals and restarts.
 func TestNoOpRenewalsBackOff(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -202,8 +202,7 @@ func TestOrderWhenDNSFails(t *testing.T) {
 	}
 }
 
-// A damaged schedule counts as an order that failed just now, since its content is
-// unknown.
+// A damaged schedule counts as an order that has just failed.
 func TestDamagedScheduleCountsAsFailure(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -5,30 +5,28 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"time"
 
 	"inbox/tlsmgr/acme/schedule"
 	"inbox/tlsmgr/internal/certs"
-	"inbox/tlsmgr/internal/hosts"
 	"inbox/tlsmgr/internal/timeout"
 	"inbox/tlsmgr/internal/tlsconfig"
 	"inbox/tlsmgr/storage"
 )
 
 const (
-	// lockRetryDelay is how soon the lock of another process is tried again.
+	// lockRetryDelay is the wait before a lock that another process holds is tried again.
 	lockRetryDelay = time.Second
-	// blockedRetryDelay is how soon storage that fails is tried again.
+	// blockedRetryDelay is the wait after a storage error.
 	blockedRetryDelay = time.Minute
-	// ShutdownTimeout is how long Run waits for what hangs in a disk or a library.
+	// ShutdownTimeout bounds how long Run waits for goroutines that hang.
 	ShutdownTimeout = 2 * time.Second
 )
 
-// scheduler does the I/O that package schedule decides. Each name has a worker
-// with a goroutine of its own, so that one that hangs delays no other.
+// scheduler performs the I/O for the decisions of package schedule. The worker of each
+// name has its own goroutine, so that a hanging one does not delay the others.
 type scheduler struct {
 	*Settings
 	engine        Engine
@@ -47,8 +45,8 @@ func newScheduler(s *Settings, e Engine, b *storage.Buffered, r records, onCerti
 	return sc
 }
 
-// restore reads what is stored, and reports whether it was there in time. It
-// writes nothing: a damaged value is repaired by the first step.
+// restore loads the stored state, and reports whether that was done within limit. It
+// writes nothing; the first step repairs damaged values.
 func (sc *scheduler) restore(limit time.Duration) (inTime bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -91,7 +89,7 @@ func (sc *scheduler) runWorker(ctx context.Context, w *worker) {
 	}
 }
 
-// forceRenewal makes each worker check now, and order as soon as limits allow.
+// forceRenewal makes each worker check now, and order as soon as the limits allow.
 func (sc *scheduler) forceRenewal() {
 	for _, w := range sc.workers {
 		w.mu.Lock()
@@ -104,7 +102,8 @@ func (sc *scheduler) forceRenewal() {
 	}
 }
 
-// step does what is due for a name, and returns how long to wait until the next.
+// step loads the state of a name, orders if it is due, and returns the wait until the next
+// step.
 func (sc *scheduler) step(ctx context.Context, w *worker) time.Duration {
 	now := time.Now()
 	stateErr := sc.loadState(ctx, w, now)
@@ -135,8 +134,8 @@ func (sc *scheduler) step(ctx context.Context, w *worker) time.Duration {
 	return sc.attempt(ctx, w)
 }
 
-// loadState merges the stored schedule into that of the worker. The error tells
-// why nothing can be ordered.
+// loadState merges the stored schedule into the state of the worker. After an error, no
+// order can be made.
 func (sc *scheduler) loadState(ctx context.Context, w *worker, now time.Time) error {
 	stored, defect, err := sc.records.load(ctx, w.name, now)
 	if err != nil {
@@ -149,15 +148,15 @@ func (sc *scheduler) loadState(ctx context.Context, w *worker, now time.Time) er
 	return nil
 }
 
-// loadCertificate selects the best certificate, and reports whether what is
-// stored is damaged. After a read error the present one stays.
+// loadCertificate selects the best certificate, and reports whether all stored ones are
+// damaged. After a read error, the current certificate stays in use.
 func (sc *scheduler) loadCertificate(ctx context.Context, w *worker, lastIssuer string) (damaged bool) {
 	v := w.get()
 	all, err := sc.loadUsable(ctx, w.name, v.cert)
 	if err != nil && (v.loadErr == nil || v.loadErr.Error() != err.Error()) {
 		sc.Log.Warn("the stored certificate cannot be read", "name", w.name, "err", err)
 	}
-	// The present one is a candidate: it can be better than all stored ones.
+	// The current one is a candidate: it can be better than all stored ones.
 	best := newest(append([]*Certificate{v.cert}, all...), w.name, lastIssuer, time.Now())
 	isNew := best != nil && (v.cert == nil || !certs.SameChain(best.Certificate, v.cert.Certificate))
 	w.updateView(func(v *view) {
@@ -172,8 +171,8 @@ func (sc *scheduler) loadCertificate(ctx context.Context, w *worker, lastIssuer 
 	return errors.Is(err, ErrDamaged) && len(all) == 0
 }
 
-// loadUsable returns the stored certificates that clients can use. current was
-// proved before.
+// loadUsable returns the stored certificates that pass a handshake. current was tested
+// before.
 func (sc *scheduler) loadUsable(ctx context.Context, name string, current *Certificate) (usable []*Certificate, err error) {
 	all, err := sc.engine.Load(ctx, name)
 	for _, c := range all {
@@ -188,7 +187,8 @@ func (sc *scheduler) loadUsable(ctx context.Context, name string, current *Certi
 	return usable, err
 }
 
-// refreshARI asks the CA when to renew, if it is time to ask or asked to.
+// refreshARI requests the renewal information from the CA if the known one is too old, or
+// if forced is set.
 func (sc *scheduler) refreshARI(ctx context.Context, w *worker, forced bool, now time.Time) {
 	v := w.get()
 	if v.cert == nil {
@@ -196,13 +196,13 @@ func (sc *scheduler) refreshARI(ctx context.Context, w *worker, forced bool, now
 	}
 	known, serial, key := v.ari, v.cert.Serial(), recordKey(w.name, ".renewal.json")
 	if known.Serial == "" {
-		_ = sc.records.loadJSON(ctx, key, &known) // one that cannot be read is asked for again
+		_ = sc.records.loadJSON(ctx, key, &known) // if it cannot be read, it is requested
 	}
 	if known.Current(serial, now) && !forced {
 		w.updateView(func(v *view) { v.ari = known })
 		return
 	}
-	// A silent CA must not cost a short-lived certificate the time for its renewal.
+	// A CA that does not respond must not delay the renewal of a short-lived certificate.
 	limit := min(schedule.CheckInterval(v.cert.summary(), sc.records.storage.Shared()), RequestTimeout)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -218,7 +218,7 @@ func (sc *scheduler) refreshARI(ctx context.Context, w *worker, forced bool, now
 		fresh, urgent = known.Answered(fresh, now)
 	}
 	if urgent {
-		sc.Log.Warn("the CA wants the certificate replaced at once", "name", w.name, "explanation", fresh.Why)
+		sc.Log.Warn("the CA requests immediate replacement of the certificate", "name", w.name, "explanation", fresh.Why)
 	}
 	w.updateView(func(v *view) { v.ari = fresh })
 	if err := saveJSON(ctx, sc.records.storage, key, fresh); err != nil {
@@ -226,27 +226,8 @@ func (sc *scheduler) refreshARI(ctx context.Context, w *worker, forced bool, now
 	}
 }
 
-var errNoAddress = errors.New("the name has no address; add an A or AAAA record that points here")
-
-// hasNoAddress is true for a name that certainly has no address. When a lookup
-// fails, the CA will tell.
-func (s *Settings) hasNoAddress(ctx context.Context, name string) bool {
-	if !s.WaitForAddress || hosts.IsIP(name) {
-		return false
-	}
-	resolver := s.Resolver
-	if resolver == nil {
-		resolver = net.DefaultResolver
-	}
-	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
-	defer cancel()
-	_, err := resolver.LookupNetIP(ctx, "ip", name)
-	var dnsErr *net.DNSError
-	return errors.As(err, &dnsErr) && dnsErr.IsNotFound
-}
-
-// attempt orders for a name, unless another process does, and returns how long to
-// wait until the next step.
+// attempt orders for a name unless another process holds its lock, and returns the wait
+// until the next step.
 func (sc *scheduler) attempt(ctx context.Context, w *worker) time.Duration {
 	lease, err := sc.records.lock(ctx, w.name)
 	if errors.Is(err, storage.ErrLocked) {
@@ -268,8 +249,8 @@ func (sc *scheduler) attempt(ctx context.Context, w *worker) time.Duration {
 	return 0
 }
 
-// orderUnder orders while the lease is held. The error tells why nothing can be
-// ordered or stored.
+// orderUnder orders while the lease is held. The error is about storage; a failed order is
+// no error.
 func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *worker) error {
 	now := time.Now()
 	buffered := sc.buffered.Under(lease)
@@ -285,7 +266,7 @@ func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *wor
 	v := w.get()
 	action := w.state.Check(schedule.CheckInput{Now: now, Certificate: v.cert.summary(), ARI: v.ari, Locked: true})
 	if !action.Order {
-		return nil // another process has ordered
+		return nil // another process has ordered in the meantime
 	}
 	if err := checkSpace(ctx, lease); err != nil {
 		return fmt.Errorf("%w: %w", errStateNotSaved, err)
@@ -302,9 +283,9 @@ func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *wor
 	ca, err := run.order(leaseCtx, v.cert != nil)
 	switch {
 	case lease.Err() != nil, errors.Is(err, errStateNotSaved):
-		return err // the schedule is that of another process now
+		return err // another process can have changed the schedule
 	case ctx.Err() != nil && w.state.LastAttempt.Equal(lastAttempt):
-		return nil // stopped before any order began: nothing must be stored
+		return nil // stopped before any order began, so there is nothing to store
 	case err == nil:
 		sc.obtained(leaseCtx, w, ca, v.renewAt())
 	default:
@@ -314,7 +295,7 @@ func (sc *scheduler) orderUnder(ctx context.Context, lease storage.Lease, w *wor
 	return sc.records.save(context.WithoutCancel(ctx), lease, w.name, w.state)
 }
 
-// checkSpace makes sure that storage takes what an order brings.
+// checkSpace checks that the storage has space for a certificate.
 func checkSpace(ctx context.Context, s storage.Storage) error {
 	const probe, bytes = "space", 32 << 10
 	if err := s.Store(ctx, probe, make([]byte, bytes)); err != nil {
@@ -323,12 +304,12 @@ func checkSpace(ctx context.Context, s storage.Storage) error {
 	return s.Delete(ctx, probe)
 }
 
-// failed records an order without a certificate.
+// failed records and logs a failed order.
 func (sc *scheduler) failed(ctx context.Context, w *worker, err error) {
 	now := time.Now()
 	cert := w.get().cert.summary()
 	switch {
-	case errors.Is(err, errValidationBudget): // already applied
+	case errors.Is(err, errValidationBudget): // already recorded
 	case ctx.Err() != nil:
 		w.state.Interrupted(now)
 	default:
@@ -339,8 +320,8 @@ func (sc *scheduler) failed(ctx context.Context, w *worker, err error) {
 	}
 }
 
-// obtained loads what a CA issued. due is since when it was wanted. A certificate
-// that no client accepts counts as a successful order all the same.
+// obtained loads the certificate that a CA issued, and records it. due is the time since
+// which the order was due. A certificate that no client accepts counts as issued, too.
 func (sc *scheduler) obtained(ctx context.Context, w *worker, ca *CAClient, due time.Time) {
 	event := "certificate obtained"
 	if w.get().cert != nil {
@@ -369,7 +350,8 @@ func (sc *scheduler) obtained(ctx context.Context, w *worker, ca *CAClient, due 
 	}
 }
 
-// validateIssued returns why no client accepts what a CA issued; nil when one can.
+// validateIssued returns the reason why no client accepts the certificate that a CA issued,
+// or nil.
 func (sc *scheduler) validateIssued(ctx context.Context, name string, ca *CAClient) error {
 	all, err := sc.engine.Load(ctx, name)
 	if errors.Is(err, ErrDamaged) {
@@ -390,7 +372,7 @@ func (sc *scheduler) validateIssued(ctx context.Context, name string, ca *CAClie
 	return nil
 }
 
-// block shows why nothing can be ordered or stored.
+// block shows and logs why no order can be made, and returns the wait until the next step.
 func (sc *scheduler) block(w *worker, err error) time.Duration {
 	before := w.get().blocked
 	w.show(schedule.Action{Next: time.Now().Add(blockedRetryDelay)}, err)

@@ -269,7 +269,7 @@ func TestFallbackCA(t *testing.T) {
 	}
 }
 
-// Nothing is ordered while the schedule cannot be stored.
+// No certificate is ordered while the schedule cannot be stored.
 func TestNoOrderWithoutWritableState(t *testing.T) {
 	file := t.TempDir() + "/file"
 	tlstest.MustWriteFile(t, file, nil)
@@ -387,7 +387,8 @@ func TestOverdueRenewalIsLogged(t *testing.T) {
 	})
 }
 
-// A renewal is overdue when the CA wanted it, not when a third of the lifetime is left.
+// With ARI, a renewal is overdue from the time that the CA suggests, and not when a third of
+// the lifetime is left.
 func TestOverdueRenewalByARI(t *testing.T) {
 	for wantedAfter, want := range map[time.Duration]int{time.Hour: 14, 150 * time.Minute: 0} {
 		dir := t.TempDir()

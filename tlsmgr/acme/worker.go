@@ -11,19 +11,19 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// worker does what is to be done for one name.
+// worker obtains and renews the certificate of one name.
 type worker struct {
 	name string
 	wake chan struct{}
-	// restored is closed when what was stored before the start has been read. Until
-	// then the goroutine that reads it owns what follows, later the worker's own.
+	// restored is closed when the stored state has been loaded. The fields below belong to
+	// the goroutine that loads it until then, and to the worker's goroutine afterwards.
 	restored        chan struct{}
 	state           schedule.State
 	overdueLoggedAt time.Time
-	loggedPending   string // the last error that was logged about a finalized order
+	loggedPending   string // last logged error about a finalized order
 
 	mu     sync.Mutex
-	forced bool // an operator asked for an order
+	forced bool // an operator requested an order
 	view   view
 }
 
@@ -32,13 +32,14 @@ type view struct {
 	cert     *Certificate
 	ari      schedule.ARI
 	state    schedule.State
-	next     time.Time // of the next order; zero: now
-	blocked  error     // why nothing is ordered
-	loadErr  error     // of the stored certificate
+	next     time.Time // of the next order; zero means now
+	blocked  error     // reason why no order can be made, or nil
+	loadErr  error     // of loading the stored certificate
 	obtained int
 }
 
-// show makes the decision visible; blocked is why nothing is ordered.
+// show puts the state and a decision into the view. blocked is the reason why no order can
+// be made, or nil.
 func (w *worker) show(action schedule.Action, blocked error) {
 	w.updateView(func(v *view) { v.state, v.next, v.blocked = w.state, action.Next, blocked })
 }
@@ -55,7 +56,7 @@ func (w *worker) get() view {
 	return w.view
 }
 
-// takeForced reports whether an operator asked for an order since the last step.
+// takeForced reports whether an operator requested an order since the last step.
 func (w *worker) takeForced() bool {
 	w.mu.Lock()
 	forced := w.forced
@@ -67,8 +68,8 @@ func (w *worker) takeForced() bool {
 	return forced
 }
 
-// err returns what is wrong, nil when nothing is: an earlier failure is none once
-// the name has what it needs.
+// err returns the current problem, or nil. An earlier failure is no problem while the
+// certificate is valid and not due.
 func (v *view) err(now time.Time) error {
 	switch text := v.state.Err(); {
 	case v.blocked != nil && !errors.Is(v.blocked, storage.ErrLocked):
@@ -81,41 +82,41 @@ func (v *view) err(now time.Time) error {
 	return nil
 }
 
-// renewAt returns when the certificate is due; the zero time is now.
+// renewAt returns when the certificate is due; zero means now.
 func (v *view) renewAt() time.Time { return schedule.RenewAt(v.cert.summary(), v.ari) }
 
-// satisfied reports whether the certificate is valid and not due, and nothing
-// failed since it was obtained.
+// satisfied reports whether the certificate is valid and not due, and no order has failed
+// since it was obtained.
 func (v *view) satisfied(now time.Time) bool {
 	return !v.state.Troubled() && v.cert != nil && certs.ValidAt(v.cert.Certificate, now) && v.renewAt().After(now)
 }
 
-// status describes in a few words what is done for the name.
+// status describes the current activity in a few words.
 func (v *view) status(now time.Time) string {
 	switch {
 	case errors.Is(v.blocked, storage.ErrLocked):
-		return "another process orders"
+		return "another process is ordering"
 	case errors.Is(v.blocked, errNoAddress):
 		return "waiting for an address"
 	case v.blocked != nil:
-		return "nothing is ordered: storage failed"
+		return "storage failed; no certificate is ordered"
 	case v.state.Pending():
-		return "waiting until the CA has issued"
+		return "waiting for the CA to issue"
 	case v.state.Phase == schedule.Ordering:
 		return string(v.state.Phase)
 	case v.err(now) != nil:
-		return "waiting to try again"
+		return "waiting to retry"
 	case v.state.Phase == schedule.Idle && v.cert == nil:
 		return ""
 	}
 	return "renewal is not due"
 }
 
-// logFailure logs why an order failed, in the words of the CA, and the fix.
+// logFailure logs why an order failed, and how to fix it.
 func (w *worker) logFailure(log *slog.Logger, err error) {
 	now := time.Now()
 	if text := err.Error(); errors.Is(err, ErrOrderPending) && w.state.Pending() {
-		if w.loggedPending == text { // it is looked at every few minutes
+		if w.loggedPending == text { // it is resumed every few minutes
 			return
 		}
 		w.loggedPending = text
@@ -138,17 +139,18 @@ func fixFor(e *OrderError) string {
 	case e.Fix != "":
 		return e.Fix
 	case errors.Is(e, ErrOrderPending):
-		return "none: the same order is looked at again, and no other is made meanwhile"
+		return "none: the order is resumed automatically, and no other one is made until then"
 	case e.Outcome == schedule.ValidationFailed:
-		return "make sure that the address of the name is this server's, and that port 80 or 443 can be reached from outside"
+		return "make sure that the name resolves to this server, and that the CA can reach port 80 or 443"
 	case e.Outcome == schedule.CARejected:
-		return "read what the CA says; a CAA record, the account or a rate limit can be the cause"
+		return "see the message of the CA; the cause can be a CAA record, the account or a rate limit"
 	}
-	return "none if it is temporary; otherwise make sure that this server can reach the CA, and that its clock is right"
+	return "none if the problem is temporary; otherwise check the connection to the CA and the clock of this server"
 }
 
-// logOverdue logs each day, or each thirtieth of the lifetime if that is shorter, that
-// the certificate is due and not renewed: its cause can have been logged weeks ago.
+// logOverdue logs that the certificate is due and not renewed, because its cause can have
+// been logged weeks ago. It does so once a day, or once in a thirtieth of the lifetime if
+// that is shorter.
 func (w *worker) logOverdue(log *slog.Logger, now time.Time) {
 	v := w.get()
 	err := v.err(now)
@@ -156,7 +158,7 @@ func (w *worker) logOverdue(log *slog.Logger, now time.Time) {
 		return
 	}
 	interval := 24 * time.Hour
-	if part := v.cert.summary().Lifetime() / 30; part > 0 { // an invalid certificate can have none
+	if part := v.cert.summary().Lifetime() / 30; part > 0 { // zero or negative for an invalid certificate
 		interval = min(interval, part)
 	}
 	if now.Sub(w.overdueLoggedAt) < interval {

@@ -9,9 +9,9 @@ import (
 	"sync"
 )
 
-// Buffered is a [Storage] that keeps a value in memory when the storage beneath
-// does not take it, until [Buffered.Flush] writes it. A certificate obtained
-// while the disk was full is then served rather than ordered again.
+// Buffered is a [Storage] that keeps values in memory if the underlying storage rejects
+// them, until [Buffered.Flush] writes them. A certificate that was obtained while the disk
+// was full is then served, and not ordered again.
 type Buffered struct {
 	Storage
 	pending *pendingWrites
@@ -21,11 +21,10 @@ type Buffered struct {
 type pendingWrites struct {
 	log *slog.Logger
 
-	// writeMu is held during a write, so that a pending value never replaces a
-	// newer one.
+	// writeMu serializes writes, so that a pending value does not replace a newer one.
 	writeMu sync.Mutex
 
-	mu     sync.Mutex // never held during a call to the storage
+	mu     sync.Mutex // not held during calls of the storage
 	values map[string][]byte
 }
 
@@ -34,11 +33,11 @@ func NewBuffered(s Storage, log *slog.Logger) *Buffered {
 	return &Buffered{s, &pendingWrites{log: log, values: map[string][]byte{}}}
 }
 
-// Under returns the storage as the holder of a lease sees it.
+// Under returns a storage that writes through a lease.
 func (b *Buffered) Under(l Lease) *Buffered { return &Buffered{l, b.pending} }
 
-// Store implements [Storage]. It returns an error only when ctx has ended or the
-// lease is lost; otherwise it keeps the value.
+// Store implements [Storage]. It returns an error only if ctx has ended or the lease is
+// lost; otherwise it keeps the value.
 func (b *Buffered) Store(ctx context.Context, key string, value []byte) error {
 	p := b.pending
 	p.writeMu.Lock()
@@ -51,7 +50,7 @@ func (b *Buffered) Store(ctx context.Context, key string, value []byte) error {
 		return nil
 	}
 	if ctx.Err() != nil || errors.Is(err, ErrLeaseLost) {
-		return err // a value that comes too late must not be written later
+		return err // the value must not be written later
 	}
 	if len(p.values) == 0 {
 		p.log.Error("the certificate storage rejects writes; new values are kept in memory until it accepts them: "+
@@ -103,7 +102,7 @@ func (b *Buffered) Flush(ctx context.Context) {
 	}
 }
 
-// flushKey writes the present value: it can have been replaced or deleted.
+// flushKey writes the current value, unless it was deleted in the meantime.
 func (b *Buffered) flushKey(ctx context.Context, key string) error {
 	p := b.pending
 	p.writeMu.Lock()

@@ -2,5 +2,5 @@
 
 package storage
 
-// chownLikeDir has nothing to do: new files have the permissions of their directory.
+// chownLikeDir does nothing: new files inherit the permissions of their directory.
 func chownLikeDir(string, string) {}

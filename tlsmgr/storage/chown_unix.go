@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// chownLikeDir gives a file, and the directories between it and dir, the owner of
-// dir, where root owns them. It does nothing unless the process is root. The
-// service that owns dir can have put links into it, so nothing outside is
-// changed. Failures are left to the service to report.
+// chownLikeDir changes the owner of a file, and of the directories between it and dir, from
+// root to the owner of dir. It does nothing unless the process is root. It does not follow
+// links out of dir, which the service can have created. It ignores errors: the service
+// reports files that it cannot read.
 func chownLikeDir(dir, path string) {
 	if os.Geteuid() != 0 {
 		return

@@ -16,13 +16,13 @@ import (
 	"inbox/internal/privatefile"
 )
 
-// maxValueBytes exceeds any chain, key or schedule.
+// maxValueBytes is more than any certificate chain, key or schedule has.
 const maxValueBytes = 4 << 20
 
-// Directory is a [Storage] that keeps each value in a file of mode 0600, and
-// each lock as a lock of a file, which the system releases when its process
-// dies. When the process runs as root, files get the owner of the directory
-// above: root can examine a service's directory without locking the service out.
+// Directory is a [Storage] in a local directory. Each value is a file with mode 0600, and
+// each lock is a file lock, which the system releases when the process dies. If the
+// process runs as root, new files get the owner of the parent directory, so that root can
+// run the doctor without making files unreadable for the service.
 type Directory struct {
 	dir string
 	log *slog.Logger
@@ -65,7 +65,7 @@ func (d *Directory) Store(_ context.Context, key string, value []byte) error {
 	return atomicfile.Write(path, value)
 }
 
-// create makes the directory of a key.
+// create creates the directory of a key and returns the path of its file.
 func (d *Directory) create(key string) (path string, err error) {
 	if path, err = d.path(key); err != nil {
 		return "", err
@@ -120,7 +120,7 @@ func (d *Directory) TryLock(_ context.Context, key string) (Lease, error) {
 	return directoryLease{d, file}, nil
 }
 
-// directoryLease is a lease that ends with its process at the latest.
+// directoryLease is a file lock.
 type directoryLease struct {
 	*Directory
 	file *os.File
@@ -136,8 +136,7 @@ func (d *Directory) IsLocked(_ context.Context, key string) (bool, error) {
 	return err == nil && filelock.HeldExclusively(path), err
 }
 
-// Quarantine implements [Storage]: it renames the file, so that an operator can
-// examine it.
+// Quarantine implements [Storage]. It renames the file, so that an operator can examine it.
 func (d *Directory) Quarantine(_ context.Context, key string) error {
 	path, err := d.path(key)
 	if err != nil {
@@ -158,14 +157,14 @@ func (d *Directory) Quarantine(_ context.Context, key string) error {
 // Shared implements [Storage].
 func (d *Directory) Shared() bool { return false }
 
-// presenceLock is held, shared, by each process that serves from the directory.
+// presenceLock is a shared lock that each server with this directory holds.
 const presenceLock = "serving.lock"
 
-// MarkInUse makes [Directory.InUse] true until release is called or the process
+// MarkInUse makes [Directory.InUse] return true until release is called or the process
 // dies. It creates the directory.
 func (d *Directory) MarkInUse() (release func()) {
 	path, err := d.create(presenceLock)
-	for range 10 { // InUse holds a conflicting lock for a moment
+	for range 10 { // InUse acquires a conflicting lock for a moment
 		if err != nil {
 			break
 		}
@@ -177,7 +176,7 @@ func (d *Directory) MarkInUse() (release func()) {
 	return func() {}
 }
 
-// InUse reports whether a process serves from the directory. It writes nothing.
+// InUse reports whether a server uses the directory. It writes nothing.
 func (d *Directory) InUse() bool {
 	path, err := d.path(presenceLock)
 	return err == nil && filelock.Held(path)

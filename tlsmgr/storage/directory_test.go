@@ -64,7 +64,7 @@ func TestNoDirectory(t *testing.T) {
 	}
 }
 
-// A key never leads out of the directory.
+// Keys do not lead out of the directory.
 func TestDirectoryRejectsForeignKeys(t *testing.T) {
 	d, ctx := newTestDirectory(t), t.Context()
 	for _, key := range []string{"", "..", "../a", "a/../../b", "/etc/passwd"} {
@@ -106,7 +106,7 @@ func TestDirectoryLocks(t *testing.T) {
 	}
 }
 
-// A quarantined value is out of the way, and kept for an operator.
+// A quarantined value is not loaded, and its file is kept.
 func TestDirectoryQuarantine(t *testing.T) {
 	d, ctx := newTestDirectory(t), t.Context()
 	if err := errors.Join(d.Store(ctx, "a/b", []byte("x")), d.Quarantine(ctx, "a/b"), d.Quarantine(ctx, "a/b")); err != nil {

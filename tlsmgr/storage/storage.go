@@ -1,10 +1,9 @@
-// Package storage keeps accounts, certificates, challenge answers and renewal
-// schedules: values under slash-separated keys, and locks that exclude other
-// processes.
+// Package storage stores accounts, certificates, challenge responses and renewal
+// schedules: values with slash-separated keys, and locks that exclude other processes.
 //
-// [Directory] keeps them in files of this machine. Package
-// inbox/tlsmgr/storage/redis shares them between several nodes. [Buffered] adds
-// memory for writes that the storage beneath does not take.
+// [Directory] stores them in local files. Package inbox/tlsmgr/storage/redis shares them
+// between several nodes. [Buffered] keeps values in memory that the underlying storage
+// rejects.
 package storage
 
 import (
@@ -16,51 +15,53 @@ import (
 var (
 	// ErrLocked is returned by TryLock while another process holds the lock.
 	ErrLocked = errors.New("another process holds the lock")
-	// ErrLeaseLost is the error of a [Lease] whose lock another process can hold.
+	// ErrLeaseLost is the error of a [Lease] that has expired, so that another process can
+	// hold the lock.
 	ErrLeaseLost = errors.New("the lock was lost: another process can hold it")
 )
 
-// Storage keeps values and locks. A value is read whole or not at all, also
-// after a crash. All methods can be called concurrently. A key is a relative
-// slash-separated path, without dot elements.
+// Storage stores values and locks. Writes are atomic, also if the process crashes. A key
+// is a relative slash-separated path without dot elements. All methods are safe for
+// concurrent use.
 type Storage interface {
-	// Load returns a value, or an error that is fs.ErrNotExist. The caller owns it.
+	// Load returns a value, which the caller owns. The error wraps fs.ErrNotExist if
+	// there is no value.
 	Load(ctx context.Context, key string) ([]byte, error)
 	// Store creates or replaces a value.
 	Store(ctx context.Context, key string, value []byte) error
-	// Delete removes a value and everything below it. A missing value is no error.
+	// Delete removes a value and all values below it. A missing value is not an error.
 	Delete(ctx context.Context, key string) error
-	// List returns the keys of all values below a path, sorted; none is no error.
+	// List returns the sorted keys of all values below a path. It returns no error if
+	// there are none.
 	List(ctx context.Context, path string) ([]string, error)
-	// TryLock acquires a lock without waiting, or returns [ErrLocked]. ctx bounds
-	// the call alone. A lock ends when its lease is released or its process dies.
+	// TryLock acquires a lock, or returns [ErrLocked] if it is held. ctx applies only to
+	// the call. The lock is held until the lease is released or the process dies.
 	TryLock(ctx context.Context, key string) (Lease, error)
-	// IsLocked reports whether a process, this one included, holds the lock.
+	// IsLocked reports whether a process holds the lock; it can be this one.
 	IsLocked(ctx context.Context, key string) (bool, error)
-	// Quarantine moves a damaged value, or everything below a path, out of the way
-	// and logs it. A missing value is no error.
+	// Quarantine removes a damaged value, or all values below a path, and logs it. An
+	// implementation can keep a copy. A missing value is not an error.
 	Quarantine(ctx context.Context, key string) error
 	// Shared reports whether other nodes use this storage.
 	Shared() bool
 }
 
-// Lease is a lock that is held: the storage as the holder of the lock sees it.
-// Store, Delete and Quarantine change nothing and return [ErrLeaseLost] once
-// another process can hold the lock, so that a process that was paused does not
-// undo what the next holder did.
+// Lease is a lock that is held. Its holder writes through it: Store, Delete and Quarantine
+// return [ErrLeaseLost] and write nothing once another process can hold the lock, so that
+// a process that was suspended does not overwrite the values of the next holder.
 type Lease interface {
 	Storage
-	// Done is closed when the lease is lost. It is nil for a lock that cannot be lost.
+	// Done is closed when the lease is lost. It is nil if the lease cannot be lost.
 	Done() <-chan struct{}
-	// Err returns [ErrLeaseLost] once the lease is lost.
+	// Err returns [ErrLeaseLost] after the lease was lost, else nil.
 	Err() error
-	// Release ends the lease. It must be called once, and can block for one call
-	// to the storage.
+	// Release releases the lock. It must be called once, and can block for one call of
+	// the storage.
 	Release()
 }
 
-// Context returns a context that also ends when the lease is lost, for work that
-// must stop then. The caller must call cancel.
+// Context returns a context that also ends when the lease is lost. The caller must call
+// cancel.
 func Context(ctx context.Context, l Lease) (_ context.Context, cancel context.CancelFunc) {
 	ctx, cancel = context.WithCancel(ctx)
 	if lost := l.Done(); lost != nil {
@@ -75,8 +76,8 @@ func Context(ctx context.Context, l Lease) (_ context.Context, cancel context.Ca
 	return ctx, cancel
 }
 
-// Element turns a name or an address into one element of a key, which is a valid
-// file name on every system.
+// Element returns a host name or IP address as an element of a key. It is a valid file
+// name on all platforms.
 func Element(text string) string {
 	element := strings.Map(func(r rune) rune {
 		switch {

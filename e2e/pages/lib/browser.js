@@ -13,9 +13,9 @@ const flags = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync',
   '--use-fake-device-for-media-stream=fps=20', '--use-fake-ui-for-media-stream',
-  // ICE needs both flags if loopback is the only interface.
-  '--allow-loopback-in-peer-connection', '--disable-features=WebRtcHideLocalIpsWithMdns',
 ];
+/** ICE needs both flags if loopback is the only interface. */
+const loopbackFlags = ['--allow-loopback-in-peer-connection', '--disable-features=WebRtcHideLocalIpsWithMdns'];
 
 /** Why the browser tests are skipped, or false. In CI they are never skipped. */
 export const skip = existsSync(executablePath) || process.env.CI ? false :
@@ -26,8 +26,13 @@ export const skip = existsSync(executablePath) || process.env.CI ? false :
  */
 export function launch(overrides = []) {
   const name = (/** @type {string} */ flag) => flag.split('=')[0];
-  const kept = flags.filter(flag => !overrides.some(other => name(other) === name(flag)));
+  const kept = [...flags, ...loopbackFlags].filter(flag => !overrides.some(other => name(other) === name(flag)));
   return chromium.launch({executablePath, args: [...kept, ...overrides]});
+}
+
+/** Launches a browser for a host with a network. */
+export function launchOnHost() {
+  return chromium.launch({executablePath, args: flags});
 }
 
 /**

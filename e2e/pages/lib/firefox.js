@@ -10,11 +10,13 @@ import {decodedFrames, recordConnections} from './browser.js';
 
 const executablePath = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
 
-const extraPrefsFirefox = {
+const preferences = {
   'media.navigator.streams.fake': true,
   'media.navigator.permission.disabled': true,
   'media.autoplay.default': 0,
-  // ICE needs both preferences if loopback is the only interface.
+};
+/** ICE needs both preferences if loopback is the only interface. */
+const loopbackPreferences = {
   'media.peerconnection.ice.loopback': true,
   'media.peerconnection.ice.obfuscate_host_addresses': false,
 };
@@ -24,7 +26,16 @@ export const skip = existsSync(executablePath) || process.env.CI ? false :
   `Firefox not found at ${executablePath}: install it or set FIREFOX`;
 
 export function launch() {
+  const extraPrefsFirefox = {...preferences, ...loopbackPreferences};
   return puppeteer.launch({browser: 'firefox', executablePath, headless: true, acceptInsecureCerts: true, extraPrefsFirefox});
+}
+
+/**
+ * Launches a browser for a host with a network.
+ * @param {string} userDataDir a profile, which has the trusted CAs
+ */
+export function launchOnHost(userDataDir) {
+  return puppeteer.launch({browser: 'firefox', executablePath, headless: true, userDataDir, extraPrefsFirefox: preferences});
 }
 
 /**
@@ -37,12 +48,13 @@ export function launch() {
  * @param {Browser} browser
  * @param {string} url
  * @param {string[]} errors
+ * @param {(() => void)[]} [scripts] run in the page before its own
  */
-export async function open(browser, url, errors) {
+export async function open(browser, url, errors, scripts = []) {
   const page = await browser.newPage();
   page.on('console', message => { if (message.type() === 'error') errors.push(message.text()); });
   page.on('pageerror', error => errors.push(String(error)));
-  await page.evaluateOnNewDocument(recordConnections);
+  for (const script of [recordConnections, ...scripts]) await page.evaluateOnNewDocument(script);
   await page.goto(url);
   return page;
 }
@@ -76,11 +88,11 @@ export async function waitForTitle(page, title) {
  * waitForPicture in browser.js does.
  * @param {Page} page
  */
-export async function waitForPicture(page) {
+export async function waitForPicture(page, timeout = 30_000) {
   await page.bringToFront();
   let first = NaN;
   let last = {frames: 0, connection: ''};
-  for (const deadline = Date.now() + 30_000; Date.now() < deadline;) {
+  for (const deadline = Date.now() + timeout; Date.now() < deadline;) {
     last = await page.evaluate(decodedFrames);
     if (last.connection === 'connected' && Number.isNaN(first) && last.frames > 0) first = last.frames;
     if (last.frames > first + 5) return;

@@ -1,19 +1,26 @@
 package autocert
 
 import (
-	"cmp"
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
-	"path"
-	"strings"
+	"net/http"
+	"time"
 
 	acmelib "golang.org/x/crypto/acme"
 
 	"inbox/tlsmgr/acme"
+
+	"golang.org/x/crypto/acme/autocert"
 )
 
-// Account asks the CA about the account of the stored key.
+// Account implements acme.Engine. It looks up the account of the stored key.
 func (e *engine) Account(ctx context.Context, ca *acme.CAClient) (acme.Account, error) {
 	text, err := e.Storage.Load(ctx, keyOf(ca, accountKey))
 	if err != nil {
@@ -26,7 +33,7 @@ func (e *engine) Account(ctx context.Context, ca *acme.CAClient) (acme.Account, 
 	return accountOf(ctx, &acmelib.Client{DirectoryURL: ca.URL, HTTPClient: ca.HTTPClient, RetryBackoff: retryDelay, Key: key})
 }
 
-// accountOf asks a CA about the account of a client's key.
+// accountOf returns the account of a client's key.
 func accountOf(ctx context.Context, client *acmelib.Client) (acme.Account, error) {
 	account, err := client.GetReg(ctx, "")
 	switch {
@@ -35,14 +42,15 @@ func accountOf(ctx context.Context, client *acmelib.Client) (acme.Account, error
 	case isProblem(err, "unauthorized"):
 		return acme.Account{Status: acme.AccountDeactivated}, nil
 	case err != nil:
-		return acme.Account{}, fmt.Errorf("ask the CA about the account: %w", err)
+		return acme.Account{}, fmt.Errorf("get the status of the account: %w", err)
 	}
 	return acme.Account{URL: acme.SanitizeText(account.URI), Status: acme.AccountStatus(account.Status)}, nil
 }
 
-// recoverAccount gives up an account that cannot order any more, so that the next
-// order registers another. Agreeing to changed terms of service needs another one,
-// too: x/crypto/acme cannot agree for an existing account.
+// recoverAccount replaces the key of an account that can no longer be used, so that the
+// next order registers another account. It does so for changed terms of service, too,
+// because x/crypto/acme cannot agree for an existing account. It reports whether to retry
+// the order.
 func (r *orderRun) recoverAccount(ctx context.Context, refusal error) bool {
 	var problem *acmelib.Error
 	if r.tap.account == nil || r.cache.startedChallenges.Load() > 0 || ctx.Err() != nil || !errors.As(refusal, &problem) {
@@ -66,12 +74,12 @@ func (r *orderRun) recoverAccount(ctx context.Context, refusal error) bool {
 		}
 		why = "the account is " + string(account.Status)
 	}
-	r.Log.Warn("the account cannot order any more; registering another", "name", r.request.Name, "ca", r.request.CA.URL,
-		"why", why, "terms", r.tap.terms())
+	r.Log.Warn("the account can no longer be used; registering another", "name", r.request.Name, "ca", r.request.CA.URL,
+		"why", why, "terms", r.tap.observed().termsURL)
 	return r.replaceAccountKey(ctx) == nil
 }
 
-// replaceAccountKey stores another key, which the next order registers.
+// replaceAccountKey stores a new key, which the next order registers.
 func (r *orderRun) replaceAccountKey(ctx context.Context) error {
 	r.registerMu.Lock()
 	defer r.registerMu.Unlock()
@@ -80,32 +88,76 @@ func (r *orderRun) replaceAccountKey(ctx context.Context) error {
 	return err
 }
 
-// isProblem reports whether an error is a problem document of a kind (RFC 8555, 6.7).
-func isProblem(err error, kind string) bool {
-	var problem *acmelib.Error
-	return errors.As(err, &problem) && problem.ProblemType == "urn:ietf:params:acme:error:"+kind
-}
-
-// explainAccount completes the error about an account that cannot order.
-func (r *orderRun) explainAccount(e *acme.OrderError, cause error) {
-	switch {
-	case isProblem(cause, "externalAccountRequired"):
-		e.Fix = acme.EABFix
-		e.Err = fmt.Errorf("the CA requires external account binding: %w", e.Err)
-	case isProblem(cause, "userActionRequired"):
-		var directoryTerms string
-		if r.request.Directory != nil {
-			directoryTerms = r.request.Directory.Meta.TermsOfService
-		}
-		e.Fix = "do what the CA asks for at " + cmp.Or(r.tap.terms(), directoryTerms, r.request.CA.URL)
-	case isProblem(cause, "unauthorized"), isProblem(cause, "malformed"):
-		if r.tap.account != nil && r.tap.account.KID != "" {
-			e.Err = fmt.Errorf("%w (account %s)", e.Err, r.tap.account.KID)
-		}
+// register registers the account before the first order, because the Managers of several
+// names would register one each. It returns a client for the account.
+func (e *engine) register(ctx context.Context, ca *acme.CAClient, cache *orderCache, client *acmelib.Client) (*acmelib.Client, error) {
+	e.registerMu.Lock()
+	defer e.registerMu.Unlock()
+	key, err := loadAccountKey(ctx, cache)
+	if err != nil {
+		return nil, err
 	}
+	// It bypasses the tap, which observes the order.
+	own := &acmelib.Client{DirectoryURL: ca.URL, HTTPClient: ca.HTTPClient, RetryBackoff: retryDelay, Key: key}
+	if e.registered[ca] {
+		return own, nil
+	}
+	account := &acmelib.Account{ExternalAccountBinding: binding(ca)}
+	if e.Email != "" {
+		account.Contact = []string{"mailto:" + e.Email}
+	}
+	registrar := &acmelib.Client{DirectoryURL: client.DirectoryURL, HTTPClient: client.HTTPClient, RetryBackoff: retryDelay, Key: key}
+	if _, err := registrar.Register(ctx, account, autocert.AcceptTOS); err != nil && !errors.Is(err, acmelib.ErrAccountAlreadyExists) {
+		return own, err
+	}
+	e.registered[ca] = true
+	return own, nil
 }
 
-// problemText returns the words of the CA.
-func problemText(p *acmelib.Error) error {
-	return fmt.Errorf("the CA says: %s: %s", path.Base(strings.ReplaceAll(p.ProblemType, ":", "/")), p.Detail)
+// loadAccountKey loads the account key in the format of autocert, or creates one.
+func loadAccountKey(ctx context.Context, cache *orderCache) (crypto.Signer, error) {
+	text, err := cache.Get(ctx, accountKey)
+	if err == nil {
+		return parseAccountKey(text)
+	}
+	if !errors.Is(err, autocert.ErrCacheMiss) {
+		return nil, fmt.Errorf("read the account key: %w", err)
+	}
+	return createAccountKey(ctx, cache)
+}
+
+func createAccountKey(ctx context.Context, cache *orderCache) (crypto.Signer, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return key, cache.Put(ctx, accountKey, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
+}
+
+func parseAccountKey(text []byte) (crypto.Signer, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("the account key: %w", acme.ErrDamaged)
+	}
+	return x509.ParseECPrivateKey(block.Bytes)
+}
+
+// retryDelay retries a request after a rejected nonce or a server error. The scheduler
+// retries after other errors.
+func retryDelay(n int, _ *http.Request, resp *http.Response) time.Duration {
+	if resp.StatusCode == http.StatusBadRequest && n <= 20 || resp.StatusCode >= 500 && n <= 3 {
+		return 100 * time.Millisecond
+	}
+	return -1
+}
+
+func binding(ca *acme.CAClient) *acmelib.ExternalAccountBinding {
+	if ca.EABKeyID == "" {
+		return nil
+	}
+	return &acmelib.ExternalAccountBinding{KID: ca.EABKeyID, Key: ca.EABKey}
 }

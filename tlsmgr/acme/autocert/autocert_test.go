@@ -86,21 +86,21 @@ func TestTransportTapsResponses(t *testing.T) {
 		}
 		resp.Body = io.NopCloser(strings.NewReader(text))
 	}
-	if caErrors, _ := o.result(); len(caErrors) != 1 || caErrors[0] != "http-01: no route" {
+	if caErrors := o.observed().validationErrors; len(caErrors) != 1 || caErrors[0] != "http-01: no route" {
 		t.Errorf("got %q, want one error", caErrors)
 	}
 	o.next = &fakeTransport{resp: &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"90"}}}}
 	if _, err := roundTrip(t, o); err != nil {
 		t.Fatal(err)
 	}
-	if _, wait := o.result(); wait != 90*time.Second {
+	if wait := o.observed().retryAfter; wait != 90*time.Second {
 		t.Errorf("got Retry-After %v, want 90 s", wait)
 	}
 }
 
 // A certificate that autocert cannot use counts as rejected.
 func TestIssuedButUnusable(t *testing.T) {
-	if got := orderError(io.EOF, &responseTap{sawCertificate: true}); got.Outcome != schedule.CARejected {
+	if got := orderError(io.EOF, &responseTap{seen: observation{issued: true}}); got.Outcome != schedule.CARejected {
 		t.Errorf("got outcome %d, want CARejected", got.Outcome)
 	}
 }
@@ -184,8 +184,7 @@ func TestServesChallengesDuringOrder(t *testing.T) {
 	})
 }
 
-// Endless CA responses do not exhaust memory. With certmagic they can, see
-// docs/known.md.
+// Endless CA responses do not exhaust memory.
 func TestEndlessResponses(t *testing.T) {
 	for _, kind := range []string{"application/json", "application/problem+json", "text/plain"} {
 		var sentBytes atomic.Int64

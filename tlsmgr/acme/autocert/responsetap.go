@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -13,34 +15,45 @@ import (
 	acmelib "golang.org/x/crypto/acme"
 
 	"inbox/tlsmgr/acme"
+	"inbox/tlsmgr/internal/timeout"
 )
 
-// responseTap is an http.RoundTripper between autocert and the CA. autocert reports
-// neither why a validation failed nor the Retry-After, and cannot be canceled. The tap
-// reads both from the responses and cancels each request when ctx ends.
+// responseTap is an http.RoundTripper between autocert and the CA. It records why a
+// validation failed and the Retry-After, which autocert does not report, and cancels
+// requests when ctx ends, because autocert cannot be canceled.
 type responseTap struct {
 	ctx  context.Context
 	next http.RoundTripper
-	// account asks about a finalized order, and for its certificate; nil: it cannot.
+	// account polls finalized orders and downloads certificates; nil before registration.
 	account *acmelib.Client
 
-	mu               sync.Mutex
-	order            orderURLs
-	termsURL         string        // of new terms of service
-	sawFinalization  bool          // the CA got the CSR
-	validationErrors []string      // distinct, as "challenge type: detail"
-	retryAfter       time.Duration // of the last response
-	sawCertificate   bool          // the CA issued a certificate, which counts against its limits even if invalid
+	mu   sync.Mutex // autocert deactivates authorizations in the background
+	seen observation
+}
+
+// observed returns a copy of the current observation.
+func (t *responseTap) observed() observation {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	seen := t.seen
+	seen.validationErrors = slices.Clone(seen.validationErrors)
+	return seen
+}
+
+func (t *responseTap) update(change func(*observation)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change(&t.seen)
 }
 
 func (t *responseTap) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := t.ctx.Err(); err != nil {
 		return nil, err
 	}
-	order := t.orderURLs()
-	isFinalization := r.Method == http.MethodPost && t.account != nil && r.URL.String() == order.finalizeURL
+	seen := t.observed()
+	isFinalization := r.Method == http.MethodPost && t.account != nil && r.URL.String() == seen.finalizeURL
 	if isFinalization {
-		t.markFinalized() // from now on the CA can issue, whatever it answers
+		t.update(func(o *observation) { o.finalized = true }) // from now on the CA can issue, whatever it responds
 	}
 	resp, err := t.next.RoundTrip(r.WithContext(t.ctx))
 	switch {
@@ -49,121 +62,108 @@ func (t *responseTap) RoundTrip(r *http.Request) (*http.Response, error) {
 	case err != nil:
 		return nil, err
 	}
-	t.inspect(resp)
+	t.update(func(o *observation) { o.inspect(resp) })
 	switch {
 	case isFinalization:
 		return t.followOrder(resp)
-	case t.account != nil && r.URL.String() == order.certURL && resp.StatusCode >= http.StatusBadRequest:
+	case t.account != nil && r.URL.String() == seen.certURL && resp.StatusCode >= http.StatusBadRequest:
 		return t.followCertificate(resp)
 	}
 	return resp, nil
 }
 
-func (t *responseTap) orderURLs() orderURLs {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.order
-}
+// A finalized order is polled for pollLimit, at intervals that double from pollIntervalMin
+// to pollIntervalMax. The certificate is requested up to downloadAttempts times.
+const (
+	pollLimit                        = 90 * time.Second
+	pollIntervalMin, pollIntervalMax = 500 * time.Millisecond, 10 * time.Second
+	downloadAttempts                 = 5
+)
 
-func (t *responseTap) markFinalized() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.sawFinalization = true
-}
-
-// orderURLs are the URLs of the order in progress.
-type orderURLs struct{ url, finalizeURL, certURL string }
-
-// finalized reports whether the CA got the CSR.
-func (t *responseTap) finalized() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.sawFinalization
-}
-
-// terms returns the URL of new terms of service; empty: none.
-func (t *responseTap) terms() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.termsURL
-}
-
-func (t *responseTap) inspect(resp *http.Response) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.retryAfter = 0
-	if url := acme.TermsLink(resp.Header); url != "" {
-		t.termsURL = url
-	}
-	if resp.StatusCode >= http.StatusBadRequest {
-		t.retryAfter = acme.ParseRetryAfter(resp.Header, time.Now())
-		return
-	}
-	if resp.Header.Get("Content-Type") == "application/pem-certificate-chain" {
-		t.sawCertificate = true
-	}
-	if resp.Header.Get("Content-Type") != "application/json" && resp.Header.Get("Content-Type") != "application/json; charset=utf-8" {
-		return
-	}
+// followOrder polls the order if the response to its finalization is not conclusive, and
+// returns a response with the final status: autocert would treat it as a failure, discard
+// the key and order again, although the CA issues. It returns a refusal unchanged if the
+// order is still ready, so that autocert can retry after a server error.
+func (t *responseTap) followOrder(resp *http.Response) (*http.Response, error) {
 	body, err := io.ReadAll(resp.Body) // bounded by limitedTransport
-	resp.Body = readCloser{io.MultiReader(bytes.NewReader(body), resp.Body), resp.Body}
-	if err == nil {
-		t.parseOrderLocked(body, resp.Header.Get("Location"))
-		t.parseAuthorizationLocked(body)
+	resp.Body.Close()
+	if err != nil {
+		return nil, err
 	}
-}
-
-type readCloser struct {
-	io.Reader
-	io.Closer
-}
-
-// parseOrderLocked records the URLs of an order.
-func (t *responseTap) parseOrderLocked(body []byte, location string) {
-	var order struct{ Finalize, Certificate string }
-	if json.Unmarshal(body, &order) != nil || order.Finalize == "" {
-		return
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	var answer struct{ Status string }
+	_ = json.Unmarshal(body, &answer)
+	isRefused := resp.StatusCode >= http.StatusBadRequest
+	if isRefused && t.account == nil || !isRefused && (answer.Status == acmelib.StatusValid || answer.Status == acmelib.StatusInvalid) {
+		return resp, nil
 	}
-	t.order.finalizeURL = order.Finalize
-	if location != "" {
-		t.order.url = location
-	}
-	if order.Certificate != "" {
-		t.order.certURL = order.Certificate
-	}
-}
-
-// parseAuthorizationLocked records the challenge errors of an invalid authorization.
-func (t *responseTap) parseAuthorizationLocked(body []byte) {
-	var authorization struct {
-		Status     string
-		Challenges []struct {
-			Type  string
-			Error *struct{ Detail string }
+	orderURL := t.observed().orderURL
+	deadline, status := time.Now().Add(pollLimit), answer.Status
+	for interval := pollIntervalMin; time.Now().Before(deadline); interval = min(2*interval, pollIntervalMax) {
+		if err := timeout.Sleep(t.ctx, interval); err != nil {
+			return nil, err
 		}
-	}
-	if json.Unmarshal(body, &authorization) != nil || authorization.Status != "invalid" {
-		return
-	}
-	for _, c := range authorization.Challenges {
-		if c.Error == nil {
+		order, err := t.account.GetOrder(t.ctx, orderURL)
+		if err != nil {
 			continue
 		}
-		if text := c.Type + ": " + c.Error.Detail; !slices.Contains(t.validationErrors, text) {
-			t.validationErrors = append(t.validationErrors, text)
+		switch status = order.Status; {
+		case status == acmelib.StatusValid || status == acmelib.StatusInvalid:
+			return t.answerWith(resp, order)
+		case isRefused && (status == acmelib.StatusReady || status == acmelib.StatusPending):
+			return resp, nil
 		}
 	}
+	return nil, fmt.Errorf("%w: the name is validated, and order %s is %s", acme.ErrOrderPending, orderURL, status)
 }
 
-// issued reports whether the CA issued a certificate.
-func (t *responseTap) issued() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.sawCertificate
+// lostAnswer returns a response for a request that failed.
+func lostAnswer(r *http.Request) *http.Response {
+	return &http.Response{Status: "502 no answer", StatusCode: http.StatusBadGateway, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{}, Body: http.NoBody, Request: r}
 }
 
-func (t *responseTap) result() (validationErrors []string, retryAfter time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.Clone(t.validationErrors), t.retryAfter
+// answerWith returns a response with the status of the order.
+func (t *responseTap) answerWith(resp *http.Response, o *acmelib.Order) (*http.Response, error) {
+	t.update(func(seen *observation) { seen.certURL = o.CertURL })
+	object := map[string]any{"status": o.Status, "certificate": o.CertURL, "finalize": o.FinalizeURL, "authorizations": o.AuthzURLs}
+	if o.Error != nil {
+		object["error"] = map[string]any{"type": o.Error.ProblemType, "detail": o.Error.Detail, "status": o.Error.StatusCode}
+	}
+	text, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	answer := newAnswer(resp, "application/json", text)
+	answer.Header.Set("Location", t.observed().orderURL)
+	return answer, nil
+}
+
+// newAnswer returns a response that replaces resp and has its nonce.
+func newAnswer(resp *http.Response, contentType string, text []byte) *http.Response {
+	return &http.Response{Status: "200 OK", StatusCode: http.StatusOK, Proto: resp.Proto, ProtoMajor: resp.ProtoMajor, ProtoMinor: resp.ProtoMinor,
+		Header:  http.Header{"Content-Type": {contentType}, "Replay-Nonce": resp.Header.Values("Replay-Nonce")},
+		Request: resp.Request, Body: io.NopCloser(bytes.NewReader(text)), ContentLength: int64(len(text))}
+}
+
+// followCertificate retries the download of a certificate that the CA does not return yet.
+func (t *responseTap) followCertificate(resp *http.Response) (*http.Response, error) {
+	interval := pollIntervalMin
+	for range downloadAttempts - 1 {
+		if err := timeout.Sleep(t.ctx, interval); err != nil {
+			return nil, err
+		}
+		interval *= 2
+		chain, err := t.account.FetchCert(t.ctx, resp.Request.URL.String(), true)
+		if err != nil {
+			continue
+		}
+		var text []byte
+		for _, der := range chain {
+			text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+		}
+		resp.Body.Close()
+		return newAnswer(resp, "application/pem-certificate-chain", text), nil
+	}
+	return resp, nil
 }

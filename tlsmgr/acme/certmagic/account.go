@@ -23,10 +23,10 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// noEmail is what certmagic calls the account without an e-mail address.
+// noEmail stands for a missing e-mail address in certmagic's storage keys.
 const noEmail = "default"
 
-// accountPath returns the keys of an account in certmagic's layout.
+// accountPath returns the storage keys of an account, in certmagic's layout.
 func (e *engine) accountPath(ca *acme.CAClient, email string) (registration, key string) {
 	email = strings.ToLower(cmp.Or(email, noEmail))
 	user, domain, isAddress := strings.Cut(email, "@")
@@ -42,8 +42,8 @@ func (e *engine) usersPath(ca *acme.CAClient) string {
 	return path.Join("acme", certmagic.StorageKeys.Safe(e.issuers[ca].IssuerKey()), "users")
 }
 
-// loadAccount returns the stored account. Without a configured e-mail address it is
-// that of any, which certificates were ordered with. The error can be fs.ErrNotExist.
+// loadAccount returns the stored account. Without a configured e-mail address, it can be an
+// account with any address. The error wraps fs.ErrNotExist if there is none.
 func (e *engine) loadAccount(ctx context.Context, s storage.Storage, ca *acme.CAClient) (acmelib.Account, error) {
 	registration, key := e.accountPath(ca, e.Email)
 	account, err := readAccount(ctx, s, registration, key)
@@ -80,7 +80,7 @@ func readAccount(ctx context.Context, s storage.Storage, registration, key strin
 	return account, nil
 }
 
-// useAccount returns the account to order with, and registers one if there is none.
+// useAccount returns the stored account, or registers one.
 func (r *orderRun) useAccount(ctx context.Context) (acmelib.Account, error) {
 	account, err := r.loadAccount(ctx, r.order.Storage, r.order.CA)
 	if err == nil && account.Location != "" {
@@ -92,9 +92,9 @@ func (r *orderRun) useAccount(ctx context.Context) (acmelib.Account, error) {
 	return r.register(ctx, "")
 }
 
-// register creates an account at the CA, with a key of its own, instead of the one
-// with the URL old. Several names and nodes register one account: the first to hold
-// the lock does, and the others load it.
+// register registers an account with a new key, which replaces the account with the URL
+// old. All names and nodes use one account: the first that holds the lock registers it, and
+// the others load it.
 func (r *orderRun) register(ctx context.Context, old string) (acmelib.Account, error) {
 	lock := "register_acme_account_" + cmp.Or(r.Email, noEmail)
 	if err := r.store.Lock(ctx, lock); err != nil {
@@ -119,7 +119,7 @@ func (r *orderRun) newAccount(ctx context.Context) (account acmelib.Account, err
 	if account.PrivateKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return account, err
 	}
-	account.TermsOfServiceAgreed = true // checked already
+	account.TermsOfServiceAgreed = true // required by acme.Config
 	if r.Email != "" {
 		account.Contact = []string{"mailto:" + r.Email}
 	}
@@ -152,7 +152,7 @@ func (r *orderRun) saveAccount(ctx context.Context, account acmelib.Account) err
 	return r.order.Storage.Store(ctx, registration, text)
 }
 
-// registrationError explains why there is no account.
+// registrationError returns the error of a failed registration.
 func (r *orderRun) registrationError(err error) error {
 	if !isProblem(err, acmelib.ProblemTypeExternalAccountRequired) {
 		return fmt.Errorf("register an account: %w", err)
@@ -161,9 +161,9 @@ func (r *orderRun) registrationError(err error) error {
 		Err: fmt.Errorf("the CA requires external account binding: %w", plain(err))}
 }
 
-// recoverAccount corrects what a refused order says about the account, or what the
-// CA says when it is asked. It reports whether the order can be made once more; the
-// error is the one to report otherwise.
+// recoverAccount fixes the account after a refused order: it agrees to new terms, or
+// registers another account. It reports whether to retry the order; otherwise it returns
+// the error of the order.
 func (r *orderRun) recoverAccount(ctx context.Context, refusal error) (bool, error) {
 	if isProblem(refusal, acmelib.ProblemTypeUserActionRequired) {
 		return r.agreeAgain(ctx, refusal)
@@ -182,55 +182,55 @@ func (r *orderRun) recoverAccount(ctx context.Context, refusal error) (bool, err
 			return false, refusal
 		}
 		if status == acme.AccountRevoked {
-			return false, &acme.OrderError{Outcome: schedule.CARejected, Fix: "ask the CA why it revoked the account, or use another e-mail address, which registers another account",
+			return false, &acme.OrderError{Outcome: schedule.CARejected, Fix: "ask the CA why it revoked the account, or set another e-mail address, which registers another account",
 				Err: fmt.Errorf("the CA has revoked the account %s", r.account.Location)}
 		}
 		why = "the account is " + string(status)
 	}
-	r.Log.Warn("the account cannot order any more; registering another", "name", r.order.Name, "ca", r.order.CA.URL,
+	r.Log.Warn("the account can no longer be used; registering another", "name", r.order.Name, "ca", r.order.CA.URL,
 		"account", acme.SanitizeText(r.account.Location), "why", why)
 	account, err := r.register(ctx, r.account.Location)
 	if err != nil {
-		return false, fmt.Errorf("%s (%s), and no other could be registered: %w", why, r.account.Location, err)
+		return false, fmt.Errorf("%s (%s), and registering another failed: %w", why, r.account.Location, err)
 	}
 	r.account = account
 	return true, nil
 }
 
-// agreeAgain agrees to changed terms of service: the operator has agreed to those of
-// this CA, and is told.
+// agreeAgain agrees to changed terms of service, because the operator has agreed to the
+// terms of this CA, and logs it.
 func (r *orderRun) agreeAgain(ctx context.Context, refusal error) (bool, error) {
 	terms := r.termsURL(refusal)
 	update := acmelib.Account{Location: r.account.Location, PrivateKey: r.account.PrivateKey, TermsOfServiceAgreed: true, Contact: r.account.Contact}
 	if _, err := r.client.UpdateAccount(ctx, update); err != nil {
-		return false, &acme.OrderError{Outcome: schedule.CARejected, RetryAfter: r.tap.errorRetryAfter(), Fix: "do what the CA asks for at " + terms,
-			Err: fmt.Errorf("the CA asks for an action (%w), and does not accept the agreement to its terms of service at %s: %w", plain(refusal), terms, plain(err))}
+		return false, &acme.OrderError{Outcome: schedule.CARejected, RetryAfter: r.tap.errorRetryAfter(), Fix: "follow the instructions of the CA at " + terms,
+			Err: fmt.Errorf("the CA requires an action (%w), and does not accept the agreement to its terms of service at %s: %w", plain(refusal), terms, plain(err))}
 	}
 	r.Log.Warn("the CA has changed its terms of service; agreed again as configured", "ca", r.order.CA.URL, "terms", terms)
 	return true, nil
 }
 
-// termsURL returns where the CA says what it asks for.
+// termsURL returns the URL at which the CA describes the required action.
 func (r *orderRun) termsURL(refusal error) string {
 	var problem acmelib.Problem
 	errors.As(refusal, &problem)
-	return acme.SanitizeText(cmp.Or(problem.Instance, r.tap.terms(), r.order.Directory.Meta.TermsOfService, r.order.CA.URL))
+	return acme.SanitizeText(cmp.Or(problem.Instance, r.tap.termsURL, r.order.Directory.Meta.TermsOfService, r.order.CA.URL))
 }
 
-// withAccount names the account in a refusal that can be about it.
+// withAccount adds the URL of the account to a refusal that can be about the account.
 func (r *orderRun) withAccount(err error) error {
 	if isProblem(err, acmelib.ProblemTypeUnauthorized, acmelib.ProblemTypeUserActionRequired, acmelib.ProblemTypeMalformed) {
 		e := r.orderError(context.Background(), err)
 		e.Err = fmt.Errorf("%w (account %s)", e.Err, r.account.Location)
 		if isProblem(err, acmelib.ProblemTypeUserActionRequired) {
-			e.Fix = "do what the CA asks for at " + r.termsURL(err)
+			e.Fix = "follow the instructions of the CA at " + r.termsURL(err)
 		}
 		return e
 	}
 	return err
 }
 
-// accountStatus asks the CA about an account by its key.
+// accountStatus returns the status of an account, which it looks up by its key.
 func (e *engine) accountStatus(ctx context.Context, client *acmelib.Client, account acmelib.Account) (acme.AccountStatus, error) {
 	known, err := client.GetAccount(ctx, acmelib.Account{PrivateKey: account.PrivateKey})
 	switch {
@@ -239,7 +239,7 @@ func (e *engine) accountStatus(ctx context.Context, client *acmelib.Client, acco
 	case isProblem(err, acmelib.ProblemTypeUnauthorized):
 		return acme.AccountDeactivated, nil
 	case err != nil:
-		return "", fmt.Errorf("ask the CA about the account: %w", plain(err))
+		return "", fmt.Errorf("get the status of the account: %w", plain(err))
 	case known.Location != account.Location:
 		return acme.AccountUnknown, nil
 	}

@@ -13,8 +13,7 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// Invalid renewal information is an error, not a renewal date: then the schedule of
-// the name holds.
+// Invalid renewal information is an error, so that it does not change the renewal date.
 func TestInvalidARIResponse(t *testing.T) {
 	respond := func(text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {

@@ -1,10 +1,10 @@
-// Package certmagic is the ACME engine that uses the library of that name: its
-// keys, its storage layout for accounts, challenges and certificates, and acmez, its
-// protocol client. It supports renewal information (RFC 9773), IP addresses,
-// profiles and several CAs.
+// Package certmagic is the ACME engine that uses the library certmagic: its key
+// generation, its storage layout for accounts, challenges and certificates, and its
+// protocol client acmez. It supports ARI (RFC 9773), IP addresses, profiles and several
+// CAs.
 //
-// certmagic's cache and maintenance stay unused, since both wait for disks. Orders
-// are made step by step with acmez, so that a finalized one can be resumed. Each
+// certmagic's cache and maintenance are not used, because both can block on storage. Orders
+// are made step by step with acmez, so that a finalized order can be resumed. Each order
 // uses one challenge type, so that failed validations can be counted.
 package certmagic
 
@@ -69,15 +69,15 @@ func (e *engine) Name() string { return "certmagic" }
 func (e *engine) config(s certmagic.Storage) *certmagic.Config {
 	return certmagic.New(e.cache, certmagic.Config{
 		Storage: s,
-		Logger:  zap.NewNop(), // the scheduler logs what operators need
-		// It asks without a time limit, and Let's Encrypt has ended OCSP.
+		Logger:  zap.NewNop(), // the scheduler logs
+		// OCSP requests have no timeout, and Let's Encrypt no longer supports OCSP.
 		OCSP: certmagic.OCSPConfig{DisableStapling: true},
-		// The scheduler checks the space before it orders.
+		// The scheduler checks the storage before it orders.
 		DisableStorageCheck: true,
 	})
 }
 
-// ChallengeTypes begins with TLS: that listener certainly exists.
+// ChallengeTypes prefers TLS-ALPN, because the TLS listener always exists.
 func (e *engine) ChallengeTypes() []acme.ChallengeType {
 	var types []acme.ChallengeType
 	if !e.NoTLS {
@@ -115,7 +115,7 @@ func (e *engine) loadFrom(ctx context.Context, ca *acme.CAClient, name string) (
 	}
 	key, err := e.Storage.Load(ctx, certmagic.StorageKeys.SitePrivateKey(issuer, name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // certmagic orders another
+		return nil, nil // the next order stores both
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the stored key: %w", err)
@@ -127,9 +127,9 @@ func (e *engine) loadFrom(ctx context.Context, ca *acme.CAClient, name string) (
 	return &acme.Certificate{Certificate: cert, CA: ca}, nil
 }
 
-// QuarantineDamaged checks certificates, accounts, and the metadata of
-// certificates: certmagic fails on each of them for ever. Shared storage has
-// no half-written values.
+// QuarantineDamaged checks certificates, their metadata, and accounts, because certmagic
+// cannot order if one of them is damaged. Values in shared storage are not damaged by a
+// crash.
 func (e *engine) QuarantineDamaged(ctx context.Context, s storage.Storage, name string) {
 	for _, ca := range e.CAs {
 		if _, err := e.loadFrom(ctx, ca, name); errors.Is(err, acme.ErrDamaged) {
@@ -153,7 +153,7 @@ func isPEM(text []byte) bool {
 // quarantineInvalid checks the values whose keys match a pattern.
 func quarantineInvalid(ctx context.Context, s storage.Storage, pattern string, valid func([]byte) bool) {
 	top, _, _ := strings.Cut(pattern, "/")
-	keys, _ := s.List(ctx, top) // what cannot be read now fails the order
+	keys, _ := s.List(ctx, top) // after an error, the order fails
 	for _, key := range keys {
 		if matched, _ := path.Match(pattern, key); !matched {
 			continue
@@ -164,31 +164,8 @@ func quarantineInvalid(ctx context.Context, s storage.Storage, pattern string, v
 	}
 }
 
-// Order makes one attempt.
-func (e *engine) Order(ctx context.Context, o acme.Order) (failed int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, acme.OrderTimeout)
-	defer cancel()
-	r := e.newOrderRun(o)
-	if o.ResumeURL != "" {
-		if err := r.loadKey(ctx); err != nil {
-			return 0, err
-		}
-	}
-	config := e.config(r.store)
-	config.KeySource, config.Issuers = r, []certmagic.Issuer{r}
-	// Renewing a certificate that does not exist obtains it.
-	if err = config.RenewCertAsync(ctx, o.Name, true); err == nil {
-		_ = o.Storage.Delete(ctx, r.pendingKeyPath())
-		return 0, nil
-	}
-	if r.challengeStarted && !r.validated {
-		failed = 1
-	}
-	return failed, r.orderError(ctx, err)
-}
-
-// profile returns the configured one, which other CAs than the first need not
-// know, and for an address the one for addresses.
+// profile returns the certificate profile to request: the configured one, or the profile
+// for IP addresses. A fallback CA gets it only if it lists it.
 func (e *engine) profile(o acme.Order) string {
 	if e.Profile != "" && o.CA == e.CAs[0] {
 		return e.Profile
@@ -210,7 +187,7 @@ func (e *engine) RenewalInfo(ctx context.Context, c *acme.Certificate) (schedule
 		return schedule.ARI{}, acme.ErrNoRenewalInfo
 	}
 	if err != nil {
-		return schedule.ARI{}, fmt.Errorf("ask the CA when to renew: %w", err)
+		return schedule.ARI{}, fmt.Errorf("get renewal information: %w", err)
 	}
 	ari := schedule.ARI{Serial: c.Serial(), At: info.SelectedTime, Why: acme.SanitizeText(info.ExplanationURL),
 		From: info.SuggestedWindow.Start, To: info.SuggestedWindow.End}
@@ -220,7 +197,8 @@ func (e *engine) RenewalInfo(ctx context.Context, c *acme.Certificate) (schedule
 	return ari, nil
 }
 
-// Close gives certmagic's loop a moment to end: with a slow disk it takes minutes.
+// Close waits a second for certmagic's maintenance goroutine, which slow storage can block
+// for minutes.
 func (e *engine) Close() {
 	e.closeOnce.Do(func() { timeout.Run(time.Second, e.cache.Stop) })
 }

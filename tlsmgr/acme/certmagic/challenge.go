@@ -16,13 +16,13 @@ import (
 	"inbox/tlsmgr/internal/hosts"
 )
 
-// challengePath is where certmagic keeps the challenge of a name.
+// challengePath returns the storage key of the challenge of a name, in certmagic's layout.
 func (e *engine) challengePath(ca *acme.CAClient, name string) string {
 	safe := certmagic.StorageKeys.Safe
 	return path.Join("acme", safe(e.issuers[ca].IssuerKey()), "challenge_tokens", safe(name)+".json")
 }
 
-// present makes a challenge known to this process and, through storage, to others.
+// present makes a challenge available to this process and, through storage, to others.
 func (e *engine) present(ctx context.Context, o acme.Order, c acmelib.Challenge) error {
 	text, err := json.Marshal(c)
 	if err != nil {
@@ -37,7 +37,7 @@ func (e *engine) present(ctx context.Context, o acme.Order, c acmelib.Challenge)
 	return nil
 }
 
-// cleanUpTimeout bounds the removal of a challenge after its order ended.
+// cleanUpTimeout bounds the deletion of a challenge after its order has ended.
 const cleanUpTimeout = 2 * time.Second
 
 func (e *engine) cleanUp(ctx context.Context, o acme.Order, _ acmelib.Challenge) {
@@ -49,8 +49,8 @@ func (e *engine) cleanUp(ctx context.Context, o acme.Order, _ acmelib.Challenge)
 	_ = o.Challenges.Delete(ctx, e.challengePath(o.CA, o.Name)) // the next order overwrites it
 }
 
-// challenge returns the challenge of a name: that of this process in memory, and
-// fromStorage that of another.
+// challenge returns the challenge of a name: of an order of this process, or, if
+// fromStorage is set, of another process.
 func (e *engine) challenge(ctx context.Context, name string, fromStorage bool) (c acmelib.Challenge, ok bool) {
 	e.mu.Lock()
 	c, ok = e.presented[name]

@@ -16,8 +16,8 @@ import (
 	"inbox/tlsmgr/internal/hosts"
 )
 
-// newOrder makes an order. What a CA can refuse before it validates anything is
-// corrected once: the account, and the certificate that is replaced.
+// newOrder creates an order. If the CA refuses it because of the account or the replaced
+// certificate, newOrder fixes that and retries once.
 func (r *orderRun) newOrder(ctx context.Context) (acmelib.Order, error) {
 	replaces := r.replaces(ctx)
 	order, err := r.requestOrder(ctx, replaces)
@@ -28,8 +28,8 @@ func (r *orderRun) newOrder(ctx context.Context) (acmelib.Order, error) {
 			order, err = r.requestOrder(ctx, replaces)
 		}
 	}
-	if err != nil && replaces != "" && r.tap.status() != 0 && ctx.Err() == nil {
-		r.Log.Warn("the CA refused the order as a replacement; ordering once more without saying what it replaces",
+	if err != nil && replaces != "" && r.tap.status != 0 && ctx.Err() == nil {
+		r.Log.Warn("the CA refused the order as a replacement; retrying without the replaces field",
 			"name", r.order.Name, "ca", r.order.CA.URL, "err", acme.SanitizeText(plain(err).Error()))
 		order, err = r.requestOrder(ctx, "")
 	}
@@ -44,7 +44,7 @@ func (r *orderRun) newOrder(ctx context.Context) (acmelib.Order, error) {
 	return order, nil
 }
 
-// isRefusal reports whether the CA refused a request, and not for its own state.
+// isRefusal reports whether the CA refused a request for another reason than its load.
 func (r *orderRun) isRefusal(err error) bool {
 	status := r.problemStatus(err)
 	return status >= 400 && status < 500 && !isProblem(err, acmelib.ProblemTypeRateLimited) && status != 429
@@ -59,17 +59,17 @@ func (r *orderRun) requestOrder(ctx context.Context, replaces string) (acmelib.O
 		Identifiers: []acmelib.Identifier{identifier}, Profile: r.profile(r.order), Replaces: replaces})
 	switch {
 	case err != nil:
-		return order, fmt.Errorf("make an order: %w", err)
+		return order, fmt.Errorf("create an order: %w", err)
 	case order.Status == acmelib.StatusInvalid:
 		return order, orderRefused(order)
 	case order.Location == "" || order.Finalize == "":
-		return order, fmt.Errorf("make an order: the response of the CA is incomplete")
+		return order, fmt.Errorf("create an order: the response of the CA is incomplete")
 	}
 	return order, nil
 }
 
-// replaces returns the identifier of the stored certificate (RFC 9773, 4.1), if
-// this account ordered it at this CA, and the CA can know what it means; else "".
+// replaces returns the identifier of the stored certificate (RFC 9773, 4.1) if this account
+// ordered it at this CA, and the CA supports ARI; else "".
 func (r *orderRun) replaces(ctx context.Context) string {
 	if r.order.OmitReplaces || r.order.Directory == nil || r.order.Directory.RenewalInfo == "" {
 		return ""
@@ -102,7 +102,7 @@ func (r *orderRun) replaces(ctx context.Context) string {
 	return id
 }
 
-// authorize answers one challenge of the order's type for each name.
+// authorize completes the challenge of the order's type for each name.
 func (r *orderRun) authorize(ctx context.Context, order acmelib.Order) error {
 	for _, url := range order.Authorizations {
 		a, err := r.client.GetAuthorization(ctx, r.account, url)
@@ -124,7 +124,7 @@ func (r *orderRun) solve(ctx context.Context, a acmelib.Authorization) error {
 		}
 		r.challengeStarted = true
 		if err := r.present(ctx, r.order, c); err != nil {
-			return fmt.Errorf("store the answer to the challenge: %w", err)
+			return fmt.Errorf("store the challenge: %w", err)
 		}
 		defer r.cleanUp(ctx, r.order, c)
 		_, err := r.client.InitiateChallenge(ctx, r.account, c)
@@ -140,16 +140,16 @@ func (r *orderRun) solve(ctx context.Context, a acmelib.Authorization) error {
 		Err: fmt.Errorf("the CA does not offer the challenge type %s for the name", r.order.ChallengeType.Name)}
 }
 
-// deactivate gives back an authorization that is not used: CAs limit the pending
-// ones. It costs no time at a shutdown.
+// deactivate deactivates an unused authorization, because CAs limit pending ones. It does
+// nothing during a shutdown.
 func (r *orderRun) deactivate(ctx context.Context, a acmelib.Authorization) {
 	if ctx.Err() == context.Canceled {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer cancel()
-	client := newClient(r.order.CA, r.order.CA.HTTPClient.Transport) // its responses are not those of the order
+	client := newClient(r.order.CA, r.order.CA.HTTPClient.Transport) // without the tap, which observes the order
 	if _, err := client.DeactivateAuthorization(ctx, r.account, a.Location); err != nil {
-		r.Log.Debug("an unused authorization stays at the CA", "name", r.order.Name, "err", acme.SanitizeText(err.Error()))
+		r.Log.Debug("cannot deactivate an unused authorization", "name", r.order.Name, "err", acme.SanitizeText(err.Error()))
 	}
 }

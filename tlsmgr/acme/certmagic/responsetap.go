@@ -6,36 +6,32 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"inbox/tlsmgr/acme"
 )
 
-// responseTap is an http.RoundTripper between acmez and the CA. acmez reports
-// neither the status of every response nor Retry-After, and asks for renewal
-// information between the download of a certificate and its delivery, where a CA
-// that does not answer would cost the certificate. The tap removes that URL from
-// the directory.
+// responseTap is an http.RoundTripper between acmez and the CA. It records the status and
+// the Retry-After of the last response, which acmez does not report. It also removes the
+// ARI URL from the directory: acmez requests ARI between the download of a certificate and
+// its return, and a CA that does not respond would make it lose the certificate. acmez
+// sends one request after the other, so there is no lock.
 type responseTap struct {
 	next         http.RoundTripper
 	directoryURL string
 
-	mu         sync.Mutex
-	lastStatus int // of the last response; 0: the last request got none
-	lastWait   time.Duration
-	termsURL   string
+	status     int           // of the last response; 0 if the last request failed
+	retryAfter time.Duration // of the last response; zero without one
+	termsURL   string        // of new terms of service, or empty
 }
 
 func (t *responseTap) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(r)
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if err != nil {
-		t.lastStatus, t.lastWait = 0, 0
+		t.status, t.retryAfter = 0, 0
 		return nil, err
 	}
-	t.lastStatus, t.lastWait = resp.StatusCode, acme.ParseRetryAfter(resp.Header, time.Now())
+	t.status, t.retryAfter = resp.StatusCode, acme.ParseRetryAfter(resp.Header, time.Now())
 	if url := acme.TermsLink(resp.Header); url != "" {
 		t.termsURL = url
 	}
@@ -45,35 +41,12 @@ func (t *responseTap) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// status returns the status of the last response, 0 for none.
-func (t *responseTap) status() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.lastStatus
-}
-
-// retryAfter returns the Retry-After of the last response; zero: none.
-func (t *responseTap) retryAfter() time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.lastWait
-}
-
-// errorRetryAfter returns that of the last response if it was an error.
+// errorRetryAfter returns the Retry-After of the last response if it was an error.
 func (t *responseTap) errorRetryAfter() time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.lastStatus < http.StatusBadRequest {
+	if t.status < http.StatusBadRequest {
 		return 0
 	}
-	return t.lastWait
-}
-
-// terms returns the URL of new terms of service; empty: none.
-func (t *responseTap) terms() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.termsURL
+	return t.retryAfter
 }
 
 func withoutRenewalInfo(resp *http.Response) (*http.Response, error) {

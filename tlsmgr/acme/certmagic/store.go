@@ -17,10 +17,10 @@ import (
 	"inbox/tlsmgr/storage"
 )
 
-// lockPollInterval is how often a held lock is tried again.
+// lockPollInterval is the interval at which Lock tries a held lock.
 const lockPollInterval = 500 * time.Millisecond
 
-// store is a storage as certmagic wants it.
+// store implements certmagic.Storage.
 type store struct {
 	values storage.Storage
 
@@ -45,7 +45,7 @@ func (s *store) Exists(ctx context.Context, key string) bool {
 	return err == nil
 }
 
-// List returns the keys below a path: all of them, or each next step alone.
+// List returns the keys below a path, or without recursive their next path elements.
 func (s *store) List(ctx context.Context, dir string, recursive bool) ([]string, error) {
 	keys, err := s.values.List(ctx, dir)
 	if err != nil {
@@ -63,7 +63,7 @@ func (s *store) List(ctx context.Context, dir string, recursive bool) ([]string,
 	return slices.Compact(keys), nil
 }
 
-// Stat tells values from paths with values below. The time of change is unknown.
+// Stat distinguishes values from prefixes of keys. The modification time is not known.
 func (s *store) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
 	if value, err := s.values.Load(ctx, key); err == nil {
 		return certmagic.KeyInfo{Key: key, Size: int64(len(value)), IsTerminal: true}, nil
@@ -74,7 +74,7 @@ func (s *store) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error)
 	return certmagic.KeyInfo{Key: key}, nil
 }
 
-// Lock waits for a lock, for as long as ctx lives.
+// Lock waits for a lock until ctx ends.
 func (s *store) Lock(ctx context.Context, name string) error {
 	for {
 		lease, err := s.values.TryLock(ctx, "locks/"+certmagic.StorageKeys.Safe(name)+".lock")

@@ -7,16 +7,15 @@ import (
 	"time"
 )
 
-// Damaged returns the state that replaces one that cannot be read: it could have
-// told of anything, so it counts as an order that failed just now.
+// Damaged returns the state that replaces one that cannot be parsed. Its orders are
+// unknown, so it counts as an order that has just failed.
 func Damaged(cas []string, now time.Time) State {
 	return State{Phase: Failed, LastAttempt: now, NextAttempt: now.Add(FailureBackoffMin), CAs: cas,
-		LastError: "the stored schedule was damaged; a new one was begun"}
+		LastError: "the stored schedule was damaged and is replaced"}
 }
 
-// ForCAs returns a stored state as it applies to the CAs that are configured,
-// given by sorted URLs. Of a state about other CAs only the failed validations
-// count.
+// ForCAs returns a stored state as it applies to the configured CAs, which are given by
+// sorted URLs. Of a state for other CAs, only the failed validations count.
 func ForCAs(stored State, cas []string) State {
 	if stored.CAs == nil || slices.Equal(stored.CAs, cas) {
 		stored.CAs = cas
@@ -25,9 +24,10 @@ func ForCAs(stored State, cas []string) State {
 	return State{CAs: cas, FailedValidations: stored.FailedValidations}
 }
 
-// ClampFuture corrects a state that was stored by a clock ahead by more than the
-// clocks of two machines differ. What it tells of counts as just happened, so
-// that waits neither grow nor end. It reports whether it changed the state.
+// ClampFuture corrects a state that was stored by a clock that was ahead by more than
+// ValidationWindow, which exceeds the difference between the clocks of two nodes. The last
+// attempt counts as made now, and all other times are moved by the same amount. It reports
+// whether it changed the state.
 func ClampFuture(s State, now time.Time) (_ State, clamped bool) {
 	ahead := s.LastAttempt.Sub(now)
 	if ahead <= ValidationWindow {
@@ -48,10 +48,10 @@ func ClampFuture(s State, now time.Time) (_ State, clamped bool) {
 	return s, true
 }
 
-// Merge combines the state in memory with the one just loaded. The stored state
-// is newer when another process has ordered. It is older, or says less, when a
-// replica lags, a backup was restored, the storage was emptied, or it is about
-// other CAs; that must not bring an order forward.
+// Merge combines the state in memory with the stored one. The stored state is newer if
+// another process has ordered. It is older, or incomplete, if a replica lags, a backup was
+// restored, the storage was emptied, or the CAs were changed; that must not cause an
+// earlier order.
 func Merge(local, stored State) State {
 	m := stored
 	m.recentValidations = local.recentValidations

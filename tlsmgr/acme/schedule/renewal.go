@@ -3,23 +3,24 @@ package schedule
 import "time"
 
 const (
-	// checksPerLifetime is how often a name is checked during the life of its
-	// certificate, within the bounds below. No lifetime is assumed: they shrink.
+	// checksPerLifetime is the number of checks during the lifetime of a certificate,
+	// within the bounds below. Lifetimes can be as short as minutes.
 	checksPerLifetime                  = 60
 	checkIntervalMin, checkIntervalMax = time.Second, 10 * time.Minute
-	// checkIntervalShared bounds the delay with which a node loads what another obtained.
+	// checkIntervalShared bounds the delay with which a node loads a certificate that
+	// another node obtained.
 	checkIntervalShared = 3 * time.Second
-	// checkIntervalNoCert is used without a certificate: another process can obtain one.
+	// checkIntervalNoCert applies without a certificate: another process can obtain one.
 	checkIntervalNoCert = 2 * time.Second
-	// minRemainingDivisor is the part of the lifetime that remains at a renewal,
-	// whatever the CA proposes: an order can fail.
+	// minRemainingDivisor defines the latest renewal: a sixth of the lifetime remains for
+	// failed orders, even if the CA suggests a later time.
 	minRemainingDivisor = 6
 
 	ariIntervalMin, ariIntervalMax = time.Minute, 24 * time.Hour
 	ariRetryDelay                  = time.Hour
 )
 
-// Certificate is what the schedule needs to know of the certificate in use.
+// Certificate describes the certificate in use.
 type Certificate struct {
 	Serial              string
 	NotBefore, NotAfter time.Time
@@ -28,8 +29,8 @@ type Certificate struct {
 // Lifetime returns the time from NotBefore to NotAfter.
 func (c *Certificate) Lifetime() time.Duration { return c.NotAfter.Sub(c.NotBefore) }
 
-// Horizon returns the time left, or the lifetime once it has expired; zero
-// without a certificate.
+// Horizon returns the remaining validity, or the lifetime after the certificate has
+// expired; zero for nil.
 func (c *Certificate) Horizon(now time.Time) time.Duration {
 	if c == nil {
 		return 0
@@ -40,9 +41,9 @@ func (c *Certificate) Horizon(now time.Time) time.Duration {
 	return c.Lifetime()
 }
 
-// RenewAt returns when to replace the certificate: when the CA says so, with
-// time left for a failed order, else when a third of its lifetime is left. The
-// zero time is now: there is no certificate.
+// RenewAt returns when the certificate is due for renewal: at the time of ARI, but before
+// the last sixth of its lifetime, or without ARI when a third of its lifetime is left. It
+// returns the zero time, which means now, without a certificate.
 func RenewAt(c *Certificate, ari ARI) time.Time {
 	if c == nil {
 		return time.Time{}
@@ -53,7 +54,7 @@ func RenewAt(c *Certificate, ari ARI) time.Time {
 	return c.NotAfter.Add(-c.Lifetime() / 3)
 }
 
-// CheckInterval returns the longest time between two checks of a name.
+// CheckInterval returns the maximum time between two checks of a name.
 func CheckInterval(c *Certificate, shared bool) time.Duration {
 	if c == nil {
 		return checkIntervalNoCert
@@ -68,24 +69,24 @@ func CheckInterval(c *Certificate, shared bool) time.Duration {
 // ARI is the renewal information of a CA about one certificate (RFC 9773).
 type ARI struct {
 	Serial string
-	// At was chosen at random between From and To; zero without them.
+	// At is a random time between From and To; zero if the CA has no suggestion.
 	At, From, To time.Time
-	// RefreshAfter is when to ask again.
+	// RefreshAfter is the time of the next request.
 	RefreshAfter time.Time
-	// Why is a URL that explains it; can be empty.
+	// Why is the URL of an explanation; it can be empty.
 	Why string
 }
 
-// Current reports whether the information is about the certificate and need not
-// be asked for again.
+// Current reports whether the information is about the certificate and does not have to be
+// requested again.
 func (a ARI) Current(serial string, now time.Time) bool {
 	wait := a.RefreshAfter.Sub(now)
 	return a.Serial == serial && wait > 0 && wait <= ariIntervalMax
 }
 
-// Answered returns the information after an answer of the CA. The time chosen
-// within a window stays while the window does. urgent reports that the CA has
-// begun to want the certificate replaced at once.
+// Answered returns the information after a response of the CA. The selected time stays the
+// same while the window stays the same. urgent reports that the CA now requests immediate
+// replacement, and did not before.
 func (a ARI) Answered(answer ARI, now time.Time) (next ARI, urgent bool) {
 	if a.Serial == answer.Serial && a.From.Equal(answer.From) && a.To.Equal(answer.To) {
 		answer.At = a.At
@@ -98,13 +99,13 @@ func (a ARI) Answered(answer ARI, now time.Time) (next ARI, urgent bool) {
 	return answer, urgent
 }
 
-// Unsupported returns the information about a certificate of a CA that has none.
+// Unsupported returns the information about a certificate of a CA without ARI.
 func Unsupported(serial string, now time.Time) ARI {
 	return ARI{Serial: serial, RefreshAfter: now.Add(ariIntervalMax)}
 }
 
-// Unanswered returns the information after a question without an answer: what is
-// known of the same certificate stays.
+// Unanswered returns the information after a request that failed. Known information about
+// the same certificate stays.
 func (a ARI) Unanswered(serial string, now time.Time) ARI {
 	if a.Serial != serial {
 		a = ARI{Serial: serial}

@@ -15,7 +15,7 @@ const (
 	day    = 24 * time.Hour
 )
 
-// now is the present of all tables.
+// now is the current time of all tables.
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func in(d time.Duration) time.Time { return now.Add(d) }
@@ -226,7 +226,7 @@ func TestPendingOrder(t *testing.T) {
 			func(s *State) { s.OrderFailed(Failure{Now: now, Err: "no"}) }, givenUp},
 		{"given up in time for the certificate in use", pendingSince(-2 * hour),
 			func(s *State) { s.OrderFailed(Failure{Now: now, Horizon: 8 * hour, Err: "no"}) }, givenUp},
-		{"given up after 15 minutes when another CA can be asked", pendingSince(-15 * minute),
+		{"given up after 15 minutes if another CA can be tried", pendingSince(-15 * minute),
 			func(s *State) { s.OrderFailed(Failure{Now: now, OtherCA: true, Err: "no"}) }, givenUp},
 	})
 }
@@ -344,7 +344,7 @@ func equal(a, b State) bool {
 	return reflect.DeepEqual(normalize(a), normalize(b))
 }
 
-// Reading a state decides nothing: two checks in a row agree.
+// A second check returns the same action and does not change the state.
 func TestCheckIsRepeatable(t *testing.T) {
 	s := State{NextAttempt: in(hour), Failures: 2, forced: true, LastAttempt: in(-minute)}
 	action := s.Check(CheckInput{Now: now})
@@ -385,8 +385,8 @@ func TestValidationBudget(t *testing.T) {
 	}
 }
 
-// However orders, restarts and forced renewals alternate, no more than four
-// validations fail within an hour.
+// At most four validations fail within an hour, in any sequence of orders, restarts and
+// forced renewals.
 func TestValidationBudgetHolds(t *testing.T) {
 	var s State
 	var failed []time.Time
@@ -426,7 +426,7 @@ func TestRemainingRetryAfter(t *testing.T) {
 	}
 }
 
-// A short lifetime has short rests, so that it is renewed in time.
+// Short lifetimes have short intervals.
 func TestMinRenewalInterval(t *testing.T) {
 	for _, tt := range []struct {
 		noOp     int
@@ -477,7 +477,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// Of a state about other CAs only the failed validations count.
+// Of a state for other CAs, only the failed validations are kept.
 func TestForCAs(t *testing.T) {
 	stored := State{Phase: Failed, CAs: []string{"a", "b"}, NextAttempt: in(hour), Failures: 3, LastError: "no", FailedValidations: times(-1)}
 	unnamed := stored
@@ -515,7 +515,7 @@ func TestClampFuture(t *testing.T) {
 	}
 }
 
-// A damaged state counts as an order that failed just now.
+// A damaged state counts as an order that has just failed.
 func TestDamagedState(t *testing.T) {
 	s := Damaged([]string{"a"}, now)
 	action := s.Check(CheckInput{Now: now})
@@ -524,7 +524,7 @@ func TestDamagedState(t *testing.T) {
 	}
 }
 
-// A state survives its storage, but for what is this process's alone.
+// A state is stored and loaded without loss, except for the fields of the process.
 func TestStateIsStored(t *testing.T) {
 	s := State{Phase: Processing, OrderURL: "https://ca/order/1", OrderCA: "https://ca/", LastAttempt: now, NextAttempt: in(minute), RetryAfterByCA: map[string]time.Time{"a": in(hour)},
 		Failures: 1, LastError: "no", FailedValidations: times(-minute, 0), Unsettled: 1, StagingPassed: true, LastIssuer: "a", RenewNotBefore: in(hour), NoOpRenewals: 2, CAs: []string{"a"}, Outage: Outage{1, in(2), "x"}}
@@ -588,7 +588,7 @@ func TestCheckInterval(t *testing.T) {
 	}
 }
 
-// A horizon is what is left, or the lifetime of an expired certificate.
+// The horizon is the remaining validity, or the lifetime of an expired certificate.
 func TestHorizon(t *testing.T) {
 	got := []time.Duration{(*Certificate)(nil).Horizon(now), cert(-hour, 2*hour).Horizon(now), cert(-3*hour, -hour).Horizon(now)}
 	if want := []time.Duration{0, 2 * hour, 2 * hour}; !slices.Equal(got, want) {

@@ -1,14 +1,14 @@
 // Package schedule decides when a name orders a certificate. [State] is a state machine
 // without I/O, clock or goroutines: each method is a transition, and [State.Check]
-// returns the [Action] to take. The caller takes it, and stores the state.
+// returns the next [Action]. The caller performs it and stores the state.
 //
 //	idle ──► due ──► ordering ──► finalized ──► processing ──► valid
 //	          ▲          │             │             │
 //	          │          ├─► failed ◄──┴─────────────┘   the CA refused: back off, 15 min to 6 h
-//	          └──────────┴─► unreachable                 the CA gave no answer: retry, 5 s to 5 min
+//	          └──────────┴─► unreachable                 the CA did not respond: retry, 5 s to 5 min
 //
-// Before each order the state is stored as if the order had failed, so that a
-// crash cannot undo it.
+// Before each order, the state is stored as if the order had failed, so that a crash
+// during the order does not cause an early retry.
 package schedule
 
 import (
@@ -16,110 +16,111 @@ import (
 	"time"
 )
 
-// Phase is how far the present or last order of a name has come.
+// Phase is the progress of the current or last order of a name.
 type Phase string
 
 const (
 	// Idle: no order is known.
 	Idle Phase = ""
-	// Due: an order should begin now.
+	// Due: an order is to begin.
 	Due Phase = "due"
-	// Ordering: this process holds the lock of the name, and an order has begun.
+	// Ordering: this process holds the lock of the name and has begun an order.
 	Ordering Phase = "ordering"
 	// Finalized: the CA has validated the name and received the CSR (RFC 8555, 7.4).
 	Finalized Phase = "finalized"
 	// Processing: the CA is issuing. The order can be resumed by its URL.
 	Processing Phase = "processing"
-	// Valid: the last order brought a certificate.
+	// Valid: the last order returned a certificate.
 	Valid Phase = "valid"
 	// Failed: the CA refused the last order or could not validate the name.
 	Failed Phase = "failed"
-	// Unreachable: the CA did not answer, or had no capacity.
+	// Unreachable: the CA did not respond, or was overloaded.
 	Unreachable Phase = "unreachable"
 )
 
 const (
 	unavailableBackoffMin, unavailableBackoffMax = 5 * time.Second, 5 * time.Minute
-	// FailureBackoffMin is the wait after the first failed order. A failed order
-	// mostly fails again until an operator acts, so the wait doubles up to 6 h.
+	// FailureBackoffMin is the wait after the first failed order. An order usually fails
+	// again until an operator fixes the cause, so the wait doubles up to 6 h.
 	FailureBackoffMin = 15 * time.Minute
 	failureBackoffMax = 6 * time.Hour
 	addressBackoffMax = time.Minute
 	// InterruptedRetryDelay is the wait after an order that a shutdown interrupted.
 	InterruptedRetryDelay = time.Minute
-	// forcedRetryDelay is the least wait between a failed order and a forced one.
+	// forcedRetryDelay is the minimum wait between a failed order and a forced one.
 	forcedRetryDelay = time.Minute
-	// MaxFailedValidations can fail per name within ValidationWindow. Let's Encrypt
-	// allows five.
+	// MaxFailedValidations is the number of validations of a name that can fail within
+	// ValidationWindow. Let's Encrypt allows five.
 	MaxFailedValidations = 4
 	// ValidationWindow is how long a failed validation counts.
 	ValidationWindow = time.Hour
-	// pendingMax is how long a finalized order is waited for: as long as the longest
-	// wait after a failure, so that new orders stay within the limits of a CA.
-	// pendingMin is the least wait while there is something better to do.
+	// pendingMax bounds the wait for the certificate of a finalized order. It equals the
+	// longest back-off, so that new orders stay within the limits of a CA. pendingMin is
+	// the bound if another CA can be tried, or the certificate in use expires soon.
 	pendingMax, pendingMin = failureBackoffMax, 15 * time.Minute
-	// MaxRetryAfter bounds the wait that a CA can ask for.
+	// MaxRetryAfter bounds the wait that a CA can request.
 	MaxRetryAfter = 24 * time.Hour
-	// AssumedLifetime is assumed of an issued certificate that cannot be loaded.
+	// AssumedLifetime is the lifetime of an issued certificate that cannot be loaded.
 	AssumedLifetime = 90 * 24 * time.Hour
 )
 
-// State is what is known of the orders of one name. The zero State is a name
-// that never ordered. A stored state and the one in memory are combined by [Merge] alone.
-// A State can be copied: no method changes a slice or a map that a copy shares.
+// State describes the orders of one name. The zero State is that of a name without
+// orders. [Merge] combines a stored state with the one in memory. A State can be copied:
+// its methods do not change slices and maps in place.
 type State struct {
 	Phase Phase
-	// OrderURL and OrderCA identify an order that can be resumed, in the phases
-	// Finalized and Processing, and FinalizedAt is the time of its finalization.
+	// OrderURL and OrderCA identify the order that can be resumed in the phases Finalized
+	// and Processing. FinalizedAt is the time at which it was finalized.
 	OrderURL    string    `json:",omitempty"`
 	OrderCA     string    `json:",omitempty"`
 	FinalizedAt time.Time `json:",omitzero"`
-	// LastAttempt is the start of the last order, and NextAttempt the earliest time
-	// of the next one.
+	// LastAttempt is the time at which the last order began, and NextAttempt the earliest
+	// time of the next one.
 	LastAttempt, NextAttempt time.Time
-	// RetryAfter is the earliest time that a CA accepts another order; of several
-	// CAs, the earliest of all. RetryAfterByCA has the time for each, by URL.
+	// RetryAfter is the earliest time at which one of the CAs accepts another order.
+	// RetryAfterByCA has the time of each CA by URL.
 	RetryAfter     time.Time
 	RetryAfterByCA map[string]time.Time `json:",omitempty"`
-	// Failures counts the failed orders since the last success.
+	// Failures is the number of failed orders since the last success.
 	Failures int
-	// LastError explains the last order that brought no usable certificate.
+	// LastError is the error of the last order that returned no valid certificate.
 	LastError string
-	// FailedValidations are the times of those that failed, or could have. The last
-	// Unsettled of them are the assumption about the order in progress.
+	// FailedValidations are the times of validations that have failed, or can have. The
+	// last Unsettled of them belong to the order in progress.
 	FailedValidations []time.Time
 	Unsettled         int `json:",omitempty"`
-	// StagingPassed is set once a staging order was successful.
+	// StagingPassed is set after a successful staging order.
 	StagingPassed bool
-	// LastIssuer is the URL of the CA that issued last. The name is not renewed
-	// before RenewNotBefore.
+	// LastIssuer is the URL of the CA that issued the last certificate. The name is not
+	// renewed before RenewNotBefore.
 	LastIssuer     string
 	RenewNotBefore time.Time
-	// NoOpRenewals counts successful orders in a row that left the name due.
+	// NoOpRenewals is the number of consecutive successful orders after which the name
+	// was still due.
 	NoOpRenewals int
-	// CAs are the sorted URLs of the CAs that the state is about.
+	// CAs are the sorted URLs of the CAs for which the state applies.
 	CAs []string
-	// Outage is about this process: it cannot reach the CA. Other nodes can try,
-	// so it is not stored where they read.
+	// Outage is set while this process cannot reach the CA. Other nodes can reach it, so
+	// it is not stored in shared storage.
 	Outage Outage
 
-	// Known to this process alone:
+	// The fields below are not stored.
 
-	recentValidations []time.Time // of this run, by the monotonic clock
-	forced            bool
-	missingAddress    int // lookups without an address, in a row
-	merged            bool
+	recentValidations []time.Time // FailedValidations of this process, with monotonic times
+	forced            bool        // an operator requested an order
+	missingAddress    int         // consecutive DNS lookups without an address
+	merged            bool        // Merge was called
 }
 
-// Outage is a CA that cannot be reached.
+// Outage is the state of a CA that cannot be reached.
 type Outage struct {
-	// Count is the number of attempts in a row, and Next the time of the next one.
+	// Count is the number of consecutive attempts, and Next the time of the next one.
 	Count int
 	Next  time.Time
 	Error string
 }
 
-// Err returns the text to show for a name without a good certificate.
+// Err returns the error to show for a name whose certificate is missing, expired or due.
 func (s *State) Err() string {
 	if s.Outage.Error != "" {
 		return s.Outage.Error
@@ -127,11 +128,11 @@ func (s *State) Err() string {
 	return s.LastError
 }
 
-// Troubled reports whether orders failed or could not be made since the last success.
+// Troubled reports whether an order failed, or could not be made, since the last success.
 func (s *State) Troubled() bool { return s.Failures+s.Outage.Count > 0 }
 
-// ValidationsAllowedAt returns when n more validations can fail within the
-// budget; now when they can at once.
+// ValidationsAllowedAt returns the earliest time at which n more validations can fail
+// without exceeding the budget. It can be now.
 func (s *State) ValidationsAllowedAt(n int, now time.Time) time.Time {
 	return later(allowedAt(s.FailedValidations, n, now), allowedAt(s.recentValidations, n, now))
 }
@@ -139,7 +140,7 @@ func (s *State) ValidationsAllowedAt(n int, now time.Time) time.Time {
 func allowedAt(failed []time.Time, n int, now time.Time) time.Time {
 	failed = inWindow(failed, now)
 	for i, at := range failed {
-		failed[i] = earlier(at, now) // a clock that was ahead: it could have been just now
+		failed[i] = earlier(at, now) // stored by a clock that was ahead
 	}
 	slices.SortFunc(failed, time.Time.Compare)
 	excess := len(failed) + n - MaxFailedValidations
@@ -149,8 +150,8 @@ func allowedAt(failed []time.Time, n int, now time.Time) time.Time {
 	return failed[min(excess, len(failed))-1].Add(ValidationWindow)
 }
 
-// RemainingRetryAfter returns how long a CA must not be asked. A time that is
-// too far away was written by a clock that was ahead, and is ignored.
+// RemainingRetryAfter returns the remaining Retry-After of a CA. A time more than
+// MaxRetryAfter ahead was stored by a clock that was ahead, and is ignored.
 func (s *State) RemainingRetryAfter(caURL string, now time.Time) time.Duration {
 	if wait := s.RetryAfterByCA[caURL].Sub(now); wait <= MaxRetryAfter {
 		return max(wait, 0)
@@ -158,7 +159,7 @@ func (s *State) RemainingRetryAfter(caURL string, now time.Time) time.Duration {
 	return 0
 }
 
-// NextOrder returns the earliest time of the next order that is not forced.
+// NextOrder returns the earliest time of the next order, unless that is forced.
 func (s *State) NextOrder() time.Time { return later(s.NextAttempt, s.Outage.Next) }
 
 // Pending reports whether an order is finalized and can be resumed.
@@ -166,15 +167,15 @@ func (s *State) Pending() bool {
 	return s.OrderURL != "" && (s.Phase == Finalized || s.Phase == Processing)
 }
 
-// Overdue reports whether the CA has had enough time for a finalized order. For
-// horizon and otherCA see [Failure].
+// Overdue reports whether a finalized order has waited too long for its certificate. See
+// [Failure] for horizon and otherCA.
 func (s *State) Overdue(now time.Time, horizon time.Duration, otherCA bool) bool {
 	return s.Pending() && !s.FinalizedAt.IsZero() && now.Sub(s.FinalizedAt) >= pendingLimit(horizon, otherCA)
 }
 
-// pendingLimit returns how long a finalized order is waited for. A certificate in
-// use must not expire meanwhile, and a name without one must not wait if another
-// CA can be asked.
+// pendingLimit returns how long a finalized order can wait for its certificate. The
+// certificate in use must not expire during the wait, and a name without one must not wait
+// long if another CA can be tried.
 func pendingLimit(horizon time.Duration, otherCA bool) time.Duration {
 	switch {
 	case horizon > 0:
@@ -202,12 +203,12 @@ func (s *State) nextOrder(now time.Time) time.Time {
 	return later(at, s.Outage.Next)
 }
 
-// MinRenewalInterval returns how long a name rests after a successful order: an
-// hour, and six times as long for each earlier order in a row that left the name
-// due. Let's Encrypt issues five equal certificates a week; this way four are
-// ordered in the first week. Shorter lifetimes have shorter rests.
+// MinRenewalInterval returns the minimum time between a successful order and the next
+// one: an hour, multiplied by six for each no-op renewal. Let's Encrypt issues five
+// certificates for the same names per week; with these intervals, four are ordered in
+// the first week. Short lifetimes have shorter intervals.
 func MinRenewalInterval(noOpRenewals int, lifetime time.Duration) time.Duration {
-	if lifetime <= 0 { // invalid, and no reason to order without a pause
+	if lifetime <= 0 { // of an invalid certificate
 		lifetime = AssumedLifetime
 	}
 	interval, maxInterval := max(min(lifetime/10, time.Hour), time.Second), max(lifetime/2, time.Second)
@@ -217,7 +218,7 @@ func MinRenewalInterval(noOpRenewals int, lifetime time.Duration) time.Duration 
 	return min(interval, maxInterval)
 }
 
-// backoff returns the nth wait: initial, doubling up to limit.
+// backoff returns the nth wait, which doubles from initial up to limit.
 func backoff(initial, limit time.Duration, n int) time.Duration {
 	wait := initial
 	for ; n > 1 && wait < limit; n-- {
@@ -238,4 +239,9 @@ func earlier(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+// inWindow returns the times that still count, in a slice of its own.
+func inWindow(failed []time.Time, now time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(failed), func(at time.Time) bool { return now.Sub(at) >= ValidationWindow })
 }

@@ -2,18 +2,16 @@ package schedule
 
 import (
 	"maps"
-	"slices"
 	"time"
 )
 
-// Action is what to do next.
+// Action is the decision of [State.Check].
 type Action struct {
-	// Order: order a certificate now, under the lock of the name.
+	// Order: order a certificate now, with the lock of the name.
 	Order bool
-	// ResumeURL and ResumeCA identify an order to resume; empty: none.
+	// ResumeURL and ResumeCA identify the order to resume; empty for a new order.
 	ResumeURL, ResumeCA string
-	// Wait is the time until the next Check. Next is the time of the next order, as far
-	// as it is known.
+	// Wait is the time until the next Check. Next is the expected time of the next order.
 	Wait time.Duration
 	Next time.Time
 }
@@ -21,22 +19,22 @@ type Action struct {
 // Force makes the next Check order as soon as the limits of the CA allow.
 func (s *State) Force() { s.forced = true }
 
-// CheckInput is what [State.Check] decides on.
+// CheckInput is the input of [State.Check].
 type CheckInput struct {
 	Now         time.Time
-	Certificate *Certificate // in use; nil: none
+	Certificate *Certificate // in use; nil if there is none
 	ARI         ARI
 	Shared      bool // other nodes use the storage
-	// Damaged: the stored certificate cannot be read, and must be quarantined under
-	// the lock before anything else.
+	// Damaged: the stored certificate cannot be parsed, and must be quarantined with the
+	// lock held.
 	Damaged bool
-	// Locked: the lock of the name is held, and s was loaded after it was acquired.
+	// Locked: the lock of the name is held, and the state was loaded since then.
 	Locked bool
 }
 
 // Check decides whether to order now.
 func (s *State) Check(in CheckInput) Action {
-	if s.Phase == Ordering { // the order ended without a result, so it counts as failed
+	if s.Phase == Ordering { // the process died during the order, which counts as failed
 		s.Phase = Failed
 	}
 	renewAt := RenewAt(in.Certificate, in.ARI)
@@ -61,7 +59,8 @@ func (s *State) Check(in CheckInput) Action {
 	return action
 }
 
-// NoAddress records that the name has no address in DNS. The order waits.
+// NoAddress records that DNS has no address for the name, and returns the wait until the
+// next check.
 func (s *State) NoAddress(now time.Time) Action {
 	s.missingAddress++
 	wait := backoff(unavailableBackoffMin, addressBackoffMax, s.missingAddress)
@@ -74,14 +73,14 @@ func (s *State) FirstMissingAddress() bool { return s.missingAddress == 1 }
 // HasAddress records that the name has an address, or that the lookup failed.
 func (s *State) HasAddress() { s.missingAddress = 0 }
 
-// BudgetExhausted records that no order was made, because its validations could exceed
-// the budget before the time at.
+// BudgetExhausted records that no order was made, because its validations can exceed the
+// budget until the time at.
 func (s *State) BudgetExhausted(at time.Time, why string) {
 	s.Phase, s.NextAttempt, s.LastError = Failed, at, why
 }
 
-// Begin records an order that is about to begin at a CA. Until it ends, all its
-// validations count as failed.
+// Begin records that an order at a CA begins. Until it ends, all its validations count as
+// failed.
 func (s *State) Begin(now time.Time, ca string, validations int) {
 	s.forgetOrder()
 	s.Phase, s.OrderCA = Ordering, ca
@@ -89,8 +88,8 @@ func (s *State) Begin(now time.Time, ca string, validations int) {
 	s.CountValidations(now, validations)
 }
 
-// CountValidations counts n validations as failed until [State.SettleValidations]
-// corrects the number. [State.Begin] includes it.
+// CountValidations counts n validations as failed, until [State.SettleValidations] corrects
+// the number. Begin calls it.
 func (s *State) CountValidations(now time.Time, n int) {
 	s.FailedValidations, s.recentValidations = inWindow(s.FailedValidations, now), inWindow(s.recentValidations, now)
 	for range n {
@@ -118,12 +117,12 @@ func (s *State) Progress(now time.Time, p Phase, orderURL string) {
 	s.NextAttempt = now.Add(InterruptedRetryDelay)
 }
 
-// Resume records that a finalized order is about to be resumed.
+// Resume records that a finalized order is resumed.
 func (s *State) Resume(now time.Time) {
 	s.LastAttempt, s.NextAttempt = now, now.Add(InterruptedRetryDelay)
 }
 
-// OrderGone records that a finalized order cannot be resumed, or is given up.
+// OrderGone records that a finalized order cannot be resumed, or is not resumed any more.
 func (s *State) OrderGone() {
 	s.forgetOrder()
 	s.Phase = Due
@@ -131,7 +130,7 @@ func (s *State) OrderGone() {
 
 func (s *State) forgetOrder() { s.OrderURL, s.OrderCA, s.FinalizedAt = "", "", time.Time{} }
 
-// SetRetryAfter records the wait that a CA asked for; zero ends an earlier one.
+// SetRetryAfter records the Retry-After of a CA. Zero removes an earlier one.
 func (s *State) SetRetryAfter(now time.Time, ca string, wait time.Duration) {
 	byCA := maps.Clone(s.RetryAfterByCA)
 	maps.DeleteFunc(byCA, func(_ string, at time.Time) bool { return !at.After(now) })
@@ -149,13 +148,13 @@ type Issuance struct {
 	Now      time.Time
 	CA       string
 	Lifetime time.Duration
-	Due      time.Time // since when it was wanted
-	Invalid  string    // why no client accepts it; empty: it is valid
+	Due      time.Time // since when the order was due
+	Invalid  string    // the reason why no client accepts it; empty if it is valid
 }
 
-// Obtained records an issued certificate, valid or not. If the name was due again
-// before RenewNotBefore, the previous order did not help: the CA always asks for a
-// renewal, or the certificate does not take effect. The interval grows then.
+// Obtained records an issued certificate, valid or not. If the name was due again before
+// RenewNotBefore, the previous order was a no-op renewal: the CA requests the renewal of
+// each certificate, or the certificate is not used. The interval grows with each of them.
 func (s *State) Obtained(i Issuance) {
 	noOpRenewals := 0
 	if i.Due.Before(s.RenewNotBefore) {
@@ -167,11 +166,11 @@ func (s *State) Obtained(i Issuance) {
 		FailedValidations: s.FailedValidations, recentValidations: s.recentValidations, merged: s.merged}
 }
 
-// Outcome tells failed orders apart. A greater one waits longer.
+// Outcome classifies failed orders. A greater outcome has a longer back-off.
 type Outcome int
 
 const (
-	// CAUnavailable: the CA did not answer, or had no capacity. Nothing was decided.
+	// CAUnavailable: the CA did not respond, or was overloaded.
 	CAUnavailable Outcome = iota
 	// CARejected: the CA refused the order.
 	CARejected
@@ -179,17 +178,17 @@ const (
 	ValidationFailed
 )
 
-// Failure is an order that returned no certificate.
+// Failure is a failed order.
 type Failure struct {
 	Now     time.Time
 	Outcome Outcome
-	// RetryAfter is the wait that the CA asked for; zero: none.
+	// RetryAfter is the wait that the CA requested; zero if none.
 	RetryAfter time.Duration
-	// Horizon is how long the certificate in use remains valid, or its lifetime once
-	// it has expired: an unreachable CA is retried within a quarter of it. Zero: no
-	// certificate.
+	// Horizon is the remaining validity of the certificate in use, or its lifetime after it
+	// has expired; zero without a certificate. An unreachable CA is retried within a
+	// quarter of it.
 	Horizon time.Duration
-	// OtherCA: another CA can be asked once this order is given up.
+	// OtherCA: another CA can be tried if this order does not end.
 	OtherCA bool
 	Err     string
 }
@@ -214,19 +213,14 @@ func (s *State) OrderFailed(f Failure) {
 		wait = min(wait, max(f.Horizon/4, unavailableBackoffMin))
 	}
 	s.Outage = Outage{s.Outage.Count + 1, f.Now.Add(wait), f.Err}
-	// Only the wait that the CA asked for applies to other nodes, too.
+	// Other nodes must respect only the Retry-After of the CA.
 	if s.NextAttempt, s.LastError = s.RetryAfter, ""; f.RetryAfter > 0 {
 		s.LastError = f.Err
 	}
 }
 
 // Interrupted records that a shutdown ended an order. Its outcome is unknown, so its
-// validations stay counted.
+// validations still count as failed.
 func (s *State) Interrupted(now time.Time) {
 	s.NextAttempt, s.LastError = now.Add(InterruptedRetryDelay), "the order was interrupted by a shutdown"
-}
-
-// inWindow returns the times that still count, in a slice of its own.
-func inWindow(failed []time.Time, now time.Time) []time.Time {
-	return slices.DeleteFunc(slices.Clone(failed), func(at time.Time) bool { return now.Sub(at) >= ValidationWindow })
 }

@@ -125,7 +125,7 @@ func utf16File(text []byte, bom bool) []byte {
 	return all
 }
 
-// Files that are not PEM are named, with the command that converts them.
+// The error for a file in another format names the format and a command that converts it.
 func TestFormats(t *testing.T) {
 	c := newTestChain(t)
 	block, _ := pem.Decode(c.leaf)
@@ -181,7 +181,7 @@ func wantError(t *testing.T, certFile, keyFile, want string) {
 	}
 }
 
-// What OpenSSL writes in other formats, and on curves that Go cannot read, is named.
+// The error names the other formats of OpenSSL, and curves that Go does not support.
 func TestFormatsOfOpenSSL(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Skip("needs openssl")
@@ -230,7 +230,7 @@ func TestLacksIntermediate(t *testing.T) {
 	}
 }
 
-// No file crashes the reader.
+// No file content causes a panic.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"), []byte("-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n"))
 	f.Add([]byte{0x30, 0x03, 0x02, 0x01, 0x03}, []byte{0xff, 0xfe})

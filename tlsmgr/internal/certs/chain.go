@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// sortChain returns a PEM chain with the certificate of the key first, each followed
-// by its issuer, as TLS demands. Several certificates for one key are a renewal that
-// was appended: that which is valid now, or expires last, counts. A chain in which
-// none has the key is returned as it is.
+// sortChain returns a PEM chain with the certificate of the key first, and each followed by
+// its issuer, as TLS requires. Of several certificates for the key, as after an appended
+// renewal, it keeps the one that is valid, or expires last. Without a certificate for the
+// key it returns the chain unchanged.
 func sortChain(chain []byte, key crypto.PublicKey, now time.Time) []byte {
 	var all []*x509.Certificate
 	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
@@ -35,7 +35,7 @@ func sortChain(chain []byte, key crypto.PublicKey, now time.Time) []byte {
 		sorted = append(sorted, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 		all = slices.DeleteFunc(all, func(other *x509.Certificate) bool { return bytes.Equal(other.Raw, c.Raw) })
 	}
-	for _, c := range all { // of a cross-signed chain, perhaps
+	for _, c := range all { // such as a cross-signed chain
 		if !samePublicKey(c.PublicKey, key) {
 			sorted = append(sorted, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 		}
@@ -48,8 +48,9 @@ func leafOf(all []*x509.Certificate, key crypto.PublicKey, now time.Time) (leaf 
 		if !samePublicKey(c.PublicKey, key) {
 			continue
 		}
-		if leaf == nil || (CheckValidity(c, now) == nil) != (CheckValidity(leaf, now) == nil) && CheckValidity(c, now) == nil ||
-			(CheckValidity(c, now) == nil) == (CheckValidity(leaf, now) == nil) && c.NotAfter.After(leaf.NotAfter) {
+		valid := CheckValidity(c, now) == nil
+		leafValid := leaf != nil && CheckValidity(leaf, now) == nil
+		if leaf == nil || valid && !leafValid || valid == leafValid && c.NotAfter.After(leaf.NotAfter) {
 			leaf = c
 		}
 	}
@@ -70,8 +71,8 @@ func issuerOf(c *x509.Certificate, all []*x509.Certificate) *x509.Certificate {
 	return nil
 }
 
-// LacksIntermediate reports whether the certificate of a public CA comes without
-// that of its issuer: some clients fetch it, others fail.
+// LacksIntermediate reports whether a chain lacks the certificate of the issuer. Some
+// clients fetch it, others fail.
 func LacksIntermediate(c *tls.Certificate) bool {
 	if len(c.Certificate) > 1 || len(c.Leaf.IssuingCertificateURL) == 0 {
 		return false

@@ -9,19 +9,19 @@ import (
 	"strings"
 )
 
-// FormatError is a file that holds something else than PEM that a server can use.
+// FormatError is the error for a file in a format that the server does not support.
 type FormatError struct {
 	Path string
-	What string // what it is
-	Fix  string // the one command that converts it, or what to do
+	What string // the format
+	Fix  string // a command that converts the file, or what to do
 }
 
 func (e *FormatError) Error() string { return fmt.Sprintf("%s is %s; %s", e.Path, e.What, e.Fix) }
 
 var utf8BOM = []byte("\xef\xbb\xbf")
 
-// checkFormat names a file that is not PEM, and what turns it into PEM. nil is no
-// proof that it can be used.
+// checkFormat returns a FormatError for a file in a known format other than PEM. A file
+// that passes can still be invalid.
 func checkFormat(path string, data []byte) error {
 	refuse := func(what, fix string) error { return &FormatError{path, what, fix} }
 	converted := path + ".pem"
@@ -50,7 +50,7 @@ func checkFormat(path string, data []byte) error {
 	return nil
 }
 
-// checkDER tells the binary formats apart.
+// checkDER returns the FormatError of a file in a binary format.
 func checkDER(path string, data []byte) error {
 	refuse := func(what, command string) error {
 		return &FormatError{path, what, fmt.Sprintf("convert it with: "+command, path, path+".pem")}
@@ -98,8 +98,8 @@ func unmarshalPrefix(data []byte, into *struct {
 	return err == nil
 }
 
-// curveOf names the elliptic curve of a key or certificate in DER that crypto/x509
-// cannot read; "" for any other.
+// curveOf returns the name of the elliptic curve of a key or certificate in DER if
+// crypto/x509 does not support it, else "".
 func curveOf(der []byte) string {
 	switch {
 	case bytes.Contains(der, []byte("\x06\x05\x2b\x81\x04\x00\x0a")):
@@ -110,7 +110,8 @@ func curveOf(der []byte) string {
 	return ""
 }
 
-// checkCurve refuses curves that neither this server nor browsers support.
+// checkCurve returns a FormatError for elliptic curves that neither this server nor browsers
+// support.
 func checkCurve(path string, data []byte) error {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		isKey, isCert := strings.HasSuffix(block.Type, "PRIVATE KEY"), block.Type == "CERTIFICATE"

@@ -1,5 +1,4 @@
-// Package hosts writes host names and addresses in the one form in which they are
-// compared.
+// Package hosts converts host names and IP addresses to a canonical form.
 package hosts
 
 import (
@@ -11,8 +10,8 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// Canonical returns an address as netip writes it, and a name in lower case and
-// ASCII, without a final dot. A wildcard is an error.
+// Canonical returns an IP address in the format of netip, or a host name in lower-case
+// ASCII without a final dot. A wildcard is an error.
 func Canonical(given string) (string, error) {
 	name := strings.TrimSuffix(strings.TrimSpace(given), ".")
 	if ip, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil && ip.Zone() == "" {
@@ -28,8 +27,8 @@ func Canonical(given string) (string, error) {
 	return ascii, nil
 }
 
-// isHostName checks the syntax of the DNS. Browsers take a name whose last label
-// is a number for an address (WHATWG URL, host parsing).
+// isHostName reports whether a name has the syntax of DNS. Its last label must not be a
+// number, because browsers parse such a name as an IP address (WHATWG URL, host parsing).
 func isHostName(ascii string) bool {
 	labels := strings.Split(ascii, ".")
 	isInvalid := func(l string) bool { return l == "" || len(l) > 63 || strings.ContainsAny(l, ":/ ") }
@@ -55,7 +54,7 @@ func IsIP(name string) bool {
 	return err == nil
 }
 
-// Addr returns an address as netip writes it; empty when it is none.
+// Addr returns an IP address in the format of netip, or "" if text is not an IP address.
 func Addr(text string) string {
 	ip, err := netip.ParseAddr(text)
 	if err != nil {
@@ -64,18 +63,18 @@ func Addr(text string) string {
 	return ip.String()
 }
 
-// carrierNAT is the address space that carriers share (RFC 6598).
+// carrierNAT is the shared address space of carriers (RFC 6598).
 var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
 
-// IsPublicAddr reports whether the internet routes to an address.
+// IsPublicAddr reports whether an IP address is reachable over the internet.
 func IsPublicAddr(a netip.Addr) bool {
 	a = a.Unmap()
 	zero := a.Is4() && a.As4()[0] == 0
 	return a.IsGlobalUnicast() && !a.IsPrivate() && !carrierNAT.Contains(a) && !zero
 }
 
-// IsPublic reports whether a public CA can validate a name or address: not one of
-// a local network (RFC 6761, 6762, 8375).
+// IsPublic reports whether a public CA can validate a name or IP address. It is false for
+// those of local networks (RFC 6761, 6762, 8375).
 func IsPublic(name string) bool {
 	if ip, err := netip.ParseAddr(name); err == nil {
 		return IsPublicAddr(ip)

@@ -1,5 +1,5 @@
-// Package timeout bounds waits, also for calls that cannot be canceled: a disk or a
-// library can hang.
+// Package timeout bounds waits, including those for calls that cannot be canceled, such as
+// calls of a disk or a library.
 package timeout
 
 import (

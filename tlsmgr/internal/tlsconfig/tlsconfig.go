@@ -1,5 +1,4 @@
-// Package tlsconfig holds the TLS configuration of the server, and proves that a
-// certificate works with it.
+// Package tlsconfig has the TLS configuration of the server, and tests certificates with it.
 package tlsconfig
 
 import (
@@ -36,15 +35,14 @@ func aeadSuites() []uint16 {
 	}
 }
 
-// proveTimeout bounds a handshake in memory. It exceeds one with any key by far.
+// proveTimeout bounds a handshake in memory, which takes milliseconds with any key.
 const proveTimeout = 10 * time.Second
 
 // ErrUnusable is wrapped by the error of [Prove].
 var ErrUnusable = errors.New("no client can use this certificate and key")
 
-// Prove makes a handshake in memory, as a client of the server that trusts every
-// issuer. Keys that crypto/tls parses and cannot use fail only then, like P-224 and
-// RSA of 512 bits.
+// Prove tests a certificate with a handshake in memory, whose client trusts every issuer.
+// crypto/tls parses some keys that it cannot use, such as P-224 and RSA with 512 bits.
 func Prove(cert *tls.Certificate) error {
 	if err := handshake(cert); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnusable, err)
@@ -52,8 +50,8 @@ func Prove(cert *tls.Certificate) error {
 	return nil
 }
 
-// handshake negotiates as browsers do: P-224 works with clients that offer TLS 1.2
-// alone, and fails with all others.
+// handshake negotiates as browsers do: P-224 works only with clients that offer no version
+// above TLS 1.2.
 func handshake(cert *tls.Certificate) error {
 	ctx, cancel := context.WithTimeout(context.Background(), proveTimeout)
 	defer cancel()
@@ -65,11 +63,11 @@ func handshake(cert *tls.Certificate) error {
 		served <- server.HandshakeContext(ctx)
 		far.Close()
 	}()
-	client := tls.Client(near, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}) // of any CA
+	client := tls.Client(near, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}) // the issuer does not matter
 	err := client.HandshakeContext(ctx)
 	near.Close()
 	if serverErr := <-served; err != nil && serverErr != nil {
-		return serverErr // the client has seen an alert alone
+		return serverErr // the client received only an alert
 	}
 	return err
 }

@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// CA is a server with a valid ACME directory. A handler answers everything else.
+// CA is a server with a valid ACME directory. A handler serves all other paths.
 type CA struct {
-	// BaseURL is that of the server, URL its directory.
+	// BaseURL is the URL of the server, and URL that of its directory.
 	BaseURL, URL string
-	// RootsFile holds the certificate of the server.
+	// RootsFile contains the certificate of the server.
 	RootsFile string
 	// Requests counts the requests to the handler.
 	Requests atomic.Int64
@@ -39,13 +39,12 @@ func NewCA(t *testing.T, handler http.HandlerFunc) *CA {
 	return ca
 }
 
-// RedirectLoop redirects to itself for ever.
+// RedirectLoop redirects to itself.
 func RedirectLoop(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, r.URL.Path+"x", http.StatusFound)
 }
 
-// Endless returns a handler that answers without end, up to 64 MiB, and counts the
-// bytes it sent.
+// Endless returns a handler that sends up to 64 MiB and counts the sent bytes.
 func Endless(contentType string, sentBytes *atomic.Int64) http.HandlerFunc {
 	text := make([]byte, 64<<10)
 	for i := range text {

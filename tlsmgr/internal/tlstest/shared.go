@@ -70,7 +70,7 @@ func (s *SharedStorage) TryLock(ctx context.Context, key string) (storage.Lease,
 	return l, nil
 }
 
-// LoseLock makes the lease acquired last be lost.
+// LoseLock ends the lease that was acquired last.
 func (s *SharedStorage) LoseLock() { s.lastLease.Load().lose() }
 
 type sharedLease struct {

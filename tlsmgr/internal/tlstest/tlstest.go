@@ -44,7 +44,7 @@ func (b *LogBuffer) String() string {
 // Count returns how often a text was logged.
 func (b *LogBuffer) Count(text string) int { return strings.Count(b.String(), text) }
 
-// NewLog returns a logger, and what it writes to.
+// NewLog returns a logger and its output.
 func NewLog() (*slog.Logger, *LogBuffer) {
 	b := new(LogBuffer)
 	return slog.New(slog.NewTextHandler(b, nil)), b

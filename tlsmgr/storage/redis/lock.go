@@ -27,7 +27,7 @@ const (
 
 // lease is a lock that is held, and renewed until it is released or lost.
 type lease struct {
-	*Storage
+	Storage
 	key, token string
 	ctx        context.Context // of the renewal; it ends when the lease is released or lost
 	cancel     context.CancelFunc
@@ -68,7 +68,8 @@ func (s *Storage) TryLock(ctx context.Context, name string) (storage.Lease, erro
 	if err := s.checkClock(ctx); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
-	l := &lease{Storage: s, key: s.lockPrefix + name, token: rand.Text(), renewDone: make(chan struct{})}
+	l := &lease{Storage: *s, key: s.lockPrefix + name, token: rand.Text(), renewDone: make(chan struct{})}
+	l.Storage.write = l.fencedWrite
 	sentAt := time.Now()
 	reply, err := s.do(ctx, []string{"SET"}, l.key, l.token, "NX", "PX", milliseconds(LeaseDuration))
 	if err != nil {
@@ -136,27 +137,14 @@ func (l *lease) unlock() {
 	_, _ = l.do(context.Background(), []string{"EVAL", releaseScript, "1"}, l.key, l.token)
 }
 
-// write runs a write command on the hash of values, only while the lock is held.
-func (l *lease) write(ctx context.Context, command string, args ...string) error {
+// fencedWrite runs a write command on the hash of values only while the lock is held.
+func (l *lease) fencedWrite(ctx context.Context, command string, args ...string) error {
 	reply, err := l.do(ctx, []string{"EVAL", fencedWriteScript, "2"}, l.key, append([]string{l.valuesKey, l.token, command}, args...)...)
 	if err == nil && reply == int64(-1) {
 		l.cancel()
 		return storage.ErrLeaseLost
 	}
 	return err
-}
-
-// Store implements [storage.Lease].
-func (l *lease) Store(ctx context.Context, key string, value []byte) error {
-	return l.store(ctx, l.write, key, value)
-}
-
-// Delete implements [storage.Lease].
-func (l *lease) Delete(ctx context.Context, key string) error { return l.remove(ctx, l.write, key) }
-
-// Quarantine implements [storage.Lease].
-func (l *lease) Quarantine(ctx context.Context, key string) error {
-	return l.quarantine(ctx, l.write, key)
 }
 
 // IsLocked implements [storage.Storage].

@@ -39,7 +39,7 @@ type Client interface {
 	Do(ctx context.Context, command []string, key string, args ...string) (any, error)
 }
 
-// Storage implements storage.Storage. Its methods can be called concurrently.
+// Storage implements storage.Storage. Its methods are safe for concurrent use.
 type Storage struct {
 	client     Client
 	valuesKey  string // of the hash
@@ -47,6 +47,9 @@ type Storage struct {
 	sealer     *sealer
 	log        *slog.Logger
 	now        func() time.Time
+
+	// write runs a write command on the hash of values. That of a lease is fenced.
+	write func(ctx context.Context, command string, args ...string) error
 }
 
 // New returns a storage whose keys begin with prefix. key encrypts the values. It must
@@ -57,10 +60,15 @@ func New(client Client, prefix string, key []byte, log *slog.Logger) (*Storage, 
 		return nil, err
 	}
 	tag := prefix + "{tls}:"
-	return &Storage{
+	s := &Storage{
 		client: client, valuesKey: tag + "values", lockPrefix: tag + "lock:",
 		sealer: sealer, log: log, now: time.Now,
-	}, nil
+	}
+	s.write = func(ctx context.Context, command string, args ...string) error {
+		_, err := s.do(ctx, []string{command}, s.valuesKey, args...)
+		return err
+	}
+	return s, nil
 }
 
 func (s *Storage) do(ctx context.Context, command []string, key string, args ...string) (any, error) {
@@ -69,25 +77,12 @@ func (s *Storage) do(ctx context.Context, command []string, key string, args ...
 	return s.client.Do(ctx, command, key, args...)
 }
 
-// write runs a write command on the hash of values. A lease has one of its own.
-func (s *Storage) write(ctx context.Context, command string, args ...string) error {
-	_, err := s.do(ctx, []string{command}, s.valuesKey, args...)
-	return err
-}
-
-// writer is [Storage.write] or [lease.write].
-type writer func(ctx context.Context, command string, args ...string) error
-
 // Store implements storage.Storage. A value over 1 MiB is an error.
 func (s *Storage) Store(ctx context.Context, key string, value []byte) error {
-	return s.store(ctx, s.write, key, value)
-}
-
-func (s *Storage) store(ctx context.Context, write writer, key string, value []byte) error {
 	if len(value) > maxValueBytes {
 		return fmt.Errorf("store %s: %d bytes exceed the limit of %d", key, len(value), maxValueBytes)
 	}
-	if err := write(ctx, "HSET", key, s.sealer.seal(key, value)); err != nil {
+	if err := s.write(ctx, "HSET", key, s.sealer.seal(key, value)); err != nil {
 		return fmt.Errorf("store %s: %w", key, err)
 	}
 	return nil
@@ -112,14 +107,12 @@ func (s *Storage) Load(ctx context.Context, key string) ([]byte, error) {
 }
 
 // Delete implements storage.Storage.
-func (s *Storage) Delete(ctx context.Context, key string) error { return s.remove(ctx, s.write, key) }
-
-func (s *Storage) remove(ctx context.Context, write writer, key string) error {
+func (s *Storage) Delete(ctx context.Context, key string) error {
 	below, err := s.List(ctx, key)
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
-	if err := write(ctx, "HDEL", append(below, key)...); err != nil {
+	if err := s.write(ctx, "HDEL", append(below, key)...); err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	return nil
@@ -128,11 +121,7 @@ func (s *Storage) remove(ctx context.Context, write writer, key string) error {
 // Quarantine implements storage.Storage. It deletes the value: the server cannot
 // rename it, and an encrypted value would tell an operator nothing.
 func (s *Storage) Quarantine(ctx context.Context, key string) error {
-	return s.quarantine(ctx, s.write, key)
-}
-
-func (s *Storage) quarantine(ctx context.Context, write writer, key string) error {
-	if err := s.remove(ctx, write, key); err != nil {
+	if err := s.Delete(ctx, key); err != nil {
 		s.log.Error("a damaged value cannot be deleted from the store", "key", key, "err", err)
 		return err
 	}

@@ -36,7 +36,7 @@ type Config struct {
 	TURN   *TURN
 	NoTURN string
 
-	// CertFile and KeyFile hold a certificate. CertFilesGiven is false for the defaults.
+	// CertFile and KeyFile contain a certificate. CertFilesGiven is false for the defaults.
 	CertFile, KeyFile string
 	CertFilesGiven    bool
 	// Domains are the names to obtain certificates for.
@@ -82,7 +82,7 @@ type Config struct {
 	Warnings []Warning
 
 	// Doctor has the options of inbox doctor.
-	Doctor DoctorConfig
+	Doctor struct{ JSON, RenewTest bool }
 }
 
 // Address is a listen address.
@@ -115,8 +115,44 @@ type Store struct {
 	Replicas int
 }
 
-// DoctorConfig configures inbox doctor.
-type DoctorConfig struct {
-	JSON      bool
-	RenewTest bool
+// Files is how the open files of the process are divided. A connection is a file.
+type Files struct {
+	// Limit is the process's limit of open files; zero means that it is unknown.
+	Limit int64
+	// Conns is how many connections fit, on all listeners. Zero is no limit.
+	Conns int64
+	// Tarpitted is how many refused connections stay open for a moment.
+	Tarpitted int
+	// Pages is how many files of a directory of pages can be open. Zero is no limit, or
+	// without a directory.
+	Pages int
+}
+
+// Warning is a mistake in the options that does not prevent a start.
+type Warning struct {
+	// Text is a sentence without period, in lower case.
+	Text string
+	// Name is the option with a dash, or the environment variable, and From the source of
+	// an option's value.
+	Name, From string
+	// Fix is what to do.
+	Fix string
+}
+
+// TURN configures STUN and TURN, which GET /ice hands out.
+type TURN struct {
+	// Host is the host name or IP address in the URLs; empty means the host of the request.
+	Host string
+	// Relay reports whether this process is the relay. Otherwise another node of the store is.
+	Relay bool
+	// NoTLS is why clients cannot reach TURN over TLS, and NeedsName whether a host name
+	// instead of an IP address changes that. It is empty if they can, unless the certificate
+	// is self-signed.
+	NoTLS     string
+	NeedsName bool
+	// Bind is the address of STUN and TURN over UDP.
+	Bind Address
+	// RateBits is the maximum rate of all relayed traffic in bits per second, MonthBytes the
+	// maximum traffic of a calendar month (UTC). Zero is no limit.
+	RateBits, MonthBytes int64
 }

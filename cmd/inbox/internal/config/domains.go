@@ -3,9 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strings"
-	"unicode"
 
 	"inbox/tlsmgr/acme"
 )
@@ -64,27 +62,6 @@ func (r *resolver) checkDomains() error {
 	return nil
 }
 
-// hostNameMistake returns what is wrong with a host name for common mistakes; "" if it is
-// none of them. The port is set with another option.
-func hostNameMistake(name, portOption string) string {
-	switch {
-	case strings.ContainsAny(name, "\"'`“”„‘’«»"):
-		return "contains a quotation mark; remove it"
-	case strings.ContainsFunc(name, unicode.IsSpace) || strings.ContainsAny(name, ";|"):
-		return "is not a host name; separate several names by commas"
-	case strings.Contains(name, "://") || strings.ContainsAny(name, "/?#"):
-		return "is a URL; write the host name only"
-	case strings.Contains(name, "@"):
-		return "is an e-mail address; write the host name only"
-	case strings.Contains(name, "_"):
-		return "contains an underscore, which host names and certificates cannot contain"
-	}
-	if host, _, err := net.SplitHostPort(name); err == nil && host != "" {
-		return "contains a port; write the host name only, and set the port with -" + portOption
-	}
-	return ""
-}
-
 // givenACME lists the options of certificates that are given, with their sources.
 func (r *resolver) givenACME() string {
 	var given []string
@@ -94,14 +71,4 @@ func (r *resolver) givenACME() string {
 		}
 	}
 	return strings.Join(given, ", ")
-}
-
-// splitList splits a comma-separated list and drops empty elements.
-func splitList(text string) (list []string) {
-	for element := range strings.SplitSeq(text, ",") {
-		if element = strings.TrimSpace(element); element != "" {
-			list = append(list, element)
-		}
-	}
-	return list
 }

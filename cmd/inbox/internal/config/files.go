@@ -1,18 +1,5 @@
 package config
 
-// Files is how the open files of the process are divided. A connection is a file.
-type Files struct {
-	// Limit is the process's limit of open files; zero means that it is unknown.
-	Limit int64
-	// Conns is how many connections fit, on all listeners. Zero is no limit.
-	Conns int64
-	// Tarpitted is how many refused connections stay open for a moment.
-	Tarpitted int
-	// Pages is how many files of a directory of pages can be open. Zero is no limit, or
-	// without a directory.
-	Pages int
-}
-
 const (
 	// spareFiles are for everything that has no count: sockets, the store, logs.
 	spareFiles   = 64

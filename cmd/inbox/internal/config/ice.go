@@ -43,7 +43,7 @@ func readICEServers(value string) (string, error) {
 	return text, nil
 }
 
-// isICEServerList reports whether -ice-servers holds URLs instead of the path of a file.
+// isICEServerList reports whether -ice-servers contains URLs instead of the path of a file.
 func isICEServerList(value string) bool {
 	scheme, _, isURL := strings.Cut(strings.TrimSpace(value), ":")
 	for _, s := range []string{"stun", "stuns", "turn", "turns"} {

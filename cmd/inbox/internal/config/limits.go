@@ -41,7 +41,7 @@ func (r *resolver) checkNumbers() error {
 	return nil
 }
 
-// checkQueue rejects a queue that can never hold the largest message.
+// checkQueue rejects a queue that can never have room for the largest message.
 func (r *resolver) checkQueue() error {
 	o := r.o
 	for name, size := range map[string]int64{"max-queued-bytes": o.maxQueuedBytes, "max-queued-bytes-per-ip": o.maxQueuedBytesPerIP} {

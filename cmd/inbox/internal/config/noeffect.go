@@ -5,27 +5,13 @@ import (
 	"slices"
 )
 
-// Warning is a mistake in the options that does not prevent a start.
-type Warning struct {
-	// Text is a sentence without period, in lower case.
-	Text string
-	// Name is the option with a dash, or the environment variable, and From the source of
-	// an option's value.
-	Name, From string
-	// Fix is what to do.
-	Fix string
-}
-
-// condition is a state of the options in which other options have no effect.
-type condition struct {
-	options []string
-	holds   func(*resolver) bool
-	fix     string
-}
-
 // noEffect lists the conditions in which an option has no effect. An option that is an
 // error in the same condition, like -store-ca without -store, is not listed.
-var noEffect = []condition{
+var noEffect = []struct {
+	options []string
+	applies func(*resolver) bool
+	fix     string
+}{
 	{
 		[]string{"email", "acme", "acme-agree", "acme-ca", "acme-root", "acme-eab-kid", "acme-eab-key", "acme-fallback-ca", "acme-fallback-root",
 			"acme-fallback-eab-kid", "acme-fallback-eab-key", "acme-challenge", "acme-profile", "acme-staging", "acme-staging-first", "acme-preflight"},
@@ -104,7 +90,7 @@ func exceeds(perAddress, total int64) bool {
 // the default is no mistake. It needs the resolved configuration.
 func (r *resolver) warnNoEffect() {
 	for _, condition := range noEffect {
-		if !condition.holds(r) {
+		if !condition.applies(r) {
 			continue
 		}
 		for _, name := range condition.options {

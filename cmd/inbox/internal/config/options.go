@@ -17,7 +17,7 @@ const (
 	Version         // inbox version, or -version
 )
 
-// Options holds the options as given, with the source of each value. [Parse] returns
+// Options has the options as given, with the source of each value. [Parse] returns
 // it and [Resolve] turns it into a [Config].
 type Options struct {
 	Command Command
@@ -27,8 +27,6 @@ type Options struct {
 	corsOrigins, iceServers string
 	serverCert, serverKey   string
 	domain, email, httpBind string
-	acme                    acmeOptions
-	store                   storeOptions
 	turn, turnBind          string
 	turnRate, turnMonth     int64
 	inboxTimeout            int64
@@ -56,24 +54,21 @@ type Options struct {
 	version                 bool
 	asJSON, renewTest       bool
 
+	acme struct { // the CA, and how certificates are ordered
+		engine, challenge, profile string
+		ca, fallback               acme.CA
+		agree, staging             bool
+		stagingFirst, preflight    bool
+	}
+	store struct { // that several nodes share
+		address, file, ca, keyFile string
+		replicas                   int64
+	}
+
 	groups      []optionGroup
 	flags       *flag.FlagSet     // all groups; sets the fields above
 	from        map[string]string // source of each option's value; absent: the default
 	unknownVars []string          // INBOX_ variables that match no option
-}
-
-// acmeOptions select the CA and the way certificates are ordered.
-type acmeOptions struct {
-	engine, challenge, profile string
-	ca, fallback               acme.CA
-	agree, staging             bool
-	stagingFirst, preflight    bool
-}
-
-// storeOptions select the store that several nodes share.
-type storeOptions struct {
-	address, file, ca, keyFile string
-	replicas                   int64
 }
 
 // optionGroup is a set of related options under one heading in -h.
@@ -279,4 +274,13 @@ func defaultOptions() *Options {
 		g.flags.VisitAll(func(f *flag.Flag) { o.flags.Var(f.Value, f.Name, f.Usage) })
 	}
 	return o
+}
+
+// envPrefix is the prefix of environment variables that set options.
+const envPrefix = "INBOX_"
+
+// settable reports whether name is an option that the environment or a file can set.
+// version is not: it is a command, and container images commonly set INBOX_VERSION.
+func (o *Options) settable(name string) bool {
+	return o.flags.Lookup(name) != nil && name != "version"
 }

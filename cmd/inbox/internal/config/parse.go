@@ -12,9 +12,6 @@ import (
 	"inbox/internal/atomicfile"
 )
 
-// envPrefix is the prefix of environment variables that set options.
-const envPrefix = "INBOX_"
-
 // Parse reads the options from a command line, an environment and the -config file
 // that they name, in this order of precedence. Every error is a usage error;
 // [flag.ErrHelp] requests the help text.
@@ -113,12 +110,6 @@ func optionName(key string) string {
 		return ""
 	}
 	return strings.ToLower(strings.ReplaceAll(name, "_", "-"))
-}
-
-// settable reports whether name is an option that the environment or a file can set.
-// version is not: it is a command, and container images commonly set INBOX_VERSION.
-func (o *Options) settable(name string) bool {
-	return o.flags.Lookup(name) != nil && name != "version"
 }
 
 // set sets an option unless a source of higher precedence has set it.

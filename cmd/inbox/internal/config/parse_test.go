@@ -102,7 +102,7 @@ func TestPollTimeoutFollowsInboxTimeout(t *testing.T) {
 		{"-long-polling=false -poll-timeout 10", 0},
 	} {
 		if c := mustResolve(t, Facts{}, strings.Fields(tt.args)...); c.PollTimeout != tt.want {
-			t.Errorf("%q: polls are held %v, want %v", tt.args, c.PollTimeout, tt.want)
+			t.Errorf("%q: polls wait %v, want %v", tt.args, c.PollTimeout, tt.want)
 		}
 	}
 }

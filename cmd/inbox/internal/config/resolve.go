@@ -3,15 +3,7 @@ package config
 import (
 	"errors"
 	"log/slog"
-	"time"
 )
-
-// Facts describes the machine that the server runs on.
-type Facts struct {
-	MemoryBytes int64 // available memory; 0: unknown
-	OpenFiles   int64 // limit of open files; 0: unknown
-	Getenv      func(name string) string
-}
 
 // Resolve validates the options, reads the files that they name, and derives the
 // configuration. An error names the option and the source of its value, but never a
@@ -33,20 +25,13 @@ func Resolve(o *Options, facts Facts) (*Config, error) {
 	return r.c, nil
 }
 
-// resolver derives the configuration c. It never changes the options.
-type resolver struct {
-	o     *Options
-	facts Facts
-	c     *Config
-}
-
 func (r *resolver) checkDoctor() error {
 	for name, given := range map[string]bool{"json": r.o.asJSON, "renew-test": r.o.renewTest} {
 		if given && r.o.Command != Doctor {
 			return r.o.optionError(name, errors.New("applies only to the doctor: inbox doctor -"+name))
 		}
 	}
-	r.c.Doctor = DoctorConfig{JSON: r.o.asJSON, RenewTest: r.o.renewTest}
+	r.c.Doctor.JSON, r.c.Doctor.RenewTest = r.o.asJSON, r.o.renewTest
 	return nil
 }
 
@@ -69,5 +54,3 @@ func (r *resolver) resolveFiles() error {
 	r.c.StateDir = stateDir(r.o.state, r.facts.Getenv)
 	return r.resolvePages()
 }
-
-func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }

@@ -6,26 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"inbox/inbox"
 	"inbox/tlsmgr/acme"
 )
-
-// TURN configures STUN and TURN, which GET /ice hands out.
-type TURN struct {
-	// Host is the host name or IP address in the URLs; empty means the host of the request.
-	Host string
-	// Relay reports whether this process is the relay. Otherwise another node of the store is.
-	Relay bool
-	// NoTLS is why clients cannot reach TURN over TLS, and NeedsName whether a host name
-	// instead of an IP address changes that. It is empty if they can, unless the certificate
-	// is self-signed.
-	NoTLS     string
-	NeedsName bool
-	// Bind is the address of STUN and TURN over UDP.
-	Bind Address
-	// RateBits is the maximum rate of all relayed traffic in bits per second, MonthBytes the
-	// maximum traffic of a calendar month (UTC). Zero is no limit.
-	RateBits, MonthBytes int64
-}
 
 const (
 	maxTURNRate  = 1_000_000     // Mbit/s
@@ -88,6 +71,8 @@ func (r *resolver) whyNoTLS(isIP, hasName bool) (why string, needsName bool) {
 		return "this server does not terminate TLS (-https=false)", false
 	case len(r.c.TrustedProxies) > 0:
 		return "an HTTP proxy cannot pass it (-trusted-proxies)", false
+	case r.c.Bind.isUnix():
+		return "a proxy of a Unix socket cannot pass it (-bind)", false
 	case isIP:
 		return "browsers do not use it with an IP address (-turn)", true
 	case noDomain:
@@ -109,6 +94,9 @@ func (r *resolver) turnHost() (host string, isIP bool, err error) {
 		if _, err := netip.ParseAddr(names[0]); err == nil {
 			return names[0], true, nil
 		}
+	}
+	if err == nil {
+		_, err = inbox.ParseICEServers("stun:" + names[0]) // as browsers do
 	}
 	wrong := hostNameMistake(name, "turn-bind")
 	switch {

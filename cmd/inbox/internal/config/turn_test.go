@@ -32,6 +32,7 @@ func TestTURNOptions(t *testing.T) {
 		{"name without a certificate", "-turn turn.example" + acme, true, "turn.example", true, false},
 		{"international name", "-turn bücher.example", true, "xn--bcher-kva.example", true, true},
 		{"proxies", proxies, true, "", true, false},
+		{"Unix socket", "-bind unix:/run/x", true, "", true, false},
 		{"proxies and a name", "-turn b.example" + acme + proxies, true, "b.example", true, false},
 		{"certificates for IP addresses", " -domain 192.0.2.1,2001:db8::1 -acme-agree", true, "", true, false},
 		{"certificates for an IP address and a name", " -domain 192.0.2.1,a.example -acme-agree", true, "", true, true},

@@ -62,13 +62,6 @@ func (c *ClientResolver) payerFor(addr netip.Addr) inbox.Payer {
 	return inbox.Payer{Client: client, Network: network}
 }
 
-// ownerSeen is a client that sent the password of a name.
-type ownerSeen struct {
-	name string
-	addr netip.Addr
-	at   time.Duration // since the resolver was created
-}
-
 // ShouldRecordOwner reports whether a client that sent the password of a name should be
 // recorded as the name's owner. It is false if that was reported less than interval ago for
 // the same connection, so that a client that polls is not recorded with each request.

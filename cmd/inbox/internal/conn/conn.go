@@ -1,4 +1,4 @@
-// Package conn holds what the server knows and does per connection: the TLS handshake and the
+// Package conn has what the server knows and does per connection: the TLS handshake and the
 // hand-over to HTTP/1.1 or HTTP/2 ([Server]), information for the requests of a connection
 // ([Info]), the deadlines of reads and writes ([LazyListener]), and the PROXY header
 // ([ProxyListener]).
@@ -65,4 +65,11 @@ func DelayReleaseHTTP2(d time.Duration, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// ownerSeen is a client that sent the password of a name.
+type ownerSeen struct {
+	name string
+	addr netip.Addr
+	at   time.Duration // since the resolver was created
 }

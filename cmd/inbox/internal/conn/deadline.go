@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"inbox/internal/netconn"
 )
 
 // deadlineTick bounds how far ahead a deadline is set in the runtime. It is below the default
@@ -17,27 +19,15 @@ const deadlineTick = 8 * time.Second
 // without a deadline are limited by writes; those of HTTP/1.1 and HTTP/2 have none, nor have
 // those of TLS itself, as in response to a key update. OnFirst can be nil.
 func LazyListener(inner net.Listener, writes *WriteLimit, onFirst OnFirstBytes) net.Listener {
-	return lazyListener{inner, writes, onFirst}
+	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
+		lazy := newLazyConn(c, writes)
+		lazy.onFirst = onFirst
+		return lazy
+	})
 }
 
 // OnFirstBytes is called with what the first read of a connection returns, before it is used.
 type OnFirstBytes func(peer net.Addr, first []byte)
-
-type lazyListener struct {
-	net.Listener
-	writes  *WriteLimit
-	onFirst OnFirstBytes
-}
-
-func (l lazyListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	lazy := newLazyConn(c, l.writes)
-	lazy.onFirst = l.onFirst
-	return lazy, nil
-}
 
 // lazyConn makes deadlines cheap to move, which net/http does several times per request. A
 // deadline reaches the runtime's timers only if it is earlier than the one that is set. When a
@@ -120,6 +110,9 @@ func (c *lazyConn) SetWriteDeadline(t time.Time) error { return c.write.move(t) 
 func (c *lazyConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.read.move(t), c.write.move(t))
 }
+
+// Accepted returns when the connection was accepted.
+func (c *lazyConn) Accepted() time.Time { return c.read.began }
 
 // NetConn returns the connection underneath, as tls.Conn does.
 func (c *lazyConn) NetConn() net.Conn { return c.Conn }

@@ -22,6 +22,14 @@ func lazyPipe(t *testing.T) (c *lazyConn, set *int) {
 	return c, set
 }
 
+func TestAccepted(t *testing.T) {
+	before := time.Now()
+	c, _ := lazyPipe(t)
+	if got := c.Accepted(); got.Before(before) || got.After(time.Now()) {
+		t.Errorf("got %v, want a time since %v", got, before)
+	}
+}
+
 func TestLazyDeadlineExpiresOnTime(t *testing.T) {
 	buf := make([]byte, 1)
 	for name, io := range map[string]struct {

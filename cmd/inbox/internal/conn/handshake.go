@@ -23,7 +23,7 @@ type handshakes struct {
 }
 
 // serve accepts connections until the listener fails, and starts the handshake of each.
-func (h *handshakes) serve(l net.Listener, config *tls.Config, routes []route) error {
+func (h *handshakes) serve(l net.Listener, config *tls.Config, routes map[string]func(*tls.Conn)) error {
 	var delay time.Duration
 	for {
 		c, err := l.Accept()
@@ -48,7 +48,7 @@ func isTemporary(err error) bool {
 }
 
 // serveConn performs the handshake of a connection and hands it over by its protocol.
-func (h *handshakes) serveConn(c *tls.Conn, routes []route) {
+func (h *handshakes) serveConn(c *tls.Conn, routes map[string]func(*tls.Conn)) {
 	handedOver := false
 	defer func() {
 		if !handedOver {
@@ -59,13 +59,9 @@ func (h *handshakes) serveConn(c *tls.Conn, routes []route) {
 	if !h.handshake(c) {
 		return
 	}
-	protocol := c.ConnectionState().NegotiatedProtocol
-	for _, r := range routes {
-		if r.protocol == protocol {
-			handedOver = true
-			r.serve(c)
-			return
-		}
+	if serve := routes[c.ConnectionState().NegotiatedProtocol]; serve != nil {
+		handedOver = true
+		serve(c)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"net"
 	"time"
 
+	"inbox/internal/netconn"
 	"inbox/ratelimit"
 
 	"github.com/pires/go-proxyproto"
@@ -25,24 +26,11 @@ func ProxyListener(inner net.Listener, clientIP *ratelimit.ClientIP, onFirst OnF
 		onRefused(o.Upstream)
 		return proxyproto.REJECT, proxyproto.ErrInvalidUpstream
 	}
-	inner = firstBytesListener{inner, onFirst}
-	return proxyListener{&proxyproto.Listener{Listener: inner, ReadHeaderTimeout: proxyHeaderTimeout, ConnPolicy: policy}}
+	inner = netconn.Wrap(inner, func(c net.Conn) net.Conn { return &firstBytesConn{c, onFirst} })
+	return &proxyproto.Listener{Listener: inner, ReadHeaderTimeout: proxyHeaderTimeout, ConnPolicy: policy}
 }
 
-// firstBytesListener is the part of [LazyListener] that a PROXY header needs.
-type firstBytesListener struct {
-	net.Listener
-	onFirst OnFirstBytes
-}
-
-func (l firstBytesListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &firstBytesConn{c, l.onFirst}, nil
-}
-
+// firstBytesConn reports what its first read returns, as lazyConn does.
 type firstBytesConn struct {
 	net.Conn
 	onFirst OnFirstBytes // nil after the first read
@@ -59,19 +47,3 @@ func (c *firstBytesConn) Read(p []byte) (int, error) {
 
 // NetConn returns the connection underneath, as tls.Conn does.
 func (c *firstBytesConn) NetConn() net.Conn { return c.Conn }
-
-type proxyListener struct{ *proxyproto.Listener }
-
-func (l proxyListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if p, ok := c.(*proxyproto.Conn); ok {
-		return proxyConn{p}, err
-	}
-	return c, err
-}
-
-// proxyConn can be unwrapped as all other connections.
-type proxyConn struct{ *proxyproto.Conn }
-
-// NetConn returns the connection underneath, as tls.Conn does.
-func (c proxyConn) NetConn() net.Conn { return c.Raw() }

@@ -3,10 +3,8 @@ package conn
 import (
 	"context"
 	"crypto/tls"
-	"log"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"time"
 
 	"inbox/ratelimit"
@@ -35,14 +33,15 @@ type Server struct {
 // tlsConfig it serves plain HTTP. Frames throttles HTTP/2, and unfinished limits the headers of
 // HTTP/1.1 over TLS. Turn serves a connection of TURN over TLS until it ends; nil is off. Shutdown
 // and Close do not affect these connections. NewServer sets main's Protocols, ConnContext and
-// ConnState; main must not serve anything else. It adds [ALPNTURN] to tlsConfig. Main's
-// WriteTimeout applies to HTTP/2 only, until a response begins; writes of HTTP/1.1 are limited by
-// their connections, as those of [LazyListener].
+// ConnState; main must not serve anything else. It puts [ALPNTURN] in front of the protocols of
+// tlsConfig. Main's WriteTimeout applies to HTTP/2 only, until a response begins; writes of
+// HTTP/1.1 are limited by their connections, as those of [LazyListener].
 func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.FrameLimiter,
 	unfinished *ratelimit.UnfinishedLimiter, turn func(net.Conn)) (*Server, error) {
 	s := &Server{tlsConfig: tlsConfig, http1: main, unfinished: unfinished, turn: turn}
 	if tlsConfig != nil && turn != nil {
-		tlsConfig.NextProtos = append(tlsConfig.NextProtos, ALPNTURN)
+		// First: the clients of coturn also offer http/1.1, which no client of HTTP does beside it.
+		tlsConfig.NextProtos = append([]string{ALPNTURN}, tlsConfig.NextProtos...)
 	}
 	s.handshakes = handshakes{timeout: main.ReadHeaderTimeout, log: main.ErrorLog}
 	main.Protocols = new(http.Protocols)
@@ -55,20 +54,14 @@ func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.Frame
 	return s, err
 }
 
-// route is what serves an ALPN protocol.
-type route struct {
-	protocol string          // "" if the client offers none
-	serve    func(*tls.Conn) // takes the connection over
-}
-
-// routes returns the servers of the connections whose handshake is done. Other protocols are
-// answered in the handshake itself, as acme-tls/1, or not at all.
-func (s *Server) routes(http1 *handover) []route {
-	return []route{
-		{"h2", s.http2.serve},
-		{"http/1.1", func(c *tls.Conn) { http1.give(c) }},
-		{ALPNTURN, func(c *tls.Conn) { s.serveTURN(&dataConn{Conn: c, onData: ratelimit.OnData(c)}) }},
-		{"", s.detect(http1)},
+// routes returns what takes over the connections whose handshake is done, by protocol. Other
+// protocols are answered in the handshake itself, as acme-tls/1, or not at all.
+func (s *Server) routes(http1 *handover) map[string]func(*tls.Conn) {
+	return map[string]func(*tls.Conn){
+		"h2":       s.http2.serve,
+		"http/1.1": func(c *tls.Conn) { http1.give(c) },
+		ALPNTURN:   func(c *tls.Conn) { s.serveTURN(&dataConn{Conn: c, onData: ratelimit.OnData(c)}) },
+		"":         s.detect(http1), // the client offers none
 	}
 }
 
@@ -116,20 +109,4 @@ func (s *Server) Close() {
 	s.handshakes.abort()
 	s.http2.close()
 	s.http1.Close()
-}
-
-// logPanic is deferred by the goroutine of a connection, so that a panic ends only the
-// connection, as in net/http.
-func logPanic(c net.Conn, log *log.Logger) {
-	if err := recover(); err != nil && err != http.ErrAbortHandler {
-		log.Printf("http: panic serving %v: %v\n%s", c.RemoteAddr(), err, debug.Stack())
-	}
-}
-
-// closeNow closes a connection without waiting for it. TLS first sends close_notify and needs
-// a lock for that. A client that requests a key update and does not read the response blocks
-// a write that holds this lock for as long as [WriteLimit] allows.
-func closeNow(c net.Conn) {
-	_ = c.SetWriteDeadline(time.Now())
-	go c.Close()
 }

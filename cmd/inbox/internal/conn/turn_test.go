@@ -45,7 +45,8 @@ func TestTURNBesideHTTP(t *testing.T) {
 		{"not STUN by its ALPN protocol", []string{"stun.turn"}, get, "TURN " + get},
 		{"HTTP without ALPN", nil, get, "HTTP/1.1"},
 		{"channel data without ALPN", nil, "\x40\x00\x00\x00\r\n\r\n", "HTTP/1.1 400"},
-		{"HTTP by its ALPN protocol", []string{"http/1.1", "stun.turn"}, get, "HTTP/1.1"},
+		{"TURN, although the client offers HTTP as well", []string{"http/1.1", "stun.turn", "stun.nat-discovery"}, allocate, "TURN " + allocate},
+		{"HTTP by its ALPN protocol", []string{"http/1.1"}, get, "HTTP/1.1"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			c := s.dial(row.protocols...)

@@ -20,16 +20,6 @@ import (
 // caTimeout bounds the request for a CA's directory, handshake included.
 const caTimeout = 10 * time.Second
 
-// acmeCA is a CA and its response.
-type acmeCA struct {
-	acme.CA
-	roots *x509.CertPool // for its own server; nil: the system's
-	acme.Directory
-	err        error
-	clockAhead time.Duration // of the CA's clock relative to ours
-	clockKnown bool          // clockAhead is valid
-}
-
 // errCAOptions is wrapped by the error about a CA that the server would not start with.
 var errCAOptions = errors.New("the options are invalid")
 

@@ -12,74 +12,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
-	"runtime"
-	"sync"
 	"time"
 
-	"inbox/inbox/redisstore"
 	"inbox/tlsmgr"
-	"inbox/tlsmgr/acme"
 )
-
-// Config holds the server's options and the environment that they are checked
-// against. It is a value and safe for concurrent use.
-type Config struct {
-	Domains     []string
-	Email       string
-	TermsAgreed bool
-	Bind        string // host:port or unix:/path
-	HTTPBind    string // address of the HTTP listener; empty: none
-	HTTPS       bool
-	CertFile    string
-	KeyFile     string
-	StateDir    string  // empty: none
-	CA          acme.CA // without a URL: Let's Encrypt
-	FallbackCA  acme.CA // without a URL: none
-	Staging     bool    // Let's Encrypt's staging instead of its production
-	Engine      string
-	Profile     string
-	TURN        *TURN // nil: off
-	FewFiles    int64 // the limit of open files, if it is too low for the connections
-	MaxConns    int64 // that fit into FewFiles
-	JSON        bool
-	RenewTest   bool
-	InServer    bool // the caller is the server and holds its ports
-
-	// MailboxPath and HealthPath are the paths by which a running server is recognized.
-	MailboxPath, HealthPath string
-	// PrivateFiles are the files of the state directory that the server opens itself, and
-	// refuses if another user can have placed them.
-	PrivateFiles []string
-
-	// Options are warnings about the options.
-	Options []Finding
-	// Pages opens the pages as the server does; nil: they are not checked.
-	Pages func() error
-	// Store examines the shared store; nil without one.
-	Store func(ctx context.Context) (redisstore.Report, error)
-	// DryRun places a test order for all names; nil if it is not possible.
-	DryRun func(ctx context.Context) error
-	// States returns the stored certificates and the results of the last orders;
-	// nil if they are unknown.
-	States func() []tlsmgr.NameState
-
-	// Accounts asks the CAs about the stored accounts; nil if it is not possible.
-	Accounts func(ctx context.Context) []acme.Account
-
-	// The environment; nil is the real one.
-	resolver      resolver
-	localAddrs    func() ([]netip.Addr, error)
-	listen        func(network, address string) (net.Listener, error)
-	dial          func(ctx context.Context, network, address string) (net.Conn, error)
-	proxy         func(*http.Request) (*url.URL, error) // for requests to the CAs
-	bindUDP       func(address string, bufferBytes int) (bytes int, err error)
-	udpBuffer     func(port string) (bytes int)                // 0: unknown
-	findPortOwner func(network, port string) (portOwner, bool) // the program that uses it, if it can be determined
-	disk          func(dir string) (disk, error)
-	now           func() time.Time
-	serviceUser   func(stateDir string) (serviceUser, bool) // if the doctor runs as root and the server does not
-}
 
 // Run examines the configuration and writes a report to stdout. ok reports that
 // there was no failure and the report was written. Run returns soon after ctx ends.
@@ -152,12 +88,6 @@ func interfaceAddrs() ([]netip.Addr, error) {
 	return found, err
 }
 
-// examination is one run of the checks.
-type examination struct {
-	Config
-	cas []acmeCA // in order of preference; fetched once, before the checks
-}
-
 // check is one check. Its id appears in the JSON report and must not change.
 type check struct {
 	id  string
@@ -209,25 +139,4 @@ func (e *examination) checks() []check {
 		checks = append(checks, check{"renew-test", e.checkDryRun})
 	}
 	return checks
-}
-
-// forEach calls fn for the names concurrently, because each waits when DNS does
-// not respond, and returns the findings in the order of the names.
-func forEach(names []string, fn func(name string) []Finding) []Finding {
-	found := make([][]Finding, len(names))
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, 2*runtime.NumCPU())
-	for i, name := range names {
-		wg.Go(func() {
-			slots <- struct{}{}
-			found[i] = fn(name)
-			<-slots
-		})
-	}
-	wg.Wait()
-	var flat []Finding
-	for _, some := range found {
-		flat = append(flat, some...)
-	}
-	return flat
 }

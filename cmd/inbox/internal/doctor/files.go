@@ -90,17 +90,6 @@ func (e *examination) checkValidity(leaf *x509.Certificate) []Finding {
 	return nil
 }
 
-// roughDuration formats a duration in days, hours or minutes.
-func roughDuration(d time.Duration) string {
-	switch {
-	case d >= 48*time.Hour:
-		return plural(int(d/(24*time.Hour)), "day")
-	case d >= 2*time.Hour:
-		return plural(int(d/time.Hour), "hour")
-	}
-	return plural(int(d/time.Minute), "minute")
-}
-
 // checkHostnames finds the domains that the certificate does not cover.
 func (e *examination) checkHostnames(leaf *x509.Certificate) []Finding {
 	var missing []string

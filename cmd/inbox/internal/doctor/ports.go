@@ -30,14 +30,6 @@ const (
 	unrecognizedName = "unrecognized name"
 )
 
-// portOwner is a program that listens on a port.
-type portOwner struct {
-	name string // as in /proc/PID/comm
-	pid  int
-}
-
-func (o portOwner) String() string { return fmt.Sprintf("%s (process %d)", o.name, o.pid) }
-
 // checkPorts checks whether the server can listen or already does. A running
 // server skips the check: it holds its ports, and without root it could not
 // recognize itself before its first certificate, when every handshake fails.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"inbox/cmd/inbox/internal/host"
 )
@@ -120,4 +121,15 @@ func plural(n int, noun string) string {
 func reportJSON(findings []Finding) string {
 	text, _ := json.MarshalIndent(findings, "", "  ") // cannot fail for strings
 	return string(text) + "\n"
+}
+
+// roughDuration formats a duration in days, hours or minutes.
+func roughDuration(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return plural(int(d/(24*time.Hour)), "day")
+	case d >= 2*time.Hour:
+		return plural(int(d/time.Hour), "hour")
+	}
+	return plural(int(d/time.Minute), "minute")
 }

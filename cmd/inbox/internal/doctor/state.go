@@ -23,13 +23,6 @@ const (
 	minFreeInodes = 1000
 )
 
-// disk describes a file system.
-type disk struct {
-	ephemeral             string // why its files are lost at a restart; empty if they are not
-	freeBytes             uint64
-	allInodes, freeInodes uint64 // allInodes is 0 if inodes are not limited
-}
-
 // checkState writes to the state directory as the server does, and cleans up.
 func (e *examination) checkState(context.Context) []Finding {
 	if e.StateDir == "" {

@@ -1,3 +1,6 @@
+// Package host has small facts of the machine: the limit of open files, whether this is a
+// container, how listen addresses are reached, and what the environment contains. It also wraps
+// text for a terminal.
 package host
 
 import "os"

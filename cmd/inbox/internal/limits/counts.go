@@ -27,7 +27,7 @@ func (l *Limits) Refused() map[string]int64 {
 		"requests":                l.Requests.Refused(),
 		"paced-requests":          l.Requests.Paced(),
 		"header":                  l.Header.Refused() + l.Unfinished.LargeHeaders(),
-		"polls":                   l.Polls.Refused(),
+		"polls":                   l.Polls.Share.Refused(),
 		"files":                   l.Files.Share.Refused(),
 		"passwords":               l.Guard.attempts.Refused(ratelimit.WrongPassword),
 		"names":                   l.Guard.attempts.Refused(ratelimit.NewName),

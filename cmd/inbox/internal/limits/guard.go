@@ -49,7 +49,7 @@ func (g *Guard) Record(r *http.Request, a inbox.Attempt, name string) {
 }
 
 // Reserve implements [inbox.Guard]. A connection that sent the password of the name lately
-// reserves nothing: its guesses are not those of a stranger, and it saves a lock.
+// reserves nothing: its client knows the password, and it saves a lock.
 func (g *Guard) Reserve(r *http.Request, a inbox.Attempt, name string) (bool, error) {
 	if a == inbox.PasswordGuess && g.clients.IsRecordedOwner(r, name, g.ownerTTL) {
 		return false, nil

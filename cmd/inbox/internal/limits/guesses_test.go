@@ -82,7 +82,7 @@ func TestGuessesAtOnce(t *testing.T) {
 				}()
 				return done
 			}
-			const stranger, owner, elsewhere = "192.0.2.1:1", "192.0.2.2:1", "198.51.100.7:1"
+			const attacker, owner, elsewhere = "192.0.2.1:1", "192.0.2.2:1", "198.51.100.7:1"
 			if code := <-send(t.Context(), owner, "secret", "GET", "/inbox?wait=0"); code != 204 {
 				t.Fatalf("claim: got %d, want 204", code)
 			}
@@ -91,7 +91,7 @@ func TestGuessesAtOnce(t *testing.T) {
 			defer hangUp()
 			var pending []<-chan int
 			for range 200 {
-				pending = append(pending, send(ctx, stranger, "guess", row.method, row.target))
+				pending = append(pending, send(ctx, attacker, "guess", row.method, row.target))
 			}
 			if synctest.Wait(); row.hangUp {
 				hangUp()
@@ -106,7 +106,7 @@ func TestGuessesAtOnce(t *testing.T) {
 				addr, password string
 				want           int
 			}{
-				{stranger, "guess", 429}, // charged also if the results were not waited for
+				{attacker, "guess", 429}, // charged also if the results were not waited for
 				{"192.0.2.3:1", "guess", 429}, {owner, "secret", 204}, {elsewhere, "secret", 204},
 			} {
 				if code := <-send(t.Context(), next.addr, next.password, "GET", "/inbox?wait=0"); code != next.want {

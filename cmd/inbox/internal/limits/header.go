@@ -59,7 +59,7 @@ func (l *HeaderLimiter) trim(r *http.Request) {
 			kept[http.CanonicalHeaderKey(name)] = values
 		}
 	}
-	clear(r.Header) // other layers can hold the map
+	clear(r.Header) // other layers can have the map
 	r.Header = kept
 }
 

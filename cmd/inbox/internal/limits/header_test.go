@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// What the size of a header is, is held against the bytes that net/http writes.
+// The size of a header is compared with the bytes that net/http writes.
 func TestHeaderSize(t *testing.T) {
 	r, _ := http.NewRequest("POST", "http://server.example/inbox?to=a", nil)
 	r.Header.Set("User-Agent", "test")

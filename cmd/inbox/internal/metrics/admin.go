@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"inbox/internal/problem"
@@ -61,9 +60,7 @@ var (
 // admin serves the metrics listener and counts what it refuses.
 type admin struct {
 	AdminConfig
-
-	mu      sync.Mutex
-	refused map[string]int64 // by the type of the problem
+	refused problem.Counter
 }
 
 // NewAdminServer returns a server of /metrics, /health, /certificates and, for clients on the
@@ -87,43 +84,35 @@ func NewAdminServer(cfg AdminConfig) *http.Server {
 }
 
 func newAdmin(cfg AdminConfig) *admin {
-	a := &admin{AdminConfig: cfg, refused: map[string]int64{}}
-	for _, p := range []*problem.Problem{onlyLocal, badSeconds, busy, unknownHost, unknownPath, problem.MethodNotAllowed} {
-		a.refused[p.Kind()] = 0
-	}
+	a := &admin{AdminConfig: cfg, refused: problem.NewCounter("local-only", "bad-request", "busy", "misdirected-request", "not-found",
+		"method-not-allowed")}
 	a.Sources.Collectors = append(slices.Clip(a.Sources.Collectors), a.collect)
 	return a
 }
 
 func (a *admin) refuse(w http.ResponseWriter, p *problem.Problem) {
-	a.mu.Lock()
-	a.refused[p.Kind()]++
-	a.mu.Unlock()
+	a.refused.Add(p)
 	p.Write(w)
 }
 
 func (a *admin) collect(m chan<- prometheus.Metric) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for kind, n := range a.refused {
+	for kind, n := range a.refused.Counts() {
 		m <- counter(descAdminRefused, n, kind)
 	}
 }
 
-// healthState has the details that the public /readyz omits.
-type healthState struct {
-	Ready   bool
-	Failing []string
-	Version string
-}
-
+// serveHealth has the details that the public /readyz omits.
 func (a *admin) serveHealth(w http.ResponseWriter, r *http.Request) {
 	failing := a.Sources.Failing()
 	w.Header().Set("Content-Type", "application/json")
 	if len(failing) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	json.NewEncoder(w).Encode(healthState{len(failing) == 0, failing, a.Sources.Version})
+	json.NewEncoder(w).Encode(struct {
+		Ready   bool
+		Failing []string
+		Version string
+	}{len(failing) == 0, failing, a.Sources.Version})
 }
 
 // certificateState is an element of /certificates.

@@ -5,7 +5,6 @@ package metrics
 
 import (
 	"runtime"
-	"time"
 
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/logging"
@@ -44,10 +43,6 @@ var (
 	descObtained     = desc("certificate_obtained_total", "Obtained certificates.", "name")
 	descRenewAt      = desc("certificate_renew_at_timestamp_seconds", "When the certificate is due for renewal, in Unix time; 0 without a certificate.", "name")
 )
-
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("inbox_"+name, help, labels, nil)
-}
 
 // Sources are what the metrics are read from. The functions must be safe for concurrent use.
 type Sources struct {
@@ -112,7 +107,7 @@ func (s *Sources) collectLimits(m chan<- prometheus.Metric) {
 	m <- counter(descAccepted, conns.Accepted)
 	m <- gauge(descStreams, s.Limits.Streams.Active())
 	limitGauge(m, descMaxStreams, s.MaxConns)
-	m <- gauge(descPolls, s.Limits.Polls.Active())
+	m <- gauge(descPolls, s.Limits.Polls.Share.Used())
 	m <- counter(descDropped, s.Limits.Frames.Dropped())
 	for limit, n := range s.Limits.Refused() {
 		m <- counter(descLimited, n, limit)
@@ -131,33 +126,4 @@ func collectCertificates(m chan<- prometheus.Metric, states []tlsmgr.NameState) 
 		m <- counter(descObtained, int64(s.Obtained), s.Name)
 		m <- gauge(descRenewAt, unixSeconds(s.RenewAt), s.Name)
 	}
-}
-
-// limitGauge omits a limit that is off, so that no ratio to it can be computed.
-func limitGauge(m chan<- prometheus.Metric, d *prometheus.Desc, n int64) {
-	if n > 0 {
-		m <- gauge(d, n)
-	}
-}
-
-func boolValue(yes bool) int64 {
-	if yes {
-		return 1
-	}
-	return 0
-}
-
-func unixSeconds(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.Unix()
-}
-
-func gauge(d *prometheus.Desc, n int64, labels ...string) prometheus.Metric {
-	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
-}
-
-func counter(d *prometheus.Desc, n int64, labels ...string) prometheus.Metric {
-	return prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 }

@@ -22,7 +22,7 @@ const (
 	maxListenFDs   = 16 // more than there are names; rejects a nonsensical number
 )
 
-// Sockets holds the sockets passed by the service manager, by name.
+// Sockets has the sockets passed by the service manager, by name.
 type Sockets struct {
 	Listeners map[string]net.Listener // of HTTPS, HTTP and Metrics
 	Datagrams map[string]*net.UDPConn // of TURN

@@ -56,7 +56,7 @@ func fixedAddr(text string) func(*http.Request) netip.Addr {
 	return func(*http.Request) netip.Addr { return addr }
 }
 
-// TestRequestLogOmitsClientInput checks that a log line holds the route and a known
+// TestRequestLogOmitsClientInput checks that a log line has the route and a known
 // method, and no text from the client.
 func TestRequestLogOmitsClientInput(t *testing.T) {
 	for _, tt := range []struct{ method, target, addr, want string }{

@@ -15,7 +15,7 @@ import (
 	"inbox/cmd/inbox/internal/sdnotify"
 )
 
-// sockets holds the bound sockets. main is for peers. redirect is for ACME challenges
+// sockets has the bound sockets. main is for peers. redirect is for ACME challenges
 // and redirects to main, metrics for the operator, turn for STUN and TURN over UDP; these
 // can be nil.
 type sockets struct {

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"inbox/cmd/inbox/internal/config"
-	"inbox/cmd/inbox/internal/host"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/logging"
+	"inbox/cmd/inbox/internal/memory"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/snapshot"
 )
@@ -66,7 +66,7 @@ func (s *server) run(ctx context.Context, hangups <-chan os.Signal) error {
 	defer cancel()
 	failed := make(chan error, 2)
 	background.Go(func() { s.sweep(inner) })
-	background.Go(func() { host.NewScavenger().Run(inner) })
+	background.Go(func() { memory.NewScavenger().Run(inner) })
 	background.Go(func() { s.watchDiskSpace(inner) })
 	if s.certs != nil {
 		background.Go(func() { s.certs.Run(inner) })
@@ -278,5 +278,5 @@ func (s *server) status() string {
 		scheme = "HTTPS"
 	}
 	return fmt.Sprintf("Serving %s on %s: %d connections, %d mailboxes, %d requests waiting.",
-		scheme, s.main.socket.Addr(), s.limits.Conns.Stats().Open, s.mailboxes.stats().Inboxes, s.limits.Polls.Active())
+		scheme, s.main.socket.Addr(), s.limits.Conns.Stats().Open, s.mailboxes.stats().Inboxes, s.limits.Polls.Share.Used())
 }

@@ -7,24 +7,9 @@ import (
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
-	"inbox/inbox"
 	"inbox/public"
 	"inbox/tlsmgr"
 )
-
-// The paths that are not pages.
-const (
-	mailboxPath = "/inbox"
-	icePath     = "/ice"
-	healthPath  = "/healthz"
-	readyPath   = "/readyz"
-)
-
-// routes maps them to the routes of the metrics.
-var routes = metrics.Routes{Mailbox: mailboxPath, ICE: icePath, Health: healthPath, Ready: readyPath}
-
-// canWait reports whether a request can wait for a message or for a recipient.
-func canWait(r *http.Request) bool { return r.URL.Path == mailboxPath && inbox.CanWait(r) }
 
 // stack has what the layers of a request need.
 type stack struct {
@@ -125,7 +110,7 @@ func chain(h http.Handler, layers ...middleware) http.Handler {
 }
 
 // bodyDeadline sets a read deadline for request bodies. Server.ReadTimeout would include
-// the header. Without a deadline, a slow body that no handler reads would hold the
+// the header. Without a deadline, a slow body that no handler reads would keep the
 // connection open forever, as net/http first reads the rest of it. net/http clears the
 // deadline once the body is complete, so a poll can wait longer.
 func bodyDeadline(timeout time.Duration) middleware {

@@ -101,7 +101,7 @@ func (p *proxyWarnings) onMisdirected(r *http.Request) {
 }
 
 // checkHost is [tlsmgr.CheckHost] with a warning.
-func (p *proxyWarnings) checkHost(domains []string, except func(*http.Request) bool) middleware {
+func (p *proxyWarnings) checkHost(domains []string, except func(*http.Request) bool) func(http.Handler) http.Handler {
 	isException := func(r *http.Request) bool { // called if the host is not served
 		if except(r) {
 			return true

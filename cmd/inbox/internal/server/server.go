@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -104,14 +105,7 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	}
 	s.health = newHealth(s.mailboxes.shared, s.certs)
 	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits.Guard, s.relay, log)
-	pages, err := openPages(cfg, s.handler.AllowOrigin, log)
-	if err != nil {
-		return nil, err
-	}
-	if cfg.PagesDir != "" {
-		pages = s.limits.Files.Handler(pages)
-	}
-	return s, s.buildEndpoints(bound, pages, clientIP)
+	return s, s.buildEndpoints(bound, clientIP)
 }
 
 // openRelay opens the relay with the secret of the state directory, or of the nodes of a store.
@@ -138,7 +132,14 @@ func logWarnings(warnings []config.Warning, log *slog.Logger) {
 }
 
 // buildEndpoints puts servers on the bound sockets.
-func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *ratelimit.ClientIP) (err error) {
+func (s *server) buildEndpoints(bound sockets, clientIP *ratelimit.ClientIP) error {
+	pages, err := openPages(s.cfg, s.handler.AllowOrigin, s.log)
+	if err != nil {
+		return err
+	}
+	if s.cfg.PagesDir != "" {
+		pages = s.limits.Files.Handler(pages)
+	}
 	proxies := &proxyWarnings{log: s.log, clientIP: clientIP, proxyProtocol: s.cfg.ProxyProtocol}
 	s.errorLog.OnHandshakeError = proxies.onHandshakeError
 	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin, proxies, s.http2Refuser}
@@ -164,13 +165,20 @@ func (s *server) buildEndpoints(bound sockets, pages http.Handler, clientIP *rat
 		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, proxies, false)
 	}
 	if bound.metrics != nil {
-		limited := ratelimit.NewConnLimiter(ratelimit.ConnLimits{Max: metrics.MaxAdminConns}, &ratelimit.ClientIP{}).Listener(bound.metrics)
-		s.admin = &endpoint{socket: bound.metrics, listener: conn.LazyListener(limited, s.limits.Writes, nil), server: metrics.NewAdminServer(metrics.AdminConfig{
-			Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, ErrorLog: errorLog,
-			HeaderTimeout: s.timeouts.Header, WriteTimeout: s.timeouts.Write, IdleTimeout: s.timeouts.Idle,
-		})}
+		s.admin = s.newAdminEndpoint(bound.metrics, errorLog)
 	}
 	return nil
+}
+
+func (s *server) newAdminEndpoint(socket net.Listener, errorLog *log.Logger) *endpoint {
+	limiter := ratelimit.NewConnLimiter(ratelimit.ConnLimits{Max: metrics.MaxAdminConns}, &ratelimit.ClientIP{})
+	return &endpoint{
+		socket: socket, listener: conn.LazyListener(limiter.Listener(socket), s.limits.Writes, nil),
+		server: metrics.NewAdminServer(metrics.AdminConfig{
+			Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, ErrorLog: errorLog,
+			HeaderTimeout: s.timeouts.Header, WriteTimeout: s.timeouts.Write, IdleTimeout: s.timeouts.Idle,
+		}),
+	}
 }
 
 // metricsSources returns what the metrics listener exports.

@@ -253,7 +253,10 @@ func requestHost(r *http.Request) (host, port string, ok bool) {
 		port = "443"
 	}
 	names, err := acme.Names([]string{u.Hostname()})
-	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n == 0 {
+	if err != nil {
+		return "", "443", false
+	}
+	if _, err := inbox.ParseICEServers("stun:" + net.JoinHostPort(names[0], port)); err != nil { // as browsers do
 		return "", "443", false
 	}
 	return names[0], port, true

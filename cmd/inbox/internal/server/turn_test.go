@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -13,13 +14,17 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pion/logging"
 	pion "github.com/pion/turn/v5"
 
 	"inbox/cmd/inbox/internal/config"
+	"inbox/cmd/inbox/internal/conn"
+	"inbox/cmd/inbox/internal/limits"
 	"inbox/inbox"
+	"inbox/ratelimit"
 )
 
 // testTimeout bounds the wait for an event that must happen.
@@ -245,6 +250,30 @@ func TestDeleteEndsRelays(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestLedgerIsSavedEveryMinute checks the file while the relay runs, as a crash would leave it.
+func TestLedgerIsSavedEveryMinute(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		clientIP := &ratelimit.ClientIP{}
+		r, err := openRelay(&config.TURN{Relay: true, MonthBytes: 1e12}, relayParts{
+			secret: []byte("a secret of the test"), stateDir: dir,
+			limits: limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
+		}, discardLog)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan bool)
+		go func() { r.run(ctx); close(ended) }()
+		time.Sleep(ledgerInterval + time.Second)
+		if got, err := os.ReadFile(filepath.Join(dir, ledgerFile)); err != nil || !bytes.Equal(got, r.server.Ledger()) {
+			t.Errorf("got %q, %v, want the ledger", got, err)
+		}
+		cancel()
+		<-ended
+	})
 }
 
 func TestMonthUsedUp(t *testing.T) {

@@ -220,7 +220,7 @@ func TestWatchdogIsNotLimited(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := srv.limits.Requests.Refused() + srv.limits.Polls.Refused(); n != 0 {
+	if n := srv.limits.Requests.Refused() + srv.limits.Polls.Share.Refused(); n != 0 {
 		t.Errorf("got %d rejected watchdog requests, want 0", n)
 	}
 	for kind, n := range srv.handler.Refusals() {

@@ -3,7 +3,6 @@ package snapshot
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"sync/atomic"
@@ -114,17 +113,6 @@ func (f *File) write(m *memstore.Store, limitBytes int64) (stats memstore.Snapsh
 		os.Remove(f.newPath())
 	}
 	return stats, w.writtenBytes, err
-}
-
-// WriteSyncCloser is a file that a snapshot is written to.
-type WriteSyncCloser interface {
-	io.WriteCloser
-	Sync() error
-}
-
-// createExclusive creates a file that must not exist, with mode 0600.
-func createExclusive(path string) (WriteSyncCloser, error) {
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
 // progressWriter syncs while it writes and counts its calls. Without that the system

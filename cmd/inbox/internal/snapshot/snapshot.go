@@ -7,6 +7,7 @@ package snapshot
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -175,4 +176,15 @@ func (f *File) Close() {
 	if !f.abandoned {
 		f.lock.Close()
 	}
+}
+
+// WriteSyncCloser is a file that a snapshot is written to.
+type WriteSyncCloser interface {
+	io.WriteCloser
+	Sync() error
+}
+
+// createExclusive creates a file that must not exist, with mode 0600.
+func createExclusive(path string) (WriteSyncCloser, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }

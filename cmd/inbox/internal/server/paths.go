@@ -1,0 +1,22 @@
+package server
+
+import (
+	"net/http"
+
+	"inbox/cmd/inbox/internal/metrics"
+	"inbox/inbox"
+)
+
+// The paths that are not pages.
+const (
+	mailboxPath = "/inbox"
+	icePath     = "/ice"
+	healthPath  = "/healthz"
+	readyPath   = "/readyz"
+)
+
+// routes maps them to the routes of the metrics.
+var routes = metrics.Routes{Mailbox: mailboxPath, ICE: icePath, Health: healthPath, Ready: readyPath}
+
+// canWait reports whether a request can wait for a message or for a recipient.
+func canWait(r *http.Request) bool { return r.URL.Path == mailboxPath && inbox.CanWait(r) }
