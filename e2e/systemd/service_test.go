@@ -120,6 +120,38 @@ func relay(m *machine) {
 	}
 	m.systemctl("stop", "inbox")
 	m.wantSTUN("127.0.0.1")
+	wantDoctorFindsRelay(m)
+	wantSocketMetrics(m)
+}
+
+// wantDoctorFindsRelay checks that the doctor sees the buffer of the socket, which belongs to
+// systemd, and sends packets through the relay.
+func wantDoctorFindsRelay(m *machine) {
+	m.t.Helper()
+	out := strings.Join(strings.Fields(m.run("inbox", "doctor", "-bind", ":443", "-state", "/var/lib/inbox")), " ")
+	for _, want := range []string{
+		"ok -turn-bind :3478: In use by a running inbox.", "TURN over UDP has a receive buffer of 4096 KiB.",
+		"ok TURN over UDP: A packet passed from a relay to another, and back.",
+	} {
+		if !strings.Contains(out, want) {
+			m.t.Errorf("inbox doctor: want %q in %s", want, out)
+		}
+	}
+}
+
+// wantSocketMetrics checks that the hardened server can read the state of its socket.
+func wantSocketMetrics(m *machine) {
+	m.t.Helper()
+	m.write(envFile, "INBOX_METRICS_BIND=127.0.0.1:9091\n")
+	m.systemctl("restart", "inbox")
+	text := m.run("curl", "-sS", "http://127.0.0.1:9091/metrics")
+	for _, want := range []string{"\ninbox_turn_receive_buffer_bytes 4.194304e+06\n", "\ninbox_turn_receive_dropped_packets_total 0\n"} {
+		if !strings.Contains(text, want) {
+			m.t.Errorf("metrics: want %q in\n%s", want, text)
+		}
+	}
+	m.write(envFile, "")
+	m.systemctl("restart", "inbox")
 }
 
 // wantSTUN sends a Binding request to the relay from a connected socket, which receives answers
