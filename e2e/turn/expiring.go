@@ -10,9 +10,6 @@ import (
 	relay "inbox/turn"
 )
 
-// turnRealm is the realm of the server.
-const turnRealm = "turn"
-
 type credentials = relay.Credentials
 
 // expiringCredentials returns credentials that the server accepts, but only for a while: as

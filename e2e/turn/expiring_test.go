@@ -12,30 +12,40 @@ import (
 // credentials of both have expired: the browsers refresh their allocations, but cannot open
 // new ones.
 func expiredCredentials(t *testing.T, s *server) {
+	began := time.Now()
 	browsers := launchAll(t, place{"chromium", "carol"}, place{"firefox", "dave"})
-	// A slow machine may need more time until both browsers have a relay.
-	for left := 15 * time.Second; ; left *= 2 {
-		c, p := callWithCredentials(t, s, browsers, left)
+	// A slow machine needs more time until both browsers have a relay.
+	left := max(15*time.Second, 2*time.Since(began))
+	for ; ; left *= 2 {
+		c := newExpiringCall(t, s, browsers, left)
+		err := c.connect()
 		if time.Now().Before(c.expires) {
-			c.goesOn(t, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.goesOn(t)
 			return
 		}
-		t.Logf("the credentials expired after %v, before the call was connected", left)
+		if t.Logf("the credentials expired after %v, before the call was connected: %v", left, err); left > 2*time.Minute {
+			t.FailNow()
+		}
 		if err := c.close(); err != nil {
 			t.Fatal(err)
 		}
+		c.proxy.close()
 	}
 }
 
-// expiringCall is a call with credentials that expire.
+// expiringCall is a call with credentials that expire, through a proxy that shortens
+// lifetimes.
 type expiringCall struct {
 	call
 	credentials
 	expires time.Time
+	proxy   *lifetimeProxy
 }
 
-// callWithCredentials connects a call through a proxy that shortens lifetimes.
-func callWithCredentials(t *testing.T, s *server, browsers map[place]*browser, left time.Duration) (*expiringCall, *lifetimeProxy) {
+func newExpiringCall(t *testing.T, s *server, browsers map[place]*browser, left time.Duration) *expiringCall {
 	t.Helper()
 	c, err := s.expiringCredentials(left)
 	if err != nil {
@@ -50,26 +60,22 @@ func callWithCredentials(t *testing.T, s *server, browsers map[place]*browser, l
 	o := &pageOptions{RelayOnly: true, ICE: map[string]any{
 		"iceServers": []iceServer{{URLs: []string{url}, Username: c.Username, Credential: c.Password}},
 	}}
-	e := &expiringCall{credentials: c, expires: c.Expires, call: call{
+	return &expiringCall{credentials: c, expires: c.Expires, proxy: p, call: call{
 		camera: end{browsers[place{"chromium", "carol"}], "camera", otherName, o},
 		screen: end{browsers[place{"firefox", "dave"}], "screen", otherName, o},
 	}}
-	if err := e.connect(); err != nil {
-		t.Fatal(err)
-	}
-	return e, p
 }
 
 // goesOn checks the call after the credentials have expired.
-func (e *expiringCall) goesOn(t *testing.T, p *lifetimeProxy) {
+func (e *expiringCall) goesOn(t *testing.T) {
 	t.Helper()
 	carol, dave := addrsOf("carol")[0], addrsOf("dave")[0]
 	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-		if now := p.refreshedSince(e.expires); now[carol] && now[dave] {
+		if now := e.proxy.refreshedSince(e.expires); now[carol] && now[dave] {
 			break
 		}
 		if time.Since(began) > 3*browserTimeout {
-			t.Fatalf("got refreshes of %v since the credentials expired, want some of both browsers", p.refreshedSince(e.expires))
+			t.Fatalf("got refreshes of %v since the credentials expired, want some of both browsers", e.proxy.refreshedSince(e.expires))
 		}
 	}
 	if err := e.resumed(); err != nil {

@@ -18,20 +18,20 @@ type lifetimeProxy struct {
 	host     string // of the proxy
 	server   string // address of the server
 	lifetime time.Duration
-	key      stun.MessageIntegrity
-	front    *net.UDPConn
+	credentials
+	front *net.UDPConn
 
 	mu        sync.Mutex
 	upstream  map[netip.AddrPort]net.Conn
+	realms    map[netip.AddrPort]string    // that the server has sent to each client
 	refreshed map[netip.AddrPort]time.Time // the last success of each client
 }
 
 // startLifetimeProxy serves port 3478 of a host.
 func (s *site) startLifetimeProxy(host, server string, lifetime time.Duration, c credentials) (*lifetimeProxy, error) {
 	p := &lifetimeProxy{
-		site: s, host: host, server: server, lifetime: lifetime,
-		key:      stun.NewLongTermIntegrity(c.Username, turnRealm, c.Password),
-		upstream: map[netip.AddrPort]net.Conn{}, refreshed: map[netip.AddrPort]time.Time{},
+		site: s, host: host, server: server, lifetime: lifetime, credentials: c,
+		upstream: map[netip.AddrPort]net.Conn{}, realms: map[netip.AddrPort]string{}, refreshed: map[netip.AddrPort]time.Time{},
 	}
 	err := s.Do(host, func() (err error) {
 		p.front, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 3478})
@@ -100,7 +100,11 @@ func (p *lifetimeProxy) forwardResponses(c net.Conn, client netip.AddrPort) {
 // shorten returns a response with a shorter lifetime, and records refreshes.
 func (p *lifetimeProxy) shorten(raw []byte, client netip.AddrPort) []byte {
 	m := &stun.Message{Raw: raw}
-	if !stun.IsMessage(raw) || m.Decode() != nil || m.Type.Class != stun.ClassSuccessResponse || !m.Contains(stun.AttrLifetime) {
+	if !stun.IsMessage(raw) || m.Decode() != nil {
+		return raw
+	}
+	realm := p.realmOf(client, m)
+	if m.Type.Class != stun.ClassSuccessResponse || !m.Contains(stun.AttrLifetime) {
 		return raw
 	}
 	if m.Type.Method == stun.MethodRefresh {
@@ -113,7 +117,7 @@ func (p *lifetimeProxy) shorten(raw []byte, client netip.AddrPort) []byte {
 			value := min(binary.BigEndian.Uint32(a.Value), uint32(p.lifetime/time.Second))
 			setters = append(setters, stun.RawAttribute{Type: a.Type, Value: binary.BigEndian.AppendUint32(nil, value)})
 		case stun.AttrMessageIntegrity:
-			setters = append(setters, p.key)
+			setters = append(setters, stun.NewLongTermIntegrity(p.Username, realm, p.Password))
 		case stun.AttrFingerprint:
 			setters = append(setters, stun.Fingerprint)
 		default:
@@ -125,6 +129,17 @@ func (p *lifetimeProxy) shorten(raw []byte, client netip.AddrPort) []byte {
 		return raw
 	}
 	return short.Raw
+}
+
+// realmOf returns the realm of a client, which is in the answer to its first request.
+func (p *lifetimeProxy) realmOf(client netip.AddrPort, m *stun.Message) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var realm stun.Realm
+	if realm.GetFrom(m) == nil {
+		p.realms[client] = realm.String()
+	}
+	return p.realms[client]
 }
 
 // recordRefresh ignores a lifetime of zero, which ends the allocation.

@@ -34,8 +34,8 @@ type Server struct {
 // HTTP/1.1 over TLS. Turn serves a connection of TURN over TLS until it ends; nil is off. Shutdown
 // and Close do not affect these connections. NewServer sets main's Protocols, ConnContext and
 // ConnState; main must not serve anything else. It puts [ALPNTURN] in front of the protocols of
-// tlsConfig. Main's WriteTimeout applies to HTTP/2 only, until a response begins; writes of
-// HTTP/1.1 are limited by their connections, as those of [LazyListener].
+// tlsConfig. Main's WriteTimeout applies to HTTP/2 only, until a response begins; writes of HTTP/1.1
+// are limited by their connections, as those of [LazyListener].
 func NewServer(main *http.Server, tlsConfig *tls.Config, frames *ratelimit.FrameLimiter,
 	unfinished *ratelimit.UnfinishedLimiter, turn func(net.Conn)) (*Server, error) {
 	s := &Server{tlsConfig: tlsConfig, http1: main, unfinished: unfinished, turn: turn}
