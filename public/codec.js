@@ -42,7 +42,7 @@ export class InboxError extends Error {
   }
 
   /** Whether the failure is temporary, so that a retry can succeed. */
-  get passing() {
+  get temporary() {
     if (this.code === 'network' || this.code === 'intercepted') return true;
     return [408, 425, 429].includes(this.status) || this.status >= 500;
   }

@@ -67,7 +67,7 @@ test('the server is killed during a call and loses its state', {skip}, async () 
 
 test('the server stops gracefully while the screen waits, and starts again', {skip}, async () => {
   ann.allowError(unreachable);
-  ann.allowError(/status of 503/); // the response of the stopping server to a held POST
+  ann.allowError(/status of 503/); // the response of the stopping server to a waiting POST
   const screen = await ann.open('/receive.html');
   await waitForTitle(screen, 'Waiting for the camera');
   await server.stop();

@@ -1,6 +1,6 @@
 /** Fakes for the tests of session.js: an in-memory server, its inboxes, and peers that record calls. */
 
-/** FakeServer holds messages to a missing recipient, as the real server does for a POST that waits. */
+/** FakeServer delays messages to a missing recipient, as the real server does for a POST with wait. */
 export class FakeServer {
   /** @type {Map<string, FakeInbox>} */
   inboxes = new Map();

@@ -78,11 +78,11 @@ test('a message that cannot be decoded is skipped and reported', async () => {
 });
 
 test('the first poll does not wait, later polls do, and they do not overlap', async () => {
-  let held = 0;
+  let waiting = 0;
   let maxConcurrent = 0;
   const {url, requests} = await serve(({response, url}) => {
-    maxConcurrent = Math.max(maxConcurrent, ++held);
-    setTimeout(() => { held--; respond(response, 204); }, url.searchParams.get('wait') === '0' ? 0 : 510);
+    maxConcurrent = Math.max(maxConcurrent, ++waiting);
+    setTimeout(() => { waiting--; respond(response, 204); }, url.searchParams.get('wait') === '0' ? 0 : 510);
   });
   const inbox = openInbox(url);
   inbox.start();
@@ -112,7 +112,7 @@ test('start inside a superseded listener does not start a second loop', async ()
   let maxConcurrent = 0;
   const {url, requests} = await serve(({response}) => {
     maxConcurrent = Math.max(maxConcurrent, ++open);
-    // Slow like a held poll, so that the client does not limit the rate.
+    // Slow like a long poll, so that the client does not limit the rate.
     setTimeout(() => { open--; respond(response, 204, requests.length === 1 ? {'X-Poll-Ended': 'superseded'} : {}); }, 510);
   });
   const inbox = new Inbox(url, {name: 'me', password: 'secret'});
@@ -269,11 +269,11 @@ test('the last message bypasses the queue, outlives the page and is not retried'
   });
   let errors = 0;
   inbox.addEventListener('error', () => errors++);
-  inbox.send('bob', 'held').catch(() => {});
+  inbox.send('bob', 'queued').catch(() => {});
   await flushPromises();
   inbox.sendLast('bob', {kind: 'bye'});
   await flushPromises();
-  assert.deepEqual(requests.map(({keepalive, body}) => [keepalive, body]), [[undefined, 'held'], [true, '{"kind":"bye"}']]);
+  assert.deepEqual(requests.map(({keepalive, body}) => [keepalive, body]), [[undefined, 'queued'], [true, '{"kind":"bye"}']]);
   assert.equal(errors, 0);
 });
 
