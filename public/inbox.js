@@ -15,7 +15,7 @@
  * see the codes of {@link InboxError}.
  */
 
-import {INITIAL_DELAY, InboxError, basicAuth, decode, encode, readResponse, retryAfter, retryDelay, toInboxError} from './codec.js';
+import {INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, basicAuth, decode, encode, readResponse, retryAfter, retryDelay, toInboxError} from './codec.js';
 import {WaitTime, networkChange} from './wait-time.js';
 
 export {InboxError};
@@ -40,13 +40,21 @@ const MAX_QUEUE = 200;
  * - message: a received {@link Message}
  * - status: the new {@link Status}
  * - error: an {@link InboxError}; if `retryIn` is not 0, the request is retried automatically
+ * - connection: 'lost' when a poll failed because the server does not respond or
+ *   is stopping, 'restored' when a poll succeeds again
  * - superseded: another client now polls this mailbox; start() reclaims it
  */
 export class Inbox extends EventTarget {
+  /**
+   * Maximum milliseconds before a failed request is retried, unless the server
+   * asks for more. It can be lowered while the server is needed urgently.
+   */
+  maxRetryDelay = MAX_RETRY_DELAY;
   /** @type {Map<string, {length: number, tail: Promise<void>}>} pending sends, by recipient */
   #queues = new Map();
   /** @type {Status} */
   #status = 'idle';
+  #connectionLost = false;
   #closed = new AbortController();
   #lastId = '';
   /** Settles when the poll loop ends. A restart waits for it, so that only one loop runs. */
@@ -150,7 +158,9 @@ export class Inbox extends EventTarget {
         if (this.#stopped) return;
         const error = toInboxError(cause);
         confirming = true;
-        if (this.#waitTime.shorten(error, wait, Date.now() - started)) await this.#sleep(retryDelay(error, 0));
+        const aborted = this.#waitTime.shorten(error, wait, Date.now() - started);
+        if (isConnectionLoss(error, aborted)) this.#setConnectionLost(true);
+        if (aborted) await this.#sleep(retryDelay(error, 0));
         else await this.#backOff(error, failures++);
       }
     }
@@ -178,6 +188,7 @@ export class Inbox extends EventTarget {
     const pause = retryAfter(response);
     if (pause > 0) throw new InboxError('stopping', 'the server is shutting down', {status: 204, retryAfter: pause});
     this.#setStatus('open');
+    this.#setConnectionLost(false);
     if (response.status === 200) this.#dispatchMessage(response, body);
     else if (!confirming) await this.#onEmptyPoll(wait, Date.now() - started);
   }
@@ -341,7 +352,7 @@ export class Inbox extends EventTarget {
    * @param {number} failures number of earlier failures
    */
   async #backOff(error, failures) {
-    const delay = retryDelay(error, failures);
+    const delay = retryDelay(error, failures, this.maxRetryDelay);
     error.retryIn = delay / 1000;
     if (this.#status === 'open') this.#setStatus('retrying');
     if (this.#status !== 'closed') this.#emitError(error);
@@ -378,9 +389,27 @@ export class Inbox extends EventTarget {
     this.dispatchEvent(new CustomEvent('status', {detail: status}));
   }
 
+  /** @param {boolean} lost */
+  #setConnectionLost(lost) {
+    if (this.#connectionLost === lost) return;
+    this.#connectionLost = lost;
+    this.dispatchEvent(new CustomEvent('connection', {detail: lost ? 'lost' : 'restored'}));
+  }
+
   /** @param {InboxError} error */
   #emitError(error) {
     this.dispatchEvent(new CustomEvent('error', {detail: error}));
     return error;
   }
+}
+
+/**
+ * Reports whether a poll failed because the server does not respond, so that it
+ * can have restarted. A proxy that aborts a long poll responds in its place, which
+ * says nothing about the server.
+ * @param {InboxError} error
+ * @param {boolean} aborted whether a proxy can have aborted the poll
+ */
+function isConnectionLoss({code, status}, aborted) {
+  return code === 'network' || code === 'stopping' || (code === 'refused' && status >= 500 && !aborted);
 }

@@ -305,3 +305,58 @@ test('a retry delay ends when the device is online again', async t => {
   await advance(t, 0.1);
   assert.equal(requests, 2);
 });
+
+for (const [name, answer, lost] of /** @type {[string, () => globalThis.Response, boolean][]} */ ([
+  ['a lost connection', () => { throw new TypeError('down'); }, true],
+  ['a stopping server', () => new globalThis.Response(null, {status: 204, headers: {'Retry-After': '1'}}), true],
+  ['502 of a proxy', () => new globalThis.Response('', {status: 502}), true],
+  ['429 of a proxy', () => new globalThis.Response('', {status: 429}), false],
+  ['429 of the server', () => new globalThis.Response('{"type":"urn:inbox:problem:rate-limited","title":"t"}', {status: 429}), false],
+  ['503 of the server', () => new globalThis.Response('{"type":"urn:inbox:problem:store-unavailable","title":"t"}', {status: 503}), false],
+  ['a login page', () => new globalThis.Response('<title>Sign in</title>'), false],
+])) {
+  test(`${name}: the connection ${lost ? 'is lost until a poll succeeds' : 'is not lost'}`, async t => {
+    t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+    let failing = true;
+    const inbox = openInbox('http://localhost/inbox', {fetch: async () => failing ? answer() : new globalThis.Response(null, {status: 204})});
+    /** @type {string[]} */
+    const events = [];
+    inbox.addEventListener('connection', event => events.push(/** @type {CustomEvent} */ (event).detail));
+    inbox.start();
+    await advance(t, 10);
+    assert.deepEqual(events, lost ? ['lost'] : []);
+    failing = false;
+    await advance(t, 20);
+    assert.equal(inbox.status, 'open');
+    assert.deepEqual(events, lost ? ['lost', 'restored'] : []);
+  });
+}
+
+for (const [name, answer, want] of /** @type {[string, () => globalThis.Response | null, string[]][]} */ ([
+  ['with 504', () => new globalThis.Response('', {status: 504}), []],
+  ['by closing the connection', () => null, ['lost', 'restored']],
+])) {
+  test(`a proxy that aborts a poll ${name}: the connection ${want.length ? 'is lost for a moment' : 'is not lost'}`, async t => {
+    const {inbox, seen} = inboxBehindProxy(t, answer);
+    inbox.addEventListener('connection', event => seen.events.push(/** @type {CustomEvent} */ (event).detail));
+    inbox.start();
+    await advance(t, 20);
+    assert.deepEqual(seen.events, ['retrying', 'open', ...want]);
+  });
+}
+
+test('a failed send does not lose the connection: only polls show it', async t => {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  const inbox = openInbox('http://localhost/inbox', {
+    fetch: async (_url, {method} = {}) => {
+      if (method === 'POST') throw new TypeError('down');
+      return new globalThis.Response(null, {status: 204});
+    },
+  });
+  let events = 0;
+  inbox.addEventListener('connection', () => events++);
+  inbox.start();
+  void inbox.send('bob', 'x').catch(() => {});
+  await advance(t, 10);
+  assert.equal(events, 0);
+});

@@ -5,7 +5,7 @@ import {once} from 'node:events';
 import {createServer} from 'node:http';
 import {test} from 'node:test';
 import {Inbox, InboxError} from '../../../public/inbox.js';
-import {flushPromises, nextDetail, onCleanup, openInbox} from '../lib/inboxes.js';
+import {advance, flushPromises, nextDetail, onCleanup, openInbox} from '../lib/inboxes.js';
 
 /**
  * @typedef {import('node:http').IncomingMessage} Request
@@ -166,6 +166,23 @@ test('delays grow and have jitter', async () => {
   await nextDetail(inbox, 'error');
   const second = (await nextDetail(inbox, 'error')).retryIn;
   assert.ok(second >= 0.5 && second <= 1, `second delay: ${second}`);
+});
+
+test('the maximum delay can be lowered, but not below Retry-After', async t => {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  let retryAfter = {};
+  const inbox = openInbox('http://localhost/inbox', {fetch: async () => new globalThis.Response(null, {status: 503, headers: retryAfter})});
+  inbox.maxRetryDelay = 2_000;
+  /** @type {number[]} */
+  const delays = [];
+  inbox.addEventListener('error', event => delays.push(/** @type {CustomEvent} */ (event).detail.retryIn));
+  inbox.start();
+  await advance(t, 30);
+  assert.ok(delays.length >= 15, `got ${delays.length} attempts in 30 s`);
+  assert.ok(delays.every(delay => delay <= 2), `got the delays ${delays}`);
+  retryAfter = {'Retry-After': '9'};
+  await advance(t, 3);
+  assert.ok(/** @type {number} */ (delays.at(-1)) >= 9, `got the delay ${delays.at(-1)}`);
 });
 
 test('sends keep their order and type across failures', async () => {
