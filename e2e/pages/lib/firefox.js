@@ -37,12 +37,13 @@ export function launch() {
  * @param {Browser} browser
  * @param {string} url
  * @param {string[]} errors
+ * @param {(() => void)[]} [scripts] run in the page before its own
  */
-export async function open(browser, url, errors) {
+export async function open(browser, url, errors, scripts = []) {
   const page = await browser.newPage();
   page.on('console', message => { if (message.type() === 'error') errors.push(message.text()); });
   page.on('pageerror', error => errors.push(String(error)));
-  await page.evaluateOnNewDocument(recordConnections);
+  for (const script of [recordConnections, ...scripts]) await page.evaluateOnNewDocument(script);
   await page.goto(url);
   return page;
 }
