@@ -20,14 +20,16 @@ const (
 func main() {
 	bind := flag.String("bind", "127.0.0.1:3478", "UDP address and TCP address to listen on")
 	flag.Parse()
-	if err := serve(*bind); err != nil {
+	if err := start(*bind); err != nil {
 		fmt.Fprintln(os.Stderr, "relay:", err)
 		os.Exit(1)
 	}
+	fmt.Println("listening")
+	select {}
 }
 
-// serve relays until the process ends. It prints a line once it listens.
-func serve(addr string) error {
+// start listens on addr and relays until the process ends.
+func start(addr string) error {
 	udp, err := net.ListenPacket("udp4", addr)
 	if err != nil {
 		return err
@@ -38,16 +40,13 @@ func serve(addr string) error {
 	}
 	loopback := net.IPv4(127, 0, 0, 1)
 	relays := &turn.RelayAddressGeneratorStatic{RelayAddress: loopback, Address: loopback.String()}
-	if _, err := turn.NewServer(turn.ServerConfig{
+	_, err = turn.NewServer(turn.ServerConfig{
 		Realm:             realm,
 		AuthHandler:       authenticate,
 		PacketConnConfigs: []turn.PacketConnConfig{{PacketConn: udp, RelayAddressGenerator: relays}},
 		ListenerConfigs:   []turn.ListenerConfig{{Listener: tcp, RelayAddressGenerator: relays}},
-	}); err != nil {
-		return err
-	}
-	fmt.Println("listening")
-	select {}
+	})
+	return err
 }
 
 // authenticate accepts any name with the password of the tests.
