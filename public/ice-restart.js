@@ -1,12 +1,13 @@
 /**
  * Decides when a call restarts ICE. It has no timer, no clock and no connection:
- * peer.js reports what it observes, and asks whether a restart is due.
+ * peer.js reports what it observes, and queries whether a restart is due.
  *
- * Browsers notice a dead path late. Firefox reports "connected" for 30 seconds
- * after a relay is gone, Chromium for five. Therefore silence counts as well, but
- * only on a relayed path whose remote peer sends live media, because a call
- * without media is silent for long times. A lost signaling channel counts if the
- * path is relayed, because the relay and the channel are usually the same server.
+ * Browsers detect a dead path late. After a relay has stopped, Firefox reports
+ * "connected" for 30 seconds, Chromium for five. Therefore ICE also restarts when a
+ * relayed path receives no bytes for three seconds, provided that the remote peer
+ * sends live media: a call without media can be silent for any time. It also
+ * restarts when the signaling channel of a relayed call works again after an
+ * outage, because the relay is usually a part of the same server.
  */
 
 /** Milliseconds that a path can be disconnected, or receive nothing. */
@@ -25,12 +26,11 @@ const SERIES_END = 30_000;
 /**
  * @typedef {import('./path.js').Path} Path
  * @typedef {'failed'|'disconnected'|'silent'|'signaling'|'requested'|'unfinished'} Reason
- *   why ICE restarts: the state of the connection, no received bytes, the
- *   signaling channel works again, the remote peer asked for it, or the last
- *   restart has not succeeded in time
+ *   why ICE restarts: the state of the connection, no received bytes, a restored
+ *   signaling channel, a request of the remote peer, or a restart that timed out
  */
 
-/** RestartPolicy holds what is known about one call. All times are milliseconds of the same clock. */
+/** RestartPolicy is the state of one call. All times are milliseconds of the same clock. */
 export class RestartPolicy {
   /** @type {RTCPeerConnectionState} */
   #state = 'new';
@@ -42,7 +42,7 @@ export class RestartPolicy {
   #receivedAt = 0;
   #remoteSending = false;
   #signalingOpen = true;
-  /** Whether the signaling channel was lost and works again since the last restart. */
+  /** Whether the signaling channel was restored after the last restart. */
   #signalingRestored = false;
   #requested = false;
   /** The number of restarts in the current series. */
@@ -90,7 +90,7 @@ export class RestartPolicy {
   }
 
   /**
-   * Reports whether the remote peer sends live media, which it says in its signals.
+   * Reports whether the remote peer sends live media, as stated in its signals.
    * @param {boolean} sending
    */
   setRemoteSending(sending) {
@@ -98,7 +98,7 @@ export class RestartPolicy {
   }
 
   /**
-   * Reports whether the signaling channel works. While it does not, no restart is
+   * Reports whether the signaling channel works. During an outage no restart is
    * due, because its signals would not arrive.
    * @param {boolean} open
    */
@@ -108,8 +108,8 @@ export class RestartPolicy {
   }
 
   /**
-   * Reports that the remote peer asks for a restart. It is ignored while the last
-   * restart can still succeed; the remote peer asks again.
+   * Reports that the remote peer requests a restart. The request is ignored while
+   * the last restart can still succeed; the remote peer repeats it if necessary.
    * @param {number} now
    */
   request(now) {
@@ -117,7 +117,7 @@ export class RestartPolicy {
   }
 
   /**
-   * Reports that this side begins a restart, or asks for one.
+   * Reports that this side begins a restart, or requests one.
    * @param {number} now
    */
   begin(now) {
@@ -125,8 +125,8 @@ export class RestartPolicy {
   }
 
   /**
-   * Reports that the remote peer has restarted ICE, possibly because this side
-   * has asked for it.
+   * Reports that the remote peer has restarted ICE, possibly at the request of
+   * this side.
    * @param {number} now
    */
   beginRemote(now) {
@@ -153,7 +153,8 @@ export class RestartPolicy {
   }
 
   /**
-   * Whether the path receives nothing although it should.
+   * Whether a relayed path has received nothing for three seconds although the
+   * remote peer sends media.
    * @param {number} now
    */
   silent(now) {

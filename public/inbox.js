@@ -46,8 +46,8 @@ const MAX_QUEUE = 200;
  */
 export class Inbox extends EventTarget {
   /**
-   * Maximum milliseconds before a failed request is retried, unless the server
-   * asks for more. It can be lowered while the server is needed urgently.
+   * Maximum milliseconds before a failed request is retried, unless Retry-After is
+   * longer. It can be lowered while a call depends on the server.
    */
   maxRetryDelay = MAX_RETRY_DELAY;
   /** @type {Map<string, {length: number, tail: Promise<void>}>} pending sends, by recipient */
@@ -405,10 +405,10 @@ export class Inbox extends EventTarget {
 
 /**
  * Reports whether a poll failed because the server does not respond, so that it
- * can have restarted. A proxy that aborts a long poll responds in its place, which
- * says nothing about the server.
+ * can have restarted. The response of a proxy that aborts a long poll does not
+ * show that.
  * @param {InboxError} error
- * @param {boolean} aborted whether a proxy can have aborted the poll
+ * @param {boolean} aborted whether the error can be the timeout of a proxy
  */
 function isConnectionLoss({code, status}, aborted) {
   return code === 'network' || code === 'stopping' || (code === 'refused' && status >= 500 && !aborted);

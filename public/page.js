@@ -62,8 +62,8 @@ function showFatal(notice) {
 }
 
 /**
- * Keeps the status notice up to date. Errors come before the state of the call,
- * except while a call is connected: it does not depend on the server.
+ * Keeps the status notice up to date. Errors take precedence over the state of the
+ * call, except while a call is connected: its media does not use the mailboxes.
  * @param {Context} context
  * @param {import('./session.js').SendingEndpoint | import('./session.js').ReceivingEndpoint} endpoint
  * @param {() => import('./status.js').Notice} callNotice returns the notice to show without errors
@@ -75,7 +75,7 @@ export function bindStatus({inbox, ice}, endpoint, callNotice) {
     document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
     const errorNotice = connection.notice ?? (endpoint.error && noticeFor(endpoint.error));
     if (errorNotice && (superseded || endpoint.state !== 'connected')) statusView.show(errorNotice, connection.until);
-    else statusView.show(withServerRemark(callNotice(), endpoint, ice));
+    else statusView.show(withServerHint(callNotice(), endpoint, ice));
   };
   const connection = new ConnectionStatus(inbox, refresh);
   endpoint.addEventListener('state', refresh);
@@ -91,7 +91,7 @@ export function bindStatus({inbox, ice}, endpoint, callNotice) {
  * @param {IceServers} ice
  * @returns {import('./status.js').Notice}
  */
-function withServerRemark(notice, {peer, state}, ice) {
+function withServerHint(notice, {peer, state}, ice) {
   if (state !== 'connecting' && state !== 'reconnecting') return notice;
   if (peer?.rejectedServers.length) return {...notice, hint: 'The server lists STUN or TURN servers that this browser rejects. The call is made without them.'};
   if (ice.turn === 'month-used') return {...notice, hint: 'The server has used up its relay traffic of this month. The call connects only over a direct path, such as the same Wi-Fi.'};

@@ -53,7 +53,7 @@ export class PathMonitor {
 
   /**
    * @param {RTCPeerConnection} connection
-   * @param {(path: Path | null) => void} onCheck called after each check, with null while there is no path
+   * @param {(path: Path | null) => void} onCheck called after each check, with null if no path is selected
    */
   constructor(connection, onCheck) {
     this.#connection = connection;
@@ -70,7 +70,7 @@ export class PathMonitor {
     clearTimeout(this.#frequentTimer);
   }
 
-  /** Checks ten times a second for some seconds, to notice another path soon. */
+  /** Checks ten times a second for five seconds, to detect another path early. */
   checkFrequently() {
     clearTimeout(this.#frequentTimer);
     const end = Date.now() + FREQUENT_CHECK_TIME;

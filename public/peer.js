@@ -12,10 +12,10 @@
  * duplicate them. A lost signal can fail the call.
  *
  * ICE restarts automatically, with new servers, when the path of the call is dead
- * (see ice-restart.js). Only the impolite peer starts it; the polite one asks for
- * it in a signal. A data channel can stay silent after a restart in Firefox, if
- * the path was dead for half a minute; a call without media must notice that
- * itself and make a new call.
+ * (see ice-restart.js). Only the impolite peer restarts it; the polite peer sends
+ * a request. In Firefox, a data channel can deliver nothing after a restart of a
+ * path that was dead for half a minute. A call without media must detect this and
+ * create a new call.
  */
 
 import {RestartPolicy} from './ice-restart.js';
@@ -32,10 +32,10 @@ const BATCH_DELAY = 100;
 /**
  * Signal is a message to the remote peer:
  * - call identifies the call; n numbers the signals of a peer within the call, from 1
- * - sending tells whether the peer sends live media at this time
- * - description is an offer or an answer; answers is the n of the offer that it answers
+ * - sending states whether the peer sends live media at this time
+ * - description is an offer or an answer; answers is the n of the answered offer
  * - candidates are ICE candidates of the last description
- * - restart asks the impolite peer to restart ICE
+ * - restart requests an ICE restart from the impolite peer
  * @typedef {{call: string, n: number, sending?: boolean, description?: RTCSessionDescriptionInit, answers?: number,
  *   candidates?: RTCIceCandidateInit[], restart?: boolean}} Signal
  * @typedef {'connecting'|'connected'|'reconnecting'|'closed'} State
@@ -72,8 +72,8 @@ export class Peer extends EventTarget {
   #lastReceived = 0;
   /** The number of the signal with the last offer. */
   #lastOffer = 0;
-  /** Whether the last signal said that this peer sends live media. */
-  #saidSending = false;
+  /** The value of `sending` in the last signal. */
+  #announcedSending = false;
   #makingOffer = false;
   #ignoredOffer = false;
   #connection;
@@ -132,10 +132,10 @@ export class Peer extends EventTarget {
   }
 
   /**
-   * Reports whether the signaling channel works. While it does not, ICE is not
-   * restarted. When it works again, a relayed call restarts ICE at once, because
-   * the relay is usually a part of the same server, which has restarted. Without
-   * these reports, the channel counts as working.
+   * Reports whether the signaling channel works. During an outage ICE is not
+   * restarted. After it, a relayed call restarts ICE immediately, because the relay
+   * is usually a part of the server that was unavailable. A channel without reports
+   * counts as working.
    * @param {boolean} open
    */
   setSignaling(open) {
@@ -222,7 +222,7 @@ export class Peer extends EventTarget {
     this.#sendDescription(n);
   }
 
-  /** Gets servers for the candidates that follow the answer to an ICE restart. */
+  /** Fetches servers for the candidates that follow the answer to an ICE restart. */
   async #onRemoteRestart() {
     this.#restarts.beginRemote(Date.now());
     this.#awaitPath();
@@ -271,8 +271,8 @@ export class Peer extends EventTarget {
   /** @param {Omit<Signal, 'call' | 'n' | 'sending'>} content */
   #sendSignal(content) {
     if (this.#state === 'closed') return;
-    this.#saidSending = this.#sending;
-    this.#send({call: this.#call, n: ++this.#lastSent, sending: this.#saidSending, ...content});
+    this.#announcedSending = this.#sending;
+    this.#send({call: this.#call, n: ++this.#lastSent, sending: this.#announcedSending, ...content});
   }
 
   /** Whether this peer sends live media. A track that is muted or disabled can send nothing for a while. */
@@ -295,13 +295,13 @@ export class Peer extends EventTarget {
   #onCheck(path) {
     if (this.#state === 'closed') return;
     if (path) this.#onPath(path, Date.now());
-    if (this.#sending !== this.#saidSending) this.#sendSignal({});
+    if (this.#sending !== this.#announcedSending) this.#sendSignal({});
     this.#checkRestart();
   }
 
   /**
-   * Handles the state of the path. A silent one is not connected, although the
-   * browser says so.
+   * Handles the state of the path. A silent path is not connected, whatever the
+   * browser reports.
    * @param {Path} path
    * @param {number} now
    */
@@ -320,7 +320,7 @@ export class Peer extends EventTarget {
     this.dispatchEvent(new CustomEvent('path', {detail: kind}));
   }
 
-  /** Restarts ICE, or asks the impolite peer to do it, if a restart is due. */
+  /** Restarts ICE, or requests it from the impolite peer, if a restart is due. */
   #checkRestart() {
     const now = Date.now();
     if (this.#state === 'closed' || !this.#restarts.due(now)) return;
@@ -354,7 +354,7 @@ export class Peer extends EventTarget {
 
   /**
    * Restarts ICE with new servers. An offer without an answer is rolled back,
-   * because its answer may never come: one of the two can be lost.
+   * because the offer or its answer can be lost.
    */
   async #restartIce() {
     if (!await this.#updateIceServers()) return;
@@ -366,8 +366,8 @@ export class Peer extends EventTarget {
   }
 
   /**
-   * Fetches the ICE servers of a restart. If that fails, the connection keeps the
-   * last ones. Returns false if another restart has begun meanwhile.
+   * Fetches the ICE servers for a restart. If that fails, the connection keeps the
+   * last ones. Returns false if another restart has begun in the meantime.
    */
   async #updateIceServers() {
     const number = ++this.#restartCount;

@@ -1,7 +1,7 @@
 /**
  * Connects the two endpoints of a room and keeps their call connected. The pages
- * can open in any order, reload, and lose the server for a while. This module
- * does not touch the DOM.
+ * can open in any order and reload, and the server can be unavailable for a while.
+ * This module does not use the DOM.
  *
  * A random id identifies the page of an endpoint; each load has a new one.
  * Endpoints exchange these messages:
@@ -132,7 +132,7 @@ class Endpoint extends EventTarget {
 
   /**
    * Sends a message to the remote endpoint. A superseded page must not send,
-   * because the remote endpoint would take it for the newest page.
+   * because the remote endpoint would regard it as the newest page.
    * @param {Omit<Message, 'page'>} message
    */
   async send(message) {
@@ -232,7 +232,7 @@ class Endpoint extends EventTarget {
     return peer;
   }
 
-  /** Retries sooner during a relayed call: it cannot continue before the server responds. */
+  /** Retries sooner during a relayed call, because its relay is usually a part of the server. */
   #limitRetryDelay() {
     this.inbox.maxRetryDelay = this.peer?.relayed ? RELAYED_RETRY_DELAY : MAX_RETRY_DELAY;
   }

@@ -1,4 +1,4 @@
-/** Tests the pages behind proxies that respond in place of the server, or abort requests that wait. */
+/** Tests the pages behind proxies that respond instead of the server, or abort requests that wait. */
 
 import assert from 'node:assert/strict';
 import {after, afterEach, before, beforeEach, test} from 'node:test';

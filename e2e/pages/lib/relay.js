@@ -13,7 +13,7 @@ import {freePort} from './server.js';
 
 const module = fileURLToPath(new URL('../..', import.meta.url));
 
-/** Relay can be restarted at the same address. It then knows none of its allocations. */
+/** Relay can be restarted at the same address. A restarted relay has lost its allocations. */
 export class Relay {
   /** @type {import('node:child_process').ChildProcess | undefined} */
   #process;

@@ -1,4 +1,4 @@
-/** A reverse proxy before a server on plain HTTP, which can respond in its place. */
+/** A reverse proxy for a server on plain HTTP. It can respond instead of the server. */
 
 import {once} from 'node:events';
 import {createServer, request} from 'node:http';

@@ -196,7 +196,7 @@ test('restarts of a call that does not recover back off', () => {
   assert.deepEqual(call.restarts.map(([time]) => time), [0, 5_000, 15_000, 35_000, 55_000, 75_000, 95_000, 115_000]);
 });
 
-test('an answer that does not come is noticed', () => {
+test('a missing answer is detected', () => {
   const call = new Call();
   call.receiving = false;
   call.setState('failed');
@@ -211,9 +211,9 @@ test('a first connection has no restart to finish', () => {
   for (let now = 0; now < 60_000; now += STEP) assert.equal(policy.due(now), null);
 });
 
-test('a signaling channel that is lost again and again causes few restarts', () => {
+test('a signaling channel that fails repeatedly causes few restarts', () => {
   const call = new Call();
-  for (let flap = 0; flap < 120; flap++) {
+  for (let outage = 0; outage < 120; outage++) {
     call.setSignaling(false);
     call.setSignaling(true);
     call.pass(500);
@@ -234,7 +234,7 @@ test('after half a minute without a restart, the next one does not wait', () => 
   assert.deepEqual(call.restarts, [[0, 'failed']]);
 });
 
-test('a request of the remote peer restarts a call that looks alive', () => {
+test('a request of the remote peer restarts a connected call', () => {
   const call = new Call();
   call.request();
   assert.deepEqual(call.restarts, [[0, 'requested']]);

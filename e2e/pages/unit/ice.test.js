@@ -12,7 +12,7 @@ test('the request is authenticated and returns the servers', async t => {
   assert.deepEqual([options?.cache, options?.credentials, options?.redirect, options?.headers], ['no-store', 'omit', 'error', {Authorization: 'Basic x'}]);
 });
 
-for (const [name, answer] of /** @type {[string, () => Promise<Response>][]} */ ([
+for (const [name, respond] of /** @type {[string, () => Promise<Response>][]} */ ([
   ['no response', () => Promise.reject(new TypeError('down'))],
   ['an error status', async () => Response.json({iceServers: [{urls: 'stun:x'}]}, {status: 401})],
   ['invalid JSON', async () => new Response('<p>')],
@@ -23,7 +23,7 @@ for (const [name, answer] of /** @type {[string, () => Promise<Response>][]} */ 
 ])) {
   test(`${name}: the last list, which is empty at first, and the console says why`, async t => {
     const info = t.mock.method(console, 'info', () => {});
-    const fetchMock = t.mock.method(globalThis, 'fetch', answer);
+    const fetchMock = t.mock.method(globalThis, 'fetch', respond);
     const ice = new IceServers('https://example.org/ice', '');
     assert.deepEqual(await ice.fetch(), []);
     assert.match(info.mock.calls[0].arguments[0], /^No new list of STUN and TURN servers, continuing with 0: /);
@@ -33,11 +33,11 @@ for (const [name, answer] of /** @type {[string, () => Promise<Response>][]} */ 
   });
 }
 
-for (const [answer, turn] of /** @type {[object, string][]} */ ([
+for (const [body, turn] of /** @type {[object, string][]} */ ([
   [{iceServers: []}, ''], [{iceServers: [], turn: 'month-used'}, 'month-used'], [{iceServers: [], turn: {}}, ''], [{iceServers: [], turn: 'later'}, ''],
 ])) {
-  test(`TURN is ${turn || 'offered'} in ${JSON.stringify(answer)}`, async t => {
-    t.mock.method(globalThis, 'fetch', async () => Response.json(answer));
+  test(`TURN is ${turn || 'offered'} in ${JSON.stringify(body)}`, async t => {
+    t.mock.method(globalThis, 'fetch', async () => Response.json(body));
     const ice = new IceServers('https://example.org/ice', '');
     await ice.fetch();
     assert.equal(ice.turn, turn);
@@ -126,7 +126,7 @@ test('URLs beyond the limit are left out', t => {
   }
 });
 
-test('a browser that creates no connection at all is not the fault of a server', () => {
+test('an error of the browser that no server causes is thrown', () => {
   const connect = () => { throw new Error('no more connections'); };
   assert.throws(() => connectWith(connect, [{urls: 'stun:a'}]), /no more connections/);
 });

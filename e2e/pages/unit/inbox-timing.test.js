@@ -97,9 +97,9 @@ test('a send to a server that does not wait gives up on time', async t => {
 /**
  * Opens an inbox behind a fake proxy that aborts each request after a time.
  * @param {import('node:test').TestContext} t
- * @param {() => globalThis.Response | null} answer returns the proxy's response, null for a lost connection
+ * @param {() => globalThis.Response | null} respond returns the proxy's response, null for a lost connection
  */
-function inboxBehindProxy(t, answer) {
+function inboxBehindProxy(t, respond) {
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
   /** @type {{waits: number[], events: string[], limit: number, aborts: number, posts: number}} */
   const seen = {waits: [], events: [], limit: 10_000, aborts: 0, posts: 0};
@@ -109,17 +109,17 @@ function inboxBehindProxy(t, answer) {
       const wait = 1000 * Number(new URL(String(url)).searchParams.get('wait'));
       if (method === 'POST') seen.posts++;
       else seen.waits.push(wait / 1000);
-      const respond = () => resolve(method === 'GET' ? new globalThis.Response(null, {status: 204})
+      const respondInTime = () => resolve(method === 'GET' ? new globalThis.Response(null, {status: 204})
         : new globalThis.Response('{"type":"urn:inbox:problem:no-inbox","title":"t"}', {status: 404}));
       const abort = () => {
         if (signal?.aborted) return;
         seen.aborts++;
-        const response = answer();
+        const response = respond();
         if (response) resolve(response);
         else reject(new TypeError('connection lost'));
       };
       if (wait >= seen.limit) setTimeout(abort, seen.limit);
-      else setTimeout(respond, wait);
+      else setTimeout(respondInTime, wait);
     }),
   });
   inbox.addEventListener('error', event => seen.events.push(/** @type {CustomEvent} */ (event).detail.code));
@@ -127,14 +127,14 @@ function inboxBehindProxy(t, answer) {
   return {inbox, seen};
 }
 
-for (const [name, answer] of /** @type {[string, () => globalThis.Response | null][]} */ ([
+for (const [name, respond] of /** @type {[string, () => globalThis.Response | null][]} */ ([
   ['502', () => new globalThis.Response('<h1>Bad Gateway</h1>', {status: 502})],
   ['504', () => new globalThis.Response('<h1>Gateway Time-out</h1>', {status: 504})],
   ['524', () => new globalThis.Response('', {status: 524})],
   ['a lost connection', () => null],
 ])) {
   test(`a proxy that aborts polls with ${name}: shorter polls without an error`, async t => {
-    const {inbox, seen} = inboxBehindProxy(t, answer);
+    const {inbox, seen} = inboxBehindProxy(t, respond);
     inbox.start();
     await advance(t, 60);
     assert.deepEqual(seen.waits.slice(0, 6), [0, 25, 0, 8, 8, 8]);
@@ -185,7 +185,7 @@ test('a POST that is aborted repeatedly is an error', async t => {
   assert.ok(seen.events.includes('refused'), `got the events ${seen.events}`);
 });
 
-for (const [name, answer] of /** @type {[string, () => globalThis.Response][]} */ ([
+for (const [name, respond] of /** @type {[string, () => globalThis.Response][]} */ ([
   ['a page', () => new globalThis.Response('<title>Sign in</title>', {headers: {'Content-Type': 'text/html'}})],
   ['a redirect', () => new globalThis.Response(null, {status: 302, headers: {Location: '/login'}})],
   ['an old message', () => new globalThis.Response('x', {headers: {'X-Message-Id': '1', 'X-From': 'bob'}})],
@@ -196,7 +196,7 @@ for (const [name, answer] of /** @type {[string, () => globalThis.Response][]} *
     t.mock.timers.enable({apis: ['setTimeout', 'Date']});
     let polls = 0;
     let messages = 0;
-    const inbox = openInbox('http://localhost/inbox', {fetch: async () => (polls++, answer())});
+    const inbox = openInbox('http://localhost/inbox', {fetch: async () => (polls++, respond())});
     /** @type {number[]} */
     const delays = [];
     inbox.addEventListener('error', event => delays.push(/** @type {CustomEvent} */ (event).detail.retryIn));
@@ -210,7 +210,7 @@ for (const [name, answer] of /** @type {[string, () => globalThis.Response][]} *
   });
 }
 
-test('a message that another page answers is sent when the server answers again', async t => {
+test('an intercepted message is sent when the server responds again', async t => {
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
   let intercepted = true;
   let posts = 0;
@@ -306,7 +306,7 @@ test('a retry delay ends when the device is online again', async t => {
   assert.equal(requests, 2);
 });
 
-for (const [name, answer, lost] of /** @type {[string, () => globalThis.Response, boolean][]} */ ([
+for (const [name, respond, lost] of /** @type {[string, () => globalThis.Response, boolean][]} */ ([
   ['a lost connection', () => { throw new TypeError('down'); }, true],
   ['a stopping server', () => new globalThis.Response(null, {status: 204, headers: {'Retry-After': '1'}}), true],
   ['502 of a proxy', () => new globalThis.Response('', {status: 502}), true],
@@ -318,7 +318,7 @@ for (const [name, answer, lost] of /** @type {[string, () => globalThis.Response
   test(`${name}: the connection ${lost ? 'is lost until a poll succeeds' : 'is not lost'}`, async t => {
     t.mock.timers.enable({apis: ['setTimeout', 'Date']});
     let failing = true;
-    const inbox = openInbox('http://localhost/inbox', {fetch: async () => failing ? answer() : new globalThis.Response(null, {status: 204})});
+    const inbox = openInbox('http://localhost/inbox', {fetch: async () => failing ? respond() : new globalThis.Response(null, {status: 204})});
     /** @type {string[]} */
     const events = [];
     inbox.addEventListener('connection', event => events.push(/** @type {CustomEvent} */ (event).detail));
@@ -332,12 +332,12 @@ for (const [name, answer, lost] of /** @type {[string, () => globalThis.Response
   });
 }
 
-for (const [name, answer, want] of /** @type {[string, () => globalThis.Response | null, string[]][]} */ ([
+for (const [name, respond, want] of /** @type {[string, () => globalThis.Response | null, string[]][]} */ ([
   ['with 504', () => new globalThis.Response('', {status: 504}), []],
   ['by closing the connection', () => null, ['lost', 'restored']],
 ])) {
   test(`a proxy that aborts a poll ${name}: the connection ${want.length ? 'is lost for a moment' : 'is not lost'}`, async t => {
-    const {inbox, seen} = inboxBehindProxy(t, answer);
+    const {inbox, seen} = inboxBehindProxy(t, respond);
     inbox.addEventListener('connection', event => seen.events.push(/** @type {CustomEvent} */ (event).detail));
     inbox.start();
     await advance(t, 20);
