@@ -49,6 +49,7 @@ func TestEmbeddedPages(t *testing.T) {
 		{"/receive.html", "text/html; charset=utf-8", "Full screen"},
 		{"/inbox.js", "text/javascript; charset=utf-8", "export class Inbox"},
 		{"/peer.js", "text/javascript; charset=utf-8", "export class Peer"},
+		{"/seal.js", "text/javascript; charset=utf-8", "export class Sealer"},
 		{"/style.css", "text/css; charset=utf-8", "--paper"},
 		{"/favicon.svg", "image/svg+xml", "<svg"},
 		{"/favicon.ico", "image/x-icon", "PNG"},

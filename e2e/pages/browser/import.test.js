@@ -80,7 +80,7 @@ for (const flags of [() => ['-cors'], () => ['-cors-origins', `https://other.exa
   test(`${flags().join(' ').replace(/,.*/, '')}: each module can be imported, also when it is loaded again`, {skip}, () =>
     visit(flags(), async (page, origin) => {
       for (let load = 0; load < 2; load++) {
-        for (const module of ['inbox.js', 'peer.js', 'codec.js', 'ice.js', 'room.js', 'third-party/uqr.js']) {
+        for (const module of ['inbox.js', 'peer.js', 'codec.js', 'ice.js', 'room.js', 'seal.js', 'third-party/uqr.js']) {
           assert.equal(await page.evaluate(importError, `${origin}/${module}`), '', `${module}, load ${load + 1}`);
         }
         await page.reload(); // which revalidates the modules
