@@ -50,6 +50,8 @@ func TestEmbeddedPages(t *testing.T) {
 		{"/inbox.js", "text/javascript; charset=utf-8", "export class Inbox"},
 		{"/peer.js", "text/javascript; charset=utf-8", "export class Peer"},
 		{"/seal.js", "text/javascript; charset=utf-8", "export class Sealer"},
+		{"/code-owner.js", "text/javascript; charset=utf-8", "export class CodeOwner"},
+		{"/code-joiner.js", "text/javascript; charset=utf-8", "export class CodeJoiner"},
 		{"/style.css", "text/css; charset=utf-8", "--paper"},
 		{"/favicon.svg", "image/svg+xml", "<svg"},
 		{"/favicon.ico", "image/x-icon", "PNG"},

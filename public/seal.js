@@ -14,7 +14,7 @@
  * inside the envelope, so it cannot be changed.
  *
  * signalSealer() returns the option `sealer` of an Inbox for the messages of
- * session.js.
+ * session.js. key-exchange.js uses a Sealer for another purpose, with other keys.
  */
 
 import {base64url, fromBase64url} from './room.js';
@@ -68,15 +68,18 @@ export class SealError extends Error {
 export class Sealer {
   #key;
   #keyId;
+  #label;
 
   /**
    * @param {CryptoKey} key for AES-GCM
    * @param {string} keyId
+   * @param {string} label
    * @private
    */
-  constructor(key, keyId) {
+  constructor(key, keyId, label) {
     this.#key = key;
     this.#keyId = keyId;
+    this.#label = label;
   }
 
   /**
@@ -84,14 +87,16 @@ export class Sealer {
    * values.
    * @param {string} secret at least 128 random bits, as text
    * @param {string} salt public and equal on both sides, such as the id of the room
+   * @param {string} [purpose] separates the keys of one secret
    */
-  static async create(secret, salt) {
+  static async create(secret, salt, purpose = 'signal') {
+    const label = `inbox ${purpose} v${VERSION}`;
     const material = await crypto.subtle.importKey('raw', utf8.encode(secret), 'HKDF', false, ['deriveKey', 'deriveBits']);
-    const hkdf = (/** @type {string} */ label) =>
-      ({name: 'HKDF', hash: 'SHA-256', salt: utf8.encode(salt), info: utf8.encode(`inbox signal v${VERSION} ${label}`)});
+    const hkdf = (/** @type {string} */ part) =>
+      ({name: 'HKDF', hash: 'SHA-256', salt: utf8.encode(salt), info: utf8.encode(`${label} ${part}`)});
     const key = await crypto.subtle.deriveKey(hkdf('key'), material, {name: 'AES-GCM', length: 256}, false, ['encrypt', 'decrypt']);
     const keyId = await crypto.subtle.deriveBits(hkdf('key id'), material, KEY_ID_BYTES * 8);
-    return new Sealer(key, base64url(new Uint8Array(keyId)));
+    return new Sealer(key, base64url(new Uint8Array(keyId)), label);
   }
 
   /**
@@ -101,7 +106,7 @@ export class Sealer {
    * @returns {Promise<Envelope>}
    */
   async seal(signal, context) {
-    const additionalData = encodeContext(context);
+    const additionalData = encodeContext(this.#label, context);
     const plain = utf8.encode(JSON.stringify(signal));
     if (plain.length > MAX_SIGNAL_BYTES) throw new SealError('too-large', `the signal has ${plain.length} bytes, more than ${MAX_SIGNAL_BYTES}`);
     const iv = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
@@ -116,7 +121,7 @@ export class Sealer {
    * @returns {Promise<any>} the signal
    */
   async open(envelope, context) {
-    const additionalData = encodeContext(context);
+    const additionalData = encodeContext(this.#label, context);
     const {key, iv, box} = parseEnvelope(envelope);
     if (key !== this.#keyId) throw new SealError('wrong-key', 'the signal was sealed with another secret');
     const plain = await crypto.subtle.decrypt({name: 'AES-GCM', iv, additionalData}, this.#key, box).catch(cause => {
@@ -128,16 +133,17 @@ export class Sealer {
 
 /**
  * Encodes a context as additional data. JSON keeps its parts apart.
+ * @param {string} label
  * @param {Context} context
  */
-function encodeContext({from, to, call, direction}) {
+function encodeContext(label, {from, to, call, direction}) {
   const parts = [from, to, call, direction];
   for (const part of parts) {
     if (typeof part !== 'string' || part === '' || part.length > MAX_PART_LENGTH) {
       throw new SealError('malformed', 'a part of the context is missing or invalid');
     }
   }
-  return utf8.encode(JSON.stringify(['inbox signal', VERSION, ...parts]));
+  return utf8.encode(JSON.stringify([label, ...parts]));
 }
 
 /** @param {unknown} envelope */

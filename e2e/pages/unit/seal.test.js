@@ -1,9 +1,12 @@
 /** Tests seal.js: encrypted signals, alone and as the option `sealer` of an Inbox. */
 
 import assert from 'node:assert/strict';
+import {createDecipheriv, hkdfSync} from 'node:crypto';
 import {test} from 'node:test';
 import {SealError, Sealer, signalSealer} from '../../../public/seal.js';
 import {base64url, fromBase64url} from '../../../public/room.js';
+import {ReceivingEndpoint, SendingEndpoint} from '../../../public/session.js';
+import {FakePeer} from '../lib/fakesession.js';
 import {flushPromises, nextDetail, openInbox, startInbox} from '../lib/inboxes.js';
 import {MailboxServer} from '../lib/mailboxes.js';
 
@@ -35,6 +38,25 @@ test('both sides of a room derive the same key', async () => {
   const [a, b] = await Promise.all([Sealer.create(secret, 'room'), Sealer.create(secret, 'room')]);
   assert.deepEqual(await b.open(await a.seal(signal, context), context), signal);
   assert.deepEqual(await a.open(await b.seal(signal, context), context), signal);
+});
+
+test('a receiver that follows docs/protocol.md with other tools opens an envelope', async () => {
+  const sealer = await Sealer.create(secret, 'room');
+  const envelope = await sealer.seal(signal, context);
+  const derive = (/** @type {string} */ info, /** @type {number} */ length) => Buffer.from(hkdfSync('sha256', secret, 'room', info, length));
+  assert.equal(envelope.key, derive('inbox signal v1 key id', 8).toString('base64url'));
+  const box = Buffer.from(envelope.box, 'base64url');
+  const decipher = createDecipheriv('aes-256-gcm', derive('inbox signal v1 key', 32), Buffer.from(envelope.nonce, 'base64url'));
+  decipher.setAAD(Buffer.from('["inbox signal v1","page-a","page-b","call-1","send"]'));
+  decipher.setAuthTag(box.subarray(-16));
+  const plain = Buffer.concat([decipher.update(box.subarray(0, -16)), decipher.final()]);
+  assert.deepEqual(JSON.parse(plain.toString()), signal);
+});
+
+test('keys of different purposes differ', async () => {
+  const [signals, links] = await Promise.all([Sealer.create(secret, 'room'), Sealer.create(secret, 'room', 'link')]);
+  const envelope = await signals.seal(signal, context);
+  await assert.rejects(links.open(envelope, context), sealError('wrong-key'));
 });
 
 test('an envelope shows nothing of the signal and differs each time', async () => {
@@ -167,6 +189,24 @@ test('inboxes of a room exchange encrypted signals, in order', async () => {
     assert.deepEqual(Object.keys(data.signal), ['call', 'sealed']);
     assert.ok(!JSON.stringify(data).includes('fingerprint'));
   }
+});
+
+test('the endpoints of a call need no change', async () => {
+  const server = new MailboxServer();
+  const {camera, screen} = await openRoom(server);
+  const noServers = async () => [];
+  const options = {iceServers: noServers, fetchIceServers: noServers, createPeer: (/** @type {any} */ o) => new FakePeer(o)};
+  const sender = new SendingEndpoint(/** @type {any} */ ({...options, inbox: camera, to: 'room-receive'}));
+  const receiver = new ReceivingEndpoint(/** @type {any} */ ({...options, inbox: screen, to: 'room-send'}));
+  await sender.setTrack('video', null);
+  sender.open();
+  receiver.open();
+  sender.start();
+  const received = () => /** @type {FakePeer | null} */ (/** @type {unknown} */ (receiver.peer))?.received ?? [];
+  while (received().length === 0) await flushPromises();
+  sender.stop();
+  assert.equal(received()[0].description.type, 'offer');
+  assert.deepEqual(server.sent.filter(({data}) => data.signal && !data.signal.sealed), []);
 });
 
 test('messages without keys pass unchanged', async () => {
