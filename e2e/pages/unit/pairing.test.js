@@ -227,10 +227,11 @@ test('a new code during an exchange ends it', async () => {
 test('a new code during letIn keeps the link back', async () => {
   const server = new MailboxServer();
   const {owner, joiner} = await meet(server);
+  server.intercept = ({data}) => (data.kind === 'end' ? undefined : data); // so that the joiner keeps its mailbox
   const letIn = owner.letIn(link);
   owner.renew();
   await letIn;
-  await untilState(joiner, 'expired');
+  assert.equal(joiner.state, 'asked');
   assert.ok(!server.sent.some(({data}) => data.kind === 'link'));
 });
 
@@ -251,10 +252,14 @@ test('a code that is in use is replaced, at most twice', async () => {
   const server = new MailboxServer();
   /** @type {string[]} */
   const names = [];
+  /** @type {import('../../../public/inbox.js').Inbox[]} */
+  const inboxes = [];
   const taken = new CodeOwner(credentials => {
     names.push(credentials.name);
     server.mailboxes.set(credentials.name, {password: 'of another owner', messages: [], notify: () => {}});
-    return inboxOn(server)(credentials);
+    const inbox = inboxOn(server)(credentials);
+    inboxes.push(inbox);
+    return inbox;
   });
   onCleanup(() => taken.close());
   taken.renew();
@@ -262,6 +267,7 @@ test('a code that is in use is replaced, at most twice', async () => {
   assert.deepEqual([taken.reason, taken.code], ['unauthorized', '']);
   assert.equal(new Set(names).size, 3);
   assert.equal(server.mailboxes.size, 3, 'mailboxes of other owners are not deleted');
+  assert.deepEqual(inboxes.map(({status}) => status), ['closed', 'closed', 'closed'], 'no further wrong passwords');
   taken.renew();
   await untilState(taken, 'failed');
   assert.equal(names.length, 6, 'a press tries again');
@@ -412,11 +418,13 @@ test('a link that cannot be sent interrupts the owner', async t => {
 test('a mailbox is released although its last message cannot be sent', async t => {
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
   const server = new MailboxServer();
-  const {owner, joiner} = await meet(server);
+  const {owner, joiner, code} = await meet(server);
   server.intercept = () => new Promise(() => {});
   owner.refuse();
   await untilState(owner, 'waiting');
+  server.inject(stranger, `code-${code}`, {v: 1, kind: 'join', commitment});
   await advance(t, 6);
+  assert.equal(owner.state, 'waiting', 'a message to the old code has no effect');
   await untilMailboxes(server, `code-${owner.code}`, joiner.name);
 });
 
@@ -493,6 +501,31 @@ test('messages of other mailboxes are dropped', async () => {
   assert.equal(server.sent.filter(({from, data}) => from === `code-${code}` && data.reason === 'busy').length, 0, 'no answer to a name that is not a joiner');
 });
 
+test('an end after the decision has no effect', async () => {
+  const server = new MailboxServer();
+  const {owner, joiner, code} = await meet(server);
+  joiner.confirm();
+  const letIn = owner.letIn(link);
+  server.inject(joiner.name, `code-${code}`, {v: 1, kind: 'end', reason: 'left'});
+  await letIn;
+  assert.equal(owner.state, 'let-in');
+  await untilState(joiner, 'let-in');
+});
+
+test('the first link counts', async () => {
+  const server = new MailboxServer();
+  const {owner, joiner, code} = await meet(server);
+  await owner.letIn(link);
+  const [{data}] = await untilSent(server, 'link');
+  server.inject(`code-${code}`, joiner.name, {...data, sealed: null});
+  server.inject(`code-${code}`, joiner.name, {v: 1, kind: 'end', reason: 'refused'});
+  for (let i = 0; i < 50; i++) await new Promise(resolve => setImmediate(resolve));
+  assert.equal(joiner.state, 'asked');
+  joiner.confirm();
+  await untilState(joiner, 'let-in');
+  assert.equal(joiner.link, link);
+});
+
 test('messages in the wrong order are dropped', async () => {
   const server = new MailboxServer();
   const {owner} = await startOwner(server);
@@ -504,7 +537,10 @@ test('messages in the wrong order are dropped', async () => {
   await inbox.send(to, reveal);
   await inbox.send(to, {v: 1, kind: 'link', sealed: {}});
   await inbox.send(to, {v: 1, kind: 'end'});
-  for (let i = 0; i < 20; i++) await new Promise(resolve => setImmediate(resolve));
+  for (const from of ['join-short', `join-${'s'.repeat(21)}:`, `x${stranger}`, `${stranger}s`, to, '']) {
+    server.inject(from, to, {v: 1, kind: 'join', commitment: await exchange.commitment});
+  }
+  for (let i = 0; i < 50; i++) await new Promise(resolve => setImmediate(resolve));
   assert.equal(owner.state, 'waiting');
   await inbox.send(to, {v: 1, kind: 'join', commitment: await exchange.commitment});
   await untilSent(server, 'key');

@@ -281,6 +281,31 @@ test('a signal that cannot be sealed fails alone', async () => {
   assert.deepEqual((await received).data, message);
 });
 
+test('messages are dispatched in order, however long each takes to open', async () => {
+  const server = new MailboxServer();
+  /** @type {string[]} */
+  const dispatched = [];
+  /** @type {(() => void)[]} */
+  const pending = [];
+  const sealer = {
+    seal: async (/** @type {unknown} */ data) => data,
+    open: (/** @type {any} */ data) => new Promise(done => pending.push(() => done(data))),
+  };
+  const inbox = openInbox('http://localhost/inbox', {name: 'me', fetch: server.fetch, sealer});
+  inbox.addEventListener('message', event => dispatched.push(/** @type {CustomEvent} */ (event).detail.data));
+  await startInbox(inbox);
+  for (const data of ['one', 'two']) server.inject('bob', 'me', data);
+  while (pending.length === 0) await flushPromises();
+  for (let i = 0; i < 50; i++) await flushPromises();
+  assert.equal(pending.length, 1, 'the next message waits');
+  for (let i = 0; i < 2; i++) {
+    while (pending.length === i) await flushPromises();
+    pending[i]();
+  }
+  while (dispatched.length < 2) await flushPromises();
+  assert.deepEqual(dispatched, ['one', 'two']);
+});
+
 test('a message that is opened after the inbox was closed is dropped', async () => {
   const server = new MailboxServer();
   const sealer = {seal: async (/** @type {unknown} */ data) => data, open: async (/** @type {unknown} */ data) => data};
