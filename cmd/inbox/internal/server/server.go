@@ -230,6 +230,9 @@ func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, cli
 	}, clientIP, clients)
 }
 
+// codePrefix begins the names of mailboxes that the pages open for a code that a person types.
+const codePrefix = "code-"
+
 func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, clients *conn.ClientResolver,
 	meter *metrics.Meter, guard inbox.Guard, relay *relay, log *slog.Logger) *inbox.Handler {
 	c := inbox.Config{
@@ -250,6 +253,7 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		Alive:            inbox.Alive,
 		Payer:            clients.Payer,
 		Guard:            guard,
+		CodePrefix:       codePrefix,
 		Logger:           log,
 	}
 	if meter != nil {
