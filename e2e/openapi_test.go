@@ -47,6 +47,8 @@ var exchanges = []exchange{
 	{"GET /inbox 400", defaults, []string{"GET /inbox?wait=soon alice:rabbit"}},
 	{"GET /inbox 401", defaults, []string{"GET /inbox"}},
 	{"GET /inbox 403", defaults, []string{"GET /inbox alice:rabbit" + crossSite}},
+	{"GET /inbox 409", defaults, []string{
+		"GET /inbox?wait=0&client=phone alice:rabbit", "GET /inbox?wait=0&client=laptop&resume=1 alice:rabbit"}},
 	{"GET /inbox 429", onePayer, []string{"GET /inbox?wait=0 alice:rabbit", "GET /inbox?wait=0 bob:builder"}},
 	{"GET /inbox 429", attemptsRejected, []string{"GET /inbox?wait=0 alice:rabbit"}},
 	{"GET /inbox 500", failingStore, []string{"GET /inbox alice:rabbit"}},
@@ -298,6 +300,6 @@ func (brokenStore) OpenPut(context.Context, string, inbox.Key, string, inbox.Mes
 	return inbox.Claim{}, 0, errBroken
 }
 
-func (brokenStore) OpenNext(context.Context, string, inbox.Key, uint64) (inbox.Claim, inbox.Message, error) {
+func (brokenStore) OpenNext(context.Context, string, inbox.Key, uint64, inbox.Receiver) (inbox.Claim, inbox.Message, error) {
 	return inbox.Claim{}, inbox.Message{}, errBroken
 }

@@ -35,8 +35,10 @@ func (s slowStore) Open(ctx context.Context, name string, key inbox.Key, p *inbo
 	return c, err
 }
 
-func (s slowStore) OpenNext(ctx context.Context, name string, key inbox.Key, ack uint64) (inbox.Claim, inbox.Message, error) {
-	c, m, err := s.Store.OpenNext(ctx, name, key, ack)
+func (s slowStore) OpenNext(
+	ctx context.Context, name string, key inbox.Key, ack uint64, receiver inbox.Receiver,
+) (inbox.Claim, inbox.Message, error) {
+	c, m, err := s.Store.OpenNext(ctx, name, key, ack, receiver)
 	if late := s.travel(ctx); late != nil {
 		return inbox.Claim{}, inbox.Message{}, late
 	}
