@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -231,6 +232,19 @@ func checkProgramResponses(t *testing.T, doc *document) {
 		if got, want := doc.roundTrip(t, server, "GET "+path), "GET "+path+" 200"; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
+	}
+	everywhere := startInbox(t, "-https=false", "-bind", "0.0.0.0:0").Addr
+	_, port, err := net.SplitHostPort(everywhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, base := range []string{server, "http://127.0.0.1:" + port} {
+		if got, want := doc.roundTrip(t, base, "GET /addresses\nSec-Fetch-Site: same-origin"), "GET /addresses 200"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if got, want := doc.roundTrip(t, server, "GET /addresses"), "GET /addresses 403"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 	// From outside, only an unavailable component causes this status: a server that
 	// shuts down accepts no requests. A test of cmd/inbox covers it.
