@@ -105,7 +105,7 @@ func TestResumeDuringAnotherPoll(t *testing.T) {
 		name, password string
 		status, resume int
 	}{
-		{"a stranger", "a wrong password", 401, 204},
+		{"a guesser", "a wrong password", 401, 204},
 		{"a laptop", "", 200, 409},
 	} {
 		t.Run(row.name, func(t *testing.T) {

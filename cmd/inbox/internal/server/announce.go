@@ -11,6 +11,9 @@ func (s *server) announce() {
 		site: newSite(s.cfg, s.main.socket, s.process), network: networkAddrs(),
 		fingerprint: selfSignedFingerprint(s.cfg, s.certs),
 	}
+	if s.process.Getenv("TERM") != "dumb" {
+		b.columns = s.process.Columns
+	}
 	relay := s.relayOffer()
 	b.relay = relay.String()
 	if b.addr.IsValid() { // otherwise a Unix socket, which browsers cannot open

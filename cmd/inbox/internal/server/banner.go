@@ -16,6 +16,7 @@ type banner struct {
 	network     []netip.Addr // addresses of this machine's interfaces
 	fingerprint string       // of a self-signed certificate
 	relay       string       // a paragraph about the relay; empty: none
+	columns     int          // of the terminal; 0: no QR code
 }
 
 // bannerWidth is the width of long paragraphs.
@@ -27,6 +28,7 @@ func (b banner) String() string {
 	for _, line := range b.links() {
 		fmt.Fprintf(&s, "  %-24s %s\n", line[0], line[1])
 	}
+	s.WriteString(b.code())
 	if b.relay != "" {
 		fmt.Fprintf(&s, "\n%s\n", host.Wrap(b.relay, "", bannerWidth))
 	}
@@ -42,6 +44,20 @@ func (b banner) String() string {
 	}
 	s.WriteString("\nPress Ctrl+C to stop.\n\n")
 	return s.String()
+}
+
+// code returns the QR code of the first address that another device can open.
+func (b banner) code() string {
+	remote := b.remote(b.network)
+	if len(remote) == 0 {
+		return ""
+	}
+	url := remote[0].url()
+	code := qrCode(url, b.columns)
+	if code == "" {
+		return ""
+	}
+	return "\nOn a phone, scan this code to open " + url + "\n\n" + code
 }
 
 // links returns pairs of a client location and the URL to open from there.

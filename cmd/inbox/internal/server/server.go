@@ -35,6 +35,8 @@ type Process struct {
 	Getenv func(name string) string
 	// Stderr receives the log and the banner.
 	Stderr io.Writer
+	// Columns is the width of the terminal that Stderr is; 0 if it is none.
+	Columns int
 	// ForceStop is closed when the shutdown must not wait for requests; nil means never.
 	ForceStop <-chan struct{}
 	// Timeouts are usually [DefaultTimeouts].
