@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -47,6 +48,8 @@ var exchanges = []exchange{
 	{"GET /inbox 400", defaults, []string{"GET /inbox?wait=soon alice:rabbit"}},
 	{"GET /inbox 401", defaults, []string{"GET /inbox"}},
 	{"GET /inbox 403", defaults, []string{"GET /inbox alice:rabbit" + crossSite}},
+	{"GET /inbox 409", defaults, []string{
+		"GET /inbox?wait=0&client=phone alice:rabbit", "GET /inbox?wait=0&client=laptop&resume=1 alice:rabbit"}},
 	{"GET /inbox 429", onePayer, []string{"GET /inbox?wait=0 alice:rabbit", "GET /inbox?wait=0 bob:builder"}},
 	{"GET /inbox 429", attemptsRejected, []string{"GET /inbox?wait=0 alice:rabbit"}},
 	{"GET /inbox 500", failingStore, []string{"GET /inbox alice:rabbit"}},
@@ -230,6 +233,19 @@ func checkProgramResponses(t *testing.T, doc *document) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
+	everywhere := startInbox(t, "-https=false", "-bind", "0.0.0.0:0").Addr
+	_, port, err := net.SplitHostPort(everywhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, base := range []string{server, "http://127.0.0.1:" + port} {
+		if got, want := doc.roundTrip(t, base, "GET /addresses\nSec-Fetch-Site: same-origin"), "GET /addresses 200"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if got, want := doc.roundTrip(t, server, "GET /addresses"), "GET /addresses 403"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
 	// From outside, only an unavailable component causes this status: a server that
 	// shuts down accepts no requests. A test of cmd/inbox covers it.
 	doc.markSeen("GET /readyz 503")
@@ -298,6 +314,6 @@ func (brokenStore) OpenPut(context.Context, string, inbox.Key, string, inbox.Mes
 	return inbox.Claim{}, 0, errBroken
 }
 
-func (brokenStore) OpenNext(context.Context, string, inbox.Key, uint64) (inbox.Claim, inbox.Message, error) {
+func (brokenStore) OpenNext(context.Context, string, inbox.Key, uint64, inbox.Receiver) (inbox.Claim, inbox.Message, error) {
 	return inbox.Claim{}, inbox.Message{}, errBroken
 }

@@ -63,7 +63,8 @@ func sentName(field string) string {
 // FuzzQuery sends arbitrary query strings with every method. There is no panic, no
 // status outside the protocol, and no message to another recipient.
 func FuzzQuery(f *testing.F) {
-	for _, seed := range []string{"", "to=bob", "to=bob&to=bob", "to=%zz", "wait=0", "wait=-1", "after=", "after=1&wait=0", "to=bob&wait=1e9", "to=b;ob", "&&=&", "to=%E2%80%AE", "to=bo%CC%88b", "after=99999999999999999999999"} {
+	for _, seed := range []string{"", "to=bob", "to=bob&to=bob", "to=%zz", "wait=0", "wait=-1", "after=", "after=1&wait=0", "to=bob&wait=1e9", "to=b;ob", "&&=&", "to=%E2%80%AE", "to=bo%CC%88b", "after=99999999999999999999999",
+		"client=phone", "client=phone&resume=1&wait=0", "resume=1", "client=%zz", "client=a&client=b"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, query string) {

@@ -3,6 +3,7 @@ package inbox
 import (
 	"errors"
 	"net/http"
+	"strings"
 )
 
 // Attempt is something that a client can do only at a limited rate, because it
@@ -18,21 +19,28 @@ const (
 	NewName
 	// UnknownRecipient is a message to a name that is not claimed.
 	UnknownRecipient
+	// NewCode is the claim of a free name that begins with [Config.CodePrefix]. It is not a
+	// NewName.
+	NewCode
+	// UnknownCode is a message to such a name that is not claimed. It is no
+	// UnknownRecipient.
+	UnknownCode
 )
 
 // Guard limits attempts. All methods can be called concurrently.
 type Guard interface {
 	// Allow returns an error to refuse a request that could turn out as a:
-	// PasswordGuess for every name, NewName for one that is free. An error with
-	// a method Refuse(http.ResponseWriter) writes its own response.
+	// PasswordGuess for every name, UnknownRecipient and UnknownCode for every
+	// recipient, NewName and NewCode for a name that is free. An error with a
+	// method Refuse(http.ResponseWriter) writes its own response.
 	Allow(r *http.Request, a Attempt, name string) error
 	// Record reports what a request turned out as.
 	Record(r *http.Request, a Attempt, name string)
 	// Reserve reserves the cost of an attempt that can turn out as a, which is
-	// PasswordGuess or NewName, right before the store is asked. Attempts that
-	// run at the same time thus cannot exceed the limit. It can wait for their
-	// outcome. An error refuses the request, as that of Allow does. If reserved
-	// is true, Release follows, after Record.
+	// any but PasswordMatch and UnknownRecipient, before the store is asked.
+	// Attempts that run at the same time thus cannot exceed the limit. It can
+	// wait for their outcome. An error refuses the request, as that of Allow
+	// does. If reserved is true, Release follows, after Record.
 	Reserve(r *http.Request, a Attempt, name string) (reserved bool, err error)
 	// Release ends a reservation.
 	Release(r *http.Request, a Attempt, name string)
@@ -88,20 +96,29 @@ func (h *Handler) completeOpen(r *http.Request, name string, key Key, c Claim, e
 
 // claim makes the mailbox, unless another request has just made it.
 func (h *Handler) claim(r *http.Request, name string, key Key) (Claim, error) {
-	if err := h.guard.Allow(r, NewName, name); err != nil {
+	kind := NewName
+	if h.isCode(name) {
+		kind = NewCode
+	}
+	if err := h.guard.Allow(r, kind, name); err != nil {
 		return Claim{}, err
 	}
-	reserved, err := h.guard.Reserve(r, NewName, name)
+	reserved, err := h.guard.Reserve(r, kind, name)
 	if err != nil {
 		return Claim{}, err
 	}
 	if reserved {
-		defer h.guard.Release(r, NewName, name)
+		defer h.guard.Release(r, kind, name)
 	}
 	payer := h.payer(r)
 	c, err := h.store.Open(r.Context(), name, key, &payer)
 	if c.Created {
-		h.guard.Record(r, NewName, name)
+		h.guard.Record(r, kind, name)
 	}
 	return c, err
+}
+
+// isCode reports whether a name is short enough to be guessed.
+func (h *Handler) isCode(name string) bool {
+	return h.codePrefix != "" && strings.HasPrefix(name, h.codePrefix)
 }

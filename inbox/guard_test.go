@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ const refuseNothing = inbox.Attempt(-1)
 
 var attempts = map[inbox.Attempt]string{
 	inbox.PasswordGuess: "wrong", inbox.PasswordMatch: "right", inbox.NewName: "new", inbox.UnknownRecipient: "missed",
+	inbox.NewCode: "new code", inbox.UnknownCode: "missed code",
 }
 
 func (c *recordingGuard) Allow(_ *http.Request, a inbox.Attempt, _ string) error {
@@ -51,13 +53,15 @@ type rateLimitedError struct{}
 func (rateLimitedError) Error() string                { return "too often" }
 func (rateLimitedError) Refuse(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) }
 
-// testWithGuard runs a test in which alice and bob have claimed their names.
+// testWithGuard runs a test in which alice, bob and code-1 have claimed their names. Names that
+// begin with code- are codes.
 func testWithGuard(t *testing.T, test func(*testing.T, *rig, *recordingGuard)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &recordingGuard{refused: refuseNothing}
-		s := newRig(t, func(cfg *inbox.Config, _ *inbox.Limits) { cfg.Guard = c })
+		s := newRig(t, func(cfg *inbox.Config, _ *inbox.Limits) { cfg.Guard, cfg.CodePrefix = c, "code-" })
 		s.do("alice", "GET", "/inbox?wait=0", "")
 		s.do("bob", "GET", "/inbox?wait=0", "")
+		s.do("code-1", "GET", "/inbox?wait=0", "")
 		c.recorded = nil
 		test(t, s, c)
 		if c.reserved != 0 {
@@ -84,6 +88,15 @@ func TestGuardRecords(t *testing.T) {
 		{"an unknown recipient of a new name", "carol", "POST", "/inbox?to=unclaimed", "missed unclaimed, new carol, right carol"},
 		{"a pending send that times out", "alice", "POST", "/inbox?to=unclaimed&wait=5", "missed unclaimed, right alice"},
 		{"a pending send that is delivered", "alice", "POST", "/inbox?to=bob&wait=5", "right alice"},
+		{"a new code", "code-2", "GET", "/inbox?wait=0", "new code code-2, right code-2"},
+		{"a new code that is released", "code-2", "DELETE", "/inbox", "new code code-2, right code-2"},
+		{"a new code as the sender", "code-2", "POST", "/inbox?to=code-1", "new code code-2, right code-2"},
+		{"a wrong password for a code", "code-1:guess", "GET", "/inbox?wait=0", "wrong code-1"},
+		{"a message to a code", "alice", "POST", "/inbox?to=code-1", "right alice"},
+		{"an unknown code", "alice", "POST", "/inbox?to=code-2", "missed code code-2, right alice"},
+		{"an unknown code, escaped", "alice", "POST", "/inbox?to=%63ode%2D2", "missed code code-2, right alice"},
+		{"a pending send to a code that times out", "alice", "POST", "/inbox?to=code-2&wait=5", "missed code code-2, right alice"},
+		{"a code with a wrong password of the sender", "alice:guess", "POST", "/inbox?to=code-2", "wrong alice"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			testWithGuard(t, func(t *testing.T, s *rig, c *recordingGuard) {
@@ -106,7 +119,7 @@ func TestGuardRecords(t *testing.T) {
 // was found free.
 type racingStore struct{ *memstore.Store }
 
-func (h racingStore) OpenNext(ctx context.Context, name string, key inbox.Key, _ uint64) (c inbox.Claim, m inbox.Message, err error) {
+func (h racingStore) OpenNext(ctx context.Context, name string, key inbox.Key, ack uint64, r inbox.Receiver) (c inbox.Claim, m inbox.Message, err error) {
 	if _, err = h.Open(ctx, name, key, &inbox.Payer{}); err == nil {
 		err = inbox.ErrNoInbox
 	}
@@ -151,6 +164,41 @@ func TestPendingSendEndsEarly(t *testing.T) {
 	}
 }
 
+// disconnectingStore is a store whose client disconnects before it answers.
+type disconnectingStore struct {
+	*memstore.Store
+	disconnect context.CancelFunc
+}
+
+func (s disconnectingStore) OpenPut(
+	ctx context.Context, name string, key inbox.Key, to string, m inbox.Message,
+) (c inbox.Claim, id uint64, err error) {
+	c, id, _ = s.Store.OpenPut(ctx, name, key, to, m)
+	s.disconnect()
+	return c, id, ctx.Err()
+}
+
+// TestDisconnectedSendIsAMiss checks that a client is charged that could learn from the
+// recipient, and not from the response, that a code exists.
+func TestDisconnectedSendIsAMiss(t *testing.T) {
+	ctx, disconnect := context.WithCancel(t.Context())
+	defer disconnect()
+	c := &recordingGuard{refused: refuseNothing}
+	s := newRig(t, func(cfg *inbox.Config, l *inbox.Limits) {
+		cfg.Guard, cfg.CodePrefix, cfg.Store = c, "code-", disconnectingStore{memstore.New(*l), disconnect}
+	})
+	s.do("alice", "GET", "/inbox?wait=0", "")
+	c.recorded = nil
+	func() {
+		defer func() { _ = recover() }() // aborted: no response
+		s.ServeHTTP(httptest.NewRecorder(), request("alice", "POST", "/inbox?to=code-2", "hello").WithContext(ctx))
+	}()
+	slices.Sort(c.recorded)
+	if got := strings.Join(c.recorded, ", "); got != "missed code code-2, right alice" || c.reserved != 0 {
+		t.Errorf("recorded %q with %d reservations left, want a missed code", got, c.reserved)
+	}
+}
+
 // TestGuardRefuses checks that a refused attempt does not reach the store, and
 // that the client gets the response of the guard.
 func TestGuardRefuses(t *testing.T) {
@@ -168,6 +216,13 @@ func TestGuardRefuses(t *testing.T) {
 		{"a message to a claimed name", "alice", "POST", "/inbox?to=bob", inbox.UnknownRecipient, 429},
 		{"a pending send", "alice", "POST", "/inbox?to=bob&wait=5", inbox.UnknownRecipient, 429},
 		{"a poll has no recipient", "alice", "GET", "/inbox?wait=0", inbox.UnknownRecipient, 204},
+		{"a message to a code that is claimed", "alice", "POST", "/inbox?to=code-1", inbox.UnknownCode, 429},
+		{"a message to a code that is not", "alice", "POST", "/inbox?to=code-2", inbox.UnknownCode, 429},
+		{"a pending send to a code", "alice", "POST", "/inbox?to=code-1&wait=5", inbox.UnknownCode, 429},
+		{"a code is not limited as a recipient", "alice", "POST", "/inbox?to=code-1", inbox.UnknownRecipient, 200},
+		{"a new code", "code-2", "GET", "/inbox?wait=0", inbox.NewCode, 429},
+		{"a new code is not limited as a name", "code-2", "GET", "/inbox?wait=0", inbox.NewName, 204},
+		{"an owner of a code", "code-1", "GET", "/inbox?wait=0", inbox.NewCode, 204},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			testWithGuard(t, func(t *testing.T, s *rig, c *recordingGuard) {

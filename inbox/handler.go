@@ -69,6 +69,10 @@ type Config struct {
 	OnWait func(http.ResponseWriter, time.Duration)
 	// Guard limits guessing. Nil limits nothing.
 	Guard Guard
+	// CodePrefix is how the names begin that are short enough to be guessed,
+	// such as codes that people type. The guard limits attempts at them apart
+	// from other names, as NewCode and UnknownCode. Empty: no name is a code.
+	CodePrefix string
 	// Logger gets failures of the store. Nil discards them.
 	Logger *slog.Logger
 }
@@ -90,6 +94,7 @@ type Handler struct {
 	payer         func(*http.Request) Payer
 	onWait        func(http.ResponseWriter, time.Duration)
 	guard         Guard
+	codePrefix    string
 	log           *slog.Logger
 	bodies        bodyBudget
 	polls         polls
@@ -115,6 +120,7 @@ func NewHandler(cfg Config) *Handler {
 	}
 	h.iceServers, h.turn, h.onDelete = cfg.ICEServers, cfg.TURN, cfg.OnDelete
 	h.iceAuth = cfg.TURN != nil || hasSecret(cfg.ICEServers)
+	h.codePrefix = cfg.CodePrefix
 	h.notFound, h.crossSite = notFoundProblem(cfg.Path, cfg.ICEPath), crossSiteProblem(cfg.CrossSiteDetail)
 	h.bodies.init(cfg.MaxInFlightBytes)
 	h.refusals = newRefusalCounter()

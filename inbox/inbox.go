@@ -39,6 +39,9 @@ var (
 	ErrPayerFull = errors.New("this address is at its limit")
 	// ErrEmpty is returned by Next: there is no message.
 	ErrEmpty = errors.New("the inbox is empty")
+	// ErrOtherReceiver is returned by an OpenNext that resumes: another client
+	// was the last one that read the mailbox.
+	ErrOtherReceiver = errors.New("another client receives the messages")
 	// ErrClaimEnded is returned for a claim that was closed or has expired,
 	// whether or not the name has been claimed again since.
 	ErrClaimEnded = errors.New("the claim has ended")
@@ -67,8 +70,21 @@ type Claim struct {
 	// Token authenticates the claim to an engine whose storage is not trusted.
 	// It is zero for other engines.
 	Token [16]byte
+	// Receiver is the ID of the receiver as which OpenNext opened the mailbox; zero
+	// if Open did.
+	Receiver uint64
 	// Created reports whether the Open that returned this value made the claim.
 	Created bool
+}
+
+// Receiver identifies a client that reads a mailbox among those that do. A mailbox
+// remembers its last receiver until the claim ends.
+type Receiver struct {
+	// ID is the client. Zero is none: it leaves the last receiver as it is.
+	ID uint64
+	// Resume refuses the client, with ErrOtherReceiver, if another one was the last
+	// receiver: it was away, and must not take over on its own.
+	Resume bool
 }
 
 // Message is what one peer left for another. From Put on, Body belongs to the
@@ -147,8 +163,12 @@ type Store interface {
 	OpenPut(ctx context.Context, name string, key Key, to string, m Message) (c Claim, id uint64, err error)
 
 	// OpenNext is Open without a payer, followed by Discard and Next of ack, in
-	// one step. The claim is zero if Open failed.
-	OpenNext(ctx context.Context, name string, key Key, ack uint64) (Claim, Message, error)
+	// one step, which makes r the last receiver of the mailbox. The claim is zero
+	// if Open failed.
+	//
+	// Errors: those of Open and Next; ErrOtherReceiver with the claim, if r
+	// resumes and is not the last receiver. Then nothing was discarded.
+	OpenNext(ctx context.Context, name string, key Key, ack uint64, r Receiver) (Claim, Message, error)
 
 	// Watch calls notify whenever the caller should act on the mailbox, until
 	// stop is called or the watch ends. While it is registered the claim does
@@ -163,8 +183,9 @@ type Store interface {
 	//
 	// notify with an error ends the watch: ErrClaimEnded, ErrStopping, or
 	// ErrSuperseded if another process that shares the store has registered a
-	// later watch of the claim. Watches in one process do not supersede one
-	// another.
+	// later watch of the claim, or if the claim has a receiver that was no longer
+	// the last one when the watch was registered. Watches in one process do not
+	// supersede one another otherwise.
 	//
 	// notify is called without locks held, from any goroutine that uses the
 	// store (within Watch itself, or within the Put of another caller) and
@@ -175,6 +196,7 @@ type Store interface {
 	// stop restarts the timeout of the claim, does not wait for the store, and
 	// can be called more than once. A watch that has ended needs no stop.
 	//
-	// Errors: ErrClaimEnded, which an engine can report through notify instead.
+	// Errors: ErrClaimEnded, ErrSuperseded. An engine can report them through
+	// notify instead.
 	Watch(c Claim, notify func(end error)) (stop func(), err error)
 }

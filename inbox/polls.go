@@ -7,7 +7,9 @@ import (
 
 // polls serializes the polls of each mailbox. A newer poll supersedes those that
 // wait. It waits for one that is being answered, so that no message is written
-// twice while it is not known whether the first write arrived.
+// twice while it is not known whether the first write arrived. A poll that resumes
+// supersedes those of its own receiver only. It is refused if another receiver is
+// settled, which the store has then recorded, too.
 type polls struct {
 	mu    sync.Mutex
 	slots map[string]pollSlot
@@ -15,15 +17,19 @@ type polls struct {
 }
 
 // pollSlot is the state of a mailbox that is being polled. Only the holder reads
-// from the store. The newest is the holder or waits to become it.
+// from the store. The newest is the holder or waits to become it. While the holder is the
+// newest and not settled, a poll of another receiver can be resuming: it waits until the
+// holder is settled, and is then refused, or leaves.
 type pollSlot struct {
-	holder, newest *poll
+	holder, newest, resuming *poll
 }
 
 // poll is one GET. The lock of polls guards it. Most polls find a message at
 // once; only one that waits has a context of its own.
 type poll struct {
 	name      string
+	receiver  Receiver
+	settled   bool            // the store has recorded its receiver
 	endReason error           // why it must end, or nil
 	ctx       context.Context // to wait in; nil until it waits
 	cancel    context.CancelCauseFunc
@@ -43,8 +49,8 @@ func (p *poll) endLocked(reason error) {
 
 // enter supersedes older polls of that name and waits until it is the holder. The
 // caller must let the poll leave, also after an error.
-func (ps *polls) enter(ctx context.Context, name string) (*poll, error) {
-	p := &poll{name: name}
+func (ps *polls) enter(ctx context.Context, name string, receiver Receiver) (*poll, error) {
+	p := &poll{name: name, receiver: receiver}
 	if err := ps.add(p); err != nil || p.ready == nil {
 		return p, err
 	}
@@ -62,13 +68,13 @@ func (ps *polls) enter(ctx context.Context, name string) (*poll, error) {
 
 // tryEnter returns a poll that is the holder, or nil if there is another poll of
 // that name.
-func (ps *polls) tryEnter(name string) *poll {
+func (ps *polls) tryEnter(name string, receiver Receiver) *poll {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if ps.ended || ps.slots[name].holder != nil {
 		return nil
 	}
-	p := &poll{name: name}
+	p := &poll{name: name, receiver: receiver}
 	ps.slots[name] = pollSlot{holder: p, newest: p}
 	return p
 }
@@ -82,14 +88,55 @@ func (ps *polls) add(p *poll) error {
 		p.endReason = ErrStopping
 	}
 	slot := ps.slots[p.name]
-	if slot.holder == nil {
-		slot.holder = p
-	} else {
-		slot.newest.endLocked(ErrSuperseded)
+	switch {
+	case slot.holder == nil:
+		slot.holder, slot.newest = p, p
+	case p.receiver.Resume && slot.newest.receiver.ID != p.receiver.ID:
+		slot.resumeLocked(p)
+	default:
+		slot.endLocked(ErrSuperseded)
 		p.ready = make(chan struct{})
+		slot.newest, slot.resuming = p, nil
 	}
-	slot.newest = p
 	ps.slots[p.name] = slot
+	return p.endReason
+}
+
+// resumeLocked lets p wait for the newest poll, which is of another receiver, or refuses it.
+// A queued poll was admitted with the right password: it is as good as settled.
+func (s *pollSlot) resumeLocked(p *poll) {
+	if s.newest != s.holder || s.newest.settled {
+		p.endLocked(ErrOtherReceiver)
+		return
+	}
+	if s.resuming != nil && s.resuming.receiver.ID == p.receiver.ID {
+		s.resuming.endLocked(ErrSuperseded)
+	} else if s.resuming != nil {
+		s.resuming.endLocked(ErrOtherReceiver)
+	}
+	p.ready = make(chan struct{})
+	s.resuming = p
+}
+
+// endLocked ends all polls of the slot.
+func (s *pollSlot) endLocked(reason error) {
+	s.newest.endLocked(reason) // older ones have been ended for it
+	if s.resuming != nil {
+		s.resuming.endLocked(reason)
+	}
+}
+
+// settle notes that the store has recorded the receiver of p, which is the holder, and refuses
+// a poll of another receiver that resumes. It returns why p must end, or nil.
+func (ps *polls) settle(p *poll) error {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	p.settled = true
+	if slot := ps.slots[p.name]; slot.resuming != nil {
+		slot.resuming.endLocked(ErrOtherReceiver)
+		slot.resuming = nil
+		ps.slots[p.name] = slot
+	}
 	return p.endReason
 }
 
@@ -123,9 +170,14 @@ func (ps *polls) leave(p *poll) {
 	}
 	slot := ps.slots[p.name]
 	switch {
-	case slot.holder == p && slot.newest == p:
+	case slot.resuming == p:
+		slot.resuming = nil
+	case slot.holder == p && slot.newest == p && slot.resuming == nil:
 		delete(ps.slots, p.name)
 		return
+	case slot.holder == p && slot.newest == p:
+		slot = pollSlot{holder: slot.resuming, newest: slot.resuming}
+		close(slot.holder.ready)
 	case slot.holder == p:
 		slot.holder = slot.newest
 		close(slot.holder.ready)
@@ -143,6 +195,6 @@ func (ps *polls) endAll() {
 	defer ps.mu.Unlock()
 	ps.ended = true
 	for _, slot := range ps.slots {
-		slot.newest.endLocked(ErrStopping)
+		slot.endLocked(ErrStopping)
 	}
 }

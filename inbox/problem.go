@@ -43,6 +43,8 @@ var problemTable = []struct {
 	{ErrNoInbox, problem.New(404, "no-inbox", "That name is not claimed",
 		"The recipient has to ask for its messages first. Add wait=SECONDS to wait for it.")},
 	{errMethodNotAllowed, problem.MethodNotAllowed},
+	{ErrOtherReceiver, problem.New(409, "other-receiver", "Another device receives these messages",
+		"It asked for them after this one did. To take over, ask again without resume.")},
 	{os.ErrDeadlineExceeded, problem.New(408, "body-too-slow", "The body took too long",
 		"Send it faster, or in smaller messages.")},
 	{errContentEncoding, problem.New(415, "content-encoding", "The body is encoded",

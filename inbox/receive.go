@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -21,7 +22,7 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 		}
 		return reason
 	}
-	p, err := h.enterPoll(r, name, key)
+	p, err := h.enterPoll(r, name, key, q.receiver())
 	if p == nil {
 		return err
 	}
@@ -29,17 +30,15 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return endPoll(w, err)
 	}
-	c, m, err := h.openNext(r, name, key, q.after)
-	if c.Name == "" {
+	c, m, err := h.openNext(r, name, key, q.after, p.receiver)
+	if c.Name == "" || errors.Is(err, ErrOtherReceiver) {
 		return err
 	}
-	if errors.Is(err, ErrEmpty) {
+	reason = h.polls.settle(p)
+	if reason == nil && errors.Is(err, ErrEmpty) {
 		m, err = h.wait(w, r, p, c, q)
 	}
-	if reason := h.polls.endReason(p); reason != nil {
-		err = reason
-	}
-	if err != nil {
+	if err = cmp.Or(reason, err); err != nil {
 		return endPoll(w, err)
 	}
 	if q.hasAfter {
@@ -56,8 +55,8 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 // The only poll of a name enters before its password is checked, so that open and
 // next are one step of the store. A poll of the owner then waits for that step at
 // most.
-func (h *Handler) enterPoll(r *http.Request, name string, key Key) (*poll, error) {
-	if p := h.polls.tryEnter(name); p != nil {
+func (h *Handler) enterPoll(r *http.Request, name string, key Key, receiver Receiver) (*poll, error) {
+	if p := h.polls.tryEnter(name, receiver); p != nil {
 		return p, nil
 	}
 	// A wrong password must not end the poll of the owner, nor must a client that
@@ -68,12 +67,12 @@ func (h *Handler) enterPoll(r *http.Request, name string, key Key) (*poll, error
 	if !h.alive(r) {
 		panic(http.ErrAbortHandler)
 	}
-	return h.polls.enter(r.Context(), name)
+	return h.polls.enter(r.Context(), name, receiver)
 }
 
-// openNext opens the mailbox, acknowledges through ack and returns the next
+// openNext opens the mailbox as a receiver, acknowledges through ack and returns the next
 // message. The claim is zero if the mailbox was not opened.
-func (h *Handler) openNext(r *http.Request, name string, key Key, ack uint64) (Claim, Message, error) {
+func (h *Handler) openNext(r *http.Request, name string, key Key, ack uint64, receiver Receiver) (Claim, Message, error) {
 	reserved, err := h.guard.Reserve(r, PasswordGuess, name)
 	if err != nil {
 		return Claim{}, Message{}, err
@@ -81,7 +80,7 @@ func (h *Handler) openNext(r *http.Request, name string, key Key, ack uint64) (C
 	if reserved {
 		defer h.guard.Release(r, PasswordGuess, name)
 	}
-	c, m, err := h.store.OpenNext(r.Context(), name, key, ack)
+	c, m, err := h.store.OpenNext(r.Context(), name, key, ack, receiver)
 	if c.Name != "" {
 		h.guard.Record(r, PasswordMatch, name)
 		return c, m, err
@@ -89,8 +88,16 @@ func (h *Handler) openNext(r *http.Request, name string, key Key, ack uint64) (C
 	if c, err = h.completeOpen(r, name, key, c, err); err != nil {
 		return Claim{}, m, err
 	}
-	m, err = h.store.Next(r.Context(), c, ack)
-	return c, m, err
+	return h.openClaimed(r, c, key, ack, receiver)
+}
+
+// openClaimed opens the mailbox of a claim that was just made. The claim can have ended since.
+func (h *Handler) openClaimed(r *http.Request, c Claim, key Key, ack uint64, receiver Receiver) (Claim, Message, error) {
+	opened, m, err := h.store.OpenNext(r.Context(), c.Name, key, ack, receiver)
+	if errors.Is(err, ErrNoInbox) || errors.Is(err, ErrWrongKey) {
+		return c, m, ErrClaimEnded
+	}
+	return opened, m, err
 }
 
 // wait returns the next message of an empty mailbox, at the latest when the poll ends.
@@ -108,7 +115,8 @@ func (h *Handler) wait(w http.ResponseWriter, r *http.Request, p *poll, c Claim,
 	}
 	defer h.observeWait(w)()
 	// What the receiver acknowledged is discarded: any message is a new one.
-	return WaitNext(ctx, h.store, c, 0, wait)
+	m, err := WaitNext(ctx, h.store, c, 0, wait)
+	return m, cmp.Or(h.polls.endReason(p), err)
 }
 
 // endPoll responds to a poll that ended without a message.

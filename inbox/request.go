@@ -2,6 +2,8 @@ package inbox
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math"
@@ -57,6 +59,23 @@ type query struct {
 	wait              time.Duration
 	after             uint64
 	hasWait, hasAfter bool
+	client            string // empty if the request has none
+	resume            bool
+}
+
+// maxClientBytes is the length of the parameter client; a UUID has 36 characters.
+const maxClientBytes = 64
+
+// unidentified is the receiver of all clients without the parameter client.
+const unidentified = 1
+
+// receiver returns the client that polls. Its ID is the same on all nodes of a store.
+func (q *query) receiver() Receiver {
+	if q.client == "" {
+		return Receiver{ID: unidentified}
+	}
+	sum := sha256.Sum256([]byte(q.client))
+	return Receiver{ID: max(unidentified+1, binary.BigEndian.Uint64(sum[:])), Resume: q.resume}
 }
 
 // CanWait reports whether a request to the mailbox can wait: a GET for a message,
@@ -90,6 +109,9 @@ func (h *Handler) parseQuery(raw string) (query, error) {
 			return q, err
 		}
 	}
+	if q.resume && q.client == "" {
+		return q, badRequest("resume", errors.New("needs client"))
+	}
 	return q, nil
 }
 
@@ -110,8 +132,24 @@ func (h *Handler) setParameter(q *query, key, value string) error {
 			return badRequest("after", errors.New("must be the ID of a message, or empty, once"))
 		}
 		q.after, q.hasAfter = id, true
+	case "client":
+		if !isClientID(value) || q.client != "" {
+			return badRequest("client", errors.New("must be 1 to 64 letters, digits, hyphens or underscores, once"))
+		}
+		q.client = value
+	case "resume":
+		if value != "1" || q.resume {
+			return badRequest("resume", errors.New("must be 1, once"))
+		}
+		q.resume = true
 	}
 	return nil
+}
+
+func isClientID(s string) bool {
+	return s != "" && len(s) <= maxClientBytes && strings.IndexFunc(s, func(c rune) bool {
+		return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '_'
+	}) < 0
 }
 
 // parseRecipient replaces the parameter to by the name that it stands for.

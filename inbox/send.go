@@ -16,7 +16,17 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q, body, reason := h.readPost(w, r)
+	q, reason := h.parsePost(r)
+	if reason == nil {
+		var reserved bool
+		if reserved, reason = h.admitMiss(r, q.to); reserved {
+			defer h.guard.Release(r, UnknownCode, q.to)
+		}
+	}
+	var body []byte
+	if reason == nil {
+		body, reason = h.readBody(w, r)
+	}
 	if reason != nil || q.wait > 0 {
 		if _, err := h.open(r, name, key); err != nil {
 			return err // with a wrong password, no other reason is given
@@ -31,29 +41,42 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	} else {
 		err = h.openPut(r, name, key, q.to, m)
 	}
-	// A client that stops waiting has learned that the name is not claimed.
-	if errors.Is(err, ErrNoInbox) || q.wait > 0 && errors.Is(err, context.Canceled) {
-		h.guard.Record(r, UnknownRecipient, q.to)
+	// A client that disconnects can know whether the name is claimed: it stopped waiting, or
+	// learns it from the recipient.
+	if errors.Is(err, ErrNoInbox) || err != nil && r.Context().Err() != nil {
+		h.guard.Record(r, h.missOf(q.to), q.to)
 	}
 	return err
 }
 
-// readPost reads all of a POST but its credentials.
-func (h *Handler) readPost(w http.ResponseWriter, r *http.Request) (q query, body []byte, err error) {
-	if q, err = h.parseQuery(r.URL.RawQuery); err != nil {
-		return q, nil, err
+// parsePost parses what precedes the body of a POST, without the credentials.
+func (h *Handler) parsePost(r *http.Request) (q query, err error) {
+	if q, err = h.parseQuery(r.URL.RawQuery); err == nil {
+		err = q.parseRecipient()
 	}
-	if err = q.parseRecipient(); err != nil {
-		return q, nil, err
+	if err == nil {
+		err = checkContentEncoding(r)
 	}
-	if err = checkContentEncoding(r); err != nil {
-		return q, nil, err
+	return q, err
+}
+
+// admitMiss asks the guard before it is known whether the recipient exists. Only codes
+// reserve the cost, as a pending send lasts long. The body is not read yet, so that no memory
+// waits for a reservation.
+func (h *Handler) admitMiss(r *http.Request, to string) (reserved bool, err error) {
+	miss := h.missOf(to)
+	if err := h.guard.Allow(r, miss, to); err != nil || miss != UnknownCode {
+		return false, err
 	}
-	if err = h.guard.Allow(r, UnknownRecipient, q.to); err != nil {
-		return q, nil, err
+	return h.guard.Reserve(r, miss, to)
+}
+
+// missOf returns what a message to a name that is not claimed counts as.
+func (h *Handler) missOf(to string) Attempt {
+	if h.isCode(to) {
+		return UnknownCode
 	}
-	body, err = h.readBody(w, r)
-	return q, body, err
+	return UnknownRecipient
 }
 
 // openPut opens the sender's mailbox and puts m. ErrNoInbox means that the

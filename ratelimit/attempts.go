@@ -19,6 +19,10 @@ const (
 	NewName
 	// UnknownRecipient is a message to a name that does not exist.
 	UnknownRecipient
+	// NewCode is a name that can be guessed and was claimed for the first time.
+	NewCode
+	// UnknownCode is a message to such a name that does not exist.
+	UnknownCode
 	numAttempts
 )
 
@@ -31,6 +35,8 @@ var attemptTexts = [numAttempts]struct{ limit, detail string }{
 	WrongPassword:    {"passwords", "There were too many wrong passwords from your address, or for this name."},
 	NewName:          {"names", "Your address has claimed many names lately."},
 	UnknownRecipient: {"misses", "Your address has sent to many names that are not claimed."},
+	NewCode:          {"new-codes", "Your address has made many codes lately."},
+	UnknownCode:      {"codes", "There were too many wrong codes from your address."},
 }
 
 // AttemptLimits configures an [AttemptLimiter]. A zero budget is no limit.
@@ -40,8 +46,9 @@ type AttemptLimits struct {
 	// budgets for a name. Once they are used up, only a network without a wrong password for
 	// the name in the last minutes can try once.
 	WrongPasswords Budget
-	// NewNames and UnknownRecipients bound the attempts of an address.
+	// NewNames, UnknownRecipients, NewCodes and UnknownCodes bound the attempts of an address.
 	NewNames, UnknownRecipients Budget
+	NewCodes, UnknownCodes      Budget
 	// An address that sent the name's password in the last OwnerTTL is its owner, and the budgets
 	// for the name do not apply to it. MaxOwners bounds the pairs of address and name that are
 	// remembered.
@@ -73,10 +80,15 @@ func NewAttemptLimiter(limits AttemptLimits, addr func(*http.Request) netip.Addr
 		others: [numAttempts]*Limiter{
 			NewName:          NewLimiter(limits.NewNames, 0),
 			UnknownRecipient: NewLimiter(limits.UnknownRecipients, 0),
+			NewCode:          NewLimiter(limits.NewCodes, 0),
+			UnknownCode:      NewLimiter(limits.UnknownCodes, 0),
 		},
-		budgets: [numAttempts]Budget{limits.WrongPasswords, limits.NewNames, limits.UnknownRecipients},
-		dryRun:  limits.DryRun,
-		start:   time.Now(),
+		budgets: [numAttempts]Budget{
+			WrongPassword: limits.WrongPasswords, NewName: limits.NewNames, UnknownRecipient: limits.UnknownRecipients,
+			NewCode: limits.NewCodes, UnknownCode: limits.UnknownCodes,
+		},
+		dryRun: limits.DryRun,
+		start:  time.Now(),
 	}
 }
 
@@ -219,6 +231,7 @@ func (l *AttemptLimiter) Refused(a Attempt) int64 { return l.refused[a].Load() }
 // Sweep frees memory after a flood, as [Limiter.Sweep] does.
 func (l *AttemptLimiter) Sweep(now time.Time) {
 	l.logins.sweep(now)
-	l.others[NewName].Sweep(now)
-	l.others[UnknownRecipient].Sweep(now)
+	for _, limiter := range l.others[NewName:] {
+		limiter.Sweep(now)
+	}
 }

@@ -99,8 +99,13 @@ func TestAttackerDoesNotEvictOwners(t *testing.T) {
 
 func TestAttemptLimiter(t *testing.T) {
 	budget := Budget{PerSecond: 0.001, Burst: 2}
-	limits := AttemptLimits{WrongPasswords: budget, NewNames: budget, UnknownRecipients: budget, OwnerTTL: time.Minute, MaxOwners: 100}
-	for a, limit := range map[Attempt]string{WrongPassword: "passwords", NewName: "names", UnknownRecipient: "misses"} {
+	limits := AttemptLimits{
+		WrongPasswords: budget, NewNames: budget, UnknownRecipients: budget, NewCodes: budget, UnknownCodes: budget,
+		OwnerTTL: time.Minute, MaxOwners: 100,
+	}
+	for a, limit := range map[Attempt]string{
+		WrongPassword: "passwords", NewName: "names", UnknownRecipient: "misses", NewCode: "new-codes", UnknownCode: "codes",
+	} {
 		l := NewAttemptLimiter(limits, new(ClientIP).Addr)
 		client, other := &http.Request{RemoteAddr: "192.0.2.1:1"}, &http.Request{RemoteAddr: "192.0.2.2:1"}
 		for range 2 {

@@ -158,6 +158,26 @@ func TestNewNamesAndMissesAreLimited(t *testing.T) {
 	}
 }
 
+// TestWrongCodesAreLimited checks that a code that exists looks like any other after ten wrong
+// ones.
+func TestWrongCodesAreLimited(t *testing.T) {
+	p := start(t, "-https=false")
+	p.claim("peer")
+	p.claim("code-K7MX2P")
+	for i := range guessBurst + 1 {
+		want := 404
+		if i == guessBurst {
+			want = 429
+		}
+		if a := p.request("POST", fmt.Sprint("/inbox?to=code-", i), "peer", "hello"); a.status != want {
+			t.Errorf("wrong code %d: got %d, want %d", i, a.status, want)
+		}
+	}
+	if a := p.request("POST", "/inbox?to=code-K7MX2P", "peer", "hello"); a.status != 429 || !strings.Contains(a.body, `"codes"`) {
+		t.Errorf("the right code: got %d %s, want a 429 of the limit codes", a.status, a.body)
+	}
+}
+
 func TestHeldPollsAreLimited(t *testing.T) {
 	p := start(t, "-https=false", "-max-conns-per-ip", "3")
 	var conns []net.Conn

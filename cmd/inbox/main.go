@@ -39,7 +39,7 @@
 //
 // The log is written to standard error. It never contains names, passwords,
 // messages or complete addresses. In text format, a short introduction for
-// terminals precedes it. If the reader of standard error ends or stops reading, log
+// terminals precedes it, with a QR code if standard error is a terminal. If the reader of standard error ends or stops reading, log
 // lines are lost and the server continues.
 //
 // On SIGTERM or SIGINT the server closes its listeners, answers waiting polls,
@@ -55,6 +55,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"inbox/cmd/inbox/internal/host"
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/server"
 )
@@ -73,6 +74,7 @@ func main() {
 		environ:   os.Environ(),
 		stdout:    os.Stdout,
 		stderr:    logging.NewWriter(os.Stderr),
+		columns:   host.TerminalColumns(os.Stderr),
 		timeouts:  server.DefaultTimeouts(),
 		forceStop: forceStop,
 	}))

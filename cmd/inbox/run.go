@@ -31,6 +31,7 @@ type process struct {
 	args           []string
 	environ        []string
 	stdout, stderr io.Writer
+	columns        int // of the terminal that stderr is; 0: none
 	timeouts       server.Timeouts
 	forceStop      <-chan struct{} // closed when shutdown must not wait for posts; nil: never
 }
@@ -60,7 +61,7 @@ func run(ctx context.Context, p process) int {
 	}
 	memory.SetLimit(cfg.MaxMemoryBytes)
 	err = server.Run(ctx, cfg, server.Process{
-		Version: buildVersion(), Getenv: p.getenv, Stderr: p.stderr, ForceStop: p.forceStop, Timeouts: p.timeouts,
+		Version: buildVersion(), Getenv: p.getenv, Stderr: p.stderr, Columns: p.columns, ForceStop: p.forceStop, Timeouts: p.timeouts,
 	})
 	switch {
 	case errors.Is(err, tlsmgr.ErrUsage):

@@ -45,6 +45,8 @@ func serve(ctx context.Context, inner net.Listener, key []byte) error {
 		WrongPasswords:    ratelimit.Budget{PerSecond: 0.1, Burst: 10},
 		NewNames:          ratelimit.Budget{PerSecond: 1, Burst: 60},
 		UnknownRecipients: ratelimit.Budget{PerSecond: 1, Burst: 60},
+		NewCodes:          ratelimit.Budget{PerSecond: 0.1, Burst: 60},
+		UnknownCodes:      ratelimit.Budget{PerSecond: 0.1, Burst: 10},
 		OwnerTTL:          time.Minute, MaxOwners: 10_000,
 	}, clients.Addr)
 	store := memstore.New(inbox.Limits{
@@ -55,7 +57,7 @@ func serve(ctx context.Context, inner net.Listener, key []byte) error {
 		Store: store, Secret: key[:32], Path: "/inbox", ICEPath: "/ice",
 		PollTimeout: 25 * time.Second, WriteTimeout: 30 * time.Second,
 		MaxBodyBytes: 1 << 20, MaxInFlightBytes: 64 << 20,
-		Alive: inbox.Alive, Guard: guard{attempts},
+		Alive: inbox.Alive, Guard: guard{attempts}, CodePrefix: "code-",
 		Payer: func(r *http.Request) inbox.Payer {
 			client, network := ratelimit.Payer(key[32:], clients.Addr(r))
 			return inbox.Payer{Client: client, Network: network}
@@ -109,6 +111,8 @@ var attemptKinds = map[inbox.Attempt]ratelimit.Attempt{
 	inbox.PasswordGuess:    ratelimit.WrongPassword,
 	inbox.NewName:          ratelimit.NewName,
 	inbox.UnknownRecipient: ratelimit.UnknownRecipient,
+	inbox.NewCode:          ratelimit.NewCode,
+	inbox.UnknownCode:      ratelimit.UnknownCode,
 }
 
 func (g guard) Allow(r *http.Request, a inbox.Attempt, name string) error {

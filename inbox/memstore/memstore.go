@@ -210,11 +210,12 @@ func (m *Store) appendLocked(s *shard, b *box, n *node, charged bool) error {
 
 // Next implements [inbox.Store].
 func (m *Store) Next(_ context.Context, c inbox.Claim, after uint64) (inbox.Message, error) {
-	return m.next(c, 0, after)
+	return m.next(c, 0, after, inbox.Receiver{})
 }
 
-// next removes the messages through ack and returns the oldest above after.
-func (m *Store) next(c inbox.Claim, ack, after uint64) (inbox.Message, error) {
+// next removes the messages through ack and returns the oldest above after, unless the
+// receiver is refused.
+func (m *Store) next(c inbox.Claim, ack, after uint64, r inbox.Receiver) (inbox.Message, error) {
 	s := m.shard(c.Name)
 	s.mu.Lock()
 	now := m.now()
@@ -226,6 +227,10 @@ func (m *Store) next(c inbox.Claim, ack, after uint64) (inbox.Message, error) {
 		return inbox.Message{}, err
 	}
 	s.markUsedLocked(b, now)
+	if !b.admitLocked(r) {
+		s.mu.Unlock()
+		return inbox.Message{}, inbox.ErrOtherReceiver
+	}
 	acked := b.removeThroughLocked(ack)
 	var msg inbox.Message
 	err := inbox.ErrEmpty
@@ -248,12 +253,15 @@ func (m *Store) OpenPut(ctx context.Context, name string, key inbox.Key, to stri
 }
 
 // OpenNext implements [inbox.Store].
-func (m *Store) OpenNext(ctx context.Context, name string, key inbox.Key, ack uint64) (inbox.Claim, inbox.Message, error) {
+func (m *Store) OpenNext(
+	ctx context.Context, name string, key inbox.Key, ack uint64, r inbox.Receiver,
+) (inbox.Claim, inbox.Message, error) {
 	c, err := m.Open(ctx, name, key, nil)
 	if err != nil {
 		return c, inbox.Message{}, err
 	}
-	msg, err := m.next(c, ack, ack)
+	c.Receiver = r.ID
+	msg, err := m.next(c, ack, ack, r)
 	return c, msg, err
 }
 

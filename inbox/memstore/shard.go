@@ -42,6 +42,7 @@ type box struct {
 	key          inbox.Key
 	epoch        uint64
 	lastID       uint64
+	receiver     uint64 // the last one; zero if none has read it
 	lastUse      time.Duration
 	older, newer *box
 	first, last  *node
@@ -151,6 +152,18 @@ func (s *shard) removeClaimWaiter(name string, k *claimWaiter) {
 	if k.count == 0 && s.claimWaiters[name] == k {
 		delete(s.claimWaiters, name)
 	}
+}
+
+// admitLocked makes r the last receiver. It returns false if r resumes and another one is.
+func (b *box) admitLocked(r inbox.Receiver) bool {
+	if r.ID == 0 {
+		return true
+	}
+	if r.Resume && b.receiver != 0 && b.receiver != r.ID {
+		return false
+	}
+	b.receiver = r.ID
+	return true
 }
 
 // push appends n, which has its ID.

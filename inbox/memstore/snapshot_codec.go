@@ -18,14 +18,15 @@ import (
 // The format of a snapshot, with numbers in big endian:
 //
 //	magic, version (4 bytes), the highest ID that was given (8)
-//	for each mailbox: 1, name, key, epoch (8), last ID (8), idle time in ns (8), payer, number of messages (4)
+//	for each mailbox: 1, name, key, epoch (8), last ID (8), last receiver (8), idle time in ns (8), payer,
+//	  number of messages (4)
 //	  for each of its messages: ID (8), sender, content type, payer, length (4), body
 //	0, length of all before this (8), HMAC-SHA256 of all before this (32)
 //
 // A text is its length (2) and its bytes, a payer its client and its network as texts.
 const (
 	snapshotMagic   = "inboxes\n"
-	snapshotVersion = 1
+	snapshotVersion = 2
 
 	endTag, boxTag = 0, 1
 	// maxID keeps IDs, which begin as microseconds since 1970, from overflowing.
@@ -61,7 +62,7 @@ const snapshotOverheadBytes = len(snapshotMagic) + 4 + 8 + 1 + 8 + sha256.Size
 
 // savedClaimBytes returns the size of a mailbox in a snapshot, without its messages.
 func savedClaimBytes(b *box) int64 {
-	return 1 + textBytes(b.name) + int64(len(b.key)) + 3*8 + payerBytes(b.payer) + 4
+	return 1 + textBytes(b.name) + int64(len(b.key)) + 4*8 + payerBytes(b.payer) + 4
 }
 
 // savedMessageBytes returns the size of the messages of a mailbox in a snapshot.
@@ -87,6 +88,7 @@ func (e *encoder) box(b *box, idle time.Duration, withMessages bool) {
 	e.write(b.key[:])
 	e.uint64(b.epoch)
 	e.uint64(b.lastID)
+	e.uint64(b.receiver)
 	e.uint64(uint64(idle))
 	e.payer(b.payer)
 	if !withMessages {
@@ -199,7 +201,7 @@ type savedBox struct {
 func (d *decoder) box() savedBox {
 	b := &box{name: d.text()}
 	d.fill(b.key[:])
-	b.epoch, b.lastID = d.id(), d.id()
+	b.epoch, b.lastID, b.receiver = d.id(), d.id(), d.uint64()
 	s := savedBox{box: b, idle: time.Duration(d.uint64()), payer: d.payer(), messageCount: d.uint32()}
 	if d.err == nil && (b.epoch == 0 || b.lastID < b.epoch-1 || s.idle < 0) {
 		d.err = errors.New("invalid mailbox")

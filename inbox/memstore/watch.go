@@ -28,6 +28,10 @@ func (m *Store) Watch(c inbox.Claim, notify func(error)) (stop func(), err error
 		return nil, err
 	}
 	s.markUsedLocked(b, now)
+	if c.Receiver != 0 && c.Receiver != b.receiver {
+		s.mu.Unlock()
+		return nil, inbox.ErrSuperseded
+	}
 	w := &watch{notify, b.watches}
 	b.watches = w
 	hasMessage := b.first != nil

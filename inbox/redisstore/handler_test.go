@@ -175,6 +175,41 @@ func TestPollEndedHeaderAcrossNodes(t *testing.T) {
 	want(t, <-newer, 200, "offer")
 }
 
+// TestResumeAcrossNodes has a phone return at one node, after a laptop opened the mailbox at
+// another one. The laptop keeps it, whether or not its poll waits.
+func TestResumeAcrossNodes(t *testing.T) {
+	t.Parallel()
+	onBothTopologies(t, func(t *testing.T, url string) {
+		a, b := newNode(t, url), newNode(t, url)
+		const resumePhone = "/inbox?wait=0&client=phone&resume=1"
+		refused := func() {
+			t.Helper()
+			w := a.do("bob", "GET", resumePhone, "")
+			if want(t, w, 409, "*"); !strings.Contains(w.Body.String(), "urn:inbox:problem:other-receiver") {
+				t.Errorf("got %s, want the type other-receiver", w.Body)
+			}
+		}
+		want(t, a.do("bob", "GET", "/inbox?wait=0&client=phone", ""), 204, "")
+		want(t, b.do("bob", "GET", resumePhone, ""), 204, "")
+		want(t, b.do("bob", "GET", "/inbox?wait=0&client=laptop", ""), 204, "")
+		refused()
+		laptop := make(chan *httptest.ResponseRecorder, 1)
+		go func() { laptop <- b.do("bob", "GET", "/inbox?client=laptop", "") }()
+		time.Sleep(500 * time.Millisecond)
+		refused()
+		want(t, a.do("alice", "POST", "/inbox?to=bob", "offer"), 200, "")
+		want(t, <-laptop, 200, "offer")
+		refused()
+		go func() { laptop <- b.do("bob", "GET", "/inbox?client=laptop&resume=1", "") }()
+		time.Sleep(500 * time.Millisecond)
+		want(t, a.do("bob", "GET", "/inbox?wait=1&client=phone", ""), 204, "") // takes over
+		if w := <-laptop; w.Code != 204 || w.Header().Get("X-Poll-Ended") != "superseded" {
+			t.Errorf("laptop: got %d %v, want it superseded", w.Code, w.Header())
+		}
+		want(t, b.do("bob", "GET", "/inbox?client=laptop&resume=1", ""), 409, "*")
+	})
+}
+
 func TestUnavailableStoreIs503(t *testing.T) {
 	t.Parallel()
 	redis := startServer(t)

@@ -327,6 +327,8 @@ func (c *codec) parseNext(loc location, token claimToken, answer []rueidis.Redis
 		return m, inbox.ErrClaimEnded
 	case status == "empty":
 		return m, inbox.ErrEmpty
+	case status == "other":
+		return m, inbox.ErrOtherReceiver
 	case status == "ok" && len(answer) == 3:
 		id, err := parseID(answer[1])
 		if err != nil {
@@ -407,7 +409,7 @@ func (s *Store) openPut(
 
 // OpenNext implements [inbox.Store].
 func (s *Store) OpenNext(
-	ctx context.Context, name string, key inbox.Key, ack uint64,
+	ctx context.Context, name string, key inbox.Key, ack uint64, r inbox.Receiver,
 ) (c inbox.Claim, m inbox.Message, err error) {
 	sess, err := s.currentSession()
 	if err != nil {
@@ -415,7 +417,8 @@ func (s *Store) OpenNext(
 	}
 	o := s.prepareOpen(sess, name, key, nil)
 	answer, err := s.do(ctx, sess, "open next", []location{o.location}, nil,
-		append(o.args, strconv.FormatUint(ack, 10), strconv.FormatInt(s.maxRecordBytes, 10))...)
+		append(o.args, strconv.FormatUint(ack, 10), strconv.FormatInt(s.maxRecordBytes, 10),
+			strconv.FormatUint(r.ID, 10), boolArg(r.Resume))...)
 	if err != nil {
 		return c, m, err
 	}
@@ -426,10 +429,19 @@ func (s *Store) OpenNext(
 	if len(rest) == 0 {
 		return c, m, errUnexpectedReply
 	}
+	c.Receiver = r.ID
 	if m, err = sess.parseNext(o.location, c.Token, rest); err == errDamaged {
 		m, err = s.next(ctx, sess, o.location, c, ack, s.logDamaged(m))
 	}
 	return c, m, err
+}
+
+// boolArg returns an argument of mailbox.lua.
+func boolArg(on bool) string {
+	if on {
+		return "1"
+	}
+	return "0"
 }
 
 // Discard implements [inbox.Store].

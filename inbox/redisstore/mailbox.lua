@@ -4,7 +4,7 @@
 --   :d:TAG  hash    one mailbox: k key, a token of the claim (empty without a key of the
 --                   nodes), e epoch, x expiry (ms), f and l first and
 --                   last ID, c and n client and network that pay for it,
---                   w node and seq of the latest watch,
+--                   w node and seq of the latest watch, r last receiver,
 --                   mID a message, qID its size and payer
 --   :s      hash    sums: n mailboxes, t bytes; of each client i: mailboxes and
 --                   b: bytes, of each network I: and B:; L the highest ID of
@@ -117,12 +117,12 @@ end
 -- live returns the mailbox unless it does not exist or has expired. It deletes an
 -- expired mailbox and one that another user of the store corrupted.
 local function live(m)
-	local h = call('HMGET', m.data, 'k', 'e', 'x', 'f', 'l', 'w', 'a')
+	local h = call('HMGET', m.data, 'k', 'e', 'x', 'f', 'l', 'w', 'a', 'r')
 	if not h[1] then return nil end
 	local first, last, expires = tonumber(h[4]), tonumber(h[5]), tonumber(h[3])
 	if not sane(first, last, expires) or expires <= ms then endMailbox(m); return nil end
 	return {key = h[1], epoch = h[2], expires = expires, first = first, last = last, waiting = h[6],
-		token = h[7] or ''}
+		token = h[7] or '', receiver = h[8] or ''}
 end
 local function touch(m) call('HSET', m.data, 'x', digits(ms + timeout)) end
 local function touchEvenWhenFull(m)
@@ -222,6 +222,16 @@ local function take(m, h, after, drop, most)
 	return 'ok', id, record
 end
 
+-- admit makes a receiver the last one of the mailbox. It returns false if the receiver
+-- resumes and another one is. '0' is no receiver.
+local function admit(m, h, receiver, resume)
+	if receiver == '0' or receiver == h.receiver then return true end
+	if resume == '1' and h.receiver ~= '' then return false end
+	allowWritesWhenFull(m.bucket)
+	call('HSET', m.data, 'r', receiver)
+	return true
+end
+
 local function findClaim()
 	local m, epoch = nextBox(), arg()
 	local h = live(m)
@@ -236,15 +246,17 @@ local function nextMessage()
 end
 
 -- keep renews one watch of this node, or ends it ("stop"). A new watch supersedes that
--- of another node. One that another node has superseded does not come back, nor does
--- an older one of this node replace a later one.
-local function keep(m, h, mode, seq)
+-- of another node, unless the mailbox has another last receiver since. One that another
+-- node has superseded does not come back, nor does an older one of this node replace a
+-- later one.
+local function keep(m, h, mode, seq, receiver)
 	local other, its = watcher(h.waiting)
 	if mode == 'stop' then
 		if h.waiting == node .. ' ' .. seq then call('HDEL', m.data, 'w') end
 		touch(m)
 		return 'ok'
 	end
+	if receiver ~= '0' and receiver ~= h.receiver and h.receiver ~= '' then return 'superseded' end
 	if other and other ~= node then
 		if mode ~= 'new' then return 'superseded' end
 		publish(other, 's' .. its .. ' ' .. m.tag)
@@ -260,10 +272,10 @@ local function watch()
 	allowWritesWhenFull(KEYS[1])
 	while argAt < #ARGV do
 		local m = box(KEYS[1], arg())
-		local epoch, mode, seq = arg(), arg(), arg()
+		local epoch, mode, seq, receiver = arg(), arg(), arg(), arg()
 		local h = live(m)
 		if h and h.epoch == epoch then
-			statuses[#statuses + 1] = keep(m, h, mode, seq)
+			statuses[#statuses + 1] = keep(m, h, mode, seq, receiver)
 		else
 			statuses[#statuses + 1] = 'over'
 		end
@@ -350,9 +362,13 @@ if op == 'open next' then
 	local m = nextBox()
 	local opened, epoch, created, token, h = open(m)
 	if opened ~= 'ok' then return reply(opened) end
-	local ack = tonumber(arg())
+	local ack, most, receiver, resume = tonumber(arg()), tonumber(arg()), arg(), arg()
+	if not admit(m, h, receiver, resume) then
+		touchEvenWhenFull(m)
+		return reply(opened, epoch, created, token, 'other')
+	end
 	removeThrough(m, h, ack)
-	return reply(opened, epoch, created, token, take(m, h, ack, '0', tonumber(arg())))
+	return reply(opened, epoch, created, token, take(m, h, ack, '0', most))
 end
 if op == 'watch' then return reply(watch()) end
 return redis.error_reply('unknown step')

@@ -36,6 +36,7 @@ type watch struct {
 	sess       *session
 	loc        location
 	epoch      uint64
+	receiver   uint64
 	seq        uint64 // increasing; a supersede message applies to watches up to a seq
 	isPut      bool   // a Put, which is woken but not superseded
 	notify     func(error)

@@ -21,7 +21,7 @@ func (s *Store) Watch(c inbox.Claim, notify func(error)) (stop func(), err error
 	if s.unavailable[loc.bucket].Load() {
 		return nil, s.errUnavailable()
 	}
-	w := &watch{sess: sess, loc: loc, epoch: c.Epoch, notify: notify}
+	w := &watch{sess: sess, loc: loc, epoch: c.Epoch, receiver: c.Receiver, notify: notify}
 	s.watches.add(w, watchNew)
 	return func() { s.watches.stop(w) }, nil
 }
@@ -67,7 +67,8 @@ func (s *Store) runWatchSteps(ctx context.Context, sess *session, byBucket map[i
 			steps = steps[len(batch):]
 			args := []string{"watch"}
 			for _, step := range batch {
-				args = append(args, step.loc.tag, strconv.FormatUint(step.epoch, 10), step.mode, strconv.FormatUint(step.seq, 10))
+				args = append(args, step.loc.tag, strconv.FormatUint(step.epoch, 10), step.mode,
+					strconv.FormatUint(step.seq, 10), strconv.FormatUint(step.receiver, 10))
 			}
 			calls, batches = append(calls, scriptCall{bucket, args}), append(batches, batch)
 			if len(calls) == callsPerPipeline {

@@ -32,6 +32,8 @@ func (l *Limits) Refused() map[string]int64 {
 		"passwords":               l.Guard.attempts.Refused(ratelimit.WrongPassword),
 		"names":                   l.Guard.attempts.Refused(ratelimit.NewName),
 		"misses":                  l.Guard.attempts.Refused(ratelimit.UnknownRecipient),
+		"new-codes":               l.Guard.attempts.Refused(ratelimit.NewCode),
+		"codes":                   l.Guard.attempts.Refused(ratelimit.UnknownCode),
 	}
 }
 

@@ -22,6 +22,8 @@ func newGuard(cfg Config, clients *conn.ClientResolver) *Guard {
 		limits.WrongPasswords = ratelimit.Budget{PerSecond: guessRate, Burst: guessBurst}
 		limits.NewNames = ratelimit.Budget{PerSecond: newNameRate, Burst: newNameBurst}
 		limits.UnknownRecipients = limits.NewNames
+		limits.NewCodes = ratelimit.Budget{PerSecond: guessRate, Burst: newNameBurst}
+		limits.UnknownCodes = limits.WrongPasswords
 	}
 	return &Guard{ratelimit.NewAttemptLimiter(limits, clients.Addr), clients, cfg.OwnerTTL}
 }
@@ -31,6 +33,8 @@ var attemptOf = [...]ratelimit.Attempt{
 	inbox.PasswordGuess:    ratelimit.WrongPassword,
 	inbox.NewName:          ratelimit.NewName,
 	inbox.UnknownRecipient: ratelimit.UnknownRecipient,
+	inbox.NewCode:          ratelimit.NewCode,
+	inbox.UnknownCode:      ratelimit.UnknownCode,
 }
 
 // Allow implements [inbox.Guard].

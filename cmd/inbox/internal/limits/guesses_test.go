@@ -2,6 +2,7 @@ package limits
 
 import (
 	"context"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -34,8 +35,10 @@ func (s slowStore) Open(ctx context.Context, name string, key inbox.Key, p *inbo
 	return c, err
 }
 
-func (s slowStore) OpenNext(ctx context.Context, name string, key inbox.Key, ack uint64) (inbox.Claim, inbox.Message, error) {
-	c, m, err := s.Store.OpenNext(ctx, name, key, ack)
+func (s slowStore) OpenNext(
+	ctx context.Context, name string, key inbox.Key, ack uint64, receiver inbox.Receiver,
+) (inbox.Claim, inbox.Message, error) {
+	c, m, err := s.Store.OpenNext(ctx, name, key, ack, receiver)
 	if late := s.travel(ctx); late != nil {
 		return inbox.Claim{}, inbox.Message{}, late
 	}
@@ -50,6 +53,38 @@ func (s slowStore) OpenPut(ctx context.Context, name string, key inbox.Key, to s
 	return c, id, err
 }
 
+// slowServer is a handler with the limits of the server and a slow store.
+type slowServer struct {
+	*inbox.Handler
+	name string // of all requests
+}
+
+func newSlowServer(name string) slowServer {
+	clientIP := &ratelimit.ClientIP{}
+	limits := New(Config{Rate: 40, Burst: 600, OwnerTTL: time.Minute}, clientIP, conn.NewClientResolver(clientIP, nil))
+	return slowServer{inbox.NewHandler(inbox.Config{
+		Store: slowStore{memstore.New(inbox.Limits{Timeout: time.Hour})}, Secret: []byte("a secret of the test"),
+		Path: "/inbox", PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20, Guard: limits.Guard, CodePrefix: "code-",
+	}), name}
+}
+
+// send sends a request. The channel gets the status, and is closed without one if the request
+// is aborted.
+func (s slowServer) send(ctx context.Context, addr, password, method, target string) <-chan int {
+	r := httptest.NewRequestWithContext(ctx, method, target, strings.NewReader("hello"))
+	r.RemoteAddr = addr
+	r.SetBasicAuth(s.name, password)
+	done := make(chan int, 1)
+	go func() {
+		defer close(done)
+		defer func() { _ = recover() }() // aborted: no response
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		done <- w.Code
+	}()
+	return done
+}
+
 // TestGuessesAtOnce sends wrong passwords that are all on their way to the store at the
 // same time, by each kind of request. Only as many as the budget allows are compared, and
 // the owner is served from another network.
@@ -62,26 +97,7 @@ func TestGuessesAtOnce(t *testing.T) {
 		{"GET", "/inbox?wait=x", false}, {"DELETE", "/inbox", true}, {"GET", "/inbox?wait=0", true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			clientIP := &ratelimit.ClientIP{}
-			limits := New(Config{Rate: 40, Burst: 600, OwnerTTL: time.Minute}, clientIP, conn.NewClientResolver(clientIP, nil))
-			handler := inbox.NewHandler(inbox.Config{
-				Store: slowStore{memstore.New(inbox.Limits{Timeout: time.Minute})}, Secret: []byte("a secret of the test"),
-				Path: "/inbox", PollTimeout: 25 * time.Second, MaxBodyBytes: 1 << 20, Guard: limits.Guard,
-			})
-			send := func(ctx context.Context, addr, password, method, target string) <-chan int {
-				r := httptest.NewRequestWithContext(ctx, method, target, strings.NewReader("hello"))
-				r.RemoteAddr = addr
-				r.SetBasicAuth("alice", password)
-				done := make(chan int, 1)
-				go func() {
-					defer close(done)
-					defer func() { _ = recover() }() // aborted: no response
-					w := httptest.NewRecorder()
-					handler.ServeHTTP(w, r)
-					done <- w.Code
-				}()
-				return done
-			}
+			send := newSlowServer("alice").send
 			const attacker, owner, elsewhere = "192.0.2.1:1", "192.0.2.2:1", "198.51.100.7:1"
 			if code := <-send(t.Context(), owner, "secret", "GET", "/inbox?wait=0"); code != 204 {
 				t.Fatalf("claim: got %d, want 204", code)
@@ -115,4 +131,83 @@ func TestGuessesAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCodesAtOnce sends messages to codes that are not claimed, all at the same time. Only as
+// many as the budget allows reach the store, and then the code that is claimed looks like the
+// others.
+func TestCodesAtOnce(t *testing.T) {
+	for _, row := range []struct {
+		target string
+		hangUp bool // before the result
+	}{
+		{"/inbox?to=code-X", false}, {"/inbox?to=code-X&wait=1", false}, {"/inbox?to=code-X&wait=20", true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			const attacker, elsewhere = "192.0.2.1:1", "198.51.100.7:1"
+			owner, joiner := newSlowServer("code-ABCDEF"), slowServer{name: "joiner"}
+			joiner.Handler = owner.Handler
+			if code := <-owner.send(t.Context(), elsewhere, "secret", "GET", "/inbox?wait=0"); code != 204 {
+				t.Fatalf("claim: got %d, want 204", code)
+			}
+			for range 50 { // messages to a code that is claimed are not limited
+				if code := <-joiner.send(t.Context(), attacker, "x", "POST", "/inbox?to=code-ABCDEF"); code != 200 {
+					t.Fatalf("a code that is claimed: got %d, want 200", code)
+				}
+			}
+			counts := map[int]int{}
+			ctx, hangUp := context.WithCancel(t.Context())
+			defer hangUp()
+			var pending []<-chan int
+			for range 200 {
+				pending = append(pending, joiner.send(ctx, attacker, "x", "POST", row.target))
+			}
+			if row.hangUp {
+				time.Sleep(time.Second) // until the passwords are compared
+				hangUp()
+			}
+			for _, p := range pending {
+				counts[<-p]++
+			}
+			if !row.hangUp && (counts[404] != guessBurst || counts[429] != 190) {
+				t.Errorf("%s: got responses %v, want 10 times 404 and otherwise 429", row.target, counts)
+			}
+			for _, next := range []struct {
+				addr, to string
+				want     int
+			}{
+				{attacker, "code-ABCDEF", 429}, {attacker, "code-X", 429}, {elsewhere, "code-ABCDEF", 200},
+			} {
+				if code := <-joiner.send(t.Context(), next.addr, "x", "POST", "/inbox?to="+next.to); code != next.want {
+					t.Errorf("%s: then to %s from %s: got %d, want %d", row.target, next.to, next.addr, code, next.want)
+				}
+			}
+			time.Sleep(11 * time.Second)
+			for _, want := range []int{404, 429} {
+				if code := <-joiner.send(t.Context(), attacker, "x", "POST", "/inbox?to=code-X"); code != want {
+					t.Errorf("%s: after 11 seconds: got %d, want %d", row.target, code, want)
+				}
+			}
+		})
+	}
+}
+
+// TestNewCodesAreLimited checks that codes cannot be found by claiming them.
+func TestNewCodesAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, claimed := newSlowServer(""), 0
+		for i := range 2 * newNameBurst {
+			s := slowServer{server.Handler, fmt.Sprint("code-", i)}
+			if code := <-s.send(t.Context(), "192.0.2.1:1", "x", "DELETE", "/inbox"); code == 204 {
+				claimed++
+			}
+		}
+		if claimed < newNameBurst || claimed > newNameBurst+3 { // it takes 24 seconds
+			t.Errorf("claimed %d codes in a row, want %d", claimed, newNameBurst)
+		}
+		s := slowServer{server.Handler, "alice"}
+		if code := <-s.send(t.Context(), "192.0.2.1:1", "x", "GET", "/inbox?wait=0"); code != 204 {
+			t.Errorf("another name: got %d, want 204", code)
+		}
+	})
 }

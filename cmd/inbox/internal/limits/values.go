@@ -9,9 +9,9 @@ import (
 
 // Values that need no option, with the reasons.
 const (
-	guessBurst         = 10  // a person mistypes, and a page retries
-	guessRate          = 0.1 // then one guess in 10 s: a four-letter word takes weeks
-	newNameBurst       = 60  // new names, and misses: an office that starts its day
+	guessBurst         = 10  // a person mistypes a password or a code, and a page retries
+	guessRate          = 0.1 // then one guess in 10 s: a four-letter word takes weeks. A new code reveals as much
+	newNameBurst       = 60  // new names, new codes and misses: an office that starts its day
 	newNameRate        = 1
 	heavyRate          = 2000        // requests per second and processor of the addresses that request much: a tenth of the time
 	connBurst          = 5           // times -conn-rate: a page loads a dozen files, an office reconnects at once

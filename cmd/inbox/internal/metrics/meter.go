@@ -26,20 +26,21 @@ const (
 	routeICE
 	routeHealth
 	routeReady
+	routeAddresses
 	routePages
 	RouteRedirect // all requests on port 80
 )
 
 // routeNames are the labels.
 var routeNames = [...]string{
-	"GET /inbox", "POST /inbox", "DELETE /inbox", "/inbox", "/ice", "/healthz", "/readyz", "pages", "port 80",
+	"GET /inbox", "POST /inbox", "DELETE /inbox", "/inbox", "/ice", "/healthz", "/readyz", "/addresses", "pages", "port 80",
 }
 
 // String returns the label of a route.
 func (r Route) String() string { return routeNames[r] }
 
 // Routes has the paths of the main listener that are not pages.
-type Routes struct{ Mailbox, ICE, Health, Ready string }
+type Routes struct{ Mailbox, ICE, Health, Ready, Addresses string }
 
 // Of returns the route of a request.
 func (p *Routes) Of(r *http.Request) Route {
@@ -60,6 +61,8 @@ func (p *Routes) Of(r *http.Request) Route {
 		return routeHealth
 	case p.Ready:
 		return routeReady
+	case p.Addresses:
+		return routeAddresses
 	}
 	return routePages
 }

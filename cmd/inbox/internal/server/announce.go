@@ -3,24 +3,21 @@ package server
 import (
 	"io"
 	"net/netip"
-
-	"inbox/cmd/inbox/internal/host"
 )
 
 // announce prints the banner and logs the addresses of the listeners.
 func (s *server) announce() {
-	addr := s.main.socket.Addr()
-	b := banner{scheme: "http", names: s.cfg.Domains, network: networkAddrs(), fingerprint: selfSignedFingerprint(s.cfg, s.certs),
-		inContainer: host.InContainer(s.process.Getenv)}
-	if s.certs != nil {
-		b.scheme = "https"
+	b := banner{
+		site: newSite(s.cfg, s.main.socket, s.process), network: networkAddrs(),
+		fingerprint: selfSignedFingerprint(s.cfg, s.certs),
+	}
+	if s.process.Getenv("TERM") != "dumb" {
+		b.columns = s.process.Columns
 	}
 	relay := s.relayOffer()
 	b.relay = relay.String()
-	ap, err := netip.ParseAddrPort(addr.String())
-	if err == nil { // otherwise a Unix socket, which browsers cannot open
-		b.addr = ap
-		s.warnPlainHTTP(ap.Addr())
+	if b.addr.IsValid() { // otherwise a Unix socket, which browsers cannot open
+		s.warnPlainHTTP(b.addr.Addr())
 		if !s.cfg.LogJSON {
 			io.WriteString(s.process.Stderr, b.String())
 		}
@@ -31,7 +28,7 @@ func (s *server) announce() {
 		s.log.Info("metrics", "addr", s.admin.socket.Addr().String())
 	}
 	relay.log(s.log)
-	s.log.Info("listening", "addr", addr.String(), "scheme", b.scheme)
+	s.log.Info("listening", "addr", s.main.socket.Addr().String(), "scheme", b.scheme)
 }
 
 // warnPlainHTTP warns that passwords are sent in clear text, unless a trusted proxy is

@@ -2,7 +2,6 @@ package server
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 
@@ -13,13 +12,11 @@ import (
 // banner is the startup text for a terminal: the links to open, and the browser
 // warnings to expect.
 type banner struct {
-	scheme      string
-	addr        netip.AddrPort
-	names       []string     // of -domain
+	site
 	network     []netip.Addr // addresses of this machine's interfaces
 	fingerprint string       // of a self-signed certificate
-	inContainer bool         // addresses and ports can differ outside
 	relay       string       // a paragraph about the relay; empty: none
+	columns     int          // of the terminal; 0: no QR code
 }
 
 // bannerWidth is the width of long paragraphs.
@@ -31,6 +28,7 @@ func (b banner) String() string {
 	for _, line := range b.links() {
 		fmt.Fprintf(&s, "  %-24s %s\n", line[0], line[1])
 	}
+	s.WriteString(b.code())
 	if b.relay != "" {
 		fmt.Fprintf(&s, "\n%s\n", host.Wrap(b.relay, "", bannerWidth))
 	}
@@ -48,56 +46,32 @@ func (b banner) String() string {
 	return s.String()
 }
 
+// code returns the QR code of the first address that another device can open.
+func (b banner) code() string {
+	remote := b.remote(b.network)
+	if len(remote) == 0 {
+		return ""
+	}
+	url := remote[0].url()
+	code := qrCode(url, b.columns)
+	if code == "" {
+		return ""
+	}
+	return "\nOn a phone, scan this code to open " + url + "\n\n" + code
+}
+
 // links returns pairs of a client location and the URL to open from there.
-func (b banner) links() [][2]string {
-	addr := b.addr.Addr()
-	if len(b.names) > 0 {
-		links := make([][2]string, len(b.names))
-		for i, name := range b.names {
-			links[i] = [2]string{"From anywhere:", b.url(name)}
-		}
-		return links
+func (b banner) links() (links [][2]string) {
+	bound := b.addr.Addr()
+	if len(b.names) == 0 && (bound.IsLoopback() || bound.IsUnspecified()) {
+		links = append(links, [2]string{"On this machine:", b.at("localhost").url()})
 	}
-	if addr.IsLoopback() {
-		return [][2]string{{"On this machine:", b.url("localhost")}}
+	from := "From another device:" // on the same network
+	if len(b.names) > 0 || !bound.IsUnspecified() && tlsmgr.IsPublicAddr(bound) {
+		from = "From anywhere:"
 	}
-	if !addr.IsUnspecified() {
-		from := "From anywhere:"
-		if !tlsmgr.IsPublicAddr(addr) {
-			from = "From another device:" // on the same network
-		}
-		return [][2]string{{from, b.url(addr.String())}}
-	}
-	links := [][2]string{{"On this machine:", b.url("localhost")}}
-	for _, a := range b.network {
-		if a.Is4() || addr.Is6() {
-			links = append(links, [2]string{"From another device:", b.url(a.String())})
-		}
+	for _, a := range b.remote(b.network) {
+		links = append(links, [2]string{from, a.url()})
 	}
 	return links
-}
-
-func (b banner) url(host string) string {
-	named := len(b.names) > 0 && b.inContainer // a CA validates on port 443 only, so that port must be published
-	if b.scheme == "https" && (b.addr.Port() == 443 || named) {
-		if strings.Contains(host, ":") {
-			host = "[" + host + "]"
-		}
-		return b.scheme + "://" + host
-	}
-	return b.scheme + "://" + net.JoinHostPort(host, fmt.Sprint(b.addr.Port()))
-}
-
-// networkAddrs returns the addresses at which other devices reach this machine. It omits
-// link-local addresses, which browsers cannot open.
-func networkAddrs() []netip.Addr {
-	var found []netip.Addr
-	addrs, _ := net.InterfaceAddrs() // on failure, the banner shows localhost only
-	for _, a := range addrs {
-		p, err := netip.ParsePrefix(a.String())
-		if err == nil && p.Addr().IsGlobalUnicast() {
-			found = append(found, p.Addr().Unmap())
-		}
-	}
-	return found
 }

@@ -9,8 +9,7 @@ import (
 
 func Example_banner() {
 	fmt.Print(banner{
-		scheme:  "http",
-		addr:    netip.MustParseAddrPort("0.0.0.0:3000"),
+		site:    site{scheme: "http", addr: netip.MustParseAddrPort("0.0.0.0:3000")},
 		network: []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")},
 	})
 	// Output:
@@ -37,7 +36,7 @@ func TestBannerLinks(t *testing.T) {
 		{"192.0.2.7:443", []string{"https://192.0.2.7"}},
 	} {
 		var got []string
-		for _, link := range (banner{scheme: "https", addr: netip.MustParseAddrPort(tt.addr), network: network}).links() {
+		for _, link := range (banner{site: site{scheme: "https", addr: netip.MustParseAddrPort(tt.addr)}, network: network}).links() {
 			got = append(got, link[1])
 		}
 		if fmt.Sprint(got) != fmt.Sprint(tt.want) {
@@ -49,7 +48,10 @@ func TestBannerLinks(t *testing.T) {
 // TestBannerInContainer checks that the banner lists the container's own addresses, which
 // are valid with the host's network, and mentions published ports.
 func TestBannerInContainer(t *testing.T) {
-	b := banner{scheme: "https", addr: netip.MustParseAddrPort("[::]:3000"), network: []netip.Addr{netip.MustParseAddr("10.88.0.9")}, inContainer: true}
+	b := banner{
+		site:    site{scheme: "https", addr: netip.MustParseAddrPort("[::]:3000"), inContainer: true},
+		network: []netip.Addr{netip.MustParseAddr("10.88.0.9")},
+	}
 	if got, want := fmt.Sprint(b.links()), "[[On this machine: https://localhost:3000] [From another device: https://10.88.0.9:3000]]"; got != want || !strings.Contains(b.String(), "(-p)") {
 		t.Errorf("got %s, want %s and a hint about -p:\n%v", got, want, b)
 	}
@@ -67,7 +69,7 @@ func TestBannerReachability(t *testing.T) {
 		"10.1.2.3": "From another device:", "192.168.1.2": "From another device:", "172.31.0.1": "From another device:",
 		"100.64.0.1": "From another device:", "fd00::1": "From another device:", "169.254.1.1": "From another device:",
 	} {
-		links := banner{scheme: "https", addr: netip.AddrPortFrom(netip.MustParseAddr(addr), 3000)}.links()
+		links := banner{site: site{scheme: "https", addr: netip.AddrPortFrom(netip.MustParseAddr(addr), 3000)}}.links()
 		if got := links[0][0]; len(links) != 1 || got != want {
 			t.Errorf("bound to %s: got %q, want %q", addr, got, want)
 		}

@@ -8,10 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/metrics"
-	"inbox/inbox"
 )
 
 // meters measure what other components do not count. They are nil if nothing reads them.
@@ -49,10 +47,12 @@ func accessLog(log *slog.Logger, addr func(*http.Request) netip.Addr) metrics.Lo
 }
 
 // refusals returns the number of refused requests by type of problem, of the mailboxes, of
-// the host check and of HTTP/2 without TLS. Refusals by limits are counted by limit.
-func refusals(handler *inbox.Handler, requests *metrics.Meter, http2 *conn.HTTP2Refuser) map[string]int64 {
-	counts := handler.Refusals()
-	counts["misdirected-request"] = requests.Responses(http.StatusMisdirectedRequest)
-	counts["http-version"] = http2.Refused()
+// the host check, of HTTP/2 without TLS and of the addresses. Refusals by limits are counted by
+// limit.
+func (s *server) refusals() map[string]int64 {
+	counts := s.handler.Refusals()
+	counts["misdirected-request"] = s.meters.requests.Responses(http.StatusMisdirectedRequest)
+	counts["http-version"] = s.http2Refuser.Refused()
+	counts[errNotLocal.Kind()] = s.addresses.refused.Load()
 	return counts
 }

@@ -13,13 +13,14 @@ import (
 
 // stack has what the layers of a request need.
 type stack struct {
-	domains     []string
-	timeouts    Timeouts
-	certs       *tlsmgr.Manager // nil over plain HTTP
-	limits      *limits.Limits
-	meter       *metrics.Meter // nil if nothing reads it
-	allowOrigin func(http.ResponseWriter, *http.Request)
-	proxies     *proxyWarnings
+	domains      []string
+	timeouts     Timeouts
+	certs        *tlsmgr.Manager // nil over plain HTTP
+	limits       *limits.Limits
+	meter        *metrics.Meter // nil if nothing reads it
+	allowOrigin  func(http.ResponseWriter, *http.Request)
+	proxies      *proxyWarnings
+	isForAnyHost func(*http.Request) bool // whether -domain does not matter
 
 	http2Refuser *conn.HTTP2Refuser // of the listeners without TLS
 }
@@ -48,7 +49,7 @@ func (s stack) mainHandler(inner http.Handler) http.Handler {
 		s.limits.Header.Handler(s.limits.Requests.Handler),
 		s.limits.Requests.Handler,
 		when(!overTLS, s.http2Refuser.Handler),
-		when(named, s.proxies.checkHost(s.domains, isHealthCheck)),
+		when(named, s.proxies.checkHost(s.domains, s.isForAnyHost)),
 		s.limits.Polls.Handler,
 	)
 }
@@ -71,7 +72,7 @@ func (s stack) redirectHandler(httpsPort int) http.Handler {
 }
 
 // newRoutes dispatches requests by path. For so few paths, a switch is faster than a mux.
-func newRoutes(mailboxes http.Handler, health *health, pages http.Handler) http.Handler {
+func newRoutes(mailboxes http.Handler, health *health, addresses, pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !health.serving.Load() {
 			w.Header().Set("Connection", "close") // over HTTP/2, net/http sends GOAWAY instead
@@ -83,6 +84,8 @@ func newRoutes(mailboxes http.Handler, health *health, pages http.Handler) http.
 			healthz(w, r)
 		case readyPath:
 			health.readyz(w, r)
+		case addressesPath:
+			addresses.ServeHTTP(w, r)
 		default:
 			pages.ServeHTTP(w, r)
 		}

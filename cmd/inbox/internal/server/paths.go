@@ -13,10 +13,12 @@ const (
 	icePath     = "/ice"
 	healthPath  = "/healthz"
 	readyPath   = "/readyz"
+
+	addressesPath = "/addresses"
 )
 
 // routes maps them to the routes of the metrics.
-var routes = metrics.Routes{Mailbox: mailboxPath, ICE: icePath, Health: healthPath, Ready: readyPath}
+var routes = metrics.Routes{Mailbox: mailboxPath, ICE: icePath, Health: healthPath, Ready: readyPath, Addresses: addressesPath}
 
 // canWait reports whether a request can wait for a message or for a recipient.
 func canWait(r *http.Request) bool { return r.URL.Path == mailboxPath && inbox.CanWait(r) }

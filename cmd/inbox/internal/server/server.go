@@ -35,6 +35,8 @@ type Process struct {
 	Getenv func(name string) string
 	// Stderr receives the log and the banner.
 	Stderr io.Writer
+	// Columns is the width of the terminal that Stderr is; 0 if it is none.
+	Columns int
 	// ForceStop is closed when the shutdown must not wait for requests; nil means never.
 	ForceStop <-chan struct{}
 	// Timeouts are usually [DefaultTimeouts].
@@ -51,6 +53,7 @@ type server struct {
 	errorLog  *logging.ErrorLog
 	notify    *sdnotify.Notifier
 	health    *health
+	addresses *addresses
 	mailboxes *mailboxes
 	handler   *inbox.Handler
 	limits    *limits.Limits
@@ -142,14 +145,21 @@ func (s *server) buildEndpoints(bound sockets, clientIP *ratelimit.ClientIP) err
 	}
 	proxies := &proxyWarnings{log: s.log, clientIP: clientIP, proxyProtocol: s.cfg.ProxyProtocol}
 	s.errorLog.OnHandshakeError = proxies.onHandshakeError
-	layers := stack{s.cfg.Domains, s.timeouts, s.certs, s.limits, s.meters.requests, s.handler.AllowOrigin, proxies, s.http2Refuser}
+	s.addresses = &addresses{
+		site: newSite(s.cfg, bound.main, s.process), network: networkAddrs,
+		behindProxy: len(s.cfg.TrustedProxies) > 0 || s.cfg.ProxyProtocol, clientHeader: s.cfg.ClientHeader,
+	}
+	layers := stack{
+		domains: s.cfg.Domains, timeouts: s.timeouts, certs: s.certs, limits: s.limits, meter: s.meters.requests,
+		allowOrigin: s.handler.AllowOrigin, proxies: proxies, isForAnyHost: s.isForAnyHost, http2Refuser: s.http2Refuser,
+	}
 	errorLog := s.errorLog.Logger()
 	var tlsConfig *tls.Config
 	if s.certs != nil {
 		tlsConfig = s.certs.TLSConfig()
 		tlsConfig.VerifyConnection = s.meters.handshakes.Count
 	}
-	h := layers.mainHandler(newRoutes(s.handler, s.health, pages))
+	h := layers.mainHandler(newRoutes(s.handler, s.health, s.addresses, pages))
 	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, errorLog)}
 	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, proxies, tlsConfig != nil)
 	var serveTURN func(net.Conn)
@@ -181,6 +191,11 @@ func (s *server) newAdminEndpoint(socket net.Listener, errorLog *log.Logger) *en
 	}
 }
 
+// isForAnyHost reports whether a request is answered whatever its host is.
+func (s *server) isForAnyHost(r *http.Request) bool {
+	return isHealthCheck(r) || r.URL.Path == addressesPath && s.addresses.allowed(r)
+}
+
 // metricsSources returns what the metrics listener exports.
 func (s *server) metricsSources() metrics.Sources {
 	sources := metrics.Sources{
@@ -188,7 +203,7 @@ func (s *server) metricsSources() metrics.Sources {
 		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns),
 		MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes,
 		Mailboxes: s.mailboxes.stats, Deliveries: s.handler.Deliveries,
-		Refusals: func() map[string]int64 { return refusals(s.handler, s.meters.requests, s.http2Refuser) },
+		Refusals: s.refusals,
 		Limits:   s.limits, Errors: s.errorLog,
 		Collectors: []prometheus.CollectorFunc{metrics.CollectRestored(s.mailboxes.restored), s.meters.requests.Collect},
 	}
@@ -230,6 +245,9 @@ func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, cli
 	}, clientIP, clients)
 }
 
+// codePrefix begins the names of mailboxes that the pages open for a code that a person types.
+const codePrefix = "code-"
+
 func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, clients *conn.ClientResolver,
 	meter *metrics.Meter, guard inbox.Guard, relay *relay, log *slog.Logger) *inbox.Handler {
 	c := inbox.Config{
@@ -250,6 +268,7 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		Alive:            inbox.Alive,
 		Payer:            clients.Payer,
 		Guard:            guard,
+		CodePrefix:       codePrefix,
 		Logger:           log,
 	}
 	if meter != nil {
