@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
+	"inbox/ratelimit/internal/pacer"
 )
 
 // RequestLimiter is a middleware that limits how fast an address may make requests. It
@@ -24,11 +24,11 @@ type RequestLimiter struct {
 	// when the last one was answered, and delays a client that respects Retry-After once.
 	Tarpit       time.Duration
 	MaxTarpitted int
-	// Heavy, when not nil, paces the requests of addresses that have used more than an
-	// eighth of their burst, all together. A flood from many networks, each within its
-	// budget, then leaves processors to the clients that request little. It delays
+	// HeavyPerSecond, when not zero, paces the requests of addresses that have used more
+	// than an eighth of their burst, all together. A flood from many networks, each within
+	// its budget, then leaves processors to the clients that request little. It delays
 	// requests and refuses none.
-	Heavy *rate.Limiter
+	HeavyPerSecond float64
 	// DryRun counts refusals but refuses and delays nothing.
 	DryRun bool
 
@@ -48,6 +48,10 @@ func (l *RequestLimiter) Paced() int64 { return l.paced.Load() }
 // Handler returns next behind the limit.
 func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 	start := time.Now()
+	var heavy *pacer.Pacer
+	if l.HeavyPerSecond > 0 && !l.DryRun {
+		heavy = pacer.New(l.HeavyPerSecond)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if l.Exempt == nil || !l.Exempt(r) {
 			// Reading the monotonic clock alone takes half as long as reading both clocks.
@@ -59,20 +63,23 @@ func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 					return
 				}
 			}
-			if res.Used > heavyUse && l.Heavy != nil && !l.DryRun {
-				l.pace(r)
+			if res.Used > heavyUse && heavy != nil && !l.pace(heavy, r) {
+				w.WriteHeader(http.StatusServiceUnavailable) // the client has left
+				return
 			}
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// pace delays a request of a heavy user until its turn or until the client leaves.
-func (l *RequestLimiter) pace(r *http.Request) {
-	if !l.Heavy.Allow() {
-		l.paced.Add(1)
-		_ = l.Heavy.Wait(r.Context()) // fails if the client leaves; then so do its reads and writes
+// pace delays a request of a heavy user until its turn, and reports whether the client waited
+// for it.
+func (l *RequestLimiter) pace(heavy *pacer.Pacer, r *http.Request) bool {
+	if heavy.Now() {
+		return true
 	}
+	l.paced.Add(1)
+	return heavy.Wait(r.Context())
 }
 
 func (l *RequestLimiter) refuse(w http.ResponseWriter, r *http.Request, res Result) {

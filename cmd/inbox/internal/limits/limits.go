@@ -10,8 +10,6 @@ import (
 
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/ratelimit"
-
-	"golang.org/x/time/rate"
 )
 
 // Limits has the limiters, in the order in which a request passes them, and those of the relay.
@@ -62,7 +60,7 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 		Requests: &ratelimit.RequestLimiter{
 			Limiter: ratelimit.NewLimiter(budget, 0), Addr: clients.Addr, Exempt: cfg.Exempt,
 			Tarpit: refusalDelay, MaxTarpitted: maxDelayedRefusals,
-			Heavy: rate.NewLimiter(rate.Limit(heavyRate*processors), 1), DryRun: cfg.DryRun,
+			HeavyPerSecond: float64(heavyRate * processors), DryRun: cfg.DryRun,
 		},
 		Header: &HeaderLimiter{
 			MaxBytes: cfg.MaxHeaderBytes, MaxFields: maxHeaderFields,
