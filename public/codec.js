@@ -5,8 +5,8 @@
 
 /** Milliseconds before the first retry. */
 export const INITIAL_DELAY = 500;
-/** Maximum milliseconds before a retry. */
-const MAX_DELAY = 15_000;
+/** Maximum milliseconds before a retry, by default. */
+export const MAX_RETRY_DELAY = 15_000;
 /** The type of the problem documents of an inbox server; its last part is the code. */
 const PROBLEM_TYPE = /^urn:inbox:problem:([\w-]+)$/;
 
@@ -42,7 +42,7 @@ export class InboxError extends Error {
   }
 
   /** Whether the failure is temporary, so that a retry can succeed. */
-  get passing() {
+  get temporary() {
     if (this.code === 'network' || this.code === 'intercepted') return true;
     return [408, 425, 429].includes(this.status) || this.status >= 500;
   }
@@ -54,10 +54,11 @@ export class InboxError extends Error {
  * shorter than Retry-After.
  * @param {InboxError} error
  * @param {number} failures
+ * @param {number} [max] milliseconds
  * @returns {number} milliseconds
  */
-export function retryDelay(error, failures) {
-  const delay = Math.min(MAX_DELAY, INITIAL_DELAY * 2 ** failures);
+export function retryDelay(error, failures, max = MAX_RETRY_DELAY) {
+  const delay = Math.min(max, INITIAL_DELAY * 2 ** failures);
   const minimum = error.retryAfter * 1000;
   return Math.ceil(minimum + delay * (0.5 + Math.random() / 2) * (minimum > 0 ? 0.5 : 1));
 }

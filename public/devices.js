@@ -23,7 +23,7 @@ const captureErrors = {
  * @param {Kind} kind
  * @returns {import('./status.js').Notice}
  */
-export function refusal(error, kind) {
+export function captureNotice(error, kind) {
   const name = error instanceof DOMException ? error.name : '';
   const notice = captureErrors[name] ?? {tone: 'bad', title: 'The camera did not start', hint: 'Choose another in the list, or press start again.'};
   return kind === 'video' ? notice : {...notice, title: notice.title.replace('camera', 'microphone')};
@@ -80,7 +80,7 @@ export class DeviceList {
   }
 
   /** Restores the last choice that worked. */
-  back() {
+  restore() {
     const lastChoice = this.#lastChoice ?? '';
     const known = [...this.#select.options].some(option => option.value === lastChoice);
     this.#select.value = known ? lastChoice : this.#select.options[0].value;
@@ -91,7 +91,7 @@ export class DeviceList {
    * Selects the device that a track comes from, and returns the choice.
    * @param {MediaStreamTrack | null} track
    */
-  settle(track) {
+  select(track) {
     const id = track?.getSettings().deviceId;
     if (id && [...this.#select.options].some(option => option.value === id)) this.#select.value = id;
     this.#lastChoice = this.choice;

@@ -1,78 +1,118 @@
 /**
- * Fetches the STUN and TURN servers that the inbox server recommends, and creates
- * connections with those that the browser accepts.
+ * Fetches the STUN and TURN servers that the inbox server recommends, and
+ * configures connections with those that the browser accepts.
  */
 
-/** Milliseconds to wait for the list. After that, the call starts without it. */
+/** Milliseconds to wait for the list. After that, the last one is used. */
 const TIMEOUT = 5_000;
 /** Maximum number of URLs per connection. A browser contacts each of them. */
 const MAX_URLS = 32;
 /** Maximum number of characters of a URL in the console. */
 const MAX_SHOWN = 100;
 
-/**
- * Returns the ICE servers, or an empty list if the request fails. The console says why.
- * @param {string | URL} url the /ice endpoint
- * @param {string} authorization the Authorization value; without it the server leaves out TURN servers
- * @returns {Promise<RTCIceServer[]>}
- */
-export async function iceServers(url, authorization) {
-  const abort = new AbortController();
-  const timer = setTimeout(() => abort.abort(), TIMEOUT);
-  try {
-    const headers = {Authorization: authorization};
-    const options = /** @type {const} */ ({cache: 'no-store', credentials: 'omit', redirect: 'error'});
-    const response = await fetch(url, {headers, ...options, signal: abort.signal});
-    if (!response.ok) throw new Error(`status ${response.status}`);
-    const {iceServers} = await response.json();
-    if (!Array.isArray(iceServers)) throw new Error('the response has no list iceServers');
-    return iceServers;
-  } catch (error) {
-    console.info(`No STUN and TURN servers: ${error}`);
-    return [];
-  } finally {
-    clearTimeout(timer);
+/** IceServers fetches the list of ICE servers of an inbox server. */
+export class IceServers {
+  #url;
+  #authorization;
+  /** @type {RTCIceServer[]} the last list that the server returned */
+  #servers = [];
+  #turn = '';
+
+  /**
+   * @param {string | URL} url the /ice endpoint
+   * @param {string} authorization the Authorization value of a mailbox; without it, the server offers no TURN
+   */
+  constructor(url, authorization) {
+    this.#url = url;
+    this.#authorization = authorization;
+  }
+
+  /** Why the server offers no TURN: 'month-used' if its traffic of the month is used up, else ''. */
+  get turn() {
+    return this.#turn;
+  }
+
+  /**
+   * Returns a new list: TURN credentials are valid for some minutes. If the
+   * request fails, it returns the last list, which is empty at first; the
+   * console says why.
+   * @returns {Promise<RTCIceServer[]>}
+   */
+  async fetch() {
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), TIMEOUT);
+    try {
+      const headers = {Authorization: this.#authorization};
+      const options = /** @type {const} */ ({cache: 'no-store', credentials: 'omit', redirect: 'error'});
+      const response = await fetch(this.#url, {headers, ...options, signal: abort.signal});
+      if (!response.ok) throw new Error(`status ${response.status}`);
+      const {iceServers, turn} = await response.json();
+      if (!Array.isArray(iceServers)) throw new Error('the response has no list iceServers');
+      this.#servers = iceServers;
+      this.#turn = turn === 'month-used' ? turn : '';
+    } catch (error) {
+      console.info(`No new list of STUN and TURN servers, continuing with ${this.#servers.length}: ${error}`);
+    } finally {
+      clearTimeout(timer);
+    }
+    return this.#servers;
   }
 }
 
 /**
- * Creates a connection. A browser rejects the whole list if it finds one server
- * invalid, so these servers are left out, with a warning in the console. URLs
- * beyond the 32nd are left out as well. Throws if the browser creates no
- * connection without servers either.
- * @param {(configuration: RTCConfiguration) => RTCPeerConnection} connect
+ * Creates a connection with the servers that the browser accepts. Throws if the
+ * browser creates no connection without servers either.
+ * @param {(servers: RTCIceServer[]) => RTCPeerConnection} connect
  * @param {RTCIceServer[]} servers
  * @returns {{connection: RTCPeerConnection, rejected: string[]}} the URLs that were left out
  */
 export function connectWith(connect, servers) {
+  /** @type {RTCPeerConnection | undefined} */
+  let connection;
+  const rejected = applyAccepted(list => {
+    const next = connect(list);
+    connection?.close();
+    connection = next;
+  }, servers);
+  return {connection: /** @type {RTCPeerConnection} */ (/** @type {unknown} */ (connection)), rejected};
+}
+
+/**
+ * Applies a list of servers. A browser rejects the whole list if it finds one
+ * server invalid, so these servers are left out, with a warning in the console.
+ * URLs beyond the 32nd are left out as well.
+ * @param {(servers: RTCIceServer[]) => void} apply throws if the browser rejects the list
+ * @param {RTCIceServer[]} servers
+ * @returns {string[]} the URLs that were left out
+ */
+export function applyAccepted(apply, servers) {
   const list = splitUrls(servers);
   if (Array.isArray(servers) && list.length <= MAX_URLS) {
     try {
-      return {connection: connect({iceServers: servers}), rejected: []};
+      apply(servers);
+      return [];
     } catch {
       // one of the servers is invalid
     }
   }
-  let connection = connect({iceServers: []});
+  apply([]);
   /** @type {RTCIceServer[]} */
   const accepted = [];
   const rejected = list.slice(MAX_URLS).map(urlOf);
   for (const server of list.slice(0, MAX_URLS)) {
     try {
-      const next = connect({iceServers: [...accepted, server]});
-      connection.close();
-      connection = next;
+      apply([...accepted, server]);
       accepted.push(server);
     } catch {
       rejected.push(urlOf(server));
     }
   }
   console.warn(`Calling without invalid or excess STUN and TURN servers: ${rejected.slice(0, MAX_URLS).join(', ')}`);
-  return {connection, rejected};
+  return rejected;
 }
 
 /**
- * Returns a server for each URL of a list that can hold anything.
+ * Returns a server for each URL of a list that can contain anything.
  * @param {unknown} servers
  * @returns {RTCIceServer[]}
  */

@@ -15,8 +15,8 @@
  * see the codes of {@link InboxError}.
  */
 
-import {INITIAL_DELAY, InboxError, basicAuth, decode, encode, readResponse, retryAfter, retryDelay, toInboxError} from './codec.js';
-import {HoldTime, networkChange} from './hold.js';
+import {INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, basicAuth, decode, encode, readResponse, retryAfter, retryDelay, toInboxError} from './codec.js';
+import {WaitTime, networkChange} from './wait-time.js';
 
 export {InboxError};
 
@@ -40,20 +40,28 @@ const MAX_QUEUE = 200;
  * - message: a received {@link Message}
  * - status: the new {@link Status}
  * - error: an {@link InboxError}; if `retryIn` is not 0, the request is retried automatically
+ * - connection: 'lost' when a poll failed because the server does not respond or
+ *   is stopping, 'restored' when a poll succeeds again
  * - superseded: another client now polls this mailbox; start() reclaims it
  */
 export class Inbox extends EventTarget {
+  /**
+   * Maximum milliseconds before a failed request is retried, unless Retry-After is
+   * longer. It can be lowered while a call depends on the server.
+   */
+  maxRetryDelay = MAX_RETRY_DELAY;
   /** @type {Map<string, {length: number, tail: Promise<void>}>} pending sends, by recipient */
   #queues = new Map();
   /** @type {Status} */
   #status = 'idle';
+  #connectionLost = false;
   #closed = new AbortController();
   #lastId = '';
   /** Settles when the poll loop ends. A restart waits for it, so that only one loop runs. */
   #polling = Promise.resolve();
   /** The shortest time in milliseconds that the server waited for a missing recipient. */
-  #serverHold = Infinity;
-  #hold = new HoldTime();
+  #serverWait = Infinity;
+  #waitTime = new WaitTime();
   #url;
   #authorization;
   #fetch;
@@ -133,24 +141,26 @@ export class Inbox extends EventTarget {
   /**
    * Polls until the inbox is superseded or closed, one request at a time. The
    * first poll, and each poll after a failure, does not wait, so that its response
-   * confirms the connection immediately. A held poll that a proxy cut is an error
+   * confirms the connection immediately. A poll that a proxy aborted is an error
    * only if the next poll fails as well.
    */
   async #pollLoop() {
     let failures = 0;
     let confirming = true;
     while (!this.#stopped) {
-      const hold = confirming || this.#status !== 'open' ? 0 : this.#hold.seconds;
+      const wait = confirming || this.#status !== 'open' ? 0 : this.#waitTime.seconds;
       const started = Date.now();
       try {
-        await this.#poll(hold, confirming);
+        await this.#poll(wait, confirming);
         if (!confirming) failures = 0;
         confirming = false;
       } catch (cause) {
         if (this.#stopped) return;
         const error = toInboxError(cause);
         confirming = true;
-        if (this.#hold.shorten(error, hold, Date.now() - started)) await this.#sleep(retryDelay(error, 0));
+        const aborted = this.#waitTime.shorten(error, wait, Date.now() - started);
+        if (isConnectionLoss(error, aborted)) this.#setConnectionLost(true);
+        if (aborted) await this.#sleep(retryDelay(error, 0));
         else await this.#backOff(error, failures++);
       }
     }
@@ -162,13 +172,13 @@ export class Inbox extends EventTarget {
 
   /**
    * Sends one poll.
-   * @param {number} hold seconds that the server should wait
+   * @param {number} wait seconds that the server should wait
    * @param {boolean} confirming whether the poll only confirms the connection
    */
-  async #poll(hold, confirming) {
+  async #poll(wait, confirming) {
     const started = Date.now();
-    const query = {after: this.#lastId, wait: String(hold)};
-    const {response, body} = await this.#request(query, this.#requestOptions('GET'), hold * 1000 + TIMEOUT_MARGIN);
+    const query = {after: this.#lastId, wait: String(wait)};
+    const {response, body} = await this.#request(query, this.#requestOptions('GET'), wait * 1000 + TIMEOUT_MARGIN);
     if (this.#stopped) return;
     if (response.headers.get('X-Poll-Ended') === 'superseded') {
       this.#setStatus('superseded');
@@ -178,18 +188,19 @@ export class Inbox extends EventTarget {
     const pause = retryAfter(response);
     if (pause > 0) throw new InboxError('stopping', 'the server is shutting down', {status: 204, retryAfter: pause});
     this.#setStatus('open');
+    this.#setConnectionLost(false);
     if (response.status === 200) this.#dispatchMessage(response, body);
-    else if (!confirming) await this.#onHeld(hold, Date.now() - started);
+    else if (!confirming) await this.#onEmptyPoll(wait, Date.now() - started);
   }
 
   /**
    * Handles a poll that ended without a message, and limits the poll rate. A
    * server without long polling responds immediately.
-   * @param {number} hold seconds that the poll asked for
+   * @param {number} wait seconds that the poll asked for
    * @param {number} elapsed milliseconds
    */
-  async #onHeld(hold, elapsed) {
-    this.#hold.complete(hold, elapsed);
+  async #onEmptyPoll(wait, elapsed) {
+    this.#waitTime.complete(wait, elapsed);
     if (elapsed < INITIAL_DELAY) await this.#sleep(2 * INITIAL_DELAY);
   }
 
@@ -212,70 +223,70 @@ export class Inbox extends EventTarget {
   }
 
   /**
-   * Sends a message, with retries. A held POST that a proxy cut is repeated; two
-   * cuts in a row are an error.
+   * Sends a message, with retries. A POST that a proxy aborted while it waited is
+   * repeated; a second time in a row is an error.
    * @param {string} to
    * @param {{body: BodyInit, type: string}} message
    * @param {number} wait seconds to wait for the recipient
    */
   async #deliver(to, message, wait) {
     const until = Date.now() + wait * 1000;
-    for (let failures = 0, attempts = 0, wasCut = false; ; ) {
+    for (let failures = 0, attempts = 0, wasAborted = false; ; ) {
       if (this.#status === 'closed') throw new InboxError('closed', 'the inbox was closed before the message was sent');
       const started = Date.now();
       const remaining = Math.max(0, until - started);
-      const hold = Math.min(this.#hold.seconds, Math.ceil(remaining / 1000));
+      const seconds = Math.min(this.#waitTime.seconds, Math.ceil(remaining / 1000));
       try {
-        await this.#post(to, message, hold, remaining);
+        await this.#post(to, message, seconds, remaining);
         if (this.#status === 'retrying') this.#setStatus('open');
         return;
       } catch (cause) {
         const error = toInboxError(cause);
         const elapsed = Date.now() - started;
         const absent = error.code === 'no-inbox' && until > Date.now();
-        const cut = this.#hold.shorten(error, hold, elapsed);
-        if (absent) await this.#waitToRetry(hold, elapsed, attempts++, to, until);
-        else if (cut && !wasCut) await this.#sleep(retryDelay(error, 0));
-        else if (error.passing) await this.#backOff(error, failures++);
+        const aborted = this.#waitTime.shorten(error, seconds, elapsed);
+        if (absent) await this.#waitToRetry(seconds, elapsed, attempts++, to, until);
+        else if (aborted && !wasAborted) await this.#sleep(retryDelay(error, 0));
+        else if (error.temporary) await this.#backOff(error, failures++);
         else if (error.code !== 'recipient-absent') throw this.#emitError(error);
-        wasCut = cut;
+        wasAborted = aborted;
       }
     }
   }
 
   /**
-   * Sends one POST. The server holds it while the recipient does not exist, then
+   * Sends one POST. While the recipient does not exist, the server waits, then
    * responds with 404. Browsers log a 404 to the console, so a POST that will be
    * retried is aborted shortly before. If the server stores the message at that
    * moment, the retry delivers it twice.
    * @param {string} to
    * @param {{body: BodyInit, type: string}} message
-   * @param {number} hold seconds that the server should wait for the recipient
+   * @param {number} seconds the time that the server should wait for the recipient
    * @param {number} remaining milliseconds until the send gives up
    */
-  async #post(to, message, hold, remaining) {
-    const held = Math.min(this.#serverHold, this.#hold.seconds * 1000);
-    const willRetry = remaining > held && held >= 2 * ABORT_MARGIN;
+  async #post(to, message, seconds, remaining) {
+    const waited = Math.min(this.#serverWait, this.#waitTime.seconds * 1000);
+    const willRetry = remaining > waited && waited >= 2 * ABORT_MARGIN;
     /** @type {Record<string, string>} */
-    const query = hold > 0 ? {to, wait: String(hold)} : {to};
-    const limit = willRetry ? held - ABORT_MARGIN : hold * 1000 + TIMEOUT_MARGIN;
+    const query = seconds > 0 ? {to, wait: String(seconds)} : {to};
+    const limit = willRetry ? waited - ABORT_MARGIN : seconds * 1000 + TIMEOUT_MARGIN;
     await this.#request(query, this.#requestOptions('POST', message), limit, willRetry);
   }
 
   /**
-   * Waits after a 404, which shows that the server holds a POST for less time
-   * than requested, or not at all. Without holding, each POST ends with a 404 in the
+   * Waits after a 404, which shows that the server waits for less time than
+   * requested, or not at all. If it does not wait, each POST ends with a 404 in the
    * console, so the retries back off. A message from the recipient ends the
    * delay, because it proves that the recipient exists.
-   * @param {number} hold seconds that the POST asked for
-   * @param {number} held milliseconds that the server held the POST
+   * @param {number} seconds the wait that the POST asked for
+   * @param {number} waited milliseconds that the server waited
    * @param {number} attempts number of earlier 404 responses
    * @param {string} to
    * @param {number} until deadline in milliseconds, as from Date.now()
    */
-  async #waitToRetry(hold, held, attempts, to, until) {
-    if (held < hold * 1000) this.#serverHold = Math.min(this.#serverHold, held);
-    const delay = Math.min(this.#serverHold, hold * 1000) >= 2 * ABORT_MARGIN
+  async #waitToRetry(seconds, waited, attempts, to, until) {
+    if (waited < seconds * 1000) this.#serverWait = Math.min(this.#serverWait, waited);
+    const delay = Math.min(this.#serverWait, seconds * 1000) >= 2 * ABORT_MARGIN
       ? ABORT_MARGIN
       : Math.min(MAX_RETRY_INTERVAL, 2 ** attempts * ABORT_MARGIN);
     await this.#sleep(Math.min(delay, until - Date.now()), to);
@@ -293,7 +304,7 @@ export class Inbox extends EventTarget {
     const stop = () => abort.abort();
     const onNetworkChange = () => abort.abort(networkChange);
     const timer = setTimeout(stop, limit);
-    // A held request does not detect a network change, so it is aborted and repeated.
+    // A request that waits does not detect a network change, so it is aborted and repeated.
     globalThis.addEventListener?.('offline', onNetworkChange);
     globalThis.addEventListener?.('online', onNetworkChange);
     this.#closed.signal.addEventListener('abort', stop);
@@ -341,7 +352,7 @@ export class Inbox extends EventTarget {
    * @param {number} failures number of earlier failures
    */
   async #backOff(error, failures) {
-    const delay = retryDelay(error, failures);
+    const delay = retryDelay(error, failures, this.maxRetryDelay);
     error.retryIn = delay / 1000;
     if (this.#status === 'open') this.#setStatus('retrying');
     if (this.#status !== 'closed') this.#emitError(error);
@@ -378,9 +389,27 @@ export class Inbox extends EventTarget {
     this.dispatchEvent(new CustomEvent('status', {detail: status}));
   }
 
+  /** @param {boolean} lost */
+  #setConnectionLost(lost) {
+    if (this.#connectionLost === lost) return;
+    this.#connectionLost = lost;
+    this.dispatchEvent(new CustomEvent('connection', {detail: lost ? 'lost' : 'restored'}));
+  }
+
   /** @param {InboxError} error */
   #emitError(error) {
     this.dispatchEvent(new CustomEvent('error', {detail: error}));
     return error;
   }
+}
+
+/**
+ * Reports whether a poll failed because the server does not respond, so that it
+ * can have restarted. The response of a proxy that aborts a long poll does not
+ * show that.
+ * @param {InboxError} error
+ * @param {boolean} aborted whether the error can be the timeout of a proxy
+ */
+function isConnectionLoss({code, status}, aborted) {
+  return code === 'network' || code === 'stopping' || (code === 'refused' && status >= 500 && !aborted);
 }

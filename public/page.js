@@ -3,7 +3,7 @@
  * status notice and the wake lock.
  */
 
-import {iceServers} from './ice.js';
+import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Room} from './room.js';
 import {fillShareBox} from './share.js';
@@ -11,7 +11,7 @@ import {ConnectionStatus, StatusView, noticeFor, notices} from './status.js';
 
 /**
  * @typedef {import('./room.js').Role} Role
- * @typedef {{inbox: Inbox, to: string, iceServers: () => Promise<RTCIceServer[]>}} Context
+ * @typedef {{inbox: Inbox, to: string, ice: IceServers, fetchIceServers: () => Promise<RTCIceServer[]>}} Context
  */
 
 /**
@@ -47,7 +47,8 @@ export async function joinRoom(role) {
   if (!('RTCPeerConnection' in window)) return showFatal(notices.unsupported);
   fillShareBox(find('.share', HTMLElement), room.link(remoteRole, location.href));
   const inbox = new Inbox(new URL('inbox', document.baseURI), await room.credentials(role));
-  return {inbox, to: room.name(remoteRole), iceServers: () => iceServers(new URL('ice', document.baseURI), inbox.authorization)};
+  const ice = new IceServers(new URL('ice', document.baseURI), inbox.authorization);
+  return {inbox, to: room.name(remoteRole), ice, fetchIceServers: () => ice.fetch()};
 }
 
 /**
@@ -61,20 +62,20 @@ function showFatal(notice) {
 }
 
 /**
- * Keeps the status notice up to date. Errors come before the state of the call,
- * except while a call is connected: it does not depend on the server.
+ * Keeps the status notice up to date. Errors take precedence over the state of the
+ * call, except while a call is connected: its media does not use the mailboxes.
  * @param {Context} context
  * @param {import('./session.js').SendingEndpoint | import('./session.js').ReceivingEndpoint} endpoint
  * @param {() => import('./status.js').Notice} callNotice returns the notice to show without errors
  * @returns {() => void} updates the notice
  */
-export function bindStatus({inbox}, endpoint, callNotice) {
+export function bindStatus({inbox, ice}, endpoint, callNotice) {
   const refresh = () => {
     const superseded = inbox.status === 'superseded';
     document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
     const errorNotice = connection.notice ?? (endpoint.error && noticeFor(endpoint.error));
     if (errorNotice && (superseded || endpoint.state !== 'connected')) statusView.show(errorNotice, connection.until);
-    else statusView.show(withServerRemark(callNotice(), endpoint));
+    else statusView.show(withServerHint(callNotice(), endpoint, ice));
   };
   const connection = new ConnectionStatus(inbox, refresh);
   endpoint.addEventListener('state', refresh);
@@ -84,15 +85,17 @@ export function bindStatus({inbox}, endpoint, callNotice) {
 }
 
 /**
- * Replaces the hint of a notice while a call connects without invalid ICE servers.
+ * Replaces the hint of a notice while a call connects with fewer ICE servers than usual.
  * @param {import('./status.js').Notice} notice
  * @param {import('./session.js').SendingEndpoint | import('./session.js').ReceivingEndpoint} endpoint
+ * @param {IceServers} ice
  * @returns {import('./status.js').Notice}
  */
-function withServerRemark(notice, {peer, state}) {
-  const connecting = state === 'connecting' || state === 'reconnecting';
-  if (!connecting || !peer?.rejectedServers.length) return notice;
-  return {...notice, hint: 'The server lists STUN or TURN servers that this browser rejects. The call is made without them.'};
+function withServerHint(notice, {peer, state}, ice) {
+  if (state !== 'connecting' && state !== 'reconnecting') return notice;
+  if (peer?.rejectedServers.length) return {...notice, hint: 'The server lists STUN or TURN servers that this browser rejects. The call is made without them.'};
+  if (ice.turn === 'month-used') return {...notice, hint: 'The server has used up its relay traffic of this month. The call connects only over a direct path, such as the same Wi-Fi.'};
+  return notice;
 }
 
 /**

@@ -2,7 +2,7 @@
  * One call between two peers by perfect negotiation, over any signaling channel
  * that carries JSON objects in both directions. It does not depend on inbox.js:
  *
- *     const peer = new Peer({call, polite, iceServers, send: signal => …});
+ *     const peer = new Peer({call, polite, iceServers, fetchIceServers, send: signal => …});
  *     peer.receive(signal);                     // a signal that the remote peer sent
  *     peer.setTrack('video', track);
  *     peer.addEventListener('track', event => … event.detail.track …);
@@ -10,24 +10,41 @@
  * The polite peer rolls its offer back when both peers send an offer at the same
  * time. The channel must keep the signals of a peer in order; it can delay and
  * duplicate them. A lost signal can fail the call.
+ *
+ * ICE restarts automatically, with new servers, when the path of the call is dead
+ * (see ice-restart.js). Only the impolite peer restarts it; the polite peer sends
+ * a request. In Firefox, a data channel can deliver nothing after a restart of a
+ * path that was dead for half a minute. A call without media must detect this and
+ * create a new call.
  */
 
-import {connectWith} from './ice.js';
+import {RestartPolicy} from './ice-restart.js';
+import {applyAccepted, connectWith} from './ice.js';
+import {PathMonitor} from './path.js';
 
 /** Milliseconds to collect candidates before they are sent as one signal. */
 const BATCH_DELAY = 100;
-/** Milliseconds a disconnected connection has to recover before ICE restarts. */
-const RESTART_DELAY = 2_000;
 
 /**
- * @typedef {{call: string, n: number, description?: RTCSessionDescriptionInit, candidates?: RTCIceCandidateInit[]}} Signal
- *   call identifies the call; n numbers the signals of a peer within the call, from 1.
+ * @typedef {import('./path.js').Path} Path
+ */
+
+/**
+ * Signal is a message to the remote peer:
+ * - call identifies the call; n numbers the signals of a peer within the call, from 1
+ * - sending states whether the peer sends live media at this time
+ * - description is an offer or an answer; answers is the n of the answered offer
+ * - candidates are ICE candidates of the last description
+ * - restart requests an ICE restart from the impolite peer
+ * @typedef {{call: string, n: number, sending?: boolean, description?: RTCSessionDescriptionInit, answers?: number,
+ *   candidates?: RTCIceCandidateInit[], restart?: boolean}} Signal
  * @typedef {'connecting'|'connected'|'reconnecting'|'closed'} State
  */
 
 /**
  * Peer is one side of a call. Events, all with a `detail`:
  * - state: the new {@link State}
+ * - path: 'direct' or 'relayed', when it is known and when it changes
  * - track: the {track, streams} of a remote track
  * - error: an Error during negotiation; the connection can still succeed
  */
@@ -42,19 +59,31 @@ export class Peer extends EventTarget {
   #earlyCandidates = [];
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #batchTimer;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #restartTimer;
+  /** The dead path that a restart replaces, if any. @type {string | null} */
+  #deadPath = null;
+  /** @type {'direct'|'relayed'|undefined} */
+  #pathKind;
   /** Serializes the handling of signals. */
   #queue = Promise.resolve();
+  #restarts = new RestartPolicy();
+  /** The number of restarts on both sides. */
+  #restartCount = 0;
   #lastSent = 0;
   #lastReceived = 0;
+  /** The number of the signal with the last offer. */
+  #lastOffer = 0;
+  /** The value of `sending` in the last signal. */
+  #announcedSending = false;
   #makingOffer = false;
   #ignoredOffer = false;
   #connection;
+  #monitor;
   #rejectedServers;
   #call;
   #polite;
   #send;
+  #iceTransportPolicy;
+  #fetchIceServers;
 
   /**
    * @param {object} options
@@ -62,15 +91,23 @@ export class Peer extends EventTarget {
    * @param {boolean} options.polite true on exactly one side
    * @param {(signal: Signal) => void} options.send sends a signal to the remote peer
    * @param {RTCIceServer[]} [options.iceServers] those that the browser rejects are left out
+   * @param {() => Promise<RTCIceServer[]>} [options.fetchIceServers] called before each ICE restart, because
+   *   credentials expire; without it, the call keeps its servers
+   * @param {RTCIceTransportPolicy} [options.iceTransportPolicy] 'relay' uses TURN servers only, so that the remote
+   *   peer does not learn the addresses of this device; a call without a TURN server then never connects.
+   *   The default is 'all'
    * @param {(configuration: RTCConfiguration) => RTCPeerConnection} [options.connect] for tests
    */
-  constructor({call, polite, send, iceServers = [], connect = configuration => new RTCPeerConnection(configuration)}) {
+  constructor({call, polite, send, iceServers = [], fetchIceServers, iceTransportPolicy = 'all', connect = newConnection}) {
     super();
     this.#call = call;
     this.#polite = polite;
     this.#send = send;
-    const {connection, rejected} = connectWith(connect, iceServers);
+    this.#iceTransportPolicy = iceTransportPolicy;
+    this.#fetchIceServers = fetchIceServers;
+    const {connection, rejected} = connectWith(list => connect(this.#configure(list)), iceServers);
     this.#connection = connection;
+    this.#monitor = new PathMonitor(connection, path => this.#onCheck(path));
     this.#rejectedServers = rejected;
     this.#addListeners();
   }
@@ -87,6 +124,23 @@ export class Peer extends EventTarget {
   /** @returns {State} */
   get state() {
     return this.#state;
+  }
+
+  /** Whether a TURN server forwards the packets of the call, or did so when it was last connected. */
+  get relayed() {
+    return this.#restarts.relayed;
+  }
+
+  /**
+   * Reports whether the signaling channel works. During an outage ICE is not
+   * restarted. After it, a relayed call restarts ICE immediately, because the relay
+   * is usually a part of the server that was unavailable. A channel without reports
+   * counts as working.
+   * @param {boolean} open
+   */
+  setSignaling(open) {
+    this.#restarts.setSignaling(open);
+    this.#checkRestart();
   }
 
   /**
@@ -111,7 +165,9 @@ export class Peer extends EventTarget {
     this.#queue = this.#queue.then(async () => {
       if (this.#state === 'closed' || signal.call !== this.#call || !(signal.n > this.#lastReceived)) return;
       this.#lastReceived = signal.n;
-      if (signal.description) await this.#setRemoteDescription(signal.description);
+      this.#restarts.setRemoteSending(signal.sending ?? false);
+      if (signal.restart && !this.#polite) this.#onRestartRequest();
+      if (signal.description) await this.#setRemoteDescription(signal.description, signal);
       await this.#addCandidates(signal.candidates ?? []);
     }).catch(error => this.#emitError(error));
     return this.#queue;
@@ -120,7 +176,7 @@ export class Peer extends EventTarget {
   /** Closes the connection. The remote peer is not notified. */
   close() {
     clearTimeout(this.#batchTimer);
-    clearTimeout(this.#restartTimer);
+    this.#monitor.stop();
     this.#connection.close();
     this.#setState('closed');
   }
@@ -146,19 +202,31 @@ export class Peer extends EventTarget {
     }
   }
 
-  /** @param {RTCSessionDescriptionInit} description */
-  async #setRemoteDescription(description) {
+  /**
+   * @param {RTCSessionDescriptionInit} description
+   * @param {Signal} signal
+   */
+  async #setRemoteDescription(description, {n, answers = this.#lastOffer}) {
     const stable = this.#connection.signalingState === 'stable';
-    if (description.type === 'answer' && stable) return; // the answer to an offer that was rolled back
+    if (description.type === 'answer' && (stable || answers !== this.#lastOffer)) return; // its offer was rolled back
     const collision = description.type === 'offer' && (this.#makingOffer || !stable);
     this.#ignoredOffer = collision && !this.#polite;
     if (this.#ignoredOffer) return;
+    const restarted = restartsIce(this.#connection.remoteDescription, description);
     await this.#connection.setRemoteDescription(description); // rolls back the local offer if necessary
     const early = this.#earlyCandidates.splice(0);
     await this.#addCandidates(early);
     if (description.type !== 'offer') return;
+    if (restarted) await this.#onRemoteRestart();
     await this.#connection.setLocalDescription();
-    this.#sendDescription();
+    this.#sendDescription(n);
+  }
+
+  /** Fetches servers for the candidates that follow the answer to an ICE restart. */
+  async #onRemoteRestart() {
+    this.#restarts.beginRemote(Date.now());
+    this.#awaitPath();
+    await this.#updateIceServers();
   }
 
   /** @param {RTCIceCandidateInit[]} candidates */
@@ -174,11 +242,13 @@ export class Peer extends EventTarget {
     }
   }
 
-  #sendDescription() {
+  /** @param {number} [answers] the number of the signal with the offer that the description answers */
+  #sendDescription(answers) {
     const {localDescription} = this.#connection;
     if (!localDescription) return;
     this.#flush(); // pending candidates belong to the previous description
-    this.#sendSignal({description: {type: localDescription.type, sdp: localDescription.sdp}});
+    this.#sendSignal({description: {type: localDescription.type, sdp: localDescription.sdp}, answers});
+    if (localDescription.type === 'offer') this.#lastOffer = this.#lastSent;
   }
 
   /**
@@ -198,31 +268,121 @@ export class Peer extends EventTarget {
     if (this.#batch.length > 0) this.#sendSignal({candidates: this.#batch.splice(0)});
   }
 
-  /** @param {Omit<Signal, 'call' | 'n'>} content */
+  /** @param {Omit<Signal, 'call' | 'n' | 'sending'>} content */
   #sendSignal(content) {
-    if (this.#state !== 'closed') this.#send({call: this.#call, n: ++this.#lastSent, ...content});
+    if (this.#state === 'closed') return;
+    this.#announcedSending = this.#sending;
+    this.#send({call: this.#call, n: ++this.#lastSent, sending: this.#announcedSending, ...content});
+  }
+
+  /** Whether this peer sends live media. A track that is muted or disabled can send nothing for a while. */
+  get #sending() {
+    return [...this.#transceivers.values()].some(({sender: {track}}) =>
+      track !== null && track.readyState === 'live' && track.enabled && !track.muted);
   }
 
   #onConnectionStateChange() {
     const {connectionState} = this.#connection;
-    if (connectionState === 'connected') {
-      clearTimeout(this.#restartTimer);
-      this.#setState('connected');
-    } else if (connectionState === 'failed') {
-      this.#scheduleRestart(0);
-    } else if (connectionState === 'disconnected') {
-      this.#scheduleRestart(RESTART_DELAY);
-    }
+    if (this.#state === 'closed') return;
+    this.#restarts.setState(connectionState, Date.now());
+    if (connectionState === 'connected') this.#setState('connected');
+    if (connectionState === 'failed' || connectionState === 'disconnected') this.#setState('reconnecting');
+    this.#monitor.start();
+    this.#checkRestart();
+  }
+
+  /** @param {Path | null} path */
+  #onCheck(path) {
+    if (this.#state === 'closed') return;
+    if (path) this.#onPath(path, Date.now());
+    if (this.#sending !== this.#announcedSending) this.#sendSignal({});
+    this.#checkRestart();
   }
 
   /**
-   * Schedules an ICE restart.
-   * @param {number} delay milliseconds
+   * Handles the state of the path. A silent path is not connected, whatever the
+   * browser reports.
+   * @param {Path} path
+   * @param {number} now
    */
-  #scheduleRestart(delay) {
-    this.#setState('reconnecting');
-    clearTimeout(this.#restartTimer);
-    this.#restartTimer = setTimeout(() => this.#connection.restartIce(), delay);
+  #onPath(path, now) {
+    const received = this.#restarts.setPath(path, now);
+    if (received || !this.#restarts.remoteSending) this.#setState('connected');
+    else if (this.#restarts.silent(now)) this.#setState('reconnecting');
+    if (this.#deadPath !== null && this.#deadPath !== path.id) this.#onPathReplaced();
+    this.#setPathKind(path.relayed ? 'relayed' : 'direct');
+  }
+
+  /** @param {'direct'|'relayed'} kind */
+  #setPathKind(kind) {
+    if (this.#pathKind === kind) return;
+    this.#pathKind = kind;
+    this.dispatchEvent(new CustomEvent('path', {detail: kind}));
+  }
+
+  /** Restarts ICE, or requests it from the impolite peer, if a restart is due. */
+  #checkRestart() {
+    const now = Date.now();
+    if (this.#state === 'closed' || !this.#restarts.due(now)) return;
+    this.#restarts.begin(now);
+    this.#awaitPath();
+    if (this.#polite) this.#sendSignal({restart: true});
+    else void this.#restartIce();
+  }
+
+  /**
+   * Prepares for the path that replaces a dead one. Video must then begin with a
+   * key frame, because the remote peer requests one only every three seconds.
+   */
+  #awaitPath() {
+    if (!this.#restarts.idle(Date.now())) return;
+    this.#deadPath = this.#restarts.path?.id ?? '';
+    this.#monitor.checkFrequently();
+  }
+
+  #onPathReplaced() {
+    this.#deadPath = null;
+    this.#monitor.checkNormally();
+    const {sender} = this.#transceivers.get('video') ?? {};
+    if (sender?.track) sendKeyFrame(sender).catch(error => this.#emitError(error));
+  }
+
+  #onRestartRequest() {
+    this.#restarts.request(Date.now());
+    this.#checkRestart();
+  }
+
+  /**
+   * Restarts ICE with new servers. An offer without an answer is rolled back,
+   * because the offer or its answer can be lost.
+   */
+  async #restartIce() {
+    if (!await this.#updateIceServers()) return;
+    this.#queue = this.#queue.then(async () => {
+      if (this.#state === 'closed') return;
+      if (this.#connection.signalingState === 'have-local-offer') await this.#connection.setLocalDescription({type: 'rollback'});
+      this.#connection.restartIce();
+    }).catch(error => this.#emitError(error));
+  }
+
+  /**
+   * Fetches the ICE servers for a restart. If that fails, the connection keeps the
+   * last ones. Returns false if another restart has begun in the meantime.
+   */
+  async #updateIceServers() {
+    const number = ++this.#restartCount;
+    const servers = await this.#fetchIceServers?.().catch(error => this.#emitError(error));
+    if (this.#state === 'closed' || number !== this.#restartCount) return false;
+    if (servers) this.#rejectedServers = applyAccepted(list => this.#connection.setConfiguration(this.#configure(list)), servers);
+    return true;
+  }
+
+  /**
+   * @param {RTCIceServer[]} iceServers
+   * @returns {RTCConfiguration}
+   */
+  #configure(iceServers) {
+    return {iceServers, iceTransportPolicy: this.#iceTransportPolicy};
   }
 
   /** @param {State} state */
@@ -236,4 +396,37 @@ export class Peer extends EventTarget {
   #emitError(error) {
     if (this.#state !== 'closed') this.dispatchEvent(new CustomEvent('error', {detail: error}));
   }
+}
+
+/** @param {RTCConfiguration} configuration */
+function newConnection(configuration) {
+  return new RTCPeerConnection(configuration);
+}
+
+/**
+ * Makes a sender send a key frame. Browsers have no common function for it, but
+ * an encoding that becomes active begins with one.
+ * @param {RTCRtpSender} sender
+ */
+async function sendKeyFrame(sender) {
+  for (const active of [false, true]) {
+    const parameters = sender.getParameters();
+    for (const encoding of parameters.encodings) encoding.active = active;
+    await sender.setParameters(parameters);
+  }
+}
+
+/**
+ * Reports whether an offer restarts ICE: it has another username fragment than
+ * the last description of the same peer.
+ * @param {RTCSessionDescription | null} last
+ * @param {RTCSessionDescriptionInit} offer
+ */
+function restartsIce(last, {sdp}) {
+  return last !== null && iceUfrag(last.sdp) !== iceUfrag(sdp);
+}
+
+/** @param {string | undefined} sdp */
+function iceUfrag(sdp = '') {
+  return /^a=ice-ufrag:(.*)$/m.exec(sdp)?.[1].trim();
 }

@@ -2,7 +2,7 @@
  * The camera page. The user chooses the devices and starts the call.
  */
 
-import {DeviceList, NONE, SCREEN, capture, refusal} from './devices.js';
+import {DeviceList, NONE, SCREEN, capture, captureNotice} from './devices.js';
 import {WakeLock, bindStatus, find, joinRoom} from './page.js';
 import {SendingEndpoint} from './session.js';
 
@@ -173,18 +173,18 @@ async function captureNow(endpoint, kind, refresh) {
     captureErrors[kind] = null;
   } catch (error) {
     if (choice === SCREEN) return onScreenShareCancelled();
-    captureErrors[kind] = refusal(error, kind);
+    captureErrors[kind] = captureNotice(error, kind);
   }
   await endpoint.setTrack(kind, tracks[kind]);
   if (kind === 'video') preview.srcObject = tracks.video && new MediaStream([tracks.video]);
   await fillDeviceLists(); // labels are available after permission
-  capturedChoice[kind] = lists[kind].settle(tracks[kind]);
+  capturedChoice[kind] = lists[kind].select(tracks[kind]);
   return !captureErrors[kind];
 }
 
 /** Restores the previous choice. Usually the user has cancelled the prompt. */
 function onScreenShareCancelled() {
-  lists.video.back();
+  lists.video.restore();
   hintOverride = 'The screen was not shared.';
   return false;
 }

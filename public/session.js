@@ -1,7 +1,7 @@
 /**
  * Connects the two endpoints of a room and keeps their call connected. The pages
- * can open in any order, reload, and lose the server for a while. This module
- * does not touch the DOM.
+ * can open in any order and reload, and the server can be unavailable for a while.
+ * This module does not use the DOM.
  *
  * A random id identifies the page of an endpoint; each load has a new one.
  * Endpoints exchange these messages:
@@ -15,6 +15,7 @@
  * when a call does not connect in time.
  */
 
+import {MAX_RETRY_DELAY} from './codec.js';
 import {Peer} from './peer.js';
 import {random} from './room.js';
 
@@ -24,6 +25,8 @@ const CONNECT_TIMEOUT = 10_000;
 const TICK_INTERVAL = 1_000;
 /** Minimum milliseconds between hellos. */
 const HELLO_INTERVAL = 5_000;
+/** Maximum milliseconds before the inbox retries a request during a relayed call. */
+const RELAYED_RETRY_DELAY = 2_000;
 
 /**
  * @typedef {import('./inbox.js').Inbox} Inbox
@@ -50,6 +53,8 @@ class Endpoint extends EventTarget {
   error = null;
   /** Changes with each call, so that an outdated startCall can detect it. */
   #generation = 0;
+  /** Whether the server responds. */
+  #signalingOpen = true;
   #sendingHello = false;
   #queue = Promise.resolve();
   /** @type {EndpointState} */
@@ -59,14 +64,16 @@ class Endpoint extends EventTarget {
    * @param {object} options
    * @param {Inbox} options.inbox
    * @param {string} options.to the mailbox of the remote endpoint
-   * @param {() => Promise<RTCIceServer[]>} options.iceServers called before each call
+   * @param {() => Promise<RTCIceServer[]>} options.fetchIceServers called before each call and each ICE restart
+   * @param {RTCIceTransportPolicy} [options.iceTransportPolicy] as in Peer
    * @param {(options: PeerOptions) => Peer} [options.createPeer] for tests
    */
-  constructor({inbox, to, iceServers, createPeer = options => new Peer(options)}) {
+  constructor({inbox, to, fetchIceServers, iceTransportPolicy, createPeer = options => new Peer(options)}) {
     super();
     this.inbox = inbox;
     this.to = to;
-    this.iceServers = iceServers;
+    this.fetchIceServers = fetchIceServers;
+    this.iceTransportPolicy = iceTransportPolicy;
     this.createPeer = createPeer;
     inbox.addEventListener('message', event => {
       const {from, data} = /** @type {CustomEvent} */ (event).detail;
@@ -76,6 +83,10 @@ class Endpoint extends EventTarget {
       if (inbox.status !== 'open' || this.error?.kind !== 'hello') return;
       this.setError(null); // the server accepts requests again
       void this.sendHello();
+    });
+    inbox.addEventListener('connection', event => {
+      this.#signalingOpen = /** @type {CustomEvent} */ (event).detail === 'restored';
+      this.peer?.setSignaling(this.#signalingOpen);
     });
   }
 
@@ -104,6 +115,7 @@ class Endpoint extends EventTarget {
     this.#generation++;
     this.peer?.close();
     this.peer = null;
+    this.#limitRetryDelay();
     this.updateState();
   }
 
@@ -120,7 +132,7 @@ class Endpoint extends EventTarget {
 
   /**
    * Sends a message to the remote endpoint. A superseded page must not send,
-   * because the remote endpoint would take it for the newest page.
+   * because the remote endpoint would regard it as the newest page.
    * @param {Omit<Message, 'page'>} message
    */
   async send(message) {
@@ -204,17 +216,25 @@ class Endpoint extends EventTarget {
     this.peer?.close();
     this.setError(null);
     const generation = ++this.#generation;
-    const iceServers = await this.iceServers();
+    const iceServers = await this.fetchIceServers();
     if (generation !== this.#generation) return null;
     const to = this.remotePage;
     const send = (/** @type {Signal} */ signal) => void this.send({kind: 'signal', to, signal});
-    const peer = this.createPeer({call, polite, send, iceServers});
+    const {fetchIceServers, iceTransportPolicy} = this;
+    const peer = this.createPeer({call, polite, send, iceServers, fetchIceServers, iceTransportPolicy});
     this.peer = peer;
+    peer.setSignaling(this.#signalingOpen);
     peer.addEventListener('state', () => peer === this.peer && this.updateState());
+    peer.addEventListener('path', () => this.#limitRetryDelay());
     peer.addEventListener('track', event =>
       this.dispatchEvent(new CustomEvent('track', {detail: /** @type {CustomEvent} */ (event).detail})));
     this.updateState();
     return peer;
+  }
+
+  /** Retries sooner during a relayed call, because its relay is usually a part of the server. */
+  #limitRetryDelay() {
+    this.inbox.maxRetryDelay = this.peer?.relayed ? RELAYED_RETRY_DELAY : MAX_RETRY_DELAY;
   }
 
   /** Recomputes the state and dispatches an event if it changed. */

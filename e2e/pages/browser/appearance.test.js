@@ -42,7 +42,7 @@ for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
     const check = (page, state) => checkState(page, state, colorScheme);
     await check(await device.open('/'), 'index');
     await checkCall(device, check);
-    await check(await device.open('/send.html#torn'), 'bad-link');
+    await check(await device.open('/send.html#incomplete'), 'bad-link');
     device.allowError(/404/);
     await check(await device.open('/nothing'), 'not-found');
     await device.close();

@@ -220,7 +220,7 @@ test('a choice survives a reload, and works without storage', {skip}, () => with
 }));
 
 test('an invalid link', {skip}, () => withDevice(async device => {
-  await waitForTitle(await device.open('/receive.html#torn'), 'This link is incomplete');
+  await waitForTitle(await device.open('/receive.html#incomplete'), 'This link is incomplete');
 }));
 
 test('the user can unmute the picture and show it in full screen', {skip}, () => withDevice(async device => {
@@ -285,7 +285,7 @@ for (const [limit, status, title] of /** @type {const} */ ([
  */
 async function waitForExpiry(device, limited, status, title) {
   device.allowError(new RegExp(`status of ${status}`));
-  device.allowError(/status of 404/); // with this timeout, the server responds to a held POST before the page aborts it
+  device.allowError(/status of 404/); // with this timeout, the server responds to a waiting POST before the page aborts it
   // Without no-cache, this looks like a request of another site's element.
   const headers = {Authorization: `Basic ${btoa('other:secret')}`, 'Cache-Control': 'no-cache'};
   const claim = async () => (await device.context.request.get(`${limited.origin}/inbox?wait=0`, {headers})).status();

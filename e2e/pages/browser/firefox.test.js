@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import {after, before, test} from 'node:test';
 import * as chromium from '../lib/browser.js';
 import * as firefox from '../lib/firefox.js';
+import {Relay} from '../lib/relay.js';
 import {Server} from '../lib/server.js';
 
 const skip = firefox.skip || chromium.skip;
@@ -74,3 +75,41 @@ test('from Chromium to Firefox', {skip}, async () => {
   await ann.close();
   assert.deepEqual(errors, []);
 });
+
+test('a server and its relay restart during a call in Firefox: the picture returns', {skip}, async t => {
+  const relay = new Relay();
+  await relay.start();
+  const relayServer = new Server(relay.serverFlags('udp'));
+  await relayServer.start();
+  try {
+    await restartDuringCall(relayServer, relay, t);
+  } finally {
+    await relayServer.remove();
+    await relay.remove();
+  }
+});
+
+/**
+ * @param {Server} relayServer
+ * @param {Relay} relay
+ * @param {import('node:test').TestContext} t
+ */
+async function restartDuringCall(relayServer, relay, t) {
+  /** @param {string} url */
+  const open = url => firefox.open(firefoxBrowser, url, [], [chromium.useRelaysOnly]);
+  const screen = await open(`${relayServer.origin}/receive.html`);
+  const camera = await open(await firefox.sharedLink(screen));
+  await firefox.waitForTitle(screen, 'The camera page is open');
+  await firefox.pressStart(camera);
+  await firefox.waitForTitle(camera, 'Connected');
+  await firefox.waitForPicture(screen);
+  const ufrag = await screen.evaluate(chromium.remoteUfrag);
+  await Promise.all([relayServer.stop(), relay.stop()]);
+  await relay.start();
+  await relayServer.start();
+  const started = Date.now();
+  await chromium.waitForRestart(screen, ufrag);
+  await firefox.waitForPicture(screen);
+  t.diagnostic(`the picture moves again ${Date.now() - started} ms after the restart`);
+  await Promise.all([camera.close(), screen.close()]);
+}

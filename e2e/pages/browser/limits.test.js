@@ -69,7 +69,7 @@ test('a server that accepts only small messages: both pages show it, and nothing
 
 test('a page waits for a room that is in use with another secret', {skip}, () =>
   withServer(['-inbox-timeout', '6'], async (ann, ben) => {
-    ann.allowError(/status of 404/); // the server holds a POST for only 3 s
+    ann.allowError(/status of 404/); // the server waits for only 3 s
     ben.allowError(/status of (401|404)/);
     const first = await ann.open('/receive.html');
     await waitForTitle(first, 'Waiting for the camera');
@@ -122,7 +122,7 @@ test('a page that exceeds the rate limit while it waits counts down and continue
     const screen = await ann.open('/receive.html');
     await waitForTitle(screen, 'Waiting for the camera');
     while ((await ann.context.request.get(`${server.origin}/robots.txt`)).ok());
-    await ann.context.setOffline(true); // aborts the held requests
+    await ann.context.setOffline(true); // aborts the requests that wait
     await ann.context.setOffline(false);
     await waitForTitle(screen, 'Too many requests');
     await waitForCountdown(screen);

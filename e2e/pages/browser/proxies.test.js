@@ -1,17 +1,17 @@
-/** Tests the pages behind proxies that respond in place of the server, or cut held requests. */
+/** Tests the pages behind proxies that respond instead of the server, or abort requests that wait. */
 
 import assert from 'node:assert/strict';
 import {after, afterEach, before, beforeEach, test} from 'node:test';
 import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
-import {Front, isMailbox} from '../lib/front.js';
+import {ReverseProxy, isMailbox} from '../lib/reverse-proxy.js';
 import {Server} from '../lib/server.js';
 
 /** @type {Server} */
 let server;
 /** @type {import('../lib/browser.js').Browser} */
 let browser;
-/** @type {Front} */
-let front;
+/** @type {ReverseProxy} */
+let proxy;
 /** @type {Device} */
 let ann;
 /** @type {Device} */
@@ -26,15 +26,15 @@ before(async () => {
 
 beforeEach(async () => {
   if (skip) return;
-  front = new Front(server.origin.replace('https:', 'http:'));
-  await front.start();
-  ann = await Device.create(browser, front.origin);
-  ben = await Device.create(browser, front.origin);
+  proxy = new ReverseProxy(server.origin.replace('https:', 'http:'));
+  await proxy.start();
+  ann = await Device.create(browser, proxy.origin);
+  ben = await Device.create(browser, proxy.origin);
 });
 
 afterEach(async () => {
   await Promise.allSettled([ann?.context.close(), ben?.context.close()]); // before the proxy, whose end is an error
-  front?.stop();
+  proxy?.stop();
   await ann?.close();
   await ben?.close();
 });
@@ -54,24 +54,24 @@ async function call(screen) {
 
 test('a proxy asks for a login for the mailbox: the page names the proxy, and continues without it', {skip}, async () => {
   ann.allowError(/status of 401/);
-  front.intercept = (request, response) => {
+  proxy.intercept = (request, response) => {
     if (!isMailbox(request)) return false;
     response.writeHead(401, {'WWW-Authenticate': 'Basic realm="staff"', 'Content-Type': 'text/html'}).end('<h1>401 Authorization Required</h1>');
     return true;
   };
   const screen = await ann.open('/receive.html');
   await waitForTitle(screen, 'A proxy in front of the server asks for a login');
-  front.intercept = () => false;
+  proxy.intercept = () => false;
   await call(screen);
 });
 
-for (const [name, respond] of /** @type {[string, (response: import('../lib/front.js').Response) => void][]} */ ([
+for (const [name, respond] of /** @type {[string, (response: import('../lib/reverse-proxy.js').Response) => void][]} */ ([
   ['a page', response => response.writeHead(200, {'Content-Type': 'text/html'}).end('<!doctype html><title>Sign in</title>')],
   ['a redirect', response => response.writeHead(302, {Location: '/login'}).end()],
 ])) {
   test(`${name} in place of the server's response: the page says so, backs off, and continues`, {skip}, async () => {
     let followed = 0;
-    front.intercept = (request, response) => {
+    proxy.intercept = (request, response) => {
       if (request.url === '/login') followed++;
       if (!isMailbox(request)) return false;
       respond(response);
@@ -80,19 +80,19 @@ for (const [name, respond] of /** @type {[string, (response: import('../lib/fron
     const screen = await ann.open('/receive.html');
     await waitForTitle(screen, 'Another page answers instead of the server');
     const started = Date.now();
-    const before = front.requests.length;
+    const before = proxy.requests.length;
     await new Promise(resolve => setTimeout(resolve, 3_000)); // no event marks the absence of requests
-    const rate = (front.requests.length - before) / ((Date.now() - started) / 1000);
+    const rate = (proxy.requests.length - before) / ((Date.now() - started) / 1000);
     assert.ok(rate < 4, `got ${rate} requests per second`);
     assert.equal(followed, 0, 'requests that follow the redirect');
     await waitForTitle(screen, 'Another page answers instead of the server');
-    front.intercept = () => false;
+    proxy.intercept = () => false;
     await call(screen);
   });
 }
 
 test('a service worker answers with a page: the page says so and backs off', {skip}, async () => {
-  front.intercept = ({url}, response) => {
+  proxy.intercept = ({url}, response) => {
     if (url === '/app') response.writeHead(200, {'Content-Type': 'text/html'}).end('<!doctype html><title>app</title>');
     if (url !== '/worker.js') return url === '/app';
     response.writeHead(200, {'Content-Type': 'text/javascript'}).end(`
@@ -123,17 +123,17 @@ function recordTones() {
   new MutationObserver(() => tones.push(status.dataset.tone)).observe(status, {attributes: true, attributeFilter: ['data-tone']});
 }
 
-test('a proxy cuts held requests: the pages hold them for less time, without an error', {skip}, async () => {
+test('a proxy aborts requests that wait: the pages ask for shorter waits, without an error', {skip}, async () => {
   ann.allowError(/status of 504/);
   ben.allowError(/status of 504/);
-  front.timeout = 3_500;
+  proxy.timeout = 3_500;
   const screen = await ann.open('/receive.html');
   await waitForTitle(screen, 'Waiting for the camera');
   await screen.evaluate(recordTones);
-  const shortened = () => front.requests.filter(line => line.startsWith('GET /inbox') && line.endsWith('wait=2')).length;
+  const shortened = () => proxy.requests.filter(line => line.startsWith('GET /inbox') && line.endsWith('wait=2')).length;
   const deadline = Date.now() + 45_000;
   while (shortened() < 3) {
-    assert.ok(Date.now() < deadline, `timeout: got the requests ${front.requests}`);
+    assert.ok(Date.now() < deadline, `timeout: got the requests ${proxy.requests}`);
     await new Promise(resolve => setTimeout(resolve, 100));
   }
   await call(screen);
@@ -144,7 +144,7 @@ test('a proxy cuts held requests: the pages hold them for less time, without an 
 test('the server lists invalid ICE servers: the call is made without them, and the console says so', {skip}, async () => {
   ann.allowError(/Calling without invalid/);
   ben.allowError(/Calling without invalid/);
-  front.intercept = ({url}, response) => {
+  proxy.intercept = ({url}, response) => {
     if (url !== '/ice') return false;
     response.writeHead(200, {'Content-Type': 'application/json'})
       .end('{"iceServers": [{"urls": ["stun:h:99999"]}, {"urls": "turn:h?foo", "username": "u", "credential": "secret"}, null, {"urls": 5}]}');

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {after, afterEach, before, beforeEach, test} from 'node:test';
-import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
+import {Device, launch, pressStart, remoteUfrag, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
 import {Server} from '../lib/server.js';
 
 /** @type {Server} */
@@ -67,7 +67,7 @@ test('the server is killed during a call and loses its state', {skip}, async () 
 
 test('the server stops gracefully while the screen waits, and starts again', {skip}, async () => {
   ann.allowError(unreachable);
-  ann.allowError(/status of 503/); // the response of the stopping server to a held POST
+  ann.allowError(/status of 503/); // the response of the stopping server to a waiting POST
   const screen = await ann.open('/receive.html');
   await waitForTitle(screen, 'Waiting for the camera');
   await server.stop();
@@ -109,12 +109,6 @@ test('both peers restart ICE at the same time', {skip}, async () => {
     assert.equal(await page.evaluate(() => /** @type {any} */ (window).connections.length), 1, 'peer connections');
   }
 });
-
-/** Runs in the page: returns the ICE username fragment of the remote peer, which changes on a restart. */
-function remoteUfrag() {
-  const {sdp} = /** @type {any} */ (window).connections.at(-1).remoteDescription;
-  return /a=ice-ufrag:(.*)/.exec(sdp)?.[1];
-}
 
 test('the user chooses another camera during a call', {skip}, async () => {
   const {camera, screen} = await startCall();

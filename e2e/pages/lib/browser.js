@@ -116,6 +116,43 @@ export function recordConnections() {
   };
 }
 
+/** Runs in the page: makes its peer connections use TURN servers only. */
+export function useRelaysOnly() {
+  const win = /** @type {any} */ (window);
+  const Original = win.RTCPeerConnection;
+  win.RTCPeerConnection = class extends Original {
+    /** @param {RTCConfiguration} configuration */
+    constructor(configuration) {
+      super({...configuration, iceTransportPolicy: 'relay'});
+    }
+
+    /** @param {RTCConfiguration} configuration */
+    setConfiguration(configuration) {
+      super.setConfiguration({...configuration, iceTransportPolicy: 'relay'});
+    }
+  };
+}
+
+/** Runs in the page: returns the ICE username fragment of the remote peer, which changes when ICE restarts. */
+export function remoteUfrag() {
+  const {sdp} = /** @type {any} */ (window).connections.at(-1).remoteDescription;
+  return /a=ice-ufrag:(.*)/.exec(sdp)?.[1];
+}
+
+/**
+ * Waits until ICE has restarted within the same call.
+ * @param {{evaluate: (fn: () => any) => Promise<any>}} page of Playwright or Puppeteer
+ * @param {string | undefined} ufrag the result of remoteUfrag before
+ */
+export async function waitForRestart(page, ufrag) {
+  const deadline = Date.now() + 30_000;
+  while (await page.evaluate(remoteUfrag) === ufrag) {
+    assert.ok(Date.now() < deadline, 'timeout: ICE was not restarted');
+    await new Promise(resolve => setTimeout(resolve, 50));
+  }
+  assert.equal(await page.evaluate(() => /** @type {any} */ (window).connections.length), 1, 'peer connections');
+}
+
 /**
  * Returns the link that a page shows for the other device.
  * @param {Page} page

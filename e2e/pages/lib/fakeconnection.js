@@ -1,6 +1,7 @@
 /** A fake RTCPeerConnection that implements negotiation without a network. */
 
 let offers = 0;
+let generations = 0;
 
 export class FakeConnection extends EventTarget {
   /** @type {RTCSignalingState} */
@@ -18,6 +19,11 @@ export class FakeConnection extends EventTarget {
   restarts = 0;
   rollbacks = 0;
   closed = false;
+  /** The entries of getStats. @type {({id: string, type: string} & Record<string, unknown>)[]} */
+  stats = [];
+  /** The local ICE username fragment. */
+  #ufrag = `u${++generations}`;
+  #restartNeeded = false;
   #negotiationNeeded = false;
   #negotiationScheduled = false;
 
@@ -37,19 +43,41 @@ export class FakeConnection extends EventTarget {
 
   restartIce() {
     this.restarts++;
+    this.#restartNeeded = true;
     this.#scheduleNegotiation();
   }
 
-  async setLocalDescription() {
+  /** @param {RTCConfiguration} configuration */
+  setConfiguration(configuration) {
+    if (this.closed) throw new DOMException('closed', 'InvalidStateError');
+    this.configuration = configuration;
+  }
+
+  async getStats() {
+    return new Map(this.stats.map(entry => [entry.id, entry]));
+  }
+
+  /** @param {{type: string}} [description] only a rollback */
+  async setLocalDescription(description) {
     await undefined;
+    if (description?.type === 'rollback') return this.#rollback();
     if (this.signalingState === 'have-remote-offer') {
       this.localDescription = {type: 'answer', sdp: `answer to ${this.remoteDescription?.sdp}`};
+      this.#restartNeeded = false;
       this.#becomeStable();
       return;
     }
-    this.localDescription = {type: 'offer', sdp: `offer ${++offers}`};
+    if (this.#restartNeeded) this.#ufrag = `u${++generations}`;
+    this.localDescription = {type: 'offer', sdp: `offer ${++offers}\r\na=ice-ufrag:${this.#ufrag}\r\n`};
     this.signalingState = 'have-local-offer';
     this.#negotiationNeeded = false;
+  }
+
+  #rollback() {
+    if (this.signalingState !== 'have-local-offer') throw new DOMException('nothing to roll back', 'InvalidStateError');
+    this.rollbacks++;
+    this.#negotiationNeeded = true;
+    this.#becomeStable();
   }
 
   /** @param {{type: RTCSdpType, sdp: string}} description */
@@ -66,6 +94,7 @@ export class FakeConnection extends EventTarget {
     }
     if (this.signalingState !== 'have-local-offer') throw new DOMException('answer without an offer', 'InvalidStateError');
     this.remoteDescription = description;
+    this.#restartNeeded = false;
     this.#becomeStable();
   }
 
@@ -109,10 +138,32 @@ export class FakeConnection extends EventTarget {
 }
 
 class FakeTransceiver {
-  /** @param {unknown} trackOrKind */
+  /** @param {string | {kind: string}} trackOrKind */
   constructor(trackOrKind) {
-    /** @type {unknown} */
-    this.track = trackOrKind;
-    this.sender = {replaceTrack: async (/** @type {unknown} */ track) => { this.track = track; }};
+    this.sender = new FakeSender(typeof trackOrKind === 'string' ? null : trackOrKind);
+  }
+}
+
+class FakeSender {
+  /** Whether the encoding was active, after each setParameters. @type {boolean[]} */
+  active = [];
+
+  /** @param {unknown} track */
+  constructor(track) {
+    this.track = track;
+  }
+
+  getParameters() {
+    return {encodings: [{active: true}]};
+  }
+
+  /** @param {{encodings: {active: boolean}[]}} parameters */
+  async setParameters({encodings}) {
+    this.active.push(encodings[0].active);
+  }
+
+  /** @param {unknown} track */
+  async replaceTrack(track) {
+    this.track = track;
   }
 }

@@ -1,6 +1,6 @@
 /** Fakes for the tests of session.js: an in-memory server, its inboxes, and peers that record calls. */
 
-/** FakeServer holds messages to a missing recipient, as the real server does for a POST that waits. */
+/** FakeServer delays messages to a missing recipient, as the real server does for a POST with wait. */
 export class FakeServer {
   /** @type {Map<string, FakeInbox>} */
   inboxes = new Map();
@@ -32,6 +32,7 @@ export class FakeServer {
 
 export class FakeInbox extends EventTarget {
   status = 'idle';
+  maxRetryDelay = 0;
   /** @type {{kind: string, status: number, code: string} | null} the kind of message that the server rejects, and the error */
   rejects = null;
   /** @param {FakeServer} server @param {string} name */
@@ -48,6 +49,10 @@ export class FakeInbox extends EventTarget {
   setStatus(status) {
     this.status = status;
     this.dispatchEvent(new CustomEvent('status', {detail: status}));
+  }
+  /** @param {'lost'|'restored'} detail */
+  setConnection(detail) {
+    this.dispatchEvent(new CustomEvent('connection', {detail}));
   }
   /** @param {string} to @param {any} data */
   async send(to, data) {
@@ -77,6 +82,16 @@ export class FakePeer extends EventTarget {
   }
   /** @param {any} signal */
   async receive(signal) { this.received.push(signal); }
+  /** @type {boolean[]} */
+  signaling = [];
+  relayed = false;
+  /** @param {boolean} open */
+  setSignaling(open) { this.signaling.push(open); }
+  /** @param {boolean} relayed */
+  setRelayed(relayed) {
+    this.relayed = relayed;
+    this.dispatchEvent(new CustomEvent('path', {detail: relayed ? 'relayed' : 'direct'}));
+  }
   /** @param {string} state */
   setState(state) {
     this.state = state;

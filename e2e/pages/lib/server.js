@@ -60,8 +60,8 @@ export class Server {
   }
 }
 
-/** @returns {Promise<number>} */
-function freePort() {
+/** Returns a TCP port of 127.0.0.1 that is free. @returns {Promise<number>} */
+export function freePort() {
   return new Promise((resolve, reject) => {
     const probe = createServer().listen(0, '127.0.0.1', () => {
       const address = probe.address();

@@ -4,15 +4,15 @@ import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {InboxError, decode, encode, readResponse, retryAfter, retryDelay} from '../../../public/codec.js';
 
-for (const [status, code, passing] of /** @type {[number, string, boolean][]} */ ([
+for (const [status, code, temporary] of /** @type {[number, string, boolean][]} */ ([
   [0, 'network', true], [0, 'closed', false], [0, 'queue-full', false],
   [0, 'intercepted', true], [200, 'intercepted', true], [302, 'intercepted', true],
   [401, 'refused', false], [403, 'refused', false], [404, 'refused', false], [425, 'refused', true], [429, 'refused', true],
   [400, 'bad-request', false], [401, 'unauthorized', false], [403, 'cross-site', false], [404, 'no-inbox', false], [413, 'body-too-large', false],
   [408, 'body-too-slow', true], [429, 'rate-limited', true], [500, 'internal', true], [502, 'refused', true], [503, 'inbox-full', true],
 ])) {
-  test(`${status} ${code} is ${passing ? 'temporary' : 'permanent'}`, () => {
-    assert.equal(new InboxError(code, '', {status}).passing, passing);
+  test(`${status} ${code} is ${temporary ? 'temporary' : 'permanent'}`, () => {
+    assert.equal(new InboxError(code, '', {status}).temporary, temporary);
   });
 }
 

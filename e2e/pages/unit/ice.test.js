@@ -1,18 +1,18 @@
-/** Tests ice.js: the list of servers, or an empty list on failure, and connections without invalid servers. */
+/** Tests ice.js: the list of servers, or the last list on failure, and connections without invalid servers. */
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {connectWith, iceServers} from '../../../public/ice.js';
+import {IceServers, applyAccepted, connectWith} from '../../../public/ice.js';
 
 test('the request is authenticated and returns the servers', async t => {
   const servers = [{urls: ['turn:example.org'], username: 'u', credential: 'c'}];
   const fetchMock = t.mock.method(globalThis, 'fetch', async () => Response.json({iceServers: servers}));
-  assert.deepEqual(await iceServers('https://example.org/ice', 'Basic x'), servers);
+  assert.deepEqual(await new IceServers('https://example.org/ice', 'Basic x').fetch(), servers);
   const [, options] = fetchMock.mock.calls[0].arguments;
   assert.deepEqual([options?.cache, options?.credentials, options?.redirect, options?.headers], ['no-store', 'omit', 'error', {Authorization: 'Basic x'}]);
 });
 
-for (const [name, answer] of /** @type {[string, () => Promise<Response>][]} */ ([
+for (const [name, respond] of /** @type {[string, () => Promise<Response>][]} */ ([
   ['no response', () => Promise.reject(new TypeError('down'))],
   ['an error status', async () => Response.json({iceServers: [{urls: 'stun:x'}]}, {status: 401})],
   ['invalid JSON', async () => new Response('<p>')],
@@ -21,20 +21,42 @@ for (const [name, answer] of /** @type {[string, () => Promise<Response>][]} */ 
   ['an object in place of the list', async () => Response.json({iceServers: {urls: 'stun:x'}})],
   ['a string in place of the list', async () => Response.json({iceServers: 'stun:x'})],
 ])) {
-  test(`${name}: an empty list, and the console says why`, async t => {
+  test(`${name}: the last list, which is empty at first, and the console says why`, async t => {
     const info = t.mock.method(console, 'info', () => {});
-    t.mock.method(globalThis, 'fetch', answer);
-    assert.deepEqual(await iceServers('https://example.org/ice', ''), []);
-    assert.match(info.mock.calls[0].arguments[0], /^No STUN and TURN servers: /);
+    const fetchMock = t.mock.method(globalThis, 'fetch', respond);
+    const ice = new IceServers('https://example.org/ice', '');
+    assert.deepEqual(await ice.fetch(), []);
+    assert.match(info.mock.calls[0].arguments[0], /^No new list of STUN and TURN servers, continuing with 0: /);
+    fetchMock.mock.mockImplementationOnce(async () => Response.json({iceServers: [{urls: 'stun:y'}]}), 1);
+    assert.deepEqual(await ice.fetch(), [{urls: 'stun:y'}]);
+    assert.deepEqual(await ice.fetch(), [{urls: 'stun:y'}]);
   });
 }
+
+for (const [body, turn] of /** @type {[object, string][]} */ ([
+  [{iceServers: []}, ''], [{iceServers: [], turn: 'month-used'}, 'month-used'], [{iceServers: [], turn: {}}, ''], [{iceServers: [], turn: 'later'}, ''],
+])) {
+  test(`TURN is ${turn || 'offered'} in ${JSON.stringify(body)}`, async t => {
+    t.mock.method(globalThis, 'fetch', async () => Response.json(body));
+    const ice = new IceServers('https://example.org/ice', '');
+    await ice.fetch();
+    assert.equal(ice.turn, turn);
+  });
+}
+
+test('each request fetches a new list', async t => {
+  let count = 0;
+  t.mock.method(globalThis, 'fetch', async () => Response.json({iceServers: [{urls: `stun:h${++count}`}]}));
+  const ice = new IceServers('https://example.org/ice', '');
+  assert.deepEqual([await ice.fetch(), await ice.fetch()], [[{urls: 'stun:h1'}], [{urls: 'stun:h2'}]]);
+});
 
 test('the request times out', async t => {
   t.mock.method(console, 'info', () => {});
   t.mock.timers.enable({apis: ['setTimeout']});
   t.mock.method(globalThis, 'fetch', (/** @type {string} */ _url, /** @type {RequestInit} */ {signal}) =>
     new Promise((_resolve, reject) => signal?.addEventListener('abort', () => reject(signal.reason))));
-  const servers = iceServers('https://example.org/ice', '');
+  const servers = new IceServers('https://example.org/ice', '').fetch();
   t.mock.timers.tick(5_000);
   assert.deepEqual(await servers, []);
 });
@@ -64,8 +86,8 @@ function connectWithFakes(t, servers) {
   const warn = t.mock.method(console, 'warn', () => {});
   /** @type {FakeConnection[]} */
   const made = [];
-  const connect = (/** @type {RTCConfiguration} */ configuration) => {
-    const connection = new FakeConnection(configuration);
+  const connect = (/** @type {RTCIceServer[]} */ iceServers) => {
+    const connection = new FakeConnection({iceServers});
     made.push(connection);
     return /** @type {any} */ (connection);
   };
@@ -104,7 +126,21 @@ test('URLs beyond the limit are left out', t => {
   }
 });
 
-test('a browser that creates no connection at all is not the fault of a server', () => {
+test('an error of the browser that no server causes is thrown', () => {
   const connect = () => { throw new Error('no more connections'); };
   assert.throws(() => connectWith(connect, [{urls: 'stun:a'}]), /no more connections/);
+});
+
+test('a connection gets the servers of a new list that the browser accepts', t => {
+  t.mock.method(console, 'warn', () => {});
+  /** @type {RTCIceServer[][]} */
+  const applied = [];
+  const apply = (/** @type {RTCIceServer[]} */ servers) => {
+    applied.push(servers);
+    new FakeConnection({iceServers: servers});
+  };
+  assert.deepEqual(applyAccepted(apply, [{urls: 'stun:a'}]), []);
+  assert.deepEqual(applied.splice(0), [[{urls: 'stun:a'}]]);
+  assert.deepEqual(applyAccepted(apply, [{urls: 'stun:h:1'}, {urls: 'stun:b'}]), ['stun:h:1']);
+  assert.deepEqual(applied.at(-1), [{urls: 'stun:b'}]);
 });

@@ -28,12 +28,12 @@ test('a POST that waits is aborted before the server would respond with 404', as
 });
 
 /**
- * Opens an inbox on a fake server that holds each POST for a time, and counts the
+ * Opens an inbox on a fake server that waits for a time before it answers a POST, and counts the
  * 404 responses, which a browser would log to its console.
  * @param {import('node:test').TestContext} t
- * @param {number} hold milliseconds
+ * @param {number} wait milliseconds
  */
-function inboxWithHold(t, hold) {
+function inboxOnServerThatWaits(t, wait) {
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
   const seen = {posts: 0, notFound: 0, exists: false, respond: (/** @type {Response} */ _response) => {}};
   const problem = () => new globalThis.Response('{"type":"urn:inbox:problem:no-inbox","title":"t"}', {status: 404});
@@ -48,7 +48,7 @@ function inboxWithHold(t, hold) {
         if (signal?.aborted) return;
         seen.notFound++;
         resolve(problem());
-      }, hold);
+      }, wait);
     }),
   });
   return {inbox, seen};
@@ -63,8 +63,8 @@ test('polls to a server without long polling are limited', async t => {
   assert.ok(polls >= 10 && polls <= 12, `got ${polls} polls in 10 s, want one per second`);
 });
 
-test('a server that holds a POST for less than requested responds with one 404, not one per POST', async t => {
-  const {inbox, seen} = inboxWithHold(t, 3_000);
+test('a server that waits for less time than requested responds with one 404, not one per POST', async t => {
+  const {inbox, seen} = inboxOnServerThatWaits(t, 3_000);
   const sent = inbox.send('bob', 'x', {wait: Infinity});
   await advance(t, 60);
   assert.equal(seen.notFound, 1);
@@ -74,8 +74,8 @@ test('a server that holds a POST for less than requested responds with one 404, 
   await sent;
 });
 
-test('retries to a server that does not hold a POST back off until the recipient sends a message', async t => {
-  const {inbox, seen} = inboxWithHold(t, 0);
+test('retries to a server that does not wait back off until the recipient sends a message', async t => {
+  const {inbox, seen} = inboxOnServerThatWaits(t, 0);
   inbox.start();
   const sent = inbox.send('bob', 'x', {wait: Infinity});
   await advance(t, 60);
@@ -86,8 +86,8 @@ test('retries to a server that does not hold a POST back off until the recipient
   await sent;
 });
 
-test('a send to a server that does not hold a POST gives up on time', async t => {
-  const {inbox, seen} = inboxWithHold(t, 0);
+test('a send to a server that does not wait gives up on time', async t => {
+  const {inbox, seen} = inboxOnServerThatWaits(t, 0);
   const failed = assert.rejects(inbox.send('bob', 'x', {wait: 9}), {code: 'no-inbox'});
   await advance(t, 9.5);
   await failed;
@@ -95,31 +95,31 @@ test('a send to a server that does not hold a POST gives up on time', async t =>
 });
 
 /**
- * Opens an inbox behind a fake proxy that cuts each request after a time.
+ * Opens an inbox behind a fake proxy that aborts each request after a time.
  * @param {import('node:test').TestContext} t
- * @param {() => globalThis.Response | null} cut returns the response after a cut, null for a lost connection
+ * @param {() => globalThis.Response | null} respond returns the proxy's response, null for a lost connection
  */
-function inboxBehindProxy(t, cut) {
+function inboxBehindProxy(t, respond) {
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
-  /** @type {{waits: number[], events: string[], limit: number, cuts: number, posts: number}} */
-  const seen = {waits: [], events: [], limit: 10_000, cuts: 0, posts: 0};
+  /** @type {{waits: number[], events: string[], limit: number, aborts: number, posts: number}} */
+  const seen = {waits: [], events: [], limit: 10_000, aborts: 0, posts: 0};
   const inbox = openInbox('http://localhost/inbox', {
     fetch: (url, {method, signal} = {}) => new Promise((resolve, reject) => {
       signal?.addEventListener('abort', () => reject(signal.reason));
       const wait = 1000 * Number(new URL(String(url)).searchParams.get('wait'));
       if (method === 'POST') seen.posts++;
       else seen.waits.push(wait / 1000);
-      const respond = () => resolve(method === 'GET' ? new globalThis.Response(null, {status: 204})
+      const respondInTime = () => resolve(method === 'GET' ? new globalThis.Response(null, {status: 204})
         : new globalThis.Response('{"type":"urn:inbox:problem:no-inbox","title":"t"}', {status: 404}));
-      const sever = () => {
+      const abort = () => {
         if (signal?.aborted) return;
-        seen.cuts++;
-        const response = cut();
+        seen.aborts++;
+        const response = respond();
         if (response) resolve(response);
         else reject(new TypeError('connection lost'));
       };
-      if (wait >= seen.limit) setTimeout(sever, seen.limit);
-      else setTimeout(respond, wait);
+      if (wait >= seen.limit) setTimeout(abort, seen.limit);
+      else setTimeout(respondInTime, wait);
     }),
   });
   inbox.addEventListener('error', event => seen.events.push(/** @type {CustomEvent} */ (event).detail.code));
@@ -127,20 +127,20 @@ function inboxBehindProxy(t, cut) {
   return {inbox, seen};
 }
 
-for (const [name, cut] of /** @type {[string, () => globalThis.Response | null][]} */ ([
+for (const [name, respond] of /** @type {[string, () => globalThis.Response | null][]} */ ([
   ['502', () => new globalThis.Response('<h1>Bad Gateway</h1>', {status: 502})],
   ['504', () => new globalThis.Response('<h1>Gateway Time-out</h1>', {status: 504})],
   ['524', () => new globalThis.Response('', {status: 524})],
   ['a lost connection', () => null],
 ])) {
-  test(`a proxy that cuts polls with ${name}: shorter polls without an error`, async t => {
-    const {inbox, seen} = inboxBehindProxy(t, cut);
+  test(`a proxy that aborts polls with ${name}: shorter polls without an error`, async t => {
+    const {inbox, seen} = inboxBehindProxy(t, respond);
     inbox.start();
     await advance(t, 60);
     assert.deepEqual(seen.waits.slice(0, 6), [0, 25, 0, 8, 8, 8]);
     assert.deepEqual(seen.events, ['retrying', 'open']);
     await advance(t, 540);
-    assert.ok(seen.cuts <= 4, `got ${seen.cuts} cuts in 10 minutes, want at most 4`);
+    assert.ok(seen.aborts <= 4, `got ${seen.aborts} aborted polls in 10 minutes, want at most 4`);
     assert.deepEqual(seen.events, ['retrying', 'open']);
     seen.limit = Infinity;
     await advance(t, 1_800);
@@ -149,18 +149,18 @@ for (const [name, cut] of /** @type {[string, () => globalThis.Response | null][
 }
 
 for (const limit of [1_000, 1_500, 3_000, 20_000]) {
-  test(`a proxy that cuts polls after ${limit} ms`, async t => {
+  test(`a proxy that aborts polls after ${limit} ms`, async t => {
     const {inbox, seen} = inboxBehindProxy(t, () => null);
     seen.limit = limit;
     inbox.start();
     await advance(t, 120);
-    assert.ok(seen.cuts >= 1 && seen.cuts <= 6, `got ${seen.cuts} cuts`);
+    assert.ok(seen.aborts >= 1 && seen.aborts <= 6, `got ${seen.aborts} aborted polls`);
     assert.ok(seen.waits.length <= 125, `got ${seen.waits.length} polls in two minutes`);
     assert.deepEqual(seen.events, ['retrying', 'open']);
   });
 }
 
-test('a poll that is cut while the server is down is an error', async t => {
+test('a poll that is aborted while the server is down is an error', async t => {
   const {inbox, seen} = inboxBehindProxy(t, () => null);
   inbox.start();
   await advance(t, 1);
@@ -169,23 +169,23 @@ test('a poll that is cut while the server is down is an error', async t => {
   assert.deepEqual(seen.events.slice(0, 4), ['retrying', 'open', 'retrying', 'network']);
 });
 
-test('a held POST that is cut is repeated without an error and for a shorter time', async t => {
+test('a POST that is aborted while it waits is repeated without an error and with a shorter wait', async t => {
   const {inbox, seen} = inboxBehindProxy(t, () => new globalThis.Response('', {status: 504}));
   void inbox.send('bob', 'x', {wait: Infinity}).catch(() => {});
   await advance(t, 120);
-  assert.equal(seen.cuts, 1);
+  assert.equal(seen.aborts, 1);
   assert.ok(seen.posts >= 14 && seen.posts <= 18, `got ${seen.posts} POSTs in two minutes`);
   assert.deepEqual(seen.events, []);
 });
 
-test('a POST that is cut repeatedly is an error', async t => {
+test('a POST that is aborted repeatedly is an error', async t => {
   const {inbox, seen} = inboxBehindProxy(t, () => (seen.limit = 1_500, new globalThis.Response('', {status: 504})));
   void inbox.send('bob', 'x', {wait: Infinity}).catch(() => {});
   await advance(t, 20);
   assert.ok(seen.events.includes('refused'), `got the events ${seen.events}`);
 });
 
-for (const [name, answer] of /** @type {[string, () => globalThis.Response][]} */ ([
+for (const [name, respond] of /** @type {[string, () => globalThis.Response][]} */ ([
   ['a page', () => new globalThis.Response('<title>Sign in</title>', {headers: {'Content-Type': 'text/html'}})],
   ['a redirect', () => new globalThis.Response(null, {status: 302, headers: {Location: '/login'}})],
   ['an old message', () => new globalThis.Response('x', {headers: {'X-Message-Id': '1', 'X-From': 'bob'}})],
@@ -196,7 +196,7 @@ for (const [name, answer] of /** @type {[string, () => globalThis.Response][]} *
     t.mock.timers.enable({apis: ['setTimeout', 'Date']});
     let polls = 0;
     let messages = 0;
-    const inbox = openInbox('http://localhost/inbox', {fetch: async () => (polls++, answer())});
+    const inbox = openInbox('http://localhost/inbox', {fetch: async () => (polls++, respond())});
     /** @type {number[]} */
     const delays = [];
     inbox.addEventListener('error', event => delays.push(/** @type {CustomEvent} */ (event).detail.retryIn));
@@ -210,7 +210,7 @@ for (const [name, answer] of /** @type {[string, () => globalThis.Response][]} *
   });
 }
 
-test('a message that another page answers is sent when the server answers again', async t => {
+test('an intercepted message is sent when the server responds again', async t => {
   t.mock.timers.enable({apis: ['setTimeout', 'Date']});
   let intercepted = true;
   let posts = 0;
@@ -271,23 +271,23 @@ function mockNetworkEvents(t) {
 }
 
 for (const event of ['offline', 'online']) {
-  test(`a held poll is repeated when the device goes ${event}`, async t => {
+  test(`a long poll is repeated when the device goes ${event}`, async t => {
     const page = mockNetworkEvents(t);
     t.mock.timers.enable({apis: ['setTimeout', 'Date']});
-    let held = 0;
+    let polls = 0;
     const inbox = openInbox('http://localhost/inbox', {
       fetch: (url, {signal} = {}) => new Promise((resolve, reject) => {
         if (String(url).endsWith('wait=0')) return resolve(new globalThis.Response(null, {status: 204}));
-        held++;
+        polls++;
         signal?.addEventListener('abort', () => reject(signal.reason));
       }),
     });
     inbox.start();
     await advance(t, 1);
-    assert.equal(held, 1);
+    assert.equal(polls, 1);
     page.dispatchEvent(new Event(event));
     await advance(t, 1);
-    assert.equal(held, 2);
+    assert.equal(polls, 2);
   });
 }
 
@@ -304,4 +304,59 @@ test('a retry delay ends when the device is online again', async t => {
   page.dispatchEvent(new Event('online'));
   await advance(t, 0.1);
   assert.equal(requests, 2);
+});
+
+for (const [name, respond, lost] of /** @type {[string, () => globalThis.Response, boolean][]} */ ([
+  ['a lost connection', () => { throw new TypeError('down'); }, true],
+  ['a stopping server', () => new globalThis.Response(null, {status: 204, headers: {'Retry-After': '1'}}), true],
+  ['502 of a proxy', () => new globalThis.Response('', {status: 502}), true],
+  ['429 of a proxy', () => new globalThis.Response('', {status: 429}), false],
+  ['429 of the server', () => new globalThis.Response('{"type":"urn:inbox:problem:rate-limited","title":"t"}', {status: 429}), false],
+  ['503 of the server', () => new globalThis.Response('{"type":"urn:inbox:problem:store-unavailable","title":"t"}', {status: 503}), false],
+  ['a login page', () => new globalThis.Response('<title>Sign in</title>'), false],
+])) {
+  test(`${name}: the connection ${lost ? 'is lost until a poll succeeds' : 'is not lost'}`, async t => {
+    t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+    let failing = true;
+    const inbox = openInbox('http://localhost/inbox', {fetch: async () => failing ? respond() : new globalThis.Response(null, {status: 204})});
+    /** @type {string[]} */
+    const events = [];
+    inbox.addEventListener('connection', event => events.push(/** @type {CustomEvent} */ (event).detail));
+    inbox.start();
+    await advance(t, 10);
+    assert.deepEqual(events, lost ? ['lost'] : []);
+    failing = false;
+    await advance(t, 20);
+    assert.equal(inbox.status, 'open');
+    assert.deepEqual(events, lost ? ['lost', 'restored'] : []);
+  });
+}
+
+for (const [name, respond, want] of /** @type {[string, () => globalThis.Response | null, string[]][]} */ ([
+  ['with 504', () => new globalThis.Response('', {status: 504}), []],
+  ['by closing the connection', () => null, ['lost', 'restored']],
+])) {
+  test(`a proxy that aborts a poll ${name}: the connection ${want.length ? 'is lost for a moment' : 'is not lost'}`, async t => {
+    const {inbox, seen} = inboxBehindProxy(t, respond);
+    inbox.addEventListener('connection', event => seen.events.push(/** @type {CustomEvent} */ (event).detail));
+    inbox.start();
+    await advance(t, 20);
+    assert.deepEqual(seen.events, ['retrying', 'open', ...want]);
+  });
+}
+
+test('a failed send does not lose the connection: only polls show it', async t => {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  const inbox = openInbox('http://localhost/inbox', {
+    fetch: async (_url, {method} = {}) => {
+      if (method === 'POST') throw new TypeError('down');
+      return new globalThis.Response(null, {status: 204});
+    },
+  });
+  let events = 0;
+  inbox.addEventListener('connection', () => events++);
+  inbox.start();
+  void inbox.send('bob', 'x').catch(() => {});
+  await advance(t, 10);
+  assert.equal(events, 0);
 });

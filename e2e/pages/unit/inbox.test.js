@@ -5,7 +5,7 @@ import {once} from 'node:events';
 import {createServer} from 'node:http';
 import {test} from 'node:test';
 import {Inbox, InboxError} from '../../../public/inbox.js';
-import {flushPromises, nextDetail, onCleanup, openInbox} from '../lib/inboxes.js';
+import {advance, flushPromises, nextDetail, onCleanup, openInbox} from '../lib/inboxes.js';
 
 /**
  * @typedef {import('node:http').IncomingMessage} Request
@@ -78,11 +78,11 @@ test('a message that cannot be decoded is skipped and reported', async () => {
 });
 
 test('the first poll does not wait, later polls do, and they do not overlap', async () => {
-  let held = 0;
+  let waiting = 0;
   let maxConcurrent = 0;
   const {url, requests} = await serve(({response, url}) => {
-    maxConcurrent = Math.max(maxConcurrent, ++held);
-    setTimeout(() => { held--; respond(response, 204); }, url.searchParams.get('wait') === '0' ? 0 : 510);
+    maxConcurrent = Math.max(maxConcurrent, ++waiting);
+    setTimeout(() => { waiting--; respond(response, 204); }, url.searchParams.get('wait') === '0' ? 0 : 510);
   });
   const inbox = openInbox(url);
   inbox.start();
@@ -112,7 +112,7 @@ test('start inside a superseded listener does not start a second loop', async ()
   let maxConcurrent = 0;
   const {url, requests} = await serve(({response}) => {
     maxConcurrent = Math.max(maxConcurrent, ++open);
-    // Slow like a held poll, so that the client does not limit the rate.
+    // Slow like a long poll, so that the client does not limit the rate.
     setTimeout(() => { open--; respond(response, 204, requests.length === 1 ? {'X-Poll-Ended': 'superseded'} : {}); }, 510);
   });
   const inbox = new Inbox(url, {name: 'me', password: 'secret'});
@@ -166,6 +166,23 @@ test('delays grow and have jitter', async () => {
   await nextDetail(inbox, 'error');
   const second = (await nextDetail(inbox, 'error')).retryIn;
   assert.ok(second >= 0.5 && second <= 1, `second delay: ${second}`);
+});
+
+test('the maximum delay can be lowered, but not below Retry-After', async t => {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  let retryAfter = {};
+  const inbox = openInbox('http://localhost/inbox', {fetch: async () => new globalThis.Response(null, {status: 503, headers: retryAfter})});
+  inbox.maxRetryDelay = 2_000;
+  /** @type {number[]} */
+  const delays = [];
+  inbox.addEventListener('error', event => delays.push(/** @type {CustomEvent} */ (event).detail.retryIn));
+  inbox.start();
+  await advance(t, 30);
+  assert.ok(delays.length >= 15, `got ${delays.length} attempts in 30 s`);
+  assert.ok(delays.every(delay => delay <= 2), `got the delays ${delays}`);
+  retryAfter = {'Retry-After': '9'};
+  await advance(t, 3);
+  assert.ok(/** @type {number} */ (delays.at(-1)) >= 9, `got the delay ${delays.at(-1)}`);
 });
 
 test('sends keep their order and type across failures', async () => {
@@ -269,11 +286,11 @@ test('the last message bypasses the queue, outlives the page and is not retried'
   });
   let errors = 0;
   inbox.addEventListener('error', () => errors++);
-  inbox.send('bob', 'held').catch(() => {});
+  inbox.send('bob', 'queued').catch(() => {});
   await flushPromises();
   inbox.sendLast('bob', {kind: 'bye'});
   await flushPromises();
-  assert.deepEqual(requests.map(({keepalive, body}) => [keepalive, body]), [[undefined, 'held'], [true, '{"kind":"bye"}']]);
+  assert.deepEqual(requests.map(({keepalive, body}) => [keepalive, body]), [[undefined, 'queued'], [true, '{"kind":"bye"}']]);
   assert.equal(errors, 0);
 });
 

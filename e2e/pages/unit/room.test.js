@@ -17,8 +17,8 @@ test('a link leads both sides to the same room', async () => {
   const room = /** @type {Room} */ (Room.from(''));
   const link = new URL(room.link('receive', 'https://example.org/under/send.html?x#y'));
   assert.equal(link.origin + link.pathname, 'https://example.org/under/receive.html');
-  const there = /** @type {Room} */ (Room.from(link.hash));
-  assert.deepEqual(await there.credentials('send'), await room.credentials('send'));
+  const remote = /** @type {Room} */ (Room.from(link.hash));
+  assert.deepEqual(await remote.credentials('send'), await room.credentials('send'));
 });
 
 test('an invalid fragment is rejected', () => {

@@ -28,7 +28,7 @@ function makeEndpoint(Class, server) {
   const peers = [];
   const options = /** @type {any} */ ({
     inbox: new FakeInbox(server, name), to,
-    iceServers: async () => [{urls: 'stun:example.org'}],
+    fetchIceServers: async () => [{urls: 'stun:example.org'}],
     createPeer: (/** @type {any} */ o) => { peers.push(new FakePeer(o)); return peers.at(-1); },
   });
   const endpoint = new Class(options);
@@ -202,7 +202,7 @@ test('a stop while the ICE servers are fetched leaves no call behind', async () 
   const {camera} = await call();
   /** @type {(servers: RTCIceServer[]) => void} */
   let answer = () => {};
-  camera.endpoint.iceServers = () => new Promise(resolve => { answer = resolve; });
+  camera.endpoint.fetchIceServers = () => new Promise(resolve => { answer = resolve; });
   const handled = camera.endpoint.onMessage({kind: 'hello', page: 'new'});
   await flushPromises();
   camera.endpoint.stop();
@@ -216,7 +216,7 @@ test('a screen superseded while the ICE servers are fetched creates no peer', as
   const {camera, screen} = await call();
   /** @type {(servers: RTCIceServer[]) => void} */
   let answer = () => {};
-  screen.endpoint.iceServers = () => new Promise(resolve => { answer = resolve; });
+  screen.endpoint.fetchIceServers = () => new Promise(resolve => { answer = resolve; });
   const signal = /** @type {const} */ ({call: 'next', n: 1, description: {type: 'offer', sdp: ''}});
   const handled = screen.endpoint.onMessage({kind: 'signal', page: camera.endpoint.page, to: screen.endpoint.page, signal});
   await flushPromises();
@@ -326,4 +326,31 @@ test('a new track is added to the current call', async () => {
   const track = /** @type {MediaStreamTrack} */ ({kind: 'audio'});
   await camera.endpoint.setTrack('audio', track);
   assert.equal(camera.peers[0].tracks.get('audio'), track);
+});
+
+test('a peer knows whether its own server responds', async () => {
+  const {camera, screen} = await call();
+  camera.inbox.setConnection('lost');
+  await camera.endpoint.onMessage({kind: 'hello', page: 'new'});
+  camera.inbox.setConnection('restored');
+  assert.deepEqual(camera.peers.map(({signaling}) => signaling), [[true, false], [false, true]]);
+  assert.deepEqual(screen.peers[0].signaling, [true]);
+});
+
+test('the inbox retries sooner during a relayed call', async () => {
+  const {camera} = await call();
+  const [peer] = camera.peers;
+  peer.setRelayed(false);
+  assert.equal(camera.inbox.maxRetryDelay, 15_000);
+  peer.setRelayed(true);
+  assert.equal(camera.inbox.maxRetryDelay, 2_000);
+  camera.endpoint.stop();
+  assert.equal(camera.inbox.maxRetryDelay, 15_000);
+});
+
+test('a call fetches the servers before it begins, and can fetch them again', async () => {
+  const {screen} = await call();
+  const {options} = screen.peers[0];
+  assert.equal(options.fetchIceServers, screen.endpoint.fetchIceServers);
+  assert.equal(options.iceTransportPolicy, undefined);
 });

@@ -1,4 +1,4 @@
-/** A proxy in front of a server on plain HTTP, which can respond in its place. */
+/** A reverse proxy for a server on plain HTTP. It can respond instead of the server. */
 
 import {once} from 'node:events';
 import {createServer, request} from 'node:http';
@@ -8,7 +8,7 @@ import {createServer, request} from 'node:http';
  * @typedef {import('node:http').ServerResponse} Response
  */
 
-export class Front {
+export class ReverseProxy {
   /** Responds to a request itself and returns true, or returns false. @type {(request: Request, response: Response) => boolean} */
   intercept = () => false;
   /** Milliseconds after which a request without a response gets 504. */
