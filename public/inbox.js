@@ -33,6 +33,9 @@ const MAX_QUEUE = 200;
  * @typedef {{from: string, id: string, type: string, data: unknown}} Message
  *   data is the parsed value of JSON, a string for text, else an ArrayBuffer.
  * @typedef {'idle'|'open'|'retrying'|'superseded'|'closed'} Status
+ * @typedef {{seal: (data: any, to: string) => Promise<unknown>, open: (data: any, from: string) => Promise<unknown>}} MessageSealer
+ *   seal changes the data of a message before it is sent, open restores the data of
+ *   a received message. seal.js has one that encrypts signals.
  */
 
 /**
@@ -65,16 +68,19 @@ export class Inbox extends EventTarget {
   #url;
   #authorization;
   #fetch;
+  #sealer;
 
   /**
    * @param {string | URL} url the /inbox endpoint of the server
-   * @param {{name: string, password: string, fetch?: typeof fetch}} options
+   * @param {{name: string, password: string, fetch?: typeof fetch, sealer?: MessageSealer}} options
+   *   a message that the sealer cannot open is skipped, with an error `unreadable`
    */
-  constructor(url, {name, password, fetch: customFetch}) {
+  constructor(url, {name, password, fetch: customFetch, sealer}) {
     super();
     this.#url = String(url);
     this.#authorization = basicAuth(name, password);
     this.#fetch = customFetch ?? ((...request) => fetch(...request));
+    this.#sealer = sealer;
   }
 
   /** The Authorization value, for other endpoints of the server. */
@@ -102,6 +108,16 @@ export class Inbox extends EventTarget {
   }
 
   /**
+   * Closes the inbox and releases its name: the server deletes the mailbox with its
+   * messages. The request outlives the page and is not retried; if it fails, the
+   * claim expires a minute later.
+   */
+  release() {
+    this.close();
+    this.#fetch(this.#url, {...this.#requestOptions('DELETE'), keepalive: true}).catch(() => {}); // the claim expires
+  }
+
+  /**
    * Sends data to another mailbox. Resolves when the server has stored it, and
    * rejects on a permanent error. With `wait`, a missing mailbox is an error only
    * after that many seconds; Infinity waits without limit.
@@ -115,10 +131,11 @@ export class Inbox extends EventTarget {
     if (queue.length >= MAX_QUEUE) {
       throw new InboxError('queue-full', `queue full: ${MAX_QUEUE} messages to this recipient are pending`);
     }
-    const message = encode(data);
+    const message = this.#encode(data, to);
+    message.catch(() => {}); // handled below, after the earlier messages
     this.#queues.set(to, queue);
     queue.length++;
-    const sent = queue.tail.then(() => this.#deliver(to, message, wait));
+    const sent = queue.tail.then(async () => this.#deliver(to, await message, wait));
     queue.tail = sent.catch(() => {}); // an error affects only its own message
     try {
       await sent;
@@ -128,8 +145,18 @@ export class Inbox extends EventTarget {
   }
 
   /**
-   * Sends a last message when the page closes. The request bypasses the queue,
-   * outlives the page and is not retried.
+   * Encodes data, which the sealer of the inbox changes first.
+   * @param {unknown} data
+   * @param {string} to
+   */
+  async #encode(data, to) {
+    return encode(this.#sealer ? await this.#sealer.seal(data, to) : data);
+  }
+
+  /**
+   * Sends a last message when the page closes. The request bypasses the queue and
+   * the sealer, which would need more time than a closing page has. It outlives the
+   * page and is not retried.
    * @param {string} to
    * @param {unknown} data
    */
@@ -189,7 +216,7 @@ export class Inbox extends EventTarget {
     if (pause > 0) throw new InboxError('stopping', 'the server is shutting down', {status: 204, retryAfter: pause});
     this.#setStatus('open');
     this.#setConnectionLost(false);
-    if (response.status === 200) this.#dispatchMessage(response, body);
+    if (response.status === 200) await this.#dispatchMessage(response, body);
     else if (!confirming) await this.#onEmptyPoll(wait, Date.now() - started);
   }
 
@@ -210,13 +237,15 @@ export class Inbox extends EventTarget {
    * @param {Response} response
    * @param {ArrayBuffer} body
    */
-  #dispatchMessage(response, body) {
+  async #dispatchMessage(response, body) {
     const type = response.headers.get('Content-Type') ?? '';
     const id = response.headers.get('X-Message-Id') ?? '';
     this.#lastId = id;
     try {
       const from = decodeURIComponent(response.headers.get('X-From') ?? '');
-      this.dispatchEvent(new CustomEvent('message', {detail: {from, id, type, data: decode(type, body)}}));
+      const decoded = decode(type, body);
+      const data = this.#sealer ? await this.#sealer.open(decoded, from) : decoded;
+      if (!this.#stopped) this.dispatchEvent(new CustomEvent('message', {detail: {from, id, type, data}}));
     } catch (cause) {
       this.#emitError(new InboxError('unreadable', 'skipped a message that cannot be decoded', {cause}));
     }

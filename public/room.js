@@ -78,6 +78,20 @@ export function random() {
  * Encodes bytes as base64url without padding (RFC 4648).
  * @param {Uint8Array} bytes
  */
-function base64url(bytes) {
-  return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+export function base64url(bytes) {
+  let binary = '';
+  for (const byte of bytes) binary += String.fromCharCode(byte);
+  return btoa(binary).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+}
+
+/**
+ * Decodes base64url without padding. Returns null for anything else, also for a
+ * second spelling of the same bytes.
+ * @param {unknown} text
+ */
+export function fromBase64url(text) {
+  if (typeof text !== 'string' || !/^[\w-]*$/.test(text) || text.length % 4 === 1) return null;
+  const binary = atob(text.replaceAll('-', '+').replaceAll('_', '/'));
+  const bytes = Uint8Array.from(binary, character => character.charCodeAt(0));
+  return base64url(bytes) === text ? bytes : null;
 }

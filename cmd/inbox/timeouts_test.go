@@ -95,7 +95,8 @@ func TestSlowBodyGets408(t *testing.T) {
 func TestWaitCanExceedBodyTimeout(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"-https=true", "-https=false"} {
-		timeouts := shortTimeouts()
+		timeouts := server.DefaultTimeouts()
+		timeouts.Body = time.Second
 		timeouts.Write = 3 * time.Second // starts only when the response is written
 		p := startWithTimeouts(t, timeouts, scheme, "-poll-timeout", "4")
 		p.want(http.StatusNotFound, "POST", "/inbox?to=nobody&wait=4", "bob", "hello")
@@ -190,8 +191,8 @@ func TestUnreadResponsesEnd(t *testing.T) {
 	if err := errors.Join(os.Truncate(file, size), os.Chmod(file, 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	timeouts := shortTimeouts()
-	timeouts.Write = 300 * time.Millisecond
+	timeouts := server.DefaultTimeouts()
+	timeouts.Write = 3 * time.Second // applies to the metrics that the test reads, too
 	for _, row := range []struct{ scheme, protocol, limit string }{
 		{"-https=false", "", "stalled-connections"},
 		{"-https=true", "http/1.1", "stalled-connections"},

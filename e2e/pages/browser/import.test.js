@@ -61,7 +61,7 @@ async function exchange(origin) {
   const bob = new Inbox(`${origin}/inbox`, {name: 'bob', password: 'banana'});
   const received = new Promise(resolve => alice.addEventListener('message', (/** @type {any} */ event) => resolve(event.detail)));
   alice.start();
-  await bob.send('alice', {text: 'hello'});
+  await bob.send('alice', {text: 'hello'}, {wait: 10}); // the first poll of alice claims the name
   const {from, data} = /** @type {any} */ (await received);
   alice.close();
   bob.close();
@@ -80,7 +80,7 @@ for (const flags of [() => ['-cors'], () => ['-cors-origins', `https://other.exa
   test(`${flags().join(' ').replace(/,.*/, '')}: each module can be imported, also when it is loaded again`, {skip}, () =>
     visit(flags(), async (page, origin) => {
       for (let load = 0; load < 2; load++) {
-        for (const module of ['inbox.js', 'peer.js', 'codec.js', 'ice.js', 'room.js', 'third-party/uqr.js']) {
+        for (const module of ['inbox.js', 'peer.js', 'codec.js', 'ice.js', 'room.js', 'seal.js', 'code-owner.js', 'code-joiner.js', 'third-party/uqr.js']) {
           assert.equal(await page.evaluate(importError, `${origin}/${module}`), '', `${module}, load ${load + 1}`);
         }
         await page.reload(); // which revalidates the modules

@@ -17,12 +17,18 @@ afterEach(() => {
 
 /**
  * @param {string} url
- * @param {Partial<{name: string, password: string, fetch: typeof fetch}>} [options]
+ * @param {Partial<ConstructorParameters<typeof Inbox>[1]>} [options]
  */
 export function openInbox(url, options = {}) {
   const inbox = new Inbox(url, {name: 'me', password: 'secret', ...options});
   cleanups.push(() => inbox.close());
   return inbox;
+}
+
+/** Starts an inbox and waits until its name is claimed. @param {Inbox} inbox */
+export async function startInbox(inbox) {
+  inbox.start();
+  while (inbox.status !== 'open') await once(inbox, 'status');
 }
 
 /** Runs all pending promise callbacks. */

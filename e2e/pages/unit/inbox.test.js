@@ -294,6 +294,34 @@ test('the last message bypasses the queue, outlives the page and is not retried'
   assert.equal(errors, 0);
 });
 
+test('release ends the requests and deletes the mailbox, also when the page closes', async () => {
+  /** @type {RequestInit[]} */
+  const requests = [];
+  /** @type {string[]} */
+  const urls = [];
+  const inbox = openInbox('http://localhost/inbox', {
+    fetch: (url, options = {}) => {
+      urls.push(String(url));
+      requests.push(options);
+      return options.method === 'DELETE' ? Promise.reject(new TypeError('down')) : new Promise(() => {});
+    },
+  });
+  let errors = 0;
+  inbox.addEventListener('error', () => errors++);
+  inbox.start();
+  await flushPromises();
+  inbox.release();
+  await flushPromises();
+  assert.deepEqual(requests.map(({method}) => method), ['GET', 'DELETE']);
+  assert.equal(requests[0].signal?.aborted, true);
+  assert.equal(requests[1].keepalive, true);
+  assert.equal(requests[1].signal, undefined);
+  assert.equal(urls[1], 'http://localhost/inbox');
+  assert.equal(new Headers(requests[1].headers).get('Authorization'), inbox.authorization);
+  assert.equal(inbox.status, 'closed');
+  assert.equal(errors, 0);
+});
+
 test('close aborts the current poll without an error', async () => {
   const {url, requests} = await serve(() => {});
   const inbox = openInbox(url);
