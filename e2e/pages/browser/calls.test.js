@@ -23,7 +23,7 @@ before(async () => {
   directory = mkdtempSync(join(tmpdir(), 'inbox-ice-'));
   const file = join(directory, 'ice.json');
   writeFileSync(file, JSON.stringify(iceServers));
-  server = new Server(['-ice-servers', file]);
+  server = new Server(['-turn', 'off', '-ice-servers', file]);
   await server.start();
   browser = await launch();
 });

@@ -27,13 +27,13 @@ export class Relay {
   }
 
   /**
-   * Returns the flags with which an inbox server lists this relay.
+   * Returns the flags with which an inbox server lists this relay, and no other.
    * @param {'udp'|'tcp'} transport
    */
   serverFlags(transport) {
     const file = join(this.#directory, 'ice.json');
     writeFileSync(file, JSON.stringify([{urls: [`turn:${this.#address}?transport=${transport}`], username: 'user', credential: 'secret'}]));
-    return ['-ice-servers', file];
+    return ['-turn', 'off', '-ice-servers', file];
   }
 
   /** Starts the relay if it is not running. */

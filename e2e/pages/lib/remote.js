@@ -38,6 +38,7 @@ class ChromiumBrowser {
     if (!this.browser) throw new Error('not launched');
     const device = await chromium.Device.create(this.browser, new URL(url).origin, {ignoreHTTPSErrors: false});
     if (options?.allowErrors) device.allowError(/./);
+    if (options?.relayOnly) await device.context.addInitScript(chromium.useRelaysOnly);
     await device.context.addInitScript(changeICE, options);
     const page = await device.open(url);
     this.#pages.set(name, {device, page});
@@ -73,7 +74,7 @@ class FirefoxBrowser {
     /** @type {string[]} */
     const errors = [];
     const script = /** @type {any} */ (`(${changeICE})(${JSON.stringify(options)})`);
-    const page = await firefox.open(this.browser, url, errors, [script]);
+    const page = await firefox.open(this.browser, url, errors, [script, ...options?.relayOnly ? [chromium.useRelaysOnly] : []]);
     this.#pages.set(name, {page, errors: options?.allowErrors ? [] : errors});
   }
 
@@ -94,24 +95,11 @@ class FirefoxBrowser {
 }
 
 /**
- * Runs in the page: changes its ICE servers and policy.
+ * Runs in the page: changes its ICE servers.
  * @param {Options} [options]
  */
-function changeICE({relayOnly, schemes, ice} = {}) {
+function changeICE({schemes, ice} = {}) {
   const win = /** @type {any} */ (window);
-  if (relayOnly) {
-    const Original = win.RTCPeerConnection;
-    win.RTCPeerConnection = class extends Original {
-      /** @param {any} configuration */
-      constructor(configuration) {
-        super({...configuration, iceTransportPolicy: 'relay'});
-      }
-      /** @param {any} configuration */
-      setConfiguration(configuration) {
-        super.setConfiguration({...configuration, iceTransportPolicy: 'relay'});
-      }
-    };
-  }
   const fetchOriginal = win.fetch.bind(win);
   win.fetch = async (/** @type {any} */ url, /** @type {any} */ init) => {
     if (new URL(url, location.href).pathname !== '/ice') return fetchOriginal(url, init);
