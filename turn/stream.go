@@ -340,6 +340,8 @@ func (o *outbox) swap(before []byte) []byte {
 	if len(batch) > 0 && !o.closed {
 		return batch
 	}
+	// The connection itself writes, too: the answer to a key update must not meet an old deadline.
+	o.conn.SetWriteDeadline(time.Time{})
 	o.writing = false
 	if cap(o.queue) > keptQueueBytes {
 		o.queue = nil
