@@ -33,6 +33,7 @@ type request struct {
 	msg          stun.Message
 	peers        *peers // of the allocation, if pion accepts the request
 	refused      refusal
+	reserves     *reservation // that pion makes with the allocation; nil if none
 
 	// What pion finds out.
 	identity      identity

@@ -2,6 +2,8 @@ package turn
 
 import (
 	"bytes"
+	"fmt"
+	"net"
 	"net/netip"
 	"sync/atomic"
 	"testing"
@@ -269,21 +271,84 @@ func TestEvenPort(t *testing.T) {
 	ts.newRawClient(t, overUDP, "carol").expect(508, stun.MethodAllocate, udpTransport, attribute(stun.AttrReservationToken, token...))
 }
 
-func TestReservationsAreBounded(t *testing.T) {
+// newRawClientOf returns a client with another loopback address. Each goes to the socket of the
+// server as a client of its own.
+func (ts *testServer) newRawClientOf(t testing.TB, addr, owner string) *rawClient {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(addr)})
+	if err != nil {
+		t.Skipf("no address %s: %v", addr, err) // only Linux has all of 127.0.0.0/8
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &rawClient{t: t, conn: conn, to: ts.serverAddr(overUDP), creds: ts.Credentials(owner, Payer{})}
+}
+
+// reserve makes reservations and ends their allocations, until the client has no more.
+func (c *rawClient) reserve() (made int) {
+	c.t.Helper()
+	for {
+		answer := c.request(stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0x80))
+		if code := errorCode(answer); code == stun.CodeAllocQuotaReached {
+			return made
+		} else if code != 0 {
+			c.t.Fatalf("got code %d", code)
+		}
+		made++
+		c.expect(0, stun.MethodRefresh, lifetime(0))
+	}
+}
+
+func TestReservationsAreShared(t *testing.T) {
 	ts := newTestServer(t, nil)
 	c := ts.newRawClient(t, overUDP, "alice")
-	for range maxReservations / 2 { // the request rate bounds what one allocation can ask
-		c.expect(0, stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0))
-		c.expect(0, stun.MethodRefresh, lifetime(0))
+	if got := c.reserve(); got != maxClientReservations {
+		t.Errorf("got %d reservations of a client, want %d", got, maxClientReservations)
 	}
-	c = ts.newRawClient(t, overUDP, "alice")
-	for range maxReservations / 2 {
-		c.expect(0, stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0))
-		c.expect(0, stun.MethodRefresh, lifetime(0))
+	c.allocate() // without EVEN-PORT
+	network := 0
+	for i := range 2 * maxNetworkReservations / maxClientReservations {
+		network += ts.newRawClientOf(t, fmt.Sprintf("127.0.7.%d", i+1), "alice").reserve()
 	}
-	c.expect(508, stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0))
+	if network != maxNetworkReservations {
+		t.Errorf("got %d reservations of a network, want %d", network, maxNetworkReservations)
+	}
+	other := ts.newRawClientOf(t, "127.0.9.9", "bob")
+	other.expect(0, stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0x80))
+	c.expect(0, stun.MethodRefresh, lifetime(0))
 	ts.clock.advance(reservationLifetime + time.Second)
-	c.expect(0, stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0))
+	if got := c.reserve(); got != maxClientReservations {
+		t.Errorf("got %d reservations later, want %d", got, maxClientReservations)
+	}
+}
+
+// TestRefusedAllocationReservesNothing refuses more than a client can reserve.
+func TestRefusedAllocationReservesNothing(t *testing.T) {
+	share := &switchedShare{}
+	ts := newTestServer(t, func(c *Config) { c.Allocations = share })
+	c := ts.newRawClient(t, overUDP, "alice")
+	for range 2 * maxClientReservations {
+		c.expect(stun.CodeAllocQuotaReached, stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0x80))
+	}
+	share.open.Store(true)
+	if got := c.reserve(); got != maxClientReservations {
+		t.Errorf("got %d reservations, want %d", got, maxClientReservations)
+	}
+}
+
+// switchedShare allows no allocation until it is open.
+type switchedShare struct{ open atomic.Bool }
+
+func (s *switchedShare) Reserve(netip.Addr, int64) bool { return s.open.Load() }
+func (s *switchedShare) Release(netip.Addr, int64)      {}
+
+func TestReservationsAreBounded(t *testing.T) {
+	s := newPipeServer(t, nil)
+	p := s.pions[overUDP]
+	next := &reservation{client: netip.MustParsePrefix("192.0.2.1/32"), network: netip.MustParsePrefix("192.0.2.0/24")}
+	p.reservations = make([]reservation, maxReservations)
+	if got := p.checkReservation(next); got != refusedFull {
+		t.Errorf("got %v, want %v", got, refusedFull)
+	}
 }
 
 func TestRequestRateOfAnAllocation(t *testing.T) {
