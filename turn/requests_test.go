@@ -355,11 +355,65 @@ func TestRequestRateOfAnAllocation(t *testing.T) {
 	ts := newTestServer(t, nil)
 	c := ts.newRawClient(t, overUDP, "alice")
 	c.allocate()
-	binding := stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw
+	refresh := stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodRefresh, stun.ClassRequest),
+		stun.NewUsername(c.creds.Username), c.realm, c.nonce, c.key()).Raw
 	eventually(t, "a dropped request", func() bool {
-		c.send(binding)
+		c.send(refresh)
 		return ts.State().Dropped["request-rate"] > 0
 	})
+}
+
+// TestForgedRequestsLeaveTheRequestsOfTheUser sends what somebody else can send with the source
+// of an allocation, until none of it gets an answer.
+func TestForgedRequestsLeaveTheRequestsOfTheUser(t *testing.T) {
+	ts := newTestServer(t, nil)
+	c := ts.newRawClient(t, overUDP, "alice")
+	c.allocate()
+	refresh := stun.NewType(stun.MethodRefresh, stun.ClassRequest)
+	wrong := stun.NewLongTermIntegrity(c.creds.Username, c.realm.String(), "wrong")
+	bob := ts.Credentials("bob", Payer{})
+	for name, raw := range map[string][]byte{
+		"Binding":        stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw,
+		"no signature":   stun.MustBuild(stun.TransactionID, refresh).Raw,
+		"wrong password": stun.MustBuild(stun.TransactionID, refresh, stun.NewUsername(c.creds.Username), c.realm, c.nonce, wrong).Raw,
+		"other user": stun.MustBuild(stun.TransactionID, refresh, stun.NewUsername(bob.Username), c.realm, c.nonce,
+			stun.NewLongTermIntegrity(bob.Username, c.realm.String(), bob.Password)).Raw,
+	} {
+		before := ts.State().Withheld
+		eventually(t, name+" without an answer", func() bool {
+			c.send(raw)
+			return ts.State().Withheld > before+2*requestBurst
+		})
+		c.expect(0, stun.MethodRefresh)
+	}
+	if got := ts.State().Dropped["request-rate"]; got != 0 {
+		t.Errorf("got %d requests dropped of the user", got)
+	}
+}
+
+// TestRealmProvesTheAddress withholds all answers to sources that can be forged, once a client has
+// the realm of its address.
+func TestRealmProvesTheAddress(t *testing.T) {
+	var full atomic.Bool
+	var proven atomic.Int64
+	ts := newTestServer(t, func(c *Config) {
+		c.AllowUnauthenticated = func(netip.Addr) bool { return !full.Load() }
+		c.AllowProven = func(netip.Addr) bool { return proven.Add(1) <= 2 }
+	})
+	c := ts.newRawClient(t, overUDP, "alice")
+	c.expect(stun.CodeBadRequest, stun.MethodAllocate) // the challenge, and the first proven request
+	full.Store(true)
+	c.allocate()
+	other := ts.newRawClient(t, overUDP, "bob")
+	other.nonce, other.realm = c.nonce, stun.NewRealm(ts.issuer.realm(netip.MustParseAddr("127.0.0.2"), ts.clock.Now()))
+	allocate := stun.NewType(stun.MethodAllocate, stun.ClassRequest)
+	for _, realm := range []stun.Realm{other.realm, stun.NewRealm("x"), c.realm} { // another address; none; over the limit
+		other.send(stun.MustBuild(stun.TransactionID, allocate, realm, c.nonce).Raw)
+	}
+	eventually(t, "three withheld answers", func() bool { return ts.State().Withheld == 3 })
+	if got := proven.Load(); got != 3 {
+		t.Errorf("got %d proven requests, want 3", got)
+	}
 }
 
 // countingShare allows some allocations of each address.

@@ -164,7 +164,7 @@ func (st *stream) receive(m message, err error) bool {
 func (st *stream) transport() transport { return overTLS }
 func (st *stream) addr() netip.AddrPort { return st.client }
 
-func (st *stream) admit() bool {
+func (st *stream) admit(bool) bool {
 	st.unboundRequests++
 	if st.unboundRequests > maxUnboundRequests {
 		st.abort()

@@ -49,8 +49,11 @@ type Config struct {
 	Allocations Share
 	// AllowUnauthenticated reports whether a UDP request is answered whose source has no
 	// allocation. Such a source can be forged, and the answer is up to 3.6 times as large as
-	// the request. A client needs two such answers for an allocation. Nil allows all.
+	// the request. A client needs one such answer for an allocation. Nil allows all.
 	AllowUnauthenticated func(client netip.Addr) bool
+	// AllowProven is AllowUnauthenticated for the requests after that: they contain what only a
+	// client at this address has received. A client needs one such answer. Nil allows all.
+	AllowProven func(client netip.Addr) bool
 	// Relays is the IPv4 prefix of the addresses that relays have in the eyes of clients. No
 	// packet has one of them as its source or destination. The default is 192.0.2.0/24.
 	Relays netip.Prefix
@@ -66,6 +69,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.AllowUnauthenticated == nil {
 		c.AllowUnauthenticated = func(netip.Addr) bool { return true }
+	}
+	if c.AllowProven == nil {
+		c.AllowProven = func(netip.Addr) bool { return true }
 	}
 	if !c.Relays.IsValid() {
 		c.Relays = netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, 0}), 24)

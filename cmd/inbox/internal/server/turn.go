@@ -96,7 +96,8 @@ func openRelay(cfg *config.TURN, p relayParts, log *slog.Logger) (*relay, error)
 	}
 	r.server, err = turn.New(turn.Config{
 		Secret: secret, RateBits: cfg.RateBits, MonthBytes: cfg.MonthBytes, Ledger: r.loadLedger(),
-		Allocations: p.limits.TURN.Allocations, AllowUnauthenticated: p.limits.TURN.AllowAnswer, Logger: log,
+		Allocations: p.limits.TURN.Allocations, Logger: log,
+		AllowUnauthenticated: p.limits.TURN.AllowAnswer, AllowProven: p.limits.TURN.AllowProven,
 	})
 	return r, err
 }
