@@ -44,6 +44,9 @@ type Config struct {
 	// Ledger is what [Server.Ledger] returned before a restart. An invalid one is logged, and
 	// the month begins at zero.
 	Ledger []byte
+	// Revocations is what [Server.Revocations] returned before a restart. An invalid one is
+	// logged, and revokes nothing.
+	Revocations []byte
 	// Allocations bounds the allocations of each client. Nil bounds only those of all clients
 	// together, at 32,256.
 	Allocations Share
@@ -131,6 +134,9 @@ func New(c Config) (*Server, error) {
 	s.quota, err = quota.New(quota.Config{RateBits: c.RateBits, MonthBytes: c.MonthBytes, Now: c.Now}, c.Ledger)
 	if err != nil {
 		c.Logger.Warn("the month's traffic of the relay starts at zero: invalid ledger", "err", err)
+	}
+	if err := s.revoked.decode(c.Revocations, c.Now()); err != nil {
+		c.Logger.Warn("credentials of the relay that were revoked are valid again until they expire", "err", err)
 	}
 	for t := range s.pions {
 		if s.pions[t], err = newPionServer(s); err != nil {
