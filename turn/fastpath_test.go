@@ -25,7 +25,7 @@ type fakeClient struct {
 
 func (c *fakeClient) transport() transport { return c.over }
 func (c *fakeClient) addr() netip.AddrPort { return c.from }
-func (c *fakeClient) admit() bool          { return true }
+func (c *fakeClient) admit(bool) bool      { return true }
 func (c *fakeClient) answer(b []byte)      { c.relay(b) }
 func (c *fakeClient) attach(a *allocation) { c.current = a }
 func (c *fakeClient) detach(*allocation)   { c.current = nil }

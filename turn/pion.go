@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -13,9 +14,12 @@ import (
 
 const (
 	// reservationLifetime is how long pion keeps the reservation that it makes for each
-	// EVEN-PORT, and maxReservations how many it keeps at a time. Browsers use none.
-	reservationLifetime = 30 * time.Second
-	maxReservations     = 64
+	// EVEN-PORT, also after the allocation ended. Browsers use none. maxReservations bounds them
+	// per transport, 100 bytes each, and the others those of a /24 or /48 and of a client.
+	reservationLifetime    = 30 * time.Second
+	maxReservations        = 1024
+	maxNetworkReservations = 16
+	maxClientReservations  = 4
 )
 
 var errRefused = errors.New("refused")
@@ -38,7 +42,7 @@ type pionServer struct {
 
 	// The remaining fields belong to the goroutine of pion.
 	current      *request
-	reservations []time.Duration
+	reservations []reservation // oldest first
 }
 
 func newPionServer(s *Server) (*pionServer, error) {
@@ -155,21 +159,62 @@ func (p *pionServer) AllocatePacketConn(c pion.AllocateListenerConfig) (net.Pack
 	if refused != notRefused {
 		return nil, nil, p.refuse(refused)
 	}
+	if r := p.current.reserves; r != nil {
+		p.reservations = append(p.reservations, *r)
+	}
 	return relayConn{p.s, a}, net.UDPAddrFromAddrPort(a.relay), nil
 }
 
-// evenPort returns a relay that is not in the table. pion closes it at once.
+// evenPort returns a relay that is not in the table. pion closes it at once, opens an allocation
+// with its port, and reserves the next port.
 func (p *pionServer) evenPort() (net.PacketConn, net.Addr, error) {
-	now := p.s.elapsed()
-	for len(p.reservations) > 0 && now-p.reservations[0] > reservationLifetime {
-		p.reservations = p.reservations[1:]
+	p.current.reserves = p.newReservation()
+	if refused := p.checkReservation(p.current.reserves); refused != notRefused {
+		return nil, nil, p.refuse(refused)
 	}
-	if len(p.reservations) >= maxReservations {
-		return nil, nil, p.refuse(refusedFull)
-	}
-	p.reservations = append(p.reservations, now)
 	a := &allocation{relay: p.s.relays.addrOf(p.s.relays.freeEvenPort())}
 	return relayConn{p.s, a}, net.UDPAddrFromAddrPort(a.relay), nil
+}
+
+// reservation is one that pion keeps, by who made it.
+type reservation struct {
+	client, network netip.Prefix
+	at              time.Duration
+}
+
+func (p *pionServer) newReservation() *reservation {
+	addr := p.current.client.addr().Addr().WithZone("")
+	clientBits, networkBits := 32, 24
+	if addr.Is6() {
+		clientBits, networkBits = 64, 48
+	}
+	r := &reservation{at: p.s.elapsed()}
+	r.client, _ = addr.Prefix(clientBits) // invalid ones share the zero prefix
+	r.network, _ = addr.Prefix(networkBits)
+	return r
+}
+
+// checkReservation reports whether there is room for a further one.
+func (p *pionServer) checkReservation(next *reservation) refusal {
+	for len(p.reservations) > 0 && next.at-p.reservations[0].at > reservationLifetime {
+		p.reservations = p.reservations[1:]
+	}
+	client, network := 0, 0
+	for i := range p.reservations {
+		if p.reservations[i].client == next.client {
+			client++
+		}
+		if p.reservations[i].network == next.network {
+			network++
+		}
+	}
+	switch {
+	case client >= maxClientReservations || network >= maxNetworkReservations:
+		return refusedShare
+	case len(p.reservations) >= maxReservations:
+		return refusedFull
+	}
+	return notRefused
 }
 
 // AllocateListener refuses relays over TCP (RFC 6062), which reach other hosts.

@@ -43,7 +43,10 @@ type allocation struct {
 	owner    ownerHash
 	flow     *quota.Flow
 	opened   time.Duration
+	username string // of the client
 	requests *rate.Limiter
+	// strangers bounds the requests from the address of the client that its user did not sign.
+	strangers *rate.Limiter
 
 	peers     atomic.Pointer[peers] // replaced by requests of the client, one at a time
 	relayedAt atomic.Int64          // a time.Duration
@@ -64,7 +67,8 @@ func (s *Server) openAllocation(r *request, port uint16) (*allocation, refusal) 
 	now := s.elapsed()
 	a := &allocation{
 		id: r.allocationID, client: r.client, owner: r.identity.owner, opened: now,
-		requests: rate.NewLimiter(requestsPerSecond, requestBurst), ended: make(chan struct{}),
+		username: r.identity.username(), ended: make(chan struct{}),
+		requests: rate.NewLimiter(requestsPerSecond, requestBurst), strangers: rate.NewLimiter(requestsPerSecond, requestBurst),
 	}
 	a.peers.Store(&peers{})
 	a.relayedAt.Store(int64(now))

@@ -13,8 +13,9 @@ import (
 type client interface {
 	transport() transport
 	addr() netip.AddrPort
-	// admit reports whether the next request is served while the client has no allocation.
-	admit() bool
+	// admit reports whether the next request is served while the client has no allocation. It is
+	// proven if it shows that its source is not forged.
+	admit(proven bool) bool
 	// relay sends or queues a relayed message, and does not wait for the client.
 	relay(message []byte) dropReason
 	// answer sends the answer to a request.
@@ -33,6 +34,7 @@ type request struct {
 	msg          stun.Message
 	peers        *peers // of the allocation, if pion accepts the request
 	refused      refusal
+	reserves     *reservation // that pion makes with the allocation; nil if none
 
 	// What pion finds out.
 	identity      identity
@@ -77,21 +79,46 @@ func (r *request) decode() bool {
 	return false
 }
 
-// admit bounds the requests of a client. That of a client without an allocation can have a
-// forged source, and the answer can be larger than the request.
+// admit bounds the requests of a client. Over UDP, a request can have a forged source, and the
+// answer can be larger than it. So those that nothing proves have budgets of their own.
 func (s *Server) admit(r *request) bool {
-	if r.allocation == nil {
-		if !r.client.admit() {
+	switch {
+	case r.allocation == nil:
+		if !r.client.admit(s.provesAddress(r)) {
 			s.counters.withheld.Add(1)
 			return false
 		}
-		return true
-	}
-	if !r.allocation.requests.AllowN(s.config.Now(), 1) {
+	case !s.isOfUser(r, r.allocation.username):
+		if !r.allocation.strangers.AllowN(s.config.Now(), 1) {
+			s.counters.withheld.Add(1)
+			return false
+		}
+	case !r.allocation.requests.AllowN(s.config.Now(), 1):
 		s.counters.drop(dropRequestRate)
 		return false
 	}
 	return true
+}
+
+// provesAddress reports whether the request contains the realm that only its address was told.
+func (s *Server) provesAddress(r *request) bool {
+	realm, err := r.msg.Get(stun.AttrRealm)
+	return err == nil && len(realm) == len(realmPlaceholder) && s.issuer.checkRealm(string(realm), r.client.addr().Addr())
+}
+
+// isOfUser reports whether the user signed the request. It takes some microseconds, like the
+// relay of a message, and only for requests with the user name, which strangers do not know.
+func (s *Server) isOfUser(r *request, username string) bool {
+	given, err := r.msg.Get(stun.AttrUsername)
+	if err != nil || string(given) != username {
+		return false
+	}
+	realm, err := r.msg.Get(stun.AttrRealm)
+	if err != nil || len(realm) != len(realmPlaceholder) {
+		return false
+	}
+	key := stun.NewLongTermIntegrity(username, string(realm), s.issuer.password(username))
+	return key.Check(&r.msg) == nil
 }
 
 // preparePeers computes what the request makes of the permissions and channels, or why it is

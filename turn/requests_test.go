@@ -2,6 +2,8 @@ package turn
 
 import (
 	"bytes"
+	"fmt"
+	"net"
 	"net/netip"
 	"sync/atomic"
 	"testing"
@@ -269,32 +271,149 @@ func TestEvenPort(t *testing.T) {
 	ts.newRawClient(t, overUDP, "carol").expect(508, stun.MethodAllocate, udpTransport, attribute(stun.AttrReservationToken, token...))
 }
 
-func TestReservationsAreBounded(t *testing.T) {
+// newRawClientOf returns a client with another loopback address. Each goes to the socket of the
+// server as a client of its own.
+func (ts *testServer) newRawClientOf(t testing.TB, addr, owner string) *rawClient {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(addr)})
+	if err != nil {
+		t.Skipf("no address %s: %v", addr, err) // only Linux has all of 127.0.0.0/8
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &rawClient{t: t, conn: conn, to: ts.serverAddr(overUDP), creds: ts.Credentials(owner, Payer{})}
+}
+
+// reserve makes reservations and ends their allocations, until the client has no more.
+func (c *rawClient) reserve() (made int) {
+	c.t.Helper()
+	for {
+		answer := c.request(stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0x80))
+		if code := errorCode(answer); code == stun.CodeAllocQuotaReached {
+			return made
+		} else if code != 0 {
+			c.t.Fatalf("got code %d", code)
+		}
+		made++
+		c.expect(0, stun.MethodRefresh, lifetime(0))
+	}
+}
+
+func TestReservationsAreShared(t *testing.T) {
 	ts := newTestServer(t, nil)
 	c := ts.newRawClient(t, overUDP, "alice")
-	for range maxReservations / 2 { // the request rate bounds what one allocation can ask
-		c.expect(0, stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0))
-		c.expect(0, stun.MethodRefresh, lifetime(0))
+	if got := c.reserve(); got != maxClientReservations {
+		t.Errorf("got %d reservations of a client, want %d", got, maxClientReservations)
 	}
-	c = ts.newRawClient(t, overUDP, "alice")
-	for range maxReservations / 2 {
-		c.expect(0, stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0))
-		c.expect(0, stun.MethodRefresh, lifetime(0))
+	c.allocate() // without EVEN-PORT
+	network := 0
+	for i := range 2 * maxNetworkReservations / maxClientReservations {
+		network += ts.newRawClientOf(t, fmt.Sprintf("127.0.7.%d", i+1), "alice").reserve()
 	}
-	c.expect(508, stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0))
+	if network != maxNetworkReservations {
+		t.Errorf("got %d reservations of a network, want %d", network, maxNetworkReservations)
+	}
+	other := ts.newRawClientOf(t, "127.0.9.9", "bob")
+	other.expect(0, stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0x80))
+	c.expect(0, stun.MethodRefresh, lifetime(0))
 	ts.clock.advance(reservationLifetime + time.Second)
-	c.expect(0, stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0))
+	if got := c.reserve(); got != maxClientReservations {
+		t.Errorf("got %d reservations later, want %d", got, maxClientReservations)
+	}
+}
+
+// TestRefusedAllocationReservesNothing refuses more than a client can reserve.
+func TestRefusedAllocationReservesNothing(t *testing.T) {
+	share := &switchedShare{}
+	ts := newTestServer(t, func(c *Config) { c.Allocations = share })
+	c := ts.newRawClient(t, overUDP, "alice")
+	for range 2 * maxClientReservations {
+		c.expect(stun.CodeAllocQuotaReached, stun.MethodAllocate, udpTransport, attribute(stun.AttrEvenPort, 0x80))
+	}
+	share.open.Store(true)
+	if got := c.reserve(); got != maxClientReservations {
+		t.Errorf("got %d reservations, want %d", got, maxClientReservations)
+	}
+}
+
+// switchedShare allows no allocation until it is open.
+type switchedShare struct{ open atomic.Bool }
+
+func (s *switchedShare) Reserve(netip.Addr, int64) bool { return s.open.Load() }
+func (s *switchedShare) Release(netip.Addr, int64)      {}
+
+func TestReservationsAreBounded(t *testing.T) {
+	s := newPipeServer(t, nil)
+	p := s.pions[overUDP]
+	next := &reservation{client: netip.MustParsePrefix("192.0.2.1/32"), network: netip.MustParsePrefix("192.0.2.0/24")}
+	p.reservations = make([]reservation, maxReservations)
+	if got := p.checkReservation(next); got != refusedFull {
+		t.Errorf("got %v, want %v", got, refusedFull)
+	}
 }
 
 func TestRequestRateOfAnAllocation(t *testing.T) {
 	ts := newTestServer(t, nil)
 	c := ts.newRawClient(t, overUDP, "alice")
 	c.allocate()
-	binding := stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw
+	refresh := stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodRefresh, stun.ClassRequest),
+		stun.NewUsername(c.creds.Username), c.realm, c.nonce, c.key()).Raw
 	eventually(t, "a dropped request", func() bool {
-		c.send(binding)
+		c.send(refresh)
 		return ts.State().Dropped["request-rate"] > 0
 	})
+}
+
+// TestForgedRequestsLeaveTheRequestsOfTheUser sends what somebody else can send with the source
+// of an allocation, until none of it gets an answer.
+func TestForgedRequestsLeaveTheRequestsOfTheUser(t *testing.T) {
+	ts := newTestServer(t, nil)
+	c := ts.newRawClient(t, overUDP, "alice")
+	c.allocate()
+	refresh := stun.NewType(stun.MethodRefresh, stun.ClassRequest)
+	wrong := stun.NewLongTermIntegrity(c.creds.Username, c.realm.String(), "wrong")
+	bob := ts.Credentials("bob", Payer{})
+	for name, raw := range map[string][]byte{
+		"Binding":        stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw,
+		"no signature":   stun.MustBuild(stun.TransactionID, refresh).Raw,
+		"wrong password": stun.MustBuild(stun.TransactionID, refresh, stun.NewUsername(c.creds.Username), c.realm, c.nonce, wrong).Raw,
+		"other user": stun.MustBuild(stun.TransactionID, refresh, stun.NewUsername(bob.Username), c.realm, c.nonce,
+			stun.NewLongTermIntegrity(bob.Username, c.realm.String(), bob.Password)).Raw,
+	} {
+		before := ts.State().Withheld
+		eventually(t, name+" without an answer", func() bool {
+			c.send(raw)
+			return ts.State().Withheld > before+2*requestBurst
+		})
+		c.expect(0, stun.MethodRefresh)
+	}
+	if got := ts.State().Dropped["request-rate"]; got != 0 {
+		t.Errorf("got %d requests dropped of the user", got)
+	}
+}
+
+// TestRealmProvesTheAddress withholds all answers to sources that can be forged, once a client has
+// the realm of its address.
+func TestRealmProvesTheAddress(t *testing.T) {
+	var full atomic.Bool
+	var proven atomic.Int64
+	ts := newTestServer(t, func(c *Config) {
+		c.AllowUnauthenticated = func(netip.Addr) bool { return !full.Load() }
+		c.AllowProven = func(netip.Addr) bool { return proven.Add(1) <= 2 }
+	})
+	c := ts.newRawClient(t, overUDP, "alice")
+	c.expect(stun.CodeBadRequest, stun.MethodAllocate) // the challenge, and the first proven request
+	full.Store(true)
+	c.allocate()
+	other := ts.newRawClient(t, overUDP, "bob")
+	other.nonce, other.realm = c.nonce, stun.NewRealm(ts.issuer.realm(netip.MustParseAddr("127.0.0.2"), ts.clock.Now()))
+	allocate := stun.NewType(stun.MethodAllocate, stun.ClassRequest)
+	for _, realm := range []stun.Realm{other.realm, stun.NewRealm("x"), c.realm} { // another address; none; over the limit
+		other.send(stun.MustBuild(stun.TransactionID, allocate, realm, c.nonce).Raw)
+	}
+	eventually(t, "three withheld answers", func() bool { return ts.State().Withheld == 3 })
+	if got := proven.Load(); got != 3 {
+		t.Errorf("got %d proven requests, want 3", got)
+	}
 }
 
 // countingShare allows some allocations of each address.

@@ -164,7 +164,7 @@ func (st *stream) receive(m message, err error) bool {
 func (st *stream) transport() transport { return overTLS }
 func (st *stream) addr() netip.AddrPort { return st.client }
 
-func (st *stream) admit() bool {
+func (st *stream) admit(bool) bool {
 	st.unboundRequests++
 	if st.unboundRequests > maxUnboundRequests {
 		st.abort()
@@ -340,6 +340,8 @@ func (o *outbox) swap(before []byte) []byte {
 	if len(batch) > 0 && !o.closed {
 		return batch
 	}
+	// The connection itself writes, too: the answer to a key update must not meet an old deadline.
+	o.conn.SetWriteDeadline(time.Time{})
 	o.writing = false
 	if cap(o.queue) > keptQueueBytes {
 		o.queue = nil

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -371,6 +372,42 @@ func TestSlowStreamDropsDatagrams(t *testing.T) {
 		if got := time.Since(start); got != writeTimeout {
 			t.Errorf("the slow stream ended after %v, want %v", got, writeTimeout)
 		}
+	})
+}
+
+// deadlineConn tells which write deadline was set last.
+type deadlineConn struct {
+	pipeConn
+	last *atomic.Value
+}
+
+func (c deadlineConn) SetWriteDeadline(at time.Time) error {
+	c.last.Store(at)
+	return c.pipeConn.SetWriteDeadline(at)
+}
+
+// TestIdleStreamHasNoWriteDeadline leaves none behind for what TLS writes itself, as the answer to
+// a key update.
+func TestIdleStreamHasNoWriteDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer near.Close()
+		c := deadlineConn{pipeConn{far, nil}, new(atomic.Value)}
+		o := &outbox{conn: c, failed: func() { t.Error("a write failed") }}
+		go io.Copy(io.Discard, near)
+		for range 3 {
+			o.push(stun.MustBuild(stun.TransactionID, stun.BindingSuccess).Raw, maxQueuedBytes)
+			synctest.Wait()
+			if got := c.last.Load().(time.Time); !got.IsZero() {
+				t.Errorf("got a deadline of %v", got)
+			}
+			time.Sleep(2 * writeTimeout)
+		}
+		if _, err := c.Write([]byte("key update")); err != nil {
+			t.Error(err)
+		}
+		far.Close()
+		o.close()
 	})
 }
 

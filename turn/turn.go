@@ -44,13 +44,19 @@ type Config struct {
 	// Ledger is what [Server.Ledger] returned before a restart. An invalid one is logged, and
 	// the month begins at zero.
 	Ledger []byte
+	// Revocations is what [Server.Revocations] returned before a restart. An invalid one is
+	// logged, and revokes nothing.
+	Revocations []byte
 	// Allocations bounds the allocations of each client. Nil bounds only those of all clients
 	// together, at 32,256.
 	Allocations Share
 	// AllowUnauthenticated reports whether a UDP request is answered whose source has no
 	// allocation. Such a source can be forged, and the answer is up to 3.6 times as large as
-	// the request. A client needs two such answers for an allocation. Nil allows all.
+	// the request. A client needs one such answer for an allocation. Nil allows all.
 	AllowUnauthenticated func(client netip.Addr) bool
+	// AllowProven is AllowUnauthenticated for the requests after that: they contain what only a
+	// client at this address has received. A client needs one such answer. Nil allows all.
+	AllowProven func(client netip.Addr) bool
 	// Relays is the IPv4 prefix of the addresses that relays have in the eyes of clients. No
 	// packet has one of them as its source or destination. The default is 192.0.2.0/24.
 	Relays netip.Prefix
@@ -66,6 +72,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.AllowUnauthenticated == nil {
 		c.AllowUnauthenticated = func(netip.Addr) bool { return true }
+	}
+	if c.AllowProven == nil {
+		c.AllowProven = func(netip.Addr) bool { return true }
 	}
 	if !c.Relays.IsValid() {
 		c.Relays = netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, 0}), 24)
@@ -125,6 +134,9 @@ func New(c Config) (*Server, error) {
 	s.quota, err = quota.New(quota.Config{RateBits: c.RateBits, MonthBytes: c.MonthBytes, Now: c.Now}, c.Ledger)
 	if err != nil {
 		c.Logger.Warn("the month's traffic of the relay starts at zero: invalid ledger", "err", err)
+	}
+	if err := s.revoked.decode(c.Revocations, c.Now()); err != nil {
+		c.Logger.Warn("credentials of the relay that were revoked are valid again until they expire", "err", err)
 	}
 	for t := range s.pions {
 		if s.pions[t], err = newPionServer(s); err != nil {

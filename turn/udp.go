@@ -121,7 +121,13 @@ type udpClient struct {
 
 func (c *udpClient) transport() transport { return overUDP }
 func (c *udpClient) addr() netip.AddrPort { return c.client }
-func (c *udpClient) admit() bool          { return c.socket.s.config.AllowUnauthenticated(c.client.Addr()) }
+
+func (c *udpClient) admit(proven bool) bool {
+	if proven {
+		return c.socket.s.config.AllowProven(c.client.Addr())
+	}
+	return c.socket.s.config.AllowUnauthenticated(c.client.Addr())
+}
 
 func (c *udpClient) relay(b []byte) dropReason {
 	if _, _, err := c.socket.conn.WriteMsgUDPAddrPort(b, c.source, c.client); err != nil {

@@ -9,10 +9,13 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"inbox/internal/netconn"
 )
 
 // handshakes performs TLS handshakes and hands the connections over. The number of handshakes
-// in progress is bounded by the limits of the listener.
+// in progress is bounded by the limits of the listener. The timeout begins when a connection is
+// accepted, and also bounds the first byte of one without ALPN.
 type handshakes struct {
 	timeout time.Duration
 	log     *log.Logger
@@ -71,15 +74,26 @@ func (h *handshakes) handshake(c *tls.Conn) bool {
 	if !h.begin(c) {
 		return false
 	}
-	if h.timeout > 0 {
-		_ = c.SetDeadline(time.Now().Add(h.timeout)) // fails on a closed connection, as the handshake will
-	}
+	_ = c.SetDeadline(h.deadline(c)) // fails on a closed connection, as the handshake will
 	if err := c.Handshake(); err != nil {
 		h.fail(c, err)
 		return false
 	}
 	_ = c.SetDeadline(time.Time{})
 	return h.end(c)
+}
+
+// deadline returns when the timeout of a connection ends; zero is never. It begins now if no layer
+// of the connection knows when it was accepted.
+func (h *handshakes) deadline(c net.Conn) time.Time {
+	if h.timeout <= 0 {
+		return time.Time{}
+	}
+	begin := time.Now()
+	if known, ok := netconn.Find[interface{ Accepted() time.Time }](c); ok {
+		begin = known.Accepted()
+	}
+	return begin.Add(h.timeout)
 }
 
 // begin records a handshake, unless no further one can complete.

@@ -41,16 +41,14 @@ func (s *Server) detect(http1 *handover) func(*tls.Conn) {
 	}
 }
 
-// readFirst reads the first byte after a handshake within the timeout of the handshake. Until
-// then it counts as one in progress.
+// readFirst reads the first byte after a handshake within what is left of its timeout. Until then
+// it counts as one in progress.
 func (h *handshakes) readFirst(c *dataConn) bool {
 	if !h.begin(c) {
 		return false
 	}
 	defer h.end(c)
-	if h.timeout > 0 {
-		_ = c.SetReadDeadline(time.Now().Add(h.timeout)) // fails on a closed connection, as the read will
-	}
+	_ = c.SetReadDeadline(h.deadline(c)) // fails on a closed connection, as the read will
 	var b [1]byte
 	_, err := io.ReadFull(c, b[:])
 	_ = c.SetReadDeadline(time.Time{})

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -114,6 +115,44 @@ func TestSilentConnectionsWithoutALPN(t *testing.T) {
 			t.Errorf("got %v, want the end of the connection", err)
 		}
 	})
+}
+
+// oldConn was accepted an hour ago.
+type oldConn struct{ net.Conn }
+
+func (c oldConn) Accepted() time.Time { return time.Now().Add(-time.Hour) }
+func (c oldConn) NetConn() net.Conn   { return c.Conn }
+
+// TestTimeoutBeginsWithTheConnection gives neither the handshake nor the first byte a timeout of
+// its own.
+func TestTimeoutBeginsWithTheConnection(t *testing.T) {
+	h := &handshakes{timeout: time.Minute, log: log.New(io.Discard, "", 0)}
+	for _, row := range []struct {
+		name string
+		wait func(*tls.Conn) bool
+	}{
+		{"handshake", h.handshake},
+		{"first byte", func(c *tls.Conn) bool { return h.readFirst(&dataConn{Conn: c, onData: func() {}}) }},
+	} {
+		near, far := net.Pipe()
+		ended := make(chan bool, 1)
+		go func() {
+			ended <- row.wait(tls.Server(oldConn{far}, &tls.Config{Certificates: []tls.Certificate{testCertificate()}}))
+		}()
+		select {
+		case ok := <-ended:
+			if ok {
+				t.Errorf("%s: got data of a silent client", row.name)
+			}
+		case <-time.After(waitDeadline):
+			t.Errorf("%s: waits a timeout more", row.name)
+		}
+		near.Close()
+		far.Close()
+	}
+	if got := (&handshakes{}).deadline(oldConn{}); !got.IsZero() {
+		t.Errorf("without a timeout: got %v", got)
+	}
 }
 
 // TestTURNConnection checks that TURN gets a connection without a deadline whose layers can be

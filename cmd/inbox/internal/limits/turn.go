@@ -11,11 +11,15 @@ import (
 
 const (
 	// Answers to UDP requests whose source can be forged. Each is up to 132 bytes, so that a
-	// network gets 2.6 KB/s of them at most. A client needs two for a relay.
+	// network gets 2.6 KB/s of them at most. A client needs one for a relay.
 	answerRate, answerBurst = 20, 100
+	// Those to one address of the network, so that one client does not use up the budget.
+	addressAnswerRate, addressAnswerBurst = 5, 25
+	// Answers to one address that has proved that it is not forged, before it has an allocation.
+	provenRate, provenBurst = 20, 100
 	// Answers to all networks: 500 KB/s.
 	allAnswersRate, allAnswersBurst = 4000, 8000
-	// maxAnsweredNetworks bounds the table of networks, about 200 bytes each.
+	// maxAnsweredNetworks bounds each table of networks and of addresses, about 200 bytes each.
 	maxAnsweredNetworks = 16 << 10
 
 	turnPart             = 16       // of the memory: allocations
@@ -30,8 +34,8 @@ type TURN struct {
 	// Allocations divides the number of allocations.
 	Allocations *ratelimit.Share
 
-	networks *ratelimit.Limiter
-	all      *rate.Limiter
+	networks, addresses, proven *ratelimit.Limiter
+	all                         *rate.Limiter
 }
 
 func newTURN(cfg Config) *TURN {
@@ -43,14 +47,22 @@ func newTURN(cfg Config) *TURN {
 		Allocations: ratelimit.NewShare(ratelimit.ShareLimits{
 			Ceiling: max(leastAllocationTotal, memory/bytesPerAllocation), MinPerClient: minAllocationsPerIP, DryRun: cfg.DryRun,
 		}),
-		networks: ratelimit.NewLimiter(ratelimit.Budget{PerSecond: answerRate, Burst: answerBurst}, maxAnsweredNetworks),
-		all:      rate.NewLimiter(allAnswersRate, allAnswersBurst),
+		networks:  ratelimit.NewLimiter(ratelimit.Budget{PerSecond: answerRate, Burst: answerBurst}, maxAnsweredNetworks),
+		addresses: ratelimit.NewLimiter(ratelimit.Budget{PerSecond: addressAnswerRate, Burst: addressAnswerBurst}, maxAnsweredNetworks),
+		proven:    ratelimit.NewLimiter(ratelimit.Budget{PerSecond: provenRate, Burst: provenBurst}, maxAnsweredNetworks),
+		all:       rate.NewLimiter(allAnswersRate, allAnswersBurst),
 	}
 }
 
-// AllowAnswer reports whether a UDP request is answered whose source has no allocation. The
-// budget is that of the IPv4 /24 or the IPv6 /48, and that of the whole server, so that it
-// is no use as a reflector. A dry run does not lift it.
+// AllowProven reports whether a UDP request is answered whose source has no allocation, but has
+// proved its address. A dry run does not lift the limit.
+func (t *TURN) AllowProven(addr netip.Addr) bool {
+	return addr.IsValid() && t.proven.Take(addr.WithZone(""), time.Now()).OK
+}
+
+// AllowAnswer reports whether a UDP request is answered whose source has no allocation and can be
+// forged. The budgets are those of the address, of the IPv4 /24 or the IPv6 /48, and of the whole
+// server, so that it is no use as a reflector. A dry run does not lift them.
 func (t *TURN) AllowAnswer(addr netip.Addr) bool {
 	bits := 24
 	if addr = addr.Unmap().WithZone(""); addr.Is6() {
@@ -61,5 +73,5 @@ func (t *TURN) AllowAnswer(addr netip.Addr) bool {
 		return false
 	}
 	now := time.Now()
-	return t.networks.Take(network.Addr(), now).OK && t.all.AllowN(now, 1)
+	return t.addresses.Take(addr, now).OK && t.networks.Take(network.Addr(), now).OK && t.all.AllowN(now, 1)
 }

@@ -40,6 +40,48 @@ func TestAnswersToForgedSources(t *testing.T) {
 	})
 }
 
+// TestOneAddressLeavesAnswersToItsNetwork asks from one address much more than it gets.
+func TestOneAddressLeavesAnswersToItsNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turn := newTURN(Config{})
+		greedy, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+		for second := range 60 {
+			answered := 0
+			for range 500 {
+				if turn.AllowAnswer(greedy) {
+					answered++
+				}
+			}
+			if answered > addressAnswerBurst || !turn.AllowAnswer(other) {
+				t.Fatalf("second %d: one address got %d answers, the other one none", second, answered)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// TestProvenAddresses checks that a proven address needs nothing of the budget of its network.
+func TestProvenAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turn := newTURN(Config{})
+		for i := range 250 {
+			turn.AllowAnswer(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
+		}
+		answered := 0
+		for range 2 * provenBurst {
+			if turn.AllowProven(netip.MustParseAddr("192.0.2.1")) {
+				answered++
+			}
+		}
+		if answered != provenBurst || !turn.AllowProven(netip.MustParseAddr("192.0.2.2")) {
+			t.Errorf("got %d answers, want %d, and one for another address", answered, provenBurst)
+		}
+		if turn.AllowProven(netip.Addr{}) {
+			t.Error("an invalid address gets an answer")
+		}
+	})
+}
+
 func TestAllocationsFollowTheMemory(t *testing.T) {
 	for _, row := range []struct{ memory, want int64 }{
 		{0, 2184}, {768 << 20, 1638}, {1 << 20, 64},

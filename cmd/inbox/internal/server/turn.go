@@ -31,8 +31,12 @@ const (
 	// ledgerFile is the file of the month's traffic in the state directory.
 	ledgerFile     = "turn-month"
 	maxLedgerBytes = 1 << 20
+	// revokedFile is the file of the revoked credentials.
+	revokedFile = "turn-revoked"
 	// ledgerInterval is how much of the ledger a crash loses at most.
 	ledgerInterval = time.Minute
+	// revokedDelay is how long revocations wait for others, to be saved together.
+	revokedDelay = time.Second
 
 	// monthUsed is what GET /ice says instead of a TURN server.
 	monthUsed = "month-used"
@@ -48,6 +52,7 @@ type relay struct {
 	udpPort int          // in the URLs; zero is none
 	noTLS   string       // why clients cannot reach it over TLS; empty if they can
 	ledger  string       // path of the ledger; empty is none
+	revoked string       // path of the revocations; empty is none
 	payer   func(*http.Request) inbox.Payer
 	records *ratelimit.FrameLimiter
 	log     *slog.Logger
@@ -56,6 +61,10 @@ type relay struct {
 	saveFailed    bool
 	warnedOfMonth bool
 	closing       sync.Once
+
+	revocation       chan struct{} // has room for one: there are unsaved revocations
+	savedRevoked     []byte
+	saveRevokedFails bool
 }
 
 // relayParts is what a relay needs of the other parts.
@@ -83,6 +92,7 @@ func openRelay(cfg *config.TURN, p relayParts, log *slog.Logger) (*relay, error)
 	if r.noTLS == "" && p.selfSigned {
 		r.noTLS = "the certificate is self-signed"
 	}
+	r.revocation = make(chan struct{}, 1)
 	if !cfg.Relay {
 		_, port, _ := net.SplitHostPort(cfg.Bind.Value)
 		r.udpPort, err = net.LookupPort("udp", port)
@@ -93,10 +103,13 @@ func openRelay(cfg *config.TURN, p relayParts, log *slog.Logger) (*relay, error)
 	}
 	if p.stateDir != "" {
 		r.ledger = filepath.Join(p.stateDir, ledgerFile)
+		r.revoked = filepath.Join(p.stateDir, revokedFile)
 	}
 	r.server, err = turn.New(turn.Config{
 		Secret: secret, RateBits: cfg.RateBits, MonthBytes: cfg.MonthBytes, Ledger: r.loadLedger(),
-		Allocations: p.limits.TURN.Allocations, AllowUnauthenticated: p.limits.TURN.AllowAnswer, Logger: log,
+		Revocations: r.loadRevoked(),
+		Allocations: p.limits.TURN.Allocations, Logger: log,
+		AllowUnauthenticated: p.limits.TURN.AllowAnswer, AllowProven: p.limits.TURN.AllowProven,
 	})
 	return r, err
 }
@@ -111,6 +124,33 @@ func (r *relay) loadLedger() []byte {
 		r.log.Warn("the month's traffic of the relay starts at zero: cannot read the ledger", "err", err)
 	}
 	return ledger
+}
+
+// loadRevoked returns the stored revocations, or nil.
+func (r *relay) loadRevoked() []byte {
+	if r.revoked == "" {
+		return nil
+	}
+	revoked, err := privatefile.Read(r.revoked, int64(turn.MaxRevocationsBytes))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.log.Warn("credentials of the relay that were revoked are valid again until they expire", "err", err)
+	}
+	return revoked
+}
+
+// saveRevoked saves the revocations if they changed. It is called by one goroutine at a time.
+func (r *relay) saveRevoked() {
+	revoked := r.server.Revocations()
+	if r.revoked == "" || bytes.Equal(revoked, r.savedRevoked) {
+		return
+	}
+	err := atomicfile.Write(r.revoked, revoked)
+	if err == nil {
+		r.savedRevoked = revoked
+	} else if !r.saveRevokedFails {
+		r.log.Error("save the revoked credentials of the relay", "err", err)
+	}
+	r.saveRevokedFails = err != nil
 }
 
 // saveLedger saves the ledger if it changed. It is called by one goroutine at a time.
@@ -148,12 +188,21 @@ func (r *relay) run(ctx context.Context) {
 	}
 	ticker := time.NewTicker(ledgerInterval)
 	defer ticker.Stop()
+	var revokedDue <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-r.revocation:
+			if revokedDue == nil {
+				revokedDue = time.After(revokedDelay)
+			}
+		case <-revokedDue:
+			revokedDue = nil
+			r.saveRevoked()
 		case <-ticker.C:
 			r.saveLedger()
+			r.saveRevoked()
 			r.warnOfMonth()
 		}
 	}
@@ -190,6 +239,7 @@ func (r *relay) close() {
 			r.log.Debug("close TURN", "err", err)
 		}
 		r.saveLedger()
+		r.saveRevoked()
 	})
 }
 
@@ -240,6 +290,10 @@ func (r *relay) ownerDeleted(owner string) {
 		return
 	}
 	r.server.Revoke(owner)
+	select {
+	case r.revocation <- struct{}{}:
+	default: // the save to come has it
+	}
 }
 
 // requestHost returns the host of a request in canonical form, and its port, 443 if it names

@@ -276,6 +276,41 @@ func TestLedgerIsSavedEveryMinute(t *testing.T) {
 	})
 }
 
+// TestRevocationsSurviveACrash revokes credentials while the relay runs, and opens another relay
+// without closing it.
+func TestRevocationsSurviveACrash(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		open := func() *relay {
+			clientIP := &ratelimit.ClientIP{}
+			r, err := openRelay(&config.TURN{Relay: true}, relayParts{
+				secret: []byte("a secret of the test"), stateDir: dir,
+				limits: limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
+			}, discardLog)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		r := open()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan bool)
+		go func() { r.run(ctx); close(ended) }()
+		for _, owner := range []string{"alice", "bob", "carol"} {
+			r.ownerDeleted(owner)
+		}
+		want := r.server.Revocations()
+		time.Sleep(revokedDelay + time.Millisecond)
+		next := open()
+		if got := next.server.Revocations(); !bytes.Equal(got, want) || len(got) < 3*20 {
+			t.Errorf("got %x after a crash, want %x", got, want)
+		}
+		next.close()
+		cancel()
+		<-ended
+	})
+}
+
 func TestMonthUsedUp(t *testing.T) {
 	var log strings.Builder
 	cfg := resolve(t, "-turn", "auto", "-turn-bind", "127.0.0.1:0")

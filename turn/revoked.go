@@ -1,0 +1,61 @@
+package turn
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"time"
+)
+
+// The format of saved revocations, with numbers in big endian:
+//
+//	magic, version (1 byte)
+//	for each revocation: owner (12), time in microseconds since 1970 (8)
+//	CRC-32 of all before this (4)
+const (
+	revokedMagic      = "turn-revoked\n"
+	revokedVersion    = 1
+	revokedEntryBytes = len(ownerHash{}) + 8
+
+	// MaxRevocationsBytes bounds what [Server.Revocations] returns.
+	MaxRevocationsBytes = len(revokedMagic) + 1 + maxRevocations*revokedEntryBytes + crc32.Size
+)
+
+var errSavedRevocations = errors.New("invalid revocations of credentials")
+
+// Revocations returns the owners whose credentials were revoked before these expired, for
+// [Config.Revocations] after a restart: the credentials are valid after it, too. It has the keyed
+// hashes of at most 10,000 owners.
+func (s *Server) Revocations() []byte { return s.revoked.encode(s.config.Now()) }
+
+func (r *revocations) encode(now time.Time) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := append([]byte(revokedMagic), revokedVersion)
+	for _, entry := range r.queue {
+		if now.Sub(entry.at) < CredentialLifetime && r.at[entry.owner].Equal(entry.at) {
+			b = append(b, entry.owner[:]...)
+			b = binary.BigEndian.AppendUint64(b, uint64(entry.at.UnixMicro()))
+		}
+	}
+	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
+}
+
+// decode adds what encode returned. An empty input has none.
+func (r *revocations) decode(b []byte, now time.Time) error {
+	if len(b) == 0 {
+		return nil
+	}
+	content := len(b) - crc32.Size
+	entries := content - len(revokedMagic) - 1
+	if entries < 0 || len(b) > MaxRevocationsBytes || entries%revokedEntryBytes != 0 ||
+		string(b[:len(revokedMagic)+1]) != revokedMagic+string(rune(revokedVersion)) ||
+		crc32.ChecksumIEEE(b[:content]) != binary.BigEndian.Uint32(b[content:]) {
+		return errSavedRevocations
+	}
+	for b = b[len(revokedMagic)+1 : content]; len(b) > 0; b = b[revokedEntryBytes:] {
+		at := time.UnixMicro(int64(binary.BigEndian.Uint64(b[len(ownerHash{}):])))
+		r.add(ownerHash(b[:len(ownerHash{})]), at, now)
+	}
+	return nil
+}
