@@ -80,7 +80,7 @@ func TestLedgerHasTheLargest(t *testing.T) {
 		openClient(t, q, i).Allow(10 + i)
 	}
 	l, err := decodeLedger(q.Ledger())
-	if err != nil || len(l.entries) != maxAccounts || l.entries[maxAccounts-1].used != 110 {
+	if err != nil || len(l.entries) != maxAccounts || l.entries[maxAccounts-1].used != 110+HeaderBytes {
 		t.Errorf("got %d entries, %v", len(l.entries), err)
 	}
 }

@@ -191,6 +191,13 @@ func (m *month) charge(to accounts, n int64) reason {
 	return allowed
 }
 
+// refund returns n bytes that were charged. After the begin of a new month, they can count
+// for either.
+func (m *month) refund(to accounts, n int64) {
+	m.used.Add(-n)
+	refundAccounts(to[:], n)
+}
+
 func refundAccounts(accounts []*account, n int64) {
 	for _, a := range accounts {
 		if a != nil {

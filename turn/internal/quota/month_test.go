@@ -227,7 +227,7 @@ func TestConcurrentFlows(t *testing.T) {
 				}
 				for range 20 {
 					if f.Allow(100) {
-						sent.Add(100)
+						sent.Add(100 + HeaderBytes)
 					}
 				}
 				q.State()
