@@ -114,14 +114,21 @@ type Flow struct {
 	ended atomic.Bool
 }
 
+// followClock returns the time since the start, which does not depend on changes of the clock.
+func (q *Quota) followClock() time.Duration {
+	at := q.now()
+	now := at.Sub(q.start)
+	q.month.follow(at, now)
+	return now
+}
+
 // Open opens a flow of a client address that a payer pays for. The end function is called at
 // most once, in a goroutine of its own, when no more traffic will be allowed: the month, or
 // the payer's share of it, is used up. It is not called after Close.
 //
 // Errors: ErrMonthUsed, ErrShare.
 func (q *Quota) Open(client netip.Addr, payer Payer, end func()) (*Flow, error) {
-	now := q.now()
-	q.month.follow(now)
+	now := q.followClock()
 	if q.month.nearlyUsed() {
 		return nil, ErrMonthUsed
 	}
@@ -132,7 +139,7 @@ func (q *Quota) Open(client netip.Addr, payer Payer, end func()) (*Flow, error) 
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	f.address, f.network = q.addresses.open(client, now.Sub(q.start))
+	f.address, f.network = q.addresses.open(client, now)
 	q.flows[f] = struct{}{}
 	return f, nil
 }
@@ -197,9 +204,7 @@ func (f *Flow) Refund(payloadBytes int) {
 
 // charge charges all rates and accounts of the flow, or none of them.
 func (q *Quota) charge(f *Flow, n int64) reason {
-	at := q.now()
-	q.month.follow(at)
-	now := at.Sub(q.start)
+	now := q.followClock()
 	own := q.ownLimits(f)
 	if refused := takeAll(own[:], now, n); refused != allowed {
 		return refused
@@ -279,14 +284,14 @@ func (q *Quota) endAll() {
 
 // MonthUsed reports whether 99 % of the month are used, so that no flow opens.
 func (q *Quota) MonthUsed() bool {
-	q.month.follow(q.now())
+	q.followClock()
 	return q.month.nearlyUsed()
 }
 
 // Ledger returns the use of the month, for [New]. It contains the use of at most 10,000
 // payers and networks, those with the most.
 func (q *Quota) Ledger() []byte {
-	q.month.follow(q.now())
+	q.followClock()
 	return q.month.ledger().encode()
 }
 
@@ -304,7 +309,7 @@ type State struct {
 
 // State returns the present state.
 func (q *Quota) State() State {
-	q.month.follow(q.now())
+	q.followClock()
 	s := State{
 		MonthBytes:         max(0, q.month.used.Load()),
 		MonthLimit:         q.month.limit,
