@@ -211,14 +211,15 @@ type revocation struct {
 	at    time.Time
 }
 
-// add revokes the credentials of the owner that were issued until a time.
+// add revokes the credentials of the owner that were issued until a time. An entry is kept
+// until they have expired, by the clock and in elapsed time: the clock can be corrected.
 func (r *revocations) add(owner ownerHash, until, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.at == nil {
 		r.at = make(map[ownerHash]time.Time)
 	}
-	for len(r.queue) > 0 && (len(r.queue) >= maxRevocations || now.Sub(r.queue[0].at) >= CredentialLifetime) {
+	for len(r.queue) > 0 && (len(r.queue) >= maxRevocations || r.queue[0].expired(now)) {
 		if oldest := r.queue[0]; r.at[oldest.owner].Equal(oldest.at) {
 			delete(r.at, oldest.owner)
 		}
@@ -230,9 +231,17 @@ func (r *revocations) add(owner ownerHash, until, now time.Time) {
 	}
 }
 
+func (r revocation) expired(now time.Time) bool {
+	byClock := now.Round(0).Sub(r.at.Round(0))
+	return min(byClock, now.Sub(r.at)) >= CredentialLifetime
+}
+
+// includes reports whether the credentials were valid at the revocation. Those that seem to be
+// issued long before it had expired then, unless the clock was set back since: then they are
+// new ones of the owner, who must not wait until the clock has caught up.
 func (r *revocations) includes(id identity) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at, revoked := r.at[id.owner]
-	return revoked && !id.issued().After(at)
+	return revoked && !id.issued().After(at) && id.expires.After(at)
 }

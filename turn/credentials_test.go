@@ -144,6 +144,46 @@ func TestRevocation(t *testing.T) {
 	}
 }
 
+// TestRevocationAndClock sets the clock back by an hour after a revocation.
+func TestRevocationAndClock(t *testing.T) {
+	issuer, now := newTestIssuer(t, testSecret)
+	revoked := new(revocations)
+	before := issuer.Issue("alice", Payer{})
+	*now = now.Add(time.Minute)
+	revoked.add(issuer.ownerHash("alice"), *now, *now)
+	*now = now.Add(-time.Hour)
+	if _, err := issuer.checkNew(issuer.Issue("alice", Payer{}).Username, revoked); err != nil {
+		t.Errorf("new credentials after the clock was set back: %v", err)
+	}
+	*now = now.Add(30 * time.Minute)
+	revoked.add(issuer.ownerHash("bob"), *now, *now)
+	if _, err := issuer.checkNew(issuer.Issue("alice", Payer{}).Username, revoked); err != nil {
+		t.Errorf("half an hour later: %v", err)
+	}
+	if _, err := issuer.checkNew(before.Username, revoked); !errors.Is(err, errRevokedCredentials) {
+		t.Errorf("revoked credentials after the clock was set back: %v", err)
+	}
+}
+
+// TestRevocationIsKept has entries with and without a monotonic time.
+func TestRevocationIsKept(t *testing.T) {
+	at := time.Now()
+	later := at.Add(CredentialLifetime)
+	for name, row := range map[string]struct {
+		at, now time.Time
+		want    bool
+	}{
+		"later":          {at, later, true},
+		"sooner":         {at, later.Add(-time.Second), false},
+		"another node":   {at.Round(0), later, true},
+		"clock set back": {at, later.Add(-time.Hour), false},
+	} {
+		if got := (revocation{at: row.at}).expired(row.now); got != row.want {
+			t.Errorf("%s: got %v, want %v", name, got, row.want)
+		}
+	}
+}
+
 // TestRevocationOfAnotherNode adds revocations that are older than others.
 func TestRevocationOfAnotherNode(t *testing.T) {
 	issuer, now := newTestIssuer(t, testSecret)

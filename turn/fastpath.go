@@ -132,6 +132,7 @@ func (s *Server) forward(from *allocation, d datagram, now time.Duration) dropRe
 		packet = d.asDataIndication(from.relay)
 	}
 	if reason := to.client.relay(packet); reason != notDropped {
+		from.flow.Refund(d.end - d.start)
 		return reason
 	}
 	from.relayedAt.Store(int64(now))

@@ -198,8 +198,8 @@ func TestRelayDrops(t *testing.T) {
 			if got := p.relay(p.alice, testMessage(raw)); got != row.want {
 				t.Errorf("got reason %d, want %d", got, row.want)
 			}
-			if len(p.toBob.sent) != 0 {
-				t.Errorf("sent %x", p.toBob.sent)
+			if len(p.toBob.sent) != 0 || p.State().MonthBytes != 0 {
+				t.Errorf("sent %x, %d bytes of the month", p.toBob.sent, p.State().MonthBytes)
 			}
 		})
 	}

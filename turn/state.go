@@ -120,8 +120,8 @@ type State struct {
 	// their queues.
 	Streams           int
 	LongestQueueBytes int
-	// MonthBytes is what was relayed in the current month (UTC), MonthLimit how much can be.
-	// A zero limit is none.
+	// MonthBytes is what was relayed in the current month (UTC), with 48 bytes for the headers
+	// of each packet, MonthLimit how much can be. A zero limit is none.
 	MonthBytes, MonthLimit int64
 }
 

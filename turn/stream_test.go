@@ -16,6 +16,8 @@ import (
 
 	"github.com/pion/stun/v4"
 	pion "github.com/pion/turn/v5"
+
+	"inbox/turn/internal/quota"
 )
 
 // pipeConn is one end of a pipe, with an address of a client.
@@ -364,6 +366,9 @@ func TestSlowStreamDropsDatagrams(t *testing.T) {
 		}
 		if got := state.Dropped["queue-full"]; got < packets-2*maxQueuedBytes/bytes || got == packets {
 			t.Errorf("got %d dropped packets", got)
+		}
+		if got, want := state.MonthBytes, (packets-state.Dropped["queue-full"])*(bytes+quota.HeaderBytes); got != want {
+			t.Errorf("the month counts %d bytes, want %d of the packets that were queued", got, want)
 		}
 		if got := state.LongestQueueBytes; got > maxQueuedBytes || got < maxQueuedBytes/2 {
 			t.Errorf("got a queue of %d bytes", got)

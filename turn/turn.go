@@ -38,8 +38,9 @@ type Share interface {
 type Config struct {
 	// Secret is the key of the credentials, as for [NewIssuer].
 	Secret []byte
-	// RateBits bounds the relayed data of the whole server in bits per second, MonthBytes the
-	// payload that is sent in a calendar month (UTC). Zero is no limit.
+	// RateBits bounds the relayed data of the whole server in bits per second, MonthBytes what
+	// is sent in a calendar month (UTC). Both count the payload and 48 bytes for the headers of
+	// each packet. Zero is no limit.
 	RateBits, MonthBytes int64
 	// Ledger is what [Server.Ledger] returned before a restart. An invalid one is logged, and
 	// the month begins at zero.

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"inbox/turn/internal/quota"
 )
 
 var transportNames = [transports]string{"UDP", "TLS"}
@@ -112,8 +114,8 @@ func TestLedgerSurvivesRestart(t *testing.T) {
 	bob.receive()
 	ledger := ts.Ledger()
 	next := newTestServer(t, func(c *Config) { change(c); c.Ledger = ledger })
-	if got := next.State(); got.MonthBytes != 1000 || got.MonthLimit != 1<<30 {
-		t.Errorf("got %d of %d bytes, want 1000", got.MonthBytes, got.MonthLimit)
+	if got := next.State(); got.MonthBytes != 1000+quota.HeaderBytes || got.MonthLimit != 1<<30 {
+		t.Errorf("got %d of %d bytes, want %d", got.MonthBytes, got.MonthLimit, 1000+quota.HeaderBytes)
 	}
 	var log bytes.Buffer
 	newTestServer(t, func(c *Config) {

@@ -85,7 +85,7 @@ func fill(c *clock, f *Flow, packet int) (sent int64) {
 }
 
 // sendFor offers packets to the flows in turn for a while of fake time and returns what each
-// one sent.
+// one sent, with headers.
 func sendFor(c *clock, d time.Duration, packet int, flows ...*Flow) []int64 {
 	sent := make([]int64, len(flows))
 	const step = 10 * time.Millisecond
@@ -94,7 +94,7 @@ func sendFor(c *clock, d time.Duration, packet int, flows ...*Flow) []int64 {
 			more = false
 			for i, f := range flows {
 				if f.Allow(packet) {
-					sent[i] += int64(packet)
+					sent[i] += int64(packet) + HeaderBytes
 					more = true
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestManual compares the shares in docs/turn.md with the code.
@@ -21,13 +22,15 @@ func TestManual(t *testing.T) {
 		fmt.Sprintf("continue at %d kbit/s each", SlowFlowBits/1000),
 		fmt.Sprintf("From %d %% on, no new call gets one", 100-100/nearlyParts),
 		fmt.Sprintf("Packets below %d bytes count as %d", leastBytes, leastBytes),
+		fmt.Sprintf("with its payload and %d bytes", HeaderBytes),
+		fmt.Sprintf("Only after %d days in an earlier month", earlierWait/(24*time.Hour)),
 		fmt.Sprintf("The ledger keeps %d,000 addresses", maxAccounts/1000),
 	} {
 		if !strings.Contains(string(text), row) {
 			t.Errorf("docs/turn.md lacks %q", row)
 		}
 	}
-	if payerPart != 8 || lastPart != 16 || networkFactor != 4 || priorityPart != 16 {
-		t.Error("docs/turn.md says an eighth, a sixteenth, four times that, and a sixteenth")
+	if payerPart != 8 || lastPart != 16 || networkFactor != 4 || laterWait != 10*time.Minute || priorityPart != 16 || priorityPart/networkFactor != 4 {
+		t.Error("docs/turn.md says an eighth, a sixteenth, four times that, a sixteenth, a quarter, and ten minutes")
 	}
 }

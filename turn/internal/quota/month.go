@@ -15,18 +15,33 @@ const (
 	smallUse    = 200 // that used less than 1/200;
 	nearlyParts = 100 // nothing opens in the last 1/100
 
+	// laterWait is how long the clock must be in a later month before that one begins,
+	// earlierWait in an earlier one: as long as a month.
+	laterWait   = 10 * time.Minute
+	earlierWait = 31 * 24 * time.Hour
+
 	// maxAccounts bounds the payers without an open flow.
 	maxAccounts = 10000
 )
 
-// month counts the bytes of the current calendar month (UTC).
+// month counts the bytes of a calendar month (UTC). The clock of a server can be wrong, above
+// all at the start of a machine without a real-time clock, and be corrected afterwards. So
+// another month does not begin when the clock says so, but after a wait in elapsed time:
+//
+//   - Ten minutes in a later month. What is sent meanwhile counts for both. A clock that is in
+//     the future for longer loses the count of one month.
+//   - 31 days in an earlier month. A clock that is set back and corrected loses nothing, and
+//     after a month that began by mistake in the far future, the count lasts one month at most.
 type month struct {
 	limit      int64 // zero is no limit
 	used       atomic.Int64
 	begin, end atomic.Int64 // in seconds since 1970
+	side       atomic.Int64 // of the clock when follow last saw a change
+	due        atomic.Int64 // when the month of the clock begins, unless side is inMonth
 
-	mu       sync.Mutex
-	accounts map[Hash]*account
+	mu         sync.Mutex
+	usedBefore int64 // what was used when the wait began
+	accounts   map[Hash]*account
 }
 
 // account is the use of the month by one payer, or by the /48 around it.
@@ -53,23 +68,57 @@ func (m *month) init(limit int64, now time.Time, encoded []byte) error {
 		a.used.Store(e.used)
 		m.accounts[e.hash] = a
 	}
-	m.follow(now)
+	m.follow(now, 0)
 	return nil
 }
 
-// follow resets all use when a new month has begun. If the clock was set back to an earlier
-// month, that one begins with the use of the later one.
-func (m *month) follow(now time.Time) {
-	if s := now.Unix(); m.begin.Load() <= s && s < m.end.Load() {
+// The sides of the month on which the clock can be.
+const (
+	inMonth int64 = iota
+	beforeMonth
+	afterMonth
+)
+
+func (m *month) sideOf(now time.Time) int64 {
+	switch s := now.Unix(); {
+	case s < m.begin.Load():
+		return beforeMonth
+	case s >= m.end.Load():
+		return afterMonth
+	}
+	return inMonth
+}
+
+// follow begins the month of the clock when its wait is over. The elapsed time must not
+// depend on changes of the clock.
+func (m *month) follow(now time.Time, elapsed time.Duration) {
+	if m.unchanged(now, elapsed) {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	began := m.begin.Load()
-	m.setMonth(now)
-	if m.begin.Load() > began {
-		m.resetLocked()
+	if m.unchanged(now, elapsed) {
+		return
 	}
+	side := m.sideOf(now)
+	if side == m.side.Load() {
+		m.setMonth(now)
+		m.resetLocked()
+		m.side.Store(inMonth)
+		return
+	}
+	wait := laterWait
+	if side == beforeMonth {
+		wait = earlierWait
+	}
+	m.usedBefore = m.used.Load()
+	m.due.Store(int64(elapsed + wait))
+	m.side.Store(side)
+}
+
+func (m *month) unchanged(now time.Time, elapsed time.Duration) bool {
+	side := m.sideOf(now)
+	return side == m.side.Load() && (side == inMonth || int64(elapsed) < m.due.Load())
 }
 
 func (m *month) setMonth(now time.Time) {
@@ -83,10 +132,10 @@ func firstOfMonth(t time.Time) time.Time {
 	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
 }
 
-// resetLocked forgets all use. What is charged or refunded meanwhile can count for either
-// month.
+// resetLocked forgets all use of accounts, and that of the month until the wait began. What is
+// charged or refunded meanwhile can count for either month.
 func (m *month) resetLocked() {
-	m.used.Store(0)
+	m.used.Add(-m.usedBefore)
 	for hash, a := range m.accounts {
 		a.used.Store(0)
 		m.dropIfUnusedLocked(hash, a)
@@ -189,6 +238,13 @@ func (m *month) charge(to accounts, n int64) reason {
 		}
 	}
 	return allowed
+}
+
+// refund returns n bytes that were charged. After the begin of a new month, they can count
+// for either.
+func (m *month) refund(to accounts, n int64) {
+	m.used.Add(-n)
+	refundAccounts(to[:], n)
 }
 
 func refundAccounts(accounts []*account, n int64) {

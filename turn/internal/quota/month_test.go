@@ -184,18 +184,86 @@ func TestMonthFollowsTheClock(t *testing.T) {
 		t.Errorf("a local month reset the use: got %+v", got)
 	}
 	c.set(time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC))
-	if got := q.State(); got.MonthBytes != 0 || got.Payers != 1 {
-		t.Errorf("in the next month: got %+v", got)
+	if got := q.State(); got.MonthBytes != used {
+		t.Errorf("the next month began without a wait: got %+v", got)
 	}
-	sendFor(c, time.Second, 1000, f)
-	used = q.State().MonthBytes
-	c.set(time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC))
-	if got := q.State(); got.MonthBytes != used || used == 0 {
-		t.Errorf("clock set back: got %+v", got)
+	sent := sum(sendFor(c, time.Second, 1000, f))
+	c.advance(laterWait)
+	if got := q.State(); got.MonthBytes != sent || got.Payers != 1 {
+		t.Errorf("in the next month: got %+v, want the %d bytes since its begin", got, sent)
 	}
-	c.set(time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC))
-	if got := q.State(); got.MonthBytes != 0 {
-		t.Errorf("month after a clock that was set back: got %+v", got)
+	if got := q.month.begin.Load(); got != time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC).Unix() {
+		t.Errorf("the month begins at %d", got)
+	}
+}
+
+// TestWrongClock sets the clock, and corrects it, as NTP does after a start.
+func TestWrongClock(t *testing.T) {
+	q, c := newTestQuota(t, 0, gigabyte)
+	fill(c, openClient(t, q, 1), testPacket)
+	right, ledger := c.Now(), q.Ledger()
+	for _, row := range []struct {
+		name     string
+		wrong    time.Time
+		lasts    time.Duration
+		survives bool
+	}{
+		{"1970", time.Unix(0, 0), 24 * time.Hour, true},
+		{"month before", right.AddDate(0, -1, 0), 30 * 24 * time.Hour, true},
+		{"end of the month before", time.Date(2026, 2, 28, 23, 0, 0, 0, time.UTC), 10 * time.Hour, true},
+		{"another year, shortly", right.AddDate(70, 0, 0), laterWait - time.Second, true},
+		{"another year", right.AddDate(70, 0, 0), laterWait, false},
+	} {
+		for _, when := range []string{"running", "at a start"} {
+			t.Run(row.name+" "+when, func(t *testing.T) {
+				checkWrongClock(t, ledger, when == "running", right, row.wrong, row.lasts, row.survives)
+			})
+		}
+	}
+}
+
+func checkWrongClock(t *testing.T, ledger []byte, running bool, right, wrong time.Time, lasts time.Duration, survives bool) {
+	c := newClock()
+	c.set(wrong)
+	if running {
+		c.set(right)
+	}
+	q, err := New(Config{MonthBytes: gigabyte, Now: c.Now}, ledger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := q.State().MonthBytes
+	c.set(wrong)
+	q.State()
+	c.advance(lasts)
+	q.State()
+	c.set(right)
+	q.State()
+	c.advance(time.Hour)
+	if got := q.State().MonthBytes; survives && got != used || !survives && got != 0 {
+		t.Errorf("got %d bytes, had %d", got, used)
+	}
+	if again, err := New(Config{MonthBytes: gigabyte, Now: c.Now}, q.Ledger()); err != nil || again.State().MonthBytes != q.State().MonthBytes {
+		t.Errorf("after a restart: %v, %+v", err, again.State())
+	}
+}
+
+// TestMonthOfTheFuture has a ledger of a month that began by mistake: it lasts 31 days.
+func TestMonthOfTheFuture(t *testing.T) {
+	l := sampleLedger()
+	l.begin = l.begin.AddDate(70, 0, 0)
+	c := newClock()
+	q, err := New(Config{MonthBytes: gigabyte, Now: c.Now}, l.encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.advance(earlierWait - time.Second)
+	if got := q.State().MonthBytes; got != l.used {
+		t.Errorf("got %d bytes, want %d", got, l.used)
+	}
+	c.advance(time.Second)
+	if got := q.State().MonthBytes; got != 0 || q.month.begin.Load() != firstOfMonth(c.Now()).Unix() {
+		t.Errorf("got %d bytes after a month", got)
 	}
 }
 
@@ -227,7 +295,7 @@ func TestConcurrentFlows(t *testing.T) {
 				}
 				for range 20 {
 					if f.Allow(100) {
-						sent.Add(100)
+						sent.Add(100 + HeaderBytes)
 					}
 				}
 				q.State()

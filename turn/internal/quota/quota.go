@@ -12,8 +12,7 @@
 //   - From 99 % on, no flow opens, and each one that is open has 64 kbit/s.
 //   - At 100 %, all flows end.
 //
-// The month follows the clock: a later month resets all use, and a clock that is set back
-// resets nothing.
+// A packet counts with its payload and [HeaderBytes], so that an empty one is not free.
 package quota
 
 import (
@@ -33,9 +32,14 @@ const (
 	AddressBits = 32_000_000
 	NetworkBits = networkFactor * AddressBits
 
+	// HeaderBytes is what a packet counts for beside its payload, in the month and in all
+	// rates: about the headers of IP, UDP and ChannelData, between those of IPv4 and IPv6.
+	HeaderBytes = 48
+
 	networkFactor = 4
-	// priorityPart is the part of the server's rate up to which an address has priority:
-	// the rest of its traffic can use only half of the server's burst.
+	// priorityPart is the part of the server's rate up to which an address has priority, and
+	// a /48 up to networkFactor times that: the rest of its traffic can use only half of the
+	// server's burst.
 	priorityPart = 16
 )
 
@@ -110,14 +114,21 @@ type Flow struct {
 	ended atomic.Bool
 }
 
+// followClock returns the time since the start, which does not depend on changes of the clock.
+func (q *Quota) followClock() time.Duration {
+	at := q.now()
+	now := at.Sub(q.start)
+	q.month.follow(at, now)
+	return now
+}
+
 // Open opens a flow of a client address that a payer pays for. The end function is called at
 // most once, in a goroutine of its own, when no more traffic will be allowed: the month, or
 // the payer's share of it, is used up. It is not called after Close.
 //
 // Errors: ErrMonthUsed, ErrShare.
 func (q *Quota) Open(client netip.Addr, payer Payer, end func()) (*Flow, error) {
-	now := q.now()
-	q.month.follow(now)
+	now := q.followClock()
 	if q.month.nearlyUsed() {
 		return nil, ErrMonthUsed
 	}
@@ -128,7 +139,7 @@ func (q *Quota) Open(client netip.Addr, payer Payer, end func()) (*Flow, error) 
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	f.address, f.network = q.addresses.open(client, now.Sub(q.start))
+	f.address, f.network = q.addresses.open(client, now)
 	q.flows[f] = struct{}{}
 	return f, nil
 }
@@ -148,13 +159,14 @@ func (f *Flow) Close() {
 	}
 }
 
-// Allow reports whether the server can send n bytes for the flow now. If so, it charges
-// them. It allocates no memory and takes no lock.
-func (f *Flow) Allow(n int) bool {
+// Allow reports whether the server can send a packet for the flow now. If so, it charges the
+// payload and the headers. It allocates no memory, and takes no lock except when the month
+// changes.
+func (f *Flow) Allow(payloadBytes int) bool {
 	if f.ended.Load() {
 		return false
 	}
-	reason := f.q.charge(f, int64(n))
+	reason := f.q.charge(f, int64(payloadBytes)+HeaderBytes)
 	if reason != allowed {
 		f.q.dropped[reason].Add(1)
 	}
@@ -180,49 +192,80 @@ const (
 	reasons
 )
 
+// Refund returns what Allow charged for a packet that could then not be sent, to the month,
+// its accounts and the server's rate. The rates of the flow and its address keep it, because
+// the packet cost processor time. It allocates no memory and takes no lock.
+func (f *Flow) Refund(payloadBytes int) {
+	n := int64(payloadBytes) + HeaderBytes
+	f.q.month.refund(f.accounts, n)
+	server := [...]limit{f.q.serverLimit()}
+	refund(server[:], n)
+}
+
 // charge charges all rates and accounts of the flow, or none of them.
 func (q *Quota) charge(f *Flow, n int64) reason {
-	at := q.now()
-	q.month.follow(at)
-	now := at.Sub(q.start)
-	limits := q.limitsOf(f, now, n)
-	for i := range limits {
-		if !limits[i].take(now, n) {
-			refund(limits[:i], n)
-			return limits[i].reason
+	now := q.followClock()
+	own := q.ownLimits(f)
+	if refused := takeAll(own[:], now, n); refused != allowed {
+		return refused
+	}
+	priority := q.priorityLimits(f)
+	server := [...]limit{q.serverLimit()}
+	first := takeAll(priority[:], now, n) == allowed
+	if !first {
+		server[0].burst = burst / 2
+	}
+	refused := takeAll(server[:], now, n)
+	if refused == allowed {
+		if refused = q.month.charge(f.accounts, n); refused == allowed {
+			return allowed
 		}
+		refund(server[:], n)
 	}
-	refused := q.month.charge(f.accounts, n)
-	if refused != allowed {
-		refund(limits[:], n)
+	if first {
+		refund(priority[:], n)
 	}
+	refund(own[:], n)
 	return refused
 }
 
-// limitsOf returns the rates that n bytes of the flow count against.
-func (q *Quota) limitsOf(f *Flow, now time.Duration, n int64) [4]limit {
+// ownLimits returns the rates of the flow, of its address and of its network.
+func (q *Quota) ownLimits(f *Flow) [3]limit {
 	limits := [...]limit{
 		{&f.rate, FlowBits, burst, leastBytes, flowRate},
 		{nil, AddressBits, burst, leastBytes, addressRate},
 		{nil, NetworkBits, burst, leastBytes, addressRate},
-		{&q.server, q.serverBits, burst, 0, serverRate},
 	}
 	if q.month.nearlyUsed() {
 		limits[0].bits, limits[0].burst, limits[0].least = SlowFlowBits, slowBurst, 0
 	}
+	if f.address != nil {
+		limits[1].bucket = &f.address.rate
+	}
 	if f.network != nil {
 		limits[2].bucket = &f.network.rate
 	}
-	if f.address == nil {
-		return limits
+	return limits
+}
+
+// priorityLimits returns the parts of the server's rate up to which the address and the
+// network of the flow have priority. Without one for the network, the many /64 of a /48 would
+// all have it.
+func (q *Quota) priorityLimits(f *Flow) [2]limit {
+	limits := [...]limit{
+		{nil, q.serverBits / priorityPart, burst, 0, serverRate},
+		{nil, q.serverBits / priorityPart * networkFactor, burst, 0, serverRate},
 	}
-	limits[1].bucket = &f.address.rate
-	priority := limit{&f.address.priority, q.serverBits / priorityPart, burst, 0, allowed}
-	if !priority.take(now, n) {
-		limits[3].burst = burst / 2
+	if f.address != nil {
+		limits[0].bucket = &f.address.priority
+	}
+	if f.network != nil {
+		limits[1].bucket = &f.network.priority
 	}
 	return limits
 }
+
+func (q *Quota) serverLimit() limit { return limit{&q.server, q.serverBits, burst, 0, serverRate} }
 
 // callEnd calls the end function unless the flow has ended or is closed.
 func (f *Flow) callEnd() {
@@ -241,21 +284,21 @@ func (q *Quota) endAll() {
 
 // MonthUsed reports whether 99 % of the month are used, so that no flow opens.
 func (q *Quota) MonthUsed() bool {
-	q.month.follow(q.now())
+	q.followClock()
 	return q.month.nearlyUsed()
 }
 
 // Ledger returns the use of the month, for [New]. It contains the use of at most 10,000
 // payers and networks, those with the most.
 func (q *Quota) Ledger() []byte {
-	q.month.follow(q.now())
+	q.followClock()
 	return q.month.ledger().encode()
 }
 
 // State is what a quota has counted.
 type State struct {
-	// MonthBytes is what was sent in the current month, MonthLimit how much can be. Zero is no
-	// limit.
+	// MonthBytes is what was sent in the current month, with HeaderBytes for each packet,
+	// MonthLimit how much can be. Zero is no limit.
 	MonthBytes, MonthLimit int64
 	// Flows is the number of open flows, Payers that of payers and networks in the ledger.
 	Flows, Payers int
@@ -266,7 +309,7 @@ type State struct {
 
 // State returns the present state.
 func (q *Quota) State() State {
-	q.month.follow(q.now())
+	q.followClock()
 	s := State{
 		MonthBytes:         max(0, q.month.used.Load()),
 		MonthLimit:         q.month.limit,

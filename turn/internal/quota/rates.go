@@ -51,8 +51,23 @@ func (l limit) take(now time.Duration, n int64) bool {
 	}
 }
 
-// cost returns how long n bytes take at the rate, in nanoseconds.
-func (l limit) cost(n int64) int64 { return max(n, l.least) * 8 * int64(time.Second) / l.bits }
+// takeAll takes n bytes from each of the limits, or nothing. It returns the reason of the
+// first limit that has less.
+func takeAll(limits []limit, now time.Duration, n int64) reason {
+	for i := range limits {
+		if !limits[i].take(now, n) {
+			refund(limits[:i], n)
+			return limits[i].reason
+		}
+	}
+	return allowed
+}
+
+// cost returns how long n bytes take at the rate, in nanoseconds. It is rounded up, so that
+// nothing is free at a high rate.
+func (l limit) cost(n int64) int64 {
+	return (max(n, l.least)*8*int64(time.Second) + l.bits - 1) / l.bits
+}
 
 // refund returns n bytes that were taken from each of the limits.
 func refund(limits []limit, n int64) {

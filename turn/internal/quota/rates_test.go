@@ -75,7 +75,7 @@ func TestReopeningBringsNoBurst(t *testing.T) {
 		for range 10 {
 			f := openAt(t, q, "192.0.2.1")
 			for f.Allow(1200) {
-				sent += 1200
+				sent += 1200 + HeaderBytes
 			}
 			f.Close()
 		}
@@ -141,7 +141,7 @@ func TestQuietBesideGreedy(t *testing.T) {
 func TestSmallPackets(t *testing.T) {
 	q, c := newTestQuota(t, 0, 0)
 	const d = 10 * time.Second
-	sent := sum(sendFor(c, d, 1, openAt(t, q, "192.0.2.1")))
+	sent := sum(sendFor(c, d, 1, openAt(t, q, "192.0.2.1"))) / (1 + HeaderBytes)
 	if want := bytesIn(FlowBits, d, burst) / leastBytes; !within(sent, want) {
 		t.Errorf("got %d packets of one byte, want %d", sent, want)
 	}
@@ -162,5 +162,86 @@ func TestRefusedPacketIsNotCharged(t *testing.T) {
 	}
 	if after := charges(); after != before {
 		t.Errorf("charged %v, want %v", after, before)
+	}
+}
+
+// TestEmptyPackets sends packets without payload: they count with their headers.
+func TestEmptyPackets(t *testing.T) {
+	const d = 10 * time.Second
+	q, c := newTestQuota(t, 1_000_000, 0)
+	sent := sum(sendFor(c, d, 0, openAt(t, q, "192.0.2.1")))
+	if want := bytesIn(1_000_000, d, burst); sent > want || sent < want*9/10 {
+		t.Errorf("got %d bytes with headers at the server's rate, want %d", sent, want)
+	}
+	if got := q.State().MonthBytes; got != sent {
+		t.Errorf("the month counts %d bytes, want %d", got, sent)
+	}
+	q, c = newTestQuota(t, 0, gigabyte)
+	f := openAt(t, q, "192.0.2.1")
+	useUpTo(q, gigabyte-gigabyte/100)
+	sent = sum(sendFor(c, d, 0, f))
+	if want := bytesIn(SlowFlowBits, d, slowBurst); !within(sent, want) {
+		t.Errorf("got %d bytes with headers from 99 %% on, want %d", sent, want)
+	}
+	useUpTo(q, gigabyte)
+	c.advance(d)
+	if f.Allow(0) || !f.ended.Load() {
+		t.Error("an empty packet passed at 100 %")
+	}
+}
+
+// TestHighRateCostsSomething uses the highest -turn-rate.
+func TestHighRateCostsSomething(t *testing.T) {
+	if got := (limit{bucket: new(bucket), bits: 1e12}).cost(HeaderBytes); got <= 0 {
+		t.Errorf("an empty packet costs %d ns", got)
+	}
+}
+
+// TestNetworkPriority has a /48 that sends from many /64, and an IPv4 address with one call.
+func TestNetworkPriority(t *testing.T) {
+	q, c := newTestQuota(t, 100_000_000, 0)
+	quiet := openAt(t, q, "192.0.2.1")
+	var greedy []*Flow
+	for i := range 64 {
+		addr := netip.MustParseAddr("2001:db8:1::1").As16()
+		addr[7] = byte(i)
+		greedy = append(greedy, openAt(t, q, netip.AddrFrom16(addr).String()))
+	}
+	lost := 0
+	for range 1000 {
+		sendFor(c, 10*time.Millisecond, 1000, greedy...)
+		for range 2 {
+			if !quiet.Allow(1000) {
+				lost++
+			}
+		}
+	}
+	if lost > 0 {
+		t.Errorf("lost %d of 2000 packets of a quiet address", lost)
+	}
+}
+
+func TestRefund(t *testing.T) {
+	q, _ := newTestQuota(t, 1_000_000, gigabyte)
+	f, err := q.Open(netip.MustParseAddr("2001:db8::1"), Payer{hashOf(1), hashOf(2)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 400 { // more than the server's rate
+		if !f.Allow(1000) {
+			t.Fatal("a packet that was not sent used up the server's rate")
+		}
+		f.Refund(1000)
+	}
+	if got := q.State().MonthBytes; got != 0 {
+		t.Errorf("the month counts %d bytes that were not sent", got)
+	}
+	for i, a := range f.accounts {
+		if got := a.used.Load(); got != 0 {
+			t.Errorf("account %d has %d bytes that were not sent", i, got)
+		}
+	}
+	if got, want := f.rate.full.Load(), 400*(limit{bits: FlowBits}).cost(1000+HeaderBytes); got != want {
+		t.Errorf("the flow's rate was charged %d ns, want %d", got, want)
 	}
 }

@@ -164,8 +164,8 @@ func (o *Options) turnFlags() *flag.FlagSet {
 		"name in its -domain is the relay")
 	fs.StringVar(&o.turnBind, "turn-bind", ":3478", "`address` and UDP port for STUN and TURN; TURN over TLS "+
 		"uses the port of -bind")
-	intVar(fs, &o.turnRate, "turn-rate", 0, "maximum rate of all relayed traffic in `Mbit/s`; 0 for no limit")
-	intVar(fs, &o.turnMonth, "turn-month", 1000, "maximum relayed traffic of a calendar month (UTC) in `GB` "+
+	intVar(fs, &o.turnRate, "turn-rate", 0, "maximum rate of all relayed traffic, with headers, in `Mbit/s`; 0 for no limit")
+	intVar(fs, &o.turnMonth, "turn-month", 1000, "maximum relayed traffic, with headers, of a calendar month (UTC) in `GB` "+
 		"(10^9 bytes); no call gets a relay from 99 % on, and relayed calls end at 100 %; 0 for no limit")
 	return fs
 }

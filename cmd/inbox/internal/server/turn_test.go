@@ -216,6 +216,9 @@ func eventually(t *testing.T, what string, condition func() bool) {
 
 func (s *server) allocations() int64 { return s.relay.server.State().UDP.Allocations }
 
+// packetBytes is what a packet of wantRelayed counts for: five bytes and the headers.
+const packetBytes = 5 + 48
+
 // TestDeleteEndsRelays calls through the relay, deletes a mailbox, and restarts the server.
 func TestDeleteEndsRelays(t *testing.T) {
 	p := testProcess()
@@ -242,8 +245,8 @@ func TestDeleteEndsRelays(t *testing.T) {
 	cfg := *s.cfg
 	next := build(t, p, &cfg, nil)
 	stop, ended = runInBackground(t, next)
-	if got := next.relay.server.State().MonthBytes; got != 5 {
-		t.Errorf("got %d bytes of the month after a restart, want 5", got)
+	if got := next.relay.server.State().MonthBytes; got != packetBytes {
+		t.Errorf("got %d bytes of the month after a restart, want %d", got, packetBytes)
 	}
 	mustOpenRelayClient(t, next, bobs) // the secret is the same
 	stop()
@@ -314,7 +317,7 @@ func TestRevocationsSurviveACrash(t *testing.T) {
 func TestMonthUsedUp(t *testing.T) {
 	var log strings.Builder
 	cfg := resolve(t, "-turn", "auto", "-turn-bind", "127.0.0.1:0")
-	cfg.TURN.MonthBytes = 100
+	cfg.TURN.MonthBytes = 20 * packetBytes
 	s := build(t, testProcess(), cfg, nil)
 	s.relay.log = slog.New(slog.NewTextHandler(&log, nil))
 	s.relay.payer = func(*http.Request) inbox.Payer { return inbox.Payer{} } // no share
@@ -324,7 +327,7 @@ func TestMonthUsedUp(t *testing.T) {
 		t.Errorf("got %s, want no warning before the month is used", log.String())
 	}
 	for range 20 {
-		wantRelayed(t, alice, bob) // five bytes each; the last byte is above 99 %
+		wantRelayed(t, alice, bob) // the last packet is above 99 %
 	}
 	want := iceResponse{[]inbox.ICEServer{{URLs: []string{"stun:localhost:" + portOfUDP(s)}}}, "month-used"}
 	if got := s.getICE(t, "localhost", "alice"); !reflect.DeepEqual(got, want) {
