@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -383,6 +384,32 @@ func TestReceiveBuffer(t *testing.T) {
 	}
 }
 
+// TestStoppingNodeSendsRevoked checks that a deletion just before a node stops gets to the relay.
+func TestStoppingNodeSendsRevoked(t *testing.T) {
+	for _, row := range []struct {
+		name       string
+		store      *fakeStore
+		sent, logs int
+	}{
+		{"store", &fakeStore{}, maxRevoked, 0},
+		{"no store", &fakeStore{err: io.ErrUnexpectedEOF}, 0, 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var log strings.Builder
+			n := newRelayNodes(row.store, "inbox:", slog.New(slog.NewTextHandler(&log, nil)))
+			for range maxRevoked {
+				n.revoke("owner")
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			n.run(ctx, nil)
+			if len(row.store.entries) != row.sent || strings.Count(log.String(), "does not learn of deleted mailboxes") != row.logs {
+				t.Errorf("got %d sent and the log %q, want %d sent", len(row.store.entries), log.String(), row.sent)
+			}
+		})
+	}
+}
+
 // fakeStore has the commands that nodes use.
 type fakeStore struct {
 	month   any
@@ -390,9 +417,9 @@ type fakeStore struct {
 	err     error
 }
 
-func (f *fakeStore) Do(_ context.Context, command []string, _ string, args ...string) (any, error) {
-	if f.err != nil {
-		return nil, f.err
+func (f *fakeStore) Do(ctx context.Context, command []string, _ string, args ...string) (any, error) {
+	if err := cmp.Or(f.err, ctx.Err()); err != nil {
+		return nil, err
 	}
 	switch command[0] {
 	case "GET":
