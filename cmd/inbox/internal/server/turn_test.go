@@ -55,7 +55,7 @@ func (r iceResponse) urls(s *server) (urls []string) {
 }
 
 func portOfUDP(s *server) string {
-	_, port, _ := net.SplitHostPort(s.relay.socket.LocalAddr().String())
+	_, port, _ := net.SplitHostPort(s.relay.socket.Load().LocalAddr().String())
 	return port
 }
 
@@ -163,7 +163,7 @@ func openRelayClient(t *testing.T, s *server, ice iceResponse) (*client, error) 
 	turnServer := ice.ICEServers[len(ice.ICEServers)-1]
 	client := &client{}
 	if client.Client, err = pion.NewClient(&pion.ClientConfig{
-		Conn: c, TURNServerAddr: s.relay.socket.LocalAddr().String(),
+		Conn: c, TURNServerAddr: s.relay.socket.Load().LocalAddr().String(),
 		Username: turnServer.Username, Password: turnServer.Credential,
 		LoggerFactory: &logging.DefaultLoggerFactory{Writer: io.Discard},
 	}); err != nil {
@@ -258,7 +258,7 @@ func TestLedgerIsSavedEveryMinute(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		clientIP := &ratelimit.ClientIP{}
-		r, err := openRelay(&config.TURN{Relay: true, MonthBytes: 1e12}, relayParts{
+		r, err := openRelay(&config.TURN{Relay: true, MonthBytes: 1e12, Bind: config.Address{Value: "127.0.0.1:99999"}}, relayParts{ // no port is bound
 			secret: []byte("a secret of the test"), stateDir: dir,
 			limits: limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
 		}, discardLog)
@@ -363,6 +363,42 @@ func TestTURNSocket(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDefaultTURNPortIsAwaited has a port that another process releases while the server runs.
+func TestDefaultTURNPortIsAwaited(t *testing.T) {
+	other, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	cfg := resolve(t, "-turn", "auto")
+	cfg.TURN.Bind.Value = other.LocalAddr().String()
+	s := build(t, testProcess(), cfg, nil)
+	stop, ended := runInBackground(t, s)
+	if got := s.getICE(t, "localhost", "alice"); len(got.ICEServers) > 0 {
+		t.Errorf("got %+v while the port is occupied, want none", got)
+	}
+	other.Close()
+	for deadline := time.Now().Add(testTimeout); len(s.getICE(t, "localhost", "alice").ICEServers) == 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("GET /ice has no server, although the port is free")
+		}
+	}
+	alice, bob := mustOpenRelayClient(t, s, s.getICE(t, "localhost", "alice")), mustOpenRelayClient(t, s, s.getICE(t, "localhost", "bob"))
+	wantRelayed(t, alice, bob)
+	stop()
+	<-ended
+}
+
+// TestStopWhileTURNPortIsOccupied checks that the wait for the port ends with the server.
+func TestStopWhileTURNPortIsOccupied(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	bind := config.Address{Option: "turn-bind", Value: "192.0.2.1:1"} // not of this machine
+	if c := awaitTURNPort(ctx, &config.TURN{Relay: true, Bind: bind}, discardLog); c != nil {
+		t.Errorf("got %v, want none", c.LocalAddr())
 	}
 }
 
