@@ -19,15 +19,16 @@ const proxyHeaderTimeout = 5 * time.Second
 // claim any address. OnFirst is called with what a proxy sends first, and onRefused with a peer
 // that is refused.
 func ProxyListener(inner net.Listener, clientIP *ratelimit.ClientIP, onFirst OnFirstBytes, onRefused func(net.Addr)) net.Listener {
-	policy := func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
-		if clientIP.TrustsPeer(o.Upstream.String()) {
-			return proxyproto.REQUIRE, nil
+	wrap := func(c net.Conn) net.Conn {
+		if peer := c.RemoteAddr(); !clientIP.TrustsPeer(peer.String()) {
+			onRefused(peer)
+			c.Close() // its error is that of one peer: were it that of Accept, it would end the server
+			return nil
 		}
-		onRefused(o.Upstream)
-		return proxyproto.REJECT, proxyproto.ErrInvalidUpstream
+		return &firstBytesConn{c, onFirst}
 	}
-	inner = netconn.Wrap(inner, func(c net.Conn) net.Conn { return &firstBytesConn{c, onFirst} })
-	return &proxyproto.Listener{Listener: inner, ReadHeaderTimeout: proxyHeaderTimeout, ConnPolicy: policy}
+	require := func(proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) { return proxyproto.REQUIRE, nil }
+	return &proxyproto.Listener{Listener: netconn.Wrap(inner, wrap), ReadHeaderTimeout: proxyHeaderTimeout, ConnPolicy: require}
 }
 
 // firstBytesConn reports what its first read returns, as lazyConn does.

@@ -3,6 +3,7 @@ package conn
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -55,6 +56,58 @@ func TestInfoUnderProxyHeader(t *testing.T) {
 				t.Fatalf("%s: still alive after the client closed the connection", conn)
 			}
 		}
+	}
+}
+
+// failingCloser is a connection of a peer whose closing fails.
+type failingCloser struct {
+	net.Conn
+	peer string
+}
+
+func (c failingCloser) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.peer))
+}
+
+func (c failingCloser) Close() error {
+	c.Conn.Close()
+	return io.ErrUnexpectedEOF
+}
+
+// fixedListener accepts the connections of a list, and is then closed.
+type fixedListener struct {
+	net.Listener
+	conns []net.Conn
+}
+
+func (l *fixedListener) Accept() (net.Conn, error) {
+	if len(l.conns) == 0 {
+		return nil, net.ErrClosed
+	}
+	c := l.conns[0]
+	l.conns = l.conns[1:]
+	return c, nil
+}
+
+// TestProxyListenerContinues checks that a refused connection whose closing fails does not end
+// the listener.
+func TestProxyListenerContinues(t *testing.T) {
+	inner := &fixedListener{}
+	for _, peer := range []string{"192.0.2.1:1", "192.0.2.2:2", "127.0.0.1:3"} {
+		client, server := net.Pipe()
+		defer client.Close()
+		inner.conns = append(inner.conns, failingCloser{server, peer})
+	}
+	trusted := &ratelimit.ClientIP{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}
+	refused := 0
+	l := ProxyListener(inner, trusted, func(net.Addr, []byte) {}, func(net.Addr) { refused++ })
+	c, err := l.Accept()
+	if err != nil || refused != 2 {
+		t.Fatalf("got %v after %d refusals, want the third connection", err, refused)
+	}
+	c.Close()
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v, want the error of the listener", err)
 	}
 }
 

@@ -31,14 +31,11 @@ type TURNSocket struct {
 	DropsKnown  bool
 }
 
-// CollectTURN returns a collector of a TURN server. Socket is nil without UDP. The functions
-// must be safe for concurrent use.
+// CollectTURN returns a collector of a TURN server and its UDP socket. The functions must be safe
+// for concurrent use.
 func CollectTURN(state func() turn.State, socket func() TURNSocket) prometheus.CollectorFunc {
 	return func(m chan<- prometheus.Metric) {
 		collectTURN(m, state())
-		if socket == nil {
-			return
-		}
 		s := socket()
 		limitGauge(m, descBuffer, int64(s.BufferBytes))
 		if s.DropsKnown {

@@ -211,7 +211,7 @@ func (s *server) metricsSources() metrics.Sources {
 		sources.Collectors = append(sources.Collectors, s.meters.store.Collector(s.mailboxes.shared))
 	}
 	if s.relay != nil && s.relay.server != nil {
-		sources.Collectors = append(sources.Collectors, metrics.CollectTURN(s.relay.server.State, s.relay.socketState()))
+		sources.Collectors = append(sources.Collectors, metrics.CollectTURN(s.relay.server.State, s.relay.socketState))
 	}
 	if s.certs != nil {
 		sources.Certificates = s.certs.State

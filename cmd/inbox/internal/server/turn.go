@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"inbox/cmd/inbox/internal/config"
@@ -46,13 +47,13 @@ const (
 type relay struct {
 	cfg     *config.TURN
 	issuer  *turn.Issuer
-	server  *turn.Server // nil: another node is the relay
-	nodes   *relayNodes  // nil without a store
-	socket  *net.UDPConn // nil: no UDP
-	udpPort int          // in the URLs; zero is none
-	noTLS   string       // why clients cannot reach it over TLS; empty if they can
-	ledger  string       // path of the ledger; empty is none
-	revoked string       // path of the revocations; empty is none
+	server  *turn.Server                // nil: another node is the relay
+	nodes   *relayNodes                 // nil without a store
+	socket  atomic.Pointer[net.UDPConn] // nil: no UDP, or not yet
+	ofOther int                         // UDP port of the relay, if it is another node
+	noTLS   string                      // why clients cannot reach it over TLS; empty if they can
+	ledger  string                      // path of the ledger; empty is none
+	revoked string                      // path of the revocations; empty is none
 	payer   func(*http.Request) inbox.Payer
 	records *ratelimit.FrameLimiter
 	log     *slog.Logger
@@ -86,20 +87,18 @@ func openRelay(cfg *config.TURN, p relayParts, log *slog.Logger) (*relay, error)
 		return nil, err
 	}
 	r := &relay{
-		cfg: cfg, issuer: issuer, nodes: p.nodes, socket: p.socket, payer: p.payer, records: p.limits.Frames, log: log,
+		cfg: cfg, issuer: issuer, nodes: p.nodes, payer: p.payer, records: p.limits.Frames, log: log,
 		noTLS: cfg.NoTLS,
 	}
+	r.socket.Store(p.socket)
 	if r.noTLS == "" && p.selfSigned {
 		r.noTLS = "the certificate is self-signed"
 	}
 	r.revocation = make(chan struct{}, 1)
 	if !cfg.Relay {
 		_, port, _ := net.SplitHostPort(cfg.Bind.Value)
-		r.udpPort, err = net.LookupPort("udp", port)
+		r.ofOther, err = net.LookupPort("udp", port)
 		return r, err
-	}
-	if p.socket != nil {
-		r.udpPort = p.socket.LocalAddr().(*net.UDPAddr).Port
 	}
 	if p.stateDir != "" {
 		r.ledger = filepath.Join(p.stateDir, ledgerFile)
@@ -179,13 +178,7 @@ func (r *relay) run(ctx context.Context) {
 		return
 	}
 	defer r.close()
-	if r.socket != nil {
-		background.Go(func() {
-			if err := r.server.ServeUDP(r.socket); err != nil {
-				r.log.Error("serve TURN over UDP", "err", err)
-			}
-		})
-	}
+	background.Go(func() { r.serveUDP(ctx) })
 	ticker := time.NewTicker(ledgerInterval)
 	defer ticker.Stop()
 	var revokedDue <-chan time.Time
@@ -218,15 +211,34 @@ func (r *relay) warnOfMonth() {
 		"bytes", r.cfg.MonthBytes)
 }
 
-// socketState returns what reads the state of the UDP socket; nil without one.
-func (r *relay) socketState() func() metrics.TURNSocket {
-	if r.socket == nil {
-		return nil
+// serveUDP serves the UDP socket until the server is closed. Without one it first waits for
+// the default port, until ctx is done.
+func (r *relay) serveUDP(ctx context.Context) {
+	if r.socket.Load() == nil {
+		r.socket.Store(awaitTURNPort(ctx, r.cfg, r.log))
 	}
-	return func() metrics.TURNSocket {
-		dropped, known := host.UDPDrops(r.socket)
-		return metrics.TURNSocket{BufferBytes: host.ReceiveBuffer(r.socket), Dropped: dropped, DropsKnown: known}
+	if socket := r.socket.Load(); socket != nil {
+		if err := r.server.ServeUDP(socket); err != nil {
+			r.log.Error("serve TURN over UDP", "err", err)
+		}
 	}
+}
+
+// udpPort returns the UDP port for the URLs; zero is none.
+func (r *relay) udpPort() int {
+	if socket := r.socket.Load(); socket != nil {
+		return socket.LocalAddr().(*net.UDPAddr).Port
+	}
+	return r.ofOther
+}
+
+// socketState returns the state of the UDP socket; nothing is known without one.
+func (r *relay) socketState() (s metrics.TURNSocket) {
+	if socket := r.socket.Load(); socket != nil {
+		s.BufferBytes = host.ReceiveBuffer(socket)
+		s.Dropped, s.DropsKnown = host.UDPDrops(socket)
+	}
+	return s
 }
 
 // close ends all allocations and saves the ledger. A second call has no effect.
@@ -257,9 +269,10 @@ func (r *relay) servers(req *http.Request, owner string) (servers []inbox.ICESer
 	} else if !ok {
 		return nil, ""
 	}
-	udp := net.JoinHostPort(host, strconv.Itoa(r.udpPort))
+	udpPort := r.udpPort()
+	udp := net.JoinHostPort(host, strconv.Itoa(udpPort))
 	var urls []string
-	if r.udpPort > 0 {
+	if udpPort > 0 {
 		servers = append(servers, inbox.ICEServer{URLs: []string{"stun:" + udp}})
 		urls = append(urls, "turn:"+udp+"?transport=udp")
 	}

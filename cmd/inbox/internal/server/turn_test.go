@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -54,7 +55,7 @@ func (r iceResponse) urls(s *server) (urls []string) {
 }
 
 func portOfUDP(s *server) string {
-	_, port, _ := net.SplitHostPort(s.relay.socket.LocalAddr().String())
+	_, port, _ := net.SplitHostPort(s.relay.socket.Load().LocalAddr().String())
 	return port
 }
 
@@ -162,7 +163,7 @@ func openRelayClient(t *testing.T, s *server, ice iceResponse) (*client, error) 
 	turnServer := ice.ICEServers[len(ice.ICEServers)-1]
 	client := &client{}
 	if client.Client, err = pion.NewClient(&pion.ClientConfig{
-		Conn: c, TURNServerAddr: s.relay.socket.LocalAddr().String(),
+		Conn: c, TURNServerAddr: s.relay.socket.Load().LocalAddr().String(),
 		Username: turnServer.Username, Password: turnServer.Credential,
 		LoggerFactory: &logging.DefaultLoggerFactory{Writer: io.Discard},
 	}); err != nil {
@@ -260,7 +261,7 @@ func TestLedgerIsSavedEveryMinute(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		clientIP := &ratelimit.ClientIP{}
-		r, err := openRelay(&config.TURN{Relay: true, MonthBytes: 1e12}, relayParts{
+		r, err := openRelay(&config.TURN{Relay: true, MonthBytes: 1e12, Bind: config.Address{Value: "127.0.0.1:99999"}}, relayParts{ // no port is bound
 			secret: []byte("a secret of the test"), stateDir: dir,
 			limits: limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
 		}, discardLog)
@@ -403,6 +404,42 @@ func TestTURNSocket(t *testing.T) {
 	}
 }
 
+// TestDefaultTURNPortIsAwaited has a port that another process releases while the server runs.
+func TestDefaultTURNPortIsAwaited(t *testing.T) {
+	other, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	cfg := resolve(t, "-turn", "auto")
+	cfg.TURN.Bind.Value = other.LocalAddr().String()
+	s := build(t, testProcess(), cfg, nil)
+	stop, ended := runInBackground(t, s)
+	if got := s.getICE(t, "localhost", "alice"); len(got.ICEServers) > 0 {
+		t.Errorf("got %+v while the port is occupied, want none", got)
+	}
+	other.Close()
+	for deadline := time.Now().Add(testTimeout); len(s.getICE(t, "localhost", "alice").ICEServers) == 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("GET /ice has no server, although the port is free")
+		}
+	}
+	alice, bob := mustOpenRelayClient(t, s, s.getICE(t, "localhost", "alice")), mustOpenRelayClient(t, s, s.getICE(t, "localhost", "bob"))
+	wantRelayed(t, alice, bob)
+	stop()
+	<-ended
+}
+
+// TestStopWhileTURNPortIsOccupied checks that the wait for the port ends with the server.
+func TestStopWhileTURNPortIsOccupied(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	bind := config.Address{Option: "turn-bind", Value: "192.0.2.1:1"} // not of this machine
+	if c := awaitTURNPort(ctx, &config.TURN{Relay: true, Bind: bind}, discardLog); c != nil {
+		t.Errorf("got %v, want none", c.LocalAddr())
+	}
+}
+
 func TestReceiveBuffer(t *testing.T) {
 	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -421,6 +458,32 @@ func TestReceiveBuffer(t *testing.T) {
 	}
 }
 
+// TestStoppingNodeSendsRevoked checks that a deletion just before a node stops gets to the relay.
+func TestStoppingNodeSendsRevoked(t *testing.T) {
+	for _, row := range []struct {
+		name       string
+		store      *fakeStore
+		sent, logs int
+	}{
+		{"store", &fakeStore{}, maxRevoked, 0},
+		{"no store", &fakeStore{err: io.ErrUnexpectedEOF}, 0, 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var log strings.Builder
+			n := newRelayNodes(row.store, "inbox:", slog.New(slog.NewTextHandler(&log, nil)))
+			for range maxRevoked {
+				n.revoke("owner")
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			n.run(ctx, nil)
+			if len(row.store.entries) != row.sent || strings.Count(log.String(), "does not learn of deleted mailboxes") != row.logs {
+				t.Errorf("got %d sent and the log %q, want %d sent", len(row.store.entries), log.String(), row.sent)
+			}
+		})
+	}
+}
+
 // fakeStore has the commands that nodes use.
 type fakeStore struct {
 	month   any
@@ -428,9 +491,9 @@ type fakeStore struct {
 	err     error
 }
 
-func (f *fakeStore) Do(_ context.Context, command []string, _ string, args ...string) (any, error) {
-	if f.err != nil {
-		return nil, f.err
+func (f *fakeStore) Do(ctx context.Context, command []string, _ string, args ...string) (any, error) {
+	if err := cmp.Or(f.err, ctx.Err()); err != nil {
+		return nil, err
 	}
 	switch command[0] {
 	case "GET":

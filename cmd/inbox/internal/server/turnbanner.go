@@ -24,8 +24,8 @@ func (s *server) relayOffer() relayOffer {
 		return relayOffer{elsewhere: r.cfg.Host}
 	}
 	o := relayOffer{noTLS: r.noTLS}
-	if r.socket != nil {
-		o.ports = append(o.ports, fmt.Sprintf("UDP port %d", r.udpPort))
+	if port := r.udpPort(); port > 0 {
+		o.ports = append(o.ports, fmt.Sprintf("UDP port %d", port))
 	}
 	port := portOf(s.main.socket)
 	switch {

@@ -17,8 +17,10 @@ const (
 	// that much later than the mailbox.
 	nodesInterval = time.Second
 	// monthTTL is how long the month counts as used up after the relay has said so.
-	monthTTL        = time.Minute
-	nodesTimeout    = 3 * time.Second
+	monthTTL     = time.Minute
+	nodesTimeout = 3 * time.Second
+	// lastSendTimeout bounds how long an unreachable store delays the exit of a node.
+	lastSendTimeout = 3 * time.Second
 	maxRevoked      = 10_000 // in the store, and in a node that cannot reach it
 	maxRevokedBatch = 1000
 	revokedTTL      = time.Hour
@@ -60,7 +62,8 @@ func (n *relayNodes) revoke(owner string) {
 	}
 }
 
-// run exchanges state until ctx is done. Server is nil unless this node is the relay.
+// run exchanges state until ctx is done, and then sends what waits. Server is nil unless this
+// node is the relay.
 func (n *relayNodes) run(ctx context.Context, server *turn.Server) {
 	// The credentials of an owner who was revoked before a restart are valid until they expire.
 	n.lastID = strconv.FormatInt(time.Now().Add(-turn.CredentialLifetime).UnixMilli(), 10)
@@ -70,8 +73,24 @@ func (n *relayNodes) run(ctx context.Context, server *turn.Server) {
 		n.exchange(ctx, server)
 		select {
 		case <-ctx.Done():
+			n.sendLast(ctx, server)
 			return
 		case <-ticker.C:
+		}
+	}
+}
+
+// sendLast sends the owners that wait when the node stops: no later process knows them.
+func (n *relayNodes) sendLast(ctx context.Context, server *turn.Server) {
+	if server != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSendTimeout)
+	defer cancel()
+	for len(n.peekWaiting()) > 0 {
+		if err := n.sendRevoked(ctx); err != nil {
+			n.log.Warn("the relay does not learn of deleted mailboxes: it goes on with their calls", "err", err)
+			return
 		}
 	}
 }

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/host"
@@ -15,11 +17,13 @@ const (
 	// are lost on a busy machine.
 	turnBufferBytes    = 4 << 20
 	minTURNBufferBytes = 1 << 20
+	// turnBindInterval is how often an occupied default port is tried again.
+	turnBindInterval = time.Second
 )
 
 // bindTURN returns the UDP socket of the relay: the passed one, or one bound to -turn-bind. It
-// is nil if the relay is off, or if the default port cannot be bound: TURN over TLS remains. An
-// explicit -turn-bind that cannot be bound is an error.
+// is nil if the relay is off, or if the default port cannot be bound: TURN over TLS remains, and
+// [awaitTURNPort] tries again. An explicit -turn-bind that cannot be bound is an error.
 func bindTURN(c *config.TURN, passed *net.UDPConn, log *slog.Logger) (*net.UDPConn, error) {
 	if c == nil || !c.Relay {
 		if passed != nil {
@@ -35,7 +39,7 @@ func bindTURN(c *config.TURN, passed *net.UDPConn, log *slog.Logger) (*net.UDPCo
 			if c.Bind.From != "" {
 				return nil, err
 			}
-			log.Warn("no STUN and TURN over UDP: calls between some networks are slow or fail", "err", err)
+			log.Warn("no STUN and TURN over UDP, and trying again each second: calls between some networks are slow or fail", "err", err)
 			return nil, nil
 		}
 	} else if c.Bind.From != "" {
@@ -43,6 +47,26 @@ func bindTURN(c *config.TURN, passed *net.UDPConn, log *slog.Logger) (*net.UDPCo
 	}
 	growReceiveBuffer(socket, log)
 	return socket, nil
+}
+
+// awaitTURNPort returns a socket on the default port once it can be bound; nil if ctx is done
+// before. The port is often that of the previous process, which stops more slowly than this one
+// starts: it relays calls until it has answered its last request and saved the mailboxes.
+func awaitTURNPort(ctx context.Context, c *config.TURN, log *slog.Logger) *net.UDPConn {
+	ticker := time.NewTicker(turnBindInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if socket, err := listenUDP(c.Bind); err == nil {
+			log.Info("STUN and TURN over UDP work now", "addr", socket.LocalAddr().String())
+			growReceiveBuffer(socket, log)
+			return socket
+		}
+	}
 }
 
 func listenUDP(a config.Address) (*net.UDPConn, error) {
