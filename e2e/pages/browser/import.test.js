@@ -61,7 +61,7 @@ async function exchange(origin) {
   const bob = new Inbox(`${origin}/inbox`, {name: 'bob', password: 'banana'});
   const received = new Promise(resolve => alice.addEventListener('message', (/** @type {any} */ event) => resolve(event.detail)));
   alice.start();
-  await bob.send('alice', {text: 'hello'}, {wait: 10}); // the first poll of alice claims the name
+  await bob.send('alice', {text: 'hello'}, {wait: 25}); // until Alice has claimed her mailbox
   const {from, data} = /** @type {any} */ (await received);
   alice.close();
   bob.close();

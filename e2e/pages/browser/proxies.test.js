@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {after, afterEach, before, beforeEach, test} from 'node:test';
-import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
+import {Device, launch, pressStart, sharedLink, skip, useRelaysOnly, waitForPicture, waitForTitle} from '../lib/browser.js';
 import {ReverseProxy, isMailbox} from '../lib/reverse-proxy.js';
 import {Server} from '../lib/server.js';
 
@@ -154,4 +154,18 @@ test('the server lists invalid ICE servers: the call is made without them, and t
   const warned = screen.waitForEvent('console', message => message.type() === 'warning');
   await call(screen);
   assert.match((await warned).text(), /stun:h:99999, turn:h\?foo/);
+});
+
+test('the relay traffic of the month is used up: the pages say so while they connect', {skip}, async () => {
+  for (const device of [ann, ben]) await device.context.addInitScript(useRelaysOnly);
+  proxy.intercept = ({url}, response) => {
+    if (url !== '/ice') return false;
+    response.writeHead(200, {'Content-Type': 'application/json'}).end('{"iceServers": [], "turn": "month-used"}');
+    return true;
+  };
+  const screen = await ann.open('/receive.html');
+  await waitForTitle(screen, 'Waiting for the camera');
+  const camera = await ben.open(await sharedLink(screen));
+  await pressStart(camera);
+  for (const page of [camera, screen]) await page.getByText('The server has used up its relay traffic of this month').waitFor();
 });
