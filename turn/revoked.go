@@ -33,7 +33,7 @@ func (r *revocations) encode(now time.Time) []byte {
 	defer r.mu.Unlock()
 	b := append([]byte(revokedMagic), revokedVersion)
 	for _, entry := range r.queue {
-		if now.Sub(entry.at) < CredentialLifetime && r.at[entry.owner].Equal(entry.at) {
+		if !entry.expired(now) && r.at[entry.owner].Equal(entry.at) {
 			b = append(b, entry.owner[:]...)
 			b = binary.BigEndian.AppendUint64(b, uint64(entry.at.UnixMicro()))
 		}
