@@ -100,6 +100,16 @@ func (p *proxyWarnings) onMisdirected(r *http.Request) {
 	}
 }
 
+// onLocalHost warns of a request of a remote client for a local host, as of a proxy that sends the
+// name of its upstream: the relay cannot be reached there. A client can also cause it through the
+// proxy.
+func (p *proxyWarnings) onLocalHost(r *http.Request) {
+	if p.clientIP.TrustsPeer(r.RemoteAddr) {
+		p.warn("a trusted proxy replaces the host of requests by a local one; GET /ice does not offer the relay",
+			"let the proxy keep the host of the request (in nginx: proxy_set_header Host $http_host), or set -turn NAME")
+	}
+}
+
 // checkHost is [tlsmgr.CheckHost] with a warning.
 func (p *proxyWarnings) checkHost(domains []string, except func(*http.Request) bool) func(http.Handler) http.Handler {
 	isException := func(r *http.Request) bool { // called if the host is not served

@@ -59,6 +59,7 @@ type server struct {
 	limits    *limits.Limits
 	certs     *tlsmgr.Manager // nil over plain HTTP
 	meters    *meters
+	proxies   *proxyWarnings
 	relay     *relay // nil: off
 
 	main     *endpoint
@@ -87,6 +88,7 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 		return nil, err
 	}
 	clientIP := &ratelimit.ClientIP{Trusted: cfg.TrustedProxies, Header: cfg.ClientHeader, OnUntrusted: warnUntrustedProxy(log)}
+	s.proxies = &proxyWarnings{log: log, clientIP: clientIP, proxyProtocol: cfg.ProxyProtocol}
 	clients := conn.NewClientResolver(clientIP, deriveKey(key, "payers"))
 	s.limits = newLimits(cfg, p.Timeouts, clientIP, clients)
 	s.meters = newMeters(log, clients.Addr, bound.metrics != nil)
@@ -108,14 +110,14 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	}
 	s.health = newHealth(s.mailboxes.shared, s.certs)
 	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits.Guard, s.relay, log)
-	return s, s.buildEndpoints(bound, clientIP)
+	return s, s.buildEndpoints(bound)
 }
 
 // openRelay opens the relay with the secret of the state directory, or of the nodes of a store.
 func (s *server) openRelay(bound sockets, stateDir string, key []byte, clients *conn.ClientResolver) (*relay, error) {
 	parts := relayParts{
 		secret: key, stateDir: stateDir, socket: bound.turn, selfSigned: selfSignedFingerprint(s.cfg, s.certs) != "",
-		limits: s.limits, payer: clients.Payer,
+		limits: s.limits, payer: clients.Payer, client: clients.Addr, onLocal: s.proxies.onLocalHost,
 	}
 	if s.cfg.Store != nil {
 		parts.secret, parts.nodes = s.cfg.Store.Key, newRelayNodes(s.mailboxes.shared, redisstore.Prefix, s.log)
@@ -135,7 +137,7 @@ func logWarnings(warnings []config.Warning, log *slog.Logger) {
 }
 
 // buildEndpoints puts servers on the bound sockets.
-func (s *server) buildEndpoints(bound sockets, clientIP *ratelimit.ClientIP) error {
+func (s *server) buildEndpoints(bound sockets) error {
 	pages, err := openPages(s.cfg, s.handler.AllowOrigin, s.log)
 	if err != nil {
 		return err
@@ -143,7 +145,7 @@ func (s *server) buildEndpoints(bound sockets, clientIP *ratelimit.ClientIP) err
 	if s.cfg.PagesDir != "" {
 		pages = s.limits.Files.Handler(pages)
 	}
-	proxies := &proxyWarnings{log: s.log, clientIP: clientIP, proxyProtocol: s.cfg.ProxyProtocol}
+	proxies := s.proxies
 	s.errorLog.OnHandshakeError = proxies.onHandshakeError
 	s.addresses = &addresses{
 		site: newSite(s.cfg, bound.main, s.process), network: networkAddrs,

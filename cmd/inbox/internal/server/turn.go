@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,8 @@ type relay struct {
 	ledger  string                      // path of the ledger; empty is none
 	revoked string                      // path of the revocations; empty is none
 	payer   func(*http.Request) inbox.Payer
+	client  func(*http.Request) netip.Addr
+	onLocal func(*http.Request) // a remote client requests a local host
 	records *ratelimit.FrameLimiter
 	log     *slog.Logger
 
@@ -77,6 +80,8 @@ type relayParts struct {
 	nodes      *relayNodes
 	limits     *limits.Limits
 	payer      func(*http.Request) inbox.Payer
+	client     func(*http.Request) netip.Addr
+	onLocal    func(*http.Request) // a remote client requests a local host
 }
 
 // openRelay returns the relay. It must be closed.
@@ -87,7 +92,7 @@ func openRelay(cfg *config.TURN, p relayParts, log *slog.Logger) (*relay, error)
 		return nil, err
 	}
 	r := &relay{
-		cfg: cfg, issuer: issuer, nodes: p.nodes, payer: p.payer, records: p.limits.Frames, log: log,
+		cfg: cfg, issuer: issuer, nodes: p.nodes, payer: p.payer, client: p.client, onLocal: p.onLocal, records: p.limits.Frames, log: log,
 		noTLS: cfg.NoTLS,
 	}
 	r.socket.Store(p.socket)
@@ -268,6 +273,9 @@ func (r *relay) servers(req *http.Request, owner string) (servers []inbox.ICESer
 		host = r.cfg.Host
 	} else if !ok {
 		return nil, ""
+	} else if isPrivateHost(host) && isRemote(r.client(req)) {
+		r.onLocal(req)
+		return nil, ""
 	}
 	udpPort := r.udpPort()
 	udp := net.JoinHostPort(host, strconv.Itoa(udpPort))
@@ -307,6 +315,26 @@ func (r *relay) ownerDeleted(owner string) {
 	case r.revocation <- struct{}{}:
 	default: // the save to come has it
 	}
+}
+
+// isPrivateHost reports whether a host, as [requestHost] returns it, leads to this machine or a
+// private network only.
+func isPrivateHost(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return host == "localhost" || strings.HasSuffix(host, ".localhost") // RFC 6761, section 6.3
+	}
+	return addr.IsUnspecified() || !isRemote(addr)
+}
+
+// sharedAddresses are those of carriers and of some VPNs (RFC 6598).
+var sharedAddresses = netip.MustParsePrefix("100.64.0.0/10")
+
+// isRemote reports whether an address can be in any network: a client that has one does not
+// reach a private address.
+func isRemote(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	return addr.IsGlobalUnicast() && !addr.IsPrivate() && !sharedAddresses.Contains(addr)
 }
 
 // requestHost returns the host of a request in canonical form, and its port, 443 if it names

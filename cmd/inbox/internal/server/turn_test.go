@@ -63,7 +63,7 @@ func portOfUDP(s *server) string {
 func (s *server) request(t *testing.T, method, target, host, user string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest(method, target, nil)
-	r.Host = host
+	r.Host, r.RemoteAddr = host, "127.0.0.1:1"
 	if user != "" {
 		r.SetBasicAuth(user, "password of "+user)
 	}
@@ -117,6 +117,58 @@ func TestRelayURLs(t *testing.T) {
 			stun, _, _ := strings.Cut(row.want, " ")
 			if urls := strings.Join(s.getICE(t, row.host, "").urls(s), " "); urls != stun {
 				t.Errorf("without credentials: got %s, want %s", urls, stun)
+			}
+		})
+	}
+}
+
+// TestRelayBehindProxyWithoutHost has a proxy that sends the address of its upstream as the host.
+func TestRelayBehindProxyWithoutHost(t *testing.T) {
+	const warning = "a trusted proxy replaces the host of requests"
+	offered := "stun:HOST:PORT turn:HOST:PORT?transport=udp"
+	for _, row := range []struct {
+		peer, client, host, args string
+		want                     string
+		warned                   bool
+	}{
+		{"127.0.0.1", "203.0.113.5", "127.0.0.1:18450", "", "", true},
+		{"127.0.0.1", "203.0.113.5", "localhost", "", "", true},
+		{"127.0.0.1", "2001:db8::5", "a.localhost", "", "", true},
+		{"127.0.0.1", "2001:db8::5", "[fd00::1]", "", "", true},
+		{"127.0.0.1", "203.0.113.5", "10.0.0.1", "", "", true},
+		{"127.0.0.1", "203.0.113.5", "[::ffff:10.0.0.1]", "", "", true},
+		{"127.0.0.1", "203.0.113.5", "0.0.0.0", "", "", true},
+		{"203.0.113.6", "", "127.0.0.1", "", "", false}, // no proxy: a client that invents a host
+		{"127.0.0.1", "203.0.113.5", "inbox.example", "", offered, false},
+		{"127.0.0.1", "203.0.113.5", "192.0.2.1", "", offered, false},
+		{"127.0.0.1", "203.0.113.5", "localhost", "-turn turn.example", strings.ReplaceAll(offered, "HOST", "turn.example"), false},
+		{"127.0.0.1", "192.168.0.2", "10.0.0.1", "", offered, false},
+		{"127.0.0.1", "100.64.0.2", "10.0.0.1", "", offered, false},
+		{"127.0.0.1", "127.0.0.1", "localhost", "", offered, false},
+		{"192.168.0.2", "", "192.168.0.1", "", offered, false},
+	} {
+		t.Run(row.client+" "+row.host+row.args, func(t *testing.T) {
+			var log bytes.Buffer
+			s := newRelayServer(t, testProcess(), strings.Fields("-trusted-proxies 127.0.0.1 "+row.args)...)
+			s.proxies.log = slog.New(slog.NewTextHandler(&log, nil))
+			for range 2 {
+				r := httptest.NewRequest("GET", "/ice", nil)
+				r.Host, r.RemoteAddr = row.host, net.JoinHostPort(row.peer, "1")
+				r.SetBasicAuth("alice", "password of alice")
+				r.Header.Set("X-Forwarded-For", row.client)
+				w := httptest.NewRecorder()
+				s.main.server.Handler.ServeHTTP(w, r)
+				var got iceResponse
+				if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+					t.Fatalf("%v in %s", err, w.Body)
+				}
+				host, _, _ := requestHost(r)
+				if urls, want := strings.Join(got.urls(s), " "), strings.ReplaceAll(row.want, "HOST", host); urls != want {
+					t.Errorf("got %q, want %q", urls, want)
+				}
+			}
+			if got := strings.Count(log.String(), warning); got > 1 || (got == 1) != row.warned {
+				t.Errorf("got the log %q", log.String())
 			}
 		})
 	}
