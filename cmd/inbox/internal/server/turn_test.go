@@ -339,7 +339,8 @@ func TestRevocationsSurviveACrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		open := func() *relay {
 			clientIP := &ratelimit.ClientIP{}
-			r, err := openRelay(&config.TURN{Relay: true}, relayParts{
+			noPort := config.Address{Value: "127.0.0.1:99999"} // a socket does not fit into the bubble
+			r, err := openRelay(&config.TURN{Relay: true, Bind: noPort}, relayParts{
 				secret: []byte("a secret of the test"), stateDir: dir,
 				limits: limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
 			}, discardLog)
