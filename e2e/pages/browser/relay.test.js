@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict';
 import {after, afterEach, before, beforeEach, test} from 'node:test';
-import {Device, launch, pressStart, remoteUfrag, sharedLink, skip, useRelaysOnly, waitForPicture, waitForRestart, waitForTitle} from '../lib/browser.js';
+import {Device, isRelayed, launch, pressStart, remoteUfrag, sharedLink, skip, useRelaysOnly, waitForPicture, waitForRestart, waitForTitle} from '../lib/browser.js';
 import {Relay} from '../lib/relay.js';
 import {Server} from '../lib/server.js';
 
@@ -77,14 +77,6 @@ test('each side asks for the servers with its credentials before the call', {ski
   assert.deepEqual([...names].sort(), [`${room}-receive`, `${room}-send`]);
   for (const page of [camera, screen]) assert.equal(await page.evaluate(isRelayed), true);
 });
-
-/** Runs in the page: whether the selected path has a relay at both ends. */
-async function isRelayed() {
-  const report = await /** @type {any} */ (window).connections.at(-1).getStats();
-  const transport = [...report.values()].find(({type}) => type === 'transport');
-  const pair = report.get(transport.selectedCandidatePairId);
-  return [pair.localCandidateId, pair.remoteCandidateId].every(id => report.get(id).candidateType === 'relay');
-}
 
 for (const [transport, signal] of /** @type {const} */ ([['udp', 'SIGTERM'], ['udp', 'SIGKILL'], ['tcp', 'SIGTERM']])) {
   test(`the server and its relay restart after ${signal} during a call over ${transport}: the picture returns`, {skip}, async t => {

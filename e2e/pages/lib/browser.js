@@ -133,6 +133,14 @@ export function useRelaysOnly() {
   };
 }
 
+/** Runs in the page: whether the selected path of its newest connection has a relay at both ends. */
+export async function isRelayed() {
+  const report = await /** @type {any} */ (window).connections.at(-1).getStats();
+  const transport = [...report.values()].find(({type}) => type === 'transport');
+  const pair = report.get(transport.selectedCandidatePairId);
+  return [pair.localCandidateId, pair.remoteCandidateId].every(id => report.get(id).candidateType === 'relay');
+}
+
 /** Runs in the page: returns the ICE username fragment of the remote peer, which changes when ICE restarts. */
 export function remoteUfrag() {
   const {sdp} = /** @type {any} */ (window).connections.at(-1).remoteDescription;
