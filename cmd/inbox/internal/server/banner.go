@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"inbox/cmd/inbox/internal/host"
+	"inbox/cmd/inbox/internal/qrcode"
 	"inbox/tlsmgr"
 )
 
@@ -53,7 +54,7 @@ func (b banner) code() string {
 		return ""
 	}
 	url := remote[0].url()
-	code := qrCode(url, b.columns)
+	code := qrcode.Text(url, b.columns)
 	if code == "" {
 		return ""
 	}

@@ -7,11 +7,12 @@ import (
 
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
+	"inbox/cmd/inbox/internal/proxywarn"
 )
 
 // wrapListener adds the layers below TLS to a bound socket, from the socket up. The steps
 // above them are those of [conn.Server].
-func wrapListener(socket net.Listener, lim *limits.Limits, proxies *proxyWarnings, overTLS bool) (net.Listener, *acceptProbe) {
+func wrapListener(socket net.Listener, lim *limits.Limits, proxies *proxywarn.Warnings, overTLS bool) (net.Listener, *acceptProbe) {
 	probe := &acceptProbe{seen: -1}
 	l := socket
 	for _, layer := range []struct {
@@ -20,16 +21,16 @@ func wrapListener(socket net.Listener, lim *limits.Limits, proxies *proxyWarning
 	}{
 		{true, probe.listener},     // observes the accept loop
 		{true, lim.Conns.Listener}, // limits connections: in total, per address, per second
-		{proxies.proxyProtocol, func(inner net.Listener) net.Listener {
-			return conn.ProxyListener(inner, proxies.clientIP, proxies.onProxyHeader, proxies.onRefused)
+		{proxies.ProxyProtocol, func(inner net.Listener) net.Listener {
+			return conn.ProxyListener(inner, proxies.ClientIP, proxies.OnProxyHeader, proxies.OnRefused)
 		}},
-		{proxies.proxyProtocol, lim.Conns.ClientListener}, // limits connections per client of a proxy
+		{proxies.ProxyProtocol, lim.Conns.ClientListener}, // limits connections per client of a proxy
 		{overTLS, lim.Frames.RecordListener},              // limits small TLS records
 		{overTLS, lim.Unfinished.HandshakeListener},       // limits the memory of unfinished handshakes
 		{overTLS, lim.Handshakes.Listener},                // limits concurrent handshakes per address
 		// Moves deadlines only when needed, and ends responses that the client does not read.
 		{true, func(inner net.Listener) net.Listener {
-			return conn.LazyListener(inner, lim.Writes, proxies.onFirstBytes(overTLS))
+			return conn.LazyListener(inner, lim.Writes, proxies.OnFirstBytes(overTLS))
 		}},
 		{!overTLS, lim.Unfinished.HeaderListener}, // limits the memory of unfinished headers
 	} {

@@ -7,6 +7,7 @@ import (
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
+	"inbox/cmd/inbox/internal/proxywarn"
 	"inbox/public"
 	"inbox/tlsmgr"
 )
@@ -19,7 +20,7 @@ type stack struct {
 	limits       *limits.Limits
 	meter        *metrics.Meter // nil if nothing reads it
 	allowOrigin  func(http.ResponseWriter, *http.Request)
-	proxies      *proxyWarnings
+	proxies      *proxywarn.Warnings
 	isForAnyHost func(*http.Request) bool // whether -domain does not matter
 
 	http2Refuser *conn.HTTP2Refuser // of the listeners without TLS
@@ -49,7 +50,7 @@ func (s stack) mainHandler(inner http.Handler) http.Handler {
 		s.limits.Header.Handler(s.limits.Requests.Handler),
 		s.limits.Requests.Handler,
 		when(!overTLS, s.http2Refuser.Handler),
-		when(named, s.proxies.checkHost(s.domains, s.isForAnyHost)),
+		when(named, s.proxies.CheckHost(s.domains, s.isForAnyHost)),
 		s.limits.Polls.Handler,
 	)
 }
@@ -66,8 +67,8 @@ func (s stack) redirectHandler(httpsPort int) http.Handler {
 		s.certs.HTTPHandler,
 		s.limits.Requests.Handler,
 		s.http2Refuser.Handler,
-		s.proxies.checkHost(s.domains, func(*http.Request) bool { return false }), // as Redirect does, with a warning
-		s.proxies.redirects,
+		s.proxies.CheckHost(s.domains, func(*http.Request) bool { return false }), // as Redirect does, with a warning
+		s.proxies.Redirects,
 	)
 }
 

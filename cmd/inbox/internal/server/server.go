@@ -17,6 +17,8 @@ import (
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/metrics"
+	"inbox/cmd/inbox/internal/proxywarn"
+	"inbox/cmd/inbox/internal/relaynodes"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/inbox"
 	"inbox/inbox/redisstore"
@@ -59,7 +61,7 @@ type server struct {
 	limits    *limits.Limits
 	certs     *tlsmgr.Manager // nil over plain HTTP
 	meters    *meters
-	proxies   *proxyWarnings
+	proxies   *proxywarn.Warnings
 	relay     *relay // nil: off
 
 	main     *endpoint
@@ -88,7 +90,7 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 		return nil, err
 	}
 	clientIP := &ratelimit.ClientIP{Trusted: cfg.TrustedProxies, Header: cfg.ClientHeader, OnUntrusted: warnUntrustedProxy(log)}
-	s.proxies = &proxyWarnings{log: log, clientIP: clientIP, proxyProtocol: cfg.ProxyProtocol}
+	s.proxies = &proxywarn.Warnings{Log: log, ClientIP: clientIP, ProxyProtocol: cfg.ProxyProtocol}
 	clients := conn.NewClientResolver(clientIP, deriveKey(key, "payers"))
 	s.limits = newLimits(cfg, p.Timeouts, clientIP, clients)
 	s.meters = newMeters(log, clients.Addr, bound.metrics != nil)
@@ -117,10 +119,10 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 func (s *server) openRelay(bound sockets, stateDir string, key []byte, clients *conn.ClientResolver) (*relay, error) {
 	parts := relayParts{
 		secret: key, stateDir: stateDir, socket: bound.turn, selfSigned: selfSignedFingerprint(s.cfg, s.certs) != "",
-		limits: s.limits, payer: clients.Payer, client: clients.Addr, onLocal: s.proxies.onLocalHost,
+		limits: s.limits, payer: clients.Payer, client: clients.Addr, onLocal: s.proxies.OnLocalHost,
 	}
 	if s.cfg.Store != nil {
-		parts.secret, parts.nodes = s.cfg.Store.Key, newRelayNodes(s.mailboxes.shared, redisstore.Prefix, s.log)
+		parts.secret, parts.nodes = s.cfg.Store.Key, relaynodes.New(s.mailboxes.shared, redisstore.Prefix, s.log)
 	}
 	return openRelay(s.cfg.TURN, parts, s.log)
 }
@@ -146,7 +148,7 @@ func (s *server) buildEndpoints(bound sockets) error {
 		pages = s.limits.Files.Handler(pages)
 	}
 	proxies := s.proxies
-	s.errorLog.OnHandshakeError = proxies.onHandshakeError
+	s.errorLog.OnHandshakeError = proxies.OnHandshakeError
 	s.addresses = &addresses{
 		site: newSite(s.cfg, bound.main, s.process), network: networkAddrs,
 		behindProxy: len(s.cfg.TrustedProxies) > 0 || s.cfg.ProxyProtocol, clientHeader: s.cfg.ClientHeader,

@@ -21,6 +21,7 @@ import (
 	"inbox/cmd/inbox/internal/host"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
+	"inbox/cmd/inbox/internal/relaynodes"
 	"inbox/inbox"
 	"inbox/internal/atomicfile"
 	"inbox/internal/privatefile"
@@ -49,7 +50,7 @@ type relay struct {
 	cfg     *config.TURN
 	issuer  *turn.Issuer
 	server  *turn.Server                // nil: another node is the relay
-	nodes   *relayNodes                 // nil without a store
+	nodes   *relaynodes.Nodes           // nil without a store
 	socket  atomic.Pointer[net.UDPConn] // nil: no UDP, or not yet
 	ofOther int                         // UDP port of the relay, if it is another node
 	noTLS   string                      // why clients cannot reach it over TLS; empty if they can
@@ -77,7 +78,7 @@ type relayParts struct {
 	stateDir   string
 	socket     *net.UDPConn
 	selfSigned bool // the certificate
-	nodes      *relayNodes
+	nodes      *relaynodes.Nodes
 	limits     *limits.Limits
 	payer      func(*http.Request) inbox.Payer
 	client     func(*http.Request) netip.Addr
@@ -177,7 +178,7 @@ func (r *relay) run(ctx context.Context) {
 	var background sync.WaitGroup
 	defer background.Wait()
 	if r.nodes != nil {
-		background.Go(func() { r.nodes.run(ctx, r.server) })
+		background.Go(func() { r.nodes.Run(ctx, r.server) })
 	}
 	if r.server == nil {
 		return
@@ -299,7 +300,7 @@ func (r *relay) servers(req *http.Request, owner string) (servers []inbox.ICESer
 
 func (r *relay) monthUsed() bool {
 	if r.server == nil {
-		return r.nodes.monthUsed()
+		return r.nodes.MonthUsed()
 	}
 	return r.server.MonthUsed()
 }
@@ -307,7 +308,7 @@ func (r *relay) monthUsed() bool {
 // ownerDeleted ends the allocations of an owner, as [inbox.Config.OnDelete].
 func (r *relay) ownerDeleted(owner string) {
 	if r.server == nil {
-		r.nodes.revoke(r.issuer.OwnerID(owner))
+		r.nodes.Revoke(r.issuer.OwnerID(owner))
 		return
 	}
 	r.server.Revoke(owner)

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -24,6 +23,7 @@ import (
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
+	"inbox/cmd/inbox/internal/relaynodes"
 	"inbox/inbox"
 	"inbox/ratelimit"
 )
@@ -150,7 +150,7 @@ func TestRelayBehindProxyWithoutHost(t *testing.T) {
 		t.Run(row.client+" "+row.host+row.args, func(t *testing.T) {
 			var log bytes.Buffer
 			s := newRelayServer(t, testProcess(), strings.Fields("-trusted-proxies 127.0.0.1 "+row.args)...)
-			s.proxies.log = slog.New(slog.NewTextHandler(&log, nil))
+			s.proxies.Log = slog.New(slog.NewTextHandler(&log, nil))
 			for range 2 {
 				r := httptest.NewRequest("GET", "/ice", nil)
 				r.Host, r.RemoteAddr = row.host, net.JoinHostPort(row.peer, "1")
@@ -387,10 +387,10 @@ func TestMonthUsedUp(t *testing.T) {
 	if got := s.getICE(t, "localhost", "alice"); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	store := new(fakeStore)
-	relay, other := newRelayNodes(store, "inbox:", discardLog), newRelayNodes(store, "inbox:", discardLog)
-	relay.exchange(t.Context(), s.relay.server)
-	if other.exchange(t.Context(), nil); !other.monthUsed() {
+	store := new(monthStore)
+	relay, other := relaynodes.New(store, "inbox:", discardLog), relaynodes.New(store, "inbox:", discardLog)
+	relay.Exchange(t.Context(), s.relay.server)
+	if other.Exchange(t.Context(), nil); !other.MonthUsed() {
 		t.Error("another node does not know that the month's traffic is used up")
 	}
 	s.relay.warnOfMonth()
@@ -511,92 +511,6 @@ func TestReceiveBuffer(t *testing.T) {
 	}
 }
 
-// TestStoppingNodeSendsRevoked checks that a deletion just before a node stops gets to the relay.
-func TestStoppingNodeSendsRevoked(t *testing.T) {
-	for _, row := range []struct {
-		name       string
-		store      *fakeStore
-		sent, logs int
-	}{
-		{"store", &fakeStore{}, maxRevoked, 0},
-		{"no store", &fakeStore{err: io.ErrUnexpectedEOF}, 0, 1},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			var log strings.Builder
-			n := newRelayNodes(row.store, "inbox:", slog.New(slog.NewTextHandler(&log, nil)))
-			for range maxRevoked {
-				n.revoke("owner")
-			}
-			ctx, cancel := context.WithCancel(t.Context())
-			cancel()
-			n.run(ctx, nil)
-			if len(row.store.entries) != row.sent || strings.Count(log.String(), "does not learn of deleted mailboxes") != row.logs {
-				t.Errorf("got %d sent and the log %q, want %d sent", len(row.store.entries), log.String(), row.sent)
-			}
-		})
-	}
-}
-
-// fakeStore has the commands that nodes use.
-type fakeStore struct {
-	month   any
-	entries []any
-	err     error
-}
-
-func (f *fakeStore) Do(ctx context.Context, command []string, _ string, args ...string) (any, error) {
-	if err := cmp.Or(f.err, ctx.Err()); err != nil {
-		return nil, err
-	}
-	switch command[0] {
-	case "GET":
-		return f.month, nil
-	case "SET":
-		f.month = args[0]
-	case "DEL":
-		f.month = nil
-	case "XADD":
-		id := time.Now().Format("20060102150405.000000000")
-		f.entries = append(f.entries, []any{id, []any{args[len(args)-2], args[len(args)-1]}})
-	case "XRANGE":
-		return f.entries, nil
-	}
-	return nil, nil
-}
-
-func TestNodesWithoutStore(t *testing.T) {
-	store := &fakeStore{err: io.ErrUnexpectedEOF}
-	n := newRelayNodes(store, "inbox:", discardLog)
-	for range maxRevoked + 10 {
-		n.revoke("owner")
-	}
-	n.exchange(t.Context(), nil)
-	if len(n.waiting) != maxRevoked {
-		t.Errorf("got %d waiting owners, want %d", len(n.waiting), maxRevoked)
-	}
-	store.err = nil
-	for range 11 {
-		n.exchange(t.Context(), nil)
-	}
-	if len(n.waiting) != 0 || len(store.entries) != maxRevoked {
-		t.Errorf("got %d waiting and %d sent, want all sent", len(n.waiting), len(store.entries))
-	}
-}
-
-func TestStreamEntries(t *testing.T) {
-	for _, entry := range []any{nil, "x", []any{}, []any{"1-0"}, []any{1, 2}, []any{"1-0", []any{"owner"}}} {
-		if _, owner := streamEntry(entry); owner != "" {
-			t.Errorf("%v: got %q", entry, owner)
-		}
-	}
-	if id, owner := streamEntry([]any{"5-1", []any{"owner", "abc"}}); id != "5-1" || owner != "abc" {
-		t.Errorf("got %q, %q", id, owner)
-	}
-	if got, want := timeOfID("1526919030474-3"), time.UnixMicro(1526919030474999); !got.Equal(want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-}
-
 func TestRequestHost(t *testing.T) {
 	got := map[string][2]string{}
 	for _, host := range []string{"a.example", "A.example.:8443", "[::1]:3000", "192.0.2.1"} {
@@ -627,4 +541,17 @@ func FuzzRequestHost(f *testing.F) {
 			t.Errorf("%q: got %q, %v", host, url, err)
 		}
 	})
+}
+
+// monthStore is a store of the month's state.
+type monthStore struct{ value any }
+
+func (m *monthStore) Do(_ context.Context, command []string, _ string, args ...string) (any, error) {
+	switch command[0] {
+	case "GET":
+		return m.value, nil
+	case "SET":
+		m.value = args[0]
+	}
+	return nil, nil
 }

@@ -1,4 +1,5 @@
-package server
+// Package relaynodes joins the relay of a store with the nodes that hand out its credentials.
+package relaynodes
 
 import (
 	"context"
@@ -26,17 +27,17 @@ const (
 	revokedTTL      = time.Hour
 )
 
-// storeClient runs a command in the store, as redisstore.Store does.
-type storeClient interface {
+// Client runs a command in the store, as redisstore.Store does.
+type Client interface {
 	Do(ctx context.Context, command []string, key string, args ...string) (any, error)
 }
 
-// relayNodes joins the relay of a store with the nodes that hand out its credentials. The
+// Nodes joins the relay of a store with the nodes that hand out its credentials. The
 // relay tells them that the month's traffic is used up, by a key that expires. They tell it
 // whose mailboxes were deleted, by a stream: its entries have IDs of the store, so that the
 // relay misses none after an outage. The store learns keyed hashes of the owners.
-type relayNodes struct {
-	client             storeClient
+type Nodes struct {
+	client             Client
 	monthKey, revoked  string
 	used               atomic.Bool // the month's traffic, as the relay says
 	lastID             string      // of the stream
@@ -46,15 +47,15 @@ type relayNodes struct {
 	lastMonthExchanged time.Time
 }
 
-func newRelayNodes(client storeClient, prefix string, log *slog.Logger) *relayNodes {
+func New(client Client, prefix string, log *slog.Logger) *Nodes {
 	// One hash tag, so that the keys are in one slot of a Redis Cluster.
-	return &relayNodes{client: client, monthKey: prefix + "{turn}:month", revoked: prefix + "{turn}:revoked", log: log}
+	return &Nodes{client: client, monthKey: prefix + "{turn}:month", revoked: prefix + "{turn}:revoked", log: log}
 }
 
-func (n *relayNodes) monthUsed() bool { return n.used.Load() }
+func (n *Nodes) MonthUsed() bool { return n.used.Load() }
 
-// revoke tells the relay, soon, to end the allocations of an owner.
-func (n *relayNodes) revoke(owner string) {
+// Revoke tells the relay, soon, to end the allocations of an owner.
+func (n *Nodes) Revoke(owner string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.waiting) < maxRevoked {
@@ -62,15 +63,15 @@ func (n *relayNodes) revoke(owner string) {
 	}
 }
 
-// run exchanges state until ctx is done, and then sends what waits. Server is nil unless this
+// Run exchanges state until ctx is done, and then sends what waits. Server is nil unless this
 // node is the relay.
-func (n *relayNodes) run(ctx context.Context, server *turn.Server) {
+func (n *Nodes) Run(ctx context.Context, server *turn.Server) {
 	// The credentials of an owner who was revoked before a restart are valid until they expire.
 	n.lastID = strconv.FormatInt(time.Now().Add(-turn.CredentialLifetime).UnixMilli(), 10)
 	ticker := time.NewTicker(nodesInterval)
 	defer ticker.Stop()
 	for {
-		n.exchange(ctx, server)
+		n.Exchange(ctx, server)
 		select {
 		case <-ctx.Done():
 			n.sendLast(ctx, server)
@@ -81,7 +82,7 @@ func (n *relayNodes) run(ctx context.Context, server *turn.Server) {
 }
 
 // sendLast sends the owners that wait when the node stops: no later process knows them.
-func (n *relayNodes) sendLast(ctx context.Context, server *turn.Server) {
+func (n *Nodes) sendLast(ctx context.Context, server *turn.Server) {
 	if server != nil {
 		return
 	}
@@ -95,8 +96,8 @@ func (n *relayNodes) sendLast(ctx context.Context, server *turn.Server) {
 	}
 }
 
-// exchange does what fails again in a second during an outage of the store, which that logs.
-func (n *relayNodes) exchange(ctx context.Context, server *turn.Server) {
+// Exchange does what fails again in a second during an outage of the store, which that logs.
+func (n *Nodes) Exchange(ctx context.Context, server *turn.Server) {
 	var err error
 	if server != nil {
 		err = n.receiveRevoked(ctx, server)
@@ -113,14 +114,14 @@ func (n *relayNodes) exchange(ctx context.Context, server *turn.Server) {
 	}
 }
 
-func (n *relayNodes) do(ctx context.Context, command, key string, args ...string) (any, error) {
+func (n *Nodes) do(ctx context.Context, command, key string, args ...string) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, nodesTimeout)
 	defer cancel()
 	return n.client.Do(ctx, []string{command}, key, args...)
 }
 
 // exchangeMonth writes whether the month's traffic is used up, or reads it.
-func (n *relayNodes) exchangeMonth(ctx context.Context, server *turn.Server) error {
+func (n *Nodes) exchangeMonth(ctx context.Context, server *turn.Server) error {
 	if server == nil {
 		value, err := n.do(ctx, "GET", n.monthKey)
 		if err == nil {
@@ -138,7 +139,7 @@ func (n *relayNodes) exchangeMonth(ctx context.Context, server *turn.Server) err
 }
 
 // sendRevoked adds the waiting owners to the stream.
-func (n *relayNodes) sendRevoked(ctx context.Context) error {
+func (n *Nodes) sendRevoked(ctx context.Context) error {
 	sent := 0
 	defer func() { n.dropWaiting(sent) }()
 	for _, owner := range n.peekWaiting() {
@@ -154,14 +155,14 @@ func (n *relayNodes) sendRevoked(ctx context.Context) error {
 	return err
 }
 
-func (n *relayNodes) peekWaiting() []string {
+func (n *Nodes) peekWaiting() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.waiting[:min(len(n.waiting), maxRevokedBatch)]
 }
 
 // dropWaiting drops the oldest waiting owners. A new slice lets the memory of a burst go.
-func (n *relayNodes) dropWaiting(count int) {
+func (n *Nodes) dropWaiting(count int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.waiting = n.waiting[count:]; len(n.waiting) == 0 {
@@ -171,7 +172,7 @@ func (n *relayNodes) dropWaiting(count int) {
 
 // receiveRevoked ends the allocations of the owners that were added to the stream since the
 // last call.
-func (n *relayNodes) receiveRevoked(ctx context.Context, server *turn.Server) error {
+func (n *Nodes) receiveRevoked(ctx context.Context, server *turn.Server) error {
 	for {
 		answer, err := n.do(ctx, "XRANGE", n.revoked, n.lastID, "+", "COUNT", strconv.Itoa(maxRevokedBatch))
 		if err != nil {

@@ -1,4 +1,5 @@
-package server
+// Package qrcode draws QR codes on a terminal.
+package qrcode
 
 import (
 	"strings"
@@ -21,9 +22,9 @@ const (
 	qrDark = "\x1b[7m \x1b[27m"
 )
 
-// qrCode returns a QR code of the text for a terminal, or "" if the terminal is too narrow. A
+// Text returns a QR code of the text for a terminal, or "" if the terminal is too narrow. A
 // character shows two modules, one above the other.
-func qrCode(text string, columns int) string {
+func Text(text string, columns int) string {
 	code, err := qr.EncodeText(text, qr.Low)
 	if err != nil || len(qrIndent)+code.Size()+2*qrMargin > columns {
 		return ""
