@@ -17,9 +17,9 @@ const (
 	// EVEN-PORT, also after the allocation ended. Browsers use none. maxReservations bounds them
 	// per transport, 100 bytes each, and the others those of a /24 or /48 and of a client.
 	reservationLifetime    = 30 * time.Second
-	maxReservations        = 1024
-	maxNetworkReservations = 16
-	maxClientReservations  = 4
+	maxReservations        = 4096
+	maxNetworkReservations = 256
+	maxClientReservations  = 64
 )
 
 var errRefused = errors.New("refused")
