@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
@@ -130,11 +131,14 @@ func (s *server) openRelay(bound sockets, stateDir string, key []byte, clients *
 // logWarnings logs mistakes in the options.
 func logWarnings(warnings []config.Warning, log *slog.Logger) {
 	for _, w := range warnings {
-		if w.From != "" {
-			log.Warn(w.Text, "option", w.Name, "from", w.From, "fix", w.Fix)
-		} else {
-			log.Warn(w.Text, "name", w.Name, "fix", w.Fix)
+		attrs := []any{"name", w.Name}
+		if strings.HasPrefix(w.Name, "-") {
+			attrs[0] = "option"
 		}
+		if w.From != "" {
+			attrs = append(attrs, "from", w.From)
+		}
+		log.Warn(w.Text, append(attrs, "fix", w.Fix)...)
 	}
 }
 
