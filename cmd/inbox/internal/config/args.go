@@ -172,7 +172,7 @@ func (o *Options) unknownOption(name string, rest []string, hasValue bool) (used
 	if option := o.nearestOption(name); option != "" {
 		hint = didYouMean("-" + option)
 	}
-	return used, fmt.Errorf("unknown option -%s (from %s)%s", shorten(name), fromCommandLine, hint)
+	return used, fmt.Errorf("unknown option -%s (from %s)%s", printable(shorten(name)), fromCommandLine, hint)
 }
 
 // unexpected returns an error about an argument that is neither an option nor a value.

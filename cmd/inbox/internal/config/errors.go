@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -20,11 +21,34 @@ func (o *Options) optionError(name string, why error) error {
 
 // secretError is optionError without the value, which can contain a password.
 func (o *Options) secretError(name string, why error) error {
-	return fmt.Errorf("-%s (from %s): %w", name, cmp.Or(o.from[name], "default"), why)
+	return fmt.Errorf("-%s (from %s): %w", name, cmp.Or(o.from[name], "default"), withoutPasswords(why, o.given[name]))
 }
 
 func valueError(name, value, from string, err error) error {
-	return fmt.Errorf("-%s %q (from %s): %w", name, shorten(Mask(value)), from, err)
+	return fmt.Errorf("-%s %q (from %s): %w", name, shorten(Mask(value)), from, withoutPasswords(err, value))
+}
+
+// maskedError is an error with another text.
+type maskedError struct {
+	error
+	text string
+}
+
+func (e maskedError) Error() string { return e.text }
+
+func (e maskedError) Unwrap() error { return e.error }
+
+// withoutPasswords masks a value, and the elements of a list, in an error about it.
+func withoutPasswords(err error, value string) error {
+	if Mask(value) == value {
+		return err
+	}
+	text := err.Error()
+	for _, part := range append([]string{value}, splitList(value)...) {
+		text = strings.ReplaceAll(text, part, Mask(part))
+		text = strings.ReplaceAll(text, strconv.Quote(part), strconv.Quote(Mask(part)))
+	}
+	return maskedError{err, text}
 }
 
 // maxShown bounds what an error repeats of a value, so that it fits into a line.
@@ -39,6 +63,16 @@ func shorten(text string) string {
 		end--
 	}
 	return text[:end] + "…"
+}
+
+// printable replaces characters that a terminal would interpret.
+func printable(text string) string {
+	return strings.Map(func(c rune) rune {
+		if strconv.IsPrint(c) {
+			return c
+		}
+		return '?'
+	}, text)
 }
 
 // urlPassword matches the beginning of a URL up to its last @, which can be part of a password.

@@ -118,11 +118,11 @@ func (r *resolver) warnUnknownVars() {
 		if option := optionName(v.meant); r.o.from[option] != "" && !strings.HasPrefix(strings.ToUpper(v.name), envPrefix) {
 			continue // a variable of another program: the option is set
 		}
-		w := Warning{Text: "unknown environment variable", Name: v.name, Fix: "remove the variable, or correct its name; inbox -h all lists the options"}
+		w := Warning{Text: "unknown environment variable", Name: printable(v.name), Fix: "remove the variable, or correct its name; inbox -h all lists the options"}
 		if v.meant != "" {
 			w.Fix = "did you mean " + v.meant + "?"
 		}
-		if v.from != v.name {
+		if v.from != v.name { // a line of the -env-file
 			w.From = v.from
 		}
 		r.c.Warnings = append(r.c.Warnings, w)

@@ -63,6 +63,35 @@ func TestOptionPrecedence(t *testing.T) {
 	}
 }
 
+// TestUnitsFromEverySource gives values with units to the server, the doctor and inbox config,
+// from each source.
+func TestUnitsFromEverySource(t *testing.T) {
+	dir := t.TempDir()
+	file, envFile := filepath.Join(dir, "conf"), filepath.Join(dir, "env")
+	writeFile(t, file, "inbox-timeout 1h30m\nmax-body-size 2MiB\nturn-month 500MB\nturn-rate 2Gbit/s\nmax-memory 3GB\n")
+	variables := []string{"INBOX_INBOX_TIMEOUT=1h30m", "INBOX_MAX_BODY_SIZE=2MiB", "INBOX_TURN_MONTH=500MB", "INBOX_TURN_RATE=2Gbit/s", "INBOX_MAX_MEMORY=3GB"}
+	writeFile(t, envFile, strings.Join(variables, "\n"))
+	arguments := strings.Fields("-inbox-timeout 1h30m -max-body-size 2MiB -turn-month 500MB -turn-rate 2Gbit/s -max-memory 3GB")
+	for _, command := range []string{"-cors", "doctor", "config"} {
+		for _, source := range []struct{ args, environ []string }{
+			{arguments, nil}, {nil, variables}, {[]string{"-env-file", envFile}, nil}, {[]string{"-config", file}, nil},
+		} {
+			o, err := Parse(append([]string{command}, source.args...), source.environ)
+			if err != nil {
+				t.Errorf("%s %q %q: %v", command, source.args, source.environ, err)
+				continue
+			}
+			c, err := Resolve(o, Facts{Getenv: func(string) string { return "" }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Mailboxes.Timeout != 90*time.Minute || c.MaxBodyBytes != 2<<20 || c.TURN.MonthBytes != 5e8 || c.TURN.RateBits != 2e9 || c.MaxMemoryBytes != 3e9 {
+				t.Errorf("%s %q %q: got %+v", command, source.args, source.environ, c)
+			}
+		}
+	}
+}
+
 func TestEveryOptionFromEnvironment(t *testing.T) {
 	given := map[string]string{"bind": ":1", "log-format": "json", "log-level": "warn",
 		"acme": "autocert", "acme-challenge": "http-01", "cors-origins": "https://a.example", "ice-servers": "stun:a.example", "config": "x"}

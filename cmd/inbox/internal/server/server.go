@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
@@ -126,20 +125,6 @@ func (s *server) openRelay(bound sockets, stateDir string, key []byte, clients *
 		parts.secret, parts.nodes = s.cfg.Store.Key, relaynodes.New(s.mailboxes.shared, redisstore.Prefix, s.log)
 	}
 	return openRelay(s.cfg.TURN, parts, s.log)
-}
-
-// logWarnings logs mistakes in the options.
-func logWarnings(warnings []config.Warning, log *slog.Logger) {
-	for _, w := range warnings {
-		attrs := []any{"name", w.Name}
-		if strings.HasPrefix(w.Name, "-") {
-			attrs[0] = "option"
-		}
-		if w.From != "" {
-			attrs = append(attrs, "from", w.From)
-		}
-		log.Warn(w.Text, append(attrs, "fix", w.Fix)...)
-	}
 }
 
 // buildEndpoints puts servers on the bound sockets.
