@@ -65,9 +65,11 @@ func formatSettings(settings []config.Setting, sockets map[string]passedSocket) 
 		if socket, found := sockets[s.Name]; found {
 			settings[i].Value, settings[i].From = socket.address, "systemd socket "+socket.name
 		}
-		nameColumn, valueColumn = max(nameColumn, len(s.Name)), max(valueColumn, len(settings[i].Value))
+		nameColumn = max(nameColumn, len(s.Name))
+		if n := len(settings[i].Value); n <= maxValueColumn {
+			valueColumn = max(valueColumn, n)
+		}
 	}
-	valueColumn = min(valueColumn, maxValueColumn)
 	var b strings.Builder
 	group := ""
 	for _, s := range settings {
