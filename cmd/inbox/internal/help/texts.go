@@ -55,6 +55,21 @@ With the options of the service, as root:
   inbox doctor -env-file /etc/inbox/inbox.env -state /var/lib/inbox
 `
 
+const statusText = `inbox status [OPTION...] prints the state of the server on this machine:
+certificates, load, refusals, relay and the last warnings of the log. It asks
+the listener of -metrics-bind, which a server without that option does not have.
+The exit code is 0 if the server answers, 1 if it does not, and 2 without
+-metrics-bind.
+
+With the options of the service:
+
+  inbox status -env-file /etc/inbox/inbox.env
+
+Colours are used on a terminal only, and not if NO_COLOR is set. A browser shows
+the same at the address of -metrics-bind, and a script reads it there at
+/status.json.
+`
+
 const versionText = `inbox version, or inbox -version, prints one line: version, commit, time of the
 commit, Go version and platform.
 `
@@ -108,7 +123,8 @@ Other variables:
   STATE_DIRECTORY  the state directory without -state; systemd sets it
   XDG_STATE_HOME   the user's state directory; without it, ~/.local/state
   HTTPS_PROXY      a proxy for requests to the CA
-  TERM             dumb: no QR code
+  TERM             dumb: no QR code and no colours
+  NO_COLOR         any value: no colours
   NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS, JOURNAL_STREAM
                    set by systemd
 `
@@ -142,7 +158,7 @@ Signals within one second count as one.
 
 const exitText = `  0  stopped by a signal; or the command succeeded
   1  the server could not start, failed while serving, or could not save the
-     mailboxes; or the doctor found a problem
+     mailboxes; the doctor found a problem; or no server answered inbox status
   2  a wrong command, option or value
 `
 
@@ -166,9 +182,9 @@ the watchdog.
 
 const allText = `Usage: inbox [COMMAND] [OPTION...]
 
-Commands are config, doctor, help and version; without one, the server starts.
-Times, sizes and bit rates can have units, such as 5m, 64MiB and 2Gbit/s; see
-inbox help units. Every option can also be set in the environment
+Commands are config, doctor, help, status and version; without one, the server
+starts. Times, sizes and bit rates can have units, such as 5m, 64MiB and
+2Gbit/s; see inbox help units. Every option can also be set in the environment
 (-inbox-timeout as INBOX_INBOX_TIMEOUT) or in a file; see inbox help
 environment.
 `
