@@ -28,7 +28,7 @@ func scaled(x, base float64, units ...string) string {
 	if i > 0 && x < 9.95 {
 		digits = 1
 	}
-	return strconv.FormatFloat(x, 'f', digits, 64) + " " + units[i]
+	return strings.TrimSuffix(strconv.FormatFloat(x, 'f', digits, 64), ".0") + " " + units[i]
 }
 
 func memorySize(n int64) string {

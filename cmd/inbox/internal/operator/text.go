@@ -119,17 +119,19 @@ func (t *text) certificate(c Certificate) {
 			next = "renewal is due"
 		}
 	}
-	by := c.Issuer
-	if by == "" {
-		by = c.Source
+	if next == "" {
+		next = sourceTexts[c.Source]
 	}
-	t.line("  %-32s %s%-21s %s", fit(c.Name, 32), t.style(sgr, fit(life, 20))+strings.Repeat(" ", max(1, 21-len(life))), next, fit(by, 14))
+	t.line("  %-27s %s%-21s %s", fit(c.Name, 27), t.style(sgr, fit(life, 19))+strings.Repeat(" ", max(1, 20-len(life))), next, fit(c.Issuer, 8))
 	if c.LastError != "" {
 		for line := range strings.Lines(host.Wrap(fit(c.LastError, 300), "    ", textWidth)) {
 			t.line("%s", t.style(yellow, strings.TrimRight(line, "\n")))
 		}
 	}
 }
+
+// sourceTexts describe certificates that are not renewed.
+var sourceTexts = map[string]string{"self-signed": "self-signed", "file": "from a file"}
 
 func (t *text) load() {
 	chart := ""
@@ -173,13 +175,9 @@ func (t *text) refusals() {
 		for _, reason := range l.reasons()[:min(2, len(l.Reasons))] {
 			most = append(most, reason+" "+grouped(l.Reasons[reason]))
 		}
-		sgr := ""
-		if l.LastMinutes > 0 {
-			sgr = yellow
-		}
 		recent := fmt.Sprintf("%9s", grouped(l.LastMinutes))
-		if sgr != "" {
-			recent = t.style(sgr, recent)
+		if l.LastMinutes > 0 {
+			recent = t.style(yellow, recent)
 		}
 		t.line("  %-12s %s %15s   %s", fit(strings.TrimSuffix(l.Title, " handshakes"), 12), recent, grouped(l.Total), fit(strings.Join(most, ", "), chartColumns))
 	}

@@ -38,7 +38,7 @@ export function perSecond(x) {
 function scaled(x, base, units) {
   let i = 0;
   for (; x >= 999.5 && i < units.length - 1; i++) x /= base;
-  return `${x.toFixed(i > 0 && x < 9.95 ? 1 : 0)}\u00a0${units[i]}`;
+  return `${x.toFixed(i > 0 && x < 9.95 ? 1 : 0).replace('.0', '')}\u00a0${units[i]}`;
 }
 
 /** @param {number} n */

@@ -52,7 +52,10 @@ function fill(id, data, render) {
   const key = minute + JSON.stringify(data);
   if (shown[id] === key) return;
   shown[id] = key;
+  const open = byId(id).querySelector('details')?.open ?? false;
   byId(id).replaceChildren(...render());
+  const details = byId(id).querySelector('details');
+  if (details) details.open = open;
 }
 
 /**

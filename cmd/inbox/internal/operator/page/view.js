@@ -35,25 +35,25 @@ function toned(tone, className, ...children) {
 }
 
 /**
- * Returns pairs of a term and its text.
+ * Returns the facts above the tiles.
  * @param {Status} s
  */
 export function facts(s) {
   const {restarts, process, connections, mailboxes} = s;
-  /** @param {string} term @param {string} text @param {string} [tone] */
-  const fact = (term, text, tone = '') => {
-    const dd = element('dd', '', text);
+  /** @param {string} term @param {string} value @param {string} detail @param {string} [tone] */
+  const fact = (term, value, detail, tone = '') => {
+    const dd = element('dd', '', value);
     if (tone) dd.dataset.tone = tone;
-    return element('div', 'fact', element('dt', '', term), dd);
+    return element('div', 'fact', element('dt', '', term), dd, element('dd', 'fact-detail', detail));
   };
   return [
-    fact('Up', `${span(process.uptime_seconds)}, since ${moment(new Date(process.started_at), new Date(s.time))}`),
-    fact('Restarts', restarts.last_week === 0 ? 'none in 7 days' : `${count(restarts.last_day)} in 24 hours, ${count(restarts.last_week)} in 7 days`),
+    fact('Running for', span(process.uptime_seconds), `since ${moment(new Date(process.started_at), new Date(s.time))}`),
+    fact('Restarts', `${count(restarts.last_day)} in 24 hours`, `${count(restarts.last_week)} in 7 days`),
     restarts.loss
-      ? fact('Last restart', `lost the mailboxes (${restarts.loss})`, 'bad')
-      : fact('Last restart', `kept ${plural(restarts.restored_mailboxes, 'mailbox')}, ${plural(restarts.restored_messages, 'message')}`),
-    fact('Connections', connections.limit ? `${count(connections.open)} of ${count(connections.limit)}` : count(connections.open), share(connections.open, connections.limit)),
-    fact('Queued', `${plural(mailboxes.queued_messages, 'message')}, ${memory(mailboxes.queued_bytes)}`, share(mailboxes.queued_bytes, mailboxes.queued_bytes_limit)),
+      ? fact('The last restart', 'lost mailboxes', restarts.loss, 'bad')
+      : fact('The last restart kept', plural(restarts.restored_mailboxes, 'mailbox'), plural(restarts.restored_messages, 'message')),
+    fact('Connections', count(connections.open), limit(connections.limit, count), share(connections.open, connections.limit)),
+    fact('Queued', plural(mailboxes.queued_messages, 'message'), memory(mailboxes.queued_bytes), share(mailboxes.queued_bytes, mailboxes.queued_bytes_limit)),
   ];
 }
 
@@ -77,7 +77,7 @@ class Tile {
   /** @param {string} name */
   constructor(name) {
     this.#name = name;
-    const axis = element('p', 'tile-axis', this.#peak, element('span', '', '15 minutes'));
+    const axis = element('p', 'tile-axis', this.#peak, element('span', '', 'last 15 minutes'));
     this.element = element('div', 'card tile', element('h2', '', name), this.#value, this.#unit, this.#chart.element, axis);
   }
 
@@ -93,7 +93,7 @@ class Tile {
     this.#value.textContent = value;
     this.#value.dataset.tone = tone;
     this.#unit.textContent = unit;
-    const peak = values.length > 1 ? `highest ${format(Math.max(...values))}` : 'the chart begins in a moment';
+    const peak = values.length > 1 ? `highest ${format(Math.max(...values))}` : 'no history yet';
     this.#peak.textContent = peak;
     this.#chart.update(values, `${this.#name} in the last 15 minutes: ${peak}, now ${value}`, least);
   }
@@ -101,7 +101,7 @@ class Tile {
 
 /** Tiles are the values of the first row. */
 export class Tiles {
-  #messages = new Tile('Messages per second');
+  #messages = new Tile('Messages/s');
   #receivers = new Tile('Receivers');
   #mailboxes = new Tile('Mailboxes');
   #memory = new Tile('Memory');
@@ -109,8 +109,8 @@ export class Tiles {
 
   /** @param {Status} s */
   update({messages, receivers, mailboxes, process, history}) {
-    this.#messages.update(perSecond(messages.per_second), `${count(messages.delivered_total)} since the start`, history.messages_per_second, perSecond, 1);
-    this.#receivers.update(count(receivers.open), 'waiting for a message', history.receivers, count, 4);
+    this.#messages.update(perSecond(messages.per_second), `${count(messages.delivered_total)} total`, history.messages_per_second, perSecond, 1);
+    this.#receivers.update(count(receivers.open), 'waiting', history.receivers, count, 4);
     this.#mailboxes.update(count(mailboxes.claimed), limit(mailboxes.limit, count), history.mailboxes, count, 4, share(mailboxes.claimed, mailboxes.limit));
     this.#memory.update(memory(process.memory_bytes), limit(process.memory_limit_bytes, memory), history.memory_bytes, memory, 1, share(process.memory_bytes, process.memory_limit_bytes));
   }
@@ -130,8 +130,14 @@ export function certificates(s) {
   const now = new Date(s.time).getTime();
   /** @param {Certificate} c */
   const left = c => (c.last_error ? 0 : 1) * (c.not_after ? new Date(c.not_after).getTime() - now : 0);
-  return s.certificates.toSorted((a, b) => left(a) - left(b)).map(c => certificate(c, now));
+  const rows = s.certificates.toSorted((a, b) => left(a) - left(b)).map(c => certificate(c, now));
+  if (rows.length <= maxOpen) return rows;
+  const more = rows.splice(maxOpen - 1);
+  return [...rows, element('details', 'more', element('summary', '', `${count(more.length)} more names`), element('div', 'list', ...more))];
 }
+
+/** The number of certificates that are shown without a click. Those with problems come first. */
+const maxOpen = 6;
 
 /**
  * Returns a certificate with its life as a bar. The mark is the time of the renewal.
@@ -188,7 +194,7 @@ export class Relay {
   #month = element('div', 'month');
   #peak = element('span', '');
   #off = element('p', 'empty', 'This server is no relay.');
-  #on = element('div', '', this.#figures, this.#chart.element, element('p', 'tile-axis', this.#peak, element('span', '', '15 minutes')), this.#month);
+  #on = element('div', '', this.#figures, this.#chart.element, element('p', 'tile-axis', this.#peak, element('span', '', 'last 15 minutes')), this.#month);
   elements = [this.#off, this.#on];
 
   /** @param {Status} s */
@@ -225,7 +231,7 @@ function figure(value, name) {
 export class Refusals {
   #chart = new Chart(capacity);
   #peak = element('span', '');
-  chartElements = [this.#chart.element, element('p', 'tile-axis', this.#peak, element('span', '', '15 minutes'))];
+  chartElements = [this.#chart.element, element('p', 'tile-axis', this.#peak, element('span', '', 'last 15 minutes'))];
 
   /** @param {Status} s */
   update({history}) {
@@ -248,7 +254,7 @@ export class Refusals {
       const reasons = Object.entries(layer.reasons).toSorted(([a, n], [b, m]) => m - n || a.localeCompare(b)).slice(0, 3);
       const th = element('th', '', layer.title);
       th.setAttribute('scope', 'row');
-      if (reasons.length > 0) th.append(element('span', 'reasons', reasons.map(([reason, n]) => `${reason} ${count(n)}`).join(' · ')));
+      if (reasons.length > 0) th.append(element('span', 'reasons', ...reasons.flatMap(([reason, n]) => [element('span', '', `${reason} ${count(n)}`), ' '])));
       const recent = element('td', layer.last_15_minutes > 0 ? 'some' : 'none', count(layer.last_15_minutes));
       return element('tr', '', th, recent, element('td', layer.total > 0 ? '' : 'none', count(layer.total)));
     });
