@@ -71,6 +71,34 @@ function liveNotice({state, connectedBefore}) {
 }
 
 /**
+ * Adds a problem of the own camera or microphone to the notice of the call. An
+ * urgent one takes its place, and so does any before this page has joined.
+ * @param {Notice} notice
+ * @param {CallState} call
+ * @param {{notice: Notice, urgent: boolean} | null} problem
+ * @returns {Notice}
+ */
+export function withProblem(notice, {live, endedBy}, problem) {
+  if (!problem || (endedBy && !live)) return notice;
+  if (!live || problem.urgent) return problem.notice;
+  const {title, hint = ''} = problem.notice;
+  return {...notice, tone: 'busy', hint: texts.sentences({first: title, second: hint})};
+}
+
+/**
+ * Adds what the other side says of its tracks, for those who cannot see it.
+ * @param {Notice} notice
+ * @param {CallState} call
+ * @param {RemoteMedia} media
+ * @returns {Notice}
+ */
+export function withRemote(notice, {state}, media) {
+  const [first, second] = [pictureNote(media), soundNote(media)].filter(note => note !== null);
+  if (state !== 'connected' || notice.tone !== 'good' || !first) return notice;
+  return {...notice, hint: second ? texts.sentences({first, second: `${second}.`}) : `${first}.`};
+}
+
+/**
  * Returns what to say in place of the other side's picture, or null while there is one.
  * @param {RemoteMedia} media
  */

@@ -79,8 +79,19 @@ function heldSelector() {
 }
 
 /**
- * Sets up a full-screen button and the fading of the controls. While the controls
- * are hidden, the root has the class `controls-hidden`.
+ * Ends full screen, for example because the call has ended.
+ * @param {HTMLElement} root
+ * @param {HTMLVideoElement} video
+ */
+export function leaveFullscreen(root, video) {
+  const functions = fullscreenFunctions(root, video);
+  if (functions.isActive()) functions.exit().catch(() => {});
+}
+
+/**
+ * Sets up a full-screen button and the fading of the controls. In full screen the
+ * root has the class `in-fullscreen`, and while the controls are hidden the class
+ * `controls-hidden`.
  * @param {object} options
  * @param {HTMLElement} options.root contains the video and everything that stays visible in full screen
  * @param {HTMLVideoElement} options.video
@@ -100,6 +111,7 @@ export function bindFullscreen({root, video, button, controls}) {
   for (const event of ['fullscreenchange', 'webkitfullscreenchange']) {
     document.addEventListener(event, () => {
       button.setAttribute('aria-pressed', String(functions.isActive()));
+      root.classList.toggle('in-fullscreen', functions.isActive());
       autoHide.setActive(functions.isActive());
     });
   }

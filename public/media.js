@@ -40,6 +40,8 @@ class Source {
   track = null;
   /** Why the source is interrupted or failed. @type {Notice | null} */
   notice = null;
+  /** Whether the source worked before it was interrupted or failed. */
+  lost = false;
   /** A device id, '' for the default device. */
   choice = '';
   pending = new PendingCapture();
@@ -115,20 +117,22 @@ class Source {
     if (!track) return;
     if (track.readyState === 'ended') {
       this.track = null;
-      return this.#set('failed', endedNotice(this.kind, this.retry));
+      return this.#set('failed', endedNotice(this.kind, this.retry), true);
     }
     if (!track.enabled) return this.#set('off');
-    if (track.muted) return this.#set('interrupted', mutedNotice(this.kind));
+    if (track.muted) return this.#set('interrupted', mutedNotice(this.kind), true);
     this.#set('on');
   }
 
   /**
    * @param {SourceState} state
    * @param {Notice | null} [notice]
+   * @param {boolean} [lost]
    */
-  #set(state, notice = null) {
+  #set(state, notice = null, lost = false) {
     this.state = state;
     this.notice = notice;
+    this.lost = lost;
     this.onChange();
   }
 }
@@ -192,10 +196,16 @@ export class LocalMedia extends EventTarget {
     return {video, audio: summaryOf(this.microphone.state)};
   }
 
-  /** Why something is missing, or what the user has to answer. @type {Notice | null} */
-  get notice() {
-    if (KINDS.some(kind => this.source(kind).pending.waiting)) return questionNotice(this.granted);
-    return KINDS.map(kind => this.source(kind).notice).find(notice => notice) ?? null;
+  /**
+   * What the user has to answer, or why a source does not work. It is urgent if the
+   * user waits for it or a source has stopped.
+   * @type {{notice: Notice, urgent: boolean} | null}
+   */
+  get problem() {
+    if (KINDS.some(kind => this.source(kind).pending.waiting)) return {notice: questionNotice(this.granted), urgent: true};
+    const sources = KINDS.map(kind => this.source(kind));
+    const {notice, lost} = sources.find(source => source.lost) ?? sources.find(source => source.notice) ?? {};
+    return notice ? {notice, urgent: lost === true} : null;
   }
 
   /** Turns camera and microphone on with one question of the browser. */
