@@ -102,7 +102,7 @@ export const strings = {
     noPicture: 'none',
     milliseconds: (/** @type {{value: number}} */ {value}) => `${value} ms`,
     percent: (/** @type {{value: string}} */ {value}) => `${value} %`,
-    pictureSize: (/** @type {{width: number, height: number, rate: number}} */ {width, height, rate}) => `${width} × ${height}, ${rate} per second`,
+    pictureSize: (/** @type {{width: number, height: number, rate: number}} */ {width, height, rate}) => `${width} × ${height}, ${rate} fps`,
   },
   devices: {
     camera: 'Camera',
