@@ -3,8 +3,11 @@
  * status notice and the wake lock.
  */
 
+import {CallWatch} from './call-watch.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
+import {defaultActions} from './reason.js';
+import {showActions} from './reason-view.js';
 import {Room} from './room.js';
 import {fillShareBox} from './share.js';
 import {ConnectionStatus, StatusView, noticeFor, notices} from './status.js';
@@ -73,15 +76,29 @@ export function bindStatus({inbox, ice}, endpoint, callNotice) {
   const refresh = () => {
     const superseded = inbox.status === 'superseded';
     document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
-    const errorNotice = connection.notice ?? (endpoint.error && noticeFor(endpoint.error));
-    if (errorNotice && (superseded || endpoint.state !== 'connected')) statusView.show(errorNotice, connection.until);
+    const errorNotice = endpoint.state === 'connected' && !superseded ? null : connection.notice ?? (endpoint.error && noticeFor(endpoint.error));
+    const reason = endpoint.state === 'connected' || errorNotice ? null : watch.reason;
+    if (errorNotice) statusView.show(errorNotice, connection.until);
+    else if (reason) statusView.show({tone: 'bad', title: reason.title, hint: reason.hint});
     else statusView.show(withServerHint(callNotice(), endpoint, ice));
+    showActions(statusActions(), reason?.actions ?? (errorNotice?.tone === 'bad' ? defaultActions : []), () => watch.retry());
   };
+  const watch = new CallWatch({endpoint, ice});
+  watch.addEventListener('reason', refresh);
   const connection = new ConnectionStatus(inbox, refresh);
   endpoint.addEventListener('state', refresh);
   endpoint.addEventListener('error', refresh);
   addEventListener('pagehide', () => endpoint.leave());
   return refresh;
+}
+
+/** Returns the element for the actions of the notice, which the first error adds. */
+function statusActions() {
+  const text = find('.status-text', HTMLElement);
+  const actions = text.querySelector('.status-actions') ?? document.createElement('div');
+  actions.className = 'status-actions';
+  if (!actions.isConnected) text.append(actions);
+  return actions;
 }
 
 /**

@@ -18,6 +18,7 @@
  * create a new call.
  */
 
+import {Evidence} from './evidence.js';
 import {RestartPolicy} from './ice-restart.js';
 import {applyAccepted, connectWith} from './ice.js';
 import {PathMonitor} from './path.js';
@@ -49,6 +50,8 @@ const BATCH_DELAY = 100;
  * - error: an Error during negotiation; the connection can still succeed
  */
 export class Peer extends EventTarget {
+  /** What this side knows of the paths, for an explanation if the call does not connect. */
+  evidence = new Evidence();
   /** @type {State} */
   #state = 'connecting';
   /** @type {Map<string, RTCRtpTransceiver>} the local transceivers, by kind */
@@ -165,6 +168,7 @@ export class Peer extends EventTarget {
     this.#queue = this.#queue.then(async () => {
       if (this.#state === 'closed' || signal.call !== this.#call || !(signal.n > this.#lastReceived)) return;
       this.#lastReceived = signal.n;
+      this.evidence.addSignal(signal);
       this.#restarts.setRemoteSending(signal.sending ?? false);
       if (signal.restart && !this.#polite) this.#onRestartRequest();
       if (signal.description) await this.#setRemoteDescription(signal.description, signal);
@@ -185,6 +189,7 @@ export class Peer extends EventTarget {
     const connection = this.#connection;
     connection.addEventListener('negotiationneeded', () => this.#sendOffer());
     connection.addEventListener('icecandidate', ({candidate}) => this.#onCandidate(candidate));
+    connection.addEventListener('icecandidateerror', event => this.evidence.addError(event));
     connection.addEventListener('connectionstatechange', () => this.#onConnectionStateChange());
     connection.addEventListener('track', ({track, streams}) =>
       this.dispatchEvent(new CustomEvent('track', {detail: {track, streams}})));
@@ -258,6 +263,7 @@ export class Peer extends EventTarget {
    */
   #onCandidate(candidate) {
     if (!candidate || !candidate.candidate) return; // end of gathering
+    this.evidence.addLocal(candidate.candidate);
     this.#batch.push(candidate.toJSON());
     this.#batchTimer ??= setTimeout(() => this.#flush(), BATCH_DELAY);
   }
