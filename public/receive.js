@@ -5,6 +5,7 @@
 
 import {WakeLock, bindStatus, find, joinRoom} from './page.js';
 import {ReceivingEndpoint} from './session.js';
+import {fillShareBox} from './share.js';
 
 /** @type {Record<import('./session.js').EndpointState, import('./status.js').Notice>} */
 const notices = {
@@ -27,6 +28,7 @@ if (context) run(context);
 
 /** @param {import('./page.js').Context} context */
 function run(context) {
+  fillShareBox(find('.share', HTMLElement), context.room.link('send', location.href));
   const endpoint = new ReceivingEndpoint(context);
   const refresh = bindStatus(context, endpoint, () => notices[endpoint.state]);
   endpoint.addEventListener('track', event => showTrack(/** @type {CustomEvent} */ (event).detail.track));
@@ -34,7 +36,6 @@ function run(context) {
     if (!endpoint.peer) video.srcObject = null;
     void wakeLock.set(endpoint.state === 'connected');
   });
-  context.inbox.addEventListener('superseded', () => endpoint.hangUp());
   takeOver.addEventListener('click', () => endpoint.open());
   soundButton.addEventListener('click', toggleSound);
   fullscreenButton.addEventListener('click', toggleFullscreen);
