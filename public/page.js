@@ -3,15 +3,16 @@
  * status notice and the wake lock.
  */
 
+import {CodeBox} from './code-box.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Room} from './room.js';
-import {fillShareBox} from './share.js';
+import {ShareBox} from './share.js';
 import {ConnectionStatus, StatusView, noticeFor, notices} from './status.js';
 
 /**
  * @typedef {import('./room.js').Role} Role
- * @typedef {{inbox: Inbox, to: string, ice: IceServers, fetchIceServers: () => Promise<RTCIceServer[]>}} Context
+ * @typedef {{inbox: Inbox, to: string, ice: IceServers, fetchIceServers: () => Promise<RTCIceServer[]>, codes: CodeBox}} Context
  */
 
 /**
@@ -45,10 +46,16 @@ export async function joinRoom(role) {
   history.replaceState(null, '', room.fragment);
   if (!isSecureContext) return showFatal(notices.insecure);
   if (!('RTCPeerConnection' in window)) return showFatal(notices.unsupported);
-  fillShareBox(find('.share', HTMLElement), room.link(remoteRole, location.href));
+  const share = new ShareBox(find('.share', HTMLElement), room.link(remoteRole, location.href));
+  const codes = new CodeBox(find('.code-box', HTMLElement), {createInbox: openMailbox, page: role, link: () => share.link});
   const inbox = new Inbox(new URL('inbox', document.baseURI), await room.credentials(role));
   const ice = new IceServers(new URL('ice', document.baseURI), inbox.authorization);
-  return {inbox, to: room.name(remoteRole), ice, fetchIceServers: () => ice.fetch()};
+  return {inbox, to: room.name(remoteRole), ice, fetchIceServers: () => ice.fetch(), codes};
+}
+
+/** @param {import('./room.js').Credentials} credentials */
+function openMailbox(credentials) {
+  return new Inbox(new URL('inbox', document.baseURI), credentials);
 }
 
 /**
@@ -69,10 +76,11 @@ function showFatal(notice) {
  * @param {() => import('./status.js').Notice} callNotice returns the notice to show without errors
  * @returns {() => void} updates the notice
  */
-export function bindStatus({inbox, ice}, endpoint, callNotice) {
+export function bindStatus({inbox, ice, codes}, endpoint, callNotice) {
   const refresh = () => {
     const superseded = inbox.status === 'superseded';
     document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
+    codes.setActive(!superseded && endpoint.state !== 'connected');
     const errorNotice = connection.notice ?? (endpoint.error && noticeFor(endpoint.error));
     if (errorNotice && (superseded || endpoint.state !== 'connected')) statusView.show(errorNotice, connection.until);
     else statusView.show(withServerHint(callNotice(), endpoint, ice));
