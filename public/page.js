@@ -4,6 +4,7 @@
  */
 
 import {CallWatch} from './call-watch.js';
+import {CodeBox} from './code-box.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Presence, deviceName} from './presence.js';
@@ -11,6 +12,7 @@ import {defaultActions} from './reason.js';
 import {showActions} from './reason-view.js';
 import {Room, otherRole} from './room.js';
 import {Sealer, signalSealer} from './seal.js';
+import {ShareBox} from './share.js';
 import {SlotMemory, takeFreeSlot, takeSlot} from './slots.js';
 import {ConnectionStatus, StatusView, noticeFor, notices} from './status.js';
 import {strings} from './strings.js';
@@ -33,6 +35,7 @@ const SLOT_INTERVAL = 15_000;
  * @property {string} device the name of this device
  * @property {IceServers} ice
  * @property {() => Promise<RTCIceServer[]>} fetchIceServers
+ * @property {CodeBox} codes the short code of the room
  *
  * @typedef {Context & {slot: Slot, leaveSlot?: () => void}} CallContext leaveSlot looks for another slot
  * @typedef {{onFull?: (take: (slot: Slot) => void) => void}} JoinOptions onFull runs when
@@ -72,9 +75,26 @@ export async function joinRoom(page, options = {}) {
   history.replaceState(null, '', room.fragment);
   if (!isSecureContext) return showFatal(notices.insecure);
   if (!('RTCPeerConnection' in window)) return showFatal(notices.unsupported);
+  const codes = fillInvitation(room, page);
   const context = page === 'call' ? await joinCall(room, made, options)
     : createContext(room, /** @type {Role} */ (page), await createInbox(room, /** @type {Role} */ (page)));
-  return /** @type {any} */ (context);
+  return /** @type {any} */ ({...context, codes});
+}
+
+/**
+ * Fills the boxes that invite the other device.
+ * @param {Room} room
+ * @param {PageName} page
+ */
+function fillInvitation(room, page) {
+  const other = page === 'send' ? 'receive' : page === 'receive' ? 'send' : page;
+  const share = new ShareBox(find('.share', HTMLElement), room.link(other, location.href));
+  return new CodeBox(find('.code-box', HTMLElement), {createInbox: openMailbox, page, link: () => share.link});
+}
+
+/** @param {import('./room.js').Credentials} credentials */
+function openMailbox(credentials) {
+  return new Inbox(new URL('inbox', document.baseURI), credentials);
 }
 
 /**
@@ -90,7 +110,7 @@ async function createInbox(room, role) {
  * @param {Room} room
  * @param {Role} role
  * @param {Inbox} inbox
- * @returns {Context}
+ * @returns {Omit<Context, 'codes'>}
  */
 function createContext(room, role, inbox) {
   const ice = new IceServers(new URL('ice', document.baseURI), inbox.authorization);
@@ -103,7 +123,7 @@ function createContext(room, role, inbox) {
  * @param {Room} room
  * @param {boolean} made whether this page made the room
  * @param {JoinOptions} options
- * @returns {Promise<CallContext>}
+ * @returns {Promise<Omit<CallContext, 'codes'>>}
  */
 async function joinCall(room, made, {onFull}) {
   const memory = new SlotMemory(room.id);
@@ -166,11 +186,12 @@ function showFatal(notice) {
  * @returns {() => void} updates the notice
  */
 export function bindStatus(context, endpoint, callNotice) {
-  const {inbox, ice, room} = context;
+  const {inbox, ice, room, codes} = context;
   let unreadable = false;
   const refresh = () => {
     const superseded = inbox.status === 'superseded';
     document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
+    codes.setActive(!superseded && endpoint.state !== 'connected');
     if (superseded && !connection.notice) return; // until the place of the other page is known
     if (connection.place) nameTakeOver(connection.place);
     const failing = superseded || endpoint.state !== 'connected';

@@ -5,7 +5,6 @@
 
 import {WakeLock, bindStatus, find, joinRoom} from './page.js';
 import {ReceivingEndpoint} from './session.js';
-import {fillShareBox} from './share.js';
 
 /** @type {Record<import('./session.js').EndpointState, import('./status.js').Notice>} */
 const notices = {
@@ -28,7 +27,6 @@ if (context) run(context);
 
 /** @param {import('./page.js').Context} context */
 function run(context) {
-  fillShareBox(find('.share', HTMLElement), context.room.link('send', location.href));
   const endpoint = new ReceivingEndpoint(context);
   const refresh = bindStatus(context, endpoint, () => notices[endpoint.state]);
   endpoint.addEventListener('track', event => showTrack(/** @type {CustomEvent} */ (event).detail.track));

@@ -5,7 +5,6 @@
 import {DeviceList, NONE, SCREEN, capture, captureNotice} from './devices.js';
 import {WakeLock, bindStatus, find, joinRoom} from './page.js';
 import {SendingEndpoint} from './session.js';
-import {fillShareBox} from './share.js';
 
 /**
  * @typedef {import('./status.js').Notice} Notice
@@ -55,7 +54,6 @@ if (context) await run(context);
 
 /** @param {import('./page.js').Context} context */
 async function run(context) {
-  fillShareBox(find('.share', HTMLElement), context.room.link('receive', location.href));
   const endpoint = new SendingEndpoint(context);
   const refresh = bindStatus(context, endpoint, () =>
     captureErrors.video ?? withHints((endpoint.live ? liveNotices : idleNotices)[endpoint.state]));
