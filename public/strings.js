@@ -288,6 +288,7 @@ export const strings = {
     relayUsedUp: 'The server has used up its relay traffic of this month. The call connects only over a direct path, such as the same Wi-Fi.',
     nextTry: (/** @type {{seconds: number}} */ {seconds}) => `Next try in ${seconds} s.`,
     useThisTab: 'Use this tab',
+    useThisDevice: 'Use this device',
     deviceName: (/** @type {{browser: string, system: string}} */ {browser, system}) => `${browser} on ${system}`,
   },
   reason: {
