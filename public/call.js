@@ -37,7 +37,7 @@ const soundNoteBox = find('#sound-note', HTMLElement);
 /** CallPage connects the endpoint, the own media and the elements of the page. */
 class CallPage {
   /** @type {CallState} */
-  #call = {state: 'waiting', live: false, remoteLive: false, connectedBefore: false, endedBy: null};
+  #call = {state: 'waiting', live: false, remoteLive: false, connectedTo: '', endedBy: null};
   /** Replaces the hint of the notice until the next change, '' for none. */
   #hint = '';
   #media = new LocalMedia({devices: navigator.mediaDevices, permissionState});
@@ -99,6 +99,7 @@ class CallPage {
 
   #bindEvents() {
     const endpoint = this.#endpoint;
+    endpoint.setMedia(this.#media.summary);
     endpoint.addEventListener('track', event => this.#playback.show(/** @type {CustomEvent} */ (event).detail.track));
     for (const event of ['state', 'remote']) endpoint.addEventListener(event, () => this.#onEndpointChange());
     this.#media.addEventListener('track', event => {
@@ -121,7 +122,7 @@ class CallPage {
 
   /** Joins the call, without waiting long for an answer about the camera. */
   async #join() {
-    this.#call = {...this.#call, live: true, connectedBefore: false, endedBy: null};
+    this.#call = {...this.#call, live: true, connectedTo: '', endedBy: null};
     storeInCall(this.#context.room);
     this.#update();
     await Promise.race([this.#startMedia(), new Promise(resolve => setTimeout(resolve, MEDIA_TIMEOUT))]);
@@ -134,8 +135,8 @@ class CallPage {
   }
 
   #onEndpointChange() {
-    const {state, remoteLive, peer} = this.#endpoint;
-    const {hungUp, ...call} = advance(this.#call, {state, remoteLive});
+    const {state, remoteLive, remotePage, peer} = this.#endpoint;
+    const {hungUp, ...call} = advance(this.#call, {state, remoteLive, remotePage});
     this.#call = call;
     if (!peer) this.#playback.clear();
     if (hungUp) this.#leave();
@@ -150,7 +151,7 @@ class CallPage {
 
   /** Ends the call of this page: it sends and shows nothing more. */
   #leave() {
-    this.#call = {...this.#call, live: false, connectedBefore: false};
+    this.#call = {...this.#call, live: false, connectedTo: ''};
     storeInCall(null);
     this.#endpoint.stop();
     this.#media.stop();
@@ -182,7 +183,8 @@ class CallPage {
     const again = remoteLive ? strings.call.answer : strings.call.callAgain;
     joinButton.textContent = endedBy ? again : strings.call.join;
     joinButton.hidden = live;
-    joinHint.hidden = live || endedBy !== null || this.#media.granted || missingNotice() !== null || this.#media.camera.wanted;
+    joinHint.textContent = missingNotice() ? strings.call.missingHint : strings.call.joinHint;
+    joinHint.hidden = live || endedBy !== null || this.#media.granted || this.#media.camera.wanted;
   }
 
   #updateNotes() {
@@ -214,6 +216,7 @@ function showNote(box, text) {
  * A browser that does not tell counts as one that asks.
  */
 async function isGranted() {
+  if (missingNotice()) return false;
   const states = await Promise.all([permissionState('video'), permissionState('audio')]);
   return states.includes('granted') && states.every(state => state === 'granted' || state === 'denied');
 }
