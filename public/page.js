@@ -181,7 +181,7 @@ export function bindStatus(context, endpoint, callNotice) {
     showActions(statusActions(), reason?.actions ?? (error?.tone === 'bad' ? defaultActions : []), () => watch.retry());
   };
   const watch = new CallWatch({endpoint, ice});
-  const presence = new Presence(room.name(context.role), () => inbox.status === 'open');
+  const presence = new Presence(room.name(context.role), () => inbox.status === 'open' || inbox.status === 'retrying');
   const connection = new ConnectionStatus(inbox, refresh, () => presence.find());
   watch.addEventListener('reason', refresh);
   for (const event of ['state', 'error', 'remote']) endpoint.addEventListener(event, refresh);
