@@ -162,12 +162,12 @@ export async function waitForRestart(page, ufrag) {
 }
 
 /**
- * Returns the link that a page shows for the other device.
+ * Returns the link for the other device, as this browser opens it: the one that a page
+ * shows can have an address of the network.
  * @param {Page} page
  */
 export async function sharedLink(page) {
-  await page.waitForFunction(() => /** @type {any} */ (document.querySelector('.share-link'))?.value);
-  return page.locator('.share-link').inputValue();
+  return await page.locator('.share-open').getAttribute('href') ?? '';
 }
 
 /** @param {Page} page */
