@@ -220,7 +220,8 @@ export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
     const waiting = endpoint.state === 'waiting' && inbox.status !== 'superseded';
     codeBox?.setActive(waiting);
     clearTimeout(timer);
-    if (waiting && !codeBox) timer = setTimeout(() => codes().then(box => { codeBox = box; update(); }, () => update()), INVITATION_DELAY);
+    // A code has a mailbox of its own, which must not take the place of the room's.
+    if (waiting && inbox.status === 'open' && !codeBox) timer = setTimeout(() => codes().then(box => { codeBox = box; update(); }, () => update()), INVITATION_DELAY);
   };
   if (made) share().catch(() => {}); // the codes need it and try again
   endpoint.addEventListener('state', update);
