@@ -19,8 +19,7 @@ const texts = strings.call;
  * @property {boolean} connectedBefore whether the call was connected since this page joined it
  * @property {'us'|'them'|null} endedBy who hung up last, until this page joins again
  *
- * @typedef {'on'|'off'|'interrupted'|'screen'} TrackState
- * @typedef {{audio: TrackState, video: TrackState}} RemoteMedia what the other side says of its tracks
+ * @typedef {import('./session.js').Media} Media what the other side says of its tracks
  */
 
 /**
@@ -89,7 +88,7 @@ export function withProblem(notice, {live, endedBy}, problem) {
  * Adds what the other side says of its tracks, for those who cannot see it.
  * @param {Notice} notice
  * @param {CallState} call
- * @param {RemoteMedia} media
+ * @param {Media} media
  * @returns {Notice}
  */
 export function withRemote(notice, {state}, media) {
@@ -100,20 +99,28 @@ export function withRemote(notice, {state}, media) {
 
 /**
  * Returns what to say in place of the other side's picture, or null while there is one.
- * @param {RemoteMedia} media
+ * @param {Media} media
  */
 export function pictureNote({video}) {
-  if (video === 'off') return texts.otherCameraOff;
-  return video === 'interrupted' ? texts.otherCameraPaused : null;
+  switch (video) {
+    case 'off': return texts.otherCameraOff;
+    case 'interrupted': return texts.otherCameraPaused;
+    case 'ended': return texts.otherCameraStopped;
+    default: return null;
+  }
 }
 
 /**
  * Returns what to say about the other side's sound, or null if nothing is wrong.
- * @param {RemoteMedia} media
+ * @param {Media} media
  */
 export function soundNote({audio}) {
-  if (audio === 'off') return texts.otherMicrophoneOff;
-  return audio === 'interrupted' ? texts.otherMicrophonePaused : null;
+  switch (audio) {
+    case 'off': return texts.otherMicrophoneOff;
+    case 'interrupted': return texts.otherMicrophonePaused;
+    case 'ended': return texts.otherMicrophoneStopped;
+    default: return null;
+  }
 }
 
 /**

@@ -5,24 +5,20 @@
 
 import {OwnControls, bindPanel} from './call-controls.js';
 import {advance, noticeOf, pictureNote, soundNote, viewOf, withProblem, withRemote} from './call-state.js';
-import {CodeBox} from './code-box.js';
 import {missingNotice, permissionState} from './devices.js';
 import {bindFullscreen, leaveFullscreen} from './fullscreen.js';
-import {Inbox} from './inbox.js';
 import {LocalMedia} from './media.js';
-import {WakeLock, bindStatus, find, joinRoom} from './page.js';
+import {WakeLock, bindStatus, find, joinRoom, statusView} from './page.js';
 import {bindPictureInPicture, leavePictureInPicture} from './pip.js';
 import {Playback, bindPress} from './play.js';
 import {RememberBox} from './remember-box.js';
 import {CallEndpoint} from './session.js';
-import {ShareBox} from './share.js';
 import {StatsView} from './stats-view.js';
 import {strings} from './strings.js';
 
 /**
- * @typedef {import('./page.js').Context} Context
+ * @typedef {import('./page.js').CallContext} Context
  * @typedef {import('./call-state.js').CallState} CallState
- * @typedef {import('./call-state.js').RemoteMedia} RemoteMedia
  * @typedef {import('./status.js').Notice} Notice
  */
 
@@ -53,7 +49,6 @@ class CallPage {
   #refresh;
   #stats;
   #panel;
-  #codes;
 
   /** @param {Context} context */
   constructor(context) {
@@ -62,7 +57,7 @@ class CallPage {
     this.#refresh = bindStatus(context, this.#endpoint, () => this.#notice);
     this.#stats = new StatsView(find('#stats', HTMLElement), () => this.#endpoint.getStats());
     this.#panel = bindPanel(open => this.#stats.setOpen(open));
-    this.#codes = bindInvitation(context);
+    new RememberBox(find('.remember', HTMLElement), {room: context.room, page: 'call'});
     this.#bindPicture();
     this.#bindEvents();
   }
@@ -81,7 +76,7 @@ class CallPage {
   }
 
   get #remote() {
-    return /** @type {RemoteMedia} */ (this.#endpoint.remote?.media ?? {audio: 'on', video: 'on'});
+    return this.#endpoint.remote.media;
   }
 
   /** The notice without errors of the server. @returns {Notice} */
@@ -176,7 +171,6 @@ class CallPage {
   #update() {
     const view = this.#superseded ? 'message' : viewOf(this.#call);
     setView(view);
-    this.#codes.setActive(view === 'lobby' || view === 'waiting');
     void this.#wakeLock.set(this.#endpoint.state === 'connected');
     this.#updateJoinButton();
     this.#updateNotes();
@@ -216,20 +210,6 @@ function showNote(box, text) {
 }
 
 /**
- * Fills the boxes that invite the other device.
- * @param {Context} context
- */
-function bindInvitation({room}) {
-  const share = new ShareBox(find('.share', HTMLElement), room.link('call', location.href));
-  new RememberBox(find('.remember', HTMLElement), {room, page: 'call'});
-  return new CodeBox(find('.code-box', HTMLElement), {
-    createInbox: credentials => new Inbox(new URL('inbox', document.baseURI), credentials),
-    page: 'call',
-    link: () => share.link,
-  });
-}
-
-/**
  * Whether the browser asks nothing: each permission is decided, and one is granted.
  * A browser that does not tell counts as one that asks.
  */
@@ -261,6 +241,19 @@ function storeInCall(room) {
   }
 }
 
-const context = await joinRoom('call', {onFull: () => setView('full')});
+/**
+ * Says that two other devices are in the call. The room is watched meanwhile.
+ * @param {(slot: import('./room.js').Slot) => void} take
+ */
+function showFull(take) {
+  setView('full');
+  statusView.show({tone: 'calm', title: strings.call.fullTitle, hint: strings.call.fullHint});
+  find('#full', HTMLElement).hidden = false;
+  find('#take-a', HTMLButtonElement).addEventListener('click', () => take('a'));
+  find('#take-b', HTMLButtonElement).addEventListener('click', () => take('b'));
+}
+
+const context = await joinRoom('call', {onFull: showFull});
+find('#full', HTMLElement).hidden = true;
 if (context) await new CallPage(context).open();
 else setView('message');

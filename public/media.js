@@ -11,6 +11,7 @@ import {strings} from './strings.js';
  * @typedef {import('./devices.js').Kind} Kind
  * @typedef {import('./status.js').Notice} Notice
  * @typedef {'off'|'starting'|'on'|'interrupted'|'failed'} SourceState interrupted: the system has muted the track
+ * @typedef {import('./session.js').Media} Media
  * @typedef {{track?: MediaStreamTrack, error?: unknown}} Outcome of a capture
  * @typedef {Pick<MediaDevices, 'getUserMedia' | 'getDisplayMedia' | 'enumerateDevices'>} Devices
  * @typedef {{mix: (tracks: MediaStreamTrack[]) => MediaStreamTrack | null, close: () => void}} Mixer
@@ -190,10 +191,9 @@ export class LocalMedia extends EventTarget {
     return !this.#screen && this.camera.track?.getSettings().facingMode !== 'environment';
   }
 
-  /** What the other side is told about the tracks. */
+  /** What the other side is told about the tracks. @returns {Media} */
   get summary() {
-    const video = this.#screen ? 'screen' : summaryOf(this.camera.state);
-    return {video, audio: summaryOf(this.microphone.state)};
+    return {video: this.#screen ? 'screen' : summaryOf(this.camera), audio: summaryOf(this.microphone)};
   }
 
   /**
@@ -373,8 +373,9 @@ export class LocalMedia extends EventTarget {
   }
 }
 
-/** @param {SourceState} state */
-function summaryOf(state) {
+/** @param {Source} source */
+function summaryOf({state, lost}) {
+  if (state === 'failed' && lost) return 'ended';
   return state === 'on' || state === 'interrupted' ? state : 'off';
 }
 

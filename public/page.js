@@ -24,6 +24,8 @@ const INVITATION_DELAY = 3_000;
  * @typedef {import('./room.js').Slot} Slot
  * @typedef {import('./room.js').PageName} PageName
  * @typedef {import('./slots.js').Place} Place
+ * @typedef {import('./code-box.js').CodeBox} CodeBox
+ * @typedef {import('./share.js').ShareBox} ShareBox
  * @typedef {import('./status.js').Notice} Notice
  * @typedef {import('./session.js').SendingEndpoint | import('./session.js').ReceivingEndpoint} Endpoint
  * @typedef {object} Context the options of an endpoint, and what else belongs to the room of a page
@@ -36,7 +38,7 @@ const INVITATION_DELAY = 3_000;
  * @property {IceServers} ice
  * @property {() => Promise<RTCIceServer[]>} fetchIceServers
  *
- * @typedef {Context & {slot: Slot, leaveSlot?: () => void}} CallContext leaveSlot looks for another slot
+ * @typedef {Context & {slot: Slot, codes: CodeBox, leaveSlot?: () => void}} CallContext leaveSlot looks for another slot
  * @typedef {{onFull?: (take: (slot: Slot) => void) => void}} JoinOptions onFull runs when
  *   other devices have both slots of a call; take replaces one of them
  */
@@ -108,7 +110,8 @@ function createContext(room, role, inbox) {
  * @returns {Promise<Omit<CallContext, 'made'>>}
  */
 async function joinCall(room, made, {onFull}) {
-  const [slots, {rememberedRooms}] = await Promise.all([import('./slots.js'), import('./remember.js')]);
+  const invitation = openShareBox(room.link('call', location.href)).then(share => openCodeBox('call', share));
+  const [slots, {rememberedRooms}, codes] = await Promise.all([import('./slots.js'), import('./remember.js'), invitation]);
   const memory = new slots.SlotMemory(room.id);
   const own = memory.get() ?? rememberedRooms.find(room.id)?.slot ?? null;
   let joined = false;
@@ -126,7 +129,7 @@ async function joinCall(room, made, {onFull}) {
     memory.set(null);
     location.reload();
   };
-  return {...createContext(room, slot, inbox), slot, ...free && !own && {leaveSlot}};
+  return {...createContext(room, slot, inbox), slot, codes, ...free && !own && {leaveSlot}};
 }
 
 /**
@@ -176,6 +179,7 @@ export function bindStatus(context, endpoint, callNotice) {
   const refresh = () => {
     const superseded = inbox.status === 'superseded';
     document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
+    if ('codes' in context) context.codes.setActive(!superseded && endpoint.state !== 'connected');
     if (superseded && !connection.notice) return; // until the place of the other page is known
     if (connection.place) nameTakeOver(connection.place);
     const failing = superseded || endpoint.state !== 'connected';
@@ -212,7 +216,7 @@ export function bindStatus(context, endpoint, callNotice) {
 export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
   const share = once(() => openShareBox(room.link(other, location.href)));
   const codes = once(async () => openCodeBox(page, await share()));
-  /** @type {import('./code-box.js').CodeBox | undefined} */
+  /** @type {CodeBox | undefined} */
   let codeBox;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
@@ -255,8 +259,8 @@ async function openShareBox(link) {
 }
 
 /**
- * @param {'send'|'receive'} page
- * @param {import('./share.js').ShareBox} share
+ * @param {PageName} page
+ * @param {ShareBox} share
  */
 async function openCodeBox(page, share) {
   const [{CodeBox}] = await Promise.all([import('./code-box.js'), import('./code-pairing.js'), import('./code-view.js'), import('./code-owner.js')]);

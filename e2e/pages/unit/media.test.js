@@ -26,6 +26,9 @@ function makeMedia(permissions = {}) {
   return {media, devices, sent, mixer};
 }
 
+/** @param {LocalMedia} media */
+const problemOf = media => media.problem;
+
 /** @param {any} answer */
 const kindsOf = answer => Object.keys(answer);
 
@@ -43,9 +46,9 @@ test('a denial is not followed by another question', async () => {
   devices.answer = async () => { throw refusal('NotAllowedError'); };
   await media.start();
   assert.equal(devices.questions.length, 1);
-  assert.match(media.problem?.notice.title ?? '', /camera was denied/);
-  assert.match(media.problem?.notice.hint ?? '', /then press Camera/);
-  assert.equal(media.problem?.urgent, false);
+  assert.match(problemOf(media)?.notice.title ?? '', /camera was denied/);
+  assert.match(problemOf(media)?.notice.hint ?? '', /then press Camera/);
+  assert.equal(problemOf(media)?.urgent, false);
   assert.deepEqual(media.summary, {video: 'off', audio: 'off'});
 });
 
@@ -64,7 +67,7 @@ for (const [name, title] of [['NotFoundError', /No camera/], ['NotReadableError'
     devices.answer = async ({video}) => { if (video) throw refusal(/** @type {string} */ (name)); };
     await media.start();
     assert.equal(sent.audio?.kind, 'audio');
-    assert.match(media.problem?.notice.title ?? '', /** @type {RegExp} */ (title));
+    assert.match(problemOf(media)?.notice.title ?? '', /** @type {RegExp} */ (title));
   });
 }
 
@@ -97,12 +100,12 @@ test('tracks that the system mutes or ends are reported', async () => {
   const [camera, microphone] = devices.tracks;
   camera.setMuted(true);
   assert.deepEqual(media.summary, {video: 'interrupted', audio: 'on'});
-  assert.match(media.problem?.notice.title ?? '', /paused the camera/);
-  assert.equal(media.problem?.urgent, true);
+  assert.match(problemOf(media)?.notice.title ?? '', /paused the camera/);
+  assert.equal(problemOf(media)?.urgent, true);
   camera.setMuted(false);
   assert.equal(media.problem, null);
   microphone.end();
-  assert.match(media.problem?.notice.title ?? '', /microphone has stopped/);
+  assert.match(problemOf(media)?.notice.title ?? '', /microphone has stopped/);
   assert.equal(sent.audio, null);
   await media.turnOn('audio');
   assert.equal(media.problem, null);
@@ -118,7 +121,7 @@ test('a choice replaces a question that waits, and its late answer is dropped', 
   t.mock.timers.tick(1_999);
   assert.equal(media.problem, null);
   t.mock.timers.tick(1);
-  assert.match(media.problem?.notice.title ?? '', /Answer the browser/);
+  assert.match(problemOf(media)?.notice.title ?? '', /Answer the browser/);
   const second = media.choose('video', 'back');
   assert.equal(media.problem, null);
   assert.equal(devices.questions.at(-1)?.video.deviceId.exact, 'back');
@@ -139,7 +142,7 @@ test('with permission, a slow camera is not a question', async t => {
   devices.answer = () => new Promise(() => {});
   void media.start();
   t.mock.timers.tick(2_000);
-  assert.match(media.problem?.notice.title ?? '', /Starting/);
+  assert.match(problemOf(media)?.notice.title ?? '', /Starting/);
   media.stop();
   assert.equal(media.problem, null);
 });
