@@ -4,6 +4,7 @@
  */
 
 import {CallWatch} from './call-watch.js';
+import {find} from './find.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {defaultActions} from './reason.js';
@@ -17,18 +18,7 @@ import {ConnectionStatus, StatusView, noticeFor, notices} from './status.js';
  * @typedef {{inbox: Inbox, to: string, ice: IceServers, fetchIceServers: () => Promise<RTCIceServer[]>}} Context
  */
 
-/**
- * Returns the element for a selector. Throws if it is missing or of another type.
- * @template {Element} T
- * @param {string} selector
- * @param {new () => T} kind
- * @returns {T}
- */
-export function find(selector, kind) {
-  const element = document.querySelector(selector);
-  if (element instanceof kind) return element;
-  throw new Error(`element not found: ${selector}`);
-}
+export {find};
 
 export const statusView = new StatusView(find('.status', HTMLElement));
 
