@@ -13,7 +13,7 @@ const LEVEL_INTERVAL = 60;
 /** Level, between 0 and 1, from which something is heard. */
 const HEARD = 0.08;
 /** Number of bars of the level. */
-const BARS = 16;
+const BARS = 17;
 
 /**
  * @typedef {import('./self-test.js').Row} Row
@@ -187,7 +187,8 @@ export class MicrophoneTest extends MediaTest {
    * @param {number} silentAt when a microphone that was never heard is silent
    */
   #show(level, silentAt) {
-    this.#bars.forEach((bar, i) => bar.classList.toggle('lit', level > i / BARS));
+    const middle = (BARS - 1) / 2;
+    this.#bars.forEach((bar, i) => bar.classList.toggle('lit', level > Math.abs(i - middle) / middle));
     if (level >= HEARD && this.row.state !== 'ok') this.set('ok', 'microphoneOk');
     else if (this.row.state === 'running' && Date.now() > silentAt) this.set('warning', 'microphoneSilent');
   }

@@ -58,7 +58,7 @@ function refresh() {
   if (running) return status.show({tone: 'busy', title: texts.running({done, count: rows.length})});
   switch (overall([...rows, ...mediaRows()])) {
     case 'failed': return status.show({tone: 'bad', title: texts.failures, hint: texts.failuresHint});
-    case 'warning': return status.show({tone: 'busy', title: texts.warnings, hint: texts.warningsHint});
+    case 'warning': return status.show({tone: 'calm', title: texts.warnings, hint: texts.warningsHint});
     default: return status.show({tone: 'good', title: texts.allWell, hint: mediaRows().length < 2 ? texts.allWellHint : ''});
   }
 }
