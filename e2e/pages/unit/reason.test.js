@@ -1,8 +1,10 @@
 /** Tests reason.js: what the pages say for each set of facts. */
 
 import assert from 'node:assert/strict';
+import {readFileSync} from 'node:fs';
 import {test} from 'node:test';
 import {defaultActions, reasonFor} from '../../../public/reason.js';
+import {strings} from '../../../public/strings.js';
 
 /**
  * @typedef {import('../../../public/reason.js').Facts} Facts
@@ -100,3 +102,12 @@ function* combinations() {
         yield /** @type {Facts} */ ({...plain, serverReachable, remoteSilent, probing, offered, turnOff, local, remote,
           probes: offered.map(kind => result(/** @type {UrlKind} */ (kind), problem, 1))});
 }
+
+test('docs/troubleshooting.md explains each title, and no other', () => {
+  const text = readFileSync(new URL('../../../docs/troubleshooting.md', import.meta.url), 'utf8');
+  const [, table] = text.split('| the page says |');
+  const explained = [...table.split('\n\n')[0].matchAll(/^\| ([A-Z][^|]+) \|/gm)].map(([, title]) => title);
+  const titles = Object.entries(strings.reason).flatMap(([id, value]) =>
+    typeof value === 'object' && 'title' in value && !['offline', 'server', 'testing'].includes(id) ? [value.title] : []);
+  assert.deepEqual(explained.sort(), titles.sort());
+});
