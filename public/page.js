@@ -4,14 +4,14 @@
  */
 
 import {CallWatch} from './call-watch.js';
+import {find} from './dom.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Presence, deviceName} from './presence.js';
 import {defaultActions} from './reason.js';
-import {showActions} from './reason-view.js';
 import {Room, otherRole} from './room.js';
 import {Sealer, signalSealer} from './seal.js';
-import {ConnectionStatus, StatusView, noticeFor, notices} from './status.js';
+import {ConnectionStatus, StatusView, noticeFor, notices, showActions} from './status.js';
 import {strings} from './strings.js';
 
 /** Milliseconds between attempts to take a slot of a room in which both are taken. */
@@ -43,18 +43,7 @@ const INVITATION_DELAY = 3_000;
  *   other devices have both slots of a call; take replaces one of them
  */
 
-/**
- * Returns the element for a selector. Throws if it is missing or of another type.
- * @template {Element} T
- * @param {string} selector
- * @param {new () => T} kind
- * @returns {T}
- */
-export function find(selector, kind) {
-  const element = document.querySelector(selector);
-  if (element instanceof kind) return element;
-  throw new Error(`element not found: ${selector}`);
-}
+export {find};
 
 export const statusView = new StatusView(find('.status', HTMLElement));
 
