@@ -215,6 +215,7 @@ class SendPage {
     if (result === 'done') {
       await this.#endpoint.setTrack('audio', null); // a microphone that comes later needs no negotiation
       await Promise.race([this.#capture('audio'), new Promise(resolve => setTimeout(resolve, QUESTION_DELAY))]);
+      this.#update();
       if (this.#starting) this.#endpoint.start();
     }
     this.#starting = false;
@@ -267,19 +268,20 @@ class SendPage {
    */
   #onSource(kind, source) {
     void this.#endpoint.setTrack(kind, source.track);
-    this.#endpoint.setMedia({[kind]: source.media});
+    this.#endpoint.setMedia({[kind]: source.media}); // before the call ends
     if (kind === 'video' && source.ended) this.#endpoint.stop();
     this.#update();
   }
 
   #update() {
-    const {video} = this.#sources;
+    const {video, audio} = this.#sources;
     const active = this.#endpoint.live || this.#starting;
     const hadFocus = document.activeElement === startButton || document.activeElement === stopButton;
     startButton.hidden = active;
     stopButton.hidden = !active;
     stopButton.textContent = this.#starting ? texts.cancel : texts.stop;
     if (hadFocus) (active ? stopButton : startButton).focus(); // hiding a button removes its focus
+    this.#endpoint.setMedia({video: video.media, audio: audio.media});
     document.body.classList.toggle('live', this.#endpoint.live);
     document.body.classList.toggle('previewing', video.track !== null);
     const stream = /** @type {MediaStream | null} */ (preview.srcObject);

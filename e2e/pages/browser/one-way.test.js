@@ -20,7 +20,7 @@ before(async () => {
   if (skip) return;
   server = new Server();
   await server.start();
-  browser = await launch(['--use-fake-device-for-media-stream=fps=20,device-count=2']);
+  browser = await launch(['--use-fake-device-for-media-stream=fps=20,device-count=2', '--autoplay-policy=document-user-activation-required']);
 });
 
 beforeEach(async () => {
@@ -74,14 +74,15 @@ test('a camera that the system pauses or ends is told on both sides', {skip}, as
   await waitForPicture(screen);
 });
 
-/** Runs in the page: leaves the first question of a kind without an answer. @param {'video'|'audio'} kind */
+/** Runs in the page: leaves the first question of a kind without an answer. @param {string} kind video or audio */
 function ignoreQuestion(kind) {
   const {mediaDevices} = navigator;
   if (!mediaDevices) return; // about:blank
   const original = mediaDevices.getUserMedia.bind(mediaDevices);
+  navigator.permissions.query = async () => /** @type {PermissionStatus} */ (/** @type {unknown} */ ({state: 'prompt'}));
   let asked = false;
   mediaDevices.getUserMedia = wishes => {
-    if (!wishes?.[kind] || asked) return original(wishes);
+    if (!wishes?.[/** @type {'video'|'audio'} */ (kind)] || asked) return original(wishes);
     asked = true;
     return new Promise(() => {});
   };
