@@ -22,8 +22,9 @@ export function isLoopback(hostname) {
  * @param {string} origin
  */
 export function linkAt(link, origin) {
-  const {pathname, search, hash} = new URL(link);
-  return new URL(pathname + search + hash, origin).href;
+  const url = new URL(origin);
+  ({pathname: url.pathname, search: url.search, hash: url.hash} = new URL(link));
+  return url.href;
 }
 
 /**

@@ -131,7 +131,7 @@ export class CallWatch extends EventTarget {
     const {inbox, iceTransportPolicy} = this.#endpoint;
     const all = this.#evidence;
     return {
-      online: navigator.onLine !== false,
+      online: globalThis.navigator?.onLine !== false,
       serverReachable: inbox.status === 'open',
       remoteSilent: this.#remoteSilent,
       listKnown: this.#ice.known,

@@ -79,10 +79,19 @@ function retryOf(retry) {
 
 /** @param {string} error */
 function errorText(error) {
-  return texts.errors[/** @type {keyof typeof texts.errors} */ (error)] ?? texts.failed;
+  return lookUp(texts.errors, error) ?? texts.failed;
 }
 
 /** @param {string} reason */
 function interruptionText(reason) {
-  return texts.interruptions[/** @type {keyof typeof texts.interruptions} */ (reason)] ?? texts.interruption;
+  return lookUp(texts.interruptions, reason) ?? texts.interruption;
+}
+
+/**
+ * Returns the text of a reason, which the other device can have chosen.
+ * @param {Record<string, string>} reasons
+ * @param {string} reason
+ */
+function lookUp(reasons, reason) {
+  return Object.hasOwn(reasons, reason) ? reasons[reason] : undefined;
 }

@@ -35,7 +35,7 @@ export class RoomList {
   #item(room) {
     const name = nameOf(room);
     const link = create('a', {class: 'room-link', href: linkOf(room)},
-      create('bdi', {class: 'room-name'}, name),
+      create('span', {class: 'room-name'}, create('bdi', {}, name)),
       create('span', {class: 'room-used'}, texts.lastUsed({date: formatDate(room.used)})));
     return create('li', {class: 'room'}, link,
       button(texts.rename, () => this.#rename(room), {'class': 'button button-quiet room-action', 'aria-label': texts.renameRoom({name})}),

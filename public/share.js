@@ -143,7 +143,7 @@ function keepOrigin(origin) {
 /** @param {string} link */
 function secretNote(link) {
   const open = create('a', {class: 'share-open', href: link, target: '_blank', rel: 'noopener'}, texts.openHere);
-  return create('p', {class: 'share-secret'}, `${texts.secret} `, open);
+  return create('p', {class: 'share-secret'}, create('span', {class: 'share-key'}, `${texts.secret} `), open);
 }
 
 /** @param {HTMLInputElement} field */

@@ -1,6 +1,6 @@
 /**
- * The status notice of a page: a title, a hint on what to do, and a countdown
- * while the server asks for a delay.
+ * The status notice of a page: a title, a hint on what to do, actions, and a
+ * countdown while the server asks for a delay.
  */
 
 import {strings} from './strings.js';
@@ -119,6 +119,38 @@ export class StatusView {
     const element = this.#root.querySelector(selector);
     if (element && element.textContent !== text) element.textContent = text;
   }
+}
+
+/** @type {WeakMap<Element, string>} what an element shows, so that it is not replaced under the user's finger */
+const shown = new WeakMap();
+
+/**
+ * Shows actions in an element, or none. The test page opens in another tab, because
+ * the call goes on trying.
+ * @param {Element} element
+ * @param {import('./reason.js').Action[]} actions
+ * @param {() => void} retry runs when the user presses "Try again now"
+ */
+export function showActions(element, actions, retry) {
+  const key = JSON.stringify(actions);
+  if ((shown.get(element) ?? '[]') === key) return;
+  shown.set(element, key);
+  element.replaceChildren(...actions.map(action => createControl(action, retry)));
+}
+
+/**
+ * @param {import('./reason.js').Action} action
+ * @param {() => void} retry
+ */
+function createControl({kind, text}, retry) {
+  const control = document.createElement(kind === 'test-page' ? 'a' : 'button');
+  control.className = 'button button-quiet';
+  control.textContent = text;
+  if (control instanceof HTMLAnchorElement) Object.assign(control, {href: 'test.html', target: '_blank', rel: 'noopener'});
+  else control.type = 'button';
+  if (kind === 'retry') control.addEventListener('click', retry);
+  if (kind === 'reload') control.addEventListener('click', () => location.reload());
+  return control;
 }
 
 /** ConnectionStatus tracks the current error of an inbox, if any. */

@@ -20,11 +20,16 @@ export class Server {
   #directory = mkdtempSync(join(tmpdir(), 'inbox-pages-'));
   #port = 0;
   #flags;
+  #host;
   #binary;
 
-  /** @param {string[]} flags */
-  constructor(flags = []) {
+  /**
+   * @param {string[]} flags
+   * @param {string} host the address on which the server listens; 0.0.0.0 for all networks
+   */
+  constructor(flags = [], host = '127.0.0.1') {
     this.#flags = flags;
+    this.#host = host;
     this.#binary = process.env.INBOX_BINARY ?? join(this.#directory, 'inbox');
     if (!process.env.INBOX_BINARY) {
       execFileSync('go', ['build', '-o', this.#binary, './cmd/inbox'], {cwd: checkout, stdio: 'inherit'});
@@ -37,7 +42,7 @@ export class Server {
 
   async start() {
     this.#port ||= await freePort();
-    const flags = ['-bind', `127.0.0.1:${this.#port}`, '-state', this.#directory, '-public', '', ...this.#flags];
+    const flags = ['-bind', `${this.#host}:${this.#port}`, '-state', this.#directory, '-public', '', ...this.#flags];
     // An empty working directory, so that the server finds no certificate files.
     this.#process = spawn(this.#binary, flags, {cwd: this.#directory, stdio: ['ignore', 'ignore', 'pipe']});
     const child = this.#process;
