@@ -21,6 +21,7 @@ const PROBLEM_TYPE = /^urn:inbox:problem:([\w-]+)$/;
  * - stopping: the server is shutting down
  * - unreadable: a received message cannot be decoded
  * - closed: the inbox was closed
+ * - superseded: another client of the mailbox was started
  * - queue-full: too many messages to one recipient are pending
  */
 export class InboxError extends Error {
@@ -151,6 +152,11 @@ export function toInboxError(error) {
 export function basicAuth(name, password) {
   const bytes = new TextEncoder().encode(`${name}:${password}`);
   return `Basic ${btoa(String.fromCharCode(...bytes))}`;
+}
+
+/** Returns 128 random bits as an identifier of a client. */
+export function randomClient() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, '0')).join('');
 }
 
 /**

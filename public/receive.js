@@ -34,7 +34,6 @@ function run(context) {
     if (!endpoint.peer) video.srcObject = null;
     void wakeLock.set(endpoint.state === 'connected');
   });
-  context.inbox.addEventListener('superseded', () => endpoint.hangUp());
   takeOver.addEventListener('click', () => endpoint.open());
   soundButton.addEventListener('click', toggleSound);
   fullscreenButton.addEventListener('click', toggleFullscreen);

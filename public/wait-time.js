@@ -16,6 +16,9 @@ const MAX_WAITS = 512;
 /** The cause of a request that the client aborted because the network of the device changed. */
 export const networkChange = new DOMException('the network of this device has changed', 'AbortError');
 
+/** The cause of a request that the client aborted to repeat it at once, because its connection can be dead. */
+export const replaced = new DOMException('the request was repeated', 'AbortError');
+
 /**
  * WaitTime is the time that the requests of one client ask the server to wait. A
  * proxy timeout shortens it. A series of full waits doubles it; each timeout makes
@@ -66,6 +69,6 @@ export class WaitTime {
  * @param {import('./codec.js').InboxError} error
  */
 function isProxyTimeout({code, status, retryAfter, cause}) {
-  if (code === 'network') return cause !== networkChange;
+  if (code === 'network') return cause !== networkChange && cause !== replaced;
   return code === 'refused' && retryAfter === 0 && (status === 408 || status >= 500);
 }
