@@ -4,8 +4,9 @@ import assert from 'node:assert/strict';
 
 /** @typedef {import('playwright-core').Page} Page */
 
-/** Returns the code that a page shows. @param {Page} page */
+/** Returns the code that a page shows when the user has scrolled to it. @param {Page} page */
 export async function shownCode(page) {
+  await page.locator('.code-box').scrollIntoViewIfNeeded();
   const code = page.locator('.code-text', {hasText: /^[2-9A-Z]{3} [2-9A-Z]{3}$/});
   await code.waitFor();
   return await code.textContent() ?? '';

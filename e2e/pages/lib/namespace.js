@@ -18,6 +18,8 @@ export class Namespace {
     ip('netns', 'add', this.name);
     this.#ip('link', 'set', 'lo', 'up');
     this.#ip('link', 'add', 'lan0', 'type', 'veth', 'peer', 'name', 'lan1');
+    // Addresses that IPv6 tests after a second look like a change of the network to Chromium.
+    for (const device of ['lan0', 'lan1']) this.#ip('link', 'set', device, 'addrgenmode', 'none');
     for (const address of addresses) this.#ip('address', 'add', address, 'dev', 'lan0');
     for (const device of ['lan0', 'lan1']) this.#ip('link', 'set', device, 'up');
     process.once('exit', () => this.remove()); // a test that times out runs no cleanup
