@@ -19,8 +19,10 @@
  * see the codes of {@link InboxError}.
  */
 
-import {INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, basicAuth, decode, encode, randomClient, readResponse, retryAfter, retryDelay, toInboxError} from './codec.js';
-import {WaitTime, networkChange, replaced} from './wait-time.js';
+import {
+  INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, WaitTime, basicAuth, decode, encode, networkChange, randomClient, readResponse, replaced, retryAfter,
+  retryDelay, toInboxError,
+} from './codec.js';
 
 export {InboxError};
 

@@ -4,7 +4,6 @@
  */
 
 import {CallWatch} from './call-watch.js';
-import {CodeBox} from './code-box.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Presence, deviceName} from './presence.js';
@@ -12,13 +11,13 @@ import {defaultActions} from './reason.js';
 import {showActions} from './reason-view.js';
 import {Room, otherRole} from './room.js';
 import {Sealer, signalSealer} from './seal.js';
-import {ShareBox} from './share.js';
-import {SlotMemory, takeFreeSlot, takeSlot} from './slots.js';
 import {ConnectionStatus, StatusView, noticeFor, notices} from './status.js';
 import {strings} from './strings.js';
 
 /** Milliseconds between attempts to take a slot of a room in which both are taken. */
 const SLOT_INTERVAL = 15_000;
+/** Milliseconds that a page waits for the other side before it offers more ways to invite it. */
+const INVITATION_DELAY = 3_000;
 
 /**
  * @typedef {import('./room.js').Role} Role
@@ -29,13 +28,13 @@ const SLOT_INTERVAL = 15_000;
  * @typedef {import('./session.js').SendingEndpoint | import('./session.js').ReceivingEndpoint} Endpoint
  * @typedef {object} Context the options of an endpoint, and what else belongs to the room of a page
  * @property {Room} room
+ * @property {boolean} made whether this page made the room
  * @property {Role} role
  * @property {Inbox} inbox
  * @property {string} to the mailbox of the other side
  * @property {string} device the name of this device
  * @property {IceServers} ice
  * @property {() => Promise<RTCIceServer[]>} fetchIceServers
- * @property {CodeBox} codes the short code of the room
  *
  * @typedef {Context & {slot: Slot, leaveSlot?: () => void}} CallContext leaveSlot looks for another slot
  * @typedef {{onFull?: (take: (slot: Slot) => void) => void}} JoinOptions onFull runs when
@@ -75,26 +74,9 @@ export async function joinRoom(page, options = {}) {
   history.replaceState(null, '', room.fragment);
   if (!isSecureContext) return showFatal(notices.insecure);
   if (!('RTCPeerConnection' in window)) return showFatal(notices.unsupported);
-  const codes = fillInvitation(room, page);
-  const context = page === 'call' ? await joinCall(room, made, options)
-    : createContext(room, /** @type {Role} */ (page), await createInbox(room, /** @type {Role} */ (page)));
-  return /** @type {any} */ ({...context, codes});
-}
-
-/**
- * Fills the boxes that invite the other device.
- * @param {Room} room
- * @param {PageName} page
- */
-function fillInvitation(room, page) {
-  const other = page === 'send' ? 'receive' : page === 'receive' ? 'send' : page;
-  const share = new ShareBox(find('.share', HTMLElement), room.link(other, location.href));
-  return new CodeBox(find('.code-box', HTMLElement), {createInbox: openMailbox, page, link: () => share.link});
-}
-
-/** @param {import('./room.js').Credentials} credentials */
-function openMailbox(credentials) {
-  return new Inbox(new URL('inbox', document.baseURI), credentials);
+  const role = /** @type {'send'|'receive'} */ (page);
+  const context = page === 'call' ? await joinCall(room, made, options) : createContext(room, role, await createInbox(room, role));
+  return /** @type {any} */ ({...context, made});
 }
 
 /**
@@ -110,7 +92,7 @@ async function createInbox(room, role) {
  * @param {Room} room
  * @param {Role} role
  * @param {Inbox} inbox
- * @returns {Omit<Context, 'codes'>}
+ * @returns {Omit<Context, 'made'>}
  */
 function createContext(room, role, inbox) {
   const ice = new IceServers(new URL('ice', document.baseURI), inbox.authorization);
@@ -123,21 +105,23 @@ function createContext(room, role, inbox) {
  * @param {Room} room
  * @param {boolean} made whether this page made the room
  * @param {JoinOptions} options
- * @returns {Promise<Omit<CallContext, 'codes'>>}
+ * @returns {Promise<Omit<CallContext, 'made'>>}
  */
 async function joinCall(room, made, {onFull}) {
-  const memory = new SlotMemory(room.id);
-  const own = memory.get();
+  const [slots, {rememberedRooms}] = await Promise.all([import('./slots.js'), import('./remember.js')]);
+  const memory = new slots.SlotMemory(room.id);
+  const own = memory.get() ?? rememberedRooms.find(room.id)?.slot ?? null;
   let joined = false;
   const create = async (/** @type {Slot} */ slot) => {
     const inbox = await createInbox(room, slot);
     inbox.addEventListener('error', event => joined || statusView.show(noticeFor(/** @type {CustomEvent} */ (event).detail)));
     return inbox;
   };
-  const free = await takeFreeSlot({createInbox: create, own, made});
-  const {slot, inbox} = free ?? await waitForSlot(create, onFull);
+  const free = await slots.takeFreeSlot({createInbox: create, own, made});
+  const {slot, inbox} = free ?? await waitForSlot(slots, create, onFull);
   joined = true;
   memory.set(slot);
+  rememberedRooms.update(room.id, {slot});
   const leaveSlot = () => {
     memory.set(null);
     location.reload();
@@ -147,11 +131,12 @@ async function joinCall(room, made, {onFull}) {
 
 /**
  * Waits until a slot is free, or the user takes one over.
+ * @param {typeof import('./slots.js')} slots
  * @param {(slot: Slot) => Promise<Inbox>} createInbox
  * @param {JoinOptions['onFull']} onFull
  * @returns {Promise<Place>}
  */
-function waitForSlot(createInbox, onFull) {
+function waitForSlot({takeFreeSlot, takeSlot}, createInbox, onFull) {
   return new Promise(resolve => {
     let done = false;
     const use = (/** @type {Place | null} */ place) => {
@@ -186,12 +171,11 @@ function showFatal(notice) {
  * @returns {() => void} updates the notice
  */
 export function bindStatus(context, endpoint, callNotice) {
-  const {inbox, ice, room, codes} = context;
+  const {inbox, ice, room} = context;
   let unreadable = false;
   const refresh = () => {
     const superseded = inbox.status === 'superseded';
     document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
-    codes.setActive(!superseded && endpoint.state !== 'connected');
     if (superseded && !connection.notice) return; // until the place of the other page is known
     if (connection.place) nameTakeOver(connection.place);
     const failing = superseded || endpoint.state !== 'connected';
@@ -202,7 +186,7 @@ export function bindStatus(context, endpoint, callNotice) {
     showActions(statusActions(), reason?.actions ?? (error?.tone === 'bad' ? defaultActions : []), () => watch.retry());
   };
   const watch = new CallWatch({endpoint, ice});
-  const presence = new Presence(room.name(context.role), () => inbox.status === 'open');
+  const presence = new Presence(room.name(context.role), () => inbox.status === 'open' || inbox.status === 'retrying');
   const connection = new ConnectionStatus(inbox, refresh, () => presence.find());
   watch.addEventListener('reason', refresh);
   for (const event of ['state', 'error', 'remote']) endpoint.addEventListener(event, refresh);
@@ -215,6 +199,71 @@ export function bindStatus(context, endpoint, callNotice) {
   bindSlot(context, endpoint);
   addEventListener('pagehide', () => endpoint.leave());
   return refresh;
+}
+
+/**
+ * Fills the share box and the code box of a page for one camera. A page that was
+ * opened through a link has its other side already, so it loads both only if it waits
+ * for some time. The code follows the QR code, because most users do not need it.
+ * @param {Context} context
+ * @param {Endpoint} endpoint
+ * @param {{page: 'send'|'receive', other: 'send'|'receive'}} pages this one and the one that the link opens
+ */
+export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
+  const share = once(() => openShareBox(room.link(other, location.href)));
+  const codes = once(async () => openCodeBox(page, await share()));
+  /** @type {import('./code-box.js').CodeBox | undefined} */
+  let codeBox;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const update = () => {
+    const waiting = endpoint.state === 'waiting' && inbox.status !== 'superseded';
+    codeBox?.setActive(waiting);
+    clearTimeout(timer);
+    // A code has a mailbox of its own, which must not take the place of the room's.
+    if (waiting && inbox.status === 'open' && !codeBox) timer = setTimeout(() => codes().then(box => { codeBox = box; update(); }, () => update()), INVITATION_DELAY);
+  };
+  if (made) share().catch(() => {}); // the codes need it and try again
+  endpoint.addEventListener('state', update);
+  inbox.addEventListener('status', update);
+  update();
+}
+
+/**
+ * Calls a function at the first call only, and again after it has failed.
+ * @template T
+ * @param {() => Promise<T>} create
+ * @returns {() => Promise<T>}
+ */
+function once(create) {
+  /** @type {Promise<T> | null} */
+  let result = null;
+  return () => {
+    result ??= create();
+    result.catch(() => (result = null));
+    return result;
+  };
+}
+
+/** @param {string} link */
+async function openShareBox(link) {
+  // All at the same time, because a slow network needs longest for the round trips.
+  const [{ShareBox}] = await Promise.all([import('./share.js'), import('./addresses.js'), import('./dom.js'), import('./third-party/uqr.js')]);
+  const box = find('.share', HTMLElement);
+  box.hidden = false;
+  return new ShareBox(box, link);
+}
+
+/**
+ * @param {'send'|'receive'} page
+ * @param {import('./share.js').ShareBox} share
+ */
+async function openCodeBox(page, share) {
+  const [{CodeBox}] = await Promise.all([import('./code-box.js'), import('./code-pairing.js'), import('./code-view.js'), import('./code-owner.js')]);
+  const box = find('.code-box', HTMLElement);
+  box.hidden = false;
+  const createInbox = (/** @type {import('./room.js').Credentials} */ credentials) => new Inbox(new URL('inbox', document.baseURI), credentials);
+  return new CodeBox(box, {createInbox, page, link: () => share.link});
 }
 
 /**

@@ -5,8 +5,9 @@
 
 import {strings} from './strings.js';
 
-/** Milliseconds that a tab has to answer. */
-const ANSWER_TIMEOUT = 500;
+/** Milliseconds that a tab has to answer, and between two questions. */
+const ANSWER_TIMEOUT = 700;
+const ASK_INTERVAL = 200;
 
 /** @typedef {'tab'|'device'|'unknown'} Place unknown: this browser has no BroadcastChannel */
 
@@ -17,7 +18,7 @@ export class Presence {
 
   /**
    * @param {string} mailbox
-   * @param {() => boolean} isActive whether this page has the mailbox
+   * @param {() => boolean} isActive whether this page has the mailbox, or is about to get it
    * @param {(name: string) => BroadcastChannel | null} [openChannel] for tests
    */
   constructor(mailbox, isActive, openChannel = newChannel) {
@@ -29,22 +30,22 @@ export class Presence {
   }
 
   /**
-   * Returns where the page is that has the mailbox now.
+   * Returns where the page is that has the mailbox now. It can be a tab that is still
+   * loading, so the question is repeated.
    * @returns {Promise<Place>}
    */
   async find() {
     const channel = this.#channel;
     if (!channel) return 'unknown';
-    const answered = new Promise(resolve => {
-      const timer = setTimeout(() => resolve(false), ANSWER_TIMEOUT);
-      channel.addEventListener('message', ({data}) => {
-        if (data !== 'here') return;
-        clearTimeout(timer);
-        resolve(true);
-      });
+    const ask = () => channel.postMessage('ask');
+    const repeat = setInterval(ask, ASK_INTERVAL);
+    ask();
+    const answered = await new Promise(resolve => {
+      setTimeout(() => resolve(false), ANSWER_TIMEOUT);
+      channel.addEventListener('message', ({data}) => data === 'here' && resolve(true));
     });
-    channel.postMessage('ask');
-    return await answered ? 'tab' : 'device';
+    clearInterval(repeat);
+    return answered ? 'tab' : 'device';
   }
 
   close() {

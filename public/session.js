@@ -402,7 +402,8 @@ export class SendingEndpoint extends Endpoint {
     if (this.live) return;
     this.setError(null);
     this.#timer = setInterval(() => this.#tick(), TICK_INTERVAL);
-    this.#announce();
+    if (this.remotePage && this.needsCall()) void this.#makeCall();
+    else this.#announce();
   }
 
   /** Ends the call and starts no new one. */
