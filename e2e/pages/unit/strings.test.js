@@ -13,7 +13,7 @@ import {Element, htmlNames, parse, parsePage, publicURL} from '../lib/html.js';
 
 /** @typedef {import('../../../public/localize.js').Texts} Texts */
 
-/** Pages whose texts are not yet in strings.js. */
+/** Pages whose texts are not yet in strings.js. @type {string[]} */
 const unfinished = [];
 
 const attributeOf = {label: 'aria-label', placeholder: 'placeholder', content: 'content'};
