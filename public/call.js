@@ -8,10 +8,9 @@ import {advance, noticeOf, pictureNote, soundNote, viewOf, withProblem, withRemo
 import {missingNotice, permissionState} from './devices.js';
 import {bindFullscreen, leaveFullscreen} from './fullscreen.js';
 import {LocalMedia} from './media.js';
-import {WakeLock, bindStatus, find, joinRoom, statusView} from './page.js';
+import {WakeLock, bindInvitation, bindStatus, find, joinRoom, statusView} from './page.js';
 import {bindPictureInPicture, leavePictureInPicture} from './pip.js';
 import {Playback, bindPress} from './play.js';
-import {RememberBox} from './remember-box.js';
 import {CallEndpoint} from './session.js';
 import {StatsView} from './stats-view.js';
 import {strings} from './strings.js';
@@ -55,9 +54,9 @@ class CallPage {
     this.#context = context;
     this.#endpoint = new CallEndpoint(context);
     this.#refresh = bindStatus(context, this.#endpoint, () => this.#notice);
+    bindInvitation(context, this.#endpoint, {page: 'call', other: 'call'});
     this.#stats = new StatsView(find('#stats', HTMLElement), () => this.#endpoint.getStats());
     this.#panel = bindPanel(open => this.#stats.setOpen(open));
-    new RememberBox(find('.remember', HTMLElement), {room: context.room, page: 'call'});
     this.#bindPicture();
     this.#bindEvents();
   }
