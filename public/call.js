@@ -110,9 +110,14 @@ class CallPage {
       this.#hint = '';
       this.#update();
     });
+    // The server rejects the signals, so the user has to try again.
+    endpoint.addEventListener('error', () => endpoint.error?.kind === 'signal' && this.#end());
     this.#context.inbox.addEventListener('superseded', () => this.#leave());
     joinButton.addEventListener('click', () => this.#join());
-    find('#hang-up', HTMLButtonElement).addEventListener('click', () => this.#hangUp());
+    find('#hang-up', HTMLButtonElement).addEventListener('click', () => {
+      this.#end();
+      joinButton.focus();
+    });
     find('#take-over', HTMLButtonElement).addEventListener('click', () => {
       endpoint.open();
       void this.#join();
@@ -142,10 +147,9 @@ class CallPage {
     else this.#update();
   }
 
-  #hangUp() {
+  #end() {
     this.#call = {...this.#call, endedBy: 'us'};
     this.#leave();
-    joinButton.focus();
   }
 
   /** Ends the call of this page: it sends and shows nothing more. */

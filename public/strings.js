@@ -179,7 +179,7 @@ export const strings = {
     otherWaits: 'The other device is waiting for you',
     otherWaitsHint: 'Join the call to see each other.',
     waiting: 'Waiting for the other device',
-    waitingHint: 'Scan the code with it, or open the link there.',
+    waitingHint: 'It joins with the link or the short code of this page.',
     connecting: 'Connecting',
     connectingHint: 'The other device has joined.',
     connected: 'Connected',
