@@ -306,6 +306,8 @@ export const strings = {
     unmute: 'Unmute',
     mute: 'Mute',
     fullscreen: 'Full screen',
+    leaveFullscreen: 'Leave full screen',
+    elsewhere: 'The picture is shown somewhere else now.',
     waiting: {title: 'Waiting for the camera', hint: 'The picture appears here automatically.'},
     present: {title: 'The camera page is open', hint: 'Press start there.'},
     connecting: {title: 'Connecting', hint: 'The camera has started.'},
