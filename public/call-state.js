@@ -16,7 +16,7 @@ const texts = strings.call;
  * @property {EndpointState} state
  * @property {boolean} live whether this page has joined the call
  * @property {boolean} remoteLive whether the other page has joined it
- * @property {boolean} connectedBefore whether the call was connected since this page joined it
+ * @property {string} connectedTo the id of the page that this one was connected to since it joined, '' for none
  * @property {'us'|'them'|null} endedBy who hung up last, until this page joins again
  *
  * @typedef {import('./session.js').Media} Media what the other side says of its tracks
@@ -27,10 +27,10 @@ const texts = strings.call;
  * @param {CallState} call
  * @returns {View}
  */
-export function viewOf({state, live, connectedBefore, endedBy}) {
+export function viewOf({state, live, connectedTo, endedBy}) {
   if (!live) return endedBy ? 'ended' : 'lobby';
   const connected = state === 'connected' || state === 'reconnecting';
-  return connected || (connectedBefore && state === 'connecting') ? 'call' : 'waiting';
+  return connected || (connectedTo !== '' && state === 'connecting') ? 'call' : 'waiting';
 }
 
 /**
@@ -59,13 +59,14 @@ function endedNotice({endedBy, remoteLive}) {
  * @param {CallState} call
  * @returns {Notice}
  */
-function liveNotice({state, connectedBefore}) {
+function liveNotice({state, connectedTo}) {
   switch (state) {
     case 'connected': return {tone: 'good', title: texts.connected, hint: texts.connectedHint};
     case 'reconnecting': return {tone: 'busy', title: texts.reconnecting, hint: texts.reconnectingHint};
     case 'connecting': return {tone: 'busy', title: texts.connecting, hint: texts.connectingHint};
     case 'present': return {tone: 'busy', title: texts.otherHere, hint: texts.otherJoinsHint};
-    case 'waiting': return {tone: 'busy', title: connectedBefore ? texts.otherLeft : texts.waiting, hint: connectedBefore ? texts.otherLeftHint : texts.waitingHint};
+    case 'waiting': return connectedTo ? {tone: 'busy', title: texts.otherLeft, hint: texts.otherLeftHint} :
+      {tone: 'busy', title: texts.waiting, hint: texts.waitingHint};
   }
 }
 
@@ -125,13 +126,15 @@ export function soundNote({audio}) {
 
 /**
  * Returns the state of a call after an event of the endpoint. The other side has
- * hung up if its page is still open, but no longer in the call that was connected.
+ * hung up if the page that was connected is still open, but not in the call. A page
+ * that has only reloaded is another page.
  * @param {CallState} call the state before
- * @param {{state: EndpointState, remoteLive: boolean}} now
+ * @param {{state: EndpointState, remoteLive: boolean, remotePage: string}} now
  * @returns {CallState & {hungUp: boolean}}
  */
-export function advance(call, {state, remoteLive}) {
-  const hungUp = call.live && call.connectedBefore && state === 'present' && !remoteLive;
-  const connectedBefore = !hungUp && call.live && (call.connectedBefore || state === 'connected');
-  return {...call, state, remoteLive, connectedBefore, live: call.live && !hungUp, endedBy: hungUp ? 'them' : call.endedBy, hungUp};
+export function advance(call, {state, remoteLive, remotePage}) {
+  const hungUp = call.live && call.connectedTo !== '' && call.connectedTo === remotePage && state === 'present' && !remoteLive;
+  const connectedTo = call.live && state === 'connected' ? remotePage : call.connectedTo;
+  return hungUp ? {...call, state, remoteLive, hungUp, live: false, connectedTo: '', endedBy: 'them'} :
+    {...call, state, remoteLive, hungUp, connectedTo};
 }

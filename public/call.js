@@ -8,10 +8,9 @@ import {advance, noticeOf, pictureNote, soundNote, viewOf, withProblem, withRemo
 import {missingNotice, permissionState} from './devices.js';
 import {bindFullscreen, leaveFullscreen} from './fullscreen.js';
 import {LocalMedia} from './media.js';
-import {WakeLock, bindStatus, find, joinRoom, statusView} from './page.js';
+import {WakeLock, bindInvitation, bindStatus, find, joinRoom, statusView} from './page.js';
 import {bindPictureInPicture, leavePictureInPicture} from './pip.js';
 import {Playback, bindPress} from './play.js';
-import {RememberBox} from './remember-box.js';
 import {CallEndpoint} from './session.js';
 import {StatsView} from './stats-view.js';
 import {strings} from './strings.js';
@@ -37,7 +36,7 @@ const soundNoteBox = find('#sound-note', HTMLElement);
 /** CallPage connects the endpoint, the own media and the elements of the page. */
 class CallPage {
   /** @type {CallState} */
-  #call = {state: 'waiting', live: false, remoteLive: false, connectedBefore: false, endedBy: null};
+  #call = {state: 'waiting', live: false, remoteLive: false, connectedTo: '', endedBy: null};
   /** Replaces the hint of the notice until the next change, '' for none. */
   #hint = '';
   #media = new LocalMedia({devices: navigator.mediaDevices, permissionState});
@@ -55,9 +54,9 @@ class CallPage {
     this.#context = context;
     this.#endpoint = new CallEndpoint(context);
     this.#refresh = bindStatus(context, this.#endpoint, () => this.#notice);
+    bindInvitation(context, this.#endpoint, {page: 'call', other: 'call'});
     this.#stats = new StatsView(find('#stats', HTMLElement), () => this.#endpoint.getStats());
     this.#panel = bindPanel(open => this.#stats.setOpen(open));
-    new RememberBox(find('.remember', HTMLElement), {room: context.room, page: 'call'});
     this.#bindPicture();
     this.#bindEvents();
   }
@@ -99,6 +98,7 @@ class CallPage {
 
   #bindEvents() {
     const endpoint = this.#endpoint;
+    endpoint.setMedia(this.#media.summary);
     endpoint.addEventListener('track', event => this.#playback.show(/** @type {CustomEvent} */ (event).detail.track));
     for (const event of ['state', 'remote']) endpoint.addEventListener(event, () => this.#onEndpointChange());
     this.#media.addEventListener('track', event => {
@@ -121,7 +121,7 @@ class CallPage {
 
   /** Joins the call, without waiting long for an answer about the camera. */
   async #join() {
-    this.#call = {...this.#call, live: true, connectedBefore: false, endedBy: null};
+    this.#call = {...this.#call, live: true, connectedTo: '', endedBy: null};
     storeInCall(this.#context.room);
     this.#update();
     await Promise.race([this.#startMedia(), new Promise(resolve => setTimeout(resolve, MEDIA_TIMEOUT))]);
@@ -134,8 +134,8 @@ class CallPage {
   }
 
   #onEndpointChange() {
-    const {state, remoteLive, peer} = this.#endpoint;
-    const {hungUp, ...call} = advance(this.#call, {state, remoteLive});
+    const {state, remoteLive, remotePage, peer} = this.#endpoint;
+    const {hungUp, ...call} = advance(this.#call, {state, remoteLive, remotePage});
     this.#call = call;
     if (!peer) this.#playback.clear();
     if (hungUp) this.#leave();
@@ -150,7 +150,7 @@ class CallPage {
 
   /** Ends the call of this page: it sends and shows nothing more. */
   #leave() {
-    this.#call = {...this.#call, live: false, connectedBefore: false};
+    this.#call = {...this.#call, live: false, connectedTo: ''};
     storeInCall(null);
     this.#endpoint.stop();
     this.#media.stop();
@@ -182,7 +182,8 @@ class CallPage {
     const again = remoteLive ? strings.call.answer : strings.call.callAgain;
     joinButton.textContent = endedBy ? again : strings.call.join;
     joinButton.hidden = live;
-    joinHint.hidden = live || endedBy !== null || this.#media.granted || missingNotice() !== null || this.#media.camera.wanted;
+    joinHint.textContent = missingNotice() ? strings.call.missingHint : strings.call.joinHint;
+    joinHint.hidden = live || endedBy !== null || this.#media.granted || this.#media.camera.wanted;
   }
 
   #updateNotes() {
@@ -214,6 +215,7 @@ function showNote(box, text) {
  * A browser that does not tell counts as one that asks.
  */
 async function isGranted() {
+  if (missingNotice()) return false;
   const states = await Promise.all([permissionState('video'), permissionState('audio')]);
   return states.includes('granted') && states.every(state => state === 'granted' || state === 'denied');
 }

@@ -16,7 +16,7 @@ import {strings} from './strings.js';
 
 /** Milliseconds between attempts to take a slot of a room in which both are taken. */
 const SLOT_INTERVAL = 15_000;
-/** Milliseconds that a page waits for the other side before it offers more ways to invite it. */
+/** Milliseconds that a page with a link waits for the other side before it offers more ways to invite it. */
 const INVITATION_DELAY = 3_000;
 
 /**
@@ -200,7 +200,7 @@ export function bindStatus(context, endpoint, callNotice) {
  * for some time. The code follows the QR code, because most users do not need it.
  * @param {Context} context
  * @param {Endpoint} endpoint
- * @param {{page: 'send'|'receive', other: 'send'|'receive'}} pages this one and the one that the link opens
+ * @param {{page: PageName, other: PageName}} pages this one and the one that the link opens
  */
 export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
   const share = once(() => openShareBox(room.link(other, location.href)));
@@ -214,9 +214,10 @@ export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
     codeBox?.setActive(waiting);
     clearTimeout(timer);
     // A code has a mailbox of its own, which must not take the place of the room's.
-    if (waiting && inbox.status === 'open' && !codeBox) timer = setTimeout(() => codes().then(box => { codeBox = box; update(); }, () => update()), INVITATION_DELAY);
+    if (waiting && inbox.status === 'open' && !codeBox) timer = setTimeout(() => codes().then(box => { codeBox = box; update(); }, () => update()), made ? 0 : INVITATION_DELAY);
   };
   if (made) share().catch(() => {}); // the codes need it and try again
+  void openRememberBox(room, page).catch(() => {}); // the call does not need it
   endpoint.addEventListener('state', update);
   inbox.addEventListener('status', update);
   update();
@@ -257,6 +258,15 @@ async function openCodeBox(page, share) {
   box.hidden = false;
   const createInbox = (/** @type {import('./room.js').Credentials} */ credentials) => new Inbox(new URL('inbox', document.baseURI), credentials);
   return new CodeBox(box, {createInbox, page, link: () => share.link});
+}
+
+/**
+ * @param {Room} room
+ * @param {PageName} page
+ */
+async function openRememberBox(room, page) {
+  const [{RememberBox}] = await Promise.all([import('./remember-box.js'), import('./remember.js'), import('./dom.js')]);
+  new RememberBox(find('.remember', HTMLElement), {room, page});
 }
 
 /**

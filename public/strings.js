@@ -138,6 +138,7 @@ export const strings = {
     status: 'Status',
     oneMoment: 'One moment',
     reloadHint: 'If nothing happens, reload the page.',
+    useThisDevice: 'Use this device',
     needsJavaScript: 'This page needs JavaScript: the call runs in your browser, not on the server.',
     picture: 'Picture of the other device',
     ownPicture: 'Your own picture',

@@ -12,6 +12,7 @@ import {Device, sharedLink, waitForPicture, waitForTitle} from './browser.js';
 /** Runs in the page: the browser asks about each device, and the user does not answer. */
 export function leaveQuestionsUnanswered() {
   const devices = navigator.mediaDevices;
+  if (!devices) return; // the empty page before
   navigator.permissions.query = async () => /** @type {any} */ ({state: 'prompt'});
   /** @type {any} */ (window).questions = [];
   const getUserMedia = devices.getUserMedia.bind(devices);
@@ -30,6 +31,7 @@ export function removeDevices() {
 
 /** Runs in the page: the user denied camera and microphone. */
 export function denyDevices() {
+  if (!navigator.mediaDevices) return; // the empty page before
   navigator.permissions.query = async () => /** @type {any} */ ({state: 'denied'});
   navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('denied', 'NotAllowedError'); };
 }

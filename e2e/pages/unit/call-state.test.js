@@ -7,7 +7,7 @@ import {advance, noticeOf, pictureNote, soundNote, viewOf, withProblem, withRemo
 /** @typedef {import('../../../public/call-state.js').CallState} CallState */
 
 /** @type {CallState} */
-const lobby = {state: 'waiting', live: false, remoteLive: false, connectedBefore: false, endedBy: null};
+const lobby = {state: 'waiting', live: false, remoteLive: false, connectedTo: '', endedBy: null};
 
 for (const [name, changes, view, title] of /** @type {[string, Partial<CallState>, string, RegExp][]} */ ([
   ['opened', {}, 'lobby', /Ready/],
@@ -16,10 +16,10 @@ for (const [name, changes, view, title] of /** @type {[string, Partial<CallState
   ['joined alone', {live: true}, 'waiting', /^Waiting/],
   ['joined first', {live: true, state: 'present'}, 'waiting', /is here/],
   ['connecting', {live: true, state: 'connecting', remoteLive: true}, 'waiting', /Connecting/],
-  ['connected', {live: true, state: 'connected', connectedBefore: true}, 'call', /Connected/],
-  ['reconnecting', {live: true, state: 'reconnecting', connectedBefore: true}, 'call', /lost/],
-  ['a new call for a lost one', {live: true, state: 'connecting', connectedBefore: true}, 'call', /Connecting/],
-  ['the other page is closed', {live: true, connectedBefore: true}, 'waiting', /has left/],
+  ['connected', {live: true, state: 'connected', connectedTo: 'page'}, 'call', /Connected/],
+  ['reconnecting', {live: true, state: 'reconnecting', connectedTo: 'page'}, 'call', /lost/],
+  ['a new call for a lost one', {live: true, state: 'connecting', connectedTo: 'page'}, 'call', /Connecting/],
+  ['the other page is closed', {live: true, connectedTo: 'page'}, 'waiting', /has left/],
   ['hung up', {endedBy: 'us', state: 'present'}, 'ended', /has ended/],
   ['the other side has hung up', {endedBy: 'them', state: 'present'}, 'ended', /has hung up/],
   ['the other side calls again', {endedBy: 'us', state: 'present', remoteLive: true}, 'ended', /is calling/],
@@ -32,13 +32,16 @@ for (const [name, changes, view, title] of /** @type {[string, Partial<CallState
 }
 
 test('the other side hangs up, or only reloads', () => {
-  const connected = advance({...lobby, live: true}, {state: 'connected', remoteLive: true});
-  assert.equal(connected.connectedBefore, true);
-  const ended = advance(connected, {state: 'present', remoteLive: false});
-  assert.deepEqual([ended.hungUp, ended.live, ended.endedBy], [true, false, 'them']);
-  const left = advance(connected, {state: 'waiting', remoteLive: false});
-  assert.deepEqual([left.hungUp, left.live, left.connectedBefore], [false, true, true]);
-  const waiting = advance({...lobby, live: true}, {state: 'present', remoteLive: false});
+  const remotePage = 'page';
+  const connected = advance({...lobby, live: true}, {state: 'connected', remoteLive: true, remotePage});
+  assert.equal(connected.connectedTo, 'page');
+  const ended = advance(connected, {state: 'present', remoteLive: false, remotePage});
+  assert.deepEqual([ended.hungUp, ended.live, ended.connectedTo, ended.endedBy], [true, false, '', 'them']);
+  const left = advance(connected, {state: 'waiting', remoteLive: false, remotePage: ''});
+  assert.deepEqual([left.hungUp, left.live, left.connectedTo], [false, true, 'page']);
+  const reloaded = advance(left, {state: 'present', remoteLive: false, remotePage: 'new page'});
+  assert.deepEqual([reloaded.hungUp, reloaded.live], [false, true]);
+  const waiting = advance({...lobby, live: true}, {state: 'present', remoteLive: false, remotePage});
   assert.equal(waiting.hungUp, false, 'it has not joined yet');
 });
 
