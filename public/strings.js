@@ -491,6 +491,7 @@ export const strings = {
       cameraMuted: {text: 'It sends no picture.', advice: 'Open its cover, or end the other call that uses it.'},
       microphoneListening: {text: 'Say something.', advice: 'The bar moves when the microphone hears you.'},
       microphoneOk: {text: 'It hears you.', advice: 'Nothing to do.'},
+      microphoneUnmeasured: {text: 'It is on, but this browser cannot show its level.', advice: 'Connect a loudspeaker or headphones, or test in another browser.'},
       microphoneSilent: {text: 'It hears nothing.', advice: 'Speak louder, choose another microphone in the browser, or turn its switch on.'},
     },
   },
