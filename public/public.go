@@ -113,6 +113,9 @@ var loadEmbedded = sync.OnceValue(func() embedded {
 })
 
 func newPage(name string, body []byte) page {
+	if ext := path.Ext(name); (ext == ".js" || ext == ".css") && path.Dir(name) == "." {
+		body = withoutComments(body)
+	}
 	sum := sha256.Sum256(body)
 	return page{
 		mediaType: mediaTypes[path.Ext(name)],
