@@ -211,7 +211,11 @@ export function bindStatus(context, endpoint, callNotice) {
  */
 export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
   const share = once(() => openShareBox(room.link(other, location.href)));
-  const codes = once(async () => openCodeBox(page, await share()));
+  const codes = once(async () => {
+    const box = await openCodeBox(page, await share());
+    await openRememberBox(room, page).catch(() => {}); // the call does not need it
+    return box;
+  });
   /** @type {import('./code-box.js').CodeBox | undefined} */
   let codeBox;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -221,10 +225,9 @@ export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
     codeBox?.setActive(waiting);
     clearTimeout(timer);
     // A code has a mailbox of its own, which must not take the place of the room's.
-    if (waiting && inbox.status === 'open' && !codeBox) timer = setTimeout(() => codes().then(box => { codeBox = box; update(); }, () => update()), made ? 0 : INVITATION_DELAY);
+    if (waiting && inbox.status === 'open' && !codeBox) timer = setTimeout(() => codes().then(box => { codeBox = box; update(); }, () => update()), made && page === 'call' ? 0 : INVITATION_DELAY);
   };
   if (made) share().catch(() => {}); // the codes need it and try again
-  void openRememberBox(room, page).catch(() => {}); // the call does not need it
   endpoint.addEventListener('state', update);
   inbox.addEventListener('status', update);
   update();
