@@ -38,7 +38,7 @@ const INVITATION_DELAY = 3_000;
  * @property {IceServers} ice
  * @property {() => Promise<RTCIceServer[]>} fetchIceServers
  *
- * @typedef {Context & {slot: Slot, codes: CodeBox, leaveSlot?: () => void}} CallContext leaveSlot looks for another slot
+ * @typedef {Context & {slot: Slot, leaveSlot?: () => void}} CallContext leaveSlot looks for another slot
  * @typedef {{onFull?: (take: (slot: Slot) => void) => void}} JoinOptions onFull runs when
  *   other devices have both slots of a call; take replaces one of them
  */
@@ -99,8 +99,7 @@ function createContext(room, role, inbox) {
  * @returns {Promise<Omit<CallContext, 'made'>>}
  */
 async function joinCall(room, made, {onFull}) {
-  const invitation = openShareBox(room.link('call', location.href)).then(share => openCodeBox('call', share));
-  const [slots, {rememberedRooms}, codes] = await Promise.all([import('./slots.js'), import('./remember.js'), invitation]);
+  const [slots, {rememberedRooms}] = await Promise.all([import('./slots.js'), import('./remember.js')]);
   const memory = new slots.SlotMemory(room.id);
   const own = memory.get() ?? rememberedRooms.find(room.id)?.slot ?? null;
   let joined = false;
@@ -118,7 +117,7 @@ async function joinCall(room, made, {onFull}) {
     memory.set(null);
     location.reload();
   };
-  return {...createContext(room, slot, inbox), slot, codes, ...free && !own && {leaveSlot}};
+  return {...createContext(room, slot, inbox), slot, ...free && !own && {leaveSlot}};
 }
 
 /**
@@ -168,7 +167,6 @@ export function bindStatus(context, endpoint, callNotice) {
   const refresh = () => {
     const superseded = inbox.status === 'superseded';
     document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
-    if ('codes' in context) context.codes.setActive(!superseded && endpoint.state !== 'connected');
     if (superseded && !connection.notice) return; // until the place of the other page is known
     if (connection.place) nameTakeOver(connection.place);
     const failing = superseded || endpoint.state !== 'connected';
@@ -195,8 +193,8 @@ export function bindStatus(context, endpoint, callNotice) {
 }
 
 /**
- * Fills the share box and the code box of a page for one camera. A page that was
- * opened through a link has its other side already, so it loads both only if it waits
+ * Fills the share box, the code box and the box to remember the room. A page that was
+ * opened through a link has its other side already, so it loads them only if it waits
  * for some time. The code follows the QR code, because most users do not need it.
  * @param {Context} context
  * @param {Endpoint} endpoint
@@ -204,20 +202,24 @@ export function bindStatus(context, endpoint, callNotice) {
  */
 export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
   const share = once(() => openShareBox(room.link(other, location.href)));
-  const codes = once(async () => openCodeBox(page, await share()));
+  const codes = once(async () => {
+    const box = await openCodeBox(page, await share());
+    await openRememberBox(room, page).catch(() => {}); // the call does not need it
+    return box;
+  });
   /** @type {CodeBox | undefined} */
   let codeBox;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
+  const load = () => codes().then(box => { codeBox = box; }, () => {}).then(update); // tries again after an error
   const update = () => {
     const waiting = endpoint.state === 'waiting' && inbox.status !== 'superseded';
     codeBox?.setActive(waiting);
     clearTimeout(timer);
     // A code has a mailbox of its own, which must not take the place of the room's.
-    if (waiting && inbox.status === 'open' && !codeBox) timer = setTimeout(() => codes().then(box => { codeBox = box; update(); }, () => update()), made ? 0 : INVITATION_DELAY);
+    if (waiting && inbox.status === 'open' && !codeBox) timer = setTimeout(load, made && page === 'call' ? 0 : INVITATION_DELAY);
   };
   if (made) share().catch(() => {}); // the codes need it and try again
-  void openRememberBox(room, page).catch(() => {}); // the call does not need it
   endpoint.addEventListener('state', update);
   inbox.addEventListener('status', update);
   update();

@@ -21,6 +21,7 @@ const layout = find('.receive-layout', HTMLElement);
 const stage = find('.stage', HTMLElement);
 const picture = find('#picture', HTMLVideoElement);
 const soundButton = find('#sound', HTMLButtonElement);
+const fullscreenButton = find('#fullscreen', HTMLButtonElement);
 const wakeLock = new WakeLock();
 
 /**
@@ -59,9 +60,14 @@ function run(context) {
   });
   find('#take-over', HTMLButtonElement).addEventListener('click', () => endpoint.open());
   bindSound(playback);
-  bindFullscreen({root: layout, video: picture, button: find('#fullscreen', HTMLButtonElement), controls: [find('.toolbar', HTMLElement)]});
+  bindFullscreen({root: layout, video: picture, button: fullscreenButton, controls: [find('.toolbar', HTMLElement)]});
+  document.addEventListener('fullscreenchange', nameFullscreenButton);
   refresh();
   endpoint.open();
+}
+
+function nameFullscreenButton() {
+  fullscreenButton.textContent = document.fullscreenElement === layout ? texts.leaveFullscreen : texts.fullscreen;
 }
 
 /** @param {Playback} playback */

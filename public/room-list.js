@@ -37,6 +37,7 @@ export class RoomList {
     const link = create('a', {class: 'room-link', href: linkOf(room)},
       create('span', {class: 'room-name'}, create('bdi', {}, name)),
       create('span', {class: 'room-used'}, texts.lastUsed({date: formatDate(room.used)})));
+    link.addEventListener('click', () => rememberedRooms.update(room.id, {used: Date.now()}));
     return create('li', {class: 'room'}, link,
       button(texts.rename, () => this.#rename(room), {'class': 'button button-quiet room-action', 'aria-label': texts.renameRoom({name})}),
       button(texts.forget, () => this.#forget(room), {'class': 'button button-quiet room-action', 'aria-label': texts.forgetRoom({name})}));

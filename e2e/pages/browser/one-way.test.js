@@ -20,7 +20,7 @@ before(async () => {
   if (skip) return;
   server = new Server();
   await server.start();
-  browser = await launch(['--use-fake-device-for-media-stream=fps=20,device-count=2', '--autoplay-policy=document-user-activation-required']);
+  browser = await launch(['--use-fake-device-for-media-stream=fps=20,device-count=2']);
 });
 
 beforeEach(async () => {
@@ -127,7 +127,17 @@ test('a browser without a camera for pages is told so, with the browser to use',
   assert.equal(await camera.evaluate(() => navigator.clipboard.readText()), camera.url());
 });
 
+/** Runs in the page: refuses sound before a gesture, as browsers do on devices that are seldom used for video. */
+function refuseSound() {
+  const original = HTMLMediaElement.prototype.play;
+  HTMLMediaElement.prototype.play = function () {
+    const refused = !this.muted && !navigator.userActivation.hasBeenActive;
+    return refused ? Promise.reject(new DOMException('', 'NotAllowedError')) : original.call(this);
+  };
+}
+
 test('a press on the picture turns the sound on, and full screen fades its controls', {skip}, async () => {
+  await ben.context.addInitScript(refuseSound);
   const {screen} = await startCall();
   await screen.bringToFront();
   const muted = () => /** @type {HTMLVideoElement} */ (document.querySelector('#picture')).muted;

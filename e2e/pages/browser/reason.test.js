@@ -81,10 +81,10 @@ test('an error of the server offers the self-test', {skip}, async () => {
   await own.start();
   try {
     const device = await Device.create(browser, own.origin);
-    device.allowError(/net::ERR_/);
+    device.allowError(/net::ERR_|status of 503/);
     const screen = await device.open('/receive.html');
     await waitForTitle(screen, 'Waiting for the camera');
-    await own.stop('SIGKILL');
+    await own.stop();
     await waitForTitle(screen, 'The server cannot be reached', 60_000);
     await screen.locator('.status-actions').getByRole('link', {name: 'Test this device'}).waitFor();
     await device.close();
