@@ -5,10 +5,11 @@
 
 import {OwnControls, bindPanel} from './call-controls.js';
 import {advance, noticeOf, pictureNote, soundNote, viewOf, withProblem, withRemote} from './call-state.js';
+import {joinCall} from './call-room.js';
 import {missingNotice, permissionState} from './devices.js';
 import {bindFullscreen, leaveFullscreen} from './fullscreen.js';
 import {LocalMedia} from './media.js';
-import {WakeLock, bindInvitation, bindStatus, find, joinRoom, statusView} from './page.js';
+import {WakeLock, bindInvitation, bindStatus, find, statusView} from './page.js';
 import {bindPictureInPicture, leavePictureInPicture} from './pip.js';
 import {Playback, bindPress} from './play.js';
 import {CallEndpoint} from './session.js';
@@ -259,7 +260,7 @@ function showFull(take) {
   find('#take-b', HTMLButtonElement).addEventListener('click', () => take('b'));
 }
 
-const context = await joinRoom('call', {onFull: showFull});
+const context = await joinCall({onFull: showFull});
 find('#full', HTMLElement).hidden = true;
 if (context) await new CallPage(context).open();
 else setView('message');
