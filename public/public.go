@@ -10,6 +10,7 @@ package public
 import (
 	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"inbox/internal/problem"
 )
@@ -83,16 +85,16 @@ type embeddedPages struct {
 // embedded holds all pages by their path without the leading slash.
 type embedded map[string]page
 
-// page is a file with its response headers.
+// page is a file with its response headers, in all codings.
 type page struct {
 	mediaType string
-	etag      string
 	body      []byte
+	encoded   map[coding]func() representation
 }
 
-// loadEmbedded reads all pages. It panics on an error, which only a build mistake can
-// cause and every test of this package would detect.
-func loadEmbedded() embedded {
+// loadEmbedded returns all pages, which all handlers share. It panics on an error, which
+// only a build mistake can cause and every test of this package would detect.
+var loadEmbedded = sync.OnceValue(func() embedded {
 	e := embedded{}
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -108,14 +110,17 @@ func loadEmbedded() embedded {
 		panic(fmt.Sprintf("read the embedded pages: %v", err))
 	}
 	return e
-}
+})
 
 func newPage(name string, body []byte) page {
+	if ext := path.Ext(name); (ext == ".js" || ext == ".css") && path.Dir(name) == "." {
+		body = withoutComments(body)
+	}
 	sum := sha256.Sum256(body)
 	return page{
 		mediaType: mediaTypes[path.Ext(name)],
-		etag:      fmt.Sprintf(`"%x"`, sum[:12]),
 		body:      body,
+		encoded:   representations(hex.EncodeToString(sum[:12]), body),
 	}
 }
 
@@ -143,26 +148,42 @@ func (e embeddedPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve sends the whole page, or 304 to a client that has it. The pages are too small
 // for ranges, and have no modification time.
 func (p page) serve(w http.ResponseWriter, r *http.Request) {
+	c := p.negotiate(w, r)
+	body := p.encoded[c]()
 	h := w.Header()
-	h.Set("Etag", p.etag)
-	if matchesETag(r, p.etag) {
+	h.Set("Etag", body.etag)
+	if matchesETag(r, body.etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
 	h.Set("Accept-Ranges", "none")
-	p.write(w, r, http.StatusOK)
+	p.write(w, r, http.StatusOK, c)
 }
 
-func (p page) write(w http.ResponseWriter, r *http.Request, status int) {
+// negotiate selects the coding of the response.
+func (p page) negotiate(w http.ResponseWriter, r *http.Request) coding {
+	if !compressible[p.mediaType] {
+		return identity
+	}
+	w.Header().Add("Vary", "Accept-Encoding")
+	return acceptedCoding(r.Header)
+}
+
+func (p page) write(w http.ResponseWriter, r *http.Request, status int, c coding) {
 	h := w.Header()
+	body := p.encoded[c]().body
 	h.Set("Content-Type", p.mediaType)
-	h.Set("Content-Length", strconv.Itoa(len(p.body)))
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if c != identity {
+		h.Set("Content-Encoding", string(c))
+	}
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		w.Write(p.body)
+		w.Write(body)
 	}
 }
 
 func (e embedded) notFound(w http.ResponseWriter, r *http.Request) {
-	e[notFoundName].write(w, r, http.StatusNotFound)
+	p := e[notFoundName]
+	p.write(w, r, http.StatusNotFound, p.negotiate(w, r))
 }

@@ -5,7 +5,7 @@
 
 import {CheckList} from './check-list.js';
 import {CameraTest, MicrophoneTest} from './media-test.js';
-import {find} from './find.js';
+import {find} from './dom.js';
 import {report} from './report.js';
 import {SelfTest, overall} from './self-test.js';
 import {StatusView} from './status.js';

@@ -102,10 +102,10 @@ for (const [flags, maxNotFound] of /** @type {[string[], number][]} */ ([
   }));
 }
 
-// The first page needs about 20 requests. The second gets its HTML, its style sheet and
+// The first page needs about 35 requests. The second gets its HTML, its style sheet and
 // reload-on-error.js at once, but not all modules.
 test('two requests per second: the pages load and the call connects automatically', {skip, timeout: 150_000}, () =>
-  withServer(['-rate', '2', '-burst', '26'], async (ann, ben) => {
+  withServer(['-rate', '2', '-burst', '40'], async (ann, ben) => {
     ann.allowError(/status of 429/);
     ben.allowError(/status of 429/);
     const screen = await ann.open('/receive.html');
