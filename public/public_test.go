@@ -48,6 +48,7 @@ func TestEmbeddedPages(t *testing.T) {
 	for _, tt := range []struct{ path, mediaType, contains string }{
 		{"/", "text/html; charset=utf-8", "Put a camera on another screen"},
 		{"/index.html", "text/html; charset=utf-8", "Put a camera on another screen"},
+		{"/call.html", "text/html; charset=utf-8", "Hang up"},
 		{"/send.html", "text/html; charset=utf-8", "microphone"},
 		{"/receive.html", "text/html; charset=utf-8", "Full screen"},
 		{"/inbox.js", "text/javascript; charset=utf-8", "export class Inbox"},

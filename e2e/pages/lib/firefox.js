@@ -61,7 +61,7 @@ export async function open(browser, url, errors, scripts = []) {
 
 /** @param {Page} page */
 export async function sharedLink(page) {
-  const link = await page.waitForFunction(() => /** @type {any} */ (document.querySelector('.share-link'))?.value);
+  const link = await page.waitForFunction(() => document.querySelector('.share-open')?.getAttribute('href'));
   return /** @type {Promise<string>} */ (link.jsonValue());
 }
 
