@@ -14,16 +14,15 @@ import {Sealer, signalSealer} from './seal.js';
 import {ConnectionStatus, StatusView, noticeFor, notices, showActions} from './status.js';
 import {strings} from './strings.js';
 
-/** Milliseconds between attempts to take a slot of a room in which both are taken. */
-const SLOT_INTERVAL = 15_000;
 /** Milliseconds that a page with a link waits for the other side before it offers more ways to invite it. */
 const INVITATION_DELAY = 3_000;
+/** Number of failed loads of the invitation before the page reloads. Some browsers do not load a module again. */
+const MAX_FAILED_LOADS = 3;
 
 /**
  * @typedef {import('./room.js').Role} Role
  * @typedef {import('./room.js').Slot} Slot
  * @typedef {import('./room.js').PageName} PageName
- * @typedef {import('./slots.js').Place} Place
  * @typedef {import('./code-box.js').CodeBox} CodeBox
  * @typedef {import('./share.js').ShareBox} ShareBox
  * @typedef {import('./status.js').Notice} Notice
@@ -39,8 +38,6 @@ const INVITATION_DELAY = 3_000;
  * @property {() => Promise<RTCIceServer[]>} fetchIceServers
  *
  * @typedef {Context & {slot: Slot, leaveSlot?: () => void}} CallContext leaveSlot looks for another slot
- * @typedef {{onFull?: (take: (slot: Slot) => void) => void}} JoinOptions onFull runs when
- *   other devices have both slots of a call; take replaces one of them
  */
 
 export {find};
@@ -48,14 +45,10 @@ export {find};
 export const statusView = new StatusView(find('.status', HTMLElement));
 
 /**
- * Joins the room of the link, or a new room. Returns null if the page cannot
- * work; the notice then says why.
- * @template {PageName} P
- * @param {P} page
- * @param {JoinOptions} [options]
- * @returns {Promise<(P extends 'call' ? CallContext : Context) | null>}
+ * Returns the room of the link, or a new room, and whether it is new. Returns null if
+ * the page cannot work; the notice then says why.
  */
-export async function joinRoom(page, options = {}) {
+export function openRoom() {
   const made = location.hash.length < 2;
   const room = Room.from(location.hash);
   // A link to another room changes only the fragment, so the browser does not load the page again.
@@ -65,82 +58,39 @@ export async function joinRoom(page, options = {}) {
   history.replaceState(null, '', room.fragment);
   if (!isSecureContext) return showFatal(notices.insecure);
   if (!('RTCPeerConnection' in window)) return showFatal(notices.unsupported);
-  const role = /** @type {'send'|'receive'} */ (page);
-  const context = page === 'call' ? await joinCall(room, made, options) : createContext(room, role, await createInbox(room, role));
-  return /** @type {any} */ ({...context, made});
+  return {room, made};
+}
+
+/**
+ * Joins the room of the link, or a new room, as its camera or its screen. Returns null
+ * if the page cannot work.
+ * @param {'send'|'receive'} role
+ * @returns {Promise<Context | null>}
+ */
+export async function joinRoom(role) {
+  const opened = openRoom();
+  return opened && createContext(opened, role, await createInbox(opened.room, role));
 }
 
 /**
  * @param {Room} room
  * @param {Role} role
  */
-async function createInbox(room, role) {
+export async function createInbox(room, role) {
   const sealer = signalSealer(await Sealer.create(room.secret, room.id), {local: role, remote: otherRole(role)});
   return new Inbox(new URL('inbox', document.baseURI), {...await room.credentials(role), sealer});
 }
 
 /**
- * @param {Room} room
+ * @param {{room: Room, made: boolean}} opened
  * @param {Role} role
  * @param {Inbox} inbox
- * @returns {Omit<Context, 'made'>}
+ * @returns {Context}
  */
-function createContext(room, role, inbox) {
+export function createContext({room, made}, role, inbox) {
   const ice = new IceServers(new URL('ice', document.baseURI), inbox.authorization);
   const device = deviceName(navigator.userAgent);
-  return {room, role, inbox, to: room.name(otherRole(role)), device, ice, fetchIceServers: () => ice.fetch()};
-}
-
-/**
- * Takes a slot of a two-way call, and waits for one if both are taken.
- * @param {Room} room
- * @param {boolean} made whether this page made the room
- * @param {JoinOptions} options
- * @returns {Promise<Omit<CallContext, 'made'>>}
- */
-async function joinCall(room, made, {onFull}) {
-  const [slots, {rememberedRooms}] = await Promise.all([import('./slots.js'), import('./remember.js')]);
-  const memory = new slots.SlotMemory(room.id);
-  const own = memory.get() ?? rememberedRooms.find(room.id)?.slot ?? null;
-  let joined = false;
-  const create = async (/** @type {Slot} */ slot) => {
-    const inbox = await createInbox(room, slot);
-    inbox.addEventListener('error', event => joined || statusView.show(noticeFor(/** @type {CustomEvent} */ (event).detail)));
-    return inbox;
-  };
-  const free = await slots.takeFreeSlot({createInbox: create, own, made});
-  const {slot, inbox} = free ?? await waitForSlot(slots, create, onFull);
-  joined = true;
-  memory.set(slot);
-  rememberedRooms.update(room.id, {slot});
-  const leaveSlot = () => {
-    memory.set(null);
-    location.reload();
-  };
-  return {...createContext(room, slot, inbox), slot, ...free && !own && {leaveSlot}};
-}
-
-/**
- * Waits until a slot is free, or the user takes one over.
- * @param {typeof import('./slots.js')} slots
- * @param {(slot: Slot) => Promise<Inbox>} createInbox
- * @param {JoinOptions['onFull']} onFull
- * @returns {Promise<Place>}
- */
-function waitForSlot({takeFreeSlot, takeSlot}, createInbox, onFull) {
-  return new Promise(resolve => {
-    let done = false;
-    const use = (/** @type {Place | null} */ place) => {
-      if (done) return place?.inbox.close();
-      if (!place) return;
-      done = true;
-      clearInterval(timer);
-      resolve(place);
-    };
-    const timer = setInterval(async () => use(await takeFreeSlot({createInbox, own: null, made: false})), SLOT_INTERVAL);
-    document.body.dataset.state = 'full';
-    onFull?.(async slot => use(await takeSlot(createInbox, slot)));
-  });
+  return {room, made, role, inbox, to: room.name(otherRole(role)), device, ice, fetchIceServers: () => ice.fetch()};
 }
 
 /**
@@ -211,7 +161,9 @@ export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
   let codeBox;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
-  const load = () => codes().then(box => { codeBox = box; }, () => {}).then(update); // tries again after an error
+  let failures = 0;
+  const onFailure = () => ++failures >= MAX_FAILED_LOADS && location.reload();
+  const load = () => codes().then(box => { codeBox = box; }, onFailure).then(update);
   const update = () => {
     const waiting = endpoint.state === 'waiting' && inbox.status !== 'superseded';
     codeBox?.setActive(waiting);

@@ -536,7 +536,7 @@ export class CallEndpoint extends SendingEndpoint {
   /** Also releases the mailbox, so that another device can take the slot at once. */
   leave() {
     super.leave();
-    this.inbox.release();
+    if (this.inbox.status !== 'superseded') this.inbox.release(); // else it is that of another page
   }
 
   needsCall() {

@@ -1,5 +1,6 @@
 /** Tests which page of a room is active: several devices, tabs, reloads, and a device that was offline. */
 
+import assert from 'node:assert/strict';
 import {after, afterEach, before, beforeEach, test} from 'node:test';
 import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
 import {Server} from '../lib/server.js';
@@ -132,4 +133,28 @@ test('back and forward, and a link to another room', {skip}, async () => {
   await screen.goBack();
   await waitForTitle(screen, 'Connected');
   await waitForPicture(screen);
+});
+
+/** Runs in the page: returns the slot that it has in its room. */
+function slotOf() {
+  return sessionStorage.getItem(`slot ${location.hash.slice(1, 23)}`);
+}
+
+/** Waits until each page has a slot, and returns them. @param {Page[]} pages */
+async function slotsOf(pages) {
+  for (const page of pages) await page.waitForFunction(() => Object.keys(sessionStorage).some(key => key.startsWith('slot ')));
+  return Promise.all(pages.map(page => page.evaluate(slotOf)));
+}
+
+test('two pages that open a call at the same moment get different sides, and keep them', {skip}, async () => {
+  for (const device of devices) device.allowError(otherReceiver);
+  const link = `/call.html#${'A'.repeat(22)}.${'B'.repeat(22)}`;
+  const pages = await Promise.all(devices.slice(0, 2).map(device => device.open(link)));
+  const slots = await slotsOf(pages);
+  assert.deepEqual([...slots].sort(), ['a', 'b']);
+  await Promise.all(pages.map(page => page.reload()));
+  assert.deepEqual(await slotsOf(pages), slots);
+  await pages[0].close();
+  const third = await devices[2].open(link);
+  assert.deepEqual(await slotsOf([third]), [slots[0]], 'a page that was closed leaves its side at once');
 });

@@ -480,6 +480,13 @@ test('a two-way call that does not connect is replaced, and no hellos go to a pa
   assert.deepEqual([a.peers.length, b.peers.length], [2, 2]);
 });
 
+test('a superseded side does not release the mailbox of the page that replaced it', async () => {
+  const {a} = await room();
+  a.inbox.supersede();
+  a.endpoint.leave();
+  assert.equal(a.inbox.released, false);
+});
+
 test('a side that has not started accepts no call', async () => {
   const {a, b} = await room();
   const signal = /** @type {const} */ ({call: 'x', n: 1, description: {type: 'offer', sdp: ''}});
