@@ -8,7 +8,7 @@ import {find} from './dom.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Presence, deviceName} from './presence.js';
-import {defaultActions} from './reason.js';
+import {defaultActions, fatalActions, testAction} from './reason.js';
 import {Room, otherRole} from './room.js';
 import {Sealer, signalSealer} from './seal.js';
 import {ConnectionStatus, StatusView, noticeFor, notices, showActions} from './status.js';
@@ -100,6 +100,7 @@ export function createContext({room, made}, role, inbox) {
 function showFatal(notice) {
   document.body.dataset.state = 'failed';
   statusView.show(notice);
+  showActions(statusActions(), fatalActions, () => {});
   return null;
 }
 
@@ -124,7 +125,8 @@ export function bindStatus(context, endpoint, callNotice) {
     const reason = failing && !error ? watch.reason : null;
     const notice = error ?? (reason ? {tone: /** @type {const} */ ('bad'), ...reason} : withServerHint(callNotice(), endpoint, ice));
     statusView.show(notice, error ? connection.until : 0);
-    showActions(statusActions(), reason?.actions ?? (error?.tone === 'bad' ? defaultActions : []), () => watch.retry());
+    const actions = error ? defaultActions : testAction; // a reload would end a call without a camera
+    showActions(statusActions(), reason?.actions ?? (notice.tone === 'bad' ? actions : []), () => watch.retry());
   };
   const watch = new CallWatch({endpoint, ice});
   const presence = new Presence(room.name(context.role), () => inbox.status === 'open' || inbox.status === 'retrying');
