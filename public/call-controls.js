@@ -1,9 +1,8 @@
 /** The controls of the call page: they change the own picture and sound, and show their state. */
 
-import {DeviceList, canCaptureScreen} from './devices.js';
-import {LevelMeter, litBars} from './level.js';
+import {DeviceList, SpeakerList, canCaptureScreen} from './devices.js';
 import {find} from './page.js';
-import {SpeakerList} from './speaker.js';
+import {LevelMeter, litBars} from './sound.js';
 
 /**
  * @typedef {import('./devices.js').Kind} Kind

@@ -134,7 +134,7 @@ export function soundNote({audio}) {
  */
 export function advance(call, {state, remoteLive, remotePage}) {
   const hungUp = call.live && call.connectedTo !== '' && call.connectedTo === remotePage && state === 'present' && !remoteLive;
-  const connectedTo = call.live && state === 'connected' ? remotePage : call.connectedTo;
+  const connectedTo = call.live && state === 'connected' && remotePage ? remotePage : call.connectedTo;
   return hungUp ? {...call, state, remoteLive, hungUp, live: false, connectedTo: '', endedBy: 'them'} :
     {...call, state, remoteLive, hungUp, connectedTo};
 }

@@ -7,13 +7,11 @@ import {OwnControls, bindPanel} from './call-controls.js';
 import {advance, noticeOf, pictureNote, soundNote, viewOf, withProblem, withRemote} from './call-state.js';
 import {joinCall} from './call-room.js';
 import {missingNotice, permissionState} from './devices.js';
-import {bindFullscreen, leaveFullscreen} from './fullscreen.js';
+import {bindFullscreen, bindPictureInPicture, leaveFullscreen, leavePictureInPicture} from './fullscreen.js';
 import {LocalMedia} from './media.js';
 import {WakeLock, bindInvitation, bindStatus, find, statusView} from './page.js';
-import {bindPictureInPicture, leavePictureInPicture} from './pip.js';
 import {Playback, bindPress} from './play.js';
 import {CallEndpoint} from './session.js';
-import {StatsView} from './stats-view.js';
 import {strings} from './strings.js';
 
 /**
@@ -47,7 +45,9 @@ class CallPage {
   #context;
   #endpoint;
   #refresh;
+  /** @type {import('./stats-view.js').StatsView | undefined} */
   #stats;
+  #panelOpen = false;
   #panel;
 
   /** @param {Context} context */
@@ -56,8 +56,7 @@ class CallPage {
     this.#endpoint = new CallEndpoint(context);
     this.#refresh = bindStatus(context, this.#endpoint, () => this.#notice);
     bindInvitation(context, this.#endpoint, {page: 'call', other: 'call'});
-    this.#stats = new StatsView(find('#stats', HTMLElement), () => this.#endpoint.getStats());
-    this.#panel = bindPanel(open => this.#stats.setOpen(open));
+    this.#panel = bindPanel(open => this.#showStats(open));
     this.#bindPicture();
     this.#bindEvents();
   }
@@ -111,9 +110,14 @@ class CallPage {
       this.#hint = '';
       this.#update();
     });
+    // The server rejects the signals, so the user has to try again.
+    endpoint.addEventListener('error', () => endpoint.error?.kind === 'signal' && this.#end());
     this.#context.inbox.addEventListener('superseded', () => this.#leave());
     joinButton.addEventListener('click', () => this.#join());
-    find('#hang-up', HTMLButtonElement).addEventListener('click', () => this.#hangUp());
+    find('#hang-up', HTMLButtonElement).addEventListener('click', () => {
+      this.#end();
+      joinButton.focus();
+    });
     find('#take-over', HTMLButtonElement).addEventListener('click', () => {
       endpoint.open();
       void this.#join();
@@ -143,10 +147,9 @@ class CallPage {
     else this.#update();
   }
 
-  #hangUp() {
+  #end() {
     this.#call = {...this.#call, endedBy: 'us'};
     this.#leave();
-    joinButton.focus();
   }
 
   /** Ends the call of this page: it sends and shows nothing more. */
@@ -160,6 +163,14 @@ class CallPage {
     leaveFullscreen(root, picture);
     leavePictureInPicture(picture);
     this.#update();
+  }
+
+  /** Shows the connection in the panel. Most calls do not load it. @param {boolean} open */
+  async #showStats(open) {
+    this.#panelOpen = open;
+    const module = open ? await import('./stats-view.js').catch(() => null) : null; // the server is unavailable: the devices work
+    if (module) this.#stats ??= new module.StatsView(find('#stats', HTMLElement), () => this.#endpoint.getStats());
+    this.#stats?.setOpen(this.#panelOpen);
   }
 
   /** @param {string} hint */

@@ -4,7 +4,7 @@
  */
 
 import {PendingCapture, captureNotice, constraintsFor, endedNotice, mutedNotice, questionNotice} from './devices.js';
-import {SoundMixer} from './mix.js';
+import {SoundMixer} from './sound.js';
 import {strings} from './strings.js';
 
 /**

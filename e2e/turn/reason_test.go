@@ -74,7 +74,7 @@ func (s reasonScene) run(t *testing.T, browsers map[place]*browser) {
 func wantReason(t *testing.T, e end, title, tried string, began time.Time) {
 	var got reason
 	err := e.do("reason", e.page, &got)
-	t.Logf("%s on %s: reason %.1f s after the start", e.page, e.kind, time.Since(began).Seconds())
+	t.Logf("%s on %s: reason %.1f s after the start: %q", e.page, e.kind, time.Since(began).Seconds(), got.Title)
 	for deadline := time.Now().Add(browserTimeout); err == nil && time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		if strings.Contains(got.Title, title) && strings.Contains(got.Hint, tried) {
 			return

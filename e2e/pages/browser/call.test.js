@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {after, before, test} from 'node:test';
-import {Device, launch, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
+import {Device, launch, skip, waitForPicture, waitForText, waitForTitle} from '../lib/browser.js';
 import {
   answerQuestion, assertInView, denyDevices, leaveQuestionsUnanswered, openCall, press, removeDevices, waitForBothPictures,
 } from '../lib/calls.js';
@@ -34,9 +34,6 @@ const open = options => openCall(browser, server.origin, options);
 async function waitForPressed(page, name, pressed) {
   await page.getByRole('button', {name, exact: true, pressed}).waitFor();
 }
-
-/** @param {Page} page @param {string} text */
-const waitForText = (page, text) => page.getByText(text, {exact: true}).filter({visible: true}).first().waitFor();
 
 test('two devices join by link without a press, and every control works', {skip}, async () => {
   const {ann, ben, first, second} = await open();

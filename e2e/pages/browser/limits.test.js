@@ -104,7 +104,7 @@ for (const [flags, maxNotFound] of /** @type {[string[], number][]} */ ([
 
 // The first page needs about 35 requests. The second gets its HTML, its style sheet and
 // reload-on-error.js at once, but not all modules.
-test('two requests per second: the pages load and the call connects automatically', {skip, timeout: 150_000}, () =>
+test('two requests per second: the pages load and the call connects automatically', {skip, timeout: 220_000}, () =>
   withServer(['-rate', '2', '-burst', '40'], async (ann, ben) => {
     ann.allowError(/status of 429/);
     ben.allowError(/status of 429/);
@@ -113,6 +113,7 @@ test('two requests per second: the pages load and the call connects automaticall
     const camera = await ben.open(await sharedLink(screen));
     await waitForTitle(camera, 'This page did not load completely');
     await waitForCountdown(camera);
+    await camera.getByRole('button', {name: 'Start'}).waitFor({timeout: 100_000}); // it reloads until all files are there
     await pressStart(camera);
     await waitForPicture(screen, 60_000);
     await waitForTitle(camera, 'Connected', 30_000);

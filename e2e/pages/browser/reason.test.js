@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import {after, before, test} from 'node:test';
 import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
+import {assertInView, waitForBothPictures} from '../lib/calls.js';
 import {Server} from '../lib/server.js';
 
 /** @typedef {import('playwright-core').Page} Page */
@@ -24,56 +25,73 @@ after(async () => {
   await server?.remove();
 });
 
-/** Runs in the page: connections get no candidates of the remote peer while localStorage says so. */
-function withoutPaths() {
+/** Runs in the page: its connections get no candidates of the remote peer until openPath. */
+function withoutPath() {
+  const win = /** @type {any} */ (window);
   const {addIceCandidate} = RTCPeerConnection.prototype;
   RTCPeerConnection.prototype.addIceCandidate = function (/** @type {any[]} */ ...args) {
-    if (localStorage.getItem('path') === 'none') return Promise.resolve();
-    return Reflect.apply(addIceCandidate, this, args);
+    return win.pathIsOpen ? Reflect.apply(addIceCandidate, this, args) : Promise.resolve();
   };
 }
 
-/** @returns {Promise<{device: Device, camera: Page, screen: Page}>} a call that has no path */
-async function callWithoutPath() {
-  const device = await Device.create(browser, server.origin);
-  await device.context.addInitScript(withoutPaths);
-  const screen = await device.open('/receive.html');
-  await screen.evaluate(() => localStorage.setItem('path', 'none'));
-  const camera = await device.open(await sharedLink(screen));
-  await waitForTitle(camera, 'The other screen is waiting');
-  await pressStart(camera);
-  return {device, camera, screen};
+/** @param {Page} page */
+async function openPath(page) {
+  await page.evaluate(() => { /** @type {any} */ (window).pathIsOpen = true; });
 }
 
-test('both pages say why, offer the self-test and a new try, and connect as soon as there is a path', {skip}, async () => {
-  const {device, camera, screen} = await callWithoutPath();
-  for (const page of [camera, screen]) {
-    await waitForTitle(page, 'These networks do not connect directly', 60_000);
-    const hint = await page.locator('.status-hint').textContent();
-    assert.match(hint ?? '', /same Wi-Fi.*Tried: a direct path\. The server does not offer STUN or a relay \(TURN\)\. This page keeps trying\.$/);
-  }
+/**
+ * Opens a page, and another with its link, that have no path to each other.
+ * @param {string} page
+ * @param {import('playwright-core').BrowserContextOptions[]} options of the two devices
+ */
+async function openWithoutPath(page, [one, two] = [{}, {}]) {
+  const devices = [await Device.create(browser, server.origin, one), await Device.create(browser, server.origin, two)];
+  for (const {context} of devices) await context.addInitScript(withoutPath);
+  const first = await devices[0].open(page);
+  return {devices, first, second: await devices[1].open(await sharedLink(first))};
+}
+
+/** Waits until a page says why, with its actions. @param {Page} page */
+async function waitForReason(page) {
+  await waitForTitle(page, 'These networks do not connect directly', 60_000);
+  const hint = await page.locator('.status-hint').textContent();
+  assert.match(hint ?? '', /same Wi-Fi.*Tried: a direct path\. The server does not offer STUN or a relay \(TURN\)\. This page keeps trying\.$/);
+  await page.getByRole('link', {name: 'Test this device'}).waitFor();
+}
+
+/** @param {Page} page */
+async function waitForNoActions(page) {
+  await page.locator('.status-actions .button').first().waitFor({state: 'hidden'});
+}
+
+test('camera and screen say why and offer the self-test, until the camera stops; a later call connects', {skip}, async () => {
+  const {devices, first: screen, second: camera} = await openWithoutPath('/receive.html');
+  await waitForTitle(camera, 'The other screen is waiting');
+  await pressStart(camera);
+  for (const page of [camera, screen]) await waitForReason(page);
   const popup = screen.waitForEvent('popup');
   await screen.getByRole('link', {name: 'Test this device'}).click();
-  const selfTest = await popup;
-  await selfTest.getByRole('heading', {name: 'Test this device'}).waitFor();
-  await selfTest.close();
-  await camera.evaluate(() => localStorage.setItem('path', 'open'));
-  await camera.getByRole('button', {name: 'Try again now'}).click();
-  await waitForPicture(screen, 60_000);
+  await (await popup).getByRole('heading', {name: 'Test this device'}).waitFor();
+  await camera.getByRole('button', {name: 'Stop', exact: true}).click();
+  await waitForTitle(screen, 'The camera page is open');
   for (const page of [camera, screen]) {
-    await waitForTitle(page, 'Connected');
-    assert.equal(await page.locator('.status-actions').isVisible(), false);
+    await waitForNoActions(page);
+    await openPath(page);
   }
-  await device.close();
+  await pressStart(camera);
+  await waitForPicture(screen, 60_000);
+  for (const device of devices) await device.close();
 });
 
-test('the reason ends when the camera stops', {skip}, async () => {
-  const {device, camera, screen} = await callWithoutPath();
-  await waitForTitle(screen, 'These networks do not connect directly', 60_000);
-  await camera.getByRole('button', {name: 'Stop'}).click();
-  await waitForTitle(camera, 'The other screen is waiting');
-  await waitForTitle(screen, 'The camera page is open');
-  await device.close();
+test('both sides of a two-way call say why, also on a phone held sideways, and connect after a new try', {skip}, async () => {
+  const {devices, first, second} = await openWithoutPath('/call.html', [{viewport: {width: 844, height: 390}}, {viewport: {width: 390, height: 844}}]);
+  for (const page of [first, second]) await waitForReason(page);
+  await assertInView(first, ['.status', '#hang-up']);
+  for (const page of [first, second]) await openPath(page);
+  await first.getByRole('button', {name: 'Try again now'}).click();
+  await waitForBothPictures(first, second);
+  for (const page of [first, second]) await waitForNoActions(page);
+  for (const device of devices) await device.close();
 });
 
 test('an error of the server offers the self-test', {skip}, async () => {

@@ -188,6 +188,15 @@ export async function waitForTitle(page, title, timeout = 15_000) {
 }
 
 /**
+ * Waits until a page shows a text.
+ * @param {Page} page
+ * @param {string} text
+ */
+export async function waitForText(page, text) {
+  await page.getByText(text, {exact: true}).filter({visible: true}).first().waitFor();
+}
+
+/**
  * Waits until the newest connection of a page shows moving video: the number of
  * decoded frames increases.
  * @param {Page} page

@@ -75,6 +75,16 @@ export async function pressStart(page) {
 }
 
 /**
+ * Presses a button of the page in front.
+ * @param {Page} page
+ * @param {string} selector
+ */
+export async function press(page, selector) {
+  await page.bringToFront();
+  await page.locator(selector).click();
+}
+
+/**
  * @param {Page} page
  * @param {string} title
  */

@@ -37,7 +37,8 @@ test('the other side hangs up, or only reloads', () => {
   assert.equal(connected.connectedTo, 'page');
   const ended = advance(connected, {state: 'present', remoteLive: false, remotePage});
   assert.deepEqual([ended.hungUp, ended.live, ended.connectedTo, ended.endedBy], [true, false, '', 'them']);
-  const left = advance(connected, {state: 'waiting', remoteLive: false, remotePage: ''});
+  const leaving = advance(connected, {state: 'connected', remoteLive: false, remotePage: ''});
+  const left = advance(leaving, {state: 'waiting', remoteLive: false, remotePage: ''});
   assert.deepEqual([left.hungUp, left.live, left.connectedTo], [false, true, 'page']);
   const reloaded = advance(left, {state: 'present', remoteLive: false, remotePage: 'new page'});
   assert.deepEqual([reloaded.hungUp, reloaded.live], [false, true]);

@@ -1,11 +1,9 @@
-/** Tests devices.js, level.js, mix.js and speaker.js as far as they need no browser. */
+/** Tests devices.js and sound.js as far as they need no browser. */
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {PendingCapture, browserToUse, captureNotice, constraintsFor, missingNotice} from '../../../public/devices.js';
-import {levelOf, litBars} from '../../../public/level.js';
-import {SoundMixer} from '../../../public/mix.js';
-import {speakersOf} from '../../../public/speaker.js';
+import {PendingCapture, browserToUse, captureNotice, constraintsFor, missingNotice, speakersOf} from '../../../public/devices.js';
+import {SoundMixer, levelOf, litBars} from '../../../public/sound.js';
 import {FakeTrack, refusal} from '../lib/fakemedia.js';
 
 const iPhone = 'Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148 [FBAN/FBIOS]';

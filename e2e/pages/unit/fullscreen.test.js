@@ -1,9 +1,8 @@
-/** Tests fullscreen.js and pip.js without a browser. */
+/** Tests fullscreen.js without a browser. */
 
 import assert from 'node:assert/strict';
 import {mock, test} from 'node:test';
-import {AutoHide, fullscreenFunctions} from '../../../public/fullscreen.js';
-import {pictureInPicture} from '../../../public/pip.js';
+import {AutoHide, fullscreenFunctions, pictureInPicture} from '../../../public/fullscreen.js';
 
 test('controls fade after three seconds without activity, in full screen only', t => {
   t.mock.timers.enable({apis: ['setTimeout']});
