@@ -8,7 +8,7 @@ import {find} from './dom.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Presence, deviceName} from './presence.js';
-import {defaultActions} from './reason.js';
+import {defaultActions, fatalActions, testAction} from './reason.js';
 import {Room, otherRole} from './room.js';
 import {Sealer, signalSealer} from './seal.js';
 import {ConnectionStatus, StatusView, noticeFor, notices, showActions} from './status.js';
@@ -100,6 +100,7 @@ export function createContext({room, made}, role, inbox) {
 function showFatal(notice) {
   document.body.dataset.state = 'failed';
   statusView.show(notice);
+  showActions(statusActions(), fatalActions, () => {});
   return null;
 }
 
@@ -128,10 +129,10 @@ export function bindStatus(context, endpoint, callNotice) {
     if (connection.place) nameTakeOver(connection.place);
     const error = findError();
     const reason = error || endpoint.state === 'connected' ? null : watch.reason;
-    if (error) statusView.show(error, connection.until);
-    else if (reason) statusView.show({tone: 'bad', title: reason.title, hint: reason.hint});
-    else statusView.show(withServerHint(callNotice(), endpoint, ice));
-    showActions(statusActions(), reason?.actions ?? (error?.tone === 'bad' ? defaultActions : []), () => watch.retry());
+    const notice = error ?? reasonNotice(reason) ?? withServerHint(callNotice(), endpoint, ice);
+    statusView.show(notice, error ? connection.until : 0);
+    const actions = error ? defaultActions : testAction; // a reload would end a call without a camera
+    showActions(statusActions(), reason?.actions ?? (notice.tone === 'bad' ? actions : []), () => watch.retry());
   };
   const watch = new CallWatch({endpoint, ice});
   const presence = new Presence(room.name(context.role), isActive);
@@ -234,6 +235,14 @@ async function openCodeBox(page, share) {
 async function openRememberBox(room, page) {
   const [{RememberBox}] = await Promise.all([import('./remember-box.js'), import('./remember.js'), import('./dom.js')]);
   new RememberBox(find('.remember', HTMLElement), {room, page});
+}
+
+/**
+ * @param {import('./reason.js').Reason | null} reason
+ * @returns {Notice | null}
+ */
+function reasonNotice(reason) {
+  return reason && {tone: 'bad', title: reason.title, hint: reason.hint};
 }
 
 /**

@@ -46,8 +46,8 @@ func wantStatus(t *testing.T, answer *http.Response, want int) {
 func TestEmbeddedPages(t *testing.T) {
 	pages := Embedded(Options{})
 	for _, tt := range []struct{ path, mediaType, contains string }{
-		{"/", "text/html; charset=utf-8", "See each other, straight from device to device"},
-		{"/index.html", "text/html; charset=utf-8", "See each other, straight from device to device"},
+		{"/", "text/html; charset=utf-8", "See each other"},
+		{"/index.html", "text/html; charset=utf-8", "See each other"},
 		{"/call.html", "text/html; charset=utf-8", "Hang up"},
 		{"/send.html", "text/html; charset=utf-8", "microphone"},
 		{"/receive.html", "text/html; charset=utf-8", "Full screen"},

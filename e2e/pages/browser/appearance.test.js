@@ -42,6 +42,7 @@ for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
     const check = (page, state) => checkState(page, state, colorScheme);
     await check(await device.open('/'), 'index');
     await checkCall(device, check);
+    await checkTwoWayCall(device, check);
     await check(await device.open('/send.html#incomplete'), 'bad-link');
     device.allowError(/404/);
     await check(await device.open('/nothing'), 'not-found');
@@ -67,6 +68,30 @@ async function checkCall(device, check) {
   await check(camera, 'send-connected');
   await screen.bringToFront();
   await check(screen, 'receive-connected');
+}
+
+/**
+ * Checks the call page before, in and after a call.
+ * @param {Device} device
+ * @param {(page: Page, state: string) => Promise<void>} check
+ */
+async function checkTwoWayCall(device, check) {
+  const first = await device.open('/call.html');
+  await waitForTitle(first, 'Waiting for the other device');
+  await check(first, 'call-waiting');
+  const second = await device.open(await sharedLink(first));
+  await waitForTitle(second, 'Connected');
+  await second.getByRole('button', {name: 'Camera', exact: true}).click();
+  await first.bringToFront();
+  await waitForTitle(first, 'Connected');
+  await check(first, 'call-camera-off');
+  await first.getByRole('button', {name: 'More', exact: true}).click();
+  await first.getByText('direct', {exact: true}).waitFor();
+  await check(first, 'call-panel');
+  await first.getByRole('button', {name: 'Hang up', exact: true}).click();
+  await waitForTitle(first, 'The call has ended');
+  await check(first, 'call-ended');
+  await Promise.all([first.close(), second.close()]);
 }
 
 /**
