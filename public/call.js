@@ -114,10 +114,7 @@ class CallPage {
     endpoint.addEventListener('error', () => endpoint.error?.kind === 'signal' && this.#end());
     this.#context.inbox.addEventListener('superseded', () => this.#leave());
     joinButton.addEventListener('click', () => this.#join());
-    find('#hang-up', HTMLButtonElement).addEventListener('click', () => {
-      this.#end();
-      joinButton.focus();
-    });
+    find('#hang-up', HTMLButtonElement).addEventListener('click', () => this.#end());
     find('#take-over', HTMLButtonElement).addEventListener('click', () => {
       endpoint.open();
       void this.#join();
@@ -126,9 +123,11 @@ class CallPage {
 
   /** Joins the call, without waiting long for an answer about the camera. */
   async #join() {
+    const hadFocus = document.activeElement === joinButton;
     this.#call = {...this.#call, live: true, connectedTo: '', endedBy: null};
     storeInCall(this.#context.room);
     this.#update();
+    if (hadFocus) find('#microphone-button', HTMLButtonElement).focus();
     await Promise.race([this.#startMedia(), new Promise(resolve => setTimeout(resolve, MEDIA_TIMEOUT))]);
     if (this.#call.live && !this.#superseded) this.#endpoint.start();
   }
@@ -154,6 +153,7 @@ class CallPage {
 
   /** Ends the call of this page: it sends and shows nothing more. */
   #leave() {
+    const hadFocus = root.contains(document.activeElement); // hiding a control removes its focus
     this.#call = {...this.#call, live: false, connectedTo: ''};
     storeInCall(null);
     this.#endpoint.stop();
@@ -163,6 +163,7 @@ class CallPage {
     leaveFullscreen(root, picture);
     leavePictureInPicture(picture);
     this.#update();
+    if (hadFocus) joinButton.focus();
   }
 
   /** Shows the connection in the panel. Most calls do not load it. @param {boolean} open */

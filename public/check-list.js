@@ -82,7 +82,8 @@ function fillItem(item, {check, number, state, finding, ms = 0}) {
     item.querySelector('path')?.setAttribute('d', icons[state]);
   }
   const name = texts.checks[check];
-  const {text, advice} = texts.findings[finding];
+  /** @type {{text: string, advice?: string}} */
+  const {text, advice = ''} = texts.findings[finding];
   const time = ms > 0 && (state === 'ok' || state === 'warning') ? ` · ${texts.milliseconds({ms})}` : '';
   setText(item, '.check-name', number > 1 ? texts.numbered({name, number}) : name);
   setText(item, '.check-state', texts.states[state] + time);

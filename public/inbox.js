@@ -34,7 +34,7 @@ const ABORT_MARGIN = 1_000;
 const MAX_RETRY_INTERVAL = 15_000;
 /** Maximum number of queued messages per recipient. */
 const MAX_QUEUE = 200;
-/** Age in milliseconds of a request that is repeated when the page becomes active, and when the device is online. */
+/** Age in milliseconds of a request that is repeated when the page becomes active, or is online again. */
 const MIN_AGE_ACTIVE = 3_000;
 const MIN_AGE_ONLINE = 500;
 

@@ -8,7 +8,7 @@ import {find} from './dom.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Presence, deviceName} from './presence.js';
-import {defaultActions} from './reason.js';
+import {defaultActions, fatalActions, testAction} from './reason.js';
 import {Room, otherRole} from './room.js';
 import {Sealer, signalSealer} from './seal.js';
 import {ConnectionStatus, StatusView, noticeFor, notices, showActions} from './status.js';
@@ -17,7 +17,7 @@ import {strings} from './strings.js';
 /** Milliseconds that a page with a link waits for the other side before it offers more ways to invite it. */
 const INVITATION_DELAY = 3_000;
 /** Number of failed loads of the invitation before the page reloads. Some browsers do not load a module again. */
-const MAX_FAILED_LOADS = 3;
+const MAX_FAILED_LOADS = 5;
 
 /**
  * @typedef {import('./room.js').Role} Role
@@ -100,6 +100,7 @@ export function createContext({room, made}, role, inbox) {
 function showFatal(notice) {
   document.body.dataset.state = 'failed';
   statusView.show(notice);
+  showActions(statusActions(), fatalActions, () => {});
   return null;
 }
 
@@ -114,20 +115,27 @@ function showFatal(notice) {
 export function bindStatus(context, endpoint, callNotice) {
   const {inbox, ice, room} = context;
   let unreadable = false;
+  const isActive = () => inbox.status === 'open' || inbox.status === 'retrying';
+  const findError = () => {
+    if (inbox.status !== 'superseded' && endpoint.state === 'connected') return null;
+    if (connection.notice) return connection.notice;
+    if (endpoint.error) return noticeFor(endpoint.error);
+    return unreadable ? notices.unreadable : null;
+  };
   const refresh = () => {
     const superseded = inbox.status === 'superseded';
     document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
     if (superseded && !connection.notice) return; // until the place of the other page is known
     if (connection.place) nameTakeOver(connection.place);
-    const failing = superseded || endpoint.state !== 'connected';
-    const error = failing ? connection.notice ?? (endpoint.error && noticeFor(endpoint.error)) ?? (unreadable ? notices.unreadable : null) : null;
-    const reason = failing && !error ? watch.reason : null;
-    const notice = error ?? (reason ? {tone: /** @type {const} */ ('bad'), ...reason} : withServerHint(callNotice(), endpoint, ice));
+    const error = findError();
+    const reason = error || endpoint.state === 'connected' ? null : watch.reason;
+    const notice = error ?? reasonNotice(reason) ?? withServerHint(callNotice(), endpoint, ice);
     statusView.show(notice, error ? connection.until : 0);
-    showActions(statusActions(), reason?.actions ?? (error?.tone === 'bad' ? defaultActions : []), () => watch.retry());
+    const actions = error ? defaultActions : testAction; // a reload would end a call without a camera
+    showActions(statusActions(), reason?.actions ?? (notice.tone === 'bad' ? actions : []), () => watch.retry());
   };
   const watch = new CallWatch({endpoint, ice});
-  const presence = new Presence(room.name(context.role), () => inbox.status === 'open' || inbox.status === 'retrying');
+  const presence = new Presence(room.name(context.role), isActive);
   const connection = new ConnectionStatus(inbox, refresh, () => presence.find());
   watch.addEventListener('reason', refresh);
   for (const event of ['state', 'error', 'remote']) endpoint.addEventListener(event, refresh);
@@ -162,6 +170,7 @@ export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   let failures = 0;
+  const delay = () => made && page === 'call' && !failures ? 0 : INVITATION_DELAY * 2 ** failures;
   const onFailure = () => ++failures >= MAX_FAILED_LOADS && location.reload();
   const load = () => codes().then(box => { codeBox = box; }, onFailure).then(update);
   const update = () => {
@@ -169,7 +178,7 @@ export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
     codeBox?.setActive(waiting);
     clearTimeout(timer);
     // A code has a mailbox of its own, which must not take the place of the room's.
-    if (waiting && inbox.status === 'open' && !codeBox) timer = setTimeout(load, made && page === 'call' ? 0 : INVITATION_DELAY);
+    if (waiting && inbox.status === 'open' && !codeBox) timer = setTimeout(load, delay());
   };
   if (made) share().catch(() => {}); // the codes need it and try again
   endpoint.addEventListener('state', update);
@@ -196,7 +205,9 @@ function once(create) {
 /** @param {string} link */
 async function openShareBox(link) {
   // All at the same time, because a slow network needs longest for the round trips.
-  const [{ShareBox}] = await Promise.all([import('./share.js'), import('./addresses.js'), import('./dom.js'), import('./third-party/uqr.js')]);
+  const [{ShareBox}] = await Promise.all([
+    import('./share.js'), import('./addresses.js'), import('./dom.js'), import('./third-party/uqr.js'),
+  ]);
   const box = find('.share', HTMLElement);
   box.hidden = false;
   return new ShareBox(box, link);
@@ -207,10 +218,13 @@ async function openShareBox(link) {
  * @param {ShareBox} share
  */
 async function openCodeBox(page, share) {
-  const [{CodeBox}] = await Promise.all([import('./code-box.js'), import('./code-pairing.js'), import('./code-view.js'), import('./code-owner.js')]);
+  const [{CodeBox}] = await Promise.all([
+    import('./code-box.js'), import('./code-pairing.js'), import('./code-view.js'), import('./code-owner.js'),
+  ]);
   const box = find('.code-box', HTMLElement);
   box.hidden = false;
-  const createInbox = (/** @type {import('./room.js').Credentials} */ credentials) => new Inbox(new URL('inbox', document.baseURI), credentials);
+  /** @param {import('./room.js').Credentials} credentials */
+  const createInbox = credentials => new Inbox(new URL('inbox', document.baseURI), credentials);
   return new CodeBox(box, {createInbox, page, link: () => share.link});
 }
 
@@ -221,6 +235,14 @@ async function openCodeBox(page, share) {
 async function openRememberBox(room, page) {
   const [{RememberBox}] = await Promise.all([import('./remember-box.js'), import('./remember.js'), import('./dom.js')]);
   new RememberBox(find('.remember', HTMLElement), {room, page});
+}
+
+/**
+ * @param {import('./reason.js').Reason | null} reason
+ * @returns {Notice | null}
+ */
+function reasonNotice(reason) {
+  return reason && {tone: 'bad', title: reason.title, hint: reason.hint};
 }
 
 /**

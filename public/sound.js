@@ -32,6 +32,16 @@ export function litBars(level, bars) {
 }
 
 /**
+ * Whether Web Audio can start now. Chromium logs a warning if a page tries before the
+ * first gesture; Firefox says that a page with a microphone need not wait.
+ */
+function canMeasure() {
+  if (typeof AudioContext !== 'function') return false;
+  const policy = /** @type {any} */ (navigator).getAutoplayPolicy?.('audiocontext');
+  return policy ? policy === 'allowed' : navigator.userActivation?.hasBeenActive ?? true;
+}
+
+/**
  * LevelMeter measures a track ten times a second. Some browsers measure nothing
  * before the first gesture; the callback is then not called.
  */
@@ -54,11 +64,12 @@ export class LevelMeter {
     if (track === this.#track) return;
     this.#stop();
     this.#track = track;
-    if (track && typeof AudioContext === 'function') this.#start(track);
+    if (track && canMeasure()) this.#start(track);
   }
 
   /** Measures from now on, if the browser waited for a gesture. Call it from the handler of one. */
   resume() {
+    if (this.#track && !this.#context && canMeasure()) this.#start(this.#track);
     if (this.#context?.state === 'suspended') void this.#context.resume();
   }
 

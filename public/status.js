@@ -143,11 +143,12 @@ export function showActions(element, actions, retry) {
  * @param {() => void} retry
  */
 function createControl({kind, text}, retry) {
-  const control = document.createElement(kind === 'test-page' ? 'a' : 'button');
+  const control = document.createElement(kind === 'test-page' || kind === 'start-page' ? 'a' : 'button');
   control.className = 'button button-quiet';
   control.textContent = text;
-  if (control instanceof HTMLAnchorElement) Object.assign(control, {href: 'test.html', target: '_blank', rel: 'noopener'});
-  else control.type = 'button';
+  if (control instanceof HTMLButtonElement) control.type = 'button';
+  else control.href = kind === 'start-page' ? './' : 'test.html';
+  if (kind === 'test-page') Object.assign(control, {target: '_blank', rel: 'noopener'});
   if (kind === 'retry') control.addEventListener('click', retry);
   if (kind === 'reload') control.addEventListener('click', () => location.reload());
   return control;

@@ -356,6 +356,7 @@ export const strings = {
   reason: {
     keepsTrying: 'This page keeps trying.',
     testPage: 'Test this device',
+    startPage: 'Start page',
     retry: 'Try again now',
     reload: 'Reload the page',
     offline: {title: 'This device is offline', advice: 'Connect it to a network. The call resumes automatically.'},
@@ -431,8 +432,8 @@ export const strings = {
     numbered: (/** @type {{name: string, number: number}} */ {name, number}) => `${name} (${number})`,
     /** One sentence on what was found, and one of advice, by check and finding. */
     findings: {
-      waiting: {text: '', advice: ''},
-      running: {text: '', advice: ''},
+      waiting: {text: 'Not tested yet.'},
+      running: {text: 'One moment.'},
       needsServer: {text: 'Not tested, because the server does not answer.', advice: 'Run the test again when the server answers.'},
       needsBrowser: {text: 'Not tested, because this browser cannot make calls.', advice: 'Open this page in another browser.'},
       needsList: {text: 'Not tested, because the list of servers did not arrive.', advice: 'Run the test again.'},
@@ -480,7 +481,7 @@ export const strings = {
       turnBlocked: {text: 'This browser forbids it.', advice: 'Turn off the extension, VPN or setting that forbids it.'},
       turnRejected: {text: 'This browser rejects its address.', advice: 'The operator must correct the list of servers (-ice-servers).'},
 
-      mediaIdle: {text: 'Not tested yet.', advice: ''},
+      mediaIdle: {text: 'Not tested yet.'},
       mediaPrompt: {text: 'The browser asks for permission.', advice: 'Answer its question at the top of the window.'},
       mediaMissing: {text: 'This browser gives no camera or microphone to web pages.', advice: 'Open this page in Firefox, Chrome, Edge or Safari, not inside another app.'},
       mediaDenied: {text: 'Access was denied.', advice: 'Allow it for this page in the address bar, and in the settings of the device.'},
@@ -489,7 +490,7 @@ export const strings = {
       mediaFailed: {text: 'It did not start.', advice: 'Unplug it and plug it in again, or restart the browser.'},
       mediaEnded: {text: 'It has stopped.', advice: 'It was unplugged, or another program took it. Test again.'},
       mediaStopped: {text: 'It worked, and is off now.', advice: 'Nothing to do.'},
-      cameraStarting: {text: 'Waiting for the first picture.', advice: ''},
+      cameraStarting: {text: 'Waiting for the first picture.'},
       cameraOk: {text: 'It shows a moving picture.', advice: 'Nothing to do.'},
       cameraMuted: {text: 'It sends no picture.', advice: 'Open its cover, or end the other call that uses it.'},
       microphoneListening: {text: 'Say something.', advice: 'The bar moves when the microphone hears you.'},

@@ -9,7 +9,7 @@ import {readFileSync} from 'node:fs';
 import {after, before, test} from 'node:test';
 import {strings} from '../../../public/strings.js';
 import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
-import {openCall, press, waitForBothPictures} from '../lib/calls.js';
+import {press, waitForBothPictures} from '../lib/calls.js';
 import {enterCode, shownCode, shownDigits} from '../lib/codes.js';
 import {htmlNames, publicURL} from '../lib/html.js';
 import {assertFits, checkLooks, sizes} from '../lib/looks.js';
@@ -57,10 +57,16 @@ const scenes = {
   },
 
   'call.html': async (context, check) => {
-    const {ann, ben, first, second} = await openCall(browser, server.origin, {context});
+    const [ann, ben] = await Promise.all([create(context), create(context)]);
+    const first = await ann.open('/call.html');
+    await waitForTitle(first, 'Waiting for the other device');
+    await first.locator('.code-text').waitFor();
+    await check(first, 'call-waiting', ['.status', '#hang-up']);
+    const second = await ben.open(await sharedLink(first));
     await waitForBothPictures(first, second);
     await check(first, 'call', ['.status', '#hang-up']);
     await press(first, 'More');
+    await first.getByText('direct', {exact: true}).waitFor();
     await check(first, 'call-panel', ['#hang-up']);
     await press(first, 'More');
     await press(second, 'Camera');
@@ -116,10 +122,15 @@ const scenes = {
   },
 };
 
-/** @param {ContextOptions} context */
+/**
+ * Returns a device for which the server has an address of the network, so that its pages
+ * show links and QR codes.
+ * @param {ContextOptions} context
+ */
 async function create(context) {
   const device = await Device.create(browser, server.origin, context);
-  device.allowError(/addresses/); // refused on localhost without a network
+  const addresses = [{scheme: 'https', host: '192.0.2.17', port: 3000}, {scheme: 'https', host: '[2001:db8::17]', port: 3000}];
+  await device.context.route('**/addresses', route => route.fulfill({json: {addresses}}));
   return device;
 }
 

@@ -135,6 +135,20 @@ test('back and forward, and a link to another room', {skip}, async () => {
   await waitForPicture(screen);
 });
 
+test('a signal that was altered on the way is refused, and the page says so', {skip}, async () => {
+  const [ann, ben] = devices;
+  const alter = (/** @type {string} */ body) => body.replace(/"box":"..../, '"box":"AAAA');
+  await ann.context.route('**/inbox?to=*', route => route.continue({postData: alter(route.request().postData() ?? '')}));
+  const camera = await ann.open('/send.html');
+  const screen = await ben.open(await sharedLink(camera));
+  await pressStart(camera);
+  await waitForTitle(screen, 'A message of the other device cannot be decrypted');
+  await ann.context.unroute('**/inbox?to=*');
+  await camera.reload();
+  await pressStart(camera);
+  await waitForPicture(screen);
+});
+
 /** Runs in the page: returns the slot that it has in its room. */
 function slotOf() {
   return sessionStorage.getItem(`slot ${location.hash.slice(1, 23)}`);
