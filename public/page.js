@@ -129,7 +129,7 @@ export function bindStatus(context, endpoint, callNotice) {
     if (connection.place) nameTakeOver(connection.place);
     const error = findError();
     const reason = error || endpoint.state === 'connected' ? null : watch.reason;
-    const notice = error ?? (reason ? {tone: /** @type {const} */ ('bad'), ...reason} : withServerHint(callNotice(), endpoint, ice));
+    const notice = error ?? reasonNotice(reason) ?? withServerHint(callNotice(), endpoint, ice);
     statusView.show(notice, error ? connection.until : 0);
     const actions = error ? defaultActions : testAction; // a reload would end a call without a camera
     showActions(statusActions(), reason?.actions ?? (notice.tone === 'bad' ? actions : []), () => watch.retry());
@@ -235,6 +235,14 @@ async function openCodeBox(page, share) {
 async function openRememberBox(room, page) {
   const [{RememberBox}] = await Promise.all([import('./remember-box.js'), import('./remember.js'), import('./dom.js')]);
   new RememberBox(find('.remember', HTMLElement), {room, page});
+}
+
+/**
+ * @param {import('./reason.js').Reason | null} reason
+ * @returns {Notice | null}
+ */
+function reasonNotice(reason) {
+  return reason && {tone: 'bad', title: reason.title, hint: reason.hint};
 }
 
 /**

@@ -347,6 +347,7 @@ export const strings = {
     unreadable: {title: 'A message of the other device cannot be decrypted', hint: 'Reload this page on both devices.'},
     rejectedServers: 'The server lists STUN or TURN servers that this browser rejects. The call is made without them.',
     relayUsedUp: 'The server has used up its relay traffic of this month. The call connects only over a direct path, such as the same Wi-Fi.',
+    notLoaded: {title: 'This page did not load completely', hint: 'The server is busy or unreachable. This page reloads automatically.'},
     nextTry: (/** @type {{seconds: number}} */ {seconds}) => `Next try in ${seconds} s.`,
     useThisTab: 'Use this tab',
     useThisDevice: 'Use this device',
@@ -394,6 +395,8 @@ export const strings = {
   },
   test: {
     pageTitle: 'Test this device · inbox',
+    description: 'Check what a call needs: camera, microphone, server, STUN and TURN.',
+    noScript: 'This page needs JavaScript: the tests run in your browser, not on the server.',
     role: 'Self-test',
     title: 'Test this device',
     lead: 'This page checks what a call needs. It records nothing, and sends nothing to other devices.',
