@@ -160,7 +160,7 @@ async function translate(device) {
   const script = readFileSync(new URL('language.js', publicURL), 'utf8').replace('translations = []', "translations = ['ar']");
   const module = `export const strings = ${JSON.stringify(translated(strings))};`;
   await device.context.route('**/language.js', route => route.fulfill({body: script, contentType: 'text/javascript'}));
-  await device.context.route('**/strings.ar.js', route => route.fulfill({body: module, contentType: 'text/javascript'}));
+  await device.context.route(({pathname}) => pathname === '/strings.ar.js', route => route.fulfill({body: module, contentType: 'text/javascript'}));
 }
 
 test('the pages in a language from right to left', {skip}, async () => {
@@ -189,7 +189,7 @@ test('a page in English, or in a language without a translation, requests no tex
     const page = await device.open('/');
     await page.locator('.code-input').waitFor();
     assert.equal(await page.evaluate(() => document.documentElement.lang), 'en', locale);
-    assert.deepEqual(requested.filter(path => /strings\.|localize/.test(path)), ['/strings.js'], locale);
+    assert.deepEqual(requested.filter(path => /strings\.|localize/.test(path)), [], locale);
     await device.close();
   }
 });
