@@ -505,8 +505,8 @@ export const strings = {
     title: 'No such page · inbox',
     description: 'This page does not exist.',
     heading: 'There is no such page.',
-    lead: 'The address might be incomplete. Go to the {start}.',
-    start: 'start page',
+    lead: 'The address might be incomplete, or the page has moved.',
+    start: 'Start page',
   },
 };
 
