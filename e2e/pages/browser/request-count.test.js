@@ -9,8 +9,8 @@ import {Server} from '../lib/server.js';
 
 /** Maximum requests of both devices, pages and short codes included, until the pictures are shown. */
 const maxRequests = 79;
-/** The icon and the manifest of each page, which a browser without a window does not request. */
-const unseenFiles = 2;
+/** The manifest of each page, which a browser without a window does not request. */
+const unseenFiles = 1;
 
 /** @type {Server} */
 let server;
