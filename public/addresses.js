@@ -4,6 +4,8 @@
  * nothing on another device.
  */
 
+import {parseURL} from './room.js';
+
 const LOOPBACK = /^(localhost|.+\.localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|\[::1?\]|\[::ffff:(7f[\da-f]{2}:[\da-f]+|0:0)\])\.?$/;
 /** Milliseconds before a request that failed is repeated. */
 const RETRY_DELAYS = [1_000, 3_000, 8_000];
@@ -62,7 +64,6 @@ export function parseOrigins(response) {
 /** @param {any} address */
 function originOf(address) {
   const text = `${address?.scheme}://${address?.host}:${address?.port}`;
-  if (!/^https?:\/\/[^/?#@\\]+:\d+$/.test(text) || !URL.canParse(text)) return '';
-  const {origin, hostname} = new URL(text);
-  return isLoopback(hostname) ? '' : origin;
+  const url = /^https?:\/\/[^/?#@\\]+:\d+$/.test(text) ? parseURL(text) : null;
+  return url && !isLoopback(url.hostname) ? url.origin : '';
 }

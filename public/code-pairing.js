@@ -11,7 +11,7 @@
 import {CodeJoiner} from './code-joiner.js';
 import {CodeOwner} from './code-owner.js';
 import {parseCode} from './code.js';
-import {Room} from './room.js';
+import {Room, parseURL} from './room.js';
 
 /** Milliseconds after a joiner was let in before the next code. Usually the call connects before. */
 const NEXT_CODE_DELAY = 15_000;
@@ -246,8 +246,7 @@ function failureOf({state, reason, retry}) {
  * @returns {{page: RoomPage, url: string} | null}
  */
 export function resolveLink(link, base) {
-  if (!URL.canParse(link)) return null;
-  const {pathname, hash} = new URL(link);
+  const {pathname = '', hash = ''} = parseURL(link) ?? {};
   const [, page] = ROOM_PAGE.exec(pathname) ?? [];
   const room = hash && Room.from(hash);
   if (!page || !room) return null;

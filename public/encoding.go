@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/andybalholm/brotli"
 )
@@ -54,32 +55,59 @@ type representation struct {
 	body []byte
 }
 
-// representations returns the functions that return a file in each coding. A file is
-// compressed on its first request in a coding, by one goroutine.
-func representations(etag string, body []byte) map[coding]func() representation {
-	all := make(map[coding]func() representation, len(codings))
-	for _, c := range codings {
-		all[c] = sync.OnceValue(func() representation {
-			r := representation{etag: strconv.Quote(etag), body: c.compress(body)}
-			if c != identity {
-				r.etag = strconv.Quote(etag + "-" + string(c)) // RFC 9110, section 8.8.3.3
-			}
-			return r
-		})
+// encodings is a file in all codings. A file is compressed when a client first accepts
+// the coding, and then kept.
+type encodings struct {
+	etag string // without quotes
+	body []byte
+
+	gzip    func() *representation
+	brStart sync.Once
+	br      atomic.Pointer[representation] // nil until it is ready
+}
+
+func newEncodings(etag string, body []byte) *encodings {
+	e := &encodings{etag: etag, body: body}
+	e.gzip = sync.OnceValue(func() *representation { return e.in(gzipCoding) })
+	return e
+}
+
+// in compresses the file.
+func (e *encodings) in(c coding) *representation {
+	etag := e.etag
+	if c != identity {
+		etag += "-" + string(c) // each coding has its own: RFC 9110, section 8.8.3.3
 	}
-	return all
+	return &representation{etag: strconv.Quote(etag), body: c.compress(e.body)}
+}
+
+// negotiate returns the representation for a client. Brotli takes up to half a
+// second per file: the first client gets gzip, and Brotli is prepared meanwhile.
+func (e *encodings) negotiate(h http.Header) (coding, *representation) {
+	weights := encodingWeights(h["Accept-Encoding"])
+	c := preferredCoding(weights, codings)
+	if c == brCoding {
+		if ready := e.br.Load(); ready != nil {
+			return c, ready
+		}
+		e.brStart.Do(func() { go func() { e.br.Store(e.in(brCoding)) }() })
+		c = preferredCoding(weights, codings[1:])
+	}
+	if c == gzipCoding {
+		return c, e.gzip()
+	}
+	return identity, e.in(identity)
 }
 
 // maxEncodings is the number of codings of an Accept-Encoding field that are evaluated;
 // browsers send five.
 const maxEncodings = 16
 
-// acceptedCoding returns the coding that a client prefers (RFC 9110, section 12.5.3), of
-// equal ones the shortest. A client that accepts none gets identity.
-func acceptedCoding(h http.Header) coding {
-	weights := encodingWeights(h["Accept-Encoding"])
+// preferredCoding returns the coding of a list that a client prefers (RFC 9110, section
+// 12.5.3), of equal ones the first. A client that accepts none gets identity.
+func preferredCoding(weights map[string]int, list []coding) coding {
 	best, bestWeight := identity, 0
-	for _, c := range codings {
+	for _, c := range list {
 		weight, ok := weights[string(c)]
 		if !ok {
 			weight, ok = weights["*"]

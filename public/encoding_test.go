@@ -7,11 +7,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/andybalholm/brotli"
 )
 
-func TestAcceptedCoding(t *testing.T) {
+func TestPreferredCoding(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		fields []string
@@ -43,24 +44,56 @@ func TestAcceptedCoding(t *testing.T) {
 		{"too many fields", append(strings.Split(strings.Repeat("x,", maxEncodings), ","), "gzip"), identity},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := acceptedCoding(http.Header{"Accept-Encoding": tt.fields}); got != tt.want {
+			if got := preferredCoding(encodingWeights(tt.fields), codings); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})
 	}
 }
 
-func FuzzAcceptedCoding(f *testing.F) {
+func FuzzEncodingWeights(f *testing.F) {
 	for _, seed := range []string{"", "gzip, deflate, br;q=0.5", "*;q=0", ";;,,q=", "br;q=1.0000"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, field string) {
-		switch c := acceptedCoding(http.Header{"Accept-Encoding": {field}}); {
+		switch c := preferredCoding(encodingWeights([]string{field}), codings); {
 		case c == identity:
 		case !strings.Contains(strings.ToLower(field), string(c)) && !strings.Contains(field, "*"):
 			t.Errorf("got %s for %q, which does not list it", c, field)
 		}
 	})
+}
+
+// waitForBrotli requests files until their Brotli representations are ready.
+func waitForBrotli(t *testing.T, h http.Handler, paths ...string) {
+	t.Helper()
+	for _, path := range paths {
+		for deadline := time.Now().Add(30 * time.Second); do(h, "GET", path, "Accept-Encoding", "br").Header.Get("Content-Encoding") != "br"; {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s is not sent with Brotli after 30 s", path)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// A client does not wait for Brotli.
+func TestBrotliIsPreparedMeanwhile(t *testing.T) {
+	e := newEncodings("tag", []byte(strings.Repeat("export class Inbox {}\n", 1000)))
+	header := func(fields ...string) http.Header { return http.Header{"Accept-Encoding": fields} }
+	if c, _ := e.negotiate(header("gzip, br")); c != gzipCoding {
+		t.Errorf("first: got %s, want gzip", c)
+	}
+	for deadline := time.Now().Add(30 * time.Second); e.br.Load() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("Brotli is not ready after 30 s")
+		}
+	}
+	for fields, want := range map[string]coding{"gzip, br": brCoding, "br": brCoding, "gzip": gzipCoding, "": identity} {
+		if c, _ := e.negotiate(header(fields)); c != want {
+			t.Errorf("%q: got %s, want %s", fields, c, want)
+		}
+	}
 }
 
 // decode returns the decoded body of an answer.
@@ -85,7 +118,9 @@ func decode(t *testing.T, answer *http.Response) string {
 
 func TestEmbeddedInEachCoding(t *testing.T) {
 	pages := Embedded(Options{})
-	for _, path := range []string{"/", "/inbox.js", "/style.css", "/favicon.svg", "/nothing"} {
+	paths := []string{"/", "/inbox.js", "/style.css", "/favicon.svg", "/nothing"}
+	waitForBrotli(t, pages, paths...)
+	for _, path := range paths {
 		plain := do(pages, "GET", path)
 		want := bodyOf(t, plain)
 		etags := map[string]bool{plain.Header.Get("Etag"): true}
@@ -120,6 +155,7 @@ func wantEncoded(t *testing.T, answer *http.Response, coding string) {
 // A cache that has one coding must not get 304 for another.
 func TestEmbeddedNotModifiedInEachCoding(t *testing.T) {
 	pages := Embedded(Options{})
+	waitForBrotli(t, pages, "/peer.js")
 	for _, held := range []string{"", "gzip", "br"} {
 		etag := do(pages, "GET", "/peer.js", "Accept-Encoding", held).Header.Get("Etag")
 		for _, asked := range []string{"", "gzip", "br"} {
@@ -137,6 +173,7 @@ func TestEmbeddedNotModifiedInEachCoding(t *testing.T) {
 
 func TestEmbeddedHeadInEachCoding(t *testing.T) {
 	pages := Embedded(Options{})
+	waitForBrotli(t, pages, "/")
 	for _, c := range []string{"", "gzip", "br"} {
 		get, head := do(pages, "GET", "/", "Accept-Encoding", c), do(pages, "HEAD", "/", "Accept-Encoding", c)
 		for _, name := range []string{"Content-Encoding", "Content-Length", "Etag", "Vary"} {
@@ -161,7 +198,7 @@ func TestImagesAreNotCompressed(t *testing.T) {
 // A response to a module varies by origin as well.
 func TestVaryIsAdded(t *testing.T) {
 	pages := Embedded(Options{AllowOrigin: func(w http.ResponseWriter, _ *http.Request) { w.Header().Add("Vary", "Origin") }})
-	answer := do(pages, "GET", "/inbox.js", "Accept-Encoding", "br")
+	answer := do(pages, "GET", "/inbox.js", "Accept-Encoding", "gzip")
 	if got := strings.Join(answer.Header.Values("Vary"), ", "); got != "Origin, Accept-Encoding" {
 		t.Errorf("got Vary %q, want Origin, Accept-Encoding", got)
 	}

@@ -85,11 +85,11 @@ type embeddedPages struct {
 // embedded holds all pages by their path without the leading slash.
 type embedded map[string]page
 
-// page is a file with its response headers, in all codings.
+// page is a file with its response headers.
 type page struct {
 	mediaType string
 	body      []byte
-	encoded   map[coding]func() representation
+	encodings *encodings
 }
 
 // loadEmbedded returns all pages, which all handlers share. It panics on an error, which
@@ -117,7 +117,7 @@ func newPage(name string, body []byte) page {
 	return page{
 		mediaType: mediaTypes[path.Ext(name)],
 		body:      body,
-		encoded:   representations(hex.EncodeToString(sum[:12]), body),
+		encodings: newEncodings(hex.EncodeToString(sum[:12]), body),
 	}
 }
 
@@ -145,38 +145,39 @@ func (e embeddedPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve sends the whole page, or 304 to a client that has it. The pages are too small
 // for ranges, and have no modification time.
 func (p page) serve(w http.ResponseWriter, r *http.Request) {
-	c := p.negotiate(w, r)
-	body := p.encoded[c]()
+	body := p.negotiate(w, r)
 	h := w.Header()
 	h.Set("Etag", body.etag)
 	if matchesETag(r, body.etag) {
+		h.Del("Content-Encoding")
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
 	h.Set("Accept-Ranges", "none")
-	p.write(w, r, http.StatusOK, c)
+	p.write(w, r, http.StatusOK, body)
 }
 
-// negotiate selects the coding of the response.
-func (p page) negotiate(w http.ResponseWriter, r *http.Request) coding {
+// negotiate selects the coding of the response and sets its header fields.
+func (p page) negotiate(w http.ResponseWriter, r *http.Request) *representation {
 	if !compressible[p.mediaType] {
-		return identity
+		return p.encodings.in(identity)
 	}
-	w.Header().Add("Vary", "Accept-Encoding")
-	return acceptedCoding(r.Header)
-}
-
-func (p page) write(w http.ResponseWriter, r *http.Request, status int, c coding) {
 	h := w.Header()
-	body := p.encoded[c]().body
-	h.Set("Content-Type", p.mediaType)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Add("Vary", "Accept-Encoding")
+	c, body := p.encodings.negotiate(r.Header)
 	if c != identity {
 		h.Set("Content-Encoding", string(c))
 	}
+	return body
+}
+
+func (p page) write(w http.ResponseWriter, r *http.Request, status int, body *representation) {
+	h := w.Header()
+	h.Set("Content-Type", p.mediaType)
+	h.Set("Content-Length", strconv.Itoa(len(body.body)))
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		w.Write(body)
+		w.Write(body.body)
 	}
 }
 

@@ -107,3 +107,15 @@ export function fromBase64url(text) {
   const bytes = Uint8Array.from(binary, character => character.charCodeAt(0));
   return base64url(bytes) === text ? bytes : null;
 }
+
+/**
+ * Returns a URL, or null if a text is none. Safari before 17 has no URL.parse.
+ * @param {string} text
+ */
+export function parseURL(text) {
+  try {
+    return new URL(text);
+  } catch {
+    return null;
+  }
+}

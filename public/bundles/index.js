@@ -64,6 +64,13 @@ function fromBase64url(text) {
   const bytes = Uint8Array.from(binary, (character) => character.charCodeAt(0));
   return base64url(bytes) === text ? bytes : null;
 }
+function parseURL(text) {
+  try {
+    return new URL(text);
+  } catch {
+    return null;
+  }
+}
 var VERSION = 1;
 var NONCE_BYTES = 12;
 var TAG_BYTES = 16;
@@ -668,8 +675,7 @@ function failureOf({ state, reason, retry }) {
   return reason === "no-answer" && retry?.error.status === 429 ? "limited" : reason;
 }
 function resolveLink(link, base) {
-  if (!URL.canParse(link)) return null;
-  const { pathname, hash } = new URL(link);
+  const { pathname = "", hash = "" } = parseURL(link) ?? {};
   const [, page] = ROOM_PAGE.exec(pathname) ?? [];
   const room = hash && Room.from(hash);
   if (!page || !room) return null;

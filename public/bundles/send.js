@@ -677,6 +677,13 @@ function fromBase64url(text) {
   const bytes = Uint8Array.from(binary, (character) => character.charCodeAt(0));
   return base64url(bytes) === text ? bytes : null;
 }
+function parseURL(text) {
+  try {
+    return new URL(text);
+  } catch {
+    return null;
+  }
+}
 var VERSION = 1;
 var NONCE_BYTES = 12;
 var TAG_BYTES = 16;
@@ -1299,8 +1306,7 @@ function failureOf({ state, reason, retry }) {
   return reason === "no-answer" && retry?.error.status === 429 ? "limited" : reason;
 }
 function resolveLink(link, base) {
-  if (!URL.canParse(link)) return null;
-  const { pathname, hash } = new URL(link);
+  const { pathname = "", hash = "" } = parseURL(link) ?? {};
   const [, page] = ROOM_PAGE.exec(pathname) ?? [];
   const room = hash && Room.from(hash);
   if (!page || !room) return null;
@@ -2198,9 +2204,8 @@ function parseOrigins(response) {
 }
 function originOf(address) {
   const text = `${address?.scheme}://${address?.host}:${address?.port}`;
-  if (!/^https?:\/\/[^/?#@\\]+:\d+$/.test(text) || !URL.canParse(text)) return "";
-  const { origin, hostname } = new URL(text);
-  return isLoopback(hostname) ? "" : origin;
+  const url = /^https?:\/\/[^/?#@\\]+:\d+$/.test(text) ? parseURL(text) : null;
+  return url && !isLoopback(url.hostname) ? url.origin : "";
 }
 /*! uqr 0.1.3, dist/index.mjs unchanged below this line. https://github.com/unjs/uqr, MIT, see uqr.LICENSE.txt */
 var QrCodeDataType = ((QrCodeDataType2) => {
