@@ -6,8 +6,6 @@ import (
 	"runtime"
 	"testing"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -217,7 +215,7 @@ func TestOldDebtorDoesNotBlockEviction(t *testing.T) {
 		l.Take(ip4(10_000+i), at(float64(10+i)))
 	}
 	for i := range l.shards {
-		if shared := l.shards[i].overflow; shared != [len(shared)]*rate.Limiter{} {
+		if shared := l.shards[i].overflow; shared != [len(shared)]*tokenBucket{} {
 			t.Fatalf("new addresses share %v, want a bucket for each", shared)
 		}
 	}
