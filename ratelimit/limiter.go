@@ -27,6 +27,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -42,7 +44,7 @@ const (
 )
 
 // DefaultTableSize is the default number of addresses in debt that a [Limiter] remembers.
-// Each takes about 130 bytes: 17 MiB when the table is full.
+// Each takes about 200 bytes: 25 MiB when the table is full.
 const DefaultTableSize = 128 << 10
 
 // Budget is the size of a token bucket: Burst tokens, refilled at PerSecond tokens per
@@ -78,12 +80,12 @@ type limiterShard struct {
 	buckets  map[key]*bucket
 	oldest   *bucket // list by last use
 	newest   *bucket
-	overflow [overflowBuckets / limiterShards]*tokenBucket
+	overflow [overflowBuckets / limiterShards]*rate.Limiter
 }
 
 type bucket struct {
 	key          key
-	tokens       tokenBucket
+	limiter      *rate.Limiter
 	older, newer *bucket
 }
 
@@ -193,11 +195,10 @@ func (l *Limiter) take(k key, now time.Time) Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := l.bucketLocked(s, k, hash, now)
-	if wait := b.timeUntil(1, now); wait > 0 {
-		return Result{Wait: wait, Used: 1}
+	if b.AllowN(now, 1) {
+		return Result{OK: true, Used: 1 - b.TokensAt(now)/float64(b.Burst())}
 	}
-	b.charge(1, now)
-	return Result{OK: true, Used: 1 - b.tokens/b.burst}
+	return Result{Wait: timeUntil(b, 1, now), Used: 1}
 }
 
 func (l *Limiter) ready(k key, now time.Time) Result {
@@ -210,14 +211,14 @@ func (l *Limiter) ready(k key, now time.Time) Result {
 	defer s.mu.Unlock()
 	b := s.overflow[hash/limiterShards%uint64(len(s.overflow))]
 	if known := s.buckets[k]; known != nil {
-		b = &known.tokens
+		b = known.limiter
 	} else if len(s.buckets) < l.perShard {
 		return Result{OK: true}
 	}
-	if b == nil || b.at(now) >= 1 {
+	if b == nil || b.TokensAt(now) >= 1 {
 		return Result{OK: true}
 	}
-	return Result{Wait: b.timeUntil(1, now)}
+	return Result{Wait: timeUntil(b, 1, now)}
 }
 
 // tokens returns how many tokens the bucket of k has. It is negative in debt.
@@ -230,14 +231,14 @@ func (l *Limiter) tokens(k key, now time.Time) float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if known := s.buckets[k]; known != nil {
-		return known.tokens.at(now)
+		return known.limiter.TokensAt(now)
 	}
 	if len(s.buckets) >= l.perShard {
 		if b := s.overflow[hash/limiterShards%uint64(len(s.overflow))]; b != nil {
-			return b.at(now)
+			return b.TokensAt(now)
 		}
 	}
-	return l.full(k, now).tokens
+	return float64(l.newBucket(k).Burst())
 }
 
 func (l *Limiter) charge(k key, now time.Time) {
@@ -248,7 +249,7 @@ func (l *Limiter) charge(k key, now time.Time) {
 	s := &l.shards[hash%limiterShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.bucketLocked(s, k, hash, now).charge(1, now)
+	l.bucketLocked(s, k, hash, now).ReserveN(now, 1)
 }
 
 func (l *Limiter) chargeKeyN(k key, n int, maxDebt time.Duration, now time.Time) time.Duration {
@@ -257,21 +258,21 @@ func (l *Limiter) chargeKeyN(k key, n int, maxDebt time.Duration, now time.Time)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := l.bucketLocked(s, k, hash, now)
-	if owed := b.timeUntil(0, now); owed > maxDebt {
+	if owed := timeUntil(b, 0, now); owed > maxDebt {
 		return owed
 	}
-	b.charge(float64(n), now)
-	return b.timeUntil(0, now)
+	b.ReserveN(now, min(n, b.Burst()))
+	return timeUntil(b, 0, now)
 }
 
 // bucketLocked returns the bucket of k, created if there is room for it, or a shared one.
-func (l *Limiter) bucketLocked(s *limiterShard, k key, hash uint64, now time.Time) *tokenBucket {
+func (l *Limiter) bucketLocked(s *limiterShard, k key, hash uint64, now time.Time) *rate.Limiter {
 	b := s.buckets[k]
 	if b == nil {
 		if len(s.buckets) >= l.perShard && !l.evictLocked(s, now) {
-			return l.overflowLocked(s, hash, now)
+			return l.overflowLocked(s, hash)
 		}
-		b = &bucket{key: k, tokens: l.full(k, now)}
+		b = &bucket{key: k, limiter: l.newBucket(k)}
 		s.buckets[k] = b
 		l.total.Add(1)
 	}
@@ -279,24 +280,21 @@ func (l *Limiter) bucketLocked(s *limiterShard, k key, hash uint64, now time.Tim
 	// Evict one full bucket even while there is room, so that the table is as small as
 	// the traffic.
 	l.dropIfFullLocked(s, s.oldest, now)
-	return &b.tokens
+	return b.limiter
 }
 
-// full returns a full bucket with the budget of k.
-func (l *Limiter) full(k key, now time.Time) tokenBucket {
+func (l *Limiter) newBucket(k key) *rate.Limiter {
 	factor := 1
 	if k.isNetwork() {
 		factor = networkFactor
 	}
-	burst := float64(l.budget.Burst * factor)
-	return tokenBucket{perSecond: l.budget.PerSecond * float64(factor), burst: burst, tokens: burst, last: now}
+	return rate.NewLimiter(rate.Limit(l.budget.PerSecond*float64(factor)), l.budget.Burst*factor)
 }
 
-func (l *Limiter) overflowLocked(s *limiterShard, hash uint64, now time.Time) *tokenBucket {
+func (l *Limiter) overflowLocked(s *limiterShard, hash uint64) *rate.Limiter {
 	b := &s.overflow[hash/limiterShards%uint64(len(s.overflow))]
 	if *b == nil {
-		full := l.full(key{}, now)
-		*b = &full
+		*b = rate.NewLimiter(rate.Limit(l.budget.PerSecond), l.budget.Burst)
 	}
 	return *b
 }
@@ -319,7 +317,7 @@ func (l *Limiter) evictLocked(s *limiterShard, now time.Time) bool {
 
 // dropIfFullLocked drops a full bucket, unless it is the newest.
 func (l *Limiter) dropIfFullLocked(s *limiterShard, b *bucket, now time.Time) bool {
-	if b == s.newest || b.tokens.at(now) < b.tokens.burst {
+	if b == s.newest || b.limiter.TokensAt(now) < float64(b.limiter.Burst()) {
 		return false
 	}
 	s.unlinkLocked(b)
@@ -354,4 +352,10 @@ func (s *limiterShard) unlinkLocked(b *bucket) {
 		s.newest = b.older
 	}
 	b.older, b.newer = nil, nil
+}
+
+// timeUntil returns how long until b has that many tokens.
+func timeUntil(b *rate.Limiter, tokens float64, now time.Time) time.Duration {
+	missing := tokens - b.TokensAt(now)
+	return time.Duration(missing / float64(b.Limit()) * float64(time.Second))
 }

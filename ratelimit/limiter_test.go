@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -215,7 +217,7 @@ func TestOldDebtorDoesNotBlockEviction(t *testing.T) {
 		l.Take(ip4(10_000+i), at(float64(10+i)))
 	}
 	for i := range l.shards {
-		if shared := l.shards[i].overflow; shared != [len(shared)]*tokenBucket{} {
+		if shared := l.shards[i].overflow; shared != [len(shared)]*rate.Limiter{} {
 			t.Fatalf("new addresses share %v, want a bucket for each", shared)
 		}
 	}
