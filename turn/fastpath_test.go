@@ -254,20 +254,19 @@ type socketPair struct {
 	*pair
 	socket    *udpSocket
 	clients   [2]*net.UDPConn
-	buf, oob  []byte
 	allocated [2]*allocation
 }
 
 func newSocketPair(t testing.TB) *socketPair {
 	t.Helper()
-	p := &socketPair{pair: newPair(t), buf: make([]byte, headroomBytes+maxMessageBytes+1+tailroomBytes), oob: make([]byte, packetInfoBytes)}
+	p := &socketPair{pair: newPair(t)}
 	conn, err := net.ListenUDP("udp", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetReadBuffer(4 << 20)
-	p.socket = &udpSocket{s: p.Server, conn: conn, packetInfo: enablePacketInfo(conn), clients: make(map[fiveTuple]*allocation)}
+	p.socket = newUDPSocket(p.Server, conn)
 	server := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: conn.LocalAddr().(*net.UDPAddr).Port}
 	for i := range p.clients {
 		if p.clients[i], err = net.DialUDP("udp4", nil, server); err != nil {
@@ -292,7 +291,7 @@ func (p *socketPair) relayOne(t testing.TB, packet []byte) {
 	if _, err := p.clients[0].Write(packet); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.socket.receive(p.buf, p.oob); err != nil {
+	if err := p.socket.receive(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -329,13 +328,14 @@ func BenchmarkFastPath(b *testing.B) {
 	})
 	b.Run("forwarder", func(b *testing.B) {
 		to := p.clients[1].LocalAddr().(*net.UDPAddr).AddrPort()
+		buf := make([]byte, 2000)
 		for range b.N {
 			p.clients[0].Write(packet)
-			n, _, err := p.socket.conn.ReadFromUDPAddrPort(p.buf)
+			n, _, err := p.socket.conn.ReadFromUDPAddrPort(buf)
 			if err != nil {
 				b.Fatal(err)
 			}
-			p.socket.conn.WriteToUDPAddrPort(p.buf[:n], to)
+			p.socket.conn.WriteToUDPAddrPort(buf[:n], to)
 		}
 	})
 	if state := p.State(); state.UDP.RelayedPackets == 0 || state.Dropped["rate"] != 0 {
@@ -363,6 +363,7 @@ func FuzzDatagram(f *testing.F) {
 			buf := make([]byte, headroomBytes+len(raw)+tailroomBytes)
 			copy(buf[headroomBytes:], raw)
 			p.socket.handle(message{buf, headroomBytes, headroomBytes + len(raw)}, source)
+			p.socket.flush()
 			if after := p.State(); after.UDP.Allocated != before.UDP.Allocated {
 				t.Error("an allocation without credentials")
 			}
