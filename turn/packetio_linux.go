@@ -11,15 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// batchSize bounds the datagrams of one system call. Sending as many takes about 80 µs, for
-// which the runtime cannot stop the goroutine.
-const batchSize = 16
+const (
+	// batchSize bounds the datagrams of one system call. Sending as many takes about 80 µs.
+	batchSize = 16
+	// maxRawBatches is how many batches in a row are received without waiting before the
+	// runtime is told of the system calls.
+	maxRawBatches = 4
+)
 
 // batchIO is a packetIO with one system call for all datagrams that wait, up to batchSize.
 //
-// The system calls are raw, which is correct as they do not wait: the runtime does not release
-// the processor during the call. Otherwise each one after an idle moment wakes the runtime's
-// monitor thread, which costs more than receiving a datagram.
+// The system calls are raw, which is possible as they do not wait: the runtime is not told of
+// them. Otherwise each call after an idle moment wakes the runtime's monitor thread, which costs
+// as much as receiving some datagrams. But this thread is also what interrupts a goroutine that
+// does not wait. So the calls are no longer raw when datagrams arrive faster than they are
+// handled.
 type batchIO struct {
 	conn     syscall.RawConn
 	ipv6     bool
@@ -28,9 +34,13 @@ type batchIO struct {
 	oobs     [batchSize][packetInfoBytes]byte
 	received int
 	err      error
+	batches  int        // received without waiting
 	packets  []outgoing // in send
 	next     int        // of packets
-	// recvmmsg and sendmmsg are the methods, as a method value costs memory.
+
+	// rawCall and call are functions of the same names, except in tests.
+	rawCall, call mmsgCall
+	// recvmmsg and sendmmsg are methods, as a method value takes memory.
 	recvmmsg, sendmmsg func(fd uintptr) bool
 }
 
@@ -52,35 +62,46 @@ func (h *mmsghdrs) init() {
 	}
 }
 
-// call passes the messages from first to last to recvmmsg or sendmmsg.
-func (h *mmsghdrs) call(trap, fd uintptr, first, last int) (n int, errno syscall.Errno) {
-	for {
-		r, _, errno := unix.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(&h.messages[first])), uintptr(last-first), unix.MSG_DONTWAIT, 0, 0)
-		if errno != unix.EINTR {
-			return int(r), errno
-		}
-	}
+// mmsgCall passes the messages from first to last, without it, to recvmmsg or sendmmsg.
+type mmsgCall func(trap, fd uintptr, h *mmsghdrs, first, last int) (n int, errno syscall.Errno)
+
+func rawCall(trap, fd uintptr, h *mmsghdrs, first, last int) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(&h.messages[first])), uintptr(last-first), unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}
+
+func call(trap, fd uintptr, h *mmsghdrs, first, last int) (int, syscall.Errno) {
+	n, _, errno := unix.Syscall6(trap, fd, uintptr(unsafe.Pointer(&h.messages[first])), uintptr(last-first), unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
 }
 
 // newPacketIO returns a batchIO, or a singleIO if a filter of system calls refuses those of a
 // batch.
 func newPacketIO(conn *net.UDPConn) packetIO {
+	if b := newBatchIO(conn); b != nil {
+		return b
+	}
+	return newSingleIO(conn)
+}
+
+// newBatchIO returns nil if the system refuses the system calls.
+func newBatchIO(conn *net.UDPConn) *batchIO {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return newSingleIO(conn)
+		return nil
 	}
-	b := &batchIO{conn: raw}
+	b := &batchIO{conn: raw, received: batchSize, rawCall: rawCall, call: call}
 	b.recvmmsg, b.sendmmsg = b.receiveNow, b.sendNow
 	supported := false
 	raw.Control(func(fd uintptr) {
 		domain, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN)
 		b.ipv6 = domain == unix.AF_INET6
-		_, noReceive := b.in.call(unix.SYS_RECVMMSG, fd, 0, 0)
-		_, noSend := b.out.call(unix.SYS_SENDMMSG, fd, 0, 0)
+		_, noReceive := rawCall(unix.SYS_RECVMMSG, fd, &b.in, 0, 0)
+		_, noSend := rawCall(unix.SYS_SENDMMSG, fd, &b.out, 0, 0)
 		supported = err == nil && noReceive == 0 && noSend == 0
 	})
 	if !supported {
-		return newSingleIO(conn)
+		return nil
 	}
 	b.in.init()
 	b.out.init()
@@ -89,8 +110,20 @@ func newPacketIO(conn *net.UDPConn) packetIO {
 		b.in.iovecs[i].SetLen(bufferBytes - headroomBytes - tailroomBytes)
 		b.in.messages[i].Control = &b.oobs[i][0]
 	}
-	b.received = batchSize
 	return b
+}
+
+// mmsg is one system call. It repeats those that a signal interrupts.
+func (b *batchIO) mmsg(trap, fd uintptr, h *mmsghdrs, first, last int) (n int, errno syscall.Errno) {
+	call := b.rawCall
+	if b.batches > maxRawBatches {
+		call = b.call
+	}
+	for {
+		if n, errno = call(trap, fd, h, first, last); errno != unix.EINTR {
+			return n, errno
+		}
+	}
 }
 
 func (b *batchIO) receive() (int, error) {
@@ -99,6 +132,7 @@ func (b *batchIO) receive() (int, error) {
 		b.in.messages[i].SetControllen(packetInfoBytes)
 	}
 	b.received, b.err = 0, nil
+	b.batches++
 	if err := b.conn.Read(b.recvmmsg); err != nil {
 		return 0, err
 	}
@@ -107,11 +141,12 @@ func (b *batchIO) receive() (int, error) {
 
 // receiveNow returns false if no datagram waits.
 func (b *batchIO) receiveNow(fd uintptr) bool {
-	n, errno := b.in.call(unix.SYS_RECVMMSG, fd, 0, batchSize)
+	n, errno := b.mmsg(unix.SYS_RECVMMSG, fd, &b.in, 0, batchSize)
 	switch errno {
 	case 0:
 		b.received = n
 	case unix.EAGAIN:
+		b.batches = 0
 		return false
 	default:
 		b.err = errno
@@ -141,11 +176,11 @@ func (b *batchIO) send(packets []outgoing) {
 // not accept, and returns the error when this packet is the first one.
 func (b *batchIO) sendNow(fd uintptr) bool {
 	for b.next < len(b.packets) {
-		n, errno := b.out.call(unix.SYS_SENDMMSG, fd, b.next, len(b.packets))
+		n, errno := b.mmsg(unix.SYS_SENDMMSG, fd, &b.out, b.next, len(b.packets))
 		if errno == unix.EAGAIN {
 			return false
 		}
-		if errno != 0 {
+		if errno != 0 || n < 1 {
 			b.next++
 			continue
 		}
