@@ -1,8 +1,8 @@
 // Turnload measures the cost of relaying packets between two clients of the server.
 //
 // It starts the server, coturn, and a bare UDP forwarder as a baseline, which copies packets
-// from one client to another without any checks. All get the same load in alternating rounds
-// of the same run, so that other load on the machine affects all of them. Half of the clients
+// from one client to another without any checks. All get the same load in short alternating
+// rounds of the same run, so that other load on the machine affects all of them. Half of the clients
 // call the other half; each pair has its own loopback address.
 //
 //	go run ./turnload                                     all targets
@@ -47,8 +47,8 @@ func parse(args []string, logs io.Writer) (cfg config, err error) {
 	f.IntVar(&cfg.size, "size", 1200, "payload of a packet in bytes")
 	f.IntVar(&cfg.udpRate, "udp-rate", 8000, "packets per second of all clients over UDP")
 	f.IntVar(&cfg.tlsRate, "tls-rate", 6000, "packets per second of all clients over TLS")
-	f.IntVar(&cfg.rounds, "rounds", 5, "rounds per target")
-	f.DurationVar(&cfg.duration, "duration", 3*time.Second, "duration of a round")
+	f.IntVar(&cfg.rounds, "rounds", 15, "rounds per target")
+	f.DurationVar(&cfg.duration, "duration", time.Second, "duration of a round")
 	f.IntVar(&cfg.memory, "memory", 500, "allocations whose memory is measured")
 	f.StringVar(&cfg.transport, "transport", "both", "transport to measure: udp, tls or both, which includes the memory")
 	f.StringVar(&cfg.other, "other", "", "another build of the server to measure: `NAME=PATH` of the program")
