@@ -12,7 +12,10 @@ import (
 // no library.
 func TestPackagesDoNotImportOneAnother(t *testing.T) {
 	libraries := []string{"inbox/inbox", "inbox/ratelimit", "inbox/tlsmgr", "inbox/turn", "inbox/public"}
-	leaves := []string{command + "/internal/host", command + "/internal/memory", command + "/internal/logging", command + "/internal/sdnotify"}
+	var leaves []string
+	for _, name := range []string{"host", "logging", "memory", "nearest", "sdnotify", "units"} {
+		leaves = append(leaves, command+"/internal/"+name)
+	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}`, "inbox/...").CombinedOutput()
 	if err != nil {
 		t.Fatalf("go list: %v\n%s", err, out)

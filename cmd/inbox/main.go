@@ -3,7 +3,9 @@
 // also serves pages that show a camera on another screen.
 //
 //	inbox [options]
+//	inbox config [options]
 //	inbox doctor [options]
+//	inbox help [topic]
 //	inbox version
 //
 // Without options it listens on port 3000 of all addresses, over HTTPS, and
@@ -15,12 +17,14 @@
 //
 //	command line     -inbox-timeout 120
 //	environment      INBOX_INBOX_TIMEOUT=120
+//	-env-file        INBOX_INBOX_TIMEOUT=120
 //	-config file     inbox-timeout 120
-//	default          shown by -h
+//	default          shown by -h all
 //
-// The file contains one option per line: the name, a space and the value. Lines
-// that begin with # are comments. Durations are in seconds, sizes in bytes, and
-// a limit of 0 means unlimited.
+// The -config file contains one option per line: the name, a space and the value.
+// Lines that begin with # are comments. Plain numbers are seconds, bytes, GB or
+// Mbit/s; units such as 2m, 64MiB and 1Gbit/s are accepted. A limit of 0 means
+// unlimited. The config command prints each value in force and its source.
 //
 // The state directory is set by -state. The default is the first directory of
 // $STATE_DIRECTORY, which systemd sets, or else the user's state directory. It

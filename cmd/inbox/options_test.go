@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"inbox/cmd/inbox/internal/config"
+	"inbox/cmd/inbox/internal/help"
 )
 
 func TestInvalidOptions(t *testing.T) {
@@ -16,7 +17,6 @@ func TestInvalidOptions(t *testing.T) {
 		{"-inbox-timeout 0", `-inbox-timeout "0" (from command line): must be from 1`},
 		{"-inbox-timeout -1", "-inbox-timeout"},
 		{"-inbox-timeout 1.5", "must be a whole number"},
-		{"-inbox-timeout 60s", "must be a whole number"},
 		{"-inbox-timeout 9999999999999", "must be from 1"},
 		{"-inbox-capacity -1", "-inbox-capacity"},
 		{"-cleanup-interval 0", "-cleanup-interval"},
@@ -43,7 +43,7 @@ func TestInvalidOptions(t *testing.T) {
 		{"-cors-origins https://a.example,", "is not an origin"},
 		{"-ice-servers http://a.example", "-ice-servers"},
 		{"-ice-servers stun:", "-ice-servers"},
-		{"-ice-servers stun:h?transport=udp", `-ice-servers: ICE server "stun:h": a STUN server has no ?transport=`},
+		{"-ice-servers stun:h?transport=udp", `-ice-servers (from command line): ICE server "stun:h": a STUN server has no ?transport=`},
 		{"-ice-servers stun:h:99999", "the port must be a number from 1 to 65535"},
 		{"-ice-servers stun:2001:db8::1", "an IPv6 address must be in brackets"},
 		{"-ice-servers /no/such/file", "-ice-servers"},
@@ -57,7 +57,7 @@ func TestInvalidOptions(t *testing.T) {
 		{"-turn https://turn.example.org", "is a URL"},
 		{"-turn a.example,b.example", "-turn"},
 		{"-turn-bind 3478", `-turn-bind "3478"`},
-		{"-turn-rate -1", "must be from 0 to 1000000"},
+		{"-turn-rate 1000001", "must be from 0 to 1000000"},
 		{"-turn-month 1000000001", "must be from 0 to 1000000000"},
 		{"-store redis://h -turn turn.example.org", "requires -store-key-file"},
 		{"-log-format xml", "-log-format"},
@@ -68,7 +68,7 @@ func TestInvalidOptions(t *testing.T) {
 		{"-metrics-bind 9090", "must be an address and a port"},
 		{"-json", "applies only to the doctor"},
 		{"-renew-test", "applies only to the doctor"},
-		{"-nonsense", "inbox -h"},
+		{"-nonsense", "inbox -h all"},
 		{"-domian a.example", "did you mean -domain?"},
 		{"-inbox_timeout 5", "did you mean -inbox-timeout?"},
 		{"-domain my_host.example -acme-agree", `-domain "my_host.example" (from command line): "my_host.example" contains an underscore`},
@@ -143,10 +143,39 @@ func TestICECredentialsAreNotRepeated(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, arg := range []string{"-h", "--help"} {
-		code, stdout, stderr := runOnce(t, nil, arg)
-		if code != exitDone || stderr != "" || stdout != config.Usage() {
-			t.Errorf("%s: exit code %d, output %q and errors %q, want 0, the help text and none", arg, code, stdout, stderr)
+	for args, topic := range map[string]string{
+		"-h": config.ShortHelp, "--help": config.ShortHelp, "-rate x -h": config.ShortHelp, "-h all": "all", "-help exit codes": "exit-codes",
+		"help": config.HelpTopics, "help -h": config.HelpTopics, "help turn": "turn", "help -turn": "-turn", "help INBOX_TURN": "INBOX_TURN",
+		"doctor -h": "doctor", "config --help": "config", "doctor -h units": "units",
+	} {
+		want, err := help.Text(topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code, stdout, stderr := runOnce(t, []string{"INBOX_RATE=x"}, strings.Fields(args)...)
+		if code != exitDone || stderr != "" || stdout != want {
+			t.Errorf("%s: exit code %d, output %q and errors %q, want 0, %q and none", args, code, stdout, stderr, want)
+		}
+	}
+}
+
+// TestAllErrorsAreReported checks that each error has its line.
+func TestAllErrorsAreReported(t *testing.T) {
+	for _, row := range []struct {
+		args string
+		want []string
+	}{
+		{"-domian a -rate x -cors false -inbox-timeout 5min extra", []string{"-domian", "-rate", "-cors", "-inbox-timeout", `"extra"`, "(from INBOX_BURST)"}},
+		{"config -bind 1 -poll-timeout 70 -metrics-bind 2 -store-ca x -turn of -burst 5", []string{"-bind", "-poll-timeout", "-metrics-bind", "-store-ca", "-turn"}},
+	} {
+		code, stdout, stderr := runOnce(t, []string{"INBOX_BURST=x"}, strings.Fields(row.args)...)
+		if code != exitUsage || stdout != "" || strings.Count(stderr, "\n") != len(row.want) || strings.Count(stderr, "inbox: ") != len(row.want) {
+			t.Errorf("%s: exit code %d, %q and %q; want 2 and %d lines", row.args, code, stdout, stderr, len(row.want))
+		}
+		for _, part := range row.want {
+			if !strings.Contains(stderr, part) {
+				t.Errorf("%s: got %q, want a line with %s", row.args, stderr, part)
+			}
 		}
 	}
 }

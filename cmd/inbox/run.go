@@ -3,15 +3,16 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
+	"inbox/cmd/inbox/internal/help"
 	"inbox/cmd/inbox/internal/host"
 	"inbox/cmd/inbox/internal/memory"
 	"inbox/cmd/inbox/internal/sdnotify"
@@ -39,13 +40,13 @@ type process struct {
 // run runs the program until ctx is done, and returns the exit code.
 func run(ctx context.Context, p process) int {
 	options, err := config.Parse(p.args, p.environ)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		io.WriteString(p.stdout, config.Usage())
-		return exitDone
-	case err != nil:
+	if err != nil {
 		return p.fail(exitUsage, err)
-	case options.Command == config.Version:
+	}
+	switch options.Command {
+	case config.Help:
+		return p.printHelp(options.Topic)
+	case config.Version:
 		fmt.Fprintln(p.stdout, version())
 		return exitDone
 	}
@@ -53,14 +54,31 @@ func run(ctx context.Context, p process) int {
 	if err != nil {
 		return p.fail(exitUsage, err)
 	}
-	if options.Command == config.Doctor {
+	switch options.Command {
+	case config.Doctor:
 		if !doctor.Run(ctx, server.DoctorConfig(cfg), p.stdout) {
 			return exitFailure
 		}
 		return exitDone
+	case config.ShowConfig:
+		return p.showConfig(options, cfg)
 	}
+	return p.serve(ctx, cfg)
+}
+
+func (p process) printHelp(topic string) int {
+	text, err := help.Text(topic)
+	if err != nil {
+		return p.fail(exitUsage, err)
+	}
+	io.WriteString(p.stdout, text)
+	return exitDone
+}
+
+// serve runs the server.
+func (p process) serve(ctx context.Context, cfg *config.Config) int {
 	memory.SetLimit(cfg.MaxMemoryBytes)
-	err = server.Run(ctx, cfg, server.Process{
+	err := server.Run(ctx, cfg, server.Process{
 		Version: buildVersion(), Getenv: p.getenv, Stderr: p.stderr, Columns: p.columns, ForceStop: p.forceStop, Timeouts: p.timeouts,
 	})
 	switch {
@@ -72,10 +90,13 @@ func run(ctx context.Context, p process) int {
 	return exitDone
 }
 
-// fail prints an error, with its priority if the journal reads it, and returns the code.
+// fail prints the lines of an error, with their priority if the journal reads them, and returns
+// the code.
 func (p process) fail(code int, err error) int {
 	prefix := sdnotify.PriorityPrefix(sdnotify.JournalWriter(p.stderr, p.getenv), slog.LevelError)
-	fmt.Fprintf(p.stderr, "%sinbox: %v\n", prefix, err)
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(p.stderr, "%sinbox: %s\n", prefix, line)
+	}
 	return code
 }
 

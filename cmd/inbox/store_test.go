@@ -127,11 +127,11 @@ func TestInvalidStoreOptions(t *testing.T) {
 		want string
 		args []string
 	}{
-		{"-store must begin with redis://", []string{"-store", "http://:geheim@host"}},
+		{"-store (from command line): the address must begin with redis://", []string{"-store", "http://:geheim@host"}},
 		{"HOST:PORT", []string{"-store", "redis://:geheim@host:port"}},
 		{"conflicts with -store", []string{"-store", "redis://host", "-store-file", short}},
 		{"no such file", []string{"-store-file", filepath.Join(dir, "none")}},
-		{"the address in -store-file must begin with", []string{"-store-file", short}},
+		{"-store-file (from command line): the address must begin with", []string{"-store-file", short}},
 		{"requires -store", []string{"-store-key-file", short}},
 		{"requires -store", []string{"-store-replicas", "1"}},
 		{"from 0 to 100", []string{"-store", "redis://host", "-store-replicas", "-1"}},

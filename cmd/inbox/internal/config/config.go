@@ -139,6 +139,20 @@ type Warning struct {
 	Fix string
 }
 
+// LogWarnings logs mistakes in the options.
+func LogWarnings(warnings []Warning, log *slog.Logger) {
+	for _, w := range warnings {
+		attrs := []any{"name", w.Name}
+		if strings.HasPrefix(w.Name, "-") {
+			attrs[0] = "option"
+		}
+		if w.From != "" {
+			attrs = append(attrs, "from", w.From)
+		}
+		log.Warn(w.Text, append(attrs, "fix", w.Fix)...)
+	}
+}
+
 // TURN configures STUN and TURN, which GET /ice hands out.
 type TURN struct {
 	// Host is the host name or IP address in the URLs; empty means the host of the request.

@@ -24,10 +24,6 @@ func (r *resolver) resolveDomains() error {
 	}
 	r.c.HTTPBind = Address{Option: "http-bind", From: o.from["http-bind"]}
 	switch given := o.from["http-bind"] != "" && o.httpBind != ""; {
-	case a.challenge != "both" && a.challenge != "http-01" && a.challenge != "tls-alpn-01":
-		return o.optionError("acme-challenge", errors.New("must be http-01, tls-alpn-01 or both"))
-	case a.engine != "certmagic" && a.engine != "autocert":
-		return o.optionError("acme", errors.New("must be certmagic or autocert"))
 	case len(r.c.Domains) == 0 && given:
 		return o.optionError("http-bind", errors.New("requires -domain: without a host name there is no "+
 			"HTTPS address to redirect to"))

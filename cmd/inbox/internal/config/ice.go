@@ -11,15 +11,15 @@ import (
 func (r *resolver) resolveICE() error {
 	if strings.HasPrefix(strings.TrimSpace(r.o.iceServers), "[") {
 		// Not optionError, which would repeat the credentials.
-		return errors.New("-ice-servers: inline JSON is not accepted; write it to a file and give the path " +
-			"of the file")
+		return r.o.secretError("ice-servers", errors.New("inline JSON is not accepted; write it to a file and give the path "+
+			"of the file"))
 	}
 	text, err := readICEServers(r.o.iceServers)
 	if err == nil {
 		r.c.ICEServers, err = inbox.ParseICEServers(text)
 	}
 	if err != nil && strings.ContainsAny(r.o.iceServers, "@?") {
-		return fmt.Errorf("-ice-servers: %w", err) // not optionError: a URL could contain a password
+		return r.o.secretError("ice-servers", err) // a URL could contain a password
 	}
 	if err != nil {
 		return r.o.optionError("ice-servers", err)

@@ -1,56 +1,24 @@
 package config
 
 import (
+	"errors"
 	"fmt"
-	"math"
 
+	"inbox/cmd/inbox/internal/units"
 	"inbox/inbox"
 )
-
-// maxSeconds is about thirty years. A larger value is a mistake, and could overflow a
-// Duration.
-const maxSeconds = 1_000_000_000
-
-func (r *resolver) checkNumbers() error {
-	o := r.o
-	for _, limit := range []struct {
-		name        string
-		value       int64
-		least, most int64
-	}{
-		{"inbox-timeout", o.inboxTimeout, 1, maxSeconds},
-		{"inbox-capacity", o.inboxCapacity, 0, math.MaxInt32},
-		{"cleanup-interval", o.cleanupInterval, 1, maxSeconds},
-		{"poll-timeout", o.pollTimeout, 0, maxSeconds},
-		{"max-body-size", o.maxBodySize, 1, math.MaxInt32},
-		{"max-header-size", o.maxHeaderSize, 1, 1 << 30},
-		{"max-inboxes", o.maxInboxes, 0, math.MaxInt32},
-		{"max-inboxes-per-ip", o.maxInboxesPerIP, 0, math.MaxInt32},
-		{"max-queued-bytes-per-ip", o.maxQueuedBytesPerIP, 0, math.MaxInt64},
-		{"max-conns-per-ip", o.maxConnsPerIP, 0, math.MaxInt32},
-		{"conn-rate", o.connRate, 0, math.MaxInt32},
-		{"rate", o.rate, 0, math.MaxInt32},
-		{"burst", o.burst, 1, math.MaxInt32},
-		{"turn-rate", o.turnRate, 0, maxTURNRate},
-		{"turn-month", o.turnMonth, 0, maxTURNMonth},
-	} {
-		if limit.value < limit.least || limit.value > limit.most {
-			return o.optionError(limit.name, fmt.Errorf("must be from %d to %d", limit.least, limit.most))
-		}
-	}
-	return nil
-}
 
 // checkQueue rejects a queue that can never have room for the largest message.
 func (r *resolver) checkQueue() error {
 	o := r.o
-	for name, size := range map[string]int64{"max-queued-bytes": o.maxQueuedBytes, "max-queued-bytes-per-ip": o.maxQueuedBytesPerIP} {
-		if o.from[name] != "" && 0 < size && size < o.maxBodySize {
-			return o.optionError(name, fmt.Errorf("must be 0, or at least -max-body-size (%d), or the "+
-				"largest message would never fit", o.maxBodySize))
+	check := func(name string, size int64) error {
+		if o.from[name] == "" || size <= 0 || size >= o.maxBodySize {
+			return nil
 		}
+		return o.optionError(name, fmt.Errorf("must be 0, or at least -max-body-size (%d), or the "+
+			"largest message would never fit", o.maxBodySize))
 	}
-	return nil
+	return errors.Join(check("max-queued-bytes", o.maxQueuedBytes), check("max-queued-bytes-per-ip", o.maxQueuedBytesPerIP))
 }
 
 // resolvePoll determines how long a poll waits. A poll must end well before its inbox
@@ -60,13 +28,13 @@ func (r *resolver) resolvePoll() error {
 	if !r.o.longPolling {
 		return nil
 	}
-	wait, expiry := seconds(r.o.pollTimeout), seconds(r.o.inboxTimeout)
+	wait, expiry := r.o.pollTimeout, r.o.inboxTimeout
 	if r.o.from["poll-timeout"] == "" {
 		wait = min(wait, expiry/2)
 	}
 	if wait >= expiry {
-		return r.o.optionError("poll-timeout", fmt.Errorf("must be less than -inbox-timeout (%d), or an inbox "+
-			"would expire while its owner polls", r.o.inboxTimeout))
+		return r.o.optionError("poll-timeout", fmt.Errorf("must be less than -inbox-timeout (%s), or an inbox "+
+			"would expire while its owner polls", units.Seconds.Format(int64(r.o.inboxTimeout))))
 	}
 	r.c.PollTimeout = wait
 	return nil
@@ -101,9 +69,9 @@ func (r *resolver) resolveLimits() {
 	r.c.MaxMemoryBytes, r.c.MaxBodyBytes, r.c.MaxHeaderBytes = memory, o.maxBodySize, o.maxHeaderSize
 	r.c.MaxConns, r.c.MaxConnsPerIP, r.c.ConnRate = int(conns), int(o.maxConnsPerIP), int(o.connRate)
 	r.c.Rate, r.c.Burst, r.c.DryRun = int(o.rate), int(o.burst), o.rateDryRun
-	r.c.CleanupInterval = seconds(o.cleanupInterval)
+	r.c.CleanupInterval = o.cleanupInterval
 	r.c.Mailboxes = inbox.Limits{
-		Timeout:                seconds(o.inboxTimeout),
+		Timeout:                o.inboxTimeout,
 		Capacity:               int(o.inboxCapacity),
 		MaxInboxes:             int(o.maxInboxes),
 		MaxQueuedBytes:         queuedBytes,

@@ -3,6 +3,7 @@ package config
 import (
 	"flag"
 	"slices"
+	"strings"
 )
 
 // noEffect lists the conditions in which an option has no effect. An option that is an
@@ -113,10 +114,16 @@ func (r *resolver) mayServeUnixSocket() bool { return r.c.Bind.isUnix() || r.has
 
 // warnUnknownVars collects the environment variables that look like options.
 func (r *resolver) warnUnknownVars() {
-	for _, name := range r.o.unknownVars {
-		w := Warning{Text: "unknown environment variable", Name: name, Fix: "remove the variable, or correct its name; inbox -h lists the options"}
-		if option := r.o.nearestOption(name[len(envPrefix):]); option != "" {
-			w.Fix = "did you mean " + variableOf(option) + "?"
+	for _, v := range r.o.unknownVars {
+		if option := optionName(v.meant); r.o.from[option] != "" && !strings.HasPrefix(strings.ToUpper(v.name), envPrefix) {
+			continue // a variable of another program: the option is set
+		}
+		w := Warning{Text: "unknown environment variable", Name: printable(v.name), Fix: "remove the variable, or correct its name; inbox -h all lists the options"}
+		if v.meant != "" {
+			w.Fix = "did you mean " + v.meant + "?"
+		}
+		if v.from != v.name { // a line of the -env-file
+			w.From = v.from
 		}
 		r.c.Warnings = append(r.c.Warnings, w)
 	}

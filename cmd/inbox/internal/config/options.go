@@ -3,24 +3,18 @@ package config
 import (
 	"flag"
 	"io"
+	"math"
+	"time"
 
+	"inbox/cmd/inbox/internal/units"
 	"inbox/tlsmgr/acme"
-)
-
-// Command is what the program is asked to do.
-type Command int
-
-// The commands.
-const (
-	Serve   Command = iota
-	Doctor          // inbox doctor
-	Version         // inbox version, or -version
 )
 
 // Options has the options as given, with the source of each value. [Parse] returns
 // it and [Resolve] turns it into a [Config].
 type Options struct {
 	Command Command
+	Topic   string // of [Help]
 
 	bind, public            string
 	https, cors             bool
@@ -28,12 +22,12 @@ type Options struct {
 	serverCert, serverKey   string
 	domain, email, httpBind string
 	turn, turnBind          string
-	turnRate, turnMonth     int64
-	inboxTimeout            int64
+	turnRate, turnMonth     int64 // bits per second, bytes
+	inboxTimeout            time.Duration
 	inboxCapacity           int64
-	cleanupInterval         int64
+	cleanupInterval         time.Duration
 	longPolling             bool
-	pollTimeout             int64
+	pollTimeout             time.Duration
 	maxBodySize             int64
 	maxHeaderSize           int64
 	maxInboxes              int64
@@ -47,7 +41,7 @@ type Options struct {
 	trustedProxies          string
 	clientHeader            string
 	proxyProtocol           bool
-	state, file             string
+	state, file, envFile    string
 	logFormat, logLevel     string
 	metricsBind             string
 	metricsHosts            string
@@ -68,7 +62,8 @@ type Options struct {
 	groups      []optionGroup
 	flags       *flag.FlagSet     // all groups; sets the fields above
 	from        map[string]string // source of each option's value; absent: the default
-	unknownVars []string          // INBOX_ variables that match no option
+	given       map[string]string // its text; absent: the default
+	unknownVars []unknownVar
 }
 
 // optionGroup is a set of related options under one heading in -h.
@@ -76,6 +71,9 @@ type optionGroup struct {
 	title string
 	flags *flag.FlagSet
 }
+
+// doctorGroup is the group of options that other commands reject.
+const doctorGroup = "Only for inbox doctor"
 
 // table is the table of all options: name, default and help, in the order of -h. A word
 // in back quotes in the help text names the value. It sets all options to their defaults.
@@ -89,7 +87,7 @@ func (o *Options) table() []optionGroup {
 		{"Limits (0: unlimited)", o.limitFlags()},
 		{"Reverse proxy", o.proxyFlags()},
 		{"Operation", o.operationFlags()},
-		{"Only for inbox doctor", o.doctorFlags()},
+		{doctorGroup, o.doctorFlags()},
 	}
 }
 
@@ -129,7 +127,7 @@ func (o *Options) acmeFlags() *flag.FlagSet {
 		"of service")
 	fs.StringVar(&o.httpBind, "http-bind", ":80", "`address` and port for plain HTTP, which answers ACME "+
 		"challenges and redirects everything else to HTTPS; only with -domain; empty to disable")
-	fs.StringVar(&a.engine, "acme", "certmagic", "ACME client `engine`: certmagic or autocert")
+	choiceVar(fs, &a.engine, "acme", "certmagic", "ACME client `engine`: certmagic or autocert", "certmagic", "autocert")
 	fs.BoolVar(&a.agree, "acme-agree", false, "agree to the CA's terms of service without giving an e-mail address")
 	fs.StringVar(&a.ca.URL, "acme-ca", "", "ACME directory `URL` of the CA; empty for Let's Encrypt")
 	fs.StringVar(&a.ca.RootsFile, "acme-root", "", "`file` of root certificates (PEM) to trust when connecting "+
@@ -143,8 +141,8 @@ func (o *Options) acmeFlags() *flag.FlagSet {
 	fs.StringVar(&a.fallback.EABKeyID, "acme-fallback-eab-kid", "", "key `id`, like -acme-eab-kid, for the fallback CA")
 	fs.StringVar(&a.fallback.EABKeyFile, "acme-fallback-eab-key", "", "`file` with the MAC key, like -acme-eab-key, "+
 		"for the fallback CA")
-	fs.StringVar(&a.challenge, "acme-challenge", "both", "challenge `type`: http-01 (port 80), tls-alpn-01 "+
-		"(port 443), or both")
+	choiceVar(fs, &a.challenge, "acme-challenge", "both", "challenge `type`: http-01 (port 80), tls-alpn-01 "+
+		"(port 443), or both", "http-01", "tls-alpn-01", "both")
 	fs.StringVar(&a.profile, "acme-profile", "", "certificate `profile` to request; empty for the CA's "+
 		"default, or shortlived for IP addresses")
 	fs.BoolVar(&a.staging, "acme-staging", false, "use the Let's Encrypt staging environment, whose "+
@@ -164,21 +162,27 @@ func (o *Options) turnFlags() *flag.FlagSet {
 		"name in its -domain is the relay")
 	fs.StringVar(&o.turnBind, "turn-bind", ":3478", "`address` and UDP port for STUN and TURN; TURN over TLS "+
 		"uses the port of -bind")
-	intVar(fs, &o.turnRate, "turn-rate", 0, "maximum rate of all relayed traffic, with headers, in `Mbit/s`; 0 for no limit")
-	intVar(fs, &o.turnMonth, "turn-month", 1000, "maximum relayed traffic, with headers, of a calendar month (UTC) in `GB` "+
-		"(10^9 bytes); no call gets a relay from 99 % on, and relayed calls end at 100 %; 0 for no limit")
+	quantityVar(fs, &o.turnRate, units.MegabitsPerSecond, "turn-rate", 0, 0, maxTURNRate,
+		"maximum rate of all relayed traffic, with headers, in `Mbit/s`; 0 for no limit")
+	quantityVar(fs, &o.turnMonth, units.Gigabytes, "turn-month", 1000e9, 0, maxTURNMonth,
+		"maximum relayed traffic, with headers, of a calendar month (UTC) in `GB` (10^9 bytes); no "+
+			"call gets a relay from 99 % on, and relayed calls end at 100 %; 0 for no limit")
 	return fs
 }
 
 func (o *Options) mailboxFlags() *flag.FlagSet {
 	fs := newFlagSet()
-	intVar(fs, &o.inboxTimeout, "inbox-timeout", 60, "`seconds` without a request from its owner after "+
-		"which an inbox is deleted and its name is released")
-	intVar(fs, &o.inboxCapacity, "inbox-capacity", 100, "maximum `number` of messages in one inbox; 0 for no limit")
-	intVar(fs, &o.cleanupInterval, "cleanup-interval", 1, "`seconds` between cleanups of expired inboxes")
+	quantityVar(fs, &o.inboxTimeout, units.Seconds, "inbox-timeout", 60*time.Second, time.Second, maxTime,
+		"`seconds` without a request from its owner after which an inbox is deleted and its name is "+
+			"released")
+	countVar(fs, &o.inboxCapacity, "inbox-capacity", 100, 0, math.MaxInt32,
+		"maximum `number` of messages in one inbox; 0 for no limit")
+	quantityVar(fs, &o.cleanupInterval, units.Seconds, "cleanup-interval", time.Second, time.Second, maxTime,
+		"`seconds` between cleanups of expired inboxes")
 	fs.BoolVar(&o.longPolling, "long-polling", true, "keep a GET of an empty inbox open until a message arrives")
-	intVar(fs, &o.pollTimeout, "poll-timeout", 25, "`seconds` that a GET of an empty inbox waits, and the "+
-		"maximum for ?wait=; the default is at most half of -inbox-timeout")
+	quantityVar(fs, &o.pollTimeout, units.Seconds, "poll-timeout", 25*time.Second, 0, maxTime,
+		"`seconds` that a GET of an empty inbox waits, and the maximum for ?wait=; the default is at "+
+			"most half of -inbox-timeout")
 	fs.StringVar(&o.store.address, "store", "", "`address` of a Redis or Valkey store that several "+
 		"servers share: redis://host:6379, rediss:// for TLS, redis-sentinel://host,host/master; several "+
 		"comma-separated hosts form a cluster; empty to keep mailboxes in the memory of this server")
@@ -189,34 +193,44 @@ func (o *Options) mailboxFlags() *flag.FlagSet {
 	fs.StringVar(&o.store.keyFile, "store-key-file", "", "`file` with a key of 32 random bytes in base64, "+
 		"the same on all servers, so that the store cannot read names, messages or certificates; without "+
 		"it, the store can read messages; required with -domain")
-	intVar(fs, &o.store.replicas, "store-replicas", 0, "`number` of store replicas that must confirm a "+
-		"message before it is accepted or delivered, so that a failover loses none; 0 to wait for none")
+	countVar(fs, &o.store.replicas, "store-replicas", 0, 0, maxReplicas,
+		"`number` of store replicas that must confirm a message before it is accepted or delivered, "+
+			"so that a failover loses none; 0 to wait for none")
 	return fs
 }
 
 func (o *Options) limitFlags() *flag.FlagSet {
 	fs := newFlagSet()
-	intVar(fs, &o.maxBodySize, "max-body-size", 1<<20, "maximum size of a message in `bytes`; at least 1")
-	intVar(fs, &o.maxHeaderSize, "max-header-size", 16<<10, "maximum size of a request header in `bytes`; at least 1")
-	intVar(fs, &o.maxInboxes, "max-inboxes", 100_000, "maximum `number` of inboxes")
-	intVar(fs, &o.maxInboxesPerIP, "max-inboxes-per-ip", 1000, "maximum `number` of inboxes claimed by one "+
-		"client address (IPv4, or IPv6 /64); shrinks as the server fills")
-	autoVar(fs, &o.maxQueuedBytes, "max-queued-bytes", "maximum size of all unread messages in `bytes`; "+
-		"auto is 256 MiB, or a third of -max-memory if that is less")
-	intVar(fs, &o.maxQueuedBytesPerIP, "max-queued-bytes-per-ip", 32<<20, "maximum size of the unread "+
-		"messages sent by one client address (IPv4, or IPv6 /64) in `bytes`; shrinks as the server fills")
-	autoVar(fs, &o.maxMemory, "max-memory", "soft limit of memory use in `bytes`; auto is three quarters of "+
-		"the memory of the machine or container")
-	autoVar(fs, &o.maxConns, "max-conns", "maximum `number` of concurrent connections; auto is the open "+
-		"file limit less a reserve, or a third of -max-memory at 64 KiB per connection if that is less")
-	intVar(fs, &o.maxConnsPerIP, "max-conns-per-ip", 256, "maximum `number` of concurrent connections, and "+
-		"of waiting requests, per client address")
-	intVar(fs, &o.connRate, "conn-rate", 50, "`number` of new connections per second from one client "+
-		"address, with bursts of five times as many")
-	intVar(fs, &o.rate, "rate", 40, "`number` of requests per second from one client address; 0 also "+
-		"disables the limits on guessing passwords and names")
-	intVar(fs, &o.burst, "burst", 600, "`number` of requests that a client address can send at once before "+
-		"-rate applies; at least 1")
+	quantityVar(fs, &o.maxBodySize, units.Bytes, "max-body-size", 1<<20, 1, math.MaxInt32,
+		"maximum size of a message in `bytes`; at least 1")
+	quantityVar(fs, &o.maxHeaderSize, units.Bytes, "max-header-size", 16<<10, 1, 1<<30,
+		"maximum size of a request header in `bytes`; at least 1")
+	countVar(fs, &o.maxInboxes, "max-inboxes", 100_000, 0, math.MaxInt32, "maximum `number` of inboxes")
+	countVar(fs, &o.maxInboxesPerIP, "max-inboxes-per-ip", 1000, 0, math.MaxInt32,
+		"maximum `number` of inboxes claimed by one client address (IPv4, or IPv6 /64); shrinks as "+
+			"the server fills")
+	autoVar(fs, &o.maxQueuedBytes, units.Bytes, "max-queued-bytes", maxBytes,
+		"maximum size of all unread messages in `bytes`; auto is 256 MiB, or a third of -max-memory "+
+			"if that is less")
+	quantityVar(fs, &o.maxQueuedBytesPerIP, units.Bytes, "max-queued-bytes-per-ip", 32<<20, 0, maxBytes,
+		"maximum size of the unread messages sent by one client address (IPv4, or IPv6 /64) in "+
+			"`bytes`; shrinks as the server fills")
+	autoVar(fs, &o.maxMemory, units.Bytes, "max-memory", maxBytes,
+		"soft limit of memory use in `bytes`; auto is three quarters of the memory of the machine or "+
+			"container")
+	autoVar(fs, &o.maxConns, nil, "max-conns", math.MaxInt32,
+		"maximum `number` of concurrent connections; auto is the open file limit less a reserve, or a "+
+			"third of -max-memory at 64 KiB per connection if that is less")
+	countVar(fs, &o.maxConnsPerIP, "max-conns-per-ip", 256, 0, math.MaxInt32,
+		"maximum `number` of concurrent connections, and of waiting requests, per client address")
+	countVar(fs, &o.connRate, "conn-rate", 50, 0, math.MaxInt32,
+		"`number` of new connections per second from one client address, with bursts of five times as "+
+			"many")
+	countVar(fs, &o.rate, "rate", 40, 0, math.MaxInt32,
+		"`number` of requests per second from one client address; 0 also disables the limits on "+
+			"guessing passwords and names")
+	countVar(fs, &o.burst, "burst", 600, 1, math.MaxInt32,
+		"`number` of requests that a client address can send at once before -rate applies; at least 1")
 	fs.BoolVar(&o.rateDryRun, "rate-dry-run", false, "count what the limits per client address would "+
 		"reject, without rejecting it; the quotas -max-inboxes-per-ip and -max-queued-bytes-per-ip still reject")
 	return fs
@@ -244,9 +258,11 @@ func (o *Options) operationFlags() *flag.FlagSet {
 		"can use, in addition to IP addresses and localhost")
 	fs.StringVar(&o.file, "config", "", "configuration `file` with one option per line, as in "+
 		"\"inbox-timeout 120\"; lines that begin with # are comments")
-	fs.StringVar(&o.logFormat, "log-format", "text", "log `format`: text or json")
-	fs.StringVar(&o.logLevel, "log-level", "info", "minimum log `level`: debug (includes every request), "+
-		"info, warn or error")
+	fs.StringVar(&o.envFile, "env-file", "", "`file` with a line INBOX_NAME=value per option, such as "+
+		"/etc/inbox/inbox.env, so that a command sees the options of the service; only on the command line")
+	choiceVar(fs, &o.logFormat, "log-format", "text", "log `format`: text or json", "text", "json")
+	choiceVar(fs, &o.logLevel, "log-level", "info", "minimum log `level`: debug (includes every request), "+
+		"info, warn or error", "debug", "info", "warn", "error")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 	return fs
 }
@@ -268,7 +284,7 @@ func newFlagSet() *flag.FlagSet {
 
 // defaultOptions returns the options with their default values.
 func defaultOptions() *Options {
-	o := &Options{flags: newFlagSet(), from: map[string]string{}}
+	o := &Options{flags: newFlagSet(), from: map[string]string{}, given: map[string]string{}}
 	o.groups = o.table()
 	for _, g := range o.groups {
 		g.flags.VisitAll(func(f *flag.Flag) { o.flags.Var(f.Value, f.Name, f.Usage) })
@@ -280,7 +296,8 @@ func defaultOptions() *Options {
 const envPrefix = "INBOX_"
 
 // settable reports whether name is an option that the environment or a file can set.
-// version is not: it is a command, and container images commonly set INBOX_VERSION.
+// version is not: it is a command, and container images commonly set INBOX_VERSION. Neither is
+// env-file, which stands for the environment.
 func (o *Options) settable(name string) bool {
-	return o.flags.Lookup(name) != nil && name != "version"
+	return o.flags.Lookup(name) != nil && name != "version" && name != "env-file"
 }

@@ -48,7 +48,7 @@ func TestOptionPrecedence(t *testing.T) {
 		from, value string
 	}{
 		{"command line over all", c.inboxCapacity, int64(1), "inbox-capacity", "command line"},
-		{"environment over file", c.inboxTimeout, int64(22), "inbox-timeout", "INBOX_INBOX_TIMEOUT"},
+		{"environment over file", c.inboxTimeout, 22 * time.Second, "inbox-timeout", "INBOX_INBOX_TIMEOUT"},
 		{"file over default", c.maxInboxes, int64(30), "max-inboxes", file + ":6"},
 		{"boolean option without a value in a file", c.cors, true, "cors", file + ":5"},
 		{"default", c.bind, "0.0.0.0:3000", "bind", ""},
@@ -58,14 +58,43 @@ func TestOptionPrecedence(t *testing.T) {
 			t.Errorf("%s: got %v from %q, want %v from %q", tt.name, tt.got, c.from[tt.from], tt.want, tt.value)
 		}
 	}
-	if got := fmt.Sprint(c.unknownVars); got != "[INBOX_inbox_timeout]" {
+	if got := fmt.Sprint(c.unknownVars); got != "[{INBOX_inbox_timeout INBOX_inbox_timeout INBOX_INBOX_TIMEOUT}]" {
 		t.Errorf("unknown variables %s, want INBOX_inbox_timeout: the others come from container platforms", got)
+	}
+}
+
+// TestUnitsFromEverySource gives values with units to the server, the doctor and inbox config,
+// from each source.
+func TestUnitsFromEverySource(t *testing.T) {
+	dir := t.TempDir()
+	file, envFile := filepath.Join(dir, "conf"), filepath.Join(dir, "env")
+	writeFile(t, file, "inbox-timeout 1h30m\nmax-body-size 2MiB\nturn-month 500MB\nturn-rate 2Gbit/s\nmax-memory 3GB\n")
+	variables := []string{"INBOX_INBOX_TIMEOUT=1h30m", "INBOX_MAX_BODY_SIZE=2MiB", "INBOX_TURN_MONTH=500MB", "INBOX_TURN_RATE=2Gbit/s", "INBOX_MAX_MEMORY=3GB"}
+	writeFile(t, envFile, strings.Join(variables, "\n"))
+	arguments := strings.Fields("-inbox-timeout 1h30m -max-body-size 2MiB -turn-month 500MB -turn-rate 2Gbit/s -max-memory 3GB")
+	for _, command := range []string{"-cors", "doctor", "config"} {
+		for _, source := range []struct{ args, environ []string }{
+			{arguments, nil}, {nil, variables}, {[]string{"-env-file", envFile}, nil}, {[]string{"-config", file}, nil},
+		} {
+			o, err := Parse(append([]string{command}, source.args...), source.environ)
+			if err != nil {
+				t.Errorf("%s %q %q: %v", command, source.args, source.environ, err)
+				continue
+			}
+			c, err := Resolve(o, Facts{Getenv: func(string) string { return "" }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Mailboxes.Timeout != 90*time.Minute || c.MaxBodyBytes != 2<<20 || c.TURN.MonthBytes != 5e8 || c.TURN.RateBits != 2e9 || c.MaxMemoryBytes != 3e9 {
+				t.Errorf("%s %q %q: got %+v", command, source.args, source.environ, c)
+			}
+		}
 	}
 }
 
 func TestEveryOptionFromEnvironment(t *testing.T) {
 	given := map[string]string{"bind": ":1", "log-format": "json", "log-level": "warn",
-		"cors-origins": "https://a.example", "ice-servers": "stun:a.example", "config": "x"}
+		"acme": "autocert", "acme-challenge": "http-01", "cors-origins": "https://a.example", "ice-servers": "stun:a.example", "config": "x"}
 	defaultOptions().flags.VisitAll(func(f *flag.Flag) {
 		if !defaultOptions().settable(f.Name) {
 			return
@@ -103,44 +132,6 @@ func TestPollTimeoutFollowsInboxTimeout(t *testing.T) {
 	} {
 		if c := mustResolve(t, Facts{}, strings.Fields(tt.args)...); c.PollTimeout != tt.want {
 			t.Errorf("%q: polls wait %v, want %v", tt.args, c.PollTimeout, tt.want)
-		}
-	}
-}
-
-// TestUsage checks that the help text lists the groups in order, and each option on its
-// own line with its default.
-func TestUsage(t *testing.T) {
-	help := Usage()
-	rest := help
-	for _, g := range defaultOptions().groups {
-		_, after, found := strings.Cut(rest, "\n"+g.title+"\n")
-		if !found {
-			t.Errorf("group %q is missing or out of order", g.title)
-			continue
-		}
-		rest = after
-		g.flags.VisitAll(func(f *flag.Flag) {
-			at := strings.Index(rest, "\n  -"+f.Name)
-			if strings.HasPrefix(rest, "  -"+f.Name) {
-				at = 0
-			}
-			if at < 0 {
-				t.Errorf("-%s has no line in group %q", f.Name, g.title)
-				return
-			}
-			entry, _, _ := strings.Cut(rest[at+1:], "\n  -")
-			shown := f.DefValue
-			if shown == "" {
-				shown = "empty"
-			}
-			if !strings.Contains(strings.Join(strings.Fields(entry), " "), "(default "+shown+")") {
-				t.Errorf("-%s does not show its default %q:\n%s", f.Name, shown, entry)
-			}
-		})
-	}
-	for line := range strings.Lines(help) {
-		if len(line) > 81 {
-			t.Errorf("line of %d bytes: %s", len(line), line)
 		}
 	}
 }

@@ -7,18 +7,20 @@ import (
 
 // Resolve validates the options, reads the files that they name, and derives the
 // configuration. An error names the option and the source of its value, but never a
-// secret.
+// secret. Several errors are joined, one line each.
 func Resolve(o *Options, facts Facts) (*Config, error) {
 	r := &resolver{o, facts, &Config{}}
+	var errs []error
 	for _, step := range []func() error{
-		r.checkDoctor, r.checkNumbers, r.checkQueue, r.resolvePoll, r.resolveDomains, r.resolveMetrics,
-		r.resolveBind, r.resolveProxies, r.resolveOrigins, r.resolveICE, r.resolveStore, r.resolveTURN,
-		r.resolveLog, r.resolveFiles,
+		r.checkDoctor, r.checkQueue, r.resolvePoll, r.resolveDomains, r.resolveMetrics, r.resolveBind, r.resolveProxies,
+		r.resolveOrigins, r.resolveICE, r.resolveStore, r.resolveTURN, r.resolveFiles,
 	} {
-		if err := step(); err != nil {
-			return nil, err
-		}
+		errs = append(errs, step())
 	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	r.resolveLog()
 	r.resolveLimits()
 	r.warnUnknownVars()
 	r.warnNoEffect()
@@ -26,26 +28,22 @@ func Resolve(o *Options, facts Facts) (*Config, error) {
 }
 
 func (r *resolver) checkDoctor() error {
-	for name, given := range map[string]bool{"json": r.o.asJSON, "renew-test": r.o.renewTest} {
-		if given && r.o.Command != Doctor {
-			return r.o.optionError(name, errors.New("applies only to the doctor: inbox doctor -"+name))
-		}
-	}
 	r.c.Doctor.JSON, r.c.Doctor.RenewTest = r.o.asJSON, r.o.renewTest
-	return nil
+	if r.o.Command == Doctor {
+		return nil
+	}
+	check := func(name string, given bool) error {
+		if !given {
+			return nil
+		}
+		return r.o.optionError(name, errors.New("applies only to the doctor: inbox doctor -"+name))
+	}
+	return errors.Join(check("json", r.o.asJSON), check("renew-test", r.o.renewTest))
 }
 
-func (r *resolver) resolveLog() error {
-	if r.o.logFormat != "text" && r.o.logFormat != "json" {
-		return r.o.optionError("log-format", errors.New("must be text or json"))
-	}
+func (r *resolver) resolveLog() {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
-	level, ok := levels[r.o.logLevel]
-	if !ok {
-		return r.o.optionError("log-level", errors.New("must be debug, info, warn or error"))
-	}
-	r.c.LogJSON, r.c.LogLevel = r.o.logFormat == "json", level
-	return nil
+	r.c.LogJSON, r.c.LogLevel = r.o.logFormat == "json", levels[r.o.logLevel]
 }
 
 func (r *resolver) resolveFiles() error {

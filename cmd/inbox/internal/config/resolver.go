@@ -1,7 +1,5 @@
 package config
 
-import "time"
-
 // Facts describes the machine that the server runs on.
 type Facts struct {
 	MemoryBytes int64 // available memory; 0: unknown
@@ -15,5 +13,3 @@ type resolver struct {
 	facts Facts
 	c     *Config
 }
-
-func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"inbox/inbox/redisstore"
@@ -23,12 +25,7 @@ const maxReplicas = 100
 func (r *resolver) resolveStore() (err error) {
 	s := r.o.store
 	if s.address == "" && s.file == "" {
-		for name, given := range map[string]bool{"store-ca": s.ca != "", "store-key-file": s.keyFile != "", "store-replicas": s.replicas != 0} {
-			if given {
-				return r.o.optionError(name, errors.New("requires -store or -store-file"))
-			}
-		}
-		return nil
+		return r.storeRequired(map[string]bool{"store-ca": s.ca != "", "store-key-file": s.keyFile != "", "store-replicas": s.replicas != 0})
 	}
 	store := &Store{Replicas: int(s.replicas)}
 	if store.Address, err = r.storeAddress(); err != nil {
@@ -37,8 +34,6 @@ func (r *resolver) resolveStore() (err error) {
 	switch {
 	case r.o.inboxCapacity < 1 || r.o.inboxCapacity > maxStoreCapacity:
 		return r.o.optionError("inbox-capacity", fmt.Errorf("must be from 1 to %d with -store", maxStoreCapacity))
-	case s.replicas < 0 || s.replicas > maxReplicas:
-		return r.o.optionError("store-replicas", fmt.Errorf("must be from 0 to %d", maxReplicas))
 	case s.keyFile == "" && len(r.c.Domains) > 0:
 		return r.o.optionError("store-key-file", errors.New("is required with -domain and a store, to encrypt "+
 			"the private keys of certificates; create it with: openssl rand -base64 32"))
@@ -55,8 +50,19 @@ func (r *resolver) resolveStore() (err error) {
 	return nil
 }
 
+// storeRequired rejects the options that are given without a store.
+func (r *resolver) storeRequired(given map[string]bool) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if given[name] {
+			errs = append(errs, r.o.optionError(name, errors.New("requires -store or -store-file")))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (r *resolver) storeAddress() (redisstore.Address, error) {
-	text, from := r.o.store.address, "-store"
+	text, option := r.o.store.address, "store"
 	if r.o.store.file != "" {
 		if text != "" {
 			return redisstore.Address{}, r.o.optionError("store-file", errors.New("conflicts with -store; remove one of the two"))
@@ -65,11 +71,11 @@ func (r *resolver) storeAddress() (redisstore.Address, error) {
 		if text, err = readSmallFile(r.o.store.file); err != nil {
 			return redisstore.Address{}, r.o.optionError("store-file", err)
 		}
-		from = "the address in -store-file"
+		option = "store-file"
 	}
 	address, err := redisstore.ParseAddress(strings.TrimSpace(text))
 	if err != nil {
-		return redisstore.Address{}, fmt.Errorf("%s %w", from, err)
+		return redisstore.Address{}, r.o.secretError(option, fmt.Errorf("the address %w", err))
 	}
 	return address, nil
 }

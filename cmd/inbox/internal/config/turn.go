@@ -6,13 +6,14 @@ import (
 	"slices"
 	"strings"
 
+	"inbox/cmd/inbox/internal/nearest"
 	"inbox/inbox"
 	"inbox/tlsmgr/acme"
 )
 
 const (
-	maxTURNRate  = 1_000_000     // Mbit/s
-	maxTURNMonth = 1_000_000_000 // GB
+	maxTURNRate  = 1_000_000_000_000         // bit/s
+	maxTURNMonth = 1_000_000_000_000_000_000 // bytes
 )
 
 // resolveTURN resolves the options of the relay. It needs the domains, the proxies and the
@@ -35,7 +36,7 @@ func (r *resolver) resolveTURN() error {
 	}
 	r.c.TURN = &TURN{
 		Host: host, Relay: r.c.Store == nil || r.isDomain(host),
-		Bind: bind, RateBits: r.o.turnRate * 1_000_000, MonthBytes: r.o.turnMonth * 1_000_000_000,
+		Bind: bind, RateBits: r.o.turnRate, MonthBytes: r.o.turnMonth,
 	}
 	hasName := host == "" || len(r.c.Domains) == 0 || r.isDomain(host) || r.c.Store != nil
 	r.c.TURN.NoTLS, r.c.TURN.NeedsName = r.whyNoTLS(isIP, hasName)
@@ -102,7 +103,7 @@ func (r *resolver) turnHost() (host string, isIP bool, err error) {
 	switch {
 	case wrong != "":
 	case err != nil || !strings.Contains(names[0], "."):
-		wrong = "must be auto, off, an IP address, or a host name with a dot"
+		wrong = "must be auto, off, an IP address, or a host name with a dot" + didYouMean(nearest.Of(strings.ToLower(name), "auto", "off"))
 	default:
 		return names[0], false, nil
 	}

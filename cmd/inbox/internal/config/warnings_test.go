@@ -15,7 +15,7 @@ func TestEveryOptionHasEffectOrWarns(t *testing.T) {
 		inbox-timeout inbox-capacity cleanup-interval long-polling
 		store store-file store-ca store-key-file store-replicas
 		max-body-size max-header-size max-inboxes max-queued-bytes max-memory max-conns max-conns-per-ip conn-rate rate
-		trusted-proxies proxy-protocol state metrics-bind config log-format log-level version json renew-test`)
+		trusted-proxies proxy-protocol state metrics-bind config env-file log-format log-level version json renew-test`)
 	for _, condition := range noEffect {
 		considered = append(considered, condition.options...)
 	}
@@ -105,7 +105,24 @@ func TestUnknownVariables(t *testing.T) {
 		{"INBOX_SOMETHING_ELSE=5", "remove the variable"},
 		{"INBOX_=5", "remove the variable"},
 		{"INBOX_" + strings.Repeat("A", 1000) + "=5", "remove the variable"},
-		{"INBOX_PORT=3000", "remove the variable"},
+		{"INBOX_PORT=3000", "did you mean INBOX_BIND?"},
+		{"INBOX_CERT=a.pem", "did you mean INBOX_SERVER_CERT?"},
+		{"INBOX_VERBOSE=1", "did you mean INBOX_LOG_LEVEL?"},
+		{"INBOX_ENV_FILE=a", "remove the variable"},
+		{"INBOX_CONF=a", "did you mean INBOX_CONFIG?"},
+		{"INBX_DOMAIN=a.example", "did you mean INBOX_DOMAIN?"},
+		{"INOBX_DOMAIN=a.example", "did you mean INBOX_DOMAIN?"},
+		{"INBOX-DOMAIN=a.example", "did you mean INBOX_DOMAIN?"},
+		{"INBOX.DOMAIN=a.example", "did you mean INBOX_DOMAIN?"},
+		{"INBOX__DOMAIN=a.example", "did you mean INBOX_DOMAIN?"},
+		{"INBOXDOMAIN=a.example", "did you mean INBOX_DOMAIN?"},
+		{"DOMAIN=a.example", "did you mean INBOX_DOMAIN?"},
+		{"MAX_CONNS=5", "did you mean INBOX_MAX_CONNS?"},
+		{"INDEX_PUBLIC=x", ""},
+		{"EMAIL=me@example.org", ""},
+		{"LOG_LEVEL=debug", ""},
+		{"HTTPS=on", ""},
+		{"domain=a.example", ""},
 		{"INBOX_DOMAINS=", ""},
 		{"INBOX_PORT=tcp://10.0.0.1:80", ""},
 		{"INBOX_PORT_80_TCP_ADDR=10.0.0.1", ""},
@@ -130,23 +147,6 @@ func TestUnknownVariables(t *testing.T) {
 			}
 		case len(c.Warnings) != 1 || c.Warnings[0].Name != name || !strings.Contains(c.Warnings[0].Fix, row.want):
 			t.Errorf("%s: got %+v, want one warning with %q", row.entry, c.Warnings, row.want)
-		}
-	}
-}
-
-func TestEditDistance(t *testing.T) {
-	for _, row := range []struct {
-		a, b string
-		want int
-	}{
-		{"", "", 0}, {"", "abc", 3}, {"domain", "domain", 0}, {"domian", "domain", 1}, {"domain", "domains", 1},
-		{"kitten", "sitting", 3}, {"rate", "burst", 4},
-	} {
-		if got := editDistance(row.a, row.b); got != row.want {
-			t.Errorf("editDistance(%q, %q) = %d, want %d", row.a, row.b, got, row.want)
-		}
-		if editDistance(row.a, row.b) != editDistance(row.b, row.a) {
-			t.Errorf("editDistance(%q, %q) is not symmetric", row.a, row.b)
 		}
 	}
 }

@@ -73,7 +73,9 @@ func bindMain(c *config.Config, log *slog.Logger) (s sockets, err error) {
 // listener is the socket of the protocol it serves: plain HTTP is never served on a
 // socket named https.
 func inheritSockets(passed sdnotify.Sockets, c *config.Config, log *slog.Logger) (s sockets, err error) {
-	s.metrics = passed.Listeners[sdnotify.Metrics]
+	if s.metrics = passed.Listeners[sdnotify.Metrics]; s.metrics != nil {
+		warnIgnored(c.MetricsBind, log)
+	}
 	https, http := passed.Listeners[sdnotify.HTTPS], passed.Listeners[sdnotify.HTTP]
 	if https == nil && http == nil {
 		return s, nil
@@ -97,12 +99,16 @@ func inheritSockets(passed sdnotify.Sockets, c *config.Config, log *slog.Logger)
 	if s.redirect != nil && len(c.Domains) == 0 {
 		log.Warn("requests on the http socket are rejected: redirecting to HTTPS requires -domain")
 	}
-	for _, a := range []config.Address{c.Bind, c.HTTPBind} {
-		if a.From != "" {
-			log.Warn("-"+a.Option+" is ignored: using sockets passed by systemd", "from", a.From)
-		}
-	}
+	warnIgnored(c.Bind, log)
+	warnIgnored(c.HTTPBind, log)
 	return s, nil
+}
+
+// warnIgnored warns of an address that was given, but is replaced by a socket of systemd.
+func warnIgnored(a config.Address, log *slog.Logger) {
+	if a.From != "" {
+		log.Warn("-"+a.Option+" is ignored: using sockets passed by systemd", "from", a.From)
+	}
 }
 
 const noRedirectListener = "no plain HTTP listener: requests are not redirected to HTTPS, and ACME " +

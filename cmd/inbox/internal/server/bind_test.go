@@ -60,3 +60,38 @@ func TestMissingHTTPSocketWarning(t *testing.T) {
 		}
 	}
 }
+
+// TestIgnoredAddressesAreReported checks the warning for each address that a socket of systemd
+// replaces.
+func TestIgnoredAddressesAreReported(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	given := func(option string) config.Address {
+		return config.Address{Option: option, Value: ":1", From: "command line"}
+	}
+	c := &config.Config{HTTPS: true, Bind: given("bind"), HTTPBind: given("http-bind"), MetricsBind: given("metrics-bind")}
+	for _, row := range []struct {
+		passed string
+		want   []string
+	}{
+		{sdnotify.HTTPS, []string{"-bind", "-http-bind"}},
+		{sdnotify.Metrics, []string{"-metrics-bind"}},
+	} {
+		var log strings.Builder
+		passed := sdnotify.Sockets{Listeners: map[string]net.Listener{row.passed: l}}
+		if _, err := inheritSockets(passed, c, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+			t.Error(err)
+		}
+		if got := strings.Count(log.String(), "is ignored"); got != len(row.want) {
+			t.Errorf("%s: got %d warnings, want %q:\n%s", row.passed, got, row.want, log.String())
+		}
+		for _, option := range row.want {
+			if !strings.Contains(log.String(), option+" is ignored: using sockets passed by systemd") {
+				t.Errorf("%s: no warning of %s:\n%s", row.passed, option, log.String())
+			}
+		}
+	}
+}

@@ -23,16 +23,21 @@ func openCertificates(c *config.Config, dir string, s sockets, shared *redisstor
 		awaitReady(shared)
 	}
 	certs, err := tlsmgr.New(tlsConfig)
-	switch {
-	case errors.Is(err, tlsmgr.ErrUsage) && c.ACME.Given != "":
-		return nil, fmt.Errorf("%s: %w", c.ACME.Given, err)
-	case err != nil:
-		return nil, err
+	if err != nil {
+		return nil, nameOptions(c, err)
 	}
 	if c.CertFilesGiven && selfSignedFingerprint(c, certs) != "" {
 		log.Warn("the files of -server-cert and -server-key do not exist; using a self-signed certificate")
 	}
 	return certs, nil
+}
+
+// nameOptions adds the given options of certificates to an error about them.
+func nameOptions(c *config.Config, err error) error {
+	if errors.Is(err, tlsmgr.ErrUsage) && c.ACME.Given != "" {
+		return fmt.Errorf("%s: %w", c.ACME.Given, err)
+	}
+	return err
 }
 
 // acmeEngines are the values of -acme.
@@ -51,6 +56,18 @@ func tlsmgrConfig(c *config.Config, dir string, s sockets, log *slog.Logger) tls
 			NoHTTP: s.redirect == nil || a.NoHTTP01, NoTLS: a.NoTLSALPN01,
 		},
 	}
+}
+
+// CheckCertificates reports options of automatic certificates that a server would refuse at its
+// start. It opens no port and orders nothing.
+func CheckCertificates(c *config.Config) error {
+	if !c.HTTPS || len(c.Domains) == 0 {
+		return nil
+	}
+	tlsConfig := tlsmgrConfig(c, c.StateDir, sockets{}, slog.New(slog.DiscardHandler))
+	tlsConfig.ACME.NoHTTP = c.HTTPBind.Value == "" || c.ACME.NoHTTP01
+	_, err := tlsmgr.New(tlsConfig)
+	return nameOptions(c, err)
 }
 
 // selfSignedFingerprint returns the fingerprint of the self-signed certificate, or "" if

@@ -24,7 +24,7 @@ import (
 // ports that are open. An error of a certificate option is [tlsmgr.ErrUsage].
 func Run(ctx context.Context, cfg *config.Config, p Process) error {
 	log := logging.New(sdnotify.JournalWriter(p.Stderr, p.Getenv), cfg.LogLevel, cfg.LogJSON)
-	logWarnings(cfg.Warnings, log)
+	config.LogWarnings(cfg.Warnings, log)
 	hangups := make(chan os.Signal, 1)
 	// Before mailboxes are loaded: an unhandled SIGHUP would end the process and lose them.
 	signal.Notify(hangups, syscall.SIGHUP)

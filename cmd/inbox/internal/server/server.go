@@ -127,17 +127,6 @@ func (s *server) openRelay(bound sockets, stateDir string, key []byte, clients *
 	return openRelay(s.cfg.TURN, parts, s.log)
 }
 
-// logWarnings logs mistakes in the options.
-func logWarnings(warnings []config.Warning, log *slog.Logger) {
-	for _, w := range warnings {
-		if w.From != "" {
-			log.Warn(w.Text, "option", w.Name, "from", w.From, "fix", w.Fix)
-		} else {
-			log.Warn(w.Text, "name", w.Name, "fix", w.Fix)
-		}
-	}
-}
-
 // buildEndpoints puts servers on the bound sockets.
 func (s *server) buildEndpoints(bound sockets) error {
 	pages, err := openPages(s.cfg, s.handler.AllowOrigin, s.log)

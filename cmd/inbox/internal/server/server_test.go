@@ -23,7 +23,7 @@ func TestOptionWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	logWarnings(c.Warnings, slog.New(slog.NewTextHandler(&out, nil)))
+	config.LogWarnings(c.Warnings, slog.New(slog.NewTextHandler(&out, nil)))
 	for _, want := range []string{
 		`level=WARN msg="unknown environment variable" name=INBOX_DOMAINS fix="did you mean INBOX_DOMAIN?"`,
 		`level=WARN msg="option has no effect" option=-email from="command line" fix="set -domain, or remove the option"`,

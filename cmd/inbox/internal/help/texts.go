@@ -1,0 +1,174 @@
+package help
+
+const startText = `Try the server on this machine. Its certificate is self-signed, so browsers
+warn once. It prints the links to open, and a QR code for a phone:
+
+  inbox
+
+Public server. Certificates are obtained and renewed automatically. Ports 80
+and 443 (TCP) and 3478 (UDP) must be reachable. The e-mail address agrees to
+the terms of Let's Encrypt:
+
+  inbox -domain example.org -email me@example.org
+
+Own certificate files, which are loaded again when they change:
+
+  inbox -bind :443 -server-cert fullchain.pem -server-key privkey.pem
+
+Behind a proxy on the same machine that terminates TLS:
+
+  inbox -https=false -bind 127.0.0.1:3000 -trusted-proxies 127.0.0.1
+
+Check options, ports and DNS before the first start:
+
+  inbox doctor -domain example.org -email me@example.org
+
+As a service, from the package: set INBOX_DOMAIN and INBOX_EMAIL in
+/etc/inbox/inbox.env, then run
+
+  systemctl enable --now inbox
+`
+
+const configText = `inbox config [OPTION...] prints each option with the value in force and the
+source of the value. Passwords in URLs are masked. Warnings and errors are
+printed to standard error. The exit code is 2 if the server would refuse the
+options, and 0 otherwise.
+
+The options of the service, as root:
+
+  inbox config -env-file /etc/inbox/inbox.env -state /var/lib/inbox
+
+Sources are the command line, an environment variable, a line of the -env-file
+or the -config file, a socket of systemd, or the default.
+`
+
+const doctorText = `inbox doctor [OPTION...] checks whether a server with the same options works:
+options, DNS, ports, files, the clock, certificates, the relay and the store.
+It prints a fix for each problem. The exit code is 1 if it finds one.
+
+Before the first start:
+
+  inbox doctor -domain example.org -email me@example.org
+
+With the options of the service, as root:
+
+  inbox doctor -env-file /etc/inbox/inbox.env -state /var/lib/inbox
+`
+
+const versionText = `inbox version, or inbox -version, prints one line: version, commit, time of the
+commit, Go version and platform.
+`
+
+const certificatesText = `With -domain, certificates are obtained from a CA with ACME and renewed
+automatically. The CA connects to port 80 or 443. Without -domain, the server
+uses the certificate files if they exist, or else a self-signed certificate.
+`
+
+const turnText = `Calls between some networks need a relay. It is on with HTTPS and needs UDP port
+3478, and the port of -bind for TURN over TLS.
+`
+
+const limitsText = `Limits per address apply to an IPv4 address or an IPv6 /64. A limit of 0 is
+unlimited. Sizes have units; see inbox help units.
+`
+
+const proxyText = `The proxy must be listed in -trusted-proxies, or all clients share the limits of
+its address.
+`
+
+const unitsText = `A plain number is in the unit that the option names: -inbox-timeout 60 is 60
+seconds, -max-body-size 1048576 is 1 MiB, -turn-month 1000 is 1000 GB, and
+-turn-rate 100 is 100 Mbit/s. Other units follow the number without a blank:
+
+  times      ns us ms s m h d       90s, 1h30m, 1d (24 hours)
+  sizes      B kB MB GB             powers of 1000: 64kB is 64,000 bytes
+             KiB MiB GiB            powers of 1024: 64KiB is 65,536 bytes
+  bit rates  kbit/s Mbit/s Gbit/s   500kbit/s, 2Gbit/s
+
+Times can have several units in descending order. They must be whole seconds.
+Numbers are whole and not negative: 90m, not 1.5h.
+`
+
+const environmentText = `Each option has an environment variable: -inbox-timeout is INBOX_INBOX_TIMEOUT.
+inbox help -NAME shows it. An option can be set in several places. The first
+one found applies:
+
+  command line    -inbox-timeout 2m
+  environment     INBOX_INBOX_TIMEOUT=2m
+  -env-file       INBOX_INBOX_TIMEOUT=2m
+  -config file    inbox-timeout 2m
+  default         as inbox -h all shows
+
+An empty variable counts as absent. Unknown INBOX_ variables are logged with the
+nearest name. Unknown lines in the -config file are errors. Comments begin with
+# on lines of their own. inbox config shows where each value comes from.
+
+Other variables:
+
+  STATE_DIRECTORY  the state directory without -state; systemd sets it
+  XDG_STATE_HOME   the user's state directory; without it, ~/.local/state
+  HTTPS_PROXY      a proxy for requests to the CA
+  TERM             dumb: no QR code
+  NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS, JOURNAL_STREAM
+                   set by systemd
+`
+
+const filesText = `Files of the service:
+
+  /etc/inbox/inbox.env   options, as environment variables
+  /var/lib/inbox         state directory
+  /usr/share/doc/inbox   documentation
+  /usr/share/inbox       drop-ins for systemd
+
+The state directory is that of -state, or else the first of $STATE_DIRECTORY, or
+else inbox in the user's state directory (~/.local/state on Linux). It contains
+certificates, the secret of the password hashes, the traffic of the relay and,
+while no server runs, the mailboxes. It must be writable and private.
+
+In the working directory:
+
+  server.crt, server.key   certificate and private key (PEM), if they exist
+  public                   pages, instead of the built-in ones, if it exists
+`
+
+const signalsText = `  SIGTERM, SIGINT  stop: close the listeners, answer waiting polls, allow ten
+                   seconds for requests, save the mailboxes, exit with code 0
+  a second one     abort the requests and save at once
+  a third one      exit immediately with code 1
+  SIGHUP           load certificate files again, and retry due orders
+
+Signals within one second count as one.
+`
+
+const exitText = `  0  stopped by a signal; or the command succeeded
+  1  the server could not start, failed while serving, or could not save the
+     mailboxes; or the doctor found a problem
+  2  a wrong command, option or value
+`
+
+const systemdText = `The package contains inbox.service and its sockets. Options are set in
+/etc/inbox/inbox.env. Common commands:
+
+  systemctl restart inbox   after a change of the options
+  systemctl reload inbox    load certificate files again
+  journalctl -u inbox       log
+
+Sockets passed by systemd replace options by their FileDescriptorName=:
+
+  https    -bind
+  http     -http-bind; with -https=false, -bind
+  metrics  -metrics-bind
+  turn     -turn-bind (ListenDatagram=)
+
+The server notifies systemd when it is ready, reloads and stops, and supports
+the watchdog.
+`
+
+const allText = `Usage: inbox [COMMAND] [OPTION...]
+
+Commands are config, doctor, help and version; without one, the server starts.
+Times, sizes and bit rates can have units, such as 5m, 64MiB and 2Gbit/s; see
+inbox help units. Every option can also be set in the environment
+(-inbox-timeout as INBOX_INBOX_TIMEOUT) or in a file; see inbox help
+environment.
+`
