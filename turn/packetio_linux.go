@@ -23,9 +23,9 @@ const (
 //
 // The system calls are raw, which is possible as they do not wait: the runtime is not told of
 // them. Otherwise each call after an idle moment wakes the runtime's monitor thread, which costs
-// as much as receiving some datagrams. But this thread is also what interrupts a goroutine that
-// does not wait. So the calls are no longer raw when datagrams arrive faster than they are
-// handled.
+// about as much as receiving a datagram. But this thread also interrupts a goroutine that does
+// not wait; without it, a flood would stop the whole server on one processor. So the calls are
+// no longer raw when datagrams arrive faster than they are handled.
 type batchIO struct {
 	conn     syscall.RawConn
 	ipv6     bool
@@ -40,7 +40,8 @@ type batchIO struct {
 
 	// rawCall and call are functions of the same names, except in tests.
 	rawCall, call mmsgCall
-	// recvmmsg and sendmmsg are methods, as a method value takes memory.
+	// recvmmsg and sendmmsg are receiveNow and sendNow: each use of a method as a value would
+	// allocate memory.
 	recvmmsg, sendmmsg func(fd uintptr) bool
 }
 

@@ -41,9 +41,10 @@ func newUDPSocket(s *Server, c *net.UDPConn) *udpSocket {
 	}
 }
 
-// ServeUDP serves a socket until Close, which closes the socket, and then returns nil. An answer has the address as
-// its source that the request was sent to, on systems that tell it (Linux). One goroutine
-// reads the socket, so its receive buffer should hold what arrives in 100 ms.
+// ServeUDP serves a socket until Close, which closes the socket, and then returns nil. An
+// answer has the address as its source that the request was sent to, on systems that tell it
+// (Linux). One goroutine reads the socket, so its receive buffer should hold what arrives in
+// 100 ms.
 func (s *Server) ServeUDP(c *net.UDPConn) error {
 	u := newUDPSocket(s, c)
 	if !s.addSocket(c) {
