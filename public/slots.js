@@ -15,8 +15,9 @@
  * at the same time get different slots, because the server lets only one of them
  * resume a mailbox.
  *
- * The device that made the room looks for slot a first and all others for b, so that
- * the usual two meet no taken slot: browsers log the refusal to their console.
+ * The page that made the room takes slot a without asking, as no other page has the
+ * link yet. All others look for b first, so that the usual two meet no taken slot:
+ * browsers log the refusal to their console.
  * @param {object} options
  * @param {(slot: Slot) => Promise<Inbox>} options.createInbox
  * @param {Slot | null} options.own the slot of an earlier load of this page
@@ -24,8 +25,8 @@
  * @returns {Promise<Place | null>}
  */
 export async function takeFreeSlot({createInbox, own, made}) {
-  if (own) return takeSlot(createInbox, own);
-  for (const slot of /** @type {Slot[]} */ (made ? ['a', 'b'] : ['b', 'a'])) {
+  if (own || made) return takeSlot(createInbox, own ?? 'a');
+  for (const slot of /** @type {Slot[]} */ (['b', 'a'])) {
     const inbox = await createInbox(slot);
     if (await inbox.start({resume: true})) return {slot, inbox};
     inbox.close();

@@ -3258,8 +3258,8 @@ function advance(call, { state, remoteLive, remotePage }) {
   return hungUp ? { ...call, state, remoteLive, hungUp, live: false, connectedTo: "", endedBy: "them" } : { ...call, state, remoteLive, hungUp, connectedTo };
 }
 async function takeFreeSlot({ createInbox: createInbox2, own, made }) {
-  if (own) return takeSlot(createInbox2, own);
-  for (const slot of made ? ["a", "b"] : ["b", "a"]) {
+  if (own || made) return takeSlot(createInbox2, own ?? "a");
+  for (const slot of ["b", "a"]) {
     const inbox = await createInbox2(slot);
     if (await inbox.start({ resume: true })) return { slot, inbox };
     inbox.close();

@@ -21,7 +21,7 @@ function makeInboxes(taken) {
 }
 
 for (const [name, own, made, taken, want, log] of /** @type {[string, Slot | null, boolean, Slot[], Slot | undefined, string[]][]} */ ([
-  ['the page that made the room', null, true, [], 'a', ['a if free']],
+  ['the page that made the room', null, true, [], 'a', ['a']],
   ['the page with the link', null, false, ['a'], 'b', ['b if free']],
   ['two pages with the link, the second one', null, false, ['b'], 'a', ['b if free', 'close b', 'a if free']],
   ['a reloaded page', 'b', false, ['a', 'b'], 'b', ['b']],
