@@ -5,6 +5,7 @@
 //	inbox [options]
 //	inbox config [options]
 //	inbox doctor [options]
+//	inbox health [options]
 //	inbox help [topic]
 //	inbox version
 //

@@ -55,6 +55,22 @@ With the options of the service, as root:
   inbox doctor -env-file /etc/inbox/inbox.env -state /var/lib/inbox
 `
 
+const healthText = `inbox health [OPTION...] asks a server on this machine whether it answers: it
+requests /healthz at the address of -bind, over the loopback interface, or at
+the socket that systemd holds. The certificate is not verified. The exit code
+is 0 or 1, after at most three seconds.
+
+Without options, it asks the server that runs on this machine, with the options
+of that process. This is the health check of the container image.
+
+The service, as root:
+
+  inbox health -env-file /etc/inbox/inbox.env
+
+A server that has no certificate yet is healthy, because it answers. /readyz
+tells whether it is ready.
+`
+
 const versionText = `inbox version, or inbox -version, prints one line: version, commit, time of the
 commit, Go version and platform.
 `
@@ -142,7 +158,7 @@ Signals within one second count as one.
 
 const exitText = `  0  stopped by a signal; or the command succeeded
   1  the server could not start, failed while serving, or could not save the
-     mailboxes; or the doctor found a problem
+     mailboxes; the doctor found a problem; or the server is not healthy
   2  a wrong command, option or value
 `
 
@@ -166,9 +182,8 @@ the watchdog.
 
 const allText = `Usage: inbox [COMMAND] [OPTION...]
 
-Commands are config, doctor, help and version; without one, the server starts.
-Times, sizes and bit rates can have units, such as 5m, 64MiB and 2Gbit/s; see
-inbox help units. Every option can also be set in the environment
-(-inbox-timeout as INBOX_INBOX_TIMEOUT) or in a file; see inbox help
-environment.
+Without a command, the server starts; inbox help lists the commands. Times,
+sizes and bit rates can have units, such as 5m, 64MiB and 2Gbit/s; see inbox
+help units. Every option can also be set in the environment (-inbox-timeout as
+INBOX_INBOX_TIMEOUT) or in a file; see inbox help environment.
 `
