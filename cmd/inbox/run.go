@@ -33,6 +33,7 @@ const (
 type process struct {
 	args           []string
 	environ        []string
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	columns        int // of the terminal that stderr is; 0: none
 	timeouts       server.Timeouts
@@ -53,6 +54,8 @@ func run(ctx context.Context, p process) int {
 		return p.health(ctx, options)
 	case config.Help:
 		return p.printHelp(options.Topic)
+	case config.Setup:
+		return p.setUp(ctx, options)
 	case config.Version:
 		fmt.Fprintln(p.stdout, version())
 		return exitDone

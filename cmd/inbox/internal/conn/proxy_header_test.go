@@ -143,9 +143,9 @@ func FuzzProxyHeader(f *testing.F) {
 // names no client.
 func TestLocalHeader(t *testing.T) {
 	for sent, want := range map[string]string{
-		LocalHeader + "hello": "hello",
-		LocalHeader[:15]:      "",
-		"PROXY TCP4 192.0.2.1 127.0.0.1 1 2\r\nhello":                                              "",
+		LocalHeader + "hello":                         "hello",
+		LocalHeader[:15]:                              "",
+		"PROXY TCP4 192.0.2.1 127.0.0.1 1 2\r\nhello": "",
 		LocalHeader[:12] + "\x21\x11\x00\x0c\xc6\x33\x64\x09\x7f\x00\x00\x01\x04\xd2\x0b\xb8hello": "",
 		"GET / HTTP/1.1\r\n\r\n": "",
 	} {

@@ -23,10 +23,9 @@ Check options, ports and DNS before the first start:
 
   inbox doctor -domain example.org -email me@example.org
 
-As a service, from the package: set INBOX_DOMAIN and INBOX_EMAIL in
-/etc/inbox/inbox.env, then run
+As a service, from the package, as root:
 
-  systemctl enable --now inbox
+  inbox setup
 `
 
 const configText = `inbox config [OPTION...] prints each option with the value in force and the
@@ -69,6 +68,26 @@ The service, as root:
 
 A server that has no certificate yet is healthy, because it answers. /readyz
 tells whether it is ready.
+`
+
+const setupText = `inbox setup [OPTION...] configures and starts the service of the package, as
+root. It asks for the host name and the e-mail address, or takes -domain and
+-email. Then the doctor checks the machine. If it finds no failure, setup writes
+/etc/inbox/inbox.env, starts the service and waits up to three minutes for the
+certificate. Other options are written, too. Other lines of the file stay as
+they are, and a backup is kept beside it. It can be repeated:
+
+  inbox setup
+  inbox setup -domain example.org -email me@example.org
+
+To see what it would do:
+
+  inbox setup -domain example.org -email me@example.org -dry-run
+
+It enables the metrics at 127.0.0.1:9091, unless INBOX_METRICS_BIND is set.
+
+The exit code is 1 if the doctor finds a failure or a certificate is missing,
+and 2 if the package is not installed or an option is wrong.
 `
 
 const versionText = `inbox version, or inbox -version, prints one line: version, commit, time of the
@@ -158,7 +177,8 @@ Signals within one second count as one.
 
 const exitText = `  0  stopped by a signal; or the command succeeded
   1  the server could not start, failed while serving, or could not save the
-     mailboxes; the doctor found a problem; or the server is not healthy
+     mailboxes; the doctor or setup found a problem; or the server is not
+     healthy
   2  a wrong command, option or value
 `
 
