@@ -92,8 +92,9 @@ func TestContainerObtainsCertificate(t *testing.T) {
 const containerSetupScript = `
 exec unshare --net --mount --kill-child --fork bash -euc '
 	root=$1 state=$2 conf=$3 testca=$4 script=$5
+	trap "kill \$(jobs -p) && wait" EXIT
 	ip link set lo up
-	"$testca" -http-port 3080 -tls-port 3000 -root "$conf/ca.pem" &
+	"$testca" -http-port 3080 -tls-port 3000 -root "$conf/ca.pem" >"$conf/ca.log" 2>&1 &
 	until [ -s "$conf/ca.pem" ] && (exec 3<>/dev/tcp/127.0.0.1/14000) 2>/dev/null; do sleep 0.1; done
 	chmod 755 "$conf"
 	echo nameserver 127.0.0.1 >"$conf/resolv.conf"
