@@ -166,7 +166,7 @@ func TestReleaseIsReproducible(t *testing.T) {
 	}
 }
 
-// scripts/package prints each file before it makes it, and compiles the program once.
+// scripts/package prints each file that it makes, once.
 func TestPackagePrintsSteps(t *testing.T) {
 	r := buildReleases(t)
 	for _, pattern := range []string{"inbox-linux-amd64", "sbom-*", "licences-*", "*.deb", "*.rpm"} {

@@ -30,8 +30,8 @@ func newPrompt(in io.Reader, out io.Writer) prompt {
 	return prompt{scanner, out}
 }
 
-// ask returns the answer to a question. An empty answer is the value in force; without one, the
-// question is asked again. The end of the input is an error.
+// ask returns the answer to a question. An empty answer and the end of the input are the value in
+// force. Without one, the question is asked again, or the end of the input is an error.
 func (p prompt) ask(q question, inForce string) (string, error) {
 	for {
 		fmt.Fprint(p.out, q.text)
@@ -41,6 +41,9 @@ func (p prompt) ask(q question, inForce string) (string, error) {
 		fmt.Fprint(p.out, ": ")
 		if !p.in.Scan() {
 			fmt.Fprintln(p.out)
+			if inForce != "" {
+				return inForce, nil
+			}
 			return "", fmt.Errorf("%w: no answer: use the option %s", ErrUsage, q.option)
 		}
 		if answer := strings.TrimSpace(p.in.Text()); answer != "" {

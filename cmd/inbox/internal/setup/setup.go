@@ -104,6 +104,10 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	if err := c.start(ctx); err != nil {
+		c.printf("\nThe service did not start. Its last messages, and the doctor's findings:\n\n")
+		_ = c.Systemctl(ctx, "status", "--no-pager", "--lines=10", "inbox.service") // fails for a failed service
+		c.printf("\n")
+		service.Doctor(ctx, c.Stdout)
 		return err
 	}
 	return c.awaitCertificates(ctx, service)

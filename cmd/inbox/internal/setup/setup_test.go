@@ -122,7 +122,7 @@ func TestRunAsks(t *testing.T) {
 		t.Errorf("got the commands %q, want %q", m.commands, want)
 	}
 
-	m.config.Stdin = strings.NewReader("\n\n")
+	m.config.Stdin = strings.NewReader("\n")
 	m.out.Reset()
 	if err := Run(t.Context(), m.config); err != nil || m.read(EnvFile) != want || len(m.backups()) != 1 {
 		t.Errorf("repetition: got %v, %d backups and\n%s", err, len(m.backups()), m.read(EnvFile))
@@ -229,8 +229,14 @@ func TestRunWaitsForCertificate(t *testing.T) {
 func TestRunReportsFailedStart(t *testing.T) {
 	m := newMachine(t, "", "")
 	m.config.Given = given()
-	m.config.Systemctl = func(context.Context, ...string) error { return errors.New("exit status 1") }
+	m.config.Systemctl = func(_ context.Context, args ...string) error {
+		m.commands = append(m.commands, args[0])
+		return errors.New("exit status 1")
+	}
 	if err := Run(t.Context(), m.config); err == nil || !strings.Contains(err.Error(), "journalctl -u inbox") {
 		t.Errorf("got %v, want the command that shows the reason", err)
+	}
+	if want := []string{"daemon-reload", "status"}; !slices.Equal(m.commands, want) || strings.Count(m.out.String(), "findings\n") != 2 {
+		t.Errorf("got the commands %q, want %q, and\n%s", m.commands, want, m.out.String())
 	}
 }
