@@ -34,14 +34,16 @@ const JOINER_NAME = /^join-[\w-]{22}$/;
  * @typedef {import('./key-exchange.js').Agreement} Agreement
  * @typedef {{name: string, commitment: string, exchange?: KeyExchange, revealed?: boolean, agreement?: Agreement, decided?: boolean}} Joiner
  *   the joiner of the current exchange
- * @typedef {'starting'|'waiting'|'exchanging'|'asked'|'let-in'|'interrupted'|'failed'|'closed'} OwnerState
+ * @typedef {'paused'|'starting'|'waiting'|'exchanging'|'asked'|'let-in'|'interrupted'|'failed'|'closed'} OwnerState
  */
 
 /**
  * CodeOwner shows a code and lets one joiner in. An event `state` reports each of
  * its states:
+ * - paused: there is no code, and no request is sent, before renew(). The first state
  * - starting: the code cannot be entered yet
- * - waiting: `code` is valid. It is renewed after ten minutes
+ * - waiting: `code` is valid. After ten minutes it is renewed, if `mayRenew` returns
+ *   true, or the owner pauses
  * - exchanging: a joiner is there. Other joiners are told that the owner is busy
  * - asked: `digits` are those of the joiner; letIn() or refuse() decides. After
  *   refuse(), a new code follows
@@ -61,10 +63,15 @@ export class CodeOwner extends Pairing {
   #expires = 0;
   #rejections = 0;
   #takenCodes = 0;
+  #mayRenew;
 
-  /** @param {CreateInbox} createInbox */
-  constructor(createInbox) {
-    super(createInbox, 'starting');
+  /**
+   * @param {CreateInbox} createInbox
+   * @param {{mayRenew?: () => boolean}} [options] mayRenew reports whether a user can see a new code
+   */
+  constructor(createInbox, {mayRenew = () => true} = {}) {
+    super(createInbox, 'paused');
+    this.#mayRenew = mayRenew;
   }
 
   /** Replaces the code by a new one and ends the current exchange. Also the first start. */
@@ -72,6 +79,16 @@ export class CodeOwner extends Pairing {
     if (this.state === 'closed') return;
     this.#takenCodes = 0;
     this.#start('expired');
+  }
+
+  /**
+   * Releases the code and ends the current exchange, until renew(). It does not end
+   * the state `interrupted`, which only the user may end.
+   */
+  pause() {
+    if (['paused', 'interrupted', 'failed', 'closed'].includes(this.state)) return;
+    this.release(this.#joiner?.name, 'busy');
+    this.#leave('paused');
   }
 
   /** Ends everything. A page calls it when it closes. */
@@ -120,8 +137,19 @@ export class CodeOwner extends Pairing {
     this.#expires = Date.now() + CODE_LIFETIME;
     this.#nextCode = newCode();
     this.open(codeMailbox(this.#nextCode));
-    this.setTimer(CODE_LIFETIME, () => this.renew());
+    this.setTimer(CODE_LIFETIME, () => this.#expire());
     this.#leave('starting');
+  }
+
+  /**
+   * Ends a code that is too old.
+   * @param {string} [to] the mailbox of a joiner that has entered it
+   */
+  #expire(to) {
+    this.#takenCodes = 0;
+    if (this.#mayRenew()) return this.#start('expired', to);
+    this.release(to, 'expired');
+    this.#leave('paused');
   }
 
   /**
@@ -186,7 +214,7 @@ export class CodeOwner extends Pairing {
   #onJoin(name, commitment) {
     if (this.#joiner) return this.#reject(name, 'busy');
     if (fromBase64url(commitment)?.length !== COMMITMENT_BYTES) return this.#reject(name, 'malformed');
-    if (Date.now() > this.#expires) return this.#start('expired', name); // timers do not run while a device sleeps
+    if (Date.now() > this.#expires) return this.#expire(name); // timers do not run while a device sleeps
     const joiner = /** @type {Joiner} */ ({name, commitment});
     this.#joiner = joiner;
     this.setTimer(EXCHANGE_TIMEOUT, () => this.#interrupt('no-answer'));

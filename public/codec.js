@@ -1,12 +1,21 @@
 /**
- * Encodes requests to an inbox server, decodes its responses, and computes
- * retry delays.
+ * Encodes requests to an inbox server, decodes its responses, and computes their
+ * times: retry delays, and how long a request asks the server to wait.
  */
 
 /** Milliseconds before the first retry. */
 export const INITIAL_DELAY = 500;
 /** Maximum milliseconds before a retry, by default. */
 export const MAX_RETRY_DELAY = 15_000;
+/** Maximum seconds that a request asks the server to wait. The server can respond earlier. */
+const MAX_WAIT = 25;
+/** Milliseconds below which a failure is not the timeout of a proxy. */
+const MIN_TIMEOUT = 1_000;
+/** The fraction of the time before a proxy timeout that the next request asks for. */
+const MARGIN = 0.8;
+/** Number of full waits before the time grows, without and after many proxy timeouts. */
+const MIN_WAITS = 4;
+const MAX_WAITS = 512;
 /** The type of the problem documents of an inbox server; its last part is the code. */
 const PROBLEM_TYPE = /^urn:inbox:problem:([\w-]+)$/;
 
@@ -21,6 +30,7 @@ const PROBLEM_TYPE = /^urn:inbox:problem:([\w-]+)$/;
  * - stopping: the server is shutting down
  * - unreadable: a received message cannot be decoded
  * - closed: the inbox was closed
+ * - superseded: another client of the mailbox was started
  * - queue-full: too many messages to one recipient are pending
  */
 export class InboxError extends Error {
@@ -153,6 +163,11 @@ export function basicAuth(name, password) {
   return `Basic ${btoa(String.fromCharCode(...bytes))}`;
 }
 
+/** Returns 128 random bits as an identifier of a client. */
+export function randomClient() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, '0')).join('');
+}
+
 /**
  * Encodes data as a request body with its media type.
  * @param {unknown} data
@@ -174,4 +189,65 @@ export function decode(type, body) {
   if (type.startsWith('application/json')) return JSON.parse(new TextDecoder().decode(body));
   if (type.startsWith('text/') || type.startsWith('application/sdp')) return new TextDecoder().decode(body);
   return body;
+}
+
+/** The cause of a request that the client aborted because the network of the device changed. */
+export const networkChange = new DOMException('the network of this device has changed', 'AbortError');
+
+/** The cause of a request that the client aborted to repeat it at once, because its connection can be dead. */
+export const replaced = new DOMException('the request was repeated', 'AbortError');
+
+/**
+ * WaitTime is the time that the requests of one client ask the server to wait. Many
+ * proxies abort a request that has no response after 60, 30 or 10 seconds; such a
+ * timeout shortens it. A series of full waits doubles it; each timeout makes
+ * the required series twice as long, so that a permanent limit is rarely exceeded.
+ */
+export class WaitTime {
+  #seconds = MAX_WAIT;
+  #completed = 0;
+  #required = MIN_WAITS;
+
+  /** Whole seconds, at most 25. 0 if a proxy aborted even the shortest wait. */
+  get seconds() {
+    return this.#seconds;
+  }
+
+  /**
+   * Shortens the time if a proxy aborted a request, and reports whether it did.
+   * @param {InboxError} error
+   * @param {number} asked the seconds that the request asked for
+   * @param {number} elapsed milliseconds until the error
+   */
+  shorten(error, asked, elapsed) {
+    if (asked === 0 || elapsed < MIN_TIMEOUT || !isProxyTimeout(error)) return false;
+    this.#seconds = Math.min(this.#seconds, Math.floor(MARGIN * Math.min(asked, elapsed / 1000)));
+    this.#completed = 0;
+    this.#required = Math.min(MAX_WAITS, 2 * this.#required);
+    return true;
+  }
+
+  /**
+   * Records a response without a message. It counts if the server waited for the
+   * whole time.
+   * @param {number} asked the seconds that the request asked for
+   * @param {number} elapsed milliseconds until the response
+   */
+  complete(asked, elapsed) {
+    if (asked < this.#seconds || elapsed < asked * 1000 - MIN_TIMEOUT / 2) return;
+    if (this.#seconds === MAX_WAIT) this.#required = MIN_WAITS;
+    if (++this.#completed < this.#required) return;
+    this.#completed = 0;
+    this.#seconds = Math.min(MAX_WAIT, Math.max(1, 2 * this.#seconds));
+  }
+}
+
+/**
+ * Reports whether an error can be the timeout of a proxy: a lost connection, or
+ * an error status that is not from the inbox server and does not say when to retry.
+ * @param {InboxError} error
+ */
+function isProxyTimeout({code, status, retryAfter, cause}) {
+  if (code === 'network') return cause !== networkChange && cause !== replaced;
+  return code === 'refused' && retryAfter === 0 && (status === 408 || status >= 500);
 }

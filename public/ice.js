@@ -10,13 +10,18 @@ const MAX_URLS = 32;
 /** Maximum number of characters of a URL in the console. */
 const MAX_SHOWN = 100;
 
+/** @typedef {'stun'|'turn-udp'|'turn-tcp'|'turn-tls'} UrlKind the protocol that a URL selects */
+/** @typedef {''|'month-used'|'other-origin'} TurnOff why the server offers no TURN, '' if it does not say */
+
 /** IceServers fetches the list of ICE servers of an inbox server. */
 export class IceServers {
   #url;
   #authorization;
   /** @type {RTCIceServer[]} the last list that the server returned */
   #servers = [];
+  /** @type {TurnOff} */
   #turn = '';
+  #known = false;
 
   /**
    * @param {string | URL} url the /ice endpoint
@@ -27,9 +32,22 @@ export class IceServers {
     this.#authorization = authorization;
   }
 
-  /** Why the server offers no TURN: 'month-used' if its traffic of the month is used up, else ''. */
+  /**
+   * Why the server offers no TURN: its traffic of the month is used up, or this page
+   * belongs to a site that the server does not list.
+   */
   get turn() {
     return this.#turn;
+  }
+
+  /** The last list that the server returned. */
+  get servers() {
+    return this.#servers;
+  }
+
+  /** Whether the server has returned a list. */
+  get known() {
+    return this.#known;
   }
 
   /**
@@ -49,7 +67,8 @@ export class IceServers {
       const {iceServers, turn} = await response.json();
       if (!Array.isArray(iceServers)) throw new Error('the response has no list iceServers');
       this.#servers = iceServers;
-      this.#turn = turn === 'month-used' ? turn : '';
+      this.#turn = turn === 'month-used' || turn === 'other-origin' ? turn : '';
+      this.#known = true;
     } catch (error) {
       console.info(`No new list of STUN and TURN servers, continuing with ${this.#servers.length}: ${error}`);
     } finally {
@@ -116,11 +135,26 @@ export function applyAccepted(apply, servers) {
  * @param {unknown} servers
  * @returns {RTCIceServer[]}
  */
-function splitUrls(servers) {
+export function splitUrls(servers) {
   return (Array.isArray(servers) ? servers : [servers]).flatMap(server => {
     const urls = [server?.urls].flat();
     return urls.length > 0 ? urls.map(urls => ({...server, urls})) : [{...server}];
   });
+}
+
+/**
+ * Returns the kind of a URL (RFC 7064, RFC 7065), or null for anything else.
+ * @param {unknown} url
+ * @returns {UrlKind | null}
+ */
+export function urlKind(url) {
+  const [, scheme, tcp] = /^(stun|turns?):[^?]*(\?transport=tcp)?/i.exec(String(url)) ?? [];
+  switch (scheme?.toLowerCase()) {
+    case 'stun': return 'stun';
+    case 'turn': return tcp ? 'turn-tcp' : 'turn-udp';
+    case 'turns': return 'turn-tls';
+    default: return null;
+  }
 }
 
 /**

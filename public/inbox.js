@@ -11,12 +11,18 @@
  * and crashes, but can arrive twice. Messages to a recipient are sent in order.
  * Each is retried until the server accepts or rejects it.
  *
+ * Of several clients of one mailbox, the one that was started last gets the
+ * messages. The others are superseded, also if they had no network at that time.
+ * A client that returns after an outage continues if it was not superseded.
+ *
  * A response that is not from an inbox server, such as a login page, is an error:
  * see the codes of {@link InboxError}.
  */
 
-import {INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, basicAuth, decode, encode, readResponse, retryAfter, retryDelay, toInboxError} from './codec.js';
-import {WaitTime, networkChange} from './wait-time.js';
+import {
+  INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, WaitTime, basicAuth, decode, encode, networkChange, randomClient, readResponse, replaced, retryAfter,
+  retryDelay, toInboxError,
+} from './codec.js';
 
 export {InboxError};
 
@@ -28,24 +34,31 @@ const ABORT_MARGIN = 1_000;
 const MAX_RETRY_INTERVAL = 15_000;
 /** Maximum number of queued messages per recipient. */
 const MAX_QUEUE = 200;
+/** Age in milliseconds of a request that is repeated when the page becomes active, or is online again. */
+const MIN_AGE_ACTIVE = 3_000;
+const MIN_AGE_ONLINE = 500;
 
 /**
  * @typedef {{from: string, id: string, type: string, data: unknown}} Message
  *   data is the parsed value of JSON, a string for text, else an ArrayBuffer.
  * @typedef {'idle'|'open'|'retrying'|'superseded'|'closed'} Status
+ * @typedef {'replaced'|'other-receiver'} SupersededReason
+ *   replaced: another client was started while this one polled; other-receiver: it was
+ *   started before, for example while this device had no network
  * @typedef {{seal: (data: any, to: string) => Promise<unknown>, open: (data: any, from: string) => Promise<unknown>}} MessageSealer
  *   seal changes the data of a message before it is sent, open restores the data of
  *   a received message. seal.js has one that encrypts signals.
  */
 
 /**
- * Inbox is a mailbox. Events, all but the last with a `detail`:
+ * Inbox is a mailbox. Events, all with a `detail`:
  * - message: a received {@link Message}
  * - status: the new {@link Status}
  * - error: an {@link InboxError}; if `retryIn` is not 0, the request is retried automatically
  * - connection: 'lost' when a poll failed because the server does not respond or
  *   is stopping, 'restored' when a poll succeeds again
- * - superseded: another client now polls this mailbox; start() reclaims it
+ * - superseded: another client now polls this mailbox, for a {@link SupersededReason}.
+ *   Sends are rejected; start() reclaims the mailbox
  */
 export class Inbox extends EventTarget {
   /**
@@ -58,7 +71,14 @@ export class Inbox extends EventTarget {
   /** @type {Status} */
   #status = 'idle';
   #connectionLost = false;
-  #closed = new AbortController();
+  /** Whether the next poll leaves the mailbox to another client that was started meanwhile. */
+  #resume = false;
+  /** Settles when it is known that no other client was started during an outage. Sends wait for it. */
+  #confirmed = Promise.resolve();
+  /** Settles #confirmed, if it is pending. @type {(() => void) | null} */
+  #confirm = null;
+  /** Aborts the pending requests when the inbox is superseded or closed. */
+  #stop = new AbortController();
   #lastId = '';
   /** Settles when the poll loop ends. A restart waits for it, so that only one loop runs. */
   #polling = Promise.resolve();
@@ -67,18 +87,22 @@ export class Inbox extends EventTarget {
   #waitTime = new WaitTime();
   #url;
   #authorization;
+  #client;
   #fetch;
   #sealer;
 
   /**
    * @param {string | URL} url the /inbox endpoint of the server
-   * @param {{name: string, password: string, fetch?: typeof fetch, sealer?: MessageSealer}} options
-   *   a message that the sealer cannot open is skipped, with an error `unreadable`
+   * @param {{name: string, password: string, client?: string, fetch?: typeof fetch, sealer?: MessageSealer}} options
+   *   client distinguishes the clients of a mailbox: 1 to 64 letters, digits, hyphens
+   *   or underscores, random by default. A message that the sealer cannot open is
+   *   skipped, with an error `unreadable`
    */
-  constructor(url, {name, password, fetch: customFetch, sealer}) {
+  constructor(url, {name, password, client = randomClient(), fetch: customFetch, sealer}) {
     super();
     this.#url = String(url);
     this.#authorization = basicAuth(name, password);
+    this.#client = client;
     this.#fetch = customFetch ?? ((...request) => fetch(...request));
     this.#sealer = sealer;
   }
@@ -93,18 +117,55 @@ export class Inbox extends EventTarget {
     return this.#status;
   }
 
-  /** Starts to poll. Does nothing if the inbox is already polling or closed. */
-  start() {
+  /**
+   * Starts to poll, and takes the mailbox over from other clients. With `resume`, it
+   * does not: if another client has the mailbox, this one is superseded. Does nothing
+   * if the inbox is already polling or closed.
+   *
+   * Resolves when the server has answered: true if this client has the mailbox. A
+   * request that fails temporarily is retried first.
+   * @param {{resume?: boolean}} [options]
+   * @returns {Promise<boolean>}
+   */
+  async start({resume = false} = {}) {
     if (this.#status === 'idle' || this.#status === 'superseded') {
+      this.#resume = resume;
+      if (resume) this.#doubt();
+      this.#stop = new AbortController();
       this.#setStatus('retrying');
       this.#polling = this.#polling.then(() => this.#pollLoop());
     }
+    while (this.#status === 'retrying') await new Promise(resolve => this.addEventListener('status', resolve, {once: true}));
+    return this.#status === 'open';
   }
 
   /** Aborts all requests. Queued messages are not sent. */
   close() {
     this.#setStatus('closed');
-    this.#closed.abort();
+    this.#stop.abort();
+    this.#endDoubt();
+  }
+
+  /** @param {SupersededReason} reason */
+  #supersede(reason) {
+    this.#setStatus('superseded');
+    this.#stop.abort();
+    this.#endDoubt();
+    this.dispatchEvent(new CustomEvent('superseded', {detail: reason}));
+  }
+
+  /**
+   * Notes that another client can have been started without the knowledge of this
+   * one. Its messages must wait, because the recipients would take it for the newest.
+   */
+  #doubt() {
+    this.#resume = true;
+    if (!this.#confirm) this.#confirmed = new Promise(resolve => { this.#confirm = () => resolve(undefined); });
+  }
+
+  #endDoubt() {
+    this.#confirm?.();
+    this.#confirm = null;
   }
 
   /**
@@ -184,7 +245,10 @@ export class Inbox extends EventTarget {
       } catch (cause) {
         if (this.#stopped) return;
         const error = toInboxError(cause);
+        if (error.code === 'other-receiver') return this.#supersede('other-receiver');
+        if (error.code === 'network') this.#doubt();
         confirming = true;
+        if (error.cause === replaced) continue;
         const aborted = this.#waitTime.shorten(error, wait, Date.now() - started);
         if (isConnectionLoss(error, aborted)) this.#setConnectionLost(true);
         if (aborted) await this.#sleep(retryDelay(error, 0));
@@ -198,22 +262,21 @@ export class Inbox extends EventTarget {
   }
 
   /**
-   * Sends one poll.
+   * Sends one poll. Each but the first of a start has `resume`: a client that is
+   * started meanwhile keeps the mailbox, whichever poll the server gets first.
    * @param {number} wait seconds that the server should wait
    * @param {boolean} confirming whether the poll only confirms the connection
    */
   async #poll(wait, confirming) {
     const started = Date.now();
-    const query = {after: this.#lastId, wait: String(wait)};
+    const query = {after: this.#lastId, client: this.#client, ...this.#resume && {resume: '1'}, wait: String(wait)};
     const {response, body} = await this.#request(query, this.#requestOptions('GET'), wait * 1000 + TIMEOUT_MARGIN);
     if (this.#stopped) return;
-    if (response.headers.get('X-Poll-Ended') === 'superseded') {
-      this.#setStatus('superseded');
-      this.dispatchEvent(new Event('superseded'));
-      return;
-    }
+    if (response.headers.get('X-Poll-Ended') === 'superseded') return this.#supersede('replaced');
     const pause = retryAfter(response);
     if (pause > 0) throw new InboxError('stopping', 'the server is shutting down', {status: 204, retryAfter: pause});
+    this.#resume = true;
+    this.#endDoubt();
     this.#setStatus('open');
     this.#setConnectionLost(false);
     if (response.status === 200) await this.#dispatchMessage(response, body);
@@ -261,7 +324,9 @@ export class Inbox extends EventTarget {
   async #deliver(to, message, wait) {
     const until = Date.now() + wait * 1000;
     for (let failures = 0, attempts = 0, wasAborted = false; ; ) {
+      await this.#confirmed;
       if (this.#status === 'closed') throw new InboxError('closed', 'the inbox was closed before the message was sent');
+      if (this.#status === 'superseded') throw new InboxError('superseded', 'another client of this mailbox was started');
       const started = Date.now();
       const remaining = Math.max(0, until - started);
       const seconds = Math.min(this.#waitTime.seconds, Math.ceil(remaining / 1000));
@@ -271,6 +336,7 @@ export class Inbox extends EventTarget {
         return;
       } catch (cause) {
         const error = toInboxError(cause);
+        if (this.#stopped || error.cause === replaced) continue;
         const elapsed = Date.now() - started;
         const absent = error.code === 'no-inbox' && until > Date.now();
         const aborted = this.#waitTime.shorten(error, seconds, elapsed);
@@ -318,7 +384,7 @@ export class Inbox extends EventTarget {
     const delay = Math.min(this.#serverWait, seconds * 1000) >= 2 * ABORT_MARGIN
       ? ABORT_MARGIN
       : Math.min(MAX_RETRY_INTERVAL, 2 ** attempts * ABORT_MARGIN);
-    await this.#sleep(Math.min(delay, until - Date.now()), to);
+    await this.#sleep(Math.min(delay, until - Date.now()), {from: to});
   }
 
   /**
@@ -330,13 +396,17 @@ export class Inbox extends EventTarget {
    */
   async #request(query, options, limit, willRetry = false) {
     const abort = new AbortController();
+    const started = Date.now();
     const stop = () => abort.abort();
-    const onNetworkChange = () => abort.abort(networkChange);
+    const onOffline = () => abort.abort(networkChange);
     const timer = setTimeout(stop, limit);
-    // A request that waits does not detect a network change, so it is aborted and repeated.
-    globalThis.addEventListener?.('offline', onNetworkChange);
-    globalThis.addEventListener?.('online', onNetworkChange);
-    this.#closed.signal.addEventListener('abort', stop);
+    // A request that waits does not notice that its connection is dead, so it is aborted and repeated.
+    const unsubscribe = onWake(online => {
+      if (Date.now() - started >= (online ? MIN_AGE_ONLINE : MIN_AGE_ACTIVE)) abort.abort(replaced);
+    });
+    const {signal} = this.#stop;
+    globalThis.addEventListener?.('offline', onOffline);
+    signal.addEventListener('abort', stop);
     try {
       const response = await this.#fetch(this.#urlWith(query), {...options, signal: abort.signal});
       return {response, body: await readResponse(response, options.method, query.after)};
@@ -346,9 +416,9 @@ export class Inbox extends EventTarget {
       throw new InboxError('network', 'the server cannot be reached', {cause: abort.signal.reason ?? cause});
     } finally {
       clearTimeout(timer);
-      globalThis.removeEventListener?.('offline', onNetworkChange);
-      globalThis.removeEventListener?.('online', onNetworkChange);
-      this.#closed.signal.removeEventListener('abort', stop);
+      unsubscribe();
+      globalThis.removeEventListener?.('offline', onOffline);
+      signal.removeEventListener('abort', stop);
     }
   }
 
@@ -384,30 +454,34 @@ export class Inbox extends EventTarget {
     const delay = retryDelay(error, failures, this.maxRetryDelay);
     error.retryIn = delay / 1000;
     if (this.#status === 'open') this.#setStatus('retrying');
-    if (this.#status !== 'closed') this.#emitError(error);
-    await this.#sleep(delay);
+    this.#emitError(error);
+    await this.#sleep(delay, {minimum: error.retryAfter * 1000});
   }
 
   /**
-   * Waits. Closing the inbox or coming back online ends the delay early.
+   * Waits. The end of the inbox, a page that becomes active and a device that comes
+   * back online end the delay early.
    * @param {number} milliseconds
-   * @param {string} [from] a sender whose next message ends the delay as well
+   * @param {{minimum?: number, from?: string}} [options] the minimum in milliseconds
+   *   holds for the latter two; the next message of the sender `from` ends the delay as well
    */
-  #sleep(milliseconds, from) {
+  #sleep(milliseconds, {minimum = 0, from} = {}) {
     return new Promise(resolve => {
-      if (this.#status === 'closed') return resolve(undefined);
+      const {signal} = this.#stop;
+      if (signal.aborted) return resolve(undefined);
+      const started = Date.now();
       const done = () => {
         clearTimeout(timer);
-        globalThis.removeEventListener?.('online', done);
-        this.#closed.signal.removeEventListener('abort', done);
+        unsubscribe();
+        signal.removeEventListener('abort', done);
         this.removeEventListener('message', onMessage);
         resolve(undefined);
       };
       const onMessage = (/** @type {Event} */ event) => /** @type {CustomEvent} */ (event).detail.from === from && done();
       const timer = setTimeout(done, milliseconds);
+      const unsubscribe = onWake(() => Date.now() - started >= minimum && done());
       this.addEventListener('message', onMessage);
-      globalThis.addEventListener?.('online', done);
-      this.#closed.signal.addEventListener('abort', done);
+      signal.addEventListener('abort', done);
     });
   }
 
@@ -441,4 +515,24 @@ export class Inbox extends EventTarget {
  */
 function isConnectionLoss({code, status}, aborted) {
   return code === 'network' || code === 'stopping' || (code === 'refused' && status >= 500 && !aborted);
+}
+
+/**
+ * Calls a listener when the page becomes active again or the device comes back
+ * online: its connections can be dead without notice. Returns a function that
+ * removes the listener.
+ * @param {(online: boolean) => void} listener
+ */
+function onWake(listener) {
+  const onActive = () => globalThis.document?.visibilityState !== 'hidden' && listener(false);
+  const onOnline = () => listener(true);
+  /** @type {[EventTarget | undefined, string, () => void][]} */
+  const events = [
+    [globalThis, 'online', onOnline], [globalThis, 'pageshow', onActive],
+    [globalThis.document, 'visibilitychange', onActive], [globalThis.document, 'resume', onActive],
+  ];
+  for (const [target, type, call] of events) target?.addEventListener?.(type, call);
+  return () => {
+    for (const [target, type, call] of events) target?.removeEventListener?.(type, call);
+  };
 }

@@ -1,5 +1,19 @@
-/** Inserts the address of this server into the curl example of the start page. */
+/** The start page: it joins the room of another device by code, and lists the remembered rooms. */
+
+import {CodeBox} from './code-box.js';
+import {find} from './dom.js';
+import {Inbox} from './inbox.js';
+import {RoomList} from './room-list.js';
+
+new CodeBox(find('.code-box', HTMLElement), {
+  createInbox: credentials => new Inbox(new URL('inbox', document.baseURI), credentials),
+  page: 'home',
+});
+new RoomList(find('.rooms', HTMLElement));
 
 for (const element of document.querySelectorAll('.origin')) {
   element.textContent = new URL('.', location.href).href.replace(/\/$/, '');
 }
+
+// A page that comes back from the history has closed its mailboxes.
+addEventListener('pageshow', event => event.persisted && location.reload());

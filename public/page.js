@@ -1,100 +1,254 @@
 /**
- * The code that the camera page and the screen page share: joining a room, the
- * status notice and the wake lock.
+ * The code that the pages of a room share: joining the room, the status notice and
+ * the wake lock.
  */
 
+import {CallWatch} from './call-watch.js';
+import {CodeBox} from './code-box.js';
+import {find} from './dom.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
-import {Room} from './room.js';
-import {fillShareBox} from './share.js';
-import {ConnectionStatus, StatusView, noticeFor, notices} from './status.js';
+import {Presence, deviceName} from './presence.js';
+import {defaultActions, fatalActions, testAction} from './reason.js';
+import {RememberBox} from './remember-box.js';
+import {Room, otherRole} from './room.js';
+import {Sealer, signalSealer} from './seal.js';
+import {ShareBox} from './share.js';
+import {ConnectionStatus, StatusView, noticeFor, notices, showActions} from './status.js';
+import {strings} from './strings.js';
+
+/** Milliseconds that a page with a link waits for the other side before it offers more ways to invite it. */
+const INVITATION_DELAY = 3_000;
 
 /**
  * @typedef {import('./room.js').Role} Role
- * @typedef {{inbox: Inbox, to: string, ice: IceServers, fetchIceServers: () => Promise<RTCIceServer[]>}} Context
+ * @typedef {import('./room.js').Slot} Slot
+ * @typedef {import('./room.js').PageName} PageName
+ * @typedef {import('./status.js').Notice} Notice
+ * @typedef {import('./session.js').SendingEndpoint | import('./session.js').ReceivingEndpoint} Endpoint
+ * @typedef {object} Context the options of an endpoint, and what else belongs to the room of a page
+ * @property {Room} room
+ * @property {boolean} made whether this page made the room
+ * @property {Role} role
+ * @property {Inbox} inbox
+ * @property {string} to the mailbox of the other side
+ * @property {string} device the name of this device
+ * @property {IceServers} ice
+ * @property {() => Promise<RTCIceServer[]>} fetchIceServers
+ *
+ * @typedef {Context & {slot: Slot, leaveSlot?: () => void}} CallContext leaveSlot looks for another slot
  */
 
-/**
- * Returns the element for a selector. Throws if it is missing or of another type.
- * @template {Element} T
- * @param {string} selector
- * @param {new () => T} kind
- * @returns {T}
- */
-export function find(selector, kind) {
-  const element = document.querySelector(selector);
-  if (element instanceof kind) return element;
-  throw new Error(`element not found: ${selector}`);
-}
+export {find};
 
 export const statusView = new StatusView(find('.status', HTMLElement));
 
 /**
- * Joins the room of the link, or a new room. Returns null if the page cannot
- * work; the notice then says why.
- * @param {Role} role
- * @returns {Promise<Context | null>}
+ * Returns the room of the link, or a new room, and whether it is new. Returns null if
+ * the page cannot work; the notice then says why.
  */
-export async function joinRoom(role) {
-  const remoteRole = role === 'send' ? 'receive' : 'send';
+export function openRoom() {
+  const made = location.hash.length < 2;
   const room = Room.from(location.hash);
   // A link to another room changes only the fragment, so the browser does not load the page again.
   addEventListener('hashchange', () => location.reload());
   addEventListener('pageshow', event => event.persisted && location.reload());
-  if (!room) return showFatal(notices['bad-link']);
+  if (!room) return showFatal(notices.badLink);
   history.replaceState(null, '', room.fragment);
   if (!isSecureContext) return showFatal(notices.insecure);
   if (!('RTCPeerConnection' in window)) return showFatal(notices.unsupported);
-  fillShareBox(find('.share', HTMLElement), room.link(remoteRole, location.href));
-  const inbox = new Inbox(new URL('inbox', document.baseURI), await room.credentials(role));
+  return {room, made};
+}
+
+/**
+ * Joins the room of the link, or a new room, as its camera or its screen. Returns null
+ * if the page cannot work.
+ * @param {'send'|'receive'} role
+ * @returns {Promise<Context | null>}
+ */
+export async function joinRoom(role) {
+  const opened = openRoom();
+  return opened && createContext(opened, role, await createInbox(opened.room, role));
+}
+
+/**
+ * @param {Room} room
+ * @param {Role} role
+ */
+export async function createInbox(room, role) {
+  const sealer = signalSealer(await Sealer.create(room.secret, room.id), {local: role, remote: otherRole(role)});
+  return new Inbox(new URL('inbox', document.baseURI), {...await room.credentials(role), sealer});
+}
+
+/**
+ * @param {{room: Room, made: boolean}} opened
+ * @param {Role} role
+ * @param {Inbox} inbox
+ * @returns {Context}
+ */
+export function createContext({room, made}, role, inbox) {
   const ice = new IceServers(new URL('ice', document.baseURI), inbox.authorization);
-  return {inbox, to: room.name(remoteRole), ice, fetchIceServers: () => ice.fetch()};
+  const device = deviceName(navigator.userAgent);
+  return {room, made, role, inbox, to: room.name(otherRole(role)), device, ice, fetchIceServers: () => ice.fetch()};
 }
 
 /**
  * Shows why the page cannot work, and hides its controls.
- * @param {import('./status.js').Notice} notice
+ * @param {Notice} notice
  */
 function showFatal(notice) {
   document.body.dataset.state = 'failed';
   statusView.show(notice);
+  showActions(statusActions(), fatalActions, () => {});
   return null;
 }
 
 /**
  * Keeps the status notice up to date. Errors take precedence over the state of the
  * call, except while a call is connected: its media does not use the mailboxes.
- * @param {Context} context
- * @param {import('./session.js').SendingEndpoint | import('./session.js').ReceivingEndpoint} endpoint
- * @param {() => import('./status.js').Notice} callNotice returns the notice to show without errors
+ * @param {Context | CallContext} context
+ * @param {Endpoint} endpoint
+ * @param {() => Notice} callNotice returns the notice to show without errors
  * @returns {() => void} updates the notice
  */
-export function bindStatus({inbox, ice}, endpoint, callNotice) {
+export function bindStatus(context, endpoint, callNotice) {
+  const {inbox, ice, room} = context;
+  let unreadable = false;
+  const isActive = () => inbox.status === 'open' || inbox.status === 'retrying';
+  const findError = () => {
+    if (inbox.status !== 'superseded' && endpoint.state === 'connected') return null;
+    if (connection.notice) return connection.notice;
+    if (endpoint.error) return noticeFor(endpoint.error);
+    return unreadable ? notices.unreadable : null;
+  };
   const refresh = () => {
     const superseded = inbox.status === 'superseded';
     document.body.dataset.state = superseded ? 'superseded' : endpoint.state;
-    const errorNotice = connection.notice ?? (endpoint.error && noticeFor(endpoint.error));
-    if (errorNotice && (superseded || endpoint.state !== 'connected')) statusView.show(errorNotice, connection.until);
-    else statusView.show(withServerHint(callNotice(), endpoint, ice));
+    if (superseded && !connection.notice) return; // until the place of the other page is known
+    if (connection.place) nameTakeOver(connection.place);
+    const error = findError();
+    const reason = error || endpoint.state === 'connected' ? null : watch.reason;
+    const notice = error ?? reasonNotice(reason) ?? withServerHint(callNotice(), endpoint, ice);
+    statusView.show(notice, error ? connection.until : 0);
+    const actions = error ? defaultActions : testAction; // a reload would end a call without a camera
+    showActions(statusActions(), reason?.actions ?? (notice.tone === 'bad' ? actions : []), () => watch.retry());
   };
-  const connection = new ConnectionStatus(inbox, refresh);
-  endpoint.addEventListener('state', refresh);
-  endpoint.addEventListener('error', refresh);
+  const watch = new CallWatch({endpoint, ice});
+  const presence = new Presence(room.name(context.role), isActive);
+  const connection = new ConnectionStatus(inbox, refresh, () => presence.find());
+  watch.addEventListener('reason', refresh);
+  for (const event of ['state', 'error', 'remote']) endpoint.addEventListener(event, refresh);
+  inbox.addEventListener('error', event => {
+    if (/** @type {CustomEvent} */ (event).detail.cause?.name !== 'SealError') return;
+    unreadable = true;
+    refresh();
+  });
+  endpoint.addEventListener('track', () => (unreadable = false));
+  bindSlot(context, endpoint);
   addEventListener('pagehide', () => endpoint.leave());
   return refresh;
 }
 
 /**
+ * Fills the share box, the code box and the box to remember the room. A page that was
+ * opened through a link has its other side already, so it shows them only if it waits
+ * for some time. The code follows the QR code, because most users do not need it.
+ * @param {Context} context
+ * @param {Endpoint} endpoint
+ * @param {{page: PageName, other: PageName}} pages this one and the one that the link opens
+ */
+export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
+  /** @type {ShareBox | undefined} */
+  let share;
+  /** @type {CodeBox | undefined} */
+  let codes;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const openShare = () => (share ??= openShareBox(room.link(other, location.href)));
+  const open = () => {
+    codes = openCodeBox(page, openShare());
+    new RememberBox(find('.remember', HTMLElement), {room, page});
+    update();
+  };
+  const update = () => {
+    const waiting = endpoint.state === 'waiting' && inbox.status !== 'superseded';
+    codes?.setActive(waiting);
+    clearTimeout(timer);
+    // A code has a mailbox of its own, which must not take the place of the room's.
+    if (waiting && inbox.status === 'open' && !codes) timer = setTimeout(open, made && page === 'call' ? 0 : INVITATION_DELAY);
+  };
+  if (made) openShare();
+  endpoint.addEventListener('state', update);
+  inbox.addEventListener('status', update);
+  update();
+}
+
+/** @param {string} link */
+function openShareBox(link) {
+  const box = find('.share', HTMLElement);
+  box.hidden = false;
+  return new ShareBox(box, link);
+}
+
+/**
+ * @param {PageName} page
+ * @param {ShareBox} share
+ */
+function openCodeBox(page, share) {
+  const box = find('.code-box', HTMLElement);
+  box.hidden = false;
+  /** @param {import('./room.js').Credentials} credentials */
+  const createInbox = credentials => new Inbox(new URL('inbox', document.baseURI), credentials);
+  return new CodeBox(box, {createInbox, page, link: () => share.link});
+}
+
+/**
+ * @param {import('./reason.js').Reason | null} reason
+ * @returns {Notice | null}
+ */
+function reasonNotice(reason) {
+  return reason && {tone: 'bad', title: reason.title, hint: reason.hint};
+}
+
+/**
+ * Looks for another slot if a page returns to the one that this page has found free,
+ * before they have been connected to anything.
+ * @param {Context | CallContext} context
+ * @param {Endpoint} endpoint
+ */
+function bindSlot(context, endpoint) {
+  let connected = false;
+  endpoint.addEventListener('state', () => (connected ||= endpoint.state === 'connected'));
+  context.inbox.addEventListener('superseded', () => {
+    if (!connected && 'leaveSlot' in context) context.leaveSlot?.();
+  });
+}
+
+/** @param {import('./presence.js').Place} place where the page is that has the mailbox */
+function nameTakeOver(place) {
+  find('#take-over', HTMLButtonElement).textContent = place === 'tab' ? strings.status.useThisTab : strings.status.useThisDevice;
+}
+
+/** Returns the element for the actions of the notice, which the first error adds. */
+function statusActions() {
+  const text = find('.status-text', HTMLElement);
+  const actions = text.querySelector('.status-actions') ?? document.createElement('div');
+  actions.className = 'status-actions';
+  if (!actions.isConnected) text.append(actions);
+  return actions;
+}
+
+/**
  * Replaces the hint of a notice while a call connects with fewer ICE servers than usual.
- * @param {import('./status.js').Notice} notice
- * @param {import('./session.js').SendingEndpoint | import('./session.js').ReceivingEndpoint} endpoint
+ * @param {Notice} notice
+ * @param {Endpoint} endpoint
  * @param {IceServers} ice
- * @returns {import('./status.js').Notice}
+ * @returns {Notice}
  */
 function withServerHint(notice, {peer, state}, ice) {
   if (state !== 'connecting' && state !== 'reconnecting') return notice;
-  if (peer?.rejectedServers.length) return {...notice, hint: 'The server lists STUN or TURN servers that this browser rejects. The call is made without them.'};
-  if (ice.turn === 'month-used') return {...notice, hint: 'The server has used up its relay traffic of this month. The call connects only over a direct path, such as the same Wi-Fi.'};
+  if (peer?.rejectedServers.length) return {...notice, hint: strings.status.rejectedServers};
+  if (ice.turn === 'month-used') return {...notice, hint: strings.status.relayUsedUp};
   return notice;
 }
 

@@ -24,6 +24,8 @@ const RELEASE_TIMEOUT = 5_000;
  * @typedef {import('./inbox.js').Inbox} Inbox
  * @typedef {(credentials: {name: string, password: string}) => Inbox} CreateInbox returns an inbox that is not started
  * @typedef {{from: string, data: any}} Received
+ * @typedef {{error: import('./inbox.js').InboxError, until: number}} Retry
+ *   until is the time of the next attempt, as from Date.now()
  */
 
 /**
@@ -35,6 +37,8 @@ export class Pairing extends EventTarget {
   digits = '';
   /** Why the pairing ended, '' if the state says it: a code of an error or of the other side. */
   reason = '';
+  /** @type {Retry | null} why requests fail at the moment. Each change is an event `retry`. */
+  retry = null;
   /** @type {Inbox | null} the mailbox, while there is one */
   #inbox = null;
   #name = '';
@@ -91,17 +95,34 @@ export class Pairing extends EventTarget {
     const inbox = this.#createInbox({name, password: random()});
     this.#name = name;
     this.#inbox = inbox;
+    this.retry = null;
     const on = (/** @type {string} */ type, /** @type {(detail: any) => void} */ listener) =>
       inbox.addEventListener(type, event => inbox === this.#inbox && listener(/** @type {CustomEvent} */ (event).detail));
     on('message', received => received.data?.v === VERSION && this.onMessage(received));
-    on('status', status => status === 'open' && this.onOpen());
+    on('status', status => status === 'open' && this.#onOpen());
     on('error', error => {
-      if (error.code !== 'unauthorized') return; // the inbox retries, or send() rejects
+      if (error.code !== 'unauthorized') return this.#onError(error);
       this.#inbox = null;
       inbox.close();
       this.onUnauthorized();
     });
     inbox.start();
+  }
+
+  #onOpen() {
+    if (this.retry) this.#setRetry(null);
+    this.onOpen();
+  }
+
+  /** @param {import('./inbox.js').InboxError} error */
+  #onError(error) {
+    if (error.retryIn) this.#setRetry({error, until: Date.now() + error.retryIn * 1000}); // else send() rejects
+  }
+
+  /** @param {Retry | null} retry */
+  #setRetry(retry) {
+    this.retry = retry;
+    this.dispatchEvent(new Event('retry'));
   }
 
   /** @param {Received} _received */

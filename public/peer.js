@@ -18,6 +18,7 @@
  * create a new call.
  */
 
+import {Evidence} from './evidence.js';
 import {RestartPolicy} from './ice-restart.js';
 import {applyAccepted, connectWith} from './ice.js';
 import {PathMonitor} from './path.js';
@@ -49,6 +50,8 @@ const BATCH_DELAY = 100;
  * - error: an Error during negotiation; the connection can still succeed
  */
 export class Peer extends EventTarget {
+  /** What this side knows of the paths, for an explanation if the call does not connect. */
+  evidence = new Evidence();
   /** @type {State} */
   #state = 'connecting';
   /** @type {Map<string, RTCRtpTransceiver>} the local transceivers, by kind */
@@ -76,11 +79,16 @@ export class Peer extends EventTarget {
   #announcedSending = false;
   #makingOffer = false;
   #ignoredOffer = false;
+  /** Tracks of the polite peer in a two-way call, before it knows the transceivers. @type {Map<string, MediaStreamTrack | null>} */
+  #earlyTracks = new Map();
+  /** The remote peer plays tracks of one stream in sync. */
+  #stream = globalThis.MediaStream && new MediaStream();
   #connection;
   #monitor;
   #rejectedServers;
   #call;
   #polite;
+  #twoWay;
   #send;
   #iceTransportPolicy;
   #fetchIceServers;
@@ -89,6 +97,8 @@ export class Peer extends EventTarget {
    * @param {object} options
    * @param {string} options.call the id of the call, equal on both sides and unique
    * @param {boolean} options.polite true on exactly one side
+   * @param {boolean} [options.twoWay] whether both peers send: the polite peer sends over the transceivers of the
+   *   offer, which spares a second negotiation. Equal on both sides; the impolite peer must call setTrack for each kind
    * @param {(signal: Signal) => void} options.send sends a signal to the remote peer
    * @param {RTCIceServer[]} [options.iceServers] those that the browser rejects are left out
    * @param {() => Promise<RTCIceServer[]>} [options.fetchIceServers] called before each ICE restart, because
@@ -98,10 +108,11 @@ export class Peer extends EventTarget {
    *   The default is 'all'
    * @param {(configuration: RTCConfiguration) => RTCPeerConnection} [options.connect] for tests
    */
-  constructor({call, polite, send, iceServers = [], fetchIceServers, iceTransportPolicy = 'all', connect = newConnection}) {
+  constructor({call, polite, twoWay = false, send, iceServers = [], fetchIceServers, iceTransportPolicy = 'all', connect = newConnection}) {
     super();
     this.#call = call;
     this.#polite = polite;
+    this.#twoWay = twoWay;
     this.#send = send;
     this.#iceTransportPolicy = iceTransportPolicy;
     this.#fetchIceServers = fetchIceServers;
@@ -152,8 +163,32 @@ export class Peer extends EventTarget {
   setTrack(kind, track) {
     const transceiver = this.#transceivers.get(kind);
     if (transceiver) return transceiver.sender.replaceTrack(track);
-    this.#transceivers.set(kind, this.#connection.addTransceiver(track ?? kind, {direction: 'sendonly'}));
+    if (this.#twoWay && this.#polite) this.#earlyTracks.set(kind, track);
+    else this.#transceivers.set(kind, this.#addTransceiver(track ?? kind));
     return Promise.resolve();
+  }
+
+  /** @param {MediaStreamTrack | string} trackOrKind */
+  #addTransceiver(trackOrKind) {
+    const direction = this.#twoWay ? 'sendrecv' : 'sendonly';
+    return this.#connection.addTransceiver(trackOrKind, {direction, streams: this.#stream ? [this.#stream] : []});
+  }
+
+  /** Sends over the transceivers of the remote offer. */
+  async #adoptTransceivers() {
+    for (const transceiver of this.#connection.getTransceivers()) {
+      const {kind} = transceiver.receiver.track;
+      if (this.#transceivers.has(kind)) continue;
+      this.#transceivers.set(kind, transceiver);
+      transceiver.direction = 'sendrecv';
+      if (this.#stream) transceiver.sender.setStreams?.(this.#stream);
+      await transceiver.sender.replaceTrack(this.#earlyTracks.get(kind) ?? null);
+    }
+  }
+
+  /** Returns the statistics of the connection. */
+  getStats() {
+    return this.#connection.getStats();
   }
 
   /**
@@ -165,6 +200,7 @@ export class Peer extends EventTarget {
     this.#queue = this.#queue.then(async () => {
       if (this.#state === 'closed' || signal.call !== this.#call || !(signal.n > this.#lastReceived)) return;
       this.#lastReceived = signal.n;
+      this.evidence.addSignal(signal);
       this.#restarts.setRemoteSending(signal.sending ?? false);
       if (signal.restart && !this.#polite) this.#onRestartRequest();
       if (signal.description) await this.#setRemoteDescription(signal.description, signal);
@@ -185,6 +221,7 @@ export class Peer extends EventTarget {
     const connection = this.#connection;
     connection.addEventListener('negotiationneeded', () => this.#sendOffer());
     connection.addEventListener('icecandidate', ({candidate}) => this.#onCandidate(candidate));
+    connection.addEventListener('icecandidateerror', event => this.evidence.addError(event));
     connection.addEventListener('connectionstatechange', () => this.#onConnectionStateChange());
     connection.addEventListener('track', ({track, streams}) =>
       this.dispatchEvent(new CustomEvent('track', {detail: {track, streams}})));
@@ -217,6 +254,7 @@ export class Peer extends EventTarget {
     const early = this.#earlyCandidates.splice(0);
     await this.#addCandidates(early);
     if (description.type !== 'offer') return;
+    if (this.#twoWay) await this.#adoptTransceivers();
     if (restarted) await this.#onRemoteRestart();
     await this.#connection.setLocalDescription();
     this.#sendDescription(n);
@@ -258,6 +296,7 @@ export class Peer extends EventTarget {
    */
   #onCandidate(candidate) {
     if (!candidate || !candidate.candidate) return; // end of gathering
+    this.evidence.addLocal(candidate.candidate);
     this.#batch.push(candidate.toJSON());
     this.#batchTimer ??= setTimeout(() => this.#flush(), BATCH_DELAY);
   }

@@ -10,6 +10,7 @@ package public
 import (
 	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"inbox/internal/problem"
 )
@@ -24,7 +26,7 @@ import (
 // The patterns match only what a browser needs, so that types, tests and Go files
 // stay out of the binary.
 //
-//go:embed *.html *.css *.js *.svg *.ico *.txt third-party/*.js third-party/*.txt
+//go:embed *.html *.css *.js *.svg *.ico *.png *.txt *.webmanifest bundles/*.js third-party/*.js third-party/*.txt
 var files embed.FS
 
 const (
@@ -86,13 +88,13 @@ type embedded map[string]page
 // page is a file with its response headers.
 type page struct {
 	mediaType string
-	etag      string
 	body      []byte
+	encodings *encodings
 }
 
-// loadEmbedded reads all pages. It panics on an error, which only a build mistake can
-// cause and every test of this package would detect.
-func loadEmbedded() embedded {
+// loadEmbedded returns all pages, which all handlers share. It panics on an error, which
+// only a build mistake can cause and every test of this package would detect.
+var loadEmbedded = sync.OnceValue(func() embedded {
 	e := embedded{}
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -108,14 +110,14 @@ func loadEmbedded() embedded {
 		panic(fmt.Sprintf("read the embedded pages: %v", err))
 	}
 	return e
-}
+})
 
 func newPage(name string, body []byte) page {
 	sum := sha256.Sum256(body)
 	return page{
 		mediaType: mediaTypes[path.Ext(name)],
-		etag:      fmt.Sprintf(`"%x"`, sum[:12]),
 		body:      body,
+		encodings: newEncodings(hex.EncodeToString(sum[:12]), body),
 	}
 }
 
@@ -143,26 +145,43 @@ func (e embeddedPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve sends the whole page, or 304 to a client that has it. The pages are too small
 // for ranges, and have no modification time.
 func (p page) serve(w http.ResponseWriter, r *http.Request) {
+	body := p.negotiate(w, r)
 	h := w.Header()
-	h.Set("Etag", p.etag)
-	if matchesETag(r, p.etag) {
+	h.Set("Etag", body.etag)
+	if matchesETag(r, body.etag) {
+		h.Del("Content-Encoding")
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
 	h.Set("Accept-Ranges", "none")
-	p.write(w, r, http.StatusOK)
+	p.write(w, r, http.StatusOK, body)
 }
 
-func (p page) write(w http.ResponseWriter, r *http.Request, status int) {
+// negotiate selects the coding of the response and sets its header fields.
+func (p page) negotiate(w http.ResponseWriter, r *http.Request) *representation {
+	if !compressible[p.mediaType] {
+		return p.encodings.in(identity)
+	}
+	h := w.Header()
+	h.Add("Vary", "Accept-Encoding")
+	c, body := p.encodings.negotiate(r.Header)
+	if c != identity {
+		h.Set("Content-Encoding", string(c))
+	}
+	return body
+}
+
+func (p page) write(w http.ResponseWriter, r *http.Request, status int, body *representation) {
 	h := w.Header()
 	h.Set("Content-Type", p.mediaType)
-	h.Set("Content-Length", strconv.Itoa(len(p.body)))
+	h.Set("Content-Length", strconv.Itoa(len(body.body)))
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		w.Write(p.body)
+		w.Write(body.body)
 	}
 }
 
 func (e embedded) notFound(w http.ResponseWriter, r *http.Request) {
-	e[notFoundName].write(w, r, http.StatusNotFound)
+	p := e[notFoundName]
+	p.write(w, r, http.StatusNotFound, p.negotiate(w, r))
 }

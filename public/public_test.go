@@ -1,7 +1,10 @@
 package public
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"image/png"
 	"io"
 	"io/fs"
 	"net/http"
@@ -43,8 +46,9 @@ func wantStatus(t *testing.T, answer *http.Response, want int) {
 func TestEmbeddedPages(t *testing.T) {
 	pages := Embedded(Options{})
 	for _, tt := range []struct{ path, mediaType, contains string }{
-		{"/", "text/html; charset=utf-8", "Put a camera on another screen"},
-		{"/index.html", "text/html; charset=utf-8", "Put a camera on another screen"},
+		{"/", "text/html; charset=utf-8", "See each other"},
+		{"/index.html", "text/html; charset=utf-8", "See each other"},
+		{"/call.html", "text/html; charset=utf-8", "Hang up"},
 		{"/send.html", "text/html; charset=utf-8", "microphone"},
 		{"/receive.html", "text/html; charset=utf-8", "Full screen"},
 		{"/inbox.js", "text/javascript; charset=utf-8", "export class Inbox"},
@@ -55,6 +59,9 @@ func TestEmbeddedPages(t *testing.T) {
 		{"/style.css", "text/css; charset=utf-8", "--paper"},
 		{"/favicon.svg", "image/svg+xml", "<svg"},
 		{"/favicon.ico", "image/x-icon", "PNG"},
+		{"/icon-192.png", "image/png", "PNG"},
+		{"/inbox.webmanifest", "application/manifest+json", "icon-maskable-512.png"},
+		{"/language.js", "text/javascript; charset=utf-8", "navigator.languages"},
 		{"/robots.txt", "text/plain; charset=utf-8", "User-agent"},
 		{"/third-party/uqr.js", "text/javascript; charset=utf-8", "uqr"},
 		{"/third-party/uqr.LICENSE.txt", "text/plain; charset=utf-8", "MIT License"},
@@ -109,7 +116,7 @@ func TestEmbeddedSetsSecurityHeaders(t *testing.T) {
 		}
 		csp := "; " + h.Get("Content-Security-Policy") + ";"
 		for _, want := range []string{
-			"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'",
+			"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "manifest-src 'self'",
 			"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
 			"require-trusted-types-for 'script'", "trusted-types 'none'",
 		} {
@@ -163,15 +170,6 @@ func TestEmbeddedNotModified(t *testing.T) {
 	wantStatus(t, do(Embedded(Options{}), "GET", "/peer.js", "If-None-Match", etag), http.StatusOK)
 }
 
-// Security scanners report compression under TLS because of BREACH. The pages contain
-// no secrets, but are small enough to do without it.
-func TestPagesAreNotCompressed(t *testing.T) {
-	answer := do(Embedded(Options{}), "GET", "/inbox.js", "Accept-Encoding", "gzip, br")
-	if got := answer.Header.Get("Content-Encoding"); got != "" {
-		t.Errorf("got Content-Encoding %q, want none", got)
-	}
-}
-
 // The policy blocks inline code silently, so no page must contain any. Every file that
 // a page refers to must be embedded.
 func TestPagesObeyTheirPolicy(t *testing.T) {
@@ -212,10 +210,49 @@ func TestEmbeddedContainsEveryPage(t *testing.T) {
 	}
 }
 
+// TestManifest checks that the icons exist in the sizes that the manifest names. It is
+// served from the directory of the pages, so all its addresses are relative.
+func TestManifest(t *testing.T) {
+	var manifest struct {
+		StartURL string `json:"start_url"`
+		Icons    []struct{ Src, Sizes, Type, Purpose string }
+	}
+	if err := json.Unmarshal(loadEmbedded()["inbox.webmanifest"].body, &manifest); err != nil {
+		t.Fatal(err)
+	}
+	sizes := map[string]bool{}
+	for _, icon := range manifest.Icons {
+		file, ok := loadEmbedded()[icon.Src]
+		if !ok || file.mediaType != icon.Type {
+			t.Errorf("%s: not embedded, or not of type %s", icon.Src, icon.Type)
+		}
+		sizes[icon.Sizes+" "+icon.Purpose] = true
+		if icon.Type != "image/png" {
+			continue
+		}
+		config, err := png.DecodeConfig(bytes.NewReader(file.body))
+		if got := fmt.Sprintf("%dx%d", config.Width, config.Height); err != nil || got != icon.Sizes {
+			t.Errorf("%s: got %s (%v), want %s", icon.Src, got, err, icon.Sizes)
+		}
+	}
+	if manifest.StartURL != "./" || !sizes["192x192 "] || !sizes["512x512 "] || !sizes["512x512 maskable"] {
+		t.Errorf("got the start %q and the icons %v, want ./ and 192, 512 and maskable ones", manifest.StartURL, sizes)
+	}
+}
+
+// A service worker would answer for the server, and keep pages of an old version.
+func TestPagesHaveNoServiceWorker(t *testing.T) {
+	for name, p := range loadEmbedded() {
+		if bytes.Contains(p.body, []byte("serviceWorker")) || bytes.Contains(p.body, []byte("caches.open")) {
+			t.Errorf("%s: registers a service worker or uses its cache", name)
+		}
+	}
+}
+
 func BenchmarkEmbedded(b *testing.B) {
 	pages := Embedded(Options{})
 	r := httptest.NewRequest("GET", "/send.html", nil)
-	r.Header.Set("Accept-Encoding", "gzip")
+	r.Header.Set("Accept-Encoding", "gzip, deflate, br")
 	for b.Loop() {
 		w := httptest.NewRecorder()
 		pages.ServeHTTP(w, r)

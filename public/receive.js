@@ -3,76 +3,95 @@
  * permission.
  */
 
-import {WakeLock, bindStatus, find, joinRoom} from './page.js';
+import {bindFullscreen, leaveFullscreen} from './fullscreen.js';
+import {WakeLock, bindInvitation, bindStatus, find, joinRoom} from './page.js';
+import {Playback, bindPress} from './play.js';
 import {ReceivingEndpoint} from './session.js';
+import {strings} from './strings.js';
 
-/** @type {Record<import('./session.js').EndpointState, import('./status.js').Notice>} */
-const notices = {
-  waiting: {tone: 'busy', title: 'Waiting for the camera', hint: 'The picture appears here automatically.'},
-  present: {tone: 'busy', title: 'The camera page is open', hint: 'Press start there.'},
-  connecting: {tone: 'busy', title: 'Connecting', hint: 'The camera has started.'},
-  connected: {tone: 'good', title: 'Connected', hint: 'Encrypted from the camera to this screen.'},
-  reconnecting: {tone: 'busy', title: 'Connection lost, reconnecting', hint: 'The call resumes automatically.'},
-};
+/**
+ * @typedef {import('./session.js').Remote} Remote
+ * @typedef {import('./session.js').EndpointState} EndpointState
+ * @typedef {import('./status.js').Notice} Notice
+ */
 
+const texts = strings.receive;
+
+const layout = find('.receive-layout', HTMLElement);
 const stage = find('.stage', HTMLElement);
-const video = find('#picture', HTMLVideoElement);
+const picture = find('#picture', HTMLVideoElement);
 const soundButton = find('#sound', HTMLButtonElement);
 const fullscreenButton = find('#fullscreen', HTMLButtonElement);
-const takeOver = find('#take-over', HTMLButtonElement);
 const wakeLock = new WakeLock();
 
-const context = await joinRoom('receive');
-if (context) run(context);
+/**
+ * Returns the notice for a call without errors.
+ * @param {EndpointState} state
+ * @param {Remote} remote
+ * @returns {Notice}
+ */
+function noticeFor(state, {device, media}) {
+  if (state === 'connected') return connectedNotice(device, media);
+  if (state === 'present' && media.video === 'ended') return {tone: 'busy', ...texts.cameraEnded};
+  return {tone: 'busy', ...texts[state]};
+}
+
+/**
+ * @param {string} device
+ * @param {Remote['media']} media
+ * @returns {Notice}
+ */
+function connectedNotice(device, {audio, video}) {
+  if (video === 'interrupted') return {tone: 'busy', ...texts.cameraPaused};
+  const soundHints = {on: '', screen: '', off: texts.withoutSound, interrupted: texts.soundPaused, ended: texts.soundEnded};
+  return {tone: 'good', title: texts.connected.title, hint: soundHints[audio] || texts.connected.hint({device})};
+}
 
 /** @param {import('./page.js').Context} context */
 function run(context) {
   const endpoint = new ReceivingEndpoint(context);
-  const refresh = bindStatus(context, endpoint, () => notices[endpoint.state]);
-  endpoint.addEventListener('track', event => showTrack(/** @type {CustomEvent} */ (event).detail.track));
+  const playback = new Playback(picture);
+  const refresh = bindStatus(context, endpoint, () => noticeFor(endpoint.state, endpoint.remote));
+  bindInvitation(context, endpoint, {page: 'receive', other: 'send'});
+  endpoint.addEventListener('track', event => playback.show(/** @type {CustomEvent} */ (event).detail.track));
   endpoint.addEventListener('state', () => {
-    if (!endpoint.peer) video.srcObject = null;
+    if (!endpoint.peer) endCall(playback);
     void wakeLock.set(endpoint.state === 'connected');
   });
-  context.inbox.addEventListener('superseded', () => endpoint.hangUp());
-  takeOver.addEventListener('click', () => endpoint.open());
-  soundButton.addEventListener('click', toggleSound);
-  fullscreenButton.addEventListener('click', toggleFullscreen);
-  fullscreenButton.hidden = !canFullscreen();
+  find('#take-over', HTMLButtonElement).addEventListener('click', () => endpoint.open());
+  bindSound(playback);
+  bindFullscreen({root: layout, video: picture, button: fullscreenButton, controls: [find('.toolbar', HTMLElement)]});
+  document.addEventListener('fullscreenchange', nameFullscreenButton);
   refresh();
   endpoint.open();
 }
 
+function nameFullscreenButton() {
+  fullscreenButton.textContent = document.fullscreenElement === layout ? texts.leaveFullscreen : texts.fullscreen;
+}
+
+/** @param {Playback} playback */
+function endCall(playback) {
+  playback.clear();
+  leaveFullscreen(layout, picture);
+}
+
 /**
- * Shows a track in place of the previous track of its kind. The video and audio
- * tracks of a call arrive separately.
- * @param {MediaStreamTrack} track
+ * A press anywhere on the picture turns the sound on, and starts what the browser
+ * has refused to play.
+ * @param {Playback} playback
  */
-function showTrack(track) {
-  const stream = video.srcObject instanceof MediaStream ? video.srcObject : new MediaStream();
-  for (const old of stream.getTracks()) {
-    if (old.kind === track.kind) stream.removeTrack(old);
-  }
-  stream.addTrack(track);
-  video.srcObject = stream;
-  // Browsers allow autoplay only while muted. The user unmutes the video.
-  video.play().catch(() => {}); // interrupted by the next track
+function bindSound(playback) {
+  bindPress(playback, find('#press', HTMLButtonElement));
+  picture.addEventListener('click', () => playback.press());
+  soundButton.addEventListener('click', () => playback.setSound(!playback.sound));
+  const update = () => {
+    soundButton.textContent = playback.sound ? texts.mute : texts.unmute;
+    stage.classList.toggle('audible', playback.sound);
+  };
+  playback.addEventListener('change', update);
+  update();
 }
 
-function toggleSound() {
-  video.muted = !video.muted;
-  void video.play(); // phones in low-power mode block autoplay
-  soundButton.textContent = video.muted ? 'Unmute' : 'Mute';
-  stage.classList.toggle('audible', !video.muted);
-}
-
-function canFullscreen() {
-  return document.fullscreenEnabled || 'webkitEnterFullscreen' in video;
-}
-
-function toggleFullscreen() {
-  if (document.fullscreenElement) return void document.exitFullscreen();
-  if (document.fullscreenEnabled) return void stage.requestFullscreen();
-  // iPhones support full screen for a video only.
-  /** @type {{webkitEnterFullscreen?: () => void}} */ (/** @type {unknown} */ (video)).webkitEnterFullscreen?.();
-}
+const context = await joinRoom('receive');
+if (context) run(context);

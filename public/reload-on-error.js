@@ -1,7 +1,7 @@
 /**
  * Reloads a page when one of its scripts or style sheets fails to load. A page
- * makes more than a dozen requests, and the server can reject some of them with
- * 429. The script waits until the server responds again, then reloads.
+ * makes several requests, and the server can reject some of them with 429. The
+ * script waits until the server responds again, then reloads.
  *
  * It must not import anything, because the import itself could fail.
  */
@@ -22,17 +22,32 @@
     if (element) element.textContent = text;
   };
 
+  /** As in strings.js, which can be the file that did not load. */
+  const texts = {
+    title: 'This page did not load completely',
+    hint: 'The server is busy or unreachable. This page reloads automatically.',
+    nextTry: (/** @type {{seconds: number}} */ {seconds}) => `Next try in ${seconds} s.`,
+  };
+
   const showNotice = () => {
     document.body.dataset.state = 'failed';
     document.querySelector('.status')?.setAttribute('data-tone', 'bad');
-    setText('.status-title', 'This page did not load completely');
-    setText('.status-hint', 'The server is busy or unreachable. This page reloads automatically.');
+    setText('.status-title', texts.title);
+    setText('.status-hint', texts.hint);
+  };
+
+  /** Shows the notice in the language of the page, if its texts load. */
+  const translateNotice = async () => {
+    if (document.documentElement.lang === 'en') return;
+    const {strings} = await import('./strings.js');
+    Object.assign(texts, strings.status.notLoaded, {nextTry: strings.status.nextTry});
+    showNotice();
   };
 
   /** @param {number} seconds */
   const countDown = async seconds => {
     for (let left = Math.ceil(seconds); left > 0; left--) {
-      setText('.status-countdown', `Next try in ${left} s.`);
+      setText('.status-countdown', texts.nextTry({seconds: left}));
       await new Promise(resolve => setTimeout(resolve, 1_000));
     }
     setText('.status-countdown', '');
@@ -56,6 +71,7 @@
     if (scheduled) return;
     scheduled = true;
     showNotice();
+    translateNotice().catch(() => {}); // it stays English
     let delay = Math.min(MAX_DELAY, INITIAL_DELAY * 2 ** failedLoads) * (1 + Math.random() / 4); // jitter
     do {
       await countDown(delay);

@@ -1,10 +1,12 @@
 /**
- * A room connects one camera to one screen. It consists of an identifier and a
- * secret of 128 random bits each. Both are in the fragment of the link, which
- * browsers do not send to servers.
+ * A room connects two pages: a camera and a screen, or the two sides of a two-way
+ * call. It consists of an identifier and a secret of 128 random bits each. Both are
+ * in the fragment of the link, which browsers do not send to servers.
  */
 
-/** @typedef {'send'|'receive'} Role */
+/** @typedef {'a'|'b'} Slot the two sides of a two-way call, which have the same link */
+/** @typedef {'send'|'receive'|Slot} Role */
+/** @typedef {'send'|'receive'|'call'} PageName */
 /** @typedef {{name: string, password: string}} Credentials */
 
 const FRAGMENT = /^#([\w-]{22})\.([\w-]{22})$/;
@@ -35,12 +37,12 @@ export class Room {
   }
 
   /**
-   * Returns the link for one side, in the directory of the given page.
-   * @param {Role} role
+   * Returns the link that opens a page in this room, in the directory of another page.
+   * @param {PageName} name
    * @param {string | URL} page
    */
-  link(role, page) {
-    const link = new URL(`${role}.html`, page);
+  link(name, page) {
+    const link = new URL(`${name}.html`, page);
     link.hash = this.fragment;
     return link.href;
   }
@@ -69,6 +71,16 @@ export class Room {
   }
 }
 
+/**
+ * Returns the other side of a role.
+ * @param {Role} role
+ * @returns {Role}
+ */
+export function otherRole(role) {
+  const others = /** @type {const} */ ({send: 'receive', receive: 'send', a: 'b', b: 'a'});
+  return others[role];
+}
+
 /** Returns 128 random bits as 22 characters of base64url. */
 export function random() {
   return base64url(crypto.getRandomValues(new Uint8Array(16)));
@@ -94,4 +106,16 @@ export function fromBase64url(text) {
   const binary = atob(text.replaceAll('-', '+').replaceAll('_', '/'));
   const bytes = Uint8Array.from(binary, character => character.charCodeAt(0));
   return base64url(bytes) === text ? bytes : null;
+}
+
+/**
+ * Returns a URL, or null if a text is none. Safari before 17 has no URL.parse.
+ * @param {string} text
+ */
+export function parseURL(text) {
+  try {
+    return new URL(text);
+  } catch {
+    return null;
+  }
 }

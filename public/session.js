@@ -6,13 +6,16 @@
  * A random id identifies the page of an endpoint; each load has a new one.
  * Endpoints exchange these messages:
  * - hello {page, live, ask}: the page is open; with ask, the other page replies with a hello
- * - signal {page, to, signal}: a signal of a peer, valid only for the page `to`
+ * - signal {page, to, signal}: a signal of a peer, valid only for the page `to`. It can
+ *   have a report: what the page says of its device and its tracks
  * - bye {page}: the page is closing
  * - refused {page, to, code, status}: the server rejected a signal to that page, so the call fails
  *
- * The sending endpoint starts every call. While it is live, it calls each page
- * that says hello and has no call. It sends hellos while there is no call, and
- * when a call does not connect in time.
+ * In a room for one camera, SendingEndpoint starts every call to ReceivingEndpoint.
+ * In a room for two-way calls, both sides are a CallEndpoint, and the one of slot a
+ * starts every call. While that side is live, it calls each page that says hello and
+ * has no call. It sends hellos while there is no call, and when a call does not
+ * connect in time.
  */
 
 import {MAX_RETRY_DELAY} from './codec.js';
@@ -32,16 +35,32 @@ const RELAYED_RETRY_DELAY = 2_000;
  * @typedef {import('./inbox.js').Inbox} Inbox
  * @typedef {import('./peer.js').Signal} Signal
  * @typedef {'waiting'|'present'|'connecting'|'connected'|'reconnecting'} EndpointState
+ * @typedef {'audio'|'video'} Kind
+ * @typedef {'on'|'off'|'interrupted'|'ended'|'screen'} MediaState what a side says of its
+ *   track of a kind: interrupted by the system, ended by the device, or video of a screen
+ * @typedef {Record<Kind, MediaState>} Media
+ * @typedef {{n: number, device: string, media: Media}} Report n numbers the reports of a page, from 1
+ * @typedef {{live: boolean, device: string, media: Media, muted: Record<Kind, boolean>}} Remote
+ *   what the other side says: whether it takes part in a call (live), the name of its
+ *   device ('' if unknown), and its tracks. muted is true for those that send nothing
  * @typedef {{code: string, status: number}} ErrorInfo the identifying fields of an InboxError
- * @typedef {{kind: 'hello'|'signal'|'bye'|'refused', page: string, live?: boolean, ask?: boolean, to?: string, signal?: Signal} & Partial<ErrorInfo>} Message
+ * @typedef {(Signal | {call: string}) & {report?: Report}} ReportedSignal a signal of a peer, a report, or both
+ * @typedef {{kind: 'hello'|'signal'|'bye'|'refused', page: string, live?: boolean, ask?: boolean, to?: string,
+ *   signal?: ReportedSignal} & Partial<ErrorInfo>} Message
  * @typedef {ConstructorParameters<typeof Peer>[0]} PeerOptions
  */
+
+/** Maximum number of characters of the name of a device. */
+const MAX_DEVICE_NAME = 60;
+/** @type {readonly MediaState[]} */
+const mediaStates = ['on', 'off', 'interrupted', 'ended', 'screen'];
 
 /**
  * Endpoint is the base class of both sides. Events:
  * - state: the {@link EndpointState} has changed
  * - track: as in Peer
  * - error: the `error` property has changed
+ * - remote: the `remote` property has changed
  */
 class Endpoint extends EventTarget {
   /** @type {Peer | null} */
@@ -51,6 +70,14 @@ class Endpoint extends EventTarget {
   page = random();
   /** @type {ErrorInfo & {kind: 'hello'|'signal'} | null} the last permanent error from the server */
   error = null;
+  /** @type {Remote} */
+  remote = newRemote();
+  /** When the call began to connect, in milliseconds. */
+  connectingSince = 0;
+  /** @type {Media} */
+  #media = {audio: 'on', video: 'on'};
+  #reports = 0;
+  #lastReport = 0;
   /** Changes with each call, so that an outdated startCall can detect it. */
   #generation = 0;
   /** Whether the server responds. */
@@ -66,14 +93,16 @@ class Endpoint extends EventTarget {
    * @param {string} options.to the mailbox of the remote endpoint
    * @param {() => Promise<RTCIceServer[]>} options.fetchIceServers called before each call and each ICE restart
    * @param {RTCIceTransportPolicy} [options.iceTransportPolicy] as in Peer
+   * @param {string} [options.device] the name of this device, for the other side
    * @param {(options: PeerOptions) => Peer} [options.createPeer] for tests
    */
-  constructor({inbox, to, fetchIceServers, iceTransportPolicy, createPeer = options => new Peer(options)}) {
+  constructor({inbox, to, fetchIceServers, iceTransportPolicy, device = '', createPeer = options => new Peer(options)}) {
     super();
     this.inbox = inbox;
     this.to = to;
     this.fetchIceServers = fetchIceServers;
     this.iceTransportPolicy = iceTransportPolicy;
+    this.device = device;
     this.createPeer = createPeer;
     inbox.addEventListener('message', event => {
       const {from, data} = /** @type {CustomEvent} */ (event).detail;
@@ -84,6 +113,7 @@ class Endpoint extends EventTarget {
       this.setError(null); // the server accepts requests again
       void this.sendHello();
     });
+    inbox.addEventListener('superseded', () => this.onSuperseded());
     inbox.addEventListener('connection', event => {
       this.#signalingOpen = /** @type {CustomEvent} */ (event).detail === 'restored';
       this.peer?.setSignaling(this.#signalingOpen);
@@ -99,10 +129,44 @@ class Endpoint extends EventTarget {
     return false;
   }
 
-  /** Starts to receive messages and sends a hello. */
+  /** Whether the other side takes part in a call. */
+  get remoteLive() {
+    return this.remote.live;
+  }
+
+  /** Whether both sides send and receive. */
+  get twoWay() {
+    return false;
+  }
+
+  /** Starts to receive messages and sends a hello. Takes the mailbox over from another page. */
   open() {
-    this.inbox.start();
-    this.sendHello();
+    void this.inbox.start();
+    void this.sendHello();
+  }
+
+  /** Ends the call, because another page has the mailbox now. open() makes this one the newest. */
+  onSuperseded() {
+    this.page = random();
+    this.hangUp();
+  }
+
+  /**
+   * Tells the other side the states of the tracks, now and with each later call.
+   * @param {Partial<Media>} media
+   */
+  setMedia(media) {
+    const next = {...this.#media, ...media};
+    if (next.audio === this.#media.audio && next.video === this.#media.video) return;
+    this.#media = next;
+    if (!this.peer) return;
+    const {call} = this.peer;
+    void this.send({kind: 'signal', to: this.remotePage, signal: this.#withReport({call})});
+  }
+
+  /** Returns the statistics of the call, null without one. */
+  async getStats() {
+    return await this.peer?.getStats() ?? null;
   }
 
   /** Sends a bye. A page calls it when it closes. */
@@ -186,24 +250,80 @@ class Endpoint extends EventTarget {
     if (message.kind === 'refused' && message.to === this.page) this.failCall({code: message.code ?? '', status: message.status ?? 0});
     if (message.kind === 'bye' && message.page === this.remotePage) {
       this.remotePage = '';
+      this.setRemote(newRemote());
       this.setError(null);
       this.hangUp();
     }
     this.updateState();
   }
 
-  /** @param {Message} message */
-  async onHello({page, ask}) {
+  /**
+   * Sets the other page. What the previous one said does not apply to it.
+   * @param {string} page
+   * @param {boolean} live
+   */
+  setRemotePage(page, live) {
+    const same = page === this.remotePage;
     this.remotePage = page;
+    if (!same) this.#lastReport = 0;
+    this.setRemote({...same ? this.remote : newRemote(), live});
+  }
+
+  /** @param {Remote} remote */
+  setRemote(remote) {
+    if (JSON.stringify(remote) === JSON.stringify(this.remote)) return;
+    this.remote = remote;
+    this.dispatchEvent(new CustomEvent('remote', {detail: remote}));
+  }
+
+  /**
+   * Adds what this page says of itself to a signal.
+   * @param {Signal | {call: string}} signal
+   * @returns {ReportedSignal}
+   */
+  #withReport(signal) {
+    return {...signal, report: {n: ++this.#reports, device: this.device, media: this.#media}};
+  }
+
+  /**
+   * Handles what the other page says of itself. Late reports are dropped.
+   * @param {Report} report any value that arrived
+   */
+  #onReport({n, device, media}) {
+    if (!(n > this.#lastReport)) return;
+    this.#lastReport = n;
+    const [audio, video] = [media?.audio, media?.video].map(state => mediaStates.includes(state) ? state : 'on');
+    const muted = {audio: isMuted(audio), video: isMuted(video)};
+    this.setRemote({...this.remote, device: String(device ?? '').slice(0, MAX_DEVICE_NAME), media: {audio, video}, muted});
+  }
+
+  /** @param {Message} message */
+  async onHello({page, live, ask}) {
+    this.setRemotePage(page, live ?? false);
     if (ask) void this.send({kind: 'hello', live: this.live});
   }
 
   /**
    * @param {Message} _message
-   * @param {Signal} signal
+   * @param {ReportedSignal} signal
    */
   async onSignal(_message, signal) {
-    void this.peer?.receive(signal);
+    if (signal.call !== this.peer?.call) return;
+    if (signal.report) this.#onReport(signal.report);
+    if ('n' in signal) void this.peer.receive(signal);
+  }
+
+  /**
+   * Accepts the call of an offer that is addressed to this page.
+   * @param {Message} message
+   * @param {ReportedSignal} signal
+   * @returns {Promise<Peer | null>} null if it is not a new call
+   */
+  async acceptCall({page, to}, signal) {
+    const offer = 'n' in signal && signal.description?.type === 'offer';
+    if (!offer || to !== this.page || this.peer?.call === signal.call) return null;
+    this.setRemotePage(page, true);
+    return this.startCall(signal.call, true);
   }
 
   /**
@@ -215,13 +335,15 @@ class Endpoint extends EventTarget {
   async startCall(call, polite) {
     this.peer?.close();
     this.setError(null);
+    this.connectingSince = Date.now();
     const generation = ++this.#generation;
     const iceServers = await this.fetchIceServers();
     if (generation !== this.#generation) return null;
     const to = this.remotePage;
-    const send = (/** @type {Signal} */ signal) => void this.send({kind: 'signal', to, signal});
-    const {fetchIceServers, iceTransportPolicy} = this;
-    const peer = this.createPeer({call, polite, send, iceServers, fetchIceServers, iceTransportPolicy});
+    const send = (/** @type {Signal} */ signal) =>
+      void this.send({kind: 'signal', to, signal: signal.description ? this.#withReport(signal) : signal});
+    const {fetchIceServers, iceTransportPolicy, twoWay} = this;
+    const peer = this.createPeer({call, polite, twoWay, send, iceServers, fetchIceServers, iceTransportPolicy});
     this.peer = peer;
     peer.setSignaling(this.#signalingOpen);
     peer.addEventListener('state', () => peer === this.peer && this.updateState());
@@ -252,12 +374,21 @@ class Endpoint extends EventTarget {
   }
 }
 
+/** @returns {Remote} */
+function newRemote() {
+  return {live: false, device: '', media: {audio: 'on', video: 'on'}, muted: {audio: false, video: false}};
+}
+
+/** @param {MediaState} state */
+function isMuted(state) {
+  return state !== 'on' && state !== 'screen';
+}
+
 /** SendingEndpoint is the endpoint with the camera. */
 export class SendingEndpoint extends Endpoint {
-  /** @type {Map<'audio'|'video', MediaStreamTrack | null>} */
+  /** @type {Map<Kind, MediaStreamTrack | null>} */
   #tracks = new Map();
   #calledPage = '';
-  #connectingSince = 0;
   #lastHello = 0;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #timer;
@@ -271,7 +402,8 @@ export class SendingEndpoint extends Endpoint {
     if (this.live) return;
     this.setError(null);
     this.#timer = setInterval(() => this.#tick(), TICK_INTERVAL);
-    this.#announce();
+    if (this.remotePage && this.needsCall()) void this.#makeCall();
+    else this.#announce();
   }
 
   /** Ends the call and starts no new one. */
@@ -281,6 +413,11 @@ export class SendingEndpoint extends Endpoint {
     this.#timer = undefined;
     this.hangUp();
     if (this.remotePage) void this.send({kind: 'hello', live: false});
+  }
+
+  onSuperseded() {
+    super.onSuperseded();
+    this.stop();
   }
 
   /**
@@ -294,7 +431,7 @@ export class SendingEndpoint extends Endpoint {
   }
 
   /**
-   * @param {'audio'|'video'} kind
+   * @param {Kind} kind
    * @param {MediaStreamTrack | null} track null stops sending this kind
    */
   async setTrack(kind, track) {
@@ -302,28 +439,39 @@ export class SendingEndpoint extends Endpoint {
     await this.peer?.setTrack(kind, track);
   }
 
+  /**
+   * Gives a peer the tracks of this side.
+   * @param {Peer | null} peer
+   */
+  async addTracks(peer) {
+    for (const [kind, track] of this.#tracks) await peer?.setTrack(kind, track);
+  }
+
   /** @param {Message} message */
   async onHello(message) {
-    this.remotePage = message.page;
-    if (this.live && this.#needsCall(message.page)) await this.#makeCall();
+    this.setRemotePage(message.page, message.live ?? false);
+    if (this.live && this.needsCall()) await this.#makeCall();
     else await super.onHello(message);
   }
 
-  /** @param {string} page */
-  #needsCall(page) {
-    return !this.peer || page !== this.#calledPage || this.#timedOut;
+  /** Whether a hello of the remote page starts a call. */
+  needsCall() {
+    return !this.peer || this.remotePage !== this.#calledPage || this.#timedOut;
+  }
+
+  /** Whether the tick asks the other page for a hello, as long as there is no call. */
+  get awaitsHello() {
+    return true;
   }
 
   /** Whether the call failed to connect within CONNECT_TIMEOUT. */
   get #timedOut() {
-    return this.peer?.state !== 'connected' && Date.now() - this.#connectingSince > CONNECT_TIMEOUT;
+    return this.peer?.state !== 'connected' && Date.now() - this.connectingSince > CONNECT_TIMEOUT;
   }
 
   async #makeCall() {
     this.#calledPage = this.remotePage;
-    this.#connectingSince = Date.now();
-    const peer = await this.startCall(random(), false);
-    for (const [kind, track] of this.#tracks) await peer?.setTrack(kind, track);
+    await this.addTracks(await this.startCall(random(), false));
   }
 
   /**
@@ -333,8 +481,8 @@ export class SendingEndpoint extends Endpoint {
    * signals are delayed then, and a new call would only add requests.
    */
   #tick() {
-    if (this.peer?.state === 'connected' || this.inbox.status === 'retrying') this.#connectingSince = Date.now();
-    const missing = !this.peer || this.#timedOut;
+    if (this.peer?.state === 'connected' || this.inbox.status === 'retrying') this.connectingSince = Date.now();
+    const missing = this.peer ? this.#timedOut : this.awaitsHello;
     if (missing && Date.now() - this.#lastHello > HELLO_INTERVAL) this.#announce();
   }
 
@@ -354,15 +502,64 @@ export class ReceivingEndpoint extends Endpoint {
 
   /**
    * @param {Message} message
-   * @param {Signal} signal
+   * @param {ReportedSignal} signal
    */
   async onSignal(message, signal) {
-    if (message.to !== this.page) return; // sent to an earlier load of this page
-    if (this.peer?.call !== signal.call) {
-      if (signal.description?.type !== 'offer') return;
-      this.remotePage = message.page;
-      await this.startCall(signal.call, true);
-    }
+    await this.acceptCall(message, signal);
+    await super.onSignal(message, signal);
+  }
+}
+
+/**
+ * CallEndpoint is one of the two equal sides of a two-way call. A call is made while
+ * both are live: start() takes part, stop() hangs up. The other side learns of both
+ * by the event `remote`. The tracks of setTrack are sent whenever there is a call.
+ */
+export class CallEndpoint extends SendingEndpoint {
+  #slot;
+
+  /** @param {ConstructorParameters<typeof SendingEndpoint>[0] & {slot: import('./room.js').Slot}} options */
+  constructor({slot, ...options}) {
+    super(options);
+    this.#slot = slot;
+    for (const kind of /** @type {const} */ (['audio', 'video'])) void this.setTrack(kind, null);
+  }
+
+  get slot() {
+    return this.#slot;
+  }
+
+  get twoWay() {
+    return true;
+  }
+
+  /** Also releases the mailbox, so that another device can take the slot at once. */
+  leave() {
+    super.leave();
+    if (this.inbox.status !== 'superseded') this.inbox.release(); // else it is that of another page
+  }
+
+  needsCall() {
+    return this.#slot === 'a' && this.remote.live && super.needsCall();
+  }
+
+  /** A page that is open and not live sends a hello when it starts. */
+  get awaitsHello() {
+    return !this.remotePage || this.remote.live;
+  }
+
+  /** @param {Message} message */
+  async onHello(message) {
+    if (message.page !== this.remotePage || !message.live) this.hangUp();
+    await super.onHello(message);
+  }
+
+  /**
+   * @param {Message} message
+   * @param {ReportedSignal} signal
+   */
+  async onSignal(message, signal) {
+    if (this.live && this.#slot === 'b') await this.addTracks(await this.acceptCall(message, signal));
     await super.onSignal(message, signal);
   }
 }

@@ -1,47 +1,59 @@
 /**
- * The status notice of a page: a title, a hint on what to do, and a countdown
- * while the server asks for a delay.
+ * The status notice of a page: a title, a hint on what to do, actions, and a
+ * countdown while the server asks for a delay.
  */
+
+import {strings} from './strings.js';
 
 /**
  * @typedef {import('./inbox.js').Inbox} Inbox
  * @typedef {import('./inbox.js').InboxError} InboxError
  * @typedef {'calm'|'busy'|'good'|'bad'} Tone
+ * @typedef {import('./presence.js').Place} Place
  * @typedef {{tone: Tone, title: string, hint?: string}} Notice
  */
 
-/** The error notices of both pages. @satisfies {Record<string, Notice>} */
+const texts = strings.status;
+
+/** The error notices of all pages. @satisfies {Record<string, Notice>} */
 export const notices = {
-  'bad-link': {tone: 'bad', title: 'This link is incomplete', hint: 'Copy the whole link again, or start over from the start page.'},
-  'insecure': {tone: 'bad', title: 'This page is not on a secure connection', hint: 'Browsers only share a camera over HTTPS. Open the same address with https:// in front.'},
-  'unsupported': {tone: 'bad', title: 'This browser cannot make video calls', hint: 'Use a current version of Firefox, Chrome, Edge or Safari.'},
-  'superseded': {tone: 'busy', title: 'Opened in another tab', hint: 'Only the newest tab with this link is active.'},
-  'offline': {tone: 'bad', title: 'This device is offline', hint: 'It reconnects automatically when the network is back.'},
-  'unreachable': {tone: 'bad', title: 'The server cannot be reached', hint: 'Retrying automatically.'},
-  'limited': {tone: 'bad', title: 'Too many requests', hint: 'The server asked this page to slow down. Retrying automatically.'},
-  'full': {tone: 'bad', title: 'The server is full', hint: 'Retrying automatically.'},
-  'stopping': {tone: 'busy', title: 'The server is restarting', hint: 'Retrying automatically.'},
-  'store-unavailable': {tone: 'busy', title: 'The server cannot reach its store', hint: 'Its operator can see why. Retrying automatically.'},
-  'locked': {tone: 'bad', title: 'This room is in use with another secret', hint: 'Copy the whole link again, or start over from the start page.'},
-  'too-large': {tone: 'bad', title: 'This server accepts only small messages', hint: 'A call cannot be set up through it. Its operator can allow larger ones with -max-body-size.'},
-  'forbidden': {tone: 'bad', title: 'The server does not accept requests from this page', hint: 'Open the page at the server’s own address, or ask its operator to allow this address with -cors-origins.'},
-  'refused': {tone: 'bad', title: 'The server refused a request from this page', hint: 'Reload the page. If that does not help, tell the operator of the server.'},
-  'unexpected': {tone: 'bad', title: 'The server gave an unexpected answer', hint: 'Retrying automatically.'},
-  'intercepted': {tone: 'bad', title: 'Another page answers instead of the server', hint: 'It can be the sign-in page of a Wi-Fi network or of a proxy. Open a new tab to sign in. Retrying automatically.'},
-  'proxy-login': {tone: 'bad', title: 'A proxy in front of the server asks for a login', hint: 'This page cannot answer it for /inbox and /ice. The operator of the proxy must protect the pages only.'},
-  'proxy-refused': {tone: 'bad', title: 'A proxy in front of the server refused a request', hint: 'The request did not reach the server. Reload the page. If that does not help, tell the operator.'},
-  'proxy-too-large': {tone: 'bad', title: 'A proxy in front of the server accepts only small messages', hint: 'A call cannot be set up through it. Its operator can allow larger ones.'},
-  'proxy-limited': {tone: 'bad', title: 'A proxy in front of the server limits requests', hint: 'Retrying automatically.'},
-  'proxy-failed': {tone: 'bad', title: 'A proxy cannot reach the server', hint: 'Retrying automatically.'},
+  badLink: {tone: 'bad', ...texts.badLink},
+  insecure: {tone: 'bad', ...texts.insecure},
+  unsupported: {tone: 'bad', ...texts.unsupported},
+  offline: {tone: 'bad', ...texts.offline},
+  unreachable: {tone: 'bad', ...texts.unreachable},
+  limited: {tone: 'bad', ...texts.limited},
+  full: {tone: 'bad', ...texts.full},
+  stopping: {tone: 'busy', ...texts.stopping},
+  'store-unavailable': {tone: 'busy', ...texts.storeUnavailable},
+  locked: {tone: 'bad', ...texts.locked},
+  tooLarge: {tone: 'bad', ...texts.tooLarge},
+  forbidden: {tone: 'bad', ...texts.forbidden},
+  refused: {tone: 'bad', ...texts.refused},
+  unexpected: {tone: 'bad', ...texts.unexpected},
+  intercepted: {tone: 'bad', ...texts.intercepted},
+  proxyLogin: {tone: 'bad', ...texts.proxyLogin},
+  proxyRefused: {tone: 'bad', ...texts.proxyRefused},
+  proxyTooLarge: {tone: 'bad', ...texts.proxyTooLarge},
+  proxyLimited: {tone: 'bad', ...texts.proxyLimited},
+  proxyFailed: {tone: 'bad', ...texts.proxyFailed},
+  unreadable: {tone: 'bad', ...texts.unreadable},
+};
+
+/** The notices of a page whose mailbox another page has taken over. @type {Record<Place, Notice>} */
+const supersededNotices = {
+  tab: {tone: 'busy', ...texts.supersededByTab},
+  device: {tone: 'busy', ...texts.supersededByDevice},
+  unknown: {tone: 'busy', ...texts.superseded},
 };
 
 /** @type {Map<number, Notice>} client errors with their own notice; 408 is temporary */
-const clientErrorNotices = new Map([[401, notices.locked], [403, notices.forbidden], [408, notices.unexpected], [413, notices['too-large']]]);
+const clientErrorNotices = new Map([[401, notices.locked], [403, notices.forbidden], [408, notices.unexpected], [413, notices.tooLarge]]);
 
 /** @type {Map<number, Notice>} client errors of proxies with their own notice; 408 and 425 are temporary */
 const proxyErrorNotices = new Map([
-  [401, notices['proxy-login']], [407, notices['proxy-login']], [408, notices['proxy-failed']], [413, notices['proxy-too-large']],
-  [425, notices['proxy-failed']], [429, notices['proxy-limited']], [511, notices.intercepted],
+  [401, notices.proxyLogin], [407, notices.proxyLogin], [408, notices.proxyFailed], [413, notices.proxyTooLarge],
+  [425, notices.proxyFailed], [429, notices.proxyLimited], [511, notices.intercepted],
 ]);
 
 /**
@@ -49,7 +61,7 @@ const proxyErrorNotices = new Map([
  * @param {number} status
  */
 function proxyNoticeFor(status) {
-  return proxyErrorNotices.get(status) ?? notices[status >= 500 ? 'proxy-failed' : 'proxy-refused'];
+  return proxyErrorNotices.get(status) ?? notices[status >= 500 ? 'proxyFailed' : 'proxyRefused'];
 }
 
 /**
@@ -93,7 +105,7 @@ export class StatusView {
   /** @param {number} until */
   #updateCountdown(until) {
     const seconds = Math.ceil((until - Date.now()) / 1000);
-    this.#setText('.status-countdown', seconds > 0 ? `Next try in ${seconds} s.` : '');
+    this.#setText('.status-countdown', seconds > 0 ? texts.nextTry({seconds}) : '');
     if (seconds <= 0) clearInterval(this.#timer);
   }
 
@@ -109,36 +121,85 @@ export class StatusView {
   }
 }
 
+/** @type {WeakMap<Element, string>} what an element shows, so that it is not replaced under the user's finger */
+const shown = new WeakMap();
+
+/**
+ * Shows actions in an element, or none. The test page opens in another tab, because
+ * the call goes on trying.
+ * @param {Element} element
+ * @param {import('./reason.js').Action[]} actions
+ * @param {() => void} retry runs when the user presses "Try again now"
+ */
+export function showActions(element, actions, retry) {
+  const key = JSON.stringify(actions);
+  if ((shown.get(element) ?? '[]') === key) return;
+  shown.set(element, key);
+  element.replaceChildren(...actions.map(action => createControl(action, retry)));
+}
+
+/**
+ * @param {import('./reason.js').Action} action
+ * @param {() => void} retry
+ */
+function createControl({kind, text}, retry) {
+  const control = document.createElement(kind === 'test-page' || kind === 'start-page' ? 'a' : 'button');
+  control.className = 'button button-quiet';
+  control.textContent = text;
+  if (control instanceof HTMLButtonElement) control.type = 'button';
+  else control.href = kind === 'start-page' ? './' : 'test.html';
+  if (kind === 'test-page') Object.assign(control, {target: '_blank', rel: 'noopener'});
+  if (kind === 'retry') control.addEventListener('click', retry);
+  if (kind === 'reload') control.addEventListener('click', () => location.reload());
+  return control;
+}
+
 /** ConnectionStatus tracks the current error of an inbox, if any. */
 export class ConnectionStatus {
   /** @type {Notice | null} */
   notice = null;
   until = 0;
+  /** Where the page is that has taken the mailbox over, null if none has or while that is not known. @type {Place | null} */
+  place = null;
+  #inbox;
+  #onChange;
+  #findPlace;
 
   /**
    * @param {Inbox} inbox
    * @param {() => void} onChange
+   * @param {() => Promise<Place>} findPlace returns where the page is that has the mailbox
    */
-  constructor(inbox, onChange) {
+  constructor(inbox, onChange, findPlace) {
+    this.#inbox = inbox;
+    this.#onChange = onChange;
+    this.#findPlace = findPlace;
     inbox.addEventListener('error', event => {
       const {detail} = /** @type {CustomEvent<InboxError>} */ (event);
       if (!detail.retryIn) return; // a rejected message: its sender handles the error
-      this.#set(noticeFor(detail), detail.retryAfter ? Date.now() + detail.retryIn * 1000 : 0, onChange);
+      this.#set(noticeFor(detail), detail.retryAfter ? Date.now() + detail.retryIn * 1000 : 0);
     });
     inbox.addEventListener('status', () => {
-      if (inbox.status === 'superseded') this.#set(notices.superseded, 0, onChange);
-      if (inbox.status === 'open') this.#set(null, 0, onChange);
+      if (inbox.status === 'open') this.#set(null);
     });
+    inbox.addEventListener('superseded', () => this.#onSuperseded());
+  }
+
+  async #onSuperseded() {
+    this.#set(null); // and the state of the inbox
+    const place = await this.#findPlace();
+    if (this.#inbox.status === 'superseded') this.#set(supersededNotices[place], 0, place);
   }
 
   /**
    * @param {Notice | null} notice
-   * @param {number} until
-   * @param {() => void} onChange
+   * @param {number} [until]
+   * @param {Place | null} [place]
    */
-  #set(notice, until, onChange) {
+  #set(notice, until = 0, place = null) {
     this.notice = notice;
     this.until = until;
-    onChange();
+    this.place = place;
+    this.#onChange();
   }
 }

@@ -39,6 +39,7 @@ step_install() {
 	command -v gcc >/dev/null || want+=(gcc libc6-dev) # for the race detector
 	command -v chromium >/dev/null || [ -n "${CHROMIUM:-}" ] || want+=(chromium)
 	command -v firefox-esr >/dev/null || [ -n "${FIREFOX:-}" ] || want+=(firefox-esr)
+	{ command -v WebKitWebDriver && command -v Xvfb; } >/dev/null || want+=(webkit2gtk-driver xvfb)
 	command -v testssl >/dev/null || want+=(testssl.sh)
 	[ -x /lib/systemd/systemd ] || want+=(systemd)
 	command -v ip >/dev/null || want+=(iproute2)

@@ -32,6 +32,14 @@ type call struct{ camera, screen end }
 // connect opens both pages and starts the camera. It returns when the screen shows moving
 // video.
 func (c *call) connect() error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	return c.picture()
+}
+
+// begin opens both pages and starts the camera.
+func (c *call) begin() error {
 	if err := c.screen.open("https://" + c.screen.server + "/receive.html"); err != nil {
 		return err
 	}
@@ -43,10 +51,7 @@ func (c *call) connect() error {
 	if err := c.camera.open(link); err != nil {
 		return err
 	}
-	if err := c.camera.do("start", c.camera.page, nil); err != nil {
-		return err
-	}
-	return c.picture()
+	return c.camera.do("start", c.camera.page, nil)
 }
 
 func (e end) open(url string) error {

@@ -89,6 +89,13 @@ func TestCalls(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) { s.run(t, browsers) })
 	}
 	t.Run("restarted server", func(t *testing.T) { restartedServer(t, server, browsers) })
+	startServer(t, "plain", "-turn", "off")
+	for _, s := range reasonScenes {
+		t.Run("reason/"+s.name, func(t *testing.T) { s.run(t, browsers) })
+	}
+	for _, s := range selfTestScenes {
+		t.Run("self-test/"+s.name, func(t *testing.T) { s.run(t, browsers) })
+	}
 }
 
 func (s scene) run(t *testing.T, browsers map[place]*browser) {

@@ -22,6 +22,7 @@ const (
 	natName    = "nat.example.org"    // host "natted", through address translation
 	otherName  = "other.example.org"  // host "other"
 	floodName  = "flood.example.org"  // host "flooded"
+	plainName  = "plain.example.org"  // host "plain", without a relay
 )
 
 // natAddr is translated to the private address of host "natted", but not for packets that
@@ -38,6 +39,7 @@ var addrs = map[string][]string{
 	natName:    {natAddr},
 	otherName:  {"198.51.100.18", "2001:db8:12::2"},
 	floodName:  {"198.51.100.50"},
+	plainName:  {"198.51.100.66", "2001:db8:13::2"},
 }
 
 // host has a link to the router. The router has the first address of each network of the
@@ -58,6 +60,7 @@ var hosts = []host{
 	{"natted", []string{"10.0.0.2/24"}},
 	{"other", []string{"198.51.100.18/28", "2001:db8:12::2/64"}},
 	{"flooded", []string{"198.51.100.50/28"}},
+	{"plain", []string{"198.51.100.66/28", "2001:db8:13::2/64"}},
 }
 
 // addrsOf returns the addresses of a host.
@@ -198,6 +201,9 @@ const (
 		oifname { "alice", "bob" } drop`
 	// noClientPath separates them from each other.
 	noClientPath = `iifname { "alice", "bob" } oifname { "alice", "bob" } drop`
+	// noUDPForBob separates them too, and blocks UDP for bob.
+	noUDPForBob = noClientPath + `
+		iifname "bob" oifname { "server", "natted", "plain" } meta l4proto udp drop`
 )
 
 // addressTranslation is one to one, and absent for packets of the server itself.

@@ -1,21 +1,25 @@
 /**
- * Checks the accessibility and layout of the pages in their main states, in both
- * colour schemes and on two screen sizes. The screenshots are kept in shots/.
+ * Checks the accessibility and layout of every page in its main states: three sizes, both
+ * colour schemes, and a language that is written from right to left. The screenshots are
+ * kept in shots/.
  */
 
 import assert from 'node:assert/strict';
-import {mkdirSync, readFileSync} from 'node:fs';
-import {createRequire} from 'node:module';
+import {readFileSync} from 'node:fs';
 import {after, before, test} from 'node:test';
-import {fileURLToPath} from 'node:url';
+import {strings} from '../../../public/strings.js';
 import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
+import {press, waitForBothPictures} from '../lib/calls.js';
+import {enterCode, shownCode, shownDigits} from '../lib/codes.js';
+import {htmlNames, publicURL} from '../lib/html.js';
+import {assertFits, checkLooks, sizes} from '../lib/looks.js';
 import {Server} from '../lib/server.js';
 
-/** @typedef {import('playwright-core').Page} Page */
-
-const shots = fileURLToPath(new URL('../shots/', import.meta.url));
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const sizes = {desk: {width: 1280, height: 800}, phone: {width: 390, height: 844}};
+/**
+ * @typedef {import('playwright-core').Page} Page
+ * @typedef {import('playwright-core').BrowserContextOptions} ContextOptions
+ * @typedef {(page: Page, state: string, inView?: string[]) => Promise<void>} Check
+ */
 
 /** @type {Server} */
 let server;
@@ -24,7 +28,6 @@ let browser;
 
 before(async () => {
   if (skip) return;
-  mkdirSync(shots, {recursive: true});
   server = new Server();
   await server.start();
   browser = await launch();
@@ -35,76 +38,158 @@ after(async () => {
   await server?.remove();
 });
 
-for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
-  test(colorScheme, {skip}, async () => {
-    const device = await Device.create(browser, server.origin, {colorScheme});
-    /** @param {Page} page @param {string} state */
-    const check = (page, state) => checkState(page, state, colorScheme);
-    await check(await device.open('/'), 'index');
-    await checkCall(device, check);
-    await check(await device.open('/send.html#incomplete'), 'bad-link');
-    device.allowError(/404/);
-    await check(await device.open('/nothing'), 'not-found');
+/**
+ * The pages, and how to bring them into their states.
+ * @type {Record<string, (context: ContextOptions, check: Check) => Promise<void>>}
+ */
+const scenes = {
+  'index.html': async (context, check) => {
+    const [ann, ben] = await Promise.all([create(context), create(context)]);
+    const start = await ann.open('/');
+    await start.locator('.code-input').waitFor();
+    await check(start, 'index', ['.start-call']);
+    const call = await ben.open('/call.html');
+    await enterCode(start, await shownCode(call));
+    await shownDigits(start);
+    await check(start, 'index-digits');
+    await check(call, 'call-digits');
+    await Promise.all([ann.close(), ben.close()]);
+  },
+
+  'call.html': async (context, check) => {
+    const [ann, ben] = await Promise.all([create(context), create(context)]);
+    const first = await ann.open('/call.html');
+    await waitForTitle(first, 'Waiting for the other device');
+    await first.locator('.code-text').waitFor();
+    await check(first, 'call-waiting', ['.status', '#hang-up']);
+    const second = await ben.open(await sharedLink(first));
+    await waitForBothPictures(first, second);
+    await check(first, 'call', ['.status', '#hang-up']);
+    await press(first, 'More');
+    await first.getByText('direct', {exact: true}).waitFor();
+    await check(first, 'call-panel', ['#hang-up']);
+    await press(first, 'More');
+    await press(second, 'Camera');
+    await first.locator('#picture-note').waitFor();
+    await check(first, 'call-camera-off', ['.status', '#hang-up']);
+    await press(first, 'Hang up');
+    await waitForTitle(first, 'The call has ended');
+    await check(first, 'call-ended', ['.status']);
+    await Promise.all([ann.close(), ben.close()]);
+  },
+
+  'send.html': async (context, check) => {
+    const device = await create(context);
+    const camera = await device.open('/send.html');
+    await waitForTitle(camera, 'Ready when you are');
+    await camera.locator('.code-text').waitFor();
+    await check(camera, 'send-ready', ['.status']);
+    const screen = await device.open(await sharedLink(camera));
+    await pressStart(camera);
+    await waitForPicture(screen);
+    await waitForTitle(camera, 'Connected');
+    await check(camera, 'send-connected', ['.status', '#stop']);
+    await check(await device.open('/send.html#incomplete'), 'bad-link', ['.status']);
     await device.close();
-  });
-}
+  },
+
+  'receive.html': async (context, check) => {
+    const device = await create(context);
+    const screen = await device.open('/receive.html');
+    await waitForTitle(screen, 'Waiting for the camera');
+    await screen.locator('.code-text').waitFor();
+    await check(screen, 'receive-waiting', ['.status']);
+    const camera = await device.open(await sharedLink(screen));
+    await pressStart(camera);
+    await waitForPicture(screen);
+    await check(screen, 'receive-connected', ['.status', '#sound']);
+    await device.close();
+  },
+
+  'test.html': async (context, check) => {
+    const device = await create(context);
+    const page = await device.open('/test.html');
+    await page.getByRole('button', {name: 'Run again'}).and(page.locator(':not([aria-disabled="true"])')).waitFor();
+    await check(page, 'test', ['.status']);
+    await device.close();
+  },
+
+  '404.html': async (context, check) => {
+    const device = await create(context);
+    device.allowError(/404/);
+    await check(await device.open('/nothing/here'), 'not-found', ['h1']);
+    await device.close();
+  },
+};
 
 /**
- * Checks both pages before and during a call.
- * @param {Device} device
- * @param {(page: Page, state: string) => Promise<void>} check
+ * Returns a device for which the server has an address of the network, so that its pages
+ * show links and QR codes.
+ * @param {ContextOptions} context
  */
-async function checkCall(device, check) {
-  const screen = await device.open('/receive.html');
-  await waitForTitle(screen, 'Waiting for the camera');
-  await check(screen, 'receive-waiting');
-  const camera = await device.open(await sharedLink(screen));
-  await waitForTitle(camera, 'The other screen is waiting');
-  await check(camera, 'send-ready');
-  await pressStart(camera);
-  await waitForPicture(screen);
-  await waitForTitle(camera, 'Connected');
-  await check(camera, 'send-connected');
-  await screen.bringToFront();
-  await check(screen, 'receive-connected');
+async function create(context) {
+  const device = await Device.create(browser, server.origin, context);
+  const addresses = [{scheme: 'https', host: '192.0.2.17', port: 3000}, {scheme: 'https', host: '[2001:db8::17]', port: 3000}];
+  await device.context.route('**/addresses', route => route.fulfill({json: {addresses}}));
+  return device;
 }
 
-/**
- * Checks a page in both sizes.
- * @param {Page} page
- * @param {string} state
- * @param {string} scheme
- */
-async function checkState(page, state, scheme) {
-  for (const [size, viewport] of Object.entries(sizes)) {
-    const name = `${state}-${size}-${scheme}`;
-    await page.setViewportSize(viewport);
-    await page.screenshot({path: `${shots}${name}.png`});
-    await assertAccessible(page, name);
-    await assertFits(page, name);
+test('every page has a scene', () => {
+  assert.deepEqual(Object.keys(scenes).sort(), htmlNames.sort());
+});
+
+for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+  for (const [name, scene] of Object.entries(scenes)) {
+    test(`${name}, ${colorScheme}`, {skip}, async () => {
+      await scene({colorScheme}, (page, state, inView) => checkLooks(page, `${state}-${colorScheme}`, inView));
+    });
   }
 }
 
-/**
- * Fails on serious and critical findings of axe.
- * @param {Page} page
- * @param {string} name
- */
-async function assertAccessible(page, name) {
-  await page.evaluate(axe); // evaluate bypasses the Content-Security-Policy
-  const {violations} = await page.evaluate(() => /** @type {any} */ (window).axe.run());
-  const serious = violations
-    .filter((/** @type {any} */ v) => ['serious', 'critical'].includes(v.impact))
-    .map((/** @type {any} */ v) => `${v.id}: ${v.nodes.map((/** @type {any} */ n) => n.html).join(' ')}`);
-  assert.deepEqual(serious, [], `${name}: accessibility`);
+/** @param {object} texts @returns {object} the texts that are strings, marked as translated */
+function translated(texts) {
+  return Object.fromEntries(Object.entries(texts).filter(([, text]) => typeof text !== 'function').map(([key, text]) =>
+    [key, typeof text === 'string' ? `${text} ترجم` : translated(text)]));
 }
 
 /**
- * Fails if a page scrolls horizontally.
- * @param {Page} page
- * @param {string} name
+ * Adds a made-up translation into Arabic to what a device loads.
+ * @param {Device} device
  */
-async function assertFits(page, name) {
-  const [content, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-  assert.ok(content <= window, `${name}: the page is ${content} px wide, the window ${window} px`);
+async function translate(device) {
+  const script = readFileSync(new URL('language.js', publicURL), 'utf8').replace('translations = []', "translations = ['ar']");
+  const module = `export const strings = ${JSON.stringify(translated(strings))};`;
+  await device.context.route('**/language.js', route => route.fulfill({body: script, contentType: 'text/javascript'}));
+  await device.context.route(({pathname}) => pathname === '/strings.ar.js', route => route.fulfill({body: module, contentType: 'text/javascript'}));
 }
+
+test('the pages in a language from right to left', {skip}, async () => {
+  const device = await create({locale: 'ar-EG'});
+  await translate(device);
+  device.allowError(/404/); // the page that does not exist
+  for (const name of htmlNames) {
+    const page = await device.open(name === '404.html' ? '/nothing' : `/${name}`);
+    await page.waitForFunction(() => document.title.endsWith('ترجم'));
+    assert.equal(await page.evaluate(() => getComputedStyle(document.body).direction), 'rtl', name);
+    if (name === 'send.html' || name === 'call.html') await page.locator('.code-text').waitFor();
+    if (name === 'send.html') await page.getByText('Ready when you are ترجم').waitFor();
+    await page.setViewportSize(sizes.desk);
+    await assertFits(page, `${name} from right to left`);
+    await checkLooks(page, `${name.replace('.html', '')}-rtl`);
+  }
+  await device.close();
+});
+
+test('a page in English, or in a language without a translation, requests no texts', {skip}, async () => {
+  for (const locale of ['en-GB', 'ar-EG']) {
+    const device = await create({locale});
+    /** @type {string[]} */
+    const requested = [];
+    device.context.on('request', request => requested.push(new URL(request.url()).pathname));
+    const page = await device.open('/');
+    await page.locator('.code-input').waitFor();
+    assert.equal(await page.evaluate(() => document.documentElement.lang), 'en', locale);
+    assert.deepEqual(requested.filter(path => /strings\.|localize/.test(path)), [], locale);
+    await device.close();
+  }
+});

@@ -103,3 +103,25 @@ test('five consecutive calls in one room', {skip}, async () => {
   await ann.close();
   await ben.close();
 });
+
+test('the server sees no signal of a call', {skip}, async () => {
+  const [ann, ben] = await pair();
+  /** @type {string[]} */
+  const bodies = [];
+  for (const device of [ann, ben]) {
+    device.context.on('request', request => {
+      if (request.method() === 'POST') bodies.push(request.postData() ?? '');
+    });
+  }
+  const camera = await ann.open('/send.html');
+  await pressStart(camera);
+  const screen = await ben.open(await sharedLink(camera));
+  await waitForPicture(screen);
+  const secret = screen.url().slice(-22);
+  const signals = bodies.filter(body => JSON.parse(body).kind === 'signal');
+  assert.ok(signals.length >= 2, `got ${signals.length} signals`);
+  for (const body of signals) assert.deepEqual(Object.keys(JSON.parse(body).signal), ['call', 'sealed']);
+  for (const body of bodies) assert.ok(!/fingerprint|candidate:|Chrome/.test(body) && !body.includes(secret), body);
+  await ann.close();
+  await ben.close();
+});

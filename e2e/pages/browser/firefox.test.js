@@ -76,6 +76,37 @@ test('from Chromium to Firefox', {skip}, async () => {
   assert.deepEqual(errors, []);
 });
 
+test('a two-way call between Firefox and Chromium', {skip}, async () => {
+  errors = [];
+  const ann = await chromium.Device.create(chromiumBrowser, server.origin);
+  const first = await firefox.open(firefoxBrowser, server.origin + '/call.html', errors);
+  await firefox.press(first, '#join');
+  await firefox.waitForTitle(first, 'Waiting for the other device');
+  const second = await ann.open(await firefox.sharedLink(first));
+  await Promise.all([firefox.waitForPicture(first), chromium.waitForPicture(second)]);
+  await firefox.waitForTitle(first, 'Connected');
+  await firefox.press(first, '#camera-button');
+  await chromium.waitForText(second, 'The other camera is off');
+  await firefox.press(first, '#camera-button');
+  await firefox.press(first, '#microphone-button');
+  await chromium.waitForText(second, 'The other microphone is off');
+  await chromium.waitForPicture(second);
+  await firefox.press(first, '#more');
+  await first.waitForFunction(() => document.querySelector('#stats')?.textContent?.includes('direct'));
+  await first.keyboard.press('Escape');
+  await firefox.press(first, '#hang-up');
+  await chromium.waitForTitle(second, 'The other device has hung up');
+  await firefox.press(first, '#join');
+  await second.getByRole('button', {name: 'Answer'}).click();
+  await Promise.all([firefox.waitForPicture(first), chromium.waitForPicture(second)]);
+  await first.reload(); // the tab was in the call, so it joins again without a press
+  await Promise.all([firefox.waitForPicture(first), chromium.waitForPicture(second)]);
+  await first.close();
+  await chromium.waitForTitle(second, 'The other device has left');
+  await ann.close();
+  assert.deepEqual(errors, []);
+});
+
 test('a server and its relay restart during a call in Firefox: the picture returns', {skip}, async t => {
   const relay = new Relay();
   await relay.start();

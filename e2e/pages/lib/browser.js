@@ -7,7 +7,7 @@ import {existsSync} from 'node:fs';
 import assert from 'node:assert/strict';
 import {chromium} from 'playwright-core';
 
-const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
+export const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
 const flags = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
@@ -23,11 +23,12 @@ export const skip = existsSync(executablePath) || process.env.CI ? false :
 
 /**
  * @param {string[]} [overrides] flags that replace the defaults of the same name
+ * @param {string} [program] runs the browser
  */
-export function launch(overrides = []) {
+export function launch(overrides = [], program = executablePath) {
   const name = (/** @type {string} */ flag) => flag.split('=')[0];
   const kept = [...flags, ...loopbackFlags].filter(flag => !overrides.some(other => name(other) === name(flag)));
-  return chromium.launch({executablePath, args: [...kept, ...overrides]});
+  return chromium.launch({executablePath: program, args: [...kept, ...overrides]});
 }
 
 /** Launches a browser for a host with a network. */
@@ -44,8 +45,8 @@ export function launchOnHost() {
 export class Device {
   /** @type {string[]} errors that fail the test */
   errors = [];
-  /** @type {RegExp[]} */
-  #allowed = [];
+  /** Tests with network namespaces add interfaces to the machine, and Chromium then repeats its requests. @type {RegExp[]} */
+  #allowed = [/ERR_NETWORK_CHANGED/];
   #origin;
 
   /**
@@ -162,12 +163,12 @@ export async function waitForRestart(page, ufrag) {
 }
 
 /**
- * Returns the link that a page shows for the other device.
+ * Returns the link for the other device, as this browser opens it: the one that a page
+ * shows can have an address of the network.
  * @param {Page} page
  */
 export async function sharedLink(page) {
-  await page.waitForFunction(() => /** @type {any} */ (document.querySelector('.share-link'))?.value);
-  return page.locator('.share-link').inputValue();
+  return await page.locator('.share-open').getAttribute('href') ?? '';
 }
 
 /** @param {Page} page */
@@ -184,6 +185,15 @@ export async function waitForTitle(page, title, timeout = 15_000) {
   await page.locator('.status-title', {hasText: title}).waitFor({timeout}).catch(async () => {
     assert.fail(`got the notice «${await page.locator('.status-title').textContent()}», want «${title}»`);
   });
+}
+
+/**
+ * Waits until a page shows a text.
+ * @param {Page} page
+ * @param {string} text
+ */
+export async function waitForText(page, text) {
+  await page.getByText(text, {exact: true}).filter({visible: true}).first().waitFor();
 }
 
 /**

@@ -16,6 +16,8 @@ export class FakeConnection extends EventTarget {
   candidates = [];
   /** @type {FakeTransceiver[]} */
   transceivers = [];
+  /** The kinds of the transceivers that a remote offer creates. @type {string[]} */
+  remoteKinds = [];
   restarts = 0;
   rollbacks = 0;
   closed = false;
@@ -33,12 +35,16 @@ export class FakeConnection extends EventTarget {
     this.configuration = configuration;
   }
 
-  /** @param {string | {kind: string}} trackOrKind */
-  addTransceiver(trackOrKind) {
-    const transceiver = new FakeTransceiver(trackOrKind);
+  /** @param {string | {kind: string}} trackOrKind @param {{direction?: string}} [init] */
+  addTransceiver(trackOrKind, {direction = 'sendrecv'} = {}) {
+    const transceiver = new FakeTransceiver(trackOrKind, direction);
     this.transceivers.push(transceiver);
     this.#scheduleNegotiation();
     return transceiver;
+  }
+
+  getTransceivers() {
+    return this.transceivers;
   }
 
   restartIce() {
@@ -90,6 +96,7 @@ export class FakeConnection extends EventTarget {
       }
       this.remoteDescription = description;
       this.signalingState = 'have-remote-offer';
+      this.transceivers.push(...this.remoteKinds.splice(0).map(kind => new FakeTransceiver(kind, 'recvonly')));
       return;
     }
     if (this.signalingState !== 'have-local-offer') throw new DOMException('answer without an offer', 'InvalidStateError');
@@ -138,8 +145,10 @@ export class FakeConnection extends EventTarget {
 }
 
 class FakeTransceiver {
-  /** @param {string | {kind: string}} trackOrKind */
-  constructor(trackOrKind) {
+  /** @param {string | {kind: string}} trackOrKind @param {string} direction */
+  constructor(trackOrKind, direction) {
+    this.direction = direction;
+    this.receiver = {track: {kind: typeof trackOrKind === 'string' ? trackOrKind : trackOrKind.kind}};
     this.sender = new FakeSender(typeof trackOrKind === 'string' ? null : trackOrKind);
   }
 }

@@ -61,6 +61,12 @@ export class FakeInbox extends EventTarget {
   }
   /** @param {string} to @param {any} data */
   sendLast(to, data) { void this.send(to, data); }
+  released = false;
+  release() { this.released = true; }
+  supersede() {
+    this.setStatus('superseded');
+    this.dispatchEvent(new CustomEvent('superseded', {detail: 'replaced'}));
+  }
 }
 
 export class FakePeer extends EventTarget {
@@ -77,7 +83,7 @@ export class FakePeer extends EventTarget {
   }
   /** @param {string} kind @param {unknown} track */
   async setTrack(kind, track) {
-    if (this.tracks.size === 0) this.options.send({call: this.call, n: 1, description: {type: 'offer', sdp: ''}});
+    if (this.tracks.size === 0 && !this.options.polite) this.options.send({call: this.call, n: 1, description: {type: 'offer', sdp: ''}});
     this.tracks.set(kind, track);
   }
   /** @param {any} signal */

@@ -61,7 +61,7 @@ export async function open(browser, url, errors, scripts = []) {
 
 /** @param {Page} page */
 export async function sharedLink(page) {
-  const link = await page.waitForFunction(() => /** @type {any} */ (document.querySelector('.share-link'))?.value);
+  const link = await page.waitForFunction(() => document.querySelector('.share-open')?.getAttribute('href'));
   return /** @type {Promise<string>} */ (link.jsonValue());
 }
 
@@ -72,6 +72,16 @@ export async function sharedLink(page) {
 export async function pressStart(page) {
   await page.bringToFront();
   await page.locator('button ::-p-text(Start)').click();
+}
+
+/**
+ * Presses a button of the page in front.
+ * @param {Page} page
+ * @param {string} selector
+ */
+export async function press(page, selector) {
+  await page.bringToFront();
+  await page.locator(selector).click();
 }
 
 /**

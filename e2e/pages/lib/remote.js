@@ -127,6 +127,34 @@ async function selectedPair() {
   return {local: local?.candidateType ?? '', remote: remote?.candidateType ?? '', protocol: local?.relayProtocol ?? ''};
 }
 
+/** Runs in the page: what its notice says, if it offers the self-test. */
+function reason() {
+  const text = (/** @type {string} */ selector) => document.querySelector(selector)?.textContent ?? '';
+  const offersTest = document.querySelector('.status-actions a[href="test.html"]') !== null;
+  return offersTest && {title: text('.status-title'), hint: text('.status-hint')};
+}
+
+/** Runs in the page: the results of the self-test by name, or false while it runs. */
+function selfTestResults() {
+  if (document.querySelector('#again')?.getAttribute('aria-disabled') !== 'false') return false;
+  const items = /** @type {HTMLElement[]} */ ([...document.querySelectorAll('#checks .check')]);
+  return Object.fromEntries(items.map(item => [item.querySelector('.check-name')?.textContent, item.dataset.state]));
+}
+
+/**
+ * Waits until a function returns a result in the page.
+ * @param {any} page of Playwright or Puppeteer
+ * @param {() => unknown} fn
+ */
+async function waitForResult(page, fn) {
+  for (const deadline = Date.now() + 60_000; ;) {
+    const result = await page.evaluate(fn);
+    if (result) return result;
+    if (Date.now() > deadline) throw new Error(`timeout: the page shows ${await page.evaluate(() => document.body.innerText)}`);
+    await new Promise(resolve => setTimeout(resolve, 100));
+  }
+}
+
 const kind = process.argv[2];
 const browser = kind === 'firefox' ? new FirefoxBrowser() : new ChromiumBrowser();
 /** The functions that both browsers have, for pages of their own type. @type {any} */
@@ -142,6 +170,8 @@ const methods = {
   start: ({page}) => pages.pressStart(find(page)),
   picture: ({page}) => pages.waitForPicture(find(page), 60_000),
   pair: ({page}) => find(page).evaluate(selectedPair),
+  reason: ({page}) => waitForResult(find(page), reason),
+  selfTest: ({page}) => waitForResult(find(page), selfTestResults),
   state: ({page}) => find(page).evaluate(chromium.decodedFrames),
   close: ({page}) => browser.close(page),
   quit: async () => { await browser.browser?.close(); },

@@ -20,11 +20,19 @@ export class Server {
   #directory = mkdtempSync(join(tmpdir(), 'inbox-pages-'));
   #port = 0;
   #flags;
+  #host;
+  #namespace;
   #binary;
 
-  /** @param {string[]} flags */
-  constructor(flags = []) {
+  /**
+   * @param {string[]} flags
+   * @param {{host?: string, namespace?: string}} [options] host is the address on which the server listens,
+   *   namespace the name of a network namespace
+   */
+  constructor(flags = [], {host = '127.0.0.1', namespace = ''} = {}) {
     this.#flags = flags;
+    this.#host = host;
+    this.#namespace = namespace;
     this.#binary = process.env.INBOX_BINARY ?? join(this.#directory, 'inbox');
     if (!process.env.INBOX_BINARY) {
       execFileSync('go', ['build', '-o', this.#binary, './cmd/inbox'], {cwd: checkout, stdio: 'inherit'});
@@ -37,9 +45,10 @@ export class Server {
 
   async start() {
     this.#port ||= await freePort();
-    const flags = ['-bind', `127.0.0.1:${this.#port}`, '-state', this.#directory, '-public', '', ...this.#flags];
+    const flags = ['-bind', `${this.#host}:${this.#port}`, '-state', this.#directory, '-public', '', ...this.#flags];
     // An empty working directory, so that the server finds no certificate files.
-    this.#process = spawn(this.#binary, flags, {cwd: this.#directory, stdio: ['ignore', 'ignore', 'pipe']});
+    const [program, ...args] = [...this.#namespace ? ['ip', 'netns', 'exec', this.#namespace] : [], this.#binary, ...flags];
+    this.#process = spawn(program, args, {cwd: this.#directory, stdio: ['ignore', 'ignore', 'pipe']});
     const child = this.#process;
     process.once('exit', () => child.kill('SIGKILL')); // a test that times out runs no cleanup
     await untilListening(child);

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {IceServers, applyAccepted, connectWith} from '../../../public/ice.js';
+import {IceServers, applyAccepted, connectWith, urlKind} from '../../../public/ice.js';
 
 test('the request is authenticated and returns the servers', async t => {
   const servers = [{urls: ['turn:example.org'], username: 'u', credential: 'c'}];
@@ -34,7 +34,7 @@ for (const [name, respond] of /** @type {[string, () => Promise<Response>][]} */
 }
 
 for (const [body, turn] of /** @type {[object, string][]} */ ([
-  [{iceServers: []}, ''], [{iceServers: [], turn: 'month-used'}, 'month-used'], [{iceServers: [], turn: {}}, ''], [{iceServers: [], turn: 'later'}, ''],
+  [{iceServers: []}, ''], [{iceServers: [], turn: 'month-used'}, 'month-used'], [{iceServers: [], turn: 'other-origin'}, 'other-origin'], [{iceServers: [], turn: {}}, ''], [{iceServers: [], turn: 'later'}, ''],
 ])) {
   test(`TURN is ${turn || 'offered'} in ${JSON.stringify(body)}`, async t => {
     t.mock.method(globalThis, 'fetch', async () => Response.json(body));
@@ -42,6 +42,24 @@ for (const [body, turn] of /** @type {[object, string][]} */ ([
     await ice.fetch();
     assert.equal(ice.turn, turn);
   });
+}
+
+test('the last list and whether there is one', async t => {
+  t.mock.method(console, 'info', () => {});
+  const fetchMock = t.mock.method(globalThis, 'fetch', async () => Response.json({}, {status: 500}));
+  const ice = new IceServers('https://example.org/ice', '');
+  await ice.fetch();
+  assert.deepEqual([ice.known, ice.servers], [false, []]);
+  fetchMock.mock.mockImplementation(async () => Response.json({iceServers: [{urls: 'stun:y'}]}));
+  await ice.fetch();
+  assert.deepEqual([ice.known, ice.servers], [true, [{urls: 'stun:y'}]]);
+});
+
+for (const [url, kind] of /** @type {[unknown, string | null][]} */ ([
+  ['stun:a', 'stun'], ['STUN:a:1', 'stun'], ['turn:a', 'turn-udp'], ['turn:a:1?transport=udp', 'turn-udp'], ['turn:a?transport=tcp', 'turn-tcp'],
+  ['turns:a', 'turn-tls'], ['turns:[::1]:443?transport=tcp', 'turn-tls'], ['stuns:a', null], ['https://a', null], ['', null], [null, null], [{}, null],
+])) {
+  test(`${url} is ${kind ?? 'no server'}`, () => assert.equal(urlKind(url), kind));
 }
 
 test('each request fetches a new list', async t => {

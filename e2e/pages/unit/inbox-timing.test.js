@@ -291,20 +291,76 @@ for (const event of ['offline', 'online']) {
   });
 }
 
-test('a retry delay ends when the device is online again', async t => {
-  const page = mockNetworkEvents(t);
-  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
-  let requests = 0;
-  const inbox = openInbox('http://localhost/inbox', {
-    fetch: async () => (requests++, new globalThis.Response(null, {status: 503, headers: {'Retry-After': '600'}})),
+/**
+ * Installs a fake document.
+ * @param {import('node:test').TestContext} t
+ */
+function mockDocument(t) {
+  const page = Object.assign(new EventTarget(), {visibilityState: 'visible'});
+  Object.defineProperty(globalThis, 'document', {value: page, configurable: true});
+  t.after(() => Reflect.deleteProperty(globalThis, 'document'));
+  return page;
+}
+
+for (const [name, retryAfter, want] of /** @type {const} */ ([
+  ['without Retry-After', {}, 1], ['with Retry-After, not before it', {'Retry-After': '600'}, 0],
+])) {
+  test(`a retry delay ends when the device is online again, ${name}`, async t => {
+    const page = mockNetworkEvents(t);
+    t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+    let requests = 0;
+    const inbox = openInbox('http://localhost/inbox', {
+      fetch: async () => (requests++, new globalThis.Response(null, {status: 503, headers: retryAfter})),
+    });
+    inbox.start();
+    await advance(t, 60);
+    const before = requests;
+    page.dispatchEvent(new Event('online'));
+    await advance(t, 0.1);
+    assert.equal(requests - before, want);
   });
-  inbox.start();
-  await advance(t, 60);
-  assert.equal(requests, 1);
-  page.dispatchEvent(new Event('online'));
-  await advance(t, 0.1);
-  assert.equal(requests, 2);
-});
+}
+
+for (const [source, event] of /** @type {const} */ ([
+  ['document', 'visibilitychange'], ['document', 'resume'], ['window', 'pageshow'], ['window', 'online'],
+])) {
+  test(`${event}: requests that can be dead are repeated at once, and only once`, async t => {
+    const window = mockNetworkEvents(t);
+    const document = mockDocument(t);
+    t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+    /** @type {string[]} */
+    const requests = [];
+    const inbox = openInbox('http://localhost/inbox', {
+      client: 'phone',
+      fetch: (url, {method, signal} = {}) => new Promise((resolve, reject) => {
+        requests.push(`${method} ${String(url).split('?')[1]}`);
+        signal?.addEventListener('abort', () => reject(signal.reason));
+        if (String(url).endsWith('wait=0')) resolve(new globalThis.Response(null, {status: 204}));
+      }),
+    });
+    /** @type {string[]} */
+    const events = [];
+    inbox.start();
+    await advance(t, 0.1);
+    for (const name of ['error', 'status', 'connection']) inbox.addEventListener(name, () => events.push(name));
+    inbox.send('bob', 'x', {wait: 60}).catch(() => {});
+    await advance(t, 4);
+    const wake = () => (source === 'window' ? window : document).dispatchEvent(new Event(event));
+    document.visibilityState = 'hidden';
+    if (event !== 'online') wake();
+    document.visibilityState = 'visible';
+    const before = requests.length;
+    wake();
+    wake();
+    await advance(t, 0.1);
+    wake();
+    await advance(t, 0.1);
+    const [first, ...others] = requests.slice(before);
+    assert.equal(first, 'GET after=&client=phone&resume=1&wait=0', 'a poll comes before the messages');
+    assert.deepEqual(others.sort(), ['GET after=&client=phone&resume=1&wait=25', 'POST to=bob&wait=25']);
+    assert.deepEqual(events, []);
+  });
+}
 
 for (const [name, respond, lost] of /** @type {[string, () => globalThis.Response, boolean][]} */ ([
   ['a lost connection', () => { throw new TypeError('down'); }, true],

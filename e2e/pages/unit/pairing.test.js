@@ -114,6 +114,58 @@ test('an early confirmation has no effect', async () => {
   assert.equal(joiner.state, 'asked');
 });
 
+test('a pause releases the code and tells a joiner that the owner is busy', async () => {
+  const server = new MailboxServer();
+  const {owner, joiner, code} = await meet(server);
+  owner.pause();
+  assert.deepEqual([owner.state, owner.code, owner.digits], ['paused', '', '']);
+  await untilState(joiner, 'busy');
+  await untilMailboxes(server);
+  owner.pause();
+  owner.renew();
+  await untilState(owner, 'waiting');
+  assert.notEqual(owner.code, code);
+});
+
+test('a pause does not end an interruption', async () => {
+  const server = new MailboxServer();
+  const {owner, joiner} = await meet(server);
+  joiner.close();
+  await untilState(owner, 'interrupted');
+  owner.pause();
+  assert.equal(owner.state, 'interrupted');
+});
+
+test('a code that no user sees is not renewed', async t => {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  const server = new MailboxServer();
+  const owner = new CodeOwner(inboxOn(server), {mayRenew: () => false});
+  onCleanup(() => owner.close());
+  owner.renew();
+  await untilState(owner, 'waiting');
+  await advance(t, 601);
+  assert.deepEqual([owner.state, owner.code], ['paused', '']);
+  await untilMailboxes(server);
+});
+
+test('requests that are repeated are reported', async t => {
+  t.mock.timers.enable({apis: ['setTimeout', 'Date']});
+  const server = new MailboxServer();
+  const {fetch} = server;
+  let failures = 1;
+  server.fetch = (...request) => failures-- > 0 ? Promise.reject(new TypeError('network')) : fetch(...request);
+  const owner = new CodeOwner(inboxOn(server));
+  onCleanup(() => owner.close());
+  owner.renew();
+  await once(owner, 'retry');
+  assert.equal(owner.retry?.error.code, 'network');
+  assert.ok(owner.retry.until > Date.now());
+  const waiting = untilState(owner, 'waiting');
+  await advance(t, 5);
+  await waiting;
+  assert.equal(owner.retry, null);
+});
+
 test('a used code is not valid again', async () => {
   const server = new MailboxServer();
   const {owner, code} = await meet(server);

@@ -171,3 +171,22 @@ test('remote tracks are dispatched', () => {
   b.connection.dispatchEvent(Object.assign(new Event('track'), {track: track('video'), streams: []}));
   assert.deepEqual(got, {track: track('video'), streams: []});
 });
+
+test('in a two-way call, one negotiation carries the tracks of both peers', async () => {
+  const [a, b] = [makePeer(false, {twoWay: true}), makePeer(true, {twoWay: true})];
+  b.connection.remoteKinds = ['audio', 'video'];
+  const own = {audio: track('audio'), video: track('video')};
+  await a.peer.setTrack('audio', null);
+  await a.peer.setTrack('video', track('video'));
+  await b.peer.setTrack('audio', own.audio);
+  await b.peer.setTrack('video', null);
+  await flushPromises();
+  const sent = [a.sent, b.sent].map(signals => signals.map(({description}) => description?.type));
+  assert.deepEqual(sent, [['offer'], []], 'the polite peer waits for the offer');
+  await exchange(a, b);
+  for (const {connection} of [a, b]) assert.deepEqual(connection.transceivers.map(({direction}) => direction), ['sendrecv', 'sendrecv']);
+  assert.deepEqual(b.connection.transceivers.map(({sender}) => sender.track), [own.audio, null]);
+  await b.peer.setTrack('video', own.video);
+  assert.equal(b.connection.transceivers[1].sender.track, own.video, 'without another negotiation');
+  assert.deepEqual([...a.sent, ...b.sent, ...a.errors, ...b.errors], []);
+});

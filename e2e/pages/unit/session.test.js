@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {afterEach, beforeEach, mock, test} from 'node:test';
-import {ReceivingEndpoint, SendingEndpoint} from '../../../public/session.js';
+import {CallEndpoint, ReceivingEndpoint, SendingEndpoint} from '../../../public/session.js';
 import {FakeInbox, FakePeer, FakeServer} from '../lib/fakesession.js';
 
 const flushPromises = () => new Promise(resolve => setImmediate(resolve));
@@ -18,17 +18,20 @@ afterEach(() => {
 
 /**
  * Creates an endpoint with a fake inbox and fake peers.
- * @template {typeof SendingEndpoint | typeof ReceivingEndpoint} T
+ * @template {typeof SendingEndpoint | typeof ReceivingEndpoint | typeof CallEndpoint} T
  * @param {T} Class
  * @param {FakeServer} server
+ * @param {{slot?: 'a'|'b', device?: string}} [more]
  */
-function makeEndpoint(Class, server) {
-  const [name, to] = Class === SendingEndpoint ? ['s', 'r'] : ['r', 's'];
+function makeEndpoint(Class, server, more = {}) {
+  const first = more.slot ? more.slot === 'a' : Class === SendingEndpoint;
+  const [name, to] = first ? ['s', 'r'] : ['r', 's'];
   /** @type {FakePeer[]} */
   const peers = [];
   const options = /** @type {any} */ ({
     inbox: new FakeInbox(server, name), to,
     fetchIceServers: async () => [{urls: 'stun:example.org'}],
+    ...more,
     createPeer: (/** @type {any} */ o) => { peers.push(new FakePeer(o)); return peers.at(-1); },
   });
   const endpoint = new Class(options);
@@ -353,4 +356,140 @@ test('a call fetches the servers before it begins, and can fetch them again', as
   const {options} = screen.peers[0];
   assert.equal(options.fetchIceServers, screen.endpoint.fetchIceServers);
   assert.equal(options.iceTransportPolicy, undefined);
+});
+
+test('a superseded page ends its call, and is a new page when it takes over again', async () => {
+  const {camera, screen} = await call();
+  screen.inbox.supersede();
+  assert.equal(screen.endpoint.peer, null);
+  screen.endpoint.open();
+  await flushPromises();
+  assert.equal(camera.peers.length, 2, 'it gets a new call');
+  camera.inbox.supersede();
+  assert.deepEqual([camera.endpoint.live, camera.endpoint.peer], [false, null]);
+});
+
+/** @param {FakeServer} server */
+const reportsOf = ({sent}) => sent.flatMap(({data}) => data.signal?.report ?? []);
+
+test('each side tells the other its device and the states of its tracks', async () => {
+  const server = new FakeServer();
+  const camera = makeEndpoint(SendingEndpoint, server, {device: 'phone'});
+  const screen = makeEndpoint(ReceivingEndpoint, server, {device: 'laptop'});
+  camera.endpoint.setMedia({audio: 'off'});
+  camera.endpoint.open();
+  await camera.endpoint.setTrack('video', null);
+  camera.endpoint.start();
+  screen.endpoint.open();
+  await flushPromises();
+  assert.deepEqual(screen.endpoint.remote,
+    {live: true, device: 'phone', media: {audio: 'off', video: 'on'}, muted: {audio: true, video: false}});
+  assert.equal(screen.endpoint.remoteLive, true);
+  const before = server.sent.length;
+  let changes = 0;
+  screen.endpoint.addEventListener('remote', () => changes++);
+  camera.endpoint.setMedia({video: 'interrupted'});
+  camera.endpoint.setMedia({video: 'interrupted'});
+  await flushPromises();
+  assert.deepEqual([screen.endpoint.remote.muted.video, changes, server.sent.length - before], [true, 1, 1]);
+
+  const late = reportsOf(server)[0];
+  const {call} = screen.peers[0];
+  await screen.endpoint.onMessage({kind: 'signal', page: camera.endpoint.page, to: screen.endpoint.page, signal: {call, report: late}});
+  assert.equal(screen.endpoint.remote.media.video, 'interrupted', 'a late report is dropped');
+  const strange = /** @type {any} */ ({n: 99, device: {}, media: {video: 'x'}});
+  await screen.endpoint.onMessage({kind: 'signal', page: camera.endpoint.page, to: screen.endpoint.page, signal: {call, report: strange}});
+  assert.deepEqual(screen.endpoint.remote.media, {audio: 'on', video: 'on'}, 'unknown states');
+
+  camera.endpoint.leave();
+  await flushPromises();
+  assert.deepEqual([screen.endpoint.remote.device, screen.endpoint.remoteLive], ['', false]);
+});
+
+/** Sets up a room with both sides of a two-way call, which are open and not live. */
+async function room() {
+  const server = new FakeServer();
+  const a = makeEndpoint(CallEndpoint, server, {slot: 'a'});
+  const b = makeEndpoint(CallEndpoint, server, {slot: 'b'});
+  for (const {endpoint} of [a, b]) endpoint.open();
+  await flushPromises();
+  return {server, a, b};
+}
+
+for (const order of ['ab', 'ba']) {
+  test(`a two-way call begins when both sides have started, in the order ${order}`, async () => {
+    const sides = await room();
+    const {a, b} = sides;
+    const video = /** @type {MediaStreamTrack} */ ({kind: 'video'});
+    const [first, second] = [...order].map(slot => sides[/** @type {'a'|'b'} */ (slot)]);
+    await b.endpoint.setTrack('video', video);
+    first.endpoint.start();
+    await flushPromises();
+    assert.deepEqual([second.endpoint.remoteLive, first.peers.length, second.peers.length], [true, 0, 0]);
+    second.endpoint.start();
+    await flushPromises();
+    assert.deepEqual([a.peers.length, b.peers.length], [1, 1]);
+    assert.deepEqual([a.peers[0].options.polite, b.peers[0].options.polite, b.peers[0].options.twoWay], [false, true, true]);
+    assert.deepEqual([a.peers[0].tracks.size, b.peers[0].tracks.get('video')], [2, video]);
+    assert.deepEqual([a.endpoint.state, b.endpoint.state], ['connecting', 'connecting']);
+  });
+}
+
+for (const slot of /** @type {const} */ (['a', 'b'])) {
+  test(`side ${slot} of a two-way call hangs up, calls again, reloads and leaves`, async () => {
+    const sides = await room();
+    const {server} = sides;
+    const one = sides[slot];
+    const other = sides[slot === 'a' ? 'b' : 'a'];
+    one.endpoint.start();
+    other.endpoint.start();
+    await flushPromises();
+    one.endpoint.stop();
+    await flushPromises();
+    assert.deepEqual([other.endpoint.peer, other.endpoint.remoteLive, other.endpoint.state], [null, false, 'present']);
+    one.endpoint.start();
+    await flushPromises();
+    assert.deepEqual([one.peers.length, other.peers.length], [2, 2]);
+
+    const reloaded = makeEndpoint(CallEndpoint, server, {slot});
+    reloaded.endpoint.open();
+    await flushPromises();
+    assert.deepEqual([other.endpoint.peer, other.endpoint.remoteLive], [null, false]);
+    reloaded.endpoint.start();
+    await flushPromises();
+    assert.deepEqual([reloaded.peers.length, other.peers.length], [1, 3]);
+
+    reloaded.endpoint.leave();
+    await flushPromises();
+    assert.deepEqual([other.endpoint.state, other.endpoint.peer, reloaded.inbox.released], ['waiting', null, true]);
+  });
+}
+
+test('a two-way call that does not connect is replaced, and no hellos go to a page that has not started', async () => {
+  const {server, a, b} = await room();
+  a.endpoint.start();
+  await flushPromises();
+  const hellos = server.count('hello');
+  mock.timers.tick(30_000);
+  await flushPromises();
+  assert.equal(server.count('hello'), hellos);
+  b.endpoint.start();
+  await flushPromises();
+  mock.timers.tick(12_000);
+  await flushPromises();
+  assert.deepEqual([a.peers.length, b.peers.length], [2, 2]);
+});
+
+test('a superseded side does not release the mailbox of the page that replaced it', async () => {
+  const {a} = await room();
+  a.inbox.supersede();
+  a.endpoint.leave();
+  assert.equal(a.inbox.released, false);
+});
+
+test('a side that has not started accepts no call', async () => {
+  const {a, b} = await room();
+  const signal = /** @type {const} */ ({call: 'x', n: 1, description: {type: 'offer', sdp: ''}});
+  await b.endpoint.onMessage({kind: 'signal', page: a.endpoint.page, to: b.endpoint.page, signal});
+  assert.equal(b.peers.length, 0);
 });

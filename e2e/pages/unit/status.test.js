@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
+import {flushPromises} from '../lib/inboxes.js';
 import {ConnectionStatus, StatusView, noticeFor} from '../../../public/status.js';
 
 for (const [status, code, title, retried] of /** @type {[number, string, RegExp, boolean][]} */ ([
@@ -52,13 +53,17 @@ class FakeInbox extends EventTarget {
   }
   /** @param {object} error */
   fail(error) { this.dispatchEvent(new CustomEvent('error', {detail: error})); }
+  supersede() {
+    this.setStatus('superseded');
+    this.dispatchEvent(new CustomEvent('superseded', {detail: 'replaced'}));
+  }
 }
 
 test('errors are shown, count down only to Retry-After, and clear', t => {
   t.mock.timers.enable({apis: ['Date'], now: 1_000_000});
   const inbox = new FakeInbox();
   let changes = 0;
-  const connection = new ConnectionStatus(/** @type {any} */ (inbox), () => changes++);
+  const connection = new ConnectionStatus(/** @type {any} */ (inbox), () => changes++, async () => 'unknown');
   const now = () => [connection.notice?.title ?? '', connection.until - Date.now(), changes];
   inbox.fail({status: 413, code: 'body-too-large', retryAfter: 0, retryIn: 0});
   assert.deepEqual([connection.notice, changes], [null, 0], 'the sender handles a permanent error');
@@ -70,9 +75,26 @@ test('errors are shown, count down only to Retry-After, and clear', t => {
   assert.equal(changes, 2);
   inbox.setStatus('open');
   assert.deepEqual([connection.notice, connection.until, changes], [null, 0, 3]);
-  inbox.setStatus('superseded');
-  assert.deepEqual([connection.notice?.title, changes], ['Opened in another tab', 4]);
 });
+
+for (const [place, title] of /** @type {const} */ ([
+  ['tab', 'Opened in another tab'], ['device', 'Opened on another device'], ['unknown', 'Opened somewhere else'],
+])) {
+  test(`superseded by a page whose place is ${place}`, async () => {
+    const inbox = new FakeInbox();
+    const connection = new ConnectionStatus(/** @type {any} */ (inbox), () => {}, async () => place);
+    inbox.supersede();
+    assert.deepEqual([connection.notice, connection.place], [null, null], 'not known yet');
+    await flushPromises();
+    assert.deepEqual([connection.notice?.title, connection.place], [title, place]);
+    inbox.setStatus('open');
+    assert.deepEqual([connection.notice, connection.place], [null, null]);
+    inbox.supersede();
+    inbox.setStatus('retrying'); // the user takes over before the place is known
+    await flushPromises();
+    assert.equal(connection.notice, null);
+  });
+}
 
 test('an offline device and an unreachable server have different notices', t => {
   let online = true;

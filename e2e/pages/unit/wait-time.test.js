@@ -1,9 +1,8 @@
-/** Tests wait-time.js: the wait time after proxy timeouts and after full waits. */
+/** Tests WaitTime of codec.js: the wait time after proxy timeouts and after full waits. */
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {InboxError} from '../../../public/codec.js';
-import {WaitTime, networkChange} from '../../../public/wait-time.js';
+import {InboxError, WaitTime, networkChange} from '../../../public/codec.js';
 
 const gatewayTimeout = new InboxError('refused', '', {status: 504});
 

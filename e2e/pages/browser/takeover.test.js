@@ -1,0 +1,174 @@
+/** Tests which page of a room is active: several devices, tabs, reloads, and a device that was offline. */
+
+import assert from 'node:assert/strict';
+import {after, afterEach, before, beforeEach, test} from 'node:test';
+import {Device, launch, pressStart, sharedLink, skip, waitForPicture, waitForTitle} from '../lib/browser.js';
+import {Server} from '../lib/server.js';
+
+/** @typedef {import('../lib/browser.js').Page} Page */
+
+/** @type {Server} */
+let server;
+/** @type {import('../lib/browser.js').Browser} */
+let browser;
+/** The profiles of three devices. @type {Device[]} */
+let devices = [];
+
+/** The console errors of Chromium when a server is unreachable, and when another device has the mailbox. */
+const unreachable = /Failed to load resource: net::ERR_/;
+const otherReceiver = /status of 409/;
+
+before(async () => {
+  if (skip) return;
+  server = new Server(['-burst', '5000']); // for forty reloads
+  await server.start();
+  browser = await launch();
+});
+
+beforeEach(async () => {
+  if (skip) return;
+  devices = await Promise.all([1, 2, 3].map(() => Device.create(browser, server.origin)));
+});
+
+afterEach(async () => {
+  for (const device of devices) await device.close();
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.remove();
+});
+
+/** Connects a camera of the first device to a screen of the second one. */
+async function startCall() {
+  const [ann, ben] = devices;
+  const camera = await ann.open('/send.html');
+  await pressStart(camera);
+  const screen = await ben.open(await sharedLink(camera));
+  await waitForPicture(screen);
+  await waitForTitle(camera, 'Connected');
+  return {camera, screen};
+}
+
+test('a device that was offline leaves the room to one that was opened meanwhile, and asks', {skip}, async () => {
+  const [, ben, cleo] = devices;
+  ben.allowError(unreachable);
+  ben.allowError(otherReceiver);
+  const {camera, screen: first} = await startCall();
+  await ben.context.setOffline(true);
+  const second = await cleo.open(first.url());
+  await waitForPicture(second);
+  await ben.context.setOffline(false);
+  await waitForTitle(first, 'Opened on another device');
+  await waitForPicture(second);
+  await waitForTitle(camera, 'Connected');
+  await camera.getByText('Chrome on Linux shows your camera.').waitFor();
+
+  await first.getByRole('button', {name: 'Use this device'}).click();
+  await waitForPicture(first);
+  await waitForTitle(second, 'Opened on another device');
+  await second.getByRole('button', {name: 'Use this device'}).waitFor();
+});
+
+test('a camera that was offline does not end the call of another one', {skip}, async () => {
+  const [ann, , cleo] = devices;
+  ann.allowError(unreachable);
+  ann.allowError(otherReceiver);
+  const {camera: first, screen} = await startCall();
+  await ann.context.setOffline(true);
+  const second = await cleo.open(first.url());
+  await pressStart(second);
+  await waitForTitle(second, 'Connected');
+  await waitForPicture(screen);
+  await ann.context.setOffline(false);
+  await waitForTitle(first, 'Opened on another device');
+  await waitForPicture(screen);
+  await waitForTitle(second, 'Connected');
+});
+
+test('a device that was offline alone returns without a question', {skip}, async () => {
+  const [, ben] = devices;
+  ben.allowError(unreachable);
+  const {screen} = await startCall();
+  for (let time = 0; time < 3; time++) {
+    await ben.context.setOffline(true);
+    await screen.waitForFunction(() => !navigator.onLine);
+    await ben.context.setOffline(false);
+  }
+  await screen.reload();
+  await waitForPicture(screen);
+  await ben.context.setOffline(true);
+  await screen.waitForFunction(() => !navigator.onLine);
+  await ben.context.setOffline(false);
+  await waitForPicture(screen);
+  await waitForTitle(screen, 'Connected');
+});
+
+test('forty reloads, also in quick succession', {skip}, async () => {
+  const [, ben] = devices;
+  ben.allowError(/ERR_(ABORTED|NETWORK_CHANGED)/);
+  const {camera, screen} = await startCall();
+  for (let time = 0; time < 40; time++) {
+    await screen.evaluate(() => location.reload()).catch(() => {}); // the page is gone before it answers
+    if (time % 4 === 3) await waitForTitle(screen, 'Connected');
+  }
+  await waitForPicture(screen, 30_000);
+  await waitForTitle(camera, 'Connected');
+});
+
+test('back and forward, and a link to another room', {skip}, async () => {
+  const {camera, screen} = await startCall();
+  await screen.getByRole('link', {name: 'inbox'}).click();
+  await screen.getByRole('link', {name: /start a call/i}).first().waitFor();
+  await waitForTitle(camera, 'Waiting for the other screen');
+  await screen.goBack();
+  await waitForTitle(screen, 'Connected');
+  await screen.goForward();
+  await screen.goBack();
+  await waitForTitle(screen, 'Connected');
+  await waitForPicture(screen);
+  await screen.evaluate(() => { location.hash = '#AAAAAAAAAAAAAAAAAAAAAA.BBBBBBBBBBBBBBBBBBBBBB'; });
+  await waitForTitle(screen, 'Waiting for the camera');
+  await waitForTitle(camera, 'Waiting for the other screen');
+  await screen.goBack();
+  await waitForTitle(screen, 'Connected');
+  await waitForPicture(screen);
+});
+
+test('a signal that was altered on the way is refused, and the page says so', {skip}, async () => {
+  const [ann, ben] = devices;
+  const alter = (/** @type {string} */ body) => body.replace(/"box":"..../, '"box":"AAAA');
+  await ann.context.route('**/inbox?to=*', route => route.continue({postData: alter(route.request().postData() ?? '')}));
+  const camera = await ann.open('/send.html');
+  const screen = await ben.open(await sharedLink(camera));
+  await pressStart(camera);
+  await waitForTitle(screen, 'A message of the other device cannot be decrypted');
+  await ann.context.unroute('**/inbox?to=*');
+  await camera.reload();
+  await pressStart(camera);
+  await waitForPicture(screen);
+});
+
+/** Runs in the page: returns the slot that it has in its room. */
+function slotOf() {
+  return sessionStorage.getItem(`slot ${location.hash.slice(1, 23)}`);
+}
+
+/** Waits until each page has a slot, and returns them. @param {Page[]} pages */
+async function slotsOf(pages) {
+  for (const page of pages) await page.waitForFunction(() => Object.keys(sessionStorage).some(key => key.startsWith('slot ')));
+  return Promise.all(pages.map(page => page.evaluate(slotOf)));
+}
+
+test('two pages that open a call at the same moment get different sides, and keep them', {skip}, async () => {
+  for (const device of devices) device.allowError(otherReceiver);
+  const link = `/call.html#${'A'.repeat(22)}.${'B'.repeat(22)}`;
+  const pages = await Promise.all(devices.slice(0, 2).map(device => device.open(link)));
+  const slots = await slotsOf(pages);
+  assert.deepEqual([...slots].sort(), ['a', 'b']);
+  await Promise.all(pages.map(page => page.reload()));
+  assert.deepEqual(await slotsOf(pages), slots);
+  await pages[0].close();
+  const third = await devices[2].open(link);
+  assert.deepEqual(await slotsOf([third]), [slots[0]], 'a page that was closed leaves its side at once');
+});

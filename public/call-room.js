@@ -1,0 +1,86 @@
+/** Joins the room of a two-way call: takes one of its two slots. */
+
+import {createContext, createInbox, openRoom, statusView} from './page.js';
+import {rememberedRooms} from './remember.js';
+import {SlotMemory, takeFreeSlot, takeSlot} from './slots.js';
+import {noticeFor} from './status.js';
+
+/** Milliseconds between attempts to take a slot while both are taken. */
+const SLOT_INTERVAL = 15_000;
+
+/**
+ * @typedef {import('./inbox.js').Inbox} Inbox
+ * @typedef {import('./room.js').Room} Room
+ * @typedef {import('./room.js').Slot} Slot
+ * @typedef {import('./slots.js').Place} Place
+ * @typedef {(slot: Slot) => Promise<Inbox>} CreateInbox
+ * @typedef {(take: (slot: Slot) => void) => void} OnFull runs when other devices have both
+ *   slots; take replaces one of them
+ */
+
+/**
+ * Takes a slot of the room, and waits for one if both are taken. Returns null if the
+ * page cannot work.
+ * @param {{onFull: OnFull}} options
+ * @returns {Promise<import('./page.js').CallContext | null>}
+ */
+export async function joinCall({onFull}) {
+  const opened = openRoom();
+  if (!opened) return null;
+  const {room, made} = opened;
+  const memory = new SlotMemory(room.id);
+  const own = memory.get() ?? rememberedRooms.find(room.id)?.slot ?? null;
+  const seeker = new SlotSeeker(room);
+  const free = await takeFreeSlot({createInbox: seeker.createInbox, own, made});
+  const {slot, inbox} = free ?? await waitForSlot(seeker.createInbox, onFull);
+  seeker.done = true;
+  memory.set(slot);
+  rememberedRooms.update(room.id, {slot});
+  const leaveSlot = () => {
+    memory.set(null);
+    location.reload();
+  };
+  return {...createContext(opened, slot, inbox), slot, ...free && !own && {leaveSlot}};
+}
+
+/** SlotSeeker creates the inboxes of slots, and shows their errors until the page has one. */
+class SlotSeeker {
+  done = false;
+  #room;
+
+  /** @param {Room} room */
+  constructor(room) {
+    this.#room = room;
+  }
+
+  /** @type {CreateInbox} */
+  createInbox = async slot => {
+    const inbox = await createInbox(this.#room, slot);
+    inbox.addEventListener('error', event => {
+      if (!this.done) statusView.show(noticeFor(/** @type {CustomEvent} */ (event).detail));
+    });
+    return inbox;
+  };
+}
+
+/**
+ * Waits until a slot is free, or the user takes one over.
+ * @param {CreateInbox} createInbox
+ * @param {OnFull} onFull
+ * @returns {Promise<Place>}
+ */
+function waitForSlot(createInbox, onFull) {
+  return new Promise(resolve => {
+    let done = false;
+    const use = (/** @type {Place | null} */ place) => {
+      if (done) return place?.inbox.close();
+      if (!place) return;
+      done = true;
+      clearInterval(timer);
+      resolve(place);
+    };
+    const timer = setInterval(async () => use(await takeFreeSlot({createInbox, own: null, made: false})), SLOT_INTERVAL);
+    document.body.dataset.state = 'full';
+    onFull(async slot => use(await takeSlot(createInbox, slot)));
+  });
+}
