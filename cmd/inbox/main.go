@@ -5,7 +5,9 @@
 //	inbox [options]
 //	inbox config [options]
 //	inbox doctor [options]
+//	inbox health [options]
 //	inbox help [topic]
+//	inbox setup [options]
 //	inbox version
 //
 // Without options it listens on port 3000 of all addresses, over HTTPS, and
@@ -76,6 +78,7 @@ func main() {
 	os.Exit(run(ctx, process{
 		args:      os.Args[1:],
 		environ:   os.Environ(),
+		stdin:     os.Stdin,
 		stdout:    os.Stdout,
 		stderr:    logging.NewWriter(os.Stderr),
 		columns:   host.TerminalColumns(os.Stderr),
