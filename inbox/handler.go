@@ -102,6 +102,7 @@ type Handler struct {
 	notFound      *problem.Problem
 	crossSite     *problem.Problem
 	deliveries    struct{ autoAck, manualAck, requeued atomic.Int64 }
+	claims        atomic.Int64
 	stopping      context.Context // ends when requests must no longer wait
 	endWaits      context.CancelCauseFunc
 }
@@ -163,6 +164,9 @@ func (h *Handler) Deliveries() Deliveries {
 	d := &h.deliveries
 	return Deliveries{d.autoAck.Load(), d.manualAck.Load(), d.requeued.Load()}
 }
+
+// Claims returns how many names were claimed since the handler was made.
+func (h *Handler) Claims() int64 { return h.claims.Load() }
 
 // EndPolls ends the polls that wait, and all later ones, with 204 and
 // Retry-After, and pending sends with a problem document. Other requests are

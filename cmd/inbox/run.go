@@ -36,9 +36,13 @@ type process struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	columns        int // of the terminal that stderr is; 0: none
+	terminals      terminals
 	timeouts       server.Timeouts
 	forceStop      <-chan struct{} // closed when shutdown must not wait for posts; nil: never
 }
+
+// terminals reports which files are terminals.
+type terminals struct{ stdout, stderr bool }
 
 // run runs the program until ctx is done, and returns the exit code.
 func run(ctx context.Context, p process) int {
@@ -72,6 +76,8 @@ func run(ctx context.Context, p process) int {
 		return exitDone
 	case config.ShowConfig:
 		return p.showConfig(options, cfg)
+	case config.ShowStatus:
+		return p.showStatus(ctx, cfg)
 	}
 	return p.serve(ctx, cfg)
 }
@@ -90,6 +96,7 @@ func (p process) serve(ctx context.Context, cfg *config.Config) int {
 	memory.SetLimit(cfg.MaxMemoryBytes)
 	err := server.Run(ctx, cfg, server.Process{
 		Version: buildVersion(), Getenv: p.getenv, Stderr: p.stderr, Columns: p.columns, ForceStop: p.forceStop, Timeouts: p.timeouts,
+		Terminal: p.terminals.stderr, Colour: p.terminals.stderr && host.AllowsColour(p.getenv),
 	})
 	switch {
 	case errors.Is(err, tlsmgr.ErrUsage):

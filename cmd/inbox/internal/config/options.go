@@ -257,8 +257,8 @@ func (o *Options) operationFlags() *flag.FlagSet {
 	fs.StringVar(&o.state, "state", "", "`directory` for data that survives a restart: certificates, the "+
 		"secret for password hashes and, while no server runs, the mailboxes; empty for $STATE_DIRECTORY, "+
 		"or else the user's state directory")
-	fs.StringVar(&o.metricsBind, "metrics-bind", "", "`address` and port for Prometheus metrics, "+
-		"certificate status and profiling; do not expose it publicly; empty to disable")
+	fs.StringVar(&o.metricsBind, "metrics-bind", "", "`address` and port for the operator's page, "+
+		"inbox status, Prometheus metrics and profiling; do not expose it publicly; empty to disable")
 	fs.StringVar(&o.metricsHosts, "metrics-hosts", "", "comma-separated host `names` that metrics requests "+
 		"can use, in addition to IP addresses and localhost")
 	fs.StringVar(&o.file, "config", "", "configuration `file` with one option per line, as in "+

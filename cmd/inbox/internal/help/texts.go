@@ -90,6 +90,21 @@ The exit code is 1 if the doctor finds a failure or a certificate is missing,
 and 2 if the package is not installed or an option is wrong.
 `
 
+const statusText = `inbox status [OPTION...] prints the state of the server on this machine:
+certificates, load, refusals, relay and the last warnings of the log. It asks
+the listener of -metrics-bind, which a server without that option does not have.
+The exit code is 0 if the server answers, 1 if it does not, and 2 without
+-metrics-bind.
+
+With the options of the service:
+
+  inbox status -env-file /etc/inbox/inbox.env
+
+Colours are used on a terminal only, and not if NO_COLOR is set. A browser shows
+the same at the address of -metrics-bind, and a script reads it there at
+/status.json.
+`
+
 const versionText = `inbox version, or inbox -version, prints one line: version, commit, time of the
 commit, Go version and platform.
 `
@@ -143,7 +158,8 @@ Other variables:
   STATE_DIRECTORY  the state directory without -state; systemd sets it
   XDG_STATE_HOME   the user's state directory; without it, ~/.local/state
   HTTPS_PROXY      a proxy for requests to the CA
-  TERM             dumb: no QR code
+  TERM             dumb: no QR code and no colours
+  NO_COLOR         any value: no colours
   NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS, JOURNAL_STREAM
                    set by systemd
 `
@@ -177,8 +193,8 @@ Signals within one second count as one.
 
 const exitText = `  0  stopped by a signal; or the command succeeded
   1  the server could not start, failed while serving, or could not save the
-     mailboxes; the doctor or setup found a problem; or the server is not
-     healthy
+     mailboxes; the doctor or setup found a problem; the server is not healthy;
+     or no server answered inbox status
   2  a wrong command, option or value
 `
 

@@ -28,6 +28,7 @@ func topics() []topic {
 		{name: "help", usage: "inbox help [TOPIC]", summary: "explains a command, a topic or an option"},
 		{name: "setup", aliases: []string{"set-up"}, usage: "inbox setup", summary: "configures and starts the installed service", text: setupText,
 			groups: []string{"Only for inbox setup"}},
+		{name: "status", usage: "inbox status", summary: "prints the state of a running server", text: statusText},
 		{name: "version", usage: "inbox version", summary: "prints version, commit, Go version and platform", text: versionText},
 
 		{name: "start", aliases: []string{"examples", "quickstart", "install"}, summary: "ways to run the server", text: startText},
@@ -49,7 +50,7 @@ func topics() []topic {
 		{name: "environment", aliases: []string{"env", "variables", "sources", "precedence"}, summary: "variables, option files and their precedence", text: environmentText},
 		{name: "files", aliases: []string{"file", "paths", "directories"}, summary: "files and directories", text: filesText},
 		{name: "signals", aliases: []string{"signal", "reload", "stop"}, summary: "stop, reload", text: signalsText},
-		{name: "exit-codes", aliases: []string{"exit-code", "exit", "exit-status", "exitcodes", "status"}, summary: "0, 1 and 2", text: exitText},
+		{name: "exit-codes", aliases: []string{"exit-code", "exit", "exit-status", "exitcodes"}, summary: "0, 1 and 2", text: exitText},
 		{name: "systemd", aliases: []string{"service", "sockets", "socket"}, summary: "service, sockets, watchdog", text: systemdText},
 		{name: "all", aliases: []string{"options", "option", "flags"}, summary: "all options", text: allText, groups: titles()},
 		{name: "man", summary: "the manual page, for man -l -"},
