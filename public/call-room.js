@@ -46,19 +46,28 @@ export async function joinCall({onFull}) {
   return {...createContext(opened, slot, inbox), slot, ...free && {leaveSlot}};
 }
 
-/** SlotSeeker creates the inboxes of slots, and shows their errors until the page has one. */
+/**
+ * SlotSeeker creates the inboxes of slots, and shows their errors until the page has one.
+ * A page that closes before releases them, because the server can have given it a slot.
+ */
 class SlotSeeker {
   done = false;
+  /** @type {Inbox[]} */
+  #inboxes = [];
   #room;
 
   /** @param {Room} room */
   constructor(room) {
     this.#room = room;
+    addEventListener('pagehide', () => {
+      for (const inbox of this.#inboxes) if (!this.done && inbox.status !== 'closed') inbox.release();
+    });
   }
 
   /** @type {CreateInbox} */
   createInbox = async slot => {
     const inbox = await createInbox(this.#room, slot);
+    this.#inboxes = [...this.#inboxes.filter(({status}) => status !== 'closed'), inbox];
     inbox.addEventListener('error', event => {
       if (!this.done) statusView.show(noticeFor(/** @type {CustomEvent} */ (event).detail));
     });
