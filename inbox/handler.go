@@ -219,15 +219,27 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	return errMethodNotAllowed
 }
 
-// delete releases the name.
+// delete releases the name. With the parameter client, it does so only if no other client
+// is the last receiver: a page that closes must not end the mailbox, and the relays, of the
+// one that has replaced it.
 func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
 	name, key, err := h.credentials(r)
+	if err != nil {
+		return err
+	}
+	q, err := h.parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return err
 	}
 	c, err := h.open(r, name, key)
 	if err != nil {
 		return err
+	}
+	if q.client != "" {
+		receiver := Receiver{ID: q.receiver().ID, Resume: true}
+		if _, _, err := h.store.OpenNext(r.Context(), name, key, 0, receiver); errors.Is(err, ErrOtherReceiver) {
+			return err
+		}
 	}
 	if err := h.store.Close(r.Context(), c); err != nil && !errors.Is(err, ErrClaimEnded) {
 		return err

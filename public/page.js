@@ -144,7 +144,7 @@ export function bindStatus(context, endpoint, callNotice) {
     refresh();
   });
   endpoint.addEventListener('track', () => (unreadable = false));
-  bindSlot(context, endpoint);
+  bindSlot(context, endpoint, presence);
   addEventListener('pagehide', () => endpoint.leave());
   return refresh;
 }
@@ -211,16 +211,19 @@ function reasonNotice(reason) {
 }
 
 /**
- * Looks for another slot if a page returns to the one that this page has found free,
- * before they have been connected to anything.
+ * Looks for another slot if another device takes that of this page, before the page has
+ * been connected to anything. A tab of this browser, such as a duplicate of this one, is
+ * the same device: the two must not take both slots.
  * @param {Context | CallContext} context
  * @param {Endpoint} endpoint
+ * @param {Presence} presence
  */
-function bindSlot(context, endpoint) {
+function bindSlot(context, endpoint, presence) {
   let connected = false;
   endpoint.addEventListener('state', () => (connected ||= endpoint.state === 'connected'));
-  context.inbox.addEventListener('superseded', () => {
-    if (!connected && 'leaveSlot' in context) context.leaveSlot?.();
+  context.inbox.addEventListener('superseded', async () => {
+    if (connected || !('leaveSlot' in context)) return;
+    if (await presence.find() !== 'tab' && context.inbox.status === 'superseded') context.leaveSlot?.();
   });
 }
 

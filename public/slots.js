@@ -15,8 +15,9 @@
  * at the same time get different slots, because the server lets only one of them
  * resume a mailbox.
  *
- * The device that made the room looks for slot a first and all others for b, so that
- * the usual two meet no taken slot: browsers log the refusal to their console.
+ * The page that made the room takes slot a without asking, as no other page has the
+ * link yet. All others look for b first, so that the usual two meet no taken slot:
+ * browsers log the refusal to their console.
  * @param {object} options
  * @param {(slot: Slot) => Promise<Inbox>} options.createInbox
  * @param {Slot | null} options.own the slot of an earlier load of this page
@@ -24,13 +25,32 @@
  * @returns {Promise<Place | null>}
  */
 export async function takeFreeSlot({createInbox, own, made}) {
-  if (own) return takeSlot(createInbox, own);
-  for (const slot of /** @type {Slot[]} */ (made ? ['a', 'b'] : ['b', 'a'])) {
+  if (own || made) return takeSlot(createInbox, own ?? 'a');
+  for (const slot of /** @type {Slot[]} */ (['b', 'a'])) {
     const inbox = await createInbox(slot);
     if (await inbox.start({resume: true})) return {slot, inbox};
     inbox.close();
   }
   return null;
+}
+
+/**
+ * Tries again and again to take a free slot, as long as both are taken. One attempt runs at
+ * a time: an attempt lasts as long as the server cannot be reached. Returns a function that
+ * starts no more attempts.
+ * @param {(slot: Slot) => Promise<Inbox>} createInbox
+ * @param {(place: Place | null) => void} use gets the result of each attempt
+ * @param {number} interval milliseconds
+ */
+export function retryFreeSlot(createInbox, use, interval) {
+  let busy = false;
+  const timer = setInterval(async () => {
+    if (busy) return;
+    busy = true;
+    use(await takeFreeSlot({createInbox, own: null, made: false}));
+    busy = false;
+  }, interval);
+  return () => clearInterval(timer);
 }
 
 /**

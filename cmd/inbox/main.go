@@ -5,7 +5,9 @@
 //	inbox [options]
 //	inbox config [options]
 //	inbox doctor [options]
+//	inbox health [options]
 //	inbox help [topic]
+//	inbox setup [options]
 //	inbox status [options]
 //	inbox version
 //
@@ -78,6 +80,7 @@ func main() {
 	os.Exit(run(ctx, process{
 		args:      os.Args[1:],
 		environ:   os.Environ(),
+		stdin:     os.Stdin,
 		stdout:    os.Stdout,
 		stderr:    logging.NewWriter(os.Stderr),
 		columns:   host.TerminalColumns(os.Stderr),

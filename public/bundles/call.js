@@ -1864,7 +1864,7 @@ var Inbox = class extends EventTarget {
   }
   release() {
     this.close();
-    this.#fetch(this.#url, { ...this.#requestOptions("DELETE"), keepalive: true }).catch(() => {
+    this.#fetch(this.#urlWith({ client: this.#client }), { ...this.#requestOptions("DELETE"), keepalive: true }).catch(() => {
     });
   }
   async send(to, data, { wait = 0 } = {}) {
@@ -2914,7 +2914,7 @@ function bindStatus(context2, endpoint, callNotice) {
     refresh();
   });
   endpoint.addEventListener("track", () => unreadable = false);
-  bindSlot(context2, endpoint);
+  bindSlot(context2, endpoint, presence);
   addEventListener("pagehide", () => endpoint.leave());
   return refresh;
 }
@@ -2953,11 +2953,12 @@ function openCodeBox(page, share) {
 function reasonNotice(reason) {
   return reason && { tone: "bad", title: reason.title, hint: reason.hint };
 }
-function bindSlot(context2, endpoint) {
+function bindSlot(context2, endpoint, presence) {
   let connected = false;
   endpoint.addEventListener("state", () => connected ||= endpoint.state === "connected");
-  context2.inbox.addEventListener("superseded", () => {
-    if (!connected && "leaveSlot" in context2) context2.leaveSlot?.();
+  context2.inbox.addEventListener("superseded", async () => {
+    if (connected || !("leaveSlot" in context2)) return;
+    if (await presence.find() !== "tab" && context2.inbox.status === "superseded") context2.leaveSlot?.();
   });
 }
 function nameTakeOver(place) {
@@ -3258,13 +3259,23 @@ function advance(call, { state, remoteLive, remotePage }) {
   return hungUp ? { ...call, state, remoteLive, hungUp, live: false, connectedTo: "", endedBy: "them" } : { ...call, state, remoteLive, hungUp, connectedTo };
 }
 async function takeFreeSlot({ createInbox: createInbox2, own, made }) {
-  if (own) return takeSlot(createInbox2, own);
-  for (const slot of made ? ["a", "b"] : ["b", "a"]) {
+  if (own || made) return takeSlot(createInbox2, own ?? "a");
+  for (const slot of ["b", "a"]) {
     const inbox = await createInbox2(slot);
     if (await inbox.start({ resume: true })) return { slot, inbox };
     inbox.close();
   }
   return null;
+}
+function retryFreeSlot(createInbox2, use, interval) {
+  let busy = false;
+  const timer = setInterval(async () => {
+    if (busy) return;
+    busy = true;
+    use(await takeFreeSlot({ createInbox: createInbox2, own: null, made: false }));
+    busy = false;
+  }, interval);
+  return () => clearInterval(timer);
 }
 async function takeSlot(createInbox2, slot) {
   const inbox = await createInbox2(slot);
@@ -3308,18 +3319,24 @@ async function joinCall({ onFull }) {
   rememberedRooms.update(room.id, { slot });
   const leaveSlot = () => {
     memory.set(null);
+    rememberedRooms.update(room.id, { slot: void 0 });
     location.reload();
   };
-  return { ...createContext(opened, slot, inbox), slot, ...free && !own && { leaveSlot } };
+  return { ...createContext(opened, slot, inbox), slot, ...free && { leaveSlot } };
 }
 var SlotSeeker = class {
   done = false;
+  #inboxes = [];
   #room;
   constructor(room) {
     this.#room = room;
+    addEventListener("pagehide", () => {
+      for (const inbox of this.#inboxes) if (!this.done && inbox.status !== "closed") inbox.release();
+    });
   }
   createInbox = async (slot) => {
     const inbox = await createInbox(this.#room, slot);
+    this.#inboxes = [...this.#inboxes.filter(({ status }) => status !== "closed"), inbox];
     inbox.addEventListener("error", (event) => {
       if (!this.done) statusView.show(noticeFor(event.detail));
     });
@@ -3330,13 +3347,13 @@ function waitForSlot(createInbox2, onFull) {
   return new Promise((resolve) => {
     let done = false;
     const use = (place) => {
-      if (done) return place?.inbox.close();
+      if (done) return place?.inbox.release();
       if (!place) return;
       done = true;
-      clearInterval(timer);
+      stop();
       resolve(place);
     };
-    const timer = setInterval(async () => use(await takeFreeSlot({ createInbox: createInbox2, own: null, made: false })), SLOT_INTERVAL);
+    const stop = retryFreeSlot(createInbox2, use, SLOT_INTERVAL);
     document.body.dataset.state = "full";
     onFull(async (slot) => use(await takeSlot(createInbox2, slot)));
   });
@@ -4177,6 +4194,7 @@ var TICK_INTERVAL2 = 1e3;
 var HELLO_INTERVAL = 5e3;
 var RELAYED_RETRY_DELAY = 2e3;
 var MAX_DEVICE_NAME = 60;
+var MAX_PAGE_ID = 64;
 var mediaStates = ["on", "off", "interrupted", "ended", "screen"];
 var Endpoint = class extends EventTarget {
   peer = null;
@@ -4203,7 +4221,7 @@ var Endpoint = class extends EventTarget {
     this.createPeer = createPeer;
     inbox.addEventListener("message", (event) => {
       const { from, data } = event.detail;
-      if (from === to && data?.page) this.#queue = this.#queue.then(() => this.onMessage(data)).catch((error) => console.warn(error));
+      if (from === to && isPageId(data?.page)) this.#queue = this.#queue.then(() => this.onMessage(data)).catch((error) => console.warn(error));
     });
     inbox.addEventListener("status", () => {
       if (inbox.status !== "open" || this.error?.kind !== "hello") return;
@@ -4322,7 +4340,7 @@ var Endpoint = class extends EventTarget {
     this.setRemote({ ...this.remote, device: String(device ?? "").slice(0, MAX_DEVICE_NAME), media: { audio, video }, muted });
   }
   async onHello({ page, live, ask }) {
-    this.setRemotePage(page, live ?? false);
+    this.setRemotePage(page, live === true);
     if (ask) void this.send({ kind: "hello", live: this.live });
   }
   async onSignal(_message, signal) {
@@ -4372,6 +4390,9 @@ var Endpoint = class extends EventTarget {
 function newRemote() {
   return { live: false, device: "", media: { audio: "on", video: "on" }, muted: { audio: false, video: false } };
 }
+function isPageId(id) {
+  return typeof id === "string" && id !== "" && id.length <= MAX_PAGE_ID;
+}
 function isMuted(state) {
   return state !== "on" && state !== "screen";
 }
@@ -4413,7 +4434,7 @@ var SendingEndpoint = class extends Endpoint {
     for (const [kind, track] of this.#tracks) await peer?.setTrack(kind, track);
   }
   async onHello(message) {
-    this.setRemotePage(message.page, message.live ?? false);
+    this.setRemotePage(message.page, message.live === true);
     if (this.live && this.needsCall()) await this.#makeCall();
     else await super.onHello(message);
   }

@@ -1166,7 +1166,7 @@ var Inbox = class extends EventTarget {
   }
   release() {
     this.close();
-    this.#fetch(this.#url, { ...this.#requestOptions("DELETE"), keepalive: true }).catch(() => {
+    this.#fetch(this.#urlWith({ client: this.#client }), { ...this.#requestOptions("DELETE"), keepalive: true }).catch(() => {
     });
   }
   async send(to, data, { wait = 0 } = {}) {

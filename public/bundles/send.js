@@ -1827,7 +1827,7 @@ var Inbox = class extends EventTarget {
   }
   release() {
     this.close();
-    this.#fetch(this.#url, { ...this.#requestOptions("DELETE"), keepalive: true }).catch(() => {
+    this.#fetch(this.#urlWith({ client: this.#client }), { ...this.#requestOptions("DELETE"), keepalive: true }).catch(() => {
     });
   }
   async send(to, data, { wait = 0 } = {}) {
@@ -2881,7 +2881,7 @@ function bindStatus(context2, endpoint, callNotice) {
     refresh();
   });
   endpoint.addEventListener("track", () => unreadable = false);
-  bindSlot(context2, endpoint);
+  bindSlot(context2, endpoint, presence);
   addEventListener("pagehide", () => endpoint.leave());
   return refresh;
 }
@@ -2920,11 +2920,12 @@ function openCodeBox(page, share) {
 function reasonNotice(reason) {
   return reason && { tone: "bad", title: reason.title, hint: reason.hint };
 }
-function bindSlot(context2, endpoint) {
+function bindSlot(context2, endpoint, presence) {
   let connected = false;
   endpoint.addEventListener("state", () => connected ||= endpoint.state === "connected");
-  context2.inbox.addEventListener("superseded", () => {
-    if (!connected && "leaveSlot" in context2) context2.leaveSlot?.();
+  context2.inbox.addEventListener("superseded", async () => {
+    if (connected || !("leaveSlot" in context2)) return;
+    if (await presence.find() !== "tab" && context2.inbox.status === "superseded") context2.leaveSlot?.();
   });
 }
 function nameTakeOver(place) {
@@ -3412,6 +3413,7 @@ var TICK_INTERVAL2 = 1e3;
 var HELLO_INTERVAL = 5e3;
 var RELAYED_RETRY_DELAY = 2e3;
 var MAX_DEVICE_NAME = 60;
+var MAX_PAGE_ID = 64;
 var mediaStates = ["on", "off", "interrupted", "ended", "screen"];
 var Endpoint = class extends EventTarget {
   peer = null;
@@ -3438,7 +3440,7 @@ var Endpoint = class extends EventTarget {
     this.createPeer = createPeer;
     inbox.addEventListener("message", (event) => {
       const { from, data } = event.detail;
-      if (from === to && data?.page) this.#queue = this.#queue.then(() => this.onMessage(data)).catch((error) => console.warn(error));
+      if (from === to && isPageId(data?.page)) this.#queue = this.#queue.then(() => this.onMessage(data)).catch((error) => console.warn(error));
     });
     inbox.addEventListener("status", () => {
       if (inbox.status !== "open" || this.error?.kind !== "hello") return;
@@ -3557,7 +3559,7 @@ var Endpoint = class extends EventTarget {
     this.setRemote({ ...this.remote, device: String(device ?? "").slice(0, MAX_DEVICE_NAME), media: { audio, video }, muted });
   }
   async onHello({ page, live, ask }) {
-    this.setRemotePage(page, live ?? false);
+    this.setRemotePage(page, live === true);
     if (ask) void this.send({ kind: "hello", live: this.live });
   }
   async onSignal(_message, signal) {
@@ -3607,6 +3609,9 @@ var Endpoint = class extends EventTarget {
 function newRemote() {
   return { live: false, device: "", media: { audio: "on", video: "on" }, muted: { audio: false, video: false } };
 }
+function isPageId(id) {
+  return typeof id === "string" && id !== "" && id.length <= MAX_PAGE_ID;
+}
 function isMuted(state) {
   return state !== "on" && state !== "screen";
 }
@@ -3648,7 +3653,7 @@ var SendingEndpoint = class extends Endpoint {
     for (const [kind, track] of this.#tracks) await peer?.setTrack(kind, track);
   }
   async onHello(message) {
-    this.setRemotePage(message.page, message.live ?? false);
+    this.setRemotePage(message.page, message.live === true);
     if (this.live && this.needsCall()) await this.#makeCall();
     else await super.onHello(message);
   }

@@ -47,6 +47,7 @@ type Options struct {
 	metricsHosts            string
 	version                 bool
 	asJSON, renewTest       bool
+	dryRun                  bool
 
 	acme struct { // the CA, and how certificates are ordered
 		engine, challenge, profile string
@@ -72,8 +73,11 @@ type optionGroup struct {
 	flags *flag.FlagSet
 }
 
-// doctorGroup is the group of options that other commands reject.
-const doctorGroup = "Only for inbox doctor"
+// Groups of options that other commands reject.
+const (
+	doctorGroup = "Only for inbox doctor"
+	setupGroup  = "Only for inbox setup"
+)
 
 // table is the table of all options: name, default and help, in the order of -h. A word
 // in back quotes in the help text names the value. It sets all options to their defaults.
@@ -88,6 +92,7 @@ func (o *Options) table() []optionGroup {
 		{"Reverse proxy", o.proxyFlags()},
 		{"Operation", o.operationFlags()},
 		{doctorGroup, o.doctorFlags()},
+		{setupGroup, o.setupFlags()},
 	}
 }
 
@@ -275,6 +280,12 @@ func (o *Options) doctorFlags() *flag.FlagSet {
 	return fs
 }
 
+func (o *Options) setupFlags() *flag.FlagSet {
+	fs := newFlagSet()
+	fs.BoolVar(&o.dryRun, "dry-run", false, "check the machine and print what would be changed; only on the command line")
+	return fs
+}
+
 func newFlagSet() *flag.FlagSet {
 	fs := flag.NewFlagSet("inbox", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -296,8 +307,8 @@ func defaultOptions() *Options {
 const envPrefix = "INBOX_"
 
 // settable reports whether name is an option that the environment or a file can set.
-// version is not: it is a command, and container images commonly set INBOX_VERSION. Neither is
-// env-file, which stands for the environment.
+// version is not: it is a command, and container images commonly set INBOX_VERSION. Neither are
+// env-file, which stands for the environment, and dry-run.
 func (o *Options) settable(name string) bool {
-	return o.flags.Lookup(name) != nil && name != "version" && name != "env-file"
+	return o.flags.Lookup(name) != nil && name != "version" && name != "env-file" && name != "dry-run"
 }

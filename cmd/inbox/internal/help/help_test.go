@@ -22,20 +22,27 @@ func TestGolden(t *testing.T) {
 		"environment": "environment", "files": "files", "signals": "signals", "exit-codes": "exit-codes", "systemd": "systemd", "proxy": "proxy",
 		"turn-month": "-turn-month", "max-memory": "INBOX_MAX_MEMORY",
 	} {
-		path := filepath.Join("testdata", file+".txt")
-		got := mustText(t, topic)
-		if *update {
-			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
+		checkGolden(t, filepath.Join("testdata", file+".txt"), mustText(t, topic))
+	}
+}
+
+// TestPackagedManual compares the manual page with that of the packages. go test -update writes it.
+func TestPackagedManual(t *testing.T) { checkGolden(t, "../../../../scripts/packaging/inbox.1", Man()) }
+
+// checkGolden compares a text with a file, or writes it with -update.
+func checkGolden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if got != string(want) {
-			t.Errorf("%q: got\n%s\nwant %s:\n%s", topic, got, path, want)
-		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got\n%s\nwant %s:\n%s", got, path, want)
 	}
 }
 

@@ -24,7 +24,10 @@ func topics() []topic {
 		{name: "config", usage: "inbox config", summary: "prints the configuration in force and its sources", text: configText},
 		{name: "doctor", usage: "inbox doctor", summary: "checks options, ports, DNS, files and certificates", text: doctorText,
 			groups: []string{"Only for inbox doctor"}},
+		{name: "health", aliases: []string{"healthcheck"}, usage: "inbox health", summary: "asks whether the server on this machine answers", text: healthText},
 		{name: "help", usage: "inbox help [TOPIC]", summary: "explains a command, a topic or an option"},
+		{name: "setup", aliases: []string{"set-up"}, usage: "inbox setup", summary: "configures and starts the installed service", text: setupText,
+			groups: []string{"Only for inbox setup"}},
 		{name: "status", usage: "inbox status", summary: "prints the state of a running server", text: statusText},
 		{name: "version", usage: "inbox version", summary: "prints version, commit, Go version and platform", text: versionText},
 
