@@ -202,7 +202,7 @@ export class Relay {
     this.#off.hidden = turn !== null;
     this.#on.hidden = turn === null;
     if (!turn) return;
-    this.#figures.replaceChildren(figure(bitRate(turn.bits_per_second), 'relayed'), figure(count(turn.allocations), 'open relays'), figure(count(turn.allocations_total), 'since the start'));
+    this.#figures.replaceChildren(figure(bitRate(turn.bits_per_second), 'relayed'), figure(count(turn.allocations), 'open relays'), figure(count(turn.allocations_total), 'opened in all'));
     const peak = `highest ${bitRate(Math.max(0, ...history.turn_bits_per_second))}`;
     this.#peak.textContent = peak;
     this.#chart.update(history.turn_bits_per_second, `Relayed traffic in the last 15 minutes: ${peak}`, 1000);
