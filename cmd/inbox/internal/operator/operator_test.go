@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,10 +34,39 @@ var now = time.Date(2026, 11, 30, 14, 3, 20, 0, time.UTC)
 
 // counters are what the sources of a test return.
 type counters struct {
+	mu         sync.Mutex
 	claims     int64
 	deliveries inbox.Deliveries
 	refused    map[string]int64
 	turn       turn.State
+}
+
+// read returns a value that a test can change at the same time.
+func read[T any](c *counters, value func() T) T {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return value()
+}
+
+// lines is a log that a test reads while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// take returns what was written since the last call.
+func (l *lines) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := l.text.String()
+	l.text.Reset()
+	return text
 }
 
 // newSources returns sources of a server that has served nothing yet.
@@ -47,9 +77,9 @@ func newSources(c *counters) Sources {
 			Version: "v1.0.0", MaxMemoryBytes: 512 << 20, MaxInboxes: 100000, MaxQueuedBytes: 256 << 20, MaxConns: 10000,
 			Failing:    func() []string { return nil },
 			Mailboxes:  func() inbox.Stats { return inbox.Stats{Inboxes: 12, Queued: 3, QueuedBytes: 4096} },
-			Claims:     func() int64 { return c.claims },
-			Deliveries: func() inbox.Deliveries { return c.deliveries },
-			Refusals:   func() map[string]int64 { return maps.Clone(c.refused) },
+			Claims:     func() int64 { return read(c, func() int64 { return c.claims }) },
+			Deliveries: func() inbox.Deliveries { return read(c, func() inbox.Deliveries { return c.deliveries }) },
+			Refusals:   func() map[string]int64 { return read(c, func() map[string]int64 { return maps.Clone(c.refused) }) },
 			Errors:     logging.NewErrorLog(slog.New(slog.DiscardHandler)),
 			Limits:     limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
 			Certificates: func() []tlsmgr.NameState {
@@ -59,7 +89,7 @@ func newSources(c *counters) Sources {
 				}
 			},
 		},
-		TURN:    func() turn.State { return c.turn },
+		TURN:    func() turn.State { return read(c, func() turn.State { return c.turn }) },
 		Started: now.Add(-3 * time.Hour), Warnings: &logging.Recent{},
 	}
 }
@@ -224,7 +254,7 @@ func TestStatusIsDocumented(t *testing.T) {
 // TestSummaries checks the hourly line with a clock of the test.
 func TestSummaries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out strings.Builder
+		var out lines
 		c := sampleCounters()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -233,21 +263,24 @@ func TestSummaries(t *testing.T) {
 			LogSummaries(ctx, newSources(c), slog.New(slog.NewTextHandler(&out, nil)))
 		}()
 		hour := func() string {
-			out.Reset()
 			time.Sleep(summaryInterval)
 			synctest.Wait()
-			return out.String()
+			return out.take()
 		}
 		synctest.Wait()
 		if got := hour(); got != "" {
 			t.Errorf("got %q for an hour without events, want nothing", got)
 		}
+		c.mu.Lock()
 		c.claims, c.deliveries.AutoAck, c.deliveries.ManualAck = c.claims+2, c.deliveries.AutoAck+30, c.deliveries.ManualAck+5
-		c.turn.TLS.Allocated, c.refused["no-inbox"] = 7, 47
+		c.turn.TLS.Allocated, c.refused = 7, map[string]int64{"no-inbox": 47, "misdirected-request": 2}
+		c.mu.Unlock()
 		if got, want := hour(), `level=INFO msg="last hour" mailboxesClaimed=2 messagesDelivered=35 relaysOpened=7 refusals=7`; !strings.Contains(got, want) || strings.Count(got, "\n") != 1 {
 			t.Errorf("got %q, want %q", got, want)
 		}
+		c.mu.Lock()
 		c.claims++
+		c.mu.Unlock()
 		if got, want := hour(), "mailboxesClaimed=1 messagesDelivered=0 relaysOpened=0 refusals=0"; !strings.Contains(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
