@@ -72,6 +72,8 @@ var exchanges = []exchange{
 	{"DELETE /inbox 400", defaults, []string{"DELETE /inbox :rabbit"}},
 	{"DELETE /inbox 401", defaults, []string{"DELETE /inbox"}},
 	{"DELETE /inbox 403", defaults, []string{"DELETE /inbox alice:rabbit" + crossSite}},
+	{"DELETE /inbox 409", defaults, []string{
+		"GET /inbox?wait=0&client=phone alice:rabbit", "DELETE /inbox?client=laptop alice:rabbit"}},
 	{"DELETE /inbox 429", onePayer, []string{"GET /inbox?wait=0 alice:rabbit", "DELETE /inbox bob:builder"}},
 	{"DELETE /inbox 500", failingStore, []string{"DELETE /inbox alice:rabbit"}},
 	{"DELETE /inbox 503", smallLimits, []string{"GET /inbox?wait=0 alice:rabbit", "DELETE /inbox bob:builder"}},

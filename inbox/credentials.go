@@ -34,13 +34,55 @@ func newScratches(secret []byte) *sync.Pool {
 	return &sync.Pool{New: func() any { return &scratch{mac: hmac.New(sha256.New, secret)} }}
 }
 
-// readCredentials returns the name of a request and the key of its password. It
-// copies the password into no string, and clears it.
+// login is an Authorization field with what it stands for: whose mailbox, and a key that the
+// store must still compare. It is not known whether the key is the right one.
+type login struct {
+	field     string
+	scratches *sync.Pool // those of the secret that keys the key
+	name      string
+	key       Key
+}
+
+// maxLoginBytes bounds the field of a login that a connection remembers. The pages send 70
+// bytes.
+const maxLoginBytes = 256
+
+// isFor reports whether the login is that of a field. It compares in constant time: a proxy can
+// send the requests of several clients on one connection.
+func (l *login) isFor(field string, scratches *sync.Pool) bool {
+	if l.scratches != scratches || len(l.field) != len(field) {
+		return false
+	}
+	different := byte(0)
+	for i := range len(field) {
+		different |= l.field[i] ^ field[i]
+	}
+	return different == 0
+}
+
+// readCredentials returns the name of a request and the key of its password. The connection
+// remembers the last ones.
 func readCredentials(r *http.Request, scratches *sync.Pool) (name string, key Key, err error) {
 	field, err := authorization(r.Header)
 	if err != nil {
 		return "", Key{}, err
 	}
+	conn := stateOf(r)
+	if conn != nil {
+		if last := conn.lastLogin.Load(); last != nil && last.isFor(field, scratches) {
+			return last.name, last.key, nil
+		}
+	}
+	name, key, err = parseCredentials(field, scratches)
+	if err == nil && conn != nil && len(field) <= maxLoginBytes {
+		conn.lastLogin.Store(&login{field, scratches, name, key})
+	}
+	return name, key, err
+}
+
+// parseCredentials returns what an Authorization field stands for. It copies the password into
+// no string, and clears it.
+func parseCredentials(field string, scratches *sync.Pool) (name string, key Key, err error) {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
 	defer clear(s.decoded[:])

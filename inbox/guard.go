@@ -113,6 +113,7 @@ func (h *Handler) claim(r *http.Request, name string, key Key) (Claim, error) {
 	payer := h.payer(r)
 	c, err := h.store.Open(r.Context(), name, key, &payer)
 	if c.Created {
+		h.claims.Add(1)
 		h.guard.Record(r, kind, name)
 	}
 	return c, err

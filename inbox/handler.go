@@ -102,6 +102,7 @@ type Handler struct {
 	notFound      *problem.Problem
 	crossSite     *problem.Problem
 	deliveries    struct{ autoAck, manualAck, requeued atomic.Int64 }
+	claims        atomic.Int64
 	stopping      context.Context // ends when requests must no longer wait
 	endWaits      context.CancelCauseFunc
 }
@@ -164,6 +165,9 @@ func (h *Handler) Deliveries() Deliveries {
 	return Deliveries{d.autoAck.Load(), d.manualAck.Load(), d.requeued.Load()}
 }
 
+// Claims returns how many names were claimed since the handler was made.
+func (h *Handler) Claims() int64 { return h.claims.Load() }
+
 // EndPolls ends the polls that wait, and all later ones, with 204 and
 // Retry-After, and pending sends with a problem document. Other requests are
 // served. A server calls it when it begins to shut down.
@@ -175,7 +179,11 @@ func (h *Handler) EndPolls() {
 // ServeHTTP serves one request. It panics with http.ErrAbortHandler when the
 // client is known to be gone, so that no response is mistaken for a delivery.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	problem.SetInert(w.Header())
+	// A successful POST has no body to make inert, and no cache stores it without an explicit
+	// lifetime (RFC 9110, section 9.3.3). Problem documents have the fields.
+	if r.Method != http.MethodPost {
+		problem.SetInert(w.Header())
+	}
 	if err := h.serve(w, r); err != nil {
 		h.refuse(w, r, err)
 	}
@@ -211,15 +219,27 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	return errMethodNotAllowed
 }
 
-// delete releases the name.
+// delete releases the name. With the parameter client, it does so only if no other client
+// is the last receiver: a page that closes must not end the mailbox, and the relays, of the
+// one that has replaced it.
 func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
 	name, key, err := h.credentials(r)
+	if err != nil {
+		return err
+	}
+	q, err := h.parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return err
 	}
 	c, err := h.open(r, name, key)
 	if err != nil {
 		return err
+	}
+	if q.client != "" {
+		receiver := Receiver{ID: q.receiver().ID, Resume: true}
+		if _, _, err := h.store.OpenNext(r.Context(), name, key, 0, receiver); errors.Is(err, ErrOtherReceiver) {
+			return err
+		}
 	}
 	if err := h.store.Close(r.Context(), c); err != nil && !errors.Is(err, ErrClaimEnded) {
 		return err

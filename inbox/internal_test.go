@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"net"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -19,6 +20,29 @@ func TestPasswordLeavesNoTrace(t *testing.T) {
 	}
 	if used.decoded != [len(used.decoded)]byte{} {
 		t.Errorf("got %q left", used.decoded)
+	}
+}
+
+// TestConnectionRemembersShortCredentials checks that a connection remembers the last
+// credentials that could be read, unless they are long.
+func TestConnectionRemembersShortCredentials(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	scratches := newScratches([]byte("a secret of the test"))
+	r := httptest.NewRequest("GET", "/inbox", nil).WithContext(ConnContext(t.Context(), near))
+	for _, row := range []struct{ name, password, want string }{
+		{"bob", "builder", "bob"},
+		{"alice", strings.Repeat("x", 200), "bob"},
+		{"alice", "", "bob"},
+		{"alice", "rabbit", "alice"},
+	} {
+		r.SetBasicAuth(row.name, row.password)
+		_, key, err := readCredentials(r, scratches)
+		last := stateOf(r).lastLogin.Load()
+		if last == nil || last.name != row.want || err == nil && last.name == row.name && last.key != key {
+			t.Errorf("after %s:%s: got %+v remembered, want %s", row.name, row.password, last, row.want)
+		}
 	}
 }
 

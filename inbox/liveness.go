@@ -4,27 +4,38 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 
 	"inbox/internal/netconn"
 )
 
-type socketKey struct{}
+type connKey struct{}
 
-// ConnContext returns a context from which [Alive] finds the socket of c. Use
-// it as the ConnContext of an [http.Server], or call it from one. It unwraps
-// TLS and other connections with a NetConn method down to the first
-// [syscall.Conn]; without one, requests of c always count as alive.
+// connState is what the handler knows of a connection.
+type connState struct {
+	socket    syscall.RawConn // nil if the connection has none
+	lastLogin atomic.Pointer[login]
+}
+
+// ConnContext returns a context in which [Alive] finds the socket of c, and the
+// handler the credentials that it has read last, so that a client that sends the
+// same with each request costs less. Use it as the ConnContext of an
+// [http.Server], or call it from one. It unwraps TLS and other connections with a
+// NetConn method down to the first [syscall.Conn]; without one, requests of c
+// always count as alive.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	conn, ok := netconn.Find[syscall.Conn](c)
-	if !ok {
-		return ctx
+	state := new(connState)
+	if conn, ok := netconn.Find[syscall.Conn](c); ok {
+		state.socket, _ = conn.SyscallConn() // nil if it is closed already
 	}
-	socket, err := conn.SyscallConn()
-	if err != nil {
-		return ctx // closed already
-	}
-	return context.WithValue(ctx, socketKey{}, socket)
+	return context.WithValue(ctx, connKey{}, state)
+}
+
+// stateOf returns the state of a request's connection, or nil without [ConnContext].
+func stateOf(r *http.Request) *connState {
+	state, _ := r.Context().Value(connKey{}).(*connState)
+	return state
 }
 
 // Alive reports whether the connection of r is open as far as the kernel
@@ -36,14 +47,14 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 // Alive closes that gap for HTTP/1.1 and HTTP/2. It neither blocks nor
 // consumes bytes, and can be called concurrently.
 func Alive(r *http.Request) bool {
-	socket, ok := r.Context().Value(socketKey{}).(syscall.RawConn)
-	if !ok {
+	state := stateOf(r)
+	if state == nil || state.socket == nil {
 		return true
 	}
 	open := false
 	// Control rather than Read: net/http has a Read pending on the socket, and
 	// another Read would queue behind it. An error means that the server has
 	// closed the connection.
-	err := socket.Control(func(fd uintptr) { open = socketAlive(fd) })
+	err := state.socket.Control(func(fd uintptr) { open = socketAlive(fd) })
 	return err == nil && open
 }

@@ -58,6 +58,40 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// TestReleaseByClient has a client release the name. It must not end the mailbox of a device that
+// has taken over, nor its relays.
+func TestReleaseByClient(t *testing.T) {
+	for _, row := range []struct {
+		name     string
+		polls    []string
+		target   string
+		released bool
+	}{
+		{"a name without a poll", nil, "/inbox?client=phone", true},
+		{"the last receiver", []string{"laptop", "phone"}, "/inbox?client=phone", true},
+		{"a client that was replaced", []string{"phone", "laptop"}, "/inbox?client=phone", false},
+		{"a client that has not polled yet", []string{"laptop"}, "/inbox?client=phone", false},
+		{"without client", []string{"phone", "laptop"}, "/inbox", true},
+	} {
+		deleted := 0
+		s := newRig(t, func(c *inbox.Config, _ *inbox.Limits) { c.OnDelete = func(string) { deleted++ } })
+		for _, client := range row.polls {
+			s.want(s.do("bob", "GET", "/inbox?wait=0&client="+client, ""), 204, "")
+		}
+		s.do("bob", "POST", "/inbox?to=bob", "kept")
+		w := s.do("bob", "DELETE", row.target, "")
+		if row.released {
+			s.want(w, 204, "")
+		} else {
+			s.wantProblem(w, 409, "other-receiver")
+			s.want(s.do("bob", "GET", "/inbox?wait=0&client=laptop&resume=1", ""), 200, "kept")
+		}
+		if got := deleted == 1; got != row.released {
+			t.Errorf("%s: got released %v, want %v", row.name, got, row.released)
+		}
+	}
+}
+
 // TestResumeEndsNoOtherPoll checks that a poll that resumes does not end a waiting poll of another
 // device, and acknowledges nothing. It ends a waiting poll of its own.
 func TestResumeEndsNoOtherPoll(t *testing.T) {

@@ -2,7 +2,7 @@
 
 import {createContext, createInbox, openRoom, statusView} from './page.js';
 import {rememberedRooms} from './remember.js';
-import {SlotMemory, takeFreeSlot, takeSlot} from './slots.js';
+import {SlotMemory, retryFreeSlot, takeFreeSlot, takeSlot} from './slots.js';
 import {noticeFor} from './status.js';
 
 /** Milliseconds between attempts to take a slot while both are taken. */
@@ -36,26 +36,38 @@ export async function joinCall({onFull}) {
   seeker.done = true;
   memory.set(slot);
   rememberedRooms.update(room.id, {slot});
+  // Several devices can remember the same slot. The one that is replaced looks for a free one, and forgets its own, so
+  // that it replaces no other page in turn.
   const leaveSlot = () => {
     memory.set(null);
+    rememberedRooms.update(room.id, {slot: undefined});
     location.reload();
   };
-  return {...createContext(opened, slot, inbox), slot, ...free && !own && {leaveSlot}};
+  return {...createContext(opened, slot, inbox), slot, ...free && {leaveSlot}};
 }
 
-/** SlotSeeker creates the inboxes of slots, and shows their errors until the page has one. */
+/**
+ * SlotSeeker creates the inboxes of slots, and shows their errors until the page has one.
+ * A page that closes before releases them, because the server can have given it a slot.
+ */
 class SlotSeeker {
   done = false;
+  /** @type {Inbox[]} */
+  #inboxes = [];
   #room;
 
   /** @param {Room} room */
   constructor(room) {
     this.#room = room;
+    addEventListener('pagehide', () => {
+      for (const inbox of this.#inboxes) if (!this.done && inbox.status !== 'closed') inbox.release();
+    });
   }
 
   /** @type {CreateInbox} */
   createInbox = async slot => {
     const inbox = await createInbox(this.#room, slot);
+    this.#inboxes = [...this.#inboxes.filter(({status}) => status !== 'closed'), inbox];
     inbox.addEventListener('error', event => {
       if (!this.done) statusView.show(noticeFor(/** @type {CustomEvent} */ (event).detail));
     });
@@ -73,13 +85,13 @@ function waitForSlot(createInbox, onFull) {
   return new Promise(resolve => {
     let done = false;
     const use = (/** @type {Place | null} */ place) => {
-      if (done) return place?.inbox.close();
+      if (done) return place?.inbox.release();
       if (!place) return;
       done = true;
-      clearInterval(timer);
+      stop();
       resolve(place);
     };
-    const timer = setInterval(async () => use(await takeFreeSlot({createInbox, own: null, made: false})), SLOT_INTERVAL);
+    const stop = retryFreeSlot(createInbox, use, SLOT_INTERVAL);
     document.body.dataset.state = 'full';
     onFull(async slot => use(await takeSlot(createInbox, slot)));
   });

@@ -3,6 +3,7 @@
  * connection. It probes the ICE servers of the page meanwhile.
  */
 
+import {Diagnosis} from './diagnosis.js';
 import {urlKind, splitUrls} from './ice.js';
 import {reasonFor} from './reason.js';
 
@@ -22,12 +23,13 @@ const CAUSE = 5_000;
 const MAX_CALLS = 2;
 const TICK_INTERVAL = 500;
 
+const sharedDiagnosis = new Diagnosis();
+
 /**
  * @typedef {import('./reason.js').Reason} Reason
  * @typedef {import('./reason.js').Facts} Facts
  * @typedef {import('./evidence.js').Evidence} Evidence
  * @typedef {import('./ice.js').IceServers} IceServers
- * @typedef {import('./diagnosis.js').Diagnosis} Diagnosis
  * @typedef {EventTarget & {state: import('./session.js').EndpointState, live: boolean,
  *   peer: {evidence: Evidence} | null, sendHello: () => void,
  *   inbox: EventTarget & {status: import('./inbox.js').Status}, to: string,
@@ -51,27 +53,24 @@ export class CallWatch extends EventTarget {
   #lastMessage = 0;
   /** @type {Evidence[]} that of the last calls of the attempt */
   #evidence = [];
-  /** @type {Diagnosis | null} */
-  #diagnosis = null;
-  #diagnosisFailed = false;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #timer;
   #abort = new AbortController();
   #endpoint;
   #ice;
-  #loadDiagnosis;
+  #diagnosis;
 
   /**
    * @param {object} options
    * @param {Endpoint} options.endpoint
    * @param {Pick<IceServers, 'servers' | 'known' | 'turn'>} options.ice the list that the calls of the endpoint use
-   * @param {() => Promise<Diagnosis>} [options.loadDiagnosis] for tests
+   * @param {Diagnosis} [options.diagnosis] that of the page, which limits how often its endpoints probe
    */
-  constructor({endpoint, ice, loadDiagnosis = loadSharedDiagnosis}) {
+  constructor({endpoint, ice, diagnosis = sharedDiagnosis}) {
     super();
     this.#endpoint = endpoint;
     this.#ice = ice;
-    this.#loadDiagnosis = loadDiagnosis;
+    this.#diagnosis = diagnosis;
     endpoint.addEventListener('state', () => this.#update());
     endpoint.inbox.addEventListener('message', event => {
       if (/** @type {CustomEvent} */ (event).detail.from === endpoint.to) this.#lastMessage = Date.now();
@@ -113,17 +112,14 @@ export class CallWatch extends EventTarget {
     this.#update();
     if (!this.#began) return;
     const elapsed = Date.now() - this.#began;
-    if (elapsed >= PROBE_AFTER) void this.#probe();
+    if (elapsed >= PROBE_AFTER) this.#probe();
     if (elapsed >= REASON_AFTER) this.#setReason(reasonFor(this.#facts()));
   }
 
   /** Starts probes. Diagnosis limits how often. */
-  async #probe() {
+  #probe() {
     if (this.#abort.signal.aborted) this.#abort = new AbortController();
-    const {signal} = this.#abort;
-    this.#diagnosis ??= await this.#loadDiagnosis().catch(() => null);
-    this.#diagnosisFailed = !this.#diagnosis; // the server does not respond
-    if (!signal.aborted && !this.#diagnosis?.running) void this.#diagnosis?.run(this.#ice.servers, {timeout: PROBE_TIME, signal});
+    if (!this.#diagnosis.running) void this.#diagnosis.run(this.#ice.servers, {timeout: PROBE_TIME, signal: this.#abort.signal});
   }
 
   /** @returns {Facts} */
@@ -141,8 +137,8 @@ export class CallWatch extends EventTarget {
       local: unique(all.flatMap(({local}) => [...local])),
       remote: unique(all.flatMap(({remote}) => [...remote])),
       errors: all.flatMap(({errors}) => errors),
-      probes: this.#diagnosis?.results ?? [],
-      probing: this.#diagnosis?.running ?? !this.#diagnosisFailed,
+      probes: this.#diagnosis.results,
+      probing: this.#diagnosis.running,
     };
   }
 
@@ -156,16 +152,6 @@ export class CallWatch extends EventTarget {
     this.reason = reason;
     this.dispatchEvent(new CustomEvent('reason', {detail: reason}));
   }
-}
-
-/** @type {Promise<Diagnosis> | null} */
-let shared = null;
-
-/** Loads the diagnosis of this page, which pages that connect do not need. */
-function loadSharedDiagnosis() {
-  shared ??= import('./diagnosis.js').then(({Diagnosis}) => new Diagnosis());
-  shared.catch(() => (shared = null)); // the next attempt loads it
-  return shared;
 }
 
 /** @param {RTCIceServer[]} servers */

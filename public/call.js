@@ -12,6 +12,7 @@ import {LocalMedia} from './media.js';
 import {WakeLock, bindInvitation, bindStatus, find, statusView} from './page.js';
 import {Playback, bindPress} from './play.js';
 import {CallEndpoint} from './session.js';
+import {StatsView} from './stats-view.js';
 import {strings} from './strings.js';
 
 /**
@@ -45,9 +46,6 @@ class CallPage {
   #context;
   #endpoint;
   #refresh;
-  /** @type {import('./stats-view.js').StatsView | undefined} */
-  #stats;
-  #panelOpen = false;
   #panel;
 
   /** @param {Context} context */
@@ -56,7 +54,8 @@ class CallPage {
     this.#endpoint = new CallEndpoint(context);
     this.#refresh = bindStatus(context, this.#endpoint, () => this.#notice);
     bindInvitation(context, this.#endpoint, {page: 'call', other: 'call'});
-    this.#panel = bindPanel(open => this.#showStats(open));
+    const stats = new StatsView(find('#stats', HTMLElement), () => this.#endpoint.getStats());
+    this.#panel = bindPanel(open => stats.setOpen(open));
     this.#bindPicture();
     this.#bindEvents();
   }
@@ -164,14 +163,6 @@ class CallPage {
     leavePictureInPicture(picture);
     this.#update();
     if (hadFocus) joinButton.focus();
-  }
-
-  /** Shows the connection in the panel. Most calls do not load it. @param {boolean} open */
-  async #showStats(open) {
-    this.#panelOpen = open;
-    const module = open ? await import('./stats-view.js').catch(() => null) : null; // the server is unavailable: the devices work
-    if (module) this.#stats ??= new module.StatsView(find('#stats', HTMLElement), () => this.#endpoint.getStats());
-    this.#stats?.setOpen(this.#panelOpen);
   }
 
   /** @param {string} hint */

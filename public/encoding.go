@@ -81,7 +81,7 @@ func (e *encodings) in(c coding) *representation {
 	return &representation{etag: strconv.Quote(etag), body: c.compress(e.body)}
 }
 
-// negotiate returns the representation for a client. Brotli takes up to a tenth of a
+// negotiate returns the representation for a client. Brotli takes up to half a
 // second per file: the first client gets gzip, and Brotli is prepared meanwhile.
 func (e *encodings) negotiate(h http.Header) (coding, *representation) {
 	weights := encodingWeights(h["Accept-Encoding"])

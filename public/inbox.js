@@ -170,12 +170,12 @@ export class Inbox extends EventTarget {
 
   /**
    * Closes the inbox and releases its name: the server deletes the mailbox with its
-   * messages. The request outlives the page and is not retried; if it fails, the
-   * claim expires a minute later.
+   * messages, unless another client has it by now. The request outlives the page and
+   * is not retried; if it fails, the claim expires a minute later.
    */
   release() {
     this.close();
-    this.#fetch(this.#url, {...this.#requestOptions('DELETE'), keepalive: true}).catch(() => {}); // the claim expires
+    this.#fetch(this.#urlWith({client: this.#client}), {...this.#requestOptions('DELETE'), keepalive: true}).catch(() => {}); // the claim expires
   }
 
   /**

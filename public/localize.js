@@ -1,7 +1,7 @@
-/**
- * Replaces the English texts by those of another language. Only pages in another
- * language load this module.
- */
+/** Replaces the English texts by those of another language, which only pages in that language load. */
+
+/** The directory of the modules. In a bundle, this module is one directory below them. */
+const directory = new URL(import.meta.url.replace(/bundles\/[^/]*$/, '')).href;
 
 /** @typedef {{[key: string]: unknown}} Texts */
 
@@ -20,7 +20,7 @@ const targets = /** @type {const} */ ({
  * @param {string} lang the language that language.js has chosen
  * @param {(lang: string) => Promise<{strings: Texts}>} [load]
  */
-export async function localize(strings, lang, load = lang => import(`./strings.${lang}.js`)) {
+export async function localize(strings, lang, load = lang => import(new URL(`strings.${lang}.js`, directory).href)) {
   const root = document.documentElement;
   try {
     replaceTexts(strings, (await load(lang)).strings);

@@ -4,27 +4,26 @@
  */
 
 import {CallWatch} from './call-watch.js';
+import {CodeBox} from './code-box.js';
 import {find} from './dom.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Presence, deviceName} from './presence.js';
 import {defaultActions, fatalActions, testAction} from './reason.js';
+import {RememberBox} from './remember-box.js';
 import {Room, otherRole} from './room.js';
 import {Sealer, signalSealer} from './seal.js';
+import {ShareBox} from './share.js';
 import {ConnectionStatus, StatusView, noticeFor, notices, showActions} from './status.js';
 import {strings} from './strings.js';
 
 /** Milliseconds that a page with a link waits for the other side before it offers more ways to invite it. */
 const INVITATION_DELAY = 3_000;
-/** Number of failed loads of the invitation before the page reloads. Some browsers do not load a module again. */
-const MAX_FAILED_LOADS = 5;
 
 /**
  * @typedef {import('./room.js').Role} Role
  * @typedef {import('./room.js').Slot} Slot
  * @typedef {import('./room.js').PageName} PageName
- * @typedef {import('./code-box.js').CodeBox} CodeBox
- * @typedef {import('./share.js').ShareBox} ShareBox
  * @typedef {import('./status.js').Notice} Notice
  * @typedef {import('./session.js').SendingEndpoint | import('./session.js').ReceivingEndpoint} Endpoint
  * @typedef {object} Context the options of an endpoint, and what else belongs to the room of a page
@@ -145,69 +144,47 @@ export function bindStatus(context, endpoint, callNotice) {
     refresh();
   });
   endpoint.addEventListener('track', () => (unreadable = false));
-  bindSlot(context, endpoint);
+  bindSlot(context, endpoint, presence);
   addEventListener('pagehide', () => endpoint.leave());
   return refresh;
 }
 
 /**
  * Fills the share box, the code box and the box to remember the room. A page that was
- * opened through a link has its other side already, so it loads them only if it waits
+ * opened through a link has its other side already, so it shows them only if it waits
  * for some time. The code follows the QR code, because most users do not need it.
  * @param {Context} context
  * @param {Endpoint} endpoint
  * @param {{page: PageName, other: PageName}} pages this one and the one that the link opens
  */
 export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
-  const share = once(() => openShareBox(room.link(other, location.href)));
-  const codes = once(async () => {
-    const box = await openCodeBox(page, await share());
-    await openRememberBox(room, page).catch(() => {}); // the call does not need it
-    return box;
-  });
+  /** @type {ShareBox | undefined} */
+  let share;
   /** @type {CodeBox | undefined} */
-  let codeBox;
+  let codes;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
-  let failures = 0;
-  const delay = () => made && page === 'call' && !failures ? 0 : INVITATION_DELAY * 2 ** failures;
-  const onFailure = () => ++failures >= MAX_FAILED_LOADS && location.reload();
-  const load = () => codes().then(box => { codeBox = box; }, onFailure).then(update);
+  const openShare = () => (share ??= openShareBox(room.link(other, location.href)));
+  const open = () => {
+    codes = openCodeBox(page, openShare());
+    new RememberBox(find('.remember', HTMLElement), {room, page});
+    update();
+  };
   const update = () => {
     const waiting = endpoint.state === 'waiting' && inbox.status !== 'superseded';
-    codeBox?.setActive(waiting);
+    codes?.setActive(waiting);
     clearTimeout(timer);
     // A code has a mailbox of its own, which must not take the place of the room's.
-    if (waiting && inbox.status === 'open' && !codeBox) timer = setTimeout(load, delay());
+    if (waiting && inbox.status === 'open' && !codes) timer = setTimeout(open, made && page === 'call' ? 0 : INVITATION_DELAY);
   };
-  if (made) share().catch(() => {}); // the codes need it and try again
+  if (made) openShare();
   endpoint.addEventListener('state', update);
   inbox.addEventListener('status', update);
   update();
 }
 
-/**
- * Calls a function at the first call only, and again after it has failed.
- * @template T
- * @param {() => Promise<T>} create
- * @returns {() => Promise<T>}
- */
-function once(create) {
-  /** @type {Promise<T> | null} */
-  let result = null;
-  return () => {
-    result ??= create();
-    result.catch(() => (result = null));
-    return result;
-  };
-}
-
 /** @param {string} link */
-async function openShareBox(link) {
-  // All at the same time, because a slow network needs longest for the round trips.
-  const [{ShareBox}] = await Promise.all([
-    import('./share.js'), import('./addresses.js'), import('./dom.js'), import('./third-party/uqr.js'),
-  ]);
+function openShareBox(link) {
   const box = find('.share', HTMLElement);
   box.hidden = false;
   return new ShareBox(box, link);
@@ -217,24 +194,12 @@ async function openShareBox(link) {
  * @param {PageName} page
  * @param {ShareBox} share
  */
-async function openCodeBox(page, share) {
-  const [{CodeBox}] = await Promise.all([
-    import('./code-box.js'), import('./code-pairing.js'), import('./code-view.js'), import('./code-owner.js'),
-  ]);
+function openCodeBox(page, share) {
   const box = find('.code-box', HTMLElement);
   box.hidden = false;
   /** @param {import('./room.js').Credentials} credentials */
   const createInbox = credentials => new Inbox(new URL('inbox', document.baseURI), credentials);
   return new CodeBox(box, {createInbox, page, link: () => share.link});
-}
-
-/**
- * @param {Room} room
- * @param {PageName} page
- */
-async function openRememberBox(room, page) {
-  const [{RememberBox}] = await Promise.all([import('./remember-box.js'), import('./remember.js'), import('./dom.js')]);
-  new RememberBox(find('.remember', HTMLElement), {room, page});
 }
 
 /**
@@ -246,16 +211,19 @@ function reasonNotice(reason) {
 }
 
 /**
- * Looks for another slot if a page returns to the one that this page has found free,
- * before they have been connected to anything.
+ * Looks for another slot if another device takes that of this page, before the page has
+ * been connected to anything. A tab of this browser, such as a duplicate of this one, is
+ * the same device: the two must not take both slots.
  * @param {Context | CallContext} context
  * @param {Endpoint} endpoint
+ * @param {Presence} presence
  */
-function bindSlot(context, endpoint) {
+function bindSlot(context, endpoint, presence) {
   let connected = false;
   endpoint.addEventListener('state', () => (connected ||= endpoint.state === 'connected'));
-  context.inbox.addEventListener('superseded', () => {
-    if (!connected && 'leaveSlot' in context) context.leaveSlot?.();
+  context.inbox.addEventListener('superseded', async () => {
+    if (connected || !('leaveSlot' in context)) return;
+    if (await presence.find() !== 'tab' && context.inbox.status === 'superseded') context.leaveSlot?.();
   });
 }
 

@@ -26,7 +26,7 @@ import (
 // The patterns match only what a browser needs, so that types, tests and Go files
 // stay out of the binary.
 //
-//go:embed *.html *.css *.js *.svg *.ico *.png *.txt *.webmanifest third-party/*.js third-party/*.txt
+//go:embed *.html *.css *.js *.svg *.ico *.png *.txt *.webmanifest bundles/*.js third-party/*.js third-party/*.txt
 var files embed.FS
 
 const (
@@ -113,9 +113,6 @@ var loadEmbedded = sync.OnceValue(func() embedded {
 })
 
 func newPage(name string, body []byte) page {
-	if ext := path.Ext(name); (ext == ".js" || ext == ".css") && path.Dir(name) == "." {
-		body = withoutComments(body)
-	}
 	sum := sha256.Sum256(body)
 	return page{
 		mediaType: mediaTypes[path.Ext(name)],

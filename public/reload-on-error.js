@@ -1,7 +1,7 @@
 /**
  * Reloads a page when one of its scripts or style sheets fails to load. A page
- * makes more than a dozen requests, and the server can reject some of them with
- * 429. The script waits until the server responds again, then reloads.
+ * makes several requests, and the server can reject some of them with 429. The
+ * script waits until the server responds again, then reloads.
  *
  * It must not import anything, because the import itself could fail.
  */

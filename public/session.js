@@ -52,6 +52,8 @@ const RELAYED_RETRY_DELAY = 2_000;
 
 /** Maximum number of characters of the name of a device. */
 const MAX_DEVICE_NAME = 60;
+/** Maximum number of characters of the id of a page. */
+const MAX_PAGE_ID = 64;
 /** @type {readonly MediaState[]} */
 const mediaStates = ['on', 'off', 'interrupted', 'ended', 'screen'];
 
@@ -106,7 +108,7 @@ class Endpoint extends EventTarget {
     this.createPeer = createPeer;
     inbox.addEventListener('message', event => {
       const {from, data} = /** @type {CustomEvent} */ (event).detail;
-      if (from === to && data?.page) this.#queue = this.#queue.then(() => this.onMessage(data)).catch(error => console.warn(error));
+      if (from === to && isPageId(data?.page)) this.#queue = this.#queue.then(() => this.onMessage(data)).catch(error => console.warn(error));
     });
     inbox.addEventListener('status', () => {
       if (inbox.status !== 'open' || this.error?.kind !== 'hello') return;
@@ -299,7 +301,7 @@ class Endpoint extends EventTarget {
 
   /** @param {Message} message */
   async onHello({page, live, ask}) {
-    this.setRemotePage(page, live ?? false);
+    this.setRemotePage(page, live === true);
     if (ask) void this.send({kind: 'hello', live: this.live});
   }
 
@@ -379,6 +381,15 @@ function newRemote() {
   return {live: false, device: '', media: {audio: 'on', video: 'on'}, muted: {audio: false, video: false}};
 }
 
+/**
+ * Whether a value can be the id of a page. Messages other than signals are not encrypted, so
+ * whoever passes them on can send anything.
+ * @param {unknown} id
+ */
+function isPageId(id) {
+  return typeof id === 'string' && id !== '' && id.length <= MAX_PAGE_ID;
+}
+
 /** @param {MediaState} state */
 function isMuted(state) {
   return state !== 'on' && state !== 'screen';
@@ -449,7 +460,7 @@ export class SendingEndpoint extends Endpoint {
 
   /** @param {Message} message */
   async onHello(message) {
-    this.setRemotePage(message.page, message.live ?? false);
+    this.setRemotePage(message.page, message.live === true);
     if (this.live && this.needsCall()) await this.#makeCall();
     else await super.onHello(message);
   }

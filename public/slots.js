@@ -35,6 +35,25 @@ export async function takeFreeSlot({createInbox, own, made}) {
 }
 
 /**
+ * Tries again and again to take a free slot, as long as both are taken. One attempt runs at
+ * a time: an attempt lasts as long as the server cannot be reached. Returns a function that
+ * starts no more attempts.
+ * @param {(slot: Slot) => Promise<Inbox>} createInbox
+ * @param {(place: Place | null) => void} use gets the result of each attempt
+ * @param {number} interval milliseconds
+ */
+export function retryFreeSlot(createInbox, use, interval) {
+  let busy = false;
+  const timer = setInterval(async () => {
+    if (busy) return;
+    busy = true;
+    use(await takeFreeSlot({createInbox, own: null, made: false}));
+    busy = false;
+  }, interval);
+  return () => clearInterval(timer);
+}
+
+/**
  * Takes a slot over from the page that has it.
  * @param {(slot: Slot) => Promise<Inbox>} createInbox
  * @param {Slot} slot

@@ -10,6 +10,8 @@
  * Translation, and an entry in language.js. What it lacks stays English.
  */
 
+import {localize} from './localize.js';
+
 /** @typedef {{retry: string}} Retry what the user does next, as in “press start again” */
 
 export const strings = {
@@ -520,4 +522,4 @@ export const strings = {
 
 // Modules that import the texts wait here, so that they only see translated ones.
 const lang = globalThis.document?.documentElement.lang || 'en';
-if (lang !== 'en') await (await import('./localize.js')).localize(strings, lang);
+if (lang !== 'en') await localize(strings, lang);

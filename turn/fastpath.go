@@ -87,11 +87,29 @@ type datagram struct {
 	start, end int
 }
 
+// outgoing is a packet between the clients of two allocations.
+type outgoing struct {
+	from, to     *allocation
+	packet       []byte
+	payloadBytes int
+	at           time.Duration // of elapsed
+	sent         bool
+}
+
 // relay forwards ChannelData or a Send indication of a client to the client of another
 // relay. It allocates no memory. The sender is nil if the client has no allocation.
 func (s *Server) relay(from *allocation, m message) dropReason {
+	p, reason := s.route(from, m)
+	if reason != notDropped {
+		return reason
+	}
+	return s.sent(p, p.to.client.relay(p.packet))
+}
+
+// route returns the packet that relay sends. The quota is charged for it.
+func (s *Server) route(from *allocation, m message) (outgoing, dropReason) {
 	if from == nil {
-		return dropNoAllocation
+		return outgoing{}, dropNoAllocation
 	}
 	now := s.elapsed()
 	var d datagram
@@ -102,42 +120,48 @@ func (s *Server) relay(from *allocation, m message) dropReason {
 		d, reason = m.sendIndication()
 	}
 	if reason != notDropped {
-		return reason
+		return outgoing{}, reason
 	}
 	return s.forward(from, d, now)
 }
 
-// forward sends the datagram to the client of the relay d.peer, as ChannelData if that client
-// has a channel bound to the sender's relay, and as a Data indication otherwise. Both clients
-// need a permission for the relay of the other.
-func (s *Server) forward(from *allocation, d datagram, now time.Duration) dropReason {
+// forward addresses the datagram to the client of the relay d.peer, as ChannelData if that
+// client has a channel bound to the sender's relay, and as a Data indication otherwise. Both
+// clients need a permission for the relay of the other.
+func (s *Server) forward(from *allocation, d datagram, now time.Duration) (p outgoing, reason dropReason) {
 	if !from.peers.Load().permit(d.peer.Addr(), now) {
-		return dropNoPermission
+		return p, dropNoPermission
 	}
 	to := s.relays.get(d.peer)
 	if to == nil {
-		return dropNoRelay
+		return p, dropNoRelay
 	}
 	peers := to.peers.Load()
 	if !peers.permit(from.relay.Addr(), now) {
-		return dropPeerPermission
+		return p, dropPeerPermission
 	}
 	if !from.flow.Allow(d.end - d.start) {
-		return dropQuota
+		return p, dropQuota
 	}
-	var packet []byte
+	p = outgoing{from: from, to: to, payloadBytes: d.end - d.start, at: now}
 	if number, bound := peers.channelOf(from.relay, now); bound {
-		packet = d.asChannelData(number)
+		p.packet = d.asChannelData(number)
 	} else {
-		packet = d.asDataIndication(from.relay)
+		p.packet = d.asDataIndication(from.relay)
 	}
-	if reason := to.client.relay(packet); reason != notDropped {
-		from.flow.Refund(d.end - d.start)
+	return p, notDropped
+}
+
+// sent counts a packet of route that was sent, or refunds it if it was dropped, and returns the
+// reason.
+func (s *Server) sent(p outgoing, reason dropReason) dropReason {
+	if reason != notDropped {
+		p.from.flow.Refund(p.payloadBytes)
 		return reason
 	}
-	from.relayedAt.Store(int64(now))
-	to.relayedAt.Store(int64(now))
-	s.counters.relayed(to.client.transport(), d.end-d.start)
+	p.from.relayedAt.Store(int64(p.at))
+	p.to.relayedAt.Store(int64(p.at))
+	s.counters.relayed(p.to.client.transport(), p.payloadBytes)
 	return notDropped
 }
 

@@ -254,30 +254,28 @@ type socketPair struct {
 	*pair
 	socket    *udpSocket
 	clients   [2]*net.UDPConn
-	buf, oob  []byte
 	allocated [2]*allocation
 }
 
-func newSocketPair(t testing.TB) *socketPair {
+func newSocketPair(t testing.TB) *socketPair { return socketKinds[0].newPair(t) }
+
+// newPair returns a pair whose clients have the channels 0x4000 and 0x4001.
+func (k socketKind) newPair(t testing.TB) *socketPair {
 	t.Helper()
-	p := &socketPair{pair: newPair(t), buf: make([]byte, headroomBytes+maxMessageBytes+1+tailroomBytes), oob: make([]byte, packetInfoBytes)}
-	conn, err := net.ListenUDP("udp", nil)
+	p := &socketPair{pair: newPair(t)}
+	conn, err := net.ListenUDP(k.network, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetReadBuffer(4 << 20)
-	p.socket = &udpSocket{s: p.Server, conn: conn, packetInfo: enablePacketInfo(conn), clients: make(map[fiveTuple]*allocation)}
-	server := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: conn.LocalAddr().(*net.UDPAddr).Port}
+	p.socket = newUDPSocket(p.Server, conn)
+	p.socket.io = k.io(conn)
 	for i := range p.clients {
-		if p.clients[i], err = net.DialUDP("udp4", nil, server); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { p.clients[i].Close() })
-		p.clients[i].SetReadBuffer(4 << 20)
+		p.clients[i] = p.dial(t, k.host)
 		source := fiveTuple{client: p.clients[i].LocalAddr().(*net.UDPAddr).AddrPort()}
 		if p.socket.packetInfo != (packetInfo{}) {
-			source.local = netip.MustParseAddr("127.0.0.1")
+			source.local = netip.MustParseAddr(k.host)
 		}
 		p.allocated[i] = p.open(t, &udpClient{p.socket, source, p.socket.packetInfo.source(source.local)})
 	}
@@ -287,34 +285,48 @@ func newSocketPair(t testing.TB) *socketPair {
 	return p
 }
 
+// dial returns a socket that is connected to the server.
+func (p *socketPair) dial(t testing.TB, host string) *net.UDPConn {
+	t.Helper()
+	server := &net.UDPAddr{IP: net.ParseIP(host), Port: p.socket.conn.LocalAddr().(*net.UDPAddr).Port}
+	c, err := net.DialUDP("udp", nil, server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetReadBuffer(4 << 20)
+	return c
+}
+
 // relayOne sends a packet from the first client, and reads it at the socket.
 func (p *socketPair) relayOne(t testing.TB, packet []byte) {
 	if _, err := p.clients[0].Write(packet); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.socket.receive(p.buf, p.oob); err != nil {
+	if err := p.socket.receive(); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestFastPathAllocatesNothing(t *testing.T) {
-	p := newSocketPair(t)
-	got := make([]byte, 2000)
-	for name, packet := range map[string][]byte{
-		"ChannelData": channelData(0x4000, string(make([]byte, 1200))),
-		"Send":        sendIndication(p.allocated[1].relay, string(make([]byte, 1200))),
-	} {
-		allocs := testing.AllocsPerRun(100, func() {
-			p.relayOne(t, packet)
-			p.clients[1].SetReadDeadline(time.Now().Add(testTimeout))
-			if n, err := p.clients[1].Read(got); err != nil || n != 1204 {
-				t.Fatalf("got %d bytes, %v", n, err)
+	forSocketKinds(t, func(t *testing.T, p *socketPair) {
+		got := make([]byte, 2000)
+		for name, packet := range map[string][]byte{
+			"ChannelData": channelData(0x4000, string(make([]byte, 1200))),
+			"Send":        sendIndication(p.allocated[1].relay, string(make([]byte, 1200))),
+		} {
+			allocs := testing.AllocsPerRun(100, func() {
+				p.relayOne(t, packet)
+				p.clients[1].SetReadDeadline(time.Now().Add(testTimeout))
+				if n, err := p.clients[1].Read(got); err != nil || n != 1204 {
+					t.Fatalf("got %d bytes, %v", n, err)
+				}
+			})
+			if allocs != 0 {
+				t.Errorf("%s: got %v allocations per packet", name, allocs)
 			}
-		})
-		if allocs != 0 {
-			t.Errorf("%s: got %v allocations per packet", name, allocs)
 		}
-	}
+	})
 }
 
 // BenchmarkFastPath compares the relay with a program that only receives and sends.
@@ -329,13 +341,14 @@ func BenchmarkFastPath(b *testing.B) {
 	})
 	b.Run("forwarder", func(b *testing.B) {
 		to := p.clients[1].LocalAddr().(*net.UDPAddr).AddrPort()
+		buf := make([]byte, 2000)
 		for range b.N {
 			p.clients[0].Write(packet)
-			n, _, err := p.socket.conn.ReadFromUDPAddrPort(p.buf)
+			n, _, err := p.socket.conn.ReadFromUDPAddrPort(buf)
 			if err != nil {
 				b.Fatal(err)
 			}
-			p.socket.conn.WriteToUDPAddrPort(p.buf[:n], to)
+			p.socket.conn.WriteToUDPAddrPort(buf[:n], to)
 		}
 	})
 	if state := p.State(); state.UDP.RelayedPackets == 0 || state.Dropped["rate"] != 0 {
@@ -363,6 +376,7 @@ func FuzzDatagram(f *testing.F) {
 			buf := make([]byte, headroomBytes+len(raw)+tailroomBytes)
 			copy(buf[headroomBytes:], raw)
 			p.socket.handle(message{buf, headroomBytes, headroomBytes + len(raw)}, source)
+			p.socket.flush()
 			if after := p.State(); after.UDP.Allocated != before.UDP.Allocated {
 				t.Error("an allocation without credentials")
 			}

@@ -21,6 +21,8 @@ type udpSocket struct {
 	s          *Server
 	conn       *net.UDPConn
 	packetInfo packetInfo
+	io         packetIO
+	queue      []outgoing // to clients of this socket, until all that was received is handled
 
 	mu      sync.RWMutex
 	clients map[fiveTuple]*allocation
@@ -33,19 +35,24 @@ type fiveTuple struct {
 	local  netip.Addr
 }
 
-// ServeUDP serves a socket until Close, which closes the socket, and then returns nil. An answer has the address as
-// its source that the request was sent to, on systems that tell it (Linux). One goroutine
-// reads the socket, so its receive buffer should hold what arrives in 100 ms.
+func newUDPSocket(s *Server, c *net.UDPConn) *udpSocket {
+	return &udpSocket{
+		s: s, conn: c, packetInfo: enablePacketInfo(c), io: newPacketIO(c), clients: make(map[fiveTuple]*allocation),
+	}
+}
+
+// ServeUDP serves a socket until Close, which closes the socket, and then returns nil. An
+// answer has the address as its source that the request was sent to, on systems that tell it
+// (Linux). One goroutine reads the socket, so its receive buffer should hold what arrives in
+// 100 ms.
 func (s *Server) ServeUDP(c *net.UDPConn) error {
-	u := &udpSocket{s: s, conn: c, packetInfo: enablePacketInfo(c), clients: make(map[fiveTuple]*allocation)}
+	u := newUDPSocket(s, c)
 	if !s.addSocket(c) {
 		return c.Close()
 	}
 	defer s.running.Done()
-	buf := make([]byte, headroomBytes+maxMessageBytes+1+tailroomBytes)
-	oob := make([]byte, packetInfoBytes)
 	for {
-		err := u.receive(buf, oob)
+		err := u.receive()
 		switch {
 		case err == nil:
 		case s.isClosed():
@@ -75,18 +82,21 @@ func (s *Server) isClosed() bool {
 	return s.closed
 }
 
-// receive handles one datagram. Its size tells whether it was cut off.
-func (u *udpSocket) receive(buf, oob []byte) error {
-	n, oobBytes, _, from, err := u.conn.ReadMsgUDPAddrPort(buf[headroomBytes:len(buf)-tailroomBytes], oob)
+// receive waits for datagrams and handles them. Packets leave in the order in which they came.
+func (u *udpSocket) receive() error {
+	n, err := u.io.receive()
 	if err != nil {
 		return err
 	}
-	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-	m := message{buf, headroomBytes, headroomBytes + n}
-	u.s.counters.drop(u.handle(m, fiveTuple{from, u.packetInfo.local(oob[:oobBytes])}))
+	for i := range n {
+		m, from, oob := u.io.datagram(i)
+		u.s.counters.drop(u.handle(m, fiveTuple{from, u.packetInfo.local(oob)}))
+	}
+	u.flush()
 	return nil
 }
 
+// handle handles a message, whose size tells whether it was cut off.
 func (u *udpSocket) handle(m message, source fiveTuple) dropReason {
 	if source.client.Port() < firstClientPort {
 		return dropLowPort
@@ -96,14 +106,45 @@ func (u *udpSocket) handle(m message, source fiveTuple) dropReason {
 	}
 	switch m.kind() {
 	case kindChannelData, kindSend:
-		return u.s.relay(u.allocation(source), m)
+		return u.relay(u.allocation(source), m)
 	case kindRequest:
+		u.flush() // a request takes longer than the packets before it should wait
 		c := &udpClient{u, source, u.packetInfo.source(source.local)}
 		u.s.serveRequest(c, u.allocation(source), m.bytes())
 	case kindUnknown:
 		return dropMalformed
 	}
 	return notDropped
+}
+
+// relay queues a message for a client of the same socket, and sends it to any other.
+func (u *udpSocket) relay(from *allocation, m message) dropReason {
+	p, reason := u.s.route(from, m)
+	if reason != notDropped {
+		return reason
+	}
+	if c, ok := p.to.client.(*udpClient); !ok || c.socket != u {
+		return u.s.sent(p, p.to.client.relay(p.packet))
+	}
+	u.queue = append(u.queue, p)
+	return notDropped
+}
+
+// flush sends the queue.
+func (u *udpSocket) flush() {
+	if len(u.queue) == 0 {
+		return
+	}
+	u.io.send(u.queue)
+	for _, p := range u.queue {
+		reason := dropSendFailed
+		if p.sent {
+			reason = notDropped
+		}
+		u.s.counters.drop(u.s.sent(p, reason))
+	}
+	clear(u.queue)
+	u.queue = u.queue[:0]
 }
 
 func (u *udpSocket) allocation(source fiveTuple) *allocation {

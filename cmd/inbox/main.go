@@ -5,7 +5,10 @@
 //	inbox [options]
 //	inbox config [options]
 //	inbox doctor [options]
+//	inbox health [options]
 //	inbox help [topic]
+//	inbox setup [options]
+//	inbox status [options]
 //	inbox version
 //
 // Without options it listens on port 3000 of all addresses, over HTTPS, and
@@ -43,8 +46,9 @@
 //
 // The log is written to standard error. It never contains names, passwords,
 // messages or complete addresses. In text format, a short introduction for
-// terminals precedes it, with a QR code if standard error is a terminal. If the reader of standard error ends or stops reading, log
-// lines are lost and the server continues.
+// terminals precedes it. If standard error is a terminal, the introduction has a QR code, and the
+// lines of the log have short times and colours, unless NO_COLOR is set. If the reader of
+// standard error ends or stops reading, log lines are lost and the server continues.
 //
 // On SIGTERM or SIGINT the server closes its listeners, answers waiting polls,
 // allows ten seconds for requests, saves the mailboxes for the next start and exits
@@ -76,9 +80,11 @@ func main() {
 	os.Exit(run(ctx, process{
 		args:      os.Args[1:],
 		environ:   os.Environ(),
+		stdin:     os.Stdin,
 		stdout:    os.Stdout,
 		stderr:    logging.NewWriter(os.Stderr),
 		columns:   host.TerminalColumns(os.Stderr),
+		terminals: terminals{stdout: host.IsTerminal(os.Stdout), stderr: host.IsTerminal(os.Stderr)},
 		timeouts:  server.DefaultTimeouts(),
 		forceStop: forceStop,
 	}))

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"inbox/cmd/inbox/internal/config"
@@ -31,21 +33,33 @@ const (
 type process struct {
 	args           []string
 	environ        []string
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	columns        int // of the terminal that stderr is; 0: none
+	terminals      terminals
 	timeouts       server.Timeouts
 	forceStop      <-chan struct{} // closed when shutdown must not wait for posts; nil: never
 }
 
+// terminals reports which files are terminals.
+type terminals struct{ stdout, stderr bool }
+
 // run runs the program until ctx is done, and returns the exit code.
 func run(ctx context.Context, p process) int {
 	options, err := config.Parse(p.args, p.environ)
+	if err != nil && slices.Equal(p.args[:min(1, len(p.args))], []string{"health"}) {
+		return p.fail(exitFailure, err) // Docker reserves exitUsage
+	}
 	if err != nil {
 		return p.fail(exitUsage, err)
 	}
 	switch options.Command {
+	case config.Health:
+		return p.health(ctx, options)
 	case config.Help:
 		return p.printHelp(options.Topic)
+	case config.Setup:
+		return p.setUp(ctx, options)
 	case config.Version:
 		fmt.Fprintln(p.stdout, version())
 		return exitDone
@@ -62,6 +76,8 @@ func run(ctx context.Context, p process) int {
 		return exitDone
 	case config.ShowConfig:
 		return p.showConfig(options, cfg)
+	case config.ShowStatus:
+		return p.showStatus(ctx, cfg)
 	}
 	return p.serve(ctx, cfg)
 }
@@ -80,6 +96,7 @@ func (p process) serve(ctx context.Context, cfg *config.Config) int {
 	memory.SetLimit(cfg.MaxMemoryBytes)
 	err := server.Run(ctx, cfg, server.Process{
 		Version: buildVersion(), Getenv: p.getenv, Stderr: p.stderr, Columns: p.columns, ForceStop: p.forceStop, Timeouts: p.timeouts,
+		Terminal: p.terminals.stderr, Colour: p.terminals.stderr && host.AllowsColour(p.getenv),
 	})
 	switch {
 	case errors.Is(err, tlsmgr.ErrUsage):
@@ -105,14 +122,31 @@ func hostFacts(getenv func(name string) string) config.Facts {
 	return config.Facts{MemoryBytes: memory.Available(), OpenFiles: host.MaxOpenFiles(), Getenv: getenv}
 }
 
-// addUserHint adds the process's user to a permission error for a file. In a service or
-// container, that is seldom the user who created the file.
+// addUserHint adds the process's user to a permission error for a file, and the command that
+// gives it access. In a service or container, that is seldom the user who created the file.
 func addUserHint(err error) error {
 	var file *fs.PathError
-	if errors.As(err, &file) && errors.Is(file, fs.ErrPermission) {
-		return fmt.Errorf("%w; the server runs as user %d, which needs access to the file", err, os.Geteuid())
+	if !errors.As(err, &file) || !errors.Is(file, fs.ErrPermission) {
+		return err
 	}
-	return err
+	return fmt.Errorf("%w; the server runs as user %d, which needs access: chown %[2]d %s (a file mounted into a container: on the host)",
+		err, os.Geteuid(), closedPath(file.Path))
+}
+
+// closedPath returns the file, or the outermost directory on the way to it that this process
+// cannot pass.
+func closedPath(file string) string {
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return file
+	}
+	for {
+		dir := filepath.Dir(path)
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrPermission) || dir == path {
+			return path
+		}
+		path = dir
+	}
 }
 
 // getenv returns the value of an environment variable, or "".

@@ -154,7 +154,7 @@ func TestStartErrors(t *testing.T) {
 // TestPermissionErrorsNameUser constructs the error, as root is never denied access.
 func TestPermissionErrorsNameUser(t *testing.T) {
 	refused := fmt.Errorf("read key: %w", &fs.PathError{Op: "open", Path: "/cert/server.key", Err: fs.ErrPermission})
-	if got, want := addUserHint(refused).Error(), fmt.Sprintf("permission denied; the server runs as user %d,", os.Geteuid()); !strings.Contains(got, want) {
+	if got, want := addUserHint(refused).Error(), fmt.Sprintf("permission denied; the server runs as user %d, which needs access: chown %[1]d /cert/server.key", os.Geteuid()); !strings.Contains(got, want) {
 		t.Errorf("got %q, want it to contain %q", got, want)
 	}
 	for _, other := range []error{errors.New("full"), &fs.PathError{Op: "open", Path: "/cert/server.key", Err: fs.ErrNotExist}} {

@@ -48,6 +48,10 @@ var wrongInputs = []wrongInput{
 	{args: "-domain a.example, b.example -acme-agree", option: `"b.example"`, source: argv, rule: "unexpected argument", nearest: "quotation marks"},
 	{args: "-cors doctor", option: `"doctor"`, source: argv, rule: "a command comes before the options", nearest: "inbox doctor"},
 	{args: "--=5", option: `"--=5"`, source: argv, rule: "unexpected argument", nearest: "-name=VALUE"},
+	{args: "-dry-run", option: "-dry-run", source: argv, rule: "applies only to the set-up", nearest: "inbox setup -dry-run"},
+	{args: "setup -config x", option: "-config", source: argv, rule: "does not apply to inbox setup"},
+	{args: "setpu", option: `command "setpu"`, source: argv, rule: "unknown command", nearest: "setup?"},
+	{args: "heath", option: `command "heath"`, source: argv, rule: "unknown command", nearest: "health?"},
 	// Times.
 	{args: "-inbox-timeout 1.5", option: `-inbox-timeout "1.5"`, source: argv, rule: times},
 	{args: "-inbox-timeout 1.5h", option: `-inbox-timeout "1.5h"`, source: argv, rule: times, nearest: "90m?"},

@@ -6,7 +6,6 @@ import (
 	"context"
 	"debug/elf"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,9 +33,12 @@ func TestMain(m *testing.M) {
 // release is an output directory of scripts/package.
 type release string
 
-// releases contains a build of this source tree, a build of a copy in a different
-// environment, and a build of a newer commit.
-type releases struct{ original, rebuilt, newer release }
+// releases contains a build of a commit of this source tree by scripts/package, and one of a newer
+// commit by scripts/release, which builds twice. The logs are their output.
+type releases struct {
+	original, newer release
+	packageLog, log string
+}
 
 var build = sync.OnceValues(func() (r releases, err error) {
 	source, err := filepath.Abs("../..")
@@ -44,27 +46,52 @@ var build = sync.OnceValues(func() (r releases, err error) {
 		return r, err
 	}
 	copied := filepath.Join(workDir, "a longer name for a copy of the source")
-	r = releases{release(workDir + "/here"), release(workDir + "/elsewhere"), release(workDir + "/newer")}
-	return r, errors.Join(
-		runScript(`cd "$1" && umask 022 && scripts/package "$2" linux/amd64`, source, string(r.original)),
-		runScript(`umask 077 && git clone -q "$1" "$2" && cd "$1" &&
-			git ls-files -zco --exclude-standard | tar -c --null -T - --ignore-failed-read | tar -xC "$2"`, source, copied),
-		runScript(`umask 077 && cd "$1" && TZ=Asia/Tokyo LC_ALL=C.UTF-8 scripts/package "$2" linux/amd64`, copied, string(r.rebuilt)),
-		runScript(`cd "$1" && git add -A && git -c user.name=test -c user.email=test@example.org commit -q --allow-empty -m newer --date=now &&
-			scripts/package "$2" linux/amd64`, copied, string(r.newer)),
-	)
+	r = releases{original: release(workDir + "/here"), newer: release(workDir + "/newer")}
+	if err := script(cloneScript+` && cd "$2" && `+commitScript, source, copied); err != nil {
+		return r, err
+	}
+	if r.packageLog, err = runScript(`cd "$1" && scripts/package "$2" linux/amd64`, copied, string(r.original)); err != nil {
+		return r, err
+	}
+	r.log, err = runScript(`cd "$1" && sleep 1 && `+commitScript+` && SAME_CACHE=1 scripts/release "$2" linux/amd64`, copied, string(r.newer))
+	return r, err
 })
 
-// runScript runs a bash script with arguments. The timeout is sufficient for a build with
-// empty caches.
-func runScript(script string, args ...string) error {
+// cloneScript clones the repository $1 to $2, with the changes that are not committed.
+const cloneScript = `git clone -q "$1" "$2" && cd "$1" && find "$2" -mindepth 1 -maxdepth 1 -not -name .git -exec rm -r {} + &&
+	git ls-files -zco --exclude-standard | tar -c --null -T - --ignore-failed-read | tar -xC "$2"`
+
+// commitScript commits all changes. The versions of two commits differ by a second at least.
+const commitScript = `git add -A && git -c user.name=test -c user.email=test@example.org commit -q --allow-empty -m test`
+
+// cloneSource returns a clone of this source tree.
+func cloneSource(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "clone")
+	if err := script(cloneScript, "../..", dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// script is runScript without its output.
+func script(text string, args ...string) error {
+	_, err := runScript(text, args...)
+	return err
+}
+
+// runScript runs a bash script with arguments and returns its output. The timeout is sufficient
+// for a build with empty caches.
+func runScript(text string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, "bash", append([]string{"-euc", "set -o pipefail; " + script, "bash"}, args...)...)
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
+	c := exec.CommandContext(ctx, "bash", append([]string{"-euc", "set -o pipefail; " + text, "bash"}, args...)...)
+	var out, errs strings.Builder
+	c.Stdout, c.Stderr = &out, &errs
+	if err := c.Run(); err != nil {
+		return "", fmt.Errorf("%s: %w\n%s%s", strings.Join(args, " "), err, out.String(), errs.String())
 	}
-	return nil
+	return out.String(), nil
 }
 
 func buildReleases(t *testing.T) releases {
@@ -122,17 +149,31 @@ func runCommand(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-func TestBuildIsReproducible(t *testing.T) {
+// scripts/release compares two builds. A changed tree and different builds end it.
+func TestReleaseIsReproducible(t *testing.T) {
 	r := buildReleases(t)
-	sums := func(r release) string {
-		text, err := os.ReadFile(r.file(t, "SHA256SUMS"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
+	sums, err := os.ReadFile(r.newer.file(t, "SHA256SUMS"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if original, rebuilt := sums(r.original), sums(r.rebuilt); original != rebuilt {
-		t.Errorf("got different checksums, want them identical:\n%s\n%s", original, rebuilt)
+	wantContains(t, r.log, "Both builds are equal.")
+	if !strings.HasSuffix(r.log, string(sums)) || len(sums) == 0 {
+		t.Errorf("got\n%s\nwant the checksums at the end:\n%s", r.log, sums)
+	}
+	clone := cloneSource(t)
+	if err := script(`cd "$1" && echo >>README.md && scripts/release "$2" linux/amd64`, clone, t.TempDir()+"/dist"); err == nil {
+		t.Error("got a release of a changed tree")
+	}
+}
+
+// scripts/package prints each file that it makes, once.
+func TestPackagePrintsSteps(t *testing.T) {
+	r := buildReleases(t)
+	for _, pattern := range []string{"inbox-linux-amd64", "sbom-*", "licences-*", "*.deb", "*.rpm"} {
+		line := fmt.Sprintf("%-14s %s\n", "linux/amd64", filepath.Base(r.original.file(t, pattern)))
+		if strings.Count(r.packageLog, line) != 1 {
+			t.Errorf("got\n%s\nwant once: %s", r.packageLog, line)
+		}
 	}
 }
 

@@ -69,11 +69,12 @@ echo "= done"
 systemctl poweroff
 `
 
-const lifecycleUnit = `[Unit]
+// scriptUnit runs the script NAME after the boot.
+const scriptUnit = `[Unit]
 After=multi-user.target
 
 [Service]
-ExecStart=/bin/bash /root/lifecycle.sh
+ExecStart=/bin/bash /root/NAME.sh
 
 [Install]
 WantedBy=default.target
@@ -84,14 +85,14 @@ WantedBy=default.target
 func withDocCommands(t *testing.T, script string) string {
 	t.Helper()
 	for name, after := range map[string]string{
-		"{install}": "host name and e-mail address:", "{stop}": "service off after a reboot:", "{forget}": "To remove everything:",
+		"{install}": "tools, with your host name and e-mail address:", "{stop}": "service off after a reboot:", "{forget}": "To remove everything:",
 		"{backup}": "A backup can be made while the server runs:", "{restore}": "install the package there, then:",
 	} {
 		block, err := e2e.DocBlock("../../docs/install.md", after)
 		if err != nil {
 			t.Fatal(err)
 		}
-		block = strings.NewReplacer("./inbox_1.0.0_amd64.deb", "-y --no-install-recommends /root/first.deb").Replace(block)
+		block = strings.NewReplacer("./inbox_*_amd64.deb", "-y --no-install-recommends /root/first.deb").Replace(block)
 		script = strings.ReplaceAll(script, name, strings.TrimSpace(block))
 	}
 	return script
@@ -104,35 +105,42 @@ func TestDebUnderSystemd(t *testing.T) {
 	releases, r := buildReleases(t), newDebianRoot(t)
 	runCommand(t, "cp", releases.original.file(t, "*.deb"), r.path("/root/first.deb"))
 	runCommand(t, "cp", releases.newer.file(t, "*.deb"), r.path("/root/second.deb"))
-	r.write("/root/lifecycle.sh", withDocCommands(t, lifecycleScript))
-	r.write("/etc/systemd/system/lifecycle.service", lifecycleUnit)
-	r.run("systemctl", "enable", "lifecycle.service")
-
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "systemd-nspawn", "--quiet", "--directory", r.dir, "--private-network",
-		"--register=no", "--keep-unit", "--console=pipe", "--boot").CombinedOutput()
-	if !r.exists("/root/lifecycle.log") {
-		t.Fatalf("systemd did not boot: %v\n%s", err, out)
-	}
-	result := r.read("/root/lifecycle.log")
-	for _, want := range []string{
+	r.bootAndCheck("lifecycle", withDocCommands(t, lifecycleScript), []string{
 		"the documented commands start it", "the documented commands stop it",
 		"the documented commands delete everything", "the configured service starts at installation",
 		"port 443 accepts connections", "UDP port 3478 answers STUN", " 0 refused", "removal closes the ports",
 		"a second installation starts it", "a disabled service stays disabled",
 		"the state survives the purge", "the backup is restored", "done",
-	} {
+	})
+}
+
+// bootAndCheck boots the root, runs a script as a service, and checks that its log,
+// /root/NAME.log, has all steps. The script must end with a poweroff.
+func (r debianRoot) bootAndCheck(name, script string, steps []string) {
+	r.t.Helper()
+	r.write("/root/"+name+".sh", script)
+	r.write("/etc/systemd/system/"+name+".service", strings.ReplaceAll(scriptUnit, "NAME", name))
+	r.run("systemctl", "enable", name+".service")
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "systemd-nspawn", "--quiet", "--directory", r.dir, "--private-network",
+		"--register=no", "--keep-unit", "--console=pipe", "--boot").CombinedOutput()
+	log := "/root/" + name + ".log"
+	if !r.exists(log) {
+		r.t.Fatalf("systemd did not boot: %v\n%s", err, out)
+	}
+	result := r.read(log)
+	for _, want := range steps {
 		if !strings.Contains(result, want+"\n") {
-			t.Errorf("step missing: %s", want)
+			r.t.Errorf("step missing: %s", want)
 		}
 	}
 	for line := range strings.Lines(result) {
 		if strings.HasPrefix(line, "= ") {
-			t.Log(strings.TrimSpace(line))
+			r.t.Log(strings.TrimSpace(line))
 		}
 	}
-	if t.Failed() {
-		t.Log(result)
+	if r.t.Failed() {
+		r.t.Log(result)
 	}
 }

@@ -16,7 +16,7 @@ func TestDebLifecycle(t *testing.T) {
 	releases, r := buildReleases(t), newDebianRoot(t)
 	first, second := releases.original.file(t, "*.deb"), releases.newer.file(t, "*.deb")
 
-	wantContains(t, r.apt("install", first), "set your domain and e-mail address in "+envFile+", then run: systemctl enable --now inbox")
+	wantContains(t, r.apt("install", first), "to configure and start the service, run: inbox setup")
 	if r.enabled() {
 		t.Error("got an enabled service without a domain, want it disabled")
 	}

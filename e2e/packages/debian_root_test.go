@@ -16,8 +16,8 @@ type debianRoot struct {
 	dir string
 }
 
-// newDebianRoot unpacks a fresh root. The archive is created once and cached with the tools.
-func newDebianRoot(t *testing.T) debianRoot {
+// debianArchive returns an archive of a fresh root. It is created once and cached with the tools.
+func debianArchive(t *testing.T) string {
 	t.Helper()
 	requireTools(t, "root", "debootstrap", "chroot")
 	cache, err := os.UserCacheDir()
@@ -27,14 +27,21 @@ func newDebianRoot(t *testing.T) debianRoot {
 	kept := filepath.Join(cache, "inbox-tools", "bookworm-systemd-procps.tar")
 	if _, err := os.Stat(kept); err != nil {
 		fresh := filepath.Join(workDir, "bookworm")
-		err := runScript(`mkdir -p "$(dirname "$2")" && debootstrap --variant=minbase --include=systemd,procps bookworm "$1" &&
+		err := script(`mkdir -p "$(dirname "$2")" && debootstrap --variant=minbase --include=systemd,procps bookworm "$1" &&
 			rm -rf "$1"/var/cache/apt/archives/*.deb && tar -cC "$1" -f "$2.new" . && mv "$2.new" "$2" && rm -rf "$1"`, fresh, kept)
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	return kept
+}
+
+// newDebianRoot unpacks a fresh root.
+func newDebianRoot(t *testing.T) debianRoot {
+	t.Helper()
+	archive := debianArchive(t)
 	r := debianRoot{t, t.TempDir()}
-	runCommand(t, "tar", "-xC", r.dir, "-f", kept)
+	runCommand(t, "tar", "-xC", r.dir, "-f", archive)
 	return r
 }
 

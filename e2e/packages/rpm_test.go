@@ -54,7 +54,7 @@ func TestRpmAndDebHaveSameFiles(t *testing.T) {
 			t.Errorf("%s: got it only in the .deb, want it in the .rpm too", name)
 		}
 	}
-	want := []string{envFile, "/usr/lib/systemd/system/inbox.service", "/usr/share/doc/inbox/turn.md"}
+	want := []string{envFile, "/usr/lib/systemd/system/inbox.service", "/usr/share/doc/inbox/docs/turn.md"}
 	for _, socket := range socketUnits {
 		want = append(want, "/usr/lib/systemd/system/"+socket)
 	}

@@ -1,12 +1,13 @@
 // Turnload measures the cost of relaying packets between two clients of the server.
 //
 // It starts the server, coturn, and a bare UDP forwarder as a baseline, which copies packets
-// from one client to another without any checks. All get the same load in alternating rounds
-// of the same run, so that other load on the machine affects all of them. Half of the clients
+// from one client to another without any checks. All get the same load in short alternating
+// rounds of the same run, so that other load on the machine affects all of them. Half of the clients
 // call the other half; each pair has its own loopback address.
 //
-//	go run ./turnload             all targets
-//	go run ./turnload -rounds 9   for longer
+//	go run ./turnload                                     all targets
+//	go run ./turnload -rounds 100                         for longer
+//	go run ./turnload -transport udp -other before=PATH   with another build of the server
 //
 // The significant figure is the CPU time of a process per relayed packet in comparison with
 // the others. Loss changes it, so it counts only where all targets deliver almost all packets.
@@ -24,6 +25,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -33,6 +35,8 @@ type config struct {
 	clients, size, rounds, memory int
 	udpRate, tlsRate              int // packets per second of all clients
 	duration                      time.Duration
+	transport                     string // udp, tls or both
+	other                         string // NAME=PATH of another build of the server
 	forwarder                     bool
 }
 
@@ -43,9 +47,11 @@ func parse(args []string, logs io.Writer) (cfg config, err error) {
 	f.IntVar(&cfg.size, "size", 1200, "payload of a packet in bytes")
 	f.IntVar(&cfg.udpRate, "udp-rate", 8000, "packets per second of all clients over UDP")
 	f.IntVar(&cfg.tlsRate, "tls-rate", 6000, "packets per second of all clients over TLS")
-	f.IntVar(&cfg.rounds, "rounds", 5, "rounds per target")
-	f.DurationVar(&cfg.duration, "duration", 3*time.Second, "duration of a round")
+	f.IntVar(&cfg.rounds, "rounds", 15, "rounds per target")
+	f.DurationVar(&cfg.duration, "duration", time.Second, "duration of a round")
 	f.IntVar(&cfg.memory, "memory", 500, "allocations whose memory is measured")
+	f.StringVar(&cfg.transport, "transport", "both", "transport to measure: udp, tls or both, which includes the memory")
+	f.StringVar(&cfg.other, "other", "", "another build of the server to measure: `NAME=PATH` of the program")
 	f.BoolVar(&cfg.forwarder, "forwarder", false, "run as the bare forwarder (used internally)")
 	if err := f.Parse(args); err != nil {
 		return cfg, err
@@ -67,6 +73,12 @@ func (cfg config) validate() error {
 	}
 	if cfg.duration < 100*time.Millisecond || cfg.duration > time.Minute {
 		return fmt.Errorf("-duration %v: must be 100ms to 1m", cfg.duration)
+	}
+	if cfg.transport != "udp" && cfg.transport != "tls" && cfg.transport != "both" {
+		return fmt.Errorf("-transport %q: must be udp, tls or both", cfg.transport)
+	}
+	if name, path, _ := strings.Cut(cfg.other, "="); cfg.other != "" && (name == "" || path == "") {
+		return fmt.Errorf("-other %q: must be NAME=PATH", cfg.other)
 	}
 	return nil
 }
@@ -97,15 +109,21 @@ func run(ctx context.Context, args []string, out, logs io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	targets, err := startTargets(ctx, dir)
+	targets, err := startTargets(ctx, cfg, dir)
 	defer stopTargets(targets)
 	if err != nil {
 		return err
 	}
-	for _, overTLS := range []bool{false, true} {
-		if err := measure(ctx, cfg, targets, overTLS, out); err != nil {
+	for i, transport := range []string{"udp", "tls"} {
+		if cfg.transport != transport && cfg.transport != "both" {
+			continue
+		}
+		if err := measure(ctx, cfg, targets, i > 0, out); err != nil {
 			return err
 		}
+	}
+	if cfg.transport != "both" {
+		return nil
 	}
 	return measureMemory(cfg, targets[0], out)
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // drainTime is how long a round waits for the last packets.
-const drainTime = 300 * time.Millisecond
+const drainTime = 200 * time.Millisecond
 
 // session is the clients of one target.
 type session struct {
@@ -60,8 +60,7 @@ func measure(ctx context.Context, cfg config, targets []*target, overTLS bool, o
 		sessions = append(sessions, s)
 	}
 	for r := range cfg.rounds + 1 {
-		for i := range sessions {
-			s := sessions[(i+r)%len(sessions)]
+		for _, s := range inOrder(sessions, r) {
 			result, err := s.run(ctx, cfg, rate)
 			if err != nil {
 				return err
@@ -74,6 +73,18 @@ func measure(ctx context.Context, cfg config, targets []*target, overTLS bool, o
 	fmt.Fprintf(out, "%s relay to relay, %d clients, %d packets/s of %d bytes, %d rounds of %v\n",
 		transport, cfg.clients, rate, cfg.size, cfg.rounds, cfg.duration)
 	return printTable(out, sessions)
+}
+
+// inOrder returns the sessions in the order of a round. The last one comes first, so that the
+// server, which is the first one, runs between two others: next to the forwarder in each round.
+// Every other round has the opposite order.
+func inOrder(sessions []*session, round int) []*session {
+	last := len(sessions) - 1
+	order := append(slices.Clone(sessions[last:]), sessions[:last]...)
+	if round%2 == 1 {
+		slices.Reverse(order)
+	}
+	return order
 }
 
 // newSession connects pairs of clients, each from an own /24 of loopback addresses.
@@ -156,7 +167,8 @@ func sendAt(ctx context.Context, c client, cfg config, perSecond float64) (sent 
 	return sent
 }
 
-// printTable prints a line for each target. Ratios compare adjacent rounds.
+// printTable prints a line for each target. Ratios compare rounds that ran side by side: the
+// median, and in brackets the middle half of them.
 func printTable(out io.Writer, sessions []*session) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprint(w, "\tdelivered\tleast\tCPU/packet\tleast\t")
@@ -165,31 +177,35 @@ func printTable(out io.Writer, sessions []*session) error {
 	}
 	fmt.Fprintln(w)
 	for _, s := range sessions {
+		delivered, cpu := s.each(round.delivered), s.each(round.perPacket)
 		fmt.Fprintf(w, "%s\t%.2f %%\t%.2f %%\t%.1f µs\t%.1f µs\t", s.name,
-			100*s.quantile(round.delivered, 0.5), 100*s.quantile(round.delivered, 0), s.quantile(round.perPacket, 0.5), s.quantile(round.perPacket, 0))
+			100*quantile(delivered, 0.5), 100*delivered[0], quantile(cpu, 0.5), cpu[0])
 		for _, other := range sessions[1:] {
-			fmt.Fprintf(w, "%.2f\t", s.ratio(other))
+			ratios := s.ratios(other)
+			fmt.Fprintf(w, "%.2f (%.2f-%.2f)\t", quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75))
 		}
 		fmt.Fprintln(w)
 	}
 	return w.Flush()
 }
 
-func (s *session) quantile(of func(round) float64, q float64) float64 {
-	var values []float64
+// each returns a figure of each round, sorted.
+func (s *session) each(of func(round) float64) (values []float64) {
 	for _, r := range s.rounds {
 		values = append(values, of(r))
 	}
 	slices.Sort(values)
-	return values[int(q*float64(len(values)-1)+0.5)]
+	return values
 }
 
-// ratio returns the median ratio of CPU time per packet to that of another target.
-func (s *session) ratio(other *session) float64 {
-	var values []float64
+// ratios returns the CPU time per packet in ratio to that of another target, of each round,
+// sorted.
+func (s *session) ratios(other *session) (values []float64) {
 	for i, r := range s.rounds {
 		values = append(values, r.perPacket()/other.rounds[i].perPacket())
 	}
 	slices.Sort(values)
-	return values[len(values)/2]
+	return values
 }
+
+func quantile(sorted []float64, q float64) float64 { return sorted[int(q*float64(len(sorted)-1)+0.5)] }

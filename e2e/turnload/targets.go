@@ -35,9 +35,15 @@ func (t *target) pid() proc.ID { return proc.ID(t.process.PID()) }
 
 // startTargets starts the server, coturn and the forwarder. On an error it returns the targets
 // already started, which the caller must stop.
-func startTargets(ctx context.Context, dir string) (targets []*target, err error) {
-	for _, start := range []func(context.Context, string) (*target, error){startInbox, startCoturn, startForwarder} {
-		t, err := start(ctx, dir)
+func startTargets(ctx context.Context, cfg config, dir string) (targets []*target, err error) {
+	starts := []func(string) (*target, error){
+		func(dir string) (*target, error) { return buildInbox(ctx, dir) }, startForwarder, startCoturn,
+	}
+	if name, path, ok := strings.Cut(cfg.other, "="); ok {
+		starts = append(starts, func(dir string) (*target, error) { return startInbox(name, path, filepath.Join(dir, "other")) })
+	}
+	for _, start := range starts {
+		t, err := start(dir)
 		if err != nil {
 			return targets, err
 		}
@@ -80,11 +86,16 @@ const socketActivationScript = `export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES
 
 var metricsAddrPattern = regexp.MustCompile(`msg=metrics addr=(\S+)`)
 
-func startInbox(ctx context.Context, dir string) (*target, error) {
+func buildInbox(ctx context.Context, dir string) (*target, error) {
 	program, err := e2e.Build(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
+	return startInbox("inbox", program, dir)
+}
+
+// startInbox starts a build of the server, with its state in a directory.
+func startInbox(name, program, dir string) (*target, error) {
 	socket, err := udpSocket()
 	if err != nil {
 		return nil, err
@@ -98,7 +109,7 @@ func startInbox(ctx context.Context, dir string) (*target, error) {
 	c := exec.Command("/bin/sh", "-c", socketActivationScript, program, "-bind", "127.0.0.1:0", "-metrics-bind", "127.0.0.1:0",
 		"-public", "", "-state", filepath.Join(dir, "state"), "-rate", "1000000", "-burst", "1000000", "-conn-rate", "0")
 	c.ExtraFiles = []*os.File{file}
-	t := &target{name: "inbox", dial: dialTURN}
+	t := &target{name: name, dial: dialTURN}
 	var mu sync.Mutex
 	t.process, err = e2e.StartWith(c, func(line string) {
 		mu.Lock()
@@ -151,7 +162,7 @@ func (t *target) fetchCredentials() error {
 }
 
 // startCoturn starts coturn with the certificate of the server.
-func startCoturn(_ context.Context, dir string) (*target, error) {
+func startCoturn(dir string) (*target, error) {
 	program, err := exec.LookPath("turnserver")
 	if err != nil {
 		return nil, fmt.Errorf("%w: run scripts/test install", err)
@@ -172,7 +183,7 @@ func startCoturn(_ context.Context, dir string) (*target, error) {
 	return t, err
 }
 
-func startForwarder(context.Context, string) (*target, error) {
+func startForwarder(string) (*target, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err

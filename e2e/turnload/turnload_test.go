@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -41,9 +42,23 @@ func TestShortRun(t *testing.T) {
 }
 
 func TestArguments(t *testing.T) {
-	for _, args := range []string{"-clients 1", "-size 1500", "-rounds 0", "-duration 1h", "-memory 1"} {
+	for _, args := range []string{"-clients 1", "-size 1500", "-rounds 0", "-duration 1h", "-memory 1", "-transport dtls", "-other before", "-other =before"} {
 		if _, err := parse(strings.Fields(args), new(bytes.Buffer)); err == nil {
 			t.Errorf("%s: got no error, want one", args)
+		}
+	}
+}
+
+// TestServerRunsBesideTheForwarder checks that the rounds that are compared are adjacent.
+func TestServerRunsBesideTheForwarder(t *testing.T) {
+	server, forwarder := &session{target: &target{name: "server"}}, &session{target: &target{name: "forwarder"}}
+	for _, others := range []int{0, 1, 2} {
+		sessions := append([]*session{server, forwarder}, make([]*session, others)...)
+		for round := range 4 {
+			order := inOrder(sessions, round)
+			if i, j := slices.Index(order, server), slices.Index(order, forwarder); i-j != 1 && j-i != 1 {
+				t.Errorf("%d others, round %d: the server is %d and the forwarder %d", others, round, i, j)
+			}
 		}
 	}
 }

@@ -210,35 +210,18 @@ func (m *Store) appendLocked(s *shard, b *box, n *node, charged bool) error {
 
 // Next implements [inbox.Store].
 func (m *Store) Next(_ context.Context, c inbox.Claim, after uint64) (inbox.Message, error) {
-	return m.next(c, 0, after, inbox.Receiver{})
-}
-
-// next removes the messages through ack and returns the oldest above after, unless the
-// receiver is refused.
-func (m *Store) next(c inbox.Claim, ack, after uint64, r inbox.Receiver) (inbox.Message, error) {
 	s := m.shard(c.Name)
 	s.mu.Lock()
 	now := m.now()
 	b, expired := m.findOwnedLocked(s, c, now)
-	if b == nil {
-		err := s.notFoundLocked(inbox.ErrClaimEnded)
-		s.mu.Unlock()
-		m.release(expired)
-		return inbox.Message{}, err
-	}
-	s.markUsedLocked(b, now)
-	if !b.admitLocked(r) {
-		s.mu.Unlock()
-		return inbox.Message{}, inbox.ErrOtherReceiver
-	}
-	acked := b.removeThroughLocked(ack)
 	var msg inbox.Message
-	err := inbox.ErrEmpty
-	if n := b.oldestAboveLocked(after); n != nil {
-		msg, err = n.Message, nil
+	err := s.notFoundLocked(inbox.ErrClaimEnded)
+	if b != nil {
+		s.markUsedLocked(b, now)
+		msg, _, err = b.readLocked(0, after, inbox.Receiver{})
 	}
 	s.mu.Unlock()
-	m.refundAll(acked)
+	m.release(expired)
 	return msg, err
 }
 
@@ -254,14 +237,28 @@ func (m *Store) OpenPut(ctx context.Context, name string, key inbox.Key, to stri
 
 // OpenNext implements [inbox.Store].
 func (m *Store) OpenNext(
-	ctx context.Context, name string, key inbox.Key, ack uint64, r inbox.Receiver,
+	_ context.Context, name string, key inbox.Key, ack uint64, r inbox.Receiver,
 ) (inbox.Claim, inbox.Message, error) {
-	c, err := m.Open(ctx, name, key, nil)
-	if err != nil {
-		return c, inbox.Message{}, err
+	s := m.shard(name)
+	s.mu.Lock()
+	now := m.now()
+	b, expired := m.findLocked(s, name, now)
+	var c inbox.Claim
+	var msg inbox.Message
+	var acked *node
+	err := s.notFoundLocked(inbox.ErrNoInbox)
+	switch {
+	case b == nil:
+	case subtle.ConstantTimeCompare(b.key[:], key[:]) != 1:
+		err = inbox.ErrWrongKey
+	default:
+		s.markUsedLocked(b, now)
+		c = inbox.Claim{Name: b.name, Epoch: b.epoch, Receiver: r.ID}
+		msg, acked, err = b.readLocked(ack, ack, r)
 	}
-	c.Receiver = r.ID
-	msg, err := m.next(c, ack, ack, r)
+	s.mu.Unlock()
+	m.release(expired)
+	m.refundAll(acked)
 	return c, msg, err
 }
 

@@ -178,6 +178,20 @@ func (b *box) push(n *node) {
 	b.bytes += n.size()
 }
 
+// readLocked removes the messages through ack, which it returns as a list, and returns the oldest
+// above after, unless the receiver is refused.
+func (b *box) readLocked(ack, after uint64, r inbox.Receiver) (msg inbox.Message, acked *node, err error) {
+	if !b.admitLocked(r) {
+		return msg, nil, inbox.ErrOtherReceiver
+	}
+	acked = b.removeThroughLocked(ack)
+	n := b.oldestAboveLocked(after)
+	if n == nil {
+		return msg, acked, inbox.ErrEmpty
+	}
+	return n.Message, acked, nil
+}
+
 // oldestAboveLocked returns the oldest message with an ID above after, or nil.
 // An ID that was not given yet reads from the oldest.
 func (b *box) oldestAboveLocked(after uint64) *node {

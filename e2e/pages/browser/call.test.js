@@ -289,3 +289,18 @@ test('a refused picture starts on a press', {skip}, async () => {
   await ben.close();
 });
 
+
+test('at 400 % zoom the page scrolls in one direction, and no control covers another', {skip}, async () => {
+  const device = await Device.create(browser, server.origin, {viewport: {width: 320, height: 256}});
+  const page = await device.open('/call.html');
+  await waitForTitle(page, 'Waiting for the other device');
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 320);
+  for (const selector of ['#microphone-button', '#hang-up', '#camera', '.code-input', '.code-row button']) {
+    const element = page.locator(selector);
+    await element.scrollIntoViewIfNeeded();
+    const box = await element.boundingBox();
+    assert.ok(box && box.x >= 0 && box.x + box.width <= 320, `${selector}: ${JSON.stringify(box)}`);
+    await element.click({trial: true}); // fails if another element is on top
+  }
+  await device.close();
+});

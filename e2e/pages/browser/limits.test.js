@@ -102,14 +102,13 @@ for (const [flags, maxNotFound] of /** @type {[string[], number][]} */ ([
   }));
 }
 
-// The first page needs about 35 requests. The second gets its HTML, its style sheet and
-// reload-on-error.js at once, but not all modules.
 test('two requests per second: the pages load and the call connects automatically', {skip, timeout: 220_000}, () =>
   withServer(['-rate', '2', '-burst', '40'], async (ann, ben) => {
     ann.allowError(/status of 429/);
     ben.allowError(/status of 429/);
     const screen = await ann.open('/receive.html');
     await waitForTitle(screen, 'Waiting for the camera');
+    await ben.context.route('**/bundles/send.js', useUpRate, {times: 1});
     const camera = await ben.open(await sharedLink(screen));
     await waitForTitle(camera, 'This page did not load completely');
     await waitForCountdown(camera);
@@ -156,6 +155,13 @@ test('a page whose scripts fail to load shows a hint after a delay', {skip}, () 
     assert.ok(!visible || age > 5_000, `the hint is visible after ${age} ms, want more than 5000`);
     await hint.waitFor();
   }));
+
+/** Repeats a request until the server rejects it. @param {import('playwright-core').Route} route */
+async function useUpRate(route) {
+  let response;
+  do response = await route.fetch(); while (response.ok());
+  await route.fulfill({response});
+}
 
 /** @param {Page} page */
 async function waitForCountdown(page) {

@@ -172,3 +172,63 @@ test('two pages that open a call at the same moment get different sides, and kee
   const third = await devices[2].open(link);
   assert.deepEqual(await slotsOf([third]), [slots[0]], 'a page that was closed leaves its side at once');
 });
+
+test('a duplicate of a waiting call page leaves the other side to another device', {skip}, async () => {
+  const [ann, ben] = devices;
+  const original = await ann.open('/call.html');
+  await waitForTitle(original, 'Waiting for the other device');
+  const opened = ann.context.waitForEvent('page');
+  await original.evaluate(() => void window.open(location.href)); // with a copy of sessionStorage, as a duplicated tab
+  const duplicate = await opened;
+  await waitForTitle(duplicate, 'Waiting for the other device');
+  await waitForTitle(original, 'Opened in another tab');
+  const other = await ben.open(duplicate.url());
+  await Promise.all([waitForPicture(duplicate), waitForPicture(other)]);
+  await waitForTitle(original, 'Opened in another tab');
+});
+
+test('two devices that have remembered the same side of a call see each other', {skip}, async () => {
+  const [ann, ben] = devices;
+  const made = await ann.open('/call.html');
+  const {origin, hash} = new URL(made.url());
+  await made.close();
+  const [id, secret] = hash.slice(1).split('.');
+  const rooms = JSON.stringify([{id, secret, page: 'call', name: 'Kitchen', used: 1, slot: 'a'}]);
+  const pages = [];
+  for (const device of [ann, ben]) {
+    device.allowError(otherReceiver);
+    const page = await device.open('/robots.txt');
+    await page.evaluate(kept => localStorage.setItem('inbox.rooms', kept), rooms);
+    pages.push(page);
+  }
+  await Promise.all(pages.map(page => page.goto(`${origin}/call.html${hash}`)));
+  await Promise.all(pages.map(page => waitForTitle(page, 'Connected'))); // one of them has loaded again
+  await Promise.all(pages.map(page => waitForPicture(page)));
+});
+
+test('a device that was replaced without notice closes its page, and the call goes on', {skip}, async () => {
+  const [ann, ben, cleo] = devices;
+  cleo.allowError(otherReceiver);
+  await ann.context.addInitScript(() => {
+    const {fetch} = window;
+    window.fetch = async (url, options) => {
+      const response = await fetch(url, options);
+      if ('dead' in window && options?.method === 'GET') await new Promise(() => {}); // the answer is lost
+      return response;
+    };
+  });
+  const stale = await ann.open('/call.html');
+  await waitForTitle(stale, 'Waiting for the other device');
+  const second = await ben.open(stale.url());
+  await waitForPicture(second);
+  await stale.evaluate(() => void Object.assign(window, {dead: true}));
+  const third = await cleo.open(stale.url());
+  await third.getByRole('button', {name: 'Take the place of the first device'}).click();
+  await waitForPicture(third);
+  const refused = ann.context.waitForEvent('response', response => response.request().method() === 'DELETE');
+  await stale.evaluate(() => dispatchEvent(new PageTransitionEvent('pagehide'))); // as the page closes
+  assert.equal((await refused).status(), 409);
+  ann.allowError(otherReceiver);
+  await waitForPicture(third);
+  await waitForTitle(second, 'Connected');
+});

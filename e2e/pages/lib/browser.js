@@ -215,9 +215,10 @@ export async function waitForPicture(page, timeout = 20_000) {
   assert.fail(`no moving picture after ${timeout} ms: ${JSON.stringify(last)}, the notice is «${title}»`);
 }
 
-/** Runs in the page: returns the state and the decoded frames of its newest connection. */
+/** Runs in the page: returns the state and the decoded frames of its newest connection that is not closed. */
 export async function decodedFrames() {
-  const connection = /** @type {any} */ (window).connections.at(-1);
+  const open = /** @type {any} */ (window).connections.filter((/** @type {any} */ {connectionState}) => connectionState !== 'closed');
+  const connection = open.at(-1); // the page closes those of its probes
   if (!connection) return {frames: 0, connection: 'none'};
   let frames = 0;
   for (const entry of (await connection.getStats()).values()) {

@@ -11,6 +11,9 @@ export const publicURL = new URL('../../../public/', import.meta.url);
 /** The names of all HTML files of the pages. */
 export const htmlNames = readdirSync(publicURL).filter(name => name.endsWith('.html'));
 
+/** @param {string} name a file of public/ */
+export const readPublic = name => readFileSync(new URL(name, publicURL), 'utf8');
+
 const voidElements = new Set(['br', 'circle', 'hr', 'img', 'input', 'link', 'meta', 'path', 'rect', 'source', 'wbr']);
 const entities = /** @type {Record<string, string>} */ ({amp: '&', lt: '<', gt: '>', quot: '"', nbsp: '\u00a0', shy: '\u00ad'});
 
@@ -74,7 +77,7 @@ export class Element {
  * @param {string} name a file of public/
  */
 export function parsePage(name) {
-  return parse(readFileSync(new URL(name, publicURL), 'utf8'));
+  return parse(readPublic(name));
 }
 
 /** @param {string} html */

@@ -2,8 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {htmlNames, parsePage} from '../lib/html.js';
-import {readPublic} from '../lib/preloads.js';
+import {htmlNames, parsePage, readPublic} from '../lib/html.js';
 
 /** The value of a custom property in a colour scheme. @param {string} name @param {'light' | 'dark'} scheme */
 function property(name, scheme) {

@@ -316,7 +316,7 @@ test('release ends the requests and deletes the mailbox, also when the page clos
   assert.equal(requests[0].signal?.aborted, true);
   assert.equal(requests[1].keepalive, true);
   assert.equal(requests[1].signal, undefined);
-  assert.equal(urls[1], 'http://localhost/inbox');
+  assert.equal(urls[1], `http://localhost/inbox?client=${new URL(urls[0]).searchParams.get('client')}`);
   assert.equal(new Headers(requests[1].headers).get('Authorization'), inbox.authorization);
   assert.equal(inbox.status, 'closed');
   assert.equal(errors, 0);

@@ -6,8 +6,7 @@
 import assert from 'node:assert/strict';
 import {existsSync} from 'node:fs';
 import {test} from 'node:test';
-import {htmlNames, parsePage, publicURL} from '../lib/html.js';
-import {importTree, importsOf, pageModules, readPublic, wantedPreloads} from '../lib/preloads.js';
+import {htmlNames, parsePage, publicURL, readPublic} from '../lib/html.js';
 
 /**
  * Returns the files that an HTML file names, as names in public/.
@@ -26,24 +25,17 @@ function named(page, element, attribute, rels) {
 for (const name of htmlNames) {
   const page = parsePage(name);
 
-  test(`${name} preloads its modules`, () => {
-    assert.deepEqual(named(page, 'link', 'href', ['modulepreload']), wantedPreloads(page),
-      'run node lib/preloads.js --write in e2e/pages');
+  test(`${name} loads its code as one module`, () => {
+    const modules = page.querySelectorAll('script').filter(script => script.getAttribute('type') === 'module');
+    assert.deepEqual(modules.map(script => script.getAttribute('src')?.replace(/^\//, '')), [`bundles/${name.replace('.html', '.js')}`]);
   });
 
   test(`${name} is two requests deep`, () => {
-    const first = new Set([...named(page, 'script', 'src'), ...named(page, 'link', 'href', ['stylesheet', 'modulepreload', 'icon', 'manifest'])]);
+    const first = new Set([...named(page, 'script', 'src'), ...named(page, 'link', 'href', ['stylesheet', 'icon', 'manifest'])]);
     for (const file of first) {
       assert.ok(existsSync(new URL(file, publicURL)), `${file} is missing`);
       for (const child of secondLevel(file)) assert.ok(first.has(child), `${file} requests ${child}, which the page does not name`);
     }
-  });
-
-  test(`${name} loads its style sheet before its modules`, () => {
-    const links = page.querySelectorAll('link').map(link => link.getAttribute('rel'));
-    const stylesheet = links.indexOf('stylesheet');
-    assert.ok(stylesheet >= 0, 'a style sheet');
-    assert.ok(!links.slice(0, stylesheet).includes('modulepreload'), 'modulepreload before the style sheet');
   });
 }
 
@@ -52,14 +44,7 @@ for (const name of htmlNames) {
  * @param {string} name
  */
 function secondLevel(name) {
-  if (name.endsWith('.js')) return importsOf(name);
+  if (name.endsWith('.js')) return [...readPublic(name).matchAll(/^(?:import|export)\b.*?["'](\..*?)["']/gm)].map(([, path]) => path);
   if (!name.endsWith('.css')) return [];
   return [...readPublic(name).matchAll(/url\(["']?(?!data:)([^"')]+)|@import\s+["']([^"']+)/g)].map(([, a, b]) => a ?? b);
 }
-
-test('imports are found', () => {
-  assert.deepEqual(importsOf('room.js').filter(name => !existsSync(new URL(name, publicURL))), []);
-  const modules = htmlNames.flatMap(name => pageModules(parsePage(name))).flatMap(name => [...importTree(name)]);
-  for (const name of ['inbox.js', 'peer.js', 'session.js']) assert.ok(modules.includes(name), name);
-  assert.ok(importTree('share.js').has('third-party/uqr.js'));
-});

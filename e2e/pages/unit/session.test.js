@@ -493,3 +493,21 @@ test('a side that has not started accepts no call', async () => {
   await b.endpoint.onMessage({kind: 'signal', page: a.endpoint.page, to: b.endpoint.page, signal});
   assert.equal(b.peers.length, 0);
 });
+
+test('messages whose page or live is of the wrong type are dropped, and the next ones are handled', async () => {
+  const {endpoint, inbox} = makeEndpoint(ReceivingEndpoint, new FakeServer());
+  const receive = async (/** @type {any} */ data) => {
+    inbox.dispatchEvent(new CustomEvent('message', {detail: {from: 's', data}}));
+    await flushPromises();
+  };
+  for (const page of [{}, [], 7, true, '', 'x'.repeat(65), JSON.parse('{"__proto__": {"length": 1}}')]) {
+    await receive({kind: 'hello', page, live: true});
+    assert.equal(endpoint.remotePage, '', JSON.stringify(page));
+  }
+  for (const data of [null, 'hello', [], {kind: '__proto__', page: 'p1'}, {kind: 'signal', page: 'p1', signal: 'x'}]) await receive(data);
+  assert.equal(endpoint.remotePage, '');
+  await receive({kind: 'hello', page: 'p1', live: 'yes'});
+  assert.equal(endpoint.remotePage, 'p1');
+  assert.equal(endpoint.remoteLive, false);
+  assert.equal(endpoint.state, 'present');
+});

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {SlotMemory, takeFreeSlot, takeSlot} from '../../../public/slots.js';
+import {SlotMemory, retryFreeSlot, takeFreeSlot, takeSlot} from '../../../public/slots.js';
 
 /** @typedef {import('../../../public/room.js').Slot} Slot */
 
@@ -61,4 +61,28 @@ test('a slot is remembered for its room, and works without storage', () => {
   const blocked = new SlotMemory('room', () => { throw new DOMException('', 'SecurityError'); });
   blocked.set('a');
   assert.equal(blocked.get(), null);
+});
+
+test('attempts to take a free slot do not pile up while the server cannot be reached', async t => {
+  t.mock.timers.enable({apis: ['setInterval']});
+  /** @type {((free: boolean) => void)[]} */
+  const answers = [];
+  const createInbox = async () => /** @type {any} */ ({start: () => new Promise(resolve => answers.push(resolve)), close: () => {}});
+  /** @type {(string | undefined)[]} */
+  const places = [];
+  const stop = retryFreeSlot(createInbox, place => places.push(place?.slot), 1000);
+  const next = async (/** @type {number} */ milliseconds) => {
+    t.mock.timers.tick(milliseconds);
+    await new Promise(resolve => setImmediate(resolve));
+  };
+  for (let i = 0; i < 5; i++) await next(1000);
+  assert.equal(answers.length, 1);
+  answers[0](true);
+  await next(0);
+  assert.deepEqual(places, ['b']);
+  await next(1000);
+  assert.equal(answers.length, 2);
+  stop();
+  await next(5000);
+  assert.equal(answers.length, 2);
 });

@@ -58,7 +58,11 @@ func (s *Scanner) Add(p []byte) {
 			}
 			continue
 		}
-		line, rest, ended := bytes.Cut(p, []byte{'\n'})
+		line, rest := p, []byte(nil)
+		end := bytes.IndexByte(p, '\n')
+		if end >= 0 {
+			line, rest = p[:end], p[end+1:]
+		}
 		if s.lineBytes < longestScanned {
 			copy(s.start[s.lineBytes:], line)
 		}
@@ -70,7 +74,7 @@ func (s *Scanner) Add(p []byte) {
 		}
 		s.lineBytes += int64(len(line))
 		s.Bytes += int64(len(p) - len(rest))
-		if p = rest; ended {
+		if p = rest; end >= 0 {
 			s.endLine()
 		}
 	}
@@ -125,6 +129,9 @@ func (s *Scanner) headerLine(line []byte) {
 
 // field notes the fields that give the length of the body.
 func (s *Scanner) field(line []byte) {
+	if first := line[0] | 0x20; first != 'c' && first != 't' {
+		return // as most
+	}
 	name, value, ok := bytes.Cut(line, []byte{':'})
 	switch {
 	case !ok:

@@ -21,15 +21,23 @@ const (
 	Serve      Command = iota
 	Help               // inbox help, or -h
 	Doctor             // inbox doctor
+	Health             // inbox health
+	Setup              // inbox setup
 	ShowConfig         // inbox config
+	ShowStatus         // inbox status
 	Version            // inbox version, or -version
 )
 
 // commands are the first words of a command line.
-var commands = map[string]Command{"help": Help, "doctor": Doctor, "config": ShowConfig, "version": Version}
+var commands = map[string]Command{
+	"help": Help, "doctor": Doctor, "health": Health, "setup": Setup,
+	"config": ShowConfig, "status": ShowStatus, "version": Version,
+}
 
 // Commands returns the names of the commands, in the order of the help text.
-func Commands() []string { return []string{"config", "doctor", "help", "version"} }
+func Commands() []string {
+	return []string{"config", "doctor", "health", "help", "setup", "status", "version"}
+}
 
 // serveWords are first words by which other programs start a server.
 var serveWords = []string{"serve", "server", "start", "run"}

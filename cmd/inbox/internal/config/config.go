@@ -92,6 +92,9 @@ type Address struct {
 	From   string // source of the value; empty: the default
 }
 
+// IsFromCommandLine reports whether the address is given on the command line.
+func (a Address) IsFromCommandLine() bool { return a.From == fromCommandLine }
+
 func (a Address) isUnix() bool { return strings.HasPrefix(a.Value, "unix:") }
 
 // ACME configures how certificates are ordered. The names are those of [acme.Config].

@@ -24,6 +24,9 @@ func (o *Options) parseEnvFile() error {
 	return o.parseAssignments(o.envFile, text)
 }
 
+// EnvFile returns the path of the -env-file, or "" without one.
+func (o *Options) EnvFile() string { return o.envFile }
+
 // parseAssignments parses the text of an environment file. The last assignment of a variable
 // counts, as for systemd and Docker.
 func (o *Options) parseAssignments(file, text string) error {

@@ -30,7 +30,7 @@ func TestEnvironmentFile(t *testing.T) {
 	o := defaultOptions()
 	for _, g := range o.groups {
 		g.flags.VisitAll(func(f *flag.Flag) {
-			if !o.settable(f.Name) || f.Name == "config" || g.title == "Only for inbox doctor" {
+			if !o.settable(f.Name) || f.Name == "config" || g.title == doctorGroup || g.title == setupGroup {
 				return
 			}
 			name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))

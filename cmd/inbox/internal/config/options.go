@@ -47,6 +47,7 @@ type Options struct {
 	metricsHosts            string
 	version                 bool
 	asJSON, renewTest       bool
+	dryRun                  bool
 
 	acme struct { // the CA, and how certificates are ordered
 		engine, challenge, profile string
@@ -72,8 +73,11 @@ type optionGroup struct {
 	flags *flag.FlagSet
 }
 
-// doctorGroup is the group of options that other commands reject.
-const doctorGroup = "Only for inbox doctor"
+// Groups of options that other commands reject.
+const (
+	doctorGroup = "Only for inbox doctor"
+	setupGroup  = "Only for inbox setup"
+)
 
 // table is the table of all options: name, default and help, in the order of -h. A word
 // in back quotes in the help text names the value. It sets all options to their defaults.
@@ -88,6 +92,7 @@ func (o *Options) table() []optionGroup {
 		{"Reverse proxy", o.proxyFlags()},
 		{"Operation", o.operationFlags()},
 		{doctorGroup, o.doctorFlags()},
+		{setupGroup, o.setupFlags()},
 	}
 }
 
@@ -252,8 +257,8 @@ func (o *Options) operationFlags() *flag.FlagSet {
 	fs.StringVar(&o.state, "state", "", "`directory` for data that survives a restart: certificates, the "+
 		"secret for password hashes and, while no server runs, the mailboxes; empty for $STATE_DIRECTORY, "+
 		"or else the user's state directory")
-	fs.StringVar(&o.metricsBind, "metrics-bind", "", "`address` and port for Prometheus metrics, "+
-		"certificate status and profiling; do not expose it publicly; empty to disable")
+	fs.StringVar(&o.metricsBind, "metrics-bind", "", "`address` and port for the operator's page, "+
+		"inbox status, Prometheus metrics and profiling; do not expose it publicly; empty to disable")
 	fs.StringVar(&o.metricsHosts, "metrics-hosts", "", "comma-separated host `names` that metrics requests "+
 		"can use, in addition to IP addresses and localhost")
 	fs.StringVar(&o.file, "config", "", "configuration `file` with one option per line, as in "+
@@ -272,6 +277,12 @@ func (o *Options) doctorFlags() *flag.FlagSet {
 	fs.BoolVar(&o.asJSON, "json", false, "print the findings as JSON")
 	fs.BoolVar(&o.renewTest, "renew-test", false, "order a test certificate from the staging environment or "+
 		"from -acme-ca and discard it; a server that uses the same state directory keeps running")
+	return fs
+}
+
+func (o *Options) setupFlags() *flag.FlagSet {
+	fs := newFlagSet()
+	fs.BoolVar(&o.dryRun, "dry-run", false, "check the machine and print what would be changed; only on the command line")
 	return fs
 }
 
@@ -296,8 +307,8 @@ func defaultOptions() *Options {
 const envPrefix = "INBOX_"
 
 // settable reports whether name is an option that the environment or a file can set.
-// version is not: it is a command, and container images commonly set INBOX_VERSION. Neither is
-// env-file, which stands for the environment.
+// version is not: it is a command, and container images commonly set INBOX_VERSION. Neither are
+// env-file, which stands for the environment, and dry-run.
 func (o *Options) settable(name string) bool {
-	return o.flags.Lookup(name) != nil && name != "version" && name != "env-file"
+	return o.flags.Lookup(name) != nil && name != "version" && name != "env-file" && name != "dry-run"
 }

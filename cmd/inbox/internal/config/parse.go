@@ -12,7 +12,7 @@ import (
 
 // Parse reads the options from a command line, an environment, the -env-file and the -config
 // file, in this order of precedence. Every error is a usage error; several are joined, one line
-// each. With the commands [Help] and [Version], only the command line is read.
+// each. With the commands [Help], [Setup] and [Version], only the command line is read.
 func Parse(args, environ []string) (*Options, error) {
 	o := defaultOptions()
 	args = o.parseCommand(args)
@@ -24,7 +24,7 @@ func Parse(args, environ []string) (*Options, error) {
 	if o.version {
 		o.Command = Version
 	}
-	if o.Command != Help && o.Command != Version {
+	if o.Command != Help && o.Command != Setup && o.Command != Version {
 		errs = append(errs, o.parseEnviron(environ), o.parseEnvFile(), o.parseFile())
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -12,7 +12,7 @@ func Resolve(o *Options, facts Facts) (*Config, error) {
 	r := &resolver{o, facts, &Config{}}
 	var errs []error
 	for _, step := range []func() error{
-		r.checkDoctor, r.checkQueue, r.resolvePoll, r.resolveDomains, r.resolveMetrics, r.resolveBind, r.resolveProxies,
+		r.checkCommand, r.checkQueue, r.resolvePoll, r.resolveDomains, r.resolveMetrics, r.resolveBind, r.resolveProxies,
 		r.resolveOrigins, r.resolveICE, r.resolveStore, r.resolveTURN, r.resolveFiles,
 	} {
 		errs = append(errs, step())
@@ -27,18 +27,18 @@ func Resolve(o *Options, facts Facts) (*Config, error) {
 	return r.c, nil
 }
 
-func (r *resolver) checkDoctor() error {
+// checkCommand rejects options of other commands.
+func (r *resolver) checkCommand() error {
 	r.c.Doctor.JSON, r.c.Doctor.RenewTest = r.o.asJSON, r.o.renewTest
-	if r.o.Command == Doctor {
-		return nil
-	}
-	check := func(name string, given bool) error {
-		if !given {
+	check := func(name string, given bool, command Command, why string) error {
+		if !given || r.o.Command == command {
 			return nil
 		}
-		return r.o.optionError(name, errors.New("applies only to the doctor: inbox doctor -"+name))
+		return r.o.optionError(name, errors.New(why+" -"+name))
 	}
-	return errors.Join(check("json", r.o.asJSON), check("renew-test", r.o.renewTest))
+	const onlyDoctor = "applies only to the doctor: inbox doctor"
+	return errors.Join(check("json", r.o.asJSON, Doctor, onlyDoctor), check("renew-test", r.o.renewTest, Doctor, onlyDoctor),
+		check("dry-run", r.o.dryRun, Setup, "applies only to the set-up: inbox setup"))
 }
 
 func (r *resolver) resolveLog() {

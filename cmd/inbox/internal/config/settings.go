@@ -24,7 +24,7 @@ func Settings(o *Options, c *Config, getenv func(name string) string) []Setting 
 	var all []Setting
 	derived := derivedValues(o, c, getenv)
 	for _, g := range o.groups {
-		if g.title == doctorGroup {
+		if g.title == doctorGroup || g.title == setupGroup {
 			continue
 		}
 		g.flags.VisitAll(func(f *flag.Flag) {

@@ -19,7 +19,7 @@ var synonyms = map[string]string{
 	"proxy": "trusted-proxies", "proxies": "trusted-proxies", "real-ip": "client-header", "metrics": "metrics-bind", "metrics-addr": "metrics-bind",
 	"metrics-port": "metrics-bind", "memory": "max-memory", "connections": "max-conns", "max-connections": "max-conns",
 	"debug": "log-level", "verbose": "log-level", "verbosity": "log-level", "loglevel": "log-level", "log": "log-level", "ttl": "inbox-timeout",
-	"v": "version", "conf": "config", "config-file": "config", "environment-file": "env-file", "dry-run": "rate-dry-run",
+	"v": "version", "conf": "config", "config-file": "config", "environment-file": "env-file",
 }
 
 // nearestOption returns the option that a misspelled name means, or "": its synonym, or the

@@ -15,7 +15,7 @@ func TestEveryOptionHasEffectOrWarns(t *testing.T) {
 		inbox-timeout inbox-capacity cleanup-interval long-polling
 		store store-file store-ca store-key-file store-replicas
 		max-body-size max-header-size max-inboxes max-queued-bytes max-memory max-conns max-conns-per-ip conn-rate rate
-		trusted-proxies proxy-protocol state metrics-bind config env-file log-format log-level version json renew-test`)
+		trusted-proxies proxy-protocol state metrics-bind config env-file log-format log-level version json renew-test dry-run`)
 	for _, condition := range noEffect {
 		considered = append(considered, condition.options...)
 	}

@@ -26,25 +26,26 @@ func NewClientResolver(clientIP *ratelimit.ClientIP, key []byte) *ClientResolver
 
 // Addr returns the client's address, as [ratelimit.ClientIP.Addr] does.
 func (c *ClientResolver) Addr(r *http.Request) netip.Addr {
-	addr, _ := c.client(r)
+	addr, _ := c.client(r, infoOf(r))
 	return addr
 }
 
 // Payer returns the client and network whose quotas the request counts against, as
 // [ratelimit.Payer] does.
 func (c *ClientResolver) Payer(r *http.Request) inbox.Payer {
-	addr, info := c.client(r)
-	if info == nil {
+	info := infoOf(r)
+	addr, single := c.client(r, info)
+	if !single {
 		return c.payerFor(addr)
 	}
 	return info.payer
 }
 
-// client returns the address, and the connection's information if it has one client.
-func (c *ClientResolver) client(r *http.Request) (netip.Addr, *Info) {
-	info := infoOf(r)
+// client returns the address, and whether the connection, whose information can be nil, is known
+// to have a single client.
+func (c *ClientResolver) client(r *http.Request, info *Info) (addr netip.Addr, single bool) {
 	if info == nil {
-		return c.clientIP.Addr(r), nil
+		return c.clientIP.Addr(r), false
 	}
 	info.once.Do(func() {
 		info.isProxy = c.clientIP.TrustsPeer(r.RemoteAddr)
@@ -52,9 +53,9 @@ func (c *ClientResolver) client(r *http.Request) (netip.Addr, *Info) {
 		info.payer = c.payerFor(info.addr)
 	})
 	if info.isProxy {
-		return c.clientIP.Addr(r), nil
+		return c.clientIP.Addr(r), false
 	}
-	return info.addr, info
+	return info.addr, true
 }
 
 func (c *ClientResolver) payerFor(addr netip.Addr) inbox.Payer {
@@ -70,10 +71,12 @@ func (c *ClientResolver) ShouldRecordOwner(r *http.Request, name string, interva
 	if info == nil {
 		return true
 	}
-	if c.IsRecordedOwner(r, name, interval) {
+	addr, _ := c.client(r, info)
+	now := time.Since(c.start)
+	if last := info.lastOwner.Load(); last != nil && last.is(name, addr, now-interval) {
 		return false
 	}
-	info.lastOwner.Store(&ownerSeen{name, c.Addr(r), time.Since(c.start)})
+	info.lastOwner.Store(&ownerSeen{name, addr, now})
 	return true
 }
 
@@ -84,6 +87,7 @@ func (c *ClientResolver) IsRecordedOwner(r *http.Request, name string, ttl time.
 	if info == nil {
 		return false
 	}
+	addr, _ := c.client(r, info)
 	last := info.lastOwner.Load()
-	return last != nil && last.name == name && last.addr == c.Addr(r) && time.Since(c.start)-last.at < ttl
+	return last != nil && last.is(name, addr, time.Since(c.start)-ttl)
 }

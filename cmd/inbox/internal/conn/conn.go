@@ -73,3 +73,8 @@ type ownerSeen struct {
 	addr netip.Addr
 	at   time.Duration // since the resolver was created
 }
+
+// is reports whether the client was seen as the owner of the name after a time.
+func (o *ownerSeen) is(name string, addr netip.Addr, after time.Duration) bool {
+	return o.name == name && o.addr == addr && o.at > after
+}

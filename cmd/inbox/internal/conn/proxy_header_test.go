@@ -138,3 +138,41 @@ func FuzzProxyHeader(f *testing.F) {
 		}
 	})
 }
+
+// TestLocalHeader checks what a loopback peer that is not trusted can send: only a header that
+// names no client.
+func TestLocalHeader(t *testing.T) {
+	for sent, want := range map[string]string{
+		LocalHeader + "hello":                         "hello",
+		LocalHeader[:15]:                              "",
+		"PROXY TCP4 192.0.2.1 127.0.0.1 1 2\r\nhello": "",
+		LocalHeader[:12] + "\x21\x11\x00\x0c\xc6\x33\x64\x09\x7f\x00\x00\x01\x04\xd2\x0b\xb8hello": "",
+		"GET / HTTP/1.1\r\n\r\n": "",
+	} {
+		client, server := net.Pipe()
+		inner := &fixedListener{conns: []net.Conn{failingCloser{server, "127.0.0.1:3"}}}
+		refused := 0
+		l := ProxyListener(inner, &ratelimit.ClientIP{}, func(net.Addr, []byte) {}, func(net.Addr) { refused++ })
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for i := range sent {
+				client.Write([]byte{sent[i]})
+			}
+			client.Close()
+		}()
+		got, err := io.ReadAll(c)
+		if string(got) != want || want == "" && err == nil {
+			t.Errorf("%q: got %q and %v, want %q", sent, got, err, want)
+		}
+		if wantRefused := want == "" && sent != LocalHeader[:15]; (refused > 0) != wantRefused {
+			t.Errorf("%q: got %d refusals", sent, refused)
+		}
+		if want != "" && c.RemoteAddr().String() != "127.0.0.1:3" {
+			t.Errorf("got the address %v, want that of the peer", c.RemoteAddr())
+		}
+		c.Close()
+	}
+}

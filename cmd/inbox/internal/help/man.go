@@ -37,7 +37,7 @@ func Man() string {
 	m.line(`.TH INBOX 1 "" "inbox" "User Commands"`)
 	m.section("NAME", "inbox - WebRTC signaling server\n")
 	m.section("SYNOPSIS", "")
-	for _, synopsis := range []string{"", "config", "doctor"} {
+	for _, synopsis := range []string{"", "config", "doctor", "health", "setup", "status"} {
 		m.line(strings.TrimSpace(".B inbox " + synopsis))
 		m.line("[\\fIOPTION\\fR...]\n.br")
 	}

@@ -27,7 +27,7 @@ func TestManIsInStep(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		".SS inbox config\n", ".SS inbox doctor\n", ".SH EXAMPLES\n", ".SH UNITS\n", ".SH ENVIRONMENT\n", ".SH FILES\n", ".SH SIGNALS\n", ".SH EXIT STATUS\n",
+		".SS inbox config\n", ".SS inbox doctor\n", ".SS inbox status\n", ".SH EXAMPLES\n", ".SH UNITS\n", ".SH ENVIRONMENT\n", ".SH FILES\n", ".SH SIGNALS\n", ".SH EXIT STATUS\n",
 		"/etc/inbox/inbox.env", "INBOX_INBOX_TIMEOUT=2m", `inbox \-domain example.org \-email me@example.org`,
 	} {
 		if !strings.Contains(page, want) {

@@ -23,10 +23,9 @@ Check options, ports and DNS before the first start:
 
   inbox doctor -domain example.org -email me@example.org
 
-As a service, from the package: set INBOX_DOMAIN and INBOX_EMAIL in
-/etc/inbox/inbox.env, then run
+As a service, from the package, as root:
 
-  systemctl enable --now inbox
+  inbox setup
 `
 
 const configText = `inbox config [OPTION...] prints each option with the value in force and the
@@ -53,6 +52,57 @@ Before the first start:
 With the options of the service, as root:
 
   inbox doctor -env-file /etc/inbox/inbox.env -state /var/lib/inbox
+`
+
+const healthText = `inbox health [OPTION...] asks a server on this machine whether it answers: it
+requests /healthz at the address of -bind, over the loopback interface, or at
+the socket that systemd holds. The certificate is not verified. The exit code
+is 0 or 1, after at most three seconds.
+
+Without options, it asks the server that runs on this machine, with the options
+of that process. This is the health check of the container image.
+
+The service, as root:
+
+  inbox health -env-file /etc/inbox/inbox.env
+
+A server that has no certificate yet is healthy, because it answers. /readyz
+tells whether it is ready.
+`
+
+const setupText = `inbox setup [OPTION...] configures and starts the service of the package, as
+root. It asks for the host name and the e-mail address, or takes -domain and
+-email. Then the doctor checks the machine. If it finds no failure, setup writes
+/etc/inbox/inbox.env, starts the service and waits up to three minutes for the
+certificate. Other options are written, too. Other lines of the file stay as
+they are, and a backup is kept beside it. It can be repeated:
+
+  inbox setup
+  inbox setup -domain example.org -email me@example.org
+
+To see what it would do:
+
+  inbox setup -domain example.org -email me@example.org -dry-run
+
+It enables the metrics at 127.0.0.1:9091, unless INBOX_METRICS_BIND is set.
+
+The exit code is 1 if the doctor finds a failure or a certificate is missing,
+and 2 if the package is not installed or an option is wrong.
+`
+
+const statusText = `inbox status [OPTION...] prints the state of the server on this machine:
+certificates, load, refusals, relay and the last warnings of the log. It asks
+the listener of -metrics-bind, which a server without that option does not have.
+The exit code is 0 if the server answers, 1 if it does not, and 2 without
+-metrics-bind.
+
+With the options of the service:
+
+  inbox status -env-file /etc/inbox/inbox.env
+
+Colours are used on a terminal only, and not if NO_COLOR is set. A browser shows
+the same at the address of -metrics-bind, and a script reads it there at
+/status.json.
 `
 
 const versionText = `inbox version, or inbox -version, prints one line: version, commit, time of the
@@ -108,7 +158,8 @@ Other variables:
   STATE_DIRECTORY  the state directory without -state; systemd sets it
   XDG_STATE_HOME   the user's state directory; without it, ~/.local/state
   HTTPS_PROXY      a proxy for requests to the CA
-  TERM             dumb: no QR code
+  TERM             dumb: no QR code and no colours
+  NO_COLOR         any value: no colours
   NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS, JOURNAL_STREAM
                    set by systemd
 `
@@ -142,7 +193,8 @@ Signals within one second count as one.
 
 const exitText = `  0  stopped by a signal; or the command succeeded
   1  the server could not start, failed while serving, or could not save the
-     mailboxes; or the doctor found a problem
+     mailboxes; the doctor or setup found a problem; the server is not healthy;
+     or no server answered inbox status
   2  a wrong command, option or value
 `
 
@@ -166,9 +218,8 @@ the watchdog.
 
 const allText = `Usage: inbox [COMMAND] [OPTION...]
 
-Commands are config, doctor, help and version; without one, the server starts.
-Times, sizes and bit rates can have units, such as 5m, 64MiB and 2Gbit/s; see
-inbox help units. Every option can also be set in the environment
-(-inbox-timeout as INBOX_INBOX_TIMEOUT) or in a file; see inbox help
-environment.
+Without a command, the server starts; inbox help lists the commands. Times,
+sizes and bit rates can have units, such as 5m, 64MiB and 2Gbit/s; see inbox
+help units. Every option can also be set in the environment (-inbox-timeout as
+INBOX_INBOX_TIMEOUT) or in a file; see inbox help environment.
 `

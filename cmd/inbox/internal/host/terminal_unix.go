@@ -22,3 +22,16 @@ func TerminalColumns(f *os.File) (columns int) {
 	})
 	return columns
 }
+
+// IsTerminal reports whether the file is a terminal.
+func IsTerminal(f *os.File) (is bool) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_, err := unix.IoctlGetWinsize(int(fd), unix.TIOCGWINSZ)
+		is = err == nil
+	})
+	return is
+}

@@ -18,3 +18,6 @@ func TerminalColumns(f *os.File) int {
 	}
 	return int(info.Window.Right - info.Window.Left + 1)
 }
+
+// IsTerminal reports whether the file is a terminal that understands escape sequences.
+func IsTerminal(f *os.File) bool { return TerminalColumns(f) > 0 }

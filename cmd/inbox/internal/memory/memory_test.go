@@ -3,6 +3,7 @@ package memory
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"testing"
 )
@@ -79,4 +80,17 @@ func TestSetLimit(t *testing.T) {
 			t.Errorf("%+v: got memory limit %d, GC percentage %d", test, limit, garbage)
 		}
 	}
+}
+
+// TestResident checks that used memory is counted.
+func TestResident(t *testing.T) {
+	before := Resident()
+	used := make([]byte, 64<<20)
+	for i := range used {
+		used[i] = 1
+	}
+	if after := Resident(); before < 1<<20 || after < before+32<<20 {
+		t.Errorf("got %d bytes and then %d, want 64 MiB more", before, after)
+	}
+	runtime.KeepAlive(used)
 }

@@ -26,7 +26,9 @@ type AdminConfig struct {
 	Sources Sources
 	// Hosts are the names, in lower case, by which the listener can be addressed besides
 	// localhost and IP addresses.
-	Hosts    []string
+	Hosts []string
+	// Pages are handlers by path, in addition to those of this package. They get GET and HEAD.
+	Pages    map[string]http.HandlerFunc
 	ErrorLog *log.Logger
 	// HeaderTimeout also bounds the body of a request. WriteTimeout runs from the end of the
 	// header; a profile has its duration in addition.
@@ -54,7 +56,7 @@ var (
 		"Try again later.")
 	unknownHost = problem.New(http.StatusMisdirectedRequest, "misdirected-request", "This listener does not serve that host",
 		"Use an IP address, or add the host to -metrics-hosts.")
-	unknownPath = problem.NotFound("The paths are /metrics, /health, /certificates and /debug/pprof/.")
+	unknownPath = problem.NotFound("The paths are /, /status.json, /metrics, /health, /certificates and /debug/pprof/.")
 )
 
 // admin serves the metrics listener and counts what it refuses.
@@ -63,8 +65,8 @@ type admin struct {
 	refused problem.Counter
 }
 
-// NewAdminServer returns a server of /metrics, /health, /certificates and, for clients on the
-// same machine, /debug/pprof/.
+// NewAdminServer returns a server of /metrics, /health, /certificates, the pages and, for clients
+// on the same machine, /debug/pprof/.
 func NewAdminServer(cfg AdminConfig) *http.Server {
 	a := newAdmin(cfg)
 	registry := prometheus.NewRegistry()
@@ -74,6 +76,12 @@ func NewAdminServer(cfg AdminConfig) *http.Server {
 	mux.HandleFunc("/health", a.serveHealth)
 	mux.HandleFunc("/certificates", a.serveCertificates)
 	mux.HandleFunc("/debug/pprof/", a.localOnly(a.bound(maxProfiles, a.serveProfile)))
+	for path, page := range cfg.Pages {
+		if path == "/" {
+			path = "/{$}"
+		}
+		mux.HandleFunc(path, page)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { a.refuse(w, unknownPath) })
 	return &http.Server{
 		Handler: a.check(mux), ErrorLog: cfg.ErrorLog, MaxHeaderBytes: 16 << 10,

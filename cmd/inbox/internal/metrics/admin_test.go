@@ -63,6 +63,7 @@ func emptySources() Sources {
 	return Sources{
 		Failing:    func() []string { return nil },
 		Mailboxes:  func() (s inbox.Stats) { return },
+		Claims:     func() int64 { return 0 },
 		Deliveries: func() (d inbox.Deliveries) { return },
 		Refusals:   func() map[string]int64 { return nil },
 		Errors:     logging.NewErrorLog(slog.New(slog.DiscardHandler)),

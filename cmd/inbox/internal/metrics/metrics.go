@@ -22,6 +22,7 @@ var (
 	descMemory       = desc("memory_limit_bytes", "Memory limit of the process; absent without a limit.")
 	descInboxes      = desc("inboxes", "Claimed inboxes.")
 	descMaxInboxes   = desc("inboxes_limit", "Limit of claimed inboxes; absent without a limit.")
+	descClaims       = desc("claims_total", "Names claimed.")
 	descMessages     = desc("queued_messages", "Messages that were not received yet, or whose sender waits for the recipient.")
 	descQueued       = desc("queued_bytes", "Bytes that these messages count for.")
 	descMaxQueued    = desc("queued_bytes_limit", "Limit of these bytes; absent without a limit.")
@@ -52,8 +53,9 @@ type Sources struct {
 	Failing func() []string
 	// Limits that options set; zero is no limit.
 	MaxMemoryBytes, MaxInboxes, MaxQueuedBytes, MaxConns int64
-	// Mailboxes, Deliveries and Refusals are the statistics of the mailboxes.
+	// Mailboxes, Claims, Deliveries and Refusals are the statistics of the mailboxes.
 	Mailboxes  func() inbox.Stats
+	Claims     func() int64
 	Deliveries func() inbox.Deliveries
 	Refusals   func() map[string]int64
 	// Limits has the counters of connections, polls and limits.
@@ -88,6 +90,7 @@ func (s *Sources) collectMailboxes(m chan<- prometheus.Metric) {
 	stats := s.Mailboxes()
 	m <- gauge(descInboxes, stats.Inboxes)
 	limitGauge(m, descMaxInboxes, s.MaxInboxes)
+	m <- counter(descClaims, s.Claims())
 	m <- gauge(descMessages, stats.Queued)
 	m <- gauge(descQueued, stats.QueuedBytes)
 	limitGauge(m, descMaxQueued, s.MaxQueuedBytes)

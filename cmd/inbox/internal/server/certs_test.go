@@ -76,7 +76,7 @@ func TestPort80IsOptional(t *testing.T) {
 		if !explicit {
 			c.HTTPBind.From = "" // as if it were the default
 		}
-		s, err := bindAll(c, sdnotify.Sockets{}, logging.New(&log, c.LogLevel, c.LogJSON))
+		s, err := bindAll(c, sdnotify.Sockets{}, logging.New(&log, logging.Options{Level: c.LogLevel, JSON: c.LogJSON}))
 		switch {
 		case explicit && (err == nil || !strings.Contains(err.Error(), "-http-bind")):
 			t.Errorf("explicit: got %v, want an error that names the option", err)

@@ -8,6 +8,7 @@ import (
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
+	"inbox/cmd/inbox/internal/healthcheck"
 	"inbox/cmd/inbox/internal/snapshot"
 	"inbox/tlsmgr"
 	"inbox/tlsmgr/acme"
@@ -35,6 +36,15 @@ func DoctorConfig(c *config.Config) doctor.Config {
 		Accounts: func(ctx context.Context) []acme.Account { return storedAccounts(ctx, c) },
 		States:   func() []tlsmgr.NameState { return storedCertificates(c) },
 	}
+}
+
+// HealthTarget returns the liveness check of a server with these options.
+func HealthTarget(c *config.Config) healthcheck.Target {
+	t := healthcheck.Target{Bind: c.Bind.Value, HTTPS: c.HTTPS, ProxyProtocol: c.ProxyProtocol, Path: healthPath}
+	if len(c.Domains) > 0 {
+		t.Host = c.Domains[0]
+	}
+	return t
 }
 
 // doctorTURN returns what the doctor checks of STUN and TURN; nil if they are off.

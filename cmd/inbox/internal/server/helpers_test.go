@@ -52,7 +52,7 @@ func testProcess() Process {
 // build builds a server that is not serving yet.
 func build(t *testing.T, p Process, c *config.Config, wrapMain func(net.Listener) net.Listener) *server {
 	t.Helper()
-	log := logging.New(p.Stderr, c.LogLevel, c.LogJSON)
+	log := logging.New(p.Stderr, logging.Options{Level: c.LogLevel, JSON: c.LogJSON})
 	bound, err := bindAll(c, sdnotify.Sockets{}, log)
 	if err != nil {
 		t.Fatal(err)

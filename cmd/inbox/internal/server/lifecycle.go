@@ -15,6 +15,7 @@ import (
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/memory"
+	"inbox/cmd/inbox/internal/operator"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/snapshot"
 )
@@ -23,7 +24,8 @@ import (
 // shuts down gracefully. Binding comes first, because certificate orders depend on the
 // ports that are open. An error of a certificate option is [tlsmgr.ErrUsage].
 func Run(ctx context.Context, cfg *config.Config, p Process) error {
-	log := logging.New(sdnotify.JournalWriter(p.Stderr, p.Getenv), cfg.LogLevel, cfg.LogJSON)
+	p.warnings = &logging.Recent{}
+	log := newLog(cfg, p)
 	config.LogWarnings(cfg.Warnings, log)
 	hangups := make(chan os.Signal, 1)
 	// Before mailboxes are loaded: an unhandled SIGHUP would end the process and lose them.
@@ -67,14 +69,18 @@ func (s *server) run(ctx context.Context, hangups <-chan os.Signal) error {
 	failed := make(chan error, 2)
 	background.Go(func() { s.sweep(inner) })
 	background.Go(func() { memory.NewScavenger().Run(inner) })
-	background.Go(func() { s.watchDiskSpace(inner) })
+	if s.mailboxes.snapshot != nil {
+		background.Go(func() { s.mailboxes.snapshot.WatchDisk(inner, s.mailboxes.stats) })
+	}
 	if s.certs != nil {
 		background.Go(func() { s.certs.Run(inner) })
 		background.Go(func() { preflight(inner, s.cfg, s.certs, s.log) })
 	}
 	if s.admin != nil {
 		background.Go(func() { s.serveAdmin(inner) })
+		background.Go(func() { s.operator.Run(inner) })
 	}
+	background.Go(func() { operator.LogSummaries(inner, s.operatorSources(), s.log) })
 	if s.relay != nil {
 		background.Go(func() { s.relay.run(inner) })
 	}

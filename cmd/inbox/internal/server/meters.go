@@ -8,8 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/metrics"
+	"inbox/cmd/inbox/internal/sdnotify"
 )
 
 // meters measure what other components do not count. They are nil if nothing reads them.
@@ -46,12 +48,21 @@ func accessLog(log *slog.Logger, addr func(*http.Request) netip.Addr) metrics.Lo
 	}
 }
 
+// newLog returns the log, and keeps its last warnings for the operator's page.
+func newLog(cfg *config.Config, p Process) *slog.Logger {
+	return logging.New(sdnotify.JournalWriter(p.Stderr, p.Getenv), logging.Options{
+		Level: cfg.LogLevel, JSON: cfg.LogJSON, Terminal: p.Terminal, Colour: p.Colour, Recent: p.warnings,
+	})
+}
+
 // refusals returns the number of refused requests by type of problem, of the mailboxes, of
 // the host check, of HTTP/2 without TLS and of the addresses. Refusals by limits are counted by
 // limit.
 func (s *server) refusals() map[string]int64 {
 	counts := s.handler.Refusals()
-	counts["misdirected-request"] = s.meters.requests.Responses(http.StatusMisdirectedRequest)
+	if s.meters.requests != nil {
+		counts["misdirected-request"] = s.meters.requests.Responses(http.StatusMisdirectedRequest)
+	}
 	counts["http-version"] = s.http2Refuser.Refused()
 	counts[errNotLocal.Kind()] = s.addresses.refused.Load()
 	return counts

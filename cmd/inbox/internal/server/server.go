@@ -11,12 +11,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"time"
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/logging"
 	"inbox/cmd/inbox/internal/metrics"
+	"inbox/cmd/inbox/internal/operator"
 	"inbox/cmd/inbox/internal/proxywarn"
 	"inbox/cmd/inbox/internal/relaynodes"
 	"inbox/cmd/inbox/internal/sdnotify"
@@ -39,10 +41,14 @@ type Process struct {
 	Stderr io.Writer
 	// Columns is the width of the terminal that Stderr is; 0 if it is none.
 	Columns int
+	// Terminal reports whether Stderr is a terminal, and Colour whether the log can be coloured.
+	Terminal, Colour bool
 	// ForceStop is closed when the shutdown must not wait for requests; nil means never.
 	ForceStop <-chan struct{}
 	// Timeouts are usually [DefaultTimeouts].
 	Timeouts Timeouts
+
+	warnings *logging.Recent // of the log
 }
 
 // server is a server that is ready to run.
@@ -62,7 +68,8 @@ type server struct {
 	certs     *tlsmgr.Manager // nil over plain HTTP
 	meters    *meters
 	proxies   *proxywarn.Warnings
-	relay     *relay // nil: off
+	relay     *relay             // nil: off
+	operator  *operator.Operator // nil without a listener for metrics
 
 	main     *endpoint
 	redirect *endpoint // nil without a listener for HTTP
@@ -112,6 +119,9 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	}
 	s.health = newHealth(s.mailboxes.shared, s.certs)
 	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits.Guard, s.relay, log)
+	if bound.metrics != nil {
+		s.operator = s.newOperator(stateDir)
+	}
 	return s, s.buildEndpoints(bound)
 }
 
@@ -178,7 +188,7 @@ func (s *server) newAdminEndpoint(socket net.Listener, errorLog *log.Logger) *en
 	return &endpoint{
 		socket: socket, listener: conn.LazyListener(limiter.Listener(socket), s.limits.Writes, nil),
 		server: metrics.NewAdminServer(metrics.AdminConfig{
-			Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, ErrorLog: errorLog,
+			Sources: s.metricsSources(), Hosts: s.cfg.MetricsHosts, Pages: s.operator.Handlers(), ErrorLog: errorLog,
 			HeaderTimeout: s.timeouts.Header, WriteTimeout: s.timeouts.Write, IdleTimeout: s.timeouts.Idle,
 		}),
 	}
@@ -195,7 +205,7 @@ func (s *server) metricsSources() metrics.Sources {
 		Version: s.process.Version, Failing: s.health.failing,
 		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns),
 		MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes,
-		Mailboxes: s.mailboxes.stats, Deliveries: s.handler.Deliveries,
+		Mailboxes: s.mailboxes.stats, Claims: s.handler.Claims, Deliveries: s.handler.Deliveries,
 		Refusals: s.refusals,
 		Limits:   s.limits, Errors: s.errorLog,
 		Collectors: []prometheus.CollectorFunc{metrics.CollectRestored(s.mailboxes.restored), s.meters.requests.Collect},
@@ -211,6 +221,25 @@ func (s *server) metricsSources() metrics.Sources {
 		sources.Collectors = append(sources.Collectors, s.meters.handshakes.Collect)
 	}
 	return sources
+}
+
+// operatorSources returns what the operator's page and the hourly summary are made of.
+func (s *server) operatorSources() operator.Sources {
+	sources := operator.Sources{Sources: s.metricsSources(), Restored: s.mailboxes.restored, Started: time.Now(), Warnings: s.process.warnings}
+	if s.relay != nil && s.relay.server != nil {
+		sources.TURN = s.relay.server.State
+	}
+	return sources
+}
+
+// newOperator returns the state for the operator's page, and records the start.
+func (s *server) newOperator(stateDir string) *operator.Operator {
+	sources := s.operatorSources()
+	var err error
+	if sources.Earlier, err = operator.RecordStart(stateDir, sources.Started); err != nil {
+		s.log.Debug("record the start", "err", err)
+	}
+	return operator.New(sources)
 }
 
 // close releases what newServer opened, apart from the sockets.

@@ -1,10 +1,11 @@
-package server
+package snapshot
 
 import (
 	"context"
 	"log/slog"
 	"time"
 
+	"inbox/inbox"
 	"inbox/internal/diskfull"
 )
 
@@ -14,20 +15,14 @@ const diskCheckInterval = time.Minute
 // claimDiskBytes is what a mailbox without messages takes in a snapshot, with long names.
 const claimDiskBytes = 512
 
-// watchDiskSpace warns when the disk of the state directory has less space than the
-// mailboxes need that a shutdown saves there.
-func (s *server) watchDiskSpace(ctx context.Context) {
-	if s.mailboxes.snapshot == nil {
-		return
+// WatchDisk warns when the disk of the snapshot has less space than the mailboxes need that Save
+// writes there. stats returns their statistics. WatchDisk returns when ctx is done.
+func (f *File) WatchDisk(ctx context.Context, stats func() inbox.Stats) {
+	w := diskWatch{
+		log: f.log, free: func() (uint64, bool) { return diskfull.FreeBytes(f.dir) },
+		need: func() uint64 { s := stats(); return uint64(s.QueuedBytes + s.Inboxes*claimDiskBytes) },
 	}
-	w := diskWatch{log: s.log, need: s.mailboxes.diskBytes, free: func() (uint64, bool) { return diskfull.FreeBytes(s.cfg.StateDir) }}
 	w.run(ctx, diskCheckInterval)
-}
-
-// diskBytes returns about how much space a snapshot needs.
-func (m *mailboxes) diskBytes() uint64 {
-	stats := m.stats()
-	return uint64(stats.QueuedBytes + stats.Inboxes*claimDiskBytes)
 }
 
 // diskWatch compares the free space with the needed one.
