@@ -3122,6 +3122,7 @@ var OwnControls = class {
       const list = this.#deviceLists[kind];
       const source = this.#media.source(kind);
       list.fill(devices);
+      lists[kind].disabled = !navigator.mediaDevices;
       source.choice = source.track ? list.select(source.track) : list.choice;
     }
     this.#speakers.fill(devices);

@@ -146,6 +146,24 @@ for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
   }
 }
 
+test('no control is displayed before it works', {skip}, async () => {
+  const device = await create({});
+  for (const name of htmlNames.filter(name => name !== '404.html')) {
+    const module = `**/bundles/${name.replace('.html', '.js')}`;
+    await device.context.route(module, () => {}); // it never arrives
+    const page = await device.context.newPage();
+    await page.goto(`${server.origin}/${name}`, {waitUntil: 'commit'});
+    await page.locator('main').waitFor();
+    const controls = await page.evaluate(() => [...document.querySelectorAll('button, input, select, textarea')]
+      .filter(control => control.checkVisibility() && !control.matches(':disabled')).map(control => control.outerHTML));
+    assert.deepEqual(controls, [], name);
+    await checkLooks(page, `${name.replace('.html', '')}-loading`);
+    await page.close();
+    await device.context.unroute(module);
+  }
+  await device.close();
+});
+
 /** @param {object} texts @returns {object} the texts that are strings, marked as translated */
 function translated(texts) {
   return Object.fromEntries(Object.entries(texts).filter(([, text]) => typeof text !== 'function').map(([key, text]) =>
