@@ -61,7 +61,8 @@ test('a server that accepts only small messages: both pages show it, and nothing
       await waitForTitle(page, 'This server accepts only small messages');
       assert.equal(await page.locator('.status-countdown').textContent(), '');
     }
-    assert.equal(refused.responses, 1, 'responses with 413');
+    // On a busy machine, the candidates are queued before the offer is refused.
+    assert.ok(refused.responses === 1 || refused.responses === 2, `${refused.responses} responses with 413`);
     assert.ok(!(await camera.locator('body.live').count()), 'the camera is off');
     await pressStart(camera); // starting again is possible
     await waitForTitle(camera, 'This server accepts only small messages');
