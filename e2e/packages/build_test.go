@@ -135,6 +135,14 @@ func requireTools(t *testing.T, programs ...string) {
 	}
 }
 
+// requireSoak skips a slow scene, of which scripts/test runs a similar one.
+func requireSoak(t *testing.T) {
+	t.Helper()
+	if os.Getenv("INSTALLATIONS") == "" {
+		t.Skip("part of scripts/soak installations")
+	}
+}
+
 // runCommand runs a program for at most a minute and returns its output.
 func runCommand(t *testing.T, name string, args ...string) string {
 	t.Helper()

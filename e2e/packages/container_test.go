@@ -147,9 +147,11 @@ func (c container) checkHealth() {
 // The images serve as the documentation says: without HTTPS, with mounted certificate files, and
 // with a volume for persistent state.
 func TestImageServes(t *testing.T) {
-	for name, build := range map[string]func(t *testing.T) string{"of the release": imageOfRelease, "of a clone": imageOfClone} {
-		t.Run(name, func(t *testing.T) { testImage(t, build(t)) })
-	}
+	t.Run("of the release", func(t *testing.T) { testImage(t, imageOfRelease(t)) })
+	t.Run("of a clone", func(t *testing.T) {
+		requireSoak(t)
+		testImage(t, imageOfClone(t))
+	})
 }
 
 func testImage(t *testing.T, root string) {

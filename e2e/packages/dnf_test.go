@@ -36,6 +36,7 @@ func buildShellPackage(t *testing.T) string {
 // Installation, upgrade and removal with dnf, as with rpm. Without a repository, dnf
 // resolves dependencies only among the given files.
 func TestDnfLifecycle(t *testing.T) {
+	requireSoak(t) // TestRpmLifecycle runs the same scriptlets
 	requireTools(t, "root", "dnf")
 	releases, r := buildReleases(t), newDebianRoot(t)
 	arguments := []string{"--installroot=" + r.dir, "--disablerepo=*", "--setopt=reposdir=/nonexistent", "-y"}
