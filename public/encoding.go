@@ -30,16 +30,28 @@ var compressible = map[string]bool{
 	mediaTypes[".svg"]: true, mediaTypes[".txt"]: true, mediaTypes[".webmanifest"]: true,
 }
 
+// brotliWindowBits is the window of Brotli, 256 KiB: no file is longer. The memory of an
+// encoder grows with it, from 2 MB to 32 MB for the default of 4 MiB.
+const brotliWindowBits = 18
+
+// brMu and gzipMu let one file at a time be compressed, because a client can request all
+// files at once.
+var brMu, gzipMu sync.Mutex
+
 // compress returns the compressed body. The levels are the highest: each file is
 // compressed once.
 func (c coding) compress(body []byte) []byte {
 	var out bytes.Buffer
 	switch c {
 	case brCoding:
-		w := brotli.NewWriterLevel(&out, brotli.BestCompression)
+		brMu.Lock()
+		defer brMu.Unlock()
+		w := brotli.NewWriterOptions(&out, brotli.WriterOptions{Quality: brotli.BestCompression, LGWin: brotliWindowBits})
 		w.Write(body) // a bytes.Buffer returns no errors
 		w.Close()
 	case gzipCoding:
+		gzipMu.Lock()
+		defer gzipMu.Unlock()
 		w, _ := gzip.NewWriterLevel(&out, gzip.BestCompression)
 		w.Write(body)
 		w.Close()
