@@ -316,6 +316,6 @@ func (brokenStore) OpenPut(context.Context, string, inbox.Key, string, inbox.Mes
 	return inbox.Claim{}, 0, errBroken
 }
 
-func (brokenStore) OpenNext(context.Context, string, inbox.Key, uint64, inbox.Receiver) (inbox.Claim, inbox.Message, error) {
+func (brokenStore) OpenNext(context.Context, string, inbox.Key, uint64, inbox.Client) (inbox.Claim, inbox.Message, error) {
 	return inbox.Claim{}, inbox.Message{}, errBroken
 }

@@ -34,11 +34,11 @@ var now = time.Date(2026, 11, 30, 14, 3, 20, 0, time.UTC)
 
 // counters are what the sources of a test return.
 type counters struct {
-	mu         sync.Mutex
-	claims     int64
-	deliveries inbox.Deliveries
-	refused    map[string]int64
-	turn       turn.State
+	mu        sync.Mutex
+	claims    int64
+	receivers []inbox.ReceiverStats
+	refused   map[string]int64
+	turn      turn.State
 }
 
 // read returns a value that a test can change at the same time.
@@ -75,13 +75,13 @@ func newSources(c *counters) Sources {
 	return Sources{
 		Sources: metrics.Sources{
 			Version: "v1.0.0", MaxMemoryBytes: 512 << 20, MaxInboxes: 100000, MaxQueuedBytes: 256 << 20, MaxConns: 10000,
-			Failing:    func() []string { return nil },
-			Mailboxes:  func() inbox.Stats { return inbox.Stats{Inboxes: 12, Queued: 3, QueuedBytes: 4096} },
-			Claims:     func() int64 { return read(c, func() int64 { return c.claims }) },
-			Deliveries: func() inbox.Deliveries { return read(c, func() inbox.Deliveries { return c.deliveries }) },
-			Refusals:   func() map[string]int64 { return read(c, func() map[string]int64 { return maps.Clone(c.refused) }) },
-			Errors:     logging.NewErrorLog(slog.New(slog.DiscardHandler)),
-			Limits:     limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
+			Failing:   func() []string { return nil },
+			Mailboxes: func() inbox.Stats { return inbox.Stats{Inboxes: 12, Queued: 3, QueuedBytes: 4096} },
+			Claims:    func() int64 { return read(c, func() int64 { return c.claims }) },
+			Receivers: func() []inbox.ReceiverStats { return read(c, func() []inbox.ReceiverStats { return c.receivers }) },
+			Refusals:  func() map[string]int64 { return read(c, func() map[string]int64 { return maps.Clone(c.refused) }) },
+			Errors:    logging.NewErrorLog(slog.New(slog.DiscardHandler)),
+			Limits:    limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
 			Certificates: func() []tlsmgr.NameState {
 				return []tlsmgr.NameState{
 					{Name: "a.example", Source: "acme", Issuer: "E7", Status: "valid", NotBefore: now.AddDate(0, 0, -29), NotAfter: now.AddDate(0, 0, 61), RenewAt: now.AddDate(0, 0, 31)},
@@ -97,8 +97,12 @@ func newSources(c *counters) Sources {
 // sampleCounters returns counters with values in all fields.
 func sampleCounters() *counters {
 	return &counters{
-		claims: 20, deliveries: inbox.Deliveries{AutoAck: 1000, ManualAck: 234, Requeued: 2}, refused: map[string]int64{"no-inbox": 40, "misdirected-request": 2, "unauthorized": 0},
-		turn: turn.State{UDP: turn.TransportState{Allocations: 4, Allocated: 9, RelayedBytes: 1 << 30}, Refused: map[string]int64{"peer": 3}, MonthBytes: 412e9, MonthLimit: 1000e9},
+		claims: 20, receivers: []inbox.ReceiverStats{
+			{Transport: inbox.LongPoll, Open: 5, Deliveries: inbox.Deliveries{AutoAck: 900, ManualAck: 200, Requeued: 2}},
+			{Transport: inbox.EventStream, Open: 2, Deliveries: inbox.Deliveries{AutoAck: 100, ManualAck: 34}},
+		},
+		refused: map[string]int64{"no-inbox": 40, "misdirected-request": 2, "unauthorized": 0},
+		turn:    turn.State{UDP: turn.TransportState{Allocations: 4, Allocated: 9, RelayedBytes: 1 << 30}, Refused: map[string]int64{"peer": 3}, MonthBytes: 412e9, MonthLimit: 1000e9},
 	}
 }
 
