@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"inbox/inbox/ice"
+	"inbox/inbox/internal/origin"
 	"inbox/internal/problem"
 )
 
@@ -49,13 +51,13 @@ type Config struct {
 	CrossSiteDetail string
 	// ICEServers is what pages get for their RTCConfiguration. Those with credentials are
 	// for clients that own a mailbox.
-	ICEServers []ICEServer
+	ICEServers []ice.Server
 	// TURN, if not nil, returns the STUN and TURN servers of this server, which precede
 	// ICEServers. The owner is that of a mailbox. It identifies the name with its password, is
 	// the same for all requests and nodes, and is a secret. It is empty for a request without
 	// credentials, and for a page of a site that only AnyOrigin allows: these get no TURN.
 	// withheld says why an owner gets none, as in "month-used".
-	TURN func(r *http.Request, owner string) (servers []ICEServer, withheld string)
+	TURN func(r *http.Request, owner string) (servers []ice.Server, withheld string)
 	// OnDelete, if not nil, is called when an owner has deleted a mailbox.
 	OnDelete func(owner string)
 	// Alive reports whether the connection of the request is still open. Use
@@ -86,14 +88,14 @@ type Handler struct {
 	scratches     *sync.Pool // of *scratch
 	path, icePath string
 	ackPath       string
-	origins       origins
+	origins       origin.Policy
 	pollTimeout   time.Duration
 	window        uint64
 	writeTimeout  time.Duration
 	maxBytes      int64
-	iceServers    []ICEServer
+	iceServers    []ice.Server
 	iceAuth       bool // credentials make a difference to the ICE servers
-	turn          func(r *http.Request, owner string) (servers []ICEServer, withheld string)
+	turn          func(r *http.Request, owner string) (servers []ice.Server, withheld string)
 	onDelete      func(owner string)
 	alive         func(*http.Request) bool
 	payer         func(*http.Request) Payer
@@ -119,13 +121,13 @@ func NewHandler(cfg Config) *Handler {
 		panic("inbox: NewHandler needs a Store, a Secret of 16 bytes or more, and a Path")
 	}
 	h := &Handler{
-		store: cfg.Store, scratches: newScratches(cfg.Secret), origins: newOrigins(cfg.AnyOrigin, cfg.Origins),
+		store: cfg.Store, scratches: newScratches(cfg.Secret), origins: origin.New(cfg.AnyOrigin, cfg.Origins),
 		path: cfg.Path, ackPath: cfg.Path + AckPath, icePath: cfg.ICEPath,
 		pollTimeout: cfg.PollTimeout, writeTimeout: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
 		alive: cfg.Alive, payer: cfg.Payer, onWait: cfg.OnWait, guard: cfg.Guard, log: cfg.Logger,
 	}
 	h.iceServers, h.turn, h.onDelete = cfg.ICEServers, cfg.TURN, cfg.OnDelete
-	h.iceAuth = cfg.TURN != nil || hasSecret(cfg.ICEServers)
+	h.iceAuth = cfg.TURN != nil || ice.HasSecret(cfg.ICEServers)
 	h.codePrefix = cfg.CodePrefix
 	h.notFound, h.crossSite = notFoundProblem(cfg.Path, cfg.ICEPath), crossSiteProblem(cfg.CrossSiteDetail)
 	h.bodies.init(cfg.MaxInFlightBytes)
@@ -163,6 +165,13 @@ func (h *Handler) EndPolls() {
 	h.turns.endAll()
 }
 
+// AllowOrigin sets the CORS fields that let pages of an allowed origin read a
+// response. The handler sets them itself. Call it for refusals that precede the
+// handler.
+func (h *Handler) AllowOrigin(w http.ResponseWriter, r *http.Request) {
+	h.origins.Allow(w, r)
+}
+
 // ServeHTTP serves one request. It panics with http.ErrAbortHandler when the
 // client is known to be gone, so that no response is mistaken for a delivery.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -181,14 +190,14 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	if methods == nil {
 		return h.notFound
 	}
-	if !h.origins.check(w, r) {
+	if !h.origins.Check(w, r) {
 		return h.crossSite
 	}
 	if serve := methods.serve[r.Method]; serve != nil {
 		return serve(h, w, r)
 	}
 	if r.Method == http.MethodOptions {
-		h.origins.preflight(w, r, methods.allowed)
+		h.origins.Preflight(w, r, methods.allowed)
 		return nil
 	}
 	// This includes HEAD: a link preview must not take a message.

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"inbox/inbox/internal/names"
 )
 
 // maxCharsetBytes bounds the only parameter of a media type that is passed on.
@@ -175,7 +177,7 @@ func (q *query) parseRecipient() error {
 	if q.recipients != 1 {
 		return badRequest("to", errors.New("must be in the query once, as in ?to=bob"))
 	}
-	name, err := parseName(q.to)
+	name, err := names.Parse(q.to)
 	if err != nil {
 		return badRequest("to", err)
 	}
@@ -208,7 +210,7 @@ func safeContentType(sent string) string {
 		return sent
 	}
 	base, params, err := mime.ParseMediaType(sent)
-	if err != nil || len(sent) > maxNameBytes {
+	if err != nil || len(sent) > names.MaxBytes {
 		return ""
 	}
 	switch base {

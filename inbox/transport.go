@@ -74,18 +74,32 @@ func endReason(err error) string {
 // typeBytes is the type of a message that is not text.
 const typeBytes = "bytes"
 
-// wireType returns the type of a message as streams have it: json, sdp, frag, text or bytes.
+// wireTypes are the types of messages as streams have them, and their media types.
+var wireTypes = [...]struct{ wire, media string }{
+	{"json", "application/json"},
+	{"sdp", "application/sdp"},
+	{"frag", "application/trickle-ice-sdpfrag"},
+	{"text", "text/plain"},
+	{typeBytes, ""},
+}
+
+// wireType returns the type of a message for a stream. Parameters are dropped.
 func wireType(contentType string) string {
 	base, _, _ := strings.Cut(contentType, ";")
-	switch base {
-	case "application/json":
-		return "json"
-	case "application/sdp":
-		return "sdp"
-	case "application/trickle-ice-sdpfrag":
-		return "frag"
-	case "text/plain":
-		return "text"
+	for _, t := range wireTypes {
+		if t.media == base {
+			return t.wire
+		}
 	}
 	return typeBytes
+}
+
+// contentTypeOf returns the media type of a message from a stream.
+func contentTypeOf(wire string) (contentType string, known bool) {
+	for _, t := range wireTypes {
+		if t.wire == wire {
+			return t.media, true
+		}
+	}
+	return "", false
 }

@@ -125,6 +125,9 @@ func TestStatus(t *testing.T) {
 	if !s.Ready || s.Process.UptimeSeconds != 3*3600 || s.Messages.DeliveredTotal != 1234 || s.TURN.AllocationsTotal != 9 || s.Process.MemoryBytes < 1<<20 {
 		t.Errorf("got %+v", s)
 	}
+	if r := s.Receivers; r.Open != 7 || !maps.Equal(r.Transports, map[string]int64{"poll": 5, "sse": 2}) {
+		t.Errorf("got %+v, want 5 polls and 2 streams", r)
+	}
 	if s.Restarts.LastDay != 2 || s.Restarts.LastWeek != 3 {
 		t.Errorf("got %d restarts in a day and %d in a week, want 2 and 3", s.Restarts.LastDay, s.Restarts.LastWeek)
 	}
@@ -144,10 +147,10 @@ func TestStatus(t *testing.T) {
 
 // TestRates checks rates over a minute, and over the time since the start before.
 func TestRates(t *testing.T) {
-	c := &counters{}
+	c := &counters{receivers: make([]inbox.ReceiverStats, 1)}
 	o := New(newSources(c))
 	for i := range 2 * rateSamples {
-		c.deliveries.AutoAck = int64(10 * max(0, i-rateSamples)) // 2 per second, in the second minute
+		c.receivers[0].AutoAck = int64(10 * max(0, i-rateSamples)) // 2 per second, in the second minute
 		o.history.add(o.sample(now.Add(time.Duration(i) * sampleInterval)))
 		if i == 0 && o.Status(now).Messages.PerSecond != 0 {
 			t.Error("got a rate from one sample")
@@ -239,7 +242,7 @@ func TestStatusIsDocumented(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z0-9_.\\[\\]]+)` \\| ([a-z]+)").FindAllStringSubmatch(section, -1) {
 		want[m[1]] = m[2]
 	}
-	reason := regexp.MustCompile(`^(refusals\[\]\.reasons)\..*`)
+	reason := regexp.MustCompile(`^(refusals\[\]\.reasons|receivers\.transports)\..*`)
 	seen := map[string]bool{}
 	for path, kind := range got {
 		path = reason.ReplaceAllString(path, "$1")
@@ -276,7 +279,8 @@ func TestSummaries(t *testing.T) {
 			t.Errorf("got %q for an hour without events, want nothing", got)
 		}
 		c.mu.Lock()
-		c.claims, c.deliveries.AutoAck, c.deliveries.ManualAck = c.claims+2, c.deliveries.AutoAck+30, c.deliveries.ManualAck+5
+		c.claims += 2
+		c.receivers = []inbox.ReceiverStats{{Deliveries: inbox.Deliveries{AutoAck: 1030, ManualAck: 239}}}
 		c.turn.TLS.Allocated, c.refused = 7, map[string]int64{"no-inbox": 47, "misdirected-request": 2}
 		c.mu.Unlock()
 		if got, want := hour(), `level=INFO msg="last hour" mailboxesClaimed=2 messagesDelivered=35 relaysOpened=7 refusals=7`; !strings.Contains(got, want) || strings.Count(got, "\n") != 1 {
