@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"inbox/inbox/ice"
+	"inbox/inbox/internal/login"
 	"inbox/inbox/internal/origin"
+	"inbox/inbox/internal/query"
 	"inbox/internal/problem"
 )
 
@@ -85,7 +86,7 @@ type Config struct {
 // Handler implements the mailbox protocol. Make one with [NewHandler].
 type Handler struct {
 	store         Store
-	scratches     *sync.Pool // of *scratch
+	logins        *login.Reader
 	path, icePath string
 	ackPath       string
 	origins       origin.Policy
@@ -121,7 +122,7 @@ func NewHandler(cfg Config) *Handler {
 		panic("inbox: NewHandler needs a Store, a Secret of 16 bytes or more, and a Path")
 	}
 	h := &Handler{
-		store: cfg.Store, scratches: newScratches(cfg.Secret), origins: origin.New(cfg.AnyOrigin, cfg.Origins),
+		store: cfg.Store, logins: login.NewReader(cfg.Secret), origins: origin.New(cfg.AnyOrigin, cfg.Origins),
 		path: cfg.Path, ackPath: cfg.Path + AckPath, icePath: cfg.ICEPath,
 		pollTimeout: cfg.PollTimeout, writeTimeout: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
 		alive: cfg.Alive, payer: cfg.Payer, onWait: cfg.OnWait, guard: cfg.Guard, log: cfg.Logger,
@@ -241,7 +242,7 @@ func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q, err := h.parseQuery(r.URL.RawQuery)
+	q, err := query.Parse(r.URL.RawQuery, h.pollTimeout)
 	if err != nil {
 		return err
 	}
@@ -249,8 +250,8 @@ func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if q.client != "" {
-		client := Client{ID: q.clientID().ID, Resume: true}
+	if q.Client != "" {
+		client := Client{ID: q.ClientID(), Resume: true}
 		if _, _, err := h.store.OpenNext(r.Context(), name, key, 0, client); errors.Is(err, ErrOtherReceiver) {
 			return err
 		}

@@ -3,6 +3,8 @@ package inbox
 import (
 	"errors"
 	"net/http"
+
+	"inbox/inbox/internal/query"
 )
 
 // get responds with the oldest message, or waits for one, or with a stream of messages.
@@ -11,14 +13,18 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q, reason := h.parseGet(r)
+	q, reason := query.Parse(r.URL.RawQuery, h.pollTimeout)
+	isStream := h.pollTimeout > 0 && AcceptsEvents(r)
+	if reason == nil && isStream {
+		reason = readLastEventID(&q, r)
+	}
 	if reason != nil {
 		if _, err := h.open(r, name, key); err != nil {
 			return err // with a wrong password, no other reason is given
 		}
 		return reason
 	}
-	if q.events {
+	if isStream {
 		return h.events(w, r, name, key, q)
 	}
 	return h.poll(w, r, name, key, q)
@@ -26,15 +32,15 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 
 // newReceiver returns a receiver that was not opened: a stream with the window of the handler, or a
 // long poll, whose window is its one message. Without after it is plain.
-func (h *Handler) newReceiver(t Transport, name string, q query) *receiver {
+func (h *Handler) newReceiver(t Transport, name string, q query.Query) *receiver {
 	rc := &receiver{
 		turns: &h.turns, store: h.store, counts: &h.receivers[t], onFailure: h.logDiscard,
-		name: name, client: q.clientID(), plain: !q.hasAfter,
+		name: name, client: Client{ID: q.ClientID(), Resume: q.Resume}, plain: !q.HasAfter,
 	}
 	switch {
 	case t != LongPoll:
 		rc.window = h.window
-	case q.hasAfter:
+	case q.HasAfter:
 		rc.window = 1
 	}
 	return rc
