@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log"
 	"net"
+	"net/http"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -66,6 +67,7 @@ func newConn(conn net.Conn, config *Config, protocol string, early []byte) *Conn
 	if socket, ok := netconn.Find[*netconn.FetchConn](conn); ok {
 		c.socket = socket
 		socket.SetNonblocking()
+		_ = socket.SetReadDeadline(time.Time{}) // a layer can have left one
 	}
 	c.parser.maxBytes = int64(config.MaxMessageBytes)
 	return c
@@ -95,7 +97,11 @@ func (c *Conn) SetMaxMessageBytes(n int) { c.parser.maxBytes = int64(n) }
 func (c *Conn) run() {
 	var err error
 	defer func() {
-		if failure := recover(); failure != nil {
+		switch failure := recover(); failure {
+		case nil:
+		case http.ErrAbortHandler:
+			c.begin(errAborted)
+		default:
 			log.Printf("websocket: panic: %v\n%s", failure, debug.Stack())
 			c.Close(InternalError, "")
 		}

@@ -51,9 +51,6 @@ func (c *Conn) startReading() error {
 	if c.config.PingInterval > 0 {
 		c.pingAt = now() + c.config.PingInterval
 	}
-	if c.socket != nil {
-		_ = c.socket.SetReadDeadline(time.Time{}) // a layer may have left one
-	}
 	early := c.early
 	c.early = nil
 	return c.handleBytes(early)
