@@ -611,6 +611,7 @@ func TestStreamWriteDeadline(t *testing.T) {
 		w := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
 		go s.ServeHTTP(w, request("bob", "GET", "/inbox", "", accept))
 		time.Sleep(time.Minute) // the first bytes, and two heartbeats
+		synctest.Wait()
 		if len(w.write) != 6 {
 			t.Fatalf("got deadlines %v, want 6", w.write)
 		}
