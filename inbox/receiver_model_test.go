@@ -233,6 +233,6 @@ func FuzzReceivers(f *testing.F) {
 		f.Add(uint8(100), []byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, capacity uint8, script []byte) {
-		runReceiverModel(t, int(capacity), script[:min(len(script), 500)])
+		runReceiverModel(t, int(capacity), script[:min(len(script), 150)])
 	})
 }
