@@ -470,9 +470,17 @@ func TestAcknowledgedStreamStopsAtItsWindow(t *testing.T) {
 		}
 		time.Sleep(20 * time.Second)
 		wantSent(200)
+		s.sendNumbers(201, 202)
+		wantSent(202)
+		if err := store.Discard(t.Context(), store.claim, first+201); err != nil { // all of them
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		s.sendNumbers(203, 300)
+		wantSent(202 + 64)
 		s.do("bob", "DELETE", "/inbox", "")
 		w := <-stream
-		if got, want := strings.ReplaceAll(summary(t, w.Body.String()), ": ", ""), numbers(1, 200)+" end=claim-ended"; got != want {
+		if got, want := strings.ReplaceAll(summary(t, w.Body.String()), ": ", ""), numbers(1, 266)+" end=claim-ended"; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})

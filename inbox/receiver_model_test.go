@@ -69,7 +69,7 @@ func (m *receiverModel) connect(manual, resume bool) {
 	if m.stream, err = m.OpenStream(request("bob", "GET", "/inbox", ""), manual, after, func() { m.woken.Store(true) }); err != nil {
 		m.fail("open: %v", err)
 	}
-	m.open, m.manual, m.written, m.acked = true, manual, nil, m.seen
+	m.open, m.manual, m.written, m.acked = true, manual, nil, 0
 	m.run(-1)
 }
 
@@ -149,6 +149,9 @@ func (m *receiverModel) ack(n int) {
 	}
 	m.acked, m.seen = max(m.acked, last), max(m.seen, last)
 	m.runWoken()
+	if got, want := m.written[len(m.written)-1], min(m.put, m.acked+max(m.kept, 1)); got < want {
+		m.fail("the last message is %d after an acknowledgement of %d, want %d", got, m.acked, want)
+	}
 }
 
 func (m *receiverModel) runWoken() {
