@@ -62,10 +62,9 @@ type receiver struct {
 	plain   bool
 	window  uint64
 	claim   Claim
-	opened  openResult  // what OpenNext returned, until it is read
-	stop    func()      // ends the watch; nil without one
-	retry   *time.Timer // notifies after an error; nil before
-	retries uint8       // without an acknowledgement
+	opened  openResult // what OpenNext returned, until it is read
+	stop    func()     // ends the watch; nil without one
+	retries uint8      // without an acknowledgement
 
 	// The mutex of turns guards the rest.
 
@@ -74,6 +73,7 @@ type receiver struct {
 	admitted bool          // its password is the right one
 	again    bool          // a message can have come while one was handed out
 	stalled  bool          // it waits for an acknowledgement
+	retry    *time.Timer   // notifies it, to try again; nil before
 	ready    chan struct{} // closed when a queued one has the turn or is over
 	wakeFunc func()
 	// acked is the ID up to which messages are acknowledged or were never handed out, and
@@ -206,7 +206,8 @@ func (rc *receiver) end(err error) error {
 	return rc.reason
 }
 
-// leave ends rc, and its watch. A second call does nothing.
+// leave ends rc, and its watch. A second call does nothing. A handOut that runs ends at its next
+// message.
 func (rc *receiver) leave() {
 	if rc.stop != nil {
 		rc.stop()

@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -238,4 +239,51 @@ func FuzzReceivers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, capacity uint8, script []byte) {
 		runReceiverModel(t, int(capacity), script[:min(len(script), 150)])
 	})
+}
+
+// TestLeaveWhileHandingOut has the client hang up while a message is written, as another goroutine
+// notices: the rest stays in the mailbox.
+func TestLeaveWhileHandingOut(t *testing.T) {
+	s := newRig(t, nil)
+	s.do("bob", "GET", "/inbox?wait=0", "")
+	s.sendNumbers(1, 3)
+	r := request("bob", "GET", "/inbox", "")
+	stream, err := s.OpenStream(r, true, 0, func() { t.Error("got a wake-up, want none") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := 0
+	err = stream.HandOut(r, func(inbox.Message) error { written++; stream.Leave(); return nil })
+	if !errors.Is(err, context.Canceled) || written != 1 {
+		t.Errorf("got %v after %d messages, want it to end after the first", err, written)
+	}
+	if got := s.Receivers()[inbox.WebSocket].Open; got != 0 {
+		t.Errorf("got %d receivers, want none", got)
+	}
+	s.want(s.do("bob", "GET", "/inbox?after=", ""), 200, "1")
+}
+
+// TestAcknowledgeTooMuch checks that a client cannot acknowledge what it was not sent.
+func TestAcknowledgeTooMuch(t *testing.T) {
+	s := newRig(t, nil)
+	s.do("bob", "GET", "/inbox?wait=0", "")
+	s.sendNumbers(1, 2)
+	r := request("bob", "GET", "/inbox", "")
+	stream, err := s.OpenStream(r, true, 0, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Leave()
+	last := uint64(0)
+	stop := errors.New("stop")
+	err = stream.HandOut(r, func(m inbox.Message) error { last = m.ID; return stop })
+	if !errors.Is(err, stop) {
+		t.Fatal(err)
+	}
+	if err := stream.Acknowledge(r, last+1); err == nil {
+		t.Error("got no error for a message that was not sent")
+	}
+	if err := stream.Acknowledge(r, last); err != nil || s.store.Stats().Queued != 1 {
+		t.Errorf("got %v and %d messages, want one acknowledged", err, s.store.Stats().Queued)
+	}
 }

@@ -125,6 +125,10 @@ func (t *turns) leave(rc *receiver) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	rc.state = over
+	rc.endLocked(context.Canceled)
+	if rc.retry != nil {
+		rc.retry.Stop()
+	}
 	slot := t.slots[rc.name]
 	switch {
 	case slot.resuming == rc:
