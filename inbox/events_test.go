@@ -240,8 +240,16 @@ func TestEventStream(t *testing.T) {
 
 // TestStreamHangUp checks that a stream ends with its connection, and what it wrote stays.
 func TestStreamHangUp(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		testStreamHangUp(t, http2)
+	}
+}
+
+func testStreamHangUp(t *testing.T, http2 bool) {
 	s := newRig(t, nil)
-	server := httptest.NewServer(s.Handler)
+	server := httptest.NewUnstartedServer(s.Handler)
+	server.EnableHTTP2 = http2
+	server.StartTLS()
 	defer server.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	r, _ := http.NewRequestWithContext(ctx, "GET", server.URL+"/inbox", nil)
