@@ -32,7 +32,7 @@ func (h *Handler) ack(w http.ResponseWriter, r *http.Request) error {
 	if err := h.store.Discard(r.Context(), c, q.UpTo); err != nil && !errors.Is(err, ErrClaimEnded) {
 		return err
 	}
-	h.turns.wake(name) // its window can be full
+	h.turns.acknowledged(name)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -62,10 +63,7 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request, name string, ke
 	}
 	defer h.observeWait(w)()
 	s := &eventStream{h: h, r: r, rc: rc, w: w, control: http.NewResponseController(w)}
-	if beginErr := s.begin(); err == nil {
-		err = beginErr
-	}
-	if err == nil {
+	if err = cmp.Or(s.begin(), err); err == nil {
 		err = s.run(wake)
 	}
 	return s.end(err)

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"net/http"
+	"time"
 
 	"inbox/inbox/internal/query"
 )
@@ -32,3 +33,8 @@ func (s Stream) Acknowledge(r *http.Request, id uint64) error {
 }
 
 func (s Stream) Leave() { s.rc.leave() }
+
+// Send sends as a stream does.
+func (h *Handler) Send(r *http.Request, to string, m Message, wait time.Duration) error {
+	return h.send(r, to, m, wait)
+}

@@ -5,10 +5,14 @@ import (
 	"net/http"
 
 	"inbox/inbox/internal/query"
+	"inbox/internal/websocket"
 )
 
 // get responds with the oldest message, or waits for one, or with a stream of messages.
 func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
+	if h.pollTimeout > 0 && websocket.IsUpgrade(r) {
+		return h.upgrade(w, r)
+	}
 	name, key, err := h.credentials(r)
 	if err != nil {
 		return err
@@ -34,7 +38,7 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 // long poll, whose window is its one message. Without after it is plain.
 func (h *Handler) newReceiver(t Transport, name string, q query.Query) *receiver {
 	rc := &receiver{
-		turns: &h.turns, store: h.store, counts: &h.receivers[t], onFailure: h.logDiscard,
+		turns: &h.turns, store: h.store, counts: &h.receivers[t], log: h.log,
 		name: name, client: Client{ID: q.ClientID(), Resume: q.Resume}, plain: !q.HasAfter,
 	}
 	switch {
@@ -45,8 +49,6 @@ func (h *Handler) newReceiver(t Transport, name string, q query.Query) *receiver
 	}
 	return rc
 }
-
-func (h *Handler) logDiscard(err error) { h.log.Error("discard a delivered message", "err", err) }
 
 // openReceiver opens the mailbox for rc, acknowledges through ack and reads the first message. An
 // error refuses the request. A receiver that is superseded meanwhile is no error: its next method

@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -69,7 +70,7 @@ func (m *receiverModel) connect(manual, resume bool) {
 	if m.stream, err = m.OpenStream(request("bob", "GET", "/inbox", ""), manual, after, func() { m.woken.Store(true) }); err != nil {
 		m.fail("open: %v", err)
 	}
-	m.open, m.manual, m.written, m.acked = true, manual, nil, m.seen
+	m.open, m.manual, m.written, m.acked = true, manual, nil, 0
 	m.run(-1)
 }
 
@@ -149,6 +150,9 @@ func (m *receiverModel) ack(n int) {
 	}
 	m.acked, m.seen = max(m.acked, last), max(m.seen, last)
 	m.runWoken()
+	if got, want := m.written[len(m.written)-1], min(m.put, m.acked+max(m.kept, 1)); got < want {
+		m.fail("the last message is %d after an acknowledgement of %d, want %d", got, m.acked, want)
+	}
 }
 
 func (m *receiverModel) runWoken() {
@@ -233,6 +237,53 @@ func FuzzReceivers(f *testing.F) {
 		f.Add(uint8(100), []byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, capacity uint8, script []byte) {
-		runReceiverModel(t, int(capacity), script[:min(len(script), 500)])
+		runReceiverModel(t, int(capacity), script[:min(len(script), 150)])
 	})
+}
+
+// TestLeaveWhileHandingOut has the client hang up while a message is written, as another goroutine
+// notices: the rest stays in the mailbox.
+func TestLeaveWhileHandingOut(t *testing.T) {
+	s := newRig(t, nil)
+	s.do("bob", "GET", "/inbox?wait=0", "")
+	s.sendNumbers(1, 3)
+	r := request("bob", "GET", "/inbox", "")
+	stream, err := s.OpenStream(r, true, 0, func() { t.Error("got a wake-up, want none") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := 0
+	err = stream.HandOut(r, func(inbox.Message) error { written++; stream.Leave(); return nil })
+	if !errors.Is(err, context.Canceled) || written != 1 {
+		t.Errorf("got %v after %d messages, want it to end after the first", err, written)
+	}
+	if got := s.Receivers()[inbox.WebSocket].Open; got != 0 {
+		t.Errorf("got %d receivers, want none", got)
+	}
+	s.want(s.do("bob", "GET", "/inbox?after=", ""), 200, "1")
+}
+
+// TestAcknowledgeTooMuch checks that a client cannot acknowledge what it was not sent.
+func TestAcknowledgeTooMuch(t *testing.T) {
+	s := newRig(t, nil)
+	s.do("bob", "GET", "/inbox?wait=0", "")
+	s.sendNumbers(1, 2)
+	r := request("bob", "GET", "/inbox", "")
+	stream, err := s.OpenStream(r, true, 0, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Leave()
+	last := uint64(0)
+	stop := errors.New("stop")
+	err = stream.HandOut(r, func(m inbox.Message) error { last = m.ID; return stop })
+	if !errors.Is(err, stop) {
+		t.Fatal(err)
+	}
+	if err := stream.Acknowledge(r, last+1); err == nil {
+		t.Error("got no error for a message that was not sent")
+	}
+	if err := stream.Acknowledge(r, last); err != nil || s.store.Stats().Queued != 1 {
+		t.Errorf("got %v and %d messages, want one acknowledged", err, s.store.Stats().Queued)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log"
 	"net"
+	"net/http"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type Conn struct {
 	config   *Config
 	handler  Handler
 	protocol string
+	began    time.Time
 	early    []byte // what net/http had read
 
 	// Of the goroutine that reads. Times are as those of now; zero is none.
@@ -55,17 +57,17 @@ type Conn struct {
 	signal   chan struct{} // ends a pause; nil before the first one
 }
 
-// epoch makes times small.
-var epoch = time.Now()
+// now returns the time since the connection began, which is never zero.
+func (c *Conn) now() time.Duration { return c.since(time.Now()) }
 
-// now returns the time since epoch, which is never zero.
-func now() time.Duration { return time.Since(epoch) | 1 }
+func (c *Conn) since(t time.Time) time.Duration { return max(0, t.Sub(c.began)) | 1 }
 
 func newConn(conn net.Conn, config *Config, protocol string, early []byte) *Conn {
-	c := &Conn{conn: conn, config: config, protocol: protocol, early: early}
+	c := &Conn{conn: conn, config: config, protocol: protocol, began: time.Now(), early: early}
 	if socket, ok := netconn.Find[*netconn.FetchConn](conn); ok {
 		c.socket = socket
 		socket.SetNonblocking()
+		_ = socket.SetReadDeadline(time.Time{}) // a layer can have left one
 	}
 	c.parser.maxBytes = int64(config.MaxMessageBytes)
 	return c
@@ -95,7 +97,11 @@ func (c *Conn) SetMaxMessageBytes(n int) { c.parser.maxBytes = int64(n) }
 func (c *Conn) run() {
 	var err error
 	defer func() {
-		if failure := recover(); failure != nil {
+		switch failure := recover(); failure {
+		case nil:
+		case http.ErrAbortHandler:
+			c.begin(errAborted)
+		default:
 			log.Printf("websocket: panic: %v\n%s", failure, debug.Stack())
 			c.Close(InternalError, "")
 		}
@@ -154,7 +160,7 @@ func (c *Conn) Wake() {
 	c.woken = true
 	if c.waiting {
 		c.waiting, c.deadline = false, -1
-		_ = c.reading().SetReadDeadline(epoch) // fails on a closed connection
+		_ = c.reading().SetReadDeadline(c.began) // fails on a closed connection
 	}
 	c.signalLocked()
 }
@@ -165,7 +171,7 @@ func (c *Conn) Wake() {
 func (c *Conn) WakeAt(t time.Time) {
 	c.wakeAt = 0
 	if !t.IsZero() {
-		c.wakeAt = t.Sub(epoch) | 1
+		c.wakeAt = c.since(t)
 	}
 }
 
@@ -202,7 +208,7 @@ func (c *Conn) pause(d time.Duration) {
 		c.signal = make(chan struct{}, 1)
 	}
 	c.mu.Unlock()
-	began, timer := now(), time.NewTimer(d)
+	began, timer := c.now(), time.NewTimer(d)
 	defer timer.Stop()
 	for isOver := false; !isOver && !c.isEnding(); {
 		if c.takeWoken() {
@@ -216,6 +222,6 @@ func (c *Conn) pause(d time.Duration) {
 	}
 	c.heard = true
 	if c.messageBy != 0 {
-		c.messageBy += now() - began
+		c.messageBy += c.now() - began
 	}
 }

@@ -58,6 +58,15 @@ func (s *Conns) Close(code uint16, reason string) {
 	s.each(func(c *Conn) { c.Close(code, reason) })
 }
 
+// Wake calls [Conn.Wake] of all connections.
+func (s *Conns) Wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		c.Wake()
+	}
+}
+
 // Wait waits until no connection is open. When ctx is done, it aborts those that are, and returns
 // the error of ctx.
 func (s *Conns) Wait(ctx context.Context) error {

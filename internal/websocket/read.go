@@ -49,10 +49,7 @@ func (c *Conn) read() error {
 // startReading handles what net/http has read.
 func (c *Conn) startReading() error {
 	if c.config.PingInterval > 0 {
-		c.pingAt = now() + c.config.PingInterval
-	}
-	if c.socket != nil {
-		_ = c.socket.SetReadDeadline(time.Time{}) // a layer may have left one
+		c.pingAt = c.now() + c.config.PingInterval
 	}
 	early := c.early
 	c.early = nil
@@ -116,7 +113,7 @@ func (c *Conn) prepareWait() bool {
 	next := c.nextDeadlineLocked()
 	switch {
 	case next != 0 && (c.deadline <= 0 || next < c.deadline):
-		_ = c.reading().SetReadDeadline(epoch.Add(next)) // fails on a closed connection, as reading will
+		_ = c.reading().SetReadDeadline(c.began.Add(next)) // fails on a closed connection, as reading will
 	case next == 0 && c.deadline < 0:
 		_ = c.reading().SetReadDeadline(time.Time{})
 	default:
@@ -147,7 +144,7 @@ func (c *Conn) expire() error {
 	c.deadline = -1
 	closeBy := c.closeBy
 	c.mu.Unlock()
-	t := now()
+	t := c.now()
 	switch {
 	case closeBy != 0 && t >= closeBy:
 		return errEnded
@@ -215,7 +212,7 @@ func (c *Conn) followMessage() {
 	case c.dropping || c.parser.idle():
 		c.messageBy = 0
 	case c.messageBy == 0 && c.config.MessageTimeout > 0:
-		c.messageBy = now() + c.config.MessageTimeout
+		c.messageBy = c.now() + c.config.MessageTimeout
 	}
 	if !c.setBuffered(cap(c.parser.message)) {
 		c.fail(fault(TryAgainLater, "the server has no memory for the message"))

@@ -36,7 +36,8 @@ const (
 
 // Handler handles what arrives on a connection. Its methods are called by the goroutine of the
 // connection, one at a time, so they need no lock among them, and nothing is read while one runs.
-// They can write. Payloads are valid until the method returns.
+// They can write. Payloads are valid until the method returns. As in net/http, a panic ends the
+// connection only, and is logged unless it is http.ErrAbortHandler.
 type Handler interface {
 	// Allow is called with each frame that has arrived, before it is handled. It returns how long
 	// to wait before it is called again; the frame is handled when it returns zero or less. Nothing

@@ -118,12 +118,12 @@ func (c *Conn) limitClosing() {
 	if c.closeBy != 0 {
 		return
 	}
-	c.closeBy = now() + c.config.CloseTimeout
+	c.closeBy = c.now() + c.config.CloseTimeout
 	if c.deadline > 0 && c.deadline <= c.closeBy {
 		return
 	}
 	c.deadline = c.closeBy
-	_ = c.reading().SetReadDeadline(epoch.Add(c.closeBy)) // fails on a closed connection
+	_ = c.reading().SetReadDeadline(c.began.Add(c.closeBy)) // fails on a closed connection
 }
 
 // writeFrame sends one frame with one write.
