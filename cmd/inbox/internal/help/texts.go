@@ -106,7 +106,7 @@ the same at the address of -metrics-bind, and a script reads it there at
 `
 
 const versionText = `inbox version, or inbox -version, prints one line: version, commit, time of the
-commit, Go version and platform.
+commit, Go version and platform. It has no options.
 `
 
 const certificatesText = `With -domain, certificates are obtained from a CA with ACME and renewed
