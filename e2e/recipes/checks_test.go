@@ -25,10 +25,10 @@ const limits = "INBOX_RATE=1\nINBOX_BURST=40\n"
 const pollTime = 25 * time.Second
 
 // checkMailboxes checks the server through what is in front of it, from several clients at once.
-func (m *machine) checkMailboxes() {
+func (m *machine) checkMailboxes(canceledPoll func(*machine)) {
 	m.t.Run("mailboxes", func(t *testing.T) {
 		for name, check := range map[string]func(*machine){
-			"whole poll": checkWholePoll, "message": checkMessage, "canceled poll": checkCanceledPoll, "origin": checkOrigin,
+			"whole poll": checkWholePoll, "message": checkMessage, "canceled poll": canceledPoll, "origin": checkOrigin,
 			"limit of a client": checkClientLimit,
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -95,20 +95,26 @@ func checkMessage(m *machine) {
 	}
 }
 
-// checkCanceledPoll checks that a client that leaves does not take a message along: the server
-// must notice it. The poll that was cancelled holds the mailbox until then.
-func checkCanceledPoll(m *machine) {
+// endsCanceledPoll checks that the server notices when a client leaves, so that its poll does not
+// take a message along.
+func endsCanceledPoll(m *machine) { checkCanceledPoll(m, "/inbox") }
+
+// keepsCanceledPoll checks that a client that acknowledges messages loses none, although a proxy
+// continues its poll after it has left.
+func keepsCanceledPoll(m *machine) { checkCanceledPoll(m, "/inbox?after=") }
+
+func checkCanceledPoll(m *machine, path string) {
 	client := m.client(13)
 	m.wantStatus(client, m.request("GET", "/inbox?wait=0", "carol", ""), http.StatusNoContent)
 	ctx, cancel := context.WithTimeout(m.t.Context(), time.Second)
 	defer cancel()
-	if resp, err := client.Do(m.request("GET", "/inbox", "carol", "").WithContext(ctx)); err == nil {
+	if resp, err := client.Do(m.request("GET", path, "carol", "").WithContext(ctx)); err == nil {
 		resp.Body.Close()
 		m.t.Errorf("canceled poll: got %s, want no response", resp.Status)
 	}
 	time.Sleep(2 * time.Second) // until the proxy closes its connection to the server
 	m.wantStatus(m.client(14), m.request("POST", "/inbox?to=carol", "dave", "later"), http.StatusOK)
-	if text := m.wantStatus(client, m.request("GET", "/inbox", "carol", ""), http.StatusOK); text != "later" {
+	if text := m.wantStatus(client, m.request("GET", path, "carol", ""), http.StatusOK); text != "later" {
 		m.t.Errorf("after a canceled poll: got %q, want later", text)
 	}
 }

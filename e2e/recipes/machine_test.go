@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
@@ -186,25 +187,31 @@ func (m *machine) serveInbox(c *exec.Cmd) (stop func()) {
 	return stop
 }
 
-// startCA starts Pebble and its name server, for which every name has the address 127.0.0.1. It
-// returns the options by which the server uses it.
-func (m *machine) startCA(args ...string) (options []string) {
-	m.t.Helper()
-	ca, err := testCA()
-	m.must(err)
-	m.mkdir("/etc/inbox")
-	m.start(ca, append([]string{"-root", m.root + caRoot}, args...)...)
-	m.eventually("the CA listens", func() error {
-		_, err := os.Stat(m.root + caRoot)
-		return err
-	})
-	return []string{"INBOX_ACME_CA=" + caURL, "INBOX_ACME_ROOT=" + caRoot}
-}
-
 const (
 	caURL  = "https://127.0.0.1:14000/dir"
 	caRoot = "/etc/inbox/root_ca.crt"
 )
+
+// startCA starts Pebble and its name server, for which every name has the address 127.0.0.1. It
+// returns the options by which the server uses it.
+func (m *machine) startCA() (options []string) {
+	m.t.Helper()
+	m.startCAFor(m, "127.0.0.1")
+	return []string{"INBOX_ACME_CA=" + caURL, "INBOX_ACME_ROOT=" + caRoot}
+}
+
+// startCAFor starts the CA at an address, and writes its root certificate on another machine.
+func (m *machine) startCAFor(other *machine, addr string) {
+	m.t.Helper()
+	ca, err := testCA()
+	m.must(err)
+	other.mkdir("/etc/inbox")
+	m.start(ca, "-listen", addr+":14000", "-dns", addr+":53", "-root", other.root+caRoot)
+	m.eventually("the CA is ready", func() error {
+		_, err := os.Stat(other.root + caRoot)
+		return err
+	})
+}
 
 // eventually waits until check succeeds.
 func (m *machine) eventually(what string, check func() error) {
@@ -219,18 +226,14 @@ func (m *machine) eventually(what string, check func() error) {
 }
 
 // dial connects from an address in clientNet to a port of the machine.
-func (m *machine) dial(ctx context.Context, client int, network, port string) (c net.Conn, err error) {
-	return m.dialTo(ctx, client, network, net.JoinHostPort(serverAddr, port))
-}
-
-func (m *machine) dialTo(ctx context.Context, client int, transport, addr string) (c net.Conn, err error) {
+func (m *machine) dial(ctx context.Context, client int, transport, port string) (c net.Conn, err error) {
 	from := net.ParseIP(fmt.Sprint(clientNet, client))
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}, Timeout: waitTimeout}
 	if strings.HasPrefix(transport, "udp") {
 		d.LocalAddr = &net.UDPAddr{IP: from}
 	}
 	err = network.Do(m.name, func() error {
-		c, err = d.DialContext(ctx, transport, addr)
+		c, err = d.DialContext(ctx, transport, net.JoinHostPort(serverAddr, port))
 		return err
 	})
 	return c, err
@@ -240,21 +243,27 @@ func (m *machine) dialTo(ctx context.Context, client int, transport, addr string
 func (m *machine) awaitTLS(issuer string) {
 	m.t.Helper()
 	m.eventually("a certificate of "+issuer, func() error {
-		raw, err := m.dial(m.t.Context(), 2, "tcp", "443")
-		if err != nil {
-			return err
+		cert, err := m.certificateOf(site)
+		if err == nil && !strings.Contains(cert.Issuer.String(), issuer) {
+			err = fmt.Errorf("got a certificate of %s", cert.Issuer)
 		}
-		defer raw.Close()
-		c := tls.Client(raw, &tls.Config{ServerName: site, InsecureSkipVerify: true})
-		_ = c.SetDeadline(time.Now().Add(waitTimeout)) // never fails on a new connection
-		if err := c.Handshake(); err != nil {
-			return err
-		}
-		if got := c.ConnectionState().PeerCertificates[0].Issuer.String(); !strings.Contains(got, issuer) {
-			return fmt.Errorf("got a certificate of %s", got)
-		}
-		return nil
+		return err
 	})
+}
+
+// certificateOf returns the certificate for a name on port 443.
+func (m *machine) certificateOf(name string) (*x509.Certificate, error) {
+	raw, err := m.dial(m.t.Context(), 2, "tcp", "443")
+	if err != nil {
+		return nil, err
+	}
+	defer raw.Close()
+	c := tls.Client(raw, &tls.Config{ServerName: name, InsecureSkipVerify: true})
+	_ = c.SetDeadline(time.Now().Add(waitTimeout)) // never fails on a new connection
+	if err := c.Handshake(); err != nil {
+		return nil, err
+	}
+	return c.ConnectionState().PeerCertificates[0], nil
 }
 
 // client returns a client with an address of its own, for every name.

@@ -57,6 +57,9 @@ func runTests(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // for the user of the service
+		return 1, err
+	}
 	if program, err = e2e.Build(context.Background(), dir); err != nil {
 		return 1, err
 	}

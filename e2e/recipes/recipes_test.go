@@ -69,7 +69,7 @@ func (m *machine) writeCertificate() {
 
 // checkHTTPProxy checks a proxy that terminates TLS, in front of a running server.
 func (m *machine) checkHTTPProxy(stop func()) {
-	m.checkMailboxes()
+	m.checkMailboxes(endsCanceledPoll)
 	m.checkRelay(stunURL, turnURL)
 	m.checkRedirect()
 	m.checkDoctor("ok -bind " + upstream + ": In use by a running inbox.")
@@ -164,7 +164,7 @@ func (m *machine) startHAProxy(config string) {
 // checkPassedTLS checks a proxy that passes TLS on unopened, and another site at the same port.
 func (m *machine) checkPassedTLS() {
 	m.awaitTLS("Pebble")
-	m.checkMailboxes()
+	m.checkMailboxes(endsCanceledPoll)
 	m.checkRelay(stunURL, turnURL, tlsURL)
 	m.checkRedirect()
 	m.checkDoctor("ok -bind 127.0.0.1:8443: In use by a running inbox.", "ok TURN over UDP: A packet passed from a relay to another, and back.")

@@ -41,7 +41,12 @@ func (e *examination) checkPorts(ctx context.Context) (found []Finding) {
 	if !e.InServer && e.HTTPBind != "" {
 		found = append(found, e.checkPort(ctx, "-http-bind", e.HTTPBind, false))
 	}
-	if len(e.Domains) > 0 && host.Port(e.Bind) != "443" && host.Port(e.HTTPBind) != "80" {
+	isReachable := host.Port(e.Bind) == "443" || host.Port(e.HTTPBind) == "80"
+	switch {
+	case len(e.Domains) == 0 || isReachable:
+	case e.ProxyProtocol:
+		found = append(found, good("", "CAs connect to port 443 or 80 of the proxy, which must pass these connections on."))
+	default:
 		found = append(found, warning("", "CAs connect to port 443 or 80 only, and the server listens on neither.",
 			"Forward one of the ports to the server, or use -bind :443 with -http-bind :80."))
 	}

@@ -123,7 +123,7 @@ unlimited. Sizes have units; see inbox help units.
 `
 
 const proxyText = `The proxy must be listed in -trusted-proxies, or all clients share the limits of
-its address.
+its address. docs/recipes.md has configurations for nginx, Caddy and HAProxy.
 `
 
 const unitsText = `A plain number is in the unit that the option names: -inbox-timeout 60 is 60
