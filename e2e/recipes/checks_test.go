@@ -97,14 +97,25 @@ func checkMessage(m *machine) {
 
 // endsCanceledPoll checks that the server notices when a client leaves, so that its poll does not
 // take a message along.
-func endsCanceledPoll(m *machine) { checkCanceledPoll(m, "/inbox?") }
+func endsCanceledPoll(m *machine) {
+	checkCanceledPoll(m, m.client(13), "/inbox?")
+	checkCanceledPoll(m, overHTTP1(m.client(13)), "/inbox?")
+}
 
 // keepsCanceledPoll checks that a client that acknowledges messages loses none, although a proxy
 // continues its poll after it has left.
-func keepsCanceledPoll(m *machine) { checkCanceledPoll(m, "/inbox?after=") }
+func keepsCanceledPoll(m *machine) { checkCanceledPoll(m, m.client(13), "/inbox?after=") }
 
-func checkCanceledPoll(m *machine, path string) {
-	client := m.client(13)
+// overHTTP1 returns the client without HTTP/2.
+func overHTTP1(c *http.Client) *http.Client {
+	transport := c.Transport.(*http.Transport)
+	transport.ForceAttemptHTTP2 = false
+	transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	return c
+}
+
+func checkCanceledPoll(m *machine, client *http.Client, path string) {
+	m.t.Helper()
 	m.wantStatus(client, m.request("GET", "/inbox?wait=0", "carol", ""), http.StatusNoContent)
 	// The server needs a moment until it notices, a long one on a busy machine. The poll would
 	// wait longer.

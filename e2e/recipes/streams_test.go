@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha1"
-	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -103,11 +102,8 @@ func (m *machine) checkEventStream(t *testing.T, s *standIn) {
 }
 
 func (m *machine) checkWebSocket(t *testing.T) {
-	client := m.client(31)
-	client.Timeout = 0 // with one, the connection cannot be written to
-	transport := client.Transport.(*http.Transport)
-	transport.ForceAttemptHTTP2 = false // an upgrade is one of HTTP/1.1
-	transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	client := overHTTP1(m.client(31)) // an upgrade is one of HTTP/1.1
+	client.Timeout = 0                // with one, the connection cannot be written to
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	r := m.request("GET", "/inbox", "alice", "").WithContext(ctx)
