@@ -143,7 +143,7 @@ func requireSoak(t *testing.T) {
 	}
 }
 
-// runCommand runs a program for at most a minute and returns its output.
+// runCommand runs a program and returns its output.
 func runCommand(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
