@@ -24,11 +24,15 @@ func (p process) setUp(ctx context.Context, options *config.Options) int {
 	if err != nil {
 		return p.fail(exitUsage, err)
 	}
+	systemctlOut := p.stdout
+	if checked, ok := p.stdout.(*checkedWriter); ok {
+		systemctlOut = checked.Writer // the terminal itself, not a pipe
+	}
 	c := setup.Config{
 		Stdin: p.stdin, Stdout: p.stdout, DryRun: options.DryRun(), IsRoot: os.Geteuid() == 0, Load: loadService,
 		Systemctl: func(ctx context.Context, args ...string) error {
 			cmd := exec.CommandContext(ctx, "systemctl", args...)
-			cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
+			cmd.Stdout, cmd.Stderr = systemctlOut, p.stderr
 			return cmd.Run()
 		},
 		IsMetrics: func(ctx context.Context, address string) bool {
