@@ -188,7 +188,12 @@ func (c Config) exists(name string) bool {
 
 func (c Config) readEnvFile() (string, error) {
 	file := c.path(EnvFile)
-	if _, err := os.Lstat(file); err == nil && !c.exists(EnvFile) {
+	info, err := os.Stat(file)
+	_, linkErr := os.Lstat(file)
+	switch {
+	case err == nil && !info.Mode().IsRegular(): // reading a FIFO can wait forever
+		return "", fmt.Errorf("%w: %s is not a file: remove it", ErrUsage, EnvFile)
+	case errors.Is(err, fs.ErrNotExist) && linkErr == nil:
 		return "", fmt.Errorf("%w: %s is a symbolic link to a missing file: create the file, or remove the link", ErrUsage, EnvFile)
 	}
 	text, err := atomicfile.Read(file, maxEnvFileBytes)

@@ -238,6 +238,12 @@ func TestRunKeepsSymbolicLink(t *testing.T) {
 			t.Errorf("%s: got mode %v and owner %q (%v), want %v and %q", file, after.Mode(), ownerOf(after), err, before.Mode(), ownerOf(before))
 		}
 	}
+	if err := errors.Join(os.Remove(target), os.Mkdir(target, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Run(t.Context(), m.config); !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), "is not a file") {
+		t.Errorf("link to a directory: got %v", err)
+	}
 	os.Remove(target)
 	if err := Run(t.Context(), m.config); !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), "missing file") {
 		t.Errorf("link to a missing file: got %v", err)
