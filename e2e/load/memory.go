@@ -36,13 +36,13 @@ const (
 // measureMemory measures the transports over one scheme, each with a server of its own, and prints
 // the results.
 func measureMemory(ctx context.Context, cfg config, scheme, dir string, out io.Writer) error {
-	if err := raiseFileLimit(cfg.peers + cfg.peers/peersPerAddress + spareFiles); err != nil {
-		return err
-	}
 	https := scheme == "https"
 	fmt.Fprintf(out, "%s, %d peers, %d messages of %d bytes each, memory %v later\n", scheme, cfg.peers, cfg.messages, cfg.size, cfg.settle)
-	fmt.Fprintf(out, memoryRow, "", "idle KB/peer", "after KB/peer", "after MB", "flood MB", "peak MB", "CPU/message", "p50", "p99")
+	fmt.Fprintf(out, memoryRow, "", "idle KB/peer", "after KB/peer", "after MB", "flood MB", "peak MB", "CPU/message", "p50", "p99", "max")
 	for _, t := range cfg.transportsOver(https) {
+		if err := raiseFileLimit(cfg.peers + t.posters(cfg.peers) + spareFiles); err != nil {
+			return fmt.Errorf("%s: %w", t, err)
+		}
 		m, err := memoryOf(ctx, cfg, t, https, filepath.Join(dir, string(t)))
 		if err != nil {
 			return fmt.Errorf("%s: %w", t, err)
@@ -64,11 +64,11 @@ func (m *memory) print(w io.Writer, cfg config) {
 		flooded = megabytes(m.flooded)
 	}
 	fmt.Fprintf(w, memoryRow, m.transport, perPeer(m.idle), perPeer(m.after), megabytes(m.after), flooded, megabytes(m.peak),
-		fmt.Sprintf("%.1f µs", float64(m.cpu.Nanoseconds())/1000), latency(0.5), latency(0.99))
+		fmt.Sprintf("%.1f µs", float64(m.cpu.Nanoseconds())/1000), latency(0.5), latency(0.99), latency(1))
 }
 
 // memoryRow is printed as soon as it is known: a run takes minutes.
-const memoryRow = "%8s  %12s  %13s  %8s  %8s  %7s  %11s  %10s  %10s\n"
+const memoryRow = "%8s  %12s  %13s  %8s  %8s  %7s  %11s  %10s  %10s  %10s\n"
 
 func megabytes(n int64) string { return fmt.Sprint(n / 1e6) }
 

@@ -155,6 +155,14 @@ func (l *http2PollLink) run(deliver func([]byte)) error {
 	}
 }
 
+// posters returns how many connections the peers need to send, besides their own.
+func (t transport) posters(peers int) int {
+	if t == webSocket {
+		return 0
+	}
+	return peers/peersPerAddress + 1
+}
+
 // sharedPoster is a connection with which the peers of an address send requests.
 type sharedPoster struct {
 	mu   sync.Mutex
