@@ -70,7 +70,8 @@ type eventReceiver struct {
 	events *eventReader
 	ack    func(id string) error
 	closes []func()
-	unread int // messages that are not acknowledged
+
+	ackEvery, unread int // messages; unread are not acknowledged
 }
 
 func (r *eventReceiver) receive() ([]byte, error) {
@@ -78,7 +79,7 @@ func (r *eventReceiver) receive() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.unread++; r.unread >= ackEvery {
+	if r.unread++; r.unread >= r.ackEvery {
 		r.unread, err = 0, r.ack(r.events.id)
 	}
 	return body, err
@@ -112,7 +113,7 @@ func openEvents(ctx context.Context, _ config, t target, n int) (sender, receive
 			}
 			return err
 		}
-		return &eventReceiver{events: events, ack: ack, closes: []func(){acks.close, c.close}}, nil
+		return &eventReceiver{events: events, ack: ack, closes: []func(){acks.close, c.close}, ackEvery: ackEvery}, nil
 	})
 }
 
@@ -145,7 +146,7 @@ func openEventsHTTP2(ctx context.Context, _ config, t target, n int) (sender, re
 			_, err := c.begin("POST", ackPath+id, to, []byte{})
 			return err
 		}
-		return &eventReceiver{events: events, ack: ack, closes: []func(){c.close}}, nil
+		return &eventReceiver{events: events, ack: ack, closes: []func(){c.close}, ackEvery: ackEvery}, nil
 	})
 }
 

@@ -14,9 +14,10 @@ type inboxConn struct {
 	ref    uint64 // of the last message sent
 	stored uint64 // through this ref
 
-	head   []byte
-	unread int    // messages that are not acknowledged
-	lastID []byte // of the last message received
+	head     []byte
+	ackEvery int
+	unread   int    // messages that are not acknowledged
+	lastID   []byte // of the last message received
 }
 
 // openInbox connects a peer and claims its name. All messages are acknowledged.
@@ -26,7 +27,7 @@ func openInbox(ctx context.Context, t target, source net.IP, name string) (*inbo
 		return nil, err
 	}
 	defer context.AfterFunc(ctx, ws.close)()
-	c := &inboxConn{wsConn: ws}
+	c := &inboxConn{wsConn: ws, ackEvery: ackEvery}
 	if err = ws.write(opText, []byte("hello "+name+" loads%20of%20it after=")); err == nil {
 		_, err = ws.readUntil("welcome ")
 	}
@@ -58,7 +59,7 @@ func (c *inboxConn) handle(m []byte) (body []byte, isMessage bool, err error) {
 			return nil, false, fmt.Errorf("got %q, want msg ID FROM TYPE BODY", m[:min(len(m), 100)])
 		}
 		c.lastID = append(c.lastID[:0], parts[0]...)
-		if c.unread++; c.unread >= ackEvery {
+		if c.unread++; c.unread >= c.ackEvery {
 			err = c.acknowledge()
 		}
 		return parts[3], true, err

@@ -52,7 +52,11 @@ func (c *crowd) open(ctx context.Context, p *peer) (link, error) {
 	switch t := c.target; t.transport {
 	case webSocket:
 		conn, err := openInbox(ctx, t, p.source, p.name)
-		return webSocketLink{conn}, err
+		if err != nil {
+			return nil, err
+		}
+		conn.ackEvery = 1 // a client acknowledges after 50 ms, and these messages are seconds apart
+		return webSocketLink{conn}, nil
 	case events:
 		reader, conn, err := beginEvents(ctx, t, p.source, p.name)
 		if err != nil {
@@ -80,7 +84,7 @@ func (c *crowd) eventLink(p *peer, reader *eventReader, close func()) *eventLink
 	ack := func(id string) error {
 		return c.post(context.Background(), p, request("POST "+ackPath+id, c.target.addr, p.name, "", []byte{}))
 	}
-	return &eventLink{&eventReceiver{events: reader, ack: ack, closes: []func(){close}}}
+	return &eventLink{&eventReceiver{events: reader, ack: ack, closes: []func(){close}, ackEvery: 1}}
 }
 
 type webSocketLink struct{ *inboxConn }

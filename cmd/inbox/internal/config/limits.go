@@ -44,16 +44,16 @@ func (r *resolver) resolvePoll() error {
 // in docs/benchmarks.md, before garbage.
 const (
 	HTTPConnBytes  = 96 << 10 // HTTP/2 with a request that waits, buffers included
-	WebSocketBytes = 12 << 10
+	WebSocketBytes = 16 << 10 // heap and stack, after messages
 )
 
 // The parts of the memory. A sixteenth is for unfinished headers and handshakes, another one for
 // the program.
 const (
-	connPart     = 2 // half of the memory
-	queuedPart   = 4
-	inFlightPart = 8 // bodies that are being read or written
-	minInFlight  = 4 // bodies of the maximum size
+	connParts    = 8 // of twelve
+	queuedPart   = 6
+	inFlightPart = 12 // bodies that are being read or written
+	minInFlight  = 4  // bodies of the maximum size
 )
 
 // resolveLimits converts the limits and replaces auto values.
@@ -88,7 +88,7 @@ func (r *resolver) resolveLimits() {
 }
 
 // resolveConns determines how many connections there can be. With auto, the memory for them bounds
-// them as well, because a WebSocket uses an eighth of what HTTP/2 does.
+// them as well, because a WebSocket uses a sixth of what HTTP/2 can.
 func (r *resolver) resolveConns(memory int64) {
 	const fallbackMax = 1 << 20 // if neither memory nor files are known
 	r.c.Files = divideFiles(r.facts.OpenFiles, r.c.PagesDir != "")
@@ -98,7 +98,7 @@ func (r *resolver) resolveConns(memory int64) {
 	}
 	conns, streams := int64(fallbackMax), int64(fallbackMax)
 	if memory > 0 {
-		r.c.MaxConnBytes = memory / connPart
+		r.c.MaxConnBytes = memory / 12 * connParts
 		conns = max(1, min(conns, r.c.MaxConnBytes/WebSocketBytes))
 		streams = max(1, min(streams, r.c.MaxConnBytes/HTTPConnBytes))
 	}

@@ -73,11 +73,11 @@ func TestAutomaticSizes(t *testing.T) {
 		memory, files           int64
 		maxMemory, queued, conn int64
 	}{
-		{"a VPS", nil, gib, 1 << 20, gib / 4 * 3, 192 << 20, 32768},
-		{"a small one", nil, gib / 2, 1 << 20, gib / 8 * 3, 96 << 20, 16384},
-		{"20,000 WebSockets", []string{"-max-memory", "536870912"}, gib, 1 << 20, gib / 2, 128 << 20, 21845},
-		{"few files", nil, gib, 2048, gib / 4 * 3, 192 << 20, 1736},
-		{"few files, and pages", []string{"-public", t.TempDir()}, gib, 1024, gib / 4 * 3, 192 << 20, 600},
+		{"a VPS", nil, gib, 1 << 20, gib / 4 * 3, 128 << 20, 32768},
+		{"a small one", nil, gib / 2, 1 << 20, gib / 8 * 3, 64 << 20, 16384},
+		{"20,000 WebSockets", []string{"-max-memory", "536870912"}, gib, 1 << 20, gib / 2, 89478485, 21845},
+		{"few files", nil, gib, 2048, gib / 4 * 3, 128 << 20, 1736},
+		{"few files, and pages", []string{"-public", t.TempDir()}, gib, 1024, gib / 4 * 3, 128 << 20, 600},
 		{"unknown", nil, 0, 0, 0, 256 << 20, 1 << 20},
 		{"given", []string{"-max-memory", "1000", "-max-conns", "7", "-max-queued-bytes", "0"}, gib, 1 << 20, 1000, 0, 7},
 		{"none", []string{"-max-memory", "0", "-max-conns", "0"}, gib, 1 << 20, 0, 256 << 20, 0},
@@ -98,12 +98,12 @@ func TestMemoryIsDivided(t *testing.T) {
 		connBytes, inFlight int64
 		streams             int
 	}{
-		{nil, gib, 384 * mib, 96 * mib, 4096},
-		{[]string{"-max-conns", "7"}, gib, 0, 96 * mib, 7},
-		{[]string{"-max-queued-bytes", "64MiB"}, gib, 384 * mib, 64 * mib, 4096},
-		{[]string{"-max-queued-bytes", "0"}, gib, 384 * mib, 0, 4096},
+		{nil, gib, 512 * mib, 64 * mib, 5461},
+		{[]string{"-max-conns", "7"}, gib, 0, 64 * mib, 7},
+		{[]string{"-max-queued-bytes", "32MiB"}, gib, 512 * mib, 32 * mib, 5461},
+		{[]string{"-max-queued-bytes", "0"}, gib, 512 * mib, 0, 5461},
 		{[]string{"-max-memory", "0"}, gib, 0, 256 * mib, 1 << 20},
-		{[]string{"-max-memory", "8MiB"}, gib, 4 * mib, 4 * mib, 42},
+		{[]string{"-max-memory", "8MiB"}, gib, 5592400, 4 * mib, 56},
 	} {
 		c := mustResolve(t, Facts{MemoryBytes: row.memory, OpenFiles: 1 << 21}, row.args...)
 		if c.MaxConnBytes != row.connBytes || c.MaxInFlightBytes != row.inFlight || c.MaxStreams != row.streams {

@@ -11,7 +11,7 @@ import (
 
 // http2IdleBesideWebSocket is how long an HTTP/2 connection can be idle while its client has a
 // WebSocket. A page loads over HTTP/2, and then exchanges everything on a WebSocket, for which
-// browsers open a connection of HTTP/1.1; the first one would take five times the memory of the
+// browsers open a connection of HTTP/1.1; the first one would take four times the memory of the
 // second until its idle timeout.
 const http2IdleBesideWebSocket = 5 * time.Second
 

@@ -12,7 +12,7 @@ const (
 	maxGCPercent = 400
 	// minGCPercent bounds the cost of collections, which grows as the percentage falls.
 	minGCPercent = 50
-	// garbagePart of the limit is for garbage. Half is for connections: see package config.
+	// garbagePart of the limit is for garbage.
 	garbagePart = 4
 )
 

@@ -286,7 +286,7 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		Capacity:     cfg.Mailboxes.Capacity,
 		MaxBodyBytes: cfg.MaxBodyBytes,
 		WriteTimeout: t.Write,
-		// An eighth of the memory at most.
+		// A twelfth of the memory at most.
 		MaxInFlightBytes: cfg.MaxInFlightBytes,
 		AnyOrigin:        cfg.AnyOrigin,
 		Origins:          cfg.Origins,
