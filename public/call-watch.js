@@ -72,9 +72,11 @@ export class CallWatch extends EventTarget {
     this.#ice = ice;
     this.#diagnosis = diagnosis;
     endpoint.addEventListener('state', () => this.#update());
+    if (endpoint.state !== 'waiting') this.#lastMessage = Date.now(); // it had no listener before
     endpoint.inbox.addEventListener('message', event => {
       if (/** @type {CustomEvent} */ (event).detail.from === endpoint.to) this.#lastMessage = Date.now();
     });
+    this.#update();
   }
 
   /** Requests a new call now. A call that can still connect is not replaced. */

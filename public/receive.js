@@ -7,7 +7,7 @@ import {bindFullscreen, leaveFullscreen} from './fullscreen.js';
 import {WakeLock, bindInvitation, bindStatus, find, joinRoom} from './page.js';
 import {Playback, bindPress} from './play.js';
 import {ReceivingEndpoint} from './session.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 /**
  * @typedef {import('./session.js').Remote} Remote
@@ -52,7 +52,7 @@ function run(context) {
   const endpoint = new ReceivingEndpoint(context);
   const playback = new Playback(picture);
   const refresh = bindStatus(context, endpoint, () => noticeFor(endpoint.state, endpoint.remote));
-  bindInvitation(context, endpoint, {page: 'receive', other: 'send'});
+  void bindInvitation(context, endpoint, {page: 'receive', other: 'send'});
   endpoint.addEventListener('track', event => playback.show(/** @type {CustomEvent} */ (event).detail.track));
   endpoint.addEventListener('state', () => {
     if (!endpoint.peer) endCall(playback);

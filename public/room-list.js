@@ -2,7 +2,7 @@
 
 import {button, create} from './dom.js';
 import {MAX_NAME_LENGTH, linkOf, rememberedRooms, watchRooms} from './remember.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 const texts = strings.home;
 

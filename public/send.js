@@ -6,7 +6,7 @@ import {DeviceList, NONE, PendingCapture, QUESTION_DELAY, SCREEN, capture, captu
   permissionState, questionNotice} from './devices.js';
 import {WakeLock, bindInvitation, bindStatus, find, joinRoom} from './page.js';
 import {SendingEndpoint} from './session.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 /**
  * @typedef {import('./status.js').Notice} Notice
@@ -140,7 +140,7 @@ class SendPage {
   constructor(context) {
     this.#endpoint = new SendingEndpoint(context);
     this.#refresh = bindStatus(context, this.#endpoint, () => this.#notice);
-    bindInvitation(context, this.#endpoint, {page: 'send', other: 'receive'});
+    void bindInvitation(context, this.#endpoint, {page: 'send', other: 'receive'});
     this.#bindEvents();
   }
 
