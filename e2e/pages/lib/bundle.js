@@ -6,7 +6,7 @@
  * - NAME-later.js: the parts that it loads when the rest works, if it has such parts
  * - NAME-chunk.js: the modules that both need
  *
- * and for all pages early.js and style.css. Names are short, and lines long, for those who
+ * and early.js and the style sheets. Names are short, and lines long, for those who
  * wait on a slow line.
  */
 
@@ -30,7 +30,7 @@ const options = {
 export async function bundles() {
   const results = await Promise.all([
     ...htmlNames.map(name => buildPage(name.replace('.html', ''))),
-    build({...options, entryPoints: ['early.js', 'style.css'], format: 'iife'}),
+    build({...options, entryPoints: ['early.js', 'style.css', 'home.css', 'test.css'], format: 'iife'}),
   ]);
   return new Map(results.flatMap(({outputFiles}) => outputFiles).map(({path, text}) => [basename(path), text]));
 }
