@@ -173,6 +173,31 @@ test('two pages that open a call at the same moment get different sides, and kee
   assert.deepEqual(await slotsOf([third]), [slots[0]], 'a page that was closed leaves its side at once');
 });
 
+test('a page that closes while it looks for a side leaves it free', {skip}, async () => {
+  const [ann, ben] = devices;
+  const link = `/call.html#${'C'.repeat(22)}.${'D'.repeat(22)}`;
+  await ann.context.addInitScript(() => {
+    const {fetch} = window;
+    window.fetch = async (url, options) => {
+      const response = await fetch(url, options);
+      return options?.method === 'GET' ? new Promise(() => {}) : response; // the server has answered, and the page does not know
+    };
+  });
+  const taken = ann.context.waitForEvent('response', isPoll);
+  const released = ann.context.waitForEvent('requestfinished', request => request.method() === 'DELETE');
+  const page = await ann.open(link);
+  assert.equal((await taken).status(), 204);
+  await page.goto('about:blank');
+  await released;
+  const other = await ben.open(link);
+  assert.deepEqual(await slotsOf([other]), ['b'], 'the side that a page tries first');
+});
+
+/** @param {import('playwright-core').Response} response */
+function isPoll(response) {
+  return response.request().method() === 'GET' && new URL(response.url()).pathname === '/inbox';
+}
+
 test('a duplicate of a waiting call page leaves the other side to another device', {skip}, async () => {
   const [ann, ben] = devices;
   const original = await ann.open('/call.html');
