@@ -185,7 +185,7 @@ export const call = /* @__PURE__ */ section('call', {
   shareTitle: 'Invite the other device',
   shareHint: 'Scan this with it, or open the link there.',
   fullTitle: 'Two devices are in this call already',
-  fullHint: 'This device can take the place of one of them.',
+  fullHint: 'This page joins when one of them leaves. It can also take the place of one.',
   newCall: 'Start another call',
   takeFirst: 'Take the place of the first device',
   takeSecond: 'Take the place of the second device',

@@ -184,11 +184,12 @@ test('a page that closes while it looks for a side leaves it free', {skip}, asyn
     };
   });
   const taken = ann.context.waitForEvent('response', isPoll);
-  const released = ann.context.waitForEvent('requestfinished', request => request.method() === 'DELETE');
   const page = await ann.open(link);
   assert.equal((await taken).status(), 204);
-  await page.goto('about:blank');
-  await released;
+  const released = ann.context.waitForEvent('response', response => response.request().method() === 'DELETE');
+  await page.evaluate(() => dispatchEvent(new PageTransitionEvent('pagehide'))); // as the page closes
+  assert.equal((await released).status(), 204);
+  await page.close();
   const other = await ben.open(link);
   assert.deepEqual(await slotsOf([other]), ['b'], 'the side that a page tries first');
 });

@@ -25,10 +25,13 @@ const loopbackPreferences = {
 export const skip = existsSync(executablePath) || process.env.CI ? false :
   `Firefox not found at ${executablePath}: install it or set FIREFOX`;
 
-/** @param {string} [program] runs the browser */
-export function launch(program = executablePath) {
+/**
+ * @param {string} [program] runs the browser
+ * @param {number} [debuggingPort] of 127.0.0.1, 0 for any
+ */
+export function launch(program = executablePath, debuggingPort = 0) {
   const extraPrefsFirefox = {...preferences, ...loopbackPreferences};
-  return puppeteer.launch({browser: 'firefox', executablePath: program, headless: true, acceptInsecureCerts: true, extraPrefsFirefox});
+  return puppeteer.launch({browser: 'firefox', executablePath: program, headless: true, acceptInsecureCerts: true, debuggingPort, extraPrefsFirefox});
 }
 
 /**

@@ -1,7 +1,9 @@
 /** Network namespaces of Linux, in which machines have the addresses that a test chooses. Requires root. */
 
-import {execFileSync} from 'node:child_process';
+import {execFileSync, spawn} from 'node:child_process';
+import {once} from 'node:events';
 import {chmodSync, mkdtempSync, rmSync, writeFileSync} from 'node:fs';
+import {connect, createServer} from 'node:net';
 import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 
@@ -14,6 +16,8 @@ let count = 0;
 export class Namespace {
   #directory = mkdtempSync(join(tmpdir(), 'inbox-namespace-'));
   #gateway = '';
+  /** @type {(() => void)[]} */
+  #ends = [];
 
   /** @param {string[]} [addresses] with the length of the prefix, as 192.168.7.2/24; without any, there is no lan0 */
   constructor(addresses = []) {
@@ -38,6 +42,27 @@ export class Namespace {
     other.#setUp('lan0', [others]);
     this.#setGateway(others);
     other.#setGateway(own);
+  }
+
+  /**
+   * Leads connections to a port of 127.0.0.1 of this machine to the same port of the namespace.
+   * @param {number} port
+   */
+  async forward(port) {
+    const path = join(this.#directory, `port-${port}`);
+    const relay = `const {connect, createServer} = require('net');
+      createServer(one => { const two = connect(${port}, '127.0.0.1'); one.pipe(two).pipe(one); one.on('error', () => {}); two.on('error', () => one.destroy()); })
+        .listen('${path}', () => console.log('listening'));`;
+    const child = spawn('ip', ['netns', 'exec', this.name, process.execPath, '-e', relay], {stdio: ['ignore', 'pipe', 'inherit']});
+    process.once('exit', () => child.kill());
+    await once(child.stdout, 'data');
+    const server = createServer(one => {
+      const two = connect(path);
+      one.pipe(two).pipe(one);
+      for (const socket of [one, two]) socket.on('error', () => one.destroy());
+    });
+    await new Promise(resolve => server.listen(port, '127.0.0.1', () => resolve(null)));
+    this.#ends.push(() => server.close(), () => child.kill());
   }
 
   /** Interrupts the network, or restores it. @param {'down'|'up'} state */
@@ -75,6 +100,7 @@ export class Namespace {
 
   remove() {
     if (!this.name) return;
+    for (const end of this.#ends) end();
     ip('netns', 'delete', this.name);
     rmSync(this.#directory, {recursive: true});
     this.name = '';
