@@ -83,7 +83,7 @@ func script(text string, args ...string) error {
 // runScript runs a bash script with arguments and returns its output. The timeout is sufficient
 // for a build with empty caches.
 func runScript(text string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, "bash", append([]string{"-euc", "set -o pipefail; " + text, "bash"}, args...)...)
 	var out, errs strings.Builder

@@ -121,7 +121,7 @@ func (r debianRoot) bootAndCheck(name, script string, steps []string) {
 	r.write("/root/"+name+".sh", script)
 	r.write("/etc/systemd/system/"+name+".service", strings.ReplaceAll(scriptUnit, "NAME", name))
 	r.run("systemctl", "enable", name+".service")
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "systemd-nspawn", "--quiet", "--directory", r.dir, "--private-network",
 		"--register=no", "--keep-unit", "--console=pipe", "--boot").CombinedOutput()

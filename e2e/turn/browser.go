@@ -58,7 +58,10 @@ type response struct {
 
 // launch starts a browser on a host: "chromium" or "firefox".
 func (s *site) launch(kind, host string) (*browser, error) {
-	home := filepath.Join(s.dir, kind+"-"+host)
+	home, err := os.MkdirTemp(s.dir, kind+"-"+host+"-") // a test can run twice
+	if err != nil {
+		return nil, err
+	}
 	// Chromium reads the database of HOME, Firefox that of its profile.
 	profile := filepath.Join(home, ".pki", "nssdb")
 	if err := os.MkdirAll(profile, 0o700); err != nil {
