@@ -3,6 +3,7 @@
  * permission.
  */
 
+import {isolate} from './dom.js';
 import {bindFullscreen, leaveFullscreen} from './fullscreen.js';
 import {WakeLock, bindInvitation, bindStatus, find, joinRoom} from './page.js';
 import {Playback, bindPress} from './play.js';
@@ -44,7 +45,7 @@ function noticeFor(state, {device, media}) {
 function connectedNotice(device, {audio, video}) {
   if (video === 'interrupted') return {tone: 'busy', ...texts.cameraPaused};
   const soundHints = {on: '', screen: '', off: texts.withoutSound, interrupted: texts.soundPaused, ended: texts.soundEnded};
-  return {tone: 'good', title: texts.connected.title, hint: soundHints[audio] || texts.connected.hint({device})};
+  return {tone: 'good', title: texts.connected.title, hint: soundHints[audio] || texts.connected.hint({device: isolate(device)})};
 }
 
 /** @param {import('./page.js').Context} context */

@@ -5,7 +5,8 @@
  *
  * A random id identifies the page of an endpoint; each load has a new one.
  * Endpoints exchange these messages:
- * - hello {page, live, ask}: the page is open; with ask, the other page replies with a hello
+ * - hello {page, live, ask, retry}: the page is open; with ask, the other page replies with a
+ *   hello; with retry, its user wants a new call in place of one that connects
  * - signal {page, to, signal}: a signal of a peer, valid only for the page `to`. It can
  *   have a report: what the page says of its device and its tracks
  * - bye {page}: the page is closing
@@ -45,7 +46,7 @@ const RELAYED_RETRY_DELAY = 2_000;
  *   device ('' if unknown), and its tracks. muted is true for those that send nothing
  * @typedef {{code: string, status: number}} ErrorInfo the identifying fields of an InboxError
  * @typedef {(Signal | {call: string}) & {report?: Report}} ReportedSignal a signal of a peer, a report, or both
- * @typedef {{kind: 'hello'|'signal'|'bye'|'refused', page: string, live?: boolean, ask?: boolean, to?: string,
+ * @typedef {{kind: 'hello'|'signal'|'bye'|'refused', page: string, live?: boolean, ask?: boolean, retry?: boolean, to?: string,
  *   signal?: ReportedSignal} & Partial<ErrorInfo>} Message
  * @typedef {ConstructorParameters<typeof Peer>[0]} PeerOptions
  */
@@ -194,6 +195,11 @@ class Endpoint extends EventTarget {
     this.#sendingHello = true;
     await this.send({kind: 'hello', live: this.live, ask: true});
     this.#sendingHello = false;
+  }
+
+  /** Requests a new call in place of one that is not connected, however young it is. */
+  async retry() {
+    await this.send({kind: 'hello', live: this.live, ask: true, retry: true});
   }
 
   /**
@@ -417,6 +423,11 @@ export class SendingEndpoint extends Endpoint {
     else this.#announce();
   }
 
+  async retry() {
+    this.connectingSince = -Infinity;
+    await super.retry();
+  }
+
   /** Ends the call and starts no new one. */
   stop() {
     if (!this.live) return;
@@ -461,6 +472,7 @@ export class SendingEndpoint extends Endpoint {
   /** @param {Message} message */
   async onHello(message) {
     this.setRemotePage(message.page, message.live === true);
+    if (message.retry) this.connectingSince = -Infinity;
     if (this.live && this.needsCall()) await this.#makeCall();
     else await super.onHello(message);
   }
