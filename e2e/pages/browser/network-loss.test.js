@@ -5,7 +5,6 @@
 
 import {after, before, test} from 'node:test';
 import * as chromium from '../lib/browser.js';
-import {waitForBothPictures} from '../lib/calls.js';
 import * as firefox from '../lib/firefox.js';
 import {Namespace, skipNamespaces} from '../lib/namespace.js';
 import {Server, freePort} from '../lib/server.js';
@@ -44,13 +43,34 @@ after(async () => {
   away?.remove();
 });
 
-/** Returns a device at home, with a call page that waits. */
+/**
+ * Opens a call page at home, and returns its device as well.
+ * @returns {Promise<{ben: chromium.Device, page: chromium.Page}>}
+ */
 async function openAtHome() {
   const ben = await chromium.Device.create(browser, origin);
-  ben.allowError(/net::ERR_/);
+  ben.allowError(/net::ERR_|status of 404/); // messages for a device that is gone
   const page = await ben.open('/call.html');
   await chromium.waitForTitle(page, 'Waiting for the other device');
-  return {ben, page, link: page.url()};
+  return {ben, page};
+}
+
+/** Launches Chromium in the device that is away, and opens a link. @param {string} link */
+async function openChromium(link) {
+  const launched = await chromium.launch([], away.script(chromium.executablePath));
+  const device = await chromium.Device.create(launched, origin);
+  device.allowError(/net::ERR_|status of 409/);
+  return {launched, page: await device.open(link)};
+}
+
+/** Launches Firefox in the device that is away, and joins the call of a link. @param {string} link */
+async function openFirefox(link) {
+  const port = await freePort();
+  await away.forward(port); // of BiDi
+  const launched = await firefox.launch(away.script(firefox.executablePath), port);
+  const page = await firefox.open(launched, link, []);
+  await firefox.press(page, '#join');
+  return {launched, page};
 }
 
 /** Takes the network of the device that is away for some time. @param {() => Promise<unknown>} meanwhile */
@@ -65,76 +85,46 @@ async function interrupt(meanwhile) {
   }
 }
 
-const interrupted = /interrupted|offline|does not answer|left/i;
-
-/** Waits until a page in Firefox is interrupted. @param {firefox.Page} page */
-async function waitForInterruption(page) {
-  await page.waitForFunction(() => /interrupted|offline|does not answer|left/i.test(document.querySelector('.status-title')?.textContent ?? ''));
+/** Runs in the page: whether it says that the call is interrupted. */
+function isInterrupted() {
+  return /interrupted|offline|does not answer|left/i.test(document.querySelector('.status-title')?.textContent ?? '');
 }
 
-test('Chromium without a network for a while: both pages say so, and the pictures return', {skip}, async t => {
-  const {ben, page: home, link} = await openAtHome();
-  const other = await chromium.launch([], away.script(chromium.executablePath));
-  try {
-    const ann = await chromium.Device.create(other, origin);
-    ann.allowError(/net::ERR_/);
-    const page = await ann.open(link);
-    await waitForBothPictures(home, page);
-    await interrupt(() => Promise.all([home, page].map(one => one.locator('.status-title', {hasText: interrupted}).waitFor())));
-    const restored = Date.now();
-    await Promise.all([chromium.waitForPicture(home, 60_000), chromium.waitForPicture(page, 60_000)]);
-    t.diagnostic(`the pictures move ${Date.now() - restored} ms after the network returns`);
-    await waitForBothPictures(home, page);
-    await ann.close();
-    await chromium.waitForTitle(home, 'The other device has left');
-  } finally {
-    await other.close();
-  }
-  await ben.close();
-});
+/** Ends a browser without notice to its pages. @param {chromium.Browser} launched */
+async function kill(launched) {
+  const ended = new Promise(resolve => launched.once('disconnected', resolve));
+  const session = await launched.newBrowserCDPSession();
+  session.send('Browser.crash').catch(() => {});
+  await ended;
+}
 
-test('Firefox without a network for a while: both pages say so, and the pictures return', {skip}, async t => {
-  const {ben, page: home, link} = await openAtHome();
-  const port = await freePort();
-  await away.forward(port); // of BiDi
-  const other = await firefox.launch(away.script(firefox.executablePath), port);
-  try {
-    const page = await firefox.open(other, link, []);
-    await firefox.press(page, '#join');
-    await Promise.all([firefox.waitForPicture(page), chromium.waitForPicture(home)]);
-    await interrupt(() => Promise.all([home.locator('.status-title', {hasText: interrupted}).waitFor(), waitForInterruption(page)]));
-    const restored = Date.now();
-    await Promise.all([firefox.waitForPicture(page, 60_000), chromium.waitForPicture(home, 60_000)]);
-    t.diagnostic(`the pictures move ${Date.now() - restored} ms after the network returns`);
-    await firefox.waitForTitle(page, 'Connected');
-  } finally {
-    await other.close();
-  }
-  await ben.close();
-});
+test('calls of a device whose network is down for a while, and whose browser is killed', {skip}, async t => {
+  const [one, two] = [await openAtHome(), await openAtHome()];
+  const fox = await openFirefox(two.page.url());
+  const chrome = await openChromium(one.page.url());
+  t.after(() => Promise.all([fox.launched.close(), chrome.launched.close()]));
+  const pictures = async () => {
+    await Promise.all([firefox.waitForPicture(fox.page, 60_000), ...[one, two, chrome].map(({page}) => chromium.waitForPicture(page, 60_000))]);
+    await firefox.waitForTitle(fox.page, 'Connected');
+    for (const {page} of [one, two, chrome]) await chromium.waitForTitle(page, 'Connected');
+  };
+  await pictures();
 
-test('a browser is killed during a call: the other page says so, and the call continues when the link is opened again', {skip}, async t => {
-  const {ben, page: home, link} = await openAtHome();
-  ben.allowError(/status of 404/); // messages for the device that is gone
-  const killed = await chromium.launch([], away.script(chromium.executablePath));
-  const ann = await chromium.Device.create(killed, origin);
-  const page = await ann.open(link);
-  await waitForBothPictures(home, page);
-  const crashed = new Promise(resolve => killed.once('disconnected', resolve));
-  await Promise.all([crashed, killed.newBrowserCDPSession().then(session => session.send('Browser.crash')).catch(() => {})]);
-  await chromium.waitForTitle(home, 'The other device does not answer', 60_000);
-  const again = await chromium.launch([], away.script(chromium.executablePath));
-  try {
-    const device = await chromium.Device.create(again, origin);
-    device.allowError(/status of 409/);
+  await t.test('all pages say so, and the pictures return', async t => {
+    await interrupt(() => Promise.all([fox.page.waitForFunction(isInterrupted), ...[one, two, chrome].map(({page}) => page.waitForFunction(isInterrupted))]));
+    const restored = Date.now();
+    await pictures();
+    t.diagnostic(`the pictures move ${Date.now() - restored} ms after the network returns`);
+  });
+
+  await t.test('a browser is killed: the other page says so, and the call continues when the link is opened again', async t => {
+    await kill(chrome.launched);
+    await chromium.waitForTitle(one.page, 'The other device does not answer', 60_000);
     const opened = Date.now();
-    const page = await device.open(link);
-    await Promise.all([chromium.waitForPicture(home, 90_000), chromium.waitForPicture(page, 90_000)]);
+    const again = await openChromium(one.page.url());
+    t.after(() => again.launched.close());
+    await Promise.all([one, again].map(({page}) => chromium.waitForPicture(page, 60_000)));
     t.diagnostic(`the pictures move ${Date.now() - opened} ms after the link is opened`);
-    await waitForBothPictures(home, page);
-    await device.close();
-  } finally {
-    await again.close();
-  }
-  await ben.close();
+  });
+  await Promise.all([one.ben.close(), two.ben.close()]);
 });
