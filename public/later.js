@@ -2,4 +2,5 @@
 
 export {CallWatch} from './call-watch.js';
 export {bindInvitation} from './invitation.js';
+export {Peer} from './peer.js';
 export {StatsView} from './stats-view.js';

@@ -36,6 +36,7 @@ export const later = import('./later.js').catch(() => {
  * @property {string} to the mailbox of the other side
  * @property {string} device the name of this device
  * @property {IceServers} ice
+ * @property {(options: import('./session.js').PeerOptions) => Promise<import('./peer.js').Peer>} createPeer
  * @property {() => Promise<RTCIceServer[]>} fetchIceServers
  *
  * @typedef {Context & {slot: Slot, leaveSlot?: () => void}} CallContext leaveSlot looks for another slot
@@ -91,7 +92,8 @@ export async function createInbox(room, role) {
 export function createContext({room, made}, role, inbox) {
   const ice = new IceServers(new URL('ice', document.baseURI), inbox.authorization);
   const device = deviceName(navigator.userAgent);
-  return {room, made, role, inbox, to: room.name(otherRole(role)), device, ice, fetchIceServers: () => ice.fetch()};
+  const createPeer = async (/** @type {import('./session.js').PeerOptions} */ options) => new (await later).Peer(options);
+  return {room, made, role, inbox, to: room.name(otherRole(role)), device, ice, createPeer, fetchIceServers: () => ice.fetch()};
 }
 
 /**

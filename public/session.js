@@ -20,7 +20,6 @@
  */
 
 import {MAX_RETRY_DELAY} from './codec.js';
-import {Peer} from './peer.js';
 import {random} from './room.js';
 
 /** Milliseconds a call has to connect before a new call replaces it. */
@@ -48,7 +47,8 @@ const RELAYED_RETRY_DELAY = 2_000;
  * @typedef {(Signal | {call: string}) & {report?: Report}} ReportedSignal a signal of a peer, a report, or both
  * @typedef {{kind: 'hello'|'signal'|'bye'|'refused', page: string, live?: boolean, ask?: boolean, retry?: boolean, to?: string,
  *   signal?: ReportedSignal} & Partial<ErrorInfo>} Message
- * @typedef {ConstructorParameters<typeof Peer>[0]} PeerOptions
+ * @typedef {import('./peer.js').Peer} Peer
+ * @typedef {ConstructorParameters<typeof import('./peer.js').Peer>[0]} PeerOptions
  */
 
 /** Maximum number of characters of the name of a device. */
@@ -97,9 +97,9 @@ class Endpoint extends EventTarget {
    * @param {() => Promise<RTCIceServer[]>} options.fetchIceServers called before each call and each ICE restart
    * @param {RTCIceTransportPolicy} [options.iceTransportPolicy] as in Peer
    * @param {string} [options.device] the name of this device, for the other side
-   * @param {(options: PeerOptions) => Peer} [options.createPeer] for tests
+   * @param {(options: PeerOptions) => Peer | Promise<Peer>} options.createPeer a page loads the code of peers later
    */
-  constructor({inbox, to, fetchIceServers, iceTransportPolicy, device = '', createPeer = options => new Peer(options)}) {
+  constructor({inbox, to, fetchIceServers, iceTransportPolicy, device = '', createPeer}) {
     super();
     this.inbox = inbox;
     this.to = to;
@@ -351,7 +351,11 @@ class Endpoint extends EventTarget {
     const send = (/** @type {Signal} */ signal) =>
       void this.send({kind: 'signal', to, signal: signal.description ? this.#withReport(signal) : signal});
     const {fetchIceServers, iceTransportPolicy, twoWay} = this;
-    const peer = this.createPeer({call, polite, twoWay, send, iceServers, fetchIceServers, iceTransportPolicy});
+    const peer = await this.createPeer({call, polite, twoWay, send, iceServers, fetchIceServers, iceTransportPolicy});
+    if (generation !== this.#generation) {
+      peer.close();
+      return null;
+    }
     this.peer = peer;
     peer.setSignaling(this.#signalingOpen);
     peer.addEventListener('state', () => peer === this.peer && this.updateState());
