@@ -173,7 +173,11 @@ func (s *server) buildEndpoints(bound sockets) error {
 		return err
 	}
 	if bound.redirect != nil {
-		h := layers.redirectHandler(portOf(bound.main))
+		httpsPort := portOf(bound.main)
+		if s.cfg.ProxyProtocol {
+			httpsPort = 443 // of the proxy
+		}
+		h := layers.redirectHandler(httpsPort)
 		s.redirect = &endpoint{socket: bound.redirect, server: newRedirectServer(s.cfg, s.timeouts, h, errorLog)}
 		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, proxies, false)
 	}
@@ -205,7 +209,7 @@ func (s *server) metricsSources() metrics.Sources {
 		Version: s.process.Version, Failing: s.health.failing,
 		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns),
 		MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes,
-		Mailboxes: s.mailboxes.stats, Claims: s.handler.Claims, Deliveries: s.handler.Deliveries,
+		Mailboxes: s.mailboxes.stats, Claims: s.handler.Claims, Receivers: s.handler.Receivers,
 		Refusals: s.refusals,
 		Limits:   s.limits, Errors: s.errorLog,
 		Collectors: []prometheus.CollectorFunc{metrics.CollectRestored(s.mailboxes.restored), s.meters.requests.Collect},
@@ -278,6 +282,7 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		Path:         mailboxPath,
 		ICEPath:      icePath,
 		PollTimeout:  cfg.PollTimeout,
+		Capacity:     cfg.Mailboxes.Capacity,
 		MaxBodyBytes: cfg.MaxBodyBytes,
 		WriteTimeout: t.Write,
 		// Queued messages, in-flight bodies and connections each get a third of

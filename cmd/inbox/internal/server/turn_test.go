@@ -25,6 +25,7 @@ import (
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/relaynodes"
 	"inbox/inbox"
+	"inbox/inbox/ice"
 	"inbox/ratelimit"
 )
 
@@ -39,7 +40,7 @@ func newRelayServer(t *testing.T, p Process, args ...string) *server {
 
 // iceResponse is the body of GET /ice.
 type iceResponse struct {
-	ICEServers []inbox.ICEServer
+	ICEServers []ice.Server
 	TURN       string
 }
 
@@ -97,6 +98,8 @@ func TestRelayURLs(t *testing.T) {
 		{"name", files + " -turn turn.example", "inbox.example:8443", "stun:turn.example:PORT turn:turn.example:PORT?transport=udp turns:turn.example:8443?transport=tcp"},
 		{"name, invalid host", files + " -turn turn.example", "a b", "stun:turn.example:PORT turn:turn.example:PORT?transport=udp turns:turn.example:443?transport=tcp"},
 		{"proxies", files + " -trusted-proxies 10.0.0.1", "inbox.example", "stun:inbox.example:PORT turn:inbox.example:PORT?transport=udp"},
+		{"proxies that pass TLS", files + " -trusted-proxies 10.0.0.1 -proxy-protocol", "inbox.example",
+			"stun:inbox.example:PORT turn:inbox.example:PORT?transport=udp turns:inbox.example:443?transport=tcp"},
 		{"plain HTTP", "-https=false -turn 2001:db8::1", "inbox.example", "stun:[2001:db8::1]:PORT turn:[2001:db8::1]:PORT?transport=udp"},
 	}
 	for _, host := range []string{"", "a b", "a,stun:evil.example", "user@inbox.example", "inbox.example/x", "inbox.example:0", "inbox.example:99999", "*.example", "[fe80::1%25eth0]", "-"} {
@@ -383,7 +386,7 @@ func TestMonthUsedUp(t *testing.T) {
 	for range 20 {
 		wantRelayed(t, alice, bob) // the last packet is above 99 %
 	}
-	want := iceResponse{[]inbox.ICEServer{{URLs: []string{"stun:localhost:" + portOfUDP(s)}}}, "month-used"}
+	want := iceResponse{[]ice.Server{{URLs: []string{"stun:localhost:" + portOfUDP(s)}}}, "month-used"}
 	if got := s.getICE(t, "localhost", "alice"); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -536,7 +539,7 @@ func FuzzRequestHost(f *testing.F) {
 			return
 		}
 		url := "turns:" + net.JoinHostPort(h, port) + "?transport=tcp"
-		servers, err := inbox.ParseICEServers(`[{"urls":["` + url + `"],"username":"u","credential":"c"}]`)
+		servers, err := ice.Parse(`[{"urls":["` + url + `"],"username":"u","credential":"c"}]`)
 		if err != nil || len(servers) != 1 || servers[0].URLs[0] != url {
 			t.Errorf("%q: got %q, %v", host, url, err)
 		}
