@@ -113,11 +113,11 @@ func TestTransports(t *testing.T) {
 		{"-peers", "4", "-messages", "10", "-settle", "1s", "-flood", "1s"},
 	} {
 		var out bytes.Buffer
-		args = append(args, "-program", program, "-transports", "poll,poll-h2,sse,sse-h2", "-duration", "5m")
+		args = append(args, "-program", program, "-transports", "all", "-duration", "5m")
 		if err := run(t.Context(), args, &out, io.Discard); err != nil {
 			t.Fatalf("%q: %v\n%s", args, err, out.String())
 		}
-		for _, want := range []string{"http, ", "https, ", "poll ", "poll-h2 ", "sse ", "sse-h2 "} {
+		for _, want := range []string{"http, ", "https, ", "poll ", "poll-h2 ", "sse ", "sse-h2 ", "ws "} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("%q: got a report without %q:\n%s", args, want, out.String())
 			}

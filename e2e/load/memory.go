@@ -225,13 +225,13 @@ func (c *crowd) exchange(ctx context.Context, messages int) error {
 			return fmt.Errorf("send: %w", errors.Join(err, c.alive()))
 		}
 	}
-	c.closePosters()
 	c.sent += int64(messages * len(c.peers))
 	for deadline := time.Now().Add(arrivalTimeout); c.arrived.Load() < c.sent; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) || ctx.Err() != nil {
 			return errors.Join(fmt.Errorf("got %d of %d messages", c.arrived.Load(), c.sent), c.alive())
 		}
 	}
+	c.closePosters() // what has arrived was acknowledged
 	return c.alive()
 }
 
