@@ -45,7 +45,8 @@ func newHTTP2Server(main *http.Server, frames *ratelimit.FrameLimiter) (*http2Se
 
 // serve starts to serve a connection. It returns at once.
 func (s *http2Server) serve(c *tls.Conn) {
-	h := &http2Conn{Conn: s.frames.FrameConn(c), tls: c, addr: s.pages.addrOf(c)}
+	h := newHTTP2Conn(s.frames.FrameConn(c))
+	h.tls, h.addr = c, s.pages.addrOf(c)
 	s.track(h)
 	go s.serveConn(h)
 }

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"inbox/internal/splitter"
+
 	"golang.org/x/net/http2"
 )
 
@@ -24,9 +26,20 @@ type http2Conn struct {
 	leaving atomic.Bool // goAway was called
 
 	// Of the reader.
-	position frameReader
+	frames   splitter.Splitter
+	begun    bool   // there was a frame
 	inserted []byte // still to be read
 	told     bool   // GOAWAY was inserted
+}
+
+func newHTTP2Conn(c net.Conn) *http2Conn {
+	return &http2Conn{Conn: c, frames: splitter.Splitter{
+		HeaderBytes: splitter.MaxHeaderBytes, Measure: measureFrame, Skip: len(http2.ClientPreface),
+	}}
+}
+
+func measureFrame(header []byte) (length int, counts bool) {
+	return int(header[0])<<16 | int(header[1])<<8 | int(header[2]), true
 }
 
 // goAwayFrame is a GOAWAY with NO_ERROR and the last stream 0: the server pushes none.
@@ -47,7 +60,7 @@ func (c *http2Conn) goAway() {
 // Read implements [net.Conn].
 func (c *http2Conn) Read(p []byte) (int, error) {
 	for {
-		if c.leaving.Load() && !c.told && c.position.isBetweenFrames() {
+		if c.leaving.Load() && !c.told && c.begun && c.frames.Incomplete() == 0 {
 			c.told, c.inserted = true, []byte(goAwayFrame)
 		}
 		if len(c.inserted) > 0 {
@@ -56,7 +69,7 @@ func (c *http2Conn) Read(p []byte) (int, error) {
 			return n, nil
 		}
 		n, err := c.Conn.Read(p)
-		c.position.add(p[:n])
+		c.begun = c.frames.Count(p[:n]) > 0 || c.begun
 		// HTTP/2 servers set no deadline for reads, and TLS can be read after one.
 		if n > 0 || !c.leaving.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
@@ -64,48 +77,5 @@ func (c *http2Conn) Read(p []byte) (int, error) {
 		if err := c.SetReadDeadline(time.Time{}); err != nil {
 			return 0, err
 		}
-	}
-}
-
-// frameReader follows the frames that a client sends, to know where one ends. The zero value is at
-// the start of a connection.
-type frameReader struct {
-	prefaceBytes int  // of the client preface, so far
-	begun        bool // there was a frame
-	headerBytes  int  // of the header of a frame
-	length       [3]byte
-	payloadBytes int // still to come
-}
-
-const frameHeaderBytes = 9
-
-// isBetweenFrames reports whether the next byte begins a frame that is not the first.
-func (f *frameReader) isBetweenFrames() bool {
-	return f.begun && f.headerBytes == 0 && f.payloadBytes == 0
-}
-
-func (f *frameReader) add(p []byte) {
-	n := min(len(http2.ClientPreface)-f.prefaceBytes, len(p))
-	f.prefaceBytes += n
-	for p = p[n:]; len(p) > 0; {
-		if f.payloadBytes > 0 {
-			n := min(f.payloadBytes, len(p))
-			f.payloadBytes -= n
-			p = p[n:]
-			continue
-		}
-		f.addHeader(p[0])
-		p = p[1:]
-	}
-}
-
-func (f *frameReader) addHeader(b byte) {
-	f.begun = true
-	if f.headerBytes < len(f.length) {
-		f.length[f.headerBytes] = b
-	}
-	if f.headerBytes++; f.headerBytes == frameHeaderBytes {
-		f.headerBytes = 0
-		f.payloadBytes = int(f.length[0])<<16 | int(f.length[1])<<8 | int(f.length[2])
 	}
 }

@@ -143,7 +143,7 @@ func TestGoAwayIsInsertedBetweenFrames(t *testing.T) {
 				client.Write(rest[:min(size, len(rest))])
 			}
 		}()
-		c := &http2Conn{Conn: server}
+		c := newHTTP2Conn(server)
 		c.goAway()
 		preface := make([]byte, len(http2.ClientPreface))
 		if _, err := io.ReadFull(c, preface); err != nil {
