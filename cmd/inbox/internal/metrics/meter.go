@@ -1,7 +1,9 @@
 package metrics
 
 import (
+	"bufio"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"sync"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/internal/websocket"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -23,6 +26,7 @@ type Route uint8
 const (
 	routeReceive Route = iota
 	routeEvents
+	routeWebSocket
 	routeSend
 	routeAck
 	routeDelete
@@ -37,7 +41,7 @@ const (
 
 // routeNames are the labels.
 var routeNames = [...]string{
-	"GET /inbox", "GET /inbox (SSE)", "POST /inbox", "POST /inbox/ack", "DELETE /inbox", "/inbox", "/ice", "/healthz", "/readyz", "/addresses", "pages", "port 80",
+	"GET /inbox", "GET /inbox (SSE)", "GET /inbox (WebSocket)", "POST /inbox", "POST /inbox/ack", "DELETE /inbox", "/inbox", "/ice", "/healthz", "/readyz", "/addresses", "pages", "port 80",
 }
 
 // String returns the label of a route.
@@ -52,7 +56,10 @@ func (p *Routes) Of(r *http.Request) Route {
 	case p.Mailbox:
 		switch r.Method {
 		case http.MethodGet:
-			if inbox.AcceptsEvents(r) {
+			switch {
+			case websocket.IsUpgrade(r):
+				return routeWebSocket
+			case inbox.AcceptsEvents(r):
 				return routeEvents
 			}
 			return routeReceive
@@ -213,6 +220,15 @@ func (a *metered) ReadFrom(from io.Reader) (int64, error) {
 	n, err := io.Copy(a.ResponseWriter, from)
 	a.bytes += n
 	return n, err
+}
+
+// Hijack records the status of a connection that changes its protocol.
+func (a *metered) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
+	if err == nil {
+		a.status = http.StatusSwitchingProtocols
+	}
+	return conn, rw, err
 }
 
 // Unwrap lets http.ResponseController reach the connection.
