@@ -198,13 +198,17 @@ func (c *Conn) signalLocked() {
 	}
 }
 
-// takeWoken reports whether Wake was called since the last call.
-func (c *Conn) takeWoken() bool {
+// takeDue reports whether Woken is due, after Wake or at the time of WakeAt. The caller calls it.
+func (c *Conn) takeDue(t time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	woken := c.woken
+	isDue := c.woken
 	c.woken = false
-	return woken
+	if c.wakeAt != 0 && t >= c.wakeAt {
+		c.wakeAt = 0
+		isDue = true
+	}
+	return isDue
 }
 
 // pause waits for d without reading, or until the connection ends. The deadlines of messages and
@@ -217,13 +221,17 @@ func (c *Conn) pause(d time.Duration) {
 	c.mu.Unlock()
 	began, timer := c.now(), time.NewTimer(d)
 	defer timer.Stop()
-	for isOver := false; !isOver && !c.isEnding(); {
-		if c.takeWoken() {
+	for t := began; t < began+d && !c.isEnding(); t = c.now() {
+		if c.takeDue(t) {
 			c.handler.Woken()
 		}
+		next := began + d
+		if c.wakeAt != 0 {
+			next = min(next, c.wakeAt)
+		}
+		timer.Reset(next - c.now())
 		select {
 		case <-timer.C:
-			isOver = true
 		case <-c.signal:
 		}
 	}

@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -43,7 +44,7 @@ func (c *Conn) read() error {
 	for {
 		err := c.receive()
 		if err == netconn.ErrWouldBlock {
-			err = c.wait()
+			err = c.wait() // also between two receives, so that Woken is called while much arrives
 		}
 		if err != nil {
 			return err
@@ -107,7 +108,7 @@ func (c *Conn) wait() error {
 // postponeRest notes that the stack can have grown.
 func (c *Conn) postponeRest() {
 	if c.socket != nil {
-		c.restAt = c.now() + restAfter
+		c.restAt = c.now() + cmp.Or(c.config.restAfter, restAfter)
 	}
 }
 
