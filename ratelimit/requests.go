@@ -42,7 +42,8 @@ const heavyUse = 1.0 / 8
 // Refused returns how many requests were refused, or would have been in a dry run.
 func (l *RequestLimiter) Refused() int64 { return l.refused.Load() }
 
-// Paced returns how many requests were delayed because many addresses requested much.
+// Paced returns how often requests were delayed because many addresses requested much, and how
+// often Delay found no token.
 func (l *RequestLimiter) Paced() int64 { return l.paced.Load() }
 
 // Handler returns next behind the limit.
@@ -76,11 +77,12 @@ func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 // of a WebSocket. It returns zero, or without a token how long the client has to wait for it. r is
 // the request that began the connection.
 func (l *RequestLimiter) Delay(r *http.Request) time.Duration {
-	if l.DryRun {
-		return 0
-	}
 	res := l.Limiter.Take(l.Addr(r), time.Now())
 	if res.OK {
+		return 0
+	}
+	l.paced.Add(1)
+	if l.DryRun {
 		return 0
 	}
 	return max(res.Wait, time.Millisecond)
