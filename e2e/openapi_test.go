@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/ice"
 	"inbox/inbox/memstore"
 	"inbox/ratelimit"
 	"inbox/tlsmgr"
@@ -132,13 +133,13 @@ func anyOrigin(c *inbox.Config, _ *inbox.Limits) { c.AnyOrigin = true }
 func listedOrigin(c *inbox.Config, _ *inbox.Limits) { c.Origins = []string{"https://pages.example"} }
 
 func turnServer(c *inbox.Config, _ *inbox.Limits) {
-	c.ICEServers = []inbox.ICEServer{
+	c.ICEServers = []ice.Server{
 		{URLs: []string{"turn:turn.example:3478"}, Username: "guest", Credential: "visitor"},
 	}
 }
 
 func monthUsed(c *inbox.Config, _ *inbox.Limits) {
-	c.TURN = func(*http.Request, string) ([]inbox.ICEServer, string) { return nil, "month-used" }
+	c.TURN = func(*http.Request, string) ([]ice.Server, string) { return nil, "month-used" }
 }
 
 func both(a, b handlerOption) handlerOption {
@@ -316,6 +317,6 @@ func (brokenStore) OpenPut(context.Context, string, inbox.Key, string, inbox.Mes
 	return inbox.Claim{}, 0, errBroken
 }
 
-func (brokenStore) OpenNext(context.Context, string, inbox.Key, uint64, inbox.Receiver) (inbox.Claim, inbox.Message, error) {
+func (brokenStore) OpenNext(context.Context, string, inbox.Key, uint64, inbox.Client) (inbox.Claim, inbox.Message, error) {
 	return inbox.Claim{}, inbox.Message{}, errBroken
 }

@@ -1,6 +1,10 @@
 package inbox
 
-import "sync/atomic"
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+)
 
 // bodyBudget bounds the bytes of large bodies that are being read or written.
 // They are in no mailbox: one that is being written can outlive its mailbox.
@@ -43,9 +47,28 @@ func (r *reservation) reserve(more int64) error {
 	return nil
 }
 
-// release returns all of it to the budget. A second call does nothing.
+// reserveBody returns a reservation for the body of a message that is written to a stream, and
+// waits for it; nil for a small body. An error ends the stream.
+func (h *Handler) reserveBody(r *http.Request, body []byte) (*reservation, error) {
+	if len(body) <= initialBodyBytes {
+		return nil, nil
+	}
+	inFlight := h.bodies.newReservation(h.payer(r))
+	for inFlight.reserve(int64(len(body))) != nil {
+		select {
+		case <-time.After(retryEvery):
+		case <-h.stopping.Done():
+			return nil, ErrStopping
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}
+	return inFlight, nil
+}
+
+// release returns all of it to the budget. A second call does nothing, nor does a call of nil.
 func (r *reservation) release() {
-	if r.bytes == 0 {
+	if r == nil || r.bytes == 0 {
 		return
 	}
 	r.budget.bytes.Add(-r.bytes)

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"inbox/inbox/internal/names"
+
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -22,13 +24,13 @@ import (
 type scratch struct {
 	mac      hash.Hash
 	decoded  [maxCredentialBytes]byte
-	composed [3 * maxNameBytes]byte // NFC triples a text at most
+	composed [3 * names.MaxBytes]byte // NFC triples a text at most
 	key      Key
 }
 
 // maxCredentialBytes bounds what is decoded: longer credentials contain a name or a
 // password that is too long.
-const maxCredentialBytes = 2*maxNameBytes + 1
+const maxCredentialBytes = 2*names.MaxBytes + 1
 
 func newScratches(secret []byte) *sync.Pool {
 	return &sync.Pool{New: func() any { return &scratch{mac: hmac.New(sha256.New, secret)} }}
@@ -90,7 +92,7 @@ func parseCredentials(field string, scratches *sync.Pool) (name string, key Key,
 	if err != nil {
 		return "", Key{}, err
 	}
-	if name, err = parseName(string(before)); err != nil {
+	if name, err = names.Parse(string(before)); err != nil {
 		return "", Key{}, badRequest("the user name", err)
 	}
 	if err := s.deriveKey(password); err != nil {
@@ -120,7 +122,7 @@ func (s *scratch) decodeBasic(field string) (name, password []byte, err error) {
 	case !strings.EqualFold(scheme, "Basic"), encoded == "":
 		return nil, nil, errUnauthorized
 	case base64.StdEncoding.DecodedLen(len(encoded)) > len(s.decoded):
-		return nil, nil, badRequest("the name or the password", fmt.Errorf("is longer than %d bytes", maxNameBytes))
+		return nil, nil, badRequest("the name or the password", fmt.Errorf("is longer than %d bytes", names.MaxBytes))
 	}
 	pair, err := base64.StdEncoding.AppendDecode(s.decoded[:0], []byte(encoded))
 	if err != nil {
@@ -137,10 +139,10 @@ func (s *scratch) decodeBasic(field string) (name, password []byte, err error) {
 // person types has another form on another system.
 func (s *scratch) deriveKey(password []byte) error {
 	switch {
-	case len(password) == 0 || len(password) > maxNameBytes:
-		return fmt.Errorf("must have 1 to %d bytes", maxNameBytes)
+	case len(password) == 0 || len(password) > names.MaxBytes:
+		return fmt.Errorf("must have 1 to %d bytes", names.MaxBytes)
 	case !utf8.Valid(password):
-		return errNotUTF8
+		return names.ErrNotUTF8
 	case !norm.NFC.IsNormal(password):
 		defer clear(s.composed[:])
 		password = norm.NFC.Append(s.composed[:0], password...)

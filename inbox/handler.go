@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"inbox/inbox/ice"
+	"inbox/inbox/internal/origin"
 	"inbox/internal/problem"
 )
 
@@ -19,13 +21,16 @@ type Config struct {
 	// Secret keys the hashes of passwords. It has 16 bytes or more. Handlers
 	// that share a store share it.
 	Secret []byte
-	// Path is the URL path of the mailbox, as in "/inbox". ICEPath is that of
-	// the ICE servers; empty serves none. Other paths are answered with 404.
+	// Path is the URL path of the mailbox, as in "/inbox", and [AckPath] follows
+	// it. ICEPath is that of the ICE servers; empty serves none. Other paths are answered with 404.
 	Path, ICEPath string
 	// PollTimeout is how long a GET of an empty mailbox waits, and the maximum
 	// of its parameter wait. Zero switches long polling off. It must be well
 	// below the store's timeout.
 	PollTimeout time.Duration
+	// Capacity is how many messages a mailbox of the store can hold, or zero. Streams
+	// leave half of it to new messages: see [Window].
+	Capacity int
 	// MaxBodyBytes bounds one message.
 	MaxBodyBytes int64
 	// MaxInFlightBytes bounds the large bodies that are being read or written,
@@ -46,13 +51,13 @@ type Config struct {
 	CrossSiteDetail string
 	// ICEServers is what pages get for their RTCConfiguration. Those with credentials are
 	// for clients that own a mailbox.
-	ICEServers []ICEServer
+	ICEServers []ice.Server
 	// TURN, if not nil, returns the STUN and TURN servers of this server, which precede
 	// ICEServers. The owner is that of a mailbox. It identifies the name with its password, is
 	// the same for all requests and nodes, and is a secret. It is empty for a request without
 	// credentials, and for a page of a site that only AnyOrigin allows: these get no TURN.
 	// withheld says why an owner gets none, as in "month-used".
-	TURN func(r *http.Request, owner string) (servers []ICEServer, withheld string)
+	TURN func(r *http.Request, owner string) (servers []ice.Server, withheld string)
 	// OnDelete, if not nil, is called when an owner has deleted a mailbox.
 	OnDelete func(owner string)
 	// Alive reports whether the connection of the request is still open. Use
@@ -82,13 +87,15 @@ type Handler struct {
 	store         Store
 	scratches     *sync.Pool // of *scratch
 	path, icePath string
-	origins       origins
+	ackPath       string
+	origins       origin.Policy
 	pollTimeout   time.Duration
+	window        uint64
 	writeTimeout  time.Duration
 	maxBytes      int64
-	iceServers    []ICEServer
+	iceServers    []ice.Server
 	iceAuth       bool // credentials make a difference to the ICE servers
-	turn          func(r *http.Request, owner string) (servers []ICEServer, withheld string)
+	turn          func(r *http.Request, owner string) (servers []ice.Server, withheld string)
 	onDelete      func(owner string)
 	alive         func(*http.Request) bool
 	payer         func(*http.Request) Payer
@@ -97,11 +104,11 @@ type Handler struct {
 	codePrefix    string
 	log           *slog.Logger
 	bodies        bodyBudget
-	polls         polls
+	turns         turns
+	receivers     [numTransports]receiverCounts
 	refusals      problem.Counter
 	notFound      *problem.Problem
 	crossSite     *problem.Problem
-	deliveries    struct{ autoAck, manualAck, requeued atomic.Int64 }
 	claims        atomic.Int64
 	stopping      context.Context // ends when requests must no longer wait
 	endWaits      context.CancelCauseFunc
@@ -114,18 +121,19 @@ func NewHandler(cfg Config) *Handler {
 		panic("inbox: NewHandler needs a Store, a Secret of 16 bytes or more, and a Path")
 	}
 	h := &Handler{
-		store: cfg.Store, scratches: newScratches(cfg.Secret), origins: newOrigins(cfg.AnyOrigin, cfg.Origins),
-		path: cfg.Path, icePath: cfg.ICEPath,
+		store: cfg.Store, scratches: newScratches(cfg.Secret), origins: origin.New(cfg.AnyOrigin, cfg.Origins),
+		path: cfg.Path, ackPath: cfg.Path + AckPath, icePath: cfg.ICEPath,
 		pollTimeout: cfg.PollTimeout, writeTimeout: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
 		alive: cfg.Alive, payer: cfg.Payer, onWait: cfg.OnWait, guard: cfg.Guard, log: cfg.Logger,
 	}
 	h.iceServers, h.turn, h.onDelete = cfg.ICEServers, cfg.TURN, cfg.OnDelete
-	h.iceAuth = cfg.TURN != nil || hasSecret(cfg.ICEServers)
+	h.iceAuth = cfg.TURN != nil || ice.HasSecret(cfg.ICEServers)
 	h.codePrefix = cfg.CodePrefix
 	h.notFound, h.crossSite = notFoundProblem(cfg.Path, cfg.ICEPath), crossSiteProblem(cfg.CrossSiteDetail)
 	h.bodies.init(cfg.MaxInFlightBytes)
 	h.refusals = newRefusalCounter()
-	h.polls.slots = make(map[string]pollSlot)
+	h.window = windowOf(cfg.Capacity)
+	h.turns.slots = make(map[string]turnSlot)
 	h.stopping, h.endWaits = context.WithCancelCause(context.Background())
 	if h.alive == nil {
 		h.alive = func(*http.Request) bool { return true }
@@ -146,34 +154,22 @@ func NewHandler(cfg Config) *Handler {
 // by the last part of the problem's type, as in "inbox-full".
 func (h *Handler) Refusals() map[string]int64 { return h.refusals.Counts() }
 
-// Deliveries counts the outcomes of messages that were read for a receiver.
-type Deliveries struct {
-	// AutoAck were written to a receiver that was still connected, and
-	// discarded.
-	AutoAck int64
-	// ManualAck were written to a receiver that acknowledges, and kept until it
-	// does. One that is written twice counts twice.
-	ManualAck int64
-	// Requeued were not written because the receiver had disconnected. They
-	// stay first in their mailbox.
-	Requeued int64
-}
-
-// Deliveries returns the counts since the handler was made.
-func (h *Handler) Deliveries() Deliveries {
-	d := &h.deliveries
-	return Deliveries{d.autoAck.Load(), d.manualAck.Load(), d.requeued.Load()}
-}
-
 // Claims returns how many names were claimed since the handler was made.
 func (h *Handler) Claims() int64 { return h.claims.Load() }
 
-// EndPolls ends the polls that wait, and all later ones, with 204 and
-// Retry-After, and pending sends with a problem document. Other requests are
-// served. A server calls it when it begins to shut down.
+// EndPolls ends the receivers, and all later ones: polls with 204 and Retry-After,
+// streams with the reason. It ends pending sends with a problem document. Other
+// requests are served. A server calls it when it begins to shut down.
 func (h *Handler) EndPolls() {
 	h.endWaits(ErrStopping)
-	h.polls.endAll()
+	h.turns.endAll()
+}
+
+// AllowOrigin sets the CORS fields that let pages of an allowed origin read a
+// response. The handler sets them itself. Call it for refusals that precede the
+// handler.
+func (h *Handler) AllowOrigin(w http.ResponseWriter, r *http.Request) {
+	h.origins.Allow(w, r)
 }
 
 // ServeHTTP serves one request. It panics with http.ErrAbortHandler when the
@@ -190,33 +186,51 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
-	allowed, isICE := "GET, POST, DELETE, OPTIONS", false
-	if r.URL.Path != h.path {
-		if h.icePath == "" || r.URL.Path != h.icePath {
-			return h.notFound
-		}
-		allowed, isICE = "GET, OPTIONS", true
+	methods := h.methodsOf(r.URL.Path)
+	if methods == nil {
+		return h.notFound
 	}
-	if !h.origins.check(w, r) {
+	if !h.origins.Check(w, r) {
 		return h.crossSite
 	}
-	switch {
-	case r.Method == http.MethodOptions:
-		h.origins.preflight(w, r, allowed)
+	if serve := methods.serve[r.Method]; serve != nil {
+		return serve(h, w, r)
+	}
+	if r.Method == http.MethodOptions {
+		h.origins.Preflight(w, r, methods.allowed)
 		return nil
-	case isICE && r.Method == http.MethodGet:
-		return h.getICE(w, r)
-	case isICE:
-	case r.Method == http.MethodGet:
-		return h.get(w, r)
-	case r.Method == http.MethodPost:
-		return h.post(w, r)
-	case r.Method == http.MethodDelete:
-		return h.delete(w, r)
 	}
 	// This includes HEAD: a link preview must not take a message.
-	w.Header().Set("Allow", allowed)
+	w.Header().Set("Allow", methods.allowed)
 	return errMethodNotAllowed
+}
+
+// methods are those of a path. The field Allow lists them.
+type methods struct {
+	allowed string
+	serve   map[string]serveFunc
+}
+
+type serveFunc func(*Handler, http.ResponseWriter, *http.Request) error
+
+var (
+	mailboxMethods = methods{"GET, POST, DELETE, OPTIONS",
+		map[string]serveFunc{"GET": (*Handler).get, "POST": (*Handler).post, "DELETE": (*Handler).delete}}
+	ackMethods = methods{"POST, OPTIONS", map[string]serveFunc{"POST": (*Handler).ack}}
+	iceMethods = methods{"GET, OPTIONS", map[string]serveFunc{"GET": (*Handler).getICE}}
+)
+
+// methodsOf returns the methods of a path, or nil.
+func (h *Handler) methodsOf(path string) *methods {
+	switch {
+	case path == h.path:
+		return &mailboxMethods
+	case path == h.ackPath:
+		return &ackMethods
+	case h.icePath != "" && path == h.icePath:
+		return &iceMethods
+	}
+	return nil
 }
 
 // delete releases the name. With the parameter client, it does so only if no other client
@@ -236,8 +250,8 @@ func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if q.client != "" {
-		receiver := Receiver{ID: q.receiver().ID, Resume: true}
-		if _, _, err := h.store.OpenNext(r.Context(), name, key, 0, receiver); errors.Is(err, ErrOtherReceiver) {
+		client := Client{ID: q.clientID().ID, Resume: true}
+		if _, _, err := h.store.OpenNext(r.Context(), name, key, 0, client); errors.Is(err, ErrOtherReceiver) {
 			return err
 		}
 	}

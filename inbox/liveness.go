@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"inbox/inbox/internal/socket"
 	"inbox/internal/netconn"
 )
 
@@ -48,13 +49,5 @@ func stateOf(r *http.Request) *connState {
 // consumes bytes, and can be called concurrently.
 func Alive(r *http.Request) bool {
 	state := stateOf(r)
-	if state == nil || state.socket == nil {
-		return true
-	}
-	open := false
-	// Control rather than Read: net/http has a Read pending on the socket, and
-	// another Read would queue behind it. An error means that the server has
-	// closed the connection.
-	err := state.socket.Control(func(fd uintptr) { open = socketAlive(fd) })
-	return err == nil && open
+	return state == nil || state.socket == nil || socket.Alive(state.socket)
 }

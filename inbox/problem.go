@@ -100,11 +100,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		panic(http.ErrAbortHandler)
 	}
 	h.refusals.Add(p)
-	header := w.Header()
-	retryAfter := 1 + rand.IntN(5) // spread, so that clients that were refused together do not retry together
-	if errors.Is(err, ErrStoreUnavailable) || errors.Is(err, ErrStopping) {
-		retryAfter = 1 + rand.IntN(2) // a restart takes a second, a failover a few seconds
-	}
+	header, retryAfter := w.Header(), retryAfterOf(err)
 	var quota *PayerError
 	if errors.As(err, &quota) {
 		problem.SetRateLimit(header, quota.Limit, quota.Quota, 0, retryAfter)
@@ -124,6 +120,15 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		h.log.Error("answer a request", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	p.Write(w)
+}
+
+// retryAfterOf returns in how many seconds a client can retry. It is spread, so that clients that
+// were refused together do not retry together.
+func retryAfterOf(err error) int {
+	if errors.Is(err, ErrStoreUnavailable) || errors.Is(err, ErrStopping) {
+		return 1 + rand.IntN(2) // a restart takes a second, a failover a few seconds
+	}
+	return 1 + rand.IntN(5)
 }
 
 func newRefusalCounter() problem.Counter {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/ice"
 	"inbox/inbox/memstore"
 )
 
@@ -178,10 +179,10 @@ var servers = map[string]func(*inbox.Config, *inbox.Limits){
 	},
 	"relay": func(c *inbox.Config, _ *inbox.Limits) {
 		c.TURN = documentedTURN
-		c.ICEServers = []inbox.ICEServer{{URLs: []string{"turn:turn.example:3478"}, Username: "guest", Credential: "visitor"}}
+		c.ICEServers = []ice.Server{{URLs: []string{"turn:turn.example:3478"}, Username: "guest", Credential: "visitor"}}
 	},
 	"month": func(c *inbox.Config, _ *inbox.Limits) {
-		c.TURN = func(r *http.Request, _ string) ([]inbox.ICEServer, string) {
+		c.TURN = func(r *http.Request, _ string) ([]ice.Server, string) {
 			servers, _ := documentedTURN(r, "")
 			return servers, "month-used"
 		}
@@ -189,12 +190,12 @@ var servers = map[string]func(*inbox.Config, *inbox.Limits){
 }
 
 // documentedTURN returns the servers of the document.
-func documentedTURN(_ *http.Request, owner string) (servers []inbox.ICEServer, withheld string) {
-	servers = []inbox.ICEServer{{URLs: []string{"stun:inbox.example:3478"}}}
+func documentedTURN(_ *http.Request, owner string) (servers []ice.Server, withheld string) {
+	servers = []ice.Server{{URLs: []string{"stun:inbox.example:3478"}}}
 	if owner == "" {
 		return servers, ""
 	}
-	return append(servers, inbox.ICEServer{
+	return append(servers, ice.Server{
 		URLs:     []string{"turn:inbox.example:3478?transport=udp", "turns:inbox.example:443?transport=tcp"},
 		Username: "AZnK", Credential: "c2VjcmV0",
 	}), ""

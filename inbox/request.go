@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"inbox/inbox/internal/names"
 )
 
 // maxCharsetBytes bounds the only parameter of a media type that is passed on.
@@ -61,21 +63,33 @@ type query struct {
 	hasWait, hasAfter bool
 	client            string // empty if the request has none
 	resume            bool
+	upTo              uint64
+	hasUpTo           bool
+	events            bool // an event stream
+	superseded        bool // one that comes back after the end
+}
+
+// waitOr returns the parameter wait, or a default without it.
+func (q *query) waitOr(other time.Duration) time.Duration {
+	if q.hasWait {
+		return q.wait
+	}
+	return other
 }
 
 // maxClientBytes is the length of the parameter client; a UUID has 36 characters.
 const maxClientBytes = 64
 
-// unidentified is the receiver of all clients without the parameter client.
+// unidentified is the ID of all clients without the parameter client.
 const unidentified = 1
 
-// receiver returns the client that polls. Its ID is the same on all nodes of a store.
-func (q *query) receiver() Receiver {
+// clientID returns the client that reads. Its ID is the same on all nodes of a store.
+func (q *query) clientID() Client {
 	if q.client == "" {
-		return Receiver{ID: unidentified}
+		return Client{ID: unidentified}
 	}
 	sum := sha256.Sum256([]byte(q.client))
-	return Receiver{ID: max(unidentified+1, binary.BigEndian.Uint64(sum[:])), Resume: q.resume}
+	return Client{ID: max(unidentified+1, binary.BigEndian.Uint64(sum[:])), Resume: q.resume}
 }
 
 // CanWait reports whether a request to the mailbox can wait: a GET for a message,
@@ -132,6 +146,12 @@ func (h *Handler) setParameter(q *query, key, value string) error {
 			return badRequest("after", errors.New("must be the ID of a message, or empty, once"))
 		}
 		q.after, q.hasAfter = id, true
+	case "upTo":
+		id, err := parseDigits(value)
+		if err != nil || q.hasUpTo {
+			return badRequest("upTo", errors.New("must be the ID of a message, once"))
+		}
+		q.upTo, q.hasUpTo = id, true
 	case "client":
 		if !isClientID(value) || q.client != "" {
 			return badRequest("client", errors.New("must be 1 to 64 letters, digits, hyphens or underscores, once"))
@@ -157,7 +177,7 @@ func (q *query) parseRecipient() error {
 	if q.recipients != 1 {
 		return badRequest("to", errors.New("must be in the query once, as in ?to=bob"))
 	}
-	name, err := parseName(q.to)
+	name, err := names.Parse(q.to)
 	if err != nil {
 		return badRequest("to", err)
 	}
@@ -190,7 +210,7 @@ func safeContentType(sent string) string {
 		return sent
 	}
 	base, params, err := mime.ParseMediaType(sent)
-	if err != nil || len(sent) > maxNameBytes {
+	if err != nil || len(sent) > names.MaxBytes {
 		return ""
 	}
 	switch base {

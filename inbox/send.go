@@ -37,16 +37,39 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	}
 	m := Message{From: name, ContentType: safeContentType(canonicalHeader(r.Header, "Content-Type")), Body: body, Payer: h.payer(r)}
 	if q.wait > 0 {
-		err = h.putPending(w, r, q, m)
+		// The deadline for the body must not end the wait.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+		defer h.observeWait(w)()
+		err = h.putPending(r.Context(), q.to, m, q.wait)
 	} else {
 		err = h.openPut(r, name, key, q.to, m)
 	}
-	// A client that disconnects can know whether the name is claimed: it stopped waiting, or
-	// learns it from the recipient.
-	if errors.Is(err, ErrNoInbox) || err != nil && r.Context().Err() != nil {
-		h.guard.Record(r, h.missOf(q.to), q.to)
-	}
+	h.recordMiss(r, q.to, err)
 	return err
+}
+
+// send puts m for a sender whose password was checked, as a stream does: it asks the guard, waits
+// up to wait for the recipient to claim its name, and records a miss. Like [Store.Put] it can be
+// called concurrently. Errors are those of a POST, for refuse.
+func (h *Handler) send(r *http.Request, to string, m Message, wait time.Duration) error {
+	reserved, err := h.admitMiss(r, to)
+	if err != nil {
+		return err
+	}
+	if reserved {
+		defer h.guard.Release(r, UnknownCode, to)
+	}
+	err = h.putPending(r.Context(), to, m, wait)
+	h.recordMiss(r, to, err)
+	return err
+}
+
+// recordMiss reports to the guard a send whose recipient does not exist. A client that disconnects
+// can know whether the name is claimed: it stopped waiting, or learns it from the recipient.
+func (h *Handler) recordMiss(r *http.Request, to string, err error) {
+	if errors.Is(err, ErrNoInbox) || err != nil && r.Context().Err() != nil {
+		h.guard.Record(r, h.missOf(to), to)
+	}
 }
 
 // parsePost parses what precedes the body of a POST, without the credentials.
@@ -101,15 +124,16 @@ func (h *Handler) openPut(r *http.Request, name string, key Key, to string, m Me
 	return err
 }
 
-// putPending waits for the recipient to claim its name.
-func (h *Handler) putPending(w http.ResponseWriter, r *http.Request, q query, m Message) error {
-	// The deadline for the body must not end the wait.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	defer h.observeWait(w)()
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	defer context.AfterFunc(h.stopping, func() { cancel(ErrStopping) })()
-	_, err := h.store.Put(ctx, q.to, m, q.wait)
+// putPending waits up to wait for the recipient to claim its name, and not beyond the stop of the
+// server.
+func (h *Handler) putPending(ctx context.Context, to string, m Message, wait time.Duration) error {
+	if wait > 0 {
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(h.stopping, func() { cancel(ErrStopping) })()
+	}
+	_, err := h.store.Put(ctx, to, m, wait)
 	if err != nil && context.Cause(ctx) == ErrStopping {
 		return ErrStopping
 	}

@@ -205,7 +205,7 @@ func (s *server) metricsSources() metrics.Sources {
 		Version: s.process.Version, Failing: s.health.failing,
 		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns),
 		MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes,
-		Mailboxes: s.mailboxes.stats, Claims: s.handler.Claims, Deliveries: s.handler.Deliveries,
+		Mailboxes: s.mailboxes.stats, Claims: s.handler.Claims, Receivers: s.handler.Receivers,
 		Refusals: s.refusals,
 		Limits:   s.limits, Errors: s.errorLog,
 		Collectors: []prometheus.CollectorFunc{metrics.CollectRestored(s.mailboxes.restored), s.meters.requests.Collect},
@@ -278,6 +278,7 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		Path:         mailboxPath,
 		ICEPath:      icePath,
 		PollTimeout:  cfg.PollTimeout,
+		Capacity:     cfg.Mailboxes.Capacity,
 		MaxBodyBytes: cfg.MaxBodyBytes,
 		WriteTimeout: t.Write,
 		// Queued messages, in-flight bodies and connections each get a third of

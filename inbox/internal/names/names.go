@@ -1,4 +1,5 @@
-package inbox
+// Package names checks the names of mailboxes: text that people can distinguish.
+package names
 
 import (
 	"errors"
@@ -10,28 +11,29 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// maxNameBytes bounds names and passwords, in bytes.
-const maxNameBytes = 256
+// MaxBytes bounds names and passwords, in bytes.
+const MaxBytes = 256
 
-// parseName returns the form in which a name is compared and passed on, Unicode's NFC,
+// Parse returns the form in which a name is compared and passed on, Unicode's NFC,
 // or what is wrong with it. A name must be text that people can distinguish from
 // another, and fit into the credentials of HTTP Basic.
-func parseName(name string) (string, error) {
+func Parse(name string) (string, error) {
 	switch {
 	case name == "":
 		return "", errors.New("is empty")
-	case len(name) > maxNameBytes:
-		return "", fmt.Errorf("is longer than %d bytes", maxNameBytes)
+	case len(name) > MaxBytes:
+		return "", fmt.Errorf("is longer than %d bytes", MaxBytes)
 	case !utf8.ValidString(name):
-		return "", errNotUTF8
+		return "", ErrNotUTF8
 	}
 	if err := checkCharacters(name); err != nil {
 		return "", err
 	}
-	return composeName(name)
+	return compose(name)
 }
 
-var errNotUTF8 = errors.New("is not UTF-8: encode the name and the password as UTF-8")
+// ErrNotUTF8 says what is wrong with a name, or a password, that is not text.
+var ErrNotUTF8 = errors.New("is not UTF-8: encode the name and the password as UTF-8")
 
 func checkCharacters(name string) error {
 	first, _ := utf8.DecodeRuneInString(name)
@@ -47,13 +49,13 @@ func checkCharacters(name string) error {
 	return nil
 }
 
-// composeName returns the NFC of a name, which can be longer. NFC separates more than
+// compose returns the NFC of a name, which can be longer. NFC separates more than
 // thirty combining marks by an invisible character.
-func composeName(name string) (string, error) {
+func compose(name string) (string, error) {
 	composed := norm.NFC.String(name)
 	switch {
-	case len(composed) > maxNameBytes:
-		return "", fmt.Errorf("is longer than %d bytes in Unicode's NFC", maxNameBytes)
+	case len(composed) > MaxBytes:
+		return "", fmt.Errorf("is longer than %d bytes in Unicode's NFC", MaxBytes)
 	case strings.ContainsRune(composed, combiningGraphemeJoiner):
 		return "", errors.New("has too many combining marks in a row")
 	}

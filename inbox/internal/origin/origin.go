@@ -1,14 +1,16 @@
-package inbox
+// Package origin decides which sites' pages may use a server of mailboxes, and writes the fields of
+// the CORS protocol.
+package origin
 
 import (
 	"net/http"
 	"strings"
 )
 
-// origins decides which sites' pages may use the server. A browser can remember
+// Policy decides which sites' pages may use the server. A browser can remember
 // a login and add it to a request that another site's page makes. Such a page
-// must not take messages that way.
-type origins struct {
+// must not take messages that way. A Policy is immutable.
+type Policy struct {
 	anyOrigin bool
 	allowed   map[string]bool
 }
@@ -18,20 +20,21 @@ const exposedHeaders = "X-From, X-Message-Id, X-Poll-Ended, Retry-After, RateLim
 
 // allowedHeaders are the request fields that a page of another origin can send. Monitoring
 // libraries add the last four to each request of a page.
-const allowedHeaders = "Authorization, Content-Type, traceparent, tracestate, baggage, sentry-trace"
+const allowedHeaders = "Authorization, Content-Type, Last-Event-ID, traceparent, tracestate, baggage, sentry-trace"
 
-func newOrigins(anyOrigin bool, list []string) origins {
-	o := origins{anyOrigin: anyOrigin, allowed: make(map[string]bool, len(list))}
+// New returns the policy that allows any origin, or those of a list, as in "https://example.org".
+func New(anyOrigin bool, list []string) Policy {
+	p := Policy{anyOrigin: anyOrigin, allowed: make(map[string]bool, len(list))}
 	for _, origin := range list {
-		o.allowed[strings.ToLower(origin)] = true
+		p.allowed[strings.ToLower(origin)] = true
 	}
-	return o
+	return p
 }
 
-// check sets the CORS fields for an allowed origin and reports whether the
+// Check sets the CORS fields for an allowed origin and reports whether the
 // request is allowed.
-func (o origins) check(w http.ResponseWriter, r *http.Request) bool {
-	allowed := o.allow(w, r)
+func (p Policy) Check(w http.ResponseWriter, r *http.Request) bool {
+	allowed := p.Allow(w, r)
 	switch originOf(r) {
 	case otherScript:
 		return allowed
@@ -44,28 +47,28 @@ func (o origins) check(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// trusts reports whether the request is of the server's own pages, of a listed origin or of
+// Trusts reports whether the request is of the server's own pages, of a listed origin or of
 // no browser: not of a site that only anyOrigin allows.
-func (o origins) trusts(r *http.Request) bool {
-	return originOf(r) == ownPage || o.allowed[canonicalHeader(r.Header, "Origin")]
+func (p Policy) Trusts(r *http.Request) bool {
+	return originOf(r) == ownPage || p.allowed[field(r.Header, "Origin")]
 }
 
-// allow sets the fields of the CORS protocol (Fetch Standard) that every response
+// Allow sets the fields of the CORS protocol (Fetch Standard) that every response
 // to an allowed origin has, and reports whether the origin is allowed.
 // Credentials of the browser are never allowed: a client sets the Authorization
 // field itself.
-func (o origins) allow(w http.ResponseWriter, r *http.Request) bool {
-	if !o.anyOrigin && len(o.allowed) == 0 {
+func (p Policy) Allow(w http.ResponseWriter, r *http.Request) bool {
+	if !p.anyOrigin && len(p.allowed) == 0 {
 		return false
 	}
-	header, origin := w.Header(), canonicalHeader(r.Header, "Origin")
-	if len(o.allowed) > 0 {
+	header, origin := w.Header(), field(r.Header, "Origin")
+	if len(p.allowed) > 0 {
 		header.Set("Vary", "Origin")
 	}
 	switch {
-	case o.anyOrigin:
+	case p.anyOrigin:
 		header.Set("Access-Control-Allow-Origin", "*")
-	case o.allowed[origin]:
+	case p.allowed[origin]:
 		header.Set("Access-Control-Allow-Origin", origin)
 	default:
 		return false
@@ -74,15 +77,8 @@ func (o origins) allow(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// AllowOrigin sets the CORS fields that let pages of an allowed origin read a
-// response. The handler sets them itself. Call it for refusals that precede the
-// handler.
-func (h *Handler) AllowOrigin(w http.ResponseWriter, r *http.Request) {
-	h.origins.allow(w, r)
-}
-
-// preflight responds to OPTIONS.
-func (o origins) preflight(w http.ResponseWriter, r *http.Request, allowed string) {
+// Preflight responds to OPTIONS.
+func (p Policy) Preflight(w http.ResponseWriter, r *http.Request, allowed string) {
 	header := w.Header()
 	header.Set("Allow", allowed)
 	if header.Get("Access-Control-Allow-Origin") != "" {

@@ -1,4 +1,4 @@
-package inbox
+package names
 
 import (
 	"strings"
@@ -15,14 +15,14 @@ func TestCharactersOfNames(t *testing.T) {
 		0x200d, 0x200e, 0x200f, 0x2028, 0x2029, 0x202a, 0x202c, 0x202e, 0x2060, 0x2065, 0x2066, 0x2069, 0x206a, 0x3164, 0xe000,
 		0xfdd0, 0xfe0f, 0xfeff, 0xffa0, 0xfff9, 0xffff, 0x1bca0, 0x1d173, 0xe0001, 0xe0041, 0xe0100, 0xe0fff, 0xf0000, 0x10ffff, 0x378} {
 		for _, name := range []string{"a" + string(c) + "b", string(c), "a" + string(c), string(c) + "b"} {
-			if _, err := parseName(name); err == nil {
+			if _, err := Parse(name); err == nil {
 				t.Errorf("%+q is allowed", name)
 			}
 		}
 	}
 	for _, c := range []rune{' ', '!', '%', '~', 0xa0, 'é', 0x600, 0x202f, 0x2800, 0xfffd, '世', '🐇', 0x1f3fd} {
 		name := "a" + string(c) + "b"
-		if got, err := parseName(name); err != nil || got != name {
+		if got, err := Parse(name); err != nil || got != name {
 			t.Errorf("%+q: got %+q, %v, want it unchanged", name, got, err)
 		}
 	}
@@ -47,7 +47,7 @@ func TestDefaultIgnorablesAreRefused(t *testing.T) {
 func TestEdgesOfNames(t *testing.T) {
 	for _, space := range []string{" ", "\u00a0", "\u2003", "\u3000", "\u2800"} {
 		for _, name := range []string{space, space + "bob", "bob" + space} {
-			if _, err := parseName(name); err == nil || !strings.Contains(err.Error(), "space") {
+			if _, err := Parse(name); err == nil || !strings.Contains(err.Error(), "space") {
 				t.Errorf("%+q: got %v, want an error about a space", name, err)
 			}
 		}
@@ -70,7 +70,7 @@ func TestRefusalOfANameSaysWhy(t *testing.T) {
 		{strings.Repeat("\U0001d160", 64), "NFC"},
 		{"a" + strings.Repeat("\u0301", 31), "combining marks"},
 	} {
-		if _, err := parseName(row.name); err == nil || !strings.Contains(err.Error(), row.why) {
+		if _, err := Parse(row.name); err == nil || !strings.Contains(err.Error(), row.why) {
 			t.Errorf("%+q: got %v, want an error with %q", row.name, err, row.why)
 		}
 	}
@@ -81,7 +81,7 @@ func TestNamesAreComposed(t *testing.T) {
 		{"Zoe\u0308", "Zoë"}, {"Zoë", "Zoë"}, {"\u212b", "Å"}, {"e\u0323\u0302", "ệ"}, {"\u1112\u1161\u11ab", "한"},
 		{"ﬁ", "ﬁ"}, // a ligature has another meaning to NFC
 	} {
-		if got, err := parseName(row.name); err != nil || got != row.want {
+		if got, err := Parse(row.name); err != nil || got != row.want {
 			t.Errorf("%+q: got %+q, %v, want %+q", row.name, got, err, row.want)
 		}
 	}
@@ -94,14 +94,14 @@ func FuzzName(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, sent string) {
-		name, err := parseName(sent)
+		name, err := Parse(sent)
 		if err != nil {
 			return
 		}
-		if name == "" || len(name) > maxNameBytes || !utf8.ValidString(name) || !norm.NFC.IsNormalString(name) || strings.Contains(name, ":") {
+		if name == "" || len(name) > MaxBytes || !utf8.ValidString(name) || !norm.NFC.IsNormalString(name) || strings.Contains(name, ":") {
 			t.Errorf("%+q: got %+q", sent, name)
 		}
-		if again, err := parseName(name); err != nil || again != name {
+		if again, err := Parse(name); err != nil || again != name {
 			t.Errorf("%+q became %+q, which became %+q, %v", sent, name, again, err)
 		}
 	})

@@ -1,4 +1,4 @@
-package inbox
+package origin
 
 import (
 	"net/http"
@@ -18,13 +18,13 @@ const (
 // originOf returns what made a request. Browsers send Sec-Fetch-Site, except over plain
 // HTTP and before 2023.
 func originOf(r *http.Request) requester {
-	switch canonicalHeader(r.Header, "Sec-Fetch-Site") {
+	switch field(r.Header, "Sec-Fetch-Site") {
 	case "same-origin", "none":
 		return ownPage
 	case "":
 		return guessOrigin(r)
 	}
-	switch canonicalHeader(r.Header, "Sec-Fetch-Mode") {
+	switch field(r.Header, "Sec-Fetch-Mode") {
 	case "no-cors", "navigate":
 		return otherElement
 	}
@@ -35,7 +35,7 @@ func originOf(r *http.Request) requester {
 // with every POST and every script's request to another site, and Referer unless the page
 // forbids it.
 func guessOrigin(r *http.Request) requester {
-	if origin := canonicalHeader(r.Header, "Origin"); origin != "" {
+	if origin := field(r.Header, "Origin"); origin != "" {
 		switch {
 		case hasHost(origin, r.Host):
 			return ownPage
@@ -44,7 +44,7 @@ func guessOrigin(r *http.Request) requester {
 		}
 		return otherScript
 	}
-	if referer := canonicalHeader(r.Header, "Referer"); referer != "" {
+	if referer := field(r.Header, "Referer"); referer != "" {
 		if hasHost(referer, r.Host) {
 			return ownPage
 		}
@@ -65,7 +65,7 @@ func hasHost(rawURL, host string) bool {
 // picture, sound, font or style sheet, or a page in a frame or behind a link. The field
 // of Java's HttpURLConnection begins with text/html and lists pictures, too.
 func acceptsElement(h http.Header) bool {
-	accept := strings.ToLower(canonicalHeader(h, "Accept"))
+	accept := strings.ToLower(field(h, "Accept"))
 	if strings.Contains(accept, "application/xhtml+xml") {
 		return true
 	}
@@ -80,12 +80,20 @@ func acceptsElement(h http.Header) bool {
 // isBrowser reports whether User-Agent is that of a browser. All of them still claim to be
 // Mozilla with, or like, its engine.
 func isBrowser(h http.Header) bool {
-	agent := canonicalHeader(h, "User-Agent")
+	agent := field(h, "User-Agent")
 	return strings.HasPrefix(agent, "Mozilla/5.0 (") && strings.Contains(agent, "Gecko")
 }
 
 // bypassesCache reports what a browser sends for a fetch with cache: 'no-store', which
 // clients of the mailbox use, and not for a script or a sound that a page embeds.
 func bypassesCache(h http.Header) bool {
-	return strings.Contains(strings.ToLower(canonicalHeader(h, "Cache-Control")), "no-cache")
+	return strings.Contains(strings.ToLower(field(h, "Cache-Control")), "no-cache")
+}
+
+// field is Header.Get for a name in canonical form.
+func field(h http.Header, name string) string {
+	if values := h[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }

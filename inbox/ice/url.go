@@ -1,4 +1,4 @@
-package inbox
+package ice
 
 import (
 	"errors"
@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// parseICEURL returns a STUN or TURN URL (RFC 7064, RFC 7065) with its scheme and
+// parseURL returns a STUN or TURN URL (RFC 7064, RFC 7065) with its scheme and
 // transport in lower case. It refuses what a browser would refuse, or could never resolve.
-func parseICEURL(url string) (string, error) {
+func parseURL(url string) (string, error) {
 	scheme, rest, _ := strings.Cut(url, ":")
 	scheme = strings.ToLower(scheme)
 	if scheme != "stun" && scheme != "stuns" && scheme != "turn" && scheme != "turns" {
@@ -23,7 +23,7 @@ func parseICEURL(url string) (string, error) {
 		return "", errors.New("must not contain a fragment (#)")
 	}
 	hostport, query, hasQuery := strings.Cut(rest, "?")
-	if err := checkICEHostPort(hostport); err != nil {
+	if err := checkHostPort(hostport); err != nil {
 		return "", err
 	}
 	if !hasQuery {
@@ -39,7 +39,7 @@ func parseICEURL(url string) (string, error) {
 	return scheme + ":" + hostport + "?" + query, nil
 }
 
-func checkICEHostPort(hostport string) error {
+func checkHostPort(hostport string) error {
 	if strings.HasPrefix(hostport, "//") {
 		return errors.New("want no slashes before the host, as in stun:stun.example.org")
 	}

@@ -1,19 +1,19 @@
-package inbox
+package ice
 
 import (
 	"strings"
 	"testing"
 )
 
-// acceptedICEURLs are in the form in which they are passed on.
-var acceptedICEURLs = []string{
+// acceptedURLs are in the form in which they are passed on.
+var acceptedURLs = []string{
 	"stun:h", "stuns:h", "stun:stun.example.org", "stun:stun.example.org.", "stun:h:1", "stun:h:3478", "stun:h:65535",
 	"stun:192.0.2.1", "stun:192.0.2.1:3478", "stun:[2001:db8::1]", "stun:[2001:db8::1]:3478", "stun:[::ffff:192.0.2.1]",
 	"stun:my_host", "stun:xn--mnchen-3ya.example", "stun:EXAMPLE.org", "stun:1stun.example", "stun:3com",
 	"turn:h", "turns:h", "turn:h:3478?transport=udp", "turn:h?transport=tcp", "turns:[::1]:5349?transport=tcp", "turns:h?transport=udp",
 }
 
-var refusedICEURLs = map[string]string{
+var refusedURLs = map[string]string{
 	"":           "stun:",
 	"h":          "stun:",
 	":h":         "stun:",
@@ -51,20 +51,20 @@ var refusedICEURLs = map[string]string{
 }
 
 func TestParseICEURL(t *testing.T) {
-	for _, url := range acceptedICEURLs {
-		if got, err := parseICEURL(url); err != nil || got != url {
+	for _, url := range acceptedURLs {
+		if got, err := parseURL(url); err != nil || got != url {
 			t.Errorf("%q: got %q, %v, want it unchanged", url, got, err)
 		}
 	}
 	for url, want := range map[string]string{
 		"STUN:h": "stun:h", "Turns:H:5349?Transport=TCP": "turns:H:5349?transport=tcp",
 	} {
-		if got, err := parseICEURL(url); err != nil || got != want {
+		if got, err := parseURL(url); err != nil || got != want {
 			t.Errorf("%q: got %q, %v, want %q", url, got, err, want)
 		}
 	}
-	for url, why := range refusedICEURLs {
-		if got, err := parseICEURL(url); err == nil || !strings.Contains(err.Error(), why) {
+	for url, why := range refusedURLs {
+		if got, err := parseURL(url); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%q: got %q, %v, want an error with %q", url, got, err, why)
 		}
 	}
@@ -72,18 +72,18 @@ func TestParseICEURL(t *testing.T) {
 
 // FuzzICEURL checks that an accepted URL stands for itself.
 func FuzzICEURL(f *testing.F) {
-	for _, url := range acceptedICEURLs {
+	for _, url := range acceptedURLs {
 		f.Add(url)
 	}
-	for url := range refusedICEURLs {
+	for url := range refusedURLs {
 		f.Add(url)
 	}
 	f.Fuzz(func(t *testing.T, url string) {
-		parsed, err := parseICEURL(url)
+		parsed, err := parseURL(url)
 		if err != nil {
 			return
 		}
-		if again, err := parseICEURL(parsed); err != nil || again != parsed || !strings.EqualFold(parsed, url) {
+		if again, err := parseURL(parsed); err != nil || again != parsed || !strings.EqualFold(parsed, url) {
 			t.Errorf("%q became %q, which became %q, %v", url, parsed, again, err)
 		}
 	})

@@ -1,4 +1,4 @@
-package inbox
+package socket
 
 import (
 	"encoding/binary"
@@ -8,10 +8,10 @@ import (
 // tcpEstablished is TCP_ESTABLISHED of the kernel's tcp_states.h.
 const tcpEstablished = 1
 
-// socketAlive peeks at the socket without consuming a byte or blocking.
+// alive peeks at the socket without consuming a byte or blocking.
 // Unread bytes can hide a FIN behind them, as a close_notify alert of TLS
 // does; then the TCP state decides.
-func socketAlive(fd uintptr) bool {
+func alive(fd uintptr) bool {
 	alive, unread := peekSocket(int(fd))
 	return alive && (!unread || established(int(fd)))
 }
