@@ -16,11 +16,12 @@ afterEach(() => {
 });
 
 /**
+ * Opens an inbox that polls only, by default.
  * @param {string} url
  * @param {Partial<ConstructorParameters<typeof Inbox>[1]>} [options]
  */
 export function openInbox(url, options = {}) {
-  const inbox = new Inbox(url, {name: 'me', password: 'secret', ...options});
+  const inbox = new Inbox(url, {name: 'me', password: 'secret', transports: [], ...options});
   cleanups.push(() => inbox.close());
   return inbox;
 }

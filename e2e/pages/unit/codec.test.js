@@ -70,7 +70,7 @@ for (const [name, method, answer] of /** @type {[string, string, Response][]} */
   ['a stored message', 'POST', response(200, '')],
 ])) {
   test(`${name} is from an inbox server`, async () => {
-    await readResponse(answer, method, '6');
+    await readResponse(answer, method, {after: '6'});
   });
 }
 
@@ -98,14 +98,14 @@ for (const [name, method, answer] of /** @type {[string, string, Response][]} */
 ])) {
   test(`${name} is intercepted`, async () => {
     const {status} = answer;
-    await assert.rejects(readResponse(answer, method, '6'), {code: 'intercepted', status, retryAfter: 0});
+    await assert.rejects(readResponse(answer, method, {after: '6'}), {code: 'intercepted', status, retryAfter: 0});
   });
 }
 
 test('the body of an intercepted poll is not read', async () => {
   let cancelled = 0;
   const endless = new ReadableStream({pull: source => source.enqueue(new Uint8Array(1024)), cancel: () => { cancelled++; }});
-  await assert.rejects(readResponse(new Response(endless), 'GET', ''), {code: 'intercepted'});
+  await assert.rejects(readResponse(new Response(endless), 'GET', {after: ''}), {code: 'intercepted'});
   assert.equal(cancelled, 1);
 });
 
