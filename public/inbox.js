@@ -131,6 +131,7 @@ export class Inbox extends EventTarget {
       takeOver: () => this.#takeOver(),
       onMessage: message => this.#receive(message),
       onTransport: () => this.#onTransport(),
+      onLost: () => this.#doubt(),
       onOtherReceiver: () => this.#supersede('other-receiver'),
       sleep: milliseconds => this.#sleep(milliseconds),
     });

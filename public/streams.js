@@ -23,6 +23,7 @@ const ACK_DELAY = 50;
  * @property {() => string} takeOver ends the present poll, and returns the ID of the last message
  * @property {(message: WireMessage) => Promise<void>} onMessage resolves when it was handled
  * @property {() => void} onTransport called when another transport receives
+ * @property {() => void} onLost called when a stream was lost, before its pending messages are
  * @property {() => void} onOtherReceiver called when another client has the mailbox
  * @property {(milliseconds: number) => Promise<unknown>} sleep
  *
@@ -136,7 +137,9 @@ export class Streams {
       stopWatching();
       this.current = null;
       const reason = this.#closing ?? end;
-      if (reason === 'lost' || reason === 'silent') this.#options.transports.ended(name, this.age, reason === 'silent');
+      const isLost = reason === 'lost' || reason === 'silent';
+      if (isLost) this.#options.transports.ended(name, this.age, reason === 'silent');
+      if (isLost || reason === networkChange || reason === replaced) this.#host.onLost();
       if (reason !== takenOver) this.#setTransport('poll');
       settle(reason);
     };

@@ -62,7 +62,7 @@ class EventStream {
       if (first.done) throw new Error('the stream is empty');
       this.#isOpen = true;
       // Later, because the caller does not have the stream yet.
-      setTimeout(() => void this.#read(reader, first.value));
+      setTimeout(() => void this.#read(reader, first.value), 0);
     } catch (reason) {
       clearTimeout(this.#limit);
       this.#abort.abort(); // the body of another response can be endless

@@ -193,9 +193,9 @@ class Connection {
     clearTimeout(this.#limit);
     clearTimeout(this.#watch);
     this.#socket.close();
-    for (const ref of [...this.#pending.keys()]) this.#take(ref)?.reject({lost: true});
     if (wasOpen) this.#options.onEnd(reason);
     else this.#reject(new Error('the WebSocket was closed'));
+    for (const ref of [...this.#pending.keys()]) this.#take(ref)?.reject({lost: true});
   }
 }
 

@@ -172,9 +172,9 @@ var init_transport_websocket = __esm({ "../../public/transport-websocket.js"() {
       clearTimeout(this.#limit);
       clearTimeout(this.#watch);
       this.#socket.close();
-      for (const ref of [...this.#pending.keys()]) this.#take(ref)?.reject({ lost: true });
       if (wasOpen) this.#options.onEnd(reason);
       else this.#reject(new Error("the WebSocket was closed"));
+      for (const ref of [...this.#pending.keys()]) this.#take(ref)?.reject({ lost: true });
     }
   };
 } });
@@ -225,7 +225,7 @@ var init_transport_stream = __esm({ "../../public/transport-stream.js"() {
         const first = await reader.read();
         if (first.done) throw new Error("the stream is empty");
         this.#isOpen = true;
-        setTimeout(() => void this.#read(reader, first.value));
+        setTimeout(() => void this.#read(reader, first.value), 0);
       } catch (reason) {
         clearTimeout(this.#limit);
         this.#abort.abort();
@@ -1603,7 +1603,9 @@ var Streams = class {
       stopWatching();
       this.current = null;
       const reason = this.#closing ?? end;
-      if (reason === "lost" || reason === "silent") this.#options.transports.ended(name, this.age, reason === "silent");
+      const isLost = reason === "lost" || reason === "silent";
+      if (isLost) this.#options.transports.ended(name, this.age, reason === "silent");
+      if (isLost || reason === networkChange || reason === replaced) this.#host.onLost();
       if (reason !== takenOver) this.#setTransport("poll");
       settle(reason);
     };
@@ -1709,7 +1711,7 @@ var Inbox = class extends EventTarget {
     this.#requests = new Requests(href, { name, password, fetch: fetch2 });
     const usable = transports.filter((transport) => transport !== "websocket" || WebSocket);
     const options = { url: href, name, password, client, WebSocket, requests: this.#requests, transports: new Transports(usable, origin) };
-    this.#streams = new Streams(options, { signal: () => this.#stop.signal, takeOver: () => this.#takeOver(), onMessage: (message) => this.#receive(message), onTransport: () => this.#onTransport(), onOtherReceiver: () => this.#supersede("other-receiver"), sleep: (milliseconds) => this.#sleep(milliseconds) });
+    this.#streams = new Streams(options, { signal: () => this.#stop.signal, takeOver: () => this.#takeOver(), onMessage: (message) => this.#receive(message), onTransport: () => this.#onTransport(), onLost: () => this.#doubt(), onOtherReceiver: () => this.#supersede("other-receiver"), sleep: (milliseconds) => this.#sleep(milliseconds) });
   }
   get authorization() {
     return this.#requests.authorization;

@@ -48,3 +48,27 @@ export async function advance(t, seconds) {
     await new Promise(resolve => setImmediate(resolve));
   }
 }
+
+/**
+ * Installs a fake source of online and offline events.
+ * @param {import('node:test').TestContext} t
+ */
+export function mockNetworkEvents(t) {
+  const page = new EventTarget();
+  for (const name of /** @type {const} */ (['addEventListener', 'removeEventListener'])) {
+    Object.defineProperty(globalThis, name, {value: page[name].bind(page), configurable: true});
+    t.after(() => Reflect.deleteProperty(globalThis, name));
+  }
+  return page;
+}
+
+/**
+ * Installs a fake document.
+ * @param {import('node:test').TestContext} t
+ */
+export function mockDocument(t) {
+  const page = Object.assign(new EventTarget(), {visibilityState: 'visible'});
+  Object.defineProperty(globalThis, 'document', {value: page, configurable: true});
+  t.after(() => Reflect.deleteProperty(globalThis, 'document'));
+  return page;
+}

@@ -114,13 +114,13 @@ for (const body of [
   '{"type":"https://proxy.example/problems:network"}', '{"type":"urn:inbox:problem:"}', '{"type":"urn:inbox:problem:a:b"}', '{"type":{"a":"urn:inbox:problem:x"}}',
 ]) {
   test(`403 with the body ${body || 'of no bytes'} is from a proxy`, async () => {
-    await assert.rejects(readResponse(response(403, body, {'Retry-After': '3'}), 'GET', ''), {code: 'refused', status: 403, retryAfter: 3});
+    await assert.rejects(readResponse(response(403, body, {'Retry-After': '3'}), 'GET', {}), {code: 'refused', status: 403, retryAfter: 3});
   });
 }
 
 test('a problem document of the server is recognized, whatever its media type', async () => {
   const problem = '{"type":"urn:inbox:problem:no-inbox","title":"t","detail":"d"}';
   for (const type of ['application/problem+json', 'application/json', 'text/plain']) {
-    await assert.rejects(readResponse(response(404, problem, {'Content-Type': type}), 'POST', undefined), {code: 'no-inbox', message: 'd', status: 404});
+    await assert.rejects(readResponse(response(404, problem, {'Content-Type': type}), 'POST', {}), {code: 'no-inbox', message: 'd', status: 404});
   }
 });
