@@ -3,6 +3,9 @@ package inbox
 import (
 	"errors"
 	"net/http"
+
+	"inbox/inbox/internal/query"
+	"inbox/internal/problem"
 )
 
 // AckPath is appended to [Config.Path]: POST acknowledges messages there.
@@ -15,9 +18,9 @@ func (h *Handler) ack(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q, reason := h.parseQuery(r.URL.RawQuery)
-	if reason == nil && !q.hasUpTo {
-		reason = badRequest("upTo", errors.New("must be in the query, as in ?upTo=1790000000000000"))
+	q, reason := query.Parse(r.URL.RawQuery, h.pollTimeout)
+	if reason == nil && !q.HasUpTo {
+		reason = problem.BadRequest("upTo", errors.New("must be in the query, as in ?upTo=1790000000000000"))
 	}
 	c, err := h.open(r, name, key)
 	if err != nil {
@@ -26,10 +29,10 @@ func (h *Handler) ack(w http.ResponseWriter, r *http.Request) error {
 	if reason != nil {
 		return reason
 	}
-	if err := h.store.Discard(r.Context(), c, q.upTo); err != nil && !errors.Is(err, ErrClaimEnded) {
+	if err := h.store.Discard(r.Context(), c, q.UpTo); err != nil && !errors.Is(err, ErrClaimEnded) {
 		return err
 	}
-	h.turns.wake(name) // its window can be full
+	h.turns.acknowledged(name)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

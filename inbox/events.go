@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -8,6 +9,9 @@ import (
 	"time"
 
 	"inbox/inbox/internal/eventstream"
+	"inbox/inbox/internal/mediatype"
+	"inbox/inbox/internal/query"
+	"inbox/internal/problem"
 )
 
 const (
@@ -25,29 +29,23 @@ const (
 // AcceptsEvents reports whether a GET asks for a stream of Server-Sent Events.
 func AcceptsEvents(r *http.Request) bool { return eventstream.Accepted(r.Header) }
 
-// parseGet parses the parameters of a GET. A stream also has the field Last-Event-ID, which
-// acknowledges like after, and which after replaces.
-func (h *Handler) parseGet(r *http.Request) (query, error) {
-	q, err := h.parseQuery(r.URL.RawQuery)
-	q.events = h.pollTimeout > 0 && AcceptsEvents(r)
-	if err != nil || !q.events {
-		return q, err
+// readLastEventID reads the field Last-Event-ID of a stream: it acknowledges as after does, which
+// replaces it.
+func readLastEventID(q *query.Query, r *http.Request) (err error) {
+	lastID := canonicalHeader(r.Header, "Last-Event-Id")
+	if lastID == "" || lastID == supersededID || q.HasAfter {
+		return nil
 	}
-	switch lastID := canonicalHeader(r.Header, "Last-Event-Id"); {
-	case lastID == supersededID:
-		q.superseded = true
-	case lastID != "" && !q.hasAfter:
-		if q.after, err = parseDigits(lastID); err != nil {
-			return q, badRequest("Last-Event-ID", errors.New("must be the ID of a message"))
-		}
+	if q.After, err = query.ParseID(lastID); err != nil {
+		return problem.BadRequest("Last-Event-ID", errors.New("must be the ID of a message"))
 	}
-	return q, nil
+	return nil
 }
 
 // events responds with a stream of messages. An EventSource that was superseded comes back once
 // more: 204 stops it.
-func (h *Handler) events(w http.ResponseWriter, r *http.Request, name string, key Key, q query) error {
-	if q.superseded {
+func (h *Handler) events(w http.ResponseWriter, r *http.Request, name string, key Key, q query.Query) error {
+	if canonicalHeader(r.Header, "Last-Event-Id") == supersededID {
 		if _, err := h.open(r, name, key); err != nil {
 			return err
 		}
@@ -55,7 +53,7 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request, name string, ke
 	}
 	rc := h.newReceiver(EventStream, name, q)
 	defer rc.leave()
-	if err := h.openReceiver(r, key, q.after, rc); err != nil {
+	if err := h.openReceiver(r, key, q.After, rc); err != nil {
 		return err
 	}
 	wake := make(chan struct{}, 1)
@@ -65,10 +63,7 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request, name string, ke
 	}
 	defer h.observeWait(w)()
 	s := &eventStream{h: h, r: r, rc: rc, w: w, control: http.NewResponseController(w)}
-	if beginErr := s.begin(); err == nil {
-		err = beginErr
-	}
-	if err == nil {
+	if err = cmp.Or(s.begin(), err); err == nil {
 		err = s.run(wake)
 	}
 	return s.end(err)
@@ -151,8 +146,8 @@ func (s *eventStream) message(m Message) error {
 		return err
 	}
 	defer inFlight.release()
-	kind := wireType(m.ContentType)
-	event := eventstream.Event{ID: m.ID, From: m.From, Type: kind, IsBytes: kind == typeBytes, Body: m.Body}
+	kind := mediatype.Short(m.ContentType)
+	event := eventstream.Event{ID: m.ID, From: m.From, Type: kind, IsBytes: kind == mediatype.Bytes, Body: m.Body}
 	return s.write(event.Write)
 }
 

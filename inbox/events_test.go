@@ -240,8 +240,16 @@ func TestEventStream(t *testing.T) {
 
 // TestStreamHangUp checks that a stream ends with its connection, and what it wrote stays.
 func TestStreamHangUp(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		testStreamHangUp(t, http2)
+	}
+}
+
+func testStreamHangUp(t *testing.T, http2 bool) {
 	s := newRig(t, nil)
-	server := httptest.NewServer(s.Handler)
+	server := httptest.NewUnstartedServer(s.Handler)
+	server.EnableHTTP2 = http2
+	server.StartTLS()
 	defer server.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	r, _ := http.NewRequestWithContext(ctx, "GET", server.URL+"/inbox", nil)
@@ -470,9 +478,17 @@ func TestAcknowledgedStreamStopsAtItsWindow(t *testing.T) {
 		}
 		time.Sleep(20 * time.Second)
 		wantSent(200)
+		s.sendNumbers(201, 202)
+		wantSent(202)
+		if err := store.Discard(t.Context(), store.claim, first+201); err != nil { // all of them
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		s.sendNumbers(203, 300)
+		wantSent(202 + 64)
 		s.do("bob", "DELETE", "/inbox", "")
 		w := <-stream
-		if got, want := strings.ReplaceAll(summary(t, w.Body.String()), ": ", ""), numbers(1, 200)+" end=claim-ended"; got != want {
+		if got, want := strings.ReplaceAll(summary(t, w.Body.String()), ": ", ""), numbers(1, 266)+" end=claim-ended"; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})
@@ -611,6 +627,7 @@ func TestStreamWriteDeadline(t *testing.T) {
 		w := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
 		go s.ServeHTTP(w, request("bob", "GET", "/inbox", "", accept))
 		time.Sleep(time.Minute) // the first bytes, and two heartbeats
+		synctest.Wait()
 		if len(w.write) != 6 {
 			t.Fatalf("got deadlines %v, want 6", w.write)
 		}

@@ -183,9 +183,9 @@ type Store interface {
 	//
 	// notify with an error ends the watch: ErrClaimEnded, ErrStopping, or
 	// ErrSuperseded if another process that shares the store has registered a
-	// later watch of the claim, or if the claim has a receiver that was no longer
-	// the last one when the watch was registered. Watches in one process do not
-	// supersede one another otherwise.
+	// later watch of the claim or has opened the mailbox as a client, or if the
+	// claim has a receiver that was no longer the last one when the watch was
+	// registered. Watches in one process do not supersede one another otherwise.
 	//
 	// notify is called without locks held, from any goroutine that uses the
 	// store (within Watch itself, or within the Put of another caller) and

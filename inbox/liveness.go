@@ -4,9 +4,9 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"syscall"
 
+	"inbox/inbox/internal/login"
 	"inbox/inbox/internal/socket"
 	"inbox/internal/netconn"
 )
@@ -15,8 +15,8 @@ type connKey struct{}
 
 // connState is what the handler knows of a connection.
 type connState struct {
-	socket    syscall.RawConn // nil if the connection has none
-	lastLogin atomic.Pointer[login]
+	socket syscall.RawConn // nil if the connection has none
+	logins login.Memory
 }
 
 // ConnContext returns a context in which [Alive] finds the socket of c, and the

@@ -5,17 +5,22 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"inbox/inbox/internal/body"
+	"inbox/inbox/internal/mediatype"
+	"inbox/inbox/internal/names"
+	"inbox/inbox/internal/query"
 )
 
 // poll responds with one message: a receiver that ends after it.
-func (h *Handler) poll(w http.ResponseWriter, r *http.Request, name string, key Key, q query) error {
+func (h *Handler) poll(w http.ResponseWriter, r *http.Request, name string, key Key, q query.Query) error {
 	rc := h.newReceiver(LongPoll, name, q)
 	defer rc.leave()
-	if err := h.openReceiver(r, key, q.after, rc); err != nil {
+	if err := h.openReceiver(r, key, q.After, rc); err != nil {
 		return err
 	}
 	m, err := rc.next(r.Context())
-	if wait := q.waitOr(h.pollTimeout); wait > 0 && errors.Is(err, ErrEmpty) {
+	if wait := q.WaitOr(h.pollTimeout); wait > 0 && errors.Is(err, ErrEmpty) {
 		observe := h.observeWait(w)
 		m, err = rc.await(r.Context(), wait)
 		observe()
@@ -49,7 +54,7 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, rc *receiver, 
 	if rc.plain && !h.alive(r) {
 		rc.requeue()
 	}
-	if len(m.Body) > initialBodyBytes {
+	if len(m.Body) > body.InitialBytes {
 		inFlight := h.bodies.newReservation(h.payer(r))
 		if err := inFlight.reserve(int64(len(m.Body))); err != nil {
 			return err // the message stays in the mailbox
@@ -83,7 +88,7 @@ func (rc *receiver) requeue() {
 }
 
 func setMessageHeader(header http.Header, m Message) {
-	fields := [...]string{contentType(m.ContentType), strconv.Itoa(len(m.Body)), escapeName(m.From), strconv.FormatUint(m.ID, 10)}
+	fields := [...]string{mediatype.OrBytes(m.ContentType), strconv.Itoa(len(m.Body)), names.Escape(m.From), strconv.FormatUint(m.ID, 10)}
 	header["Content-Type"] = fields[0:1:1] // four fields, one allocation
 	header["Content-Length"] = fields[1:2:2]
 	header["X-From"] = fields[2:3:3]

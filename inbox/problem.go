@@ -10,18 +10,12 @@ import (
 	"os"
 	"strconv"
 
+	"inbox/inbox/internal/login"
 	"inbox/internal/problem"
 )
 
-func badRequest(what string, err error) *problem.Problem {
-	return problem.New(http.StatusBadRequest, "bad-request", "The request is not valid", what+" "+err.Error())
-}
-
 // Refusals by the handler itself.
 var (
-	errUnauthorized     = errors.New("no credentials")
-	errNotBase64        = errors.New("credentials that are not base64")
-	errNoColon          = errors.New("credentials without a colon")
 	errMethodNotAllowed = errors.New("method not allowed")
 	errContentEncoding  = errors.New("content encoding")
 )
@@ -32,11 +26,11 @@ var problemTable = []struct {
 	err     error
 	problem *problem.Problem
 }{
-	{errUnauthorized, problem.New(401, "unauthorized", "A name and a password are needed",
+	{login.ErrMissing, problem.New(401, "unauthorized", "A name and a password are needed",
 		"Send them with HTTP Basic authentication. The first use of a name claims it with that password.")},
-	{errNotBase64, problem.New(401, "unauthorized", "The credentials cannot be read",
+	{login.ErrNotBase64, problem.New(401, "unauthorized", "The credentials cannot be read",
 		"The base64 in the Authorization field cannot be read. It must be plain base64 on one line, with its padding; not base64url.")},
-	{errNoColon, problem.New(401, "unauthorized", "The credentials cannot be read",
+	{login.ErrNoColon, problem.New(401, "unauthorized", "The credentials cannot be read",
 		"The base64 in the Authorization field must stand for name:password, with a colon.")},
 	{ErrWrongKey, problem.New(401, "unauthorized", "The name is in use with another password",
 		"Use the password it was claimed with, or another name; the name is released after a period of inactivity.")},
@@ -132,7 +126,7 @@ func retryAfterOf(err error) int {
 }
 
 func newRefusalCounter() problem.Counter {
-	kinds := []string{"bad-request", "body-too-large", "cross-site", "internal", "not-found"}
+	kinds := []string{"bad-request", "body-too-large", "cross-site", "internal", "not-found", errWebSocketVersion.Kind()}
 	for _, a := range problemTable {
 		kinds = append(kinds, a.problem.Kind())
 	}

@@ -3,22 +3,32 @@ package inbox
 import (
 	"errors"
 	"net/http"
+
+	"inbox/inbox/internal/query"
+	"inbox/internal/websocket"
 )
 
 // get responds with the oldest message, or waits for one, or with a stream of messages.
 func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
+	if h.pollTimeout > 0 && websocket.IsUpgrade(r) {
+		return h.upgrade(w, r)
+	}
 	name, key, err := h.credentials(r)
 	if err != nil {
 		return err
 	}
-	q, reason := h.parseGet(r)
+	q, reason := query.Parse(r.URL.RawQuery, h.pollTimeout)
+	isStream := h.pollTimeout > 0 && AcceptsEvents(r)
+	if reason == nil && isStream {
+		reason = readLastEventID(&q, r)
+	}
 	if reason != nil {
 		if _, err := h.open(r, name, key); err != nil {
 			return err // with a wrong password, no other reason is given
 		}
 		return reason
 	}
-	if q.events {
+	if isStream {
 		return h.events(w, r, name, key, q)
 	}
 	return h.poll(w, r, name, key, q)
@@ -26,21 +36,19 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
 
 // newReceiver returns a receiver that was not opened: a stream with the window of the handler, or a
 // long poll, whose window is its one message. Without after it is plain.
-func (h *Handler) newReceiver(t Transport, name string, q query) *receiver {
+func (h *Handler) newReceiver(t Transport, name string, q query.Query) *receiver {
 	rc := &receiver{
-		turns: &h.turns, store: h.store, counts: &h.receivers[t], onFailure: h.logDiscard,
-		name: name, client: q.clientID(), plain: !q.hasAfter,
+		turns: &h.turns, store: h.store, counts: &h.receivers[t], log: h.log,
+		name: name, client: Client{ID: q.ClientID(), Resume: q.Resume}, plain: !q.HasAfter,
 	}
 	switch {
 	case t != LongPoll:
 		rc.window = h.window
-	case q.hasAfter:
+	case q.HasAfter:
 		rc.window = 1
 	}
 	return rc
 }
-
-func (h *Handler) logDiscard(err error) { h.log.Error("discard a delivered message", "err", err) }
 
 // openReceiver opens the mailbox for rc, acknowledges through ack and reads the first message. An
 // error refuses the request. A receiver that is superseded meanwhile is no error: its next method

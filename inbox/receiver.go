@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"sync/atomic"
 	"time"
@@ -52,19 +53,18 @@ var (
 // handOut returns nil when the receiver waits, and otherwise why it is over: ErrSuperseded,
 // ErrClaimEnded, ErrStopping, an error of write, or a failure of the store.
 type receiver struct {
-	turns     *turns
-	store     Store
-	counts    *receiverCounts
-	onFailure func(error) // called with an error of Discard
-	name      string
-	client    Client
-	plain     bool
-	window    uint64
-	claim     Claim
-	opened    openResult  // what OpenNext returned, until it is read
-	stop      func()      // ends the watch; nil without one
-	retry     *time.Timer // notifies after an error; nil before
-	retries   uint8       // without an acknowledgement
+	turns   *turns
+	store   Store
+	counts  *receiverCounts
+	log     *slog.Logger
+	name    string
+	client  Client
+	plain   bool
+	window  uint64
+	claim   Claim
+	opened  openResult // what OpenNext returned, until it is read
+	stop    func()     // ends the watch; nil without one
+	retries uint8      // without an acknowledgement
 
 	// The mutex of turns guards the rest.
 
@@ -72,6 +72,8 @@ type receiver struct {
 	reason   error         // why it is over, or must end; nil before
 	admitted bool          // its password is the right one
 	again    bool          // a message can have come while one was handed out
+	stalled  bool          // it waits for an acknowledgement
+	retry    *time.Timer   // notifies it, to try again; nil before
 	ready    chan struct{} // closed when a queued one has the turn or is over
 	wakeFunc func()
 	// acked is the ID up to which messages are acknowledged or were never handed out, and
@@ -188,7 +190,7 @@ func (rc *receiver) notifyLocked(end error) {
 	case end != nil:
 		rc.endLocked(end)
 	case rc.state == waiting:
-		rc.state = handingOut
+		rc.state, rc.stalled = handingOut, false
 		rc.wakeLocked()
 	case rc.state == handingOut:
 		rc.again = true
@@ -204,7 +206,8 @@ func (rc *receiver) end(err error) error {
 	return rc.reason
 }
 
-// leave ends rc, and its watch. A second call does nothing.
+// leave ends rc, and its watch. A second call does nothing. A handOut that runs ends at its next
+// message.
 func (rc *receiver) leave() {
 	if rc.stop != nil {
 		rc.stop()
@@ -238,19 +241,19 @@ func (rc *receiver) handOut(ctx context.Context, write func(Message) error) erro
 func (rc *receiver) next(ctx context.Context) (Message, error) {
 	for {
 		m, err := rc.read(ctx)
-		wait := time.Duration(0)
 		switch {
 		case err == nil:
 			return m, rc.took(m.ID)
 		case errors.Is(err, ErrEmpty):
+			err = rc.rest(0, false)
 		case errors.Is(err, ErrStoreUnavailable):
-			wait = retryEvery
+			err = rc.rest(retryEvery, false)
 		case err == errWindowFull:
-			wait = rc.ackRetry()
+			err = rc.rest(rc.ackRetry(), true)
 		default:
-			return Message{}, rc.end(err)
+			err = rc.end(err)
 		}
-		if err := rc.rest(wait); err != nil {
+		if err != nil {
 			return Message{}, err
 		}
 	}
@@ -276,7 +279,11 @@ func (rc *receiver) read(ctx context.Context) (Message, error) {
 func (rc *receiver) cursor() (id uint64, full bool, err error) {
 	rc.turns.mu.Lock()
 	defer rc.turns.mu.Unlock()
-	return rc.written, !rc.plain && rc.written-rc.acked >= max(rc.window, 1), rc.reason
+	return rc.written, rc.isFullLocked(), rc.reason
+}
+
+func (rc *receiver) isFullLocked() bool {
+	return !rc.plain && rc.written-rc.acked >= max(rc.window, 1)
 }
 
 // findAcknowledgement looks for one in the store: another request has made it, maybe at another
@@ -286,22 +293,28 @@ func (rc *receiver) findAcknowledgement(ctx context.Context) error {
 	if errors.Is(err, ErrEmpty) {
 		oldest.ID, err = math.MaxUint64, nil
 	}
-	if err == nil && !rc.advanceAcked(oldest.ID-1) {
-		err = errWindowFull
+	if err != nil {
+		return err
 	}
-	return err
+	if rc.advanceAcked(oldest.ID - 1); rc.isFull() {
+		return errWindowFull
+	}
+	return nil
 }
 
-// advanceAcked notes that the messages through id are discarded. It reports whether one that was
-// handed out is among them that was not before.
-func (rc *receiver) advanceAcked(id uint64) bool {
+// advanceAcked notes that the messages through id are discarded.
+func (rc *receiver) advanceAcked(id uint64) {
 	rc.turns.mu.Lock()
 	defer rc.turns.mu.Unlock()
-	if id = min(id, rc.written); id <= rc.acked {
-		return false
+	rc.acked = max(rc.acked, min(id, rc.written))
+	if rc.stalled && !rc.isFullLocked() {
+		rc.notifyLocked(nil)
 	}
-	rc.acked = id
-	return true
+}
+
+func (rc *receiver) isFull() bool {
+	_, full, _ := rc.cursor()
+	return full
 }
 
 // ackRetry returns when to look again for an acknowledgement.
@@ -326,20 +339,20 @@ func (rc *receiver) took(id uint64) error {
 	return nil
 }
 
-// rest lets rc wait, at most for a time if that is not zero. ErrEmpty means that it does, nil
-// that there can be a message already.
-func (rc *receiver) rest(wait time.Duration) error {
+// rest lets rc wait, at most for a time if that is not zero, for a message or for an
+// acknowledgement. ErrEmpty means that it does, nil that there can be one already.
+func (rc *receiver) rest(wait time.Duration, forAck bool) error {
 	rc.turns.mu.Lock()
 	defer rc.turns.mu.Unlock()
 	switch {
 	case rc.reason != nil:
 		rc.state = over
 		return rc.reason
-	case rc.again:
+	case rc.again, forAck && !rc.isFullLocked():
 		rc.again = false
 		return nil
 	}
-	rc.state = waiting
+	rc.state, rc.stalled = waiting, forAck
 	if wait > 0 && rc.retry == nil {
 		rc.retry = time.AfterFunc(wait, func() { rc.notify(nil) })
 	} else if wait > 0 {
@@ -366,7 +379,7 @@ func (rc *receiver) wrote() {
 	if err := rc.store.Discard(context.Background(), rc.claim, upTo); err == nil {
 		rc.advanceAcked(upTo)
 	} else if !errors.Is(err, ErrClaimEnded) && !errors.Is(err, ErrStopping) {
-		rc.onFailure(err)
+		rc.log.Error("discard a delivered message", "err", err)
 	}
 }
 
@@ -380,9 +393,7 @@ func (rc *receiver) acknowledge(ctx context.Context, id uint64) error {
 	if err := rc.store.Discard(ctx, rc.claim, id); err != nil {
 		return err
 	}
-	if rc.advanceAcked(id) {
-		rc.notify(nil)
-	}
+	rc.advanceAcked(id)
 	return nil
 }
 

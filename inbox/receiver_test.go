@@ -93,3 +93,38 @@ func TestWaitNextEndsWithTheWatch(t *testing.T) {
 		}
 	}
 }
+
+// lateStore puts a message just after a Next has found none.
+type lateStore struct {
+	eventStore
+	late bool
+}
+
+func (s *lateStore) Watch(c inbox.Claim, notify func(error)) (func(), error) {
+	stop, err := s.Store.Watch(c, notify)
+	notify(nil) // spurious
+	return stop, err
+}
+
+func (s *lateStore) Next(ctx context.Context, c inbox.Claim, after uint64) (inbox.Message, error) {
+	m, err := s.Store.Next(ctx, c, after)
+	if errors.Is(err, inbox.ErrEmpty) && !s.late {
+		s.late = true
+		s.Put(ctx, c.Name, inbox.Message{From: "late"}, 0)
+	}
+	return m, err
+}
+
+// TestNoticeWhileReading checks that a message is not missed that comes between a read that found
+// none and the wait.
+func TestNoticeWhileReading(t *testing.T) {
+	s := &lateStore{eventStore: eventStore{Store: memstore.New(inbox.Limits{Timeout: time.Minute})}}
+	bob, err := s.Open(t.Context(), "bob", inbox.Key{}, &inbox.Payer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := inbox.WaitNext(t.Context(), s, bob, 0, 10*time.Second)
+	if err != nil || m.From != "late" {
+		t.Errorf("got %+v, %v, want the message", m, err)
+	}
+}

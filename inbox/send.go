@@ -5,6 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"time"
+
+	"inbox/inbox/internal/mediatype"
+	"inbox/inbox/internal/query"
 )
 
 // post leaves a message in a mailbox. It reads the request before it checks the
@@ -19,15 +22,15 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	q, reason := h.parsePost(r)
 	if reason == nil {
 		var reserved bool
-		if reserved, reason = h.admitMiss(r, q.to); reserved {
-			defer h.guard.Release(r, UnknownCode, q.to)
+		if reserved, reason = h.admitMiss(r, q.To); reserved {
+			defer h.guard.Release(r, UnknownCode, q.To)
 		}
 	}
 	var body []byte
 	if reason == nil {
 		body, reason = h.readBody(w, r)
 	}
-	if reason != nil || q.wait > 0 {
+	if reason != nil || q.Wait > 0 {
 		if _, err := h.open(r, name, key); err != nil {
 			return err // with a wrong password, no other reason is given
 		}
@@ -35,16 +38,16 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	if reason != nil {
 		return reason
 	}
-	m := Message{From: name, ContentType: safeContentType(canonicalHeader(r.Header, "Content-Type")), Body: body, Payer: h.payer(r)}
-	if q.wait > 0 {
+	m := Message{From: name, ContentType: mediatype.Safe(canonicalHeader(r.Header, "Content-Type")), Body: body, Payer: h.payer(r)}
+	if q.Wait > 0 {
 		// The deadline for the body must not end the wait.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		defer h.observeWait(w)()
-		err = h.putPending(r.Context(), q.to, m, q.wait)
+		err = h.putPending(r.Context(), q.To, m, q.Wait)
 	} else {
-		err = h.openPut(r, name, key, q.to, m)
+		err = h.openPut(r, name, key, q.To, m)
 	}
-	h.recordMiss(r, q.to, err)
+	h.recordMiss(r, q.To, err)
 	return err
 }
 
@@ -73,12 +76,12 @@ func (h *Handler) recordMiss(r *http.Request, to string, err error) {
 }
 
 // parsePost parses what precedes the body of a POST, without the credentials.
-func (h *Handler) parsePost(r *http.Request) (q query, err error) {
-	if q, err = h.parseQuery(r.URL.RawQuery); err == nil {
-		err = q.parseRecipient()
+func (h *Handler) parsePost(r *http.Request) (q query.Query, err error) {
+	if q, err = query.Parse(r.URL.RawQuery, h.pollTimeout); err == nil {
+		err = q.ParseRecipient()
 	}
-	if err == nil {
-		err = checkContentEncoding(r)
+	if err == nil && mediatype.IsEncoded(r.Header) {
+		err = errContentEncoding
 	}
 	return q, err
 }

@@ -1,9 +1,6 @@
 package inbox
 
-import (
-	"errors"
-	"strings"
-)
+import "errors"
 
 // Transport is how a receiver gets its messages.
 type Transport int
@@ -69,37 +66,4 @@ func endReason(err error) string {
 		return reasonClaimEnded
 	}
 	return ""
-}
-
-// typeBytes is the type of a message that is not text.
-const typeBytes = "bytes"
-
-// wireTypes are the types of messages as streams have them, and their media types.
-var wireTypes = [...]struct{ wire, media string }{
-	{"json", "application/json"},
-	{"sdp", "application/sdp"},
-	{"frag", "application/trickle-ice-sdpfrag"},
-	{"text", "text/plain"},
-	{typeBytes, ""},
-}
-
-// wireType returns the type of a message for a stream. Parameters are dropped.
-func wireType(contentType string) string {
-	base, _, _ := strings.Cut(contentType, ";")
-	for _, t := range wireTypes {
-		if t.media == base {
-			return t.wire
-		}
-	}
-	return typeBytes
-}
-
-// contentTypeOf returns the media type of a message from a stream.
-func contentTypeOf(wire string) (contentType string, known bool) {
-	for _, t := range wireTypes {
-		if t.wire == wire {
-			return t.media, true
-		}
-	}
-	return "", false
 }

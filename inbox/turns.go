@@ -125,6 +125,10 @@ func (t *turns) leave(rc *receiver) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	rc.state = over
+	rc.endLocked(context.Canceled)
+	if rc.retry != nil {
+		rc.retry.Stop()
+	}
 	slot := t.slots[rc.name]
 	switch {
 	case slot.resuming == rc:
@@ -146,11 +150,12 @@ func (t *turns) leave(rc *receiver) {
 	t.slots[rc.name] = slot
 }
 
-// wake lets the receiver of a mailbox look for messages again.
-func (t *turns) wake(name string) {
+// acknowledged lets the receiver of a mailbox look for an acknowledgement in the store, if its
+// window is full.
+func (t *turns) acknowledged(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if rc := t.slots[name].holder; rc != nil {
+	if rc := t.slots[name].holder; rc != nil && (rc.stalled || rc.state == handingOut) {
 		rc.notifyLocked(nil)
 	}
 }

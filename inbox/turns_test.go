@@ -88,7 +88,7 @@ func TestTurns(t *testing.T) {
 					ts.admit(rc)
 				}
 				if strings.HasSuffix(word, "w") {
-					rc.rest(0)
+					rc.rest(0, false)
 				}
 			}
 		}
@@ -129,7 +129,7 @@ func TestConcurrentTurns(t *testing.T) {
 					} else {
 						ts.admit(rc)
 						holders[rc.name].Unlock()
-						if rand.IntN(2) == 0 && errors.Is(rc.rest(0), ErrEmpty) {
+						if rand.IntN(2) == 0 && errors.Is(rc.rest(0, false), ErrEmpty) {
 							<-ctx.Done()
 						}
 					}

@@ -101,6 +101,27 @@ func concurrentResumes(r *rig) {
 	}
 }
 
+// watchEndsForAnotherProcess opens a watched mailbox at another process, as a client and as none.
+func watchEndsForAnotherProcess(r *rig) {
+	if r.join == nil {
+		r.Skip("the engine is not shared between processes")
+	}
+	r.open("bob")
+	other := r.other()
+	phone, _, err := r.readAs(r.store, 1, false)
+	r.want(err, inbox.ErrEmpty, "read")
+	w := r.watch(r.store, phone)
+	r.wantNews(w, func() { r.put("bob", "hello") }) // it is registered
+	_, _, err = r.readAs(other, 0, false)
+	r.want(err, nil, "read as no client")
+	if _, end := w.state(); end != nil {
+		r.Errorf("the watch ended with %v", end)
+	}
+	_, _, err = r.readAs(other, 1, false) // the same client, over another connection
+	r.want(err, nil, "read")
+	r.wantEnd(w, inbox.ErrSuperseded)
+}
+
 // watchOfAnEarlierReceiver registers the watch of a receiver after another one has read the
 // mailbox, as after an outage of the store. The watch of the other one stays.
 func watchOfAnEarlierReceiver(r *rig) {

@@ -94,3 +94,30 @@ func checkCharacter(c rune) error {
 func isFormat(c rune) bool {
 	return unicode.Is(unicode.Cf, c) && !unicode.Is(unicode.Prepended_Concatenation_Mark, c)
 }
+
+// Escape percent-encodes the percent sign and every byte that is not visible
+// ASCII, so that the name fits into a header field.
+func Escape(name string) string {
+	n := 0
+	for i := range len(name) {
+		if mustEscape(name[i]) {
+			n++
+		}
+	}
+	if n == 0 {
+		return name
+	}
+	const digits = "0123456789ABCDEF"
+	var b strings.Builder
+	b.Grow(len(name) + 2*n)
+	for i := range len(name) {
+		if c := name[i]; mustEscape(c) {
+			b.Write([]byte{'%', digits[c>>4], digits[c&15]})
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func mustEscape(c byte) bool { return c < 0x21 || c > 0x7e || c == '%' }

@@ -1,4 +1,6 @@
-package inbox
+// Package login reads the credentials of requests: HTTP Basic authentication with a name and a
+// password, of which it derives a key.
+package login
 
 import (
 	"bytes"
@@ -11,12 +13,35 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"inbox/inbox/internal/names"
+	"inbox/internal/problem"
 
 	"golang.org/x/text/unicode/norm"
 )
+
+// Errors of [Reader.Read]. Others are problems.
+var (
+	ErrMissing   = errors.New("no credentials")
+	ErrNotBase64 = errors.New("credentials that are not base64")
+	ErrNoColon   = errors.New("credentials without a colon")
+)
+
+// Key is a keyed hash of a password.
+type Key = [32]byte
+
+// Reader reads credentials and derives keys under one secret. All methods can be called
+// concurrently.
+type Reader struct{ scratches *sync.Pool } // of *scratch
+
+// NewReader returns a reader. The secret has 16 bytes or more.
+func NewReader(secret []byte) *Reader { return &Reader{newScratches(secret)} }
+
+// Memory is what a connection remembers: the last credentials, so that a client that sends the
+// same with each request costs less. The zero value is empty.
+type Memory struct{ last atomic.Pointer[login] }
 
 // scratch is the memory to read the credentials of one request, and to derive a key from
 // the password: HMAC-SHA256 (RFC 2104) under a secret. Without the secret, a stolen store
@@ -62,29 +87,27 @@ func (l *login) isFor(field string, scratches *sync.Pool) bool {
 	return different == 0
 }
 
-// readCredentials returns the name of a request and the key of its password. The connection
-// remembers the last ones.
-func readCredentials(r *http.Request, scratches *sync.Pool) (name string, key Key, err error) {
+// Read returns the name of a request and the key of its password. m can be nil.
+func (p *Reader) Read(r *http.Request, m *Memory) (name string, key Key, err error) {
 	field, err := authorization(r.Header)
 	if err != nil {
 		return "", Key{}, err
 	}
-	conn := stateOf(r)
-	if conn != nil {
-		if last := conn.lastLogin.Load(); last != nil && last.isFor(field, scratches) {
+	if m != nil {
+		if last := m.last.Load(); last != nil && last.isFor(field, p.scratches) {
 			return last.name, last.key, nil
 		}
 	}
-	name, key, err = parseCredentials(field, scratches)
-	if err == nil && conn != nil && len(field) <= maxLoginBytes {
-		conn.lastLogin.Store(&login{field, scratches, name, key})
+	name, key, err = parse(field, p.scratches)
+	if err == nil && m != nil && len(field) <= maxLoginBytes {
+		m.last.Store(&login{field, p.scratches, name, key})
 	}
 	return name, key, err
 }
 
-// parseCredentials returns what an Authorization field stands for. It copies the password into
+// parse returns what an Authorization field stands for. It copies the password into
 // no string, and clears it.
-func parseCredentials(field string, scratches *sync.Pool) (name string, key Key, err error) {
+func parse(field string, scratches *sync.Pool) (name string, key Key, err error) {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
 	defer clear(s.decoded[:])
@@ -93,10 +116,10 @@ func parseCredentials(field string, scratches *sync.Pool) (name string, key Key,
 		return "", Key{}, err
 	}
 	if name, err = names.Parse(string(before)); err != nil {
-		return "", Key{}, badRequest("the user name", err)
+		return "", Key{}, problem.BadRequest("the user name", err)
 	}
 	if err := s.deriveKey(password); err != nil {
-		return "", Key{}, badRequest("the password", err)
+		return "", Key{}, problem.BadRequest("the password", err)
 	}
 	return name, s.key, nil
 }
@@ -106,11 +129,11 @@ func parseCredentials(field string, scratches *sync.Pool) (name string, key Key,
 func authorization(h http.Header) (string, error) {
 	switch values := h["Authorization"]; len(values) {
 	case 0:
-		return "", errUnauthorized
+		return "", ErrMissing
 	case 1:
 		return values[0], nil
 	}
-	return "", badRequest("the Authorization field", errors.New("must be sent once"))
+	return "", problem.BadRequest("the Authorization field", errors.New("must be sent once"))
 }
 
 // decodeBasic decodes a field of HTTP Basic authentication (RFC 7617): the scheme in any
@@ -120,17 +143,17 @@ func (s *scratch) decodeBasic(field string) (name, password []byte, err error) {
 	encoded = strings.Trim(encoded, " ")
 	switch {
 	case !strings.EqualFold(scheme, "Basic"), encoded == "":
-		return nil, nil, errUnauthorized
+		return nil, nil, ErrMissing
 	case base64.StdEncoding.DecodedLen(len(encoded)) > len(s.decoded):
-		return nil, nil, badRequest("the name or the password", fmt.Errorf("is longer than %d bytes", names.MaxBytes))
+		return nil, nil, problem.BadRequest("the name or the password", fmt.Errorf("is longer than %d bytes", names.MaxBytes))
 	}
 	pair, err := base64.StdEncoding.AppendDecode(s.decoded[:0], []byte(encoded))
 	if err != nil {
-		return nil, nil, errNotBase64
+		return nil, nil, ErrNotBase64
 	}
 	name, password, found := bytes.Cut(pair, []byte(":"))
 	if !found {
-		return nil, nil, errNoColon
+		return nil, nil, ErrNoColon
 	}
 	return name, password, nil
 }
@@ -151,12 +174,4 @@ func (s *scratch) deriveKey(password []byte) error {
 	s.mac.Write(password)
 	s.mac.Sum(s.key[:0])
 	return nil
-}
-
-// canonicalHeader is Header.Get for a name in canonical form.
-func canonicalHeader(h http.Header, name string) string {
-	if values := h[name]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
 }
