@@ -81,6 +81,9 @@ var wrongInputs = []wrongInput{
 	{args: "-turn-rate 2000000", option: `-turn-rate "2000000"`, source: argv, rule: "must be from 0 to 1000000 Mbit/s"},
 	{args: "-max-inboxes 100,000", option: `-max-inboxes "100,000"`, source: argv, rule: "must be a whole number from 0", nearest: "100000?"},
 	{args: "-max-conns many", option: `-max-conns "many"`, source: argv, rule: "must be auto or a whole number from 0"},
+	// Commands without options.
+	{args: "version -cors", option: "-cors", source: argv, rule: "inbox version has no options"},
+	{args: "-domain a.example -version", option: "-domain", source: argv, rule: "inbox version has no options"},
 	// Words, addresses and names.
 	{args: "-log-level wran", option: `-log-level "wran"`, source: argv, rule: "must be debug, info, warn or error", nearest: "warn?"},
 	{args: "-log-format JSON", option: `-log-format "JSON"`, source: argv, rule: "must be text or json", nearest: "json?"},

@@ -106,7 +106,7 @@ the same at the address of -metrics-bind, and a script reads it there at
 `
 
 const versionText = `inbox version, or inbox -version, prints one line: version, commit, time of the
-commit, Go version and platform.
+commit, Go version and platform. It has no options.
 `
 
 const certificatesText = `With -domain, certificates are obtained from a CA with ACME and renewed
@@ -123,7 +123,7 @@ unlimited. Sizes have units; see inbox help units.
 `
 
 const proxyText = `The proxy must be listed in -trusted-proxies, or all clients share the limits of
-its address.
+its address. docs/recipes.md has configurations for nginx, Caddy and HAProxy.
 `
 
 const unitsText = `A plain number is in the unit that the option names: -inbox-timeout 60 is 60

@@ -173,7 +173,11 @@ func (s *server) buildEndpoints(bound sockets) error {
 		return err
 	}
 	if bound.redirect != nil {
-		h := layers.redirectHandler(portOf(bound.main))
+		httpsPort := portOf(bound.main)
+		if s.cfg.ProxyProtocol {
+			httpsPort = 443 // of the proxy
+		}
+		h := layers.redirectHandler(httpsPort)
 		s.redirect = &endpoint{socket: bound.redirect, server: newRedirectServer(s.cfg, s.timeouts, h, errorLog)}
 		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, proxies, false)
 	}
