@@ -424,8 +424,8 @@ export class Inbox extends EventTarget {
   }
 
   /**
-   * Sends a message over the WebSocket. Returns false if there is none, or the message is too
-   * long for it.
+   * Sends a message over the WebSocket. Returns false if there is none, or it cannot take the
+   * message.
    * @param {string} to
    * @param {import('./requests.js').Body} message
    * @param {number} remaining milliseconds until the send gives up
@@ -434,13 +434,14 @@ export class Inbox extends EventTarget {
     const stream = this.#streams.current;
     if (!stream?.send || sizeOf(message.body) > (stream.maxBodyBytes ?? 0)) return false;
     const body = await toSendable(message.body);
+    const stored = stream.send(to, {type: message.type, body}, Math.min(MAX_WAIT, Math.ceil(remaining / 1000)));
     try {
-      await stream.send(to, {type: message.type, body}, Math.min(MAX_WAIT, Math.ceil(remaining / 1000)));
+      await stored;
     } catch (failure) {
       const {problem} = /** @type {{problem?: import('./transports.js').Problem}} */ (failure);
       throw problem ? problemError(problem) : new InboxError('network', 'the connection was lost before the message was stored', {cause: replaced});
     }
-    return true;
+    return stored !== null;
   }
 
   /**

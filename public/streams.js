@@ -196,6 +196,7 @@ function codeOf(problem) {
 /** Acks delays the acknowledgements of one stream: one covers all earlier messages. */
 class Acks {
   #last = '';
+  #sent = '';
   #count = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -224,6 +225,8 @@ class Acks {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#count = 0;
+    if (this.#last === this.#sent) return; // a repeated message
+    this.#sent = this.#last;
     this.#send(this.#last);
   }
 }

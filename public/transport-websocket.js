@@ -8,6 +8,8 @@ const WELCOME_LIMIT = 15_000;
 /** Milliseconds in which the server must answer a message beyond its wait, and a check of the connection. */
 const ANSWER_LIMIT = 10_000;
 const CHECK_LIMIT = 2_000;
+/** Maximum number of messages that wait for their recipients on one connection, as at the server. */
+const MAX_WAITING = 16;
 /** A connection is checked when nothing arrived for this many ping intervals of the server. */
 const SILENT_PINGS = 2;
 
@@ -140,9 +142,11 @@ class Connection {
    * @param {string} to
    * @param {import('./transports.js').Sendable} message
    * @param {number} wait seconds
-   * @returns {Promise<void>}
+   * @returns {Promise<void> | null}
    */
   send(to, {type, body}, wait) {
+    const waiting = [...this.#pending.values()].filter(pending => pending.wait > 0).length;
+    if (wait > 0 && waiting >= MAX_WAITING) return null;
     return new Promise((resolve, reject) => {
       if (this.#state !== 'open') return reject({lost: true});
       const ref = ++this.#ref;

@@ -33,8 +33,8 @@ const MAX_SHORT_LIVES = 3;
  * @property {() => void} [check] ends the stream if the server does not answer soon. One
  *   without it cannot ask
  * @property {() => void} close
- * @property {(to: string, message: Sendable, wait: number) => Promise<void>} [send]
- *   rejects with a {@link SendFailure}
+ * @property {(to: string, message: Sendable, wait: number) => Promise<void> | null} [send]
+ *   rejects with a {@link SendFailure}; null if the stream cannot take the message now
  * @property {number} [maxBodyBytes] of a message to send
  *
  * @typedef {{type: string, body: string | Uint8Array}} Sendable

@@ -46,12 +46,13 @@ function join(start, body) {
   frame.set(body, head2.length);
   return frame;
 }
-var WELCOME_LIMIT, ANSWER_LIMIT, CHECK_LIMIT, SILENT_PINGS, mediaTypes, Connection;
+var WELCOME_LIMIT, ANSWER_LIMIT, CHECK_LIMIT, MAX_WAITING, SILENT_PINGS, mediaTypes, Connection;
 var init_transport_websocket = __esm({ "../../public/transport-websocket.js"() {
   "use strict";
   WELCOME_LIMIT = 15e3;
   ANSWER_LIMIT = 1e4;
   CHECK_LIMIT = 2e3;
+  MAX_WAITING = 16;
   SILENT_PINGS = 2;
   mediaTypes = { json: "application/json", sdp: "application/sdp", frag: "application/trickle-ice-sdpfrag", text: "text/plain", bytes: "application/octet-stream" };
   Connection = class {
@@ -133,6 +134,8 @@ var init_transport_websocket = __esm({ "../../public/transport-websocket.js"() {
       return pending;
     }
     send(to, { type, body }, wait) {
+      const waiting = [...this.#pending.values()].filter((pending) => pending.wait > 0).length;
+      if (wait > 0 && waiting >= MAX_WAITING) return null;
       return new Promise((resolve, reject) => {
         if (this.#state !== "open") return reject({ lost: true });
         const ref = ++this.#ref;
@@ -958,6 +961,7 @@ function codeOf(problem) {
 }
 var Acks = class {
   #last = "";
+  #sent = "";
   #count = 0;
   #timer;
   #send;
@@ -979,6 +983,8 @@ var Acks = class {
     clearTimeout(this.#timer);
     this.#timer = void 0;
     this.#count = 0;
+    if (this.#last === this.#sent) return;
+    this.#sent = this.#last;
     this.#send(this.#last);
   }
 };
@@ -1216,13 +1222,14 @@ var Inbox = class extends EventTarget {
     const stream = this.#streams.current;
     if (!stream?.send || sizeOf(message.body) > (stream.maxBodyBytes ?? 0)) return false;
     const body = await toSendable(message.body);
+    const stored = stream.send(to, { type: message.type, body }, Math.min(MAX_WAIT, Math.ceil(remaining / 1e3)));
     try {
-      await stream.send(to, { type: message.type, body }, Math.min(MAX_WAIT, Math.ceil(remaining / 1e3)));
+      await stored;
     } catch (failure) {
       const { problem } = failure;
       throw problem ? problemError(problem) : new InboxError("network", "the connection was lost before the message was stored", { cause: replaced });
     }
-    return true;
+    return stored !== null;
   }
   async #post(to, message, seconds, remaining) {
     const waited = Math.min(this.#serverWait, this.#waitTime.seconds * 1e3);

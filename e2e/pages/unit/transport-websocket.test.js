@@ -202,6 +202,18 @@ test('a message that is too large for a frame is sent with a POST', async t => {
   await small;
 });
 
+test('messages that wait for more than sixteen recipients are sent with POST', async t => {
+  const {inbox, server, socket} = await connect(t);
+  server.post = () => null;
+  for (let number = 0; number < 18; number++) inbox.send(`bob ${number}`, 'x', {wait: 60}).catch(() => {});
+  await tick(t, 50);
+  assert.deepEqual([socket.sent('send').length, server.queries('POST').length], [16, 2]);
+  const sent = inbox.send('carol', 'x');
+  await tick(t, 20);
+  socket.receive('ok 17');
+  await sent;
+});
+
 test('a message without an answer is sent again when the connection is lost, after a poll', async t => {
   const {inbox, server, socket, events} = await connect(t);
   const before = server.requests.length;
