@@ -40,6 +40,8 @@ const ABORT_MARGIN = 1_000;
 const MAX_RETRY_INTERVAL = 15_000;
 /** Maximum number of queued messages per recipient. */
 const MAX_QUEUE = 200;
+/** Milliseconds in which a poll arrives at the server. */
+const ARRIVAL_TIME = 1_000;
 /** Number of recent messages whose repetition is dropped: twice the window of the server. */
 const MAX_SEEN = 128;
 
@@ -88,6 +90,10 @@ export class Inbox extends EventTarget {
   #stop = new AbortController();
   /** Aborts the present poll when a stream takes over. */
   #pollStop = new AbortController();
+  /** Settles when the present poll has ended. */
+  #polled = Promise.resolve();
+  /** When it was sent, in milliseconds. */
+  #polledAt = 0;
   /** The ID of the last message that was handled, which the next poll or stream acknowledges. */
   #lastId = '';
   /** The IDs of the messages that arrived last. @type {Set<string>} */
@@ -128,6 +134,7 @@ export class Inbox extends EventTarget {
     const options = {url: href, name, password, client, WebSocket, requests: this.#requests, transports: new Transports(usable, origin)};
     this.#streams = new Streams(options, {
       signal: () => this.#stop.signal,
+      isConnected: () => this.#status === 'open' && !this.#connectionLost && globalThis.navigator?.onLine !== false,
       takeOver: () => this.#takeOver(),
       onMessage: message => this.#receive(message),
       onTransport: () => this.#onTransport(),
@@ -270,7 +277,8 @@ export class Inbox extends EventTarget {
     let failures = 0;
     let confirming = true;
     while (!this.#stopped) {
-      await this.#streams.takingOver;
+      while (this.#streams.takingOver) await this.#streams.takingOver;
+      if (this.#stopped) return;
       const isStream = this.#streams.current !== null;
       const wait = confirming || this.#status !== 'open' ? 0 : this.#waitTime.seconds;
       const started = Date.now();
@@ -308,9 +316,12 @@ export class Inbox extends EventTarget {
     const started = Date.now();
     const query = {after: this.#lastId, client: this.#client, ...this.#resume && {resume: '1'}};
     this.#pollStop = new AbortController();
-    const message = await poll(this.#requests, query, wait, [this.#stop.signal, this.#pollStop.signal]);
+    this.#polledAt = started;
+    const result = poll(this.#requests, query, wait, [this.#stop.signal, this.#pollStop.signal]);
+    this.#polled = result.then(() => {}, () => {});
+    const message = await result;
     if (this.#stopped) return;
-    if (message === 'superseded') return this.#supersede('replaced');
+    if (message === 'superseded') return this.#onSuperseded();
     this.#onConfirmed();
     void this.#streams.upgrade();
     if (message) await this.#receive(message);
@@ -336,10 +347,23 @@ export class Inbox extends EventTarget {
     if (elapsed < INITIAL_DELAY) await this.#sleep(2 * INITIAL_DELAY);
   }
 
-  /** Ends the present poll for a stream. Returns the ID that the stream acknowledges. */
-  #takeOver() {
+  /**
+   * Ends the present poll for a stream, when it has certainly arrived at the server: it would
+   * supersede the stream. Returns the ID that the stream acknowledges.
+   */
+  async #takeOver() {
+    await Promise.race([this.#polled, this.#sleep(this.#polledAt + ARRIVAL_TIME - Date.now())]);
     this.#pollStop.abort(takenOver);
     return this.#lastId;
+  }
+
+  /**
+   * Ends the inbox because another client was started. If this client has just changed the
+   * transport, its own request can have come late: the next poll shows who has the mailbox.
+   */
+  #onSuperseded() {
+    if (!this.#streams.hasSwitched) return this.#supersede('replaced');
+    throw new InboxError('network', 'another request of this client came late', {cause: replaced});
   }
 
   #onTransport() {
@@ -352,7 +376,7 @@ export class Inbox extends EventTarget {
   async #streamEnd() {
     const end = await this.#streams.ended;
     if (this.#stopped || end === takenOver) return;
-    if (end === 'superseded') return this.#supersede('replaced');
+    if (end === 'superseded') return this.#onSuperseded();
     if (end === 'stopping') throw new InboxError('stopping', 'the server is shutting down', {retryAfter: 1});
     if (end === 'claim-ended') return void (this.#streams.age < INITIAL_DELAY && await this.#sleep(2 * INITIAL_DELAY));
     throw new InboxError('network', 'the connection was lost', {cause: end instanceof DOMException ? end : undefined});

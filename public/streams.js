@@ -8,6 +8,8 @@ import {Transports, loaders} from './transports.js';
 const UPGRADE_DELAY = 1_000;
 /** Milliseconds between two looks whether a better transport can be tried again. */
 const UPGRADE_INTERVAL = 60_000;
+/** Milliseconds after a switch between transports in which a request from before it can arrive. */
+const SWITCH_TIME = 2_000;
 /** An acknowledgement is sent after this many messages, or milliseconds. */
 const ACK_COUNT = 8;
 const ACK_DELAY = 50;
@@ -20,7 +22,8 @@ const ACK_DELAY = 50;
  *   stream ended: by the server, by the network, or for one of three reasons of this client
  * @typedef {object} Host the inbox that has the streams
  * @property {() => AbortSignal} signal aborted when the inbox is closed or superseded
- * @property {() => string} takeOver ends the present poll, and returns the ID of the last message
+ * @property {() => boolean} isConnected whether the server has answered the last request
+ * @property {() => Promise<string>} takeOver ends the present poll, and returns the ID of the last message
  * @property {(message: WireMessage) => Promise<void>} onMessage resolves when it was handled
  * @property {() => void} onTransport called when another transport receives
  * @property {() => void} onLost called when a stream was lost, before its pending messages are
@@ -37,13 +40,15 @@ export class Streams {
   current = null;
   /** @type {import('./transports.js').Transport} */
   transport = 'poll';
-  /** Settles when a stream that takes over is open, or has failed. Polls wait for it. */
-  takingOver = Promise.resolve();
+  /** Settles when the stream that takes over is open, or has failed. Polls wait for it. @type {Promise<void> | null} */
+  takingOver = null;
   /** Settles when the stream has ended. @type {Promise<End>} */
   ended = Promise.resolve('lost');
   /** When the stream was opened, and when its last message came, in milliseconds. */
   #openedAt = 0;
   #activeAt = 0;
+  /** When a stream began to take over, or failed to, in milliseconds. */
+  #switchedAt = 0;
   #upgrading = false;
   /** Why this client closes the stream. @type {End | null} */
   #closing = null;
@@ -64,6 +69,14 @@ export class Streams {
     return Date.now() - this.#openedAt;
   }
 
+  /**
+   * Whether the mailbox can have been superseded by a request of this client that was
+   * delayed: the one before the last switch between transports.
+   */
+  get hasSwitched() {
+    return Date.now() - this.#switchedAt < SWITCH_TIME;
+  }
+
   /** Opens the best transport that is due, if it is better than the present one, which receives meanwhile. */
   async upgrade() {
     const {transports} = this.#options;
@@ -72,7 +85,7 @@ export class Streams {
     const signal = this.#host.signal();
     await this.#host.sleep(UPGRADE_DELAY);
     for (const name of transports.due(this.transport)) {
-      if (signal.aborted || await this.#open(name, signal)) break;
+      if (signal.aborted || !this.#host.isConnected() || await this.#open(name, signal)) break;
     }
     this.#upgrading = false;
   }
@@ -100,10 +113,12 @@ export class Streams {
       if (signal.aborted) return false;
       const stream = await open({
         ...this.#options, signal,
-        takeOver: () => {
+        takeOver: async () => {
           this.takingOver = new Promise(resolve => { takeOver = () => resolve(undefined); });
           this.close(takenOver);
-          return this.#host.takeOver();
+          const after = await this.#host.takeOver();
+          this.#switchedAt = Date.now();
+          return after;
         },
         onMessage: message => {
           this.#activeAt = Date.now();
@@ -117,6 +132,8 @@ export class Streams {
       if (!signal.aborted) this.#onRefusal(name, /** @type {{problem?: import('./transports.js').Problem}} */ (reason));
       return false;
     } finally {
+      if (this.takingOver) this.#switchedAt = Date.now();
+      this.takingOver = null;
       takeOver();
     }
   }

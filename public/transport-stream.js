@@ -52,9 +52,9 @@ class EventStream {
   async open() {
     const {requests, client, takeOver} = this.#options;
     const {signal} = this.#abort;
-    this.#setLimit(FIRST_BYTES_LIMIT);
     try {
-      const query = {after: takeOver(), client, resume: '1'};
+      const query = {after: await takeOver(), client, resume: '1'};
+      this.#setLimit(FIRST_BYTES_LIMIT);
       const response = await requests.open('GET', query, {accept: 'text/event-stream', signal});
       if (response.status !== 200 || !isEventStream(response)) throw await refusal(response);
       const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();

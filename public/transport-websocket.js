@@ -13,6 +13,9 @@ const MAX_WAITING = 16;
 /** A connection is checked when nothing arrived for this many ping intervals of the server. */
 const SILENT_PINGS = 2;
 
+/** The state of a socket before it is open. */
+const CONNECTING = 0;
+
 /** The media types by their name in a frame. @type {Record<string, string>} */
 const mediaTypes = {
   json: 'application/json', sdp: 'application/sdp', frag: 'application/trickle-ice-sdpfrag',
@@ -68,17 +71,20 @@ class Connection {
     const socket = new WebSocket(url.replace(/^http/, 'ws'), 'inbox.1');
     this.#socket = socket;
     socket.binaryType = 'arraybuffer';
-    socket.addEventListener('open', () => this.#state === 'opening' && this.#hello());
+    socket.addEventListener('open', () => (this.#state === 'opening' ? void this.#hello() : socket.close()));
     socket.addEventListener('message', ({data}) => this.#state !== 'closed' && this.#receive(data));
     socket.addEventListener('close', () => this.#end('lost'));
     signal.addEventListener('abort', () => this.#end('lost'));
-    this.#limit = setTimeout(() => this.#end('silent'), WELCOME_LIMIT);
+    this.#limit = setTimeout(() => {
+      this.#end('silent');
+      socket.close();
+    }, WELCOME_LIMIT);
   }
 
-  #hello() {
+  async #hello() {
     const {name, password, client, takeOver} = this.#options;
-    const after = takeOver();
-    this.#socket.send(`hello ${encodeURIComponent(name)} ${encodeURIComponent(password)} after=${after} client=${client} resume=1`);
+    const after = await takeOver();
+    if (this.#state === 'opening') this.#socket.send(`hello ${encodeURIComponent(name)} ${encodeURIComponent(password)} after=${after} client=${client} resume=1`);
   }
 
   /** @param {string | ArrayBuffer} frame */
@@ -196,7 +202,8 @@ class Connection {
     this.#state = 'closed';
     clearTimeout(this.#limit);
     clearTimeout(this.#watch);
-    this.#socket.close();
+    // A browser warns of a socket that is closed while it connects.
+    if (this.#socket.readyState !== CONNECTING) this.#socket.close();
     if (wasOpen) this.#options.onEnd(reason);
     else this.#reject(new Error('the WebSocket was closed'));
     for (const ref of [...this.#pending.keys()]) this.#take(ref)?.reject({lost: true});

@@ -47,8 +47,8 @@ const MAX_SHORT_LIVES = 3;
  * @property {typeof WebSocket | undefined} WebSocket
  * @property {import('./requests.js').Requests} requests
  * @property {AbortSignal} signal aborts the opening
- * @property {() => string} takeOver called right before the server learns of the stream: ends
- *   the present receiver, and returns the ID of the last message
+ * @property {() => Promise<string>} takeOver called right before the server learns of the
+ *   stream: ends the present receiver, and returns the ID of the last message
  * @property {(message: WireMessage) => void} onMessage
  * @property {(end: StreamEnd) => void} onEnd called once, if the stream was opened
  *

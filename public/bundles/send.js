@@ -46,7 +46,7 @@ function join(start, body) {
   frame.set(body, head2.length);
   return frame;
 }
-var WELCOME_LIMIT, ANSWER_LIMIT, CHECK_LIMIT, MAX_WAITING, SILENT_PINGS, mediaTypes, Connection;
+var WELCOME_LIMIT, ANSWER_LIMIT, CHECK_LIMIT, MAX_WAITING, SILENT_PINGS, CONNECTING, mediaTypes, Connection;
 var init_transport_websocket = __esm({ "../../public/transport-websocket.js"() {
   "use strict";
   WELCOME_LIMIT = 15e3;
@@ -54,6 +54,7 @@ var init_transport_websocket = __esm({ "../../public/transport-websocket.js"() {
   CHECK_LIMIT = 2e3;
   MAX_WAITING = 16;
   SILENT_PINGS = 2;
+  CONNECTING = 0;
   mediaTypes = { json: "application/json", sdp: "application/sdp", frag: "application/trickle-ice-sdpfrag", text: "text/plain", bytes: "application/octet-stream" };
   Connection = class {
     maxBodyBytes = 0;
@@ -77,16 +78,19 @@ var init_transport_websocket = __esm({ "../../public/transport-websocket.js"() {
       const socket = new WebSocket(url.replace(/^http/, "ws"), "inbox.1");
       this.#socket = socket;
       socket.binaryType = "arraybuffer";
-      socket.addEventListener("open", () => this.#state === "opening" && this.#hello());
+      socket.addEventListener("open", () => this.#state === "opening" ? void this.#hello() : socket.close());
       socket.addEventListener("message", ({ data }) => this.#state !== "closed" && this.#receive(data));
       socket.addEventListener("close", () => this.#end("lost"));
       signal.addEventListener("abort", () => this.#end("lost"));
-      this.#limit = setTimeout(() => this.#end("silent"), WELCOME_LIMIT);
+      this.#limit = setTimeout(() => {
+        this.#end("silent");
+        socket.close();
+      }, WELCOME_LIMIT);
     }
-    #hello() {
+    async #hello() {
       const { name, password, client, takeOver } = this.#options;
-      const after = takeOver();
-      this.#socket.send(`hello ${encodeURIComponent(name)} ${encodeURIComponent(password)} after=${after} client=${client} resume=1`);
+      const after = await takeOver();
+      if (this.#state === "opening") this.#socket.send(`hello ${encodeURIComponent(name)} ${encodeURIComponent(password)} after=${after} client=${client} resume=1`);
     }
     #receive(frame) {
       this.#alive = true;
@@ -174,7 +178,7 @@ var init_transport_websocket = __esm({ "../../public/transport-websocket.js"() {
       this.#state = "closed";
       clearTimeout(this.#limit);
       clearTimeout(this.#watch);
-      this.#socket.close();
+      if (this.#socket.readyState !== CONNECTING) this.#socket.close();
       if (wasOpen) this.#options.onEnd(reason);
       else this.#reject(new Error("the WebSocket was closed"));
       for (const ref of [...this.#pending.keys()]) this.#take(ref)?.reject({ lost: true });
@@ -219,9 +223,9 @@ var init_transport_stream = __esm({ "../../public/transport-stream.js"() {
     async open() {
       const { requests, client, takeOver } = this.#options;
       const { signal } = this.#abort;
-      this.#setLimit(FIRST_BYTES_LIMIT);
       try {
-        const query = { after: takeOver(), client, resume: "1" };
+        const query = { after: await takeOver(), client, resume: "1" };
+        this.#setLimit(FIRST_BYTES_LIMIT);
         const response = await requests.open("GET", query, { accept: "text/event-stream", signal });
         if (response.status !== 200 || !isEventStream(response)) throw await refusal(response);
         const reader = response.body.getReader();
@@ -2186,15 +2190,17 @@ var Transports = class {
 };
 var UPGRADE_DELAY = 1e3;
 var UPGRADE_INTERVAL = 6e4;
+var SWITCH_TIME = 2e3;
 var ACK_COUNT = 8;
 var ACK_DELAY = 50;
 var Streams = class {
   current = null;
   transport = "poll";
-  takingOver = Promise.resolve();
+  takingOver = null;
   ended = Promise.resolve("lost");
   #openedAt = 0;
   #activeAt = 0;
+  #switchedAt = 0;
   #upgrading = false;
   #closing = null;
   #options;
@@ -2206,6 +2212,9 @@ var Streams = class {
   get age() {
     return Date.now() - this.#openedAt;
   }
+  get hasSwitched() {
+    return Date.now() - this.#switchedAt < SWITCH_TIME;
+  }
   async upgrade() {
     const { transports } = this.#options;
     if (this.#upgrading || transports.due(this.transport).length === 0) return;
@@ -2213,7 +2222,7 @@ var Streams = class {
     const signal = this.#host.signal();
     await this.#host.sleep(UPGRADE_DELAY);
     for (const name of transports.due(this.transport)) {
-      if (signal.aborted || await this.#open(name, signal)) break;
+      if (signal.aborted || !this.#host.isConnected() || await this.#open(name, signal)) break;
     }
     this.#upgrading = false;
   }
@@ -2231,12 +2240,14 @@ var Streams = class {
     try {
       const { open: open3 } = await loaders[name]();
       if (signal.aborted) return false;
-      const stream = await open3({ ...this.#options, signal, takeOver: () => {
+      const stream = await open3({ ...this.#options, signal, takeOver: async () => {
         this.takingOver = new Promise((resolve) => {
           takeOver = () => resolve(void 0);
         });
         this.close(takenOver);
-        return this.#host.takeOver();
+        const after = await this.#host.takeOver();
+        this.#switchedAt = Date.now();
+        return after;
       }, onMessage: (message) => {
         this.#activeAt = Date.now();
         void this.#host.onMessage(message).then(() => acks.add(message.id));
@@ -2250,6 +2261,8 @@ var Streams = class {
       if (!signal.aborted) this.#onRefusal(name, reason);
       return false;
     } finally {
+      if (this.takingOver) this.#switchedAt = Date.now();
+      this.takingOver = null;
       takeOver();
     }
   }
@@ -2349,6 +2362,7 @@ async function poll(requests, query, wait, signals) {
 var ABORT_MARGIN = 1e3;
 var MAX_RETRY_INTERVAL = 15e3;
 var MAX_QUEUE = 200;
+var ARRIVAL_TIME = 1e3;
 var MAX_SEEN = 128;
 var Inbox = class extends EventTarget {
   maxRetryDelay = MAX_RETRY_DELAY;
@@ -2360,6 +2374,8 @@ var Inbox = class extends EventTarget {
   #confirm = null;
   #stop = new AbortController();
   #pollStop = new AbortController();
+  #polled = Promise.resolve();
+  #polledAt = 0;
   #lastId = "";
   #seen = /* @__PURE__ */ new Set();
   #handled = Promise.resolve();
@@ -2378,7 +2394,7 @@ var Inbox = class extends EventTarget {
     this.#requests = new Requests(href, { name, password, fetch: fetch2 });
     const usable = transports.filter((transport) => transport !== "websocket" || WebSocket);
     const options = { url: href, name, password, client, WebSocket, requests: this.#requests, transports: new Transports(usable, origin) };
-    this.#streams = new Streams(options, { signal: () => this.#stop.signal, takeOver: () => this.#takeOver(), onMessage: (message) => this.#receive(message), onTransport: () => this.#onTransport(), onLost: () => this.#doubt(), onOtherReceiver: () => this.#supersede("other-receiver"), sleep: (milliseconds) => this.#sleep(milliseconds) });
+    this.#streams = new Streams(options, { signal: () => this.#stop.signal, isConnected: () => this.#status === "open" && !this.#connectionLost && globalThis.navigator?.onLine !== false, takeOver: () => this.#takeOver(), onMessage: (message) => this.#receive(message), onTransport: () => this.#onTransport(), onLost: () => this.#doubt(), onOtherReceiver: () => this.#supersede("other-receiver"), sleep: (milliseconds) => this.#sleep(milliseconds) });
   }
   get authorization() {
     return this.#requests.authorization;
@@ -2454,7 +2470,8 @@ var Inbox = class extends EventTarget {
     let failures = 0;
     let confirming = true;
     while (!this.#stopped) {
-      await this.#streams.takingOver;
+      while (this.#streams.takingOver) await this.#streams.takingOver;
+      if (this.#stopped) return;
       const isStream = this.#streams.current !== null;
       const wait = confirming || this.#status !== "open" ? 0 : this.#waitTime.seconds;
       const started = Date.now();
@@ -2484,9 +2501,14 @@ var Inbox = class extends EventTarget {
     const started = Date.now();
     const query = { after: this.#lastId, client: this.#client, ...this.#resume && { resume: "1" } };
     this.#pollStop = new AbortController();
-    const message = await poll(this.#requests, query, wait, [this.#stop.signal, this.#pollStop.signal]);
+    this.#polledAt = started;
+    const result = poll(this.#requests, query, wait, [this.#stop.signal, this.#pollStop.signal]);
+    this.#polled = result.then(() => {
+    }, () => {
+    });
+    const message = await result;
     if (this.#stopped) return;
-    if (message === "superseded") return this.#supersede("replaced");
+    if (message === "superseded") return this.#onSuperseded();
     this.#onConfirmed();
     void this.#streams.upgrade();
     if (message) await this.#receive(message);
@@ -2502,9 +2524,14 @@ var Inbox = class extends EventTarget {
     this.#waitTime.complete(wait, elapsed);
     if (elapsed < INITIAL_DELAY) await this.#sleep(2 * INITIAL_DELAY);
   }
-  #takeOver() {
+  async #takeOver() {
+    await Promise.race([this.#polled, this.#sleep(this.#polledAt + ARRIVAL_TIME - Date.now())]);
     this.#pollStop.abort(takenOver);
     return this.#lastId;
+  }
+  #onSuperseded() {
+    if (!this.#streams.hasSwitched) return this.#supersede("replaced");
+    throw new InboxError("network", "another request of this client came late", { cause: replaced });
   }
   #onTransport() {
     if (this.#stopped) return;
@@ -2514,7 +2541,7 @@ var Inbox = class extends EventTarget {
   async #streamEnd() {
     const end = await this.#streams.ended;
     if (this.#stopped || end === takenOver) return;
-    if (end === "superseded") return this.#supersede("replaced");
+    if (end === "superseded") return this.#onSuperseded();
     if (end === "stopping") throw new InboxError("stopping", "the server is shutting down", { retryAfter: 1 });
     if (end === "claim-ended") return void (this.#streams.age < INITIAL_DELAY && await this.#sleep(2 * INITIAL_DELAY));
     throw new InboxError("network", "the connection was lost", { cause: end instanceof DOMException ? end : void 0 });

@@ -79,8 +79,9 @@ const closeAll = devices => Promise.all(devices.map(device => device.close()));
 
 /** Counts the requests of devices by their purpose. @param {Device[]} devices */
 function countRequests(devices) {
-  const counts = {files: 0, messages: 0, polls: 0, releases: 0, codes: 0, others: 0};
+  const counts = {files: 0, messages: 0, polls: 0, acks: 0, webSockets: 0, releases: 0, codes: 0, others: 0};
   for (const device of devices) {
+    device.context.on('page', page => page.on('websocket', () => counts.webSockets++));
     device.context.on('request', request => {
       counts[kindOf(request)]++;
       if (request.isNavigationRequest()) counts.files += unseenFiles;

@@ -137,6 +137,7 @@ test('back and forward, and a link to another room', {skip}, async () => {
 
 test('a signal that was altered on the way is refused, and the page says so', {skip}, async () => {
   const [ann, ben] = devices;
+  await ann.context.addInitScript(() => void Reflect.deleteProperty(window, 'WebSocket')); // its frames cannot be altered here
   const alter = (/** @type {string} */ body) => body.replace(/"box":"..../, '"box":"AAAA');
   await ann.context.route('**/inbox?to=*', route => route.continue({postData: alter(route.request().postData() ?? '')}));
   const camera = await ann.open('/send.html');
@@ -211,7 +212,9 @@ test('a device that was replaced without notice closes its page, and the call go
   cleo.allowError(otherReceiver);
   await ann.context.addInitScript(() => {
     const {fetch} = window;
+    Reflect.deleteProperty(window, 'WebSocket');
     window.fetch = async (url, options) => {
+      if (new Headers(options?.headers).has('Accept')) throw new TypeError('polls only');
       const response = await fetch(url, options);
       if ('dead' in window && options?.method === 'GET') await new Promise(() => {}); // the answer is lost
       return response;

@@ -18,6 +18,7 @@ export class FakeSocket extends EventTarget {
   /** @type {(string | Uint8Array)[]} frames of the client */
   frames = [];
   closed = false;
+  readyState = 0;
   binaryType = 'blob';
 
   /** @param {string | URL} url @param {string | string[]} [protocol] */
@@ -48,7 +49,9 @@ export class FakeSocket extends EventTarget {
 
   /** The server completes the opening handshake. */
   accept() {
-    if (!this.closed) this.dispatchEvent(new Event('open'));
+    if (this.closed) return;
+    this.readyState = 1;
+    this.dispatchEvent(new Event('open'));
   }
 
   /** The server sends a frame. @param {string | ArrayBuffer} data */

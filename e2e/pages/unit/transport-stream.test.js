@@ -134,7 +134,7 @@ for (const [reason, want] of /** @type {[string, string[]][]} */ ([
 ])) {
   test(`the event end with ${reason}`, async t => {
     const {events, stream} = await connect(t);
-    await tick(t, 600);
+    await tick(t, 2_500);
     stream.send(`event: end\ndata: ${reason}\n\n`);
     stream.end();
     await tick(t, 400);

@@ -222,8 +222,8 @@ test('a message without an answer is sent again when the connection is lost, aft
   socket.drop();
   await tick(t, 600);
   await sent;
-  assert.deepEqual(server.requests.slice(before).map(({method, query, body}) => [method, query, body]).slice(0, 2),
-    [['GET', 'after=&client=phone&resume=1&wait=0', null], ['POST', 'to=bob', 'x']]);
+  assert.deepEqual(server.requests.slice(before).map(({method, query}) => `${method} ${query}`),
+    ['GET after=&client=phone&resume=1&wait=0', 'GET after=&client=phone&resume=1&wait=25', 'POST to=bob']);
   assert.deepEqual(events, ['poll', 'lost', 'restored']);
 });
 
@@ -254,6 +254,7 @@ test('after a lost connection the next one continues where it ended', async t =>
 
 test('the end of a connection that was superseded', async t => {
   const {inbox, server, socket, events} = await connect(t);
+  await tick(t, 2_500);
   const before = server.requests.length;
   const pending = assert.rejects(inbox.send('bob', 'x'), {code: 'superseded'});
   await tick(t, 20);
@@ -350,9 +351,38 @@ test('a refused hello: the server names a time', async t => {
   await tick(t, 20_000);
   assert.equal(FakeSocket.all.length, 1);
   FakeSocket.reset();
-  await tick(t, 5_000);
+  await tick(t, 10_000);
   assert.equal(inbox.transport, 'websocket');
 });
+
+test('a poll that has just been sent is not aborted: it could arrive after the WebSocket', async t => {
+  const {inbox, server, messages} = openSocket(t);
+  let respond = (/** @type {Response} */ _response) => {};
+  server.poll = query => (query.get('wait') === '0' ? new Response(null, {status: 204}) : new Promise(resolve => (respond = resolve)));
+  await tick(t, 950);
+  server.poll = () => null; // of the next poll, which is young when the WebSocket is open
+  respond(new Response('x', {headers: {'X-Message-Id': '3', 'X-From': 'bob'}}));
+  await tick(t, 850);
+  assert.deepEqual([FakeSocket.last.readyState, FakeSocket.last.frames.length, server.requests.at(-1)?.signal?.aborted], [1, 0, false]);
+  await tick(t, 200);
+  assert.deepEqual([inbox.transport, server.requests.at(-1)?.signal?.aborted, messages.length], ['websocket', true, 1]);
+  assert.match(FakeSocket.last.sent('hello')[0], /after=3 /);
+});
+
+for (const [name, status, want] of /** @type {[string, number, string[]][]} */ ([
+  ['of this client, which came late', 204, ['poll', 'websocket']], ['of another client', 409, ['poll', 'superseded', 'other-receiver']],
+])) {
+  test(`a WebSocket that is superseded at once by a request ${name}`, async t => {
+    const {server, socket, events} = await connect(t);
+    const before = server.requests.length;
+    const {poll} = server;
+    server.poll = query => (status === 204 ? poll(query) : new Response('{"type":"urn:inbox:problem:other-receiver","title":"t"}', {status}));
+    socket.receive('end superseded');
+    await tick(t, 2_500);
+    assert.equal(server.requests[before].query, 'after=&client=phone&resume=1&wait=0');
+    assert.deepEqual(events, want);
+  });
+}
 
 test('a connection without frames is checked, and replaced if the server does not answer', async t => {
   const {inbox, server, socket} = await connect(t);
