@@ -9,7 +9,7 @@ const UPGRADE_DELAY = 1_000;
 /** Milliseconds between two looks whether a better transport can be tried again. */
 const UPGRADE_INTERVAL = 60_000;
 /** Milliseconds after a switch between transports in which a request from before it can arrive. */
-const SWITCH_TIME = 2_000;
+const SWITCH_TIME = 1_000;
 /** An acknowledgement is sent after this many messages, or milliseconds. */
 const ACK_COUNT = 8;
 const ACK_DELAY = 50;
