@@ -90,8 +90,9 @@ type Client struct {
 // Message is what one peer left for another. From Put on, Body belongs to the
 // store and is shared with every reader: it must not be changed.
 type Message struct {
-	// ID orders the messages of a mailbox. The store assigns it at Put. Each ID of
-	// a claim is higher by one than the last, and none is reused by a later claim.
+	// ID orders the messages of a mailbox. The store assigns it at Put. The IDs of one
+	// claim are consecutive, because a stream's window is a difference of two. A later
+	// claim never reuses one.
 	ID uint64
 	// From is the name of the sender.
 	From string
