@@ -842,7 +842,7 @@ var Transports = class {
 };
 var UPGRADE_DELAY = 1e3;
 var UPGRADE_INTERVAL = 6e4;
-var SWITCH_TIME = 2e3;
+var SWITCH_TIME = 1e3;
 var ACK_COUNT = 8;
 var ACK_DELAY = 50;
 var Streams = class {
