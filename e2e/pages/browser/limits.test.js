@@ -157,8 +157,6 @@ test('the parts that a page loads later: it waits for late ones, and reloads wit
       await route.continue();
     });
     const second = await ben.open(link);
-    await first.getByRole('button', {name: 'Join the call'}).click();
-    await second.getByRole('button', {name: 'Join the call'}).click();
     await Promise.all([waitForPicture(first), waitForPicture(second)]);
   }));
 
