@@ -12,8 +12,8 @@
  * the server accepts or rejects it.
  *
  * The client begins with long polling. A WebSocket, or else an event stream, takes its
- * place a second later; where a proxy breaks both, polling continues. What holds for one
- * holds for all: see transports.js.
+ * place a second later; where a proxy breaks both, polling continues. The same holds for
+ * each: docs/library.md has the details.
  *
  * Of several clients of one mailbox, the one that was started last gets the
  * messages. The others are superseded, also if they had no network at that time.
@@ -24,13 +24,12 @@
  */
 
 import {
-  INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, MAX_WAIT, WaitTime, decode, encode, problemError, randomClient, replaced, retryDelay,
+  INITIAL_DELAY, InboxError, MAX_RETRY_DELAY, MAX_WAIT, WaitTime, decode, encode, networkChange, problemError, randomClient, replaced, retryDelay,
   takenOver, toInboxError,
 } from './codec.js';
 import {Requests, TIMEOUT_MARGIN, onWake} from './requests.js';
-import {Streams} from './streams.js';
 import {poll} from './transport-poll.js';
-import {Transports} from './transports.js';
+import {broken} from './transports.js';
 
 export {InboxError};
 
@@ -40,6 +39,8 @@ const ABORT_MARGIN = 1_000;
 const MAX_RETRY_INTERVAL = 15_000;
 /** Maximum number of queued messages per recipient. */
 const MAX_QUEUE = 200;
+/** Milliseconds between the first response of the server and a stream, which can wait until the page has what it needs. */
+const UPGRADE_DELAY = 1_000;
 /** Milliseconds in which a poll arrives at the server. */
 const ARRIVAL_TIME = 1_000;
 /** Number of recent messages whose repetition is dropped: twice the window of the server. */
@@ -107,8 +108,14 @@ export class Inbox extends EventTarget {
   #waitTime = new WaitTime();
   #requests;
   #client;
-  #streams;
   #sealer;
+  /** The streams to use, in order of preference. */
+  #transports;
+  /** What a stream needs. */
+  #connection;
+  /** Its code is loaded when the first poll has succeeded. @type {import('./streams.js').Streams | null} */
+  #streams = null;
+  #upgrading = false;
 
   /**
    * @param {string | URL} url the /inbox endpoint of the server
@@ -119,29 +126,19 @@ export class Inbox extends EventTarget {
    *   digits, hyphens or underscores, random by default
    * @param {typeof globalThis.fetch} [options.fetch]
    * @param {typeof globalThis.WebSocket} [options.WebSocket] by default that of the browser, or none with a `fetch`
-   * @param {Exclude<Transport, 'poll'>[]} [options.transports] the streams to use, in order of preference
+   * @param {import('./transports.js').StreamName[]} [options.transports] the streams to use, in order of preference
    * @param {MessageSealer} [options.sealer] a message that it cannot open is skipped, with an error `unreadable`
    */
   constructor(url, {
     name, password, client = randomClient(), fetch, WebSocket = fetch ? undefined : globalThis.WebSocket, transports = ['websocket', 'stream'], sealer,
   }) {
     super();
-    const {href, origin} = new URL(url, globalThis.document?.baseURI);
+    const {href} = new URL(url, globalThis.document?.baseURI);
     this.#client = client;
     this.#sealer = sealer;
     this.#requests = new Requests(href, {name, password, fetch});
-    const usable = transports.filter(transport => transport !== 'websocket' || WebSocket);
-    const options = {url: href, name, password, client, WebSocket, requests: this.#requests, transports: new Transports(usable, origin)};
-    this.#streams = new Streams(options, {
-      signal: () => this.#stop.signal,
-      isConnected: () => this.#status === 'open' && !this.#connectionLost && globalThis.navigator?.onLine !== false,
-      takeOver: () => this.#takeOver(),
-      onMessage: message => this.#receive(message),
-      onTransport: () => this.#onTransport(),
-      onLost: () => this.#doubt(),
-      onOtherReceiver: () => this.#supersede('other-receiver'),
-      sleep: milliseconds => this.#sleep(milliseconds),
-    });
+    this.#transports = transports.filter(transport => transport !== 'websocket' || WebSocket);
+    this.#connection = {url: href, name, password, client, WebSocket, requests: this.#requests};
   }
 
   /** The Authorization value, for other endpoints of the server. */
@@ -156,7 +153,7 @@ export class Inbox extends EventTarget {
 
   /** How messages arrive. Those to send take the WebSocket too, if there is one. */
   get transport() {
-    return this.#streams.transport;
+    return this.#streams?.transport ?? 'poll';
   }
 
   /**
@@ -175,7 +172,8 @@ export class Inbox extends EventTarget {
       if (resume) this.#doubt();
       this.#stop = new AbortController();
       this.#setStatus('retrying');
-      this.#receiving = this.#receiving.then(() => this.#receiveLoop());
+      const forget = onWake(online => online && broken.clear()); // the device has another network
+      this.#receiving = this.#receiving.then(() => this.#receiveLoop()).finally(forget);
     }
     while (this.#status === 'retrying') await new Promise(resolve => this.addEventListener('status', resolve, {once: true}));
     return this.#status === 'open';
@@ -277,15 +275,15 @@ export class Inbox extends EventTarget {
     let failures = 0;
     let confirming = true;
     while (!this.#stopped) {
-      while (this.#streams.takingOver) await this.#streams.takingOver;
+      while (this.#streams?.takingOver) await this.#streams.takingOver;
       if (this.#stopped) return;
-      const isStream = this.#streams.current !== null;
+      const streams = this.#streams?.current ? this.#streams : null;
       const wait = confirming || this.#status !== 'open' ? 0 : this.#waitTime.seconds;
       const started = Date.now();
       try {
-        await (isStream ? this.#streamEnd() : this.#poll(wait, confirming));
+        await (streams ? this.#streamEnd(streams) : this.#poll(wait, confirming));
         if (!confirming) failures = 0;
-        confirming = isStream;
+        confirming = streams !== null;
       } catch (cause) {
         if (this.#stopped) return;
         const error = toInboxError(cause);
@@ -294,7 +292,7 @@ export class Inbox extends EventTarget {
         if (error.cause === takenOver) continue;
         if (error.code === 'network') this.#doubt();
         if (error.cause === replaced) continue;
-        const aborted = isStream ? error.cause === undefined && error.code === 'network' : this.#waitTime.shorten(error, wait, Date.now() - started);
+        const aborted = streams ? error.cause === undefined && error.code === 'network' : this.#waitTime.shorten(error, wait, Date.now() - started);
         if (isConnectionLoss(error, aborted)) this.#setConnectionLost(true);
         if (aborted) await this.#sleep(retryDelay(error, 0));
         else await this.#backOff(error, failures++);
@@ -323,9 +321,40 @@ export class Inbox extends EventTarget {
     if (this.#stopped) return;
     if (message === 'superseded') return this.#onSuperseded();
     this.#onConfirmed();
-    void this.#streams.upgrade();
+    void this.#upgrade();
     if (message) await this.#receive(message);
     else if (!confirming) await this.#onEmptyPoll(wait, Date.now() - started);
+  }
+
+  /** Opens a better transport than the present one, if one is due. The page loads its own parts first. */
+  async #upgrade() {
+    if (this.#upgrading || this.#transports.length === 0 || this.#streams?.due.length === 0) return;
+    this.#upgrading = true;
+    const {signal} = this.#stop;
+    await this.#sleep(UPGRADE_DELAY);
+    try {
+      if (!signal.aborted) this.#streams ??= await this.#loadStreams();
+      if (!signal.aborted) await this.#streams?.upgrade(signal);
+    } catch { /* its code did not arrive */ }
+    this.#upgrading = false;
+  }
+
+  async #loadStreams() {
+    const {Streams} = await import('./streams.js');
+    return new Streams({
+      names: this.#transports,
+      connection: this.#connection,
+      broken,
+      isConnected: () => this.#status === 'open' && !this.#connectionLost && globalThis.navigator?.onLine !== false,
+      takeOver: () => this.#takeOver(),
+      onMessage: message => this.#receive(message),
+      onTransport: () => this.#onTransport(),
+      onLost: () => this.#doubt(),
+      onOtherReceiver: () => this.#supersede('other-receiver'),
+      upgrade: () => void this.#upgrade(),
+      onWake,
+      codeOf: problem => toProblemError(problem).code,
+    });
   }
 
   /** Notes that this client has the mailbox. */
@@ -362,7 +391,7 @@ export class Inbox extends EventTarget {
    * transport, its own request can have come late: the next poll shows who has the mailbox.
    */
   #onSuperseded() {
-    if (!this.#streams.hasSwitched) return this.#supersede('replaced');
+    if (!this.#streams?.hasSwitched) return this.#supersede('replaced');
     throw new InboxError('network', 'another request of this client came late', {cause: replaced});
   }
 
@@ -372,14 +401,18 @@ export class Inbox extends EventTarget {
     this.dispatchEvent(new CustomEvent('transport', {detail: this.transport}));
   }
 
-  /** Waits for the end of the stream. Throws an InboxError if it is not one that a poll continues. */
-  async #streamEnd() {
-    const end = await this.#streams.ended;
-    if (this.#stopped || end === takenOver) return;
+  /**
+   * Waits for the end of the stream. Throws an InboxError if it is not one that a poll continues.
+   * @param {import('./streams.js').Streams} streams
+   */
+  async #streamEnd(streams) {
+    const end = await streams.ended;
+    if (this.#stopped || end === 'taken-over') return;
     if (end === 'superseded') return this.#onSuperseded();
     if (end === 'stopping') throw new InboxError('stopping', 'the server is shutting down', {retryAfter: 1});
-    if (end === 'claim-ended') return void (this.#streams.age < INITIAL_DELAY && await this.#sleep(2 * INITIAL_DELAY));
-    throw new InboxError('network', 'the connection was lost', {cause: end instanceof DOMException ? end : undefined});
+    if (end === 'claim-ended') return void (streams.age < INITIAL_DELAY && await this.#sleep(2 * INITIAL_DELAY));
+    const cause = end === 'offline' ? networkChange : end === 'replaced' ? replaced : undefined;
+    throw new InboxError('network', 'the connection was lost', {cause});
   }
 
   /**
@@ -455,7 +488,7 @@ export class Inbox extends EventTarget {
    * @param {number} remaining milliseconds until the send gives up
    */
   async #sendOverStream(to, message, remaining) {
-    const stream = this.#streams.current;
+    const stream = this.#streams?.current;
     if (!stream?.send || sizeOf(message.body) > (stream.maxBodyBytes ?? 0)) return false;
     const body = await toSendable(message.body);
     const stored = stream.send(to, {type: message.type, body}, Math.min(MAX_WAIT, Math.ceil(remaining / 1000)));
@@ -463,7 +496,7 @@ export class Inbox extends EventTarget {
       await stored;
     } catch (failure) {
       const {problem} = /** @type {{problem?: import('./transports.js').Problem}} */ (failure);
-      throw problem ? problemError(problem) : new InboxError('network', 'the connection was lost before the message was stored', {cause: replaced});
+      throw problem ? toProblemError(problem) : new InboxError('network', 'the connection was lost before the message was stored', {cause: replaced});
     }
     return stored !== null;
   }
@@ -576,6 +609,15 @@ export class Inbox extends EventTarget {
  */
 function isConnectionLoss({code, status}, aborted) {
   return code === 'network' || code === 'stopping' || (code === 'refused' && status >= 500 && !aborted);
+}
+
+/** @param {import('./transports.js').Problem} problem */
+function toProblemError(problem) {
+  try {
+    return problemError(problem);
+  } catch { // of another program
+    return new InboxError('refused', 'a proxy in front of the inbox server responded', {status: problem.status});
+  }
 }
 
 /**

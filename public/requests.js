@@ -8,8 +8,8 @@ import {InboxError, basicAuth, networkChange, readResponse, replaced} from './co
 /** Milliseconds that a request can take beyond its wait before it times out. */
 export const TIMEOUT_MARGIN = 10_000;
 /** Age in milliseconds of a request that is repeated when the page becomes active, or is online again. */
-export const MIN_AGE_ACTIVE = 3_000;
-export const MIN_AGE_ONLINE = 500;
+const MIN_AGE_ACTIVE = 3_000;
+const MIN_AGE_ONLINE = 500;
 
 /**
  * @typedef {{body: BodyInit, type: string}} Body an encoded message
@@ -53,8 +53,8 @@ export class Requests {
     const started = Date.now();
     const onOffline = () => abort.abort(networkChange);
     const timer = setTimeout(() => abort.abort(), limit);
-    const unsubscribe = onWake(online => {
-      if (Date.now() - started >= (online ? MIN_AGE_ONLINE : MIN_AGE_ACTIVE)) abort.abort(replaced);
+    const unsubscribe = onWake((_online, minAge) => {
+      if (Date.now() - started >= minAge) abort.abort(replaced);
     });
     const stops = signals.map(signal => follow(abort, signal));
     globalThis.addEventListener?.('offline', onOffline);
@@ -119,13 +119,13 @@ function follow(abort, signal) {
 
 /**
  * Calls a listener when the page becomes active again or the device comes back
- * online: its connections can be dead without notice. Returns a function that
- * removes the listener.
- * @param {(online: boolean) => void} listener
+ * online: its connections can be dead without notice, if they are older than minAge
+ * milliseconds. Returns a function that removes the listener.
+ * @param {(online: boolean, minAge: number) => void} listener
  */
 export function onWake(listener) {
-  const onActive = () => globalThis.document?.visibilityState !== 'hidden' && listener(false);
-  const onOnline = () => listener(true);
+  const onActive = () => globalThis.document?.visibilityState !== 'hidden' && listener(false, MIN_AGE_ACTIVE);
+  const onOnline = () => listener(true, MIN_AGE_ONLINE);
   /** @type {[EventTarget | undefined, string, () => void][]} */
   const events = [
     [globalThis, 'online', onOnline], [globalThis, 'pageshow', onActive],

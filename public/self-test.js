@@ -8,7 +8,7 @@ import {diagnose, targets} from './diagnosis.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {random} from './room.js';
-import {Transports} from './transports.js';
+import {broken} from './transports.js';
 
 /** Milliseconds that the server has to answer, and a message to come back. */
 const TIMEOUT = 10_000;
@@ -77,7 +77,7 @@ export class SelfTest extends EventTarget {
     if (browser.state === 'failed') return 'needsBrowser';
     const server = await this.#measure('server', () => this.#checkServer());
     if (server.state === 'failed') return 'needsServer';
-    Transports.reset();
+    broken.clear();
     return this.#withInbox([], async (inbox, name) => {
       await this.#measure('mailbox', () => checkMailbox(inbox, name, this.#abort.signal));
       const [skip] = await Promise.all([this.#checkIceServers(inbox), this.#checkStream('websocket'), this.#checkStream('stream')]);

@@ -1,13 +1,19 @@
-/** Opens the streams of one client, and says how each ends. */
+/**
+ * Opens the streams of one client, says how each ends, and remembers which of them a proxy
+ * breaks. This module imports nothing but the code of WebSockets: see transports.js, which
+ * has its types.
+ */
 
-import {networkChange, problemError, replaced, takenOver} from './codec.js';
-import {MIN_AGE_ACTIVE, MIN_AGE_ONLINE, onWake} from './requests.js';
-import {Transports, loaders} from './transports.js';
+import {open as openWebSocket} from './transport-websocket.js';
 
-/** Milliseconds between the first response of the server and a stream, which can wait until the page has what it needs. */
-const UPGRADE_DELAY = 1_000;
 /** Milliseconds between two looks whether a better transport can be tried again. */
 const UPGRADE_INTERVAL = 60_000;
+/** Milliseconds before a transport that failed is tried again. Each failure in a row makes them four times as many. */
+const FIRST_RETRY = 60_000;
+const MAX_RETRY = 3_600_000;
+/** Milliseconds below which the life of a stream is short, and the number of short lives in a row that are a failure. */
+const SHORT_LIFE = 10_000;
+const MAX_SHORT_LIVES = 3;
 /** Milliseconds after a switch between transports in which a request from before it can arrive. */
 const SWITCH_TIME = 1_000;
 /** An acknowledgement is sent after this many messages, or milliseconds. */
@@ -17,22 +23,32 @@ const ACK_DELAY = 50;
 /**
  * @typedef {import('./transports.js').Stream} Stream
  * @typedef {import('./transports.js').StreamEnd} StreamEnd
- * @typedef {import('./transports.js').WireMessage} WireMessage
- * @typedef {StreamEnd | typeof replaced | typeof networkChange | typeof takenOver} End how a
- *   stream ended: by the server, by the network, or for one of three reasons of this client
+ * @typedef {import('./transports.js').StreamName} StreamName
+ * @typedef {import('./transports.js').Problem} Problem
+ * @typedef {StreamEnd | 'offline' | 'replaced' | 'taken-over'} End how a stream ended: by the
+ *   server, by the network, or by this client, which went offline, doubts the connection, or
+ *   has a better stream
  * @typedef {object} Host the inbox that has the streams
- * @property {() => AbortSignal} signal aborted when the inbox is closed or superseded
+ * @property {StreamName[]} names of the transports, in order of preference
+ * @property {import('./transports.js').Connection} connection
+ * @property {typeof import('./transports.js').broken} broken
  * @property {() => boolean} isConnected whether the server has answered the last request
  * @property {() => Promise<string>} takeOver ends the present poll, and returns the ID of the last message
- * @property {(message: WireMessage) => Promise<void>} onMessage resolves when it was handled
+ * @property {(message: import('./transports.js').WireMessage) => Promise<void>} onMessage resolves when it was handled
  * @property {() => void} onTransport called when another transport receives
  * @property {() => void} onLost called when a stream was lost, before its pending messages are
  * @property {() => void} onOtherReceiver called when another client has the mailbox
- * @property {(milliseconds: number) => Promise<unknown>} sleep
- *
- * @typedef {{url: string, name: string, password: string, client: string, WebSocket: typeof WebSocket | undefined,
- *   requests: import('./requests.js').Requests, transports: Transports}} Options
+ * @property {() => void} upgrade calls upgrade of the streams
+ * @property {(listener: (online: boolean, minAge: number) => void) => () => void} onWake calls a
+ *   listener when the connection can be dead, if it is older than minAge milliseconds
+ * @property {(problem: Problem) => string} codeOf
  */
+
+/** @type {Record<StreamName, import('./transports.js').OpenStream>} */
+const openers = {
+  websocket: openWebSocket,
+  stream: async options => (await import('./transport-stream.js')).open(options),
+};
 
 /** Streams has at most one stream at a time. */
 export class Streams {
@@ -49,18 +65,13 @@ export class Streams {
   #activeAt = 0;
   /** When a stream began to take over, or failed to, in milliseconds. */
   #switchedAt = 0;
-  #upgrading = false;
+  #shortLives = 0;
   /** Why this client closes the stream. @type {End | null} */
   #closing = null;
-  #options;
   #host;
 
-  /**
-   * @param {Options} options
-   * @param {Host} host
-   */
-  constructor(options, host) {
-    this.#options = options;
+  /** @param {Host} host */
+  constructor(host) {
     this.#host = host;
   }
 
@@ -77,45 +88,47 @@ export class Streams {
     return Date.now() - this.#switchedAt < SWITCH_TIME;
   }
 
-  /** Opens the best transport that is due, if it is better than the present one, which receives meanwhile. */
-  async upgrade() {
-    const {transports} = this.#options;
-    if (this.#upgrading || transports.due(this.transport).length === 0) return;
-    this.#upgrading = true;
-    const signal = this.#host.signal();
-    await this.#host.sleep(UPGRADE_DELAY);
-    for (const name of transports.due(this.transport)) {
+  /** The transports to try in place of the present one, in order. */
+  get due() {
+    const {names, broken} = this.#host;
+    const better = names.slice(0, this.transport === 'poll' ? undefined : names.indexOf(this.transport));
+    return better.filter(name => Date.now() >= (broken.get(this.#key(name))?.until ?? 0));
+  }
+
+  /**
+   * Opens the best transport that is due. The present one receives meanwhile.
+   * @param {AbortSignal} signal ends the stream
+   */
+  async upgrade(signal) {
+    for (const name of this.due) {
       if (signal.aborted || !this.#host.isConnected() || await this.#open(name, signal)) break;
     }
-    this.#upgrading = false;
   }
 
   /**
    * Ends the stream.
    * @param {End} reason
    */
-  close(reason) {
+  #close(reason) {
     this.#closing = reason;
     this.current?.close();
     this.#closing = null;
   }
 
   /**
-   * @param {Exclude<import('./transports.js').Transport, 'poll'>} name
+   * @param {StreamName} name
    * @param {AbortSignal} signal
    */
   async #open(name, signal) {
-    let takeOver = () => {};
+    let takenOver = () => {};
     let onEnd = (/** @type {StreamEnd} */ _end) => {};
     const acks = new Acks(id => this.current?.ack(id));
     try {
-      const {open} = await loaders[name]();
-      if (signal.aborted) return false;
-      const stream = await open({
-        ...this.#options, signal,
+      const stream = await openers[name]({
+        ...this.#host.connection, signal,
         takeOver: async () => {
-          this.takingOver = new Promise(resolve => { takeOver = () => resolve(undefined); });
-          this.close(takenOver);
+          this.takingOver = new Promise(resolve => { takenOver = () => resolve(undefined); });
+          this.#close('taken-over');
           const after = await this.#host.takeOver();
           this.#switchedAt = Date.now();
           return after;
@@ -129,18 +142,18 @@ export class Streams {
       onEnd = this.#opened(name, stream);
       return true;
     } catch (reason) {
-      if (!signal.aborted) this.#onRefusal(name, /** @type {{problem?: import('./transports.js').Problem}} */ (reason));
+      if (!signal.aborted) this.#onRefusal(name, /** @type {{problem?: Problem}} */ (reason));
       return false;
     } finally {
       if (this.takingOver) this.#switchedAt = Date.now();
       this.takingOver = null;
-      takeOver();
+      takenOver();
     }
   }
 
   /**
    * Notes that a stream is open. Returns the listener for its end.
-   * @param {import('./transports.js').Transport} name
+   * @param {StreamName} name
    * @param {Stream} stream
    */
   #opened(name, stream) {
@@ -155,9 +168,9 @@ export class Streams {
       this.current = null;
       const reason = this.#closing ?? end;
       const isLost = reason === 'lost' || reason === 'silent';
-      if (isLost) this.#options.transports.ended(name, this.age, reason === 'silent');
-      if (isLost || reason === networkChange || reason === replaced) this.#host.onLost();
-      if (reason !== takenOver) this.#setTransport('poll');
+      if (isLost) this.#onLost(name, reason === 'silent');
+      if (isLost || reason === 'offline' || reason === 'replaced') this.#host.onLost();
+      if (reason !== 'taken-over') this.#setTransport('poll');
       settle(reason);
     };
   }
@@ -167,11 +180,11 @@ export class Streams {
    * time to time. Returns a function that ends this.
    */
   #watch() {
-    const timer = setInterval(() => void this.upgrade(), UPGRADE_INTERVAL);
-    const onOffline = () => this.close(networkChange);
-    const unsubscribe = onWake(online => {
-      if (Date.now() - this.#activeAt < (online ? MIN_AGE_ONLINE : MIN_AGE_ACTIVE)) return;
-      if (online || !this.current?.check) this.close(replaced);
+    const timer = setInterval(() => this.#host.upgrade(), UPGRADE_INTERVAL);
+    const onOffline = () => this.#close('offline');
+    const unsubscribe = this.#host.onWake((online, minAge) => {
+      if (Date.now() - this.#activeAt < minAge) return;
+      if (online || !this.current?.check) this.#close('replaced');
       else this.current.check();
     });
     globalThis.addEventListener?.('offline', onOffline);
@@ -184,29 +197,53 @@ export class Streams {
 
   /**
    * Notes that a transport was refused by the server, or does not work.
-   * @param {import('./transports.js').Transport} name
-   * @param {{problem?: import('./transports.js').Problem}} reason
+   * @param {StreamName} name
+   * @param {{problem?: Problem}} reason
    */
   #onRefusal(name, {problem}) {
-    const code = problem && codeOf(problem);
-    if (code === 'other-receiver') return this.#host.onOtherReceiver();
+    if (problem && this.#host.codeOf(problem) === 'other-receiver') return this.#host.onOtherReceiver();
     const busy = problem?.status === 429 || problem?.status === 503;
-    this.#options.transports.failed(name, busy ? 1000 * Math.max(1, problem.retryAfter ?? 0) : 0);
+    this.#failed(name, busy ? 1000 * Math.max(1, problem.retryAfter ?? 0) : 0);
+  }
+
+  /**
+   * Notes that a stream has ended without a reason of the server. One that carries nothing, or
+   * ends soon each time, does not work.
+   * @param {StreamName} name
+   * @param {boolean} silent whether nothing arrived any more
+   */
+  #onLost(name, silent) {
+    const isShort = this.age < SHORT_LIFE;
+    this.#shortLives = isShort ? this.#shortLives + 1 : 0;
+    if (silent || this.#shortLives >= MAX_SHORT_LIVES) {
+      this.#shortLives = 0;
+      this.#failed(name);
+    } else if (!isShort) {
+      this.#host.broken.delete(this.#key(name));
+    }
+  }
+
+  /**
+   * Notes that a transport does not work.
+   * @param {StreamName} name
+   * @param {number} [retryAfter] milliseconds that the server asked for: it works, but not now
+   */
+  #failed(name, retryAfter = 0) {
+    const key = this.#key(name);
+    const failures = this.#host.broken.get(key)?.failures ?? 0;
+    const delay = retryAfter || Math.min(MAX_RETRY, FIRST_RETRY * 4 ** failures);
+    this.#host.broken.set(key, {until: Date.now() + delay, failures: failures + (retryAfter ? 0 : 1)});
+  }
+
+  /** @param {StreamName} name */
+  #key(name) {
+    return `${name} ${this.#host.connection.url}`;
   }
 
   /** @param {import('./transports.js').Transport} transport */
   #setTransport(transport) {
     this.transport = transport;
     this.#host.onTransport();
-  }
-}
-
-/** @param {import('./transports.js').Problem} problem */
-function codeOf(problem) {
-  try {
-    return problemError(problem).code;
-  } catch { // of another program
-    return '';
   }
 }
 

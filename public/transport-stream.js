@@ -17,7 +17,7 @@ const mediaTypes = {
 };
 
 /**
- * @typedef {import('./transports.js').StreamOptions} StreamOptions
+ * @typedef {import('./transports.js').Connection & import('./transports.js').StreamListener} StreamOptions
  * @typedef {import('./transports.js').Stream} Stream
  */
 

@@ -23,7 +23,7 @@ const mediaTypes = {
 };
 
 /**
- * @typedef {import('./transports.js').StreamOptions} StreamOptions
+ * @typedef {import('./transports.js').Connection & import('./transports.js').StreamListener} StreamOptions
  * @typedef {import('./transports.js').Stream} Stream
  * @typedef {{wait: number, resolve: () => void, reject: (failure: import('./transports.js').SendFailure) => void, timer: ReturnType<typeof setTimeout>}} Pending
  */

@@ -2,16 +2,16 @@
 
 import assert from 'node:assert/strict';
 import {beforeEach, test} from 'node:test';
-import {loaders, Transports} from '../../../public/transports.js';
+import {broken} from '../../../public/transports.js';
 import {FakeEvents, FakeServer, FakeSocket, FakeWebSocket, tick} from '../lib/fakesocket.js';
 import {mockDocument, mockNetworkEvents, openInbox} from '../lib/inboxes.js';
 
-await loaders.stream(); // so that the mock clock does not wait for files
-await loaders.websocket();
+// So that the mock clock does not wait for files.
+await Promise.all([import('../../../public/streams.js'), import('../../../public/transport-stream.js')]);
 
 beforeEach(() => {
   FakeSocket.reset();
-  Transports.reset();
+  broken.clear();
 });
 
 /** @param {number} status @param {string} code @param {Record<string, string>} [headers] */

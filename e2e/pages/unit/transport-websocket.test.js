@@ -2,15 +2,15 @@
 
 import assert from 'node:assert/strict';
 import {beforeEach, test} from 'node:test';
-import {loaders, Transports} from '../../../public/transports.js';
+import {broken} from '../../../public/transports.js';
 import {FakeServer, FakeSocket, FakeWebSocket, tick} from '../lib/fakesocket.js';
 import {mockDocument, mockNetworkEvents, openInbox} from '../lib/inboxes.js';
 
-await loaders.websocket(); // so that the mock clock does not wait for files
+await import('../../../public/streams.js'); // so that the mock clock does not wait for files
 
 beforeEach(() => {
   FakeSocket.reset();
-  Transports.reset();
+  broken.clear();
 });
 
 /**
@@ -324,6 +324,17 @@ test('a WebSocket that works in one inbox only is not tried by another one of th
   other.start();
   await tick(t, 5_000);
   assert.equal(FakeSocket.all.length, 1);
+});
+
+test('a WebSocket that a proxy refused is tried again when the device is online again', async t => {
+  const page = mockNetworkEvents(t);
+  FakeSocket.connect = socket => socket.drop();
+  const {inbox} = openSocket(t);
+  await tick(t, 5_000);
+  FakeSocket.reset();
+  page.dispatchEvent(new Event('online'));
+  await tick(t, 2_500);
+  assert.equal(inbox.transport, 'websocket');
 });
 
 test('a WebSocket that ends soon each time is given up', async t => {
