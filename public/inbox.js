@@ -83,6 +83,8 @@ export class Inbox extends EventTarget {
   #connectionLost = false;
   /** Whether the next poll leaves the mailbox to another client that was started meanwhile. */
   #resume = false;
+  /** Why the inbox is superseded if another client has the mailbox. @type {SupersededReason} */
+  #otherReason = 'other-receiver';
   /** Settles when it is known that no other client was started during an outage. Sends wait for it. */
   #confirmed = Promise.resolve();
   /** Settles #confirmed, if it is pending. @type {(() => void) | null} */
@@ -287,7 +289,7 @@ export class Inbox extends EventTarget {
       } catch (cause) {
         if (this.#stopped) return;
         const error = toInboxError(cause);
-        if (error.code === 'other-receiver') return this.#supersede('other-receiver');
+        if (error.code === 'other-receiver') return this.#supersede(this.#otherReason);
         confirming = true;
         if (error.cause === takenOver) continue;
         if (error.code === 'network') this.#doubt();
@@ -350,7 +352,7 @@ export class Inbox extends EventTarget {
       onMessage: message => this.#receive(message),
       onTransport: () => this.#onTransport(),
       onLost: () => this.#doubt(),
-      onOtherReceiver: () => this.#supersede('other-receiver'),
+      onOtherReceiver: () => this.#supersede(this.#otherReason),
       upgrade: () => void this.#upgrade(),
       onWake,
       codeOf: problem => toProblemError(problem).code,
@@ -360,6 +362,7 @@ export class Inbox extends EventTarget {
   /** Notes that this client has the mailbox. */
   #onConfirmed() {
     this.#resume = true;
+    this.#otherReason = 'other-receiver';
     this.#endDoubt();
     this.#setStatus('open');
     this.#setConnectionLost(false);
@@ -392,6 +395,7 @@ export class Inbox extends EventTarget {
    */
   #onSuperseded() {
     if (!this.#streams?.hasSwitched) return this.#supersede('replaced');
+    this.#otherReason = 'replaced';
     throw new InboxError('network', 'another request of this client came late', {cause: replaced});
   }
 

@@ -381,7 +381,7 @@ test('a poll that has just been sent is not aborted: it could arrive after the W
 });
 
 for (const [name, status, want] of /** @type {[string, number, string[]][]} */ ([
-  ['of this client, which came late', 204, ['poll', 'websocket']], ['of another client', 409, ['poll', 'superseded', 'other-receiver']],
+  ['of this client, which came late', 204, ['poll', 'websocket']], ['of another client', 409, ['poll', 'superseded', 'replaced']],
 ])) {
   test(`a WebSocket that is superseded at once by a request ${name}`, async t => {
     const {server, socket, events} = await connect(t);
