@@ -68,12 +68,17 @@ func (h *Handler) reserveBody(r *http.Request, content []byte) (*reservation, er
 	return inFlight, nil
 }
 
+// give returns bytes to the budget.
+func (r *reservation) give(bytes int64) {
+	r.budget.bytes.Add(-bytes)
+	r.budget.ledger.Refund(r.account, Usage{Bytes: bytes})
+	r.bytes -= bytes
+}
+
 // release returns all of it to the budget. A second call does nothing, nor does a call of nil.
 func (r *reservation) release() {
 	if r == nil || r.bytes == 0 {
 		return
 	}
-	r.budget.bytes.Add(-r.bytes)
-	r.budget.ledger.Refund(r.account, Usage{Bytes: r.bytes})
-	r.bytes = 0
+	r.give(r.bytes)
 }

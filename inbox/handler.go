@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"inbox/inbox/internal/origin"
 	"inbox/inbox/internal/query"
 	"inbox/internal/problem"
+	"inbox/internal/websocket"
 )
 
 // Config configures a [Handler]. Store, Secret and Path are required.
@@ -73,6 +75,19 @@ type Config struct {
 	// a recipient, with the writer that ServeHTTP was given and the duration,
 	// before the response is written.
 	OnWait func(http.ResponseWriter, time.Duration)
+	// ClientFields are the fields of requests that Payer, Guard, Enter and Throttle read, in
+	// canonical form. Those of a WebSocket are kept as long as it is open.
+	ClientFields []string
+	// HelloTimeout bounds the time until a WebSocket has sent its credentials, and BodyTimeout that
+	// of one of its messages. Zero is no limit.
+	HelloTimeout, BodyTimeout time.Duration
+	// Enter, if not nil, counts a WebSocket, or a pending send on one, until leave, which is called
+	// once. An error refuses it, as those of Guard do.
+	Enter func(*http.Request) (leave func(), err error)
+	// Throttle, if not nil, returns how long the client of a WebSocket has to wait until its next
+	// frame is handled. It is called before each frame, with a request of the client, until it
+	// returns zero. Up to two acknowledgements a second are free.
+	Throttle func(*http.Request) time.Duration
 	// Guard limits guessing. Nil limits nothing.
 	Guard Guard
 	// CodePrefix is how the names begin that are short enough to be guessed,
@@ -105,6 +120,13 @@ type Handler struct {
 	codePrefix    string
 	log           *slog.Logger
 	bodies        bodyBudget
+	sockets       websocket.Conns
+	socketConfig  websocket.Config
+	socketURL     url.URL
+	helloTimeout  time.Duration
+	clientFields  []string
+	enter         func(*http.Request) (leave func(), err error)
+	throttle      func(*http.Request) time.Duration
 	turns         turns
 	receivers     [numTransports]receiverCounts
 	refusals      problem.Counter
@@ -132,6 +154,9 @@ func NewHandler(cfg Config) *Handler {
 	h.codePrefix = cfg.CodePrefix
 	h.notFound, h.crossSite = notFoundProblem(cfg.Path, cfg.ICEPath), crossSiteProblem(cfg.CrossSiteDetail)
 	h.bodies.init(cfg.MaxInFlightBytes)
+	h.socketConfig, h.socketURL = h.webSocketConfig(cfg), url.URL{Path: cfg.Path}
+	h.helloTimeout, h.enter, h.throttle = cfg.HelloTimeout, cfg.Enter, cfg.Throttle
+	h.clientFields = cfg.ClientFields
 	h.refusals = newRefusalCounter()
 	h.window = windowOf(cfg.Capacity)
 	h.turns.slots = make(map[string]turnSlot)
@@ -141,6 +166,12 @@ func NewHandler(cfg Config) *Handler {
 	}
 	if h.payer == nil {
 		h.payer = func(*http.Request) Payer { return Payer{} }
+	}
+	if h.enter == nil {
+		h.enter = func(*http.Request) (func(), error) { return func() {}, nil }
+	}
+	if h.throttle == nil {
+		h.throttle = func(*http.Request) time.Duration { return 0 }
 	}
 	if h.guard == nil {
 		h.guard = noGuard{}
@@ -160,10 +191,12 @@ func (h *Handler) Claims() int64 { return h.claims.Load() }
 
 // EndPolls ends the receivers, and all later ones: polls with 204 and Retry-After,
 // streams with the reason. It ends pending sends with a problem document. Other
-// requests are served. A server calls it when it begins to shut down.
+// requests are served. A server calls it when it begins to shut down, and then
+// [Handler.WaitWebSockets].
 func (h *Handler) EndPolls() {
 	h.endWaits(ErrStopping)
 	h.turns.endAll()
+	h.sockets.Wake()
 }
 
 // AllowOrigin sets the CORS fields that let pages of an allowed origin read a

@@ -5,10 +5,14 @@ import (
 	"net/http"
 
 	"inbox/inbox/internal/query"
+	"inbox/internal/websocket"
 )
 
 // get responds with the oldest message, or waits for one, or with a stream of messages.
 func (h *Handler) get(w http.ResponseWriter, r *http.Request) error {
+	if h.pollTimeout > 0 && websocket.IsUpgrade(r) {
+		return h.upgrade(w, r)
+	}
 	name, key, err := h.credentials(r)
 	if err != nil {
 		return err

@@ -53,6 +53,9 @@ func (p Policy) Trusts(r *http.Request) bool {
 	return originOf(r) == ownPage || p.allowed[field(r.Header, "Origin")]
 }
 
+// IsOwn reports whether the request is of the server's own pages or of no browser.
+func (p Policy) IsOwn(r *http.Request) bool { return originOf(r) == ownPage }
+
 // Allow sets the fields of the CORS protocol (Fetch Standard) that every response
 // to an allowed origin has, and reports whether the origin is allowed.
 // Credentials of the browser are never allowed: a client sets the Authorization

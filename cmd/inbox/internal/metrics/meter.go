@@ -1,7 +1,9 @@
 package metrics
 
 import (
+	"bufio"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"sync"
@@ -213,6 +215,15 @@ func (a *metered) ReadFrom(from io.Reader) (int64, error) {
 	n, err := io.Copy(a.ResponseWriter, from)
 	a.bytes += n
 	return n, err
+}
+
+// Hijack records the status of a connection that changes its protocol.
+func (a *metered) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
+	if err == nil {
+		a.status = http.StatusSwitchingProtocols
+	}
+	return conn, rw, err
 }
 
 // Unwrap lets http.ResponseController reach the connection.

@@ -118,7 +118,7 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 		}
 	}
 	s.health = newHealth(s.mailboxes.shared, s.certs)
-	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits.Guard, s.relay, log)
+	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits, s.relay, log)
 	if bound.metrics != nil {
 		s.operator = s.newOperator(stateDir)
 	}
@@ -275,7 +275,7 @@ func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, cli
 const codePrefix = "code-"
 
 func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, clients *conn.ClientResolver,
-	meter *metrics.Meter, guard inbox.Guard, relay *relay, log *slog.Logger) *inbox.Handler {
+	meter *metrics.Meter, lim *limits.Limits, relay *relay, log *slog.Logger) *inbox.Handler {
 	c := inbox.Config{
 		Store:        store,
 		Secret:       key,
@@ -294,7 +294,12 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		ICEServers:       cfg.ICEServers,
 		Alive:            inbox.Alive,
 		Payer:            clients.Payer,
-		Guard:            guard,
+		ClientFields:     clients.Fields(),
+		HelloTimeout:     t.Header,
+		BodyTimeout:      t.Body,
+		Enter:            lim.Polls.Enter,
+		Throttle:         lim.Requests.Delay,
+		Guard:            lim.Guard,
 		CodePrefix:       codePrefix,
 		Logger:           log,
 	}

@@ -25,8 +25,8 @@ import (
 	"inbox/inbox"
 	"inbox/inbox/ice"
 	"inbox/internal/atomicfile"
+	"inbox/internal/netconn"
 	"inbox/internal/privatefile"
-	"inbox/ratelimit"
 	"inbox/tlsmgr/acme"
 	"inbox/turn"
 )
@@ -60,7 +60,6 @@ type relay struct {
 	payer   func(*http.Request) inbox.Payer
 	client  func(*http.Request) netip.Addr
 	onLocal func(*http.Request) // a remote client requests a local host
-	records *ratelimit.FrameLimiter
 	log     *slog.Logger
 
 	saved         []byte // ledger
@@ -94,7 +93,7 @@ func openRelay(cfg *config.TURN, p relayParts, log *slog.Logger) (*relay, error)
 		return nil, err
 	}
 	r := &relay{
-		cfg: cfg, issuer: issuer, nodes: p.nodes, payer: p.payer, client: p.client, onLocal: p.onLocal, records: p.limits.Frames, log: log,
+		cfg: cfg, issuer: issuer, nodes: p.nodes, payer: p.payer, client: p.client, onLocal: p.onLocal, log: log,
 		noTLS: cfg.NoTLS,
 	}
 	r.socket.Store(p.socket)
@@ -264,7 +263,7 @@ func (r *relay) close() {
 
 // serveConn serves a connection of TURN over TLS.
 func (r *relay) serveConn(c net.Conn) {
-	r.records.DiscountRecords(c)
+	netconn.Hijacked(c)
 	r.server.ServeConn(c)
 }
 
