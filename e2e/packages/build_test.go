@@ -185,6 +185,17 @@ func TestPackagePrintsSteps(t *testing.T) {
 	}
 }
 
+// A platform as the first argument would otherwise be the name of the directory.
+func TestScriptsCheckArguments(t *testing.T) {
+	for _, name := range []string{"package", "release"} {
+		wantContains(t, runCommand(t, "../../scripts/"+name, "-h"), "scripts/"+name+" DIR [OS/ARCH …]")
+		out, err := exec.Command("../../scripts/"+name, "linux/amd64").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "scripts/"+name+" dist linux/amd64") {
+			t.Errorf("%s: got %v and %q, want the correct arguments", name, err, out)
+		}
+	}
+}
+
 func TestChecksumsNameEveryFile(t *testing.T) {
 	r := buildReleases(t)
 	checked := runCommand(t, "sh", "-c", `cd "$0" && sha256sum -c SHA256SUMS`, string(r.original))
