@@ -152,6 +152,9 @@ func (s *webSocket) writeMessage(m Message) error {
 		return errGone
 	}
 	inFlight, err := s.h.reserveBody(s.r, m.Body)
+	if err == http.ErrAbortHandler {
+		return errGone
+	}
 	if err != nil {
 		return err
 	}

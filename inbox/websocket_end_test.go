@@ -1,0 +1,89 @@
+package inbox_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"inbox/inbox"
+)
+
+// TestWebSocketBeginsWhileStopping checks that a WebSocket whose handshake crosses the stop of the
+// server does not wait for its hello.
+func TestWebSocketBeginsWhileStopping(t *testing.T) {
+	var s *socketServer
+	s = newSocketServer(t, func(c *inbox.Config, _ *inbox.Limits) {
+		c.HelloTimeout = time.Hour
+		c.Enter = func(*http.Request) (func(), error) {
+			s.EndPolls()
+			return func() {}, nil
+		}
+	})
+	c := s.dial(t)
+	c.want("end stopping")
+	c.wantClose(1001)
+}
+
+// TestGoneClientWaitsForNoMemory checks that a receiver whose client hangs up ends while it waits
+// for the budget of bodies.
+func TestGoneClientWaitsForNoMemory(t *testing.T) {
+	s := newSocketServer(t, func(c *inbox.Config, _ *inbox.Limits) {
+		c.MaxInFlightBytes, c.Alive = 1<<20, inbox.Alive
+		c.Payer = func(*http.Request) inbox.Payer { return inbox.Payer{Client: "all"} }
+	})
+	s.want(s.do("bob", "GET", "/inbox?wait=0", ""), 204, "")
+	if _, err := s.store.Put(t.Context(), "bob", inbox.Message{From: "alice", Body: make([]byte, 200<<10)}, 0); err != nil {
+		t.Fatal(err)
+	}
+	// A body that does not end takes the share of the client.
+	rest, body := io.Pipe()
+	r := request("carol", "POST", "/inbox?to=bob", "")
+	r.Body, r.ContentLength = io.NopCloser(io.MultiReader(bytes.NewReader(make([]byte, 150<<10)), rest)), 200<<10
+	var posting sync.WaitGroup
+	posting.Go(func() { s.ServeHTTP(httptest.NewRecorder(), r) })
+	defer posting.Wait()
+	defer body.Close()
+
+	c := s.hello(t, "bob", "after=")
+	open := func() int64 { return s.Receivers()[inbox.WebSocket].Open }
+	if n := open(); n != 1 {
+		t.Fatalf("got %d receivers, want 1", n)
+	}
+	time.Sleep(20 * time.Millisecond) // most likely it waits; the result must be the same otherwise
+	c.conn.Close()
+	for began := time.Now(); open() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > socketTimeout {
+			t.Fatal("the receiver of a closed connection goes on")
+		}
+	}
+}
+
+// TestPollEndsAtItsTimeout checks a poll that is superseded at the moment when its wait is over. It
+// must learn that it was superseded: otherwise it would end the newer one.
+func TestPollEndsAtItsTimeout(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			s := newRig(t, nil)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var wait sync.WaitGroup
+			wait.Go(func() {
+				time.Sleep(10 * time.Second)
+				s.ServeHTTP(httptest.NewRecorder(), request("bob", "GET", "/inbox?wait=5", "").WithContext(ctx))
+			})
+			w := s.do("bob", "GET", "/inbox?wait=10", "")
+			newer := s.Receivers()[inbox.LongPoll].Open > 0 // it came first
+			if s.want(w, 204, ""); newer && w.Header().Get("X-Poll-Ended") != "superseded" {
+				t.Errorf("got %v, want X-Poll-Ended", w.Header())
+			}
+			cancel()
+			wait.Wait()
+		})
+	}
+}
