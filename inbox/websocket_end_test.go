@@ -2,13 +2,11 @@ package inbox_test
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"inbox/inbox"
@@ -61,29 +59,5 @@ func TestGoneClientWaitsForNoMemory(t *testing.T) {
 		if time.Since(began) > socketTimeout {
 			t.Fatal("the receiver of a closed connection goes on")
 		}
-	}
-}
-
-// TestPollEndsAtItsTimeout checks a poll that is superseded at the moment when its wait is over. It
-// must learn that it was superseded: otherwise it would end the newer one.
-func TestPollEndsAtItsTimeout(t *testing.T) {
-	for range 50 {
-		synctest.Test(t, func(t *testing.T) {
-			s := newRig(t, nil)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			var wait sync.WaitGroup
-			wait.Go(func() {
-				time.Sleep(10 * time.Second)
-				s.ServeHTTP(httptest.NewRecorder(), request("bob", "GET", "/inbox?wait=5", "").WithContext(ctx))
-			})
-			w := s.do("bob", "GET", "/inbox?wait=10", "")
-			newer := s.Receivers()[inbox.LongPoll].Open > 0 // it came first
-			if s.want(w, 204, ""); newer && w.Header().Get("X-Poll-Ended") != "superseded" {
-				t.Errorf("got %v, want X-Poll-Ended", w.Header())
-			}
-			cancel()
-			wait.Wait()
-		})
 	}
 }

@@ -29,7 +29,7 @@ func (m *machine) checkMailboxes(canceledPoll func(*machine)) {
 	m.t.Run("mailboxes", func(t *testing.T) {
 		for name, check := range map[string]func(*machine){
 			"whole poll": checkWholePoll, "message": checkMessage, "canceled poll": canceledPoll, "origin": checkOrigin,
-			"limit of a client": checkClientLimit,
+			"limit of a client": checkClientLimit, "event stream": checkEventStream, "WebSocket": checkWebSocket,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
