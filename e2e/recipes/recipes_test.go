@@ -42,6 +42,19 @@ func (m *machine) startNginx(more string) {
 	m.write("/etc/nginx/nginx.conf", fmt.Sprintf(nginxMain, load))
 	m.runDoc(more)
 	m.start("nginx", "-c", "/etc/nginx/nginx.conf", "-e", "stderr")
+	m.awaitProxy()
+}
+
+// awaitProxy waits until a proxy listens, without which the CA would refuse the first order.
+func (m *machine) awaitProxy() {
+	m.t.Helper()
+	m.eventually("the proxy listens", func() error {
+		c, err := m.dial(m.t.Context(), 2, "tcp", "80")
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
 }
 
 // streamModule returns the path of the module that passes connections on.
@@ -68,8 +81,8 @@ func (m *machine) writeCertificate() {
 }
 
 // checkHTTPProxy checks a proxy that terminates TLS, in front of a running server.
-func (m *machine) checkHTTPProxy() {
-	m.checkMailboxes(endsCanceledPoll)
+func (m *machine) checkHTTPProxy(more ...func(*machine)) {
+	m.checkMailboxes(endsCanceledPoll, more...)
 	m.checkRelay(stunURL, turnURL)
 	m.checkRedirect()
 	m.checkDoctor("ok -bind " + upstream + ": In use by a running inbox.")
@@ -96,7 +109,7 @@ func TestNginx(t *testing.T) {
 	m.write("/etc/nginx/conf.d/inbox.conf", docBlock(t, "nginx", "with the paths of your certificate:"))
 	m.startNginx("")
 	m.awaitTLS("proxy")
-	m.checkHTTPProxy()
+	m.checkHTTPProxy(inBrowser("chromium", "chromium"))
 }
 
 // TestNginxLogin runs nginx with the log-in of docs/proxy.md, which protects the pages and leaves
@@ -134,7 +147,7 @@ func TestCaddy(t *testing.T) {
 	m.write("/etc/caddy/Caddyfile", ca+docBlock(t, "Caddy", "In `/etc/caddy/Caddyfile`:"))
 	m.start("caddy", "run", "--adapter", "caddyfile", "--config", "/etc/caddy/Caddyfile")
 	m.awaitTLS("Pebble")
-	m.checkHTTPProxy()
+	m.checkHTTPProxy(inBrowser("firefox", "firefox-esr"))
 }
 
 func TestHAProxyHTTP(t *testing.T) {
@@ -157,6 +170,7 @@ func (m *machine) startHAProxy(config string) {
 		m.t.Errorf("got warnings about %s:\n%s", file, out)
 	}
 	m.start("haproxy", "-db", "-f", file)
+	m.awaitProxy()
 }
 
 // checkPassedTLS checks a proxy that passes TLS on unopened, and another site at the same port.
