@@ -168,7 +168,9 @@ type Store interface {
 	// if Open failed.
 	//
 	// Errors: those of Open and Next; ErrOtherReceiver with the claim, if the client
-	// resumes and is not the last receiver. Then nothing was discarded.
+	// resumes and is not the last receiver. Then nothing was discarded, and the claim
+	// expires as if there had been no call: clients that wait for their turn must not
+	// keep the place of a receiver that is gone.
 	OpenNext(ctx context.Context, name string, key Key, ack uint64, client Client) (Claim, Message, error)
 
 	// Watch calls notify whenever the caller should act on the mailbox, until

@@ -238,7 +238,7 @@ func TestWebSocketIsCounted(t *testing.T) {
 	p := start(t, "-https=false", "-metrics-bind", "127.0.0.1:0")
 	p.socket(t, "bob", "after=")
 	p.claim("carol")
-	p.waitMetric(`inbox_requests_total{code="101",route="GET /inbox"}`, 1)
+	p.waitMetric(`inbox_requests_total{code="101",route="GET /inbox (WebSocket)"}`, 1)
 	p.waitMetric(`inbox_receivers{transport="websocket"}`, 1)
 }
 
