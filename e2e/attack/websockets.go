@@ -16,10 +16,12 @@ import (
 // webSocketAttacks returns the attacks on WebSockets.
 func webSocketAttacks(seconds time.Duration) []attack {
 	return []attack{
-		{name: "WebSocket: text frames at full speed", run: floodFrames(2*seconds*time.Second, wsFrame(fin|opText, "send 1 nobody text x"))},
-		{name: "WebSocket: pings at full speed", run: floodFrames(2*seconds*time.Second, wsFrame(fin|opPing, "x"))},
-		{name: "WebSocket: pongs at full speed", run: floodFrames(2*seconds*time.Second, wsFrame(fin|opPong, ""))},
-		{name: "WebSocket: empty fragments without end", run: floodFrames(2*seconds*time.Second, wsFrame(opContinuation, ""))},
+		{name: "WebSocket: sends at full speed", run: floodFrames(2*seconds*time.Second, func(n int) string {
+			return wsFrame(fin|opText, fmt.Sprintf("send %d nobody text x", n))
+		})},
+		{name: "WebSocket: pings at full speed", run: floodFrames(2*seconds*time.Second, same(wsFrame(fin|opPing, "x")))},
+		{name: "WebSocket: pongs at full speed", run: floodFrames(2*seconds*time.Second, same(wsFrame(fin|opPong, "")))},
+		{name: "WebSocket: empty fragments without end", run: floodFrames(2*seconds*time.Second, same(wsFrame(opContinuation, "")))},
 		{name: "WebSocket: fragments without end", run: largeFragments},
 		{name: "WebSocket: 1,000 upgrades at once", run: manyUpgrades},
 		{name: "WebSocket: broken frames", run: brokenFrames},
@@ -33,17 +35,20 @@ func webSocketAttacks(seconds time.Duration) []attack {
 	}
 }
 
-// floodFrames writes one frame as fast as the server reads, on connections of four addresses.
-func floodFrames(d time.Duration, frame string) func(context.Context, *scenario) {
+// same returns the same frame as the n-th.
+func same(frame string) func(n int) string { return func(int) string { return frame } }
+
+// floodFrames writes frames as fast as the server reads, on connections of four addresses.
+func floodFrames(d time.Duration, frame func(n int) string) func(context.Context, *scenario) {
 	return func(ctx context.Context, s *scenario) {
-		const conns, addrs = 400, 4
+		const conns, addrs = 200, 4
 		flooding, stop := context.WithTimeout(ctx, d+20*time.Second)
 		defer stop()
 		var open []*wsConn
 		var mu sync.Mutex
-		parallel(conns, 32, func(i int) {
+		parallel(conns, conns, func(i int) {
 			w, err := s.helloWS(flooding, attackerAddr(i%addrs), fmt.Sprint("flood", i%addrs, "-", i/addrs%50), " after=")
-			if err == nil && frame[0]&15 == opContinuation {
+			if err == nil && frame(1)[0]&15 == opContinuation {
 				_, err = io.WriteString(w, wsFrame(opText, "send "))
 			}
 			if err != nil {
@@ -53,20 +58,22 @@ func floodFrames(d time.Duration, frame string) func(context.Context, *scenario)
 			defer mu.Unlock()
 			open = append(open, w)
 		})
-		block := strings.Repeat(frame, 4096/len(frame))
 		before, began := s.cpu(), time.Now()
 		var written, ended atomic.Int64
 		parallel(len(open), len(open), func(i int) {
 			c := open[i]
 			c.SetDeadline(began.Add(d))
 			go io.Copy(io.Discard, c.reader)
-			n, err := int64(0), error(nil)
+			n, err := 0, error(nil)
 			for err == nil {
-				var k int
-				k, err = io.WriteString(c, block)
-				n += int64(k / len(frame))
+				var block strings.Builder
+				for range 200 {
+					n++
+					block.WriteString(frame(n))
+				}
+				_, err = io.WriteString(c, block.String())
 			}
-			if written.Add(n); !isTimeout(err) {
+			if written.Add(int64(n)); !isTimeout(err) {
 				ended.Add(1)
 			}
 		})
@@ -76,8 +83,8 @@ func floodFrames(d time.Duration, frame string) func(context.Context, *scenario)
 		}
 		s.addFigure("%d connections of %d addresses, %d frames written in %v, %d connections ended, %d ms of CPU",
 			len(open), addrs, written.Load(), d, ended.Load(), busy.Milliseconds())
-		if len(open) < 100 {
-			s.fail("got %d connections, want 100 at least", len(open))
+		if len(open) < conns/2 {
+			s.fail("got %d connections, want %d at least", len(open), conns/2)
 		}
 		if most := d / 2; busy > most {
 			s.fail("got %v of CPU time in %v, want at most %v", busy, d, most)
@@ -87,17 +94,17 @@ func floodFrames(d time.Duration, frame string) func(context.Context, *scenario)
 
 // largeFragments sends messages without an end on many connections.
 func largeFragments(ctx context.Context, s *scenario) {
-	const conns = 400
+	const conns = 200
 	part := wsFrame(opContinuation, strings.Repeat("x", 16<<10))
 	var sent, refused atomic.Int64
-	parallel(conns, 32, func(i int) {
-		from := attackerAddr(i / 50)
+	parallel(conns, conns, func(i int) {
+		from := attackerAddr(i / 25)
 		w, err := s.helloWS(ctx, from, fmt.Sprint("fragments", i), "")
 		if err != nil {
 			refused.Add(1) // its address has used up its requests
 			return
 		}
-		w.SetWriteDeadline(time.Now().Add(3 * time.Second))
+		w.SetWriteDeadline(time.Now().Add(2 * time.Second))
 		_, err = io.WriteString(w, wsFrame(opText, "send 1 nobody text "))
 		for err == nil {
 			if _, err = io.WriteString(w, part); err == nil {

@@ -2,10 +2,14 @@ package soak
 
 import (
 	"context"
+	"crypto/tls"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"inbox/e2e/talk"
 )
@@ -13,7 +17,7 @@ import (
 // hangUpAfter is how long a connection of a client that hangs up lives at most.
 const hangUpAfter = 800 * time.Millisecond
 
-// hangUpConn ends with a reset, as when a process is killed with data unread, or with its last
+// hangUpDialer makes connections that end, half of them with a reset, as when a process is killed with data unread, or with its last
 // bytes on the way.
 func hangUpDialer(i int) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 8, 0, byte(1+i))}}
@@ -44,4 +48,34 @@ func TestHangUpsLoseNothing(t *testing.T) {
 			t.Errorf("%s: no client has hung up", transport)
 		}
 	}
+}
+
+// TestSilentWebSocketDelaysNoRestart restarts the server while a client sleeps, which does not
+// answer the close frame. On a busy machine the best of some rounds counts.
+func TestSilentWebSocketDelaysNoRestart(t *testing.T) {
+	const rounds, most = 5, 4 * time.Second // the server waits five for a close frame
+	s := startService(t, true)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	var took time.Duration
+	for range rounds {
+		c, _, err := websocket.Dial(t.Context(), "https://"+s.addr+"/inbox", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.CloseNow()
+		if err := c.Write(t.Context(), websocket.MessageText, []byte("hello sleeper secret after=")); err != nil {
+			t.Fatal(err)
+		}
+		if _, frame, err := c.Read(t.Context()); err != nil {
+			t.Fatalf("got %q, %v, want welcome", frame, err)
+		}
+		if took, err = s.restart(); err != nil {
+			t.Fatal(err)
+		}
+		if took < most {
+			t.Logf("the restart took %v", took)
+			return
+		}
+	}
+	t.Errorf("restarts with a silent WebSocket took %v, want less than %v", took, most)
 }
