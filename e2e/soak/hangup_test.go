@@ -40,7 +40,7 @@ func hangUpDialer(i int) func(ctx context.Context, network, addr string) (net.Co
 func TestHangUpsLoseNothing(t *testing.T) {
 	s := startService(t, false)
 	pairs := startTraffic(s, pairCount, talk.Server{Dial: hangUpDialer})
-	time.Sleep(4 * time.Second)
+	time.Sleep(durationOr(t, 40*time.Second) / 10)
 	pairs.end()
 	pairs.checkNoLoss(t)
 	for transport, c := range pairs.counters {

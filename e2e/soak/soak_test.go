@@ -174,13 +174,7 @@ const startCount = 4
 // TestSoak runs steady and short-lived pairs through restarts. The environment variable
 // SOAK is the duration, as in SOAK=8h.
 func TestSoak(t *testing.T) {
-	duration := 45 * time.Second
-	if text := os.Getenv("SOAK"); text != "" {
-		var err error
-		if duration, err = time.ParseDuration(text); err != nil || duration < 20*time.Second {
-			t.Fatalf("SOAK=%s: want a duration of 20s or more", text)
-		}
-	}
+	duration := durationOr(t, 45*time.Second)
 	s := startService(t, true)
 	pairs, guests := startTraffic(s, pairCount, talk.Server{}), churn(s)
 	var series []sampleSeries
@@ -209,6 +203,20 @@ func TestSoak(t *testing.T) {
 	for _, g := range growth("from the first run to the last", series[0], series[startCount-1]) {
 		t.Error(g)
 	}
+}
+
+// durationOr returns the duration of the environment variable SOAK, or another one without it.
+func durationOr(t *testing.T, other time.Duration) time.Duration {
+	t.Helper()
+	text := os.Getenv("SOAK")
+	if text == "" {
+		return other
+	}
+	duration, err := time.ParseDuration(text)
+	if err != nil || duration < 20*time.Second {
+		t.Fatalf("SOAK=%s: want a duration of 20s or more", text)
+	}
+	return duration
 }
 
 // collectSamples samples the server for the given duration.
