@@ -23,6 +23,7 @@ func webSocketAttacks(seconds time.Duration) []attack {
 		{name: "WebSocket: pongs at full speed", run: floodFrames(2*seconds*time.Second, same(wsFrame(fin|opPong, "")))},
 		{name: "WebSocket: empty fragments without end", run: floodFrames(2*seconds*time.Second, same(wsFrame(opContinuation, "")))},
 		{name: "WebSocket: fragments without end", run: largeFragments},
+		{name: "WebSocket: incomplete messages of 1 MiB", run: halfMessages},
 		{name: "WebSocket: 1,000 upgrades at once", run: manyUpgrades},
 		{name: "WebSocket: broken frames", run: brokenFrames},
 		{name: "WebSocket: broken dialogues", run: brokenDialogues},
@@ -115,6 +116,30 @@ func largeFragments(ctx context.Context, s *scenario) {
 	})
 	sleep(ctx, time.Second)
 	s.addFigure("%d connections of 8 addresses, %d MiB sent, %d ended", conns, sent.Load()>>20, refused.Load())
+}
+
+// halfMessages sends all bytes of a large message but the last, on each of many connections. Only
+// the in-flight body budget bounds it: a frame takes its token when it is complete.
+func halfMessages(ctx context.Context, s *scenario) {
+	const conns = 800
+	head := "send 1 nobody bytes "
+	part := string(wsHeader(fin|opText, 1<<20)) + head + strings.Repeat("x", 1<<20-len(head)-1)
+	var sent, refused atomic.Int64
+	parallel(conns, 16, func(i int) {
+		w, err := s.helloWS(ctx, attackerAddr(i/50), fmt.Sprint("half", i), "")
+		if err != nil {
+			s.fail("connection %d: %v", i, err)
+			return
+		}
+		w.SetWriteDeadline(time.Now().Add(20 * time.Second))
+		if _, err := io.WriteString(w, part); err != nil {
+			refused.Add(1)
+			return
+		}
+		sent.Add(1)
+	})
+	sleep(ctx, time.Second)
+	s.addFigure("%d messages of 1 MiB less one byte on %d connections, %d refused while sending", sent.Load(), conns, refused.Load())
 }
 
 // manyUpgrades opens a thousand WebSockets at once, of one address and of twenty.
