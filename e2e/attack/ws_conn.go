@@ -2,6 +2,7 @@ package attack
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -143,6 +144,14 @@ func (w *wsConn) readFrame() (op byte, payload string, err error) {
 	content := make([]byte, length)
 	_, err = io.ReadFull(w.reader, content)
 	return head[0] & 15, string(content), err
+}
+
+// hangUp closes the connection below TLS, whose own close waits for a server that does not read.
+func (w *wsConn) hangUp() {
+	if over, ok := w.Conn.(*tls.Conn); ok {
+		over.NetConn().Close()
+	}
+	w.Close()
 }
 
 // closeCode reads until the connection ends, and returns the code of the close frame, or 0 without
