@@ -2,6 +2,7 @@ package inbox_test
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/memstore"
 )
 
 // TestWebSocketBeginsWhileStopping checks that a WebSocket whose handshake crosses the stop of the
@@ -60,4 +62,35 @@ func TestGoneClientWaitsForNoMemory(t *testing.T) {
 			t.Fatal("the receiver of a closed connection goes on")
 		}
 	}
+}
+
+// slowStore stores messages only when it is released.
+type slowStore struct {
+	inbox.Store
+	began, release chan struct{}
+}
+
+func (s *slowStore) Put(_ context.Context, to string, m inbox.Message, _ time.Duration) (uint64, error) {
+	close(s.began)
+	<-s.release
+	return s.Store.Put(context.Background(), to, m, 0)
+}
+
+// TestPendingSendIsAnsweredBeforeTheEnd checks that the sender of a message that was stored while
+// the server stops learns it. Otherwise it would send the message twice.
+func TestPendingSendIsAnsweredBeforeTheEnd(t *testing.T) {
+	store := &slowStore{began: make(chan struct{}), release: make(chan struct{})}
+	s := newSocketServer(t, func(c *inbox.Config, l *inbox.Limits) {
+		store.Store = memstore.New(*l)
+		c.Store = store
+	})
+	c := s.hello(t, "bob", "after=")
+	c.send("send 1 bob?wait=20 text hello")
+	<-store.began
+	s.EndPolls()
+	time.Sleep(50 * time.Millisecond) // until the connection is woken; the result must be the same otherwise
+	close(store.release)
+	c.want("ok 1")
+	c.want("end stopping")
+	c.wantClose(1001)
 }
