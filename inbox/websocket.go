@@ -150,7 +150,7 @@ func (s *webSocket) start() {
 	s.schedule()
 	s.conn.Start(s)
 	if s.h.stopping.Err() != nil {
-		s.conn.Wake() // EndPolls can have come before Start
+		s.conn.Wake() // EndPolls can have come before the connection was tracked
 	}
 }
 

@@ -32,7 +32,6 @@ type testServer struct {
 	config *Config
 	conns  Conns
 
-	mu     sync.Mutex
 	errors chan error // of Upgrade
 }
 
