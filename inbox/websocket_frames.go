@@ -13,6 +13,7 @@ import (
 	"inbox/inbox/internal/names"
 	"inbox/inbox/internal/query"
 	"inbox/inbox/internal/wire"
+	"inbox/inbox/quota"
 	"inbox/internal/problem"
 	"inbox/internal/websocket"
 )
@@ -100,7 +101,7 @@ func (s *webSocket) sendOK() {
 // sendPending waits for the recipient in a goroutine, which counts as a request that waits.
 func (s *webSocket) sendPending(f wire.Frame, m Message, wait time.Duration) error {
 	if s.pending.Load() >= maxPendingSends {
-		return &PayerError{"pending-sends", maxPendingSends}
+		return &quota.Error{Limit: "pending-sends", Quota: maxPendingSends}
 	}
 	leave, err := s.h.enter(s.r)
 	if err != nil {
