@@ -31,6 +31,8 @@ func (s *webSocket) Message(_ websocket.Kind, payload []byte) {
 		s.close(websocket.PolicyViolation, "the first frame is hello, and no other one")
 	case f.Verb == wire.Hello:
 		s.hello(f)
+	case f.Verb == wire.Ping:
+		_ = s.write([]byte(wire.Pong)) // an error ends the connection
 	case f.Verb == wire.Ack && f.Number <= s.lastAck:
 		s.close(websocket.PolicyViolation, "the ID of an ack is above that of the last one")
 	case f.Verb == wire.Ack:
