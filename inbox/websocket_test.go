@@ -503,3 +503,16 @@ func TestWebSocketMemoryOfMessages(t *testing.T) {
 		t.Errorf("got %v %q, %v, want a close frame with 1013", got.Header, got.Payload, err)
 	}
 }
+
+// readFrame reads a frame of the server, of a bounded length.
+func readFrame(r io.Reader) (f ws.Frame, err error) {
+	if f.Header, err = ws.ReadHeader(r); err != nil {
+		return f, err
+	}
+	if f.Header.Length > 2<<20 {
+		return f, fmt.Errorf("a frame of %d bytes", f.Header.Length)
+	}
+	f.Payload = make([]byte, f.Header.Length)
+	_, err = io.ReadFull(r, f.Payload)
+	return f, err
+}
