@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -40,20 +39,6 @@ func (s *server) dialSocket() (*documentSocket, error) {
 	}
 	go d.receive()
 	return d, nil
-}
-
-// readFrame reads a frame of a server of a test.
-func readFrame(r io.Reader) (ws.Frame, error) {
-	h, err := ws.ReadHeader(r)
-	if err == nil && h.Length > 1<<20 {
-		err = errors.New("the frame is too long for a test")
-	}
-	if err != nil {
-		return ws.Frame{}, err
-	}
-	f := ws.Frame{Header: h, Payload: make([]byte, h.Length)}
-	_, err = io.ReadFull(r, f.Payload)
-	return f, err
 }
 
 func (d *documentSocket) receive() {
