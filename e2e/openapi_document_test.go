@@ -131,9 +131,11 @@ func (d *document) check(req *http.Request, resp *http.Response, body []byte) er
 	return d.checkUndocumented(route, resp, body)
 }
 
-// isMessage reports whether a response is a message. The body of a message is arbitrary
-// bytes, but the library would parse it according to its type.
-func isMessage(resp *http.Response) bool { return resp.Header.Get("X-Message-Id") != "" }
+// isMessage reports whether a response is a message, or a stream of them. The body of a message is
+// arbitrary bytes, but the library would parse it according to its type.
+func isMessage(resp *http.Response) bool {
+	return resp.Header.Get("X-Message-Id") != "" || resp.Header.Get("Content-Type") == "text/event-stream"
+}
 
 // checkUndocumented rejects what the library accepts: header fields and bodies that the
 // document does not contain.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/ice"
 	"inbox/inbox/memstore"
 	"inbox/ratelimit"
 	"inbox/tlsmgr"
@@ -54,6 +55,19 @@ var exchanges = []exchange{
 	{"GET /inbox 429", attemptsRejected, []string{"GET /inbox?wait=0 alice:rabbit"}},
 	{"GET /inbox 500", failingStore, []string{"GET /inbox alice:rabbit"}},
 	{"GET /inbox 503", smallLimits, []string{"GET /inbox?wait=0 alice:rabbit", "GET /inbox bob:builder"}},
+
+	{"POST /inbox/ack 204", defaults, []string{"POST /inbox/ack?upTo=1 alice:rabbit"}},
+	{"POST /inbox/ack 204", listedOrigin, []string{"POST /inbox/ack?upTo=1 alice:rabbit\nOrigin: https://pages.example"}},
+	{"POST /inbox/ack 400", defaults, []string{"POST /inbox/ack alice:rabbit"}},
+	{"POST /inbox/ack 401", defaults, []string{"POST /inbox/ack?upTo=1"}},
+	{"POST /inbox/ack 403", defaults, []string{"POST /inbox/ack?upTo=1 alice:rabbit" + crossSite}},
+	{"POST /inbox/ack 429", onePayer, []string{"GET /inbox?wait=0 alice:rabbit", "POST /inbox/ack?upTo=1 bob:builder"}},
+	{"POST /inbox/ack 500", failingStore, []string{"POST /inbox/ack?upTo=1 alice:rabbit"}},
+	{"POST /inbox/ack 503", smallLimits, []string{"GET /inbox?wait=0 alice:rabbit", "POST /inbox/ack?upTo=1 bob:builder"}},
+	{"OPTIONS /inbox/ack 204", anyOrigin, []string{"OPTIONS /inbox/ack\nOrigin: https://pages.example"}},
+	{"OPTIONS /inbox/ack 403", defaults, []string{"OPTIONS /inbox/ack" + crossSite}},
+	{"HEAD /inbox/ack 403", defaults, []string{"HEAD /inbox/ack alice:rabbit" + crossSite}},
+	{"HEAD /inbox/ack 405", defaults, []string{"HEAD /inbox/ack alice:rabbit"}},
 
 	{"POST /inbox 200", defaults, []string{"POST /inbox?to=alice alice:rabbit\n\na note to myself"}},
 	{"POST /inbox 400", defaults, []string{"POST /inbox alice:rabbit\n\nno recipient"}},
@@ -132,13 +146,13 @@ func anyOrigin(c *inbox.Config, _ *inbox.Limits) { c.AnyOrigin = true }
 func listedOrigin(c *inbox.Config, _ *inbox.Limits) { c.Origins = []string{"https://pages.example"} }
 
 func turnServer(c *inbox.Config, _ *inbox.Limits) {
-	c.ICEServers = []inbox.ICEServer{
+	c.ICEServers = []ice.Server{
 		{URLs: []string{"turn:turn.example:3478"}, Username: "guest", Credential: "visitor"},
 	}
 }
 
 func monthUsed(c *inbox.Config, _ *inbox.Limits) {
-	c.TURN = func(*http.Request, string) ([]inbox.ICEServer, string) { return nil, "month-used" }
+	c.TURN = func(*http.Request, string) ([]ice.Server, string) { return nil, "month-used" }
 }
 
 func both(a, b handlerOption) handlerOption {
@@ -177,7 +191,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	}
 	server, _ := startHandler(t, defaults)
-	for _, path := range []string{"/inbox", "/ice"} {
+	for _, path := range []string{"/inbox", "/inbox/ack", "/ice"} {
 		if err := doc.checkOtherMethods(server, path); err != nil {
 			t.Errorf("PUT %s: %v", path, err)
 		}
@@ -213,8 +227,9 @@ func checkStopping(t *testing.T, doc *document) {
 	server, handler := startHandler(t, defaults)
 	handler.EndPolls()
 	for text, want := range map[string]string{
-		"GET /inbox alice:rabbit":                      "GET /inbox 204",
-		"POST /inbox?to=carol&wait=9 alice:rabbit\n\n": "POST /inbox 503",
+		"GET /inbox alice:rabbit":                           "GET /inbox 204",
+		"GET /inbox bob:builder\nAccept: text/event-stream": "GET /inbox 200",
+		"POST /inbox?to=carol&wait=9 alice:rabbit\n\n":      "POST /inbox 503",
 	} {
 		if got := doc.roundTrip(t, server, text); got != want {
 			t.Errorf("during shutdown: got %s, want %s", got, want)
@@ -316,6 +331,6 @@ func (brokenStore) OpenPut(context.Context, string, inbox.Key, string, inbox.Mes
 	return inbox.Claim{}, 0, errBroken
 }
 
-func (brokenStore) OpenNext(context.Context, string, inbox.Key, uint64, inbox.Receiver) (inbox.Claim, inbox.Message, error) {
+func (brokenStore) OpenNext(context.Context, string, inbox.Key, uint64, inbox.Client) (inbox.Claim, inbox.Message, error) {
 	return inbox.Claim{}, inbox.Message{}, errBroken
 }

@@ -1,11 +1,17 @@
 package inbox
 
-import "sync/atomic"
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"inbox/inbox/internal/body"
+)
 
 // bodyBudget bounds the bytes of large bodies that are being read or written.
 // They are in no mailbox: one that is being written can outlive its mailbox.
 // How long either takes is up to the client, so they are shared among payers
-// as a store's bytes are. Bodies of initialBodyBytes or less are not counted.
+// as a store's bytes are. Bodies of body.InitialBytes or less are not counted.
 type bodyBudget struct {
 	maxBytes int64 // 0: no limit
 	ledger   *Ledger
@@ -43,12 +49,36 @@ func (r *reservation) reserve(more int64) error {
 	return nil
 }
 
-// release returns all of it to the budget. A second call does nothing.
+// reserveBody returns a reservation for the body of a message that is written to a stream, and
+// waits for it; nil for a small body. An error ends the stream.
+func (h *Handler) reserveBody(r *http.Request, content []byte) (*reservation, error) {
+	if len(content) <= body.InitialBytes {
+		return nil, nil
+	}
+	inFlight := h.bodies.newReservation(h.payer(r))
+	for inFlight.reserve(int64(len(content))) != nil {
+		select {
+		case <-time.After(retryEvery):
+		case <-h.stopping.Done():
+			return nil, ErrStopping
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}
+	return inFlight, nil
+}
+
+// give returns bytes to the budget.
+func (r *reservation) give(bytes int64) {
+	r.budget.bytes.Add(-bytes)
+	r.budget.ledger.Refund(r.account, Usage{Bytes: bytes})
+	r.bytes -= bytes
+}
+
+// release returns all of it to the budget. A second call does nothing, nor does a call of nil.
 func (r *reservation) release() {
-	if r.bytes == 0 {
+	if r == nil || r.bytes == 0 {
 		return
 	}
-	r.budget.bytes.Add(-r.bytes)
-	r.budget.ledger.Refund(r.account, Usage{Bytes: r.bytes})
-	r.bytes = 0
+	r.give(r.bytes)
 }

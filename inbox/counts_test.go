@@ -32,7 +32,7 @@ func TestDeliveriesAreCounted(t *testing.T) {
 	}
 	s.ServeHTTP(failingWriter{httptest.NewRecorder()}, request("bob", "GET", "/inbox?after=", ""))
 	s.do("bob", "GET", "/inbox?wait=0&after="+two.Header().Get("X-Message-Id"), "")
-	if got, want := s.Deliveries(), (inbox.Deliveries{AutoAck: 1, ManualAck: 2, Requeued: 1}); got != want {
+	if got, want := s.Receivers()[inbox.LongPoll].Deliveries, (inbox.Deliveries{AutoAck: 1, ManualAck: 2, Requeued: 1}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if got := s.store.Stats(); got.Queued != 0 || got.QueuedBytes != 0 {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+
+	"inbox/inbox/internal/login"
 )
 
 // Attempt is something that a client can do only at a limited rate, because it
@@ -58,7 +60,11 @@ func (noGuard) Reserve(*http.Request, Attempt, string) (bool, error) {
 // credentials returns the name of a request and the key of its password, unless
 // the client has to wait before it can try another password.
 func (h *Handler) credentials(r *http.Request) (name string, key Key, err error) {
-	if name, key, err = readCredentials(r, h.scratches); err == nil {
+	var remembered *login.Memory
+	if conn := stateOf(r); conn != nil {
+		remembered = &conn.logins
+	}
+	if name, key, err = h.logins.Read(r, remembered); err == nil {
 		err = h.guard.Allow(r, PasswordGuess, name)
 	}
 	return name, key, err

@@ -119,7 +119,7 @@ func TestGuardRecords(t *testing.T) {
 // was found free.
 type racingStore struct{ *memstore.Store }
 
-func (h racingStore) OpenNext(ctx context.Context, name string, key inbox.Key, ack uint64, r inbox.Receiver) (c inbox.Claim, m inbox.Message, err error) {
+func (h racingStore) OpenNext(ctx context.Context, name string, key inbox.Key, ack uint64, r inbox.Client) (c inbox.Claim, m inbox.Message, err error) {
 	if _, err = h.Open(ctx, name, key, &inbox.Payer{}); err == nil {
 		err = inbox.ErrNoInbox
 	}

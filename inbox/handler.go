@@ -6,11 +6,16 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"sync"
+	"net/url"
 	"sync/atomic"
 	"time"
 
+	"inbox/inbox/ice"
+	"inbox/inbox/internal/login"
+	"inbox/inbox/internal/origin"
+	"inbox/inbox/internal/query"
 	"inbox/internal/problem"
+	"inbox/internal/websocket"
 )
 
 // Config configures a [Handler]. Store, Secret and Path are required.
@@ -19,13 +24,16 @@ type Config struct {
 	// Secret keys the hashes of passwords. It has 16 bytes or more. Handlers
 	// that share a store share it.
 	Secret []byte
-	// Path is the URL path of the mailbox, as in "/inbox". ICEPath is that of
-	// the ICE servers; empty serves none. Other paths are answered with 404.
+	// Path is the URL path of the mailbox, as in "/inbox", and [AckPath] follows
+	// it. ICEPath is that of the ICE servers; empty serves none. Other paths are answered with 404.
 	Path, ICEPath string
 	// PollTimeout is how long a GET of an empty mailbox waits, and the maximum
 	// of its parameter wait. Zero switches long polling off. It must be well
 	// below the store's timeout.
 	PollTimeout time.Duration
+	// Capacity is how many messages a mailbox of the store can hold, or zero. Streams
+	// leave half of it to new messages: see [Window].
+	Capacity int
 	// MaxBodyBytes bounds one message.
 	MaxBodyBytes int64
 	// MaxInFlightBytes bounds the large bodies that are being read or written,
@@ -46,13 +54,13 @@ type Config struct {
 	CrossSiteDetail string
 	// ICEServers is what pages get for their RTCConfiguration. Those with credentials are
 	// for clients that own a mailbox.
-	ICEServers []ICEServer
+	ICEServers []ice.Server
 	// TURN, if not nil, returns the STUN and TURN servers of this server, which precede
 	// ICEServers. The owner is that of a mailbox. It identifies the name with its password, is
 	// the same for all requests and nodes, and is a secret. It is empty for a request without
 	// credentials, and for a page of a site that only AnyOrigin allows: these get no TURN.
 	// withheld says why an owner gets none, as in "month-used".
-	TURN func(r *http.Request, owner string) (servers []ICEServer, withheld string)
+	TURN func(r *http.Request, owner string) (servers []ice.Server, withheld string)
 	// OnDelete, if not nil, is called when an owner has deleted a mailbox.
 	OnDelete func(owner string)
 	// Alive reports whether the connection of the request is still open. Use
@@ -67,6 +75,19 @@ type Config struct {
 	// a recipient, with the writer that ServeHTTP was given and the duration,
 	// before the response is written.
 	OnWait func(http.ResponseWriter, time.Duration)
+	// ClientFields are the fields of requests that Payer, Guard, Enter and Throttle read, in
+	// canonical form. Those of a WebSocket are kept as long as it is open.
+	ClientFields []string
+	// HelloTimeout bounds the time until a WebSocket has sent its credentials, and BodyTimeout that
+	// of one of its messages. Zero is no limit.
+	HelloTimeout, BodyTimeout time.Duration
+	// Enter, if not nil, counts a WebSocket, or a pending send on one, until leave, which is called
+	// once. An error refuses it, as those of Guard do.
+	Enter func(*http.Request) (leave func(), err error)
+	// Throttle, if not nil, returns how long the client of a WebSocket has to wait until its next
+	// frame is handled. It is called before each frame, with a request of the client, until it
+	// returns zero. Up to two acknowledgements a second are free.
+	Throttle func(*http.Request) time.Duration
 	// Guard limits guessing. Nil limits nothing.
 	Guard Guard
 	// CodePrefix is how the names begin that are short enough to be guessed,
@@ -80,15 +101,17 @@ type Config struct {
 // Handler implements the mailbox protocol. Make one with [NewHandler].
 type Handler struct {
 	store         Store
-	scratches     *sync.Pool // of *scratch
+	logins        *login.Reader
 	path, icePath string
-	origins       origins
+	ackPath       string
+	origins       origin.Policy
 	pollTimeout   time.Duration
+	window        uint64
 	writeTimeout  time.Duration
 	maxBytes      int64
-	iceServers    []ICEServer
+	iceServers    []ice.Server
 	iceAuth       bool // credentials make a difference to the ICE servers
-	turn          func(r *http.Request, owner string) (servers []ICEServer, withheld string)
+	turn          func(r *http.Request, owner string) (servers []ice.Server, withheld string)
 	onDelete      func(owner string)
 	alive         func(*http.Request) bool
 	payer         func(*http.Request) Payer
@@ -97,11 +120,18 @@ type Handler struct {
 	codePrefix    string
 	log           *slog.Logger
 	bodies        bodyBudget
-	polls         polls
+	sockets       websocket.Conns
+	socketConfig  websocket.Config
+	socketURL     url.URL
+	helloTimeout  time.Duration
+	clientFields  []string
+	enter         func(*http.Request) (leave func(), err error)
+	throttle      func(*http.Request) time.Duration
+	turns         turns
+	receivers     [numTransports]receiverCounts
 	refusals      problem.Counter
 	notFound      *problem.Problem
 	crossSite     *problem.Problem
-	deliveries    struct{ autoAck, manualAck, requeued atomic.Int64 }
 	claims        atomic.Int64
 	stopping      context.Context // ends when requests must no longer wait
 	endWaits      context.CancelCauseFunc
@@ -114,24 +144,34 @@ func NewHandler(cfg Config) *Handler {
 		panic("inbox: NewHandler needs a Store, a Secret of 16 bytes or more, and a Path")
 	}
 	h := &Handler{
-		store: cfg.Store, scratches: newScratches(cfg.Secret), origins: newOrigins(cfg.AnyOrigin, cfg.Origins),
-		path: cfg.Path, icePath: cfg.ICEPath,
+		store: cfg.Store, logins: login.NewReader(cfg.Secret), origins: origin.New(cfg.AnyOrigin, cfg.Origins),
+		path: cfg.Path, ackPath: cfg.Path + AckPath, icePath: cfg.ICEPath,
 		pollTimeout: cfg.PollTimeout, writeTimeout: cfg.WriteTimeout, maxBytes: cfg.MaxBodyBytes,
 		alive: cfg.Alive, payer: cfg.Payer, onWait: cfg.OnWait, guard: cfg.Guard, log: cfg.Logger,
 	}
 	h.iceServers, h.turn, h.onDelete = cfg.ICEServers, cfg.TURN, cfg.OnDelete
-	h.iceAuth = cfg.TURN != nil || hasSecret(cfg.ICEServers)
+	h.iceAuth = cfg.TURN != nil || ice.HasSecret(cfg.ICEServers)
 	h.codePrefix = cfg.CodePrefix
 	h.notFound, h.crossSite = notFoundProblem(cfg.Path, cfg.ICEPath), crossSiteProblem(cfg.CrossSiteDetail)
 	h.bodies.init(cfg.MaxInFlightBytes)
+	h.socketConfig, h.socketURL = h.webSocketConfig(cfg), url.URL{Path: cfg.Path}
+	h.helloTimeout, h.enter, h.throttle = cfg.HelloTimeout, cfg.Enter, cfg.Throttle
+	h.clientFields = cfg.ClientFields
 	h.refusals = newRefusalCounter()
-	h.polls.slots = make(map[string]pollSlot)
+	h.window = windowOf(cfg.Capacity)
+	h.turns.slots = make(map[string]turnSlot)
 	h.stopping, h.endWaits = context.WithCancelCause(context.Background())
 	if h.alive == nil {
 		h.alive = func(*http.Request) bool { return true }
 	}
 	if h.payer == nil {
 		h.payer = func(*http.Request) Payer { return Payer{} }
+	}
+	if h.enter == nil {
+		h.enter = func(*http.Request) (func(), error) { return func() {}, nil }
+	}
+	if h.throttle == nil {
+		h.throttle = func(*http.Request) time.Duration { return 0 }
 	}
 	if h.guard == nil {
 		h.guard = noGuard{}
@@ -146,34 +186,24 @@ func NewHandler(cfg Config) *Handler {
 // by the last part of the problem's type, as in "inbox-full".
 func (h *Handler) Refusals() map[string]int64 { return h.refusals.Counts() }
 
-// Deliveries counts the outcomes of messages that were read for a receiver.
-type Deliveries struct {
-	// AutoAck were written to a receiver that was still connected, and
-	// discarded.
-	AutoAck int64
-	// ManualAck were written to a receiver that acknowledges, and kept until it
-	// does. One that is written twice counts twice.
-	ManualAck int64
-	// Requeued were not written because the receiver had disconnected. They
-	// stay first in their mailbox.
-	Requeued int64
-}
-
-// Deliveries returns the counts since the handler was made.
-func (h *Handler) Deliveries() Deliveries {
-	d := &h.deliveries
-	return Deliveries{d.autoAck.Load(), d.manualAck.Load(), d.requeued.Load()}
-}
-
 // Claims returns how many names were claimed since the handler was made.
 func (h *Handler) Claims() int64 { return h.claims.Load() }
 
-// EndPolls ends the polls that wait, and all later ones, with 204 and
-// Retry-After, and pending sends with a problem document. Other requests are
-// served. A server calls it when it begins to shut down.
+// EndPolls ends the receivers, and all later ones: polls with 204 and Retry-After,
+// streams with the reason. It ends pending sends with a problem document. Other
+// requests are served. A server calls it when it begins to shut down, and then
+// [Handler.WaitWebSockets].
 func (h *Handler) EndPolls() {
 	h.endWaits(ErrStopping)
-	h.polls.endAll()
+	h.turns.endAll()
+	h.sockets.Wake()
+}
+
+// AllowOrigin sets the CORS fields that let pages of an allowed origin read a
+// response. The handler sets them itself. Call it for refusals that precede the
+// handler.
+func (h *Handler) AllowOrigin(w http.ResponseWriter, r *http.Request) {
+	h.origins.Allow(w, r)
 }
 
 // ServeHTTP serves one request. It panics with http.ErrAbortHandler when the
@@ -190,33 +220,51 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
-	allowed, isICE := "GET, POST, DELETE, OPTIONS", false
-	if r.URL.Path != h.path {
-		if h.icePath == "" || r.URL.Path != h.icePath {
-			return h.notFound
-		}
-		allowed, isICE = "GET, OPTIONS", true
+	methods := h.methodsOf(r.URL.Path)
+	if methods == nil {
+		return h.notFound
 	}
-	if !h.origins.check(w, r) {
+	if !h.origins.Check(w, r) {
 		return h.crossSite
 	}
-	switch {
-	case r.Method == http.MethodOptions:
-		h.origins.preflight(w, r, allowed)
+	if serve := methods.serve[r.Method]; serve != nil {
+		return serve(h, w, r)
+	}
+	if r.Method == http.MethodOptions {
+		h.origins.Preflight(w, r, methods.allowed)
 		return nil
-	case isICE && r.Method == http.MethodGet:
-		return h.getICE(w, r)
-	case isICE:
-	case r.Method == http.MethodGet:
-		return h.get(w, r)
-	case r.Method == http.MethodPost:
-		return h.post(w, r)
-	case r.Method == http.MethodDelete:
-		return h.delete(w, r)
 	}
 	// This includes HEAD: a link preview must not take a message.
-	w.Header().Set("Allow", allowed)
+	w.Header().Set("Allow", methods.allowed)
 	return errMethodNotAllowed
+}
+
+// methods are those of a path. The field Allow lists them.
+type methods struct {
+	allowed string
+	serve   map[string]serveFunc
+}
+
+type serveFunc func(*Handler, http.ResponseWriter, *http.Request) error
+
+var (
+	mailboxMethods = methods{"GET, POST, DELETE, OPTIONS",
+		map[string]serveFunc{"GET": (*Handler).get, "POST": (*Handler).post, "DELETE": (*Handler).delete}}
+	ackMethods = methods{"POST, OPTIONS", map[string]serveFunc{"POST": (*Handler).ack}}
+	iceMethods = methods{"GET, OPTIONS", map[string]serveFunc{"GET": (*Handler).getICE}}
+)
+
+// methodsOf returns the methods of a path, or nil.
+func (h *Handler) methodsOf(path string) *methods {
+	switch {
+	case path == h.path:
+		return &mailboxMethods
+	case path == h.ackPath:
+		return &ackMethods
+	case h.icePath != "" && path == h.icePath:
+		return &iceMethods
+	}
+	return nil
 }
 
 // delete releases the name. With the parameter client, it does so only if no other client
@@ -227,7 +275,7 @@ func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q, err := h.parseQuery(r.URL.RawQuery)
+	q, err := query.Parse(r.URL.RawQuery, h.pollTimeout)
 	if err != nil {
 		return err
 	}
@@ -235,9 +283,9 @@ func (h *Handler) delete(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if q.client != "" {
-		receiver := Receiver{ID: q.receiver().ID, Resume: true}
-		if _, _, err := h.store.OpenNext(r.Context(), name, key, 0, receiver); errors.Is(err, ErrOtherReceiver) {
+	if q.Client != "" {
+		client := Client{ID: q.ClientID(), Resume: true}
+		if _, _, err := h.store.OpenNext(r.Context(), name, key, 0, client); errors.Is(err, ErrOtherReceiver) {
 			return err
 		}
 	}

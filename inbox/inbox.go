@@ -70,17 +70,17 @@ type Claim struct {
 	// Token authenticates the claim to an engine whose storage is not trusted.
 	// It is zero for other engines.
 	Token [16]byte
-	// Receiver is the ID of the receiver as which OpenNext opened the mailbox; zero
+	// Receiver is the ID of the client as which OpenNext opened the mailbox; zero
 	// if Open did.
 	Receiver uint64
 	// Created reports whether the Open that returned this value made the claim.
 	Created bool
 }
 
-// Receiver identifies a client that reads a mailbox among those that do. A mailbox
+// Client identifies a client that reads a mailbox among those that do. A mailbox
 // remembers its last receiver until the claim ends.
-type Receiver struct {
-	// ID is the client. Zero is none: it leaves the last receiver as it is.
+type Client struct {
+	// ID is zero for no client: that leaves the last receiver as it is.
 	ID uint64
 	// Resume refuses the client, with ErrOtherReceiver, if another one was the last
 	// receiver: it was away, and must not take over on its own.
@@ -90,8 +90,8 @@ type Receiver struct {
 // Message is what one peer left for another. From Put on, Body belongs to the
 // store and is shared with every reader: it must not be changed.
 type Message struct {
-	// ID orders the messages of a mailbox. The store assigns it at Put. It
-	// grows within a claim and is never reused by a later one.
+	// ID orders the messages of a mailbox. The store assigns it at Put. Each ID of
+	// a claim is higher by one than the last, and none is reused by a later claim.
 	ID uint64
 	// From is the name of the sender.
 	From string
@@ -163,12 +163,12 @@ type Store interface {
 	OpenPut(ctx context.Context, name string, key Key, to string, m Message) (c Claim, id uint64, err error)
 
 	// OpenNext is Open without a payer, followed by Discard and Next of ack, in
-	// one step, which makes r the last receiver of the mailbox. The claim is zero
+	// one step, which makes the client the last receiver of the mailbox. The claim is zero
 	// if Open failed.
 	//
-	// Errors: those of Open and Next; ErrOtherReceiver with the claim, if r
+	// Errors: those of Open and Next; ErrOtherReceiver with the claim, if the client
 	// resumes and is not the last receiver. Then nothing was discarded.
-	OpenNext(ctx context.Context, name string, key Key, ack uint64, r Receiver) (Claim, Message, error)
+	OpenNext(ctx context.Context, name string, key Key, ack uint64, client Client) (Claim, Message, error)
 
 	// Watch calls notify whenever the caller should act on the mailbox, until
 	// stop is called or the watch ends. While it is registered the claim does
@@ -183,9 +183,9 @@ type Store interface {
 	//
 	// notify with an error ends the watch: ErrClaimEnded, ErrStopping, or
 	// ErrSuperseded if another process that shares the store has registered a
-	// later watch of the claim, or if the claim has a receiver that was no longer
-	// the last one when the watch was registered. Watches in one process do not
-	// supersede one another otherwise.
+	// later watch of the claim or has opened the mailbox as a client, or if the
+	// claim has a receiver that was no longer the last one when the watch was
+	// registered. Watches in one process do not supersede one another otherwise.
 	//
 	// notify is called without locks held, from any goroutine that uses the
 	// store (within Watch itself, or within the Put of another caller) and

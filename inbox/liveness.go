@@ -4,9 +4,10 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"syscall"
 
+	"inbox/inbox/internal/login"
+	"inbox/inbox/internal/socket"
 	"inbox/internal/netconn"
 )
 
@@ -14,8 +15,8 @@ type connKey struct{}
 
 // connState is what the handler knows of a connection.
 type connState struct {
-	socket    syscall.RawConn // nil if the connection has none
-	lastLogin atomic.Pointer[login]
+	socket syscall.RawConn // nil if the connection has none
+	logins login.Memory
 }
 
 // ConnContext returns a context in which [Alive] finds the socket of c, and the
@@ -48,13 +49,5 @@ func stateOf(r *http.Request) *connState {
 // consumes bytes, and can be called concurrently.
 func Alive(r *http.Request) bool {
 	state := stateOf(r)
-	if state == nil || state.socket == nil {
-		return true
-	}
-	open := false
-	// Control rather than Read: net/http has a Read pending on the socket, and
-	// another Read would queue behind it. An error means that the server has
-	// closed the connection.
-	err := state.socket.Control(func(fd uintptr) { open = socketAlive(fd) })
-	return err == nil && open
+	return state == nil || state.socket == nil || socket.Alive(state.socket)
 }

@@ -10,18 +10,12 @@ import (
 	"os"
 	"strconv"
 
+	"inbox/inbox/internal/login"
 	"inbox/internal/problem"
 )
 
-func badRequest(what string, err error) *problem.Problem {
-	return problem.New(http.StatusBadRequest, "bad-request", "The request is not valid", what+" "+err.Error())
-}
-
 // Refusals by the handler itself.
 var (
-	errUnauthorized     = errors.New("no credentials")
-	errNotBase64        = errors.New("credentials that are not base64")
-	errNoColon          = errors.New("credentials without a colon")
 	errMethodNotAllowed = errors.New("method not allowed")
 	errContentEncoding  = errors.New("content encoding")
 )
@@ -32,11 +26,11 @@ var problemTable = []struct {
 	err     error
 	problem *problem.Problem
 }{
-	{errUnauthorized, problem.New(401, "unauthorized", "A name and a password are needed",
+	{login.ErrMissing, problem.New(401, "unauthorized", "A name and a password are needed",
 		"Send them with HTTP Basic authentication. The first use of a name claims it with that password.")},
-	{errNotBase64, problem.New(401, "unauthorized", "The credentials cannot be read",
+	{login.ErrNotBase64, problem.New(401, "unauthorized", "The credentials cannot be read",
 		"The base64 in the Authorization field cannot be read. It must be plain base64 on one line, with its padding; not base64url.")},
-	{errNoColon, problem.New(401, "unauthorized", "The credentials cannot be read",
+	{login.ErrNoColon, problem.New(401, "unauthorized", "The credentials cannot be read",
 		"The base64 in the Authorization field must stand for name:password, with a colon.")},
 	{ErrWrongKey, problem.New(401, "unauthorized", "The name is in use with another password",
 		"Use the password it was claimed with, or another name; the name is released after a period of inactivity.")},
@@ -100,11 +94,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		panic(http.ErrAbortHandler)
 	}
 	h.refusals.Add(p)
-	header := w.Header()
-	retryAfter := 1 + rand.IntN(5) // spread, so that clients that were refused together do not retry together
-	if errors.Is(err, ErrStoreUnavailable) || errors.Is(err, ErrStopping) {
-		retryAfter = 1 + rand.IntN(2) // a restart takes a second, a failover a few seconds
-	}
+	header, retryAfter := w.Header(), retryAfterOf(err)
 	var quota *PayerError
 	if errors.As(err, &quota) {
 		problem.SetRateLimit(header, quota.Limit, quota.Quota, 0, retryAfter)
@@ -126,8 +116,17 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	p.Write(w)
 }
 
+// retryAfterOf returns in how many seconds a client can retry. It is spread, so that clients that
+// were refused together do not retry together.
+func retryAfterOf(err error) int {
+	if errors.Is(err, ErrStoreUnavailable) || errors.Is(err, ErrStopping) {
+		return 1 + rand.IntN(2) // a restart takes a second, a failover a few seconds
+	}
+	return 1 + rand.IntN(5)
+}
+
 func newRefusalCounter() problem.Counter {
-	kinds := []string{"bad-request", "body-too-large", "cross-site", "internal", "not-found"}
+	kinds := []string{"bad-request", "body-too-large", "cross-site", "internal", "not-found", errWebSocketVersion.Kind()}
 	for _, a := range problemTable {
 		kinds = append(kinds, a.problem.Kind())
 	}

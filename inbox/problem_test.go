@@ -60,7 +60,7 @@ func (s brokenStore) OpenPut(context.Context, string, inbox.Key, string, inbox.M
 	return inbox.Claim{}, 0, s.err
 }
 
-func (s brokenStore) OpenNext(context.Context, string, inbox.Key, uint64, inbox.Receiver) (inbox.Claim, inbox.Message, error) {
+func (s brokenStore) OpenNext(context.Context, string, inbox.Key, uint64, inbox.Client) (inbox.Claim, inbox.Message, error) {
 	return inbox.Claim{}, inbox.Message{}, s.err
 }
 

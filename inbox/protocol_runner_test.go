@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,11 +75,12 @@ func (p *pipeListener) dial() net.Conn {
 type documentRunner struct {
 	servers map[string]*server
 	pending map[string]chan reply
+	streams map[string]*documentStream
 	values  map[string]string
 }
 
 func newDocumentRunner(t *testing.T, engine func(inbox.Limits) inbox.Store) *documentRunner {
-	s := &documentRunner{map[string]*server{}, map[string]chan reply{}, map[string]string{}}
+	s := &documentRunner{map[string]*server{}, map[string]chan reply{}, map[string]*documentStream{}, map[string]string{}}
 	for name, set := range servers {
 		s.servers[name] = newServer(t, engine, set)
 	}
@@ -89,6 +91,9 @@ func (s *documentRunner) run(b block) error {
 	time.Sleep(b.later)
 	if b.event != "" {
 		events[b.event](s.servers[b.on].handler)
+	}
+	if b.stream != "" {
+		return s.runStream(b)
 	}
 	start := time.Now()
 	got, err := s.exchange(b)
@@ -127,6 +132,74 @@ func (s *documentRunner) exchange(b block) (reply, error) {
 		return reply{}, fmt.Errorf("pending=%s is answered at once", b.pending)
 	}
 	return reply{}, nil
+}
+
+// documentStream is a response that arrives in parts.
+type documentStream struct {
+	head    chan reply
+	mu      sync.Mutex
+	arrived strings.Builder
+	ended   bool
+}
+
+// receive sends the request and collects the answer.
+func (d *documentStream) receive(c net.Conn, lines []string) {
+	defer c.Close()
+	go c.Write(encodeRequest(lines))
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		d.head <- reply{err: fmt.Errorf("read the answer: %w", err)}
+		return
+	}
+	d.head <- reply{answer.Proto + " " + answer.Status, answer.Header, "", nil}
+	io.Copy(d, answer.Body)
+	d.mu.Lock()
+	d.ended = true
+	d.mu.Unlock()
+}
+
+func (d *documentStream) Write(p []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.arrived.Write(p)
+}
+
+// take returns what has arrived since the last call, and whether the stream has ended.
+func (d *documentStream) take() (text string, ended bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.arrived.Reset()
+	return d.arrived.String(), d.ended
+}
+
+// runStream runs a block of a stream.
+func (s *documentRunner) runStream(b block) error {
+	want := strings.Join(b.answer, "\n")
+	var head reply
+	if b.request != nil {
+		d := &documentStream{head: make(chan reply, 1)}
+		s.streams[b.stream] = d
+		go d.receive(s.servers[b.on].dial(), s.fill(b.request))
+		head = <-d.head
+	}
+	d := s.streams[b.stream]
+	if d == nil || head.err != nil {
+		return fmt.Errorf("stream=%s was not started, or failed: %v", b.stream, head.err)
+	}
+	synctest.Wait()
+	got, ended := d.take()
+	if ended {
+		delete(s.streams, b.stream)
+	}
+	if ended != b.ends {
+		return fmt.Errorf("got the end of the stream: %t, want %t, after %q", ended, b.ends, got)
+	}
+	got = strings.TrimSuffix(got, "\n")
+	if b.request != nil {
+		head.body = got
+		return s.compare(head, b.answer)
+	}
+	return s.match(got, want)
 }
 
 var placeholder = regexp.MustCompile(`<[a-z-]+>`)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/ice"
 	"inbox/inbox/memstore"
 )
 
@@ -39,6 +40,9 @@ func runProtocol(t *testing.T, engine func(inbox.Limits) inbox.Store) {
 				t.Fatalf("docs/protocol.md:%d: %v", b.line, err)
 			}
 		}
+		for label := range s.streams {
+			t.Errorf("docs/protocol.md: the end of stream=%s is never shown", label)
+		}
 		for label := range s.pending {
 			t.Errorf("docs/protocol.md: the answer to pending=%s is never shown", label)
 		}
@@ -59,6 +63,7 @@ func TestProtocolBlocksAreUnderstood(t *testing.T) {
 		"neither > nor <":    "```http\nGET /inbox HTTP/1.1\n```\n",
 		"request after that": "```http\n> GET /a HTTP/1.1\n< HTTP/1.1 200 OK\n> GET /b HTTP/1.1\n```\n",
 		"no answer":          "```http\n> GET /inbox HTTP/1.1\n```\n",
+		"stream, no answer":  "```http stream=a\n> GET /inbox HTTP/1.1\n```\n",
 		"no request":         "```http\n< HTTP/1.1 200 OK\n```\n",
 		"never closed":       "```http\n> GET /inbox HTTP/1.1\n< HTTP/1.1 200 OK\n",
 	} {
@@ -72,6 +77,8 @@ func TestProtocolBlocksAreUnderstood(t *testing.T) {
 type block struct {
 	line               int
 	on, pending, event string
+	stream             string
+	ends               bool // the stream ends
 	later, took        time.Duration
 	request, answer    []string
 }
@@ -117,6 +124,8 @@ func (b *block) parseInfo(info string) (err error) {
 			b.pending = value
 		case "event":
 			b.event = value
+		case "stream", "end":
+			b.stream, b.ends = value, key == "end"
 		case "later":
 			b.later, err = time.ParseDuration(value)
 		case "took":
@@ -152,6 +161,7 @@ func (b *block) check() error {
 		return fmt.Errorf("unknown server %q", b.on)
 	case b.event != "" && !knownEvent:
 		return fmt.Errorf("unknown event %q", b.event)
+	case b.stream != "" && b.pending == "" && len(b.answer) > 0:
 	case b.pending == "" && (len(b.request) == 0 || len(b.answer) == 0):
 		return fmt.Errorf("want a request and an answer")
 	case b.pending != "" && (len(b.request) == 0) == (len(b.answer) == 0):
@@ -178,10 +188,10 @@ var servers = map[string]func(*inbox.Config, *inbox.Limits){
 	},
 	"relay": func(c *inbox.Config, _ *inbox.Limits) {
 		c.TURN = documentedTURN
-		c.ICEServers = []inbox.ICEServer{{URLs: []string{"turn:turn.example:3478"}, Username: "guest", Credential: "visitor"}}
+		c.ICEServers = []ice.Server{{URLs: []string{"turn:turn.example:3478"}, Username: "guest", Credential: "visitor"}}
 	},
 	"month": func(c *inbox.Config, _ *inbox.Limits) {
-		c.TURN = func(r *http.Request, _ string) ([]inbox.ICEServer, string) {
+		c.TURN = func(r *http.Request, _ string) ([]ice.Server, string) {
 			servers, _ := documentedTURN(r, "")
 			return servers, "month-used"
 		}
@@ -189,12 +199,12 @@ var servers = map[string]func(*inbox.Config, *inbox.Limits){
 }
 
 // documentedTURN returns the servers of the document.
-func documentedTURN(_ *http.Request, owner string) (servers []inbox.ICEServer, withheld string) {
-	servers = []inbox.ICEServer{{URLs: []string{"stun:inbox.example:3478"}}}
+func documentedTURN(_ *http.Request, owner string) (servers []ice.Server, withheld string) {
+	servers = []ice.Server{{URLs: []string{"stun:inbox.example:3478"}}}
 	if owner == "" {
 		return servers, ""
 	}
-	return append(servers, inbox.ICEServer{
+	return append(servers, ice.Server{
 		URLs:     []string{"turn:inbox.example:3478?transport=udp", "turns:inbox.example:443?transport=tcp"},
 		Username: "AZnK", Credential: "c2VjcmV0",
 	}), ""

@@ -126,7 +126,7 @@ func TestResumeEndsNoOtherPoll(t *testing.T) {
 type remoteStore struct{ *memstore.Store }
 
 func (s remoteStore) OpenNext(
-	ctx context.Context, name string, key inbox.Key, ack uint64, r inbox.Receiver,
+	ctx context.Context, name string, key inbox.Key, ack uint64, r inbox.Client,
 ) (inbox.Claim, inbox.Message, error) {
 	time.Sleep(time.Second)
 	return s.Store.OpenNext(ctx, name, key, ack, r)

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"time"
+
+	"inbox/inbox/internal/mediatype"
+	"inbox/inbox/internal/query"
 )
 
 // post leaves a message in a mailbox. It reads the request before it checks the
@@ -19,15 +22,15 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	q, reason := h.parsePost(r)
 	if reason == nil {
 		var reserved bool
-		if reserved, reason = h.admitMiss(r, q.to); reserved {
-			defer h.guard.Release(r, UnknownCode, q.to)
+		if reserved, reason = h.admitMiss(r, q.To); reserved {
+			defer h.guard.Release(r, UnknownCode, q.To)
 		}
 	}
 	var body []byte
 	if reason == nil {
 		body, reason = h.readBody(w, r)
 	}
-	if reason != nil || q.wait > 0 {
+	if reason != nil || q.Wait > 0 {
 		if _, err := h.open(r, name, key); err != nil {
 			return err // with a wrong password, no other reason is given
 		}
@@ -35,27 +38,50 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) error {
 	if reason != nil {
 		return reason
 	}
-	m := Message{From: name, ContentType: safeContentType(canonicalHeader(r.Header, "Content-Type")), Body: body, Payer: h.payer(r)}
-	if q.wait > 0 {
-		err = h.putPending(w, r, q, m)
+	m := Message{From: name, ContentType: mediatype.Safe(canonicalHeader(r.Header, "Content-Type")), Body: body, Payer: h.payer(r)}
+	if q.Wait > 0 {
+		// The deadline for the body must not end the wait.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+		defer h.observeWait(w)()
+		err = h.putPending(r.Context(), q.To, m, q.Wait)
 	} else {
-		err = h.openPut(r, name, key, q.to, m)
+		err = h.openPut(r, name, key, q.To, m)
 	}
-	// A client that disconnects can know whether the name is claimed: it stopped waiting, or
-	// learns it from the recipient.
-	if errors.Is(err, ErrNoInbox) || err != nil && r.Context().Err() != nil {
-		h.guard.Record(r, h.missOf(q.to), q.to)
-	}
+	h.recordMiss(r, q.To, err)
 	return err
 }
 
-// parsePost parses what precedes the body of a POST, without the credentials.
-func (h *Handler) parsePost(r *http.Request) (q query, err error) {
-	if q, err = h.parseQuery(r.URL.RawQuery); err == nil {
-		err = q.parseRecipient()
+// send puts m for a sender whose password was checked, as a stream does: it asks the guard, waits
+// up to wait for the recipient to claim its name, and records a miss. Like [Store.Put] it can be
+// called concurrently. Errors are those of a POST, for refuse.
+func (h *Handler) send(r *http.Request, to string, m Message, wait time.Duration) error {
+	reserved, err := h.admitMiss(r, to)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = checkContentEncoding(r)
+	if reserved {
+		defer h.guard.Release(r, UnknownCode, to)
+	}
+	err = h.putPending(r.Context(), to, m, wait)
+	h.recordMiss(r, to, err)
+	return err
+}
+
+// recordMiss reports to the guard a send whose recipient does not exist. A client that disconnects
+// can know whether the name is claimed: it stopped waiting, or learns it from the recipient.
+func (h *Handler) recordMiss(r *http.Request, to string, err error) {
+	if errors.Is(err, ErrNoInbox) || err != nil && r.Context().Err() != nil {
+		h.guard.Record(r, h.missOf(to), to)
+	}
+}
+
+// parsePost parses what precedes the body of a POST, without the credentials.
+func (h *Handler) parsePost(r *http.Request) (q query.Query, err error) {
+	if q, err = query.Parse(r.URL.RawQuery, h.pollTimeout); err == nil {
+		err = q.ParseRecipient()
+	}
+	if err == nil && mediatype.IsEncoded(r.Header) {
+		err = errContentEncoding
 	}
 	return q, err
 }
@@ -101,15 +127,16 @@ func (h *Handler) openPut(r *http.Request, name string, key Key, to string, m Me
 	return err
 }
 
-// putPending waits for the recipient to claim its name.
-func (h *Handler) putPending(w http.ResponseWriter, r *http.Request, q query, m Message) error {
-	// The deadline for the body must not end the wait.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	defer h.observeWait(w)()
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	defer context.AfterFunc(h.stopping, func() { cancel(ErrStopping) })()
-	_, err := h.store.Put(ctx, q.to, m, q.wait)
+// putPending waits up to wait for the recipient to claim its name, and not beyond the stop of the
+// server.
+func (h *Handler) putPending(ctx context.Context, to string, m Message, wait time.Duration) error {
+	if wait > 0 {
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(h.stopping, func() { cancel(ErrStopping) })()
+	}
+	_, err := h.store.Put(ctx, to, m, wait)
 	if err != nil && context.Cause(ctx) == ErrStopping {
 		return ErrStopping
 	}

@@ -78,6 +78,9 @@ func (c *ClientIP) trusts(addr netip.Addr) bool {
 	return slices.ContainsFunc(c.Trusted, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
+// Field returns the name of the field in its canonical form.
+func (c *ClientIP) Field() string { return http.CanonicalHeaderKey(c.header()) }
+
 func (c *ClientIP) header() string {
 	if c.Header == "" {
 		return "X-Forwarded-For"

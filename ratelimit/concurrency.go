@@ -29,12 +29,26 @@ func (l *ConcurrencyLimiter) Handler(next http.Handler) http.Handler {
 		}
 		addr := l.Addr(r)
 		if !l.Share.Reserve(addr, 1) {
-			limits := l.Share.Limits()
-			quota := cmp.Or(limits.MaxPerClient, limits.MinPerClient)
-			(&Refusal{Limit: l.Limit, Quota: int(quota), Wait: time.Second, Detail: l.Detail}).Refuse(w)
+			l.refusal().Refuse(w)
 			return
 		}
 		defer l.Share.Release(addr, 1)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// Enter counts what goes on after its request, such as a hijacked connection, for as long as it
+// takes: until leave, which must be called once. The error is a [Refusal].
+func (l *ConcurrencyLimiter) Enter(r *http.Request) (leave func(), err error) {
+	addr := l.Addr(r)
+	if !l.Share.Reserve(addr, 1) {
+		return nil, l.refusal()
+	}
+	return func() { l.Share.Release(addr, 1) }, nil
+}
+
+func (l *ConcurrencyLimiter) refusal() *Refusal {
+	limits := l.Share.Limits()
+	quota := cmp.Or(limits.MaxPerClient, limits.MinPerClient)
+	return &Refusal{Limit: l.Limit, Quota: int(quota), Wait: time.Second, Detail: l.Detail}
 }

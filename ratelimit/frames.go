@@ -40,9 +40,9 @@ const (
 	// bytesPerFreeFrame is how many bytes the server writes for each free unit, because a
 	// client that reads much must grant flow-control windows for it.
 	bytesPerFreeFrame = 1 << 10
-	// recordDiscount is how many small TLS records of a relayed stream count as one: a phone
-	// call brings fifty a second, and a TLS stack ends a connection with as many messages
-	// that carry no data.
+	// recordDiscount is how many small TLS records of another protocol than HTTP count as one: a
+	// relayed phone call brings fifty a second, and a TLS stack ends a connection with as many
+	// messages that carry no data.
 	recordDiscount = 16
 )
 
@@ -54,21 +54,13 @@ func (f *FrameLimiter) Throttled() int64 { return f.throttled.Load() }
 // Dropped returns how many connections were dropped.
 func (f *FrameLimiter) Dropped() int64 { return f.dropped.Load() }
 
-// RecordListener returns a listener whose connections are charged for small TLS records.
-// It belongs under the TLS listener.
+// RecordListener returns a listener whose connections are charged for small TLS records. It
+// belongs under the TLS listener. After [netconn.Hijacked], as many of them count as one as a
+// stream of another protocol brings.
 func (f *FrameLimiter) RecordListener(inner net.Listener) net.Listener {
 	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
 		return &throttledConn{Conn: c, limiter: f, units: splitter{headerBytes: recordHeaderBytes, measure: measureRecord}}
 	})
-}
-
-// DiscountRecords makes small TLS records of a connection count for a sixteenth: those of a
-// relayed stream are its content. The connection is one of [FrameLimiter.RecordListener], or
-// wraps one. It must not be read meanwhile.
-func (f *FrameLimiter) DiscountRecords(c net.Conn) {
-	if t, ok := netconn.Find[*throttledConn](c); ok {
-		t.discounted = true
-	}
 }
 
 // FrameConn returns c as a connection that is charged for HTTP/2 frames. Its ALPN protocol
@@ -100,6 +92,10 @@ type throttledConn struct {
 // NetConn returns the connection underneath, as tls.Conn does.
 func (c *throttledConn) NetConn() net.Conn { return c.Conn }
 
+// Hijacked discounts small TLS records, which are the content of another protocol. The connection
+// must not be read meanwhile.
+func (c *throttledConn) Hijacked() { c.discounted = true }
+
 func (c *throttledConn) Read(p []byte) (int, error) {
 	if c.uncharged >= chargeEvery {
 		if err := c.charge(); err != nil {
@@ -110,7 +106,10 @@ func (c *throttledConn) Read(p []byte) (int, error) {
 		p = p[:min(len(p), smallReadBytes)]
 	}
 	n, err := c.Conn.Read(p)
-	if n > 0 && c.hello != nil {
+	if n == 0 {
+		return n, err
+	}
+	if c.hello != nil {
 		c.hello.deliver()
 	}
 	units := c.units.count(p[:n])

@@ -72,6 +72,20 @@ func (l *RequestLimiter) Handler(next http.Handler) http.Handler {
 	})
 }
 
+// Delay takes a token for something of a client that costs as much as a request, such as a frame
+// of a WebSocket. It returns zero, or without a token how long the client has to wait for it. r is
+// the request that began the connection.
+func (l *RequestLimiter) Delay(r *http.Request) time.Duration {
+	if l.DryRun {
+		return 0
+	}
+	res := l.Limiter.Take(l.Addr(r), time.Now())
+	if res.OK {
+		return 0
+	}
+	return max(res.Wait, time.Millisecond)
+}
+
 // pace delays a request of a heavy user until its turn, and reports whether the client waited
 // for it.
 func (l *RequestLimiter) pace(heavy *pacer.Pacer, r *http.Request) bool {

@@ -239,18 +239,28 @@ func (c *helloConn) Close() error {
 // headerConn is charged for the header that it is receiving.
 type headerConn struct {
 	net.Conn
-	memory charge
-	scan   headerscan.Scanner
-	hello  *helloConn // nil without TLS
+	memory   charge
+	scan     headerscan.Scanner
+	hello    *helloConn // nil without TLS
+	hijacked bool
 }
 
 // NetConn returns the connection underneath, as tls.Conn does.
 func (c *headerConn) NetConn() net.Conn { return c.Conn }
 
+// Hijacked ends the charging: what follows has no headers.
+func (c *headerConn) Hijacked() {
+	c.hijacked = true
+	c.memory.set(0, c.Conn)
+}
+
 func (c *headerConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 && c.hello != nil {
 		c.hello.deliver()
+	}
+	if c.hijacked {
+		return n, err
 	}
 	before := c.scan.Bytes
 	c.scan.Add(p[:n])

@@ -262,6 +262,29 @@ func TestChargeAndClose(t *testing.T) {
 	}
 }
 
+// TestHijackedConnectionHasNoHeaders checks that what follows a hijacked request is not charged,
+// and that a charge ends.
+func TestHijackedConnectionHasNoHeaders(t *testing.T) {
+	u := &UnfinishedLimiter{Share: NewShare(ShareLimits{Ceiling: 1 << 30}), ClientIP: &ClientIP{}}
+	header := start + strings.Repeat("a:\n", 564)
+	in := bytes.NewReader([]byte(header))
+	c, err := u.HeaderListener(&oneConnListener{&scriptedConn{from: "192.0.2.1", in: in, chunk: 4096}}).Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 8192)
+	if c.Read(buf); u.Share.Used() == 0 {
+		t.Fatal("a large header is not charged")
+	}
+	if netconn.Hijacked(c); u.Share.Used() != 0 {
+		t.Errorf("%d bytes are charged after the connection was hijacked", u.Share.Used())
+	}
+	in.Reset([]byte(header))
+	if n, err := c.Read(buf); n == 0 || err != nil || u.Share.Used() != 0 {
+		t.Errorf("read %d bytes, %v, of which %d are charged", n, err, u.Share.Used())
+	}
+}
+
 func BenchmarkHeaderConnRead(b *testing.B) {
 	u := &UnfinishedLimiter{Share: NewShare(ShareLimits{}), ClientIP: &ClientIP{}}
 	request := []byte(start + strings.Repeat("Field: value\r\n", 10) + "\r\n")

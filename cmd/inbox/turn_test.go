@@ -16,18 +16,18 @@ import (
 	"github.com/pion/stun/v4"
 	pion "github.com/pion/turn/v5"
 
-	"inbox/inbox"
+	"inbox/inbox/ice"
 )
 
 // turnServer returns the last server of GET /ice, which has credentials, and the UDP address.
-func (p *program) turnServer(user string) (server inbox.ICEServer, udp string) {
+func (p *program) turnServer(user string) (server ice.Server, udp string) {
 	p.t.Helper()
-	var ice struct{ ICEServers []inbox.ICEServer }
+	var answer struct{ ICEServers []ice.Server }
 	got := p.want(http.StatusOK, "GET", "/ice", user, "")
-	if err := json.Unmarshal([]byte(got.body), &ice); err != nil || len(ice.ICEServers) == 0 {
+	if err := json.Unmarshal([]byte(got.body), &answer); err != nil || len(answer.ICEServers) == 0 {
 		p.t.Fatalf("GET /ice: got %s, %v", got.body, err)
 	}
-	server = ice.ICEServers[len(ice.ICEServers)-1]
+	server = answer.ICEServers[len(answer.ICEServers)-1]
 	udp, _, _ = strings.Cut(strings.TrimPrefix(server.URLs[0], "turn:"), "?")
 	if server.Credential == "" {
 		p.t.Fatalf("GET /ice: got %s, want a TURN server", got.body)
@@ -36,7 +36,7 @@ func (p *program) turnServer(user string) (server inbox.ICEServer, udp string) {
 }
 
 // allocate opens a relay over a connection.
-func allocate(t *testing.T, c net.PacketConn, udp string, server inbox.ICEServer) (*pion.Client, net.PacketConn, error) {
+func allocate(t *testing.T, c net.PacketConn, udp string, server ice.Server) (*pion.Client, net.PacketConn, error) {
 	t.Helper()
 	client, err := pion.NewClient(&pion.ClientConfig{
 		Conn: c, TURNServerAddr: udp, Username: server.Username, Password: server.Credential,

@@ -57,7 +57,7 @@ func serve(ctx context.Context, inner net.Listener, key []byte) error {
 		Store: store, Secret: key[:32], Path: "/inbox", ICEPath: "/ice",
 		PollTimeout: 25 * time.Second, WriteTimeout: 30 * time.Second,
 		MaxBodyBytes: 1 << 20, MaxInFlightBytes: 64 << 20,
-		Alive: inbox.Alive, Guard: guard{attempts}, CodePrefix: "code-",
+		Capacity: 100, Alive: inbox.Alive, Guard: guard{attempts}, CodePrefix: "code-",
 		Payer: func(r *http.Request) inbox.Payer {
 			client, network := ratelimit.Payer(key[32:], clients.Addr(r))
 			return inbox.Payer{Client: client, Network: network}
@@ -69,6 +69,7 @@ func serve(ctx context.Context, inner net.Listener, key []byte) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/inbox", mailboxes)
+	mux.Handle("/inbox"+inbox.AckPath, mailboxes)
 	mux.Handle("/ice", mailboxes)
 	mux.Handle("/", public.Embedded(public.Options{}))
 	server := &http.Server{Handler: requests.Handler(mux), ConnContext: inbox.ConnContext,

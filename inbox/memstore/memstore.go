@@ -218,7 +218,7 @@ func (m *Store) Next(_ context.Context, c inbox.Claim, after uint64) (inbox.Mess
 	err := s.notFoundLocked(inbox.ErrClaimEnded)
 	if b != nil {
 		s.markUsedLocked(b, now)
-		msg, _, err = b.readLocked(0, after, inbox.Receiver{})
+		msg, _, err = b.readLocked(0, after, inbox.Client{})
 	}
 	s.mu.Unlock()
 	m.release(expired)
@@ -237,7 +237,7 @@ func (m *Store) OpenPut(ctx context.Context, name string, key inbox.Key, to stri
 
 // OpenNext implements [inbox.Store].
 func (m *Store) OpenNext(
-	_ context.Context, name string, key inbox.Key, ack uint64, r inbox.Receiver,
+	_ context.Context, name string, key inbox.Key, ack uint64, r inbox.Client,
 ) (inbox.Claim, inbox.Message, error) {
 	s := m.shard(name)
 	s.mu.Lock()

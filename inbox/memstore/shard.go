@@ -155,7 +155,7 @@ func (s *shard) removeClaimWaiter(name string, k *claimWaiter) {
 }
 
 // admitLocked makes r the last receiver. It returns false if r resumes and another one is.
-func (b *box) admitLocked(r inbox.Receiver) bool {
+func (b *box) admitLocked(r inbox.Client) bool {
 	if r.ID == 0 {
 		return true
 	}
@@ -180,7 +180,7 @@ func (b *box) push(n *node) {
 
 // readLocked removes the messages through ack, which it returns as a list, and returns the oldest
 // above after, unless the receiver is refused.
-func (b *box) readLocked(ack, after uint64, r inbox.Receiver) (msg inbox.Message, acked *node, err error) {
+func (b *box) readLocked(ack, after uint64, r inbox.Client) (msg inbox.Message, acked *node, err error) {
 	if !b.admitLocked(r) {
 		return msg, nil, inbox.ErrOtherReceiver
 	}

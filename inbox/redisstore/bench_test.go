@@ -122,7 +122,7 @@ func send(s inbox.Store, from, to string, m inbox.Message) error {
 }
 
 func receive(s inbox.Store, name string, ack uint64) (uint64, error) {
-	_, m, err := s.OpenNext(context.Background(), name, bobsKey, ack, inbox.Receiver{})
+	_, m, err := s.OpenNext(context.Background(), name, bobsKey, ack, inbox.Client{})
 	return m.ID, err
 }
 

@@ -80,7 +80,7 @@ func TestCopiedClaimReadsNothing(t *testing.T) {
 		open(t, f.store, name)
 		put(t, f.store, name, "a secret")
 		f.plant(name, former, which...)
-		c, m, err := f.store.OpenNext(t.Context(), name, attackersKey, 0, inbox.Receiver{})
+		c, m, err := f.store.OpenNext(t.Context(), name, attackersKey, 0, inbox.Client{})
 		if err == nil || len(m.Body) > 0 {
 			t.Errorf("fields %v: got message %q, want none", which, m.Body)
 		}
@@ -154,7 +154,7 @@ func TestReplayedMessagesAreDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.plant(name, former, "m", "f", "l", epoch)
-		_, m, err := f.store.OpenNext(t.Context(), name, attackersKey, 0, inbox.Receiver{})
+		_, m, err := f.store.OpenNext(t.Context(), name, attackersKey, 0, inbox.Client{})
 		if !errors.Is(err, inbox.ErrEmpty) {
 			t.Errorf("epoch copied %q: got %q, %v, want %v", epoch, m.Body, err, inbox.ErrEmpty)
 		}

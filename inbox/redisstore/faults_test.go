@@ -62,7 +62,7 @@ func TestFullRedisCanBeEmptied(t *testing.T) {
 	}
 	m := wantNext(t, s, bob, 0, "0")
 	m = wantNext(t, s, bob, m.ID, "1")
-	if _, m, err := s.OpenNext(t.Context(), "bob", bobsKey, m.ID, inbox.Receiver{}); err != nil || string(m.Body) != "2" {
+	if _, m, err := s.OpenNext(t.Context(), "bob", bobsKey, m.ID, inbox.Client{}); err != nil || string(m.Body) != "2" {
 		t.Errorf("open next: got %q, %v, want 2", m.Body, err)
 	}
 	if err := s.Discard(t.Context(), bob, m.ID+1); err != nil {

@@ -409,7 +409,7 @@ func (s *Store) openPut(
 
 // OpenNext implements [inbox.Store].
 func (s *Store) OpenNext(
-	ctx context.Context, name string, key inbox.Key, ack uint64, r inbox.Receiver,
+	ctx context.Context, name string, key inbox.Key, ack uint64, r inbox.Client,
 ) (c inbox.Claim, m inbox.Message, err error) {
 	sess, err := s.currentSession()
 	if err != nil {

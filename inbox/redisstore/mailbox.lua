@@ -232,6 +232,14 @@ local function admit(m, h, receiver, resume)
 	return true
 end
 
+-- supersede ends the watch of another node for a receiver that opens the mailbox here.
+local function supersede(m, h, receiver)
+	local other, its = watcher(h.waiting)
+	if receiver == '0' or not other or other == node then return end
+	call('HDEL', m.data, 'w')
+	publish(other, 's' .. its .. ' ' .. m.tag)
+end
+
 local function findClaim()
 	local m, epoch = nextBox(), arg()
 	local h = live(m)
@@ -367,6 +375,7 @@ if op == 'open next' then
 		touchEvenWhenFull(m)
 		return reply(opened, epoch, created, token, 'other')
 	end
+	supersede(m, h, receiver)
 	removeThrough(m, h, ack)
 	return reply(opened, epoch, created, token, take(m, h, ack, '0', most))
 end

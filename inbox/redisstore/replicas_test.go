@@ -61,7 +61,7 @@ func TestStepsWaitForReplicas(t *testing.T) {
 		return err
 	})
 	wantTooFew("next", func() error { _, err := s.Next(t.Context(), bob, 0); return err })
-	wantTooFew("open next", func() error { _, _, err := s.OpenNext(t.Context(), "bob", bobsKey, 0, inbox.Receiver{}); return err })
+	wantTooFew("open next", func() error { _, _, err := s.OpenNext(t.Context(), "bob", bobsKey, 0, inbox.Client{}); return err })
 	if err := s.Discard(t.Context(), bob, m.ID); err != nil {
 		t.Errorf("discard: got %v, want success without replicas", err)
 	}

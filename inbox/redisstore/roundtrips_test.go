@@ -76,7 +76,7 @@ func testRoundTrips(t *testing.T, redis cluster, cfg Config, post int) {
 	}
 	want("open put", post, send)
 	want("open next with a message", 1, func() (err error) {
-		_, m, err = s.OpenNext(t.Context(), "bob", bobsKey, 0, inbox.Receiver{})
+		_, m, err = s.OpenNext(t.Context(), "bob", bobsKey, 0, inbox.Client{})
 		return err
 	})
 	want("next", 1, func() error { _, err := s.Next(t.Context(), bob, 0); return err })
@@ -84,7 +84,7 @@ func testRoundTrips(t *testing.T, redis cluster, cfg Config, post int) {
 		t.Fatal(err)
 	}
 	want("open next with an acknowledgement", 1, func() (err error) {
-		_, m, err = s.OpenNext(t.Context(), "bob", bobsKey, m.ID, inbox.Receiver{})
+		_, m, err = s.OpenNext(t.Context(), "bob", bobsKey, m.ID, inbox.Client{})
 		return err
 	})
 	want("discard", 1, func() error { return s.Discard(t.Context(), bob, m.ID) })

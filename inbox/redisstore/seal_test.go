@@ -166,7 +166,7 @@ func TestDamagedMessagesAreDropped(t *testing.T) {
 		for _, next := range []func() (inbox.Message, error){
 			func() (inbox.Message, error) { return s.Next(t.Context(), c, 0) },
 			func() (inbox.Message, error) {
-				_, m, err := s.OpenNext(t.Context(), "bob", bobsKey, 0, inbox.Receiver{})
+				_, m, err := s.OpenNext(t.Context(), "bob", bobsKey, 0, inbox.Client{})
 				return m, err
 			},
 		} {

@@ -28,6 +28,7 @@ var contract = []struct {
 	{"LastReceiverEndsWithTheClaim", inbox.Limits{}, lastReceiverEndsWithTheClaim},
 	{"ConcurrentResumes", inbox.Limits{}, concurrentResumes},
 	{"WatchOfAnEarlierReceiver", inbox.Limits{}, watchOfAnEarlierReceiver},
+	{"WatchEndsForAnotherProcess", inbox.Limits{}, watchEndsForAnotherProcess},
 	{"EmptyAtOnce", inbox.Limits{}, emptyAtOnce},
 	{"WaitNextWaits", inbox.Limits{}, waitNextWaits},
 	{"WaitNextTimesOut", inbox.Limits{}, waitNextTimesOut},

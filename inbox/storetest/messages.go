@@ -63,7 +63,7 @@ func unknownIDReadsFromTheOldest(r *rig) {
 	one := r.next(bob, 0)
 	for _, unknown := range []uint64{one.ID + 1, 1 << 60, ^uint64(0)} {
 		r.wantBody(r.next(bob, unknown), "one")
-		_, m, err := r.store.OpenNext(r.Context(), "bob", key("bob"), unknown, inbox.Receiver{})
+		_, m, err := r.store.OpenNext(r.Context(), "bob", key("bob"), unknown, inbox.Client{})
 		r.want(err, nil, "open next")
 		r.wantBody(m, "one")
 		r.want(r.store.Discard(r.Context(), bob, unknown), nil, "discard")
@@ -164,7 +164,7 @@ func openPut(r *rig) {
 
 func openNext(r *rig) {
 	try := func(key inbox.Key, ack uint64) (inbox.Claim, inbox.Message, error) {
-		return r.store.OpenNext(r.Context(), "bob", key, ack, inbox.Receiver{})
+		return r.store.OpenNext(r.Context(), "bob", key, ack, inbox.Client{})
 	}
 	c, _, err := try(key("bob"), 0)
 	r.want(err, inbox.ErrNoInbox, "open next of an unclaimed name")

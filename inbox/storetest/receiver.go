@@ -18,7 +18,7 @@ func (r *rig) other() inbox.Store {
 
 // readAs opens bob's mailbox as a receiver.
 func (r *rig) readAs(s inbox.Store, id uint64, resume bool) (inbox.Claim, inbox.Message, error) {
-	return s.OpenNext(r.Context(), "bob", key("bob"), 0, inbox.Receiver{ID: id, Resume: resume})
+	return s.OpenNext(r.Context(), "bob", key("bob"), 0, inbox.Client{ID: id, Resume: resume})
 }
 
 // resumeAfterAnotherReceiver has two clients read a mailbox, at different processes. The highest
@@ -52,9 +52,9 @@ func resumeAfterAnotherReceiver(r *rig) {
 			r.Errorf("step %d: got %+v, %v, want a claim as receiver %d and %v", i, c, err, step.id, step.want)
 		}
 	}
-	_, _, err := r.store.OpenNext(r.Context(), "bob", key("another"), 0, inbox.Receiver{ID: laptop, Resume: true})
+	_, _, err := r.store.OpenNext(r.Context(), "bob", key("another"), 0, inbox.Client{ID: laptop, Resume: true})
 	r.want(err, inbox.ErrWrongKey, "resume with another key")
-	_, _, err = r.store.OpenNext(r.Context(), "carol", key("carol"), 0, inbox.Receiver{ID: laptop, Resume: true})
+	_, _, err = r.store.OpenNext(r.Context(), "carol", key("carol"), 0, inbox.Client{ID: laptop, Resume: true})
 	r.want(err, inbox.ErrNoInbox, "resume of an unclaimed name")
 }
 
@@ -64,7 +64,7 @@ func refusedResumeChangesNothing(r *rig) {
 	r.want(err, inbox.ErrEmpty, "read")
 	r.put("bob", "hello")
 	m := r.next(bob, 0)
-	_, got, err := r.store.OpenNext(r.Context(), "bob", key("bob"), m.ID, inbox.Receiver{ID: 2, Resume: true})
+	_, got, err := r.store.OpenNext(r.Context(), "bob", key("bob"), m.ID, inbox.Client{ID: 2, Resume: true})
 	r.want(err, inbox.ErrOtherReceiver, "resume with an acknowledgement")
 	r.wantBody(got, "")
 	r.wantBody(r.next(bob, 0), "hello")
@@ -99,6 +99,27 @@ func concurrentResumes(r *rig) {
 	if n := admitted.Load(); n != 1 {
 		r.Errorf("got %d receivers, want one", n)
 	}
+}
+
+// watchEndsForAnotherProcess opens a watched mailbox at another process, as a client and as none.
+func watchEndsForAnotherProcess(r *rig) {
+	if r.join == nil {
+		r.Skip("the engine is not shared between processes")
+	}
+	r.open("bob")
+	other := r.other()
+	phone, _, err := r.readAs(r.store, 1, false)
+	r.want(err, inbox.ErrEmpty, "read")
+	w := r.watch(r.store, phone)
+	r.wantNews(w, func() { r.put("bob", "hello") }) // it is registered
+	_, _, err = r.readAs(other, 0, false)
+	r.want(err, nil, "read as no client")
+	if _, end := w.state(); end != nil {
+		r.Errorf("the watch ended with %v", end)
+	}
+	_, _, err = r.readAs(other, 1, false) // the same client, over another connection
+	r.want(err, nil, "read")
+	r.wantEnd(w, inbox.ErrSuperseded)
 }
 
 // watchOfAnEarlierReceiver registers the watch of a receiver after another one has read the

@@ -12,16 +12,20 @@ func Find[T any](c net.Conn) (layer T, ok bool) {
 		if layer, ok = c.(T); ok {
 			return layer, true
 		}
-		switch wrapper := c.(type) {
-		case interface{ NetConn() net.Conn }:
-			c = wrapper.NetConn()
-		case interface{ Raw() net.Conn }:
-			c = wrapper.Raw()
-		default:
-			return layer, false
-		}
+		c = underneath(c)
 	}
 	return layer, false
+}
+
+// underneath returns the connection that c wraps, or nil.
+func underneath(c net.Conn) net.Conn {
+	switch wrapper := c.(type) {
+	case interface{ NetConn() net.Conn }:
+		return wrapper.NetConn()
+	case interface{ Raw() net.Conn }:
+		return wrapper.Raw()
+	}
+	return nil
 }
 
 // Wrap returns a listener whose connections are those of inner, wrapped. Wrap can return nil for

@@ -41,6 +41,11 @@ func NotFound(detail string) *Problem {
 	return New(http.StatusNotFound, "not-found", "There is nothing at this path", detail)
 }
 
+// BadRequest returns the refusal of a part of the request, such as a parameter.
+func BadRequest(part string, err error) *Problem {
+	return New(http.StatusBadRequest, "bad-request", "The request is not valid", part+" "+err.Error())
+}
+
 // Kind returns the type without TypePrefix.
 func (p *Problem) Kind() string { return strings.TrimPrefix(p.Type, TypePrefix) }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/ice"
 	"inbox/inbox/redisstore"
 	"inbox/tlsmgr/acme"
 )
@@ -31,7 +32,7 @@ type Config struct {
 	AnyOrigin bool
 	Origins   []string
 	// ICEServers are handed out by GET /ice.
-	ICEServers []inbox.ICEServer
+	ICEServers []ice.Server
 	// TURN is the relay; nil means off, and NoTURN says why.
 	TURN   *TURN
 	NoTURN string

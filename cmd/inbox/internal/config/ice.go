@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"inbox/inbox"
+	"inbox/inbox/ice"
 )
 
 func (r *resolver) resolveICE() error {
@@ -16,7 +16,7 @@ func (r *resolver) resolveICE() error {
 	}
 	text, err := readICEServers(r.o.iceServers)
 	if err == nil {
-		r.c.ICEServers, err = inbox.ParseICEServers(text)
+		r.c.ICEServers, err = ice.Parse(text)
 	}
 	if err != nil && strings.ContainsAny(r.o.iceServers, "@?") {
 		return r.o.secretError("ice-servers", err) // a URL could contain a password

@@ -184,7 +184,7 @@ func (o *Options) mailboxFlags() *flag.FlagSet {
 		"maximum `number` of messages in one inbox; 0 for no limit")
 	quantityVar(fs, &o.cleanupInterval, units.Seconds, "cleanup-interval", time.Second, time.Second, maxTime,
 		"`seconds` between cleanups of expired inboxes")
-	fs.BoolVar(&o.longPolling, "long-polling", true, "keep a GET of an empty inbox open until a message arrives")
+	fs.BoolVar(&o.longPolling, "long-polling", true, "keep a GET of an empty inbox open until a message arrives, and serve streams")
 	quantityVar(fs, &o.pollTimeout, units.Seconds, "poll-timeout", 25*time.Second, 0, maxTime,
 		"`seconds` that a GET of an empty inbox waits, and the maximum for ?wait=; the default is at "+
 			"most half of -inbox-timeout")

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"inbox/cmd/inbox/internal/nearest"
-	"inbox/inbox"
+	"inbox/inbox/ice"
 	"inbox/tlsmgr/acme"
 )
 
@@ -100,7 +100,7 @@ func (r *resolver) turnHost() (host string, isIP bool, err error) {
 		}
 	}
 	if err == nil {
-		_, err = inbox.ParseICEServers("stun:" + names[0]) // as browsers do
+		_, err = ice.Parse("stun:" + names[0]) // as browsers do
 	}
 	wrong := hostNameMistake(name, "turn-bind")
 	switch {

@@ -30,6 +30,9 @@ func (c *ClientResolver) Addr(r *http.Request) netip.Addr {
 	return addr
 }
 
+// Fields returns the header fields that determine the client of a request, in canonical form.
+func (c *ClientResolver) Fields() []string { return []string{c.clientIP.Field()} }
+
 // Payer returns the client and network whose quotas the request counts against, as
 // [ratelimit.Payer] does.
 func (c *ClientResolver) Payer(r *http.Request) inbox.Payer {

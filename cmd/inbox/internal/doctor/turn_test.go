@@ -19,7 +19,7 @@ import (
 
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/host"
-	"inbox/inbox"
+	"inbox/inbox/ice"
 	"inbox/ratelimit"
 	"inbox/turn"
 )
@@ -30,8 +30,8 @@ type fakeRelay struct {
 	*turn.Server
 	udp      *net.UDPConn
 	tcp      net.Listener
-	status   int               // of GET /ice
-	servers  []inbox.ICEServer // in the responses of GET /ice to owners
+	status   int          // of GET /ice
+	servers  []ice.Server // in the responses of GET /ice to owners
 	withheld string
 
 	mu      sync.Mutex
@@ -107,7 +107,7 @@ func (f *fakeRelay) offer(s *testEnv) {
 		name = s.Domains[0]
 	}
 	udp := net.JoinHostPort(name, host.Port(s.TURN.Bind))
-	f.servers = []inbox.ICEServer{
+	f.servers = []ice.Server{
 		{URLs: []string{"stun:" + udp}},
 		{URLs: []string{"turn:" + udp + "?transport=udp", "turns:" + net.JoinHostPort(name, "443") + "?transport=tcp"}, Username: c.Username, Credential: c.Password},
 		{URLs: []string{"turn:turn.example:3478"}, Username: "guest", Credential: "visitor"},

@@ -36,7 +36,7 @@ func (s slowStore) Open(ctx context.Context, name string, key inbox.Key, p *inbo
 }
 
 func (s slowStore) OpenNext(
-	ctx context.Context, name string, key inbox.Key, ack uint64, receiver inbox.Receiver,
+	ctx context.Context, name string, key inbox.Key, ack uint64, receiver inbox.Client,
 ) (inbox.Claim, inbox.Message, error) {
 	c, m, err := s.Store.OpenNext(ctx, name, key, ack, receiver)
 	if late := s.travel(ctx); late != nil {

@@ -61,13 +61,13 @@ func TestDetailedHealth(t *testing.T) {
 func emptySources() Sources {
 	clientIP := &ratelimit.ClientIP{}
 	return Sources{
-		Failing:    func() []string { return nil },
-		Mailboxes:  func() (s inbox.Stats) { return },
-		Claims:     func() int64 { return 0 },
-		Deliveries: func() (d inbox.Deliveries) { return },
-		Refusals:   func() map[string]int64 { return nil },
-		Errors:     logging.NewErrorLog(slog.New(slog.DiscardHandler)),
-		Limits:     limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
+		Failing:   func() []string { return nil },
+		Mailboxes: func() (s inbox.Stats) { return },
+		Claims:    func() int64 { return 0 },
+		Receivers: func() []inbox.ReceiverStats { return nil },
+		Refusals:  func() map[string]int64 { return nil },
+		Errors:    logging.NewErrorLog(slog.New(slog.DiscardHandler)),
+		Limits:    limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
 	}
 }
 

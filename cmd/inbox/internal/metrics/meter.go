@@ -1,12 +1,16 @@
 package metrics
 
 import (
+	"bufio"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"inbox/inbox"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -20,7 +24,9 @@ type Route uint8
 // The routes.
 const (
 	routeReceive Route = iota
+	routeEvents
 	routeSend
+	routeAck
 	routeDelete
 	routeInbox
 	routeICE
@@ -33,14 +39,14 @@ const (
 
 // routeNames are the labels.
 var routeNames = [...]string{
-	"GET /inbox", "POST /inbox", "DELETE /inbox", "/inbox", "/ice", "/healthz", "/readyz", "/addresses", "pages", "port 80",
+	"GET /inbox", "GET /inbox (SSE)", "POST /inbox", "POST /inbox/ack", "DELETE /inbox", "/inbox", "/ice", "/healthz", "/readyz", "/addresses", "pages", "port 80",
 }
 
 // String returns the label of a route.
 func (r Route) String() string { return routeNames[r] }
 
 // Routes has the paths of the main listener that are not pages.
-type Routes struct{ Mailbox, ICE, Health, Ready, Addresses string }
+type Routes struct{ Mailbox, Ack, ICE, Health, Ready, Addresses string }
 
 // Of returns the route of a request.
 func (p *Routes) Of(r *http.Request) Route {
@@ -48,6 +54,9 @@ func (p *Routes) Of(r *http.Request) Route {
 	case p.Mailbox:
 		switch r.Method {
 		case http.MethodGet:
+			if inbox.AcceptsEvents(r) {
+				return routeEvents
+			}
 			return routeReceive
 		case http.MethodPost:
 			return routeSend
@@ -55,6 +64,8 @@ func (p *Routes) Of(r *http.Request) Route {
 			return routeDelete
 		}
 		return routeInbox
+	case p.Ack:
+		return routeAck
 	case p.ICE:
 		return routeICE
 	case p.Health:
@@ -204,6 +215,15 @@ func (a *metered) ReadFrom(from io.Reader) (int64, error) {
 	n, err := io.Copy(a.ResponseWriter, from)
 	a.bytes += n
 	return n, err
+}
+
+// Hijack records the status of a connection that changes its protocol.
+func (a *metered) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
+	if err == nil {
+		a.status = http.StatusSwitchingProtocols
+	}
+	return conn, rw, err
 }
 
 // Unwrap lets http.ResponseController reach the connection.

@@ -26,7 +26,8 @@ var (
 	descMessages     = desc("queued_messages", "Messages that were not received yet, or whose sender waits for the recipient.")
 	descQueued       = desc("queued_bytes", "Bytes that these messages count for.")
 	descMaxQueued    = desc("queued_bytes_limit", "Limit of these bytes; absent without a limit.")
-	descDelivered    = desc("deliveries_total", "Messages delivered: acknowledged automatically, kept until acknowledged, or requeued because the receiver was gone.", "kind")
+	descDelivered    = desc("deliveries_total", "Messages delivered: acknowledged automatically, kept until acknowledged, or requeued because the receiver was gone.", "kind", "transport")
+	descReceivers    = desc("receivers", "Receivers: long polls that wait for a message, and streams.", "transport")
 	descPolls        = desc("polls_open", "Unfinished requests that can wait for a message or a recipient.")
 	descOpen         = desc("connections_open", "Open connections.")
 	descMaxOpen      = desc("connections_open_limit", "Limit of open connections per port; absent without a limit.")
@@ -53,11 +54,11 @@ type Sources struct {
 	Failing func() []string
 	// Limits that options set; zero is no limit.
 	MaxMemoryBytes, MaxInboxes, MaxQueuedBytes, MaxConns int64
-	// Mailboxes, Claims, Deliveries and Refusals are the statistics of the mailboxes.
-	Mailboxes  func() inbox.Stats
-	Claims     func() int64
-	Deliveries func() inbox.Deliveries
-	Refusals   func() map[string]int64
+	// Mailboxes, Claims, Receivers and Refusals are the statistics of the mailboxes.
+	Mailboxes func() inbox.Stats
+	Claims    func() int64
+	Receivers func() []inbox.ReceiverStats
+	Refusals  func() map[string]int64
 	// Limits has the counters of connections, polls and limits.
 	Limits *limits.Limits
 	// Errors counts the errors that clients cause.
@@ -94,10 +95,13 @@ func (s *Sources) collectMailboxes(m chan<- prometheus.Metric) {
 	m <- gauge(descMessages, stats.Queued)
 	m <- gauge(descQueued, stats.QueuedBytes)
 	limitGauge(m, descMaxQueued, s.MaxQueuedBytes)
-	d := s.Deliveries()
-	m <- counter(descDelivered, d.AutoAck, "auto-ack")
-	m <- counter(descDelivered, d.ManualAck, "manual-ack")
-	m <- counter(descDelivered, d.Requeued, "requeued")
+	for _, r := range s.Receivers() {
+		transport := r.Transport.String()
+		m <- gauge(descReceivers, r.Open, transport)
+		m <- counter(descDelivered, r.AutoAck, "auto-ack", transport)
+		m <- counter(descDelivered, r.ManualAck, "manual-ack", transport)
+		m <- counter(descDelivered, r.Requeued, "requeued", transport)
+	}
 	for kind, n := range s.Refusals() {
 		m <- counter(descRefused, n, kind)
 	}

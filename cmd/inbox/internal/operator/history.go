@@ -63,7 +63,7 @@ func (o *Operator) Run(ctx context.Context) {
 func (o *Operator) sample(now time.Time) sample {
 	s := &o.sources
 	return sample{
-		at: now, counts: s.count(), mailboxes: s.Mailboxes().Inboxes, receivers: s.Limits.Polls.Share.Used(), resident: memory.Resident(),
+		at: now, counts: s.count(), mailboxes: s.Mailboxes().Inboxes, receivers: s.openReceivers(), resident: memory.Resident(),
 	}
 }
 

@@ -35,8 +35,11 @@ type counts struct {
 
 // count reads the totals.
 func (s *Sources) count() (c counts) {
-	d := s.Deliveries()
-	c.claimed, c.delivered, c.requeued = s.Claims(), d.AutoAck+d.ManualAck, d.Requeued
+	c.claimed = s.Claims()
+	for _, r := range s.Receivers() {
+		c.delivered += r.AutoAck + r.ManualAck
+		c.requeued += r.Requeued
+	}
 	for layer, reasons := range s.refusals() {
 		for _, n := range reasons {
 			c.refused[layer] += n
@@ -48,6 +51,14 @@ func (s *Sources) count() (c counts) {
 		c.relayedBytes = t.UDP.RelayedBytes + t.TLS.RelayedBytes
 	}
 	return c
+}
+
+// openReceivers returns the receivers of all transports.
+func (s *Sources) openReceivers() (open int64) {
+	for _, r := range s.Receivers() {
+		open += r.Open
+	}
+	return open
 }
 
 // refusedTotal returns the refusals of all layers.

@@ -34,11 +34,11 @@ var now = time.Date(2026, 11, 30, 14, 3, 20, 0, time.UTC)
 
 // counters are what the sources of a test return.
 type counters struct {
-	mu         sync.Mutex
-	claims     int64
-	deliveries inbox.Deliveries
-	refused    map[string]int64
-	turn       turn.State
+	mu        sync.Mutex
+	claims    int64
+	receivers []inbox.ReceiverStats
+	refused   map[string]int64
+	turn      turn.State
 }
 
 // read returns a value that a test can change at the same time.
@@ -75,13 +75,13 @@ func newSources(c *counters) Sources {
 	return Sources{
 		Sources: metrics.Sources{
 			Version: "v1.0.0", MaxMemoryBytes: 512 << 20, MaxInboxes: 100000, MaxQueuedBytes: 256 << 20, MaxConns: 10000,
-			Failing:    func() []string { return nil },
-			Mailboxes:  func() inbox.Stats { return inbox.Stats{Inboxes: 12, Queued: 3, QueuedBytes: 4096} },
-			Claims:     func() int64 { return read(c, func() int64 { return c.claims }) },
-			Deliveries: func() inbox.Deliveries { return read(c, func() inbox.Deliveries { return c.deliveries }) },
-			Refusals:   func() map[string]int64 { return read(c, func() map[string]int64 { return maps.Clone(c.refused) }) },
-			Errors:     logging.NewErrorLog(slog.New(slog.DiscardHandler)),
-			Limits:     limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
+			Failing:   func() []string { return nil },
+			Mailboxes: func() inbox.Stats { return inbox.Stats{Inboxes: 12, Queued: 3, QueuedBytes: 4096} },
+			Claims:    func() int64 { return read(c, func() int64 { return c.claims }) },
+			Receivers: func() []inbox.ReceiverStats { return read(c, func() []inbox.ReceiverStats { return c.receivers }) },
+			Refusals:  func() map[string]int64 { return read(c, func() map[string]int64 { return maps.Clone(c.refused) }) },
+			Errors:    logging.NewErrorLog(slog.New(slog.DiscardHandler)),
+			Limits:    limits.New(limits.Config{}, clientIP, conn.NewClientResolver(clientIP, nil)),
 			Certificates: func() []tlsmgr.NameState {
 				return []tlsmgr.NameState{
 					{Name: "a.example", Source: "acme", Issuer: "E7", Status: "valid", NotBefore: now.AddDate(0, 0, -29), NotAfter: now.AddDate(0, 0, 61), RenewAt: now.AddDate(0, 0, 31)},
@@ -97,8 +97,12 @@ func newSources(c *counters) Sources {
 // sampleCounters returns counters with values in all fields.
 func sampleCounters() *counters {
 	return &counters{
-		claims: 20, deliveries: inbox.Deliveries{AutoAck: 1000, ManualAck: 234, Requeued: 2}, refused: map[string]int64{"no-inbox": 40, "misdirected-request": 2, "unauthorized": 0},
-		turn: turn.State{UDP: turn.TransportState{Allocations: 4, Allocated: 9, RelayedBytes: 1 << 30}, Refused: map[string]int64{"peer": 3}, MonthBytes: 412e9, MonthLimit: 1000e9},
+		claims: 20, receivers: []inbox.ReceiverStats{
+			{Transport: inbox.LongPoll, Open: 5, Deliveries: inbox.Deliveries{AutoAck: 900, ManualAck: 200, Requeued: 2}},
+			{Transport: inbox.EventStream, Open: 2, Deliveries: inbox.Deliveries{AutoAck: 100, ManualAck: 34}},
+		},
+		refused: map[string]int64{"no-inbox": 40, "misdirected-request": 2, "unauthorized": 0},
+		turn:    turn.State{UDP: turn.TransportState{Allocations: 4, Allocated: 9, RelayedBytes: 1 << 30}, Refused: map[string]int64{"peer": 3}, MonthBytes: 412e9, MonthLimit: 1000e9},
 	}
 }
 
@@ -121,6 +125,9 @@ func TestStatus(t *testing.T) {
 	if !s.Ready || s.Process.UptimeSeconds != 3*3600 || s.Messages.DeliveredTotal != 1234 || s.TURN.AllocationsTotal != 9 || s.Process.MemoryBytes < 1<<20 {
 		t.Errorf("got %+v", s)
 	}
+	if r := s.Receivers; r.Open != 7 || !maps.Equal(r.Transports, map[string]int64{"poll": 5, "sse": 2}) {
+		t.Errorf("got %+v, want 5 polls and 2 streams", r)
+	}
 	if s.Restarts.LastDay != 2 || s.Restarts.LastWeek != 3 {
 		t.Errorf("got %d restarts in a day and %d in a week, want 2 and 3", s.Restarts.LastDay, s.Restarts.LastWeek)
 	}
@@ -140,10 +147,10 @@ func TestStatus(t *testing.T) {
 
 // TestRates checks rates over a minute, and over the time since the start before.
 func TestRates(t *testing.T) {
-	c := &counters{}
+	c := &counters{receivers: make([]inbox.ReceiverStats, 1)}
 	o := New(newSources(c))
 	for i := range 2 * rateSamples {
-		c.deliveries.AutoAck = int64(10 * max(0, i-rateSamples)) // 2 per second, in the second minute
+		c.receivers[0].AutoAck = int64(10 * max(0, i-rateSamples)) // 2 per second, in the second minute
 		o.history.add(o.sample(now.Add(time.Duration(i) * sampleInterval)))
 		if i == 0 && o.Status(now).Messages.PerSecond != 0 {
 			t.Error("got a rate from one sample")
@@ -235,7 +242,7 @@ func TestStatusIsDocumented(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z0-9_.\\[\\]]+)` \\| ([a-z]+)").FindAllStringSubmatch(section, -1) {
 		want[m[1]] = m[2]
 	}
-	reason := regexp.MustCompile(`^(refusals\[\]\.reasons)\..*`)
+	reason := regexp.MustCompile(`^(refusals\[\]\.reasons|receivers\.transports)\..*`)
 	seen := map[string]bool{}
 	for path, kind := range got {
 		path = reason.ReplaceAllString(path, "$1")
@@ -272,7 +279,8 @@ func TestSummaries(t *testing.T) {
 			t.Errorf("got %q for an hour without events, want nothing", got)
 		}
 		c.mu.Lock()
-		c.claims, c.deliveries.AutoAck, c.deliveries.ManualAck = c.claims+2, c.deliveries.AutoAck+30, c.deliveries.ManualAck+5
+		c.claims += 2
+		c.receivers = []inbox.ReceiverStats{{Deliveries: inbox.Deliveries{AutoAck: 1030, ManualAck: 239}}}
 		c.turn.TLS.Allocated, c.refused = 7, map[string]int64{"no-inbox": 47, "misdirected-request": 2}
 		c.mu.Unlock()
 		if got, want := hour(), `level=INFO msg="last hour" mailboxesClaimed=2 messagesDelivered=35 relaysOpened=7 refusals=7`; !strings.Contains(got, want) || strings.Count(got, "\n") != 1 {

@@ -81,9 +81,10 @@ type Messages struct {
 	PerSecond      float64 `json:"per_second"`
 }
 
-// Receivers counts the requests that wait for a message or a recipient.
+// Receivers counts the long polls that wait for a message, and the streams.
 type Receivers struct {
-	Open int64 `json:"open"`
+	Open       int64            `json:"open"`
+	Transports map[string]int64 `json:"transports"`
 }
 
 // Connections counts connections.
@@ -147,7 +148,7 @@ func (o *Operator) Status(now time.Time) Status {
 			QueuedMessages: stats.Queued, QueuedBytes: stats.QueuedBytes, QueuedBytesLimit: s.MaxQueuedBytes,
 		},
 		Messages:    Messages{DeliveredTotal: c.delivered, RequeuedTotal: c.requeued, PerSecond: round(lastRate(samples, delivered))},
-		Receivers:   Receivers{Open: s.Limits.Polls.Share.Used()},
+		Receivers:   s.receivers(),
 		Connections: Connections{Open: conns.Open, Limit: s.MaxConns, AcceptedTotal: conns.Accepted},
 		Refusals:    s.layers(samples),
 		TURN:        s.relay(now, samples),
@@ -209,6 +210,14 @@ func certificateOf(s tlsmgr.NameState) Certificate {
 		c.LastError = s.LastError.Error()
 	}
 	return c
+}
+
+func (s *Sources) receivers() Receivers {
+	r := Receivers{Open: s.openReceivers(), Transports: map[string]int64{}}
+	for _, stats := range s.Receivers() {
+		r.Transports[stats.Transport.String()] = stats.Open
+	}
+	return r
 }
 
 func (s *Sources) layers(samples []sample) []Layer {

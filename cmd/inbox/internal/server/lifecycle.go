@@ -125,7 +125,7 @@ func (s *server) stop() error {
 	s.drain(ctx)
 	s.conns.CloseIdle(s.timeouts.Drain / 2)
 	s.closeRedirect() // redirects need no graceful shutdown
-	if err := s.shutdown(ctx); err != nil {
+	if err := errors.Join(s.shutdown(ctx), s.handler.WaitWebSockets(ctx)); err != nil {
 		s.log.Warn("shutdown timeout exceeded, aborting the remaining requests", "err", err)
 		s.closeConns()
 	}
@@ -185,6 +185,9 @@ func (s *server) shutdown(ctx context.Context) error {
 
 // closeConns closes all connections of the main server.
 func (s *server) closeConns() {
+	aborted, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.handler.WaitWebSockets(aborted) // closes them
 	closed := make(chan struct{})
 	go func() { defer close(closed); s.conns.Close() }()
 	select {

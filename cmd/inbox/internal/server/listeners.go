@@ -8,6 +8,7 @@ import (
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/proxywarn"
+	"inbox/internal/netconn"
 )
 
 // wrapListener adds the layers below TLS to a bound socket, from the socket up. The steps
@@ -19,8 +20,9 @@ func wrapListener(socket net.Listener, lim *limits.Limits, proxies *proxywarn.Wa
 		on   bool
 		wrap func(inner net.Listener) net.Listener
 	}{
-		{true, probe.listener},     // observes the accept loop
-		{true, lim.Conns.Listener}, // limits connections: in total, per address, per second
+		{true, probe.listener},        // observes the accept loop
+		{true, netconn.FetchListener}, // lets WebSockets wait without a buffer
+		{true, lim.Conns.Listener},    // limits connections: in total, per address, per second
 		{proxies.ProxyProtocol, func(inner net.Listener) net.Listener {
 			return conn.ProxyListener(inner, proxies.ClientIP, proxies.OnProxyHeader, proxies.OnRefused)
 		}},

@@ -59,7 +59,7 @@ func (s stack) mainHandler(inner http.Handler) http.Handler {
 // challenges are answered before the request rate is limited.
 func (s stack) redirectHandler(httpsPort int) http.Handler {
 	isRedirect := func(*http.Request) metrics.Route { return metrics.RouteRedirect }
-	return chain(tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.domains, HTTPSPort: httpsPort, APIPaths: []string{mailboxPath, icePath}}),
+	return chain(tlsmgr.Redirect(tlsmgr.RedirectConfig{Domains: s.domains, HTTPSPort: httpsPort, APIPaths: []string{mailboxPath, ackPath, icePath}}),
 		s.limits.Lingering.Handler,
 		when(s.meter != nil, func(next http.Handler) http.Handler { return s.meter.Handler(isRedirect, next) }),
 		bodyDeadline(s.timeouts.Body),
@@ -79,7 +79,7 @@ func newRoutes(mailboxes http.Handler, health *health, addresses, pages http.Han
 			w.Header().Set("Connection", "close") // over HTTP/2, net/http sends GOAWAY instead
 		}
 		switch r.URL.Path {
-		case mailboxPath, icePath:
+		case mailboxPath, ackPath, icePath:
 			mailboxes.ServeHTTP(w, r)
 		case healthPath:
 			healthz(w, r)
@@ -134,7 +134,8 @@ func bodyDeadline(timeout time.Duration) middleware {
 func corsForErrors(allowOrigin func(http.ResponseWriter, *http.Request)) middleware {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == mailboxPath || r.URL.Path == icePath || public.IsModule(r.URL.Path) {
+			switch path := r.URL.Path; {
+			case path == mailboxPath, path == ackPath, path == icePath, public.IsModule(path):
 				allowOrigin(w, r)
 			}
 			next.ServeHTTP(w, r)

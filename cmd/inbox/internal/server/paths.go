@@ -10,6 +10,7 @@ import (
 // The paths that are not pages.
 const (
 	mailboxPath = "/inbox"
+	ackPath     = mailboxPath + inbox.AckPath
 	icePath     = "/ice"
 	healthPath  = "/healthz"
 	readyPath   = "/readyz"
@@ -18,7 +19,7 @@ const (
 )
 
 // routes maps them to the routes of the metrics.
-var routes = metrics.Routes{Mailbox: mailboxPath, ICE: icePath, Health: healthPath, Ready: readyPath, Addresses: addressesPath}
+var routes = metrics.Routes{Mailbox: mailboxPath, Ack: ackPath, ICE: icePath, Health: healthPath, Ready: readyPath, Addresses: addressesPath}
 
 // canWait reports whether a request can wait for a message or for a recipient.
 func canWait(r *http.Request) bool { return r.URL.Path == mailboxPath && inbox.CanWait(r) }

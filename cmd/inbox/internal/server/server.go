@@ -118,7 +118,7 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 		}
 	}
 	s.health = newHealth(s.mailboxes.shared, s.certs)
-	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits.Guard, s.relay, log)
+	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits, s.relay, log)
 	if bound.metrics != nil {
 		s.operator = s.newOperator(stateDir)
 	}
@@ -209,7 +209,7 @@ func (s *server) metricsSources() metrics.Sources {
 		Version: s.process.Version, Failing: s.health.failing,
 		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns),
 		MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes,
-		Mailboxes: s.mailboxes.stats, Claims: s.handler.Claims, Deliveries: s.handler.Deliveries,
+		Mailboxes: s.mailboxes.stats, Claims: s.handler.Claims, Receivers: s.handler.Receivers,
 		Refusals: s.refusals,
 		Limits:   s.limits, Errors: s.errorLog,
 		Collectors: []prometheus.CollectorFunc{metrics.CollectRestored(s.mailboxes.restored), s.meters.requests.Collect},
@@ -275,13 +275,14 @@ func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, cli
 const codePrefix = "code-"
 
 func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, clients *conn.ClientResolver,
-	meter *metrics.Meter, guard inbox.Guard, relay *relay, log *slog.Logger) *inbox.Handler {
+	meter *metrics.Meter, lim *limits.Limits, relay *relay, log *slog.Logger) *inbox.Handler {
 	c := inbox.Config{
 		Store:        store,
 		Secret:       key,
 		Path:         mailboxPath,
 		ICEPath:      icePath,
 		PollTimeout:  cfg.PollTimeout,
+		Capacity:     cfg.Mailboxes.Capacity,
 		MaxBodyBytes: cfg.MaxBodyBytes,
 		WriteTimeout: t.Write,
 		// Queued messages, in-flight bodies and connections each get a third of
@@ -293,7 +294,12 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		ICEServers:       cfg.ICEServers,
 		Alive:            inbox.Alive,
 		Payer:            clients.Payer,
-		Guard:            guard,
+		ClientFields:     clients.Fields(),
+		HelloTimeout:     t.Header,
+		BodyTimeout:      t.Body,
+		Enter:            lim.Polls.Enter,
+		Throttle:         lim.Requests.Delay,
+		Guard:            lim.Guard,
 		CodePrefix:       codePrefix,
 		Logger:           log,
 	}

@@ -23,9 +23,10 @@ import (
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/cmd/inbox/internal/relaynodes"
 	"inbox/inbox"
+	"inbox/inbox/ice"
 	"inbox/internal/atomicfile"
+	"inbox/internal/netconn"
 	"inbox/internal/privatefile"
-	"inbox/ratelimit"
 	"inbox/tlsmgr/acme"
 	"inbox/turn"
 )
@@ -59,7 +60,6 @@ type relay struct {
 	payer   func(*http.Request) inbox.Payer
 	client  func(*http.Request) netip.Addr
 	onLocal func(*http.Request) // a remote client requests a local host
-	records *ratelimit.FrameLimiter
 	log     *slog.Logger
 
 	saved         []byte // ledger
@@ -93,7 +93,7 @@ func openRelay(cfg *config.TURN, p relayParts, log *slog.Logger) (*relay, error)
 		return nil, err
 	}
 	r := &relay{
-		cfg: cfg, issuer: issuer, nodes: p.nodes, payer: p.payer, client: p.client, onLocal: p.onLocal, records: p.limits.Frames, log: log,
+		cfg: cfg, issuer: issuer, nodes: p.nodes, payer: p.payer, client: p.client, onLocal: p.onLocal, log: log,
 		noTLS: cfg.NoTLS,
 	}
 	r.socket.Store(p.socket)
@@ -263,12 +263,12 @@ func (r *relay) close() {
 
 // serveConn serves a connection of TURN over TLS.
 func (r *relay) serveConn(c net.Conn) {
-	r.records.DiscountRecords(c)
+	netconn.Hijacked(c)
 	r.server.ServeConn(c)
 }
 
 // servers returns the ICE servers for a request, as [inbox.Config.TURN].
-func (r *relay) servers(req *http.Request, owner string) (servers []inbox.ICEServer, withheld string) {
+func (r *relay) servers(req *http.Request, owner string) (servers []ice.Server, withheld string) {
 	host, port, ok := requestHost(req)
 	if r.cfg.Host != "" {
 		host = r.cfg.Host
@@ -282,7 +282,7 @@ func (r *relay) servers(req *http.Request, owner string) (servers []inbox.ICESer
 	udp := net.JoinHostPort(host, strconv.Itoa(udpPort))
 	var urls []string
 	if udpPort > 0 {
-		servers = append(servers, inbox.ICEServer{URLs: []string{"stun:" + udp}})
+		servers = append(servers, ice.Server{URLs: []string{"stun:" + udp}})
 		urls = append(urls, "turn:"+udp+"?transport=udp")
 	}
 	if _, err := netip.ParseAddr(host); err != nil && r.noTLS == "" { // browsers refuse TLS at an address
@@ -295,7 +295,7 @@ func (r *relay) servers(req *http.Request, owner string) (servers []inbox.ICESer
 		return servers, monthUsed
 	}
 	c := r.issuer.Issue(owner, turn.Payer(r.payer(req)))
-	return append(servers, inbox.ICEServer{URLs: urls, Username: c.Username, Credential: c.Password}), ""
+	return append(servers, ice.Server{URLs: urls, Username: c.Username, Credential: c.Password}), ""
 }
 
 func (r *relay) monthUsed() bool {
@@ -352,7 +352,7 @@ func requestHost(r *http.Request) (host, port string, ok bool) {
 	if err != nil {
 		return "", "443", false
 	}
-	if _, err := inbox.ParseICEServers("stun:" + net.JoinHostPort(names[0], port)); err != nil { // as browsers do
+	if _, err := ice.Parse("stun:" + net.JoinHostPort(names[0], port)); err != nil { // as browsers do
 		return "", "443", false
 	}
 	return names[0], port, true

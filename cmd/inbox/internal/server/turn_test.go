@@ -25,6 +25,7 @@ import (
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/relaynodes"
 	"inbox/inbox"
+	"inbox/inbox/ice"
 	"inbox/ratelimit"
 )
 
@@ -39,7 +40,7 @@ func newRelayServer(t *testing.T, p Process, args ...string) *server {
 
 // iceResponse is the body of GET /ice.
 type iceResponse struct {
-	ICEServers []inbox.ICEServer
+	ICEServers []ice.Server
 	TURN       string
 }
 
@@ -385,7 +386,7 @@ func TestMonthUsedUp(t *testing.T) {
 	for range 20 {
 		wantRelayed(t, alice, bob) // the last packet is above 99 %
 	}
-	want := iceResponse{[]inbox.ICEServer{{URLs: []string{"stun:localhost:" + portOfUDP(s)}}}, "month-used"}
+	want := iceResponse{[]ice.Server{{URLs: []string{"stun:localhost:" + portOfUDP(s)}}}, "month-used"}
 	if got := s.getICE(t, "localhost", "alice"); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -538,7 +539,7 @@ func FuzzRequestHost(f *testing.F) {
 			return
 		}
 		url := "turns:" + net.JoinHostPort(h, port) + "?transport=tcp"
-		servers, err := inbox.ParseICEServers(`[{"urls":["` + url + `"],"username":"u","credential":"c"}]`)
+		servers, err := ice.Parse(`[{"urls":["` + url + `"],"username":"u","credential":"c"}]`)
 		if err != nil || len(servers) != 1 || servers[0].URLs[0] != url {
 			t.Errorf("%q: got %q, %v", host, url, err)
 		}

@@ -1,0 +1,360 @@
+package inbox
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"inbox/inbox/internal/query"
+	"inbox/inbox/internal/wire"
+	"inbox/internal/problem"
+	"inbox/internal/websocket"
+)
+
+const (
+	// okDelay is how late the answer to a send can be, so that one answers several. A client
+	// gets it within 20 ms.
+	okDelay = 15 * time.Millisecond
+	// maxPendingSends bounds the sends of one WebSocket that wait for their recipients.
+	maxPendingSends = 16
+	// defaultWriteTimeout is that of a handler without one.
+	defaultWriteTimeout = 10 * time.Second
+	// maxFieldBytes bounds what is kept of each of Config.ClientFields.
+	maxFieldBytes = 512
+	// closeTimeout bounds the wait for the close frame of a client.
+	closeTimeout = 5 * time.Second
+	// freeFrameInterval is how often a frame that acknowledges is free, and freeFrames how many
+	// are after a pause.
+	freeFrameInterval = time.Second / 2
+	freeFrames        = 4
+)
+
+// Close codes of RFC 6455 for applications.
+const codeSuperseded = 4001
+
+// errGone is the error of a write to a WebSocket that ends.
+var errGone = errors.New("the WebSocket ends")
+
+// webSocketConfig returns what the WebSockets of the handler have in common.
+func (h *Handler) webSocketConfig(cfg Config) websocket.Config {
+	return websocket.Config{
+		Protocols: []string{wire.Protocol}, MaxMessageBytes: wire.MaxHelloBytes,
+		MessageTimeout: cfg.BodyTimeout, WriteTimeout: cmp.Or(cfg.WriteTimeout, defaultWriteTimeout), CloseTimeout: closeTimeout,
+		PingInterval: min(Heartbeat, cfg.PollTimeout), Conns: &h.sockets,
+	}
+}
+
+// WaitWebSockets waits, after EndPolls, until all WebSockets are closed. When ctx is done it aborts
+// those that are open and returns the error of ctx. http.Server.Shutdown does not wait for them.
+func (h *Handler) WaitWebSockets(ctx context.Context) error { return h.sockets.Wait(ctx) }
+
+// upgrade serves a WebSocket: a receiver that can send. Its client can have credentials in the
+// request, unless a page of another site made it: a browser adds those that it remembers.
+func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) error {
+	if err := websocket.Check(r); err != nil {
+		return refuseHandshake(w, err)
+	}
+	if h.stopping.Err() != nil {
+		return ErrStopping
+	}
+	leave, err := h.enter(r)
+	if err != nil {
+		return err
+	}
+	s, started := &webSocket{h: h, leave: leave}, false
+	defer func() { // also after a panic
+		if !started {
+			s.release()
+			leave()
+		}
+	}()
+	if len(r.Header["Authorization"]) > 0 && h.origins.IsOwn(r) {
+		if err := s.openRequest(r); err != nil {
+			return err
+		}
+	}
+	if s.conn, err = websocket.Upgrade(w, r, &h.socketConfig); err != nil {
+		return nil // the connection is closed
+	}
+	s.r, started = h.detach(r), true
+	s.start()
+	return nil
+}
+
+// refuseHandshake returns the problem of a request that is no valid opening handshake.
+func refuseHandshake(w http.ResponseWriter, err error) error {
+	var invalid *websocket.HandshakeError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	invalid.SetHeader(w.Header())
+	if invalid.Status == http.StatusUpgradeRequired {
+		return errWebSocketVersion
+	}
+	return problem.BadRequest("the opening handshake", errors.New("is invalid: "+invalid.Reason))
+}
+
+// detach returns a request that can be used after its connection was hijacked: with the fields that
+// tell the client of a proxy, and without those that take memory.
+func (h *Handler) detach(r *http.Request) *http.Request {
+	header := http.Header{}
+	for _, name := range h.clientFields {
+		if value := strings.Join(r.Header[name], ","); value != "" {
+			// A proxy appends the client to what the client has sent.
+			header[name] = []string{strings.Clone(value[max(0, len(value)-maxFieldBytes):])}
+		}
+	}
+	detached := &http.Request{
+		Method: r.Method, URL: &h.socketURL, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
+		Host: r.Host, RemoteAddr: r.RemoteAddr, Header: header,
+	}
+	return detached.WithContext(context.WithoutCancel(r.Context()))
+}
+
+// webSocket is a receiver and a sender on a WebSocket. The methods of websocket.Handler run one at
+// a time, and call all others but answerPending.
+type webSocket struct {
+	h     *Handler
+	r     *http.Request // the detached request
+	conn  *websocket.Conn
+	leave func()      // of Config.Enter
+	rc    *receiver   // nil before the hello
+	due   atomic.Bool // the receiver has stopped waiting
+	over  bool        // nothing more is written
+
+	lastRef, lastAck  uint64
+	okRef             uint64    // that of a stored message
+	okAt              time.Time // when okRef is due; zero if it was sent
+	ackAt             time.Time // when lastAck is tried again; zero if it was not refused
+	helloBy           time.Time
+	freeFrame         time.Time // when the free frames are used up again
+	incomplete        *reservation
+	pending           atomic.Int32
+	pendingCtx        context.Context // nil before the first pending send
+	cancelPendingSend context.CancelFunc
+}
+
+// start begins to serve the connection.
+func (s *webSocket) start() {
+	if s.rc != nil {
+		s.begin()
+	} else if s.h.helloTimeout > 0 {
+		s.helloBy = time.Now().Add(s.h.helloTimeout)
+	}
+	s.schedule()
+	s.conn.Start(s)
+}
+
+// openRequest opens the mailbox with the credentials of the request. Its parameters are those of a
+// stream.
+func (s *webSocket) openRequest(r *http.Request) error {
+	name, key, err := s.h.credentials(r)
+	if err != nil {
+		return err
+	}
+	return s.open(r, name, key, r.URL.RawQuery)
+}
+
+// open opens the mailbox. An error refuses the client.
+func (s *webSocket) open(r *http.Request, name string, key Key, params string) error {
+	q, reason := query.Parse(params, s.h.pollTimeout)
+	if reason != nil {
+		if _, err := s.h.open(r, name, key); err != nil {
+			return err // with a wrong password, no other reason is given
+		}
+		return reason
+	}
+	rc := s.h.newReceiver(WebSocket, name, q)
+	defer func() { // also after a panic
+		if s.rc == nil {
+			rc.leave()
+		}
+	}()
+	if err := s.h.openReceiver(r, key, q.After, rc); err != nil {
+		return err
+	}
+	s.rc = rc
+	return nil
+}
+
+// begin welcomes the client and begins to hand out messages.
+func (s *webSocket) begin() {
+	if err := s.rc.watch(s.wake); err != nil {
+		s.end(err)
+		return
+	}
+	s.helloBy = time.Time{}
+	s.conn.SetMaxMessageBytes(int(s.h.maxBytes) + wire.MaxHeadBytes)
+	ping := (s.h.socketConfig.PingInterval + time.Second - 1) / time.Second
+	_ = s.write(wire.AppendWelcome(nil, s.rc.claim.Epoch, s.h.maxBytes, s.h.window, int(ping)))
+	s.wake()
+}
+
+// wake lets Woken look for messages. It is what the receiver calls.
+func (s *webSocket) wake() {
+	s.due.Store(true)
+	s.conn.Wake()
+}
+
+// Woken does what is due: it hands out messages, and answers sends.
+func (s *webSocket) Woken() {
+	now := time.Now()
+	switch {
+	case s.over:
+		return
+	case s.rc != nil:
+		s.catchUp(now)
+	case s.h.stopping.Err() != nil:
+		s.end(ErrStopping)
+	case !s.helloBy.IsZero() && !now.Before(s.helloBy):
+		s.close(websocket.PolicyViolation, "hello was due")
+	}
+	s.schedule()
+}
+
+func (s *webSocket) catchUp(now time.Time) {
+	if !s.okAt.IsZero() && !now.Before(s.okAt) {
+		s.sendOK()
+	}
+	if !s.ackAt.IsZero() && !now.Before(s.ackAt) {
+		s.acknowledge()
+	}
+	if s.due.Swap(false) {
+		if err := s.rc.handOut(s.r.Context(), s.writeMessage); err != nil {
+			s.end(err)
+		}
+	}
+}
+
+// schedule lets Woken be called when something is due.
+func (s *webSocket) schedule() {
+	next := time.Time{}
+	for _, at := range [...]time.Time{s.okAt, s.ackAt, s.helloBy} {
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	s.conn.WakeAt(next)
+}
+
+// end ends the connection for a reason of its receiver.
+func (s *webSocket) end(err error) {
+	if err == errGone {
+		s.over = true // Closed follows
+		return
+	}
+	s.sendOK()
+	reason, code := endReason(err), websocket.InternalError
+	switch reason {
+	case "":
+		s.h.log.Error("hand out messages", "err", err)
+	case reasonSuperseded:
+		code = codeSuperseded
+	case reasonStopping:
+		code = websocket.GoingAway
+	case reasonClaimEnded:
+		code = websocket.NormalClosure
+	}
+	if reason != "" {
+		_ = s.write(wire.AppendEnd(nil, reason)) // without it, the close frame has the reason
+	}
+	s.close(code, reason)
+}
+
+// close ends the connection with a close frame.
+func (s *webSocket) close(code uint16, reason string) {
+	s.over = true
+	s.conn.Close(code, reason)
+	s.release()
+}
+
+// release gives up what the connection has of the handler. A second call does nothing.
+func (s *webSocket) release() {
+	if s.rc != nil {
+		s.rc.leave()
+	}
+	if s.cancelPendingSend != nil {
+		s.cancelPendingSend()
+	}
+}
+
+// Closed implements websocket.Handler.
+func (s *webSocket) Closed(error) {
+	s.over = true
+	s.release()
+	if s.incomplete != nil {
+		s.incomplete.release()
+	}
+	s.leave()
+}
+
+// write sends a frame of the parts.
+func (s *webSocket) write(parts ...[]byte) error {
+	if s.conn.Write(websocket.Text, parts...) != nil {
+		return errGone
+	}
+	return nil
+}
+
+// Allow takes a token for a frame. Pongs and acknowledgements are free up to a rate.
+func (s *webSocket) Allow(kind websocket.Kind, payload []byte) time.Duration {
+	if kind == websocket.Pong || kind == websocket.Close || wire.IsAck(payload) {
+		if now := time.Now(); s.freeFrame.Before(now.Add(freeFrames * freeFrameInterval)) {
+			s.freeFrame = later(s.freeFrame, now).Add(freeFrameInterval)
+			return 0
+		}
+	}
+	return s.h.throttle(s.r)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// Pong implements websocket.Handler, which has noticed that the client is alive.
+func (s *webSocket) Pong([]byte) {}
+
+// Buffer reserves memory for an incomplete message, which counts as a body.
+func (s *webSocket) Buffer(more int) bool {
+	if s.incomplete == nil {
+		s.incomplete = s.h.bodies.newReservation(s.h.payer(s.r))
+	}
+	if more < 0 {
+		s.incomplete.give(int64(-more))
+		return true
+	}
+	return s.incomplete.reserve(int64(more)) == nil
+}
+
+// hello opens the mailbox with the credentials of the frame.
+func (s *webSocket) hello(f wire.Frame) {
+	r := *s.r
+	r.Header = maps.Clone(s.r.Header)
+	r.SetBasicAuth(f.Name, f.Password)
+	name, key, err := s.h.logins.Read(&r, nil)
+	if strings.Contains(f.Name, ":") { // it would end the name
+		name, err = "", problem.BadRequest("the user name", errors.New("has a colon"))
+	}
+	if err == nil {
+		err = s.h.guard.Allow(s.r, PasswordGuess, name)
+	}
+	if err == nil {
+		err = s.open(s.r, name, key, f.Query)
+	}
+	if err != nil {
+		s.refuseHello(err)
+		return
+	}
+	s.begin()
+}
+
+var errWebSocketVersion = problem.New(http.StatusUpgradeRequired, "upgrade-required", "This version of WebSocket is not known",
+	"The server speaks version 13, that of RFC 6455.")

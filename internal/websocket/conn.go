@@ -1,0 +1,227 @@
+package websocket
+
+import (
+	"errors"
+	"log"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"inbox/internal/netconn"
+)
+
+// Errors of connections that end without a close frame.
+var (
+	// ErrNotReading is the error of a client that did not read what was written to it within
+	// [Config.WriteTimeout].
+	ErrNotReading = errors.New("websocket: the client does not read")
+	// ErrNoPong is the error of a connection on which nothing arrived after two pings.
+	ErrNoPong = errors.New("websocket: the client does not answer pings")
+	// ErrClosing is the error of a write after a close frame.
+	ErrClosing = errors.New("websocket: the connection is closing")
+)
+
+// Conn is a WebSocket connection, made by [Upgrade]. All methods but Start, WakeAt and
+// SetMaxMessageBytes can be called concurrently.
+type Conn struct {
+	conn     net.Conn           // the outermost layer
+	socket   *netconn.FetchConn // of conn; nil if it has none
+	config   *Config
+	handler  Handler
+	protocol string
+	began    time.Time
+	early    []byte // what net/http had read
+
+	// Of the goroutine that reads. Times are as those of now; zero is none.
+	parser    parser
+	buffered  int           // bytes of the parser that the handler accounts for
+	messageBy time.Duration // when the message that has begun must be complete
+	pingAt    time.Duration
+	wakeAt    time.Duration
+	pings     int  // since something arrived
+	heard     bool // something arrived since the last ping
+	dropping  bool // what arrives is not parsed
+	dropped   int  // bytes that arrived since the close frame was sent
+
+	writing   sync.Mutex // held during a write
+	closeSent bool
+
+	mu       sync.Mutex
+	cause    error         // why the connection ends
+	closeBy  time.Duration // when it is closed at the latest; zero before a close frame
+	deadline time.Duration // of reading, as it was set last; negative if it has passed
+	waiting  bool          // the goroutine that reads waits, or is about to
+	woken    bool          // Wake was called
+	signal   chan struct{} // ends a pause; nil before the first one
+}
+
+// now returns the time since the connection began, which is never zero.
+func (c *Conn) now() time.Duration { return c.since(time.Now()) }
+
+func (c *Conn) since(t time.Time) time.Duration { return max(0, t.Sub(c.began)) | 1 }
+
+func newConn(conn net.Conn, config *Config, protocol string, early []byte) *Conn {
+	c := &Conn{conn: conn, config: config, protocol: protocol, began: time.Now(), early: early}
+	if socket, ok := netconn.Find[*netconn.FetchConn](conn); ok {
+		c.socket = socket
+		socket.SetNonblocking()
+		_ = socket.SetReadDeadline(time.Time{}) // a layer can have left one
+	}
+	c.parser.maxBytes = int64(config.MaxMessageBytes)
+	return c
+}
+
+// Protocol returns the subprotocol, "" without one.
+func (c *Conn) Protocol() string { return c.protocol }
+
+// NetConn returns the hijacked connection, for its addresses and its socket. It must not be read,
+// written or closed.
+func (c *Conn) NetConn() net.Conn { return c.conn }
+
+// Start begins to read in a new goroutine, and calls the handler from it. It must be called once.
+func (c *Conn) Start(h Handler) {
+	c.handler = h
+	if c.config.Conns != nil && !c.config.Conns.add(c) {
+		c.Close(GoingAway, "the server is stopping")
+	}
+	go c.run()
+}
+
+// SetMaxMessageBytes changes [Config.MaxMessageBytes] for the messages that follow. It can be
+// called before Start and by the methods of the handler.
+func (c *Conn) SetMaxMessageBytes(n int) { c.parser.maxBytes = int64(n) }
+
+// run reads until the connection ends.
+func (c *Conn) run() {
+	var err error
+	defer func() {
+		switch failure := recover(); failure {
+		case nil:
+		case http.ErrAbortHandler:
+			c.begin(errAborted)
+		default:
+			log.Printf("websocket: panic: %v\n%s", failure, debug.Stack())
+			c.Close(InternalError, "")
+		}
+		c.end(err)
+	}()
+	err = c.read()
+}
+
+// end closes the connection and reports it.
+func (c *Conn) end(err error) {
+	c.begin(err)
+	c.conn.Close()
+	c.setBuffered(0)
+	if c.config.Conns != nil {
+		c.config.Conns.remove(c)
+	}
+	c.handler.Closed(c.cause)
+}
+
+// begin notes why the connection ends, unless another reason is known, and ends a pause.
+func (c *Conn) begin(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == nil {
+		c.cause = cause
+		c.signalLocked()
+	}
+}
+
+// isEnding reports whether a reason to end is known.
+func (c *Conn) isEnding() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause != nil
+}
+
+// abort ends the connection without a close frame. The goroutine that reads closes it.
+func (c *Conn) abort(cause error) {
+	c.begin(cause)
+	if c.socket != nil {
+		c.socket.Close() // layers above can wait for a write
+		return
+	}
+	go c.conn.Close()
+}
+
+// Wake makes the goroutine of the connection call [Handler] Woken, as soon as no other method runs.
+// It never waits, and costs less than a goroutine of its own for what there is to do. After the
+// end of the connection, it does nothing.
+func (c *Conn) Wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.woken {
+		return
+	}
+	c.woken = true
+	if c.waiting {
+		c.waiting, c.deadline = false, -1
+		_ = c.reading().SetReadDeadline(c.began) // fails on a closed connection
+	}
+	c.signalLocked()
+}
+
+// WakeAt makes the goroutine of the connection call [Handler] Woken at a time, and replaces an
+// earlier call; the zero time is never. Only the methods of the handler can call it. It needs no
+// timer of its own.
+func (c *Conn) WakeAt(t time.Time) {
+	c.wakeAt = 0
+	if !t.IsZero() {
+		c.wakeAt = c.since(t)
+	}
+}
+
+// reading returns the layer whose read deadline ends a wait.
+func (c *Conn) reading() net.Conn {
+	if c.socket != nil {
+		return c.socket
+	}
+	return c.conn
+}
+
+// signalLocked wakes pause.
+func (c *Conn) signalLocked() {
+	select {
+	case c.signal <- struct{}{}:
+	default:
+	}
+}
+
+// takeWoken reports whether Wake was called since the last call.
+func (c *Conn) takeWoken() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	woken := c.woken
+	c.woken = false
+	return woken
+}
+
+// pause waits for d without reading, or until the connection ends. The deadlines of messages and
+// pings do not include the time.
+func (c *Conn) pause(d time.Duration) {
+	c.mu.Lock()
+	if c.signal == nil {
+		c.signal = make(chan struct{}, 1)
+	}
+	c.mu.Unlock()
+	began, timer := c.now(), time.NewTimer(d)
+	defer timer.Stop()
+	for isOver := false; !isOver && !c.isEnding(); {
+		if c.takeWoken() {
+			c.handler.Woken()
+		}
+		select {
+		case <-timer.C:
+			isOver = true
+		case <-c.signal:
+		}
+	}
+	c.heard = true
+	if c.messageBy != 0 {
+		c.messageBy += c.now() - began
+	}
+}

@@ -1,0 +1,464 @@
+package websocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// onTransports runs a test over each kind of connection.
+func onTransports(t *testing.T, f func(t *testing.T, transport string)) {
+	for _, transport := range transports {
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			f(t, transport)
+		})
+	}
+}
+
+func wantCloseError(t *testing.T, err error, want CloseError) {
+	t.Helper()
+	var got *CloseError
+	if !errors.As(err, &got) || *got != want {
+		t.Errorf("got %v, want %v", err, &want)
+	}
+}
+
+func TestMessages(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{})
+		c := s.dial(t)
+		h := <-handlers
+		c.send(frames(text("one"), clientFrame(fin|opBinary, "two"), clientFrame(fin|opPong, "three"), fragments(opText, "four", 1)))
+		for _, want := range []string{"1 one", "2 two", "pong three", "1 four"} {
+			if got := h.next(t); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		h.conn.Write(Text, []byte("head "), []byte("body"), nil)
+		c.wantFrame(fin|opText, "head body")
+		h.conn.Write(Binary)
+		c.wantFrame(fin|opBinary, "")
+		h.conn.Ping([]byte("ping"))
+		c.wantFrame(fin|opPing, "ping")
+		if err := h.conn.Ping(make([]byte, 126)); err == nil {
+			t.Error("a ping of 126 bytes was sent")
+		}
+	})
+}
+
+func TestClientCloses(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{})
+		c := s.dial(t)
+		h := <-handlers
+		c.send(closeFrame(4001, "bye"))
+		c.wantClose(4001)
+		wantCloseError(t, h.end(t), CloseError{4001, "bye", true})
+		if err := h.conn.Write(Text, nil); err == nil {
+			t.Error("a write after the end succeeded")
+		}
+		h.conn.Close(NormalClosure, "") // does nothing
+		h.conn.Wake()
+	})
+}
+
+func TestServerCloses(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{})
+		c := s.dial(t)
+		h := <-handlers
+		h.conn.Close(4000, strings.Repeat("é", 100))
+		h.conn.Close(4002, "later")
+		if err := h.conn.Write(Text, []byte("late")); err != ErrClosing {
+			t.Errorf("got %v, want ErrClosing", err)
+		}
+		first, payload, err := c.readFrame()
+		if want := closePayload(4000, strings.Repeat("é", 61)); err != nil || first != fin|opClose || payload != want {
+			t.Errorf("got %#x %q, %v; want %q", first, payload, err, want)
+		}
+		c.send(frames(text("dropped"), clientFrame(fin|opPing, "dropped"), closeFrame(4000, "")))
+		c.wantEnd()
+		wantCloseError(t, h.end(t), CloseError{4000, strings.Repeat("é", 100), false})
+		if len(h.events) > 0 {
+			t.Errorf("got %q after Close", h.next(t))
+		}
+	})
+}
+
+func TestCloseTimeout(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{CloseTimeout: 50 * time.Millisecond, PingInterval: time.Hour})
+		c := s.dial(t)
+		h := <-handlers
+		h.conn.Close(NormalClosure, "")
+		wantCloseError(t, h.end(t), CloseError{NormalClosure, "", false})
+		c.wantClose(NormalClosure)
+	})
+}
+
+// TestBrokenProtocol checks that a client that goes on after its mistake gets the close frame.
+func TestBrokenProtocol(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{})
+		c := s.dial(t)
+		h := <-handlers
+		c.send(frames(text("x"), clientFrame(fin|0x40|opText, "y"), []byte(strings.Repeat("z", 100<<10))))
+		if reason := c.wantClose(ProtocolError); !strings.Contains(reason, "rsv") {
+			t.Errorf("got the reason %q", reason)
+		}
+		c.conn.Close()
+		var got *CloseError
+		if err := h.end(t); !errors.As(err, &got) || got.Code != ProtocolError || got.Remote {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestMessageTooBig(t *testing.T) {
+	s, handlers := recordedServer(t, "plain", Config{MaxMessageBytes: 100}, func(h *recorder) { h.conn.SetMaxMessageBytes(10) })
+	c := s.dial(t)
+	h := <-handlers
+	c.send(text(strings.Repeat("x", 10)))
+	h.next(t)
+	c.send(text(strings.Repeat("x", 11)))
+	c.wantClose(MessageTooBig)
+}
+
+func TestConnectionBreaks(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{})
+		c := s.dial(t)
+		h := <-handlers
+		c.send(text("whole")[:4])
+		c.conn.Close()
+		if err := h.end(t); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("got %v, want the end of the stream", err)
+		}
+	})
+}
+
+func TestIncompleteMessageTimesOut(t *testing.T) {
+	for name, part := range map[string][]byte{
+		"header": text("x")[:1], "payload": text("xxx")[:7], "fragment": clientFrame(opText, "x"), "control": clientFrame(fin|opPing, "x")[:6],
+	} {
+		t.Run(name, func(t *testing.T) {
+			onTransports(t, func(t *testing.T, transport string) {
+				s, handlers := recordedServer(t, transport, Config{MessageTimeout: 50 * time.Millisecond})
+				c := s.dial(t)
+				<-handlers
+				c.send(part)
+				c.wantClose(PolicyViolation)
+			})
+		})
+	}
+}
+
+// TestTimeoutOfCompleteMessage checks that the deadline of a message ends with it.
+func TestTimeoutOfCompleteMessage(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		const timeout = 2 * time.Second
+		s := newTestServer(t, transport, Config{MessageTimeout: timeout}, echoHandler)
+		c := s.dial(t)
+		c.send(text("x")[:3])
+		c.send(text("x")[3:])
+		c.wantFrame(fin|opText, "x")
+		time.Sleep(timeout + timeout/10)
+		c.send(text("y"))
+		c.wantFrame(fin|opText, "y")
+	})
+}
+
+func TestPings(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{PingInterval: time.Second})
+		c := s.dial(t)
+		h := <-handlers
+		c.wantFrame(fin|opPing, "")
+		c.send(clientFrame(fin|opPong, ""))
+		if got := h.next(t); got != "pong " {
+			t.Errorf("got %q, want a pong", got)
+		}
+		for range maxMissedPings {
+			c.wantFrame(fin|opPing, "")
+		}
+		if err := h.end(t); err != ErrNoPong {
+			t.Errorf("got %v, want ErrNoPong", err)
+		}
+	})
+}
+
+func TestClientThatDoesNotRead(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{WriteTimeout: 100 * time.Millisecond})
+		s.dial(t)
+		h := <-handlers
+		payload := make([]byte, 1<<20)
+		for {
+			if err := h.conn.Write(Binary, payload); err != nil {
+				if err != ErrNotReading {
+					t.Errorf("got %v, want ErrNotReading", err)
+				}
+				break
+			}
+		}
+		if err := h.end(t); err != ErrNotReading {
+			t.Errorf("got %v, want ErrNotReading", err)
+		}
+	})
+}
+
+// TestConcurrentWrites checks that frames do not mix.
+func TestConcurrentWrites(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{})
+		c := s.dial(t)
+		h := <-handlers
+		var writers sync.WaitGroup
+		for i := range 4 {
+			writers.Go(func() {
+				for j := range 50 {
+					h.conn.Write(Text, fmt.Appendf(nil, "%d", i), []byte(strings.Repeat("x", 10*j)))
+				}
+			})
+		}
+		for range 200 {
+			if first, payload, err := c.readFrame(); err != nil || first != fin|opText || strings.Trim(payload[1:], "x") != "" {
+				t.Fatalf("got %#x %q, %v", first, payload, err)
+			}
+		}
+		writers.Wait()
+	})
+}
+
+func TestAllowDelaysReading(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		var asked atomic.Int64
+		var kinds [Close + 1]atomic.Int64
+		s, handlers := recordedServer(t, transport, Config{}, func(h *recorder) {
+			h.allow = func(k Kind) time.Duration {
+				if asked.Add(1)%2 == 1 {
+					return time.Millisecond
+				}
+				kinds[k].Add(1)
+				return 0
+			}
+		})
+		c := s.dial(t)
+		h := <-handlers
+		c.send(frames(fragments(opText, "abc", 1), clientFrame(fin|opBinary, "d"), clientFrame(fin|opPing, ""), clientFrame(fin|opPong, ""), closeFrame(1000, "")))
+		c.wantClose(1000)
+		wantCloseError(t, h.end(t), CloseError{1000, "", true})
+		for k, want := range map[Kind]int64{Text: 1, Binary: 1, Fragment: 2, Ping: 1, Pong: 1, Close: 1} {
+			if got := kinds[k].Load(); got != want {
+				t.Errorf("kind %d was allowed %d times, want %d", k, got, want)
+			}
+		}
+	})
+}
+
+// TestPauseEnds checks that what ends a connection does not wait for its handler to allow a frame,
+// and that Woken is called meanwhile.
+func TestPauseEnds(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		paused := make(chan bool, 1)
+		s, handlers := recordedServer(t, transport, Config{CloseTimeout: time.Millisecond}, func(h *recorder) {
+			h.allow = func(Kind) time.Duration {
+				paused <- true
+				return time.Hour
+			}
+		})
+		c := s.dial(t)
+		h := <-handlers
+		c.send(text("x"))
+		<-paused
+		h.conn.Wake()
+		if got := h.next(t); got != "woken" {
+			t.Errorf("got %q", got)
+		}
+		h.conn.Close(NormalClosure, "")
+		h.end(t)
+	})
+}
+
+func TestWake(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{PingInterval: time.Hour})
+		c := s.dial(t)
+		h := <-handlers
+		for range 100 {
+			h.conn.Wake()
+			h.next(t)
+		}
+		c.send(text("x"))
+		for got := h.next(t); got != "1 x"; got = h.next(t) {
+		}
+	})
+}
+
+// TestWakeIsNotLost wakes a connection from many goroutines while messages arrive.
+func TestWakeIsNotLost(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		var pending, done atomic.Int64
+		all := make(chan bool)
+		const total = 4 * 500
+		s, handlers := recordedServer(t, transport, Config{}, func(h *recorder) {
+			h.echo = true
+			h.onWake = func() {
+				if done.Add(pending.Swap(0)) == total {
+					close(all)
+				}
+			}
+		})
+		c := s.dial(t)
+		h := <-handlers
+		for range 4 {
+			go func() {
+				for range 500 {
+					pending.Add(1)
+					h.conn.Wake()
+				}
+			}()
+		}
+		go func() {
+			for range 200 {
+				c.send(text("x"))
+			}
+		}()
+		for range 200 {
+			c.wantFrame(fin|opText, "x")
+		}
+		select {
+		case <-all:
+		case <-time.After(testTimeout):
+			t.Errorf("%d of %d were handled, %d are left", done.Load(), total, pending.Load())
+		}
+	})
+}
+
+func TestWakeAt(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		woken := make(chan time.Duration, 10)
+		var began time.Time
+		s, handlers := recordedServer(t, transport, Config{}, func(h *recorder) {
+			began = time.Now()
+			h.conn.WakeAt(began.Add(time.Hour))
+			h.conn.WakeAt(time.Time{})
+			h.conn.WakeAt(began.Add(30 * time.Millisecond))
+			h.onWake = func() { woken <- time.Since(began) }
+		})
+		s.dial(t)
+		<-handlers
+		select {
+		case after := <-woken:
+			if after < 30*time.Millisecond {
+				t.Errorf("woken after %v", after)
+			}
+		case <-time.After(testTimeout):
+			t.Error("not woken")
+		}
+	})
+}
+
+// bufferHandler accounts for incomplete messages.
+type bufferHandler struct {
+	*recorder
+	max, used atomic.Int64
+}
+
+func (h *bufferHandler) Buffer(more int) bool {
+	used := h.used.Add(int64(more))
+	if more > 0 && used > h.max.Load() {
+		h.used.Add(-int64(more))
+		return false
+	}
+	return true
+}
+
+func TestBuffering(t *testing.T) {
+	handlers := make(chan *bufferHandler, 1)
+	s := newTestServer(t, "plain", Config{}, func(c *Conn) Handler {
+		h := &bufferHandler{recorder: newRecorder(c)}
+		h.max.Store(100 << 10)
+		handlers <- h
+		return h
+	})
+	c := s.dial(t)
+	h := <-handlers
+	c.send(text(strings.Repeat("x", 60<<10)))
+	h.next(t)
+	c.send(text("x"))
+	h.next(t)
+	if used := h.used.Load(); used != 0 {
+		t.Errorf("%d bytes are used after the message", used)
+	}
+	go c.conn.Write(text(strings.Repeat("x", 300<<10)))
+	c.wantClose(TryAgainLater)
+	c.conn.Close()
+	h.end(t)
+	if used := h.used.Load(); used != 0 {
+		t.Errorf("%d bytes are used after the end", used)
+	}
+}
+
+func TestPanicEndsConnection(t *testing.T) {
+	s, handlers := recordedServer(t, "plain", Config{}, func(h *recorder) {
+		h.allow = func(Kind) time.Duration { panic("test of a panic") }
+	})
+	c := s.dial(t)
+	h := <-handlers
+	c.send(text("x"))
+	c.wantClose(InternalError)
+	wantCloseError(t, h.end(t), CloseError{InternalError, "", false})
+}
+
+func TestConnsClose(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{})
+		var clients []*testClient
+		for range 3 {
+			clients = append(clients, s.dial(t))
+			<-handlers
+		}
+		if n := s.conns.Len(); n != 3 {
+			t.Errorf("got %d connections, want 3", n)
+		}
+		s.conns.Close(GoingAway, "stopping")
+		clients = append(clients, s.dial(t)) // one that is late
+		for _, c := range clients {
+			c.send(closeFrame(GoingAway, ""))
+			c.wantClose(GoingAway)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
+		defer cancel()
+		if err := s.conns.Wait(ctx); err != nil || s.conns.Len() != 0 {
+			t.Errorf("got %v with %d connections left", err, s.conns.Len())
+		}
+	})
+}
+
+func TestConnsWaitAborts(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{})
+		c := s.dial(t)
+		h := <-handlers
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := s.conns.Wait(ctx); err != context.Canceled {
+			t.Errorf("got %v", err)
+		}
+		if err := h.end(t); err != errAborted {
+			t.Errorf("got %v, want errAborted", err)
+		}
+		if _, _, err := c.readFrame(); err == nil || errors.Is(err, net.ErrClosed) {
+			t.Errorf("got %v, want the end of the connection", err)
+		}
+	})
+}

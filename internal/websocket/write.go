@@ -1,0 +1,157 @@
+package websocket
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"inbox/internal/netconn"
+
+	"github.com/gobwas/ws"
+)
+
+// frameBuffer is where a frame is put together, so that one write sends it.
+type frameBuffer struct {
+	bytes   []byte
+	scratch [ws.MaxHeaderSize]byte
+}
+
+// maxPooledBytes bounds the buffers that are reused.
+const maxPooledBytes = 16 << 10
+
+var frameBuffers = sync.Pool{New: func() any { return new(frameBuffer) }}
+
+// Write appends, for [ws.WriteHeaderBuffer].
+func (b *frameBuffer) Write(p []byte) (int, error) {
+	b.bytes = append(b.bytes, p...)
+	return len(p), nil
+}
+
+func (b *frameBuffer) release() {
+	if cap(b.bytes) <= maxPooledBytes {
+		frameBuffers.Put(b)
+	}
+}
+
+// build makes a frame of the parts.
+func (b *frameBuffer) build(op ws.OpCode, parts [][]byte) {
+	b.bytes = b.bytes[:0]
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	// The buffer has room and no write to it fails.
+	_ = ws.WriteHeaderBuffer(b, ws.Header{Fin: true, OpCode: op, Length: int64(n)}, b.scratch[:])
+	for _, p := range parts {
+		b.bytes = append(b.bytes, p...)
+	}
+}
+
+// Write sends a message, a Text or a Binary, that consists of the parts. It returns when the
+// kernel has accepted it, and waits for writes of other goroutines. A Text must be valid UTF-8.
+// After an error, which is [ErrNotReading] if the client does not read and [ErrClosing] after
+// Close, the connection ends.
+func (c *Conn) Write(kind Kind, parts ...[]byte) error {
+	op := ws.OpText
+	if kind == Binary {
+		op = ws.OpBinary
+	}
+	return c.writeFrame(op, parts...)
+}
+
+// Ping sends a ping with a payload of 125 bytes or less, whose pong [Handler] Pong is called with.
+// Pings of the server itself have no payload.
+func (c *Conn) Ping(payload []byte) error {
+	if len(payload) > ws.MaxControlFramePayloadSize {
+		return errors.New("websocket: the payload of a ping is too large")
+	}
+	return c.writeFrame(ws.OpPing, payload)
+}
+
+// Close sends a close frame, unless one was sent, and returns. The connection is closed when the
+// client has sent its own, or after [Config.CloseTimeout]. What arrives until then is dropped. The
+// reason is cut to 123 bytes.
+func (c *Conn) Close(code uint16, reason string) {
+	c.begin(&CloseError{Code: code, Reason: reason})
+	c.sendClose(code, reason)
+}
+
+// fail closes a connection whose client broke the protocol. What follows is not parsed, so the end
+// of the stream tells the client to close, as the answer to its close frame otherwise does.
+func (c *Conn) fail(broken *CloseError) {
+	c.dropping = true
+	c.parser.message = nil
+	c.begin(broken)
+	c.sendClose(broken.Code, broken.Reason)
+	if half, ok := netconn.Find[interface{ CloseWrite() error }](c.conn); ok {
+		_ = half.CloseWrite() // an error is that of a closed connection
+	}
+}
+
+// sendClose sends a close frame, unless one was sent, and sets the deadline of the client's.
+func (c *Conn) sendClose(code uint16, reason string) {
+	c.limitClosing()
+	var payload []byte
+	if code != NoStatus {
+		payload = binary.BigEndian.AppendUint16(nil, code)
+		payload = append(payload, cutReason(reason)...)
+	}
+	_ = c.writeFrame(ws.OpClose, payload) // an error ends the connection
+}
+
+// cutReason returns as much of a reason as fits into a close frame.
+func cutReason(reason string) string {
+	const most = ws.MaxControlFramePayloadSize - 2
+	if len(reason) <= most {
+		return reason
+	}
+	return strings.ToValidUTF8(reason[:most], "")
+}
+
+// limitClosing sets when the connection is closed at the latest.
+func (c *Conn) limitClosing() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closeBy != 0 {
+		return
+	}
+	c.closeBy = c.now() + c.config.CloseTimeout
+	if c.deadline > 0 && c.deadline <= c.closeBy {
+		return
+	}
+	c.deadline = c.closeBy
+	_ = c.reading().SetReadDeadline(c.began.Add(c.closeBy)) // fails on a closed connection
+}
+
+// writeFrame sends one frame with one write.
+func (c *Conn) writeFrame(op ws.OpCode, parts ...[]byte) error {
+	b := frameBuffers.Get().(*frameBuffer)
+	defer b.release()
+	b.build(op, parts)
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.closeSent {
+		return ErrClosing
+	}
+	c.closeSent = op == ws.OpClose
+	return c.write(b.bytes)
+}
+
+func (c *Conn) write(p []byte) error {
+	if c.config.WriteTimeout > 0 {
+		_ = c.conn.SetWriteDeadline(time.Now().Add(c.config.WriteTimeout)) // fails on a closed connection, as the write will
+		defer c.conn.SetWriteDeadline(time.Time{})
+	}
+	_, err := c.conn.Write(p)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = ErrNotReading
+	}
+	c.abort(err)
+	return err
+}
