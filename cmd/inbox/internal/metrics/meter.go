@@ -33,13 +33,21 @@ const (
 	routeHealth
 	routeReady
 	routeAddresses
-	routePages
+	RoutePages    // and all other paths
 	RouteRedirect // all requests on port 80
+
+	// Those of -compat.
+
+	RoutePeerJSSocket
+	RoutePeerJSInfo
+	RoutePeerJSID
+	RoutePeerJSPeers
 )
 
 // routeNames are the labels.
 var routeNames = [...]string{
 	"GET /inbox", "GET /inbox (SSE)", "POST /inbox", "POST /inbox/ack", "DELETE /inbox", "/inbox", "/ice", "/healthz", "/readyz", "/addresses", "pages", "port 80",
+	"/peerjs", "/peerjs/", "/KEY/id", "/KEY/peers",
 }
 
 // String returns the label of a route.
@@ -75,7 +83,7 @@ func (p *Routes) Of(r *http.Request) Route {
 	case p.Addresses:
 		return routeAddresses
 	}
-	return routePages
+	return RoutePages
 }
 
 const (

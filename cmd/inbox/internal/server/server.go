@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"time"
 
+	"inbox/cmd/inbox/internal/compat"
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
@@ -64,6 +65,7 @@ type server struct {
 	addresses *addresses
 	mailboxes *mailboxes
 	handler   *inbox.Handler
+	compat    *compat.Protocols
 	limits    *limits.Limits
 	certs     *tlsmgr.Manager // nil over plain HTTP
 	meters    *meters
@@ -119,6 +121,7 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	}
 	s.health = newHealth(s.mailboxes.shared, s.certs)
 	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits, s.relay, log)
+	s.compat = newCompat(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.limits, log)
 	if bound.metrics != nil {
 		s.operator = s.newOperator(stateDir)
 	}
@@ -154,7 +157,7 @@ func (s *server) buildEndpoints(bound sockets) error {
 	}
 	layers := stack{
 		domains: s.cfg.Domains, timeouts: s.timeouts, certs: s.certs, limits: s.limits, meter: s.meters.requests,
-		allowOrigin: s.handler.AllowOrigin, proxies: proxies, isForAnyHost: s.isForAnyHost, http2Refuser: s.http2Refuser,
+		allowOrigin: s.handler.AllowOrigin, compat: s.compat, proxies: proxies, isForAnyHost: s.isForAnyHost, http2Refuser: s.http2Refuser,
 	}
 	errorLog := s.errorLog.Logger()
 	var tlsConfig *tls.Config
@@ -162,7 +165,7 @@ func (s *server) buildEndpoints(bound sockets) error {
 		tlsConfig = s.certs.TLSConfig()
 		tlsConfig.VerifyConnection = s.meters.handshakes.Count
 	}
-	h := layers.mainHandler(newRoutes(s.handler, s.health, s.addresses, pages))
+	h := layers.mainHandler(newRoutes(s.handler, s.health, s.addresses, s.compat.Handler(pages)))
 	s.main = &endpoint{socket: bound.main, server: newMainServer(s.cfg, s.timeouts, h, errorLog)}
 	s.main.listener, s.main.probe = wrapListener(bound.main, s.limits, proxies, tlsConfig != nil)
 	var serveTURN func(net.Conn)
@@ -212,7 +215,7 @@ func (s *server) metricsSources() metrics.Sources {
 		Mailboxes: s.mailboxes.stats, Claims: s.handler.Claims, Receivers: s.handler.Receivers,
 		Refusals: s.refusals,
 		Limits:   s.limits, Errors: s.errorLog,
-		Collectors: []prometheus.CollectorFunc{metrics.CollectRestored(s.mailboxes.restored), s.meters.requests.Collect},
+		Collectors: []prometheus.CollectorFunc{metrics.CollectRestored(s.mailboxes.restored), s.meters.requests.Collect, s.compat.Collect},
 	}
 	if s.mailboxes.shared != nil {
 		sources.Collectors = append(sources.Collectors, s.meters.store.Collector(s.mailboxes.shared))
@@ -310,6 +313,16 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		c.TURN, c.OnDelete = relay.servers, relay.ownerDeleted
 	}
 	return inbox.NewHandler(c)
+}
+
+// newCompat returns the protocols of -compat.
+func newCompat(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, clients *conn.ClientResolver,
+	lim *limits.Limits, log *slog.Logger) *compat.Protocols {
+	return compat.New(compat.Config{
+		Protocols: cfg.Compat, Store: store, Shared: cfg.Store != nil, Secret: deriveKey(key, "compat"), Origins: cfg.Origins,
+		MaxBodyBytes: cfg.MaxBodyBytes, MaxQueuedBytes: cfg.Mailboxes.MaxQueuedBytes,
+		BodyTimeout: t.Body, WriteTimeout: t.Write, Clients: clients, Limits: lim, Log: log,
+	})
 }
 
 // openPages returns the handler of the built-in pages or of a directory.
