@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestParseFrame(t *testing.T) {
@@ -79,6 +80,9 @@ func FuzzParseFrame(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
+		if !utf8.Valid(text) {
+			return // no text of a WebSocket
+		}
 		f := parseFrame(text)
 		var object map[string]json.RawMessage
 		if err := json.Unmarshal(text, &object); err != nil || object == nil {

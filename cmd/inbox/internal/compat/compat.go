@@ -31,6 +31,8 @@ type Config struct {
 	Origins []string
 	// MaxBodyBytes bounds a message of a mailbox, and MaxQueuedBytes all that wait.
 	MaxBodyBytes, MaxQueuedBytes int64
+	// Mailboxes are the limits of mailboxes, which topics have too.
+	Mailboxes inbox.Limits
 	// BodyTimeout and WriteTimeout bound how long a frame is on its way.
 	BodyTimeout, WriteTimeout time.Duration
 	Clients                   *conn.ClientResolver
@@ -41,6 +43,7 @@ type Config struct {
 // constructors make the protocols of -compat.
 var constructors = map[string]func(Config) protocol{
 	"peerjs": newPeerJS,
+	"topics": newTopics,
 }
 
 // handler is the handler of a protocol. Its connections outlive their requests.
@@ -62,6 +65,8 @@ type protocol struct {
 	// route returns the route of a path, and whether the handler serves it.
 	route   func(path string) (metrics.Route, bool)
 	sockets func() metrics.Sockets
+	// collect sends further metrics; nil without any.
+	collect prometheus.CollectorFunc
 }
 
 // Protocols are those that are served. The zero value serves none.
@@ -146,5 +151,8 @@ func (p *Protocols) Wait(ctx context.Context) error {
 func (p *Protocols) Collect(m chan<- prometheus.Metric) {
 	for _, served := range p.served {
 		metrics.CollectSockets(m, served.name, served.sockets())
+		if served.collect != nil {
+			served.collect(m)
+		}
 	}
 }

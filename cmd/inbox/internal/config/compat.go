@@ -9,7 +9,7 @@ import (
 )
 
 // compatProtocols are the values of -compat.
-var compatProtocols = []string{"peerjs"}
+var compatProtocols = []string{"peerjs", "topics"}
 
 // resolveCompat reads the list of protocols. Case does not count.
 func (r *resolver) resolveCompat() error {

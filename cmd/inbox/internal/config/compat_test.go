@@ -15,7 +15,7 @@ func TestCompat(t *testing.T) {
 		{"", nil, ""},
 		{"peerjs", []string{"peerjs"}, ""},
 		{" PeerJS , peerjs,", []string{"peerjs"}, ""},
-		{"peer-js", nil, `-compat "peer-js" (from command line): "peer-js" is not a protocol that is served: must be a list of peerjs; did you mean peerjs?`},
+		{"peer-js", nil, `-compat "peer-js" (from command line): "peer-js" is not a protocol that is served: must be a list of peerjs, topics; did you mean peerjs?`},
 		{"peerjs,irc", nil, `"irc" is not a protocol that is served: must be a list of peerjs`},
 	} {
 		o, err := Parse([]string{"-compat", row.value}, nil)

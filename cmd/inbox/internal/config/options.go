@@ -113,7 +113,7 @@ func (o *Options) servingFlags() *flag.FlagSet {
 		"stun: URLs, or the path of a JSON file with an array of {urls, username, credential}, which turn: "+
 		"URLs require")
 	fs.StringVar(&o.compat, "compat", "", "comma-separated `protocols` of other clients to serve: peerjs for those of "+
-		"PeerJS, at / and /peerjs/; they need no change but the host")
+		"PeerJS, at / and /peerjs/; topics for those of y-webrtc and Trystero, at /topics; they need no change but the host")
 	return fs
 }
 

@@ -42,12 +42,13 @@ const (
 	RoutePeerJSInfo
 	RoutePeerJSID
 	RoutePeerJSPeers
+	RouteTopics
 )
 
 // routeNames are the labels.
 var routeNames = [...]string{
 	"GET /inbox", "GET /inbox (SSE)", "POST /inbox", "POST /inbox/ack", "DELETE /inbox", "/inbox", "/ice", "/healthz", "/readyz", "/addresses", "pages", "port 80",
-	"/peerjs", "/peerjs/", "/KEY/id", "/KEY/peers",
+	"/peerjs", "/peerjs/", "/KEY/id", "/KEY/peers", "/topics",
 }
 
 // String returns the label of a route.

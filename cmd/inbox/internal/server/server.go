@@ -320,7 +320,7 @@ func newCompat(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, cl
 	lim *limits.Limits, log *slog.Logger) *compat.Protocols {
 	return compat.New(compat.Config{
 		Protocols: cfg.Compat, Store: store, Shared: cfg.Store != nil, Secret: deriveKey(key, "compat"), Origins: cfg.Origins,
-		MaxBodyBytes: cfg.MaxBodyBytes, MaxQueuedBytes: cfg.Mailboxes.MaxQueuedBytes,
+		MaxBodyBytes: cfg.MaxBodyBytes, MaxQueuedBytes: cfg.Mailboxes.MaxQueuedBytes, Mailboxes: cfg.Mailboxes,
 		BodyTimeout: t.Body, WriteTimeout: t.Write, Clients: clients, Limits: lim, Log: log,
 	})
 }
