@@ -117,6 +117,8 @@ var wrongInputs = []wrongInput{
 	{envFile: "# x\nINBOX_RATE = 5", option: "INBOX_RATE", source: "FILE:2: ", rule: "without a blank before ="},
 	{envFile: "INBOX-RATE=5", option: "INBOX-RATE", source: "FILE:1: ", rule: "is no variable name"},
 	{envFile: "INBOX_RATE", option: "INBOX_RATE", source: "FILE:1: ", rule: "has no value", nearest: "INBOX_NAME=value"},
+	{envFile: "INBOX_EMAIL=\"me@a.example\nINBOX_RATE=5", option: "INBOX_EMAIL", source: "FILE:1: ", rule: "the closing quotation mark is missing"},
+	{envFile: "\ufeffINBOX_RATE=5", option: "", source: "FILE:1: ", rule: "byte order mark"},
 	{envFile: "INBOX_RATE=forty", option: `-rate "forty"`, source: "(from FILE:1)", rule: "must be a whole number from 0"},
 	{args: "config", envFile: "\nINBOX_DOMIAN=a.example", option: "INBOX_DOMIAN", source: "(from FILE:2)", rule: "unknown environment variable", nearest: "INBOX_DOMAIN?", warning: true},
 }

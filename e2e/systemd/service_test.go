@@ -68,7 +68,7 @@ func install(m *machine) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.run("sh", "-euc", "cd /root/clone\n"+docCommands(m.t, "for other machines end in `-arm64` and `-armv7`:"))
+	m.run("sh", "-euc", "cd /root/clone\n"+docCommands(m.t, "`amd64` by `arm64` or `armv7`:"))
 	if out := m.run("grep", "^INBOX", envFile); out != "INBOX_DOMAIN=example.org\nINBOX_EMAIL=me@example.org\n" {
 		m.t.Errorf("got options %q, want domain and email of docs/install.md", out)
 	}

@@ -96,9 +96,10 @@ the listener of -metrics-bind, which a server without that option does not have.
 The exit code is 0 if the server answers, 1 if it does not, and 2 without
 -metrics-bind.
 
-With the options of the service:
+Without options, it asks the server that runs on this machine, or else the
+installed service. With the options of another one:
 
-  inbox status -env-file /etc/inbox/inbox.env
+  inbox status -metrics-bind 127.0.0.1:9092
 
 Colours are used on a terminal only, and not if NO_COLOR is set. A browser shows
 the same at the address of -metrics-bind, and a script reads it there at
