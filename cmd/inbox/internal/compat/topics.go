@@ -35,7 +35,7 @@ func newTopics(c Config) protocol {
 	if c.Shared {
 		config.Unavailable = "It shares its mailboxes with other servers, and topics are in the memory of one server. " +
 			"Its operator can run another one without -store for them."
-		c.Log.Warn(topicsPath + " answers 503: topics are in the memory of one server, and -store is for several; " +
+		c.Log.Warn("/topics answers 503: topics are in the memory of one server, and -store is for several; " +
 			"run a server without -store for them")
 	}
 	h := topics.NewHandler(config)
