@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -118,12 +119,9 @@ func (h *Handler) open(r *http.Request, s *session) (inbox.Claim, error) {
 	if !errors.Is(err, inbox.ErrNoInbox) {
 		return c, err
 	}
-	if err := h.Guard.Allow(r, inbox.NewName, name); err != nil {
-		return c, errManyIDs
-	}
-	reserved, err := h.Guard.Reserve(r, inbox.NewName, name)
+	reserved, err := h.reserveID(r, name)
 	if err != nil {
-		return c, errManyIDs
+		return c, err
 	}
 	if reserved {
 		defer h.Guard.Release(r, inbox.NewName, name)
@@ -133,6 +131,27 @@ func (h *Handler) open(r *http.Request, s *session) (inbox.Claim, error) {
 		h.Guard.Record(r, inbox.NewName, name)
 	}
 	return c, err
+}
+
+// reserveID waits until the client can claim one more id, as an ERROR would destroy its peer.
+func (h *Handler) reserveID(r *http.Request, name string) (reserved bool, err error) {
+	for by := time.Now().Add(h.timing.id); ; {
+		if err = h.Guard.Allow(r, inbox.NewName, name); err == nil {
+			reserved, err = h.Guard.Reserve(r, inbox.NewName, name)
+		}
+		switch {
+		case err == nil:
+			return reserved, nil
+		case r.Context().Err() != nil:
+			return false, r.Context().Err()
+		case time.Now().After(by):
+			return false, errManyIDs
+		}
+		select {
+		case <-time.After(retryEvery):
+		case <-r.Context().Done():
+		}
+	}
 }
 
 var (

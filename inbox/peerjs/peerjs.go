@@ -84,10 +84,12 @@ type timing struct {
 	absent time.Duration // for which frames wait for an id that is not claimed
 	ask    time.Duration // for another node, which waits for a connection
 	ack    time.Duration // for which a client can be silent that has to acknowledge a frame
+	id     time.Duration // for the turn to claim a new id
 }
 
 var defaultTiming = timing{
 	grace: 20 * time.Second, probe: 2 * time.Second, absent: 5 * time.Second, ask: 3500 * time.Millisecond, ack: 15 * time.Second,
+	id: 15 * time.Second,
 }
 
 // Handler serves the protocol. Make one with [New]. All methods can be called concurrently.

@@ -17,7 +17,7 @@ func newPeerJS(c Config) protocol {
 		MaxMessageBytes: int(max(c.MaxBodyBytes, peerjs.MinMessageBytes)), MaxWaitingBytes: c.MaxQueuedBytes,
 		MessageTimeout: c.BodyTimeout, WriteTimeout: c.WriteTimeout,
 		Payer: c.Clients.Payer, ClientFields: c.Clients.Fields(),
-		Guard: c.Limits.Guard, Enter: c.Limits.Polls.Enter, Throttle: c.Limits.Requests.Delay, Logger: c.Log,
+		Guard: c.Limits.IDs, Enter: c.Limits.Polls.Enter, Throttle: c.Limits.Requests.Delay, Logger: c.Log,
 	})
 	return protocol{
 		handler: h,
