@@ -37,7 +37,7 @@ async function waitForLines(page, done, timeout = 60_000) {
     if (done(lines)) return;
     await new Promise(resolve => setTimeout(resolve, 50));
   }
-  assert.fail(`timeout, the page has ${JSON.stringify(lines)}`);
+  assert.fail(`timeout, the page has ${JSON.stringify(lines)}, its peers are ${await call(page, 'state')}`);
 }
 
 /** @param {string[]} want */
