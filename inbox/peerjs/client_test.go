@@ -239,13 +239,11 @@ func (c *client) leave() {
 // hangUp ends the connection without a close frame.
 func (c *client) hangUp() { c.conn.Close() }
 
-// awaitLost waits until the server has noticed that the line of an id is lost.
+// awaitLost waits until the server has noticed that the connection of an id has ended.
 func (s *testServer) awaitLost(id string) {
 	s.t.Helper()
 	s.await("the loss of "+id, func() bool {
-		s.mu.Lock()
-		holder := s.holders[id]
-		s.mu.Unlock()
+		holder := s.holder(id)
 		return holder == nil || !holder.owner().lost.IsZero()
 	})
 }
@@ -253,11 +251,13 @@ func (s *testServer) awaitLost(id string) {
 // awaitFree waits until an id has no holder.
 func (s *testServer) awaitFree(id string) {
 	s.t.Helper()
-	s.await("the end of "+id, func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.holders[id] == nil
-	})
+	s.await("the end of "+id, func() bool { return s.holder(id) == nil })
+}
+
+func (s *testServer) holder(id string) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holders[id]
 }
 
 func (s *testServer) await(what string, isDone func() bool) {

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"inbox/inbox"
@@ -16,23 +17,24 @@ type verdict byte
 
 const (
 	taken   verdict = iota // the holder keeps it
-	resumed                // the newcomer is the holder, and gets its mail
-	freed                  // it was released, and can be claimed
-	unknown                // nobody answers for it
+	resumed                // the newcomer gets it, with what waits for it
+	freed                  // the newcomer gets it, without that
+	unknown                // the holder was not asked, or does not answer
 )
 
 // ownership is who has an id.
 type ownership struct {
 	token inbox.Key
-	payer string // empty: none
-	lost  time.Time
+	payer string    // empty: none
+	lost  time.Time // when the connection ended; zero while it is not known to have
+	left  bool      // by a close frame
 }
 
 // decide returns the verdict for a newcomer without asking the holder's connection: unknown, if that
-// decides. Lost is zero for a line that is not known to be lost.
+// decides.
 func (o ownership) decide(token inbox.Key, payer string, grace time.Duration) verdict {
 	switch {
-	case subtle.ConstantTimeCompare(o.token[:], token[:]) == 1:
+	case o.left, subtle.ConstantTimeCompare(o.token[:], token[:]) == 1:
 		return resumed
 	case o.lost.IsZero():
 		return unknown
@@ -147,12 +149,15 @@ func (h *Handler) contest(r *http.Request, s, holder *session) error {
 		return errIDTaken
 	case !h.replace(holder, s):
 		return errAgain
-	case v == resumed:
-		s.resume(holder)
-		return h.watch(s)
 	}
-	h.evict(holder)
-	err := h.acquireFree(r, s)
+	s.inherit(holder)
+	err := error(nil)
+	if v == freed {
+		err = h.skipMail(r.Context(), s)
+	}
+	if err == nil {
+		err = h.watch(s)
+	}
 	if err != nil {
 		h.remove(s)
 	}
@@ -201,11 +206,22 @@ func (h *Handler) contestClaim(r *http.Request, s *session) error {
 	case v == taken:
 		return errIDTaken
 	case v == freed:
-		if err := h.release(r.Context(), s.claim, 0); err != nil && !errors.Is(err, inbox.ErrClaimEnded) {
-			return err
-		}
+		return h.skipMail(r.Context(), s)
+	}
+	return nil
+}
+
+// skipMail moves a session behind what waits for its id, which is not for it.
+func (h *Handler) skipMail(ctx context.Context, s *session) error {
+	unread, last, err := h.unread(ctx, s.claim, s.acked)
+	if errors.Is(err, inbox.ErrClaimEnded) {
 		return errAgain
 	}
+	if err != nil {
+		return err
+	}
+	h.expireAll(ctx, s.claim, unread)
+	s.acked, s.written, s.discard = last, last, last > 0
 	return nil
 }
 
@@ -238,7 +254,6 @@ func (h *Handler) watch(s *session) error {
 	case errors.Is(err, inbox.ErrClaimEnded), errors.Is(err, inbox.ErrSuperseded):
 		err = errAgain
 	}
-	h.remove(s)
 	return err
 }
 
@@ -250,58 +265,103 @@ func (h *Handler) fail(s *session) {
 
 // lose keeps the id of a session whose line is lost for a while. While the server stops, the claim
 // stays for the next process.
-func (h *Handler) lose(s *session) {
+func (h *Handler) lose(s *session) { h.keep(s, h.timing.grace, false) }
+
+// vacate keeps the mailbox of a client that has left, for everyone who wants the id: the client can
+// have left in order to come back, and what is sent meanwhile waits as for an absent id.
+func (h *Handler) vacate(s *session) { h.keep(s, h.timing.absent, true) }
+
+func (h *Handler) keep(s *session, d time.Duration, left bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.stopping.Load() || h.holders[s.id] != s {
 		s.leaveClaim()
 		return
 	}
-	s.setLost(time.AfterFunc(h.timing.grace, func() { h.evictLost(s) }))
+	s.setLost(time.AfterFunc(d, func() { h.evict(s) }), left)
 }
 
-// evictLost frees the id of a line that was lost and did not come back.
-func (h *Handler) evictLost(s *session) {
-	if !h.stopping.Load() && h.remove(s) {
-		h.evict(s)
-	}
-}
-
-// evict frees the id of a session that is no longer its holder.
+// evict frees the id of a session whose time is over.
 func (h *Handler) evict(s *session) {
+	if h.stopping.Load() || !h.remove(s) {
+		return
+	}
 	s.detach()
+	ctx, cancel := context.WithTimeout(h.ctx, releaseTimeout)
+	defer cancel()
 	acked, _ := s.progress()
-	h.releaseLater(s.claim, acked)
+	unread, _, err := h.unread(ctx, s.claim, acked)
+	if err == nil {
+		err = h.Store.Close(ctx, s.claim)
+	}
+	h.logFailure(err)
+	switch {
+	case err != nil || len(unread) == 0:
+	case s.owner().left:
+		h.forward(s, unread)
+	default:
+		h.expireAll(ctx, s.claim, unread)
+	}
 }
 
 // releaseTimeout bounds the steps that free an id.
 const releaseTimeout = 10 * time.Second
 
-func (h *Handler) releaseLater(c inbox.Claim, after uint64) {
-	ctx, cancel := context.WithTimeout(h.ctx, releaseTimeout)
-	defer cancel()
-	err := h.release(ctx, c, after)
-	if err != nil && !errors.Is(err, inbox.ErrClaimEnded) && !errors.Is(err, inbox.ErrStopping) && !errors.Is(err, inbox.ErrStoreUnavailable) {
-		h.Logger.Error("free an id of PeerJS", "err", err)
+func (h *Handler) logFailure(err error) {
+	for _, known := range [...]error{nil, inbox.ErrClaimEnded, inbox.ErrStopping, inbox.ErrStoreUnavailable, context.Canceled} {
+		if errors.Is(err, known) {
+			return
+		}
+	}
+	h.Logger.Error("free an id of PeerJS", "err", err)
+}
+
+// unread returns the messages above an ID that their sender has to know the fate of, and the ID of
+// the last message.
+func (h *Handler) unread(ctx context.Context, c inbox.Claim, after uint64) (unread []inbox.Message, last uint64, err error) {
+	last = after
+	err = h.eachMessage(ctx, c, after, func(m inbox.Message) {
+		last = m.ID
+		if typeOf(m.Body).waits() {
+			unread = append(unread, m)
+		}
+	})
+	return unread, last, err
+}
+
+// expireAll tells each sender of messages once that the peer is gone.
+func (h *Handler) expireAll(ctx context.Context, c inbox.Claim, unread []inbox.Message) {
+	id, told := strings.TrimPrefix(c.Name, mailbox("")), map[string]bool{}
+	for _, m := range unread {
+		if told[m.From] {
+			continue
+		}
+		told[m.From] = true
+		body := appendFrame(nil, expire, quote(id), m.From, nil)
+		_, _ = h.Store.Put(ctx, mailbox(m.From), inbox.Message{From: id, Body: body, Payer: m.Payer}, 0) // it can be gone too
 	}
 }
 
-// release frees an id. The senders of what was not received, which are the messages above after,
-// learn that their peer is gone.
-func (h *Handler) release(ctx context.Context, c inbox.Claim, after uint64) error {
-	told := map[string]bool{}
-	err := h.eachMessage(ctx, c, after, func(m inbox.Message) {
-		if typeOf(m.Body).waits() && !told[m.From] {
-			told[m.From] = true
-			id := c.Name[len(mailbox("")):]
-			body := appendFrame(nil, expire, quote(id), m.From, nil)
-			_, _ = h.Store.Put(ctx, mailbox(m.From), inbox.Message{From: id, Body: body, Payer: m.Payer}, 0) // it can be gone too
-		}
-	})
-	if err != nil {
-		return err
+// forward sends messages again, in their order, as soon as their recipient is there. What has waited
+// in vain expires.
+func (h *Handler) forward(s *session, unread []inbox.Message) {
+	var held charge
+	usage := inbox.Usage{Inboxes: 1}
+	for _, m := range unread {
+		usage.Bytes += int64(len(m.Body))
 	}
-	return h.Store.Close(ctx, c)
+	if h.waiting.take(&held, s.payer, usage) {
+		defer h.waiting.giveAll(&held)
+		for len(unread) > 0 {
+			m := unread[0]
+			m.ID = 0
+			if h.putPending(h.ctx, s.claim.Name, m) != nil {
+				break
+			}
+			unread = unread[1:]
+		}
+	}
+	h.expireAll(h.ctx, s.claim, unread)
 }
 
 // maxScanned bounds the messages of a mailbox that are looked at.

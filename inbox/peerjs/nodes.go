@@ -56,7 +56,7 @@ func decodeQuestion(b []byte) (q question, ok bool) {
 type reply struct {
 	nonce   [nonceBytes]byte
 	verdict verdict
-	acked   uint64 // if resumed
+	acked   uint64 // the last message that is not for the newcomer
 }
 
 func (r *reply) encode() []byte {
@@ -110,7 +110,10 @@ func (h *Handler) recordHolder(s *session) {
 	ctx, cancel := context.WithTimeout(h.ctx, releaseTimeout)
 	defer cancel()
 	owner := s.owner()
-	if owner.lost.IsZero() {
+	switch {
+	case owner.left:
+		owner.lost = time.Time{} // the next client gets it
+	case owner.lost.IsZero():
 		owner.lost = time.Now()
 	}
 	// Without it, the id is freed for the next client that wants it.
@@ -169,17 +172,28 @@ func (h *Handler) answer(s *session, from string, q question) {
 		return
 	}
 	if r.verdict == resumed || r.verdict == freed {
-		if !h.remove(s) {
-			return // it is asked again
-		}
-		if r.verdict == freed {
-			h.evict(s)
-		} else {
-			s.detach()
-			r.acked, _ = s.progress()
+		if r.acked, err = h.yield(ctx, s, r.verdict); err != nil {
+			return // the other node decides
 		}
 	}
 	_, _ = h.Store.Put(ctx, from, inbox.Message{From: nodePrefix, Body: r.encode()}, 0) // the other node does not wait for long
+}
+
+// yield gives the id of a session to a client of another node, and returns the ID of the last
+// message that is not for it.
+func (h *Handler) yield(ctx context.Context, s *session, v verdict) (last uint64, err error) {
+	if !h.remove(s) {
+		return 0, errAgain
+	}
+	s.detach()
+	last, _ = s.progress()
+	if v == freed {
+		var unread []inbox.Message
+		if unread, last, err = h.unread(ctx, s.claim, last); err == nil {
+			h.expireAll(ctx, s.claim, unread)
+		}
+	}
+	return last, err
 }
 
 // nodePrefix begins the names of mailboxes in which nodes get replies.
@@ -226,7 +240,7 @@ func (n *nodes) ask(ctx context.Context, s *session) (verdict, error) {
 	}
 	select {
 	case r := <-answered:
-		s.acked, s.written = r.acked, r.acked
+		s.acked, s.written, s.discard = r.acked, r.acked, r.acked > 0
 		return r.verdict, nil
 	case <-timer.C:
 		return unknown, nil

@@ -142,7 +142,7 @@ func (s *session) appendLocked(q *queue, body []byte, queues int) bool {
 // sendQueue sends the frames of a queue in their order, and waits for their recipient.
 func (s *session) sendQueue(r *http.Request, dst string, body []byte, q *queue) {
 	for ; body != nil; body = s.nextOf(dst, q) {
-		err := s.putPending(dst, body)
+		err := s.h.putPending(s.sending, mailbox(dst), s.message(body))
 		if err == nil {
 			continue
 		}
@@ -183,17 +183,17 @@ func (s *session) dropLocked(dst string, q *queue) {
 }
 
 // putPending waits until a recipient is there and has room.
-func (s *session) putPending(dst string, body []byte) error {
-	by := time.Now().Add(s.h.timing.absent)
+func (h *Handler) putPending(ctx context.Context, to string, m inbox.Message) error {
+	by := time.Now().Add(h.timing.absent)
 	for {
-		_, err := s.h.Store.Put(s.sending, mailbox(dst), s.message(body), max(0, time.Until(by)))
+		_, err := h.Store.Put(ctx, to, m, max(0, time.Until(by)))
 		if !isPassing(err) || !time.Now().Add(putRetry).Before(by) {
 			return err
 		}
 		select {
 		case <-time.After(putRetry):
-		case <-s.sending.Done():
-			return s.sending.Err()
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

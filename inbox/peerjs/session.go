@@ -55,7 +55,8 @@ type session struct {
 	mu             sync.Mutex
 	conn           *websocket.Conn // nil without one
 	detached       bool            // another session has the id, or none
-	lost           time.Time       // when the line was lost
+	lost           time.Time       // when the connection ended
+	hasLeft        bool            // by a close frame
 	grace          *time.Timer     // ends it
 	acked, written uint64          // IDs of messages
 	end            error           // of the claim
@@ -106,7 +107,7 @@ func (s *session) start(conn *websocket.Conn, r *http.Request, leave func()) {
 func (s *session) owner() ownership {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return ownership{token: s.token, payer: s.payer.Client, lost: s.lost}
+	return ownership{token: s.token, payer: s.payer.Client, lost: s.lost, left: s.hasLeft}
 }
 
 // progress returns the IDs of the last messages that were acknowledged and written.
@@ -116,8 +117,8 @@ func (s *session) progress() (acked, written uint64) {
 	return s.acked, s.written
 }
 
-// resume takes the claim of a session of the same client.
-func (s *session) resume(old *session) {
+// inherit takes the claim of a session, which it replaces.
+func (s *session) inherit(old *session) {
 	old.detach()
 	acked, _ := old.progress()
 	s.claim, s.acked, s.written = old.claim, acked, acked
@@ -144,11 +145,12 @@ func (s *session) leaveClaim() {
 	}
 }
 
-// setLost notes that the connection is lost. The timer ends the time for which the id is kept.
-func (s *session) setLost(grace *time.Timer) {
+// setLost notes that the connection has ended, and whether by a close frame. The timer ends the time
+// for which the id is kept.
+func (s *session) setLost(grace *time.Timer, left bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lost, s.grace = time.Now(), grace
+	s.lost, s.grace, s.hasLeft = time.Now(), grace, left
 }
 
 // isOver reports whether the session no longer handles messages.
@@ -392,7 +394,7 @@ func (s *session) Buffer(more int) bool {
 	return s.h.waiting.take(&s.buffered, s.payer, inbox.Usage{Bytes: int64(more)})
 }
 
-// Closed frees the id after a close frame of the client, and keeps it for a while otherwise.
+// Closed frees the id after a close frame of the client, and keeps it for the client otherwise.
 func (s *session) Closed(err error) {
 	s.mu.Lock()
 	s.conn = nil
@@ -403,13 +405,11 @@ func (s *session) Closed(err error) {
 	s.endProbe(false)
 	s.leave()
 	s.r = nil
-	if (s.left || isLeaving(err)) && s.h.remove(s) {
-		s.leaveClaim()
-		_, written := s.progress()
-		s.h.releaseLater(s.claim, written)
-		return
+	if s.left || isLeaving(err) {
+		s.h.vacate(s)
+	} else {
+		s.h.lose(s)
 	}
-	s.h.lose(s)
 }
 
 // isLeaving reports whether the client has ended the connection on purpose: without a code, or

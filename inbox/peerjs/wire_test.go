@@ -157,7 +157,7 @@ func TestWire(t *testing.T) {
 			x := s.open("x", "t", a)
 			x.send(`{"type":"LEAVE"}`)
 			x.expectEnd()
-			s.awaitFree("x")
+			s.awaitLost("x")
 			s.open("x", "another", elsewhere)
 		}},
 		{"other frames without a recipient do nothing", func(s *testServer) {
@@ -177,7 +177,7 @@ func TestWire(t *testing.T) {
 				x.write(ws.OpClose, payload)
 				for x.next() != "" {
 				}
-				s.awaitFree("x")
+				s.awaitLost("x")
 			}
 			s.open("x", "another", elsewhere)
 		}},
@@ -254,6 +254,31 @@ func TestWire(t *testing.T) {
 			y.expectFrom("EXPIRE", "x", "")
 			s.awaitFree("x")
 			s.open("x", "stranger", elsewhere)
+		}},
+		{"better: what a client that leaves has not received waits for it", func(s *testServer) {
+			s.timing.absent = wait
+			x, y := s.open("x", "t1", a), s.open("y", "t2", b)
+			x.noPong.Store(true)
+			y.message("OFFER", "x", `1`)
+			y.message("CANDIDATE", "x", `2`)
+			x.expectFrom("OFFER", "y", `1`)
+			x.leave()
+			s.awaitLost("x")
+			y.message("CANDIDATE", "x", `3`)
+			y.expectNothing()
+			x = s.open("x", "t3", elsewhere)
+			x.expectFrom("OFFER", "y", `1`)
+			x.expectFrom("CANDIDATE", "y", `2`)
+			x.expectFrom("CANDIDATE", "y", `3`)
+			x.expectNothing()
+		}},
+		{"better: what is sent to one that has left waits and expires", func(s *testServer) {
+			x, y := s.open("x", "t1", a), s.open("y", "t2", b)
+			x.leave()
+			s.awaitLost("x")
+			y.message("OFFER", "x", `1`)
+			y.expectFrom("EXPIRE", "x", "")
+			s.awaitFree("x")
 		}},
 		{"better: what waits for absent ids is bounded", func(s *testServer) {
 			x := s.open("x", "t1", a)
