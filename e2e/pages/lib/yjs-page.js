@@ -14,6 +14,10 @@ let provider;
       signaling: [url], password, filterBcConns: false, peerOpts: {config: {iceServers: []}},
     });
   },
+  /** Returns whether the signaling server is connected. */
+  online() {
+    return provider.signalingConns.every((/** @type {any} */ {connected}) => connected);
+  },
   /** Appends a line. @param {string} line */
   write(line) {
     doc.getText('notes').insert(doc.getText('notes').length, line + '\n');
