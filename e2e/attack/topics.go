@@ -253,8 +253,11 @@ func manyTopics(ctx context.Context, s *scenario) {
 			}
 			last := names[perSocket-1]
 			t.SetDeadline(time.Now().Add(30 * time.Second))
-			if err = t.send(`{"type":"subscribe","topics":[` + strings.Join(names, ",") + `]}`); err == nil {
-				err = t.send(`{"type":"publish","topic":` + last + `}`)
+			for _, frame := range []string{`{"type":"subscribe","topics":[` + strings.Join(names, ",") + `]}`, `{"type":"publish","topic":` + last + `}`} {
+				if err := t.send(frame); err != nil {
+					s.fail("send: %v", err)
+					return
+				}
 			}
 			if _, text, err := t.receive(); err != nil || !strings.Contains(string(text), `"clients":1`) {
 				s.fail("publish: got %q and %v", text, err)
