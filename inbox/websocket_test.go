@@ -270,6 +270,7 @@ func TestWebSocketViolations(t *testing.T) {
 		{"hello bob password%20of%20bob", "send x nobody text x"},
 		{"hello bob password%20of%20bob after=", "ack 1790000000000000"},
 		{"hello bob password%20of%20bob", "ack 0"},
+		{"ping"}, {"hello bob password%20of%20bob", "ping 1"},
 	} {
 		c := s.dial(t)
 		for _, f := range frames {
@@ -438,6 +439,8 @@ func TestWebSocketIsThrottled(t *testing.T) {
 		bob.send("ack " + id)
 		bob.want(`ok \d+`)
 	}
+	bob.send("ping")
+	bob.want("pong")
 	if got := refused.Load(); got != 4 {
 		t.Errorf("%d frames waited for a token, want 4: the hello and three sends", got)
 	}

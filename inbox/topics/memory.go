@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"inbox/inbox"
+	"inbox/inbox/quota"
 )
 
 // DefaultMaxMembers is how many members a topic can have without [Limits.MaxMembers].
@@ -24,7 +25,7 @@ type Limits struct {
 // with [NewMemory].
 type Memory struct {
 	limits  Limits
-	ledger  *inbox.Ledger
+	ledger  *quota.Ledger
 	members atomic.Int64
 	seed    maphash.Seed
 	shards  [64]shard
@@ -39,7 +40,7 @@ type shard struct {
 
 type membership struct {
 	member  Member
-	account *inbox.Account // of the payer
+	account *quota.Account // of the payer
 }
 
 var _ Topics = (*Memory)(nil)
@@ -51,7 +52,7 @@ func NewMemory(limits Limits) *Memory {
 	}
 	m := &Memory{
 		limits: limits, seed: maphash.MakeSeed(),
-		ledger: inbox.NewLedger(inbox.Limits{MaxInboxes: limits.MaxTotal, MaxInboxesPerPayer: limits.MaxPerPayer}),
+		ledger: quota.NewLedger(inbox.Limits{MaxInboxes: limits.MaxTotal, MaxInboxesPerPayer: limits.MaxPerPayer}),
 	}
 	for i := range m.shards {
 		m.shards[i].topics = make(map[ID][]membership)
@@ -85,22 +86,22 @@ func (m *Memory) Join(topic ID, payer inbox.Payer, member Member) error {
 }
 
 // charge counts one more member.
-func (m *Memory) charge(payer inbox.Payer) (*inbox.Account, error) {
+func (m *Memory) charge(payer inbox.Payer) (*quota.Account, error) {
 	total := int(m.members.Add(1))
 	if m.limits.MaxTotal > 0 && total > m.limits.MaxTotal {
 		m.members.Add(-1)
 		return nil, ErrFull
 	}
-	account, err := m.ledger.Charge(payer, inbox.Usage{Inboxes: 1}, inbox.Usage{Inboxes: total - 1})
+	account, err := m.ledger.Charge(payer, quota.Usage{Inboxes: 1}, quota.Usage{Inboxes: total - 1})
 	if err != nil {
 		m.members.Add(-1)
 	}
 	return account, err
 }
 
-func (m *Memory) refund(account *inbox.Account) {
+func (m *Memory) refund(account *quota.Account) {
 	m.members.Add(-1)
-	m.ledger.Refund(account, inbox.Usage{Inboxes: 1})
+	m.ledger.Refund(account, quota.Usage{Inboxes: 1})
 }
 
 // Leave implements [Topics].
