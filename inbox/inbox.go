@@ -90,8 +90,9 @@ type Client struct {
 // Message is what one peer left for another. From Put on, Body belongs to the
 // store and is shared with every reader: it must not be changed.
 type Message struct {
-	// ID orders the messages of a mailbox. The store assigns it at Put. Each ID of
-	// a claim is higher by one than the last, and none is reused by a later claim.
+	// ID orders the messages of a mailbox. The store assigns it at Put. The IDs of one
+	// claim are consecutive, because a stream's window is a difference of two. A later
+	// claim never reuses one.
 	ID uint64
 	// From is the name of the sender.
 	From string
@@ -167,7 +168,9 @@ type Store interface {
 	// if Open failed.
 	//
 	// Errors: those of Open and Next; ErrOtherReceiver with the claim, if the client
-	// resumes and is not the last receiver. Then nothing was discarded.
+	// resumes and is not the last receiver. Then nothing was discarded, and the claim
+	// expires as if there had been no call: clients that wait for their turn must not
+	// keep the place of a receiver that is gone.
 	OpenNext(ctx context.Context, name string, key Key, ack uint64, client Client) (Claim, Message, error)
 
 	// Watch calls notify whenever the caller should act on the mailbox, until

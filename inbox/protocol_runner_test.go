@@ -76,11 +76,12 @@ type documentRunner struct {
 	servers map[string]*server
 	pending map[string]chan reply
 	streams map[string]*documentStream
+	sockets map[string]*documentSocket
 	values  map[string]string
 }
 
 func newDocumentRunner(t *testing.T, engine func(inbox.Limits) inbox.Store) *documentRunner {
-	s := &documentRunner{map[string]*server{}, map[string]chan reply{}, map[string]*documentStream{}, map[string]string{}}
+	s := &documentRunner{map[string]*server{}, map[string]chan reply{}, map[string]*documentStream{}, map[string]*documentSocket{}, map[string]string{}}
 	for name, set := range servers {
 		s.servers[name] = newServer(t, engine, set)
 	}
@@ -91,6 +92,9 @@ func (s *documentRunner) run(b block) error {
 	time.Sleep(b.later)
 	if b.event != "" {
 		events[b.event](s.servers[b.on].handler)
+	}
+	if b.isSocket {
+		return s.runSocket(b)
 	}
 	if b.stream != "" {
 		return s.runStream(b)

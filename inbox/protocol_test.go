@@ -43,6 +43,9 @@ func runProtocol(t *testing.T, engine func(inbox.Limits) inbox.Store) {
 		for label := range s.streams {
 			t.Errorf("docs/protocol.md: the end of stream=%s is never shown", label)
 		}
+		for label := range s.sockets {
+			t.Errorf("docs/protocol.md: the end of the WebSocket %s is never shown", label)
+		}
 		for label := range s.pending {
 			t.Errorf("docs/protocol.md: the answer to pending=%s is never shown", label)
 		}
@@ -79,6 +82,7 @@ type block struct {
 	on, pending, event string
 	stream             string
 	ends               bool // the stream ends
+	isSocket           bool // the stream is a WebSocket
 	later, took        time.Duration
 	request, answer    []string
 }
@@ -112,9 +116,10 @@ func parseBlocks(text string) (blocks []block, err error) {
 
 func (b *block) parseInfo(info string) (err error) {
 	words := strings.Fields(info)
-	if len(words) == 0 || words[0] != "http" {
-		return fmt.Errorf("a block of %q, want http", info)
+	if len(words) == 0 || words[0] != "http" && words[0] != "websocket" {
+		return fmt.Errorf("a block of %q, want http or websocket", info)
 	}
+	b.isSocket = words[0] == "websocket"
 	for _, word := range words[1:] {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
@@ -161,6 +166,9 @@ func (b *block) check() error {
 		return fmt.Errorf("unknown server %q", b.on)
 	case b.event != "" && !knownEvent:
 		return fmt.Errorf("unknown event %q", b.event)
+	case b.isSocket && b.stream == "":
+		return fmt.Errorf("want stream= or end= for a WebSocket")
+	case b.isSocket && len(b.request)+len(b.answer) > 0:
 	case b.stream != "" && b.pending == "" && len(b.answer) > 0:
 	case b.pending == "" && (len(b.request) == 0 || len(b.answer) == 0):
 		return fmt.Errorf("want a request and an answer")

@@ -63,7 +63,6 @@ type receiver struct {
 	window  uint64
 	claim   Claim
 	opened  openResult // what OpenNext returned, until it is read
-	stop    func()     // ends the watch; nil without one
 	retries uint8      // without an acknowledgement
 
 	// The mutex of turns guards the rest.
@@ -74,6 +73,7 @@ type receiver struct {
 	again    bool          // a message can have come while one was handed out
 	stalled  bool          // it waits for an acknowledgement
 	retry    *time.Timer   // notifies it, to try again; nil before
+	stop     func()        // ends the watch; nil without one
 	ready    chan struct{} // closed when a queued one has the turn or is over
 	wakeFunc func()
 	// acked is the ID up to which messages are acknowledged or were never handed out, and
@@ -173,8 +173,10 @@ func (rc *receiver) watch(wake func()) error {
 	if err != nil {
 		return rc.end(err)
 	}
-	rc.stop = stop
 	rc.counts.open.Add(1)
+	rc.turns.mu.Lock()
+	defer rc.turns.mu.Unlock()
+	rc.stop = stop
 	return nil
 }
 
@@ -206,15 +208,18 @@ func (rc *receiver) end(err error) error {
 	return rc.reason
 }
 
-// leave ends rc, and its watch. A second call does nothing. A handOut that runs ends at its next
-// message.
+// leave ends rc, and its watch. It can be called from any goroutine once rc is watched. A second
+// call does nothing. A handOut that runs ends at its next message.
 func (rc *receiver) leave() {
-	if rc.stop != nil {
-		rc.stop()
+	rc.turns.mu.Lock()
+	stop := rc.stop
+	rc.stop = nil
+	rc.turns.leaveLocked(rc)
+	rc.turns.mu.Unlock()
+	if stop != nil {
+		stop()
 		rc.counts.open.Add(-1)
-		rc.stop = nil
 	}
-	rc.turns.leave(rc)
 }
 
 // handOut writes messages until rc waits, which is nil, or is over, which is the reason. One call

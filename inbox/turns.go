@@ -120,10 +120,8 @@ func (t *turns) admit(rc *receiver) {
 	}
 }
 
-// leave ends rc and gives the turn to the newest receiver. A second call does nothing.
-func (t *turns) leave(rc *receiver) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// leaveLocked ends rc and gives the turn to the newest receiver. A second call does nothing.
+func (t *turns) leaveLocked(rc *receiver) {
 	rc.state = over
 	rc.endLocked(context.Canceled)
 	if rc.retry != nil {

@@ -148,6 +148,9 @@ func (s *webSocket) start() {
 	}
 	s.schedule()
 	s.conn.Start(s)
+	if s.h.stopping.Err() != nil {
+		s.conn.Wake() // EndPolls can have come before the connection was tracked
+	}
 }
 
 // openRequest opens the mailbox with the credentials of the request. Its parameters are those of a

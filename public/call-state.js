@@ -3,7 +3,7 @@
  * not use the DOM.
  */
 
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 const texts = strings.call;
 

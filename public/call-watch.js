@@ -31,7 +31,7 @@ const sharedDiagnosis = new Diagnosis();
  * @typedef {import('./evidence.js').Evidence} Evidence
  * @typedef {import('./ice.js').IceServers} IceServers
  * @typedef {EventTarget & {state: import('./session.js').EndpointState, live: boolean,
- *   peer: {evidence: Evidence} | null, sendHello: () => void,
+ *   peer: {evidence: Evidence} | null, retry: () => void,
  *   inbox: EventTarget & {status: import('./inbox.js').Status}, to: string,
  *   iceTransportPolicy?: RTCIceTransportPolicy}} Endpoint those of session.js
  */
@@ -72,14 +72,16 @@ export class CallWatch extends EventTarget {
     this.#ice = ice;
     this.#diagnosis = diagnosis;
     endpoint.addEventListener('state', () => this.#update());
+    if (endpoint.state !== 'waiting') this.#lastMessage = Date.now(); // it had no listener before
     endpoint.inbox.addEventListener('message', event => {
       if (/** @type {CustomEvent} */ (event).detail.from === endpoint.to) this.#lastMessage = Date.now();
     });
+    this.#update();
   }
 
-  /** Requests a new call now. A call that can still connect is not replaced. */
+  /** Requests a new call now. */
   retry() {
-    void this.#endpoint.sendHello();
+    void this.#endpoint.retry();
   }
 
   #update() {

@@ -9,11 +9,10 @@ import {joinCall} from './call-room.js';
 import {missingNotice, permissionState} from './devices.js';
 import {bindFullscreen, bindPictureInPicture, leaveFullscreen, leavePictureInPicture} from './fullscreen.js';
 import {LocalMedia} from './media.js';
-import {WakeLock, bindInvitation, bindStatus, find, statusView} from './page.js';
+import {WakeLock, bindInvitation, bindStatus, find, later, statusView} from './page.js';
 import {Playback, bindPress} from './play.js';
 import {CallEndpoint} from './session.js';
-import {StatsView} from './stats-view.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 /**
  * @typedef {import('./page.js').CallContext} Context
@@ -53,9 +52,9 @@ class CallPage {
     this.#context = context;
     this.#endpoint = new CallEndpoint(context);
     this.#refresh = bindStatus(context, this.#endpoint, () => this.#notice);
-    bindInvitation(context, this.#endpoint, {page: 'call', other: 'call'});
-    const stats = new StatsView(find('#stats', HTMLElement), () => this.#endpoint.getStats());
-    this.#panel = bindPanel(open => stats.setOpen(open));
+    void bindInvitation(context, this.#endpoint, {page: 'call', other: 'call'});
+    const stats = later.then(({StatsView}) => new StatsView(find('#stats', HTMLElement), () => this.#endpoint.getStats()));
+    this.#panel = bindPanel(open => void stats.then(view => view.setOpen(open)));
     this.#bindPicture();
     this.#bindEvents();
   }

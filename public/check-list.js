@@ -1,6 +1,6 @@
 /** Shows rows of the self-test as a list: an icon, a name, a state, and sentences. */
 
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const texts = strings.test;

@@ -8,7 +8,7 @@ import {CodePairing} from './code-pairing.js';
 import {codeView} from './code-view.js';
 import {formatCode} from './code.js';
 import {button, create, setText} from './dom.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 const texts = strings.pairing;
 /** Milliseconds before a button that lets a device in can be pressed: longer than a double click. */

@@ -5,7 +5,7 @@
  */
 
 import {noticeFor} from './status.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 const texts = strings.pairing;
 

@@ -3,7 +3,7 @@
  * the notices when a capture fails or waits for an answer.
  */
 
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 const texts = strings.devices;
 

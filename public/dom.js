@@ -44,6 +44,15 @@ export function button(label, onPress, attributes = {}) {
 }
 
 /**
+ * Returns a text of a stranger for the middle of another one: it does not change the order of
+ * the letters around it, whatever the direction of its script.
+ * @param {string} text
+ */
+export function isolate(text) {
+  return text && `\u2068${text.replace(/[\u202a-\u202e\u2066-\u2069]/g, '')}\u2069`;
+}
+
+/**
  * Sets the text of an element if it changed, so that screen readers do not announce
  * it twice.
  * @param {Element} element

@@ -3,6 +3,7 @@ package public
 import (
 	"bytes"
 	"compress/gzip"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -38,6 +39,11 @@ const brotliWindowBits = 18
 // files at once.
 var brMu, gzipMu sync.Mutex
 
+// newBrotliWriter is a variable for tests.
+var newBrotliWriter = func(w io.Writer) io.WriteCloser {
+	return brotli.NewWriterOptions(w, brotli.WriterOptions{Quality: brotli.BestCompression, LGWin: brotliWindowBits})
+}
+
 // compress returns the compressed body. The levels are the highest: each file is
 // compressed once.
 func (c coding) compress(body []byte) []byte {
@@ -46,7 +52,7 @@ func (c coding) compress(body []byte) []byte {
 	case brCoding:
 		brMu.Lock()
 		defer brMu.Unlock()
-		w := brotli.NewWriterOptions(&out, brotli.WriterOptions{Quality: brotli.BestCompression, LGWin: brotliWindowBits})
+		w := newBrotliWriter(&out)
 		w.Write(body) // a bytes.Buffer returns no errors
 		w.Close()
 	case gzipCoding:

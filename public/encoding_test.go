@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,6 +207,48 @@ func TestVaryIsAdded(t *testing.T) {
 }
 
 // BenchmarkCompress measures what the first request of each file costs.
+// countedWriter counts the encoders that run at the same time.
+type countedWriter struct {
+	io.WriteCloser
+	running *atomic.Int32
+}
+
+func (w countedWriter) Close() error {
+	defer w.running.Add(-1)
+	time.Sleep(time.Millisecond) // so that another encoder can begin
+	return w.WriteCloser.Close()
+}
+
+// A client can request all files at once. Each encoder takes 2 MB, with a window of 4 MiB
+// 32 MB: 64 of them would not fit in a small container.
+func TestMemoryOfBrotliIsBounded(t *testing.T) {
+	var running, most atomic.Int32
+	original := newBrotliWriter
+	t.Cleanup(func() { newBrotliWriter = original })
+	newBrotliWriter = func(w io.Writer) io.WriteCloser {
+		most.Store(max(most.Load(), running.Add(1)))
+		return countedWriter{original(w), &running}
+	}
+	var done sync.WaitGroup
+	for range 64 {
+		done.Go(func() {
+			body := brCoding.compress([]byte(strings.Repeat("text", 1000)))
+			if window := body[0] & 0xf; window != 0b0011 {
+				t.Errorf("got the window bits %04b, want those of 256 KiB (RFC 7932, section 9.1)", window)
+			}
+		})
+	}
+	done.Wait()
+	if got := most.Load(); got != 1 {
+		t.Errorf("got %d encoders at the same time, want 1", got)
+	}
+	for name, p := range loadEmbedded() {
+		if compressible[p.mediaType] && len(p.body) > 1<<brotliWindowBits {
+			t.Errorf("%s is longer than the window", name)
+		}
+	}
+}
+
 func BenchmarkCompress(b *testing.B) {
 	for _, c := range []coding{brCoding, gzipCoding} {
 		b.Run(string(c), func(b *testing.B) {

@@ -16,15 +16,16 @@ const targets = /** @type {const} */ ({
 /**
  * Translates all texts, and the document. If the translation cannot be loaded, the page
  * stays English.
- * @param {Texts} strings the English texts; they are replaced in place
+ * @param {Texts} strings the English texts that the page has; they are replaced in place
  * @param {string} lang the language that language.js has chosen
  * @param {(lang: string) => Promise<{strings: Texts}>} [load]
  */
 export async function localize(strings, lang, load = lang => import(new URL(`strings.${lang}.js`, directory).href)) {
   const root = document.documentElement;
   try {
-    replaceTexts(strings, (await load(lang)).strings);
-    translate(document, strings);
+    const translation = (await load(lang)).strings;
+    replaceTexts(strings, translation);
+    translate(document, translation);
   } catch (error) {
     console.warn(`no texts in the language ${lang}`, error);
     root.lang = 'en';
@@ -50,7 +51,7 @@ export function replaceTexts(strings, translation) {
 }
 
 /**
- * Sets the texts of all elements that name one.
+ * Sets the texts of all elements that name one. Those that a translation lacks stay English.
  * @param {ParentNode} parent
  * @param {Texts} strings
  */

@@ -5,7 +5,7 @@
 
 import {PendingCapture, captureNotice, constraintsFor, endedNotice, mutedNotice, questionNotice} from './devices.js';
 import {SoundMixer} from './sound.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 /**
  * @typedef {import('./devices.js').Kind} Kind

@@ -3,22 +3,24 @@
  * the wake lock.
  */
 
-import {CallWatch} from './call-watch.js';
-import {CodeBox} from './code-box.js';
+import {defaultActions, fatalActions, testAction} from './actions.js';
 import {find} from './dom.js';
 import {IceServers} from './ice.js';
 import {Inbox} from './inbox.js';
 import {Presence, deviceName} from './presence.js';
-import {defaultActions, fatalActions, testAction} from './reason.js';
-import {RememberBox} from './remember-box.js';
 import {Room, otherRole} from './room.js';
 import {Sealer, signalSealer} from './seal.js';
-import {ShareBox} from './share.js';
 import {ConnectionStatus, StatusView, noticeFor, notices, showActions} from './status.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
-/** Milliseconds that a page with a link waits for the other side before it offers more ways to invite it. */
-const INVITATION_DELAY = 3_000;
+/**
+ * The parts that a page is usable without. They are not in its bundle, so that it arrives
+ * sooner. If they do not arrive, reload-on-error.js reloads the page.
+ */
+export const later = import('./later.js').catch(() => {
+  dispatchEvent(new Event('moduleerror'));
+  return /** @type {Promise<never>} */ (new Promise(() => {}));
+});
 
 /**
  * @typedef {import('./room.js').Role} Role
@@ -34,6 +36,7 @@ const INVITATION_DELAY = 3_000;
  * @property {string} to the mailbox of the other side
  * @property {string} device the name of this device
  * @property {IceServers} ice
+ * @property {(options: import('./session.js').PeerOptions) => Promise<import('./peer.js').Peer>} createPeer
  * @property {() => Promise<RTCIceServer[]>} fetchIceServers
  *
  * @typedef {Context & {slot: Slot, leaveSlot?: () => void}} CallContext leaveSlot looks for another slot
@@ -89,7 +92,8 @@ export async function createInbox(room, role) {
 export function createContext({room, made}, role, inbox) {
   const ice = new IceServers(new URL('ice', document.baseURI), inbox.authorization);
   const device = deviceName(navigator.userAgent);
-  return {room, made, role, inbox, to: room.name(otherRole(role)), device, ice, fetchIceServers: () => ice.fetch()};
+  const createPeer = async (/** @type {import('./session.js').PeerOptions} */ options) => new (await later).Peer(options);
+  return {room, made, role, inbox, to: room.name(otherRole(role)), device, ice, createPeer, fetchIceServers: () => ice.fetch()};
 }
 
 /**
@@ -127,16 +131,20 @@ export function bindStatus(context, endpoint, callNotice) {
     if (superseded && !connection.notice) return; // until the place of the other page is known
     if (connection.place) nameTakeOver(connection.place);
     const error = findError();
-    const reason = error || endpoint.state === 'connected' ? null : watch.reason;
+    const reason = error || endpoint.state === 'connected' ? null : watch?.reason ?? null;
     const notice = error ?? reasonNotice(reason) ?? withServerHint(callNotice(), endpoint, ice);
     statusView.show(notice, error ? connection.until : 0);
     const actions = error ? defaultActions : testAction; // a reload would end a call without a camera
-    showActions(statusActions(), reason?.actions ?? (notice.tone === 'bad' ? actions : []), () => watch.retry());
+    showActions(statusActions(), reason?.actions ?? (notice.tone === 'bad' ? actions : []), () => watch?.retry());
   };
-  const watch = new CallWatch({endpoint, ice});
+  /** @type {import('./call-watch.js').CallWatch | undefined} */
+  let watch;
+  void later.then(({CallWatch}) => {
+    watch = new CallWatch({endpoint, ice});
+    watch.addEventListener('reason', refresh);
+  });
   const presence = new Presence(room.name(context.role), isActive);
   const connection = new ConnectionStatus(inbox, refresh, () => presence.find());
-  watch.addEventListener('reason', refresh);
   for (const event of ['state', 'error', 'remote']) endpoint.addEventListener(event, refresh);
   inbox.addEventListener('error', event => {
     if (/** @type {CustomEvent} */ (event).detail.cause?.name !== 'SealError') return;
@@ -150,56 +158,14 @@ export function bindStatus(context, endpoint, callNotice) {
 }
 
 /**
- * Fills the share box, the code box and the box to remember the room. A page that was
- * opened through a link has its other side already, so it shows them only if it waits
- * for some time. The code follows the QR code, because most users do not need it.
+ * Invites the other device, as soon as the parts for it have arrived.
  * @param {Context} context
  * @param {Endpoint} endpoint
  * @param {{page: PageName, other: PageName}} pages this one and the one that the link opens
  */
-export function bindInvitation({room, inbox, made}, endpoint, {page, other}) {
-  /** @type {ShareBox | undefined} */
-  let share;
-  /** @type {CodeBox | undefined} */
-  let codes;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
-  const openShare = () => (share ??= openShareBox(room.link(other, location.href)));
-  const open = () => {
-    codes = openCodeBox(page, openShare());
-    new RememberBox(find('.remember', HTMLElement), {room, page});
-    update();
-  };
-  const update = () => {
-    const waiting = endpoint.state === 'waiting' && inbox.status !== 'superseded';
-    codes?.setActive(waiting);
-    clearTimeout(timer);
-    // A code has a mailbox of its own, which must not take the place of the room's.
-    if (waiting && inbox.status === 'open' && !codes) timer = setTimeout(open, made && page === 'call' ? 0 : INVITATION_DELAY);
-  };
-  if (made) openShare();
-  endpoint.addEventListener('state', update);
-  inbox.addEventListener('status', update);
-  update();
-}
-
-/** @param {string} link */
-function openShareBox(link) {
-  const box = find('.share', HTMLElement);
-  box.hidden = false;
-  return new ShareBox(box, link);
-}
-
-/**
- * @param {PageName} page
- * @param {ShareBox} share
- */
-function openCodeBox(page, share) {
-  const box = find('.code-box', HTMLElement);
-  box.hidden = false;
-  /** @param {import('./room.js').Credentials} credentials */
-  const createInbox = credentials => new Inbox(new URL('inbox', document.baseURI), credentials);
-  return new CodeBox(box, {createInbox, page, link: () => share.link});
+export async function bindInvitation(context, endpoint, pages) {
+  const parts = await later;
+  parts.bindInvitation(context, endpoint, pages);
 }
 
 /**

@@ -4,7 +4,7 @@
  * press of the user then starts what was refused.
  */
 
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 /** @typedef {'picture'|'sound'|null} Blocked what the browser refused, if anything */
 

@@ -3,7 +3,7 @@
  * another device. The tabs of a browser answer one another over a BroadcastChannel.
  */
 
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 /** Milliseconds that a tab has to answer, and between two questions. */
 const ANSWER_TIMEOUT = 700;

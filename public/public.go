@@ -26,7 +26,7 @@ import (
 // The patterns match only what a browser needs, so that types, tests and Go files
 // stay out of the binary.
 //
-//go:embed *.html *.css *.js *.svg *.ico *.png *.txt *.webmanifest bundles/*.js third-party/*.js third-party/*.txt
+//go:embed *.html *.css *.js *.svg *.ico *.png *.txt *.webmanifest bundles/*.css bundles/*.js third-party/*.js third-party/*.txt
 var files embed.FS
 
 const (

@@ -3,7 +3,8 @@
  * and no connection: call-watch.js collects the facts.
  */
 
-import {strings} from './strings.js';
+import {actions} from './actions.js';
+import * as strings from './strings.js';
 
 const texts = strings.reason;
 
@@ -26,32 +27,15 @@ const texts = strings.reason;
  * @property {Pick<ProbeResult, 'kind' | 'ok' | 'answered' | 'problem' | 'errorCode'>[]} probes
  * @property {boolean} probing whether some probes have not ended
  *
- * @typedef {'test-page'|'start-page'|'retry'|'reload'} ActionKind
- * @typedef {{kind: ActionKind, text: string}} Action what the user can press
- * @typedef {Exclude<keyof typeof texts, 'keepsTrying'|'testPage'|'startPage'|'retry'|'reload'|'tried'|'direct'|'notOffered'|'neither'|'noStun'|'noTurn'|'kinds'|'found'>} ReasonId
+ * @typedef {Exclude<keyof typeof texts, 'keepsTrying'|'tried'|'direct'|'notOffered'|'neither'|'noStun'|'noTurn'|'kinds'|'found'>} ReasonId
  * @typedef {object} Reason
  * @property {ReasonId} id
  * @property {string} title
  * @property {string} advice what to do
  * @property {string} tried what was tried, and what the server offers; '' if that is not the cause
  * @property {string} hint advice and tried as one text
- * @property {Action[]} actions
+ * @property {import('./actions.js').Action[]} actions
  */
-
-/** @type {Record<ActionKind, Action>} */
-const actions = {
-  'test-page': {kind: 'test-page', text: texts.testPage},
-  'start-page': {kind: 'start-page', text: texts.startPage},
-  'retry': {kind: 'retry', text: texts.retry},
-  'reload': {kind: 'reload', text: texts.reload},
-};
-
-/** Actions for an error that has no others. */
-export const defaultActions = [actions['test-page'], actions.reload];
-/** The action for an error of a camera or a microphone. */
-export const testAction = [actions['test-page']];
-/** Actions for a page that cannot work with its link, or in this browser. */
-export const fatalActions = [actions['start-page'], actions['test-page']];
 
 /** @type {ReasonId[]} reasons that a reload can remove */
 const reloadable = ['noList', 'relayRefused', 'unexplained'];

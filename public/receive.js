@@ -3,11 +3,12 @@
  * permission.
  */
 
+import {isolate} from './dom.js';
 import {bindFullscreen, leaveFullscreen} from './fullscreen.js';
 import {WakeLock, bindInvitation, bindStatus, find, joinRoom} from './page.js';
 import {Playback, bindPress} from './play.js';
 import {ReceivingEndpoint} from './session.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 /**
  * @typedef {import('./session.js').Remote} Remote
@@ -44,7 +45,7 @@ function noticeFor(state, {device, media}) {
 function connectedNotice(device, {audio, video}) {
   if (video === 'interrupted') return {tone: 'busy', ...texts.cameraPaused};
   const soundHints = {on: '', screen: '', off: texts.withoutSound, interrupted: texts.soundPaused, ended: texts.soundEnded};
-  return {tone: 'good', title: texts.connected.title, hint: soundHints[audio] || texts.connected.hint({device})};
+  return {tone: 'good', title: texts.connected.title, hint: soundHints[audio] || texts.connected.hint({device: isolate(device)})};
 }
 
 /** @param {import('./page.js').Context} context */
@@ -52,7 +53,7 @@ function run(context) {
   const endpoint = new ReceivingEndpoint(context);
   const playback = new Playback(picture);
   const refresh = bindStatus(context, endpoint, () => noticeFor(endpoint.state, endpoint.remote));
-  bindInvitation(context, endpoint, {page: 'receive', other: 'send'});
+  void bindInvitation(context, endpoint, {page: 'receive', other: 'send'});
   endpoint.addEventListener('track', event => playback.show(/** @type {CustomEvent} */ (event).detail.track));
   endpoint.addEventListener('state', () => {
     if (!endpoint.peer) endCall(playback);

@@ -7,6 +7,8 @@
  */
 
 {
+  /** The directory of the modules. In a bundle, this script is one directory below them. */
+  const directory = /** @type {HTMLScriptElement} */ (document.currentScript).src.replace(/(bundles\/)?[^/]*$/, '');
   /** Seconds before the first reload. */
   const INITIAL_DELAY = 5;
   /** Maximum seconds before a reload, without jitter. */
@@ -39,8 +41,8 @@
   /** Shows the notice in the language of the page, if its texts load. */
   const translateNotice = async () => {
     if (document.documentElement.lang === 'en') return;
-    const {strings} = await import('./strings.js');
-    Object.assign(texts, strings.status.notLoaded, {nextTry: strings.status.nextTry});
+    const {status} = await import(new URL('strings.js', directory).href);
+    Object.assign(texts, status.notLoaded, {nextTry: status.nextTry});
     showNotice();
   };
 
@@ -87,4 +89,5 @@
     if (document.readyState !== 'loading') void scheduleReload();
     else addEventListener('DOMContentLoaded', () => scheduleReload(), {once: true});
   }, true);
+  addEventListener('moduleerror', () => scheduleReload()); // of a module that page.js loads later
 }

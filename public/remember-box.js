@@ -2,7 +2,7 @@
 
 import {create, setText} from './dom.js';
 import {MAX_NAME_LENGTH, rememberedRooms, watchRooms} from './remember.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 const texts = strings.share;
 

@@ -4,7 +4,7 @@
  * name, whatever a server or a device calls itself.
  */
 
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 /** Browsers by their part of navigator.userAgent. The order matters: many pretend to be others. */
 const browsers = /** @type {const} */ ([

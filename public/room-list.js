@@ -1,8 +1,8 @@
 /** The remembered rooms on the start page. */
 
-import {button, create} from './dom.js';
+import {button, create, isolate} from './dom.js';
 import {MAX_NAME_LENGTH, linkOf, rememberedRooms, watchRooms} from './remember.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 const texts = strings.home;
 
@@ -81,7 +81,7 @@ export class RoomList {
   #forget(room) {
     rememberedRooms.forget(room.id);
     const undo = button(texts.undo, () => this.#restore(room));
-    this.#status.replaceChildren(create('span', {}, texts.forgotten({name: `\u2068${nameOf(room)}\u2069`})), ' ', undo);
+    this.#status.replaceChildren(create('span', {}, texts.forgotten({name: isolate(nameOf(room))})), ' ', undo);
     this.#render();
     undo.focus();
   }

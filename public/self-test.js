@@ -19,7 +19,7 @@ const FULL_CODES = [486, 508];
 /**
  * @typedef {import('./ice.js').UrlKind} UrlKind
  * @typedef {import('./diagnosis.js').ProbeResult} ProbeResult
- * @typedef {keyof typeof import('./strings.js').strings.test.findings} Finding
+ * @typedef {keyof typeof import('./strings.js').test.findings} Finding
  * @typedef {'browser'|'server'|'mailbox'|'camera'|'microphone'|UrlKind} Check
  * @typedef {'waiting'|'running'|'ok'|'warning'|'failed'|'skipped'} RowState
  * @typedef {object} Row the result of one check

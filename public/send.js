@@ -4,9 +4,10 @@
 
 import {DeviceList, NONE, PendingCapture, QUESTION_DELAY, SCREEN, capture, captureNotice, endedNotice, missingNotice, mutedNotice,
   permissionState, questionNotice} from './devices.js';
+import {isolate} from './dom.js';
 import {WakeLock, bindInvitation, bindStatus, find, joinRoom} from './page.js';
 import {SendingEndpoint} from './session.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 /**
  * @typedef {import('./status.js').Notice} Notice
@@ -140,7 +141,7 @@ class SendPage {
   constructor(context) {
     this.#endpoint = new SendingEndpoint(context);
     this.#refresh = bindStatus(context, this.#endpoint, () => this.#notice);
-    bindInvitation(context, this.#endpoint, {page: 'send', other: 'receive'});
+    void bindInvitation(context, this.#endpoint, {page: 'send', other: 'receive'});
     this.#bindEvents();
   }
 
@@ -188,7 +189,7 @@ class SendPage {
   /** @returns {Notice} */
   get #callNotice() {
     const {state, live, remote: {device}} = this.#endpoint;
-    if (state === 'connected') return {tone: 'good', title: texts.connected.title, hint: texts.connected.hint({device})};
+    if (state === 'connected') return {tone: 'good', title: texts.connected.title, hint: texts.connected.hint({device: isolate(device)})};
     if (live) return {tone: 'busy', ...texts[state === 'present' ? 'connecting' : state]};
     return {tone: 'calm', ...state === 'waiting' ? texts.ready : texts.otherWaits};
   }

@@ -5,7 +5,8 @@
  *
  * A random id identifies the page of an endpoint; each load has a new one.
  * Endpoints exchange these messages:
- * - hello {page, live, ask}: the page is open; with ask, the other page replies with a hello
+ * - hello {page, live, ask, retry}: the page is open; with ask, the other page replies with a
+ *   hello; with retry, its user wants a new call in place of one that connects
  * - signal {page, to, signal}: a signal of a peer, valid only for the page `to`. It can
  *   have a report: what the page says of its device and its tracks
  * - bye {page}: the page is closing
@@ -19,7 +20,6 @@
  */
 
 import {MAX_RETRY_DELAY} from './codec.js';
-import {Peer} from './peer.js';
 import {random} from './room.js';
 
 /** Milliseconds a call has to connect before a new call replaces it. */
@@ -45,9 +45,10 @@ const RELAYED_RETRY_DELAY = 2_000;
  *   device ('' if unknown), and its tracks. muted is true for those that send nothing
  * @typedef {{code: string, status: number}} ErrorInfo the identifying fields of an InboxError
  * @typedef {(Signal | {call: string}) & {report?: Report}} ReportedSignal a signal of a peer, a report, or both
- * @typedef {{kind: 'hello'|'signal'|'bye'|'refused', page: string, live?: boolean, ask?: boolean, to?: string,
+ * @typedef {{kind: 'hello'|'signal'|'bye'|'refused', page: string, live?: boolean, ask?: boolean, retry?: boolean, to?: string,
  *   signal?: ReportedSignal} & Partial<ErrorInfo>} Message
- * @typedef {ConstructorParameters<typeof Peer>[0]} PeerOptions
+ * @typedef {import('./peer.js').Peer} Peer
+ * @typedef {ConstructorParameters<typeof import('./peer.js').Peer>[0]} PeerOptions
  */
 
 /** Maximum number of characters of the name of a device. */
@@ -96,9 +97,9 @@ class Endpoint extends EventTarget {
    * @param {() => Promise<RTCIceServer[]>} options.fetchIceServers called before each call and each ICE restart
    * @param {RTCIceTransportPolicy} [options.iceTransportPolicy] as in Peer
    * @param {string} [options.device] the name of this device, for the other side
-   * @param {(options: PeerOptions) => Peer} [options.createPeer] for tests
+   * @param {(options: PeerOptions) => Peer | Promise<Peer>} options.createPeer a page loads the code of peers later
    */
-  constructor({inbox, to, fetchIceServers, iceTransportPolicy, device = '', createPeer = options => new Peer(options)}) {
+  constructor({inbox, to, fetchIceServers, iceTransportPolicy, device = '', createPeer}) {
     super();
     this.inbox = inbox;
     this.to = to;
@@ -194,6 +195,11 @@ class Endpoint extends EventTarget {
     this.#sendingHello = true;
     await this.send({kind: 'hello', live: this.live, ask: true});
     this.#sendingHello = false;
+  }
+
+  /** Requests a new call in place of one that is not connected, however young it is. */
+  async retry() {
+    await this.send({kind: 'hello', live: this.live, ask: true, retry: true});
   }
 
   /**
@@ -345,7 +351,11 @@ class Endpoint extends EventTarget {
     const send = (/** @type {Signal} */ signal) =>
       void this.send({kind: 'signal', to, signal: signal.description ? this.#withReport(signal) : signal});
     const {fetchIceServers, iceTransportPolicy, twoWay} = this;
-    const peer = this.createPeer({call, polite, twoWay, send, iceServers, fetchIceServers, iceTransportPolicy});
+    const peer = await this.createPeer({call, polite, twoWay, send, iceServers, fetchIceServers, iceTransportPolicy});
+    if (generation !== this.#generation) {
+      peer.close();
+      return null;
+    }
     this.peer = peer;
     peer.setSignaling(this.#signalingOpen);
     peer.addEventListener('state', () => peer === this.peer && this.updateState());
@@ -417,6 +427,11 @@ export class SendingEndpoint extends Endpoint {
     else this.#announce();
   }
 
+  async retry() {
+    this.connectingSince = -Infinity;
+    await super.retry();
+  }
+
   /** Ends the call and starts no new one. */
   stop() {
     if (!this.live) return;
@@ -461,6 +476,7 @@ export class SendingEndpoint extends Endpoint {
   /** @param {Message} message */
   async onHello(message) {
     this.setRemotePage(message.page, message.live === true);
+    if (message.retry) this.connectingSince = -Infinity;
     if (this.live && this.needsCall()) await this.#makeCall();
     else await super.onHello(message);
   }

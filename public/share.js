@@ -6,7 +6,7 @@
 
 import {fetchOrigins, isLoopback, linkAt} from './addresses.js';
 import {button, create} from './dom.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 import {encode} from './third-party/uqr.js';
 
 const texts = strings.share;

@@ -4,7 +4,7 @@
  */
 
 import {selectedPath} from './path.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 /** Milliseconds between two reports. */
 const INTERVAL = 1_000;

@@ -3,7 +3,7 @@
  * countdown while the server asks for a delay.
  */
 
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 /**
  * @typedef {import('./inbox.js').Inbox} Inbox
@@ -128,7 +128,7 @@ const shown = new WeakMap();
  * Shows actions in an element, or none. The test page opens in another tab, because
  * the call goes on trying.
  * @param {Element} element
- * @param {import('./reason.js').Action[]} actions
+ * @param {import('./actions.js').Action[]} actions
  * @param {() => void} retry runs when the user presses "Try again now"
  */
 export function showActions(element, actions, retry) {
@@ -139,7 +139,7 @@ export function showActions(element, actions, retry) {
 }
 
 /**
- * @param {import('./reason.js').Action} action
+ * @param {import('./actions.js').Action} action
  * @param {() => void} retry
  */
 function createControl({kind, text}, retry) {

@@ -9,7 +9,7 @@ import {find} from './dom.js';
 import {report} from './report.js';
 import {SelfTest, overall} from './self-test.js';
 import {StatusView} from './status.js';
-import {strings} from './strings.js';
+import * as strings from './strings.js';
 
 const texts = strings.test;
 const status = new StatusView(find('.test-summary', HTMLElement));

@@ -63,8 +63,11 @@ step_install() {
 	fi
 	alone prometheus usr/bin/promtool
 	alone nginx usr/sbin/nginx
+	alone libnginx-mod-stream usr/lib/nginx/modules/ngx_stream_module.so
 	alone caddy usr/bin/caddy
-	coturn
+	with_libraries haproxy usr/sbin/haproxy
+	with_libraries coturn usr/bin/turnserver usr/bin/turnutils_stunclient usr/bin/turnutils_uclient
+	install_certbot
 	modern_node || npm install --silent --prefix "$tools/node" node@22
 	tool staticcheck "honnef.co/go/tools/cmd/staticcheck@$staticcheck_version"
 	tool govulncheck "golang.org/x/vuln/cmd/govulncheck@$govulncheck_version"
@@ -90,14 +93,22 @@ alone() {
 	rm -r "$into"
 }
 
-# coturn extracts the TURN server and clients, and installs their libraries.
-coturn() {
-	command -v turnserver >/dev/null && return
-	[ "$(id -u)" = 0 ] || die "missing programs: install coturn"
-	alone coturn usr/bin/turnserver usr/bin/turnutils_stunclient usr/bin/turnutils_uclient
+# with_libraries extracts programs as alone does, and installs the libraries of their package.
+with_libraries() {
+	command -v "${2##*/}" >/dev/null && return
+	[ "$(id -u)" = 0 ] || die "missing programs: install $1"
+	alone "$@"
 	# shellcheck disable=SC2046 # one word per library
 	DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-upgrade --no-install-recommends \
-		$(apt-cache depends coturn | sed -n 's/^ *Depends: \(lib.*\)/\1/p') >/dev/null
+		$(apt-cache depends "$1" | sed -n 's/^ *Depends: \(lib.*\)/\1/p') >/dev/null
+}
+
+# install_certbot installs certbot without its package, which would start a timer.
+install_certbot() {
+	command -v certbot >/dev/null && return
+	[ "$(id -u)" = 0 ] || die "missing programs: install certbot"
+	DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends python3-certbot >/dev/null
+	alone certbot usr/bin/certbot
 }
 
 # tool installs a Go tool, once per version.

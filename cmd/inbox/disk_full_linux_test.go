@@ -95,3 +95,28 @@ func TestFullDiskAtSave(t *testing.T) {
 	}
 	p.want(http.StatusNoContent, "GET", "/inbox?wait=0", "alice", "")
 }
+
+// TestLostOutput checks that output which is lost on a full disk is a failure, and that the end of
+// the reader of a pipe is none.
+func TestLostOutput(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	reader, closed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed.Close()
+	reader.Close()
+	for _, args := range [][]string{{"config"}, {"help"}, {"help", "man"}, {"version"}} {
+		for out, want := range map[*os.File]int{full: exitFailure, closed: exitDone} {
+			var stderr strings.Builder
+			code := run(t.Context(), process{args: args, environ: []string{"HOME=" + t.TempDir()}, stdout: out, stderr: &stderr})
+			if code != want || (want == exitFailure) != strings.Contains(stderr.String(), "the output is incomplete: ") {
+				t.Errorf("%q to %s: got exit code %d and %q, want %d", args, out.Name(), code, stderr.String(), want)
+			}
+		}
+	}
+}

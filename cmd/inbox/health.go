@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/healthcheck"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/server"
+	"inbox/cmd/inbox/internal/setup"
 )
 
 // health asks the server of these options whether it answers. Without options, it is the server
@@ -19,13 +21,11 @@ func (p process) health(ctx context.Context, options *config.Options) int {
 	defer cancel()
 	holdsSockets := options.EnvFile() != ""
 	if len(p.args) == 1 {
-		running, err := p.runningServer()
+		found, err := p.installedServer("inbox health -bind :3000")
 		if err != nil {
 			return p.fail(exitFailure, err)
 		}
-		if running != nil {
-			p, holdsSockets = *running, running.getenv("LISTEN_FDS") != ""
-		}
+		p, holdsSockets = found.process, found.holdsSockets
 	}
 	target, err := p.healthTarget(ctx, holdsSockets)
 	if err != nil {
@@ -39,9 +39,41 @@ func (p process) health(ctx context.Context, options *config.Options) int {
 	return exitDone
 }
 
+// installedServer is the server that a command without options means.
+type installedServer struct {
+	process           // with the options of the server
+	holdsSockets bool // systemd holds sockets of the server
+}
+
+// installedServer returns a copy of p with the options of the only server that runs on this machine
+// and that this user can examine. If none does, the options are those of the installed service, or
+// else stay as they are. The example is a command for one of several servers.
+func (p process) installedServer(example string) (installedServer, error) {
+	running, err := p.runningServer(example)
+	switch {
+	case err != nil:
+		return installedServer{}, err
+	case running != nil:
+		return installedServer{*running, running.getenv("LISTEN_FDS") != ""}, nil
+	case isReadable(setup.EnvFile):
+		p.args = append(slices.Clone(p.args), "-env-file", setup.EnvFile)
+		return installedServer{p, true}, nil
+	}
+	return installedServer{process: p}, nil
+}
+
+func isReadable(file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return false
+	}
+	f.Close()
+	return true
+}
+
 // runningServer returns a copy of p with the options of the only server that runs on this machine
 // and that this user can examine. It is nil if none does.
-func (p process) runningServer() (*process, error) {
+func (p process) runningServer(example string) (*process, error) {
 	found := healthcheck.Servers(func(args []string) bool {
 		options, err := config.Parse(args, nil)
 		return err == nil && options.Command == config.Serve
@@ -54,7 +86,7 @@ func (p process) runningServer() (*process, error) {
 		for _, s := range found {
 			pids = append(pids, fmt.Sprint(s.PID))
 		}
-		return nil, fmt.Errorf("several servers run (processes %s): give the options of one, as in inbox health -bind :3000", strings.Join(pids, ", "))
+		return nil, fmt.Errorf("several servers run (processes %s): give the options of one, as in %s", strings.Join(pids, ", "), example)
 	}
 	if dir, err := found[0].Dir(); err == nil {
 		_ = os.Chdir(dir) // options can name files there; a missing one is reported

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,9 +74,9 @@ func TestHealthCommandFails(t *testing.T) {
 	}
 }
 
-// TestHealthFindsRunningServer starts a server as another process, with options that differ from
+// TestHealthAndStatusFindRunningServer starts a server as another process, with options that differ from
 // the defaults, and asks without options, as the container image does.
-func TestHealthFindsRunningServer(t *testing.T) {
+func TestHealthAndStatusFindRunningServer(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux shows the options of processes")
 	}
@@ -88,9 +89,15 @@ func TestHealthFindsRunningServer(t *testing.T) {
 		cmd.Env = append(os.Environ(), asProgram+"=1", "INBOX_HTTPS=false", "INBOX_TURN=off", "INBOX_STATE="+t.TempDir())
 		return cmd
 	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	metricsBind := free.Addr().String()
+	free.Close()
 	startServer := func(bind string) {
 		log := newOutput()
-		cmd := command("-bind", bind)
+		cmd := command("-bind", bind, "-metrics-bind", metricsBind)
 		cmd.Stderr = log
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -109,7 +116,14 @@ func TestHealthFindsRunningServer(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "ok: "+strings.TrimPrefix(socket, "unix:")+"\n" {
 		t.Errorf("got %v and %q, want the socket", err, out)
 	}
+	if out, err := command("status").CombinedOutput(); err != nil || !strings.Contains(string(out), "LAST WARNINGS") {
+		t.Errorf("status: got %v and %q", err, out)
+	}
+	metricsBind = ""
 	startServer("127.0.0.1:0")
+	if out, err := command("status").CombinedOutput(); err == nil || !strings.Contains(string(out), "several servers run") || !strings.Contains(string(out), "as in inbox status -metrics-bind") {
+		t.Errorf("status of two servers: got %v and %q, want an error", err, out)
+	}
 	if out, err := command("health").CombinedOutput(); err == nil || !strings.Contains(string(out), "several servers run") {
 		t.Errorf("two servers: got %v and %q, want an error", err, out)
 	}

@@ -13,7 +13,7 @@ import (
 func TestPackagesDoNotImportOneAnother(t *testing.T) {
 	libraries := []string{"inbox/inbox", "inbox/ratelimit", "inbox/tlsmgr", "inbox/turn", "inbox/public"}
 	var leaves []string
-	for _, name := range []string{"host", "logging", "memory", "nearest", "sdnotify", "units"} {
+	for _, name := range []string{"envfile", "host", "logging", "memory", "nearest", "sdnotify", "units"} {
 		leaves = append(leaves, command+"/internal/"+name)
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}`, "inbox/...").CombinedOutput()

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
@@ -44,8 +45,35 @@ type process struct {
 // terminals reports which files are terminals.
 type terminals struct{ stdout, stderr bool }
 
-// run runs the program until ctx is done, and returns the exit code.
+// run runs the program until ctx is done, and returns the exit code. Output that is lost, as on a
+// full disk, is a failure, unless the reader of a pipe has ended.
 func run(ctx context.Context, p process) int {
+	out := &checkedWriter{Writer: p.stdout}
+	p.stdout = out
+	code := p.dispatch(ctx)
+	if code == exitDone && out.err != nil && !errors.Is(out.err, syscall.EPIPE) {
+		return p.fail(exitFailure, fmt.Errorf("the output is incomplete: %w", out.err))
+	}
+	return code
+}
+
+// checkedWriter keeps the first error of a writer.
+type checkedWriter struct {
+	io.Writer
+	err error
+}
+
+// Write implements [io.Writer].
+func (w *checkedWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
+}
+
+// dispatch runs the command of the arguments.
+func (p process) dispatch(ctx context.Context) int {
 	options, err := config.Parse(p.args, p.environ)
 	if err != nil && slices.Equal(p.args[:min(1, len(p.args))], []string{"health"}) {
 		return p.fail(exitFailure, err) // Docker reserves exitUsage

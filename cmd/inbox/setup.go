@@ -11,6 +11,8 @@ import (
 
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/doctor"
+	"inbox/cmd/inbox/internal/envfile"
+	"inbox/cmd/inbox/internal/operator"
 	"inbox/cmd/inbox/internal/server"
 	"inbox/cmd/inbox/internal/setup"
 	"inbox/tlsmgr"
@@ -22,16 +24,24 @@ func (p process) setUp(ctx context.Context, options *config.Options) int {
 	if err != nil {
 		return p.fail(exitUsage, err)
 	}
+	systemctlOut := p.stdout
+	if checked, ok := p.stdout.(*checkedWriter); ok {
+		systemctlOut = checked.Writer // the terminal itself, not a pipe
+	}
 	c := setup.Config{
 		Stdin: p.stdin, Stdout: p.stdout, DryRun: options.DryRun(), IsRoot: os.Geteuid() == 0, Load: loadService,
 		Systemctl: func(ctx context.Context, args ...string) error {
 			cmd := exec.CommandContext(ctx, "systemctl", args...)
-			cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
+			cmd.Stdout, cmd.Stderr = systemctlOut, p.stderr
 			return cmd.Run()
+		},
+		IsMetrics: func(ctx context.Context, address string) bool {
+			_, err := operator.Fetch(ctx, address)
+			return err == nil
 		},
 	}
 	for _, o := range given {
-		c.Given = append(c.Given, setup.Assignment(o))
+		c.Given = append(c.Given, envfile.Assignment{Name: o.Variable, Value: o.Value})
 	}
 	err = setup.Run(ctx, c)
 	switch {
@@ -46,6 +56,10 @@ func (p process) setUp(ctx context.Context, options *config.Options) int {
 // loadService returns the service with the options of an environment file. The environment of this
 // process is not that of the service.
 func loadService(text string) (setup.Service, error) {
+	// The service runs in this directory, so a relative path of an option names the same file.
+	if err := os.Chdir("/"); err != nil {
+		return setup.Service{}, err
+	}
 	getenv := func(name string) string { return map[string]string{"STATE_DIRECTORY": setup.StateDir}[name] }
 	options, err := config.ParseService(setup.EnvFile, text)
 	if err != nil {

@@ -18,11 +18,15 @@ import (
 // errNoMetrics explains how to enable the listener that inbox status asks.
 var errNoMetrics = errors.New(`inbox status requires the metrics listener, which is off (-metrics-bind is empty)
 to enable it, add INBOX_METRICS_BIND=127.0.0.1:9091 to /etc/inbox/inbox.env, or start the server with -metrics-bind 127.0.0.1:9091
-then restart the server and run: inbox status -env-file /etc/inbox/inbox.env, or: inbox status -metrics-bind 127.0.0.1:9091`)
+then restart the server and run: inbox status, or: inbox status -metrics-bind 127.0.0.1:9091`)
 
-// showStatus prints the state of the server whose metrics listener the options name.
+// showStatus prints the state of the server whose metrics listener the options name. Without
+// options, it is the server that runs on this machine.
 func (p process) showStatus(ctx context.Context, cfg *config.Config) int {
-	bind := cfg.MetricsBind
+	bind, err := p.metricsBind(cfg)
+	if err != nil {
+		return p.fail(exitUsage, err)
+	}
 	if bind.Value == "" {
 		return p.fail(exitUsage, errNoMetrics)
 	}
@@ -39,6 +43,26 @@ func (p process) showStatus(ctx context.Context, cfg *config.Config) int {
 		Charts: p.terminals.stdout && isUTF8(p.getenv),
 	}))
 	return exitDone
+}
+
+// metricsBind returns the address of the metrics listener.
+func (p process) metricsBind(cfg *config.Config) (config.Address, error) {
+	if len(p.args) > 1 || cfg.MetricsBind.Value != "" {
+		return cfg.MetricsBind, nil
+	}
+	found, err := p.installedServer("inbox status -metrics-bind 127.0.0.1:9091")
+	if err != nil {
+		return config.Address{}, err
+	}
+	options, err := config.Parse(found.args, found.environ)
+	if err != nil {
+		return config.Address{}, err
+	}
+	installed, err := config.Resolve(options, hostFacts(found.getenv))
+	if err != nil {
+		return config.Address{}, err
+	}
+	return installed.MetricsBind, nil
 }
 
 // explainNoStatus says what to check.

@@ -81,6 +81,9 @@ var wrongInputs = []wrongInput{
 	{args: "-turn-rate 2000000", option: `-turn-rate "2000000"`, source: argv, rule: "must be from 0 to 1000000 Mbit/s"},
 	{args: "-max-inboxes 100,000", option: `-max-inboxes "100,000"`, source: argv, rule: "must be a whole number from 0", nearest: "100000?"},
 	{args: "-max-conns many", option: `-max-conns "many"`, source: argv, rule: "must be auto or a whole number from 0"},
+	// Commands without options.
+	{args: "version -cors", option: "-cors", source: argv, rule: "inbox version has no options"},
+	{args: "-domain a.example -version", option: "-domain", source: argv, rule: "inbox version has no options"},
 	// Words, addresses and names.
 	{args: "-log-level wran", option: `-log-level "wran"`, source: argv, rule: "must be debug, info, warn or error", nearest: "warn?"},
 	{args: "-log-format JSON", option: `-log-format "JSON"`, source: argv, rule: "must be text or json", nearest: "json?"},
@@ -114,6 +117,8 @@ var wrongInputs = []wrongInput{
 	{envFile: "# x\nINBOX_RATE = 5", option: "INBOX_RATE", source: "FILE:2: ", rule: "without a blank before ="},
 	{envFile: "INBOX-RATE=5", option: "INBOX-RATE", source: "FILE:1: ", rule: "is no variable name"},
 	{envFile: "INBOX_RATE", option: "INBOX_RATE", source: "FILE:1: ", rule: "has no value", nearest: "INBOX_NAME=value"},
+	{envFile: "INBOX_EMAIL=\"me@a.example\nINBOX_RATE=5", option: "INBOX_EMAIL", source: "FILE:1: ", rule: "the closing quotation mark is missing"},
+	{envFile: "\ufeffINBOX_RATE=5", option: "", source: "FILE:1: ", rule: "byte order mark"},
 	{envFile: "INBOX_RATE=forty", option: `-rate "forty"`, source: "(from FILE:1)", rule: "must be a whole number from 0"},
 	{args: "config", envFile: "\nINBOX_DOMIAN=a.example", option: "INBOX_DOMIAN", source: "(from FILE:2)", rule: "unknown environment variable", nearest: "INBOX_DOMAIN?", warning: true},
 }

@@ -23,7 +23,7 @@ import (
 var buildDir string
 
 var nodeBinary = sync.OnceValues(func() (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	program := filepath.Join(buildDir, "node")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "./node").CombinedOutput(); err != nil {

@@ -143,10 +143,10 @@ func requireSoak(t *testing.T) {
 	}
 }
 
-// runCommand runs a program for at most a minute and returns its output.
+// runCommand runs a program and returns its output.
 func runCommand(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, name, args...)
 	c.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}
@@ -181,6 +181,17 @@ func TestPackagePrintsSteps(t *testing.T) {
 		line := fmt.Sprintf("%-14s %s\n", "linux/amd64", filepath.Base(r.original.file(t, pattern)))
 		if strings.Count(r.packageLog, line) != 1 {
 			t.Errorf("got\n%s\nwant once: %s", r.packageLog, line)
+		}
+	}
+}
+
+// A platform as the first argument would otherwise be the name of the directory.
+func TestScriptsCheckArguments(t *testing.T) {
+	for _, name := range []string{"package", "release"} {
+		wantContains(t, runCommand(t, "../../scripts/"+name, "-h"), "scripts/"+name+" DIR [OS/ARCH …]")
+		out, err := exec.Command("../../scripts/"+name, "linux/amd64").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "scripts/"+name+" dist linux/amd64") {
+			t.Errorf("%s: got %v and %q, want the correct arguments", name, err, out)
 		}
 	}
 }

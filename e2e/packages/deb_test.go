@@ -47,6 +47,7 @@ func TestDebLifecycle(t *testing.T) {
 		t.Error("removal and installation: want the same options, state and enabled units")
 	}
 
+	r.write(envFile+".20260102-030405.000.bak", "INBOX_RATE=7\n") // of inbox setup
 	wantContains(t, r.apt("purge", "inbox"), "certificates stay in /var/lib/inbox")
 	r.wantFiles("purged", false, "/usr/bin/inbox", "/etc/inbox")
 	r.wantFiles("purged", true, secretFile)

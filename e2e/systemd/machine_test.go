@@ -165,7 +165,7 @@ func removeCgroup(t *testing.T, dir string, pid int) {
 
 // try runs a command on the machine and returns its output.
 func (m *machine) try(command ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target", m.pid, "--all", "--"}, command...)...)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_PAGER=", "LC_ALL=C"}

@@ -46,6 +46,7 @@ func TestService(t *testing.T) {
 		{"other drop-ins", otherDropIns},
 		{"port 80 taken", port80Taken},
 		{"proxy", proxy},
+		{"loopback", loopback},
 		{"bind without sockets", bindWithoutSockets},
 		{"uninstall", uninstall},
 	} {
@@ -67,7 +68,7 @@ func install(m *machine) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.run("sh", "-euc", "cd /root/clone\n"+docCommands(m.t, "for other machines end in `-arm64` and `-armv7`:"))
+	m.run("sh", "-euc", "cd /root/clone\n"+docCommands(m.t, "`amd64` by `arm64` or `armv7`:"))
 	if out := m.run("grep", "^INBOX", envFile); out != "INBOX_DOMAIN=example.org\nINBOX_EMAIL=me@example.org\n" {
 		m.t.Errorf("got options %q, want domain and email of docs/install.md", out)
 	}
@@ -415,6 +416,31 @@ func proxy(m *machine) {
 	m.wantStatus("200", "--unix-socket", "/run/inbox.sock", "http://inbox/healthz")
 	m.run("rm", "/etc/systemd/system/inbox.socket.d/proxy.conf")
 	m.systemctl("unmask", "inbox-http.socket", "inbox-turn.socket")
+}
+
+// loopback gives ports 443 and 80 to a proxy, as docs/recipes.md does.
+func loopback(m *machine) {
+	const section = "A proxy on the same machine"
+	m.write(envFile, recipe(m.t, "nginx", "In `/etc/inbox/inbox.env`:"))
+	m.run("sh", "-euc", recipe(m.t, section, "third unit, which holds UDP port 3478 for [calls between any two networks](turn.md):"))
+	m.run("sh", "-euc", recipe(m.t, section, "`/etc/inbox/inbox.env`:"))
+	m.wantStatus("200", "http://127.0.0.1:3000/healthz")
+	for _, port := range []string{"80", "443"} {
+		m.wantStatus("000", "http://127.0.0.1:"+port+"/healthz")
+	}
+	m.wantSTUN("127.0.0.1")
+	wantUnprivileged(m, "0000000000000000")
+	m.run("systemctl", "unmask", "inbox.socket", "inbox-http.socket")
+}
+
+// recipe returns a block of docs/recipes.md.
+func recipe(t *testing.T, section, after string) string {
+	t.Helper()
+	block, err := e2e.DocBlockIn("../../docs/recipes.md", section, after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return block
 }
 
 // bindWithoutSockets runs the server without socket units. It binds the port itself, with

@@ -3,6 +3,8 @@
 //
 //	testca -http-port 80 -tls-port 443 -root /root/ca.pem
 //
+// With another address of -listen, the certificate of its HTTPS server is for that address as well.
+//
 // It prints "ready" when it listens. The root file contains the root certificate of its HTTPS
 // server, for -acme-root.
 package main
@@ -22,6 +24,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"time"
 
@@ -48,7 +51,7 @@ func run(listen, dnsListen string, httpPort, tlsPort int, rootFile string) error
 	if err := startNameserver(dnsListen); err != nil {
 		return err
 	}
-	cert, err := serverCertificate(rootFile)
+	cert, err := serverCertificate(listen, rootFile)
 	if err != nil {
 		return err
 	}
@@ -73,16 +76,20 @@ func newCA(httpPort, tlsPort int, nameserver string) http.Handler {
 	return frontend.Handler()
 }
 
-// serverCertificate creates the certificate of the HTTPS server, and its root file.
-func serverCertificate(rootFile string) (tls.Certificate, error) {
+// serverCertificate creates the certificate of the HTTPS server at an address, and its root file.
+func serverCertificate(listen, rootFile string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
+	addrs := []net.IP{net.IPv4(127, 0, 0, 1)}
+	if addr, err := netip.ParseAddrPort(listen); err == nil {
+		addrs = append(addrs, addr.Addr().AsSlice())
+	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test CA"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: addrs, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

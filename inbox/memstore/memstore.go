@@ -252,9 +252,10 @@ func (m *Store) OpenNext(
 	case subtle.ConstantTimeCompare(b.key[:], key[:]) != 1:
 		err = inbox.ErrWrongKey
 	default:
-		s.markUsedLocked(b, now)
 		c = inbox.Claim{Name: b.name, Epoch: b.epoch, Receiver: r.ID}
-		msg, acked, err = b.readLocked(ack, ack, r)
+		if msg, acked, err = b.readLocked(ack, ack, r); !errors.Is(err, inbox.ErrOtherReceiver) {
+			s.markUsedLocked(b, now)
+		}
 	}
 	s.mu.Unlock()
 	m.release(expired)

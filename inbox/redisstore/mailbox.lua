@@ -371,10 +371,7 @@ if op == 'open next' then
 	local opened, epoch, created, token, h = open(m)
 	if opened ~= 'ok' then return reply(opened) end
 	local ack, most, receiver, resume = tonumber(arg()), tonumber(arg()), arg(), arg()
-	if not admit(m, h, receiver, resume) then
-		touchEvenWhenFull(m)
-		return reply(opened, epoch, created, token, 'other')
-	end
+	if not admit(m, h, receiver, resume) then return reply(opened, epoch, created, token, 'other') end
 	supersede(m, h, receiver)
 	removeThrough(m, h, ack)
 	return reply(opened, epoch, created, token, take(m, h, ack, '0', most))

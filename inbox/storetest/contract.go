@@ -25,6 +25,7 @@ var contract = []struct {
 	{"OpenNext", inbox.Limits{}, openNext},
 	{"ResumeAfterAnotherReceiver", inbox.Limits{}, resumeAfterAnotherReceiver},
 	{"RefusedResumeChangesNothing", inbox.Limits{}, refusedResumeChangesNothing},
+	{"RefusedResumeDoesNotKeepAlive", inbox.Limits{Timeout: shortTimeout}, refusedResumeDoesNotKeepAlive},
 	{"LastReceiverEndsWithTheClaim", inbox.Limits{}, lastReceiverEndsWithTheClaim},
 	{"ConcurrentResumes", inbox.Limits{}, concurrentResumes},
 	{"WatchOfAnEarlierReceiver", inbox.Limits{}, watchOfAnEarlierReceiver},

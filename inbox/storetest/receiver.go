@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"sync/atomic"
+	"time"
 
 	"inbox/inbox"
 )
@@ -71,6 +72,20 @@ func refusedResumeChangesNothing(r *rig) {
 	_, got, err = r.readAs(r.store, 1, true)
 	r.want(err, nil, "resume")
 	r.wantBody(got, "hello")
+}
+
+// refusedResumeDoesNotKeepAlive has a client try to resume the mailbox of a receiver that is gone.
+func refusedResumeDoesNotKeepAlive(r *rig) {
+	r.open("bob")
+	_, _, err := r.readAs(r.store, 1, false)
+	r.want(err, inbox.ErrEmpty, "read")
+	for range 15 {
+		time.Sleep(2 * r.tick)
+		if _, _, err = r.readAs(r.store, 2, true); !errors.Is(err, inbox.ErrOtherReceiver) {
+			break
+		}
+	}
+	r.want(err, inbox.ErrNoInbox, "resume after the timeout")
 }
 
 func lastReceiverEndsWithTheClaim(r *rig) {

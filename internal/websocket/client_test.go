@@ -72,15 +72,20 @@ func newTestServer(t testing.TB, transport string, config Config, makeHandler fu
 	t.Cleanup(func() {
 		s.conns.Abort()
 		server.Close()
-		for deadline := time.Now().Add(testTimeout); s.conns.Len() > 0; time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Errorf("%d connections are left", s.conns.Len())
-				break
-			}
-		}
+		s.waitConns(t, 0)
 	})
 	s.addr = server.Listener.Addr().String()
 	return s
+}
+
+// waitConns waits until so many connections are open.
+func (s *testServer) waitConns(t testing.TB, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(testTimeout); s.conns.Len() != n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("got %d connections, want %d", s.conns.Len(), n)
+		}
+	}
 }
 
 // testClient is a client that can break every rule of the protocol.

@@ -40,10 +40,11 @@ type Conn struct {
 	messageBy time.Duration // when the message that has begun must be complete
 	pingAt    time.Duration
 	wakeAt    time.Duration
-	pings     int  // since something arrived
-	heard     bool // something arrived since the last ping
-	dropping  bool // what arrives is not parsed
-	dropped   int  // bytes that arrived since the close frame was sent
+	restAt    time.Duration // when reading continues in a new goroutine
+	pings     int           // since something arrived
+	heard     bool          // something arrived since the last ping
+	dropping  bool          // what arrives is not parsed
+	dropped   int           // bytes that arrived since the close frame was sent
 
 	writing   sync.Mutex // held during a write
 	closeSent bool
@@ -86,17 +87,21 @@ func (c *Conn) Start(h Handler) {
 	if c.config.Conns != nil && !c.config.Conns.add(c) {
 		c.Close(GoingAway, "the server is stopping")
 	}
-	go c.run()
+	go c.run(c.startReading)
 }
 
 // SetMaxMessageBytes changes [Config.MaxMessageBytes] for the messages that follow. It can be
 // called before Start and by the methods of the handler.
 func (c *Conn) SetMaxMessageBytes(n int) { c.parser.maxBytes = int64(n) }
 
-// run reads until the connection ends.
-func (c *Conn) run() {
+// run reads until the connection ends, or rests. What begins the reading comes first.
+func (c *Conn) run(begin func() error) {
 	var err error
 	defer func() {
+		if err == errRest {
+			go c.run(nil)
+			return
+		}
 		switch failure := recover(); failure {
 		case nil:
 		case http.ErrAbortHandler:
@@ -107,7 +112,12 @@ func (c *Conn) run() {
 		}
 		c.end(err)
 	}()
-	err = c.read()
+	if begin != nil {
+		err = begin()
+	}
+	if err == nil {
+		err = c.read()
+	}
 }
 
 // end closes the connection and reports it.

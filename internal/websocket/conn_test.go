@@ -427,9 +427,7 @@ func TestConnsClose(t *testing.T) {
 			clients = append(clients, s.dial(t))
 			<-handlers
 		}
-		if n := s.conns.Len(); n != 3 {
-			t.Errorf("got %d connections, want 3", n)
-		}
+		s.waitConns(t, 3)
 		s.conns.Close(GoingAway, "stopping")
 		clients = append(clients, s.dial(t)) // one that is late
 		for _, c := range clients {
@@ -449,6 +447,7 @@ func TestConnsWaitAborts(t *testing.T) {
 		s, handlers := recordedServer(t, transport, Config{})
 		c := s.dial(t)
 		h := <-handlers
+		s.waitConns(t, 1)
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		if err := s.conns.Wait(ctx); err != context.Canceled {
@@ -460,5 +459,29 @@ func TestConnsWaitAborts(t *testing.T) {
 		if _, _, err := c.readFrame(); err == nil || errors.Is(err, net.ErrClosed) {
 			t.Errorf("got %v, want the end of the connection", err)
 		}
+	})
+}
+
+// TestRest checks that a connection goes on after it has rested, with its state.
+func TestRest(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		s, handlers := recordedServer(t, transport, Config{PingInterval: time.Hour})
+		c := s.dial(t)
+		h := <-handlers
+		message := clientFrame(fin|opText, "in two parts")
+		c.send(message[:9])
+		time.Sleep(restAfter + restAfter/2)
+		c.send(message[9:])
+		if got := h.next(t); got != "1 in two parts" {
+			t.Errorf("got %q", got)
+		}
+		time.Sleep(restAfter + restAfter/2)
+		h.conn.Wake()
+		if got := h.next(t); got != "woken" {
+			t.Errorf("got %q", got)
+		}
+		c.send(closeFrame(1000, ""))
+		c.wantClose(1000)
+		wantCloseError(t, h.end(t), CloseError{1000, "", true})
 	})
 }

@@ -21,20 +21,25 @@ const (
 	// maxDroppedBytes bounds what is read after a close frame, so that a client that sends
 	// meanwhile receives it before the connection is reset.
 	maxDroppedBytes = 256 << 10
+	// restAfter is how long nothing happens until a connection waits in a new goroutine. The stack
+	// of the old one has grown, and the garbage collector does not shrink it below 4 KiB. A new one
+	// has 2 KiB.
+	restAfter = time.Second
 	// maxMissedPings is how many pings go unanswered before a connection is closed.
 	maxMissedPings = 2
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readBytes]byte) }}
 
-// errEnded ends the reading of a connection whose end has a reason already.
-var errEnded = errors.New("websocket: ended")
+var (
+	// errEnded ends the reading of a connection whose end has a reason already.
+	errEnded = errors.New("websocket: ended")
+	// errRest ends the reading in this goroutine.
+	errRest = errors.New("websocket: rest")
+)
 
-// read reads until the connection ends, and returns why.
+// read reads until the connection ends or rests, and returns why.
 func (c *Conn) read() error {
-	if err := c.startReading(); err != nil {
-		return err
-	}
 	for {
 		err := c.receive()
 		if err == netconn.ErrWouldBlock {
@@ -85,6 +90,7 @@ func (c *Conn) wait() error {
 	for {
 		if !c.prepareWait() {
 			c.handler.Woken()
+			c.postponeRest()
 			continue
 		}
 		err := c.socket.Fetch()
@@ -95,6 +101,13 @@ func (c *Conn) wait() error {
 		if err := c.expire(); err != nil {
 			return err
 		}
+	}
+}
+
+// postponeRest notes that the stack can have grown.
+func (c *Conn) postponeRest() {
+	if c.socket != nil {
+		c.restAt = c.now() + restAfter
 	}
 }
 
@@ -124,7 +137,7 @@ func (c *Conn) prepareWait() bool {
 }
 
 func (c *Conn) nextDeadlineLocked() (next time.Duration) {
-	for _, by := range [...]time.Duration{c.messageBy, c.pingAt, c.wakeAt, c.closeBy} {
+	for _, by := range [...]time.Duration{c.messageBy, c.pingAt, c.wakeAt, c.restAt, c.closeBy} {
 		if by != 0 && (next == 0 || by < next) {
 			next = by
 		}
@@ -152,12 +165,17 @@ func (c *Conn) expire() error {
 		c.messageBy = 0
 		c.fail(fault(PolicyViolation, "the message was not complete in time"))
 	case c.pingAt != 0 && t >= c.pingAt:
+		c.postponeRest()
 		return c.ping(t)
 	case c.wakeAt != 0 && t >= c.wakeAt:
 		c.wakeAt = 0
 		if !c.isEnding() {
 			c.handler.Woken()
 		}
+		c.postponeRest()
+	case c.restAt != 0 && t >= c.restAt:
+		c.restAt = 0
+		return errRest
 	}
 	return nil
 }
@@ -185,6 +203,7 @@ func (c *Conn) handleBytes(b []byte) error {
 		return nil
 	}
 	c.heard = true
+	c.postponeRest()
 	if c.isEnding() {
 		if c.dropped += len(b); c.dropped > maxDroppedBytes {
 			return errEnded

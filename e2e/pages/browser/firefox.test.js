@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import {after, before, test} from 'node:test';
 import * as chromium from '../lib/browser.js';
+import {enterCode, shownDigits} from '../lib/codes.js';
 import * as firefox from '../lib/firefox.js';
 import {Relay} from '../lib/relay.js';
 import {Server} from '../lib/server.js';
@@ -107,18 +108,50 @@ test('a two-way call between Firefox and Chromium', {skip}, async () => {
   assert.deepEqual(errors, []);
 });
 
-test('a server and its relay restart during a call in Firefox: the picture returns', {skip}, async t => {
+test('a two-way call by short code that only a relay connects', {skip}, () => withRelay(async ({origin}) => {
+  errors = [];
+  const first = await firefox.open(firefoxBrowser, `${origin}/call.html`, errors, [chromium.useRelaysOnly]);
+  await firefox.press(first, '#join');
+  const code = await first.waitForFunction(() => /^[2-9A-Z]{3} [2-9A-Z]{3}$/.exec(document.querySelector('.code-text')?.textContent ?? '')?.[0]);
+  const ann = await chromium.Device.create(chromiumBrowser, origin);
+  await ann.context.addInitScript(chromium.useRelaysOnly);
+  const second = await ann.open('/');
+  await enterCode(second, await code.jsonValue() ?? '');
+  const digits = await shownDigits(second);
+  await first.waitForFunction(want => document.querySelector('.code-digits')?.textContent === want, {}, digits);
+  await second.getByRole('button', {name: 'The digits are the same'}).click();
+  await first.bringToFront();
+  await first.locator('.code-box button ::-p-text(Let in)').click();
+  await second.waitForURL(/call\.html#/);
+  await second.getByRole('button', {name: 'Join the call'}).or(second.getByRole('button', {name: 'Hang up'})).first().waitFor();
+  await Promise.all([firefox.waitForPicture(first), chromium.waitForPicture(second)]);
+  assert.equal(await second.evaluate(chromium.isRelayed), true);
+  assert.equal((await second.goto(`${origin}/`))?.status(), 200);
+  await firefox.waitForTitle(first, 'The other device has left');
+  await first.close();
+  await ann.close();
+  assert.deepEqual(errors, []);
+}));
+
+test('a server and its relay restart during a call in Firefox: the picture returns', {skip}, t => withRelay((relayServer, relay) =>
+  restartDuringCall(relayServer, relay, t)));
+
+/**
+ * Runs a test with a server that has a relay.
+ * @param {(server: Server, relay: Relay) => Promise<void>} use
+ */
+async function withRelay(use) {
   const relay = new Relay();
   await relay.start();
   const relayServer = new Server(relay.serverFlags('udp'));
   await relayServer.start();
   try {
-    await restartDuringCall(relayServer, relay, t);
+    await use(relayServer, relay);
   } finally {
     await relayServer.remove();
     await relay.remove();
   }
-});
+}
 
 /**
  * @param {Server} relayServer

@@ -145,6 +145,20 @@ test('a page that exceeds the rate limit when it opens reloads automatically', {
     await page.getByRole('heading', {name: 'Too many requests'}).waitFor({state: 'detached'});
   }));
 
+test('the parts that a page loads later: it waits for late ones, and reloads without them', {skip}, () =>
+  withServer([], async (ann, ben) => {
+    ann.allowError(/status of 429/);
+    await ann.context.route('**/call-later.js', route => route.fulfill({status: 429, contentType: 'application/problem+json', body: '{}'}), {times: 1});
+    const first = await ann.open('/call.html');
+    const link = await sharedLink(first); // after a reload
+    await ben.context.route('**/call-later.js', async route => {
+      await new Promise(resolve => setTimeout(resolve, 2_000));
+      await route.continue();
+    });
+    const second = await ben.open(link);
+    await Promise.all([waitForPicture(first), waitForPicture(second)]);
+  }));
+
 test('a page whose scripts fail to load shows a hint after a delay', {skip}, () =>
   withServer([], async ann => {
     ann.allowError(/status of 429|Refused to execute script/);

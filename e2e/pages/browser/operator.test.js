@@ -37,6 +37,33 @@ after(async () => {
   await server?.remove();
 });
 
+// The texts of a status can come from a CA, a certificate file or the network.
+test('the page shows hostile texts as text, and says if the state is not one', {skip}, async () => {
+  const page = await browser.newPage({viewport: sizes.phone});
+  /** @type {string[]} */
+  const problems = [];
+  page.on('pageerror', error => problems.push(error.message));
+  page.on('console', message => { if (message.type() === 'error') problems.push(message.text()); });
+  page.on('dialog', dialog => { problems.push('dialog'); void dialog.dismiss(); });
+  const state = hostile(await (await fetch(`http://${address}/status.json`)).json());
+  let body = JSON.stringify(state);
+  await page.route('**/status.json', route => route.fulfill({body, contentType: 'application/json'}));
+  await page.goto(`http://${address}/`);
+  await page.getByRole('status').filter({hasText: 'Not ready: <img'}).waitFor();
+  for (const viewport of Object.values(sizes)) {
+    await page.setViewportSize(viewport);
+    const [content, visible] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    assert.ok(content <= visible, `the page is ${content} px wide, the window ${visible} px`);
+  }
+  assert.equal(await page.locator('main :is(img, script)').count(), 0);
+  for (body of ['<html>', '{}', JSON.stringify({...state, warnings: null})]) {
+    await page.goto(`http://${address}/`);
+    await page.getByRole('alert').filter({hasText: 'not the state that this page expects'}).waitFor();
+  }
+  assert.deepEqual(problems, []);
+  await page.close();
+});
+
 test('the page shows the state, follows it, and reports a server that is gone', {skip}, async () => {
   const page = await browser.newPage({ignoreHTTPSErrors: true});
   /** @type {string[]} */
@@ -60,6 +87,21 @@ test('the page shows the state, follows it, and reports a server that is gone', 
   await page.getByRole('alert').filter({hasText: 'has not answered since'}).waitFor();
   await page.close();
 });
+
+/**
+ * Replaces the texts of a state, and the times of a certificate by equal ones.
+ * @param {any} state
+ */
+function hostile(state) {
+  const text = `<img src=x onerror=alert(1)><script>alert(1)</script> ${'a'.repeat(200)}\u0000\u001b[31m`;
+  const now = state.time;
+  const certificate = {name: text, source: text, issuer: text, status: text, last_error: text, failures: 1, not_before: now, not_after: now, renew_at: now, last_attempt: null, next_attempt: null};
+  return {
+    ...state, version: text, ready: false, failing: [text], restarts: {...state.restarts, loss: text}, certificates: [certificate, {...certificate, not_before: null, not_after: null}],
+    refusals: state.refusals.map((/** @type {any} */ layer) => ({...layer, total: 1, reasons: {[text]: 1}})), turn: null,
+    warnings: [{time: now, level: 'ERROR', message: text, count: 2, attributes: [{name: text, value: text}]}],
+  };
+}
 
 /**
  * Fails on findings of axe and if the page scrolls horizontally.

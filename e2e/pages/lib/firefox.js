@@ -8,7 +8,7 @@ import {existsSync} from 'node:fs';
 import puppeteer from 'puppeteer-core';
 import {decodedFrames, recordConnections} from './browser.js';
 
-const executablePath = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
+export const executablePath = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
 
 const preferences = {
   'media.navigator.streams.fake': true,
@@ -25,9 +25,13 @@ const loopbackPreferences = {
 export const skip = existsSync(executablePath) || process.env.CI ? false :
   `Firefox not found at ${executablePath}: install it or set FIREFOX`;
 
-export function launch() {
+/**
+ * @param {string} [program] runs the browser
+ * @param {number} [debuggingPort] of 127.0.0.1, 0 for any
+ */
+export function launch(program = executablePath, debuggingPort = 0) {
   const extraPrefsFirefox = {...preferences, ...loopbackPreferences};
-  return puppeteer.launch({browser: 'firefox', executablePath, headless: true, acceptInsecureCerts: true, extraPrefsFirefox});
+  return puppeteer.launch({browser: 'firefox', executablePath: program, headless: true, acceptInsecureCerts: true, debuggingPort, extraPrefsFirefox});
 }
 
 /**

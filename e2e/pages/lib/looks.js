@@ -6,6 +6,7 @@ import {createRequire} from 'node:module';
 import {fileURLToPath} from 'node:url';
 
 /** @typedef {import('playwright-core').Page} Page */
+/** @typedef {'light'|'dark'} ColorScheme */
 
 const shots = fileURLToPath(new URL('../shots/', import.meta.url));
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -14,22 +15,27 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 export const sizes = {desk: {width: 1280, height: 800}, phone: {width: 390, height: 844}, sideways: {width: 844, height: 390}};
 
 /**
- * Checks a page at all sizes and keeps the screenshots in shots/.
+ * Checks a page at all sizes, in both colour schemes, and keeps the screenshots in shots/.
  * @param {Page} page
  * @param {string} state the name of the screenshots
  * @param {string[]} [inView] selectors of what must be in view, also on a phone held sideways
+ * @param {ColorScheme[]} [schemes]
  */
-export async function checkLooks(page, state, inView = []) {
+export async function checkLooks(page, state, inView = [], schemes = /** @type {ColorScheme[]} */ (['dark', 'light'])) {
   await page.bringToFront();
+  mkdirSync(shots, {recursive: true});
   for (const [size, viewport] of Object.entries(sizes)) {
-    const name = `${state}-${size}`;
     await page.setViewportSize(viewport);
     await page.evaluate(() => scrollTo(0, 0));
-    mkdirSync(shots, {recursive: true});
-    await page.screenshot({path: `${shots}${name}.png`, fullPage: size !== 'sideways'});
-    await assertFits(page, name);
-    for (const selector of inView) await assertInView(page, selector, name);
-    if (size !== 'sideways') await assertAccessible(page, name);
+    await assertFits(page, `${state}-${size}`);
+    for (const selector of inView) await assertInView(page, selector, `${state}-${size}`);
+    for (const colorScheme of schemes) {
+      const name = `${state}-${colorScheme}-${size}`;
+      await page.emulateMedia({colorScheme});
+      await page.screenshot({path: `${shots}${name}.png`, fullPage: size !== 'sideways'});
+      // The schemes differ in their colours only, and a phone held sideways has what the other sizes have.
+      if (size === 'phone' || size === 'desk' && colorScheme === 'light') await assertAccessible(page, name);
+    }
   }
 }
 

@@ -57,7 +57,7 @@ export class Server {
   /** @param {NodeJS.Signals} signal */
   async stop(signal = 'SIGTERM') {
     const child = this.#process;
-    if (!child || child.exitCode !== null) return;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise(resolve => child.once('exit', resolve));
     child.kill(signal);
     await ended;

@@ -21,14 +21,14 @@ class FakeEndpoint extends EventTarget {
   inbox = new FakeInbox();
   to = 'remote';
   live = false;
-  hellos = 0;
+  retries = 0;
   /** @type {EndpointState} */
   state = 'waiting';
   /** @type {{evidence: Evidence} | null} */
   peer = null;
 
-  sendHello() {
-    this.hellos++;
+  retry() {
+    this.retries++;
   }
 
   /** @param {EndpointState} state */
@@ -204,5 +204,5 @@ test('a superseded page has no reason', async t => {
 
 test('retry says hello', t => {
   watch(t).retry();
-  assert.equal(endpoint.hellos, 1);
+  assert.equal(endpoint.retries, 1);
 });

@@ -6,7 +6,7 @@ import {test} from 'node:test';
 import {CodePairing, resolveLink} from '../../../public/code-pairing.js';
 import {codeView} from '../../../public/code-view.js';
 import {KeyExchange} from '../../../public/key-exchange.js';
-import {strings} from '../../../public/strings.js';
+import * as strings from '../../../public/strings.js';
 import {advance, onCleanup, openInbox} from '../lib/inboxes.js';
 import {MailboxServer} from '../lib/mailboxes.js';
 

@@ -32,9 +32,9 @@ for (const name of htmlNames) {
 
   test(`${name} chooses the language before it is painted`, () => {
     const head = page.querySelector('head')?.elements ?? [];
-    const at = head.findIndex(element => element.getAttribute('src')?.endsWith('language.js'));
+    const at = head.findIndex(element => element.getAttribute('src')?.endsWith('early.js'));
     const stylesheet = head.findIndex(element => element.getAttribute('rel') === 'stylesheet');
-    assert.ok(at >= 0 && at < stylesheet, 'language.js before the style sheet');
+    assert.ok(at >= 0 && at < stylesheet, 'early.js before the style sheet');
     assert.equal(head[at].getAttribute('type'), null, 'a plain script');
   });
 }

@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict';
 import {readFileSync} from 'node:fs';
 import {test} from 'node:test';
-import {defaultActions, reasonFor} from '../../../public/reason.js';
-import {strings} from '../../../public/strings.js';
+import {defaultActions} from '../../../public/actions.js';
+import {reasonFor} from '../../../public/reason.js';
+import * as strings from '../../../public/strings.js';
 
 /**
  * @typedef {import('../../../public/reason.js').Facts} Facts

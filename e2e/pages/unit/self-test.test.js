@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {checkBrowser, gradeServers, judgeServer, mailboxError, overall, row, rowOf, serverRows} from '../../../public/self-test.js';
-import {strings} from '../../../public/strings.js';
+import * as strings from '../../../public/strings.js';
 
 /**
  * @typedef {import('../../../public/diagnosis.js').ProbeResult} ProbeResult

@@ -480,6 +480,21 @@ test('a two-way call that does not connect is replaced, and no hellos go to a pa
   assert.deepEqual([a.peers.length, b.peers.length], [2, 2]);
 });
 
+test('a new try of either side replaces a call that is young, but not one that is connected', async () => {
+  const {a, b} = await room();
+  for (const {endpoint} of [a, b]) endpoint.start();
+  await flushPromises();
+  for (const [i, {endpoint}] of [a, b].entries()) {
+    void endpoint.retry();
+    await flushPromises();
+    assert.deepEqual([a.peers.length, b.peers.length], [i + 2, i + 2]);
+  }
+  a.peers[2].setState('connected');
+  void b.endpoint.retry();
+  await flushPromises();
+  assert.equal(a.peers.length, 3);
+});
+
 test('a superseded side does not release the mailbox of the page that replaced it', async () => {
   const {a} = await room();
   a.inbox.supersede();

@@ -8,7 +8,7 @@ import {readFileSync, readdirSync} from 'node:fs';
 import {afterEach, test} from 'node:test';
 import {runInNewContext} from 'node:vm';
 import {localize, lookUp, replaceTexts, translate} from '../../../public/localize.js';
-import {strings} from '../../../public/strings.js';
+import * as strings from '../../../public/strings.js';
 import {Element, htmlNames, parse, parsePage, publicURL} from '../lib/html.js';
 
 /** @typedef {import('../../../public/localize.js').Texts} Texts */

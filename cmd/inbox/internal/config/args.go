@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -181,6 +182,18 @@ func (o *Options) unknownOption(name string, rest []string, hasValue bool) (used
 		hint = didYouMean("-" + option)
 	}
 	return used, fmt.Errorf("unknown option -%s (from %s)%s", printable(shorten(name)), fromCommandLine, hint)
+}
+
+// refuseOptions reports the options of the version command, which would ignore them.
+func (o *Options) refuseOptions() error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(o.given)) {
+		if name != "version" {
+			errs = append(errs, fmt.Errorf("-%s (from %s): inbox version has no options; remove it, or "+
+				"check the options with inbox config", name, o.from[name]))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // unexpected returns an error about an argument that is neither an option nor a value.

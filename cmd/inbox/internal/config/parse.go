@@ -24,6 +24,9 @@ func Parse(args, environ []string) (*Options, error) {
 	if o.version {
 		o.Command = Version
 	}
+	if o.Command == Version {
+		errs = append(errs, o.refuseOptions())
+	}
 	if o.Command != Help && o.Command != Setup && o.Command != Version {
 		errs = append(errs, o.parseEnviron(environ), o.parseEnvFile(), o.parseFile())
 	}

@@ -16,6 +16,9 @@ const (
 	maxTURNMonth = 1_000_000_000_000_000_000 // bytes
 )
 
+// noCertificate is why TURN over TLS is not offered if adding a name to -domain would help.
+const noCertificate = "no certificate has the name of -turn"
+
 // resolveTURN resolves the options of the relay. It needs the domains, the proxies and the
 // store.
 func (r *resolver) resolveTURN() error {
@@ -40,7 +43,7 @@ func (r *resolver) resolveTURN() error {
 	}
 	hasName := host == "" || len(r.c.Domains) == 0 || r.isDomain(host) || r.c.Store != nil
 	r.c.TURN.NoTLS, r.c.TURN.NeedsName = r.whyNoTLS(isIP, hasName)
-	if !hasName && !isIP {
+	if r.c.TURN.NoTLS == noCertificate {
 		r.c.Warnings = append(r.c.Warnings, Warning{"TURN over TLS is not offered: no certificate has the name of the relay",
 			"-turn", r.o.from["turn"], "add the name to -domain"})
 	}
@@ -70,16 +73,16 @@ func (r *resolver) whyNoTLS(isIP, hasName bool) (why string, needsName bool) {
 	switch {
 	case !r.o.https:
 		return "this server does not terminate TLS (-https=false)", false
-	case len(r.c.TrustedProxies) > 0:
+	case len(r.c.TrustedProxies) > 0 && !r.c.ProxyProtocol: // with it, a proxy passes TLS on unopened
 		return "an HTTP proxy cannot pass it (-trusted-proxies)", false
-	case r.c.Bind.isUnix():
+	case r.c.Bind.isUnix() && !r.c.ProxyProtocol:
 		return "a proxy of a Unix socket cannot pass it (-bind)", false
 	case isIP:
 		return "browsers do not use it with an IP address (-turn)", true
 	case noDomain:
 		return "browsers do not use it with an IP address (-domain)", true
 	case !hasName:
-		return "no certificate has the name of -turn", false
+		return noCertificate, false
 	}
 	return "", false
 }

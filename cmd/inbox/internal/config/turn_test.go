@@ -33,6 +33,8 @@ func TestTURNOptions(t *testing.T) {
 		{"international name", "-turn bücher.example", true, "xn--bcher-kva.example", true, true},
 		{"proxies", proxies, true, "", true, false},
 		{"Unix socket", "-bind unix:/run/x", true, "", true, false},
+		{"proxies that pass TLS", proxies + " -proxy-protocol", true, "", true, true},
+		{"proxies that pass TLS to a Unix socket", proxies + " -proxy-protocol -bind unix:/run/x", true, "", true, true},
 		{"proxies and a name", "-turn b.example" + acme + proxies, true, "b.example", true, false},
 		{"certificates for IP addresses", " -domain 192.0.2.1,2001:db8::1 -acme-agree", true, "", true, false},
 		{"certificates for an IP address and a name", " -domain 192.0.2.1,a.example -acme-agree", true, "", true, true},

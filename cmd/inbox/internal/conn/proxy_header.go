@@ -2,7 +2,9 @@ package conn
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
 	"net"
 	"time"
 
@@ -18,6 +20,16 @@ const proxyHeaderTimeout = 5 * time.Second
 // LocalHeader is the PROXY header, version 2, of a connection that a proxy makes for itself, such
 // as a health check. It names no client, so it is safe from a peer that is not trusted.
 const LocalHeader = "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
+
+// SendLocalHeader sends LocalHeader on a new connection, before the deadline of ctx.
+func SendLocalHeader(ctx context.Context, c net.Conn) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = c.SetWriteDeadline(deadline) // fails on a closed connection, as the write will
+	}
+	_, err := io.WriteString(c, LocalHeader)
+	_ = c.SetWriteDeadline(time.Time{})
+	return err
+}
 
 // ProxyListener returns a listener whose connections begin with a PROXY header, which has
 // their client's address. The goroutine of a connection reads the header, so Accept does not

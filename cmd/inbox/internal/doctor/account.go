@@ -126,6 +126,9 @@ func (e *examination) checkLastOrders(context.Context) []Finding {
 			text = fmt.Sprintf("The order at %s failed: %v", s.LastAttempt.Format(time.DateTime), s.LastError)
 		}
 		fix := "Fix the problem reported by the CA."
+		if errors.Is(s.LastError, fs.ErrPermission) {
+			fix = runAsServer
+		}
 		if !s.NextAttempt.IsZero() {
 			fix += fmt.Sprintf(" The server retries at %s, or soon after a SIGHUP.", s.NextAttempt.Format(time.DateTime))
 		}

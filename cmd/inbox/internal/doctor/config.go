@@ -26,20 +26,22 @@ type Config struct {
 	Bind        string // host:port or unix:/path
 	HTTPBind    string // address of the HTTP listener; empty: none
 	HTTPS       bool
-	CertFile    string
-	KeyFile     string
-	StateDir    string  // empty: none
-	CA          acme.CA // without a URL: Let's Encrypt
-	FallbackCA  acme.CA // without a URL: none
-	Staging     bool    // Let's Encrypt's staging instead of its production
-	Engine      string
-	Profile     string
-	TURN        *TURN // nil: off
-	FewFiles    int64 // the limit of open files, if it is too low for the connections
-	MaxConns    int64 // that fit into FewFiles
-	JSON        bool
-	RenewTest   bool
-	InServer    bool // the caller is the server and holds its ports
+	// ProxyProtocol is set if connections to the server begin with a PROXY header.
+	ProxyProtocol bool
+	CertFile      string
+	KeyFile       string
+	StateDir      string  // empty: none
+	CA            acme.CA // without a URL: Let's Encrypt
+	FallbackCA    acme.CA // without a URL: none
+	Staging       bool    // Let's Encrypt's staging instead of its production
+	Engine        string
+	Profile       string
+	TURN          *TURN // nil: off
+	FewFiles      int64 // the limit of open files, if it is too low for the connections
+	MaxConns      int64 // that fit into FewFiles
+	JSON          bool
+	RenewTest     bool
+	InServer      bool // the caller is the server and holds its ports
 
 	// MailboxPath and HealthPath are the paths by which a running server is recognized.
 	MailboxPath, HealthPath string

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log"
 	"net/netip"
 	"slices"
@@ -222,6 +223,11 @@ func TestDoctorReportsLastOrders(t *testing.T) {
 	runCases(t, []testCase{
 		{"with a next attempt", failed(at.Add(time.Hour)), expect{"orders", Warning, "The order at 2026-11-01 10:00:00 failed: connection refused", "retries at 2026-11-01 11:00:00"}},
 		{"without", failed(time.Time{}), expect{"orders", Warning, "connection refused", "Fix the problem reported by the CA."}},
+		{"another user", func(s *testEnv) {
+			s.States = func() []tlsmgr.NameState {
+				return []tlsmgr.NameState{{Name: "www.example.net", LastError: &fs.PathError{Op: "open", Path: "x", Err: fs.ErrPermission}}}
+			}
+		}, expect{"orders", Warning, "No order was placed: open x: permission denied", "Run the doctor as root"}},
 		{"CA not reached", func(s *testEnv) {
 			s.States = func() []tlsmgr.NameState {
 				return []tlsmgr.NameState{{Name: "www.example.net", LastError: errors.New("connection refused")}}

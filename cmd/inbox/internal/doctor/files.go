@@ -46,7 +46,7 @@ func (e *examination) checkServiceUser() (found []Finding) {
 	for _, file := range []string{e.CertFile, e.KeyFile} {
 		if why := user.obstacle(file); why != "" {
 			found = append(found, failure(file, fmt.Sprintf("The user of the server (%d, the owner of %s) cannot read it: %s.", user.uid, e.StateDir, why),
-				"Copy the files after each renewal with a deploy hook (see docs/certificates.md), or pass them with the drop-in credentials.conf."))
+				"Copy the files after each renewal with a deploy hook (see docs/recipes.md), or pass them with the drop-in credentials.conf."))
 		}
 	}
 	return found

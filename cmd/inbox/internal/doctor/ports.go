@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/host"
 	"inbox/internal/problem"
 )
@@ -40,7 +41,12 @@ func (e *examination) checkPorts(ctx context.Context) (found []Finding) {
 	if !e.InServer && e.HTTPBind != "" {
 		found = append(found, e.checkPort(ctx, "-http-bind", e.HTTPBind, false))
 	}
-	if len(e.Domains) > 0 && host.Port(e.Bind) != "443" && host.Port(e.HTTPBind) != "80" {
+	isReachable := host.Port(e.Bind) == "443" || host.Port(e.HTTPBind) == "80"
+	switch {
+	case len(e.Domains) == 0 || isReachable:
+	case e.ProxyProtocol:
+		found = append(found, good("", "CAs connect to port 443 or 80 of the proxy, which must pass these connections on."))
+	default:
 		found = append(found, warning("", "CAs connect to port 443 or 80 only, and the server listens on neither.",
 			"Forward one of the ports to the server, or use -bind :443 with -http-bind :80."))
 	}
@@ -177,12 +183,25 @@ func isInboxRefusal(text []byte) bool {
 	return strings.HasPrefix(refusal.Type, problem.TypePrefix)
 }
 
+// dialServer connects to a listener that a running server can have.
+func (e *examination) dialServer(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := e.dial(ctx, network, address)
+	if err != nil || !e.ProxyProtocol {
+		return c, err
+	}
+	if err := conn.SendLocalHeader(ctx, c); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
 // localClient returns a client that connects to one listener for every URL.
 func (e *examination) localClient(network, address string) *http.Client {
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
-			DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return e.dial(ctx, network, address) },
+			DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return e.dialServer(ctx, network, address) },
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // only to identify the program
 		},
 	}

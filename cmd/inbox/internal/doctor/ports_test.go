@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pires/go-proxyproto"
+
 	"inbox/tlsmgr"
 )
 
@@ -83,6 +85,21 @@ func tlsWithoutCert(s *testEnv) {
 	s.bindTo(l.Addr())
 }
 
+// withProxyProtocol runs a server that requires the PROXY header.
+func withProxyProtocol(s *testEnv) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	require := func(proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) { return proxyproto.REQUIRE, nil }
+	server := &http.Server{Handler: fakeInbox(http.StatusOK), ErrorLog: discardLogger()}
+	go server.Serve(&proxyproto.Listener{Listener: l, ConnPolicy: require})
+	s.t.Cleanup(func() { server.Close() })
+	withoutCA(s)
+	s.HTTPS, s.ProxyProtocol = false, true
+	s.bindTo(l.Addr())
+}
+
 func TestDoctorChecksPortsInUse(t *testing.T) {
 	okEverywhere := respondWith(http.StatusOK, "ok\n")
 	runCases(t, []testCase{
@@ -95,6 +112,7 @@ func TestDoctorChecksPortsInUse(t *testing.T) {
 		{"plain where TLS should be", func(s *testEnv) { portInUse(false, okEverywhere)(s); s.HTTPS = true },
 			expect{"ports", Failure, "Another program", "Stop that program"}},
 		{"a healthy inbox", portInUse(true, fakeInbox(http.StatusOK)), expect{"ports", OK, "In use by a running inbox.", ""}},
+		{"an inbox behind a proxy", withProxyProtocol, expect{"ports", OK, "In use by a running inbox.", ""}},
 		{"an inbox that redirects", portInUse(false, fakeInbox(http.StatusPermanentRedirect)), expect{"ports", OK, "In use by a running inbox.", ""}},
 		{"an unhealthy inbox", portInUse(true, fakeInbox(http.StatusServiceUnavailable)), expect{"ports", Warning, "/healthz", "Check its log"}},
 		{"no certificate yet", tlsWithoutCert, expect{"ports", Warning, "no certificate for the name", "as root"}},
@@ -141,6 +159,8 @@ func TestDoctorChecksPorts(t *testing.T) {
 			expect{"ports", Failure, "invalid port", "Correct -bind"}},
 		{"ports that CAs do not use", func(s *testEnv) { s.Bind, s.HTTPBind = ":8443", ":8080" },
 			expect{"ports", Warning, "port 443 or 80 only", "Forward"}},
+		{"ports behind a proxy", func(s *testEnv) { s.Bind, s.HTTPBind, s.ProxyProtocol = ":8443", ":8080", true },
+			expect{"ports", OK, "port 443 or 80 of the proxy", ""}},
 		{"one port that CAs use", func(s *testEnv) { s.Bind, s.HTTPBind = ":8443", ":http" }, expect{"ports", OK, "Available", ""}},
 	})
 }

@@ -71,6 +71,10 @@ func (e *examination) checkPlanted() (found []Finding) {
 // makeDir creates a directory and its parents and returns those that it created,
 // outermost first.
 func makeDir(dir string) (created []string, err error) {
+	// MkdirAll would report that the link of DynamicUser= to a closed directory exists.
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrPermission) {
+		return nil, err
+	}
 	// On Windows even the root can be missing.
 	for missing := filepath.Clean(dir); !exists(missing) && missing != filepath.Dir(missing); missing = filepath.Dir(missing) {
 		created = append([]string{missing}, created...)
@@ -111,11 +115,14 @@ func testDir(dir string) error {
 	return err
 }
 
+// runAsServer is the fix if the user of the doctor cannot read what the server can.
+const runAsServer = "Run the doctor as root, or as the user that the server runs as."
+
 // fixForWrite returns what to do about an error from writing to the directory.
 func fixForWrite(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return "Change its owner to the user that the server runs as (chown), or set -state to another directory."
+		return runAsServer + " If it is that user, change the owner of the directory (chown), or set -state to another directory."
 	case diskfull.Is(err):
 		return "Free some space on its file system, or set -state to another directory."
 	case errors.Is(err, syscall.EROFS):

@@ -150,7 +150,7 @@ func (s *localServer) dialUDP(ctx context.Context) (net.PacketConn, error) {
 func (s *localServer) dialTLS(o *offer) dialFunc {
 	name, _, _ := net.SplitHostPort(o.tls)
 	return func(ctx context.Context) (net.PacketConn, error) {
-		raw, err := s.e.dial(ctx, s.network, s.address)
+		raw, err := s.e.dialServer(ctx, s.network, s.address)
 		if err != nil {
 			return nil, err
 		}

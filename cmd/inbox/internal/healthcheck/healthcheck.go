@@ -109,10 +109,7 @@ func (t Target) dial(ctx context.Context, network, addr string) (net.Conn, error
 	if err != nil || !t.ProxyProtocol {
 		return c, err
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		c.SetWriteDeadline(deadline)
-	}
-	if _, err := io.WriteString(c, conn.LocalHeader); err != nil {
+	if err := conn.SendLocalHeader(ctx, c); err != nil {
 		c.Close()
 		return nil, err
 	}

@@ -96,9 +96,10 @@ the listener of -metrics-bind, which a server without that option does not have.
 The exit code is 0 if the server answers, 1 if it does not, and 2 without
 -metrics-bind.
 
-With the options of the service:
+Without options, it asks the server that runs on this machine, or else the
+installed service. With the options of another one:
 
-  inbox status -env-file /etc/inbox/inbox.env
+  inbox status -metrics-bind 127.0.0.1:9092
 
 Colours are used on a terminal only, and not if NO_COLOR is set. A browser shows
 the same at the address of -metrics-bind, and a script reads it there at
@@ -106,7 +107,7 @@ the same at the address of -metrics-bind, and a script reads it there at
 `
 
 const versionText = `inbox version, or inbox -version, prints one line: version, commit, time of the
-commit, Go version and platform.
+commit, Go version and platform. It has no options.
 `
 
 const certificatesText = `With -domain, certificates are obtained from a CA with ACME and renewed
@@ -123,7 +124,7 @@ unlimited. Sizes have units; see inbox help units.
 `
 
 const proxyText = `The proxy must be listed in -trusted-proxies, or all clients share the limits of
-its address.
+its address. docs/recipes.md has configurations for nginx, Caddy and HAProxy.
 `
 
 const unitsText = `A plain number is in the unit that the option names: -inbox-timeout 60 is 60

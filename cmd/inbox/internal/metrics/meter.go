@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/internal/websocket"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -25,6 +26,7 @@ type Route uint8
 const (
 	routeReceive Route = iota
 	routeEvents
+	routeWebSocket
 	routeSend
 	routeAck
 	routeDelete
@@ -46,7 +48,7 @@ const (
 
 // routeNames are the labels.
 var routeNames = [...]string{
-	"GET /inbox", "GET /inbox (SSE)", "POST /inbox", "POST /inbox/ack", "DELETE /inbox", "/inbox", "/ice", "/healthz", "/readyz", "/addresses", "pages", "port 80",
+	"GET /inbox", "GET /inbox (SSE)", "GET /inbox (WebSocket)", "POST /inbox", "POST /inbox/ack", "DELETE /inbox", "/inbox", "/ice", "/healthz", "/readyz", "/addresses", "pages", "port 80",
 	"/peerjs", "/peerjs/", "/KEY/id", "/KEY/peers",
 }
 
@@ -62,7 +64,10 @@ func (p *Routes) Of(r *http.Request) Route {
 	case p.Mailbox:
 		switch r.Method {
 		case http.MethodGet:
-			if inbox.AcceptsEvents(r) {
+			switch {
+			case websocket.IsUpgrade(r):
+				return routeWebSocket
+			case inbox.AcceptsEvents(r):
 				return routeEvents
 			}
 			return routeReceive

@@ -42,12 +42,18 @@ func DialAddress(bind string) string {
 func Fetch(ctx context.Context, address string) (s Status, err error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+StatusPath, nil)
+	// The server accepts the host localhost whatever the name of the address is.
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+StatusPath, nil)
 	if err != nil {
 		return s, err
 	}
-	r.Host = "localhost" // accepted whatever the name of the address is
-	transport := &http.Transport{DisableKeepAlives: true}
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		// The address can have a zone or the name of a port, which a URL cannot.
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+	}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(r)

@@ -122,7 +122,7 @@ func sparkline[N int64 | float64](values []N, columns int) string {
 			sum += float64(v)
 		}
 		level := math.Ceil(8 * sum / float64(len(part)) / highest)
-		b.WriteRune([]rune("▁▁▂▃▄▅▆▇█")[int(min(8, level))])
+		b.WriteRune([]rune("▁▁▂▃▄▅▆▇█")[int(max(0, min(8, level)))])
 	}
 	return b.String()
 }

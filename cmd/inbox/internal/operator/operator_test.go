@@ -377,6 +377,15 @@ func TestFetch(t *testing.T) {
 	}
 }
 
+// TestFetchAddress checks addresses that a URL cannot have. Nothing listens on them.
+func TestFetchAddress(t *testing.T) {
+	for _, address := range []string{"[fe80::1%lo]:1", "127.0.0.1:tcpmux"} {
+		if _, err := Fetch(t.Context(), address); err == nil || strings.Contains(err.Error(), "parse") {
+			t.Errorf("%s: got %v, want an error of the connection", address, err)
+		}
+	}
+}
+
 func TestDialAddress(t *testing.T) {
 	for bind, want := range map[string]string{
 		":9091": "127.0.0.1:9091", "0.0.0.0:9091": "127.0.0.1:9091", "[::]:9091": "[::1]:9091", "192.0.2.1:9091": "192.0.2.1:9091", "localhost:9091": "localhost:9091",

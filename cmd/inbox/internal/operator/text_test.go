@@ -61,6 +61,7 @@ func TestFormats(t *testing.T) {
 		bitRate(2_140_000): "2.1 Mbit/s", perSecond(0): "0.0", perSecond(0.01): "<0.1", perSecond(1234.5): "1,235", span(61 * 24 * time.Hour): "61 days",
 		span(25 * time.Hour): "25 hours", span(119 * time.Second): "119 seconds", plural(2, "mailbox"): "2 mailboxes", fit("abcdef", 5): "abc..",
 		sparkline([]float64{0, 1, 2, 4}, 4): "▁▂▄█", sparkline([]int64{0, 0}, 4): "", gauge(2, 4): "[####]",
+		sparkline([]float64{-100, 1}, 2): "▁█",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)

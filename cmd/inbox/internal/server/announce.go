@@ -9,7 +9,7 @@ import (
 func (s *server) announce() {
 	b := banner{
 		site: newSite(s.cfg, s.main.socket, s.process), network: networkAddrs(),
-		fingerprint: selfSignedFingerprint(s.cfg, s.certs),
+		fingerprint: selfSignedFingerprint(s.cfg, s.certs), isService: s.process.Getenv("NOTIFY_SOCKET") != "",
 	}
 	if s.process.Getenv("TERM") != "dumb" {
 		b.columns = s.process.Columns

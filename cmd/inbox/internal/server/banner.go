@@ -18,6 +18,7 @@ type banner struct {
 	fingerprint string       // of a self-signed certificate
 	relay       string       // a paragraph about the relay; empty: none
 	columns     int          // of the terminal; 0: no QR code
+	isService   bool         // a service manager stops the server
 }
 
 // bannerWidth is the width of long paragraphs.
@@ -43,7 +44,10 @@ func (b banner) String() string {
 	if b.inContainer {
 		s.WriteString("\nRunning in a container. Unless it uses the host's network, connect to the\naddress of the host and the published port (-p).\n")
 	}
-	s.WriteString("\nPress Ctrl+C to stop.\n\n")
+	if !b.isService {
+		s.WriteString("\nPress Ctrl+C to stop.\n")
+	}
+	s.WriteString("\n")
 	return s.String()
 }
 

@@ -23,6 +23,17 @@ func Example_banner() {
 	// Press Ctrl+C to stop.
 }
 
+func TestBannerOfService(t *testing.T) {
+	b := banner{site: site{scheme: "https", addr: netip.MustParseAddrPort("[::]:443")}}
+	if text := b.String(); !strings.Contains(text, "Ctrl+C") {
+		t.Errorf("got %q, want how to stop it", text)
+	}
+	b.isService = true
+	if text := b.String(); strings.Contains(text, "Ctrl+C") || !strings.HasSuffix(text, "\n\n") {
+		t.Errorf("service: got %q", text)
+	}
+}
+
 func TestBannerLinks(t *testing.T) {
 	network := []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}
 	for _, tt := range []struct {

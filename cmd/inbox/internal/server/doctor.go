@@ -23,7 +23,7 @@ func DoctorConfig(c *config.Config) doctor.Config {
 	return doctor.Config{
 		FewFiles: fewFiles, MaxConns: min(int64(c.MaxConns), c.Files.Conns),
 		Domains: c.Domains, Email: a.Email, TermsAgreed: a.Agreed,
-		Bind: c.Bind.Value, HTTPBind: c.HTTPBind.Value, HTTPS: c.HTTPS,
+		Bind: c.Bind.Value, HTTPBind: c.HTTPBind.Value, HTTPS: c.HTTPS, ProxyProtocol: c.ProxyProtocol,
 		CertFile: c.CertFile, KeyFile: c.KeyFile, StateDir: c.StateDir,
 		CA: a.CA, FallbackCA: a.FallbackCA, Staging: a.Staging, Engine: a.Engine, Profile: a.Profile,
 		JSON: c.Doctor.JSON, RenewTest: c.Doctor.RenewTest,

@@ -121,7 +121,10 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	}
 	s.health = newHealth(s.mailboxes.shared, s.certs)
 	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits, s.relay, log)
-	s.compat = newCompat(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.limits, log)
+	s.compat = compat.New(cfg, compat.Parts{
+		Store: s.mailboxes.store(), Secret: deriveKey(key, "compat"), BodyTimeout: p.Timeouts.Body, WriteTimeout: p.Timeouts.Write,
+		Clients: clients, Limits: s.limits, Log: log,
+	})
 	if bound.metrics != nil {
 		s.operator = s.newOperator(stateDir)
 	}
@@ -176,7 +179,11 @@ func (s *server) buildEndpoints(bound sockets) error {
 		return err
 	}
 	if bound.redirect != nil {
-		h := layers.redirectHandler(portOf(bound.main))
+		httpsPort := portOf(bound.main)
+		if s.cfg.ProxyProtocol {
+			httpsPort = 443 // of the proxy
+		}
+		h := layers.redirectHandler(httpsPort)
 		s.redirect = &endpoint{socket: bound.redirect, server: newRedirectServer(s.cfg, s.timeouts, h, errorLog)}
 		s.redirect.listener, s.redirect.probe = wrapListener(bound.redirect, s.limits, proxies, false)
 	}
@@ -309,16 +316,6 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		c.TURN, c.OnDelete = relay.servers, relay.ownerDeleted
 	}
 	return inbox.NewHandler(c)
-}
-
-// newCompat returns the protocols of -compat.
-func newCompat(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, clients *conn.ClientResolver,
-	lim *limits.Limits, log *slog.Logger) *compat.Protocols {
-	return compat.New(compat.Config{
-		Protocols: cfg.Compat, Store: store, Shared: cfg.Store != nil, Secret: deriveKey(key, "compat"), Origins: cfg.Origins,
-		MaxBodyBytes: cfg.MaxBodyBytes, MaxQueuedBytes: cfg.Mailboxes.MaxQueuedBytes,
-		BodyTimeout: t.Body, WriteTimeout: t.Write, Clients: clients, Limits: lim, Log: log,
-	})
 }
 
 // openPages returns the handler of the built-in pages or of a directory.

@@ -98,6 +98,8 @@ func TestRelayURLs(t *testing.T) {
 		{"name", files + " -turn turn.example", "inbox.example:8443", "stun:turn.example:PORT turn:turn.example:PORT?transport=udp turns:turn.example:8443?transport=tcp"},
 		{"name, invalid host", files + " -turn turn.example", "a b", "stun:turn.example:PORT turn:turn.example:PORT?transport=udp turns:turn.example:443?transport=tcp"},
 		{"proxies", files + " -trusted-proxies 10.0.0.1", "inbox.example", "stun:inbox.example:PORT turn:inbox.example:PORT?transport=udp"},
+		{"proxies that pass TLS", files + " -trusted-proxies 10.0.0.1 -proxy-protocol", "inbox.example",
+			"stun:inbox.example:PORT turn:inbox.example:PORT?transport=udp turns:inbox.example:443?transport=tcp"},
 		{"plain HTTP", "-https=false -turn 2001:db8::1", "inbox.example", "stun:[2001:db8::1]:PORT turn:[2001:db8::1]:PORT?transport=udp"},
 	}
 	for _, host := range []string{"", "a b", "a,stun:evil.example", "user@inbox.example", "inbox.example/x", "inbox.example:0", "inbox.example:99999", "*.example", "[fe80::1%25eth0]", "-"} {

@@ -30,9 +30,9 @@ func (s *server) relayOffer() relayOffer {
 	port := portOf(s.main.socket)
 	switch {
 	case r.noTLS != "":
-	case port > 0:
+	case port > 0 && !s.cfg.ProxyProtocol:
 		o.ports = append(o.ports, fmt.Sprintf("TCP port %d", port))
-	default: // a Unix socket
+	default: // that of a proxy
 		o.ports = append(o.ports, "the port of HTTPS")
 	}
 	return o

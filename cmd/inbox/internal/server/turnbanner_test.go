@@ -20,6 +20,8 @@ func TestRelayIsAnnounced(t *testing.T) {
 			`msg=relay over="UDP port PORT" notOverTLS="the certificate is self-signed"`},
 		{"proxy", files + " -trusted-proxies 10.0.0.1", "TURN over TLS is not offered: an HTTP proxy cannot pass it (-trusted-proxies).",
 			`over="UDP port PORT" notOverTLS="an HTTP proxy cannot pass it (-trusted-proxies)"`},
+		{"proxy that passes TLS", files + " -trusted-proxies 10.0.0.1 -proxy-protocol", "open UDP port PORT and the port of HTTPS in the firewall.",
+			`msg=relay over="UDP port PORT and the port of HTTPS"`},
 		{"plain HTTP with a name", "-https=false -turn turn.example.org", "open UDP port PORT in the firewall. TURN over TLS is not offered: this server does not terminate TLS (-https=false).",
 			`over="UDP port PORT" notOverTLS=`},
 		{"IP address", files + " -turn 192.0.2.1", "TURN over TLS is not offered: browsers do not use it with an IP address (-turn).", `notOverTLS="browsers do not`},
@@ -28,9 +30,10 @@ func TestRelayIsAnnounced(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := newRelayServer(t, testProcess(), strings.Fields(row.args)...)
-			ports := strings.NewReplacer("HTTPS", fmt.Sprint(portOf(s.main.socket)))
+			https := []string{"TCP port HTTPS", fmt.Sprintf("TCP port %d", portOf(s.main.socket))}
+			ports := strings.NewReplacer(https...)
 			if s.relay != nil {
-				ports = strings.NewReplacer("PORT", portOfUDP(s), "HTTPS", fmt.Sprint(portOf(s.main.socket)))
+				ports = strings.NewReplacer(append(https, "PORT", portOfUDP(s))...)
 			}
 			var log, terminal bytes.Buffer
 			s.log, s.process.Stderr = slog.New(slog.NewTextHandler(&log, nil)), &terminal

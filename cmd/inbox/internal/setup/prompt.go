@@ -2,6 +2,8 @@ package setup
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -30,16 +32,37 @@ func newPrompt(in io.Reader, out io.Writer) prompt {
 	return prompt{scanner, out}
 }
 
+// errInterrupted is returned if a signal ends the set-up before it has changed anything.
+var errInterrupted = errors.New("interrupted; nothing was changed")
+
+// scan reads a line. A signal does not end a read of the terminal, so the read continues in the
+// background after ctx is done.
+func (p prompt) scan(ctx context.Context) (found bool, err error) {
+	scanned := make(chan bool, 1)
+	go func() { scanned <- p.in.Scan() }()
+	select {
+	case found := <-scanned:
+		return found, nil
+	case <-ctx.Done():
+		fmt.Fprintln(p.out)
+		return false, errInterrupted
+	}
+}
+
 // ask returns the answer to a question. An empty answer and the end of the input are the value in
 // force. Without one, the question is asked again, or the end of the input is an error.
-func (p prompt) ask(q question, inForce string) (string, error) {
+func (p prompt) ask(ctx context.Context, q question, inForce string) (string, error) {
 	for {
 		fmt.Fprint(p.out, q.text)
 		if inForce != "" {
 			fmt.Fprintf(p.out, " [%s]", inForce)
 		}
 		fmt.Fprint(p.out, ": ")
-		if !p.in.Scan() {
+		found, err := p.scan(ctx)
+		if err != nil {
+			return "", err
+		}
+		if !found {
 			fmt.Fprintln(p.out)
 			if inForce != "" {
 				return inForce, nil

@@ -16,7 +16,9 @@ import (
 	"strings"
 	"time"
 
+	"inbox/cmd/inbox/internal/envfile"
 	"inbox/internal/atomicfile"
+	"inbox/internal/filelock"
 )
 
 // EnvFile has the options of the service, and StateDir its state.
@@ -24,6 +26,9 @@ const (
 	EnvFile  = "/etc/inbox/inbox.env"
 	StateDir = "/var/lib/inbox"
 )
+
+// lockFile is locked while a set-up runs that can change the options.
+const lockFile = "/run/inbox-setup.lock"
 
 const (
 	// certificateTimeout bounds the wait for the certificates.
@@ -50,7 +55,7 @@ type Config struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	// Given has the options of the command line, which are written to the environment file.
-	Given []Assignment
+	Given []envfile.Assignment
 	// DryRun prints what would be changed, and changes nothing.
 	DryRun bool
 	// IsRoot reports whether the user can write the file and start the service.
@@ -60,6 +65,8 @@ type Config struct {
 	Load func(text string) (Service, error)
 	// Systemctl runs systemctl. Its output is shown to the operator.
 	Systemctl func(ctx context.Context, args ...string) error
+	// IsMetrics reports whether an inbox server has its metrics at the address.
+	IsMetrics func(ctx context.Context, address string) bool
 }
 
 // Service is the service with certain options.
@@ -78,21 +85,30 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.checkInstalled(); err != nil {
 		return err
 	}
+	if !c.DryRun {
+		lock, err := c.lock()
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
+	}
 	before, err := c.readEnvFile()
 	if err != nil {
 		return err
 	}
-	assignments, err := c.complete(before)
+	assignments, err := c.complete(ctx, before)
 	if err != nil {
 		return err
 	}
-	after := Assign(before, assignments)
+	after := envfile.Assign(before, assignments)
 	service, err := c.Load(after)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}
 	c.printf("Checking this machine.\n\n")
-	if !service.Doctor(ctx, c.Stdout) {
+	if ok := service.Doctor(ctx, c.Stdout); ctx.Err() != nil {
+		return errInterrupted
+	} else if !ok {
 		c.printf("\nNothing was changed. Fix the failures, then run inbox setup again.\n")
 		return ErrFindings
 	}
@@ -100,6 +116,11 @@ func Run(ctx context.Context, c Config) error {
 		c.describe(before, after, service)
 		return nil
 	}
+	return c.apply(ctx, before, after, service)
+}
+
+// apply writes the options, starts the service and waits for its certificates.
+func (c Config) apply(ctx context.Context, before, after string, service Service) error {
 	if err := c.write(before, after); err != nil {
 		return err
 	}
@@ -110,7 +131,20 @@ func Run(ctx context.Context, c Config) error {
 		service.Doctor(ctx, c.Stdout)
 		return err
 	}
-	return c.awaitCertificates(ctx, service)
+	if err := c.awaitCertificates(ctx, service); err != nil {
+		return err
+	}
+	c.describeReady(after, service)
+	return nil
+}
+
+// lock keeps a second set-up from overwriting the options of this one.
+func (c Config) lock() (*os.File, error) {
+	lock, err := filelock.TryLock(c.path(lockFile))
+	if errors.Is(err, filelock.ErrLocked) {
+		return nil, fmt.Errorf("%w: another inbox setup is running; finish it first", ErrUsage)
+	}
+	return lock, err
 }
 
 func (c Config) printf(format string, args ...any) { fmt.Fprintf(c.Stdout, format, args...) }
@@ -125,6 +159,8 @@ func (c Config) checkInstalled() error {
 		return fmt.Errorf("%w: the service is not installed: install the package first, as root: "+
 			"apt install ./inbox_*_amd64.deb (Debian, Ubuntu) or dnf install ./inbox-*.x86_64.rpm (Fedora, RHEL); scripts/package builds both; "+
 			"without it, start the server with inbox -domain example.org -email me@example.org", ErrUsage)
+	case c.isMasked():
+		return fmt.Errorf("%w: inbox.service is masked: run systemctl unmask inbox.service first", ErrUsage)
 	case c.DryRun:
 		return nil
 	case !c.exists("/run/systemd/system"):
@@ -135,13 +171,32 @@ func (c Config) checkInstalled() error {
 	return nil
 }
 
+// isMasked reports whether systemd refuses to start the service.
+func (c Config) isMasked() bool {
+	for _, dir := range []string{"/etc/systemd/system", "/run/systemd/system"} {
+		if target, err := os.Readlink(c.path(dir + "/inbox.service")); err == nil && target == os.DevNull {
+			return true
+		}
+	}
+	return false
+}
+
 func (c Config) exists(name string) bool {
 	_, err := os.Stat(c.path(name))
 	return err == nil
 }
 
 func (c Config) readEnvFile() (string, error) {
-	text, err := atomicfile.Read(c.path(EnvFile), maxEnvFileBytes)
+	file := c.path(EnvFile)
+	info, err := os.Stat(file)
+	_, linkErr := os.Lstat(file)
+	switch {
+	case err == nil && !info.Mode().IsRegular(): // reading a FIFO can wait forever
+		return "", fmt.Errorf("%w: %s is not a file: remove it", ErrUsage, EnvFile)
+	case errors.Is(err, fs.ErrNotExist) && linkErr == nil:
+		return "", fmt.Errorf("%w: %s is a symbolic link to a missing file: create the file, or remove the link", ErrUsage, EnvFile)
+	}
+	text, err := atomicfile.Read(file, maxEnvFileBytes)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("read the options of the service: %w", err)
 	}
@@ -149,36 +204,39 @@ func (c Config) readEnvFile() (string, error) {
 }
 
 // complete returns the given options with those that setup adds.
-func (c Config) complete(text string) ([]Assignment, error) {
+func (c Config) complete(ctx context.Context, text string) ([]envfile.Assignment, error) {
 	all := c.Given
 	given := map[string]bool{}
 	for _, a := range all {
 		if strings.ContainsFunc(a.Value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-			return nil, fmt.Errorf("%w: the value of %s contains a control character", ErrUsage, a.Variable)
+			return nil, fmt.Errorf("%w: the value of %s contains a control character", ErrUsage, a.Name)
 		}
-		given[a.Variable] = true
+		given[a.Name] = true
 	}
 	in := newPrompt(c.Stdin, c.Stdout)
 	for _, question := range questions {
 		if given[question.variable] || question.variable == "INBOX_EMAIL" && given["INBOX_ACME_AGREE"] {
 			continue
 		}
-		answer, err := in.ask(question, valueOf(text, question.variable))
+		answer, err := in.ask(ctx, question, envfile.Value(text, question.variable))
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, Assignment{question.variable, answer})
+		all = append(all, envfile.Assignment{Name: question.variable, Value: answer})
 	}
-	if !given["INBOX_METRICS_BIND"] && valueOf(text, "INBOX_METRICS_BIND") == "" && c.metricsAvailable() {
-		all = append(all, Assignment{"INBOX_METRICS_BIND", metricsBind})
+	if !given["INBOX_METRICS_BIND"] && envfile.Value(text, "INBOX_METRICS_BIND") == "" && c.metricsAvailable(ctx) {
+		all = append(all, envfile.Assignment{Name: "INBOX_METRICS_BIND", Value: metricsBind})
 	}
 	return all, nil
 }
 
-// metricsAvailable reports whether the server can bind the address of the metrics. Another
-// program must not keep the server from starting.
-func (c Config) metricsAvailable() bool {
+// metricsAvailable reports whether the server can bind the address of the metrics, or does so
+// already. Another program must not keep the server from starting.
+func (c Config) metricsAvailable(ctx context.Context) bool {
 	l, err := net.Listen("tcp", metricsBind)
+	if err != nil && c.IsMetrics(ctx, metricsBind) {
+		return true
+	}
 	if err != nil {
 		c.printf("The metrics stay off, because %s is in use.\n", metricsBind)
 		return false
@@ -189,7 +247,7 @@ func (c Config) metricsAvailable() bool {
 
 // describe prints what Run would do.
 func (c Config) describe(before, after string, service Service) {
-	if changed := changedLines(before, after); len(changed) == 0 {
+	if changed := envfile.Changed(before, after); len(changed) == 0 {
 		c.printf("\n%s would stay as it is.\n", EnvFile)
 	} else {
 		c.printf("\nWould write to %s, and keep a backup:\n\n  %s\n\n", EnvFile, strings.Join(changed, "\n  "))
@@ -202,37 +260,54 @@ func (c Config) describe(before, after string, service Service) {
 	}
 }
 
-// write replaces the environment file, and keeps the previous one beside it.
+// write replaces the environment file, and keeps the previous one beside it. A symbolic link
+// stays one.
 func (c Config) write(before, after string) error {
-	file := c.path(EnvFile)
 	if before == after {
 		c.printf("\n%s is up to date.\n", EnvFile)
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(c.path(EnvFile)), 0o755); err != nil {
 		return err
 	}
-	mode := fs.FileMode(0o644)
-	if info, err := os.Stat(file); err == nil {
-		mode = info.Mode().Perm()
-		backup := file + time.Now().UTC().Format(".20060102-150405.bak")
-		if err := writeFile(backup, before, mode); err != nil {
-			return fmt.Errorf("back up the options of the service: %w", err)
-		}
-		c.printf("\nThe previous options are in %s.\n", strings.TrimPrefix(backup, c.Root))
+	file, err := filepath.EvalSymlinks(c.path(EnvFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return c.writeFirst(after)
+	} else if err != nil {
+		return err
 	}
-	if err := writeFile(file, after, mode); err != nil {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	backup := EnvFile + time.Now().UTC().Format(".20060102-150405.000.bak")
+	if err := replace(c.path(backup), before, info); err != nil {
+		return fmt.Errorf("back up the options of the service: %w", err)
+	}
+	c.printf("\nThe previous options are in %s.\n", backup)
+	if err := replace(file, after, info); err != nil {
 		return fmt.Errorf("write the options of the service: %w", err)
 	}
 	c.printf("The options are in %s.\n", EnvFile)
 	return nil
 }
 
-func writeFile(path, text string, mode fs.FileMode) error {
+// writeFirst writes an environment file that does not exist.
+func (c Config) writeFirst(text string) error {
+	file := c.path(EnvFile)
+	if err := errors.Join(atomicfile.Write(file, []byte(text)), os.Chmod(file, 0o644)); err != nil {
+		return fmt.Errorf("write the options of the service: %w", err)
+	}
+	c.printf("The options are in %s.\n", EnvFile)
+	return nil
+}
+
+// replace writes a file with the mode and the owner of another.
+func replace(path, text string, like fs.FileInfo) error {
 	if err := atomicfile.Write(path, []byte(text)); err != nil {
 		return err
 	}
-	return os.Chmod(path, mode)
+	return errors.Join(chown(path, like), os.Chmod(path, like.Mode().Perm()))
 }
 
 // startCommands start the service now and at boot. A running one is restarted.
@@ -266,9 +341,16 @@ func (c Config) awaitCertificates(ctx context.Context, service Service) error {
 			return c.reportMissing(ctx, service, missing)
 		}
 	}
-	c.printf("\n%s is ready. The certificate is renewed automatically.\n\n"+
-		"  log      journalctl -u inbox\n  options  %s, then: systemctl restart inbox\n", service.URL, EnvFile)
 	return nil
+}
+
+// describeReady prints how to use the service.
+func (c Config) describeReady(options string, service Service) {
+	c.printf("\n%s is ready. The certificate is renewed automatically.\n\n", service.URL)
+	if envfile.Value(options, "INBOX_METRICS_BIND") != "" {
+		c.printf("  status   inbox status\n")
+	}
+	c.printf("  log      journalctl -u inbox\n  options  %s, then: systemctl restart inbox\n", EnvFile)
 }
 
 func (c Config) reportMissing(ctx context.Context, service Service, missing []string) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"inbox/cmd/inbox/internal/envfile"
+	"inbox/internal/filelock"
 )
 
 // machine is a fake of the machine that is set up.
@@ -21,6 +25,7 @@ type machine struct {
 	config   Config
 	out      bytes.Buffer
 	healthy  bool      // the doctor finds no failure
+	running  bool      // a server has its metrics
 	issuedAt time.Time // of the certificate; zero: never
 	commands []string
 }
@@ -35,6 +40,7 @@ func newMachine(t *testing.T, options, input string) *machine {
 			m.commands = append(m.commands, strings.Join(args, " "))
 			return nil
 		},
+		IsMetrics: func(context.Context, string) bool { return m.running },
 	}
 	m.write("/usr/lib/systemd/system/inbox.service", "")
 	m.write("/run/systemd/system/mark", "")
@@ -79,23 +85,9 @@ func (m *machine) backups() []string {
 }
 
 // given returns the options of a command line.
-func given() []Assignment {
-	return []Assignment{{"INBOX_DOMAIN", "a.example"}, {"INBOX_EMAIL", "me@a.example"}, {"INBOX_METRICS_BIND", "127.0.0.1:1"}}
-}
-
-func TestAssign(t *testing.T) {
-	for name, test := range map[string]struct{ text, want string }{
-		"empty file":       {"", "INBOX_X=1\n"},
-		"commented out":    {"# Text.\n#INBOX_X=0\nINBOX_Y=2\n", "# Text.\nINBOX_X=1\nINBOX_Y=2\n"},
-		"set":              {"#INBOX_X=0\nINBOX_X=5\nINBOX_Y=2", "#INBOX_X=0\nINBOX_X=1\nINBOX_Y=2\n"},
-		"set twice":        {"INBOX_X=5\nINBOX_X=6\n", "INBOX_X=5\nINBOX_X=1\n"},
-		"a longer name":    {"INBOX_X_Y=5\n", "INBOX_X_Y=5\nINBOX_X=1\n"},
-		"lines of others":  {"FOO=bar\n\n; text\n", "FOO=bar\n\n; text\nINBOX_X=1\n"},
-		"already the same": {"INBOX_X=1\n", "INBOX_X=1\n"},
-	} {
-		if got := Assign(test.text, []Assignment{{"INBOX_X", "1"}}); got != test.want {
-			t.Errorf("%s: got %q, want %q", name, got, test.want)
-		}
+func given() []envfile.Assignment {
+	return []envfile.Assignment{
+		{Name: "INBOX_DOMAIN", Value: "a.example"}, {Name: "INBOX_EMAIL", Value: "me@a.example"}, {Name: "INBOX_METRICS_BIND", Value: "127.0.0.1:1"},
 	}
 }
 
@@ -145,7 +137,7 @@ func TestRunWithOptions(t *testing.T) {
 		!strings.Contains(got, "INBOX_METRICS_BIND=127.0.0.1:9091\n") && !strings.Contains(m.out.String(), "is in use") {
 		t.Errorf("got\n%s", got)
 	}
-	m.config.Given = []Assignment{{"INBOX_DOMAIN", "b.example"}, {"INBOX_ACME_AGREE", "true"}, {"INBOX_METRICS_BIND", ":1"}}
+	m.config.Given = []envfile.Assignment{{Name: "INBOX_DOMAIN", Value: "b.example"}, {Name: "INBOX_ACME_AGREE", Value: "true"}, {Name: "INBOX_METRICS_BIND", Value: ":1"}}
 	if err := Run(t.Context(), m.config); err != nil || !strings.Contains(m.read(EnvFile), "INBOX_DOMAIN=b.example\n") {
 		t.Errorf("-acme-agree: got %v and\n%s", err, m.read(EnvFile))
 	}
@@ -166,6 +158,8 @@ func TestRunChangesNothing(t *testing.T) {
 		"control character": {func(m *machine) { m.config.Given[0].Value = "a\nINBOX_CORS=true" }, ErrUsage, "INBOX_DOMAIN contains a control character"},
 		"failure":           {func(m *machine) { m.healthy = false }, ErrFindings, "not ready"},
 		"dry run":           {func(m *machine) { m.config.DryRun = true; m.config.IsRoot = false }, nil, ""},
+		"masked service":    {func(m *machine) { m.mask() }, ErrUsage, "systemctl unmask inbox.service"},
+		"locked":            {func(m *machine) { m.lock() }, ErrUsage, "another inbox setup is running"},
 	} {
 		m := newMachine(t, "INBOX_RATE=7\n", "")
 		m.config.Given = given()
@@ -176,6 +170,126 @@ func TestRunChangesNothing(t *testing.T) {
 		}
 		if m.read(EnvFile) != "INBOX_RATE=7\n" || len(m.backups()) > 0 || len(m.commands) > 0 {
 			t.Errorf("%s: got commands %q and the file\n%s", name, m.commands, m.read(EnvFile))
+		}
+	}
+}
+
+// mask masks the service.
+func (m *machine) mask() {
+	dir := filepath.Join(m.config.Root, "etc/systemd/system")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Symlink(os.DevNull, filepath.Join(dir, "inbox.service"))); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// lock holds the lock of a set-up until the end of the test.
+func (m *machine) lock() {
+	f, err := filelock.TryLock(filepath.Join(m.config.Root, lockFile))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { f.Close() })
+}
+
+// TestRunReleasesLock checks that set-ups can follow one another, and that a dry run needs no lock.
+func TestRunReleasesLock(t *testing.T) {
+	m := newMachine(t, "", "")
+	m.config.Given = given()
+	for range 2 {
+		if err := Run(t.Context(), m.config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.lock()
+	m.config.DryRun = true
+	if err := Run(t.Context(), m.config); err != nil {
+		t.Errorf("dry run: got %v", err)
+	}
+}
+
+// TestRunKeepsSymbolicLink checks that a link stays one and its target is written, with the group
+// of the target.
+func TestRunKeepsSymbolicLink(t *testing.T) {
+	m := newMachine(t, "", "")
+	m.config.Given = given()
+	m.write("/srv/inbox.env", "INBOX_RATE=7\n")
+	target, link := filepath.Join(m.config.Root, "srv/inbox.env"), filepath.Join(m.config.Root, EnvFile)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.Symlink(target, link)); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(target, 0, 12); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := os.Stat(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Run(t.Context(), m.config); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.Readlink(link); err != nil || got != target || !strings.HasPrefix(m.read("/srv/inbox.env"), "INBOX_RATE=7\nINBOX_DOMAIN=a.example\n") {
+		t.Errorf("got the link %q (%v) to\n%s", got, err, m.read("/srv/inbox.env"))
+	}
+	for _, file := range append(m.backups(), target) {
+		after, err := os.Stat(file)
+		if err != nil || after.Mode() != before.Mode() || ownerOf(after) != ownerOf(before) {
+			t.Errorf("%s: got mode %v and owner %q (%v), want %v and %q", file, after.Mode(), ownerOf(after), err, before.Mode(), ownerOf(before))
+		}
+	}
+	if err := errors.Join(os.Remove(target), os.Mkdir(target, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Run(t.Context(), m.config); !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), "is not a file") {
+		t.Errorf("link to a directory: got %v", err)
+	}
+	os.Remove(target)
+	if err := Run(t.Context(), m.config); !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), "missing file") {
+		t.Errorf("link to a missing file: got %v", err)
+	}
+}
+
+// TestRunInterrupted checks that a signal ends the questions and the doctor, and that nothing is
+// changed.
+func TestRunInterrupted(t *testing.T) {
+	m := newMachine(t, "INBOX_RATE=7\n", "")
+	in, out := io.Pipe()
+	defer out.Close()
+	m.config.Stdin = in
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Run(ctx, m.config); !errors.Is(err, errInterrupted) {
+		t.Errorf("question: got %v, want %v", err, errInterrupted)
+	}
+	m.config.Given = given()
+	if err := Run(ctx, m.config); !errors.Is(err, errInterrupted) {
+		t.Errorf("doctor: got %v, want %v", err, errInterrupted)
+	}
+	if m.read(EnvFile) != "INBOX_RATE=7\n" || len(m.commands) > 0 {
+		t.Errorf("got the commands %q and the file\n%s", m.commands, m.read(EnvFile))
+	}
+}
+
+// TestRunKeepsMetricsOfRunningServer checks that the running service does not count as another
+// program at the address of the metrics.
+func TestRunKeepsMetricsOfRunningServer(t *testing.T) {
+	if l, err := net.Listen("tcp", metricsBind); err == nil {
+		defer l.Close()
+	}
+	for _, running := range []bool{true, false} {
+		m := newMachine(t, "", "")
+		m.config.Given, m.running = given()[:2], running
+		if err := Run(t.Context(), m.config); err != nil {
+			t.Fatal(err)
+		}
+		for text, got := range map[string]bool{
+			"the option": strings.Contains(m.read(EnvFile), "INBOX_METRICS_BIND="+metricsBind), "inbox status": strings.Contains(m.out.String(), "inbox status\n"),
+			"no message": !strings.Contains(m.out.String(), "is in use"),
+		} {
+			if got != running {
+				t.Errorf("running %v, %s: got %v\n%s", running, text, got, m.out.String())
+			}
 		}
 	}
 }

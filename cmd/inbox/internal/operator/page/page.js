@@ -69,16 +69,25 @@ function setState(text, tone) {
 }
 
 async function poll() {
+  let text = '';
   try {
     const response = await fetch('status.json', {signal: AbortSignal.timeout(timeout), cache: 'no-store', credentials: 'omit'});
+    text = await response.text();
     if (!response.ok) throw new Error(`The server answered with ${response.status}.`);
-    show(await response.json());
-    lastAnswer = new Date();
-    fail('');
   } catch {
     const since = lastAnswer ? ` since ${moment(lastAnswer, new Date())}` : '';
     setState('No answer', 'bad');
     fail(`The server has not answered${since}. This page tries again every ${interval / 1000} seconds.`);
+    return;
+  }
+  try {
+    show(JSON.parse(text));
+    lastAnswer = new Date();
+    fail('');
+  } catch (error) {
+    console.warn(error);
+    setState('Unknown', 'bad');
+    fail('The answer is not the state that this page expects. Reload the page: the server can have been upgraded.');
   }
 }
 

@@ -179,9 +179,10 @@ function untilNext(c, now) {
 function life(c, now) {
   if (!c.not_after || !c.not_before) return {text: 'no certificate', tone: 'bad', passed: 1, renewal: undefined};
   const [from, to] = [c.not_before, c.not_after].map(time => new Date(time).getTime());
-  const passed = (now - from) / (to - from);
+  const length = Math.max(1, to - from); // the times of a file can be equal
+  const passed = (now - from) / length;
   const tone = c.last_error || passed > 0.875 ? 'busy' : 'good';
-  const renewal = c.renew_at ? (new Date(c.renew_at).getTime() - from) / (to - from) : undefined;
+  const renewal = c.renew_at ? (new Date(c.renew_at).getTime() - from) / length : undefined;
   const seconds = (to - now) / 1000;
   if (seconds <= 0) return {text: `ended ${span(seconds)} ago`, tone: 'bad', passed, renewal};
   return {text: `${span(seconds)} left`, tone, passed, renewal};

@@ -1,0 +1,6 @@
+/** The parts of the pages of a room that are loaded when the rest of the page works. */
+
+export {CallWatch} from './call-watch.js';
+export {bindInvitation} from './invitation.js';
+export {Peer} from './peer.js';
+export {StatsView} from './stats-view.js';
