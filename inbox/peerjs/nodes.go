@@ -56,7 +56,7 @@ func decodeQuestion(b []byte) (q question, ok bool) {
 type reply struct {
 	nonce   [nonceBytes]byte
 	verdict verdict
-	acked   uint64 // the last message that is not for the newcomer
+	acked   uint64 // the last message that the holder has acknowledged
 }
 
 func (r *reply) encode() []byte {
@@ -158,7 +158,8 @@ func (h *Handler) attendLost(s *session) {
 	})
 }
 
-// answer decides whether a client of another node gets the id.
+// answer decides whether a client of another node gets the id. If so, the session ends when the
+// other node watches the mailbox.
 func (h *Handler) answer(s *session, from string, q question) {
 	ctx, cancel := context.WithTimeout(h.ctx, releaseTimeout)
 	defer cancel()
@@ -171,29 +172,8 @@ func (h *Handler) answer(s *session, from string, q question) {
 	case err != nil:
 		return
 	}
-	if r.verdict == resumed || r.verdict == freed {
-		if r.acked, err = h.yield(ctx, s, r.verdict); err != nil {
-			return // the other node decides
-		}
-	}
+	r.acked, _ = s.progress()
 	_, _ = h.Store.Put(ctx, from, inbox.Message{From: nodePrefix, Body: r.encode()}, 0) // the other node does not wait for long
-}
-
-// yield gives the id of a session to a client of another node, and returns the ID of the last
-// message that is not for it.
-func (h *Handler) yield(ctx context.Context, s *session, v verdict) (last uint64, err error) {
-	if !h.remove(s) {
-		return 0, errAgain
-	}
-	s.detach()
-	last, _ = s.progress()
-	if v == freed {
-		var unread []inbox.Message
-		if unread, last, err = h.unread(ctx, s.claim, last); err == nil {
-			h.expireAll(ctx, s.claim, unread)
-		}
-	}
-	return last, err
 }
 
 // nodePrefix begins the names of mailboxes in which nodes get replies.

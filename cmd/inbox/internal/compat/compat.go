@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
@@ -18,21 +19,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Config has what the handlers are made of.
-type Config struct {
-	// Protocols are the names of those that are served.
-	Protocols []string
-	// Store has the mailboxes. Shared reports whether other nodes use it, too.
-	Store  inbox.Store
-	Shared bool
+// Parts are the parts of the server that the handlers use.
+type Parts struct {
+	// Store has the mailboxes.
+	Store inbox.Store
 	// Secret keys hashes. It is the same on all nodes of a store.
 	Secret []byte
-	// Origins are those whose pages are served; none means all.
-	Origins []string
-	// MaxBodyBytes bounds a message of a mailbox, and MaxQueuedBytes all that wait.
-	MaxBodyBytes, MaxQueuedBytes int64
-	// Mailboxes are the limits of mailboxes, which topics have too.
-	Mailboxes inbox.Limits
 	// BodyTimeout and WriteTimeout bound how long a frame is on its way.
 	BodyTimeout, WriteTimeout time.Duration
 	Clients                   *conn.ClientResolver
@@ -41,7 +33,7 @@ type Config struct {
 }
 
 // constructors make the protocols of -compat.
-var constructors = map[string]func(Config) protocol{
+var constructors = map[string]func(*config.Config, Parts) protocol{
 	"peerjs": newPeerJS,
 	"topics": newTopics,
 }
@@ -72,11 +64,11 @@ type protocol struct {
 // Protocols are those that are served. The zero value serves none.
 type Protocols struct{ served []protocol }
 
-// New returns the protocols that are configured.
-func New(c Config) *Protocols {
+// New returns the protocols of a configuration.
+func New(cfg *config.Config, parts Parts) *Protocols {
 	p := &Protocols{}
-	for _, name := range c.Protocols {
-		served := constructors[name](c)
+	for _, name := range cfg.Compat {
+		served := constructors[name](cfg, parts)
 		served.name = name
 		p.served = append(p.served, served)
 	}

@@ -1,6 +1,7 @@
 package compat
 
 import (
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox/peerjs"
 )
@@ -11,13 +12,13 @@ var peerjsRoutes = map[peerjs.Route]metrics.Route{
 	peerjs.RoutePeers: metrics.RoutePeerJSPeers, peerjs.RouteSocket: metrics.RoutePeerJSSocket,
 }
 
-func newPeerJS(c Config) protocol {
+func newPeerJS(cfg *config.Config, parts Parts) protocol {
 	h := peerjs.New(peerjs.Config{
-		Store: c.Store, Shared: c.Shared, Secret: c.Secret, Origins: c.Origins,
-		MaxMessageBytes: int(max(c.MaxBodyBytes, peerjs.MinMessageBytes)), MaxWaitingBytes: c.MaxQueuedBytes,
-		MessageTimeout: c.BodyTimeout, WriteTimeout: c.WriteTimeout,
-		Payer: c.Clients.Payer, ClientFields: c.Clients.Fields(),
-		Guard: c.Limits.IDs, Enter: c.Limits.Polls.Enter, Throttle: c.Limits.Requests.Delay, Logger: c.Log,
+		Store: parts.Store, Shared: cfg.Store != nil, Secret: parts.Secret, Origins: cfg.Origins,
+		MaxMessageBytes: int(max(cfg.MaxBodyBytes, peerjs.MinMessageBytes)), MaxWaitingBytes: cfg.Mailboxes.MaxQueuedBytes,
+		MessageTimeout: parts.BodyTimeout, WriteTimeout: parts.WriteTimeout,
+		Payer: parts.Clients.Payer, ClientFields: parts.Clients.Fields(),
+		Guard: parts.Limits.IDs, Enter: parts.Limits.Polls.Enter, Throttle: parts.Limits.Requests.Delay, Logger: parts.Log,
 	})
 	return protocol{
 		handler: h,

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/cmd/inbox/internal/metrics"
 	"inbox/inbox"
@@ -22,23 +23,23 @@ const (
 	maxTopicsDebt = 10 * time.Second
 )
 
-func newTopics(c Config) protocol {
-	config := topics.Config{
+func newTopics(cfg *config.Config, parts Parts) protocol {
+	c := topics.Config{
 		Topics: topics.NewMemory(topics.Limits{
-			MaxTotal: c.Mailboxes.MaxInboxes, MaxPerPayer: c.Mailboxes.MaxInboxesPerPayer,
+			MaxTotal: cfg.Mailboxes.MaxInboxes, MaxPerPayer: cfg.Mailboxes.MaxInboxesPerPayer,
 		}),
-		MaxMessageBytes: int(c.MaxBodyBytes), MaxQueuedBytes: c.Mailboxes.MaxQueuedBytes / topicsPart,
-		MessageTimeout: c.BodyTimeout, WriteTimeout: c.WriteTimeout,
-		Origins: c.Origins, CrossSiteDetail: "Its operator can allow them with -cors-origins.",
-		Enter: c.enterTopics, Logger: c.Log,
+		MaxMessageBytes: int(cfg.MaxBodyBytes), MaxQueuedBytes: cfg.Mailboxes.MaxQueuedBytes / topicsPart,
+		MessageTimeout: parts.BodyTimeout, WriteTimeout: parts.WriteTimeout,
+		Origins: cfg.Origins, CrossSiteDetail: "Its operator can allow them with -cors-origins.",
+		Enter: parts.enterTopics, Logger: parts.Log,
 	}
-	if c.Shared {
-		config.Unavailable = "It shares its mailboxes with other servers, and topics are in the memory of one server. " +
+	if cfg.Store != nil {
+		c.Unavailable = "It shares its mailboxes with other servers, and topics are in the memory of one server. " +
 			"Its operator can run another one without -store for them."
-		c.Log.Warn("/topics answers 503: topics are in the memory of one server, and -store is for several; " +
+		parts.Log.Warn("/topics answers 503: topics are in the memory of one server, and -store is for several; " +
 			"run a server without -store for them")
 	}
-	h := topics.NewHandler(config)
+	h := topics.NewHandler(c)
 	return protocol{
 		handler: h,
 		route:   func(path string) (metrics.Route, bool) { return metrics.RouteTopics, path == topicsPath },
@@ -55,12 +56,12 @@ func newTopics(c Config) protocol {
 }
 
 // enterTopics counts a connection as a request that waits.
-func (c Config) enterTopics(r *http.Request) (topics.Client, error) {
-	leave, err := c.Limits.Polls.Enter(r)
+func (p Parts) enterTopics(r *http.Request) (topics.Client, error) {
+	leave, err := p.Limits.Polls.Enter(r)
 	if err != nil {
 		return nil, err
 	}
-	return &topicsClient{c.Limits, c.Clients.Addr(r), c.Clients.Payer(r), leave}, nil
+	return &topicsClient{p.Limits, p.Clients.Addr(r), p.Clients.Payer(r), leave}, nil
 }
 
 // topicsClient is the client of a connection. It does not refer to the request, which takes memory.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/conn"
 	"inbox/cmd/inbox/internal/limits"
 	"inbox/inbox"
@@ -23,10 +24,14 @@ func newTestTopics(shared bool, rate int, log *bytes.Buffer) (*Protocols, *limit
 	clientIP := &ratelimit.ClientIP{}
 	clients := conn.NewClientResolver(clientIP, make([]byte, 32))
 	lim := limits.New(limits.Config{Rate: rate, Burst: rate, MaxConnsPerIP: 2}, clientIP, clients)
-	return New(Config{
-		Protocols: []string{"topics"}, Shared: shared, Clients: clients, Limits: lim, Log: slog.New(slog.NewTextHandler(log, nil)),
+	cfg := &config.Config{
+		Compat:    []string{"topics"},
 		Mailboxes: inbox.Limits{Timeout: time.Minute, MaxInboxes: 100, MaxInboxesPerPayer: 10, MaxQueuedBytes: 1 << 20},
-	}), lim
+	}
+	if shared {
+		cfg.Store = &config.Store{}
+	}
+	return New(cfg, Parts{Clients: clients, Limits: lim, Log: slog.New(slog.NewTextHandler(log, nil))}), lim
 }
 
 func TestTopicsRoute(t *testing.T) {
@@ -59,7 +64,7 @@ func TestTopicsClient(t *testing.T) {
 	var log bytes.Buffer
 	_, lim := newTestTopics(false, 40, &log)
 	clientIP := &ratelimit.ClientIP{}
-	c := Config{Limits: lim, Clients: conn.NewClientResolver(clientIP, make([]byte, 32))}
+	c := Parts{Limits: lim, Clients: conn.NewClientResolver(clientIP, make([]byte, 32))}
 	r := httptest.NewRequest("GET", "/topics", nil)
 	a, err := c.enterTopics(r)
 	if err != nil {

@@ -121,7 +121,10 @@ func newServer(cfg *config.Config, p Process, bound sockets, stopping <-chan str
 	}
 	s.health = newHealth(s.mailboxes.shared, s.certs)
 	s.handler = newHandler(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.meters.requests, s.limits, s.relay, log)
-	s.compat = newCompat(cfg, p.Timeouts, s.mailboxes.store(), key, clients, s.limits, log)
+	s.compat = compat.New(cfg, compat.Parts{
+		Store: s.mailboxes.store(), Secret: deriveKey(key, "compat"), BodyTimeout: p.Timeouts.Body, WriteTimeout: p.Timeouts.Write,
+		Clients: clients, Limits: s.limits, Log: log,
+	})
 	if bound.metrics != nil {
 		s.operator = s.newOperator(stateDir)
 	}
@@ -313,16 +316,6 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		c.TURN, c.OnDelete = relay.servers, relay.ownerDeleted
 	}
 	return inbox.NewHandler(c)
-}
-
-// newCompat returns the protocols of -compat.
-func newCompat(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, clients *conn.ClientResolver,
-	lim *limits.Limits, log *slog.Logger) *compat.Protocols {
-	return compat.New(compat.Config{
-		Protocols: cfg.Compat, Store: store, Shared: cfg.Store != nil, Secret: deriveKey(key, "compat"), Origins: cfg.Origins,
-		MaxBodyBytes: cfg.MaxBodyBytes, MaxQueuedBytes: cfg.Mailboxes.MaxQueuedBytes, Mailboxes: cfg.Mailboxes,
-		BodyTimeout: t.Body, WriteTimeout: t.Write, Clients: clients, Limits: lim, Log: log,
-	})
 }
 
 // openPages returns the handler of the built-in pages or of a directory.
