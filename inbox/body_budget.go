@@ -51,7 +51,8 @@ func (r *reservation) reserve(more int64) error {
 }
 
 // reserveBody returns a reservation for the body of a message that is written to a stream, and
-// waits for it; nil for a small body. An error ends the stream.
+// waits for it; nil for a small body. An error ends the stream. The context of a WebSocket does not
+// end with its connection.
 func (h *Handler) reserveBody(r *http.Request, content []byte) (*reservation, error) {
 	if len(content) <= body.InitialBytes {
 		return nil, nil
@@ -60,6 +61,9 @@ func (h *Handler) reserveBody(r *http.Request, content []byte) (*reservation, er
 	for inFlight.reserve(int64(len(content))) != nil {
 		select {
 		case <-time.After(retryEvery):
+			if !h.alive(r) {
+				return nil, http.ErrAbortHandler
+			}
 		case <-h.stopping.Done():
 			return nil, ErrStopping
 		case <-r.Context().Done():

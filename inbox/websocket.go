@@ -134,7 +134,8 @@ type webSocket struct {
 	helloBy           time.Time
 	freeFrame         time.Time // when the free frames are used up again
 	incomplete        *reservation
-	pending           atomic.Int32
+	pending           atomic.Int32    // sends that wait for their recipients
+	unanswered        atomic.Int32    // the same, until they are answered
 	pendingCtx        context.Context // nil before the first pending send
 	cancelPendingSend context.CancelFunc
 }
@@ -250,6 +251,9 @@ func (s *webSocket) end(err error) {
 	if err == errGone {
 		s.over = true // Closed follows
 		return
+	}
+	if s.h.stopping.Err() != nil && errors.Is(err, ErrStopping) && s.unanswered.Load() > 0 {
+		return // EndPolls has ended the waits; the last answer wakes the receiver
 	}
 	s.sendOK()
 	reason, code := endReason(err), websocket.InternalError

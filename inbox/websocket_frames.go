@@ -113,12 +113,16 @@ func (s *webSocket) sendPending(f wire.Frame, m Message, wait time.Duration) err
 		s.pendingCtx, s.cancelPendingSend = context.WithCancel(s.r.Context())
 	}
 	s.pending.Add(1)
+	s.unanswered.Add(1)
 	r := s.r.WithContext(s.pendingCtx)
 	go func() {
 		defer leave()
 		err := s.h.send(r, f.To, m, wait)
 		s.pending.Add(-1)
 		s.answerPending(r, f.Number, err)
+		if s.unanswered.Add(-1); s.h.stopping.Err() != nil {
+			s.wake()
+		}
 	}()
 	return nil
 }
@@ -155,6 +159,9 @@ func (s *webSocket) writeMessage(m Message) error {
 		return errGone
 	}
 	inFlight, err := s.h.reserveBody(s.r, m.Body)
+	if err == http.ErrAbortHandler {
+		return errGone
+	}
 	if err != nil {
 		return err
 	}

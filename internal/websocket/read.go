@@ -27,6 +27,9 @@ const (
 	restAfter = time.Second
 	// maxMissedPings is how many pings go unanswered before a connection is closed.
 	maxMissedPings = 2
+	// maxPause bounds the wait of a connection that is throttled, unless its handler asks for a
+	// longer one.
+	maxPause = time.Second
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readBytes]byte) }}
@@ -265,12 +268,16 @@ func (c *Conn) setBuffered(n int) bool {
 // handle handles a frame when the handler allows it. Once the connection ends, only a close frame
 // matters.
 func (c *Conn) handle(f frame) error {
-	for !c.isEnding() {
+	for wait := time.Duration(0); !c.isEnding(); {
 		d := c.handler.Allow(f.kind, f.payload)
 		if d <= 0 {
 			break
 		}
-		c.pause(d)
+		// Another connection can have taken what was to come: each refusal doubles the wait.
+		wait = max(d, min(2*wait, maxPause))
+		if err := c.pause(wait); err != nil {
+			return err
+		}
 	}
 	switch {
 	case f.kind == Close:

@@ -127,11 +127,13 @@ func (s *server) stop() error {
 	s.drain(ctx)
 	s.conns.CloseIdle(s.timeouts.Drain / 2)
 	s.closeRedirect() // redirects need no graceful shutdown
-	if err := errors.Join(s.shutdown(ctx), s.handler.WaitWebSockets(ctx), s.compat.Wait(ctx)); err != nil {
+	err := s.shutdown(ctx)
+	s.closeWebSockets(ctx)
+	if err != nil {
 		s.log.Warn("shutdown timeout exceeded, aborting the remaining requests", "err", err)
 		s.closeConns()
 	}
-	err := s.save()
+	err = s.save()
 	s.log.Info("stopped", "suppressedErrors", s.errorLog.Suppressed())
 	return err
 }
@@ -192,6 +194,15 @@ func (s *server) shutdown(ctx context.Context) error {
 			s.conns.CloseIdle(s.timeouts.Drain)
 		}
 	}
+}
+
+// closeWebSockets closes the WebSockets that have not answered the close frame since the drain
+// began. One sleeping client must not delay the restart for all others; it loses nothing.
+func (s *server) closeWebSockets(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeouts.Drain)
+	defer cancel()
+	_ = s.handler.WaitWebSockets(ctx)
+	_ = s.compat.Wait(ctx)
 }
 
 // closeConns closes all connections of the main server.
