@@ -98,7 +98,7 @@ func attacks(extended bool) []attack {
 		{name: "refused bodies", slow: true, run: refusedBodies},
 		{name: "large responses never read", slow: true, flags: largeMessages, memory: 768 << 20, run: slowReaders},
 		{name: "mailboxes deleted during delivery", flags: largeMessages, memory: 768 << 20, run: deletedWhileRead},
-	}, slices.Concat(eventAttacks(seconds), webSocketAttacks(seconds), turnAttacks(seconds))...)
+	}, slices.Concat(eventAttacks(seconds), webSocketAttacks(seconds), turnAttacks(seconds), topicAttacks(seconds))...)
 }
 
 // turnAttacks returns the attacks on the relay.

@@ -325,7 +325,7 @@ func parseClose(payload []byte) (received, err *CloseError) {
 
 // isValidCode reports whether a close frame can have the code.
 func isValidCode(code uint16) bool {
-	if code >= serviceRestart && code <= badGateway {
+	if code >= ServiceRestart && code <= badGateway {
 		return true // registered since RFC 6455
 	}
 	return code <= maxStatusCode && ws.CheckCloseFrameData(ws.StatusCode(code), "") == nil

@@ -18,6 +18,7 @@ import (
 	"inbox/cmd/inbox/internal/operator"
 	"inbox/cmd/inbox/internal/sdnotify"
 	"inbox/cmd/inbox/internal/snapshot"
+	"inbox/internal/websocket"
 )
 
 // Run binds the listeners, builds the server and serves until ctx is done, and then
@@ -118,6 +119,7 @@ func (s *server) stop() error {
 	s.notify.Stopping(s.timeouts.Shutdown + stopMargin)
 	s.closeSockets()
 	s.handler.EndPolls()
+	s.compat.Stop(s.stopCode())
 	if s.relay != nil && s.relay.server != nil {
 		s.relay.server.CloseStreams() // so that calls look for another path now
 	}
@@ -134,6 +136,15 @@ func (s *server) stop() error {
 	err = s.save()
 	s.log.Info("stopped", "suppressedErrors", s.errorLog.Suppressed())
 	return err
+}
+
+// stopCode returns the code of close frames (RFC 6455, section 7.4.1): whether another server is
+// there for clients that connect again.
+func (s *server) stopCode() uint16 {
+	if s.cfg.Store != nil || s.process.Getenv("LISTEN_FDS") != "" {
+		return websocket.ServiceRestart
+	}
+	return websocket.GoingAway
 }
 
 // closeSockets closes all listeners but that of the metrics. Sockets passed by systemd
@@ -191,6 +202,7 @@ func (s *server) closeWebSockets(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeouts.Drain)
 	defer cancel()
 	_ = s.handler.WaitWebSockets(ctx)
+	_ = s.compat.Wait(ctx)
 }
 
 // closeConns closes all connections of the main server.
@@ -198,6 +210,7 @@ func (s *server) closeConns() {
 	aborted, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = s.handler.WaitWebSockets(aborted) // closes them
+	_ = s.compat.Wait(aborted)
 	closed := make(chan struct{})
 	go func() { defer close(closed); s.conns.Close() }()
 	select {
