@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -41,10 +42,24 @@ func (s *server) dialSocket() (*documentSocket, error) {
 	return d, nil
 }
 
+// readFrame reads a frame of a server of a test.
+func readFrame(r io.Reader) (ws.Frame, error) {
+	h, err := ws.ReadHeader(r)
+	if err == nil && h.Length > 1<<20 {
+		err = errors.New("the frame is too long for a test")
+	}
+	if err != nil {
+		return ws.Frame{}, err
+	}
+	f := ws.Frame{Header: h, Payload: make([]byte, h.Length)}
+	_, err = io.ReadFull(r, f.Payload)
+	return f, err
+}
+
 func (d *documentSocket) receive() {
 	defer d.conn.Close()
 	for {
-		f, err := ws.ReadFrame(d.r)
+		f, err := readFrame(d.r)
 		if err != nil {
 			return
 		}

@@ -49,6 +49,7 @@ func runProtocol(t *testing.T, engine func(inbox.Limits) inbox.Store) {
 		for label := range s.pending {
 			t.Errorf("docs/protocol.md: the answer to pending=%s is never shown", label)
 		}
+		time.Sleep(time.Minute) // net/http lets connections linger, and a goroutine must not outlive the bubble
 	})
 }
 

@@ -304,9 +304,9 @@ func (s *webSocket) write(parts ...[]byte) error {
 	return nil
 }
 
-// Allow takes a token for a frame. Pongs and acknowledgements are free up to a rate.
+// Allow takes a token for a frame. Acknowledgements, pings and pongs are free up to a rate.
 func (s *webSocket) Allow(kind websocket.Kind, payload []byte) time.Duration {
-	if kind == websocket.Pong || kind == websocket.Close || wire.IsAck(payload) {
+	if kind == websocket.Pong || kind == websocket.Close || wire.IsAck(payload) || wire.IsPing(payload) {
 		if now := time.Now(); s.freeFrame.Before(now.Add(freeFrames * freeFrameInterval)) {
 			s.freeFrame = later(s.freeFrame, now).Add(freeFrameInterval)
 			return 0

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"inbox/internal/netconn"
+	"inbox/internal/splitter"
 )
 
 // FrameLimiter limits what a client can make a server do without a request: HTTP/2 frames,
@@ -59,14 +60,14 @@ func (f *FrameLimiter) Dropped() int64 { return f.dropped.Load() }
 // stream of another protocol brings.
 func (f *FrameLimiter) RecordListener(inner net.Listener) net.Listener {
 	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
-		return &throttledConn{Conn: c, limiter: f, units: splitter{headerBytes: recordHeaderBytes, measure: measureRecord}}
+		return &throttledConn{Conn: c, limiter: f, units: splitter.Splitter{HeaderBytes: recordHeaderBytes, Measure: measureRecord}}
 	})
 }
 
 // FrameConn returns c as a connection that is charged for HTTP/2 frames. Its ALPN protocol
 // must be h2, and nothing may have been read from it.
 func (f *FrameLimiter) FrameConn(c *tls.Conn) net.Conn {
-	units := splitter{headerBytes: frameHeaderBytes, measure: measureFrame, skip: prefaceBytes}
+	units := splitter.Splitter{HeaderBytes: frameHeaderBytes, Measure: measureFrame, Skip: prefaceBytes}
 	return tlsConn{&throttledConn{Conn: c, limiter: f, units: units, hello: watchedHello(c)}, c}
 }
 
@@ -74,7 +75,7 @@ func (f *FrameLimiter) FrameConn(c *tls.Conn) net.Conn {
 type throttledConn struct {
 	net.Conn
 	limiter     *FrameLimiter
-	units       splitter
+	units       splitter.Splitter
 	hello       *helloConn // of frames; nil if there is none
 	uncharged   int        // units not charged yet
 	mostlySmall bool       // whether the last read brought mostly small units
@@ -112,7 +113,7 @@ func (c *throttledConn) Read(p []byte) (int, error) {
 	if c.hello != nil {
 		c.hello.deliver()
 	}
-	units := c.units.count(p[:n])
+	units := c.units.Count(p[:n])
 	c.uncharged += units
 	c.mostlySmall = units*smallRecordBytes > n
 	return n, err

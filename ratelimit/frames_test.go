@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"inbox/internal/netconn"
+	"inbox/internal/splitter"
 )
 
 // scriptedConn is a connection that delivers its input in chunks.
@@ -40,7 +41,7 @@ func newFrameLimiter(perSecond float64, burst int) *FrameLimiter {
 func (f *FrameLimiter) recordConn(from string, stream []byte) net.Conn {
 	return &throttledConn{
 		Conn:    &scriptedConn{from: from, in: bytes.NewReader(stream), chunk: 100},
-		limiter: f, units: splitter{headerBytes: recordHeaderBytes, measure: measureRecord},
+		limiter: f, units: splitter.Splitter{HeaderBytes: recordHeaderBytes, Measure: measureRecord},
 	}
 }
 

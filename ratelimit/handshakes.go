@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"inbox/internal/netconn"
+	"inbox/internal/splitter"
 )
 
 // HandshakeLimiter bounds how many TLS handshakes are computed at once: of an address, so
@@ -55,7 +56,7 @@ func (h *HandshakeLimiter) Listener(inner net.Listener) net.Listener {
 	}
 	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
 		h := &handshakeConn{Conn: c, limiter: h, deadline: time.Now().Add(h.Timeout)}
-		h.records = splitter{headerBytes: recordHeaderBytes, measure: h.measure}
+		h.records = splitter.Splitter{HeaderBytes: recordHeaderBytes, Measure: h.measure}
 		return h
 	})
 }
@@ -69,7 +70,7 @@ type handshakeConn struct {
 	closed    atomic.Bool
 
 	// Of the reader:
-	records   splitter
+	records   splitter.Splitter
 	deadline  time.Time
 	done      bool // the handshake
 	keysKnown bool // with a PROXY header, only after the first read
@@ -92,7 +93,7 @@ func (c *handshakeConn) Read(p []byte) (int, error) {
 	if c.done || n == 0 {
 		return n, err
 	}
-	if c.records.count(p[:n]); c.done {
+	if c.records.Count(p[:n]); c.done {
 		return n, err
 	}
 	if !c.acquire() {

@@ -16,6 +16,10 @@ type ConnLimits struct {
 	// may have sixteen times MaxPerAddr. If MaxPerAddr is below Max, an address also has a
 	// share of Max, which shrinks as connections open: see [Share].
 	Max, MaxPerAddr int
+	// MaxBytes bounds the memory of the open connections, which clients divide as they divide
+	// Max. Each counts for BytesEach, and for HijackedBytes as of [netconn.Hijacked]. Zero is no
+	// limit.
+	MaxBytes, BytesEach, HijackedBytes int64
 	// Rate bounds how fast an address may open connections.
 	Rate Budget
 	// Tarpit delays the close of a refused connection. A client that waits for it opens
@@ -35,8 +39,9 @@ const minConnsPerAddr = 2
 // ConnStats counts the connections of a [ConnLimiter] since it was created.
 type ConnStats struct {
 	Open     int64 // open now
+	Bytes    int64 // that these count for
 	Accepted int64
-	// Refused, by the limit exceeded: Max, MaxPerAddr or Rate.
+	// Refused, by the limit exceeded: Max or MaxBytes, MaxPerAddr or a share, or Rate.
 	RefusedTotal, RefusedAddr, RefusedRate int64
 }
 
@@ -49,6 +54,7 @@ type ConnLimiter struct {
 	clientIP  *ClientIP
 	rate      *Limiter
 	open      *Share
+	memory    *Share // in bytes
 	tarpitted atomic.Int64
 	stats     struct{ accepted, total, addr, rate atomic.Int64 }
 }
@@ -56,20 +62,18 @@ type ConnLimiter struct {
 // NewConnLimiter returns a limiter. Peers that clientIP trusts are proxies with many clients
 // behind them, so only Max applies to them.
 func NewConnLimiter(limits ConnLimits, clientIP *ClientIP) *ConnLimiter {
-	share := ShareLimits{MaxPerClient: int64(limits.MaxPerAddr), DryRun: limits.DryRun}
-	if limits.Max > 0 {
-		share.Ceiling, share.MinPerClient = int64(limits.Max), minConnsPerAddr
-	}
+	open := ShareLimits{Ceiling: int64(limits.Max), MinPerClient: minConnsPerAddr, MaxPerClient: int64(limits.MaxPerAddr), DryRun: limits.DryRun}
+	memory := ShareLimits{Ceiling: limits.MaxBytes, MinPerClient: minConnsPerAddr * limits.BytesEach, DryRun: limits.DryRun}
 	if limits.MaxPerAddr <= 0 || limits.MaxPerAddr >= limits.Max {
-		share.MinPerClient = share.Ceiling // one address may take all
+		open.MinPerClient, memory.MinPerClient = open.Ceiling, memory.Ceiling // one address may take all
 	}
-	return &ConnLimiter{limits: limits, clientIP: clientIP, rate: NewLimiter(limits.Rate, 0), open: NewShare(share)}
+	return &ConnLimiter{limits: limits, clientIP: clientIP, rate: NewLimiter(limits.Rate, 0), open: NewShare(open), memory: NewShare(memory)}
 }
 
 // Stats returns the counts.
 func (l *ConnLimiter) Stats() ConnStats {
 	return ConnStats{
-		Open: l.open.Used(), Accepted: l.stats.accepted.Load(),
+		Open: l.open.Used(), Bytes: l.memory.Used(), Accepted: l.stats.accepted.Load(),
 		RefusedTotal: l.stats.total.Load(), RefusedAddr: l.stats.addr.Load(), RefusedRate: l.stats.rate.Load(),
 	}
 }
@@ -97,7 +101,7 @@ func (l *ConnLimiter) admit(c net.Conn) net.Conn {
 		return nil
 	}
 	l.stats.accepted.Add(1)
-	return &conn{Conn: c, limiter: l, addr: addr}
+	return &conn{Conn: c, limiter: l, addr: addr, bytes: l.limits.BytesEach}
 }
 
 // reserve takes a slot for an address; an invalid one counts only in total.
@@ -105,7 +109,18 @@ func (l *ConnLimiter) reserve(addr netip.Addr) bool {
 	if addr.IsValid() && !l.rate.Take(addr, time.Now()).OK && !l.countRefusal(&l.stats.rate) {
 		return false
 	}
-	switch l.open.reserve(addr, 1) {
+	if !l.reserveFrom(l.open, addr, 1) {
+		return false
+	}
+	if l.limits.MaxBytes > 0 && !l.reserveFrom(l.memory, addr, l.limits.BytesEach) {
+		l.open.Release(addr, 1)
+		return false
+	}
+	return true
+}
+
+func (l *ConnLimiter) reserveFrom(share *Share, addr netip.Addr, n int64) bool {
+	switch share.reserve(addr, n) {
 	case overCeiling:
 		l.stats.total.Add(1) // a dry run does not lift it: it protects the server
 		return false
@@ -113,6 +128,14 @@ func (l *ConnLimiter) reserve(addr netip.Addr) bool {
 		return l.countRefusal(&l.stats.addr)
 	}
 	return true
+}
+
+// release returns the slot of a connection that counts for some bytes.
+func (l *ConnLimiter) release(addr netip.Addr, bytes int64) {
+	l.open.Release(addr, 1)
+	if l.limits.MaxBytes > 0 {
+		l.memory.Release(addr, bytes)
+	}
 }
 
 // countRefusal counts a refusal and reports whether a dry run admits the connection.
@@ -145,6 +168,7 @@ type conn struct {
 
 	mu       sync.Mutex
 	addr     netip.Addr // that the slot counts for; invalid if only in total
+	bytes    int64      // that the connection counts for
 	released bool
 }
 
@@ -157,13 +181,23 @@ func (c *conn) Close() error {
 		return err
 	}
 	c.released = true
-	open, addr := c.limiter.open, c.addr // the closure must not keep c, which holds more memory
+	limiter, addr, bytes := c.limiter, c.addr, c.bytes // the closure must not keep c, which holds more memory
 	if delay := time.Duration(c.releaseDelay.Load()); delay > 0 {
-		time.AfterFunc(delay, func() { open.Release(addr, 1) })
+		time.AfterFunc(delay, func() { limiter.release(addr, bytes) })
 	} else {
-		open.Release(addr, 1)
+		limiter.release(addr, bytes)
 	}
 	return err
+}
+
+// Hijacked makes an open connection count for the memory of one without HTTP.
+func (c *conn) Hijacked() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if less := c.bytes - c.limiter.limits.HijackedBytes; c.limiter.limits.MaxBytes > 0 && !c.released && less > 0 {
+		c.limiter.memory.Release(c.addr, less)
+		c.bytes -= less
+	}
 }
 
 // countFor moves the slot of an open connection to an address, and reports whether the
@@ -174,7 +208,7 @@ func (c *conn) countFor(addr netip.Addr) bool {
 	if c.released {
 		return false
 	}
-	c.limiter.open.Release(c.addr, 1)
+	c.limiter.release(c.addr, c.bytes)
 	if !c.limiter.reserve(addr) {
 		c.released = true
 		return false

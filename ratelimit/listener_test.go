@@ -110,6 +110,37 @@ func TestListenerLimitsTotal(t *testing.T) {
 	wantRefused(t, free, false, "after a slot was released")
 }
 
+// A connection that no longer carries HTTP leaves most of its memory to others.
+func TestListenerLimitsMemory(t *testing.T) {
+	l, accepted := listen(t, ConnLimits{MaxBytes: 250, BytesEach: 100, HijackedBytes: 10}, nil)
+	wantBytes := func(what string, want int64) {
+		t.Helper()
+		if got := l.Stats(); got.Bytes != want {
+			t.Errorf("%s: got %d bytes, want %d", what, got.Bytes, want)
+		}
+	}
+	var served [2]net.Conn
+	for i := range served {
+		dialFrom(t, l, "127.0.0.2")
+		served[i] = <-accepted
+	}
+	wantBytes("two connections", 200)
+	wantRefused(t, dialFrom(t, l, "127.0.0.3"), true, "beyond the memory")
+	if got := l.Stats(); got.Open != 2 || got.RefusedTotal != 1 {
+		t.Errorf("got %+v, want 2 open connections and 1 refused", got)
+	}
+	netconn.Hijacked(served[0])
+	netconn.Hijacked(served[0]) // has no further effect
+	wantBytes("one is hijacked", 110)
+	wantRefused(t, dialFrom(t, l, "127.0.0.3"), false, "within the memory again")
+	(<-accepted).Close()
+	served[0].Close()
+	netconn.Hijacked(served[0]) // too late
+	wantBytes("a hijacked one is closed", 100)
+	served[1].Close()
+	wantBytes("all are closed", 0)
+}
+
 func TestListenerLimitsNewConnections(t *testing.T) {
 	l, accepted := listen(t, ConnLimits{Rate: Budget{PerSecond: 0.001, Burst: 3}}, nil)
 	for i := range 6 {

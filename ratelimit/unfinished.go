@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"inbox/internal/netconn"
+	"inbox/internal/splitter"
 
 	"inbox/ratelimit/internal/headerscan"
 )
@@ -66,8 +67,8 @@ func (u *UnfinishedLimiter) Handshakes() int64 { return u.handshakes.Load() }
 // keeps an unfinished message of up to 64 KiB.
 func (u *UnfinishedLimiter) HandshakeListener(inner net.Listener) net.Listener {
 	return netconn.Wrap(inner, func(c net.Conn) net.Conn {
-		h := &helloConn{Conn: c, memory: charge{limiter: u}, records: splitter{headerBytes: recordHeaderBytes}}
-		h.records.measure = h.measure
+		h := &helloConn{Conn: c, memory: charge{limiter: u}, records: splitter.Splitter{HeaderBytes: recordHeaderBytes}}
+		h.records.Measure = h.measure
 		return h
 	})
 }
@@ -141,7 +142,7 @@ func (c *charge) close() {
 type helloConn struct {
 	net.Conn
 	memory  charge
-	records splitter
+	records splitter.Splitter
 	bytes   int64 // of the handshake, or since there was application data
 	done    bool  // the handshake is complete, as for handshakeConn
 
@@ -194,8 +195,8 @@ func (c *helloConn) Read(p []byte) (int, error) {
 		return n, err
 	}
 	c.bytes += int64(n)
-	if c.records.count(p[:n]); c.done {
-		c.bytes = int64(c.records.incomplete())
+	if c.records.Count(p[:n]); c.done {
+		c.bytes = int64(c.records.Incomplete())
 		c.memory.set(0, c.Conn)
 		return n, err
 	}
@@ -213,13 +214,13 @@ func (c *helloConn) readAfter(p []byte) (int, error) {
 	}
 	if c.delivered.Load() {
 		c.delivered.Store(false)
-		c.bytes = int64(c.records.incomplete())
+		c.bytes = int64(c.records.Incomplete())
 	}
-	if c.bytes-int64(c.records.incomplete()) > maxPostHandshakeBytes {
+	if c.bytes-int64(c.records.Incomplete()) > maxPostHandshakeBytes {
 		return c.refuse()
 	}
 	n, err := c.Conn.Read(p[:min(len(p), maxRecordBytes)])
-	c.records.count(p[:n])
+	c.records.Count(p[:n])
 	c.bytes += int64(n)
 	return n, err
 }

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -21,13 +23,24 @@ type config struct {
 	url                        string
 	pid                        int
 	serverFlags                string
+	transportList              string
+	transports                 []transport // of transportList
 	others                     []other
 	bare                       string
+
+	peers, messages int
+	settle, flood   time.Duration
+	pace            int
+	maxRSS          int64
+	program         string
 }
 
-// other is the command line of another mailbox server to measure. {addr} stands for its
-// address and {https} for whether it must use TLS.
-type other struct{ name, command string }
+// other is the command line of another server to measure. {addr} stands for its address, {port} for
+// the port of that, and {https} for whether it must use TLS.
+type other struct {
+	name, command string
+	transport     transport
+}
 
 func parse(args []string, logs io.Writer) (cfg config, err error) {
 	f := flag.NewFlagSet("load", flag.ContinueOnError)
@@ -38,14 +51,26 @@ func parse(args []string, logs io.Writer) (cfg config, err error) {
 	f.IntVar(&cfg.rounds, "rounds", 60, "rounds per server")
 	f.DurationVar(&cfg.duration, "duration", 2*time.Minute, "maximum duration of the rounds per scheme")
 	f.StringVar(&cfg.scheme, "scheme", "", "scheme, http or https (default both)")
-	f.BoolVar(&cfg.acknowledge, "after", false, "acknowledge messages with ?after=")
+	f.StringVar(&cfg.transportList, "transports", "poll", "comma-separated transports of this server: poll, poll-h2, sse, sse-h2, ws, or all")
+	f.BoolVar(&cfg.acknowledge, "after", false, "acknowledge messages of polls with ?after=; streams always acknowledge")
 	f.Float64Var(&cfg.maxRatio, "max-ratio", 0, "maximum ratio of the server's CPU time to the bare handler's; exit 1 if exceeded (0: no limit)")
 	f.StringVar(&cfg.url, "url", "", "loopback URL of a running server to measure, without any other")
 	f.IntVar(&cfg.pid, "pid", 0, "process ID of the server at -url, to measure its CPU time (0: not measured)")
-	f.StringVar(&cfg.serverFlags, "server-flags", "-rate 1000000 -burst 1000000 -conn-rate 0",
-		"space-separated flags of the server; the default limits are counted, but never reached")
+	f.StringVar(&cfg.serverFlags, "server-flags", "", "space-separated flags of the server (default \""+relayFlags+
+		"\", whose limits are counted but never reached; with -peers none)")
+	f.StringVar(&cfg.program, "program", "", "path of the server's program (default: built from this repository)")
 	f.Func("other", "another server as 'NAME=COMMAND', with {addr} for its address and {https} for true or false (repeatable)",
 		cfg.addOther)
+	f.Func("peerserver", "command of PeerServer with {port}, as in 'node peerjs.js --host 127.0.0.1 --port {port}' (HTTP only)",
+		func(command string) error { return cfg.addServer("PeerServer", peerServer, command) })
+	f.Func("y-webrtc", "command of y-webrtc's server with {port}, as in 'env PORT={port} node server.js' (HTTP only)",
+		func(command string) error { return cfg.addServer("y-webrtc", yWebRTC, command) })
+	f.IntVar(&cfg.peers, "peers", 0, "measure memory: number of peers that stay connected, instead of relaying")
+	f.IntVar(&cfg.messages, "messages", 20, "messages that each of -peers sends")
+	f.IntVar(&cfg.pace, "pace", 2000, "messages per second that -peers send, all together")
+	f.Int64Var(&cfg.maxRSS, "max-rss", 0, "maximum memory of the server in bytes with -peers; exit 1 if exceeded (0: no limit)")
+	f.DurationVar(&cfg.settle, "settle", time.Minute, "time after the last message of -peers until memory is read")
+	f.DurationVar(&cfg.flood, "flood", 0, "duration of a flood of other clients after -settle; -peers must stay connected")
 	f.StringVar(&cfg.bare, "bare", "", "run as the bare handler over http or https (used internally)")
 	if err := f.Parse(args); err != nil {
 		return cfg, err
@@ -61,7 +86,42 @@ func (cfg *config) addOther(value string) error {
 	if !ok || name == "" || !strings.Contains(command, "{addr}") {
 		return errors.New("want NAME=COMMAND with {addr} in the command")
 	}
-	cfg.others = append(cfg.others, other{name, command})
+	cfg.others = append(cfg.others, other{name, command, poll})
+	return nil
+}
+
+func (cfg *config) addServer(name string, t transport, command string) error {
+	if !strings.Contains(command, "{port}") {
+		return errors.New("want a command with {port}")
+	}
+	cfg.others = append(cfg.others, other{name, command, t})
+	return nil
+}
+
+// relayFlags lift the limits on requests: a few pairs send as fast as they can.
+const relayFlags = "-rate 1000000 -burst 1000000 -conn-rate 0"
+
+// transportsOver returns the transports to measure that exist over TLS, or without it.
+func (cfg *config) transportsOver(https bool) (over []transport) {
+	for _, t := range cfg.transports {
+		if https || !t.needsTLS() {
+			over = append(over, t)
+		}
+	}
+	return over
+}
+
+func (cfg *config) parseTransports() error {
+	if cfg.transportList == "all" {
+		cfg.transports = ownTransports
+		return nil
+	}
+	for name := range strings.SplitSeq(cfg.transportList, ",") {
+		if !slices.Contains(ownTransports, transport(name)) {
+			return fmt.Errorf("-transports: unknown transport %q", name)
+		}
+		cfg.transports = append(cfg.transports, transport(name))
+	}
 	return nil
 }
 
@@ -71,6 +131,8 @@ const (
 	maxCount  = 1_000_000
 	maxSize   = 1 << 20
 	maxRounds = 1000
+	maxPeers  = 100_000
+	maxSettle = 10 * time.Minute
 )
 
 func (cfg *config) validate() error {
@@ -80,6 +142,8 @@ func (cfg *config) validate() error {
 	}{
 		{"pairs", cfg.pairs, maxPairs}, {"count", cfg.count, maxCount},
 		{"size", cfg.size, maxSize}, {"rounds", cfg.rounds, maxRounds},
+		{"peers", cmp.Or(cfg.peers, 1), maxPeers}, {"messages", cfg.messages, maxCount},
+		{"pace", cfg.pace, maxCount},
 	} {
 		if n.value < 1 || n.value > n.max {
 			return fmt.Errorf("-%s %d: want 1 to %d", n.flag, n.value, n.max)
@@ -88,10 +152,22 @@ func (cfg *config) validate() error {
 	if cfg.count < cfg.pairs {
 		return fmt.Errorf("-count %d: want at least one message for each of %d pairs", cfg.count, cfg.pairs)
 	}
+	if cfg.settle < 0 || cfg.settle > maxSettle || cfg.flood < 0 || cfg.flood > maxSettle {
+		return fmt.Errorf("-settle and -flood: want at most %v", maxSettle)
+	}
+	if err := cfg.parseTransports(); err != nil {
+		return err
+	}
+	if cfg.serverFlags == "" && cfg.peers == 0 {
+		cfg.serverFlags = relayFlags
+	}
 	for _, s := range []string{cfg.scheme, cfg.bare} {
 		if s != "" && s != "http" && s != "https" {
 			return fmt.Errorf("scheme %q: want http or https", s)
 		}
+	}
+	if cfg.peers > 0 && (cfg.peers%2 != 0 || cfg.size < 16) {
+		return errors.New("-peers: want pairs, and messages of at least 16 bytes, which hold the time")
 	}
 	if cfg.url != "" {
 		return cfg.validateURL()
@@ -114,8 +190,8 @@ func (cfg *config) validateURL() error {
 		return fmt.Errorf("-url %s: want an address in 127.0.0.0/8; this tool does not load other machines", cfg.url)
 	case u.Port() == "":
 		return fmt.Errorf("-url %s: want a port", cfg.url)
-	case len(cfg.others) > 0 || cfg.maxRatio > 0:
-		return errors.New("-url cannot be combined with -other or -max-ratio")
+	case len(cfg.others) > 0 || cfg.maxRatio > 0 || cfg.peers > 0:
+		return errors.New("-url cannot be combined with other servers, -max-ratio or -peers")
 	}
 	cfg.scheme, cfg.url = u.Scheme, u.Host
 	return nil

@@ -34,7 +34,7 @@ func TestRunMeasuresAll(t *testing.T) {
 	if err := run(t.Context(), args, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"http, 3 pairs", "https, 3 pairs", "inbox ", "bare net/http", "again "} {
+	for _, want := range []string{"http, 3 pairs", "https, 3 pairs", "inbox, poll ", "bare net/http", "again "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got a report without %q, want it to contain that:\n%s", want, out.String())
 		}
@@ -67,6 +67,15 @@ func TestRunEndsAfterDuration(t *testing.T) {
 	}
 }
 
+// alteringSender sends another message than the one that is expected.
+type alteringSender struct{ sender }
+
+func (s alteringSender) send(body []byte) error {
+	body = bytes.Clone(body)
+	body[0] = 'x'
+	return s.sender.send(body)
+}
+
 func TestRelayDetectsWrongMessage(t *testing.T) {
 	bare, err := startBare("http")
 	if err != nil {
@@ -79,7 +88,7 @@ func TestRelayDetectsWrongMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := newPair(ctx, cfg, target{name: "bare", addr: bare.Addr}, 0)
+	p, err := newPair(ctx, cfg, target{name: "bare", addr: bare.Addr, transport: poll}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,10 +96,45 @@ func TestRelayDetectsWrongMessage(t *testing.T) {
 	if err := p.relay(); err != nil {
 		t.Fatal(err)
 	}
-	p.body = bytes.Clone(p.body)
-	p.body[0] = 'x' // changes the expected message, not the one sent
+	p.sender = alteringSender{p.sender}
 	if err := p.relay(); err == nil {
 		t.Error("got no error for a wrong message, want one")
+	}
+}
+
+// Each transport relays, and peers of each stay connected and receive through a flood.
+func TestTransports(t *testing.T) {
+	program, err := e2e.Build(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"-pairs", "2", "-count", "20", "-rounds", "1"},
+		{"-peers", "4", "-messages", "10", "-settle", "1s", "-flood", "1s"},
+	} {
+		var out bytes.Buffer
+		args = append(args, "-program", program, "-transports", "all", "-duration", "5m")
+		if err := run(t.Context(), args, &out, io.Discard); err != nil {
+			t.Fatalf("%q: %v\n%s", args, err, out.String())
+		}
+		for _, want := range []string{"http, ", "https, ", "poll ", "poll-h2 ", "sse ", "sse-h2 ", "ws "} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%q: got a report without %q:\n%s", args, want, out.String())
+			}
+		}
+	}
+}
+
+func TestMask(t *testing.T) {
+	const key = 0x04030201 // the bytes 1, 2, 3, 4
+	for n := range 40 {
+		got := make([]byte, n)
+		mask(got, key)
+		for i, b := range got {
+			if want := byte(i%4 + 1); b != want {
+				t.Errorf("%d bytes: got %d at %d, want %d", n, b, i, want)
+			}
+		}
 	}
 }
 
@@ -107,6 +151,11 @@ func TestParseRejects(t *testing.T) {
 		"fewer than pairs":      {"-pairs", "10", "-count", "9"},
 		"unknown scheme":        {"-scheme", "gopher"},
 		"positional argument":   {"relay"},
+		"unknown transport":     {"-transports", "poll,carrier-pigeon"},
+		"half a pair":           {"-peers", "3"},
+		"messages without time": {"-peers", "2", "-size", "15"},
+		"peers and url":         {"-peers", "2", "-url", "http://127.0.0.1:3000"},
+		"server without port":   {"-peerserver", "peerjs"},
 	} {
 		if _, err := parse(args, io.Discard); err == nil {
 			t.Errorf("%s: got no error for %q, want one", name, args)

@@ -1,4 +1,4 @@
-// Load measures the cost of relaying messages through the server.
+// Load measures the cost of relaying messages through the server, and the memory of peers that wait.
 //
 // It starts the server and a bare net/http handler as a baseline, which stores messages
 // and returns them without any checks. Both get the same requests in alternating rounds
@@ -11,6 +11,8 @@
 //	go run ./load -max-ratio 1.25          exit 1 if the server costs more
 //	go run ./load -other 'x=x -bind {addr}'  another mailbox server as well
 //	go run ./load -url http://127.0.0.1:3000 -pid 4711
+//	go run ./load -transports all          over polls, event streams and WebSockets
+//	go run ./load -peers 5000 -transports ws  memory of peers that wait, before and after messages
 //
 // The significant figure is the CPU time of the server process per message in
 // comparison with the bare handler. Throughput and latency depend on this machine,
@@ -57,6 +59,10 @@ func run(ctx context.Context, args []string, out, logs io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	measure := measureRelay
+	if cfg.peers > 0 {
+		measure = measureMemory
+	}
 	for _, scheme := range cfg.schemes() {
 		if err := measure(ctx, cfg, scheme, dir, out); err != nil {
 			return fmt.Errorf("over %s: %w", scheme, err)
@@ -65,8 +71,8 @@ func run(ctx context.Context, args []string, out, logs io.Writer) error {
 	return nil
 }
 
-// measure runs all rounds over one scheme and prints the results.
-func measure(ctx context.Context, cfg config, scheme, dir string, out io.Writer) error {
+// measureRelay runs all rounds over one scheme and prints the results.
+func measureRelay(ctx context.Context, cfg config, scheme, dir string, out io.Writer) error {
 	targets, err := startTargets(ctx, cfg, scheme, dir)
 	defer stopTargets(targets)
 	if err != nil {

@@ -1,141 +1,134 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
-	"encoding/base64"
+	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"strconv"
 	"time"
 )
 
-// httpConn is a persistent connection of one peer. It writes prepared requests, which
-// keeps the load tool's own CPU time low.
-type httpConn struct {
-	conn   net.Conn
-	reader *bufio.Reader
+// sender sends messages to one receiver.
+type sender interface {
+	// send returns when the server has the message, or when it is written to a stream.
+	send(body []byte) error
+	close()
 }
 
-// dial connects from the pair's own loopback address.
-func dial(ctx context.Context, t target, pair int) (*httpConn, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: address(pair)}}
-	conn, err := d.DialContext(ctx, "tcp", t.addr)
-	if err != nil {
-		return nil, err
-	}
-	if t.https {
-		// The servers are local and have self-signed certificates. TLS is used for its cost.
-		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-	}
-	return &httpConn{conn, bufio.NewReader(conn)}, nil
-}
+// settler is a sender or receiver that has something to do at the end of a round, such as to wait
+// until the server has answered everything, or to show that it is alive.
+type settler interface{ settle() error }
 
-// address returns the source address of a pair, from 127.0.1.1 on.
-func address(pair int) net.IP { return net.IPv4(127, 0, byte(1+pair/250), byte(1+pair%250)) }
-
-// roundTrip sends a request and reads the response into body, whose length must match.
-// A nil body discards the response.
-func (l *httpConn) roundTrip(request, body []byte) (*http.Response, error) {
-	if _, err := l.conn.Write(request); err != nil {
-		return nil, err
-	}
-	resp, err := http.ReadResponse(l.reader, nil)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode == http.StatusOK && len(body) > 0 {
-		_, err = io.ReadFull(resp.Body, body)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read response body: %w", err)
-	}
-	if extra, err := io.Copy(io.Discard, resp.Body); extra > 0 && body != nil || err != nil {
-		return nil, fmt.Errorf("response %s has %d excess bytes (%v)", resp.Status, extra, err)
-	}
-	return resp, nil
+// receiver receives the messages of one name.
+type receiver interface {
+	// receive returns the next message, which is valid until the next call. It acknowledges as
+	// clients do.
+	receive() ([]byte, error)
+	close()
 }
 
 // pair is a sender and a receiver.
 type pair struct {
-	sender, receiver *httpConn
-	post, get, body  []byte
-	received         []byte
-	acknowledge      bool
-	lastID           string
+	sender   sender
+	receiver receiver
+	body     []byte
 }
 
-// claimTimeout bounds the first GET, in case a server ignores wait=0.
-const claimTimeout = 5 * time.Second
+// setupTimeout bounds what comes before the first message of a pair.
+const setupTimeout = 10 * time.Second
 
 // newPair connects both peers and claims the name of the receiver.
-func newPair(ctx context.Context, cfg config, t target, n int) (p *pair, err error) {
-	p = &pair{acknowledge: cfg.acknowledge, received: make([]byte, cfg.size)}
-	p.body = bytes.Repeat([]byte("v=0\r\n"), cfg.size/5+1)[:cfg.size]
-	to := "receiver-" + strconv.Itoa(n)
-	p.post = request("POST /inbox?to="+to, t.addr, "sender-"+strconv.Itoa(n), p.body)
-	p.get = request("GET /inbox", t.addr, to, nil)
-	if p.sender, err = dial(ctx, t, n); err != nil {
-		return nil, err
-	}
-	if p.receiver, err = dial(ctx, t, n); err != nil {
-		return nil, err
-	}
-	timer := time.AfterFunc(claimTimeout, func() { _ = p.receiver.conn.Close() })
-	defer timer.Stop()
-	// A restarted server can still have a message that an earlier run did not acknowledge.
-	resp, err := p.receiver.roundTrip(request("GET /inbox?wait=0", t.addr, to, nil), nil)
+func newPair(ctx context.Context, cfg config, t target, n int) (*pair, error) {
+	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
+	s, r, err := t.transport.open(ctx, cfg, t, n)
 	if err != nil {
-		return nil, fmt.Errorf("claim name: %w (the server must answer GETs of empty mailboxes at once)", err)
+		return nil, err
 	}
-	if resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("claim name: got %s", resp.Status)
-	}
-	return p, nil
+	return &pair{s, r, testBody(cfg.size)}, nil
 }
 
-func request(line, host, name string, body []byte) []byte {
-	head := line + " HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: load\r\nAuthorization: Basic " +
-		base64.StdEncoding.EncodeToString([]byte(name+":loads of it")) + "\r\n"
-	if body != nil {
-		head += "Content-Type: application/sdp\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n"
-	}
-	return append([]byte(head+"\r\n"), body...)
-}
+// testBody returns a message that looks like the SDP of an offer.
+func testBody(size int) []byte { return bytes.Repeat([]byte("v=0\r\n"), size/5+1)[:size] }
 
 // relay sends one message and checks that the receiver gets it.
 func (p *pair) relay() error {
-	resp, err := p.sender.roundTrip(p.post, []byte{})
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("send message: %v %w", statusText(resp), err)
+	if err := p.sender.send(p.body); err != nil {
+		return fmt.Errorf("send message: %w", err)
 	}
-	get := p.get
-	if p.acknowledge {
-		get = bytes.Replace(get, []byte(" HTTP"), []byte("?after="+p.lastID+" HTTP"), 1)
+	received, err := p.receiver.receive()
+	if err != nil {
+		return fmt.Errorf("receive message: %w", err)
 	}
-	resp, err = p.receiver.roundTrip(get, p.received)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("receive message: %v %w", statusText(resp), err)
-	}
-	p.lastID = resp.Header.Get("X-Message-Id")
-	if !bytes.Equal(p.received, p.body) {
-		return fmt.Errorf("receive message: content differs from the sent one")
+	if !bytes.Equal(received, p.body) {
+		return errors.New("receive message: content differs from the sent one")
 	}
 	return nil
 }
 
-func statusText(resp *http.Response) string {
-	if resp == nil {
-		return "no response:"
+// settle ends a round.
+func (p *pair) settle() error {
+	for _, peer := range []any{p.sender, p.receiver} {
+		if s, ok := peer.(settler); ok {
+			if err := s.settle(); err != nil {
+				return fmt.Errorf("end of round: %w", err)
+			}
+		}
 	}
-	return resp.Status
+	return nil
 }
 
 func (p *pair) close() {
-	_ = p.sender.conn.Close()
-	_ = p.receiver.conn.Close()
+	p.sender.close()
+	p.receiver.close()
+}
+
+// pairNames returns the names of a sender and a receiver. Those of another transport are others, as
+// the pairs of all transports are open together.
+func pairNames(t target, n int) (from, to string) {
+	suffix := string(t.transport) + "-" + strconv.Itoa(n)
+	return "sender-" + suffix, "receiver-" + suffix
+}
+
+// transport is a protocol between a server and its clients.
+type transport string
+
+// The transports. The first five are those of this server.
+const (
+	poll        transport = "poll"
+	pollHTTP2   transport = "poll-h2"
+	events      transport = "sse"
+	eventsHTTP2 transport = "sse-h2"
+	webSocket   transport = "ws"
+	peerServer  transport = "peerserver"
+	yWebRTC     transport = "y-webrtc"
+)
+
+// ownTransports are those that this server has.
+var ownTransports = []transport{poll, pollHTTP2, events, eventsHTTP2, webSocket}
+
+// needsTLS reports whether the transport exists over TLS only.
+func (t transport) needsTLS() bool { return t == pollHTTP2 || t == eventsHTTP2 }
+
+// open connects a sender and a receiver.
+func (t transport) open(ctx context.Context, cfg config, to target, n int) (sender, receiver, error) {
+	openers := map[transport]func(context.Context, config, target, int) (sender, receiver, error){
+		poll: openPoll, pollHTTP2: openPollHTTP2, events: openEvents, eventsHTTP2: openEventsHTTP2,
+		webSocket: openWebSocket, peerServer: openPeerServer, yWebRTC: openYWebRTC,
+	}
+	return openers[t](ctx, cfg, to, n)
+}
+
+// connect connects both peers of a pair, or closes the first if the second fails.
+func connect[S sender, R receiver](s S, err error, open func() (R, error)) (sender, receiver, error) {
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := open()
+	if err != nil {
+		s.close()
+		return nil, nil, err
+	}
+	return s, r, nil
 }

@@ -97,7 +97,7 @@ func (t target) cpuTime() (time.Duration, error) {
 }
 
 // relayAll relays count messages with every pair and returns the latencies from the
-// POST to the received message.
+// sending of a message to its arrival.
 func relayAll(pairs []*pair, count int) ([]time.Duration, error) {
 	latencies := make([][]time.Duration, len(pairs))
 	errs := make([]error, len(pairs))
@@ -112,6 +112,7 @@ func relayAll(pairs []*pair, count int) ([]time.Duration, error) {
 				}
 				latencies[i][n] = time.Since(start)
 			}
+			errs[i] = p.settle()
 		})
 	}
 	wg.Wait()

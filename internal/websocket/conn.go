@@ -99,7 +99,7 @@ func (c *Conn) run(begin func() error) {
 	var err error
 	defer func() {
 		if err == errRest {
-			go c.run(nil)
+			go c.run(c.wait) // reading first would let the stack grow
 			return
 		}
 		switch failure := recover(); failure {
@@ -112,10 +112,7 @@ func (c *Conn) run(begin func() error) {
 		}
 		c.end(err)
 	}()
-	if begin != nil {
-		err = begin()
-	}
-	if err == nil {
+	if err = begin(); err == nil {
 		err = c.read()
 	}
 }

@@ -59,8 +59,14 @@ type Config struct {
 	MaxBodyBytes, MaxHeaderBytes int64
 	// MaxMemoryBytes is the soft limit of memory use.
 	MaxMemoryBytes int64
-	// MaxConns and MaxConnsPerIP limit open connections, ConnRate new ones per second.
-	MaxConns, MaxConnsPerIP, ConnRate int
+	// MaxConns and MaxConnsPerIP limit open connections, ConnRate new ones per second, and
+	// MaxStreams the HTTP/2 streams.
+	MaxConns, MaxConnsPerIP, ConnRate, MaxStreams int
+	// MaxConnBytes limits the memory of open connections, if MaxConns is automatic: each counts for
+	// [HTTPConnBytes] or, as a WebSocket, [WebSocketBytes].
+	MaxConnBytes int64
+	// MaxInFlightBytes limits the bodies that are being read or written.
+	MaxInFlightBytes int64
 	// Files divides the open files.
 	Files Files
 	// Rate limits the requests of an address per second, Burst those at once.

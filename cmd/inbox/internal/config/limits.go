@@ -40,36 +40,43 @@ func (r *resolver) resolvePoll() error {
 	return nil
 }
 
+// What a connection counts for in the memory of connections: what it was measured to use with TLS
+// in docs/benchmarks.md, before garbage.
+const (
+	HTTPConnBytes  = 96 << 10 // HTTP/2 with a request that waits, buffers included
+	WebSocketBytes = 16 << 10 // heap and stack, after messages
+)
+
+// The parts of the memory. A sixteenth is for unfinished headers and handshakes, another one for
+// the program.
+const (
+	connParts    = 8 // of twelve
+	queuedPart   = 6
+	inFlightPart = 12 // bodies that are being read or written
+	minInFlight  = 4  // bodies of the maximum size
+)
+
 // resolveLimits converts the limits and replaces auto values.
 func (r *resolver) resolveLimits() {
-	const (
-		queued       = 256 << 20
-		bytesPerConn = 64 << 10 // of a connection with TLS and HTTP/2, buffers included
-		fallbackMax  = 1 << 20  // if neither memory nor files are known
-	)
-	files := divideFiles(r.facts.OpenFiles, r.c.PagesDir != "")
-	o, memory, queuedBytes, conns := r.o, r.o.maxMemory, r.o.maxQueuedBytes, r.o.maxConns
+	const queued = 256 << 20
+	o, memory, queuedBytes := r.o, r.o.maxMemory, r.o.maxQueuedBytes
 	if memory == auto {
 		memory = r.facts.MemoryBytes / 4 * 3
 	}
 	if queuedBytes == auto {
 		if queuedBytes = queued; memory > 0 {
-			queuedBytes = min(queued, memory/3)
+			queuedBytes = min(queued, memory/queuedPart)
 		}
 	}
-	if conns == auto {
-		if conns = fallbackMax; memory > 0 {
-			conns = max(1, min(conns, memory/3/bytesPerConn))
-		}
-		if files.Conns > 0 {
-			conns = min(conns, files.Conns)
-		}
+	r.c.MaxInFlightBytes = queuedBytes
+	if memory > 0 && queuedBytes > 0 {
+		r.c.MaxInFlightBytes = max(minInFlight*o.maxBodySize, min(queuedBytes, memory/inFlightPart))
 	}
-	r.c.Files = files
 	r.c.MaxMemoryBytes, r.c.MaxBodyBytes, r.c.MaxHeaderBytes = memory, o.maxBodySize, o.maxHeaderSize
-	r.c.MaxConns, r.c.MaxConnsPerIP, r.c.ConnRate = int(conns), int(o.maxConnsPerIP), int(o.connRate)
+	r.c.MaxConnsPerIP, r.c.ConnRate = int(o.maxConnsPerIP), int(o.connRate)
 	r.c.Rate, r.c.Burst, r.c.DryRun = int(o.rate), int(o.burst), o.rateDryRun
 	r.c.CleanupInterval = o.cleanupInterval
+	r.resolveConns(memory)
 	r.c.Mailboxes = inbox.Limits{
 		Timeout:                o.inboxTimeout,
 		Capacity:               int(o.inboxCapacity),
@@ -78,4 +85,25 @@ func (r *resolver) resolveLimits() {
 		MaxInboxesPerPayer:     int(o.maxInboxesPerIP),
 		MaxQueuedBytesPerPayer: o.maxQueuedBytesPerIP,
 	}
+}
+
+// resolveConns determines how many connections there can be. With auto, the memory for them bounds
+// them as well, because a WebSocket uses a sixth of what HTTP/2 can.
+func (r *resolver) resolveConns(memory int64) {
+	const fallbackMax = 1 << 20 // if neither memory nor files are known
+	r.c.Files = divideFiles(r.facts.OpenFiles, r.c.PagesDir != "")
+	if r.o.maxConns != auto {
+		r.c.MaxConns, r.c.MaxStreams = int(r.o.maxConns), int(r.o.maxConns)
+		return
+	}
+	conns, streams := int64(fallbackMax), int64(fallbackMax)
+	if memory > 0 {
+		r.c.MaxConnBytes = memory / 12 * connParts
+		conns = max(1, min(conns, r.c.MaxConnBytes/WebSocketBytes))
+		streams = max(1, min(streams, r.c.MaxConnBytes/HTTPConnBytes))
+	}
+	if files := r.c.Files.Conns; files > 0 {
+		conns = min(conns, files)
+	}
+	r.c.MaxConns, r.c.MaxStreams = int(conns), int(min(conns, streams))
 }

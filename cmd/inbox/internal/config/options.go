@@ -218,7 +218,7 @@ func (o *Options) limitFlags() *flag.FlagSet {
 		"maximum `number` of inboxes claimed by one client address (IPv4, or IPv6 /64); shrinks as "+
 			"the server fills")
 	autoVar(fs, &o.maxQueuedBytes, units.Bytes, "max-queued-bytes", maxBytes,
-		"maximum size of all unread messages in `bytes`; auto is 256 MiB, or a third of -max-memory "+
+		"maximum size of all unread messages in `bytes`; auto is 256 MiB, or a sixth of -max-memory "+
 			"if that is less")
 	quantityVar(fs, &o.maxQueuedBytesPerIP, units.Bytes, "max-queued-bytes-per-ip", 32<<20, 0, maxBytes,
 		"maximum size of the unread messages sent by one client address (IPv4, or IPv6 /64) in "+
@@ -227,8 +227,8 @@ func (o *Options) limitFlags() *flag.FlagSet {
 		"soft limit of memory use in `bytes`; auto is three quarters of the memory of the machine or "+
 			"container")
 	autoVar(fs, &o.maxConns, nil, "max-conns", math.MaxInt32,
-		"maximum `number` of concurrent connections; auto is the open file limit less a reserve, or a "+
-			"third of -max-memory at 64 KiB per connection if that is less")
+		"maximum `number` of concurrent connections; auto is the open file limit less a reserve, or as many as "+
+			"fit into two thirds of -max-memory: 16 KiB for each WebSocket and 96 KiB for each other connection")
 	countVar(fs, &o.maxConnsPerIP, "max-conns-per-ip", 256, 0, math.MaxInt32,
 		"maximum `number` of concurrent connections, and of waiting requests, per client address")
 	countVar(fs, &o.connRate, "conn-rate", 50, 0, math.MaxInt32,

@@ -73,10 +73,11 @@ func TestAutomaticSizes(t *testing.T) {
 		memory, files           int64
 		maxMemory, queued, conn int64
 	}{
-		{"a VPS", nil, gib, 1 << 20, gib / 4 * 3, 256 << 20, 4096},
-		{"a small one", nil, gib / 2, 1 << 20, gib / 8 * 3, 128 << 20, 2048},
-		{"few files", nil, gib, 2048, gib / 4 * 3, 256 << 20, 1736},
-		{"few files, and pages", []string{"-public", t.TempDir()}, gib, 1024, gib / 4 * 3, 256 << 20, 600},
+		{"a VPS", nil, gib, 1 << 20, gib / 4 * 3, 128 << 20, 32768},
+		{"a small one", nil, gib / 2, 1 << 20, gib / 8 * 3, 64 << 20, 16384},
+		{"20,000 WebSockets", []string{"-max-memory", "536870912"}, gib, 1 << 20, gib / 2, 89478485, 21845},
+		{"few files", nil, gib, 2048, gib / 4 * 3, 128 << 20, 1736},
+		{"few files, and pages", []string{"-public", t.TempDir()}, gib, 1024, gib / 4 * 3, 128 << 20, 600},
 		{"unknown", nil, 0, 0, 0, 256 << 20, 1 << 20},
 		{"given", []string{"-max-memory", "1000", "-max-conns", "7", "-max-queued-bytes", "0"}, gib, 1 << 20, 1000, 0, 7},
 		{"none", []string{"-max-memory", "0", "-max-conns", "0"}, gib, 1 << 20, 0, 256 << 20, 0},
@@ -84,6 +85,32 @@ func TestAutomaticSizes(t *testing.T) {
 		c := mustResolve(t, Facts{MemoryBytes: row.memory, OpenFiles: row.files}, row.args...)
 		if c.MaxMemoryBytes != row.maxMemory || c.Mailboxes.MaxQueuedBytes != row.queued || int64(c.MaxConns) != row.conn {
 			t.Errorf("%s: got %d, %d, %d, want %d, %d, %d", row.name, c.MaxMemoryBytes, c.Mailboxes.MaxQueuedBytes, c.MaxConns, row.maxMemory, row.queued, row.conn)
+		}
+	}
+}
+
+// The memory is divided: with auto, connections that are no WebSockets are fewer.
+func TestMemoryIsDivided(t *testing.T) {
+	const gib, mib = 1 << 30, 1 << 20
+	for _, row := range []struct {
+		args                []string
+		memory              int64
+		connBytes, inFlight int64
+		streams             int
+	}{
+		{nil, gib, 512 * mib, 64 * mib, 5461},
+		{[]string{"-max-conns", "7"}, gib, 0, 64 * mib, 7},
+		{[]string{"-max-queued-bytes", "32MiB"}, gib, 512 * mib, 32 * mib, 5461},
+		{[]string{"-max-queued-bytes", "0"}, gib, 512 * mib, 0, 5461},
+		{[]string{"-max-memory", "0"}, gib, 0, 256 * mib, 1 << 20},
+		{[]string{"-max-memory", "8MiB"}, gib, 5592400, 4 * mib, 56},
+	} {
+		c := mustResolve(t, Facts{MemoryBytes: row.memory, OpenFiles: 1 << 21}, row.args...)
+		if c.MaxConnBytes != row.connBytes || c.MaxInFlightBytes != row.inFlight || c.MaxStreams != row.streams {
+			t.Errorf("%q: got %d, %d and %d streams, want %d, %d and %d", row.args, c.MaxConnBytes, c.MaxInFlightBytes, c.MaxStreams, row.connBytes, row.inFlight, row.streams)
+		}
+		if all := c.MaxConnBytes + c.MaxInFlightBytes + c.Mailboxes.MaxQueuedBytes; c.MaxMemoryBytes > 64*mib && all > c.MaxMemoryBytes {
+			t.Errorf("%q: got parts of %d bytes of %d", row.args, all, c.MaxMemoryBytes)
 		}
 	}
 }

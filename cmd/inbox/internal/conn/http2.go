@@ -24,14 +24,15 @@ type http2Server struct {
 	base   *http.Server  // the configuration; serves nothing, but its Shutdown sends GOAWAY
 	h2     *http2.Server // configured for base
 	frames *ratelimit.FrameLimiter
+	pages  *pageClients
 
-	conns sync.Map      // net.Conn to *atomic.Int64: idle since, in Unix nanoseconds; 0 if active
+	conns sync.Map      // of *http2Conn
 	open  atomic.Int64  // the number of conns
 	ended chan struct{} // receives when a connection has ended; never blocks the sender
 }
 
 func newHTTP2Server(main *http.Server, frames *ratelimit.FrameLimiter) (*http2Server, error) {
-	s := &http2Server{main: main, h2: &http2.Server{}, frames: frames, ended: make(chan struct{}, 1)}
+	s := &http2Server{main: main, h2: &http2.Server{}, frames: frames, pages: newPageClients(frames.ClientIP.TrustsPeer), ended: make(chan struct{}, 1)}
 	s.base = &http.Server{
 		ConnState: s.onState, ErrorLog: main.ErrorLog, HTTP2: main.HTTP2,
 		IdleTimeout: main.IdleTimeout, WriteTimeout: main.WriteTimeout, MaxHeaderBytes: main.MaxHeaderBytes + HTTP1HeaderSlack,
@@ -44,12 +45,13 @@ func newHTTP2Server(main *http.Server, frames *ratelimit.FrameLimiter) (*http2Se
 
 // serve starts to serve a connection. It returns at once.
 func (s *http2Server) serve(c *tls.Conn) {
-	limited := s.frames.FrameConn(c)
-	s.track(limited)
-	go s.serveConn(limited)
+	h := newHTTP2Conn(s.frames.FrameConn(c))
+	h.tls, h.addr = c, s.pages.addrOf(c)
+	s.track(h)
+	go s.serveConn(h)
 }
 
-func (s *http2Server) serveConn(c net.Conn) {
+func (s *http2Server) serveConn(c *http2Conn) {
 	defer s.untrack(c)
 	defer c.Close()
 	defer logPanic(c, s.main.ErrorLog)
@@ -60,14 +62,15 @@ func (s *http2Server) serveConn(c net.Conn) {
 	})
 }
 
-func (s *http2Server) track(c net.Conn) {
-	since := new(atomic.Int64)
-	since.Store(time.Now().UnixNano())
-	s.conns.Store(c, since)
+func (s *http2Server) track(c *http2Conn) {
+	c.idleSince.Store(time.Now().UnixNano())
+	s.conns.Store(c, nil)
 	s.open.Add(1)
+	s.pages.addHTTP2(c.addr, c)
 }
 
-func (s *http2Server) untrack(c net.Conn) {
+func (s *http2Server) untrack(c *http2Conn) {
+	s.pages.removeHTTP2(c.addr, c)
 	s.conns.Delete(c)
 	s.open.Add(-1)
 	select {
@@ -78,7 +81,7 @@ func (s *http2Server) untrack(c net.Conn) {
 
 // onState follows the state of a connection, as http.Server.ConnState.
 func (s *http2Server) onState(c net.Conn, state http.ConnState) {
-	since, ok := s.conns.Load(c)
+	h, ok := c.(*http2Conn)
 	if !ok {
 		return
 	}
@@ -86,7 +89,7 @@ func (s *http2Server) onState(c net.Conn, state http.ConnState) {
 	if state == http.StateIdle {
 		at = time.Now().UnixNano()
 	}
-	since.(*atomic.Int64).Store(at)
+	h.idleSince.Store(at)
 }
 
 // goAway sends GOAWAY on the connections that are open now.
@@ -97,9 +100,9 @@ func (s *http2Server) goAway() {
 // closeIdle closes the connections that have been idle for at least minIdle.
 func (s *http2Server) closeIdle(minIdle time.Duration) {
 	before := time.Now().Add(-minIdle).UnixNano()
-	s.conns.Range(func(c, since any) bool {
-		if at := since.(*atomic.Int64).Load(); at > 0 && at <= before {
-			closeNow(c.(net.Conn))
+	s.conns.Range(func(c, _ any) bool {
+		if h := c.(*http2Conn); h.idleSince.Load() > 0 && h.idleSince.Load() <= before {
+			closeNow(h)
 		}
 		return true
 	})
@@ -108,7 +111,7 @@ func (s *http2Server) closeIdle(minIdle time.Duration) {
 // close closes all connections.
 func (s *http2Server) close() {
 	s.conns.Range(func(c, _ any) bool {
-		closeNow(c.(net.Conn))
+		closeNow(c.(*http2Conn))
 		return true
 	})
 }

@@ -73,7 +73,7 @@ func (s *Server) Serve(l net.Listener) error {
 		return s.http1.Serve(l)
 	}
 	http1 := newHandover(l.Addr())
-	go s.http1.Serve(s.unfinished.HeaderListener(http1)) // until Shutdown or Close
+	go s.http1.Serve(s.unfinished.HeaderListener(s.http2.pages.listener(http1))) // until Shutdown or Close
 	return s.handshakes.serve(l, s.tlsConfig, s.routes(http1))
 }
 

@@ -41,6 +41,7 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 	return &Limits{
 		Conns: ratelimit.NewConnLimiter(ratelimit.ConnLimits{
 			Max: cfg.MaxConns, MaxPerAddr: cfg.MaxConnsPerIP,
+			MaxBytes: cfg.MaxConnBytes, BytesEach: cfg.HTTPConnBytes, HijackedBytes: cfg.WebSocketBytes,
 			Rate:   ratelimit.Budget{PerSecond: float64(cfg.ConnRate), Burst: connBurst * cfg.ConnRate},
 			Tarpit: connTarpit, MaxTarpitted: cfg.MaxTarpitted, DryRun: cfg.DryRun,
 		}, clientIP),
@@ -56,7 +57,7 @@ func New(cfg Config, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver)
 		},
 		Writes: &conn.WriteLimit{Timeout: cfg.WriteTimeout},
 		Streams: ratelimit.NewStreamLimiter(ratelimit.StreamLimits{
-			Max: cfg.MaxConns, MaxPerAddr: streamsFactor * cfg.MaxConnsPerIP, Timeout: cfg.WriteTimeout, DryRun: cfg.DryRun,
+			Max: cfg.MaxStreams, MaxPerAddr: streamsFactor * cfg.MaxConnsPerIP, Timeout: cfg.WriteTimeout, DryRun: cfg.DryRun,
 		}, clients.Addr),
 		Requests: &ratelimit.RequestLimiter{
 			Limiter: ratelimit.NewLimiter(budget, 0), Addr: clients.Addr, Exempt: cfg.Exempt,

@@ -42,8 +42,12 @@ type Config struct {
 	Rate, Burst int
 	// ConnRate bounds the connections that an address opens per second.
 	ConnRate int
-	// MaxConns and MaxConnsPerIP bound the open connections, HTTP/2 streams and polls.
-	MaxConns, MaxConnsPerIP int
+	// MaxConns bounds the open connections, MaxStreams the HTTP/2 streams, and MaxConnsPerIP
+	// both and the polls of an address.
+	MaxConns, MaxStreams, MaxConnsPerIP int
+	// MaxConnBytes bounds the memory of the open connections, each of which counts for
+	// HTTPConnBytes, and for WebSocketBytes if it is a WebSocket.
+	MaxConnBytes, HTTPConnBytes, WebSocketBytes int64
 	// MaxTarpitted bounds the refused connections that stay open for a moment, and PageFiles
 	// the files that pages have open.
 	MaxTarpitted, PageFiles int

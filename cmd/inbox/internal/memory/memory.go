@@ -13,19 +13,19 @@ import (
 	"strings"
 )
 
-// gcPercent lets garbage grow to four times the live heap between collections,
-// which saves a tenth of the cost of a message. The memory limit still applies:
-// near it the runtime collects more often.
-const gcPercent = 400
+// uncountedPart of the memory limit is for what the runtime does not count: the pages of the
+// program itself, and what it allocates before a collection has ended.
+const uncountedPart = 16
 
-// SetLimit sets the runtime's soft memory limit in bytes, 0 for no limit, and
-// its GC percentage. $GOMEMLIMIT and $GOGC take precedence.
+// SetLimit sets the runtime's soft memory limit so that the process occupies about limit bytes,
+// 0 for no limit, and its GC percentage, which a [Scavenger] adjusts. $GOMEMLIMIT and $GOGC take
+// precedence.
 func SetLimit(limit int64) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(maxGCPercent)
 	}
 	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(limit)
+		debug.SetMemoryLimit(limit - limit/uncountedPart)
 	}
 }
 

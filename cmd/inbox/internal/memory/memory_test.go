@@ -66,10 +66,10 @@ func TestSetLimit(t *testing.T) {
 		want             int64
 		wantGarbageAfter int
 	}{
-		{1 << 40, "", "", 1 << 40, gcPercent},
-		{0, "", "", before, gcPercent},
-		{1 << 40, "1TiB", "", before, gcPercent},
-		{1 << 40, "", "50", 1 << 40, 100},
+		{1 << 40, "", "", 15 << 36, maxGCPercent},
+		{0, "", "", before, maxGCPercent},
+		{1 << 40, "1TiB", "", before, maxGCPercent},
+		{1 << 40, "", "50", 15 << 36, 100},
 	} {
 		debug.SetMemoryLimit(before)
 		debug.SetGCPercent(100)

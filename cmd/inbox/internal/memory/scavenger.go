@@ -19,8 +19,10 @@ const (
 
 // Scavenger returns memory to the system after a burst of requests. The runtime
 // collects garbage as it allocates, otherwise every two minutes, and then retains
-// memory for the next burst, so an idle server would stay as large as at its peak.
+// memory for the next burst, so an idle server would stay as large as at its peak. It also adjusts
+// the GC percentage to the memory in use.
 type Scavenger struct {
+	percent   *gcPercent
 	readStats func() (resident, allocated int64)
 	free      func()
 	allocated int64 // total at the last check
@@ -29,9 +31,10 @@ type Scavenger struct {
 	backoff   int   // checks skipped the last time
 }
 
-// NewScavenger takes the memory in use now as what the program needs when idle.
-func NewScavenger() *Scavenger {
-	s := &Scavenger{readStats: readMemory, free: debug.FreeOSMemory}
+// NewScavenger takes the memory in use now as what the program needs when idle. The limit is that
+// of [SetLimit].
+func NewScavenger(limit int64) *Scavenger {
+	s := &Scavenger{percent: newGCPercent(limit), readStats: readMemory, free: debug.FreeOSMemory}
 	s.baseline, s.allocated = s.readStats()
 	return s
 }
@@ -66,6 +69,7 @@ func (s *Scavenger) Run(ctx context.Context) {
 			return
 		case <-ticker.C:
 			s.check()
+			s.percent.adjust()
 		}
 	}
 }

@@ -49,7 +49,7 @@ func TestScavengerBacksOffWhenMemoryIsUsed(t *testing.T) {
 }
 
 func TestScavengerReleasesMemory(t *testing.T) {
-	scavenger := NewScavenger()
+	scavenger := NewScavenger(0)
 	const size = 64 << 20
 	flood := make([]byte, size)
 	for i := range flood {

@@ -34,6 +34,8 @@ var (
 	descStreams      = desc("streams_open", "HTTP/2 requests whose response the client has not received completely.")
 	descMaxStreams   = desc("streams_open_limit", "Limit of these requests; absent without a limit.")
 	descDropped      = desc("frames_dropped_connections_total", "Connections dropped because their address sent too many frames or small TLS records.")
+	descConnBytes    = desc("connections_memory_bytes", "Memory that open connections count for; 0 without a limit.")
+	descMaxConnBytes = desc("connections_memory_limit_bytes", "Limit of the memory of connections; absent without a limit.")
 	descAccepted     = desc("connections_accepted_total", "Accepted connections.")
 	descLimited      = desc("limited_total", "Refusals by the limits per address, or what -rate-dry-run would have refused.", "limit")
 	descRefused      = desc("refused_total", "Refused requests, by the type of the problem.", "problem")
@@ -53,7 +55,7 @@ type Sources struct {
 	// Failing returns the failing readiness checks.
 	Failing func() []string
 	// Limits that options set; zero is no limit.
-	MaxMemoryBytes, MaxInboxes, MaxQueuedBytes, MaxConns int64
+	MaxMemoryBytes, MaxInboxes, MaxQueuedBytes, MaxConns, MaxConnBytes, MaxStreams int64
 	// Mailboxes, Claims, Receivers and Refusals are the statistics of the mailboxes.
 	Mailboxes func() inbox.Stats
 	Claims    func() int64
@@ -111,9 +113,11 @@ func (s *Sources) collectLimits(m chan<- prometheus.Metric) {
 	conns := s.Limits.Conns.Stats()
 	m <- gauge(descOpen, conns.Open)
 	limitGauge(m, descMaxOpen, s.MaxConns)
+	m <- gauge(descConnBytes, conns.Bytes)
+	limitGauge(m, descMaxConnBytes, s.MaxConnBytes)
 	m <- counter(descAccepted, conns.Accepted)
 	m <- gauge(descStreams, s.Limits.Streams.Active())
-	limitGauge(m, descMaxStreams, s.MaxConns)
+	limitGauge(m, descMaxStreams, s.MaxStreams)
 	m <- gauge(descPolls, s.Limits.Polls.Share.Used())
 	m <- counter(descDropped, s.Limits.Frames.Dropped())
 	for limit, n := range s.Limits.Refused() {

@@ -69,7 +69,7 @@ func (s *server) run(ctx context.Context, hangups <-chan os.Signal) error {
 	defer cancel()
 	failed := make(chan error, 2)
 	background.Go(func() { s.sweep(inner) })
-	background.Go(func() { memory.NewScavenger().Run(inner) })
+	background.Go(func() { memory.NewScavenger(s.cfg.MaxMemoryBytes).Run(inner) })
 	if s.mailboxes.snapshot != nil {
 		background.Go(func() { s.mailboxes.snapshot.WatchDisk(inner, s.mailboxes.stats) })
 	}

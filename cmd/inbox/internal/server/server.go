@@ -213,7 +213,7 @@ func (s *server) isForAnyHost(r *http.Request) bool {
 func (s *server) metricsSources() metrics.Sources {
 	sources := metrics.Sources{
 		Version: s.process.Version, Failing: s.health.failing,
-		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns),
+		MaxMemoryBytes: s.cfg.MaxMemoryBytes, MaxConns: int64(s.cfg.MaxConns), MaxConnBytes: s.cfg.MaxConnBytes, MaxStreams: int64(s.cfg.MaxStreams),
 		MaxInboxes: int64(s.cfg.Mailboxes.MaxInboxes), MaxQueuedBytes: s.cfg.Mailboxes.MaxQueuedBytes,
 		Mailboxes: s.mailboxes.stats, Claims: s.handler.Claims, Receivers: s.handler.Receivers,
 		Refusals: s.refusals,
@@ -269,7 +269,8 @@ func warnUntrustedProxy(log *slog.Logger) func(header string) {
 func newLimits(cfg *config.Config, t Timeouts, clientIP *ratelimit.ClientIP, clients *conn.ClientResolver) *limits.Limits {
 	return limits.New(limits.Config{
 		Rate: cfg.Rate, Burst: cfg.Burst, ConnRate: cfg.ConnRate,
-		MaxConns: cfg.MaxConns, MaxConnsPerIP: cfg.MaxConnsPerIP,
+		MaxConns: cfg.MaxConns, MaxStreams: cfg.MaxStreams, MaxConnsPerIP: cfg.MaxConnsPerIP,
+		MaxConnBytes: cfg.MaxConnBytes, HTTPConnBytes: config.HTTPConnBytes, WebSocketBytes: config.WebSocketBytes,
 		MaxTarpitted: cfg.Files.Tarpitted, PageFiles: cfg.Files.Pages,
 		MaxMemoryBytes: cfg.MaxMemoryBytes, MaxHeaderBytes: cfg.MaxHeaderBytes,
 		OwnerTTL: cfg.Mailboxes.Timeout, HandshakeTimeout: t.Header, WriteTimeout: t.Write,
@@ -291,9 +292,8 @@ func newHandler(cfg *config.Config, t Timeouts, store inbox.Store, key []byte, c
 		Capacity:     cfg.Mailboxes.Capacity,
 		MaxBodyBytes: cfg.MaxBodyBytes,
 		WriteTimeout: t.Write,
-		// Queued messages, in-flight bodies and connections each get a third of
-		// the memory.
-		MaxInFlightBytes: cfg.Mailboxes.MaxQueuedBytes,
+		// A twelfth of the memory at most.
+		MaxInFlightBytes: cfg.MaxInFlightBytes,
 		AnyOrigin:        cfg.AnyOrigin,
 		Origins:          cfg.Origins,
 		CrossSiteDetail:  "Its operator can allow them with -cors or -cors-origins.",

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"testing"
+
+	"inbox/internal/splitter"
 )
 
 func record(payload int) []byte {
@@ -25,12 +27,12 @@ func repeat(n int, unit []byte) []byte { return bytes.Repeat(unit, n) }
 func TestSplitterCountsUnits(t *testing.T) {
 	const ping = 6
 	preface := make([]byte, prefaceBytes)
-	records := splitter{headerBytes: recordHeaderBytes, measure: measureRecord}
-	frames := splitter{headerBytes: frameHeaderBytes, measure: measureFrame, skip: prefaceBytes}
+	records := splitter.Splitter{HeaderBytes: recordHeaderBytes, Measure: measureRecord}
+	frames := splitter.Splitter{HeaderBytes: frameHeaderBytes, Measure: measureFrame, Skip: prefaceBytes}
 	for _, row := range []struct {
 		name   string
 		stream []byte
-		in     splitter
+		in     splitter.Splitter
 		want   int
 	}{
 		{"key updates", repeat(7, record(22)), records, 7},
@@ -47,7 +49,7 @@ func TestSplitterCountsUnits(t *testing.T) {
 		for _, step := range []int{1, 3, 8, 9, 100, 1 << 20} {
 			in, got := row.in, 0
 			for rest := row.stream; len(rest) > 0; rest = rest[min(step, len(rest)):] {
-				got += in.count(rest[:min(step, len(rest))])
+				got += in.Count(rest[:min(step, len(rest))])
 			}
 			if got != row.want {
 				t.Errorf("%s in chunks of %d: got %d units, want %d", row.name, step, got, row.want)
@@ -62,13 +64,13 @@ func FuzzSplitter(f *testing.F) {
 	f.Add(append(make([]byte, prefaceBytes), repeat(3, frame(6, 8))...), 9)
 	f.Fuzz(func(t *testing.T, stream []byte, step int) {
 		step = 1 + int(uint(step)%100)
-		for _, in := range []splitter{{headerBytes: recordHeaderBytes, measure: measureRecord}, {headerBytes: frameHeaderBytes, measure: measureFrame, skip: prefaceBytes}} {
+		for _, in := range []splitter.Splitter{{HeaderBytes: recordHeaderBytes, Measure: measureRecord}, {HeaderBytes: frameHeaderBytes, Measure: measureFrame, Skip: prefaceBytes}} {
 			whole, cut, got := in, in, 0
-			want := whole.count(stream)
+			want := whole.Count(stream)
 			for rest := stream; len(rest) > 0; rest = rest[min(step, len(rest)):] {
-				got += cut.count(rest[:min(step, len(rest))])
+				got += cut.Count(rest[:min(step, len(rest))])
 			}
-			if got != want || got > len(stream)/in.headerBytes {
+			if got != want || got > len(stream)/in.HeaderBytes {
 				t.Errorf("got %d units in chunks of %d, %d at once, of %d bytes", got, step, want, len(stream))
 			}
 		}
