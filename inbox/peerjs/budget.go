@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"inbox/inbox"
+	"inbox/inbox/quota"
 )
 
 const (
@@ -17,26 +18,26 @@ const (
 // budget bounds what is in no mailbox, and shares it among payers.
 type budget struct {
 	maxBytes int64
-	ledger   *inbox.Ledger
+	ledger   *quota.Ledger
 	queues   atomic.Int64
 	bytes    atomic.Int64
 }
 
 func (b *budget) init(maxBytes int64) {
 	b.maxBytes = maxBytes
-	b.ledger = inbox.NewLedger(inbox.Limits{MaxQueuedBytes: maxBytes, MaxInboxes: maxAbsent, MaxInboxesPerPayer: maxAbsentPerPayer})
+	b.ledger = quota.NewLedger(inbox.Limits{MaxQueuedBytes: maxBytes, MaxInboxes: maxAbsent, MaxInboxesPerPayer: maxAbsentPerPayer})
 }
 
 // charge is what one user holds of a budget. The zero value holds nothing.
 type charge struct {
-	account *inbox.Account
-	usage   inbox.Usage
+	account *quota.Account
+	usage   quota.Usage
 }
 
 // take adds to a charge, and reports whether there is room.
-func (b *budget) take(c *charge, p inbox.Payer, more inbox.Usage) bool {
+func (b *budget) take(c *charge, p inbox.Payer, more quota.Usage) bool {
 	queues, bytes := b.queues.Add(int64(more.Inboxes)), b.bytes.Add(more.Bytes)
-	total := inbox.Usage{Inboxes: int(queues) - more.Inboxes, Bytes: bytes - more.Bytes}
+	total := quota.Usage{Inboxes: int(queues) - more.Inboxes, Bytes: bytes - more.Bytes}
 	ok := queues <= maxAbsent && (b.maxBytes <= 0 || bytes <= b.maxBytes)
 	if ok {
 		account, err := b.ledger.Charge(p, more, total)
@@ -53,7 +54,7 @@ func (b *budget) take(c *charge, p inbox.Payer, more inbox.Usage) bool {
 }
 
 // give returns a part of a charge.
-func (b *budget) give(c *charge, less inbox.Usage) {
+func (b *budget) give(c *charge, less quota.Usage) {
 	b.queues.Add(-int64(less.Inboxes))
 	b.bytes.Add(-less.Bytes)
 	if c.account != nil {

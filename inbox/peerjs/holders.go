@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/quota"
 	"inbox/internal/problem"
 )
 
@@ -346,7 +347,7 @@ func (h *Handler) expireAll(ctx context.Context, c inbox.Claim, unread []inbox.M
 // in vain expires.
 func (h *Handler) forward(s *session, unread []inbox.Message) {
 	var held charge
-	usage := inbox.Usage{Inboxes: 1}
+	usage := quota.Usage{Inboxes: 1}
 	for _, m := range unread {
 		usage.Bytes += int64(len(m.Body))
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/quota"
 
 	"github.com/gobwas/ws"
 )
@@ -125,7 +126,7 @@ func TestFull(t *testing.T) {
 	for _, row := range []struct {
 		err  error
 		want string
-	}{{inbox.ErrTooManyInboxes, errFull}, {&inbox.PayerError{Limit: "inboxes"}, errPayerFull}} {
+	}{{inbox.ErrTooManyInboxes, errFull}, {&quota.Error{Limit: "inboxes"}, errPayerFull}} {
 		c := testConfig()
 		c.Store = failingStore{c.Store, row.err}
 		s := serve(t, c)

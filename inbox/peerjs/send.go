@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/quota"
 	"inbox/internal/websocket"
 )
 
@@ -131,7 +132,7 @@ func (s *session) newQueueLocked(dst string, body []byte) *queue {
 // appendLocked appends a frame to a queue, and counts the queue if it is new. It fails if the payer
 // has no room.
 func (s *session) appendLocked(q *queue, body []byte, queues int) bool {
-	if !s.h.waiting.take(&q.held, s.payer, inbox.Usage{Inboxes: queues, Bytes: int64(len(body))}) {
+	if !s.h.waiting.take(&q.held, s.payer, quota.Usage{Inboxes: queues, Bytes: int64(len(body))}) {
 		return false
 	}
 	q.bodies = append(q.bodies, body)
@@ -172,7 +173,7 @@ func (s *session) nextOf(dst string, q *queue) []byte {
 		return nil
 	}
 	q.bytes -= n
-	s.h.waiting.give(&q.held, inbox.Usage{Bytes: int64(n)})
+	s.h.waiting.give(&q.held, quota.Usage{Bytes: int64(n)})
 	return q.bodies[0]
 }
 

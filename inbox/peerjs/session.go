@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"inbox/inbox"
+	"inbox/inbox/quota"
 	"inbox/internal/websocket"
 )
 
@@ -271,7 +272,7 @@ func (s *session) take(m inbox.Message) error {
 	}
 	var held charge
 	if n := int64(len(m.Body)); n > freeBytes {
-		if !s.h.waiting.take(&held, s.payer, inbox.Usage{Bytes: n}) {
+		if !s.h.waiting.take(&held, s.payer, quota.Usage{Bytes: n}) {
 			return errNoMemory
 		}
 		defer s.h.waiting.giveAll(&held)
@@ -391,10 +392,10 @@ func (s *session) throttled(d time.Duration) time.Duration {
 // Buffer reserves memory for an incomplete message.
 func (s *session) Buffer(more int) bool {
 	if more < 0 {
-		s.h.waiting.give(&s.buffered, inbox.Usage{Bytes: int64(-more)})
+		s.h.waiting.give(&s.buffered, quota.Usage{Bytes: int64(-more)})
 		return true
 	}
-	return s.h.waiting.take(&s.buffered, s.payer, inbox.Usage{Bytes: int64(more)})
+	return s.h.waiting.take(&s.buffered, s.payer, quota.Usage{Bytes: int64(more)})
 }
 
 // Closed frees the id after a close frame of the client, and keeps it for the client otherwise.
