@@ -73,6 +73,9 @@ type Config struct {
 	// It is called before each frame until it returns zero. Heartbeats and pongs are free up to a
 	// rate.
 	Throttle func(*http.Request) time.Duration
+	// Alive reports whether the connection of a request is still open. Use [inbox.Alive]. Nil
+	// trusts every connection: one that is gone is noticed when what it has sent is read.
+	Alive func(*http.Request) bool
 	// Logger gets failures of the store. Nil discards them.
 	Logger *slog.Logger
 }
@@ -141,6 +144,9 @@ func New(cfg Config) *Handler {
 	}
 	if h.Throttle == nil {
 		h.Throttle = func(*http.Request) time.Duration { return 0 }
+	}
+	if h.Alive == nil {
+		h.Alive = func(*http.Request) bool { return true }
 	}
 	if h.Logger == nil {
 		h.Logger = slog.New(slog.DiscardHandler)

@@ -361,6 +361,9 @@ func (s *session) Allow(kind websocket.Kind, payload []byte) time.Duration {
 			return s.throttled(putRetry)
 		}
 		if s.h.Guard.Allow(s.r, inbox.UnknownRecipient, "") != nil {
+			if !s.h.Alive(s.r) { // what it has sent would be read for minutes
+				s.conn.Close(websocket.TryAgainLater, "too many absent ids")
+			}
 			return s.throttled(retryEvery)
 		}
 	}

@@ -3,6 +3,7 @@ package compat
 import (
 	"inbox/cmd/inbox/internal/config"
 	"inbox/cmd/inbox/internal/metrics"
+	"inbox/inbox"
 	"inbox/inbox/peerjs"
 )
 
@@ -18,7 +19,8 @@ func newPeerJS(cfg *config.Config, parts Parts) protocol {
 		MaxMessageBytes: int(max(cfg.MaxBodyBytes, peerjs.MinMessageBytes)), MaxWaitingBytes: cfg.Mailboxes.MaxQueuedBytes,
 		MessageTimeout: parts.BodyTimeout, WriteTimeout: parts.WriteTimeout,
 		Payer: parts.Clients.Payer, ClientFields: parts.Clients.Fields(),
-		Guard: parts.Limits.IDs, Enter: parts.Limits.Polls.Enter, Throttle: parts.Limits.Requests.Delay, Logger: parts.Log,
+		Guard: parts.Limits.IDs, Enter: parts.Limits.Polls.Enter, Throttle: parts.Limits.Requests.Delay,
+		Alive: inbox.Alive, Logger: parts.Log,
 	})
 	return protocol{
 		handler: h,
